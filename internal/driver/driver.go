@@ -1,0 +1,154 @@
+// Package driver says what it means to reach a target, whatever the protocol:
+// a Driver turns an Endpoint into a Dialer, a Dialer makes Conns, and a Conn
+// offers what its protocol can do as one-method capabilities that callers
+// discover by type assertion (Execer, Forwarder, Listener).
+//
+// Every error that leaves a driver is an *Error: classified once, here, into a
+// Reason that users see in conditions, with the Stage that failed and whether
+// the command may have started. Everything above switches on the class and
+// never looks at a protocol's own errors.
+//
+// The package imports the standard library only, so that whoever uses a
+// connection does not depend on how it is made.
+package driver
+
+import (
+	"context"
+	"io"
+	"net"
+	"time"
+)
+
+// Driver speaks one protocol.
+type Driver interface {
+	// Prepare checks an endpoint without any I/O and returns what dials it.
+	// Errors are *Error with a reason of the Credentials or HostKey kind.
+	Prepare(Endpoint) (Dialer, error)
+}
+
+// Dialer makes connections to one endpoint. It is safe for concurrent use.
+type Dialer interface {
+	// Dial makes one authenticated connection or fails with an *Error. It
+	// bounds every stage by itself and ends early when ctx ends.
+	Dial(ctx context.Context) (Conn, error)
+}
+
+// DialFunc opens a byte stream. It has the signature of net.Dialer.DialContext.
+type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+// Endpoint is everything a driver needs to reach one target.
+type Endpoint struct {
+	// Address is host:port for TCP.
+	Address string
+	// User to log in as; SSH only.
+	User string
+	// Credentials are the data of the target's Secret, by the driver's own keys.
+	Credentials map[string][]byte
+	// KnownHosts pins the server's identity in known_hosts syntax; SSH only.
+	KnownHosts []byte
+	// Dial opens the transport: from the operator's own network, with its
+	// address policy, or through another target's connection (a jump host).
+	Dial DialFunc
+	// KeepaliveInterval is how often a live connection is asked for a sign of
+	// life, idle or busy; 0 means never. KeepaliveTimeout bounds each answer;
+	// a connection that misses one is closed.
+	KeepaliveInterval time.Duration
+	KeepaliveTimeout  time.Duration
+}
+
+// Conn is one live, authenticated connection. It is safe for concurrent use.
+type Conn interface {
+	// Context is done when the connection is dead, whoever ended it; its cause
+	// is the *Error that says why (or context.Canceled after Close).
+	Context() context.Context
+	// Close ends the connection and all that runs on it, at once. Later calls
+	// do nothing.
+	Close() error
+	// Probe makes one round trip that proves that the remote serves requests.
+	Probe(ctx context.Context) error
+	// Info describes the connection.
+	Info() Info
+}
+
+// Info describes a live connection.
+type Info struct {
+	// ServerVersion is what the remote calls itself, without control
+	// characters, at most 256 bytes.
+	ServerVersion string
+	// RemoteAddress is the resolved IP and port.
+	RemoteAddress string
+	// Handshake is how long it took to make the connection.
+	Handshake time.Duration
+	// RoundTrip is the newest measured keepalive round trip; 0 before the first.
+	RoundTrip time.Duration
+}
+
+// Execer runs commands.
+type Execer interface {
+	// Exec runs one command to its end. A nil error means Completed: the
+	// command ended with the status. Otherwise the error is an *Error whose
+	// Started tells NotStarted from Unknown. When ctx ends, the remote process
+	// is signalled where the server allows it and Exec returns Unknown.
+	//
+	// Exec returns only when it has stopped using the streams, except for a
+	// Read of Stdin that has not returned.
+	Exec(ctx context.Context, command Command, streams Streams) (ExitStatus, error)
+}
+
+// Command is one command for a remote host. Exactly one of Argv, Shell and
+// Subsystem is set, or none of them for the user's login shell.
+type Command struct {
+	// Argv is quoted for a POSIX shell, so that arguments arrive as given.
+	Argv []string
+	// Shell is a command line that the remote shell interprets.
+	Shell string
+	// Subsystem names a service of the remote server, such as "sftp".
+	Subsystem string
+	// Env is offered to the server, which may ignore it.
+	Env map[string]string
+	// TTY asks for a pseudo terminal; stderr then arrives on stdout.
+	TTY *TTY
+}
+
+// TTY describes the pseudo terminal of a command.
+type TTY struct {
+	// Term is the terminal type; "xterm" when empty.
+	Term string
+	// Size is the initial window.
+	Size WindowSize
+	// Resize delivers later sizes until it is closed; may be nil.
+	Resize <-chan WindowSize
+}
+
+// WindowSize is a terminal's size in character cells.
+type WindowSize struct{ Columns, Rows uint16 }
+
+// Streams are the standard streams of a command. A nil reader is an empty
+// input, a nil writer discards.
+type Streams struct {
+	Stdin  io.Reader
+	Stdout io.Writer
+	Stderr io.Writer
+}
+
+// ExitStatus is how a command ended. Signal is the name without SIG ("KILL")
+// when a signal ended it; Code is then 128 plus its number where that is known,
+// else 255.
+type ExitStatus struct {
+	Code   int
+	Signal string
+}
+
+// Forwarder opens streams from the target's side.
+type Forwarder interface {
+	// Forward connects to address as seen from the target. The network is
+	// "tcp" or "unix".
+	Forward(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Listener accepts streams on the target's side.
+type Listener interface {
+	// Listen listens on address as seen from the target. The network is "tcp"
+	// or "unix". The listener ends with the connection.
+	Listen(ctx context.Context, network, address string) (net.Listener, error)
+}

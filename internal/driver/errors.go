@@ -1,0 +1,162 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Reason classifies a failure. The names are the condition reasons of the API.
+type Reason string
+
+const (
+	// Unreachable surfaces when no transport could be opened, or a live one died.
+	Unreachable Reason = "Unreachable"
+	// DNSError surfaces when the host name does not resolve.
+	DNSError Reason = "DNSError"
+	// Timeout surfaces when a stage got no answer within its deadline.
+	Timeout Reason = "Timeout"
+	// AuthenticationFailed surfaces when the server refuses the credentials.
+	AuthenticationFailed Reason = "AuthenticationFailed"
+	// HostKeyMismatch surfaces when the server proves another identity than the
+	// pinned one; no credential has been offered to it.
+	HostKeyMismatch Reason = "HostKeyMismatch"
+	// CertificateInvalid surfaces when a TLS or SSH certificate of the server is
+	// expired, not yet valid, revoked, or for another name.
+	CertificateInvalid Reason = "CertificateInvalid"
+	// SessionLimit surfaces when the server refuses one more session on a
+	// connection that otherwise works.
+	SessionLimit Reason = "SessionLimit"
+	// ThrottledByServer surfaces when the server refuses connections for a while.
+	ThrottledByServer Reason = "ThrottledByServer"
+	// CredentialsMissing surfaces when the Secret is absent, unlabelled or lacks
+	// a key.
+	CredentialsMissing Reason = "CredentialsMissing"
+	// CredentialsInvalid surfaces when the Secret's content cannot be used.
+	CredentialsInvalid Reason = "CredentialsInvalid"
+	// HostKeysInvalid surfaces when the pinned host keys cannot be used.
+	HostKeysInvalid Reason = "HostKeysInvalid"
+	// ProtocolError surfaces when the remote breaks the protocol or its bounds.
+	ProtocolError Reason = "ProtocolError"
+	// AddressDenied surfaces when policy forbids the resolved address.
+	AddressDenied Reason = "AddressDenied"
+)
+
+// Stage is the step of reaching a target, or of running a command, that failed.
+type Stage string
+
+// The stages, in the order in which they happen.
+const (
+	StagePrepare        Stage = "prepare"
+	StageResolve        Stage = "resolve"
+	StageConnect        Stage = "connect"
+	StageBanner         Stage = "banner"
+	StageKeyExchange    Stage = "key exchange"
+	StageHostKey        Stage = "host key"
+	StageAuthentication Stage = "authentication"
+	StageSession        Stage = "session"
+	StageStart          Stage = "start"
+	StageRun            Stage = "run"
+	StageKeepalive      Stage = "keepalive"
+)
+
+// Error is a classified failure.
+type Error struct {
+	Reason Reason
+	Stage  Stage
+	// Message is one plain sentence with the next step. It holds no secret, no
+	// control character and no timestamp, so it can stand in a condition.
+	Message string
+	// Started reports that a command may have run: its outcome is Unknown.
+	// False proves that it has not: NotStarted, safe to retry.
+	Started bool
+	// RetryAfter is how long the remote, or prudence, asks to wait before the
+	// next attempt; 0 leaves it to the caller's backoff.
+	RetryAfter time.Duration
+	// Err is the inner cause, for logs.
+	Err error
+}
+
+// Error returns the stage and the message, without the inner cause.
+func (e *Error) Error() string {
+	if e.Stage == "" {
+		return e.Message
+	}
+	return fmt.Sprintf("%s: %s", e.Stage, e.Message)
+}
+
+// Unwrap returns the inner cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Outcome is how a command ended, as seen by its caller.
+type Outcome string
+
+const (
+	// NotStarted means proved not to have run: safe to retry.
+	NotStarted Outcome = "NotStarted"
+	// Completed means ended with a known exit status.
+	Completed Outcome = "Completed"
+	// Unknown means it may have run: no layer retries it.
+	Unknown Outcome = "Unknown"
+)
+
+// OutcomeOf tells how a command ended from the error of Execer.Exec. An error
+// that is not classified counts as Unknown.
+func OutcomeOf(err error) Outcome {
+	if err == nil {
+		return Completed
+	}
+	var classified *Error
+	if errors.As(err, &classified) && !classified.Started {
+		return NotStarted
+	}
+	return Unknown
+}
+
+// AsError returns the classified error in err's chain. An error that is not
+// classified becomes a Timeout if a deadline ended it, else a ProtocolError.
+func AsError(err error) *Error {
+	var classified *Error
+	if errors.As(err, &classified) {
+		return classified
+	}
+	reason := ProtocolError
+	if errors.Is(err, context.DeadlineExceeded) {
+		reason = Timeout
+	}
+	return &Error{Reason: reason, Message: Sanitize(err.Error()), Err: err}
+}
+
+// maxRemoteWords bounds how much of a remote's own words is repeated.
+const maxRemoteWords = 256
+
+// Sanitize makes a remote's words safe for a condition, a log line or a
+// terminal: one line, no control or format characters, valid UTF-8, at most
+// 256 bytes.
+func Sanitize(s string) string {
+	if len(s) > 4*maxRemoteWords {
+		s = s[:4*maxRemoteWords]
+	}
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case r == utf8.RuneError, !unicode.IsPrint(r):
+			return -1
+		}
+		return r
+	}, s)
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) <= maxRemoteWords {
+		return s
+	}
+	cut := maxRemoteWords
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut]
+}

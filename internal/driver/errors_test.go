@@ -1,0 +1,81 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+)
+
+func TestOutcomeOf(t *testing.T) {
+	tests := map[string]struct {
+		err  error
+		want Outcome
+	}{
+		"no error means the command completed":                   {nil, Completed},
+		"a classified error before the start is proved":          {&Error{Reason: SessionLimit}, NotStarted},
+		"a classified error after the start is unknown":          {&Error{Reason: Timeout, Started: true}, Unknown},
+		"a wrapped classified error keeps its outcome":           {fmt.Errorf("run: %w", &Error{Reason: Timeout}), NotStarted},
+		"an error nobody classified proves nothing":              {errors.New("boom"), Unknown},
+		"a deadline nobody classified proves nothing":            {context.DeadlineExceeded, Unknown},
+		"the inner cause does not change a classified verdict":   {&Error{Err: context.Canceled}, NotStarted},
+		"an outer Started wins over an inner proved not started": {&Error{Started: true, Err: &Error{}}, Unknown},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := OutcomeOf(tc.err); got != tc.want {
+				t.Errorf("OutcomeOf(%v) = %s, want %s", tc.err, got, tc.want)
+			}
+		})
+	}
+}
+
+func TestAsErrorClassifiesTheUnclassified(t *testing.T) {
+	if got := AsError(fmt.Errorf("dial: %w", context.DeadlineExceeded)).Reason; got != Timeout {
+		t.Errorf("deadline: reason %s, want %s", got, Timeout)
+	}
+	if got := AsError(errors.New("boom")).Reason; got != ProtocolError {
+		t.Errorf("other: reason %s, want %s", got, ProtocolError)
+	}
+	inner := &Error{Reason: DNSError}
+	if got := AsError(fmt.Errorf("dial: %w", inner)); got != inner {
+		t.Errorf("classified: got %v, want the error itself", got)
+	}
+}
+
+func TestSanitize(t *testing.T) {
+	tests := map[string]struct{ in, want string }{
+		"plain words stay":                    {"Permission denied", "Permission denied"},
+		"lines become one":                    {"a\r\nb\tc", "a b c"},
+		"escape sequences lose their escape":  {"\x1b[31mred\x1b[0m", "[31mred[0m"},
+		"right-to-left overrides are removed": {"a\u202eb", "ab"},
+		"invalid UTF-8 is removed":            {"a\xffb", "ab"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := Sanitize(tc.in); got != tc.want {
+				t.Errorf("Sanitize(%q) = %q, want %q", tc.in, got, tc.want)
+			}
+		})
+	}
+}
+
+func FuzzSanitize(f *testing.F) {
+	f.Add("ssh: \x00\x1b]0;title\x07")
+	f.Add(strings.Repeat("é", 300))
+	f.Fuzz(func(t *testing.T, in string) {
+		got := Sanitize(in)
+		if len(got) > maxRemoteWords {
+			t.Errorf("%d bytes, want at most %d", len(got), maxRemoteWords)
+		}
+		if !utf8.ValidString(got) {
+			t.Errorf("invalid UTF-8: %q", got)
+		}
+		if strings.ContainsFunc(got, unicode.IsControl) {
+			t.Errorf("control character in %q", got)
+		}
+	})
+}
