@@ -1,0 +1,71 @@
+package egress
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+func TestCheck(t *testing.T) {
+	policy := Policy{
+		Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")},
+		Deny:  []netip.Prefix{netip.MustParsePrefix("10.96.0.1/32")},
+	}
+	tests := map[string]struct {
+		address string
+		denied  bool
+	}{
+		"a public address is allowed":                   {"203.0.113.7", false},
+		"a private address is allowed":                  {"10.0.0.8", false},
+		"loopback is refused":                           {"127.0.0.1", true},
+		"loopback that is allowed by flag passes":       {"127.0.0.2", false},
+		"IPv6 loopback is refused":                      {"::1", true},
+		"loopback in IPv6 clothes is refused":           {"::ffff:127.0.0.1", true},
+		"an allowed address passes in IPv6 clothes too": {"::ffff:127.0.0.2", false},
+		"a metadata service is refused":                 {"169.254.169.254", true},
+		"link-local with a zone is refused":             {"fe80::1%eth0", true},
+		"multicast is refused":                          {"224.0.0.1", true},
+		"the unspecified address is refused":            {"0.0.0.0", true},
+		"broadcast is refused":                          {"255.255.255.255", true},
+		"what the operator denies is refused":           {"10.96.0.1", true},
+		"its neighbour is not":                          {"10.96.0.2", false},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			err := policy.Check(netip.MustParseAddr(tc.address))
+			if (err != nil) != tc.denied {
+				t.Fatalf("Check(%s) = %v, want denied %t", tc.address, err, tc.denied)
+			}
+			if err != nil && driver.AsError(err).Reason != driver.AddressDenied {
+				t.Errorf("reason %s, want %s", driver.AsError(err).Reason, driver.AddressDenied)
+			}
+		})
+	}
+}
+
+func TestDialChecksTheResolvedAddress(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+
+	for _, host := range []string{"localhost", "127.0.0.1", "::ffff:127.0.0.1", "0.0.0.0"} {
+		_, err := Policy{}.Dial(t.Context(), "tcp", net.JoinHostPort(host, port))
+		var denied *driver.Error
+		if !errors.As(err, &denied) || denied.Reason != driver.AddressDenied {
+			t.Errorf("Dial(%s) = %v, want AddressDenied", host, err)
+		}
+	}
+
+	allowed := Policy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
+	conn, err := allowed.Dial(t.Context(), "tcp", net.JoinHostPort("127.0.0.1", port))
+	if err != nil {
+		t.Fatalf("an allowed address: %v", err)
+	}
+	conn.Close()
+}
