@@ -1,0 +1,145 @@
+# connpool: everything there is to do, one target each. Start with `make help`.
+
+# The image that docker-build makes and deploy runs.
+IMG ?= connpool:dev
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# How long each fuzz test runs.
+FUZZTIME ?= 10s
+# More flags for go test, for example: make test-unit ARGS='-run Acquire -v'
+ARGS ?=
+
+LINT := bin/golangci-lint
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+# Debian keeps sshd outside the path of ordinary users.
+export PATH := $(PATH):/usr/sbin
+
+.DEFAULT_GOAL := help
+SHELL := /usr/bin/env bash -o errexit -o pipefail
+
+##@ Try it
+
+.PHONY: run
+run: ## Start a lab and the operator, apply the samples and watch pools get warm; Ctrl-C ends all
+	go run ./hack/lab run
+
+.PHONY: lab-up
+lab-up: ## Start only the lab: a control plane and an SSH server; kubeconfig in .lab/kubeconfig
+	go run ./hack/lab up
+
+.PHONY: lab-down
+lab-down: ## Stop the lab
+	go run ./hack/lab down
+
+.PHONY: status
+status: ## Say what of the lab is running
+	go run ./hack/lab status
+
+##@ Develop
+
+.PHONY: build
+build: ## Build bin/manager
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/manager ./cmd/manager
+
+.PHONY: test
+test: test-deps lint verify ## Lint, verify, and run every test with the race detector, on a real API server and sshd
+	@hack/say 'unit, sshd and control-plane tests, with the race detector'
+	go test -race -timeout 15m $(ARGS) ./...
+
+.PHONY: test-unit
+test-unit: ## Run the tests of api, cmd and internal only, with the race detector
+	go test -race $(ARGS) ./api/... ./cmd/... ./internal/...
+
+.PHONY: test-fuzz
+test-fuzz: ## Run each fuzz test for FUZZTIME
+	hack/test-fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## Measure, each row beside its comparator
+	go run ./hack/bench
+
+.PHONY: lint
+lint: $(LINT) ## Run every linter; exceptions and their reasons are in .golangci.yml
+	@hack/say 'lint'
+	$(LINT) run
+
+.PHONY: lint-fix
+lint-fix: $(LINT) ## Repair what the linters can repair
+	$(LINT) run --fix
+
+.PHONY: clean
+clean: lab-down ## Stop the lab and remove all that was built
+	rm -rf bin .lab
+
+##@ Generate and verify (every verify-x has an update-x)
+
+.PHONY: verify
+verify: verify-codegen verify-tidy verify-house ## Check that generated files, modules and the rules of the house hold
+
+.PHONY: verify-codegen
+verify-codegen: ## Check that generated files are up to date
+	@hack/say 'generated files'
+	hack/verify-codegen.sh || hack/failed 'make update-codegen'
+
+.PHONY: update-codegen
+update-codegen: ## Generate deep copies, CRDs, roles, apply configurations and the API reference
+	hack/update-codegen.sh
+
+.PHONY: generate manifests
+generate manifests: update-codegen ## The same, by the names of kubebuilder
+
+.PHONY: verify-tidy
+verify-tidy: ## Check that go.mod and go.sum of every module are tidy
+	@hack/say 'modules'
+	hack/each-module.sh go mod tidy -diff || hack/failed 'make update-tidy'
+
+.PHONY: update-tidy
+update-tidy: ## Tidy go.mod and go.sum of every module
+	hack/each-module.sh go mod tidy
+
+.PHONY: verify-house
+verify-house: ## Check import rules, package comments, roles and manifests
+	@hack/say 'rules of the house'
+	go test ./test/house || hack/failed 'make update-house, if it is about the golden role and the change is meant'
+
+.PHONY: update-house
+update-house: ## Accept the manager's present role as the golden one
+	go test ./test/house -run Role -update
+
+##@ Deploy (to the cluster of the current kubectl context)
+
+.PHONY: docker-build
+docker-build: ## Build the image IMG
+	docker build --build-arg VERSION=$(VERSION) -t $(IMG) .
+
+.PHONY: install
+install: ## Install the CRDs
+	kubectl apply --server-side -k config/crd
+
+.PHONY: uninstall
+uninstall: ## Remove the CRDs, and with them every pool and target
+	kubectl delete --ignore-not-found -k config/crd
+
+.PHONY: deploy
+deploy: ## Deploy the operator with the image IMG
+	kubectl kustomize config/default | sed 's|image: connpool:dev|image: $(IMG)|' | kubectl apply --server-side -f -
+
+.PHONY: undeploy
+undeploy: ## Remove all that deploy made
+	kubectl delete --ignore-not-found -k config/default
+
+##@ Help and tools
+
+.PHONY: help
+help: ## Show this
+	@awk 'BEGIN { FS = ":.*## "; print "usage: make <target>" } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z -]+:.*## / { printf "  %-19s%s\n", $$1, $$2 }' Makefile
+
+.PHONY: test-deps
+test-deps: ## Install the Debian packages that tests need, where they are missing
+	hack/install-test-deps.sh
+
+$(LINT): $(wildcard hack/lint/*)
+	@hack/say 'build golangci-lint; takes a minute or two the first time'
+	cd hack/lint && go build -trimpath -ldflags '-s -w' -o ../../$@ .
