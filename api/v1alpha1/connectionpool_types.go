@@ -1,0 +1,542 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// ConnectionPool says how many connections to which targets are kept, and the
+// policy that keeps them good.
+//
+// Conditions follow kstatus, so that Flux, Argo CD and `kubectl wait` can wait
+// for them: Ready is there from the first write of the status, and true when
+// every target has its warm connections, or when at least one has and Degraded
+// says which have not; Degraded and Reconciling are there only while true;
+// Stalled only while nothing but a change by somebody can help.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:subresource:scale:specpath=.spec.size.minWarm,statuspath=.status.connections.warm,selectorpath=.status.selector
+// +kubebuilder:resource:shortName=cpool,categories=connpool
+// +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.status.type`,description="Protocol of the pool's targets"
+// +kubebuilder:printcolumn:name="Targets",type=integer,JSONPath=`.status.targets.total`,description="Targets of the pool"
+// +kubebuilder:printcolumn:name="Ready-Targets",type=integer,JSONPath=`.status.targets.ready`,description="Targets that have their warm connections"
+// +kubebuilder:printcolumn:name="Warm",type=integer,JSONPath=`.status.connections.warm`,description="Connections ready to serve, busy ones included"
+// +kubebuilder:printcolumn:name="In-Use",type=integer,JSONPath=`.status.connections.inUse`,description="Warm connections that somebody uses now"
+// +kubebuilder:printcolumn:name="Uses",type=integer,JSONPath=`.status.useCount`,description="How often a connection has been handed out"
+// +kubebuilder:printcolumn:name="Oldest",type=date,JSONPath=`.status.oldestConnectionTime`,description="Age of the oldest connection"
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether the pool can serve"
+// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="Why the pool is ready or not"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`,description="Time since the pool was created"
+type ConnectionPool struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is the standard object's metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+
+	// spec says which connections are kept, and how.
+	// +required
+	Spec ConnectionPoolSpec `json:"spec,omitzero"`
+
+	// status is what the operator has observed. Absent until the operator has
+	// seen the pool.
+	// +optional
+	Status ConnectionPoolStatus `json:"status,omitzero"`
+}
+
+// ConnectionPoolList is a list of pools.
+//
+// +kubebuilder:object:root=true
+type ConnectionPoolList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitzero"`
+
+	Items []ConnectionPool `json:"items"`
+}
+
+// ConnectionPoolSpec says which connections are kept, and how.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.targetRef) != has(self.targetSelector)",message="spec needs exactly one of targetRef and targetSelector: name one target, or select several by their labels"
+// +kubebuilder:validation:XValidation:rule="!has(self.warming) || !has(self.warming.schedules) || self.warming.schedules.all(s, s.minWarm <= self.size.max)",fieldPath=".warming.schedules",message="warming.schedules must not have a minWarm greater than size.max (4 when absent): lower minWarm or raise size.max"
+// +kubebuilder:validation:MinProperties=0
+type ConnectionPoolSpec struct {
+	// targetRef names the one ConnectionTarget of the pool. Absent when
+	// targetSelector is used.
+	// +optional
+	TargetRef *TargetRef `json:"targetRef,omitempty"`
+
+	// targetSelector selects ConnectionTargets of the namespace by their labels;
+	// it must not be empty. Targets come and go with their labels. Absent when
+	// targetRef is used.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="(has(self.matchLabels) && size(self.matchLabels) > 0) || (has(self.matchExpressions) && size(self.matchExpressions) > 0)",message="targetSelector must not be empty, because it would select every target of the namespace: add a label to matchLabels or matchExpressions"
+	// +kubebuilder:validation:XValidation:rule="(!has(self.matchLabels) || size(self.matchLabels) <= 16) && (!has(self.matchExpressions) || size(self.matchExpressions) <= 16)",message="targetSelector must not have more than 16 matchLabels or 16 matchExpressions: give the targets one label of their own"
+	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, (e.operator in ['In', 'NotIn'] && has(e.values) && size(e.values) > 0 && size(e.values) <= 64) || (e.operator in ['Exists', 'DoesNotExist'] && (!has(e.values) || size(e.values) == 0)))",fieldPath=".matchExpressions",message="matchExpressions must have the operator In or NotIn with 1 to 64 values, or Exists or DoesNotExist with none: correct the operator or the values"
+	TargetSelector *metav1.LabelSelector `json:"targetSelector,omitempty"`
+
+	// routing says what becomes of a request that names no target: ByName refuses
+	// it, LeastLoaded gives it to the healthy target with the most free capacity.
+	// A pool with one target always uses that one. ByName when absent.
+	// +optional
+	// +kubebuilder:default=ByName
+	Routing *PoolRouting `json:"routing,omitempty"`
+
+	// size bounds the number of connections to each target.
+	// +optional
+	// +kubebuilder:default={}
+	Size PoolSize `json:"size,omitzero"`
+
+	// sessionsPerConnection is how many uses share one connection at the same
+	// time. If a server allows fewer (sshd's MaxSessions), the operator learns it.
+	// 8 when absent.
+	// +optional
+	// +kubebuilder:default=8
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	SessionsPerConnection *int32 `json:"sessionsPerConnection,omitempty"`
+
+	// acquire says how requests wait for a connection.
+	// +optional
+	// +kubebuilder:default={}
+	Acquire PoolAcquire `json:"acquire,omitzero"`
+
+	// lifecycle says when connections are replaced and closed. Nothing that runs
+	// is cut because its connection is old.
+	// +optional
+	// +kubebuilder:default={}
+	Lifecycle PoolLifecycle `json:"lifecycle,omitzero"`
+
+	// health says how connections are watched, and when a target counts as failed.
+	// +optional
+	// +kubebuilder:default={}
+	Health PoolHealth `json:"health,omitzero"`
+
+	// warming raises the number of warm connections before they are needed.
+	// Absent means that size.minWarm holds at all times.
+	// +optional
+	Warming PoolWarming `json:"warming,omitzero"`
+
+	// state says whether the pool serves: Active does; Paused lets finish what
+	// runs, hands out nothing new and closes the connections when they are unused.
+	// Active when absent.
+	// +optional
+	// +kubebuilder:default=Active
+	State *PoolState `json:"state,omitempty"`
+}
+
+// PoolRouting says what becomes of a request that names no target.
+//
+// +kubebuilder:validation:Enum=ByName;LeastLoaded
+type PoolRouting string
+
+// The ways to route.
+const (
+	// RoutingByName refuses a request that names no target.
+	RoutingByName PoolRouting = "ByName"
+	// RoutingLeastLoaded gives it to the healthy target with the most free capacity.
+	RoutingLeastLoaded PoolRouting = "LeastLoaded"
+)
+
+// PoolState says whether a pool serves.
+//
+// +kubebuilder:validation:Enum=Active;Paused
+type PoolState string
+
+// The states that a user may ask for.
+const (
+	// PoolActive serves.
+	PoolActive PoolState = "Active"
+	// PoolPaused lets finish what runs and hands out nothing new.
+	PoolPaused PoolState = "Paused"
+)
+
+// PoolSize bounds the number of connections to each target.
+//
+// +kubebuilder:validation:XValidation:rule="self.minWarm <= self.max",fieldPath=".minWarm",message="minWarm must not be greater than max (4 when absent): lower minWarm or raise max"
+// +kubebuilder:validation:MinProperties=1
+type PoolSize struct {
+	// minWarm is how many connections to each target are kept warm. 0 dials on
+	// demand. 1 when absent.
+	// +optional
+	// +kubebuilder:default=1
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	MinWarm *int32 `json:"minWarm,omitempty"`
+
+	// max is how many connections to each target there may be, those being dialled
+	// and drained included. 4 when absent.
+	// +optional
+	// +kubebuilder:default=4
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	Max *int32 `json:"max,omitempty"`
+}
+
+// PoolAcquire says how requests wait for a connection.
+//
+// +kubebuilder:validation:MinProperties=1
+type PoolAcquire struct {
+	// timeoutSeconds is how long a request waits, in seconds, until it fails
+	// without having started. 10 when absent.
+	// +optional
+	// +kubebuilder:default=10
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=600
+	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
+
+	// maxPending is how many requests may wait for each target; more fail at
+	// once. 0 means that none waits. 100 when absent.
+	// +optional
+	// +kubebuilder:default=100
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=10000
+	MaxPending *int32 `json:"maxPending,omitempty"`
+}
+
+// PoolLifecycle says when connections are replaced and closed.
+//
+// +kubebuilder:validation:MinProperties=1
+type PoolLifecycle struct {
+	// maxAgeSeconds is the age in seconds, less up to a tenth at random, at which
+	// a connection is replaced: first its successor is made, then it drains. 0
+	// means never. 3600 when absent.
+	// +optional
+	// +kubebuilder:default=3600
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=2592000
+	MaxAgeSeconds *int32 `json:"maxAgeSeconds,omitempty"`
+
+	// maxIdleSeconds is after how many seconds without use a connection beyond the
+	// warm minimum is closed. 0 means never. 300 when absent.
+	// +optional
+	// +kubebuilder:default=300
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=2592000
+	MaxIdleSeconds *int32 `json:"maxIdleSeconds,omitempty"`
+
+	// maxUses is after how many uses a connection is replaced. 0 means never. 0
+	// when absent.
+	// +optional
+	// +kubebuilder:default=0
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000000
+	MaxUses *int32 `json:"maxUses,omitempty"`
+
+	// drainTimeoutSeconds is how long, in seconds, what runs may go on after the
+	// pool, the target or its credentials are gone, or the pool is paused; then it
+	// is cut. 300 when absent.
+	// +optional
+	// +kubebuilder:default=300
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=86400
+	DrainTimeoutSeconds *int32 `json:"drainTimeoutSeconds,omitempty"`
+}
+
+// PoolHealth says how connections are watched.
+//
+// +kubebuilder:validation:XValidation:rule="self.timeoutSeconds < self.periodSeconds",fieldPath=".timeoutSeconds",message="timeoutSeconds (5 when absent) must be less than periodSeconds (60 when absent), so that one probe ends before the next: lower timeoutSeconds or raise periodSeconds"
+// +kubebuilder:validation:MinProperties=1
+type PoolHealth struct {
+	// keepaliveSeconds is how often, in seconds, a connection is asked for a sign
+	// of life, idle or busy; one that does not answer within timeoutSeconds is
+	// closed and replaced. 0 means never. 15 when absent.
+	// +optional
+	// +kubebuilder:default=15
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=3600
+	KeepaliveSeconds *int32 `json:"keepaliveSeconds,omitempty"`
+
+	// periodSeconds is how often, in seconds, each target is probed. 60 when
+	// absent.
+	// +optional
+	// +kubebuilder:default=60
+	// +kubebuilder:validation:Minimum=2
+	// +kubebuilder:validation:Maximum=86400
+	PeriodSeconds *int32 `json:"periodSeconds,omitempty"`
+
+	// timeoutSeconds is how long, in seconds, a probe or a keepalive may take. It
+	// must be less than periodSeconds. 5 when absent.
+	// +optional
+	// +kubebuilder:default=5
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=300
+	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
+
+	// failureThreshold is after how many failed probes in a row a target counts as
+	// failed. 3 when absent.
+	// +optional
+	// +kubebuilder:default=3
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	FailureThreshold *int32 `json:"failureThreshold,omitempty"`
+
+	// successThreshold is after how many successful probes in a row a failed target
+	// counts as healthy again. 2 when absent.
+	// +optional
+	// +kubebuilder:default=2
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	SuccessThreshold *int32 `json:"successThreshold,omitempty"`
+
+	// command is run on the target as the probe, as program and arguments, and
+	// must exit with 0. It may run at any time, so it must change nothing. Absent
+	// means a probe of the protocol itself, which costs the target less.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=0
+	// +kubebuilder:validation:items:MaxLength=4096
+	// +kubebuilder:validation:XValidation:rule=`self[0] != ''`,message="command must begin with the name of a program: write one, or remove command for a probe of the protocol"
+	// +kubebuilder:validation:XValidation:rule=`!self.exists(a, a.matches(r'\x00'))`,message="command must not contain NUL characters: remove them"
+	Command []string `json:"command,omitempty"`
+}
+
+// PoolWarming raises the number of warm connections before they are needed.
+//
+// +kubebuilder:validation:MinProperties=1
+type PoolWarming struct {
+	// schedules are times with a higher warm minimum. Where several hold, the
+	// highest counts. Absent means none.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	Schedules []WarmingSchedule `json:"schedules,omitempty"`
+
+	// prediction learns from use when connections will be needed. Absent means Off.
+	// +optional
+	Prediction WarmingPrediction `json:"prediction,omitzero"`
+}
+
+// WarmingSchedule is a recurring time with a higher warm minimum.
+//
+// +kubebuilder:validation:XValidation:rule="self.start != self.end",fieldPath=".end",message="end must differ from start: write when the warm minimum goes back to size.minWarm"
+type WarmingSchedule struct {
+	// name tells the schedule from the others of the pool.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule=`self.matches(r'^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')`,message="name must consist of lower-case letters, digits and -: correct the spelling"
+	Name string `json:"name,omitempty"`
+
+	// start is when the higher minimum begins, as cron's five fields: minute, hour,
+	// day of month, month, day of week (0 to 6, Sunday is 0), such as "0 8 * * 1-5".
+	// +required
+	Start CronExpression `json:"start,omitempty"`
+
+	// end is when the higher minimum ends, like start.
+	// +required
+	End CronExpression `json:"end,omitempty"`
+
+	// timeZone is the IANA name of the time zone of start and end, such as
+	// Europe/Zurich; its daylight saving time is honoured. UTC when absent.
+	// +optional
+	// +kubebuilder:default=UTC
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule=`self != 'Local' && self.matches(r'^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$')`,message="timeZone must be an IANA name such as Europe/Zurich or UTC: look it up in the tz database, an offset or Local does not say where"
+	TimeZone *string `json:"timeZone,omitempty"`
+
+	// minWarm is how many connections to each target are kept warm meanwhile. It
+	// must not be greater than size.max.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	MinWarm int32 `json:"minWarm,omitempty"`
+}
+
+// CronExpression is a recurring time, as cron's five fields.
+//
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=128
+// +kubebuilder:validation:XValidation:rule="self.split(' ').size() == 5",message="must be five cron fields",messageExpression=`self.matches(r'^(CRON_)?TZ=') ? 'must not contain a time zone: move it to timeZone' : self.startsWith('@') ? 'must not be a shorthand such as @daily: write the five cron fields' : 'must be five cron fields (minute, hour, day of month, month, day of week) with one space between them, such as 0 8 * * 1-5: correct it'`
+// +kubebuilder:validation:XValidation:rule=`self.split(' ').size() != 5 || self.split(' ')[0].split(',').all(i, i.matches(r'^(?i)(\*|[0-5]?[0-9](-[0-5]?[0-9])?)(/[1-9][0-9]?)?$'))`,message="the minute (field 1) must be *, a number from 0 to 59, a range, a step or a list of them: correct it"
+// +kubebuilder:validation:XValidation:rule=`self.split(' ').size() != 5 || self.split(' ')[1].split(',').all(i, i.matches(r'^(?i)(\*|([01]?[0-9]|2[0-3])(-([01]?[0-9]|2[0-3]))?)(/[1-9][0-9]?)?$'))`,message="the hour (field 2) must be *, a number from 0 to 23, a range, a step or a list of them: correct it"
+// +kubebuilder:validation:XValidation:rule=`self.split(' ').size() != 5 || self.split(' ')[2].split(',').all(i, i.matches(r'^(?i)(\*|(0?[1-9]|[12][0-9]|3[01])(-(0?[1-9]|[12][0-9]|3[01]))?)(/[1-9][0-9]?)?$'))`,message="the day of month (field 3) must be *, a number from 1 to 31, a range, a step or a list of them: correct it"
+// +kubebuilder:validation:XValidation:rule=`self.split(' ').size() != 5 || self.split(' ')[3].split(',').all(i, i.matches(r'^(?i)(\*|(0?[1-9]|1[0-2]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)(-(0?[1-9]|1[0-2]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))?)(/[1-9][0-9]?)?$'))`,message="the month (field 4) must be *, a number from 1 to 12, a range, a step or a list of them: correct it"
+// +kubebuilder:validation:XValidation:rule=`self.split(' ').size() != 5 || self.split(' ')[4].split(',').all(i, i.matches(r'^(?i)(\*|([0-6]|sun|mon|tue|wed|thu|fri|sat)(-([0-6]|sun|mon|tue|wed|thu|fri|sat))?)(/[1-9][0-9]?)?$'))`,message="the day of week (field 5) must be *, a number from 0 (Sunday) to 6, a range, a step or a list of them: correct it"
+type CronExpression string
+
+// WarmingPrediction learns from use when connections will be needed.
+//
+// +kubebuilder:validation:MinProperties=1
+type WarmingPrediction struct {
+	// mode says what a prediction does: Off makes none, Shadow makes and measures
+	// them without dialling, Active warms connections by them. Off when absent.
+	// +optional
+	// +kubebuilder:default=Off
+	Mode *PredictionMode `json:"mode,omitempty"`
+
+	// maxWarm is how many connections predictions may add, over all targets of the
+	// pool. 50 when absent.
+	// +optional
+	// +kubebuilder:default=50
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10000
+	MaxWarm *int32 `json:"maxWarm,omitempty"`
+}
+
+// PredictionMode says what a prediction does.
+//
+// +kubebuilder:validation:Enum=Off;Shadow;Active
+type PredictionMode string
+
+// The modes of prediction.
+const (
+	// PredictionOff makes no predictions.
+	PredictionOff PredictionMode = "Off"
+	// PredictionShadow makes and measures them without dialling.
+	PredictionShadow PredictionMode = "Shadow"
+	// PredictionActive warms connections by them.
+	PredictionActive PredictionMode = "Active"
+)
+
+// PoolType is the protocol of a pool's targets, or mixed.
+//
+// +kubebuilder:validation:Enum=ssh;docker;kubernetes;mixed
+type PoolType string
+
+// PoolTypeMixed is the type of a pool whose targets differ in protocol; other
+// pools have the TargetType of their targets.
+const PoolTypeMixed PoolType = "mixed"
+
+// ConnectionPoolStatus is what the operator has observed of a pool: the sum of
+// its targets' statuses. It is written by server-side apply: at once when a
+// condition changes, otherwise at most every 30 seconds and only if something
+// changed. What changes every second is in the live API.
+//
+// +kubebuilder:validation:MinProperties=1
+type ConnectionPoolStatus struct {
+	// observedGeneration is the metadata.generation that the status is about.
+	// Absent until the operator has seen the pool.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
+
+	// conditions are Ready and, only while they are true, Degraded, Reconciling
+	// and Stalled.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// type is the protocol of the pool's targets, or mixed. Absent while the pool
+	// has no target.
+	// +optional
+	Type *PoolType `json:"type,omitempty"`
+
+	// targets counts the pool's targets. Absent until the operator has seen the
+	// pool.
+	// +optional
+	Targets TargetCounts `json:"targets,omitzero"`
+
+	// connections counts the pool's connections to all targets. Absent until the
+	// operator has seen the pool.
+	// +optional
+	Connections PoolConnectionCounts `json:"connections,omitzero"`
+
+	// useCount is how often a connection was handed out since the replicas took
+	// over the targets. Absent until the operator has seen the pool.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	UseCount *int64 `json:"useCount,omitempty"`
+
+	// oldestConnectionTime is when the oldest connection was made. Absent while
+	// there is none.
+	// +optional
+	OldestConnectionTime *metav1.Time `json:"oldestConnectionTime,omitempty"`
+
+	// lastUsedTime is when a connection was last handed out or given back. Absent
+	// until the first use.
+	// +optional
+	LastUsedTime *metav1.Time `json:"lastUsedTime,omitempty"`
+
+	// failingTargets are targets that lack their warm connections, those failing
+	// longest first, at most 10; targets tells how many there are. Absent when all
+	// are ready.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=10
+	FailingTargets []FailingTarget `json:"failingTargets,omitempty"`
+
+	// selector is targetSelector as text, for the scale subresource. Absent when
+	// the pool uses targetRef.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=131072
+	Selector *string `json:"selector,omitempty"`
+}
+
+// TargetCounts counts targets.
+//
+// +kubebuilder:validation:MinProperties=1
+type TargetCounts struct {
+	// total is how many targets the pool has. Absent means unknown.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Total *int32 `json:"total,omitempty"`
+
+	// ready is how many of them have the warm connections that the pool wants at
+	// least. Absent means unknown.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Ready *int32 `json:"ready,omitempty"`
+}
+
+// PoolConnectionCounts counts a pool's connections by what they do.
+//
+// +kubebuilder:validation:MinProperties=1
+type PoolConnectionCounts struct {
+	// warm is how many connections are ready to serve, those in use included.
+	// Absent means unknown.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Warm *int32 `json:"warm,omitempty"`
+
+	// inUse is how many of the warm ones somebody uses now. Absent means unknown.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	InUse *int32 `json:"inUse,omitempty"`
+
+	// dialing is how many connections are being made. Absent means unknown.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Dialing *int32 `json:"dialing,omitempty"`
+
+	// draining is how many connections take no new uses and end when the running
+	// ones do. Absent means unknown.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Draining *int32 `json:"draining,omitempty"`
+
+	// desired is how many warm connections the pool wants now, schedules and
+	// prediction included. Absent means unknown.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Desired *int32 `json:"desired,omitempty"`
+}
+
+// FailingTarget is a target that lacks the warm connections that the pool wants.
+type FailingTarget struct {
+	// name is the name of the target.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+
+	// reason says why, as in the target's conditions.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	Reason string `json:"reason,omitempty"`
+
+	// since is when it stopped being ready. Absent when it never was.
+	// +optional
+	Since *metav1.Time `json:"since,omitempty"`
+}

@@ -1,0 +1,460 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// CredentialsLabel marks a Secret that targets may use; its value must be
+// CredentialsLabelValue. Whoever can write a ConnectionTarget must not thereby
+// be able to use any Secret of the namespace, and the operator neither lists
+// nor caches Secrets without it.
+const (
+	CredentialsLabel      = "connpool.dev/credentials"
+	CredentialsLabelValue = "true"
+)
+
+// ConnectionTarget is one endpoint and how to authenticate to it. It is dialled
+// only while a ConnectionPool selects it.
+//
+// Conditions follow kstatus, so that Flux, Argo CD and `kubectl wait` can wait
+// for them: Ready is there from the first write of the status and is computed
+// from CredentialsReady and Reachable; Reconciling is there only while the
+// operator works towards Ready; Stalled only while nothing but a change by
+// somebody (of the spec, the Secret, the remote) can help.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=ctarget,categories=connpool
+// +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.status.type`,description="Protocol of the target"
+// +kubebuilder:printcolumn:name="Endpoint",type=string,JSONPath=`.status.endpoint`,description="Where the target is reached"
+// +kubebuilder:printcolumn:name="Warm",type=integer,JSONPath=`.status.connections.warm`,description="Connections ready to serve, busy ones included"
+// +kubebuilder:printcolumn:name="In-Use",type=integer,JSONPath=`.status.connections.inUse`,description="Warm connections that somebody uses now"
+// +kubebuilder:printcolumn:name="Uses",type=integer,JSONPath=`.status.useCount`,description="How often a connection has been handed out"
+// +kubebuilder:printcolumn:name="Oldest",type=date,JSONPath=`.status.oldestConnectionTime`,description="Age of the oldest connection"
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether every pool of the target has its connections"
+// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="Why the target is ready or not"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`,description="Time since the target was created"
+// +kubebuilder:printcolumn:name="Server",type=string,JSONPath=`.status.serverVersion`,priority=1,description="What the remote calls itself"
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.ssh) || !has(self.spec.ssh.jumpTargetRef) || self.spec.ssh.jumpTargetRef.name != self.metadata.name",fieldPath=".spec.ssh.jumpTargetRef.name",message="jumpTargetRef must not be the target itself: name the ssh target that stands in front of it, or remove jumpTargetRef"
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.docker) || !has(self.spec.docker.sshTargetRef) || self.spec.docker.sshTargetRef.name != self.metadata.name",fieldPath=".spec.docker.sshTargetRef.name",message="sshTargetRef must not be the target itself: name an ssh target that runs the Docker engine"
+type ConnectionTarget struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is the standard object's metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+
+	// spec says what to connect to.
+	// +required
+	Spec ConnectionTargetSpec `json:"spec,omitzero"`
+
+	// status is what the operator has observed. Absent until the operator has
+	// seen the target.
+	// +optional
+	Status ConnectionTargetStatus `json:"status,omitzero"`
+}
+
+// ConnectionTargetList is a list of targets.
+//
+// +kubebuilder:object:root=true
+type ConnectionTargetList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitzero"`
+
+	Items []ConnectionTarget `json:"items"`
+}
+
+// ConnectionTargetSpec says what to connect to. Exactly one member is set.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.ssh) ? 1 : 0) + (has(self.docker) ? 1 : 0) + (has(self.kubernetes) ? 1 : 0) == 1",message="spec needs exactly one of ssh, docker and kubernetes: keep the one that says how this target is reached"
+// +kubebuilder:validation:MinProperties=0
+type ConnectionTargetSpec struct {
+	// ssh reaches a host over SSH. Absent when the target is of another kind.
+	// +optional
+	SSH *SSHTarget `json:"ssh,omitempty"`
+
+	// docker reaches a Docker engine. Absent when the target is of another kind.
+	// +optional
+	Docker *DockerTarget `json:"docker,omitempty"`
+
+	// kubernetes reaches the API server of a cluster. Absent when the target is
+	// of another kind.
+	// +optional
+	Kubernetes *KubernetesTarget `json:"kubernetes,omitempty"`
+}
+
+// SSHTarget is a host reached over SSH.
+type SSHTarget struct {
+	// host is the DNS name or the IP address of the server, without user and
+	// port; IPv6 addresses stand without brackets. The resolved address is
+	// checked again when it is dialled: loopback, link-local, multicast and
+	// unspecified addresses are refused unless the operator allows them.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule=`isIP(self) || (self.matches(r'^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?$') && !self.matches(r'(^|\.)(0[xX][0-9A-Fa-f]*|[0-9]+)\.?$'))`,message="host must be a DNS name or an IP address",messageExpression=`self.matches(r'[\s[:cntrl:]]') ? 'host must not contain spaces, line breaks or control characters: write only the DNS name or IP address' : self.contains('://') ? 'host must not be a URL: write only the DNS name or IP address' : self.contains('@') ? 'host must not contain a user: move the part before @ to user' : self.startsWith('-') ? 'host must not start with -: write only the DNS name or IP address' : self.matches(r'^(\[.*\]|[^:]*):[0-9]+$') ? 'host must not contain a port: move the number after the colon to port' : self.startsWith('[') ? 'host must not contain brackets: write the bare IPv6 address' : 'host must be a DNS name or an IP address in its usual form (10.0.0.1, 2001:db8::1, no zone, not IPv4 inside IPv6): correct the spelling'`
+	Host string `json:"host,omitempty"`
+
+	// port is the TCP port of the server. 22 when absent.
+	// +optional
+	// +kubebuilder:default=22
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port *int32 `json:"port,omitempty"`
+
+	// user is the name to log in as.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule=`!self.matches(r'^-|[\s[:cntrl:]]')`,message="user must not start with - or contain spaces, line breaks or control characters: write the login name as the server knows it"
+	User string `json:"user,omitempty"`
+
+	// credentialsRef names the Secret to authenticate with. It needs the label
+	// connpool.dev/credentials: "true" and holds either ssh-privatekey, as in
+	// Secrets of type kubernetes.io/ssh-auth, with optional passphrase and
+	// ssh-certificate, or password. A change of the Secret is picked up at once:
+	// new connections use it, old ones are replaced when they are not in use.
+	// +required
+	CredentialsRef SecretRef `json:"credentialsRef,omitzero"`
+
+	// hostKeys says how the server proves who it is. There is no way to accept
+	// any key: nothing is offered to a server before it has proved its identity.
+	// +required
+	HostKeys HostKeys `json:"hostKeys,omitzero"`
+
+	// jumpTargetRef reaches the host through another ssh target, whose pooled
+	// connections are shared. Chains may be 3 jumps deep and must not form a
+	// cycle. Absent means that the operator dials the host itself.
+	// +optional
+	JumpTargetRef *TargetRef `json:"jumpTargetRef,omitempty"`
+}
+
+// HostKeys says which keys a server may prove its identity with, in the syntax
+// of OpenSSH's known_hosts. Exactly one member is set.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.knownHosts) ? 1 : 0) + (has(self.configMapRef) ? 1 : 0) + (has(self.secretRef) ? 1 : 0) == 1",message="hostKeys needs exactly one of knownHosts, configMapRef and secretRef, because no server is trusted unseen: run ssh-keyscan against the host, compare the fingerprint with the server's administrator and put the line into knownHosts"
+// +kubebuilder:validation:MinProperties=0
+type HostKeys struct {
+	// knownHosts are the accepted keys, one per item: a bare public key
+	// ("ssh-ed25519 AAAA..."), which then stands for this target's host and port,
+	// or a known_hosts line with host patterns, hashed names, @cert-authority or
+	// @revoked. DSA keys and RSA keys under 2048 bits are refused. Absent when the
+	// keys are elsewhere.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=4096
+	// +kubebuilder:validation:items:XValidation:rule=`self.contains('PRIVATE KEY') || self.contains('b3BlbnNzaC1rZXktdjE') || (self.matches(r'^\s*((@cert-authority|@revoked)[ \t]+)?([^\s@#][^\s]*[ \t]+)?[a-z][a-z0-9@.-]*[ \t]+AAAA[A-Za-z0-9+/]+={0,2}([ \t][^\r\n]*)?\s*$') && !self.matches(r'(^|\s)ssh-dss\s') && !self.matches(r'AAAAB3NzaC1yc2EAAAA(DAQABAAAA|BIwAAA[A-P])'))`,message="knownHosts items must be public keys or known_hosts lines",messageExpression=`self.matches(r'(^|\s)ssh-dss\s') ? 'knownHosts must not hold DSA keys (ssh-dss), which are too weak: use the ed25519 key of the server, which ssh-keyscan -t ed25519 prints' : self.matches(r'AAAAB3NzaC1yc2EAAAA(DAQABAAAA|BIwAAA[A-P])') ? 'knownHosts must not hold RSA keys under 2048 bits, which are too weak: use the ed25519 key of the server, which ssh-keyscan -t ed25519 prints' : 'knownHosts items must be one public key (ssh-ed25519 AAAA...) or one known_hosts line each: copy a line that ssh-keyscan prints, without its # comments'`
+	// +kubebuilder:validation:XValidation:rule=`!self.exists(k, k.contains('PRIVATE KEY') || k.contains('b3BlbnNzaC1rZXktdjE'))`,message="knownHosts must not hold a private key: put the server's public key here, and replace the private key, which must count as disclosed"
+	KnownHosts []string `json:"knownHosts,omitempty"`
+
+	// configMapRef names the key of a ConfigMap that holds a known_hosts file.
+	// Absent when the keys are elsewhere.
+	// +optional
+	ConfigMapRef *KeyRef `json:"configMapRef,omitempty"`
+
+	// secretRef names the key of a Secret that holds a known_hosts file. The
+	// Secret needs the label connpool.dev/credentials: "true". Absent when the
+	// keys are elsewhere.
+	// +optional
+	SecretRef *KeyRef `json:"secretRef,omitempty"`
+}
+
+// DockerTarget is a Docker engine, reached over its local socket, TLS or SSH.
+//
+// +kubebuilder:validation:XValidation:rule="!self.endpoint.startsWith('tcp://') || has(self.tlsRef)",fieldPath=".tlsRef",reason=FieldValueRequired,message="tlsRef is required with a tcp endpoint, because an open Docker port gives away root on its host: name a Secret with ca.crt, tls.crt and tls.key"
+// +kubebuilder:validation:XValidation:rule="!has(self.tlsRef) || !self.endpoint.startsWith('unix://')",fieldPath=".tlsRef",reason=FieldValueForbidden,message="tlsRef has no meaning with a unix endpoint: remove it, or use a tcp endpoint"
+// +kubebuilder:validation:XValidation:rule="!has(self.sshTargetRef) || !self.endpoint.startsWith('tcp://')",fieldPath=".sshTargetRef",reason=FieldValueForbidden,message="sshTargetRef needs a unix endpoint, the engine's socket on that host: write endpoint unix:///var/run/docker.sock, or remove sshTargetRef"
+type DockerTarget struct {
+	// endpoint is where the engine listens: tcp://HOST:PORT, always with TLS, or
+	// unix:///PATH of its socket. With sshTargetRef the path is on that host;
+	// without, it is on the operator's own host, which the operator must allow.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=300
+	// +kubebuilder:validation:XValidation:rule=`self.matches(r'^tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?):([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$') || (self.matches(r'^unix:///[^\s[:cntrl:]]{1,106}$') && !self.matches(r'/\.\.(/|$)'))`,message="endpoint must be tcp://HOST:PORT or unix:///PATH",messageExpression=`self.startsWith('ssh://') ? 'endpoint must not be ssh://: set sshTargetRef to an ssh target and endpoint to the socket on that host, such as unix:///var/run/docker.sock' : self.matches(r'^https?://') ? 'endpoint must not be a web address: write tcp://HOST:PORT' : self.contains('@') ? 'endpoint must not contain a user: write tcp://HOST:PORT' : self.matches(r'^tcp://[^/]*/') ? 'endpoint must not have a path after the port: write tcp://HOST:PORT' : self.matches(r'^tcp://(\[[^\]]*\]|[^:]*)(:0*)?$') ? 'endpoint needs a port from 1 to 65535: write tcp://HOST:PORT, 2376 being usual' : self.startsWith('unix://') ? 'endpoint must have an absolute path without .. and spaces, at most 107 bytes long, such as unix:///var/run/docker.sock: correct the path' : 'endpoint must be tcp://HOST:PORT with a port from 1 to 65535, or unix:///PATH: correct the spelling'`
+	Endpoint string `json:"endpoint,omitempty"`
+
+	// tlsRef names the Secret with ca.crt, tls.crt and tls.key. It needs the label
+	// connpool.dev/credentials: "true". Required with tcp://, refused with unix://.
+	// +optional
+	TLSRef *SecretRef `json:"tlsRef,omitempty"`
+
+	// sshTargetRef reaches the engine's socket through an ssh target, without any
+	// program on that host. Absent means that the endpoint is dialled directly.
+	// +optional
+	SSHTargetRef *TargetRef `json:"sshTargetRef,omitempty"`
+}
+
+// KubernetesTarget is the API server of a cluster.
+type KubernetesTarget struct {
+	// kubeconfigRef names the key of a Secret that holds a kubeconfig. The Secret
+	// needs the label connpool.dev/credentials: "true". Only credentials embedded
+	// in the file are used: exec and auth-provider plugins, paths of files,
+	// insecure-skip-tls-verify, proxy-url and impersonation are refused.
+	// +required
+	KubeconfigRef KeyRef `json:"kubeconfigRef,omitzero"`
+
+	// context is the name of the context in the kubeconfig. Absent means its
+	// current-context.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule=`!self.matches(r'^\s|\s$|[[:cntrl:]]')`,message="context must not begin or end with a space or contain control characters: copy the name from kubectl config get-contexts"
+	Context *string `json:"context,omitempty"`
+
+	// defaultNamespace is used by requests that name no namespace. Absent means
+	// the context's namespace, or else "default".
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule=`self.matches(r'^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')`,message="defaultNamespace must be a namespace name of lower-case letters, digits and -: correct the spelling"
+	DefaultNamespace *string `json:"defaultNamespace,omitempty"`
+}
+
+// SecretRef names a Secret in the same namespace.
+type SecretRef struct {
+	// name is the name of the Secret.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule=`self.matches(r'^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')`,message="name must be the name of a Secret in this namespace, of lower-case letters, digits, - and .: correct the spelling"
+	Name string `json:"name,omitempty"`
+}
+
+// TargetRef names a ConnectionTarget in the same namespace.
+type TargetRef struct {
+	// name is the name of the ConnectionTarget.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule=`self.matches(r'^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')`,message="name must be the name of a ConnectionTarget in this namespace, of lower-case letters, digits, - and .: correct the spelling"
+	Name string `json:"name,omitempty"`
+}
+
+// KeyRef names one key of a Secret or ConfigMap in the same namespace.
+type KeyRef struct {
+	// name is the name of the Secret or ConfigMap.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule=`self.matches(r'^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')`,message="name must be the name of an object in this namespace, of lower-case letters, digits, - and .: correct the spelling"
+	Name string `json:"name,omitempty"`
+
+	// key is the key whose value is read.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule=`self.matches(r'^[A-Za-z0-9._-]+$')`,message="key must consist of letters, digits, -, _ and .: copy it from the object's data"
+	Key string `json:"key,omitempty"`
+}
+
+// TargetType is the protocol by which a target is reached.
+//
+// +kubebuilder:validation:Enum=ssh;docker;kubernetes
+type TargetType string
+
+// The protocols.
+const (
+	TargetTypeSSH        TargetType = "ssh"
+	TargetTypeDocker     TargetType = "docker"
+	TargetTypeKubernetes TargetType = "kubernetes"
+)
+
+// ConnectionTargetStatus is what the operator has observed of a target. It is
+// written by server-side apply: at once when a condition changes, otherwise at
+// most every 30 seconds and only if something changed. What changes every
+// second is in the live API.
+//
+// +kubebuilder:validation:MinProperties=1
+type ConnectionTargetStatus struct {
+	// observedGeneration is the metadata.generation that the status is about.
+	// Absent until the operator has seen the target.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
+
+	// conditions are Ready, CredentialsReady and Reachable, and, only while they
+	// are true, Reconciling and Stalled.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// type is the protocol of the target. Absent until the operator has seen it.
+	// +optional
+	Type *TargetType `json:"type,omitempty"`
+
+	// endpoint is where the target is reached, for people: user@host:port for
+	// ssh, the endpoint for docker, the server's URL for kubernetes. Absent until
+	// the operator knows it.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=600
+	Endpoint *string `json:"endpoint,omitempty"`
+
+	// serverVersion is what the remote calls itself, without control characters.
+	// Absent until a connection was made.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	ServerVersion *string `json:"serverVersion,omitempty"`
+
+	// replica is the name of the operator's pod that holds the connections.
+	// Absent while none does.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Replica *string `json:"replica,omitempty"`
+
+	// connections counts the connections of all pools to this target. Absent
+	// while no pool selects it.
+	// +optional
+	Connections ConnectionCounts `json:"connections,omitzero"`
+
+	// useCount is how often a connection to this target was handed out since its
+	// replica took it over. Absent while no pool selects the target.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	UseCount *int64 `json:"useCount,omitempty"`
+
+	// oldestConnectionTime is when the oldest connection was made. Absent while
+	// there is none.
+	// +optional
+	OldestConnectionTime *metav1.Time `json:"oldestConnectionTime,omitempty"`
+
+	// lastUsedTime is when a connection was last handed out or given back.
+	// Absent until the first use.
+	// +optional
+	LastUsedTime *metav1.Time `json:"lastUsedTime,omitempty"`
+
+	// pools are the pools that select this target, by name. Absent while none
+	// does.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	Pools []TargetPoolStatus `json:"pools,omitempty"`
+
+	// lastError is the newest failure to reach the target or to keep it
+	// connected. It carries no time, so that a repeated failure changes nothing.
+	// Absent when the newest attempt worked.
+	// +optional
+	LastError *TargetError `json:"lastError,omitempty"`
+}
+
+// ConnectionCounts counts connections by what they do.
+//
+// +kubebuilder:validation:MinProperties=1
+type ConnectionCounts struct {
+	// warm is how many connections are ready to serve, those in use included.
+	// Absent means unknown.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Warm *int32 `json:"warm,omitempty"`
+
+	// inUse is how many of the warm ones somebody uses now. Absent means unknown.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	InUse *int32 `json:"inUse,omitempty"`
+
+	// dialing is how many connections are being made. Absent means unknown.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Dialing *int32 `json:"dialing,omitempty"`
+
+	// draining is how many connections take no new uses and end when the running
+	// ones do. Absent means unknown.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Draining *int32 `json:"draining,omitempty"`
+}
+
+// TargetPoolStatus is one pool's share of a target.
+type TargetPoolStatus struct {
+	// name is the name of the pool.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+
+	// uid is the UID of the pool, by which a deleted pool's share is told from
+	// that of a namesake. Absent means unknown.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	UID *types.UID `json:"uid,omitempty"`
+
+	// ready says whether the target has the warm connections that the pool wants
+	// at least. Absent means unknown.
+	// +optional
+	Ready *bool `json:"ready,omitempty"`
+
+	// reason says why the target is not ready for this pool, as in its conditions.
+	// Absent when it is ready.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	Reason *string `json:"reason,omitempty"`
+
+	// minWarm is how many warm connections the pool wants at least. Absent means
+	// unknown.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	MinWarm *int32 `json:"minWarm,omitempty"`
+
+	// desired is how many connections the pool wants now, schedules and
+	// prediction included. Absent means unknown.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Desired *int32 `json:"desired,omitempty"`
+
+	// connections counts the pool's connections to this target. Absent means
+	// unknown.
+	// +optional
+	Connections ConnectionCounts `json:"connections,omitzero"`
+
+	// useCount is how often one of them was handed out since the replica took the
+	// target over. Absent means unknown.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	UseCount *int64 `json:"useCount,omitempty"`
+
+	// oldestConnectionTime is when the oldest of them was made. Absent while there
+	// is none.
+	// +optional
+	OldestConnectionTime *metav1.Time `json:"oldestConnectionTime,omitempty"`
+
+	// lastUsedTime is when one of them was last handed out or given back. Absent
+	// until the first use.
+	// +optional
+	LastUsedTime *metav1.Time `json:"lastUsedTime,omitempty"`
+}
+
+// TargetError is a failure, classified.
+type TargetError struct {
+	// reason is the class of the failure, one of the condition reasons.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	Reason string `json:"reason,omitempty"`
+
+	// message says in one plain sentence what happened and what to do next.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Message string `json:"message,omitempty"`
+
+	// stage is the step that failed, such as "resolve", "connect", "host key" or
+	// "authentication". Absent when the failure belongs to no step.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	Stage *string `json:"stage,omitempty"`
+}
