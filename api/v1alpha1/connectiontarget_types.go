@@ -389,6 +389,7 @@ type TargetPoolStatus struct {
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Type=string
 	UID *types.UID `json:"uid,omitempty"`
 
 	// ready says whether the target has the warm connections that the pool wants
