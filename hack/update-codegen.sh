@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Generates what follows from the Go sources: deep copies, CRDs, apply
+# configurations, the manager's role and the API reference. The generators are
+# pinned in hack/tools/go.mod.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+tool() {
+	go tool -modfile=hack/tools/go.mod "$@"
+}
+
+# The apply configurations import what is generated first, and files of types
+# that are gone must go.
+rm -rf client/applyconfiguration config/crd/bases
+
+tool controller-gen object crd paths=./api/v1alpha1 output:crd:dir=config/crd/bases
+tool controller-gen applyconfiguration paths=./api/v1alpha1
+if [ -d internal/controller ]; then
+	tool controller-gen rbac:roleName=manager-role paths=./internal/controller/... output:rbac:dir=config/rbac
+fi
+tool crd-ref-docs --log-level=ERROR --renderer=markdown --config=hack/api-reference/config.yaml \
+	--templates-dir=hack/api-reference --source-path=api/v1alpha1 --output-path=docs/reference/api.md
