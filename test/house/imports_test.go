@@ -1,0 +1,196 @@
+package house
+
+import (
+	"path"
+	"slices"
+	"strings"
+)
+
+// boundary is a rule about what the packages on one side may import. Patterns
+// are import paths; "./" stands for this module and a trailing "/..." for a
+// package with all below it.
+type boundary struct {
+	name, why string
+	from      []string
+	except    []string
+	// only, when set, is all that may be imported besides the standard library.
+	only []string
+	// standard allows the standard library and nothing else.
+	standard bool
+	forbid   []string
+	// bad is a package in from and an import that it may not have.
+	bad [2]string
+}
+
+var boundaries = []boundary{
+	{
+		name:     "the engine imports the standard library only",
+		why:      "it must not know what it pools: whatever it imported, every kind of connection would depend on",
+		from:     []string{"./internal/connpool"},
+		standard: true,
+		bad:      [2]string{"./internal/connpool", "./internal/driver"},
+	},
+	{
+		name:     "the driver seam imports the standard library only",
+		why:      "whoever uses a connection must not depend on how it is made",
+		from:     []string{"./internal/driver"},
+		standard: true,
+		bad:      [2]string{"./internal/driver", "golang.org/x/crypto/ssh"},
+	},
+	{
+		name: "the API imports apimachinery only",
+		why:  "others import these types, and our dependencies would become theirs",
+		from: []string{"./api/v1alpha1", "./api/live/v1alpha1"},
+		only: []string{"k8s.io/apimachinery/..."},
+		bad:  [2]string{"./api/v1alpha1", "sigs.k8s.io/controller-runtime/pkg/scheme"},
+	},
+	{
+		name:   "drivers import neither the API nor poolset",
+		why:    "a driver speaks one protocol and is handed all it needs; it would drag the whole operator into its tests",
+		from:   []string{"./internal/driver/..."},
+		forbid: []string{"./api/...", "./internal/poolset/...", "sigs.k8s.io/controller-runtime/..."},
+		bad:    [2]string{"./internal/driver/ssh", "./api/v1alpha1"},
+	},
+	{
+		name:   "poolset imports neither the API nor controller-runtime",
+		why:    "it is where both rivers meet, and it must not take the side of either",
+		from:   []string{"./internal/poolset/..."},
+		forbid: []string{"./api/...", "sigs.k8s.io/controller-runtime/..."},
+		bad:    [2]string{"./internal/poolset", "sigs.k8s.io/controller-runtime"},
+	},
+	{
+		name:   "controllers do not import the API server",
+		why:    "desired state and requests meet in poolset only; neither side knows that the other exists",
+		from:   []string{"./internal/controller/..."},
+		forbid: []string{"./internal/apiserver/...", "./internal/registry/...", "./internal/stream/...", "./internal/peer/..."},
+		bad:    [2]string{"./internal/controller/connectionpool", "./internal/registry/connection"},
+	},
+	{
+		name:   "the API server does not import controllers",
+		why:    "desired state and requests meet in poolset only; neither side knows that the other exists",
+		from:   []string{"./internal/apiserver/...", "./internal/registry/...", "./internal/stream/...", "./internal/peer/..."},
+		forbid: []string{"./internal/controller/..."},
+		bad:    [2]string{"./internal/apiserver", "./internal/controller/connectiontarget"},
+	},
+	{
+		name:   "nobody imports cmd",
+		why:    "it is flags and wiring, the end of the import graph",
+		from:   []string{"./..."},
+		forbid: []string{"./cmd/..."},
+		bad:    [2]string{"./internal/cli", "./cmd/manager"},
+	},
+	{
+		name:   "only cmd imports concrete drivers",
+		why:    "everything above the seam must work with any protocol",
+		from:   []string{"./api/...", "./internal/..."},
+		except: []string{"./internal/driver/..."},
+		forbid: []string{"./internal/driver/ssh/...", "./internal/driver/docker/...", "./internal/driver/kube/..."},
+		bad:    [2]string{"./internal/poolset", "./internal/driver/ssh"},
+	},
+	{
+		name:   "production code imports no test support",
+		why:    "fakes and fixtures would be shipped",
+		from:   []string{"./api/...", "./cmd/...", "./internal/..."},
+		except: []string{"./internal/driver/drivertest/..."},
+		forbid: []string{"./test/...", "./hack/...", "./internal/driver/drivertest/...", "testing/..."},
+		bad:    [2]string{"./cmd/manager", "./test/lab"},
+	},
+}
+
+func importRules() []rule {
+	rules := []rule{siblingDrivers()}
+	for _, b := range boundaries {
+		rules = append(rules, b.rule())
+	}
+	return rules
+}
+
+func (b boundary) rule() rule {
+	bad := strings.TrimPrefix(b.bad[0], "./") + "/bad.go"
+	return rule{
+		name:  b.name,
+		why:   b.why,
+		check: b.check,
+		bad:   map[string]string{bad: "package bad\n\nimport _ \"" + expand(b.bad[1]) + "\"\n"},
+		want:  []string{bad + ": imports " + expand(b.bad[1])},
+	}
+}
+
+func (b boundary) check(repository tree) []string {
+	var found []string
+	for _, s := range repository.sources {
+		if s.isTest() || !matches(b.from, s.importPath()) || matches(b.except, s.importPath()) {
+			continue
+		}
+		for _, imported := range s.imports() {
+			if !b.allows(imported) {
+				found = append(found, s.path+": imports "+imported)
+			}
+		}
+	}
+	return found
+}
+
+func (b boundary) allows(imported string) bool {
+	if matches(b.forbid, imported) {
+		return false
+	}
+	if b.standard || b.only != nil {
+		return isStandard(imported) || matches(b.only, imported)
+	}
+	return true
+}
+
+func siblingDrivers() rule {
+	const root = module + "/internal/driver/"
+	return rule{
+		name: "drivers do not import each other",
+		why:  "a protocol that needs another one gets it as a DialFunc, so each can be understood and replaced alone",
+		check: func(repository tree) []string {
+			var found []string
+			for _, s := range repository.sources {
+				own, inside := strings.CutPrefix(s.importPath(), root)
+				if !inside || s.isTest() {
+					continue
+				}
+				for _, imported := range s.imports() {
+					other, isDriver := strings.CutPrefix(imported, root)
+					if isDriver && first(own) != first(other) {
+						found = append(found, s.path+": imports "+imported)
+					}
+				}
+			}
+			return found
+		},
+		bad: map[string]string{
+			"internal/driver/docker/bad.go": "package docker\n\nimport _ \"" + root + "ssh\"\n",
+			"internal/driver/ssh/good.go":   "package ssh\n\nimport _ \"" + root + "ssh/wire\"\n",
+		},
+		want: []string{"internal/driver/docker/bad.go: imports " + root + "ssh"},
+	}
+}
+
+func (s source) importPath() string { return path.Join(module, s.dir()) }
+
+// expand turns "./" into this module.
+func expand(pattern string) string {
+	if rest, local := strings.CutPrefix(pattern, "./"); local {
+		return module + "/" + rest
+	}
+	return pattern
+}
+
+func matches(patterns []string, importPath string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool {
+		root, subtree := strings.CutSuffix(expand(pattern), "/...")
+		return importPath == root || subtree && strings.HasPrefix(importPath, root+"/")
+	})
+}
+
+// isStandard tells the standard library by its first element: it has no dot.
+func isStandard(importPath string) bool { return !strings.Contains(first(importPath), ".") }
+
+func first(importPath string) string {
+	element, _, _ := strings.Cut(importPath, "/")
+	return element
+}
