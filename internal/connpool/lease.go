@@ -23,30 +23,90 @@ func (h How) String() string { return [...]string{"warm", "queued", "dialed"}[h]
 // Lease is the right to use a connection, until exactly one call of Release,
 // Discard or Narrow. A second call does nothing, unless the lease was handed
 // to another caller in between: leases are recycled, so drop the pointer.
-type Lease[C Conn] struct{}
+type Lease[C Conn] struct {
+	pool *Pool[C]
+	// conn is nil when the lease has ended.
+	conn  *conn[C]
+	spare *Lease[C]
+	how   How
+	wait  time.Duration
+}
 
 // Acquire leases a connection. Callers wait in order of arrival, bounded by
-// Limits.MaxPending and Limits.AcquireTimeout. Errors: ErrClosed, ErrPaused,
-// ErrExhausted, *DownError, or the error of ctx.
-func (p *Pool[C]) Acquire(ctx context.Context) (*Lease[C], error) { panic("not built yet") }
+// Limits.MaxPending and Limits.AcquireTimeout; a target known to be down fails
+// at once. Errors: ErrClosed, ErrPaused, ErrExhausted, *DownError, or that of ctx.
+func (p *Pool[C]) Acquire(ctx context.Context) (*Lease[C], error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	if p.s.refuse == nil {
+		if c := p.s.pick(); c != nil {
+			l := p.s.lease(c, Warm, 0)
+			p.mu.Unlock()
+			return l, nil
+		}
+	}
+	w, err := p.s.queue(p.now())
+	patience := p.s.limits.AcquireTimeout
+	p.unlock()
+	if err != nil {
+		return nil, err
+	}
+	return p.await(ctx, w, patience)
+}
 
 // Conn returns the leased connection.
-func (l *Lease[C]) Conn() C { panic("not built yet") }
+func (l *Lease[C]) Conn() C { return l.conn.conn }
 
 // How says how the lease was got.
-func (l *Lease[C]) How() How { panic("not built yet") }
+func (l *Lease[C]) How() How { return l.how }
 
 // Wait is how long Acquire waited; 0 for Warm.
-func (l *Lease[C]) Wait() time.Duration { panic("not built yet") }
+func (l *Lease[C]) Wait() time.Duration { return l.wait }
 
 // Release gives the lease back.
-func (l *Lease[C]) Release() { panic("not built yet") }
+func (l *Lease[C]) Release() {
+	p := l.pool
+	now := p.now()
+	p.mu.Lock()
+	if c := p.s.unlease(l); c != nil {
+		p.s.used(c, now)
+		p.s.recycle(c, now)
+	}
+	p.unlock()
+}
+
+// recycle makes the slot of an ended lease useful again. Only a connection
+// that is, or now becomes, worn needs more than the next caller.
+func (s *state[C]) recycle(c *conn[C], now instant) {
+	s.shelve(c)
+	if c.state != fresh || s.limits.usedUp(c.uses) {
+		s.settle(now)
+		return
+	}
+	s.serve(Queued, now)
+}
 
 // Discard gives the lease back and says that its connection is broken: it is
 // not leased again, and closed when its other leases have ended.
-func (l *Lease[C]) Discard() { panic("not built yet") }
+func (l *Lease[C]) Discard() {
+	l.pool.change(func(s *state[C], now instant) {
+		if c := s.unlease(l); c != nil {
+			s.used(c, now)
+			s.move(c, draining)
+		}
+	})
+}
 
 // Narrow gives the lease back, not counted as a use, and says that the server
 // refused one session more: until the next generation no connection carries
 // more leases than this one does without this lease, but at least one.
-func (l *Lease[C]) Narrow() { panic("not built yet") }
+func (l *Lease[C]) Narrow() {
+	l.pool.change(func(s *state[C], _ instant) {
+		if c := s.unlease(l); c != nil {
+			s.narrow(c)
+			s.shelve(c)
+		}
+	})
+}

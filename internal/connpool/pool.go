@@ -20,8 +20,7 @@ package connpool
 
 import (
 	"context"
-	"errors"
-	"fmt"
+	"sync"
 	"time"
 )
 
@@ -33,7 +32,8 @@ type Conn interface {
 	Close() error
 }
 
-// DialFunc makes one connection. It must return soon after ctx ends.
+// DialFunc makes one connection. It must return soon after ctx ends; ctx bounds
+// the dial, not the connection.
 type DialFunc[C Conn] func(ctx context.Context) (C, error)
 
 // Verdict says how a failed dial is retried.
@@ -65,118 +65,188 @@ type Options[C Conn] struct {
 	Limits Limits
 }
 
-// Limits bound a pool and say how its connections are kept. A zero MaxAge,
-// MaxIdle, MaxUses or ProbePeriod means off; other zeros mean the default
-// named at the field.
-type Limits struct {
-	// MinWarm is how many connections are kept, leased or not. At most Max.
-	MinWarm int
-	// Max bounds the connections that serve, are being dialled or are being
-	// closed; default 1. Connections on their way out that wait for a successor
-	// or for their last lease are bounded by Max once more.
-	Max int
-	// LeasesPerConn bounds the leases that share a connection; default 1.
-	LeasesPerConn int
-	// MaxPending bounds the callers that wait in Acquire; default 100.
-	MaxPending int
-	// AcquireTimeout bounds the wait in Acquire; default 10 s.
-	AcquireTimeout time.Duration
-	// DialTimeout bounds one dial; default 10 s.
-	DialTimeout time.Duration
-	// MaxAge replaces a connection before it is this old: up to 10 % earlier,
-	// so that connections of one age do not leave together.
-	MaxAge time.Duration
-	// MaxIdle closes a connection that nobody used for this long, but never
-	// goes below MinWarm.
-	MaxIdle time.Duration
-	// MaxUses replaces a connection after this many leases.
-	MaxUses int64
-	// DrainTimeout bounds how long leases may still run after Drain or
-	// Replace; 0 cuts them at once.
-	DrainTimeout time.Duration
-	// ProbePeriod is how often each connection is probed.
-	ProbePeriod time.Duration
-	// ProbeTimeout bounds one probe; default 5 s.
-	ProbeTimeout time.Duration
-	// ProbeFailures is how many consecutive failed probes close a connection;
-	// default 3.
-	ProbeFailures int
-	// Paused hands out nothing new and dials nothing; what runs finishes and
-	// warm connections stay.
-	Paused bool
-}
-
-var (
-	// ErrClosed says that the pool is draining or closed.
-	ErrClosed = errors.New("connpool: pool is closed")
-	// ErrPaused says that Limits.Paused is set.
-	ErrPaused = errors.New("connpool: pool is paused")
-	// ErrExhausted says that every slot is leased. It matches both ErrQueueFull
-	// and ErrAcquireTimeout.
-	ErrExhausted = errors.New("connpool: pool is exhausted")
-	// ErrQueueFull says that Limits.MaxPending callers wait already.
-	ErrQueueFull = fmt.Errorf("%w: too many callers wait already", ErrExhausted)
-	// ErrAcquireTimeout says that no slot became free in Limits.AcquireTimeout.
-	ErrAcquireTimeout = fmt.Errorf("%w: no slot became free in time", ErrExhausted)
-	// ErrDialPending is inside a DownError when the acquire timeout passed
-	// before the first dial ended.
-	ErrDialPending = errors.New("connpool: still dialling")
-)
-
-// DownError says that no connection is alive and that the target did not
-// answer the last dial.
-type DownError struct {
-	// Err is why the last dial failed.
-	Err error
-	// Until is when the next dial is due; zero when one is running.
-	Until time.Time
-	// Parked reports that dialling was stopped rather than backed off.
-	Parked bool
-}
-
-// Error names the inner cause.
-func (e *DownError) Error() string { return "connpool: target is down: " + e.Err.Error() }
-
-// Unwrap returns the inner cause.
-func (e *DownError) Unwrap() error { return e.Err }
-
 // Pool is a bounded set of warm connections. Its methods are safe for
 // concurrent use.
-type Pool[C Conn] struct{}
+//
+// The law of the lock: mu guards everything in s and every connection, lease,
+// waiter and generation reachable from it. Methods of state run with the lock
+// held and neither block, nor do I/O, nor call back; what must, they start as a
+// goroutine that takes the lock again when it is done. Methods of Pool take the
+// lock. Every method that changes more than the count of leases calls settle
+// before it unlocks; between calls the state is therefore always settled.
+type Pool[C Conn] struct {
+	probe  func(context.Context, C) error
+	admit  func(context.Context) (func(), error)
+	judge  func(error) Verdict
+	notify func()
+	// start is the origin of all instants; durations since then are monotonic.
+	start time.Time
+	// ctx ends when everything is cut; done is closed when all is closed.
+	ctx  context.Context
+	cut  context.CancelFunc
+	done chan struct{}
+
+	mu sync.Mutex
+	s  state[C]
+}
+
+// instant is a monotonic time: the duration since the pool's start. 0 is never.
+type instant = time.Duration
 
 // New makes a pool and starts to warm it; it does not wait for that.
-func New[C Conn](opts Options[C]) *Pool[C] { panic("not built yet") }
+func New[C Conn](opts Options[C]) *Pool[C] {
+	p := &Pool[C]{
+		probe:  opts.Probe,
+		admit:  opts.Admit,
+		judge:  opts.Judge,
+		notify: opts.Notify,
+		start:  time.Now(),
+		done:   make(chan struct{}),
+	}
+	if p.admit == nil {
+		p.admit = func(context.Context) (func(), error) { return func() {}, nil }
+	}
+	if p.judge == nil {
+		p.judge = func(error) Verdict { return Verdict{} }
+	}
+	if p.notify == nil {
+		p.notify = func() {}
+	}
+	p.ctx, p.cut = context.WithCancel(context.Background())
+	p.mu.Lock()
+	p.s.pool = p
+	p.s.gen = p.s.generation(opts.Dial)
+	p.s.setLimits(opts.Limits)
+	p.s.timer = time.AfterFunc(time.Hour, p.tick)
+	p.s.settle(p.now())
+	p.unlock()
+	return p
+}
+
+// now is the current instant; never 0.
+func (p *Pool[C]) now() instant { return max(time.Since(p.start), 1) }
+
+// at converts an instant for the outside.
+func (p *Pool[C]) at(t instant) time.Time {
+	if t == 0 {
+		return time.Time{}
+	}
+	return p.start.Add(t)
+}
+
+// change runs act under the lock, settles, and notifies if there was a
+// transition.
+func (p *Pool[C]) change(act func(s *state[C], now instant)) {
+	now := p.now()
+	p.mu.Lock()
+	act(&p.s, now)
+	p.s.settle(now)
+	p.unlock()
+}
+
+// unlock ends a critical section and then reports its transitions.
+func (p *Pool[C]) unlock() {
+	changed := p.s.changed
+	p.s.changed = false
+	p.mu.Unlock()
+	if changed {
+		p.notify()
+	}
+}
 
 // SetLimits replaces the limits of a live pool. Connections above the new
 // limits are retired gracefully.
-func (p *Pool[C]) SetLimits(limits Limits) { panic("not built yet") }
+func (p *Pool[C]) SetLimits(limits Limits) {
+	p.change(func(s *state[C], _ instant) { s.setLimits(limits) })
+}
 
 // Rotate gives the pool new credentials for the same target. It dials one
 // connection with dial and probes it; only then are the old connections
 // replaced, each leaving when its successor is warm. Until then, and for as
 // long as the new credentials fail, the old ones keep serving and dialling;
 // Stats.Rotation tells. With no old connection alive dial is adopted at once.
-func (p *Pool[C]) Rotate(dial DialFunc[C]) { panic("not built yet") }
+func (p *Pool[C]) Rotate(dial DialFunc[C]) {
+	p.change(func(s *state[C], _ instant) { s.rotate(dial) })
+}
 
 // Replace points the pool at another target or user. Nothing dialled before is
 // ever leased again; running leases may finish within Limits.DrainTimeout.
-func (p *Pool[C]) Replace(dial DialFunc[C]) { panic("not built yet") }
+func (p *Pool[C]) Replace(dial DialFunc[C]) {
+	p.change(func(s *state[C], now instant) { s.replace(dial, now) })
+}
 
 // Retry forgets backoff and parking: whatever is wanted is dialled now.
-func (p *Pool[C]) Retry() { panic("not built yet") }
+func (p *Pool[C]) Retry() {
+	p.change(func(s *state[C], _ instant) {
+		s.gen.trouble.forgive()
+		if s.next != nil {
+			s.next.trouble.forgive()
+		}
+	})
+}
 
 // Recycle replaces one connection and retires it when unused. It reports
 // whether the pool serves with a connection of that ID.
-func (p *Pool[C]) Recycle(id uint64) bool { panic("not built yet") }
+func (p *Pool[C]) Recycle(id uint64) bool {
+	found := false
+	p.change(func(s *state[C], _ instant) {
+		for _, c := range s.conns {
+			if c.id == id && c.serves() {
+				found = true
+				s.move(c, retiring)
+			}
+		}
+	})
+	return found
+}
 
 // RecycleAll replaces every connection and retires each when unused.
-func (p *Pool[C]) RecycleAll() { panic("not built yet") }
+func (p *Pool[C]) RecycleAll() {
+	p.change(func(s *state[C], _ instant) { s.retire(func(*conn[C]) bool { return true }) })
+}
 
 // Drain refuses new leases, lets running ones finish for up to
 // Limits.DrainTimeout or until ctx ends, and returns when everything is
 // closed. The error is nil if no lease was cut, else says what ended the wait.
-func (p *Pool[C]) Drain(ctx context.Context) error { panic("not built yet") }
+func (p *Pool[C]) Drain(ctx context.Context) error {
+	var patience time.Duration
+	p.change(func(s *state[C], _ instant) {
+		patience = s.limits.DrainTimeout
+		s.end()
+	})
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	select {
+	case <-p.done:
+		return nil
+	case <-ctx.Done():
+	}
+	if cut := p.closeAll(); cut > 0 {
+		return ctx.Err()
+	}
+	return nil
+}
 
 // Close cuts every lease and returns when everything is closed: connections,
 // dials and probes. It always returns nil.
-func (p *Pool[C]) Close() error { panic("not built yet") }
+func (p *Pool[C]) Close() error {
+	p.closeAll()
+	return nil
+}
+
+// closeAll closes what there is, whoever uses it, waits for the end and
+// returns how many connections carried leases.
+func (p *Pool[C]) closeAll() (cut int) {
+	p.cut()
+	p.change(func(s *state[C], _ instant) {
+		s.end()
+		for _, c := range s.conns {
+			if c.state == draining {
+				cut++
+				s.move(c, closing)
+			}
+		}
+	})
+	<-p.done
+	return cut
+}

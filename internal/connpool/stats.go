@@ -110,8 +110,118 @@ type ConnStats[C Conn] struct {
 	Generation int
 }
 
+// tally is what the pool counts.
+type tally struct {
+	leases   int
+	uses     int64
+	lastUsed instant
+	acquired [3]AcquireCount
+	dials    DialCount
+	probes   ProbeCount
+	probe    ProbeHealth
+}
+
+// note adds a probe's result and reports whether the streak of failures reached
+// its threshold just now, or ended after it.
+func (h *ProbeHealth) note(err error, threshold int) (crossed bool) {
+	if err != nil {
+		h.Failures++
+		h.Successes, h.Err = 0, err
+		return h.Failures == threshold
+	}
+	crossed = h.Failures >= threshold
+	h.Failures, h.Err = 0, nil
+	h.Successes++
+	return crossed
+}
+
 // Stats returns a snapshot.
-func (p *Pool[C]) Stats() Stats { panic("not built yet") }
+func (p *Pool[C]) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := &p.s
+	stats := Stats{
+		Dialing:  s.dialing,
+		Draining: s.count[draining] + s.count[closing],
+		Leases:   s.tally.leases,
+		Pending:  s.waiters.len,
+		Uses:     s.tally.uses,
+		LastUsed: p.at(s.tally.lastUsed),
+		Cap:      s.gen.cap,
+		Dial:     p.failure(&s.gen.trouble),
+		Probe:    s.tally.probe,
+		Acquired: s.tally.acquired,
+		Dials:    s.tally.dials,
+		Probes:   s.tally.probes,
+	}
+	if s.next != nil {
+		stats.Rotation = Rotation{Pending: true, Failure: p.failure(&s.next.trouble)}
+	}
+	for _, c := range s.conns {
+		stats.add(c.export(), p.at(c.created))
+	}
+	return stats
+}
+
+// add counts a connection that serves. Connections come oldest first.
+func (s *Stats) add(state State, created time.Time) {
+	switch state {
+	case Idle:
+		s.Warm++
+	case Leased:
+		s.InUse++
+	default:
+		return
+	}
+	if s.Oldest.IsZero() {
+		s.Oldest = created
+	}
+}
+
+// failure exports a streak of failures.
+func (p *Pool[C]) failure(t *trouble) Failure {
+	if t.failures == 0 {
+		return Failure{}
+	}
+	return Failure{
+		Failures: t.failures,
+		Err:      t.err,
+		Since:    p.at(t.since),
+		Next:     p.at(t.next),
+		Parked:   t.parked && t.waits(p.now()),
+	}
+}
+
+// export is the connection's state as others see it.
+func (c *conn[C]) export() State {
+	switch {
+	case c.state >= closing:
+		return Closing
+	case c.state == draining:
+		return Draining
+	case c.leased > 0:
+		return Leased
+	default:
+		return Idle
+	}
+}
 
 // Conns describes every connection, oldest first.
-func (p *Pool[C]) Conns() []ConnStats[C] { panic("not built yet") }
+func (p *Pool[C]) Conns() []ConnStats[C] {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	stats := make([]ConnStats[C], 0, len(p.s.conns))
+	for _, c := range p.s.conns {
+		stats = append(stats, ConnStats[C]{
+			ID:         c.id,
+			Conn:       c.conn,
+			State:      c.export(),
+			Created:    p.at(c.created),
+			LastUsed:   p.at(c.lastUsed),
+			Uses:       c.uses,
+			Leases:     c.leased,
+			Generation: c.gen.number,
+		})
+	}
+	return stats
+}

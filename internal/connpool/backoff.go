@@ -1,0 +1,97 @@
+package connpool
+
+import "time"
+
+const (
+	// backoffBase and backoffMax bound the wait after failed dials.
+	backoffBase = time.Second
+	backoffMax  = time.Minute
+	// parkTime is how long a parked target is left alone.
+	parkTime = 5 * time.Minute
+	// steady is the age from which the loss of a connection is no sign of a
+	// target that takes connections only to drop them.
+	steady = 10 * time.Second
+)
+
+// Backoff is how long to wait after the given number of consecutive failures:
+// exponential from 1 s to 60 s with full jitter. The random number is in [0, 1).
+func Backoff(failures int, random float64) time.Duration {
+	if failures <= 0 {
+		return 0
+	}
+	ceiling := backoffMax
+	if failures < 7 {
+		ceiling = min(backoffMax, backoffBase<<(failures-1))
+	}
+	return time.Duration(random * float64(ceiling))
+}
+
+// trouble is what dialling has met with lately, and when to try again.
+type trouble struct {
+	failures int
+	err      error
+	since    instant
+	// step drives the backoff. Dials that ran side by side count once.
+	step int
+	last instant
+	// next is the earliest next dial; parked says why it is far.
+	next   instant
+	parked bool
+	// flaps counts connections lost soon after they were made, flapped is when
+	// the last one was. Dials that succeed do not end such a streak.
+	flaps   int
+	flapped instant
+}
+
+// waits reports whether it is too early to dial.
+func (t *trouble) waits(now instant) bool { return now < t.next }
+
+// failed takes note of a failed dial.
+func (t *trouble) failed(err error, v Verdict, began, now instant, random float64) {
+	t.note(err, now)
+	if t.step == 0 || began >= t.last {
+		t.step++
+	}
+	t.last = now
+	wait := max(Backoff(t.step, random), v.RetryAfter)
+	if v.Park && v.RetryAfter == 0 {
+		wait = parkTime
+	}
+	t.parked = v.Park
+	t.next = now + wait
+}
+
+// succeeded takes note of a dial that succeeded.
+func (t *trouble) succeeded() { *t = trouble{flaps: t.flaps, flapped: t.flapped} }
+
+// lost takes note of a connection's death. The first redial is immediate; only
+// a target that keeps dropping young connections is backed off from.
+func (t *trouble) lost(cause error, created, now instant, random float64) {
+	if now-created >= steady {
+		t.flaps = 0
+		return
+	}
+	if created < t.flapped {
+		return // one of several that were lost together
+	}
+	t.flapped = now
+	t.flaps++
+	if t.flaps > 1 {
+		t.note(cause, now)
+		t.next = max(t.next, now+Backoff(t.flaps-1, random))
+	}
+}
+
+// note adds a failure to the streak.
+func (t *trouble) note(err error, now instant) {
+	if t.failures == 0 {
+		t.since = now
+	}
+	t.failures++
+	t.err = err
+}
+
+// forgive allows the next dial at once. What went wrong stays on record.
+func (t *trouble) forgive() {
+	t.step, t.flaps, t.next, t.parked = 0, 0, 0, false
+}

@@ -1,0 +1,171 @@
+package connpool
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// outcome is how one dial ended.
+type outcome[C Conn] struct {
+	began instant
+	took  time.Duration
+	conn  C
+	err   error
+	// verdict is what to do about err.
+	verdict Verdict
+}
+
+// startDial dials one connection in the background.
+func (s *state[C]) startDial(g *generation[C], now instant) {
+	s.dialing++
+	g.dialing++
+	proof := g == s.next
+	go s.pool.dial(g, s.limits, proof, now)
+}
+
+// dial makes a connection and hands it over.
+func (p *Pool[C]) dial(g *generation[C], limits Limits, proof bool, began instant) {
+	o := p.connect(g, limits, proof)
+	o.began = began
+	if o.err != nil {
+		o.verdict = p.judge(o.err)
+		p.change(func(s *state[C], now instant) { s.dialFailed(g, o, now) })
+		return
+	}
+	c := &conn[C]{conn: o.conn, gen: g}
+	c.place.value = c
+	c.unwatch = context.AfterFunc(o.conn.Context(), func() { p.died(c) })
+	p.change(func(s *state[C], now instant) { s.dialled(c, o, now) })
+}
+
+// connect dials within the budget. A connection that is to prove its
+// generation is probed before anybody relies on it.
+func (p *Pool[C]) connect(g *generation[C], limits Limits, proof bool) (o outcome[C]) {
+	done, err := p.admit(g.ctx)
+	if err != nil {
+		o.err = err
+		return o
+	}
+	defer done()
+	ctx, cancel := context.WithTimeout(g.ctx, limits.DialTimeout)
+	defer cancel()
+	began := p.now()
+	o.conn, o.err = g.dial(ctx)
+	o.took = p.now() - began
+	if o.err != nil || !proof || p.probe == nil {
+		return o
+	}
+	if o.err = p.tryProbe(g.ctx, o.conn, limits); o.err != nil {
+		_ = o.conn.Close()
+	}
+	return o
+}
+
+// current reports whether connections of a generation are still wanted.
+func (s *state[C]) current(g *generation[C]) bool {
+	return !s.ended && (g == s.gen || g == s.next)
+}
+
+// dialFailed takes note of a failed dial.
+func (s *state[C]) dialFailed(g *generation[C], o outcome[C], now instant) {
+	s.dialing--
+	g.dialing--
+	if !s.current(g) {
+		s.tally.dials.Abandoned++
+		return
+	}
+	s.tally.dials.Failed++
+	s.changed = true
+	g.trouble.failed(o.err, o.verdict, o.began, now, rand.Float64())
+}
+
+// dialled takes a new connection in: to the oldest waiter, else idle; closed
+// again if nobody wants its generation any more.
+func (s *state[C]) dialled(c *conn[C], o outcome[C], now instant) {
+	s.dialing--
+	c.gen.dialing--
+	s.add(c, now)
+	if !s.current(c.gen) {
+		s.tally.dials.Abandoned++
+		s.move(c, closing)
+		return
+	}
+	s.tally.dials.Succeeded++
+	s.tally.dials.Time += o.took
+	c.gen.proved = true
+	c.gen.trouble.succeeded()
+	if c.gen == s.next {
+		s.adopt()
+	}
+	s.move(c, fresh)
+	if c.dead {
+		s.bury(c, now)
+		return
+	}
+	s.serve(Dialed, now)
+	s.relieve()
+}
+
+// relieve lets one retiring connection go: its successor has come.
+func (s *state[C]) relieve() {
+	var oldest *conn[C]
+	for _, c := range s.conns {
+		if c.state != retiring {
+			continue
+		}
+		if c.leased == 0 {
+			oldest = c
+			break
+		}
+		if oldest == nil {
+			oldest = c
+		}
+	}
+	if oldest != nil {
+		s.move(oldest, draining)
+	}
+}
+
+// rotate takes new credentials: on trial if something serves, else at once.
+func (s *state[C]) rotate(dial DialFunc[C]) {
+	if s.ended {
+		return
+	}
+	s.abandon()
+	s.next = s.generation(dial)
+	if s.serving() == 0 {
+		s.adopt()
+	}
+}
+
+// adopt makes the next generation the one that counts.
+func (s *state[C]) adopt() {
+	s.supersede(s.next)
+	s.retire(func(c *conn[C]) bool { return c.gen != s.gen })
+}
+
+// replace takes another target: nothing made for the old one is leased again.
+func (s *state[C]) replace(dial DialFunc[C], now instant) {
+	if s.ended {
+		return
+	}
+	s.abandon()
+	s.supersede(s.generation(dial))
+	s.drop(now + s.limits.DrainTimeout)
+}
+
+// abandon forgets credentials that have not been proved.
+func (s *state[C]) abandon() {
+	if s.next != nil {
+		s.next.cancel()
+		s.next = nil
+	}
+}
+
+func (s *state[C]) supersede(g *generation[C]) {
+	s.gen.cancel()
+	s.gen, s.next = g, nil
+	s.changed = true
+	s.resize()
+}

@@ -1,0 +1,41 @@
+package connpool
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+var (
+	// ErrClosed says that the pool is draining or closed.
+	ErrClosed = errors.New("connpool: pool is closed")
+	// ErrPaused says that Limits.Paused is set.
+	ErrPaused = errors.New("connpool: pool is paused")
+	// ErrExhausted says that every slot is leased. It matches both ErrQueueFull
+	// and ErrAcquireTimeout.
+	ErrExhausted = errors.New("connpool: pool is exhausted")
+	// ErrQueueFull says that Limits.MaxPending callers wait already.
+	ErrQueueFull = fmt.Errorf("%w: too many callers wait already", ErrExhausted)
+	// ErrAcquireTimeout says that no slot became free in Limits.AcquireTimeout.
+	ErrAcquireTimeout = fmt.Errorf("%w: no slot became free in time", ErrExhausted)
+	// ErrDialPending is inside a DownError when the acquire timeout passed
+	// before the first dial ended.
+	ErrDialPending = errors.New("connpool: still dialling")
+)
+
+// DownError says that no connection is alive and that the target did not
+// answer the last dial.
+type DownError struct {
+	// Err is why the last dial failed.
+	Err error
+	// Until is when the next dial is due; zero when one is running.
+	Until time.Time
+	// Parked reports that dialling was stopped rather than backed off.
+	Parked bool
+}
+
+// Error names the inner cause.
+func (e *DownError) Error() string { return "connpool: target is down: " + e.Err.Error() }
+
+// Unwrap returns the inner cause.
+func (e *DownError) Unwrap() error { return e.Err }

@@ -1,0 +1,63 @@
+package connpool
+
+import "time"
+
+// Limits bound a pool and say how its connections are kept. A zero MaxAge,
+// MaxIdle, MaxUses or ProbePeriod means off; other zeros mean the default
+// named at the field.
+type Limits struct {
+	// MinWarm is how many connections are kept, leased or not. At most Max.
+	MinWarm int
+	// Max bounds the connections that serve, are being dialled or are being
+	// closed; default 1. Connections on their way out that wait for a successor
+	// or for their last lease are bounded by Max once more.
+	Max int
+	// LeasesPerConn bounds the leases that share a connection; default 1.
+	LeasesPerConn int
+	// MaxPending bounds the callers that wait in Acquire; default 100.
+	MaxPending int
+	// AcquireTimeout bounds the wait in Acquire; default 10 s.
+	AcquireTimeout time.Duration
+	// DialTimeout bounds one dial; default 10 s.
+	DialTimeout time.Duration
+	// MaxAge replaces a connection before it is this old: up to 10 % earlier,
+	// so that connections of one age do not leave together.
+	MaxAge time.Duration
+	// MaxIdle closes a connection that nobody used for this long, but never
+	// goes below MinWarm.
+	MaxIdle time.Duration
+	// MaxUses replaces a connection after this many leases.
+	MaxUses int64
+	// DrainTimeout bounds how long leases may still run after Drain or
+	// Replace; 0 cuts them at once.
+	DrainTimeout time.Duration
+	// ProbePeriod is how often each connection is probed.
+	ProbePeriod time.Duration
+	// ProbeTimeout bounds one probe; default 5 s.
+	ProbeTimeout time.Duration
+	// ProbeFailures is how many consecutive failed probes close a connection;
+	// default 3.
+	ProbeFailures int
+	// Paused hands out nothing new and dials nothing; what runs finishes and
+	// warm connections stay.
+	Paused bool
+}
+
+// withDefaults puts defaults where zeros are not meant.
+func (l Limits) withDefaults() Limits {
+	orElse(&l.Max, 1)
+	orElse(&l.LeasesPerConn, 1)
+	orElse(&l.MaxPending, 100)
+	orElse(&l.AcquireTimeout, 10*time.Second)
+	orElse(&l.DialTimeout, 10*time.Second)
+	orElse(&l.ProbeTimeout, 5*time.Second)
+	orElse(&l.ProbeFailures, 3)
+	l.MinWarm = min(l.MinWarm, l.Max)
+	return l
+}
+
+func orElse[T int | time.Duration](value *T, fallback T) {
+	if *value <= 0 {
+		*value = fallback
+	}
+}

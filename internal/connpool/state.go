@@ -1,0 +1,330 @@
+package connpool
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// state is everything the lock guards.
+type state[C Conn] struct {
+	pool   *Pool[C]
+	limits Limits
+	// refuse is why nothing is leased: nil, ErrPaused or ErrClosed.
+	refuse error
+	// ended is set by Drain and Close, finished when done was closed.
+	ended, finished bool
+
+	// gen is what is dialled; next are credentials not proved yet, or nil.
+	gen, next   *generation[C]
+	generations int
+	// dialing counts running dials of every generation.
+	dialing int
+
+	// conns are all connections, oldest first; count counts them by phase.
+	conns  []*conn[C]
+	count  [phases]int
+	lastID uint64
+	// loaded, idle and leaving hold the connections with a free slot, in the
+	// order in which they are preferred; slots is how many leases each carries.
+	loaded, idle, leaving list[*conn[C]]
+	slots                 int
+
+	waiters list[*waiter[C]]
+	// spare are leases to use again.
+	spare *Lease[C]
+
+	probing int
+	// timer settles at alarm; it may ring early, never late.
+	timer *time.Timer
+	alarm instant
+	// changed asks unlock to notify.
+	changed bool
+
+	tally tally
+}
+
+// phase is where a connection is in its life. It only moves forward.
+type phase uint8
+
+const (
+	// unborn: not known to the pool yet.
+	unborn phase = iota
+	// fresh: serves.
+	fresh
+	// retiring: serves until a successor is warm.
+	retiring
+	// draining: takes no new lease, closes after the last one.
+	draining
+	// closing: being closed, whoever uses it.
+	closing
+	// gone: closed.
+	gone
+	phases
+)
+
+// conn is what the pool knows of one connection.
+type conn[C Conn] struct {
+	id   uint64
+	conn C
+	gen  *generation[C]
+	// unwatch stops watching for the connection's death; dead is that it came.
+	unwatch func() bool
+	dead    bool
+
+	state  phase
+	place  element[*conn[C]]
+	leased int
+	uses   int64
+
+	created, lastUsed instant
+	// jitter in [0, 1) spreads the ages and probes of connections.
+	jitter float64
+	// cutoff ends a drain; 0 is never.
+	cutoff instant
+
+	// probed is when the last probe began, probeFailures the streak of failed ones.
+	probing       bool
+	probed        instant
+	probeFailures int
+}
+
+// serves reports whether the connection may be leased.
+func (c *conn[C]) serves() bool { return c.state == fresh || c.state == retiring }
+
+// serving counts the connections that may be leased.
+func (s *state[C]) serving() int { return s.count[fresh] + s.count[retiring] }
+
+// generation is the connections that one dial function makes.
+type generation[C Conn] struct {
+	number int
+	dial   DialFunc[C]
+	// ctx ends when the generation is superseded, and with it its dials.
+	ctx     context.Context
+	cancel  context.CancelFunc
+	dialing int
+	// proved is set by the first dial that succeeds.
+	proved  bool
+	trouble trouble
+	// cap is the learned bound on leases for each connection; 0 is none.
+	cap int
+}
+
+func (s *state[C]) generation(dial DialFunc[C]) *generation[C] {
+	s.generations++
+	g := &generation[C]{number: s.generations, dial: dial}
+	g.ctx, g.cancel = context.WithCancel(s.pool.ctx)
+	return g
+}
+
+// move takes a connection to a later phase, and starts what that phase needs.
+func (s *state[C]) move(c *conn[C], to phase) {
+	if to <= c.state {
+		return
+	}
+	s.count[c.state]--
+	c.state = to
+	s.count[to]++
+	s.changed = true
+	s.shelve(c)
+	switch {
+	case to == draining && c.leased == 0:
+		s.move(c, closing)
+	case to == closing:
+		go s.pool.shut(c)
+	case to == gone:
+		s.conns = slices.DeleteFunc(s.conns, func(o *conn[C]) bool { return o == c })
+	}
+}
+
+// shelve puts a connection where Acquire finds it, or takes it away from there.
+// Connections that carry leases come first, then the one used last, so that
+// surplus connections stay unused and idle out; those on their way out come
+// last of all.
+func (s *state[C]) shelve(c *conn[C]) {
+	shelf := s.shelf(c)
+	if c.place.in == shelf {
+		return
+	}
+	c.place.leave()
+	if shelf != nil {
+		shelf.pushFront(&c.place)
+	}
+}
+
+func (s *state[C]) shelf(c *conn[C]) *list[*conn[C]] {
+	switch {
+	case !c.serves() || c.leased >= s.slots:
+		return nil
+	case c.state == retiring:
+		return &s.leaving
+	case c.leased == 0:
+		return &s.idle
+	default:
+		return &s.loaded
+	}
+}
+
+// pick returns the connection to lease next, or nil.
+func (s *state[C]) pick() *conn[C] {
+	switch {
+	case s.loaded.head != nil:
+		return s.loaded.head.value
+	case s.idle.head != nil:
+		return s.idle.head.value
+	case s.leaving.head != nil:
+		return s.leaving.head.value
+	default:
+		return nil
+	}
+}
+
+// lease takes a slot of a connection.
+func (s *state[C]) lease(c *conn[C], how How, wait time.Duration) *Lease[C] {
+	l := s.spare
+	if l == nil {
+		l = &Lease[C]{pool: s.pool}
+	} else {
+		s.spare = l.spare
+	}
+	l.conn, l.how, l.wait = c, how, wait
+	c.leased++
+	s.shelve(c)
+	s.tally.leases++
+	s.tally.acquired[how].Count++
+	s.tally.acquired[how].Wait += wait
+	return l
+}
+
+// unlease gives a slot back and returns its connection; nil if that was done
+// before.
+func (s *state[C]) unlease(l *Lease[C]) *conn[C] {
+	c := l.conn
+	if c == nil {
+		return nil
+	}
+	l.conn = nil
+	l.spare, s.spare = s.spare, l
+	c.leased--
+	s.tally.leases--
+	return c
+}
+
+// used counts the end of a use.
+func (s *state[C]) used(c *conn[C], now instant) {
+	c.uses++
+	c.lastUsed = now
+	s.tally.uses++
+	s.tally.lastUsed = now
+}
+
+// setLimits takes new limits.
+func (s *state[C]) setLimits(limits Limits) {
+	s.limits = limits.withDefaults()
+	if !s.ended {
+		s.refuse = nil
+		if limits.Paused {
+			s.refuse = ErrPaused
+		}
+	}
+	s.resize()
+}
+
+// resize applies the limit, or what was learned, on leases for each connection.
+func (s *state[C]) resize() {
+	s.slots = s.limits.LeasesPerConn
+	if s.gen.cap > 0 {
+		s.slots = min(s.slots, s.gen.cap)
+	}
+	for _, c := range s.conns {
+		s.shelve(c)
+	}
+}
+
+// narrow learns that a connection of the current generation carries no more
+// leases than it has now.
+func (s *state[C]) narrow(c *conn[C]) {
+	learned := max(c.leased, 1)
+	if c.gen == s.gen && (s.gen.cap == 0 || learned < s.gen.cap) {
+		s.gen.cap = learned
+		s.resize()
+	}
+}
+
+// add makes a dialled connection one of the pool's.
+func (s *state[C]) add(c *conn[C], now instant) {
+	s.lastID++
+	c.id, c.created, c.lastUsed, c.probed = s.lastID, now, now, now
+	c.jitter = rand.Float64()
+	s.conns = append(s.conns, c)
+	s.count[unborn]++
+}
+
+// retire lets the chosen connections serve until their successors are warm.
+func (s *state[C]) retire(chosen func(*conn[C]) bool) {
+	for _, c := range s.conns {
+		if c.state == fresh && chosen(c) {
+			s.move(c, retiring)
+		}
+	}
+}
+
+// drop stops leasing every connection at once; what runs may go on until the
+// cutoff, if there is one.
+func (s *state[C]) drop(cutoff instant) {
+	for _, c := range s.conns {
+		c.cutoff = cutoff
+		s.move(c, draining)
+	}
+}
+
+// end refuses new leases, stops dialling and drains. It is done once.
+func (s *state[C]) end() {
+	if s.ended {
+		return
+	}
+	s.ended = true
+	s.refuse = ErrClosed
+	s.gen.cancel()
+	s.abandon()
+	s.drop(0)
+}
+
+// finish tells whoever waits that everything is closed.
+func (s *state[C]) finish() {
+	if !s.ended || s.finished || len(s.conns)+s.dialing+s.probing > 0 {
+		return
+	}
+	s.finished = true
+	s.timer.Stop()
+	s.pool.cut()
+	close(s.pool.done)
+}
+
+// shut closes a connection, and frees its slot when that is done.
+func (p *Pool[C]) shut(c *conn[C]) {
+	c.unwatch()
+	// A connection that fails to close is as gone as one that does not.
+	_ = c.conn.Close()
+	p.change(func(s *state[C], _ instant) { s.move(c, gone) })
+}
+
+// died takes note that a connection ended by itself.
+func (p *Pool[C]) died(c *conn[C]) {
+	p.change(func(s *state[C], now instant) {
+		c.dead = true
+		s.bury(c, now)
+	})
+}
+
+// bury closes a connection that is dead, if the pool still has it.
+func (s *state[C]) bury(c *conn[C], now instant) {
+	if c.state == unborn || c.state >= closing {
+		return
+	}
+	if c.gen == s.gen {
+		s.gen.trouble.lost(context.Cause(c.conn.Context()), c.created, now, rand.Float64())
+	}
+	s.move(c, closing)
+}
