@@ -100,7 +100,7 @@ func New[C Conn](opts Options[C]) *Pool[C] {
 		admit:  opts.Admit,
 		judge:  opts.Judge,
 		notify: opts.Notify,
-		start:  time.Now(),
+		start:  time.Now().Add(-1), // so that no instant is 0
 		done:   make(chan struct{}),
 	}
 	if p.admit == nil {
@@ -124,7 +124,7 @@ func New[C Conn](opts Options[C]) *Pool[C] {
 }
 
 // now is the current instant; never 0.
-func (p *Pool[C]) now() instant { return max(time.Since(p.start), 1) }
+func (p *Pool[C]) now() instant { return time.Since(p.start) }
 
 // at converts an instant for the outside.
 func (p *Pool[C]) at(t instant) time.Time {

@@ -1,0 +1,688 @@
+package connpool
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// The table of states and operations: one function for each state, one case
+// for each operation on it.
+
+func TestDialing(t *testing.T) {
+	bubbles(t, map[string]func(*testing.T){
+		"a dial that succeeds goes to the oldest waiter": func(t *testing.T) {
+			w := newWorld(t, Limits{Max: 1})
+			first, second := w.ask(), w.ask()
+			w.expect("1 dialing, 2 pending")
+			conn := w.connect()
+			if got := first.got().Conn(); got != conn {
+				t.Errorf("leased %p, want the new connection %p", got, conn)
+			}
+			if how := first.lease.How(); how != Dialed {
+				t.Errorf("how = %s, want dialed", how)
+			}
+			if !second.waits() {
+				t.Error("the second caller got a lease from a full connection")
+			}
+		},
+		"a dial that succeeds without a waiter becomes idle": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1})
+			w.connect()
+			w.expect("1 warm")
+		},
+		"a dial that succeeds after Replace is closed": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1})
+			old := w.dial()
+			old.result <- nil // done, but not yet seen by the pool
+			w.pool.Replace(w.dialer("new"))
+			w.expectClosed(old.conn, true)
+			if w.connect().target != "new" {
+				t.Error("the old target was dialled again")
+			}
+			w.expect("1 warm")
+		},
+		"a dial that succeeds after Rotate is closed when nothing served before": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1})
+			old := w.dial()
+			old.result <- nil
+			w.pool.Rotate(w.dialer("new"))
+			w.expectClosed(old.conn, true)
+			if w.connect().target != "new" {
+				t.Error("the old credentials were dialled again")
+			}
+			w.expect("1 warm")
+		},
+		"a dial that succeeds after Close is closed, and Close waits for it": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1})
+			dial := w.dial()
+			dial.conn.closing = make(chan struct{})
+			dial.result <- nil
+			done := background(func() { _ = w.pool.Close() })
+			if ended(done) {
+				t.Fatal("Close returned before the new connection was closed")
+			}
+			close(dial.conn.closing)
+			<-done
+			w.expectClosed(dial.conn, true)
+			w.expect("empty")
+		},
+		"a dial that ignores its context is waited for by Close": func(t *testing.T) {
+			release := make(chan struct{})
+			conn := newFakeConn("stubborn")
+			p := New(Options[*fakeConn]{
+				Dial:   func(context.Context) (*fakeConn, error) { <-release; return conn, nil },
+				Limits: Limits{MinWarm: 1},
+			})
+			done := background(func() { _ = p.Close() })
+			if ended(done) {
+				t.Fatal("Close returned while a dial ran")
+			}
+			close(release)
+			<-done
+			if !conn.isClosed() {
+				t.Error("the connection outlived the pool")
+			}
+		},
+		"a dial that ends with a dead connection is a loss, not a gain": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1})
+			dial := w.dial()
+			dial.conn.cancel(errKilled)
+			dial.result <- nil
+			w.expect("1 dialing")
+			w.expectClosed(dial.conn, true)
+		},
+		"a dial that fails frees its slot and tells the waiters that the target is down": func(t *testing.T) {
+			w := newWorld(t, Limits{Max: 1})
+			a := w.ask()
+			w.refuse(errRefused)
+			var down *DownError
+			if !errors.As(a.failed(), &down) || !errors.Is(down, errRefused) {
+				t.Fatalf("error %v, want DownError with the cause", a.err)
+			}
+			w.expect("empty")
+		},
+		"a dial that fails while others serve lets the waiters wait": func(t *testing.T) {
+			w := newWorld(t, Limits{Max: 2})
+			a := w.ask()
+			w.connect()
+			b := w.ask()
+			w.refuse(errRefused)
+			if !b.waits() {
+				t.Fatalf("the caller failed with %v", b.err)
+			}
+			a.got().Release()
+			if how := b.got().How(); how != Queued {
+				t.Errorf("how = %s, want queued", how)
+			}
+		},
+		"a dial that fails after Replace does not count against the new target": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1})
+			w.dial().fail(errRefused)
+			w.pool.Replace(w.dialer("new"))
+			synctest.Wait()
+			if f := w.pool.Stats().Dial; f.Failures != 0 {
+				t.Errorf("%d failures, want none", f.Failures)
+			}
+			w.connect()
+		},
+		"Acquire waits": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1})
+			if !w.ask().waits() {
+				t.Error("Acquire returned before the dial ended")
+			}
+			w.expect("1 dialing, 1 pending")
+		},
+		"a caller who gives up leaves the dial to the next waiter": func(t *testing.T) {
+			w := newWorld(t, Limits{Max: 1})
+			a := w.ask()
+			a.cancel()
+			if err := a.failed(); !errors.Is(err, context.Canceled) {
+				t.Errorf("error %v, want canceled", err)
+			}
+			b := w.ask()
+			w.quietDuringDial()
+			conn := w.connect()
+			if b.got().Conn() != conn {
+				t.Error("the dial was not used")
+			}
+		},
+		"a caller who gives up leaves the connection idle when nobody else waits": func(t *testing.T) {
+			w := newWorld(t, Limits{Max: 1})
+			w.ask().cancel()
+			w.connect()
+			w.expect("1 warm")
+		},
+		"Invalidate cancels the dial": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1})
+			old := w.dial()
+			w.pool.Replace(w.dialer("new"))
+			synctest.Wait()
+			if old.ctx.Err() == nil {
+				t.Error("the old dial still runs")
+			}
+		},
+		"Drain cancels the dial and returns when it has ended": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1, DrainTimeout: time.Minute})
+			w.dial()
+			start := time.Now()
+			if err := w.pool.Drain(t.Context()); err != nil {
+				t.Errorf("Drain: %v", err)
+			}
+			if took := time.Since(start); took > 0 {
+				t.Errorf("Drain took %s with nothing to wait for", took)
+			}
+		},
+	})
+}
+
+func TestIdle(t *testing.T) {
+	idle := func(t *testing.T) (*world, *fakeConn) {
+		w := newWorld(t, Limits{MinWarm: 1, DrainTimeout: time.Minute})
+		return w, w.connect()
+	}
+	bubbles(t, map[string]func(*testing.T){
+		"Acquire leases it at once": func(t *testing.T) {
+			w, conn := idle(t)
+			l := w.lease()
+			if l.Conn() != conn || l.How() != Warm || l.Wait() != 0 {
+				t.Errorf("got %p %s after %s, want %p warm at once", l.Conn(), l.How(), l.Wait(), conn)
+			}
+			w.expect("1 in use, 1 leases")
+		},
+		"Acquire with a context that has ended leases nothing": func(t *testing.T) {
+			w, _ := idle(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if _, err := w.pool.Acquire(ctx); !errors.Is(err, context.Canceled) {
+				t.Errorf("error %v, want canceled", err)
+			}
+			w.expect("1 warm")
+		},
+		"Replace closes it": func(t *testing.T) {
+			w, conn := idle(t)
+			w.pool.Replace(w.dialer("new"))
+			w.expectClosed(conn, true)
+			w.expect("1 dialing")
+		},
+		"Recycle closes it when its successor is warm": func(t *testing.T) {
+			w, conn := idle(t)
+			if !w.pool.Recycle(w.pool.Conns()[0].ID) {
+				t.Fatal("the connection was not found")
+			}
+			w.expect("1 warm, 1 dialing")
+			w.expectClosed(conn, false)
+			w.connect()
+			w.expectClosed(conn, true)
+			w.expect("1 warm")
+		},
+		"Recycle of an unknown connection says so": func(t *testing.T) {
+			w, _ := idle(t)
+			if w.pool.Recycle(99) {
+				t.Error("an unknown connection was found")
+			}
+			w.expect("1 warm")
+		},
+		"Drain closes it": func(t *testing.T) {
+			w, conn := idle(t)
+			if err := w.pool.Drain(t.Context()); err != nil {
+				t.Errorf("Drain: %v", err)
+			}
+			w.expectClosed(conn, true)
+			w.expect("empty")
+		},
+		"Close closes it": func(t *testing.T) {
+			w, conn := idle(t)
+			_ = w.pool.Close()
+			w.expectClosed(conn, true)
+			w.expect("empty")
+		},
+		"its death is seen and repaired at once": func(t *testing.T) {
+			w, conn := idle(t)
+			conn.cancel(errKilled)
+			w.expect("1 dialing")
+			w.expectClosed(conn, true)
+		},
+	})
+}
+
+func TestLeased(t *testing.T) {
+	// one connection of two slots, one of them leased
+	leased := func(t *testing.T) (*world, *Lease[*fakeConn], *fakeConn) {
+		w := newWorld(t, Limits{MinWarm: 1, LeasesPerConn: 2, MaxPending: 1, DrainTimeout: time.Minute})
+		conn := w.connect()
+		return w, w.lease(), conn
+	}
+	bubbles(t, map[string]func(*testing.T){
+		"Acquire takes another slot while there is one": func(t *testing.T) {
+			w, _, conn := leased(t)
+			if w.lease().Conn() != conn {
+				t.Error("another connection was leased")
+			}
+			w.expect("1 in use, 2 leases")
+			w.quiet()
+		},
+		"Acquire waits when no slot is free, until one is released": func(t *testing.T) {
+			w, l, _ := leased(t)
+			w.lease()
+			a := w.ask()
+			w.expect("1 in use, 2 leases, 1 pending")
+			after(time.Second)
+			l.Release()
+			if got := a.got(); got.How() != Queued || got.Wait() != time.Second {
+				t.Errorf("got it %s after %s, want queued after 1s", got.How(), got.Wait())
+			}
+		},
+		"Acquire fails at once when the queue is full": func(t *testing.T) {
+			w, _, _ := leased(t)
+			w.lease()
+			w.ask()
+			err := w.ask().failed()
+			if !errors.Is(err, ErrQueueFull) || !errors.Is(err, ErrExhausted) || errors.Is(err, ErrAcquireTimeout) {
+				t.Errorf("error %v, want queue full", err)
+			}
+		},
+		"Acquire fails after its timeout when nothing is released": func(t *testing.T) {
+			w, _, _ := leased(t)
+			w.lease()
+			a := w.ask()
+			after(10 * time.Second)
+			err := a.failed()
+			if !errors.Is(err, ErrAcquireTimeout) || !errors.Is(err, ErrExhausted) || errors.Is(err, ErrQueueFull) {
+				t.Errorf("error %v, want acquire timeout", err)
+			}
+			w.expect("1 in use, 2 leases")
+		},
+		"Release of one of two leases keeps it leased": func(t *testing.T) {
+			w, l, _ := leased(t)
+			w.lease()
+			l.Release()
+			w.expect("1 in use, 1 leases")
+		},
+		"Release of the last lease makes it idle": func(t *testing.T) {
+			w, l, _ := leased(t)
+			l.Release()
+			w.expect("1 warm")
+			if uses := w.pool.Stats().Uses; uses != 1 {
+				t.Errorf("%d uses, want 1", uses)
+			}
+		},
+		"Release a second time does nothing": func(t *testing.T) {
+			w, l, _ := leased(t)
+			l.Release()
+			l.Release()
+			l.Discard()
+			l.Narrow()
+			w.expect("1 warm")
+			if uses := w.pool.Stats().Uses; uses != 1 {
+				t.Errorf("%d uses, want 1", uses)
+			}
+		},
+		"Release of the last lease closes it after Replace": func(t *testing.T) {
+			w, l, conn := leased(t)
+			w.pool.Replace(w.dialer("new"))
+			w.expectClosed(conn, false)
+			l.Release()
+			w.expectClosed(conn, true)
+		},
+		"Release of the last lease closes it when it is used up and replaced": func(t *testing.T) {
+			w, l, conn := leased(t)
+			w.pool.SetLimits(Limits{MinWarm: 1, LeasesPerConn: 2, MaxUses: 1})
+			other := w.lease()
+			other.Release() // the last use it may have
+			w.expect("1 in use, 1 dialing, 1 leases")
+			w.connect()
+			w.expect("1 warm, 1 draining, 1 leases")
+			l.Release()
+			w.expectClosed(conn, true)
+		},
+		"Discard of the last lease closes and replaces it": func(t *testing.T) {
+			w, l, conn := leased(t)
+			l.Discard()
+			w.expectClosed(conn, true)
+			w.expect("1 dialing")
+		},
+		"Discard of one of two leases drains it": func(t *testing.T) {
+			w, l, conn := leased(t)
+			other := w.lease()
+			l.Discard()
+			w.expect("1 dialing, 1 draining, 1 leases")
+			w.expectClosed(conn, false)
+			other.Release()
+			w.expectClosed(conn, true)
+		},
+		"Narrow lowers what each connection carries and counts no use": func(t *testing.T) {
+			w, _, _ := leased(t)
+			w.lease().Narrow()
+			stats := w.pool.Stats()
+			if stats.Cap != 1 || stats.Uses != 0 || stats.Leases != 1 {
+				t.Errorf("cap %d, uses %d, leases %d, want 1, 0, 1", stats.Cap, stats.Uses, stats.Leases)
+			}
+			if !w.ask().waits() {
+				t.Error("a lease more than the server carries")
+			}
+		},
+		"Narrow of the only lease leaves one slot": func(t *testing.T) {
+			w, l, _ := leased(t)
+			l.Narrow()
+			w.lease()
+			if !w.ask().waits() {
+				t.Error("more than one slot is left")
+			}
+		},
+		"what Narrow learned is forgotten with the next generation": func(t *testing.T) {
+			w, l, _ := leased(t)
+			l.Narrow()
+			w.pool.Replace(w.dialer("new"))
+			w.connect()
+			w.lease()
+			w.lease()
+			w.expect("1 in use, 2 leases")
+		},
+		"Replace drains it and leases only the new target": func(t *testing.T) {
+			w, _, _ := leased(t)
+			w.pool.Replace(w.dialer("new"))
+			w.expect("1 dialing, 1 draining, 1 leases")
+			a := w.ask()
+			w.connect()
+			if a.got().Conn().target != "new" {
+				t.Error("the old target was leased after Replace")
+			}
+		},
+		"Rotate keeps it until the new credentials are proved": func(t *testing.T) {
+			w, l, conn := leased(t)
+			w.pool.Rotate(w.dialer("new"))
+			w.expect("1 in use, 1 dialing, 1 leases")
+			if w.lease().Conn() != conn {
+				t.Error("the old connection does not serve")
+			}
+			w.connect()
+			w.probeCall().result <- nil
+			w.expect("1 warm, 1 draining, 2 leases")
+			l.Release()
+			w.expectClosed(conn, false)
+		},
+		"Recycle drains it when its successor is warm": func(t *testing.T) {
+			w, l, conn := leased(t)
+			w.pool.RecycleAll()
+			w.expect("1 in use, 1 dialing, 1 leases")
+			w.connect()
+			w.expect("1 warm, 1 draining, 1 leases")
+			l.Release()
+			w.expectClosed(conn, true)
+		},
+		"Drain waits for its lease": func(t *testing.T) {
+			w, l, conn := leased(t)
+			var err error
+			done := background(func() { err = w.pool.Drain(t.Context()) })
+			if ended(done) {
+				t.Fatal("Drain returned while a lease runs")
+			}
+			w.expectClosed(conn, false)
+			if err := w.ask().failed(); !errors.Is(err, ErrClosed) {
+				t.Errorf("Acquire while draining: %v, want closed", err)
+			}
+			l.Release()
+			<-done
+			if err != nil {
+				t.Errorf("Drain: %v", err)
+			}
+			w.expectClosed(conn, true)
+		},
+		"Drain tells waiters that the pool is closed": func(t *testing.T) {
+			w, l, _ := leased(t)
+			w.lease()
+			a := w.ask()
+			done := background(func() { _ = w.pool.Drain(t.Context()) })
+			if err := a.failed(); !errors.Is(err, ErrClosed) {
+				t.Errorf("error %v, want closed", err)
+			}
+			l.Release()
+			_ = w.pool.Close()
+			<-done
+		},
+		"Close cuts it": func(t *testing.T) {
+			w, l, conn := leased(t)
+			_ = w.pool.Close()
+			w.expectClosed(conn, true)
+			l.Release()
+			w.expect("empty")
+		},
+		"its death closes it at once, and its lease may end later": func(t *testing.T) {
+			w, l, conn := leased(t)
+			conn.cancel(errKilled)
+			w.expectClosed(conn, true)
+			w.expect("1 dialing, 1 leases")
+			l.Release()
+			w.connect()
+			w.expect("1 warm")
+		},
+	})
+}
+
+func TestDraining(t *testing.T) {
+	// a connection with two leases, replaced by an idle one
+	drainingPool := func(t *testing.T) (w *world, a, b *Lease[*fakeConn], conn *fakeConn) {
+		w = newWorld(t, Limits{MinWarm: 1, LeasesPerConn: 2, DrainTimeout: time.Minute})
+		conn = w.connect()
+		a, b = w.lease(), w.lease()
+		w.pool.Replace(w.dialer("new"))
+		w.connect()
+		w.expect("1 warm, 1 draining, 2 leases")
+		return w, a, b, conn
+	}
+	bubbles(t, map[string]func(*testing.T){
+		"Acquire does not lease it, even when a slot is free": func(t *testing.T) {
+			w, a, _, _ := drainingPool(t)
+			a.Release()
+			if w.lease().Conn().target != "new" {
+				t.Error("a draining connection was leased")
+			}
+		},
+		"Release of one of two leases keeps it": func(t *testing.T) {
+			w, a, _, conn := drainingPool(t)
+			a.Release()
+			w.expectClosed(conn, false)
+			w.expect("1 warm, 1 draining, 1 leases")
+		},
+		"Release of the last lease closes it": func(t *testing.T) {
+			w, a, b, conn := drainingPool(t)
+			a.Release()
+			b.Release()
+			w.expectClosed(conn, true)
+			w.expect("1 warm")
+		},
+		"Discard of the last lease closes it": func(t *testing.T) {
+			w, a, b, conn := drainingPool(t)
+			a.Discard()
+			w.expectClosed(conn, false)
+			b.Discard()
+			w.expectClosed(conn, true)
+			w.expect("1 warm")
+		},
+		"Narrow of the last lease closes it and teaches nothing about the new target": func(t *testing.T) {
+			w, a, b, conn := drainingPool(t)
+			a.Narrow()
+			b.Narrow()
+			w.expectClosed(conn, true)
+			if learned := w.pool.Stats().Cap; learned != 0 {
+				t.Errorf("cap %d, want none", learned)
+			}
+		},
+		"Invalidate leaves it": func(t *testing.T) {
+			w, _, _, conn := drainingPool(t)
+			w.pool.Replace(w.dialer("newer"))
+			w.pool.Rotate(w.dialer("newest"))
+			w.expectClosed(conn, false)
+		},
+		"Recycle does not find it": func(t *testing.T) {
+			w, _, _, conn := drainingPool(t)
+			if w.pool.Recycle(w.pool.Conns()[0].ID) {
+				t.Error("a draining connection was recycled")
+			}
+			w.expectClosed(conn, false)
+		},
+		"the deadline of Replace cuts it": func(t *testing.T) {
+			w, a, _, conn := drainingPool(t)
+			after(time.Minute - 1)
+			w.expectClosed(conn, false)
+			after(1)
+			w.expectClosed(conn, true)
+			a.Release()
+			w.expect("1 warm, 1 leases")
+		},
+		"the deadline of Drain cuts it": func(t *testing.T) {
+			w, _, _, conn := drainingPool(t)
+			start := time.Now()
+			if err := w.pool.Drain(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Drain: %v, want deadline exceeded", err)
+			}
+			if took := time.Since(start); took != time.Minute {
+				t.Errorf("Drain took %s, want 1m", took)
+			}
+			w.expectClosed(conn, true)
+		},
+		"the end of Drain's context cuts it": func(t *testing.T) {
+			w, _, _, conn := drainingPool(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if err := w.pool.Drain(ctx); !errors.Is(err, context.Canceled) {
+				t.Errorf("Drain: %v, want canceled", err)
+			}
+			w.expectClosed(conn, true)
+		},
+		"Close cuts it": func(t *testing.T) {
+			w, _, _, conn := drainingPool(t)
+			_ = w.pool.Close()
+			w.expectClosed(conn, true)
+		},
+		"its death closes it": func(t *testing.T) {
+			w, a, _, conn := drainingPool(t)
+			conn.cancel(errKilled)
+			w.expectClosed(conn, true)
+			a.Release()
+			w.expect("1 warm, 1 leases")
+			w.quiet()
+		},
+	})
+}
+
+func TestClosing(t *testing.T) {
+	// a pool of one connection whose Close hangs after it was discarded
+	closingPool := func(t *testing.T) (*world, *fakeConn) {
+		w := newWorld(t, Limits{MinWarm: 1, MaxPending: 1, DrainTimeout: time.Minute})
+		dial := w.dial()
+		gate := make(chan struct{})
+		dial.conn.closing = gate
+		dial.result <- nil
+		w.lease().Discard()
+		w.expect("1 draining")
+		t.Cleanup(func() { w.open(dial.conn) })
+		return w, dial.conn
+	}
+	bubbles(t, map[string]func(*testing.T){
+		"Acquire does not lease it": func(t *testing.T) {
+			w, _ := closingPool(t)
+			if !w.ask().waits() {
+				t.Error("a closing connection was leased")
+			}
+		},
+		"its slot is free only after Close returned": func(t *testing.T) {
+			w, conn := closingPool(t)
+			w.quiet()
+			w.open(conn)
+			w.expect("1 dialing")
+		},
+		"Invalidate leaves it": func(t *testing.T) {
+			w, _ := closingPool(t)
+			w.pool.Replace(w.dialer("new"))
+			w.expect("1 draining")
+			w.pool.Rotate(w.dialer("newer"))
+			w.pool.RecycleAll()
+			w.expect("1 draining")
+		},
+		"its death changes nothing": func(t *testing.T) {
+			w, conn := closingPool(t)
+			conn.cancel(errKilled)
+			w.expect("1 draining")
+		},
+		"Drain waits for it": func(t *testing.T) {
+			w, conn := closingPool(t)
+			var err error
+			done := background(func() { err = w.pool.Drain(t.Context()) })
+			if ended(done) {
+				t.Fatal("Drain returned before the connection was closed")
+			}
+			w.open(conn)
+			<-done
+			if err != nil {
+				t.Errorf("Drain: %v, want nil: no lease was cut", err)
+			}
+		},
+		"Close waits for it": func(t *testing.T) {
+			w, conn := closingPool(t)
+			done := background(func() { _ = w.pool.Close() })
+			if ended(done) {
+				t.Fatal("Close returned before the connection was closed")
+			}
+			w.open(conn)
+			<-done
+		},
+	})
+}
+
+func TestClosed(t *testing.T) {
+	closed := func(t *testing.T) *world {
+		w := newWorld(t, Limits{MinWarm: 1})
+		w.connect()
+		_ = w.pool.Close()
+		return w
+	}
+	bubbles(t, map[string]func(*testing.T){
+		"Acquire is refused": func(t *testing.T) {
+			if err := closed(t).ask().failed(); !errors.Is(err, ErrClosed) {
+				t.Errorf("error %v, want closed", err)
+			}
+		},
+		"nothing brings it back": func(t *testing.T) {
+			w := closed(t)
+			w.pool.SetLimits(Limits{MinWarm: 3, Max: 3})
+			w.pool.Rotate(w.dialer("new"))
+			w.pool.Replace(w.dialer("new"))
+			w.pool.Retry()
+			w.pool.RecycleAll()
+			w.quiet()
+			w.expect("empty")
+			if err := w.ask().failed(); !errors.Is(err, ErrClosed) {
+				t.Errorf("error %v, want closed", err)
+			}
+		},
+		"Close and Drain return again": func(t *testing.T) {
+			w := closed(t)
+			_ = w.pool.Close()
+			if err := w.pool.Drain(t.Context()); err != nil {
+				t.Errorf("Drain: %v", err)
+			}
+		},
+	})
+}
+
+// quietDuringDial checks that exactly one dial runs.
+func (w *world) quietDuringDial() {
+	w.t.Helper()
+	synctest.Wait()
+	if n := len(w.dials); n != 1 {
+		w.t.Fatalf("%d dials run, want 1", n)
+	}
+}
+
+// open lets a Close that was held back return.
+func (w *world) open(c *fakeConn) {
+	select {
+	case <-c.closing:
+	default:
+		close(c.closing)
+	}
+}
