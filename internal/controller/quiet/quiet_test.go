@@ -1,0 +1,109 @@
+package quiet
+
+import (
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func TestATurnIsWrittenAtOnce(t *testing.T) {
+	pace := NewPace[int](NewBudget())
+	pace.Wrote(start, "a", 1)
+	if write, _ := pace.Due(start, "a", 2, true); !write {
+		t.Error("a turn waits")
+	}
+}
+
+func TestAnUnchangedStatusIsNeverWritten(t *testing.T) {
+	pace := NewPace[int](NewBudget())
+	pace.Wrote(start, "a", 1)
+	write, after := pace.Due(start.Add(time.Hour), "a", 1, true)
+	if write || after != 0 {
+		t.Errorf("Due = %t, %s; want no write and no later question", write, after)
+	}
+}
+
+func TestARefreshWaitsForItsInterval(t *testing.T) {
+	pace := NewPace[int](NewBudget())
+	pace.Wrote(start, "a", 1)
+	write, after := pace.Due(start.Add(10*time.Second), "a", 2, false)
+	if write || after != Interval-10*time.Second {
+		t.Errorf("Due = %t, %s; want to wait for the rest of the interval", write, after)
+	}
+	if write, _ := pace.Due(start.Add(Interval), "a", 3, false); !write {
+		t.Error("the refresh is still not written at the end of its interval")
+	}
+}
+
+func TestARefreshAfterALongQuietTimeWaitsOnlyForWhatComesWithIt(t *testing.T) {
+	pace := NewPace[int](NewBudget())
+	pace.Wrote(start, "a", 1)
+	if _, after := pace.Due(start.Add(time.Hour), "a", 2, false); after != settle {
+		t.Errorf("wait %s, want %s", after, settle)
+	}
+}
+
+func TestRefreshesOfManyObjectsShareTheRateOldestFirst(t *testing.T) {
+	pace := NewPace[int](NewBudget())
+	const objects = 100
+	var previous time.Duration
+	for i := range objects {
+		uid := types.UID(rune('a' + i))
+		pace.Wrote(start, uid, 0)
+		pace.Due(start, uid, 1, false)
+		write, after := pace.Due(start.Add(Interval), uid, 1, false)
+		if write != (i == 0) || after < previous {
+			t.Fatalf("object %d: write %t after %s, before the %s of an earlier one", i, write, after, previous)
+		}
+		previous = after
+	}
+	if want := time.Duration(objects-1) * time.Second / Rate; previous < want {
+		t.Errorf("the last of %d refreshes is due after %s, want at least %s", objects, previous, want)
+	}
+}
+
+func TestWhatAnEarlierProcessWroteIsNotWrittenAgain(t *testing.T) {
+	pace := NewPace[int](NewBudget())
+	if last := pace.Last("a", 7); last != 7 {
+		t.Fatalf("Last = %d, want what the object says", last)
+	}
+	if write, after := pace.Due(start, "a", 7, true); write || after != 0 {
+		t.Error("the same status is written again")
+	}
+	pace.Wrote(start, "a", 8)
+	if last := pace.Last("a", 7); last != 8 {
+		t.Errorf("Last = %d, want what was written, not what a late cache says", last)
+	}
+}
+
+func TestTurned(t *testing.T) {
+	ready := metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Warm", Message: "a", ObservedGeneration: 1}
+	with := func(change func(*metav1.Condition)) []metav1.Condition {
+		changed := ready
+		change(&changed)
+		return []metav1.Condition{changed}
+	}
+	tests := map[string]struct {
+		after []metav1.Condition
+		want  bool
+	}{
+		"the same is no turn":             {with(func(*metav1.Condition) {}), false},
+		"another message is no turn":      {with(func(c *metav1.Condition) { c.Message = "b" }), false},
+		"another status is a turn":        {with(func(c *metav1.Condition) { c.Status = metav1.ConditionFalse }), true},
+		"another reason is a turn":        {with(func(c *metav1.Condition) { c.Reason = "Cold" }), true},
+		"another generation is a turn":    {with(func(c *metav1.Condition) { c.ObservedGeneration = 2 }), true},
+		"another type is a turn":          {with(func(c *metav1.Condition) { c.Type = "Stalled" }), true},
+		"a condition that goes is a turn": {nil, true},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := Turned([]metav1.Condition{ready}, tc.after); got != tc.want {
+				t.Errorf("Turned = %t, want %t", got, tc.want)
+			}
+		})
+	}
+}
