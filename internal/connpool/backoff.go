@@ -49,7 +49,7 @@ func (t *trouble) waits(now instant) bool { return now < t.next }
 // failed takes note of a failed dial.
 func (t *trouble) failed(err error, v Verdict, began, now instant, random float64) {
 	t.note(err, now)
-	if t.step == 0 || began >= t.last {
+	if t.step == 0 || began > t.last {
 		t.step++
 	}
 	t.last = now

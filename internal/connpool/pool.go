@@ -59,7 +59,8 @@ type Options[C Conn] struct {
 	Judge func(error) Verdict
 	// Notify is called, never under the lock, after a transition that Stats
 	// shows: connection gained or lost, dial failed or succeeded, parked, probe
-	// threshold crossed, rotation proved or failed. Not for each lease.
+	// threshold crossed, rotation proved or failed. Not for each lease. The
+	// first calls may come before New returns.
 	Notify func()
 	// Limits are the first limits.
 	Limits Limits

@@ -672,8 +672,7 @@ func TestClosed(t *testing.T) {
 // quietDuringDial checks that exactly one dial runs.
 func (w *world) quietDuringDial() {
 	w.t.Helper()
-	synctest.Wait()
-	if n := len(w.dials); n != 1 {
+	if n := w.running(); n != 1 {
 		w.t.Fatalf("%d dials run, want 1", n)
 	}
 }

@@ -81,7 +81,9 @@ type world struct {
 
 // newWorld runs in a bubble. The pool is closed when the test ends.
 func newWorld(t *testing.T, limits Limits) *world {
-	w := &world{t: t, dials: make(chan *call, 100), probes: make(chan *call, 100)}
+	w := &world{t: t, dials: make(chan *call, 10000), probes: make(chan *call, 10000)}
+	w.mu.Lock() // Notify may come before New returns
+	defer w.mu.Unlock()
 	w.pool = New(Options[*fakeConn]{
 		Dial:   w.dialer("old"),
 		Probe:  w.probe,
@@ -94,9 +96,9 @@ func newWorld(t *testing.T, limits Limits) *world {
 }
 
 func (w *world) notify() {
-	w.pool.Stats() // would deadlock under the lock
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.pool.Stats() // would deadlock under the pool's lock
 	w.notified++
 }
 
@@ -134,17 +136,17 @@ func (w *world) probe(ctx context.Context, conn *fakeConn) error {
 	}
 }
 
-// next returns the next call in a channel, which must have been made by now.
+// next returns the oldest call that runs; there must be one.
 func (w *world) next(calls chan *call, what string) *call {
 	w.t.Helper()
 	synctest.Wait()
-	select {
-	case c := <-calls:
-		return c
-	default:
-		w.t.Fatalf("no %s runs; pool: %s", what, w.summary())
-		return nil
+	for len(calls) > 0 {
+		if c := <-calls; c.ctx.Err() == nil {
+			return c
+		}
 	}
+	w.t.Fatalf("no %s runs; pool: %s", what, w.summary())
+	return nil
 }
 
 func (w *world) dial() *call      { w.t.Helper(); return w.next(w.dials, "dial") }
@@ -166,11 +168,24 @@ func (w *world) refuse(err error) {
 	synctest.Wait()
 }
 
+// running counts the dials that run and that the test has not seen.
+func (w *world) running() int {
+	synctest.Wait()
+	n := 0
+	for range len(w.dials) {
+		c := <-w.dials
+		if c.ctx.Err() == nil {
+			n++
+		}
+		w.dials <- c
+	}
+	return n
+}
+
 // quiet checks that no dial runs that the test has not seen.
 func (w *world) quiet() {
 	w.t.Helper()
-	synctest.Wait()
-	if n := len(w.dials); n > 0 {
+	if n := w.running(); n > 0 {
 		w.t.Fatalf("%d dials more than expected; pool: %s", n, w.summary())
 	}
 }
