@@ -65,6 +65,9 @@ const (
 	ReasonHostKeysInvalid = "HostKeysInvalid"
 	// ReasonProtocolError surfaces when the remote breaks the protocol or its bounds.
 	ReasonProtocolError = "ProtocolError"
+	// ReasonProbeFailed surfaces when the health command of a pool fails on a target
+	// that can otherwise be reached.
+	ReasonProbeFailed = "ProbeFailed"
 	// ReasonAddressDenied surfaces when policy forbids the resolved address.
 	ReasonAddressDenied = "AddressDenied"
 )

@@ -152,8 +152,8 @@ const (
 
 // PoolSize bounds the number of connections to each target.
 //
-// +kubebuilder:validation:XValidation:rule="self.minWarm <= self.max",fieldPath=".minWarm",message="minWarm must not be greater than max (4 when absent): lower minWarm or raise max"
-// +kubebuilder:validation:MinProperties=1
+// +kubebuilder:validation:XValidation:rule="!has(self.minWarm) || !has(self.max) || self.minWarm <= self.max",fieldPath=".minWarm",message="minWarm must not be greater than max (4 when absent): lower minWarm or raise max"
+// +kubebuilder:validation:MinProperties=0
 type PoolSize struct {
 	// minWarm is how many connections to each target are kept warm. 0 dials on
 	// demand. 1 when absent.
@@ -174,7 +174,7 @@ type PoolSize struct {
 
 // PoolAcquire says how requests wait for a connection.
 //
-// +kubebuilder:validation:MinProperties=1
+// +kubebuilder:validation:MinProperties=0
 type PoolAcquire struct {
 	// timeoutSeconds is how long a request waits, in seconds, until it fails
 	// without having started. 10 when absent.
@@ -195,7 +195,7 @@ type PoolAcquire struct {
 
 // PoolLifecycle says when connections are replaced and closed.
 //
-// +kubebuilder:validation:MinProperties=1
+// +kubebuilder:validation:MinProperties=0
 type PoolLifecycle struct {
 	// maxAgeSeconds is the age in seconds, less up to a tenth at random, at which
 	// a connection is replaced: first its successor is made, then it drains. 0
@@ -234,8 +234,8 @@ type PoolLifecycle struct {
 
 // PoolHealth says how connections are watched.
 //
-// +kubebuilder:validation:XValidation:rule="self.timeoutSeconds < self.periodSeconds",fieldPath=".timeoutSeconds",message="timeoutSeconds (5 when absent) must be less than periodSeconds (60 when absent), so that one probe ends before the next: lower timeoutSeconds or raise periodSeconds"
-// +kubebuilder:validation:MinProperties=1
+// +kubebuilder:validation:XValidation:rule="!has(self.timeoutSeconds) || !has(self.periodSeconds) || self.timeoutSeconds < self.periodSeconds",fieldPath=".timeoutSeconds",message="timeoutSeconds (5 when absent) must be less than periodSeconds (60 when absent), so that one probe ends before the next: lower timeoutSeconds or raise periodSeconds"
+// +kubebuilder:validation:MinProperties=0
 type PoolHealth struct {
 	// keepaliveSeconds is how often, in seconds, a connection is asked for a sign
 	// of life, idle or busy; one that does not answer within timeoutSeconds is

@@ -130,6 +130,11 @@ type SSHTarget struct {
 	JumpTargetRef *TargetRef `json:"jumpTargetRef,omitempty"`
 }
 
+// The rule for RSA keys reads the base64 of their wire format: the key's name, the
+// exponent (65537, or 35 in old keys), then the length of the modulus, which is at
+// least 257 bytes, the sign included, from 2048 bits on. The driver checks all keys
+// again with other means.
+
 // HostKeys says which keys a server may prove its identity with, in the syntax
 // of OpenSSH's known_hosts. Exactly one member is set.
 //
@@ -147,7 +152,7 @@ type HostKeys struct {
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=4096
-	// +kubebuilder:validation:items:XValidation:rule=`self.contains('PRIVATE KEY') || self.contains('b3BlbnNzaC1rZXktdjE') || (self.matches(r'^\s*((@cert-authority|@revoked)[ \t]+)?([^\s@#][^\s]*[ \t]+)?[a-z][a-z0-9@.-]*[ \t]+AAAA[A-Za-z0-9+/]+={0,2}([ \t][^\r\n]*)?\s*$') && !self.matches(r'(^|\s)ssh-dss\s') && !self.matches(r'AAAAB3NzaC1yc2EAAAA(DAQABAAAA|BIwAAA[A-P])'))`,message="knownHosts items must be public keys or known_hosts lines",messageExpression=`self.matches(r'(^|\s)ssh-dss\s') ? 'knownHosts must not hold DSA keys (ssh-dss), which are too weak: use the ed25519 key of the server, which ssh-keyscan -t ed25519 prints' : self.matches(r'AAAAB3NzaC1yc2EAAAA(DAQABAAAA|BIwAAA[A-P])') ? 'knownHosts must not hold RSA keys under 2048 bits, which are too weak: use the ed25519 key of the server, which ssh-keyscan -t ed25519 prints' : 'knownHosts items must be one public key (ssh-ed25519 AAAA...) or one known_hosts line each: copy a line that ssh-keyscan prints, without its # comments'`
+	// +kubebuilder:validation:items:XValidation:rule=`self.contains('PRIVATE KEY') || self.contains('b3BlbnNzaC1rZXktdjE') || (self.matches(r'^\s*((@cert-authority|@revoked)[ \t]+)?([^\s@#][^\s]*[ \t]+)?[a-z][a-z0-9@.-]*[ \t]+AAAA[A-Za-z0-9+/]+={0,2}([ \t][^\r\n]*)?\s*$') && !self.matches(r'(^|\s)ssh-dss\s') && !self.matches(r'AAAAB3NzaC1yc2EAAAA(DAQAB(AAAA|AAABA[A-P])|BIwAA(A[A-P]|AQ[A-D]))'))`,message="knownHosts items must be public keys or known_hosts lines",messageExpression=`self.matches(r'(^|\s)ssh-dss\s') ? 'knownHosts must not hold DSA keys (ssh-dss), which are too weak: use the ed25519 key of the server, which ssh-keyscan -t ed25519 prints' : self.matches(r'AAAAB3NzaC1yc2EAAAA(DAQAB(AAAA|AAABA[A-P])|BIwAA(A[A-P]|AQ[A-D]))') ? 'knownHosts must not hold RSA keys under 2048 bits, which are too weak: use the ed25519 key of the server, which ssh-keyscan -t ed25519 prints' : 'knownHosts items must be one public key (ssh-ed25519 AAAA...) or one known_hosts line each: copy a line that ssh-keyscan prints, without its # comments'`
 	// +kubebuilder:validation:XValidation:rule=`!self.exists(k, k.contains('PRIVATE KEY') || k.contains('b3BlbnNzaC1rZXktdjE'))`,message="knownHosts must not hold a private key: put the server's public key here, and replace the private key, which must count as disclosed"
 	KnownHosts []string `json:"knownHosts,omitempty"`
 

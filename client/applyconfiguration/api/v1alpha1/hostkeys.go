@@ -5,6 +5,10 @@ package v1alpha1
 // HostKeysApplyConfiguration represents a declarative configuration of the HostKeys type for use
 // with apply.
 //
+// The rule for RSA keys reads the base64 of their wire format: the key's name, the
+// exponent (65537, or 35 in old keys), then the length of the modulus, which is at
+// least 257 bytes, the sign included, from 2048 bits on. The driver checks all keys
+// again with other means.
 // HostKeys says which keys a server may prove its identity with, in the syntax
 // of OpenSSH's known_hosts. Exactly one member is set.
 type HostKeysApplyConfiguration struct {
