@@ -67,16 +67,18 @@ func join(channel ssh.Channel, requests <-chan *ssh.Request, conn net.Conn) {
 		_, _ = channel.Close(), conn.Close()
 		return
 	}
-	var copying sync.WaitGroup
-	copying.Go(func() { pour(other, channel) })
-	copying.Go(func() { pour(channel, other) })
+	var in, out sync.WaitGroup
+	in.Go(func() { pour(other, channel) })
+	out.Go(func() { pour(channel, other) })
 	go func() {
-		copying.Wait()
+		in.Wait()
+		out.Wait()
 		_ = channel.Close()
 	}()
-	ssh.DiscardRequests(requests) // until the channel is closed by either side
+	ssh.DiscardRequests(requests) // until either side closes the channel
+	in.Wait()                     // what has arrived is delivered
 	_ = other.Close()
-	copying.Wait()
+	out.Wait()
 }
 
 func pour(to, from stream) {
