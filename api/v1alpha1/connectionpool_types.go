@@ -302,7 +302,7 @@ type PoolWarming struct {
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MinItems=1
-	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:MaxItems=16
 	Schedules []WarmingSchedule `json:"schedules,omitempty"`
 
 	// prediction learns from use when connections will be needed. Absent means Off.
@@ -350,7 +350,7 @@ type WarmingSchedule struct {
 // CronExpression is a recurring time, as cron's five fields.
 //
 // +kubebuilder:validation:MinLength=1
-// +kubebuilder:validation:MaxLength=128
+// +kubebuilder:validation:MaxLength=80
 // +kubebuilder:validation:XValidation:rule="self.split(' ').size() == 5",message="must be five cron fields",messageExpression=`self.matches(r'^(CRON_)?TZ=') ? 'must not contain a time zone: move it to timeZone' : self.startsWith('@') ? 'must not be a shorthand such as @daily: write the five cron fields' : 'must be five cron fields (minute, hour, day of month, month, day of week) with one space between them, such as 0 8 * * 1-5: correct it'`
 // +kubebuilder:validation:XValidation:rule=`self.split(' ').size() != 5 || self.split(' ')[0].split(',').all(i, i.matches(r'^(?i)(\*|[0-5]?[0-9](-[0-5]?[0-9])?)(/[1-9][0-9]?)?$'))`,message="the minute (field 1) must be *, a number from 0 to 59, a range, a step or a list of them: correct it"
 // +kubebuilder:validation:XValidation:rule=`self.split(' ').size() != 5 || self.split(' ')[1].split(',').all(i, i.matches(r'^(?i)(\*|([01]?[0-9]|2[0-3])(-([01]?[0-9]|2[0-3]))?)(/[1-9][0-9]?)?$'))`,message="the hour (field 2) must be *, a number from 0 to 23, a range, a step or a list of them: correct it"

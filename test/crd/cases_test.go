@@ -20,7 +20,8 @@ var refusals = map[string]map[string]refusal{
 			sshTarget, change{"spec.ssh": nil}, "spec", "exactly one of ssh, docker and kubernetes",
 		},
 		"a target of two kinds": {
-			sshTarget, change{"spec.docker": map[string]any{"endpoint": "unix:///run/docker.sock"}},
+			sshTarget,
+			change{"spec.docker": map[string]any{"endpoint": "unix:///run/docker.sock"}},
 			"spec", "exactly one of ssh, docker and kubernetes",
 		},
 		"a field that does not exist": {
@@ -62,7 +63,7 @@ var refusals = map[string]map[string]refusal{
 		"no user":                       {sshTarget, change{"spec.ssh.user": nil}, "spec.ssh.user", "Required"},
 		"an empty user":                 {sshTarget, change{"spec.ssh.user": ""}, "spec.ssh.user", "at least 1 char"},
 		"a user with a space":           {sshTarget, change{"spec.ssh.user": "the admin"}, "spec.ssh.user", "must not start with - or contain spaces"},
-		"a user with a line break":      {sshTarget, change{"spec.ssh.user": "root\nroot"}, "spec.ssh.user", "line breaks"},
+		"a user with a line break":      {sshTarget, change{"spec.ssh.user": "root\nwheel"}, "spec.ssh.user", "line breaks"},
 		"a user that looks like a flag": {sshTarget, change{"spec.ssh.user": "-lroot"}, "spec.ssh.user", "must not start with -"},
 		"a user over 256 bytes":         {sshTarget, change{"spec.ssh.user": strings.Repeat("a", 257)}, "spec.ssh.user", "256"},
 	},
@@ -78,23 +79,28 @@ var refusals = map[string]map[string]refusal{
 		"an empty list of keys": {sshTarget, change{"spec.ssh.hostKeys.knownHosts": items()}, "spec.ssh.hostKeys.knownHosts", "at least 1 items"},
 		"an empty key":          {sshTarget, change{"spec.ssh.hostKeys.knownHosts": items("")}, "spec.ssh.hostKeys.knownHosts[0]", "at least 1 char"},
 		"host keys in two places": {
-			sshTarget, change{"spec.ssh.hostKeys.secretRef": map[string]any{"name": "x", "key": "y"}},
+			sshTarget,
+			change{"spec.ssh.hostKeys.secretRef": map[string]any{"name": "x", "key": "y"}},
 			"spec.ssh.hostKeys", "exactly one of knownHosts, configMapRef and secretRef",
 		},
 		"a ConfigMap without a key": {
-			sshTarget, change{"spec.ssh.hostKeys": map[string]any{"configMapRef": map[string]any{"name": "x"}}},
+			sshTarget,
+			change{"spec.ssh.hostKeys": map[string]any{"configMapRef": map[string]any{"name": "x"}}},
 			"spec.ssh.hostKeys.configMapRef.key", "Required",
 		},
 		"a key of a ConfigMap with a path": {
-			sshTarget, change{"spec.ssh.hostKeys": map[string]any{"configMapRef": map[string]any{"name": "x", "key": "../x"}}},
+			sshTarget,
+			change{"spec.ssh.hostKeys": map[string]any{"configMapRef": map[string]any{"name": "x", "key": "../x"}}},
 			"spec.ssh.hostKeys.configMapRef.key", "copy it from the object's data",
 		},
 		"a private key": {
-			sshTarget, change{"spec.ssh.hostKeys.knownHosts": items(privateKey)},
+			sshTarget,
+			change{"spec.ssh.hostKeys.knownHosts": items(privateKey)},
 			"spec.ssh.hostKeys.knownHosts", "must not hold a private key",
 		},
 		"a private key without its frame": {
-			sshTarget, change{"spec.ssh.hostKeys.knownHosts": items("b3BlbnNzaC1rZXktdjEAAAAABG5vbmU" + canary)},
+			sshTarget,
+			change{"spec.ssh.hostKeys.knownHosts": items("b3BlbnNzaC1rZXktdjEAAAAABG5vbmU" + canary)},
 			"spec.ssh.hostKeys.knownHosts", "must not hold a private key",
 		},
 		"a DSA key":                  {sshTarget, change{"spec.ssh.hostKeys.knownHosts": items(dsaKey())}, "spec.ssh.hostKeys.knownHosts[0]", "DSA"},
@@ -110,7 +116,8 @@ var refusals = map[string]map[string]refusal{
 	},
 	"ssh.jumpTargetRef": {
 		"a jump through itself": {
-			sshTarget, change{"spec.ssh.jumpTargetRef": map[string]any{"name": "web-1"}},
+			sshTarget,
+			change{"spec.ssh.jumpTargetRef": map[string]any{"name": "web-1"}},
 			"spec.ssh.jumpTargetRef.name", "must not be the target itself",
 		},
 		"a jump without a name": {
@@ -125,11 +132,13 @@ var refusals = map[string]map[string]refusal{
 			dockerTarget, change{"spec.docker.endpoint": "unix:///run/docker.sock"}, "spec.docker.tlsRef", "remove it",
 		},
 		"tcp through an ssh target": {
-			dockerTarget, change{"spec.docker.sshTargetRef": map[string]any{"name": "web-1"}},
+			dockerTarget,
+			change{"spec.docker.sshTargetRef": map[string]any{"name": "web-1"}},
 			"spec.docker.sshTargetRef", "needs a unix endpoint",
 		},
 		"itself as the ssh target": {
-			dockerTarget, change{
+			dockerTarget,
+			change{
 				"spec.docker.endpoint": "unix:///run/docker.sock", "spec.docker.tlsRef": nil,
 				"spec.docker.sshTargetRef": map[string]any{"name": "build-1"},
 			},
@@ -146,15 +155,18 @@ var refusals = map[string]map[string]refusal{
 		"an https endpoint":            {dockerTarget, change{"spec.docker.endpoint": "https://build-1:2376"}, "spec.docker.endpoint", "write tcp://HOST:PORT"},
 		"an endpoint without a scheme": {dockerTarget, change{"spec.docker.endpoint": "build-1:2376"}, "spec.docker.endpoint", "must be tcp://HOST:PORT"},
 		"a relative socket": {
-			dockerTarget, change{"spec.docker.endpoint": "unix://docker.sock", "spec.docker.tlsRef": nil},
+			dockerTarget,
+			change{"spec.docker.endpoint": "unix://docker.sock", "spec.docker.tlsRef": nil},
 			"spec.docker.endpoint", "absolute path",
 		},
 		"a socket with ..": {
-			dockerTarget, change{"spec.docker.endpoint": "unix:///run/../etc/x", "spec.docker.tlsRef": nil},
+			dockerTarget,
+			change{"spec.docker.endpoint": "unix:///run/../etc/x", "spec.docker.tlsRef": nil},
 			"spec.docker.endpoint", "without ..",
 		},
 		"a socket with a line break": {
-			dockerTarget, change{"spec.docker.endpoint": "unix:///run/x\n", "spec.docker.tlsRef": nil},
+			dockerTarget,
+			change{"spec.docker.endpoint": "unix:///run/x\n", "spec.docker.tlsRef": nil},
 			"spec.docker.endpoint", "absolute path",
 		},
 	},
@@ -228,7 +240,8 @@ var refusals = map[string]map[string]refusal{
 		"an end like the start":    schedule("end", "0 8 * * 1-5", "must differ from start"),
 		"a name with a space":      schedule("name", "in office", "lower-case"),
 		"two schedules of one name": {
-			scheduledPool, change{"spec.warming.schedules": items(
+			scheduledPool,
+			change{"spec.warming.schedules": items(
 				map[string]any{"name": "office", "start": "0 8 * * *", "end": "0 12 * * *", "minWarm": 2},
 				map[string]any{"name": "office", "start": "0 10 * * *", "end": "0 18 * * *", "minWarm": 3},
 			)},
