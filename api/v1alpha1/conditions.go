@@ -68,6 +68,9 @@ const (
 	// ReasonProbeFailed surfaces when the health command of a pool fails on a target
 	// that can otherwise be reached.
 	ReasonProbeFailed = "ProbeFailed"
+	// ReasonJumpTargetNotReady surfaces when the jump target on the way cannot be
+	// reached; that one's conditions say why.
+	ReasonJumpTargetNotReady = "JumpTargetNotReady"
 	// ReasonAddressDenied surfaces when policy forbids the resolved address.
 	ReasonAddressDenied = "AddressDenied"
 )
@@ -120,9 +123,6 @@ const (
 	// when its chain of jump targets has one that is missing or not of kind ssh, is
 	// a cycle, or is deeper than 3. The message prints the chain.
 	ReasonJumpTargetInvalid = "JumpTargetInvalid"
-	// ReasonJumpTargetNotReady surfaces in Reachable=False of a target when its jump
-	// target cannot be reached; that one's conditions say why.
-	ReasonJumpTargetNotReady = "JumpTargetNotReady"
 )
 
 // Reasons of pools.

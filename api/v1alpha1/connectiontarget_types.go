@@ -5,10 +5,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// CredentialsLabel marks a Secret that targets may use; its value must be
-// CredentialsLabelValue. Whoever can write a ConnectionTarget must not thereby
-// be able to use any Secret of the namespace, and the operator neither lists
-// nor caches Secrets without it.
+// CredentialsLabel marks a Secret, or a ConfigMap with host keys, that targets
+// may use; its value must be CredentialsLabelValue. Whoever can write a
+// ConnectionTarget must not thereby be able to use any Secret of the namespace,
+// and the operator neither lists nor caches what lacks the label.
 const (
 	CredentialsLabel      = "connpool.dev/credentials"
 	CredentialsLabelValue = "true"
@@ -156,8 +156,9 @@ type HostKeys struct {
 	// +kubebuilder:validation:XValidation:rule=`!self.exists(k, k.contains('PRIVATE KEY') || k.contains('b3BlbnNzaC1rZXktdjE'))`,message="knownHosts must not hold a private key: put the server's public key here, and replace the private key, which must count as disclosed"
 	KnownHosts []string `json:"knownHosts,omitempty"`
 
-	// configMapRef names the key of a ConfigMap that holds a known_hosts file.
-	// Absent when the keys are elsewhere.
+	// configMapRef names the key of a ConfigMap that holds a known_hosts file. Like
+	// a Secret it needs the label connpool.dev/credentials: "true", because the
+	// operator reads no object without it. Absent when the keys are elsewhere.
 	// +optional
 	ConfigMapRef *KeyRef `json:"configMapRef,omitempty"`
 

@@ -18,8 +18,9 @@ type HostKeysApplyConfiguration struct {
 	// @revoked. DSA keys and RSA keys under 2048 bits are refused. Absent when the
 	// keys are elsewhere.
 	KnownHosts []string `json:"knownHosts,omitempty"`
-	// configMapRef names the key of a ConfigMap that holds a known_hosts file.
-	// Absent when the keys are elsewhere.
+	// configMapRef names the key of a ConfigMap that holds a known_hosts file. Like
+	// a Secret it needs the label connpool.dev/credentials: "true", because the
+	// operator reads no object without it. Absent when the keys are elsewhere.
 	ConfigMapRef *KeyRefApplyConfiguration `json:"configMapRef,omitempty"`
 	// secretRef names the key of a Secret that holds a known_hosts file. The
 	// Secret needs the label connpool.dev/credentials: "true". Absent when the
