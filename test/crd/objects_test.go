@@ -96,18 +96,25 @@ func object(t *testing.T, manifest string, changes change) *unstructured.Unstruc
 	for path, value := range changes {
 		set(t, content, strings.Split(path, "."), value)
 	}
-	// Through JSON again, so that all values have the types that JSON has.
-	result := &unstructured.Unstructured{Object: content}
-	encoded, err := yaml.Marshal(result.Object)
+	changed, err := yaml.Marshal(content)
 	if err != nil {
 		t.Fatalf("encode object: %v", err)
 	}
-	normal, err := yaml.YAMLToJSON(encoded)
+
+	return parse(t, changed)
+}
+
+// parse reads a manifest by way of JSON, which has the types that the API
+// server sees.
+func parse(t *testing.T, manifest []byte) *unstructured.Unstructured {
+	t.Helper()
+	content, err := yaml.YAMLToJSON(manifest)
 	if err != nil {
-		t.Fatalf("encode object: %v", err)
+		t.Fatalf("parse manifest: %v", err)
 	}
-	if err := result.UnmarshalJSON(normal); err != nil {
-		t.Fatalf("decode object: %v", err)
+	result := &unstructured.Unstructured{}
+	if err := result.UnmarshalJSON(content); err != nil {
+		t.Fatalf("parse manifest: %v", err)
 	}
 
 	return result
