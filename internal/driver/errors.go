@@ -42,6 +42,11 @@ const (
 	HostKeysInvalid Reason = "HostKeysInvalid"
 	// ProtocolError surfaces when the remote breaks the protocol or its bounds.
 	ProtocolError Reason = "ProtocolError"
+	// ProbeFailed surfaces when the health command of a pool fails on a target
+	// that can otherwise be reached.
+	ProbeFailed Reason = "ProbeFailed"
+	// JumpTargetNotReady surfaces when the jump host on the way cannot be reached.
+	JumpTargetNotReady Reason = "JumpTargetNotReady"
 	// AddressDenied surfaces when policy forbids the resolved address.
 	AddressDenied Reason = "AddressDenied"
 )

@@ -1,0 +1,266 @@
+package connectionpool
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/controller/quiet"
+)
+
+const (
+	// maxFailing is how many failing targets a status lists.
+	maxFailing = 10
+	// maxNamed is how many of them a message names.
+	maxNamed = 3
+)
+
+// report is pure: it says what the targets' statuses add up to.
+func report(pool *v1alpha1.ConnectionPool, targets []v1alpha1.ConnectionTarget, last v1alpha1.ConnectionPoolStatus) v1alpha1.ConnectionPoolStatus {
+	s := sum(pool, targets)
+	total, ready := int32(len(targets)), int32(s.ready)
+	next := v1alpha1.ConnectionPoolStatus{
+		ObservedGeneration:   &pool.Generation,
+		Type:                 typeOf(targets),
+		Targets:              v1alpha1.TargetCounts{Total: &total, Ready: &ready},
+		Connections:          s.connections(),
+		UseCount:             &s.uses,
+		OldestConnectionTime: s.oldest,
+		LastUsedTime:         s.lastUsed,
+		FailingTargets:       s.worst(),
+	}
+	if pool.Spec.TargetSelector != nil {
+		text := metav1.FormatLabelSelector(pool.Spec.TargetSelector)
+		next.Selector = &text
+	}
+	r := reporter{generation: pool.Generation, last: last.Conditions}
+	r.judge(pool, len(targets), s)
+	next.Conditions = r.conditions
+	return next
+}
+
+func typeOf(targets []v1alpha1.ConnectionTarget) *v1alpha1.PoolType {
+	var kind v1alpha1.PoolType
+	for i := range targets {
+		one := v1alpha1.PoolType(kindOf(&targets[i]))
+		if kind != "" && kind != one {
+			one = v1alpha1.PoolTypeMixed
+		}
+		kind = one
+		if kind == v1alpha1.PoolTypeMixed {
+			break
+		}
+	}
+	if kind == "" {
+		return nil
+	}
+	return &kind
+}
+
+func kindOf(target *v1alpha1.ConnectionTarget) v1alpha1.TargetType {
+	switch {
+	case target.Spec.Docker != nil:
+		return v1alpha1.TargetTypeDocker
+	case target.Spec.Kubernetes != nil:
+		return v1alpha1.TargetTypeKubernetes
+	}
+	return v1alpha1.TargetTypeSSH
+}
+
+// totals are what the targets add up to.
+type totals struct {
+	warm, inUse, dialing, draining, desired int32
+	uses                                    int64
+	oldest, lastUsed                        *metav1.Time
+	// ready targets have their connections, pending ones are on the way, failing
+	// ones are not.
+	ready, pending int
+	failing        []v1alpha1.FailingTarget
+}
+
+func sum(pool *v1alpha1.ConnectionPool, targets []v1alpha1.ConnectionTarget) totals {
+	var s totals
+	for i := range targets {
+		target := &targets[i]
+		share := shareOf(target, pool.UID)
+		if share != nil {
+			s.add(share)
+		} else {
+			s.desired += wanted(pool)
+		}
+		s.sort(pool, target, share)
+	}
+	return s
+}
+
+// wanted is how many connections the pool wants to a target that has no share
+// yet.
+func wanted(pool *v1alpha1.ConnectionPool) int32 {
+	if pool.Spec.Size.MinWarm == nil {
+		return 1
+	}
+	return *pool.Spec.Size.MinWarm
+}
+
+func (s *totals) add(share *v1alpha1.TargetPoolStatus) {
+	s.warm += value(share.Connections.Warm)
+	s.inUse += value(share.Connections.InUse)
+	s.dialing += value(share.Connections.Dialing)
+	s.draining += value(share.Connections.Draining)
+	s.desired += value(share.Desired)
+	s.uses += value(share.UseCount)
+	if t := share.OldestConnectionTime; t != nil && (s.oldest == nil || t.Before(s.oldest)) {
+		s.oldest = t
+	}
+	if t := share.LastUsedTime; t != nil && (s.lastUsed == nil || s.lastUsed.Before(t)) {
+		s.lastUsed = t
+	}
+}
+
+func value[T int32 | int64](v *T) T {
+	if v == nil {
+		return 0
+	}
+	return *v
+}
+
+// sort puts the target among the ready, the pending or the failing ones.
+func (s *totals) sort(pool *v1alpha1.ConnectionPool, target *v1alpha1.ConnectionTarget, share *v1alpha1.TargetPoolStatus) {
+	ready := meta.FindStatusCondition(target.Status.Conditions, v1alpha1.ConditionReady)
+	reason := v1alpha1.ReasonPending
+	switch {
+	case share != nil && share.Ready != nil && *share.Ready && value(share.MinWarm) == wanted(pool):
+		s.ready++
+		return
+	case share != nil && share.Reason != nil:
+		reason = *share.Reason
+	case share == nil && ready != nil && ready.Reason != v1alpha1.ReasonNotSelected && ready.Status == metav1.ConditionFalse:
+		reason = ready.Reason
+	}
+	if reason == v1alpha1.ReasonPending || reason == v1alpha1.ReasonWarming {
+		s.pending++
+		return
+	}
+	failing := v1alpha1.FailingTarget{Name: target.Name, Reason: reason}
+	if ready != nil && ready.Status == metav1.ConditionFalse {
+		failing.Since = &ready.LastTransitionTime
+	}
+	s.failing = append(s.failing, failing)
+}
+
+func (s *totals) connections() v1alpha1.PoolConnectionCounts {
+	return v1alpha1.PoolConnectionCounts{
+		Warm: &s.warm, InUse: &s.inUse, Dialing: &s.dialing, Draining: &s.draining, Desired: &s.desired,
+	}
+}
+
+// worst are those that fail longest.
+func (s *totals) worst() []v1alpha1.FailingTarget {
+	failing := slices.Clone(s.failing)
+	slices.SortStableFunc(failing, func(a, b v1alpha1.FailingTarget) int {
+		return cmp.Or(since(a).Compare(since(b)), cmp.Compare(a.Name, b.Name))
+	})
+	if len(failing) == 0 {
+		return nil
+	}
+	return failing[:min(len(failing), maxFailing)]
+}
+
+// since is when it began; those that were never ready come first.
+func since(failing v1alpha1.FailingTarget) time.Time {
+	if failing.Since == nil {
+		return time.Time{}
+	}
+	return failing.Since.Time
+}
+
+// describe names some failing targets.
+func (s *totals) describe(total int) string {
+	var named []string
+	for _, failing := range s.failing[:min(len(s.failing), maxNamed)] {
+		named = append(named, fmt.Sprintf("%s (%s)", failing.Name, failing.Reason))
+	}
+	if more := len(s.failing) - len(named); more > 0 {
+		named = append(named, fmt.Sprintf("%d more", more))
+	}
+	return fmt.Sprintf("%d of %d targets fail: %s; see the conditions of each: kubectl describe connectiontarget %s",
+		len(s.failing), total, strings.Join(named, ", "), s.failing[0].Name)
+}
+
+// reporter collects conditions.
+type reporter struct {
+	generation int64
+	last       []metav1.Condition
+	conditions []metav1.Condition
+}
+
+// set adds a condition; the transition time stays that of the last status as
+// long as its status does.
+func (r *reporter) set(kind string, status metav1.ConditionStatus, reason, message string) {
+	condition := metav1.Condition{Type: kind, Status: status, Reason: reason, Message: message,
+		ObservedGeneration: r.generation, LastTransitionTime: *quiet.Seconds(time.Now())}
+	if old := meta.FindStatusCondition(r.last, kind); old != nil && old.Status == status {
+		condition.LastTransitionTime = old.LastTransitionTime
+	}
+	r.conditions = append(r.conditions, condition)
+}
+
+func (r *reporter) judge(pool *v1alpha1.ConnectionPool, total int, s totals) {
+	if _, err := selectorOf(pool); err != nil {
+		r.no(v1alpha1.ReasonSelectorInvalid, "targetSelector is not a valid label selector; correct it")
+		r.set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonSelectorInvalid, "targetSelector is not a valid label selector; correct it")
+		return
+	}
+	switch {
+	case pool.Spec.State != nil && *pool.Spec.State == v1alpha1.PoolPaused:
+		r.no(v1alpha1.ReasonPaused, "the pool hands out nothing; set spec.state to Active to go on")
+	case total == 0 && pool.Spec.TargetRef != nil:
+		r.no(v1alpha1.ReasonTargetNotFound, fmt.Sprintf("the ConnectionTarget %s does not exist in namespace %s; create it or correct targetRef",
+			pool.Spec.TargetRef.Name, pool.Namespace))
+	case total == 0:
+		r.no(v1alpha1.ReasonNoTargets, fmt.Sprintf("no ConnectionTarget of namespace %s has labels that match targetSelector %s; label one or correct the selector",
+			pool.Namespace, metav1.FormatLabelSelector(pool.Spec.TargetSelector)))
+	case s.ready == total:
+		r.set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonWarm, "every target has its warm connections")
+	case s.pending > 0 && !(s.ready > 0 && r.wasReady()):
+		r.warming(total, s)
+	case s.ready > 0:
+		r.degraded(total, s)
+	default:
+		r.no(v1alpha1.ReasonTargetsFailing, s.describe(total))
+		r.set(v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonTargetsFailing, s.describe(total))
+	}
+}
+
+func (r *reporter) no(reason, message string) {
+	r.set(v1alpha1.ConditionReady, metav1.ConditionFalse, reason, message)
+}
+
+// wasReady reports whether the pool was ready for the present spec.
+func (r *reporter) wasReady() bool {
+	ready := meta.FindStatusCondition(r.last, v1alpha1.ConditionReady)
+	return ready != nil && ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == r.generation
+}
+
+func (r *reporter) warming(total int, s totals) {
+	message := fmt.Sprintf("connections to %d of %d targets are being made", s.pending, total)
+	r.no(v1alpha1.ReasonWarming, message)
+	r.set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonWarming, message)
+}
+
+// degraded: at least one target serves. Targets that are on the way make no
+// pool degraded that was good.
+func (r *reporter) degraded(total int, s totals) {
+	if len(s.failing) == 0 {
+		r.set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonWarm, "every target has its warm connections, or is about to")
+		return
+	}
+	r.set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonDegraded, s.describe(total))
+	r.set(v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonTargetsFailing, s.describe(total))
+}

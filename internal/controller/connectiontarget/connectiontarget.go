@@ -1,0 +1,163 @@
+// Package connectiontarget makes one ConnectionTarget true: it pours what the
+// target, its Secret, its jump hosts and the pools that select it say into the
+// live pools, and writes what is true of them into the target's status.
+//
+// A reconciliation gathers the facts, decides by an ordered ladder of pure
+// checks, acts, observes and reports. It never dials and never waits: news of
+// the connections arrive as events from the pools.
+package connectiontarget
+
+import (
+	"context"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/controller/quiet"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/poolset"
+)
+
+// workers is how many targets are reconciled at the same time. Reconciling
+// waits only for API writes.
+const workers = 8
+
+// Pools are the live pools of this process.
+type Pools interface {
+	Ensure(poolset.Target) error
+	Remove(uid string)
+	Observe(uid string) (poolset.Observation, bool)
+	Subscribe(func(poolset.Ref))
+}
+
+// Drivers are the protocols that this build speaks.
+type Drivers map[v1alpha1.TargetType]driver.Driver
+
+// Reconciler reconciles ConnectionTargets.
+type Reconciler struct {
+	Client   client.Client
+	Recorder events.EventRecorder
+	Pools    Pools
+	Drivers  Drivers
+	// Replica is the name of this process in status.
+	Replica string
+	Pace    *quiet.Pace[v1alpha1.ConnectionTargetStatus]
+
+	uids uids
+}
+
+// +kubebuilder:rbac:groups=connpool.dev,resources=connectiontargets;connectionpools,verbs=get;list;watch
+// +kubebuilder:rbac:groups=connpool.dev,resources=connectiontargets/status,verbs=get;patch;update
+// +kubebuilder:rbac:groups="",resources=secrets;configmaps,verbs=get;list;watch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// SetupWithManager registers the reconciler and what wakes it up.
+func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
+	if err := indexTargets(ctx, mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+	specOrLabels := predicate.Or(predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{})
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("connectiontarget").
+		For(&v1alpha1.ConnectionTarget{}, builder.WithPredicates(specOrLabels)).
+		Watches(&v1alpha1.ConnectionTarget{}, handler.EnqueueRequestsFromMapFunc(r.behind),
+			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&v1alpha1.ConnectionPool{}, handler.EnqueueRequestsFromMapFunc(r.selectable),
+			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.using(secretIndex))).
+		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(r.using(configMapIndex))).
+		WatchesRawSource(source.Func(r.subscribe)).
+		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
+		Complete(r)
+}
+
+// subscribe turns news of the pools into requests. The queue drops duplicates
+// and does not block.
+func (r *Reconciler) subscribe(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+	r.Pools.Subscribe(func(ref poolset.Ref) {
+		queue.Add(reconcile.Request{NamespacedName: types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name}})
+	})
+	return nil
+}
+
+// Reconcile makes one target true.
+func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	target := &v1alpha1.ConnectionTarget{}
+	if err := r.Client.Get(ctx, request.NamespacedName, target); err != nil {
+		r.forget(r.uids.replace(request.NamespacedName, ""))
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	r.forget(r.uids.replace(request.NamespacedName, target.UID))
+	if !target.DeletionTimestamp.IsZero() {
+		r.forget(target.UID)
+		return ctrl.Result{}, nil
+	}
+	facts, err := r.gather(ctx, target)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	verdict := r.act(target, decide(facts, r.Drivers))
+	observation, _ := r.Pools.Observe(string(target.UID))
+	last := r.Pace.Last(target.UID, target.Status)
+	next := report(facts, verdict, observation, last, r.Replica)
+	return r.write(ctx, target, last, next)
+}
+
+// act pours the decision into the pools and returns it with what they make of
+// it.
+func (r *Reconciler) act(target *v1alpha1.ConnectionTarget, decided decision) decision {
+	if decided.want == nil {
+		r.Pools.Remove(string(target.UID))
+		return decided
+	}
+	if err := r.Pools.Ensure(*decided.want); err != nil {
+		refusal := driver.AsError(err)
+		decided.problem = &problem{
+			condition: v1alpha1.ConditionCredentialsReady,
+			reason:    string(refusal.Reason),
+			message:   refusal.Message,
+			stalled:   true,
+		}
+	}
+	return decided
+}
+
+// forget drops everything of a target that is gone.
+func (r *Reconciler) forget(uid types.UID) {
+	if uid == "" {
+		return
+	}
+	r.Pools.Remove(string(uid))
+	r.Pace.Forget(uid)
+}
+
+// write applies the status if it is due, and tells what changed.
+func (r *Reconciler) write(ctx context.Context, target *v1alpha1.ConnectionTarget, last, next v1alpha1.ConnectionTargetStatus) (ctrl.Result, error) {
+	now := time.Now()
+	due, after := r.Pace.Due(now, target.UID, next, quiet.Turned(last.Conditions, next.Conditions))
+	if !due {
+		return ctrl.Result{RequeueAfter: after}, nil
+	}
+	if err := r.apply(ctx, target, next); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	r.Pace.Wrote(now, target.UID, next)
+	r.tell(target,
+		meta.FindStatusCondition(last.Conditions, v1alpha1.ConditionReady),
+		meta.FindStatusCondition(next.Conditions, v1alpha1.ConditionReady))
+	return ctrl.Result{}, nil
+}

@@ -1,0 +1,155 @@
+package connectiontarget
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/poolset"
+)
+
+// decision is what is to be done about a target: want is poured into the pools,
+// nil means that nothing may be connected. A problem says why not, or what is
+// wrong although something is.
+type decision struct {
+	want    *poolset.Target
+	problem *problem
+}
+
+// problem is the first fact that stands in the way.
+type problem struct {
+	// condition is the one that the problem belongs to, besides Ready.
+	condition string
+	reason    string
+	// message is one plain sentence with the next step.
+	message string
+	// stalled means that only a change by somebody helps.
+	stalled bool
+}
+
+// checks stand in the order in which a newcomer meets them: the first that
+// fails names itself.
+var checks = []func(facts, Drivers) *problem{
+	checkSelected,
+	checkDriver,
+	checkJumps,
+	checkSecret,
+	checkHostKeys,
+}
+
+// decide is pure: the same facts lead to the same decision.
+func decide(f facts, drivers Drivers) decision {
+	for _, check := range checks {
+		if found := check(f, drivers); found != nil {
+			return decision{problem: found}
+		}
+	}
+	return decision{want: desired(f, drivers)}
+}
+
+// checkSelected: a target that no pool selects is not dialled.
+func checkSelected(f facts, _ Drivers) *problem {
+	if len(f.pools) > 0 {
+		return nil
+	}
+	return &problem{reason: v1alpha1.ReasonNotSelected, message: fmt.Sprintf(
+		"no ConnectionPool of the namespace selects this target; create one with targetRef.name %s "+
+			"or with a targetSelector that matches its labels", f.target.Name)}
+}
+
+// checkDriver: the protocol must be one that this build speaks.
+func checkDriver(f facts, drivers Drivers) *problem {
+	kind := typeOf(f.target)
+	if drivers[kind] != nil {
+		return nil
+	}
+	return &problem{reason: v1alpha1.ReasonDriverUnavailable, stalled: true, message: fmt.Sprintf(
+		"this version of the operator does not connect to %s targets; use a version that does", kind)}
+}
+
+// checkJumps: the way must end within three jumps, at ssh targets with
+// credentials.
+func checkJumps(f facts, _ Drivers) *problem {
+	for i, here := range f.path[1:] {
+		way := wayTo(f.path[:i+2])
+		switch {
+		case here.target == nil:
+			return jumpInvalid("the jump target %s does not exist; create it or correct ssh.jumpTargetRef (%s)", here.name, way)
+		case here.target.Spec.SSH == nil:
+			return jumpInvalid("the jump target %s is not of type ssh; choose one that is (%s)", here.name, way)
+		case visited(f.path[:i+1], here.name):
+			return jumpInvalid("the jump targets form a cycle at %s; remove one ssh.jumpTargetRef of %s", here.name, way)
+		case i >= maxJumps:
+			return jumpInvalid("there are more than %d jump targets on the way; make it shorter: %s", maxJumps, way)
+		case here.secret == nil:
+			return jumpNotReady(here.name, missingSecret(here.target))
+		case here.knownHosts == nil:
+			return jumpNotReady(here.name, missingHostKeys(here.target))
+		}
+	}
+	return nil
+}
+
+func jumpInvalid(format string, arguments ...any) *problem {
+	return &problem{condition: v1alpha1.ConditionReachable, reason: v1alpha1.ReasonJumpTargetInvalid,
+		stalled: true, message: fmt.Sprintf(format, arguments...)}
+}
+
+func jumpNotReady(name, why string) *problem {
+	return &problem{condition: v1alpha1.ConditionReachable, reason: v1alpha1.ReasonJumpTargetNotReady,
+		stalled: true, message: fmt.Sprintf("the jump target %s cannot be used: %s", name, why)}
+}
+
+// wayTo prints the way, such as "web -> bastion -> web".
+func wayTo(path []station) string {
+	names := make([]string, len(path))
+	for i, here := range path {
+		names[i] = here.name
+	}
+	return strings.Join(names, " -> ")
+}
+
+// checkSecret: the Secret must be there and labelled.
+func checkSecret(f facts, _ Drivers) *problem {
+	if f.path[0].secret != nil {
+		return nil
+	}
+	return &problem{condition: v1alpha1.ConditionCredentialsReady, reason: v1alpha1.ReasonCredentialsMissing,
+		stalled: true, message: missingSecret(f.target)}
+}
+
+func missingSecret(target *v1alpha1.ConnectionTarget) string {
+	name := target.Spec.SSH.CredentialsRef.Name
+	return fmt.Sprintf("the Secret %s of ssh.credentialsRef does not exist in namespace %s or lacks its label; "+
+		"create it, then: kubectl label secret -n %s %s %s=%s",
+		name, target.Namespace, target.Namespace, name, v1alpha1.CredentialsLabel, v1alpha1.CredentialsLabelValue)
+}
+
+// checkHostKeys: what the host keys refer to must be there and labelled.
+func checkHostKeys(f facts, _ Drivers) *problem {
+	if f.path[0].knownHosts != nil {
+		return nil
+	}
+	return &problem{condition: v1alpha1.ConditionCredentialsReady, reason: v1alpha1.ReasonHostKeysInvalid,
+		stalled: true, message: missingHostKeys(f.target)}
+}
+
+func missingHostKeys(target *v1alpha1.ConnectionTarget) string {
+	kind, field, ref := "configmap", "configMapRef", target.Spec.SSH.HostKeys.ConfigMapRef
+	if ref == nil {
+		kind, field, ref = "secret", "secretRef", target.Spec.SSH.HostKeys.SecretRef
+	}
+	return fmt.Sprintf("ssh.hostKeys.%s names key %s of %s %s, which does not exist in namespace %s or lacks its label; "+
+		"create it, then: kubectl label %s -n %s %s %s=%s", field, ref.Key, kind, ref.Name, target.Namespace,
+		kind, target.Namespace, ref.Name, v1alpha1.CredentialsLabel, v1alpha1.CredentialsLabelValue)
+}
+
+func typeOf(target *v1alpha1.ConnectionTarget) v1alpha1.TargetType {
+	switch {
+	case target.Spec.Docker != nil:
+		return v1alpha1.TargetTypeDocker
+	case target.Spec.Kubernetes != nil:
+		return v1alpha1.TargetTypeKubernetes
+	}
+	return v1alpha1.TargetTypeSSH
+}

@@ -1,0 +1,158 @@
+package connectiontarget
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/connpool/connpool/api/v1alpha1"
+)
+
+// maxJumps is how many jump hosts there may be on the way to a target.
+const maxJumps = 3
+
+// facts are all that the decision depends on.
+type facts struct {
+	target *v1alpha1.ConnectionTarget
+	// pools that select the target, by name.
+	pools []v1alpha1.ConnectionPool
+	// path is the target itself and the jump hosts behind it, as far as they
+	// exist; it ends with the first repetition or one jump too many.
+	path []station
+}
+
+// station is one ssh target on the way.
+type station struct {
+	name string
+	// target is nil when it does not exist.
+	target *v1alpha1.ConnectionTarget
+	// secret is nil when it does not exist or is not labelled.
+	secret *corev1.Secret
+	// knownHosts is nil when its ConfigMap, Secret or key does not exist.
+	knownHosts []byte
+}
+
+// gather reads the facts from the cache. An error is one of the cache; what does
+// not exist is a fact.
+func (r *Reconciler) gather(ctx context.Context, target *v1alpha1.ConnectionTarget) (facts, error) {
+	pools, err := r.selectors(ctx, target)
+	if err != nil {
+		return facts{}, err
+	}
+	path, err := r.path(ctx, target)
+	return facts{target: target, pools: pools, path: path}, err
+}
+
+// selectors returns the pools that select the target, by name.
+func (r *Reconciler) selectors(ctx context.Context, target *v1alpha1.ConnectionTarget) ([]v1alpha1.ConnectionPool, error) {
+	var all v1alpha1.ConnectionPoolList
+	if err := r.Client.List(ctx, &all, client.InNamespace(target.Namespace), client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("list pools: %w", err)
+	}
+	pools := slices.DeleteFunc(all.Items, func(pool v1alpha1.ConnectionPool) bool { return !selects(&pool, target) })
+	slices.SortFunc(pools, func(a, b v1alpha1.ConnectionPool) int { return cmp.Compare(a.Name, b.Name) })
+	return pools, nil
+}
+
+func selects(pool *v1alpha1.ConnectionPool, target *v1alpha1.ConnectionTarget) bool {
+	if !pool.DeletionTimestamp.IsZero() {
+		return false
+	}
+	if ref := pool.Spec.TargetRef; ref != nil {
+		return ref.Name == target.Name
+	}
+	// The pool's own status says when its selector is invalid.
+	selector, err := metav1.LabelSelectorAsSelector(pool.Spec.TargetSelector)
+	return err == nil && selector.Matches(labels.Set(target.Labels))
+}
+
+// path follows jumpTargetRef from the target on.
+func (r *Reconciler) path(ctx context.Context, target *v1alpha1.ConnectionTarget) ([]station, error) {
+	var path []station
+	for next := target; next != nil && next.Spec.SSH != nil; {
+		here, err := r.station(ctx, next)
+		if err != nil {
+			return nil, err
+		}
+		path = append(path, here)
+		ref := next.Spec.SSH.JumpTargetRef
+		if ref == nil || len(path) > maxJumps+1 || visited(path[:len(path)-1], next.Name) {
+			return path, nil
+		}
+		next = &v1alpha1.ConnectionTarget{}
+		found, err := r.get(ctx, target.Namespace, ref.Name, next)
+		if err != nil {
+			return nil, err
+		}
+		if !found {
+			return append(path, station{name: ref.Name}), nil
+		}
+		if next.Spec.SSH == nil {
+			return append(path, station{name: ref.Name, target: next}), nil
+		}
+	}
+	return path, nil
+}
+
+func visited(path []station, name string) bool {
+	return slices.ContainsFunc(path, func(s station) bool { return s.name == name })
+}
+
+// station reads what an ssh target refers to.
+func (r *Reconciler) station(ctx context.Context, target *v1alpha1.ConnectionTarget) (station, error) {
+	here := station{name: target.Name, target: target}
+	secret := &corev1.Secret{}
+	found, err := r.get(ctx, target.Namespace, target.Spec.SSH.CredentialsRef.Name, secret)
+	if err != nil {
+		return station{}, err
+	}
+	if found && isLabelled(secret) {
+		here.secret = secret
+	}
+	here.knownHosts, err = r.knownHosts(ctx, target)
+	return here, err
+}
+
+func (r *Reconciler) knownHosts(ctx context.Context, target *v1alpha1.ConnectionTarget) ([]byte, error) {
+	keys := target.Spec.SSH.HostKeys
+	switch {
+	case keys.ConfigMapRef != nil:
+		configMap := &corev1.ConfigMap{}
+		found, err := r.get(ctx, target.Namespace, keys.ConfigMapRef.Name, configMap)
+		if value, ok := configMap.Data[keys.ConfigMapRef.Key]; found && ok && isLabelled(configMap) {
+			return []byte(value), err
+		}
+		return nil, err
+	case keys.SecretRef != nil:
+		secret := &corev1.Secret{}
+		found, err := r.get(ctx, target.Namespace, keys.SecretRef.Name, secret)
+		if value, ok := secret.Data[keys.SecretRef.Key]; found && ok && isLabelled(secret) {
+			return value, err
+		}
+		return nil, err
+	}
+	return []byte(strings.Join(keys.KnownHosts, "\n") + "\n"), nil
+}
+
+// isLabelled reports whether the object may be used by targets. The cache holds
+// labelled objects only; this says it once more, where it matters.
+func isLabelled(object client.Object) bool {
+	return object.GetLabels()[v1alpha1.CredentialsLabel] == v1alpha1.CredentialsLabelValue
+}
+
+// get reads an object and reports whether it exists.
+func (r *Reconciler) get(ctx context.Context, namespace, name string, object client.Object) (bool, error) {
+	err := r.Client.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, object)
+	if client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("read %s: %w", name, err)
+	}
+	return err == nil, nil
+}

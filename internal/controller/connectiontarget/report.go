@@ -1,0 +1,306 @@
+package connectiontarget
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/controller/quiet"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/poolset"
+)
+
+// report is pure: it says what is true of the target as a status. The last
+// status matters for transition times, and so that a connection which is being
+// replaced does not make a good target look bad.
+func report(f facts, decided decision, seen poolset.Observation, last v1alpha1.ConnectionTargetStatus, replica string) v1alpha1.ConnectionTargetStatus {
+	slices.SortFunc(seen.Pools, func(a, b poolset.PoolObservation) int { return cmp.Compare(a.Pool.Name, b.Pool.Name) })
+	kind := typeOf(f.target)
+	next := v1alpha1.ConnectionTargetStatus{
+		ObservedGeneration: &f.target.Generation,
+		Type:               &kind,
+		Endpoint:           optional(endpointOf(f.target)),
+		ServerVersion:      optional(cmp.Or(seen.ServerVersion, or(last.ServerVersion, ""))),
+	}
+	if endpointOf(f.target) != or(last.Endpoint, "") {
+		next.ServerVersion = optional(seen.ServerVersion)
+	}
+	if len(seen.Pools) > 0 {
+		next.Replica = optional(replica)
+		addUp(&next, seen.Pools, last.Pools)
+	}
+	r := reporter{generation: f.target.Generation, last: last.Conditions}
+	r.judge(decided.problem, seen.Pools, next.Pools)
+	next.Conditions = r.conditions
+	next.LastError = lastError(decided.problem, seen.Pools)
+	return next
+}
+
+func optional(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
+}
+
+// addUp fills in the figures.
+func addUp(next *v1alpha1.ConnectionTargetStatus, pools []poolset.PoolObservation, last []v1alpha1.TargetPoolStatus) {
+	var total poolset.PoolObservation
+	for _, pool := range pools {
+		next.Pools = append(next.Pools, share(pool, lastShare(last, pool.Pool.UID)))
+		total.Warm += pool.Warm
+		total.InUse += pool.InUse
+		total.Dialing += pool.Dialing
+		total.Draining += pool.Draining
+		total.Uses += pool.Uses
+		if total.Oldest.IsZero() || (!pool.Oldest.IsZero() && pool.Oldest.Before(total.Oldest)) {
+			total.Oldest = pool.Oldest
+		}
+		if pool.LastUsed.After(total.LastUsed) {
+			total.LastUsed = pool.LastUsed
+		}
+	}
+	next.Connections = counts(total)
+	next.UseCount = &total.Uses
+	next.OldestConnectionTime = quiet.Seconds(total.Oldest)
+	next.LastUsedTime = quiet.Seconds(total.LastUsed)
+}
+
+func share(pool poolset.PoolObservation, last *v1alpha1.TargetPoolStatus) v1alpha1.TargetPoolStatus {
+	uid, wanted := types.UID(pool.Pool.UID), int32(pool.MinWarm)
+	ready := isSatisfied(pool) || isReplacing(pool, last)
+	status := v1alpha1.TargetPoolStatus{
+		Name:                 pool.Pool.Name,
+		UID:                  &uid,
+		Ready:                &ready,
+		MinWarm:              &wanted,
+		Desired:              &wanted,
+		Connections:          counts(pool),
+		UseCount:             &pool.Uses,
+		OldestConnectionTime: quiet.Seconds(pool.Oldest),
+		LastUsedTime:         quiet.Seconds(pool.LastUsed),
+	}
+	if !ready {
+		status.Reason = optional(shortfall(pool))
+	}
+	return status
+}
+
+func lastShare(shares []v1alpha1.TargetPoolStatus, uid string) *v1alpha1.TargetPoolStatus {
+	for i := range shares {
+		if string(or(shares[i].UID, "")) == uid {
+			return &shares[i]
+		}
+	}
+	return nil
+}
+
+func counts(pool poolset.PoolObservation) v1alpha1.ConnectionCounts {
+	warm, inUse := int32(pool.Serving()), int32(pool.InUse)
+	dialing, draining := int32(pool.Dialing), int32(pool.Draining)
+	return v1alpha1.ConnectionCounts{Warm: &warm, InUse: &inUse, Dialing: &dialing, Draining: &draining}
+}
+
+// isSatisfied reports whether the pool has the connections that it wants.
+func isSatisfied(pool poolset.PoolObservation) bool {
+	switch {
+	case pool.Paused:
+		return false
+	case pool.MinWarm == 0:
+		return pool.Health != poolset.HealthDown
+	}
+	return pool.Serving() >= pool.MinWarm
+}
+
+// isReplacing reports that a pool which had enough connections is making up for
+// one that went away, and nothing says that it will fail.
+func isReplacing(pool poolset.PoolObservation, last *v1alpha1.TargetPoolStatus) bool {
+	return !pool.Paused && pool.Health == poolset.HealthUp && last != nil &&
+		or(last.Ready, false) && int(or(last.MinWarm, 0)) == pool.MinWarm
+}
+
+// shortfall is why a pool lacks connections.
+func shortfall(pool poolset.PoolObservation) string {
+	switch {
+	case pool.Paused:
+		return v1alpha1.ReasonPaused
+	case pool.Err != nil:
+		return string(pool.Err.Reason)
+	}
+	return v1alpha1.ReasonWarming
+}
+
+// stalls reports a reason that only a change by somebody cures.
+func stalls(reason string) bool {
+	switch reason {
+	case v1alpha1.ReasonAuthenticationFailed, v1alpha1.ReasonHostKeyMismatch, v1alpha1.ReasonCertificateInvalid,
+		v1alpha1.ReasonCredentialsMissing, v1alpha1.ReasonCredentialsInvalid, v1alpha1.ReasonHostKeysInvalid,
+		v1alpha1.ReasonAddressDenied, v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ReasonDriverUnavailable:
+		return true
+	}
+	return false
+}
+
+// reporter collects conditions.
+type reporter struct {
+	generation int64
+	last       []metav1.Condition
+	conditions []metav1.Condition
+}
+
+// set adds a condition; the transition time stays that of the last status as
+// long as its status does.
+func (r *reporter) set(kind string, status metav1.ConditionStatus, reason, message string) {
+	condition := metav1.Condition{Type: kind, Status: status, Reason: reason, Message: message,
+		ObservedGeneration: r.generation, LastTransitionTime: *quiet.Seconds(time.Now())}
+	if old := meta.FindStatusCondition(r.last, kind); old != nil && old.Status == status {
+		condition.LastTransitionTime = old.LastTransitionTime
+	}
+	r.conditions = append(r.conditions, condition)
+}
+
+// judge writes the conditions from what stands in the way and what is seen.
+func (r *reporter) judge(found *problem, pools []poolset.PoolObservation, shares []v1alpha1.TargetPoolStatus) {
+	r.credentials(found, pools)
+	r.reachable(found, pools)
+	r.ready(found, pools, shares)
+	r.progress(found, pools)
+}
+
+func (r *reporter) credentials(found *problem, pools []poolset.PoolObservation) {
+	if found != nil && found.condition == v1alpha1.ConditionCredentialsReady {
+		r.set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, found.reason, found.message)
+		return
+	}
+	if found != nil {
+		r.set(v1alpha1.ConditionCredentialsReady, metav1.ConditionUnknown, found.reason, "not looked at yet: "+found.message)
+		return
+	}
+	for _, pool := range pools {
+		if pool.Refused != nil {
+			r.set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, v1alpha1.ReasonCredentialsInvalid,
+				"connections made with the earlier credentials keep serving, because the changed ones do not work: "+pool.Refused.Message)
+			return
+		}
+	}
+	r.set(v1alpha1.ConditionCredentialsReady, metav1.ConditionTrue, v1alpha1.ReasonCredentialsValid,
+		"the Secret and the host keys can be used")
+}
+
+func (r *reporter) reachable(found *problem, pools []poolset.PoolObservation) {
+	failure, unknown := worst(pools)
+	switch {
+	case found != nil && found.condition == v1alpha1.ConditionReachable:
+		r.set(v1alpha1.ConditionReachable, metav1.ConditionFalse, found.reason, found.message)
+	case failure != nil:
+		r.set(v1alpha1.ConditionReachable, metav1.ConditionFalse, string(failure.Reason), failure.Error())
+	case found != nil && len(pools) == 0:
+		r.set(v1alpha1.ConditionReachable, metav1.ConditionUnknown, found.reason, "not dialled: "+found.message)
+	case unknown:
+		r.set(v1alpha1.ConditionReachable, metav1.ConditionUnknown, v1alpha1.ReasonPending, "no dial has ended yet")
+	default:
+		r.set(v1alpha1.ConditionReachable, metav1.ConditionTrue, v1alpha1.ReasonConnected, "the target answers")
+	}
+}
+
+// worst returns the failure of the first pool that has one, and whether some
+// pool knows nothing yet.
+func worst(pools []poolset.PoolObservation) (failure *driver.Error, unknown bool) {
+	for _, pool := range pools {
+		if pool.Health == poolset.HealthUnknown {
+			unknown = true
+		}
+		if pool.Err != nil && failure == nil {
+			failure = pool.Err
+		}
+	}
+	return failure, unknown
+}
+
+func (r *reporter) ready(found *problem, pools []poolset.PoolObservation, shares []v1alpha1.TargetPoolStatus) {
+	if len(pools) == 0 && found != nil {
+		r.set(v1alpha1.ConditionReady, metav1.ConditionFalse, found.reason, found.message)
+		return
+	}
+	paused := 0
+	for i, pool := range pools {
+		switch {
+		case pool.Paused:
+			paused++
+		case !*shares[i].Ready:
+			r.set(v1alpha1.ConditionReady, metav1.ConditionFalse, shortfall(pool), explain(pool))
+			return
+		}
+	}
+	if paused == len(pools) {
+		r.set(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonPaused,
+			"every pool that selects this target is paused; set spec.state of one to Active")
+		return
+	}
+	r.set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonWarm, "every pool has its warm connections")
+}
+
+func explain(pool poolset.PoolObservation) string {
+	if pool.Err != nil {
+		return pool.Err.Error()
+	}
+	return fmt.Sprintf("connections for pool %s are being made", pool.Pool.Name)
+}
+
+// progress adds Reconciling or Stalled, as kstatus wants them: only while true.
+func (r *reporter) progress(found *problem, pools []poolset.PoolObservation) {
+	ready := meta.FindStatusCondition(r.conditions, v1alpha1.ConditionReady)
+	failure, _ := worst(pools)
+	switch {
+	case found != nil && found.stalled:
+		r.set(v1alpha1.ConditionStalled, metav1.ConditionTrue, found.reason, found.message)
+	case ready.Status == metav1.ConditionTrue:
+		r.rotating(pools)
+	case stalls(ready.Reason):
+		r.set(v1alpha1.ConditionStalled, metav1.ConditionTrue, ready.Reason, ready.Message)
+	case failure != nil:
+		r.set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonRetrying, "the next attempt follows by itself")
+	case ready.Reason == v1alpha1.ReasonWarming:
+		r.set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonWarming, ready.Message)
+	}
+}
+
+func (r *reporter) rotating(pools []poolset.PoolObservation) {
+	for _, pool := range pools {
+		if pool.Refused != nil {
+			r.set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonCredentialsInvalid,
+				"the changed credentials do not work: "+pool.Refused.Message)
+			return
+		}
+	}
+	for _, pool := range pools {
+		if pool.Rotating {
+			r.set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonRotating,
+				"changed credentials are being tried before they replace the earlier ones")
+			return
+		}
+	}
+}
+
+// lastError is the newest failure, for those who look at the figures.
+func lastError(found *problem, pools []poolset.PoolObservation) *v1alpha1.TargetError {
+	failure, _ := worst(pools)
+	for _, pool := range pools {
+		if failure == nil {
+			failure = pool.Refused
+		}
+	}
+	switch {
+	case failure != nil:
+		return &v1alpha1.TargetError{Reason: string(failure.Reason), Message: failure.Message, Stage: optional(string(failure.Stage))}
+	case found != nil && found.condition != "":
+		return &v1alpha1.TargetError{Reason: found.reason, Message: found.message}
+	}
+	return nil
+}

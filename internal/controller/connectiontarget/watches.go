@@ -1,0 +1,119 @@
+package connectiontarget
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/connpool/connpool/api/v1alpha1"
+)
+
+// Indexes of targets by the names that they refer to.
+const (
+	secretIndex    = "secrets"
+	configMapIndex = "configMaps"
+	jumpIndex      = "jumpTarget"
+)
+
+func indexTargets(ctx context.Context, indexer client.FieldIndexer) error {
+	indexes := map[string]func(*v1alpha1.ConnectionTarget) []string{
+		secretIndex:    secretNames,
+		configMapIndex: configMapNames,
+		jumpIndex:      jumpNames,
+	}
+	for name, keys := range indexes {
+		err := indexer.IndexField(ctx, &v1alpha1.ConnectionTarget{}, name, func(object client.Object) []string {
+			return keys(object.(*v1alpha1.ConnectionTarget))
+		})
+		if err != nil {
+			return fmt.Errorf("index targets by %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func secretNames(target *v1alpha1.ConnectionTarget) []string {
+	ssh := target.Spec.SSH
+	if ssh == nil {
+		return nil
+	}
+	names := []string{ssh.CredentialsRef.Name}
+	if ref := ssh.HostKeys.SecretRef; ref != nil {
+		names = append(names, ref.Name)
+	}
+	return names
+}
+
+func configMapNames(target *v1alpha1.ConnectionTarget) []string {
+	if ssh := target.Spec.SSH; ssh != nil && ssh.HostKeys.ConfigMapRef != nil {
+		return []string{ssh.HostKeys.ConfigMapRef.Name}
+	}
+	return nil
+}
+
+func jumpNames(target *v1alpha1.ConnectionTarget) []string {
+	if ssh := target.Spec.SSH; ssh != nil && ssh.JumpTargetRef != nil {
+		return []string{ssh.JumpTargetRef.Name}
+	}
+	return nil
+}
+
+// using maps a Secret or ConfigMap to the targets that read it, and those behind
+// them.
+func (r *Reconciler) using(index string) handler.MapFunc {
+	return func(ctx context.Context, object client.Object) []reconcile.Request {
+		var requests []reconcile.Request
+		for _, target := range r.list(ctx, object.GetNamespace(), client.MatchingFields{index: object.GetName()}) {
+			requests = append(requests, requestFor(&target))
+			requests = append(requests, r.behind(ctx, &target)...)
+		}
+		return requests
+	}
+}
+
+// behind maps a target to those that are reached through it.
+func (r *Reconciler) behind(ctx context.Context, object client.Object) []reconcile.Request {
+	return r.behindAt(ctx, object, maxJumps)
+}
+
+func (r *Reconciler) behindAt(ctx context.Context, object client.Object, depth int) []reconcile.Request {
+	if depth == 0 {
+		return nil
+	}
+	var requests []reconcile.Request
+	for _, target := range r.list(ctx, object.GetNamespace(), client.MatchingFields{jumpIndex: object.GetName()}) {
+		requests = append(requests, requestFor(&target))
+		requests = append(requests, r.behindAt(ctx, &target, depth-1)...)
+	}
+	return requests
+}
+
+// selectable maps a pool to every target that it selects, or may have selected
+// before its spec changed.
+func (r *Reconciler) selectable(ctx context.Context, object client.Object) []reconcile.Request {
+	var requests []reconcile.Request
+	for _, target := range r.list(ctx, object.GetNamespace()) {
+		requests = append(requests, requestFor(&target))
+	}
+	return requests
+}
+
+func (r *Reconciler) list(ctx context.Context, namespace string, options ...client.ListOption) []v1alpha1.ConnectionTarget {
+	var targets v1alpha1.ConnectionTargetList
+	options = append(options, client.InNamespace(namespace), client.UnsafeDisableDeepCopy)
+	if err := r.Client.List(ctx, &targets, options...); err != nil {
+		// The cache answers from memory; it fails only when the manager stops.
+		log.FromContext(ctx).Error(err, "List targets")
+		return nil
+	}
+	return targets.Items
+}
+
+func requestFor(target *v1alpha1.ConnectionTarget) reconcile.Request {
+	return reconcile.Request{NamespacedName: types.NamespacedName{Namespace: target.Namespace, Name: target.Name}}
+}

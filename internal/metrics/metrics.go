@@ -1,0 +1,166 @@
+// Package metrics shows the live pools to Prometheus: a snapshot read at scrape
+// time, so that nothing is counted twice and no series outlives its pool.
+//
+// Labels are bounded: namespace, pool, type and an enumerated result, never a
+// user, a command or a target. Counters are sums over the targets of a pool;
+// they start again when a target leaves it, as after a restart.
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/poolset"
+)
+
+// Source is what is measured.
+type Source interface {
+	Snapshot() []poolset.PoolObservation
+}
+
+// Collector implements prometheus.Collector.
+type Collector struct{ source Source }
+
+// NewCollector makes a collector of the source.
+func NewCollector(source Source) *Collector { return &Collector{source: source} }
+
+var _ prometheus.Collector = &Collector{}
+
+var (
+	targets     = desc("targets", "Targets of the pool by health.", "health")
+	connections = desc("connections", "Connections by state.", "state")
+	leases      = desc("leases", "Uses that run now.")
+	pending     = desc("acquires_pending", "Requests that wait for a connection now.")
+	uses        = desc("uses_total", "Uses of connections that have ended.")
+	acquires    = desc("acquire_duration_seconds", "How long requests waited for a connection.", "result")
+	dials       = desc("dials_total", "Dials by result: ok, or the reason of the failure.", "result")
+	handshakes  = desc("handshake_duration_seconds", "How long successful dials took.")
+	probes      = desc("probes_total", "Health probes by result.", "result")
+	saved       = desc("handshake_saved_seconds", "Estimate of the handshake time that warm connections saved: warm acquires times the mean handshake.")
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("connpool_"+name, help, append([]string{"namespace", "pool", "type"}, labels...), nil)
+}
+
+// Describe sends nothing but fixed descriptions.
+func (c *Collector) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{targets, connections, leases, pending, uses, acquires, dials, handshakes, probes, saved} {
+		out <- d
+	}
+}
+
+// Collect reads one snapshot.
+func (c *Collector) Collect(out chan<- prometheus.Metric) {
+	for key, total := range sum(c.source.Snapshot()) {
+		e := emitter{out: out, labels: []string{key.namespace, key.pool, key.kind}}
+		total.emit(e)
+	}
+}
+
+// key is what a series is about.
+type key struct{ namespace, pool, kind string }
+
+// totals add up one pool's targets.
+type totals struct {
+	up, down, unknown              int
+	warm, inUse, dialing, draining int
+	leases, pending                int
+	uses                           int64
+	acquired                       [3]connpool.AcquireCount
+	dials                          connpool.DialCount
+	failures                       map[driver.Reason]uint64
+	probes                         connpool.ProbeCount
+	saved                          float64
+}
+
+func sum(snapshot []poolset.PoolObservation) map[key]*totals {
+	sums := map[key]*totals{}
+	for _, o := range snapshot {
+		k := key{o.Pool.Namespace, o.Pool.Name, o.Type}
+		if sums[k] == nil {
+			sums[k] = &totals{failures: map[driver.Reason]uint64{}}
+		}
+		sums[k].add(o)
+	}
+	return sums
+}
+
+func (t *totals) add(o poolset.PoolObservation) {
+	switch o.Health {
+	case poolset.HealthUp:
+		t.up++
+	case poolset.HealthDown:
+		t.down++
+	default:
+		t.unknown++
+	}
+	t.warm += o.Warm
+	t.inUse += o.InUse
+	t.dialing += o.Dialing
+	t.draining += o.Draining
+	t.leases += o.Leases
+	t.pending += o.Pending
+	t.uses += o.Uses
+	for how := range o.Acquired {
+		t.acquired[how].Count += o.Acquired[how].Count
+		t.acquired[how].Wait += o.Acquired[how].Wait
+	}
+	t.dials.Succeeded += o.Dials.Succeeded
+	t.dials.Time += o.Dials.Time
+	for reason, n := range o.DialFailures {
+		t.failures[reason] += n
+	}
+	t.probes.Succeeded += o.Probes.Succeeded
+	t.probes.Failed += o.Probes.Failed
+	if o.Dials.Succeeded > 0 {
+		t.saved += o.Dials.Time.Seconds() / float64(o.Dials.Succeeded) * float64(o.Acquired[connpool.Warm].Count)
+	}
+}
+
+func (t *totals) emit(e emitter) {
+	e.gauge(targets, float64(t.up), "up")
+	e.gauge(targets, float64(t.down), "down")
+	e.gauge(targets, float64(t.unknown), "unknown")
+	e.gauge(connections, float64(t.warm), "idle")
+	e.gauge(connections, float64(t.inUse), "in_use")
+	e.gauge(connections, float64(t.dialing), "dialing")
+	e.gauge(connections, float64(t.draining), "draining")
+	e.gauge(leases, float64(t.leases))
+	e.gauge(pending, float64(t.pending))
+	e.counter(uses, float64(t.uses))
+	for how, acquired := range t.acquired {
+		e.summary(acquires, acquired.Count, acquired.Wait.Seconds(), connpool.How(how).String())
+	}
+	e.counter(dials, float64(t.dials.Succeeded), "ok")
+	for reason, n := range t.failures {
+		e.counter(dials, float64(n), string(reason))
+	}
+	e.summary(handshakes, t.dials.Succeeded, t.dials.Time.Seconds())
+	e.counter(probes, float64(t.probes.Succeeded), "ok")
+	e.counter(probes, float64(t.probes.Failed), "failed")
+	e.gauge(saved, t.saved)
+}
+
+// emitter sends the metrics of one pool.
+type emitter struct {
+	out    chan<- prometheus.Metric
+	labels []string
+}
+
+func (e emitter) gauge(d *prometheus.Desc, value float64, labels ...string) {
+	e.out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, e.with(labels)...)
+}
+
+func (e emitter) counter(d *prometheus.Desc, value float64, labels ...string) {
+	e.out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, value, e.with(labels)...)
+}
+
+func (e emitter) summary(d *prometheus.Desc, count uint64, sum float64, labels ...string) {
+	e.out <- prometheus.MustNewConstSummary(d, count, sum, nil, e.with(labels)...)
+}
+
+func (e emitter) with(labels []string) []string {
+	return append(append([]string{}, e.labels...), labels...)
+}

@@ -1,0 +1,168 @@
+package poolset
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// Errors of Acquire and Exec that say what a request got wrong. Those of
+// connpool.Pool.Acquire come through as they are.
+var (
+	// ErrUnknownPool says that no live pool has the UID.
+	ErrUnknownPool = errors.New("poolset: no such pool")
+	// ErrUnknownTarget says that the pool does not have the target.
+	ErrUnknownTarget = errors.New("poolset: the pool has no such target")
+	// ErrTargetRequired says that the pool has several targets and the request
+	// names none.
+	ErrTargetRequired = errors.New("poolset: the request must name a target of the pool")
+)
+
+// Request says which connection is wanted.
+type Request struct {
+	// Pool is the UID of the pool.
+	Pool string
+	// Target is the UID of the target; empty for a pool with one target, or
+	// whose policy lets any serve.
+	Target string
+}
+
+// Lease is the right to use one connection until Release, Discard or Narrow.
+type Lease struct {
+	*connpool.Lease[driver.Conn]
+	Target Ref
+}
+
+// Acquire leases a connection, waiting for one as the pool's policy says.
+func (s *Set) Acquire(ctx context.Context, request Request) (Lease, error) {
+	m, err := s.route(request)
+	if err != nil {
+		return Lease{}, err
+	}
+	lease, err := m.pool.Acquire(ctx)
+	if err != nil {
+		return Lease{}, err
+	}
+	return Lease{Lease: lease, Target: m.target}, nil
+}
+
+// route finds the member that serves the request.
+func (s *Set) route(request Request) (*member, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	members := s.pools[request.Pool]
+	switch {
+	case len(members) == 0:
+		return nil, ErrUnknownPool
+	case request.Target != "":
+		if m := members[request.Target]; m != nil {
+			return m, nil
+		}
+		return nil, ErrUnknownTarget
+	}
+	candidates := make([]candidate, 0, len(members))
+	for _, m := range members {
+		candidates = append(candidates, m.candidate())
+	}
+	if len(candidates) > 1 && !candidates[0].anyTarget {
+		return nil, ErrTargetRequired
+	}
+	return slices.MinFunc(candidates, candidate.compare).member, nil
+}
+
+// candidate is what routing knows of a member.
+type candidate struct {
+	member    *member
+	anyTarget bool
+	down      bool
+	load      int
+}
+
+func (m *member) candidate() candidate {
+	stats := m.pool.Stats()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return candidate{
+		member:    m,
+		anyTarget: m.policy.AnyTarget,
+		down:      m.health.state == HealthDown || stats.Warm+stats.InUse == 0,
+		load:      stats.Leases + stats.Pending,
+	}
+}
+
+// compare puts those that serve first, then the least loaded, then by name.
+func (c candidate) compare(other candidate) int {
+	if c.down != other.down {
+		if c.down {
+			return 1
+		}
+		return -1
+	}
+	return cmp.Or(cmp.Compare(c.load, other.load), cmp.Compare(c.member.target.Name, other.member.target.Name))
+}
+
+// Execution is how a command ran.
+type Execution struct {
+	driver.ExitStatus
+	// Target is where it ran.
+	Target Ref
+	// How and Wait say how the connection was got.
+	How  connpool.How
+	Wait time.Duration
+}
+
+// maxSessionRefusals bounds how often one command may meet a server that allows
+// fewer sessions than its pool believes. Each meeting lowers the belief.
+const maxSessionRefusals = 8
+
+// Exec runs one command on a leased connection. Its error carries the outcome:
+// driver.OutcomeOf tells. A command whose session the server refused has proved
+// not to have started and tries another connection; nothing else is retried.
+func (s *Set) Exec(ctx context.Context, request Request, command driver.Command, streams driver.Streams) (Execution, error) {
+	for refusals := 0; ; refusals++ {
+		execution, err := s.execOnce(ctx, request, command, streams)
+		if err == nil || refusals == maxSessionRefusals || !isSessionRefusal(err) {
+			return execution, err
+		}
+	}
+}
+
+func isSessionRefusal(err error) bool {
+	var classified *driver.Error
+	return errors.As(err, &classified) && classified.Reason == driver.SessionLimit && !classified.Started
+}
+
+func (s *Set) execOnce(ctx context.Context, request Request, command driver.Command, streams driver.Streams) (Execution, error) {
+	lease, err := s.Acquire(ctx, request)
+	if err != nil {
+		return Execution{}, notStarted(err)
+	}
+	execution := Execution{Target: lease.Target, How: lease.How(), Wait: lease.Wait()}
+	execer, ok := lease.Conn().(driver.Execer)
+	if !ok {
+		lease.Release()
+		return execution, &driver.Error{Reason: driver.ProtocolError, Stage: driver.StageSession,
+			Message: "the target runs no commands; choose another one"}
+	}
+	execution.ExitStatus, err = execer.Exec(ctx, command, streams)
+	if isSessionRefusal(err) {
+		lease.Narrow()
+		return execution, err
+	}
+	lease.Release()
+	return execution, err
+}
+
+// notStarted marks an error of Acquire as proof that nothing ran, and keeps what
+// it wraps.
+func notStarted(err error) error {
+	classified := *driver.AsError(err)
+	classified.Started = false
+	classified.Err = err
+	return &classified
+}

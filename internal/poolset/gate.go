@@ -1,0 +1,120 @@
+package poolset
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// gate lets one dial at a time find out whether an endpoint works. Once it is
+// proven, dials pass freely; a dial that waited for a trial which failed shares
+// its verdict instead of repeating it; and a decisive failure keeps the gate
+// shut for a while. So a wrong key costs one attempt, however many pools and
+// connections want the target.
+type gate struct {
+	mu      sync.Mutex
+	proven  bool
+	trial   *trial
+	verdict *driver.Error
+	until   time.Time // the verdict holds until then
+}
+
+// trial is the dial that others wait for.
+type trial struct {
+	done chan struct{}
+	err  error
+}
+
+// decisiveFor is how long a failure that only a change can cure is not tried
+// again: one bad key must not get the whole cluster penalised (FAULTS F13, F17).
+const decisiveFor = 5 * time.Minute
+
+// dial runs one dial through the gate.
+func (g *gate) dial(ctx context.Context, dial func(context.Context) (driver.Conn, error)) (driver.Conn, error) {
+	mine, err := g.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := dial(ctx)
+	if err != nil && ctx.Err() != nil {
+		g.abandon(mine)
+		return nil, err
+	}
+	g.leave(mine, err)
+	return conn, err
+}
+
+// enter returns the trial that the caller must run, or nil if the endpoint is
+// proven, or the verdict of somebody else's trial.
+func (g *gate) enter(ctx context.Context) (*trial, error) {
+	g.mu.Lock()
+	if g.verdict != nil && time.Now().Before(g.until) {
+		defer g.mu.Unlock()
+		return nil, g.remaining()
+	}
+	if g.proven {
+		g.mu.Unlock()
+		return nil, nil
+	}
+	if g.trial == nil {
+		defer g.mu.Unlock()
+		g.trial = &trial{done: make(chan struct{})}
+		return g.trial, nil
+	}
+	running := g.trial
+	g.mu.Unlock()
+	select {
+	case <-running.done:
+		if running.err != nil {
+			return nil, running.err
+		}
+		return g.enter(ctx)
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// remaining is the verdict with the time that it still holds.
+func (g *gate) remaining() error {
+	verdict := *g.verdict
+	verdict.RetryAfter = time.Until(g.until)
+	return &verdict
+}
+
+func (g *gate) leave(mine *trial, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.proven = err == nil
+	g.verdict, g.until = nil, time.Time{}
+	if err != nil {
+		g.judge(driver.AsError(err))
+	}
+	if mine != nil {
+		mine.err = err
+		g.trial = nil
+		close(mine.done)
+	}
+}
+
+// abandon ends a trial that proved nothing, because its caller went away: one of
+// those who wait makes the next.
+func (g *gate) abandon(mine *trial) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if mine != nil {
+		g.trial = nil
+		close(mine.done)
+	}
+}
+
+func (g *gate) judge(err *driver.Error) {
+	wait := err.RetryAfter
+	if wait == 0 && isDecisive(err) {
+		wait = decisiveFor
+	}
+	if wait > 0 {
+		g.verdict, g.until = err, time.Now().Add(wait)
+	}
+}

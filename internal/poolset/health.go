@@ -1,0 +1,92 @@
+package poolset
+
+import "github.com/connpool/connpool/internal/driver"
+
+// HealthState says whether a target can be dialled and serves.
+type HealthState int
+
+const (
+	// HealthUnknown holds until the first dial has ended.
+	HealthUnknown HealthState = iota
+	// HealthUp holds while dials and probes succeed.
+	HealthUp
+	// HealthDown holds after enough failures, until enough successes.
+	HealthDown
+)
+
+// healthEvent is one observation of a target.
+type healthEvent int
+
+const (
+	dialSucceeded healthEvent = iota
+	dialFailed
+	probeSucceeded
+	probeFailed
+)
+
+// thresholds damp the health of a target.
+type thresholds struct {
+	failures  int // consecutive failures that make it Down
+	successes int // consecutive successes that make it Up again
+}
+
+// health is what one pool knows of one target. It is a value: next returns the
+// state that follows.
+//
+// Its hysteresis is one-sided on purpose: the very first verdict counts at once,
+// because somebody is waiting for it, and so does a failure that will not go
+// away by itself.
+type health struct {
+	state HealthState
+	// err is the failure that made or keeps the state Down.
+	err *driver.Error
+
+	dialFailures  int
+	probeFailures int
+	successes     int
+	// dialable is the result of the newest dial. A living connection proves
+	// nothing about the next dial, so probes do not make up for a failed one.
+	dialable bool
+}
+
+func (h health) next(event healthEvent, err *driver.Error, t thresholds) health {
+	switch event {
+	case dialSucceeded:
+		h.dialable, h.dialFailures = true, 0
+		h.successes = max(h.successes, 1)
+	case dialFailed:
+		h.dialable, h.successes = false, 0
+		h.dialFailures++
+		if h.state != HealthUp || isDecisive(err) || h.dialFailures >= t.failures {
+			h.state, h.err = HealthDown, err
+		}
+		return h
+	case probeSucceeded:
+		h.probeFailures = 0
+		if h.dialable {
+			h.successes++
+		}
+	case probeFailed:
+		h.successes = 0
+		h.probeFailures++
+		if h.probeFailures >= t.failures {
+			h.state, h.err = HealthDown, err
+		}
+		return h
+	}
+	if h.state == HealthUnknown || (h.state == HealthDown && h.dialable && h.successes >= t.successes) {
+		return health{state: HealthUp, dialable: h.dialable}
+	}
+	return h
+}
+
+// isDecisive reports a failure that repeating does not cure: somebody has to
+// change the Secret, the pinned keys, the spec or the server.
+func isDecisive(err *driver.Error) bool {
+	switch err.Reason {
+	case driver.AuthenticationFailed, driver.HostKeyMismatch, driver.HostKeysInvalid, driver.CertificateInvalid,
+		driver.CredentialsMissing, driver.CredentialsInvalid, driver.AddressDenied:
+		return true
+	}
+	return false
+}

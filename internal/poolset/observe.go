@@ -1,0 +1,106 @@
+package poolset
+
+import (
+	"maps"
+	"time"
+
+	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// Observation is what is true of a target now.
+type Observation struct {
+	// ServerVersion is what the server calls itself; empty before the first
+	// connection.
+	ServerVersion string
+	// Pools in the order of their names are left to the caller.
+	Pools []PoolObservation
+}
+
+// PoolObservation is one pool's share of a target.
+type PoolObservation struct {
+	Pool, Target Ref
+	// Type is the target's protocol.
+	Type string
+	// MinWarm is how many connections the pool keeps.
+	MinWarm int
+	// Paused reports that the pool hands out nothing.
+	Paused bool
+	// Stats are the engine's.
+	connpool.Stats
+	// Health says whether the target can be dialled and serves.
+	Health HealthState
+	// Err is why Health is Down, or what the newest dial ended with while
+	// living connections serve; nil when all is well.
+	Err *driver.Error
+	// Refused is why new credentials could not be proven while the old ones
+	// serve; nil when there are none, or not yet a verdict.
+	Refused *driver.Error
+	// DialFailures counts failed dials by reason; nil when there were none.
+	DialFailures map[driver.Reason]uint64
+	// Rotating reports that new credentials are being proven.
+	Rotating bool
+}
+
+// Serving is how many connections are ready to serve, those in use included.
+func (o PoolObservation) Serving() int { return o.Warm + o.InUse }
+
+// Observe returns what is true of a target, and false if the set has none of
+// that UID.
+func (s *Set) Observe(uid string) (Observation, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	t := s.targets[uid]
+	if t == nil {
+		return Observation{}, false
+	}
+	var o Observation
+	for _, m := range t.members {
+		pool, version := m.observation(t.kind)
+		o.Pools = append(o.Pools, pool)
+		if version != "" {
+			o.ServerVersion = version
+		}
+	}
+	return o, true
+}
+
+// Snapshot returns what is true of every target, in no particular order.
+func (s *Set) Snapshot() []PoolObservation {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var all []PoolObservation
+	for _, t := range s.targets {
+		for _, m := range t.members {
+			pool, _ := m.observation(t.kind)
+			all = append(all, pool)
+		}
+	}
+	return all
+}
+
+func (m *member) observation(kind string) (o PoolObservation, version string) {
+	stats := m.pool.Stats()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	o = PoolObservation{
+		Pool: m.owner, Target: m.target, Type: kind, MinWarm: m.limits().MinWarm, Paused: m.policy.Paused,
+		Stats: stats, Health: m.health.state, Rotating: stats.Rotation.Pending,
+		DialFailures: maps.Clone(m.refusals),
+	}
+	if m.health.state == HealthDown {
+		o.Err = m.health.err
+	}
+	if stats.Rotation.Pending && stats.Rotation.Err != nil {
+		o.Refused = driver.AsError(stats.Rotation.Err)
+	}
+	return o, m.version
+}
+
+// Age is how long the oldest serving connection has lived; 0 when there is none.
+func (o PoolObservation) Age(now time.Time) time.Duration {
+	if o.Oldest.IsZero() {
+		return 0
+	}
+	return now.Sub(o.Oldest)
+}
