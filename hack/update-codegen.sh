@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Generates what follows from the Go sources: deep copies, CRDs, apply
-# configurations, the manager's role and the API reference. The generators are
+# configurations, the manager's role and the references. The generators are
 # pinned in hack/tools/go.mod.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,3 +20,4 @@ if [ -d internal/controller ]; then
 fi
 tool crd-ref-docs --log-level=ERROR --renderer=markdown --config=hack/api-reference/config.yaml \
 	--templates-dir=hack/api-reference --source-path=api/v1alpha1 --output-path=docs/reference/api.md
+go run ./hack/conditions api/v1alpha1/conditions.go >docs/reference/conditions.md
