@@ -44,7 +44,7 @@ type rule struct {
 }
 
 func rules() []rule {
-	return slices.Concat(importRules(), packageRules(), sourceRules(), reasonRules(), manifestRules())
+	return slices.Concat(importRules(), packageRules(), sourceRules(), variableRules(), reasonRules(), manifestRules())
 }
 
 func TestTheRepositoryKeepsItsRules(t *testing.T) {

@@ -83,10 +83,16 @@ func uses(names ...string) func(tree) []string {
 	}
 }
 
+// slow is the proxy whose purpose is to be slow.
+const slow = "test/netfault"
+
 func sleeps(repository tree) []string {
 	return inspect(repository, func(s source, node ast.Node) string {
 		selected, ok := node.(*ast.SelectorExpr)
-		if !ok || !isSelector(selected, "time", "Sleep") || slices.Contains(s.imports(), "testing/synctest") {
+		if !ok || !isSelector(selected, "time", "Sleep") {
+			return ""
+		}
+		if s.dir() == slow || slices.Contains(s.imports(), "testing/synctest") {
 			return ""
 		}
 		return "time.Sleep"
