@@ -12,6 +12,7 @@ import (
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/controller/quiet"
+	"github.com/connpool/connpool/internal/warming"
 )
 
 const (
@@ -41,6 +42,7 @@ func report(pool *v1alpha1.ConnectionPool, targets []v1alpha1.ConnectionTarget, 
 	}
 	r := reporter{generation: pool.Generation, last: last.Conditions}
 	r.judge(pool, len(targets), s)
+	r.schedules(pool)
 	next.Conditions = r.conditions
 	return next
 }
@@ -235,6 +237,23 @@ func (r *reporter) judge(pool *v1alpha1.ConnectionPool, total int, s totals) {
 	default:
 		r.no(v1alpha1.ReasonTargetsFailing, s.describe(total))
 		r.set(v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonTargetsFailing, s.describe(total))
+	}
+}
+
+// schedules says that a schedule can never hold. The others, and size.minWarm,
+// do.
+func (r *reporter) schedules(pool *v1alpha1.ConnectionPool) {
+	var all []warming.Schedule
+	for _, s := range pool.Spec.Warming.Schedules {
+		zone := "UTC"
+		if s.TimeZone != nil {
+			zone = *s.TimeZone
+		}
+		all = append(all, warming.Schedule{Name: s.Name, Start: string(s.Start), End: string(s.End), TimeZone: zone})
+	}
+	err := warming.Check(time.Now(), all)
+	if err != nil && meta.FindStatusCondition(r.conditions, v1alpha1.ConditionStalled) == nil {
+		r.set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonScheduleInvalid, err.Error())
 	}
 }
 

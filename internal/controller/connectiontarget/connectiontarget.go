@@ -114,7 +114,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	observation, _ := r.Pools.Observe(string(target.UID))
 	last := r.Pace.Last(target.UID, target.Status)
 	next := report(facts, verdict, observation, last, r.Replica)
-	return r.write(ctx, target, last, next)
+	result, err := r.write(ctx, target, last, next)
+	if wait := nextSchedule(facts); wait > 0 && (result.RequeueAfter == 0 || wait < result.RequeueAfter) {
+		result.RequeueAfter = wait
+	}
+	return result, err
 }
 
 // act pours the decision into the pools and returns it with what they make of

@@ -14,6 +14,7 @@ import (
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
+	"github.com/connpool/connpool/internal/warming"
 )
 
 // desired says in the pools' words what the facts ask for.
@@ -26,7 +27,7 @@ func desired(f facts, drivers Drivers) *poolset.Target {
 	for i := range f.pools {
 		want.Pools = append(want.Pools, poolset.Pool{
 			Ref:    poolset.Ref{UID: string(f.pools[i].UID), Namespace: f.pools[i].Namespace, Name: f.pools[i].Name},
-			Policy: policy(&f.pools[i].Spec),
+			Policy: policy(&f.pools[i].Spec, f.now),
 		})
 	}
 	return want
@@ -86,13 +87,38 @@ func endpointOf(target *v1alpha1.ConnectionTarget) string {
 	return ""
 }
 
+// schedulesOf translates a pool's warming schedules.
+func schedulesOf(spec *v1alpha1.ConnectionPoolSpec) []warming.Schedule {
+	schedules := make([]warming.Schedule, len(spec.Warming.Schedules))
+	for i, s := range spec.Warming.Schedules {
+		schedules[i] = warming.Schedule{
+			Name: s.Name, Start: string(s.Start), End: string(s.End), TimeZone: or(s.TimeZone, "UTC"), MinWarm: int(s.MinWarm),
+		}
+	}
+	return schedules
+}
+
+// nextSchedule is how long the decision holds as far as the pools' schedules
+// go; 0 means for good.
+func nextSchedule(f facts) time.Duration {
+	var soonest time.Duration
+	for i := range f.pools {
+		_, next := warming.Floor(f.now, schedulesOf(&f.pools[i].Spec))
+		if wait := next.Sub(f.now); !next.IsZero() && (soonest == 0 || wait < soonest) {
+			soonest = wait
+		}
+	}
+	return soonest
+}
+
 // policy translates a pool's spec. The API server has filled in the defaults;
 // those here are the same, for objects that never went through it.
-func policy(spec *v1alpha1.ConnectionPoolSpec) poolset.Policy {
+func policy(spec *v1alpha1.ConnectionPoolSpec, now time.Time) poolset.Policy {
+	scheduled, _ := warming.Floor(now, schedulesOf(spec))
 	probeTimeout := seconds(or(spec.Health.TimeoutSeconds, 5))
 	return poolset.Policy{
 		Limits: connpool.Limits{
-			MinWarm:        int(or(spec.Size.MinWarm, 1)),
+			MinWarm:        max(minWarm(spec), scheduled),
 			Max:            int(or(spec.Size.Max, 4)),
 			LeasesPerConn:  int(or(spec.SessionsPerConnection, 8)),
 			MaxPending:     int(or(spec.Acquire.MaxPending, 100)),
@@ -114,6 +140,8 @@ func policy(spec *v1alpha1.ConnectionPoolSpec) poolset.Policy {
 		AnyTarget:         or(spec.Routing, v1alpha1.RoutingByName) == v1alpha1.RoutingLeastLoaded,
 	}
 }
+
+func minWarm(spec *v1alpha1.ConnectionPoolSpec) int { return int(or(spec.Size.MinWarm, 1)) }
 
 func seconds(n int32) time.Duration { return time.Duration(n) * time.Second }
 

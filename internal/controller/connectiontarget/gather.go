@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,6 +22,8 @@ const maxJumps = 3
 
 // facts are all that the decision depends on.
 type facts struct {
+	// now is when they were gathered.
+	now    time.Time
 	target *v1alpha1.ConnectionTarget
 	// pools that select the target, by name.
 	pools []v1alpha1.ConnectionPool
@@ -48,7 +51,7 @@ func (r *Reconciler) gather(ctx context.Context, target *v1alpha1.ConnectionTarg
 		return facts{}, err
 	}
 	path, err := r.path(ctx, target)
-	return facts{target: target, pools: pools, path: path}, err
+	return facts{now: time.Now(), target: target, pools: pools, path: path}, err
 }
 
 // selectors returns the pools that select the target, by name.

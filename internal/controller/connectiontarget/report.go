@@ -33,7 +33,7 @@ func report(f facts, decided decision, seen poolset.Observation, last v1alpha1.C
 	}
 	if len(seen.Pools) > 0 {
 		next.Replica = optional(replica)
-		addUp(&next, seen.Pools, last.Pools)
+		addUp(&next, seen.Pools, f.pools, last.Pools)
 	}
 	r := reporter{generation: f.target.Generation, last: last.Conditions}
 	r.judge(decided.problem, seen.Pools, next.Pools)
@@ -50,10 +50,10 @@ func optional(text string) *string {
 }
 
 // addUp fills in the figures.
-func addUp(next *v1alpha1.ConnectionTargetStatus, pools []poolset.PoolObservation, last []v1alpha1.TargetPoolStatus) {
+func addUp(next *v1alpha1.ConnectionTargetStatus, pools []poolset.PoolObservation, specs []v1alpha1.ConnectionPool, last []v1alpha1.TargetPoolStatus) {
 	var total poolset.PoolObservation
 	for _, pool := range pools {
-		next.Pools = append(next.Pools, share(pool, lastShare(last, pool.Pool.UID)))
+		next.Pools = append(next.Pools, share(pool, leastWarm(pool, specs), lastShare(last, pool.Pool.UID)))
 		total.Warm += pool.Warm
 		total.InUse += pool.InUse
 		total.Dialing += pool.Dialing
@@ -72,15 +72,26 @@ func addUp(next *v1alpha1.ConnectionTargetStatus, pools []poolset.PoolObservatio
 	next.LastUsedTime = quiet.Seconds(total.LastUsed)
 }
 
-func share(pool poolset.PoolObservation, last *v1alpha1.TargetPoolStatus) v1alpha1.TargetPoolStatus {
-	uid, wanted := types.UID(pool.Pool.UID), int32(pool.MinWarm)
-	ready := isSatisfied(pool) || isReplacing(pool, last)
+// leastWarm is the minimum that the pool's spec asks for. A schedule may keep
+// more, but a target is ready without them.
+func leastWarm(pool poolset.PoolObservation, specs []v1alpha1.ConnectionPool) int {
+	for i := range specs {
+		if string(specs[i].UID) == pool.Pool.UID {
+			return minWarm(&specs[i].Spec)
+		}
+	}
+	return pool.MinWarm
+}
+
+func share(pool poolset.PoolObservation, least int, last *v1alpha1.TargetPoolStatus) v1alpha1.TargetPoolStatus {
+	uid, wanted, desired := types.UID(pool.Pool.UID), int32(least), int32(pool.MinWarm)
+	ready := isSatisfied(pool, least) || isReplacing(pool, least, last)
 	status := v1alpha1.TargetPoolStatus{
 		Name:                 pool.Pool.Name,
 		UID:                  &uid,
 		Ready:                &ready,
 		MinWarm:              &wanted,
-		Desired:              &wanted,
+		Desired:              &desired,
 		Connections:          counts(pool),
 		UseCount:             &pool.Uses,
 		OldestConnectionTime: quiet.Seconds(pool.Oldest),
@@ -108,21 +119,21 @@ func counts(pool poolset.PoolObservation) v1alpha1.ConnectionCounts {
 }
 
 // isSatisfied reports whether the pool has the connections that it wants.
-func isSatisfied(pool poolset.PoolObservation) bool {
+func isSatisfied(pool poolset.PoolObservation, least int) bool {
 	switch {
 	case pool.Paused:
 		return false
-	case pool.MinWarm == 0:
+	case least == 0:
 		return pool.Health != poolset.HealthDown
 	}
-	return pool.Serving() >= pool.MinWarm
+	return pool.Serving() >= least
 }
 
 // isReplacing reports that a pool which had enough connections is making up for
 // one that went away, and nothing says that it will fail.
-func isReplacing(pool poolset.PoolObservation, last *v1alpha1.TargetPoolStatus) bool {
+func isReplacing(pool poolset.PoolObservation, least int, last *v1alpha1.TargetPoolStatus) bool {
 	return !pool.Paused && pool.Health == poolset.HealthUp && last != nil &&
-		or(last.Ready, false) && int(or(last.MinWarm, 0)) == pool.MinWarm
+		or(last.Ready, false) && int(or(last.MinWarm, 0)) == least
 }
 
 // shortfall is why a pool lacks connections.
