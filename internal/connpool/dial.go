@@ -2,7 +2,6 @@ package connpool
 
 import (
 	"context"
-	"math/rand/v2"
 	"time"
 )
 
@@ -40,7 +39,8 @@ func (p *Pool[C]) dial(g *generation[C], limits Limits, proof bool, began instan
 }
 
 // connect dials within the budget. A connection that is to prove its
-// generation is probed before anybody relies on it.
+// generation is probed before anybody relies on it; one that is dead already
+// is a failed dial.
 func (p *Pool[C]) connect(g *generation[C], limits Limits, proof bool) (o outcome[C]) {
 	done, err := p.admit(g.ctx)
 	if err != nil {
@@ -53,10 +53,16 @@ func (p *Pool[C]) connect(g *generation[C], limits Limits, proof bool) (o outcom
 	began := p.now()
 	o.conn, o.err = g.dial(ctx)
 	o.took = p.now() - began
-	if o.err != nil || !proof || p.probe == nil {
+	if o.err != nil {
 		return o
 	}
-	if o.err = p.tryProbe(g.ctx, o.conn, limits); o.err != nil {
+	if proof && p.probe != nil {
+		o.err = p.tryProbe(g.ctx, o.conn, limits)
+	}
+	if o.err == nil {
+		o.err = context.Cause(o.conn.Context())
+	}
+	if o.err != nil {
 		_ = o.conn.Close()
 	}
 	return o
@@ -77,7 +83,7 @@ func (s *state[C]) dialFailed(g *generation[C], o outcome[C], now instant) {
 	}
 	s.tally.dials.Failed++
 	s.changed = true
-	g.trouble.failed(o.err, o.verdict, o.began, now, rand.Float64())
+	g.trouble.failed(o.err, o.verdict, o.began, now, s.pool.random())
 }
 
 // dialled takes a new connection in: to the oldest waiter, else idle; closed
@@ -99,7 +105,7 @@ func (s *state[C]) dialled(c *conn[C], o outcome[C], now instant) {
 		s.adopt()
 	}
 	s.move(c, fresh)
-	if c.dead {
+	if c.cause != nil {
 		s.bury(c, now)
 		return
 	}

@@ -152,9 +152,11 @@ func (p *Pool[C]) probeConn(c *conn[C], limits Limits) {
 	p.change(func(s *state[C], now instant) { s.probed(c, err) })
 }
 
+// tryProbe probes until the timeout, or until the connection is closed.
 func (p *Pool[C]) tryProbe(ctx context.Context, c C, limits Limits) error {
 	ctx, cancel := context.WithTimeout(ctx, limits.ProbeTimeout)
 	defer cancel()
+	defer context.AfterFunc(c.Context(), cancel)()
 	return p.probe(ctx, c)
 }
 

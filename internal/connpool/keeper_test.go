@@ -466,6 +466,18 @@ func TestProbing(t *testing.T) {
 				t.Error("the probe outlived the pool")
 			}
 		},
+		"a connection that is closed during a probe ends it, so that Drain need not wait": func(t *testing.T) {
+			w := newWorld(t, limits)
+			w.connect()
+			probe := w.duly()
+			start := time.Now()
+			if err := w.pool.Drain(t.Context()); err != nil || time.Since(start) > 0 {
+				t.Errorf("Drain took %s: %v", time.Since(start), err)
+			}
+			if probe.ctx.Err() == nil {
+				t.Error("the probe outlived the connection")
+			}
+		},
 		"a connection that dies during a probe is one loss": func(t *testing.T) {
 			w := newWorld(t, limits)
 			conn := w.connect()

@@ -20,6 +20,7 @@ package connpool
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -62,6 +63,9 @@ type Options[C Conn] struct {
 	// threshold crossed, rotation proved or failed. Not for each lease. The
 	// first calls may come before New returns.
 	Notify func()
+	// Random returns numbers in [0, 1) for backoff and jitter, one call at a
+	// time; nil means math/rand.
+	Random func() float64
 	// Limits are the first limits.
 	Limits Limits
 }
@@ -80,6 +84,7 @@ type Pool[C Conn] struct {
 	admit  func(context.Context) (func(), error)
 	judge  func(error) Verdict
 	notify func()
+	random func() float64
 	// start is the origin of all instants; durations since then are monotonic.
 	start time.Time
 	// ctx ends when everything is cut; done is closed when all is closed.
@@ -101,6 +106,7 @@ func New[C Conn](opts Options[C]) *Pool[C] {
 		admit:  opts.Admit,
 		judge:  opts.Judge,
 		notify: opts.Notify,
+		random: opts.Random,
 		start:  time.Now().Add(-1), // so that no instant is 0
 		done:   make(chan struct{}),
 	}
@@ -112,6 +118,9 @@ func New[C Conn](opts Options[C]) *Pool[C] {
 	}
 	if p.notify == nil {
 		p.notify = func() {}
+	}
+	if p.random == nil {
+		p.random = rand.Float64
 	}
 	p.ctx, p.cut = context.WithCancel(context.Background())
 	p.mu.Lock()

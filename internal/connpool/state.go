@@ -2,7 +2,6 @@ package connpool
 
 import (
 	"context"
-	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -69,9 +68,9 @@ type conn[C Conn] struct {
 	id   uint64
 	conn C
 	gen  *generation[C]
-	// unwatch stops watching for the connection's death; dead is that it came.
+	// unwatch stops watching for the connection's death, cause is why it died.
 	unwatch func() bool
-	dead    bool
+	cause   error
 
 	state  phase
 	place  element[*conn[C]]
@@ -256,7 +255,7 @@ func (s *state[C]) narrow(c *conn[C]) {
 func (s *state[C]) add(c *conn[C], now instant) {
 	s.lastID++
 	c.id, c.created, c.lastUsed, c.probed = s.lastID, now, now, now
-	c.jitter = rand.Float64()
+	c.jitter = s.pool.random()
 	s.conns = append(s.conns, c)
 	s.count[unborn]++
 }
@@ -312,8 +311,9 @@ func (p *Pool[C]) shut(c *conn[C]) {
 
 // died takes note that a connection ended by itself.
 func (p *Pool[C]) died(c *conn[C]) {
+	cause := context.Cause(c.conn.Context())
 	p.change(func(s *state[C], now instant) {
-		c.dead = true
+		c.cause = cause
 		s.bury(c, now)
 	})
 }
@@ -324,7 +324,7 @@ func (s *state[C]) bury(c *conn[C], now instant) {
 		return
 	}
 	if c.gen == s.gen {
-		s.gen.trouble.lost(context.Cause(c.conn.Context()), c.created, now, rand.Float64())
+		s.gen.trouble.lost(c.cause, c.created, now, s.pool.random())
 	}
 	s.move(c, closing)
 }

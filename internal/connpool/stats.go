@@ -35,7 +35,8 @@ type Stats struct {
 	LastUsed time.Time
 	// Cap is the learned bound on leases for each connection; 0 when none.
 	Cap int
-	// Dial is the current streak of dial failures.
+	// Dial is the current streak of dial failures. Only a dial that succeeds
+	// ends it, so it stays while nothing is left to dial for.
 	Dial Failure
 	// Probe is the health as probes see it.
 	Probe ProbeHealth

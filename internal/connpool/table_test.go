@@ -86,13 +86,16 @@ func TestDialing(t *testing.T) {
 				t.Error("the connection outlived the pool")
 			}
 		},
-		"a dial that ends with a dead connection is a loss, not a gain": func(t *testing.T) {
+		"a dial that ends with a dead connection has failed": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 1})
 			dial := w.dial()
 			dial.conn.cancel(errKilled)
 			dial.result <- nil
-			w.expect("1 dialing")
+			w.expect("empty")
 			w.expectClosed(dial.conn, true)
+			if f := w.pool.Stats().Dial; !errors.Is(f.Err, errKilled) {
+				t.Errorf("failure %v, want what killed it", f.Err)
+			}
 		},
 		"a dial that fails frees its slot and tells the waiters that the target is down": func(t *testing.T) {
 			w := newWorld(t, Limits{Max: 1})

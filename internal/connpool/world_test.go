@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -68,9 +69,16 @@ type call struct {
 
 func (c *call) fail(err error) { c.result <- err }
 
+// tester is what a world needs of *testing.T or *rapid.T.
+type tester interface {
+	Helper()
+	Fatalf(format string, args ...any)
+	Cleanup(func())
+}
+
 // world is a pool whose dials and probes the test decides one by one.
 type world struct {
-	t      *testing.T
+	t      tester
 	pool   *Pool[*fakeConn]
 	dials  chan *call
 	probes chan *call
@@ -80,7 +88,7 @@ type world struct {
 }
 
 // newWorld runs in a bubble. The pool is closed when the test ends.
-func newWorld(t *testing.T, limits Limits) *world {
+func newWorld(t tester, limits Limits) *world {
 	w := &world{t: t, dials: make(chan *call, 10000), probes: make(chan *call, 10000)}
 	w.mu.Lock() // Notify may come before New returns
 	defer w.mu.Unlock()
@@ -89,6 +97,7 @@ func newWorld(t *testing.T, limits Limits) *world {
 		Probe:  w.probe,
 		Judge:  func(err error) Verdict { return Verdict{Park: errors.Is(err, errBadKey)} },
 		Notify: w.notify,
+		Random: rand.New(rand.NewPCG(1, 2)).Float64,
 		Limits: limits,
 	})
 	t.Cleanup(func() { _ = w.pool.Close() })
