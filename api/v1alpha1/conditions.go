@@ -103,9 +103,6 @@ const (
 	// ReasonRotating surfaces in Reconciling=True when connections made with an old
 	// Secret or spec are being replaced.
 	ReasonRotating = "Rotating"
-	// ReasonDraining surfaces in Reconciling=True when connections that are no
-	// longer wanted wait for the end of what runs on them.
-	ReasonDraining = "Draining"
 )
 
 // Reasons of targets that are not dialled.
@@ -142,9 +139,6 @@ const (
 	// ReasonSelectorInvalid surfaces in Ready=False and Stalled=True of a pool when
 	// its targetSelector is no valid label selector.
 	ReasonSelectorInvalid = "SelectorInvalid"
-	// ReasonScheduleInvalid surfaces in Stalled=True of a pool when a warming
-	// schedule names an unknown time zone or never comes due.
-	ReasonScheduleInvalid = "ScheduleInvalid"
 	// ReasonPoolExhausted surfaces when a request finds every connection in use,
 	// none may be added, and the queue is full.
 	ReasonPoolExhausted = "PoolExhausted"

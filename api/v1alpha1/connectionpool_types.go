@@ -336,7 +336,7 @@ type WarmingSchedule struct {
 	// +kubebuilder:default=UTC
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:validation:XValidation:rule=`self != 'Local' && self.matches(r'^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$')`,message="timeZone must be an IANA name such as Europe/Zurich or UTC: look it up in the tz database, an offset or Local does not say where"
+	// +kubebuilder:validation:XValidation:rule=`self != 'Local' && self.matches(r'^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$') && timestamp('2026-01-01T00:00:00Z').getHours(self) >= 0`,message="timeZone must be an IANA name such as Europe/Zurich or UTC, not an offset or Local, which do not say where: look it up in the tz database"
 	TimeZone *string `json:"timeZone,omitempty"`
 
 	// minWarm is how many connections to each target are kept warm meanwhile. It
