@@ -44,7 +44,7 @@ type rule struct {
 }
 
 func rules() []rule {
-	return slices.Concat(importRules(), packageRules(), sourceRules(), variableRules(), reasonRules(), manifestRules())
+	return slices.Concat(importRules(), packageRules(), sourceRules(), variableRules(), reasonRules(), manifestRules(), documentRules())
 }
 
 func TestTheRepositoryKeepsItsRules(t *testing.T) {

@@ -1,0 +1,89 @@
+package house
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+var (
+	link       = regexp.MustCompile(`\]\(([^)#\s]+)[^)]*\)`)
+	makeTarget = regexp.MustCompile("(?m)(?:`|^ +(?:\\$ )?)make ([a-z][a-z-]*)")
+)
+
+func documentRules() []rule {
+	return []rule{
+		{
+			name:  "every link between documents leads somewhere",
+			why:   "a reader who follows one into nothing stops following",
+			check: deadLinks,
+			bad: map[string]string{
+				"docs/a.md": "[here](b.md#x), [there](../c.md), [out](https://example.com), [below](#below)\n",
+				"docs/b.md": "[folder](../docs)\n",
+			},
+			want: []string{"docs/a.md: links to ../c.md"},
+		},
+		{
+			name:  "documents name make targets that exist",
+			why:   "the first command that fails is often the last one tried",
+			check: missingTargets,
+			bad: map[string]string{
+				"Makefile": "run fast: # x\n\ngo run .\n",
+				"a.md":     "`make run`, `make fast`:\n\n    make hay\n    $ make sense\n\nWe make do.\n",
+			},
+			want: []string{"a.md: make hay", "a.md: make sense"},
+		},
+	}
+}
+
+func deadLinks(repository tree) []string {
+	return inDocuments(repository, link, "links to ", func(document, target string) bool {
+		if strings.Contains(target, "://") || strings.HasPrefix(target, "mailto:") {
+			return true
+		}
+		return exists(repository, path.Join(path.Dir(document), target))
+	})
+}
+
+// exists tells whether the repository has a file or folder of that name.
+func exists(repository tree, name string) bool {
+	for file := range repository.text {
+		if file == name || strings.HasPrefix(file, name+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+func missingTargets(repository tree) []string {
+	targets := map[string]bool{}
+	for line := range strings.Lines(repository.text["Makefile"]) {
+		names, _, isRule := strings.Cut(line, ":")
+		if !isRule || strings.HasPrefix(line, "\t") {
+			continue
+		}
+		for name := range strings.FieldsSeq(names) {
+			targets[name] = true
+		}
+	}
+	return inDocuments(repository, makeTarget, "make ", func(_, target string) bool { return targets[target] })
+}
+
+// inDocuments applies a check to what a pattern finds in every document.
+func inDocuments(repository tree, pattern *regexp.Regexp, what string, good func(document, match string) bool) []string {
+	var found []string
+	for _, name := range slices.Sorted(maps.Keys(repository.text)) {
+		if path.Ext(name) != ".md" {
+			continue
+		}
+		for _, match := range pattern.FindAllStringSubmatch(repository.text[name], -1) {
+			if !good(name, match[1]) {
+				found = append(found, fmt.Sprintf("%s: %s%s", name, what, match[1]))
+			}
+		}
+	}
+	return found
+}
