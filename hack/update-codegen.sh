@@ -15,9 +15,7 @@ rm -rf client/applyconfiguration config/crd/bases
 
 tool controller-gen object crd paths=./api/v1alpha1 output:crd:dir=config/crd/bases
 tool controller-gen applyconfiguration paths=./api/v1alpha1
-if [ -d internal/controller ]; then
-	tool controller-gen rbac:roleName=manager-role paths=./internal/controller/... output:rbac:dir=config/rbac
-fi
+tool controller-gen rbac:roleName=manager-role paths=./internal/controller/... output:rbac:dir=config/rbac
 tool crd-ref-docs --log-level=ERROR --renderer=markdown --config=hack/api-reference/config.yaml \
 	--templates-dir=hack/api-reference --source-path=api/v1alpha1 --output-path=docs/reference/api.md
 go run ./hack/conditions api/v1alpha1/conditions.go >docs/reference/conditions.md

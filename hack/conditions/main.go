@@ -13,10 +13,8 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io"
 	"log"
 	"os"
-	"strconv"
 	"strings"
 )
 
@@ -31,40 +29,40 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	render(os.Stdout, file)
-}
-
-// render prints a section for each group of constants.
-func render(out io.Writer, file *ast.File) {
-	fmt.Fprint(out, head)
+	var sections []string
 	for _, declaration := range file.Decls {
-		group, ok := declaration.(*ast.GenDecl)
-		if !ok || group.Tok != token.CONST {
-			continue
-		}
-		title, text, _ := strings.Cut(group.Doc.Text(), ".")
-		fmt.Fprintf(out, "\n## %s\n\n", title)
-		if text = strings.TrimSpace(text); text != "" {
-			fmt.Fprintf(out, "%s\n\n", text)
-		}
-		fmt.Fprint(out, "| Name | Meaning |\n| --- | --- |\n")
-		for _, spec := range group.Specs {
-			row(out, spec.(*ast.ValueSpec))
+		if group, ok := declaration.(*ast.GenDecl); ok && group.Tok == token.CONST {
+			sections = append(sections, section(group))
 		}
 	}
+	fmt.Print(head + strings.Join(sections, ""))
 }
 
-// row prints a constant: its value, and its comment without the Go name.
-func row(out io.Writer, constant *ast.ValueSpec) {
+// section renders a group of constants: its comment and a table.
+func section(group *ast.GenDecl) string {
+	title, text, _ := strings.Cut(group.Doc.Text(), ".")
+	parts := []string{"\n## " + title + "\n\n"}
+	if text = strings.TrimSpace(text); text != "" {
+		parts = append(parts, text+"\n\n")
+	}
+	parts = append(parts, "| Name | Meaning |\n| --- | --- |\n")
+	for _, spec := range group.Specs {
+		if constant, ok := spec.(*ast.ValueSpec); ok {
+			parts = append(parts, row(constant))
+		}
+	}
+
+	return strings.Join(parts, "")
+}
+
+// row renders a constant: its value, and its comment without the Go name.
+func row(constant *ast.ValueSpec) string {
 	literal, ok := constant.Values[0].(*ast.BasicLit)
 	if !ok {
-		return
-	}
-	value, err := strconv.Unquote(literal.Value)
-	if err != nil {
-		log.Fatal(err)
+		return ""
 	}
 	words := strings.Join(strings.Fields(constant.Doc.Text()), " ")
 	words = strings.TrimPrefix(words, constant.Names[0].Name+" ")
-	fmt.Fprintf(out, "| `%s` | %s |\n", value, strings.ToUpper(words[:1])+words[1:])
+
+	return "| `" + strings.Trim(literal.Value, `"`) + "` | " + strings.ToUpper(words[:1]) + words[1:] + " |\n"
 }
