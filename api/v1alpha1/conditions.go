@@ -139,6 +139,10 @@ const (
 	// ReasonSelectorInvalid surfaces in Ready=False and Stalled=True of a pool when
 	// its targetSelector is no valid label selector.
 	ReasonSelectorInvalid = "SelectorInvalid"
+	// ReasonScheduleInvalid surfaces in Stalled=True of a pool when a warming
+	// schedule never comes due, such as on 31 February, or names a time zone that
+	// the operator does not know.
+	ReasonScheduleInvalid = "ScheduleInvalid"
 	// ReasonPoolExhausted surfaces when a request finds every connection in use,
 	// none may be added, and the queue is full.
 	ReasonPoolExhausted = "PoolExhausted"
