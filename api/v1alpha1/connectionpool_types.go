@@ -287,7 +287,7 @@ type PoolHealth struct {
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MinLength=0
 	// +kubebuilder:validation:items:MaxLength=4096
-	// +kubebuilder:validation:XValidation:rule=`self[0] != ''`,message="command must begin with the name of a program: write one, or remove command for a probe of the protocol"
+	// +kubebuilder:validation:XValidation:rule=`size(self) == 0 || self[0] != ''`,message="command must begin with the name of a program: write one, or remove command for a probe of the protocol"
 	// +kubebuilder:validation:XValidation:rule=`!self.exists(a, a.matches(r'\x00'))`,message="command must not contain NUL characters: remove them"
 	Command []string `json:"command,omitempty"`
 }

@@ -85,6 +85,8 @@ type ConnectionTargetSpec struct {
 }
 
 // SSHTarget is a host reached over SSH.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.hostKeys)",fieldPath=".hostKeys",reason=FieldValueRequired,message="hostKeys is required, because no server is trusted unseen: run ssh-keyscan against the host, compare the fingerprint with the server's administrator and put the line into hostKeys.knownHosts"
 type SSHTarget struct {
 	// host is the DNS name or the IP address of the server, without user and
 	// port; IPv6 addresses stand without brackets. The resolved address is
@@ -118,9 +120,10 @@ type SSHTarget struct {
 	// +required
 	CredentialsRef SecretRef `json:"credentialsRef,omitzero"`
 
-	// hostKeys says how the server proves who it is. There is no way to accept
-	// any key: nothing is offered to a server before it has proved its identity.
-	// +required
+	// hostKeys says how the server proves who it is. It is required: there is no
+	// way to accept any key, and nothing is offered to a server before it has
+	// proved its identity.
+	// +optional
 	HostKeys HostKeys `json:"hostKeys,omitzero"`
 
 	// jumpTargetRef reaches the host through another ssh target, whose pooled

@@ -74,7 +74,7 @@ var refusals = map[string]map[string]refusal{
 		"a Secret's name with a namespace": {sshTarget, change{"spec.ssh.credentialsRef.name": "kube-system/x"}, "spec.ssh.credentialsRef.name", "Secret in this namespace"},
 	},
 	"ssh.hostKeys": {
-		"no host keys":          {sshTarget, change{"spec.ssh.hostKeys": nil}, "spec.ssh.hostKeys", "Required"},
+		"no host keys":          {sshTarget, change{"spec.ssh.hostKeys": nil}, "spec.ssh.hostKeys", "run ssh-keyscan"},
 		"host keys of no kind":  {sshTarget, change{"spec.ssh.hostKeys": map[string]any{}}, "spec.ssh.hostKeys", "ssh-keyscan"},
 		"an empty list of keys": {sshTarget, change{"spec.ssh.hostKeys.knownHosts": items()}, "spec.ssh.hostKeys.knownHosts", "at least 1 items"},
 		"an empty key":          {sshTarget, change{"spec.ssh.hostKeys.knownHosts": items("")}, "spec.ssh.hostKeys.knownHosts[0]", "at least 1 char"},

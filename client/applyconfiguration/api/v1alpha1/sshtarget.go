@@ -22,8 +22,9 @@ type SSHTargetApplyConfiguration struct {
 	// ssh-certificate, or password. A change of the Secret is picked up at once:
 	// new connections use it, old ones are replaced when they are not in use.
 	CredentialsRef *SecretRefApplyConfiguration `json:"credentialsRef,omitempty"`
-	// hostKeys says how the server proves who it is. There is no way to accept
-	// any key: nothing is offered to a server before it has proved its identity.
+	// hostKeys says how the server proves who it is. It is required: there is no
+	// way to accept any key, and nothing is offered to a server before it has
+	// proved its identity.
 	HostKeys *HostKeysApplyConfiguration `json:"hostKeys,omitempty"`
 	// jumpTargetRef reaches the host through another ssh target, whose pooled
 	// connections are shared. Chains may be 3 jumps deep and must not form a
