@@ -9,12 +9,18 @@ tool() {
 	go tool -modfile=hack/tools/go.mod "$@"
 }
 
-# The apply configurations import what is generated first, and files of types
-# that are gone must go.
-rm -rf client/applyconfiguration config/crd/bases
+# prune removes what was generated before this run: files of types that are gone.
+prune() {
+	find "$1" -type f ! -newer "$started" -delete
+}
+
+started=$(mktemp)
+trap 'rm -f "$started"' EXIT
 
 tool controller-gen object crd paths=./api/v1alpha1 output:crd:dir=config/crd/bases
+prune config/crd/bases
 tool controller-gen applyconfiguration paths=./api/v1alpha1
+prune client/applyconfiguration
 tool controller-gen rbac:roleName=manager-role paths=./internal/controller/... output:rbac:dir=config/rbac
 tool crd-ref-docs --log-level=ERROR --renderer=markdown --config=hack/api-reference/config.yaml \
 	--templates-dir=hack/api-reference --source-path=api/v1alpha1 --output-path=docs/reference/api.md

@@ -38,9 +38,10 @@ type ConnectionPool struct {
 	// +required
 	Spec ConnectionPoolSpec `json:"spec,omitzero"`
 
-	// status is what the operator has observed. Absent until the operator has
-	// seen the pool.
+	// status is what the operator has observed. Until the operator has seen the
+	// pool it says so by an observedGeneration of -1.
 	// +optional
+	// +kubebuilder:default={"observedGeneration":-1}
 	Status ConnectionPoolStatus `json:"status,omitzero"`
 }
 
@@ -409,10 +410,11 @@ const PoolTypeMixed PoolType = "mixed"
 //
 // +kubebuilder:validation:MinProperties=1
 type ConnectionPoolStatus struct {
-	// observedGeneration is the metadata.generation that the status is about.
-	// Absent until the operator has seen the pool.
+	// observedGeneration is the metadata.generation that the status is about. -1
+	// until the operator has seen the pool, by which kstatus knows that a new object
+	// is still in progress.
 	// +optional
-	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Minimum=-1
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 
 	// conditions are Ready and, only while they are true, Degraded, Reconciling

@@ -49,9 +49,10 @@ type ConnectionTarget struct {
 	// +required
 	Spec ConnectionTargetSpec `json:"spec,omitzero"`
 
-	// status is what the operator has observed. Absent until the operator has
-	// seen the target.
+	// status is what the operator has observed. Until the operator has seen the
+	// target it says so by an observedGeneration of -1.
 	// +optional
+	// +kubebuilder:default={"observedGeneration":-1}
 	Status ConnectionTargetStatus `json:"status,omitzero"`
 }
 
@@ -280,10 +281,11 @@ const (
 //
 // +kubebuilder:validation:MinProperties=1
 type ConnectionTargetStatus struct {
-	// observedGeneration is the metadata.generation that the status is about.
-	// Absent until the operator has seen the target.
+	// observedGeneration is the metadata.generation that the status is about. -1
+	// until the operator has seen the target, by which kstatus knows that a new object
+	// is still in progress.
 	// +optional
-	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Minimum=-1
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 
 	// conditions are Ready, CredentialsReady and Reachable, and, only while they

@@ -56,6 +56,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: status
       type:
         namedType: com.github.connpool.connpool.api.v1alpha1.ConnectionPoolStatus
+      default:
+        observedGeneration: -1
 - name: com.github.connpool.connpool.api.v1alpha1.ConnectionPoolSpec
   map:
     fields:
@@ -157,6 +159,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: status
       type:
         namedType: com.github.connpool.connpool.api.v1alpha1.ConnectionTargetStatus
+      default:
+        observedGeneration: -1
 - name: com.github.connpool.connpool.api.v1alpha1.ConnectionTargetSpec
   map:
     fields:

@@ -28,8 +28,8 @@ type ConnectionPoolApplyConfiguration struct {
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
 	// spec says which connections are kept, and how.
 	Spec *ConnectionPoolSpecApplyConfiguration `json:"spec,omitempty"`
-	// status is what the operator has observed. Absent until the operator has
-	// seen the pool.
+	// status is what the operator has observed. Until the operator has seen the
+	// pool it says so by an observedGeneration of -1.
 	Status *ConnectionPoolStatusApplyConfiguration `json:"status,omitempty"`
 }
 

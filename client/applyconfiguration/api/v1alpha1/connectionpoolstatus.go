@@ -16,8 +16,9 @@ import (
 // condition changes, otherwise at most every 30 seconds and only if something
 // changed. What changes every second is in the live API.
 type ConnectionPoolStatusApplyConfiguration struct {
-	// observedGeneration is the metadata.generation that the status is about.
-	// Absent until the operator has seen the pool.
+	// observedGeneration is the metadata.generation that the status is about. -1
+	// until the operator has seen the pool, by which kstatus knows that a new object
+	// is still in progress.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// conditions are Ready and, only while they are true, Degraded, Reconciling
 	// and Stalled.

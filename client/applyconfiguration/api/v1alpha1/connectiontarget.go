@@ -28,8 +28,8 @@ type ConnectionTargetApplyConfiguration struct {
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
 	// spec says what to connect to.
 	Spec *ConnectionTargetSpecApplyConfiguration `json:"spec,omitempty"`
-	// status is what the operator has observed. Absent until the operator has
-	// seen the target.
+	// status is what the operator has observed. Until the operator has seen the
+	// target it says so by an observedGeneration of -1.
 	Status *ConnectionTargetStatusApplyConfiguration `json:"status,omitempty"`
 }
 

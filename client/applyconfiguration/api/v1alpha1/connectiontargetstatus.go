@@ -16,8 +16,9 @@ import (
 // most every 30 seconds and only if something changed. What changes every
 // second is in the live API.
 type ConnectionTargetStatusApplyConfiguration struct {
-	// observedGeneration is the metadata.generation that the status is about.
-	// Absent until the operator has seen the target.
+	// observedGeneration is the metadata.generation that the status is about. -1
+	// until the operator has seen the target, by which kstatus knows that a new object
+	// is still in progress.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// conditions are Ready, CredentialsReady and Reachable, and, only while they
 	// are true, Reconciling and Stalled.
