@@ -1,0 +1,160 @@
+// Package process runs the programs of a control plane and of the lab as
+// children that cannot be forgotten.
+//
+//	etcd, err := process.Start(process.Command{Name: "etcd", Path: path, Args: args, Dir: dir})
+//	defer etcd.Stop(time.Second)
+//
+// Each child leads a process group of its own, so that Ctrl-C in a terminal
+// reaches its owner alone, which then ends it in the right order, with all that
+// it started. On Linux the kernel kills it when its owner dies, however that
+// happened; elsewhere it outlives an owner that is killed, and its pid file says
+// which process it was. Output goes to a file: it is read when something failed.
+package process
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Command says what to run.
+type Command struct {
+	// Name of the process in messages and of its files.
+	Name string
+	// Path of the program.
+	Path string
+	Args []string
+	// Dir gets NAME.log and, while the process lives, NAME.pid.
+	Dir string
+}
+
+// Process is a running child.
+type Process struct {
+	command Command
+	cmd     *exec.Cmd
+	exited  chan struct{}
+}
+
+// Start starts a child. It runs until Stop, or until it ends by itself.
+func Start(command Command) (*Process, error) {
+	log, err := os.Create(command.file("log"))
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close() //nolint:errcheck // the child has its own
+	p := &Process{command: command, exited: make(chan struct{})}
+	p.cmd = exec.Command(command.Path, command.Args...)
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.cmd.SysProcAttr = attributes()
+	if err := p.launch(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", command.Name, err)
+	}
+	if err := p.writePid(); err != nil {
+		p.Stop(0)
+		return nil, err
+	}
+	return p, nil
+}
+
+// launch starts the child and waits for its end on one thread, because the
+// kernel takes the end of the thread that started a child for its parent's.
+func (p *Process) launch() error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := p.cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
+		defer close(p.exited)
+		_ = p.cmd.Wait()
+	}()
+	return <-started
+}
+
+func (p *Process) writePid() error {
+	return os.WriteFile(p.command.file("pid"), []byte(strconv.Itoa(p.Pid())+"\n"), 0o600)
+}
+
+func (c Command) file(extension string) string {
+	return filepath.Join(c.Dir, c.Name+"."+extension)
+}
+
+// Name is the name it was started under.
+func (p *Process) Name() string { return p.command.Name }
+
+// Pid is the number of the process, which is also that of its group.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
+// Exited is closed when the process has ended.
+func (p *Process) Exited() <-chan struct{} { return p.exited }
+
+// Err says that the process has ended by itself, and its last words.
+func (p *Process) Err() error {
+	select {
+	case <-p.exited:
+		return fmt.Errorf("%s ended (%s); the end of %s:\n%s",
+			p.command.Name, p.cmd.ProcessState, p.command.file("log"), p.LastLines(5))
+	default:
+		return nil
+	}
+}
+
+// LastLines are the last n lines of its output.
+func (p *Process) LastLines(n int) string {
+	data, err := os.ReadFile(p.command.file("log"))
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// Stop asks the process to end, kills it with its group when it has not ended
+// within the grace period, and returns when it is gone.
+func (p *Process) Stop(grace time.Duration) {
+	if grace > 0 {
+		p.terminate(grace)
+	}
+	// The group, even when its leader is gone: there may be children left.
+	_ = syscall.Kill(-p.Pid(), syscall.SIGKILL)
+	<-p.exited
+	_ = os.Remove(p.command.file("pid"))
+}
+
+func (p *Process) terminate(grace time.Duration) {
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return
+	}
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-p.exited:
+	case <-timer.C:
+	}
+}
+
+// ReadPid reads a pid file. The number is 0 when there is none.
+func ReadPid(file string) (int, error) {
+	data, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		return 0, fmt.Errorf("%s is no pid file: %w", file, err)
+	}
+	return pid, nil
+}
