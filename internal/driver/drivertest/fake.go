@@ -40,7 +40,9 @@ type ExecFunc func(context.Context, *FakeConn, driver.Command, driver.Streams) (
 type ForwardFunc func(ctx context.Context, conn *FakeConn, network, address string) (net.Conn, error)
 
 // OnPrepare decides which endpoints are refused.
-func (f *Fake) OnPrepare(hook func(driver.Endpoint) error) { f.set(func(h *hooks) { h.prepare = hook }) }
+func (f *Fake) OnPrepare(hook func(driver.Endpoint) error) {
+	f.set(func(h *hooks) { h.prepare = hook })
+}
 
 // OnDial decides which dials fail; it may block until its context ends.
 func (f *Fake) OnDial(hook func(context.Context, driver.Endpoint) error) {

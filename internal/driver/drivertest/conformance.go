@@ -1,0 +1,452 @@
+package drivertest
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// A command may outlive its connection, so those that run on end when their
+// output has nowhere to go.
+
+// patience bounds what must happen; reaching it is a failure.
+const patience = 30 * time.Second
+
+// Harness is a driver with a remote that shares this machine's file system and
+// loopback, and has a POSIX shell.
+type Harness struct {
+	// Dial makes a new connection to the remote.
+	Dial func(context.Context) (driver.Conn, error)
+	// KillConnections ends all connections from the remote's side.
+	KillConnections func()
+	// Signals tells that the remote passes signals on to commands.
+	Signals bool
+}
+
+// Run has a driver prove what the driver package promises. Capabilities that its
+// connections lack are not asked for.
+func Run(t *testing.T, start func(*testing.T) Harness) {
+	t.Helper()
+	s := suite{start(t)}
+	t.Run("connection", s.connection)
+	if _, ok := s.dial(t).(driver.Execer); ok {
+		t.Run("exec", s.exec)
+		t.Run("exec is cancelled", s.cancel)
+		t.Run("terminal", s.terminal)
+	}
+	if _, ok := s.dial(t).(driver.Forwarder); ok {
+		t.Run("forward", s.forward)
+	}
+	if _, ok := s.dial(t).(driver.Listener); ok {
+		t.Run("listen", s.listen)
+	}
+	t.Run("death", s.death)
+}
+
+type suite struct{ Harness }
+
+func (s suite) dial(t *testing.T) driver.Conn {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	conn, err := s.Dial(ctx)
+	if err != nil {
+		t.Fatalf("dial: %v (%v)", err, errors.Unwrap(err))
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// result is what became of a command.
+type result struct {
+	Stdout, Stderr string
+	Status         driver.ExitStatus
+}
+
+func (s suite) run(t *testing.T, conn driver.Conn, command driver.Command, stdin io.Reader) result {
+	t.Helper()
+	got, err := try(t.Context(), conn, command, stdin)
+	if err != nil {
+		t.Fatalf("exec: %v (%v)", err, errors.Unwrap(err))
+	}
+	return got
+}
+
+func try(ctx context.Context, conn driver.Conn, command driver.Command, stdin io.Reader) (result, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var stdout, stderr bytes.Buffer
+	//nolint:forcetypeassert // looked at by Run
+	status, err := conn.(driver.Execer).Exec(ctx, command,
+		driver.Streams{Stdin: stdin, Stdout: &stdout, Stderr: &stderr})
+	return result{stdout.String(), stderr.String(), status}, err
+}
+
+func (s suite) connection(t *testing.T) {
+	conn := s.dial(t)
+	if err := conn.Probe(t.Context()); err != nil {
+		t.Errorf("probe: %v", err)
+	}
+	info := conn.Info()
+	if info.ServerVersion == "" || info.RemoteAddress == "" || info.Handshake <= 0 || info.RoundTrip <= 0 {
+		t.Errorf("info is incomplete after a probe: %+v", info)
+	}
+	if conn.Context().Err() != nil {
+		t.Errorf("a live connection's context is done: %v", context.Cause(conn.Context()))
+	}
+	_ = conn.Close()
+	if err := conn.Close(); err != nil {
+		t.Errorf("second close: %v", err)
+	}
+	<-conn.Context().Done()
+	if cause := context.Cause(conn.Context()); !errors.Is(cause, context.Canceled) {
+		t.Errorf("the cause after close is %v, want %v", cause, context.Canceled)
+	}
+	wantClassified(t, conn.Probe(t.Context()))
+}
+
+func wantClassified(t *testing.T, err error) {
+	t.Helper()
+	var classified *driver.Error
+	switch {
+	case !errors.As(err, &classified):
+		t.Errorf("error %v, want a *driver.Error", err)
+	case classified.Reason == "" || classified.Stage == "" || classified.Message == "":
+		t.Errorf("error without reason, stage or message: %+v", classified)
+	}
+}
+
+func (s suite) exec(t *testing.T) {
+	conn := s.dial(t)
+	tests := map[string]struct {
+		command driver.Command
+		stdin   string
+		want    result
+	}{
+		"success is exit code 0":          {command: driver.Command{Argv: []string{"true"}}},
+		"failure is exit code 1":          {command: driver.Command{Argv: []string{"false"}}, want: result{Status: driver.ExitStatus{Code: 1}}},
+		"an exit code arrives as it is":   {command: driver.Command{Shell: "exit 42"}, want: result{Status: driver.ExitStatus{Code: 42}}},
+		"an unknown command is code 127":  {command: driver.Command{Shell: "connpool-no-such-command 2>/dev/null"}, want: result{Status: driver.ExitStatus{Code: 127}}},
+		"output and errors stay separate": {command: driver.Command{Shell: "echo out; echo err >&2"}, want: result{Stdout: "out\n", Stderr: "err\n"}},
+		"a shell line is interpreted":     {command: driver.Command{Shell: "a=1; echo $((a + 1)) | cat"}, want: result{Stdout: "2\n"}},
+		"input is passed on and ends":     {command: driver.Command{Argv: []string{"cat"}}, stdin: "some input", want: result{Stdout: "some input"}},
+		"no input is an empty input":      {command: driver.Command{Argv: []string{"wc", "-c"}}, want: result{Stdout: "0\n"}},
+		"input nobody reads is no failure": {
+			command: driver.Command{Argv: []string{"true"}}, stdin: strings.Repeat("x", 4<<20),
+		},
+		"output without a newline is whole": {command: driver.Command{Argv: []string{"printf", "%s", "no newline"}}, want: result{Stdout: "no newline"}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			var stdin io.Reader
+			if tc.stdin != "" {
+				stdin = strings.NewReader(tc.stdin)
+			}
+			if diff := cmp.Diff(tc.want, s.run(t, conn, tc.command, stdin)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+	t.Run("a signal is reported by name and code", s.signalled)
+	t.Run("arguments arrive as given", s.arguments)
+	t.Run("large data goes through unchanged both ways", s.large)
+	t.Run("commands run beside each other", s.concurrent)
+}
+
+func (s suite) signalled(t *testing.T) {
+	got := s.run(t, s.dial(t), driver.Command{Shell: "kill -KILL $$"}, nil).Status
+	want := driver.ExitStatus{Code: 137, Signal: "KILL"}
+	if got != want && got != (driver.ExitStatus{Code: 137}) { // some protocols know codes only
+		t.Errorf("status %+v, want %+v", got, want)
+	}
+}
+
+// nasty arguments mean something to a shell, or did in some program's history.
+var nasty = []string{
+	"", " ", "two words", "'", "''", `"`, `\`, `\'`, "$HOME", "`id`", "$(id)", "a;b", "a&b", "a|b", "a>b", "*", "?", "[a]",
+	"~", "#", "!", "!!", "{a,b}", "a=b", "-n", "--", "tab\there", "line\nbreak", "trailing\n", "über", "\x01\x7f", "\xff\xfe", "%s", `\n`,
+}
+
+func (s suite) arguments(t *testing.T) {
+	conn := s.dial(t)
+	got := s.run(t, conn, driver.Command{Argv: append([]string{"printf", `%s\000`}, nasty...)}, nil)
+	if diff := cmp.Diff(strings.Join(nasty, "\x00")+"\x00", got.Stdout); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	_, err := try(t.Context(), conn, driver.Command{Argv: []string{"echo", "a\x00b"}}, nil)
+	if outcome := driver.OutcomeOf(err); outcome != driver.NotStarted {
+		t.Errorf("a NUL byte: outcome %s (%v), want %s", outcome, err, driver.NotStarted)
+	}
+}
+
+func (s suite) large(t *testing.T) {
+	data := make([]byte, 16<<20)
+	_, _ = rand.Read(data)
+	got := s.run(t, s.dial(t), driver.Command{Argv: []string{"cat"}}, bytes.NewReader(data)).Stdout
+	if len(got) != len(data) || sha256.Sum256([]byte(got)) != sha256.Sum256(data) {
+		t.Errorf("%d bytes came back of %d, or changed", len(got), len(data))
+	}
+}
+
+func (s suite) concurrent(t *testing.T) {
+	conn := s.dial(t)
+	var running sync.WaitGroup
+	for i := range 8 {
+		running.Go(func() {
+			want := result{Stdout: fmt.Sprintln(i), Status: driver.ExitStatus{Code: i}}
+			got, err := try(t.Context(), conn, driver.Command{Shell: fmt.Sprintf("cat; exit %d", i)}, strings.NewReader(want.Stdout))
+			if diff := cmp.Diff(want, got); diff != "" || err != nil {
+				t.Errorf("error %v (-want +got):\n%s", err, diff)
+			}
+		})
+	}
+	running.Wait()
+}
+
+// untilReady is a writer that tells when a command has said something.
+type untilReady struct {
+	once  sync.Once
+	ready chan struct{}
+}
+
+func newUntilReady() *untilReady { return &untilReady{ready: make(chan struct{})} }
+
+func (u *untilReady) Write(p []byte) (int, error) {
+	u.once.Do(func() { close(u.ready) })
+	return len(p), nil
+}
+
+func (s suite) cancel(t *testing.T) {
+	conn := s.dial(t)
+	t.Run("before it starts, which is proved", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := try(ctx, conn, driver.Command{Argv: []string{"true"}}, nil)
+		wantOutcome(t, err, driver.NotStarted)
+	})
+	t.Run("while it runs, and is signalled", func(t *testing.T) {
+		ended := filepath.Join(t.TempDir(), "ended")
+		err := cancelReady(t, conn, fmt.Sprintf(
+			`trap 'echo yes > %s; exit' TERM; while echo ready; do sleep 0.05; done`, ended))
+		wantOutcome(t, err, driver.Unknown)
+		if text, err := os.ReadFile(ended); s.Signals && string(text) != "yes\n" { //nolint:gosec // a path of ours
+			t.Errorf("the command was not signalled: %q, %v", text, err)
+		}
+	})
+	t.Run("while it reads input that never ends", func(t *testing.T) {
+		wantOutcome(t, cancelReady(t, conn, "echo ready; cat"), driver.Unknown)
+	})
+	t.Run("because nobody reads its output", func(t *testing.T) {
+		reader, writer := io.Pipe()
+		_ = reader.Close()
+		_, err := conn.(driver.Execer).Exec(t.Context(), driver.Command{Argv: []string{"yes"}}, //nolint:forcetypeassert // looked at by Run
+			driver.Streams{Stdout: writer})
+		wantOutcome(t, err, driver.Unknown)
+	})
+	t.Run("and the connection goes on", func(t *testing.T) {
+		if got := s.run(t, conn, driver.Command{Argv: []string{"echo", "on"}}, nil).Stdout; got != "on\n" {
+			t.Errorf("output %q", got)
+		}
+	})
+}
+
+// cancelReady cancels a command that has said that it runs.
+func cancelReady(t *testing.T, conn driver.Conn, line string) error {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stdin, feed := io.Pipe()
+	defer feed.Close() //nolint:errcheck // never fails
+	stdout := newUntilReady()
+	go func() {
+		<-stdout.ready
+		cancel()
+	}()
+	_, err := conn.(driver.Execer).Exec(ctx, driver.Command{Shell: line}, //nolint:forcetypeassert // looked at by Run
+		driver.Streams{Stdin: stdin, Stdout: stdout})
+	return err
+}
+
+func wantOutcome(t *testing.T, err error, want driver.Outcome) {
+	t.Helper()
+	if got := driver.OutcomeOf(err); got != want {
+		t.Errorf("outcome %s (%v), want %s", got, err, want)
+	}
+	if err != nil {
+		wantClassified(t, err)
+	}
+}
+
+func (s suite) terminal(t *testing.T) {
+	conn := s.dial(t)
+	t.Run("has the size asked for", func(t *testing.T) {
+		tty := &driver.TTY{Size: driver.WindowSize{Columns: 77, Rows: 33}}
+		got := s.run(t, conn, driver.Command{Shell: "test -t 0 && stty size", TTY: tty}, nil)
+		if got.Stdout != "33 77\r\n" {
+			t.Errorf("%+v, want 33 rows and 77 columns", got)
+		}
+	})
+	t.Run("changes its size", func(t *testing.T) {
+		resize := make(chan driver.WindowSize, 1)
+		stdout := &resizeWhenReady{resize: resize}
+		//nolint:forcetypeassert // looked at by Run
+		status, err := conn.(driver.Execer).Exec(t.Context(), driver.Command{
+			Shell: `trap 'stty size; exit 5' WINCH; while echo ready; do sleep 0.05; done`,
+			TTY:   &driver.TTY{Resize: resize},
+		}, driver.Streams{Stdout: stdout})
+		if err != nil || status.Code != 5 || !strings.Contains(stdout.String(), "21 99") {
+			t.Errorf("status %+v, error %v, output %q", status, err, stdout.String())
+		}
+	})
+}
+
+type resizeWhenReady struct {
+	bytes.Buffer
+
+	once   sync.Once
+	resize chan<- driver.WindowSize
+}
+
+func (r *resizeWhenReady) Write(p []byte) (int, error) {
+	r.once.Do(func() {
+		r.resize <- driver.WindowSize{Columns: 99, Rows: 21}
+		close(r.resize)
+	})
+	return r.Buffer.Write(p)
+}
+
+func (s suite) forward(t *testing.T) {
+	conn := s.dial(t).(driver.Forwarder) //nolint:forcetypeassert // looked at by Run
+	for network, address := range map[string]string{
+		"tcp": "127.0.0.1:0", "unix": filepath.Join(t.TempDir(), "socket"),
+	} {
+		t.Run(network, func(t *testing.T) {
+			listener, err := net.Listen(network, address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = listener.Close() })
+			open := func() (net.Conn, error) { return conn.Forward(t.Context(), network, listener.Addr().String()) }
+			checkStream(t, listener, open)
+			_ = listener.Close()
+			_, err = open()
+			wantClassified(t, err)
+		})
+	}
+}
+
+func (s suite) listen(t *testing.T) {
+	conn := s.dial(t).(driver.Listener) //nolint:forcetypeassert // looked at by Run
+	for network, address := range map[string]string{
+		"tcp": "127.0.0.1:0", "unix": filepath.Join(t.TempDir(), "socket"),
+	} {
+		t.Run(network, func(t *testing.T) {
+			listener, err := conn.Listen(t.Context(), network, address)
+			if err != nil {
+				t.Fatalf("%v (%v)", err, errors.Unwrap(err))
+			}
+			checkStream(t, listener, func() (net.Conn, error) { return net.Dial(network, listener.Addr().String()) })
+			if _, err := conn.Listen(t.Context(), network, listener.Addr().String()); err == nil {
+				t.Error("listening twice on the same address succeeded")
+			}
+			_ = listener.Close()
+			if _, err := listener.Accept(); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("accept after close: %v, want %v", err, net.ErrClosed)
+			}
+		})
+	}
+}
+
+// checkStream has bytes go there and back, with the end of the question known
+// before the answer, then looks at deadlines and at close.
+func checkStream(t *testing.T, listener net.Listener, open func() (net.Conn, error)) {
+	t.Helper()
+	question := bytes.Repeat([]byte("there and back "), 200_000)
+	go answer(listener)
+	conn, err := open()
+	if err != nil {
+		t.Fatalf("open: %v (%v)", err, errors.Unwrap(err))
+	}
+	go func() {
+		_, _ = conn.Write(question)
+		_ = conn.(interface{ CloseWrite() error }).CloseWrite() //nolint:forcetypeassert // streams have it
+	}()
+	if got, err := io.ReadAll(conn); !bytes.Equal(got, question) {
+		t.Errorf("%d bytes of %d came back, error %v", len(got), len(question), err)
+	}
+	_ = conn.Close()
+
+	go answer(listener)
+	if conn, err = open(); err != nil {
+		t.Fatalf("open again: %v", err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(-time.Second))
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read after the deadline: %v, want %v", err, os.ErrDeadlineExceeded)
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	_, _ = conn.Write([]byte("x"))
+	if n, err := conn.Read(make([]byte, 1)); n != 1 {
+		t.Errorf("read without the deadline: %v", err)
+	}
+	_ = conn.Close()
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("read after close: %v, want %v", err, net.ErrClosed)
+	}
+}
+
+func answer(listener net.Listener) {
+	conn, err := listener.Accept()
+	if err != nil {
+		return
+	}
+	_, _ = io.Copy(conn, conn)
+	_ = conn.Close()
+}
+
+func (s suite) death(t *testing.T) {
+	conn := s.dial(t)
+	execer, ok := conn.(driver.Execer)
+	if !ok {
+		s.KillConnections()
+		wantDeath(t, conn)
+		return
+	}
+	stdout := newUntilReady()
+	go func() {
+		<-stdout.ready
+		s.KillConnections()
+	}()
+	_, err := execer.Exec(t.Context(), driver.Command{Shell: "while echo running; do sleep 0.05; done"},
+		driver.Streams{Stdout: stdout})
+	wantOutcome(t, err, driver.Unknown)
+	wantDeath(t, conn)
+	_, err = try(t.Context(), conn, driver.Command{Argv: []string{"true"}}, nil)
+	wantOutcome(t, err, driver.NotStarted)
+}
+
+func wantDeath(t *testing.T, conn driver.Conn) {
+	t.Helper()
+	select {
+	case <-conn.Context().Done():
+		wantClassified(t, context.Cause(conn.Context()))
+	case <-time.After(patience):
+		t.Error("the death of the connection went unnoticed")
+	}
+	wantClassified(t, conn.Probe(t.Context()))
+}

@@ -1,0 +1,163 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+func notStarted(reason driver.Reason, stage driver.Stage, format string, args ...any) *driver.Error {
+	return &driver.Error{Reason: reason, Stage: stage, Message: fmt.Sprintf(format, args...)}
+}
+
+// connectError classifies why there is no transport.
+func connectError(err error, address string) error {
+	var classified *driver.Error
+	if errors.As(err, &classified) {
+		return classified
+	}
+	result := notStarted(driver.Unreachable, driver.StageConnect,
+		"no connection to %s; check the address, the network and firewalls", address)
+	var dns *net.DNSError
+	var network net.Error
+	switch {
+	case errors.As(err, &dns):
+		result = notStarted(driver.DNSError, driver.StageResolve,
+			"the name of %s does not resolve; check its spelling and the cluster's DNS", address)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		result.Message = address + " refuses connections; check the port and that the SSH server runs"
+	case errors.Is(err, context.Canceled):
+		result = notStarted(driver.Timeout, driver.StageConnect, "the caller gave up")
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
+		result = notStarted(driver.Timeout, driver.StageConnect,
+			"%s did not answer in time; check the address, the network and firewalls", address)
+	}
+	result.Err = err
+	return result
+}
+
+// handshakeError classifies what the library says about a handshake that ended
+// by itself.
+func handshakeError(err error, stage driver.Stage, address string) *driver.Error {
+	var negotiation *ssh.AlgorithmNegotiationError
+	switch {
+	case errors.As(err, &negotiation):
+		return negotiationError(negotiation, err)
+	case isClosed(err):
+		return &driver.Error{
+			Reason: driver.Unreachable, Stage: stage, Err: err,
+			Message: address + " closed the connection; look into the server's log",
+		}
+	}
+	return &driver.Error{
+		Reason: driver.ProtocolError, Stage: stage, Err: err,
+		Message: driver.Sanitize(address + " does not speak SSH as it should: " + words(err)),
+	}
+}
+
+func negotiationError(negotiation *ssh.AlgorithmNegotiationError, err error) *driver.Error {
+	offered := driver.Sanitize(strings.Join(negotiation.RequestedAlgorithms, ", "))
+	if strings.Contains(negotiation.What, "host key") {
+		return &driver.Error{
+			Reason: driver.HostKeyMismatch, Stage: driver.StageHostKey, RetryAfter: mismatchPause, Err: err,
+			Message: "the server has no host key of a type that hostKeys pin, only " + offered +
+				"; if its keys were changed on purpose, update hostKeys",
+		}
+	}
+	return &driver.Error{
+		Reason: driver.ProtocolError, Stage: driver.StageKeyExchange, Err: err,
+		Message: "the server offers no modern " + driver.Sanitize(negotiation.What) + ", only " + offered +
+			"; update the server",
+	}
+}
+
+// words are what the library says, without its prefixes.
+func words(err error) string {
+	text := err.Error()
+	for {
+		rest, found := strings.CutPrefix(text, "ssh: ")
+		if !found {
+			rest, found = strings.CutPrefix(text, "handshake failed: ")
+		}
+		if !found {
+			return text
+		}
+		text = rest
+	}
+}
+
+// isClosed tells the end of a transport from a broken protocol. A disconnect
+// message counts as an end: the server said that it goes.
+func isClosed(err error) bool {
+	var network *net.OpError
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.As(err, &network) || strings.Contains(err.Error(), "ssh: disconnect")
+}
+
+// throttleSigns are what sshd says instead of its version when it takes no more
+// connections, from us or from anybody.
+var throttleSigns = map[string]time.Duration{
+	"Not allowed at this time": time.Minute,
+	"Exceeded MaxStartups":     2 * time.Second,
+}
+
+// throttled recognises a server that refuses connections for a while, or
+// returns nil.
+func throttled(greeting, address string) *driver.Error {
+	for sign, pause := range throttleSigns {
+		if strings.Contains(greeting, sign) {
+			return &driver.Error{
+				Reason: driver.ThrottledByServer, Stage: driver.StageBanner, RetryAfter: pause,
+				Message: fmt.Sprintf("%s takes no connections for now (%q); "+
+					"look for failing logins from here, or raise MaxStartups or relax PerSourcePenalties in its sshd_config",
+					address, sign),
+			}
+		}
+	}
+	return nil
+}
+
+// sessionError classifies why there is no session.
+func sessionError(err error, stage driver.Stage) *driver.Error {
+	var refused *ssh.OpenChannelError
+	switch {
+	case !errors.As(err, &refused):
+		return nil
+	case refused.Reason == ssh.UnknownChannelType:
+		return notStarted(driver.ProtocolError, stage, "the server offers no sessions")
+	}
+	return &driver.Error{
+		Reason: driver.SessionLimit, Stage: stage, Err: err,
+		Message: driver.Sanitize("the server refuses one more session on this connection (" + refused.Message +
+			"); lower sessionsPerConnection, or raise MaxSessions in its sshd_config"),
+	}
+}
+
+// forwardError classifies why the server opens no stream.
+func forwardError(err error, address string) *driver.Error {
+	var refused *ssh.OpenChannelError
+	if !errors.As(err, &refused) {
+		return nil
+	}
+	result := &driver.Error{Reason: driver.Unreachable, Stage: driver.StageSession, Err: err}
+	switch refused.Reason {
+	case ssh.Prohibited, ssh.UnknownChannelType:
+		result.Message = "the server forbids forwarding to " + address +
+			"; allow it with AllowTcpForwarding, AllowStreamLocalForwarding or PermitOpen in its sshd_config"
+	case ssh.ResourceShortage:
+		result.Reason = driver.SessionLimit
+		result.Message = "the server has no room for one more stream on this connection"
+	default:
+		result.Message = driver.Sanitize("the server cannot connect to " + address + ": " + refused.Message)
+	}
+	return result
+}

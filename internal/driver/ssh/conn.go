@@ -1,0 +1,273 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// keepaliveRequest is answered by every server, if only with a refusal.
+const keepaliveRequest = "keepalive@openssh.com"
+
+// keepaliveGrace is how many further timeouts a keepalive may take while other
+// bytes keep arriving: a slow path that is full is not a dead one.
+const keepaliveGrace = 5
+
+// conn implements driver.Conn. It costs one goroutine beside the library's
+// three, and one for the session that is open ahead.
+type conn struct {
+	options   Options
+	endpoint  driver.Endpoint
+	transport *transport
+	client    ssh.Conn
+	ctx       context.Context //nolint:containedctx // driver.Conn asks for it
+	cancel    context.CancelCauseFunc
+	info      driver.Info
+	roundTrip atomic.Int64
+	unasked   flood
+	spare     spare
+	listeners listeners
+
+	mu      sync.Mutex // guards what follows
+	pinging *ping
+	timer   *time.Timer // of the next keepalive
+}
+
+func newConn(d *dialer, t *transport) *conn {
+	c := &conn{options: d.options, endpoint: d.endpoint, transport: t}
+	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	return c
+}
+
+// start takes the library's connection over.
+func (c *conn) start(client ssh.Conn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
+	c.client = client
+	go c.serve(channels, requests)
+}
+
+// establish begins the life of a connection whose dial has succeeded.
+func (c *conn) establish(handshake time.Duration) {
+	c.info = driver.Info{
+		ServerVersion: driver.Sanitize(string(c.client.ServerVersion())),
+		RemoteAddress: c.transport.RemoteAddr().String(),
+		Handshake:     handshake,
+	}
+	c.nextKeepalive()
+}
+
+// Context implements driver.Conn.
+func (c *conn) Context() context.Context { return c.ctx }
+
+// Info implements driver.Conn.
+func (c *conn) Info() driver.Info {
+	info := c.info
+	info.RoundTrip = time.Duration(c.roundTrip.Load())
+	return info
+}
+
+// Close implements driver.Conn.
+func (c *conn) Close() error {
+	c.end(context.Canceled)
+	return nil
+}
+
+// end closes the transport, which frees whoever waits on it. The first cause
+// counts.
+func (c *conn) end(cause error) {
+	c.cancel(cause)
+	_ = c.transport.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+}
+
+// serve answers what the server asks until the connection ends. Nothing of it
+// is granted but the streams of our own listeners.
+func (c *conn) serve(channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
+	for channels != nil || requests != nil {
+		select {
+		case channel, ok := <-channels:
+			if !ok {
+				channels = nil
+				continue
+			}
+			c.offered(channel)
+		case request, ok := <-requests:
+			if !ok {
+				requests = nil
+				continue
+			}
+			c.decline(request)
+		}
+	}
+	c.end(c.lost(c.client.Wait()))
+}
+
+func (c *conn) offered(channel ssh.NewChannel) {
+	if c.listeners.take(channel) || c.flooded(1) {
+		return
+	}
+	_ = channel.Reject(ssh.UnknownChannelType, "not asked for")
+}
+
+func (c *conn) decline(request *ssh.Request) {
+	if !c.flooded(1) && request.WantReply {
+		_ = request.Reply(false, nil)
+	}
+}
+
+// flooded counts something that the server sent unasked, and ends a connection
+// on which it is too much.
+func (c *conn) flooded(weight int64) bool {
+	if !c.unasked.add(weight, time.Now()) {
+		return false
+	}
+	c.end(&driver.Error{
+		Reason: driver.ProtocolError, Stage: driver.StageRun,
+		Message: "the server sent more than 1000 unasked messages in 10 seconds; check what serves this host",
+	})
+	return true
+}
+
+func (c *conn) lost(err error) *driver.Error {
+	var classified *driver.Error
+	if errors.As(err, &classified) { // a later key exchange showed another host key
+		return classified
+	}
+	if isClosed(err) {
+		return &driver.Error{
+			Reason: driver.Unreachable, Stage: driver.StageRun, Err: err,
+			Message: "the connection to " + c.endpoint.Address + " was lost",
+		}
+	}
+	return &driver.Error{
+		Reason: driver.ProtocolError, Stage: driver.StageRun, Err: err,
+		Message: driver.Sanitize("the connection to " + c.endpoint.Address + " broke: " + words(err)),
+	}
+}
+
+// death returns why an operation on an ended connection failed.
+func (c *conn) death(stage driver.Stage, started bool) *driver.Error {
+	<-c.ctx.Done()
+	cause := context.Cause(c.ctx)
+	result := &driver.Error{
+		Reason: driver.Unreachable, Stage: stage, Started: started, Err: cause,
+		Message: "the connection to " + c.endpoint.Address + " was closed",
+	}
+	var classified *driver.Error
+	if errors.As(cause, &classified) {
+		result.Reason, result.Message = classified.Reason, classified.Message
+	}
+	return result
+}
+
+// broken returns why an operation failed with an error that is no answer of the
+// server: the connection has ended, or ends now.
+func (c *conn) broken(err error, stage driver.Stage, started bool) *driver.Error {
+	c.end(c.lost(err))
+	return c.death(stage, started)
+}
+
+// deadline ends the connection unless it is stopped in time.
+func (c *conn) deadline(stage driver.Stage) *time.Timer {
+	return time.AfterFunc(c.options.StageTimeout, func() {
+		c.end(&driver.Error{
+			Reason: driver.Timeout, Stage: stage,
+			Message: c.endpoint.Address + " did not answer within " + c.options.StageTimeout.String() +
+				"; check that it is not overloaded",
+		})
+	})
+}
+
+// ping is one round trip.
+type ping struct {
+	answered chan struct{}
+	err      error
+}
+
+// ping joins the round trip that is under way, or starts one, so that a server
+// that does not answer holds one goroutine, however often it is asked.
+func (c *conn) ping() *ping {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pinging == nil {
+		c.pinging = &ping{answered: make(chan struct{})}
+		go c.roundtrip(c.pinging)
+	}
+	return c.pinging
+}
+
+func (c *conn) roundtrip(p *ping) {
+	begin := time.Now()
+	_, _, p.err = c.client.SendRequest(keepaliveRequest, true, nil)
+	if p.err == nil {
+		c.roundTrip.Store(int64(time.Since(begin)))
+	}
+	c.mu.Lock()
+	c.pinging = nil
+	c.mu.Unlock()
+	close(p.answered)
+}
+
+// Probe implements driver.Conn.
+func (c *conn) Probe(ctx context.Context) error {
+	p := c.ping()
+	select {
+	case <-p.answered:
+	case <-ctx.Done():
+		err := notStarted(driver.Timeout, driver.StageKeepalive,
+			"%s did not answer a probe in time; check that it is not overloaded", c.endpoint.Address)
+		err.Err = ctx.Err()
+		return err
+	}
+	if p.err != nil {
+		return c.broken(p.err, driver.StageKeepalive, false)
+	}
+	return nil
+}
+
+// nextKeepalive sets the timer, while the connection lives.
+func (c *conn) nextKeepalive() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.endpoint.KeepaliveInterval <= 0 || c.ctx.Err() != nil {
+		return
+	}
+	if c.timer == nil {
+		c.timer = time.AfterFunc(c.endpoint.KeepaliveInterval, c.keepalive)
+		return
+	}
+	c.timer.Reset(c.endpoint.KeepaliveInterval)
+}
+
+// keepalive asks for a sign of life and comes back for the next one. It runs on
+// a timer, so that an idle connection needs no goroutine for it.
+func (c *conn) keepalive() {
+	p := c.ping()
+	for range keepaliveGrace {
+		heard := c.transport.heard.Load()
+		timeout := time.NewTimer(c.endpoint.KeepaliveTimeout)
+		select {
+		case <-p.answered:
+			timeout.Stop()
+			c.nextKeepalive()
+			return
+		case <-timeout.C:
+		}
+		if c.transport.heard.Load() == heard {
+			break
+		}
+	}
+	c.end(&driver.Error{
+		Reason: driver.Timeout, Stage: driver.StageKeepalive,
+		Message: c.endpoint.Address + " gave no sign of life; check the host and the network",
+	})
+}

@@ -1,0 +1,245 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// maxAuthBanner bounds the texts that a server may show before it lets us in.
+const maxAuthBanner = 64 << 10
+
+// Dial implements driver.Dialer.
+func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
+	if err := d.credentials.checkTime(time.Now()); err != nil {
+		return nil, err
+	}
+	begin := time.Now()
+	network, err := d.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a := newAttempt(d, network)
+	defer a.timer.Stop()
+	stop := context.AfterFunc(ctx, func() { a.giveUp(ctx) })
+	defer stop()
+	return a.run(begin)
+}
+
+func (d *dialer) connect(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.options.StageTimeout)
+	defer cancel()
+	network, err := d.endpoint.Dial(ctx, "tcp", d.endpoint.Address)
+	if err != nil {
+		return nil, connectError(err, d.endpoint.Address)
+	}
+	if d.endpoint.KeepaliveInterval > 0 {
+		setUserTimeout(network, d.endpoint.KeepaliveInterval+d.endpoint.KeepaliveTimeout)
+	}
+	return network, nil
+}
+
+// attempt is one handshake. Whoever ends it first says why; ending closes the
+// transport, which frees whoever waits on it.
+type attempt struct {
+	dialer    *dialer
+	transport *transport
+	greeting  *greeting
+	conn      *conn
+	offered   bool // credentials have been offered
+	banner    int  // bytes of authentication banners
+
+	mu      sync.Mutex // guards what follows
+	stage   driver.Stage
+	timer   *time.Timer
+	failure error
+	done    bool
+}
+
+func newAttempt(d *dialer, network net.Conn) *attempt {
+	a := &attempt{dialer: d, stage: driver.StageBanner}
+	a.greeting = &greeting{enter: a.enter}
+	a.transport = &transport{Conn: network, greeting: a.greeting}
+	a.conn = newConn(d, a.transport)
+	a.timer = time.AfterFunc(d.options.StageTimeout, a.timeout)
+	return a
+}
+
+// run makes the connection, up to a session that is open ahead.
+func (a *attempt) run(begin time.Time) (driver.Conn, error) {
+	client, channels, requests, err := ssh.NewClientConn(a.transport, a.dialer.endpoint.Address, a.config())
+	if err != nil {
+		return nil, a.explain(err)
+	}
+	a.enter(driver.StageSession)
+	a.conn.start(client, channels, requests)
+	if err := a.conn.warm(); err != nil {
+		a.fail(err)
+	}
+	if err := a.finish(); err != nil {
+		_ = a.conn.Close()
+		return nil, err
+	}
+	a.conn.establish(time.Since(begin))
+	return a.conn, nil
+}
+
+func (a *attempt) config() *ssh.ClientConfig {
+	supported := ssh.SupportedAlgorithms()
+	return &ssh.ClientConfig{
+		Config: ssh.Config{
+			KeyExchanges: supported.KeyExchanges,
+			Ciphers:      supported.Ciphers,
+			MACs: slices.DeleteFunc(supported.MACs, func(mac string) bool {
+				return strings.Contains(mac, "sha1")
+			}),
+		},
+		User:              a.dialer.endpoint.User,
+		ClientVersion:     "SSH-2.0-connpool",
+		HostKeyAlgorithms: a.dialer.pins.algorithms(),
+		HostKeyCallback:   a.checkHostKey,
+		BannerCallback:    a.readBanner,
+		AuthCallback:      a.authenticate,
+	}
+}
+
+// enter starts the deadline of the next stage.
+func (a *attempt) enter(stage driver.Stage) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.done || a.failure != nil {
+		return
+	}
+	a.stage = stage
+	a.timer.Reset(a.dialer.options.StageTimeout)
+}
+
+// fail ends the attempt, if it is still going on.
+func (a *attempt) fail(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.done || a.failure != nil {
+		return
+	}
+	a.failure = err
+	_ = a.transport.Close()
+}
+
+func (a *attempt) timeout() {
+	a.fail(notStarted(driver.Timeout, a.currentStage(),
+		"%s did not answer within %s; check that it is an SSH server and not overloaded",
+		a.dialer.endpoint.Address, a.dialer.options.StageTimeout))
+}
+
+func (a *attempt) giveUp(ctx context.Context) {
+	err := notStarted(driver.Timeout, a.currentStage(), "the caller did not wait any longer")
+	err.Err = ctx.Err()
+	a.fail(err)
+}
+
+func (a *attempt) currentStage() driver.Stage {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.stage
+}
+
+// finish ends the attempt with success, unless it has failed before.
+func (a *attempt) finish() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.done = true
+	a.timer.Stop()
+	return a.failure
+}
+
+// explain returns why the handshake failed: what this attempt found, else what
+// the library says.
+func (a *attempt) explain(err error) error {
+	if failure := a.finish(); failure != nil {
+		return failure
+	}
+	if a.stage != driver.StageBanner {
+		return handshakeError(err, a.stage, a.dialer.endpoint.Address)
+	}
+	return a.explainBanner(err)
+}
+
+func (a *attempt) explainBanner(err error) error {
+	address, said := a.dialer.endpoint.Address, a.greeting.words()
+	if refusal := throttled(said, address); refusal != nil {
+		return refusal
+	}
+	if isClosed(err) && said == "" {
+		return &driver.Error{
+			Reason: driver.Unreachable, Stage: driver.StageBanner, Err: err,
+			Message: address + " closed the connection without a word; check that it is an SSH server that accepts this client",
+		}
+	}
+	result := notStarted(driver.ProtocolError, driver.StageBanner,
+		"%s is not an SSH server, or greets in more than 64 KiB; check host and port. It said: %s",
+		address, driver.Sanitize(said))
+	result.Err = err
+	return result
+}
+
+// checkHostKey is called in every key exchange, later ones included.
+func (a *attempt) checkHostKey(address string, _ net.Addr, key ssh.PublicKey) error {
+	if a.conn.flooded(rekeyWeight) {
+		return errors.New("too many key exchanges")
+	}
+	a.enter(driver.StageHostKey)
+	if err := a.dialer.pins.check(address, key); err != nil {
+		a.fail(err)
+		return err
+	}
+	a.enter(driver.StageAuthentication)
+	return nil
+}
+
+func (a *attempt) readBanner(message string) error {
+	if a.banner += len(message); a.banner <= maxAuthBanner {
+		return nil
+	}
+	err := notStarted(driver.ProtocolError, driver.StageAuthentication,
+		"the server shows more than 64 KiB before it lets anybody in; shorten its Banner")
+	a.fail(err)
+	return err
+}
+
+// authenticate offers the credentials, once.
+func (a *attempt) authenticate(server *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
+	method := a.dialer.credentials.method(server.AllowedMethods)
+	if method != nil && !a.offered {
+		a.offered = true
+		return method, nil
+	}
+	err := a.refused(server)
+	a.fail(err)
+	return nil, err
+}
+
+func (a *attempt) refused(server *ssh.ClientAuthContext) error {
+	login := a.dialer.endpoint.User + "@" + a.dialer.endpoint.Address
+	allowed := driver.Sanitize(strings.Join(server.AllowedMethods, ", "))
+	switch {
+	case !a.offered:
+		return notStarted(driver.AuthenticationFailed, driver.StageAuthentication,
+			"%s accepts only %s, but the Secret holds %s; put there what the server accepts",
+			login, allowed, a.dialer.credentials.describe())
+	case len(server.PartialSuccessMethods) > 0:
+		return notStarted(driver.AuthenticationFailed, driver.StageAuthentication,
+			"%s accepted %s but wants more (%s), which is not supported; relax its AuthenticationMethods",
+			login, a.dialer.credentials.describe(), allowed)
+	}
+	return notStarted(driver.AuthenticationFailed, driver.StageAuthentication,
+		"%s refused %s; check the user name and what the server authorizes for it (authorized_keys), or replace the Secret",
+		login, a.dialer.credentials.describe())
+}

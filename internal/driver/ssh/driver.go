@@ -1,0 +1,84 @@
+// Package ssh is the SSH driver, on golang.org/x/crypto/ssh.
+//
+//	dialer, err := ssh.New(ssh.Options{}).Prepare(endpoint)
+//	conn, err := dialer.Dial(ctx)
+//	status, err := conn.(driver.Execer).Exec(ctx, command, streams)
+//
+// Credentials are the keys of the target's Secret: ssh-privatekey, with
+// passphrase and ssh-certificate where needed, or password. Exactly one of them
+// is offered, once, and only to a server that has proved a pinned identity.
+//
+// The library never times out by itself, so every stage here has a deadline of
+// its own, enforced by closing the transport. A stage that the server does not
+// finish ends the connection; a caller that gives up does not.
+//
+// One session channel is opened ahead and replaced when taken, so a command
+// costs one round trip instead of two, at the price of one of the server's
+// MaxSessions and a goroutine while the connection is idle. Standard input is
+// sent once the server has accepted the command: OpenSSH grants no window
+// before, so there is nothing to gain from sending earlier.
+//
+// An unanswered terminal request would go unnoticed, so a command with a
+// terminal waits for it and costs a second round trip.
+package ssh
+
+import (
+	"time"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// Options change the driver's patience. The zero value is right for production;
+// tests shorten it.
+type Options struct {
+	// StageTimeout bounds each stage of dialling, and each answer of the server
+	// to an open or start; 10 s when 0.
+	StageTimeout time.Duration
+	// KillGrace is how long a cancelled command may take to end after TERM, and
+	// again after KILL; 2 s when 0.
+	KillGrace time.Duration
+}
+
+// Driver implements driver.Driver.
+type Driver struct{ options Options }
+
+var (
+	_ driver.Driver    = (*Driver)(nil)
+	_ driver.Dialer    = (*dialer)(nil)
+	_ driver.Conn      = (*conn)(nil)
+	_ driver.Execer    = (*conn)(nil)
+	_ driver.Forwarder = (*conn)(nil)
+	_ driver.Listener  = (*conn)(nil)
+)
+
+// New returns a driver.
+func New(options Options) *Driver {
+	if options.StageTimeout <= 0 {
+		options.StageTimeout = 10 * time.Second
+	}
+	if options.KillGrace <= 0 {
+		options.KillGrace = 2 * time.Second
+	}
+	return &Driver{options: options}
+}
+
+// Prepare implements driver.Driver.
+func (d *Driver) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
+	credentials, err := parseCredentials(endpoint.Credentials, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	pins, err := parsePins(endpoint.KnownHosts, endpoint.Address)
+	if err != nil {
+		return nil, err
+	}
+	return &dialer{options: d.options, endpoint: endpoint, credentials: credentials, pins: pins}, nil
+}
+
+// dialer implements driver.Dialer.
+type dialer struct {
+	options     Options
+	endpoint    driver.Endpoint
+	credentials *credentials
+	pins        *pins
+}

@@ -1,0 +1,301 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"io"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// Exec implements driver.Execer.
+func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.Streams) (driver.ExitStatus, error) {
+	request, err := newRequest(command)
+	if err != nil {
+		return driver.ExitStatus{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		result := notStarted(driver.Timeout, driver.StageSession, "the caller gave up before the command was started")
+		result.Err = err
+		return driver.ExitStatus{}, result
+	}
+	s, err := c.acquire(ctx)
+	if err != nil {
+		return driver.ExitStatus{}, err
+	}
+	defer c.release()
+	e := &execution{
+		conn: c, session: s, command: command, request: request, stdin: streams.Stdin,
+		answered: make(chan error, 1), outputBroken: make(chan struct{}),
+	}
+	return e.run(ctx, streams)
+}
+
+// execution is one command on one session. One goroutine speaks: it starts the
+// command, then sends its input. Two listen, to its output and its errors.
+type execution struct {
+	conn    *conn
+	session *session
+	command driver.Command
+	request request
+	stdin   io.Reader
+
+	// decided becomes true when the command is about to be sent, or is called
+	// off before: whoever sets it decides.
+	decided atomic.Bool
+	// answered gets the server's answer to the start.
+	answered chan error
+
+	breakOutput  sync.Once
+	outputBroken chan struct{} // closed when a writer has failed
+}
+
+func (e *execution) run(ctx context.Context, streams driver.Streams) (driver.ExitStatus, error) {
+	stdout, stderr := e.outlet(streams.Stdout), e.outlet(streams.Stderr)
+	var copying sync.WaitGroup
+	copying.Go(func() { pour(stdout, e.session.channel) })
+	copying.Go(func() { pour(stderr, e.session.channel.Stderr()) })
+	go e.speak()
+
+	select {
+	case err := <-e.answered:
+		if err != nil {
+			return driver.ExitStatus{}, e.refuse(err, stdout, stderr)
+		}
+	case <-ctx.Done():
+		return driver.ExitStatus{}, e.callOff(ctx, stdout, stderr)
+	}
+	select {
+	case <-e.session.ended:
+		copying.Wait()
+		return e.result()
+	case <-ctx.Done():
+	case <-e.outputBroken:
+	}
+	e.silence(stdout, stderr)
+	e.terminate()
+	return driver.ExitStatus{}, unknown(ctx, driver.StageRun)
+}
+
+// result tells how the command ended, unless the connection ended before: then
+// some output may be missing, even after an exit status.
+func (e *execution) result() (driver.ExitStatus, error) {
+	if e.conn.transport.ended.Load() {
+		return driver.ExitStatus{}, e.conn.death(driver.StageRun, true)
+	}
+	if e.session.exited {
+		return e.session.status, nil
+	}
+	return driver.ExitStatus{}, &driver.Error{
+		Reason: driver.ProtocolError, Stage: driver.StageRun, Started: true,
+		Message: "the server ended the command without an exit status; look into its log",
+	}
+}
+
+// refuse ends a session on which nothing runs.
+func (e *execution) refuse(err error, outlets ...*outlet) error {
+	e.silence(outlets...)
+	go e.session.channel.Close() //nolint:errcheck // it ends with the connection at the latest
+	return err
+}
+
+// callOff ends a command whose caller leaves before it is known to have
+// started.
+func (e *execution) callOff(ctx context.Context, outlets ...*outlet) error {
+	e.silence(outlets...)
+	if e.decided.CompareAndSwap(false, true) {
+		go e.session.channel.Close() //nolint:errcheck // it ends with the connection at the latest
+		err := unknown(ctx, driver.StageStart)
+		err.Started = false
+		return err
+	}
+	select { // a signal must not overtake the start
+	case err := <-e.answered:
+		if err != nil {
+			return e.refuse(err)
+		}
+	case <-time.After(e.conn.options.KillGrace):
+	}
+	e.terminate()
+	return unknown(ctx, driver.StageStart)
+}
+
+func unknown(ctx context.Context, stage driver.Stage) *driver.Error {
+	if ctx.Err() == nil {
+		return &driver.Error{
+			Reason: driver.Unreachable, Stage: stage, Started: true,
+			Message: "the reader of the command's output went away; the command was signalled to end",
+		}
+	}
+	return &driver.Error{
+		Reason: driver.Timeout, Stage: stage, Started: true, Err: context.Cause(ctx),
+		Message: "the caller did not wait any longer; the command was signalled to end",
+	}
+}
+
+// terminate asks the command to end, then insists. Some servers ignore signals;
+// closing the channel ends at least what has a terminal.
+func (e *execution) terminate() {
+	go e.session.signal("TERM")
+	if e.session.endsWithin(e.conn.options.KillGrace) {
+		return
+	}
+	go func() {
+		e.session.signal("KILL")
+		_ = e.session.channel.Close()
+	}()
+	e.session.endsWithin(e.conn.options.KillGrace)
+}
+
+// speak starts the command, then sends its input and changes of its window.
+func (e *execution) speak() {
+	deadline := e.conn.deadline(driver.StageStart)
+	err := e.start()
+	deadline.Stop()
+	e.answered <- err
+	if err != nil {
+		return
+	}
+	if e.command.TTY != nil && e.command.TTY.Resize != nil {
+		go e.resize(e.command.TTY.Resize)
+	}
+	if e.stdin != nil {
+		pour(e.session.channel, e.stdin)
+	}
+	if e.command.TTY == nil {
+		// A terminal has no end of input, and OpenSSH could not resize it after.
+		_ = e.session.channel.CloseWrite()
+	}
+}
+
+// start returns nil once the server has accepted the command.
+func (e *execution) start() error {
+	for _, name := range slices.Sorted(maps.Keys(e.command.Env)) {
+		// Unanswered, since servers refuse most variables and that is no failure.
+		variable := struct{ Name, Value string }{name, e.command.Env[name]}
+		_, _ = e.session.channel.SendRequest("env", false, ssh.Marshal(&variable))
+	}
+	if err := e.requestTerminal(); err != nil {
+		return err
+	}
+	if e.conn.ctx.Err() != nil {
+		return e.conn.death(driver.StageStart, false)
+	}
+	if !e.decided.CompareAndSwap(false, true) {
+		return errors.New("called off")
+	}
+	written := e.conn.transport.written.Load()
+	ok, err := e.session.channel.SendRequest(e.request.kind, true, e.request.payload)
+	switch {
+	case err != nil:
+		return e.unanswered(err, e.conn.transport.written.Load() != written)
+	case !ok:
+		return notStarted(driver.ProtocolError, driver.StageStart,
+			"the server refuses to start this; check that it offers such commands (%s) to this user", e.request.kind)
+	}
+	return nil
+}
+
+// unanswered classifies a start without an answer. Nothing written since then
+// proves that nothing was started.
+func (e *execution) unanswered(err error, written bool) error {
+	if e.conn.transport.ended.Load() || !errors.Is(err, io.EOF) {
+		return e.conn.broken(err, driver.StageStart, written)
+	}
+	return &driver.Error{
+		Reason: driver.ProtocolError, Stage: driver.StageStart, Started: written, Err: err,
+		Message: "the server closed the session instead of starting the command",
+	}
+}
+
+func (e *execution) requestTerminal() error {
+	tty := e.command.TTY
+	if tty == nil {
+		return nil
+	}
+	term := tty.Term
+	if term == "" {
+		term = "xterm"
+	}
+	request := struct {
+		Term                         string
+		Columns, Rows, Width, Height uint32
+		Modes                        string
+	}{Term: term, Columns: uint32(tty.Size.Columns), Rows: uint32(tty.Size.Rows), Modes: "\x00"}
+	ok, err := e.session.channel.SendRequest("pty-req", true, ssh.Marshal(&request))
+	switch {
+	case err != nil:
+		return e.unanswered(err, false)
+	case !ok:
+		return notStarted(driver.ProtocolError, driver.StageStart,
+			"the server grants no terminal; run without one, or set PermitTTY in its sshd_config")
+	}
+	return nil
+}
+
+func (e *execution) resize(sizes <-chan driver.WindowSize) {
+	for {
+		select {
+		case size, ok := <-sizes:
+			if !ok {
+				return
+			}
+			request := struct{ Columns, Rows, Width, Height uint32 }{Columns: uint32(size.Columns), Rows: uint32(size.Rows)}
+			_, _ = e.session.channel.SendRequest("window-change", false, ssh.Marshal(&request))
+		case <-e.session.ended:
+			return
+		}
+	}
+}
+
+// outlet is where output goes. It never fails, since the session must be read
+// to its end for the server to close it.
+type outlet struct {
+	failed func()
+	mu     sync.Mutex // held while writing: silence waits for a write to return
+	writer io.Writer  // nil discards
+}
+
+func (e *execution) outlet(writer io.Writer) *outlet {
+	return &outlet{writer: writer, failed: func() { e.breakOutput.Do(func() { close(e.outputBroken) }) }}
+}
+
+// silence has all further output discarded.
+func (e *execution) silence(outlets ...*outlet) {
+	for _, o := range outlets {
+		o.mu.Lock()
+		o.writer = nil
+		o.mu.Unlock()
+	}
+}
+
+// Write implements io.Writer.
+func (o *outlet) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.writer == nil {
+		return len(p), nil
+	}
+	if _, err := o.writer.Write(p); err != nil {
+		o.writer = nil
+		o.failed()
+	}
+	return len(p), nil
+}
+
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// pour copies until either side ends, with a borrowed buffer.
+func pour(to io.Writer, from io.Reader) {
+	buffer, _ := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buffer)
+	// The wrappers keep io.Copy from finding ways around the buffer.
+	_, _ = io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, buffer[:])
+}

@@ -1,0 +1,116 @@
+package ssh
+
+import (
+	"context"
+	"net"
+	"strconv"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// Forward implements driver.Forwarder. A deadline of StageTimeout applies; the
+// connection survives it, since it is the server that waits for somebody else.
+func (c *conn) Forward(ctx context.Context, network, address string) (net.Conn, error) {
+	kind, extra, err := forwardRequest(network, address)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.options.StageTimeout)
+	defer cancel()
+	answer := make(chan opened, 1)
+	go func() { answer <- c.openStream(kind, extra, address) }()
+	select {
+	case o := <-answer:
+		if o.err != nil {
+			return nil, o.err
+		}
+		return c.newStream(o.channel, endpointAddr{network, address}), nil
+	case <-ctx.Done():
+		go func() {
+			if late := <-answer; late.err == nil {
+				_ = late.channel.Close()
+			}
+		}()
+		err := notStarted(driver.Timeout, driver.StageSession, "the server did not reach %s in time", driver.Sanitize(address))
+		err.Err = ctx.Err()
+		return nil, err
+	}
+}
+
+type opened struct {
+	channel ssh.Channel
+	err     error
+}
+
+func (c *conn) openStream(kind string, extra []byte, address string) opened {
+	if c.ctx.Err() != nil {
+		return opened{err: c.death(driver.StageSession, false)}
+	}
+	channel, requests, err := c.client.OpenChannel(kind, extra)
+	if err == nil {
+		go c.declineAll(requests)
+		return opened{channel: channel}
+	}
+	if refused := forwardError(err, address); refused != nil {
+		return opened{err: refused}
+	}
+	return opened{err: c.broken(err, driver.StageSession, false)}
+}
+
+func (c *conn) declineAll(requests <-chan *ssh.Request) {
+	for request := range requests {
+		c.decline(request)
+	}
+}
+
+// forwardRequest is RFC 4254, section 7.2, or OpenSSH's PROTOCOL, section 2.4.
+func forwardRequest(network, address string) (string, []byte, error) {
+	if network == "unix" {
+		return "direct-streamlocal@openssh.com", ssh.Marshal(&struct {
+			Path       string
+			Reserved   string
+			ReservedID uint32
+		}{Path: address}), nil
+	}
+	host, port, err := splitAddress(network, address)
+	if err != nil || port == 0 {
+		return "", nil, badAddress(network, address)
+	}
+	return "direct-tcpip", ssh.Marshal(&struct {
+		Host       string
+		Port       uint32
+		Origin     string
+		OriginPort uint32
+	}{host, port, "127.0.0.1", 0}), nil
+}
+
+func splitAddress(network, address string) (string, uint32, error) {
+	if network != "tcp" {
+		return "", 0, badAddress(network, address)
+	}
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, badAddress(network, address)
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return "", 0, badAddress(network, address)
+	}
+	return host, uint32(port), nil
+}
+
+func badAddress(network, address string) error {
+	return notStarted(driver.ProtocolError, driver.StageSession, "%s is no address to forward; "+
+		"use the network tcp with host:port, or unix with a path", driver.Sanitize(network+" "+address))
+}
+
+// endpointAddr is an address as it was asked for.
+type endpointAddr struct{ network, address string }
+
+// Network implements net.Addr.
+func (a endpointAddr) Network() string { return a.network }
+
+// String implements net.Addr.
+func (a endpointAddr) String() string { return a.address }

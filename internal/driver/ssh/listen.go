@@ -1,0 +1,216 @@
+package ssh
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// backlog is how many streams may wait for Accept.
+const backlog = 64
+
+// listeners are the places where the server listens for us.
+type listeners struct {
+	mu sync.Mutex
+	of map[endpointAddr]*listener
+}
+
+// take hands a stream that the server offers to its listener, if there is one
+// with room.
+func (l *listeners) take(channel ssh.NewChannel) bool {
+	target, ok := l.find(channel)
+	if !ok {
+		return false
+	}
+	select {
+	case target.streams <- channel:
+	default:
+		_ = channel.Reject(ssh.ResourceShortage, "too many streams wait")
+	}
+	return true
+}
+
+func (l *listeners) find(channel ssh.NewChannel) (*listener, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var tcp struct {
+		Host string
+		Port uint32
+		Rest []byte `ssh:"rest"`
+	}
+	var unix struct {
+		Path string
+		Rest []byte `ssh:"rest"`
+	}
+	address := endpointAddr{}
+	switch channel.ChannelType() {
+	case "forwarded-tcpip":
+		if ssh.Unmarshal(channel.ExtraData(), &tcp) == nil {
+			address = tcpAddr(tcp.Host, tcp.Port)
+		}
+	case "forwarded-streamlocal@openssh.com":
+		if ssh.Unmarshal(channel.ExtraData(), &unix) == nil {
+			address = endpointAddr{"unix", unix.Path}
+		}
+	}
+	if found, ok := l.of[address]; ok {
+		return found, true
+	}
+	// The server may be faster than our knowledge of the port it has chosen.
+	found, ok := l.of[tcpAddr(tcp.Host, 0)]
+	return found, ok && address.network == "tcp"
+}
+
+func tcpAddr(host string, port uint32) endpointAddr {
+	return endpointAddr{"tcp", net.JoinHostPort(host, strconv.FormatUint(uint64(port), 10))}
+}
+
+// add reports whether the address was free.
+func (l *listeners) add(added *listener) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, taken := l.of[added.address]; taken {
+		return false
+	}
+	if l.of == nil {
+		l.of = map[endpointAddr]*listener{}
+	}
+	l.of[added.address] = added
+	return true
+}
+
+// remove reports whether the listener was there.
+func (l *listeners) remove(address endpointAddr) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.of[address]
+	delete(l.of, address)
+	return ok
+}
+
+// listener implements net.Listener.
+type listener struct {
+	conn    *conn
+	address endpointAddr
+	streams chan ssh.NewChannel
+	ctx     context.Context //nolint:containedctx // ends with the connection or Close
+	cancel  context.CancelFunc
+}
+
+// Listen implements driver.Listener.
+func (c *conn) Listen(ctx context.Context, network, address string) (net.Listener, error) {
+	if _, _, err := splitAddress(network, address); err != nil && network != "unix" {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.options.StageTimeout)
+	defer cancel()
+	l := &listener{conn: c, address: endpointAddr{network, address}, streams: make(chan ssh.NewChannel, backlog)}
+	l.ctx, l.cancel = context.WithCancel(c.ctx)
+	if !c.listeners.add(l) {
+		l.cancel()
+		return nil, notStarted(driver.Unreachable, driver.StageSession,
+			"this connection already listens on %s, or is about to; close that listener first", driver.Sanitize(address))
+	}
+	listening := make(chan error, 1)
+	go func() { listening <- l.listen() }()
+	select {
+	case err := <-listening:
+		if err == nil {
+			return l, nil
+		}
+		_ = l.Close()
+		return nil, err
+	case <-ctx.Done():
+		go func() {
+			<-listening
+			_ = l.Close()
+		}()
+		err := notStarted(driver.Timeout, driver.StageSession, "the server did not listen on %s in time", driver.Sanitize(address))
+		err.Err = ctx.Err()
+		return nil, err
+	}
+}
+
+// listen asks the server to listen, and learns the port it has chosen.
+func (l *listener) listen() error {
+	kind, payload := l.request()
+	ok, reply, err := l.conn.client.SendRequest(kind, true, payload)
+	switch {
+	case err != nil:
+		return l.conn.broken(err, driver.StageSession, false)
+	case !ok:
+		l.conn.listeners.remove(l.address) // nothing to take back
+		return notStarted(driver.Unreachable, driver.StageSession, "the server does not listen on %s; "+
+			"check that it is free there, and AllowTcpForwarding, AllowStreamLocalForwarding, GatewayPorts and PermitListen in its sshd_config",
+			driver.Sanitize(l.address.address))
+	}
+	host, port, err := splitAddress(l.address.network, l.address.address)
+	if err == nil && port == 0 && len(reply) >= 4 {
+		l.conn.listeners.remove(l.address)
+		l.address = tcpAddr(host, binary.BigEndian.Uint32(reply))
+		l.conn.listeners.add(l)
+	}
+	return nil
+}
+
+// request is RFC 4254, section 7.1, or OpenSSH's PROTOCOL, section 2.4.
+func (l *listener) request() (string, []byte) {
+	if l.address.network == "unix" {
+		return "streamlocal-forward@openssh.com", payload(l.address.address)
+	}
+	host, port, _ := splitAddress(l.address.network, l.address.address) // checked by Listen
+	return "tcpip-forward", ssh.Marshal(&struct {
+		Host string
+		Port uint32
+	}{host, port})
+}
+
+// Accept implements net.Listener.
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case <-l.ctx.Done():
+		return nil, l.closedError()
+	case offered := <-l.streams:
+		channel, requests, err := offered.Accept()
+		if err != nil {
+			return nil, l.conn.broken(err, driver.StageSession, false)
+		}
+		go l.conn.declineAll(requests)
+		return l.conn.newStream(channel, l.address), nil
+	}
+}
+
+func (l *listener) closedError() error {
+	if l.conn.ctx.Err() != nil {
+		return l.conn.death(driver.StageRun, false)
+	}
+	return net.ErrClosed
+}
+
+// Close implements net.Listener. It does not wait for the server.
+func (l *listener) Close() error {
+	l.cancel()
+	if !l.conn.listeners.remove(l.address) || l.conn.ctx.Err() != nil {
+		return nil
+	}
+	kind, payload := l.request()
+	go l.conn.client.SendRequest("cancel-"+kind, false, payload) //nolint:errcheck // it ends with the connection at the latest
+	for {
+		select {
+		case waiting := <-l.streams:
+			go waiting.Reject(ssh.ConnectionFailed, io.ErrClosedPipe.Error()) //nolint:errcheck // as above
+		default:
+			return nil
+		}
+	}
+}
+
+// Addr implements net.Listener.
+func (l *listener) Addr() net.Addr { return l.address }

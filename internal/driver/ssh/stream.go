@@ -1,0 +1,173 @@
+package ssh
+
+import (
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// stream makes a net.Conn of a channel: one that can be closed and has deadlines
+// although the library's reads end only when the server wants. So reads happen
+// on a goroutine, and what outlives a deadline is given to the next Read.
+type stream struct {
+	channel ssh.Channel
+	conn    *conn
+	remote  net.Addr
+
+	closing      sync.Once
+	closed       chan struct{}
+	readDeadline deadline
+	writeTimeout deadline
+
+	reading sync.Mutex // held by Read; guards what follows
+	pending chan readResult
+	rest    []byte
+	restErr error
+}
+
+type readResult struct {
+	data []byte
+	err  error
+}
+
+// maxRead bounds the buffer behind one Read.
+const maxRead = 32 << 10
+
+func (c *conn) newStream(channel ssh.Channel, remote net.Addr) *stream {
+	return &stream{channel: channel, conn: c, remote: remote, closed: make(chan struct{})}
+}
+
+// Read implements net.Conn.
+func (s *stream) Read(p []byte) (int, error) {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	if len(p) > 0 && len(s.rest) == 0 && s.restErr == nil {
+		if err := s.fill(len(p)); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, s.rest)
+	s.rest = s.rest[n:]
+	if n == 0 && len(p) > 0 {
+		return 0, s.restErr
+	}
+	return n, nil
+}
+
+// fill gets the next bytes, or the end, unless the stream is closed or out of
+// time before.
+func (s *stream) fill(size int) error {
+	if s.pending == nil {
+		s.pending = make(chan readResult, 1)
+		go s.readInto(s.pending, make([]byte, min(size, maxRead)))
+	}
+	select {
+	case <-s.closed:
+		return net.ErrClosed
+	case <-s.readDeadline.passed():
+		return os.ErrDeadlineExceeded
+	case result := <-s.pending:
+		s.pending, s.rest, s.restErr = nil, result.data, result.err
+		return nil
+	}
+}
+
+func (s *stream) readInto(result chan<- readResult, buffer []byte) {
+	n, err := s.channel.Read(buffer)
+	if err == io.EOF && s.conn.transport.ended.Load() { //nolint:errorlint // Read's contract
+		err = io.ErrUnexpectedEOF // the connection ended, not the stream
+	}
+	result <- readResult{buffer[:n], err}
+}
+
+// Write implements net.Conn.
+func (s *stream) Write(p []byte) (int, error) {
+	select {
+	case <-s.closed:
+		return 0, net.ErrClosed
+	case <-s.writeTimeout.passed():
+		return 0, os.ErrDeadlineExceeded
+	default:
+		return s.channel.Write(p)
+	}
+}
+
+// CloseWrite ends what the other side reads.
+func (s *stream) CloseWrite() error { return s.channel.CloseWrite() }
+
+// Close implements net.Conn. It does not wait for the server.
+func (s *stream) Close() error {
+	s.closing.Do(func() {
+		close(s.closed)
+		go s.channel.Close() //nolint:errcheck // it ends with the connection at the latest
+	})
+	return nil
+}
+
+// LocalAddr implements net.Conn.
+func (s *stream) LocalAddr() net.Addr { return endpointAddr{s.remote.Network(), "ssh"} }
+
+// RemoteAddr implements net.Conn.
+func (s *stream) RemoteAddr() net.Addr { return s.remote }
+
+// SetDeadline implements net.Conn.
+func (s *stream) SetDeadline(t time.Time) error {
+	s.readDeadline.set(t, nil)
+	s.writeTimeout.set(t, s.Close)
+	return nil
+}
+
+// SetReadDeadline implements net.Conn.
+func (s *stream) SetReadDeadline(t time.Time) error {
+	s.readDeadline.set(t, nil)
+	return nil
+}
+
+// SetWriteDeadline implements net.Conn, with one difference: a deadline that
+// passes closes the stream, since a Write under way cannot be taken back.
+func (s *stream) SetWriteDeadline(t time.Time) error {
+	s.writeTimeout.set(t, s.Close)
+	return nil
+}
+
+// deadline is a point in time that can be moved.
+type deadline struct {
+	mu    sync.Mutex
+	timer *time.Timer
+	done  chan struct{}
+}
+
+// passed is closed when the deadline has passed.
+func (d *deadline) passed() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.done == nil {
+		d.done = make(chan struct{})
+	}
+	return d.done
+}
+
+// set moves the deadline; the zero time removes it. The function is called when
+// it passes.
+func (d *deadline) set(t time.Time, then func() error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.timer != nil && !d.timer.Stop() || d.done == nil {
+		d.done = make(chan struct{}) // the old one has passed, or is about to
+	}
+	d.timer = nil
+	if t.IsZero() {
+		return
+	}
+	done := d.done
+	d.timer = time.AfterFunc(time.Until(t), func() {
+		close(done)
+		if then != nil {
+			_ = then()
+		}
+	})
+}

@@ -1,0 +1,138 @@
+package ssh
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// maxGreeting bounds what a server may say before its version.
+const maxGreeting = 64 << 10
+
+var errGreetingTooLong = errors.New("more than 64 KiB before the version line")
+
+// transport is the byte stream below SSH. It notices what the library keeps to
+// itself: the greeting, signs of life, and the end.
+type transport struct {
+	net.Conn
+
+	// greeting is nil once the version has been read; the library reads from one
+	// goroutine at a time.
+	greeting *greeting
+	// heard counts reads that brought something, written the bytes written.
+	heard, written atomic.Int64
+	// ended is set before the library can know it, so that a stream that ended
+	// with its connection is not taken for one that was closed.
+	ended atomic.Bool
+}
+
+// Read implements net.Conn.
+func (t *transport) Read(p []byte) (int, error) {
+	n, err := t.Conn.Read(p)
+	if n > 0 {
+		t.heard.Add(1)
+	}
+	if err == nil && t.greeting != nil {
+		err = t.readGreeting(p[:n])
+	}
+	if err != nil {
+		t.ended.Store(true)
+	}
+	return n, err
+}
+
+func (t *transport) readGreeting(p []byte) error {
+	done, err := t.greeting.read(p)
+	if done {
+		t.greeting.enter(driver.StageKeyExchange)
+		t.greeting = nil
+	}
+	return err
+}
+
+// Write implements net.Conn.
+func (t *transport) Write(p []byte) (int, error) {
+	n, err := t.Conn.Write(p)
+	t.written.Add(int64(n))
+	return n, err
+}
+
+// Close implements net.Conn.
+func (t *transport) Close() error {
+	t.ended.Store(true)
+	return t.Conn.Close()
+}
+
+// greeting is what a server says up to its version line.
+type greeting struct {
+	enter func(driver.Stage)
+	line  []byte // the beginning of the current line
+	said  []byte // the beginning of the lines before
+	total int
+}
+
+const keptGreeting = 512
+
+// read reports whether the version line is complete.
+func (g *greeting) read(p []byte) (bool, error) {
+	for _, b := range p {
+		if g.total++; g.total > maxGreeting {
+			return false, errGreetingTooLong
+		}
+		if b != '\n' {
+			g.line = appendUpTo(g.line, b, keptGreeting)
+			continue
+		}
+		if bytes.HasPrefix(g.line, []byte("SSH-")) {
+			return true, nil
+		}
+		g.endLine()
+	}
+	return false, nil
+}
+
+func (g *greeting) endLine() {
+	for _, b := range append(g.line, ' ') {
+		g.said = appendUpTo(g.said, b, keptGreeting)
+	}
+	g.line = g.line[:0]
+}
+
+func appendUpTo(text []byte, b byte, limit int) []byte {
+	if len(text) < limit {
+		return append(text, b)
+	}
+	return text
+}
+
+// words are what the server has said so far.
+func (g *greeting) words() string { return string(g.said) + string(g.line) }
+
+// floodLimit is how many unasked messages a server may send in floodWindow.
+// OpenSSH sends one on login, and a keepalive every few seconds if configured.
+const (
+	floodLimit  = 1000
+	floodWindow = 10 * time.Second
+	// rekeyWeight counts a key exchange, which costs far more than a message.
+	rekeyWeight = 20
+)
+
+// flood counts unasked messages.
+type flood struct {
+	count atomic.Int64
+	since atomic.Int64
+}
+
+// add reports whether the limit is exceeded. Windows are only roughly kept, which
+// is enough to tell a flood.
+func (f *flood) add(weight int64, now time.Time) bool {
+	if now.UnixNano()-f.since.Load() > int64(floodWindow) {
+		f.since.Store(now.UnixNano())
+		f.count.Store(0)
+	}
+	return f.count.Add(weight) > floodLimit
+}
