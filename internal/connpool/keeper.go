@@ -114,16 +114,25 @@ func (s *state[C]) wanted() demand {
 }
 
 // tryRotation dials with the new credentials when that is due. They are taken
-// unproved when the old ones have nothing left that serves or is being dialled.
+// unproved when the old ones have nothing left to lose.
 func (s *state[C]) tryRotation(now instant) {
 	switch {
 	case s.next == nil || s.refuse != nil:
-	case s.serving() == 0 && s.gen.dialing == 0:
+	case s.spent(now):
 		s.adopt()
 		s.dialWanted(now)
 	case s.next.dialing == 0 && !s.next.trouble.waits(now):
 		s.startDial(s.next, now)
 	}
+}
+
+// spent reports that the current generation serves nobody and that dialling it
+// again has failed or is not wanted.
+func (s *state[C]) spent(now instant) bool {
+	if s.serving() > 0 || s.gen.dialing > 0 {
+		return false
+	}
+	return s.gen.trouble.waits(now) || s.wanted().missing() <= 0
 }
 
 // probeDue starts the probes that are due.

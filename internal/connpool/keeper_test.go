@@ -153,6 +153,40 @@ func TestAgeing(t *testing.T) {
 				t.Errorf("%d uses, want 3: those of gone connections count", uses)
 			}
 		},
+		"an unused connection is relieved before a leased one": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 2, Max: 2})
+			w.connect()
+			w.connect()
+			newer, older := w.lease(), w.lease()
+			newer.Release()
+			w.pool.RecycleAll()
+			w.connect()
+			w.expectClosed(older.Conn(), false)
+			w.expect("1 warm, 1 in use, 1 dialing, 1 leases")
+		},
+		"a leased connection waits for its successor, though another is idle": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1, Max: 2})
+			w.connect()
+			l := w.lease()
+			w.ask()
+			w.connect()
+			w.pool.Recycle(1)
+			w.expect("2 in use, 1 dialing, 2 leases")
+			l.Release()
+			w.expect("1 in use, 1 dialing, 1 leases")
+		},
+		"a connection on its way out still serves those who wait": func(t *testing.T) {
+			w := newWorld(t, Limits{Max: 1})
+			first := w.ask()
+			conn := w.connect()
+			a := w.ask()
+			w.pool.RecycleAll()
+			w.refuse(errBadKey)
+			first.got().Release()
+			if a.got().Conn() != conn {
+				t.Error("not the old connection")
+			}
+		},
 		"successors come when the whole pool is recycled at its maximum": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 3, Max: 3})
 			for range 3 {
@@ -325,8 +359,8 @@ func TestBackoffAndParking(t *testing.T) {
 			w.ask()
 			w.connect()
 			a := w.ask()
-			w.refuse(errRefused)
 			a.cancel()
+			w.refuse(errRefused)
 			w.ask()
 			after(time.Second)
 			w.connect()
@@ -348,6 +382,43 @@ func TestBackoffAndParking(t *testing.T) {
 				t.Errorf("%d dials in an hour, want about 120", dials)
 			}
 		},
+		"callers wait while another dial may still succeed": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 2, Max: 2})
+			a, b := w.connect(), w.connect()
+			after(time.Minute)
+			a.cancel(errKilled)
+			b.cancel(errKilled)
+			w.expect("2 dialing")
+			first := w.ask()
+			w.refuse(errRefused)
+			if !first.waits() {
+				t.Fatalf("the caller failed with %v while a dial ran", first.err)
+			}
+			w.connect()
+			first.got()
+		},
+		"a connection that lasted is redialled at once, however often that happens": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1})
+			for range 9 {
+				conn := w.connect()
+				after(time.Minute)
+				conn.cancel(errKilled)
+				w.quietDuringDial()
+			}
+		},
+		"Retry makes the backoff begin anew": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1, DialTimeout: time.Hour})
+			for range 9 {
+				w.refuse(errRefused)
+				after(time.Minute)
+			}
+			w.refuse(errRefused)
+			w.pool.Retry()
+			w.refuse(errRefused)
+			if wait := time.Until(w.pool.Stats().Dial.Next); wait > time.Second {
+				t.Errorf("the next dial is in %s, want at most 1s", wait)
+			}
+		},
 		"connections lost together are one loss": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 4, Max: 4})
 			var conns []*fakeConn
@@ -358,6 +429,10 @@ func TestBackoffAndParking(t *testing.T) {
 			for _, c := range conns {
 				c.cancel(errKilled)
 			}
+			synctest.Wait()
+			if f := w.pool.Stats().Dial; f.Failures > 0 {
+				t.Errorf("%d failures, want none", f.Failures)
+			}
 			for range 4 {
 				w.connect()
 			}
@@ -365,9 +440,10 @@ func TestBackoffAndParking(t *testing.T) {
 		},
 		"the dial budget's wait does not count against the dial timeout": func(t *testing.T) {
 			turn := make(chan struct{})
+			places := 0
 			p := New(Options[*fakeConn]{
 				Dial:   func(ctx context.Context) (*fakeConn, error) { return newFakeConn("x"), ctx.Err() },
-				Admit:  func(context.Context) (func(), error) { <-turn; return func() {}, nil },
+				Admit:  func(context.Context) (func(), error) { <-turn; return func() { places++ }, nil },
 				Limits: Limits{MinWarm: 1, DialTimeout: time.Second},
 			})
 			after(time.Minute)
@@ -375,6 +451,9 @@ func TestBackoffAndParking(t *testing.T) {
 			synctest.Wait()
 			if s := p.Stats(); s.Warm != 1 {
 				t.Errorf("%d warm, failure %v", s.Warm, s.Dial.Err)
+			}
+			if places != 1 {
+				t.Errorf("the place in the budget was given back %d times", places)
 			}
 			_ = p.Close()
 		},
@@ -430,6 +509,12 @@ func TestProbing(t *testing.T) {
 			if h := w.pool.Stats().Probe; h.Failures != 3 || !errors.Is(h.Err, errRefused) {
 				t.Errorf("health %+v, want 3 failures", h)
 			}
+			w.connect()
+			w.transitions()
+			w.duly().result <- nil
+			if n := w.transitions(); n == 0 {
+				t.Error("the end of the failures was not notified")
+			}
 		},
 		"a probe that times out is a failure": func(t *testing.T) {
 			w := newWorld(t, limits)
@@ -467,7 +552,9 @@ func TestProbing(t *testing.T) {
 			}
 		},
 		"a connection that is closed during a probe ends it, so that Drain need not wait": func(t *testing.T) {
-			w := newWorld(t, limits)
+			patient := limits
+			patient.DrainTimeout = time.Minute
+			w := newWorld(t, patient)
 			w.connect()
 			probe := w.duly()
 			start := time.Now()
@@ -568,6 +655,14 @@ func TestRotation(t *testing.T) {
 				t.Errorf("dialled with the %s credentials", conn.target)
 			}
 			w.expect("1 warm")
+		},
+		"the trial takes no room from a replacement": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1, Max: 1})
+			conn := w.connect()
+			w.pool.Rotate(w.dialer("new"))
+			w.dial()
+			conn.cancel(errKilled)
+			w.expect("2 dialing")
 		},
 		"when the old credentials can no longer be dialled, the new ones are taken": func(t *testing.T) {
 			w, old := serving(t)
@@ -726,6 +821,42 @@ func TestSetLimits(t *testing.T) {
 			w.pool.SetLimits(Limits{MinWarm: 1, Max: 2})
 			w.ask()
 			w.expect("1 dialing, 1 pending")
+		},
+		"a paused pool does not replace what it loses": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1})
+			conn := w.connect()
+			w.pool.SetLimits(Limits{MinWarm: 1, Paused: true})
+			conn.cancel(errKilled)
+			w.expect("empty")
+			w.pool.SetLimits(Limits{MinWarm: 1})
+			w.expect("1 dialing")
+		},
+		"a paused pool tries no new credentials": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1})
+			w.connect()
+			w.pool.SetLimits(Limits{MinWarm: 1, Paused: true})
+			w.pool.Rotate(w.dialer("new"))
+			w.expect("1 warm")
+			w.pool.SetLimits(Limits{MinWarm: 1})
+			w.expect("1 warm, 1 dialing")
+		},
+		"a lower maximum drains retiring connections that can have no successor": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 3, Max: 3})
+			for range 3 {
+				w.connect()
+			}
+			for range 3 {
+				w.lease()
+			}
+			w.pool.RecycleAll()
+			for range 3 {
+				w.refuse(errRefused)
+			}
+			w.pool.SetLimits(Limits{MinWarm: 2, Max: 2})
+			after(time.Second)
+			w.connect()
+			w.pool.SetLimits(Limits{MinWarm: 1, Max: 1})
+			w.expect("1 warm, 3 draining, 3 leases")
 		},
 		"a minimum above the maximum counts as the maximum": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 5, Max: 1})

@@ -77,15 +77,18 @@ type demand struct {
 	cautious bool
 }
 
-// dials is how many dials to start now: enough to keep minWarm, to give each
-// waiter a slot and each retiring connection a successor, within max.
-func (d demand) dials() int {
+// dials is how many dials to start now.
+func (d demand) dials() int { return max(0, min(d.missing(), d.room())) }
+
+// missing is how many dials are wanted beside those that run: enough to keep
+// minWarm, to give each waiter a slot and each retiring connection a successor.
+func (d demand) missing() int {
 	forWaiters := (d.waiters + d.slots - 1) / d.slots
 	wanted := max(d.minWarm-d.fresh, forWaiters, d.retiring)
 	if d.cautious {
 		wanted = min(wanted, 1)
 	}
-	return max(0, min(wanted-d.dialing, d.room()))
+	return wanted - d.dialing
 }
 
 // room is how many connections may be dialled. Those on their way out have

@@ -126,8 +126,8 @@ func TestDialing(t *testing.T) {
 			w.dial().fail(errRefused)
 			w.pool.Replace(w.dialer("new"))
 			synctest.Wait()
-			if f := w.pool.Stats().Dial; f.Failures != 0 {
-				t.Errorf("%d failures, want none", f.Failures)
+			if s := w.pool.Stats(); s.Dial.Failures != 0 || s.Dials.Failed != 0 || s.Dials.Abandoned != 1 {
+				t.Errorf("failures %+v, dials %+v, want one abandoned", s.Dial, s.Dials)
 			}
 			w.connect()
 		},
