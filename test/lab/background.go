@@ -1,0 +1,275 @@
+package lab
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/connpool/connpool/test/controlplane/process"
+)
+
+// stopLimit bounds how long a lab may take to end.
+const stopLimit = 30 * time.Second
+
+// isUp is the last line that a lab in the background tells its starter.
+const isUp = "the lab is up"
+
+// progress is the file descriptor on which it tells.
+const progress = 3
+
+// up starts a lab in the background and returns when it is ready.
+func up(ctx context.Context, options Options, out io.Writer) error {
+	where := folder(options.Dir)
+	if pid, isRunning := where.running(); isRunning {
+		return runningError{pid}
+	}
+	cmd, lines, err := where.serveCommand(options)
+	if err != nil {
+		return err
+	}
+	defer lines.Close() //nolint:errcheck // only read
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
+	defer stop()
+	last := relay(lines, out)
+	if last == isUp {
+		fmt.Fprintf(out, "Next:\n  export KUBECONFIG=%s\n  kubectl apply --server-side -f %s\n",
+			where.kubeconfig(), short(where.samples()))
+		return nil
+	}
+	_ = cmd.Wait()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+
+	return fmt.Errorf("the lab did not start; the end of %s:\n%s", short(where.log()), tail(where.log(), 15))
+}
+
+// serveCommand starts this program again, as a lab in a session of its own.
+func (f folder) serveCommand(options Options) (*exec.Cmd, io.ReadCloser, error) {
+	if err := os.MkdirAll(string(f), 0o700); err != nil {
+		return nil, nil, err
+	}
+	log, err := os.Create(f.log())
+	if err != nil {
+		return nil, nil, err
+	}
+	defer log.Close() //nolint:errcheck // the lab has its own
+	lines, writer, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer writer.Close() //nolint:errcheck // the lab has its own
+	executable, err := os.Executable()
+	if err != nil {
+		return nil, nil, err
+	}
+	cmd := exec.Command(executable, "serve", "--dir="+options.Dir,
+		"--api-port="+strconv.Itoa(options.APIPort), "--ssh-port="+strconv.Itoa(options.SSHPort))
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.ExtraFiles = []*os.File{writer} // progress
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+
+	return cmd, lines, cmd.Start()
+}
+
+// relay copies lines until the writer closes, and returns the last one.
+func relay(lines io.Reader, out io.Writer) (last string) {
+	for scanner := bufio.NewScanner(lines); scanner.Scan(); {
+		last = scanner.Text()
+		fmt.Fprintln(out, last)
+	}
+
+	return last
+}
+
+// serve is the lab in the background.
+func serve(ctx context.Context, options Options) error {
+	starter := os.NewFile(progress, "progress")
+	if starter == nil {
+		return errors.New("serve is for `up` only")
+	}
+	l, err := Start(ctx, options, elapsed(io.MultiWriter(os.Stdout, starter)))
+	if err != nil {
+		return errors.Join(err, starter.Close())
+	}
+	defer l.Stop()
+	defer l.obey(ctx)()
+	fmt.Fprintln(starter, isUp)
+	if err := starter.Close(); err != nil {
+		return err
+	}
+	l.say = elapsed(os.Stdout)
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-l.Exited():
+		return l.Err()
+	}
+}
+
+// down stops the folder's lab, wherever it was started, and returns when it is
+// gone.
+func down(options Options, out io.Writer) error {
+	say := elapsed(out)
+	where := folder(options.Dir)
+	held, err := where.acquire()
+	if err == nil {
+		defer held.release()
+		say("no lab is running")
+		return where.clean(say)
+	}
+	var running runningError
+	if !errors.As(err, &running) {
+		return err
+	}
+	say("stopping the lab (process %d)", running.pid)
+	if err := signalLab(running.pid, syscall.SIGTERM); err != nil {
+		return err
+	}
+	if held, err = where.await(stopLimit); err != nil {
+		say("it has not ended within %s: killing it", stopLimit)
+		_ = signalLab(running.pid, syscall.SIGKILL)
+		if held, err = where.await(stopLimit); err != nil {
+			return err
+		}
+	}
+	defer held.release()
+	if err := where.clean(say); err != nil {
+		return err
+	}
+	say("stopped")
+
+	return nil
+}
+
+func signalLab(pid int, what syscall.Signal) error {
+	if pid == 0 {
+		return errors.New("the lab is about to start or to end: try again")
+	}
+	if err := syscall.Kill(pid, what); err != nil {
+		return fmt.Errorf("signal process %d: %w", pid, err)
+	}
+
+	return nil
+}
+
+// await waits until the folder's lab is gone.
+func (f folder) await(limit time.Duration) (*lock, error) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		held, err := f.acquire()
+		if err == nil {
+			return held, nil
+		}
+		select {
+		case <-timer.C:
+			return nil, err
+		case <-ticker.C:
+		}
+	}
+}
+
+// running tells whether the folder has a lab, and which process it is.
+func (f folder) running() (pid int, isRunning bool) {
+	if _, err := os.Stat(f.pidFile()); err != nil {
+		return 0, false
+	}
+	held, err := f.acquire()
+	var running runningError
+	if errors.As(err, &running) {
+		return running.pid, true
+	}
+	if err == nil {
+		_ = held.file.Close() // without release, to leave a stale number in place
+	}
+
+	return 0, false
+}
+
+// status says what is running.
+func status(ctx context.Context, options Options, out io.Writer) error {
+	where := folder(options.Dir)
+	pid, isRunning := where.running()
+	if !isRunning {
+		if pid = where.pid(); pid != 0 {
+			fmt.Fprintf(out, "no lab is running; process %d was one and was killed: `make lab-down` cleans up after it\n", pid)
+			return nil
+		}
+		fmt.Fprintln(out, "no lab is running: `make lab-up` starts one, `make run` one with the operator")
+		return nil
+	}
+	fmt.Fprintf(out, "lab: running (process %d)\n", pid)
+	fmt.Fprintf(out, "kube-apiserver: %s\n", where.health(ctx))
+	for _, name := range []string{"controlplane/etcd", "controlplane/kube-apiserver", "manager"} {
+		if pid, err := process.ReadPid(where.path(name + ".pid")); err == nil && pid != 0 {
+			fmt.Fprintf(out, "%s: process %d, log %s\n", name, pid, short(where.path(name+".log")))
+		}
+	}
+	fmt.Fprintf(out, "export KUBECONFIG=%s\n", where.kubeconfig())
+
+	return nil
+}
+
+// health asks the API server how it is.
+func (f folder) health(ctx context.Context) string {
+	config, err := clientcmd.BuildConfigFromFlags("", f.kubeconfig())
+	if err != nil {
+		return "starting"
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if err := ready(ctx, config); err != nil {
+		return fmt.Sprintf("not ready at %s: %v", config.Host, err)
+	}
+
+	return "ready at " + config.Host
+}
+
+func ready(ctx context.Context, config *rest.Config) error {
+	client, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return err
+	}
+	defer client.CloseIdleConnections()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, config.Host+"/readyz", http.NoBody)
+	if err != nil {
+		return err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return errors.New(response.Status)
+	}
+
+	return nil
+}
+
+// tail returns the last lines of a file.
+func tail(path string, lines int) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+
+	all := strings.Split(strings.TrimSpace(string(text)), "\n")
+
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}

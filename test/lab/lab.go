@@ -1,0 +1,204 @@
+// Package lab is a place to try the operator on one machine, without a cluster,
+// without root and without the network: a Kubernetes control plane, an SSH server
+// on a loopback address, and samples that fit it.
+//
+//	os.Exit(lab.Main(os.Args[1:], os.Stdout, os.Stderr))
+//
+// is the command `go run ./hack/lab`. A lab lives in a folder, .lab of the
+// checkout unless told otherwise, and in one process: the one that runs in the
+// foreground (run) or that was put into the background (up). Everything else is
+// its child and does not outlive it. The process holds a lock on lab.pid, so
+// that there is one lab for each folder and a pid file that was left behind is
+// not mistaken for a lab. Nothing is kept from one lab to the next: it starts in
+// seconds, with new keys.
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/connpool/connpool/test/controlplane"
+	"github.com/connpool/connpool/test/controlplane/binaries"
+)
+
+// loopback is where everything listens.
+const loopback = "127.0.0.1"
+
+// Options say where a lab is and where it listens. A port of 0 is any free one.
+type Options struct {
+	// Dir holds all files of the lab. Absolute.
+	Dir string
+	// APIPort is the port of kube-apiserver.
+	APIPort int
+	// SSHPort is the port of the SSH server.
+	SSHPort int
+}
+
+// Lab is a running lab.
+type Lab struct {
+	folder  folder
+	say     binaries.Say
+	lock    *lock
+	control *controlplane.ControlPlane
+
+	mu  sync.Mutex // guards ssh, which signals and the end of the lab change
+	ssh sshServer
+}
+
+// Start starts a lab in this process and returns when it is ready. It says what
+// it does while it takes long.
+func Start(ctx context.Context, options Options, say binaries.Say) (*Lab, error) {
+	where := folder(options.Dir)
+	held, err := where.acquire()
+	if err != nil {
+		return nil, err
+	}
+	l := &Lab{folder: where, say: say, lock: held}
+	if err := l.start(ctx, options); err != nil {
+		l.Stop()
+		return nil, err
+	}
+
+	return l, nil
+}
+
+func (l *Lab) start(ctx context.Context, options Options) error {
+	if err := errors.Join(l.folder.clean(l.say), l.lock.claim()); err != nil {
+		return err
+	}
+	if err := errors.Join(free("--api-port", options.APIPort), free("--ssh-port", options.SSHPort)); err != nil {
+		return err
+	}
+	if err := l.startControlPlane(ctx, options.APIPort); err != nil {
+		return err
+	}
+
+	return l.startSSH(ctx, options.SSHPort)
+}
+
+// free says which flag helps where a port is taken.
+func free(flag string, port int) error {
+	if port == 0 {
+		return nil
+	}
+	address := net.JoinHostPort(loopback, strconv.Itoa(port))
+	listener, err := net.Listen("tcp", address)
+	if err == nil {
+		return listener.Close()
+	}
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("listen on %s: %w; choose another port with %s", address, err, flag)
+	}
+
+	return fmt.Errorf("%s is taken by another program: stop that, or choose another port with %s (0 for any that is free)", address, flag)
+}
+
+func (l *Lab) startControlPlane(ctx context.Context, port int) error {
+	start := time.Now()
+	l.say("starting etcd and kube-apiserver")
+	control, err := controlplane.Start(ctx, controlplane.Options{Dir: l.folder.path("controlplane"), Port: port, Say: l.say})
+	if err != nil {
+		return fmt.Errorf("start the control plane: %w", err)
+	}
+	l.control = control
+	if err := l.installCRDs(ctx); err != nil {
+		return err
+	}
+	kubeconfig, err := control.Kubeconfig()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(l.folder.kubeconfig(), kubeconfig, 0o600); err != nil {
+		return err
+	}
+	l.say("kube-apiserver with the CRDs is ready at %s after %s", control.Config.Host, seconds(time.Since(start)))
+
+	return nil
+}
+
+func (l *Lab) installCRDs(ctx context.Context) error {
+	root, err := binaries.Checkout()
+	if err != nil {
+		return err
+	}
+
+	return l.control.InstallCRDs(ctx, filepath.Join(root, "config", "crd", "bases"))
+}
+
+func (l *Lab) startSSH(ctx context.Context, port int) error {
+	dir := l.folder.path("ssh")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	server, err := newSSHServer(ctx, dir, port)
+	if err != nil {
+		return fmt.Errorf("start the SSH server: %w", err)
+	}
+	l.ssh = server
+	access := server.access()
+	if err := writeSamples(l.folder.samples(), access); err != nil {
+		return fmt.Errorf("write the samples: %w", err)
+	}
+	l.say("%s accepts %s at %s", access.Kind, access.User, access.Addr)
+
+	return nil
+}
+
+// Exited is closed when the control plane has ended by itself; Err says why.
+func (l *Lab) Exited() <-chan struct{} { return l.control.Failed() }
+
+// Err is nil while all is well.
+func (l *Lab) Err() error { return l.control.Err() }
+
+// Stop ends all that the lab has started and returns when it is gone.
+func (l *Lab) Stop() {
+	l.mu.Lock()
+	if l.ssh != nil {
+		l.ssh.stop()
+		l.ssh = nil
+	}
+	l.mu.Unlock()
+	if l.control != nil {
+		l.control.Stop()
+	}
+	l.lock.release()
+}
+
+// StopSSH makes the SSH server go away, as if its host went down.
+func (l *Lab) StopSSH() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ssh != nil {
+		l.ssh.goAway()
+	}
+}
+
+// StartSSH brings the SSH server back, with the same keys at the same address.
+func (l *Lab) StartSSH(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ssh == nil {
+		return nil
+	}
+
+	return l.ssh.comeBack(ctx)
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.1fs", d.Seconds()) }
+
+// folder is where a lab's files are.
+type folder string
+
+func (f folder) path(name string) string { return filepath.Join(string(f), name) }
+func (f folder) kubeconfig() string      { return f.path("kubeconfig") }
+func (f folder) samples() string         { return f.path("samples") }
+func (f folder) pidFile() string         { return f.path("lab.pid") }
+func (f folder) log() string             { return f.path("lab.log") }

@@ -1,0 +1,221 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/connpool/connpool/test/controlplane/binaries"
+	"github.com/connpool/connpool/test/controlplane/process"
+)
+
+// refresh is how often the tables are read.
+const refresh = time.Second
+
+// RunOptions say how to run the operator in a lab.
+type RunOptions struct {
+	Options
+
+	// MetricsPort is the port of the operator's metrics; 0 for any free one.
+	MetricsPort int
+	// Once ends the run as soon as the samples are warm.
+	Once bool
+	// Timeout bounds how long the samples may take to get warm, with Once.
+	Timeout time.Duration
+}
+
+// Run runs a lab, the samples and the operator, and shows the tables on out
+// until ctx ends or something breaks. Nothing of it is left when it returns.
+func Run(ctx context.Context, options RunOptions, out io.Writer) error {
+	say := elapsed(out)
+	if err := free("--metrics-port", options.MetricsPort); err != nil {
+		return err
+	}
+	path, err := buildOperator(ctx, say)
+	if err != nil {
+		return err
+	}
+	l, err := Start(ctx, options.Options, say)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		say("stopping")
+		l.Stop()
+		say("nothing is left running")
+	}()
+	defer l.obey(ctx)()
+
+	return l.operate(ctx, path, options, out)
+}
+
+func (l *Lab) operate(ctx context.Context, path string, options RunOptions, out io.Writer) error {
+	api, err := client.New(l.control.Config, client.Options{})
+	if err != nil {
+		return err
+	}
+	if err := l.folder.applySamples(ctx, api); err != nil {
+		return err
+	}
+	l.say("applied the samples in %s", short(l.folder.samples()))
+	operator, err := l.startOperator(path, options.MetricsPort)
+	if err != nil {
+		return err
+	}
+	defer operator.Stop(2 * drain)
+	l.say("started the operator; its log is %s", short(l.folder.path("manager.log")))
+	tables, err := newTables(l.control.Config)
+	if err != nil {
+		return err
+	}
+	defer tables.client.CloseIdleConnections()
+	s := &show{lab: l, tables: tables, operator: operator, screen: newScreen(out), start: time.Now()}
+	if options.Once {
+		return s.once(ctx, options.Timeout)
+	}
+
+	return s.watch(ctx)
+}
+
+// show is the live view of a run.
+type show struct {
+	lab      *Lab
+	tables   *tables
+	operator *process.Process
+	screen   *screen
+	start    time.Time
+	warm     bool
+	news     string
+}
+
+// once returns when the samples are warm, or says why they are not.
+func (s *show) once(ctx context.Context, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	last := view{}
+	err := s.each(ctx, func(now view) (done bool) {
+		last = now
+		return now.settled()
+	})
+	if last.pools != nil {
+		fmt.Fprint(s.screen.out, "\n", last.String(), "\n")
+	}
+	if err == nil {
+		s.lab.say("all samples are as they should be, %s after the operator's start", seconds(time.Since(s.start)))
+		return nil
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("the samples are not warm after %s; the end of the operator's log:\n%s", timeout, s.operator.LastLines(20))
+	}
+
+	return err
+}
+
+// watch shows the tables until ctx ends, which is how a user ends a run.
+func (s *show) watch(ctx context.Context) error {
+	err := s.each(ctx, func(now view) (done bool) {
+		s.update(now)
+		return false
+	})
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+
+	return err
+}
+
+// each calls look with a new view again and again until it is done, ctx ends or
+// a part of the run has ended.
+func (s *show) each(ctx context.Context, look func(view) (done bool)) error {
+	ticker := time.NewTicker(refresh)
+	defer ticker.Stop()
+	for {
+		now, err := s.tables.view(ctx)
+		if err == nil && look(now) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.operator.Exited():
+			return s.operator.Err()
+		case <-s.lab.Exited():
+			return s.lab.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+// update shows a view: always on a terminal; elsewhere when all is warm for the
+// first time, and then when it differs.
+func (s *show) update(now view) {
+	isFirst := !s.warm && now.settled()
+	if isFirst {
+		s.warm = true
+	}
+	news := now.news()
+	if !s.screen.isLive() && (!s.warm || news == s.news) {
+		return
+	}
+	s.news = news
+	s.screen.show(s.page(now, isFirst))
+}
+
+func (s *show) page(now view, isFirst bool) string {
+	page := "\n" + now.String() + "\n" + s.state()
+	if s.screen.isLive() || isFirst {
+		page += "\n" + s.hints()
+	}
+
+	return page
+}
+
+func (s *show) state() string {
+	if s.warm {
+		return fmt.Sprintf("%s  all is warm but %s, which is down on purpose.\n", time.Now().Format(time.TimeOnly), downSample)
+	}
+
+	return fmt.Sprintf("%s  getting warm, %s so far\n", time.Now().Format(time.TimeOnly), seconds(time.Since(s.start)))
+}
+
+func (s *show) hints() string {
+	return fmt.Sprintf(`In another terminal:
+  export KUBECONFIG=%s
+  kubectl get connectionpools,connectiontargets
+  kubectl describe connectiontarget %s   # what is wrong with it
+  kubectl scale connectionpool web --replicas=3
+  kubectl apply --server-side -f %s      # after editing them
+  go run ./hack/lab ssh-stop             # the SSH server goes away
+  go run ./hack/lab ssh-start            # and comes back: watch the pools recover
+Ctrl-C ends everything.
+`, s.lab.folder.kubeconfig(), downSample, short(s.lab.folder.samples()))
+}
+
+// short makes a path relative to the working directory, where that is shorter.
+func short(path string) string {
+	dir, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	relative, err := filepath.Rel(dir, path)
+	if err != nil || len(relative) > len(path) {
+		return path
+	}
+
+	return relative
+}
+
+// elapsed says things with the time since the beginning.
+func elapsed(out io.Writer) binaries.Say {
+	start := time.Now()
+
+	return func(format string, args ...any) {
+		fmt.Fprintf(out, "%6s  %s\n", seconds(time.Since(start)), fmt.Sprintf(format, args...))
+	}
+}

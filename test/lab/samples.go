@@ -1,0 +1,87 @@
+package lab
+
+import (
+	"bytes"
+	"embed"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/template"
+)
+
+//go:embed samples/*.yaml
+var sampleFiles embed.FS
+
+// downSample is the target that is down on purpose.
+const downSample = "web-3"
+
+// closedPort is the port of the sample that is down: tcpmux, which nobody runs.
+const closedPort = "1"
+
+// sample is a target of the samples.
+type sample struct {
+	Name, App, Comment string
+	Host, Port, User   string
+	HostKey            string // empty: from the ConfigMap
+}
+
+func sampleTargets(a access) ([]sample, error) {
+	host, port, err := net.SplitHostPort(a.Addr)
+	if err != nil {
+		return nil, err
+	}
+	key := strings.TrimSpace(a.HostKey)
+
+	return []sample{
+		{Name: "web-1", App: "web", Host: host, Port: port, User: a.User},
+		{Name: "web-2", App: "web", Host: host, Port: port, User: a.User},
+		{
+			Name: downSample, App: "web", Host: host, Port: closedPort, User: a.User, HostKey: key,
+			Comment: "Nothing listens on this port: see how a target that fails looks.",
+		},
+		{
+			Name: "db-1", App: "db", Host: host, Port: port, User: a.User, HostKey: key,
+			Comment: "The server's public key may also stand here, instead of in a ConfigMap.",
+		},
+	}, nil
+}
+
+// writeSamples writes samples for a server, ready to be applied.
+func writeSamples(dir string, a access) error {
+	targets, err := sampleTargets(a)
+	if err != nil {
+		return err
+	}
+	files, err := template.New("").Funcs(template.FuncMap{"indent": indent}).ParseFS(sampleFiles, "samples/*.yaml")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	names, err := fs.Glob(sampleFiles, "samples/*.yaml")
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		name = filepath.Base(name)
+		text := new(bytes.Buffer)
+		data := map[string]any{"PrivateKey": a.PrivateKey, "KnownHosts": a.KnownHosts, "Targets": targets}
+		if err := files.ExecuteTemplate(text, name, data); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), text.Bytes(), 0o600); err != nil { // with a private key
+			return err
+		}
+	}
+
+	return nil
+}
+
+// indent makes a block of YAML of a text.
+func indent(spaces int, text string) string {
+	margin := strings.Repeat(" ", spaces)
+	return margin + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n"+margin)
+}
