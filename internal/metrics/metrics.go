@@ -2,8 +2,9 @@
 // time, so that nothing is counted twice and no series outlives its pool.
 //
 // Labels are bounded: namespace, pool, type and an enumerated result, never a
-// user, a command or a target. Counters are sums over the targets of a pool;
-// they start again when a target leaves it, as after a restart.
+// user, a command or a target. Counters are sums over the targets of a pool,
+// those included that have left it. A pool that loses its last target has no
+// series; its counters start again with the next target, as after a restart.
 package metrics
 
 import (
@@ -88,13 +89,8 @@ func sum(snapshot []poolset.PoolObservation) map[key]*totals {
 }
 
 func (t *totals) add(o poolset.PoolObservation) {
-	switch o.Health {
-	case poolset.HealthUp:
-		t.up++
-	case poolset.HealthDown:
-		t.down++
-	default:
-		t.unknown++
+	if !o.Left {
+		t.addHealth(o.Health)
 	}
 	t.warm += o.Warm
 	t.inUse += o.InUse
@@ -116,6 +112,17 @@ func (t *totals) add(o poolset.PoolObservation) {
 	t.probes.Failed += o.Probes.Failed
 	if o.Dials.Succeeded > 0 {
 		t.saved += o.Dials.Time.Seconds() / float64(o.Dials.Succeeded) * float64(o.Acquired[connpool.Warm].Count)
+	}
+}
+
+func (t *totals) addHealth(state poolset.HealthState) {
+	switch state {
+	case poolset.HealthUp:
+		t.up++
+	case poolset.HealthDown:
+		t.down++
+	default:
+		t.unknown++
 	}
 }
 

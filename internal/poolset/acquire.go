@@ -34,9 +34,12 @@ type Request struct {
 
 // Lease is the right to use one connection until Release, Discard or Narrow.
 type Lease struct {
-	*connpool.Lease[driver.Conn]
+	*connpool.Lease[*conn]
 	Target Ref
 }
+
+// Conn returns the leased connection.
+func (l Lease) Conn() driver.Conn { return l.Lease.Conn().Conn }
 
 // Acquire leases a connection, waiting for one as the pool's policy says.
 func (s *Set) Acquire(ctx context.Context, request Request) (Lease, error) {

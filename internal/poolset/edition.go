@@ -12,6 +12,15 @@ import (
 // by themselves; this is the bound of all of them together.
 const dialTimeout = time.Minute
 
+// dialFunc makes one connection.
+type dialFunc func(context.Context) (driver.Conn, error)
+
+// conn is a connection that knows how it was made.
+type conn struct {
+	driver.Conn
+	edition *edition
+}
+
 // edition is one version of how to reach a target. All pools of the target share
 // its gate, so that a wrong key is tried once.
 type edition struct {
@@ -26,7 +35,7 @@ func (e *edition) is(access Access) bool {
 }
 
 // dialer makes the dial function for a pool with the policy's keepalive.
-func (e *edition) dialer(s *Set, policy Policy) (func(context.Context) (driver.Conn, error), error) {
+func (e *edition) dialer(s *Set, policy Policy) (dialFunc, error) {
 	endpoint := e.access.Endpoint
 	endpoint.KeepaliveInterval, endpoint.KeepaliveTimeout = policy.KeepaliveInterval, policy.KeepaliveTimeout
 	endpoint.Dial = s.transport(e.access.Via)

@@ -27,12 +27,22 @@ type trial struct {
 	err  error
 }
 
+// hearsay is the verdict of a dial that somebody else made. Unlike that one it
+// is not counted as a dial.
+type hearsay struct{ verdict error }
+
+// Error is the verdict's.
+func (h *hearsay) Error() string { return h.verdict.Error() }
+
+// Unwrap returns the verdict.
+func (h *hearsay) Unwrap() error { return h.verdict }
+
 // decisiveFor is how long a failure that only a change can cure is not tried
 // again: one bad key must not get the whole cluster penalised (FAULTS F13, F17).
 const decisiveFor = 5 * time.Minute
 
 // dial runs one dial through the gate.
-func (g *gate) dial(ctx context.Context, dial func(context.Context) (driver.Conn, error)) (driver.Conn, error) {
+func (g *gate) dial(ctx context.Context, dial dialFunc) (driver.Conn, error) {
 	mine, err := g.enter(ctx)
 	if err != nil {
 		return nil, err
@@ -68,7 +78,7 @@ func (g *gate) enter(ctx context.Context) (*trial, error) {
 	select {
 	case <-running.done:
 		if running.err != nil {
-			return nil, running.err
+			return nil, &hearsay{running.err}
 		}
 		return g.enter(ctx)
 	case <-ctx.Done():
@@ -80,7 +90,7 @@ func (g *gate) enter(ctx context.Context) (*trial, error) {
 func (g *gate) remaining() error {
 	verdict := *g.verdict
 	verdict.RetryAfter = time.Until(g.until)
-	return &verdict
+	return &hearsay{&verdict}
 }
 
 func (g *gate) leave(mine *trial, err error) {

@@ -35,7 +35,8 @@ type thresholds struct {
 //
 // Its hysteresis is one-sided on purpose: the very first verdict counts at once,
 // because somebody is waiting for it, and so does a failure that will not go
-// away by itself.
+// away by itself. A target that was Up again only to fail soon must do better
+// each time: it needs twice the successes, or it would turn for ever (FAULTS F35).
 type health struct {
 	state HealthState
 	// err is the failure that made or keeps the state Down.
@@ -44,10 +45,19 @@ type health struct {
 	dialFailures  int
 	probeFailures int
 	successes     int
+	// relapses counts the recoveries that have not lasted yet.
+	relapses int
 	// dialable is the result of the newest dial. A living connection proves
 	// nothing about the next dial, so probes do not make up for a failed one.
 	dialable bool
 }
+
+const (
+	// lasting is how many successes in a row make a recovery last.
+	lasting = 3
+	// maxRelapses bounds how much harder a recovery becomes.
+	maxRelapses = 4
+)
 
 func (h health) next(event healthEvent, err *driver.Error, t thresholds) health {
 	switch event {
@@ -74,8 +84,18 @@ func (h health) next(event healthEvent, err *driver.Error, t thresholds) health 
 		}
 		return h
 	}
-	if h.state == HealthUnknown || (h.state == HealthDown && h.dialable && h.successes >= t.successes) {
+	return h.succeeded(t)
+}
+
+// succeeded follows a success.
+func (h health) succeeded(t thresholds) health {
+	switch {
+	case h.state == HealthUnknown:
 		return health{state: HealthUp, dialable: h.dialable}
+	case h.state == HealthDown && h.dialable && h.successes >= t.successes<<h.relapses:
+		return health{state: HealthUp, dialable: true, relapses: min(h.relapses+1, maxRelapses)}
+	case h.state == HealthUp && h.successes >= lasting:
+		h.relapses = 0
 	}
 	return h
 }

@@ -2,6 +2,7 @@ package poolset
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -12,7 +13,8 @@ import (
 )
 
 // hopLimits are those of the connections to one jump host. Few connections
-// carry many forwarded streams: sshd does not count those as sessions.
+// carry many forwarded streams: sshd does not count those as sessions. What runs
+// over them ends by deadlines of its own, so their drain need not cut it.
 var hopLimits = connpool.Limits{
 	Max:            4,
 	LeasesPerConn:  256,
@@ -21,13 +23,15 @@ var hopLimits = connpool.Limits{
 	DialTimeout:    waitForever,
 	MaxAge:         time.Hour,
 	MaxIdle:        5 * time.Minute,
+	DrainTimeout:   24 * time.Hour,
 }
 
 // hopPolicy is the keepalive of the connections to a jump host: a dead one must
 // not be mistaken for all the hosts behind it.
 var hopPolicy = Policy{KeepaliveInterval: 15 * time.Second, KeepaliveTimeout: 5 * time.Second}
 
-// hop is the pool of one jump host.
+// hop is the pool of one jump host. It connects when the first target behind it
+// is dialled.
 type hop struct {
 	edition *edition
 	pool    *connpool.Pool[driver.Conn]
@@ -50,6 +54,11 @@ func (s *Set) warmHop(ctx context.Context, via *Hop) error {
 // forward opens a stream through the jump host. The stream holds its lease until
 // it is closed.
 func (s *Set) forward(ctx context.Context, via *Hop, network, address string) (net.Conn, error) {
+	if !s.isWarm(via) {
+		// The caller has a place in the budget; those who wait here for a dial
+		// could leave no place for that dial.
+		return nil, hopError(via, &driver.Error{Reason: driver.Unreachable, Message: "its connection was lost"})
+	}
 	lease, err := s.acquireHop(ctx, via)
 	if err != nil {
 		return nil, err
@@ -67,19 +76,47 @@ func (s *Set) forward(ctx context.Context, via *Hop, network, address string) (n
 	return &hopConn{Conn: conn, release: sync.OnceFunc(lease.Release)}, nil
 }
 
+func (s *Set) hop(via *Hop) *hop {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.hops[via.UID]
+}
+
+func (s *Set) isWarm(via *Hop) bool {
+	h := s.hop(via)
+	if h == nil {
+		return false
+	}
+	stats := h.pool.Stats()
+	return stats.Warm+stats.InUse > 0
+}
+
 func (s *Set) acquireHop(ctx context.Context, via *Hop) (*connpool.Lease[driver.Conn], error) {
-	h, err := s.ensureHop(via)
-	if err != nil {
-		return nil, hopError(via, driver.AsError(err))
+	h := s.hop(via)
+	if h == nil {
+		return nil, hopError(via, hopFailure(connpool.ErrClosed))
 	}
 	lease, err := h.pool.Acquire(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, err
 		}
-		return nil, hopError(via, driver.AsError(err))
+		return nil, hopError(via, hopFailure(err))
 	}
 	return lease, nil
+}
+
+// hopFailure says in a user's words why a jump host has no connection to lease.
+func hopFailure(err error) *driver.Error {
+	switch {
+	case errors.Is(err, connpool.ErrClosed):
+		return &driver.Error{Reason: driver.Unreachable, Message: "it is being disconnected", Err: err}
+	case errors.Is(err, connpool.ErrExhausted):
+		return &driver.Error{Reason: driver.SessionLimit, Message: "its connections carry as many streams as they may", Err: err}
+	case errors.Is(err, connpool.ErrDialPending):
+		return &driver.Error{Reason: driver.Timeout, Message: "it is still being dialled", Err: err}
+	}
+	return driver.AsError(err)
 }
 
 // hopError says that the trouble is the jump host's, not that of the host
@@ -94,60 +131,56 @@ func hopError(via *Hop, cause *driver.Error) error {
 	}
 }
 
-// ensureHop returns the jump host's pool, at the edition that the caller knows.
-func (s *Set) ensureHop(via *Hop) (*hop, error) {
-	s.mu.RLock()
-	h, closed := s.hops[via.UID], s.closed
-	s.mu.RUnlock()
-	if closed {
-		return nil, connpool.ErrClosed
+// ensureHops makes the jump hosts as wanted: new credentials are proven before
+// the connections made with the old ones are retired.
+func (s *Set) ensureHops(via *Hop) {
+	for ; via != nil; via = via.Via {
+		h := s.hops[via.UID]
+		if h != nil && h.edition.is(via.Access) {
+			continue
+		}
+		next := s.editionOf(via.UID, via.Access)
+		switch {
+		case h == nil:
+			s.hops[via.UID] = &hop{edition: next, pool: connpool.New(connpool.Options[driver.Conn]{
+				Dial: s.hopDialer(next), Judge: judge, Limits: hopLimits,
+			})}
+			continue
+		case h.edition.identity != next.identity:
+			h.pool.Replace(s.hopDialer(next))
+		default:
+			h.pool.Rotate(s.hopDialer(next))
+		}
+		h.edition = next
 	}
-	if h != nil && h.edition.is(via.Access) {
-		return h, nil
-	}
-	next := &edition{identity: via.Identity, version: via.Version, access: via.Access, gate: &gate{}}
-	dial, err := next.dialer(s, hopPolicy)
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.putHop(via, next, dial), nil
 }
 
-func (s *Set) putHop(via *Hop, next *edition, dial connpool.DialFunc[driver.Conn]) *hop {
-	h := s.hops[via.UID]
-	if h == nil {
-		h = &hop{edition: next, pool: connpool.New(connpool.Options[driver.Conn]{
-			Dial: dial, Judge: judge, Limits: hopLimits,
-		})}
-		s.hops[via.UID] = h
-		return h
+// hopDialer makes the dial function of a jump host, which is prepared when it is
+// dialled first.
+func (s *Set) hopDialer(e *edition) connpool.DialFunc[driver.Conn] {
+	prepared := sync.OnceValues(func() (dialFunc, error) { return e.dialer(s, hopPolicy) })
+	return func(ctx context.Context) (driver.Conn, error) {
+		dial, err := prepared()
+		if err != nil {
+			return nil, err
+		}
+		return dial(ctx)
 	}
-	switch {
-	case h.edition.identity != next.identity:
-		h.pool.Replace(dial)
-	case h.edition.version != next.version:
-		h.pool.Rotate(dial)
-	default:
-		return h // somebody else was faster
-	}
-	h.edition = next
-	return h
 }
 
-// sweepHops drains the jump hosts that no target uses any more.
+// sweepHops drains the jump hosts that no target uses any more, as soon as
+// nothing runs over them.
 func (s *Set) sweepHops() {
 	used := map[string]bool{}
 	for _, t := range s.targets {
-		for via := t.edition.access.Via; via != nil; via = via.Via {
+		for via := t.via; via != nil; via = via.Via {
 			used[via.UID] = true
 		}
 	}
 	for uid, h := range s.hops {
 		if !used[uid] {
 			delete(s.hops, uid)
-			s.drain(h.pool, removalGrace)
+			s.drain(h.pool, hopLimits.DrainTimeout, func() {})
 		}
 	}
 }

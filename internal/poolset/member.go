@@ -26,26 +26,31 @@ type member struct {
 	set    *Set
 	target Ref
 	owner  Ref // the pool
-	pool   *connpool.Pool[driver.Conn]
+	pool   *connpool.Pool[*conn]
 
-	// mu guards the rest.
-	mu      sync.Mutex
-	policy  Policy
+	// mu guards the rest. The pool may be called under it.
+	mu     sync.Mutex
+	policy Policy
+	// edition is a copy of the target's for each call of reach, so that it
+	// tells what was made before and after.
 	edition *edition
 	health  health
 	// version is what the newest connection's server called itself.
 	version string
+	// handshakes is the time that successful dials took, without their waits for
+	// the gate, the jump host and the budget.
+	handshakes time.Duration
 	// refusals counts failed dials by reason; nil before the first.
 	refusals map[driver.Reason]uint64
 }
 
-func (s *Set) newMember(target Ref, pool Pool, first *edition) *member {
+func (s *Set) newMember(target Ref, pool Pool, first *edition, dial dialFunc) *member {
 	m := &member{set: s, target: target, owner: pool.Ref, policy: pool.Policy, edition: first}
 	// Dials begin at once and end by taking the lock, so they see m complete.
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.pool = connpool.New(connpool.Options[driver.Conn]{
-		Dial:   m.dialer(first, pool.Policy),
+	m.pool = connpool.New(connpool.Options[*conn]{
+		Dial:   m.dialer(first, dial),
 		Probe:  m.probe,
 		Judge:  judge,
 		Notify: func() { s.changed(target) },
@@ -54,38 +59,40 @@ func (s *Set) newMember(target Ref, pool Pool, first *edition) *member {
 	return m
 }
 
-// dialer makes the dial function of an edition. Prepare has accepted the
-// endpoint already, so its error here is that of a dial.
-func (m *member) dialer(e *edition, policy Policy) connpool.DialFunc[driver.Conn] {
-	dial, err := e.dialer(m.set, policy)
-	return func(ctx context.Context) (driver.Conn, error) {
+// dialer makes the pool's dial function for an edition. What a dial finds that
+// nobody waits for any more does not count.
+func (m *member) dialer(e *edition, dial dialFunc) connpool.DialFunc[*conn] {
+	return func(ctx context.Context) (*conn, error) {
+		made, err := dial(ctx)
+		if ctx.Err() == nil {
+			m.dialled(e, made, err)
+		}
 		if err != nil {
 			return nil, err
 		}
-		conn, err := dial(ctx)
-		m.dialled(e, conn, err, ctx.Err() != nil)
-		return conn, err
+		return &conn{Conn: made, edition: e}, nil
 	}
 }
 
-// dialled takes the result of a dial into account. New credentials that fail on
-// trial say nothing of the old ones, which serve.
-func (m *member) dialled(e *edition, conn driver.Conn, err error, abandoned bool) {
+// dialled takes the result of a dial into account.
+func (m *member) dialled(e *edition, made driver.Conn, err error) {
 	if err == nil {
-		m.mu.Lock()
-		m.version = conn.Info().ServerVersion
-		m.mu.Unlock()
-		m.observe(dialSucceeded, nil)
-		return
-	}
-	if abandoned {
+		m.describe(made.Info())
+		m.observe(e, dialSucceeded, nil)
 		return
 	}
 	failure := driver.AsError(err)
-	m.count(failure.Reason)
-	if !m.onTrial(e) {
-		m.observe(dialFailed, failure)
+	if heard := (*hearsay)(nil); !errors.As(err, &heard) {
+		m.count(failure.Reason)
 	}
+	m.observe(e, dialFailed, failure)
+}
+
+func (m *member) describe(info driver.Info) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.version = info.ServerVersion
+	m.handshakes += info.Handshake
 }
 
 func (m *member) count(reason driver.Reason) {
@@ -97,25 +104,19 @@ func (m *member) count(reason driver.Reason) {
 	m.refusals[reason]++
 }
 
-// onTrial reports whether older connections serve while the edition is tried.
-func (m *member) onTrial(e *edition) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return e == m.edition && m.pool.Stats().Rotation.Pending
-}
-
 // probe asks a connection for a proof that it serves.
-func (m *member) probe(ctx context.Context, conn driver.Conn) error {
+func (m *member) probe(ctx context.Context, c *conn) error {
 	m.mu.Lock()
 	command := m.policy.ProbeCommand
 	m.mu.Unlock()
-	err := probe(ctx, conn, command)
-	if err != nil {
-		m.observe(probeFailed, driver.AsError(err))
-		return err
+	err := probe(ctx, c.Conn, command)
+	switch {
+	case err == nil:
+		m.observe(c.edition, probeSucceeded, nil)
+	case !errors.Is(ctx.Err(), context.Canceled): // else nobody wants to know
+		m.observe(c.edition, probeFailed, driver.AsError(err))
 	}
-	m.observe(probeSucceeded, nil)
-	return nil
+	return err
 }
 
 func probe(ctx context.Context, conn driver.Conn, command []string) error {
@@ -140,25 +141,43 @@ func probe(ctx context.Context, conn driver.Conn, command []string) error {
 
 // observe moves the health on. The limits follow it: a failed target is probed
 // more often.
-func (m *member) observe(event healthEvent, err *driver.Error) {
-	m.mu.Lock()
-	before := m.health
-	m.health = before.next(event, err, thresholds{m.policy.FailureThreshold, m.policy.SuccessThreshold})
-	turned := before.state != m.health.state
-	limits := m.limits()
-	m.mu.Unlock()
-	if turned {
-		m.pool.SetLimits(limits)
+func (m *member) observe(e *edition, event healthEvent, err *driver.Error) {
+	if m.moveHealth(e, event, err) {
 		m.set.changed(m.target)
 	}
+}
+
+func (m *member) moveHealth(e *edition, event healthEvent, err *driver.Error) (turned bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.concerns(e, err) {
+		return false
+	}
+	before := m.health.state
+	m.health = m.health.next(event, err, thresholds{m.policy.FailureThreshold, m.policy.SuccessThreshold})
+	if m.health.state == before {
+		return false
+	}
+	m.pool.SetLimits(m.limits())
+	return true
+}
+
+// concerns reports whether what was seen of an edition says something of the
+// health: not if it was another host's, and not if new credentials failed on
+// trial, while connections made with the old ones serve. The caller holds mu.
+func (m *member) concerns(e *edition, err *driver.Error) bool {
+	if e.identity != m.edition.identity {
+		return false
+	}
+	return err == nil || e != m.edition || !m.pool.Stats().Rotation.Pending
 }
 
 // limits are the policy's as far as the health allows. The caller holds mu.
 func (m *member) limits() connpool.Limits {
 	limits := m.policy.Limits
 	limits.DialTimeout = waitForever
-	if m.health.state == HealthDown {
-		limits.ProbePeriod = min(limits.ProbePeriod, recoveryProbePeriod)
+	if m.health.state == HealthDown && (limits.ProbePeriod <= 0 || limits.ProbePeriod > recoveryProbePeriod) {
+		limits.ProbePeriod = recoveryProbePeriod
 	}
 	if limits.Paused {
 		limits.MinWarm = 0
@@ -174,28 +193,29 @@ func (m *member) keepaliveDiffers(policy Policy) bool {
 
 // reach points the member at an edition: another host or account at once, new
 // credentials as soon as they are proven.
-func (m *member) reach(next *edition, policy Policy, elsewhere bool) {
+func (m *member) reach(next *edition, dial dialFunc, elsewhere bool) {
+	own := *next
 	m.mu.Lock()
-	m.edition = next
+	defer m.mu.Unlock()
+	m.edition = &own
 	if elsewhere || m.health.state == HealthDown {
 		m.health = health{}
 	}
-	m.mu.Unlock()
 	if elsewhere {
-		m.pool.Replace(m.dialer(next, policy))
+		m.version = ""
+		m.pool.Replace(m.dialer(&own, dial))
 		return
 	}
-	m.pool.Rotate(m.dialer(next, policy))
+	m.pool.Rotate(m.dialer(&own, dial))
 }
 
 // apply takes a new policy.
 func (m *member) apply(policy Policy) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	paused := policy.Paused && !m.policy.Paused
 	m.policy = policy
-	limits := m.limits()
-	m.mu.Unlock()
-	m.pool.SetLimits(limits)
+	m.pool.SetLimits(m.limits())
 	if paused {
 		m.pool.RecycleAll()
 	}

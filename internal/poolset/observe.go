@@ -30,16 +30,19 @@ type PoolObservation struct {
 	connpool.Stats
 	// Health says whether the target can be dialled and serves.
 	Health HealthState
-	// Err is why Health is Down, or what the newest dial ended with while
-	// living connections serve; nil when all is well.
+	// Err is why Health is Down; nil when it is not.
 	Err *driver.Error
 	// Refused is why new credentials could not be proven while the old ones
 	// serve; nil when there are none, or not yet a verdict.
 	Refused *driver.Error
-	// DialFailures counts failed dials by reason; nil when there were none.
+	// DialFailures counts failed dials by reason; nil when there were none. A
+	// verdict that was heard from another pool's dial is not counted.
 	DialFailures map[driver.Reason]uint64
 	// Rotating reports that new credentials are being proven.
 	Rotating bool
+	// Left reports that the target is no longer the pool's, so that its health
+	// means nothing. Only Snapshot returns it.
+	Left bool
 }
 
 // Serving is how many connections are ready to serve, those in use included.
@@ -65,7 +68,9 @@ func (s *Set) Observe(uid string) (Observation, bool) {
 	return o, true
 }
 
-// Snapshot returns what is true of every target, in no particular order.
+// Snapshot returns what is true of every target, in no particular order. What
+// has left a pool that still lives is in it as Left, without a Target when it is
+// closed, so that the sums over a pool's counters never go down.
 func (s *Set) Snapshot() []PoolObservation {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -76,13 +81,14 @@ func (s *Set) Snapshot() []PoolObservation {
 			all = append(all, pool)
 		}
 	}
-	return all
+	return s.past.appendTo(all, s.pools)
 }
 
 func (m *member) observation(kind string) (o PoolObservation, version string) {
-	stats := m.pool.Stats()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	stats := m.pool.Stats()
+	stats.Dials.Time = m.handshakes
 	o = PoolObservation{
 		Pool: m.owner, Target: m.target, Type: kind, MinWarm: m.limits().MinWarm, Paused: m.policy.Paused,
 		Stats: stats, Health: m.health.state, Rotating: stats.Rotation.Pending,

@@ -10,6 +10,11 @@
 // share is proven once: a gate lets a single dial try new credentials or a
 // failed host, and everybody learns from it. Connections to jump hosts are
 // pooled too, and shared by all targets behind them.
+//
+// Trade-offs: one lock for the maps, held for microseconds, instead of one for
+// each target; a request that names no target looks at every target of its pool.
+// A jump host is described by whichever target behind it was ensured last, which
+// is right as long as all of them read the same objects.
 package poolset
 
 import (
@@ -34,14 +39,20 @@ type Set struct {
 	notify atomic.Pointer[func(Ref)]
 
 	// mu guards the maps and their elements' fields, not what is inside the
-	// pools, which guard themselves. Nothing waits under it.
+	// pools and members, which guard themselves and may be called under it.
+	// Nothing waits under it, and no endpoint is prepared, which may cost as
+	// much as the decryption of a key.
 	mu      sync.RWMutex
 	closed  bool
 	targets map[string]*target            // by target UID
 	pools   map[string]map[string]*member // by pool UID, then target UID
 	hops    map[string]*hop               // by target UID
+	past    past
 
+	// drains run until what they drain is closed; cut ends their patience.
 	drains sync.WaitGroup
+	ctx    context.Context //nolint:containedctx // the life of the set
+	cut    context.CancelFunc
 }
 
 // target is what is applied of a Target.
@@ -49,23 +60,27 @@ type target struct {
 	Ref
 	kind    string
 	edition *edition
+	via     *Hop
 	members map[string]*member // by pool UID
 }
 
 // New makes an empty set. Transports are opened by egress, within the budget.
 func New(egress driver.DialFunc, budget *connpool.Budget) *Set {
-	return &Set{
+	s := &Set{
 		egress:  egress,
 		budget:  budget,
 		targets: map[string]*target{},
 		pools:   map[string]map[string]*member{},
 		hops:    map[string]*hop{},
+		past:    newPast(),
 	}
+	s.ctx, s.cut = context.WithCancel(context.Background())
+	return s
 }
 
 // Subscribe names who is told which target has changed: a connection gained or
-// lost, a dial or a health verdict. The function must not block; it replaces the
-// one of an earlier call.
+// lost, a dial or a health verdict; not a lease. The function must neither block
+// nor call the set; it replaces the one of an earlier call.
 func (s *Set) Subscribe(notify func(Ref)) { s.notify.Store(&notify) }
 
 func (s *Set) changed(ref Ref) {
@@ -79,51 +94,84 @@ func (s *Set) changed(ref Ref) {
 // used as given; connections made earlier for the same endpoint then keep
 // serving, under the new policies.
 func (s *Set) Ensure(want Target) error {
-	s.mu.RLock()
-	have := s.targets[want.UID]
-	s.mu.RUnlock()
-
-	next, err := s.prepare(want, have)
+	p, err := s.prepare(want)
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil
 	}
-	if have == nil {
-		if err != nil || len(want.Pools) == 0 {
-			return err
-		}
+	have := s.targets[want.UID]
+	switch {
+	case have == nil && (err != nil || len(want.Pools) == 0):
+		return err
+	case have == nil:
 		have = &target{members: map[string]*member{}}
 		s.targets[want.UID] = have
-	}
-	have.Ref, have.kind = want.Ref, want.Type
-	if err != nil && have.edition.identity != want.Identity {
+	case err != nil && have.edition.identity != want.Identity:
 		s.remove(want.UID)
 		return err
 	}
+	have.Ref, have.kind, have.via = want.Ref, want.Type, want.Via
 	s.retireMembers(have, want.Pools)
-	s.updateMembers(have, want, next)
-	s.sweepHops()
+	s.ensureHops(want.Via)
+	s.updateMembers(have, want.Pools, p)
 	if len(have.members) == 0 {
 		delete(s.targets, want.UID)
 	}
+	s.sweepHops()
 	return err
 }
 
-// prepare returns the edition by which the target is to be reached: the one in
-// use if nothing changed.
-func (s *Set) prepare(want Target, have *target) (*edition, error) {
-	if have != nil && have.edition.is(want.Access) {
-		return have.edition, nil
-	}
-	next := &edition{identity: want.Identity, version: want.Version, access: want.Access, gate: &gate{}}
+// plan is what Ensure prepares before it takes the lock.
+type plan struct {
+	// edition by which the target is to be reached: the one in use if nothing
+	// changed, nil if the endpoint cannot be used.
+	edition *edition
+	// dials of the pools that have to dial in another way than now, by UID.
+	dials map[string]dialFunc
+}
+
+func (s *Set) prepare(want Target) (plan, error) {
+	s.mu.RLock()
+	have, next := s.targets[want.UID], s.editionOf(want.UID, want.Access)
+	s.mu.RUnlock()
+
+	dials := map[string]dialFunc{}
 	for _, pool := range want.Pools {
-		if _, err := next.dialer(s, pool.Policy); err != nil {
-			return nil, err
+		if have.reaches(pool, next) {
+			continue
 		}
+		dial, err := next.dialer(s, pool.Policy)
+		if err != nil {
+			return plan{}, err
+		}
+		dials[pool.UID] = dial
 	}
-	return next, nil
+	return plan{edition: next, dials: dials}, nil
+}
+
+// editionOf returns the edition that the access describes, so that a target and
+// the jump host that it is for others learn from one another. The caller holds
+// mu.
+func (s *Set) editionOf(uid string, access Access) *edition {
+	if t := s.targets[uid]; t != nil && t.edition.is(access) {
+		return t.edition
+	}
+	if h := s.hops[uid]; h != nil && h.edition.is(access) {
+		return h.edition
+	}
+	return &edition{identity: access.Identity, version: access.Version, access: access, gate: &gate{}}
+}
+
+// reaches reports whether the pool has connections of the edition that obey its
+// policy. Only Ensure and Remove change what it reads.
+func (t *target) reaches(pool Pool, e *edition) bool {
+	if t == nil || t.edition != e {
+		return false
+	}
+	m := t.members[pool.UID]
+	return m != nil && !m.keepaliveDiffers(pool.Policy)
 }
 
 // retireMembers drains the pools that want the target no longer.
@@ -139,30 +187,35 @@ func (s *Set) retireMembers(have *target, pools []Pool) {
 	}
 }
 
-// updateMembers applies the policies and the edition; a nil edition keeps the
-// old one and adds no pool.
-func (s *Set) updateMembers(have *target, want Target, next *edition) {
+// updateMembers applies the policies and the edition; without an edition it
+// keeps the old one and adds no pool.
+func (s *Set) updateMembers(have *target, pools []Pool, p plan) {
 	previous := have.edition
-	if next != nil {
-		have.edition = next
+	if p.edition != nil {
+		have.edition = p.edition
 	}
-	for _, pool := range want.Pools {
-		m := have.members[pool.UID]
+	for _, pool := range pools {
+		m, dial := have.members[pool.UID], p.dials[pool.UID]
 		switch {
-		case m != nil && next != nil && (next != previous || m.keepaliveDiffers(pool.Policy)):
-			m.reach(next, pool.Policy, previous.identity != next.identity)
-		case m == nil && next != nil:
-			m = s.newMember(want.Ref, pool, next)
-			have.members[pool.UID] = m
-			if s.pools[pool.UID] == nil {
-				s.pools[pool.UID] = map[string]*member{}
-			}
-			s.pools[pool.UID][want.UID] = m
+		case m == nil && dial != nil:
+			m = s.addMember(have, pool, dial)
+		case dial != nil:
+			m.reach(have.edition, dial, previous.identity != have.edition.identity)
 		}
 		if m != nil {
 			m.apply(pool.Policy)
 		}
 	}
+}
+
+func (s *Set) addMember(have *target, pool Pool, dial dialFunc) *member {
+	m := s.newMember(have.Ref, pool, have.edition, dial)
+	have.members[pool.UID] = m
+	if s.pools[pool.UID] == nil {
+		s.pools[pool.UID] = map[string]*member{}
+	}
+	s.pools[pool.UID][have.UID] = m
+	return m
 }
 
 // Remove forgets a target. What runs on it may finish within a short grace; new
@@ -193,24 +246,43 @@ func (s *Set) retire(have *target, m *member) {
 	if len(targets) == 0 {
 		delete(s.pools, m.owner.UID)
 	}
-	s.drain(m.pool, min(m.policy.DrainTimeout, removalGrace))
+	s.past.leaving[m] = have.kind
+	s.drain(m.pool, min(m.policy.DrainTimeout, removalGrace), func() { s.left(m) })
 }
 
-func (s *Set) drain(pool *connpool.Pool[driver.Conn], patience time.Duration) {
+// drainable is what can be drained.
+type drainable interface {
+	Drain(ctx context.Context) error
+}
+
+// drain drains in the background and calls then when all is closed.
+func (s *Set) drain(pool drainable, patience time.Duration, then func()) {
 	s.drains.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(s.ctx, patience)
 		defer cancel()
 		// What is cut at the end of its patience is no news to anybody.
 		_ = pool.Drain(ctx)
+		then()
 	})
 }
 
 // Close drains everything until ctx ends, then cuts it, and returns when all is
 // closed.
 func (s *Set) Close(ctx context.Context) {
+	defer s.cut()
+	stop := context.AfterFunc(ctx, s.cut)
+	defer stop()
+	members, hops := s.shut()
+	drainAll(ctx, members)
+	s.drains.Wait()
+	drainAll(ctx, hops) // after what runs over them
+}
+
+// shut empties the set and returns what was in it.
+func (s *Set) shut() (members, hops []drainable) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.closed = true
-	var members, hops []*connpool.Pool[driver.Conn]
 	for _, t := range s.targets {
 		for _, m := range t.members {
 			members = append(members, m.pool)
@@ -222,14 +294,10 @@ func (s *Set) Close(ctx context.Context) {
 	clear(s.targets)
 	clear(s.pools)
 	clear(s.hops)
-	s.mu.Unlock()
-
-	drainAll(ctx, members)
-	drainAll(ctx, hops) // after what runs over them
-	s.drains.Wait()
+	return members, hops
 }
 
-func drainAll(ctx context.Context, pools []*connpool.Pool[driver.Conn]) {
+func drainAll(ctx context.Context, pools []drainable) {
 	var all sync.WaitGroup
 	for _, pool := range pools {
 		all.Go(func() { _ = pool.Drain(ctx) })

@@ -1,0 +1,187 @@
+package poolset
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/drivertest"
+)
+
+var (
+	refusedOnce = &driver.Error{Reason: driver.Unreachable, Message: "connection refused"}
+	wrongKey    = &driver.Error{Reason: driver.AuthenticationFailed, Message: "permission denied"}
+	probeMissed = &driver.Error{Reason: driver.Timeout, Message: "no answer"}
+)
+
+func TestHealthMovesByItsTable(t *testing.T) {
+	three := thresholds{failures: 3, successes: 2}
+	up := health{state: HealthUp, dialable: true}
+	down := health{state: HealthDown, err: refusedOnce}
+	tests := map[string]struct {
+		from  health
+		event healthEvent
+		err   *driver.Error
+		want  health
+	}{
+		"unknown, a dial succeeds: up at once": {
+			health{}, dialSucceeded, nil, up},
+		"unknown, a dial fails: down at once": {
+			health{}, dialFailed, refusedOnce, health{state: HealthDown, err: refusedOnce, dialFailures: 1}},
+		"unknown, a probe succeeds: up, because something serves": {
+			health{}, probeSucceeded, nil, health{state: HealthUp}},
+		"unknown, a probe fails: not known yet": {
+			health{}, probeFailed, probeMissed, health{probeFailures: 1}},
+		"unknown, the last probe allowed fails: down": {
+			health{probeFailures: 2}, probeFailed, probeMissed, health{state: HealthDown, err: probeMissed, probeFailures: 3}},
+
+		"up, a dial succeeds: earlier dial failures are forgotten": {
+			health{state: HealthUp, dialFailures: 2}, dialSucceeded, nil, health{state: HealthUp, dialable: true, successes: 1}},
+		"up, a dial fails: up still": {
+			up, dialFailed, refusedOnce, health{state: HealthUp, dialFailures: 1}},
+		"up, the last dial allowed fails: down": {
+			health{state: HealthUp, dialFailures: 2}, dialFailed, refusedOnce, health{state: HealthDown, err: refusedOnce, dialFailures: 3}},
+		"up, a dial fails for good: down at once": {
+			up, dialFailed, wrongKey, health{state: HealthDown, err: wrongKey, dialFailures: 1}},
+		"up, a probe succeeds: earlier probe failures are forgotten": {
+			health{state: HealthUp, dialable: true, probeFailures: 2}, probeSucceeded, nil, health{state: HealthUp, dialable: true, successes: 1}},
+		"up, a probe fails: up still": {
+			up, probeFailed, probeMissed, health{state: HealthUp, dialable: true, probeFailures: 1}},
+		"up, the last probe allowed fails: down": {
+			health{state: HealthUp, dialable: true, probeFailures: 2}, probeFailed, probeMissed,
+			health{state: HealthDown, err: probeMissed, dialable: true, probeFailures: 3}},
+
+		"down, a dial succeeds: a first success": {
+			down, dialSucceeded, nil, health{state: HealthDown, err: refusedOnce, dialable: true, successes: 1}},
+		"down, dials side by side succeed: one success together": {
+			health{state: HealthDown, err: refusedOnce, dialable: true, successes: 1}, dialSucceeded, nil,
+			health{state: HealthDown, err: refusedOnce, dialable: true, successes: 1}},
+		"down, a dial fails again: the newest reason counts": {
+			health{state: HealthDown, err: refusedOnce, dialFailures: 1}, dialFailed, wrongKey,
+			health{state: HealthDown, err: wrongKey, dialFailures: 2}},
+		"down, a probe succeeds while dials fail: nothing is proven": {
+			down, probeSucceeded, nil, down},
+		"down, a probe succeeds after a dial did: up, but not for sure": {
+			health{state: HealthDown, err: refusedOnce, dialable: true, successes: 1}, probeSucceeded, nil,
+			health{state: HealthUp, dialable: true, relapses: 1}},
+		"down again after a recovery, two successes: not enough any more": {
+			health{state: HealthDown, err: refusedOnce, dialable: true, successes: 1, relapses: 1}, probeSucceeded, nil,
+			health{state: HealthDown, err: refusedOnce, dialable: true, successes: 2, relapses: 1}},
+		"down again after a recovery, four successes: up": {
+			health{state: HealthDown, err: refusedOnce, dialable: true, successes: 3, relapses: 1}, probeSucceeded, nil,
+			health{state: HealthUp, dialable: true, relapses: 2}},
+		"up again and it lasts: what was is forgotten": {
+			health{state: HealthUp, dialable: true, successes: 2, relapses: 4}, probeSucceeded, nil,
+			health{state: HealthUp, dialable: true, successes: 3}},
+		"down, a probe fails after a success: the successes start again": {
+			health{state: HealthDown, err: refusedOnce, dialable: true, successes: 1}, probeFailed, probeMissed,
+			health{state: HealthDown, err: refusedOnce, dialable: true, probeFailures: 1}},
+		"down, the last probe allowed fails: the newest reason counts": {
+			health{state: HealthDown, err: refusedOnce, probeFailures: 2}, probeFailed, probeMissed,
+			health{state: HealthDown, err: probeMissed, probeFailures: 3}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			got := tc.from.next(tc.event, tc.err, three)
+			if diff := cmp.Diff(tc.want, got, cmp.AllowUnexported(health{})); diff != "" {
+				t.Errorf("health (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestATargetWhoseDialsFailStaysDownAlthoughItsConnectionsServe(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.ensure(w.target("web", pool("p", minWarm(2))))
+		w.refuse(driver.Unreachable, everything)
+		w.fake.Live()[0].Kill(nil)
+		sleep(time.Minute)
+		w.wantHealth("web", "p", HealthDown)
+		for range 60 {
+			sleep(10 * time.Second)
+			w.wantHealth("web", "p", HealthDown)
+			if _, err := w.exec(request("p", "web")); err != nil {
+				w.Fatalf("the other connection serves no more: %v", err)
+			}
+		}
+		if got := w.seen("web", "p"); got.Err == nil || got.Err.Reason != driver.Unreachable {
+			w.Errorf("reason %v, want %s", got.Err, driver.Unreachable)
+		}
+		w.fake.OnDial(nil)
+		sleep(2 * time.Minute)
+		w.wantHealth("web", "p", HealthUp)
+	})
+}
+
+func TestATargetThatComesBackIsUpSoonAndOnlyAfterASecondSuccess(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.refuse(driver.Unreachable, everything)
+		w.ensure(w.target("web", pool("p", func(p *Policy) { p.ProbePeriod = 0 })))
+		w.wantHealth("web", "p", HealthDown)
+		w.fake.OnDial(nil)
+		time.Sleep(time.Until(w.seen("web", "p").Dial.Next))
+		sleep(0)
+		w.wantLive(1, everything)
+		w.wantHealth("web", "p", HealthDown)
+		sleep(2 * recoveryProbePeriod)
+		w.wantHealth("web", "p", HealthUp)
+	})
+}
+
+func TestProbesTakeDownATargetThatAnswersNothing(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.ensure(w.target("web", pool("p", minWarm(3))))
+		w.fake.OnProbe(func(context.Context, *drivertest.FakeConn) error { return probeMissed })
+		sleep(61 * time.Second)
+		if got := w.seen("web", "p"); got.Health != HealthDown || got.Err.Reason != driver.Timeout {
+			w.Errorf("health %v, %v, want down by a timeout", got.Health, got.Err)
+		}
+	})
+}
+
+func TestAHealthCommandDecidesByItsExitCode(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.ensure(w.target("web", pool("p", minWarm(3), func(p *Policy) { p.ProbeCommand = []string{"check"} })))
+		w.fake.OnExec(func(_ context.Context, _ *drivertest.FakeConn, command driver.Command, _ driver.Streams) (driver.ExitStatus, error) {
+			if diff := cmp.Diff([]string{"check"}, command.Argv); diff != "" {
+				w.Error(diff)
+			}
+			return driver.ExitStatus{Code: 3}, nil
+		})
+		sleep(61 * time.Second)
+		if got := w.seen("web", "p"); got.Health != HealthDown || got.Err.Reason != driver.ProbeFailed {
+			w.Errorf("health %v, %v, want down by the command", got.Health, got.Err)
+		}
+	})
+}
+
+// F35: up and down every two seconds for ten minutes.
+func TestATargetThatFlapsTurnsRarely(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.ensure(w.target("web", pool("p", minWarm(2))))
+		turns, last := 0, HealthUp
+		watch := func(d time.Duration) {
+			for range d / (100 * time.Millisecond) {
+				sleep(100 * time.Millisecond)
+				if now := w.seen("web", "p").Health; now != last {
+					turns, last = turns+1, now
+				}
+			}
+		}
+		for range 150 {
+			w.refuse(driver.Unreachable, everything)
+			for _, conn := range w.fake.Live() {
+				conn.Kill(nil)
+			}
+			watch(2 * time.Second)
+			w.fake.OnDial(nil)
+			watch(2 * time.Second)
+		}
+		if turns > 10 {
+			w.Errorf("health turned %d times, want at most 10", turns)
+		}
+	})
+}
