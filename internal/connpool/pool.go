@@ -60,8 +60,8 @@ type Options[C Conn] struct {
 	Judge func(error) Verdict
 	// Notify is called, never under the lock, after a transition that Stats
 	// shows: connection gained or lost, dial failed or succeeded, parked, probe
-	// threshold crossed, rotation proved or failed. Not for each lease. The
-	// first calls may come before New returns.
+	// threshold crossed, rotation proved or failed. Not for each lease. It is
+	// called concurrently, must not block, and may come before New returns.
 	Notify func()
 	// Random returns numbers in [0, 1) for backoff and jitter, one call at a
 	// time; nil means math/rand.

@@ -27,7 +27,9 @@ func (s *state[C]) queue(now instant) (*waiter[C], error) {
 	w.place.value = w
 	s.waiters.pushBack(&w.place)
 	s.dialWanted(now)
-	s.arm(now)
+	if s.gen.trouble.waits(now) {
+		s.arm(now) // for the dial that this caller may now wait for
+	}
 	return w, nil
 }
 

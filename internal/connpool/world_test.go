@@ -332,3 +332,20 @@ func bubbles(t *testing.T, cases map[string]func(t *testing.T)) {
 		t.Run(name, func(t *testing.T) { synctest.Test(t, run) })
 	}
 }
+
+// quietDuringDial checks that exactly one dial runs.
+func (w *world) quietDuringDial() {
+	w.t.Helper()
+	if n := w.running(); n != 1 {
+		w.t.Fatalf("%d dials run, want 1", n)
+	}
+}
+
+// open lets a Close that was held back return.
+func (w *world) open(c *fakeConn) {
+	select {
+	case <-c.closing:
+	default:
+		close(c.closing)
+	}
+}

@@ -1,0 +1,230 @@
+package connpool
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestBackoffAndParking(t *testing.T) {
+	bubbles(t, map[string]func(*testing.T){
+		"the loss of a connection is repaired at once, within a second if the first dial fails": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1})
+			conn := w.connect()
+			after(time.Minute)
+			conn.cancel(errKilled)
+			w.refuse(errRefused)
+			w.quiet()
+			after(time.Second)
+			w.connect()
+			w.expect("1 warm")
+		},
+		"a wrong key is tried once, then left alone for 5 minutes": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 3, Max: 3})
+			w.refuse(errBadKey)
+			w.quiet()
+			f := w.pool.Stats().Dial
+			if !f.Parked || !errors.Is(f.Err, errBadKey) || f.Failures != 1 || time.Until(f.Next) != 5*time.Minute {
+				t.Errorf("failure %+v, want parked for 5 minutes", f)
+			}
+			after(5*time.Minute - 1)
+			w.quiet()
+			after(1)
+			w.connect()
+			if f := w.pool.Stats().Dial; f != (Failure{}) {
+				t.Errorf("failure %+v after success", f)
+			}
+		},
+		"a known-down target fails callers at once and says until when": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1})
+			w.refuse(errBadKey)
+			var down *DownError
+			if err := w.ask().failed(); !errors.As(err, &down) {
+				t.Fatalf("error %v, want DownError", err)
+			}
+			if !down.Parked || time.Until(down.Until) != 5*time.Minute || !errors.Is(down, errBadKey) {
+				t.Errorf("%+v, want parked for 5 minutes", down)
+			}
+		},
+		"Retry dials at once": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1})
+			w.refuse(errBadKey)
+			w.pool.Retry()
+			if f := w.pool.Stats().Dial; f.Failures != 1 || f.Parked {
+				t.Errorf("failure %+v, want it on record but not parked", f)
+			}
+			w.connect()
+		},
+		"Rotate with new credentials ends parking": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1})
+			w.refuse(errBadKey)
+			w.pool.Rotate(w.dialer("new"))
+			w.connect()
+			w.expect("1 warm")
+		},
+		"Replace with another target ends parking": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1})
+			w.refuse(errBadKey)
+			w.pool.Replace(w.dialer("new"))
+			w.connect()
+			w.expect("1 warm")
+		},
+		"an idle failing pool dials again for a caller once the backoff is over": func(t *testing.T) {
+			w := newWorld(t, Limits{Max: 1})
+			w.ask()
+			w.refuse(errRefused)
+			after(time.Second)
+			w.quiet()
+			a := w.ask()
+			w.connect()
+			a.got()
+		},
+		"a failing target is dialled by one at a time": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 2, Max: 9, LeasesPerConn: 1, MaxAge: time.Hour})
+			w.connect()
+			w.connect()
+			w.lease()
+			w.lease()
+			for range 5 {
+				w.ask()
+			}
+			for range 5 {
+				w.refuse(errRefused)
+			}
+			after(time.Second)
+			w.quietDuringDial()
+		},
+		"failures side by side count as one step of the backoff": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 9, Max: 9})
+			w.connect()
+			for range 8 {
+				w.refuse(errRefused)
+			}
+			after(time.Second)
+			w.connect()
+		},
+		"a waiter at the end of a backoff is dialled for, though others serve": func(t *testing.T) {
+			w := newWorld(t, Limits{Max: 2})
+			w.ask()
+			w.connect()
+			a := w.ask()
+			a.cancel()
+			w.refuse(errRefused)
+			w.ask()
+			after(time.Second)
+			w.connect()
+			w.expect("2 in use, 2 leases")
+		},
+		"a target that drops every connection is backed off from": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1})
+			dials := 0
+			for range 3600 {
+				synctest.Wait()
+				for len(w.dials) > 0 {
+					dials++
+					w.connect().cancel(errKilled)
+					synctest.Wait()
+				}
+				after(time.Second)
+			}
+			if dials < 60 || dials > 400 {
+				t.Errorf("%d dials in an hour, want about 120", dials)
+			}
+		},
+		"callers wait while another dial may still succeed": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 2, Max: 2})
+			a, b := w.connect(), w.connect()
+			after(time.Minute)
+			a.cancel(errKilled)
+			b.cancel(errKilled)
+			w.expect("2 dialing")
+			first := w.ask()
+			w.refuse(errRefused)
+			if !first.waits() {
+				t.Fatalf("the caller failed with %v while a dial ran", first.err)
+			}
+			w.connect()
+			first.got()
+		},
+		"a connection that lasted is redialled at once, however often that happens": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1})
+			for range 9 {
+				conn := w.connect()
+				after(time.Minute)
+				conn.cancel(errKilled)
+				w.quietDuringDial()
+			}
+		},
+		"Retry makes the backoff begin anew": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1, DialTimeout: time.Hour})
+			for range 9 {
+				w.refuse(errRefused)
+				after(time.Minute)
+			}
+			w.refuse(errRefused)
+			w.pool.Retry()
+			w.refuse(errRefused)
+			if wait := time.Until(w.pool.Stats().Dial.Next); wait > time.Second {
+				t.Errorf("the next dial is in %s, want at most 1s", wait)
+			}
+		},
+		"connections lost together are one loss": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 4, Max: 4})
+			var conns []*fakeConn
+			for range 4 {
+				conns = append(conns, w.connect())
+			}
+			after(time.Second)
+			for _, c := range conns {
+				c.cancel(errKilled)
+			}
+			synctest.Wait()
+			if f := w.pool.Stats().Dial; f.Failures > 0 {
+				t.Errorf("%d failures, want none", f.Failures)
+			}
+			for range 4 {
+				w.connect()
+			}
+			w.expect("4 warm")
+		},
+		"the dial budget's wait does not count against the dial timeout": func(t *testing.T) {
+			turn := make(chan struct{})
+			places := 0
+			p := New(Options[*fakeConn]{
+				Dial:   func(ctx context.Context) (*fakeConn, error) { return newFakeConn("x"), ctx.Err() },
+				Admit:  func(context.Context) (func(), error) { <-turn; return func() { places++ }, nil },
+				Limits: Limits{MinWarm: 1, DialTimeout: time.Second},
+			})
+			after(time.Minute)
+			close(turn)
+			synctest.Wait()
+			if s := p.Stats(); s.Warm != 1 {
+				t.Errorf("%d warm, failure %v", s.Warm, s.Dial.Err)
+			}
+			if places != 1 {
+				t.Errorf("the place in the budget was given back %d times", places)
+			}
+			_ = p.Close()
+		},
+		"a dial that hangs ends at its timeout and frees its slot": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1, DialTimeout: 3 * time.Second})
+			w.dial()
+			after(3 * time.Second)
+			w.expect("empty")
+			if f := w.pool.Stats().Dial; !errors.Is(f.Err, context.DeadlineExceeded) {
+				t.Errorf("failure %v, want deadline exceeded", f.Err)
+			}
+		},
+		"a caller who waits longer than the acquire timeout for the first dial learns that it is pending": func(t *testing.T) {
+			w := newWorld(t, Limits{Max: 1, AcquireTimeout: time.Second})
+			a := w.ask()
+			after(time.Second)
+			var down *DownError
+			if err := a.failed(); !errors.As(err, &down) || !errors.Is(err, ErrDialPending) {
+				t.Errorf("error %v, want DownError with dial pending", err)
+			}
+		},
+	})
+}
