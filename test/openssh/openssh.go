@@ -139,11 +139,14 @@ func (s *Server) complete() (err error) {
 		}
 	}
 	if s.Dir != "" {
-		return os.MkdirAll(s.Dir, 0o700)
+		return os.MkdirAll(s.Dir, 0o711) //nolint:gosec // see below
 	}
 	s.temporary = true
-	s.Dir, err = os.MkdirTemp("", "connpool-sshd-")
-	return err
+	if s.Dir, err = os.MkdirTemp("", "connpool-sshd-"); err != nil {
+		return err
+	}
+	// sshd reads authorized_keys as the user who logs in.
+	return os.Chmod(s.Dir, 0o711) //nolint:gosec // what is secret in there has a mode of its own
 }
 
 func freeAddress() (string, error) {
