@@ -13,6 +13,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -115,10 +116,28 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	last := r.Pace.Last(target.UID, target.Status)
 	next := report(facts, verdict, observation, last, r.Replica)
 	result, err := r.write(ctx, target, last, next)
-	if wait := nextSchedule(facts); wait > 0 && (result.RequeueAfter == 0 || wait < result.RequeueAfter) {
-		result.RequeueAfter = wait
-	}
+	result.RequeueAfter = soonest(result.RequeueAfter, nextSchedule(facts), nextLook(facts))
 	return result, err
+}
+
+// nextLook is when the figures are looked at again. Uses are no news that the
+// pools would tell.
+func nextLook(f facts) time.Duration {
+	if len(f.pools) == 0 {
+		return 0
+	}
+	return wait.Jitter(quiet.Interval, 0.1) // so that many targets do not come together
+}
+
+// soonest is the shortest of the waits that are not 0.
+func soonest(waits ...time.Duration) time.Duration {
+	var shortest time.Duration
+	for _, wait := range waits {
+		if wait > 0 && (shortest == 0 || wait < shortest) {
+			shortest = wait
+		}
+	}
+	return shortest
 }
 
 // act pours the decision into the pools and returns it with what they make of

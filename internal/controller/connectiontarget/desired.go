@@ -101,14 +101,13 @@ func schedulesOf(spec *v1alpha1.ConnectionPoolSpec) []warming.Schedule {
 // nextSchedule is how long the decision holds as far as the pools' schedules
 // go; 0 means for good.
 func nextSchedule(f facts) time.Duration {
-	var soonest time.Duration
+	var first time.Duration
 	for i := range f.pools {
-		_, next := warming.Floor(f.now, schedulesOf(&f.pools[i].Spec))
-		if wait := next.Sub(f.now); !next.IsZero() && (soonest == 0 || wait < soonest) {
-			soonest = wait
+		if _, next := warming.Floor(f.now, schedulesOf(&f.pools[i].Spec)); !next.IsZero() {
+			first = soonest(first, next.Sub(f.now))
 		}
 	}
-	return soonest
+	return first
 }
 
 // policy translates a pool's spec. The API server has filled in the defaults;

@@ -1,0 +1,228 @@
+package main
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/connpool/connpool/api/v1alpha1"
+)
+
+func TestEachMissingThingNamesItself(t *testing.T) {
+	server := startSSHD(t)
+	space := namespace(t)
+	ct := target(space, "web", server, "web-ssh")
+	create(t, ct)
+	condition(t, 10*time.Second, ct, v1alpha1.ConditionReady, no, v1alpha1.ReasonNotSelected)
+
+	p := pool(space, "web", "web")
+	create(t, p)
+	found := condition(t, 10*time.Second, ct, v1alpha1.ConditionReady, no, v1alpha1.ReasonCredentialsMissing)
+	if !strings.Contains(found.Message, "web-ssh") || !strings.Contains(found.Message, "kubectl label secret") {
+		t.Errorf("message %q lacks the Secret or the next step", found.Message)
+	}
+	condition(t, 10*time.Second, p, v1alpha1.ConditionReady, no, v1alpha1.ReasonTargetsFailing)
+
+	secret := credentials(space, "web-ssh", server)
+	secret.Labels = nil
+	create(t, secret)
+	change(t, secret, func(s *corev1.Secret) {
+		s.Labels = map[string]string{v1alpha1.CredentialsLabel: v1alpha1.CredentialsLabelValue}
+	})
+	condition(t, 20*time.Second, ct, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
+	condition(t, 10*time.Second, p, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
+	expectEvent(t, ct, v1alpha1.ReasonWarm)
+
+	change(t, p, func(p *v1alpha1.ConnectionPool) { p.Spec.State = new(v1alpha1.PoolPaused) })
+	condition(t, 10*time.Second, p, v1alpha1.ConditionReady, no, v1alpha1.ReasonPaused)
+	eventually(t, 10*time.Second, "a paused pool closes its connections", func() (bool, string) { return server.Connections() == 0, "" })
+	change(t, p, func(p *v1alpha1.ConnectionPool) { p.Spec.State = new(v1alpha1.PoolActive) })
+	condition(t, 10*time.Second, p, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
+}
+
+func expectEvent(t *testing.T, object client.Object, reason string) {
+	t.Helper()
+	eventually(t, 10*time.Second, "an event "+reason, func() (bool, string) {
+		var events eventsv1.EventList
+		if err := world.client.List(t.Context(), &events, client.InNamespace(object.GetNamespace())); err != nil {
+			return false, err.Error()
+		}
+		for _, event := range events.Items {
+			if event.Regarding.UID == object.GetUID() && event.Reason == reason {
+				return true, ""
+			}
+		}
+		return false, ""
+	})
+}
+
+func TestASecretThatCannotBeUsedSaysWhy(t *testing.T) {
+	server := startSSHD(t)
+	tests := map[string]struct {
+		data   map[string][]byte
+		reason string
+		says   string
+	}{
+		"no key at all":           {map[string][]byte{"id_rsa": server.PrivateKey}, v1alpha1.ReasonCredentialsMissing, "ssh-privatekey"},
+		"an empty key":            {map[string][]byte{"ssh-privatekey": {}}, v1alpha1.ReasonCredentialsInvalid, "ssh-privatekey"},
+		"something else":          {map[string][]byte{"ssh-privatekey": []byte(canary)}, v1alpha1.ReasonCredentialsInvalid, "ssh-privatekey"},
+		"a password that is none": {map[string][]byte{"password": []byte(canary)}, v1alpha1.ReasonAuthenticationFailed, "password"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			space := namespace(t)
+			secret := credentials(space, "web-ssh", server)
+			secret.Data = tc.data
+			ct := target(space, "web", server, "web-ssh")
+			create(t, secret, ct, pool(space, "web", "web"))
+			found := condition(t, 20*time.Second, ct, v1alpha1.ConditionReady, no, tc.reason)
+			if !strings.Contains(found.Message, tc.says) {
+				t.Errorf("message %q does not name %s", found.Message, tc.says)
+			}
+			condition(t, time.Second, ct, v1alpha1.ConditionStalled, yes, tc.reason)
+		})
+	}
+}
+
+func TestHostKeysComeFromAConfigMapToo(t *testing.T) {
+	server := startSSHD(t)
+	space := namespace(t)
+	ct := target(space, "web", server, "web-ssh")
+	ct.Spec.SSH.HostKeys = v1alpha1.HostKeys{ConfigMapRef: &v1alpha1.KeyRef{Name: "hosts", Key: "known_hosts"}}
+	create(t, credentials(space, "web-ssh", server), ct, pool(space, "web", "web"))
+	found := condition(t, 10*time.Second, ct, v1alpha1.ConditionReady, no, v1alpha1.ReasonHostKeysInvalid)
+	if !strings.Contains(found.Message, "kubectl label configmap") {
+		t.Errorf("message %q lacks the next step", found.Message)
+	}
+	create(t, &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: space, Name: "hosts",
+			Labels: map[string]string{v1alpha1.CredentialsLabel: v1alpha1.CredentialsLabelValue}},
+		Data: map[string]string{"known_hosts": server.KnownHosts},
+	})
+	condition(t, 20*time.Second, ct, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
+}
+
+func TestTargetsAreReachedThroughJumpTargets(t *testing.T) {
+	bastion, web := startSSHD(t), startSSHD(t)
+	space := namespace(t)
+	hop := target(space, "bastion", bastion, "bastion-ssh")
+	ct := target(space, "web", web, "web-ssh")
+	ct.Spec.SSH.JumpTargetRef = &v1alpha1.TargetRef{Name: "bastion"}
+	p := pool(space, "web", "web", size(2, 2))
+	create(t, credentials(space, "bastion-ssh", bastion), credentials(space, "web-ssh", web), ct, p)
+	condition(t, 10*time.Second, ct, v1alpha1.ConditionReady, no, v1alpha1.ReasonJumpTargetInvalid)
+
+	create(t, hop)
+	condition(t, 20*time.Second, ct, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
+	out, err := execute(t, p, ct, "echo", "through")
+	if err != nil || out != "through\n" {
+		t.Fatalf("a command through the jump target: %q, %v", out, err)
+	}
+
+	change(t, hop, func(hop *v1alpha1.ConnectionTarget) {
+		hop.Spec.SSH.JumpTargetRef = &v1alpha1.TargetRef{Name: "web"}
+	})
+	found := condition(t, 10*time.Second, ct, v1alpha1.ConditionReady, no, v1alpha1.ReasonJumpTargetInvalid)
+	if !strings.Contains(found.Message, "web -> bastion -> web") {
+		t.Errorf("message %q lacks the cycle", found.Message)
+	}
+}
+
+func TestADockerTargetSaysThatItsDriverIsMissing(t *testing.T) {
+	space := namespace(t)
+	ct := &v1alpha1.ConnectionTarget{
+		ObjectMeta: metav1.ObjectMeta{Namespace: space, Name: "build"},
+		Spec: v1alpha1.ConnectionTargetSpec{Docker: &v1alpha1.DockerTarget{
+			Endpoint: "tcp://build-1.example.com:2376", TLSRef: &v1alpha1.SecretRef{Name: "build-tls"},
+		}},
+	}
+	create(t, ct, pool(space, "build", "build"))
+	condition(t, 10*time.Second, ct, v1alpha1.ConditionReady, no, v1alpha1.ReasonDriverUnavailable)
+	condition(t, time.Second, ct, v1alpha1.ConditionStalled, yes, v1alpha1.ReasonDriverUnavailable)
+}
+
+func TestAPoolOverSeveralTargetsSaysWhichFail(t *testing.T) {
+	server := startSSHD(t)
+	space := namespace(t)
+	good := target(space, "good", server, "web-ssh")
+	bad := target(space, "bad", server, "web-ssh")
+	bad.Spec.SSH.Port = new(int32(1)) // nothing listens there
+	p := pool(space, "web", "", func(spec *v1alpha1.ConnectionPoolSpec) {
+		spec.TargetRef = nil
+		spec.TargetSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}
+	})
+	create(t, p)
+	condition(t, 10*time.Second, p, v1alpha1.ConditionReady, no, v1alpha1.ReasonNoTargets)
+	create(t, credentials(space, "web-ssh", server), good, bad)
+	condition(t, 20*time.Second, p, v1alpha1.ConditionReady, yes, v1alpha1.ReasonDegraded)
+	condition(t, time.Second, p, v1alpha1.ConditionDegraded, yes, v1alpha1.ReasonTargetsFailing)
+	failing := p.Status.FailingTargets
+	if len(failing) != 1 || failing[0].Name != "bad" || failing[0].Reason != v1alpha1.ReasonUnreachable {
+		t.Errorf("failingTargets = %+v, want bad as Unreachable", failing)
+	}
+	if p.Status.Selector == nil || *p.Status.Selector != "app=web" {
+		t.Errorf("selector = %v", p.Status.Selector)
+	}
+	remove(t, bad)
+	condition(t, 10*time.Second, p, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
+}
+
+func TestMetricsNeedATokenThatMayReadThem(t *testing.T) {
+	warm(t, startSSHD(t))
+	anonymous := rest.AnonymousClientConfig(world.config)
+	if status, _ := scrape(t, anonymous); status != 401 {
+		t.Errorf("without a token: status %d, want 401", status)
+	}
+	space := namespace(t)
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: space, Name: "prometheus"}}
+	create(t, account)
+	request := &authenticationv1.TokenRequest{}
+	if err := world.client.SubResource("token").Create(t.Context(), account, request); err != nil {
+		t.Fatal(err)
+	}
+	reader := rest.CopyConfig(anonymous)
+	reader.BearerToken = request.Status.Token
+	if status, _ := scrape(t, reader); status != 403 {
+		t.Errorf("without permission: status %d, want 403", status)
+	}
+	allowMetrics(t, account)
+	eventually(t, 30*time.Second, "the metrics are readable", func() (bool, string) {
+		status, text := scrape(t, reader)
+		return status == 200 && strings.Contains(text, `connpool_connections{namespace="`) &&
+			strings.Contains(text, "connpool_dials_total") && !strings.Contains(text, canary), text[:min(len(text), 200)]
+	})
+}
+
+func allowMetrics(t *testing.T, account *corev1.ServiceAccount) {
+	t.Helper()
+	name := "metrics-" + account.Namespace
+	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name},
+		Rules: []rbacv1.PolicyRule{{NonResourceURLs: []string{"/metrics"}, Verbs: []string{"get"}}}}
+	binding := &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: name},
+		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+		Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: account.Namespace, Name: account.Name}}}
+	create(t, role, binding)
+	t.Cleanup(func() {
+		_ = world.client.Delete(context.Background(), binding)
+		_ = world.client.Delete(context.Background(), role)
+	})
+}
+
+// Nobody may reach the operator's own network through a target.
+func TestADeniedAddressIsRefused(t *testing.T) {
+	server := startSSHD(t)
+	space := namespace(t)
+	ct := target(space, "metadata", server, "web-ssh")
+	ct.Spec.SSH.Host = "169.254.169.254"
+	create(t, credentials(space, "web-ssh", server), ct, pool(space, "web", "metadata"))
+	condition(t, 15*time.Second, ct, v1alpha1.ConditionReady, no, v1alpha1.ReasonHostKeysInvalid, v1alpha1.ReasonAddressDenied)
+}

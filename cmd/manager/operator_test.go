@@ -1,0 +1,316 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/zap/zapcore"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/poolset"
+	"github.com/connpool/connpool/test/controlplane"
+	"github.com/connpool/connpool/test/openssh"
+)
+
+// canary is in every credential of these tests, and must be in nothing that
+// comes out of the operator (FAULTS section 4, row 12).
+const canary = "canary-7f3a91"
+
+// world is one real API server and one operator, shared by all tests: they use
+// namespaces of their own.
+var world struct {
+	client client.Client
+	pools  *poolset.Set
+	output *recorder
+	// metrics is the address of the authenticated endpoint.
+	metrics string
+	config  *rest.Config
+	spaces  atomic.Int32
+}
+
+func TestMain(m *testing.M) { os.Exit(runTests(m)) }
+
+func runTests(m *testing.M) int {
+	plane, err := controlplane.Start(context.Background(), controlplane.Options{})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "start a control plane:", err)
+		return 1
+	}
+	defer plane.Stop()
+	if err := plane.InstallCRDs(context.Background(), "../../config/crd/bases"); err != nil {
+		fmt.Fprintln(os.Stderr, "install the CRDs:", err)
+		return 1
+	}
+	stop, err := startOperator(plane.Config)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "start the operator:", err)
+		return 1
+	}
+	code := m.Run()
+	stop()
+	return leakedSecrets(code)
+}
+
+// startOperator runs what main runs, at the highest verbosity, with the pools in
+// reach.
+func startOperator(config *rest.Config) (stop func(), err error) {
+	world.output = &recorder{}
+	ctrl.SetLogger(zap.New(zap.WriteTo(world.output), zap.UseDevMode(true), zap.Level(zapcore.Level(-10))))
+	o := options{metricsAddress: freeAddress(), probeAddress: "0", replica: "replica-1",
+		allow: prefixes{netip.MustParsePrefix("127.0.0.0/8")}}
+	mgr, err := ctrl.NewManager(config, o.manager())
+	if err != nil {
+		return nil, err
+	}
+	world.pools = poolset.New(o.policy().Dial, connpool.NewBudget(dialsPerProcess, dialsPerHost, dialsPerBastion))
+	ctx, cancel := context.WithCancel(context.Background())
+	if err := o.wire(ctx, mgr, world.pools); err != nil {
+		cancel()
+		return nil, err
+	}
+	world.metrics, world.config = o.metricsAddress, config
+	world.client, err = client.New(config, client.Options{Scheme: mgr.GetScheme()})
+	done := make(chan error, 1)
+	go func() { done <- mgr.Start(ctx) }()
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			fmt.Fprintln(os.Stderr, "operator:", err)
+		}
+		closing, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		world.pools.Close(closing)
+	}, err
+}
+
+// namespace makes one for a test.
+func namespace(t *testing.T) string {
+	t.Helper()
+	name := fmt.Sprintf("test-%d", world.spaces.Add(1))
+	create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
+	return name
+}
+
+func create(t *testing.T, objects ...client.Object) {
+	t.Helper()
+	for _, object := range objects {
+		if err := world.client.Create(t.Context(), object); err != nil {
+			t.Fatalf("create %T %s: %v", object, object.GetName(), err)
+		}
+	}
+}
+
+func remove(t *testing.T, objects ...client.Object) {
+	t.Helper()
+	for _, object := range objects {
+		if err := world.client.Delete(t.Context(), object); err != nil && !apierrors.IsNotFound(err) {
+			t.Fatalf("delete %T %s: %v", object, object.GetName(), err)
+		}
+	}
+}
+
+// change updates an object with what the function makes of its newest version.
+func change[T client.Object](t *testing.T, object T, edit func(T)) {
+	t.Helper()
+	if err := world.client.Get(t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
+		t.Fatalf("get %s: %v", object.GetName(), err)
+	}
+	before := object.DeepCopyObject().(client.Object)
+	edit(object)
+	if err := world.client.Patch(t.Context(), object, client.MergeFrom(before)); err != nil {
+		t.Fatalf("patch %s: %v", object.GetName(), err)
+	}
+}
+
+// startSSHD starts a real OpenSSH server for one test.
+func startSSHD(t *testing.T, config ...string) *openssh.Server {
+	t.Helper()
+	server, err := openssh.Start(t.Context(), openssh.Options{Config: config})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	return server
+}
+
+func credentials(namespace, name string, server *openssh.Server) *corev1.Secret {
+	return &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name,
+			Labels: map[string]string{v1alpha1.CredentialsLabel: v1alpha1.CredentialsLabelValue}},
+		Data: map[string][]byte{"ssh-privatekey": server.PrivateKey},
+	}
+}
+
+// target describes the server as a target with the credentials of that name.
+func target(namespace, name string, server *openssh.Server, secret string) *v1alpha1.ConnectionTarget {
+	host, port := split(server.Addr)
+	return &v1alpha1.ConnectionTarget{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{"app": "web"}},
+		Spec: v1alpha1.ConnectionTargetSpec{SSH: &v1alpha1.SSHTarget{
+			Host: host, Port: &port, User: server.User,
+			CredentialsRef: v1alpha1.SecretRef{Name: secret},
+			HostKeys:       v1alpha1.HostKeys{KnownHosts: []string{strings.TrimSpace(server.KnownHosts)}},
+		}},
+	}
+}
+
+func split(address string) (string, int32) {
+	host, text, _ := net.SplitHostPort(address)
+	port, _ := strconv.ParseInt(text, 10, 32)
+	return host, int32(port)
+}
+
+// pool selects one target, with health settings of the faults' table.
+func pool(namespace, name, target string, edits ...func(*v1alpha1.ConnectionPoolSpec)) *v1alpha1.ConnectionPool {
+	p := &v1alpha1.ConnectionPool{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec: v1alpha1.ConnectionPoolSpec{
+			TargetRef: &v1alpha1.TargetRef{Name: target},
+			Health: v1alpha1.PoolHealth{
+				KeepaliveSeconds: new(int32(5)), TimeoutSeconds: new(int32(5)), PeriodSeconds: new(int32(10)),
+			},
+		},
+	}
+	for _, edit := range edits {
+		edit(&p.Spec)
+	}
+	return p
+}
+
+// eventually waits for an observable fact.
+func eventually(t *testing.T, bound time.Duration, what string, fact func() (bool, string)) {
+	t.Helper()
+	var seen string
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, bound, true, func(context.Context) (ok bool, err error) {
+		ok, seen = fact()
+		return ok, nil
+	})
+	if err != nil {
+		t.Fatalf("%s: not within %s; last seen: %s", what, bound, seen)
+	}
+}
+
+// condition waits until a condition has the status and one of the reasons.
+func condition(t *testing.T, bound time.Duration, object client.Object, kind string, status metav1.ConditionStatus, reasons ...string) metav1.Condition {
+	t.Helper()
+	var found metav1.Condition
+	eventually(t, bound, fmt.Sprintf("%s of %s is %s for %s", kind, object.GetName(), status, reasons), func() (bool, string) {
+		if err := world.client.Get(t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
+			return false, err.Error()
+		}
+		for _, c := range conditions(object) {
+			if c.Type == kind && c.Status == status && slices.Contains(reasons, c.Reason) && c.ObservedGeneration == object.GetGeneration() {
+				found = c
+				return true, ""
+			}
+		}
+		return false, fmt.Sprint(conditions(object))
+	})
+	return found
+}
+
+func conditions(object client.Object) []metav1.Condition {
+	switch o := object.(type) {
+	case *v1alpha1.ConnectionTarget:
+		return o.Status.Conditions
+	case *v1alpha1.ConnectionPool:
+		return o.Status.Conditions
+	}
+	return nil
+}
+
+func isTrue(object client.Object, kind string) bool {
+	return meta.IsStatusConditionTrue(conditions(object), kind)
+}
+
+// serving waits until the pool has so many connections to the target, in the
+// engine's own words.
+func serving(t *testing.T, bound time.Duration, p *v1alpha1.ConnectionPool, ct *v1alpha1.ConnectionTarget, want int) poolset.PoolObservation {
+	t.Helper()
+	var seen poolset.PoolObservation
+	eventually(t, bound, fmt.Sprintf("%d connections of %s to %s", want, p.Name, ct.Name), func() (bool, string) {
+		seen = observe(p, ct)
+		return seen.Serving() == want, fmt.Sprintf("%+v", seen.Stats)
+	})
+	return seen
+}
+
+func observe(p *v1alpha1.ConnectionPool, ct *v1alpha1.ConnectionTarget) poolset.PoolObservation {
+	observation, _ := world.pools.Observe(string(ct.UID))
+	for _, o := range observation.Pools {
+		if o.Pool.UID == string(p.UID) {
+			return o
+		}
+	}
+	return poolset.PoolObservation{}
+}
+
+// execute runs a command through the pool and returns its output.
+func execute(t *testing.T, p *v1alpha1.ConnectionPool, ct *v1alpha1.ConnectionTarget, argv ...string) (string, error) {
+	t.Helper()
+	var out strings.Builder
+	request := poolset.Request{Pool: string(p.UID), Target: string(ct.UID)}
+	_, err := world.pools.Exec(t.Context(), request, driver.Command{Argv: argv}, driver.Streams{Stdout: &out})
+	return out.String(), err
+}
+
+// metricsText scrapes the endpoint as the token's user; an empty token means
+// the administrator's certificate.
+func scrape(t *testing.T, config *rest.Config) (int, string) {
+	t.Helper()
+	anyServer := rest.CopyConfig(config)
+	anyServer.TLSClientConfig.Insecure = true // the endpoint's certificate is made up at each start
+	anyServer.TLSClientConfig.CAData, anyServer.TLSClientConfig.CAFile = nil, ""
+	scraper, err := rest.HTTPClientFor(anyServer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer scraper.CloseIdleConnections()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+world.metrics+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := scraper.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(body)
+}
+
+func freeAddress() string {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+func itoa(n int32) string { return strconv.Itoa(int(n)) }

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/connpool/connpool/internal/egress"
+)
+
+// signalHandler returns a context that ends with SIGTERM or SIGINT.
+type signalHandler func() context.Context
+
+// options are the flags. --kubeconfig is controller-runtime's own.
+type options struct {
+	metricsAddress string
+	probeAddress   string
+	leaderElect    bool
+	namespace      string
+	replica        string
+	allow          prefixes
+	drainTimeout   time.Duration
+	kubeconfig     string
+	printVersion   bool
+}
+
+func (o *options) register(flags *flag.FlagSet) {
+	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "path of the kubeconfig; the in-cluster configuration when empty")
+	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8443", "address of the authenticated HTTPS metrics endpoint; 0 turns it off")
+	flags.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz; 0 turns them off")
+	flags.BoolVar(&o.leaderElect, "leader-elect", false, "let one replica at a time hold the connections")
+	flags.StringVar(&o.namespace, "leader-elect-namespace", "", "namespace of the Lease; the operator's own when empty")
+	flags.StringVar(&o.replica, "replica-name", hostname(), "name of this replica in the status of targets")
+	flags.Var(&o.allow, "allow-cidrs", "comma-separated CIDRs that targets may resolve to although they are loopback, link-local or the like")
+	flags.DurationVar(&o.drainTimeout, "drain-timeout", 5*time.Minute, "how long what runs may go on after SIGTERM")
+	flags.BoolVar(&o.printVersion, "version", false, "print the version and exit")
+}
+
+func (o *options) validate(arguments []string) error {
+	switch {
+	case len(arguments) > 0:
+		return fmt.Errorf("unexpected argument %q; all settings are flags, see --help", arguments[0])
+	case o.replica == "":
+		return fmt.Errorf("--replica-name must not be empty")
+	case o.drainTimeout < 0:
+		return fmt.Errorf("--drain-timeout must not be negative")
+	}
+	return nil
+}
+
+// policy says what targets may resolve to: not this host, not metadata
+// services, not the control plane that the operator itself runs on.
+func (o *options) policy() egress.Policy {
+	policy := egress.Policy{Allow: o.allow}
+	if own, err := netip.ParseAddr(os.Getenv("KUBERNETES_SERVICE_HOST")); err == nil {
+		policy.Deny = append(policy.Deny, netip.PrefixFrom(own, own.BitLen()))
+	}
+	return policy
+}
+
+func hostname() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+// prefixes is a flag that may be repeated or hold a comma-separated list.
+type prefixes []netip.Prefix
+
+// String prints the list.
+func (p *prefixes) String() string {
+	texts := make([]string, len(*p))
+	for i, prefix := range *p {
+		texts[i] = prefix.String()
+	}
+	return strings.Join(texts, ",")
+}
+
+// Set adds to the list.
+func (p *prefixes) Set(value string) error {
+	for text := range strings.SplitSeq(value, ",") {
+		prefix, err := netip.ParsePrefix(strings.TrimSpace(text))
+		if err != nil {
+			if net.ParseIP(strings.TrimSpace(text)) != nil {
+				return fmt.Errorf("%q lacks its prefix length; write %s/32 or /128 for one address", text, text)
+			}
+			return fmt.Errorf("%q is not a CIDR such as 127.0.0.0/8", text)
+		}
+		*p = append(*p, prefix)
+	}
+	return nil
+}

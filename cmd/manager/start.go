@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/controller/connectionpool"
+	"github.com/connpool/connpool/internal/controller/connectiontarget"
+	"github.com/connpool/connpool/internal/controller/quiet"
+	"github.com/connpool/connpool/internal/driver/ssh"
+	connpoolmetrics "github.com/connpool/connpool/internal/metrics"
+	"github.com/connpool/connpool/internal/poolset"
+)
+
+// Dial budgets shared by all pools (DESIGN section 4): so many handshakes at
+// once that a restart is quick, so few that no sshd throttles us.
+const (
+	dialsPerProcess = 30
+	dialsPerHost    = 3
+	dialsPerBastion = 6
+)
+
+// The leader's Lease is renewed rarely, because every renewal is an API write
+// and a late successor costs nothing but figures that are a little older.
+const (
+	leaseDuration = 60 * time.Second
+	renewDeadline = 40 * time.Second
+	retryPeriod   = 15 * time.Second
+)
+
+// start runs the manager until ctx ends, then drains.
+func (o *options) start(ctx context.Context) error {
+	config, err := o.config()
+	if err != nil {
+		return err
+	}
+	mgr, err := ctrl.NewManager(config, o.manager())
+	if err != nil {
+		return fmt.Errorf("make the manager: %w", err)
+	}
+	pools := poolset.New(o.policy().Dial, connpool.NewBudget(dialsPerProcess, dialsPerHost, dialsPerBastion))
+	if err := o.wire(ctx, mgr, pools); err != nil {
+		return err
+	}
+	err = mgr.Start(ctx)
+
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.drainTimeout)
+	defer cancel()
+	pools.Close(ctx)
+	if err != nil {
+		return fmt.Errorf("run the manager: %w", err)
+	}
+	return nil
+}
+
+func (o *options) config() (*rest.Config, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", o.kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("find the cluster: %w; name a kubeconfig with --kubeconfig, or run in a pod", err)
+	}
+	// Priority and fairness on the server is the limit; ours is in quiet.
+	config.QPS, config.Burst = -1, -1
+	return config, nil
+}
+
+func (o *options) manager() manager.Options {
+	scheme := runtime.NewScheme()
+	_ = clientgoscheme.AddToScheme(scheme) // both fail only on
+	_ = v1alpha1.AddToScheme(scheme)       // duplicate registration
+	lease, renew, retry := leaseDuration, renewDeadline, retryPeriod
+	return manager.Options{
+		Scheme:                        scheme,
+		Cache:                         cacheOptions(),
+		HealthProbeBindAddress:        o.probeAddress,
+		LeaderElection:                o.leaderElect,
+		LeaderElectionID:              "connpool-leader",
+		LeaderElectionNamespace:       o.namespace,
+		LeaderElectionReleaseOnCancel: true,
+		LeaseDuration:                 &lease,
+		RenewDeadline:                 &renew,
+		RetryPeriod:                   &retry,
+		Metrics: metricsserver.Options{
+			BindAddress:    o.metricsAddress,
+			SecureServing:  true,
+			FilterProvider: filters.WithAuthenticationAndAuthorization,
+		},
+	}
+}
+
+// cacheOptions keep Secrets and ConfigMaps out of memory unless they are
+// labelled for us.
+func cacheOptions() cache.Options {
+	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{
+		v1alpha1.CredentialsLabel: v1alpha1.CredentialsLabelValue,
+	})}
+	return cache.Options{
+		ReaderFailOnMissingInformer: true,
+		DefaultTransform:            cache.TransformStripManagedFields(),
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Secret{}:    ours,
+			&corev1.ConfigMap{}: ours,
+		},
+	}
+}
+
+// wire registers what runs in the manager.
+func (o *options) wire(ctx context.Context, mgr manager.Manager, pools *poolset.Set) error {
+	budget := quiet.NewBudget()
+	targets := &connectiontarget.Reconciler{
+		Client:   mgr.GetClient(),
+		Recorder: mgr.GetEventRecorder("connpool"),
+		Pools:    pools,
+		Drivers:  connectiontarget.Drivers{v1alpha1.TargetTypeSSH: ssh.New(ssh.Options{})},
+		Replica:  o.replica,
+		Pace:     quiet.NewPace[v1alpha1.ConnectionTargetStatus](budget),
+	}
+	if err := targets.SetupWithManager(ctx, mgr); err != nil {
+		return fmt.Errorf("set up the connectiontarget controller: %w", err)
+	}
+	sums := &connectionpool.Reconciler{
+		Client:   mgr.GetClient(),
+		Recorder: mgr.GetEventRecorder("connpool"),
+		Pace:     quiet.NewPace[v1alpha1.ConnectionPoolStatus](budget),
+	}
+	if err := sums.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("set up the connectionpool controller: %w", err)
+	}
+	if err := metrics.Registry.Register(connpoolmetrics.NewCollector(pools)); err != nil {
+		return fmt.Errorf("register the metrics: %w", err)
+	}
+	return o.checks(mgr)
+}
+
+func (o *options) checks(mgr manager.Manager) error {
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("add the health check: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("add the readiness check: %w", err)
+	}
+	return nil
+}
