@@ -1,0 +1,246 @@
+package poolset
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/drivertest"
+)
+
+// sessions is a server that allows so many sessions on each connection.
+type sessions struct {
+	limit int
+	took  time.Duration
+
+	mu       sync.Mutex
+	running  map[*drivertest.FakeConn]int
+	refusals int
+}
+
+// serve plays the remote of one command.
+func (s *sessions) serve(_ context.Context, conn *drivertest.FakeConn, _ driver.Command, _ driver.Streams) (driver.ExitStatus, error) {
+	if !s.begin(conn) {
+		return driver.ExitStatus{}, &driver.Error{Reason: driver.SessionLimit, Stage: driver.StageSession, Message: "open failed"}
+	}
+	time.Sleep(s.took)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running[conn]--
+	return driver.ExitStatus{}, nil
+}
+
+func (s *sessions) begin(conn *drivertest.FakeConn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running[conn] >= s.limit {
+		s.refusals++
+		return false
+	}
+	s.running[conn]++
+	return true
+}
+
+// F19: another connection, or the queue, and no spurious failure.
+func TestAServerThatAllowsFewerSessionsFailsNoCommand(t *testing.T) {
+	inWorld(t, func(w *world) {
+		server := &sessions{limit: 4, took: time.Second, running: map[*drivertest.FakeConn]int{}}
+		w.fake.OnExec(server.serve)
+		w.ensure(w.target("web", pool("p", func(p *Policy) { p.AcquireTimeout = time.Minute })))
+		var all sync.WaitGroup
+		for range 40 {
+			all.Go(func() {
+				if _, err := w.exec(request("p", "web")); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if got := w.seen("web", "p").Cap; got != 4 {
+			t.Errorf("learned %d sessions for each connection, want 4", got)
+		}
+		if got := w.seen("web", "p").Uses; got != 40 {
+			t.Errorf("%d uses, want 40: refused sessions are none", got)
+		}
+		before := server.refusals
+		for range 40 {
+			all.Go(func() { _, _ = w.exec(request("p", "web")) })
+		}
+		all.Wait()
+		if more := server.refusals - before; more > 0 {
+			t.Errorf("%d sessions refused although the limit was learned", more)
+		}
+	})
+}
+
+func TestAServerThatRefusesEverySessionIsNotAskedForEver(t *testing.T) {
+	inWorld(t, func(w *world) {
+		server := &sessions{running: map[*drivertest.FakeConn]int{}}
+		w.fake.OnExec(server.serve)
+		w.ensure(w.target("web", pool("p")))
+		_, err := w.exec(request("p", "web"))
+		if reasonOf(err) != driver.SessionLimit || driver.OutcomeOf(err) != driver.NotStarted {
+			t.Errorf("error %v, want %s, not started", err, driver.SessionLimit)
+		}
+		if server.refusals != maxSessionRefusals+1 {
+			t.Errorf("asked %d times, want %d", server.refusals, maxSessionRefusals+1)
+		}
+	})
+}
+
+func TestExecKeepsTheOutcomeAndRetriesNothingElse(t *testing.T) {
+	failure := func(reason driver.Reason, started bool) error {
+		return &driver.Error{Reason: reason, Stage: driver.StageRun, Started: started}
+	}
+	tests := map[string]struct {
+		err   error
+		want  driver.Outcome
+		times int
+	}{
+		"completed":                     {nil, driver.Completed, 1},
+		"not started":                   {failure(driver.Timeout, false), driver.NotStarted, 1},
+		"may have started":              {failure(driver.Timeout, true), driver.Unknown, 1},
+		"not classified proves nothing": {errors.New("boom"), driver.Unknown, 1},
+		"a session limit after the start is not retried": {failure(driver.SessionLimit, true), driver.Unknown, 1},
+		"a session limit before the start is tried anew": {failure(driver.SessionLimit, false), driver.NotStarted, maxSessionRefusals + 1},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				times := 0
+				w.fake.OnExec(func(context.Context, *drivertest.FakeConn, driver.Command, driver.Streams) (driver.ExitStatus, error) {
+					times++
+					return driver.ExitStatus{Code: 7}, tc.err
+				})
+				w.ensure(w.target("web", pool("p")))
+				execution, err := w.exec(request("p", "web"))
+				if got := driver.OutcomeOf(err); got != tc.want || times != tc.times {
+					t.Errorf("outcome %s after %d tries, want %s after %d", got, times, tc.want, tc.times)
+				}
+				if execution.Target != ref("web") {
+					t.Errorf("ran at %v", execution.Target)
+				}
+				if got := w.seen("web", "p"); got.Leases != 0 {
+					t.Errorf("%d leases are still out", got.Leases)
+				}
+			})
+		})
+	}
+}
+
+func TestWhatNeverGotAConnectionHasNotStarted(t *testing.T) {
+	impatient := func(p *Policy) { p.Max, p.LeasesPerConn, p.AcquireTimeout = 1, 1, time.Second }
+	tests := map[string]struct {
+		arrange func(*world)
+		request Request
+		want    error
+		reason  driver.Reason
+	}{
+		"no such pool":           {func(*world) {}, request("none", ""), ErrUnknownPool, ""},
+		"no such target":         {func(*world) {}, request("p", "none"), ErrUnknownTarget, ""},
+		"no target named of two": {func(w *world) { w.ensure(w.target("db", pool("p"))) }, request("p", ""), ErrTargetRequired, ""},
+		"every slot is leased": {
+			func(w *world) {
+				w.ensure(w.target("web", pool("p", impatient)))
+				lease := w.acquire(request("p", "web"))
+				time.AfterFunc(time.Minute, lease.Release)
+			}, request("p", "web"), connpool.ErrExhausted, ""},
+		"the target is down": {
+			func(w *world) {
+				w.refuse(driver.AuthenticationFailed, everything)
+				for _, conn := range w.fake.Live() {
+					conn.Kill(nil)
+				}
+				sleep(0)
+			}, request("p", "web"), nil, driver.AuthenticationFailed},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.ensure(w.target("web", pool("p")))
+				tc.arrange(w)
+				_, err := w.exec(tc.request)
+				if driver.OutcomeOf(err) != driver.NotStarted {
+					t.Errorf("%v: outcome %s, want %s", err, driver.OutcomeOf(err), driver.NotStarted)
+				}
+				if tc.want != nil && !errors.Is(err, tc.want) {
+					t.Errorf("error %v, want %v", err, tc.want)
+				}
+				if tc.reason != "" && reasonOf(err) != tc.reason {
+					t.Errorf("reason %s, want %s", reasonOf(err), tc.reason)
+				}
+				sleep(time.Minute)
+			})
+		})
+	}
+}
+
+func TestACallerWhoGivesUpHasNotStarted(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.fake.OnDial(func(ctx context.Context, _ driver.Endpoint) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		w.ensure(w.target("web", pool("p")))
+		ctx, cancel := context.WithTimeout(w.Context(), time.Second)
+		defer cancel()
+		_, err := w.set.Exec(ctx, request("p", "web"), driver.Command{Argv: []string{"true"}}, driver.Streams{})
+		if !errors.Is(err, context.DeadlineExceeded) || driver.OutcomeOf(err) != driver.NotStarted {
+			t.Errorf("error %v, outcome %s; want the deadline, not started", err, driver.OutcomeOf(err))
+		}
+	})
+}
+
+func TestARequestThatNamesNoTarget(t *testing.T) {
+	t.Run("runs on the least loaded target that serves, if any may serve", func(t *testing.T) {
+		inWorld(t, func(w *world) {
+			w.refuse(driver.Unreachable, host("a"))
+			for _, name := range []string{"a", "b", "c"} {
+				w.ensure(w.target(name, pool("p", anyTarget)))
+			}
+			var got []string
+			for range 4 {
+				lease := w.acquire(request("p", ""))
+				defer lease.Release()
+				got = append(got, lease.Target.Name)
+			}
+			if diff := cmp.Diff([]string{"b", "c", "b", "c"}, got); diff != "" {
+				t.Errorf("routed (-want +got):\n%s", diff)
+			}
+		})
+	})
+	t.Run("runs on the only target there is", func(t *testing.T) {
+		inWorld(t, func(w *world) {
+			w.ensure(w.target("web", pool("p")))
+			if got, err := w.exec(request("p", "")); err != nil || got.Target != ref("web") {
+				t.Errorf("ran at %v, %v", got.Target, err)
+			}
+		})
+	})
+	t.Run("runs nowhere if the pool routes by name", func(t *testing.T) {
+		inWorld(t, func(w *world) {
+			w.ensure(w.target("a", pool("p")), w.target("b", pool("p")))
+			if _, err := w.set.Acquire(w.Context(), request("p", "")); !errors.Is(err, ErrTargetRequired) {
+				t.Errorf("error %v, want %v", err, ErrTargetRequired)
+			}
+		})
+	})
+}
+
+func TestACommandOnATargetThatRunsNoneSaysSo(t *testing.T) {
+	inWorld(t, func(w *world) {
+		web := w.target("web", pool("p"))
+		web.Driver = plain{w.fake}
+		w.ensure(web)
+		_, err := w.exec(request("p", "web"))
+		if driver.OutcomeOf(err) != driver.NotStarted || reasonOf(err) != driver.ProtocolError {
+			t.Errorf("error %v, want %s, not started", err, driver.ProtocolError)
+		}
+	})
+}
