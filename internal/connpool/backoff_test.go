@@ -208,6 +208,17 @@ func TestBackoffAndParking(t *testing.T) {
 			}
 			_ = p.Close()
 		},
+		"a caller who waits longer than the acquire timeout for a repeated dial learns why the last one failed": func(t *testing.T) {
+			w := newWorld(t, Limits{Max: 1, AcquireTimeout: time.Second})
+			w.ask()
+			w.refuse(errRefused)
+			after(time.Second)
+			a := w.ask()
+			after(time.Second)
+			if err := a.failed(); !errors.Is(err, errRefused) {
+				t.Errorf("error %v, want the last failure", err)
+			}
+		},
 		"a dial that hangs ends at its timeout and frees its slot": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 1, DialTimeout: 3 * time.Second})
 			w.dial()

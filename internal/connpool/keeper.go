@@ -1,8 +1,6 @@
 package connpool
 
-import (
-	"context"
-)
+import "context"
 
 // maxProbes bounds the probes of one pool that run at once.
 const maxProbes = 4

@@ -142,6 +142,14 @@ func TestClosing(t *testing.T) {
 			w.open(conn)
 			w.expect("1 dialing")
 		},
+		"Acquire that waits for its slot in vain says that the pool is exhausted": func(t *testing.T) {
+			w, _ := closingPool(t)
+			a := w.ask()
+			after(10 * time.Second)
+			if err := a.failed(); !errors.Is(err, ErrAcquireTimeout) {
+				t.Errorf("error %v, want acquire timeout", err)
+			}
+		},
 		"Invalidate leaves it": func(t *testing.T) {
 			w, _ := closingPool(t)
 			w.pool.Replace(w.dialer("new"))

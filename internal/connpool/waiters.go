@@ -75,8 +75,10 @@ func (s *state[C]) overdue() error {
 		return ErrAcquireTimeout
 	case s.gen.trouble.err != nil:
 		return &DownError{Err: s.gen.trouble.err}
-	default:
+	case s.gen.dialing > 0:
 		return &DownError{Err: ErrDialPending}
+	default:
+		return ErrAcquireTimeout // connections on their way out take all the room
 	}
 }
 
