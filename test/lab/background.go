@@ -84,9 +84,9 @@ func (f folder) serveCommand(options Options) (*exec.Cmd, io.ReadCloser, error) 
 	return cmd, lines, cmd.Start()
 }
 
-// relay copies lines until the writer closes, and returns the last one.
+// relay copies lines until the lab is up or has ended, and returns the last one.
 func relay(lines io.Reader, out io.Writer) (last string) {
-	for scanner := bufio.NewScanner(lines); scanner.Scan(); {
+	for scanner := bufio.NewScanner(lines); last != isUp && scanner.Scan(); {
 		last = scanner.Text()
 		fmt.Fprintln(out, last)
 	}
@@ -96,6 +96,7 @@ func relay(lines io.Reader, out io.Writer) (last string) {
 
 // serve is the lab in the background.
 func serve(ctx context.Context, options Options) error {
+	syscall.CloseOnExec(progress) // not for its children
 	starter := os.NewFile(progress, "progress")
 	if starter == nil {
 		return errors.New("serve is for `up` only")
