@@ -7,15 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/drivertest"
 	"github.com/connpool/connpool/test/openssh"
 	"github.com/connpool/connpool/test/sshserver"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // endpointOf is an endpoint with one private key.
 func endpointOf(address, user, knownHosts string, privateKey []byte) driver.Endpoint {
