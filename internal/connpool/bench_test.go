@@ -31,7 +31,7 @@ func benchConnpool(b *testing.B, conns, leases, callers int) {
 		Dial:   func(context.Context) (*benchConn, error) { return &benchConn{context.Background()}, nil },
 		Limits: Limits{Max: conns, LeasesPerConn: leases},
 	})
-	defer p.Close()
+	defer func() { _ = p.Close() }()
 	warm := make([]*Lease[*benchConn], 0, conns*leases)
 	for range conns * leases {
 		l, err := p.Acquire(b.Context())

@@ -156,20 +156,20 @@ func (s *state[C]) nextProbe(c *conn[C]) instant {
 // probeConn probes a connection, whether idle or busy.
 func (p *Pool[C]) probeConn(c *conn[C], limits Limits) {
 	err := p.tryProbe(p.ctx, c.conn, limits)
-	p.change(func(s *state[C], now instant) { s.probed(c, err) })
+	p.change(func(s *state[C], now instant) { s.probed(c, err, now) })
 }
 
 // tryProbe probes until the timeout, or until the connection is closed.
 func (p *Pool[C]) tryProbe(ctx context.Context, c C, limits Limits) error {
 	ctx, cancel := context.WithTimeout(ctx, limits.ProbeTimeout)
 	defer cancel()
-	defer context.AfterFunc(c.Context(), cancel)()
+	defer context.AfterFunc(c.Context(), cancel)() //nolint:contextcheck // the connection has a life of its own
 	return p.probe(ctx, c)
 }
 
 // probed takes note of a probe's result and closes a connection that failed
 // too often.
-func (s *state[C]) probed(c *conn[C], err error) {
+func (s *state[C]) probed(c *conn[C], err error, now instant) {
 	s.probing--
 	c.probing = false
 	if c.state >= closing {
@@ -186,7 +186,8 @@ func (s *state[C]) probed(c *conn[C], err error) {
 	s.tally.probes.Failed++
 	c.probeFailures++
 	if c.probeFailures >= s.limits.ProbeFailures {
-		s.move(c, closing)
+		c.cause = err
+		s.bury(c, now)
 	}
 }
 

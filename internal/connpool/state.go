@@ -68,7 +68,8 @@ type conn[C Conn] struct {
 	id   uint64
 	conn C
 	gen  *generation[C]
-	// unwatch stops watching for the connection's death, cause is why it died.
+	// unwatch stops watching for the connection's death, cause is why it died
+	// or was given up.
 	unwatch func() bool
 	cause   error
 
@@ -318,7 +319,8 @@ func (p *Pool[C]) died(c *conn[C]) {
 	})
 }
 
-// bury closes a connection that is dead, if the pool still has it.
+// bury closes a connection that is dead or does not answer, if the pool still
+// has it.
 func (s *state[C]) bury(c *conn[C], now instant) {
 	if c.state == unborn || c.state >= closing {
 		return

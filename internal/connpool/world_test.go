@@ -271,8 +271,12 @@ func (w *world) summary() string {
 		n    int
 		what string
 	}{
-		{s.Warm, "warm"}, {s.InUse, "in use"}, {s.Dialing, "dialing"}, {s.Draining, "draining"},
-		{s.Leases, "leases"}, {s.Pending, "pending"},
+		{s.Warm, "warm"},
+		{s.InUse, "in use"},
+		{s.Dialing, "dialing"},
+		{s.Draining, "draining"},
+		{s.Leases, "leases"},
+		{s.Pending, "pending"},
 	} {
 		if part.n > 0 {
 			words = append(words, fmt.Sprintf("%d %s", part.n, part.what))
