@@ -79,6 +79,20 @@ func TestAProvenGateLetsDialsPassFreely(t *testing.T) {
 	})
 }
 
+func TestAGateIsOnTrialAgainAfterAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &gate{proven: true}
+		failing := through(t.Context(), g)
+		failing.answer <- refusedOnce
+		<-failing.result
+		first, second := through(t.Context(), g), through(t.Context(), g)
+		if !first.began || second.began {
+			t.Errorf("began: %v and %v, want only the first", first.began, second.began)
+		}
+		first.answer <- refusedOnce
+	})
+}
+
 func TestAnAbandonedTrialHandsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &gate{}
