@@ -1,0 +1,95 @@
+package metrics
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/poolset"
+)
+
+// snapshot is a source that always says the same.
+type snapshot []poolset.PoolObservation
+
+func (s snapshot) Snapshot() []poolset.PoolObservation { return s }
+
+// observation is one target's share of the pool.
+func observation(pool, kind string, health poolset.HealthState, stats connpool.Stats) poolset.PoolObservation {
+	return poolset.PoolObservation{
+		Pool: poolset.Ref{UID: pool + "-uid", Namespace: "prod", Name: pool},
+		Type: kind, Stats: stats, Health: health,
+	}
+}
+
+// small is two targets of one pool, one of which fails, one that has left it,
+// and a pool of another protocol that has done nothing.
+func small() snapshot {
+	up := observation("web", "ssh", poolset.HealthUp, connpool.Stats{
+		Warm: 2, InUse: 1, Dialing: 1, Draining: 1, Leases: 3, Pending: 2, Uses: 100,
+		Acquired: [3]connpool.AcquireCount{{Count: 90}, {Count: 8, Wait: 2 * time.Second}, {Count: 2, Wait: time.Second}},
+		Dials:    connpool.DialCount{Succeeded: 4, Failed: 9, Time: 2 * time.Second},
+		Probes:   connpool.ProbeCount{Succeeded: 50, Failed: 1},
+	})
+	down := observation("web", "ssh", poolset.HealthDown, connpool.Stats{Dials: connpool.DialCount{Failed: 3}})
+	down.DialFailures = map[driver.Reason]uint64{driver.Unreachable: 2, driver.Timeout: 1}
+	left := observation("web", "ssh", poolset.HealthUp, connpool.Stats{Uses: 11, Draining: 1})
+	left.Left = true
+	return snapshot{up, down, left, observation("build", "docker", poolset.HealthUnknown, connpool.Stats{})}
+}
+
+const golden = "testdata/metrics.txt"
+
+func TestTheExpositionIsTheGoldenOne(t *testing.T) {
+	file, err := os.Open(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	if err := testutil.CollectAndCompare(NewCollector(small()), file); err != nil {
+		t.Errorf("%v\nIf the change is meant, change %s.", err, golden)
+	}
+}
+
+func TestTheMetricsKeepPrometheusRules(t *testing.T) {
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(NewCollector(small()))
+	problems, err := testutil.GatherAndLint(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, problem := range problems {
+		t.Errorf("%s: %s", problem.Metric, problem.Text)
+	}
+}
+
+func TestNoSeriesOutlivesItsPool(t *testing.T) {
+	if n := testutil.CollectAndCount(NewCollector(snapshot{})); n != 0 {
+		t.Errorf("%d series of nothing, want none", n)
+	}
+}
+
+func TestLabelsAreBoundedWhateverTheNumberOfTargets(t *testing.T) {
+	var many snapshot
+	for range 1000 {
+		many = append(many, small()...)
+	}
+	if few, lots := testutil.CollectAndCount(NewCollector(small())), testutil.CollectAndCount(NewCollector(many)); few != lots {
+		t.Errorf("%d series for 3 targets, %d for 3,000", few, lots)
+	}
+}
+
+func TestWhatWarmConnectionsSavedIsTheMeanHandshakeForEachWarmAcquire(t *testing.T) {
+	const want = "connpool_handshake_saved_seconds{namespace=\"prod\",pool=\"web\",type=\"ssh\"} 45\n" // 90 * 2 s / 4
+	metadata := "# HELP connpool_handshake_saved_seconds " + helpOfSaved + "\n# TYPE connpool_handshake_saved_seconds gauge\n"
+	if err := testutil.CollectAndCompare(NewCollector(small()[:3]), strings.NewReader(metadata+want), "connpool_handshake_saved_seconds"); err != nil {
+		t.Error(err)
+	}
+}
+
+const helpOfSaved = "Estimate of the handshake time that warm connections saved: warm acquires times the mean handshake."
