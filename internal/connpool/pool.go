@@ -58,10 +58,11 @@ type Options[C Conn] struct {
 	Admit func(context.Context) (done func(), err error)
 	// Judge decides how a dial failure is retried; nil means always backoff.
 	Judge func(error) Verdict
-	// Notify is called, never under the lock, after a transition that Stats
-	// shows: connection gained or lost, dial failed or succeeded, parked, probe
-	// threshold crossed, rotation proved or failed. Not for each lease. It is
-	// called concurrently, must not block, and may come before New returns.
+	// Notify is called after a transition that Stats shows: connection gained or
+	// lost, dial failed or succeeded, parked, probe threshold crossed, rotation
+	// proved or failed; not for each lease. Calls come without the pool's lock,
+	// concurrently, from inside any method, and even before New returns: it must
+	// neither block nor take a lock that callers of the pool hold.
 	Notify func()
 	// Random returns numbers in [0, 1) for backoff and jitter, one call at a
 	// time; nil means math/rand.
