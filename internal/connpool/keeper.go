@@ -192,8 +192,10 @@ func (s *state[C]) probed(c *conn[C], err error, now instant) {
 }
 
 // arm sets the timer for the next thing that is due.
-func (s *state[C]) arm(now instant) {
-	at := s.nextDue(now)
+func (s *state[C]) arm(now instant) { s.ring(s.nextDue(now), now) }
+
+// ring makes the timer settle at an instant, if it would not do so before.
+func (s *state[C]) ring(at, now instant) {
 	if at == 0 || s.alarm > now && s.alarm <= at {
 		return
 	}
@@ -218,7 +220,7 @@ func (s *state[C]) nextDue(now instant) instant {
 			}
 		}
 	}
-	return earlier(next, s.nextDial(now))
+	return earlier(earlier(next, s.overdueAt()), s.nextDial(now))
 }
 
 // nextDial is when a backoff ends that something waits for; 0 is never.

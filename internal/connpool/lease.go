@@ -48,12 +48,11 @@ func (p *Pool[C]) Acquire(ctx context.Context) (*Lease[C], error) {
 		}
 	}
 	w, err := p.s.queue(p.now())
-	patience := p.s.limits.AcquireTimeout
 	p.unlock()
 	if err != nil {
 		return nil, err
 	}
-	return p.await(ctx, w, patience)
+	return p.await(ctx, w)
 }
 
 // Conn returns the leased connection.

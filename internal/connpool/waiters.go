@@ -1,9 +1,6 @@
 package connpool
 
-import (
-	"context"
-	"time"
-)
+import "context"
 
 // waiter is a caller in the queue. Its results are set before answered is
 // closed, and not changed after.
@@ -27,9 +24,7 @@ func (s *state[C]) queue(now instant) (*waiter[C], error) {
 	w.place.value = w
 	s.waiters.pushBack(&w.place)
 	s.dialWanted(now)
-	if s.gen.trouble.waits(now) {
-		s.arm(now) // for the dial that this caller may now wait for
-	}
+	s.ring(earlier(s.overdueAt(), s.nextDial(now)), now)
 	return w, nil
 }
 
@@ -45,26 +40,22 @@ func (s *state[C]) hopeless(now instant) error {
 	return &DownError{Err: t.err, Until: s.pool.at(t.next), Parked: t.parked}
 }
 
-// await returns what the waiter is given, or gives up.
-func (p *Pool[C]) await(ctx context.Context, w *waiter[C], patience time.Duration) (*Lease[C], error) {
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
+// await returns what the waiter is given, or gives up when ctx ends.
+func (p *Pool[C]) await(ctx context.Context, w *waiter[C]) (*Lease[C], error) {
 	select {
 	case <-w.answered:
 	case <-ctx.Done():
-		p.giveUp(w, func(*state[C]) error { return ctx.Err() })
-	case <-timer.C:
-		p.giveUp(w, (*state[C]).overdue)
+		p.giveUp(w, ctx.Err())
 	}
 	return w.lease, w.err
 }
 
 // giveUp takes a caller out of the queue, unless it was answered just now.
-func (p *Pool[C]) giveUp(w *waiter[C], why func(*state[C]) error) {
+func (p *Pool[C]) giveUp(w *waiter[C], err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if w.place.in != nil {
-		p.s.answer(w, nil, why(&p.s))
+		p.s.answer(w, nil, err)
 	}
 }
 
@@ -100,13 +91,27 @@ func (s *state[C]) serve(how How, now instant) {
 	}
 }
 
-// dismiss answers everybody who waits in vain.
+// dismiss answers those who wait in vain: all when it is hopeless, else those
+// who have waited for too long, who are the first.
 func (s *state[C]) dismiss(now instant) {
-	err := s.hopeless(now)
-	if err == nil {
-		return
-	}
+	hopeless := s.hopeless(now)
 	for s.waiters.head != nil {
+		err := hopeless
+		if err == nil {
+			if !due(s.overdueAt(), now) {
+				return
+			}
+			err = s.overdue()
+		}
 		s.answer(s.waiters.head.value, nil, err)
 	}
+}
+
+// overdueAt is when the caller who came first has waited for too long; 0 when
+// nobody waits.
+func (s *state[C]) overdueAt() instant {
+	if s.waiters.head == nil {
+		return 0
+	}
+	return s.waiters.head.value.since + s.limits.AcquireTimeout
 }
