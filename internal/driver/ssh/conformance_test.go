@@ -25,7 +25,7 @@ func endpointOf(address, user, knownHosts string, privateKey []byte) driver.Endp
 
 func startOpenSSH(t *testing.T, config ...string) (*openssh.Server, driver.Endpoint) {
 	t.Helper()
-	server, err := openssh.Start(t.Context(), openssh.Options{Config: config})
+	server, err := openssh.Start(t.Context(), openssh.Options{Config: config, Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package ssh
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"slices"
 	"strings"
@@ -216,6 +217,12 @@ func (a *attempt) readBanner(message string) error {
 
 // authenticate offers the credentials, once.
 func (a *attempt) authenticate(server *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
+	if a.transport.ended.Load() { // the library takes the end for a refusal
+		return nil, io.ErrUnexpectedEOF
+	}
+	if len(server.AllowedMethods) == 0 {
+		return nil, errors.New("no answer to the question how to authenticate")
+	}
 	method := a.dialer.credentials.method(server.AllowedMethods)
 	if method != nil && !a.offered {
 		a.offered = true

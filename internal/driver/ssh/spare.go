@@ -120,6 +120,13 @@ func (c *conn) openSession() (*session, error) {
 	deadline := c.deadline(driver.StageSession)
 	defer deadline.Stop()
 	channel, requests, err := c.client.OpenChannel("session", nil)
+	if sessionError(err, driver.StageSession) != nil {
+		// OpenSSH counts a session that has ended until it has read all that has
+		// arrived meanwhile, this request included. So ask once more after a
+		// round trip.
+		_, _, _ = c.client.SendRequest(keepaliveRequest, true, nil)
+		channel, requests, err = c.client.OpenChannel("session", nil)
+	}
 	if err == nil {
 		s := &session{channel: channel, ended: make(chan struct{})}
 		go c.attend(s, requests)

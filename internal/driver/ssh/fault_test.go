@@ -1,0 +1,347 @@
+package ssh
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/test/netfault"
+)
+
+// patience bounds what must happen; reaching it is a failure.
+const patience = 20 * time.Second
+
+// brief is a keepalive that notices faults soon.
+func brief(endpoint driver.Endpoint) driver.Endpoint {
+	endpoint.KeepaliveInterval, endpoint.KeepaliveTimeout = 100*time.Millisecond, 500*time.Millisecond
+	return endpoint
+}
+
+// through reaches the endpoint through a proxy that can misbehave.
+func through(t *testing.T, endpoint driver.Endpoint) (*netfault.Proxy, driver.Endpoint) {
+	t.Helper()
+	proxy, err := netfault.Start(endpoint.Address, netfault.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Close)
+	endpoint.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, proxy.Addr)
+	}
+	return proxy, endpoint
+}
+
+func wantError(t *testing.T, err error, reason driver.Reason, stage driver.Stage) *driver.Error {
+	t.Helper()
+	var got *driver.Error
+	if !errors.As(err, &got) {
+		t.Fatalf("error %v, want %s", err, reason)
+	}
+	if got.Reason != reason || got.Stage != stage {
+		t.Errorf("%s at %q (%s), want %s at %q", got.Reason, got.Stage, got.Message, reason, stage)
+	}
+	return got
+}
+
+// wantDeath returns how long the connection took to die of the reason.
+func wantDeath(t *testing.T, conn driver.Conn, reason driver.Reason, stage driver.Stage) {
+	t.Helper()
+	select {
+	case <-conn.Context().Done():
+		wantError(t, context.Cause(conn.Context()), reason, stage)
+	case <-time.After(patience):
+		t.Fatal("nobody noticed")
+	}
+}
+
+func run(conn driver.Execer, line string) (string, error) {
+	var stdout bytes.Buffer
+	_, err := conn.Exec(context.Background(), driver.Command{Shell: line}, driver.Streams{Stdout: &stdout})
+	return stdout.String(), err
+}
+
+func mustRun(t *testing.T, conn driver.Execer) {
+	t.Helper()
+	if out, err := run(conn, "echo served"); out != "served\n" || err != nil {
+		t.Errorf("output %q, error %v", out, err)
+	}
+}
+
+func TestAnIdleConnectionThatTheRemoteKillsIsNoticed(t *testing.T) {
+	server, endpoint := startOpenSSH(t)
+	conn := mustDial(t, Options{}, endpoint)
+	begin := time.Now()
+	server.KillConnections()
+	wantDeath(t, conn, driver.Unreachable, driver.StageRun)
+	if took := time.Since(begin); took > time.Second {
+		t.Errorf("noticed after %s, want within a second", took)
+	}
+}
+
+func TestAWarmConnectionServesWhileItsListenerIsGone(t *testing.T) {
+	server, endpoint := startOpenSSH(t)
+	conn := mustDial(t, Options{}, endpoint)
+	server.StopListener()
+	mustRun(t, conn)
+	_, err := dialWith(t.Context(), Options{}, endpoint)
+	wantError(t, err, driver.Unreachable, driver.StageConnect)
+	mustRun(t, conn)
+}
+
+func TestAFrozenServerIsNoticed(t *testing.T) {
+	server, endpoint := startOpenSSH(t)
+	conn := mustDial(t, Options{}, brief(endpoint))
+	server.Freeze()
+	wantDeath(t, conn, driver.Timeout, driver.StageKeepalive)
+	_, err := run(conn, "true")
+	if got := driver.OutcomeOf(err); got != driver.NotStarted {
+		t.Errorf("a command after that: outcome %s, want %s", got, driver.NotStarted)
+	}
+}
+
+func TestPacketsDroppedBothWaysAreNoticed(t *testing.T) {
+	_, endpoint := startOpenSSH(t)
+	proxy, endpoint := through(t, endpoint)
+	conn := mustDial(t, Options{}, brief(endpoint))
+	proxy.Set(netfault.DropBoth)
+	wantDeath(t, conn, driver.Timeout, driver.StageKeepalive)
+}
+
+func TestACommandWhoseReplyIsLostIsUnknownAndRanOnce(t *testing.T) {
+	_, endpoint := startOpenSSH(t)
+	proxy, endpoint := through(t, endpoint)
+	conn := mustDial(t, Options{}, brief(endpoint))
+	mustRun(t, conn)
+	proxy.Set(netfault.DropReplies)
+	journal := filepath.Join(t.TempDir(), "journal")
+	_, err := run(conn, "echo id >> "+journal)
+	if got := driver.OutcomeOf(err); got != driver.Unknown {
+		t.Errorf("outcome %s (%v), want %s", got, err, driver.Unknown)
+	}
+	if text, _ := os.ReadFile(journal); string(text) != "id\n" { //nolint:gosec // ours
+		t.Errorf("the journal holds %q, want one line", text)
+	}
+}
+
+func TestAResetInMidStreamIsUnknownWithAnExactPrefix(t *testing.T) {
+	_, endpoint := startOpenSSH(t)
+	proxy, endpoint := through(t, endpoint)
+	conn := mustDial(t, Options{}, endpoint)
+	output := new(prefix)
+	output.after(1<<20, proxy.Reset)
+	_, err := conn.Exec(t.Context(), driver.Command{Shell: "seq 1 100000000"}, driver.Streams{Stdout: output})
+	if got := driver.OutcomeOf(err); got != driver.Unknown {
+		t.Errorf("outcome %s (%v), want %s", got, err, driver.Unknown)
+	}
+	output.check(t)
+}
+
+// prefix is a writer that keeps what it gets and does something in the middle.
+type prefix struct {
+	bytes.Buffer
+
+	limit int
+	once  sync.Once
+	then  func()
+}
+
+func (p *prefix) after(limit int, then func()) { p.limit, p.then = limit, then }
+
+func (p *prefix) Write(data []byte) (int, error) {
+	n, err := p.Buffer.Write(data)
+	if p.Len() > p.limit {
+		p.once.Do(p.then)
+	}
+	return n, err
+}
+
+func (p *prefix) check(t *testing.T) {
+	t.Helper()
+	text := p.String()
+	var want strings.Builder
+	for i := 1; want.Len() < len(text); i++ {
+		_, _ = fmt.Fprintln(&want, i)
+	}
+	if !strings.HasPrefix(want.String(), text) {
+		t.Error("the output is not a prefix of what was sent")
+	}
+}
+
+func TestAChangedHostKeyStopsBeforeAuthentication(t *testing.T) {
+	pinned, _ := startOpenSSH(t)
+	server, endpoint := startOpenSSH(t)
+	endpoint.KnownHosts = ssh.MarshalAuthorizedKey(pinned.HostKey)
+	_, err := dialWith(t.Context(), Options{}, endpoint)
+	got := wantError(t, err, driver.HostKeyMismatch, driver.StageHostKey)
+	for _, key := range []ssh.PublicKey{pinned.HostKey, server.HostKey} {
+		if !strings.Contains(got.Message, ssh.FingerprintSHA256(key)) {
+			t.Errorf("message %q does not name %s", got.Message, ssh.FingerprintSHA256(key))
+		}
+	}
+	if got.RetryAfter != 5*time.Minute {
+		t.Errorf("retry after %s, want 5m", got.RetryAfter)
+	}
+	server.Stop()
+	if log := server.Log(); strings.Contains(log, "authenticating user") || strings.Contains(log, "Failed") {
+		t.Errorf("authentication was attempted:\n%s", log)
+	}
+}
+
+func TestTheHostKeyAskedForIsThePinnedOne(t *testing.T) {
+	// The server has an ed25519 and an ECDSA key, and prefers to show the former.
+	server, endpoint := startOpenSSH(t)
+	public, err := os.ReadFile(filepath.Join(server.Dir, "host_key_1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := ssh.ParsePrivateKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	endpoint.KnownHosts = ssh.MarshalAuthorizedKey(second.PublicKey())
+	mustRun(t, mustDial(t, Options{}, endpoint))
+}
+
+func newKey(t *testing.T) (ssh.Signer, []byte) {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(private, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.NewSignerFromKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer, pem.EncodeToMemory(block)
+}
+
+func TestAWrongKeyIsOfferedOnce(t *testing.T) {
+	server, endpoint := startOpenSSH(t)
+	key, text := newKey(t)
+	endpoint.Credentials = map[string][]byte{"ssh-privatekey": text}
+	_, err := dialWith(t.Context(), Options{}, endpoint)
+	got := wantError(t, err, driver.AuthenticationFailed, driver.StageAuthentication)
+	for _, part := range []string{endpoint.User + "@" + endpoint.Address, ssh.FingerprintSHA256(key.PublicKey())} {
+		if !strings.Contains(got.Message, part) {
+			t.Errorf("message %q does not name %s", got.Message, part)
+		}
+	}
+	server.Stop()
+	if attempts := strings.Count(server.Log(), "Failed publickey"); attempts != 1 {
+		t.Errorf("%d attempts, want 1:\n%s", attempts, server.Log())
+	}
+}
+
+func TestSessionsBeyondTheServersLimitAreRefusedAndNoneWithinIt(t *testing.T) {
+	_, endpoint := startOpenSSH(t, "MaxSessions 3")
+	conn := mustDial(t, Options{}, endpoint)
+	var held sync.WaitGroup
+	release := make(chan struct{})
+	running := make(chan struct{}, 3)
+	for range 3 {
+		held.Go(func() {
+			stdin, feed := io.Pipe()
+			go func() {
+				<-release
+				_ = feed.Close()
+			}()
+			_, err := conn.Exec(t.Context(), driver.Command{Shell: "echo running; cat"},
+				driver.Streams{Stdin: stdin, Stdout: tell(running)})
+			if err != nil {
+				t.Errorf("within the limit: %v", err)
+			}
+		})
+	}
+	for range 3 {
+		<-running
+	}
+	_, err := run(conn, "true")
+	refused := wantError(t, err, driver.SessionLimit, driver.StageSession)
+	if refused.Started {
+		t.Error("the refused command counts as started")
+	}
+	close(release)
+	held.Wait()
+	var again sync.WaitGroup
+	for range 3 {
+		again.Go(func() {
+			for range 20 {
+				mustRun(t, conn)
+			}
+		})
+	}
+	again.Wait()
+}
+
+// tell is a writer that announces every write.
+type tell chan<- struct{}
+
+func (c tell) Write(p []byte) (int, error) {
+	c <- struct{}{}
+	return len(p), nil
+}
+
+func TestAServerWithoutSessionsIsOfUseAsAJumpHost(t *testing.T) {
+	_, bastion := startOpenSSH(t, "MaxSessions 0")
+	_, inner := startOpenSSH(t)
+	hop := mustDial(t, Options{}, bastion)
+	_, err := run(hop, "true")
+	wantError(t, err, driver.SessionLimit, driver.StageSession)
+	inner.Dial = hop.Forward
+	mustRun(t, mustDial(t, Options{}, inner))
+}
+
+func TestAConnectionDiesWithItsJumpHost(t *testing.T) {
+	server, bastion := startOpenSSH(t)
+	_, inner := startOpenSSH(t)
+	hop := mustDial(t, Options{}, brief(bastion))
+	inner.Dial = hop.Forward
+	conn := mustDial(t, Options{}, inner)
+	server.Freeze()
+	wantDeath(t, hop, driver.Timeout, driver.StageKeepalive)
+	wantDeath(t, conn, driver.Unreachable, driver.StageRun)
+}
+
+func TestEnvironmentAndSubsystemReachTheServer(t *testing.T) {
+	_, endpoint := startOpenSSH(t)
+	conn := mustDial(t, Options{}, endpoint)
+	var stdout bytes.Buffer
+	_, err := conn.Exec(t.Context(), driver.Command{
+		Shell: `echo "$CONNPOOL_A-$CONNPOOL_B"`, Env: map[string]string{"CONNPOOL_A": "a b", "CONNPOOL_B": "$c"},
+	}, driver.Streams{Stdout: &stdout})
+	if err != nil || stdout.String() != "a b-$c\n" {
+		t.Errorf("output %q, error %v", stdout.String(), err)
+	}
+	stdout.Reset()
+	stdin, feed := io.Pipe()
+	go feed.Write([]byte{0, 0, 0, 5, 1, 0, 0, 0, 3}) //nolint:errcheck // sftp's SSH_FXP_INIT, version 3
+	answer := new(prefix)
+	answer.after(8, func() { _ = feed.Close() })
+	status, err := conn.Exec(t.Context(), driver.Command{Subsystem: "sftp"}, driver.Streams{Stdin: stdin, Stdout: answer})
+	if err != nil || status.Code != 0 || answer.Bytes()[4] != 2 {
+		t.Errorf("status %+v, error %v, output %q", status, err, answer.Bytes())
+	}
+	_, err = conn.Exec(t.Context(), driver.Command{Subsystem: "no-such"}, driver.Streams{})
+	if refused := wantError(t, err, driver.ProtocolError, driver.StageStart); refused.Started {
+		t.Error("a refused subsystem counts as started")
+	}
+}

@@ -1,0 +1,466 @@
+package ssh
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// The hostile servers live in virtual time, on connections in memory, so that
+// waiting for a deadline costs nothing.
+
+// pipe is one direction of a connection in memory, with room for everything:
+// without it, both sides' first messages would wait for each other.
+type pipe struct {
+	mu     sync.Mutex
+	change *sync.Cond
+	data   bytes.Buffer
+	closed bool
+	read   int
+}
+
+func newPipe() *pipe {
+	p := new(pipe)
+	p.change = sync.NewCond(&p.mu)
+	return p
+}
+
+func (p *pipe) Read(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.data.Len() == 0 {
+		if p.closed {
+			return 0, io.EOF
+		}
+		p.change.Wait()
+	}
+	n, err := p.data.Read(b)
+	p.read += n
+	p.change.Broadcast()
+	return n, err
+}
+
+// Write waits while a megabyte is unread, as a socket would.
+func (p *pipe) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.data.Len() > 1<<20 && !p.closed {
+		p.change.Wait()
+	}
+	if p.closed {
+		return 0, io.ErrClosedPipe
+	}
+	p.change.Broadcast()
+	return p.data.Write(b)
+}
+
+func (p *pipe) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	p.change.Broadcast()
+}
+
+// memoryConn is one end of two pipes.
+type memoryConn struct {
+	net.Conn // for the methods that nobody calls
+
+	in, out *pipe
+}
+
+func (c memoryConn) Read(b []byte) (int, error)  { return c.in.Read(b) }
+func (c memoryConn) Write(b []byte) (int, error) { return c.out.Write(b) }
+func (c memoryConn) RemoteAddr() net.Addr        { return endpointAddr{"memory", "memory"} }
+func (c memoryConn) LocalAddr() net.Addr         { return endpointAddr{"memory", "memory"} }
+
+func (c memoryConn) Close() error {
+	c.in.Close()
+	c.out.Close()
+	return nil
+}
+
+// hostile plays a server on one connection; it must return when that is closed.
+type hostile func(net.Conn)
+
+// world is a bubble of virtual time with a server in it.
+type world struct {
+	endpoint driver.Endpoint
+	hostKey  ssh.Signer
+	server   hostile
+	running  sync.WaitGroup
+	fromPeer *pipe
+}
+
+func inWorld(t *testing.T, test func(*testing.T, *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		hostKey, _ := newKey(t)
+		_, privateKey := newKey(t)
+		w := &world{hostKey: hostKey}
+		w.endpoint = endpointOf("host:22", "user", string(ssh.MarshalAuthorizedKey(hostKey.PublicKey())), privateKey)
+		w.endpoint.Dial = func(context.Context, string, string) (net.Conn, error) {
+			up, down := newPipe(), newPipe()
+			w.fromPeer = down
+			w.running.Go(func() { w.server(memoryConn{in: up, out: down}) })
+			return memoryConn{in: down, out: up}, nil
+		}
+		test(t, w)
+		w.running.Wait()
+	})
+}
+
+// config is that of a server which lets anybody in.
+func (w *world) config() *ssh.ServerConfig {
+	config := &ssh.ServerConfig{PublicKeyCallback: func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) {
+		return nil, nil //nolint:nilnil // the library's contract
+	}}
+	config.AddHostKey(w.hostKey)
+	return config
+}
+
+// handshake plays an honest server up to the sessions, which serve gets.
+func (w *world) handshake(config *ssh.ServerConfig, serve func(*ssh.ServerConn, <-chan ssh.NewChannel)) hostile {
+	return func(conn net.Conn) {
+		server, channels, requests, err := ssh.NewServerConn(conn, config)
+		if err != nil {
+			_ = conn.Close()
+			return
+		}
+		go ssh.DiscardRequests(requests)
+		serve(server, channels)
+		_ = server.Wait()
+	}
+}
+
+// acceptAll accepts sessions and hands their requests on.
+func acceptAll(channels <-chan ssh.NewChannel, serve func(ssh.Channel, <-chan *ssh.Request)) {
+	for offered := range channels {
+		channel, requests, err := offered.Accept()
+		if err == nil {
+			go serve(channel, requests)
+		}
+	}
+}
+
+func ignore(_ ssh.Channel, requests <-chan *ssh.Request) {
+	for range requests { //nolint:revive // that is what it does
+	}
+}
+
+func drain(conn net.Conn) {
+	_, _ = io.Copy(io.Discard, conn)
+	_ = conn.Close()
+}
+
+func (w *world) dial(t *testing.T) (*conn, time.Duration, error) {
+	t.Helper()
+	begin := time.Now()
+	dialed, err := dialWith(t.Context(), Options{}, w.endpoint)
+	took := time.Since(begin)
+	if err != nil {
+		return nil, took, err
+	}
+	return dialed.(*conn), took, nil
+}
+
+func TestAStallAtConnectIsNamedByItsStageAfterItsDeadline(t *testing.T) {
+	stalls := map[string]struct {
+		stage  driver.Stage
+		server func(*world) hostile
+	}{
+		"silence instead of a greeting": {driver.StageBanner, func(*world) hostile { return drain }},
+		"a greeting that drips": {driver.StageBanner, func(*world) hostile {
+			return func(conn net.Conn) {
+				go drain(conn)
+				for _, err := conn.Write([]byte("a")); err == nil; _, err = conn.Write([]byte("a")) {
+					time.Sleep(time.Second) // virtual
+				}
+			}
+		}},
+		"a greeting, then silence": {driver.StageKeyExchange, func(*world) hostile {
+			return func(conn net.Conn) {
+				_, _ = io.WriteString(conn, "SSH-2.0-stall\r\n")
+				drain(conn)
+			}
+		}},
+		"silence instead of authentication": {driver.StageAuthentication, func(w *world) hostile {
+			return func(conn net.Conn) {
+				config := w.config()
+				config.PublicKeyCallback = func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) {
+					time.Sleep(time.Hour) // virtual
+					return nil, errors.New("refused")
+				}
+				w.handshake(config, nil)(conn)
+			}
+		}},
+		"no answer to the first session": {driver.StageSession, func(w *world) hostile {
+			return w.handshake(w.config(), func(_ *ssh.ServerConn, channels <-chan ssh.NewChannel) {
+				for range channels { //nolint:revive // no answer
+				}
+			})
+		}},
+	}
+	for name, tc := range stalls {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.server = tc.server(w)
+				_, took, err := w.dial(t)
+				wantError(t, err, driver.Timeout, tc.stage)
+				if took != 10*time.Second {
+					t.Errorf("took %s, want 10s", took)
+				}
+			})
+		})
+	}
+}
+
+func TestAStallAtStartIsUnknownAndEndsTheConnection(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.server = w.handshake(w.config(), func(_ *ssh.ServerConn, channels <-chan ssh.NewChannel) {
+			acceptAll(channels, ignore)
+		})
+		conn, _, err := w.dial(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		_, err = run(conn, "true")
+		if got := wantError(t, err, driver.Timeout, driver.StageStart); !got.Started {
+			t.Error("the command counts as not started")
+		}
+		if took := time.Since(begin); took != 10*time.Second {
+			t.Errorf("took %s, want 10s", took)
+		}
+		<-conn.Context().Done()
+	})
+}
+
+func TestACallerWhoGivesUpEndsTheDial(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.server = drain
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begin := time.Now()
+		_, err := dialWith(ctx, Options{}, w.endpoint)
+		wantError(t, err, driver.Timeout, driver.StageBanner)
+		if took := time.Since(begin); took != time.Second || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("took %s, error %v", took, err)
+		}
+	})
+}
+
+func TestEndlessGreetingsAreRefused(t *testing.T) {
+	lines := map[string]string{"lines": "welcome\r\n", "one line": strings.Repeat("welcome ", 100)}
+	for name, text := range lines {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.server = func(conn net.Conn) {
+					go drain(conn)
+					for _, err := io.WriteString(conn, text); err == nil; _, err = io.WriteString(conn, text) { //nolint:revive // until refused
+					}
+				}
+				_, _, err := w.dial(t)
+				refused := wantError(t, err, driver.ProtocolError, driver.StageBanner)
+				if w.fromPeer.read > maxGreeting+1 {
+					t.Errorf("%d bytes were read, want at most 64 KiB", w.fromPeer.read)
+				}
+				if len(refused.Message) > 512 {
+					t.Errorf("the message has %d bytes", len(refused.Message))
+				}
+			})
+		})
+	}
+}
+
+func TestEndlessAuthenticationBannersAreRefused(t *testing.T) {
+	for name, size := range map[string]int{"100 KiB": 100 << 10, "10 MiB": 10 << 20} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				config := w.config()
+				config.BannerCallback = func(ssh.ConnMetadata) string { return strings.Repeat("x", size) }
+				w.server = w.handshake(config, nil)
+				_, _, err := w.dial(t)
+				wantError(t, err, driver.ProtocolError, driver.StageAuthentication)
+			})
+		})
+	}
+}
+
+func TestAServerThatThrottlesIsRecognised(t *testing.T) {
+	for said, pause := range map[string]time.Duration{
+		"Not allowed at this time\r\n": time.Minute,
+		"Exceeded MaxStartups\r\n":     2 * time.Second,
+	} {
+		t.Run(said, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.server = func(conn net.Conn) {
+					_, _ = io.WriteString(conn, said)
+					conn.(memoryConn).out.Close()
+				}
+				_, _, err := w.dial(t)
+				if got := wantError(t, err, driver.ThrottledByServer, driver.StageBanner); got.RetryAfter != pause {
+					t.Errorf("retry after %s, want %s", got.RetryAfter, pause)
+				}
+			})
+		})
+	}
+}
+
+func TestAServerThatCutsAuthenticationHasNotRefusedIt(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.server = func(conn net.Conn) {
+			config := w.config()
+			config.PublicKeyCallback = func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) {
+				return nil, conn.Close()
+			}
+			w.handshake(config, nil)(conn)
+		}
+		_, _, err := w.dial(t)
+		wantError(t, err, driver.Unreachable, driver.StageAuthentication)
+	})
+}
+
+func TestAServerThatIsNotSSHIsNamed(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.server = func(conn net.Conn) {
+			_, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\x1b[31m\r\n")
+			conn.(memoryConn).out.Close()
+		}
+		_, _, err := w.dial(t)
+		got := wantError(t, err, driver.ProtocolError, driver.StageBanner)
+		if !strings.Contains(got.Message, "HTTP/1.1 400") || strings.Contains(got.Message, "\x1b") {
+			t.Errorf("message %q", got.Message)
+		}
+	})
+}
+
+func TestAFloodEndsTheConnectionWithinBoundedMemory(t *testing.T) {
+	const flood = 10_000
+	floods := map[string]func(*ssh.ServerConn){
+		"channel opens": func(server *ssh.ServerConn) {
+			for range flood {
+				go server.OpenChannel("x11", nil) //nolint:errcheck // refused
+			}
+		},
+		"global requests": func(server *ssh.ServerConn) {
+			for range flood {
+				if _, _, err := server.SendRequest("anything", false, nil); err != nil {
+					return
+				}
+			}
+		},
+		"key exchanges": func(server *ssh.ServerConn) {
+			// The server's threshold makes it exchange keys every few messages.
+			for range flood {
+				if _, _, err := server.SendRequest("keepalive@openssh.com", true, bytes.Repeat([]byte("x"), 300)); err != nil {
+					return
+				}
+			}
+		},
+	}
+	for name, attack := range floods {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				config := w.config()
+				config.RekeyThreshold = 256
+				if name != "key exchanges" {
+					config.RekeyThreshold = 0
+				}
+				w.server = w.handshake(config, func(server *ssh.ServerConn, channels <-chan ssh.NewChannel) {
+					go acceptAll(channels, ignore)
+					attack(server)
+				})
+				before := heap()
+				conn, _, err := w.dial(t)
+				if err != nil {
+					wantError(t, err, driver.ProtocolError, driver.StageRun)
+					return
+				}
+				<-conn.Context().Done()
+				wantError(t, context.Cause(conn.Context()), driver.ProtocolError, driver.StageRun)
+				if grown := int64(heap()) - int64(before); grown > 32<<20 {
+					t.Errorf("the heap grew by %d MiB", grown>>20)
+				}
+			})
+		})
+	}
+}
+
+func heap() uint64 {
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
+}
+
+func TestAKeepaliveThatIsMissedEndsTheConnection(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		silent := make(chan struct{})
+		w.server = func(conn net.Conn) {
+			server, channels, requests, err := ssh.NewServerConn(conn, w.config())
+			if err != nil {
+				return
+			}
+			go acceptAll(channels, ignore)
+			go func() {
+				<-silent // requests pile up unanswered
+				ssh.DiscardRequests(requests)
+			}()
+			_ = server.Wait()
+		}
+		begin := time.Now()
+		conn, _, err := w.dial(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-conn.Context().Done()
+		wantError(t, context.Cause(conn.Context()), driver.Timeout, driver.StageKeepalive)
+		if took := time.Since(begin); took != 10*time.Second {
+			t.Errorf("noticed after %s, want the interval and the timeout: 10s", took)
+		}
+		close(silent)
+	})
+}
+
+func TestKeepalivesGoOnForeverAndMeasureTheRoundTrip(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		answered := 0
+		w.server = func(conn net.Conn) {
+			server, channels, requests, err := ssh.NewServerConn(conn, w.config())
+			if err != nil {
+				return
+			}
+			go acceptAll(channels, ignore)
+			for request := range requests {
+				answered++
+				time.Sleep(time.Millisecond) // virtual
+				_ = request.Reply(false, nil)
+			}
+			_ = server.Wait()
+		}
+		conn, _, err := w.dial(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour) // virtual
+		if conn.Context().Err() != nil || conn.Info().RoundTrip != time.Millisecond {
+			t.Errorf("cause %v, round trip %s", context.Cause(conn.Context()), conn.Info().RoundTrip)
+		}
+		_ = conn.Close()
+		synctest.Wait()
+		if answered < 700 || answered > 720 {
+			t.Errorf("%d keepalives in an hour, want one in 5 seconds", answered)
+		}
+	})
+}
