@@ -10,6 +10,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-logr/logr"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
 	"github.com/connpool/connpool/test/controlplane/binaries"
 )
 
@@ -43,6 +46,7 @@ func Main(args []string, out, errs io.Writer) int {
 		fmt.Fprintln(errs, "lab:", err)
 		return 2
 	}
+	log.SetLogger(logr.Discard()) // envtest's; what is to be said is said below
 	ctx, stop := untilEnded(context.Background(), a.command != "serve")
 	defer stop()
 	if err := a.execute(ctx, out); err != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"time"
@@ -16,7 +15,8 @@ import (
 // drain bounds how long the operator may take to end.
 const drain = 5 * time.Second
 
-// buildOperator compiles the operator of the checkout into bin.
+// buildOperator compiles the operator of the checkout into bin, with the flags of
+// `go test` and `go run`, so that what these have compiled is not compiled again.
 func buildOperator(ctx context.Context, say binaries.Say) (path string, err error) {
 	root, err := binaries.Checkout()
 	if err != nil {
@@ -27,7 +27,8 @@ func buildOperator(ctx context.Context, say binaries.Say) (path string, err erro
 	say("building the operator: a minute or two the first time")
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, "./cmd/manager")
 	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	process.Tie(cmd)
+	defer binaries.SayEvery(30*time.Second, func(so time.Duration) { say("still building, %s so far", so) })()
 	complaint := new(bytes.Buffer)
 	cmd.Stderr = complaint
 	if err := cmd.Run(); err != nil {

@@ -34,6 +34,9 @@ type RunOptions struct {
 // until ctx ends or something breaks. Nothing of it is left when it returns.
 func Run(ctx context.Context, options RunOptions, out io.Writer) error {
 	say := elapsed(out)
+	if pid, isRunning := folder(options.Dir).running(); isRunning {
+		return runningError{pid}
+	}
 	if err := free("--metrics-port", options.MetricsPort); err != nil {
 		return err
 	}
@@ -168,7 +171,7 @@ func (s *show) update(now view) {
 }
 
 func (s *show) page(now view, isFirst bool) string {
-	page := "\n" + now.String() + "\n" + s.state()
+	page := "\n" + now.String() + "\n" + s.state(now)
 	if s.screen.isLive() || isFirst {
 		page += "\n" + s.hints()
 	}
@@ -176,23 +179,27 @@ func (s *show) page(now view, isFirst bool) string {
 	return page
 }
 
-func (s *show) state() string {
-	if s.warm {
-		return fmt.Sprintf("%s  all is warm but %s, which is down on purpose.\n", time.Now().Format(time.TimeOnly), downSample)
+func (s *show) state(now view) string {
+	state := "not all is warm at the moment: STATUS says why, and kubectl describe says more."
+	switch {
+	case now.settled():
+		state = fmt.Sprintf("all is warm but %s, which is down on purpose.", downSample)
+	case !s.warm:
+		state = fmt.Sprintf("getting warm, %s so far", seconds(time.Since(s.start)))
 	}
 
-	return fmt.Sprintf("%s  getting warm, %s so far\n", time.Now().Format(time.TimeOnly), seconds(time.Since(s.start)))
+	return fmt.Sprintf("%s  %s\n", time.Now().Format(time.TimeOnly), state)
 }
 
 func (s *show) hints() string {
 	return fmt.Sprintf(`In another terminal:
   export KUBECONFIG=%s
   kubectl get connectionpools,connectiontargets
-  kubectl describe connectiontarget %s   # what is wrong with it
-  kubectl scale connectionpool web --replicas=3
-  kubectl apply --server-side -f %s      # after editing them
-  go run ./hack/lab ssh-stop             # the SSH server goes away
-  go run ./hack/lab ssh-start            # and comes back: watch the pools recover
+  kubectl describe connectiontarget %s          # what is wrong with it
+  kubectl scale connectionpool web --replicas=3    # more warm connections to each target
+  kubectl apply --server-side -f %s      # after editing the samples
+  go run ./hack/lab ssh-stop                       # the SSH server goes away
+  go run ./hack/lab ssh-start                      # and comes back: watch the pools recover
 Ctrl-C ends everything.
 `, s.lab.folder.kubeconfig(), downSample, short(s.lab.folder.samples()))
 }

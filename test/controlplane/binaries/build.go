@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/connpool/connpool/test/controlplane/process"
 )
 
 // Downloading is an improvement where it works. Where it does not, nobody should
@@ -65,7 +67,7 @@ func build(ctx context.Context, root, dir string, wanted release, say Say) error
 		"./kube-apiserver", "./etcd", "./kubectl")
 	cmd.Dir = filepath.Join(root, "hack", "controlplane")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=readonly", "GOWORK=off")
-	stop := sayEvery(30*time.Second, func(elapsed time.Duration) { say("still building, %s so far", elapsed) })
+	stop := SayEvery(30*time.Second, func(elapsed time.Duration) { say("still building, %s so far", elapsed) })
 	defer stop()
 	_, err := output(cmd)
 	return err
@@ -82,6 +84,7 @@ func linkerFlags(wanted release) string {
 
 // output runs a command and returns what it printed, or its complaint.
 func output(cmd *exec.Cmd) (string, error) {
+	process.Tie(cmd)
 	complaint := new(bytes.Buffer)
 	cmd.Stderr = complaint
 	// What it started may hold its output open longer than it lives.
@@ -98,8 +101,8 @@ func lastLine(text string) string {
 	return lines[len(lines)-1]
 }
 
-// sayEvery calls say each period until the returned function is called.
-func sayEvery(period time.Duration, say func(elapsed time.Duration)) (stop func()) {
+// SayEvery calls say each period until the returned function is called.
+func SayEvery(period time.Duration, say func(elapsed time.Duration)) (stop func()) {
 	start, done := time.Now(), make(chan struct{})
 	ticker := time.NewTicker(period)
 	go func() {

@@ -143,6 +143,13 @@ func (p *Process) terminate(grace time.Duration) {
 	}
 }
 
+// Tie makes a command, before its start, lead a group of its own that is killed
+// as a whole when the command's context ends. `go build` starts many compilers.
+func Tie(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+}
+
 // ReadPid reads a pid file. The number is 0 when there is none.
 func ReadPid(file string) (int, error) {
 	data, err := os.ReadFile(file)

@@ -2,6 +2,7 @@ package process
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -147,4 +148,24 @@ func awaitGone(t *testing.T, pid int) {
 		<-ticker.C
 	}
 	t.Errorf("process %d outlives its owner", pid)
+}
+
+func TestATiedCommandEndsWithItsChildren(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cmd := exec.CommandContext(ctx, shell, "-c", "sleep 60 & echo $!; wait")
+	Tie(cmd)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var child int
+	if _, err := fmt.Fscan(out, &child); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	_ = cmd.Wait()
+	awaitGone(t, child)
 }
