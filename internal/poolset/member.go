@@ -159,7 +159,21 @@ func (m *member) moveHealth(e *edition, event healthEvent, err *driver.Error) (t
 		return false
 	}
 	m.pool.SetLimits(m.limits())
+	if event == dialFailed {
+		m.keepTrying()
+	}
 	return true
+}
+
+// keepTrying replaces a connection that still serves, if there is one: otherwise
+// nothing would be dialled while the living ones suffice, and nobody would learn
+// that the target takes connections again. It serves on until then.
+func (m *member) keepTrying() {
+	for _, c := range m.pool.Conns() {
+		if m.pool.Recycle(c.ID) {
+			return
+		}
+	}
 }
 
 // concerns reports whether what was seen of an edition says something of the
