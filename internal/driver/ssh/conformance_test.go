@@ -83,3 +83,10 @@ func TestConformanceAgainstAServerInGo(t *testing.T) {
 		}
 	})
 }
+
+func startEmbeddedWithPassword(t *testing.T) (*sshserver.Server, driver.Endpoint) {
+	t.Helper()
+	server, endpoint := startEmbedded(t, sshserver.Options{Password: "right"})
+	endpoint.Credentials = map[string][]byte{"password": []byte("right")}
+	return server, endpoint
+}

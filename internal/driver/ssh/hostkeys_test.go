@@ -1,0 +1,208 @@
+package ssh
+
+import (
+	"crypto/rand"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/knownhosts"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+func line(key ssh.PublicKey) string { return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))) }
+
+func TestPinsSpeakForTheHostThatTheyName(t *testing.T) {
+	signer, _ := newKey(t)
+	key := line(signer.PublicKey())
+	tests := map[string]struct {
+		line, address string
+		pinned        bool
+	}{
+		"a bare key is about any host":            {key, "web-1:22", true},
+		"a comment does not matter":               {key + " some comment", "web-1:22", true},
+		"the host by name":                        {"web-1 " + key, "web-1:22", true},
+		"the host in other letters":               {"Web-1 " + key, "wEB-1:22", true},
+		"another host":                            {"web-2 " + key, "web-1:22", false},
+		"one of several":                          {"web-2,web-1 " + key, "web-1:22", true},
+		"the host on another port":                {"web-1 " + key, "web-1:2222", false},
+		"the host and its port":                   {"[web-1]:2222 " + key, "web-1:2222", true},
+		"the usual port, written out":             {"[web-1]:22 " + key, "web-1:22", true},
+		"an IPv6 address":                         {"2001:db8::1 " + key, "[2001:db8::1]:22", true},
+		"a pattern":                               {"web-* " + key, "web-1:22", true},
+		"a pattern for one character":             {"web-? " + key, "web-10:22", false},
+		"a pattern with an exception":             {"web-*,!web-1 " + key, "web-1:22", false},
+		"only an exception":                       {"!web-2 " + key, "web-1:22", false},
+		"a hashed host":                           {knownhosts.HashHostname("web-1") + " " + key, "web-1:22", true},
+		"another hashed host":                     {knownhosts.HashHostname("web-2") + " " + key, "web-1:22", false},
+		"a hashed host and its port":              {knownhosts.HashHostname("[web-1]:2222") + " " + key, "web-1:2222", true},
+		"a damaged hash":                          {"|1|x|y " + key, "web-1:22", false},
+		"a file's other lines are not looked at":  {"# comment\n\nweb-2 ssh-dss AAAA\nweb-1 " + key, "web-1:22", true},
+		"Windows line ends":                       {"web-1 " + key + "\r\nweb-2 " + key + "\r\n", "web-1:22", true},
+		"a revoked key alone is no pin":           {"@revoked web-1 " + key, "web-1:22", false},
+		"an authority is a pin":                   {"@cert-authority web-* " + key, "web-1:22", true},
+		"an authority of other hosts is none":     {"@cert-authority db-* " + key, "web-1:22", false},
+		"a bare authority is about any host":      {"@cert-authority " + key, "web-1:22", true},
+		"a pattern that would take long to match": {strings.Repeat("*a", 200) + "b " + key, strings.Repeat("a", 250) + ":22", false},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, err := parsePins([]byte(tc.line), tc.address)
+			if (err == nil) != tc.pinned {
+				t.Errorf("error %v, want pinned: %v", err, tc.pinned)
+			}
+		})
+	}
+}
+
+func TestBadPinsAreRefusedWithTheNextStep(t *testing.T) {
+	signer, private := newKey(t)
+	small, err := ssh.NewPublicKey(&rsaKey(t, 1024).PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := line(signer.PublicKey())
+	tests := map[string]struct{ text, says string }{
+		"none":                    {" \n", "ssh-keyscan"},
+		"a private key":           {string(private), "private key"},
+		"something else":          {"canary", "line 1 is not a host key"},
+		"an unknown marker":       {"@trusted web-1 " + key, "unknown marker"},
+		"a marker alone":          {"@revoked", "is not a host key"},
+		"a key in no base64":      {"web-1 ssh-ed25519 %%%", "base64"},
+		"a key cut off":           {"\nweb-1 " + key[:40], "line 2 has a key"},
+		"another type than said":  {"web-1 ssh-rsa " + strings.Fields(key)[1], "type"},
+		"DSA":                     {"web-1 ssh-dss AAAA", "DSA"},
+		"a small RSA key":         {"web-1 " + line(small), "1024 bits"},
+		"only other hosts":        {"web-2 " + key, "no line is about web-1"},
+		"a file of over 1 MiB":    {strings.Repeat("web-2 "+key+"\n", 20_000), "1 MiB"},
+		"a certificate as a key":  {"web-1 " + line(hostCertificate(t, signer, nil)), "@cert-authority"},
+		"a key nobody can verify": {"web-1 sk-ssh-ed25519@openssh.com AAAA", "cannot be read"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, err := parsePins([]byte(tc.text), "web-1:22")
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			got := driver.AsError(err)
+			if got.Reason != driver.HostKeysInvalid || !strings.HasPrefix(got.Message, "hostKeys: ") || !strings.Contains(got.Message, tc.says) {
+				t.Errorf("%s: %q, want %q in it", got.Reason, got.Message, tc.says)
+			}
+			if strings.Contains(got.Message, "canary") {
+				t.Errorf("%q repeats the value", got.Message)
+			}
+		})
+	}
+}
+
+func hostCertificate(t *testing.T, authority ssh.Signer, change func(*ssh.Certificate)) *ssh.Certificate {
+	t.Helper()
+	host, _ := newKey(t)
+	c := &ssh.Certificate{
+		Key: host.PublicKey(), CertType: ssh.HostCert, ValidPrincipals: []string{"web-1"},
+		ValidAfter: uint64(time.Now().Add(-time.Hour).Unix()), ValidBefore: uint64(time.Now().Add(time.Hour).Unix()),
+	}
+	if change != nil {
+		change(c)
+	}
+	if err := c.SignCert(rand.Reader, authority); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestOnlyWhatIsPinnedPassesTheCheck(t *testing.T) {
+	authority, _ := newKey(t)
+	stranger, _ := newKey(t)
+	plain, _ := newKey(t)
+	revoked := hostCertificate(t, authority, nil)
+	text := strings.Join([]string{
+		line(plain.PublicKey()), "@cert-authority " + line(authority.PublicKey()), "@revoked " + line(revoked.Key),
+		"@revoked * " + line(stranger.PublicKey()), line(stranger.PublicKey()),
+	}, "\n")
+	p, err := parsePins([]byte(text), "web-1:22")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unknown, _ := newKey(t)
+	tests := map[string]struct {
+		key  ssh.PublicKey
+		want driver.Reason
+	}{
+		"a pinned key":                       {plain.PublicKey(), ""},
+		"an unknown key":                     {unknown.PublicKey(), driver.HostKeyMismatch},
+		"a pinned key that is revoked too":   {stranger.PublicKey(), driver.HostKeyMismatch},
+		"a certificate":                      {hostCertificate(t, authority, nil), ""},
+		"a certificate of another authority": {hostCertificate(t, unknown, nil), driver.HostKeyMismatch},
+		"the key of the authority itself":    {authority.PublicKey(), driver.HostKeyMismatch},
+		"a revoked certificate":              {revoked, driver.CertificateInvalid},
+		"an expired certificate":             {hostCertificate(t, authority, func(c *ssh.Certificate) { c.ValidBefore = 1 }), driver.CertificateInvalid},
+		"a certificate for another host":     {hostCertificate(t, authority, func(c *ssh.Certificate) { c.ValidPrincipals = []string{"web-2"} }), driver.CertificateInvalid},
+		"a user's certificate":               {hostCertificate(t, authority, func(c *ssh.Certificate) { c.CertType = ssh.UserCert }), driver.CertificateInvalid},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			err := p.check("web-1:22", tc.key)
+			if err == nil && tc.want == "" {
+				return
+			}
+			if got := driver.AsError(err); got.Reason != tc.want || got.RetryAfter != mismatchPause {
+				t.Errorf("%v, want %q", err, tc.want)
+			}
+		})
+	}
+}
+
+func FuzzKnownHosts(f *testing.F) {
+	key := "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ"
+	f.Add("web-1 " + key)
+	f.Add("@cert-authority *.example.com,!web-1 " + key)
+	f.Add("|1|F1E1KeoE/eEWhi10WpGv4OdiO6Y=|3988QV0VE8wmZL7suNrYQLITLCg= " + key)
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := parsePins([]byte(text), "web-1:22")
+		if err == nil && len(p.algorithms()) == 0 {
+			t.Error("accepted without an algorithm to ask for")
+		}
+		if err != nil && driver.AsError(err).Reason != driver.HostKeysInvalid {
+			t.Errorf("not classified: %v", err)
+		}
+	})
+}
+
+// FuzzPinsAgainstTheLibrary compares with the library's own reading of files,
+// wherever that has the same idea of what a line is.
+func FuzzPinsAgainstTheLibrary(f *testing.F) {
+	f.Add("web-1", "web-1")
+	f.Add("web-*,!web-2", "web-2")
+	f.Add("[web-1]:2222", "web-1")
+	f.Fuzz(func(t *testing.T, hosts, host string) {
+		if strings.ContainsAny(hosts+host, " \t\r\n#@[]:|\"") || hosts == "" || host == "" || !isASCII(hosts+host) {
+			t.Skip("no line of known_hosts")
+		}
+		signer, _ := newKey(t)
+		text := strings.ToLower(hosts) + " " + line(signer.PublicKey())
+		path := filepath.Join(t.TempDir(), "known_hosts")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		address := net.JoinHostPort(strings.ToLower(host), "22")
+		check, err := knownhosts.New(path)
+		if err != nil || isKeyType(hosts) {
+			return
+		}
+		theirs := check(address, endpointAddr{"tcp", address}, signer.PublicKey()) == nil
+		_, err = parsePins([]byte(text), address)
+		if ours := err == nil; ours != theirs {
+			t.Errorf("%q for %q: ours %v, theirs %v", hosts, host, ours, theirs)
+		}
+	})
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < '!' || r > '~' })
+}
