@@ -145,7 +145,8 @@ func (s *totals) sort(pool *v1alpha1.ConnectionPool, target *v1alpha1.Connection
 	case share == nil && ready != nil && ready.Reason != v1alpha1.ReasonNotSelected && ready.Status == metav1.ConditionFalse:
 		reason = ready.Reason
 	}
-	if reason == v1alpha1.ReasonPending || reason == v1alpha1.ReasonWarming {
+	switch reason {
+	case v1alpha1.ReasonPending, v1alpha1.ReasonWarming, v1alpha1.ReasonPaused: // or about to be
 		s.pending++
 		return
 	}

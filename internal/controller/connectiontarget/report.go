@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -85,7 +86,7 @@ func leastWarm(pool poolset.PoolObservation, specs []v1alpha1.ConnectionPool) in
 
 func share(pool poolset.PoolObservation, least int, last *v1alpha1.TargetPoolStatus) v1alpha1.TargetPoolStatus {
 	uid, wanted, desired := types.UID(pool.Pool.UID), int32(least), int32(pool.MinWarm)
-	ready := isSatisfied(pool, least) || isReplacing(pool, least, last)
+	ready := isSatisfied(pool, least, last) || isReplacing(pool, least, last)
 	status := v1alpha1.TargetPoolStatus{
 		Name:                 pool.Pool.Name,
 		UID:                  &uid,
@@ -118,15 +119,19 @@ func counts(pool poolset.PoolObservation) v1alpha1.ConnectionCounts {
 	return v1alpha1.ConnectionCounts{Warm: &warm, InUse: &inUse, Dialing: &dialing, Draining: &draining}
 }
 
-// isSatisfied reports whether the pool has the connections that it wants.
-func isSatisfied(pool poolset.PoolObservation, least int) bool {
-	switch {
-	case pool.Paused:
+// isSatisfied reports whether the pool has the connections that it wants, and
+// may believe in them. Those of a target that takes no more dials do serve, but
+// one that was not ready must be up again first, or it would flap with every
+// connection that it takes only to drop it.
+func isSatisfied(pool poolset.PoolObservation, least int, last *v1alpha1.TargetPoolStatus) bool {
+	if pool.Paused || pool.Serving() < least {
 		return false
-	case least == 0:
-		return pool.Health != poolset.HealthDown
 	}
-	return pool.Serving() >= least
+	if pool.Health != poolset.HealthDown {
+		return true
+	}
+	served := least > 0 && last != nil && or(last.Ready, false)
+	return served && pool.Err.Reason != driver.ProbeFailed
 }
 
 // isReplacing reports that a pool which had enough connections is making up for
@@ -193,19 +198,28 @@ func (r *reporter) credentials(found *problem, pools []poolset.PoolObservation) 
 		r.set(v1alpha1.ConditionCredentialsReady, metav1.ConditionUnknown, found.reason, "not looked at yet: "+found.message)
 		return
 	}
-	for _, pool := range pools {
-		if pool.Refused != nil {
-			r.set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, v1alpha1.ReasonCredentialsInvalid,
-				"connections made with the earlier credentials keep serving, because the changed ones do not work: "+pool.Refused.Message)
-			return
-		}
+	if refused := refusal(pools); refused != nil {
+		r.set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, v1alpha1.ReasonCredentialsInvalid,
+			"connections made with the earlier credentials keep serving, because the changed ones do not work: "+refused.Message)
+		return
 	}
 	r.set(v1alpha1.ConditionCredentialsReady, metav1.ConditionTrue, v1alpha1.ReasonCredentialsValid,
 		"the Secret and the host keys can be used")
 }
 
+// refusal is why changed credentials do not work, if trying again will not help.
+// One that is due to the network says nothing of them.
+func refusal(pools []poolset.PoolObservation) *driver.Error {
+	for _, pool := range pools {
+		if pool.Refused != nil && stalls(string(pool.Refused.Reason)) {
+			return pool.Refused
+		}
+	}
+	return nil
+}
+
 func (r *reporter) reachable(found *problem, pools []poolset.PoolObservation) {
-	failure, unknown := worst(pools)
+	failure := worst(pools)
 	switch {
 	case found != nil && found.condition == v1alpha1.ConditionReachable:
 		r.set(v1alpha1.ConditionReachable, metav1.ConditionFalse, found.reason, found.message)
@@ -213,30 +227,32 @@ func (r *reporter) reachable(found *problem, pools []poolset.PoolObservation) {
 		r.set(v1alpha1.ConditionReachable, metav1.ConditionFalse, string(failure.Reason), failure.Error())
 	case found != nil && len(pools) == 0:
 		r.set(v1alpha1.ConditionReachable, metav1.ConditionUnknown, found.reason, "not dialled: "+found.message)
-	case unknown:
-		r.set(v1alpha1.ConditionReachable, metav1.ConditionUnknown, v1alpha1.ReasonPending, "no dial has ended yet")
-	default:
+	case slices.ContainsFunc(pools, isUp):
 		r.set(v1alpha1.ConditionReachable, metav1.ConditionTrue, v1alpha1.ReasonConnected, "the target answers")
+	default:
+		r.set(v1alpha1.ConditionReachable, metav1.ConditionUnknown, v1alpha1.ReasonPending, "no dial has ended yet")
 	}
 }
 
-// worst returns the failure of the first pool that has one, and whether some
-// pool knows nothing yet.
-func worst(pools []poolset.PoolObservation) (failure *driver.Error, unknown bool) {
+func isUp(pool poolset.PoolObservation) bool { return pool.Health == poolset.HealthUp }
+
+// worst is the failure of the first pool that has one.
+func worst(pools []poolset.PoolObservation) *driver.Error {
 	for _, pool := range pools {
-		if pool.Health == poolset.HealthUnknown {
-			unknown = true
-		}
-		if pool.Err != nil && failure == nil {
-			failure = pool.Err
+		if pool.Err != nil {
+			return pool.Err
 		}
 	}
-	return failure, unknown
+	return nil
 }
 
 func (r *reporter) ready(found *problem, pools []poolset.PoolObservation, shares []v1alpha1.TargetPoolStatus) {
-	if len(pools) == 0 && found != nil {
+	switch {
+	case len(pools) == 0 && found != nil:
 		r.set(v1alpha1.ConditionReady, metav1.ConditionFalse, found.reason, found.message)
+		return
+	case len(pools) == 0:
+		r.set(v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonPending, "the operator has not looked at it yet")
 		return
 	}
 	paused := 0
@@ -267,7 +283,7 @@ func explain(pool poolset.PoolObservation) string {
 // progress adds Reconciling or Stalled, as kstatus wants them: only while true.
 func (r *reporter) progress(found *problem, pools []poolset.PoolObservation) {
 	ready := meta.FindStatusCondition(r.conditions, v1alpha1.ConditionReady)
-	failure, _ := worst(pools)
+	failure := worst(pools)
 	switch {
 	case found != nil && found.stalled:
 		r.set(v1alpha1.ConditionStalled, metav1.ConditionTrue, found.reason, found.message)
@@ -283,12 +299,10 @@ func (r *reporter) progress(found *problem, pools []poolset.PoolObservation) {
 }
 
 func (r *reporter) rotating(pools []poolset.PoolObservation) {
-	for _, pool := range pools {
-		if pool.Refused != nil {
-			r.set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonCredentialsInvalid,
-				"the changed credentials do not work: "+pool.Refused.Message)
-			return
-		}
+	if refused := refusal(pools); refused != nil {
+		r.set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonCredentialsInvalid,
+			"the changed credentials do not work: "+refused.Message)
+		return
 	}
 	for _, pool := range pools {
 		if pool.Rotating {
@@ -299,9 +313,12 @@ func (r *reporter) rotating(pools []poolset.PoolObservation) {
 	}
 }
 
+// maxErrorMessage is how long the API lets lastError.message be.
+const maxErrorMessage = 1024
+
 // lastError is the newest failure, for those who look at the figures.
 func lastError(found *problem, pools []poolset.PoolObservation) *v1alpha1.TargetError {
-	failure, _ := worst(pools)
+	failure := worst(pools)
 	for _, pool := range pools {
 		if failure == nil {
 			failure = pool.Refused
@@ -309,9 +326,23 @@ func lastError(found *problem, pools []poolset.PoolObservation) *v1alpha1.Target
 	}
 	switch {
 	case failure != nil:
-		return &v1alpha1.TargetError{Reason: string(failure.Reason), Message: failure.Message, Stage: optional(string(failure.Stage))}
+		return &v1alpha1.TargetError{
+			Reason:  string(failure.Reason),
+			Message: shorten(cmp.Or(failure.Message, string(failure.Reason))),
+			Stage:   optional(string(failure.Stage)),
+		}
 	case found != nil && found.condition != "":
-		return &v1alpha1.TargetError{Reason: found.reason, Message: found.message}
+		return &v1alpha1.TargetError{Reason: found.reason, Message: shorten(found.message)}
 	}
 	return nil
+}
+
+// shorten cuts a message that the API would refuse together with the whole
+// status.
+func shorten(message string) string {
+	if len(message) <= maxErrorMessage {
+		return message
+	}
+	const more = "..."
+	return strings.ToValidUTF8(message[:maxErrorMessage-len(more)], "") + more
 }

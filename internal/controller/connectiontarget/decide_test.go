@@ -1,0 +1,169 @@
+package connectiontarget
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/driver/drivertest"
+)
+
+// canary stands in every credential, and must stand nowhere else.
+const canary = "s3cr3t-canary"
+
+var sshOnly = Drivers{v1alpha1.TargetTypeSSH: new(drivertest.Fake)}
+
+// complete are the facts of a target that can be dialled.
+func complete() facts {
+	target := sshTarget("web")
+	return facts{
+		now:    time.Date(2026, 1, 5, 12, 0, 0, 0, time.UTC),
+		target: target,
+		pools:  []v1alpha1.ConnectionPool{poolNamed("p")},
+		path:   []station{stationOf(target)},
+	}
+}
+
+func sshTarget(name string) *v1alpha1.ConnectionTarget {
+	return &v1alpha1.ConnectionTarget{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: name, UID: types.UID(name + "-uid"), Generation: 3},
+		Spec: v1alpha1.ConnectionTargetSpec{SSH: &v1alpha1.SSHTarget{
+			Host: name + ".example.com", User: "deploy",
+			CredentialsRef: v1alpha1.SecretRef{Name: name + "-ssh"},
+			HostKeys:       v1alpha1.HostKeys{KnownHosts: []string{"ssh-ed25519 AAAA"}},
+		}},
+	}
+}
+
+func stationOf(target *v1alpha1.ConnectionTarget) station {
+	return station{
+		name: target.Name, target: target,
+		secret:     &corev1.Secret{Data: map[string][]byte{"ssh-privatekey": []byte(canary)}},
+		knownHosts: []byte("ssh-ed25519 AAAA\n"),
+	}
+}
+
+func poolNamed(name string) v1alpha1.ConnectionPool {
+	return v1alpha1.ConnectionPool{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: name, UID: types.UID(name + "-uid")},
+	}
+}
+
+// via makes the facts those of a target behind jump targets of these names; the
+// nearest comes first.
+func via(names ...string) func(*facts) {
+	return func(f *facts) {
+		for _, name := range names {
+			f.path = append(f.path, stationOf(sshTarget(name)))
+		}
+	}
+}
+
+func both(changes ...func(*facts)) func(*facts) {
+	return func(f *facts) {
+		for _, change := range changes {
+			change(f)
+		}
+	}
+}
+
+func TestTheFirstThingThatIsMissingNamesItselfAndTheNextStep(t *testing.T) {
+	tests := map[string]struct {
+		change    func(*facts)
+		reason    string
+		condition string
+		stalled   bool
+		says      []string
+	}{
+		"no pool selects it": {
+			func(f *facts) { f.pools = nil }, v1alpha1.ReasonNotSelected, "", false,
+			[]string{"targetRef.name web", "targetSelector"}},
+		"no driver speaks its protocol": {
+			func(f *facts) {
+				f.target.Spec = v1alpha1.ConnectionTargetSpec{Docker: &v1alpha1.DockerTarget{Endpoint: "tcp://build:2376"}}
+				f.path = nil
+			}, v1alpha1.ReasonDriverUnavailable, "", true, []string{"docker"}},
+		"a pool comes before everything else": {
+			func(f *facts) { f.pools, f.path[0].secret = nil, nil }, v1alpha1.ReasonNotSelected, "", false, nil},
+		"the Secret is missing or not labelled": {
+			func(f *facts) { f.path[0].secret = nil }, v1alpha1.ReasonCredentialsMissing, v1alpha1.ConditionCredentialsReady, true,
+			[]string{"ssh.credentialsRef", "kubectl label secret -n prod web-ssh connpool.dev/credentials=true"}},
+		"the ConfigMap with host keys is missing or not labelled": {
+			func(f *facts) {
+				f.target.Spec.SSH.HostKeys = v1alpha1.HostKeys{ConfigMapRef: &v1alpha1.KeyRef{Name: "pins", Key: "known_hosts"}}
+				f.path[0].knownHosts = nil
+			}, v1alpha1.ReasonHostKeysInvalid, v1alpha1.ConditionCredentialsReady, true,
+			[]string{"ssh.hostKeys.configMapRef", "known_hosts", "kubectl label configmap -n prod pins"}},
+		"the Secret with host keys is missing or not labelled": {
+			func(f *facts) {
+				f.target.Spec.SSH.HostKeys = v1alpha1.HostKeys{SecretRef: &v1alpha1.KeyRef{Name: "pins", Key: "known_hosts"}}
+				f.path[0].knownHosts = nil
+			}, v1alpha1.ReasonHostKeysInvalid, v1alpha1.ConditionCredentialsReady, true,
+			[]string{"ssh.hostKeys.secretRef", "kubectl label secret -n prod pins"}},
+		"the jump target does not exist": {
+			func(f *facts) { f.path = append(f.path, station{name: "bastion"}) },
+			v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true,
+			[]string{"bastion does not exist", "ssh.jumpTargetRef", "web -> bastion"}},
+		"the jump target is of another type": {
+			both(via("bastion"), func(f *facts) { f.path[1].target.Spec = v1alpha1.ConnectionTargetSpec{} }),
+			v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true, []string{"bastion is not of type ssh"}},
+		"the jump target is itself": {
+			via("web"), v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true, []string{"cycle", "web -> web"}},
+		"the jump targets form a cycle": {
+			via("a", "b", "a"), v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true, []string{"web -> a -> b -> a"}},
+		"there are more than three jump targets": {
+			via("a", "b", "c", "d"), v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true,
+			[]string{"more than 3", "web -> a -> b -> c -> d"}},
+		"a jump target's Secret is missing": {
+			both(via("a", "b"), func(f *facts) { f.path[2].secret = nil }),
+			v1alpha1.ReasonJumpTargetNotReady, v1alpha1.ConditionReachable, true,
+			[]string{"jump target b", "kubectl label secret -n prod b-ssh"}},
+		"a jump target's host keys are missing": {
+			both(via("a"), func(f *facts) {
+				f.path[1].target.Spec.SSH.HostKeys = v1alpha1.HostKeys{SecretRef: &v1alpha1.KeyRef{Name: "pins", Key: "k"}}
+				f.path[1].knownHosts = nil
+			}), v1alpha1.ReasonJumpTargetNotReady, v1alpha1.ConditionReachable, true, []string{"jump target a", "ssh.hostKeys.secretRef"}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			f := complete()
+			tc.change(&f)
+			got := decide(f, sshOnly)
+			if got.want != nil || got.problem == nil {
+				t.Fatalf("decided %+v, want a problem and nothing to connect", got)
+			}
+			p := got.problem
+			if p.reason != tc.reason || p.condition != tc.condition || p.stalled != tc.stalled {
+				t.Errorf("%s in %q, stalled %v; want %s in %q, %v", p.reason, p.condition, p.stalled, tc.reason, tc.condition, tc.stalled)
+			}
+			for _, words := range tc.says {
+				if !strings.Contains(p.message, words) {
+					t.Errorf("message %q lacks %q", p.message, words)
+				}
+			}
+			if strings.Contains(p.message, canary) {
+				t.Errorf("message %q holds a secret", p.message)
+			}
+		})
+	}
+}
+
+func TestNothingIsMissingOfACompleteTarget(t *testing.T) {
+	for name, change := range map[string]func(*facts){
+		"reached directly":          func(*facts) {},
+		"behind three jump targets": via("a", "b", "c"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := complete()
+			change(&f)
+			if got := decide(f, sshOnly); got.problem != nil || got.want == nil {
+				t.Errorf("problem %+v, want none", got.problem)
+			}
+		})
+	}
+}

@@ -1,0 +1,327 @@
+package connectiontarget
+
+import (
+	"encoding/json"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/controller/quiet"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/poolset"
+)
+
+func seenBy(pool string, health poolset.HealthState, warm int, changes ...func(*poolset.PoolObservation)) poolset.PoolObservation {
+	o := poolset.PoolObservation{
+		Pool:    poolset.Ref{UID: pool + "-uid", Namespace: "prod", Name: pool},
+		MinWarm: 1, Health: health, Stats: connpool.Stats{Warm: warm},
+	}
+	for _, change := range changes {
+		change(&o)
+	}
+	return o
+}
+
+func failing(reason driver.Reason) func(*poolset.PoolObservation) {
+	return func(o *poolset.PoolObservation) {
+		o.Err = &driver.Error{Reason: reason, Stage: driver.StageConnect, Message: "it said no; try something else"}
+	}
+}
+
+func refused(reason driver.Reason) func(*poolset.PoolObservation) {
+	return func(o *poolset.PoolObservation) {
+		o.Rotating = true
+		o.Refused = &driver.Error{Reason: reason, Stage: driver.StageAuthentication, Message: "it said no; try something else"}
+	}
+}
+
+func pausedPool(o *poolset.PoolObservation) { o.Paused, o.MinWarm = true, 0 }
+
+func onDemand(o *poolset.PoolObservation) { o.MinWarm = 0 }
+
+// wasReady is the last status of a target that was ready in pool p.
+func wasReady() v1alpha1.ConnectionTargetStatus {
+	f := complete()
+	return report(f, decide(f, sshOnly), observation(seenBy("p", poolset.HealthUp, 1)), v1alpha1.ConnectionTargetStatus{}, "replica")
+}
+
+func observation(pools ...poolset.PoolObservation) poolset.Observation {
+	return poolset.Observation{ServerVersion: "OpenSSH", Pools: pools}
+}
+
+// summary is the conditions as "Type=Status/Reason", and what kstatus makes of
+// them.
+func summary(t *testing.T, next v1alpha1.ConnectionTargetStatus) (conditions []string, verdict status.Status) {
+	t.Helper()
+	for _, c := range next.Conditions {
+		conditions = append(conditions, c.Type+"="+string(c.Status)+"/"+c.Reason)
+	}
+	target := sshTarget("web")
+	target.Status = next
+	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	object["apiVersion"], object["kind"] = "connpool.dev/v1alpha1", "ConnectionTarget"
+	result, err := status.Compute(&unstructured.Unstructured{Object: object})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conditions, result.Status
+}
+
+func TestConditionsSayWhatIsTrue(t *testing.T) {
+	ready := wasReady()
+	never := v1alpha1.ConnectionTargetStatus{}
+	refusal := func(decided *decision) {
+		decided.problem = &problem{condition: v1alpha1.ConditionCredentialsReady, reason: v1alpha1.ReasonCredentialsInvalid,
+			message: "cannot be parsed; correct it", stalled: true}
+	}
+	const valid, connected, warm = "CredentialsReady=True/CredentialsValid", "Reachable=True/Connected", "Ready=True/Warm"
+	tests := map[string]struct {
+		change func(*facts)
+		decide func(*decision)
+		last   v1alpha1.ConnectionTargetStatus
+		seen   []poolset.PoolObservation
+		want   []string
+		flux   status.Status
+	}{
+		"nobody selects it": {
+			change: func(f *facts) { f.pools = nil },
+			want:   []string{"CredentialsReady=Unknown/NotSelected", "Reachable=Unknown/NotSelected", "Ready=False/NotSelected"},
+			flux:   status.InProgressStatus},
+		"its Secret is missing": {
+			change: func(f *facts) { f.path[0].secret = nil },
+			want: []string{"CredentialsReady=False/CredentialsMissing", "Reachable=Unknown/CredentialsMissing",
+				"Ready=False/CredentialsMissing", "Stalled=True/CredentialsMissing"},
+			flux: status.FailedStatus},
+		"its way is a cycle": {
+			change: via("web"),
+			want: []string{"CredentialsReady=Unknown/JumpTargetInvalid", "Reachable=False/JumpTargetInvalid",
+				"Ready=False/JumpTargetInvalid", "Stalled=True/JumpTargetInvalid"},
+			flux: status.FailedStatus},
+		"its Secret cannot be used": {
+			decide: refusal,
+			want: []string{"CredentialsReady=False/CredentialsInvalid", "Reachable=Unknown/CredentialsInvalid",
+				"Ready=False/CredentialsInvalid", "Stalled=True/CredentialsInvalid"},
+			flux: status.FailedStatus},
+		"its Secret cannot be used any more, earlier connections serve": {
+			decide: refusal, last: ready,
+			seen: []poolset.PoolObservation{seenBy("p", poolset.HealthUp, 1)},
+			want: []string{"CredentialsReady=False/CredentialsInvalid", connected, warm, "Stalled=True/CredentialsInvalid"},
+			flux: status.FailedStatus},
+		"nothing is observed yet": {
+			want: []string{valid, "Reachable=Unknown/Pending", "Ready=Unknown/Pending"},
+			flux: status.InProgressStatus},
+		"the first dial runs": {
+			seen: []poolset.PoolObservation{seenBy("p", poolset.HealthUnknown, 0)},
+			want: []string{valid, "Reachable=Unknown/Pending", "Ready=False/Warming", "Reconciling=True/Warming"},
+			flux: status.InProgressStatus},
+		"it is warm": {
+			seen: []poolset.PoolObservation{seenBy("p", poolset.HealthUp, 1)},
+			want: []string{valid, connected, warm}, flux: status.CurrentStatus},
+		"a connection of a good target is being replaced": {
+			last: ready, seen: []poolset.PoolObservation{seenBy("p", poolset.HealthUp, 0)},
+			want: []string{valid, connected, warm}, flux: status.CurrentStatus},
+		"it does not answer": {
+			seen: []poolset.PoolObservation{seenBy("p", poolset.HealthDown, 0, failing(driver.Unreachable))},
+			want: []string{valid, "Reachable=False/Unreachable", "Ready=False/Unreachable", "Reconciling=True/Retrying"},
+			flux: status.InProgressStatus},
+		"it refuses the key": {
+			seen: []poolset.PoolObservation{seenBy("p", poolset.HealthDown, 0, failing(driver.AuthenticationFailed))},
+			want: []string{valid, "Reachable=False/AuthenticationFailed", "Ready=False/AuthenticationFailed", "Stalled=True/AuthenticationFailed"},
+			flux: status.FailedStatus},
+		"it takes no more connections, those it has serve (F03)": {
+			last: ready, seen: []poolset.PoolObservation{seenBy("p", poolset.HealthDown, 1, failing(driver.Unreachable))},
+			want: []string{valid, "Reachable=False/Unreachable", warm}, flux: status.CurrentStatus},
+		"it was down and has connections again, for how long nobody knows (F35)": {
+			seen: []poolset.PoolObservation{seenBy("p", poolset.HealthDown, 1, failing(driver.Unreachable))},
+			want: []string{valid, "Reachable=False/Unreachable", "Ready=False/Unreachable", "Reconciling=True/Retrying"},
+			flux: status.InProgressStatus},
+		"its health command fails": {
+			last: ready, seen: []poolset.PoolObservation{seenBy("p", poolset.HealthDown, 1, failing(driver.ProbeFailed))},
+			want: []string{valid, "Reachable=False/ProbeFailed", "Ready=False/ProbeFailed", "Reconciling=True/Retrying"},
+			flux: status.InProgressStatus},
+		"changed credentials are being tried": {
+			last: ready, seen: []poolset.PoolObservation{seenBy("p", poolset.HealthUp, 1, func(o *poolset.PoolObservation) { o.Rotating = true })},
+			want: []string{valid, connected, warm, "Reconciling=True/Rotating"}, flux: status.InProgressStatus},
+		"changed credentials are refused, earlier connections serve (F15)": {
+			last: ready, seen: []poolset.PoolObservation{seenBy("p", poolset.HealthUp, 1, refused(driver.AuthenticationFailed))},
+			want: []string{"CredentialsReady=False/CredentialsInvalid", connected, warm, "Stalled=True/CredentialsInvalid"},
+			flux: status.FailedStatus},
+		"changed credentials could not be tried, because nothing answers": {
+			last: ready, seen: []poolset.PoolObservation{seenBy("p", poolset.HealthUp, 1, refused(driver.Unreachable))},
+			want: []string{valid, connected, warm, "Reconciling=True/Rotating"}, flux: status.InProgressStatus},
+		"its only pool is paused": {
+			seen: []poolset.PoolObservation{seenBy("p", poolset.HealthUnknown, 0, pausedPool)},
+			want: []string{valid, "Reachable=Unknown/Pending", "Ready=False/Paused"}, flux: status.InProgressStatus},
+		"one of its pools is paused": {
+			seen: []poolset.PoolObservation{seenBy("a", poolset.HealthUnknown, 0, pausedPool), seenBy("p", poolset.HealthUp, 1)},
+			want: []string{valid, connected, warm}, flux: status.CurrentStatus},
+		"one of its pools has just come": {
+			last: ready, seen: []poolset.PoolObservation{seenBy("a", poolset.HealthUnknown, 0), seenBy("p", poolset.HealthUp, 1)},
+			want: []string{valid, connected, "Ready=False/Warming", "Reconciling=True/Warming"}, flux: status.InProgressStatus},
+		"its pool dials on demand only": {
+			change: func(f *facts) { f.pools[0].Spec.Size.MinWarm = new(int32(0)) },
+			seen:   []poolset.PoolObservation{seenBy("p", poolset.HealthUnknown, 0, onDemand)},
+			want:   []string{valid, "Reachable=Unknown/Pending", warm}, flux: status.CurrentStatus},
+		"its pool wants one connection more": {
+			change: func(f *facts) { f.pools[0].Spec.Size.MinWarm = new(int32(2)) }, last: ready,
+			seen: []poolset.PoolObservation{seenBy("p", poolset.HealthUp, 1, func(o *poolset.PoolObservation) { o.MinWarm = 2 })},
+			want: []string{valid, connected, "Ready=False/Warming", "Reconciling=True/Warming"}, flux: status.InProgressStatus},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			f := complete()
+			if tc.change != nil {
+				tc.change(&f)
+			}
+			decided := decide(f, sshOnly)
+			if tc.decide != nil {
+				tc.decide(&decided)
+			}
+			last := never
+			if tc.last.ObservedGeneration != nil {
+				last = tc.last
+			}
+			next := report(f, decided, observation(tc.seen...), last, "replica")
+			conditions, verdict := summary(t, next)
+			if diff := cmp.Diff(tc.want, conditions); diff != "" {
+				t.Errorf("conditions (-want +got):\n%s", diff)
+			}
+			if verdict != tc.flux {
+				t.Errorf("kstatus says %s, want %s", verdict, tc.flux)
+			}
+			checkForm(t, next)
+			again := report(f, decided, observation(tc.seen...), next, "replica")
+			if quiet.Turned(next.Conditions, again.Conditions) {
+				t.Errorf("the same facts make conditions turn:\n%s", cmp.Diff(next.Conditions, again.Conditions))
+			}
+		})
+	}
+}
+
+var timestamp = regexp.MustCompile(`\d\d:\d\d|20\d\d-`)
+
+// checkForm checks what holds for every status.
+func checkForm(t *testing.T, next v1alpha1.ConnectionTargetStatus) {
+	t.Helper()
+	if next.ObservedGeneration == nil || *next.ObservedGeneration != 3 {
+		t.Errorf("observedGeneration %v, want 3", next.ObservedGeneration)
+	}
+	for _, c := range next.Conditions {
+		if c.ObservedGeneration != 3 || c.LastTransitionTime.IsZero() || c.Reason == "" || c.Message == "" {
+			t.Errorf("incomplete condition %+v", c)
+		}
+		if timestamp.MatchString(c.Message) {
+			t.Errorf("%s carries a timestamp: %q", c.Type, c.Message)
+		}
+	}
+	raw, err := json.Marshal(next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(raw), canary) {
+		t.Errorf("a secret is in the status: %s", raw)
+	}
+}
+
+func TestATransitionKeepsItsTimeAsLongAsTheStatusStays(t *testing.T) {
+	f := complete()
+	last := wasReady()
+	long := metav1.NewTime(time.Now().Add(-time.Hour).Truncate(time.Second))
+	for i := range last.Conditions {
+		last.Conditions[i].LastTransitionTime = long
+	}
+	down := seenBy("p", poolset.HealthDown, 0, failing(driver.Timeout))
+	next := report(f, decide(f, sshOnly), observation(down), last, "replica")
+	for kind, kept := range map[string]bool{
+		v1alpha1.ConditionCredentialsReady: true, v1alpha1.ConditionReachable: false, v1alpha1.ConditionReady: false,
+	} {
+		c := meta.FindStatusCondition(next.Conditions, kind)
+		if got := c.LastTransitionTime.Equal(&long); got != kept {
+			t.Errorf("%s kept its time: %v, want %v", kind, got, kept)
+		}
+	}
+}
+
+func TestFiguresAddUpOverThePools(t *testing.T) {
+	early := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	stats := func(s connpool.Stats) func(*poolset.PoolObservation) {
+		return func(o *poolset.PoolObservation) { o.Stats = s }
+	}
+	f := complete()
+	next := report(f, decide(f, sshOnly), observation(
+		seenBy("q", poolset.HealthUp, 0, stats(connpool.Stats{Warm: 1, InUse: 2, Dialing: 3, Draining: 4, Uses: 5, Oldest: early, LastUsed: early})),
+		seenBy("p", poolset.HealthUp, 0, stats(connpool.Stats{Warm: 1, Uses: 7, Oldest: early.Add(time.Hour), LastUsed: early.Add(time.Hour)})),
+	), v1alpha1.ConnectionTargetStatus{}, "replica")
+	if next.Pools[0].Name != "p" || next.Pools[1].Name != "q" {
+		t.Errorf("pools %s, %s; want them by name", next.Pools[0].Name, next.Pools[1].Name)
+	}
+	want := v1alpha1.ConnectionCounts{Warm: new(int32(4)), InUse: new(int32(2)), Dialing: new(int32(3)), Draining: new(int32(4))}
+	if diff := cmp.Diff(want, next.Connections); diff != "" {
+		t.Errorf("connections (-want +got):\n%s", diff)
+	}
+	if *next.UseCount != 12 || !next.OldestConnectionTime.Time.Equal(early) || !next.LastUsedTime.Time.Equal(early.Add(time.Hour)) {
+		t.Errorf("%d uses, oldest %s, last used %s", *next.UseCount, next.OldestConnectionTime, next.LastUsedTime)
+	}
+	if *next.Replica != "replica" || *next.ServerVersion != "OpenSSH" || *next.Endpoint != "deploy@web.example.com:22" || *next.Type != "ssh" {
+		t.Errorf("replica %s, server %s, endpoint %s, type %s", *next.Replica, *next.ServerVersion, *next.Endpoint, *next.Type)
+	}
+}
+
+func TestTheServerVersionIsRememberedForTheSameEndpointOnly(t *testing.T) {
+	f := complete()
+	last := wasReady()
+	next := report(f, decide(f, sshOnly), poolset.Observation{}, last, "replica")
+	if or(next.ServerVersion, "") != "OpenSSH" {
+		t.Errorf("server version %v, want the last one", next.ServerVersion)
+	}
+	f.target.Spec.SSH.Host = "elsewhere"
+	if next := report(f, decide(f, sshOnly), poolset.Observation{}, last, "replica"); next.ServerVersion != nil {
+		t.Errorf("server version %s, want none of another host", *next.ServerVersion)
+	}
+}
+
+func TestTheLastErrorFitsTheAPI(t *testing.T) {
+	long := &driver.Error{Reason: driver.JumpTargetNotReady, Message: strings.Repeat("ü", 1000)}
+	tests := map[string]struct {
+		found *problem
+		pools []poolset.PoolObservation
+		want  *v1alpha1.TargetError
+	}{
+		"nothing failed": {nil, []poolset.PoolObservation{{}}, nil},
+		"a dial failed": {nil, []poolset.PoolObservation{seenBy("p", poolset.HealthDown, 0, failing(driver.Timeout))},
+			&v1alpha1.TargetError{Reason: "Timeout", Stage: new("connect"), Message: "it said no; try something else"}},
+		"new credentials failed": {nil, []poolset.PoolObservation{seenBy("p", poolset.HealthUp, 1, refused(driver.AuthenticationFailed))},
+			&v1alpha1.TargetError{Reason: "AuthenticationFailed", Stage: new("authentication"), Message: "it said no; try something else"}},
+		"something is missing": {&problem{condition: "x", reason: "CredentialsMissing", message: "create it"}, nil,
+			&v1alpha1.TargetError{Reason: "CredentialsMissing", Message: "create it"}},
+		"not being selected is no error": {&problem{reason: "NotSelected", message: "select it"}, nil, nil},
+		"a driver says nothing": {nil, []poolset.PoolObservation{{Err: &driver.Error{Reason: driver.Timeout}}},
+			&v1alpha1.TargetError{Reason: "Timeout", Message: "Timeout"}},
+		"a driver says too much": {nil, []poolset.PoolObservation{{Err: long}},
+			&v1alpha1.TargetError{Reason: "JumpTargetNotReady", Message: strings.Repeat("ü", 510) + "..."}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			got := lastError(tc.found, tc.pools)
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("last error (-want +got):\n%s", diff)
+			}
+			if got != nil && len(got.Message) > maxErrorMessage {
+				t.Errorf("%d bytes", len(got.Message))
+			}
+		})
+	}
+}
