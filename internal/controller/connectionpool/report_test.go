@@ -1,0 +1,285 @@
+package connectionpool
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/controller/quiet"
+)
+
+// noon is when the targets' Ready turned last.
+var noon = metav1.NewTime(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC))
+
+// selecting is a pool with a selector.
+func selecting(changes ...func(*v1alpha1.ConnectionPool)) *v1alpha1.ConnectionPool {
+	pool := &v1alpha1.ConnectionPool{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: "web", UID: "web-uid", Generation: 3},
+		Spec: v1alpha1.ConnectionPoolSpec{
+			TargetSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"role": "web"}},
+		},
+	}
+	for _, change := range changes {
+		change(pool)
+	}
+	return pool
+}
+
+func naming(pool *v1alpha1.ConnectionPool) {
+	pool.Spec.TargetSelector, pool.Spec.TargetRef = nil, &v1alpha1.TargetRef{Name: "web-1"}
+}
+
+func paused(pool *v1alpha1.ConnectionPool) { pool.Spec.State = new(v1alpha1.PoolPaused) }
+
+func wanting(n int32) func(*v1alpha1.ConnectionPool) {
+	return func(pool *v1alpha1.ConnectionPool) { pool.Spec.Size.MinWarm = &n }
+}
+
+// ready is a target with its connection to the pool.
+func ready(name string) v1alpha1.ConnectionTarget { return sharing(name, true, "") }
+
+// failing is a target without, for a reason, since a minute after noon.
+func failing(name, reason string) v1alpha1.ConnectionTarget { return sharing(name, false, reason) }
+
+func sharing(name string, good bool, reason string) v1alpha1.ConnectionTarget {
+	target := known(name, good, reason)
+	share := v1alpha1.TargetPoolStatus{
+		Name: "web", UID: new(types.UID("web-uid")), Ready: &good, MinWarm: new(int32(1)), Desired: new(int32(1)),
+		UseCount: new(int64(10)),
+	}
+	if good {
+		share.Connections = v1alpha1.ConnectionCounts{Warm: new(int32(2)), InUse: new(int32(1)), Dialing: new(int32(0)), Draining: new(int32(1))}
+		share.OldestConnectionTime, share.LastUsedTime = &noon, &noon
+	} else {
+		share.Reason = &reason
+	}
+	target.Status.Pools = []v1alpha1.TargetPoolStatus{share}
+	return target
+}
+
+// known is a target that says something of itself and nothing of the pool.
+func known(name string, good bool, reason string) v1alpha1.ConnectionTarget {
+	state := metav1.ConditionFalse
+	if good {
+		state, reason = metav1.ConditionTrue, v1alpha1.ReasonWarm
+	}
+	target := unknown(name)
+	target.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: state, Reason: reason, LastTransitionTime: noon}}
+	return target
+}
+
+// unknown is a target that nobody has looked at.
+func unknown(name string) v1alpha1.ConnectionTarget {
+	return v1alpha1.ConnectionTarget{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: name},
+		Spec:       v1alpha1.ConnectionTargetSpec{SSH: &v1alpha1.SSHTarget{}},
+	}
+}
+
+func summary(t *testing.T, pool *v1alpha1.ConnectionPool, next v1alpha1.ConnectionPoolStatus) (conditions []string, verdict status.Status) {
+	t.Helper()
+	for _, c := range next.Conditions {
+		conditions = append(conditions, c.Type+"="+string(c.Status)+"/"+c.Reason)
+	}
+	pool.Status = next
+	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	object["apiVersion"], object["kind"] = "connpool.dev/v1alpha1", "ConnectionPool"
+	result, err := status.Compute(&unstructured.Unstructured{Object: object})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conditions, result.Status
+}
+
+func TestConditionsSayWhatIsTrue(t *testing.T) {
+	type targets = []v1alpha1.ConnectionTarget
+	was := report(selecting(), targets{ready("web-1")}, v1alpha1.ConnectionPoolStatus{})
+	never := v1alpha1.ConnectionPoolStatus{}
+	tests := map[string]struct {
+		pool    *v1alpha1.ConnectionPool
+		targets targets
+		last    v1alpha1.ConnectionPoolStatus
+		want    []string
+		flux    status.Status
+		says    []string
+	}{
+		"every target has its connections": {
+			selecting(), targets{ready("web-1"), ready("web-2")}, never,
+			[]string{"Ready=True/Warm"}, status.CurrentStatus, nil},
+		"one of several fails": {
+			selecting(), targets{ready("web-1"), failing("web-2", "Timeout")}, never,
+			[]string{"Ready=True/Degraded", "Degraded=True/TargetsFailing"}, status.CurrentStatus,
+			[]string{"1 of 2", "web-2 (Timeout)", "kubectl describe connectiontarget web-2"}},
+		"all fail": {
+			selecting(), targets{failing("web-1", "Timeout"), failing("web-2", "Unreachable")}, was,
+			[]string{"Ready=False/TargetsFailing", "Degraded=True/TargetsFailing"}, status.InProgressStatus,
+			[]string{"2 of 2", "web-1 (Timeout)", "web-2 (Unreachable)"}},
+		"one lacks its Secret, so that it says nothing of the pool": {
+			selecting(), targets{ready("web-1"), known("web-2", false, "CredentialsMissing")}, never,
+			[]string{"Ready=True/Degraded", "Degraded=True/TargetsFailing"}, status.CurrentStatus,
+			[]string{"web-2 (CredentialsMissing)"}},
+		"nobody has looked at its targets": {
+			selecting(), targets{unknown("web-1")}, never,
+			[]string{"Ready=False/Warming", "Reconciling=True/Warming"}, status.InProgressStatus, []string{"1 of 1"}},
+		"its targets do not know yet that they are selected": {
+			selecting(), targets{known("web-1", false, "NotSelected"), known("web-2", true, "")}, never,
+			[]string{"Ready=False/Warming", "Reconciling=True/Warming"}, status.InProgressStatus, []string{"2 of 2"}},
+		"some connections are on the way for the first time": {
+			selecting(), targets{ready("web-1"), failing("web-2", "Warming")}, never,
+			[]string{"Ready=False/Warming", "Reconciling=True/Warming"}, status.InProgressStatus, []string{"1 of 2"}},
+		"a target comes to a pool that is ready": {
+			selecting(), targets{ready("web-1"), unknown("web-2")}, was,
+			[]string{"Ready=True/Warm"}, status.CurrentStatus, nil},
+		"it wants more than its targets know": {
+			selecting(wanting(2)), targets{ready("web-1")}, never,
+			[]string{"Ready=False/Warming", "Reconciling=True/Warming"}, status.InProgressStatus, nil},
+		"it is paused": {
+			selecting(paused), targets{failing("web-1", "Paused")}, was,
+			[]string{"Ready=False/Paused"}, status.InProgressStatus, []string{"spec.state to Active"}},
+		"it goes on after a pause": {
+			selecting(), targets{failing("web-1", "Paused")}, never,
+			[]string{"Ready=False/Warming", "Reconciling=True/Warming"}, status.InProgressStatus, nil},
+		"its selector matches nothing": {
+			selecting(), nil, never,
+			[]string{"Ready=False/NoTargets"}, status.InProgressStatus, []string{"targetSelector role=web", "prod", "label one"}},
+		"its target does not exist": {
+			selecting(naming), nil, never,
+			[]string{"Ready=False/TargetNotFound"}, status.InProgressStatus, []string{"web-1", "prod", "targetRef"}},
+		"its selector cannot be parsed": {
+			selecting(func(pool *v1alpha1.ConnectionPool) {
+				pool.Spec.TargetSelector.MatchExpressions = []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Like"}}
+			}), nil, never,
+			[]string{"Ready=False/SelectorInvalid", "Stalled=True/SelectorInvalid"}, status.FailedStatus, []string{"targetSelector", "correct it"}},
+		"one of its schedules never comes due": {
+			selecting(func(pool *v1alpha1.ConnectionPool) {
+				pool.Spec.Warming.Schedules = []v1alpha1.WarmingSchedule{
+					{Name: "never", Start: "0 0 30 2 *", End: "0 1 30 2 *", MinWarm: 2}}
+			}), targets{ready("web-1")}, never,
+			[]string{"Ready=True/Warm", "Stalled=True/ScheduleInvalid"}, status.FailedStatus, nil},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			next := report(tc.pool, tc.targets, tc.last)
+			conditions, verdict := summary(t, tc.pool.DeepCopy(), next)
+			if diff := cmp.Diff(tc.want, conditions); diff != "" {
+				t.Errorf("conditions (-want +got):\n%s", diff)
+			}
+			if verdict != tc.flux {
+				t.Errorf("kstatus says %s, want %s", verdict, tc.flux)
+			}
+			for _, words := range tc.says {
+				if message := next.Conditions[0].Message; !strings.Contains(message, words) {
+					t.Errorf("message %q lacks %q", message, words)
+				}
+			}
+			if *next.ObservedGeneration != 3 || next.Conditions[0].ObservedGeneration != 3 {
+				t.Errorf("generations %d and %d, want 3", *next.ObservedGeneration, next.Conditions[0].ObservedGeneration)
+			}
+			again := report(tc.pool, tc.targets, next)
+			if quiet.Turned(next.Conditions, again.Conditions) {
+				t.Errorf("the same facts make conditions turn:\n%s", cmp.Diff(next.Conditions, again.Conditions))
+			}
+		})
+	}
+}
+
+func TestAPausedPoolHasNoFailingTargets(t *testing.T) {
+	next := report(selecting(paused), []v1alpha1.ConnectionTarget{failing("web-1", "Paused")}, v1alpha1.ConnectionPoolStatus{})
+	if len(next.FailingTargets) != 0 {
+		t.Errorf("failing %+v, want none", next.FailingTargets)
+	}
+}
+
+func TestFailingTargetsAreListedOldestFirstAndAtMostTen(t *testing.T) {
+	var targets []v1alpha1.ConnectionTarget
+	for i := range 12 {
+		target := failing(fmt.Sprintf("web-%02d", i), "Timeout")
+		target.Status.Conditions[0].LastTransitionTime = metav1.NewTime(noon.Add(-time.Duration(i) * time.Minute))
+		targets = append(targets, target)
+	}
+	next := report(selecting(), targets, v1alpha1.ConnectionPoolStatus{})
+	if len(next.FailingTargets) != 10 {
+		t.Fatalf("%d listed, want 10", len(next.FailingTargets))
+	}
+	first := next.FailingTargets[0]
+	if first.Name != "web-11" || first.Reason != "Timeout" || !first.Since.Equal(new(metav1.NewTime(noon.Add(-11*time.Minute)))) {
+		t.Errorf("first %+v, want the one that fails longest", first)
+	}
+	message := next.Conditions[0].Message
+	if !strings.Contains(message, "12 of 12") || !strings.Contains(message, "web-02 (Timeout), 9 more") {
+		t.Errorf("message %q, want three names and 9 more", message)
+	}
+}
+
+func TestFiguresAddUpOverTheTargets(t *testing.T) {
+	late := ready("web-2")
+	late.Status.Pools[0].OldestConnectionTime = new(metav1.NewTime(noon.Add(time.Hour)))
+	late.Status.Pools[0].LastUsedTime = new(metav1.NewTime(noon.Add(time.Hour)))
+	next := report(selecting(), []v1alpha1.ConnectionTarget{ready("web-1"), late, unknown("web-3")}, v1alpha1.ConnectionPoolStatus{})
+	want := v1alpha1.ConnectionPoolStatus{
+		Type:        new(v1alpha1.PoolType("ssh")),
+		Targets:     v1alpha1.TargetCounts{Total: new(int32(3)), Ready: new(int32(2))},
+		Connections: v1alpha1.PoolConnectionCounts{Warm: new(int32(4)), InUse: new(int32(2)), Dialing: new(int32(0)), Draining: new(int32(2)), Desired: new(int32(3))},
+		UseCount:    new(int64(20)), OldestConnectionTime: &noon, LastUsedTime: late.Status.Pools[0].LastUsedTime,
+		Selector: new("role=web"), ObservedGeneration: new(int64(3)),
+	}
+	next.Conditions = nil
+	if diff := cmp.Diff(want, next); diff != "" {
+		t.Errorf("status (-want +got):\n%s", diff)
+	}
+}
+
+func TestATargetOfANamesakePoolDoesNotCount(t *testing.T) {
+	pool := selecting()
+	pool.UID = "another-uid"
+	next := report(pool, []v1alpha1.ConnectionTarget{ready("web-1")}, v1alpha1.ConnectionPoolStatus{})
+	if *next.Targets.Ready != 0 || *next.UseCount != 0 {
+		t.Errorf("%d ready, %d uses; want none", *next.Targets.Ready, *next.UseCount)
+	}
+}
+
+func TestThePoolsTypeIsThatOfItsTargets(t *testing.T) {
+	docker := unknown("build")
+	docker.Spec = v1alpha1.ConnectionTargetSpec{Docker: &v1alpha1.DockerTarget{}}
+	tests := map[string]struct {
+		targets []v1alpha1.ConnectionTarget
+		want    *v1alpha1.PoolType
+	}{
+		"none":       {nil, nil},
+		"one type":   {[]v1alpha1.ConnectionTarget{docker, docker}, new(v1alpha1.PoolType("docker"))},
+		"both types": {[]v1alpha1.ConnectionTarget{unknown("web"), docker, docker}, new(v1alpha1.PoolTypeMixed)},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(tc.want, typeOf(tc.targets)); diff != "" {
+				t.Errorf("type (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestATransitionKeepsItsTimeAsLongAsTheStatusStays(t *testing.T) {
+	last := report(selecting(), []v1alpha1.ConnectionTarget{ready("web-1")}, v1alpha1.ConnectionPoolStatus{})
+	last.Conditions[0].LastTransitionTime = noon
+	same := report(selecting(), []v1alpha1.ConnectionTarget{ready("web-1"), failing("web-2", "Timeout")}, last)
+	if got := meta.FindStatusCondition(same.Conditions, v1alpha1.ConditionReady).LastTransitionTime; !got.Equal(&noon) {
+		t.Errorf("ready still, but since %s", got)
+	}
+	other := report(selecting(), []v1alpha1.ConnectionTarget{failing("web-1", "Timeout")}, last)
+	if got := meta.FindStatusCondition(other.Conditions, v1alpha1.ConditionReady).LastTransitionTime; got.Equal(&noon) {
+		t.Error("not ready any more, but the time stayed")
+	}
+}
