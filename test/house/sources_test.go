@@ -35,10 +35,12 @@ func sourceRules() []rule {
 			check: sleeps,
 			bad: map[string]string{
 				"a/a_test.go": "package a\n\nfunc f() { time.Sleep(1) }\n",
-				"b/b_test.go": "package b\n\nimport \"testing/synctest\"\n\nfunc f() { time.Sleep(1) }\n",
+				"b/b_test.go": "package b\n\nfunc f() { time.Sleep(1) }\n",
+				"b/c_test.go": "package b\n\nimport \"testing/synctest\"\n",
+				"b/b.go":      "package b\n\nfunc g() { time.Sleep(1) }\n",
 				"c/c.go":      "package c\n\nfunc f() { time.Sleep(1) }\n",
 			},
-			want: []string{"a/a_test.go:3: time.Sleep", "c/c.go:3: time.Sleep"},
+			want: []string{"a/a_test.go:3: time.Sleep", "b/b.go:3: time.Sleep", "c/c.go:3: time.Sleep"},
 		},
 		{
 			name:  "no test skips itself",
@@ -47,6 +49,7 @@ func sourceRules() []rule {
 			bad: map[string]string{
 				"a_test.go": "package a\n\nfunc TestX(t *testing.T) { t.Skipf(\"no %s\", \"sshd\") }\n",
 				"b_test.go": "package a\n\nfunc TestY(t *testing.T) { r.Skip(1) }\n",
+				"c_test.go": "package a\n\nfunc FuzzZ(f *testing.F) { t.Skip() }\n",
 			},
 			want: []string{"a_test.go:3: t.Skipf"},
 		},
@@ -87,12 +90,18 @@ func uses(names ...string) func(tree) []string {
 const slow = "test/netfault"
 
 func sleeps(repository tree) []string {
+	virtual := map[string]bool{slow: true}
+	for _, s := range repository.sources {
+		if slices.Contains(s.imports(), "testing/synctest") {
+			virtual[s.dir()] = true
+		}
+	}
 	return inspect(repository, func(s source, node ast.Node) string {
 		selected, ok := node.(*ast.SelectorExpr)
 		if !ok || !isSelector(selected, "time", "Sleep") {
 			return ""
 		}
-		if s.dir() == slow || slices.Contains(s.imports(), "testing/synctest") {
+		if virtual[s.dir()] && (s.isTest() || s.dir() == slow) {
 			return ""
 		}
 		return "time.Sleep"
@@ -100,18 +109,34 @@ func sleeps(repository tree) []string {
 }
 
 func skips(repository tree) []string {
-	return inspect(repository, func(_ source, node ast.Node) string {
-		selected, ok := node.(*ast.SelectorExpr)
-		if !ok {
-			return ""
-		}
-		for _, receiver := range []string{"t", "tb", "b", "f"} {
-			if isSelector(selected, receiver, "Skip", "Skipf", "SkipNow") {
-				return receiver + "." + selected.Sel.Name
+	var found []string
+	for _, s := range repository.sources {
+		for _, declaration := range s.file.Decls {
+			function, ok := declaration.(*ast.FuncDecl)
+			if ok && strings.HasPrefix(function.Name.Name, "Fuzz") {
+				continue // skipping is how a fuzz test says that an input is beside the point
+			}
+			for node := range ast.Preorder(declaration) {
+				if what := skip(node); what != "" {
+					found = append(found, s.at(node.Pos(), what))
+				}
 			}
 		}
+	}
+	return found
+}
+
+func skip(node ast.Node) string {
+	selected, ok := node.(*ast.SelectorExpr)
+	if !ok {
 		return ""
-	})
+	}
+	for _, receiver := range []string{"t", "tb", "b", "f"} {
+		if isSelector(selected, receiver, "Skip", "Skipf", "SkipNow") {
+			return receiver + "." + selected.Sel.Name
+		}
+	}
+	return ""
 }
 
 func isSelector(selected *ast.SelectorExpr, receiver string, names ...string) bool {
