@@ -35,6 +35,14 @@ lab-down: ## Stop the lab
 status: ## Say what of the lab is running
 	go run ./hack/lab status
 
+.PHONY: lab-ssh-stop
+lab-ssh-stop: ## Make the lab's SSH server go away, to see pools notice
+	go run ./hack/lab ssh-stop
+
+.PHONY: lab-ssh-start
+lab-ssh-start: ## Bring it back, to see them recover
+	go run ./hack/lab ssh-start
+
 ##@ Develop
 
 .PHONY: build
@@ -42,13 +50,13 @@ build: ## Build bin/manager
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/manager ./cmd/manager
 
 .PHONY: test
-test: test-deps lint verify ## Lint, verify, and run every test with the race detector, on a real API server and sshd
+test: test-deps lint verify control-plane ## Lint, verify, and run every test with the race detector, on a real API server and sshd
 	@hack/say 'unit, sshd and control-plane tests, with the race detector'
 	go test -race -timeout 15m $(ARGS) ./...
 
 .PHONY: test-unit
-test-unit: ## Run the tests of api, cmd and internal only, with the race detector
-	go test -race $(ARGS) ./api/... ./cmd/... ./internal/...
+test-unit: ## Run only the tests that need no API server, with the race detector
+	go test -race $(ARGS) ./api/... ./internal/...
 
 .PHONY: test-fuzz
 test-fuzz: ## Run each fuzz test for FUZZTIME
@@ -139,6 +147,11 @@ help: ## Show this
 .PHONY: test-deps
 test-deps: ## Install the Debian packages that tests need, where they are missing
 	hack/install-test-deps.sh
+
+.PHONY: control-plane
+control-plane: ## Get kube-apiserver, etcd and kubectl into bin/k8s; builds them when they cannot be downloaded
+	@hack/say 'control plane; takes minutes the first time, where it has to be built'
+	go run ./hack/lab build
 
 $(LINT): $(wildcard hack/lint/*)
 	@hack/say 'build golangci-lint; takes a minute or two the first time'
