@@ -68,6 +68,7 @@ type ControlPlane struct {
 	keys      *keys
 	etcd      *process.Process
 	apiserver *process.Process
+	failed    chan struct{}
 }
 
 // Start starts a control plane and returns when it is ready. It runs until Stop,
@@ -95,6 +96,8 @@ func Start(ctx context.Context, options Options) (*ControlPlane, error) {
 		plane.Stop()
 		return nil, err
 	}
+	plane.failed = make(chan struct{})
+	go plane.watch()
 	return plane, nil
 }
 
@@ -196,21 +199,27 @@ func url(scheme string, port int) string {
 }
 
 // freePorts returns ports that are free now; they may be taken before they are
-// used.
-func freePorts(n int) ([]int, error) {
-	ports := make([]int, n)
-	for i := range ports {
+// used. All are held until the last is known, so that they differ.
+func freePorts(n int) (ports []int, err error) {
+	listeners := make([]net.Listener, 0, n)
+	defer func() {
+		for _, listener := range listeners {
+			_ = listener.Close()
+		}
+	}()
+	for range n {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, fmt.Errorf("find a free port: %w", err)
 		}
-		defer listener.Close()
-		ports[i] = listener.Addr().(*net.TCPAddr).Port
+		listeners = append(listeners, listener)
+		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
 	}
 	return ports, nil
 }
 
-// waitReady returns when /readyz says ok and the system's own roles are there.
+// waitReady returns when the server is ready and has made the namespace in which
+// most objects are, which it does a little later.
 func (p *ControlPlane) waitReady(ctx context.Context) error {
 	client, err := rest.HTTPClientFor(p.Config)
 	if err != nil {
@@ -220,7 +229,7 @@ func (p *ControlPlane) waitReady(ctx context.Context) error {
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
 	for {
-		if isReady(ctx, client, p.Config.Host) {
+		if isOK(ctx, client, p.Config.Host+"/readyz") && isOK(ctx, client, p.Config.Host+"/api/v1/namespaces/default") {
 			return nil
 		}
 		if err := errors.Join(p.etcd.Err(), p.apiserver.Err()); err != nil {
@@ -234,8 +243,8 @@ func (p *ControlPlane) waitReady(ctx context.Context) error {
 	}
 }
 
-func isReady(ctx context.Context, client *http.Client, host string) bool {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, host+"/readyz", http.NoBody)
+func isOK(ctx context.Context, client *http.Client, address string) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {
 		return false
 	}
@@ -263,12 +272,6 @@ func (p *ControlPlane) InstallCRDs(ctx context.Context, dir string) error {
 	return nil
 }
 
-// User returns the configuration of a user of the cluster, who may do what RBAC
-// allows.
-func (p *ControlPlane) User(name string, groups ...string) (*rest.Config, error) {
-	return p.keys.config(p.Config.Host, name, groups...)
-}
-
 // Kubeconfig returns the administrator's configuration as a file for kubectl.
 func (p *ControlPlane) Kubeconfig() ([]byte, error) {
 	const name = "connpool-lab"
@@ -286,9 +289,17 @@ func (p *ControlPlane) Kubeconfig() ([]byte, error) {
 	return data, nil
 }
 
-// Failed is closed when kube-apiserver has ended, by itself or by Stop; Err then
-// says more.
-func (p *ControlPlane) Failed() <-chan struct{} { return p.apiserver.Exited() }
+// Failed is closed when one of the processes has ended, by itself or by Stop; Err
+// then says more.
+func (p *ControlPlane) Failed() <-chan struct{} { return p.failed }
+
+func (p *ControlPlane) watch() {
+	defer close(p.failed)
+	select {
+	case <-p.etcd.Exited():
+	case <-p.apiserver.Exited():
+	}
+}
 
 // Err says which of the processes has ended by itself, and its last words.
 func (p *ControlPlane) Err() error { return errors.Join(p.etcd.Err(), p.apiserver.Err()) }

@@ -2,12 +2,15 @@ package controlplane
 
 import (
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -38,9 +41,22 @@ func TestAControlPlaneServesUntilItIsStopped(t *testing.T) {
 	if err := stranger.List(t.Context(), &corev1.SecretList{}); !apierrors.IsForbidden(err) {
 		t.Errorf("somebody without a role lists Secrets: %v, want forbidden", err)
 	}
+	worker, err := plane.ServiceAccount(t.Context(), "default", "worker")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := whoIs(t, worker); got != "system:serviceaccount:default:worker" {
+		t.Errorf("the ServiceAccount is %q", got)
+	}
 
 	pids := []int{plane.etcd.Pid(), plane.apiserver.Pid()}
+	select {
+	case <-plane.Failed():
+		t.Error(plane.Err())
+	default:
+	}
 	plane.Stop()
+	<-plane.Failed()
 	for _, pid := range pids {
 		if process, err := os.FindProcess(pid); err == nil && process.Signal(syscall.Signal(0)) == nil {
 			t.Errorf("process %d lives on", pid)
@@ -48,5 +64,35 @@ func TestAControlPlaneServesUntilItIsStopped(t *testing.T) {
 	}
 	if _, err := os.Stat(plane.Dir); !os.IsNotExist(err) {
 		t.Errorf("the directory is left behind: %v", err)
+	}
+}
+
+// whoIs asks the API server as whom it sees a client.
+func whoIs(t *testing.T, config *rest.Config) string {
+	t.Helper()
+	api, err := client.New(config, client.Options{Scheme: scheme.Scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	review := &authenticationv1.SelfSubjectReview{}
+	if err := api.Create(t.Context(), review); err != nil {
+		t.Fatal(err)
+	}
+
+	return review.Status.UserInfo.Username
+}
+
+func TestAControlPlaneThatLostItsStoreSaysSo(t *testing.T) {
+	plane, err := Start(t.Context(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plane.Stop()
+	if err := syscall.Kill(plane.etcd.Pid(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-plane.Failed()
+	if err := plane.Err(); err == nil || !strings.Contains(err.Error(), "etcd") {
+		t.Errorf("%v, want the name of what has ended", err)
 	}
 }

@@ -91,21 +91,21 @@ type pair struct {
 }
 
 func writePair(dir, file, authorityName string, config certutil.Config) (pair, error) {
-	authority, err := newAuthority(authorityName)
+	issuer, err := newAuthority(authorityName)
 	if err != nil {
 		return pair{}, err
 	}
-	cert, key, err := authority.issue(config)
+	cert, key, err := issuer.issue(config)
 	if err != nil {
 		return pair{}, err
 	}
 	p := pair{
-		authority: authority,
+		authority: issuer,
 		ca:        filepath.Join(dir, file+"-ca.crt"),
 		cert:      filepath.Join(dir, file+".crt"),
 		key:       filepath.Join(dir, file+".key"),
 	}
-	for path, data := range map[string][]byte{p.ca: encode(authority.cert), p.cert: cert, p.key: key} {
+	for path, data := range map[string][]byte{p.ca: encode(issuer.cert), p.cert: cert, p.key: key} {
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			return pair{}, fmt.Errorf("write a key: %w", err)
 		}

@@ -44,8 +44,7 @@ func up(ctx context.Context, options Options, out io.Writer) error {
 	defer stop()
 	last := relay(lines, out)
 	if last == isUp {
-		fmt.Fprintf(out, "Next:\n  export KUBECONFIG=%s\n  kubectl apply --server-side -f %s\n",
-			where.kubeconfig(), short(where.samples()))
+		fmt.Fprintf(out, "Next:\n%s  kubectl apply --server-side -f %s\n", environment(where), short(where.samples()))
 		return nil
 	}
 	_ = cmd.Wait()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -192,16 +193,28 @@ func (s *show) state(now view) string {
 }
 
 func (s *show) hints() string {
-	return fmt.Sprintf(`In another terminal:
-  export KUBECONFIG=%s
-  kubectl get connectionpools,connectiontargets
+	return "In another terminal:\n" + environment(s.lab.folder) + fmt.Sprintf(`  kubectl get connectionpools,connectiontargets
   kubectl describe connectiontarget %s          # what is wrong with it
   kubectl scale connectionpool web --replicas=3    # more warm connections to each target
-  kubectl apply --server-side -f %s      # after editing the samples
+  kubectl apply --server-side -f %-18s# after editing the samples
   go run ./hack/lab ssh-stop                       # the SSH server goes away
   go run ./hack/lab ssh-start                      # and comes back: watch the pools recover
 Ctrl-C ends everything.
-`, s.lab.folder.kubeconfig(), downSample, short(s.lab.folder.samples()))
+`, downSample, short(s.lab.folder.samples()))
+}
+
+// environment is what a shell needs to know of the lab.
+func environment(f folder) string {
+	lines := "  export KUBECONFIG=" + f.kubeconfig() + "\n"
+	if _, err := exec.LookPath("kubectl"); err == nil {
+		return lines
+	}
+	root, err := binaries.Checkout()
+	if err != nil {
+		return lines
+	}
+
+	return "  export PATH=$PATH:" + filepath.Join(root, "bin", "k8s") + "\n" + lines
 }
 
 // short makes a path relative to the working directory, where that is shorter.

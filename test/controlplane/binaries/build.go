@@ -14,18 +14,22 @@ import (
 )
 
 // Downloading is an improvement where it works. Where it does not, nobody should
-// wait long for that.
+// wait long to find that out.
 const (
 	toolLimit     = time.Minute
-	downloadLimit = 20 * time.Second
+	indexLimit    = 20 * time.Second
+	downloadLimit = 3 * time.Minute
 )
+
+// buildLimit is for a build that hangs, not for one that is slow.
+const buildLimit = time.Hour
 
 // setupEnvtest knows where the released programs are.
 const setupEnvtest = "sigs.k8s.io/controller-runtime/tools/setup-envtest@v0.25.1"
 
 // download gets the released set, which may be of another patch level.
 func download(ctx context.Context, dir string, wanted release, say Say) error {
-	say("asking for a released kube-apiserver and etcd %s, %s at most", wanted.minor(), downloadLimit)
+	say("asking for released programs of Kubernetes %s, %s at most", wanted.minor(), indexLimit)
 	tools, err := os.MkdirTemp(dir, "tool-")
 	if err != nil {
 		return err
@@ -34,11 +38,14 @@ func download(ctx context.Context, dir string, wanted release, say Say) error {
 	if err := installTool(ctx, tools); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, downloadLimit)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(tools, "setup-envtest"),
-		"use", wanted.minor()+".x", "--bin-dir", tools, "--print", "path")
-	found, err := output(cmd)
+	tool := filepath.Join(tools, "setup-envtest")
+	// The index answers at once or not at all; the programs take their time.
+	versions := wanted.minor() + ".x"
+	if _, err := run(ctx, indexLimit, nil, tool, "list", versions, "--bin-dir", tools); err != nil {
+		return err
+	}
+	say("downloading, %s at most", downloadLimit)
+	found, err := run(ctx, downloadLimit, nil, tool, "use", versions, "--bin-dir", tools, "--print", "path")
 	if err != nil {
 		return err
 	}
@@ -51,25 +58,18 @@ func download(ctx context.Context, dir string, wanted release, say Say) error {
 }
 
 func installTool(ctx context.Context, dir string) error {
-	ctx, cancel := context.WithTimeout(ctx, toolLimit)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "install", setupEnvtest)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=", "GOWORK=off")
-	_, err := output(cmd)
+	env := []string{"GOBIN=" + dir, "GOFLAGS=", "GOWORK=off"}
+	_, err := run(ctx, toolLimit, env, "go", "install", setupEnvtest)
 	return err
 }
 
 // build compiles the programs. The Go build cache makes a second time quick.
 func build(ctx context.Context, root, dir string, wanted release, say Say) error {
 	say("building kube-apiserver, etcd and kubectl %s from source: about 5 minutes the first time", wanted.kubernetes)
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", linkerFlags(wanted), "-o", dir+"/",
-		"./kube-apiserver", "./etcd", "./kubectl")
-	cmd.Dir = filepath.Join(root, "hack", "controlplane")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=readonly", "GOWORK=off")
-	stop := SayEvery(30*time.Second, func(elapsed time.Duration) { say("still building, %s so far", elapsed) })
-	defer stop()
-	_, err := output(cmd)
+	defer SayEvery(30*time.Second, func(elapsed time.Duration) { say("still building, %s so far", elapsed) })()
+	env := []string{"CGO_ENABLED=0", "GOFLAGS=-mod=readonly", "GOWORK=off"}
+	_, err := run(ctx, buildLimit, env, "go", "-C", filepath.Join(root, "hack", "controlplane"), "build",
+		"-trimpath", "-ldflags", linkerFlags(wanted), "-o", dir+"/", "./kube-apiserver", "./etcd", "./kubectl")
 	return err
 }
 
@@ -82,16 +82,21 @@ func linkerFlags(wanted release) string {
 		version, wanted.kubernetes, major, minor)
 }
 
-// output runs a command and returns what it printed, or its complaint.
-func output(cmd *exec.Cmd) (string, error) {
+// run runs a command and returns what it printed, or its complaint.
+func run(ctx context.Context, limit time.Duration, env []string, path string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no end within %s", limit))
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env = append(os.Environ(), env...)
 	process.Tie(cmd)
 	complaint := new(bytes.Buffer)
 	cmd.Stderr = complaint
-	// What it started may hold its output open longer than it lives.
-	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
 	if err != nil {
-		return "", fmt.Errorf("%s: %w: %s", filepath.Base(cmd.Path), err, lastLine(complaint.String()))
+		return "", fmt.Errorf("%s %s: %w: %s", filepath.Base(path), args[0], err, lastLine(complaint.String()))
 	}
 	return string(out), nil
 }

@@ -1,0 +1,42 @@
+package controlplane
+
+import (
+	"context"
+	"fmt"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+)
+
+// User returns the configuration of a user of the cluster, who proves who it is
+// by a certificate and may do what RBAC allows.
+func (p *ControlPlane) User(name string, groups ...string) (*rest.Config, error) {
+	return p.keys.config(p.Config.Host, name, groups...)
+}
+
+// ServiceAccount returns the configuration of a ServiceAccount, which is created
+// where it is missing. It proves who it is by a token, as workloads do; the token
+// lasts an hour.
+func (p *ControlPlane) ServiceAccount(ctx context.Context, namespace, name string) (*rest.Config, error) {
+	admin, err := kubernetes.NewForConfig(p.Config)
+	if err != nil {
+		return nil, err
+	}
+	accounts := admin.CoreV1().ServiceAccounts(namespace)
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	if _, err := accounts.Create(ctx, account, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+		return nil, fmt.Errorf("create ServiceAccount %s/%s: %w", namespace, name, err)
+	}
+	token, err := accounts.CreateToken(ctx, name, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("create a token of ServiceAccount %s/%s: %w", namespace, name, err)
+	}
+	config := rest.AnonymousClientConfig(p.Config)
+	config.BearerToken = token.Status.Token
+	config.QPS = p.Config.QPS
+	return config, nil
+}
