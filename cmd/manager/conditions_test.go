@@ -105,8 +105,10 @@ func TestHostKeysComeFromAConfigMapToo(t *testing.T) {
 		t.Errorf("message %q lacks the next step", found.Message)
 	}
 	create(t, &corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Namespace: space, Name: "hosts",
-			Labels: map[string]string{v1alpha1.CredentialsLabel: v1alpha1.CredentialsLabelValue}},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: space, Name: "hosts",
+			Labels: map[string]string{v1alpha1.CredentialsLabel: v1alpha1.CredentialsLabelValue},
+		},
 		Data: map[string]string{"known_hosts": server.KnownHosts},
 	})
 	condition(t, 20*time.Second, ct, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
@@ -207,11 +209,15 @@ func TestMetricsNeedATokenThatMayReadThem(t *testing.T) {
 func allowMetrics(t *testing.T, account *corev1.ServiceAccount) {
 	t.Helper()
 	name := "metrics-" + account.Namespace
-	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name},
-		Rules: []rbacv1.PolicyRule{{NonResourceURLs: []string{"/metrics"}, Verbs: []string{"get"}}}}
-	binding := &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: name},
-		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
-		Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: account.Namespace, Name: account.Name}}}
+	role := &rbacv1.ClusterRole{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Rules:      []rbacv1.PolicyRule{{NonResourceURLs: []string{"/metrics"}, Verbs: []string{"get"}}},
+	}
+	binding := &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: account.Namespace, Name: account.Name}},
+	}
 	create(t, role, binding)
 	t.Cleanup(func() {
 		_ = world.client.Delete(context.Background(), binding)

@@ -12,13 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"golang.org/x/crypto/ssh"
-	corev1 "k8s.io/api/core/v1"
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
@@ -101,7 +100,7 @@ func TestAPoolGetsWarmAndRunsCommands(t *testing.T) {
 	})
 }
 
-// F01
+// F01.
 func TestAKilledIdleConnectionIsReplaced(t *testing.T) {
 	f := warm(t, startSSHD(t))
 	before := observe(f.pool, f.target).Oldest
@@ -130,7 +129,7 @@ func TestAPoolComesBackWithItsServer(t *testing.T) {
 	f.mustEcho(t, "back")
 }
 
-// F03
+// F03.
 func TestWarmConnectionsServeWhileTheListenerIsGone(t *testing.T) {
 	f := warm(t, startSSHD(t), size(1, 2), func(spec *v1alpha1.ConnectionPoolSpec) {
 		spec.SessionsPerConnection = new(int32(1))
@@ -160,7 +159,7 @@ func TestWarmConnectionsServeWhileTheListenerIsGone(t *testing.T) {
 	condition(t, 75*time.Second, f.target, v1alpha1.ConditionReachable, yes, v1alpha1.ReasonConnected)
 }
 
-// F04
+// F04.
 func TestAFrozenServerIsNoticedAndReplaced(t *testing.T) {
 	f := warm(t, startSSHD(t))
 	before := observe(f.pool, f.target).Oldest
@@ -174,7 +173,7 @@ func TestAFrozenServerIsNoticedAndReplaced(t *testing.T) {
 	})
 }
 
-// F05
+// F05.
 func TestSilentPacketLossIsNoticed(t *testing.T) {
 	server := startSSHD(t)
 	proxy, err := netfault.Start(server.Addr, netfault.Options{})
@@ -196,7 +195,7 @@ func through(server *openssh.Server, proxy *netfault.Proxy) *openssh.Server {
 	return &openssh.Server{Addr: proxy.Addr, User: server.User, PrivateKey: server.PrivateKey, KnownHosts: string(key)}
 }
 
-// F13
+// F13.
 func TestAChangedHostKeySeesNoCredentials(t *testing.T) {
 	server, other := startSSHD(t), startSSHD(t)
 	space := namespace(t)
@@ -223,7 +222,7 @@ func TestAChangedHostKeySeesNoCredentials(t *testing.T) {
 	condition(t, 15*time.Second, ct, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
 }
 
-// F14
+// F14.
 func TestARotatedSecretReplacesTheConnections(t *testing.T) {
 	f := warm(t, startSSHD(t), size(2, 4))
 	serving(t, 10*time.Second, f.pool, f.target, 2)
@@ -282,7 +281,7 @@ func newKey(t *testing.T) keyPair {
 	return keyPair{private: pem.EncodeToMemory(block), public: sshPublic}
 }
 
-// F15
+// F15.
 func TestASecretRotatedToSomethingWrongKeepsTheOldConnections(t *testing.T) {
 	tests := map[string]func(*testing.T) []byte{
 		"a key that the server refuses": func(t *testing.T) []byte { return newKey(t).private },
@@ -304,7 +303,7 @@ func TestASecretRotatedToSomethingWrongKeepsTheOldConnections(t *testing.T) {
 	}
 }
 
-// F16
+// F16.
 func TestADeletedSecretEndsTheConnectionsAfterWhatRuns(t *testing.T) {
 	f := warm(t, startSSHD(t))
 	type result struct {
@@ -331,7 +330,7 @@ func TestADeletedSecretEndsTheConnectionsAfterWhatRuns(t *testing.T) {
 	condition(t, 20*time.Second, f.target, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
 }
 
-// F17
+// F17.
 func TestAWrongKeyCostsOneAttemptAndHurtsNobodyElse(t *testing.T) {
 	f := warm(t, startSSHD(t, "LogLevel VERBOSE"))
 	wrong := f.secret.DeepCopy()
@@ -350,7 +349,7 @@ func TestAWrongKeyCostsOneAttemptAndHurtsNobodyElse(t *testing.T) {
 	condition(t, 20*time.Second, bad, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
 }
 
-// F19
+// F19.
 func TestTheServersSessionLimitIsLearnedWithoutFailures(t *testing.T) {
 	f := warm(t, startSSHD(t, "MaxSessions 2"), size(1, 4))
 	var commands sync.WaitGroup
@@ -367,7 +366,7 @@ func TestTheServersSessionLimitIsLearnedWithoutFailures(t *testing.T) {
 	}
 }
 
-// F32
+// F32.
 func TestADeletedTargetGoesAtOnceAlthoughItsHostIsABlackHole(t *testing.T) {
 	server := startSSHD(t)
 	proxy, err := netfault.Start(server.Addr, netfault.Options{})
@@ -401,7 +400,7 @@ func TestADeletedTargetGoesAtOnceAlthoughItsHostIsABlackHole(t *testing.T) {
 	}
 }
 
-// F33
+// F33.
 func TestANamesakeInheritsNothing(t *testing.T) {
 	f := warm(t, startSSHD(t))
 	other := startSSHD(t)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 
 	eventsv1 "k8s.io/api/events/v1"
@@ -58,7 +59,7 @@ func leakedSecrets(code int) int {
 			code = 1
 		}
 		for _, secret := range []string{canary, "PRIVATE KEY"} {
-			if bytes.Contains([]byte(text), []byte(secret)) {
+			if strings.Contains(text, secret) {
 				fmt.Fprintf(os.Stderr, "%s contains a secret (%s)\n", name, secret)
 				code = 1
 			}

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -27,7 +28,7 @@ func run(signals signalHandler, arguments []string) error {
 	logging := zap.Options{}
 	logging.BindFlags(flags)
 	if err := flags.Parse(arguments); err != nil {
-		if err == flag.ErrHelp {
+		if errors.Is(err, flag.ErrHelp) {
 			return nil
 		}
 		return err

@@ -78,8 +78,10 @@ func runTests(m *testing.M) int {
 func startOperator(config *rest.Config) (stop func(), err error) {
 	world.output = &recorder{}
 	ctrl.SetLogger(zap.New(zap.WriteTo(world.output), zap.UseDevMode(true), zap.Level(zapcore.Level(-10))))
-	o := options{metricsAddress: freeAddress(), probeAddress: "0", replica: "replica-1",
-		allow: prefixes{netip.MustParsePrefix("127.0.0.0/8")}}
+	o := options{
+		metricsAddress: freeAddress(), probeAddress: "0", replica: "replica-1",
+		allow: prefixes{netip.MustParsePrefix("127.0.0.0/8")},
+	}
 	mgr, err := ctrl.NewManager(config, o.manager())
 	if err != nil {
 		return nil, err
@@ -157,8 +159,10 @@ func startSSHD(t *testing.T, config ...string) *openssh.Server {
 
 func credentials(namespace, name string, server *openssh.Server) *corev1.Secret {
 	return &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name,
-			Labels: map[string]string{v1alpha1.CredentialsLabel: v1alpha1.CredentialsLabelValue}},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: namespace, Name: name,
+			Labels: map[string]string{v1alpha1.CredentialsLabel: v1alpha1.CredentialsLabelValue},
+		},
 		Data: map[string][]byte{"ssh-privatekey": server.PrivateKey},
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -31,12 +32,14 @@ type options struct {
 
 func (o *options) register(flags *flag.FlagSet) {
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "path of the kubeconfig; the in-cluster configuration when empty")
-	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8443", "address of the authenticated HTTPS metrics endpoint; 0 turns it off")
+	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8443",
+		"address of the authenticated HTTPS metrics endpoint; 0 turns it off")
 	flags.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz; 0 turns them off")
 	flags.BoolVar(&o.leaderElect, "leader-elect", false, "let one replica at a time hold the connections")
 	flags.StringVar(&o.namespace, "leader-elect-namespace", "", "namespace of the Lease; the operator's own when empty")
 	flags.StringVar(&o.replica, "replica-name", hostname(), "name of this replica in the status of targets")
-	flags.Var(&o.allow, "allow-cidrs", "comma-separated CIDRs that targets may resolve to although they are loopback, link-local or the like")
+	flags.Var(&o.allow, "allow-cidrs",
+		"comma-separated CIDRs that targets may resolve to although they are loopback, link-local or the like")
 	flags.DurationVar(&o.drainTimeout, "drain-timeout", 5*time.Minute, "how long what runs may go on after SIGTERM")
 	flags.BoolVar(&o.printVersion, "version", false, "print the version and exit")
 }
@@ -46,9 +49,9 @@ func (o *options) validate(arguments []string) error {
 	case len(arguments) > 0:
 		return fmt.Errorf("unexpected argument %q; all settings are flags, see --help", arguments[0])
 	case o.replica == "":
-		return fmt.Errorf("--replica-name must not be empty")
+		return errors.New("--replica-name must not be empty")
 	case o.drainTimeout < 0:
-		return fmt.Errorf("--drain-timeout must not be negative")
+		return errors.New("--drain-timeout must not be negative")
 	}
 	return nil
 }
