@@ -23,6 +23,7 @@ type session struct {
 	window  *pty.Winsize // not nil once a terminal has been asked for
 	term    string
 	started bool
+	run     func() // what the last request has started, once it is answered
 	running sync.WaitGroup
 
 	ctx    context.Context //nolint:containedctx // the life of the channel
@@ -45,6 +46,10 @@ func (s *session) serve(requests <-chan *ssh.Request) {
 		ok := s.handle(request)
 		if request.WantReply {
 			_ = request.Reply(ok, nil)
+		}
+		if s.run != nil {
+			s.running.Go(s.run)
+			s.run = nil
 		}
 	}
 	s.cancel()
@@ -116,15 +121,14 @@ func (s *session) start(line string) bool {
 	}
 	s.started = true
 	if s.conn.server.options.Handler != nil {
-		s.running.Go(func() { s.runHandler(line) })
+		s.run = func() { s.runHandler(line) }
 		return true
 	}
 	cmd := s.command(line)
-	run := s.runPlain
+	s.run = func() { s.runPlain(cmd) }
 	if s.window != nil {
-		run = s.runTerminal
+		s.run = func() { s.runTerminal(cmd) }
 	}
-	s.running.Go(func() { run(cmd) })
 	return true
 }
 
@@ -199,14 +203,14 @@ func (s *session) startSubsystem(name string) bool {
 		return false
 	}
 	s.started = true
-	s.running.Go(func() {
+	s.run = func() {
 		err := server.Serve()
 		if err == nil || errors.Is(err, io.EOF) {
 			s.exit(0)
 			return
 		}
 		s.exit(1)
-	})
+	}
 	return true
 }
 

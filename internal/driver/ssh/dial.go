@@ -217,7 +217,7 @@ func (a *attempt) readBanner(message string) error {
 
 // authenticate offers the credentials, once.
 func (a *attempt) authenticate(server *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
-	if a.transport.ended.Load() { // the library takes the end for a refusal
+	if a.transport.cut.Load() { // the library takes the end for a refusal
 		return nil, io.ErrUnexpectedEOF
 	}
 	if len(server.AllowedMethods) == 0 {

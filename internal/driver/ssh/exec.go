@@ -209,6 +209,10 @@ func (e *execution) unanswered(err error, written bool) error {
 	if e.conn.transport.ended.Load() || !errors.Is(err, io.EOF) {
 		return e.conn.broken(err, driver.StageStart, written)
 	}
+	<-e.session.ended
+	if e.session.exited {
+		return nil // some servers end a quick command before they answer its start
+	}
 	return &driver.Error{
 		Reason: driver.ProtocolError, Stage: driver.StageStart, Started: written, Err: err,
 		Message: "the server closed the session instead of starting the command",

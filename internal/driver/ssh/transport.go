@@ -28,6 +28,8 @@ type transport struct {
 	// ended is set before the library can know it, so that a stream that ended
 	// with its connection is not taken for one that was closed.
 	ended atomic.Bool
+	// cut tells that the other side ended it.
+	cut, closed atomic.Bool
 }
 
 // Read implements net.Conn.
@@ -40,6 +42,7 @@ func (t *transport) Read(p []byte) (int, error) {
 		err = t.readGreeting(p[:n])
 	}
 	if err != nil {
+		t.cut.Store(!t.closed.Load())
 		t.ended.Store(true)
 	}
 	return n, err
@@ -63,6 +66,7 @@ func (t *transport) Write(p []byte) (int, error) {
 
 // Close implements net.Conn.
 func (t *transport) Close() error {
+	t.closed.Store(true)
 	t.ended.Store(true)
 	return t.Conn.Close()
 }
