@@ -50,9 +50,8 @@ func Run(ctx context.Context, options RunOptions, out io.Writer) error {
 		return err
 	}
 	defer func() {
-		say("stopping")
 		l.Stop()
-		say("nothing is left running")
+		say("stopped: nothing is left running")
 	}()
 	defer l.obey(ctx)()
 
@@ -72,7 +71,10 @@ func (l *Lab) operate(ctx context.Context, path string, options RunOptions, out 
 	if err != nil {
 		return err
 	}
-	defer operator.Stop(2 * drain)
+	defer func() {
+		l.say("stopping")
+		operator.Stop(2 * drain)
+	}()
 	l.say("started the operator; its log is %s", short(l.folder.path("manager.log")))
 	tables, err := newTables(l.control.Config)
 	if err != nil {
@@ -83,6 +85,7 @@ func (l *Lab) operate(ctx context.Context, path string, options RunOptions, out 
 	if options.Once {
 		return s.once(ctx, options.Timeout)
 	}
+	defer s.screen.leave()
 
 	return s.watch(ctx)
 }

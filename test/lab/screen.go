@@ -47,6 +47,13 @@ func (s *screen) show(text string) {
 	fmt.Fprint(s.out, clearBelow, strings.Join(lines, "\n"), "\n")
 }
 
+// leave begins a new line, after the ^C that a terminal shows.
+func (s *screen) leave() {
+	if s.isLive() {
+		fmt.Fprintln(s.out)
+	}
+}
+
 // fit cuts what would wrap or scroll, because then the cursor would come back
 // to the wrong line.
 func (s *screen) fit(text string) []string {
