@@ -38,7 +38,8 @@ var (
 	dials       = desc("dials_total", "Dials by result: ok, or the reason of the failure.", "result")
 	handshakes  = desc("handshake_duration_seconds", "How long successful dials took.")
 	probes      = desc("probes_total", "Health probes by result.", "result")
-	saved       = desc("handshake_saved_seconds", "Estimate of the handshake time that warm connections saved: warm acquires times the mean handshake.")
+	saved       = desc("handshake_saved_seconds", "Estimate of the handshake time that "+
+		"warm connections saved: warm acquires times the mean handshake.")
 )
 
 func desc(name, help string, labels ...string) *prometheus.Desc {

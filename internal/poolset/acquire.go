@@ -149,8 +149,10 @@ func (s *Set) execOnce(ctx context.Context, request Request, command driver.Comm
 	execer, ok := lease.Conn().(driver.Execer)
 	if !ok {
 		lease.Release()
-		return execution, &driver.Error{Reason: driver.ProtocolError, Stage: driver.StageSession,
-			Message: "the target runs no commands; choose another one"}
+		return execution, &driver.Error{
+			Reason: driver.ProtocolError, Stage: driver.StageSession,
+			Message: "the target runs no commands; choose another one",
+		}
 	}
 	execution.ExitStatus, err = execer.Exec(ctx, command, streams)
 	if isSessionRefusal(err) {

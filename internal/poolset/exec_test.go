@@ -150,7 +150,8 @@ func TestWhatNeverGotAConnectionHasNotStarted(t *testing.T) {
 				w.ensure(w.target("web", pool("p", impatient)))
 				lease := w.acquire(request("p", "web"))
 				time.AfterFunc(time.Minute, lease.Release)
-			}, request("p", "web"), connpool.ErrExhausted, ""},
+			}, request("p", "web"), connpool.ErrExhausted, "",
+		},
 		"the target is down": {
 			func(w *world) {
 				w.refuse(driver.AuthenticationFailed, everything)
@@ -158,7 +159,8 @@ func TestWhatNeverGotAConnectionHasNotStarted(t *testing.T) {
 					conn.Kill(nil)
 				}
 				sleep(0)
-			}, request("p", "web"), nil, driver.AuthenticationFailed},
+			}, request("p", "web"), nil, driver.AuthenticationFailed,
+		},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

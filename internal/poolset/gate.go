@@ -66,7 +66,7 @@ func (g *gate) enter(ctx context.Context) (*trial, error) {
 	}
 	if g.proven {
 		g.mu.Unlock()
-		return nil, nil
+		return nil, nil //nolint:nilnil // no trial is needed
 	}
 	if g.trial == nil {
 		defer g.mu.Unlock()

@@ -107,6 +107,7 @@ func isDecisive(err *driver.Error) bool {
 	case driver.AuthenticationFailed, driver.HostKeyMismatch, driver.HostKeysInvalid, driver.CertificateInvalid,
 		driver.CredentialsMissing, driver.CredentialsInvalid, driver.AddressDenied:
 		return true
+	default:
+		return false
 	}
-	return false
 }

@@ -28,60 +28,91 @@ func TestHealthMovesByItsTable(t *testing.T) {
 		want  health
 	}{
 		"unknown, a dial succeeds: up at once": {
-			health{}, dialSucceeded, nil, up},
+			health{}, dialSucceeded, nil, up,
+		},
 		"unknown, a dial fails: down at once": {
-			health{}, dialFailed, refusedOnce, health{state: HealthDown, err: refusedOnce, dialFailures: 1}},
+			health{}, dialFailed, refusedOnce, health{state: HealthDown, err: refusedOnce, dialFailures: 1},
+		},
 		"unknown, a probe succeeds: up, because something serves": {
-			health{}, probeSucceeded, nil, health{state: HealthUp}},
+			health{}, probeSucceeded, nil, health{state: HealthUp},
+		},
 		"unknown, a probe fails: not known yet": {
-			health{}, probeFailed, probeMissed, health{probeFailures: 1}},
+			health{}, probeFailed, probeMissed, health{probeFailures: 1},
+		},
 		"unknown, the last probe allowed fails: down": {
-			health{probeFailures: 2}, probeFailed, probeMissed, health{state: HealthDown, err: probeMissed, probeFailures: 3}},
+			health{probeFailures: 2}, probeFailed, probeMissed, health{state: HealthDown, err: probeMissed, probeFailures: 3},
+		},
 
 		"up, a dial succeeds: earlier dial failures are forgotten": {
-			health{state: HealthUp, dialFailures: 2}, dialSucceeded, nil, health{state: HealthUp, dialable: true, successes: 1}},
+			health{state: HealthUp, dialFailures: 2}, dialSucceeded, nil, health{state: HealthUp, dialable: true, successes: 1},
+		},
 		"up, a dial fails: up still": {
-			up, dialFailed, refusedOnce, health{state: HealthUp, dialFailures: 1}},
+			up, dialFailed, refusedOnce, health{state: HealthUp, dialFailures: 1},
+		},
 		"up, the last dial allowed fails: down": {
-			health{state: HealthUp, dialFailures: 2}, dialFailed, refusedOnce, health{state: HealthDown, err: refusedOnce, dialFailures: 3}},
+			health{state: HealthUp, dialFailures: 2}, dialFailed, refusedOnce, health{state: HealthDown, err: refusedOnce, dialFailures: 3},
+		},
 		"up, a dial fails for good: down at once": {
-			up, dialFailed, wrongKey, health{state: HealthDown, err: wrongKey, dialFailures: 1}},
+			up, dialFailed, wrongKey, health{state: HealthDown, err: wrongKey, dialFailures: 1},
+		},
 		"up, a probe succeeds: earlier probe failures are forgotten": {
-			health{state: HealthUp, dialable: true, probeFailures: 2}, probeSucceeded, nil, health{state: HealthUp, dialable: true, successes: 1}},
+			health{state: HealthUp, dialable: true, probeFailures: 2}, probeSucceeded, nil, health{state: HealthUp, dialable: true, successes: 1},
+		},
 		"up, a probe fails: up still": {
-			up, probeFailed, probeMissed, health{state: HealthUp, dialable: true, probeFailures: 1}},
+			up, probeFailed, probeMissed, health{state: HealthUp, dialable: true, probeFailures: 1},
+		},
 		"up, the last probe allowed fails: down": {
-			health{state: HealthUp, dialable: true, probeFailures: 2}, probeFailed, probeMissed,
-			health{state: HealthDown, err: probeMissed, dialable: true, probeFailures: 3}},
+			health{state: HealthUp, dialable: true, probeFailures: 2},
+			probeFailed, probeMissed,
+			health{state: HealthDown, err: probeMissed, dialable: true, probeFailures: 3},
+		},
 
 		"down, a dial succeeds: a first success": {
-			down, dialSucceeded, nil, health{state: HealthDown, err: refusedOnce, dialable: true, successes: 1}},
+			down, dialSucceeded, nil, health{state: HealthDown, err: refusedOnce, dialable: true, successes: 1},
+		},
 		"down, dials side by side succeed: one success together": {
-			health{state: HealthDown, err: refusedOnce, dialable: true, successes: 1}, dialSucceeded, nil,
-			health{state: HealthDown, err: refusedOnce, dialable: true, successes: 1}},
+			health{state: HealthDown, err: refusedOnce, dialable: true, successes: 1},
+			dialSucceeded, nil,
+			health{state: HealthDown, err: refusedOnce, dialable: true, successes: 1},
+		},
 		"down, a dial fails again: the newest reason counts": {
-			health{state: HealthDown, err: refusedOnce, dialFailures: 1}, dialFailed, wrongKey,
-			health{state: HealthDown, err: wrongKey, dialFailures: 2}},
+			health{state: HealthDown, err: refusedOnce, dialFailures: 1},
+			dialFailed, wrongKey,
+			health{state: HealthDown, err: wrongKey, dialFailures: 2},
+		},
 		"down, a probe succeeds while dials fail: nothing is proven": {
-			down, probeSucceeded, nil, down},
+			down, probeSucceeded, nil, down,
+		},
 		"down, a probe succeeds after a dial did: up, but not for sure": {
-			health{state: HealthDown, err: refusedOnce, dialable: true, successes: 1}, probeSucceeded, nil,
-			health{state: HealthUp, dialable: true, relapses: 1}},
+			health{state: HealthDown, err: refusedOnce, dialable: true, successes: 1},
+			probeSucceeded, nil,
+			health{state: HealthUp, dialable: true, relapses: 1},
+		},
 		"down again after a recovery, two successes: not enough any more": {
-			health{state: HealthDown, err: refusedOnce, dialable: true, successes: 1, relapses: 1}, probeSucceeded, nil,
-			health{state: HealthDown, err: refusedOnce, dialable: true, successes: 2, relapses: 1}},
+			health{state: HealthDown, err: refusedOnce, dialable: true, successes: 1, relapses: 1},
+			probeSucceeded, nil,
+			health{state: HealthDown, err: refusedOnce, dialable: true, successes: 2, relapses: 1},
+		},
 		"down again after a recovery, four successes: up": {
-			health{state: HealthDown, err: refusedOnce, dialable: true, successes: 3, relapses: 1}, probeSucceeded, nil,
-			health{state: HealthUp, dialable: true, relapses: 2}},
+			health{state: HealthDown, err: refusedOnce, dialable: true, successes: 3, relapses: 1},
+			probeSucceeded, nil,
+			health{state: HealthUp, dialable: true, relapses: 2},
+		},
 		"up again and it lasts: what was is forgotten": {
-			health{state: HealthUp, dialable: true, successes: 2, relapses: 4}, probeSucceeded, nil,
-			health{state: HealthUp, dialable: true, successes: 3}},
+			health{state: HealthUp, dialable: true, successes: 2, relapses: 4},
+			probeSucceeded, nil,
+			health{state: HealthUp, dialable: true, successes: 3},
+		},
 		"down, a probe fails after a success: the successes start again": {
-			health{state: HealthDown, err: refusedOnce, dialable: true, successes: 1}, probeFailed, probeMissed,
-			health{state: HealthDown, err: refusedOnce, dialable: true, probeFailures: 1}},
+			health{state: HealthDown, err: refusedOnce, dialable: true, successes: 1},
+			probeFailed, probeMissed,
+			health{state: HealthDown, err: refusedOnce, dialable: true, probeFailures: 1},
+		},
 		"down, the last probe allowed fails: the newest reason counts": {
-			health{state: HealthDown, err: refusedOnce, probeFailures: 2}, probeFailed, probeMissed,
-			health{state: HealthDown, err: probeMissed, probeFailures: 3}},
+			health{state: HealthDown, err: refusedOnce, probeFailures: 2},
+			probeFailed, probeMissed,
+			health{state: HealthDown, err: probeMissed, probeFailures: 3},
+		},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -113,6 +144,28 @@ func TestATargetWhoseDialsFailStaysDownAlthoughItsConnectionsServe(t *testing.T)
 		w.fake.OnDial(nil)
 		sleep(2 * time.Minute)
 		w.wantHealth("web", "p", HealthUp)
+	})
+}
+
+func TestAConnectionThatMayNotBeNeededIsNotGivenUpForATargetThatTakesNoMore(t *testing.T) {
+	inWorld(t, func(w *world) {
+		one := func(p *Policy) { p.LeasesPerConn = 1 }
+		w.ensure(w.target("web", pool("p", minWarm(0), one)))
+		running := w.acquire(request("p", "web"))
+		w.refuse(driver.Unreachable, everything)
+		for range 2 {
+			if lease, err := w.set.Acquire(w.Context(), request("p", "web")); err == nil {
+				lease.Release()
+			}
+			sleep(0)
+		}
+		running.Release()
+		sleep(time.Minute)
+		w.wantHealth("web", "p", HealthDown)
+		if _, err := w.exec(request("p", "web")); err != nil {
+			w.Errorf("the connection that there was is gone: %v", err)
+		}
+		w.wantLive(1, everything)
 	})
 }
 

@@ -61,7 +61,7 @@ func TestABastionThatDiesIsRedialledOnceForAll(t *testing.T) {
 func TestManyTargetsBehindDeadBastionsComeUpWithinTheBudget(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bastions()
-		w.fake.OnDial(func(ctx context.Context, e driver.Endpoint) error {
+		w.fake.OnDial(func(context.Context, driver.Endpoint) error {
 			time.Sleep(500 * time.Millisecond)
 			return nil
 		})

@@ -125,8 +125,10 @@ func probe(ctx context.Context, conn driver.Conn, command []string) error {
 	}
 	execer, ok := conn.(driver.Execer)
 	if !ok {
-		return &driver.Error{Reason: driver.ProbeFailed, Stage: driver.StageRun,
-			Message: "the target runs no commands; remove health.command from the pool"}
+		return &driver.Error{
+			Reason: driver.ProbeFailed, Stage: driver.StageRun,
+			Message: "the target runs no commands; remove health.command from the pool",
+		}
 	}
 	status, err := execer.Exec(ctx, driver.Command{Argv: command}, driver.Streams{})
 	if err != nil {
@@ -167,8 +169,12 @@ func (m *member) moveHealth(e *edition, event healthEvent, err *driver.Error) (t
 
 // keepTrying replaces a connection that still serves, if there is one: otherwise
 // nothing would be dialled while the living ones suffice, and nobody would learn
-// that the target takes connections again. It serves on until then.
+// that the target takes connections again. It serves on until then. Only what is
+// more than the pool wants would be closed at once, so that is left alone.
 func (m *member) keepTrying() {
+	if stats := m.pool.Stats(); stats.Warm+stats.InUse > m.limits().MinWarm {
+		return
+	}
 	for _, c := range m.pool.Conns() {
 		if m.pool.Recycle(c.ID) {
 			return

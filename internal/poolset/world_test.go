@@ -219,16 +219,15 @@ func (w *world) exec(r Request) (Execution, error) {
 }
 
 // directly is the operator's own network: a stream that swallows everything.
-func directly(context.Context, string, string) (net.Conn, error) { return sink(nil), nil }
+func directly(context.Context, string, string) (net.Conn, error) {
+	return sink(context.Background()), nil
+}
 
 // sink is a stream that swallows everything until either side, or what carries
 // it, ends.
 func sink(carrier context.Context) net.Conn {
 	near, far := net.Pipe()
-	stop := func() bool { return true }
-	if carrier != nil {
-		stop = context.AfterFunc(carrier, func() { _ = far.Close() })
-	}
+	stop := context.AfterFunc(carrier, func() { _ = far.Close() })
 	go func() {
 		defer stop()
 		_, _ = io.Copy(io.Discard, far)
