@@ -39,7 +39,7 @@ func up(ctx context.Context, options Options, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer lines.Close() //nolint:errcheck // only read
+	defer lines.Close()
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
 	defer stop()
 	last := relay(lines, out)
@@ -130,8 +130,8 @@ func down(options Options, out io.Writer) error {
 		say("no lab is running")
 		return where.clean(say)
 	}
-	var running runningError
-	if !errors.As(err, &running) {
+	running, ok := errors.AsType[runningError](err)
+	if !ok {
 		return err
 	}
 	say("stopping the lab (process %d)", running.pid)
@@ -190,8 +190,7 @@ func (f folder) running() (pid int, isRunning bool) {
 		return 0, false
 	}
 	held, err := f.acquire()
-	var running runningError
-	if errors.As(err, &running) {
+	if running, ok := errors.AsType[runningError](err); ok {
 		return running.pid, true
 	}
 	if err == nil {
