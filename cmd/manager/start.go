@@ -24,7 +24,7 @@ import (
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/controller/connectionpool"
 	"github.com/connpool/connpool/internal/controller/connectiontarget"
-	"github.com/connpool/connpool/internal/controller/quiet"
+	"github.com/connpool/connpool/internal/controller/status"
 	"github.com/connpool/connpool/internal/driver/ssh"
 	connpoolmetrics "github.com/connpool/connpool/internal/metrics"
 	"github.com/connpool/connpool/internal/poolset"
@@ -76,7 +76,7 @@ func (o *options) config() (*rest.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the cluster: %w; name a kubeconfig with --kubeconfig, or run in a pod", err)
 	}
-	// Priority and fairness on the server is the limit; ours is in quiet.
+	// Priority and fairness on the server is the limit; ours is the pace of statuses.
 	config.QPS, config.Burst = -1, -1
 	return config, nil
 }
@@ -123,22 +123,20 @@ func cacheOptions() cache.Options {
 
 // wire registers what runs in the manager.
 func (o *options) wire(ctx context.Context, mgr manager.Manager, pools *poolset.Set) error {
-	budget := quiet.NewBudget()
+	budget, recorder := status.NewBudget(), mgr.GetEventRecorder("connpool")
 	targets := &connectiontarget.Reconciler{
-		Client:   mgr.GetClient(),
-		Recorder: mgr.GetEventRecorder("connpool"),
-		Pools:    pools,
-		Drivers:  connectiontarget.Drivers{v1alpha1.TargetTypeSSH: ssh.New(ssh.Options{})},
-		Replica:  o.replica,
-		Pace:     quiet.NewPace[v1alpha1.ConnectionTargetStatus](budget),
+		Client:  mgr.GetClient(),
+		Pools:   pools,
+		Drivers: connectiontarget.Drivers{v1alpha1.TargetTypeSSH: ssh.New(ssh.Options{})},
+		Replica: o.replica,
+		Writer:  connectiontarget.NewWriter(mgr.GetClient(), recorder, status.NewPace[v1alpha1.ConnectionTargetStatus](budget)),
 	}
 	if err := targets.SetupWithManager(ctx, mgr); err != nil {
 		return fmt.Errorf("set up the connectiontarget controller: %w", err)
 	}
 	sums := &connectionpool.Reconciler{
-		Client:   mgr.GetClient(),
-		Recorder: mgr.GetEventRecorder("connpool"),
-		Pace:     quiet.NewPace[v1alpha1.ConnectionPoolStatus](budget),
+		Client: mgr.GetClient(),
+		Writer: connectionpool.NewWriter(mgr.GetClient(), recorder, status.NewPace[v1alpha1.ConnectionPoolStatus](budget)),
 	}
 	if err := sums.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the connectionpool controller: %w", err)

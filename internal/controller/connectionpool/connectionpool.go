@@ -6,15 +6,12 @@ package connectionpool
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
-	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -28,20 +25,38 @@ import (
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	applyv1alpha1 "github.com/connpool/connpool/client/applyconfiguration/api/v1alpha1"
-	"github.com/connpool/connpool/internal/controller/quiet"
+	"github.com/connpool/connpool/internal/controller/status"
 )
-
-// fieldOwner is the manager of the status in server-side apply.
-const fieldOwner = client.FieldOwner("connpool")
 
 // workers is how many pools are reconciled at the same time.
 const workers = 4
 
 // Reconciler reconciles ConnectionPools.
 type Reconciler struct {
-	Client   client.Client
-	Recorder events.EventRecorder
-	Pace     *quiet.Pace[v1alpha1.ConnectionPoolStatus]
+	Client client.Client
+	Writer *Writer
+}
+
+// Writer writes the statuses of pools.
+type Writer = status.Writer[v1alpha1.ConnectionPoolStatus]
+
+// NewWriter makes a writer that keeps the pace.
+func NewWriter(c client.Client, recorder events.EventRecorder, pace *status.Pace[v1alpha1.ConnectionPoolStatus]) *Writer {
+	return &Writer{
+		Client: c, Recorder: recorder, Pace: pace, Configuration: configuration,
+		Conditions: func(s v1alpha1.ConnectionPoolStatus) []metav1.Condition { return s.Conditions },
+		Warns: func(reason string) bool {
+			return reason == v1alpha1.ReasonTargetsFailing || reason == v1alpha1.ReasonDegraded
+		},
+	}
+}
+
+func configuration(pool client.Object, observed v1alpha1.ConnectionPoolStatus) (runtime.ApplyConfiguration, error) {
+	applied := applyv1alpha1.ConnectionPoolStatus()
+	if err := status.Convert(observed, applied); err != nil {
+		return nil, err
+	}
+	return applyv1alpha1.ConnectionPool(pool.GetName(), pool.GetNamespace()).WithUID(pool.GetUID()).WithStatus(applied), nil
 }
 
 // +kubebuilder:rbac:groups=connpool.dev,resources=connectionpools/status,verbs=get;patch;update
@@ -112,16 +127,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if !pool.DeletionTimestamp.IsZero() {
-		r.Pace.Forget(pool.UID)
+		r.Writer.Pace.Forget(pool.UID)
 		return ctrl.Result{}, nil
 	}
 	targets, err := r.targets(ctx, pool)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	last := r.Pace.Last(pool.UID, pool.Status)
-	next := report(pool, targets, last)
-	return r.write(ctx, pool, last, next)
+	last := r.Writer.Pace.Last(pool.UID, pool.Status)
+	after, err := r.Writer.Write(ctx, pool, last, report(pool, targets, last))
+	return ctrl.Result{RequeueAfter: after}, err
 }
 
 // targets returns the pool's targets by name. They come from the cache and must
@@ -129,7 +144,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 func (r *Reconciler) targets(ctx context.Context, pool *v1alpha1.ConnectionPool) ([]v1alpha1.ConnectionTarget, error) {
 	selector, err := selectorOf(pool)
 	if err != nil {
-		return nil, nil // report says so
+		selector = labels.Nothing() // report says so
 	}
 	var all v1alpha1.ConnectionTargetList
 	if err := r.Client.List(ctx, &all, client.InNamespace(pool.Namespace), client.UnsafeDisableDeepCopy); err != nil {
@@ -140,55 +155,4 @@ func (r *Reconciler) targets(ctx context.Context, pool *v1alpha1.ConnectionPool)
 	})
 	slices.SortFunc(targets, func(a, b v1alpha1.ConnectionTarget) int { return cmp.Compare(a.Name, b.Name) })
 	return targets, nil
-}
-
-// write applies the status if it is due, and tells what changed.
-func (r *Reconciler) write(ctx context.Context, pool *v1alpha1.ConnectionPool, last, next v1alpha1.ConnectionPoolStatus) (ctrl.Result, error) {
-	now := time.Now()
-	due, after := r.Pace.Due(now, pool.UID, next, quiet.Turned(last.Conditions, next.Conditions))
-	if !due {
-		return ctrl.Result{RequeueAfter: after}, nil
-	}
-	if err := r.apply(ctx, pool, next); err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
-	}
-	r.Pace.Wrote(now, pool.UID, next)
-	r.tell(pool,
-		meta.FindStatusCondition(last.Conditions, v1alpha1.ConditionReady),
-		meta.FindStatusCondition(next.Conditions, v1alpha1.ConditionReady))
-	return ctrl.Result{}, nil
-}
-
-// apply writes the status by server-side apply. The UID makes sure that it does
-// not end up in a namesake.
-func (r *Reconciler) apply(ctx context.Context, pool *v1alpha1.ConnectionPool, status v1alpha1.ConnectionPoolStatus) error {
-	raw, err := json.Marshal(status)
-	if err != nil {
-		return fmt.Errorf("encode status: %w", err)
-	}
-	applied := applyv1alpha1.ConnectionPoolStatus()
-	if err := json.Unmarshal(raw, applied); err != nil {
-		return fmt.Errorf("decode status: %w", err)
-	}
-	object := applyv1alpha1.ConnectionPool(pool.Name, pool.Namespace).WithUID(pool.UID).WithStatus(applied)
-	if err := r.Client.Status().Apply(ctx, object, fieldOwner, client.ForceOwnership); err != nil {
-		return fmt.Errorf("apply status: %w", err)
-	}
-	return nil
-}
-
-// tell records an event when Ready has turned.
-func (r *Reconciler) tell(pool *v1alpha1.ConnectionPool, before, after *metav1.Condition) {
-	if before != nil && before.Status == after.Status && before.Reason == after.Reason {
-		return
-	}
-	kind := corev1.EventTypeNormal
-	if after.Reason == v1alpha1.ReasonTargetsFailing || after.Reason == v1alpha1.ReasonDegraded {
-		kind = corev1.EventTypeWarning
-	}
-	was := "unknown"
-	if before != nil {
-		was = before.Reason
-	}
-	r.Recorder.Eventf(pool, nil, kind, after.Reason, "Reconcile", "%s, was %s: %s", after.Reason, was, after.Message)
 }

@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/connpool/connpool/api/v1alpha1"
-	"github.com/connpool/connpool/internal/controller/quiet"
+	"github.com/connpool/connpool/internal/controller/status"
 	"github.com/connpool/connpool/internal/warming"
 )
 
@@ -23,7 +23,9 @@ const (
 )
 
 // report is pure: it says what the targets' statuses add up to.
-func report(pool *v1alpha1.ConnectionPool, targets []v1alpha1.ConnectionTarget, last v1alpha1.ConnectionPoolStatus) v1alpha1.ConnectionPoolStatus {
+func report(
+	pool *v1alpha1.ConnectionPool, targets []v1alpha1.ConnectionTarget, last v1alpha1.ConnectionPoolStatus,
+) v1alpha1.ConnectionPoolStatus {
 	s := sum(pool, targets)
 	total, ready := int32(len(targets)), int32(s.ready)
 	next := v1alpha1.ConnectionPoolStatus{
@@ -40,10 +42,10 @@ func report(pool *v1alpha1.ConnectionPool, targets []v1alpha1.ConnectionTarget, 
 		text := metav1.FormatLabelSelector(pool.Spec.TargetSelector)
 		next.Selector = &text
 	}
-	r := reporter{generation: pool.Generation, last: last.Conditions}
+	r := reporter{status.Conditions{Generation: pool.Generation, Last: last.Conditions}}
 	r.judge(pool, len(targets), s)
 	r.schedules(pool)
-	next.Conditions = r.conditions
+	next.Conditions = r.List
 	return next
 }
 
@@ -197,47 +199,35 @@ func (s *totals) describe(total int) string {
 }
 
 // reporter collects conditions.
-type reporter struct {
-	generation int64
-	last       []metav1.Condition
-	conditions []metav1.Condition
-}
-
-// set adds a condition; the transition time stays that of the last status as
-// long as its status does.
-func (r *reporter) set(kind string, status metav1.ConditionStatus, reason, message string) {
-	condition := metav1.Condition{Type: kind, Status: status, Reason: reason, Message: message,
-		ObservedGeneration: r.generation, LastTransitionTime: *quiet.Seconds(time.Now())}
-	if old := meta.FindStatusCondition(r.last, kind); old != nil && old.Status == status {
-		condition.LastTransitionTime = old.LastTransitionTime
-	}
-	r.conditions = append(r.conditions, condition)
-}
+type reporter struct{ status.Conditions }
 
 func (r *reporter) judge(pool *v1alpha1.ConnectionPool, total int, s totals) {
 	if _, err := selectorOf(pool); err != nil {
-		r.no(v1alpha1.ReasonSelectorInvalid, "targetSelector is not a valid label selector; correct it")
-		r.set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonSelectorInvalid, "targetSelector is not a valid label selector; correct it")
+		const message = "targetSelector is not a valid label selector; correct it"
+		r.no(v1alpha1.ReasonSelectorInvalid, message)
+		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonSelectorInvalid, message)
 		return
 	}
 	switch {
 	case pool.Spec.State != nil && *pool.Spec.State == v1alpha1.PoolPaused:
 		r.no(v1alpha1.ReasonPaused, "the pool hands out nothing; set spec.state to Active to go on")
 	case total == 0 && pool.Spec.TargetRef != nil:
-		r.no(v1alpha1.ReasonTargetNotFound, fmt.Sprintf("the ConnectionTarget %s does not exist in namespace %s; create it or correct targetRef",
+		r.no(v1alpha1.ReasonTargetNotFound, fmt.Sprintf(
+			"the ConnectionTarget %s does not exist in namespace %s; create it or correct targetRef",
 			pool.Spec.TargetRef.Name, pool.Namespace))
 	case total == 0:
-		r.no(v1alpha1.ReasonNoTargets, fmt.Sprintf("no ConnectionTarget of namespace %s has labels that match targetSelector %s; label one or correct the selector",
+		r.no(v1alpha1.ReasonNoTargets, fmt.Sprintf(
+			"no ConnectionTarget of namespace %s has labels that match targetSelector %s; label one or correct the selector",
 			pool.Namespace, metav1.FormatLabelSelector(pool.Spec.TargetSelector)))
 	case s.ready == total:
-		r.set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonWarm, "every target has its warm connections")
+		r.Set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonWarm, "every target has its warm connections")
 	case s.pending > 0 && !(s.ready > 0 && r.wasReady()):
 		r.warming(total, s)
 	case s.ready > 0:
 		r.degraded(total, s)
 	default:
 		r.no(v1alpha1.ReasonTargetsFailing, s.describe(total))
-		r.set(v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonTargetsFailing, s.describe(total))
+		r.Set(v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonTargetsFailing, s.describe(total))
 	}
 }
 
@@ -253,34 +243,34 @@ func (r *reporter) schedules(pool *v1alpha1.ConnectionPool) {
 		all = append(all, warming.Schedule{Name: s.Name, Start: string(s.Start), End: string(s.End), TimeZone: zone})
 	}
 	err := warming.Check(time.Now(), all)
-	if err != nil && meta.FindStatusCondition(r.conditions, v1alpha1.ConditionStalled) == nil {
-		r.set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonScheduleInvalid, err.Error())
+	if err != nil && r.Find(v1alpha1.ConditionStalled) == nil {
+		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonScheduleInvalid, err.Error())
 	}
 }
 
 func (r *reporter) no(reason, message string) {
-	r.set(v1alpha1.ConditionReady, metav1.ConditionFalse, reason, message)
+	r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, reason, message)
 }
 
 // wasReady reports whether the pool was ready for the present spec.
 func (r *reporter) wasReady() bool {
-	ready := meta.FindStatusCondition(r.last, v1alpha1.ConditionReady)
-	return ready != nil && ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == r.generation
+	ready := meta.FindStatusCondition(r.Last, v1alpha1.ConditionReady)
+	return ready != nil && ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == r.Generation
 }
 
 func (r *reporter) warming(total int, s totals) {
 	message := fmt.Sprintf("connections to %d of %d targets are being made", s.pending, total)
 	r.no(v1alpha1.ReasonWarming, message)
-	r.set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonWarming, message)
+	r.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonWarming, message)
 }
 
 // degraded: at least one target serves. Targets that are on the way make no
 // pool degraded that was good.
 func (r *reporter) degraded(total int, s totals) {
 	if len(s.failing) == 0 {
-		r.set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonWarm, "every target has its warm connections, or is about to")
+		r.Set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonWarm, "every target has its warm connections, or is about to")
 		return
 	}
-	r.set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonDegraded, s.describe(total))
-	r.set(v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonTargetsFailing, s.describe(total))
+	r.Set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonDegraded, s.describe(total))
+	r.Set(v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonTargetsFailing, s.describe(total))
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	kstatus "github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/connpool/connpool/api/v1alpha1"
-	"github.com/connpool/connpool/internal/controller/quiet"
+	"github.com/connpool/connpool/internal/controller/status"
 )
 
 // noon is when the targets' Ready turned last.
@@ -86,7 +86,7 @@ func unknown(name string) v1alpha1.ConnectionTarget {
 	}
 }
 
-func summary(t *testing.T, pool *v1alpha1.ConnectionPool, next v1alpha1.ConnectionPoolStatus) (conditions []string, verdict status.Status) {
+func summary(t *testing.T, pool *v1alpha1.ConnectionPool, next v1alpha1.ConnectionPoolStatus) (conditions []string, verdict kstatus.Status) {
 	t.Helper()
 	for _, c := range next.Conditions {
 		conditions = append(conditions, c.Type+"="+string(c.Status)+"/"+c.Reason)
@@ -97,7 +97,7 @@ func summary(t *testing.T, pool *v1alpha1.ConnectionPool, next v1alpha1.Connecti
 		t.Fatal(err)
 	}
 	object["apiVersion"], object["kind"] = "connpool.dev/v1alpha1", "ConnectionPool"
-	result, err := status.Compute(&unstructured.Unstructured{Object: object})
+	result, err := kstatus.Compute(&unstructured.Unstructured{Object: object})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,62 +113,124 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 		targets targets
 		last    v1alpha1.ConnectionPoolStatus
 		want    []string
-		flux    status.Status
+		flux    kstatus.Status
 		says    []string
 	}{
 		"every target has its connections": {
-			selecting(), targets{ready("web-1"), ready("web-2")}, never,
-			[]string{"Ready=True/Warm"}, status.CurrentStatus, nil},
+			selecting(),
+			targets{ready("web-1"), ready("web-2")},
+			never,
+			[]string{"Ready=True/Warm"},
+			kstatus.CurrentStatus, nil,
+		},
 		"one of several fails": {
-			selecting(), targets{ready("web-1"), failing("web-2", "Timeout")}, never,
-			[]string{"Ready=True/Degraded", "Degraded=True/TargetsFailing"}, status.CurrentStatus,
-			[]string{"1 of 2", "web-2 (Timeout)", "kubectl describe connectiontarget web-2"}},
+			selecting(),
+			targets{ready("web-1"), failing("web-2", "Timeout")},
+			never,
+			[]string{"Ready=True/Degraded", "Degraded=True/TargetsFailing"},
+			kstatus.CurrentStatus,
+			[]string{"1 of 2", "web-2 (Timeout)", "kubectl describe connectiontarget web-2"},
+		},
 		"all fail": {
-			selecting(), targets{failing("web-1", "Timeout"), failing("web-2", "Unreachable")}, was,
-			[]string{"Ready=False/TargetsFailing", "Degraded=True/TargetsFailing"}, status.InProgressStatus,
-			[]string{"2 of 2", "web-1 (Timeout)", "web-2 (Unreachable)"}},
+			selecting(),
+			targets{failing("web-1", "Timeout"), failing("web-2", "Unreachable")},
+			was,
+			[]string{"Ready=False/TargetsFailing", "Degraded=True/TargetsFailing"},
+			kstatus.InProgressStatus,
+			[]string{"2 of 2", "web-1 (Timeout)", "web-2 (Unreachable)"},
+		},
 		"one lacks its Secret, so that it says nothing of the pool": {
-			selecting(), targets{ready("web-1"), known("web-2", false, "CredentialsMissing")}, never,
-			[]string{"Ready=True/Degraded", "Degraded=True/TargetsFailing"}, status.CurrentStatus,
-			[]string{"web-2 (CredentialsMissing)"}},
+			selecting(),
+			targets{ready("web-1"), known("web-2", false, "CredentialsMissing")},
+			never,
+			[]string{"Ready=True/Degraded", "Degraded=True/TargetsFailing"},
+			kstatus.CurrentStatus,
+			[]string{"web-2 (CredentialsMissing)"},
+		},
 		"nobody has looked at its targets": {
-			selecting(), targets{unknown("web-1")}, never,
-			[]string{"Ready=False/Warming", "Reconciling=True/Warming"}, status.InProgressStatus, []string{"1 of 1"}},
+			selecting(),
+			targets{unknown("web-1")},
+			never,
+			[]string{"Ready=False/Warming", "Reconciling=True/Warming"},
+			kstatus.InProgressStatus,
+			[]string{"1 of 1"},
+		},
 		"its targets do not know yet that they are selected": {
-			selecting(), targets{known("web-1", false, "NotSelected"), known("web-2", true, "")}, never,
-			[]string{"Ready=False/Warming", "Reconciling=True/Warming"}, status.InProgressStatus, []string{"2 of 2"}},
+			selecting(),
+			targets{known("web-1", false, "NotSelected"), known("web-2", true, "")},
+			never,
+			[]string{"Ready=False/Warming", "Reconciling=True/Warming"},
+			kstatus.InProgressStatus,
+			[]string{"2 of 2"},
+		},
 		"some connections are on the way for the first time": {
-			selecting(), targets{ready("web-1"), failing("web-2", "Warming")}, never,
-			[]string{"Ready=False/Warming", "Reconciling=True/Warming"}, status.InProgressStatus, []string{"1 of 2"}},
+			selecting(),
+			targets{ready("web-1"), failing("web-2", "Warming")},
+			never,
+			[]string{"Ready=False/Warming", "Reconciling=True/Warming"},
+			kstatus.InProgressStatus,
+			[]string{"1 of 2"},
+		},
 		"a target comes to a pool that is ready": {
-			selecting(), targets{ready("web-1"), unknown("web-2")}, was,
-			[]string{"Ready=True/Warm"}, status.CurrentStatus, nil},
+			selecting(),
+			targets{ready("web-1"), unknown("web-2")},
+			was,
+			[]string{"Ready=True/Warm"},
+			kstatus.CurrentStatus, nil,
+		},
 		"it wants more than its targets know": {
-			selecting(wanting(2)), targets{ready("web-1")}, never,
-			[]string{"Ready=False/Warming", "Reconciling=True/Warming"}, status.InProgressStatus, nil},
+			selecting(wanting(2)),
+			targets{ready("web-1")},
+			never,
+			[]string{"Ready=False/Warming", "Reconciling=True/Warming"},
+			kstatus.InProgressStatus, nil,
+		},
 		"it is paused": {
-			selecting(paused), targets{failing("web-1", "Paused")}, was,
-			[]string{"Ready=False/Paused"}, status.InProgressStatus, []string{"spec.state to Active"}},
+			selecting(paused),
+			targets{failing("web-1", "Paused")},
+			was,
+			[]string{"Ready=False/Paused"},
+			kstatus.InProgressStatus,
+			[]string{"spec.state to Active"},
+		},
 		"it goes on after a pause": {
-			selecting(), targets{failing("web-1", "Paused")}, never,
-			[]string{"Ready=False/Warming", "Reconciling=True/Warming"}, status.InProgressStatus, nil},
+			selecting(),
+			targets{failing("web-1", "Paused")},
+			never,
+			[]string{"Ready=False/Warming", "Reconciling=True/Warming"},
+			kstatus.InProgressStatus, nil,
+		},
 		"its selector matches nothing": {
 			selecting(), nil, never,
-			[]string{"Ready=False/NoTargets"}, status.InProgressStatus, []string{"targetSelector role=web", "prod", "label one"}},
+			[]string{"Ready=False/NoTargets"},
+			kstatus.InProgressStatus,
+			[]string{"targetSelector role=web", "prod", "label one"},
+		},
 		"its target does not exist": {
 			selecting(naming), nil, never,
-			[]string{"Ready=False/TargetNotFound"}, status.InProgressStatus, []string{"web-1", "prod", "targetRef"}},
+			[]string{"Ready=False/TargetNotFound"},
+			kstatus.InProgressStatus,
+			[]string{"web-1", "prod", "targetRef"},
+		},
 		"its selector cannot be parsed": {
 			selecting(func(pool *v1alpha1.ConnectionPool) {
 				pool.Spec.TargetSelector.MatchExpressions = []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Like"}}
 			}), nil, never,
-			[]string{"Ready=False/SelectorInvalid", "Stalled=True/SelectorInvalid"}, status.FailedStatus, []string{"targetSelector", "correct it"}},
+			[]string{"Ready=False/SelectorInvalid", "Stalled=True/SelectorInvalid"},
+			kstatus.FailedStatus,
+			[]string{"targetSelector", "correct it"},
+		},
 		"one of its schedules never comes due": {
 			selecting(func(pool *v1alpha1.ConnectionPool) {
 				pool.Spec.Warming.Schedules = []v1alpha1.WarmingSchedule{
-					{Name: "never", Start: "0 0 30 2 *", End: "0 1 30 2 *", MinWarm: 2}}
-			}), targets{ready("web-1")}, never,
-			[]string{"Ready=True/Warm", "Stalled=True/ScheduleInvalid"}, status.FailedStatus, nil},
+					{Name: "never", Start: "0 0 30 2 *", End: "0 1 30 2 *", MinWarm: 2},
+				}
+			}),
+			targets{ready("web-1")},
+			never,
+			[]string{"Ready=True/Warm", "Stalled=True/ScheduleInvalid"},
+			kstatus.FailedStatus, nil,
+		},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -189,7 +251,7 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 				t.Errorf("generations %d and %d, want 3", *next.ObservedGeneration, next.Conditions[0].ObservedGeneration)
 			}
 			again := report(tc.pool, tc.targets, next)
-			if quiet.Turned(next.Conditions, again.Conditions) {
+			if status.Turned(next.Conditions, again.Conditions) {
 				t.Errorf("the same facts make conditions turn:\n%s", cmp.Diff(next.Conditions, again.Conditions))
 			}
 		})

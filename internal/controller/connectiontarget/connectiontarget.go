@@ -11,7 +11,9 @@ import (
 	"context"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/events"
@@ -25,10 +27,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/connpool/connpool/api/v1alpha1"
-	"github.com/connpool/connpool/internal/controller/quiet"
+	applyv1alpha1 "github.com/connpool/connpool/client/applyconfiguration/api/v1alpha1"
+	"github.com/connpool/connpool/internal/controller/status"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
 )
@@ -45,18 +46,36 @@ type Pools interface {
 	Subscribe(func(poolset.Ref))
 }
 
+// Writer writes the statuses of targets.
+type Writer = status.Writer[v1alpha1.ConnectionTargetStatus]
+
+// NewWriter makes a writer that keeps the pace.
+func NewWriter(c client.Client, recorder events.EventRecorder, pace *status.Pace[v1alpha1.ConnectionTargetStatus]) *Writer {
+	return &Writer{
+		Client: c, Recorder: recorder, Pace: pace, Configuration: configuration, Warns: stalls,
+		Conditions: func(s v1alpha1.ConnectionTargetStatus) []metav1.Condition { return s.Conditions },
+	}
+}
+
+func configuration(target client.Object, observed v1alpha1.ConnectionTargetStatus) (runtime.ApplyConfiguration, error) {
+	applied := applyv1alpha1.ConnectionTargetStatus()
+	if err := status.Convert(observed, applied); err != nil {
+		return nil, err
+	}
+	return applyv1alpha1.ConnectionTarget(target.GetName(), target.GetNamespace()).WithUID(target.GetUID()).WithStatus(applied), nil
+}
+
 // Drivers are the protocols that this build speaks.
 type Drivers map[v1alpha1.TargetType]driver.Driver
 
 // Reconciler reconciles ConnectionTargets.
 type Reconciler struct {
-	Client   client.Client
-	Recorder events.EventRecorder
-	Pools    Pools
-	Drivers  Drivers
+	Client  client.Client
+	Pools   Pools
+	Drivers Drivers
 	// Replica is the name of this process in status.
 	Replica string
-	Pace    *quiet.Pace[v1alpha1.ConnectionTargetStatus]
+	Writer  *Writer
 
 	uids uids
 }
@@ -113,11 +132,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	}
 	verdict := r.act(target, decide(facts, r.Drivers))
 	observation, _ := r.Pools.Observe(string(target.UID))
-	last := r.Pace.Last(target.UID, target.Status)
+	last := r.Writer.Pace.Last(target.UID, target.Status)
 	next := report(facts, verdict, observation, last, r.Replica)
-	result, err := r.write(ctx, target, last, next)
-	result.RequeueAfter = soonest(result.RequeueAfter, nextSchedule(facts), nextLook(facts))
-	return result, err
+	after, err := r.Writer.Write(ctx, target, last, next)
+	return ctrl.Result{RequeueAfter: soonest(after, nextSchedule(facts), nextLook(facts))}, err
 }
 
 // nextLook is when the figures are looked at again. Uses are no news that the
@@ -126,7 +144,7 @@ func nextLook(f facts) time.Duration {
 	if len(f.pools) == 0 {
 		return 0
 	}
-	return wait.Jitter(quiet.Interval, 0.1) // so that many targets do not come together
+	return wait.Jitter(status.Interval, 0.1) // so that many targets do not come together
 }
 
 // soonest is the shortest of the waits that are not 0.
@@ -165,22 +183,5 @@ func (r *Reconciler) forget(uid types.UID) {
 		return
 	}
 	r.Pools.Remove(string(uid))
-	r.Pace.Forget(uid)
-}
-
-// write applies the status if it is due, and tells what changed.
-func (r *Reconciler) write(ctx context.Context, target *v1alpha1.ConnectionTarget, last, next v1alpha1.ConnectionTargetStatus) (ctrl.Result, error) {
-	now := time.Now()
-	due, after := r.Pace.Due(now, target.UID, next, quiet.Turned(last.Conditions, next.Conditions))
-	if !due {
-		return ctrl.Result{RequeueAfter: after}, nil
-	}
-	if err := r.apply(ctx, target, next); err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
-	}
-	r.Pace.Wrote(now, target.UID, next)
-	r.tell(target,
-		meta.FindStatusCondition(last.Conditions, v1alpha1.ConditionReady),
-		meta.FindStatusCondition(next.Conditions, v1alpha1.ConditionReady))
-	return ctrl.Result{}, nil
+	r.Writer.Pace.Forget(uid)
 }

@@ -91,13 +91,17 @@ func checkJumps(f facts, _ Drivers) *problem {
 }
 
 func jumpInvalid(format string, arguments ...any) *problem {
-	return &problem{condition: v1alpha1.ConditionReachable, reason: v1alpha1.ReasonJumpTargetInvalid,
-		stalled: true, message: fmt.Sprintf(format, arguments...)}
+	return &problem{
+		condition: v1alpha1.ConditionReachable, reason: v1alpha1.ReasonJumpTargetInvalid,
+		stalled: true, message: fmt.Sprintf(format, arguments...),
+	}
 }
 
 func jumpNotReady(name, why string) *problem {
-	return &problem{condition: v1alpha1.ConditionReachable, reason: v1alpha1.ReasonJumpTargetNotReady,
-		stalled: true, message: fmt.Sprintf("the jump target %s cannot be used: %s", name, why)}
+	return &problem{
+		condition: v1alpha1.ConditionReachable, reason: v1alpha1.ReasonJumpTargetNotReady,
+		stalled: true, message: fmt.Sprintf("the jump target %s cannot be used: %s", name, why),
+	}
 }
 
 // wayTo prints the way, such as "web -> bastion -> web".
@@ -114,8 +118,10 @@ func checkSecret(f facts, _ Drivers) *problem {
 	if f.path[0].secret != nil {
 		return nil
 	}
-	return &problem{condition: v1alpha1.ConditionCredentialsReady, reason: v1alpha1.ReasonCredentialsMissing,
-		stalled: true, message: missingSecret(f.target)}
+	return &problem{
+		condition: v1alpha1.ConditionCredentialsReady, reason: v1alpha1.ReasonCredentialsMissing,
+		stalled: true, message: missingSecret(f.target),
+	}
 }
 
 func missingSecret(target *v1alpha1.ConnectionTarget) string {
@@ -130,8 +136,10 @@ func checkHostKeys(f facts, _ Drivers) *problem {
 	if f.path[0].knownHosts != nil {
 		return nil
 	}
-	return &problem{condition: v1alpha1.ConditionCredentialsReady, reason: v1alpha1.ReasonHostKeysInvalid,
-		stalled: true, message: missingHostKeys(f.target)}
+	return &problem{
+		condition: v1alpha1.ConditionCredentialsReady, reason: v1alpha1.ReasonHostKeysInvalid,
+		stalled: true, message: missingHostKeys(f.target),
+	}
 }
 
 func missingHostKeys(target *v1alpha1.ConnectionTarget) string {

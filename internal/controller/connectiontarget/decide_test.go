@@ -82,52 +82,66 @@ func TestTheFirstThingThatIsMissingNamesItselfAndTheNextStep(t *testing.T) {
 	}{
 		"no pool selects it": {
 			func(f *facts) { f.pools = nil }, v1alpha1.ReasonNotSelected, "", false,
-			[]string{"targetRef.name web", "targetSelector"}},
+			[]string{"targetRef.name web", "targetSelector"},
+		},
 		"no driver speaks its protocol": {
 			func(f *facts) {
 				f.target.Spec = v1alpha1.ConnectionTargetSpec{Docker: &v1alpha1.DockerTarget{Endpoint: "tcp://build:2376"}}
 				f.path = nil
-			}, v1alpha1.ReasonDriverUnavailable, "", true, []string{"docker"}},
+			}, v1alpha1.ReasonDriverUnavailable, "", true, []string{"docker"},
+		},
 		"a pool comes before everything else": {
-			func(f *facts) { f.pools, f.path[0].secret = nil, nil }, v1alpha1.ReasonNotSelected, "", false, nil},
+			func(f *facts) { f.pools, f.path[0].secret = nil, nil }, v1alpha1.ReasonNotSelected, "", false, nil,
+		},
 		"the Secret is missing or not labelled": {
 			func(f *facts) { f.path[0].secret = nil }, v1alpha1.ReasonCredentialsMissing, v1alpha1.ConditionCredentialsReady, true,
-			[]string{"ssh.credentialsRef", "kubectl label secret -n prod web-ssh connpool.dev/credentials=true"}},
+			[]string{"ssh.credentialsRef", "kubectl label secret -n prod web-ssh connpool.dev/credentials=true"},
+		},
 		"the ConfigMap with host keys is missing or not labelled": {
 			func(f *facts) {
 				f.target.Spec.SSH.HostKeys = v1alpha1.HostKeys{ConfigMapRef: &v1alpha1.KeyRef{Name: "pins", Key: "known_hosts"}}
 				f.path[0].knownHosts = nil
 			}, v1alpha1.ReasonHostKeysInvalid, v1alpha1.ConditionCredentialsReady, true,
-			[]string{"ssh.hostKeys.configMapRef", "known_hosts", "kubectl label configmap -n prod pins"}},
+			[]string{"ssh.hostKeys.configMapRef", "known_hosts", "kubectl label configmap -n prod pins"},
+		},
 		"the Secret with host keys is missing or not labelled": {
 			func(f *facts) {
 				f.target.Spec.SSH.HostKeys = v1alpha1.HostKeys{SecretRef: &v1alpha1.KeyRef{Name: "pins", Key: "known_hosts"}}
 				f.path[0].knownHosts = nil
 			}, v1alpha1.ReasonHostKeysInvalid, v1alpha1.ConditionCredentialsReady, true,
-			[]string{"ssh.hostKeys.secretRef", "kubectl label secret -n prod pins"}},
+			[]string{"ssh.hostKeys.secretRef", "kubectl label secret -n prod pins"},
+		},
 		"the jump target does not exist": {
 			func(f *facts) { f.path = append(f.path, station{name: "bastion"}) },
 			v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true,
-			[]string{"bastion does not exist", "ssh.jumpTargetRef", "web -> bastion"}},
+			[]string{"bastion does not exist", "ssh.jumpTargetRef", "web -> bastion"},
+		},
 		"the jump target is of another type": {
 			both(via("bastion"), func(f *facts) { f.path[1].target.Spec = v1alpha1.ConnectionTargetSpec{} }),
-			v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true, []string{"bastion is not of type ssh"}},
+			v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true,
+			[]string{"bastion is not of type ssh"},
+		},
 		"the jump target is itself": {
-			via("web"), v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true, []string{"cycle", "web -> web"}},
+			via("web"), v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true, []string{"cycle", "web -> web"},
+		},
 		"the jump targets form a cycle": {
-			via("a", "b", "a"), v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true, []string{"web -> a -> b -> a"}},
+			via("a", "b", "a"), v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true, []string{"web -> a -> b -> a"},
+		},
 		"there are more than three jump targets": {
 			via("a", "b", "c", "d"), v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true,
-			[]string{"more than 3", "web -> a -> b -> c -> d"}},
+			[]string{"more than 3", "web -> a -> b -> c -> d"},
+		},
 		"a jump target's Secret is missing": {
 			both(via("a", "b"), func(f *facts) { f.path[2].secret = nil }),
 			v1alpha1.ReasonJumpTargetNotReady, v1alpha1.ConditionReachable, true,
-			[]string{"jump target b", "kubectl label secret -n prod b-ssh"}},
+			[]string{"jump target b", "kubectl label secret -n prod b-ssh"},
+		},
 		"a jump target's host keys are missing": {
 			both(via("a"), func(f *facts) {
 				f.path[1].target.Spec.SSH.HostKeys = v1alpha1.HostKeys{SecretRef: &v1alpha1.KeyRef{Name: "pins", Key: "k"}}
 				f.path[1].knownHosts = nil
-			}), v1alpha1.ReasonJumpTargetNotReady, v1alpha1.ConditionReachable, true, []string{"jump target a", "ssh.hostKeys.secretRef"}},
+			}), v1alpha1.ReasonJumpTargetNotReady, v1alpha1.ConditionReachable, true, []string{"jump target a", "ssh.hostKeys.secretRef"},
+		},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

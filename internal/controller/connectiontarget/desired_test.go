@@ -98,19 +98,25 @@ func TestIdentityAndVersionChangeWithWhatTheyStandFor(t *testing.T) {
 		"the default port": {func(f *facts) { f.target.Spec.SSH.Port = new(int32(22)) }, same, same},
 		"another user":     {func(f *facts) { f.target.Spec.SSH.User = "root" }, other, same},
 		"another value in the Secret": {
-			func(f *facts) { f.path[0].secret.Data["ssh-privatekey"] = []byte("new") }, same, other},
+			func(f *facts) { f.path[0].secret.Data["ssh-privatekey"] = []byte("new") }, same, other,
+		},
 		"another key in the Secret": {
-			func(f *facts) { f.path[0].secret.Data["passphrase"] = nil }, same, other},
+			func(f *facts) { f.path[0].secret.Data["passphrase"] = nil }, same, other,
+		},
 		"other pinned keys": {func(f *facts) { f.path[0].knownHosts = []byte("other") }, same, other},
 		"another jump target": {
-			func(f *facts) { f.path[1] = stationOf(sshTarget("another")) }, other, same},
+			func(f *facts) { f.path[1] = stationOf(sshTarget("another")) }, other, same,
+		},
 		"another host of the jump target": {
-			func(f *facts) { f.path[1].target.Spec.SSH.Host = "elsewhere" }, other, same},
+			func(f *facts) { f.path[1].target.Spec.SSH.Host = "elsewhere" }, other, same,
+		},
 		"a namesake of the jump target": {func(f *facts) { f.path[1].target.UID = "new" }, other, same},
 		"another jump target at the far end": {
-			func(f *facts) { f.path[2] = stationOf(sshTarget("another")) }, other, same},
+			func(f *facts) { f.path[2] = stationOf(sshTarget("another")) }, other, same,
+		},
 		"another Secret of the jump target": {
-			func(f *facts) { f.path[1].secret.Data["ssh-privatekey"] = []byte("new") }, same, same},
+			func(f *facts) { f.path[1].secret.Data["ssh-privatekey"] = []byte("new") }, same, same,
+		},
 		"no jump target": {func(f *facts) { f.path = f.path[:1] }, other, same},
 	}
 	wanted := func(change func(*facts)) *poolset.Target {

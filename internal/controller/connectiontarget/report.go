@@ -5,14 +5,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/connpool/connpool/api/v1alpha1"
-	"github.com/connpool/connpool/internal/controller/quiet"
+	"github.com/connpool/connpool/internal/controller/status"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
 )
@@ -20,7 +18,9 @@ import (
 // report is pure: it says what is true of the target as a status. The last
 // status matters for transition times, and so that a connection which is being
 // replaced does not make a good target look bad.
-func report(f facts, decided decision, seen poolset.Observation, last v1alpha1.ConnectionTargetStatus, replica string) v1alpha1.ConnectionTargetStatus {
+func report(
+	f facts, decided decision, seen poolset.Observation, last v1alpha1.ConnectionTargetStatus, replica string,
+) v1alpha1.ConnectionTargetStatus {
 	slices.SortFunc(seen.Pools, func(a, b poolset.PoolObservation) int { return cmp.Compare(a.Pool.Name, b.Pool.Name) })
 	kind := typeOf(f.target)
 	next := v1alpha1.ConnectionTargetStatus{
@@ -36,9 +36,9 @@ func report(f facts, decided decision, seen poolset.Observation, last v1alpha1.C
 		next.Replica = optional(replica)
 		addUp(&next, seen.Pools, f.pools, last.Pools)
 	}
-	r := reporter{generation: f.target.Generation, last: last.Conditions}
+	r := reporter{status.Conditions{Generation: f.target.Generation, Last: last.Conditions}}
 	r.judge(decided.problem, seen.Pools, next.Pools)
-	next.Conditions = r.conditions
+	next.Conditions = r.List
 	next.LastError = lastError(decided.problem, seen.Pools)
 	return next
 }
@@ -51,7 +51,10 @@ func optional(text string) *string {
 }
 
 // addUp fills in the figures.
-func addUp(next *v1alpha1.ConnectionTargetStatus, pools []poolset.PoolObservation, specs []v1alpha1.ConnectionPool, last []v1alpha1.TargetPoolStatus) {
+func addUp(
+	next *v1alpha1.ConnectionTargetStatus, pools []poolset.PoolObservation,
+	specs []v1alpha1.ConnectionPool, last []v1alpha1.TargetPoolStatus,
+) {
 	var total poolset.PoolObservation
 	for _, pool := range pools {
 		next.Pools = append(next.Pools, share(pool, leastWarm(pool, specs), lastShare(last, pool.Pool.UID)))
@@ -69,8 +72,8 @@ func addUp(next *v1alpha1.ConnectionTargetStatus, pools []poolset.PoolObservatio
 	}
 	next.Connections = counts(total)
 	next.UseCount = &total.Uses
-	next.OldestConnectionTime = quiet.Seconds(total.Oldest)
-	next.LastUsedTime = quiet.Seconds(total.LastUsed)
+	next.OldestConnectionTime = status.Seconds(total.Oldest)
+	next.LastUsedTime = status.Seconds(total.LastUsed)
 }
 
 // leastWarm is the minimum that the pool's spec asks for. A schedule may keep
@@ -87,7 +90,7 @@ func leastWarm(pool poolset.PoolObservation, specs []v1alpha1.ConnectionPool) in
 func share(pool poolset.PoolObservation, least int, last *v1alpha1.TargetPoolStatus) v1alpha1.TargetPoolStatus {
 	uid, wanted, desired := types.UID(pool.Pool.UID), int32(least), int32(pool.MinWarm)
 	ready := isSatisfied(pool, least, last) || isReplacing(pool, least, last)
-	status := v1alpha1.TargetPoolStatus{
+	own := v1alpha1.TargetPoolStatus{
 		Name:                 pool.Pool.Name,
 		UID:                  &uid,
 		Ready:                &ready,
@@ -95,13 +98,13 @@ func share(pool poolset.PoolObservation, least int, last *v1alpha1.TargetPoolSta
 		Desired:              &desired,
 		Connections:          counts(pool),
 		UseCount:             &pool.Uses,
-		OldestConnectionTime: quiet.Seconds(pool.Oldest),
-		LastUsedTime:         quiet.Seconds(pool.LastUsed),
+		OldestConnectionTime: status.Seconds(pool.Oldest),
+		LastUsedTime:         status.Seconds(pool.LastUsed),
 	}
 	if !ready {
-		status.Reason = optional(shortfall(pool))
+		own.Reason = optional(shortfall(pool))
 	}
-	return status
+	return own
 }
 
 func lastShare(shares []v1alpha1.TargetPoolStatus, uid string) *v1alpha1.TargetPoolStatus {
@@ -164,22 +167,7 @@ func stalls(reason string) bool {
 }
 
 // reporter collects conditions.
-type reporter struct {
-	generation int64
-	last       []metav1.Condition
-	conditions []metav1.Condition
-}
-
-// set adds a condition; the transition time stays that of the last status as
-// long as its status does.
-func (r *reporter) set(kind string, status metav1.ConditionStatus, reason, message string) {
-	condition := metav1.Condition{Type: kind, Status: status, Reason: reason, Message: message,
-		ObservedGeneration: r.generation, LastTransitionTime: *quiet.Seconds(time.Now())}
-	if old := meta.FindStatusCondition(r.last, kind); old != nil && old.Status == status {
-		condition.LastTransitionTime = old.LastTransitionTime
-	}
-	r.conditions = append(r.conditions, condition)
-}
+type reporter struct{ status.Conditions }
 
 // judge writes the conditions from what stands in the way and what is seen.
 func (r *reporter) judge(found *problem, pools []poolset.PoolObservation, shares []v1alpha1.TargetPoolStatus) {
@@ -191,19 +179,19 @@ func (r *reporter) judge(found *problem, pools []poolset.PoolObservation, shares
 
 func (r *reporter) credentials(found *problem, pools []poolset.PoolObservation) {
 	if found != nil && found.condition == v1alpha1.ConditionCredentialsReady {
-		r.set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, found.reason, found.message)
+		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, found.reason, found.message)
 		return
 	}
 	if found != nil {
-		r.set(v1alpha1.ConditionCredentialsReady, metav1.ConditionUnknown, found.reason, "not looked at yet: "+found.message)
+		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionUnknown, found.reason, "not looked at yet: "+found.message)
 		return
 	}
 	if refused := refusal(pools); refused != nil {
-		r.set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, v1alpha1.ReasonCredentialsInvalid,
+		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, v1alpha1.ReasonCredentialsInvalid,
 			"connections made with the earlier credentials keep serving, because the changed ones do not work: "+refused.Message)
 		return
 	}
-	r.set(v1alpha1.ConditionCredentialsReady, metav1.ConditionTrue, v1alpha1.ReasonCredentialsValid,
+	r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionTrue, v1alpha1.ReasonCredentialsValid,
 		"the Secret and the host keys can be used")
 }
 
@@ -222,15 +210,15 @@ func (r *reporter) reachable(found *problem, pools []poolset.PoolObservation) {
 	failure := worst(pools)
 	switch {
 	case found != nil && found.condition == v1alpha1.ConditionReachable:
-		r.set(v1alpha1.ConditionReachable, metav1.ConditionFalse, found.reason, found.message)
+		r.Set(v1alpha1.ConditionReachable, metav1.ConditionFalse, found.reason, found.message)
 	case failure != nil:
-		r.set(v1alpha1.ConditionReachable, metav1.ConditionFalse, string(failure.Reason), failure.Error())
+		r.Set(v1alpha1.ConditionReachable, metav1.ConditionFalse, string(failure.Reason), failure.Error())
 	case found != nil && len(pools) == 0:
-		r.set(v1alpha1.ConditionReachable, metav1.ConditionUnknown, found.reason, "not dialled: "+found.message)
+		r.Set(v1alpha1.ConditionReachable, metav1.ConditionUnknown, found.reason, "not dialled: "+found.message)
 	case slices.ContainsFunc(pools, isUp):
-		r.set(v1alpha1.ConditionReachable, metav1.ConditionTrue, v1alpha1.ReasonConnected, "the target answers")
+		r.Set(v1alpha1.ConditionReachable, metav1.ConditionTrue, v1alpha1.ReasonConnected, "the target answers")
 	default:
-		r.set(v1alpha1.ConditionReachable, metav1.ConditionUnknown, v1alpha1.ReasonPending, "no dial has ended yet")
+		r.Set(v1alpha1.ConditionReachable, metav1.ConditionUnknown, v1alpha1.ReasonPending, "no dial has ended yet")
 	}
 }
 
@@ -249,10 +237,10 @@ func worst(pools []poolset.PoolObservation) *driver.Error {
 func (r *reporter) ready(found *problem, pools []poolset.PoolObservation, shares []v1alpha1.TargetPoolStatus) {
 	switch {
 	case len(pools) == 0 && found != nil:
-		r.set(v1alpha1.ConditionReady, metav1.ConditionFalse, found.reason, found.message)
+		r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, found.reason, found.message)
 		return
 	case len(pools) == 0:
-		r.set(v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonPending, "the operator has not looked at it yet")
+		r.Set(v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonPending, "the operator has not looked at it yet")
 		return
 	}
 	paused := 0
@@ -261,16 +249,16 @@ func (r *reporter) ready(found *problem, pools []poolset.PoolObservation, shares
 		case pool.Paused:
 			paused++
 		case !*shares[i].Ready:
-			r.set(v1alpha1.ConditionReady, metav1.ConditionFalse, shortfall(pool), explain(pool))
+			r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, shortfall(pool), explain(pool))
 			return
 		}
 	}
 	if paused == len(pools) {
-		r.set(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonPaused,
+		r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonPaused,
 			"every pool that selects this target is paused; set spec.state of one to Active")
 		return
 	}
-	r.set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonWarm, "every pool has its warm connections")
+	r.Set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonWarm, "every pool has its warm connections")
 }
 
 func explain(pool poolset.PoolObservation) string {
@@ -282,31 +270,31 @@ func explain(pool poolset.PoolObservation) string {
 
 // progress adds Reconciling or Stalled, as kstatus wants them: only while true.
 func (r *reporter) progress(found *problem, pools []poolset.PoolObservation) {
-	ready := meta.FindStatusCondition(r.conditions, v1alpha1.ConditionReady)
+	ready := r.Find(v1alpha1.ConditionReady)
 	failure := worst(pools)
 	switch {
 	case found != nil && found.stalled:
-		r.set(v1alpha1.ConditionStalled, metav1.ConditionTrue, found.reason, found.message)
+		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, found.reason, found.message)
 	case ready.Status == metav1.ConditionTrue:
 		r.rotating(pools)
 	case stalls(ready.Reason):
-		r.set(v1alpha1.ConditionStalled, metav1.ConditionTrue, ready.Reason, ready.Message)
+		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, ready.Reason, ready.Message)
 	case failure != nil:
-		r.set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonRetrying, "the next attempt follows by itself")
+		r.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonRetrying, "the next attempt follows by itself")
 	case ready.Reason == v1alpha1.ReasonWarming:
-		r.set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonWarming, ready.Message)
+		r.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonWarming, ready.Message)
 	}
 }
 
 func (r *reporter) rotating(pools []poolset.PoolObservation) {
 	if refused := refusal(pools); refused != nil {
-		r.set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonCredentialsInvalid,
+		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonCredentialsInvalid,
 			"the changed credentials do not work: "+refused.Message)
 		return
 	}
 	for _, pool := range pools {
 		if pool.Rotating {
-			r.set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonRotating,
+			r.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonRotating,
 				"changed credentials are being tried before they replace the earlier ones")
 			return
 		}

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	kstatus "github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,7 +16,7 @@ import (
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/connpool"
-	"github.com/connpool/connpool/internal/controller/quiet"
+	"github.com/connpool/connpool/internal/controller/status"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
 )
@@ -61,7 +61,7 @@ func observation(pools ...poolset.PoolObservation) poolset.Observation {
 
 // summary is the conditions as "Type=Status/Reason", and what kstatus makes of
 // them.
-func summary(t *testing.T, next v1alpha1.ConnectionTargetStatus) (conditions []string, verdict status.Status) {
+func summary(t *testing.T, next v1alpha1.ConnectionTargetStatus) (conditions []string, verdict kstatus.Status) {
 	t.Helper()
 	for _, c := range next.Conditions {
 		conditions = append(conditions, c.Type+"="+string(c.Status)+"/"+c.Reason)
@@ -73,7 +73,7 @@ func summary(t *testing.T, next v1alpha1.ConnectionTargetStatus) (conditions []s
 		t.Fatal(err)
 	}
 	object["apiVersion"], object["kind"] = "connpool.dev/v1alpha1", "ConnectionTarget"
-	result, err := status.Compute(&unstructured.Unstructured{Object: object})
+	result, err := kstatus.Compute(&unstructured.Unstructured{Object: object})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,8 +84,10 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 	ready := wasReady()
 	never := v1alpha1.ConnectionTargetStatus{}
 	refusal := func(decided *decision) {
-		decided.problem = &problem{condition: v1alpha1.ConditionCredentialsReady, reason: v1alpha1.ReasonCredentialsInvalid,
-			message: "cannot be parsed; correct it", stalled: true}
+		decided.problem = &problem{
+			condition: v1alpha1.ConditionCredentialsReady, reason: v1alpha1.ReasonCredentialsInvalid,
+			message: "cannot be parsed; correct it", stalled: true,
+		}
 	}
 	const valid, connected, warm = "CredentialsReady=True/CredentialsValid", "Reachable=True/Connected", "Ready=True/Warm"
 	tests := map[string]struct {
@@ -94,91 +96,119 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 		last   v1alpha1.ConnectionTargetStatus
 		seen   []poolset.PoolObservation
 		want   []string
-		flux   status.Status
+		flux   kstatus.Status
 	}{
 		"nobody selects it": {
 			change: func(f *facts) { f.pools = nil },
 			want:   []string{"CredentialsReady=Unknown/NotSelected", "Reachable=Unknown/NotSelected", "Ready=False/NotSelected"},
-			flux:   status.InProgressStatus},
+			flux:   kstatus.InProgressStatus,
+		},
 		"its Secret is missing": {
 			change: func(f *facts) { f.path[0].secret = nil },
-			want: []string{"CredentialsReady=False/CredentialsMissing", "Reachable=Unknown/CredentialsMissing",
-				"Ready=False/CredentialsMissing", "Stalled=True/CredentialsMissing"},
-			flux: status.FailedStatus},
+			want: []string{
+				"CredentialsReady=False/CredentialsMissing", "Reachable=Unknown/CredentialsMissing",
+				"Ready=False/CredentialsMissing", "Stalled=True/CredentialsMissing",
+			},
+			flux: kstatus.FailedStatus,
+		},
 		"its way is a cycle": {
 			change: via("web"),
-			want: []string{"CredentialsReady=Unknown/JumpTargetInvalid", "Reachable=False/JumpTargetInvalid",
-				"Ready=False/JumpTargetInvalid", "Stalled=True/JumpTargetInvalid"},
-			flux: status.FailedStatus},
+			want: []string{
+				"CredentialsReady=Unknown/JumpTargetInvalid", "Reachable=False/JumpTargetInvalid",
+				"Ready=False/JumpTargetInvalid", "Stalled=True/JumpTargetInvalid",
+			},
+			flux: kstatus.FailedStatus,
+		},
 		"its Secret cannot be used": {
 			decide: refusal,
-			want: []string{"CredentialsReady=False/CredentialsInvalid", "Reachable=Unknown/CredentialsInvalid",
-				"Ready=False/CredentialsInvalid", "Stalled=True/CredentialsInvalid"},
-			flux: status.FailedStatus},
+			want: []string{
+				"CredentialsReady=False/CredentialsInvalid", "Reachable=Unknown/CredentialsInvalid",
+				"Ready=False/CredentialsInvalid", "Stalled=True/CredentialsInvalid",
+			},
+			flux: kstatus.FailedStatus,
+		},
 		"its Secret cannot be used any more, earlier connections serve": {
 			decide: refusal, last: ready,
 			seen: []poolset.PoolObservation{seenBy("p", poolset.HealthUp, 1)},
 			want: []string{"CredentialsReady=False/CredentialsInvalid", connected, warm, "Stalled=True/CredentialsInvalid"},
-			flux: status.FailedStatus},
+			flux: kstatus.FailedStatus,
+		},
 		"nothing is observed yet": {
 			want: []string{valid, "Reachable=Unknown/Pending", "Ready=Unknown/Pending"},
-			flux: status.InProgressStatus},
+			flux: kstatus.InProgressStatus,
+		},
 		"the first dial runs": {
 			seen: []poolset.PoolObservation{seenBy("p", poolset.HealthUnknown, 0)},
 			want: []string{valid, "Reachable=Unknown/Pending", "Ready=False/Warming", "Reconciling=True/Warming"},
-			flux: status.InProgressStatus},
+			flux: kstatus.InProgressStatus,
+		},
 		"it is warm": {
 			seen: []poolset.PoolObservation{seenBy("p", poolset.HealthUp, 1)},
-			want: []string{valid, connected, warm}, flux: status.CurrentStatus},
+			want: []string{valid, connected, warm}, flux: kstatus.CurrentStatus,
+		},
 		"a connection of a good target is being replaced": {
 			last: ready, seen: []poolset.PoolObservation{seenBy("p", poolset.HealthUp, 0)},
-			want: []string{valid, connected, warm}, flux: status.CurrentStatus},
+			want: []string{valid, connected, warm}, flux: kstatus.CurrentStatus,
+		},
 		"it does not answer": {
 			seen: []poolset.PoolObservation{seenBy("p", poolset.HealthDown, 0, failing(driver.Unreachable))},
 			want: []string{valid, "Reachable=False/Unreachable", "Ready=False/Unreachable", "Reconciling=True/Retrying"},
-			flux: status.InProgressStatus},
+			flux: kstatus.InProgressStatus,
+		},
 		"it refuses the key": {
 			seen: []poolset.PoolObservation{seenBy("p", poolset.HealthDown, 0, failing(driver.AuthenticationFailed))},
 			want: []string{valid, "Reachable=False/AuthenticationFailed", "Ready=False/AuthenticationFailed", "Stalled=True/AuthenticationFailed"},
-			flux: status.FailedStatus},
+			flux: kstatus.FailedStatus,
+		},
 		"it takes no more connections, those it has serve (F03)": {
 			last: ready, seen: []poolset.PoolObservation{seenBy("p", poolset.HealthDown, 1, failing(driver.Unreachable))},
-			want: []string{valid, "Reachable=False/Unreachable", warm}, flux: status.CurrentStatus},
+			want: []string{valid, "Reachable=False/Unreachable", warm}, flux: kstatus.CurrentStatus,
+		},
 		"it was down and has connections again, for how long nobody knows (F35)": {
 			seen: []poolset.PoolObservation{seenBy("p", poolset.HealthDown, 1, failing(driver.Unreachable))},
 			want: []string{valid, "Reachable=False/Unreachable", "Ready=False/Unreachable", "Reconciling=True/Retrying"},
-			flux: status.InProgressStatus},
+			flux: kstatus.InProgressStatus,
+		},
 		"its health command fails": {
 			last: ready, seen: []poolset.PoolObservation{seenBy("p", poolset.HealthDown, 1, failing(driver.ProbeFailed))},
 			want: []string{valid, "Reachable=False/ProbeFailed", "Ready=False/ProbeFailed", "Reconciling=True/Retrying"},
-			flux: status.InProgressStatus},
+			flux: kstatus.InProgressStatus,
+		},
 		"changed credentials are being tried": {
 			last: ready, seen: []poolset.PoolObservation{seenBy("p", poolset.HealthUp, 1, func(o *poolset.PoolObservation) { o.Rotating = true })},
-			want: []string{valid, connected, warm, "Reconciling=True/Rotating"}, flux: status.InProgressStatus},
+			want: []string{valid, connected, warm, "Reconciling=True/Rotating"}, flux: kstatus.InProgressStatus,
+		},
 		"changed credentials are refused, earlier connections serve (F15)": {
 			last: ready, seen: []poolset.PoolObservation{seenBy("p", poolset.HealthUp, 1, refused(driver.AuthenticationFailed))},
 			want: []string{"CredentialsReady=False/CredentialsInvalid", connected, warm, "Stalled=True/CredentialsInvalid"},
-			flux: status.FailedStatus},
+			flux: kstatus.FailedStatus,
+		},
 		"changed credentials could not be tried, because nothing answers": {
 			last: ready, seen: []poolset.PoolObservation{seenBy("p", poolset.HealthUp, 1, refused(driver.Unreachable))},
-			want: []string{valid, connected, warm, "Reconciling=True/Rotating"}, flux: status.InProgressStatus},
+			want: []string{valid, connected, warm, "Reconciling=True/Rotating"}, flux: kstatus.InProgressStatus,
+		},
 		"its only pool is paused": {
 			seen: []poolset.PoolObservation{seenBy("p", poolset.HealthUnknown, 0, pausedPool)},
-			want: []string{valid, "Reachable=Unknown/Pending", "Ready=False/Paused"}, flux: status.InProgressStatus},
+			want: []string{valid, "Reachable=Unknown/Pending", "Ready=False/Paused"}, flux: kstatus.InProgressStatus,
+		},
 		"one of its pools is paused": {
 			seen: []poolset.PoolObservation{seenBy("a", poolset.HealthUnknown, 0, pausedPool), seenBy("p", poolset.HealthUp, 1)},
-			want: []string{valid, connected, warm}, flux: status.CurrentStatus},
+			want: []string{valid, connected, warm}, flux: kstatus.CurrentStatus,
+		},
 		"one of its pools has just come": {
 			last: ready, seen: []poolset.PoolObservation{seenBy("a", poolset.HealthUnknown, 0), seenBy("p", poolset.HealthUp, 1)},
-			want: []string{valid, connected, "Ready=False/Warming", "Reconciling=True/Warming"}, flux: status.InProgressStatus},
+			want: []string{valid, connected, "Ready=False/Warming", "Reconciling=True/Warming"}, flux: kstatus.InProgressStatus,
+		},
 		"its pool dials on demand only": {
 			change: func(f *facts) { f.pools[0].Spec.Size.MinWarm = new(int32(0)) },
 			seen:   []poolset.PoolObservation{seenBy("p", poolset.HealthUnknown, 0, onDemand)},
-			want:   []string{valid, "Reachable=Unknown/Pending", warm}, flux: status.CurrentStatus},
+			want:   []string{valid, "Reachable=Unknown/Pending", warm}, flux: kstatus.CurrentStatus,
+		},
 		"its pool wants one connection more": {
 			change: func(f *facts) { f.pools[0].Spec.Size.MinWarm = new(int32(2)) }, last: ready,
 			seen: []poolset.PoolObservation{seenBy("p", poolset.HealthUp, 1, func(o *poolset.PoolObservation) { o.MinWarm = 2 })},
-			want: []string{valid, connected, "Ready=False/Warming", "Reconciling=True/Warming"}, flux: status.InProgressStatus},
+			want: []string{valid, connected, "Ready=False/Warming", "Reconciling=True/Warming"}, flux: kstatus.InProgressStatus,
+		},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -204,7 +234,7 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 			}
 			checkForm(t, next)
 			again := report(f, decided, observation(tc.seen...), next, "replica")
-			if quiet.Turned(next.Conditions, again.Conditions) {
+			if status.Turned(next.Conditions, again.Conditions) {
 				t.Errorf("the same facts make conditions turn:\n%s", cmp.Diff(next.Conditions, again.Conditions))
 			}
 		})
@@ -301,17 +331,31 @@ func TestTheLastErrorFitsTheAPI(t *testing.T) {
 		want  *v1alpha1.TargetError
 	}{
 		"nothing failed": {nil, []poolset.PoolObservation{{}}, nil},
-		"a dial failed": {nil, []poolset.PoolObservation{seenBy("p", poolset.HealthDown, 0, failing(driver.Timeout))},
-			&v1alpha1.TargetError{Reason: "Timeout", Stage: new("connect"), Message: "it said no; try something else"}},
-		"new credentials failed": {nil, []poolset.PoolObservation{seenBy("p", poolset.HealthUp, 1, refused(driver.AuthenticationFailed))},
-			&v1alpha1.TargetError{Reason: "AuthenticationFailed", Stage: new("authentication"), Message: "it said no; try something else"}},
-		"something is missing": {&problem{condition: "x", reason: "CredentialsMissing", message: "create it"}, nil,
-			&v1alpha1.TargetError{Reason: "CredentialsMissing", Message: "create it"}},
+		"a dial failed": {
+			nil,
+			[]poolset.PoolObservation{seenBy("p", poolset.HealthDown, 0, failing(driver.Timeout))},
+			&v1alpha1.TargetError{Reason: "Timeout", Stage: new("connect"), Message: "it said no; try something else"},
+		},
+		"new credentials failed": {
+			nil,
+			[]poolset.PoolObservation{seenBy("p", poolset.HealthUp, 1, refused(driver.AuthenticationFailed))},
+			&v1alpha1.TargetError{Reason: "AuthenticationFailed", Stage: new("authentication"), Message: "it said no; try something else"},
+		},
+		"something is missing": {
+			&problem{condition: "x", reason: "CredentialsMissing", message: "create it"}, nil,
+			&v1alpha1.TargetError{Reason: "CredentialsMissing", Message: "create it"},
+		},
 		"not being selected is no error": {&problem{reason: "NotSelected", message: "select it"}, nil, nil},
-		"a driver says nothing": {nil, []poolset.PoolObservation{{Err: &driver.Error{Reason: driver.Timeout}}},
-			&v1alpha1.TargetError{Reason: "Timeout", Message: "Timeout"}},
-		"a driver says too much": {nil, []poolset.PoolObservation{{Err: long}},
-			&v1alpha1.TargetError{Reason: "JumpTargetNotReady", Message: strings.Repeat("ü", 510) + "..."}},
+		"a driver says nothing": {
+			nil,
+			[]poolset.PoolObservation{{Err: &driver.Error{Reason: driver.Timeout}}},
+			&v1alpha1.TargetError{Reason: "Timeout", Message: "Timeout"},
+		},
+		"a driver says too much": {
+			nil,
+			[]poolset.PoolObservation{{Err: long}},
+			&v1alpha1.TargetError{Reason: "JumpTargetNotReady", Message: strings.Repeat("ü", 510) + "..."},
+		},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -28,7 +28,11 @@ func indexTargets(ctx context.Context, indexer client.FieldIndexer) error {
 	}
 	for name, keys := range indexes {
 		err := indexer.IndexField(ctx, &v1alpha1.ConnectionTarget{}, name, func(object client.Object) []string {
-			return keys(object.(*v1alpha1.ConnectionTarget))
+			target, ok := object.(*v1alpha1.ConnectionTarget)
+			if !ok {
+				return nil
+			}
+			return keys(target)
 		})
 		if err != nil {
 			return fmt.Errorf("index targets by %s: %w", name, err)

@@ -1,11 +1,13 @@
-// Package quiet decides when a status is worth an API write: at once when a
-// condition turns, otherwise rarely, and never when nothing changed.
+// Package status is how the controllers write what they have observed: when it
+// is worth an API write (Pace), as conditions (Conditions), by server-side apply
+// with an event for each turn (Writer).
 //
 // A control plane pays for every write with etcd space and with every watcher's
-// attention, so figures that move all the time are refreshed at most once per
-// Interval for each object, and all refreshes together share one Rate, in the
-// order in which they became due.
-package quiet
+// attention. So a status is written at once when a condition turns, and never
+// when nothing changed; figures that move all the time are refreshed at most
+// once per Interval for each object, and all refreshes together share one Rate,
+// in the order in which they became due.
+package status
 
 import (
 	"sync"
@@ -13,7 +15,6 @@ import (
 
 	"golang.org/x/time/rate"
 	"k8s.io/apimachinery/pkg/api/equality"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -110,33 +111,4 @@ func (p *Pace[S]) Forget(uid types.UID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.last, uid)
-}
-
-// Turned reports whether a condition appeared, went, or changed its status or
-// its reason, or speaks of another generation. Messages alone are no turn.
-func Turned(before, after []metav1.Condition) bool {
-	if len(before) != len(after) {
-		return true
-	}
-	known := make(map[string]metav1.Condition, len(before))
-	for _, condition := range before {
-		known[condition.Type] = condition
-	}
-	for _, condition := range after {
-		old, ok := known[condition.Type]
-		if !ok || old.Status != condition.Status || old.Reason != condition.Reason ||
-			old.ObservedGeneration != condition.ObservedGeneration {
-			return true
-		}
-	}
-	return false
-}
-
-// Seconds is the time as the API stores it, or nil for none.
-func Seconds(t time.Time) *metav1.Time {
-	if t.IsZero() {
-		return nil
-	}
-	stored := metav1.NewTime(t).Rfc3339Copy()
-	return &stored
 }

@@ -1,0 +1,65 @@
+package status
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Conditions collects the conditions of one status.
+type Conditions struct {
+	// Generation is what the conditions are about.
+	Generation int64
+	// Last are those of the last status.
+	Last []metav1.Condition
+	// List is what has been collected.
+	List []metav1.Condition
+}
+
+// Set adds a condition. Its transition time stays the last one's as long as its
+// status does.
+func (c *Conditions) Set(kind string, status metav1.ConditionStatus, reason, message string) {
+	condition := metav1.Condition{
+		Type: kind, Status: status, Reason: reason, Message: message,
+		ObservedGeneration: c.Generation, LastTransitionTime: *Seconds(time.Now()),
+	}
+	if old := meta.FindStatusCondition(c.Last, kind); old != nil && old.Status == status {
+		condition.LastTransitionTime = old.LastTransitionTime
+	}
+	c.List = append(c.List, condition)
+}
+
+// Find returns a condition that has been collected, or nil.
+func (c *Conditions) Find(kind string) *metav1.Condition {
+	return meta.FindStatusCondition(c.List, kind)
+}
+
+// Turned reports whether a condition appeared, went, or changed its status or
+// its reason, or speaks of another generation. Messages alone are no turn.
+func Turned(before, after []metav1.Condition) bool {
+	if len(before) != len(after) {
+		return true
+	}
+	known := make(map[string]metav1.Condition, len(before))
+	for _, condition := range before {
+		known[condition.Type] = condition
+	}
+	for _, condition := range after {
+		old, ok := known[condition.Type]
+		if !ok || old.Status != condition.Status || old.Reason != condition.Reason ||
+			old.ObservedGeneration != condition.ObservedGeneration {
+			return true
+		}
+	}
+	return false
+}
+
+// Seconds is the time as the API stores it, or nil for none.
+func Seconds(t time.Time) *metav1.Time {
+	if t.IsZero() {
+		return nil
+	}
+	stored := metav1.NewTime(t).Rfc3339Copy()
+	return &stored
+}
