@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -135,7 +136,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{}, err
 	}
 	last := r.Writer.Pace.Last(pool.UID, pool.Status)
-	after, err := r.Writer.Write(ctx, pool, last, report(pool, targets, last))
+	after, err := r.Writer.Write(ctx, pool, last, report(pool, targets, last, time.Now()))
 	return ctrl.Result{RequeueAfter: after}, err
 }
 

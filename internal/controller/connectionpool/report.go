@@ -24,7 +24,7 @@ const (
 
 // report is pure: it says what the targets' statuses add up to.
 func report(
-	pool *v1alpha1.ConnectionPool, targets []v1alpha1.ConnectionTarget, last v1alpha1.ConnectionPoolStatus,
+	pool *v1alpha1.ConnectionPool, targets []v1alpha1.ConnectionTarget, last v1alpha1.ConnectionPoolStatus, now time.Time,
 ) v1alpha1.ConnectionPoolStatus {
 	s := sum(pool, targets)
 	total, ready := int32(len(targets)), int32(s.ready)
@@ -42,7 +42,7 @@ func report(
 		text := metav1.FormatLabelSelector(pool.Spec.TargetSelector)
 		next.Selector = &text
 	}
-	r := reporter{status.Conditions{Generation: pool.Generation, Last: last.Conditions}}
+	r := reporter{status.Conditions{Now: now, Generation: pool.Generation, Last: last.Conditions}}
 	r.judge(pool, len(targets), s)
 	r.schedules(pool)
 	next.Conditions = r.List
@@ -242,7 +242,7 @@ func (r *reporter) schedules(pool *v1alpha1.ConnectionPool) {
 		}
 		all = append(all, warming.Schedule{Name: s.Name, Start: string(s.Start), End: string(s.End), TimeZone: zone})
 	}
-	err := warming.Check(time.Now(), all)
+	err := warming.Check(r.Now, all)
 	if err != nil && r.Find(v1alpha1.ConditionStalled) == nil {
 		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonScheduleInvalid, err.Error())
 	}

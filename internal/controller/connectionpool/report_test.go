@@ -22,6 +22,8 @@ import (
 var noon = metav1.NewTime(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC))
 
 // selecting is a pool with a selector.
+var now = time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
+
 func selecting(changes ...func(*v1alpha1.ConnectionPool)) *v1alpha1.ConnectionPool {
 	pool := &v1alpha1.ConnectionPool{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: "web", UID: "web-uid", Generation: 3},
@@ -106,7 +108,7 @@ func summary(t *testing.T, pool *v1alpha1.ConnectionPool, next v1alpha1.Connecti
 
 func TestConditionsSayWhatIsTrue(t *testing.T) {
 	type targets = []v1alpha1.ConnectionTarget
-	was := report(selecting(), targets{ready("web-1")}, v1alpha1.ConnectionPoolStatus{})
+	was := report(selecting(), targets{ready("web-1")}, v1alpha1.ConnectionPoolStatus{}, now)
 	never := v1alpha1.ConnectionPoolStatus{}
 	tests := map[string]struct {
 		pool    *v1alpha1.ConnectionPool
@@ -234,7 +236,7 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			next := report(tc.pool, tc.targets, tc.last)
+			next := report(tc.pool, tc.targets, tc.last, now)
 			conditions, verdict := summary(t, tc.pool.DeepCopy(), next)
 			if diff := cmp.Diff(tc.want, conditions); diff != "" {
 				t.Errorf("conditions (-want +got):\n%s", diff)
@@ -250,7 +252,7 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 			if *next.ObservedGeneration != 3 || next.Conditions[0].ObservedGeneration != 3 {
 				t.Errorf("generations %d and %d, want 3", *next.ObservedGeneration, next.Conditions[0].ObservedGeneration)
 			}
-			again := report(tc.pool, tc.targets, next)
+			again := report(tc.pool, tc.targets, next, now)
 			if status.Turned(next.Conditions, again.Conditions) {
 				t.Errorf("the same facts make conditions turn:\n%s", cmp.Diff(next.Conditions, again.Conditions))
 			}
@@ -259,7 +261,7 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 }
 
 func TestAPausedPoolHasNoFailingTargets(t *testing.T) {
-	next := report(selecting(paused), []v1alpha1.ConnectionTarget{failing("web-1", "Paused")}, v1alpha1.ConnectionPoolStatus{})
+	next := report(selecting(paused), []v1alpha1.ConnectionTarget{failing("web-1", "Paused")}, v1alpha1.ConnectionPoolStatus{}, now)
 	if len(next.FailingTargets) != 0 {
 		t.Errorf("failing %+v, want none", next.FailingTargets)
 	}
@@ -272,7 +274,7 @@ func TestFailingTargetsAreListedOldestFirstAndAtMostTen(t *testing.T) {
 		target.Status.Conditions[0].LastTransitionTime = metav1.NewTime(noon.Add(-time.Duration(i) * time.Minute))
 		targets = append(targets, target)
 	}
-	next := report(selecting(), targets, v1alpha1.ConnectionPoolStatus{})
+	next := report(selecting(), targets, v1alpha1.ConnectionPoolStatus{}, now)
 	if len(next.FailingTargets) != 10 {
 		t.Fatalf("%d listed, want 10", len(next.FailingTargets))
 	}
@@ -290,7 +292,7 @@ func TestFiguresAddUpOverTheTargets(t *testing.T) {
 	late := ready("web-2")
 	late.Status.Pools[0].OldestConnectionTime = new(metav1.NewTime(noon.Add(time.Hour)))
 	late.Status.Pools[0].LastUsedTime = new(metav1.NewTime(noon.Add(time.Hour)))
-	next := report(selecting(), []v1alpha1.ConnectionTarget{ready("web-1"), late, unknown("web-3")}, v1alpha1.ConnectionPoolStatus{})
+	next := report(selecting(), []v1alpha1.ConnectionTarget{ready("web-1"), late, unknown("web-3")}, v1alpha1.ConnectionPoolStatus{}, now)
 	want := v1alpha1.ConnectionPoolStatus{
 		Type:        new(v1alpha1.PoolType("ssh")),
 		Targets:     v1alpha1.TargetCounts{Total: new(int32(3)), Ready: new(int32(2))},
@@ -307,7 +309,7 @@ func TestFiguresAddUpOverTheTargets(t *testing.T) {
 func TestATargetOfANamesakePoolDoesNotCount(t *testing.T) {
 	pool := selecting()
 	pool.UID = "another-uid"
-	next := report(pool, []v1alpha1.ConnectionTarget{ready("web-1")}, v1alpha1.ConnectionPoolStatus{})
+	next := report(pool, []v1alpha1.ConnectionTarget{ready("web-1")}, v1alpha1.ConnectionPoolStatus{}, now)
 	if *next.Targets.Ready != 0 || *next.UseCount != 0 {
 		t.Errorf("%d ready, %d uses; want none", *next.Targets.Ready, *next.UseCount)
 	}
@@ -334,13 +336,13 @@ func TestThePoolsTypeIsThatOfItsTargets(t *testing.T) {
 }
 
 func TestATransitionKeepsItsTimeAsLongAsTheStatusStays(t *testing.T) {
-	last := report(selecting(), []v1alpha1.ConnectionTarget{ready("web-1")}, v1alpha1.ConnectionPoolStatus{})
+	last := report(selecting(), []v1alpha1.ConnectionTarget{ready("web-1")}, v1alpha1.ConnectionPoolStatus{}, now)
 	last.Conditions[0].LastTransitionTime = noon
-	same := report(selecting(), []v1alpha1.ConnectionTarget{ready("web-1"), failing("web-2", "Timeout")}, last)
+	same := report(selecting(), []v1alpha1.ConnectionTarget{ready("web-1"), failing("web-2", "Timeout")}, last, now)
 	if got := meta.FindStatusCondition(same.Conditions, v1alpha1.ConditionReady).LastTransitionTime; !got.Equal(&noon) {
 		t.Errorf("ready still, but since %s", got)
 	}
-	other := report(selecting(), []v1alpha1.ConnectionTarget{failing("web-1", "Timeout")}, last)
+	other := report(selecting(), []v1alpha1.ConnectionTarget{failing("web-1", "Timeout")}, last, now)
 	if got := meta.FindStatusCondition(other.Conditions, v1alpha1.ConditionReady).LastTransitionTime; got.Equal(&noon) {
 		t.Error("not ready any more, but the time stayed")
 	}

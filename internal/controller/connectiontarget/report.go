@@ -36,7 +36,7 @@ func report(
 		next.Replica = optional(replica)
 		addUp(&next, seen.Pools, f.pools, last.Pools)
 	}
-	r := reporter{status.Conditions{Generation: f.target.Generation, Last: last.Conditions}}
+	r := reporter{status.Conditions{Now: f.now, Generation: f.target.Generation, Last: last.Conditions}}
 	r.judge(decided.problem, seen.Pools, next.Pools)
 	next.Conditions = r.List
 	next.LastError = lastError(decided.problem, seen.Pools)

@@ -269,7 +269,7 @@ func checkForm(t *testing.T, next v1alpha1.ConnectionTargetStatus) {
 func TestATransitionKeepsItsTimeAsLongAsTheStatusStays(t *testing.T) {
 	f := complete()
 	last := wasReady()
-	long := metav1.NewTime(time.Now().Add(-time.Hour).Truncate(time.Second))
+	long := metav1.NewTime(time.Date(2026, 1, 5, 12, 0, 0, 0, time.UTC).Add(-time.Hour).Truncate(time.Second))
 	for i := range last.Conditions {
 		last.Conditions[i].LastTransitionTime = long
 	}

@@ -9,6 +9,8 @@ import (
 
 // Conditions collects the conditions of one status.
 type Conditions struct {
+	// Now is the transition time of what has turned.
+	Now time.Time
 	// Generation is what the conditions are about.
 	Generation int64
 	// Last are those of the last status.
@@ -22,7 +24,7 @@ type Conditions struct {
 func (c *Conditions) Set(kind string, status metav1.ConditionStatus, reason, message string) {
 	condition := metav1.Condition{
 		Type: kind, Status: status, Reason: reason, Message: message,
-		ObservedGeneration: c.Generation, LastTransitionTime: *Seconds(time.Now()),
+		ObservedGeneration: c.Generation, LastTransitionTime: metav1.NewTime(c.Now).Rfc3339Copy(),
 	}
 	if old := meta.FindStatusCondition(c.Last, kind); old != nil && old.Status == status {
 		condition.LastTransitionTime = old.LastTransitionTime
