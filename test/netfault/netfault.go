@@ -206,7 +206,7 @@ func (p *Proxy) deliver(to net.Conn, chunks <-chan chunk, reply bool) {
 		}
 		if _, err := to.Write(next.data); err != nil {
 			_ = to.Close()
-			for range chunks { //nolint:revive // the reader must not block on a dead writer
+			for range chunks {
 			}
 			return
 		}

@@ -246,7 +246,7 @@ func (s *Server) writeUserKey() error {
 	if err := writeKey(path, private); err != nil {
 		return err
 	}
-	if s.PrivateKey, err = os.ReadFile(path); err != nil { //nolint:gosec // written above
+	if s.PrivateKey, err = os.ReadFile(path); err != nil {
 		return err
 	}
 	authorized, err := ssh.NewPublicKey(public)
@@ -341,7 +341,7 @@ func (s *Server) greets(ctx context.Context) bool {
 	if err != nil {
 		return false
 	}
-	defer conn.Close() //nolint:errcheck // only looking
+	defer conn.Close()
 	greeting := make([]byte, 4)
 	_ = conn.SetReadDeadline(time.Now().Add(time.Second))
 	_, err = conn.Read(greeting)

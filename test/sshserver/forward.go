@@ -122,15 +122,15 @@ func (c *connection) listenTCP(host string, port uint32) (bool, []byte) {
 	if err != nil {
 		return false, nil
 	}
-	bound := uint32(listener.Addr().(*net.TCPAddr).Port) //nolint:gosec,forcetypeassert // a TCP port
+	bound := uint32(listener.Addr().(*net.TCPAddr).Port)
 	c.listen(joinPort(host, bound), listener, "forwarded-tcpip", func(peer net.Conn) []byte {
-		origin := peer.RemoteAddr().(*net.TCPAddr) //nolint:forcetypeassert // a TCP connection
+		origin := peer.RemoteAddr().(*net.TCPAddr)
 		return ssh.Marshal(&struct {
 			Host       string
 			Port       uint32
 			OriginHost string
 			OriginPort uint32
-		}{host, bound, origin.IP.String(), uint32(origin.Port)}) //nolint:gosec // a TCP port
+		}{host, bound, origin.IP.String(), uint32(origin.Port)})
 	})
 	return true, ssh.Marshal(&struct{ Port uint32 }{bound})
 }

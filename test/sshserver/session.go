@@ -102,7 +102,7 @@ func (s *session) setTerminal(payload []byte) bool {
 }
 
 func windowSize(columns, rows uint32) *pty.Winsize {
-	return &pty.Winsize{Cols: uint16(columns), Rows: uint16(rows)} //nolint:gosec // a terminal's size
+	return &pty.Winsize{Cols: uint16(columns), Rows: uint16(rows)}
 }
 
 func (s *session) resize(payload []byte) bool {
@@ -266,7 +266,7 @@ func (s *session) exitWith(err error) {
 }
 
 func (s *session) exit(code int) {
-	status := struct{ Code uint32 }{uint32(code)} //nolint:gosec // exit codes are 0 to 255
+	status := struct{ Code uint32 }{uint32(code)}
 	_, _ = s.channel.SendRequest("exit-status", false, ssh.Marshal(&status))
 	_ = s.channel.Close()
 }

@@ -91,7 +91,6 @@ func try(ctx context.Context, conn driver.Conn, command driver.Command, stdin io
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var stdout, stderr bytes.Buffer
-	//nolint:forcetypeassert // looked at by Run
 	status, err := conn.(driver.Execer).Exec(ctx, command,
 		driver.Streams{Stdin: stdin, Stdout: &stdout, Stderr: &stderr})
 	return result{stdout.String(), stderr.String(), status}, err
@@ -244,7 +243,7 @@ func (s suite) cancel(t *testing.T) {
 		err := cancelReady(t, conn, fmt.Sprintf(
 			`trap 'echo yes > %s; exit' TERM; while echo ready; do sleep 0.05; done`, ended))
 		wantOutcome(t, err, driver.Unknown)
-		if text, err := os.ReadFile(ended); s.Signals && string(text) != "yes\n" { //nolint:gosec // a path of ours
+		if text, err := os.ReadFile(ended); s.Signals && string(text) != "yes\n" {
 			t.Errorf("the command was not signalled: %q, %v", text, err)
 		}
 	})
@@ -254,7 +253,7 @@ func (s suite) cancel(t *testing.T) {
 	t.Run("because nobody reads its output", func(t *testing.T) {
 		reader, writer := io.Pipe()
 		_ = reader.Close()
-		_, err := conn.(driver.Execer).Exec(t.Context(), driver.Command{Argv: []string{"yes"}}, //nolint:forcetypeassert // looked at by Run
+		_, err := conn.(driver.Execer).Exec(t.Context(), driver.Command{Argv: []string{"yes"}},
 			driver.Streams{Stdout: writer})
 		wantOutcome(t, err, driver.Unknown)
 	})
@@ -277,7 +276,7 @@ func cancelReady(t *testing.T, conn driver.Conn, line string) error {
 		<-stdout.ready
 		cancel()
 	}()
-	_, err := conn.(driver.Execer).Exec(ctx, driver.Command{Shell: line}, //nolint:forcetypeassert // looked at by Run
+	_, err := conn.(driver.Execer).Exec(ctx, driver.Command{Shell: line},
 		driver.Streams{Stdin: stdin, Stdout: stdout})
 	return err
 }
@@ -304,7 +303,6 @@ func (s suite) terminal(t *testing.T) {
 	t.Run("changes its size", func(t *testing.T) {
 		resize := make(chan driver.WindowSize, 1)
 		stdout := &resizeWhenReady{resize: resize}
-		//nolint:forcetypeassert // looked at by Run
 		status, err := conn.(driver.Execer).Exec(t.Context(), driver.Command{
 			Shell: `trap 'stty size; exit 5' WINCH; while echo ready; do sleep 0.05; done`,
 			TTY:   &driver.TTY{Resize: resize},
@@ -331,7 +329,7 @@ func (r *resizeWhenReady) Write(p []byte) (int, error) {
 }
 
 func (s suite) forward(t *testing.T) {
-	conn := s.dial(t).(driver.Forwarder) //nolint:forcetypeassert // looked at by Run
+	conn := s.dial(t).(driver.Forwarder)
 	for network, address := range map[string]string{
 		"tcp": "127.0.0.1:0", "unix": filepath.Join(t.TempDir(), "socket"),
 	} {
@@ -351,7 +349,7 @@ func (s suite) forward(t *testing.T) {
 }
 
 func (s suite) listen(t *testing.T) {
-	conn := s.dial(t).(driver.Listener) //nolint:forcetypeassert // looked at by Run
+	conn := s.dial(t).(driver.Listener)
 	for network, address := range map[string]string{
 		"tcp": "127.0.0.1:0", "unix": filepath.Join(t.TempDir(), "socket"),
 	} {
@@ -384,7 +382,7 @@ func checkStream(t *testing.T, listener net.Listener, open func() (net.Conn, err
 	}
 	go func() {
 		_, _ = conn.Write(question)
-		_ = conn.(interface{ CloseWrite() error }).CloseWrite() //nolint:forcetypeassert // streams have it
+		_ = conn.(interface{ CloseWrite() error }).CloseWrite()
 	}()
 	if got, err := io.ReadAll(conn); !bytes.Equal(got, question) {
 		t.Errorf("%d bytes of %d came back, error %v", len(got), len(question), err)

@@ -21,23 +21,22 @@ func notStarted(reason driver.Reason, stage driver.Stage, format string, args ..
 
 // connectError classifies why there is no transport.
 func connectError(err error, address string) error {
-	var classified *driver.Error
-	if errors.As(err, &classified) {
+	if classified, ok := errors.AsType[*driver.Error](err); ok {
 		return classified
 	}
 	result := notStarted(driver.Unreachable, driver.StageConnect,
 		"no connection to %s; check the address, the network and firewalls", address)
-	var dns *net.DNSError
-	var network net.Error
+	_, isDNS := errors.AsType[*net.DNSError](err)
+	network, isNetwork := errors.AsType[net.Error](err)
 	switch {
-	case errors.As(err, &dns):
+	case isDNS:
 		result = notStarted(driver.DNSError, driver.StageResolve,
 			"the name of %s does not resolve; check its spelling and the cluster's DNS", address)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		result.Message = address + " refuses connections; check the port and that the SSH server runs"
 	case errors.Is(err, context.Canceled):
 		result = notStarted(driver.Timeout, driver.StageConnect, "the caller gave up")
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
+	case errors.Is(err, context.DeadlineExceeded), isNetwork && network.Timeout():
 		result = notStarted(driver.Timeout, driver.StageConnect,
 			"%s did not answer in time; check the address, the network and firewalls", address)
 	}
@@ -48,11 +47,10 @@ func connectError(err error, address string) error {
 // handshakeError classifies what the library says about a handshake that ended
 // by itself.
 func handshakeError(err error, stage driver.Stage, address string) *driver.Error {
-	var negotiation *ssh.AlgorithmNegotiationError
-	switch {
-	case errors.As(err, &negotiation):
+	if negotiation, ok := errors.AsType[*ssh.AlgorithmNegotiationError](err); ok {
 		return negotiationError(negotiation, err)
-	case isClosed(err):
+	}
+	if isClosed(err) {
 		return &driver.Error{
 			Reason: driver.Unreachable, Stage: stage, Err: err,
 			Message: address + " closed the connection; look into the server's log",
@@ -98,9 +96,9 @@ func words(err error) string {
 // isClosed tells the end of a transport from a broken protocol. A disconnect
 // message counts as an end: the server said that it goes.
 func isClosed(err error) bool {
-	var network *net.OpError
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
-		errors.As(err, &network) || strings.Contains(err.Error(), "ssh: disconnect")
+	_, isNetwork := errors.AsType[*net.OpError](err)
+	return isNetwork || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		strings.Contains(err.Error(), "ssh: disconnect")
 }
 
 // throttleSigns are what sshd says instead of its version when it takes no more
@@ -128,9 +126,9 @@ func throttled(greeting, address string) *driver.Error {
 
 // sessionError classifies why there is no session.
 func sessionError(err error, stage driver.Stage) *driver.Error {
-	var refused *ssh.OpenChannelError
+	refused, ok := errors.AsType[*ssh.OpenChannelError](err)
 	switch {
-	case !errors.As(err, &refused):
+	case !ok:
 		return nil
 	case refused.Reason == ssh.UnknownChannelType:
 		return notStarted(driver.ProtocolError, stage, "the server offers no sessions")
@@ -144,8 +142,8 @@ func sessionError(err error, stage driver.Stage) *driver.Error {
 
 // forwardError classifies why the server opens no stream.
 func forwardError(err error, address string) *driver.Error {
-	var refused *ssh.OpenChannelError
-	if !errors.As(err, &refused) {
+	refused, ok := errors.AsType[*ssh.OpenChannelError](err)
+	if !ok {
 		return nil
 	}
 	result := &driver.Error{Reason: driver.Unreachable, Stage: driver.StageSession, Err: err}

@@ -65,7 +65,9 @@ func TestConformanceAgainstOpenSSH(t *testing.T) {
 	drivertest.Run(t, func(t *testing.T) drivertest.Harness {
 		server, endpoint := startOpenSSH(t)
 		return drivertest.Harness{
-			Dial:            func(ctx context.Context) (driver.Conn, error) { return dialWith(ctx, Options{}, endpoint) },
+			Dial: func(ctx context.Context) (driver.Conn, error) {
+				return dialWith(ctx, Options{KillGrace: 500 * time.Millisecond}, endpoint)
+			},
 			KillConnections: server.KillConnections,
 			// Without privilege separation, which root does not get, sshd signals nobody.
 			Signals: os.Geteuid() != 0,

@@ -138,8 +138,7 @@ func (c *conn) flooded(weight int64) bool {
 }
 
 func (c *conn) lost(err error) *driver.Error {
-	var classified *driver.Error
-	if errors.As(err, &classified) { // a later key exchange showed another host key
+	if classified, ok := errors.AsType[*driver.Error](err); ok { // a later key exchange showed another host key
 		return classified
 	}
 	if isClosed(err) {
@@ -162,8 +161,7 @@ func (c *conn) death(stage driver.Stage, started bool) *driver.Error {
 		Reason: driver.Unreachable, Stage: stage, Started: started, Err: cause,
 		Message: "the connection to " + c.endpoint.Address + " was closed",
 	}
-	var classified *driver.Error
-	if errors.As(cause, &classified) {
+	if classified, ok := errors.AsType[*driver.Error](cause); ok {
 		result.Reason, result.Message = classified.Reason, classified.Message
 	}
 	return result

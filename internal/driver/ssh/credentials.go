@@ -102,8 +102,7 @@ func parsePrivateKey(text, passphrase []byte) (ssh.Signer, error) {
 		return nil, invalid("the Secret's key ssh-privatekey %s", notAKey(string(text)))
 	}
 	key, err := ssh.ParsePrivateKey(text)
-	var encrypted *ssh.PassphraseMissingError
-	if errors.As(err, &encrypted) {
+	if _, encrypted := errors.AsType[*ssh.PassphraseMissingError](err); encrypted {
 		if len(passphrase) == 0 {
 			return nil, invalid("the Secret's key ssh-privatekey is encrypted; add its passphrase under the key passphrase")
 		}
@@ -194,7 +193,7 @@ func (c *credentials) checkTime(now time.Time) error {
 	if c.certificate == nil {
 		return nil
 	}
-	seconds := uint64(now.Unix()) //nolint:gosec // after 1970
+	seconds := uint64(now.Unix())
 	switch {
 	case seconds >= c.certificate.ValidBefore:
 		return invalid("the Secret's key ssh-certificate has expired; sign the key again")

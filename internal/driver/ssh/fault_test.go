@@ -133,7 +133,7 @@ func TestACommandWhoseReplyIsLostIsUnknownAndRanOnce(t *testing.T) {
 	if got := driver.OutcomeOf(err); got != driver.Unknown {
 		t.Errorf("outcome %s (%v), want %s", got, err, driver.Unknown)
 	}
-	if text, _ := os.ReadFile(journal); string(text) != "id\n" { //nolint:gosec // ours
+	if text, _ := os.ReadFile(journal); string(text) != "id\n" {
 		t.Errorf("the journal holds %q, want one line", text)
 	}
 }
@@ -252,12 +252,19 @@ func TestAWrongKeyIsOfferedOnce(t *testing.T) {
 }
 
 func TestSessionsBeyondTheServersLimitAreRefusedAndNoneWithinIt(t *testing.T) {
-	_, endpoint := startOpenSSH(t, "MaxSessions 3")
+	for _, limit := range []int{1, 3} {
+		t.Run(fmt.Sprint(limit), func(t *testing.T) { testLimit(t, limit) })
+	}
+}
+
+func testLimit(t *testing.T, limit int) {
+	t.Helper()
+	_, endpoint := startOpenSSH(t, fmt.Sprint("MaxSessions ", limit))
 	conn := mustDial(t, Options{}, endpoint)
 	var held sync.WaitGroup
 	release := make(chan struct{})
-	running := make(chan struct{}, 3)
-	for range 3 {
+	running := make(chan struct{}, limit)
+	for range limit {
 		held.Go(func() {
 			stdin, feed := io.Pipe()
 			go func() {
@@ -271,7 +278,7 @@ func TestSessionsBeyondTheServersLimitAreRefusedAndNoneWithinIt(t *testing.T) {
 			}
 		})
 	}
-	for range 3 {
+	for range limit {
 		<-running
 	}
 	_, err := run(conn, "true")
@@ -282,7 +289,7 @@ func TestSessionsBeyondTheServersLimitAreRefusedAndNoneWithinIt(t *testing.T) {
 	close(release)
 	held.Wait()
 	var again sync.WaitGroup
-	for range 3 {
+	for range limit {
 		again.Go(func() {
 			for range 20 {
 				mustRun(t, conn)
@@ -344,4 +351,43 @@ func TestEnvironmentAndSubsystemReachTheServer(t *testing.T) {
 	if refused := wantError(t, err, driver.ProtocolError, driver.StageStart); refused.Started {
 		t.Error("a refused subsystem counts as started")
 	}
+}
+
+func TestOutputThatNobodyReadsHoldsUpThatCommandAlone(t *testing.T) {
+	_, endpoint := startOpenSSH(t)
+	conn := mustDial(t, Options{}, endpoint)
+	const size = 64 << 20
+	before := heap()
+	stuck := &stuckWriter{reached: make(chan struct{}), release: make(chan struct{})}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := conn.Exec(context.Background(), driver.Command{Shell: fmt.Sprintf("head -c %d /dev/zero", size)},
+			driver.Streams{Stdout: stuck})
+		ended <- err
+	}()
+	<-stuck.reached
+	for range 10 {
+		mustRun(t, conn)
+	}
+	if grown := int64(heap()) - int64(before); grown > 8<<20 {
+		t.Errorf("the heap grew by %d MiB", grown>>20)
+	}
+	close(stuck.release)
+	if err := <-ended; err != nil || stuck.bytes != size {
+		t.Errorf("%d bytes of %d arrived, error %v", stuck.bytes, size, err)
+	}
+}
+
+// stuckWriter blocks its first write until it is released.
+type stuckWriter struct {
+	once             sync.Once
+	reached, release chan struct{}
+	bytes            int
+}
+
+func (s *stuckWriter) Write(p []byte) (int, error) {
+	s.once.Do(func() { close(s.reached) })
+	<-s.release
+	s.bytes += len(p)
+	return len(p), nil
 }

@@ -153,8 +153,8 @@ func (e entry) matches(host string) bool {
 		return matchesHash(e.hosts, host)
 	}
 	matched := false
-	for pattern := range strings.SplitSeq(strings.ToLower(e.hosts), ",") {
-		pattern, negated := strings.CutPrefix(pattern, "!")
+	for word := range strings.SplitSeq(strings.ToLower(e.hosts), ",") {
+		pattern, negated := strings.CutPrefix(word, "!")
 		if !matchesPattern(knownhosts.Normalize(pattern), host) {
 			continue
 		}

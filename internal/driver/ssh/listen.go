@@ -148,11 +148,11 @@ func (l *listener) listen() error {
 	case !ok:
 		l.conn.listeners.remove(l.address) // nothing to take back
 		return notStarted(driver.Unreachable, driver.StageSession, "the server does not listen on %s; "+
-			"check that it is free there, and AllowTcpForwarding, AllowStreamLocalForwarding, GatewayPorts and PermitListen in its sshd_config",
+			"check that it is free there, and AllowTcpForwarding, AllowStreamLocalForwarding and PermitListen in its sshd_config",
 			driver.Sanitize(l.address.address))
 	}
-	host, port, err := splitAddress(l.address.network, l.address.address)
-	if err == nil && port == 0 && len(reply) >= 4 {
+	host, port, _ := splitAddress(l.address.network, l.address.address) // checked by Listen
+	if l.address.network == "tcp" && port == 0 && len(reply) >= 4 {
 		l.conn.listeners.remove(l.address)
 		l.address = tcpAddr(host, binary.BigEndian.Uint32(reply))
 		l.conn.listeners.add(l)
@@ -197,9 +197,14 @@ func (l *listener) closedError() error {
 // Close implements net.Listener. It does not wait for the server.
 func (l *listener) Close() error {
 	l.cancel()
-	if !l.conn.listeners.remove(l.address) || l.conn.ctx.Err() != nil {
-		return nil
+	if l.conn.listeners.remove(l.address) {
+		l.withdraw()
 	}
+	return nil
+}
+
+// withdraw has the server stop listening, and refuses who waits.
+func (l *listener) withdraw() {
 	kind, payload := l.request()
 	go l.conn.client.SendRequest("cancel-"+kind, false, payload) //nolint:errcheck // it ends with the connection at the latest
 	for {
@@ -207,7 +212,7 @@ func (l *listener) Close() error {
 		case waiting := <-l.streams:
 			go waiting.Reject(ssh.ConnectionFailed, io.ErrClosedPipe.Error()) //nolint:errcheck // as above
 		default:
-			return nil
+			return
 		}
 	}
 }

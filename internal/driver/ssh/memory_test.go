@@ -45,7 +45,7 @@ func serveUntilEOF() {
 
 func startServerProcess(b *testing.B) driver.Endpoint {
 	b.Helper()
-	cmd := exec.Command(os.Args[0]) //nolint:gosec // this program
+	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), serveVariable+"=1")
 	stdin, _ := cmd.StdinPipe()
 	stdout, _ := cmd.StdoutPipe()
@@ -99,7 +99,6 @@ func dialMany(b *testing.B, endpoint driver.Endpoint, count int) []driver.Conn {
 				return
 			}
 			conns[i] = conn
-			//nolint:forcetypeassert // ours
 			if _, err := conn.(driver.Execer).Exec(context.Background(), driver.Command{Argv: []string{"true"}}, driver.Streams{}); err != nil {
 				b.Error(err)
 			}

@@ -47,8 +47,7 @@ type spare struct {
 func (c *conn) warm() error {
 	o := c.spare.replenish(c.open)
 	<-o.done
-	var failed *driver.Error
-	if errors.As(o.err, &failed) && failed.Reason != driver.SessionLimit {
+	if failed, ok := errors.AsType[*driver.Error](o.err); ok && failed.Reason != driver.SessionLimit {
 		return failed
 	}
 	return nil
@@ -189,8 +188,8 @@ func (c *conn) acquire(ctx context.Context) (*session, error) {
 			err.Err = ctx.Err()
 			return nil, err
 		}
-		var failed *driver.Error
-		if !errors.As(o.err, &failed) {
+		failed, ok := errors.AsType[*driver.Error](o.err)
+		if !ok {
 			return o.session, nil
 		}
 		next := c.spare.takeExisting()
