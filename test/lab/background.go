@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -105,12 +106,10 @@ func serve(ctx context.Context, options Options) error {
 		return errors.Join(err, starter.Close())
 	}
 	defer l.Stop()
-	defer l.obey(ctx)()
 	fmt.Fprintln(starter, isUp)
 	if err := starter.Close(); err != nil {
 		return err
 	}
-	l.say = elapsed(os.Stdout)
 	select {
 	case <-ctx.Done():
 		return nil
@@ -128,7 +127,7 @@ func down(options Options, out io.Writer) error {
 	if err == nil {
 		defer held.release()
 		say("no lab is running")
-		return where.clean(say)
+		return where.clean(where.pid(), say)
 	}
 	running, ok := errors.AsType[runningError](err)
 	if !ok {
@@ -146,7 +145,7 @@ func down(options Options, out io.Writer) error {
 		}
 	}
 	defer held.release()
-	if err := where.clean(say); err != nil {
+	if err := where.clean(where.pid(), say); err != nil {
 		return err
 	}
 	say("stopped")
@@ -214,6 +213,7 @@ func status(ctx context.Context, options Options, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "lab: running (process %d)\n", pid)
 	fmt.Fprintf(out, "kube-apiserver: %s\n", where.health(ctx))
+	fmt.Fprintf(out, "SSH server: %s\n", where.sshHealth(ctx))
 	for _, name := range []string{"controlplane/etcd", "controlplane/kube-apiserver", "manager"} {
 		if pid, err := process.ReadPid(where.path(name + ".pid")); err == nil && pid != 0 {
 			fmt.Fprintf(out, "%s: process %d, log %s\n", name, pid, short(where.path(name+".log")))
@@ -237,6 +237,21 @@ func (f folder) health(ctx context.Context) string {
 	}
 
 	return "ready at " + config.Host
+}
+
+// sshHealth tells whether the SSH server is there.
+func (f folder) sshHealth(ctx context.Context) string {
+	address, err := os.ReadFile(f.sshAddress())
+	if err != nil {
+		return "starting"
+	}
+	connection, err := new(net.Dialer).DialContext(ctx, "tcp", string(address))
+	if err != nil {
+		return fmt.Sprintf("away from %s: `go run ./hack/lab ssh-start` brings it back", address)
+	}
+	defer connection.Close()
+
+	return "ready at " + string(address)
 }
 
 func ready(ctx context.Context, config *rest.Config) error {

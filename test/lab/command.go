@@ -114,9 +114,9 @@ func (a *arguments) execute(ctx context.Context, out io.Writer) error {
 	case "run":
 		return Run(ctx, a.RunOptions, out)
 	case "ssh-stop":
-		return tell(a.Options, stopSSH)
+		return tell(a.Options, stopSSH, out, "the SSH server goes away; `go run ./hack/lab ssh-start` brings it back")
 	case "ssh-start":
-		return tell(a.Options, startSSH)
+		return tell(a.Options, startSSH, out, "the SSH server comes back")
 	case "build":
 		return build(ctx, out)
 	}
@@ -124,13 +124,18 @@ func (a *arguments) execute(ctx context.Context, out io.Writer) error {
 	return fmt.Errorf("unknown command %q: see go run ./hack/lab --help", a.command)
 }
 
-func tell(options Options, what syscall.Signal) error {
+func tell(options Options, what syscall.Signal, out io.Writer, meaning string) error {
 	pid, isRunning := folder(options.Dir).running()
 	if !isRunning {
 		return errors.New("no lab is running: `make lab-up` or `make run` starts one")
 	}
 
-	return signalLab(pid, what)
+	if err := signalLab(pid, what); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, meaning)
+
+	return nil
 }
 
 func build(ctx context.Context, out io.Writer) error {

@@ -71,11 +71,11 @@ func (f folder) pid() int {
 	return pid
 }
 
-// clean removes what the folder's last lab has left: its files, and, where it
-// was killed, its processes.
-func (f folder) clean(say binaries.Say) error {
-	if pid := f.pid(); pid != 0 {
-		say("the last lab (process %d) was killed and left a stale pid file: cleaning up after it", pid)
+// clean removes what the folder's last lab has left: its files and, where it was
+// killed and has thus left its number too, its processes.
+func (f folder) clean(last int, say binaries.Say) error {
+	if last != 0 {
+		say("the last lab (process %d) was killed and left a stale pid file: cleaning up after it", last)
 	}
 	for _, pid := range f.leftovers() {
 		say("ending process %d, which it has left running", pid)

@@ -48,6 +48,7 @@ type Lab struct {
 	say     binaries.Say
 	lock    *lock
 	control *controlplane.ControlPlane
+	disobey func()
 
 	mu  sync.Mutex // guards ssh, which signals and the end of the lab change
 	ssh sshServer
@@ -62,6 +63,7 @@ func Start(ctx context.Context, options Options, say binaries.Say) (*Lab, error)
 		return nil, err
 	}
 	l := &Lab{folder: where, say: say, lock: held}
+	l.disobey = l.obey(ctx) // before anybody can read whom to ask
 	if err := l.start(ctx, options); err != nil {
 		l.Stop()
 		return nil, err
@@ -71,7 +73,8 @@ func Start(ctx context.Context, options Options, say binaries.Say) (*Lab, error)
 }
 
 func (l *Lab) start(ctx context.Context, options Options) error {
-	if err := errors.Join(l.folder.clean(l.say), l.lock.claim()); err != nil {
+	last := l.folder.pid()
+	if err := errors.Join(l.lock.claim(), l.folder.clean(last, l.say)); err != nil {
 		return err
 	}
 	if err := errors.Join(free("--api-port", options.APIPort), free("--ssh-port", options.SSHPort)); err != nil {
@@ -147,6 +150,9 @@ func (l *Lab) startSSH(ctx context.Context, port int) error {
 	if err := writeSamples(l.folder.samples(), access); err != nil {
 		return fmt.Errorf("write the samples: %w", err)
 	}
+	if err := os.WriteFile(l.folder.sshAddress(), []byte(access.Addr), 0o600); err != nil {
+		return err
+	}
 	l.say("%s accepts %s at %s", access.Kind, access.User, access.Addr)
 
 	return nil
@@ -160,6 +166,7 @@ func (l *Lab) Err() error { return l.control.Err() }
 
 // Stop ends all that the lab has started and returns when it is gone.
 func (l *Lab) Stop() {
+	l.disobey()
 	l.mu.Lock()
 	if l.ssh != nil {
 		l.ssh.stop()
@@ -197,6 +204,7 @@ func seconds(d time.Duration) string { return fmt.Sprintf("%.1fs", d.Seconds()) 
 // folder is where a lab's files are.
 type folder string
 
+func (f folder) sshAddress() string      { return f.path("ssh/address") }
 func (f folder) path(name string) string { return filepath.Join(string(f), name) }
 func (f folder) kubeconfig() string      { return f.path("kubeconfig") }
 func (f folder) samples() string         { return f.path("samples") }

@@ -148,6 +148,9 @@ func (p place) checkSSH() {
 	p.awaitLogin(true)
 	p.run("ssh-stop")
 	p.awaitLogin(false)
+	if out := p.run("status"); !strings.Contains(out, "away") {
+		p.t.Errorf("status: %s, want that the SSH server is away", out)
+	}
 	p.run("ssh-start")
 	p.awaitLogin(true)
 }

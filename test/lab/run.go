@@ -53,7 +53,6 @@ func Run(ctx context.Context, options RunOptions, out io.Writer) error {
 		l.Stop()
 		say("stopped: nothing is left running")
 	}()
-	defer l.obey(ctx)()
 
 	return l.operate(ctx, path, options, out)
 }
