@@ -77,6 +77,8 @@ func (p *Process) launch() error {
 		}
 		defer close(p.exited)
 		_ = p.cmd.Wait()
+		// Children of its own end with it. Later the number may be another's.
+		_ = syscall.Kill(-p.Pid(), syscall.SIGKILL)
 	}()
 	return <-started
 }
@@ -119,14 +121,13 @@ func (p *Process) LastLines(n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// Stop asks the process to end, kills it with its group when it has not ended
-// within the grace period, and returns when it is gone.
+// Stop asks the process to end, kills it when it has not ended within the grace
+// period, and returns when it is gone.
 func (p *Process) Stop(grace time.Duration) {
 	if grace > 0 {
 		p.terminate(grace)
 	}
-	// The group, even when its leader is gone: there may be children left.
-	_ = syscall.Kill(-p.Pid(), syscall.SIGKILL)
+	_ = p.cmd.Process.Kill()
 	<-p.exited
 	_ = os.Remove(p.command.file("pid"))
 }
