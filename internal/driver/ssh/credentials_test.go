@@ -2,13 +2,15 @@ package ssh
 
 import (
 	"bytes"
-	"crypto/dsa" //nolint:staticcheck // to see it refused
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/pem"
 	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -23,40 +25,47 @@ const canary = "CANARY"
 
 var now = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// rsaKey makes a key quickly, which needs fewer than the usual bits.
-func rsaKey(t *testing.T, bits int) *rsa.PrivateKey {
+// keygen makes a key as users do. It also saves the race detector from slowing
+// such work down.
+func keygen(t *testing.T, passphrase string, arguments ...string) []byte {
 	t.Helper()
-	t.Setenv("GODEBUG", "rsa1024min=0")
-	key, err := rsa.GenerateKey(rand.Reader, bits)
+	path := filepath.Join(t.TempDir(), "key")
+	arguments = append(arguments, "-q", "-N", passphrase, "-f", path)
+	if out, err := exec.Command("ssh-keygen", arguments...).CombinedOutput(); err != nil {
+		t.Fatalf("ssh-keygen: %v: %s", err, out)
+	}
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return key
+	return text
 }
 
-func encrypted(t *testing.T, key any, passphrase string) []byte {
+func rsaKey(t *testing.T, bits string) *rsa.PrivateKey {
 	t.Helper()
-	block, err := ssh.MarshalPrivateKeyWithPassphrase(key, "", []byte(passphrase))
+	t.Setenv("GODEBUG", "rsa1024min=0")
+	key, err := ssh.ParseRawPrivateKey(keygen(t, "", "-t", "rsa", "-b", bits))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pem.EncodeToMemory(block)
+	return key.(*rsa.PrivateKey)
+}
+
+// encrypted is a key with the fewest rounds that guard its passphrase.
+func encrypted(t *testing.T, passphrase string) []byte {
+	t.Helper()
+	return keygen(t, passphrase, "-t", "ed25519", "-a", "1")
 }
 
 // dsaKey is a DSA key in the format of old ssh-keygen.
 func dsaKey(t *testing.T) []byte {
 	t.Helper()
-	key := new(dsa.PrivateKey)
-	if err := dsa.GenerateParameters(&key.Parameters, rand.Reader, dsa.L1024N160); err != nil {
-		t.Fatal(err)
-	}
-	if err := dsa.GenerateKey(key, rand.Reader); err != nil {
-		t.Fatal(err)
-	}
+	// Only the size of P is looked at.
+	power := func(bit uint) *big.Int { return new(big.Int).Lsh(big.NewInt(1), bit) }
 	der, err := asn1.Marshal(struct {
 		Version       int
 		P, Q, G, Y, X *big.Int
-	}{0, key.P, key.Q, key.G, key.Y, key.X})
+	}{0, power(1023), power(159), power(1), power(2), power(3)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,18 +89,14 @@ func certificate(t *testing.T, change func(*ssh.Certificate)) (key, cert []byte)
 
 func TestGoodCredentialsAreAccepted(t *testing.T) {
 	signer, text := newKey(t)
-	raw, err := ssh.ParseRawPrivateKey(text)
-	if err != nil {
-		t.Fatal(err)
-	}
 	certified, cert := certificate(t, func(*ssh.Certificate) {})
 	tests := map[string]map[string][]byte{
 		"an ed25519 key":                          {"ssh-privatekey": text},
 		"a key with Windows line ends":            {"ssh-privatekey": bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n"))},
 		"a key without its last newline":          {"ssh-privatekey": bytes.TrimSpace(text)},
-		"an RSA key in the old format":            {"ssh-privatekey": pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(rsaKey(t, 2048))})},
-		"an encrypted key with its passphrase":    {"ssh-privatekey": encrypted(t, raw, "secret"), "passphrase": []byte("secret")},
-		"a passphrase that echo wrote":            {"ssh-privatekey": encrypted(t, raw, "secret"), "passphrase": []byte("secret\n")},
+		"an RSA key in the old format":            {"ssh-privatekey": pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(rsaKey(t, "2048"))})},
+		"an encrypted key with its passphrase":    {"ssh-privatekey": encrypted(t, "secret"), "passphrase": []byte("secret")},
+		"a passphrase that echo wrote":            {"ssh-privatekey": encrypted(t, "secret"), "passphrase": []byte("secret\n")},
 		"a passphrase that is not needed":         {"ssh-privatekey": text, "passphrase": []byte("secret")},
 		"a key with a certificate":                {"ssh-privatekey": certified, "ssh-certificate": cert},
 		"a password":                              {"password": []byte("secret")},
@@ -112,12 +117,8 @@ func TestGoodCredentialsAreAccepted(t *testing.T) {
 
 func TestBadCredentialsAreRefusedWithTheNextStep(t *testing.T) {
 	signer, text := newKey(t)
-	raw, err := ssh.ParseRawPrivateKey(text)
-	if err != nil {
-		t.Fatal(err)
-	}
 	other, _ := newKey(t)
-	weak := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(rsaKey(t, 1024))})
+	weak := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(rsaKey(t, "1024"))})
 	withCertificate := func(change func(*ssh.Certificate)) map[string][]byte {
 		key, cert := certificate(t, change)
 		return map[string][]byte{"ssh-privatekey": key, "ssh-certificate": cert}
@@ -138,9 +139,9 @@ func TestBadCredentialsAreRefusedWithTheNextStep(t *testing.T) {
 		"PuTTY's format":         {key([]byte("PuTTY-User-Key-File-3: " + canary)), []string{"PuTTY", "puttygen"}},
 		"a key cut off":          {key(text[:len(text)/2]), []string{"cut off", "BEGIN", "END"}},
 		"a key with a hole":      {key(slicesCut(text)), []string{"cut off"}},
-		"a key without its pass": {key(encrypted(t, raw, canary)), []string{"encrypted", "passphrase"}},
+		"a key without its pass": {key(encrypted(t, canary)), []string{"encrypted", "passphrase"}},
 		"the wrong passphrase": {
-			map[string][]byte{"ssh-privatekey": encrypted(t, raw, "right"), "passphrase": []byte(canary)}, []string{"passphrase does not decrypt"},
+			map[string][]byte{"ssh-privatekey": encrypted(t, "right"), "passphrase": []byte(canary)}, []string{"passphrase does not decrypt"},
 		},
 		"a DSA key":              {key(dsaKey(t)), []string{"DSA", "ed25519"}},
 		"a small RSA key":        {key(weak), []string{"1024 bits", "2048"}},

@@ -63,7 +63,7 @@ func TestPinsSpeakForTheHostThatTheyName(t *testing.T) {
 
 func TestBadPinsAreRefusedWithTheNextStep(t *testing.T) {
 	signer, private := newKey(t)
-	small, err := ssh.NewPublicKey(&rsaKey(t, 1024).PublicKey)
+	small, err := ssh.NewPublicKey(&rsaKey(t, "1024").PublicKey)
 	if err != nil {
 		t.Fatal(err)
 	}
