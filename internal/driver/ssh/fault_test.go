@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -253,7 +254,7 @@ func TestAWrongKeyIsOfferedOnce(t *testing.T) {
 
 func TestSessionsBeyondTheServersLimitAreRefusedAndNoneWithinIt(t *testing.T) {
 	for _, limit := range []int{1, 3} {
-		t.Run(fmt.Sprint(limit), func(t *testing.T) { testLimit(t, limit) })
+		t.Run(strconv.Itoa(limit), func(t *testing.T) { testLimit(t, limit) })
 	}
 }
 

@@ -72,15 +72,16 @@ func startServerProcess(b *testing.B) driver.Endpoint {
 func BenchmarkIdleConnections(b *testing.B) {
 	const count = 2000
 	endpoint := startServerProcess(b)
+	worst := 0.0 // later rounds reuse the memory of earlier ones
 	for b.Loop() {
 		before := residentKiB(b)
 		conns := dialMany(b, endpoint, count)
-		perConn := float64(residentKiB(b)-before) / count
-		b.ReportMetric(perConn, "KiB/conn")
+		worst = max(worst, float64(residentKiB(b)-before)/count)
 		for _, conn := range conns {
 			_ = conn.Close()
 		}
 	}
+	b.ReportMetric(worst, "KiB/conn")
 	b.ReportMetric(0, "ns/op") // dialling is not what this measures
 }
 
