@@ -272,7 +272,9 @@ type PoolHealth struct {
 	FailureThreshold *int32 `json:"failureThreshold,omitempty"`
 
 	// successThreshold is after how many successful probes in a row a failed target
-	// counts as healthy again. 2 when absent.
+	// counts as healthy again. Each time it fails again soon after, it needs twice
+	// as many, up to 16 times, so that a flapping target stays failed. 2 when
+	// absent.
 	// +optional
 	// +kubebuilder:default=2
 	// +kubebuilder:validation:Minimum=1

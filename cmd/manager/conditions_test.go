@@ -187,23 +187,36 @@ func TestMetricsNeedATokenThatMayReadThem(t *testing.T) {
 		t.Errorf("without a token: status %d, want 401", status)
 	}
 	space := namespace(t)
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: space, Name: "prometheus"}}
-	create(t, account)
-	request := &authenticationv1.TokenRequest{}
-	if err := world.client.SubResource("token").Create(t.Context(), account, request); err != nil {
-		t.Fatal(err)
-	}
-	reader := rest.CopyConfig(anonymous)
-	reader.BearerToken = request.Status.Token
-	if status, _ := scrape(t, reader); status != 403 {
+	stranger, prometheus := account(t, space, "stranger"), account(t, space, "prometheus")
+	if status, _ := scrape(t, as(t, anonymous, stranger)); status != 403 {
 		t.Errorf("without permission: status %d, want 403", status)
 	}
-	allowMetrics(t, account)
-	eventually(t, 30*time.Second, "the metrics are readable", func() (bool, string) {
+	allowMetrics(t, prometheus)
+	reader := as(t, anonymous, prometheus)
+	eventually(t, 10*time.Second, "the metrics are readable", func() (bool, string) {
 		status, text := scrape(t, reader)
 		return status == 200 && strings.Contains(text, `connpool_connections{namespace="`) &&
 			strings.Contains(text, "connpool_dials_total") && !strings.Contains(text, canary), text[:min(len(text), 200)]
 	})
+}
+
+func account(t *testing.T, space, name string) *corev1.ServiceAccount {
+	t.Helper()
+	made := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: space, Name: name}}
+	create(t, made)
+	return made
+}
+
+// as is the configuration with a token of the account.
+func as(t *testing.T, config *rest.Config, account *corev1.ServiceAccount) *rest.Config {
+	t.Helper()
+	request := &authenticationv1.TokenRequest{}
+	if err := world.client.SubResource("token").Create(t.Context(), account, request); err != nil {
+		t.Fatal(err)
+	}
+	config = rest.CopyConfig(config)
+	config.BearerToken = request.Status.Token
+	return config
 }
 
 func allowMetrics(t *testing.T, account *corev1.ServiceAccount) {

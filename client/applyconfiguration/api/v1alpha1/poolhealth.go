@@ -21,7 +21,9 @@ type PoolHealthApplyConfiguration struct {
 	// failed. 3 when absent.
 	FailureThreshold *int32 `json:"failureThreshold,omitempty"`
 	// successThreshold is after how many successful probes in a row a failed target
-	// counts as healthy again. 2 when absent.
+	// counts as healthy again. Each time it fails again soon after, it needs twice
+	// as many, up to 16 times, so that a flapping target stays failed. 2 when
+	// absent.
 	SuccessThreshold *int32 `json:"successThreshold,omitempty"`
 	// command is run on the target as the probe, as program and arguments, and
 	// must exit with 0. It may run at any time, so it must change nothing. Absent
