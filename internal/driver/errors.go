@@ -125,8 +125,7 @@ func OutcomeOf(err error) Outcome {
 // AsError returns the classified error in err's chain. An error that is not
 // classified becomes a Timeout if a deadline ended it, else a ProtocolError.
 func AsError(err error) *Error {
-	var classified *Error
-	if errors.As(err, &classified) {
+	if classified, ok := errors.AsType[*Error](err); ok {
 		return classified
 	}
 	reason := ProtocolError
