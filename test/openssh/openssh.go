@@ -351,10 +351,9 @@ func (s *Server) greets(ctx context.Context) bool {
 // Stop ends the server, its connections and what runs on them. Later calls do
 // nothing.
 func (s *Server) Stop() {
-	s.Thaw()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	pids := s.processes()
+	pids := hold(s.processes)
 	if s.listener != nil {
 		s.listener.kill()
 		s.listener = nil

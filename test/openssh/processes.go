@@ -43,6 +43,7 @@ func (s *Server) StopListener() {
 		return
 	}
 	// Without their parent the connections could not be found any more.
+	signalAll([]int{s.listener.cmd.Process.Pid}, syscall.SIGSTOP)
 	s.orphans = s.connections()
 	s.listener.kill()
 	s.listener = nil
@@ -53,7 +54,7 @@ func (s *Server) StopListener() {
 func (s *Server) KillConnections() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	signalAll(s.connections(), syscall.SIGKILL)
+	signalAll(hold(s.connections), syscall.SIGKILL)
 }
 
 // Connections counts the processes that serve connections. There are one or two
@@ -69,7 +70,7 @@ func (s *Server) Connections() int {
 func (s *Server) Freeze() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	signalAll(s.processes(), syscall.SIGSTOP)
+	hold(s.processes)
 }
 
 // Thaw continues what Freeze has stopped.
@@ -94,6 +95,20 @@ func (s *Server) connections() []int {
 		isListener := s.listener != nil && pid == s.listener.cmd.Process.Pid
 		return isListener || !strings.HasPrefix(stat(pid).name, "sshd")
 	})
+}
+
+// hold stops processes, those included that are being started meanwhile, and
+// returns them. What is killed without can leave a child that nobody finds.
+func hold(find func() []int) []int {
+	var held []int
+	for {
+		fresh := slices.DeleteFunc(find(), func(pid int) bool { return slices.Contains(held, pid) })
+		if len(fresh) == 0 {
+			return held
+		}
+		signalAll(fresh, syscall.SIGSTOP)
+		held = append(held, fresh...)
+	}
 }
 
 func signalAll(pids []int, signal syscall.Signal) {

@@ -155,13 +155,12 @@ func (s *session) runPlain(cmd *exec.Cmd) {
 	cmd.Stdout, cmd.Stderr = s.channel, s.channel.Stderr()
 	stdin, err := cmd.StdinPipe()
 	if err == nil {
-		err = cmd.Start()
+		err = s.begin(cmd, func() (*os.File, error) { return nil, cmd.Start() })
 	}
 	if err != nil {
 		s.fail(err)
 		return
 	}
-	s.setProcess(cmd.Process, nil)
 	s.running.Go(func() {
 		_, _ = io.Copy(stdin, s.channel)
 		_ = stdin.Close()
@@ -171,27 +170,38 @@ func (s *session) runPlain(cmd *exec.Cmd) {
 
 func (s *session) runTerminal(cmd *exec.Cmd) {
 	cmd.Env = append(cmd.Env, "TERM="+s.term)
-	terminal, err := pty.StartWithSize(cmd, s.window)
+	var terminal *os.File
+	err := s.begin(cmd, func() (_ *os.File, err error) {
+		terminal, err = pty.StartWithSize(cmd, s.window)
+		return terminal, err
+	})
 	if err != nil {
 		s.fail(err)
 		return
 	}
-	s.setProcess(cmd.Process, terminal)
 	s.running.Go(func() { _, _ = io.Copy(terminal, s.channel) })
 	_, _ = io.Copy(s.channel, terminal) // ends when the last process closes it
 	err = cmd.Wait()
-	s.setProcess(cmd.Process, nil)
+	s.mu.Lock()
+	s.terminal = nil
+	s.mu.Unlock()
 	_ = terminal.Close()
 	s.exitWith(err)
 }
 
-func (s *session) setProcess(process *os.Process, terminal *os.File) {
+// begin starts a command such that no signal comes between its start and our
+// knowledge of it.
+func (s *session) begin(cmd *exec.Cmd, start func() (*os.File, error)) error {
 	s.mu.Lock()
-	s.process, s.terminal = process, terminal
+	terminal, err := start()
+	if err == nil {
+		s.process, s.terminal = cmd.Process, terminal
+	}
 	s.mu.Unlock()
-	if s.ctx.Err() != nil {
+	if err == nil && s.ctx.Err() != nil {
 		s.signal("KILL") // the client left while the command was starting
 	}
+	return err
 }
 
 func (s *session) startSubsystem(name string) bool {

@@ -36,6 +36,8 @@ type Harness struct {
 	KillConnections func()
 	// Signals tells that the remote passes signals on to commands.
 	Signals bool
+	// Terminals tells that the remote grants pseudo terminals.
+	Terminals bool
 }
 
 // Run has a driver prove what the driver package promises. Capabilities that its
@@ -47,7 +49,9 @@ func Run(t *testing.T, start func(*testing.T) Harness) {
 	if _, ok := s.dial(t).(driver.Execer); ok {
 		t.Run("exec", s.exec)
 		t.Run("exec is cancelled", s.cancel)
-		t.Run("terminal", s.terminal)
+		if s.Terminals {
+			t.Run("terminal", s.terminal)
+		}
 	}
 	if _, ok := s.dial(t).(driver.Forwarder); ok {
 		t.Run("forward", s.forward)

@@ -71,6 +71,8 @@ func TestConformanceAgainstOpenSSH(t *testing.T) {
 			KillConnections: server.KillConnections,
 			// Without privilege separation, which root does not get, sshd signals nobody.
 			Signals: os.Geteuid() != 0,
+			// Only root can be sure to be allowed to give a terminal to its user.
+			Terminals: os.Geteuid() == 0,
 		}
 	})
 }
@@ -82,6 +84,7 @@ func TestConformanceAgainstAServerInGo(t *testing.T) {
 			Dial:            func(ctx context.Context) (driver.Conn, error) { return dialWith(ctx, Options{}, endpoint) },
 			KillConnections: server.KillConnections,
 			Signals:         true,
+			Terminals:       true,
 		}
 	})
 }
