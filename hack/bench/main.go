@@ -1,0 +1,130 @@
+// Command bench measures connpool beside what people use today and prints one
+// table:
+//
+//	go run ./hack/bench                 # everything, about 5 minutes
+//	go run ./hack/bench -run command    # the measurements whose names match
+//	go run ./hack/bench -quick          # a smoke run, whose figures meet no goals
+//	go run ./hack/bench -o json
+//
+// Whatever is compared is measured in the same run and in turn, so that all
+// see the same moods of the machine; figures are medians unless they say
+// otherwise. A missed goal is a line in the table and no failure: what a machine
+// can do is no reason to stop a build.
+//
+// It needs OpenSSH, and Linux for what it reads of processes. As root it logs in
+// as a user that it makes, whose shell sources nothing.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"regexp"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/connpool/connpool/test/controlplane/binaries"
+)
+
+// measurement yields some rows of the table.
+type measurement struct {
+	name string
+	run  func(context.Context, settings) ([]row, error)
+}
+
+// settings are what all measurements have in common.
+type settings struct {
+	// quick asks for a smoke run.
+	quick bool
+	say   binaries.Say
+}
+
+// of is the amount for a whole run or for a quick one.
+func of[T any](s settings, whole, quick T) T {
+	if s.quick {
+		return quick
+	}
+	return whole
+}
+
+func measurements() []measurement {
+	return []measurement{
+		{"command", measureCommands},
+		{"command-50ms", measureDistantCommands},
+		{"engine", measureEngine},
+		{"memory", measureMemory},
+		{"scale", measureScale},
+	}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, arguments []string) error {
+	if role, ok := os.LookupEnv(roleVariable); ok {
+		return play(ctx, role)
+	}
+	flags := flag.NewFlagSet("bench", flag.ExitOnError)
+	pattern := flags.String("run", "", "only the `measurements` whose names match: command, command-50ms, engine, memory, scale")
+	quick := flags.Bool("quick", false, "a smoke run: its figures mean little, so no goal is looked at")
+	output := flags.String("o", "table", "`format` of the output: table or json")
+	_ = flags.Parse(arguments) // it exits by itself
+	only, err := regexp.Compile(*pattern)
+	if err != nil {
+		return fmt.Errorf("-run: %w", err)
+	}
+	if *output != "table" && *output != "json" {
+		return fmt.Errorf("-o %s is not possible; choose table or json", *output)
+	}
+
+	testing.Init() // for testing.Benchmark
+	ctrl.SetLogger(logr.Discard())
+	results := measureAll(ctx, only, settings{*quick, binaries.Printer(os.Stderr)})
+	if *output == "json" {
+		encoder := json.NewEncoder(os.Stdout)
+		encoder.SetIndent("", "  ")
+		encoder.SetEscapeHTML(false)
+		return encoder.Encode(results)
+	}
+	fmt.Print(format(results))
+	return nil
+}
+
+// measureAll takes one measurement after the other. One that cannot be taken is
+// said on stderr and leaves the others alone.
+func measureAll(ctx context.Context, only *regexp.Regexp, s settings) []row {
+	var results []row
+	for _, m := range measurements() {
+		if !only.MatchString(m.name) || ctx.Err() != nil {
+			continue
+		}
+		s.say("measure %s", m.name)
+		begin := time.Now()
+		rows, err := m.run(ctx, s)
+		if err != nil {
+			s.say("%s cannot be measured: %v", m.name, err)
+		}
+		s.say("measured %s in %s", m.name, time.Since(begin).Round(time.Second))
+		for _, r := range rows {
+			if s.quick {
+				r.Goal, r.Met = "", nil
+			}
+			results = append(results, r)
+		}
+	}
+	return results
+}
