@@ -41,7 +41,7 @@ func TestEachMissingThingNamesItself(t *testing.T) {
 	})
 	condition(t, 20*time.Second, ct, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
 	condition(t, 10*time.Second, p, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
-	expectEvent(t, ct, v1alpha1.ReasonWarm)
+	expectEvent(t, ct, corev1.EventTypeNormal, v1alpha1.ReasonWarm)
 
 	change(t, p, func(p *v1alpha1.ConnectionPool) { p.Spec.State = new(v1alpha1.PoolPaused) })
 	condition(t, 10*time.Second, p, v1alpha1.ConditionReady, no, v1alpha1.ReasonPaused)
@@ -50,7 +50,7 @@ func TestEachMissingThingNamesItself(t *testing.T) {
 	condition(t, 10*time.Second, p, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
 }
 
-func expectEvent(t *testing.T, object client.Object, reason string) {
+func expectEvent(t *testing.T, object client.Object, kind, reason string) {
 	t.Helper()
 	eventually(t, 10*time.Second, "an event "+reason, func() (bool, string) {
 		var events eventsv1.EventList
@@ -58,7 +58,7 @@ func expectEvent(t *testing.T, object client.Object, reason string) {
 			return false, err.Error()
 		}
 		for _, event := range events.Items {
-			if event.Regarding.UID == object.GetUID() && event.Reason == reason {
+			if event.Regarding.UID == object.GetUID() && event.Type == kind && event.Reason == reason {
 				return true, ""
 			}
 		}
@@ -173,6 +173,7 @@ func TestAPoolOverSeveralTargetsSaysWhichFail(t *testing.T) {
 	if len(failing) != 1 || failing[0].Name != "bad" || failing[0].Reason != v1alpha1.ReasonUnreachable {
 		t.Errorf("failingTargets = %+v, want bad as Unreachable", failing)
 	}
+	expectEvent(t, bad, corev1.EventTypeWarning, v1alpha1.ReasonUnreachable)
 	if p.Status.Selector == nil || *p.Status.Selector != "app=web" {
 		t.Errorf("selector = %v", p.Status.Selector)
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -46,8 +47,9 @@ func NewWriter(c client.Client, recorder events.EventRecorder, pace *status.Pace
 	return &Writer{
 		Client: c, Recorder: recorder, Pace: pace, Configuration: configuration,
 		Conditions: func(s v1alpha1.ConnectionPoolStatus) []metav1.Condition { return s.Conditions },
-		Warns: func(reason string) bool {
-			return reason == v1alpha1.ReasonTargetsFailing || reason == v1alpha1.ReasonDegraded
+		// Whether one target more or less is ready, people wait for.
+		IsNews: func(last, next v1alpha1.ConnectionPoolStatus) bool {
+			return !equality.Semantic.DeepEqual(last.Targets, next.Targets)
 		},
 	}
 }

@@ -52,7 +52,7 @@ type Writer = status.Writer[v1alpha1.ConnectionTargetStatus]
 // NewWriter makes a writer that keeps the pace.
 func NewWriter(c client.Client, recorder events.EventRecorder, pace *status.Pace[v1alpha1.ConnectionTargetStatus]) *Writer {
 	return &Writer{
-		Client: c, Recorder: recorder, Pace: pace, Configuration: configuration, Warns: stalls,
+		Client: c, Recorder: recorder, Pace: pace, Configuration: configuration,
 		Conditions: func(s v1alpha1.ConnectionTargetStatus) []metav1.Condition { return s.Conditions },
 	}
 }

@@ -27,6 +27,18 @@ const (
 	settle = 2 * time.Second
 )
 
+// Urgency is how much a change of a status matters to those who watch it.
+type Urgency int
+
+const (
+	// Figures have moved: the refresh waits for its Interval.
+	Figures Urgency = iota
+	// News is worth a refresh as soon as what comes with it has settled.
+	News
+	// Turn is a condition that has turned: it is written at once.
+	Turn
+)
+
 // Pace keeps the time of the statuses of one kind of object. It is safe for
 // concurrent use for different objects.
 type Pace[S any] struct {
@@ -68,24 +80,21 @@ func (p *Pace[S]) Last(uid types.UID, observed S) S {
 }
 
 // Due says whether the status must be written now, or after what time to ask
-// again; neither when nothing changed. A turn is written at once.
-func (p *Pace[S]) Due(now time.Time, uid types.UID, next S, turned bool) (write bool, after time.Duration) {
+// again; neither when nothing changed.
+func (p *Pace[S]) Due(now time.Time, uid types.UID, next S, urgency Urgency) (write bool, after time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	last := p.last[uid]
 	switch {
 	case equality.Semantic.DeepEqual(last.status, next):
 		return false, 0
-	case turned:
+	case urgency == Turn:
 		return true, 0
 	}
 	if last.dirty.IsZero() {
 		last.dirty = now
 	}
-	due := last.at.Add(Interval)
-	if settled := last.dirty.Add(settle); due.Before(settled) {
-		due = settled
-	}
+	due := last.due(urgency)
 	if last.slot.IsZero() && !now.Before(due) {
 		last.slot = now.Add(p.budget.ReserveN(now, 1).DelayFrom(now))
 	}
@@ -97,6 +106,15 @@ func (p *Pace[S]) Due(now time.Time, uid types.UID, next S, turned bool) (write 
 		return false, wait
 	}
 	return true, 0
+}
+
+// due is when the refresh may take its place in the budget.
+func (w written[S]) due(urgency Urgency) time.Time {
+	settled, due := w.dirty.Add(settle), w.at.Add(Interval)
+	if urgency == News || due.Before(settled) {
+		return settled
+	}
+	return due
 }
 
 // Wrote remembers a status that was written.

@@ -13,7 +13,7 @@ var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 func TestATurnIsWrittenAtOnce(t *testing.T) {
 	pace := NewPace[int](NewBudget())
 	pace.Wrote(start, "a", 1)
-	if write, _ := pace.Due(start, "a", 2, true); !write {
+	if write, _ := pace.Due(start, "a", 2, Turn); !write {
 		t.Error("a turn waits")
 	}
 }
@@ -21,7 +21,7 @@ func TestATurnIsWrittenAtOnce(t *testing.T) {
 func TestAnUnchangedStatusIsNeverWritten(t *testing.T) {
 	pace := NewPace[int](NewBudget())
 	pace.Wrote(start, "a", 1)
-	write, after := pace.Due(start.Add(time.Hour), "a", 1, true)
+	write, after := pace.Due(start.Add(time.Hour), "a", 1, Turn)
 	if write || after != 0 {
 		t.Errorf("Due = %t, %s; want no write and no later question", write, after)
 	}
@@ -30,11 +30,11 @@ func TestAnUnchangedStatusIsNeverWritten(t *testing.T) {
 func TestARefreshWaitsForItsInterval(t *testing.T) {
 	pace := NewPace[int](NewBudget())
 	pace.Wrote(start, "a", 1)
-	write, after := pace.Due(start.Add(10*time.Second), "a", 2, false)
+	write, after := pace.Due(start.Add(10*time.Second), "a", 2, Figures)
 	if write || after != Interval-10*time.Second {
 		t.Errorf("Due = %t, %s; want to wait for the rest of the interval", write, after)
 	}
-	if write, _ := pace.Due(start.Add(Interval), "a", 3, false); !write {
+	if write, _ := pace.Due(start.Add(Interval), "a", 3, Figures); !write {
 		t.Error("the refresh is still not written at the end of its interval")
 	}
 }
@@ -42,8 +42,19 @@ func TestARefreshWaitsForItsInterval(t *testing.T) {
 func TestARefreshAfterALongQuietTimeWaitsOnlyForWhatComesWithIt(t *testing.T) {
 	pace := NewPace[int](NewBudget())
 	pace.Wrote(start, "a", 1)
-	if _, after := pace.Due(start.Add(time.Hour), "a", 2, false); after != settle {
+	if _, after := pace.Due(start.Add(time.Hour), "a", 2, Figures); after != settle {
 		t.Errorf("wait %s, want %s", after, settle)
+	}
+}
+
+func TestNewsWaitsOnlyUntilItHasSettled(t *testing.T) {
+	pace := NewPace[int](NewBudget())
+	pace.Wrote(start, "a", 1)
+	if write, after := pace.Due(start.Add(time.Second), "a", 2, News); write || after != settle {
+		t.Errorf("Due = %t, %s; want to wait until it has settled", write, after)
+	}
+	if write, _ := pace.Due(start.Add(time.Second+settle), "a", 3, News); !write {
+		t.Error("the news is still not written when it has settled")
 	}
 }
 
@@ -54,8 +65,8 @@ func TestRefreshesOfManyObjectsShareTheRateOldestFirst(t *testing.T) {
 	for i := range objects {
 		uid := types.UID(rune('a' + i))
 		pace.Wrote(start, uid, 0)
-		pace.Due(start, uid, 1, false)
-		write, after := pace.Due(start.Add(Interval), uid, 1, false)
+		pace.Due(start, uid, 1, Figures)
+		write, after := pace.Due(start.Add(Interval), uid, 1, Figures)
 		if write != (i == 0) || after < previous {
 			t.Fatalf("object %d: write %t after %s, before the %s of an earlier one", i, write, after, previous)
 		}
@@ -71,7 +82,7 @@ func TestWhatAnEarlierProcessWroteIsNotWrittenAgain(t *testing.T) {
 	if last := pace.Last("a", 7); last != 7 {
 		t.Fatalf("Last = %d, want what the object says", last)
 	}
-	if write, after := pace.Due(start, "a", 7, true); write || after != 0 {
+	if write, after := pace.Due(start, "a", 7, Turn); write || after != 0 {
 		t.Error("the same status is written again")
 	}
 	pace.Wrote(start, "a", 8)

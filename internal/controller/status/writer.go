@@ -29,8 +29,9 @@ type Writer[S any] struct {
 	// Configuration is the object's apply configuration with the status. It must
 	// carry the UID, so that the status does not end up in a namesake.
 	Configuration func(object client.Object, status S) (runtime.ApplyConfiguration, error)
-	// Warns reports a reason of Ready that deserves a warning.
-	Warns func(reason string) bool
+	// IsNews reports a change beside the conditions that people wait for; nil
+	// means that nothing is.
+	IsNews func(last, next S) bool
 }
 
 // Write applies the next status if it is due, and records an event if Ready has
@@ -38,8 +39,7 @@ type Writer[S any] struct {
 // something changes. An object that is gone is no error.
 func (w *Writer[S]) Write(ctx context.Context, object client.Object, last, next S) (after time.Duration, err error) {
 	now := time.Now()
-	before, turned := w.Conditions(last), w.Conditions(next)
-	due, after := w.Pace.Due(now, object.GetUID(), next, Turned(before, turned))
+	due, after := w.Pace.Due(now, object.GetUID(), next, w.urgency(last, next))
 	if !due {
 		return after, nil
 	}
@@ -54,25 +54,45 @@ func (w *Writer[S]) Write(ctx context.Context, object client.Object, last, next 
 		return 0, fmt.Errorf("apply status: %w", err)
 	}
 	w.Pace.Wrote(now, object.GetUID(), next)
-	w.tell(object, meta.FindStatusCondition(before, v1alpha1.ConditionReady), meta.FindStatusCondition(turned, v1alpha1.ConditionReady))
+	w.tell(object,
+		meta.FindStatusCondition(w.Conditions(last), v1alpha1.ConditionReady),
+		meta.FindStatusCondition(w.Conditions(next), v1alpha1.ConditionReady))
 	return 0, nil
 }
 
-// tell says what changed to what.
+func (w *Writer[S]) urgency(last, next S) Urgency {
+	switch {
+	case Turned(w.Conditions(last), w.Conditions(next)):
+		return Turn
+	case w.IsNews != nil && w.IsNews(last, next):
+		return News
+	}
+	return Figures
+}
+
+// tell says what changed to what. That something began is no news.
 func (w *Writer[S]) tell(object client.Object, before, after *metav1.Condition) {
-	was := "unknown"
-	if before != nil {
-		was = before.Reason
-		if before.Status == after.Status && before.Reason == after.Reason {
-			return
-		}
+	kind := corev1.EventTypeWarning
+	if isExpected(after.Reason) {
+		kind = corev1.EventTypeNormal
 	}
-	kind := corev1.EventTypeNormal
-	lost := before != nil && before.Status == metav1.ConditionTrue && after.Status != metav1.ConditionTrue
-	if lost || w.Warns(after.Reason) {
-		kind = corev1.EventTypeWarning
+	switch {
+	case before == nil && kind == corev1.EventTypeNormal && after.Status != metav1.ConditionTrue:
+		return
+	case before == nil:
+		w.Recorder.Eventf(object, nil, kind, after.Reason, "Reconcile", "%s: %s", after.Reason, after.Message)
+	case before.Status != after.Status || before.Reason != after.Reason:
+		w.Recorder.Eventf(object, nil, kind, after.Reason, "Reconcile", "%s, was %s: %s", after.Reason, before.Reason, after.Message)
 	}
-	w.Recorder.Eventf(object, nil, kind, after.Reason, "Reconcile", "%s, was %s: %s", after.Reason, was, after.Message)
+}
+
+// isExpected reports a reason of Ready that somebody asked for.
+func isExpected(reason string) bool {
+	switch reason {
+	case v1alpha1.ReasonWarm, v1alpha1.ReasonWarming, v1alpha1.ReasonPending, v1alpha1.ReasonNotSelected, v1alpha1.ReasonPaused:
+		return true
+	}
+	return false
 }
 
 // Convert turns a status into its apply configuration, which has the same
