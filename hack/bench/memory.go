@@ -30,6 +30,10 @@ import (
 // memory of its own.
 const roleVariable = "CONNPOOL_BENCH_ROLE"
 
+// gcPercent is the operator's own setting, in cmd/manager; the comparator gets
+// the same.
+const gcPercent = 50
+
 // The roles: an SSH server, and two that hold connections to it.
 const (
 	roleServer  = "server"
@@ -151,6 +155,9 @@ func play(ctx context.Context, role string) error {
 	var at served
 	if err := input.Decode(&at); err != nil {
 		return fmt.Errorf("learn where to connect: %w", err)
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
 	cost, err := weigh(func() (any, error) { return fill(ctx, at, count) }, count)
 	if err != nil {
