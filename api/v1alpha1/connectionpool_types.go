@@ -367,9 +367,11 @@ type CronExpression string
 // +kubebuilder:validation:MinProperties=1
 type WarmingPrediction struct {
 	// mode says what a prediction does: Off makes none, Shadow makes and measures
-	// them without dialling, Active warms connections by them. Off when absent.
+	// them without dialling, Active warms connections by them. This version
+	// refuses all but Off. Off when absent.
 	// +optional
 	// +kubebuilder:default=Off
+	// +kubebuilder:validation:XValidation:rule="self == 'Off'",message="mode must be Off, because this version makes no predictions yet: remove it, or use warming.schedules"
 	Mode *PredictionMode `json:"mode,omitempty"`
 
 	// maxWarm is how many connections predictions may add, over all targets of the

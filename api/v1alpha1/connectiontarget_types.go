@@ -350,7 +350,7 @@ type ConnectionTargetStatus struct {
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MinItems=1
-	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:MaxItems=512
 	Pools []TargetPoolStatus `json:"pools,omitempty"`
 
 	// lastError is the newest failure to reach the target or to keep it

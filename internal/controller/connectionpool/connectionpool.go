@@ -37,6 +37,8 @@ const workers = 4
 type Reconciler struct {
 	Client client.Client
 	Writer *Writer
+
+	uids status.UIDs
 }
 
 // Writer writes the statuses of pools.
@@ -127,10 +129,11 @@ func shareOf(target *v1alpha1.ConnectionTarget, pool types.UID) *v1alpha1.Target
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	pool := &v1alpha1.ConnectionPool{}
 	if err := r.Client.Get(ctx, request.NamespacedName, pool); err != nil {
+		r.Writer.Pace.Forget(r.uids.Replace(request.NamespacedName, ""))
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
+	r.Writer.Pace.Forget(r.uids.Replace(request.NamespacedName, pool.UID))
 	if !pool.DeletionTimestamp.IsZero() {
-		r.Writer.Pace.Forget(pool.UID)
 		return ctrl.Result{}, nil
 	}
 	targets, err := r.targets(ctx, pool)

@@ -139,7 +139,7 @@ func (s *totals) sort(pool *v1alpha1.ConnectionPool, target *v1alpha1.Connection
 	ready := meta.FindStatusCondition(target.Status.Conditions, v1alpha1.ConditionReady)
 	reason := v1alpha1.ReasonPending
 	switch {
-	case share != nil && share.Ready != nil && *share.Ready && value(share.MinWarm) == wanted(pool):
+	case share != nil && share.Ready != nil && *share.Ready && value(share.MinWarm) >= wanted(pool):
 		s.ready++
 		return
 	case share != nil && share.Reason != nil:

@@ -347,3 +347,12 @@ func TestATransitionKeepsItsTimeAsLongAsTheStatusStays(t *testing.T) {
 		t.Error("not ready any more, but the time stayed")
 	}
 }
+
+func TestAPoolThatAsksForLessIsReadyAtOnce(t *testing.T) {
+	many := ready("web-1")
+	many.Status.Pools[0].MinWarm = new(int32(3))
+	next := report(selecting(), []v1alpha1.ConnectionTarget{many}, v1alpha1.ConnectionPoolStatus{}, now)
+	if got := meta.FindStatusCondition(next.Conditions, v1alpha1.ConditionReady); got.Status != metav1.ConditionTrue {
+		t.Errorf("Ready is %s for %s, although the target has more than is asked for", got.Status, got.Reason)
+	}
+}

@@ -9,6 +9,7 @@ package connectiontarget
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -54,7 +55,16 @@ func NewWriter(c client.Client, recorder events.EventRecorder, pace *status.Pace
 	return &Writer{
 		Client: c, Recorder: recorder, Pace: pace, Configuration: configuration,
 		Conditions: func(s v1alpha1.ConnectionTargetStatus) []metav1.Condition { return s.Conditions },
+		IsNews:     sharesDiffer,
 	}
+}
+
+// sharesDiffer reports what the pools' own conditions depend on.
+func sharesDiffer(last, next v1alpha1.ConnectionTargetStatus) bool {
+	return !slices.EqualFunc(last.Pools, next.Pools, func(a, b v1alpha1.TargetPoolStatus) bool {
+		return or(a.UID, "") == or(b.UID, "") && or(a.Ready, false) == or(b.Ready, false) &&
+			or(a.Reason, "") == or(b.Reason, "") && or(a.MinWarm, 0) == or(b.MinWarm, 0)
+	})
 }
 
 func configuration(target client.Object, observed v1alpha1.ConnectionTargetStatus) (runtime.ApplyConfiguration, error) {
@@ -77,7 +87,7 @@ type Reconciler struct {
 	Replica string
 	Writer  *Writer
 
-	uids uids
+	uids status.UIDs
 }
 
 // +kubebuilder:rbac:groups=connpool.dev,resources=connectiontargets;connectionpools,verbs=get;list;watch
@@ -118,10 +128,10 @@ func (r *Reconciler) subscribe(_ context.Context, queue workqueue.TypedRateLimit
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	target := &v1alpha1.ConnectionTarget{}
 	if err := r.Client.Get(ctx, request.NamespacedName, target); err != nil {
-		r.forget(r.uids.replace(request.NamespacedName, ""))
+		r.forget(r.uids.Replace(request.NamespacedName, ""))
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	r.forget(r.uids.replace(request.NamespacedName, target.UID))
+	r.forget(r.uids.Replace(request.NamespacedName, target.UID))
 	if !target.DeletionTimestamp.IsZero() {
 		r.forget(target.UID)
 		return ctrl.Result{}, nil

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -32,9 +33,14 @@ func report(
 	if endpointOf(f.target) != or(last.Endpoint, "") {
 		next.ServerVersion = optional(seen.ServerVersion)
 	}
+	current := or(last.ObservedGeneration, 0) == f.target.Generation
 	if len(seen.Pools) > 0 {
 		next.Replica = optional(replica)
-		addUp(&next, seen.Pools, f.pools, last.Pools)
+		shares := last.Pools
+		if !current {
+			shares = nil
+		}
+		addUp(&next, seen.Pools, f.pools, shares)
 	}
 	r := reporter{status.Conditions{Now: f.now, Generation: f.target.Generation, Last: last.Conditions}}
 	r.judge(decided.problem, seen.Pools, next.Pools)
@@ -138,9 +144,10 @@ func isSatisfied(pool poolset.PoolObservation, least int, last *v1alpha1.TargetP
 }
 
 // isReplacing reports that a pool which had enough connections is making up for
-// one that went away, and nothing says that it will fail.
+// those that went away, with a server or with the operator's last process, and
+// nothing says that it will fail.
 func isReplacing(pool poolset.PoolObservation, least int, last *v1alpha1.TargetPoolStatus) bool {
-	return !pool.Paused && pool.Health == poolset.HealthUp && last != nil &&
+	return !pool.Paused && pool.Health != poolset.HealthDown && pool.Dial.Failures == 0 && last != nil &&
 		or(last.Ready, false) && int(or(last.MinWarm, 0)) == least
 }
 
@@ -215,11 +222,18 @@ func (r *reporter) reachable(found *problem, pools []poolset.PoolObservation) {
 		r.Set(v1alpha1.ConditionReachable, metav1.ConditionFalse, string(failure.Reason), failure.Error())
 	case found != nil && len(pools) == 0:
 		r.Set(v1alpha1.ConditionReachable, metav1.ConditionUnknown, found.reason, "not dialled: "+found.message)
-	case slices.ContainsFunc(pools, isUp):
+	case slices.ContainsFunc(pools, isUp), r.wasReachable():
 		r.Set(v1alpha1.ConditionReachable, metav1.ConditionTrue, v1alpha1.ReasonConnected, "the target answers")
 	default:
 		r.Set(v1alpha1.ConditionReachable, metav1.ConditionUnknown, v1alpha1.ReasonPending, "no dial has ended yet")
 	}
+}
+
+// wasReachable reports that the last verdict on the present spec was a good one.
+// It holds until there is another, so that a restart of the operator is no news.
+func (r *reporter) wasReachable() bool {
+	last := meta.FindStatusCondition(r.Last, v1alpha1.ConditionReachable)
+	return last != nil && last.Status == metav1.ConditionTrue && last.ObservedGeneration == r.Generation
 }
 
 func isUp(pool poolset.PoolObservation) bool { return pool.Health == poolset.HealthUp }

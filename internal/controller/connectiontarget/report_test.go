@@ -369,3 +369,48 @@ func TestTheLastErrorFitsTheAPI(t *testing.T) {
 		})
 	}
 }
+
+func TestARestartOfTheOperatorTurnsNothing(t *testing.T) {
+	f := complete()
+	last := wasReady()
+	next := report(f, decide(f, sshOnly), observation(seenBy("p", poolset.HealthUnknown, 0)), last, "replica")
+	if status.Turned(last.Conditions, next.Conditions) {
+		t.Errorf("before the first dial has ended: %v, was %v", next.Conditions, last.Conditions)
+	}
+	f.target.Generation++
+	next = report(f, decide(f, sshOnly), observation(seenBy("p", poolset.HealthUnknown, 0)), last, "replica")
+	if ready := meta.FindStatusCondition(next.Conditions, v1alpha1.ConditionReady); ready.Status != metav1.ConditionFalse {
+		t.Errorf("another spec inherits %s for %s", ready.Status, ready.Reason)
+	}
+}
+
+func TestAPoolWhoseDialsFailIsNotReadyOnItsPastAlone(t *testing.T) {
+	f := complete()
+	losing := func(o *poolset.PoolObservation) { o.Dial.Failures = 1 }
+	next := report(f, decide(f, sshOnly), observation(seenBy("p", poolset.HealthUp, 0, losing)), wasReady(), "replica")
+	if *next.Pools[0].Ready {
+		t.Error("without a connection, and with a failed dial, the target is still ready")
+	}
+}
+
+func TestWhatPoolsJudgeByIsNews(t *testing.T) {
+	tests := map[string]struct {
+		change func(*v1alpha1.TargetPoolStatus)
+		want   bool
+	}{
+		"uses are figures":           {func(p *v1alpha1.TargetPoolStatus) { p.UseCount = new(int64(9)) }, false},
+		"another minimum is news":    {func(p *v1alpha1.TargetPoolStatus) { p.MinWarm = new(int32(9)) }, true},
+		"readiness is news":          {func(p *v1alpha1.TargetPoolStatus) { p.Ready = new(false) }, true},
+		"the reason it lacks is too": {func(p *v1alpha1.TargetPoolStatus) { p.Reason = new("Timeout") }, true},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			last := wasReady()
+			next := *last.DeepCopy()
+			tc.change(&next.Pools[0])
+			if got := sharesDiffer(last, next); got != tc.want {
+				t.Errorf("news: %t, want %t", got, tc.want)
+			}
+		})
+	}
+}

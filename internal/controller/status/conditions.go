@@ -5,6 +5,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/connpool/connpool/api/v1alpha1"
 )
 
 // Conditions collects the conditions of one status.
@@ -38,7 +40,9 @@ func (c *Conditions) Find(kind string) *metav1.Condition {
 }
 
 // Turned reports whether a condition appeared, went, or changed its status or
-// its reason, or speaks of another generation. Messages alone are no turn.
+// its reason, or speaks of another generation. Messages alone are no turn, and
+// neither is one passing failure instead of another: a bad network shows now as
+// this and now as that.
 func Turned(before, after []metav1.Condition) bool {
 	if len(before) != len(after) {
 		return true
@@ -48,11 +52,27 @@ func Turned(before, after []metav1.Condition) bool {
 		known[condition.Type] = condition
 	}
 	for _, condition := range after {
-		old, ok := known[condition.Type]
-		if !ok || old.Status != condition.Status || old.Reason != condition.Reason ||
-			old.ObservedGeneration != condition.ObservedGeneration {
+		if old, ok := known[condition.Type]; !ok || turned(old, condition) {
 			return true
 		}
+	}
+	return false
+}
+
+func turned(before, after metav1.Condition) bool {
+	if before.Status != after.Status || before.ObservedGeneration != after.ObservedGeneration {
+		return true
+	}
+	return before.Reason != after.Reason && !(isPassing(before.Reason) && isPassing(after.Reason))
+}
+
+// isPassing reports a failure that may cure itself.
+func isPassing(reason string) bool {
+	switch reason {
+	case v1alpha1.ReasonUnreachable, v1alpha1.ReasonDNSError, v1alpha1.ReasonTimeout, v1alpha1.ReasonProtocolError,
+		v1alpha1.ReasonSessionLimit, v1alpha1.ReasonThrottledByServer, v1alpha1.ReasonProbeFailed,
+		v1alpha1.ReasonJumpTargetNotReady:
+		return true
 	}
 	return false
 }

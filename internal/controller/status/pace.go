@@ -98,6 +98,9 @@ func (p *Pace[S]) Due(now time.Time, uid types.UID, next S, urgency Urgency) (wr
 	if last.slot.IsZero() && !now.Before(due) {
 		last.slot = now.Add(p.budget.ReserveN(now, 1).DelayFrom(now))
 	}
+	if urgency == News && !now.Before(due) {
+		last.slot = now // it pays, but does not queue behind figures
+	}
 	p.last[uid] = last
 	if last.slot.IsZero() {
 		return false, due.Sub(now)

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -58,6 +59,21 @@ func TestNewsWaitsOnlyUntilItHasSettled(t *testing.T) {
 	}
 }
 
+func TestNewsDoesNotQueueBehindFigures(t *testing.T) {
+	pace := NewPace[int](NewBudget())
+	for i := range 1000 {
+		uid := types.UID(strconv.Itoa(i))
+		pace.Wrote(start, uid, 0)
+		pace.Due(start, uid, 1, Figures)
+		pace.Due(start.Add(Interval), uid, 1, Figures)
+	}
+	pace.Wrote(start, "a", 1)
+	pace.Due(start.Add(Interval-settle), "a", 2, News)
+	if write, after := pace.Due(start.Add(Interval), "a", 2, News); !write {
+		t.Errorf("the news waits for %s", after)
+	}
+}
+
 func TestRefreshesOfManyObjectsShareTheRateOldestFirst(t *testing.T) {
 	pace := NewPace[int](NewBudget())
 	const objects = 100
@@ -106,6 +122,7 @@ func TestTurned(t *testing.T) {
 		"another message is no turn":      {with(func(c *metav1.Condition) { c.Message = "b" }), false},
 		"another status is a turn":        {with(func(c *metav1.Condition) { c.Status = metav1.ConditionFalse }), true},
 		"another reason is a turn":        {with(func(c *metav1.Condition) { c.Reason = "Cold" }), true},
+		"a passing failure is a turn":     {with(func(c *metav1.Condition) { c.Reason = "Timeout" }), true},
 		"another generation is a turn":    {with(func(c *metav1.Condition) { c.ObservedGeneration = 2 }), true},
 		"another type is a turn":          {with(func(c *metav1.Condition) { c.Type = "Stalled" }), true},
 		"a condition that goes is a turn": {nil, true},
@@ -116,5 +133,17 @@ func TestTurned(t *testing.T) {
 				t.Errorf("Turned = %t, want %t", got, tc.want)
 			}
 		})
+	}
+}
+
+func TestOnePassingFailureInsteadOfAnotherIsNoTurn(t *testing.T) {
+	failing := func(reason string) []metav1.Condition {
+		return []metav1.Condition{{Type: "Ready", Status: metav1.ConditionFalse, Reason: reason}}
+	}
+	if Turned(failing("Timeout"), failing("Unreachable")) {
+		t.Error("Timeout to Unreachable counts as a turn")
+	}
+	if !Turned(failing("Timeout"), failing("HostKeyMismatch")) {
+		t.Error("Timeout to HostKeyMismatch does not count as a turn, although somebody must act")
 	}
 }

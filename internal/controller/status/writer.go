@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -80,10 +81,18 @@ func (w *Writer[S]) tell(object client.Object, before, after *metav1.Condition) 
 	case before == nil && kind == corev1.EventTypeNormal && after.Status != metav1.ConditionTrue:
 		return
 	case before == nil:
-		w.Recorder.Eventf(object, nil, kind, after.Reason, "Reconcile", "%s: %s", after.Reason, after.Message)
-	case before.Status != after.Status || before.Reason != after.Reason:
-		w.Recorder.Eventf(object, nil, kind, after.Reason, "Reconcile", "%s, was %s: %s", after.Reason, before.Reason, after.Message)
+		w.Recorder.Eventf(object, nil, kind, after.Reason, "Reconcile", "%s: %s", after.Reason, note(after.Message))
+	case before.Status != after.Status || turned(*before, *after) && before.Reason != after.Reason:
+		w.Recorder.Eventf(object, nil, kind, after.Reason, "Reconcile", "%s, was %s: %s", after.Reason, before.Reason, note(after.Message))
 	}
+}
+
+// maxNote leaves room for two reasons in the 1,024 bytes that the API allows a
+// note.
+const maxNote = 800
+
+func note(message string) string {
+	return strings.ToValidUTF8(message[:min(len(message), maxNote)], "")
 }
 
 // isExpected reports a reason of Ready that somebody asked for.

@@ -1,4 +1,4 @@
-package connectiontarget
+package status
 
 import (
 	"sync"
@@ -6,16 +6,16 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// uids remembers which object had a name, since an object that is gone cannot
-// tell.
-type uids struct {
+// UIDs remembers which object had a name, since an object that is gone cannot
+// tell. Its zero value is ready to use.
+type UIDs struct {
 	mu    sync.Mutex
 	known map[types.NamespacedName]types.UID
 }
 
-// replace remembers the UID, or forgets the name when it is empty, and returns
+// Replace remembers the UID, or forgets the name when it is empty, and returns
 // the UID of an earlier object of that name.
-func (u *uids) replace(name types.NamespacedName, uid types.UID) types.UID {
+func (u *UIDs) Replace(name types.NamespacedName, uid types.UID) types.UID {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.known == nil {
