@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
 	"strings"
 	"testing"
 	"time"
@@ -248,4 +251,46 @@ func TestADeniedAddressIsRefused(t *testing.T) {
 	ct.Spec.SSH.HostKeys.KnownHosts = []string{string(ssh.MarshalAuthorizedKey(server.HostKey))}
 	create(t, credentials(space, "web-ssh", server), ct, pool(space, "web", "metadata"))
 	condition(t, 15*time.Second, ct, v1alpha1.ConditionReady, no, v1alpha1.ReasonAddressDenied)
+}
+
+// The other half of this test runs after all others: see leakedSecrets.
+func TestNoCredentialComesOut(t *testing.T) {
+	server := startSSHD(t)
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKeyWithPassphrase(private, canary, []byte(canary))
+	if err != nil {
+		t.Fatal(err)
+	}
+	authorized, err := ssh.NewPublicKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Authorize(authorized); err != nil {
+		t.Fatal(err)
+	}
+	encrypted := pem.EncodeToMemory(block)
+	tests := map[string]struct {
+		data   map[string]string
+		status metav1.ConditionStatus
+		reason string
+	}{
+		"a key with a passphrase":       {map[string]string{"passphrase": canary}, yes, v1alpha1.ReasonWarm},
+		"a key with a wrong passphrase": {map[string]string{"passphrase": "not " + canary}, no, v1alpha1.ReasonCredentialsInvalid},
+		"a certificate that is none": {
+			map[string]string{"passphrase": canary, "ssh-certificate": canary}, no, v1alpha1.ReasonCredentialsInvalid,
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			space := namespace(t)
+			secret := credentials(space, "web-ssh", server)
+			secret.Data["ssh-privatekey"], secret.StringData = encrypted, tc.data
+			ct := target(space, "web", server, "web-ssh")
+			create(t, secret, ct, pool(space, "web", "web"))
+			condition(t, 20*time.Second, ct, v1alpha1.ConditionReady, tc.status, tc.reason)
+		})
+	}
 }

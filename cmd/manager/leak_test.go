@@ -11,6 +11,7 @@ import (
 
 	eventsv1 "k8s.io/api/events/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/connpool/connpool/api/v1alpha1"
 )
@@ -53,6 +54,12 @@ func leakedSecrets(code int) int {
 		}
 		sources[name] = string(raw)
 	}
+	families, err := metrics.Registry.Gather()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "gather metrics:", err)
+		return 1
+	}
+	sources["metrics"] = fmt.Sprint(families)
 	for name, text := range sources {
 		if text == "" {
 			fmt.Fprintf(os.Stderr, "nothing came out of %s, so nothing was checked\n", name)

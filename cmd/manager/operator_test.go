@@ -34,8 +34,9 @@ import (
 	"github.com/connpool/connpool/test/openssh"
 )
 
-// canary is in every credential of these tests, and must be in nothing that
-// comes out of the operator (FAULTS section 4, row 12).
+// canary stands in every kind of credential that a Secret can hold, good and bad
+// ones (TestNoCredentialComesOut, TestASecretThatCannotBeUsedSaysWhy), and must
+// be in nothing that comes out of the operator.
 const canary = "canary-7f3a91"
 
 // world is one real API server and one operator, shared by all tests: they use

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +25,7 @@ type options struct {
 	leaderElect    bool
 	namespace      string
 	replica        string
-	allow          prefixes
+	allow, deny    prefixes
 	drainTimeout   time.Duration
 	kubeconfig     string
 	printVersion   bool
@@ -40,6 +41,8 @@ func (o *options) register(flags *flag.FlagSet) {
 	flags.StringVar(&o.replica, "replica-name", hostname(), "name of this replica in the status of targets")
 	flags.Var(&o.allow, "allow-cidrs",
 		"comma-separated CIDRs that targets may resolve to although they are loopback, link-local or the like")
+	flags.Var(&o.deny, "deny-cidrs",
+		"comma-separated CIDRs that targets must not resolve to, such as those of the control plane's endpoints")
 	flags.DurationVar(&o.drainTimeout, "drain-timeout", 5*time.Minute, "how long what runs may go on after SIGTERM")
 	flags.BoolVar(&o.printVersion, "version", false, "print the version and exit")
 }
@@ -59,7 +62,7 @@ func (o *options) validate(arguments []string) error {
 // policy says what targets may resolve to: not this host, not metadata
 // services, not the control plane that the operator itself runs on.
 func (o *options) policy() egress.Policy {
-	policy := egress.Policy{Allow: o.allow}
+	policy := egress.Policy{Allow: o.allow, Deny: slices.Clone(o.deny)}
 	if own, err := netip.ParseAddr(os.Getenv("KUBERNETES_SERVICE_HOST")); err == nil {
 		policy.Deny = append(policy.Deny, netip.PrefixFrom(own, own.BitLen()))
 	}

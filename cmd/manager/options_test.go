@@ -42,13 +42,13 @@ func TestBadFlagsAreRefusedWithTheNextStep(t *testing.T) {
 
 func TestTheControlPlaneIsNoTarget(t *testing.T) {
 	t.Setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
-	o, err := parse("--allow-cidrs=127.0.0.0/8,::1/128", "--allow-cidrs=169.254.10.0/24")
+	o, err := parse("--allow-cidrs=127.0.0.0/8,::1/128", "--allow-cidrs=169.254.10.0/24", "--deny-cidrs=10.7.0.0/16")
 	if err != nil {
 		t.Fatal(err)
 	}
 	policy := o.policy()
 	for address, allowed := range map[string]bool{
-		"10.96.0.1": false, "10.96.0.2": true, "127.0.0.1": true, "::1": true, "169.254.10.9": true, "169.254.169.254": false,
+		"10.96.0.1": false, "10.96.0.2": true, "127.0.0.1": true, "::1": true, "169.254.10.9": true, "169.254.169.254": false, "10.7.0.1": false,
 	} {
 		if err := policy.Check(netip.MustParseAddr(address)); (err == nil) != allowed {
 			t.Errorf("Check(%s) = %v, want allowed %t", address, err, allowed)

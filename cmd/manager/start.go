@@ -40,12 +40,14 @@ const (
 	dialsPerBastion = 6
 )
 
-// The leader's Lease is renewed rarely, because every renewal is an API write
-// and a late successor costs nothing but figures that are a little older.
+// The leader holds the connections, until replicas share the targets. Its Lease
+// is renewed as rarely as a quick successor allows, because every renewal is an
+// API write, and an idle operator may cost one in 10 s. A replica that ends
+// gives the Lease back, so only a killed one is waited for.
 const (
-	leaseDuration = 60 * time.Second
-	renewDeadline = 40 * time.Second
-	retryPeriod   = 15 * time.Second
+	leaseDuration = 36 * time.Second
+	renewDeadline = 24 * time.Second
+	retryPeriod   = 12 * time.Second
 )
 
 // gcPercent is the headroom of the garbage collector, unless GOGC says

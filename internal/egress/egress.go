@@ -3,9 +3,9 @@
 // The check runs on the resolved IP, immediately before the socket connects, so
 // neither a name that resolves to a forbidden address nor an odd spelling of one
 // (::ffff:127.0.0.1) gets past it. Refused unless allowed: loopback, link-local
-// (where cloud metadata services live), multicast, the unspecified address, and
-// whatever the caller denies in addition, such as the operator's own control
-// plane.
+// and the other addresses of cloud metadata services, multicast, the unspecified
+// address, IPv6 addresses that stand for one of these in IPv4, and whatever the
+// caller denies in addition, such as the operator's own control plane.
 package egress
 
 import (
@@ -34,14 +34,8 @@ type Policy struct {
 // Check returns an AddressDenied error if the address must not be dialled.
 func (p Policy) Check(address netip.Addr) error {
 	address = address.Unmap().WithZone("")
-	if contains(p.Allow, address) {
-		return nil
-	}
-	kind := builtin(address)
-	if kind == "" && contains(p.Deny, address) {
-		kind = "denied by the operator's configuration"
-	}
-	if kind == "" {
+	kind := p.refusal(address)
+	if kind == "" || contains(p.Allow, address) {
 		return nil
 	}
 	return &driver.Error{
@@ -50,6 +44,31 @@ func (p Policy) Check(address netip.Addr) error {
 		Message: fmt.Sprintf("the address %s is %s, which targets must not use; choose another host, "+
 			"or have the operator started with --allow-cidrs=%s", address, kind, single(address)),
 	}
+}
+
+func (p Policy) refusal(address netip.Addr) string {
+	for _, meant := range []netip.Addr{address, embedded(address)} {
+		if kind := builtin(meant); kind != "" {
+			return kind
+		}
+		if contains(p.Deny, meant) {
+			return "denied by the operator's configuration"
+		}
+	}
+	return ""
+}
+
+// embedded is the IPv4 address that an IPv6 address of NAT64 (RFC 6052) or 6to4
+// (RFC 3056) stands for, or else the address itself.
+func embedded(address netip.Addr) netip.Addr {
+	bytes := address.As16()
+	switch {
+	case netip.MustParsePrefix("64:ff9b::/96").Contains(address):
+		return netip.AddrFrom4([4]byte(bytes[12:16]))
+	case netip.MustParsePrefix("2002::/16").Contains(address):
+		return netip.AddrFrom4([4]byte(bytes[2:6]))
+	}
+	return address
 }
 
 func builtin(address netip.Addr) string {
@@ -66,6 +85,8 @@ func builtin(address netip.Addr) string {
 		return "the unspecified address"
 	case address == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return "the broadcast address"
+	case address == netip.MustParseAddr("fd00:ec2::254"), address == netip.MustParseAddr("100.100.100.200"):
+		return "the address of a cloud's metadata service"
 	}
 	return ""
 }

@@ -30,6 +30,12 @@ func TestCheck(t *testing.T) {
 		"multicast is refused":                          {"224.0.0.1", true},
 		"the unspecified address is refused":            {"0.0.0.0", true},
 		"broadcast is refused":                          {"255.255.255.255", true},
+		"Amazon's metadata service by IPv6 is refused":  {"fd00:ec2::254", true},
+		"Alibaba's metadata service is refused":         {"100.100.100.200", true},
+		"a metadata service through NAT64 is refused":   {"64:ff9b::a9fe:a9fe", true},
+		"loopback through 6to4 is refused":              {"2002:7f00:1::", true},
+		"a public address through NAT64 is allowed":     {"64:ff9b::cb00:7107", false},
+		"what the operator denies through NAT64 too":    {"64:ff9b::a60:1", true},
 		"what the operator denies is refused":           {"10.96.0.1", true},
 		"its neighbour is not":                          {"10.96.0.2", false},
 	}
