@@ -196,6 +196,36 @@ func (p *Pool[C]) Retry() {
 	})
 }
 
+// Hold runs use while it keeps a slot of one connection, as a lease would but
+// counted nowhere, and reports whether there was a free one: a check of the
+// connection must neither exceed its limit nor go before those who wait.
+func (p *Pool[C]) Hold(of C, use func()) bool {
+	c := p.hold(of)
+	if c == nil {
+		return false
+	}
+	defer p.change(func(s *state[C], _ instant) {
+		c.leased--
+		s.shelve(c)
+	})
+	use()
+	return true
+}
+
+// hold takes a slot of a connection; nil if none is free.
+func (p *Pool[C]) hold(of C) *conn[C] {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.s.conns {
+		if any(c.conn) == any(of) && c.place.in != nil {
+			c.leased++
+			p.s.shelve(c)
+			return c
+		}
+	}
+	return nil
+}
+
 // Recycle replaces one connection and retires it when unused. It reports
 // whether the pool serves with a connection of that ID.
 func (p *Pool[C]) Recycle(id uint64) bool {

@@ -93,7 +93,7 @@ func (m *member) candidate() candidate {
 	return candidate{
 		member:    m,
 		anyTarget: m.policy.AnyTarget,
-		down:      m.health.state == HealthDown || stats.Warm+stats.InUse == 0,
+		down:      m.verdict().state == HealthDown || stats.Warm+stats.InUse == 0,
 		load:      stats.Leases + stats.Pending,
 	}
 }

@@ -62,7 +62,9 @@ type Policy struct {
 	// SuccessThreshold is how many successes in a row make it good
 	// again.
 	FailureThreshold, SuccessThreshold int
-	// ProbeCommand is the health check; nil means the protocol's own probe.
+	// ProbeCommand is run beside the protocol's own probe, in ProbePeriod, on
+	// connections with a free slot; nil means that none is. It decides on the
+	// health of the target and never closes a connection.
 	ProbeCommand []string
 	// AnyTarget lets a request that names no target use any healthy one.
 	AnyTarget bool

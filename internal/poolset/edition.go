@@ -19,6 +19,9 @@ type dialFunc func(context.Context) (driver.Conn, error)
 type conn struct {
 	driver.Conn
 	edition *edition
+	// examined is when the health command last ran on it, at first when it was
+	// made. Probes of one connection follow one another and need no lock.
+	examined time.Time
 }
 
 // edition is one version of how to reach a target. All pools of the target share

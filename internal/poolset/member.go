@@ -3,8 +3,8 @@ package poolset
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,7 +34,10 @@ type member struct {
 	// edition is a copy of the target's for each call of reach, so that it
 	// tells what was made before and after.
 	edition *edition
+	// health is what dials and the protocol's own probes say of the target,
+	// fitness what the pool's health command does.
 	health  health
+	fitness health
 	// version is what the newest connection's server called itself.
 	version string
 	// handshakes is the time that successful dials took, without their waits for
@@ -45,7 +48,7 @@ type member struct {
 }
 
 func (s *Set) newMember(target Ref, pool Pool, first *edition, dial dialFunc) *member {
-	m := &member{set: s, target: target, owner: pool.Ref, policy: pool.Policy, edition: first}
+	m := &member{set: s, target: target, owner: pool.Ref, policy: pool.Policy, edition: first, fitness: unexamined}
 	// Dials begin at once and end by taking the lock, so they see m complete.
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -70,7 +73,7 @@ func (m *member) dialer(e *edition, dial dialFunc) connpool.DialFunc[*conn] {
 		if err != nil {
 			return nil, err
 		}
-		return &conn{Conn: made, edition: e}, nil
+		return &conn{Conn: made, edition: e, examined: time.Now()}, nil
 	}
 }
 
@@ -104,43 +107,6 @@ func (m *member) count(reason driver.Reason) {
 	m.refusals[reason]++
 }
 
-// probe asks a connection for a proof that it serves.
-func (m *member) probe(ctx context.Context, c *conn) error {
-	m.mu.Lock()
-	command := m.policy.ProbeCommand
-	m.mu.Unlock()
-	err := probe(ctx, c.Conn, command)
-	switch {
-	case err == nil:
-		m.observe(c.edition, probeSucceeded, nil)
-	case !errors.Is(ctx.Err(), context.Canceled): // else nobody wants to know
-		m.observe(c.edition, probeFailed, driver.AsError(err))
-	}
-	return err
-}
-
-func probe(ctx context.Context, conn driver.Conn, command []string) error {
-	if len(command) == 0 {
-		return conn.Probe(ctx)
-	}
-	execer, ok := conn.(driver.Execer)
-	if !ok {
-		return &driver.Error{
-			Reason: driver.ProbeFailed, Stage: driver.StageRun,
-			Message: "the target runs no commands; remove health.command from the pool",
-		}
-	}
-	status, err := execer.Exec(ctx, driver.Command{Argv: command}, driver.Streams{})
-	if err != nil {
-		return err
-	}
-	if status.Code != 0 {
-		return &driver.Error{Reason: driver.ProbeFailed, Stage: driver.StageRun, Message: fmt.Sprintf(
-			"health.command ended with exit code %d instead of 0; run it on the target to see why", status.Code)}
-	}
-	return nil
-}
-
 // observe moves the health on. The limits follow it: a failed target is probed
 // more often.
 func (m *member) observe(e *edition, event healthEvent, err *driver.Error) {
@@ -156,7 +122,7 @@ func (m *member) moveHealth(e *edition, event healthEvent, err *driver.Error) (t
 		return false
 	}
 	before := m.health.state
-	m.health = m.health.next(event, err, thresholds{m.policy.FailureThreshold, m.policy.SuccessThreshold})
+	m.health = m.health.next(event, err, m.thresholds())
 	if m.health.state == before {
 		return false
 	}
@@ -165,6 +131,10 @@ func (m *member) moveHealth(e *edition, event healthEvent, err *driver.Error) (t
 		m.keepTrying()
 	}
 	return true
+}
+
+func (m *member) thresholds() thresholds {
+	return thresholds{m.policy.FailureThreshold, m.policy.SuccessThreshold}
 }
 
 // keepTrying replaces a connection that still serves, if there is one: otherwise
@@ -222,7 +192,7 @@ func (m *member) reach(next *edition, dial dialFunc, elsewhere bool) {
 		m.health = health{}
 	}
 	if elsewhere {
-		m.version = ""
+		m.version, m.fitness = "", unexamined
 		m.pool.Replace(m.dialer(&own, dial))
 		return
 	}
@@ -234,6 +204,9 @@ func (m *member) apply(policy Policy) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	paused := policy.Paused && !m.policy.Paused
+	if !slices.Equal(policy.ProbeCommand, m.policy.ProbeCommand) {
+		m.fitness = unexamined
+	}
 	m.policy = policy
 	m.pool.SetLimits(m.limits())
 	if paused {

@@ -89,13 +89,14 @@ func (m *member) observation(kind string) (o PoolObservation, version string) {
 	defer m.mu.Unlock()
 	stats := m.pool.Stats()
 	stats.Dials.Time = m.handshakes
+	verdict := m.verdict()
 	o = PoolObservation{
 		Pool: m.owner, Target: m.target, Type: kind, MinWarm: m.limits().MinWarm, Paused: m.policy.Paused,
-		Stats: stats, Health: m.health.state, Rotating: stats.Rotation.Pending,
+		Stats: stats, Health: verdict.state, Rotating: stats.Rotation.Pending,
 		DialFailures: maps.Clone(m.refusals),
 	}
-	if m.health.state == HealthDown {
-		o.Err = m.health.err
+	if verdict.state == HealthDown {
+		o.Err = verdict.err
 	}
 	if stats.Rotation.Pending && stats.Rotation.Err != nil {
 		o.Refused = driver.AsError(stats.Rotation.Err)

@@ -1,0 +1,120 @@
+package poolset
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/drivertest"
+)
+
+func checked(p *Policy) { p.ProbeCommand = []string{"check"} }
+
+// answers makes every command end with the code by then.
+func (w *world) answers(code *atomic.Int32) {
+	w.fake.OnExec(func(context.Context, *drivertest.FakeConn, driver.Command, driver.Streams) (driver.ExitStatus, error) {
+		return driver.ExitStatus{Code: int(code.Load())}, nil
+	})
+}
+
+func TestAHealthCommandNeverCutsAnotherOne(t *testing.T) {
+	alone := func(p *Policy) { p.LeasesPerConn, p.Max = 1, 1 }
+	tests := map[string]func(*Policy){
+		"every session is leased":                                 alone,
+		"the server allows fewer sessions than the pool believes": func(*Policy) {},
+	}
+	for name, change := range tests {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				server := &sessions{limit: 1, took: 10 * time.Minute, running: map[*drivertest.FakeConn]int{}}
+				w.fake.OnExec(server.serve)
+				w.ensure(w.target("web", pool("p", checked, change)))
+				if _, err := w.exec(request("p", "web")); err != nil {
+					t.Errorf("a healthy command of ten minutes: %v (%v), want nil", err, driver.OutcomeOf(err))
+				}
+				w.wantHealth("web", "p", HealthUp)
+				w.wantDials(1, everything)
+			})
+		})
+	}
+}
+
+func TestAHealthCommandThatFailsMovesTheHealthAndNothingElse(t *testing.T) {
+	inWorld(t, func(w *world) {
+		code := new(atomic.Int32)
+		code.Store(1)
+		w.answers(code)
+		w.ensure(w.target("web", pool("p", checked, func(p *Policy) { p.MaxAge = 0 })))
+		sleep(2*time.Minute + time.Second)
+		w.wantHealth("web", "p", HealthUp)
+		sleep(time.Minute)
+		if got := w.seen("web", "p"); got.Health != HealthDown || got.Err.Reason != driver.ProbeFailed {
+			t.Errorf("health %v, %v, want down by the command", got.Health, got.Err)
+		}
+		sleep(30 * time.Minute)
+		w.wantDials(1, everything)
+		if n := len(w.fake.Live()[0].Execs()); n > 37 {
+			t.Errorf("the command ran %d times in 33 minutes, want once a minute", n)
+		}
+		code.Store(0)
+		sleep(time.Minute)
+		w.wantHealth("web", "p", HealthDown)
+		sleep(time.Minute)
+		w.wantHealth("web", "p", HealthUp)
+		w.wantDials(1, everything)
+	})
+}
+
+func TestAHealthCommandThatCannotRunIsAFailure(t *testing.T) {
+	tests := map[string]func(*world) driver.Driver{
+		"the target runs no commands": func(w *world) driver.Driver { return plain{w.fake} },
+		"it does not end": func(w *world) driver.Driver {
+			w.fake.OnExec(func(ctx context.Context, _ *drivertest.FakeConn, _ driver.Command, _ driver.Streams) (driver.ExitStatus, error) {
+				<-ctx.Done()
+				return driver.ExitStatus{}, &driver.Error{Reason: driver.Timeout, Started: true, Message: "no end"}
+			})
+			return w.fake
+		},
+	}
+	for name, driverOf := range tests {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				web := w.target("web", pool("p", checked))
+				web.Driver = driverOf(w)
+				w.ensure(web)
+				sleep(5 * time.Minute)
+				if got := w.seen("web", "p"); got.Health != HealthDown || got.Err.Reason != driver.ProbeFailed {
+					t.Errorf("health %v, %v, want down by the command", got.Health, got.Err)
+				}
+				w.wantDials(1, everything)
+			})
+		})
+	}
+}
+
+func TestWithoutItsHealthCommandATargetIsJudgedByProbesAgain(t *testing.T) {
+	inWorld(t, func(w *world) {
+		code := new(atomic.Int32)
+		code.Store(1)
+		w.answers(code)
+		w.ensure(w.target("web", pool("p", checked)))
+		sleep(5 * time.Minute)
+		w.wantHealth("web", "p", HealthDown)
+		w.ensure(w.target("web", pool("p")))
+		w.wantHealth("web", "p", HealthUp)
+	})
+}
+
+func TestAServerThatHasNoSessionForAProbeHasAnswered(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.fake.OnProbe(func(context.Context, *drivertest.FakeConn) error {
+			return &driver.Error{Reason: driver.SessionLimit, Message: "open failed"}
+		})
+		w.ensure(w.target("web", pool("p", func(p *Policy) { p.MaxAge = 0 })))
+		sleep(time.Hour)
+		w.wantHealth("web", "p", HealthUp)
+		w.wantDials(1, everything)
+	})
+}
