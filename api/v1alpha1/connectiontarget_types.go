@@ -274,6 +274,17 @@ const (
 	TargetTypeKubernetes TargetType = "kubernetes"
 )
 
+// Type is the protocol that the spec asks for.
+func (s *ConnectionTargetSpec) Type() TargetType {
+	switch {
+	case s.Docker != nil:
+		return TargetTypeDocker
+	case s.Kubernetes != nil:
+		return TargetTypeKubernetes
+	}
+	return TargetTypeSSH
+}
+
 // ConnectionTargetStatus is what the operator has observed of a target. It is
 // written by server-side apply: at once when a condition changes, otherwise at
 // most every 30 seconds and only if something changed. What changes every

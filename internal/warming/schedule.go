@@ -9,27 +9,22 @@ import (
 	"time"
 
 	"github.com/robfig/cron/v3"
-)
 
-// Schedule raises the floor from each time that Start matches until the next
-// time that End matches. Both are cron's five fields in the time zone.
-type Schedule struct {
-	Name, Start, End, TimeZone string
-	MinWarm                    int
-}
+	"github.com/connpool/connpool/api/v1alpha1"
+)
 
 // Floor returns the highest MinWarm of the schedules that hold now, 0 when none
 // does, and the next time at which that may change, zero when never. Schedules
 // that Check refuses do not count.
-func Floor(now time.Time, schedules []Schedule) (floor int, next time.Time) {
+func Floor(now time.Time, schedules []v1alpha1.WarmingSchedule) (floor int, next time.Time) {
 	for _, schedule := range schedules {
-		start, end, err := schedule.next(now)
+		start, end, err := window(schedule, now)
 		if err != nil {
 			continue
 		}
 		// It holds if it ends before it starts again.
 		if end.Before(start) {
-			floor = max(floor, schedule.MinWarm)
+			floor = max(floor, int(schedule.MinWarm))
 		}
 		next = earliest(next, start, end)
 	}
@@ -37,26 +32,30 @@ func Floor(now time.Time, schedules []Schedule) (floor int, next time.Time) {
 }
 
 // Check says in one sentence what is wrong with the first bad schedule.
-func Check(now time.Time, schedules []Schedule) error {
+func Check(now time.Time, schedules []v1alpha1.WarmingSchedule) error {
 	for _, schedule := range schedules {
-		if _, _, err := schedule.next(now); err != nil {
+		if _, _, err := window(schedule, now); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// next returns when the schedule starts and ends next.
-func (s Schedule) next(now time.Time) (start, end time.Time, err error) {
-	zone, err := time.LoadLocation(s.TimeZone)
+// window returns when the schedule starts and ends next.
+func window(s v1alpha1.WarmingSchedule, now time.Time) (start, end time.Time, err error) {
+	name := "UTC"
+	if s.TimeZone != nil {
+		name = *s.TimeZone
+	}
+	zone, err := time.LoadLocation(name)
 	if err != nil {
 		return start, end, fmt.Errorf("warming.schedules %s: the time zone %q is not known; write an IANA name such as Europe/Zurich",
-			s.Name, s.TimeZone)
+			s.Name, name)
 	}
-	if start, err = next(now.In(zone), s.Start); err != nil {
+	if start, err = next(now.In(zone), string(s.Start)); err != nil {
 		return start, end, fmt.Errorf("warming.schedules %s: start %w", s.Name, err)
 	}
-	if end, err = next(now.In(zone), s.End); err != nil {
+	if end, err = next(now.In(zone), string(s.End)); err != nil {
 		return start, end, fmt.Errorf("warming.schedules %s: end %w", s.Name, err)
 	}
 	return start, end, nil

@@ -52,7 +52,7 @@ func report(
 func typeOf(targets []v1alpha1.ConnectionTarget) *v1alpha1.PoolType {
 	var kind v1alpha1.PoolType
 	for i := range targets {
-		one := v1alpha1.PoolType(kindOf(&targets[i]))
+		one := v1alpha1.PoolType(targets[i].Spec.Type())
 		if kind != "" && kind != one {
 			one = v1alpha1.PoolTypeMixed
 		}
@@ -65,16 +65,6 @@ func typeOf(targets []v1alpha1.ConnectionTarget) *v1alpha1.PoolType {
 		return nil
 	}
 	return &kind
-}
-
-func kindOf(target *v1alpha1.ConnectionTarget) v1alpha1.TargetType {
-	switch {
-	case target.Spec.Docker != nil:
-		return v1alpha1.TargetTypeDocker
-	case target.Spec.Kubernetes != nil:
-		return v1alpha1.TargetTypeKubernetes
-	}
-	return v1alpha1.TargetTypeSSH
 }
 
 // totals are what the targets add up to.
@@ -234,15 +224,7 @@ func (r *reporter) judge(pool *v1alpha1.ConnectionPool, total int, s totals) {
 // schedules says that a schedule can never hold. The others, and size.minWarm,
 // do.
 func (r *reporter) schedules(pool *v1alpha1.ConnectionPool) {
-	var all []warming.Schedule
-	for _, s := range pool.Spec.Warming.Schedules {
-		zone := "UTC"
-		if s.TimeZone != nil {
-			zone = *s.TimeZone
-		}
-		all = append(all, warming.Schedule{Name: s.Name, Start: string(s.Start), End: string(s.End), TimeZone: zone})
-	}
-	err := warming.Check(r.Now, all)
+	err := warming.Check(r.Now, pool.Spec.Warming.Schedules)
 	if err != nil && r.Find(v1alpha1.ConditionStalled) == nil {
 		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonScheduleInvalid, err.Error())
 	}

@@ -59,7 +59,7 @@ func checkSelected(f facts, _ Drivers) *problem {
 
 // checkDriver: the protocol must be one that this build speaks.
 func checkDriver(f facts, drivers Drivers) *problem {
-	kind := typeOf(f.target)
+	kind := f.target.Spec.Type()
 	if drivers[kind] != nil {
 		return nil
 	}
@@ -150,14 +150,4 @@ func missingHostKeys(target *v1alpha1.ConnectionTarget) string {
 	return fmt.Sprintf("ssh.hostKeys.%s names key %s of %s %s, which does not exist in namespace %s or lacks its label; "+
 		"create it, then: kubectl label %s -n %s %s %s=%s", field, ref.Key, kind, ref.Name, target.Namespace,
 		kind, target.Namespace, ref.Name, v1alpha1.CredentialsLabel, v1alpha1.CredentialsLabelValue)
-}
-
-func typeOf(target *v1alpha1.ConnectionTarget) v1alpha1.TargetType {
-	switch {
-	case target.Spec.Docker != nil:
-		return v1alpha1.TargetTypeDocker
-	case target.Spec.Kubernetes != nil:
-		return v1alpha1.TargetTypeKubernetes
-	}
-	return v1alpha1.TargetTypeSSH
 }

@@ -58,17 +58,17 @@ func access(path []station, drivers Drivers) poolset.Access {
 		// The same address through another host may be another machine.
 		a.Identity += " via " + string(hop.target.UID) + " " + a.Via.Identity
 	}
-	a.Version = digest(a.Endpoint)
+	a.Version = digestOf(a.Endpoint.Credentials)
+	a.Trust = digestOf(map[string][]byte{"known_hosts": a.Endpoint.KnownHosts})
 	return a
 }
 
-// digest changes with the credentials and the pinned keys.
-func digest(endpoint driver.Endpoint) string {
+// digestOf changes with the data.
+func digestOf(data map[string][]byte) string {
 	hash := sha256.New()
-	for _, key := range slices.Sorted(maps.Keys(endpoint.Credentials)) {
-		fmt.Fprintf(hash, "%q=%q\n", key, endpoint.Credentials[key])
+	for _, key := range slices.Sorted(maps.Keys(data)) {
+		fmt.Fprintf(hash, "%q=%q\n", key, data[key])
 	}
-	fmt.Fprintf(hash, "%q", endpoint.KnownHosts)
 	return hex.EncodeToString(hash.Sum(nil))
 }
 
@@ -87,23 +87,12 @@ func endpointOf(target *v1alpha1.ConnectionTarget) string {
 	return ""
 }
 
-// schedulesOf translates a pool's warming schedules.
-func schedulesOf(spec *v1alpha1.ConnectionPoolSpec) []warming.Schedule {
-	schedules := make([]warming.Schedule, len(spec.Warming.Schedules))
-	for i, s := range spec.Warming.Schedules {
-		schedules[i] = warming.Schedule{
-			Name: s.Name, Start: string(s.Start), End: string(s.End), TimeZone: or(s.TimeZone, "UTC"), MinWarm: int(s.MinWarm),
-		}
-	}
-	return schedules
-}
-
 // nextSchedule is how long the decision holds as far as the pools' schedules
 // go; 0 means for good.
 func nextSchedule(f facts) time.Duration {
 	var first time.Duration
 	for i := range f.pools {
-		if _, next := warming.Floor(f.now, schedulesOf(&f.pools[i].Spec)); !next.IsZero() {
+		if _, next := warming.Floor(f.now, f.pools[i].Spec.Warming.Schedules); !next.IsZero() {
 			first = soonest(first, next.Sub(f.now))
 		}
 	}
@@ -113,7 +102,7 @@ func nextSchedule(f facts) time.Duration {
 // policy translates a pool's spec. The API server has filled in the defaults;
 // those here are the same, for objects that never went through it.
 func policy(spec *v1alpha1.ConnectionPoolSpec, now time.Time) poolset.Policy {
-	scheduled, _ := warming.Floor(now, schedulesOf(spec))
+	scheduled, _ := warming.Floor(now, spec.Warming.Schedules)
 	probeTimeout := seconds(or(spec.Health.TimeoutSeconds, 5))
 	return poolset.Policy{
 		Limits: connpool.Limits{

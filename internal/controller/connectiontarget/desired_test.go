@@ -103,7 +103,7 @@ func TestIdentityAndVersionChangeWithWhatTheyStandFor(t *testing.T) {
 		"another key in the Secret": {
 			func(f *facts) { f.path[0].secret.Data["passphrase"] = nil }, same, other,
 		},
-		"other pinned keys": {func(f *facts) { f.path[0].knownHosts = []byte("other") }, same, other},
+		"other pinned keys": {func(f *facts) { f.path[0].knownHosts = []byte("other") }, same, same},
 		"another jump target": {
 			func(f *facts) { f.path[1] = stationOf(sshTarget("another")) }, other, same,
 		},
@@ -135,6 +135,19 @@ func TestIdentityAndVersionChangeWithWhatTheyStandFor(t *testing.T) {
 				t.Errorf("version changed: %v, want %v", got, tc.version)
 			}
 		})
+	}
+}
+
+func TestOtherPinnedKeysAreAMatterOfTrust(t *testing.T) {
+	f := complete()
+	before := desired(f, sshOnly)
+	f.path[0].secret.Data["ssh-privatekey"] = []byte("new")
+	if got := desired(f, sshOnly); got.Trust != before.Trust {
+		t.Error("trust changed with the Secret")
+	}
+	f.path[0].knownHosts = []byte("other")
+	if got := desired(f, sshOnly); got.Trust == before.Trust {
+		t.Error("trust did not change with the pinned keys")
 	}
 }
 

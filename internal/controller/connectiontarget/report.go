@@ -23,7 +23,7 @@ func report(
 	f facts, decided decision, seen poolset.Observation, last v1alpha1.ConnectionTargetStatus, replica string,
 ) v1alpha1.ConnectionTargetStatus {
 	slices.SortFunc(seen.Pools, func(a, b poolset.PoolObservation) int { return cmp.Compare(a.Pool.Name, b.Pool.Name) })
-	kind := typeOf(f.target)
+	kind := f.target.Spec.Type()
 	next := v1alpha1.ConnectionTargetStatus{
 		ObservedGeneration: &f.target.Generation,
 		Type:               &kind,
