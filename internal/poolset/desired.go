@@ -36,6 +36,10 @@ type Access struct {
 	// Version changes with anything else that new connections must use, such as
 	// credentials: they are proven before the old ones are retired.
 	Version string
+	// Trust changes with the pinned identity of the server. If it has changed
+	// and the server turns out not to be the one that is pinned now, connections
+	// made on the strength of the earlier pins are given up.
+	Trust string
 	// Via is the jump host; nil means from the operator's own network.
 	Via *Hop
 }

@@ -27,14 +27,38 @@ type conn struct {
 // edition is one version of how to reach a target. All pools of the target share
 // its gate, so that a wrong key is tried once.
 type edition struct {
-	identity, version string
-	access            Access
-	gate              *gate
+	identity, version, trust string
+
+	access Access
+	gate   *gate
 }
 
 // is reports whether the edition is the one that the access describes.
 func (e *edition) is(access Access) bool {
-	return e != nil && e.identity == access.Identity && e.version == access.Version
+	return e != nil && e.identity == access.Identity && e.version == access.Version && e.trust == access.Trust
+}
+
+// disowns reports whether a failed dial of the edition proves that connections
+// made on the strength of other pins must not serve any longer.
+func (e *edition) disowns(trusted string, err *driver.Error) bool {
+	return e.trust != trusted && refutes(err)
+}
+
+// mayNotServe reports whether connections of the edition must go, because what
+// is wanted now and cannot be prepared is another host or has other pins.
+func (e *edition) mayNotServe(want Access, err error) bool {
+	return e.identity != want.Identity || e.trust != want.Trust && refutes(driver.AsError(err))
+}
+
+// refutes reports a failure that says that the server is not the pinned one, or
+// that nobody can tell.
+func refutes(err *driver.Error) bool {
+	switch err.Reason {
+	case driver.HostKeyMismatch, driver.CertificateInvalid, driver.HostKeysInvalid:
+		return true
+	default:
+		return false
+	}
 }
 
 // dialer makes the dial function for a pool with the policy's keepalive.

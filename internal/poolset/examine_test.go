@@ -59,10 +59,13 @@ func TestAHealthCommandThatFailsMovesTheHealthAndNothingElse(t *testing.T) {
 			t.Errorf("the command ran %d times in 33 minutes, want once a minute", n)
 		}
 		code.Store(0)
-		sleep(time.Minute)
-		w.wantHealth("web", "p", HealthDown)
-		sleep(time.Minute)
-		w.wantHealth("web", "p", HealthUp)
+		before := len(w.fake.Live()[0].Execs())
+		for w.seen("web", "p").Health != HealthUp {
+			sleep(time.Second)
+		}
+		if n := len(w.fake.Live()[0].Execs()) - before; n != 2 {
+			t.Errorf("up after %d successes, want 2", n)
+		}
 		w.wantDials(1, everything)
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/connpool/connpool/internal/connpool"
@@ -35,6 +36,8 @@ var hopPolicy = Policy{KeepaliveInterval: 15 * time.Second, KeepaliveTimeout: 5 
 type hop struct {
 	edition *edition
 	pool    *connpool.Pool[driver.Conn]
+	// trusted are the pins that the newest connection was made with.
+	trusted atomic.Value
 }
 
 // warmHop waits until the jump host has a connection. It runs before the dial
@@ -142,29 +145,74 @@ func (s *Set) ensureHops(via *Hop) {
 		next := s.editionOf(via.UID, via.Access)
 		switch {
 		case h == nil:
-			s.hops[via.UID] = &hop{edition: next, pool: connpool.New(connpool.Options[driver.Conn]{
-				Dial: s.hopDialer(next), Judge: judge, Limits: hopLimits,
-			})}
+			s.hops[via.UID] = s.newHop(next)
 			continue
 		case h.edition.identity != next.identity:
-			h.pool.Replace(s.hopDialer(next))
+			h.pool.Replace(s.hopDialer(h, next))
 		default:
-			h.pool.Rotate(s.hopDialer(next))
+			h.pool.Rotate(s.hopDialer(h, next))
 		}
 		h.edition = next
 	}
 }
 
+func (s *Set) newHop(e *edition) *hop {
+	h := &hop{edition: e}
+	h.trusted.Store("")
+	// Nothing is dialled before somebody acquires, so dials see h complete.
+	h.pool = connpool.New(connpool.Options[driver.Conn]{Dial: s.hopDialer(h, e), Judge: judge, Limits: hopLimits})
+	return h
+}
+
 // hopDialer makes the dial function of a jump host, which is prepared when it is
 // dialled first.
-func (s *Set) hopDialer(e *edition) connpool.DialFunc[driver.Conn] {
-	prepared := sync.OnceValues(func() (dialFunc, error) { return e.dialer(s, hopPolicy) })
+func (s *Set) hopDialer(h *hop, e *edition) connpool.DialFunc[driver.Conn] {
+	prepared := onceGood(func() (dialFunc, error) { return e.dialer(s, hopPolicy) })
 	return func(ctx context.Context) (driver.Conn, error) {
 		dial, err := prepared()
 		if err != nil {
+			s.disownHop(h, e, err)
 			return nil, err
 		}
-		return dial(ctx)
+		made, err := dial(ctx)
+		if err != nil {
+			s.disownHop(h, e, err)
+			return nil, err
+		}
+		h.trusted.Store(e.trust)
+		return made, nil
+	}
+}
+
+// onceGood calls prepare until it succeeds, then returns what it made: what cannot
+// be prepared now may be later, such as a certificate that is not valid yet.
+func onceGood[T any](prepare func() (T, error)) func() (T, error) {
+	var (
+		mu   sync.Mutex
+		good bool
+		made T
+	)
+	return func() (T, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if good {
+			return made, nil
+		}
+		var err error
+		made, err = prepare()
+		good = err == nil
+		return made, err
+	}
+}
+
+// disownHop gives up the connections made on the strength of earlier pins, if a
+// trial of those of today proves that the jump host is another one.
+func (s *Set) disownHop(h *hop, e *edition, err error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	trusted, _ := h.trusted.Load().(string)
+	if h.edition == e && h.pool.Stats().Rotation.Pending && e.disowns(trusted, driver.AsError(err)) {
+		h.pool.Replace(s.hopDialer(h, e))
 	}
 }
 

@@ -34,6 +34,8 @@ type member struct {
 	// edition is a copy of the target's for each call of reach, so that it
 	// tells what was made before and after.
 	edition *edition
+	// trusted are the pins that the newest connection was made with.
+	trusted string
 	// health is what dials and the protocol's own probes say of the target,
 	// fitness what the pool's health command does.
 	health  health
@@ -71,6 +73,7 @@ func (m *member) dialer(e *edition, dial dialFunc) connpool.DialFunc[*conn] {
 			m.dialled(e, made, err)
 		}
 		if err != nil {
+			m.disown(e, dial, err)
 			return nil, err
 		}
 		return &conn{Conn: made, edition: e, examined: time.Now()}, nil
@@ -80,7 +83,7 @@ func (m *member) dialer(e *edition, dial dialFunc) connpool.DialFunc[*conn] {
 // dialled takes the result of a dial into account.
 func (m *member) dialled(e *edition, made driver.Conn, err error) {
 	if err == nil {
-		m.describe(made.Info())
+		m.describe(e, made.Info())
 		m.observe(e, dialSucceeded, nil)
 		return
 	}
@@ -91,9 +94,21 @@ func (m *member) dialled(e *edition, made driver.Conn, err error) {
 	m.observe(e, dialFailed, failure)
 }
 
-func (m *member) describe(info driver.Info) {
+// disown gives up the connections made on the strength of earlier pins, if a
+// trial of those of today proves that the server is another one.
+func (m *member) disown(e *edition, dial dialFunc, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if e == m.edition && m.pool.Stats().Rotation.Pending && e.disowns(m.trusted, driver.AsError(err)) {
+		m.health = health{}
+		m.pool.Replace(m.dialer(e, dial))
+	}
+}
+
+func (m *member) describe(e *edition, info driver.Info) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.trusted = e.trust
 	m.version = info.ServerVersion
 	m.handshakes += info.Handshake
 }

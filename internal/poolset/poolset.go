@@ -92,7 +92,7 @@ func (s *Set) changed(ref Ref) {
 // Ensure makes the pools of a target as wanted and returns at once; connections
 // follow in the background. An *driver.Error says that the endpoint cannot be
 // used as given; connections made earlier for the same endpoint then keep
-// serving, under the new policies.
+// serving, under the new policies, unless it is the changed pins that are wrong.
 func (s *Set) Ensure(want Target) error {
 	p, err := s.prepare(want)
 
@@ -108,7 +108,7 @@ func (s *Set) Ensure(want Target) error {
 	case have == nil:
 		have = &target{members: map[string]*member{}}
 		s.targets[want.UID] = have
-	case err != nil && have.edition.identity != want.Identity:
+	case err != nil && have.edition.mayNotServe(want.Access, err):
 		s.remove(want.UID)
 		return err
 	}
@@ -161,7 +161,10 @@ func (s *Set) editionOf(uid string, access Access) *edition {
 	if h := s.hops[uid]; h != nil && h.edition.is(access) {
 		return h.edition
 	}
-	return &edition{identity: access.Identity, version: access.Version, access: access, gate: &gate{}}
+	return &edition{
+		identity: access.Identity, version: access.Version, trust: access.Trust,
+		access: access, gate: &gate{},
+	}
 }
 
 // reaches reports whether the pool has connections of the edition that obey its
