@@ -14,12 +14,14 @@ import (
 // Errors of Acquire and Exec that say what a request got wrong. Those of
 // connpool.Pool.Acquire come through as they are.
 var (
-	// ErrUnknownPool says that no live pool has the UID.
+	// ErrUnknownPool says that the pool does not exist, or has no target that can
+	// be used: the set knows pools by their targets only.
 	ErrUnknownPool = errors.New("poolset: no such pool")
-	// ErrUnknownTarget says that the pool does not have the target.
+	// ErrUnknownTarget says that the pool does not have the target, or that the
+	// target cannot be used: the set does not keep what is not usable.
 	ErrUnknownTarget = errors.New("poolset: the pool has no such target")
-	// ErrTargetRequired says that the pool has several targets and the request
-	// names none.
+	// ErrTargetRequired says that the pool may have several targets and the
+	// request names none.
 	ErrTargetRequired = errors.New("poolset: the request must name a target of the pool")
 )
 
@@ -27,8 +29,8 @@ var (
 type Request struct {
 	// Pool is the UID of the pool.
 	Pool string
-	// Target is the UID of the target; empty for a pool with one target, or
-	// whose policy lets any serve.
+	// Target is the UID of the target; it may be empty if the pool's policy says
+	// Single or AnyTarget.
 	Target string
 }
 
@@ -72,7 +74,7 @@ func (s *Set) route(request Request) (*member, error) {
 	for _, m := range members {
 		candidates = append(candidates, m.candidate())
 	}
-	if len(candidates) > 1 && !candidates[0].anyTarget {
+	if !candidates[0].unnamed {
 		return nil, ErrTargetRequired
 	}
 	return slices.MinFunc(candidates, candidate.compare).member, nil
@@ -80,10 +82,11 @@ func (s *Set) route(request Request) (*member, error) {
 
 // candidate is what routing knows of a member.
 type candidate struct {
-	member    *member
-	anyTarget bool
-	down      bool
-	load      int
+	member *member
+	// unnamed reports that the policy lets a request name no target.
+	unnamed bool
+	down    bool
+	load    int
 }
 
 func (m *member) candidate() candidate {
@@ -91,10 +94,10 @@ func (m *member) candidate() candidate {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return candidate{
-		member:    m,
-		anyTarget: m.policy.AnyTarget,
-		down:      m.verdict().state == HealthDown || stats.Warm+stats.InUse == 0,
-		load:      stats.Leases + stats.Pending,
+		member:  m,
+		unnamed: m.policy.AnyTarget || m.policy.Single,
+		down:    m.verdict().state == HealthDown || stats.Warm+stats.InUse == 0,
+		load:    stats.Leases + stats.Pending,
 	}
 }
 

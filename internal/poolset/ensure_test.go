@@ -312,7 +312,7 @@ func TestANamesakeInheritsNothing(t *testing.T) {
 		w.ensure(w.target("web", pool("p")))
 		old := w.fake.Live()[0]
 		w.set.Remove("web-uid")
-		namesake := w.target("web", pool("p"))
+		namesake := w.target("web", pool("p", single))
 		namesake.UID, namesake.Access = "another-uid", w.access("elsewhere", "v1", nil)
 		w.ensure(namesake)
 		execution, err := w.set.Exec(w.Context(), Request{Pool: "p-uid"}, driver.Command{Argv: []string{"true"}}, driver.Streams{})

@@ -219,17 +219,20 @@ func TestARequestThatNamesNoTarget(t *testing.T) {
 	})
 	t.Run("runs on the only target there is", func(t *testing.T) {
 		inWorld(t, func(w *world) {
-			w.ensure(w.target("web", pool("p")))
+			w.ensure(w.target("web", pool("p", single)))
 			if got, err := w.exec(request("p", "")); err != nil || got.Target != ref("web") {
 				t.Errorf("ran at %v, %v", got.Target, err)
 			}
 		})
 	})
-	t.Run("runs nowhere if the pool routes by name", func(t *testing.T) {
+	t.Run("runs nowhere if the pool routes by name, however many targets are left", func(t *testing.T) {
 		inWorld(t, func(w *world) {
 			w.ensure(w.target("a", pool("p")), w.target("b", pool("p")))
-			if _, err := w.set.Acquire(w.Context(), request("p", "")); !errors.Is(err, ErrTargetRequired) {
-				t.Errorf("error %v, want %v", err, ErrTargetRequired)
+			for range 2 {
+				if _, err := w.set.Acquire(w.Context(), request("p", "")); !errors.Is(err, ErrTargetRequired) {
+					t.Errorf("error %v, want %v", err, ErrTargetRequired)
+				}
+				w.set.Remove("a-uid") // its Secret was deleted; the pool selects it still
 			}
 		})
 	})

@@ -125,6 +125,7 @@ func policy(spec *v1alpha1.ConnectionPoolSpec, now time.Time) poolset.Policy {
 		FailureThreshold:  int(or(spec.Health.FailureThreshold, 3)),
 		SuccessThreshold:  int(or(spec.Health.SuccessThreshold, 2)),
 		ProbeCommand:      spec.Health.Command,
+		Single:            spec.TargetRef != nil,
 		AnyTarget:         or(spec.Routing, v1alpha1.RoutingByName) == v1alpha1.RoutingLeastLoaded,
 	}
 }

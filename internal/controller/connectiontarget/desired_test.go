@@ -28,6 +28,7 @@ func TestAnEmptyPoolHasTheDefaultsOfTheAPI(t *testing.T) {
 
 func TestEveryFieldOfAPoolArrives(t *testing.T) {
 	spec := &v1alpha1.ConnectionPoolSpec{
+		TargetRef:             &v1alpha1.TargetRef{Name: "web"},
 		Routing:               new(v1alpha1.RoutingLeastLoaded),
 		Size:                  v1alpha1.PoolSize{MinWarm: new(int32(2)), Max: new(int32(9))},
 		SessionsPerConnection: new(int32(3)),
@@ -48,7 +49,7 @@ func TestEveryFieldOfAPoolArrives(t *testing.T) {
 			ProbePeriod: 12 * time.Second, ProbeTimeout: 13 * time.Second, ProbeFailures: 14, Paused: true,
 		},
 		KeepaliveInterval: 11 * time.Second, KeepaliveTimeout: 13 * time.Second,
-		FailureThreshold: 14, SuccessThreshold: 15, ProbeCommand: []string{"check"}, AnyTarget: true,
+		FailureThreshold: 14, SuccessThreshold: 15, ProbeCommand: []string{"check"}, Single: true, AnyTarget: true,
 	}
 	if diff := cmp.Diff(want, policy(spec, time.Now())); diff != "" {
 		t.Errorf("policy (-want +got):\n%s", diff)
