@@ -103,6 +103,7 @@ func (s *state[C]) wanted() demand {
 		dialing:  s.gen.dialing,
 		stale:    s.dialing - s.gen.dialing,
 		waiters:  s.waiters.len,
+		recover:  s.limits.Recover && (s.gen.trouble.failures > 0 || s.serving() == 0),
 		cautious: !s.gen.proved || s.gen.trouble.failures > 0,
 	}
 	if s.next != nil {

@@ -72,6 +72,8 @@ type demand struct {
 	// dialing counts dials of the current generation, stale those of others.
 	dialing, stale int
 	waiters        int
+	// recover asks for one dial even if nothing else does.
+	recover bool
 	// cautious is that the target is not known to take a dial: then one at a
 	// time, so that a bad key is offered once and not once for each connection.
 	cautious bool
@@ -81,10 +83,14 @@ type demand struct {
 func (d demand) dials() int { return max(0, min(d.missing(), d.room())) }
 
 // missing is how many dials are wanted beside those that run: enough to keep
-// minWarm, to give each waiter a slot and each retiring connection a successor.
+// minWarm, to give each waiter a slot and each retiring connection a successor,
+// and one to find out whether the target has recovered.
 func (d demand) missing() int {
 	forWaiters := (d.waiters + d.slots - 1) / d.slots
 	wanted := max(d.minWarm-d.fresh, forWaiters, d.retiring)
+	if d.recover {
+		wanted = max(wanted, 1)
+	}
 	if d.cautious {
 		wanted = min(wanted, 1)
 	}

@@ -25,6 +25,8 @@ func TestDials(t *testing.T) {
 		"but there are never more than twice the maximum in all": {demand{minWarm: 1, max: 1, slots: 1, draining: 2}, 0},
 		"an unknown target is tried by one":                      {demand{minWarm: 3, max: 4, slots: 1, waiters: 4, cautious: true}, 1},
 		"and by no second":                                       {demand{minWarm: 3, max: 4, slots: 1, dialing: 1, cautious: true}, 0},
+		"a failed target is tried although nothing is wanted":    {demand{max: 4, slots: 1, fresh: 1, recover: true}, 1},
+		"and by one dial at a time":                              {demand{max: 4, slots: 1, dialing: 1, recover: true}, 0},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

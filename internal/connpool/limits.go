@@ -38,6 +38,10 @@ type Limits struct {
 	// ProbeFailures is how many consecutive failed probes close a connection;
 	// default 3.
 	ProbeFailures int
+	// Recover keeps dialling, with backoff, for as long as the last dial failed
+	// or nothing serves, whether or not a connection is needed: only a dial can
+	// tell that the target is good again. What is more than needed idles out.
+	Recover bool
 	// Paused hands out nothing new and dials nothing; what runs finishes and
 	// warm connections stay.
 	Paused bool

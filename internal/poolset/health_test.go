@@ -169,6 +169,68 @@ func TestAConnectionThatMayNotBeNeededIsNotGivenUpForATargetThatTakesNoMore(t *t
 	})
 }
 
+func TestAFailedTargetIsTriedAgainAlthoughNothingAsksForIt(t *testing.T) {
+	t.Run("a pool on demand whose requests go to other targets", func(t *testing.T) {
+		inWorld(t, func(w *world) {
+			w.ensure(w.target("a", pool("p", minWarm(0), anyTarget)), w.target("0", pool("p", minWarm(0), anyTarget)))
+			w.refuse(driver.Unreachable, host("a"))
+			if _, err := w.set.Acquire(w.Context(), request("p", "a")); err == nil {
+				t.Fatal("leased although the host is unreachable")
+			}
+			w.wantHealth("a", "p", HealthDown)
+			sleep(10 * time.Minute)
+			w.wantHealth("a", "p", HealthDown)
+			w.fake.OnDial(nil)
+			sleep(2 * time.Minute)
+			w.wantHealth("a", "p", HealthUp)
+			sleep(10 * time.Minute)
+			w.wantLive(0, everything) // what was dialled to find out has idled out
+		})
+	})
+	t.Run("a pool that has more connections than it needs", func(t *testing.T) {
+		inWorld(t, func(w *world) {
+			w.ensure(w.target("a", pool("p", func(p *Policy) { p.LeasesPerConn, p.MaxAge = 1, 0 })))
+			first, second := w.acquire(request("p", "a")), w.acquire(request("p", "a"))
+			w.refuse(driver.Unreachable, everything)
+			for range 3 {
+				if lease, err := w.set.Acquire(w.Context(), request("p", "a")); err == nil {
+					lease.Release()
+				}
+			}
+			w.wantHealth("a", "p", HealthDown)
+			w.fake.OnDial(nil)
+			sleep(2 * time.Minute)
+			w.wantHealth("a", "p", HealthUp)
+			first.Release()
+			second.Release()
+			sleep(10 * time.Minute)
+			w.wantLive(1, everything)
+		})
+	})
+	t.Run("a pool on demand whose connections stopped answering", func(t *testing.T) {
+		inWorld(t, func(w *world) {
+			w.ensure(w.target("a", pool("p", minWarm(0))))
+			w.acquire(request("p", "a")).Release()
+			w.fake.OnProbe(func(context.Context, *drivertest.FakeConn) error { return probeMissed })
+			sleep(3*time.Minute + time.Second)
+			w.wantHealth("a", "p", HealthDown)
+			w.fake.OnProbe(nil)
+			sleep(2 * time.Minute)
+			w.wantHealth("a", "p", HealthUp)
+		})
+	})
+	t.Run("but not while its pool is paused", func(t *testing.T) {
+		inWorld(t, func(w *world) {
+			w.refuse(driver.Unreachable, everything)
+			w.ensure(w.target("a", pool("p")))
+			w.ensure(w.target("a", pool("p", paused)))
+			before := w.dials(everything)
+			sleep(time.Hour)
+			w.wantDials(before, everything)
+		})
+	})
+}
+
 func TestATargetThatComesBackIsUpSoonAndOnlyAfterASecondSuccess(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.refuse(driver.Unreachable, everything)

@@ -123,7 +123,7 @@ func (m *member) count(reason driver.Reason) {
 }
 
 // observe moves the health on. The limits follow it: a failed target is probed
-// more often.
+// more often, and dialled whether or not a connection is needed.
 func (m *member) observe(e *edition, event healthEvent, err *driver.Error) {
 	if m.moveHealth(e, event, err) {
 		m.set.changed(m.target)
@@ -142,29 +142,11 @@ func (m *member) moveHealth(e *edition, event healthEvent, err *driver.Error) (t
 		return false
 	}
 	m.pool.SetLimits(m.limits())
-	if event == dialFailed {
-		m.keepTrying()
-	}
 	return true
 }
 
 func (m *member) thresholds() thresholds {
 	return thresholds{m.policy.FailureThreshold, m.policy.SuccessThreshold}
-}
-
-// keepTrying replaces a connection that still serves, if there is one: otherwise
-// nothing would be dialled while the living ones suffice, and nobody would learn
-// that the target takes connections again. It serves on until then. Only what is
-// more than the pool wants would be closed at once, so that is left alone.
-func (m *member) keepTrying() {
-	if stats := m.pool.Stats(); stats.Warm+stats.InUse > m.limits().MinWarm {
-		return
-	}
-	for _, c := range m.pool.Conns() {
-		if m.pool.Recycle(c.ID) {
-			return
-		}
-	}
 }
 
 // concerns reports whether what was seen of an edition says something of the
@@ -181,8 +163,11 @@ func (m *member) concerns(e *edition, err *driver.Error) bool {
 func (m *member) limits() connpool.Limits {
 	limits := m.policy.Limits
 	limits.DialTimeout = waitForever
-	if m.health.state == HealthDown && (limits.ProbePeriod <= 0 || limits.ProbePeriod > recoveryProbePeriod) {
-		limits.ProbePeriod = recoveryProbePeriod
+	if m.health.state == HealthDown {
+		limits.Recover = true
+		if limits.ProbePeriod <= 0 || limits.ProbePeriod > recoveryProbePeriod {
+			limits.ProbePeriod = recoveryProbePeriod
+		}
 	}
 	if limits.Paused {
 		limits.MinWarm = 0
