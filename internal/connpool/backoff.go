@@ -8,10 +8,11 @@ const (
 	backoffMax  = time.Minute
 	// parkTime is how long a parked target is left alone.
 	parkTime = 5 * time.Minute
-	// steady is the age from which the loss of a connection is no sign of a
-	// target that takes connections only to drop them.
-	steady = 10 * time.Second
 )
+
+// Steady is the age from which the loss of a connection is no sign of a target
+// that takes connections only to drop them.
+const Steady = 10 * time.Second
 
 // Backoff is how long to wait after the given number of consecutive failures:
 // exponential from 1 s to 60 s with full jitter. The random number is in [0, 1).
@@ -65,14 +66,15 @@ func (t *trouble) failed(err error, v Verdict, began, now instant, random float6
 func (t *trouble) succeeded() { *t = trouble{flaps: t.flaps, flapped: t.flapped} }
 
 // lost takes note of a connection's death. The first redial is immediate; only
-// a target that keeps dropping young connections is backed off from.
-func (t *trouble) lost(cause error, created, now instant, random float64) {
-	if now-created >= steady {
+// a target that keeps dropping young connections is backed off from. It reports
+// whether this was one, and the first of those that were lost together.
+func (t *trouble) lost(cause error, created, now instant, random float64) (young bool) {
+	if now-created >= Steady {
 		t.flaps = 0
-		return
+		return false
 	}
 	if created < t.flapped {
-		return // one of several that were lost together
+		return false
 	}
 	t.flapped = now
 	t.flaps++
@@ -80,6 +82,7 @@ func (t *trouble) lost(cause error, created, now instant, random float64) {
 		t.note(cause, now)
 		t.next = max(t.next, now+Backoff(t.flaps-1, random))
 	}
+	return true
 }
 
 // note adds a failure to the streak.

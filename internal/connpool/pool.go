@@ -58,6 +58,10 @@ type Options[C Conn] struct {
 	Admit func(context.Context) (done func(), err error)
 	// Judge decides how a dial failure is retried; nil means always backoff.
 	Judge func(error) Verdict
+	// Dropped is told of a connection that died, and why, before it was Steady:
+	// the dial that made it proved little. Of several that were lost together it
+	// is told of one. Calls come on their own goroutines.
+	Dropped func(conn C, cause error)
 	// Notify is called after a transition that Stats shows: connection gained or
 	// lost, dial failed or succeeded, parked, probe threshold crossed, rotation
 	// proved or failed; not for each lease. Calls come without the pool's lock,
@@ -81,11 +85,12 @@ type Options[C Conn] struct {
 // lock. Every method that changes more than the count of leases calls settle
 // before it unlocks; between calls the state is therefore always settled.
 type Pool[C Conn] struct {
-	probe  func(context.Context, C) error
-	admit  func(context.Context) (func(), error)
-	judge  func(error) Verdict
-	notify func()
-	random func() float64
+	probe   func(context.Context, C) error
+	admit   func(context.Context) (func(), error)
+	judge   func(error) Verdict
+	dropped func(C, error)
+	notify  func()
+	random  func() float64
 	// start is the origin of all instants; durations since then are monotonic.
 	start time.Time
 	// ctx ends when everything is cut; done is closed when all is closed.
@@ -103,19 +108,23 @@ type instant = time.Duration
 // New makes a pool and starts to warm it; it does not wait for that.
 func New[C Conn](opts Options[C]) *Pool[C] {
 	p := &Pool[C]{
-		probe:  opts.Probe,
-		admit:  opts.Admit,
-		judge:  opts.Judge,
-		notify: opts.Notify,
-		random: opts.Random,
-		start:  time.Now().Add(-1), // so that no instant is 0
-		done:   make(chan struct{}),
+		probe:   opts.Probe,
+		admit:   opts.Admit,
+		judge:   opts.Judge,
+		dropped: opts.Dropped,
+		notify:  opts.Notify,
+		random:  opts.Random,
+		start:   time.Now().Add(-1), // so that no instant is 0
+		done:    make(chan struct{}),
 	}
 	if p.admit == nil {
 		p.admit = func(context.Context) (func(), error) { return func() {}, nil }
 	}
 	if p.judge == nil {
 		p.judge = func(error) Verdict { return Verdict{} }
+	}
+	if p.dropped == nil {
+		p.dropped = func(C, error) {}
 	}
 	if p.notify == nil {
 		p.notify = func() {}

@@ -325,8 +325,8 @@ func (s *state[C]) bury(c *conn[C], now instant) {
 	if c.state == unborn || c.state >= closing {
 		return
 	}
-	if c.gen == s.gen {
-		s.gen.trouble.lost(c.cause, c.created, now, s.pool.random())
+	if c.gen == s.gen && s.gen.trouble.lost(c.cause, c.created, now, s.pool.random()) {
+		go s.pool.dropped(c.conn, c.cause)
 	}
 	s.move(c, closing)
 }

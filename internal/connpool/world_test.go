@@ -85,6 +85,7 @@ type world struct {
 
 	mu       sync.Mutex
 	notified int
+	dropped  []error
 }
 
 // newWorld runs in a bubble. The pool is closed when the test ends.
@@ -93,12 +94,13 @@ func newWorld(t tester, limits Limits) *world {
 	w.mu.Lock() // Notify may come before New returns
 	defer w.mu.Unlock()
 	w.pool = New(Options[*fakeConn]{
-		Dial:   w.dialer("old"),
-		Probe:  w.probe,
-		Judge:  func(err error) Verdict { return Verdict{Park: errors.Is(err, errBadKey)} },
-		Notify: w.notify,
-		Random: rand.New(rand.NewPCG(1, 2)).Float64,
-		Limits: limits,
+		Dial:    w.dialer("old"),
+		Probe:   w.probe,
+		Judge:   func(err error) Verdict { return Verdict{Park: errors.Is(err, errBadKey)} },
+		Dropped: w.drop,
+		Notify:  w.notify,
+		Random:  rand.New(rand.NewPCG(1, 2)).Float64,
+		Limits:  limits,
 	})
 	t.Cleanup(func() { _ = w.pool.Close() })
 	return w
@@ -109,6 +111,19 @@ func (w *world) notify() {
 	defer w.mu.Unlock()
 	w.pool.Stats() // would deadlock under the pool's lock
 	w.notified++
+}
+
+func (w *world) drop(_ *fakeConn, cause error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.dropped = append(w.dropped, cause)
+}
+
+// drops are the causes of the losses that the pool told of.
+func (w *world) drops() []error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.dropped
 }
 
 // transitions returns how often the pool notified since the last call.

@@ -19,6 +19,7 @@ type dialFunc func(context.Context) (driver.Conn, error)
 type conn struct {
 	driver.Conn
 	edition *edition
+	made    time.Time
 	// examined is when the health command last ran on it, at first when it was
 	// made. Probes of one connection follow one another and need no lock.
 	examined time.Time

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/driver"
 )
 
@@ -23,12 +24,28 @@ func (m *member) probe(ctx context.Context, c *conn) error {
 	}
 	switch {
 	case err == nil:
-		m.observe(c.edition, probeSucceeded, nil)
+		m.observe(c.edition, c.answered(), nil)
 		m.examine(ctx, c)
 	case !errors.Is(ctx.Err(), context.Canceled): // else nobody wants to know
 		m.observe(c.edition, probeFailed, driver.AsError(err))
 	}
 	return err
+}
+
+// answered is what a successful probe says: one of a connection that is young
+// does not rule out that it is dropped in a moment.
+func (c *conn) answered() healthEvent {
+	if time.Since(c.made) < connpool.Steady {
+		return probeSucceeded
+	}
+	return steadySucceeded
+}
+
+// dropped takes into account that a connection was lost soon after it was made.
+func (m *member) dropped(c *conn, cause error) {
+	err := *driver.AsError(cause)
+	err.Message = "connections are dropped soon after they are made: " + err.Message
+	m.observe(c.edition, connDropped, &err)
 }
 
 // examine runs the health command if it is due. It takes a session like any

@@ -22,6 +22,10 @@ const (
 	dialFailed
 	probeSucceeded
 	probeFailed
+	// steadySucceeded is a probe that succeeds on a connection that has lasted,
+	// connDropped is the loss of one that has not.
+	steadySucceeded
+	connDropped
 )
 
 // thresholds damp the health of a target.
@@ -45,6 +49,9 @@ type health struct {
 	dialFailures  int
 	probeFailures int
 	successes     int
+	// drops counts connections lost soon after they were made; only one that
+	// lasts ends the streak, because to dial such a target does succeed.
+	drops int
 	// relapses counts the recoveries that have not lasted yet.
 	relapses int
 	// dialable is the result of the newest dial. A living connection proves
@@ -76,10 +83,20 @@ func (h health) next(event healthEvent, err *driver.Error, t thresholds) health 
 		if h.dialable {
 			h.successes++
 		}
+	case steadySucceeded:
+		h.drops = 0
+		return h.next(probeSucceeded, nil, t)
 	case probeFailed:
 		h.successes = 0
 		h.probeFailures++
 		if h.probeFailures >= t.failures {
+			h.state, h.err = HealthDown, err
+		}
+		return h
+	case connDropped:
+		h.successes = 0
+		h.drops++
+		if h.drops >= t.failures {
 			h.state, h.err = HealthDown, err
 		}
 		return h
@@ -92,6 +109,8 @@ func (h health) succeeded(t thresholds) health {
 	switch {
 	case h.state == HealthUnknown:
 		return health{state: HealthUp, dialable: h.dialable}
+	case h.state == HealthDown && h.drops >= t.failures:
+		h.successes = 0
 	case h.state == HealthDown && h.dialable && h.successes >= t.successes<<h.relapses:
 		return health{state: HealthUp, dialable: true, relapses: min(h.relapses+1, maxRelapses)}
 	case h.state == HealthUp && h.successes >= lasting:

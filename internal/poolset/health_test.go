@@ -113,6 +113,31 @@ func TestHealthMovesByItsTable(t *testing.T) {
 			probeFailed, probeMissed,
 			health{state: HealthDown, err: probeMissed, probeFailures: 3},
 		},
+
+		"up, a young connection is dropped: up still": {
+			up, connDropped, refusedOnce, health{state: HealthUp, dialable: true, drops: 1},
+		},
+		"up, the last drop allowed: down": {
+			health{state: HealthUp, dialable: true, drops: 2},
+			connDropped, refusedOnce,
+			health{state: HealthDown, err: refusedOnce, dialable: true, drops: 3},
+		},
+		"up, a dial succeeds: drops are not forgotten": {
+			health{state: HealthUp, drops: 2}, dialSucceeded, nil, health{state: HealthUp, dialable: true, successes: 1, drops: 2},
+		},
+		"up, a connection has lasted: drops are forgotten": {
+			health{state: HealthUp, dialable: true, drops: 2}, steadySucceeded, nil, health{state: HealthUp, dialable: true, successes: 1},
+		},
+		"down by drops, a dial and a probe succeed: nothing is proven": {
+			health{state: HealthDown, err: refusedOnce, dialable: true, successes: 1, drops: 3},
+			probeSucceeded, nil,
+			health{state: HealthDown, err: refusedOnce, dialable: true, drops: 3},
+		},
+		"down by drops, a connection has lasted: a first success": {
+			health{state: HealthDown, err: refusedOnce, dialable: true, drops: 3},
+			steadySucceeded, nil,
+			health{state: HealthDown, err: refusedOnce, dialable: true, successes: 1},
+		},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -270,6 +295,31 @@ func TestAHealthCommandDecidesByItsExitCode(t *testing.T) {
 		if got := w.seen("web", "p"); got.Health != HealthDown || got.Err.Reason != driver.ProbeFailed {
 			w.Errorf("health %v, %v, want down by the command", got.Health, got.Err)
 		}
+	})
+}
+
+func TestATargetThatTakesConnectionsOnlyToDropThemIsDown(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.ensure(w.target("web", pool("p")))
+		sleep(time.Minute)
+		down := 0
+		for range 600 {
+			for _, conn := range w.fake.Live() {
+				conn.Kill(nil)
+			}
+			sleep(time.Second)
+			if w.seen("web", "p").Health == HealthDown {
+				down++
+			}
+		}
+		if down < 580 {
+			t.Errorf("down in %d of 600 s, want all but the first few", down)
+		}
+		if got := w.seen("web", "p").Err; got.Reason != driver.Unreachable {
+			t.Errorf("reason %v, want %s", got, driver.Unreachable)
+		}
+		sleep(2 * time.Minute)
+		w.wantHealth("web", "p", HealthUp)
 	})
 }
 

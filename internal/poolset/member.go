@@ -55,11 +55,12 @@ func (s *Set) newMember(target Ref, pool Pool, first *edition, dial dialFunc) *m
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.pool = connpool.New(connpool.Options[*conn]{
-		Dial:   m.dialer(first, dial),
-		Probe:  m.probe,
-		Judge:  judge,
-		Notify: func() { s.changed(target) },
-		Limits: m.limits(),
+		Dial:    m.dialer(first, dial),
+		Probe:   m.probe,
+		Judge:   judge,
+		Dropped: m.dropped,
+		Notify:  func() { s.changed(target) },
+		Limits:  m.limits(),
 	})
 	return m
 }
@@ -76,7 +77,8 @@ func (m *member) dialer(e *edition, dial dialFunc) connpool.DialFunc[*conn] {
 			m.disown(e, dial, err)
 			return nil, err
 		}
-		return &conn{Conn: made, edition: e, examined: time.Now()}, nil
+		now := time.Now()
+		return &conn{Conn: made, edition: e, made: now, examined: now}, nil
 	}
 }
 
@@ -146,7 +148,7 @@ func (m *member) moveHealth(e *edition, event healthEvent, err *driver.Error) (t
 }
 
 func (m *member) thresholds() thresholds {
-	return thresholds{m.policy.FailureThreshold, m.policy.SuccessThreshold}
+	return thresholds{max(1, m.policy.FailureThreshold), max(1, m.policy.SuccessThreshold)}
 }
 
 // concerns reports whether what was seen of an edition says something of the
