@@ -119,7 +119,19 @@ func (g *gate) abandon(mine *trial) {
 	}
 }
 
+// forgive opens the gate for the next trial. A proof stays one.
+func (g *gate) forgive() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.verdict, g.until = nil, time.Time{}
+}
+
+// judge shuts the gate if the failure holds for a while. What stands in the way
+// is none of the endpoint's failures: a jump host has a gate of its own.
 func (g *gate) judge(err *driver.Error) {
+	if err.Reason == driver.JumpTargetNotReady {
+		return
+	}
 	wait := err.RetryAfter
 	if wait == 0 && isDecisive(err) {
 		wait = decisiveFor

@@ -119,7 +119,18 @@ func hopFailure(err error) *driver.Error {
 	case errors.Is(err, connpool.ErrDialPending):
 		return &driver.Error{Reason: driver.Timeout, Message: "it is still being dialled", Err: err}
 	}
-	return driver.AsError(err)
+	return remaining(err)
+}
+
+// remaining is why a pool is down, with the time for which it is still left
+// alone instead of the time for which it was at first.
+func remaining(err error) *driver.Error {
+	failure := *driver.AsError(err)
+	down, ok := errors.AsType[*connpool.DownError](err)
+	if ok && failure.RetryAfter > 0 && !down.Until.IsZero() {
+		failure.RetryAfter = max(0, time.Until(down.Until))
+	}
+	return &failure
 }
 
 // hopError says that the trouble is the jump host's, not that of the host
@@ -153,7 +164,40 @@ func (s *Set) ensureHops(via *Hop) {
 			h.pool.Rotate(s.hopDialer(h, next))
 		}
 		h.edition = next
+		s.retryBehind(via.UID)
 	}
+}
+
+// retryBehind lets everything behind a jump host try again at once, since what
+// stood in the way may be gone.
+func (s *Set) retryBehind(uid string) {
+	for _, h := range s.hops {
+		if h.edition.access.Via.leadsTo(uid) {
+			h.edition.gate.forgive()
+			h.pool.Retry()
+		}
+	}
+	for _, t := range s.targets {
+		if !t.via.leadsTo(uid) {
+			continue
+		}
+		if t.edition != nil {
+			t.edition.gate.forgive()
+		}
+		for _, m := range t.members {
+			m.pool.Retry()
+		}
+	}
+}
+
+// leadsTo reports whether the jump host is on the way.
+func (h *Hop) leadsTo(uid string) bool {
+	for ; h != nil; h = h.Via {
+		if h.UID == uid {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Set) newHop(e *edition) *hop {

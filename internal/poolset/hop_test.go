@@ -204,6 +204,58 @@ func TestAWrongKeyOfABastionCostsOneDial(t *testing.T) {
 	})
 }
 
+func TestWhatIsBehindABastionFollowsItsCorrectionAtOnce(t *testing.T) {
+	mismatch := &driver.Error{Reason: driver.HostKeyMismatch, RetryAfter: 5 * time.Minute, Message: "mismatch"}
+	tests := map[string]func(*world, string) *Hop{
+		"the bastion itself": func(w *world, version string) *Hop { return w.hop("bastion", version, nil) },
+		"a bastion behind it": func(w *world, version string) *Hop {
+			return w.hop("inner", "v1", w.hop("bastion", version, nil))
+		},
+	}
+	for name, way := range tests {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.bastions()
+				w.fake.OnDial(func(_ context.Context, e driver.Endpoint) error {
+					if host("bastion")(e) && key("v1")(e) {
+						return mismatch
+					}
+					return nil
+				})
+				w.ensure(w.behind(way(w, "v1"), "a", pool("p")), w.behind(way(w, "v1"), "b", pool("p")))
+				sleep(time.Minute)
+				w.wantHealth("a", "p", HealthDown)
+				w.ensure(w.behind(way(w, "v2"), "a", pool("p"))) // b hears of it later
+				sleep(time.Second)
+				for _, name := range []string{"a", "b"} {
+					if w.seen(name, "p").Serving() == 0 {
+						t.Errorf("%s is not served although its jump host was corrected", name)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestABastionsPauseIsNotLongerBehindIt(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bastions()
+		w.fake.OnDial(func(_ context.Context, e driver.Endpoint) error {
+			if host("bastion")(e) {
+				return &driver.Error{Reason: driver.ThrottledByServer, RetryAfter: 5 * time.Minute, Message: "throttled"}
+			}
+			return nil
+		})
+		bastion := w.hop("bastion", "v1", nil)
+		w.ensure(w.behind(bastion, "a", pool("p")))
+		sleep(4 * time.Minute)
+		w.fake.OnDial(nil)
+		w.ensure(w.behind(bastion, "b", pool("p")))
+		sleep(time.Minute + time.Second)
+		w.wantLive(3, everything)
+	})
+}
+
 func TestAChainOfThreeBastionsWorks(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bastions()
