@@ -47,6 +47,9 @@ const (
 	ProbeFailed Reason = "ProbeFailed"
 	// JumpTargetNotReady surfaces when the jump host on the way cannot be reached.
 	JumpTargetNotReady Reason = "JumpTargetNotReady"
+	// PoolExhausted surfaces when every connection that a pool may have is in use
+	// and no session became free in time.
+	PoolExhausted Reason = "PoolExhausted"
 	// AddressDenied surfaces when policy forbids the resolved address.
 	AddressDenied Reason = "AddressDenied"
 )

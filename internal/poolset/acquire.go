@@ -127,7 +127,9 @@ type Execution struct {
 const maxSessionRefusals = 8
 
 // Exec runs one command on a leased connection. Its error carries the outcome:
-// driver.OutcomeOf tells. A command whose session the server refused has proved
+// driver.OutcomeOf tells. What Acquire refused is in its chain; it has a Reason
+// if the remote or the load is to blame, and none if the request or the pool's
+// declaration is. A command whose session the server refused has proved
 // not to have started and tries another connection; nothing else is retried.
 func (s *Set) Exec(ctx context.Context, request Request, command driver.Command, streams driver.Streams) (Execution, error) {
 	for refusals := 0; ; refusals++ {
@@ -164,13 +166,4 @@ func (s *Set) execOnce(ctx context.Context, request Request, command driver.Comm
 	}
 	lease.Release()
 	return execution, err
-}
-
-// notStarted marks an error of Acquire as proof that nothing ran, and keeps what
-// it wraps.
-func notStarted(err error) error {
-	classified := *driver.AsError(err)
-	classified.Started = false
-	classified.Err = err
-	return &classified
 }

@@ -3,6 +3,7 @@ package poolset
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -150,7 +151,32 @@ func TestWhatNeverGotAConnectionHasNotStarted(t *testing.T) {
 				w.ensure(w.target("web", pool("p", impatient)))
 				lease := w.acquire(request("p", "web"))
 				time.AfterFunc(time.Minute, lease.Release)
-			}, request("p", "web"), connpool.ErrExhausted, "",
+			}, request("p", "web"), connpool.ErrAcquireTimeout, driver.PoolExhausted,
+		},
+		"too many wait already": {
+			func(w *world) {
+				w.ensure(w.target("web", pool("p", impatient, func(p *Policy) { p.MaxPending = 1 })))
+				first := w.acquire(request("p", "web"))
+				go func() {
+					if next, err := w.set.Acquire(w.Context(), request("p", "web")); err == nil {
+						next.Release()
+					}
+				}()
+				sleep(0)
+				time.AfterFunc(time.Minute, first.Release)
+			}, request("p", "web"), connpool.ErrQueueFull, driver.PoolExhausted,
+		},
+		"the pool is paused": {
+			func(w *world) { w.ensure(w.target("web", pool("p", paused))) }, request("p", "web"), connpool.ErrPaused, "",
+		},
+		"the first dial has not ended": {
+			func(w *world) {
+				w.fake.OnDial(func(context.Context, driver.Endpoint) error {
+					time.Sleep(30 * time.Second)
+					return nil
+				})
+				w.ensure(w.target("slow", pool("p", impatient)))
+			}, request("p", "slow"), connpool.ErrDialPending, driver.Timeout,
 		},
 		"the target is down": {
 			func(w *world) {
@@ -174,8 +200,8 @@ func TestWhatNeverGotAConnectionHasNotStarted(t *testing.T) {
 				if tc.want != nil && !errors.Is(err, tc.want) {
 					t.Errorf("error %v, want %v", err, tc.want)
 				}
-				if tc.reason != "" && reasonOf(err) != tc.reason {
-					t.Errorf("reason %s, want %s", reasonOf(err), tc.reason)
+				if reasonOf(err) != tc.reason || strings.Contains(err.Error(), "connpool:") {
+					t.Errorf("reason %q, %v; want %q in a user's words", reasonOf(err), err, tc.reason)
 				}
 				sleep(time.Minute)
 			})
