@@ -97,6 +97,7 @@ func drawLimits(rt *rapid.T) Limits {
 		ProbePeriod:   rapid.SampledFrom([]time.Duration{0, 15 * time.Second}).Draw(rt, "probe"),
 		DrainTimeout:  time.Minute,
 		Paused:        rapid.IntRange(0, 9).Draw(rt, "pause") == 0,
+		Recover:       rapid.Bool().Draw(rt, "recover"),
 	}
 	l.MinWarm = rapid.IntRange(0, l.Max).Draw(rt, "warm")
 	return l
