@@ -28,8 +28,10 @@ type Lease[C Conn] struct {
 	// conn is nil when the lease has ended.
 	conn  *conn[C]
 	spare *Lease[C]
-	how   How
-	wait  time.Duration
+	// beside is how many leases the connection carried when this one came.
+	beside int
+	how    How
+	wait   time.Duration
 }
 
 // Acquire leases a connection. Callers wait in order of arrival, bounded by
@@ -99,12 +101,17 @@ func (l *Lease[C]) Discard() {
 }
 
 // Narrow gives the lease back, not counted as a use, and says that the server
-// refused one session more: until the next generation no connection carries
-// more leases than this one does without this lease, but at least one.
+// refused one session more. From then on no connection carries more leases than
+// this one carried when the lease came, or does without it now if those are
+// more, since they may have opened their sessions first; but at least one.
+// The lesson ends with the connection that taught it: when it is to be replaced
+// or is lost, and with its generation. So what was passing heals within
+// Limits.MaxAge, and a server that means it teaches it again, at the price of
+// one refusal, which proves that nothing was started.
 func (l *Lease[C]) Narrow() {
 	l.pool.change(func(s *state[C], _ instant) {
 		if c := s.unlease(l); c != nil {
-			s.narrow(c)
+			s.narrow(c, max(l.beside, c.leased))
 			s.shelve(c)
 		}
 	})

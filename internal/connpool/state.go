@@ -107,8 +107,10 @@ type generation[C Conn] struct {
 	// proved is set by the first dial that succeeds.
 	proved  bool
 	trouble trouble
-	// cap is the learned bound on leases for each connection; 0 is none.
-	cap int
+	// cap is the learned bound on leases for each connection, 0 is none; taughtBy
+	// is the connection that it was learned on.
+	cap      int
+	taughtBy *conn[C]
 }
 
 func (s *state[C]) generation(dial DialFunc[C]) *generation[C] {
@@ -128,6 +130,7 @@ func (s *state[C]) move(c *conn[C], to phase) {
 	s.count[to]++
 	s.changed = true
 	s.shelve(c)
+	s.unlearn(c)
 	switch {
 	case to == draining && c.leased == 0:
 		s.move(c, closing)
@@ -188,7 +191,7 @@ func (s *state[C]) lease(c *conn[C], how How, wait time.Duration) *Lease[C] {
 	} else {
 		s.spare = l.spare
 	}
-	l.conn, l.how, l.wait = c, how, wait
+	l.conn, l.beside, l.how, l.wait = c, c.leased, how, wait
 	c.leased++
 	s.shelve(c)
 	s.tally.leases++
@@ -243,11 +246,19 @@ func (s *state[C]) resize() {
 }
 
 // narrow learns that a connection of the current generation carries no more
-// leases than it has now.
-func (s *state[C]) narrow(c *conn[C]) {
-	learned := max(c.leased, 1)
+// than so many leases.
+func (s *state[C]) narrow(c *conn[C], leases int) {
+	learned := max(leases, 1)
 	if c.gen == s.gen && (s.gen.cap == 0 || learned < s.gen.cap) {
-		s.gen.cap = learned
+		s.gen.cap, s.gen.taughtBy = learned, c
+		s.resize()
+	}
+}
+
+// unlearn forgets what was learned on a connection that leaves.
+func (s *state[C]) unlearn(c *conn[C]) {
+	if c.gen.taughtBy == c {
+		c.gen.cap, c.gen.taughtBy = 0, nil
 		s.resize()
 	}
 }
