@@ -247,6 +247,6 @@ func (a *attempt) refused(server *ssh.ClientAuthContext) error {
 			login, a.dialer.credentials.describe(), allowed)
 	}
 	return notStarted(driver.AuthenticationFailed, driver.StageAuthentication,
-		"%s refused %s; check the user name and what the server authorizes for it (authorized_keys), or replace the Secret",
+		"%s refused %s; check the user name and what the server accepts for it, such as its authorized_keys, or replace the Secret",
 		login, a.dialer.credentials.describe())
 }
