@@ -194,7 +194,7 @@ func TestBackoffAndParking(t *testing.T) {
 			places := 0
 			p := New(Options[*fakeConn]{
 				Dial:   func(ctx context.Context) (*fakeConn, error) { return newFakeConn("x"), ctx.Err() },
-				Admit:  func(context.Context) (func(), error) { <-turn; return func() { places++ }, nil },
+				Admit:  func(context.Context) (func(error), error) { <-turn; return func(error) { places++ }, nil },
 				Limits: Limits{MinWarm: 1, DialTimeout: time.Second},
 			})
 			after(time.Minute)

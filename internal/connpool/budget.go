@@ -2,22 +2,38 @@ package connpool
 
 import (
 	"context"
+	"errors"
 	"sync"
+	"time"
 )
+
+// streakMemory is how long a route that failed is remembered after its last
+// dial: longer than any backoff, so that it is still known when it is retried.
+const streakMemory = time.Hour
 
 // Budget bounds the dials that run at once in a process, to one host and
 // through one bastion. It is shared by pools.
+//
+// Hosts that do not answer must not keep those that do waiting, however many
+// they are: a route whose last dial failed comes after all others, and such
+// routes together have two thirds of the places.
 type Budget struct {
 	process, perHost, perBastion int
+	// dubiousPlaces bounds the dials of routes whose last dial failed.
+	dubiousPlaces int
 
 	mu sync.Mutex
-	// running counts admitted dials in all, by host and by bastion.
-	running         int
-	hosts, bastions map[string]int
-	// queues holds the callers who wait, by route; turns is the order in which
-	// the routes get their turn.
-	queues map[route]*routeQueue
-	turns  list[*routeQueue]
+	// running counts admitted dials in all, dubious those among them of routes
+	// that were in a streak of failures, hosts and bastions by those.
+	running, dubious int
+	hosts, bastions  map[string]int
+	// queues holds the callers who wait, by route; trusted and doubted are the
+	// orders in which the routes of each class get their turn.
+	queues           map[route]*routeQueue
+	trusted, doubted list[*routeQueue]
+	// streaks holds the routes whose last dial failed; oldest first in byAge.
+	streaks map[route]*element[streak]
+	byAge   list[streak]
 }
 
 // route is what two dials share that wait for the same places.
@@ -27,45 +43,61 @@ type route struct{ host, bastion string }
 type routeQueue struct {
 	route   route
 	turn    element[*routeQueue]
-	callers list[chan struct{}]
+	callers list[*dialer]
+}
+
+// dialer is a caller of Admit. Its class is set before admitted is closed.
+type dialer struct {
+	admitted chan struct{}
+	dubious  bool
+}
+
+// streak is that the last dial of a route failed, and when.
+type streak struct {
+	route route
+	last  time.Time
 }
 
 // NewBudget makes a budget of so many dials at once for the process, each host
 // and each bastion.
 func NewBudget(process, perHost, perBastion int) *Budget {
 	return &Budget{
-		process:    process,
-		perHost:    perHost,
-		perBastion: perBastion,
-		hosts:      map[string]int{},
-		bastions:   map[string]int{},
-		queues:     map[route]*routeQueue{},
+		process:       process,
+		perHost:       perHost,
+		perBastion:    perBastion,
+		dubiousPlaces: max(1, process*2/3),
+		hosts:         map[string]int{},
+		bastions:      map[string]int{},
+		queues:        map[route]*routeQueue{},
+		streaks:       map[route]*element[streak]{},
 	}
 }
 
 // Admit waits for its turn to dial hostKey, through bastionKey unless that is
-// empty, and returns what gives the place back. Turns are first come, first
-// served within a host and go round between hosts, so that the callers of one
-// host do not block another's. The error is that of ctx.
-func (b *Budget) Admit(ctx context.Context, hostKey, bastionKey string) (done func(), err error) {
+// empty, and returns what gives the place back and takes the dial's result: nil,
+// or why it failed; a dial that was canceled tells nothing. Turns are first come,
+// first served within a host and go round between hosts, so that the callers of
+// one host do not block another's. The error is that of ctx.
+func (b *Budget) Admit(ctx context.Context, hostKey, bastionKey string) (done func(result error), err error) {
 	r := route{hostKey, bastionKey}
-	done = sync.OnceFunc(func() { b.leave(r) })
-	admitted := make(chan struct{})
-	caller := &element[chan struct{}]{value: admitted}
+	d := &dialer{admitted: make(chan struct{})}
+	var once sync.Once
+	done = func(result error) { once.Do(func() { b.leave(r, d, result) }) }
+	caller := &element[*dialer]{value: d}
 	b.enqueue(r, caller)
 	select {
-	case <-admitted:
+	case <-d.admitted:
 		return done, nil
 	case <-ctx.Done():
 	}
 	if b.withdraw(r, caller) {
 		return nil, ctx.Err()
 	}
-	done() // admitted just now, but nobody is left to dial
+	done(context.Canceled) // admitted just now, but nobody is left to dial
 	return nil, ctx.Err()
 }
 
-func (b *Budget) enqueue(r route, caller *element[chan struct{}]) {
+func (b *Budget) enqueue(r route, caller *element[*dialer]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	q := b.queues[r]
@@ -73,14 +105,22 @@ func (b *Budget) enqueue(r route, caller *element[chan struct{}]) {
 		q = &routeQueue{route: r}
 		q.turn.value = q
 		b.queues[r] = q
-		b.turns.pushBack(&q.turn)
+		b.class(r).pushBack(&q.turn)
 	}
 	q.callers.pushBack(caller)
 	b.admit()
 }
 
+// class is the order in which a route gets its turn.
+func (b *Budget) class(r route) *list[*routeQueue] {
+	if b.streaks[r] != nil {
+		return &b.doubted
+	}
+	return &b.trusted
+}
+
 // withdraw takes a caller out of its queue and reports whether it was there.
-func (b *Budget) withdraw(r route, caller *element[chan struct{}]) bool {
+func (b *Budget) withdraw(r route, caller *element[*dialer]) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if caller.in == nil {
@@ -91,12 +131,18 @@ func (b *Budget) withdraw(r route, caller *element[chan struct{}]) bool {
 	return true
 }
 
-func (b *Budget) leave(r route) {
+func (b *Budget) leave(r route, d *dialer, result error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.running--
+	if d.dubious {
+		b.dubious--
+	}
 	release(b.hosts, r.host)
 	release(b.bastions, r.bastion)
+	if !errors.Is(result, context.Canceled) {
+		b.learn(r, result == nil, time.Now())
+	}
 	b.admit()
 }
 
@@ -108,17 +154,54 @@ func release(counts map[string]int, key string) {
 	}
 }
 
-// admit lets in whoever may, each route in its turn.
+// learn takes note of how a route's dial ended, and forgets streaks so old that
+// nobody seems to dial those routes any more.
+func (b *Budget) learn(r route, good bool, now time.Time) {
+	b.endStreak(r)
+	if !good {
+		e := &element[streak]{value: streak{r, now}}
+		b.streaks[r] = e
+		b.byAge.pushBack(e)
+	}
+	if q := b.queues[r]; q != nil && q.turn.in != b.class(r) {
+		q.turn.leave()
+		b.class(r).pushBack(&q.turn)
+	}
+	for e := b.byAge.head; e != nil && now.Sub(e.value.last) > streakMemory; e = b.byAge.head {
+		b.endStreak(e.value.route)
+	}
+}
+
+// endStreak takes it that a route is good. Callers who wait keep their class.
+func (b *Budget) endStreak(r route) {
+	if e := b.streaks[r]; e != nil {
+		e.leave()
+		delete(b.streaks, r)
+	}
+}
+
+// admit lets in whoever may, each route in its turn, those in doubt last.
 func (b *Budget) admit() {
-	for turn := b.turns.head; turn != nil && b.running < b.process; {
-		q := turn.value
-		turn = turn.next
-		if !b.mayDial(q.route) {
-			continue
+	for b.running < b.process {
+		q := b.first(&b.trusted)
+		if q == nil && b.dubious < b.dubiousPlaces {
+			q = b.first(&b.doubted)
+		}
+		if q == nil {
+			return
 		}
 		b.admitFirst(q)
-		turn = b.turns.head
 	}
+}
+
+// first is the route whose turn it is among those that may dial; nil if none.
+func (b *Budget) first(turns *list[*routeQueue]) *routeQueue {
+	for turn := turns.head; turn != nil; turn = turn.next {
+		if b.mayDial(turn.value.route) {
+			return turn.value
+		}
+	}
+	return nil
 }
 
 func (b *Budget) mayDial(r route) bool {
@@ -132,10 +215,15 @@ func (b *Budget) admitFirst(q *routeQueue) {
 	b.running++
 	b.hosts[q.route.host]++
 	b.bastions[q.route.bastion]++
+	turns := q.turn.in
+	if turns == &b.doubted {
+		caller.value.dubious = true
+		b.dubious++
+	}
 	q.turn.leave()
-	b.turns.pushBack(&q.turn)
+	turns.pushBack(&q.turn)
 	b.forget(q)
-	close(caller.value)
+	close(caller.value.admitted)
 }
 
 // forget drops a route that nobody waits for.

@@ -1,26 +1,28 @@
 package connpool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // dialers are callers of a budget and what became of them.
 type dialers struct {
 	t      *testing.T
 	budget *Budget
-	dones  map[string]func()
+	dones  map[string]func(error)
 	turns  chan turn
 }
 
 // turn is that a caller was admitted.
 type turn struct {
 	name string
-	done func()
+	done func(error)
 }
 
 // admit starts callers whose names begin with their host, as in "a1".
@@ -57,7 +59,7 @@ func (d *dialers) expect(want ...string) {
 }
 
 func newDialers(t *testing.T, process, perHost, perBastion int) *dialers {
-	return &dialers{t: t, budget: NewBudget(process, perHost, perBastion), dones: map[string]func(){}, turns: make(chan turn, 1000)}
+	return &dialers{t: t, budget: NewBudget(process, perHost, perBastion), dones: map[string]func(error){}, turns: make(chan turn, 1000)}
 }
 
 func TestBudget(t *testing.T) {
@@ -66,9 +68,9 @@ func TestBudget(t *testing.T) {
 			d := newDialers(t, 30, 2, 6)
 			d.admit("", "a1", "a2", "a3", "a4")
 			d.expect("a1", "a2")
-			d.dones["a2"]()
+			d.dones["a2"](nil)
 			d.expect("a3")
-			d.dones["a1"]()
+			d.dones["a1"](nil)
 			d.expect("a4")
 		},
 		"a host's waiters do not block another host": func(t *testing.T) {
@@ -83,7 +85,7 @@ func TestBudget(t *testing.T) {
 			for range 6 {
 				name := d.admitted()[0]
 				order = append(order, name)
-				d.dones[name]()
+				d.dones[name](nil)
 			}
 			if want := []string{"a1", "a2", "b1", "c1", "a3", "b2"}; !slices.Equal(order, want) {
 				t.Errorf("order %v, want %v", order, want)
@@ -94,15 +96,15 @@ func TestBudget(t *testing.T) {
 			d.admit("bastion", "a1", "b1", "c1")
 			d.admit("", "d1")
 			d.expect("a1", "b1", "d1")
-			d.dones["a1"]()
+			d.dones["a1"](nil)
 			d.expect("c1")
 		},
 		"giving back twice frees one place": func(t *testing.T) {
 			d := newDialers(t, 1, 1, 1)
 			d.admit("", "a1", "a2", "a3")
 			d.expect("a1")
-			d.dones["a1"]()
-			d.dones["a1"]()
+			d.dones["a1"](nil)
+			d.dones["a1"](nil)
 			d.expect("a2")
 		},
 		"who gives up leaves the queue": func(t *testing.T) {
@@ -121,7 +123,7 @@ func TestBudget(t *testing.T) {
 				t.Errorf("error %v, want canceled", err)
 			}
 			d.expect("a1")
-			d.dones["a1"]()
+			d.dones["a1"](nil)
 			d.expect("a2")
 		},
 		"nothing is remembered of those who left": func(t *testing.T) {
@@ -131,12 +133,121 @@ func TestBudget(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				done()
+				done(nil)
 			}
 			b := d.budget
-			if n := len(b.hosts) + len(b.bastions) + len(b.queues) + b.turns.len + b.running; n != 0 {
+			if n := len(b.hosts) + len(b.bastions) + len(b.queues) + len(b.streaks) + b.trusted.len + b.running; n != 0 {
 				t.Errorf("%d entries left", n)
 			}
 		},
+		"a route that failed comes after all others, until it succeeds": func(t *testing.T) {
+			d := newDialers(t, 2, 2, 2)
+			d.fail("a1")
+			d.admit("", "c1", "c2", "a2", "b1")
+			d.expect("c1", "c2")
+			d.dones["c1"](nil)
+			d.expect("b1")
+			d.dones["b1"](nil)
+			d.expect("a2")
+			d.dones["a2"](nil)
+			d.admit("", "b2", "a3", "b3")
+			d.expect("b2")
+			d.dones["c2"](nil)
+			d.expect("a3")
+		},
+		"those who wait learn with the others that their route failed, or is good again": func(t *testing.T) {
+			d := newDialers(t, 1, 1, 1)
+			d.admit("", "a1", "a2", "b1", "b2")
+			d.expect("a1")
+			d.dones["a1"](errRefused)
+			d.expect("b1")
+			d.dones["b1"](nil)
+			d.expect("b2")
+			d.dones["b2"](nil)
+			d.expect("a2")
+			d.admit("", "a3", "a4", "b3")
+			d.dones["a2"](nil)
+			d.expect("b3")
+			d.dones["b3"](nil)
+			d.expect("a3")
+		},
+		"routes that failed leave a third of the places free": func(t *testing.T) {
+			d := newDialers(t, 6, 1, 1)
+			d.fail("a1", "b1", "c1", "d1", "e1")
+			d.admit("", "a2", "b2", "c2", "d2", "e2")
+			d.expect("a2", "b2", "c2", "d2")
+			d.admit("", "f1", "g1", "h1")
+			d.expect("f1", "g1")
+			d.dones["a2"](errRefused)
+			d.expect("h1")
+			d.dones["f1"](nil)
+			d.expect("e2")
+		},
+		"a budget of one place admits a route that failed": func(t *testing.T) {
+			d := newDialers(t, 1, 1, 1)
+			d.fail("a1")
+			d.admit("", "a2")
+			d.expect("a2")
+		},
+		"a dial that was canceled tells nothing": func(t *testing.T) {
+			d := newDialers(t, 1, 1, 1)
+			d.admit("", "a1", "a2", "b1")
+			d.expect("a1")
+			d.dones["a1"](fmt.Errorf("dial: %w", context.Canceled))
+			d.expect("a2")
+		},
+		"a route that nobody dials any more is forgotten, failed or not": func(t *testing.T) {
+			d := newDialers(t, 1, 1, 1)
+			d.fail("a1", "b1")
+			after(streakMemory + time.Second)
+			d.fail("c1")
+			if b := d.budget; len(b.streaks) != 1 || b.byAge.len != 1 {
+				t.Errorf("%d streaks and %d ages, want only the new one", len(b.streaks), b.byAge.len)
+			}
+		},
+		"a thousand hosts that do not answer keep no good one waiting": func(t *testing.T) {
+			b := NewBudget(30, 3, 6)
+			ctx, cancel := context.WithCancel(t.Context())
+			for i := range 1000 {
+				go tarpit(ctx, b, fmt.Sprint("bad", i))
+			}
+			after(10 * time.Minute)
+			began := time.Now()
+			done, err := b.Admit(ctx, "good", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if waited := time.Since(began); waited > 0 {
+				t.Errorf("the good host waited %s for its turn", waited)
+			}
+			done(nil)
+			cancel()
+			synctest.Wait()
+		},
 	})
+}
+
+// fail lets each caller dial at once, and fail.
+func (d *dialers) fail(names ...string) {
+	d.t.Helper()
+	for _, name := range names {
+		d.admit("", name)
+		d.expect(name)
+		d.dones[name](errRefused)
+	}
+}
+
+// tarpit dials a host that takes long not to answer, again and again.
+func tarpit(ctx context.Context, b *Budget, host string) {
+	for {
+		done, err := b.Admit(ctx, host, "")
+		if err != nil {
+			return
+		}
+		err = pause(ctx, 10*time.Second)
+		done(cmp.Or(err, errRefused))
+		if pause(ctx, 30*time.Second) != nil { // the mean backoff
+			return
+		}
+	}
 }

@@ -47,7 +47,7 @@ func (p *Pool[C]) connect(g *generation[C], limits Limits, proof bool) (o outcom
 		o.err = err
 		return o
 	}
-	defer done()
+	defer func() { done(o.err) }()
 	ctx, cancel := context.WithTimeout(g.ctx, limits.DialTimeout)
 	defer cancel()
 	began := p.now()

@@ -23,7 +23,7 @@ func stress(t *testing.T) {
 	pool := New(Options[*fakeConn]{
 		Dial:   remote.dial,
 		Probe:  func(ctx context.Context, _ *fakeConn) error { return pause(ctx, 100*time.Millisecond) },
-		Admit:  func(ctx context.Context) (func(), error) { return budget.Admit(ctx, "host", "") },
+		Admit:  func(ctx context.Context) (func(error), error) { return budget.Admit(ctx, "host", "") },
 		Notify: func() {},
 		Limits: stressLimits(),
 	})

@@ -84,10 +84,11 @@ func (e *edition) dialer(s *Set, policy Policy) (dialFunc, error) {
 			if err != nil {
 				return nil, err
 			}
-			defer done()
 			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 			defer cancel()
-			return dialer.Dial(ctx)
+			made, err := dialer.Dial(ctx)
+			done(err)
+			return made, err
 		})
 	}, nil
 }
