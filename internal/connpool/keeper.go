@@ -5,8 +5,9 @@ import "context"
 // maxProbes bounds the probes of one pool that run at once.
 const maxProbes = 4
 
-// tick settles when something is due.
-func (p *Pool[C]) tick() { p.change(func(*state[C], instant) {}) }
+// tick settles when something is due. The alarm has rung: whoever read the clock
+// before that, and got the lock after, must not count on it.
+func (p *Pool[C]) tick() { p.change(func(s *state[C], _ instant) { s.alarm = 0 }) }
 
 // settle makes the pool what its limits want it to be now, as far as that is
 // possible without waiting, and sets the timer for the rest. It may be called

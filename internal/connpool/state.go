@@ -35,7 +35,7 @@ type state[C Conn] struct {
 	spare *Lease[C]
 
 	probing int
-	// timer settles at alarm; it may ring early, never late.
+	// timer settles at alarm, 0 is never; it may ring early, never late.
 	timer *time.Timer
 	alarm instant
 	// changed asks unlock to notify.
