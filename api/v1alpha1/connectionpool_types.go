@@ -77,7 +77,7 @@ type ConnectionPoolSpec struct {
 
 	// routing says what becomes of a request that names no target: ByName refuses
 	// it, LeastLoaded gives it to the healthy target with the most free capacity.
-	// A pool with one target always uses that one. ByName when absent.
+	// A pool with targetRef always uses its one target. ByName when absent.
 	// +optional
 	// +kubebuilder:default=ByName
 	Routing *PoolRouting `json:"routing,omitempty"`

@@ -21,7 +21,7 @@ type ConnectionPoolSpecApplyConfiguration struct {
 	TargetSelector *v1.LabelSelectorApplyConfiguration `json:"targetSelector,omitempty"`
 	// routing says what becomes of a request that names no target: ByName refuses
 	// it, LeastLoaded gives it to the healthy target with the most free capacity.
-	// A pool with one target always uses that one. ByName when absent.
+	// A pool with targetRef always uses its one target. ByName when absent.
 	Routing *apiv1alpha1.PoolRouting `json:"routing,omitempty"`
 	// size bounds the number of connections to each target.
 	Size *PoolSizeApplyConfiguration `json:"size,omitempty"`
