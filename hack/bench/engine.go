@@ -109,7 +109,7 @@ func (c *idleConn) Close() error             { return nil }
 func newEngine(ctx context.Context, l load) (use, func(), error) {
 	pool := connpool.New(connpool.Options[*idleConn]{
 		Dial:   func(context.Context) (*idleConn, error) { return &idleConn{context.Background()}, nil },
-		Limits: connpool.Limits{Max: l.conns, LeasesPerConn: l.slots},
+		Limits: connpool.Limits{Max: l.conns, LeasesPerConn: l.slots, MaxPending: l.callers},
 	})
 	closePool := func() { _ = pool.Close() }
 	warm := make([]*connpool.Lease[*idleConn], l.conns*l.slots)

@@ -29,7 +29,7 @@ func BenchmarkAcquireRelease(b *testing.B) {
 func benchConnpool(b *testing.B, conns, leases, callers int) {
 	p := New(Options[*benchConn]{
 		Dial:   func(context.Context) (*benchConn, error) { return &benchConn{context.Background()}, nil },
-		Limits: Limits{Max: conns, LeasesPerConn: leases},
+		Limits: Limits{Max: conns, LeasesPerConn: leases, MaxPending: callers},
 	})
 	defer func() { _ = p.Close() }()
 	warm := make([]*Lease[*benchConn], 0, conns*leases)

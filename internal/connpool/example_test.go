@@ -25,7 +25,7 @@ func Example() {
 	ctx := context.Background()
 	pool := connpool.New(connpool.Options[*wire]{
 		Dial:   dial,
-		Limits: connpool.Limits{MinWarm: 1, Max: 4, LeasesPerConn: 8},
+		Limits: connpool.Limits{MinWarm: 1, Max: 4, LeasesPerConn: 8, MaxPending: 100},
 	})
 	for range 2 {
 		lease, err := pool.Acquire(ctx)

@@ -82,11 +82,16 @@ func (s *state[C]) dispensable(c *conn[C]) bool {
 }
 
 // dialWanted starts the dials that are wanted and due.
-func (s *state[C]) dialWanted(now instant) {
+func (s *state[C]) dialWanted(now instant) { s.dialFor(0, now) }
+
+// dialFor is dialWanted when so many callers more want a slot than may wait.
+func (s *state[C]) dialFor(refused int, now instant) {
 	if s.refuse != nil || s.gen.trouble.waits(now) {
 		return
 	}
-	for range s.wanted().dials() {
+	wanted := s.wanted()
+	wanted.waiters += refused
+	for range wanted.dials() {
 		s.startDial(s.gen, now)
 	}
 }

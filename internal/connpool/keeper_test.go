@@ -302,7 +302,7 @@ func TestSetLimits(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 1, LeasesPerConn: 2})
 			w.connect()
 			a, b := w.lease(), w.lease()
-			w.pool.SetLimits(Limits{MinWarm: 1, LeasesPerConn: 1})
+			w.pool.SetLimits(Limits{MinWarm: 1, LeasesPerConn: 1, MaxPending: 1})
 			c := w.ask()
 			a.Release()
 			if !c.waits() {
@@ -329,7 +329,7 @@ func TestSetLimits(t *testing.T) {
 			conn.cancel(errKilled)
 			w.expect("1 dialing") // the dial from before
 			w.quiet()
-			w.pool.SetLimits(Limits{MinWarm: 1, Max: 2})
+			w.pool.SetLimits(Limits{MinWarm: 1, Max: 2, MaxPending: 1})
 			w.ask()
 			w.expect("1 dialing, 1 pending")
 		},

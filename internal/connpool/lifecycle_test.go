@@ -65,7 +65,8 @@ func TestDue(t *testing.T) {
 		"no drain time stays none: leases are cut at once": {Limits{}.withDefaults().DrainTimeout, time.Duration(0)},
 		"a deadline on Acquire always applies":             {Limits{}.withDefaults().AcquireTimeout, 10 * time.Second},
 		"a deadline on dials always applies":               {Limits{}.withDefaults().DialTimeout, 10 * time.Second},
-		"a negative limit is the default, as is none":      {Limits{MaxPending: -1}.withDefaults().MaxPending, 100},
+		"a negative limit is the default, as is none":      {Limits{Max: -1}.withDefaults().Max, 1},
+		"nobody waits unless a limit says so":              {Limits{}.withDefaults().MaxPending, 0},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

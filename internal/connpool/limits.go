@@ -4,7 +4,7 @@ import "time"
 
 // Limits bound a pool and say how its connections are kept. A zero MaxAge,
 // MaxIdle, MaxUses or ProbePeriod means off; other zeros mean the default
-// named at the field.
+// that the field names, or just that.
 type Limits struct {
 	// MinWarm is how many connections are kept, leased or not. At most Max.
 	MinWarm int
@@ -14,7 +14,10 @@ type Limits struct {
 	Max int
 	// LeasesPerConn bounds the leases that share a connection; default 1.
 	LeasesPerConn int
-	// MaxPending bounds the callers that wait in Acquire; default 100.
+	// MaxPending bounds the callers that wait in Acquire, also those that wait
+	// for a dial; with 0 nobody waits. Who may not wait fails with ErrQueueFull,
+	// but has the connection dialled that it lacked, if Max allows one more, so
+	// that a pool without warm connections serves the next.
 	MaxPending int
 	// AcquireTimeout bounds the wait in Acquire; default 10 s.
 	AcquireTimeout time.Duration
@@ -51,7 +54,6 @@ type Limits struct {
 func (l Limits) withDefaults() Limits {
 	orElse(&l.Max, 1)
 	orElse(&l.LeasesPerConn, 1)
-	orElse(&l.MaxPending, 100)
 	orElse(&l.AcquireTimeout, 10*time.Second)
 	orElse(&l.DialTimeout, 10*time.Second)
 	orElse(&l.ProbeTimeout, 5*time.Second)

@@ -18,6 +18,7 @@ func (s *state[C]) queue(now instant) (*waiter[C], error) {
 		return nil, err
 	}
 	if s.waiters.len >= s.limits.MaxPending {
+		s.dialFor(1, now)
 		return nil, ErrQueueFull
 	}
 	w := &waiter[C]{since: now, answered: make(chan struct{})}

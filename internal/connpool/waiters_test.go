@@ -2,6 +2,7 @@ package connpool
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 )
@@ -22,6 +23,42 @@ func TestWaiting(t *testing.T) {
 				t.Error("the caller waits for ever")
 				w.pool.giveUp(late, context.Canceled)
 			}
+		},
+		"is refused at once when nobody may wait": func(t *testing.T) {
+			w := newWorld(t, Limits{MinWarm: 1, Max: 1})
+			w.pool.SetLimits(Limits{MinWarm: 1, Max: 1, MaxPending: 0})
+			w.connect()
+			w.lease()
+			if err := w.ask().failed(); !errors.Is(err, ErrQueueFull) {
+				t.Errorf("error %v, want %v", err, ErrQueueFull)
+			}
+			w.expect("1 in use, 1 leases")
+			w.quiet()
+		},
+		"is refused on a cold pool too when nobody may wait, but the next is served": func(t *testing.T) {
+			w := newWorld(t, Limits{Max: 2, MaxPending: -1})
+			for range 3 {
+				if err := w.ask().failed(); !errors.Is(err, ErrQueueFull) {
+					t.Errorf("error %v, want %v", err, ErrQueueFull)
+				}
+			}
+			w.expect("1 dialing")
+			w.connect()
+			w.lease()
+			_ = w.ask().failed()
+			w.expect("1 in use, 1 dialing, 1 leases")
+			w.connect()
+			w.lease()
+			w.expect("2 in use, 2 leases")
+		},
+		"is refused with the failure of a dial for a caller that did not wait": func(t *testing.T) {
+			w := newWorld(t, Limits{Max: 1, MaxPending: -1})
+			_ = w.ask().failed()
+			w.refuse(errRefused)
+			if err := w.ask().failed(); !errors.Is(err, errRefused) {
+				t.Errorf("error %v, want %v", err, errRefused)
+			}
+			w.quiet()
 		},
 	})
 }

@@ -90,7 +90,7 @@ func drawLimits(rt *rapid.T) Limits {
 	l := Limits{
 		Max:           rapid.IntRange(1, 4).Draw(rt, "max"),
 		LeasesPerConn: rapid.IntRange(1, 3).Draw(rt, "leases"),
-		MaxPending:    3,
+		MaxPending:    rapid.SampledFrom([]int{3, 3, -1}).Draw(rt, "pending"),
 		MaxAge:        rapid.SampledFrom([]time.Duration{0, time.Minute}).Draw(rt, "age"),
 		MaxIdle:       rapid.SampledFrom([]time.Duration{0, 20 * time.Second}).Draw(rt, "idle"),
 		MaxUses:       rapid.SampledFrom([]int64{0, 3}).Draw(rt, "uses"),

@@ -1,6 +1,7 @@
 package connpool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,8 +89,11 @@ type world struct {
 	dropped  []error
 }
 
-// newWorld runs in a bubble. The pool is closed when the test ends.
+// newWorld runs in a bubble. The pool is closed when the test ends. Where a test
+// does not say how many callers may wait, 100 may; to say that none may, it says
+// -1.
 func newWorld(t tester, limits Limits) *world {
+	limits.MaxPending = cmp.Or(limits.MaxPending, 100)
 	w := &world{t: t, dials: make(chan *call, 10000), probes: make(chan *call, 10000)}
 	w.mu.Lock() // Notify may come before New returns
 	defer w.mu.Unlock()
