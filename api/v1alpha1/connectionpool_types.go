@@ -165,7 +165,8 @@ type PoolSize struct {
 	MinWarm *int32 `json:"minWarm,omitempty"`
 
 	// max is how many connections to each target there may be, those being dialled
-	// and drained included. 4 when absent.
+	// included; while connections are replaced, up to as many more may be draining.
+	// 4 when absent.
 	// +optional
 	// +kubebuilder:default=4
 	// +kubebuilder:validation:Minimum=1
@@ -186,7 +187,8 @@ type PoolAcquire struct {
 	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
 
 	// maxPending is how many requests may wait for each target; more fail at
-	// once. 0 means that none waits. 100 when absent.
+	// once. 0 means that none waits, not even for a connection that is being
+	// dialled. 100 when absent.
 	// +optional
 	// +kubebuilder:default=100
 	// +kubebuilder:validation:Minimum=0

@@ -8,9 +8,10 @@ import "time"
 type Limits struct {
 	// MinWarm is how many connections are kept, leased or not. At most Max.
 	MinWarm int
-	// Max bounds the connections that serve, are being dialled or are being
-	// closed; default 1. Connections on their way out that wait for a successor
-	// or for their last lease are bounded by Max once more.
+	// Max bounds the connections that are to stay, are being dialled or are being
+	// closed; default 1. Those on their way out, which wait for a successor or for
+	// their last lease, come on top: while they drain there may be up to 2*Max in
+	// all, and one dial more that tries new credentials.
 	Max int
 	// LeasesPerConn bounds the leases that share a connection; default 1.
 	LeasesPerConn int

@@ -11,7 +11,8 @@ type PoolSizeApplyConfiguration struct {
 	// demand. 1 when absent.
 	MinWarm *int32 `json:"minWarm,omitempty"`
 	// max is how many connections to each target there may be, those being dialled
-	// and drained included. 4 when absent.
+	// included; while connections are replaced, up to as many more may be draining.
+	// 4 when absent.
 	Max *int32 `json:"max,omitempty"`
 }
 
