@@ -98,6 +98,8 @@ type Pool[C Conn] struct {
 	ctx  context.Context
 	cut  context.CancelFunc
 	done chan struct{}
+	// waiters are those that may be used again.
+	waiters sync.Pool
 
 	mu sync.Mutex
 	s  state[C]

@@ -2,8 +2,9 @@ package connpool
 
 import "context"
 
-// waiter is a caller in the queue. Its results are set before answered is
-// closed, and not changed after.
+// waiter is a caller in the queue. Its results are set before answered gets its
+// one value; they belong to the caller then, who reads them and gives the waiter
+// back for the next one.
 type waiter[C Conn] struct {
 	place    element[*waiter[C]]
 	since    instant
@@ -21,8 +22,8 @@ func (s *state[C]) queue(now instant) (*waiter[C], error) {
 		s.dialFor(1, now)
 		return nil, ErrQueueFull
 	}
-	w := &waiter[C]{since: now, answered: make(chan struct{})}
-	w.place.value = w
+	w := s.newWaiter()
+	w.since = now
 	s.waiters.pushBack(&w.place)
 	s.dialWanted(now)
 	s.ring(earlier(s.overdueAt(), s.nextDial(now)), now)
@@ -47,8 +48,22 @@ func (p *Pool[C]) await(ctx context.Context, w *waiter[C]) (*Lease[C], error) {
 	case <-w.answered:
 	case <-ctx.Done():
 		p.giveUp(w, ctx.Err())
+		<-w.answered
 	}
-	return w.lease, w.err
+	lease, err := w.lease, w.err
+	w.lease, w.err = nil, nil
+	p.waiters.Put(w)
+	return lease, err
+}
+
+// newWaiter makes a waiter, or takes one that has been answered and read.
+func (s *state[C]) newWaiter() *waiter[C] {
+	if w, ok := s.pool.waiters.Get().(*waiter[C]); ok {
+		return w
+	}
+	w := &waiter[C]{answered: make(chan struct{}, 1)}
+	w.place.value = w
+	return w
 }
 
 // giveUp takes a caller out of the queue, unless it was answered just now.
@@ -77,7 +92,7 @@ func (s *state[C]) overdue() error {
 func (s *state[C]) answer(w *waiter[C], l *Lease[C], err error) {
 	w.place.leave()
 	w.lease, w.err = l, err
-	close(w.answered)
+	w.answered <- struct{}{}
 }
 
 // serve gives free slots to callers in the order in which they came.
