@@ -32,7 +32,7 @@ import (
 	"github.com/connpool/connpool/internal/poolset"
 )
 
-// Dial budgets shared by all pools (DESIGN section 4): so many handshakes at
+// Dial budgets shared by all pools: so many handshakes at
 // once that a restart is quick, so few that no sshd throttles us.
 const (
 	dialsPerProcess = 30

@@ -40,7 +40,7 @@ type thresholds struct {
 // Its hysteresis is one-sided on purpose: the very first verdict counts at once,
 // because somebody is waiting for it, and so does a failure that will not go
 // away by itself. A target that was Up again only to fail soon must do better
-// each time: it needs twice the successes, or it would turn for ever (FAULTS F35).
+// each time: it needs twice the successes, or it would turn for ever.
 type health struct {
 	state HealthState
 	// err is the failure that made or keeps the state Down.

@@ -28,7 +28,7 @@ import (
 )
 
 // removalGrace bounds how long what runs may go on after its target, its pool
-// or its Secret was deleted: whoever took the right away means it (FAULTS F32).
+// or its Secret was deleted: whoever took the right away means it.
 const removalGrace = 30 * time.Second
 
 // Set is all live pools of a process. Its methods are safe for concurrent use;
