@@ -32,8 +32,8 @@ import (
 	"github.com/connpool/connpool/internal/poolset"
 )
 
-// Dial budgets shared by all pools: so many handshakes at
-// once that a restart is quick, so few that no sshd throttles us.
+// Dial budgets shared by all pools: so many handshakes at once that a restart is
+// quick, so few that no sshd throttles us.
 const (
 	dialsPerProcess = 30
 	dialsPerHost    = 3
