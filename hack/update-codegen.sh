@@ -17,7 +17,8 @@ prune() {
 started=$(mktemp)
 trap 'rm -f "$started"' EXIT
 
-tool controller-gen object crd paths=./api/v1alpha1 output:crd:dir=config/crd/bases
+tool controller-gen object paths=./api/...
+tool controller-gen crd paths=./api/v1alpha1 output:crd:dir=config/crd/bases
 prune config/crd/bases
 tool controller-gen applyconfiguration paths=./api/v1alpha1
 prune client/applyconfiguration

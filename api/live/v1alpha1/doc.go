@@ -1,0 +1,79 @@
+// Package v1alpha1 is the live API: what connections there are now, and how to
+// use them. The operator serves it from memory as an aggregated API; nothing in
+// it is stored, so there is no spec to reconcile and nothing to watch.
+//
+//	connections                              get, list
+//	connections/{name}/drain                 create Drain
+//	connectionpools/{pool}/drain             create Drain
+//	connectiontargets/{target}/check         create Check
+//	connectionpools/{pool}/exec              create Exec, or upgrade with ExecOptions
+//	connectionpools/{pool}/portforward       upgrade with PortForwardOptions
+//	connectionpools/{pool}/proxy/{target}/…  any HTTP method
+//
+// Using a connection needs the verb create on the exact subresource, whatever
+// the HTTP method.
+//
+// Unlike in the declarative API, an absent value and a zero mean the same here:
+// these objects are calls and observations, and nobody merges them.
+//
+// +kubebuilder:object:generate=true
+// +k8s:openapi-gen=true
+// +k8s:openapi-model-package=com.github.connpool.connpool.api.live.v1alpha1
+// +groupName=live.connpool.dev
+package v1alpha1
+
+import (
+	"net/url"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/conversion"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// GroupName is the API group of the live API.
+const GroupName = "live.connpool.dev"
+
+// GroupVersion is the group and version of this package's objects.
+var GroupVersion = schema.GroupVersion{Group: GroupName, Version: "v1alpha1"}
+
+// SchemeGroupVersion is GroupVersion under the name that generated clients use.
+var SchemeGroupVersion = GroupVersion
+
+var schemeBuilder = runtime.NewSchemeBuilder(addKnownTypes, addConversions)
+
+// AddToScheme adds this package's objects, and how options are read from a
+// query, to a scheme.
+var AddToScheme = schemeBuilder.AddToScheme
+
+// Resource qualifies a resource name with this package's group.
+func Resource(resource string) schema.GroupResource {
+	return GroupVersion.WithResource(resource).GroupResource()
+}
+
+func addKnownTypes(scheme *runtime.Scheme) error {
+	scheme.AddKnownTypes(GroupVersion,
+		&Connection{}, &ConnectionList{},
+		&Exec{}, &Drain{}, &Check{},
+		&ExecOptions{}, &PortForwardOptions{}, &ProxyOptions{},
+	)
+	metav1.AddToGroupVersion(scheme, GroupVersion)
+
+	return nil
+}
+
+// query is what options are read from.
+type query interface{ read(url.Values) error }
+
+func addConversions(scheme *runtime.Scheme) error {
+	for _, options := range []query{&ExecOptions{}, &PortForwardOptions{}, &ProxyOptions{}} {
+		err := scheme.AddConversionFunc((*url.Values)(nil), options, func(from, into any, _ conversion.Scope) error {
+			return into.(query).read(*from.(*url.Values))
+		})
+		if err != nil {
+			return err
+		}
+	}
+
+	return nil
+}

@@ -1,0 +1,129 @@
+package v1alpha1
+
+import (
+	"fmt"
+	"net/url"
+	"strconv"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// ExecOptions is the query of a streamed command: that of the Kubernetes remote
+// command protocol, with a target instead of a container. Exactly one of
+// command, shell and subsystem is set, or none of them, with tty, for a login
+// shell.
+//
+// +kubebuilder:object:root=true
+type ExecOptions struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// target of the pool; as in ExecSpec.
+	// +optional
+	Target string `json:"target,omitempty"`
+	// command and its arguments, one parameter each.
+	// +optional
+	// +listType=atomic
+	Command []string `json:"command,omitempty"`
+	// shell is a command line that the remote user's shell interprets.
+	// +optional
+	Shell string `json:"shell,omitempty"`
+	// subsystem names a service of the remote server, such as sftp.
+	// +optional
+	Subsystem string `json:"subsystem,omitempty"`
+	// stdin reports that the client sends input.
+	// +optional
+	Stdin bool `json:"stdin,omitempty"`
+	// stdout reports that the client wants the output.
+	// +optional
+	Stdout bool `json:"stdout,omitempty"`
+	// stderr reports that the client wants the error output.
+	// +optional
+	Stderr bool `json:"stderr,omitempty"`
+	// tty asks for a terminal; stderr then arrives on stdout.
+	// +optional
+	TTY bool `json:"tty,omitempty"`
+	// term is the type of the terminal; xterm when absent.
+	// +optional
+	Term string `json:"term,omitempty"`
+	// env holds NAME=value pairs, one parameter each, offered to the server. The
+	// query is no place for secrets: proxies log it.
+	// +optional
+	// +listType=atomic
+	Env []string `json:"env,omitempty"`
+}
+
+// PortForwardOptions is the query of a port-forward in the Kubernetes protocol.
+// Its streams name the port.
+//
+// +kubebuilder:object:root=true
+type PortForwardOptions struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// target of the pool; as in ExecSpec.
+	// +optional
+	Target string `json:"target,omitempty"`
+	// host that the port belongs to, as seen from the target; localhost when
+	// absent.
+	// +optional
+	Host string `json:"host,omitempty"`
+	// socket is the absolute path of a unix socket on the target. The number of
+	// the port is then ignored.
+	// +optional
+	Socket string `json:"socket,omitempty"`
+}
+
+// ProxyOptions is the path behind proxy: the target, then the path in its API.
+//
+// +kubebuilder:object:root=true
+type ProxyOptions struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// path is {target}/...
+	// +optional
+	Path string `json:"path,omitempty"`
+}
+
+func (o *ExecOptions) read(query url.Values) error {
+	*o = ExecOptions{
+		Target: query.Get("target"), Command: query["command"], Shell: query.Get("shell"),
+		Subsystem: query.Get("subsystem"), Term: query.Get("term"), Env: query["env"],
+	}
+	for name, into := range map[string]*bool{"stdin": &o.Stdin, "stdout": &o.Stdout, "stderr": &o.Stderr, "tty": &o.TTY} {
+		value, err := readBool(query, name)
+		if err != nil {
+			return err
+		}
+		*into = value
+	}
+
+	return nil
+}
+
+// readBool reads a parameter; alone, without a value, it means true.
+func readBool(query url.Values, name string) (bool, error) {
+	values, ok := query[name]
+	if !ok {
+		return false, nil
+	}
+	if values[0] == "" {
+		return true, nil
+	}
+	value, err := strconv.ParseBool(values[0])
+	if err != nil {
+		return false, fmt.Errorf("%s: %q is neither true nor false", name, values[0])
+	}
+
+	return value, nil
+}
+
+func (o *PortForwardOptions) read(query url.Values) error {
+	*o = PortForwardOptions{Target: query.Get("target"), Host: query.Get("host"), Socket: query.Get("socket")}
+
+	return nil
+}
+
+func (o *ProxyOptions) read(query url.Values) error {
+	*o = ProxyOptions{Path: query.Get("path")}
+
+	return nil
+}
