@@ -1,0 +1,18 @@
+// Command kubectl-connpool is the kubectl plugin of connpool. Under the name
+// connpool it works by itself.
+package main
+
+import (
+	"os"
+
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/connpool/connpool/internal/cli"
+)
+
+// version is set when the binary is built.
+var version = "dev"
+
+func main() {
+	os.Exit(cli.Main(os.Args, version, genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}))
+}
