@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Generates what follows from the Go sources: deep copies, CRDs, apply
-# configurations, the manager's role and the references. The generators are
+# configurations, the OpenAPI description of
+# the live API, the manager's role and the references. The generators are
 # pinned in hack/tools/go.mod.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,6 +24,12 @@ prune config/crd/bases
 tool controller-gen applyconfiguration paths=./api/v1alpha1
 prune client/applyconfiguration
 tool controller-gen rbac:roleName=manager-role paths=./internal/controller/... output:rbac:dir=config/rbac
+tool openapi-gen --go-header-file=/dev/null --report-filename=/dev/null \
+	--output-dir=internal/apiserver/openapi --output-pkg=github.com/connpool/connpool/internal/apiserver/openapi \
+	--output-file=zz_generated.openapi.go --output-model-name-file=zz_generated.model_name.go \
+	--readonly-pkg=k8s.io/apimachinery/pkg/apis/meta/v1 --readonly-pkg=k8s.io/apimachinery/pkg/runtime \
+	--readonly-pkg=k8s.io/apimachinery/pkg/version \
+	./api/live/v1alpha1 k8s.io/apimachinery/pkg/apis/meta/v1 k8s.io/apimachinery/pkg/runtime k8s.io/apimachinery/pkg/version
 tool crd-ref-docs --log-level=ERROR --renderer=markdown --config=hack/api-reference/config.yaml \
 	--templates-dir=hack/api-reference --source-path=api/v1alpha1 --output-path=docs/reference/api.md
 go run ./hack/conditions api/v1alpha1/conditions.go >docs/reference/conditions.md

@@ -13,7 +13,7 @@ git ls-files -z --cached --others --exclude-standard -- \
 "$copy/hack/update-codegen.sh"
 
 stale=0
-for path in api client/applyconfiguration config/crd config/rbac docs/reference; do
+for path in api client/applyconfiguration config/crd config/rbac docs/reference internal/apiserver/openapi; do
 	diff --recursive --unified --new-file "$path" "$copy/$path" || stale=1
 done
 if [ "$stale" -ne 0 ]; then
