@@ -23,6 +23,7 @@
 package v1alpha1
 
 import (
+	"fmt"
 	"net/url"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -40,7 +41,7 @@ var GroupVersion = schema.GroupVersion{Group: GroupName, Version: "v1alpha1"}
 // SchemeGroupVersion is GroupVersion under the name that generated clients use.
 var SchemeGroupVersion = GroupVersion
 
-var schemeBuilder = runtime.NewSchemeBuilder(addKnownTypes, addConversions)
+var schemeBuilder = runtime.NewSchemeBuilder(addKnownTypes, addConversions, addFieldLabels)
 
 // AddToScheme adds this package's objects, and how options are read from a
 // query, to a scheme.
@@ -76,4 +77,17 @@ func addConversions(scheme *runtime.Scheme) error {
 	}
 
 	return nil
+}
+
+// addFieldLabels says by which fields connections can be selected.
+func addFieldLabels(scheme *runtime.Scheme) error {
+	return scheme.AddFieldLabelConversionFunc(GroupVersion.WithKind("Connection"), func(label, value string) (string, string, error) {
+		switch label {
+		case "metadata.name", "metadata.namespace", FieldPool, FieldTarget, FieldType, FieldState:
+			return label, value, nil
+		default:
+			return "", "", fmt.Errorf("%q is no field that connections can be selected by; use %s, %s, %s, %s or metadata.name",
+				label, FieldPool, FieldTarget, FieldType, FieldState)
+		}
+	})
 }

@@ -1,0 +1,171 @@
+// Package apiserver serves the live API beside kube-apiserver: as an aggregated
+// API, so that RBAC, audit and kubectl work as for everything else, and on the
+// same port to whoever asks directly with a token.
+//
+//	config, err := apiserver.Options{...}.Config(ctx)
+//	server, err := config.Complete(version).New(storage)
+//	err = server.Run(ctx)
+//
+// It is k8s.io/apiserver without etcd: nothing is stored here. Who a client is
+// and what it may do, kube-apiserver says, and is believed for 10 s. Nobody is
+// anonymous but for health.
+//
+// Trade-offs: the generic server brings discovery, OpenAPI and content
+// negotiation that clients rely on, and with them much that is never used. It is
+// worth it: every client library works unchanged.
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/apiserver/pkg/endpoints/openapi"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/server"
+	"k8s.io/apiserver/pkg/server/dynamiccertificates"
+	"k8s.io/apiserver/pkg/server/options"
+	"k8s.io/apiserver/pkg/util/compatibility"
+	"k8s.io/client-go/kubernetes"
+	restclient "k8s.io/client-go/rest"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	definitions "github.com/connpool/connpool/internal/apiserver/openapi"
+)
+
+// maxStreamsPerConnection bounds the requests on one HTTP/2 connection. The
+// aggregator sends all users' requests over few of them.
+const maxStreamsPerConnection = 1000
+
+// Options are what a server needs.
+type Options struct {
+	// Listener on which to serve; the server closes it.
+	Listener net.Listener
+	// Certificate of the server; it is asked again whenever it says that it has
+	// changed.
+	Certificate dynamiccertificates.CertKeyContentProvider
+	// Cluster is where kube-apiserver is.
+	Cluster *restclient.Config
+	// ShutdownTimeout bounds how long requests may go on when Run's context ends.
+	ShutdownTimeout time.Duration
+}
+
+// Config is a server that is not yet complete.
+type Config struct {
+	generic    *server.RecommendedConfig
+	codecs     serializer.CodecFactory
+	scheme     *runtime.Scheme
+	delegation *delegation
+}
+
+// Config asks kube-apiserver whom to trust; it follows its answers until ctx
+// ends.
+func (o Options) Config(ctx context.Context) (*Config, error) {
+	client, err := kubernetes.NewForConfig(o.Cluster)
+	if err != nil {
+		return nil, fmt.Errorf("make a client of kube-apiserver: %w", err)
+	}
+	delegation, err := newDelegation(ctx, client)
+	if err != nil {
+		return nil, err
+	}
+	scheme, err := newScheme()
+	if err != nil {
+		return nil, fmt.Errorf("register the types: %w", err)
+	}
+	codecs := serializer.NewCodecFactory(scheme)
+	config := server.NewRecommendedConfig(codecs)
+	if err := o.apply(config, scheme); err != nil {
+		return nil, err
+	}
+	if err := delegation.apply(config); err != nil {
+		return nil, fmt.Errorf("trust the clients' authorities: %w", err)
+	}
+
+	return &Config{generic: config, codecs: codecs, scheme: scheme, delegation: delegation}, nil
+}
+
+func (o Options) apply(config *server.RecommendedConfig, scheme *runtime.Scheme) error {
+	serving := options.NewSecureServingOptions()
+	serving.Listener = o.Listener
+	serving.BindPort = o.Listener.Addr().(*net.TCPAddr).Port
+	serving.ServerCert = options.GeneratableKeyCert{GeneratedCert: o.Certificate}
+	serving.HTTP2MaxStreamsPerConnection = maxStreamsPerConnection
+	if err := serving.WithLoopback().ApplyTo(&config.SecureServing, &config.LoopbackClientConfig); err != nil {
+		return fmt.Errorf("serve on %s: %w", o.Listener.Addr(), err)
+	}
+	namer := openapi.NewDefinitionNamer(scheme)
+	config.OpenAPIConfig = server.DefaultOpenAPIConfig(definitions.GetOpenAPIDefinitions, namer)
+	config.OpenAPIConfig.Info.Title = "connpool"
+	config.OpenAPIV3Config = server.DefaultOpenAPIV3Config(definitions.GetOpenAPIDefinitions, namer)
+	config.OpenAPIV3Config.Info.Title = "connpool"
+	config.EffectiveVersion = compatibility.DefaultBuildEffectiveVersion()
+	config.RequestInfoResolver = newVerbResolver()
+	config.LongRunningFunc = isLongRunning
+	config.ShutdownSendRetryAfter = false // a command must never be sent again
+	config.EnableProfiling = false
+	config.EnableIndex = false
+	config.EnableMetrics = false // the manager's endpoint has them
+	config.RequestTimeout = max(o.ShutdownTimeout, time.Minute)
+
+	return nil
+}
+
+// Authorizer says what a user may do; an answer is believed for 10 s.
+func (c *Config) Authorizer() authorizer.Authorizer { return c.delegation.authorizer }
+
+// Server is a live API that can be run.
+type Server struct{ generic *server.GenericAPIServer }
+
+// New makes the server of what is stored nowhere.
+func (c *Config) New(storage map[string]rest.Storage) (*Server, error) {
+	generic, err := c.generic.Complete().New("connpool", server.NewEmptyDelegate())
+	if err != nil {
+		return nil, fmt.Errorf("make the API server: %w", err)
+	}
+	group := server.NewDefaultAPIGroupInfo(live.GroupName, c.scheme, runtime.NewParameterCodec(c.scheme), c.codecs)
+	group.VersionedResourcesStorageMap[live.GroupVersion.Version] = storage
+	if err := generic.InstallAPIGroup(&group); err != nil {
+		return nil, fmt.Errorf("install the live API: %w", err)
+	}
+
+	return &Server{generic: generic}, nil
+}
+
+// Run serves until ctx ends and requests have ended, upgraded ones excepted.
+func (s *Server) Run(ctx context.Context) error {
+	err := s.generic.PrepareRun().RunWithContext(ctx)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("serve the live API: %w", err)
+	}
+
+	return nil
+}
+
+// newScheme knows the live API in its one version, which is the internal one,
+// too, as the generic server wants it.
+func newScheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	if err := live.AddToScheme(scheme); err != nil {
+		return nil, err
+	}
+	internal := schema.GroupVersion{Group: live.GroupName, Version: runtime.APIVersionInternal}
+	scheme.AddKnownTypes(internal,
+		&live.Connection{}, &live.ConnectionList{}, &live.Exec{}, &live.Drain{}, &live.Check{},
+		&live.ExecOptions{}, &live.PortForwardOptions{}, &live.ProxyOptions{},
+	)
+	// Errors, options and discovery have no group of their own.
+	unversioned := schema.GroupVersion{Version: "v1"}
+	metav1.AddToGroupVersion(scheme, unversioned)
+	scheme.AddUnversionedTypes(unversioned,
+		&metav1.Status{}, &metav1.APIVersions{}, &metav1.APIGroupList{}, &metav1.APIGroup{}, &metav1.APIResourceList{})
+
+	return scheme, scheme.SetVersionPriority(live.GroupVersion)
+}

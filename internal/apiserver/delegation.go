@@ -1,0 +1,168 @@
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/apis/apiserver"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apiserver/pkg/authentication/authenticatorfactory"
+	"k8s.io/apiserver/pkg/authentication/request/headerrequest"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
+	"k8s.io/apiserver/pkg/authorization/path"
+	"k8s.io/apiserver/pkg/authorization/union"
+	"k8s.io/apiserver/pkg/server"
+	"k8s.io/apiserver/pkg/server/dynamiccertificates"
+	"k8s.io/apiserver/pkg/server/options"
+	"k8s.io/client-go/kubernetes"
+)
+
+const (
+	// reviewCacheTTL is how long an answer of kube-apiserver about a token or a
+	// permission is believed.
+	reviewCacheTTL = 10 * time.Second
+	// reviewTimeout bounds one question.
+	reviewTimeout = 10 * time.Second
+	// trustConfigMap says whom the aggregator and clients with certificates
+	// are trusted by. Every kube-apiserver keeps it in kube-system.
+	trustConfigMap = "extension-apiserver-authentication"
+)
+
+// openPaths answer without a question of who asks: health, for probes.
+var openPaths = []string{"/healthz", "/livez", "/readyz"}
+
+// errOpenProxy refuses a cluster in which any client certificate of the front
+// proxy's authority could speak for any user.
+var errOpenProxy = errors.New("kube-apiserver runs without --requestheader-allowed-names: " +
+	"any certificate of its --requestheader-client-ca-file could claim to be any user; name the front proxy there")
+
+// delegation asks kube-apiserver who a client is and what it may do. The
+// generic server's own options would let everybody in as system:anonymous and
+// only know kubeconfig files.
+type delegation struct {
+	authenticator authenticator.Request
+	authorizer    authorizer.Authorizer
+
+	clientCA     dynamiccertificates.CAContentProvider
+	proxyCA      dynamiccertificates.CAContentProvider
+	proxyHeaders *authenticatorfactory.RequestHeaderConfig
+}
+
+func newDelegation(ctx context.Context, client kubernetes.Interface) (*delegation, error) {
+	d := &delegation{}
+	if err := d.trust(ctx, client); err != nil {
+		return nil, err
+	}
+	var err error
+	d.authenticator, _, err = authenticatorfactory.DelegatingAuthenticatorConfig{
+		Anonymous:                          &apiserver.AnonymousAuthConfig{Enabled: true, Conditions: openConditions()},
+		TokenAccessReviewClient:            client.AuthenticationV1(),
+		TokenAccessReviewTimeout:           reviewTimeout,
+		WebhookRetryBackoff:                options.DefaultAuthWebhookRetryBackoff(),
+		CacheTTL:                           reviewCacheTTL,
+		ClientCertificateCAContentProvider: d.clientCA,
+		RequestHeaderConfig:                d.proxyHeaders,
+	}.New()
+	if err != nil {
+		return nil, fmt.Errorf("delegate authentication: %w", err)
+	}
+	if d.authorizer, err = newAuthorizer(client); err != nil {
+		return nil, fmt.Errorf("delegate authorization: %w", err)
+	}
+
+	return d, nil
+}
+
+// trust reads, and follows, whose certificates are believed.
+func (d *delegation) trust(ctx context.Context, client kubernetes.Interface) error {
+	clientCA, err := dynamiccertificates.NewDynamicCAFromConfigMapController(
+		"client-ca", metav1.NamespaceSystem, trustConfigMap, "client-ca-file", client)
+	if err != nil {
+		return fmt.Errorf("find the clients' authority: %w", err)
+	}
+	proxyCA, err := dynamiccertificates.NewDynamicCAFromConfigMapController(
+		"request-header-ca", metav1.NamespaceSystem, trustConfigMap, "requestheader-client-ca-file", client)
+	if err != nil {
+		return fmt.Errorf("find the front proxy's authority: %w", err)
+	}
+	headers := headerrequest.NewRequestHeaderAuthRequestController(trustConfigMap, metav1.NamespaceSystem, client,
+		"requestheader-username-headers", "requestheader-uid-headers", "requestheader-group-headers",
+		"requestheader-extra-headers-prefix", "requestheader-allowed-names")
+	if err := errors.Join(proxyCA.RunOnce(ctx), headers.RunOnce(ctx)); err != nil {
+		return fmt.Errorf("read ConfigMap %s in kube-system: %w", trustConfigMap, err)
+	}
+	if len(headers.AllowedClientNames()) == 0 {
+		return errOpenProxy
+	}
+	go headers.Run(ctx, 1)
+	d.clientCA, d.proxyCA = clientCA, proxyCA
+	d.proxyHeaders = &authenticatorfactory.RequestHeaderConfig{
+		CAContentProvider:   proxyCA,
+		UsernameHeaders:     headerrequest.StringSliceProviderFunc(headers.UsernameHeaders),
+		UIDHeaders:          headerrequest.StringSliceProviderFunc(headers.UIDHeaders),
+		GroupHeaders:        headerrequest.StringSliceProviderFunc(headers.GroupHeaders),
+		ExtraHeaderPrefixes: headerrequest.StringSliceProviderFunc(headers.ExtraHeaderPrefixes),
+		AllowedClientNames:  namesProvider(headers.AllowedClientNames),
+	}
+
+	return nil
+}
+
+// namesProvider lets nobody speak for others when the list has become empty,
+// which the library takes for a list of everybody.
+func namesProvider(names func() []string) headerrequest.StringSliceProvider {
+	return headerrequest.StringSliceProviderFunc(func() []string {
+		if names := names(); len(names) > 0 {
+			return names
+		}
+		return []string{"\x00nobody"}
+	})
+}
+
+func openConditions() []apiserver.AnonymousAuthCondition {
+	conditions := make([]apiserver.AnonymousAuthCondition, 0, len(openPaths))
+	for _, path := range openPaths {
+		conditions = append(conditions, apiserver.AnonymousAuthCondition{Path: path})
+	}
+
+	return conditions
+}
+
+func newAuthorizer(client kubernetes.Interface) (authorizer.Authorizer, error) {
+	open, err := path.NewAuthorizer(openPaths)
+	if err != nil {
+		return nil, err
+	}
+	reviews, err := authorizerfactory.DelegatingAuthorizerConfig{
+		SubjectAccessReviewClient: client.AuthorizationV1(),
+		AllowCacheTTL:             reviewCacheTTL,
+		DenyCacheTTL:              reviewCacheTTL,
+		WebhookRetryBackoff:       options.DefaultAuthWebhookRetryBackoff(),
+	}.New()
+	if err != nil {
+		return nil, err
+	}
+
+	return union.New(
+		// The aggregator itself asks for discovery in this group.
+		union.NamedAuthorizer{AuthorizerName: "masters", Authorizer: authorizerfactory.NewPrivilegedGroups("system:masters")},
+		union.NamedAuthorizer{AuthorizerName: "open-paths", Authorizer: open},
+		union.NamedAuthorizer{AuthorizerName: "reviews", Authorizer: reviews},
+	)
+}
+
+// apply makes the server believe the delegation.
+func (d *delegation) apply(config *server.RecommendedConfig) error {
+	config.Authentication.Authenticator = d.authenticator
+	config.Authentication.RequestHeaderConfig = d.proxyHeaders
+	config.Authorization.Authorizer = d.authorizer
+
+	return errors.Join(
+		config.Authentication.ApplyClientCert(d.clientCA, config.SecureServing),
+		config.Authentication.ApplyClientCert(d.proxyCA, config.SecureServing),
+	)
+}
