@@ -1,0 +1,117 @@
+// Package registry is the REST storage of the live API: it validates, authorizes,
+// leases, streams and releases. Each resource is one small struct; Storage hands
+// them to the API server by the paths under which they are served.
+//
+//	r := registry.New(registry.Config{Pools: set, Objects: cache, Authorizer: authorizer})
+//	group.VersionedResourcesStorageMap["v1alpha1"] = r.Storage()
+//	...
+//	r.Wait(ctx) // after the last request was accepted
+//
+// Nothing is stored. What connections there are is asked of the pools at every
+// request; what a pool or target is called, and which labels it has, of Objects.
+//
+// Whoever uses a connection needs the verb create on the exact subresource. The
+// generic server has checked the verb that it sees, which for a WebSocket is get,
+// so it is checked here again, and every 15 seconds while a use lasts.
+//
+// At most once: a lease is taken before anything may start, every error until
+// then is an HTTP status, and every command that had a lease ends with an outcome
+// instead. No answer ever asks to be retried after a while, because clients would
+// send the command again by themselves.
+//
+// Trade-offs: results under a request ID are remembered in the memory of this
+// process, bounded, and refused rather than forgotten early. To find a connection
+// by its name costs a look at all of its namespace, which is cheap beside a map to
+// be kept true.
+package registry
+
+import (
+	"context"
+	"errors"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/apiserver/pkg/registry/rest"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/poolset"
+)
+
+// Pools is what the registry needs of a poolset.Set.
+type Pools interface {
+	// Acquire leases a connection.
+	Acquire(ctx context.Context, request poolset.Request) (poolset.Lease, error)
+}
+
+// Objects reads what is declared, from a cache. What does not exist is an error
+// for which apierrors.IsNotFound is true. What is returned belongs to the cache.
+type Objects interface {
+	Pool(ctx context.Context, namespace, name string) (*v1alpha1.ConnectionPool, error)
+	Target(ctx context.Context, namespace, name string) (*v1alpha1.ConnectionTarget, error)
+	// Targets returns those of a namespace, or of all when it is empty.
+	Targets(ctx context.Context, namespace string) ([]v1alpha1.ConnectionTarget, error)
+}
+
+// Config is what a Registry works with.
+type Config struct {
+	// Pools, Objects and Authorizer are required.
+	Pools      Pools
+	Objects    Objects
+	Authorizer authorizer.UnconditionalAuthorizer
+	// Audit gets a line for every request that uses a pool, when it starts, when it
+	// ends and when it is refused. The zero value writes none.
+	Audit logr.Logger
+	// AuditCommands puts the words of commands into these lines. They may hold
+	// secrets; standard input and the environment are never written.
+	AuditCommands bool
+	// Replica names this process in connections.
+	Replica string
+	Limits  Limits
+}
+
+// Limits bound what runs at the same time. 0 means no bound.
+type Limits struct {
+	// StreamsPerUser bounds the uses of one user, and StreamsPerPool those of one
+	// pool; commands of the JSON form count like streams.
+	StreamsPerUser, StreamsPerPool int
+}
+
+// Registry is the storage of the live API. It is safe for concurrent use.
+type Registry struct {
+	Config
+
+	uses *uses
+}
+
+// New makes a registry. It panics when a required collaborator is missing.
+func New(config Config) *Registry {
+	if config.Pools == nil || config.Objects == nil || config.Authorizer == nil {
+		panic("registry: Pools, Objects and Authorizer are required")
+	}
+	return &Registry{Config: config, uses: newUses(config.Limits)}
+}
+
+// Storage returns the resources by their paths.
+func (r *Registry) Storage() map[string]rest.Storage {
+	return map[string]rest.Storage{
+		"connectionpools":   &parent{singular: "connectionpool", kind: "ConnectionPool", sample: &live.Exec{}},
+		"connectiontargets": &parent{singular: "connectiontarget", kind: "ConnectionTarget", sample: &live.Check{}},
+	}
+}
+
+// errShutdown is why uses are ended that outlast the patience of Wait.
+var errShutdown = errors.New("the operator is shutting down")
+
+// Wait returns nil when nothing is used any more. When ctx ends first, it ends
+// what is left, waits for that, and returns the error of ctx.
+func (r *Registry) Wait(ctx context.Context) error {
+	select {
+	case <-r.uses.idle():
+		return nil
+	case <-ctx.Done():
+	}
+	r.uses.cut(errShutdown)
+	<-r.uses.idle()
+	return ctx.Err()
+}
