@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -10,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	certutil "k8s.io/client-go/util/cert"
 )
 
 // User returns the configuration of a user of the cluster, who proves who it is
@@ -39,4 +41,11 @@ func (p *ControlPlane) ServiceAccount(ctx context.Context, namespace, name strin
 	config.BearerToken = token.Status.Token
 	config.QPS = p.Config.QPS
 	return config, nil
+}
+
+// FrontProxy returns a client certificate and its key, in PEM, from the authority
+// of kube-apiserver's front proxy. Only FrontProxyName may speak for users with
+// one.
+func (p *ControlPlane) FrontProxy(name string) (cert, key []byte, err error) {
+	return p.keys.front.issue(certutil.Config{CommonName: name, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 }

@@ -185,7 +185,7 @@ func apiserverFlags(k *keys, etcdPort, port int) []string {
 		"--authorization-mode=RBAC",
 		"--disable-admission-plugins=ServiceAccount", // its controller does not run
 		"--requestheader-client-ca-file=" + k.frontCA,
-		"--requestheader-allowed-names=" + frontProxyName,
+		"--requestheader-allowed-names=" + FrontProxyName,
 		"--requestheader-username-headers=X-Remote-User",
 		"--requestheader-group-headers=X-Remote-Group",
 		"--requestheader-extra-headers-prefix=X-Remote-Extra-",

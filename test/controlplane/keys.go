@@ -19,14 +19,15 @@ import (
 	"k8s.io/client-go/util/keyutil"
 )
 
-// frontProxyName is the common name by which an aggregated API knows
+// FrontProxyName is the common name by which an aggregated API knows
 // kube-apiserver.
-const frontProxyName = "front-proxy-client"
+const FrontProxyName = "front-proxy-client"
 
 // keys are the files of the control plane's certificates. Each purpose has an
 // authority of its own, so that a client of one is nobody to the others.
 type keys struct {
 	authority authority
+	front     authority
 
 	ca, serverCert, serverKey    string
 	etcdCA, etcdCert, etcdKey    string
@@ -49,12 +50,12 @@ func makeKeys(dir string) (*keys, error) {
 		return nil, err
 	}
 	front, err := writePair(dir, "front-proxy", "front-proxy", certutil.Config{
-		CommonName: frontProxyName, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		CommonName: FrontProxyName, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	if err != nil {
 		return nil, err
 	}
-	k.authority = main.authority
+	k.authority, k.front = main.authority, front.authority
 	k.ca, k.serverCert, k.serverKey = main.ca, main.cert, main.key
 	k.etcdCA, k.etcdCert, k.etcdKey = etcd.ca, etcd.cert, etcd.key
 	k.frontCA, k.frontCert, k.frontKey = front.ca, front.cert, front.key

@@ -1,0 +1,59 @@
+package controlplane
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Where an aggregated API of the operator is registered: by the names that its
+// manifests have.
+const (
+	APINamespace = "connpool-system"
+	APIService   = "connpool-live"
+)
+
+// RegisterAPI tells kube-apiserver that group and version are served on a port of
+// this host. The authority to believe is left for the server to write.
+func (p *ControlPlane) RegisterAPI(ctx context.Context, group, version string, port int32) error {
+	api, err := client.New(p.Config, client.Options{})
+	if err != nil {
+		return fmt.Errorf("make a client: %w", err)
+	}
+	for _, object := range []client.Object{
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: APINamespace}},
+		// Nothing here routes to addresses of Services, but names are dialled.
+		&corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: APINamespace, Name: APIService},
+			Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "localhost"},
+		},
+		apiService(group, version, port),
+	} {
+		if err := api.Create(ctx, object); err != nil && !apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("create %s: %w", object.GetName(), err)
+		}
+	}
+
+	return nil
+}
+
+func apiService(group, version string, port int32) *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "apiregistration.k8s.io/v1",
+		"kind":       "APIService",
+		"metadata":   map[string]any{"name": version + "." + group},
+		"spec": map[string]any{
+			"group":   group,
+			"version": version,
+			"service": map[string]any{"namespace": APINamespace, "name": APIService, "port": int64(port)},
+			// Below that of CRDs, so that a plural that is in both means the CRD.
+			"groupPriorityMinimum": int64(100),
+			"versionPriority":      int64(100),
+		},
+	}}
+}
