@@ -60,6 +60,9 @@ func (p *Pool[C]) Acquire(ctx context.Context) (*Lease[C], error) {
 // Conn returns the leased connection.
 func (l *Lease[C]) Conn() C { return l.conn.conn }
 
+// ID is the ID of the leased connection, as in ConnStats.
+func (l *Lease[C]) ID() uint64 { return l.conn.id }
+
 // How says how the lease was got.
 func (l *Lease[C]) How() How { return l.how }
 

@@ -253,9 +253,11 @@ func (p *Pool[C]) Recycle(id uint64) bool {
 	return found
 }
 
-// RecycleAll replaces every connection and retires each when unused.
-func (p *Pool[C]) RecycleAll() {
-	p.change(func(s *state[C], _ instant) { s.retire(func(*conn[C]) bool { return true }) })
+// RecycleAll replaces every connection and retires each when unused. It returns
+// how many connections that concerns which were to stay until now.
+func (p *Pool[C]) RecycleAll() (retired int) {
+	p.change(func(s *state[C], _ instant) { retired = s.retire(func(*conn[C]) bool { return true }) })
+	return retired
 }
 
 // Drain refuses new leases, lets running ones finish for up to

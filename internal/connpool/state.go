@@ -272,13 +272,16 @@ func (s *state[C]) add(c *conn[C], now instant) {
 	s.count[unborn]++
 }
 
-// retire lets the chosen connections serve until their successors are warm.
-func (s *state[C]) retire(chosen func(*conn[C]) bool) {
+// retire lets the chosen connections serve until their successors are warm, and
+// returns how many were chosen.
+func (s *state[C]) retire(chosen func(*conn[C]) bool) (retired int) {
 	for _, c := range s.conns {
 		if c.state == fresh && chosen(c) {
 			s.move(c, retiring)
+			retired++
 		}
 	}
+	return retired
 }
 
 // drop stops leasing every connection at once; what runs may go on until the

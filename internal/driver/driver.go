@@ -36,6 +36,9 @@ type Dialer interface {
 // DialFunc opens a byte stream. It has the signature of net.Dialer.DialContext.
 type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
+// TraceFunc is told of a stage that a dial has passed, and what was found there.
+type TraceFunc func(passed Stage, found string)
+
 // Endpoint is everything a driver needs to reach one target.
 type Endpoint struct {
 	// Address is host:port for TCP.
@@ -49,6 +52,12 @@ type Endpoint struct {
 	// Dial opens the transport: from the operator's own network, with its
 	// address policy, or through another target's connection (a jump host).
 	Dial DialFunc
+	// Trace is told of each stage that a dial passes from the banner on, in
+	// their order and one at a time, until Dial returns: resolve and connect
+	// belong to whoever made the transport. What was found is plain words without
+	// secrets, as safe as an Error's Message. It must not block; nil when nobody
+	// listens.
+	Trace TraceFunc
 	// KeepaliveInterval is how often a live connection is asked for a sign of
 	// life, idle or busy; 0 means never. KeepaliveTimeout bounds each answer;
 	// a connection that misses one is closed.

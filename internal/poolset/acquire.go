@@ -5,13 +5,12 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// Errors of Acquire and Exec that say what a request got wrong. Those of
+// Errors of Acquire, Exec and Check that say what a request got wrong. Those of
 // connpool.Pool.Acquire come through as they are.
 var (
 	// ErrUnknownPool says that the pool does not exist, or has no target that can
@@ -39,6 +38,10 @@ type Lease struct {
 	*connpool.Lease[*conn]
 	Target Ref
 }
+
+// ID is the ID of the leased connection, unique in its pool's share of the
+// target, as in Connection.
+func (l Lease) ID() uint64 { return l.Lease.ID() }
 
 // Conn returns the leased connection.
 func (l Lease) Conn() driver.Conn { return l.Lease.Conn().Conn }
@@ -110,60 +113,4 @@ func (c candidate) compare(other candidate) int {
 		return -1
 	}
 	return cmp.Or(cmp.Compare(c.load, other.load), cmp.Compare(c.member.target.Name, other.member.target.Name))
-}
-
-// Execution is how a command ran.
-type Execution struct {
-	driver.ExitStatus
-	// Target is where it ran.
-	Target Ref
-	// How and Wait say how the connection was got.
-	How  connpool.How
-	Wait time.Duration
-}
-
-// maxSessionRefusals bounds how often one command may meet a server that allows
-// fewer sessions than its pool believes. Each meeting lowers the belief.
-const maxSessionRefusals = 8
-
-// Exec runs one command on a leased connection. Its error carries the outcome:
-// driver.OutcomeOf tells. What Acquire refused is in its chain; it has a Reason
-// if the remote or the load is to blame, and none if the request or the pool's
-// declaration is. A command whose session the server refused has proved
-// not to have started and tries another connection; nothing else is retried.
-func (s *Set) Exec(ctx context.Context, request Request, command driver.Command, streams driver.Streams) (Execution, error) {
-	for refusals := 0; ; refusals++ {
-		execution, err := s.execOnce(ctx, request, command, streams)
-		if err == nil || refusals == maxSessionRefusals || !isSessionRefusal(err) {
-			return execution, err
-		}
-	}
-}
-
-func isSessionRefusal(err error) bool {
-	var classified *driver.Error
-	return errors.As(err, &classified) && classified.Reason == driver.SessionLimit && !classified.Started
-}
-
-func (s *Set) execOnce(ctx context.Context, request Request, command driver.Command, streams driver.Streams) (Execution, error) {
-	lease, err := s.Acquire(ctx, request)
-	if err != nil {
-		return Execution{}, notStarted(err)
-	}
-	execution := Execution{Target: lease.Target, How: lease.How(), Wait: lease.Wait()}
-	execer, ok := lease.Conn().(driver.Execer)
-	if !ok {
-		lease.Release()
-		return execution, &driver.Error{
-			Reason: driver.ProtocolError, Stage: driver.StageSession,
-			Message: "the target runs no commands; choose another one",
-		}
-	}
-	execution.ExitStatus, err = execer.Exec(ctx, command, streams)
-	if isSessionRefusal(err) {
-		lease.Narrow()
-		return execution, err
-	}
-	lease.Release()
-	return execution, err
 }

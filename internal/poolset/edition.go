@@ -71,10 +71,7 @@ func (e *edition) dialer(s *Set, policy Policy) (dialFunc, error) {
 	if err != nil {
 		return nil, err
 	}
-	host, bastion := hostOf(endpoint.Address), ""
-	if e.access.Via != nil {
-		bastion = e.access.Via.UID
-	}
+	host, bastion := hostOf(endpoint.Address), e.bastion()
 	return func(ctx context.Context) (driver.Conn, error) {
 		return e.gate.dial(ctx, func(ctx context.Context) (driver.Conn, error) {
 			if err := s.warmHop(ctx, e.access.Via); err != nil {
@@ -91,6 +88,14 @@ func (e *edition) dialer(s *Set, policy Policy) (dialFunc, error) {
 			return made, err
 		})
 	}, nil
+}
+
+// bastion is the UID of the jump host; empty without one.
+func (e *edition) bastion() string {
+	if e.access.Via == nil {
+		return ""
+	}
+	return e.access.Via.UID
 }
 
 // transport is how the endpoint's bytes travel.

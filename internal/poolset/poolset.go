@@ -2,14 +2,18 @@
 //
 // It is the one place where what is declared and what is requested meet.
 // Controllers pour desired targets in (Ensure, Remove) and read snapshots out
-// (Observe, Snapshot); whoever runs something takes a lease (Acquire, Exec).
-// Neither side knows the other. No method dials or waits for a remote, except
-// Acquire and Exec on behalf of their callers, and Close.
+// (Observe, Snapshot, Connections); whoever runs something takes a lease
+// (Acquire, ExecOn, or Exec for both). Neither side knows the other. No method
+// dials or waits for a remote, except Acquire, Exec, ExecOn and Check on behalf
+// of their callers, and Close.
 //
 // Each pair of pool and target is one connpool.Pool. What the pairs of a target
 // share is proven once: a gate lets a single dial try new credentials or a
 // failed host, and everybody learns from it. Connections to jump hosts are
 // pooled too, and shared by all targets behind them.
+//
+// Check goes beside all of this: it dials a target once and tells stage by stage
+// what it finds, also while the pools are parked or paused.
 //
 // Trade-offs: one lock for the maps, held for microseconds, instead of one for
 // each target; a request that names no target looks at every target of its pool.
@@ -47,9 +51,11 @@ type Set struct {
 	targets map[string]*target            // by target UID
 	pools   map[string]map[string]*member // by pool UID, then target UID
 	hops    map[string]*hop               // by target UID
+	checks  map[string]*check             // those that run, by target UID
 	past    past
 
-	// drains run until what they drain is closed; cut ends their patience.
+	// drains run until what they drain is closed, and other work beside the pools
+	// until it is done; cut ends their patience.
 	drains sync.WaitGroup
 	ctx    context.Context //nolint:containedctx // the life of the set
 	cut    context.CancelFunc
@@ -72,6 +78,7 @@ func New(egress driver.DialFunc, budget *connpool.Budget) *Set {
 		targets: map[string]*target{},
 		pools:   map[string]map[string]*member{},
 		hops:    map[string]*hop{},
+		checks:  map[string]*check{},
 		past:    newPast(),
 	}
 	s.ctx, s.cut = context.WithCancel(context.Background())
@@ -286,6 +293,9 @@ func (s *Set) shut() (members, hops []drainable) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
+	for _, c := range s.checks {
+		c.cancel()
+	}
 	for _, t := range s.targets {
 		for _, m := range t.members {
 			members = append(members, m.pool)

@@ -34,6 +34,9 @@ func connectError(err error, address string) error {
 			"the name of %s does not resolve; check its spelling and the cluster's DNS", address)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		result.Message = address + " refuses connections; check the port and that the SSH server runs"
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		result.Message = "the operator has no file descriptor left for " + address +
+			"; raise its limit of open files, or lower size.max of some pools"
 	case errors.Is(err, context.Canceled):
 		result = notStarted(driver.Timeout, driver.StageConnect, "the caller gave up")
 	case errors.Is(err, context.DeadlineExceeded), isNetwork && network.Timeout():

@@ -80,17 +80,34 @@ func (a *attempt) run(begin time.Time) (driver.Conn, error) {
 	if err != nil {
 		return nil, a.explain(err)
 	}
-	a.enter(driver.StageSession)
+	a.enter(driver.StageSession, a.login())
 	a.conn.start(client, channels, requests)
-	if err := a.conn.warm(); err != nil {
+	opened, err := a.conn.warm()
+	if err != nil {
 		a.fail(err)
 	}
 	if err := a.finish(); err != nil {
 		_ = a.conn.Close()
 		return nil, err
 	}
+	a.trace(opened)
 	a.conn.establish(time.Since(begin))
 	return a.conn, nil
+}
+
+// login says how the server let us in.
+func (a *attempt) login() string {
+	if !a.offered {
+		return a.dialer.endpoint.User + " logged in without credentials; the server asked for none"
+	}
+	return a.dialer.endpoint.User + " logged in with " + a.dialer.credentials.describe()
+}
+
+// trace tells what was found in the stage that was passed.
+func (a *attempt) trace(found string) {
+	if a.dialer.endpoint.Trace != nil {
+		a.dialer.endpoint.Trace(a.stage, driver.Sanitize(found))
+	}
 }
 
 func (a *attempt) config() *ssh.ClientConfig {
@@ -112,13 +129,15 @@ func (a *attempt) config() *ssh.ClientConfig {
 	}
 }
 
-// enter starts the deadline of the next stage.
-func (a *attempt) enter(stage driver.Stage) {
+// enter tells what was found in the current stage and starts the deadline of the
+// next. The lock keeps it from telling anything once the attempt has ended.
+func (a *attempt) enter(stage driver.Stage, found string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.done || a.failure != nil {
 		return
 	}
+	a.trace(found)
 	a.stage = stage
 	a.timer.Reset(a.dialer.options.StageTimeout)
 }
@@ -196,12 +215,12 @@ func (a *attempt) checkHostKey(address string, _ net.Addr, key ssh.PublicKey) er
 	if a.conn.flooded(rekeyWeight) {
 		return errors.New("too many key exchanges")
 	}
-	a.enter(driver.StageHostKey)
+	a.enter(driver.StageHostKey, "the server has proved that it owns the key it shows")
 	if err := a.dialer.pins.check(address, key); err != nil {
 		a.fail(err)
 		return err
 	}
-	a.enter(driver.StageAuthentication)
+	a.enter(driver.StageAuthentication, "the server showed "+describeKey(key)+", which hostKeys pin")
 	return nil
 }
 

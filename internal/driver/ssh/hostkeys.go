@@ -282,6 +282,15 @@ func (p *pins) checkKey(key ssh.PublicKey) error {
 	return p.mismatch(ssh.FingerprintSHA256(key))
 }
 
+// describeKey names a host key or certificate by what people compare.
+func describeKey(key ssh.PublicKey) string {
+	if certificate, ok := key.(*ssh.Certificate); ok {
+		return "a certificate of the " + certificate.Key.Type() + " key " + ssh.FingerprintSHA256(certificate.Key) +
+			", signed by " + ssh.FingerprintSHA256(certificate.SignatureKey)
+	}
+	return "the " + key.Type() + " key " + ssh.FingerprintSHA256(key)
+}
+
 func contains(keys []ssh.PublicKey, key ssh.PublicKey) bool {
 	blob := key.Marshal()
 	return slices.ContainsFunc(keys, func(pinned ssh.PublicKey) bool { return bytes.Equal(pinned.Marshal(), blob) })

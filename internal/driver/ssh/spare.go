@@ -42,15 +42,19 @@ type spare struct {
 	next *opening // nil when there is none
 }
 
-// warm opens the first spare. A server that grants no session at all may still
-// be of use, as a jump host.
-func (c *conn) warm() error {
+// warm opens the first spare and says what came of it. A server that grants no
+// session at all may still be of use, as a jump host.
+func (c *conn) warm() (found string, err error) {
 	o := c.spare.replenish(c.open)
 	<-o.done
-	if failed, ok := errors.AsType[*driver.Error](o.err); ok && failed.Reason != driver.SessionLimit {
-		return failed
+	failed, ok := errors.AsType[*driver.Error](o.err)
+	switch {
+	case !ok:
+		return "session opened", nil
+	case failed.Reason == driver.SessionLimit:
+		return "the server grants no session now; it can still serve as a jump target", nil
 	}
-	return nil
+	return "", failed
 }
 
 // take returns the next session and starts the one after it.

@@ -51,7 +51,7 @@ func (t *transport) Read(p []byte) (int, error) {
 func (t *transport) readGreeting(p []byte) error {
 	done, err := t.greeting.read(p)
 	if done {
-		t.greeting.enter(driver.StageKeyExchange)
+		t.greeting.enter(driver.StageKeyExchange, string(bytes.TrimSpace(t.greeting.line)))
 		t.greeting = nil
 	}
 	return err
@@ -73,7 +73,7 @@ func (t *transport) Close() error {
 
 // greeting is what a server says up to its version line.
 type greeting struct {
-	enter func(driver.Stage)
+	enter func(next driver.Stage, found string)
 	line  []byte // the beginning of the current line
 	said  []byte // the beginning of the lines before
 	total int
