@@ -35,13 +35,28 @@ import (
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
 )
 
 // Pools is what the registry needs of a poolset.Set.
 type Pools interface {
+	// Connections describes the live connections of a namespace, or of all when it
+	// is empty.
+	Connections(namespace string) []poolset.Connection
+	// Recycle replaces a connection and retires it when nothing uses it any more;
+	// false when there is none such.
+	Recycle(pool, target string, id uint64) bool
+	// RecyclePool does the same for all connections of a pool and says how many.
+	RecyclePool(pool string) int
+	// Check dials a target once, beside its pools.
+	Check(ctx context.Context, target string) (poolset.Check, error)
 	// Acquire leases a connection.
 	Acquire(ctx context.Context, request poolset.Request) (poolset.Lease, error)
+	// ExecOn runs a command on a lease and ends the lease.
+	ExecOn(
+		ctx context.Context, lease poolset.Lease, request poolset.Request, command driver.Command, streams driver.Streams,
+	) (poolset.Execution, error)
 }
 
 // Objects reads what is declared, from a cache. What does not exist is an error
@@ -81,7 +96,8 @@ type Limits struct {
 type Registry struct {
 	Config
 
-	uses *uses
+	uses    *uses
+	records *records
 }
 
 // New makes a registry. It panics when a required collaborator is missing.
@@ -89,14 +105,21 @@ func New(config Config) *Registry {
 	if config.Pools == nil || config.Objects == nil || config.Authorizer == nil {
 		panic("registry: Pools, Objects and Authorizer are required")
 	}
-	return &Registry{Config: config, uses: newUses(config.Limits)}
+	return &Registry{Config: config, uses: newUses(config.Limits), records: newRecords(recordLimits)}
 }
 
 // Storage returns the resources by their paths.
 func (r *Registry) Storage() map[string]rest.Storage {
 	return map[string]rest.Storage{
-		"connectionpools":   &parent{singular: "connectionpool", kind: "ConnectionPool", sample: &live.Exec{}},
-		"connectiontargets": &parent{singular: "connectiontarget", kind: "ConnectionTarget", sample: &live.Check{}},
+		"connections":                 &connections{Registry: r},
+		"connections/drain":           &connectionDrain{Registry: r},
+		"connectionpools":             &parent{singular: "connectionpool", kind: "ConnectionPool", sample: &live.Exec{}},
+		"connectionpools/drain":       &poolDrain{Registry: r},
+		"connectionpools/exec":        &exec{Registry: r},
+		"connectionpools/portforward": &portForward{Registry: r},
+		"connectionpools/proxy":       &proxy{Registry: r},
+		"connectiontargets":           &parent{singular: "connectiontarget", kind: "ConnectionTarget", sample: &live.Check{}},
+		"connectiontargets/check":     &check{Registry: r},
 	}
 }
 

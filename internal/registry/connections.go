@@ -1,0 +1,135 @@
+package registry
+
+import (
+	"context"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/registry/rest"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/poolset"
+)
+
+// connections is what connections there are now: get and list. It offers no
+// watch, because it changes every second, and no delete, because the namespace
+// controller would use it.
+type connections struct {
+	*Registry
+	connectionTable
+}
+
+var (
+	_ rest.Scoper               = (*connections)(nil)
+	_ rest.SingularNameProvider = (*connections)(nil)
+	_ rest.ShortNamesProvider   = (*connections)(nil)
+	_ rest.CategoriesProvider   = (*connections)(nil)
+	_ rest.Getter               = (*connections)(nil)
+	_ rest.Lister               = (*connections)(nil)
+)
+
+// New implements rest.Storage.
+func (*connections) New() runtime.Object { return &live.Connection{} }
+
+// Destroy implements rest.Storage.
+func (*connections) Destroy() {}
+
+// NamespaceScoped implements rest.Scoper.
+func (*connections) NamespaceScoped() bool { return true }
+
+// GetSingularName implements rest.SingularNameProvider.
+func (*connections) GetSingularName() string { return "connection" }
+
+// ShortNames implements rest.ShortNamesProvider.
+func (*connections) ShortNames() []string { return []string{"cconn"} }
+
+// Categories implements rest.CategoriesProvider.
+func (*connections) Categories() []string { return []string{"connpool"} }
+
+// NewList implements rest.Lister.
+func (*connections) NewList() runtime.Object { return &live.ConnectionList{} }
+
+// Get implements rest.Getter.
+func (s *connections) Get(ctx context.Context, name string, _ *metav1.GetOptions) (runtime.Object, error) {
+	c, ok := s.find(request.NamespaceValue(ctx), name)
+	if !ok {
+		return nil, apierrors.NewNotFound(live.Resource("connections"), name)
+	}
+	connection := s.describe(c)
+	if target, err := s.Objects.Target(ctx, c.Target.Namespace, c.Target.Name); err == nil && string(target.UID) == c.Target.UID {
+		connection.Labels = target.Labels
+	}
+	return &connection, nil
+}
+
+// List implements rest.Lister.
+func (s *connections) List(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
+	namespace := request.NamespaceValue(ctx)
+	wanted, err := selectionOf(options)
+	if err != nil {
+		return nil, err
+	}
+	labels, err := s.labels(ctx, namespace)
+	if err != nil {
+		return nil, err
+	}
+	items := []live.Connection{}
+	for _, c := range s.Pools.Connections(namespace) {
+		connection := s.describe(c)
+		connection.Labels = labels[types.UID(c.Target.UID)]
+		if wanted.matches(&connection) {
+			items = append(items, connection)
+		}
+	}
+	slices.SortFunc(items, compare)
+	return wanted.page(items), nil
+}
+
+// labels returns those of the targets by UID.
+func (s *connections) labels(ctx context.Context, namespace string) (map[types.UID]map[string]string, error) {
+	targets, err := s.Objects.Targets(ctx, namespace)
+	if err != nil {
+		return nil, unreadable("the targets, whose labels connections have,")
+	}
+	labels := make(map[types.UID]map[string]string, len(targets))
+	for i := range targets {
+		labels[targets[i].UID] = targets[i].Labels
+	}
+	return labels, nil
+}
+
+// describe says in the words of the API what a connection is, but for its labels.
+func (r *Registry) describe(c poolset.Connection) live.Connection {
+	id := identityOf(c.Pool, c.Target, c.ID)
+	connection := live.Connection{
+		TypeMeta: metav1.TypeMeta{APIVersion: live.GroupVersion.String(), Kind: "Connection"},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: id.name, Namespace: c.Target.Namespace, UID: id.uid, CreationTimestamp: metav1.NewTime(c.Created),
+		},
+		Pool: c.Pool.Name, Target: c.Target.Name, Type: c.Type, State: stateOf(c.State),
+		InUse: int32(c.Leases), UseCount: c.Uses,
+		RoundTripMicroseconds: c.Info.RoundTrip.Microseconds(), HandshakeMicroseconds: c.Info.Handshake.Microseconds(),
+		RemoteAddress: c.Info.RemoteAddress, ServerVersion: c.Info.ServerVersion, Replica: r.Replica,
+	}
+	if c.LastUsed.After(c.Created) {
+		connection.LastUsedTime = &metav1.Time{Time: c.LastUsed}
+	}
+	return connection
+}
+
+func stateOf(state connpool.State) live.ConnectionState {
+	switch state {
+	case connpool.Idle:
+		return live.ConnectionIdle
+	case connpool.Leased:
+		return live.ConnectionInUse
+	default:
+		return live.ConnectionDraining
+	}
+}

@@ -1,0 +1,194 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/registry/rest"
+	kjson "sigs.k8s.io/json"
+	"sigs.k8s.io/yaml"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// maxExecBytes bounds the encoded Exec object: its stdin grows by a third.
+const maxExecBytes = 2 << 20
+
+// postExec runs the command of an Exec object and answers the object with its
+// result. Every outcome of a command that had a lease is a 200: whatever fails by
+// the HTTP status, somebody on the way might send again.
+func (c *call) postExec(w http.ResponseWriter, req *http.Request, responder rest.Responder) error {
+	object, err := c.readExec(w, req)
+	if err != nil {
+		return err
+	}
+	spec := &object.Spec
+	c.target = spec.Target
+	if problems := validateExec(spec); len(problems) > 0 {
+		return invalid(problems)
+	}
+	pool, err := c.poolObject(req.Context())
+	if err != nil {
+		return err
+	}
+	var status *live.ExecStatus
+	if spec.RequestID == "" {
+		status, err = c.execute(req.Context(), pool, spec)
+	} else {
+		c.requestID = spec.RequestID
+		status, err = c.executeOnce(req.Context(), pool, spec)
+	}
+	if err != nil {
+		return err
+	}
+	object.Status = *status
+	object.Namespace, object.Name = c.pool.namespace, c.pool.name
+	// What went in need not come back; it may be long, and secret.
+	object.Spec.Stdin, object.Spec.Env = nil, nil
+	responder.Object(http.StatusOK, object)
+	return nil
+}
+
+// readExec reads the body strictly: a misspelt field must not change what runs.
+func (c *call) readExec(w http.ResponseWriter, req *http.Request) (*live.Exec, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxExecBytes))
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, refused(tooLarge, fmt.Sprintf(
+			"the Exec object is longer than %d bytes; stream the input instead, with an upgrade to WebSocket or SPDY", maxExecBytes))
+	}
+	if err != nil {
+		return nil, refused(badRequest, "the body ended early")
+	}
+	if body, err = toJSON(req.Header.Get("Content-Type"), body); err != nil {
+		return nil, err
+	}
+	object := new(live.Exec)
+	strict, err := kjson.UnmarshalStrict(body, object)
+	if err := errors.Join(append(strict, err)...); err != nil {
+		return nil, refused(badRequest, "the body is no Exec object: "+plain(err.Error()))
+	}
+	return object, c.checkIdentity(object)
+}
+
+// toJSON turns the body into JSON if it is something else that is known.
+func toJSON(contentType string, body []byte) ([]byte, error) {
+	media, _, _ := mime.ParseMediaType(contentType)
+	switch media {
+	case "", "application/json", "application/x-www-form-urlencoded": // the last is what curl says by itself
+		return body, nil
+	case "application/yaml":
+		converted, err := yaml.YAMLToJSONStrict(body)
+		if err != nil {
+			return nil, refused(badRequest, "the body is no YAML: "+plain(err.Error()))
+		}
+		return converted, nil
+	default:
+		return nil, refused(unknownMedia, "send the Exec object as application/json or application/yaml")
+	}
+}
+
+// checkIdentity compares what the object says of itself with where it was sent.
+func (c *call) checkIdentity(object *live.Exec) error {
+	var problems field.ErrorList
+	for _, fact := range []struct {
+		at        *field.Path
+		got, want string
+	}{
+		{field.NewPath("apiVersion"), object.APIVersion, live.GroupVersion.String()},
+		{field.NewPath("kind"), object.Kind, "Exec"},
+		{field.NewPath("metadata", "namespace"), object.Namespace, c.pool.namespace},
+		{field.NewPath("metadata", "name"), object.Name, c.pool.name},
+	} {
+		if fact.got != "" && fact.got != fact.want {
+			problems = append(problems, field.Invalid(fact.at, plain(fact.got), "must be "+fact.want+" here, or be left out"))
+		}
+	}
+	if len(problems) > 0 {
+		return invalid(problems)
+	}
+	object.APIVersion, object.Kind = live.GroupVersion.String(), "Exec"
+	return nil
+}
+
+// execute runs a command and keeps what it says, as far as that is bounded. An
+// error means that nothing was started.
+func (c *call) execute(ctx context.Context, pool *v1alpha1.ConnectionPool, spec *live.ExecSpec) (*live.ExecStatus, error) {
+	to, err := c.route(ctx, pool, field.NewPath("spec", "target"), spec.Target)
+	if err != nil {
+		return nil, err
+	}
+	lease, err := c.acquire(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	if spec.TimeoutSeconds > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, time.Duration(spec.TimeoutSeconds)*time.Second, errTimeout)
+		defer cancel()
+	}
+	var stdout, stderr capture
+	streams := driver.Streams{Stdout: &stdout, Stderr: &stderr}
+	if len(spec.Stdin) > 0 {
+		streams.Stdin = bytes.NewReader(spec.Stdin)
+	}
+	command := driver.Command{Argv: spec.Command, Shell: spec.Shell, Subsystem: spec.Subsystem, Env: spec.Env}
+	status := c.run(ctx, to, lease, command, streams).result()
+	status.Stdout, status.StdoutBytes = stdout.text()
+	status.Stderr, status.StderrBytes = stderr.text()
+	status.Truncated = stdout.truncated || stderr.truncated
+	return &status, nil
+}
+
+// capture keeps the beginning of an output and drops the rest, so that the
+// command can go on.
+type capture struct {
+	kept      strings.Builder
+	truncated bool
+}
+
+// Write implements io.Writer.
+func (c *capture) Write(p []byte) (int, error) {
+	room := live.MaxExecOutputBytes - c.kept.Len()
+	if len(p) > room {
+		c.truncated = true
+	}
+	c.kept.Write(p[:min(len(p), room)])
+	return len(p), nil
+}
+
+// text returns the output as a string if it is UTF-8, else as bytes. A character
+// that the bound cuts in two is left out.
+func (c *capture) text() (string, []byte) {
+	kept := c.kept.String()
+	if c.truncated {
+		kept = withoutHalfCharacter(kept)
+	}
+	if utf8.ValidString(kept) {
+		return kept, nil
+	}
+	return "", []byte(c.kept.String())
+}
+
+// withoutHalfCharacter cuts an incomplete character off the end.
+func withoutHalfCharacter(s string) string {
+	for back := 1; back < utf8.UTFMax && back <= len(s); back++ {
+		if start := len(s) - back; utf8.RuneStart(s[start]) {
+			if !utf8.FullRuneInString(s[start:]) {
+				return s[:start]
+			}
+			return s
+		}
+	}
+	return s
+}

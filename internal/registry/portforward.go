@@ -1,0 +1,196 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/registry/rest"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/poolset"
+	"github.com/connpool/connpool/internal/stream"
+)
+
+// portForward forwards ports and unix sockets that are reached from a target.
+type portForward struct{ *Registry }
+
+var _ rest.Connecter = (*portForward)(nil)
+
+// New implements rest.Storage.
+func (*portForward) New() runtime.Object { return &live.PortForwardOptions{} }
+
+// Destroy implements rest.Storage.
+func (*portForward) Destroy() {}
+
+// ConnectMethods implements rest.Connecter.
+func (*portForward) ConnectMethods() []string { return []string{http.MethodGet, http.MethodPost} }
+
+// NewConnectOptions implements rest.Connecter.
+func (*portForward) NewConnectOptions() (options runtime.Object, subpath bool, subpathKey string) {
+	return &live.PortForwardOptions{}, false, ""
+}
+
+// Connect implements rest.Connecter.
+func (s *portForward) Connect(ctx context.Context, pool string, options runtime.Object, responder rest.Responder) (http.Handler, error) {
+	c, err := s.admit(ctx, pool, "portforward")
+	if err != nil {
+		return nil, err
+	}
+	return c.handler(responder, func(w http.ResponseWriter, req *http.Request) error {
+		if !stream.IsUpgrade(req) {
+			return refusedBeforeStart(badRequest, "", "a port-forward needs an upgrade to SPDY, or to SPDY in a WebSocket")
+		}
+		return c.forward(w, req, options.(*live.PortForwardOptions)) //nolint:forcetypeassert // NewConnectOptions made it
+	}), nil
+}
+
+// forward leases one connection for as long as the client forwards ports.
+func (c *call) forward(w http.ResponseWriter, req *http.Request, options *live.PortForwardOptions) error {
+	ctx := req.Context()
+	c.target = options.Target
+	if problems := validateForward(options); len(problems) > 0 {
+		return invalid(problems)
+	}
+	pool, err := c.poolObject(ctx)
+	if err != nil {
+		return err
+	}
+	to, err := c.route(ctx, pool, field.NewPath("target"), options.Target)
+	if err != nil {
+		return err
+	}
+	lease, err := c.acquire(ctx, to)
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	forwarder, ok := lease.Conn().(driver.Forwarder)
+	if !ok {
+		return refusedBeforeStart(badRequest, "", fmt.Sprintf(
+			"target %s forwards no ports; choose one of type ssh", lease.Target.Name))
+	}
+	h := c.holding(string(pool.UID), lease)
+	h.announce(w.Header(), c.requestID)
+	c.serveForward(w, req, lease, h, func(ctx context.Context, port uint16) (net.Conn, error) {
+		return dialFrom(ctx, forwarder, options, port)
+	})
+	return nil
+}
+
+// serveForward forwards until the client, the connection or the permission ends.
+func (c *call) serveForward(w http.ResponseWriter, req *http.Request, lease poolset.Lease, h held, dial stream.DialFunc) {
+	ctx, stop := c.watch(req.Context(), c.permission)
+	defer stop()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(context.Canceled)
+	conn := lease.Conn()
+	defer context.AfterFunc(conn.Context(), func() { end(context.Cause(conn.Context())) })()
+	c.auditStarted(h, nil)
+	var traffic traffic
+	began := time.Now()
+	stream.ServePortForward(w, req.WithContext(ctx), func(ctx context.Context, port uint16) (net.Conn, error) {
+		far, err := dial(ctx, port)
+		if err != nil {
+			return nil, err
+		}
+		return &countedConn{Conn: far, traffic: &traffic}, nil
+	})
+	ended := ending{held: h, requestID: c.requestID, outcome: live.OutcomeCompleted, duration: time.Since(began)}
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) && !errors.Is(cause, stream.ErrClientGone) {
+		ended.outcome = live.OutcomeUnknown
+		ended.reason, ended.message = because(ctx, cause)
+	}
+	c.auditEnded(ended, &traffic)
+}
+
+// dialFrom connects from the target's side to what the options name. Its errors
+// are read by the client of the forward.
+func dialFrom(ctx context.Context, from driver.Forwarder, options *live.PortForwardOptions, port uint16) (net.Conn, error) {
+	network, address := "unix", options.Socket
+	if address == "" {
+		if port == 0 {
+			return nil, errors.New("port 0 is no port to forward to; choose one from 1 to 65535")
+		}
+		network, address = "tcp", net.JoinHostPort(hostOr(options.Host, "localhost"), strconv.Itoa(int(port)))
+	}
+	far, err := from.Forward(ctx, network, address)
+	if err != nil {
+		classified := driver.AsError(err)
+		return nil, fmt.Errorf("%s cannot be reached from the target: %s", address, classified.Error())
+	}
+	return far, nil
+}
+
+func hostOr(host, otherwise string) string {
+	if host == "" {
+		return otherwise
+	}
+	return strings.Trim(host, "[]")
+}
+
+// validateForward returns what is wrong with the query of a port-forward.
+func validateForward(options *live.PortForwardOptions) (problems field.ErrorList) {
+	const maxSocketLength = 107 // what sun_path holds
+	socket := field.NewPath("socket")
+	switch {
+	case options.Socket == "":
+	case options.Host != "":
+		problems = append(problems, field.Forbidden(socket, "set either host or socket"))
+	case len(options.Socket) > maxSocketLength:
+		problems = append(problems, field.TooLong(socket, "", maxSocketLength))
+	case !path.IsAbs(options.Socket) || !isPrintable(options.Socket):
+		problems = append(problems, field.Invalid(socket, plain(options.Socket), "must be the absolute path of a unix socket"))
+	}
+	if options.Host != "" && !isHost(options.Host) {
+		problems = append(problems, field.Invalid(field.NewPath("host"), plain(options.Host),
+			"must be a DNS name or an IP address, without a port"))
+	}
+	return problems
+}
+
+func isHost(host string) bool {
+	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+		return true
+	}
+	return len(validation.IsDNS1123Subdomain(strings.ToLower(strings.TrimSuffix(host, ".")))) == 0
+}
+
+// countedConn counts what goes to the target and what comes from it.
+type countedConn struct {
+	net.Conn
+	traffic *traffic
+}
+
+// Read implements io.Reader.
+func (c *countedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.traffic.out.Add(int64(n))
+	return n, err
+}
+
+// Write implements io.Writer.
+func (c *countedConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.traffic.in.Add(int64(n))
+	return n, err
+}
+
+// CloseWrite ends one direction, where the stream can.
+func (c *countedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
