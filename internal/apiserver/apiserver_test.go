@@ -1,0 +1,389 @@
+package apiserver_test
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/server/dynamiccertificates"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	restclient "k8s.io/client-go/rest"
+	certutil "k8s.io/client-go/util/cert"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/apiserver"
+	"github.com/connpool/connpool/test/controlplane"
+)
+
+// world is one control plane and one live API on it, with a storage that only
+// says who used it.
+var world struct {
+	plane   *controlplane.ControlPlane
+	address string
+	uses    atomic.Int32
+}
+
+func TestMain(m *testing.M) { os.Exit(runTests(m)) }
+
+func runTests(m *testing.M) int {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	plane, err := controlplane.Start(ctx, controlplane.Options{})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "start a control plane:", err)
+		return 1
+	}
+	defer plane.Stop()
+	world.plane = plane
+	stop, err := serve(ctx)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "serve the live API:", err)
+		return 1
+	}
+	defer func() { cancel(); stop() }()
+	return m.Run()
+}
+
+// serve starts the server and registers it with kube-apiserver.
+func serve(ctx context.Context) (stop func(), err error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	world.address = listener.Addr().String()
+	cert, key, err := certutil.GenerateSelfSignedCertKey("localhost", nil, []string{"connpool-live.connpool-system.svc"})
+	if err != nil {
+		return nil, err
+	}
+	content, err := dynamiccertificates.NewStaticCertKeyContent("test", cert, key)
+	if err != nil {
+		return nil, err
+	}
+	config, err := apiserver.Options{Listener: listener, Certificate: content, Cluster: world.plane.Config}.Config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	server, err := config.New(map[string]rest.Storage{
+		"connectionpools": parent{}, "connectionpools/exec": user{}, "connectionpools/proxy": user{subpath: true},
+	})
+	if err != nil {
+		return nil, err
+	}
+	done := make(chan error, 1)
+	go func() { done <- server.Run(ctx) }()
+	port := listener.Addr().(*net.TCPAddr).Port
+	if err := world.plane.RegisterAPI(ctx, live.GroupName, "v1alpha1", int32(port)); err != nil {
+		return nil, err
+	}
+	if err := trust(ctx, cert); err != nil {
+		return nil, err
+	}
+	return func() {
+		if err := <-done; err != nil {
+			fmt.Fprintln(os.Stderr, "the live API:", err)
+		}
+	}, nil
+}
+
+// trust writes the authority to believe and waits until kube-apiserver does.
+func trust(ctx context.Context, ca []byte) error {
+	client, err := dynamic.NewForConfig(world.plane.Config)
+	if err != nil {
+		return err
+	}
+	services := client.Resource(apiServices)
+	patch, err := json.Marshal(map[string]any{"spec": map[string]any{"caBundle": ca}})
+	if err != nil {
+		return err
+	}
+	if _, err := services.Patch(ctx, "v1alpha1.live.connpool.dev", types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+		return err
+	}
+	admin, err := kubernetes.NewForConfig(world.plane.Config)
+	if err != nil {
+		return err
+	}
+	return wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 30*time.Second, true, func(context.Context) (bool, error) {
+		_, err := admin.Discovery().ServerResourcesForGroupVersion(live.GroupVersion.String())
+		return err == nil, nil
+	})
+}
+
+var apiServices = schema.GroupVersionResource{Group: "apiregistration.k8s.io", Version: "v1", Resource: "apiservices"}
+
+// parent is a resource without verbs.
+type parent struct{}
+
+func (parent) New() runtime.Object     { return &live.Exec{} }
+func (parent) Destroy()                {}
+func (parent) NamespaceScoped() bool   { return true }
+func (parent) GetSingularName() string { return "connectionpool" }
+
+// user answers whoever gets through, and counts.
+type user struct{ subpath bool }
+
+func (user) New() runtime.Object      { return &live.Exec{} }
+func (user) Destroy()                 {}
+func (user) ConnectMethods() []string { return []string{"GET", "POST", "PUT", "DELETE", "PATCH"} }
+
+func (u user) NewConnectOptions() (runtime.Object, bool, string) {
+	if u.subpath {
+		return &live.ProxyOptions{}, true, "path"
+	}
+	return &live.ExecOptions{}, false, ""
+}
+
+func (user) Connect(ctx context.Context, name string, options runtime.Object, _ rest.Responder) (http.Handler, error) {
+	info, _ := request.RequestInfoFrom(ctx)
+	who, _ := request.UserFrom(ctx)
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		world.uses.Add(1)
+		fmt.Fprintf(w, "%s %s %s/%s %s by %s ", info.Verb, info.Resource, info.Namespace, name, info.Subresource, who.GetName())
+		_ = json.NewEncoder(w).Encode(options)
+	}), nil
+}
+
+// permit lets a user do the verbs on exec and proxy of every pool.
+func permit(t *testing.T, name string, verbs ...string) {
+	t.Helper()
+	admin, err := kubernetes.NewForConfig(world.plane.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: []rbacv1.PolicyRule{{
+		APIGroups: []string{live.GroupName}, Resources: []string{"connectionpools/exec", "connectionpools/proxy"}, Verbs: verbs,
+	}}}
+	if _, err := admin.RbacV1().ClusterRoles().Create(t.Context(), role, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	binding := &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+		Subjects: []rbacv1.Subject{
+			{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: name},
+			{Kind: rbacv1.ServiceAccountKind, Namespace: corev1.NamespaceDefault, Name: name},
+		},
+	}
+	if _, err := admin.RbacV1().ClusterRoleBindings().Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// send makes a request directly to the server and returns the status and body.
+func send(t *testing.T, config *tls.Config, method, path string, header http.Header) (int, string) {
+	t.Helper()
+	config.InsecureSkipVerify = true
+	transport := &http.Transport{TLSClientConfig: config}
+	defer transport.CloseIdleConnections()
+	r, err := http.NewRequestWithContext(t.Context(), method, "https://"+world.address+path, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, values := range header {
+		r.Header[name] = values
+	}
+	response, err := transport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(body)
+}
+
+const execPath = "/apis/live.connpool.dev/v1alpha1/namespaces/default/connectionpools/web/exec"
+
+func TestOnlyKubeAPIServerSpeaksForOthers(t *testing.T) {
+	certificate := func(name string, issue func(string) ([]byte, []byte, error)) *tls.Config {
+		cert, key, err := issue(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pair, err := tls.X509KeyPair(cert, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &tls.Config{Certificates: []tls.Certificate{pair}}
+	}
+	clientCA := func(name string) ([]byte, []byte, error) {
+		config, err := world.plane.User(name)
+		return config.CertData, config.KeyData, err
+	}
+	ownCA := func(name string) ([]byte, []byte, error) { return certutil.GenerateSelfSignedCertKey(name, nil, nil) }
+	tests := map[string]struct {
+		config *tls.Config
+		want   int
+	}{
+		"no certificate":                                 {&tls.Config{}, http.StatusUnauthorized},
+		"a certificate by nobody":                        {certificate(controlplane.FrontProxyName, ownCA), http.StatusUnauthorized},
+		"another name by the front proxy's authority":    {certificate("somebody", world.plane.FrontProxy), http.StatusUnauthorized},
+		"the front proxy's name by the users' authority": {certificate(controlplane.FrontProxyName, clientCA), http.StatusForbidden},
+		"the front proxy":                                {certificate(controlplane.FrontProxyName, world.plane.FrontProxy), http.StatusOK},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			before := world.uses.Load()
+			got, body := send(t, tc.config, http.MethodPost, execPath, http.Header{
+				"X-Remote-User": {"root"}, "X-Remote-Group": {"system:masters"},
+			})
+			if got != tc.want {
+				t.Errorf("status %d, want %d: %s", got, tc.want, body)
+			}
+			if ran := world.uses.Load() - before; ran != 0 && tc.want != http.StatusOK {
+				t.Error("it got through")
+			}
+		})
+	}
+}
+
+func TestUsingNeedsCreateWhateverTheMethod(t *testing.T) {
+	permit(t, "reader", "get", "list", "watch", "update", "patch", "delete")
+	permit(t, "writer", "create")
+	tokens := map[string]string{}
+	for _, name := range []string{"reader", "writer", "nobody"} {
+		config, err := world.plane.ServiceAccount(t.Context(), corev1.NamespaceDefault, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tokens[name] = config.BearerToken
+	}
+	tests := []struct {
+		name, user, method, path string
+		want                     int
+	}{
+		{"nobody is anonymous", "", "POST", execPath, http.StatusUnauthorized},
+		{"a token that is none", "none", "POST", execPath, http.StatusUnauthorized},
+		{"reading permissions and GET", "reader", "GET", execPath, http.StatusForbidden},
+		{"reading permissions and POST", "reader", "POST", execPath, http.StatusForbidden},
+		{"reading permissions and DELETE on a proxy", "reader", "DELETE", proxyPath, http.StatusForbidden},
+		{"no permissions", "nobody", "POST", execPath, http.StatusForbidden},
+		{"create and GET", "writer", "GET", execPath, http.StatusOK},
+		{"create and POST", "writer", "POST", execPath, http.StatusOK},
+		{"create and PATCH on a proxy", "writer", "PATCH", proxyPath, http.StatusOK},
+		{"create does not reach another subresource", "writer", "POST", strings.Replace(execPath, "exec", "portforward", 1), http.StatusForbidden},
+		{"health needs nobody", "", "GET", "/readyz", http.StatusOK},
+		{"health of all checks is not for nobody", "", "GET", "/readyz/ping", http.StatusUnauthorized},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			header := http.Header{}
+			if tc.user != "" {
+				header.Set("Authorization", "Bearer "+tc.user)
+				if token, ok := tokens[tc.user]; ok {
+					header.Set("Authorization", "Bearer "+token)
+				}
+			}
+			before := world.uses.Load()
+			got, body := send(t, &tls.Config{}, tc.method, tc.path, header)
+			if got != tc.want {
+				t.Errorf("status %d, want %d: %s", got, tc.want, body)
+			}
+			if tc.want == http.StatusForbidden && world.uses.Load() != before {
+				t.Error("it got through")
+			}
+		})
+	}
+}
+
+const proxyPath = "/apis/live.connpool.dev/v1alpha1/namespaces/default/connectionpools/web/proxy/build/containers/json"
+
+// What was authorised is what runs.
+func TestPathsMeanTheSameToEverybody(t *testing.T) {
+	permit(t, "pathfinder", "create")
+	config, err := world.plane.ServiceAccount(t.Context(), corev1.NamespaceDefault, "pathfinder")
+	if err != nil {
+		t.Fatal(err)
+	}
+	header := http.Header{"Authorization": {"Bearer " + config.BearerToken}}
+	base := "/apis/live.connpool.dev/v1alpha1/namespaces/default/connectionpools/"
+	tests := map[string]struct{ path, want string }{
+		"plainly":               {base + "web/exec", "create connectionpools default/web exec"},
+		"two slashes":           {base + "/web/exec", ""},
+		"a slash in disguise":   {base + "web%2fexec", "create connectionpools default/web exec"},
+		"a way back":            {base + "other/../web/exec", ""},
+		"a way back, disguised": {base + "other%2f..%2fweb/exec", ""},
+		"a segment too many":    {base + "web/exec/more", ""},
+		"a path in a proxy":     {base + "web/proxy/build/a/b", "create connectionpools default/web proxy"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			status, body := send(t, &tls.Config{}, http.MethodPost, tc.path, header)
+			if tc.want == "" {
+				if status == http.StatusOK {
+					t.Errorf("it got through: %s", body)
+				}
+				return
+			}
+			if !strings.HasPrefix(body, tc.want) {
+				t.Errorf("%d %q, want %q", status, body, tc.want)
+			}
+		})
+	}
+}
+
+func TestUsersOfKubeAPIServerAreThemselvesHere(t *testing.T) {
+	permit(t, "alice", "create")
+	config, err := world.plane.User("alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = restclient.CopyConfig(config)
+	config.GroupVersion, config.NegotiatedSerializer = &live.GroupVersion, nil
+	client, err := restclient.HTTPClientFor(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.CloseIdleConnections()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, config.Host+execPath+"?command=a&command=b+c&tty=true", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, _ := io.ReadAll(response.Body)
+	want := "create connectionpools default/web exec by alice"
+	if !strings.HasPrefix(string(body), want) || !strings.Contains(string(body), `"command":["a","b c"]`) || !strings.Contains(string(body), `"tty":true`) {
+		t.Errorf("%d %q, want %q with the options", response.StatusCode, body, want)
+	}
+}
+
+func TestTheLiveAPIIsDescribed(t *testing.T) {
+	admin, err := kubernetes.NewForConfig(world.plane.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/openapi/v3/apis/live.connpool.dev/v1alpha1", "/openapi/v2"} {
+		err := wait.PollUntilContextTimeout(t.Context(), 200*time.Millisecond, 90*time.Second, true, func(ctx context.Context) (bool, error) {
+			text, err := admin.RESTClient().Get().AbsPath(path).DoRaw(ctx)
+			return err == nil && strings.Contains(string(text), "namespaces/{namespace}/connectionpools/{name}/exec"), nil
+		})
+		if err != nil {
+			t.Errorf("%s does not describe the live API: %v", path, err)
+		}
+	}
+}
