@@ -30,8 +30,8 @@ const patience = 30 * time.Second
 // Harness is a driver with a remote that shares this machine's file system and
 // loopback, and has a POSIX shell.
 type Harness struct {
-	// Dial makes a new connection to the remote.
-	Dial func(context.Context) (driver.Conn, error)
+	// Dial makes a new connection to the remote, with the trace in its endpoint.
+	Dial func(ctx context.Context, trace driver.TraceFunc) (driver.Conn, error)
 	// KillConnections ends all connections from the remote's side.
 	KillConnections func()
 	// Signals tells that the remote passes signals on to commands.
@@ -46,6 +46,7 @@ func Run(t *testing.T, start func(*testing.T) Harness) {
 	t.Helper()
 	s := suite{start(t)}
 	t.Run("connection", s.connection)
+	t.Run("trace", s.trace)
 	if _, ok := s.dial(t).(driver.Execer); ok {
 		t.Run("exec", s.exec)
 		t.Run("exec is cancelled", s.cancel)
@@ -68,7 +69,7 @@ func (s suite) dial(t *testing.T) driver.Conn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	conn, err := s.Dial(ctx)
+	conn, err := s.Dial(ctx, nil)
 	if err != nil {
 		t.Fatalf("dial: %v (%v)", err, errors.Unwrap(err))
 	}
@@ -219,70 +220,6 @@ func (s suite) concurrent(t *testing.T) {
 		})
 	}
 	running.Wait()
-}
-
-// untilReady is a writer that tells when a command has said something.
-type untilReady struct {
-	once  sync.Once
-	ready chan struct{}
-}
-
-func newUntilReady() *untilReady { return &untilReady{ready: make(chan struct{})} }
-
-func (u *untilReady) Write(p []byte) (int, error) {
-	u.once.Do(func() { close(u.ready) })
-	return len(p), nil
-}
-
-func (s suite) cancel(t *testing.T) {
-	conn := s.dial(t)
-	t.Run("before it starts, which is proved", func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		_, err := try(ctx, conn, driver.Command{Argv: []string{"true"}}, nil)
-		wantOutcome(t, err, driver.NotStarted)
-	})
-	t.Run("while it runs, and is signalled", func(t *testing.T) {
-		ended := filepath.Join(t.TempDir(), "ended")
-		err := cancelReady(t, conn, fmt.Sprintf(
-			`trap 'echo yes > %s; exit' TERM; while echo ready; do sleep 0.05; done`, ended))
-		wantOutcome(t, err, driver.Unknown)
-		if text, err := os.ReadFile(ended); s.Signals && string(text) != "yes\n" {
-			t.Errorf("the command was not signalled: %q, %v", text, err)
-		}
-	})
-	t.Run("while it reads input that never ends", func(t *testing.T) {
-		wantOutcome(t, cancelReady(t, conn, "echo ready; cat"), driver.Unknown)
-	})
-	t.Run("because nobody reads its output", func(t *testing.T) {
-		reader, writer := io.Pipe()
-		_ = reader.Close()
-		_, err := conn.(driver.Execer).Exec(t.Context(), driver.Command{Argv: []string{"yes"}},
-			driver.Streams{Stdout: writer})
-		wantOutcome(t, err, driver.Unknown)
-	})
-	t.Run("and the connection goes on", func(t *testing.T) {
-		if got := s.run(t, conn, driver.Command{Argv: []string{"echo", "on"}}, nil).Stdout; got != "on\n" {
-			t.Errorf("output %q", got)
-		}
-	})
-}
-
-// cancelReady cancels a command that has said that it runs.
-func cancelReady(t *testing.T, conn driver.Conn, line string) error {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	stdin, feed := io.Pipe()
-	defer feed.Close() //nolint:errcheck // never fails
-	stdout := newUntilReady()
-	go func() {
-		<-stdout.ready
-		cancel()
-	}()
-	_, err := conn.(driver.Execer).Exec(ctx, driver.Command{Shell: line},
-		driver.Streams{Stdin: stdin, Stdout: stdout})
-	return err
 }
 
 func wantOutcome(t *testing.T, err error, want driver.Outcome) {

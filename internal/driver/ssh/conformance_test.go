@@ -65,7 +65,9 @@ func TestConformanceAgainstOpenSSH(t *testing.T) {
 	drivertest.Run(t, func(t *testing.T) drivertest.Harness {
 		server, endpoint := startOpenSSH(t)
 		return drivertest.Harness{
-			Dial: func(ctx context.Context) (driver.Conn, error) {
+			Dial: func(ctx context.Context, trace driver.TraceFunc) (driver.Conn, error) {
+				endpoint := endpoint
+				endpoint.Trace = trace
 				return dialWith(ctx, Options{KillGrace: 500 * time.Millisecond}, endpoint)
 			},
 			KillConnections: server.KillConnections,
@@ -81,7 +83,11 @@ func TestConformanceAgainstAServerInGo(t *testing.T) {
 	drivertest.Run(t, func(t *testing.T) drivertest.Harness {
 		server, endpoint := startEmbedded(t, sshserver.Options{})
 		return drivertest.Harness{
-			Dial:            func(ctx context.Context) (driver.Conn, error) { return dialWith(ctx, Options{}, endpoint) },
+			Dial: func(ctx context.Context, trace driver.TraceFunc) (driver.Conn, error) {
+				endpoint := endpoint
+				endpoint.Trace = trace
+				return dialWith(ctx, Options{}, endpoint)
+			},
 			KillConnections: server.KillConnections,
 			Signals:         true,
 			Terminals:       true,

@@ -79,8 +79,9 @@ func (e *execution) run(ctx context.Context, streams driver.Streams) (driver.Exi
 	case <-ctx.Done():
 	case <-e.outputBroken:
 	}
+	e.ask("TERM") // now, since the writer of the output may take its time
 	e.silence(stdout, stderr)
-	e.terminate()
+	e.insist()
 	return driver.ExitStatus{}, unknown(ctx, driver.StageRun)
 }
 
@@ -123,7 +124,8 @@ func (e *execution) callOff(ctx context.Context, outlets ...*outlet) error {
 		}
 	case <-time.After(e.conn.options.KillGrace):
 	}
-	e.terminate()
+	e.ask("TERM")
+	e.insist()
 	return unknown(ctx, driver.StageStart)
 }
 
@@ -140,10 +142,12 @@ func unknown(ctx context.Context, stage driver.Stage) *driver.Error {
 	}
 }
 
-// terminate asks the command to end, then insists. Some servers ignore signals;
-// closing the channel ends at least what has a terminal.
-func (e *execution) terminate() {
-	go e.session.signal("TERM")
+// ask signals the command without waiting for the connection to take it.
+func (e *execution) ask(signal string) { go e.session.signal(signal) }
+
+// insist waits for a command that was asked to end, then kills it. Some servers
+// ignore signals; closing the channel ends at least what has a terminal.
+func (e *execution) insist() {
 	if e.session.endsWithin(e.conn.options.KillGrace) {
 		return
 	}

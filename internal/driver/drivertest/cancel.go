@@ -1,0 +1,110 @@
+package drivertest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// untilReady is a writer that tells when a command has said something.
+type untilReady struct {
+	once  sync.Once
+	ready chan struct{}
+	// release, when not nil, holds every Write until it is closed.
+	release chan struct{}
+}
+
+func newUntilReady() *untilReady { return &untilReady{ready: make(chan struct{})} }
+
+func (u *untilReady) Write(p []byte) (int, error) {
+	u.once.Do(func() { close(u.ready) })
+	if u.release != nil {
+		<-u.release
+	}
+	return len(p), nil
+}
+
+func (s suite) cancel(t *testing.T) {
+	conn := s.dial(t)
+	t.Run("before it starts, which is proved", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := try(ctx, conn, driver.Command{Argv: []string{"true"}}, nil)
+		wantOutcome(t, err, driver.NotStarted)
+	})
+	t.Run("while it runs, and is signalled", func(t *testing.T) {
+		ended := filepath.Join(t.TempDir(), "ended")
+		err := cancelReady(t, conn, fmt.Sprintf(
+			`trap 'echo yes > %s; exit' TERM; while echo ready; do sleep 0.05; done`, ended))
+		wantOutcome(t, err, driver.Unknown)
+		if text, err := os.ReadFile(ended); s.Signals && string(text) != "yes\n" {
+			t.Errorf("the command was not signalled: %q, %v", text, err)
+		}
+	})
+	t.Run("while it reads input that never ends", func(t *testing.T) {
+		wantOutcome(t, cancelReady(t, conn, "echo ready; cat"), driver.Unknown)
+	})
+	if s.Signals {
+		t.Run("while its output is not taken, and is signalled all the same", s.cancelStuck)
+	}
+	t.Run("because nobody reads its output", func(t *testing.T) {
+		reader, writer := io.Pipe()
+		_ = reader.Close()
+		_, err := conn.(driver.Execer).Exec(t.Context(), driver.Command{Argv: []string{"yes"}},
+			driver.Streams{Stdout: writer})
+		wantOutcome(t, err, driver.Unknown)
+	})
+	t.Run("and the connection goes on", func(t *testing.T) {
+		if got := s.run(t, conn, driver.Command{Argv: []string{"echo", "on"}}, nil).Stdout; got != "on\n" {
+			t.Errorf("output %q", got)
+		}
+	})
+}
+
+// cancelReady cancels a command that has said that it runs.
+func cancelReady(t *testing.T, conn driver.Conn, line string) error {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stdin, feed := io.Pipe()
+	defer feed.Close() //nolint:errcheck // never fails
+	stdout := newUntilReady()
+	go func() {
+		<-stdout.ready
+		cancel()
+	}()
+	_, err := conn.(driver.Execer).Exec(ctx, driver.Command{Shell: line},
+		driver.Streams{Stdin: stdin, Stdout: stdout})
+	return err
+}
+
+// cancelStuck cancels a command whose output is taken only after its signal has
+// arrived there.
+func (s suite) cancelStuck(t *testing.T) {
+	signalled := filepath.Join(t.TempDir(), "signalled")
+	if err := syscall.Mkfifo(signalled, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stdout := newUntilReady()
+	stdout.release = make(chan struct{})
+	go func() {
+		<-stdout.ready
+		cancel()
+		if text, err := os.ReadFile(signalled); string(text) != "yes\n" {
+			t.Errorf("the signal's trace is %q, %v", text, err)
+		}
+		close(stdout.release)
+	}()
+	_, err := s.dial(t).(driver.Execer).Exec(ctx, driver.Command{Shell: fmt.Sprintf(
+		`trap 'echo yes > %s; exit' TERM; while echo ready; do sleep 0.05; done`, signalled)}, driver.Streams{Stdout: stdout})
+	wantOutcome(t, err, driver.Unknown)
+}
