@@ -1,0 +1,121 @@
+package stream
+
+import (
+	"context"
+	"io"
+	"net/http"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/remotecommand"
+	"k8s.io/streaming/pkg/httpstream/wsstream"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// execSubprotocols are the WebSocket forms of remotecommand, best first.
+var execSubprotocols = []string{
+	remotecommand.StreamProtocolV5Name,
+	remotecommand.StreamProtocolV4Name,
+	"v4." + wsstream.Base64ChannelWebSocketProtocol,
+	wsstream.ChannelWebSocketProtocol,
+	wsstream.Base64ChannelWebSocketProtocol,
+}
+
+func (l limits) serveExecWebSocket(w http.ResponseWriter, r *http.Request, options ExecOptions, run RunFunc) {
+	socket, ok := l.upgradeWebSocket(w, r, execSubprotocols)
+	if !ok {
+		return
+	}
+	defer socket.close()
+	defer socket.expireWith(r.Context())()
+	e := newSocketExec(socket, options)
+	socket.start(e.receive)
+	ctx, cancel := endWith(r.Context(), socket.running)
+	defer cancel()
+	if err := e.greet(); err != nil {
+		return
+	}
+	status := run(ctx, e.streams, e.resize)
+	e.stdin.discard()
+	e.finish(r.Context(), status)
+}
+
+// endWith returns a context that also ends, with its cause, when other does.
+func endWith(ctx, other context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(other, func() { cancel(context.Cause(other)) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
+// socketExec is a command behind a WebSocket.
+type socketExec struct {
+	socket  *webSocket
+	options ExecOptions
+	streams driver.Streams
+	stdin   *inbox
+	sizes   *sizes
+	resize  <-chan driver.WindowSize
+}
+
+func newSocketExec(socket *webSocket, options ExecOptions) *socketExec {
+	e := &socketExec{socket: socket, options: options, stdin: newInbox(), sizes: newSizes()}
+	if options.Stdin {
+		e.streams.Stdin = e.stdin
+	}
+	if options.Stdout {
+		e.streams.Stdout = channelWriter{socket, remotecommand.StreamStdOut}
+	}
+	if options.Stderr {
+		e.streams.Stderr = channelWriter{socket, remotecommand.StreamStdErr}
+	}
+	if options.TTY {
+		e.resize = e.sizes.newest
+	}
+	return e
+}
+
+// receive serves the client's channels until it is gone. Input that ends with
+// the connection has not ended properly.
+func (e *socketExec) receive() error {
+	defer e.sizes.close()
+	defer e.stdin.close(io.ErrUnexpectedEOF)
+	to := receiver{data: map[byte]io.Writer{}, closed: func(channel byte) {
+		if channel == remotecommand.StreamStdIn {
+			e.stdin.close(io.EOF)
+		}
+	}}
+	if e.options.Stdin {
+		to.data[remotecommand.StreamStdIn] = e.stdin
+	}
+	if e.options.TTY {
+		to.data[remotecommand.StreamResize] = e.sizes
+	}
+	return e.socket.receive(to)
+}
+
+// greet sends an empty message on the first channel, by which some clients know
+// that the stream is open.
+func (e *socketExec) greet() error {
+	channel := byte(remotecommand.StreamErr)
+	switch {
+	case e.options.Stdout:
+		channel = remotecommand.StreamStdOut
+	case e.options.Stderr:
+		channel = remotecommand.StreamStdErr
+	}
+	_, err := e.socket.send(channel, nil)
+	return err
+}
+
+// finish sends the status and sees to it that it arrives.
+func (e *socketExec) finish(ctx context.Context, status *metav1.Status) {
+	if text := encodeStatus(status, e.socket.protocol); len(text) > 0 {
+		if _, err := e.socket.send(remotecommand.StreamErr, text); err != nil {
+			return
+		}
+	}
+	e.socket.finish(ctx)
+}

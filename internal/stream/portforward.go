@@ -1,0 +1,52 @@
+package stream
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// halfCloser is a connection that can end one direction; TCP, TLS, unix sockets
+// and SSH channels can.
+type halfCloser interface{ CloseWrite() error }
+
+// side is the client's end of a forwarded connection.
+type side struct {
+	in  io.Reader
+	out io.Writer
+	// ended tells the client that the target sends no more.
+	ended func()
+	// gaveUp reports, when in has ended, that the client gave the whole connection up
+	// and not just its direction.
+	gaveUp func() bool
+}
+
+// join moves bytes both ways until both directions have ended, or ctx has. It
+// closes target.
+func join(ctx context.Context, client side, target net.Conn) {
+	defer target.Close()
+	defer context.AfterFunc(ctx, func() { target.Close() })()
+	var workers sync.WaitGroup
+	workers.Go(func() {
+		err := move(target, client.in)
+		half, ok := target.(halfCloser)
+		if err != nil || !ok || client.gaveUp() {
+			target.Close()
+			return
+		}
+		_ = half.CloseWrite()
+	})
+	if err := move(client.out, target); err != nil {
+		target.Close()
+	}
+	client.ended()
+	workers.Wait()
+}
+
+// dialError is what the client reads about a port that cannot be reached.
+func dialError(err error) string {
+	return driver.Sanitize(driver.AsError(err).Message)
+}

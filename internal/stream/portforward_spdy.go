@@ -1,0 +1,164 @@
+package stream
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/moby/spdystream"
+	"k8s.io/apimachinery/pkg/util/portforward"
+)
+
+// What the client says about each stream of a forwarded connection.
+const (
+	portHeader      = "port"
+	requestIDHeader = "requestID"
+
+	streamData = "data"
+)
+
+// maxForwards bounds the connections of one port-forward.
+const maxForwards = 1024
+
+func (l limits) serveForwardSPDY(w http.ResponseWriter, r *http.Request, dial DialFunc) {
+	framed, _, ok := l.upgradeSPDY(w, r, []string{portforward.PortForwardV1Name})
+	if ok {
+		l.forward(r.Context(), framed, dial)
+	}
+}
+
+// forward serves a port-forward until the client leaves or ctx ends.
+func (l limits) forward(ctx context.Context, framed *frames, dial DialFunc) {
+	f := &forwards{ctx: ctx, dial: dial, opening: l.open, pairs: map[string]*streamPair{}}
+	conn, err := serveSPDY(framed, f.accept)
+	if err != nil {
+		return
+	}
+	defer framed.expireWith(ctx)()
+	select {
+	case <-ctx.Done():
+	case <-conn.running.Done():
+	}
+	conn.close()
+	f.workers.Wait()
+	f.abandon()
+}
+
+// forwards are the connections of one port-forward.
+type forwards struct {
+	ctx     context.Context
+	dial    DialFunc
+	opening time.Duration
+	workers sync.WaitGroup
+
+	mu    sync.Mutex
+	pairs map[string]*streamPair
+}
+
+// streamPair is one connection: its data, and a stream for what went wrong.
+type streamPair struct {
+	port        uint16
+	data, error *spdystream.Stream
+	// expire gives a pair up that the client leaves incomplete.
+	expire *time.Timer
+}
+
+// accept takes a stream and starts the connection that it completes.
+func (f *forwards) accept(conn *spdyConn, stream *spdystream.Stream) {
+	id, port, ok := identify(stream)
+	if !ok || !f.add(conn, stream, id, port) {
+		_ = stream.Reset()
+	}
+}
+
+// identify reads the headers of a stream. A client without request IDs opens
+// the streams of a pair one after the other, first the one for errors.
+func identify(stream *spdystream.Stream) (id string, port uint16, ok bool) {
+	header := stream.Headers()
+	number, err := strconv.ParseUint(header.Get(portHeader), 10, 16)
+	if err != nil || number == 0 {
+		return "", 0, false
+	}
+	first := stream.Identifier()
+	switch header.Get(streamTypeHeader) {
+	case streamError:
+	case streamData:
+		first -= 2
+	default:
+		return "", 0, false
+	}
+	if id = header.Get(requestIDHeader); id == "" {
+		id = "stream " + strconv.FormatUint(uint64(first), 10)
+	}
+	return id, uint16(number), true
+}
+
+// add puts the stream into its pair. False means that it has no place.
+func (f *forwards) add(conn *spdyConn, stream *spdystream.Stream, id string, port uint16) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	pair := f.pairs[id]
+	if pair == nil {
+		if len(f.pairs) >= maxForwards || f.ctx.Err() != nil {
+			return false
+		}
+		pair = &streamPair{port: port}
+		pair.expire = time.AfterFunc(f.opening, func() { f.remove(conn, id, pair) })
+		f.pairs[id] = pair
+	}
+	place := &pair.data
+	if stream.Headers().Get(streamTypeHeader) == streamError {
+		place = &pair.error
+	}
+	if *place != nil || pair.port != port || !conn.take(stream) {
+		return false
+	}
+	*place = stream
+	if pair.data != nil && pair.error != nil && pair.expire.Stop() {
+		f.workers.Go(func() { f.connect(conn, id, pair) })
+	}
+	return true
+}
+
+// remove forgets a pair and ends its streams.
+func (f *forwards) remove(conn *spdyConn, id string, pair *streamPair) {
+	pair.expire.Stop()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.pairs, id)
+	for _, stream := range []*spdystream.Stream{pair.error, pair.data} {
+		if stream != nil {
+			conn.drop(stream)
+		}
+	}
+}
+
+// abandon stops waiting for the rest of incomplete pairs.
+func (f *forwards) abandon() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, pair := range f.pairs {
+		pair.expire.Stop()
+	}
+}
+
+// connect serves one connection to its end.
+func (f *forwards) connect(conn *spdyConn, id string, pair *streamPair) {
+	defer f.remove(conn, id, pair)
+	defer pair.error.Close() //nolint:errcheck // Nobody is left to be told.
+	ctx, cancel := endWith(f.ctx, conn.running)
+	defer cancel()
+	target, err := f.dial(ctx, pair.port)
+	if err != nil {
+		_, _ = spdyWriter{conn, pair.error}.Write([]byte(dialError(err)))
+		return
+	}
+	join(ctx, side{
+		in:     spdyReader{conn, pair.data},
+		out:    spdyWriter{conn, pair.data},
+		ended:  func() { _ = pair.data.Close() },
+		gaveUp: pair.data.IsFinished,
+	}, target)
+}

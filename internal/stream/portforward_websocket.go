@@ -1,0 +1,158 @@
+package stream
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/gorilla/websocket"
+	"k8s.io/apimachinery/pkg/util/portforward"
+	"k8s.io/apimachinery/pkg/util/remotecommand"
+	"k8s.io/streaming/pkg/httpstream/wsstream"
+)
+
+const (
+	tunnelProtocol = portforward.WebsocketsSPDYTunnelingPortForwardV1
+
+	// maxPorts is how many pairs of channels a byte can number.
+	maxPorts = 127
+)
+
+// forwardSubprotocols are the WebSocket forms of port-forward, best first: SPDY
+// in a tunnel, and a pair of channels for each port.
+var forwardSubprotocols = []string{
+	tunnelProtocol,
+	remotecommand.StreamProtocolV4Name,
+	"v4." + wsstream.Base64ChannelWebSocketProtocol,
+}
+
+func (l limits) serveForwardWebSocket(w http.ResponseWriter, r *http.Request, dial DialFunc) {
+	if wsstream.IsWebSocketRequestWithTunnelingProtocol(r) {
+		l.serveTunnel(w, r, dial)
+		return
+	}
+	ports, err := parsePorts(r.URL.Query()["ports"])
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	if socket, ok := l.upgradeWebSocket(w, r, forwardSubprotocols[1:]); ok {
+		forwardChannels(r.Context(), socket, ports, dial)
+	}
+}
+
+// serveTunnel forwards ports by SPDY inside of a WebSocket.
+func (l limits) serveTunnel(w http.ResponseWriter, r *http.Request, dial DialFunc) {
+	socket, ok := l.upgradeWebSocket(w, r, forwardSubprotocols[:1])
+	if !ok {
+		return
+	}
+	t := &tunnel{socket: socket}
+	l.forward(r.Context(), &frames{transport: socket.transport, reader: t, writer: t}, dial)
+}
+
+// tunnel is the bytes in the messages of a WebSocket. One goroutine reads and
+// one writes.
+type tunnel struct {
+	socket  *webSocket
+	message io.Reader
+}
+
+func (t *tunnel) Read(p []byte) (int, error) {
+	for {
+		if t.message == nil {
+			_, message, err := t.socket.conn.NextReader()
+			if err != nil {
+				return 0, err
+			}
+			t.message = message
+		}
+		n, err := t.message.Read(p)
+		if errors.Is(err, io.EOF) {
+			t.message, err = nil, nil
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+func (t *tunnel) Write(p []byte) (int, error) {
+	if err := t.socket.conn.WriteMessage(websocket.BinaryMessage, p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// parsePorts reads the ports query parameter: repeated, or separated by commas.
+func parsePorts(values []string) ([]uint16, error) {
+	var ports []uint16
+	for text := range strings.SplitSeq(strings.Join(values, ","), ",") {
+		port, err := strconv.ParseUint(text, 10, 16)
+		if err != nil || port == 0 {
+			return nil, fmt.Errorf("query parameter ports must list ports from 1 to 65535, not %q", text)
+		}
+		ports = append(ports, uint16(port))
+	}
+	if len(ports) > maxPorts {
+		return nil, fmt.Errorf("query parameter ports lists %d ports: at most %d can be forwarded at once", len(ports), maxPorts)
+	}
+	return ports, nil
+}
+
+// forwardChannels connects each port once. Channel 2n carries the data of port
+// n and channel 2n+1 its errors; both begin with the port's number.
+func forwardChannels(ctx context.Context, socket *webSocket, ports []uint16, dial DialFunc) {
+	defer socket.close()
+	defer socket.expireWith(ctx)()
+	to := receiver{data: map[byte]io.Writer{}, closed: func(byte) {}}
+	inputs := make([]*inbox, len(ports))
+	for n := range ports {
+		inputs[n] = newInbox()
+		to.data[dataChannel(n)] = inputs[n]
+	}
+	socket.start(func() error {
+		err := socket.receive(to)
+		for _, input := range inputs {
+			input.close(io.ErrUnexpectedEOF)
+		}
+		return err
+	})
+	lived, cancel := endWith(ctx, socket.running)
+	defer cancel()
+	var workers sync.WaitGroup
+	for n, port := range ports {
+		workers.Go(func() { forwardChannel(lived, socket, n, port, inputs[n], dial) })
+	}
+	workers.Wait()
+	socket.finish(ctx)
+}
+
+func dataChannel(n int) byte { return byte(2 * n) } //nolint:gosec // At most maxPorts.
+
+// forwardChannel serves one port to its end.
+func forwardChannel(ctx context.Context, socket *webSocket, n int, port uint16, input *inbox, dial DialFunc) {
+	defer input.discard()
+	number := binary.LittleEndian.AppendUint16(nil, port)
+	data, problems := dataChannel(n), dataChannel(n)+1
+	_, _ = socket.send(data, number)
+	_, _ = socket.send(problems, number)
+	target, err := dial(ctx, port)
+	if err != nil {
+		_, _ = socket.send(problems, []byte(dialError(err)))
+		return
+	}
+	defer context.AfterFunc(ctx, input.discard)()
+	join(ctx, side{
+		in:     input,
+		out:    channelWriter{socket, data},
+		ended:  input.discard, // The protocol has no word for it.
+		gaveUp: func() bool { return true },
+	}, target)
+}

@@ -1,0 +1,172 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/moby/spdystream"
+	"k8s.io/streaming/pkg/httpstream"
+	"k8s.io/streaming/pkg/httpstream/spdy"
+)
+
+// never is a count of frames that is not reached.
+const never = ^uint64(0)
+
+// spdyConn is an upgraded request that carries SPDY streams.
+//
+// Its clients answer pings while they read. One that has answered a ping sent
+// after the last output has nothing left to read, so when it falls silent then,
+// it is gone; one that still has output before it may just be slow.
+type spdyConn struct {
+	*transport
+
+	conn *spdystream.Connection
+	// sent counts frames of output; read is its value that the client is known
+	// to have read up to.
+	sent, read atomic.Uint64
+	finished   atomic.Bool
+	// running ends when nothing more comes from the client.
+	running context.Context
+	workers sync.WaitGroup
+
+	// mu guards what follows.
+	mu     sync.Mutex
+	open   map[*spdystream.Stream]struct{}
+	closed bool
+}
+
+// upgradeSPDY answers the request. If it fails the client has been told.
+func (l limits) upgradeSPDY(w http.ResponseWriter, r *http.Request, protocols []string) (*frames, string, bool) {
+	protocol, ok := negotiate(w, r, httpstream.HeaderProtocolVersion, protocols)
+	if !ok {
+		return nil, "", false
+	}
+	header := w.Header().Clone()
+	header.Set(httpstream.HeaderProtocolVersion, protocol)
+	header.Set(httpstream.HeaderConnection, httpstream.HeaderUpgrade)
+	header.Set(httpstream.HeaderUpgrade, spdy.HeaderSpdy31)
+	h := &hijacker{ResponseWriter: w, limits: l}
+	conn, buffers, err := h.Hijack()
+	if err != nil {
+		refuse(w, http.StatusBadRequest, "this connection cannot be upgraded: use HTTP/1.1")
+		return nil, "", false
+	}
+	_ = conn.SetDeadline(time.Time{}) // What the HTTP server had set.
+	_, _ = buffers.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+	_ = header.Write(buffers)
+	_, _ = buffers.WriteString("\r\n")
+	if err := buffers.Flush(); err != nil {
+		conn.Close()
+		return nil, "", false
+	}
+	return &frames{transport: h.transport, reader: buffers.Reader, writer: h.transport}, protocol, true
+}
+
+// serveSPDY starts to serve a connection. The client's streams go to accept,
+// which answers each with take or refuses it with Reset.
+func serveSPDY(f *frames, accept func(*spdyConn, *spdystream.Stream)) (*spdyConn, error) {
+	conn, err := spdystream.NewConnection(f, true)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("serve SPDY: %w", err)
+	}
+	running, stop := context.WithCancelCause(context.Background())
+	c := &spdyConn{transport: f.transport, conn: conn, running: running, open: map[*spdystream.Stream]struct{}{}}
+	c.read.Store(never)
+	c.workers.Go(func() { conn.Serve(func(s *spdystream.Stream) { accept(c, s) }) })
+	c.workers.Go(func() {
+		<-conn.CloseChan()
+		c.Close()
+		stop(ErrClientGone)
+	})
+	c.workers.Go(c.keep)
+	c.workers.Go(func() {
+		c.watch(running, func() bool { return c.finished.Load() || c.read.Load() == c.sent.Load() })
+	})
+	return c, nil
+}
+
+// take accepts a stream, unless the connection is closed.
+func (c *spdyConn) take(s *spdystream.Stream) bool {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		_ = s.Reset()
+		return false
+	}
+	c.open[s] = struct{}{}
+	c.mu.Unlock()
+	return s.SendReply(http.Header{}, false) == nil
+}
+
+// drop ends a stream in both directions; what the client still sends on it is
+// ignored.
+func (c *spdyConn) drop(s *spdystream.Stream) {
+	c.mu.Lock()
+	delete(c.open, s)
+	c.mu.Unlock()
+	_ = s.Reset()
+}
+
+// close ends the connection and waits for all that serves it. Streams are reset
+// because the library waits for somebody to read what has arrived on them.
+func (c *spdyConn) close() {
+	c.Close()
+	c.mu.Lock()
+	c.closed = true
+	open := c.open
+	c.open = nil
+	c.mu.Unlock()
+	for s := range open {
+		_ = s.Reset()
+	}
+	c.workers.Wait()
+}
+
+// keep pings the client and notes what it has read.
+func (c *spdyConn) keep() {
+	ticker := time.NewTicker(c.limits.ping)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-c.running.Done():
+			return
+		case <-ticker.C:
+		}
+		sent := c.sent.Load()
+		if _, err := c.conn.Ping(); err != nil {
+			return
+		}
+		c.read.Store(sent)
+	}
+}
+
+// spdyWriter is the outgoing direction of a stream, in frames small enough for
+// streams to take turns.
+type spdyWriter struct {
+	conn   *spdyConn
+	stream *spdystream.Stream
+}
+
+var errReset = errors.New("the client has reset the stream")
+
+func (w spdyWriter) Write(p []byte) (int, error) {
+	sent := 0
+	for sent < len(p) {
+		if w.stream.IsFinished() {
+			return sent, errReset
+		}
+		part := p[sent:min(len(p), sent+maxMessage)]
+		w.conn.sent.Add(1)
+		if _, err := w.stream.Write(part); err != nil {
+			return sent, err
+		}
+		sent += len(part)
+	}
+	return sent, nil
+}

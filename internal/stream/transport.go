@@ -1,0 +1,117 @@
+package stream
+
+import (
+	"context"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// transport is the connection under an upgraded request. It measures the peer's
+// silence, and it owns the write deadline: a slow reader has none, because a
+// timed-out write spoils the connection, until the stream's time is over.
+type transport struct {
+	net.Conn
+
+	limits limits
+	// ahead is what was read before the upgrade; only Read touches it.
+	ahead []byte
+	born  time.Time
+	// waiting is when the pending Read began, after born; 0 when none is pending.
+	waiting atomic.Int64
+	over    atomic.Bool
+}
+
+func newTransport(conn net.Conn, ahead []byte, l limits) *transport {
+	return &transport{Conn: conn, limits: l, ahead: ahead, born: time.Now()}
+}
+
+// Read notes how long it waits.
+func (t *transport) Read(p []byte) (int, error) {
+	if len(t.ahead) > 0 {
+		n := copy(p, t.ahead)
+		t.ahead = t.ahead[n:]
+		return n, nil
+	}
+	t.waiting.Store(int64(time.Since(t.born)))
+	n, err := t.Conn.Read(p)
+	t.waiting.Store(0)
+	return n, err
+}
+
+// Write gives the client the grace period for each write once the stream's time
+// is over.
+func (t *transport) Write(p []byte) (int, error) {
+	if t.over.Load() {
+		t.hurry()
+	}
+	return t.Conn.Write(p)
+}
+
+// Close never fails: whoever closes second has nothing left to do.
+func (t *transport) Close() error {
+	_ = t.Conn.Close()
+	return nil
+}
+
+// SetWriteDeadline does nothing: the deadline is the transport's own.
+func (*transport) SetWriteDeadline(time.Time) error { return nil }
+
+// silence is how long the client has sent nothing although it was listened to.
+func (t *transport) silence() time.Duration {
+	since := t.waiting.Load()
+	if since == 0 {
+		return 0
+	}
+	return time.Since(t.born) - time.Duration(since)
+}
+
+// hurry bounds the pending write and the next one.
+func (t *transport) hurry() {
+	_ = t.Conn.SetWriteDeadline(time.Now().Add(t.limits.grace))
+}
+
+// expireWith lets writes fail that are stuck when ctx has ended. The result
+// undoes it.
+func (t *transport) expireWith(ctx context.Context) func() bool {
+	return context.AfterFunc(ctx, func() {
+		t.over.Store(true)
+		t.hurry()
+	})
+}
+
+// watch closes the transport when the client is silent for too long while
+// wouldSpeak holds, until ctx ends.
+func (t *transport) watch(ctx context.Context, wouldSpeak func() bool) {
+	ticker := time.NewTicker(t.limits.ping / 2)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if t.silence() > t.limits.silence && wouldSpeak() {
+			t.Close()
+			return
+		}
+	}
+}
+
+// linger waits until the client has closed, which proves that it has read
+// everything. Once ctx has ended it waits no longer than the grace period.
+// Closing earlier could destroy what the client has not read yet: a reset
+// overtakes data.
+func (t *transport) linger(ctx context.Context, closed <-chan struct{}) {
+	select {
+	case <-closed:
+		return
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(t.limits.grace)
+	defer timer.Stop()
+	select {
+	case <-closed:
+	case <-timer.C:
+	}
+}

@@ -1,0 +1,254 @@
+package stream
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"k8s.io/apimachinery/pkg/util/remotecommand"
+	"k8s.io/streaming/pkg/httpstream/wsstream"
+)
+
+// maxMessage is the most data that one message or frame carries.
+const maxMessage = 32 << 10
+
+// copyBuffers lends the buffers that move data between connections, so that an
+// idle stream holds none.
+var copyBuffers = sync.Pool{New: func() any { return new([maxMessage]byte) }}
+
+// upgrader takes any origin: callers are known by their token or certificate,
+// never by a cookie, and a proxy on the way has another name than the server.
+var upgrader = websocket.Upgrader{
+	CheckOrigin:     func(*http.Request) bool { return true },
+	WriteBufferSize: 1 + base64Size(maxMessage),
+	WriteBufferPool: &sync.Pool{},
+	Error: func(w http.ResponseWriter, _ *http.Request, code int, reason error) {
+		refuse(w, code, reason.Error())
+	},
+}
+
+func base64Size(n int) int { return base64.StdEncoding.EncodedLen(n) }
+
+// webSocket is an upgraded request that carries numbered channels.
+//
+// Pings keep the path open and let the kernel find out that the client's host
+// is gone. A missing answer proves nothing, since a client may answer only when
+// it reads. But a client that sends pings by itself, as client-go does even
+// while its output is stuck, is gone when they stop.
+type webSocket struct {
+	*transport
+
+	conn     *websocket.Conn
+	protocol string
+	// sending admits one message at a time.
+	sending sync.Mutex
+	pongs   chan string
+	// heartbeat: the client pings by itself. finished: all has been sent.
+	heartbeat, finished atomic.Bool
+	// running ends with the receiver: nothing more comes from the client.
+	running context.Context
+	workers sync.WaitGroup
+}
+
+// upgradeWebSocket answers the request. If it fails the client has been told.
+func (l limits) upgradeWebSocket(w http.ResponseWriter, r *http.Request, protocols []string) (*webSocket, bool) {
+	protocol, ok := negotiate(w, r, wsstream.WebSocketProtocolHeader, protocols)
+	if !ok {
+		return nil, false
+	}
+	h := &hijacker{ResponseWriter: w, limits: l}
+	ask := upgrader
+	ask.Subprotocols = []string{protocol}
+	conn, err := ask.Upgrade(h, r, w.Header())
+	if err != nil {
+		return nil, false
+	}
+	return &webSocket{transport: h.transport, conn: conn, protocol: protocol, pongs: make(chan string, 1)}, true
+}
+
+// start runs receive until the client is gone; the socket is closed then, so
+// that no write stays stuck, and running ends.
+func (s *webSocket) start(receive func() error) {
+	running, stop := context.WithCancelCause(context.Background())
+	s.running = running
+	s.conn.SetPingHandler(s.pinged)
+	s.conn.SetCloseHandler(func(int, string) error { return nil })
+	s.workers.Go(func() {
+		_ = receive()
+		s.Close()
+		stop(ErrClientGone)
+	})
+	s.workers.Go(s.keep)
+	s.workers.Go(func() {
+		s.watch(running, func() bool { return s.heartbeat.Load() || s.finished.Load() })
+	})
+}
+
+// close ends the connection and waits for all that serves it.
+func (s *webSocket) close() {
+	s.Close()
+	s.workers.Wait()
+}
+
+// finish says goodbye and waits until the client has read all of it.
+func (s *webSocket) finish(ctx context.Context) {
+	goodbye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
+	if err := s.conn.WriteControl(websocket.CloseMessage, goodbye, time.Time{}); err != nil {
+		return
+	}
+	s.finished.Store(true)
+	s.linger(ctx, s.running.Done())
+}
+
+// pinged runs in the receiver, which must not wait for a slow reader: an answer
+// that is still waiting for its turn is enough.
+func (s *webSocket) pinged(payload string) error {
+	s.heartbeat.Store(true)
+	select {
+	case s.pongs <- payload:
+	default:
+	}
+	return nil
+}
+
+// keep sends pings and answers those of the client.
+func (s *webSocket) keep() {
+	ticker := time.NewTicker(s.limits.ping)
+	defer ticker.Stop()
+	for {
+		var err error
+		select {
+		case <-s.running.Done():
+			return
+		case payload := <-s.pongs:
+			err = s.conn.WriteControl(websocket.PongMessage, []byte(payload), time.Time{})
+		case <-ticker.C:
+			err = s.conn.WriteControl(websocket.PingMessage, nil, time.Time{})
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// receiver is where a client's channels lead. Data for other channels is
+// dropped.
+type receiver struct {
+	data map[byte]io.Writer
+	// closed is told that the client has closed a channel.
+	closed func(channel byte)
+}
+
+// receive reads messages until the connection ends.
+func (s *webSocket) receive(to receiver) error {
+	for {
+		_, message, err := s.conn.NextReader()
+		if err != nil {
+			return err
+		}
+		if err := s.dispatch(message, to); err != nil {
+			return err
+		}
+	}
+}
+
+// dispatch moves one message to its channel.
+func (s *webSocket) dispatch(message io.Reader, to receiver) error {
+	var channel [1]byte
+	if _, err := io.ReadFull(message, channel[:]); err != nil {
+		return ignoreEOF(err) // Empty messages are legal and mean nothing.
+	}
+	if channel[0] == remotecommand.StreamClose && s.protocol == remotecommand.StreamProtocolV5Name {
+		_, err := io.ReadFull(message, channel[:])
+		if err == nil {
+			to.closed(channel[0])
+		}
+		return ignoreEOF(err)
+	}
+	if s.text() {
+		channel[0] -= '0'
+		message = base64.NewDecoder(base64.StdEncoding, message)
+	}
+	return move(to.data[channel[0]], message)
+}
+
+// move copies without keeping a buffer between messages; dst may be nil.
+func move(dst io.Writer, src io.Reader) error {
+	if dst == nil {
+		return nil
+	}
+	buffer, _ := copyBuffers.Get().(*[maxMessage]byte)
+	defer copyBuffers.Put(buffer)
+	_, err := io.CopyBuffer(onlyWriter{dst}, onlyReader{src}, buffer[:])
+	return err
+}
+
+// onlyReader and onlyWriter hide methods by which io.Copy would go around the
+// buffer.
+type (
+	onlyReader struct{ io.Reader }
+	onlyWriter struct{ io.Writer }
+)
+
+func ignoreEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// text reports whether messages are base64.
+func (s *webSocket) text() bool { return strings.Contains(s.protocol, "base64") }
+
+// send writes p to a channel, at least one message.
+func (s *webSocket) send(channel byte, p []byte) (int, error) {
+	sent := 0
+	for {
+		part := p[sent:min(len(p), sent+maxMessage)]
+		if err := s.sendMessage(channel, part); err != nil {
+			return sent, err
+		}
+		if sent += len(part); sent == len(p) {
+			return sent, nil
+		}
+	}
+}
+
+func (s *webSocket) sendMessage(channel byte, p []byte) error {
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	kind := websocket.BinaryMessage
+	if s.text() {
+		kind = websocket.TextMessage
+		channel += '0'
+		p = base64.StdEncoding.AppendEncode(nil, p)
+	}
+	message, err := s.conn.NextWriter(kind)
+	if err != nil {
+		return err
+	}
+	// The parts gather in the message's buffer; only Close can fail.
+	_, _ = message.Write([]byte{channel})
+	_, _ = message.Write(p)
+	return message.Close()
+}
+
+// channelWriter is one outgoing channel.
+type channelWriter struct {
+	socket  *webSocket
+	channel byte
+}
+
+func (w channelWriter) Write(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	return w.socket.send(w.channel, p)
+}
