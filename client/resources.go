@@ -1,0 +1,87 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+)
+
+// Connections lists the warm connections in a namespace, or in all of them if it
+// is empty. Of the options, the selectors, limit and continue apply; the fields
+// to select by are live.FieldPool and its neighbours. Errors are those of the
+// API, for the apierrors functions.
+func (c *Client) Connections(ctx context.Context, namespace string, options metav1.ListOptions) (*live.ConnectionList, error) {
+	if namespace != "" {
+		if err := checkNames(namespace); err != nil {
+			return nil, err
+		}
+	}
+	u := c.resource(namespace, "connections")
+	u.RawQuery = listQuery(options).Encode()
+	list := &live.ConnectionList{}
+	if err := c.call(ctx, http.MethodGet, u, nil, list); err != nil {
+		return nil, err
+	}
+
+	return list, nil
+}
+
+func listQuery(options metav1.ListOptions) url.Values {
+	query := url.Values{}
+	for name, value := range map[string]string{
+		"labelSelector": options.LabelSelector, "fieldSelector": options.FieldSelector, "continue": options.Continue,
+	} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	if options.Limit > 0 {
+		query.Set("limit", strconv.FormatInt(options.Limit, 10))
+	}
+
+	return query
+}
+
+// Drain replaces every connection of the pool by a fresh one and retires the old
+// ones when nothing uses them any more. It returns at once, and how many they
+// are.
+func (p *Pool) Drain(ctx context.Context) (int, error) {
+	return p.client.drain(ctx, p.namespace, "connectionpools", p.name)
+}
+
+// DrainConnection does for one connection what Pool.Drain does for all.
+func (c *Client) DrainConnection(ctx context.Context, namespace, name string) error {
+	_, err := c.drain(ctx, namespace, "connections", name)
+
+	return err
+}
+
+func (c *Client) drain(ctx context.Context, namespace, resource, name string) (int, error) {
+	if err := checkNames(namespace, name); err != nil {
+		return 0, err
+	}
+	drain := &live.Drain{TypeMeta: typeMeta("Drain")}
+	err := c.call(ctx, http.MethodPost, c.resource(namespace, resource, name, "drain"), drain, drain)
+
+	return int(drain.Status.Connections), err
+}
+
+// Check dials a target once, beside its pools, and reports stage by stage. A
+// target that does not answer is a result and no error: see CheckStatus.
+func (c *Client) Check(ctx context.Context, namespace, target string) (*live.Check, error) {
+	if err := checkNames(namespace, target); err != nil {
+		return nil, err
+	}
+	check := &live.Check{TypeMeta: typeMeta("Check")}
+	u := c.resource(namespace, "connectiontargets", target, "check")
+	if err := c.call(ctx, http.MethodPost, u, check, check); err != nil {
+		return nil, err
+	}
+
+	return check, nil
+}

@@ -1,0 +1,150 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/gorilla/websocket"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/transport"
+)
+
+// frameBytes is how much of a stream goes into one message.
+const frameBytes = 32 << 10
+
+// upgrader is the innermost http.RoundTripper of an upgraded request: it dials
+// and shakes hands as a WebSocket. The layers above it, which authenticate, are
+// those of any other request.
+type upgrader struct {
+	proxy func(*http.Request) (*url.URL, error)
+	dial  func(ctx context.Context, network, address string) (net.Conn, error)
+	tls   *tls.Config
+}
+
+// socket is a WebSocket in the place of a response's body, which is how it
+// passes the layers above the upgrader.
+type socket struct {
+	io.Reader
+	*websocket.Conn
+}
+
+func newUpgrader(config *transport.Config) (http.RoundTripper, error) {
+	secure, err := transport.TLSConfigFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("read the TLS configuration: %w", err)
+	}
+	if secure == nil {
+		secure = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	// HTTP/2 has no upgrade.
+	secure.NextProtos = []string{"http/1.1"}
+	inner := &upgrader{proxy: config.Proxy, tls: secure, dial: (&net.Dialer{Timeout: 30 * time.Second}).DialContext}
+	if inner.proxy == nil {
+		inner.proxy = utilnet.NewProxierWithNoProxyCIDR(http.ProxyFromEnvironment)
+	}
+	if config.DialHolder != nil {
+		inner.dial = config.DialHolder.Dial
+	}
+	outer, err := transport.HTTPWrappersForConfig(config, inner)
+	if err != nil {
+		return nil, fmt.Errorf("authenticate upgraded requests: %w", err)
+	}
+
+	return outer, nil
+}
+
+// RoundTrip upgrades a request. A refusal is a response like any other.
+func (u *upgrader) RoundTrip(request *http.Request) (*http.Response, error) {
+	header := request.Header.Clone()
+	protocols := header.Values("Sec-WebSocket-Protocol")
+	header.Del("Sec-WebSocket-Protocol")
+	dialer := websocket.Dialer{
+		Proxy: u.proxy, NetDialContext: u.dial, TLSClientConfig: u.tls, Subprotocols: protocols,
+		// One byte names the channel.
+		ReadBufferSize: frameBytes + 1, WriteBufferSize: frameBytes + 1,
+	}
+	target := *request.URL
+	target.Scheme = map[string]string{"https": "wss", "http": "ws"}[target.Scheme]
+	conn, response, err := dialUntil(request.Context(), dialer, target.String(), header)
+	if errors.Is(err, websocket.ErrBadHandshake) && response.StatusCode != http.StatusSwitchingProtocols {
+		return response, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(protocols, conn.Subprotocol()) {
+		conn.Close()
+
+		return nil, fmt.Errorf("the server chose the protocol %q, which was not offered", conn.Subprotocol())
+	}
+	response.Body = &socket{Reader: http.NoBody, Conn: conn}
+
+	return response, nil
+}
+
+// dialUntil dials, and gives up when ctx ends: the dialer alone would wait for
+// the answer to the handshake without looking at it.
+func dialUntil(ctx context.Context, dialer websocket.Dialer, u string, header http.Header) (*websocket.Conn, *http.Response, error) {
+	dial := dialer.NetDialContext
+	stop := func() bool { return true }
+	dialer.NetDialContext = func(dialing context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(dialing, network, address)
+		if err == nil {
+			stop = context.AfterFunc(ctx, func() { conn.Close() })
+		}
+
+		return conn, err
+	}
+	conn, response, err := dialer.DialContext(ctx, u, header)
+	if !stop() {
+		err = context.Cause(ctx)
+	}
+
+	return conn, response, err
+}
+
+// upgradeTo upgrades a request to one of the protocols. Whether a command may have
+// started shows in the error: the server starts it after its answer, so not
+// before the request was sent.
+func (c *Client) upgradeTo(ctx context.Context, u *url.URL, protocol string) (*websocket.Conn, http.Header, *Error) {
+	sent := false
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		// The request is written right after the connection is there. Behind a proxy
+		// a handshake comes between, and its failure counts as a doubt.
+		GotConn: func(httptrace.GotConnInfo) { sent = true },
+	})
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, nil, notStarted(err)
+	}
+	request.Header.Set("Sec-WebSocket-Protocol", protocol)
+	response, err := c.upgrade.RoundTrip(request)
+	switch {
+	case err != nil && sent:
+		return nil, nil, unknown(err)
+	case err != nil:
+		return nil, nil, notStarted(err)
+	}
+	if response.StatusCode != http.StatusSwitchingProtocols {
+		defer response.Body.Close()
+
+		return nil, nil, refused(refusal(response))
+	}
+	upgraded, ok := response.Body.(*socket)
+	if !ok {
+		response.Body.Close()
+
+		return nil, nil, unknown(errors.New("a transport wrapper hides the upgraded connection"))
+	}
+
+	return upgraded.Conn, response.Header, nil
+}
