@@ -409,7 +409,12 @@ func TestLeased(t *testing.T) {
 		},
 		"Recycle drains it when its successor is warm": func(t *testing.T) {
 			w, l, conn := leased(t)
-			w.pool.RecycleAll()
+			if id := w.pool.Conns()[0].ID; l.ID() != id {
+				t.Errorf("the lease is of connection %d, want %d", l.ID(), id)
+			}
+			if first, again := w.pool.RecycleAll(), w.pool.RecycleAll(); first != 1 || again != 0 {
+				t.Errorf("%d connections recycled, then %d; want 1, then none", first, again)
+			}
 			w.expect("1 in use, 1 dialing, 1 leases")
 			w.connect()
 			w.expect("1 warm, 1 draining, 1 leases")
