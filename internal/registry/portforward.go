@@ -107,9 +107,8 @@ func (c *call) serveForward(w http.ResponseWriter, req *http.Request, lease pool
 		}
 		return &countedConn{Conn: far, traffic: &traffic}, nil
 	})
-	ended := ending{held: h, requestID: c.requestID, outcome: live.OutcomeCompleted, duration: time.Since(began)}
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) && !errors.Is(cause, stream.ErrClientGone) {
-		ended.outcome = live.OutcomeUnknown
+	ended := ending{held: h, requestID: c.requestID, duration: time.Since(began)}
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		ended.reason, ended.message = because(ctx, cause)
 	}
 	c.auditEnded(ended, &traffic)
@@ -187,10 +186,10 @@ func (c *countedConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// CloseWrite ends one direction, where the stream can.
+// CloseWrite ends one direction, or both where the stream cannot end only one.
 func (c *countedConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
-	return nil
+	return c.Close()
 }

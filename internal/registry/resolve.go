@@ -36,6 +36,18 @@ func (r route) request() poolset.Request {
 	return request
 }
 
+// subject is what a message is about.
+func (r route) subject() string {
+	switch {
+	case r.target != nil:
+		return "target " + r.target.Name
+	case r.pool.Spec.TargetRef != nil:
+		return "target " + r.pool.Spec.TargetRef.Name
+	default:
+		return "pool " + r.pool.Name
+	}
+}
+
 // poolObject reads the declared pool.
 func (c *call) poolObject(ctx context.Context) (*v1alpha1.ConnectionPool, error) {
 	pool, err := c.Objects.Pool(ctx, c.pool.namespace, c.pool.name)
@@ -105,10 +117,7 @@ func (c *call) explain(ctx context.Context, to route, err error) error {
 
 // down says that there is a pool for the target, and no connection.
 func (c *call) down(to route, err error) error {
-	subject := "pool " + c.pool.name
-	if to.target != nil {
-		subject = "target " + to.target.Name
-	}
+	subject := to.subject()
 	failure, ok := errors.AsType[*driver.Error](err)
 	switch {
 	case ok:
