@@ -75,7 +75,7 @@ func size(minWarm, limit int32) func(*v1alpha1.ConnectionPoolSpec) {
 
 func TestAPoolGetsWarmAndRunsCommands(t *testing.T) {
 	f := warm(t, startSSHD(t), size(2, 4))
-	serving(t, 10*time.Second, f.pool, f.target, 2)
+	connected(t, 10*time.Second, f.pool, f.target, 2)
 	f.mustEcho(t, "hello")
 
 	condition(t, time.Second, f.target, v1alpha1.ConditionCredentialsReady, yes, v1alpha1.ReasonCredentialsValid)
@@ -165,7 +165,7 @@ func TestAFrozenServerIsNoticedAndReplaced(t *testing.T) {
 	before := observe(f.pool, f.target).Oldest
 	f.server.Freeze()
 	t.Cleanup(f.server.Thaw)
-	serving(t, 15*time.Second, f.pool, f.target, 0)
+	connected(t, 15*time.Second, f.pool, f.target, 0)
 	f.server.Thaw()
 	eventually(t, 30*time.Second, "the connection is replaced", func() (bool, string) {
 		now := observe(f.pool, f.target)
@@ -183,7 +183,7 @@ func TestSilentPacketLossIsNoticed(t *testing.T) {
 	t.Cleanup(proxy.Close)
 	f := warm(t, through(server, proxy))
 	proxy.Set(netfault.DropBoth)
-	serving(t, 15*time.Second, f.pool, f.target, 0)
+	connected(t, 15*time.Second, f.pool, f.target, 0)
 	proxy.Set(netfault.None)
 	proxy.Reset()
 	condition(t, 75*time.Second, f.target, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
@@ -225,7 +225,7 @@ func TestAChangedHostKeySeesNoCredentials(t *testing.T) {
 // F14.
 func TestARotatedSecretReplacesTheConnections(t *testing.T) {
 	f := warm(t, startSSHD(t), size(2, 4))
-	serving(t, 10*time.Second, f.pool, f.target, 2)
+	connected(t, 10*time.Second, f.pool, f.target, 2)
 	stop := hammer(t, f)
 	key := newKey(t)
 	if err := f.server.Authorize(key.public); err != nil {

@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
+	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/driver"
@@ -47,8 +48,11 @@ var world struct {
 	output *recorder
 	// metrics is the address of the authenticated endpoint.
 	metrics string
-	config  *rest.Config
-	spaces  atomic.Int32
+	// live is the address of the live API, for requests past kube-apiserver.
+	live   string
+	plane  *controlplane.ControlPlane
+	config *rest.Config
+	spaces atomic.Int32
 }
 
 func TestMain(m *testing.M) { os.Exit(runTests(m)) }
@@ -64,6 +68,7 @@ func runTests(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "install the CRDs:", err)
 		return 1
 	}
+	world.plane = plane
 	stop, err := startOperator(plane.Config)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "start the operator:", err)
@@ -81,7 +86,13 @@ func startOperator(config *rest.Config) (stop func(), err error) {
 	ctrl.SetLogger(zap.New(zap.WriteTo(world.output), zap.UseDevMode(true), zap.Level(zapcore.Level(-10))))
 	o := options{
 		metricsAddress: freeAddress(), probeAddress: "0", replica: "replica-1",
-		allow: prefixes{netip.MustParsePrefix("127.0.0.0/8")},
+		allow: prefixes{netip.MustParsePrefix("127.0.0.0/8")}, drainTimeout: 5 * time.Second,
+		live: liveOptions{address: freeAddress(), namespace: controlplane.APINamespace, service: controlplane.APIService},
+	}
+	world.live = o.live.address
+	_, port := split(world.live)
+	if err := world.plane.RegisterAPI(context.Background(), live.GroupName, live.GroupVersion.Version, port); err != nil {
+		return nil, err
 	}
 	mgr, err := ctrl.NewManager(config, o.manager())
 	if err != nil {
@@ -250,9 +261,9 @@ func isTrue(object client.Object, kind string) bool {
 	return meta.IsStatusConditionTrue(conditions(object), kind)
 }
 
-// serving waits until the pool has so many connections to the target, in the
+// connected waits until the pool has so many connections to the target, in the
 // engine's own words.
-func serving(t *testing.T, bound time.Duration, p *v1alpha1.ConnectionPool, ct *v1alpha1.ConnectionTarget, want int) poolset.PoolObservation {
+func connected(t *testing.T, bound time.Duration, p *v1alpha1.ConnectionPool, ct *v1alpha1.ConnectionTarget, want int) poolset.PoolObservation {
 	t.Helper()
 	var seen poolset.PoolObservation
 	eventually(t, bound, fmt.Sprintf("%d connections of %s to %s", want, p.Name, ct.Name), func() (bool, string) {

@@ -29,6 +29,7 @@ type options struct {
 	drainTimeout   time.Duration
 	kubeconfig     string
 	printVersion   bool
+	live           liveOptions
 }
 
 func (o *options) register(flags *flag.FlagSet) {
@@ -44,6 +45,7 @@ func (o *options) register(flags *flag.FlagSet) {
 	flags.Var(&o.deny, "deny-cidrs",
 		"comma-separated CIDRs that targets must not resolve to, such as those of the control plane's endpoints")
 	flags.DurationVar(&o.drainTimeout, "drain-timeout", 5*time.Minute, "how long what runs may go on after SIGTERM")
+	o.live.register(flags)
 	flags.BoolVar(&o.printVersion, "version", false, "print the version and exit")
 }
 
@@ -56,7 +58,7 @@ func (o *options) validate(arguments []string) error {
 	case o.drainTimeout < 0:
 		return errors.New("--drain-timeout must not be negative")
 	}
-	return nil
+	return o.live.validate()
 }
 
 // policy says what targets may resolve to: not this host, not metadata

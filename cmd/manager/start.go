@@ -109,6 +109,8 @@ func (o *options) manager() manager.Options {
 		LeaseDuration:                 &lease,
 		RenewDeadline:                 &renew,
 		RetryPeriod:                   &retry,
+		// What runs over the live API may finish, and a bit to say so.
+		GracefulShutdownTimeout: new(2*o.drainTimeout + 10*time.Second),
 		Metrics: metricsserver.Options{
 			BindAddress:    o.metricsAddress,
 			SecureServing:  true,
@@ -152,6 +154,9 @@ func (o *options) wire(ctx context.Context, mgr manager.Manager, pools *poolset.
 	}
 	if err := sums.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the connectionpool controller: %w", err)
+	}
+	if err := o.wireLive(ctx, mgr, pools); err != nil {
+		return err
 	}
 	if err := metrics.Registry.Register(connpoolmetrics.NewCollector(pools)); err != nil {
 		return fmt.Errorf("register the metrics: %w", err)

@@ -69,6 +69,7 @@ func parse(args []string, errs io.Writer) (arguments, error) {
 	flags.IntVar(&a.APIPort, "api-port", 16443, "port of kube-apiserver; 0 for any that is free")
 	flags.IntVar(&a.SSHPort, "ssh-port", 12222, "port of the SSH server; 0 for any that is free")
 	flags.IntVar(&a.MetricsPort, "metrics-port", 18443, "run: port of the operator's metrics; 0 for any that is free")
+	flags.IntVar(&a.LivePort, "live-port", 19443, "run: port of the operator's live API; 0 for any that is free")
 	flags.BoolVar(&a.Once, "once", false, "run: end as soon as the samples are warm, or with an error after the timeout")
 	flags.DurationVar(&a.Timeout, "timeout", 2*time.Minute, "run --once: how long the samples may take")
 	if len(args) == 0 {

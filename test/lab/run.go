@@ -25,6 +25,8 @@ type RunOptions struct {
 
 	// MetricsPort is the port of the operator's metrics; 0 for any free one.
 	MetricsPort int
+	// LivePort is the port of the operator's live API; 0 for any free one.
+	LivePort int
 	// Once ends the run as soon as the samples are warm.
 	Once bool
 	// Timeout bounds how long the samples may take to get warm, with Once.
@@ -38,7 +40,7 @@ func Run(ctx context.Context, options RunOptions, out io.Writer) error {
 	if pid, isRunning := folder(options.Dir).running(); isRunning {
 		return runningError{pid}
 	}
-	if err := free("--metrics-port", options.MetricsPort); err != nil {
+	if err := errors.Join(free("--metrics-port", options.MetricsPort), free("--live-port", options.LivePort)); err != nil {
 		return err
 	}
 	path, err := buildOperator(ctx, say)
@@ -66,7 +68,11 @@ func (l *Lab) operate(ctx context.Context, path string, options RunOptions, out 
 		return err
 	}
 	l.say("applied the samples in %s", short(l.folder.samples()))
-	operator, err := l.startOperator(path, options.MetricsPort)
+	address, err := l.registerAPI(ctx, options.LivePort)
+	if err != nil {
+		return err
+	}
+	operator, err := l.startOperator(path, options.MetricsPort, address)
 	if err != nil {
 		return err
 	}
