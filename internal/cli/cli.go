@@ -35,7 +35,7 @@ const pluginPrefix = "kubectl-"
 // Main runs the command line args, whose first word is the name it was called
 // by, and returns the exit code of the process.
 func Main(args []string, version string, streams genericiooptions.IOStreams) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	// The first signal cancels what runs. From then on signals do what they do to
 	// any process, so that a second one leaves at once.

@@ -44,6 +44,6 @@ func noCluster(err error) error {
 		err = errors.New("there is no kubeconfig")
 	}
 
-	return fmt.Errorf("no cluster to talk to: %w\n"+
-		"Name a kubeconfig with --kubeconfig or KUBECONFIG, and a cluster in it with --context", err)
+	return hinted(fmt.Errorf("no cluster to talk to: %w", err),
+		"Name a kubeconfig with --kubeconfig or KUBECONFIG, and a cluster in it with --context.")
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -27,19 +28,48 @@ func (e *exitError) Unwrap() error { return e.err }
 // exitWith ends the process with a code and says nothing.
 func exitWith(code int) error { return &exitError{code: code} }
 
+// hintedError is an error with the next step.
+type hintedError struct {
+	err  error
+	hint string
+}
+
+func (e *hintedError) Error() string { return e.err.Error() }
+
+func (e *hintedError) Unwrap() error { return e.err }
+
+func hinted(err error, format string, args ...any) error {
+	return &hintedError{err: err, hint: fmt.Sprintf(format, args...)}
+}
+
+// failureCode is the annotation of a command whose own failures must not be
+// taken for exit codes of the remote command.
+const failureCode = "connpool.dev/failure-exit-code"
+
 // report tells of an error and returns the exit code that it means.
-func (f *factory) report(_ *cobra.Command, err error) int {
+func (f *factory) report(command *cobra.Command, err error) int {
 	if err == nil {
 		return 0
 	}
-	if exit, ok := errors.AsType[*exitError](err); ok {
-		if exit.err != nil {
-			fmt.Fprintln(f.ErrOut, "error:", exit.err)
-		}
-
-		return exit.code
+	code := 1
+	if command != nil && command.Annotations[failureCode] != "" {
+		code = exitNotStarted
 	}
-	fmt.Fprintln(f.ErrOut, "error:", err)
+	exit, ok := errors.AsType[*exitError](err)
+	if ok {
+		code, err = exit.code, exit.err
+	}
+	if err != nil {
+		f.tell(err)
+	}
 
-	return 1
+	return code
+}
+
+// tell prints an error and, if it has one, the next step.
+func (f *factory) tell(err error) {
+	fmt.Fprintln(f.ErrOut, "error:", printable(err.Error()))
+	if hint, ok := errors.AsType[*hintedError](err); ok {
+		fmt.Fprintf(f.ErrOut, "\n%s\n", strings.TrimRight(hint.hint, "\n"))
+	}
 }

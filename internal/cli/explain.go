@@ -1,0 +1,200 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/api/v1alpha1"
+)
+
+// asked is what a command asked for, so that a refusal can be explained.
+type asked struct {
+	group string
+	// resource, with its subresource behind a slash.
+	resource string
+	verbs    []string
+	// namespace that was asked; "" for all of them.
+	namespace string
+	// name of the object; "" for all of them.
+	name string
+	// target that was asked for along with a pool, if any.
+	target string
+}
+
+// explain adds the next step to an error that came from a server.
+func (f *factory) explain(ctx context.Context, err error, what asked) error {
+	switch {
+	case err == nil:
+		return nil
+	case apierrors.IsForbidden(err):
+		return hinted(err, "This would permit it; give it to somebody who may create roles:\n\n%s", what.role())
+	case apierrors.IsUnauthorized(err):
+		return hinted(err, "The cluster does not know you: renew the credentials of your kubeconfig's user.")
+	case apierrors.IsNotFound(err) && !isNamed(err), isFromAggregator(err):
+		return hinted(err, "The API %s does not answer as it should. Find out why: %s doctor", what.group, f.name)
+	case apierrors.IsNotFound(err):
+		return f.explainNotFound(ctx, err, what)
+	case isConnection(err):
+		return hinted(err, "The cluster does not answer: check --context, --server and your network.")
+	default:
+		return err
+	}
+}
+
+// isNamed reports that a 404 is about an object. One about a path that nobody
+// serves has no name.
+func isNamed(err error) bool {
+	details := detailsOf(err)
+
+	return details != nil && details.Name != ""
+}
+
+// detailsOf are what a server tells about an error besides its message.
+func detailsOf(err error) *metav1.StatusDetails {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return nil
+	}
+
+	return status.Status().Details
+}
+
+// isFromAggregator reports that kube-apiserver answered in the operator's place.
+func isFromAggregator(err error) bool {
+	return apierrors.IsServiceUnavailable(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
+}
+
+func isConnection(err error) bool {
+	_, ok := errors.AsType[*url.Error](err)
+
+	return ok && !errors.Is(err, context.Canceled)
+}
+
+// explainNotFound offers names that are there.
+func (f *factory) explainNotFound(ctx context.Context, err error, what asked) error {
+	objects, objectsErr := f.objects()
+	if objectsErr != nil {
+		return err
+	}
+	kind, known := "pool", []string(nil)
+	name := what.name
+	if aboutTarget(err, what) {
+		kind, name = "target", what.targetName()
+		known, objectsErr = knownTargets(ctx, objects, what)
+	} else {
+		var all []v1alpha1.ConnectionPool
+		all, objectsErr = objects.pools(ctx, what.namespace)
+		known = poolNames(all)
+	}
+	if objectsErr != nil {
+		return err
+	}
+
+	return hinted(err, "%s", f.offer(kind, name, what.namespace, known))
+}
+
+func (a asked) targetName() string {
+	if a.target != "" {
+		return a.target
+	}
+
+	return a.name
+}
+
+// aboutTarget reports that it is the target that was not found.
+func aboutTarget(err error, what asked) bool {
+	if details := detailsOf(err); details != nil && details.Kind == targets {
+		return true
+	}
+
+	return strings.HasPrefix(what.resource, targets)
+}
+
+// knownTargets are the targets of the pool that was asked for, or all.
+func knownTargets(ctx context.Context, objects objectClient, what asked) ([]string, error) {
+	all, err := objects.targets(ctx, what.namespace)
+	if err != nil || !strings.HasPrefix(what.resource, pools) {
+		return targetNames(all), err
+	}
+	pool, err := objects.pool(ctx, what.namespace, what.name)
+	if err != nil {
+		return targetNames(all), nil //nolint:nilerr // without the pool, any target is better than none
+	}
+
+	return targetNames(targetsOf(pool, all)), nil
+}
+
+// offer names what is there instead.
+func (f *factory) offer(kind, name, namespace string, known []string) string {
+	if len(known) == 0 {
+		return fmt.Sprintf("Namespace %s has no %ss. See those of all namespaces: %s status -A", namespace, kind, f.name)
+	}
+	if near := nearest(name, known); len(near) > 0 {
+		return "Did you mean " + strings.Join(near, " or ") + "?"
+	}
+	const most = 10
+	if len(known) > most {
+		return fmt.Sprintf("There are %d %ss, among them %s.", len(known), kind, strings.Join(known[:most], ", "))
+	}
+
+	return fmt.Sprintf("There is %s.", strings.Join(known, ", "))
+}
+
+// role is the RBAC object that would permit what was asked.
+func (a asked) role() string {
+	parts := []string{"connpool", strings.ReplaceAll(a.resource, "/", "-")}
+	if a.name != "" {
+		parts = append(parts, a.name)
+	}
+	name := strings.Join(parts, "-")
+	var b strings.Builder
+	kind, binding := "ClusterRole", "clusterrolebinding "+name+" --clusterrole "+name
+	if a.namespace != "" {
+		kind, binding = "Role", fmt.Sprintf("rolebinding %s --namespace %s --role %s", name, a.namespace, name)
+	}
+	fmt.Fprintf(&b, "apiVersion: rbac.authorization.k8s.io/v1\nkind: %s\nmetadata:\n  name: %s\n", kind, name)
+	if a.namespace != "" {
+		fmt.Fprintf(&b, "  namespace: %s\n", a.namespace)
+	}
+	fmt.Fprintf(&b, "rules:\n- apiGroups: [%q]\n  resources: [%q]\n", a.group, a.resource)
+	if a.name != "" {
+		fmt.Fprintf(&b, "  resourceNames: [%q]\n", a.name)
+	}
+	fmt.Fprintf(&b, "  verbs: [%s]\n\nand then: kubectl create %s --user USER", strings.Join(a.verbs, ", "), binding)
+
+	return b.String()
+}
+
+// Things that commands ask for.
+
+func askedToList(resource, namespace string) asked {
+	return asked{group: v1alpha1.GroupName, resource: resource, verbs: []string{"get", "list"}, namespace: namespace}
+}
+
+func askedToGet(resource, namespace, name string) asked {
+	return asked{group: v1alpha1.GroupName, resource: resource, verbs: []string{"get"}, namespace: namespace, name: name}
+}
+
+func askedForConnections(namespace string) asked {
+	return asked{group: livev1alpha1.GroupName, resource: "connections", verbs: []string{"get", "list"}, namespace: namespace}
+}
+
+// askedToStream asks for get too: a WebSocket is opened by GET, and servers on
+// its way look at that.
+func askedToStream(subresource, namespace, pool, target string) asked {
+	return asked{
+		group: livev1alpha1.GroupName, resource: pools + "/" + subresource, verbs: []string{"create", "get"},
+		namespace: namespace, name: pool, target: target,
+	}
+}
+
+func askedToCreate(resource, namespace, name string) asked {
+	return asked{group: livev1alpha1.GroupName, resource: resource, verbs: []string{"create"}, namespace: namespace, name: name}
+}
