@@ -73,6 +73,13 @@ var boundaries = []boundary{
 		bad:    [2]string{"./internal/apiserver", "./internal/controller/connectiontarget"},
 	},
 	{
+		name:   "serving imports nothing else of ours",
+		why:    "certificates and endpoints are the same whatever is served, and both servers stand on them",
+		from:   []string{"./internal/serving/..."},
+		forbid: []string{"./api/...", "./internal/..."},
+		bad:    [2]string{"./internal/serving", "./internal/apiserver"},
+	},
+	{
 		name:   "nobody imports cmd",
 		why:    "it is flags and wiring, the end of the import graph",
 		from:   []string{"./..."},
