@@ -123,7 +123,7 @@ func (o *connectionsOptions) print(list *livev1alpha1.ConnectionList) error {
 	case len(list.Items) == 0:
 		fmt.Fprintf(o.ErrOut, "No connections%s.\n", o.scope.where())
 	default:
-		o.table(list.Items).write(o.Out, true)
+		o.table(list.Items).write(o.Out)
 	}
 
 	return nil

@@ -251,7 +251,3 @@ func (c *remoteCommand) validate() error {
 
 	return nil
 }
-
-func newRunCommand(f *factory) *cobra.Command {
-	return &cobra.Command{Use: "run", RunE: func(*cobra.Command, []string) error { return nil }}
-}

@@ -76,13 +76,21 @@ func (t *table) add(cells ...string) {
 	t.rows = append(t.rows, cells)
 }
 
-func (t *table) write(out io.Writer, headers bool) {
-	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
-	defer w.Flush()
-	if headers {
-		fmt.Fprintln(w, strings.Join(t.columns, "\t"))
+func (t *table) write(out io.Writer) {
+	for _, line := range t.lines() {
+		fmt.Fprintln(out, line)
 	}
+}
+
+// lines are the header and the rows.
+func (t *table) lines() []string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(w, strings.Join(t.columns, "\t"))
 	for _, row := range t.rows {
 		fmt.Fprintln(w, strings.Join(row, "\t"))
 	}
+	_ = w.Flush() // a builder never fails
+
+	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
 }

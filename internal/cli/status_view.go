@@ -35,7 +35,7 @@ func (v statusView) all(reports []poolReport) {
 	for _, r := range reports {
 		t.add(v.row(r)...)
 	}
-	t.write(v.out, true)
+	t.write(v.out)
 	for _, r := range reports {
 		v.failing(r)
 	}
@@ -164,7 +164,7 @@ func (v statusView) members(members []targetReport) {
 		}
 		t.add(cells...)
 	}
-	t.write(v.out, true)
+	t.write(v.out)
 }
 
 // member prints the conditions of a target that is not ready.

@@ -1,0 +1,159 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
+)
+
+// maxLine bounds how much of an unfinished line is held back. A longer one is
+// printed in pieces.
+const maxLine = 64 << 10
+
+// lineMixer prints what many targets write, line by line, each marked with its
+// target. Writes of one target never come between the letters of another's line.
+type lineMixer struct {
+	mu    sync.Mutex // guards out and errOut, so that lines stay whole
+	out   io.Writer
+	err   io.Writer
+	width int
+	names map[string]int
+	paint paint
+}
+
+// nameColours tell neighbours apart; red is left for failures.
+var nameColours = [...]string{"36", "33", "35", "32", "34", "96"}
+
+func newLineMixer(out, err io.Writer, targets []string) *lineMixer {
+	m := &lineMixer{out: out, err: err, names: make(map[string]int, len(targets)), paint: paintFor(out)}
+	for i, target := range targets {
+		m.width = max(m.width, utf8.RuneCountInString(target))
+		m.names[target] = i
+	}
+
+	return m
+}
+
+// writers for what a target writes to stdout and stderr.
+func (m *lineMixer) writers(target string) (stdout, stderr *lineWriter) {
+	colour := nameColours[m.names[target]%len(nameColours)]
+	prefix := m.paint.in(colour, fmt.Sprintf("%-*s", m.width, target)) + " | "
+
+	return &lineWriter{mixer: m, to: m.out, prefix: prefix}, &lineWriter{mixer: m, to: m.err, prefix: prefix}
+}
+
+// lineWriter marks the lines of one stream.
+type lineWriter struct {
+	mixer  *lineMixer
+	to     io.Writer
+	prefix string
+	rest   []byte
+}
+
+// Write prints whole lines and keeps the rest for later.
+func (w *lineWriter) Write(p []byte) (int, error) {
+	w.rest = append(w.rest, p...)
+	for {
+		line, rest, whole := bytes.Cut(w.rest, []byte("\n"))
+		if !whole && len(line) < maxLine {
+			return len(p), nil
+		}
+		if err := w.print(line); err != nil {
+			return 0, err
+		}
+		w.rest = rest
+	}
+}
+
+// end prints a last line that nothing ended.
+func (w *lineWriter) end() {
+	if len(w.rest) > 0 {
+		_ = w.print(w.rest)
+		w.rest = nil
+	}
+}
+
+func (w *lineWriter) print(line []byte) error {
+	w.mixer.mu.Lock()
+	defer w.mixer.mu.Unlock()
+	_, err := fmt.Fprintf(w.to, "%s%s\n", w.prefix, line)
+
+	return err
+}
+
+// keeper keeps the beginning of a stream.
+type keeper struct {
+	kept      bytes.Buffer
+	truncated bool
+}
+
+// Write keeps what there is room for and drops the rest.
+func (k *keeper) Write(p []byte) (int, error) {
+	room := maxKeptOutput - k.kept.Len()
+	if len(p) > room {
+		k.truncated = true
+	}
+	k.kept.Write(p[:min(len(p), room)])
+
+	return len(p), nil
+}
+
+// text is what was kept, as text that JSON can carry.
+func (k *keeper) text() string { return strings.ToValidUTF8(k.kept.String(), "\uFFFD") }
+
+// summary prints a line for each target, on standard error so that the output of
+// the commands can go elsewhere.
+func (o *runOptions) summary(results []runResult) {
+	t := &table{columns: []string{"TARGET", "OUTCOME", "EXIT", "TIME", "WHY"}}
+	p, good := paintFor(o.ErrOut), 0
+	marks := []string{" "}
+	for i := range results {
+		r := &results[i]
+		if r.ok() {
+			good++
+		}
+		marks = append(marks, p.mark(r.ok()))
+		t.add(r.Target, string(r.Outcome), r.exit(), r.took(), r.why())
+	}
+	fmt.Fprintln(o.ErrOut)
+	for i, line := range t.lines() {
+		fmt.Fprintln(o.ErrOut, marks[i], line)
+	}
+	fmt.Fprintf(o.ErrOut, "\n%d of %s succeeded\n", good, count(len(results), "target", "targets"))
+}
+
+func (r *runResult) exit() string {
+	if r.ExitCode == nil {
+		return ""
+	}
+
+	return strconv.Itoa(*r.ExitCode)
+}
+
+func (r *runResult) took() string {
+	if r.Reason == reasonSkipped {
+		return ""
+	}
+
+	return micros(int64(r.Seconds * float64(time.Second/time.Microsecond)))
+}
+
+func (r *runResult) why() string {
+	switch {
+	case r.Signal != "":
+		return "signal " + r.Signal
+	case r.Outcome == livev1alpha1.OutcomeCompleted:
+		return ""
+	case r.Reason == "":
+		return r.Message
+	default:
+		return r.Reason + ": " + r.Message
+	}
+}
