@@ -118,16 +118,23 @@ func unknown(err error) *Error {
 	return &Error{Outcome: live.OutcomeUnknown, Message: err.Error(), Err: err}
 }
 
-// refused classifies the API's refusal of a command. What the API itself says
-// is final: it refuses before it starts anything. What a proxy says may be about
-// an answer that it lost.
+// refused classifies the API's refusal of a command. What the API says of the
+// outcome counts; and what an API server refuses it has not started. What a proxy
+// says may be about an answer that it lost.
 func refused(refusal *refusalError) *Error {
-	e := &Error{Outcome: live.OutcomeUnknown, Message: refusal.Error(), Err: refusal.StatusError}
-	if refusal.structured {
-		e.Reason = string(refusal.Status().Reason)
+	causes := causesOf(&refusal.ErrStatus)
+	e := &Error{
+		Outcome: live.Outcome(causes[live.CauseOutcome]), Reason: causes[live.CauseReason],
+		RequestID: causes[live.CauseRequestID], Message: refusal.Error(), Err: refusal.StatusError,
 	}
-	if refusal.beforeStart() {
+	if e.Reason == "" && refusal.structured {
+		e.Reason = string(refusal.ErrStatus.Reason)
+	}
+	if e.Outcome == "" && refusal.beforeStart() {
 		e.Outcome = live.OutcomeNotStarted
+	}
+	if e.Outcome != live.OutcomeNotStarted {
+		e.Outcome = live.OutcomeUnknown
 	}
 
 	return e
@@ -142,9 +149,6 @@ type refusalError struct {
 	// and no proxy did.
 	structured bool
 }
-
-// Unwrap lets apierrors see the Status.
-func (r *refusalError) Unwrap() error { return r.StatusError }
 
 // beforeStart reports that this answer proves that no command was started.
 func (r *refusalError) beforeStart() bool {
@@ -174,6 +178,11 @@ func refusal(response *http.Response) *refusalError {
 	if response.StatusCode >= http.StatusOK && response.StatusCode < http.StatusMultipleChoices {
 		return nil
 	}
+
+	return readRefusal(response)
+}
+
+func readRefusal(response *http.Response) *refusalError {
 	// Whatever could be read tells more than why the rest could not.
 	body, _ := io.ReadAll(io.LimitReader(response.Body, 64<<10))
 	var status metav1.Status

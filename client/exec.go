@@ -162,8 +162,8 @@ func execResult(status *live.ExecStatus) (Result, error) {
 		ExitCode: -1, Signal: status.Signal, Truncated: status.Truncated,
 		Stdout: text(status.Stdout, status.StdoutBytes), Stderr: text(status.Stderr, status.StderrBytes),
 		Target: status.Target, Connection: status.Connection, Acquired: status.Acquired,
-		Wait:      time.Duration(status.AcquireMicroseconds) * time.Microsecond,
-		Duration:  time.Duration(status.DurationMicroseconds) * time.Microsecond,
+		Wait:      microseconds(status.AcquireMicroseconds),
+		Duration:  microseconds(status.DurationMicroseconds),
 		RequestID: status.RequestID,
 	}
 	if status.ExitCode != nil {

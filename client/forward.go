@@ -3,39 +3,156 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"k8s.io/apimachinery/pkg/util/portforward"
+	"k8s.io/streaming/pkg/httpstream"
+	"k8s.io/streaming/pkg/httpstream/spdy"
 )
 
 // Forwarder opens connections to one address as seen from one target. All of
 // them share one connection to the API server. It is safe for concurrent use.
-type Forwarder struct{}
+type Forwarder struct {
+	streams httpstream.Connection
+	address string
+	port    string
+	next    atomic.Int64
+}
 
 // Forward prepares connections to an address as seen from a target: a port of
 // the target itself ("5432"), host:port, or the absolute path of a unix socket.
-// It fails at once if the caller may not, or the target cannot be reached;
-// whether something listens at the address shows when it is dialled. Errors are
-// *Error. Close the Forwarder to end it; ctx bounds only the beginning.
+// It fails at once, with an *Error, if the caller may not or the target cannot be
+// reached; whether something listens at the address shows when it is dialled. ctx
+// bounds Forward, not the Forwarder, which lives until Close.
 func (p *Pool) Forward(ctx context.Context, target, address string) (*Forwarder, error) {
-	return nil, notStarted(errors.ErrUnsupported)
+	if err := checkNames(p.namespace, p.name); err != nil {
+		return nil, notStarted(err)
+	}
+	query, port, err := forwardQuery(target, address)
+	if err != nil {
+		return nil, notStarted(err)
+	}
+	u := p.url("portforward")
+	u.RawQuery = query.Encode()
+	conn, _, failed := p.client.upgradeTo(ctx, u, portforward.WebsocketsSPDYTunnelingPortForwardV1)
+	if failed != nil {
+		return nil, failed
+	}
+	// Closes the tunnel if it fails.
+	streams, err := spdy.NewClientConnection(newTunnel(conn))
+	if err != nil {
+		return nil, unknown(err)
+	}
+
+	return &Forwarder{streams: streams, address: address, port: port}, nil
+}
+
+// forwardQuery splits an address into what the query tells and the port that
+// each connection names.
+func forwardQuery(target, address string) (query url.Values, port string, err error) {
+	query = url.Values{}
+	if target != "" {
+		query.Set("target", target)
+	}
+	if path.IsAbs(address) {
+		query.Set("socket", address)
+
+		return query, "1", nil // The protocol wants a port, and the server ignores it.
+	}
+	host, port := "", address
+	if strings.Contains(address, ":") {
+		if host, port, err = net.SplitHostPort(address); err != nil {
+			return nil, "", fmt.Errorf("read the address %q: %w", address, err)
+		}
+	}
+	if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 {
+		return nil, "", fmt.Errorf("%q names no port: give a port from 1 to 65535, host:port, or the path of a socket", address)
+	}
+	if host != "" {
+		query.Set("host", host)
+	}
+
+	return query, port, nil
 }
 
 // Dial opens a connection. The protocol has no word for success: if nothing
-// listens at the address, the first Read says so. Deadlines are supported in so
-// far as one that passes ends the connection. CloseWrite of the result
-// half-closes it.
-func (f *Forwarder) Dial(ctx context.Context) (net.Conn, error) { return nil, nil }
+// listens at the address, the first Read says so. The result has CloseWrite,
+// which half-closes it; a deadline that passes ends it for good.
+func (f *Forwarder) Dial(ctx context.Context) (net.Conn, error) {
+	type result struct {
+		conn *forwarded
+		err  error
+	}
+	opened := make(chan result, 1)
+	go func() {
+		conn, err := f.open()
+		opened <- result{conn, err}
+	}()
+	select {
+	case r := <-opened:
+		if r.err != nil {
+			return nil, fmt.Errorf("open a connection to %s: %w", f.address, r.err)
+		}
 
-// Serve accepts connections from listener, dials for each of them, and copies in
-// both directions, until ctx ends, the Forwarder is closed or the listener
-// fails; then it closes the listener and all the connections, waits for their
-// end, and returns why it ended. What goes wrong with a single connection is
-// reported, if report is not nil, from several goroutines.
-func (f *Forwarder) Serve(ctx context.Context, listener net.Listener, report func(error)) error {
-	return nil
+		return r.conn, nil
+	case <-ctx.Done():
+		go func() {
+			if r := <-opened; r.err == nil {
+				r.conn.abort()
+			}
+		}()
+
+		return nil, context.Cause(ctx)
+	}
+}
+
+// open opens the two streams of a connection: the one for errors comes first.
+func (f *Forwarder) open() (*forwarded, error) {
+	header := http.Header{}
+	header.Set("port", f.port)
+	header.Set("requestID", strconv.FormatInt(f.next.Add(1), 10))
+	header.Set("streamType", "error")
+	problems, err := f.streams.CreateStream(header)
+	if err != nil {
+		return nil, err
+	}
+	// We have nothing to say there.
+	_ = problems.Close()
+	header.Set("streamType", "data")
+	data, err := f.streams.CreateStream(header)
+	if err != nil {
+		_ = problems.Reset()
+		f.streams.RemoveStreams(problems)
+
+		return nil, err
+	}
+
+	return newForwarded(f, data, problems), nil
 }
 
 // Done is closed when the connection to the API server is lost or closed.
-func (f *Forwarder) Done() <-chan struct{} { return nil }
+func (f *Forwarder) Done() <-chan bool { return f.streams.CloseChan() }
 
 // Close ends the forwarder and every connection dialled through it.
-func (f *Forwarder) Close() error { return nil }
+func (f *Forwarder) Close() error { return f.streams.Close() }
+
+// errForwarderClosed ends Serve when the connection to the API server is gone.
+var errForwarderClosed = errors.New("the connection to the API server is closed")
+
+// refusedAtTarget is what the target's side said about a connection.
+func (f *Forwarder) refusedAtTarget(problems io.Reader) error {
+	text, _ := io.ReadAll(io.LimitReader(problems, 4<<10)) // The rest of a message adds nothing.
+	if len(text) == 0 {
+		return nil
+	}
+
+	return fmt.Errorf("connect to %s: %s", f.address, text)
+}

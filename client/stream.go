@@ -3,10 +3,17 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"net/url"
+	"slices"
+	"time"
 
-	"github.com/gorilla/websocket"
+	"k8s.io/apimachinery/pkg/util/remotecommand"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
 )
 
 // Streams is where the output of a Stream goes, and its terminal. A nil writer
@@ -32,15 +39,99 @@ type Terminal struct {
 // Size is a terminal's size in character cells.
 type Size struct{ Columns, Rows uint16 }
 
+// What the answer to an upgrade says of the lease behind it.
+const (
+	headerConnection = "Connpool-Connection"
+	headerTarget     = "Connpool-Target"
+	headerAcquired   = "Connpool-Acquired"
+	headerRequestID  = "Connpool-Request-Id"
+)
+
+// errTimeout ends a Stream after its command's Timeout.
+var errTimeout = errors.New("the command's timeout passed")
+
 // Stream runs a command and copies its streams while it runs. Its result and
 // error are those of Exec, without the output. When ctx ends, the command is
 // signalled to end, and its outcome is unknown.
 //
 // Stream returns when it has stopped using the streams, except for a Read of
-// Stdin that has not returned. A writer that fails ends the command.
+// Stdin that has not returned. A writer that fails ends the command; one that
+// blocks makes it wait.
 func (p *Pool) Stream(ctx context.Context, command Command, streams Streams) (Result, error) {
-	return Result{ExitCode: -1}, notStarted(errors.ErrUnsupported)
+	u, err := p.streamURL(command, streams)
+	if err != nil {
+		return Result{ExitCode: -1}, notStarted(err)
+	}
+	if command.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, command.Timeout, errTimeout)
+		defer cancel()
+	}
+	conn, header, failed := p.client.upgradeTo(ctx, u, remotecommand.StreamProtocolV5Name)
+	if failed != nil {
+		return Result{ExitCode: -1}, failed
+	}
+	result := leaseResult(header)
+	status, err := newChannels(conn, command.Stdin, streams).run(ctx)
+	if err != nil {
+		failed := unknown(err)
+		failed.RequestID = result.RequestID
+
+		return result, failed
+	}
+
+	return statusResult(result, status)
 }
 
-var _ = websocket.BinaryMessage
-var _ http.Header
+// leaseResult is what is known before the command has ended.
+func leaseResult(header http.Header) Result {
+	return Result{
+		ExitCode: -1, Target: header.Get(headerTarget), Connection: header.Get(headerConnection),
+		Acquired: live.Acquired(header.Get(headerAcquired)), RequestID: header.Get(headerRequestID),
+	}
+}
+
+// streamURL puts the command into the query of the exec protocol.
+func (p *Pool) streamURL(command Command, streams Streams) (*url.URL, error) {
+	if err := checkNames(p.namespace, p.name); err != nil {
+		return nil, err
+	}
+	if command.RequestID != "" {
+		return nil, errors.New("a stream cannot be repeated, so it takes no RequestID")
+	}
+	query := commandQuery(command)
+	tty := streams.Terminal != nil
+	for name, wanted := range map[string]bool{
+		"stdin": command.Stdin != nil, "stdout": streams.Stdout != nil, "stderr": streams.Stderr != nil && !tty, "tty": tty,
+	} {
+		if wanted {
+			query.Set(name, "true")
+		}
+	}
+	if tty && streams.Terminal.Term != "" {
+		query.Set("term", streams.Terminal.Term)
+	}
+	u := p.url("exec")
+	u.RawQuery = query.Encode()
+
+	return u, nil
+}
+
+func commandQuery(command Command) url.Values {
+	query := url.Values{}
+	for name, value := range map[string]string{"target": command.Target, "shell": command.Shell, "subsystem": command.Subsystem} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	for _, word := range command.Argv {
+		query.Add("command", word)
+	}
+	for _, name := range slices.Sorted(maps.Keys(command.Env)) {
+		query.Add("env", fmt.Sprintf("%s=%s", name, command.Env[name]))
+	}
+
+	return query
+}
+
+func microseconds(n int64) time.Duration { return time.Duration(n) * time.Microsecond }

@@ -105,7 +105,7 @@ func dialUntil(ctx context.Context, dialer websocket.Dialer, u string, header ht
 		return conn, err
 	}
 	conn, response, err := dialer.DialContext(ctx, u, header)
-	if !stop() {
+	if !stop() || err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 
@@ -137,7 +137,7 @@ func (c *Client) upgradeTo(ctx context.Context, u *url.URL, protocol string) (*w
 	if response.StatusCode != http.StatusSwitchingProtocols {
 		defer response.Body.Close()
 
-		return nil, nil, refused(refusal(response))
+		return nil, nil, refused(readRefusal(response))
 	}
 	upgraded, ok := response.Body.(*socket)
 	if !ok {

@@ -1,0 +1,87 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+)
+
+// Serve accepts connections from listener, dials for each of them, and copies in
+// both directions, until ctx ends, the Forwarder is closed or the listener
+// fails. Then it closes the listener and all the connections, waits for their
+// end, and returns why it ended. What goes wrong with a single connection is
+// reported, if report is not nil, from several goroutines.
+func (f *Forwarder) Serve(ctx context.Context, listener net.Listener, report func(error)) error {
+	if report == nil {
+		report = func(error) {}
+	}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	defer context.AfterFunc(ctx, func() { listener.Close() })()
+	var workers sync.WaitGroup
+	workers.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-f.Done():
+			end(errForwarderClosed)
+		}
+	})
+	for {
+		local, err := listener.Accept()
+		if err != nil {
+			end(err)
+			listener.Close()
+			workers.Wait()
+
+			return context.Cause(ctx)
+		}
+		workers.Go(func() {
+			if err := f.serve(ctx, local); err != nil && ctx.Err() == nil {
+				report(err)
+			}
+		})
+	}
+}
+
+// serve copies one accepted connection in both directions.
+func (f *Forwarder) serve(ctx context.Context, local net.Conn) error {
+	defer local.Close()
+	remote, err := f.Dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer remote.Close()
+	defer context.AfterFunc(ctx, func() {
+		local.Close()
+		remote.Close()
+	})()
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		_, _ = io.Copy(remote, local) // Whoever hung up knows it.
+		closeWrite(remote)
+	})
+	_, err = io.Copy(local, remote)
+	closeWrite(local)
+	if err != nil {
+		local.Close()
+	}
+	sending.Wait()
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+
+	return err
+}
+
+// closeWrite ends one direction of a connection, or all of one that has no
+// directions.
+func closeWrite(conn net.Conn) {
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+
+		return
+	}
+	conn.Close()
+}
