@@ -46,8 +46,12 @@ lab-ssh-start: ## Bring it back, to see them recover
 ##@ Develop
 
 .PHONY: build
-build: ## Build bin/manager
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/manager ./cmd/manager
+build: ## Build bin/manager and bin/kubectl-connpool
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/manager ./cmd/kubectl-connpool
+
+.PHONY: install-plugin
+install-plugin: ## Install the kubectl plugin where `go install` puts programs
+	CGO_ENABLED=0 go install -trimpath -ldflags '$(LDFLAGS)' ./cmd/kubectl-connpool
 
 .PHONY: test
 test: test-deps lint verify control-plane ## Lint, verify, and run every test with the race detector, on a real API server and sshd
@@ -134,6 +138,8 @@ deploy: ## Deploy the operator with the image IMG
 
 .PHONY: undeploy
 undeploy: ## Remove all that deploy made
+	@# First: while it is registered and nobody serves it, no namespace can be deleted.
+	kubectl delete --ignore-not-found apiservice v1alpha1.live.connpool.dev
 	kubectl delete --ignore-not-found -k config/default
 
 ##@ Help and tools

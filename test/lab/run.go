@@ -201,8 +201,11 @@ func (s *show) state(now view) string {
 }
 
 func (s *show) hints() string {
-	return "In another terminal:\n" + environment(s.lab.folder) + fmt.Sprintf(`  kubectl get connectionpools,connectiontargets
-  kubectl describe connectiontarget %s          # what is wrong with it
+	return "In another terminal:\n" + environment(s.lab.folder) + fmt.Sprintf(`  kubectl connpool exec web/web-1 -- uname -a       # a command over a warm connection
+  kubectl connpool run --all web -- uptime         # on every target of the pool
+  kubectl connpool exec -it web/web-2              # a shell; port-forward, cp and top are there too
+  kubectl connpool check %s                     # what is wrong with it, stage by stage
+  kubectl get connectionpools,connectiontargets,connections
   kubectl scale connectionpool web --replicas=3    # more warm connections to each target
   kubectl apply --server-side -f %-18s# after editing the samples
   go run ./hack/lab ssh-stop                       # the SSH server goes away
@@ -211,18 +214,20 @@ Ctrl-C ends everything.
 `, downSample, short(s.lab.folder.samples()))
 }
 
-// environment is what a shell needs to know of the lab.
+// environment is what a shell needs to know of the lab: where the kubectl plugin
+// is, kubectl if there is no other one, and the cluster.
 func environment(f folder) string {
 	lines := "  export KUBECONFIG=" + f.kubeconfig() + "\n"
-	if _, err := exec.LookPath("kubectl"); err == nil {
-		return lines
-	}
 	root, err := binaries.Checkout()
 	if err != nil {
 		return lines
 	}
+	path := filepath.Join(root, "bin")
+	if _, err := exec.LookPath("kubectl"); err != nil {
+		path += string(filepath.ListSeparator) + filepath.Join(path, "k8s")
+	}
 
-	return "  export PATH=$PATH:" + filepath.Join(root, "bin", "k8s") + "\n" + lines
+	return "  export PATH=$PATH:" + path + "\n" + lines
 }
 
 // short makes a path relative to the working directory, where that is shorter.
