@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -71,7 +73,7 @@ type checked struct {
 	err    error
 }
 
-func (c *checked) ready() bool { return c.err == nil && c.Status.Ready }
+func (c checked) ready() bool { return c.err == nil && c.Status.Ready }
 
 func (o *checkOptions) run(ctx context.Context) error {
 	if o.pool != "" {
@@ -124,17 +126,14 @@ func (o *checkOptions) checkAll(ctx context.Context) ([]checked, error) {
 
 // verdict is the exit code. Of errors, one is explained: they are alike.
 func (o *checkOptions) verdict(ctx context.Context, results []checked) error {
-	code := error(nil)
-	for i := range results {
-		if err := results[i].err; err != nil {
-			return o.explain(ctx, err, askedToCreate(targets+"/check", o.namespace, results[i].Target))
-		}
-		if !results[i].ready() {
-			code = exitWith(1)
-		}
+	if i := slices.IndexFunc(results, func(c checked) bool { return c.err != nil }); i >= 0 {
+		o.tellHint(o.explain(ctx, results[i].err, askedToCreate(targets+"/check", o.namespace, results[i].Target)))
+	}
+	if slices.ContainsFunc(results, func(c checked) bool { return !c.ready() }) {
+		return exitWith(1)
 	}
 
-	return code
+	return nil
 }
 
 func printChecks(out io.Writer, results []checked) {
@@ -182,5 +181,6 @@ func (p paint) stage(out io.Writer, stage *livev1alpha1.CheckStage) {
 	if stage.Reason != "" {
 		message = oneLine(stage.Reason) + ": " + message
 	}
-	fmt.Fprintf(out, "  %s %-16s %8s  %s\n", p.mark(stage.Passed), oneLine(stage.Name), micros(stage.DurationMicroseconds), message)
+	line := fmt.Sprintf("  %s %-16s %8s  %s", p.mark(stage.Passed), oneLine(stage.Name), micros(stage.DurationMicroseconds), message)
+	fmt.Fprintln(out, strings.TrimRight(line, " "))
 }

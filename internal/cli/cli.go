@@ -41,9 +41,13 @@ func Main(args []string, version string, streams genericiooptions.IOStreams) int
 	// any process, so that a second one leaves at once.
 	context.AfterFunc(ctx, stop)
 
-	f := newFactory(calledAs(args[0]), version, streams)
+	return newFactory(calledAs(args[0]), version, streams).execute(ctx, args[1:])
+}
+
+// execute runs a command line and returns the exit code.
+func (f *factory) execute(ctx context.Context, args []string) int {
 	root := newRootCommand(f)
-	root.SetArgs(args[1:])
+	root.SetArgs(args)
 	command, err := root.ExecuteContextC(ctx)
 
 	return f.report(command, err)

@@ -69,6 +69,11 @@ func (f *factory) report(command *cobra.Command, err error) int {
 // tell prints an error and, if it has one, the next step.
 func (f *factory) tell(err error) {
 	fmt.Fprintln(f.ErrOut, "error:", printable(err.Error()))
+	f.tellHint(err)
+}
+
+// tellHint prints the next step, if the error has one.
+func (f *factory) tellHint(err error) {
 	if hint, ok := errors.AsType[*hintedError](err); ok {
 		fmt.Fprintf(f.ErrOut, "\n%s\n", strings.TrimRight(hint.hint, "\n"))
 	}

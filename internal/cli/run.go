@@ -273,11 +273,8 @@ func (o *runOptions) verdict(ctx context.Context, results []runResult) error {
 	if bad == 0 {
 		return nil
 	}
-	if bad == len(results) && results[0].Outcome == livev1alpha1.OutcomeNotStarted && !o.output.machine() {
-		err := o.explain(ctx, results[0].err, askedToStream("exec", o.namespace, o.command.pool, results[0].Target))
-		if _, ok := errors.AsType[*hintedError](err); ok {
-			o.tell(err)
-		}
+	if bad == len(results) && results[0].Outcome == livev1alpha1.OutcomeNotStarted {
+		o.tellHint(o.explain(ctx, results[0].err, askedToStream("exec", o.namespace, o.command.pool, results[0].Target)))
 	}
 
 	return exitWith(1)

@@ -117,27 +117,36 @@ func nearest(word string, known []string) []string {
 	return words
 }
 
-// distance is how many letters have to be changed, added or removed to make b
-// of a.
+// distance is how many letters have to be changed, added, removed or swapped
+// with their neighbour to make b of a.
 func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	// to[i][j] makes the first j letters of b of the first i of a.
+	to := make([][]int, len(a)+1)
+	for i := range to {
+		to[i] = make([]int, len(b)+1)
+		to[i][0] = i
 	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			changed := diagonal
-			if a[i] != b[j] {
-				changed++
+	for j := range to[0] {
+		to[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			to[i][j] = min(to[i-1][j]+1, to[i][j-1]+1, to[i-1][j-1]+differs(a[i-1], b[j-1]))
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				to[i][j] = min(to[i][j], to[i-2][j-2]+1)
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(changed, row[j]+1, row[j+1]+1)
 		}
 	}
 
-	return row[len(b)]
+	return to[len(a)][len(b)]
+}
+
+func differs(a, b byte) int {
+	if a == b {
+		return 0
+	}
+
+	return 1
 }
 
 // paint colours words, or leaves them alone.

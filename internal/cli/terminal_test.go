@@ -1,0 +1,98 @@
+//go:build !windows
+
+package cli
+
+import (
+	"context"
+	"io"
+	"os"
+	"reflect"
+	"syscall"
+	"testing"
+
+	"github.com/creack/pty"
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/term"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// keyboard is a terminal: what is written to the first comes out of the second.
+func keyboard(t *testing.T) (keys, screen *os.File) {
+	t.Helper()
+	keys, screen, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		// In this order: a read of the terminal ends when its keys are gone.
+		keys.Close()
+		screen.Close()
+	})
+	if err := pty.Setsize(keys, &pty.Winsize{Cols: 100, Rows: 30}); err != nil {
+		t.Fatal(err)
+	}
+
+	return keys, screen
+}
+
+func TestATerminalIsRawMeanwhileAndRestoredAfterwards(t *testing.T) {
+	keys, screen := keyboard(t)
+	before, err := term.GetState(int(screen.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TERM", "vt220")
+	w := shop(t)
+	w.remote = func(_ context.Context, options livev1alpha1.ExecOptions, streams driver.Streams, resize <-chan driver.WindowSize) *metav1.Status {
+		if options.Term != "vt220" || !options.TTY || len(options.Command) > 0 {
+			t.Errorf("asked for %+v", options)
+		}
+		if size := <-resize; size.Columns != 100 || size.Rows != 30 {
+			t.Errorf("the size is %+v at first", size)
+		}
+		if err := pty.Setsize(keys, &pty.Winsize{Cols: 120, Rows: 40}); err != nil {
+			t.Error(err)
+		}
+		_ = syscall.Kill(os.Getpid(), syscall.SIGWINCH)
+		if size := <-resize; size.Columns != 120 || size.Rows != 40 {
+			t.Errorf("the size is %+v later", size)
+		}
+		// Ctrl-C belongs to the remote program, which gets it at once.
+		_, _ = keys.Write([]byte{3})
+		key := make([]byte, 1)
+		if _, err := io.ReadFull(streams.Stdin, key); err != nil || key[0] != 3 {
+			t.Errorf("read %v, %v", key, err)
+		}
+		_, _ = io.WriteString(streams.Stdout, "bye\r\n")
+
+		return exits(3, "")
+	}
+	got := w.with(screen, "exec", "web/web-1", "-it")
+	want(t, got, 3, "bye\r\n")
+	after, err := term.GetState(int(screen.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, after, cmp.Exporter(func(reflect.Type) bool { return true })); diff != "" {
+		t.Errorf("the terminal is not as it was (-before +after):\n%s", diff)
+	}
+}
+
+func TestATerminalIsRestoredWhenTheCommandIsRefused(t *testing.T) {
+	_, screen := keyboard(t)
+	before, err := term.GetState(int(screen.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantStderr(t, shop(t).with(screen, "exec", "wep", "-it"), exitNotStarted, "Did you mean web?")
+	after, err := term.GetState(int(screen.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, after, cmp.Exporter(func(reflect.Type) bool { return true })); diff != "" {
+		t.Errorf("the terminal is not as it was (-before +after):\n%s", diff)
+	}
+}
