@@ -1,0 +1,446 @@
+// The live API's certificate and endpoints on a real API server, with exactly the
+// rights that config/default gives to the operator.
+package serving_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apiserver/pkg/server/dynamiccertificates"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"sigs.k8s.io/yaml"
+
+	"github.com/connpool/connpool/internal/serving"
+	"github.com/connpool/connpool/test/controlplane"
+)
+
+const (
+	space      = "connpool-system"
+	service    = "connpool-live"
+	apiService = "v1alpha1.live.connpool.dev"
+	day        = 24 * time.Hour
+)
+
+// world is one API server, its administrator, and the operator's own identity.
+var world struct {
+	admin    client.Client
+	operator *rest.Config
+}
+
+func TestMain(m *testing.M) { os.Exit(runTests(m)) }
+
+func runTests(m *testing.M) int {
+	plane, err := controlplane.Start(context.Background(), controlplane.Options{})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "start a control plane:", err)
+		return 1
+	}
+	defer plane.Stop()
+	if err := install(context.Background(), plane); err != nil {
+		fmt.Fprintln(os.Stderr, "install the manifests:", err)
+		return 1
+	}
+
+	return m.Run()
+}
+
+// install applies what config/default says about rights and about the live API.
+func install(ctx context.Context, plane *controlplane.ControlPlane) (err error) {
+	if err := apiregistrationv1.AddToScheme(scheme.Scheme); err != nil {
+		return err
+	}
+	if world.admin, err = client.New(plane.Config, client.Options{Scheme: scheme.Scheme}); err != nil {
+		return err
+	}
+	options := krusty.MakeDefaultOptions()
+	options.Reorder = krusty.ReorderOptionLegacy // namespaces before what is in them
+	resources, err := krusty.MakeKustomizer(options).Run(filesys.MakeFsOnDisk(), "../../config/default")
+	if err != nil {
+		return err
+	}
+	for _, resource := range resources.Resources() {
+		text, err := resource.AsYAML()
+		if err != nil {
+			return err
+		}
+		if err := installOne(ctx, text); err != nil {
+			return err
+		}
+	}
+	world.operator, err = plane.ServiceAccount(ctx, space, "connpool-manager")
+
+	return err
+}
+
+func installOne(ctx context.Context, text []byte) error {
+	object := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal(text, object); err != nil {
+		return err
+	}
+	switch object.GetKind() {
+	case "CustomResourceDefinition", "Deployment", "PodDisruptionBudget", "NetworkPolicy":
+		return nil // nothing runs here
+	}
+	if err := world.admin.Create(ctx, object); err != nil {
+		return fmt.Errorf("create %s %s: %w", object.GetKind(), object.GetName(), err)
+	}
+
+	return nil
+}
+
+// clock is a time that only moves when it is told to.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *clock { return &clock{now: time.Now()} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	return c.now
+}
+
+func (c *clock) Advance(by time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(by)
+}
+
+func newKeeper(t *testing.T, c *clock) *serving.Keeper {
+	t.Helper()
+	keeper, err := serving.NewKeeper(world.operator, serving.Options{
+		Namespace: space, Service: service, APIService: apiService, Now: c.Now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return keeper
+}
+
+func refresh(t *testing.T, keepers ...*serving.Keeper) {
+	t.Helper()
+	for _, keeper := range keepers {
+		if err := keeper.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// forgetSecret lets a test begin with nothing.
+func forgetSecret(t *testing.T) {
+	t.Helper()
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: space, Name: service + "-certs"}}
+	if err := world.admin.Delete(t.Context(), secret); err != nil && !apierrors.IsNotFound(err) {
+		t.Fatal(err)
+	}
+}
+
+// published is the bundle by which kube-apiserver knows the live API.
+func published(t *testing.T) []byte {
+	t.Helper()
+	var found apiregistrationv1.APIService
+	if err := world.admin.Get(t.Context(), client.ObjectKey{Name: apiService}, &found); err != nil {
+		t.Fatal(err)
+	}
+
+	return found.Spec.CABundle
+}
+
+func TestReplicasThatStartAtOnceAgree(t *testing.T) {
+	forgetSecret(t)
+	c := newClock()
+	keepers := make([]*serving.Keeper, 8)
+	var all sync.WaitGroup
+	for i := range keepers {
+		keepers[i] = newKeeper(t, c)
+		all.Go(func() {
+			if err := keepers[i].EnsureCertificate(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	want, _ := keepers[0].CurrentCertKeyContent()
+	for i, keeper := range keepers {
+		if got, _ := keeper.CurrentCertKeyContent(); !bytes.Equal(got, want) {
+			t.Errorf("replica %d serves another certificate than replica 0", i)
+		}
+	}
+	if !bytes.Equal(published(t), keepers[0].CABundle()) {
+		t.Error("kube-apiserver believes something else")
+	}
+}
+
+func TestReplicasThatRenewAtOnceAgree(t *testing.T) {
+	forgetSecret(t)
+	c := newClock()
+	keepers := []*serving.Keeper{newKeeper(t, c), newKeeper(t, c), newKeeper(t, c)}
+	refresh(t, keepers...)
+	before, _ := keepers[0].CurrentCertKeyContent()
+	c.Advance(61 * day)
+	var all sync.WaitGroup
+	for _, keeper := range keepers {
+		all.Go(func() {
+			if err := keeper.Refresh(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	want, _ := keepers[0].CurrentCertKeyContent()
+	if bytes.Equal(before, want) {
+		t.Error("nothing was renewed")
+	}
+	for i, keeper := range keepers {
+		if got, _ := keeper.CurrentCertKeyContent(); !bytes.Equal(got, want) {
+			t.Errorf("replica %d serves another certificate than replica 0", i)
+		}
+	}
+}
+
+// serve answers over TLS as the API server library does, which is told of every
+// change, and returns the address.
+func serve(t *testing.T, keeper *serving.Keeper) string {
+	t.Helper()
+	controller := dynamiccertificates.NewDynamicServingCertificateController(
+		&tls.Config{MinVersion: tls.VersionTLS12}, nil, keeper, nil, nil)
+	keeper.AddListener(controller)
+	if err := controller.RunOnce(); err != nil {
+		t.Fatal(err)
+	}
+	keeper.AddListener(now{controller})
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{
+		Handler:           http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }),
+		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: controller.GetConfigForClient},
+		ReadHeaderTimeout: time.Minute,
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.ServeTLS(listener, "", "")
+	}()
+	t.Cleanup(func() {
+		_ = server.Close()
+		<-done
+	})
+
+	return listener.Addr().String()
+}
+
+// now reloads at once what the controller's own worker reloads soon.
+type now struct {
+	controller *dynamiccertificates.DynamicServingCertificateController
+}
+
+func (n now) Enqueue() { _ = n.controller.RunOnce() }
+
+// call connects anew as kube-apiserver does: by the Service's name, believing the
+// bundle and nothing else.
+func call(ctx context.Context, address string, bundle []byte, c *clock) error {
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(bundle)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{
+		MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: service + "." + space + ".svc", Time: c.Now,
+	}}
+	defer transport.CloseIdleConnections()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+address, http.NoBody)
+	if err != nil {
+		return err
+	}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return err
+	}
+
+	return response.Body.Close()
+}
+
+// F38: certificates and authority are rotated under two replicas, one of which
+// learns of everything late, while clients call that learn of it late, too.
+func TestNobodyNoticesARotation(t *testing.T) {
+	const step = 15 * time.Hour
+	forgetSecret(t)
+	c := newClock()
+	prompt, late := newKeeper(t, c), newKeeper(t, c)
+	refresh(t, prompt, late)
+	c.Advance((9*365 - 30) * day) // the authority's last year begins in 30 days
+	refresh(t, prompt, late)
+	addresses := []string{serve(t, prompt), serve(t, late)}
+
+	firstBundle, certificates, calls := published(t), map[string]bool{}, 0
+	for range int(200 * day / step) {
+		bundle := published(t)
+		c.Advance(step)
+		for _, keeper := range []*serving.Keeper{prompt, late} {
+			for _, address := range addresses {
+				calls++
+				if err := call(t.Context(), address, bundle, c); err != nil {
+					t.Fatalf("call %d: %v", calls, err)
+				}
+			}
+			refresh(t, keeper)
+			certificate, _ := keeper.CurrentCertKeyContent()
+			certificates[string(certificate)] = true
+		}
+	}
+	lastBundle := published(t)
+	if len(certificates) < 4 || bytes.Equal(firstBundle, lastBundle) || bytes.Contains(lastBundle, firstBundle) {
+		t.Errorf("after %d calls: %d certificates, and the authority has not been replaced", calls, len(certificates))
+	}
+	t.Logf("%d calls, 0 failed, with %d certificates of two authorities", calls, len(certificates))
+}
+
+func TestABundleThatSomebodyRemovedIsWrittenAgain(t *testing.T) {
+	keeper := newKeeper(t, newClock())
+	forgetSecret(t)
+	refresh(t, keeper)
+	for name, edit := range map[string]func(*apiregistrationv1.APIServiceSpec){
+		"emptied":                 func(spec *apiregistrationv1.APIServiceSpec) { spec.CABundle = nil },
+		"emptied, and unverified": func(spec *apiregistrationv1.APIServiceSpec) { spec.CABundle, spec.InsecureSkipTLSVerify = nil, true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			changeAPIService(t, edit)
+			refresh(t, keeper)
+			if !bytes.Equal(published(t), keeper.CABundle()) {
+				t.Error("kube-apiserver believes something else")
+			}
+		})
+	}
+}
+
+func changeAPIService(t *testing.T, edit func(*apiregistrationv1.APIServiceSpec)) {
+	t.Helper()
+	// The availability controller writes the status meanwhile.
+	eventually(t, "the APIService is changed", func(ctx context.Context) error {
+		var found apiregistrationv1.APIService
+		if err := world.admin.Get(ctx, client.ObjectKey{Name: apiService}, &found); err != nil {
+			return err
+		}
+		edit(&found.Spec)
+
+		return world.admin.Update(ctx, &found)
+	})
+}
+
+func TestSomebodyElsesAPIServiceIsLeftAlone(t *testing.T) {
+	keeper := newKeeper(t, newClock())
+	refresh(t, keeper)
+	changeAPIService(t, func(spec *apiregistrationv1.APIServiceSpec) { spec.Service.Name, spec.CABundle = "other", nil })
+	refresh(t, keeper)
+	if found := published(t); len(found) > 0 {
+		t.Errorf("a bundle was written: %s", found)
+	}
+	changeAPIService(t, func(spec *apiregistrationv1.APIServiceSpec) { spec.Service.Name = service })
+	refresh(t, keeper)
+	if len(published(t)) == 0 {
+		t.Error("no bundle was written when it was ours again")
+	}
+}
+
+// publish starts a replica's publisher; stop returns when it has ended.
+func publish(t *testing.T, address string) (stop func()) {
+	t.Helper()
+	publisher, err := serving.NewPublisher(world.operator, serving.Endpoint{
+		Namespace: space, Service: service, Address: address, Port: 9443,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- publisher.Start(ctx) }()
+
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func endpoint(ctx context.Context) (*discoveryv1.EndpointSlice, error) {
+	var found discoveryv1.EndpointSlice
+	err := world.admin.Get(ctx, client.ObjectKey{Namespace: space, Name: service + "-leader"}, &found)
+
+	return &found, err
+}
+
+func leadsTo(t *testing.T, address string) {
+	t.Helper()
+	eventually(t, "the Service leads to "+address, func(ctx context.Context) error {
+		found, err := endpoint(ctx)
+		if err == nil && found.Endpoints[0].Addresses[0] != address {
+			err = fmt.Errorf("it leads to %v", found.Endpoints)
+		}
+
+		return err
+	})
+}
+
+func eventually(t *testing.T, what string, try func(context.Context) error) {
+	t.Helper()
+	var last error
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
+		last = try(ctx)
+
+		return last == nil, nil
+	})
+	if err != nil {
+		t.Fatalf("%s: %v; last: %v", what, err, last)
+	}
+}
+
+func TestTheServiceLeadsToTheLeader(t *testing.T) {
+	stopFirst := publish(t, "10.1.0.1")
+	leadsTo(t, "10.1.0.1")
+	found, err := endpoint(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found.Labels[discoveryv1.LabelServiceName] != service || found.Labels[discoveryv1.LabelManagedBy] != "connpool.dev" {
+		t.Errorf("labels %v", found.Labels)
+	}
+	if ready := found.Endpoints[0].Conditions.Ready; ready == nil || !*ready {
+		t.Error("the endpoint is not ready")
+	}
+	stopSecond := publish(t, "10.1.0.2")
+	leadsTo(t, "10.1.0.2")
+	stopFirst() // late, and no longer its own
+	leadsTo(t, "10.1.0.2")
+	stopThird := publish(t, "fd00::3") // another kind of address
+	leadsTo(t, "fd00::3")
+	stopSecond()
+	leadsTo(t, "fd00::3")
+	stopThird()
+	if _, err := endpoint(t.Context()); !apierrors.IsNotFound(err) {
+		t.Errorf("the last one has left something behind: %v", err)
+	}
+}
