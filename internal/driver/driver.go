@@ -3,6 +3,9 @@
 // offers what its protocol can do as one-method capabilities that callers
 // discover by type assertion (Execer, Forwarder, Listener).
 //
+// A Dialer tells its Endpoint's Trace what it passes on the way, so that a person
+// can see where and why it ends.
+//
 // Every error that leaves a driver is an *Error: classified once, here, into a
 // Reason that users see in conditions, with the Stage that failed and whether
 // the command may have started. Everything above switches on the class and

@@ -54,7 +54,7 @@ type check struct {
 // nobody waits any more. The error is ErrUnknownTarget if nobody uses a target of
 // that UID, or that of ctx.
 func (s *Set) Check(ctx context.Context, target string) (Check, error) {
-	c := s.startCheck(target)
+	c := s.startCheck(target) //nolint:contextcheck // others may wait for it after this caller has left
 	if c == nil {
 		return Check{}, ErrUnknownTarget
 	}

@@ -172,7 +172,9 @@ func TestACheckOfAServerThatNeverAnswersEnds(t *testing.T) {
 			go func() { checked <- w.check("web") }()
 			sleep(time.Second)
 			begin := time.Now()
-			go closed(w.set, time.Minute)
+			var closing sync.WaitGroup
+			defer closing.Wait()
+			closing.Go(func() { closed(w.set, time.Minute) })
 			w.wantStages(<-checked, driver.Timeout, driver.StagePrepare, driver.StageBanner)
 			if took := time.Since(begin); took > 0 {
 				t.Errorf("took %s", took)

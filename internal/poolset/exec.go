@@ -57,7 +57,7 @@ func (s *Set) ExecOn(
 			return execution, err
 		}
 		if lease, err = s.Acquire(ctx, request); err != nil {
-			return Execution{}, notStarted(err)
+			return execution, notStarted(err)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package poolset
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -34,7 +36,11 @@ type remote struct {
 	set    *Set
 	// direct has new connections go round the proxy.
 	direct atomic.Bool
+	// allow is what the egress policy permits.
+	allow []netip.Prefix
 }
+
+var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 
 func startRemote(t *testing.T, handler sshserver.Handler, changes ...func(*Policy)) *remote {
 	t.Helper()
@@ -48,7 +54,7 @@ func startRemote(t *testing.T, handler sshserver.Handler, changes ...func(*Polic
 		t.Fatal(err)
 	}
 	t.Cleanup(proxy.Close)
-	r := &remote{T: t, server: server, proxy: proxy}
+	r := &remote{T: t, server: server, proxy: proxy, allow: loopback}
 	r.set = New(r.dial, connpool.NewBudget(30, 3, 6))
 	t.Cleanup(func() { closed(r.set, 0) })
 	if err := r.set.Ensure(r.target(pool("p", changes...))); err != nil {
@@ -66,8 +72,7 @@ func (r *remote) dial(ctx context.Context, network, address string) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	policy := egress.Policy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}}
-	return policy.Dial(ctx, network, net.JoinHostPort("localhost", port))
+	return egress.Policy{Allow: r.allow}.Dial(ctx, network, net.JoinHostPort("localhost", port))
 }
 
 func (r *remote) target(pools ...Pool) Target {
@@ -250,22 +255,83 @@ func TestACheckTellsWhatItFinds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var stages []driver.Stage
 	for _, stage := range got.Stages {
-		t.Logf("%-14s %10s  %s", stage.Stage, stage.Duration.Round(time.Microsecond), stage.Found)
-		stages = append(stages, stage.Stage)
 		if stage.Err != nil || stage.Found == "" || stage.Duration <= 0 {
 			t.Errorf("%s: found %q in %s, %v", stage.Stage, stage.Found, stage.Duration, stage.Err)
 		}
 	}
-	want := []driver.Stage{
-		driver.StagePrepare, driver.StageResolve, driver.StageConnect, driver.StageBanner, driver.StageKeyExchange,
-		driver.StageHostKey, driver.StageAuthentication, driver.StageSession,
-	}
-	if diff := cmp.Diff(want, stages); diff != "" {
+	if diff := cmp.Diff(stagesUpTo(driver.StageSession), stagesOf(got)); diff != "" {
 		t.Errorf("stages (-want +got):\n%s", diff)
 	}
 	if got.Info.ServerVersion != "SSH-2.0-connpool_test" || got.Info.Handshake <= 0 {
 		t.Errorf("info %+v", got.Info)
 	}
+}
+
+func TestACheckNamesTheStageThatFails(t *testing.T) {
+	tests := map[string]struct {
+		breaks func(*remote, *Target)
+		stage  driver.Stage
+		reason driver.Reason
+	}{
+		"the address is denied": {func(r *remote, _ *Target) { r.allow = nil }, driver.StageConnect, driver.AddressDenied},
+		"nobody listens":        {func(r *remote, _ *Target) { r.proxy.Close() }, driver.StageConnect, driver.Unreachable},
+		"another host key": {
+			func(r *remote, target *Target) {
+				target.Endpoint.KnownHosts = []byte(startRemote(r.T, nil).server.KnownHosts)
+			},
+			driver.StageHostKey, driver.HostKeyMismatch,
+		},
+		"another private key": {
+			func(r *remote, target *Target) {
+				target.Endpoint.Credentials = map[string][]byte{"ssh-privatekey": startRemote(r.T, nil).server.PrivateKey}
+			},
+			driver.StageAuthentication, driver.AuthenticationFailed,
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			r := startRemote(t, nil)
+			r.mustExec("true", driver.Streams{}) // so that nothing is being dialled
+			target := r.target(pool("p", paused))
+			tc.breaks(r, &target)
+			target.Version, target.Endpoint.KnownHosts = "v2", anyHost(target.Endpoint.KnownHosts)
+			if err := r.set.Ensure(target); err != nil {
+				t.Fatal(err)
+			}
+			got, err := r.set.Check(t.Context(), "web-uid")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(stagesUpTo(tc.stage), stagesOf(got)); diff != "" {
+				t.Errorf("stages (-want +got):\n%s", diff)
+			}
+			if last := got.Stages[len(got.Stages)-1]; last.Err == nil || last.Err.Reason != tc.reason {
+				t.Errorf("ended by %v, want %s", last.Err, tc.reason)
+			}
+		})
+	}
+}
+
+// anyHost leaves of a known_hosts line only the key, which then speaks for
+// whatever host is dialled.
+func anyHost(line []byte) []byte {
+	_, key, _ := bytes.Cut(line, []byte(" "))
+	return key
+}
+
+// stagesUpTo are those that a check of a named host reaches before it ends.
+func stagesUpTo(last driver.Stage) []driver.Stage {
+	all := []driver.Stage{
+		driver.StagePrepare, driver.StageResolve, driver.StageConnect, driver.StageBanner, driver.StageKeyExchange,
+		driver.StageHostKey, driver.StageAuthentication, driver.StageSession,
+	}
+	return all[:slices.Index(all, last)+1]
+}
+
+func stagesOf(check Check) (stages []driver.Stage) {
+	for _, stage := range check.Stages {
+		stages = append(stages, stage.Stage)
+	}
+	return stages
 }
