@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
@@ -25,6 +27,7 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
 
+	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/test/controlplane"
 	"github.com/connpool/connpool/test/controlplane/binaries"
@@ -34,7 +37,9 @@ import (
 // cluster is a control plane with the operator of config/default in it: its own
 // binary, its own flags, the rights of its own ServiceAccount.
 type cluster struct {
-	plane    *controlplane.ControlPlane
+	plane *controlplane.ControlPlane
+	// live is the address of the operator's live API.
+	live     string
 	client   client.WithWatch
 	scraper  *rest.RESTClient
 	operator *process.Process
@@ -51,6 +56,10 @@ func startCluster(ctx context.Context, say binaries.Say) (c *cluster, err error)
 		return nil, err
 	}
 	c = &cluster{plane: plane}
+	if c.live, err = freeAddress(); err != nil {
+		c.stop()
+		return nil, err
+	}
 	if err := c.deploy(ctx, program); err != nil {
 		c.stop()
 		return nil, err
@@ -66,17 +75,20 @@ func (c *cluster) stop() {
 }
 
 // buildOperator compiles the operator into bin as `make build` does.
-func buildOperator(ctx context.Context) (string, error) {
+func buildOperator(ctx context.Context) (string, error) { return buildProgram(ctx, "manager") }
+
+// buildProgram compiles one of the programs in cmd into bin.
+func buildProgram(ctx context.Context, name string) (string, error) {
 	root, err := binaries.Checkout()
 	if err != nil {
 		return "", err
 	}
-	program := filepath.Join(root, "bin", "manager")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "./cmd/manager")
+	program := filepath.Join(root, "bin", name)
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "./cmd/"+name)
 	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 	process.Tie(build)
 	if output, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the operator: %w\n%s", err, output)
+		return "", fmt.Errorf("build "+name+": %w\n%s", err, output)
 	}
 	return program, nil
 }
@@ -108,7 +120,23 @@ func (c *cluster) deploy(ctx context.Context, program string) error {
 	if err := c.countWritesOf(ctx, deployment.Namespace, account); err != nil {
 		return err
 	}
+	_, port, _ := net.SplitHostPort(c.live)
+	number, err := strconv.ParseInt(port, 10, 32)
+	if err != nil {
+		return err
+	}
+	if err := c.plane.RegisterAPI(ctx, live.GroupName, live.GroupVersion.Version, int32(number)); err != nil {
+		return err
+	}
 	return c.startOperator(program, user, deployment)
+}
+
+func freeAddress() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return listener.Addr().String(), listener.Close()
 }
 
 func (c *cluster) connect() error {
@@ -188,6 +216,8 @@ func (c *cluster) startOperator(program, user string, deployment *appsv1.Deploym
 		"--allow-cidrs=127.0.0.0/8",
 		"--metrics-bind-address=127.0.0.1:0",
 		"--health-probe-bind-address=127.0.0.1:0",
+		"--live-bind-address=" + c.live,
+		"--live-namespace=" + deployment.Namespace,
 		"--drain-timeout=1s",
 	})
 	c.operator, err = process.Start(process.Command{Name: "manager", Path: program, Args: arguments, Dir: c.plane.Dir})

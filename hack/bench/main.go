@@ -1,7 +1,7 @@
 // Command bench measures connpool beside what people use today and prints one
 // table:
 //
-//	go run ./hack/bench                 # everything, about 5 minutes
+//	go run ./hack/bench                 # everything, about 9 minutes
 //	go run ./hack/bench -run command    # the measurements whose names match
 //	go run ./hack/bench -quick          # a smoke run, whose figures meet no goals
 //	go run ./hack/bench -o json
@@ -61,6 +61,9 @@ func measurements() []measurement {
 		{"engine", measureEngine},
 		{"memory", measureMemory},
 		{"scale", measureScale},
+		{"live", measureLive},
+		{"load", measureLoad},
+		{"cli", measureCLI},
 	}
 }
 
@@ -79,7 +82,7 @@ func run(ctx context.Context, arguments []string) error {
 		return play(ctx, role)
 	}
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
-	pattern := flags.String("run", "", "only the `measurements` whose names match: command, command-50ms, engine, memory, scale")
+	pattern := flags.String("run", "", "only the `measurements` whose names match: command, command-50ms, engine, memory, scale, live, load, cli")
 	quick := flags.Bool("quick", false, "a smoke run: its figures mean little, so no goal is looked at")
 	output := flags.String("o", "table", "`format` of the output: table or json")
 	_ = flags.Parse(arguments) // it exits by itself

@@ -298,13 +298,18 @@ func (h *hosts) objects() []client.Object {
 	return objects
 }
 
+func splitAddress(address string) (host string, port int32) {
+	host, text, _ := net.SplitHostPort(address)
+	number, _ := strconv.ParseInt(text, 10, 32)
+	return host, int32(number)
+}
+
 func targetOf(name string, server *sshserver.Server) *v1alpha1.ConnectionTarget {
-	host, text, _ := net.SplitHostPort(server.Addr)
-	port, _ := strconv.ParseInt(text, 10, 32)
+	host, port := splitAddress(server.Addr)
 	return &v1alpha1.ConnectionTarget{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{"bench": "scale"}},
 		Spec: v1alpha1.ConnectionTargetSpec{SSH: &v1alpha1.SSHTarget{
-			Host: host, Port: new(int32(port)), User: "bench",
+			Host: host, Port: &port, User: "bench",
 			CredentialsRef: v1alpha1.SecretRef{Name: "shared"},
 			HostKeys: v1alpha1.HostKeys{KnownHosts: []string{
 				strings.TrimSpace(string(ssh.MarshalAuthorizedKey(server.HostKey))),

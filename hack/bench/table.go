@@ -47,6 +47,13 @@ func (r row) atMost(limit float64) row {
 	return r
 }
 
+// atLeast sets a goal for the figure itself.
+func (r row) atLeast(limit float64) row {
+	met := r.Ours >= limit
+	r.Goal, r.Met = ">= "+amount(limit, r.Unit), &met
+	return r
+}
+
 // format prints the table, its columns aligned.
 func format(rows []row) string {
 	lines := [][]string{{"what", "ours", "beside", "theirs", "ratio", "goal", "met"}}
