@@ -1,22 +1,255 @@
 package cli
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
 
+	"github.com/pkg/sftp"
 	"github.com/spf13/cobra"
 )
 
+// copyOptions copy files.
+type copyOptions struct {
+	*factory
+
+	sources     []location
+	destination location
+	recursive   bool
+	times       bool
+	quiet       bool
+}
+
 // newCopyCommand copies files to and from a target.
-//
-// This file and its test belong to whoever builds cp: replace all of it, and
-// keep the constructor's name and signature. Take options as a struct that
-// implements runnable, and give it to runs; see cli.go.
 func newCopyCommand(f *factory) *cobra.Command {
-	return &cobra.Command{
-		Use:   "cp SOURCE DESTINATION",
+	o := &copyOptions{factory: f}
+	command := &cobra.Command{
+		Use:   "cp SOURCE... DESTINATION",
 		Short: "Copy files to and from a target",
-		RunE: func(*cobra.Command, []string) error {
-			return errors.New("cp is not built yet in " + f.version)
+		Long: "Copy files to and from a target, over sftp.\n\n" +
+			"One side is POOL:PATH or POOL/TARGET:PATH; a relative path begins at the user's home. What has no colon, or\n" +
+			"begins with ./ or /, is a file of this machine; - is standard input or output.\n\n" +
+			"A file appears under its name only when it is complete: it is written to a temporary name beside it and then\n" +
+			"renamed. Permissions are kept. Links that lead out of what is copied stay behind, and are reported.",
+		Example: f.examples(
+			"to the one target of a pool, or any of it", "cp site.conf web:/etc/nginx/conf.d/",
+			"a directory from a target, with its times", "cp -rp web/web-1:/var/log/nginx ./logs",
+			"what another program prints", "cp - web:backup.sql < dump.sql"),
+		Args: cobra.MinimumNArgs(2),
+		RunE: runs(o),
+		ValidArgsFunction: func(command *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+			names, _ := f.completePoolSlashTarget(command, nil, typed)
+			for i := range names {
+				names[i] += ":"
+			}
+
+			return names, cobra.ShellCompDirectiveNoSpace
 		},
 	}
+	flags := command.Flags()
+	flags.BoolVarP(&o.recursive, "recursive", "r", false, "Copy directories with all that is in them")
+	flags.BoolVarP(&o.times, "preserve", "p", false, "Keep the times of modification, too")
+	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Show no progress")
+
+	return command
+}
+
+func (o *copyOptions) complete(_ *cobra.Command, args []string) error {
+	last := len(args) - 1
+	for _, arg := range args[:last] {
+		o.sources = append(o.sources, parseLocation(arg))
+	}
+	o.destination = parseLocation(args[last])
+
+	return nil
+}
+
+func (o *copyOptions) validate() error { return checkLocations(o.sources, o.destination) }
+
+// remote is the side that is not on this machine.
+func (o *copyOptions) remote() location {
+	if o.destination.isRemote() {
+		return o.destination
+	}
+
+	return o.sources[0]
+}
+
+func (o *copyOptions) run(ctx context.Context) error {
+	remote := o.remote()
+	subsystem, err := o.sftpOn(remote.pool, remote.target)
+	if err != nil {
+		return err
+	}
+
+	return o.over(ctx, subsystem)
+}
+
+// over copies over a subsystem.
+func (o *copyOptions) over(ctx context.Context, subsystem subsystemFunc) error {
+	session, err := openSFTP(ctx, subsystem)
+	if err != nil {
+		return err
+	}
+	err = o.copyAll(ctx, remotePlace{session.Client})
+	ended := session.close()
+	if errors.Is(err, sftp.ErrSSHFxConnectionLost) && ended != nil {
+		return fmt.Errorf("%w: %w", err, ended)
+	}
+
+	return err
+}
+
+func (o *copyOptions) copyAll(ctx context.Context, remote remotePlace) error {
+	left := 0
+	for _, source := range o.sources {
+		failed, err := o.copyOne(ctx, source, remote)
+		for _, failure := range failed {
+			fmt.Fprintln(o.ErrOut, "not copied:", oneLine(failure.Error()))
+		}
+		if err != nil {
+			return err
+		}
+		left += len(failed)
+	}
+	if left > 0 {
+		return fmt.Errorf("%s not copied", count(left, "file or directory was", "files or directories were"))
+	}
+
+	return nil
+}
+
+func (o *copyOptions) copyOne(ctx context.Context, source location, remote remotePlace) ([]error, error) {
+	switch {
+	case source.isStream():
+		return nil, o.upload(ctx, remote)
+	case o.destination.isStream():
+		return nil, o.download(ctx, source.path, remote)
+	case o.destination.isRemote():
+		return o.push(ctx, source, remote)
+	}
+
+	return o.pull(ctx, source, remote)
+}
+
+// push copies from this machine.
+func (o *copyOptions) push(ctx context.Context, source location, remote remotePlace) ([]error, error) {
+	local, name, err := openLocal(source.path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = local.root.Close() }()
+	to, err := destinationIn(remote.stat, o.destination.path, filepath.Base(filepath.Clean(source.path)), len(o.sources) > 1)
+	if err != nil {
+		return nil, err
+	}
+
+	return o.transfer(ctx, local, remote, name, to)
+}
+
+// pull copies to this machine.
+func (o *copyOptions) pull(ctx context.Context, source location, remote remotePlace) ([]error, error) {
+	to, err := destinationIn(os.Stat, o.destination.path, path.Base(source.path), len(o.sources) > 1)
+	if err != nil {
+		return nil, err
+	}
+	local, name, err := openLocal(to)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = local.root.Close() }()
+
+	return o.transfer(ctx, remote, local, source.path, name)
+}
+
+func (o *copyOptions) transfer(ctx context.Context, from, to place, source, destination string) ([]error, error) {
+	p := &planner{from: from, to: to}
+	if err := p.add(ctx, source, destination, o.recursive); err != nil {
+		return nil, err
+	}
+	m := newMeter(o.ErrOut, p.bytes(), o.quiet)
+	defer m.stop()
+	t := &transfer{from: from, to: to, times: o.times, meter: m}
+	failed, err := t.run(ctx, p.entries)
+
+	return append(p.left, failed...), err
+}
+
+// upload copies standard input.
+func (o *copyOptions) upload(ctx context.Context, remote remotePlace) error {
+	name := o.destination.path
+	if info, err := remote.stat(name); err == nil && info.IsDir() {
+		return fmt.Errorf("%q is a directory: name the file in it that standard input becomes", name)
+	}
+	m := newMeter(o.ErrOut, unknownSize, o.quiet)
+	defer m.stop()
+
+	return at(name, (&transfer{to: remote, meter: m}).receive(ctx, o.In, name))
+}
+
+// download copies to standard output.
+func (o *copyOptions) download(ctx context.Context, name string, remote remotePlace) error {
+	// A terminal that shows the file needs no bar in between.
+	m := newMeter(o.ErrOut, unknownSize, o.quiet || isTerminal(o.Out))
+	defer m.stop()
+
+	return at(name, (&transfer{from: remote, meter: m}).send(ctx, name, o.Out))
+}
+
+// destinationIn decides the name of a copy as cp does: inside of a directory
+// that exists, else the name itself.
+func destinationIn(stat func(string) (fs.FileInfo, error), name, base string, several bool) (string, error) {
+	info, err := stat(name)
+	switch {
+	case err == nil && info.IsDir() && isPlainName(base):
+		return strings.TrimSuffix(name, "/") + "/" + base, nil
+	case err == nil && info.IsDir():
+		return name, nil // the content of ., .. or / goes into it
+	case several:
+		return "", fmt.Errorf("%q is no directory: several files need one", name)
+	case err == nil && !info.Mode().IsRegular():
+		return "", fmt.Errorf("%q exists and is no file, so it is not replaced", name)
+	case strings.HasSuffix(name, "/"):
+		return "", fmt.Errorf("the directory %q does not exist", name)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return "", explain(name, err)
+	}
+
+	return name, nil
+}
+
+// resolve follows the links of a path on this machine, as far as there is one.
+func resolve(name string) (string, error) {
+	absolute, err := filepath.Abs(name)
+	if err != nil {
+		return "", err
+	}
+	real, err := filepath.EvalSymlinks(absolute)
+	if errors.Is(err, fs.ErrNotExist) {
+		return absolute, nil
+	}
+
+	return real, err
+}
+
+// openLocal opens the directory of a path, and returns the name in it.
+func openLocal(name string) (localPlace, string, error) {
+	real, err := resolve(name)
+	if err != nil {
+		return localPlace{}, "", explain(name, err)
+	}
+	root, err := os.OpenRoot(filepath.Dir(real))
+	if err != nil {
+		return localPlace{}, "", explain(filepath.Dir(real), err)
+	}
+	if filepath.Dir(real) == real {
+		return localPlace{root}, ".", nil
+	}
+
+	return localPlace{root}, filepath.Base(real), nil
 }

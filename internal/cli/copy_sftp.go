@@ -1,0 +1,129 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/pkg/sftp"
+
+	"github.com/connpool/connpool/client"
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// subsystemFunc runs the sftp subsystem of a target with these streams, until
+// either side ends it.
+type subsystemFunc func(ctx context.Context, stdin io.Reader, stdout io.Writer) error
+
+// partingTime is how long a server may take to clear up behind a copy that was
+// broken off, and to end.
+const partingTime = 3 * time.Second
+
+// sftpSession is a conversation with an sftp server.
+type sftpSession struct {
+	*sftp.Client
+
+	cancel context.CancelFunc
+	// forget stops waiting for the end of the caller's context.
+	forget func() bool
+	done   chan struct{}
+	err    error // of the subsystem, once done is closed
+}
+
+// openSFTP starts a conversation. It outlives its context for a moment, so that
+// what was begun can still be removed.
+func openSFTP(ctx context.Context, subsystem subsystemFunc) (*sftpSession, error) {
+	sessionCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s := &sftpSession{cancel: cancel, done: make(chan struct{})}
+	s.forget = context.AfterFunc(ctx, func() { s.endSoon() })
+	fromUs, toServer := io.Pipe()
+	fromServer, toUs := io.Pipe()
+	go func() {
+		defer close(s.done)
+		s.err = subsystem(sessionCtx, fromUs, toUs)
+		_ = toUs.CloseWithError(io.EOF)
+		_ = fromUs.CloseWithError(io.ErrClosedPipe)
+	}()
+	client, err := sftp.NewClientPipe(fromServer, toServer, sftp.UseConcurrentWrites(true), sftp.UseConcurrentReads(true))
+	if err != nil {
+		_ = fromServer.CloseWithError(err)
+		_ = toServer.Close()
+
+		return nil, s.refused(ctx, err)
+	}
+	s.Client = client
+
+	return s, nil
+}
+
+// refused says why there is no conversation.
+func (s *sftpSession) refused(ctx context.Context, err error) error {
+	defer s.forget()
+	defer s.endSoon().Stop()
+	<-s.done
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case isNoSFTP(s.err):
+		return noSFTP(s.err)
+	case s.err != nil:
+		return s.err
+	}
+
+	return noSFTP(fmt.Errorf("the answer is not that of an sftp server: %w", err))
+}
+
+// endSoon ends the session when the time to part is over.
+func (s *sftpSession) endSoon() *time.Timer { return time.AfterFunc(partingTime, s.cancel) }
+
+// close ends the conversation and returns why the subsystem broke it off, if it
+// did.
+func (s *sftpSession) close() error {
+	defer s.forget()
+	defer s.endSoon().Stop()
+	_ = s.Client.Close()
+	<-s.done
+	if errors.Is(s.err, context.Canceled) {
+		return nil
+	}
+
+	return s.err
+}
+
+// isNoSFTP reports that the server has no such subsystem, or none that starts.
+func isNoSFTP(err error) bool {
+	if _, ok := errors.AsType[*client.ExitError](err); ok {
+		return true
+	}
+	failure, ok := errors.AsType[*client.Error](err)
+
+	return ok && failure.Reason == string(driver.ProtocolError)
+}
+
+func noSFTP(err error) error {
+	return hinted(fmt.Errorf("sftp is not available on this target: %w", err),
+		"Files are copied over the sftp subsystem. An sshd offers it by a line in its sshd_config:\n\n"+
+			"  Subsystem sftp internal-sftp\n\n"+
+			"and by a login that prints nothing when nobody is at a terminal.")
+}
+
+// sftpOn is the sftp subsystem of a target, reached through its pool.
+func (f *factory) sftpOn(pool, target string) (subsystemFunc, error) {
+	namespace, err := f.namespace()
+	if err != nil {
+		return nil, err
+	}
+	live, err := f.live()
+	if err != nil {
+		return nil, err
+	}
+
+	return func(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
+		command := client.Command{Target: target, Subsystem: "sftp", Stdin: stdin}
+		_, err := live.Pool(namespace, pool).Stream(ctx, command, client.Streams{Stdout: stdout})
+
+		return f.explain(ctx, err, askedToStream("exec", namespace, pool, target))
+	}, nil
+}
