@@ -1,0 +1,281 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/registry/rest"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/poolset"
+)
+
+func TestANameIsTheSameForEverAndForNothingElse(t *testing.T) {
+	pool, target := poolset.Ref{UID: "p"}, poolset.Ref{UID: "t", Name: strings.Repeat("a-long.name-", 20)}
+	first := identityOf(pool, target, 1)
+	if first != identityOf(pool, target, 1) {
+		t.Error("two names for one connection")
+	}
+	for _, other := range []identity{
+		identityOf(pool, target, 2), identityOf(poolset.Ref{UID: "q"}, target, 1), identityOf(pool, poolset.Ref{UID: "u", Name: target.Name}, 1),
+	} {
+		if other.name == first.name || other.uid == first.uid {
+			t.Errorf("%v and %v are different connections", first, other)
+		}
+	}
+	if problems := validation.IsDNS1123Subdomain(first.name); len(problems) > 0 || len(first.name) > 63 {
+		t.Errorf("name %s: %v", first.name, problems)
+	}
+}
+
+// inNamespace is the context of a request; all namespaces when empty.
+func (w *world) inNamespace(name string) context.Context {
+	return request.WithNamespace(w.Context(), name)
+}
+
+func (w *world) connections() *connections {
+	return w.registry.Storage()["connections"].(*connections)
+}
+
+// names lists connections and returns their targets.
+func (w *world) targets(namespace string, options *metainternalversion.ListOptions) []string {
+	w.Helper()
+	list, err := w.connections().List(w.inNamespace(namespace), options)
+	if err != nil {
+		w.Fatal(err)
+	}
+	targets := []string{}
+	for _, item := range list.(*live.ConnectionList).Items {
+		targets = append(targets, item.Target)
+	}
+	return targets
+}
+
+// estate connects pools web and db with three targets, one of which is busy.
+func (w *world) estate() (release chan struct{}) {
+	web, db := w.pool("web"), w.pool("db")
+	w.connect(w.target("web-1", "web"), web)
+	w.connect(w.target("web-2", "web"), web)
+	w.connect(w.target("db-1", "db"), db)
+	release = make(chan struct{})
+	w.fake.OnExec(lasting(release))
+	w.later(w.Context(), "web", on("web-2"))
+	synctest.Wait()
+	return release
+}
+
+func TestConnectionsAreSelected(t *testing.T) {
+	for name, test := range map[string]struct {
+		namespace, labels, fields string
+		want                      []string
+	}{
+		"all of a namespace":          {namespace, "", "", []string{"db-1", "web-1", "web-2"}},
+		"all":                         {"", "", "", []string{"db-1", "web-1", "web-2"}},
+		"of an empty namespace":       {"other", "", "", []string{}},
+		"by a label of the target":    {namespace, "name in (web-1,db-1)", "", []string{"db-1", "web-1"}},
+		"by pool":                     {namespace, "", "pool=web", []string{"web-1", "web-2"}},
+		"by another pool than":        {namespace, "", "pool!=web", []string{"db-1"}},
+		"by target":                   {namespace, "", "target==db-1", []string{"db-1"}},
+		"by type":                     {namespace, "", "type=ssh,metadata.namespace=" + namespace, []string{"db-1", "web-1", "web-2"}},
+		"by state":                    {namespace, "", "state=InUse", []string{"web-2"}},
+		"by state and label":          {namespace, "pool=web", "state=Idle", []string{"web-1"}},
+		"by what no connection is":    {namespace, "", "type=docker", []string{}},
+		"by a name that is not there": {namespace, "", "metadata.name=x", []string{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				defer close(w.estate())
+				options := &metainternalversion.ListOptions{FieldSelector: fields.ParseSelectorOrDie(test.fields)}
+				options.LabelSelector, _ = labels.Parse(test.labels)
+				if got := w.targets(test.namespace, options); !slices.Equal(got, test.want) {
+					t.Errorf("listed are %v, want %v", got, test.want)
+				}
+			})
+		})
+	}
+}
+
+func TestAnUnknownFieldIsRefusedByItsName(t *testing.T) {
+	inWorld(t, func(w *world) {
+		options := &metainternalversion.ListOptions{FieldSelector: fields.ParseSelectorOrDie("colour=red")}
+		_, err := w.connections().List(w.inNamespace(""), options)
+		if !apierrors.IsBadRequest(err) || !strings.Contains(err.Error(), "colour") {
+			t.Errorf("error is %v", err)
+		}
+		kind := live.GroupVersion.WithKind("Connection")
+		if _, _, err := w.scheme.ConvertFieldLabel(kind, "state", "Idle"); err != nil {
+			t.Error(err)
+		}
+		if _, _, err := w.scheme.ConvertFieldLabel(kind, "colour", "red"); err == nil {
+			t.Error("the scheme knows a colour")
+		}
+	})
+}
+
+func TestAListIsPagedThrough(t *testing.T) {
+	inWorld(t, func(w *world) {
+		pool := w.pool("web")
+		var want []string
+		for i := range 7 {
+			name := fmt.Sprintf("web-%d", i)
+			w.connect(w.target(name, "web"), pool)
+			want = append(want, name)
+		}
+		var got []string
+		options := &metainternalversion.ListOptions{Limit: 3}
+		for page := 0; ; page++ {
+			object, err := w.connections().List(w.inNamespace(namespace), options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list := object.(*live.ConnectionList)
+			for _, item := range list.Items {
+				got = append(got, item.Target)
+			}
+			if list.Continue == "" {
+				break
+			}
+			if remaining := *list.RemainingItemCount; remaining != int64(7-3*(page+1)) {
+				t.Errorf("page %d says that %d remain", page, remaining)
+			}
+			options.Continue = list.Continue
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("the pages have %v", got)
+		}
+		if _, err := w.connections().List(w.inNamespace(namespace), &metainternalversion.ListOptions{Continue: "!"}); !apierrors.IsBadRequest(err) {
+			t.Errorf("a bad token says %v", err)
+		}
+	})
+}
+
+func TestAConnectionSaysWhatItIs(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.web()
+		time.Sleep(time.Minute)
+		w.post(w.Context(), "web", command("true"))
+		time.Sleep(30 * time.Second)
+		list, err := w.connections().List(w.inNamespace(namespace), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		item := list.(*live.ConnectionList).Items[0]
+		got, err := w.connections().Get(w.inNamespace(namespace), item.Name, &metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := got.(*live.Connection)
+		if c.UID != item.UID || c.Pool != "web" || c.Target != "web-1" || c.Type != "ssh" || c.State != live.ConnectionIdle ||
+			c.ServerVersion != "fake" || c.RemoteAddress != "web-1:22" || c.Replica != "replica-0" || c.Labels["pool"] != "web" ||
+			c.HandshakeMicroseconds != 1000 || c.RoundTripMicroseconds != 1000 || c.LastUsedTime == nil {
+			t.Errorf("connection is %+v", c)
+		}
+		if _, err := w.connections().Get(w.inNamespace("other"), item.Name, nil); !apierrors.IsNotFound(err) {
+			t.Errorf("in another namespace: %v", err)
+		}
+		table, err := w.connections().ConvertToTable(w.Context(), list, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cells := map[string]string{}
+		for i, column := range table.ColumnDefinitions {
+			cells[column.Name] = fmt.Sprint(table.Rows[0].Cells[i])
+		}
+		for column, want := range map[string]string{
+			"Name": item.Name, "Pool": "web", "Target": "web-1", "Type": "ssh", "State": "Idle", "In-Use": "0", "Age": "90s",
+			"Idle": "30s", "RTT": "1.0ms", "Server": "fake", "Address": "web-1:22", "Handshake": "1.0ms", "Replica": "replica-0",
+		} {
+			if cells[column] != want {
+				t.Errorf("column %s is %q, want %q", column, cells[column], want)
+			}
+		}
+	})
+}
+
+func TestDrainReplacesAndRetires(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.web()
+		before := w.registry.describe(w.set.Connections("")[0])
+		drain := w.registry.Storage()["connections/drain"].(rest.NamedCreater)
+		got, err := drain.Create(w.inNamespace(namespace), before.Name, &live.Drain{}, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+		if err != nil || got.(*live.Drain).Status.Connections != 1 {
+			t.Fatalf("drain says %+v, %v", got, err)
+		}
+		synctest.Wait()
+		if _, ok := w.registry.find(namespace, before.Name); ok || len(w.fake.Dials()) != 2 {
+			t.Errorf("it is still there, %d dials", len(w.fake.Dials()))
+		}
+		if _, err := drain.Create(w.inNamespace(namespace), before.Name, &live.Drain{}, nil, nil); !apierrors.IsNotFound(err) {
+			t.Errorf("once more: %v", err)
+		}
+		all := w.registry.Storage()["connectionpools/drain"].(rest.NamedCreater)
+		got, err = all.Create(w.inNamespace(namespace), "web", &live.Drain{}, nil, nil)
+		if err != nil || got.(*live.Drain).Status.Connections != 1 {
+			t.Errorf("drain of the pool says %+v, %v", got, err)
+		}
+		if _, err = all.Create(w.inNamespace(namespace), "db", &live.Drain{}, nil, nil); !apierrors.IsNotFound(err) {
+			t.Errorf("drain of another pool says %v", err)
+		}
+		dry := &metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
+		if _, err = all.Create(w.inNamespace(namespace), "web", &live.Drain{}, nil, dry); !apierrors.IsBadRequest(err) {
+			t.Errorf("a dry run says %v", err)
+		}
+	})
+}
+
+func TestACheckReportsStageByStage(t *testing.T) {
+	for name, test := range map[string]struct {
+		arrange func(*world)
+		ready   bool
+		stage   string
+		reason  string
+	}{
+		"a good target": {func(w *world) { w.web() }, true, "", ""},
+		"a target that refuses the key": {func(w *world) {
+			w.web()
+			w.fake.OnDial(func(context.Context, driver.Endpoint) error {
+				return &driver.Error{Reason: driver.AuthenticationFailed, Stage: driver.StageAuthentication, Message: "the key is refused"}
+			})
+		}, false, "authentication", "AuthenticationFailed"},
+		"a target that no pool selects": {func(w *world) {
+			w.target("web-1", "web", ready(metav1.ConditionFalse, v1alpha1.ReasonNotSelected, "no pool selects it"))
+		}, false, "credentials", "NotSelected"},
+		"a target that is new": {func(w *world) { w.target("web-1", "web") }, false, "credentials", "Pending"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				test.arrange(w)
+				storage := w.registry.Storage()["connectiontargets/check"].(rest.NamedCreater)
+				object, err := storage.Create(w.inNamespace(namespace), "web-1", &live.Check{}, nil, &metav1.CreateOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := object.(*live.Check).Status
+				if got.Ready != test.ready || got.Stages[0].Name != "credentials" {
+					t.Errorf("check says %+v", got)
+				}
+				last := got.Stages[len(got.Stages)-1]
+				if !test.ready && (last.Passed || last.Name != test.stage || last.Reason != test.reason || last.Message == "") {
+					t.Errorf("it ended at %+v", last)
+				}
+				if _, err := storage.Create(w.inNamespace(namespace), "other", &live.Check{}, nil, nil); !apierrors.IsNotFound(err) {
+					t.Errorf("another target says %v", err)
+				}
+			})
+		})
+	}
+}
