@@ -42,11 +42,6 @@ func encode(object any) (*onceBody, error) {
 	return &onceBody{size: int64(len(data)), unread: bytes.NewReader(data)}, nil
 }
 
-// newRequest makes a request that net/http sends at most once, if it has a body.
-//
-// When a kept connection turns out to be closed and nothing was written to it,
-// net/http asks GetBody for the body again. Instead of one it gets an error,
-// which tells us that nothing was sent.
 func newRequest(ctx context.Context, method string, u *url.URL, body *onceBody) (*http.Request, error) {
 	request, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
 	if err != nil {
@@ -58,10 +53,29 @@ func newRequest(ctx context.Context, method string, u *url.URL, body *onceBody) 
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Body, request.ContentLength = body, body.size
-	request.GetBody = func() (io.ReadCloser, error) { return nil, errNothingSent }
 
 	return request.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: body.gotConn})), nil
 }
+
+// once sends a request at most once.
+//
+// When a kept connection turns out to be closed and nothing was written to it,
+// net/http's transport asks GetBody for the body again. Instead of one it gets an
+// error, which tells us that nothing was sent.
+type once struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (o once) RoundTrip(request *http.Request) (*http.Response, error) {
+	if request.Body != nil {
+		request = request.WithContext(request.Context()) // A copy: the caller's is not ours to change.
+		request.GetBody = func() (io.ReadCloser, error) { return nil, errNothingSent }
+	}
+
+	return o.RoundTripper.RoundTrip(request)
+}
+
+// WrappedRoundTripper lets apimachinery find the transport.
+func (o once) WrappedRoundTripper() http.RoundTripper { return o.RoundTripper }
 
 func (b *onceBody) gotConn(info httptrace.GotConnInfo) {
 	secure, ok := info.Conn.(*tls.Conn)

@@ -80,7 +80,7 @@ func New(config *rest.Config) (*Client, error) {
 	}
 
 	return &Client{
-		http:    &http.Client{Transport: roundTripper, Timeout: config.Timeout, CheckRedirect: refuseRedirect},
+		http:    &http.Client{Transport: once{roundTripper}, Timeout: config.Timeout, CheckRedirect: refuseRedirect},
 		upgrade: upgrade,
 		base:    base,
 	}, nil

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -185,12 +186,37 @@ func refusal(response *http.Response) *refusalError {
 func readRefusal(response *http.Response) *refusalError {
 	// Whatever could be read tells more than why the rest could not.
 	body, _ := io.ReadAll(io.LimitReader(response.Body, 64<<10))
+	r := &refusalError{code: response.StatusCode}
 	var status metav1.Status
 	if json.Unmarshal(body, &status) == nil && status.Kind == "Status" && status.Status == metav1.StatusFailure {
-		return &refusalError{StatusError: &apierrors.StatusError{ErrStatus: status}, code: response.StatusCode, structured: true}
+		r.structured, r.StatusError = true, &apierrors.StatusError{ErrStatus: status}
+
+		return r
+	}
+	message := strings.TrimSpace(string(body))
+	if begun := beginningOfStatus(body); begun != "" {
+		r.structured, message = true, begun
+	}
+	r.StatusError = plainRefusal(response.StatusCode, message)
+
+	return r
+}
+
+// beginningOfStatus finds the message in a Status that was cut off: of the
+// answer to a refused upgrade, the WebSocket library keeps the first 1,024
+// bytes. If the message itself was cut, it is as long as it got.
+func beginningOfStatus(body []byte) string {
+	head, rest, found := bytes.Cut(body, []byte(`"message":"`))
+	if !found || !bytes.Contains(head, []byte(`"kind":"Status"`)) {
+		return ""
+	}
+	decoder := json.NewDecoder(io.MultiReader(strings.NewReader(`"`), bytes.NewReader(rest), strings.NewReader(`..."`)))
+	var message string
+	if decoder.Decode(&message) != nil {
+		return "the server's message is too long"
 	}
 
-	return &refusalError{StatusError: plainRefusal(response.StatusCode, strings.TrimSpace(string(body))), code: response.StatusCode}
+	return message
 }
 
 // plainRefusal is what the code alone says, with the body as the message.
