@@ -1,0 +1,51 @@
+package registry
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/go-logr/logr"
+
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/poolset"
+)
+
+// BenchmarkExec is what the JSON form costs over the pools alone; the server in
+// front of it is not in it.
+func BenchmarkExec(b *testing.B) {
+	w := newWorld(b, func(c *Config) { c.Audit = logr.Discard() })
+	defer w.close()
+	w.connect(w.target("web-1", "web"), w.pool("web"))
+	w.fake.OnExec(saying("Mon Nov 23 04:18:59 UTC 2026\n", "", 0))
+	argv := []string{"date", "--utc"}
+
+	b.Run("pools", func(b *testing.B) {
+		request := poolset.Request{Pool: "pool-web", Target: "target-web-1"}
+		for b.Loop() {
+			var out strings.Builder
+			if _, err := w.set.Exec(context.Background(), request, driver.Command{Argv: argv}, driver.Streams{Stdout: &out}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("JSON", func(b *testing.B) {
+		const body = `{"apiVersion":"live.connpool.dev/v1alpha1","kind":"Exec","spec":{"target":"web-1","command":["date","--utc"]}}`
+		for b.Loop() {
+			recorder := httptest.NewRecorder()
+			w.ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, "/pools/web/exec", strings.NewReader(body)))
+			if recorder.Code != http.StatusOK {
+				b.Fatal(recorder.Body)
+			}
+		}
+	})
+	b.Run("list of 1 connection", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := w.connections().List(context.Background(), nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
