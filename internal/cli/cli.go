@@ -46,7 +46,7 @@ func Main(args []string, version string, streams genericiooptions.IOStreams) int
 
 // execute runs a command line and returns the exit code.
 func (f *factory) execute(ctx context.Context, args []string) int {
-	root := newRootCommand(f)
+	root := newRootCommand(f) //nolint:contextcheck // completion takes its context from cobra
 	root.SetArgs(args)
 	command, err := root.ExecuteContextC(ctx)
 

@@ -58,7 +58,7 @@ type completer = cobra.CompletionFunc
 // What cannot be asked for is not offered: a Tab is no place for errors.
 func namesOf(list func(ctx context.Context, args []string) ([]string, error)) completer {
 	return func(command *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-		ctx, cancel := context.WithTimeout(contextOf(command), completionTimeout)
+		ctx, cancel := context.WithTimeout(command.Context(), completionTimeout)
 		defer cancel()
 		names, err := list(ctx, args)
 		if err != nil {
@@ -73,14 +73,6 @@ func namesOf(list func(ctx context.Context, args []string) ([]string, error)) co
 
 		return fitting, cobra.ShellCompDirectiveNoFileComp
 	}
-}
-
-func contextOf(command *cobra.Command) context.Context {
-	if ctx := command.Context(); ctx != nil {
-		return ctx
-	}
-
-	return context.Background()
 }
 
 // completePools completes one pool.

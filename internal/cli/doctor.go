@@ -117,7 +117,9 @@ func (p paint) sign(result string) string {
 func (o *doctorOptions) examine(ctx context.Context) []finding {
 	plain, err := o.plain()
 	if err != nil {
-		return []finding{{"cluster", findingBroken, err.Error(), "name a kubeconfig with --kubeconfig or KUBECONFIG, and a cluster in it with --context"}}
+		const next = "name a kubeconfig with --kubeconfig or KUBECONFIG, and a cluster in it with --context"
+
+		return []finding{{"cluster", findingBroken, err.Error(), next}}
 	}
 	e := examination{plain: plain, namespace: o.namespace, name: o.name}
 	cluster := e.cluster(ctx)
@@ -376,7 +378,8 @@ func (e examination) permission(ctx context.Context, w wanted) finding {
 	case !review.Status.Allowed:
 		found.Result = findingDenied
 		found.Message = "not permitted in namespace " + e.namespace + " (" + w.purpose + "), unless for pools by name"
-		found.Next = fmt.Sprintf("ask for a Role with apiGroups: [%s], resources: [%s], verbs: [%s]", w.asked.group, w.asked.resource, w.asked.verbs[0])
+		found.Next = fmt.Sprintf("ask for a Role with apiGroups: [%s], resources: [%s], verbs: [%s]",
+			w.asked.group, w.asked.resource, w.asked.verbs[0])
 	}
 
 	return found

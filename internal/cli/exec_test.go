@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -26,7 +27,7 @@ func exits(code int, signal string) *metav1.Status {
 	status := &metav1.Status{Status: metav1.StatusSuccess}
 	if code != 0 {
 		status = &metav1.Status{Status: metav1.StatusFailure, Reason: "NonZeroExitCode", Message: "command terminated"}
-		causes = append(causes, metav1.StatusCause{Type: "ExitCode", Message: fmt.Sprint(code)})
+		causes = append(causes, metav1.StatusCause{Type: "ExitCode", Message: strconv.Itoa(code)})
 	}
 	if signal != "" {
 		causes = append(causes, metav1.StatusCause{Type: livev1alpha1.CauseSignal, Message: signal})
@@ -41,7 +42,8 @@ func fails(outcome livev1alpha1.Outcome, reason, message string) *metav1.Status 
 	return &metav1.Status{
 		Status: metav1.StatusFailure, Reason: metav1.StatusReasonInternalError, Message: message,
 		Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{
-			{Type: livev1alpha1.CauseOutcome, Message: string(outcome)}, {Type: livev1alpha1.CauseReason, Message: reason},
+			{Type: livev1alpha1.CauseOutcome, Message: string(outcome)},
+			{Type: livev1alpha1.CauseReason, Message: reason},
 			{Type: livev1alpha1.CauseRequestID, Message: "req-7"},
 		}},
 	}
@@ -135,7 +137,8 @@ func TestCommandsThatAreRefusedDidNotStart(t *testing.T) {
 		says   []string
 	}{
 		"no permission": {
-			"get live.connpool.dev/connectionpools/exec", []string{"web", "--", "id"},
+			"get live.connpool.dev/connectionpools/exec",
+			[]string{"web", "--", "id"},
 			[]string{`resources: ["connectionpools/exec"]`, `resourceNames: ["web"]`, "verbs: [create, get]"},
 		},
 		"no such pool":             {"", []string{"wbe", "--", "id"}, []string{"Did you mean web?"}},
@@ -281,8 +284,11 @@ func TestRunExplainsWhatStopsItEverywhere(t *testing.T) {
 func TestRunNeedsToKnowWhere(t *testing.T) {
 	w := newWorld(t)
 	for _, words := range [][]string{
-		{"web", "--", "it"}, {"web", "--all", "--target", "a", "--", "it"}, {"web", "--all"},
-		{"web", "--all", "--parallel", "0", "--", "it"}, {"web", "-l", "a==b==c", "--", "it"},
+		{"web", "--", "it"},
+		{"web", "--all", "--target", "a", "--", "it"},
+		{"web", "--all"},
+		{"web", "--all", "--parallel", "0", "--", "it"},
+		{"web", "-l", "a==b==c", "--", "it"},
 	} {
 		if got := w.connpool(append([]string{"run"}, words...)...); got.code != 1 || got.stderr == "" {
 			t.Errorf("%q: %+v", words, got)

@@ -79,25 +79,37 @@ func isConnection(err error) bool {
 
 // explainNotFound offers names that are there.
 func (f *factory) explainNotFound(ctx context.Context, err error, what asked) error {
-	objects, objectsErr := f.objects()
-	if objectsErr != nil {
-		return err
-	}
-	kind, known := "pool", []string(nil)
-	name := what.name
+	offer := f.offerPools
 	if aboutTarget(err, what) {
-		kind, name = "target", what.targetName()
-		known, objectsErr = knownTargets(ctx, objects, what)
-	} else {
-		var all []v1alpha1.ConnectionPool
-		all, objectsErr = objects.pools(ctx, what.namespace)
-		known = poolNames(all)
+		offer = f.offerTargets
 	}
-	if objectsErr != nil {
+	text, offerErr := offer(ctx, what)
+	if offerErr != nil {
+		// What was not found is the news; that nothing can be offered is not.
 		return err
 	}
 
-	return hinted(err, "%s", f.offer(kind, name, what.namespace, known))
+	return hinted(err, "%s", text)
+}
+
+func (f *factory) offerPools(ctx context.Context, what asked) (string, error) {
+	objects, err := f.objects()
+	if err != nil {
+		return "", err
+	}
+	all, err := objects.pools(ctx, what.namespace)
+
+	return f.offer("pool", what.name, what.namespace, poolNames(all)), err
+}
+
+func (f *factory) offerTargets(ctx context.Context, what asked) (string, error) {
+	objects, err := f.objects()
+	if err != nil {
+		return "", err
+	}
+	known, err := knownTargets(ctx, objects, what)
+
+	return f.offer("target", what.targetName(), what.namespace, known), err
 }
 
 func (a asked) targetName() string {

@@ -188,12 +188,7 @@ func (o *runOptions) runAll(ctx context.Context, pool *client.Pool) []runResult 
 	group.SetLimit(o.parallel)
 	for i, target := range o.targets {
 		group.Go(func() error {
-			if ctx.Err() != nil || o.failFast && failed.Load() {
-				results[i] = skipped(ctx, target)
-
-				return nil
-			}
-			results[i] = o.runOne(ctx, pool, target, lines)
+			results[i] = o.turn(ctx, failed.Load(), pool, target, lines)
 			if !results[i].ok() {
 				failed.Store(true)
 			}
@@ -204,6 +199,15 @@ func (o *runOptions) runAll(ctx context.Context, pool *client.Pool) []runResult 
 	_ = group.Wait() // errors are results
 
 	return results
+}
+
+// turn runs the command on a target, or skips it.
+func (o *runOptions) turn(ctx context.Context, failed bool, pool *client.Pool, target string, lines *lineMixer) runResult {
+	if ctx.Err() != nil || failed && o.failFast {
+		return skipped(ctx, target)
+	}
+
+	return o.runOne(ctx, pool, target, lines)
 }
 
 func skipped(ctx context.Context, target string) runResult {
@@ -221,26 +225,26 @@ func skipped(ctx context.Context, target string) runResult {
 func (o *runOptions) runOne(ctx context.Context, pool *client.Pool, target string, lines *lineMixer) runResult {
 	command := o.command.forClient()
 	command.Target, command.Timeout = target, o.timeout
-	start := time.Now()
 	if o.output.machine() {
 		stdout, stderr := &keeper{}, &keeper{}
-		result, err := pool.Stream(ctx, command, client.Streams{Stdout: stdout, Stderr: stderr})
-		r := o.resultOf(target, result, err, time.Since(start))
+		r := runOn(ctx, pool, command, client.Streams{Stdout: stdout, Stderr: stderr})
 		r.Stdout, r.Stderr, r.Truncated = stdout.text(), stderr.text(), stdout.truncated || stderr.truncated
 
 		return r
 	}
 	stdout, stderr := lines.writers(target)
-	result, err := pool.Stream(ctx, command, client.Streams{Stdout: stdout, Stderr: stderr})
-	stdout.end()
-	stderr.end()
+	defer stderr.end()
+	defer stdout.end()
 
-	return o.resultOf(target, result, err, time.Since(start))
+	return runOn(ctx, pool, command, client.Streams{Stdout: stdout, Stderr: stderr})
 }
 
-func (o *runOptions) resultOf(target string, result client.Result, err error, took time.Duration) runResult {
+// runOn runs one command and says what came of it.
+func runOn(ctx context.Context, pool *client.Pool, command client.Command, streams client.Streams) runResult {
+	start := time.Now()
+	result, err := pool.Stream(ctx, command, streams)
 	r := runResult{
-		Target: target, Outcome: livev1alpha1.OutcomeCompleted, Signal: result.Signal, Seconds: took.Seconds(),
+		Target: command.Target, Outcome: livev1alpha1.OutcomeCompleted, Signal: result.Signal, Seconds: time.Since(start).Seconds(),
 		Acquired: string(result.Acquired), RequestID: result.RequestID, err: err,
 	}
 	if failed, ok := errors.AsType[*client.Error](err); ok {

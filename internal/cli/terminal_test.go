@@ -28,8 +28,8 @@ func keyboard(t *testing.T) (keys, screen *os.File) {
 	}
 	t.Cleanup(func() {
 		// In this order: a read of the terminal ends when its keys are gone.
-		keys.Close()
-		screen.Close()
+		_ = keys.Close()
+		_ = screen.Close()
 	})
 	if err := pty.Setsize(keys, &pty.Winsize{Cols: 100, Rows: 30}); err != nil {
 		t.Fatal(err)
