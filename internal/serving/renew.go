@@ -113,8 +113,9 @@ func renewalTime(certificate *x509.Certificate) time.Time {
 func believed(now time.Time, m material) []*x509.Certificate {
 	kept := m.authorities[:1:1]
 	for i, authority := range m.authorities[1:] {
-		lastSigned := issuedAt(m.authorities[i]).Add(settle)
-		if now.Before(lastSigned.Add(certificateLife)) || authority.NotAfter.After(now) && vouches([]*x509.Certificate{authority}, m.certificate.Leaf) {
+		// From when its successor was there, it has signed no more.
+		runsOut := issuedAt(m.authorities[i]).Add(settle + certificateLife)
+		if now.Before(runsOut) || vouches([]*x509.Certificate{authority}, m.certificate.Leaf) {
 			kept = append(kept, authority)
 		}
 	}

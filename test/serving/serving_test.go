@@ -20,6 +20,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -316,6 +317,24 @@ func TestNobodyNoticesARotation(t *testing.T) {
 		t.Errorf("after %d calls: %d certificates, and the authority has not been replaced", calls, len(certificates))
 	}
 	t.Logf("%d calls, 0 failed, with %d certificates of two authorities", calls, len(certificates))
+}
+
+// This is how people ask for a new certificate.
+func TestAnEmptiedCertificateIsIssuedAgainByTheSameAuthority(t *testing.T) {
+	keeper := newKeeper(t, newClock())
+	forgetSecret(t)
+	refresh(t, keeper)
+	before, _ := keeper.CurrentCertKeyContent()
+	bundle := keeper.CABundle()
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: space, Name: service + "-certs"}}
+	patch := client.RawPatch(types.StrategicMergePatchType, []byte(`{"data":{"tls.crt":"","tls.key":""}}`))
+	if err := world.admin.Patch(t.Context(), secret, patch); err != nil {
+		t.Fatal(err)
+	}
+	refresh(t, keeper)
+	if after, _ := keeper.CurrentCertKeyContent(); bytes.Equal(before, after) || !bytes.Equal(bundle, keeper.CABundle()) {
+		t.Error("the certificate is the same, or the authority is not")
+	}
 }
 
 func TestABundleThatSomebodyRemovedIsWrittenAgain(t *testing.T) {
