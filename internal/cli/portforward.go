@@ -1,22 +1,278 @@
 package cli
 
 import (
+	"cmp"
+	"context"
 	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 )
 
+// portForwardOptions forward local ports and sockets through a target.
+type portForwardOptions struct {
+	*factory
+
+	namespace, pool, target string
+	addresses               []string
+	words                   []string
+	forwards                []forward
+}
+
 // newPortForwardCommand forwards local ports through a target.
-//
-// This file and its test belong to whoever builds port-forward: replace all of it, and
-// keep the constructor's name and signature. Take options as a struct that
-// implements runnable, and give it to runs; see cli.go.
 func newPortForwardCommand(f *factory) *cobra.Command {
-	return &cobra.Command{
-		Use:   "port-forward POOL [LOCAL:]REMOTE...",
+	o := &portForwardOptions{factory: f}
+	command := &cobra.Command{
+		Use:   "port-forward POOL[/TARGET] [LOCAL:]REMOTE...",
 		Short: "Forward local ports through a target",
-		RunE: func(*cobra.Command, []string) error {
-			return errors.New("port-forward is not built yet in " + f.version)
-		},
+		Long: "Listen here, and reach what the target reaches, until Ctrl-C.\n\n" +
+			"REMOTE is a port of the target, HOST:PORT as seen from it, or unix:/PATH of a socket on it. LOCAL is a port, or\n" +
+			"unix:/PATH of a socket that only you may use; without it, the port is the same as the remote one. Port 0, and a\n" +
+			"remote socket without LOCAL, mean any free port.\n\n" +
+			"When the connection behind it is lost, it is made again: what was open is closed, and what is new waits.",
+		Example: f.examples(
+			"a database that listens on the target itself", "port-forward db/db-1 5432",
+			"another host's web server, as seen from a target", "port-forward web 8080:intranet.example.com:80",
+			"several at once", "port-forward web/web-1 8080:80 8443:443",
+			"the Docker engine of a target", "port-forward build unix:/tmp/docker.sock:unix:/var/run/docker.sock"),
+		Args:              cobra.MinimumNArgs(2),
+		ValidArgsFunction: f.completePoolSlashTarget,
+		RunE:              runs(o),
 	}
+	command.Flags().StringSliceVar(&o.addresses, "address", []string{"127.0.0.1"},
+		"Addresses to listen on; whoever reaches them reaches the remote, too")
+
+	return command
+}
+
+func (o *portForwardOptions) complete(_ *cobra.Command, args []string) (err error) {
+	o.pool, o.target = poolAndTarget(args[0])
+	o.words = args[1:]
+	o.namespace, err = o.factory.namespace()
+
+	return err
+}
+
+func (o *portForwardOptions) validate() error {
+	for _, word := range o.words {
+		f, err := parseForward(word)
+		if err != nil {
+			return err
+		}
+		o.forwards = append(o.forwards, f)
+	}
+	if len(o.addresses) == 0 {
+		return errors.New("--address is empty: name an address of this machine")
+	}
+
+	return nil
+}
+
+// through says where a forward ends.
+func (o *portForwardOptions) through(f forward) string {
+	where := o.pool
+	if o.target != "" {
+		where += "/" + o.target
+	}
+	if strings.Contains(f.remote, ":") {
+		return f.remote + " through " + where
+	}
+
+	return f.remote + " on " + where
+}
+
+func (o *portForwardOptions) run(ctx context.Context) error {
+	live, err := o.live()
+	if err != nil {
+		return err
+	}
+	pool := live.Pool(o.namespace, o.pool)
+	group, ctx := errgroup.WithContext(ctx)
+	for _, f := range o.forwards {
+		open := func(ctx context.Context) (forwarder, error) {
+			opened, err := pool.Forward(ctx, o.target, f.remote)
+			if err != nil {
+				return nil, o.explain(ctx, err, askedToStream("portforward", o.namespace, o.pool, o.target))
+			}
+
+			return opened, nil
+		}
+		if err := o.start(ctx, group, f, open); err != nil {
+			// The others end with the group, whose first error this is.
+			group.Go(func() error { return err })
+
+			break
+		}
+	}
+
+	return orInterrupted(group.Wait())
+}
+
+// orInterrupted is no error if it was Ctrl-C, which is how one ends it.
+func orInterrupted(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+
+	return err
+}
+
+// start serves one forward in the group, once it is known to work.
+func (o *portForwardOptions) start(ctx context.Context, group *errgroup.Group, f forward, open openFunc) error {
+	listeners, err := f.listen(o.addresses)
+	if err != nil {
+		return err
+	}
+	t := &tunnel{open: open, remote: o.through(f), say: o.say, conns: make(chan net.Conn)}
+	first, err := open(ctx)
+	if err != nil {
+		for _, l := range listeners {
+			l.Close()
+		}
+
+		return err
+	}
+	for _, l := range listeners {
+		fmt.Fprintf(o.Out, "Forwarding from %s -> %s\n", l.Addr(), t.remote)
+		group.Go(func() error { return t.accept(ctx, l) })
+	}
+	group.Go(func() error { return t.serve(ctx, first) })
+
+	return nil
+}
+
+func (o *portForwardOptions) say(line string) { fmt.Fprintln(o.ErrOut, oneLine(line)) }
+
+// forward is one local end and where it leads.
+type forward struct {
+	network, local string // tcp and a port, or unix and a path
+	remote         string // in the words of client.Pool.Forward
+}
+
+// unixPrefix is how a socket is told from a port.
+const unixPrefix = "unix:"
+
+// parseForward reads [LOCAL:]REMOTE.
+func parseForward(text string) (forward, error) {
+	local, remote, hasLocal := splitForward(text)
+	f := forward{network: "tcp", local: local}
+	if path, ok := strings.CutPrefix(remote, unixPrefix); ok {
+		if !strings.HasPrefix(path, "/") {
+			return forward{}, fmt.Errorf("%q: the path of a remote socket begins with /", text)
+		}
+		f.remote = path
+	} else {
+		port, err := remotePort(remote)
+		if err != nil {
+			return forward{}, fmt.Errorf("%q: %w", text, err)
+		}
+		f.remote = remote
+		if !hasLocal {
+			f.local = port
+		}
+	}
+	if path, ok := strings.CutPrefix(local, unixPrefix); ok {
+		f.network, f.local = "unix", path
+
+		return f, nil
+	}
+	f.local = cmp.Or(f.local, "0") // as in kubectl, :80 is port 80 from any local port
+	if !isPort(f.local, 0) {
+		return forward{}, fmt.Errorf("%q: %q is no local port from 0 to 65535", text, f.local)
+	}
+
+	return f, nil
+}
+
+// splitForward finds the colon between both ends. What comes first is local if
+// it is a number, a socket or nothing.
+func splitForward(text string) (local, remote string, hasLocal bool) {
+	if i := strings.LastIndex(text, ":"+unixPrefix+"/"); i >= 0 {
+		return text[:i], text[i+1:], true
+	}
+	path, isSocket := strings.CutPrefix(text, unixPrefix)
+	head, rest, ok := strings.Cut(path, ":")
+	switch {
+	case isSocket && ok:
+		return unixPrefix + head, rest, true
+	case !isSocket && ok && strings.Trim(head, "0123456789") == "":
+		return head, rest, true
+	}
+
+	return "", text, false
+}
+
+func remotePort(remote string) (string, error) {
+	port := remote
+	if strings.Contains(remote, ":") {
+		var err error
+		if _, port, err = net.SplitHostPort(remote); err != nil {
+			return "", errors.New("the remote is neither PORT nor HOST:PORT nor unix:/PATH")
+		}
+	}
+	if !isPort(port, 1) {
+		return "", fmt.Errorf("%q is no remote port from 1 to 65535", port)
+	}
+
+	return port, nil
+}
+
+func isPort(text string, lowest int) bool {
+	if text == "" || len(text) > 5 {
+		return false
+	}
+	number := 0
+	for _, digit := range text {
+		if digit < '0' || digit > '9' {
+			return false
+		}
+		number = 10*number + int(digit-'0')
+	}
+
+	return number >= lowest && number <= 65535
+}
+
+// listen opens the local end, on all of the addresses or on none.
+func (f forward) listen(addresses []string) ([]net.Listener, error) {
+	if f.network == "unix" {
+		listener, err := listenUnix(f.local)
+		if err != nil {
+			return nil, err
+		}
+
+		return []net.Listener{listener}, nil
+	}
+	var listeners []net.Listener
+	for _, address := range addresses {
+		listener, err := net.Listen("tcp", net.JoinHostPort(address, f.local))
+		if err != nil {
+			for _, l := range listeners {
+				l.Close()
+			}
+
+			return nil, fmt.Errorf("listen on port %s of %s: %w", f.local, address, errors.Unwrap(err))
+		}
+		listeners = append(listeners, listener)
+	}
+
+	return listeners, nil
+}
+
+// listenUnix makes a socket that only its owner may use.
+func listenUnix(path string) (net.Listener, error) {
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen on the socket %q: %w", path, errors.Unwrap(err))
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		listener.Close()
+
+		return nil, fmt.Errorf("keep others from the socket %q: %w", path, errors.Unwrap(err))
+	}
+
+	return listener, nil
 }

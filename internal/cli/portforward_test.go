@@ -1,0 +1,196 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/connpool/connpool/internal/stream"
+)
+
+func TestForwardsAreReadFromBothEnds(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		want forward
+	}{
+		{"5432", forward{"tcp", "5432", "5432"}},
+		{"8080:80", forward{"tcp", "8080", "80"}},
+		{":80", forward{"tcp", "0", "80"}},
+		{"0:80", forward{"tcp", "0", "80"}},
+		{"db:5432", forward{"tcp", "5432", "db:5432"}},
+		{"8080:db:5432", forward{"tcp", "8080", "db:5432"}},
+		{"[::1]:80", forward{"tcp", "80", "[::1]:80"}},
+		{"8080:[::1]:80", forward{"tcp", "8080", "[::1]:80"}},
+		{"unix:/run/a.sock", forward{"tcp", "0", "/run/a.sock"}},
+		{"8080:unix:/run/a.sock", forward{"tcp", "8080", "/run/a.sock"}},
+		{"unix:/tmp/a.sock:unix:/run/b.sock", forward{"unix", "/tmp/a.sock", "/run/b.sock"}},
+		{"unix:a.sock:unix:/run/b.sock", forward{"unix", "a.sock", "/run/b.sock"}},
+		{"unix:/tmp/a.sock:80", forward{"unix", "/tmp/a.sock", "80"}},
+		{"unix:/tmp/a.sock:db:80", forward{"unix", "/tmp/a.sock", "db:80"}},
+	} {
+		t.Run(c.text, func(t *testing.T) {
+			got, err := parseForward(c.text)
+			if err != nil || got != c.want {
+				t.Errorf("got %+v, %v, want %+v", got, err, c.want)
+			}
+		})
+	}
+}
+
+func TestForwardsThatLeadNowhereAreRefused(t *testing.T) {
+	for _, text := range []string{"", "0", "65536", "80:0", "80:http", "http", "1:2:3:4", "99999:80", "unix:run.sock", "8080:unix:run"} {
+		t.Run(text, func(t *testing.T) {
+			if got, err := parseForward(text); err == nil {
+				t.Errorf("read as %+v", got)
+			}
+		})
+	}
+}
+
+// lines are what a command that runs prints.
+type lines struct {
+	t *testing.T
+	*bufio.Scanner
+}
+
+func (l lines) next(want string) string {
+	l.t.Helper()
+	if !l.Scan() || !strings.Contains(l.Text(), want) {
+		l.t.Fatalf("printed %q, want a line with %q", l.Text(), want)
+	}
+
+	return l.Text()
+}
+
+// starting runs a command line until stop, which returns its exit code.
+func (w *world) starting(arguments ...string) (printed lines, stop func() int) {
+	w.t.Helper()
+	read, write := io.Pipe()
+	ctx, cancel := context.WithCancel(w.t.Context())
+	f := newFactory("kubectl connpool", "v1.2.3", genericiooptions.IOStreams{Out: write, ErrOut: write})
+	code := make(chan int, 1)
+	go func() {
+		code <- f.execute(ctx, append([]string{"--kubeconfig", w.kubeconfig()}, arguments...))
+		write.Close()
+	}()
+	stop = func() int {
+		cancel()
+		go func() { _, _ = io.Copy(io.Discard, read) }()
+
+		return <-code
+	}
+
+	return lines{w.t, bufio.NewScanner(read)}, stop
+}
+
+// echoes answers on each connection with what the address was and what it gets.
+func (w *world) echoes(pool string) (cut func()) {
+	cuts := make(chan context.CancelFunc, 10)
+	w.answers[livePools+"/"+pool+"/portforward"] = func(out http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		cuts <- cancel
+		query := r.URL.Query()
+		stream.ServePortForward(out, r.WithContext(ctx), func(_ context.Context, port uint16) (net.Conn, error) {
+			near, far := net.Pipe()
+			go func() {
+				defer far.Close()
+				fmt.Fprintf(far, "%s%s %d of %s\n", query.Get("host"), query.Get("socket"), port, query.Get("target"))
+				_, _ = io.Copy(far, far)
+			}()
+
+			return near, nil
+		})
+	}
+
+	return func() { (<-cuts)() }
+}
+
+// talk sends a word through a forward and returns the greeting.
+func talk(t *testing.T, network, address string) string {
+	t.Helper()
+	conn, err := net.Dial(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintln(conn, "echo")
+	scanner := bufio.NewScanner(conn)
+	scanner.Scan()
+	greeting := scanner.Text()
+	if !scanner.Scan() || scanner.Text() != "echo" {
+		t.Errorf("got %q back: %v", scanner.Text(), scanner.Err())
+	}
+
+	return greeting
+}
+
+func addressOf(line string) string { return strings.Fields(line)[2] }
+
+func TestPortsAndSocketsAreForwardedAtTheSameTime(t *testing.T) {
+	w := shop(t)
+	w.echoes("web")
+	socket := filepath.Join(t.TempDir(), "s")
+	printed, stop := w.starting("port-forward", "web/web-1", "0:80", ":db:5432", "unix:"+socket+":unix:/run/b.sock")
+	var got []string
+	got = append(got, talk(t, "tcp", addressOf(printed.next("-> 80 on web/web-1"))))
+	got = append(got, talk(t, "tcp", addressOf(printed.next("-> db:5432 through web/web-1"))))
+	printed.next(socket + " -> /run/b.sock on web/web-1")
+	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the socket has the permissions %v: %v", info.Mode(), err)
+	}
+	got = append(got, talk(t, "unix", socket))
+	if diff := cmp.Diff([]string{" 80 of web-1", "db 5432 of web-1"}, []string{got[0], got[1]}); diff != "" {
+		t.Errorf("reached (-want +got):\n%s", strings.ReplaceAll(diff, "\u00a0", " "))
+	}
+	if !strings.HasPrefix(got[2], "/run/b.sock ") {
+		t.Errorf("reached %q through the socket", got[2])
+	}
+	if code := stop(); code != 0 {
+		t.Errorf("exit code %d after Ctrl-C", code)
+	}
+	if _, err := os.Stat(socket); err == nil {
+		t.Error("the socket is still there")
+	}
+}
+
+func TestAForwardOutlivesTheConnectionBehindIt(t *testing.T) {
+	w := shop(t)
+	cut := w.echoes("web")
+	printed, stop := w.starting("port-forward", "web/web-1", ":80")
+	address := addressOf(printed.next("Forwarding from"))
+	talk(t, "tcp", address)
+	cut()
+	printed.next("Lost the connection to 80 on web/web-1")
+	printed.next("Connected again to 80 on web/web-1")
+	talk(t, "tcp", address)
+	if code := stop(); code != 0 {
+		t.Errorf("exit code %d after Ctrl-C", code)
+	}
+}
+
+func TestAForwardThatCannotBeginEndsAtOnce(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, port, _ := net.SplitHostPort(taken.Addr().String())
+	w := shop(t)
+	w.echoes("web")
+	w.denied["get live.connpool.dev/connectionpools/portforward"] = true
+	wantStderr(t, w.connpool("port-forward", "web/web-1", port+":80"), 1, "listen on port "+port+" of 127.0.0.1", "address already in use")
+	wantStderr(t, w.connpool("port-forward", "web/web-1", ":none"), 1, `"none" is no remote port`)
+	delete(w.answers, livePools+"/web/portforward")
+	wantStderr(t, w.connpool("port-forward", "web/web-1", ":80"), 1, "This would permit it", "connectionpools/portforward")
+}
