@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that tests need, where they are missing: tests
-# run against the system's own OpenSSH, and the race detector needs a C compiler.
+# run against the system's own OpenSSH, the race detector needs a C compiler, and
+# the live API is tried with the Python and JavaScript clients of Kubernetes.
 set -euo pipefail
 PATH="$PATH:/usr/sbin"
 
@@ -11,6 +12,8 @@ as_root() {
 missing=()
 command -v sshd >/dev/null || missing+=(openssh-server)
 command -v ssh-keygen >/dev/null || missing+=(openssh-client)
+/usr/bin/python3 -c 'import kubernetes' 2>/dev/null || missing+=(python3-kubernetes)
+command -v npm >/dev/null || missing+=(nodejs npm)
 command -v gcc >/dev/null || missing+=(gcc libc6-dev)
 
 if [[ ${#missing[@]} -gt 0 ]]; then
