@@ -50,7 +50,8 @@ func validateExecOptions(options *live.ExecOptions) (map[string]string, field.Er
 		problems = append(problems, field.Required(field.NewPath("stdin"), "ask for at least one of stdin, stdout and stderr"))
 	}
 	if options.TTY && options.Stderr {
-		problems = append(problems, field.Invalid(field.NewPath("stderr"), true, "a terminal has no separate stderr; leave it out with tty"))
+		problems = append(problems, field.Invalid(field.NewPath("stderr"), true,
+			"a terminal has no separate stderr; leave it out with tty"))
 	}
 	if term := field.NewPath("term"); len(options.Term) > maxTermLength {
 		problems = append(problems, field.TooLong(term, "", maxTermLength))
@@ -147,7 +148,8 @@ func validateEnvironment(at *field.Path, env map[string]string) (problems field.
 	for _, name := range sortedKeys(env) {
 		size += len(name) + len(env[name])
 		if !environmentName.MatchString(name) {
-			problems = append(problems, field.Invalid(at, plain(name), "a name has letters, digits and _ only, and does not begin with a digit"))
+			problems = append(problems, field.Invalid(at, plain(name),
+				"a name has letters, digits and _ only, and does not begin with a digit"))
 		}
 		if strings.ContainsRune(env[name], 0) {
 			problems = append(problems, field.Invalid(at.Key(plain(name)), "", "must not hold a NUL character"))
@@ -185,16 +187,26 @@ func isPrintable(words string) bool {
 	return !strings.ContainsFunc(words, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
-// firstSize is the size of a terminal until the client says another.
-var firstSize = driver.WindowSize{Columns: 80, Rows: 24}
-
 // streamed is the command of a query.
 func streamed(options *live.ExecOptions, env map[string]string, resize <-chan driver.WindowSize) driver.Command {
 	command := driver.Command{Argv: options.Command, Shell: options.Shell, Subsystem: options.Subsystem, Env: env}
 	if options.TTY {
-		command.TTY = &driver.TTY{Term: options.Term, Size: firstSize, Resize: resize}
+		command.TTY = &driver.TTY{Term: options.Term, Size: firstSize(resize), Resize: resize}
 	}
 	return command
+}
+
+// firstSize is what the client has said by now, or what terminals have had since
+// the VT100; most clients say theirs a moment later.
+func firstSize(resize <-chan driver.WindowSize) driver.WindowSize {
+	select {
+	case size, ok := <-resize:
+		if ok {
+			return size
+		}
+	default:
+	}
+	return driver.WindowSize{Columns: 80, Rows: 24}
 }
 
 // words is a command for an audit line.

@@ -46,7 +46,7 @@ func TestACommandComesBackWithItsResult(t *testing.T) {
 
 func TestEveryEndOfACommandWithALeaseIsA200(t *testing.T) {
 	for name, test := range map[string]struct {
-		err  error
+		err  *driver.Error
 		want live.Outcome
 		code bool
 	}{
@@ -58,6 +58,9 @@ func TestEveryEndOfACommandWithALeaseIsA200(t *testing.T) {
 			inWorld(t, func(w *world) {
 				w.web()
 				w.fake.OnExec(func(context.Context, *drivertest.FakeConn, driver.Command, driver.Streams) (driver.ExitStatus, error) {
+					if test.err == nil {
+						return driver.ExitStatus{}, nil
+					}
 					return driver.ExitStatus{}, test.err
 				})
 				got := w.post(w.Context(), "web", command("true"))
@@ -68,7 +71,7 @@ func TestEveryEndOfACommandWithALeaseIsA200(t *testing.T) {
 				if unknown := test.want == live.OutcomeUnknown; strings.Contains(got.exec.Status.Message, got.exec.Status.RequestID) != unknown {
 					t.Errorf("message is %q", got.exec.Status.Message)
 				}
-				if want := test.err; want != nil && got.exec.Status.Reason != string(want.(*driver.Error).Reason) {
+				if want := test.err; want != nil && got.exec.Status.Reason != string(want.Reason) {
 					t.Errorf("reason is %q", got.exec.Status.Reason)
 				}
 			})

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"context"
 	"fmt"
 	"sync"
 )
@@ -9,9 +8,9 @@ import (
 // uses counts what uses pools now.
 type uses struct {
 	limits Limits
-	// life ends when what is left is to be cut.
-	life context.Context
-	cut  context.CancelCauseFunc
+	// cutting is closed when what is left is to be cut.
+	cutting chan struct{}
+	cutOnce sync.Once
 
 	// mu guards what follows; nothing waits under it.
 	mu      sync.Mutex
@@ -25,10 +24,11 @@ type uses struct {
 type poolName struct{ namespace, name string }
 
 func newUses(limits Limits) *uses {
-	u := &uses{limits: limits, users: map[string]int{}, pools: map[poolName]int{}}
-	u.life, u.cut = context.WithCancelCause(context.Background())
-	return u
+	return &uses{limits: limits, cutting: make(chan struct{}), users: map[string]int{}, pools: map[poolName]int{}}
 }
+
+// cut ends what is left.
+func (u *uses) cut() { u.cutOnce.Do(func() { close(u.cutting) }) }
 
 // begin counts one use more, until end is called once. The error is a refusal
 // with 429 that names the limit.

@@ -56,8 +56,8 @@ func (r *Registry) authorize(ctx context.Context, wanted authorizer.AttributesRe
 	}
 }
 
-// watch returns a context that ends with the permission, or when the registry
-// cuts what is left. Its cause says which. An authorizer that cannot decide ends
+// watch returns a context that ends with the permission, or when what is left is
+// cut. Its cause says which. An authorizer that cannot decide ends
 // nothing. stop must be called.
 func (r *Registry) watch(ctx context.Context, permission authorizer.AttributesRecord) (watched context.Context, stop func()) {
 	watched, end := context.WithCancelCause(ctx)
@@ -68,8 +68,9 @@ func (r *Registry) watch(ctx context.Context, permission authorizer.AttributesRe
 			select {
 			case <-watched.Done():
 				return
-			case <-r.uses.life.Done():
-				end(context.Cause(r.uses.life))
+			case <-r.uses.cutting:
+				end(errShutdown)
+				return
 			case <-ticker.C:
 				if r.revoked(watched, permission) {
 					end(errRevoked)

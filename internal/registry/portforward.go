@@ -95,23 +95,36 @@ func (c *call) serveForward(w http.ResponseWriter, req *http.Request, lease pool
 	defer stop()
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(context.Canceled)
-	conn := lease.Conn()
-	defer context.AfterFunc(conn.Context(), func() { end(context.Cause(conn.Context())) })()
+	defer endWith(lease.Conn(), end)()
 	c.auditStarted(h, nil)
-	var traffic traffic
+	var bytes traffic
 	began := time.Now()
 	stream.ServePortForward(w, req.WithContext(ctx), func(ctx context.Context, port uint16) (net.Conn, error) {
 		far, err := dial(ctx, port)
 		if err != nil {
 			return nil, err
 		}
-		return &countedConn{Conn: far, traffic: &traffic}, nil
+		return &countedConn{Conn: far, traffic: &bytes}, nil
 	})
 	ended := ending{held: h, requestID: c.requestID, duration: time.Since(began)}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		ended.reason, ended.message = because(ctx, cause)
 	}
-	c.auditEnded(ended, &traffic)
+	c.auditEnded(ended, &bytes)
+}
+
+// endWith ends a forward when its connection ends, and says why that did.
+func endWith(conn driver.Conn, end context.CancelCauseFunc) (stop func() bool) {
+	return context.AfterFunc(conn.Context(), func() {
+		cause := context.Cause(conn.Context())
+		if errors.Is(cause, context.Canceled) {
+			cause = &driver.Error{
+				Reason: driver.Unreachable, Stage: driver.StageRun, Started: true,
+				Message: "the connection was closed, because its pool or target was changed or deleted",
+			}
+		}
+		end(cause)
+	})
 }
 
 // dialFrom connects from the target's side to what the options name. Its errors

@@ -105,7 +105,7 @@ func (s *records) enter(key recordKey, digest [sha256.Size]byte, cancel context.
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.forget(time.Now())
-	if r := s.byKey[key]; r != nil {
+	if r = s.byKey[key]; r != nil {
 		if r.digest != digest {
 			return nil, false, refusedBeforeStart(conflict, "",
 				"spec.requestID: another command was sent with this ID; choose a new ID for each command")

@@ -134,7 +134,7 @@ func (r *Registry) Wait(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	r.uses.cut(errShutdown)
+	r.uses.cut()
 	<-r.uses.idle()
 	return ctx.Err()
 }

@@ -86,16 +86,16 @@ func (c *call) run(
 	request := to.request()
 	end := ending{held: c.holding(request.Pool, lease), requestID: c.requestID}
 	c.auditStarted(end.held, &command)
-	var traffic traffic
+	var bytes traffic
 	began := time.Now()
-	execution, err := c.Pools.ExecOn(ctx, lease, request, command, traffic.count(streams))
+	execution, err := c.Pools.ExecOn(ctx, lease, request, command, bytes.count(streams))
 	if execution.Target.UID != "" { // a refused session may have led to another connection
 		end.held = c.heldAs(request.Pool, execution.Target, execution.Connection, execution.How, execution.Wait)
 	}
 	end.duration = time.Since(began)
 	end.code, end.signal = execution.Code, execution.Signal
 	end.conclude(ctx, err)
-	c.auditEnded(end, &traffic)
+	c.auditEnded(end, &bytes)
 	return end
 }
 

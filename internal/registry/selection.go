@@ -2,7 +2,6 @@ package registry
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,7 +10,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 )
@@ -24,15 +22,6 @@ var connectionFields = map[string]func(*live.Connection) string{
 	live.FieldTarget:     func(c *live.Connection) string { return c.Target },
 	live.FieldType:       func(c *live.Connection) string { return c.Type },
 	live.FieldState:      func(c *live.Connection) string { return string(c.State) },
-}
-
-// AddFieldLabels lets the generic server accept the field selectors of
-// connections; by itself it knows only the name and the namespace.
-func AddFieldLabels(scheme *runtime.Scheme) error {
-	kind := live.GroupVersion.WithKind("Connection")
-	return scheme.AddFieldLabelConversionFunc(kind, func(label, value string) (string, string, error) {
-		return label, value, checkField(label)
-	})
 }
 
 func checkField(name string) error {
@@ -56,10 +45,7 @@ type selection struct {
 
 // position is where a connection stands in a list. It travels in continue tokens,
 // which mean nothing to anybody else.
-type position struct {
-	Namespace string `json:"ns"`
-	Name      string `json:"name"`
-}
+type position struct{ namespace, name string }
 
 func selectionOf(options *metainternalversion.ListOptions) (selection, error) {
 	wanted := selection{labels: labels.Everything()}
@@ -88,18 +74,15 @@ func selectionOf(options *metainternalversion.ListOptions) (selection, error) {
 
 func readToken(token string) (after position, err error) {
 	data, err := base64.RawURLEncoding.DecodeString(token)
-	if err == nil {
-		err = json.Unmarshal(data, &after)
-	}
-	if err != nil {
+	namespace, name, found := strings.Cut(string(data), "/")
+	if err != nil || !found {
 		return after, refused(badRequest, "continue: this is no token of an earlier list; list from the beginning")
 	}
-	return after, nil
+	return position{namespace: namespace, name: name}, nil
 }
 
 func (p position) token() string {
-	data, _ := json.Marshal(p) // two strings can always be encoded
-	return base64.RawURLEncoding.EncodeToString(data)
+	return base64.RawURLEncoding.EncodeToString([]byte(p.namespace + "/" + p.name))
 }
 
 func (s selection) matches(c *live.Connection) bool {
@@ -115,7 +98,7 @@ func (s selection) matches(c *live.Connection) bool {
 // page cuts what the selection wants to see now out of all that match, which are
 // in order.
 func (s selection) page(items []live.Connection) *live.ConnectionList {
-	mark := live.Connection{ObjectMeta: metav1.ObjectMeta{Namespace: s.after.Namespace, Name: s.after.Name}}
+	mark := live.Connection{ObjectMeta: metav1.ObjectMeta{Namespace: s.after.namespace, Name: s.after.name}}
 	at, found := slices.BinarySearchFunc(items, mark, compare)
 	if found {
 		at++
@@ -130,7 +113,7 @@ func (s selection) page(items []live.Connection) *live.ConnectionList {
 	}
 	page.Items = items[:s.limit]
 	last := page.Items[s.limit-1]
-	page.Continue = position{Namespace: last.Namespace, Name: last.Name}.token()
+	page.Continue = position{namespace: last.Namespace, name: last.Name}.token()
 	page.RemainingItemCount = new(int64(len(items) - s.limit))
 	return page
 }

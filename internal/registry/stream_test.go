@@ -16,7 +16,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/remotecommand"
-	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/client-go/rest"
 	clientportforward "k8s.io/client-go/tools/portforward"
 	clientcommand "k8s.io/client-go/tools/remotecommand"
@@ -108,6 +107,7 @@ func TestAnUpgradeTellsOfItsLease(t *testing.T) {
 		if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
 			t.Fatalf("%v, %v", response, err)
 		}
+		defer response.Body.Close()
 		if _, ok := w.registry.find(namespace, response.Header.Get("Connpool-Connection")); !ok {
 			t.Errorf("the connection is said to be %q", response.Header.Get("Connpool-Connection"))
 		}
@@ -124,7 +124,7 @@ func TestAnUpgradeTellsOfItsLease(t *testing.T) {
 
 func TestAStreamWithOnlyGetRunsNothing(t *testing.T) {
 	served(t, func(w *world, server *httptest.Server) {
-		w.judge.verdict = func(a authorizer.Attributes) (authorizer.Decision, string, error) { return onlyGet(a) }
+		w.judge.verdict = onlyGet
 		e, err := clientcommand.NewWebSocketExecutor(&rest.Config{Host: server.URL}, http.MethodGet, server.URL+"/pools/web/exec?command=id&stdout=1")
 		if err != nil {
 			t.Fatal(err)
@@ -140,7 +140,7 @@ func TestAnUpgradeThatFailsGivesItsLeaseBack(t *testing.T) {
 	served(t, func(w *world, server *httptest.Server) {
 		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/pools/web/exec?command=id&stdout=1", http.NoBody)
 		upgrading(req)
-		req.Header.Set("Sec-Websocket-Protocol", "chat")
+		req.Header.Set("Sec-WebSocket-Protocol", "chat")
 		response, err := http.DefaultTransport.RoundTrip(req)
 		if err != nil {
 			t.Fatal(err)

@@ -60,7 +60,7 @@ func newWorld(tb testing.TB, changes ...func(*Config)) *world {
 		TB: tb, fake: new(drivertest.Fake), objects: new(declaredObjects), judge: new(judge),
 		scheme: runtime.NewScheme(),
 	}
-	if err := errors.Join(live.AddToScheme(w.scheme), AddFieldLabels(w.scheme)); err != nil {
+	if err := live.AddToScheme(w.scheme); err != nil {
 		tb.Fatal(err)
 	}
 	w.set = poolset.New(nowhere, connpool.NewBudget(30, 30, 30))
