@@ -79,9 +79,7 @@ func (e *execution) run(ctx context.Context, streams driver.Streams) (driver.Exi
 	case <-ctx.Done():
 	case <-e.outputBroken:
 	}
-	e.ask("TERM") // now, since the writer of the output may take its time
-	e.silence(stdout, stderr)
-	e.insist()
+	e.terminate(stdout, stderr)
 	return driver.ExitStatus{}, unknown(ctx, driver.StageRun)
 }
 
@@ -110,8 +108,8 @@ func (e *execution) refuse(err error, outlets ...*outlet) error {
 // callOff ends a command whose caller leaves before it is known to have
 // started.
 func (e *execution) callOff(ctx context.Context, outlets ...*outlet) error {
-	e.silence(outlets...)
 	if e.decided.CompareAndSwap(false, true) {
+		e.silence(outlets...)
 		go e.session.channel.Close() //nolint:errcheck // it ends with the connection at the latest
 		err := unknown(ctx, driver.StageStart)
 		err.Started = false
@@ -120,12 +118,11 @@ func (e *execution) callOff(ctx context.Context, outlets ...*outlet) error {
 	select { // a signal must not overtake the start
 	case err := <-e.answered:
 		if err != nil {
-			return e.refuse(err)
+			return e.refuse(err, outlets...)
 		}
 	case <-time.After(e.conn.options.KillGrace):
 	}
-	e.ask("TERM")
-	e.insist()
+	e.terminate(outlets...)
 	return unknown(ctx, driver.StageStart)
 }
 
@@ -142,12 +139,12 @@ func unknown(ctx context.Context, stage driver.Stage) *driver.Error {
 	}
 }
 
-// ask signals the command without waiting for the connection to take it.
-func (e *execution) ask(signal string) { go e.session.signal(signal) }
-
-// insist waits for a command that was asked to end, then kills it. Some servers
-// ignore signals; closing the channel ends at least what has a terminal.
-func (e *execution) insist() {
+// terminate asks the command to end, then insists. It asks before anything else,
+// since whoever takes the output may be slow. Some servers ignore signals;
+// closing the channel ends at least what has a terminal.
+func (e *execution) terminate(outlets ...*outlet) {
+	go e.session.signal("TERM")
+	e.silence(outlets...)
 	if e.session.endsWithin(e.conn.options.KillGrace) {
 		return
 	}
