@@ -95,7 +95,7 @@ func (c *call) serveForward(w http.ResponseWriter, req *http.Request, lease pool
 	defer stop()
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(context.Canceled)
-	defer endWith(lease.Conn(), end)()
+	defer endWith(lease.Conn(), end)() //nolint:contextcheck // the context of the connection is the news
 	c.auditStarted(h, nil)
 	var bytes traffic
 	began := time.Now()
