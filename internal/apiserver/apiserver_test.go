@@ -3,6 +3,7 @@ package apiserver_test
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -39,7 +40,9 @@ import (
 var world struct {
 	plane   *controlplane.ControlPlane
 	address string
-	uses    atomic.Int32
+	// authority has issued the server's certificate.
+	authority *x509.CertPool
+	uses      atomic.Int32
 }
 
 func TestMain(m *testing.M) { os.Exit(runTests(m)) }
@@ -70,10 +73,12 @@ func serve(ctx context.Context) (stop func(), err error) {
 		return nil, err
 	}
 	world.address = listener.Addr().String()
-	cert, key, err := certutil.GenerateSelfSignedCertKey("localhost", nil, []string{"connpool-live.connpool-system.svc"})
+	cert, key, err := certutil.GenerateSelfSignedCertKey("localhost", []net.IP{net.IPv4(127, 0, 0, 1)}, []string{"connpool-live.connpool-system.svc"})
 	if err != nil {
 		return nil, err
 	}
+	world.authority = x509.NewCertPool()
+	world.authority.AppendCertsFromPEM(cert)
 	content, err := dynamiccertificates.NewStaticCertKeyContent("test", cert, key)
 	if err != nil {
 		return nil, err
@@ -191,7 +196,7 @@ func permit(t *testing.T, name string, verbs ...string) {
 // send makes a request directly to the server and returns the status and body.
 func send(t *testing.T, config *tls.Config, method, path string, header http.Header) (int, string) {
 	t.Helper()
-	config.InsecureSkipVerify = true
+	config.RootCAs = world.authority
 	transport := &http.Transport{TLSClientConfig: config}
 	defer transport.CloseIdleConnections()
 	r, err := http.NewRequestWithContext(t.Context(), method, "https://"+world.address+path, http.NoBody)
