@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"time"
 
@@ -43,7 +44,7 @@ func (o *liveOptions) register(flags *flag.FlagSet) {
 	flags.StringVar(&o.namespace, "live-namespace", os.Getenv("POD_NAMESPACE"),
 		"namespace of that Service and of the certificates; POD_NAMESPACE when empty")
 	flags.StringVar(&o.advertise, "live-advertise-address", os.Getenv("POD_IP"),
-		"IP at which this replica is to be found while it holds the connections; POD_IP when empty, and nothing is published without either")
+		"IP at which this replica is found while it holds the connections; POD_IP when empty; without either it is not published")
 	flags.IntVar(&o.streamsPerUser, "max-streams-per-user", 2000, "commands and forwards of one user at the same time; 0 for no bound")
 	flags.IntVar(&o.streamsPerPool, "max-streams-per-pool", 2000, "commands and forwards in one pool at the same time; 0 for no bound")
 	flags.BoolVar(&o.auditCommands, "audit-commands", false, "put the words of commands into audit lines; they may hold secrets")
@@ -150,9 +151,13 @@ func (o *liveOptions) publish(mgr manager.Manager, listening net.Addr) error {
 	if o.advertise == "" {
 		return nil
 	}
+	here, err := netip.ParseAddrPort(listening.String())
+	if err != nil {
+		return fmt.Errorf("publish the live API: %w", err)
+	}
 	publisher, err := serving.NewPublisher(mgr.GetConfig(), serving.Endpoint{
 		Namespace: o.namespace, Service: o.service,
-		Address: o.advertise, Port: int32(listening.(*net.TCPAddr).Port),
+		Address: o.advertise, Port: int32(here.Port()),
 	})
 	if err != nil {
 		return fmt.Errorf("publish the live API: %w; check --live-advertise-address", err)

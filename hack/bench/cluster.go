@@ -56,7 +56,7 @@ func startCluster(ctx context.Context, say binaries.Say) (c *cluster, err error)
 		return nil, err
 	}
 	c = &cluster{plane: plane}
-	if c.live, err = freeAddress(); err != nil {
+	if c.live, err = freeAddress(ctx); err != nil {
 		c.stop()
 		return nil, err
 	}
@@ -131,8 +131,8 @@ func (c *cluster) deploy(ctx context.Context, program string) error {
 	return c.startOperator(program, user, deployment)
 }
 
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+func freeAddress(ctx context.Context) (string, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
 	}

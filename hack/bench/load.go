@@ -73,20 +73,20 @@ func sustain(ctx context.Context, s settings, u user) ([]row, error) {
 	ticker := time.NewTicker(time.Second / rate)
 	defer ticker.Stop()
 	begin := time.Now()
-	for count := 0; count < int(span.Seconds()*rate); count++ {
+	for range int(span.Seconds() * rate) {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-ticker.C:
 		}
 		running.Go(func() {
-			begin := time.Now()
+			sent := time.Now()
 			if err := u.exec("").do(ctx); err != nil && failed.Add(1) == 1 {
 				s.say("the first failure: %v", err)
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			took = append(took, float64(time.Since(begin).Microseconds())/1e3)
+			took = append(took, float64(time.Since(sent).Microseconds())/1e3)
 		})
 	}
 	running.Wait()

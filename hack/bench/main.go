@@ -82,7 +82,8 @@ func run(ctx context.Context, arguments []string) error {
 		return play(ctx, role)
 	}
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
-	pattern := flags.String("run", "", "only the `measurements` whose names match: command, command-50ms, engine, memory, scale, live, load, cli")
+	pattern := flags.String("run", "", "only the `measurements` whose names match:\n"+
+		"command, command-50ms, engine, memory, scale, live, load, cli")
 	quick := flags.Bool("quick", false, "a smoke run: its figures mean little, so no goal is looked at")
 	output := flags.String("o", "table", "`format` of the output: table or json")
 	_ = flags.Parse(arguments) // it exits by itself

@@ -95,7 +95,6 @@ func (o Options) Config(ctx context.Context) (*Config, error) {
 func (o Options) apply(config *server.RecommendedConfig, scheme *runtime.Scheme) error {
 	serving := options.NewSecureServingOptions()
 	serving.Listener = o.Listener
-	serving.BindPort = o.Listener.Addr().(*net.TCPAddr).Port
 	serving.ServerCert = options.GeneratableKeyCert{GeneratedCert: o.Certificate}
 	serving.HTTP2MaxStreamsPerConnection = maxStreamsPerConnection
 	if err := serving.WithLoopback().ApplyTo(&config.SecureServing, &config.LoopbackClientConfig); err != nil {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -203,9 +204,7 @@ func send(t *testing.T, config *tls.Config, method, path string, header http.Hea
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, values := range header {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, header)
 	response, err := transport.RoundTrip(r)
 	if err != nil {
 		t.Fatal(err)

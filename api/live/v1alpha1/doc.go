@@ -69,7 +69,7 @@ type query interface{ read(url.Values) error }
 func addConversions(scheme *runtime.Scheme) error {
 	for _, options := range []query{&ExecOptions{}, &PortForwardOptions{}, &ProxyOptions{}} {
 		err := scheme.AddConversionFunc((*url.Values)(nil), options, func(from, into any, _ conversion.Scope) error {
-			return into.(query).read(*from.(*url.Values))
+			return into.(query).read(*from.(*url.Values)) //nolint:forcetypeassert // the scheme calls it for these types only
 		})
 		if err != nil {
 			return err
