@@ -91,7 +91,7 @@ type source struct {
 }
 
 // unwritten are directories whose content nobody writes by hand.
-var unwritten = []string{".git", ".lab", ".cache", "bin", "vendor"}
+var unwritten = []string{".git", ".lab", ".cache", "bin", "vendor", "node_modules"}
 
 func load(t *testing.T, files fs.FS) tree {
 	t.Helper()

@@ -84,9 +84,9 @@ type ExecSpec struct {
 	TimeoutSeconds int32 `json:"timeoutSeconds,omitempty"`
 	// requestID makes a repetition safe: while the operator remembers it, at least
 	// 10 minutes, the same command with the same ID from the same user is not run
-	// again but answered with the first result; another command is refused with
-	// 409. At most 128 characters; absent means that the operator chooses one and
-	// every request runs.
+	// again but answered with the first result, unless that was NotStarted; another
+	// command is refused with 409. At most 128 characters; absent means that the
+	// operator chooses one and every request runs.
 	// +optional
 	RequestID string `json:"requestID,omitempty"`
 }

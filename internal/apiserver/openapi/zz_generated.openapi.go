@@ -721,7 +721,7 @@ func schema_connpool_api_live_v1alpha1_ExecSpec(ref common.ReferenceCallback) co
 					},
 					"requestID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "requestID makes a repetition safe: while the operator remembers it, at least 10 minutes, the same command with the same ID from the same user is not run again but answered with the first result; another command is refused with 409. At most 128 characters; absent means that the operator chooses one and every request runs.",
+							Description: "requestID makes a repetition safe: while the operator remembers it, at least 10 minutes, the same command with the same ID from the same user is not run again but answered with the first result, unless that was NotStarted; another command is refused with 409. At most 128 characters; absent means that the operator chooses one and every request runs.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
