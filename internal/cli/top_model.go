@@ -1,0 +1,224 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
+)
+
+// topRow is a connection, or all connections of a pool.
+type topRow struct {
+	namespace, name, pool, target, state string
+
+	connections int
+	inUse       int32
+	uses        int64
+	// rate is how many uses have ended per second, lately; unknown at first.
+	rate      float64
+	hasRate   bool
+	roundTrip int64 // microseconds; 0 is unknown
+	made      metav1.Time
+}
+
+// key names a row from one snapshot to the next.
+func (r *topRow) key() string { return r.namespace + "/" + r.name }
+
+// snapshot is what the live API said at a time.
+type snapshot struct {
+	at   time.Time
+	rows []topRow
+}
+
+func newSnapshot(at time.Time, connections []livev1alpha1.Connection) snapshot {
+	s := snapshot{at: at, rows: make([]topRow, 0, len(connections))}
+	for i := range connections {
+		c := &connections[i]
+		s.rows = append(s.rows, topRow{
+			namespace: c.Namespace, name: c.Name, pool: c.Pool, target: c.Target, state: string(c.State),
+			connections: 1, inUse: c.InUse, uses: c.UseCount, roundTrip: c.RoundTripMicroseconds, made: c.CreationTimestamp,
+		})
+	}
+
+	return s
+}
+
+// since fills in the rates from what was before. A connection that is new has
+// had all its uses in between.
+func (s snapshot) since(before snapshot) snapshot {
+	seconds := s.at.Sub(before.at).Seconds()
+	if before.at.IsZero() || seconds <= 0 {
+		return s
+	}
+	uses := make(map[string]int64, len(before.rows))
+	for i := range before.rows {
+		uses[before.rows[i].key()] = before.rows[i].uses
+	}
+	for i := range s.rows {
+		r := &s.rows[i]
+		r.rate, r.hasRate = float64(max(r.uses-uses[r.key()], 0))/seconds, true
+	}
+
+	return s
+}
+
+// byPool adds connections up.
+func (s snapshot) byPool() []topRow {
+	pools := map[string]int{}
+	var rows []topRow
+	for i := range s.rows {
+		r := &s.rows[i]
+		key := r.namespace + "/" + r.pool
+		at, ok := pools[key]
+		if !ok {
+			at = len(rows)
+			pools[key] = at
+			rows = append(rows, topRow{namespace: r.namespace, name: r.pool, pool: r.pool, made: r.made, hasRate: r.hasRate})
+		}
+		rows[at].add(r)
+	}
+
+	return rows
+}
+
+// add takes a connection into its pool: the oldest age, the slowest answer.
+func (r *topRow) add(c *topRow) {
+	r.connections += c.connections
+	r.inUse += c.inUse
+	r.uses += c.uses
+	r.rate += c.rate
+	r.roundTrip = max(r.roundTrip, c.roundTrip)
+	if c.made.Before(&r.made) {
+		r.made = c.made
+	}
+}
+
+// topOrder is what rows are sorted by: a key of the keyboard.
+type topOrder byte
+
+// The orders. All but that by name begin with the most.
+const (
+	byUses      topOrder = 'u'
+	byAge       topOrder = 'a'
+	byInUse     topOrder = 'i'
+	byRoundTrip topOrder = 'r'
+	byName      topOrder = 'n'
+)
+
+var topOrders = map[topOrder]func(a, b *topRow) int{
+	byUses: func(a, b *topRow) int {
+		return cmp.Or(cmp.Compare(b.rate, a.rate), cmp.Compare(b.uses, a.uses))
+	},
+	byAge:       func(a, b *topRow) int { return a.made.Compare(b.made.Time) },
+	byInUse:     func(a, b *topRow) int { return cmp.Compare(b.inUse, a.inUse) },
+	byRoundTrip: func(a, b *topRow) int { return cmp.Compare(b.roundTrip, a.roundTrip) },
+	byName:      func(a, b *topRow) int { return 0 },
+}
+
+func sortRows(rows []topRow, order topOrder, reverse bool) {
+	slices.SortFunc(rows, func(a, b topRow) int {
+		decided := cmp.Or(topOrders[order](&a, &b), strings.Compare(a.pool, b.pool), strings.Compare(a.target, b.target),
+			strings.Compare(a.namespace, b.namespace), strings.Compare(a.name, b.name))
+		if reverse {
+			return -decided
+		}
+
+		return decided
+	})
+}
+
+// topView is what the user has chosen to see.
+type topView struct {
+	order      topOrder
+	reverse    bool
+	pools      bool
+	namespaces bool // more than one
+}
+
+// press changes the view by a key; false means to quit.
+func (v topView) press(key byte) (topView, bool) {
+	const ctrlC, ctrlD = 3, 4
+	switch {
+	case key == 'q' || key == ctrlC || key == ctrlD:
+		return v, false
+	case key == 'R':
+		v.reverse = !v.reverse
+	case key == 'p':
+		v.pools = !v.pools
+	case topOrders[topOrder(key)] != nil:
+		v.order, v.reverse = topOrder(key), false
+	}
+
+	return v, true
+}
+
+// rows are the lines of a table, sorted.
+func (v topView) rows(s snapshot) []topRow {
+	rows := slices.Clone(s.rows)
+	if v.pools {
+		rows = s.byPool()
+	}
+	sortRows(rows, v.order, v.reverse)
+
+	return rows
+}
+
+// table of a snapshot.
+func (v topView) table(s snapshot) *table {
+	t := &table{columns: []string{"NAME", "POOL", "TARGET", "STATE", "IN USE", "USES", "USES/S", "RTT", "AGE"}}
+	if v.pools {
+		t.columns = []string{"POOL", "CONNECTIONS", "IN USE", "USES", "USES/S", "RTT", "OLDEST"}
+	}
+	if v.namespaces {
+		t.columns = append([]string{"NAMESPACE"}, t.columns...)
+	}
+	for _, r := range v.rows(s) {
+		cells := []string{r.name, r.pool, r.target, r.state}
+		if v.pools {
+			cells = []string{r.pool, strconv.Itoa(r.connections)}
+		}
+		if v.namespaces {
+			cells = append([]string{r.namespace}, cells...)
+		}
+		t.add(append(cells, strconv.Itoa(int(r.inUse)), strconv.FormatInt(r.uses, 10), r.perSecond(),
+			microsOrNone(r.roundTrip), ago(&r.made, s.at))...)
+	}
+
+	return t
+}
+
+func (r *topRow) perSecond() string {
+	if !r.hasRate {
+		return none
+	}
+
+	return fmt.Sprintf("%.1f", r.rate)
+}
+
+// summary is the line above the table.
+func (s snapshot) summary() string {
+	states := map[string]int{}
+	rate, hasRate := 0.0, false
+	for i := range s.rows {
+		states[s.rows[i].state]++
+		rate += s.rows[i].rate
+		hasRate = hasRate || s.rows[i].hasRate
+	}
+	line := count(len(s.rows), "connection", "connections")
+	for _, state := range connectionStates {
+		if states[state] > 0 {
+			line += fmt.Sprintf(", %d %s", states[state], state)
+		}
+	}
+	if hasRate {
+		line += fmt.Sprintf("; %.1f uses/s", rate)
+	}
+
+	return line
+}
