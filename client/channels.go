@@ -46,7 +46,7 @@ func newChannels(conn *websocket.Conn, stdin io.Reader, streams Streams) *channe
 // run moves data until the final status has come, and returns it.
 func (c *channels) run(ctx context.Context) (*metav1.Status, error) {
 	ctx, end := context.WithCancelCause(ctx)
-	hangUp := context.AfterFunc(ctx, func() { c.conn.Close() })
+	hangUp := context.AfterFunc(ctx, func() { _ = c.conn.Close() })
 	var workers sync.WaitGroup
 	workers.Go(func() { c.heartbeat.run(ctx.Done()) })
 	if c.streams.Terminal != nil {
@@ -73,7 +73,7 @@ func (c *channels) run(ctx context.Context) (*metav1.Status, error) {
 func (c *channels) sayGoodbye() {
 	goodbye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
 	_ = c.conn.WriteControl(websocket.CloseMessage, goodbye, time.Now().Add(time.Second))
-	c.conn.Close()
+	_ = c.conn.Close()
 }
 
 // receive hands output on until the status comes.

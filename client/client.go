@@ -107,7 +107,7 @@ func baseURL(config *rest.Config) (url.URL, error) {
 	if host == "" {
 		return url.URL{}, errors.New("the configuration names no host")
 	}
-	secure := config.Insecure || len(config.CAData) > 0 || config.CAFile != ""
+	secure := config.Insecure || config.CAFile != "" || len(config.CAData) > 0 || config.CertFile != "" || len(config.CertData) > 0
 	base, versioned, err := rest.DefaultServerURL(host, "/apis", live.GroupVersion, secure)
 	if err != nil {
 		return url.URL{}, fmt.Errorf("read the host %q: %w", host, err)

@@ -39,7 +39,8 @@ type Command struct {
 	// Stdin is read to its end; nil is an empty input. Exec takes at most 1 MiB.
 	Stdin io.Reader
 	// Timeout after which the command is signalled to end and its outcome is
-	// unknown, rounded up to seconds; 0 is no timeout but that of the context.
+	// unknown. It begins with the command, not with the wait for a connection; Exec
+	// rounds it up to seconds. 0 is no timeout but that of the context.
 	Timeout time.Duration
 	// RequestID makes repeating an Exec safe: for at least 10 minutes, the same
 	// command with the same ID is not run again but answered with the first result.

@@ -72,11 +72,13 @@ func TestExecOutcomes(t *testing.T) {
 		},
 		"an exit code is an ExitError": {
 			live.ExecStatus{Outcome: live.OutcomeCompleted, ExitCode: new(int32(3))},
-			Result{ExitCode: 3}, &ExitError{Code: 3},
+			Result{ExitCode: 3},
+			&ExitError{Code: 3},
 		},
 		"a signal is an ExitError": {
 			live.ExecStatus{Outcome: live.OutcomeCompleted, ExitCode: new(int32(137)), Signal: "KILL"},
-			Result{ExitCode: 137, Signal: "KILL"}, &ExitError{Code: 137, Signal: "KILL"},
+			Result{ExitCode: 137, Signal: "KILL"},
+			&ExitError{Code: 137, Signal: "KILL"},
 		},
 		"what was refused before the start is so": {
 			live.ExecStatus{Outcome: live.OutcomeNotStarted, Reason: "SessionLimit", Message: "full", RequestID: "r"},
@@ -198,7 +200,7 @@ func TestRefusals(t *testing.T) {
 					http.Error(rw, test.text, test.code)
 				})
 				err := run(w.pool(t), t.Context())
-				e := wantOutcome(t, err, test.outcome)
+				e := wantError(t, err, test.outcome)
 				if e.Reason != test.reason {
 					t.Errorf("reason %q, want %q", e.Reason, test.reason)
 				}
@@ -230,7 +232,7 @@ func TestExecRefusesWhatItCannotSend(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			_, err := test.pool.Exec(t.Context(), test.command)
-			wantOutcome(t, err, ErrNotStarted)
+			wantError(t, err, ErrNotStarted)
 		})
 	}
 }
@@ -292,7 +294,7 @@ func TestExecOverABrokenLine(t *testing.T) {
 			broken.Store(true)
 			capacity.Store(test.capacity)
 			_, err := pool.Exec(t.Context(), Command{Stdin: bytes.NewReader(make([]byte, test.stdin))})
-			wantOutcome(t, err, test.want)
+			wantError(t, err, test.want)
 			if n := w.requests.Load(); n > sent {
 				t.Errorf("%d requests, want at most %d", n, sent)
 			}
@@ -308,9 +310,9 @@ func TestExecWhereNobodyListens(t *testing.T) {
 	listener.Close()
 	config := configFor("https://" + listener.Addr().String())
 	_, err = newClient(t, config).Pool("shop", "web").Exec(t.Context(), Command{})
-	wantOutcome(t, err, ErrNotStarted)
+	wantError(t, err, ErrNotStarted)
 	_, err = newClient(t, config).Pool("shop", "web").Stream(t.Context(), Command{}, Streams{})
-	wantOutcome(t, err, ErrNotStarted)
+	wantError(t, err, ErrNotStarted)
 }
 
 func TestCancellingAnExecReachesTheServer(t *testing.T) {
@@ -321,7 +323,7 @@ func TestCancellingAnExecReachesTheServer(t *testing.T) {
 		<-r.Context().Done()
 	})
 	_, err := w.pool(t).Exec(ctx, Command{})
-	wantOutcome(t, err, ErrUnknown)
+	wantError(t, err, ErrUnknown)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
@@ -332,9 +334,9 @@ func TestACancelledExecIsNotSent(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := w.pool(t).Exec(ctx, Command{})
-	wantOutcome(t, err, ErrNotStarted)
+	wantError(t, err, ErrNotStarted)
 	_, err = w.pool(t).Stream(ctx, Command{}, Streams{})
-	wantOutcome(t, err, ErrNotStarted)
+	wantError(t, err, ErrNotStarted)
 }
 
 func TestExecsShareAConnection(t *testing.T) {

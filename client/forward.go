@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/portforward"
 	"k8s.io/streaming/pkg/httpstream"
@@ -21,6 +22,7 @@ import (
 // Forwarder opens connections to one address as seen from one target. All of
 // them share one connection to the API server. It is safe for concurrent use.
 type Forwarder struct {
+	tunnel  *tunnel
 	streams httpstream.Connection
 	address string
 	port    string
@@ -46,13 +48,14 @@ func (p *Pool) Forward(ctx context.Context, target, address string) (*Forwarder,
 	if failed != nil {
 		return nil, failed
 	}
+	tunnel := newTunnel(conn)
 	// Closes the tunnel if it fails.
-	streams, err := spdy.NewClientConnection(newTunnel(conn))
+	streams, err := spdy.NewClientConnection(tunnel)
 	if err != nil {
 		return nil, unknown(err)
 	}
 
-	return &Forwarder{streams: streams, address: address, port: port}, nil
+	return &Forwarder{tunnel: tunnel, streams: streams, address: address, port: port}, nil
 }
 
 // forwardQuery splits an address into what the query tells and the port that
@@ -91,6 +94,9 @@ func (f *Forwarder) Dial(ctx context.Context) (net.Conn, error) {
 		conn *forwarded
 		err  error
 	}
+	if f.lost() {
+		return nil, errForwarderClosed
+	}
 	opened := make(chan result, 1)
 	go func() {
 		conn, err := f.open()
@@ -103,30 +109,34 @@ func (f *Forwarder) Dial(ctx context.Context) (net.Conn, error) {
 		}
 
 		return r.conn, nil
+	case <-f.Done():
 	case <-ctx.Done():
-		go func() {
-			if r := <-opened; r.err == nil {
-				r.conn.abort()
-			}
-		}()
-
+	}
+	go func() {
+		if r := <-opened; r.err == nil {
+			r.conn.abort()
+		}
+	}()
+	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
+
+	return nil, errForwarderClosed
 }
 
 // open opens the two streams of a connection: the one for errors comes first.
 func (f *Forwarder) open() (*forwarded, error) {
 	header := http.Header{}
-	header.Set("port", f.port)
-	header.Set("requestID", strconv.FormatInt(f.next.Add(1), 10))
-	header.Set("streamType", "error")
+	header.Set("Port", f.port)
+	header.Set("Requestid", strconv.FormatInt(f.next.Add(1), 10))
+	header.Set("Streamtype", "error")
 	problems, err := f.streams.CreateStream(header)
 	if err != nil {
 		return nil, err
 	}
 	// We have nothing to say there.
 	_ = problems.Close()
-	header.Set("streamType", "data")
+	header.Set("Streamtype", "data")
 	data, err := f.streams.CreateStream(header)
 	if err != nil {
 		_ = problems.Reset()
@@ -141,8 +151,22 @@ func (f *Forwarder) open() (*forwarded, error) {
 // Done is closed when the connection to the API server is lost or closed.
 func (f *Forwarder) Done() <-chan bool { return f.streams.CloseChan() }
 
+// lost reports that the connection to the API server is gone.
+func (f *Forwarder) lost() bool {
+	select {
+	case <-f.Done():
+		return true
+	default:
+		return false
+	}
+}
+
 // Close ends the forwarder and every connection dialled through it.
-func (f *Forwarder) Close() error { return f.streams.Close() }
+func (f *Forwarder) Close() {
+	// To say goodbye takes no time, or for ever.
+	defer time.AfterFunc(lastWords, func() { _ = f.tunnel.Close() }).Stop()
+	_ = f.streams.Close()
+}
 
 // errForwarderClosed ends Serve when the connection to the API server is gone.
 var errForwarderClosed = errors.New("the connection to the API server is closed")

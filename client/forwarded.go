@@ -84,22 +84,11 @@ func (c *forwarded) readError(err error) error {
 		}
 	default:
 	}
-	if c.lost() {
+	if c.forwarder.lost() {
 		return io.ErrUnexpectedEOF
 	}
 
 	return err
-}
-
-// lost reports that the connection to the API server is gone, so that an end is
-// not the target's.
-func (c *forwarded) lost() bool {
-	select {
-	case <-c.forwarder.Done():
-		return true
-	default:
-		return false
-	}
 }
 
 func (c *forwarded) isClosed() bool {

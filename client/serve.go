@@ -19,7 +19,7 @@ func (f *Forwarder) Serve(ctx context.Context, listener net.Listener, report fun
 	}
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	defer context.AfterFunc(ctx, func() { listener.Close() })()
+	defer context.AfterFunc(ctx, func() { _ = listener.Close() })()
 	var workers sync.WaitGroup
 	workers.Go(func() {
 		select {
@@ -32,7 +32,7 @@ func (f *Forwarder) Serve(ctx context.Context, listener net.Listener, report fun
 		local, err := listener.Accept()
 		if err != nil {
 			end(err)
-			listener.Close()
+			_ = listener.Close()
 			workers.Wait()
 
 			return context.Cause(ctx)
@@ -54,8 +54,7 @@ func (f *Forwarder) serve(ctx context.Context, local net.Conn) error {
 	}
 	defer remote.Close()
 	defer context.AfterFunc(ctx, func() {
-		local.Close()
-		remote.Close()
+		_, _ = local.Close(), remote.Close()
 	})()
 	var sending sync.WaitGroup
 	sending.Go(func() {
@@ -65,7 +64,7 @@ func (f *Forwarder) serve(ctx context.Context, local net.Conn) error {
 	_, err = io.Copy(local, remote)
 	closeWrite(local)
 	if err != nil {
-		local.Close()
+		_ = local.Close()
 	}
 	sending.Wait()
 	if errors.Is(err, net.ErrClosed) {
@@ -83,5 +82,5 @@ func closeWrite(conn net.Conn) {
 
 		return
 	}
-	conn.Close()
+	_ = conn.Close()
 }

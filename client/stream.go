@@ -62,14 +62,14 @@ func (p *Pool) Stream(ctx context.Context, command Command, streams Streams) (Re
 	if err != nil {
 		return Result{ExitCode: -1}, notStarted(err)
 	}
+	conn, header, failed := p.client.upgradeTo(ctx, u, remotecommand.StreamProtocolV5Name)
+	if failed != nil {
+		return Result{ExitCode: -1}, failed
+	}
 	if command.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, command.Timeout, errTimeout)
 		defer cancel()
-	}
-	conn, header, failed := p.client.upgradeTo(ctx, u, remotecommand.StreamProtocolV5Name)
-	if failed != nil {
-		return Result{ExitCode: -1}, failed
 	}
 	result := leaseResult(header)
 	status, err := newChannels(conn, command.Stdin, streams).run(ctx)

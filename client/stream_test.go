@@ -153,7 +153,8 @@ func TestStreamAsksForWhatItUses(t *testing.T) {
 			url.Values{"command": {"a", "", "b&c"}, "env": {"A=1=1", "B=2"}, "stdin": {"true"}, "stdout": {"true"}, "stderr": {"true"}},
 		},
 		"a terminal has no stderr": {
-			Command{Subsystem: "s"}, Streams{Stdout: io.Discard, Stderr: io.Discard, Terminal: &Terminal{Term: "vt100"}},
+			Command{Subsystem: "s"},
+			Streams{Stdout: io.Discard, Stderr: io.Discard, Terminal: &Terminal{Term: "vt100"}},
 			url.Values{"subsystem": {"s"}, "stdout": {"true"}, "tty": {"true"}, "term": {"vt100"}},
 		},
 	}
@@ -165,7 +166,7 @@ func TestStreamAsksForWhatItUses(t *testing.T) {
 				answer(rw, http.StatusForbidden, failure(403, metav1.StatusReasonForbidden, "no"))
 			})
 			_, err := w.pool(t).Stream(t.Context(), test.command, test.streams)
-			wantOutcome(t, err, ErrNotStarted)
+			wantError(t, err, ErrNotStarted)
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Error(diff)
 			}
@@ -204,20 +205,24 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
 // TestStreamThatEndsEarly ends a command that would never end by itself.
 func TestStreamThatEndsEarly(t *testing.T) {
 	errMine := errors.New("mine")
 	tests := map[string]struct {
 		command Command
 		stdout  io.Writer
-		// cancel when the first output comes.
-		cancel bool
-		want   error
+		// What ends it when the first output comes: the context, or the input.
+		cancel, fail bool
+		want         error
 	}{
 		"by its caller":          {cancel: true, want: errMine},
 		"by its timeout":         {command: Command{Timeout: 50 * time.Millisecond}, want: errTimeout},
 		"by its output":          {stdout: writerFunc(func([]byte) (int, error) { return 0, errBroken }), want: errBroken},
-		"by an input that fails": {command: Command{Stdin: brokenReader{}}, want: errBroken},
+		"by an input that fails": {fail: true, want: errBroken},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -231,23 +236,38 @@ func TestStreamThatEndsEarly(t *testing.T) {
 			})
 			ctx, cancel := context.WithCancelCause(t.Context())
 			defer cancel(nil)
-			stdout := test.stdout
+			command, stdout := test.command, test.stdout
+			begun := make(chan struct{})
+			started := sync.OnceFunc(func() { close(begun) })
+			if test.fail {
+				command.Stdin = readerFunc(func([]byte) (int, error) {
+					<-begun
+
+					return 0, errBroken
+				})
+			}
 			if stdout == nil {
 				stdout = writerFunc(func(p []byte) (int, error) {
 					if test.cancel {
 						cancel(errMine)
 					}
+					started()
 
 					return len(p), nil
 				})
 			}
-			result, err := w.pool(t).Stream(ctx, test.command, Streams{Stdout: stdout})
-			e := wantOutcome(t, err, ErrUnknown)
+			result, err := w.pool(t).Stream(ctx, command, Streams{Stdout: stdout})
+			e := wantError(t, err, ErrUnknown)
 			if !errors.Is(err, test.want) || e.RequestID != "r-1" || result.Target != "web-1" {
 				t.Errorf("got %v, %+v", err, result)
 			}
-			if cause := <-gone; !errors.Is(cause, stream.ErrClientGone) {
-				t.Errorf("the server thinks: %v", cause)
+			w.handlers.Wait()
+			select {
+			case cause := <-gone:
+				if !errors.Is(cause, stream.ErrClientGone) {
+					t.Errorf("the server thinks: %v", cause)
+				}
+			default: // It was over before it began.
 			}
 		})
 	}
@@ -269,7 +289,7 @@ func TestAStreamThatIsCutIsUnknown(t *testing.T) {
 	}
 	cut := writerFunc(func(p []byte) (int, error) { return len(p), wire.Close() })
 	result, err := newClient(t, config).Pool("shop", "web").Stream(t.Context(), Command{}, Streams{Stdout: cut})
-	if e := wantOutcome(t, err, ErrUnknown); e.RequestID != "r-1" || result.ExitCode != -1 {
+	if e := wantError(t, err, ErrUnknown); e.RequestID != "r-1" || result.ExitCode != -1 {
 		t.Errorf("got %v, %+v", err, result)
 	}
 }
@@ -282,7 +302,7 @@ func TestAnUpgradeThatIsCutIsUnknown(t *testing.T) {
 		}
 	})
 	_, err := w.pool(t).Stream(t.Context(), Command{}, Streams{})
-	wantOutcome(t, err, ErrUnknown)
+	wantError(t, err, ErrUnknown)
 	if n := w.requests.Load(); n != 1 {
 		t.Errorf("sent %d times", n)
 	}
@@ -295,7 +315,7 @@ func TestAStreamIsCancelledWhileItWaitsForALease(t *testing.T) {
 		<-r.Context().Done()
 	})
 	_, err := w.pool(t).Stream(ctx, Command{}, Streams{})
-	wantOutcome(t, err, ErrUnknown)
+	wantError(t, err, ErrUnknown)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
@@ -303,5 +323,5 @@ func TestAStreamIsCancelledWhileItWaitsForALease(t *testing.T) {
 
 func TestAStreamTakesNoRequestID(t *testing.T) {
 	_, err := newClient(t, configFor("https://127.0.0.1:1")).Pool("shop", "web").Stream(t.Context(), Command{RequestID: "r"}, Streams{})
-	wantOutcome(t, err, ErrNotStarted)
+	wantError(t, err, ErrNotStarted)
 }

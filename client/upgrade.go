@@ -82,7 +82,7 @@ func (u *upgrader) RoundTrip(request *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if !slices.Contains(protocols, conn.Subprotocol()) {
-		conn.Close()
+		_ = conn.Close()
 
 		return nil, fmt.Errorf("the server chose the protocol %q, which was not offered", conn.Subprotocol())
 	}
@@ -99,7 +99,7 @@ func dialUntil(ctx context.Context, dialer websocket.Dialer, u string, header ht
 	dialer.NetDialContext = func(dialing context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(dialing, network, address)
 		if err == nil {
-			stop = context.AfterFunc(ctx, func() { conn.Close() })
+			stop = context.AfterFunc(ctx, func() { _ = conn.Close() })
 		}
 
 		return conn, err
@@ -141,7 +141,7 @@ func (c *Client) upgradeTo(ctx context.Context, u *url.URL, protocol string) (*w
 	}
 	upgraded, ok := response.Body.(*socket)
 	if !ok {
-		response.Body.Close()
+		_ = response.Body.Close()
 
 		return nil, nil, unknown(errors.New("a transport wrapper hides the upgraded connection"))
 	}

@@ -40,16 +40,16 @@ type world struct {
 	*httptest.Server
 
 	requests, connections atomic.Int64
+	handlers              sync.WaitGroup
 }
 
 // newWorld serves over TLS, and waits at the end for its handlers.
 func newWorld(t testing.TB, http2 bool, handler http.HandlerFunc) *world {
 	t.Helper()
 	w := &world{}
-	var handlers sync.WaitGroup
 	w.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		handlers.Add(1)
-		defer handlers.Done()
+		w.handlers.Add(1)
+		defer w.handlers.Done()
 		w.requests.Add(1)
 		handler(rw, r)
 	}))
@@ -63,7 +63,7 @@ func newWorld(t testing.TB, http2 bool, handler http.HandlerFunc) *world {
 	w.StartTLS()
 	t.Cleanup(func() {
 		w.CloseClientConnections()
-		handlers.Wait()
+		w.handlers.Wait()
 		w.Close()
 	})
 
@@ -124,15 +124,15 @@ func readExec(r *http.Request) *live.Exec {
 	return exec
 }
 
-// wantOutcome fails the test unless err is one of the two errors, and no other.
-func wantOutcome(t testing.TB, err, want error) *Error {
+// wantError fails the test unless err is one of the two errors, and no other.
+func wantError(t testing.TB, err, want error) *Error {
 	t.Helper()
 	var e *Error
 	if !errors.As(err, &e) {
 		t.Fatalf("got %T %v, want an *Error", err, err)
 	}
 	for _, outcome := range []error{ErrNotStarted, ErrUnknown} {
-		if errors.Is(err, outcome) != (outcome == want) {
+		if errors.Is(err, outcome) != errors.Is(want, outcome) {
 			t.Fatalf("got %v, want: %v", err, want)
 		}
 	}
