@@ -35,13 +35,29 @@ const pluginPrefix = "kubectl-"
 // Main runs the command line args, whose first word is the name it was called
 // by, and returns the exit code of the process.
 func Main(args []string, version string, streams genericiooptions.IOStreams) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := untilSignal(context.Background())
 	defer stop()
-	// The first signal cancels what runs. From then on signals do what they do to
-	// any process, so that a second one leaves at once.
-	context.AfterFunc(ctx, stop)
 
 	return newFactory(calledAs(args[0]), version, streams).execute(ctx, args[1:])
+}
+
+// untilSignal is a context that the first signal ends. From then on signals do
+// what they do to any process, so that a second one leaves at once.
+func untilSignal(ctx context.Context) (until context.Context, stop context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		select {
+		case <-signals:
+		case <-ctx.Done():
+		}
+		// In this order: whoever sees that the context has ended can rely on it.
+		signal.Stop(signals)
+		cancel()
+	}()
+
+	return ctx, cancel
 }
 
 // execute runs a command line and returns the exit code.

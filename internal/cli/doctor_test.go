@@ -117,6 +117,7 @@ func TestCompletion(t *testing.T) {
 		"targets of a pool":    {[]string{"exec", "web/"}, "web/web-1\nweb/web-2\n"},
 		"targets for a flag":   {[]string{"exec", "web", "--target", "web-"}, "web-1\nweb-2\n"},
 		"any target":           {[]string{"check", "web-1", ""}, "db-1\nweb-1\nweb-2\n"},
+		"connections to drain": {[]string{"drain", "connection/w"}, "connection/web-1-7\n"},
 		"namespaces":           {[]string{"status", "-n", "k"}, "kube-system\n"},
 		"contexts":             {[]string{"status", "--context", ""}, "it\n"},
 		"states":               {[]string{"connections", "--state", ""}, "Idle\nInUse\nDraining\n"},

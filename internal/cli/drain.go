@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 )
@@ -36,12 +37,43 @@ func newDrainCommand(f *factory) *cobra.Command {
 			"every connection of a pool, for example after its hosts were restarted", "drain web",
 			"one connection", "drain "+connectionPrefix+"web-1-7"),
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: f.completePools,
+		ValidArgsFunction: f.completeDrain,
 		RunE:              runs(o),
 	}
 	o.output.register(command, outputJSON, outputYAML)
 
 	return command
+}
+
+// completeDrain completes pools and, once their prefix is typed, connections.
+func (f *factory) completeDrain(command *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 || !strings.HasPrefix(typed, connectionPrefix) {
+		return f.completePools(command, args, typed)
+	}
+
+	return namesOf(f.listConnections)(command, args, typed)
+}
+
+// listConnections lists connections as drain takes them.
+func (f *factory) listConnections(ctx context.Context, _ []string) ([]string, error) {
+	live, err := f.live()
+	if err != nil {
+		return nil, err
+	}
+	namespace, err := f.namespace()
+	if err != nil {
+		return nil, err
+	}
+	list, err := live.Connections(ctx, namespace, metav1.ListOptions{Limit: pageOfConnections})
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, 0, len(list.Items))
+	for _, connection := range list.Items {
+		names = append(names, connectionPrefix+connection.Name)
+	}
+
+	return names, nil
 }
 
 func (o *drainOptions) complete(_ *cobra.Command, args []string) (err error) {

@@ -177,18 +177,22 @@ func (v statusView) member(m targetReport) {
 		if c.Type == v1alpha1.ConditionReady || c.Message == m.Message {
 			continue
 		}
-		fmt.Fprintf(v.out, "    %s %s=%s for %s, %s: %s\n", v.paint.mark(good(c)),
+		fmt.Fprintf(v.out, "    %s %s=%s for %s, %s: %s\n", v.sign(c),
 			c.Type, c.Status, v.age(&c.LastTransitionTime), oneLine(c.Reason), oneLine(c.Message))
 	}
 }
 
-// good reports that a condition is as one wants it.
-func good(c metav1.Condition) bool {
+// sign says whether a condition is as one wants it.
+func (v statusView) sign(c metav1.Condition) string {
+	holds := c.Status == metav1.ConditionTrue
 	switch c.Type {
-	case v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled, v1alpha1.ConditionDegraded:
-		return c.Status == metav1.ConditionFalse
+	case v1alpha1.ConditionReconciling:
+		// Work that goes on by itself is neither good nor bad.
+		return v.paint.in(yellow, "!")
+	case v1alpha1.ConditionStalled, v1alpha1.ConditionDegraded:
+		return v.paint.mark(!holds)
 	default:
-		return c.Status == metav1.ConditionTrue
+		return v.paint.mark(holds)
 	}
 }
 

@@ -27,7 +27,15 @@ import (
 	"github.com/connpool/connpool/internal/stream"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// asPlugin makes the test binary the plugin itself.
+const asPlugin = "CONNPOOL_TEST_AS_PLUGIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asPlugin) != "" {
+		os.Exit(Main(os.Args, "v1.2.3", genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // noon is now.
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
