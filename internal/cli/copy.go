@@ -167,7 +167,7 @@ func (o *copyOptions) pull(ctx context.Context, source location, remote remotePl
 	return o.transfer(ctx, remote, local, source.path, name)
 }
 
-func (o *copyOptions) transfer(ctx context.Context, from, to place, source, destination string) ([]error, error) {
+func (o *copyOptions) transfer(ctx context.Context, from origin, to goal, source, destination string) ([]error, error) {
 	p := &planner{from: from, to: to}
 	if err := p.add(ctx, source, destination, o.recursive); err != nil {
 		return nil, err
@@ -229,27 +229,27 @@ func resolve(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	real, err := filepath.EvalSymlinks(absolute)
+	followed, err := filepath.EvalSymlinks(absolute)
 	if errors.Is(err, fs.ErrNotExist) {
 		return absolute, nil
 	}
 
-	return real, err
+	return followed, err
 }
 
 // openLocal opens the directory of a path, and returns the name in it.
 func openLocal(name string) (localPlace, string, error) {
-	real, err := resolve(name)
+	full, err := resolve(name)
 	if err != nil {
 		return localPlace{}, "", explain(name, err)
 	}
-	root, err := os.OpenRoot(filepath.Dir(real))
+	root, err := os.OpenRoot(filepath.Dir(full))
 	if err != nil {
-		return localPlace{}, "", explain(filepath.Dir(real), err)
+		return localPlace{}, "", explain(filepath.Dir(full), err)
 	}
-	if filepath.Dir(real) == real {
+	if filepath.Dir(full) == full {
 		return localPlace{root}, ".", nil
 	}
 
-	return localPlace{root}, filepath.Base(real), nil
+	return localPlace{root}, filepath.Base(full), nil
 }

@@ -11,13 +11,25 @@ import (
 	"github.com/pkg/sftp"
 )
 
-// place is a file system that files are copied from or to.
-type place interface {
+// names is what any file system knows about its files.
+type names interface {
 	stat(name string) (fs.FileInfo, error) // of what a link leads to
 	lstat(name string) (fs.FileInfo, error)
+	join(directory, name string) string
+	dir(name string) string
+}
+
+// origin is a file system that files are copied from.
+type origin interface {
+	names
 	list(name string) ([]fs.FileInfo, error)
 	readLink(name string) (string, error)
 	open(name string) (io.ReadCloser, error)
+}
+
+// goal is a file system that files are copied to.
+type goal interface {
+	names
 	// create makes a new file that only its owner may read.
 	create(name string) (io.WriteCloser, error)
 	mkdir(name string) error
@@ -27,8 +39,6 @@ type place interface {
 	remove(name string) error
 	chmod(name string, mode fs.FileMode) error
 	chtimes(name string, modified time.Time) error
-	join(directory, name string) string
-	dir(name string) string
 }
 
 // localPlace is a directory of this machine. Nothing outside of it can be
@@ -77,8 +87,9 @@ func (r remotePlace) mkdir(name string) error                   { return r.clien
 func (r remotePlace) link(target, name string) error            { return r.client.Symlink(target, name) }
 func (r remotePlace) remove(name string) error                  { return r.client.Remove(name) }
 func (r remotePlace) chmod(name string, mode fs.FileMode) error { return r.client.Chmod(name, mode) }
-func (r remotePlace) join(directory, name string) string        { return path.Join(directory, name) }
-func (r remotePlace) dir(name string) string                    { return path.Dir(name) }
+
+func (r remotePlace) join(directory, name string) string { return path.Join(directory, name) }
+func (r remotePlace) dir(name string) string             { return path.Dir(name) }
 
 func (r remotePlace) chtimes(name string, modified time.Time) error {
 	return r.client.Chtimes(name, modified, modified)

@@ -47,7 +47,8 @@ const (
 
 // planner walks a tree that it does not trust.
 type planner struct {
-	from, to place
+	from origin
+	to   goal
 	plan
 }
 

@@ -136,10 +136,10 @@ func (c *copyTest) run(t testing.TB, subsystem subsystemFunc, words ...string) e
 	o := &copyOptions{factory: &factory{IOStreams: genericiooptions.IOStreams{In: &c.in, Out: &c.out, ErrOut: &c.problem}}}
 	var args []string
 	for _, word := range words {
-		switch {
-		case word == "-r":
+		switch word {
+		case "-r":
 			o.recursive = true
-		case word == "-p":
+		case "-p":
 			o.times = true
 		default:
 			word = strings.Replace(word, "L:", c.local+"/", 1)
@@ -463,7 +463,7 @@ func TestProgressIsShownOnATerminalOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ours.Close()
+	defer func() { _ = ours.Close() }()
 	if err := pty.Setsize(ours, &pty.Winsize{Cols: 80, Rows: 24}); err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,8 @@ const filesAtOnce = 8
 
 // transfer carries a plan out.
 type transfer struct {
-	from, to place
+	from origin
+	to   goal
 	// times are preserved, besides permissions.
 	times bool
 	meter *meter

@@ -40,9 +40,9 @@ func scanHost(ctx context.Context, address string, timeout time.Duration) (hostS
 	var kinds sync.WaitGroup
 	for i, algorithms := range keyKinds {
 		kinds.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, timeout)
+			bounded, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
-			scans[i], errs[i] = scanKind(ctx, address, algorithms)
+			scans[i], errs[i] = scanKind(bounded, address, algorithms)
 		})
 	}
 	kinds.Wait()
@@ -79,10 +79,10 @@ func scanKind(ctx context.Context, address string, algorithms []string) (hostSca
 		return hostScan{}, plainDialError(err)
 	}
 	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	scan := hostScan{address: conn.RemoteAddr().String()}
 	banner := &bannerConn{Conn: conn}
-	_, _, _, err = ssh.NewClientConn(banner, address, &ssh.ClientConfig{
+	err = shakeHands(banner, address, &ssh.ClientConfig{
 		HostKeyAlgorithms: algorithms,
 		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
 			scan.keys = append(scan.keys, key)
@@ -99,6 +99,13 @@ func scanKind(ctx context.Context, address string, algorithms []string) (hostSca
 	}
 
 	return scan, fmt.Errorf("it does not speak SSH as it should: %w", err)
+}
+
+// shakeHands makes a handshake that its callback ends.
+func shakeHands(conn net.Conn, address string, config *ssh.ClientConfig) error {
+	_, _, _, err := ssh.NewClientConn(conn, address, config) //nolint:dogsled // there will be no client
+
+	return err
 }
 
 func isNoCommonKey(err error) bool {

@@ -52,8 +52,8 @@ func TestAScanShowsWhatToCompareAndPrintsWhatToPin(t *testing.T) {
 			}
 			defer server.Close()
 			got := newWorld(t).connpool("hostkeys", "deploy@"+server.Addr, "--name", "web-1")
-			print := ssh.FingerprintSHA256(server.HostKey)
-			wantStderr(t, got, 0, c.kind, print, "This proves nothing yet", "ssh-keygen -lf /etc/ssh/ssh_host_", "SSH-2.0-connpool_test")
+			shown := ssh.FingerprintSHA256(server.HostKey)
+			wantStderr(t, got, 0, c.kind, shown, "This proves nothing yet", "ssh-keygen -lf /etc/ssh/ssh_host_", "SSH-2.0-connpool_test")
 			_, port, _ := net.SplitHostPort(server.Addr)
 			want := fmt.Sprintf("apiVersion: connpool.dev/v1alpha1\nkind: ConnectionTarget\nmetadata:\n  name: web-1\nspec:\n  ssh:\n"+
 				"    credentialsRef:\n      name: web-1-ssh\n    host: 127.0.0.1\n    hostKeys:\n      knownHosts:\n      - %s"+

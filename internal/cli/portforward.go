@@ -123,16 +123,14 @@ func orInterrupted(err error) error {
 
 // start serves one forward in the group, once it is known to work.
 func (o *portForwardOptions) start(ctx context.Context, group *errgroup.Group, f forward, open openFunc) error {
-	listeners, err := f.listen(o.addresses)
+	listeners, err := f.listen(ctx, o.addresses)
 	if err != nil {
 		return err
 	}
 	t := &tunnel{open: open, remote: o.through(f), say: o.say, conns: make(chan net.Conn)}
 	first, err := open(ctx)
 	if err != nil {
-		for _, l := range listeners {
-			l.Close()
-		}
+		closeAll(listeners)
 
 		return err
 	}
@@ -237,9 +235,9 @@ func isPort(text string, lowest int) bool {
 }
 
 // listen opens the local end, on all of the addresses or on none.
-func (f forward) listen(addresses []string) ([]net.Listener, error) {
+func (f forward) listen(ctx context.Context, addresses []string) ([]net.Listener, error) {
 	if f.network == "unix" {
-		listener, err := listenUnix(f.local)
+		listener, err := listenUnix(ctx, f.local)
 		if err != nil {
 			return nil, err
 		}
@@ -248,11 +246,9 @@ func (f forward) listen(addresses []string) ([]net.Listener, error) {
 	}
 	var listeners []net.Listener
 	for _, address := range addresses {
-		listener, err := net.Listen("tcp", net.JoinHostPort(address, f.local))
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(address, f.local))
 		if err != nil {
-			for _, l := range listeners {
-				l.Close()
-			}
+			closeAll(listeners)
 
 			return nil, fmt.Errorf("listen on port %s of %s: %w", f.local, address, errors.Unwrap(err))
 		}
@@ -262,14 +258,20 @@ func (f forward) listen(addresses []string) ([]net.Listener, error) {
 	return listeners, nil
 }
 
+func closeAll(listeners []net.Listener) {
+	for _, l := range listeners {
+		_ = l.Close()
+	}
+}
+
 // listenUnix makes a socket that only its owner may use.
-func listenUnix(path string) (net.Listener, error) {
-	listener, err := net.Listen("unix", path)
+func listenUnix(ctx context.Context, path string) (net.Listener, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("listen on the socket %q: %w", path, errors.Unwrap(err))
 	}
 	if err := os.Chmod(path, 0o600); err != nil {
-		listener.Close()
+		_ = listener.Close()
 
 		return nil, fmt.Errorf("keep others from the socket %q: %w", path, errors.Unwrap(err))
 	}

@@ -13,7 +13,7 @@ import (
 // forwarder carries connections to one remote address until it breaks.
 type forwarder interface {
 	Serve(ctx context.Context, listener net.Listener, report func(error)) error
-	Close() error
+	Close()
 }
 
 type openFunc func(context.Context) (forwarder, error)
@@ -36,7 +36,7 @@ const (
 
 // accept passes connections on until ctx ends.
 func (t *tunnel) accept(ctx context.Context, listener net.Listener) error {
-	defer context.AfterFunc(ctx, func() { listener.Close() })()
+	defer context.AfterFunc(ctx, func() { _ = listener.Close() })()
 	defer listener.Close()
 	for {
 		conn, err := listener.Accept()
@@ -49,7 +49,7 @@ func (t *tunnel) accept(ctx context.Context, listener net.Listener) error {
 		select {
 		case t.conns <- conn:
 		case <-ctx.Done():
-			conn.Close()
+			_ = conn.Close()
 		}
 	}
 }
@@ -105,6 +105,7 @@ type queue struct {
 
 func newQueue(conns <-chan net.Conn) *queue { return &queue{conns: conns, closed: make(chan struct{})} }
 
+// Accept waits for a connection that somebody has accepted.
 func (q *queue) Accept() (net.Conn, error) {
 	// A queue that is closed takes nothing, even if something waits.
 	select {
@@ -120,10 +121,12 @@ func (q *queue) Accept() (net.Conn, error) {
 	}
 }
 
+// Close ends the queue; later calls do nothing.
 func (q *queue) Close() error {
 	q.once.Do(func() { close(q.closed) })
 
 	return nil
 }
 
+// Addr is nobody's: the listeners have theirs.
 func (q *queue) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }

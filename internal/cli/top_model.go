@@ -118,7 +118,7 @@ var topOrders = map[topOrder]func(a, b *topRow) int{
 	byAge:       func(a, b *topRow) int { return a.made.Compare(b.made.Time) },
 	byInUse:     func(a, b *topRow) int { return cmp.Compare(b.inUse, a.inUse) },
 	byRoundTrip: func(a, b *topRow) int { return cmp.Compare(b.roundTrip, a.roundTrip) },
-	byName:      func(a, b *topRow) int { return 0 },
+	byName:      func(_, _ *topRow) int { return 0 },
 }
 
 func sortRows(rows []topRow, order topOrder, reverse bool) {
@@ -210,12 +210,13 @@ func (s snapshot) summary() string {
 		rate += s.rows[i].rate
 		hasRate = hasRate || s.rows[i].hasRate
 	}
-	line := count(len(s.rows), "connection", "connections")
+	parts := []string{count(len(s.rows), "connection", "connections")}
 	for _, state := range connectionStates {
 		if states[state] > 0 {
-			line += fmt.Sprintf(", %d %s", states[state], state)
+			parts = append(parts, fmt.Sprintf("%d %s", states[state], state))
 		}
 	}
+	line := strings.Join(parts, ", ")
 	if hasRate {
 		line += fmt.Sprintf("; %.1f uses/s", rate)
 	}
