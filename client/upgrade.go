@@ -47,6 +47,12 @@ func newUpgrader(config *transport.Config) (http.RoundTripper, error) {
 	}
 	// HTTP/2 has no upgrade.
 	secure.NextProtos = []string{"http/1.1"}
+	// Each command is a connection of its own: let the second one skip half of the
+	// handshake. Not with a client certificate, which a resumed session would
+	// outlive.
+	if secure.GetClientCertificate == nil {
+		secure.ClientSessionCache = tls.NewLRUClientSessionCache(0)
+	}
 	inner := &upgrader{proxy: config.Proxy, tls: secure, dial: (&net.Dialer{Timeout: 30 * time.Second}).DialContext}
 	if inner.proxy == nil {
 		inner.proxy = utilnet.NewProxierWithNoProxyCIDR(http.ProxyFromEnvironment)
