@@ -2,17 +2,22 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"sync"
 	"time"
 
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
@@ -59,6 +64,8 @@ func (o *liveOptions) validate() error {
 		return nil
 	case (o.certFile == "") != (o.keyFile == ""):
 		return errors.New("--tls-cert-file and --tls-private-key-file belong together; set both or none")
+	case filepath.Dir(o.certFile) != filepath.Dir(o.keyFile):
+		return errors.New("--tls-cert-file and --tls-private-key-file must be in one directory")
 	case o.certFile == "" && o.namespace == "":
 		return errors.New("--live-namespace must name the namespace of the operator's Service, where its certificates are kept")
 	case o.streamsPerUser < 0 || o.streamsPerPool < 0:
@@ -77,23 +84,32 @@ type liveAPI struct {
 // NeedLeaderElection implements manager.LeaderElectionRunnable.
 func (l *liveAPI) NeedLeaderElection() bool { return false }
 
-// Start implements manager.Runnable. It returns when what was accepted has ended.
+// Start implements manager.Runnable. When ctx ends, what was accepted may go on
+// for the time to drain, and is then cut.
 func (l *liveAPI) Start(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var draining sync.WaitGroup
+	draining.Go(func() {
+		<-ctx.Done()
+		patience, end := context.WithTimeout(context.WithoutCancel(ctx), l.drain)
+		defer end()
+		_ = l.registry.Wait(patience) // who is cut is told so
+	})
 	err := l.server.Run(ctx)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.drain)
-	defer cancel()
-	_ = l.registry.Wait(ctx) // what is cut at the end of its patience has been told
+	cancel()
+	draining.Wait()
 	return err
 }
 
 // wireLive registers the live API in the manager.
-func (o *options) wireLive(ctx context.Context, mgr manager.Manager, pools *poolset.Set) error {
+func (o *options) wireLive(ctx context.Context, mgr manager.Manager, pools *poolset.Set, certificate servingCertificate) error {
 	if o.live.off() {
 		return nil
 	}
-	certificate, err := o.live.certificate(ctx, mgr)
-	if err != nil {
-		return err
+	if keeper, ok := certificate.(*serving.Keeper); ok {
+		if err := mgr.Add(keeper); err != nil {
+			return err
+		}
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", o.live.address)
 	if err != nil {
@@ -124,8 +140,15 @@ func (o *options) wireLive(ctx context.Context, mgr manager.Manager, pools *pool
 	return mgr.Add(&liveAPI{server: server, registry: storage, drain: o.drainTimeout})
 }
 
-// certificate is that of the files, else one that the operator keeps itself.
-func (o *liveOptions) certificate(ctx context.Context, mgr manager.Manager) (dynamiccertificates.CertKeyContentProvider, error) {
+// servingCertificate is what the live API and the metrics serve with.
+type servingCertificate = dynamiccertificates.CertKeyContentProvider
+
+// certificate is that of the files, else one that the operator keeps itself; nil
+// without a live API.
+func (o *liveOptions) certificate(ctx context.Context, cluster *rest.Config) (servingCertificate, error) {
+	if o.off() {
+		return nil, nil //nolint:nilnil // nothing needs one
+	}
 	if o.certFile != "" {
 		files, err := dynamiccertificates.NewDynamicServingContentFromFiles("live-api", o.certFile, o.keyFile)
 		if err != nil {
@@ -133,17 +156,30 @@ func (o *liveOptions) certificate(ctx context.Context, mgr manager.Manager) (dyn
 		}
 		return files, nil
 	}
-	keeper, err := serving.NewKeeper(mgr.GetConfig(), serving.Options{
-		Namespace: o.namespace, Service: o.service,
+	keeper, err := serving.NewKeeper(cluster, serving.Options{
+		Namespace: o.namespace, Service: o.service, Others: []string{metricsService},
 		APIService: live.GroupVersion.Version + "." + live.GroupName,
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := keeper.EnsureCertificate(ctx); err != nil {
-		return nil, err
+	return keeper, keeper.EnsureCertificate(ctx)
+}
+
+// metricsService is the Service of the metrics in config/manager.
+const metricsService = "connpool-metrics"
+
+// serveMetricsWith lets the metrics have the same certificate as the live API, so
+// that a scraper can verify it. Without one, they have one of their own.
+func (o *options) serveMetricsWith(c servingCertificate, metrics *metricsserver.Options) {
+	switch c := c.(type) {
+	case *serving.Keeper:
+		metrics.TLSOpts = append(metrics.TLSOpts, func(config *tls.Config) { config.GetCertificate = c.GetCertificate })
+	case nil:
+	default:
+		metrics.CertDir, metrics.CertName = filepath.Split(o.live.certFile)
+		metrics.KeyName = filepath.Base(o.live.keyFile)
 	}
-	return keeper, mgr.Add(keeper)
 }
 
 // publish leads the Service to this replica while it is the leader.

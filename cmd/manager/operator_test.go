@@ -94,13 +94,14 @@ func startOperator(config *rest.Config) (stop func(), err error) {
 	if err := world.plane.RegisterAPI(context.Background(), live.GroupName, live.GroupVersion.Version, port); err != nil {
 		return nil, err
 	}
-	mgr, err := ctrl.NewManager(config, o.manager())
+	ctx, cancel := context.WithCancel(context.Background())
+	mgr, certificate, err := o.newManager(ctx, config)
 	if err != nil {
+		cancel()
 		return nil, err
 	}
 	world.pools = poolset.New(o.policy().Dial, connpool.NewBudget(dialsPerProcess, dialsPerHost, dialsPerBastion))
-	ctx, cancel := context.WithCancel(context.Background())
-	if err := o.wire(ctx, mgr, world.pools); err != nil {
+	if err := o.wire(ctx, mgr, world.pools, certificate); err != nil {
 		cancel()
 		return nil, err
 	}
@@ -296,10 +297,9 @@ func execute(t *testing.T, p *v1alpha1.ConnectionPool, ct *v1alpha1.ConnectionTa
 // the administrator's certificate.
 func scrape(t *testing.T, config *rest.Config) (int, string) {
 	t.Helper()
-	anyServer := rest.CopyConfig(config)
-	anyServer.TLSClientConfig.Insecure = true // the endpoint's certificate is made up at each start
-	anyServer.TLSClientConfig.CAData, anyServer.TLSClientConfig.CAFile = nil, ""
-	scraper, err := rest.HTTPClientFor(anyServer)
+	trusting := rest.CopyConfig(config)
+	trusting.TLSClientConfig.CAData, trusting.TLSClientConfig.CAFile = authority(t), ""
+	scraper, err := rest.HTTPClientFor(trusting)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,6 +318,17 @@ func scrape(t *testing.T, config *rest.Config) (int, string) {
 		t.Fatal(err)
 	}
 	return response.StatusCode, string(body)
+}
+
+// authority is whose certificates to believe of the live API and the metrics.
+func authority(t *testing.T) []byte {
+	t.Helper()
+	var certificates corev1.Secret
+	key := client.ObjectKey{Namespace: controlplane.APINamespace, Name: controlplane.APIService + "-certs"}
+	if err := world.client.Get(t.Context(), key, &certificates); err != nil {
+		t.Fatal(err)
+	}
+	return certificates.Data["ca.crt"]
 }
 
 func freeAddress() string {

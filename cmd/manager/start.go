@@ -64,12 +64,12 @@ func (o *options) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	mgr, err := ctrl.NewManager(config, o.manager())
+	mgr, certificate, err := o.newManager(ctx, config)
 	if err != nil {
-		return fmt.Errorf("make the manager: %w", err)
+		return err
 	}
 	pools := poolset.New(o.policy().Dial, connpool.NewBudget(dialsPerProcess, dialsPerHost, dialsPerBastion))
-	if err := o.wire(ctx, mgr, pools); err != nil {
+	if err := o.wire(ctx, mgr, pools, certificate); err != nil {
 		return err
 	}
 	err = mgr.Start(ctx)
@@ -93,6 +93,21 @@ func (o *options) config() (*rest.Config, error) {
 	return config, nil
 }
 
+// newManager makes the manager, and the certificate that it serves with.
+func (o *options) newManager(ctx context.Context, config *rest.Config) (manager.Manager, servingCertificate, error) {
+	certificate, err := o.live.certificate(ctx, config)
+	if err != nil {
+		return nil, nil, err
+	}
+	settings := o.manager()
+	o.serveMetricsWith(certificate, &settings.Metrics)
+	mgr, err := ctrl.NewManager(config, settings)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make the manager: %w", err)
+	}
+	return mgr, certificate, nil
+}
+
 func (o *options) manager() manager.Options {
 	scheme := runtime.NewScheme()
 	_ = clientgoscheme.AddToScheme(scheme) // both fail only on
@@ -110,7 +125,7 @@ func (o *options) manager() manager.Options {
 		RenewDeadline:                 &renew,
 		RetryPeriod:                   &retry,
 		// What runs over the live API may finish, and a bit to say so.
-		GracefulShutdownTimeout: new(2*o.drainTimeout + 10*time.Second),
+		GracefulShutdownTimeout: new(o.drainTimeout + 10*time.Second),
 		Metrics: metricsserver.Options{
 			BindAddress:    o.metricsAddress,
 			SecureServing:  true,
@@ -136,7 +151,7 @@ func cacheOptions() cache.Options {
 }
 
 // wire registers what runs in the manager.
-func (o *options) wire(ctx context.Context, mgr manager.Manager, pools *poolset.Set) error {
+func (o *options) wire(ctx context.Context, mgr manager.Manager, pools *poolset.Set, certificate servingCertificate) error {
 	budget, recorder := status.NewBudget(), mgr.GetEventRecorder("connpool")
 	targets := &connectiontarget.Reconciler{
 		Client:  mgr.GetClient(),
@@ -155,7 +170,7 @@ func (o *options) wire(ctx context.Context, mgr manager.Manager, pools *poolset.
 	if err := sums.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the connectionpool controller: %w", err)
 	}
-	if err := o.wireLive(ctx, mgr, pools); err != nil {
+	if err := o.wireLive(ctx, mgr, pools, certificate); err != nil {
 		return err
 	}
 	if err := metrics.Registry.Register(connpoolmetrics.NewCollector(pools)); err != nil {

@@ -112,7 +112,7 @@ func (o Options) apply(config *server.RecommendedConfig, scheme *runtime.Scheme)
 	config.EnableProfiling = false
 	config.EnableIndex = false
 	config.EnableMetrics = false // the manager's endpoint has them
-	config.RequestTimeout = max(o.ShutdownTimeout, time.Minute)
+	config.RequestTimeout = max(o.ShutdownTimeout, time.Minute) // which is the timeout of the shutdown, too
 
 	return nil
 }

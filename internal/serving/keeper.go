@@ -39,6 +39,9 @@ type Options struct {
 	Namespace string
 	// Service is what clients call. The Secret has its name, followed by -certs.
 	Service string
+	// Others are Services that serve with the same certificate; Names has theirs,
+	// too.
+	Others []string
 	// APIService that is to believe our authorities, if it leads to the Service;
 	// none when empty.
 	APIService string
@@ -52,11 +55,13 @@ func (o Options) SecretName() string { return o.Service + "-certs" }
 // Names are those for which the certificate is good, the one that kube-apiserver
 // calls first.
 func (o Options) Names() []string {
-	inNamespace := o.Service + "." + o.Namespace
-
-	return []string{
-		inNamespace + ".svc", inNamespace + ".svc.cluster.local", inNamespace, o.Service, "localhost", "127.0.0.1",
+	var names []string
+	for _, service := range append([]string{o.Service}, o.Others...) {
+		inNamespace := service + "." + o.Namespace
+		names = append(names, inNamespace+".svc", inNamespace+".svc.cluster.local", inNamespace, service)
 	}
+
+	return append(names, "localhost", "127.0.0.1")
 }
 
 // Keeper has the certificate with which to serve, and keeps it valid and
