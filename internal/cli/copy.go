@@ -35,7 +35,8 @@ func newCopyCommand(f *factory) *cobra.Command {
 			"One side is POOL:PATH or POOL/TARGET:PATH; a relative path begins at the user's home. What has no colon, or\n" +
 			"begins with ./ or /, is a file of this machine; - is standard input or output.\n\n" +
 			"A file appears under its name only when it is complete: it is written to a temporary name beside it and then\n" +
-			"renamed. Permissions are kept. Links that lead out of what is copied stay behind, and are reported.",
+			"renamed. Only a connection that breaks may leave a .connpool-* on the target. Permissions are kept. Links that\n" +
+			"lead out of what is copied stay behind, and are reported.",
 		Example: f.examples(
 			"to the one target of a pool, or any of it", "cp site.conf web:/etc/nginx/conf.d/",
 			"a directory from a target, with its times", "cp -rp web/web-1:/var/log/nginx ./logs",
@@ -98,6 +99,9 @@ func (o *copyOptions) over(ctx context.Context, subsystem subsystemFunc) error {
 	}
 	err = o.copyAll(ctx, remotePlace{session.Client})
 	ended := session.close()
+	if ctx.Err() != nil && err != nil {
+		return &exitError{code: exitInterrupted, err: fmt.Errorf("interrupted, and not all is copied: %w", err)}
+	}
 	if errors.Is(err, sftp.ErrSSHFxConnectionLost) && ended != nil {
 		return fmt.Errorf("%w: %w", err, ended)
 	}
@@ -144,7 +148,7 @@ func (o *copyOptions) push(ctx context.Context, source location, remote remotePl
 		return nil, err
 	}
 	defer func() { _ = local.root.Close() }()
-	to, err := destinationIn(remote.stat, o.destination.path, filepath.Base(filepath.Clean(source.path)), len(o.sources) > 1)
+	to, err := destinationIn(remote.stat, o.destination.path, filepath.Base(source.path), len(o.sources) > 1)
 	if err != nil {
 		return nil, err
 	}

@@ -261,6 +261,7 @@ func TestNamesAreChosenAsByCp(t *testing.T) {
 		{"a directory into a directory", []string{"-r", "R:tree", "L:dir"}, "L:dir/tree/a"},
 		{"a directory under a new name", []string{"-r", "L:tree", "R:new"}, "R:new/a"},
 		{"the content of a directory", []string{"-r", "L:tree/.", "R:new"}, "R:new/a"},
+		{"the content of a local directory into one that exists", []string{"-r", "L:tree/.", "R:dir"}, "R:dir/a"},
 		{"the content of a remote directory into one that exists", []string{"-r", "R:tree/.", "L:dir"}, "L:dir/a"},
 		{"through a link to a file", []string{"R:a", "L:link"}, "L:linked"},
 	} {
