@@ -44,7 +44,7 @@ func newHostKeysCommand(f *factory) *cobra.Command {
 			"What is to be reviewed goes to standard error, and the target to standard output.",
 		Example: f.examples(
 			"look, compare, then keep", "hostkeys deploy@web-1.example.com > web-1.yaml",
-			"another port and name", "hostkeys 10.0.0.5:2222 --name bastion --user ops",
+			"another port and name", "hostkeys 10.0.0.5:2222 --name bastion --login ops",
 			"for a program", "hostkeys web-1.example.com -o json"),
 		Args: cobra.ExactArgs(1),
 		RunE: runs(o),
