@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+	// Kubeconfigs may say that users log in with OpenID Connect.
+	_ "k8s.io/client-go/plugin/pkg/client/auth/oidc"
 
 	"github.com/connpool/connpool/internal/cli"
 )

@@ -27,7 +27,19 @@ func (c *clusterFlags) register(flags *pflag.FlagSet) {
 	// As in kubectl: understood, but nobody should learn them.
 	names.AuthOverrideFlags.Username.LongName = ""
 	names.AuthOverrideFlags.Password.LongName = ""
+	names.Timeout.Description = "How long to wait for an answer that is not a stream, such as 10s; 0 means for ever"
+	names.ContextOverrideFlags.Namespace.Description = "Namespace of the pools and targets"
 	clientcmd.BindOverrideFlags(&c.overrides, flags, names)
+	for _, rare := range rareFlags {
+		// It fails only for a flag that does not exist, which a test would see.
+		_ = flags.MarkHidden(rare)
+	}
+}
+
+// rareFlags work as in kubectl, and would only lengthen the help.
+var rareFlags = []string{
+	"as-uid", "certificate-authority", "client-certificate", "client-key", "disable-compression",
+	"insecure-skip-tls-verify", "proxy-url", "tls-server-name",
 }
 
 // loader reads the kubeconfig, or the ServiceAccount of the pod we run in.

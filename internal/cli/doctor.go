@@ -377,7 +377,10 @@ func (e examination) permission(ctx context.Context, w wanted) finding {
 		found.Result, found.Message = findingUnknown, "cannot be asked: "+err.Error()
 	case !review.Status.Allowed:
 		found.Result = findingDenied
-		found.Message = "not permitted in namespace " + e.namespace + " (" + w.purpose + "), unless for pools by name"
+		found.Message = "not permitted in namespace " + e.namespace + " (" + w.purpose + ")"
+		if subresource != "" {
+			found.Message += ", unless by name: a Role with resourceNames is not seen here"
+		}
 		found.Next = fmt.Sprintf("ask for a Role with apiGroups: [%s], resources: [%s], verbs: [%s]",
 			w.asked.group, w.asked.resource, w.asked.verbs[0])
 	}

@@ -159,8 +159,8 @@ func (o *execOptions) ended(ctx context.Context, result client.Result, err error
 	case ctx.Err() != nil && errors.Is(err, client.ErrNotStarted):
 		return exitInterrupted, errors.New("interrupted before the command started")
 	case ctx.Err() != nil:
-		return exitInterrupted, fmt.Errorf("interrupted: the command was signalled to end, and may have done part of its work%s",
-			requestOf(result))
+		return exitInterrupted, fmt.Errorf("interrupted: the command was told to end, and may have done part of its work; "+
+			"a server that allows no signals, such as sshd for root, lets it go on%s", requestOf(result))
 	case errors.Is(err, client.ErrNotStarted):
 		return exitNotStarted, o.explain(ctx, err, askedToStream("exec", o.namespace, o.command.pool, o.command.target))
 	default:

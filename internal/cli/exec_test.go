@@ -175,7 +175,7 @@ func TestCtrlCEndsTheRemoteCommand(t *testing.T) {
 		return fails(livev1alpha1.OutcomeUnknown, "", "cancelled")
 	}
 	got := w.during(ctx, nil, "exec", "web", "--", "sleep", "1000")
-	wantStderr(t, got, exitInterrupted, "interrupted", "signalled to end")
+	wantStderr(t, got, exitInterrupted, "interrupted", "told to end")
 	<-ended
 }
 

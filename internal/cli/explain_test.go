@@ -2,7 +2,6 @@ package cli
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
 
@@ -127,12 +126,21 @@ func TestUsagesSayTheNameThatWasTyped(t *testing.T) {
 func TestEveryCommandHasHelpWithExamples(t *testing.T) {
 	w := newWorld(t)
 	for _, command := range newRootCommand(newFactory("connpool", "", w.streams())).Commands() {
-		if slices.Contains([]string{"no-help", "cp", "top", "hostkeys", "port-forward"}, command.Name()) {
+		if command.Hidden {
 			continue
 		}
 		got := w.connpool(command.Name(), "--help")
 		if got.code != 0 || !strings.Contains(got.stdout, "Examples:\n") || strings.Contains(got.stdout, "--kubeconfig string") {
 			t.Errorf("%s: %d\n%s", command.Name(), got.code, got.stdout)
+		}
+	}
+}
+
+func TestRareFlagsAreThere(t *testing.T) {
+	flags := newRootCommand(newFactory("connpool", "", newWorld(t).streams())).PersistentFlags()
+	for _, name := range rareFlags {
+		if flags.Lookup(name) == nil {
+			t.Errorf("there is no --%s", name)
 		}
 	}
 }
