@@ -101,6 +101,9 @@ func (p *Pool) streamURL(command Command, streams Streams) (*url.URL, error) {
 	}
 	query := commandQuery(command)
 	tty := streams.Terminal != nil
+	if command.Stdin == nil && streams.Stdout == nil && streams.Stderr == nil {
+		streams.Stdout = io.Discard // a stream carries something, and the server insists
+	}
 	for name, wanted := range map[string]bool{
 		"stdin": command.Stdin != nil, "stdout": streams.Stdout != nil, "stderr": streams.Stderr != nil && !tty, "tty": tty,
 	} {

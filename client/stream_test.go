@@ -146,7 +146,10 @@ func TestStreamAsksForWhatItUses(t *testing.T) {
 		streams Streams
 		want    url.Values
 	}{
-		"nothing but the command": {Command{Target: "web-1", Shell: "ls *"}, Streams{}, url.Values{"target": {"web-1"}, "shell": {"ls *"}}},
+		"nothing, but for a stream that there must be": {
+			Command{Target: "web-1", Shell: "ls *"}, Streams{},
+			url.Values{"target": {"web-1"}, "shell": {"ls *"}, "stdout": {"true"}},
+		},
 		"all streams, and words in their order": {
 			Command{Argv: []string{"a", "", "b&c"}, Env: map[string]string{"B": "2", "A": "1=1"}, Stdin: strings.NewReader("")},
 			Streams{Stdout: io.Discard, Stderr: io.Discard},

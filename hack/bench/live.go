@@ -101,7 +101,7 @@ func (u user) exec(name string) contender {
 
 func (u user) stream(name string) contender {
 	return contender{name, func(ctx context.Context) error {
-		_, err := u.pool.Stream(ctx, client.Command{Argv: []string{"true"}}, client.Streams{Stdout: io.Discard})
+		_, err := u.pool.Stream(ctx, client.Command{Argv: []string{"true"}}, client.Streams{})
 		return err
 	}, 1}
 }
