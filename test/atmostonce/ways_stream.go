@@ -1,0 +1,102 @@
+package atmostonce
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/remotecommand"
+	utilexec "k8s.io/client-go/util/exec"
+	"k8s.io/streaming/pkg/httpstream"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+)
+
+// WebSocket is client-go's executor.
+func (p Pool) WebSocket() (Way, error) { return p.streaming("WebSocket", p.webSocket) }
+
+// SPDY is client-go's older executor.
+func (p Pool) SPDY() (Way, error) { return p.streaming("SPDY", p.spdy) }
+
+// Fallback is kubectl's: WebSocket, and then SPDY if the upgrade failed.
+func (p Pool) Fallback() (Way, error) {
+	return p.streaming("fallback", func(address *url.URL) (remotecommand.Executor, error) {
+		first, err := p.webSocket(address)
+		if err != nil {
+			return nil, err
+		}
+		second, err := p.spdy(address)
+		if err != nil {
+			return nil, err
+		}
+		return remotecommand.NewFallbackExecutor(first, second, func(err error) bool {
+			return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
+		})
+	})
+}
+
+func (p Pool) webSocket(address *url.URL) (remotecommand.Executor, error) {
+	return remotecommand.NewWebSocketExecutor(p.Config, http.MethodGet, address.String())
+}
+
+func (p Pool) spdy(address *url.URL) (remotecommand.Executor, error) {
+	return remotecommand.NewSPDYExecutor(p.Config, http.MethodPost, address)
+}
+
+func (p Pool) streaming(name string, executor func(*url.URL) (remotecommand.Executor, error)) (Way, error) {
+	return Way{name, func(ctx context.Context, shell string) Report {
+		address, err := p.url(url.Values{"shell": {shell}, "stdout": {"true"}})
+		if err != nil {
+			return notStarted(err)
+		}
+		e, err := executor(address)
+		if err != nil {
+			return notStarted(err)
+		}
+		var output buffer
+		err = e.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: &output})
+		report := streamReport(err)
+		report.Output = output.bytes()
+		return report
+	}, func() {}}, nil
+}
+
+// streamReport reads what client-go leaves of the status: its message.
+func streamReport(err error) Report {
+	if err == nil {
+		return Report{Outcome: live.OutcomeCompleted}
+	}
+	if exit, ok := errors.AsType[utilexec.CodeExitError](err); ok {
+		return Report{Outcome: live.OutcomeCompleted, ExitCode: exit.Code}
+	}
+	_, refused := errors.AsType[*apierrors.StatusError](err)
+	if refused || httpstream.IsUpgradeFailure(err) || strings.HasPrefix(err.Error(), "the command was not started") {
+		return notStarted(err)
+	}
+	return unknown(err)
+}
+
+// buffer can be read while somebody still writes.
+type buffer struct {
+	mu   sync.Mutex
+	data bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.data.Write(p)
+}
+
+func (b *buffer) bytes() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.data.Bytes())
+}
