@@ -116,7 +116,8 @@ func (o *options) wireLive(ctx context.Context, mgr manager.Manager, pools *pool
 		return fmt.Errorf("serve the live API: %w; choose another address with --live-bind-address", err)
 	}
 	config, err := apiserver.Options{
-		Listener: listener, Certificate: certificate, Cluster: mgr.GetConfig(), ShutdownTimeout: o.drainTimeout,
+		Listener: listener, Certificate: certificate, Cluster: mgr.GetConfig(),
+		Version: version, ShutdownTimeout: o.drainTimeout,
 	}.Config(ctx)
 	if err != nil {
 		return fmt.Errorf("set up the live API: %w", err)

@@ -53,6 +53,8 @@ type Options struct {
 	Certificate dynamiccertificates.CertKeyContentProvider
 	// Cluster is where kube-apiserver is.
 	Cluster *restclient.Config
+	// Version of the program, as its OpenAPI description says it.
+	Version string
 	// ShutdownTimeout bounds how long requests may go on when Run's context ends.
 	ShutdownTimeout time.Duration
 }
@@ -102,9 +104,9 @@ func (o Options) apply(config *server.RecommendedConfig, scheme *runtime.Scheme)
 	}
 	namer := openapi.NewDefinitionNamer(scheme)
 	config.OpenAPIConfig = server.DefaultOpenAPIConfig(definitions.GetOpenAPIDefinitions, namer)
-	config.OpenAPIConfig.Info.Title = "connpool"
+	config.OpenAPIConfig.Info.Title, config.OpenAPIConfig.Info.Version = "connpool", o.Version
 	config.OpenAPIV3Config = server.DefaultOpenAPIV3Config(definitions.GetOpenAPIDefinitions, namer)
-	config.OpenAPIV3Config.Info.Title = "connpool"
+	config.OpenAPIV3Config.Info.Title, config.OpenAPIV3Config.Info.Version = "connpool", o.Version
 	config.EffectiveVersion = compatibility.DefaultBuildEffectiveVersion()
 	config.RequestInfoResolver = newVerbResolver()
 	config.LongRunningFunc = isLongRunning
