@@ -2,7 +2,6 @@ package stream
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -157,19 +156,4 @@ func (e *spdyExec) finish(conn *spdyConn, status *metav1.Status) {
 			conn.drop(stream)
 		}
 	}
-}
-
-// spdyReader is the incoming direction of a stream. Input that ends with the
-// connection has not ended properly.
-type spdyReader struct {
-	conn   *spdyConn
-	stream *spdystream.Stream
-}
-
-func (r spdyReader) Read(p []byte) (int, error) {
-	n, err := r.stream.Read(p)
-	if err == io.EOF && r.conn.running.Err() != nil { //nolint:errorlint // As io.Reader says.
-		err = io.ErrUnexpectedEOF
-	}
-	return n, err
 }

@@ -15,13 +15,11 @@ type halfCloser interface{ CloseWrite() error }
 
 // side is the client's end of a forwarded connection.
 type side struct {
+	// in fails, instead of ending, when the client gave the connection up.
 	in  io.Reader
 	out io.Writer
 	// ended tells the client that the target sends no more.
 	ended func()
-	// gaveUp reports, when in has ended, that the client gave the whole connection up
-	// and not just its direction.
-	gaveUp func() bool
 }
 
 // join moves bytes both ways until both directions have ended, or ctx has. It
@@ -33,7 +31,7 @@ func join(ctx context.Context, client side, target net.Conn) {
 	workers.Go(func() {
 		err := move(target, client.in)
 		half, ok := target.(halfCloser)
-		if err != nil || !ok || client.gaveUp() {
+		if err != nil || !ok {
 			target.Close()
 			return
 		}

@@ -156,9 +156,8 @@ func (f *forwards) connect(conn *spdyConn, id string, pair *streamPair) {
 		return
 	}
 	join(ctx, side{
-		in:     spdyReader{conn, pair.data},
-		out:    spdyWriter{conn, pair.data},
-		ended:  func() { _ = pair.data.Close() },
-		gaveUp: pair.data.IsFinished,
+		in:    spdyReader{conn, pair.data},
+		out:   spdyWriter{conn, pair.data},
+		ended: func() { _ = pair.data.Close() },
 	}, target)
 }

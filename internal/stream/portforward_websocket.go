@@ -150,9 +150,8 @@ func forwardChannel(ctx context.Context, socket *webSocket, n int, port uint16, 
 	}
 	defer context.AfterFunc(ctx, input.discard)()
 	join(ctx, side{
-		in:     input,
-		out:    channelWriter{socket, data},
-		ended:  input.discard, // The protocol has no word for it.
-		gaveUp: func() bool { return true },
+		in:    input,
+		out:   channelWriter{socket, data},
+		ended: input.discard, // The protocol has no word for it.
 	}, target)
 }

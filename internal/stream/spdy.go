@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -144,6 +145,29 @@ func (c *spdyConn) keep() {
 		}
 		c.read.Store(sent)
 	}
+}
+
+// spdyReader is the incoming direction of a stream. For the library every end is
+// a proper one; here, input that ends with a reset or with the connection has
+// been cut off.
+type spdyReader struct {
+	conn   *spdyConn
+	stream *spdystream.Stream
+}
+
+func (r spdyReader) Read(p []byte) (int, error) {
+	n, err := r.stream.Read(p)
+	if errors.Is(err, io.EOF) && r.conn.forgotten(r.stream) {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// forgotten reports whether the library has dropped a stream. It does so before
+// readers learn of a reset, and keeps a stream of which the client has closed
+// only its own direction.
+func (c *spdyConn) forgotten(s *spdystream.Stream) bool {
+	return c.conn.FindStream(s.Identifier()) == nil
 }
 
 // spdyWriter is the outgoing direction of a stream, in frames small enough for

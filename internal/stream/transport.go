@@ -17,7 +17,8 @@ type transport struct {
 	// ahead is what was read before the upgrade; only Read touches it.
 	ahead []byte
 	born  time.Time
-	// waiting is when the pending Read began, after born; 0 when none is pending.
+	// waiting is when the pending Read began, in nanoseconds after born, counted
+	// from 1; 0 when none is pending.
 	waiting atomic.Int64
 	over    atomic.Bool
 }
@@ -33,7 +34,7 @@ func (t *transport) Read(p []byte) (int, error) {
 		t.ahead = t.ahead[n:]
 		return n, nil
 	}
-	t.waiting.Store(int64(time.Since(t.born)))
+	t.waiting.Store(int64(time.Since(t.born)) + 1)
 	n, err := t.Conn.Read(p)
 	t.waiting.Store(0)
 	return n, err
