@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
 
@@ -109,7 +110,7 @@ func result(body []byte) Report {
 func (p Pool) REST() (Way, error) {
 	config := rest.CopyConfig(p.Config)
 	config.GroupVersion, config.APIPath = &live.GroupVersion, "/apis"
-	config.NegotiatedSerializer = serializer.NewCodecFactory(runtime.NewScheme()).WithoutConversion()
+	config.NegotiatedSerializer = serializer.NewCodecFactory(statuses()).WithoutConversion()
 	config.QPS = -1
 	transport, err := rest.HTTPClientFor(config)
 	if err != nil {
@@ -130,4 +131,11 @@ func (p Pool) REST() (Way, error) {
 		}
 		return result(body)
 	}, transport.CloseIdleConnections}, nil
+}
+
+// statuses is a scheme that knows refusals, and nothing else.
+func statuses() *runtime.Scheme {
+	scheme := runtime.NewScheme()
+	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
+	return scheme
 }

@@ -76,7 +76,8 @@ func streamReport(err error) Report {
 		return Report{Outcome: live.OutcomeCompleted, ExitCode: exit.Code}
 	}
 	_, refused := errors.AsType[*apierrors.StatusError](err)
-	if refused || httpstream.IsUpgradeFailure(err) || strings.HasPrefix(err.Error(), "the command was not started") {
+	if refused || httpstream.IsUpgradeFailure(err) || strings.HasPrefix(err.Error(), "the command was not started") ||
+		strings.HasPrefix(err.Error(), "unable to upgrade connection: ") { // SPDY's, which has no type
 		return notStarted(err)
 	}
 	return unknown(err)

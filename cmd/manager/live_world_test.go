@@ -1,0 +1,162 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/test/atmostonce"
+	"github.com/connpool/connpool/test/controlplane"
+	"github.com/connpool/connpool/test/openssh"
+)
+
+// sshUser is who logs in where the tests run as root: to root's own sessions
+// sshd delivers no signals.
+const sshUser = "connpool-test"
+
+// startPlainSSHD is startSSHD for a user whose commands can be signalled.
+func startPlainSSHD(t *testing.T, config ...string) *openssh.Server {
+	t.Helper()
+	options := openssh.Options{Config: config}
+	if os.Geteuid() == 0 {
+		options.User = sshUser
+	}
+	server, err := openssh.Start(t.Context(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	return server
+}
+
+// makeSSHUser makes the user for one test with all its parts.
+func makeSSHUser(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return
+	}
+	remove, err := openssh.CreateUser(sshUser)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(remove)
+}
+
+// ledgerOn is a file that commands on the server can append to.
+func ledgerOn(t *testing.T, server *openssh.Server) *atmostonce.Ledger {
+	t.Helper()
+	ledger, err := atmostonce.NewLedger(filepath.Join(server.Dir, "ledger"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ledger
+}
+
+// directly leads the same user to the operator's own port.
+func directly(t *testing.T, account *rest.Config) *rest.Config {
+	t.Helper()
+	var certificates corev1.Secret
+	key := client.ObjectKey{Namespace: controlplane.APINamespace, Name: controlplane.APIService + "-certs"}
+	if err := world.client.Get(t.Context(), key, &certificates); err != nil {
+		t.Fatalf("find the authority of the live API: %v", err)
+	}
+	return &rest.Config{
+		Host: "https://" + world.live, BearerToken: account.BearerToken,
+		TLSClientConfig: rest.TLSClientConfig{CAData: certificates.Data["ca.crt"]},
+	}
+}
+
+// poolOf is the fixture's pool for a checker.
+func poolOf(f fixture, config *rest.Config) atmostonce.Pool {
+	return atmostonce.Pool{Config: config, Namespace: f.pool.Namespace, Name: f.pool.Name}
+}
+
+// everyWay is every client, both directly and through kube-apiserver, once each
+// of them has run a command.
+func everyWay(t *testing.T, f fixture) []atmostonce.Way {
+	t.Helper()
+	account := worker(t, f.pool.Namespace)
+	direct, err := poolOf(f, directly(t, account)).Ways("direct ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxied, err := poolOf(f, account).Ways("proxied ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ways := make([]atmostonce.Way, 0, len(direct)+len(proxied))
+	for i := range direct {
+		ways = append(ways, direct[i], proxied[i])
+	}
+	for _, way := range ways {
+		t.Cleanup(way.Close)
+		eventually(t, 15*time.Second, "a command by "+way.Name, func() (bool, string) {
+			report := way.Run(t.Context(), "true")
+			return report.Outcome == live.OutcomeCompleted, errorText(report.Err)
+		})
+	}
+	return ways
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// post sends a command in the JSON form and returns the answer.
+func post(ctx context.Context, config *rest.Config, f fixture, spec live.ExecSpec) (int, live.Exec, error) {
+	var exec live.Exec
+	body, err := json.Marshal(&live.Exec{Spec: spec})
+	if err != nil {
+		return 0, exec, err
+	}
+	poster, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return 0, exec, err
+	}
+	defer poster.CloseIdleConnections()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, execURL(config, f), bytes.NewReader(body))
+	if err != nil {
+		return 0, exec, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := poster.Do(request)
+	if err != nil {
+		return 0, exec, err
+	}
+	defer response.Body.Close()
+	return response.StatusCode, exec, json.NewDecoder(response.Body).Decode(&exec)
+}
+
+func execURL(config *rest.Config, f fixture) string {
+	return config.Host + "/apis/" + live.GroupName + "/v1alpha1/namespaces/" + f.pool.Namespace + "/connectionpools/" + f.pool.Name + "/exec"
+}
+
+// leases waits until so many uses run in the pool.
+func leases(t *testing.T, bound time.Duration, f fixture, want int) {
+	t.Helper()
+	eventually(t, bound, "so many uses run", func() (bool, string) {
+		seen := observe(f.pool, f.target).Leases
+		return seen == want, itoa(int32(seen))
+	})
+}
+
+// manySessions lets one connection carry a whole load.
+func manySessions(spec *v1alpha1.ConnectionPoolSpec) {
+	spec.Size = v1alpha1.PoolSize{MinWarm: new(int32(1)), Max: new(int32(4))}
+	spec.SessionsPerConnection = new(int32(8))
+	spec.Acquire.TimeoutSeconds = new(int32(10))
+}
