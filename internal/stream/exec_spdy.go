@@ -15,7 +15,7 @@ import (
 
 // The streams of a command, by the names that the client gives them.
 const (
-	streamTypeHeader = "streamType"
+	streamTypeHeader = "Streamtype"
 
 	streamStdin  = "stdin"
 	streamStdout = "stdout"
@@ -30,7 +30,7 @@ func (l limits) serveExecSPDY(w http.ResponseWriter, r *http.Request, options Ex
 		return
 	}
 	e := newSPDYExec(protocol, options)
-	conn, err := serveSPDY(framed, e.accept)
+	conn, err := serveSPDY(r.Context(), framed, e.accept)
 	if err != nil {
 		return
 	}

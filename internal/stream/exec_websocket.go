@@ -29,7 +29,7 @@ func (l limits) serveExecWebSocket(w http.ResponseWriter, r *http.Request, optio
 	defer socket.close()
 	defer socket.expireWith(r.Context())()
 	e := newSocketExec(socket, options)
-	socket.start(e.receive)
+	socket.start(r.Context(), e.receive)
 	ctx, cancel := endWith(r.Context(), socket.running)
 	defer cancel()
 	if err := e.greet(); err != nil {

@@ -96,7 +96,7 @@ func (p *blackHole) close() {
 	p.listener.Close()
 	p.mu.Lock()
 	for _, conn := range p.conns {
-		conn.Close()
+		_ = conn.Close()
 	}
 	p.mu.Unlock()
 	p.workers.Wait()
@@ -342,7 +342,7 @@ func TestThousandStreamsAtOnce(t *testing.T) {
 	for range streams {
 		clients.Go(func() {
 			conn, _ := dialWebSocket(t, s, "v5.channel.k8s.io")
-			defer conn.Close()
+			defer func() { _ = conn.Close() }()
 			if err := conn.WriteMessage(websocket.BinaryMessage, []byte("\x00hello")); err != nil {
 				t.Error(err)
 			}
@@ -367,7 +367,7 @@ func BenchmarkServeExec(b *testing.B) {
 		for b.Loop() {
 			conn, _ := dialWebSocket(b, s, "v5.channel.k8s.io")
 			_, _ = readMessages(conn, websocket.BinaryMessage)
-			conn.Close()
+			_ = conn.Close()
 		}
 	})
 	for name, dial := range protocols {

@@ -26,19 +26,19 @@ type side struct {
 // closes target.
 func join(ctx context.Context, client side, target net.Conn) {
 	defer target.Close()
-	defer context.AfterFunc(ctx, func() { target.Close() })()
+	defer context.AfterFunc(ctx, func() { _ = target.Close() })()
 	var workers sync.WaitGroup
 	workers.Go(func() {
 		err := move(target, client.in)
 		half, ok := target.(halfCloser)
 		if err != nil || !ok {
-			target.Close()
+			_ = target.Close()
 			return
 		}
 		_ = half.CloseWrite()
 	})
 	if err := move(client.out, target); err != nil {
-		target.Close()
+		_ = target.Close()
 	}
 	client.ended()
 	workers.Wait()

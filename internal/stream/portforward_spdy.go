@@ -13,8 +13,8 @@ import (
 
 // What the client says about each stream of a forwarded connection.
 const (
-	portHeader      = "port"
-	requestIDHeader = "requestID"
+	portHeader      = "Port"
+	requestIDHeader = "Requestid"
 
 	streamData = "data"
 )
@@ -32,7 +32,7 @@ func (l limits) serveForwardSPDY(w http.ResponseWriter, r *http.Request, dial Di
 // forward serves a port-forward until the client leaves or ctx ends.
 func (l limits) forward(ctx context.Context, framed *frames, dial DialFunc) {
 	f := &forwards{ctx: ctx, dial: dial, opening: l.open, pairs: map[string]*streamPair{}}
-	conn, err := serveSPDY(framed, f.accept)
+	conn, err := serveSPDY(ctx, framed, f.accept)
 	if err != nil {
 		return
 	}

@@ -3,7 +3,6 @@ package stream
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -17,9 +16,9 @@ import (
 	"testing"
 
 	"github.com/gorilla/websocket"
-	"k8s.io/apimachinery/pkg/util/httpstream"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
+	"k8s.io/streaming/pkg/httpstream"
 
 	"github.com/connpool/connpool/internal/driver"
 )
@@ -32,11 +31,11 @@ var forwardDialers = map[string]func(t testing.TB, s *httptest.Server) httpstrea
 		if err != nil {
 			t.Fatal(err)
 		}
-		return spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, serverURL(t, s))
+		return spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, serverURL(t, s))
 	},
 	"spdy over websocket": func(t testing.TB, s *httptest.Server) httpstream.Dialer {
 		t.Helper()
-		dialer, err := portforward.NewSPDYOverWebsocketDialer(serverURL(t, s), clientConfig(s))
+		dialer, err := portforward.NewSPDYOverWebsocketDialerForStreaming(serverURL(t, s), clientConfig(s))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +60,7 @@ func eachForward(t *testing.T, dial DialFunc, test func(t *testing.T, local stri
 		t.Run(name, func(t *testing.T) {
 			s := server(t, func(w http.ResponseWriter, r *http.Request) { ServePortForward(w, r, dial) })
 			stop, ready := make(chan struct{}), make(chan struct{})
-			forwarder, err := portforward.New(newDialer(t, s), []string{"0:7"}, stop, ready, io.Discard, io.Discard)
+			forwarder, err := portforward.NewForStreaming(newDialer(t, s), []string{"0:7"}, stop, ready, io.Discard, io.Discard)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -95,7 +94,7 @@ func echoServer(t testing.TB, late bool) DialFunc {
 				return
 			}
 			connections.Go(func() {
-				defer conn.Close()
+				defer func() { _ = conn.Close() }()
 				var source io.Reader = conn
 				if late {
 					all, _ := io.ReadAll(conn)
@@ -170,14 +169,14 @@ func TestManyConnectionsShareAForward(t *testing.T) {
 func openPair(t testing.TB, conn httpstream.Connection, port string) (problems, data httpstream.Stream) {
 	t.Helper()
 	header := http.Header{}
-	header.Set("port", port)
-	header.Set("requestID", "1")
-	header.Set("streamType", "error")
+	header.Set("Port", port)
+	header.Set("Requestid", "1")
+	header.Set("Streamtype", "error")
 	problems, err := conn.CreateStream(header)
 	if err != nil {
 		t.Fatal(err)
 	}
-	header.Set("streamType", "data")
+	header.Set("Streamtype", "data")
 	data, err = conn.CreateStream(header)
 	if err != nil {
 		t.Fatal(err)
@@ -197,7 +196,7 @@ func TestDialErrorIsOneSentenceOnTheErrorStream(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer conn.Close()
+			defer func() { _ = conn.Close() }()
 			problems, data := openPair(t, conn, "81")
 			message, _ := io.ReadAll(problems)
 			if string(message) != "nothing listens on port 81" {
@@ -225,12 +224,12 @@ func TestForwardEndsWithTheRequest(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer conn.Close()
+			defer func() { _ = conn.Close() }()
 			header := http.Header{"Port": {"1"}, "Streamtype": {"error"}, "Requestid": {"1"}}
 			if _, err := conn.CreateStream(header); err != nil {
 				t.Fatal(err)
 			}
-			header.Set("streamType", "data")
+			header.Set("Streamtype", "data")
 			_, _ = conn.CreateStream(header)
 			<-conn.CloseChan()
 		})
@@ -243,7 +242,7 @@ func TestIncompletePairIsGivenUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	lone, err := conn.CreateStream(http.Header{"Port": {"1"}, "Streamtype": {"data"}})
 	if err != nil {
 		t.Fatal(err)
@@ -263,13 +262,13 @@ func TestPortsAsChannels(t *testing.T) {
 			return echo(ctx, port)
 		})
 	})
-	dialer := websocket.Dialer{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, Subprotocols: []string{"v4.channel.k8s.io"}}
+	dialer := websocket.Dialer{TLSClientConfig: trust(s), Subprotocols: []string{"v4.channel.k8s.io"}}
 	conn, response, err := dialer.Dial(strings.Replace(s.URL, "https", "wss", 1)+"?ports=80&ports=81", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	response.Body.Close()
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if err := conn.WriteMessage(websocket.BinaryMessage, []byte("\x00hello")); err != nil {
 		t.Fatal(err)
 	}

@@ -117,7 +117,7 @@ func forwardChannels(ctx context.Context, socket *webSocket, ports []uint16, dia
 		inputs[n] = newInbox()
 		to.data[dataChannel(n)] = inputs[n]
 	}
-	socket.start(func() error {
+	socket.start(ctx, func() error {
 		err := socket.receive(to)
 		for _, input := range inputs {
 			input.close(io.ErrUnexpectedEOF)
@@ -134,7 +134,7 @@ func forwardChannels(ctx context.Context, socket *webSocket, ports []uint16, dia
 	socket.finish(ctx)
 }
 
-func dataChannel(n int) byte { return byte(2 * n) } //nolint:gosec // At most maxPorts.
+func dataChannel(n int) byte { return byte(2 * n) }
 
 // forwardChannel serves one port to its end.
 func forwardChannel(ctx context.Context, socket *webSocket, n int, port uint16, input *inbox, dial DialFunc) {

@@ -3,7 +3,6 @@ package stream
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,23 +13,23 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/gorilla/websocket"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/httpstream"
 	"k8s.io/client-go/transport/spdy"
+	"k8s.io/streaming/pkg/httpstream"
 
 	"github.com/connpool/connpool/internal/driver"
 )
 
 // dialWebSocket opens a WebSocket without a library that knows channels.
-func dialWebSocket(t testing.TB, s *httptest.Server, protocol string) (*websocket.Conn, *http.Response) {
+func dialWebSocket(t testing.TB, s *httptest.Server, protocol string) (*websocket.Conn, http.Header) {
 	t.Helper()
-	dialer := websocket.Dialer{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, Subprotocols: []string{protocol}, WriteBufferSize: 16}
+	dialer := websocket.Dialer{TLSClientConfig: trust(s), Subprotocols: []string{protocol}, WriteBufferSize: 16}
 	conn, response, err := dialer.Dial(strings.Replace(s.URL, "http", "ws", 1), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	response.Body.Close()
-	t.Cleanup(func() { conn.Close() })
-	return conn, response
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn, response.Header
 }
 
 // dialSPDY opens a SPDY connection without a library that knows streams.
@@ -40,11 +39,11 @@ func dialSPDY(t testing.TB, s *httptest.Server, protocol string) httpstream.Conn
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, _, err := spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, serverURL(t, s)).Dial(protocol)
+	conn, _, err := spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, serverURL(t, s)).Dial(protocol)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
+	t.Cleanup(func() { _ = conn.Close() })
 	return conn
 }
 
@@ -83,8 +82,8 @@ func TestWebSocketDialects(t *testing.T) {
 	for protocol, tc := range tests {
 		t.Run(protocol, func(t *testing.T) {
 			s := execServer(t, standard, ExecOptions{Stdin: true, Stdout: true}, echoLine)
-			conn, response := dialWebSocket(t, s, protocol)
-			if got := response.Header.Get("Sec-Websocket-Protocol"); got != protocol {
+			conn, header := dialWebSocket(t, s, protocol)
+			if got := header.Get("Sec-WebSocket-Protocol"); got != protocol {
 				t.Errorf("subprotocol %q, want %q", got, protocol)
 			}
 			if err := conn.WriteMessage(tc.kind, []byte(tc.input)); err != nil {
@@ -147,7 +146,7 @@ func TestInputCutOffIsNotItsEnd(t *testing.T) {
 		if _, _, err := conn.ReadMessage(); err != nil {
 			t.Fatal(err)
 		}
-		conn.Close()
+		_ = conn.Close()
 		if err := <-result; err != io.ErrUnexpectedEOF { //nolint:errorlint // Exactly this one.
 			t.Errorf("stdin ended with %v", err)
 		}
@@ -226,8 +225,8 @@ func TestHeadersSetBeforeArePartOfTheAnswer(t *testing.T) {
 		w.Header().Set("X-Connpool-Lease", "warm")
 		ServeExec(w, r, ExecOptions{Stdin: true, Stdout: true}, echoLine)
 	})
-	_, response := dialWebSocket(t, s, "v5.channel.k8s.io")
-	if got := response.Header.Get("X-Connpool-Lease"); got != "warm" {
+	_, header := dialWebSocket(t, s, "v5.channel.k8s.io")
+	if got := header.Get("X-Connpool-Lease"); got != "warm" {
 		t.Errorf("websocket: header %q", got)
 	}
 	r, err := http.NewRequest(http.MethodPost, s.URL, nil)
@@ -235,7 +234,7 @@ func TestHeadersSetBeforeArePartOfTheAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"SPDY/3.1"}, "X-Stream-Protocol-Version": {"v4.channel.k8s.io"}}
-	response, err = s.Client().Do(r)
+	response, err := s.Client().Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}

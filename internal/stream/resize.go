@@ -44,7 +44,10 @@ func (s *sizes) parse() {
 	decoder := json.NewDecoder(bytes.NewReader(s.pending))
 	var done int64
 	for {
-		var size struct{ Width, Height uint16 }
+		var size struct {
+			Width  uint16 `json:"Width"`
+			Height uint16 `json:"Height"`
+		}
 		err := decoder.Decode(&size)
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			break

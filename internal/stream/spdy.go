@@ -62,27 +62,28 @@ func (l limits) upgradeSPDY(w http.ResponseWriter, r *http.Request, protocols []
 	_ = header.Write(buffers)
 	_, _ = buffers.WriteString("\r\n")
 	if err := buffers.Flush(); err != nil {
-		conn.Close()
+		h.transport.cut()
 		return nil, "", false
 	}
 	return &frames{transport: h.transport, reader: buffers.Reader, writer: h.transport}, protocol, true
 }
 
 // serveSPDY starts to serve a connection. The client's streams go to accept,
-// which answers each with take or refuses it with Reset.
-func serveSPDY(f *frames, accept func(*spdyConn, *spdystream.Stream)) (*spdyConn, error) {
+// which answers each with take or refuses it with Reset. The end of ctx does not
+// end it, since a last word may have to be sent.
+func serveSPDY(ctx context.Context, f *frames, accept func(*spdyConn, *spdystream.Stream)) (*spdyConn, error) {
 	conn, err := spdystream.NewConnection(f, true)
 	if err != nil {
-		f.Close()
+		f.cut()
 		return nil, fmt.Errorf("serve SPDY: %w", err)
 	}
-	running, stop := context.WithCancelCause(context.Background())
+	running, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	c := &spdyConn{transport: f.transport, conn: conn, running: running, open: map[*spdystream.Stream]struct{}{}}
 	c.read.Store(never)
 	c.workers.Go(func() { conn.Serve(func(s *spdystream.Stream) { accept(c, s) }) })
 	c.workers.Go(func() {
 		<-conn.CloseChan()
-		c.Close()
+		c.cut()
 		stop(ErrClientGone)
 	})
 	c.workers.Go(c.keep)
@@ -117,7 +118,7 @@ func (c *spdyConn) drop(s *spdystream.Stream) {
 // close ends the connection and waits for all that serves it. Streams are reset
 // because the library waits for somebody to read what has arrived on them.
 func (c *spdyConn) close() {
-	c.Close()
+	c.cut()
 	c.mu.Lock()
 	c.closed = true
 	open := c.open

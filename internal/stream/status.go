@@ -12,7 +12,7 @@ import (
 // nothing for a success.
 func encodeStatus(status *metav1.Status, protocol string) []byte {
 	if strings.HasPrefix(protocol, "v4.") || strings.HasPrefix(protocol, "v5.") {
-		text, _ := json.Marshal(status) // A Status always has a JSON form.
+		text, _ := json.Marshal(status) //nolint:errchkjson // A Status always has a JSON form.
 		return text
 	}
 	if status.Status == metav1.StatusSuccess {

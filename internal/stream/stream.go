@@ -107,7 +107,7 @@ func (l limits) serveExec(w http.ResponseWriter, r *http.Request, options ExecOp
 	case isSPDYRequest(r):
 		l.serveExecSPDY(w, r, options, run)
 	default:
-		refuse(w, http.StatusBadRequest, "this is a stream: upgrade over HTTP/1.1 to websocket with the subprotocol v5.channel.k8s.io, or to SPDY/3.1")
+		refuse(w, http.StatusBadRequest, plainRequest(execSubprotocols[0]))
 	}
 }
 
@@ -118,6 +118,6 @@ func (l limits) servePortForward(w http.ResponseWriter, r *http.Request, dial Di
 	case isSPDYRequest(r):
 		l.serveForwardSPDY(w, r, dial)
 	default:
-		refuse(w, http.StatusBadRequest, "this is a stream: upgrade over HTTP/1.1 to websocket with the subprotocol "+tunnelProtocol+", or to SPDY/3.1")
+		refuse(w, http.StatusBadRequest, plainRequest(tunnelProtocol))
 	}
 }

@@ -2,6 +2,9 @@ package stream
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -65,7 +68,20 @@ func execServer(t testing.TB, l limits, options ExecOptions, run RunFunc) *httpt
 }
 
 func clientConfig(s *httptest.Server) *rest.Config {
-	return &rest.Config{Host: s.URL, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}
+	config := &rest.Config{Host: s.URL}
+	if certificate := s.Certificate(); certificate != nil {
+		config.CAData = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
+	}
+	return config
+}
+
+// trust is the TLS configuration of a client that trusts the server.
+func trust(s *httptest.Server) *tls.Config {
+	roots := x509.NewCertPool()
+	if certificate := s.Certificate(); certificate != nil {
+		roots.AddCert(certificate)
+	}
+	return &tls.Config{RootCAs: roots}
 }
 
 // protocols are the executors that clients use.

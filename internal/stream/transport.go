@@ -49,9 +49,12 @@ func (t *transport) Write(p []byte) (int, error) {
 	return t.Conn.Write(p)
 }
 
+// cut closes the connection. Later calls do nothing.
+func (t *transport) cut() { _ = t.Conn.Close() }
+
 // Close never fails: whoever closes second has nothing left to do.
 func (t *transport) Close() error {
-	_ = t.Conn.Close()
+	t.cut()
 	return nil
 }
 
@@ -93,7 +96,7 @@ func (t *transport) watch(ctx context.Context, wouldSpeak func() bool) {
 		case <-ticker.C:
 		}
 		if t.silence() > t.limits.silence && wouldSpeak() {
-			t.Close()
+			t.cut()
 			return
 		}
 	}

@@ -22,6 +22,11 @@ func isSPDYRequest(r *http.Request) bool {
 		strings.EqualFold(r.Header.Get(httpstream.HeaderUpgrade), spdy.HeaderSpdy31)
 }
 
+// plainRequest says what to send instead of a request without an upgrade.
+func plainRequest(subprotocol string) string {
+	return "this is a stream: upgrade over HTTP/1.1 to websocket with the subprotocol " + subprotocol + ", or to SPDY/3.1"
+}
+
 // refuse answers with a Status, which kubectl and client-go show as it is.
 func refuse(w http.ResponseWriter, code int, message string) {
 	reason := metav1.StatusReasonBadRequest
@@ -30,12 +35,12 @@ func refuse(w http.ResponseWriter, code int, message string) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(metav1.Status{
+	_ = json.NewEncoder(w).Encode(metav1.Status{ //nolint:errchkjson // As in encodeStatus.
 		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
 		Status:   metav1.StatusFailure,
 		Message:  message,
 		Reason:   reason,
-		Code:     int32(code), //nolint:gosec // An HTTP status.
+		Code:     int32(code),
 	})
 }
 

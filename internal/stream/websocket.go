@@ -74,15 +74,16 @@ func (l limits) upgradeWebSocket(w http.ResponseWriter, r *http.Request, protoco
 }
 
 // start runs receive until the client is gone; the socket is closed then, so
-// that no write stays stuck, and running ends.
-func (s *webSocket) start(receive func() error) {
-	running, stop := context.WithCancelCause(context.Background())
+// that no write stays stuck, and running ends. The end of ctx does not end it,
+// since a last word may have to be sent.
+func (s *webSocket) start(ctx context.Context, receive func() error) {
+	running, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	s.running = running
 	s.conn.SetPingHandler(s.pinged)
 	s.conn.SetCloseHandler(func(int, string) error { return nil })
 	s.workers.Go(func() {
 		_ = receive()
-		s.Close()
+		s.cut()
 		stop(ErrClientGone)
 	})
 	s.workers.Go(s.keep)
@@ -93,7 +94,7 @@ func (s *webSocket) start(receive func() error) {
 
 // close ends the connection and waits for all that serves it.
 func (s *webSocket) close() {
-	s.Close()
+	s.cut()
 	s.workers.Wait()
 }
 
