@@ -136,7 +136,9 @@ type TTY struct {
 type WindowSize struct{ Columns, Rows uint16 }
 
 // Streams are the standard streams of a command. A nil reader is an empty
-// input, a nil writer discards.
+// input, a nil writer discards. A reader that fails before its end, or a writer
+// that fails, ends the command with an unknown outcome: half an input must not
+// look like a whole one.
 type Streams struct {
 	Stdin  io.Reader
 	Stdout io.Writer

@@ -61,6 +61,20 @@ func (s suite) cancel(t *testing.T) {
 			driver.Streams{Stdout: writer})
 		wantOutcome(t, err, driver.Unknown)
 	})
+	t.Run("because its input broke off, which it must not take for the end", func(t *testing.T) {
+		whole := filepath.Join(t.TempDir(), "whole")
+		stdin, feed := io.Pipe()
+		go func() {
+			_, _ = io.WriteString(feed, "half")
+			_ = feed.CloseWithError(io.ErrUnexpectedEOF)
+		}()
+		line := fmt.Sprintf("cat >/dev/null && echo yes > %s", whole)
+		_, err := conn.(driver.Execer).Exec(t.Context(), driver.Command{Shell: line}, driver.Streams{Stdin: stdin})
+		wantOutcome(t, err, driver.Unknown)
+		if _, err := os.Stat(whole); s.Signals && err == nil {
+			t.Error("the command ended as if it had got all of its input")
+		}
+	})
 	t.Run("and the connection goes on", func(t *testing.T) {
 		if got := s.run(t, conn, driver.Command{Argv: []string{"echo", "on"}}, nil).Stdout; got != "on\n" {
 			t.Errorf("output %q", got)

@@ -33,7 +33,7 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 	defer c.release()
 	e := &execution{
 		conn: c, session: s, command: command, request: request, stdin: streams.Stdin,
-		answered: make(chan error, 1), outputBroken: make(chan struct{}),
+		answered: make(chan error, 1), broken: make(chan string, 1),
 	}
 	return e.run(ctx, streams)
 }
@@ -53,8 +53,8 @@ type execution struct {
 	// answered gets the server's answer to the start.
 	answered chan error
 
-	breakOutput  sync.Once
-	outputBroken chan struct{} // closed when a writer has failed
+	// broken gets what the caller's side broke first: a stream.
+	broken chan string
 }
 
 func (e *execution) run(ctx context.Context, streams driver.Streams) (driver.ExitStatus, error) {
@@ -77,10 +77,23 @@ func (e *execution) run(ctx context.Context, streams driver.Streams) (driver.Exi
 		copying.Wait()
 		return e.result()
 	case <-ctx.Done():
-	case <-e.outputBroken:
+		e.terminate(stdout, stderr)
+		return driver.ExitStatus{}, unknown(ctx, driver.StageRun)
+	case what := <-e.broken:
+		e.terminate(stdout, stderr)
+		return driver.ExitStatus{}, &driver.Error{
+			Reason: driver.Unreachable, Stage: driver.StageRun, Started: true,
+			Message: what + "; the command was signalled to end",
+		}
 	}
-	e.terminate(stdout, stderr)
-	return driver.ExitStatus{}, unknown(ctx, driver.StageRun)
+}
+
+// breakOff ends the command because one of the caller's streams has failed.
+func (e *execution) breakOff(what string) {
+	select {
+	case e.broken <- what:
+	default: // something else broke before
+	}
 }
 
 // result tells how the command ended, unless the connection ended before: then
@@ -127,12 +140,6 @@ func (e *execution) callOff(ctx context.Context, outlets ...*outlet) error {
 }
 
 func unknown(ctx context.Context, stage driver.Stage) *driver.Error {
-	if ctx.Err() == nil {
-		return &driver.Error{
-			Reason: driver.Unreachable, Stage: stage, Started: true,
-			Message: "the reader of the command's output went away; the command was signalled to end",
-		}
-	}
 	return &driver.Error{
 		Reason: driver.Timeout, Stage: stage, Started: true, Err: context.Cause(ctx),
 		Message: "the caller did not wait any longer; the command was signalled to end",
@@ -168,7 +175,12 @@ func (e *execution) speak() {
 		go e.resize(e.command.TTY.Resize)
 	}
 	if e.stdin != nil {
-		pour(e.session.channel, e.stdin)
+		input := &source{Reader: e.stdin}
+		if pour(e.session.channel, input); input.err != nil {
+			// Half an input must not look like a whole one: no end is sent.
+			e.breakOff("the command's input broke off")
+			return
+		}
 	}
 	if e.command.TTY == nil {
 		// A terminal has no end of input, and OpenSSH could not resize it after.
@@ -260,6 +272,22 @@ func (e *execution) resize(sizes <-chan driver.WindowSize) {
 	}
 }
 
+// source is where input comes from; it remembers whether it ended before its end.
+type source struct {
+	io.Reader
+
+	err error
+}
+
+// Read implements io.Reader.
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err != nil && err != io.EOF { //nolint:errorlint // io.Copy takes only io.EOF itself for the end
+		s.err = err
+	}
+	return n, err
+}
+
 // outlet is where output goes. It never fails, since the session must be read
 // to its end for the server to close it.
 type outlet struct {
@@ -269,7 +297,7 @@ type outlet struct {
 }
 
 func (e *execution) outlet(writer io.Writer) *outlet {
-	return &outlet{writer: writer, failed: func() { e.breakOutput.Do(func() { close(e.outputBroken) }) }}
+	return &outlet{writer: writer, failed: func() { e.breakOff("the reader of the command's output went away") }}
 }
 
 // silence has all further output discarded.
