@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Generates what follows from the Go sources: deep copies, CRDs, apply
-# configurations, the OpenAPI description of
-# the live API, the manager's role and the references. The generators are
-# pinned in hack/tools/go.mod.
+# configurations, the OpenAPI description of the live API, the manager's role and
+# the references. The generators are pinned in hack/tools/go.mod.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,6 +29,12 @@ tool openapi-gen --go-header-file=/dev/null --report-filename=/dev/null \
 	--readonly-pkg=k8s.io/apimachinery/pkg/apis/meta/v1 --readonly-pkg=k8s.io/apimachinery/pkg/runtime \
 	--readonly-pkg=k8s.io/apimachinery/pkg/version \
 	./api/live/v1alpha1 k8s.io/apimachinery/pkg/apis/meta/v1 k8s.io/apimachinery/pkg/runtime k8s.io/apimachinery/pkg/version
-tool crd-ref-docs --log-level=ERROR --renderer=markdown --config=hack/api-reference/config.yaml \
-	--templates-dir=hack/api-reference --source-path=api/v1alpha1 --output-path=docs/reference/api.md
+# reference describes the types of a folder in a page.
+reference() {
+	tool crd-ref-docs --log-level=ERROR --renderer=markdown --config=hack/api-reference/config.yaml \
+		--templates-dir=hack/api-reference --source-path="$1" --output-path="docs/reference/$2"
+}
+reference api/v1alpha1 api.md
+reference api/live/v1alpha1 live-api-types.md
+go run ./hack/cli-reference >docs/reference/kubectl-connpool.md
 go run ./hack/conditions api/v1alpha1/conditions.go >docs/reference/conditions.md

@@ -23,7 +23,7 @@ Used by:
 | Value | Meaning |
 | --- | --- |
 {{- range $type.EnumValues }}
-| `{{ .Name }}` | {{ markdownRenderFieldDoc .Doc }} |
+| `{{ .Name }}` | {{ markdownRenderFieldDoc .Doc | trimSuffix "<br />" }} |
 {{- end }}
 {{ end }}
 {{- end -}}

@@ -1,0 +1,67 @@
+// Command cli-reference prints the reference of the kubectl plugin, from what its
+// commands say of themselves:
+//
+//	go run ./hack/cli-reference >docs/reference/kubectl-connpool.md
+//
+// The words are those of --help, unchanged, so that there is one text to keep
+// right. The order is that of the list of commands.
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log"
+	"regexp"
+	"strings"
+
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/connpool/connpool/internal/cli"
+)
+
+const head = `# kubectl connpool
+
+Generated from the help of each command. How to install it, and how names are completed:
+[Run commands](../how-to/run-commands.md#install-the-plugin). What the exit codes mean to a script:
+[Retry safely](../how-to/retry-safely.md#exit-codes-of-the-plugin). Under the name ` + "`connpool`" + ` the same binary
+works without kubectl.
+`
+
+// entry is a command in the list of commands.
+var entry = regexp.MustCompile(`(?m)^  ([a-z][a-z-]*) +[A-Z]`)
+
+func main() {
+	log.SetFlags(0)
+	all := help()
+	list, _, _ := strings.Cut(all, "\nFlags:\n")
+	fmt.Print(head + "\n" + indented(all))
+	for _, match := range entry.FindAllStringSubmatch(list, -1) {
+		fmt.Printf("\n## %s\n\n%s", match[1], indented(help(match[1])))
+	}
+}
+
+// help is what a command, or the program, says of itself.
+func help(command ...string) string {
+	var out bytes.Buffer
+	streams := genericiooptions.IOStreams{In: strings.NewReader(""), Out: &out, ErrOut: io.Discard}
+	arguments := append(append([]string{"kubectl-connpool"}, command...), "--help")
+	if code := cli.Main(arguments, "", streams); code != 0 {
+		log.Fatalf("%s: exit code %d", strings.Join(arguments, " "), code)
+	}
+
+	return out.String()
+}
+
+// indented makes a text a block of code.
+func indented(text string) string {
+	var block strings.Builder
+	for line := range strings.Lines(strings.TrimSpace(text) + "\n") {
+		if line != "\n" {
+			line = "    " + line
+		}
+		block.WriteString(line)
+	}
+
+	return block.String()
+}
