@@ -68,7 +68,7 @@ func (s suite) cancel(t *testing.T) {
 			_, _ = io.WriteString(feed, "half")
 			_ = feed.CloseWithError(io.ErrUnexpectedEOF)
 		}()
-		line := fmt.Sprintf("cat >/dev/null && echo yes > %s", whole)
+		line := "cat >/dev/null && echo yes > " + whole
 		_, err := conn.(driver.Execer).Exec(t.Context(), driver.Command{Shell: line}, driver.Streams{Stdin: stdin})
 		wantOutcome(t, err, driver.Unknown)
 		if _, err := os.Stat(whole); s.Signals && err == nil {

@@ -282,7 +282,7 @@ type source struct {
 // Read implements io.Reader.
 func (s *source) Read(p []byte) (int, error) {
 	n, err := s.Reader.Read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // io.Copy takes only io.EOF itself for the end
+	if err != nil && err != io.EOF { // io.Copy takes only io.EOF itself for the end
 		s.err = err
 	}
 	return n, err
