@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -77,6 +80,25 @@ func directly(t *testing.T, account *rest.Config) *rest.Config {
 	}
 }
 
+// usable is a warm pool and a worker who can use it, directly.
+func usable(t *testing.T, edits ...func(*v1alpha1.ConnectionPoolSpec)) (fixture, *rest.Config) {
+	t.Helper()
+	f := warm(t, startPlainSSHD(t), edits...)
+	config := directly(t, worker(t, f.pool.Namespace))
+	eventually(t, 15*time.Second, "the worker may use the pool", func() (bool, string) {
+		code, _, err := post(t.Context(), config, f, live.ExecSpec{Shell: "true"})
+		return err == nil && code == http.StatusOK, fmt.Sprint(code, err)
+	})
+	return f, config
+}
+
+// proxied leads the same user through kube-apiserver.
+func proxied(account *rest.Config) *rest.Config {
+	config := rest.AnonymousClientConfig(world.config)
+	config.BearerToken = account.BearerToken
+	return config
+}
+
 // poolOf is the fixture's pool for a checker.
 func poolOf(f fixture, config *rest.Config) atmostonce.Pool {
 	return atmostonce.Pool{Config: config, Namespace: f.pool.Namespace, Name: f.pool.Name}
@@ -84,20 +106,19 @@ func poolOf(f fixture, config *rest.Config) atmostonce.Pool {
 
 // everyWay is every client, both directly and through kube-apiserver, once each
 // of them has run a command.
-func everyWay(t *testing.T, f fixture) []atmostonce.Way {
+func everyWay(t *testing.T, f fixture, account *rest.Config) []atmostonce.Way {
 	t.Helper()
-	account := worker(t, f.pool.Namespace)
 	direct, err := poolOf(f, directly(t, account)).Ways("direct ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxied, err := poolOf(f, account).Ways("proxied ")
+	through, err := poolOf(f, account).Ways("proxied ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ways := make([]atmostonce.Way, 0, len(direct)+len(proxied))
+	ways := make([]atmostonce.Way, 0, len(direct)+len(through))
 	for i := range direct {
-		ways = append(ways, direct[i], proxied[i])
+		ways = append(ways, direct[i], through[i])
 	}
 	for _, way := range ways {
 		t.Cleanup(way.Close)
@@ -159,4 +180,30 @@ func manySessions(spec *v1alpha1.ConnectionPoolSpec) {
 	spec.Size = v1alpha1.PoolSize{MinWarm: new(int32(1)), Max: new(int32(4))}
 	spec.SessionsPerConnection = new(int32(8))
 	spec.Acquire.TimeoutSeconds = new(int32(10))
+}
+
+// marksOn is a file in which commands on the server note how far they got.
+func marksOn(t *testing.T, server *openssh.Server) string {
+	t.Helper()
+	file, err := os.CreateTemp(server.Dir, "marks-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(file.Close(), os.Chmod(file.Name(), 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	return file.Name()
+}
+
+// trapped is a command line that runs until it is signalled.
+func trapped(marks string) string {
+	return fmt.Sprintf("trap 'echo signalled >>%[1]s; exit 1' TERM HUP PIPE; echo started >>%[1]s; while :; do sleep 0.1; done", marks)
+}
+
+func awaitMark(t *testing.T, bound time.Duration, marks, word string) {
+	t.Helper()
+	eventually(t, bound, "the command has "+word, func() (bool, string) {
+		text, err := os.ReadFile(marks)
+		return err == nil && strings.Contains(string(text), word), string(text)
+	})
 }

@@ -22,6 +22,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
@@ -55,7 +56,17 @@ var world struct {
 	spaces atomic.Int32
 }
 
-func TestMain(m *testing.M) { os.Exit(runTests(m)) }
+// playOperator, when set, makes this test binary the operator itself, for tests
+// that need one in a process of its own.
+const playOperator = "CONNPOOL_TEST_PLAY_OPERATOR"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(playOperator) != "" {
+		main()
+		return
+	}
+	os.Exit(runTests(m))
+}
 
 func runTests(m *testing.M) int {
 	plane, err := controlplane.Start(context.Background(), controlplane.Options{})
@@ -84,6 +95,7 @@ func runTests(m *testing.M) int {
 func startOperator(config *rest.Config) (stop func(), err error) {
 	world.output = &recorder{}
 	ctrl.SetLogger(zap.New(zap.WriteTo(world.output), zap.UseDevMode(true), zap.Level(zapcore.Level(-10))))
+	klog.SetLogger(ctrl.Log)
 	o := options{
 		metricsAddress: freeAddress(), probeAddress: "0", replica: "replica-1",
 		allow: prefixes{netip.MustParsePrefix("127.0.0.0/8")}, drainTimeout: 5 * time.Second,

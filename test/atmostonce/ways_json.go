@@ -14,9 +14,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
@@ -110,7 +108,7 @@ func result(body []byte) Report {
 func (p Pool) REST() (Way, error) {
 	config := rest.CopyConfig(p.Config)
 	config.GroupVersion, config.APIPath = &live.GroupVersion, "/apis"
-	config.NegotiatedSerializer = serializer.NewCodecFactory(statuses()).WithoutConversion()
+	config.NegotiatedSerializer = scheme.Codecs.WithoutConversion()
 	config.QPS = -1
 	transport, err := rest.HTTPClientFor(config)
 	if err != nil {
@@ -121,21 +119,19 @@ func (p Pool) REST() (Way, error) {
 		return Way{}, err
 	}
 	return Way{"rest.Client", func(ctx context.Context, shell string) Report {
-		body, err := c.Post().Namespace(p.Namespace).Resource("connectionpools").Name(p.Name).SubResource("exec").
-			SetHeader("Content-Type", "application/json").Body(execObject(shell)).DoRaw(ctx)
+		answer := c.Post().Namespace(p.Namespace).Resource("connectionpools").Name(p.Name).SubResource("exec").
+			SetHeader("Content-Type", "application/json").Body(execObject(shell)).Do(ctx)
+		err := answer.Error()
 		if refused, ok := errors.AsType[*apierrors.StatusError](err); ok {
 			return refusal(int(refused.ErrStatus.Code), &refused.ErrStatus)
 		}
 		if err != nil {
 			return failedRequest(err)
 		}
+		body, err := answer.Raw()
+		if err != nil {
+			return unknown(err)
+		}
 		return result(body)
 	}, transport.CloseIdleConnections}, nil
-}
-
-// statuses is a scheme that knows refusals, and nothing else.
-func statuses() *runtime.Scheme {
-	scheme := runtime.NewScheme()
-	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
-	return scheme
 }

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/test/atmostonce"
+	"github.com/connpool/connpool/test/controlplane"
+	"github.com/connpool/connpool/test/controlplane/process"
+)
+
+// ownWorld replaces the shared control plane and operator by fresh ones for one
+// test, which may break them. The operator is a process of its own.
+func ownWorld(t *testing.T, flags ...string) {
+	t.Helper()
+	shared := struct {
+		client client.Client
+		live   string
+		plane  *controlplane.ControlPlane
+	}{world.client, world.live, world.plane}
+	config := world.config
+	t.Cleanup(func() {
+		world.client, world.live, world.plane, world.config = shared.client, shared.live, shared.plane, config
+	})
+	plane, err := controlplane.Start(t.Context(), controlplane.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(plane.Stop)
+	world.plane, world.config, world.live = plane, plane.Config, freeAddress()
+	_, port := split(world.live)
+	if world.client, err = client.New(plane.Config, client.Options{Scheme: shared.client.Scheme()}); err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(plane.InstallCRDs(t.Context(), "../../config/crd/bases"),
+		plane.RegisterAPI(t.Context(), live.GroupName, live.GroupVersion.Version, port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	startOwnOperator(t, flags)
+}
+
+func startOwnOperator(t *testing.T, flags []string) {
+	t.Helper()
+	kubeconfig, err := world.plane.Kubeconfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(world.plane.Dir, "kubeconfig")
+	if err := os.WriteFile(path, kubeconfig, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(playOperator, "yes")
+	operator, err := process.Start(process.Command{
+		Name: "operator", Path: program, Dir: world.plane.Dir,
+		Args: append([]string{
+			"--kubeconfig=" + path, "--allow-cidrs=127.0.0.0/8", "--metrics-bind-address=0", "--health-probe-bind-address=0",
+			"--live-bind-address=" + world.live, "--live-namespace=" + controlplane.APINamespace, "--drain-timeout=1s",
+		}, flags...),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the end of the operator's log:\n%s", operator.LastLines(30))
+		}
+		operator.Stop(0)
+	})
+}
+
+// outage freezes kube-apiserver for some time: whoever asks it waits in vain.
+func outage(t *testing.T, lasts time.Duration) atmostonce.Fault {
+	t.Helper()
+	pid, err := process.ReadPid(filepath.Join(world.plane.Dir, "kube-apiserver.pid"))
+	if err != nil || pid == 0 {
+		t.Fatalf("kube-apiserver has no pid: %v", err)
+	}
+	over := make(chan struct{})
+	return atmostonce.Fault{
+		Strikes: 1, Patience: lasts,
+		Strike: func(context.Context) error {
+			time.AfterFunc(lasts, func() { close(over) })
+			return syscall.Kill(pid, syscall.SIGSTOP)
+		},
+		Heal: func(context.Context) error {
+			<-over
+			return syscall.Kill(pid, syscall.SIGCONT)
+		},
+	}
+}
+
+// F29, in which half a minute stands for five: every timeout and cache on the way
+// is shorter.
+func TestAnOutageOfTheAPIServerCutsNothing(t *testing.T) {
+	makeSSHUser(t)
+	ownWorld(t)
+	f, direct := usable(t, manySessions)
+	ways, err := poolOf(f, direct).Ways("direct ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	streams := map[string]lasting{}
+	for name, run := range map[string]stream{"WebSocket": webSocket, "SPDY": spdy, "the JSON form": jsonForm} {
+		streams[name] = startLasting(t, f, direct, run)
+	}
+	before := connectionNames(t, f)
+	// The pause makes the load last longer than answers of kube-apiserver are believed.
+	load := atmostonce.Load{Ledger: ledgerOn(t, f.server), Ways: ways, Commands: 120, Parallel: 8, Lines: 40, Pause: time.Second}
+	summary, err := load.Run(t.Context(), outage(t, 30*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(summary)
+	for reason, n := range summary.Reasons {
+		t.Logf("%d times %s", n, reason)
+	}
+	if err := summary.Err(); err != nil {
+		t.Error(err)
+	}
+	if summary.NotStarted == 0 {
+		t.Error("no command was refused: authorization did not fail closed")
+	}
+	for _, way := range everyWay(t, f, proxied(direct)) {
+		t.Logf("%s works again", way.Name)
+	}
+	after := connectionNames(t, f)
+	for _, name := range before {
+		if !slices.Contains(after, name) {
+			t.Errorf("connection %s was lost", name)
+		}
+	}
+	for name, l := range streams {
+		select {
+		case e := <-l.ended:
+			t.Errorf("%s ended: %v", name, e.err)
+		default:
+		}
+	}
+}
+
+func connectionNames(t *testing.T, f fixture) (names []string) {
+	t.Helper()
+	list := &metav1.PartialObjectMetadataList{}
+	list.SetGroupVersionKind(live.GroupVersion.WithKind("ConnectionList"))
+	eventually(t, 15*time.Second, "the connections are listed", func() (bool, string) {
+		err := world.client.List(t.Context(), list, client.InNamespace(f.pool.Namespace))
+		return err == nil && len(list.Items) > 0, errorText(err)
+	})
+	for i := range list.Items {
+		names = append(names, list.Items[i].Name)
+	}
+	return names
+}
