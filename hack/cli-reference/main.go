@@ -33,24 +33,42 @@ var entry = regexp.MustCompile(`(?m)^  ([a-z][a-z-]*) +[A-Z]`)
 
 func main() {
 	log.SetFlags(0)
-	all := help()
-	list, _, _ := strings.Cut(all, "\nFlags:\n")
-	fmt.Print(head + "\n" + indented(all))
-	for _, match := range entry.FindAllStringSubmatch(list, -1) {
-		fmt.Printf("\n## %s\n\n%s", match[1], indented(help(match[1])))
+	page, err := reference()
+	if err != nil {
+		log.Fatal(err)
 	}
+	fmt.Print(page)
+}
+
+// reference is the whole page.
+func reference() (string, error) {
+	all, err := help()
+	if err != nil {
+		return "", err
+	}
+	parts := []string{head + "\n" + indented(all)}
+	list, _, _ := strings.Cut(all, "\nFlags:\n")
+	for _, match := range entry.FindAllStringSubmatch(list, -1) {
+		text, err := help(match[1])
+		if err != nil {
+			return "", err
+		}
+		parts = append(parts, "\n## "+match[1]+"\n\n"+indented(text))
+	}
+
+	return strings.Join(parts, ""), nil
 }
 
 // help is what a command, or the program, says of itself.
-func help(command ...string) string {
+func help(command ...string) (string, error) {
 	var out bytes.Buffer
 	streams := genericiooptions.IOStreams{In: strings.NewReader(""), Out: &out, ErrOut: io.Discard}
 	arguments := append(append([]string{"kubectl-connpool"}, command...), "--help")
 	if code := cli.Main(arguments, "", streams); code != 0 {
-		log.Fatalf("%s: exit code %d", strings.Join(arguments, " "), code)
+		return "", fmt.Errorf("%s: exit code %d", strings.Join(arguments, " "), code)
 	}
 
-	return out.String()
+	return out.String(), nil
 }
 
 // indented makes a text a block of code.
