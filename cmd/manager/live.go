@@ -117,7 +117,7 @@ func (o *options) wireLive(ctx context.Context, mgr manager.Manager, pools *pool
 	}
 	config, err := apiserver.Options{
 		Listener: listener, Certificate: certificate, Cluster: mgr.GetConfig(),
-		Version: version, ShutdownTimeout: o.drainTimeout,
+		Audit: mgr.GetLogger().WithName("audit"), Version: version, ShutdownTimeout: o.drainTimeout,
 	}.Config(ctx)
 	if err != nil {
 		return fmt.Errorf("set up the live API: %w", err)

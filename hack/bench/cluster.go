@@ -244,14 +244,18 @@ func (c *cluster) kubeconfig(user string) (string, error) {
 const (
 	leaseWrites = "bench-lease-writes"
 	otherWrites = "bench-other-writes"
+	// reviews ask who somebody is and what it may do. They are created like
+	// objects, but nothing is written.
+	reviews = "bench-reviews"
 )
 
 func (c *cluster) countWritesOf(ctx context.Context, namespace, account string) error {
-	for precedence, name := range []string{leaseWrites, otherWrites} {
-		group, resource := "coordination.k8s.io", "leases"
-		if name == otherWrites {
-			group, resource = "*", "*"
-		}
+	matches := map[string]flowcontrolv1.ResourcePolicyRule{
+		leaseWrites: {APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}},
+		reviews:     {APIGroups: []string{"authentication.k8s.io", "authorization.k8s.io"}, Resources: []string{"*"}},
+		otherWrites: {APIGroups: []string{"*"}, Resources: []string{"*"}},
+	}
+	for precedence, name := range []string{leaseWrites, reviews, otherWrites} {
 		schema := &flowcontrolv1.FlowSchema{
 			ObjectMeta: metav1.ObjectMeta{Name: name},
 			Spec: flowcontrolv1.FlowSchemaSpec{
@@ -264,8 +268,9 @@ func (c *cluster) countWritesOf(ctx context.Context, namespace, account string) 
 						ServiceAccount: &flowcontrolv1.ServiceAccountSubject{Namespace: namespace, Name: account},
 					}},
 					ResourceRules: []flowcontrolv1.ResourcePolicyRule{{
-						Verbs: []string{"create", "update", "patch", "delete", "deletecollection"}, APIGroups: []string{group},
-						Resources: []string{resource}, ClusterScope: true, Namespaces: []string{"*"},
+						Verbs:     []string{"create", "update", "patch", "delete", "deletecollection"},
+						APIGroups: matches[name].APIGroups, Resources: matches[name].Resources,
+						ClusterScope: true, Namespaces: []string{"*"},
 					}},
 				}},
 			},

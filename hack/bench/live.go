@@ -53,13 +53,13 @@ func measureLive(ctx context.Context, s settings) ([]row, error) {
 		return nil, err
 	}
 	defer c.stop()
-	users, err := c.open(ctx, endpoint{way.address, way.server.User, way.server.PrivateKey, way.server.HostKey}, 1)
+	both, err := c.open(ctx, endpoint{way.address, way.server.User, way.server.PrivateKey, way.server.HostKey}, 1)
 	if err != nil {
 		return nil, err
 	}
 	s.say("race the bare library, the operator's port and kube-apiserver")
 	took, err := race(ctx, of(s, 40*time.Second, 2*time.Second), way.library(),
-		users.direct.exec(direct), users.cluster.exec(throughK8), users.direct.stream(websocket))
+		both.direct.exec(direct), both.cluster.exec(throughK8), both.direct.stream(websocket))
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,10 @@ type endpoint struct {
 type users struct{ direct, cluster user }
 
 // user is a client of the pool.
-type user struct{ pool *client.Pool }
+type user struct {
+	pool   *client.Pool
+	config *rest.Config
+}
 
 func (u user) exec(name string) contender {
 	return contender{name, func(ctx context.Context) error {
@@ -143,7 +146,7 @@ func newUser(config *rest.Config) (user, error) {
 	if err != nil {
 		return user{}, err
 	}
-	return user{c.Pool(namespace, livePool)}, nil
+	return user{c.Pool(namespace, livePool), config}, nil
 }
 
 // awaitPermission waits until both ways work: kube-apiserver learns of the API,

@@ -28,7 +28,7 @@ func measureLoad(ctx context.Context, s settings) ([]row, error) {
 		return nil, err
 	}
 	defer c.stop()
-	users, err := c.open(ctx, endpoint{server.Addr, "bench", server.PrivateKey, server.HostKey}, 16)
+	both, err := c.open(ctx, endpoint{server.Addr, "bench", server.PrivateKey, server.HostKey}, 16)
 	if err != nil {
 		return nil, err
 	}
@@ -36,11 +36,11 @@ func measureLoad(ctx context.Context, s settings) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	sustained, err := sustain(ctx, s, users.direct)
+	sustained, err := sustain(ctx, s, both.direct)
 	if err != nil {
 		return nil, err
 	}
-	streams, err := holdStreams(ctx, s, users.direct)
+	streams, err := holdStreams(ctx, s, both.direct)
 	if err != nil {
 		return nil, err
 	}

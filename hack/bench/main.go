@@ -1,7 +1,7 @@
 // Command bench measures connpool beside what people use today and prints one
 // table:
 //
-//	go run ./hack/bench                 # everything, about 9 minutes
+//	go run ./hack/bench                 # everything, about 13 minutes
 //	go run ./hack/bench -run command    # the measurements whose names match
 //	go run ./hack/bench -quick          # a smoke run, whose figures meet no goals
 //	go run ./hack/bench -o json
@@ -64,6 +64,7 @@ func measurements() []measurement {
 		{"live", measureLive},
 		{"load", measureLoad},
 		{"cli", measureCLI},
+		{"once", measureOnce},
 	}
 }
 
@@ -83,7 +84,7 @@ func run(ctx context.Context, arguments []string) error {
 	}
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	pattern := flags.String("run", "", "only the `measurements` whose names match:\n"+
-		"command, command-50ms, engine, memory, scale, live, load, cli")
+		"command, command-50ms, engine, memory, scale, live, load, cli, once")
 	quick := flags.Bool("quick", false, "a smoke run: its figures mean little, so no goal is looked at")
 	output := flags.String("o", "table", "`format` of the output: table or json")
 	_ = flags.Parse(arguments) // it exits by itself

@@ -22,6 +22,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/go-logr/logr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -53,6 +54,9 @@ type Options struct {
 	Certificate dynamiccertificates.CertKeyContentProvider
 	// Cluster is where kube-apiserver is.
 	Cluster *restclient.Config
+	// Audit gets a line for each use of a connection that is not permitted. The
+	// zero value writes none.
+	Audit logr.Logger
 	// Version of the program, as its OpenAPI description says it.
 	Version string
 	// ShutdownTimeout bounds how long requests may go on when Run's context ends.
@@ -87,7 +91,7 @@ func (o Options) Config(ctx context.Context) (*Config, error) {
 	if err := o.apply(config, scheme); err != nil {
 		return nil, err
 	}
-	if err := delegation.apply(config); err != nil {
+	if err := delegation.apply(config, o.Audit); err != nil {
 		return nil, fmt.Errorf("trust the clients' authorities: %w", err)
 	}
 
@@ -113,7 +117,7 @@ func (o Options) apply(config *server.RecommendedConfig, scheme *runtime.Scheme)
 	config.ShutdownSendRetryAfter = false // a command must never be sent again
 	config.EnableProfiling = false
 	config.EnableIndex = false
-	config.EnableMetrics = false // the manager's endpoint has them
+	config.EnableMetrics = false                                // the manager's endpoint has them
 	config.RequestTimeout = max(o.ShutdownTimeout, time.Minute) // which is the timeout of the shutdown, too
 
 	return nil

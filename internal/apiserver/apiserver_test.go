@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -44,6 +46,8 @@ var world struct {
 	// authority has issued the server's certificate.
 	authority *x509.CertPool
 	uses      atomic.Int32
+	// denied counts audit lines.
+	denied atomic.Int32
 }
 
 func TestMain(m *testing.M) { os.Exit(runTests(m)) }
@@ -84,7 +88,7 @@ func serve(ctx context.Context) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	config, err := apiserver.Options{Listener: listener, Certificate: content, Cluster: world.plane.Config}.Config(ctx)
+	config, err := apiserver.Options{Listener: listener, Certificate: content, Cluster: world.plane.Config, Audit: countDenials()}.Config(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -132,6 +136,15 @@ func trust(ctx context.Context, ca []byte) error {
 		_, err := admin.Discovery().ServerResourcesForGroupVersion(live.GroupVersion.String())
 		return err == nil, nil
 	})
+}
+
+// countDenials is an audit log that only counts.
+func countDenials() logr.Logger {
+	return funcr.New(func(_, line string) {
+		if strings.Contains(line, "use refused") {
+			world.denied.Add(1)
+		}
+	}, funcr.Options{})
 }
 
 var apiServices = schema.GroupVersionResource{Group: "apiregistration.k8s.io", Version: "v1", Resource: "apiservices"}
@@ -299,13 +312,16 @@ func TestUsingNeedsCreateWhateverTheMethod(t *testing.T) {
 					header.Set("Authorization", "Bearer "+token)
 				}
 			}
-			before := world.uses.Load()
+			before, denied := world.uses.Load(), world.denied.Load()
 			got, body := send(t, &tls.Config{}, tc.method, tc.path, header)
 			if got != tc.want {
 				t.Errorf("status %d, want %d: %s", got, tc.want, body)
 			}
 			if tc.want == http.StatusForbidden && world.uses.Load() != before {
 				t.Error("it got through")
+			}
+			if isDenied := world.denied.Load() > denied; isDenied != (tc.want == http.StatusForbidden) {
+				t.Errorf("audited as denied: %t", isDenied)
 			}
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/go-logr/logr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/apis/apiserver"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
@@ -156,10 +157,10 @@ func newAuthorizer(client kubernetes.Interface) (authorizer.Authorizer, error) {
 }
 
 // apply makes the server believe the delegation.
-func (d *delegation) apply(config *server.RecommendedConfig) error {
+func (d *delegation) apply(config *server.RecommendedConfig, audit logr.Logger) error {
 	config.Authentication.Authenticator = d.authenticator
 	config.Authentication.RequestHeaderConfig = d.proxyHeaders
-	config.Authorization.Authorizer = d.authorizer
+	config.Authorization.Authorizer = denials{d.authorizer, audit}
 
 	return errors.Join(
 		config.Authentication.ApplyClientCert(d.clientCA, config.SecureServing),

@@ -34,8 +34,10 @@ func (r verbResolver) NewRequestInfo(req *http.Request) (*request.RequestInfo, e
 }
 
 func isUse(info *request.RequestInfo) bool {
-	return info != nil && info.IsResourceRequest && slices.Contains(uses, info.Subresource)
+	return info != nil && info.IsResourceRequest && isUsed(info.Subresource)
 }
+
+func isUsed(subresource string) bool { return slices.Contains(uses, subresource) }
 
 // isLongRunning exempts what uses a connection from the deadline of requests.
 func isLongRunning(_ *http.Request, info *request.RequestInfo) bool { return isUse(info) }

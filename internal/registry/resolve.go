@@ -122,7 +122,7 @@ func (c *call) down(to route, err error) error {
 	switch {
 	case ok:
 		return refusedBeforeStart(unavailable, string(failure.Reason), fmt.Sprintf(
-			"%s cannot be reached: %s: %s", subject, failure.Reason, failure.Error()))
+			"%s cannot be reached: %s", subject, failure.Error()))
 	case errors.Is(err, connpool.ErrDialPending), errors.Is(err, context.DeadlineExceeded):
 		return refusedBeforeStart(unavailable, v1alpha1.ReasonTimeout, subject+" is still being dialled; try again")
 	default:
