@@ -55,9 +55,9 @@ var (
 	quickFaults = []onceTest{
 		{name: "F02 connections are killed", bound: time.Second, pause: 100 * time.Millisecond, fault: killed},
 		{name: "F08 connections are reset", bound: time.Second, pause: 100 * time.Millisecond, fault: reset},
-		{name: "F14 the Secret is rotated", fault: rotated},
+		{name: "F14 the Secret is rotated", pause: 200 * time.Millisecond, fault: rotated},
 		{name: "F19 the server refuses sessions", config: []string{"MaxSessions 3"}, pause: 20 * time.Millisecond, fault: recycled},
-		{name: "the pool is drained", fault: recycled},
+		{name: "the pool is drained", pause: 50 * time.Millisecond, fault: recycled},
 	}
 	slowFaults = []onceTest{
 		{name: "F04 the server freezes", bound: 15 * time.Second, pause: 50 * time.Millisecond, fault: frozen},
@@ -188,7 +188,9 @@ func (tc onceTest) run(t *testing.T) {
 	}
 	began := time.Now()
 	fault := tc.fault(t, s)
-	summary, err := load.Run(t.Context(), fault)
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	defer cancel()
+	summary, err := load.Run(ctx, fault)
 	if err != nil {
 		t.Fatal(err)
 	}

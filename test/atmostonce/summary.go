@@ -78,16 +78,16 @@ func reasonOf(err error) string {
 
 func (s *Summary) judgeRuns(a *attempt, runs int) {
 	if runs > 1 {
-		s.blame(1, &s.Duplicates, a, "it ran %d times", runs)
+		s.blamef(1, &s.Duplicates, a, "it ran %d times", runs)
 	}
 	if runs > 0 && a.Outcome == live.OutcomeNotStarted {
-		s.blame(1, &s.Phantoms, a, "it ran")
+		s.blamef(1, &s.Phantoms, a, "it ran")
 	}
 	if runs == 0 && a.Outcome == live.OutcomeCompleted {
-		s.blame(1, &s.Missing, a, "it did not run")
+		s.blamef(1, &s.Missing, a, "it did not run")
 	}
 	if a.Outcome == live.OutcomeCompleted && a.ExitCode != a.exit {
-		s.blame(1, &s.WrongExits, a, "it ended with %d, not %d", a.exit, a.ExitCode)
+		s.blamef(1, &s.WrongExits, a, "it ended with %d, not %d", a.exit, a.ExitCode)
 	}
 }
 
@@ -95,15 +95,15 @@ func (s *Summary) judgeOutput(a *attempt) {
 	want, got := a.output(), string(a.Output)
 	switch {
 	case !strings.HasPrefix(want, got):
-		s.blame(1, &s.Garbled, a, "of its output, %q... is not what it printed", got[:min(len(got), 80)])
+		s.blamef(1, &s.Garbled, a, "of its output, %q... is not what it printed", got[:min(len(got), 80)])
 	case a.Outcome == live.OutcomeNotStarted && got != "":
-		s.blame(1, &s.Garbled, a, "it had output")
+		s.blamef(1, &s.Garbled, a, "it had output")
 	case a.Outcome == live.OutcomeCompleted && len(got) < len(want):
-		s.blame(len(want)-len(got), &s.LostBytes, a, "its output is %d bytes of %d", len(got), len(want))
+		s.blamef(len(want)-len(got), &s.LostBytes, a, "its output is %d bytes of %d", len(got), len(want))
 	}
 }
 
-func (s *Summary) blame(by int, counter *int, a *attempt, format string, arguments ...any) {
+func (s *Summary) blamef(by int, counter *int, a *attempt, format string, arguments ...any) {
 	*counter += by
 	if len(s.examples) < maxExamples {
 		s.examples = append(s.examples, fmt.Sprintf("%s by %s was reported as %s (%v): %s",

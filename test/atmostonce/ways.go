@@ -30,8 +30,8 @@ type Pool struct {
 
 // Ways are all that there are. Their names begin with the prefix.
 func (p Pool) Ways(prefix string) (ways []Way, err error) {
-	for _, make := range []func() (Way, error){p.JSON, p.REST, p.WebSocket, p.SPDY, p.Fallback, p.Exec, p.Stream} {
-		way, err := make()
+	for _, connect := range []func() (Way, error){p.JSON, p.REST, p.WebSocket, p.SPDY, p.Fallback, p.Exec, p.Stream} {
+		way, err := connect()
 		if err != nil {
 			return nil, err
 		}
