@@ -75,9 +75,13 @@ func (c *call) streamExec(w http.ResponseWriter, req *http.Request, options *liv
 		return err
 	}
 	c.holding(string(pool.UID), lease).announce(w.Header(), c.requestID)
+	// The stream has to know when the time is over: a client that does not read
+	// could outlive its permission otherwise, since whoever writes to it waits.
+	ctx, stop := c.watch(ctx, c.permission)
+	defer stop()
 	upgraded := false
 	wanted := stream.ExecOptions{Stdin: options.Stdin, Stdout: options.Stdout, Stderr: options.Stderr, TTY: options.TTY}
-	stream.ServeExec(w, req, wanted,
+	stream.ServeExec(w, req.WithContext(ctx), wanted,
 		func(ctx context.Context, streams driver.Streams, resize <-chan driver.WindowSize) *metav1.Status {
 			upgraded = true
 			return c.run(ctx, to, lease, streamed(options, env, resize), streams).status()

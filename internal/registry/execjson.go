@@ -137,6 +137,8 @@ func (c *call) execute(ctx context.Context, pool *v1alpha1.ConnectionPool, spec 
 		ctx, cancel = context.WithTimeoutCause(ctx, time.Duration(spec.TimeoutSeconds)*time.Second, errTimeout)
 		defer cancel()
 	}
+	ctx, stop := c.watch(ctx, c.permission)
+	defer stop()
 	var stdout, stderr capture
 	streams := driver.Streams{Stdout: &stdout, Stderr: &stderr}
 	if len(spec.Stdin) > 0 {

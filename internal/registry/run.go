@@ -77,12 +77,10 @@ type ending struct {
 
 func (e ending) completed() bool { return e.outcome == live.OutcomeCompleted }
 
-// run runs a command on a lease and ends the lease.
+// run runs a command on a lease and ends the lease. ctx is one of watch.
 func (c *call) run(
 	ctx context.Context, to route, lease poolset.Lease, command driver.Command, streams driver.Streams,
 ) ending {
-	ctx, stop := c.watch(ctx, c.permission)
-	defer stop()
 	request := to.request()
 	end := ending{held: c.holding(request.Pool, lease), requestID: c.requestID}
 	c.auditStarted(end.held, &command)
