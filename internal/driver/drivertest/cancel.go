@@ -52,6 +52,7 @@ func (s suite) cancel(t *testing.T) {
 		wantOutcome(t, cancelReady(t, conn, "echo ready; cat"), driver.Unknown)
 	})
 	if s.Signals {
+		t.Run("because its connection is closed, and is signalled", s.closeRunning)
 		t.Run("while its output is not taken, and is signalled all the same", s.cancelStuck)
 	}
 	t.Run("because nobody reads its output", func(t *testing.T) {
@@ -121,4 +122,23 @@ func (s suite) cancelStuck(t *testing.T) {
 	_, err := s.dial(t).(driver.Execer).Exec(ctx, driver.Command{Shell: fmt.Sprintf(
 		`trap 'echo yes > %s; exit' TERM; while echo ready; do sleep 0.05; done`, signalled)}, driver.Streams{Stdout: stdout})
 	wantOutcome(t, err, driver.Unknown)
+}
+
+// closeRunning closes a connection on which a silent command runs, which would
+// never notice by itself.
+func (s suite) closeRunning(t *testing.T) {
+	conn, ended := s.dial(t), filepath.Join(t.TempDir(), "ended")
+	stdout := newUntilReady()
+	go func() {
+		<-stdout.ready
+		_ = conn.Close()
+	}()
+	line := fmt.Sprintf(`trap 'echo yes > %s; exit' TERM; echo ready; while :; do sleep 0.05; done`, ended)
+	_, err := conn.(driver.Execer).Exec(t.Context(), driver.Command{Shell: line}, driver.Streams{Stdout: stdout})
+	if outcome := driver.OutcomeOf(err); outcome == driver.NotStarted {
+		t.Errorf("outcome %s: %v", outcome, err)
+	}
+	if text, err := os.ReadFile(ended); string(text) != "yes\n" {
+		t.Errorf("the command was not signalled: %q, %v", text, err)
+	}
 }

@@ -3,6 +3,8 @@ package ssh
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +20,9 @@ const keepaliveRequest = "keepalive@openssh.com"
 // keepaliveGrace is how many further timeouts a keepalive may take while other
 // bytes keep arriving: a slow path that is full is not a dead one.
 const keepaliveGrace = 5
+
+// signalTimeout bounds how long closing waits for what it has signalled.
+const signalTimeout = 250 * time.Millisecond
 
 // conn implements driver.Conn. It costs one goroutine beside the library's
 // three, and one for the session that is open ahead.
@@ -36,7 +41,8 @@ type conn struct {
 
 	mu      sync.Mutex // guards what follows
 	pinging *ping
-	timer   *time.Timer // of the next keepalive
+	timer   *time.Timer           // of the next keepalive
+	running map[*session]struct{} // sessions with a command
 }
 
 func newConn(d *dialer, t *transport) *conn {
@@ -71,10 +77,55 @@ func (c *conn) Info() driver.Info {
 	return info
 }
 
-// Close implements driver.Conn.
+// Close implements driver.Conn. What runs is signalled to end: most commands
+// would not notice that their connection is gone.
 func (c *conn) Close() error {
+	c.signalAll()
 	c.end(context.Canceled)
 	return nil
+}
+
+// signalAll sends every command its signal and gives it a moment to end. A server
+// that does not take signals, or nothing at all, is not waited for longer.
+func (c *conn) signalAll() {
+	if c.ctx.Err() != nil {
+		return
+	}
+	c.mu.Lock()
+	running := slices.Collect(maps.Keys(c.running))
+	c.mu.Unlock()
+	if len(running) == 0 {
+		return
+	}
+	go func() {
+		for _, s := range running {
+			s.signal("TERM")
+		}
+	}()
+	timeout := time.NewTimer(signalTimeout)
+	defer timeout.Stop()
+	for _, s := range running {
+		select {
+		case <-s.ended:
+		case <-timeout.C:
+			return
+		}
+	}
+}
+
+// starts notes a session that runs a command, until the function is called.
+func (c *conn) starts(s *session) (ends func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running == nil {
+		c.running = map[*session]struct{}{}
+	}
+	c.running[s] = struct{}{}
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.running, s)
+	}
 }
 
 // end closes the transport, which frees whoever waits on it. The first cause

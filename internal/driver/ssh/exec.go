@@ -63,6 +63,7 @@ func (e *execution) run(ctx context.Context, streams driver.Streams) (driver.Exi
 	copying.Go(func() { pour(stdout, e.session.channel) })
 	copying.Go(func() { pour(stderr, e.session.channel.Stderr()) })
 	go e.speak()
+	defer e.conn.starts(e.session)()
 
 	select {
 	case err := <-e.answered:
