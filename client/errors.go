@@ -56,7 +56,10 @@ func (e *Error) Error() string {
 	if e.Outcome == live.OutcomeNotStarted {
 		text = ErrNotStarted.Error()
 	}
-	if e.Message != "" {
+	switch {
+	case strings.HasPrefix(e.Message, text): // the server's words for the same
+		text = e.Message
+	case e.Message != "":
 		text += ": " + e.Message
 	}
 	if e.RequestID != "" {

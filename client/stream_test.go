@@ -147,7 +147,8 @@ func TestStreamAsksForWhatItUses(t *testing.T) {
 		want    url.Values
 	}{
 		"nothing, but for a stream that there must be": {
-			Command{Target: "web-1", Shell: "ls *"}, Streams{},
+			Command{Target: "web-1", Shell: "ls *"},
+			Streams{},
 			url.Values{"target": {"web-1"}, "shell": {"ls *"}, "stdout": {"true"}},
 		},
 		"all streams, and words in their order": {
