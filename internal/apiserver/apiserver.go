@@ -100,7 +100,7 @@ func (o Options) Config(ctx context.Context) (*Config, error) {
 
 func (o Options) apply(config *server.RecommendedConfig, scheme *runtime.Scheme) error {
 	serving := options.NewSecureServingOptions()
-	serving.Listener = o.Listener
+	serving.Listener = attentive{o.Listener}
 	serving.ServerCert = options.GeneratableKeyCert{GeneratedCert: o.Certificate}
 	serving.HTTP2MaxStreamsPerConnection = maxStreamsPerConnection
 	if err := serving.WithLoopback().ApplyTo(&config.SecureServing, &config.LoopbackClientConfig); err != nil {
