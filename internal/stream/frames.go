@@ -11,15 +11,22 @@ import (
 // frames of 16 MiB and queues 50 of them; stock clients send 32 KiB.
 const maxFrame = 128 << 10
 
-var errFrameTooLong = errors.New("the client sent a SPDY frame of more than 128 KiB")
+var (
+	errFrameTooLong = errors.New("the client sent a SPDY frame of more than 128 KiB")
+	errStreamOrder  = errors.New("the client opened SPDY streams out of order")
+)
 
 // frameBuffers lends the buffers in which outgoing frames gather.
 var frameBuffers = sync.Pool{New: func() any { return new(make([]byte, 0, maxMessage+frameHeader)) }}
 
-// frames is a transport as the SPDY library sees it. It refuses frames that are
-// too long, and it sends each frame in one piece, which the library writes in
-// three; underneath, a piece is a system call, a TLS record and in a tunnel a
-// message.
+// frames is a transport as the SPDY library sees it. It sends each frame in one
+// piece, which the library writes in three; underneath, a piece is a system
+// call, a TLS record and in a tunnel a message.
+//
+// And it keeps from the library what a client could harm it with: frames that
+// are too long, stream numbers for whose refusal it would start a goroutine each,
+// and answers to pings, of which a second one would be the end of the process.
+// So pings are sent here.
 type frames struct {
 	*transport
 
@@ -27,15 +34,40 @@ type frames struct {
 	writer  io.Writer
 	in, out frameCursor
 	pending *[]byte
+	// nextStream is the lowest number that the client may give to a stream.
+	nextStream uint32
+	// ponged is told which ping the client has answered; set before any Read.
+	ponged func(id uint32)
+
+	writing sync.Mutex // held for one frame
 }
 
 func (f *frames) Read(p []byte) (int, error) {
 	n, err := f.reader.Read(p)
-	if f.in.advance(p[:n]) > maxFrame {
-		return 0, errFrameTooLong
+	if err := f.in.advance(p[:n], f.inspect); err != nil {
+		return 0, err
 	}
 	return n, err
 }
+
+// inspect judges a control frame of the client by its first word.
+func (f *frames) inspect(kind uint16, word uint32) error {
+	switch kind {
+	case frameSynStream:
+		if word < f.nextStream {
+			return errStreamOrder
+		}
+		f.nextStream = word + 2
+	case framePing:
+		if f.ponged != nil && isOwnPing(word) {
+			f.ponged(word)
+		}
+	}
+	return nil
+}
+
+// isOwnPing tells the pings of a server from those of a client by their number.
+func isOwnPing(id uint32) bool { return id%2 == 0 }
 
 // Write is called by one goroutine at a time, and never for parts of two frames.
 func (f *frames) Write(p []byte) (int, error) {
@@ -43,11 +75,11 @@ func (f *frames) Write(p []byte) (int, error) {
 		f.pending, _ = frameBuffers.Get().(*[]byte)
 	}
 	*f.pending = append(*f.pending, p...)
-	f.out.advance(p)
+	_ = f.out.advance(p, nil)
 	if !f.out.complete() {
 		return len(p), nil
 	}
-	_, err := f.writer.Write(*f.pending)
+	err := f.send(*f.pending)
 	*f.pending = (*f.pending)[:0]
 	frameBuffers.Put(f.pending)
 	f.pending = nil
@@ -57,36 +89,70 @@ func (f *frames) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-const frameHeader = 8
+// ping asks the client to answer. The id must be one of ours.
+func (f *frames) ping(id uint32) error {
+	return f.send(binary.BigEndian.AppendUint32([]byte{0x80, 3, 0, framePing, 0, 0, 0, 4}, id))
+}
+
+func (f *frames) send(frame []byte) error {
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	_, err := f.writer.Write(frame)
+	return err
+}
+
+// The kinds of control frames that matter here.
+const (
+	frameSynStream = 1
+	framePing      = 6
+)
+
+const (
+	frameHeader = 8
+	frameWord   = 4
+)
 
 // frameCursor follows the borders of frames in a stream of bytes. The last three
 // bytes of a frame's header are the length of what follows it.
 type frameCursor struct {
-	header [frameHeader]byte
-	have   int
-	left   int
+	head [frameHeader + frameWord]byte
+	have int
+	left int
 }
 
-// advance goes over p and returns the length of the longest frame that began.
-func (c *frameCursor) advance(p []byte) (longest int) {
+// advance goes over p. It fails at a frame that is too long, and with the error of
+// inspect, which is told the first word of each control frame.
+func (c *frameCursor) advance(p []byte, inspect func(kind uint16, word uint32) error) error {
 	for len(p) > 0 {
-		if c.left > 0 {
-			n := min(c.left, len(p))
-			c.left -= n
+		if c.have < frameHeader {
+			n := copy(c.head[c.have:frameHeader], p)
+			c.have += n
 			p = p[n:]
-			continue
+			if c.have < frameHeader {
+				return nil
+			}
+			if c.left = int(binary.BigEndian.Uint32(c.head[4:]) & 0xffffff); c.left > maxFrame {
+				return errFrameTooLong
+			}
 		}
-		n := copy(c.header[c.have:], p)
-		c.have += n
+		n := min(c.left, len(p))
+		before := c.have
+		c.have += copy(c.head[c.have:], p[:n])
+		c.left -= n
 		p = p[n:]
-		if c.have == frameHeader {
+		if before < len(c.head) && c.have == len(c.head) && inspect != nil && c.isControl() {
+			if err := inspect(binary.BigEndian.Uint16(c.head[2:]), binary.BigEndian.Uint32(c.head[frameHeader:])&0x7fffffff); err != nil {
+				return err
+			}
+		}
+		if c.left == 0 {
 			c.have = 0
-			c.left = int(binary.BigEndian.Uint32(c.header[4:]) & 0xffffff)
-			longest = max(longest, c.left)
 		}
 	}
-	return longest
+	return nil
 }
 
+func (c *frameCursor) isControl() bool { return c.head[0]&0x80 != 0 }
+
 // complete reports whether the cursor stands between two frames.
-func (c *frameCursor) complete() bool { return c.have == 0 && c.left == 0 }
+func (c *frameCursor) complete() bool { return c.have == 0 }

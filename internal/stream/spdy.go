@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/moby/spdystream"
+	wire "github.com/moby/spdystream/spdy"
 	"k8s.io/streaming/pkg/httpstream"
 	"k8s.io/streaming/pkg/httpstream/spdy"
 )
@@ -18,19 +19,27 @@ import (
 // never is a count of frames that is not reached.
 const never = ^uint64(0)
 
+// Bounds of a stream's headers, of which stock clients send three short ones.
+// They travel compressed, and unfold to a thousand times their size.
+const (
+	maxHeaders    = 16
+	maxHeaderSize = 1 << 10
+)
+
 // spdyConn is an upgraded request that carries SPDY streams.
 //
 // Its clients answer pings while they read. One that has answered a ping sent
 // after the last output has nothing left to read, so when it falls silent then,
 // it is gone; one that still has output before it may just be slow.
 type spdyConn struct {
-	*transport
+	*frames
 
 	conn *spdystream.Connection
-	// sent counts frames of output; read is its value that the client is known
-	// to have read up to.
-	sent, read atomic.Uint64
-	finished   atomic.Bool
+	// sent counts frames of output before they are written, written after. read
+	// is the count up to which the client is known to have read.
+	sent, written, read atomic.Uint64
+	finished            atomic.Bool
+	pings               pings
 	// running ends when nothing more comes from the client.
 	running context.Context
 	workers sync.WaitGroup
@@ -72,21 +81,26 @@ func (l limits) upgradeSPDY(w http.ResponseWriter, r *http.Request, protocols []
 // which answers each with take or refuses it with Reset. The end of ctx does not
 // end it, since a last word may have to be sent.
 func serveSPDY(ctx context.Context, f *frames, accept func(*spdyConn, *spdystream.Stream)) (*spdyConn, error) {
-	conn, err := spdystream.NewConnection(f, true)
+	conn, err := spdystream.NewConnectionWithOptions(f, true,
+		wire.WithMaxHeaderCount(maxHeaders), wire.WithMaxHeaderFieldSize(maxHeaderSize))
 	if err != nil {
 		f.cut()
 		return nil, fmt.Errorf("serve SPDY: %w", err)
 	}
 	running, stop := context.WithCancelCause(context.WithoutCancel(ctx))
-	c := &spdyConn{transport: f.transport, conn: conn, running: running, open: map[*spdystream.Stream]struct{}{}}
+	c := &spdyConn{frames: f, conn: conn, running: running, open: map[*spdystream.Stream]struct{}{}}
 	c.read.Store(never)
+	f.ponged = c.ponged
+	gone := func() {
+		c.cut()
+		stop(ErrClientGone)
+	}
 	c.workers.Go(func() { conn.Serve(func(s *spdystream.Stream) { accept(c, s) }) })
 	c.workers.Go(func() {
 		<-conn.CloseChan()
-		c.cut()
-		stop(ErrClientGone)
+		gone()
 	})
-	c.workers.Go(c.keep)
+	c.workers.Go(func() { c.keep(gone) })
 	c.workers.Go(func() {
 		c.watch(running, func() bool { return c.finished.Load() || c.read.Load() == c.sent.Load() })
 	})
@@ -103,7 +117,11 @@ func (c *spdyConn) take(s *spdystream.Stream) bool {
 	}
 	c.open[s] = struct{}{}
 	c.mu.Unlock()
-	return s.SendReply(http.Header{}, false) == nil
+	if err := s.SendReply(http.Header{}, false); err != nil {
+		c.drop(s) // or the library would wait for ever when the client resets it
+		return false
+	}
+	return true
 }
 
 // drop ends a stream in both directions; what the client still sends on it is
@@ -130,8 +148,18 @@ func (c *spdyConn) close() {
 	c.workers.Wait()
 }
 
-// keep pings the client and notes what it has read.
-func (c *spdyConn) keep() {
+// pings are those that we send. One that is not answered is sent again.
+type pings struct {
+	mu       sync.Mutex
+	id       uint32
+	answered bool
+	// written is the count of output frames before the ping was sent first.
+	written uint64
+}
+
+// keep pings the client. While input waits for its reader, nothing is read and no
+// answer found; then a ping that cannot be sent tells that the client is gone.
+func (c *spdyConn) keep(gone func()) {
 	ticker := time.NewTicker(c.limits.ping)
 	defer ticker.Stop()
 	for {
@@ -140,11 +168,32 @@ func (c *spdyConn) keep() {
 			return
 		case <-ticker.C:
 		}
-		sent := c.sent.Load()
-		if _, err := c.conn.Ping(); err != nil {
+		if err := c.ping(c.nextPing()); err != nil {
+			gone()
 			return
 		}
-		c.read.Store(sent)
+	}
+}
+
+func (c *spdyConn) nextPing() (id uint32) {
+	p := &c.pings
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.answered || p.id == 0 {
+		p.id, p.answered, p.written = p.id+2, false, c.written.Load()
+	}
+	return p.id
+}
+
+// ponged notes what the client has read. The library gives each output to the
+// transport as one frame, so what was sent before a ping is read before it.
+func (c *spdyConn) ponged(id uint32) {
+	p := &c.pings
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if id == p.id && !p.answered {
+		p.answered = true
+		c.read.Store(p.written)
 	}
 }
 
@@ -191,6 +240,7 @@ func (w spdyWriter) Write(p []byte) (int, error) {
 		if _, err := w.stream.Write(part); err != nil {
 			return sent, err
 		}
+		w.conn.written.Add(1)
 		sent += len(part)
 	}
 	return sent, nil

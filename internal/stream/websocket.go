@@ -81,12 +81,15 @@ func (s *webSocket) start(ctx context.Context, receive func() error) {
 	s.running = running
 	s.conn.SetPingHandler(s.pinged)
 	s.conn.SetCloseHandler(func(int, string) error { return nil })
-	s.workers.Go(func() {
-		_ = receive()
+	gone := func() {
 		s.cut()
 		stop(ErrClientGone)
+	}
+	s.workers.Go(func() {
+		_ = receive()
+		gone()
 	})
-	s.workers.Go(s.keep)
+	s.workers.Go(func() { s.keep(gone) })
 	s.workers.Go(func() {
 		s.watch(running, func() bool { return s.heartbeat.Load() || s.finished.Load() })
 	})
@@ -119,8 +122,10 @@ func (s *webSocket) pinged(payload string) error {
 	return nil
 }
 
-// keep sends pings and answers those of the client.
-func (s *webSocket) keep() {
+// keep sends pings and answers those of the client. While input waits for its
+// reader, nothing is read; then a ping that cannot be sent tells that the client
+// is gone.
+func (s *webSocket) keep(gone func()) {
 	ticker := time.NewTicker(s.limits.ping)
 	defer ticker.Stop()
 	for {
@@ -133,7 +138,11 @@ func (s *webSocket) keep() {
 		case <-ticker.C:
 			err = s.conn.WriteControl(websocket.PingMessage, nil, time.Time{})
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, websocket.ErrCloseSent):
+			return
+		case err != nil:
+			gone()
 			return
 		}
 	}
