@@ -43,7 +43,8 @@ const (
 // The leader holds the connections, until replicas share the targets. Its Lease
 // is renewed as rarely as a quick successor allows, because every renewal is an
 // API write, and an idle operator may cost one in 10 s. A replica that ends
-// gives the Lease back, so only a killed one is waited for.
+// gives the Lease back, so only a killed one is waited for. See patientLock for
+// outages of kube-apiserver.
 const (
 	leaseDuration = 36 * time.Second
 	renewDeadline = 24 * time.Second
@@ -100,6 +101,11 @@ func (o *options) newManager(ctx context.Context, config *rest.Config) (manager.
 		return nil, nil, err
 	}
 	settings := o.manager()
+	if o.leaderElect {
+		if settings.LeaderElectionResourceLockInterface, err = o.newLock(config, ctrl.Log.WithName("leader")); err != nil {
+			return nil, nil, err
+		}
+	}
 	o.serveMetricsWith(certificate, &settings.Metrics)
 	mgr, err := ctrl.NewManager(config, settings)
 	if err != nil {
@@ -118,8 +124,6 @@ func (o *options) manager() manager.Options {
 		Cache:                         cacheOptions(),
 		HealthProbeBindAddress:        o.probeAddress,
 		LeaderElection:                o.leaderElect,
-		LeaderElectionID:              "connpool-leader",
-		LeaderElectionNamespace:       o.namespace,
 		LeaderElectionReleaseOnCancel: true,
 		LeaseDuration:                 &lease,
 		RenewDeadline:                 &renew,
