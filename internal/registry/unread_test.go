@@ -65,14 +65,14 @@ func TestAClientThatDoesNotReadCannotOutliveItsPermission(t *testing.T) {
 				w.fake.OnExec(endless)
 				listener := pipes{make(chan net.Conn), make(chan struct{})}
 				server := &http.Server{Handler: w}
-				go server.Serve(listener)
-				defer server.Close()
+				go func() { _ = server.Serve(listener) }()
+				defer server.Close() //nolint:errcheck // the end of the test
 				dialer := websocket.Dialer{NetDialContext: listener.dial, Subprotocols: []string{"v5.channel.k8s.io"}}
 				client, response, err := dialer.DialContext(t.Context(), "ws://pools/pools/web/exec?command=yes&stdout=1", nil)
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer client.Close()
+				defer client.Close() //nolint:errcheck // the end of the test
 				defer response.Body.Close()
 				synctest.Wait() // the first word of the command waits to be read
 				end(w)

@@ -24,7 +24,7 @@ func rawSPDY(t *testing.T, address string, config *tls.Config) (net.Conn, *spdy.
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
+	t.Cleanup(func() { _ = conn.Close() })
 	request, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+address, http.NoBody)
 	for name, value := range map[string]string{
 		"Connection": "Upgrade", "Upgrade": "SPDY/3.1", "X-Stream-Protocol-Version": "v4.channel.k8s.io",
@@ -120,7 +120,7 @@ func TestSecondAnswerToAPingIsIgnored(t *testing.T) {
 
 // When input waits for its reader, nobody reads what tells that the client is gone.
 func TestClientIsMissedThoughItsInputWaits(t *testing.T) {
-	for name, connect := range map[string]func(*testing.T, string, *tls.Config) (close func() error, send func() error){
+	for name, connect := range map[string]func(*testing.T, string, *tls.Config) (leave func() error, send func() error){
 		"spdy": func(t *testing.T, address string, config *tls.Config) (func() error, func() error) {
 			conn, framer := rawSPDY(t, address, config)
 			write(t, framer, open(1, streamError), open(3, streamStdin))
