@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/client-go/rest"
@@ -38,6 +37,9 @@ type liveOptions struct {
 	streamsPerUser int
 	streamsPerPool int
 	auditCommands  bool
+
+	// api is what came of them; nil until there is one.
+	api *liveAPI
 }
 
 func (o *liveOptions) register(flags *flag.FlagSet) {
@@ -76,29 +78,48 @@ func (o *liveOptions) validate() error {
 
 // liveAPI is the live API of this replica. Every replica serves it.
 type liveAPI struct {
-	server   *apiserver.Server
-	registry *registry.Registry
-	drain    time.Duration
+	server interface {
+		Run(ctx context.Context) error
+	}
+	uses interface {
+		Wait(ctx context.Context) error
+	}
+	// serving is done when nothing listens any more and every answer is sent.
+	serving sync.WaitGroup
 }
 
 // NeedLeaderElection implements manager.LeaderElectionRunnable.
 func (l *liveAPI) NeedLeaderElection() bool { return false }
 
-// Start implements manager.Runnable. When ctx ends, what was accepted may go on
-// for the time to drain, and is then cut.
+// Start implements manager.Runnable. It returns with ctx, while what was accepted
+// goes on: the manager gives the Lease back only when everything in it has ended,
+// and nobody would serve as long as somebody leaves a shell open.
 func (l *liveAPI) Start(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	var draining sync.WaitGroup
-	draining.Go(func() {
-		<-ctx.Done()
-		patience, end := context.WithTimeout(context.WithoutCancel(ctx), l.drain)
-		defer end()
-		_ = l.registry.Wait(patience) // who is cut is told so
-	})
-	err := l.server.Run(ctx)
-	cancel()
-	draining.Wait()
-	return err
+	failed := make(chan error, 1)
+	l.serving.Go(func() { failed <- l.server.Run(ctx) })
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// finish waits for what was accepted. It cuts what is left when ctx ends.
+func (l *liveAPI) finish(ctx context.Context) {
+	if l == nil {
+		return
+	}
+	_ = l.uses.Wait(ctx) // who is cut is told so
+	answered := make(chan struct{})
+	go func() {
+		l.serving.Wait()
+		close(answered)
+	}()
+	select {
+	case <-answered:
+	case <-ctx.Done():
+	}
 }
 
 // wireLive registers the live API in the manager.
@@ -138,7 +159,8 @@ func (o *options) wireLive(ctx context.Context, mgr manager.Manager, pools *pool
 	if err := o.live.publish(mgr, listener.Addr()); err != nil {
 		return err
 	}
-	return mgr.Add(&liveAPI{server: server, registry: storage, drain: o.drainTimeout})
+	o.live.api = &liveAPI{server: server, uses: storage}
+	return mgr.Add(o.live.api)
 }
 
 // servingCertificate is what the live API and the metrics serve with.

@@ -77,6 +77,7 @@ func (o *options) start(ctx context.Context) error {
 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.drainTimeout)
 	defer cancel()
+	o.live.api.finish(ctx)
 	pools.Close(ctx)
 	if err != nil {
 		return fmt.Errorf("run the manager: %w", err)
@@ -128,8 +129,6 @@ func (o *options) manager() manager.Options {
 		LeaseDuration:                 &lease,
 		RenewDeadline:                 &renew,
 		RetryPeriod:                   &retry,
-		// What runs over the live API may finish, and a bit to say so.
-		GracefulShutdownTimeout: new(o.drainTimeout + 10*time.Second),
 		Metrics: metricsserver.Options{
 			BindAddress:    o.metricsAddress,
 			SecureServing:  true,
