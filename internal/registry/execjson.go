@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"strings"
@@ -29,6 +28,11 @@ const maxExecBytes = 2 << 20
 // result. Every outcome of a command that had a lease is a 200: whatever fails by
 // the HTTP status, somebody on the way might send again.
 func (c *call) postExec(w http.ResponseWriter, req *http.Request, responder rest.Responder) error {
+	release, err := c.bodies.hold(c.userName(), req.ContentLength)
+	if err != nil {
+		return err
+	}
+	defer release()
 	object, err := c.readExec(w, req)
 	if err != nil {
 		return err
@@ -62,13 +66,13 @@ func (c *call) postExec(w http.ResponseWriter, req *http.Request, responder rest
 
 // readExec reads the body strictly: a misspelt field must not change what runs.
 func (c *call) readExec(w http.ResponseWriter, req *http.Request) (*live.Exec, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxExecBytes))
+	body, err := readBody(w, req)
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, refused(tooLarge, fmt.Sprintf(
 			"the Exec object is longer than %d bytes; stream the input instead, with an upgrade to WebSocket or SPDY", maxExecBytes))
 	}
 	if err != nil {
-		return nil, refused(badRequest, "the body ended early")
+		return nil, refused(badRequest, fmt.Sprintf("the body ended early, or did not arrive within %s", bodyTimeout))
 	}
 	if body, err = toJSON(req.Header.Get("Content-Type"), body); err != nil {
 		return nil, err

@@ -97,6 +97,7 @@ type Registry struct {
 	Config
 
 	uses    *uses
+	bodies  *bodies
 	records *records
 }
 
@@ -105,7 +106,7 @@ func New(config Config) *Registry {
 	if config.Pools == nil || config.Objects == nil || config.Authorizer == nil {
 		panic("registry: Pools, Objects and Authorizer are required")
 	}
-	return &Registry{Config: config, uses: newUses(config.Limits), records: newRecords(recordLimits)}
+	return &Registry{Config: config, uses: newUses(config.Limits), bodies: newBodies(), records: newRecords(recordLimits)}
 }
 
 // Storage returns the resources by their paths.
