@@ -35,8 +35,8 @@ func (b *bodies) hold(user string, length int64) (release func(), err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.bytes+length > maxBodies || b.users[user]+length > maxUserBodies {
-		return nil, refusedBeforeStart(tooManyRequests, "",
-			"the operator holds too much input of other commands; try again later, or stream the input, with an upgrade to WebSocket or SPDY")
+		return nil, refusedBeforeStart(tooManyRequests, "", "the operator holds too much input of other commands; "+
+			"try again later, or stream the input, with an upgrade to WebSocket or SPDY")
 	}
 	b.count(user, length)
 	return func() {
@@ -53,16 +53,11 @@ func (b *bodies) count(user string, bytes int64) {
 	}
 }
 
-// readBody reads a body of bounded length in bounded time.
+// readBody reads a body of bounded length in bounded time. Once it is there, the
+// server itself lifts the deadline, since it reads on to notice that the client
+// leaves.
 func readBody(w http.ResponseWriter, req *http.Request) ([]byte, error) {
-	control := http.NewResponseController(w)
 	// Where there are no deadlines there is no client that could be slow.
-	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
-	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxExecBytes))
-	if err == nil {
-		// The server reads on, to notice that the client leaves. After a failure the
-		// deadline stays, or the server would wait for the rest.
-		_ = control.SetReadDeadline(time.Time{})
-	}
-	return body, err
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+	return io.ReadAll(http.MaxBytesReader(w, req.Body, maxExecBytes))
 }

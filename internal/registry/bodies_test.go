@@ -75,7 +75,7 @@ func TestOnlyTheBodyHasADeadline(t *testing.T) {
 				go func() { _ = server.Serve(listener) }()
 				defer server.Close() //nolint:errcheck // the end of the test
 				client, _ := listener.dial(w.Context(), "", "")
-				defer client.Close() //nolint:errcheck // the end of the test
+				defer client.Close()
 				began := time.Now()
 				_, _ = fmt.Fprintf(client, "POST /pools/web/exec HTTP/1.1\r\nHost: pools\r\nContent-Length: %d\r\n\r\n%s", len(body), test.sent)
 				response, err := http.ReadResponse(bufio.NewReader(client), nil)
