@@ -98,9 +98,10 @@ func (e *execution) breakOff(what string) {
 }
 
 // result tells how the command ended, unless the connection ended before: then
-// some output may be missing, even after an exit status.
+// some output may be missing, even after an exit status, or our signal was what
+// ended it.
 func (e *execution) result() (driver.ExitStatus, error) {
-	if e.conn.transport.ended.Load() {
+	if e.conn.transport.ended.Load() || e.conn.closing.Load() {
 		return driver.ExitStatus{}, e.conn.death(driver.StageRun, true)
 	}
 	if e.session.exited {
@@ -209,7 +210,7 @@ func (e *execution) start() error {
 	ok, err := e.session.channel.SendRequest(e.request.kind, true, e.request.payload)
 	switch {
 	case err != nil:
-		return e.unanswered(err, e.conn.transport.written.Load() != written)
+		return e.unanswered(err, e.conn.transport.written.Load() > written)
 	case !ok:
 		return notStarted(driver.ProtocolError, driver.StageStart,
 			"the server refuses to start this; check that it offers such commands (%s) to this user", e.request.kind)

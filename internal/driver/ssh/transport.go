@@ -23,7 +23,8 @@ type transport struct {
 	// greeting is nil once the version has been read; the library reads from one
 	// goroutine at a time.
 	greeting *greeting
-	// heard counts reads that brought something, written the bytes written.
+	// heard counts reads that brought something, written the bytes that are or may
+	// be written.
 	heard, written atomic.Int64
 	// ended is set before the library can know it, so that a stream that ended
 	// with its connection is not taken for one that was closed.
@@ -59,8 +60,9 @@ func (t *transport) readGreeting(p []byte) error {
 
 // Write implements net.Conn.
 func (t *transport) Write(p []byte) (int, error) {
+	t.written.Add(int64(len(p))) // the server may have it before this is known
 	n, err := t.Conn.Write(p)
-	t.written.Add(int64(n))
+	t.written.Add(int64(n - len(p)))
 	return n, err
 }
 

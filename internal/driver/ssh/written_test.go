@@ -1,0 +1,32 @@
+package ssh
+
+import (
+	"net"
+	"testing"
+)
+
+// What is on its way may have been read, and run, before Write returns.
+func TestWhatIsBeingWrittenCountsAsWritten(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close() //nolint:errcheck // the end of the test
+	wire := &transport{Conn: near}
+	const request = "a command"
+	returned := make(chan error, 1)
+	go func() {
+		_, err := wire.Write([]byte(request))
+		returned <- err
+	}()
+	if _, err := far.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if wire.written.Load() == 0 {
+		t.Error("nothing counts while the other side reads it")
+	}
+	_ = near.Close()
+	if err := <-returned; err == nil {
+		t.Error("half a write succeeded")
+	}
+	if n := wire.written.Load(); n != 1 {
+		t.Errorf("%d bytes count, want the one that was read", n)
+	}
+}
