@@ -42,7 +42,7 @@ func TestBadFlagsAreRefusedWithTheNextStep(t *testing.T) {
 
 func TestTheControlPlaneIsNoTarget(t *testing.T) {
 	t.Setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
-	o, err := parse("--allow-cidrs=127.0.0.0/8,::1/128", "--allow-cidrs=169.254.10.0/24", "--deny-cidrs=10.7.0.0/16")
+	o, err := parse("--live-bind-address=0", "--allow-cidrs=127.0.0.0/8,::1/128", "--allow-cidrs=169.254.10.0/24", "--deny-cidrs=10.7.0.0/16")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,6 +35,7 @@ type conn struct {
 	cancel    context.CancelCauseFunc
 	info      driver.Info
 	roundTrip atomic.Int64
+	closing   atomic.Bool // what ends from now on was ended by us
 	unasked   flood
 	spare     spare
 	listeners listeners
@@ -80,6 +81,7 @@ func (c *conn) Info() driver.Info {
 // Close implements driver.Conn. What runs is signalled to end: most commands
 // would not notice that their connection is gone.
 func (c *conn) Close() error {
+	c.closing.Store(true)
 	c.signalAll()
 	c.end(context.Canceled)
 	return nil
