@@ -92,14 +92,15 @@ func validateKind(root *field.Path, command []string, shell, subsystem string) f
 
 func validateWords(root *field.Path, command []string, shell, subsystem string) (problems field.ErrorList) {
 	at := child(root, "command")
+	if len(command) > live.MaxCommandArguments { // each of which could be wrong
+		return field.ErrorList{field.TooMany(at, len(command), live.MaxCommandArguments)}
+	}
 	size := 0
 	for i, word := range command {
 		size += len(word)
 		problems = append(problems, validateNUL(at.Index(i), word)...)
 	}
 	switch {
-	case len(command) > live.MaxCommandArguments:
-		problems = append(problems, field.TooMany(at, len(command), live.MaxCommandArguments))
 	case size > live.MaxCommandBytes:
 		problems = append(problems, field.TooLong(at, "", live.MaxCommandBytes))
 	case len(command) > 0 && command[0] == "":
@@ -125,6 +126,9 @@ func validateNUL(at *field.Path, words string) field.ErrorList {
 
 // readEnvironment splits NAME=value pairs.
 func readEnvironment(at *field.Path, pairs []string) (env map[string]string, problems field.ErrorList) {
+	if len(pairs) > live.MaxCommandArguments {
+		return nil, field.ErrorList{field.TooMany(at, len(pairs), live.MaxCommandArguments)}
+	}
 	for i, pair := range pairs {
 		name, value, found := strings.Cut(pair, "=")
 		_, doubled := env[name]
@@ -144,6 +148,9 @@ func readEnvironment(at *field.Path, pairs []string) (env map[string]string, pro
 
 // validateEnvironment never repeats a value, which may be a secret.
 func validateEnvironment(at *field.Path, env map[string]string) (problems field.ErrorList) {
+	if len(env) > live.MaxCommandArguments {
+		return field.ErrorList{field.TooMany(at, len(env), live.MaxCommandArguments)}
+	}
 	size := 0
 	for _, name := range sortedKeys(env) {
 		size += len(name) + len(env[name])
@@ -154,9 +161,6 @@ func validateEnvironment(at *field.Path, env map[string]string) (problems field.
 		if strings.ContainsRune(env[name], 0) {
 			problems = append(problems, field.Invalid(at.Key(plain(name)), "", "must not hold a NUL character"))
 		}
-	}
-	if len(env) > live.MaxCommandArguments {
-		problems = append(problems, field.TooMany(at, len(env), live.MaxCommandArguments))
 	}
 	if size > live.MaxCommandBytes {
 		problems = append(problems, field.TooLong(at, "", live.MaxCommandBytes))
