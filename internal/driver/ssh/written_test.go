@@ -8,7 +8,7 @@ import (
 // What is on its way may have been read, and run, before Write returns.
 func TestWhatIsBeingWrittenCountsAsWritten(t *testing.T) {
 	near, far := net.Pipe()
-	defer far.Close() //nolint:errcheck // the end of the test
+	defer far.Close()
 	wire := &transport{Conn: near}
 	const request = "a command"
 	returned := make(chan error, 1)
