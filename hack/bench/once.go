@@ -25,10 +25,10 @@ func blows() []blow {
 	return []blow{
 		{"nothing breaks", func(*openssh.Server, *netfault.Proxy) atmostonce.Fault { return atmostonce.Fault{} }},
 		{"connections killed", func(server *openssh.Server, _ *netfault.Proxy) atmostonce.Fault {
-			return atmostonce.Fault{Strikes: 20, Strike: func(context.Context) error { server.KillConnections(); return nil }}
+			return atmostonce.Fault{Strikes: 4, Strike: func(context.Context) error { server.KillConnections(); return nil }}
 		}},
 		{"connections reset", func(_ *openssh.Server, proxy *netfault.Proxy) atmostonce.Fault {
-			return atmostonce.Fault{Strikes: 20, Strike: func(context.Context) error { proxy.Reset(); return nil }}
+			return atmostonce.Fault{Strikes: 4, Strike: func(context.Context) error { proxy.Reset(); return nil }}
 		}},
 		{"reply path cut", func(_ *openssh.Server, proxy *netfault.Proxy) atmostonce.Fault {
 			return atmostonce.Fault{
