@@ -114,7 +114,7 @@ func TestKubectlKnowsTheLiveAPI(t *testing.T) {
 	}{
 		"get connections":                {[]string{"get", "connections"}, []string{"POOL", "web", "Idle"}},
 		"get by field":                   {[]string{"get", "connections", "--field-selector=pool=web,state=Idle", "-o", "name"}, []string{"connection.live.connpool.dev/web-"}},
-		"get by label":                   {[]string{"get", "cconn", "-l", "app=web", "-o", "jsonpath={.items[0].useCount}"}, []string{"1"}},
+		"get by label":                   {[]string{"get", "cconn", "-l", "app=web", "-o", "jsonpath={.items[0].pool}"}, []string{"web"}},
 		"get in pieces":                  {[]string{"get", "connections", "--chunk-size=1", "-o", "wide"}, []string{"OpenSSH"}},
 		"api-resources":                  {[]string{"api-resources", "--api-group=live.connpool.dev"}, []string{"connections", "Connection"}},
 		"explain":                        {[]string{"explain", "connections.roundTripMicroseconds"}, []string{"keepalive"}},
