@@ -73,6 +73,12 @@ const (
 	ReasonJumpTargetNotReady = "JumpTargetNotReady"
 	// ReasonAddressDenied surfaces when policy forbids the resolved address.
 	ReasonAddressDenied = "AddressDenied"
+	// ReasonForbidden surfaces when the remote knows the credentials and refuses
+	// what is asked for with them; give their account the permission there.
+	ReasonForbidden = "Forbidden"
+	// ReasonNotFound surfaces when the container or pod that a request names does
+	// not exist or does not run; no condition has it, only answers of the live API.
+	ReasonNotFound = "NotFound"
 )
 
 // Reasons of conditions that are as they should be.

@@ -1,7 +1,7 @@
 // Package driver says what it means to reach a target, whatever the protocol:
 // a Driver turns an Endpoint into a Dialer, a Dialer makes Conns, and a Conn
 // offers what its protocol can do as one-method capabilities that callers
-// discover by type assertion (Execer, Forwarder, Listener).
+// discover by type assertion (Execer, Forwarder, PodForwarder, Proxier, Listener).
 //
 // A Dialer tells its Endpoint's Trace what it passes on the way, so that a person
 // can see where and why it ends.
@@ -19,6 +19,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/http"
 	"time"
 )
 
@@ -44,16 +45,24 @@ type TraceFunc func(passed Stage, found string)
 
 // Endpoint is everything a driver needs to reach one target.
 type Endpoint struct {
-	// Address is host:port for TCP.
+	// Network is "tcp", which an empty one means too, or "unix".
+	Network string
+	// Address is host:port for TCP, the absolute path of a socket for unix.
 	Address string
 	// User to log in as; SSH only.
 	User string
+	// Context of the kubeconfig; Kubernetes only. Its current-context when empty.
+	Context string
+	// Namespace of requests that name none; Kubernetes only. That of the context,
+	// or else "default", when empty.
+	Namespace string
 	// Credentials are the data of the target's Secret, by the driver's own keys.
 	Credentials map[string][]byte
 	// KnownHosts pins the server's identity in known_hosts syntax; SSH only.
 	KnownHosts []byte
 	// Dial opens the transport: from the operator's own network, with its
-	// address policy, or through another target's connection (a jump host).
+	// address policy, or through another target's connection (a jump host). A
+	// driver may call it also for what it opens later on a live connection.
 	Dial DialFunc
 	// Trace is told of each stage that a dial passes from the banner on, in
 	// their order and one at a time, until Dial returns: resolve and connect
@@ -110,6 +119,8 @@ type Execer interface {
 // Command is one command for a remote host. Exactly one of Argv, Shell and
 // Subsystem is set, or none of them for the user's login shell.
 type Command struct {
+	// Place is where in the target it runs.
+	Place Place
 	// Argv is quoted for a POSIX shell, so that arguments arrive as given.
 	Argv []string
 	// Shell is a command line that the remote shell interprets.
@@ -120,6 +131,16 @@ type Command struct {
 	Env map[string]string
 	// TTY asks for a pseudo terminal; stderr then arrives on stdout.
 	TTY *TTY
+}
+
+// Place is where in a target something happens: a container of a Docker engine,
+// a pod of a cluster. It is zero for a host.
+type Place struct {
+	// Container of the engine or of the pod, by name, or by ID for Docker. For a
+	// pod it may be empty: then it is the pod's default or only container.
+	Container string
+	// Pod, and its Namespace; that of the endpoint when empty.
+	Pod, Namespace string
 }
 
 // TTY describes the pseudo terminal of a command.
@@ -158,6 +179,23 @@ type Forwarder interface {
 	// Forward connects to address as seen from the target. The network is
 	// "tcp" or "unix".
 	Forward(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// PodForwarder opens streams to the ports of a cluster's pods.
+type PodForwarder interface {
+	// ForwardPod connects to a port of the pod, from within its network.
+	ForwardPod(ctx context.Context, pod Place, port uint16) (net.Conn, error)
+}
+
+// Proxier passes requests on to the target's own HTTP API.
+type Proxier interface {
+	// Proxy sends one request, whose URL has the path and the query only, with
+	// the credentials of the connection, and returns its answer, whatever its
+	// status. An upgrade that is accepted has status 101 and a body that is an
+	// io.ReadWriteCloser, as that of http.Transport. It follows no redirects. An
+	// error is an *Error whose Started tells whether the request may have been
+	// received.
+	Proxy(request *http.Request) (*http.Response, error)
 }
 
 // Listener accepts streams on the target's side.

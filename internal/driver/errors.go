@@ -52,6 +52,12 @@ const (
 	PoolExhausted Reason = "PoolExhausted"
 	// AddressDenied surfaces when policy forbids the resolved address.
 	AddressDenied Reason = "AddressDenied"
+	// Forbidden surfaces when the remote knows the credentials and refuses what is
+	// asked for with them.
+	Forbidden Reason = "Forbidden"
+	// NotFound surfaces when the container or pod that a request names does not
+	// exist or does not run.
+	NotFound Reason = "NotFound"
 )
 
 // Stage is the step of reaching a target, or of running a command, that failed.
@@ -65,6 +71,7 @@ const (
 	StageBanner         Stage = "banner"
 	StageKeyExchange    Stage = "key exchange"
 	StageHostKey        Stage = "host key"
+	StageTLS            Stage = "TLS"
 	StageAuthentication Stage = "authentication"
 	StageSession        Stage = "session"
 	StageStart          Stage = "start"

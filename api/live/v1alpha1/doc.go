@@ -4,6 +4,8 @@
 //
 //	connections                              get, list
 //	connections/{name}/drain                 create Drain
+//	sessions                                 create, get, list, delete
+//	sessions/{name}/exec                     create Exec, or upgrade with ExecOptions
 //	connectionpools/{pool}/drain             create Drain
 //	connectiontargets/{target}/check         create Check
 //	connectionpools/{pool}/exec              create Exec, or upgrade with ExecOptions
@@ -54,7 +56,7 @@ func Resource(resource string) schema.GroupResource {
 
 func addKnownTypes(scheme *runtime.Scheme) error {
 	scheme.AddKnownTypes(GroupVersion,
-		&Connection{}, &ConnectionList{},
+		&Connection{}, &ConnectionList{}, &Session{}, &SessionList{},
 		&Exec{}, &Drain{}, &Check{},
 		&ExecOptions{}, &PortForwardOptions{}, &ProxyOptions{},
 	)

@@ -60,19 +60,31 @@ type ExecSpec struct {
 	// declaration, or routes to any.
 	// +optional
 	Target string `json:"target,omitempty"`
+	// container to run in: required on docker targets, by name or ID; a container of
+	// the pod on kubernetes targets, absent for its default or only one; refused on
+	// ssh targets.
+	// +optional
+	Container string `json:"container,omitempty"`
+	// pod to run in: required on kubernetes targets, refused on others.
+	// +optional
+	Pod string `json:"pod,omitempty"`
+	// namespace of the pod; that of the target when absent. Refused without pod.
+	// +optional
+	Namespace string `json:"namespace,omitempty"`
 	// command and its arguments, which arrive as given: they are quoted for the
-	// remote shell. At most 1,024 words and 128 KiB.
+	// remote shell where there is one. At most 1,024 words and 128 KiB.
 	// +optional
 	// +listType=atomic
 	Command []string `json:"command,omitempty"`
 	// shell is a command line that the remote user's shell interprets.
 	// +optional
 	Shell string `json:"shell,omitempty"`
-	// subsystem names a service of the remote server, such as sftp.
+	// subsystem names a service of the remote server, such as sftp; ssh targets
+	// only.
 	// +optional
 	Subsystem string `json:"subsystem,omitempty"`
 	// env is offered to the server, which may ignore it: sshd accepts what its
-	// AcceptEnv lists.
+	// AcceptEnv lists. In a pod it needs the program env.
 	// +optional
 	Env map[string]string `json:"env,omitempty"`
 	// stdin of the command, at most 1 MiB; empty when absent.

@@ -9,7 +9,7 @@ import (
 )
 
 // ExecOptions is the query of a streamed command: that of the Kubernetes remote
-// command protocol, with a target instead of a container. Exactly one of
+// command protocol, with a target. Exactly one of
 // command, shell and subsystem is set, or none of them, with tty, for a login
 // shell.
 //
@@ -20,6 +20,17 @@ type ExecOptions struct {
 	// target of the pool; as in ExecSpec.
 	// +optional
 	Target string `json:"target,omitempty"`
+	// container to run in: required on docker targets, by name or ID; a container of
+	// the pod on kubernetes targets, absent for its default or only one; refused on
+	// ssh targets.
+	// +optional
+	Container string `json:"container,omitempty"`
+	// pod to run in: required on kubernetes targets, refused on others.
+	// +optional
+	Pod string `json:"pod,omitempty"`
+	// namespace of the pod; that of the target when absent. Refused without pod.
+	// +optional
+	Namespace string `json:"namespace,omitempty"`
 	// command and its arguments, one parameter each.
 	// +optional
 	// +listType=atomic
@@ -62,6 +73,12 @@ type PortForwardOptions struct {
 	// target of the pool; as in ExecSpec.
 	// +optional
 	Target string `json:"target,omitempty"`
+	// pod whose port it is: required on kubernetes targets, refused on others.
+	// +optional
+	Pod string `json:"pod,omitempty"`
+	// namespace of the pod; that of the target when absent. Refused without pod.
+	// +optional
+	Namespace string `json:"namespace,omitempty"`
 	// host that the port belongs to, as seen from the target; localhost when
 	// absent.
 	// +optional
@@ -85,7 +102,9 @@ type ProxyOptions struct {
 
 func (o *ExecOptions) read(query url.Values) error {
 	*o = ExecOptions{
-		Target: query.Get("target"), Command: query["command"], Shell: query.Get("shell"),
+		Target:    query.Get("target"),
+		Container: query.Get("container"), Pod: query.Get("pod"), Namespace: query.Get("namespace"),
+		Command: query["command"], Shell: query.Get("shell"),
 		Subsystem: query.Get("subsystem"), Term: query.Get("term"), Env: query["env"],
 	}
 	for name, into := range map[string]*bool{"stdin": &o.Stdin, "stdout": &o.Stdout, "stderr": &o.Stderr, "tty": &o.TTY} {
@@ -117,7 +136,10 @@ func readBool(query url.Values, name string) (bool, error) {
 }
 
 func (o *PortForwardOptions) read(query url.Values) error {
-	*o = PortForwardOptions{Target: query.Get("target"), Host: query.Get("host"), Socket: query.Get("socket")}
+	*o = PortForwardOptions{
+		Target: query.Get("target"), Pod: query.Get("pod"), Namespace: query.Get("namespace"),
+		Host: query.Get("host"), Socket: query.Get("socket"),
+	}
 
 	return nil
 }

@@ -128,8 +128,8 @@ type CheckStatus struct {
 
 // CheckStage is one stage of a check.
 type CheckStage struct {
-	// name of the stage: credentials, resolve, connect, banner, key exchange, host
-	// key, authentication, session.
+	// name of the stage: credentials, resolve, connect, then for ssh banner, key
+	// exchange and host key, for others TLS; authentication, session.
 	Name string `json:"name"`
 	// passed reports that the stage is done.
 	Passed bool `json:"passed"`

@@ -69,3 +69,23 @@ func (in PortForwardOptions) OpenAPIModelName() string {
 func (in ProxyOptions) OpenAPIModelName() string {
 	return "com.github.connpool.connpool.api.live.v1alpha1.ProxyOptions"
 }
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in Session) OpenAPIModelName() string {
+	return "com.github.connpool.connpool.api.live.v1alpha1.Session"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in SessionList) OpenAPIModelName() string {
+	return "com.github.connpool.connpool.api.live.v1alpha1.SessionList"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in SessionSpec) OpenAPIModelName() string {
+	return "com.github.connpool.connpool.api.live.v1alpha1.SessionSpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in SessionStatus) OpenAPIModelName() string {
+	return "com.github.connpool.connpool.api.live.v1alpha1.SessionStatus"
+}

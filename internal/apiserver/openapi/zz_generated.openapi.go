@@ -29,6 +29,10 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha1.ExecStatus{}.OpenAPIModelName():          schema_connpool_api_live_v1alpha1_ExecStatus(ref),
 		v1alpha1.PortForwardOptions{}.OpenAPIModelName():  schema_connpool_api_live_v1alpha1_PortForwardOptions(ref),
 		v1alpha1.ProxyOptions{}.OpenAPIModelName():        schema_connpool_api_live_v1alpha1_ProxyOptions(ref),
+		v1alpha1.Session{}.OpenAPIModelName():             schema_connpool_api_live_v1alpha1_Session(ref),
+		v1alpha1.SessionList{}.OpenAPIModelName():         schema_connpool_api_live_v1alpha1_SessionList(ref),
+		v1alpha1.SessionSpec{}.OpenAPIModelName():         schema_connpool_api_live_v1alpha1_SessionSpec(ref),
+		v1alpha1.SessionStatus{}.OpenAPIModelName():       schema_connpool_api_live_v1alpha1_SessionStatus(ref),
 		v1.APIGroup{}.OpenAPIModelName():                  schema_pkg_apis_meta_v1_APIGroup(ref),
 		v1.APIGroupList{}.OpenAPIModelName():              schema_pkg_apis_meta_v1_APIGroupList(ref),
 		v1.APIResource{}.OpenAPIModelName():               schema_pkg_apis_meta_v1_APIResource(ref),
@@ -137,7 +141,7 @@ func schema_connpool_api_live_v1alpha1_CheckStage(ref common.ReferenceCallback) 
 				Properties: map[string]spec.Schema{
 					"name": {
 						SchemaProps: spec.SchemaProps{
-							Description: "name of the stage: credentials, resolve, connect, banner, key exchange, host key, authentication, session.",
+							Description: "name of the stage: credentials, resolve, connect, then for ssh banner, key exchange and host key, for others TLS; authentication, session.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
@@ -526,7 +530,7 @@ func schema_connpool_api_live_v1alpha1_ExecOptions(ref common.ReferenceCallback)
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "ExecOptions is the query of a streamed command: that of the Kubernetes remote command protocol, with a target instead of a container. Exactly one of command, shell and subsystem is set, or none of them, with tty, for a login shell.",
+				Description: "ExecOptions is the query of a streamed command: that of the Kubernetes remote command protocol, with a target. Exactly one of command, shell and subsystem is set, or none of them, with tty, for a login shell.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -546,6 +550,27 @@ func schema_connpool_api_live_v1alpha1_ExecOptions(ref common.ReferenceCallback)
 					"target": {
 						SchemaProps: spec.SchemaProps{
 							Description: "target of the pool; as in ExecSpec.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"container": {
+						SchemaProps: spec.SchemaProps{
+							Description: "container to run in: required on docker targets, by name or ID; a container of the pod on kubernetes targets, absent for its default or only one; refused on ssh targets.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"pod": {
+						SchemaProps: spec.SchemaProps{
+							Description: "pod to run in: required on kubernetes targets, refused on others.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"namespace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namespace of the pod; that of the target when absent. Refused without pod.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -657,6 +682,27 @@ func schema_connpool_api_live_v1alpha1_ExecSpec(ref common.ReferenceCallback) co
 							Format:      "",
 						},
 					},
+					"container": {
+						SchemaProps: spec.SchemaProps{
+							Description: "container to run in: required on docker targets, by name or ID; a container of the pod on kubernetes targets, absent for its default or only one; refused on ssh targets.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"pod": {
+						SchemaProps: spec.SchemaProps{
+							Description: "pod to run in: required on kubernetes targets, refused on others.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"namespace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namespace of the pod; that of the target when absent. Refused without pod.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
 					"command": {
 						VendorExtensible: spec.VendorExtensible{
 							Extensions: spec.Extensions{
@@ -664,7 +710,7 @@ func schema_connpool_api_live_v1alpha1_ExecSpec(ref common.ReferenceCallback) co
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "command and its arguments, which arrive as given: they are quoted for the remote shell. At most 1,024 words and 128 KiB.",
+							Description: "command and its arguments, which arrive as given: they are quoted for the remote shell where there is one. At most 1,024 words and 128 KiB.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -685,14 +731,14 @@ func schema_connpool_api_live_v1alpha1_ExecSpec(ref common.ReferenceCallback) co
 					},
 					"subsystem": {
 						SchemaProps: spec.SchemaProps{
-							Description: "subsystem names a service of the remote server, such as sftp.",
+							Description: "subsystem names a service of the remote server, such as sftp; ssh targets only.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"env": {
 						SchemaProps: spec.SchemaProps{
-							Description: "env is offered to the server, which may ignore it: sshd accepts what its AcceptEnv lists.",
+							Description: "env is offered to the server, which may ignore it: sshd accepts what its AcceptEnv lists. In a pod it needs the program env.",
 							Type:        []string{"object"},
 							AdditionalProperties: &spec.SchemaOrBool{
 								Allows: true,
@@ -887,6 +933,20 @@ func schema_connpool_api_live_v1alpha1_PortForwardOptions(ref common.ReferenceCa
 							Format:      "",
 						},
 					},
+					"pod": {
+						SchemaProps: spec.SchemaProps{
+							Description: "pod whose port it is: required on kubernetes targets, refused on others.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"namespace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namespace of the pod; that of the target when absent. Refused without pod.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
 					"host": {
 						SchemaProps: spec.SchemaProps{
 							Description: "host that the port belongs to, as seen from the target; localhost when absent.",
@@ -938,6 +998,261 @@ func schema_connpool_api_live_v1alpha1_ProxyOptions(ref common.ReferenceCallback
 				},
 			},
 		},
+	}
+}
+
+func schema_connpool_api_live_v1alpha1_Session(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "Session is a shell that stays: on a host, in a container or in a pod. Commands that are sent to it run one after the other and keep its directory, its environment and its functions; each returns its own output and exit code, and has an empty standard input. It holds a use of one connection until it ends. Only its creator may use it.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Default: map[string]interface{}{},
+							Ref:     ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Default: map[string]interface{}{},
+							Ref:     ref(v1alpha1.SessionSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is what it is doing, or why it ended.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.SessionStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"spec"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.SessionSpec{}.OpenAPIModelName(), v1alpha1.SessionStatus{}.OpenAPIModelName(), v1.ObjectMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_connpool_api_live_v1alpha1_SessionList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SessionList is a list of sessions.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Default: map[string]interface{}{},
+							Ref:     ref(v1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.Session{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.Session{}.OpenAPIModelName(), v1.ListMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_connpool_api_live_v1alpha1_SessionSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SessionSpec says where the shell runs, and for how long.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"pool": {
+						SchemaProps: spec.SchemaProps{
+							Description: "pool whose connection it uses. Whoever creates or uses a session needs the verb create on the pool's exec, too.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"target": {
+						SchemaProps: spec.SchemaProps{
+							Description: "target of the pool; as in ExecSpec.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"container": {
+						SchemaProps: spec.SchemaProps{
+							Description: "container that it runs in: required on docker targets, by name or ID; a container of the pod on kubernetes targets, absent for its default or only one; refused on ssh targets.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"pod": {
+						SchemaProps: spec.SchemaProps{
+							Description: "pod that it runs in: required on kubernetes targets, refused on others.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"namespace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namespace of the pod; that of the target when absent. Refused without pod.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"env": {
+						SchemaProps: spec.SchemaProps{
+							Description: "env is given to the shell; as in ExecSpec.",
+							Type:        []string{"object"},
+							AdditionalProperties: &spec.SchemaOrBool{
+								Allows: true,
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"ttlSeconds": {
+						SchemaProps: spec.SchemaProps{
+							Description: "ttlSeconds after which it ends, whatever it does. 3600 when 0 or absent; at most 86400.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"idleTimeoutSeconds": {
+						SchemaProps: spec.SchemaProps{
+							Description: "idleTimeoutSeconds without a command after which it ends. 600 when 0 or absent; at most 86400.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+				},
+				Required: []string{"pool"},
+			},
+		},
+	}
+}
+
+func schema_connpool_api_live_v1alpha1_SessionStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SessionStatus is what a session is doing.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"state": {
+						SchemaProps: spec.SchemaProps{
+							Description: "state is Ready, Busy or Ended. One that ended is still listed for 10 minutes.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "reason of its end: the same words as in conditions, or Exited, Deleted, Expired, Idle, PermissionRevoked or ShuttingDown.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"message": {
+						SchemaProps: spec.SchemaProps{
+							Description: "message says why it ended, and the next step.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"owner": {
+						SchemaProps: spec.SchemaProps{
+							Description: "owner is who created it, and who alone may use it.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"target": {
+						SchemaProps: spec.SchemaProps{
+							Description: "target on which it runs.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"connection": {
+						SchemaProps: spec.SchemaProps{
+							Description: "connection over which it runs, by its name in this API.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"commandCount": {
+						SchemaProps: spec.SchemaProps{
+							Description: "commandCount is how many commands have been run in it.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"lastUsedTime": {
+						SchemaProps: spec.SchemaProps{
+							Description: "lastUsedTime is when a command ended last; absent before the first.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"expirationTime": {
+						SchemaProps: spec.SchemaProps{
+							Description: "expirationTime is when ttlSeconds are over.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"state", "commandCount"},
+			},
+		},
+		Dependencies: []string{
+			v1.Time{}.OpenAPIModelName()},
 	}
 }
 

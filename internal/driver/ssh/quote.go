@@ -10,17 +10,6 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// quote turns arguments into a command line that any POSIX shell splits into
-// the same arguments. Everything is quoted, since even a plain word can be a
-// reserved one (if) or an assignment (a=b).
-func quote(argv []string) string {
-	quoted := make([]string, len(argv))
-	for i, argument := range argv {
-		quoted[i] = "'" + strings.ReplaceAll(argument, "'", `'\''`) + "'"
-	}
-	return strings.Join(quoted, " ")
-}
-
 // request is the channel request that starts a command.
 type request struct {
 	kind    string
@@ -34,7 +23,7 @@ func newRequest(command driver.Command) (request, error) {
 	}
 	switch {
 	case len(command.Argv) > 0:
-		return request{"exec", payload(quote(command.Argv))}, nil
+		return request{"exec", payload(driver.Quote(command.Argv))}, nil
 	case command.Shell != "":
 		return request{"exec", payload(command.Shell)}, nil
 	case command.Subsystem != "":

@@ -1,8 +1,6 @@
 package ssh
 
 import (
-	"os/exec"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -31,20 +29,4 @@ func TestCommandsBecomeRequests(t *testing.T) {
 			}
 		})
 	}
-}
-
-// FuzzQuote has a real shell take apart what quote put together.
-func FuzzQuote(f *testing.F) {
-	for _, seed := range []string{"", "a b", "it's", "$(id)", "a\nb", "-n", "\\", "!", "\xff", "~", "if"} {
-		f.Add(seed, "second")
-	}
-	f.Fuzz(func(t *testing.T, first, second string) {
-		if strings.ContainsRune(first+second, 0) || len(first)+len(second) > 64<<10 {
-			t.Skip("no process can receive it")
-		}
-		out, err := exec.Command("sh", "-c", quote([]string{"printf", `%s\000`, first, second})).Output()
-		if want := first + "\x00" + second + "\x00"; err != nil || string(out) != want {
-			t.Errorf("%q arrived as %q, error %v", want, out, err)
-		}
-	})
 }
