@@ -130,7 +130,7 @@ func (s *Set) dialCheck(ctx context.Context, e *edition, r *checkRecord) (driver
 	if err := s.warmHop(ctx, e.access.Via); err != nil {
 		return nil, err
 	}
-	done, err := s.budget.Admit(ctx, hostOf(endpoint.Address), e.bastion())
+	done, err := s.budget.Admit(ctx, e.host(), e.bastion())
 	if err != nil {
 		return nil, &driver.Error{
 			Reason: driver.Timeout, Stage: driver.StageConnect, Err: err,

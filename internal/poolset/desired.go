@@ -31,7 +31,8 @@ type Access struct {
 	// Endpoint without Dial and the keepalive settings, which the set fills in.
 	Endpoint driver.Endpoint
 	// Identity changes when another host or account is meant: connections made
-	// for the old one are never leased again.
+	// for the old one are never leased again. An empty one says that nobody can
+	// tell, such as from credentials that cannot be read: then it is as before.
 	Identity string
 	// Version changes with anything else that new connections must use, such as
 	// credentials: they are proven before the old ones are retired.

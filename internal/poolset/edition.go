@@ -71,7 +71,7 @@ func (e *edition) dialer(s *Set, policy Policy) (dialFunc, error) {
 	if err != nil {
 		return nil, err
 	}
-	host, bastion := hostOf(endpoint.Address), e.bastion()
+	host, bastion := e.host(), e.bastion()
 	return func(ctx context.Context) (driver.Conn, error) {
 		return e.gate.dial(ctx, func(ctx context.Context) (driver.Conn, error) {
 			if err := s.warmHop(ctx, e.access.Via); err != nil {
@@ -88,6 +88,15 @@ func (e *edition) dialer(s *Set, policy Policy) (dialFunc, error) {
 			return made, err
 		})
 	}, nil
+}
+
+// host is what the dial budget knows the endpoint by. A socket has the same path
+// on every host, so there it is the host that counts.
+func (e *edition) host() string {
+	if e.access.Endpoint.Network == "unix" {
+		return e.bastion() + e.access.Endpoint.Address
+	}
+	return hostOf(e.access.Endpoint.Address)
 }
 
 // bastion is the UID of the jump host; empty without one.

@@ -34,6 +34,7 @@ var checks = []func(facts, Drivers) *problem{
 	checkDriver,
 	checkJumps,
 	checkSecret,
+	checkKubeconfig,
 	checkHostKeys,
 }
 
@@ -70,22 +71,30 @@ func checkDriver(f facts, drivers Drivers) *problem {
 // checkJumps: the way must end within three jumps, at ssh targets with
 // credentials.
 func checkJumps(f facts, _ Drivers) *problem {
-	for i, here := range f.path[1:] {
-		way := wayTo(f.path[:i+2])
-		switch {
-		case here.target == nil:
-			return jumpInvalid("the jump target %s does not exist; create it or correct ssh.jumpTargetRef (%s)", here.name, way)
-		case here.target.Spec.SSH == nil:
-			return jumpInvalid("the jump target %s is not of type ssh; choose one that is (%s)", here.name, way)
-		case visited(f.path[:i+1], here.name):
-			return jumpInvalid("the jump targets form a cycle at %s; remove one ssh.jumpTargetRef of %s", here.name, way)
-		case i >= maxJumps:
-			return jumpInvalid("there are more than %d jump targets on the way; make it shorter: %s", maxJumps, way)
-		case here.secret == nil:
-			return jumpNotReady(here.name, missingSecret(here.target))
-		case here.knownHosts == nil:
-			return jumpNotReady(here.name, missingHostKeys(here.target))
+	for i := 1; i < len(f.path); i++ {
+		if found := checkJump(f.path[:i], f.path[i], wayTo(f.path[:i+1])); found != nil {
+			return found
 		}
+	}
+	return nil
+}
+
+// checkJump looks at one ssh target on the way, behind those that are before it.
+func checkJump(before []station, here station, way string) *problem {
+	field, _ := wayOn(before[len(before)-1].target)
+	switch {
+	case here.target == nil:
+		return jumpInvalid("the target %s does not exist; create it or correct %s (%s)", here.name, field, way)
+	case here.target.Spec.SSH == nil:
+		return jumpInvalid("the target %s is not of type ssh; choose one that is in %s (%s)", here.name, field, way)
+	case visited(before, here.name):
+		return jumpInvalid("the jump targets form a cycle at %s; remove one ssh.jumpTargetRef of %s", here.name, way)
+	case len(before) > maxJumps:
+		return jumpInvalid("there are more than %d jump targets on the way; make it shorter: %s", maxJumps, way)
+	case here.secret == nil:
+		return jumpNotReady(here.name, missingSecret(here.target))
+	case here.knownHosts == nil:
+		return jumpNotReady(here.name, missingHostKeys(here.target))
 	}
 	return nil
 }
@@ -113,27 +122,46 @@ func wayTo(path []station) string {
 	return strings.Join(names, " -> ")
 }
 
-// checkSecret: the Secret must be there and labelled.
+// checkSecret: the Secret must be there and labelled, if one is needed.
 func checkSecret(f facts, _ Drivers) *problem {
-	if f.path[0].secret != nil {
+	if _, name := credentialsOf(f.target); name == "" || f.path[0].secret != nil {
 		return nil
 	}
+	return credentialsMissing(missingSecret(f.target))
+}
+
+func credentialsMissing(message string) *problem {
 	return &problem{
 		condition: v1alpha1.ConditionCredentialsReady, reason: v1alpha1.ReasonCredentialsMissing,
-		stalled: true, message: missingSecret(f.target),
+		stalled: true, message: message,
 	}
 }
 
 func missingSecret(target *v1alpha1.ConnectionTarget) string {
-	name := target.Spec.SSH.CredentialsRef.Name
-	return fmt.Sprintf("the Secret %s of ssh.credentialsRef does not exist in namespace %s or lacks its label; "+
+	field, name := credentialsOf(target)
+	return fmt.Sprintf("the Secret %s of %s does not exist in namespace %s or lacks its label; "+
 		"create it, then: kubectl label secret -n %s %s %s=%s",
-		name, target.Namespace, target.Namespace, name, v1alpha1.CredentialsLabel, v1alpha1.CredentialsLabelValue)
+		name, field, target.Namespace, target.Namespace, name, v1alpha1.CredentialsLabel, v1alpha1.CredentialsLabelValue)
+}
+
+// checkKubeconfig: the Secret must have the key. The other types' keys are the
+// same for all targets, so their drivers look for them.
+func checkKubeconfig(f facts, _ Drivers) *problem {
+	kubernetes := f.target.Spec.Kubernetes
+	if kubernetes == nil {
+		return nil
+	}
+	ref, data := kubernetes.KubeconfigRef, f.path[0].secret.Data
+	if _, found := data[ref.Key]; !found {
+		return credentialsMissing(fmt.Sprintf("the Secret %s lacks the key %s, which kubernetes.kubeconfigRef.key names; "+
+			"put the kubeconfig there or correct the field", ref.Name, ref.Key))
+	}
+	return nil
 }
 
 // checkHostKeys: what the host keys refer to must be there and labelled.
 func checkHostKeys(f facts, _ Drivers) *problem {
-	if f.path[0].knownHosts != nil {
+	if f.target.Spec.SSH == nil || f.path[0].knownHosts != nil {
 		return nil
 	}
 	return &problem{

@@ -1,18 +1,10 @@
 package connectiontarget
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
-	"maps"
-	"net"
-	"slices"
-	"strconv"
 	"time"
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/connpool"
-	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/warming"
 )
@@ -21,7 +13,7 @@ import (
 func desired(f facts, drivers Drivers) *poolset.Target {
 	want := &poolset.Target{
 		Ref:    refOf(f.target),
-		Type:   string(v1alpha1.TargetTypeSSH),
+		Type:   string(f.target.Spec.Type()),
 		Access: access(f.path, drivers),
 	}
 	for i := range f.pools {
@@ -35,56 +27,6 @@ func desired(f facts, drivers Drivers) *poolset.Target {
 
 func refOf(target *v1alpha1.ConnectionTarget) poolset.Ref {
 	return poolset.Ref{UID: string(target.UID), Namespace: target.Namespace, Name: target.Name}
-}
-
-// access describes how to reach the first station of the path, through the
-// others.
-func access(path []station, drivers Drivers) poolset.Access {
-	here := path[0]
-	ssh := here.target.Spec.SSH
-	a := poolset.Access{
-		Driver: drivers[v1alpha1.TargetTypeSSH],
-		Endpoint: driver.Endpoint{
-			Address:     addressOf(ssh),
-			User:        ssh.User,
-			Credentials: here.secret.Data,
-			KnownHosts:  here.knownHosts,
-		},
-		Identity: endpointOf(here.target),
-	}
-	if len(path) > 1 {
-		hop := path[1]
-		a.Via = &poolset.Hop{Ref: refOf(hop.target), Access: access(path[1:], drivers)}
-		// The same address through another host may be another machine.
-		a.Identity += " via " + string(hop.target.UID) + " " + a.Via.Identity
-	}
-	a.Version = digestOf(a.Endpoint.Credentials)
-	a.Trust = digestOf(map[string][]byte{"known_hosts": a.Endpoint.KnownHosts})
-	return a
-}
-
-// digestOf changes with the data.
-func digestOf(data map[string][]byte) string {
-	hash := sha256.New()
-	for _, key := range slices.Sorted(maps.Keys(data)) {
-		fmt.Fprintf(hash, "%q=%q\n", key, data[key])
-	}
-	return hex.EncodeToString(hash.Sum(nil))
-}
-
-func addressOf(ssh *v1alpha1.SSHTarget) string {
-	return net.JoinHostPort(ssh.Host, strconv.Itoa(int(or(ssh.Port, 22))))
-}
-
-// endpointOf is where the target is reached, for people.
-func endpointOf(target *v1alpha1.ConnectionTarget) string {
-	switch {
-	case target.Spec.SSH != nil:
-		return target.Spec.SSH.User + "@" + addressOf(target.Spec.SSH)
-	case target.Spec.Docker != nil:
-		return target.Spec.Docker.Endpoint
-	}
-	return ""
 }
 
 // nextSchedule is how long the decision holds as far as the pools' schedules

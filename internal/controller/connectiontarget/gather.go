@@ -27,20 +27,25 @@ type facts struct {
 	target *v1alpha1.ConnectionTarget
 	// pools that select the target, by name.
 	pools []v1alpha1.ConnectionPool
-	// path is the target itself and the jump hosts behind it, as far as they
-	// exist; it ends with the first repetition or one jump too many.
+	// path is the target itself and the ssh targets on the way to it, the nearest
+	// to it first, as far as they exist; it ends with the first repetition, one
+	// jump too many, or a target that is not of type ssh.
 	path []station
 }
 
-// station is one ssh target on the way.
+// station is one target on the way.
 type station struct {
 	name string
 	// target is nil when it does not exist.
 	target *v1alpha1.ConnectionTarget
-	// secret is nil when it does not exist or is not labelled.
+	// secret is nil when it does not exist or is not labelled, or when the target
+	// names none.
 	secret *corev1.Secret
-	// knownHosts is nil when its ConfigMap, Secret or key does not exist.
+	// knownHosts of an ssh target are nil when their ConfigMap, Secret or key does
+	// not exist.
 	knownHosts []byte
+	// cluster is what the kubeconfig of a kubernetes target says.
+	cluster cluster
 }
 
 // gather reads the facts from the cache. An error is one of the cache; what does
@@ -77,16 +82,16 @@ func selects(pool *v1alpha1.ConnectionPool, target *v1alpha1.ConnectionTarget) b
 	return err == nil && selector.Matches(labels.Set(target.Labels))
 }
 
-// path follows jumpTargetRef from the target on.
+// path follows the references to ssh targets from the target on.
 func (r *Reconciler) path(ctx context.Context, target *v1alpha1.ConnectionTarget) ([]station, error) {
 	var path []station
-	for next := target; next != nil && next.Spec.SSH != nil; {
+	for next := target; ; {
 		here, err := r.station(ctx, next)
 		if err != nil {
 			return nil, err
 		}
 		path = append(path, here)
-		ref := next.Spec.SSH.JumpTargetRef
+		_, ref := wayOn(next)
 		if ref == nil || len(path) > maxJumps+1 || visited(path[:len(path)-1], next.Name) {
 			return path, nil
 		}
@@ -102,26 +107,65 @@ func (r *Reconciler) path(ctx context.Context, target *v1alpha1.ConnectionTarget
 			return append(path, station{name: ref.Name, target: next}), nil
 		}
 	}
-	return path, nil
+}
+
+// wayOn is the ssh target through which a target is reached, nil if it is
+// reached directly, and the field that says so.
+func wayOn(target *v1alpha1.ConnectionTarget) (field string, ref *v1alpha1.TargetRef) {
+	switch spec := target.Spec; {
+	case spec.SSH != nil:
+		return "ssh.jumpTargetRef", spec.SSH.JumpTargetRef
+	case spec.Docker != nil:
+		return "docker.sshTargetRef", spec.Docker.SSHTargetRef
+	}
+	return "", nil
 }
 
 func visited(path []station, name string) bool {
 	return slices.ContainsFunc(path, func(s station) bool { return s.name == name })
 }
 
-// station reads what an ssh target refers to.
+// station reads what a target refers to.
 func (r *Reconciler) station(ctx context.Context, target *v1alpha1.ConnectionTarget) (station, error) {
 	here := station{name: target.Name, target: target}
-	secret := &corev1.Secret{}
-	found, err := r.get(ctx, target.Namespace, target.Spec.SSH.CredentialsRef.Name, secret)
+	var err error
+	if _, name := credentialsOf(target); name != "" {
+		here.secret, err = r.secret(ctx, target.Namespace, name)
+	}
 	if err != nil {
 		return station{}, err
 	}
-	if found && isLabelled(secret) {
-		here.secret = secret
+	switch spec := target.Spec; {
+	case spec.SSH != nil:
+		here.knownHosts, err = r.knownHosts(ctx, target)
+	case spec.Kubernetes != nil && here.secret != nil:
+		here.cluster = readCluster(here.secret.Data[spec.Kubernetes.KubeconfigRef.Key], or(spec.Kubernetes.Context, ""))
 	}
-	here.knownHosts, err = r.knownHosts(ctx, target)
 	return here, err
+}
+
+// credentialsOf is the name of the Secret that a target authenticates with,
+// empty if it needs none, and the field that says so.
+func credentialsOf(target *v1alpha1.ConnectionTarget) (field, name string) {
+	switch spec := target.Spec; {
+	case spec.SSH != nil:
+		return "ssh.credentialsRef", spec.SSH.CredentialsRef.Name
+	case spec.Docker != nil && spec.Docker.TLSRef != nil:
+		return "docker.tlsRef", spec.Docker.TLSRef.Name
+	case spec.Kubernetes != nil:
+		return "kubernetes.kubeconfigRef", spec.Kubernetes.KubeconfigRef.Name
+	}
+	return "", ""
+}
+
+// secret is nil when it does not exist or is not labelled.
+func (r *Reconciler) secret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
+	secret := &corev1.Secret{}
+	found, err := r.get(ctx, namespace, name, secret)
+	if err != nil || !found || !isLabelled(secret) {
+		return nil, err
+	}
+	return secret, nil
 }
 
 func (r *Reconciler) knownHosts(ctx context.Context, target *v1alpha1.ConnectionTarget) ([]byte, error) {

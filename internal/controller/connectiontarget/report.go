@@ -23,14 +23,17 @@ func report(
 	f facts, decided decision, seen poolset.Observation, last v1alpha1.ConnectionTargetStatus, replica string,
 ) v1alpha1.ConnectionTargetStatus {
 	slices.SortFunc(seen.Pools, func(a, b poolset.PoolObservation) int { return cmp.Compare(a.Pool.Name, b.Pool.Name) })
-	kind := f.target.Spec.Type()
+	kind, endpoint := f.target.Spec.Type(), endpointOf(f)
+	if endpoint == "" && kind == or(last.Type, "") {
+		endpoint = or(last.Endpoint, "") // of what goes on serving
+	}
 	next := v1alpha1.ConnectionTargetStatus{
 		ObservedGeneration: &f.target.Generation,
 		Type:               &kind,
-		Endpoint:           optional(endpointOf(f.target)),
+		Endpoint:           optional(endpoint),
 		ServerVersion:      optional(cmp.Or(seen.ServerVersion, or(last.ServerVersion, ""))),
 	}
-	if endpointOf(f.target) != or(last.Endpoint, "") {
+	if endpoint != or(last.Endpoint, "") {
 		next.ServerVersion = optional(seen.ServerVersion)
 	}
 	current := or(last.ObservedGeneration, 0) == f.target.Generation
@@ -199,7 +202,7 @@ func (r *reporter) credentials(found *problem, pools []poolset.PoolObservation) 
 		return
 	}
 	r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionTrue, v1alpha1.ReasonCredentialsValid,
-		"the Secret and the host keys can be used")
+		"everything that the target refers to can be used")
 }
 
 // refusal is why changed credentials do not work, if trying again will not help.

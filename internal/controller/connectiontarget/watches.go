@@ -42,13 +42,12 @@ func indexTargets(ctx context.Context, indexer client.FieldIndexer) error {
 }
 
 func secretNames(target *v1alpha1.ConnectionTarget) []string {
-	ssh := target.Spec.SSH
-	if ssh == nil {
-		return nil
+	var names []string
+	if _, name := credentialsOf(target); name != "" {
+		names = append(names, name)
 	}
-	names := []string{ssh.CredentialsRef.Name}
-	if ref := ssh.HostKeys.SecretRef; ref != nil {
-		names = append(names, ref.Name)
+	if ssh := target.Spec.SSH; ssh != nil && ssh.HostKeys.SecretRef != nil {
+		names = append(names, ssh.HostKeys.SecretRef.Name)
 	}
 	return names
 }
@@ -61,8 +60,8 @@ func configMapNames(target *v1alpha1.ConnectionTarget) []string {
 }
 
 func jumpNames(target *v1alpha1.ConnectionTarget) []string {
-	if ssh := target.Spec.SSH; ssh != nil && ssh.JumpTargetRef != nil {
-		return []string{ssh.JumpTargetRef.Name}
+	if _, ref := wayOn(target); ref != nil {
+		return []string{ref.Name}
 	}
 	return nil
 }

@@ -1,0 +1,146 @@
+package connectiontarget
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/poolset"
+)
+
+// Keys of the Secrets that the operator reads itself, and of what the drivers are
+// given.
+const (
+	authorityKey      = "ca.crt"
+	certificateKey    = "tls.crt"
+	certificateKeyKey = "tls.key"
+	kubeconfigKey     = "kubeconfig"
+)
+
+// access describes how to reach the first station of the path, through the
+// others.
+func access(path []station, drivers Drivers) poolset.Access {
+	here := path[0]
+	a := here.access()
+	a.Driver = drivers[here.target.Spec.Type()]
+	if len(path) > 1 {
+		hop := path[1]
+		a.Via = &poolset.Hop{Ref: refOf(hop.target), Access: access(path[1:], drivers)}
+		// The same address through another host may be another machine.
+		a.Identity += " via " + string(hop.target.UID) + " " + a.Via.Identity
+	}
+	return a
+}
+
+// access is how the station itself is reached.
+func (s station) access() poolset.Access {
+	switch spec := s.target.Spec; {
+	case spec.Docker != nil:
+		return s.dockerAccess(spec.Docker)
+	case spec.Kubernetes != nil:
+		return s.kubernetesAccess(spec.Kubernetes)
+	default:
+		return s.sshAccess(spec.SSH)
+	}
+}
+
+func (s station) sshAccess(ssh *v1alpha1.SSHTarget) poolset.Access {
+	return poolset.Access{
+		Endpoint: driver.Endpoint{
+			Address:     addressOf(ssh),
+			User:        ssh.User,
+			Credentials: s.secret.Data,
+			KnownHosts:  s.knownHosts,
+		},
+		Identity: ssh.User + "@" + addressOf(ssh),
+		Version:  digestOf(s.secret.Data),
+		Trust:    digestOf(map[string][]byte{"known_hosts": s.knownHosts}),
+	}
+}
+
+func (s station) dockerAccess(docker *v1alpha1.DockerTarget) poolset.Access {
+	network, address := dockerAddress(docker)
+	keys := s.keys(authorityKey, certificateKey, certificateKeyKey)
+	return poolset.Access{
+		Endpoint: driver.Endpoint{Network: network, Address: address, Credentials: keys},
+		Identity: docker.Endpoint,
+		Version:  digestOf(keys),
+		Trust:    digestOf(map[string][]byte{authorityKey: keys[authorityKey]}),
+	}
+}
+
+// keys are those of the station's Secret that a driver is given.
+func (s station) keys(names ...string) map[string][]byte {
+	if s.secret == nil {
+		return nil
+	}
+	keys := maps.Clone(s.secret.Data)
+	maps.DeleteFunc(keys, func(name string, _ []byte) bool { return !slices.Contains(names, name) })
+	return keys
+}
+
+func (s station) kubernetesAccess(kubernetes *v1alpha1.KubernetesTarget) poolset.Access {
+	kubeconfig := s.secret.Data[kubernetes.KubeconfigRef.Key]
+	a := poolset.Access{
+		Endpoint: driver.Endpoint{
+			Network:     "tcp",
+			Address:     s.cluster.address,
+			Credentials: map[string][]byte{kubeconfigKey: kubeconfig},
+			Context:     or(kubernetes.Context, ""),
+			Namespace:   or(kubernetes.DefaultNamespace, ""),
+		},
+		// What else connections are made with changes with them.
+		Version: digestOf(map[string][]byte{
+			kubeconfigKey: kubeconfig, "namespace": []byte(or(kubernetes.DefaultNamespace, "")),
+		}),
+		Trust: digestOf(map[string][]byte{authorityKey: s.cluster.authority}),
+	}
+	if s.cluster.server != "" { // else it is unknown, which means: as before
+		a.Identity = fmt.Sprintf("%s as %q in context %q", s.cluster.server, s.cluster.serverName, a.Endpoint.Context)
+	}
+	return a
+}
+
+// digestOf changes with the data.
+func digestOf(data map[string][]byte) string {
+	hash := sha256.New()
+	for _, key := range slices.Sorted(maps.Keys(data)) {
+		fmt.Fprintf(hash, "%q=%q\n", key, data[key])
+	}
+	return hex.EncodeToString(hash.Sum(nil))
+}
+
+func addressOf(ssh *v1alpha1.SSHTarget) string {
+	return net.JoinHostPort(ssh.Host, strconv.Itoa(int(or(ssh.Port, 22))))
+}
+
+// dockerAddress splits the endpoint, whose form the API server has checked.
+func dockerAddress(docker *v1alpha1.DockerTarget) (network, address string) {
+	if path, ok := strings.CutPrefix(docker.Endpoint, "unix://"); ok {
+		return "unix", path
+	}
+	return "tcp", strings.TrimPrefix(docker.Endpoint, "tcp://")
+}
+
+// endpointOf is where the target is reached, for people; empty if that is not
+// known.
+func endpointOf(f facts) string {
+	switch spec := f.target.Spec; {
+	case spec.Docker != nil && spec.Docker.SSHTargetRef != nil:
+		return spec.Docker.Endpoint + " via ssh target " + spec.Docker.SSHTargetRef.Name
+	case spec.Docker != nil:
+		return spec.Docker.Endpoint
+	case spec.Kubernetes != nil && len(f.path) > 0:
+		return f.path[0].cluster.server
+	case spec.SSH != nil:
+		return spec.SSH.User + "@" + addressOf(spec.SSH)
+	}
+	return ""
+}
