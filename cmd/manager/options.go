@@ -26,6 +26,7 @@ type options struct {
 	namespace      string
 	replica        string
 	allow, deny    prefixes
+	localSockets   bool
 	drainTimeout   time.Duration
 	kubeconfig     string
 	printVersion   bool
@@ -44,6 +45,8 @@ func (o *options) register(flags *flag.FlagSet) {
 		"comma-separated CIDRs that targets may resolve to although they are loopback, link-local or the like")
 	flags.Var(&o.deny, "deny-cidrs",
 		"comma-separated CIDRs that targets must not resolve to, such as those of the control plane's endpoints")
+	flags.BoolVar(&o.localSockets, "allow-local-sockets", false,
+		"let targets use unix sockets of the operator's own host; whoever may write targets then has what those sockets give")
 	flags.DurationVar(&o.drainTimeout, "drain-timeout", 5*time.Minute, "how long what runs may go on after SIGTERM")
 	o.live.register(flags)
 	flags.BoolVar(&o.printVersion, "version", false, "print the version and exit")
@@ -64,7 +67,7 @@ func (o *options) validate(arguments []string) error {
 // policy says what targets may resolve to: not this host, not metadata
 // services, not the control plane that the operator itself runs on.
 func (o *options) policy() egress.Policy {
-	policy := egress.Policy{Allow: o.allow, Deny: slices.Clone(o.deny)}
+	policy := egress.Policy{Allow: o.allow, Deny: slices.Clone(o.deny), LocalSockets: o.localSockets}
 	if own, err := netip.ParseAddr(os.Getenv("KUBERNETES_SERVICE_HOST")); err == nil {
 		policy.Deny = append(policy.Deny, netip.PrefixFrom(own, own.BitLen()))
 	}

@@ -1,11 +1,12 @@
-// Package egress opens TCP connections to the addresses that policy allows.
+// Package egress opens connections to the addresses that policy allows.
 //
 // The check runs on the resolved IP, immediately before the socket connects, so
 // neither a name that resolves to a forbidden address nor an odd spelling of one
 // (::ffff:127.0.0.1) gets past it. Refused unless allowed: loopback, link-local
 // and the other addresses of cloud metadata services, multicast, the unspecified
 // address, IPv6 addresses that stand for one of these in IPv4, and whatever the
-// caller denies in addition, such as the operator's own control plane.
+// caller denies in addition, such as the operator's own control plane. Sockets of
+// the operator's own host are refused unless allowed, whatever their path.
 package egress
 
 import (
@@ -29,6 +30,8 @@ type Policy struct {
 	Allow []netip.Prefix
 	// Deny is refused in addition to the built-in ranges.
 	Deny []netip.Prefix
+	// LocalSockets allows the unix sockets of the operator's own host.
+	LocalSockets bool
 }
 
 // Check returns an AddressDenied error if the address must not be dialled.
@@ -108,8 +111,24 @@ func contains(prefixes []netip.Prefix, address netip.Addr) bool {
 // Dial connects from the operator's own network. Its errors are those of
 // net.Dialer, or an AddressDenied *driver.Error.
 func (p Policy) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if network == "unix" {
+		return p.dialSocket(ctx, address)
+	}
 	dialer := net.Dialer{Timeout: connectTimeout, KeepAlive: -1, Control: p.control}
 	return dialer.DialContext(ctx, network, address)
+}
+
+func (p Policy) dialSocket(ctx context.Context, path string) (net.Conn, error) {
+	if !p.LocalSockets {
+		return nil, &driver.Error{
+			Reason: driver.AddressDenied,
+			Stage:  driver.StageConnect,
+			Message: fmt.Sprintf("the socket %s is on the operator's own host, which targets must not use; reach the engine over TLS "+
+				"or through docker.sshTargetRef, or have the operator started with --allow-local-sockets", driver.Sanitize(path)),
+		}
+	}
+	dialer := net.Dialer{Timeout: connectTimeout}
+	return dialer.DialContext(ctx, "unix", path)
 }
 
 func (p Policy) control(_, address string, _ syscall.RawConn) error {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/connpool/connpool/internal/driver"
@@ -72,6 +74,28 @@ func TestDialChecksTheResolvedAddress(t *testing.T) {
 	conn, err := allowed.Dial(t.Context(), "tcp", net.JoinHostPort("127.0.0.1", port))
 	if err != nil {
 		t.Fatalf("an allowed address: %v", err)
+	}
+	conn.Close()
+}
+
+func TestLocalSocketsAreForOperatorsThatAllowThem(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "docker.sock")
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+
+	everywhere := Policy{Allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}}
+	_, err = everywhere.Dial(t.Context(), "unix", path)
+	var denied *driver.Error
+	if !errors.As(err, &denied) || denied.Reason != driver.AddressDenied || !strings.Contains(denied.Message, "--allow-local-sockets") {
+		t.Errorf("Dial = %v, want AddressDenied and the flag", err)
+	}
+
+	conn, err := Policy{LocalSockets: true}.Dial(t.Context(), "unix", path)
+	if err != nil {
+		t.Fatalf("an allowed socket: %v", err)
 	}
 	conn.Close()
 }
