@@ -137,7 +137,7 @@ func (s *Set) dialCheck(ctx context.Context, e *edition, r *checkRecord) (driver
 			Message: "too many other connections are being made just now; try again",
 		}
 	}
-	made, err := dialer.Dial(ctx)
+	made, err := dialInPlace(ctx, dialer)
 	if err != nil {
 		done(context.Canceled) // which tells the pools nothing
 		return nil, err

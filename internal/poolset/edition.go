@@ -2,7 +2,9 @@ package poolset
 
 import (
 	"context"
+	"errors"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/connpool/connpool/internal/driver"
@@ -71,23 +73,57 @@ func (e *edition) dialer(s *Set, policy Policy) (dialFunc, error) {
 	if err != nil {
 		return nil, err
 	}
-	host, bastion := e.host(), e.bastion()
 	return func(ctx context.Context) (driver.Conn, error) {
 		return e.gate.dial(ctx, func(ctx context.Context) (driver.Conn, error) {
-			if err := s.warmHop(ctx, e.access.Via); err != nil {
-				return nil, err
-			}
-			done, err := s.budget.Admit(ctx, host, bastion)
-			if err != nil {
-				return nil, err
-			}
-			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-			defer cancel()
-			made, err := dialer.Dial(ctx)
-			done(err)
-			return made, err
+			return s.dial(ctx, e, dialer)
 		})
 	}, nil
+}
+
+// hopLosses bounds how often one dial begins anew because its jump host could
+// not carry it when its turn had come.
+const hopLosses = 3
+
+// dial makes one connection when it is its turn.
+func (s *Set) dial(ctx context.Context, e *edition, dialer driver.Dialer) (driver.Conn, error) {
+	for losses := 0; ; losses++ {
+		if err := s.warmHop(ctx, e.access.Via); err != nil {
+			return nil, err
+		}
+		done, err := s.budget.Admit(ctx, e.host(), e.bastion())
+		if err != nil {
+			return nil, err
+		}
+		made, err := dialInPlace(ctx, dialer)
+		if losses < hopLosses && errors.Is(err, errNoHop) {
+			done(context.Canceled) // nothing was learned of the route
+			continue
+		}
+		done(err)
+		return made, err
+	}
+}
+
+// place is that of a dial in the budget, until the dial is over.
+type place struct{ over atomic.Bool }
+
+type placeKey struct{}
+
+// dialInPlace runs a dial that has its place in the budget, and lets what it
+// opens know.
+func dialInPlace(ctx context.Context, dialer driver.Dialer) (driver.Conn, error) {
+	mine := &place{}
+	defer mine.over.Store(true)
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, placeKey{}, mine), dialTimeout)
+	defer cancel()
+	return dialer.Dial(ctx)
+}
+
+// holdsPlace reports that a stream is opened by a dial with a place in the
+// budget, and not for a connection that lives already.
+func holdsPlace(ctx context.Context) bool {
+	mine, ok := ctx.Value(placeKey{}).(*place)
+	return ok && !mine.over.Load()
 }
 
 // host is what the dial budget knows the endpoint by. A socket has the same path

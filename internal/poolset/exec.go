@@ -74,7 +74,7 @@ func (s *Set) execOnce(ctx context.Context, lease Lease, command driver.Command,
 		lease.Release()
 		return execution, &driver.Error{
 			Reason: driver.ProtocolError, Stage: driver.StageSession,
-			Message: "the target runs no commands; choose another one",
+			Message: "targets of this kind run no commands; choose another target",
 		}
 	}
 	status, err := execer.Exec(ctx, command, streams)
@@ -91,10 +91,15 @@ func (s *Set) execOnce(ctx context.Context, lease Lease, command driver.Command,
 }
 
 // releaseProven gives a lease back whose connection may be to blame for what
-// happened: once the connection has answered, which nobody waits for, or else as
-// broken.
-func (s *Set) releaseProven(lease Lease) {
-	conn := lease.Conn()
+// happened.
+func (s *Set) releaseProven(lease Lease) { s.proveAndRelease(lease.Conn(), lease) }
+
+// proveAndRelease gives a lease of the connection back: once it has answered,
+// which nobody waits for, or else as broken.
+func (s *Set) proveAndRelease(conn driver.Conn, lease interface {
+	Release()
+	Discard()
+}) {
 	proving := conn.Context().Err() == nil && s.background(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, proofTimeout)
 		defer cancel()

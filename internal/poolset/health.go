@@ -89,7 +89,7 @@ func (h health) next(event healthEvent, err *driver.Error, t thresholds) health 
 	case probeFailed:
 		h.successes = 0
 		h.probeFailures++
-		if h.probeFailures >= t.failures {
+		if isDecisive(err) || h.probeFailures >= t.failures {
 			h.state, h.err = HealthDown, err
 		}
 		return h

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +18,7 @@ import (
 // carry many forwarded streams: sshd does not count those as sessions. What runs
 // over them ends by deadlines of its own, so their drain need not cut it.
 var hopLimits = connpool.Limits{
-	Max:            4,
+	Max:            8,
 	LeasesPerConn:  256,
 	MaxPending:     10_000,
 	AcquireTimeout: dialTimeout,
@@ -34,11 +35,16 @@ var hopPolicy = Policy{KeepaliveInterval: 15 * time.Second, KeepaliveTimeout: 5 
 // hop is the pool of one jump host. It connects when the first target behind it
 // is dialled.
 type hop struct {
+	Ref
 	edition *edition
 	pool    *connpool.Pool[driver.Conn]
-	// trusted are the pins that the newest connection was made with.
-	trusted atomic.Value
+	// trusted are the pins that the newest connection was made with, version is
+	// what its server called itself. Both are strings.
+	trusted, version atomic.Value
 }
+
+// errNoHop says that a dial had its turn while its jump host could not carry it.
+var errNoHop = errors.New("poolset: the jump host has no room")
 
 // warmHop waits until the jump host has a connection. It runs before the dial
 // takes its place in the budget, since the jump host's own dial needs one too.
@@ -55,28 +61,47 @@ func (s *Set) warmHop(ctx context.Context, via *Hop) error {
 }
 
 // forward opens a stream through the jump host. The stream holds its lease until
-// it is closed.
+// it is closed. What a living connection opens in addition waits for the jump
+// host like anybody; a dial that has its turn does not, because those who wait
+// with a place in the budget could leave no place for the jump host's own dial.
 func (s *Set) forward(ctx context.Context, via *Hop, network, address string) (net.Conn, error) {
-	if !s.isWarm(via) {
-		// The caller has a place in the budget; those who wait here for a dial
-		// could leave no place for that dial.
-		return nil, hopError(via, &driver.Error{Reason: driver.Unreachable, Message: "its connection was lost"})
+	for {
+		if holdsPlace(ctx) && !s.hasRoom(via) {
+			return nil, hopError(via, &driver.Error{Reason: driver.Unreachable, Message: "its connection was lost", Err: errNoHop})
+		}
+		lease, err := s.acquireHop(ctx, via)
+		if err != nil {
+			return nil, err
+		}
+		conn, err := forwardOn(ctx, via, lease.Conn(), network, address)
+		switch {
+		case err == nil:
+			return &hopConn{Conn: conn, release: sync.OnceFunc(lease.Release)}, nil
+		case lease.Conn().Context().Err() == nil || ctx.Err() != nil:
+			s.releaseHop(lease, err)
+			return nil, err
+		}
+		lease.Discard() // it had died, which says nothing of the next one
 	}
-	lease, err := s.acquireHop(ctx, via)
-	if err != nil {
-		return nil, err
-	}
-	forwarder, ok := lease.Conn().(driver.Forwarder)
+}
+
+func forwardOn(ctx context.Context, via *Hop, conn driver.Conn, network, address string) (net.Conn, error) {
+	forwarder, ok := conn.(driver.Forwarder)
 	if !ok {
-		lease.Release()
 		return nil, hopError(via, &driver.Error{Message: "it cannot forward connections; choose an ssh target"})
 	}
-	conn, err := forwarder.Forward(ctx, network, address)
-	if err != nil {
+	return forwarder.Forward(ctx, network, address)
+}
+
+// releaseHop gives a lease back through which nothing could be opened. If there
+// was no answer, it may be the jump host that is to blame: then it must not keep
+// all others waiting until its keepalive notices.
+func (s *Set) releaseHop(lease *connpool.Lease[driver.Conn], failure error) {
+	if driver.AsError(failure).Reason != driver.Timeout {
 		lease.Release()
-		return nil, err
+		return
 	}
-	return &hopConn{Conn: conn, release: sync.OnceFunc(lease.Release)}, nil
+	s.proveAndRelease(lease.Conn(), lease)
 }
 
 func (s *Set) hop(via *Hop) *hop {
@@ -85,13 +110,12 @@ func (s *Set) hop(via *Hop) *hop {
 	return s.hops[via.UID]
 }
 
-func (s *Set) isWarm(via *Hop) bool {
+// hasRoom reports whether the jump host can carry one more stream now.
+func (s *Set) hasRoom(via *Hop) bool {
 	h := s.hop(via)
-	if h == nil {
-		return false
-	}
-	stats := h.pool.Stats()
-	return stats.Warm+stats.InUse > 0
+	return h != nil && slices.ContainsFunc(h.pool.Conns(), func(c connpool.ConnStats[driver.Conn]) bool {
+		return c.State < connpool.Draining && c.Leases < hopLimits.LeasesPerConn
+	})
 }
 
 func (s *Set) acquireHop(ctx context.Context, via *Hop) (*connpool.Lease[driver.Conn], error) {
@@ -156,7 +180,7 @@ func (s *Set) ensureHops(via *Hop) {
 		next := s.editionOf(via.UID, via.Access)
 		switch {
 		case h == nil:
-			s.hops[via.UID] = s.newHop(next)
+			s.hops[via.UID] = s.newHop(via.Ref, next)
 			continue
 		case h.edition.identity != next.identity:
 			h.pool.Replace(s.hopDialer(h, next))
@@ -200,11 +224,15 @@ func (h *Hop) leadsTo(uid string) bool {
 	return false
 }
 
-func (s *Set) newHop(e *edition) *hop {
-	h := &hop{edition: e}
+func (s *Set) newHop(ref Ref, e *edition) *hop {
+	h := &hop{Ref: ref, edition: e}
 	h.trusted.Store("")
+	h.version.Store("")
 	// Nothing is dialled before somebody acquires, so dials see h complete.
-	h.pool = connpool.New(connpool.Options[driver.Conn]{Dial: s.hopDialer(h, e), Judge: judge, Limits: hopLimits})
+	h.pool = connpool.New(connpool.Options[driver.Conn]{
+		Dial: s.hopDialer(h, e), Judge: judge, Limits: hopLimits,
+		Notify: func() { s.changed(ref) },
+	})
 	return h
 }
 
@@ -224,6 +252,7 @@ func (s *Set) hopDialer(h *hop, e *edition) connpool.DialFunc[driver.Conn] {
 			return nil, err
 		}
 		h.trusted.Store(e.trust)
+		h.version.Store(made.Info().ServerVersion)
 		return made, nil
 	}
 }
@@ -273,6 +302,7 @@ func (s *Set) sweepHops() {
 		if !used[uid] {
 			delete(s.hops, uid)
 			s.drain(h.pool, hopLimits.DrainTimeout, func() {})
+			s.changed(h.Ref)
 		}
 	}
 }

@@ -15,6 +15,9 @@ type Observation struct {
 	ServerVersion string
 	// Pools in the order of their names are left to the caller.
 	Pools []PoolObservation
+	// Hop is the connections by which the target is the jump host of others. No
+	// pool owns them. Nil if it is none, or nobody behind it may be dialled.
+	Hop *PoolObservation
 }
 
 // PoolObservation is one pool's share of a target.
@@ -49,15 +52,22 @@ type PoolObservation struct {
 func (o PoolObservation) Serving() int { return o.Warm + o.InUse }
 
 // Observe returns what is true of a target, and false if the set has none of
-// that UID.
+// that UID, not even as a jump host.
 func (s *Set) Observe(uid string) (Observation, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	t := s.targets[uid]
-	if t == nil {
-		return Observation{}, false
-	}
 	var o Observation
+	t, h := s.targets[uid], s.hops[uid]
+	if h != nil {
+		o.Hop, o.ServerVersion = h.observation()
+	}
+	if t != nil {
+		t.observe(&o)
+	}
+	return o, t != nil || h != nil
+}
+
+func (t *target) observe(o *Observation) {
 	for _, m := range t.members {
 		pool, version := m.observation(t.kind)
 		o.Pools = append(o.Pools, pool)
@@ -65,7 +75,29 @@ func (s *Set) Observe(uid string) (Observation, bool) {
 			o.ServerVersion = version
 		}
 	}
-	return o, true
+}
+
+// observation of a jump host: its newest dial says all that is known of it.
+func (h *hop) observation() (o *PoolObservation, version string) {
+	stats := h.pool.Stats()
+	o = &PoolObservation{Target: h.Ref, Stats: stats, Rotating: stats.Rotation.Pending}
+	switch {
+	case stats.Dial.Failures > 0:
+		o.Health, o.Err = HealthDown, driver.AsError(stats.Dial.Err)
+	case stats.Dials.Succeeded > 0:
+		o.Health = HealthUp
+	}
+	o.Refused = refused(stats)
+	version, _ = h.version.Load().(string)
+	return o, version
+}
+
+// refused is why new credentials could not be proven; nil without a verdict.
+func refused(stats connpool.Stats) *driver.Error {
+	if !stats.Rotation.Pending || stats.Rotation.Err == nil {
+		return nil
+	}
+	return driver.AsError(stats.Rotation.Err)
 }
 
 // Snapshot returns what is true of every target, in no particular order. What
@@ -93,13 +125,10 @@ func (m *member) observation(kind string) (o PoolObservation, version string) {
 	o = PoolObservation{
 		Pool: m.owner, Target: m.target, Type: kind, MinWarm: m.limits().MinWarm, Paused: m.policy.Paused,
 		Stats: stats, Health: verdict.state, Rotating: stats.Rotation.Pending,
-		DialFailures: maps.Clone(m.refusals),
+		Refused: refused(stats), DialFailures: maps.Clone(m.refusals),
 	}
 	if verdict.state == HealthDown {
 		o.Err = verdict.err
-	}
-	if stats.Rotation.Pending && stats.Rotation.Err != nil {
-		o.Refused = driver.AsError(stats.Rotation.Err)
 	}
 	return o, m.version
 }
