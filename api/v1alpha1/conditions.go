@@ -86,6 +86,10 @@ const (
 	// ReasonWarm surfaces in Ready=True when the warm connections that are wanted
 	// are there: for a target, by every pool; for a pool, to every target.
 	ReasonWarm = "Warm"
+	// ReasonJumpHost surfaces in Ready=True of a target that no pool selects, but
+	// through which selected targets are reached: it is connected when one of them
+	// needs it, and nothing says that it would fail.
+	ReasonJumpHost = "JumpHost"
 	// ReasonConnected surfaces in Reachable=True when a connection lives, or the
 	// newest attempt made one.
 	ReasonConnected = "Connected"
@@ -114,7 +118,8 @@ const (
 // Reasons of targets that are not dialled.
 const (
 	// ReasonNotSelected surfaces in Ready=False of a target, and in
-	// Reachable=Unknown, when no pool selects it, so that it is not dialled.
+	// Reachable=Unknown, when no pool selects it, nor any target that is reached
+	// through it, so that it is not dialled.
 	ReasonNotSelected = "NotSelected"
 	// ReasonDriverUnavailable surfaces in Ready=False and Stalled=True of a target
 	// when this build of the operator cannot speak its protocol.

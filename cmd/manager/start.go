@@ -158,6 +158,7 @@ func (o *options) wire(ctx context.Context, mgr manager.Manager, pools *poolset.
 	budget, recorder := status.NewBudget(), mgr.GetEventRecorder("connpool")
 	targets := &connectiontarget.Reconciler{
 		Client:  mgr.GetClient(),
+		Reader:  mgr.GetAPIReader(),
 		Pools:   pools,
 		Drivers: connectiontarget.Drivers{v1alpha1.TargetTypeSSH: ssh.New(ssh.Options{})},
 		Replica: o.replica,

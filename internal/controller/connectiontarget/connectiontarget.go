@@ -80,14 +80,17 @@ type Drivers map[v1alpha1.TargetType]driver.Driver
 
 // Reconciler reconciles ConnectionTargets.
 type Reconciler struct {
-	Client  client.Client
+	Client client.Client
+	// Reader reads from the API server itself.
+	Reader  client.Reader
 	Pools   Pools
 	Drivers Drivers
 	// Replica is the name of this process in status.
 	Replica string
 	Writer  *Writer
 
-	uids status.UIDs
+	uids    status.UIDs
+	rereads rereads
 }
 
 // +kubebuilder:rbac:groups=connpool.dev,resources=connectiontargets;connectionpools,verbs=get;list;watch
@@ -104,8 +107,8 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("connectiontarget").
 		For(&v1alpha1.ConnectionTarget{}, builder.WithPredicates(specOrLabels)).
-		Watches(&v1alpha1.ConnectionTarget{}, handler.EnqueueRequestsFromMapFunc(r.behind),
-			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&v1alpha1.ConnectionTarget{}, handler.EnqueueRequestsFromMapFunc(r.onTheWay),
+			builder.WithPredicates(specOrLabels)).
 		Watches(&v1alpha1.ConnectionPool{}, handler.EnqueueRequestsFromMapFunc(r.selectable),
 			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.using(secretIndex))).
@@ -145,13 +148,13 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	last := r.Writer.Pace.Last(target.UID, target.Status)
 	next := report(facts, verdict, observation, last, r.Replica)
 	after, err := r.Writer.Write(ctx, target, last, next)
-	return ctrl.Result{RequeueAfter: soonest(after, nextSchedule(facts), nextLook(facts))}, err
+	return ctrl.Result{RequeueAfter: soonest(after, nextSchedule(facts), nextLook(facts), r.nextReread(target))}, err
 }
 
 // nextLook is when the figures are looked at again. Uses are no news that the
 // pools would tell.
 func nextLook(f facts) time.Duration {
-	if len(f.pools) == 0 {
+	if len(f.pools) == 0 && !f.needed {
 		return 0
 	}
 	return wait.Jitter(status.Interval, 0.1) // so that many targets do not come together
@@ -194,4 +197,5 @@ func (r *Reconciler) forget(uid types.UID) {
 	}
 	r.Pools.Remove(string(uid))
 	r.Writer.Pace.Forget(uid)
+	r.rereads.forget(uid)
 }

@@ -45,12 +45,16 @@ func decide(f facts, drivers Drivers) decision {
 			return decision{problem: found}
 		}
 	}
+	if len(f.pools) == 0 {
+		return decision{} // it is dialled on behalf of those behind it
+	}
 	return decision{want: desired(f, drivers)}
 }
 
-// checkSelected: a target that no pool selects is not dialled.
+// checkSelected: a target that no pool selects is not dialled, unless as a jump
+// host.
 func checkSelected(f facts, _ Drivers) *problem {
-	if len(f.pools) > 0 {
+	if len(f.pools) > 0 || f.needed {
 		return nil
 	}
 	return &problem{reason: v1alpha1.ReasonNotSelected, message: fmt.Sprintf(

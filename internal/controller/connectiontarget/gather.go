@@ -27,6 +27,9 @@ type facts struct {
 	target *v1alpha1.ConnectionTarget
 	// pools that select the target, by name.
 	pools []v1alpha1.ConnectionPool
+	// needed says that no pool selects the target, but one that is reached through
+	// it.
+	needed bool
 	// path is the target itself and the ssh targets on the way to it, the nearest
 	// to it first, as far as they exist; it ends with the first repetition, one
 	// jump too many, or a target that is not of type ssh.
@@ -51,23 +54,36 @@ type station struct {
 // gather reads the facts from the cache. An error is one of the cache; what does
 // not exist is a fact.
 func (r *Reconciler) gather(ctx context.Context, target *v1alpha1.ConnectionTarget) (facts, error) {
-	pools, err := r.selectors(ctx, target)
-	if err != nil {
-		return facts{}, err
+	var all v1alpha1.ConnectionPoolList
+	if err := r.Client.List(ctx, &all, client.InNamespace(target.Namespace), client.UnsafeDisableDeepCopy); err != nil {
+		return facts{}, fmt.Errorf("list pools: %w", err)
 	}
-	path, err := r.path(ctx, target)
-	return facts{now: time.Now(), target: target, pools: pools, path: path}, err
+	f := facts{now: time.Now(), target: target, pools: selectors(all.Items, target)}
+	f.needed = len(f.pools) == 0 && r.isNeeded(ctx, target, all.Items)
+	var err error
+	f.path, err = r.path(ctx, target)
+	return f, err
 }
 
 // selectors returns the pools that select the target, by name.
-func (r *Reconciler) selectors(ctx context.Context, target *v1alpha1.ConnectionTarget) ([]v1alpha1.ConnectionPool, error) {
-	var all v1alpha1.ConnectionPoolList
-	if err := r.Client.List(ctx, &all, client.InNamespace(target.Namespace), client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("list pools: %w", err)
+func selectors(all []v1alpha1.ConnectionPool, target *v1alpha1.ConnectionTarget) []v1alpha1.ConnectionPool {
+	var pools []v1alpha1.ConnectionPool
+	for i := range all {
+		if selects(&all[i], target) {
+			pools = append(pools, all[i])
+		}
 	}
-	pools := slices.DeleteFunc(all.Items, func(pool v1alpha1.ConnectionPool) bool { return !selects(&pool, target) })
 	slices.SortFunc(pools, func(a, b v1alpha1.ConnectionPool) int { return cmp.Compare(a.Name, b.Name) })
-	return pools, nil
+	return pools
+}
+
+// isNeeded reports whether a pool selects a target that is reached through this
+// one.
+func (r *Reconciler) isNeeded(ctx context.Context, target *v1alpha1.ConnectionTarget, pools []v1alpha1.ConnectionPool) bool {
+	behind := r.behind(ctx, target)
+	return slices.ContainsFunc(behind, func(other v1alpha1.ConnectionTarget) bool {
+		return slices.ContainsFunc(pools, func(pool v1alpha1.ConnectionPool) bool { return selects(&pool, &other) })
+	})
 }
 
 func selects(pool *v1alpha1.ConnectionPool, target *v1alpha1.ConnectionTarget) bool {
@@ -130,7 +146,7 @@ func (r *Reconciler) station(ctx context.Context, target *v1alpha1.ConnectionTar
 	here := station{name: target.Name, target: target}
 	var err error
 	if _, name := credentialsOf(target); name != "" {
-		here.secret, err = r.secret(ctx, target.Namespace, name)
+		here.secret, err = r.secret(ctx, target, name)
 	}
 	if err != nil {
 		return station{}, err
@@ -158,14 +174,14 @@ func credentialsOf(target *v1alpha1.ConnectionTarget) (field, name string) {
 	return "", ""
 }
 
-// secret is nil when it does not exist or is not labelled.
-func (r *Reconciler) secret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
+// secret is that of a target; nil when it does not exist or is not labelled.
+func (r *Reconciler) secret(ctx context.Context, target *v1alpha1.ConnectionTarget, name string) (*corev1.Secret, error) {
 	secret := &corev1.Secret{}
-	found, err := r.get(ctx, namespace, name, secret)
+	found, err := r.get(ctx, target.Namespace, name, secret)
 	if err != nil || !found || !isLabelled(secret) {
 		return nil, err
 	}
-	return secret, nil
+	return r.newest(ctx, target, secret), nil
 }
 
 func (r *Reconciler) knownHosts(ctx context.Context, target *v1alpha1.ConnectionTarget) ([]byte, error) {

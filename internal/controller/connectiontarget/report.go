@@ -45,10 +45,18 @@ func report(
 		}
 		addUp(&next, seen.Pools, f.pools, shares)
 	}
-	r := reporter{status.Conditions{Now: f.now, Generation: f.target.Generation, Last: last.Conditions}}
-	r.judge(decided.problem, seen.Pools, next.Pools)
+	judged := seen.Pools
+	if f.needed && seen.Hop != nil {
+		judged = []poolset.PoolObservation{*seen.Hop}
+		next.Replica, next.Connections = optional(replica), counts(*seen.Hop)
+	}
+	r := reporter{
+		Conditions: status.Conditions{Now: f.now, Generation: f.target.Generation, Last: last.Conditions},
+		jumpHost:   f.needed,
+	}
+	r.judge(decided.problem, judged, next.Pools)
 	next.Conditions = r.List
-	next.LastError = lastError(decided.problem, seen.Pools)
+	next.LastError = lastError(decided.problem, judged)
 	return next
 }
 
@@ -177,7 +185,12 @@ func stalls(reason string) bool {
 }
 
 // reporter collects conditions.
-type reporter struct{ status.Conditions }
+type reporter struct {
+	status.Conditions
+	// jumpHost says that no pool selects the target: what is observed of it is
+	// its connections as a jump host.
+	jumpHost bool
+}
 
 // judge writes the conditions from what stands in the way and what is seen.
 func (r *reporter) judge(found *problem, pools []poolset.PoolObservation, shares []v1alpha1.TargetPoolStatus) {
@@ -196,6 +209,10 @@ func (r *reporter) credentials(found *problem, pools []poolset.PoolObservation) 
 		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionUnknown, found.reason, "not looked at yet: "+found.message)
 		return
 	}
+	if failure := worst(pools); failure != nil && isUnusable(failure.Reason) {
+		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, string(failure.Reason), failure.Message)
+		return
+	}
 	if refused := refusal(pools); refused != nil {
 		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, v1alpha1.ReasonCredentialsInvalid,
 			"connections made with the earlier credentials keep serving, because the changed ones do not work: "+refused.Message)
@@ -203,6 +220,12 @@ func (r *reporter) credentials(found *problem, pools []poolset.PoolObservation) 
 	}
 	r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionTrue, v1alpha1.ReasonCredentialsValid,
 		"everything that the target refers to can be used")
+}
+
+// isUnusable reports that credentials or pinned keys turned out to be of no use
+// when the target was dialled, without any word of the target.
+func isUnusable(reason driver.Reason) bool {
+	return reason == driver.CredentialsMissing || reason == driver.CredentialsInvalid || reason == driver.HostKeysInvalid
 }
 
 // refusal is why changed credentials do not work, if trying again will not help.
@@ -253,8 +276,11 @@ func worst(pools []poolset.PoolObservation) *driver.Error {
 
 func (r *reporter) ready(found *problem, pools []poolset.PoolObservation, shares []v1alpha1.TargetPoolStatus) {
 	switch {
-	case len(pools) == 0 && found != nil:
+	case found != nil && (len(pools) == 0 || r.jumpHost):
 		r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, found.reason, found.message)
+		return
+	case r.jumpHost:
+		r.readyToCarry(pools)
 		return
 	case len(pools) == 0:
 		r.Set(v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonPending, "the operator has not looked at it yet")
@@ -276,6 +302,19 @@ func (r *reporter) ready(found *problem, pools []poolset.PoolObservation, shares
 		return
 	}
 	r.Set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonWarm, "every pool has its warm connections")
+}
+
+// readyToCarry judges a jump host: it is connected when a target behind it is
+// dialled, so only a failure says that it is not ready.
+func (r *reporter) readyToCarry(hops []poolset.PoolObservation) {
+	for _, hop := range hops {
+		if hop.Err != nil && hop.Serving() == 0 {
+			r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, string(hop.Err.Reason), hop.Err.Error())
+			return
+		}
+	}
+	r.Set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonJumpHost,
+		"no pool selects it; it is connected whenever a target that is reached through it needs it")
 }
 
 func explain(pool poolset.PoolObservation) string {

@@ -73,25 +73,54 @@ func (r *Reconciler) using(index string) handler.MapFunc {
 		var requests []reconcile.Request
 		for _, target := range r.list(ctx, object.GetNamespace(), client.MatchingFields{index: object.GetName()}) {
 			requests = append(requests, requestFor(&target))
-			requests = append(requests, r.behind(ctx, &target)...)
+			requests = append(requests, requestsFor(r.behind(ctx, &target))...)
 		}
 		return requests
 	}
 }
 
-// behind maps a target to those that are reached through it.
-func (r *Reconciler) behind(ctx context.Context, object client.Object) []reconcile.Request {
-	return r.behindAt(ctx, object, maxJumps)
-}
-
-func (r *Reconciler) behindAt(ctx context.Context, object client.Object, depth int) []reconcile.Request {
-	if depth == 0 {
+// onTheWay maps a target to those that are reached through it, and to those
+// through which it is reached.
+func (r *Reconciler) onTheWay(ctx context.Context, object client.Object) []reconcile.Request {
+	target, ok := object.(*v1alpha1.ConnectionTarget)
+	if !ok {
 		return nil
 	}
+	return append(requestsFor(r.behind(ctx, target)), r.before(ctx, target)...)
+}
+
+// behind are the targets that are reached through the target.
+func (r *Reconciler) behind(ctx context.Context, target *v1alpha1.ConnectionTarget) []v1alpha1.ConnectionTarget {
+	return r.behindAt(ctx, target, maxJumps)
+}
+
+func (r *Reconciler) behindAt(ctx context.Context, target *v1alpha1.ConnectionTarget, depth int) []v1alpha1.ConnectionTarget {
+	if depth == 0 || target.Spec.SSH == nil {
+		return nil
+	}
+	next := r.list(ctx, target.Namespace, client.MatchingFields{jumpIndex: target.Name})
+	behind := next
+	for i := range next {
+		behind = append(behind, r.behindAt(ctx, &next[i], depth-1)...)
+	}
+	return behind
+}
+
+// before are the targets through which the target is reached, as far as they are
+// known.
+func (r *Reconciler) before(ctx context.Context, target *v1alpha1.ConnectionTarget) []reconcile.Request {
 	var requests []reconcile.Request
-	for _, target := range r.list(ctx, object.GetNamespace(), client.MatchingFields{jumpIndex: object.GetName()}) {
-		requests = append(requests, requestFor(&target))
-		requests = append(requests, r.behindAt(ctx, &target, depth-1)...)
+	for range maxJumps {
+		_, ref := wayOn(target)
+		if ref == nil {
+			return requests
+		}
+		key := types.NamespacedName{Namespace: target.Namespace, Name: ref.Name}
+		requests = append(requests, reconcile.Request{NamespacedName: key})
+		target = &v1alpha1.ConnectionTarget{}
+		if r.Client.Get(ctx, key, target) != nil {
+			return requests
+		}
 	}
 	return requests
 }
@@ -99,11 +128,7 @@ func (r *Reconciler) behindAt(ctx context.Context, object client.Object, depth i
 // selectable maps a pool to every target that it selects, or may have selected
 // before its spec changed.
 func (r *Reconciler) selectable(ctx context.Context, object client.Object) []reconcile.Request {
-	var requests []reconcile.Request
-	for _, target := range r.list(ctx, object.GetNamespace()) {
-		requests = append(requests, requestFor(&target))
-	}
-	return requests
+	return requestsFor(r.list(ctx, object.GetNamespace()))
 }
 
 func (r *Reconciler) list(ctx context.Context, namespace string, options ...client.ListOption) []v1alpha1.ConnectionTarget {
@@ -119,4 +144,12 @@ func (r *Reconciler) list(ctx context.Context, namespace string, options ...clie
 
 func requestFor(target *v1alpha1.ConnectionTarget) reconcile.Request {
 	return reconcile.Request{NamespacedName: types.NamespacedName{Namespace: target.Namespace, Name: target.Name}}
+}
+
+func requestsFor(targets []v1alpha1.ConnectionTarget) []reconcile.Request {
+	requests := make([]reconcile.Request, len(targets))
+	for i := range targets {
+		requests[i] = requestFor(&targets[i])
+	}
+	return requests
 }

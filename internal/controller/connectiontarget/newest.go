@@ -1,0 +1,122 @@
+package connectiontarget
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/poolset"
+)
+
+// rereadPeriod is how often at most the Secret of a target that is refused is
+// read from the API server itself.
+const rereadPeriod = 10 * time.Second
+
+// rereads are the Secrets that were read past the cache, because their targets
+// refuse what the cache holds. A token may be replaced at the moment when it
+// expires, and the cache may be late.
+type rereads struct {
+	mu       sync.Mutex
+	byTarget map[types.UID]reread
+}
+
+type reread struct {
+	at time.Time
+	// secret is nil if it was not newer than the cached one.
+	secret *corev1.Secret
+}
+
+// newest is the cached Secret of a target, or a newer one.
+func (r *Reconciler) newest(ctx context.Context, target *v1alpha1.ConnectionTarget, cached *corev1.Secret) *corev1.Secret {
+	if r.isRefused(target) && r.rereads.due(target.UID) {
+		read := &corev1.Secret{}
+		switch err := r.Reader.Get(ctx, client.ObjectKeyFromObject(cached), read); {
+		case client.IgnoreNotFound(err) != nil:
+			log.FromContext(ctx).Error(err, "Read the Secret that is refused again")
+		case err == nil && isLabelled(read):
+			r.rereads.put(target.UID, read)
+		}
+	}
+	if read := r.rereads.get(target.UID); read != nil && isNewer(read, cached) {
+		return read
+	}
+	r.rereads.put(target.UID, nil)
+	return cached
+}
+
+// isRefused reports that the credentials of a target are of a kind that expires,
+// and that it refuses them.
+func (r *Reconciler) isRefused(target *v1alpha1.ConnectionTarget) bool {
+	if target.Spec.SSH != nil {
+		return false
+	}
+	seen, _ := r.Pools.Observe(string(target.UID))
+	return slices.ContainsFunc(seen.Pools, func(pool poolset.PoolObservation) bool {
+		return refusesCredentials(pool.Err) || refusesCredentials(pool.Refused)
+	})
+}
+
+func refusesCredentials(err *driver.Error) bool {
+	return err != nil && err.Reason == driver.AuthenticationFailed
+}
+
+// nextReread is when the Secret is read again; 0 when not.
+func (r *Reconciler) nextReread(target *v1alpha1.ConnectionTarget) time.Duration {
+	if !r.isRefused(target) {
+		return 0
+	}
+	return rereadPeriod
+}
+
+func isNewer(read, cached *corev1.Secret) bool {
+	if read.Name != cached.Name {
+		return false // the target has come to name another one
+	}
+	order, err := resourceversion.CompareResourceVersion(read.ResourceVersion, cached.ResourceVersion)
+	return err == nil && order > 0
+}
+
+// due reports whether the Secret may be read again, and takes it that it is.
+func (r *rereads) due(target types.UID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last := r.byTarget[target]
+	if time.Since(last.at) < rereadPeriod {
+		return false
+	}
+	if r.byTarget == nil {
+		r.byTarget = map[types.UID]reread{}
+	}
+	r.byTarget[target] = reread{at: time.Now(), secret: last.secret}
+	return true
+}
+
+func (r *rereads) get(target types.UID) *corev1.Secret {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.byTarget[target].secret
+}
+
+// put keeps a Secret, if it is still known when it was read.
+func (r *rereads) put(target types.UID, secret *corev1.Secret) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if last, ok := r.byTarget[target]; ok {
+		r.byTarget[target] = reread{at: last.at, secret: secret}
+	}
+}
+
+func (r *rereads) forget(target types.UID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.byTarget, target)
+}
