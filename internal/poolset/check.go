@@ -143,6 +143,7 @@ func (s *Set) dialCheck(ctx context.Context, e *edition, r *checkRecord) (driver
 		return nil, err
 	}
 	done(nil)
+	s.pauses.learn(e.server(), nil)
 	return made, nil
 }
 

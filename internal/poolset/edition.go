@@ -94,7 +94,12 @@ func (s *Set) dial(ctx context.Context, e *edition, dialer driver.Dialer) (drive
 		if err != nil {
 			return nil, err
 		}
+		if err := s.pauses.refusal(e.server()); err != nil {
+			done(context.Canceled) // nothing was dialled
+			return nil, err
+		}
 		made, err := dialInPlace(ctx, dialer)
+		s.pauses.learn(e.server(), err)
 		if losses < hopLosses && errors.Is(err, errNoHop) {
 			done(context.Canceled) // nothing was learned of the route
 			continue

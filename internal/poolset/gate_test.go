@@ -251,3 +251,34 @@ func TestAThrottlingServerIsLeftAloneWhileWarmConnectionsServe(t *testing.T) {
 		}
 	})
 }
+
+// sshd refuses our address, not an account of it.
+func TestWhatOneTargetIsToldOfAServersPauseHoldsForAllTargetsThere(t *testing.T) {
+	inWorld(t, func(w *world) {
+		there := func(name, address string) Target {
+			target := w.target(name, pool("p"))
+			target.Endpoint.Address, target.Identity = address, name+"@"+address
+			return target
+		}
+		w.ensure(there("a", "web:22"))
+		w.fake.OnDial(func(_ context.Context, e driver.Endpoint) error {
+			if e.Address != "web:22" {
+				return nil
+			}
+			return &driver.Error{Reason: driver.ThrottledByServer, RetryAfter: time.Minute, Message: "not now"}
+		})
+		w.ensure(there("b", "web:22"), there("c", "web:22"), there("d", "web:2222"))
+		sleep(time.Minute - time.Second)
+		w.wantDials(2, host("web"))
+		if _, err := w.exec(request("p", "a")); err != nil {
+			t.Errorf("what is warm does not serve: %v", err)
+		}
+		if got := w.seen("c", "p"); got.Err == nil || got.Err.Reason != driver.ThrottledByServer {
+			t.Errorf("c: %v, want %s", got.Err, driver.ThrottledByServer)
+		}
+		w.wantHealth("d", "p", HealthUp)
+		w.fake.OnDial(nil)
+		sleep(10 * time.Second)
+		w.wantLive(4, everything)
+	})
+}

@@ -41,6 +41,7 @@ type Set struct {
 	egress driver.DialFunc
 	budget *connpool.Budget
 	notify atomic.Pointer[func(Ref)]
+	pauses pauses
 
 	// mu guards the maps and their elements' fields, not what is inside the
 	// pools and members, which guard themselves and may be called under it.

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -34,7 +35,13 @@ const (
 	Refuse
 	// Hold accepts new connections and says nothing; live ones are served.
 	Hold
+	// Penalise turns new connections away in the words of an sshd that penalises
+	// their address; live ones are served.
+	Penalise
 )
+
+// penalty is what such an sshd says.
+const penalty = "Not allowed at this time\r\n"
 
 // Options change what Start does.
 type Options struct {
@@ -53,6 +60,7 @@ type Proxy struct {
 	delay    time.Duration
 	listener net.Listener
 	serving  sync.WaitGroup
+	accepted atomic.Int64
 
 	mu     sync.Mutex
 	fault  Fault
@@ -111,6 +119,10 @@ func (p *Proxy) Connections() int {
 	return len(p.conns)
 }
 
+// Accepted counts the connections that were made to the proxy so far, whatever
+// became of them.
+func (p *Proxy) Accepted() int { return int(p.accepted.Load()) }
+
 // Close ends the proxy and its connections, and returns when all have ended.
 func (p *Proxy) Close() {
 	p.mu.Lock()
@@ -127,6 +139,7 @@ func (p *Proxy) accept() {
 		if err != nil {
 			return
 		}
+		p.accepted.Add(1)
 		if p.track(conn) {
 			p.serving.Go(func() { p.serve(conn) })
 		}
@@ -154,9 +167,13 @@ func (p *Proxy) forget(conn net.Conn) {
 
 func (p *Proxy) serve(client net.Conn) {
 	defer p.forget(client)
-	if p.current() == Hold {
+	switch p.current() {
+	case Hold:
 		_, _ = client.Read(make([]byte, 1<<16))
 		_, _ = client.Read(make([]byte, 1)) // until the client gives up or Reset
+		return
+	case Penalise:
+		_, _ = client.Write([]byte(penalty))
 		return
 	}
 	target, err := net.Dial("tcp", p.target)

@@ -140,7 +140,14 @@ func TestNewConnectionsAreRefusedOrHeldWhileLiveOnesAreServed(t *testing.T) {
 	if _, err := ask(connect(t, proxy), 100*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("held: error %v, want a timeout", err)
 	}
+	proxy.Set(Penalise)
+	if said, err := io.ReadAll(connect(t, proxy)); string(said) != penalty {
+		t.Errorf("penalised: %q, error %v, want %q", said, err, penalty)
+	}
 	if answer, err := ask(live, 5*time.Second); answer != "word" {
 		t.Errorf("live: answer %q, error %v", answer, err)
+	}
+	if n := proxy.Accepted(); n != 4 {
+		t.Errorf("%d connections accepted, want 4", n)
 	}
 }
