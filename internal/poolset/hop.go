@@ -318,3 +318,12 @@ func (c *hopConn) Close() error {
 	defer c.release()
 	return c.Conn.Close()
 }
+
+// CloseWrite ends one direction, or both where the stream cannot end only one: a
+// command in a container learns by it that its input is over.
+func (c *hopConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return c.Close()
+}
