@@ -1,6 +1,10 @@
 package poolset
 
-import "github.com/connpool/connpool/internal/driver"
+import (
+	"time"
+
+	"github.com/connpool/connpool/internal/driver"
+)
 
 // HealthState says whether a target can be dialled and serves.
 type HealthState int
@@ -64,6 +68,8 @@ const (
 	lasting = 3
 	// maxRelapses bounds how much harder a recovery becomes.
 	maxRelapses = 4
+	// longPause is a time without dials for which one failure has to stand.
+	longPause = 10 * time.Second
 )
 
 func (h health) next(event healthEvent, err *driver.Error, t thresholds) health {
@@ -74,7 +80,7 @@ func (h health) next(event healthEvent, err *driver.Error, t thresholds) health 
 	case dialFailed:
 		h.dialable, h.successes = false, 0
 		h.dialFailures++
-		if h.state != HealthUp || isDecisive(err) || h.dialFailures >= t.failures {
+		if h.state != HealthUp || isDecisive(err) || err.RetryAfter >= longPause || h.dialFailures >= t.failures {
 			h.state, h.err = HealthDown, err
 		}
 		return h

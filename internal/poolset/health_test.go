@@ -14,6 +14,7 @@ import (
 var (
 	refusedOnce = &driver.Error{Reason: driver.Unreachable, Message: "connection refused"}
 	wrongKey    = &driver.Error{Reason: driver.AuthenticationFailed, Message: "permission denied"}
+	turnedAway  = &driver.Error{Reason: driver.ThrottledByServer, RetryAfter: time.Minute, Message: "not now"}
 	probeMissed = &driver.Error{Reason: driver.Timeout, Message: "no answer"}
 )
 
@@ -54,6 +55,12 @@ func TestHealthMovesByItsTable(t *testing.T) {
 		},
 		"up, a dial fails for good: down at once": {
 			up, dialFailed, wrongKey, health{state: HealthDown, err: wrongKey, dialFailures: 1},
+		},
+		"up, a dial is turned away for long: down at once, because none follows soon": {
+			up, dialFailed, turnedAway, health{state: HealthDown, err: turnedAway, dialFailures: 1},
+		},
+		"up, a probe finds the credentials refused: down at once": {
+			up, probeFailed, wrongKey, health{state: HealthDown, err: wrongKey, dialable: true, probeFailures: 1},
 		},
 		"up, a probe succeeds: earlier probe failures are forgotten": {
 			health{state: HealthUp, dialable: true, probeFailures: 2}, probeSucceeded, nil, health{state: HealthUp, dialable: true, successes: 1},

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/test/openssh"
+)
+
+// crowd is many targets on one server behind one bastion, all in one pool.
+type crowd struct {
+	space                string
+	bastionHost, webHost *openssh.Server
+	bastion              *v1alpha1.ConnectionTarget
+	pool                 *v1alpha1.ConnectionPool
+	size                 int
+}
+
+// sshdDefaults are what the tests' servers are more generous with than OpenSSH's
+// own defaults.
+var sshdDefaults = []string{"MaxStartups 10:30:100", "MaxSessions 10"}
+
+func behindOneBastion(t *testing.T, size int, edits ...func(*v1alpha1.ConnectionPoolSpec)) crowd {
+	t.Helper()
+	c := crowd{
+		space: namespace(t), size: size,
+		bastionHost: startSSHD(t, sshdDefaults...), webHost: startSSHD(t, sshdDefaults...),
+	}
+	c.bastion = target(c.space, "bastion", c.bastionHost, "bastion-ssh")
+	c.bastion.Labels = nil
+	c.pool = pool(c.space, "web", "", append(edits, func(spec *v1alpha1.ConnectionPoolSpec) {
+		spec.TargetRef = nil
+		spec.TargetSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}
+	})...)
+	return c
+}
+
+// start creates everything, the bastion with credentials as they are given.
+func (c crowd) start(t *testing.T, bastionCredentials ...client.Object) {
+	t.Helper()
+	create(t, credentials(c.space, "web-ssh", c.webHost), c.pool, c.bastion)
+	create(t, bastionCredentials...)
+	for i := range c.size {
+		web := target(c.space, fmt.Sprint("web-", i), c.webHost, "web-ssh")
+		web.Spec.SSH.JumpTargetRef = &v1alpha1.TargetRef{Name: "bastion"}
+		create(t, web)
+	}
+}
+
+// allReady waits until every target is, and returns how long it took.
+func (c crowd) allReady(t *testing.T, bound time.Duration) time.Duration {
+	t.Helper()
+	begun := time.Now()
+	eventually(t, bound, fmt.Sprintf("%d targets are ready", c.size), func() (bool, string) {
+		var targets v1alpha1.ConnectionTargetList
+		err := world.client.List(t.Context(), &targets, client.InNamespace(c.space), client.MatchingLabels{"app": "web"})
+		ready := 0
+		for i := range targets.Items {
+			if isTrue(&targets.Items[i], v1alpha1.ConditionReady) && observe(c.pool, &targets.Items[i]).Serving() > 0 {
+				ready++
+			}
+		}
+		return ready == c.size, fmt.Sprint(ready, " ready, ", err)
+	})
+	return time.Since(begun)
+}
+
+func (c crowd) bastionLogins() int { return strings.Count(c.bastionHost.Log(), "Accepted publickey") }
+
+// F20 behind a bastion: 200 targets on one sshd, through one sshd, both with
+// OpenSSH's own limits. Then the bastion's connection is killed, and with it
+// everything: it is redialled once for all.
+func TestTwoHundredTargetsBehindOneBastionGetReadyAndSurviveIt(t *testing.T) {
+	c := behindOneBastion(t, 200)
+	c.start(t, credentials(c.space, "bastion-ssh", c.bastionHost))
+	took := c.allReady(t, time.Minute)
+	if n := c.bastionLogins(); n != 1 {
+		t.Errorf("%d logins at the bastion, want 1", n)
+	}
+	found := condition(t, 5*time.Second, c.bastion, v1alpha1.ConditionReady, yes, v1alpha1.ReasonJumpHost)
+	if connections := c.bastion.Status.Connections; connections.Warm == nil || *connections.Warm != 1 {
+		t.Errorf("the bastion's connections are %+v, want one (%s)", connections, found.Message)
+	}
+
+	c.bastionHost.KillConnections()
+	eventually(t, 10*time.Second, "the loss is noticed", func() (bool, string) { return c.bastionLogins() > 1, "" })
+	again := c.allReady(t, time.Minute)
+	if n := c.bastionLogins(); n != 2 {
+		t.Errorf("%d logins at the bastion after its connection was killed once, want 2", n)
+	}
+	for _, server := range []*openssh.Server{c.bastionHost, c.webHost} {
+		if log := server.Log(); strings.Contains(log, "MaxStartups") {
+			t.Error("MaxStartups was reached")
+		}
+	}
+	t.Logf("%d targets ready after %s, again after the bastion was lost after %s", c.size, took.Round(100*time.Millisecond), again.Round(100*time.Millisecond))
+}
+
+// F17 for bastions.
+func TestAWrongKeyOfABastionIsOfferedOnceForAll(t *testing.T) {
+	c := behindOneBastion(t, 10, size(2, 4))
+	wrong := credentials(c.space, "bastion-ssh", c.bastionHost)
+	wrong.Data["ssh-privatekey"] = newKey(t).private
+	c.start(t, wrong)
+	condition(t, 20*time.Second, c.bastion, v1alpha1.ConditionReady, no, v1alpha1.ReasonAuthenticationFailed)
+	condition(t, time.Second, c.bastion, v1alpha1.ConditionStalled, yes, v1alpha1.ReasonAuthenticationFailed)
+	for i := range c.size {
+		web := &v1alpha1.ConnectionTarget{ObjectMeta: metav1.ObjectMeta{Namespace: c.space, Name: fmt.Sprint("web-", i)}}
+		condition(t, 20*time.Second, web, v1alpha1.ConditionReady, no, v1alpha1.ReasonJumpTargetNotReady)
+	}
+	if attempts := strings.Count(c.bastionHost.Log(), "Failed publickey"); attempts != 1 {
+		t.Errorf("%d authentication attempts with the wrong key, want 1", attempts)
+	}
+	change(t, wrong, func(s *corev1.Secret) { s.Data["ssh-privatekey"] = c.bastionHost.PrivateKey })
+	c.allReady(t, 30*time.Second)
+	condition(t, 5*time.Second, c.bastion, v1alpha1.ConditionReady, yes, v1alpha1.ReasonJumpHost)
+}
+
+// F04 for bastions.
+func TestAFrozenBastionIsNoticedAndItsTargetsComeBack(t *testing.T) {
+	c := behindOneBastion(t, 10)
+	c.start(t, credentials(c.space, "bastion-ssh", c.bastionHost))
+	c.allReady(t, 30*time.Second)
+	c.bastionHost.Freeze()
+	t.Cleanup(c.bastionHost.Thaw)
+	web := &v1alpha1.ConnectionTarget{ObjectMeta: metav1.ObjectMeta{Namespace: c.space, Name: "web-0"}}
+	condition(t, time.Second, web, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
+	connected(t, 15*time.Second, c.pool, web, 0)
+	condition(t, 40*time.Second, c.bastion, v1alpha1.ConditionReady, no, v1alpha1.ReasonTimeout)
+	condition(t, 20*time.Second, web, v1alpha1.ConditionReady, no, v1alpha1.ReasonJumpTargetNotReady)
+	c.bastionHost.Thaw()
+	c.allReady(t, 75*time.Second)
+	condition(t, 5*time.Second, c.bastion, v1alpha1.ConditionReady, yes, v1alpha1.ReasonJumpHost)
+}
+
+// A chain as long as it may be, and what each of its members says.
+func TestAJumpTargetThatOnlyOthersNeedSaysSoAndCanBeChecked(t *testing.T) {
+	server := startSSHD(t)
+	space := namespace(t)
+	var chain []*v1alpha1.ConnectionTarget
+	for i, name := range []string{"outer", "middle", "inner", "web"} {
+		ct := target(space, name, server, "web-ssh")
+		if i > 0 {
+			ct.Spec.SSH.JumpTargetRef = &v1alpha1.TargetRef{Name: chain[i-1].Name}
+		}
+		chain = append(chain, ct)
+		create(t, ct)
+	}
+	create(t, credentials(space, "web-ssh", server))
+	for _, hop := range chain {
+		condition(t, 10*time.Second, hop, v1alpha1.ConditionReady, no, v1alpha1.ReasonNotSelected)
+	}
+	p := pool(space, "web", "web")
+	create(t, p)
+	condition(t, 20*time.Second, chain[3], v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
+	for _, hop := range chain[:3] {
+		condition(t, 10*time.Second, hop, v1alpha1.ConditionReachable, yes, v1alpha1.ReasonConnected)
+		condition(t, 10*time.Second, hop, v1alpha1.ConditionReady, yes, v1alpha1.ReasonJumpHost)
+		if hop.Status.ServerVersion == nil || *hop.Status.Connections.Warm != 1 {
+			t.Errorf("%s: server %v, connections %+v", hop.Name, hop.Status.ServerVersion, hop.Status.Connections)
+		}
+	}
+	found := checkTarget(t, world.config, chain[2])
+	if !found.Ready || !strings.Contains(stagesOf(found), "through the jump target middle") {
+		t.Errorf("a check of the inner jump target says %s", stagesOf(found))
+	}
+	remove(t, p)
+	for _, hop := range chain {
+		condition(t, 10*time.Second, hop, v1alpha1.ConditionReady, no, v1alpha1.ReasonNotSelected)
+	}
+	eventually(t, 15*time.Second, "all connections are closed", func() (bool, string) {
+		return server.Connections() == 0, fmt.Sprint(server.Connections())
+	})
+}
+
+// checkTarget asks the live API to dial the target once.
+func checkTarget(t *testing.T, config *rest.Config, ct *v1alpha1.ConnectionTarget) live.CheckStatus {
+	t.Helper()
+	http, err := rest.HTTPClientFor(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := fmt.Sprintf("%s/apis/%s/namespaces/%s/connectiontargets/%s/check", config.Host, live.GroupVersion, ct.Namespace, ct.Name)
+	var found live.Check
+	eventually(t, 15*time.Second, "a check of "+ct.Name, func() (bool, string) {
+		response, err := http.Post(url, "application/json", strings.NewReader(fmt.Sprintf(`{"apiVersion":%q,"kind":"Check"}`, live.GroupVersion)))
+		if err != nil {
+			return false, err.Error()
+		}
+		defer response.Body.Close()
+		err = json.NewDecoder(response.Body).Decode(&found)
+		return err == nil && len(found.Status.Stages) > 0, fmt.Sprint(response.Status, err)
+	})
+	return found.Status
+}
+
+func stagesOf(status live.CheckStatus) string {
+	var text strings.Builder
+	for _, stage := range status.Stages {
+		fmt.Fprintf(&text, "%s %v: %s\n", stage.Name, stage.Passed, stage.Message)
+	}
+	return text.String()
+}

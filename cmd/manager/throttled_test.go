@@ -1,0 +1,59 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/test/netfault"
+)
+
+// F18.
+func TestAServerThatPenalisesUsIsLeftAloneWhileWarmConnectionsServe(t *testing.T) {
+	server := startSSHD(t)
+	proxy, err := netfault.Start(server.Addr, netfault.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Close)
+	f := warm(t, through(server, proxy), size(1, 2), func(spec *v1alpha1.ConnectionPoolSpec) {
+		spec.SessionsPerConnection = new(int32(1))
+		spec.Acquire.TimeoutSeconds = new(int32(5))
+	})
+	proxy.Set(netfault.Penalise)
+	lease, err := world.pools.Acquire(t.Context(), f.request())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second, err := world.pools.Acquire(t.Context(), f.request()); err == nil {
+		second.Release()
+		t.Fatal("a second connection was made by a server that penalises us")
+	}
+	lease.Release()
+	told := proxy.Accepted()
+
+	// Others on that server, who would have to be told the same.
+	other := target(f.target.Namespace, "other", through(server, proxy), "web-ssh")
+	create(t, other, pool(f.target.Namespace, "other", "other", size(3, 3)))
+	found := condition(t, 15*time.Second, other, v1alpha1.ConditionReady, no, v1alpha1.ReasonThrottledByServer)
+	condition(t, time.Second, other, v1alpha1.ConditionReconciling, yes, v1alpha1.ReasonRetrying)
+	condition(t, 15*time.Second, f.target, v1alpha1.ConditionReachable, no, v1alpha1.ReasonThrottledByServer)
+	for begun := time.Now(); time.Since(begun) < 10*time.Second; {
+		f.mustEcho(t, "still here")
+	}
+	if n := proxy.Accepted(); n != told {
+		t.Errorf("%d dials while the penalty lasts (%s)", n-told, found.Message)
+	}
+	condition(t, time.Second, f.target, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
+	if failures := observe(f.pool, f.target).DialFailures[driver.ThrottledByServer]; failures != 1 {
+		t.Errorf("%d dials were throttled, want 1", failures)
+	}
+
+	// Somebody who knows that the penalty is over need not wait.
+	proxy.Set(netfault.None)
+	if found := checkTarget(t, world.config, other); !found.Ready {
+		t.Errorf("a check says %s", stagesOf(found))
+	}
+	condition(t, 15*time.Second, other, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
+}
