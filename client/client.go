@@ -8,7 +8,8 @@
 // Exec sends one request and comes back with the whole result; input and output
 // are bounded by 1 MiB each. Stream has no bounds and carries a terminal, for a
 // connection of its own per command. Forward reaches a port or a unix socket as
-// seen from a target.
+// seen from a target, and Proxy the HTTP API of a Docker engine or a cluster.
+// NewSession opens a shell in which several commands run one after the other.
 //
 // # At most once
 //
@@ -55,7 +56,9 @@ const maxAnswerBytes = 16 << 20
 type Client struct {
 	http    *http.Client
 	upgrade http.RoundTripper
-	base    url.URL
+	// switching is for requests that ask to switch protocols, whatever to.
+	switching http.RoundTripper
+	base      url.URL
 }
 
 // New makes a client for whoever config identifies. It does no I/O but reading
@@ -74,15 +77,15 @@ func New(config *rest.Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a transport: %w", err)
 	}
-	upgrade, err := newUpgrader(transportConfig)
+	upgrade, switching, err := newUpgraders(transportConfig)
 	if err != nil {
 		return nil, err
 	}
 
 	return &Client{
 		http:    &http.Client{Transport: once{roundTripper}, Timeout: config.Timeout, CheckRedirect: refuseRedirect},
-		upgrade: upgrade,
-		base:    base,
+		upgrade: upgrade, switching: switching,
+		base: base,
 	}, nil
 }
 
@@ -149,7 +152,8 @@ func checkNames(names ...string) error {
 	return nil
 }
 
-// call sends in, if there is one, as JSON, and reads the answer into out.
+// call sends in, if there is one, as JSON, and reads the answer into out, if it
+// is wanted.
 func (c *Client) call(ctx context.Context, method string, u *url.URL, in, out any) error {
 	body, err := encode(in)
 	if err != nil {
@@ -166,6 +170,9 @@ func (c *Client) call(ctx context.Context, method string, u *url.URL, in, out an
 	defer response.Body.Close()
 	if refusal := refusal(response); refusal != nil {
 		return refusal.StatusError
+	}
+	if out == nil {
+		return nil
 	}
 
 	return json.NewDecoder(response.Body).Decode(out)

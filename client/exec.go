@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -28,6 +29,14 @@ type Command struct {
 	// Target of the pool to run on. May be empty if the pool has one target by
 	// declaration, or routes to any.
 	Target string
+	// Container to run in: required on docker targets, by name or ID; a container of
+	// the pod on kubernetes targets, empty for its default or only one. Hosts have
+	// none.
+	Container string
+	// Pod to run in: required on kubernetes targets, empty on others.
+	Pod string
+	// Namespace of the pod; that of the target when empty. Not the pool's.
+	Namespace string
 	// Argv is a program and its arguments, which arrive as given.
 	Argv []string
 	// Shell is a command line that the remote user's shell interprets.
@@ -76,17 +85,24 @@ type Result struct {
 // result holds whatever is known in each case. When ctx ends, the command is
 // signalled to end, and its outcome is unknown.
 func (p *Pool) Exec(ctx context.Context, command Command) (Result, error) {
-	exec, err := command.exec()
-	if err == nil {
-		err = checkNames(p.namespace, p.name)
-	}
+	u, err := p.url("exec")
 	if err != nil {
 		return Result{ExitCode: -1}, notStarted(err)
 	}
-	if err := p.post(ctx, exec); err != nil {
-		err.RequestID = command.RequestID
 
-		return Result{ExitCode: -1, RequestID: command.RequestID}, err
+	return p.client.exec(ctx, u, command)
+}
+
+// exec runs a command at a subresource that takes them.
+func (c *Client) exec(ctx context.Context, u *url.URL, command Command) (Result, error) {
+	exec, err := command.exec()
+	if err != nil {
+		return Result{ExitCode: -1}, notStarted(err)
+	}
+	if err := c.create(ctx, u, exec); err != nil {
+		err.RequestID = cmp.Or(err.RequestID, command.RequestID)
+
+		return Result{ExitCode: -1, RequestID: err.RequestID}, err
 	}
 
 	return execResult(&exec.Status)
@@ -102,7 +118,8 @@ func (c *Command) exec() (*live.Exec, error) {
 	return &live.Exec{
 		TypeMeta: typeMeta("Exec"),
 		Spec: live.ExecSpec{
-			Target: c.Target, Command: c.Argv, Shell: c.Shell, Subsystem: c.Subsystem, Env: c.Env, Stdin: stdin,
+			Target: c.Target, Container: c.Container, Pod: c.Pod, Namespace: c.Namespace,
+			Command: c.Argv, Shell: c.Shell, Subsystem: c.Subsystem, Env: c.Env, Stdin: stdin,
 			TimeoutSeconds: int32(math.Ceil(c.Timeout.Seconds())), RequestID: c.RequestID,
 		},
 	}, nil
@@ -127,17 +144,17 @@ func readStdin(stdin io.Reader) ([]byte, error) {
 	return data, nil
 }
 
-// post sends a command once and reads its result into exec.
-func (p *Pool) post(ctx context.Context, exec *live.Exec) *Error {
-	body, err := encode(exec)
+// create sends an object once, and reads into it what became of it.
+func (c *Client) create(ctx context.Context, u *url.URL, object any) *Error {
+	body, err := encode(object)
 	if err != nil {
 		return notStarted(err)
 	}
-	request, err := newRequest(ctx, http.MethodPost, p.url("exec"), body)
+	request, err := newRequest(ctx, http.MethodPost, u, body)
 	if err != nil {
 		return notStarted(err)
 	}
-	response, err := p.client.http.Do(request)
+	response, err := c.http.Do(request)
 	if err != nil {
 		return body.failed(err)
 	}
@@ -145,16 +162,19 @@ func (p *Pool) post(ctx context.Context, exec *live.Exec) *Error {
 	if refusal := refusal(response); refusal != nil {
 		return refused(refusal)
 	}
-	exec.Status = live.ExecStatus{}
-	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswerBytes)).Decode(exec); err != nil {
-		return unknown(fmt.Errorf("read the result: %w", err))
+	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswerBytes)).Decode(object); err != nil {
+		return unknown(fmt.Errorf("read the answer: %w", err))
 	}
 
 	return nil
 }
 
-func (p *Pool) url(subresource string) *url.URL {
-	return p.client.resource(p.namespace, "connectionpools", p.name, subresource)
+func (p *Pool) url(subresource string) (*url.URL, error) {
+	if err := checkNames(p.namespace, p.name); err != nil {
+		return nil, err
+	}
+
+	return p.client.resource(p.namespace, "connectionpools", p.name, subresource), nil
 }
 
 // execResult turns the API's words into Go's.

@@ -29,7 +29,7 @@ func TestExecSendsTheCommandAsGiven(t *testing.T) {
 		answer(rw, http.StatusOK, &live.Exec{Status: live.ExecStatus{Outcome: live.OutcomeCompleted, ExitCode: new(int32(0))}})
 	})
 	_, err := w.pool(t).Exec(t.Context(), Command{
-		Target: "web-1", Argv: []string{"sh", "-c", "a b"}, Env: map[string]string{"A": "b"},
+		Target: "web-1", Container: "app", Pod: "web-0", Namespace: "prod", Argv: []string{"sh", "-c", "a b"}, Env: map[string]string{"A": "b"},
 		Stdin: strings.NewReader("in\x00put"), Timeout: 1500 * time.Millisecond, RequestID: "r-1",
 	})
 	if err != nil {
@@ -38,7 +38,7 @@ func TestExecSendsTheCommandAsGiven(t *testing.T) {
 	want := &live.Exec{
 		TypeMeta: metav1.TypeMeta{APIVersion: "live.connpool.dev/v1alpha1", Kind: "Exec"},
 		Spec: live.ExecSpec{
-			Target: "web-1", Command: []string{"sh", "-c", "a b"}, Env: map[string]string{"A": "b"},
+			Target: "web-1", Container: "app", Pod: "web-0", Namespace: "prod", Command: []string{"sh", "-c", "a b"}, Env: map[string]string{"A": "b"},
 			Stdin: []byte("in\x00put"), TimeoutSeconds: 2, RequestID: "r-1",
 		},
 	}

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/portforward"
 	"k8s.io/streaming/pkg/httpstream"
 	"k8s.io/streaming/pkg/httpstream/spdy"
@@ -35,14 +36,41 @@ type Forwarder struct {
 // reached; whether something listens at the address shows when it is dialled. ctx
 // bounds Forward, not the Forwarder, which lives until Close.
 func (p *Pool) Forward(ctx context.Context, target, address string) (*Forwarder, error) {
-	if err := checkNames(p.namespace, p.name); err != nil {
-		return nil, notStarted(err)
-	}
-	query, port, err := forwardQuery(target, address)
+	query, port, err := forwardQuery(address)
 	if err != nil {
 		return nil, notStarted(err)
 	}
-	u := p.url("portforward")
+
+	return p.forward(ctx, target, address, port, query)
+}
+
+// ForwardPod prepares connections to a port of a pod, from within the pod's
+// network; on kubernetes targets. The namespace may be empty, for that of the
+// target. For the rest it is as Forward.
+func (p *Pool) ForwardPod(ctx context.Context, target string, pod types.NamespacedName, port uint16) (*Forwarder, error) {
+	switch {
+	case pod.Name == "":
+		return nil, notStarted(errors.New("the pod has no name"))
+	case port == 0:
+		return nil, notStarted(errors.New("0 is no port of a pod: give one from 1 to 65535"))
+	}
+	query := url.Values{"pod": {pod.Name}}
+	if pod.Namespace != "" {
+		query.Set("namespace", pod.Namespace)
+	}
+	number := strconv.Itoa(int(port))
+
+	return p.forward(ctx, target, pod.Name+":"+number, number, query)
+}
+
+func (p *Pool) forward(ctx context.Context, target, address, port string, query url.Values) (*Forwarder, error) {
+	u, err := p.url("portforward")
+	if err != nil {
+		return nil, notStarted(err)
+	}
+	if target != "" {
+		query.Set("target", target)
+	}
 	u.RawQuery = query.Encode()
 	conn, _, failed := p.client.upgradeTo(ctx, u, portforward.WebsocketsSPDYTunnelingPortForwardV1)
 	if failed != nil {
@@ -60,11 +88,8 @@ func (p *Pool) Forward(ctx context.Context, target, address string) (*Forwarder,
 
 // forwardQuery splits an address into what the query tells and the port that
 // each connection names.
-func forwardQuery(target, address string) (query url.Values, port string, err error) {
+func forwardQuery(address string) (query url.Values, port string, err error) {
 	query = url.Values{}
-	if target != "" {
-		query.Set("target", target)
-	}
 	if path.IsAbs(address) {
 		query.Set("socket", address)
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/connpool/connpool/internal/stream"
 )
@@ -257,7 +258,7 @@ func TestForwardAddresses(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			query, port, err := forwardQuery("", test.address)
+			query, port, err := forwardQuery(test.address)
 			if (err != nil) != (test.query == nil) {
 				t.Errorf("error %v", err)
 			}
@@ -265,5 +266,39 @@ func TestForwardAddresses(t *testing.T) {
 				t.Errorf("port %q, %s", port, diff)
 			}
 		})
+	}
+}
+
+func TestAPodsPortIsNamedInTheQuery(t *testing.T) {
+	var query url.Values
+	w := newWorld(t, true, func(rw http.ResponseWriter, r *http.Request) {
+		query = r.URL.Query()
+		stream.ServePortForward(rw, r, func(_ context.Context, port uint16) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			go func() {
+				_, _ = ours.Write([]byte{byte(port)})
+				_ = ours.Close()
+			}()
+
+			return theirs, nil
+		})
+	})
+	forwarder, err := w.pool(t).ForwardPod(t.Context(), "prod", types.NamespacedName{Namespace: "web", Name: "web-0"}, 80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer forwarder.Close()
+	if got, err := io.ReadAll(dial(t, forwarder)); err != nil || !bytes.Equal(got, []byte{80}) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if diff := cmp.Diff(url.Values{"target": {"prod"}, "pod": {"web-0"}, "namespace": {"web"}}, query); diff != "" {
+		t.Error(diff)
+	}
+	for _, refused := range []struct {
+		pod  string
+		port uint16
+	}{{"", 80}, {"web-0", 0}} {
+		_, err := w.pool(t).ForwardPod(t.Context(), "prod", types.NamespacedName{Name: refused.pod}, refused.port)
+		wantError(t, err, ErrNotStarted)
 	}
 }

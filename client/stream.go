@@ -58,11 +58,22 @@ var errTimeout = errors.New("the command's timeout passed")
 // Stdin that has not returned. A writer that fails ends the command; one that
 // blocks makes it wait.
 func (p *Pool) Stream(ctx context.Context, command Command, streams Streams) (Result, error) {
-	u, err := p.streamURL(command, streams)
+	u, err := p.url("exec")
 	if err != nil {
 		return Result{ExitCode: -1}, notStarted(err)
 	}
-	conn, header, failed := p.client.upgradeTo(ctx, u, remotecommand.StreamProtocolV5Name)
+
+	return p.client.stream(ctx, u, command, streams)
+}
+
+// stream runs a command at a subresource that takes them.
+func (c *Client) stream(ctx context.Context, u *url.URL, command Command, streams Streams) (Result, error) {
+	query, err := streamQuery(command, streams)
+	if err != nil {
+		return Result{ExitCode: -1}, notStarted(err)
+	}
+	u.RawQuery = query.Encode()
+	conn, header, failed := c.upgradeTo(ctx, u, remotecommand.StreamProtocolV5Name)
 	if failed != nil {
 		return Result{ExitCode: -1}, failed
 	}
@@ -91,11 +102,8 @@ func leaseResult(header http.Header) Result {
 	}
 }
 
-// streamURL puts the command into the query of the exec protocol.
-func (p *Pool) streamURL(command Command, streams Streams) (*url.URL, error) {
-	if err := checkNames(p.namespace, p.name); err != nil {
-		return nil, err
-	}
+// streamQuery puts the command into the query of the exec protocol.
+func streamQuery(command Command, streams Streams) (url.Values, error) {
 	if command.RequestID != "" {
 		return nil, errors.New("a stream cannot be repeated, so it takes no RequestID")
 	}
@@ -114,15 +122,16 @@ func (p *Pool) streamURL(command Command, streams Streams) (*url.URL, error) {
 	if tty && streams.Terminal.Term != "" {
 		query.Set("term", streams.Terminal.Term)
 	}
-	u := p.url("exec")
-	u.RawQuery = query.Encode()
 
-	return u, nil
+	return query, nil
 }
 
 func commandQuery(command Command) url.Values {
 	query := url.Values{}
-	for name, value := range map[string]string{"target": command.Target, "shell": command.Shell, "subsystem": command.Subsystem} {
+	for name, value := range map[string]string{
+		"target": command.Target, "container": command.Container, "pod": command.Pod, "namespace": command.Namespace,
+		"shell": command.Shell, "subsystem": command.Subsystem,
+	} {
 		if value != "" {
 			query.Set(name, value)
 		}

@@ -329,3 +329,13 @@ func TestAStreamTakesNoRequestID(t *testing.T) {
 	_, err := newClient(t, configFor("https://127.0.0.1:1")).Pool("shop", "web").Stream(t.Context(), Command{RequestID: "r"}, Streams{})
 	wantError(t, err, ErrNotStarted)
 }
+
+func TestAStreamSaysWhereItRuns(t *testing.T) {
+	query, err := streamQuery(Command{Target: "prod", Container: "app", Pod: "web-0", Namespace: "web", Argv: []string{"ps"}}, Streams{})
+	want := url.Values{
+		"target": {"prod"}, "container": {"app"}, "pod": {"web-0"}, "namespace": {"web"}, "command": {"ps"}, "stdout": {"true"},
+	}
+	if diff := cmp.Diff(want, query); diff != "" || err != nil {
+		t.Errorf("%v %s", err, diff)
+	}
+}

@@ -37,7 +37,25 @@ type socket struct {
 	*websocket.Conn
 }
 
-func newUpgrader(config *transport.Config) (http.RoundTripper, error) {
+// newUpgraders make the round trippers for WebSockets, and for other protocols.
+func newUpgraders(config *transport.Config) (sockets, others http.RoundTripper, err error) {
+	inner, err := newUpgrader(config)
+	if err != nil {
+		return nil, nil, err
+	}
+	sockets, err = transport.HTTPWrappersForConfig(config, inner)
+	if err != nil {
+		return nil, nil, fmt.Errorf("authenticate upgraded requests: %w", err)
+	}
+	others, err = transport.HTTPWrappersForConfig(config, inner.switcher())
+	if err != nil {
+		return nil, nil, fmt.Errorf("authenticate upgraded requests: %w", err)
+	}
+
+	return sockets, others, nil
+}
+
+func newUpgrader(config *transport.Config) (*upgrader, error) {
 	secure, err := transport.TLSConfigFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("read the TLS configuration: %w", err)
@@ -60,12 +78,17 @@ func newUpgrader(config *transport.Config) (http.RoundTripper, error) {
 	if config.DialHolder != nil {
 		inner.dial = config.DialHolder.Dial
 	}
-	outer, err := transport.HTTPWrappersForConfig(config, inner)
-	if err != nil {
-		return nil, fmt.Errorf("authenticate upgraded requests: %w", err)
-	}
 
-	return outer, nil
+	return inner, nil
+}
+
+// switcher leaves the handshake to the request, whose headers ask for any
+// protocol. Each connection is for one request, so that none dies of its age.
+func (u *upgrader) switcher() http.RoundTripper {
+	return &http.Transport{
+		Proxy: u.proxy, DialContext: u.dial, TLSClientConfig: u.tls,
+		TLSHandshakeTimeout: 10 * time.Second, DisableKeepAlives: true, DisableCompression: true,
+	}
 }
 
 // RoundTrip upgrades a request. A refusal is a response like any other.

@@ -1,0 +1,98 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"k8s.io/streaming/pkg/httpstream"
+)
+
+// targetAPI hands requests to the HTTP API of one target.
+type targetAPI struct {
+	pool   *Pool
+	target string
+}
+
+// Proxy reaches the target's own HTTP API, that of the Docker engine or of the
+// cluster: the path and the query of each request are those of that API, and its
+// scheme and host mean nothing. The target authenticates the operator; who may
+// do so, RBAC says by the verb create on connectionpools/proxy.
+//
+// The answer is the target's, or a metav1.Status of the live API that says why
+// the target was not asked. Redirects are not followed, and net/http repeats
+// nothing but reading requests that surely got no answer. An upgrade that is
+// accepted has status 101 and a body that is an io.ReadWriteCloser, as that of
+// http.Transport.
+func (p *Pool) Proxy(target string) http.RoundTripper { return &targetAPI{pool: p, target: target} }
+
+// RoundTrip implements http.RoundTripper.
+func (a *targetAPI) RoundTrip(request *http.Request) (*http.Response, error) {
+	u, err := a.url(request.URL)
+	if err == nil {
+		err = checkProxied(request)
+	}
+	if err != nil {
+		if request.Body != nil {
+			_ = request.Body.Close()
+		}
+
+		return nil, err
+	}
+	outgoing := request.Clone(request.Context())
+	outgoing.URL, outgoing.Host, outgoing.RequestURI = u, "", ""
+	header := outgoing.Header
+	for _, name := range notProxied {
+		header.Del(name)
+	}
+	if header.Get("Accept-Encoding") == "" {
+		// Or net/http would ask for gzip by itself, and unpack what it gets.
+		header.Set("Accept-Encoding", "identity")
+	}
+	if httpstream.IsUpgradeRequest(outgoing) {
+		return a.pool.client.switching.RoundTrip(outgoing)
+	}
+
+	return a.pool.client.http.Transport.RoundTrip(outgoing)
+}
+
+// notProxied are the headers of a request that would mean something else on the
+// way: credentials, which are those of the client, and what tells net/http that
+// it may repeat a request.
+var notProxied = []string{"Authorization", "Cookie", "Idempotency-Key", "X-Idempotency-Key"}
+
+// checkProxied refuses what would be understood on the way and not by the
+// target.
+func checkProxied(request *http.Request) error {
+	for name := range request.Header {
+		if strings.HasPrefix(http.CanonicalHeaderKey(name), "Impersonate-") {
+			return fmt.Errorf("the header %s is not handed on: the target acts as the user of the pool's credentials", name)
+		}
+	}
+
+	return nil
+}
+
+// url puts the path behind that of the proxy, exactly as it is encoded.
+func (a *targetAPI) url(asked *url.URL) (*url.URL, error) {
+	if err := checkNames(a.target); err != nil {
+		return nil, err
+	}
+	segments := strings.Split(asked.Path, "/")
+	if slices.Contains(segments, "..") || slices.Contains(segments, ".") {
+		return nil, errors.New("a path with . or .. between its slashes is not handed on")
+	}
+	u, err := a.pool.url("proxy")
+	if err != nil {
+		return nil, err
+	}
+	behind := "/" + a.target + "/"
+	u.RawPath = u.EscapedPath() + behind + strings.TrimPrefix(asked.EscapedPath(), "/")
+	u.Path += behind + strings.TrimPrefix(asked.Path, "/")
+	u.RawQuery = asked.RawQuery
+
+	return u, nil
+}

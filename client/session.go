@@ -1,0 +1,177 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net/http"
+	"net/url"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+)
+
+// SessionOptions say where the shell of a session runs, and for how long. The zero
+// value is a shell on any target of the pool, for an hour.
+type SessionOptions struct {
+	// Name of the session; the operator chooses one when empty.
+	Name string
+	// Target of the pool; as in Command.
+	Target string
+	// Container, Pod and the pod's Namespace; as in Command.
+	Container, Pod, Namespace string
+	// Env is given to the shell.
+	Env map[string]string
+	// TTL after which the session ends, whatever it does, rounded up to seconds. An
+	// hour when 0; at most a day.
+	TTL time.Duration
+	// IdleTimeout without a command after which it ends, rounded up to seconds. 10
+	// minutes when 0; at most a day.
+	IdleTimeout time.Duration
+}
+
+// Session is a shell that stays: its commands run one after the other, and keep
+// its directory, its environment and its functions. Only its creator may use it.
+// It is safe for concurrent use.
+type Session struct {
+	client    *Client
+	namespace string
+	name      string
+}
+
+// NewSession opens a session through a pool of the namespace. An error is an
+// *Error: ErrNotStarted if there is no session, ErrUnknown if there may be one,
+// which then ends by itself when it has been idle.
+func (c *Client) NewSession(ctx context.Context, namespace, pool string, options SessionOptions) (*Session, error) {
+	if err := checkNames(namespace, pool); err != nil {
+		return nil, notStarted(err)
+	}
+	session := options.session(namespace, pool)
+	if err := c.create(ctx, c.resource(namespace, "sessions"), session); err != nil {
+		return nil, err
+	}
+
+	return c.Session(namespace, session.Name), nil
+}
+
+// session is what is asked for in the words of the API.
+func (o *SessionOptions) session(namespace, pool string) *live.Session {
+	return &live.Session{
+		TypeMeta:   typeMeta("Session"),
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: o.Name},
+		Spec: live.SessionSpec{
+			Pool: pool, Target: o.Target, Container: o.Container, Pod: o.Pod, Namespace: o.Namespace, Env: o.Env,
+			TTLSeconds: wholeSeconds(o.TTL), IdleTimeoutSeconds: wholeSeconds(o.IdleTimeout),
+		},
+	}
+}
+
+// wholeSeconds rounds up, so that a little is not nothing. The server knows the
+// bounds.
+func wholeSeconds(d time.Duration) int32 {
+	return int32(min(math.Ceil(d.Seconds()), math.MaxInt32))
+}
+
+// Session names a session that is there already. It does no I/O.
+func (c *Client) Session(namespace, name string) *Session {
+	return &Session{client: c, namespace: namespace, name: name}
+}
+
+// Sessions lists the sessions in a namespace, or in all of them if it is empty.
+// One that has ended stays in it for some minutes, with the reason. Errors are
+// those of the API, for the apierrors functions.
+func (c *Client) Sessions(ctx context.Context, namespace string) (*live.SessionList, error) {
+	if namespace != "" {
+		if err := checkNames(namespace); err != nil {
+			return nil, err
+		}
+	}
+	list := &live.SessionList{}
+	if err := c.call(ctx, http.MethodGet, c.resource(namespace, "sessions"), nil, list); err != nil {
+		return nil, err
+	}
+
+	return list, nil
+}
+
+// Name of the session, in its namespace.
+func (s *Session) Name() string { return s.name }
+
+// Get asks what the session is doing now, or why it ended.
+func (s *Session) Get(ctx context.Context) (*live.Session, error) {
+	u, err := s.url()
+	if err != nil {
+		return nil, err
+	}
+	session := &live.Session{}
+	if err := s.client.call(ctx, http.MethodGet, u, nil, session); err != nil {
+		return nil, err
+	}
+
+	return session, nil
+}
+
+// Exec runs a command in the shell, after those before it, and returns its whole
+// result. Of the command, Argv or Shell apply, Timeout and RequestID; where it
+// runs was said once, and its input is empty. Results and errors are those of
+// Pool.Exec; if the session has ended, ErrNotStarted says why.
+func (s *Session) Exec(ctx context.Context, command Command) (Result, error) {
+	u, err := s.execURL(command)
+	if err != nil {
+		return Result{ExitCode: -1}, notStarted(err)
+	}
+
+	return s.client.exec(ctx, u, command)
+}
+
+// Stream runs a command as Exec does, and copies its output while it runs. There
+// is no terminal.
+func (s *Session) Stream(ctx context.Context, command Command, streams Streams) (Result, error) {
+	u, err := s.execURL(command)
+	if err == nil && streams.Terminal != nil {
+		err = errors.New("a command in a session has no terminal; Pool.Stream gives one")
+	}
+	if err != nil {
+		return Result{ExitCode: -1}, notStarted(err)
+	}
+
+	return s.client.stream(ctx, u, command, streams)
+}
+
+// Delete ends the session, and the command that runs in it. It is no error of
+// its own if the session has ended already, unless it is forgotten: then
+// apierrors.IsNotFound.
+func (s *Session) Delete(ctx context.Context) error {
+	u, err := s.url()
+	if err != nil {
+		return err
+	}
+
+	return s.client.call(ctx, http.MethodDelete, u, nil, nil)
+}
+
+func (s *Session) url(subresource ...string) (*url.URL, error) {
+	if err := checkNames(s.namespace, s.name); err != nil {
+		return nil, err
+	}
+
+	return s.client.resource(s.namespace, append([]string{"sessions", s.name}, subresource...)...), nil
+}
+
+// execURL refuses what a session cannot do: it would be forgotten in silence.
+func (s *Session) execURL(command Command) (*url.URL, error) {
+	switch {
+	case command.Target != "" || command.Container != "" || command.Pod != "" || command.Namespace != "":
+		return nil, errors.New("a session stays where it was opened: the command names no target, container or pod")
+	case command.Stdin != nil:
+		return nil, errors.New("a command in a session has no input; Pool.Stream gives it one")
+	case command.Subsystem != "":
+		return nil, errors.New("a session runs no subsystem; use Pool.Stream")
+	case len(command.Env) > 0:
+		return nil, errors.New("a session keeps its environment: set it in SessionOptions, or export it in a command")
+	}
+
+	return s.url("exec")
+}
