@@ -11,13 +11,22 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// subject is what every audit line says.
+// subject is what every audit line says. The namespace of a pod has a key of its
+// own beside that of the pool.
 func (c *call) subject() []any {
-	return []any{
+	line := []any{
 		"user", plain(c.userName()), "namespace", plain(c.pool.namespace), "pool", plain(c.pool.name),
 		"target", plain(c.target), "subresource", c.permission.Subresource, "transport", c.transport,
 		"requestID", c.requestID,
 	}
+	for _, fact := range [][2]string{
+		{"container", c.place.Container}, {"pod", c.place.Pod}, {"podNamespace", c.place.Namespace},
+	} {
+		if fact[1] != "" {
+			line = append(line, fact[0], plain(fact[1]))
+		}
+	}
+	return line
 }
 
 func (c *call) auditRefused(err error) {

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 
+	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/stream"
 )
 
@@ -22,7 +23,9 @@ type call struct {
 	permission authorizer.AttributesRecord
 	pool       poolName
 	// target is as the request names it until one is found.
-	target    string
+	target string
+	// place in the target, as the request names it.
+	place     driver.Place
 	transport string
 	requestID string
 	began     time.Time

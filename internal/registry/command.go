@@ -193,7 +193,9 @@ func isPrintable(words string) bool {
 
 // streamed is the command of a query.
 func streamed(options *live.ExecOptions, env map[string]string, resize <-chan driver.WindowSize) driver.Command {
-	command := driver.Command{Argv: options.Command, Shell: options.Shell, Subsystem: options.Subsystem, Env: env}
+	command := driver.Command{
+		Place: placeOf(options), Argv: options.Command, Shell: options.Shell, Subsystem: options.Subsystem, Env: env,
+	}
 	if options.TTY {
 		command.TTY = &driver.TTY{Term: options.Term, Size: firstSize(resize), Resize: resize}
 	}

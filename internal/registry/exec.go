@@ -57,7 +57,7 @@ func (s *exec) Connect(ctx context.Context, pool string, options runtime.Object,
 // before the upgrade, so that whoever gets none has an HTTP status.
 func (c *call) streamExec(w http.ResponseWriter, req *http.Request, options *live.ExecOptions) error {
 	ctx := req.Context()
-	c.target = options.Target
+	c.target, c.place = options.Target, placeOf(options)
 	env, problems := validateExecOptions(options)
 	if len(problems) > 0 {
 		return invalid(problems)
@@ -70,7 +70,7 @@ func (c *call) streamExec(w http.ResponseWriter, req *http.Request, options *liv
 	if err != nil {
 		return err
 	}
-	lease, err := c.acquire(ctx, to)
+	lease, err := c.acquireFit(ctx, to, fitCommand(nil, c.place, options.Subsystem))
 	if err != nil {
 		return err
 	}
@@ -91,6 +91,10 @@ func (c *call) streamExec(w http.ResponseWriter, req *http.Request, options *liv
 		c.auditRefused(errNotUpgraded)
 	}
 	return nil
+}
+
+func placeOf(options *live.ExecOptions) driver.Place {
+	return driver.Place{Container: options.Container, Pod: options.Pod, Namespace: options.Namespace}
 }
 
 // errNotUpgraded is what the stream has told the client by itself.

@@ -39,6 +39,7 @@ func (c *call) postExec(w http.ResponseWriter, req *http.Request, responder rest
 	}
 	spec := &object.Spec
 	c.target = spec.Target
+	c.place = driver.Place{Container: spec.Container, Pod: spec.Pod, Namespace: spec.Namespace}
 	if problems := validateExec(spec); len(problems) > 0 {
 		return invalid(problems)
 	}
@@ -128,11 +129,12 @@ func (c *call) checkIdentity(object *live.Exec) error {
 // execute runs a command and keeps what it says, as far as that is bounded. An
 // error means that nothing was started.
 func (c *call) execute(ctx context.Context, pool *v1alpha1.ConnectionPool, spec *live.ExecSpec) (*live.ExecStatus, error) {
-	to, err := c.route(ctx, pool, field.NewPath("spec", "target"), spec.Target)
+	root := field.NewPath("spec")
+	to, err := c.route(ctx, pool, root.Child("target"), spec.Target)
 	if err != nil {
 		return nil, err
 	}
-	lease, err := c.acquire(ctx, to)
+	lease, err := c.acquireFit(ctx, to, fitCommand(root, c.place, spec.Subsystem))
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +150,7 @@ func (c *call) execute(ctx context.Context, pool *v1alpha1.ConnectionPool, spec 
 	if len(spec.Stdin) > 0 {
 		streams.Stdin = bytes.NewReader(spec.Stdin)
 	}
-	command := driver.Command{Argv: spec.Command, Shell: spec.Shell, Subsystem: spec.Subsystem, Env: spec.Env}
+	command := driver.Command{Place: c.place, Argv: spec.Command, Shell: spec.Shell, Subsystem: spec.Subsystem, Env: spec.Env}
 	status := c.run(ctx, to, lease, command, streams).result()
 	status.Stdout, status.StdoutBytes = stdout.text()
 	status.Stderr, status.StderrBytes = stderr.text()

@@ -4,13 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
-
-	"github.com/connpool/connpool/api/v1alpha1"
 )
-
-func docker(target *v1alpha1.ConnectionTarget) {
-	target.Spec.SSH, target.Spec.Docker = nil, &v1alpha1.DockerTarget{Endpoint: "unix:///var/run/docker.sock"}
-}
 
 func TestWhatTheProxyRefuses(t *testing.T) {
 	for name, test := range map[string]struct {

@@ -184,7 +184,7 @@ func sizeOf(status *live.ExecStatus) int64 {
 // digestOf tells commands apart.
 func digestOf(spec *live.ExecSpec) (sum [sha256.Size]byte) {
 	d := digest{sha256.New()}
-	d.add(spec.Target, spec.Shell, spec.Subsystem)
+	d.add(spec.Target, spec.Container, spec.Pod, spec.Namespace, spec.Shell, spec.Subsystem)
 	d.count(len(spec.Command))
 	d.add(spec.Command...)
 	d.count(len(spec.Env))

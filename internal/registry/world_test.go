@@ -455,6 +455,13 @@ func saying(stdout, stderr string, code int) drivertest.ExecFunc {
 	}
 }
 
+// failing plays a command that does not complete.
+func failing(err *driver.Error) drivertest.ExecFunc {
+	return func(context.Context, *drivertest.FakeConn, driver.Command, driver.Streams) (driver.ExitStatus, error) {
+		return driver.ExitStatus{}, err
+	}
+}
+
 // lasting plays a command that runs until its context ends or release is closed.
 func lasting(release <-chan struct{}) drivertest.ExecFunc {
 	return func(ctx context.Context, conn *drivertest.FakeConn, _ driver.Command, _ driver.Streams) (driver.ExitStatus, error) {
