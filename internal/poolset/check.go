@@ -3,6 +3,7 @@ package poolset
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/http/httptrace"
 	"strings"
@@ -36,11 +37,30 @@ type CheckStage struct {
 	Found string
 }
 
-// check is one that runs. Whoever asks for it meanwhile shares its result.
+// refusedFor is how long credentials that a check found refused are not offered
+// again by the next one: servers count such attempts, and ban.
+const refusedFor = 5 * time.Second
+
+// check is one that runs, or whose result still holds. Whoever asks for it
+// meanwhile shares it.
 type check struct {
-	done   chan struct{}
-	cancel context.CancelFunc
-	result Check
+	edition *edition
+	done    chan struct{}
+	cancel  context.CancelFunc
+	result  Check
+	// until is when a result that held stops to; zero while the check runs.
+	until time.Time
+}
+
+// holds reports whether who asks now shares the check.
+func (c *check) holds(e *edition, now time.Time) bool {
+	return c.until.IsZero() || c.edition == e && now.Before(c.until)
+}
+
+// refused reports a check that ended because the credentials were refused.
+func (c Check) refused() bool {
+	last := len(c.Stages) - 1
+	return last >= 0 && c.Stages[last].Err != nil && c.Stages[last].Err.Reason == driver.AuthenticationFailed
 }
 
 // Check dials a target once, as it was ensured last, and reports stage by stage.
@@ -50,7 +70,8 @@ type check struct {
 // host, dial at once; failure changes nothing for them.
 //
 // One check of a target runs at a time, so that a wrong key is offered once: who
-// asks meanwhile gets its result. It runs to its end, within 30 s, even if
+// asks meanwhile, or within 5 s after a refusal that nothing has changed since,
+// gets its result. It runs to its end, within 30 s, even if
 // nobody waits any more. The error is ErrUnknownTarget if nobody uses a target of
 // that UID, or that of ctx.
 func (s *Set) Check(ctx context.Context, target string) (Check, error) {
@@ -66,30 +87,40 @@ func (s *Set) Check(ctx context.Context, target string) (Check, error) {
 	}
 }
 
-// startCheck joins the check that runs or starts one; nil if there is nothing to
-// dial.
+// startCheck joins the check that runs or still holds, or starts one; nil if
+// there is nothing to dial.
 func (s *Set) startCheck(uid string) *check {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if running := s.checks[uid]; running != nil {
-		return running
+	now, e := time.Now(), s.editionInUse(uid)
+	maps.DeleteFunc(s.checks, func(of string, c *check) bool { return !c.holds(s.editionInUse(of), now) })
+	if shared := s.checks[uid]; shared != nil {
+		return shared
 	}
-	e := s.editionInUse(uid)
 	if e == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, checkTimeout)
-	c := &check{done: make(chan struct{}), cancel: cancel}
+	c := &check{edition: e, done: make(chan struct{}), cancel: cancel}
 	s.checks[uid] = c
 	s.drains.Go(func() {
 		defer cancel()
 		c.result = s.check(ctx, uid, e)
-		s.mu.Lock()
-		delete(s.checks, uid)
-		s.mu.Unlock()
+		s.endCheck(uid, c)
 		close(c.done)
 	})
 	return c
+}
+
+// endCheck forgets a check, unless its result holds on.
+func (s *Set) endCheck(uid string, c *check) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.result.refused() {
+		c.until = time.Now().Add(refusedFor)
+		return
+	}
+	delete(s.checks, uid)
 }
 
 // editionInUse is how a target, or a jump host, is dialled now; nil if it is not.

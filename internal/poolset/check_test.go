@@ -125,8 +125,33 @@ func TestWhoeverChecksMeanwhileSharesTheResult(t *testing.T) {
 		}
 		all.Wait()
 		w.wantDials(2, everything) // one is the pool's
+	})
+}
+
+// Whoever checks a wrong key in a loop must not have us banned.
+func TestARefusalIsSharedForAWhile(t *testing.T) {
+	inWorld(t, func(w *world) {
+		web := w.target("web", pool("p"))
+		w.refuse(driver.AuthenticationFailed, key("v1"))
+		w.ensure(web)
+		for range 10 {
+			w.wantStages(w.check("web"), driver.AuthenticationFailed, driver.StagePrepare, driver.StageConnect)
+			sleep(400 * time.Millisecond)
+		}
+		w.wantDials(2, everything) // one is the pool's
+		sleep(time.Second)
 		w.check("web")
 		w.wantDials(3, everything)
+
+		w.ensure(web.rotated("v2"))
+		if got := w.check("web"); got.refused() {
+			t.Errorf("the refusal outlives what was refused: %+v", got)
+		}
+		w.refuse(driver.Unreachable, everything)
+		before := w.dials(everything)
+		w.check("web")
+		w.check("web")
+		w.wantDials(before+2, everything)
 	})
 }
 

@@ -52,7 +52,7 @@ type Set struct {
 	targets map[string]*target            // by target UID
 	pools   map[string]map[string]*member // by pool UID, then target UID
 	hops    map[string]*hop               // by target UID
-	checks  map[string]*check             // those that run, by target UID
+	checks  map[string]*check             // those that run or still hold, by target UID
 	past    past
 
 	// drains run until what they drain is closed, and other work beside the pools
