@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"testing"
 	"time"
 
@@ -65,7 +66,7 @@ func TestADialWhoseBastionIsLostInBetweenBeginsAnew(t *testing.T) {
 		w.ensure(w.behind(bastion, "a", pool("p")))
 		held := make([]func(error), 0, 6)
 		for range 6 { // all places of the bastion
-			done, err := w.set.budget.Admit(w.Context(), fmt.Sprint(len(held)), "bastion-uid")
+			done, err := w.set.budget.Admit(w.Context(), strconv.Itoa(len(held)), "bastion-uid")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -155,7 +156,7 @@ func TestAFrozenBastionIsFoundOutByTheFirstThatWantsAStream(t *testing.T) {
 			}
 			return nil
 		})
-		w.fake.OnForward(func(ctx context.Context, conn *drivertest.FakeConn, _, _ string) (net.Conn, error) {
+		w.fake.OnForward(func(_ context.Context, conn *drivertest.FakeConn, _, _ string) (net.Conn, error) {
 			if conn == frozen {
 				<-time.After(10 * time.Second)
 				return nil, &driver.Error{Reason: driver.Timeout, Message: "no answer"}

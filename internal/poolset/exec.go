@@ -94,12 +94,15 @@ func (s *Set) execOnce(ctx context.Context, lease Lease, command driver.Command,
 // happened.
 func (s *Set) releaseProven(lease Lease) { s.proveAndRelease(lease.Conn(), lease) }
 
-// proveAndRelease gives a lease of the connection back: once it has answered,
-// which nobody waits for, or else as broken.
-func (s *Set) proveAndRelease(conn driver.Conn, lease interface {
+// ender ends a lease by outcome.
+type ender interface {
 	Release()
 	Discard()
-}) {
+}
+
+// proveAndRelease gives a lease of the connection back: once it has answered,
+// which nobody waits for, or else as broken.
+func (s *Set) proveAndRelease(conn driver.Conn, lease ender) {
 	proving := conn.Context().Err() == nil && s.background(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, proofTimeout)
 		defer cancel()

@@ -30,7 +30,7 @@ var hopLimits = connpool.Limits{
 
 // hopPolicy is the keepalive of the connections to a jump host: a dead one must
 // not be mistaken for all the hosts behind it.
-var hopPolicy = Policy{KeepaliveInterval: 15 * time.Second, KeepaliveTimeout: 5 * time.Second}
+var hopPolicy = Policy{KeepaliveInterval: 10 * time.Second, KeepaliveTimeout: 5 * time.Second}
 
 // hop is the pool of one jump host. It connects when the first target behind it
 // is dialled.

@@ -175,7 +175,13 @@ func (p *Proxy) serve(client net.Conn) {
 	case Penalise:
 		_, _ = client.Write([]byte(penalty))
 		return
+	default:
+		p.connect(client)
 	}
+}
+
+// connect passes everything on until either side ends.
+func (p *Proxy) connect(client net.Conn) {
 	target, err := net.Dial("tcp", p.target)
 	if err != nil || !p.track(target) {
 		return

@@ -139,16 +139,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		r.forget(target.UID)
 		return ctrl.Result{}, nil
 	}
-	facts, err := r.gather(ctx, target)
+	gathered, err := r.gather(ctx, target)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	verdict := r.act(target, decide(facts, r.Drivers))
+	verdict := r.act(target, decide(gathered, r.Drivers))
 	observation, _ := r.Pools.Observe(string(target.UID))
 	last := r.Writer.Pace.Last(target.UID, target.Status)
-	next := report(facts, verdict, observation, last, r.Replica)
+	next := report(gathered, verdict, observation, last, r.Replica)
 	after, err := r.Writer.Write(ctx, target, last, next)
-	return ctrl.Result{RequeueAfter: soonest(after, nextSchedule(facts), nextLook(facts), r.nextReread(target))}, err
+	return ctrl.Result{RequeueAfter: soonest(after, nextSchedule(gathered), nextLook(gathered), r.nextReread(target))}, err
 }
 
 // nextLook is when the figures are looked at again. Uses are no news that the

@@ -156,23 +156,29 @@ func TestEachTypeOfTargetIsReachedInItsOwnWay(t *testing.T) {
 		endpoint string
 	}{
 		"an engine over TLS": {
-			overTLS, driver.Endpoint{Network: "tcp", Address: "build-1:2376"},
-			[]string{"ca.crt", "tls.crt", "tls.key"}, "", "tcp://build-1:2376",
+			overTLS,
+			driver.Endpoint{Network: "tcp", Address: "build-1:2376"},
+			[]string{"ca.crt", "tls.crt", "tls.key"},
+			"", "tcp://build-1:2376",
 		},
 		"an engine on the operator's own host": {
 			onSocket, driver.Endpoint{Network: "unix", Address: "/var/run/docker.sock"}, nil, "", "unix:///var/run/docker.sock",
 		},
 		"an engine behind an ssh target and its bastion": {
-			overSSH("build-1", "bastion"), driver.Endpoint{Network: "unix", Address: "/var/run/docker.sock"},
+			overSSH("build-1", "bastion"),
+			driver.Endpoint{Network: "unix", Address: "/var/run/docker.sock"},
 			nil, "build-1 bastion", "unix:///var/run/docker.sock via ssh target build-1",
 		},
 		"an engine behind as many jumps as there may be": {
-			overSSH("a", "b", "c"), driver.Endpoint{Network: "unix", Address: "/var/run/docker.sock"},
+			overSSH("a", "b", "c"),
+			driver.Endpoint{Network: "unix", Address: "/var/run/docker.sock"},
 			nil, "a b c", "unix:///var/run/docker.sock via ssh target a",
 		},
 		"a cluster": {
-			ofCluster, driver.Endpoint{Network: "tcp", Address: "prod.example.com:6443"},
-			[]string{"kubeconfig"}, "", "https://prod.example.com:6443",
+			ofCluster,
+			driver.Endpoint{Network: "tcp", Address: "prod.example.com:6443"},
+			[]string{"kubeconfig"},
+			"", "https://prod.example.com:6443",
 		},
 		"a cluster by another context and namespace": {
 			func() facts {
@@ -182,7 +188,8 @@ func TestEachTypeOfTargetIsReachedInItsOwnWay(t *testing.T) {
 				return f
 			},
 			driver.Endpoint{Network: "tcp", Address: "test.example.com:443", Context: "test", Namespace: "web"},
-			[]string{"kubeconfig"}, "", "https://test.example.com",
+			[]string{"kubeconfig"},
+			"", "https://test.example.com",
 		},
 	}
 	for name, tc := range tests {

@@ -98,7 +98,8 @@ func note(message string) string {
 // isExpected reports a reason of Ready that somebody asked for.
 func isExpected(reason string) bool {
 	switch reason {
-	case v1alpha1.ReasonWarm, v1alpha1.ReasonJumpHost, v1alpha1.ReasonWarming, v1alpha1.ReasonPending, v1alpha1.ReasonNotSelected, v1alpha1.ReasonPaused:
+	case v1alpha1.ReasonWarm, v1alpha1.ReasonJumpHost, v1alpha1.ReasonWarming, v1alpha1.ReasonPending,
+		v1alpha1.ReasonNotSelected, v1alpha1.ReasonPaused:
 		return true
 	}
 	return false
