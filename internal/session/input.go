@@ -1,0 +1,65 @@
+package session
+
+import (
+	"io"
+	"sync"
+)
+
+// input is what the shell reads. It knows what has been taken of it, which is what
+// the shell may have seen.
+type input struct {
+	mu    sync.Mutex
+	wake  *sync.Cond
+	text  string
+	taken bool // something of the text before
+	ended bool
+}
+
+func newInput() *input {
+	i := new(input)
+	i.wake = sync.NewCond(&i.mu)
+	return i
+}
+
+// write appends text and does not wait.
+func (i *input) write(text string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.text += text
+	i.taken = false
+	i.wake.Broadcast()
+}
+
+// end makes the input end here. What has not been taken never will be.
+func (i *input) end() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.ended = true
+	i.wake.Broadcast()
+}
+
+// withdraw takes back what is left, and says whether anything of the newest text
+// was taken, and whether all was.
+func (i *input) withdraw() (some, all bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	some, all = i.taken, i.text == ""
+	i.text = ""
+	return some, all
+}
+
+// Read implements io.Reader.
+func (i *input) Read(p []byte) (int, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for i.text == "" && !i.ended {
+		i.wake.Wait()
+	}
+	if i.ended {
+		return 0, io.EOF
+	}
+	n := copy(p, i.text)
+	i.text = i.text[n:]
+	i.taken = i.taken || n > 0
+	return n, nil
+}
