@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 )
 
 // completionTimeout bounds how long a Tab may take.
@@ -139,6 +141,44 @@ func (f *factory) listTargets(ctx context.Context, args []string) ([]string, err
 	pool, _ := poolAndTarget(args[0])
 
 	return knownTargets(ctx, objects, asked{resource: pools, namespace: namespace, name: pool})
+}
+
+// completeSessions completes sessions, as often as there are arguments.
+func (f *factory) completeSessions(command *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+	return namesOf(f.listSessions)(command, nil, typed)
+}
+
+// completeSession completes one session.
+func (f *factory) completeSession(command *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+
+	return f.completeSessions(command, args, typed)
+}
+
+// listSessions lists the sessions that have not ended.
+func (f *factory) listSessions(ctx context.Context, _ []string) ([]string, error) {
+	live, err := f.live()
+	if err != nil {
+		return nil, err
+	}
+	namespace, err := f.namespace()
+	if err != nil {
+		return nil, err
+	}
+	list, err := live.Sessions(ctx, namespace)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for i := range list.Items {
+		if s := &list.Items[i]; s.Status.State != livev1alpha1.SessionEnded {
+			names = append(names, s.Name)
+		}
+	}
+
+	return names, nil
 }
 
 // listNamespaces lists the namespaces of the cluster.

@@ -168,24 +168,14 @@ func (e examination) cluster(ctx context.Context) finding {
 
 // identity is who the cluster takes us for, if it tells.
 func (e examination) identity(ctx context.Context) string {
-	type review struct {
-		metav1.TypeMeta `json:",inline"`
-
-		Status struct {
-			UserInfo struct {
-				Username string `json:"username"`
-			} `json:"userInfo"`
-		} `json:"status,omitzero"`
-	}
-	who := review{TypeMeta: metav1.TypeMeta{APIVersion: "authentication.k8s.io/v1", Kind: "SelfSubjectReview"}}
 	ctx, cancel := context.WithTimeout(ctx, doctorTimeout)
 	defer cancel()
-	err := e.plain.post(ctx, "/apis/authentication.k8s.io/v1/selfsubjectreviews", &who)
-	if err != nil || who.Status.UserInfo.Username == "" {
+	name, err := e.plain.whoAmI(ctx)
+	if err != nil || name == "" {
 		return ""
 	}
 
-	return "; you are " + who.Status.UserInfo.Username
+	return "; you are " + name
 }
 
 // declarative finds out whether pools and targets can be declared. Discovery
@@ -313,10 +303,17 @@ func (e examination) wanted() []wanted {
 		one(v1alpha1.GroupName, pools, "create", "declare pools"),
 		one(v1alpha1.GroupName, targets, "create", "declare targets"),
 		one(livev1alpha1.GroupName, "connections", "list", "connections, top"),
-		one(livev1alpha1.GroupName, pools+"/exec", "create", "exec, run, cp"),
-		one(livev1alpha1.GroupName, pools+"/exec", "get", "exec, run, cp"),
+		one(livev1alpha1.GroupName, pools+"/exec", "create", "exec, run, cp, shell"),
+		one(livev1alpha1.GroupName, pools+"/exec", "get", "exec, run, cp, shell"),
 		one(livev1alpha1.GroupName, pools+"/portforward", "create", "port-forward"),
 		one(livev1alpha1.GroupName, pools+"/portforward", "get", "port-forward"),
+		one(livev1alpha1.GroupName, pools+"/proxy", "create", "proxy"),
+		one(livev1alpha1.GroupName, pools+"/proxy", "get", "proxy"),
+		one(livev1alpha1.GroupName, sessions, "create", "session create"),
+		one(livev1alpha1.GroupName, sessions, "list", "session list"),
+		one(livev1alpha1.GroupName, sessions, "delete", "session delete"),
+		one(livev1alpha1.GroupName, sessions+"/exec", "create", "session exec"),
+		one(livev1alpha1.GroupName, sessions+"/exec", "get", "session exec"),
 		one(livev1alpha1.GroupName, pools+"/drain", "create", "drain POOL"),
 		one(livev1alpha1.GroupName, "connections/drain", "create", "drain connection/NAME"),
 		one(livev1alpha1.GroupName, targets+"/check", "create", "check"),

@@ -51,13 +51,22 @@ func fails(outcome livev1alpha1.Outcome, reason, message string) *metav1.Status 
 
 // echo prints its arguments and copies its input.
 func echo(_ context.Context, options livev1alpha1.ExecOptions, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
-	fmt.Fprintf(streams.Stdout, "%s%q%s%v\n", options.Target, options.Command, options.Shell, options.Env)
+	fmt.Fprintf(streams.Stdout, "%s%s%q%s%v\n", options.Target, placeIn(options), options.Command, options.Shell, options.Env)
 	if streams.Stdin != nil {
 		_, _ = io.Copy(streams.Stdout, streams.Stdin)
 	}
 	fmt.Fprint(streams.Stderr, "done\x1b[0m\n")
 
 	return exits(0, "")
+}
+
+// placeIn is where in the target a command runs; nothing on a host.
+func placeIn(options livev1alpha1.ExecOptions) string {
+	if options.Container == "" && options.Pod == "" {
+		return ""
+	}
+
+	return fmt.Sprintf("(%s/%s/%s)", options.Namespace, options.Pod, options.Container)
 }
 
 func TestExecPassesArgumentsAndStreamsOn(t *testing.T) {
@@ -70,6 +79,9 @@ func TestExecPassesArgumentsAndStreamsOn(t *testing.T) {
 		"a target behind a slash":     {[]string{"web/web-1", "--", "id"}, "", `web-1["id"][]` + "\n"},
 		"a target in a flag":          {[]string{"web", "--target", "web-2", "--", "id"}, "", `web-2["id"][]` + "\n"},
 		"a line for the shell":        {[]string{"web", "--shell", "--", "ls", "| wc"}, "", `[]ls | wc[]` + "\n"},
+		"in a container":              {[]string{"web", "-c", "app", "--", "ps"}, "", `(//app)["ps"][]` + "\n"},
+		"in a pod":                    {[]string{"web", "--pod", "w-0", "--", "ps"}, "", `(/w-0/)["ps"][]` + "\n"},
+		"in a pod's container":        {[]string{"web", "--pod", "w-0", "--pod-namespace", "n", "--container", "app", "--", "ps"}, "", `(n/w-0/app)["ps"][]` + "\n"},
 		"variables":                   {[]string{"web", "--env", "A=1", "--env", "B=x=y", "--", "env"}, "", `["env"][A=1 B=x=y]` + "\n"},
 		"input if asked for":          {[]string{"web", "-i", "--", "cat"}, "in", `["cat"][]` + "\nin"},
 		"no input if not asked for":   {[]string{"web", "--", "cat"}, "in", `["cat"][]` + "\n"},
@@ -151,6 +163,8 @@ func TestCommandsThatAreRefusedDidNotStart(t *testing.T) {
 		"a flag that is not there": {"", []string{"web", "--tree", "--", "id"}, []string{"--tree"}},
 		"too many words":           {"", append([]string{"web", "--"}, make([]string, 1025)...), []string{"at most 1024"}},
 		"too long a line":          {"", []string{"web", "--", strings.Repeat("x", 128<<10+1)}, []string{"at most 131072"}},
+		"a namespace without pod":  {"", []string{"web", "--pod-namespace", "n", "--", "id"}, []string{"name the pod with --pod"}},
+		"a pod with a namespace":   {"", []string{"web", "--pod", "n/w-0", "--", "id"}, []string{"--pod-namespace"}},
 		"a negative timeout":       {"", []string{"web", "--timeout", "-1s", "--", "id"}, []string{"negative"}},
 	}
 	for name, test := range tests {

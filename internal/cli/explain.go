@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,8 +25,10 @@ type asked struct {
 	namespace string
 	// name of the object; "" for all of them.
 	name string
-	// target that was asked for along with a pool, if any.
-	target string
+	// pool, target and session that were asked for along with it, if any.
+	pool, target, session string
+	// with is what else it takes to do it, in the same namespace.
+	with []asked
 }
 
 // explain adds the next step to an error that came from a server.
@@ -33,6 +36,8 @@ func (f *factory) explain(ctx context.Context, err error, what asked) error {
 	switch {
 	case err == nil:
 		return nil
+	case isTargets(err):
+		return err // with the next step in its own words
 	case apierrors.IsForbidden(err):
 		return hinted(err, "This would permit it; give it to somebody who may create roles:\n\n%s", what.role())
 	case apierrors.IsUnauthorized(err):
@@ -46,6 +51,12 @@ func (f *factory) explain(ctx context.Context, err error, what asked) error {
 	default:
 		return err
 	}
+}
+
+// isTargets reports that it is the target that refused: a container that is not
+// there, a cluster that does not permit it to the pool's credentials.
+func isTargets(err error) bool {
+	return apierrors.HasStatusCause(err, livev1alpha1.CauseReason)
 }
 
 // isNamed reports that a 404 is about an object. One about a path that nobody
@@ -80,8 +91,11 @@ func isConnection(err error) bool {
 // explainNotFound offers names that are there.
 func (f *factory) explainNotFound(ctx context.Context, err error, what asked) error {
 	offer := f.offerPools
-	if aboutTarget(err, what) {
+	switch {
+	case aboutTarget(err, what):
 		offer = f.offerTargets
+	case aboutSession(err):
+		offer = f.offerSessions
 	}
 	text, offerErr := offer(ctx, what)
 	if offerErr != nil {
@@ -99,7 +113,7 @@ func (f *factory) offerPools(ctx context.Context, what asked) (string, error) {
 	}
 	all, err := objects.pools(ctx, what.namespace)
 
-	return f.offer("pool", what.name, what.namespace, poolNames(all)), err
+	return f.offer("pool", cmp.Or(what.pool, what.name), what.namespace, poolNames(all)), err
 }
 
 func (f *factory) offerTargets(ctx context.Context, what asked) (string, error) {
@@ -110,6 +124,19 @@ func (f *factory) offerTargets(ctx context.Context, what asked) (string, error) 
 	known, err := knownTargets(ctx, objects, what)
 
 	return f.offer("target", what.targetName(), what.namespace, known), err
+}
+
+func (f *factory) offerSessions(ctx context.Context, what asked) (string, error) {
+	names, err := f.listSessions(ctx, nil)
+	if err != nil {
+		return "", err
+	}
+	text := "The operator forgets a session some minutes after its end, and all of them when it is restarted. Create another."
+	if near := nearest(what.session, names); len(near) > 0 {
+		text = "Did you mean " + strings.Join(near, " or ") + "?"
+	}
+
+	return text, nil
 }
 
 func (a asked) targetName() string {
@@ -129,13 +156,24 @@ func aboutTarget(err error, what asked) bool {
 	return strings.HasPrefix(what.resource, targets)
 }
 
+// aboutSession reports that it is the session that was not found.
+func aboutSession(err error) bool {
+	details := detailsOf(err)
+
+	return details != nil && details.Kind == sessions
+}
+
 // knownTargets are the targets of the pool that was asked for, or all.
 func knownTargets(ctx context.Context, objects objectClient, what asked) ([]string, error) {
 	all, err := objects.targets(ctx, what.namespace)
-	if err != nil || !strings.HasPrefix(what.resource, pools) {
+	name := what.pool
+	if strings.HasPrefix(what.resource, pools) {
+		name = what.name
+	}
+	if err != nil || name == "" {
 		return targetNames(all), err
 	}
-	pool, err := objects.pool(ctx, what.namespace, what.name)
+	pool, err := objects.pool(ctx, what.namespace, name)
 	if err != nil {
 		return targetNames(all), nil //nolint:nilerr // without the pool, any target is better than none
 	}
@@ -175,13 +213,23 @@ func (a asked) role() string {
 	if a.namespace != "" {
 		fmt.Fprintf(&b, "  namespace: %s\n", a.namespace)
 	}
-	fmt.Fprintf(&b, "rules:\n- apiGroups: [%q]\n  resources: [%q]\n", a.group, a.resource)
-	if a.name != "" {
-		fmt.Fprintf(&b, "  resourceNames: [%q]\n", a.name)
+	b.WriteString("rules:\n")
+	for _, rule := range append([]asked{a}, a.with...) {
+		b.WriteString(rule.rule())
 	}
-	fmt.Fprintf(&b, "  verbs: [%s]\n\nand then: kubectl create %s --user USER", strings.Join(a.verbs, ", "), binding)
+	fmt.Fprintf(&b, "\nand then: kubectl create %s --user USER", binding)
 
 	return b.String()
+}
+
+// rule is one rule of a role.
+func (a asked) rule() string {
+	names := ""
+	if a.name != "" {
+		names = fmt.Sprintf("  resourceNames: [%q]\n", a.name)
+	}
+
+	return fmt.Sprintf("- apiGroups: [%q]\n  resources: [%q]\n%s  verbs: [%s]\n", a.group, a.resource, names, strings.Join(a.verbs, ", "))
 }
 
 // Things that commands ask for.
@@ -209,4 +257,36 @@ func askedToStream(subresource, namespace, pool, target string) asked {
 
 func askedToCreate(resource, namespace, name string) asked {
 	return asked{group: livev1alpha1.GroupName, resource: resource, verbs: []string{"create"}, namespace: namespace, name: name}
+}
+
+// askedToProxy asks for all verbs: on its way a request is looked at by its
+// method, and at its end by create.
+func askedToProxy(namespace, pool, target string) asked {
+	return asked{
+		group: livev1alpha1.GroupName, resource: pools + "/proxy", verbs: []string{"create", "get", "update", "patch", "delete"},
+		namespace: namespace, name: pool, target: target,
+	}
+}
+
+// askedForSessions asks for what one may do with those of others, too.
+func askedForSessions(namespace string, verbs ...string) asked {
+	return asked{group: livev1alpha1.GroupName, resource: sessions, verbs: verbs, namespace: namespace}
+}
+
+func askedToOpenSession(namespace, pool, target string) asked {
+	what := askedForSessions(namespace, "create")
+	what.pool, what.target = pool, target
+	what.with = []asked{askedToCreate(pools+"/exec", namespace, pool)}
+
+	return what
+}
+
+// askedToUseSession names no session: a role for one that ends soon is of no use.
+func askedToUseSession(namespace, name string) asked {
+	what := askedForSessions(namespace, "create", "get")
+	what.resource = sessions + "/exec"
+	what.session = name
+	what.with = []asked{askedToCreate(pools+"/exec", namespace, "")}
+
+	return what
 }

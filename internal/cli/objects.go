@@ -15,10 +15,11 @@ import (
 	"github.com/connpool/connpool/api/v1alpha1"
 )
 
-// Resources of the declarative API.
+// Resources of the two APIs.
 const (
-	pools   = "connectionpools"
-	targets = "connectiontargets"
+	pools    = "connectionpools"
+	targets  = "connectiontargets"
+	sessions = "sessions"
 )
 
 // objectClient reads the declarative API.

@@ -85,6 +85,23 @@ func (c plainClient) do(ctx context.Context, method, path string, body []byte, i
 	return nil
 }
 
+// whoAmI is the name that the cluster knows us by.
+func (c plainClient) whoAmI(ctx context.Context) (string, error) {
+	type review struct {
+		metav1.TypeMeta `json:",inline"`
+
+		Status struct {
+			UserInfo struct {
+				Username string `json:"username"`
+			} `json:"userInfo"`
+		} `json:"status,omitzero"`
+	}
+	who := review{TypeMeta: metav1.TypeMeta{APIVersion: "authentication.k8s.io/v1", Kind: "SelfSubjectReview"}}
+	err := c.post(ctx, "/apis/authentication.k8s.io/v1/selfsubjectreviews", &who)
+
+	return who.Status.UserInfo.Username, err
+}
+
 // refusal is an error like those of the other clients.
 func refusal(code int, answer []byte) error {
 	var status metav1.Status

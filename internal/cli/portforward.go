@@ -7,10 +7,14 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/connpool/connpool/client"
 )
 
 // portForwardOptions forward local ports and sockets through a target.
@@ -18,6 +22,7 @@ type portForwardOptions struct {
 	*factory
 
 	namespace, pool, target string
+	place                   place // never a container: ports are the pod's
 	addresses               []string
 	words                   []string
 	forwards                []forward
@@ -32,17 +37,19 @@ func newPortForwardCommand(f *factory) *cobra.Command {
 		Long: "Listen here, and reach what the target reaches, until Ctrl-C.\n\n" +
 			"REMOTE is a port of the target, HOST:PORT as seen from it, or unix:/PATH of a socket on it. LOCAL is a port, or\n" +
 			"unix:/PATH of a socket that only you may use; without it, the port is the same as the remote one. Port 0, and a\n" +
-			"remote socket without LOCAL, mean any free port.\n\n" +
+			"remote socket without LOCAL, mean any free port. With --pod, REMOTE is a port of that pod.\n\n" +
 			"When the connection behind it is lost, it is made again: what was open is closed, and what is new waits.",
 		Example: f.examples(
 			"a database that listens on the target itself", "port-forward db/db-1 5432",
 			"another host's web server, as seen from a target", "port-forward web 8080:intranet.example.com:80",
+			"a pod of a cluster", "port-forward cluster --pod web-0 8080:80",
 			"several at once", "port-forward web/web-1 8080:80 8443:443",
 			"the Docker engine of a target", "port-forward build unix:/tmp/docker.sock:unix:/var/run/docker.sock"),
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: f.completePoolSlashTarget,
 		RunE:              runs(o),
 	}
+	o.place.registerPod(command.Flags())
 	command.Flags().StringSliceVar(&o.addresses, "address", []string{"127.0.0.1"},
 		"Addresses to listen on; whoever reaches them reaches the remote, too")
 
@@ -58,10 +65,16 @@ func (o *portForwardOptions) complete(_ *cobra.Command, args []string) (err erro
 }
 
 func (o *portForwardOptions) validate() error {
+	if err := o.place.validate(); err != nil {
+		return err
+	}
 	for _, word := range o.words {
 		f, err := parseForward(word)
 		if err != nil {
 			return err
+		}
+		if o.place.pod != "" && !isPort(f.remote, 1) {
+			return fmt.Errorf("%q is no port of a pod: with --pod, the remote is a port from 1 to 65535", f.remote)
 		}
 		o.forwards = append(o.forwards, f)
 	}
@@ -77,6 +90,9 @@ func (o *portForwardOptions) through(f forward) string {
 	where := o.pool
 	if o.target != "" {
 		where += "/" + o.target
+	}
+	if o.place.pod != "" {
+		return fmt.Sprintf("%s of pod %s on %s", f.remote, o.place.pod, where)
 	}
 	if strings.Contains(f.remote, ":") {
 		return f.remote + " through " + where
@@ -94,7 +110,7 @@ func (o *portForwardOptions) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, f := range o.forwards {
 		open := func(ctx context.Context) (forwarder, error) {
-			opened, err := pool.Forward(ctx, o.target, f.remote)
+			opened, err := o.openTo(ctx, pool, f.remote)
 			if err != nil {
 				return nil, o.explain(ctx, err, askedToStream("portforward", o.namespace, o.pool, o.target))
 			}
@@ -110,6 +126,19 @@ func (o *portForwardOptions) run(ctx context.Context) error {
 	}
 
 	return orInterrupted(group.Wait())
+}
+
+// openTo opens a forwarder to a port of the pod, or to what the target reaches.
+func (o *portForwardOptions) openTo(ctx context.Context, pool *client.Pool, remote string) (*client.Forwarder, error) {
+	if o.place.pod == "" {
+		return pool.Forward(ctx, o.target, remote)
+	}
+	port, err := strconv.ParseUint(remote, 10, 16)
+	if err != nil {
+		return nil, err
+	}
+
+	return pool.ForwardPod(ctx, o.target, types.NamespacedName{Namespace: o.place.namespace, Name: o.place.pod}, uint16(port))
 }
 
 // orInterrupted is no error if it was Ctrl-C, which is how one ends it.

@@ -192,3 +192,38 @@ func TestAForwardThatCannotBeginEndsAtOnce(t *testing.T) {
 	delete(w.answers, livePools+"/web/portforward")
 	wantStderr(t, w.connpool("port-forward", "web/web-1", ":80"), 1, "This would permit it", "connectionpools/portforward")
 }
+
+func TestAPodsPortIsForwarded(t *testing.T) {
+	w := shop(t)
+	w.answers[livePools+"/web/portforward"] = func(out http.ResponseWriter, r *http.Request) {
+		query := r.URL.Query()
+		stream.ServePortForward(out, r, func(_ context.Context, port uint16) (net.Conn, error) {
+			near, far := net.Pipe()
+			go func() {
+				defer far.Close()
+				fmt.Fprintf(far, "%d of %s in %s\n", port, query.Get("pod"), query.Get("namespace"))
+			}()
+
+			return near, nil
+		})
+	}
+	printed, stop := w.starting("port-forward", "web", "--pod", "w-0", "--pod-namespace", "n", ":80")
+	line := printed.next("-> 80 of pod w-0 on web")
+	conn, err := net.Dial("tcp", strings.Fields(line)[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if got, err := io.ReadAll(conn); err != nil || string(got) != "80 of w-0 in n\n" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if code := stop(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+func TestOnlyPortsOfAPodAreForwarded(t *testing.T) {
+	for _, remote := range []string{"db:80", "unix:/run/a.sock"} {
+		wantStderr(t, shop(t).connpool("port-forward", "web", "--pod", "w-0", "8080:"+remote), 1, "is no port of a pod")
+	}
+}

@@ -50,6 +50,7 @@ func newRunCommand(f *factory) *cobra.Command {
 			"on all targets of a pool", "run web --all -- uptime",
 			"on some", "run web --target web-1 --target web-2 -- systemctl is-active nginx",
 			"on those with a label, one after the other, until one fails", "run web -l tier=front --parallel 1 --fail-fast -- ./deploy",
+			"in the container of the same name on every engine", "run ci --all --container web -- nginx -t",
 			"for a program", "run web --all -o json -- cat /etc/os-release"),
 		ValidArgsFunction:     f.completePools,
 		DisableFlagsInUseLine: true,
@@ -57,6 +58,7 @@ func newRunCommand(f *factory) *cobra.Command {
 	}
 	o.output.register(command, outputJSON, outputYAML)
 	flags := command.Flags()
+	o.command.place.register(flags)
 	flags.BoolVar(&o.all, "all", false, "On every target of the pool")
 	flags.StringArrayVar(&o.targets, "target", nil, "On this target; may be repeated")
 	flags.StringVarP(&o.selector, "selector", "l", "", "On the targets with these labels")

@@ -96,3 +96,31 @@ func TestATerminalIsRestoredWhenTheCommandIsRefused(t *testing.T) {
 		t.Errorf("the terminal is not as it was (-before +after):\n%s", diff)
 	}
 }
+
+func TestAShellIsALoginOnAHostAndShElsewhere(t *testing.T) {
+	tests := map[string]struct {
+		words []string
+		want  string
+	}{
+		"on a host":      {[]string{"web/web-1"}, "web-1[][]\n"},
+		"in a container": {[]string{"web", "--container", "app", "--env", "A=b"}, `(//app)["sh"][A=b]` + "\n"},
+		"in a pod":       {[]string{"web", "--target", "web-1", "--pod", "w-0"}, `web-1(/w-0/)["sh"][]` + "\n"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, screen := keyboard(t)
+			w := shop(t)
+			w.remote = func(ctx context.Context, options livev1alpha1.ExecOptions, streams driver.Streams, resize <-chan driver.WindowSize) *metav1.Status {
+				if !options.TTY || !options.Stdin {
+					t.Errorf("asked for %+v", options)
+				}
+				streams.Stdin = nil
+
+				streams.Stderr = io.Discard
+
+				return echo(ctx, options, streams, resize)
+			}
+			want(t, w.with(screen, append([]string{"shell"}, test.words...)...), 0, test.want)
+		})
+	}
+}

@@ -56,6 +56,7 @@ type world struct {
 	pools       []v1alpha1.ConnectionPool
 	targets     []v1alpha1.ConnectionTarget
 	connections []livev1alpha1.Connection
+	sessions    []livev1alpha1.Session
 	checks      map[string]livev1alpha1.CheckStatus
 	// denied are "verb group/resource" that RBAC refuses.
 	denied map[string]bool
@@ -148,8 +149,11 @@ func (w *world) resource(out http.ResponseWriter, r *http.Request, group string,
 		name = path[1]
 	}
 	verb := map[bool]string{true: "get", false: "list"}[name != ""]
-	if r.Method == http.MethodPost {
+	switch r.Method {
+	case http.MethodPost:
 		verb = "create"
+	case http.MethodDelete:
+		verb = "delete"
 	}
 	if len(path) > 2 {
 		sub = "/" + path[2]
@@ -179,6 +183,12 @@ func (w *world) serve(out http.ResponseWriter, r *http.Request, what, namespace,
 	case "live.connpool.dev/connectiontargets/check":
 		if w.has(out, "connectiontargets", namespace, name) {
 			w.answer(out, livev1alpha1.Check{Status: w.checks[name]})
+		}
+	case "live.connpool.dev/sessions":
+		w.session(out, r, namespace, name)
+	case "live.connpool.dev/sessions/exec":
+		if w.has(out, "sessions", namespace, name) {
+			w.execIn(out, r, namespace, name)
 		}
 	case "live.connpool.dev/connectionpools/exec":
 		if w.has(out, "connectionpools", namespace, name) {
@@ -225,7 +235,7 @@ func serveObjects[L, T any](w *world, out http.ResponseWriter, list L, items []T
 func (w *world) has(out http.ResponseWriter, resource, namespace, name string) bool {
 	found := map[string]int{
 		"connectionpools": len(in(w.pools, namespace, name)), "connectiontargets": len(in(w.targets, namespace, name)),
-		"connections": len(in(w.connections, namespace, name)),
+		"connections": len(in(w.connections, namespace, name)), "sessions": len(in(w.sessions, namespace, name)),
 	}[resource]
 	if found == 0 {
 		w.refuse(out, notFound(resource, name))
@@ -248,7 +258,8 @@ func (w *world) list(out http.ResponseWriter, r *http.Request, namespace string)
 func (w *world) exec(out http.ResponseWriter, r *http.Request, namespace string) {
 	query := r.URL.Query()
 	options := livev1alpha1.ExecOptions{
-		Target: query.Get("target"), Command: query["command"], Shell: query.Get("shell"), Env: query["env"],
+		Target: query.Get("target"), Container: query.Get("container"), Pod: query.Get("pod"), Namespace: query.Get("namespace"),
+		Command: query["command"], Shell: query.Get("shell"), Env: query["env"],
 		Stdin: query.Get("stdin") == "true", Stdout: true, Stderr: true, TTY: query.Get("tty") == "true", Term: query.Get("term"),
 	}
 	if options.Target != "" && !w.has(out, "connectiontargets", namespace, options.Target) {
@@ -260,6 +271,50 @@ func (w *world) exec(out http.ResponseWriter, r *http.Request, namespace string)
 	stream.ServeExec(out, r, wants, func(ctx context.Context, streams driver.Streams, resize <-chan driver.WindowSize) *metav1.Status {
 		return w.remote(ctx, options, streams, resize)
 	})
+}
+
+// session creates, lists, shows or deletes sessions.
+func (w *world) session(out http.ResponseWriter, r *http.Request, namespace, name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case r.Method == http.MethodPost:
+		var s livev1alpha1.Session
+		if err := json.NewDecoder(r.Body).Decode(&s); err != nil {
+			w.t.Error(err)
+		}
+		if len(in(w.pools, namespace, s.Spec.Pool)) == 0 {
+			w.refuse(out, notFound("connectionpools", s.Spec.Pool))
+
+			return
+		}
+		if s.Name == "" {
+			s.Name = s.Spec.Pool + "-x7k2"
+		}
+		s.Status = livev1alpha1.SessionStatus{State: livev1alpha1.SessionReady, Owner: "alice", Target: s.Spec.Target}
+		w.sessions = append(w.sessions, s)
+		w.answer(out, s)
+	case name == "":
+		w.answer(out, livev1alpha1.SessionList{Items: in(w.sessions, namespace, "")})
+	case !w.has(out, "sessions", namespace, name):
+	default:
+		w.answer(out, in(w.sessions, namespace, name)[0])
+		if r.Method == http.MethodDelete {
+			w.sessions = slices.DeleteFunc(w.sessions, func(s livev1alpha1.Session) bool { return s.Name == name })
+		}
+	}
+}
+
+// execIn runs a command in a session, unless that has ended.
+func (w *world) execIn(out http.ResponseWriter, r *http.Request, namespace, name string) {
+	if status := in(w.sessions, namespace, name)[0].Status; status.State == livev1alpha1.SessionEnded {
+		refusal := *fails(livev1alpha1.OutcomeNotStarted, status.Reason, status.Message)
+		refusal.Code, refusal.Reason = http.StatusConflict, metav1.StatusReasonConflict
+		w.refuse(out, refusal)
+
+		return
+	}
+	w.exec(out, r, namespace)
 }
 
 // other APIs: what doctor and completion ask.
