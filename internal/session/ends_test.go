@@ -159,4 +159,3 @@ type playing func(context.Context, driver.Streams) (driver.ExitStatus, error)
 func (p playing) Exec(ctx context.Context, _ driver.Command, streams driver.Streams) (driver.ExitStatus, error) {
 	return p(ctx, streams)
 }
-

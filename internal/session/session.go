@@ -99,6 +99,7 @@ func Start(ctx context.Context, execer driver.Execer, place driver.Place, env ma
 	if lives && err == nil && status.Code == 0 {
 		return s, nil
 	}
+	s.cancel()
 	s.Close()
 	switch {
 	case lives && err == nil:

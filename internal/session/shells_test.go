@@ -85,7 +85,7 @@ func TestCommandsShareTheirShellAndNothingElse(t *testing.T) {
 			{"readonly r=1", result{}},
 			{"echo on", result{Out: "on\n"}},
 		},
-		"break and continue": {{"break", result{Err: maybeWords}}, {"continue", result{Err: maybeWords}}, {"echo on", result{Out: "on\n"}}},
+		"break and continue":       {{"break", result{Err: maybeWords}}, {"continue", result{Err: maybeWords}}, {"echo on", result{Out: "on\n"}}},
 		"set -e while all is well": {{"set -e", result{}}, {"false || echo on", result{Out: "on\n"}}, {"set +e", result{}}},
 		"set -u while all is set":  {{"set -u", result{}}, {"x=1; echo $x", result{Out: "1\n"}}},
 		"set -C":                   {{"set -C", result{}}, {"echo on", result{Out: "on\n"}}},
