@@ -29,6 +29,8 @@ type call struct {
 	transport string
 	requestID string
 	began     time.Time
+	// stdout and stderr are what a command in the JSON form has written.
+	stdout, stderr *capture
 }
 
 // admit authorizes a request to use a pool.

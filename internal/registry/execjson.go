@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/registry/rest"
@@ -28,11 +26,15 @@ const maxExecBytes = 2 << 20
 // result. Every outcome of a command that had a lease is a 200: whatever fails by
 // the HTTP status, somebody on the way might send again.
 func (c *call) postExec(w http.ResponseWriter, req *http.Request, responder rest.Responder) error {
-	release, err := c.bodies.hold(c.userName(), req.ContentLength)
+	release, err := c.holdBody(c.userName(), req.ContentLength)
 	if err != nil {
 		return err
 	}
 	defer release()
+	// The output is held until it is sent.
+	c.stdout, c.stderr = c.newCapture(c.userName()), c.newCapture(c.userName())
+	defer c.stdout.release()
+	defer c.stderr.release()
 	object, err := c.readExec(w, req)
 	if err != nil {
 		return err
@@ -145,58 +147,14 @@ func (c *call) execute(ctx context.Context, pool *v1alpha1.ConnectionPool, spec 
 	}
 	ctx, stop := c.watch(ctx, c.permission)
 	defer stop()
-	var stdout, stderr capture
-	streams := driver.Streams{Stdout: &stdout, Stderr: &stderr}
+	streams := driver.Streams{Stdout: c.stdout, Stderr: c.stderr}
 	if len(spec.Stdin) > 0 {
 		streams.Stdin = bytes.NewReader(spec.Stdin)
 	}
 	command := driver.Command{Place: c.place, Argv: spec.Command, Shell: spec.Shell, Subsystem: spec.Subsystem, Env: spec.Env}
 	status := c.run(ctx, to, lease, command, streams).result()
-	status.Stdout, status.StdoutBytes = stdout.text()
-	status.Stderr, status.StderrBytes = stderr.text()
-	status.Truncated = stdout.truncated || stderr.truncated
+	status.Stdout, status.StdoutBytes = c.stdout.text()
+	status.Stderr, status.StderrBytes = c.stderr.text()
+	status.Truncated = c.stdout.truncated || c.stderr.truncated
 	return &status, nil
-}
-
-// capture keeps the beginning of an output and drops the rest, so that the
-// command can go on.
-type capture struct {
-	kept      strings.Builder
-	truncated bool
-}
-
-// Write implements io.Writer.
-func (c *capture) Write(p []byte) (int, error) {
-	room := live.MaxExecOutputBytes - c.kept.Len()
-	if len(p) > room {
-		c.truncated = true
-	}
-	c.kept.Write(p[:min(len(p), room)])
-	return len(p), nil
-}
-
-// text returns the output as a string if it is UTF-8, else as bytes. A character
-// that the bound cuts in two is left out.
-func (c *capture) text() (string, []byte) {
-	kept := c.kept.String()
-	if c.truncated {
-		kept = withoutHalfCharacter(kept)
-	}
-	if utf8.ValidString(kept) {
-		return kept, nil
-	}
-	return "", []byte(c.kept.String())
-}
-
-// withoutHalfCharacter cuts an incomplete character off the end.
-func withoutHalfCharacter(s string) string {
-	for back := 1; back < utf8.UTFMax && back <= len(s); back++ {
-		if start := len(s) - back; utf8.RuneStart(s[start]) {
-			if !utf8.FullRuneInString(s[start:]) {
-				return s[:start]
-			}
-			return s
-		}
-	}
-	return s
 }

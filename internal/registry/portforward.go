@@ -6,14 +6,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
-	"path"
 	"strconv"
 	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/registry/rest"
 
@@ -59,7 +56,7 @@ func (s *portForward) Connect(ctx context.Context, pool string, options runtime.
 // forward leases one connection for as long as the client forwards ports.
 func (c *call) forward(w http.ResponseWriter, req *http.Request, options *live.PortForwardOptions) error {
 	ctx := req.Context()
-	c.target = options.Target
+	c.target, c.place = options.Target, driver.Place{Pod: options.Pod, Namespace: options.Namespace}
 	if problems := validateForward(options); len(problems) > 0 {
 		return invalid(problems)
 	}
@@ -71,21 +68,35 @@ func (c *call) forward(w http.ResponseWriter, req *http.Request, options *live.P
 	if err != nil {
 		return err
 	}
-	lease, err := c.acquire(ctx, to)
+	lease, err := c.acquireFit(ctx, to, fitForward(options))
 	if err != nil {
 		return err
 	}
 	defer lease.Release()
-	forwarder, ok := lease.Conn().(driver.Forwarder)
-	if !ok {
+	dial := c.dialer(lease.Conn(), options)
+	if dial == nil {
 		return refusedBeforeStart(badRequest, "", fmt.Sprintf(
-			"target %s forwards no ports; choose one of type ssh", lease.Target.Name))
+			"target %s forwards no ports; choose one of type ssh or kubernetes", lease.Target.Name))
 	}
 	h := c.holding(string(pool.UID), lease)
 	h.announce(w.Header(), c.requestID)
-	c.serveForward(w, req, lease, h, func(ctx context.Context, port uint16) (net.Conn, error) {
-		return dialFrom(ctx, forwarder, options, port)
-	})
+	c.serveForward(w, req, lease, h, dial)
+	return nil
+}
+
+// dialer connects to what the options name; nil when the connection cannot.
+func (c *call) dialer(conn driver.Conn, options *live.PortForwardOptions) stream.DialFunc {
+	if c.place.Pod != "" {
+		if pods, ok := conn.(driver.PodForwarder); ok {
+			return func(ctx context.Context, port uint16) (net.Conn, error) { return dialPod(ctx, pods, c.place, port) }
+		}
+		return nil
+	}
+	if forwarder, ok := conn.(driver.Forwarder); ok {
+		return func(ctx context.Context, port uint16) (net.Conn, error) {
+			return dialFrom(ctx, forwarder, options, port)
+		}
+	}
 	return nil
 }
 
@@ -99,13 +110,8 @@ func (c *call) serveForward(w http.ResponseWriter, req *http.Request, lease pool
 	c.auditStarted(h, nil)
 	var bytes traffic
 	began := time.Now()
-	stream.ServePortForward(w, req.WithContext(ctx), func(ctx context.Context, port uint16) (net.Conn, error) {
-		far, err := dial(ctx, port)
-		if err != nil {
-			return nil, err
-		}
-		return &countedConn{Conn: far, traffic: &bytes}, nil
-	})
+	all := &forwards{begin: func() (func(), error) { return c.uses.begin(c.userName(), c.pool) }}
+	stream.ServePortForward(w, req.WithContext(ctx), all.counting(dial, &bytes))
 	ended := ending{held: h, requestID: c.requestID, duration: time.Since(began)}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		ended.reason, ended.message = because(ctx, cause)
@@ -133,7 +139,7 @@ func dialFrom(ctx context.Context, from driver.Forwarder, options *live.PortForw
 	network, address := "unix", options.Socket
 	if address == "" {
 		if port == 0 {
-			return nil, errors.New("port 0 is no port to forward to; choose one from 1 to 65535")
+			return nil, errNoPort
 		}
 		network, address = "tcp", net.JoinHostPort(hostOr(options.Host, "localhost"), strconv.Itoa(int(port)))
 	}
@@ -145,64 +151,24 @@ func dialFrom(ctx context.Context, from driver.Forwarder, options *live.PortForw
 	return far, nil
 }
 
+// dialPod connects to a port of a pod.
+func dialPod(ctx context.Context, from driver.PodForwarder, pod driver.Place, port uint16) (net.Conn, error) {
+	if port == 0 {
+		return nil, errNoPort
+	}
+	far, err := from.ForwardPod(ctx, pod, port)
+	if err != nil {
+		classified := driver.AsError(err)
+		return nil, fmt.Errorf("port %d of pod %s cannot be reached: %s", port, pod.Pod, classified.Error())
+	}
+	return far, nil
+}
+
+var errNoPort = errors.New("port 0 is no port to forward to; choose one from 1 to 65535")
+
 func hostOr(host, otherwise string) string {
 	if host == "" {
 		return otherwise
 	}
 	return strings.Trim(host, "[]")
-}
-
-// validateForward returns what is wrong with the query of a port-forward.
-func validateForward(options *live.PortForwardOptions) (problems field.ErrorList) {
-	const maxSocketLength = 107 // what sun_path holds
-	socket := field.NewPath("socket")
-	switch {
-	case options.Socket == "":
-	case options.Host != "":
-		problems = append(problems, field.Forbidden(socket, "set either host or socket"))
-	case len(options.Socket) > maxSocketLength:
-		problems = append(problems, field.TooLong(socket, "", maxSocketLength))
-	case !path.IsAbs(options.Socket) || !isPrintable(options.Socket):
-		problems = append(problems, field.Invalid(socket, plain(options.Socket), "must be the absolute path of a unix socket"))
-	}
-	if options.Host != "" && !isHost(options.Host) {
-		problems = append(problems, field.Invalid(field.NewPath("host"), plain(options.Host),
-			"must be a DNS name or an IP address, without a port"))
-	}
-	return problems
-}
-
-func isHost(host string) bool {
-	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
-		return true
-	}
-	return len(validation.IsDNS1123Subdomain(strings.ToLower(strings.TrimSuffix(host, ".")))) == 0
-}
-
-// countedConn counts what goes to the target and what comes from it.
-type countedConn struct {
-	net.Conn
-	traffic *traffic
-}
-
-// Read implements io.Reader.
-func (c *countedConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.traffic.out.Add(int64(n))
-	return n, err
-}
-
-// Write implements io.Writer.
-func (c *countedConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	c.traffic.in.Add(int64(n))
-	return n, err
-}
-
-// CloseWrite ends one direction, or both where the stream cannot end only one.
-func (c *countedConn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return c.Close()
 }

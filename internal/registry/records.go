@@ -11,6 +11,7 @@ import (
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
 )
 
 // recordBounds bound what is remembered of requests with an ID of their own.
@@ -80,12 +81,24 @@ func (c *call) executeOnce(ctx context.Context, pool *v1alpha1.ConnectionPool, s
 	}
 	leave := context.AfterFunc(ctx, func() { c.records.leave(r) })
 	defer leave()
-	if first {
-		status, err := c.execute(running, pool, spec)
-		c.records.finish(r, status, err)
-		return status, err
+	if !first {
+		return c.repeat(ctx, r)
 	}
-	return c.repeat(ctx, r)
+	// What a panic leaves behind is no result, and must not be run again.
+	status := c.lost()
+	defer func() { c.records.finish(r, status, err) }()
+	status, err = c.execute(running, pool, spec)
+	return status, err
+}
+
+// lost is the result of a command that the operator itself lost track of.
+func (c *call) lost() *live.ExecStatus {
+	end := ending{requestID: c.requestID}
+	end.conclude(context.Background(), &driver.Error{
+		Reason: driver.ProtocolError, Started: true, Message: "the operator failed while it ran; see its log",
+	})
+	status := end.result()
+	return &status
 }
 
 // repeat waits for the result of a request that was there before.

@@ -146,6 +146,35 @@ func TestACommandEndsWhenNobodyWaitsForItAnyMore(t *testing.T) {
 	})
 }
 
+// A panic is the operator's own failure: what it was about may have run.
+func TestAPanicIsRemembered(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.web()
+		w.fake.OnExec(func(context.Context, *drivertest.FakeConn, driver.Command, driver.Streams) (driver.ExitStatus, error) {
+			panic("canary")
+		})
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("the panic was swallowed")
+				}
+			}()
+			w.post(w.Context(), "web", identified("one", "date"))
+		}()
+		got := w.post(w.Context(), "web", identified("one", "date"))
+		got.wantOutcome(w, live.OutcomeUnknown)
+		if message := got.exec.Status.Message; !strings.Contains(message, "request one may have run") || strings.Contains(message, "canary") {
+			t.Errorf("message is %q", message)
+		}
+		if w.execs() != 1 {
+			t.Errorf("%d commands ran", w.execs())
+		}
+		time.Sleep(10 * time.Minute)
+		w.fake.OnExec(nil)
+		w.post(w.Context(), "web", identified("one", "date")).wantOutcome(w, live.OutcomeCompleted)
+	})
+}
+
 func TestWhatWasNotStartedMayBeTriedAgain(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.web()

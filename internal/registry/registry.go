@@ -97,8 +97,9 @@ type Registry struct {
 	Config
 
 	uses    *uses
-	bodies  *bodies
 	records *records
+	// input and output are what commands of the JSON form hold.
+	input, output *budget
 }
 
 // New makes a registry. It panics when a required collaborator is missing.
@@ -106,7 +107,10 @@ func New(config Config) *Registry {
 	if config.Pools == nil || config.Objects == nil || config.Authorizer == nil {
 		panic("registry: Pools, Objects and Authorizer are required")
 	}
-	return &Registry{Config: config, uses: newUses(config.Limits), bodies: newBodies(), records: newRecords(recordLimits)}
+	return &Registry{
+		Config: config, uses: newUses(config.Limits), records: newRecords(recordLimits),
+		input: newBudget(maxBytes, maxUserBytes), output: newBudget(maxBytes, maxUserBytes),
+	}
 }
 
 // Storage returns the resources by their paths.

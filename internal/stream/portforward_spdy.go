@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strconv"
 	"sync"
@@ -19,8 +20,17 @@ const (
 	streamData = "data"
 )
 
-// maxForwards bounds the connections of one port-forward.
-const maxForwards = 1024
+const (
+	// maxForwards bounds the connections of one port-forward, each of which may hold
+	// a window of megabytes. Browsers open 6 to a host; whoever needs more than
+	// this forwards the port twice.
+	maxForwards = 128
+	// maxPairs bounds those that are incomplete, or being refused, as well.
+	maxPairs = 2 * maxForwards
+)
+
+var errTooManyForwards = fmt.Errorf(
+	"this port-forward has %d connections, which is the most; close one, or forward the port once more", maxForwards)
 
 func (l limits) serveForwardSPDY(w http.ResponseWriter, r *http.Request, dial DialFunc) {
 	framed, _, ok := l.upgradeSPDY(w, r, []string{portforward.PortForwardV1Name})
@@ -55,6 +65,8 @@ type forwards struct {
 
 	mu    sync.Mutex
 	pairs map[string]*streamPair
+	// connected counts the pairs that lead to the target.
+	connected int
 }
 
 // streamPair is one connection: its data, and a stream for what went wrong.
@@ -101,7 +113,7 @@ func (f *forwards) add(conn *spdyConn, stream *spdystream.Stream, id string, por
 	defer f.mu.Unlock()
 	pair := f.pairs[id]
 	if pair == nil {
-		if len(f.pairs) >= maxForwards || f.ctx.Err() != nil {
+		if len(f.pairs) >= maxPairs || f.ctx.Err() != nil {
 			return false
 		}
 		pair = &streamPair{port: port}
@@ -150,6 +162,11 @@ func (f *forwards) connect(conn *spdyConn, id string, pair *streamPair) {
 	defer pair.error.Close() //nolint:errcheck // Nobody is left to be told.
 	ctx, cancel := endWith(f.ctx, conn.running)
 	defer cancel()
+	if !f.enter() {
+		_, _ = spdyWriter{conn, pair.error}.Write([]byte(dialError(errTooManyForwards)))
+		return
+	}
+	defer f.leave()
 	target, err := f.dial(ctx, pair.port)
 	if err != nil {
 		_, _ = spdyWriter{conn, pair.error}.Write([]byte(dialError(err)))
@@ -160,4 +177,21 @@ func (f *forwards) connect(conn *spdyConn, id string, pair *streamPair) {
 		out:   spdyWriter{conn, pair.data},
 		ended: func() { _ = pair.data.Close() },
 	}, target)
+}
+
+// enter counts one connection more, unless that would be too many.
+func (f *forwards) enter() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.connected >= maxForwards {
+		return false
+	}
+	f.connected++
+	return true
+}
+
+func (f *forwards) leave() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.connected--
 }

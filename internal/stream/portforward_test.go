@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -206,6 +207,69 @@ func TestDialErrorIsOneSentenceOnTheErrorStream(t *testing.T) {
 				t.Errorf("data %q, want none", rest)
 			}
 		})
+	}
+}
+
+// Each connection may hold megabytes, and one request may not have any number.
+func TestAForwardHasABoundedNumberOfConnections(t *testing.T) {
+	for name, newDialer := range forwardDialers {
+		t.Run(name, func(t *testing.T) {
+			dial := echoServer(t, false)
+			s := server(t, func(w http.ResponseWriter, r *http.Request) { ServePortForward(w, r, dial) })
+			conn, _, err := newDialer(t, s).Dial("portforward.k8s.io")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = conn.Close() }()
+			var open []httpstream.Stream
+			for n := range maxForwards {
+				_, data := openNumbered(t, conn, n)
+				echoed(t, data)
+				open = append(open, data)
+			}
+			problems, _ := openNumbered(t, conn, maxForwards)
+			message, _ := io.ReadAll(problems)
+			if !strings.Contains(string(message), "128 connections") || !strings.Contains(string(message), "close one") {
+				t.Errorf("message %q", message)
+			}
+			_ = open[0].Close()
+			if _, err := io.ReadAll(open[0]); err != nil {
+				t.Error(err)
+			}
+			for n := maxForwards + 1; ; n++ {
+				problems, data := openNumbered(t, conn, n)
+				_, _ = data.Write([]byte("x"))
+				if message, _ := io.ReadAll(io.LimitReader(data, 1)); string(message) == "x" {
+					return
+				}
+				if message, _ := io.ReadAll(problems); !strings.Contains(string(message), "128 connections") {
+					t.Fatalf("message %q", message)
+				}
+			}
+		})
+	}
+}
+
+func openNumbered(t testing.TB, conn httpstream.Connection, n int) (problems, data httpstream.Stream) {
+	t.Helper()
+	header := http.Header{"Port": {"7"}, "Requestid": {strconv.Itoa(n)}, "Streamtype": {"error"}}
+	problems, err := conn.CreateStream(header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	header.Set("Streamtype", "data")
+	if data, err = conn.CreateStream(header); err != nil {
+		t.Fatal(err)
+	}
+	return problems, data
+}
+
+// echoed proves that a connection is there.
+func echoed(t testing.TB, data io.ReadWriter) {
+	t.Helper()
+	_, _ = data.Write([]byte("x"))
+	if _, err := io.ReadFull(data, make([]byte, 1)); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -1,0 +1,184 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/drivertest"
+)
+
+func TestEachTypeForwardsItsPorts(t *testing.T) {
+	for name, test := range map[string]struct {
+		kind  func(*v1alpha1.ConnectionTarget)
+		query string
+		words []string
+	}{
+		"of an engine":                {docker, "", []string{"type docker", "forwards no ports", "exec"}},
+		"of a container":              {docker, "?pod=web", []string{"type docker", "forwards no ports"}},
+		"of no pod of a cluster":      {kubernetes, "", []string{"pod: Required", "type kubernetes"}},
+		"of a host of a cluster":      {kubernetes, "?pod=web&host=db", []string{"host: Forbidden", "name a pod instead"}},
+		"of a socket of a cluster":    {kubernetes, "?pod=web&socket=/run/x", []string{"socket: Forbidden"}},
+		"of a pod whose name is none": {kubernetes, "?pod=a/b", []string{"pod: Invalid"}},
+		"of a namespace alone":        {kubernetes, "?namespace=prod", []string{"pod: Required"}},
+		"of a pod of a host":          {ssh, "?pod=web", []string{"pod: Forbidden", "type ssh", "leave it out"}},
+		"of a namespace of a host":    {ssh, "?namespace=prod", []string{"namespace: Forbidden"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for way, change := range map[string]func(*v1alpha1.ConnectionPool){
+				"by the pool": onlyFor("web-1"), "by the pools' choice": leastLoaded,
+			} {
+				t.Run(way, func(t *testing.T) {
+					inWorld(t, func(w *world) {
+						w.connect(w.target("web-1", "web", test.kind), w.pool("web", change))
+						req := httptest.NewRequestWithContext(w.Context(), http.MethodGet, "/pools/web/portforward"+test.query, http.NoBody)
+						upgrading(req)
+						w.send(req).wantRefusal(w, http.StatusBadRequest, test.words...)
+						if leases := w.set.Connections("")[0].Leases; leases != 0 {
+							t.Errorf("%d leases are out", leases)
+						}
+					})
+				})
+			}
+		})
+	}
+}
+
+func TestPortsOfPodsAreForwarded(t *testing.T) {
+	w := newWorld(t)
+	defer w.close()
+	api := &remote{Fake: w.fake}
+	w.connectWith(w.target("web-1", "web", kubernetes), api, nil, w.pool("web", leastLoaded))
+	server := httptest.NewServer(w)
+	defer server.Close()
+	api.pods = func(pod driver.Place, port uint16) (net.Conn, error) {
+		if want := (driver.Place{Pod: "db-0", Namespace: "prod"}); pod != want || port != 5432 {
+			return nil, fmt.Errorf("port %d of %+v", port, pod)
+		}
+		return echoingConn(), nil
+	}
+	stop := make(chan struct{})
+	port, ended := forwarding(t, server, "?pod=db-0&namespace=prod", "0:5432", stop)
+	defer func() { close(stop); <-ended }()
+	echoThrough(t, port)
+}
+
+func echoingConn() net.Conn {
+	near, far := net.Pipe()
+	go func() {
+		_, _ = io.Copy(far, far)
+		_ = far.Close()
+	}()
+	return near
+}
+
+// echoThrough sends a word through a forwarded port and wants it back. The
+// connection stays open.
+func echoThrough(t *testing.T, port uint16) net.Conn {
+	t.Helper()
+	conn := connectTo(t, port)
+	_, _ = io.WriteString(conn, "ping")
+	answer := make([]byte, 4)
+	if _, err := io.ReadFull(conn, answer); err != nil || string(answer) != "ping" {
+		t.Errorf("answer %q, %v", answer, err)
+	}
+	return conn
+}
+
+func connectTo(t *testing.T, port uint16) net.Conn {
+	t.Helper()
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func TestWhyAPortOfAPodIsNotForwarded(t *testing.T) {
+	missing := &driver.Error{Reason: driver.NotFound, Stage: driver.StageSession, Message: "the pod does not exist"}
+	c := &call{}
+	c.place.Pod = "web-0"
+	api := &remote{pods: func(driver.Place, uint16) (net.Conn, error) { return nil, missing }}
+	dial := c.dialer(&remoteConn{remote: api}, nil)
+	if _, err := dial(t.Context(), 80); err == nil || !strings.Contains(err.Error(), "port 80 of pod web-0 cannot be reached: session: the pod does not exist") {
+		t.Errorf("error is %v", err)
+	}
+	if _, err := dial(t.Context(), 0); !errors.Is(err, errNoPort) {
+		t.Errorf("error is %v", err)
+	}
+	if c.dialer(struct{ driver.Conn }{}, nil) != nil {
+		t.Error("a connection without pods forwards to them")
+	}
+}
+
+// The request stands for one connection; each further one is a use of its user.
+func TestConnectionsOfAForwardAreLimited(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Limits.StreamsPerUser = 2 })
+	defer w.close()
+	w.web()
+	server := httptest.NewServer(w)
+	defer server.Close()
+	w.fake.OnForward(func(context.Context, *drivertest.FakeConn, string, string) (net.Conn, error) {
+		return echoingConn(), nil
+	})
+	stop := make(chan struct{})
+	port, ended := forwarding(t, server, "", "0:5432", stop)
+	defer close(stop)
+	echoThrough(t, port)
+	echoThrough(t, port)
+	w.post(t.Context(), "web", command("true")).wantRefusal(w, http.StatusTooManyRequests, "--max-streams-per-user")
+	third := connectTo(t, port)
+	if rest, _ := io.ReadAll(third); len(rest) != 0 {
+		t.Errorf("%q came back", rest)
+	}
+	<-ended // as the stock client does after every error
+	if err := w.registry.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.post(t.Context(), "web", command("true")).wantOutcome(w, live.OutcomeCompleted)
+}
+
+func TestUsesOfAForwardEndWithItsConnections(t *testing.T) {
+	counted := newUses(Limits{StreamsPerUser: 2})
+	f := &forwards{begin: func() (func(), error) { return counted.begin("ann", poolName{}) }}
+	var dialled error
+	dial := f.counting(func(context.Context, uint16) (net.Conn, error) {
+		if dialled != nil {
+			return nil, dialled
+		}
+		near, _ := net.Pipe()
+		return near, nil
+	}, new(traffic))
+	var open []net.Conn
+	for range 3 {
+		conn, err := dial(t.Context(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, conn)
+	}
+	if _, err := dial(t.Context(), 1); err == nil || !strings.Contains(err.Error(), "--max-streams-per-user") {
+		t.Errorf("one more: %v", err)
+	}
+	for _, conn := range open {
+		_ = conn.Close()
+		_ = conn.Close()
+	}
+	dialled = errors.New("refused")
+	if _, err := dial(t.Context(), 1); !errors.Is(err, dialled) {
+		t.Errorf("error is %v", err)
+	}
+	if counted.total != 0 || f.open != 0 {
+		t.Errorf("%d uses are left, %d are open", counted.total, f.open)
+	}
+}
