@@ -1,0 +1,86 @@
+package session_test
+
+import (
+	"bytes"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/ssh"
+	"github.com/connpool/connpool/test/openssh"
+)
+
+// dialSSH connects to a real sshd of its own.
+func dialSSH(t testing.TB) (driver.Conn, *openssh.Server) {
+	t.Helper()
+	server, err := openssh.Start(t.Context(), openssh.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	dialer, err := ssh.New(ssh.Options{KillGrace: 500 * time.Millisecond}).Prepare(driver.Endpoint{
+		Address: server.Addr, User: server.User, KnownHosts: []byte(server.KnownHosts),
+		Credentials:       map[string][]byte{"ssh-privatekey": server.PrivateKey},
+		Dial:              new(net.Dialer).DialContext,
+		KeepaliveInterval: 5 * time.Second, KeepaliveTimeout: 5 * time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := dialer.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn, server
+}
+
+func TestOverSSH(t *testing.T) {
+	conn, server := dialSSH(t)
+	shell := start(t, conn.(driver.Execer), map[string]string{"STAGE": "a b"})
+	for _, s := range []step{
+		{"cd / && x=1", result{}},
+		{`echo "$PWD $x $STAGE"; echo err >&2; (exit 3)`, result{"/ 1 a b\n", "err\n", 3}},
+		{"cat", result{}},
+		{"head -c 200000 /dev/zero | wc -c", result{Out: "200000\n"}},
+	} {
+		s.check(t, run(t, shell, s.line))
+	}
+	var large bytes.Buffer
+	words := []string{"printf", "%s", strings.Repeat("it's", 32<<10)}
+	if _, err := shell.Run(t.Context(), driver.Command{Argv: words}, &large, nil); err != nil || large.String() != words[2] {
+		t.Errorf("128 KiB became %d bytes: %v", large.Len(), err)
+	}
+	go func() {
+		awaitFile(t, server.Dir+"/started")
+		server.KillConnections()
+	}()
+	_, err := shell.Run(t.Context(), driver.Command{Shell: ": >" + server.Dir + "/started; sleep 60"}, nil, nil)
+	wantOutcome(t, err, driver.Unknown, driver.Unreachable)
+	_, err = shell.Run(t.Context(), driver.Command{Shell: "true"}, nil, nil)
+	wantOutcome(t, err, driver.NotStarted, driver.Unreachable)
+	<-shell.Done()
+}
+
+func BenchmarkCommandOverSSH(b *testing.B) {
+	conn, _ := dialSSH(b)
+	execer := conn.(driver.Execer) //nolint:forcetypeassert // which SSH connections are
+	shell := start(b, execer, nil)
+	command := driver.Command{Argv: []string{"true"}}
+	b.Run("in a session", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := shell.Run(b.Context(), command, nil, nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("by itself", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := execer.Exec(b.Context(), command, driver.Streams{}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
