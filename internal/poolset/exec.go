@@ -79,6 +79,14 @@ func (s *Set) execOnce(ctx context.Context, lease Lease, command driver.Command,
 	}
 	status, err := execer.Exec(ctx, command, streams)
 	execution.ExitStatus = status
+	s.Return(lease, err)
+	return execution, err
+}
+
+// Return ends a lease after what was done with it has ended with err: a connection
+// that may be to blame gives its slot to others only after it has proved that it
+// still serves.
+func (s *Set) Return(lease Lease, err error) {
 	switch {
 	case err == nil:
 		lease.Release()
@@ -87,7 +95,6 @@ func (s *Set) execOnce(ctx context.Context, lease Lease, command driver.Command,
 	default:
 		s.releaseProven(lease)
 	}
-	return execution, err
 }
 
 // releaseProven gives a lease back whose connection may be to blame for what
