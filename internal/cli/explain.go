@@ -47,11 +47,14 @@ func (f *factory) explain(ctx context.Context, err error, what asked) error {
 	case apierrors.IsNotFound(err):
 		return f.explainNotFound(ctx, err, what)
 	case isConnection(err):
-		return hinted(err, "The cluster does not answer: check --context, --server and your network.")
+		return hinted(err, "%s", checkCluster)
 	default:
 		return err
 	}
 }
+
+// checkCluster is what to do when nobody answers.
+const checkCluster = "The cluster does not answer: check --context, --server and your network."
 
 // isTargets reports that it is the target that refused: a container that is not
 // there, a cluster that does not permit it to the pool's credentials.

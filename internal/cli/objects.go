@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
 	"github.com/connpool/connpool/api/v1alpha1"
@@ -43,6 +44,13 @@ func (c objectClient) pool(ctx context.Context, namespace, name string) (*v1alph
 	err := c.rest.Get().Namespace(namespace).Resource(pools).Name(name).Do(ctx).Into(&pool)
 
 	return &pool, err
+}
+
+func (c objectClient) target(ctx context.Context, name types.NamespacedName) (*v1alpha1.ConnectionTarget, error) {
+	var target v1alpha1.ConnectionTarget
+	err := c.rest.Get().Namespace(name.Namespace).Resource(targets).Name(name.Name).Do(ctx).Into(&target)
+
+	return &target, err
 }
 
 // targets are those of a namespace, or of all of them if it is "".

@@ -46,7 +46,7 @@ func addCommands(root *cobra.Command, f *factory) {
 		&cobra.Group{ID: groupAbout, Title: "About this program:"},
 	)
 	addTo(root, groupUse, newExecCommand(f), newRunCommand(f), newShellCommand(f), newSessionCommand(f), newCopyCommand(f),
-		newPortForwardCommand(f))
+		newPortForwardCommand(f), newProxyCommand(f))
 	addTo(root, groupWatch, newStatusCommand(f), newConnectionsCommand(f), newTopCommand(f))
 	addTo(root, groupOperate, newCheckCommand(f), newDrainCommand(f), newHostKeysCommand(f), newDoctorCommand(f))
 	addTo(root, groupAbout, newVersionCommand(f), newCompletionCommand(f))

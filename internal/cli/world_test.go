@@ -64,6 +64,8 @@ type world struct {
 	answers map[string]http.HandlerFunc
 	// remote runs commands.
 	remote func(ctx context.Context, options livev1alpha1.ExecOptions, streams driver.Streams, resize <-chan driver.WindowSize) *metav1.Status
+	// api is the target's own, behind the proxy.
+	api http.Handler
 	// asked are the requests that came, as "METHOD path?query".
 	asked []string
 }
@@ -194,9 +196,25 @@ func (w *world) serve(out http.ResponseWriter, r *http.Request, what, namespace,
 		if w.has(out, "connectionpools", namespace, name) {
 			w.exec(out, r, namespace)
 		}
+	case "live.connpool.dev/connectionpools/proxy":
+		if w.has(out, "connectionpools", namespace, name) {
+			w.proxied(out, r)
+		}
 	default:
 		w.refuse(out, notFound("", ""))
 	}
+}
+
+// proxied hands a request to the target's API, if it is one of ours.
+func (w *world) proxied(out http.ResponseWriter, r *http.Request) {
+	_, behind, _ := strings.Cut(r.URL.Path, "/proxy/")
+	target, path, _ := strings.Cut(behind, "/")
+	if !w.has(out, "connectiontargets", "", target) {
+		return
+	}
+	asked := r.Clone(r.Context())
+	asked.URL.Path, asked.URL.RawPath = "/"+path, ""
+	w.api.ServeHTTP(out, asked)
 }
 
 // named is any API object.

@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+)
+
+// runChild runs a command of this machine and ends as it ends. Signals to us go to
+// it, so that it decides when to end, and nothing of ours ends before.
+func runChild(ctx context.Context, streams genericiooptions.IOStreams, words, environment []string) error {
+	if ctx.Err() != nil {
+		return &exitError{code: exitInterrupted, err: errors.New("interrupted before the command started")}
+	}
+	child := exec.Command(words[0], words[1:]...) //nolint:noctx // signals end it, and only they
+	child.Stdin, child.Stdout, child.Stderr = streams.In, streams.Out, streams.ErrOut
+	child.Env = environment
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	defer signal.Stop(signals)
+	if err := child.Start(); err != nil {
+		return fmt.Errorf("the command was not run: %w", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- child.Wait() }()
+	for {
+		select {
+		case err := <-ended:
+			return childEnd(child.ProcessState, err)
+		case s := <-signals:
+			if !alreadyHas(streams.In, s) {
+				_ = child.Process.Signal(s) // It may have ended just now.
+			}
+		}
+	}
+}
+
+// alreadyHas reports that the child got the signal, too: a terminal sends what its
+// keys mean to all that it runs.
+func alreadyHas(stdin any, s os.Signal) bool {
+	return isTerminal(stdin) && (s == os.Interrupt || s == syscall.SIGQUIT)
+}
+
+// childEnd is how a shell would tell of the end of a command.
+func childEnd(state *os.ProcessState, err error) error {
+	if state == nil {
+		return err
+	}
+	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return exitWith(128 + int(status.Signal()))
+	}
+	if state.Success() {
+		return err // of copying its streams, if there is one
+	}
+
+	return exitWith(state.ExitCode())
+}
