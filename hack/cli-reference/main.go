@@ -13,6 +13,7 @@ import (
 	"io"
 	"log"
 	"regexp"
+	"slices"
 	"strings"
 
 	"k8s.io/cli-runtime/pkg/genericiooptions"
@@ -46,17 +47,32 @@ func reference() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	parts := []string{head + "\n" + indented(all)}
-	list, _, _ := strings.Cut(all, "\nFlags:\n")
+	below, err := sections(all)
+
+	return head + "\n" + indented(all) + below, err
+}
+
+// sections are those of the commands in the help of the one above them.
+func sections(text string, above ...string) (string, error) {
+	list, _, _ := strings.Cut(text, "\nFlags:\n")
+	if !strings.Contains(list, " COMMAND\n") {
+		return "", nil
+	}
+	var page strings.Builder
 	for _, match := range entry.FindAllStringSubmatch(list, -1) {
-		text, err := help(match[1])
+		command := append(slices.Clone(above), match[1])
+		text, err := help(command...)
 		if err != nil {
 			return "", err
 		}
-		parts = append(parts, "\n## "+match[1]+"\n\n"+indented(text))
+		below, err := sections(text, command...)
+		if err != nil {
+			return "", err
+		}
+		page.WriteString("\n## " + strings.Join(command, " ") + "\n\n" + indented(text) + below)
 	}
 
-	return strings.Join(parts, ""), nil
+	return page.String(), nil
 }
 
 // help is what a command, or the program, says of itself.

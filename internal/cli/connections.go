@@ -135,7 +135,7 @@ func (o *connectionsOptions) table(items []livev1alpha1.Connection) *table {
 		t.columns = append([]string{"NAMESPACE"}, t.columns...)
 	}
 	if o.output.form == outputWide {
-		t.columns = append(t.columns, "HANDSHAKE", "ADDRESS", "SERVER", "REPLICA")
+		t.columns = append(t.columns, "TYPE", "HANDSHAKE", "ADDRESS", "SERVER", "REPLICA")
 	}
 	for i := range items {
 		t.add(o.row(&items[i])...)
@@ -158,7 +158,7 @@ func (o *connectionsOptions) row(c *livev1alpha1.Connection) []string {
 		cells = append([]string{c.Namespace}, cells...)
 	}
 	if o.output.form == outputWide {
-		cells = append(cells, microsOrNone(c.HandshakeMicroseconds), c.RemoteAddress, c.ServerVersion, c.Replica)
+		cells = append(cells, c.Type, microsOrNone(c.HandshakeMicroseconds), c.RemoteAddress, c.ServerVersion, c.Replica)
 	}
 
 	return cells

@@ -30,8 +30,8 @@ func newCopyCommand(f *factory) *cobra.Command {
 	o := &copyOptions{factory: f}
 	command := &cobra.Command{
 		Use:   "cp SOURCE... DESTINATION",
-		Short: "Copy files to and from a target",
-		Long: "Copy files to and from a target, over sftp.\n\n" +
+		Short: "Copy files to and from a host",
+		Long: "Copy files to and from a host, over sftp.\n\n" +
 			"One side is POOL:PATH or POOL/TARGET:PATH; a relative path begins at the user's home. What has no colon, or\n" +
 			"begins with ./ or /, is a file of this machine; - is standard input or output.\n\n" +
 			"A file appears under its name only when it is complete: it is written to a temporary name beside it and then\n" +

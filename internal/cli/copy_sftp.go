@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/pkg/sftp"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/driver"
@@ -66,6 +68,8 @@ func (s *sftpSession) refused(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case isNoHost(s.err):
+		return noHost(s.err)
 	case isNoSFTP(s.err):
 		return noSFTP(s.err)
 	case s.err != nil:
@@ -90,6 +94,19 @@ func (s *sftpSession) close() error {
 	}
 
 	return s.err
+}
+
+// isNoHost reports that the target is an engine or a cluster, where no subsystem
+// is.
+func isNoHost(err error) bool {
+	return apierrors.IsBadRequest(err) && strings.Contains(err.Error(), "subsystem")
+}
+
+func noHost(err error) error {
+	return hinted(fmt.Errorf("files are copied over sftp, which hosts have: %w", err),
+		"In and out of containers and pods, tar does it, if they have one:\n\n"+
+			"  tar cf - FILE... | kubectl connpool exec POOL --container NAME -i -- tar xf - -C /DIRECTORY\n"+
+			"  kubectl connpool exec POOL --container NAME -- tar cf - -C /DIRECTORY FILE... | tar xf -")
 }
 
 // isNoSFTP reports that the server has no such subsystem, or none that starts.

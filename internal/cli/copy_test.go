@@ -18,6 +18,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/stream"
@@ -433,6 +435,17 @@ func TestTargetsWithoutSFTPAreExplained(t *testing.T) {
 				t.Errorf("error %v without the next step", err)
 			}
 		})
+	}
+}
+
+func TestContainersAreLeftToTar(t *testing.T) {
+	test := newCopyTest(t)
+	put(t, test.local+"/a", "", 0o644)
+	refusal := apierrors.NewBadRequest("subsystem: Forbidden: target ci is of type docker, and only ssh targets have subsystems")
+	err := test.run(t, func(context.Context, io.Reader, io.Writer) error { return refusal }, "L:a", "R:a")
+	hint, ok := errors.AsType[*hintedError](err)
+	if !ok || !strings.Contains(hint.hint, "tar cf - FILE") {
+		t.Errorf("error %v without the next step", err)
 	}
 }
 

@@ -25,6 +25,8 @@ const (
 	exitInterrupted = 130
 )
 
+const envUsage = "NAME=value to offer to the server, which may ignore it; not for secrets; may be repeated"
+
 // execOptions run one command.
 type execOptions struct {
 	*factory
@@ -69,8 +71,7 @@ func newExecCommand(f *factory) *cobra.Command {
 	flags.BoolVarP(&o.stdin, "stdin", "i", false, "Pass input on to the command")
 	flags.BoolVarP(&o.command.tty, "tty", "t", false, "Give the command a terminal")
 	flags.BoolVar(&o.shell, "shell", false, "Let the remote user's shell interpret the command")
-	flags.StringArrayVar(&o.command.env, "env", nil,
-		"NAME=value to offer to the server, which may ignore it; not for secrets; may be repeated")
+	flags.StringArrayVar(&o.command.env, "env", nil, envUsage)
 	flags.DurationVar(&o.timeout, "timeout", 0, "End the command after this long, such as 30s; 0 means never")
 	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Say nothing but what the command says")
 	completeFlag(command, "target", namesOf(f.listTargets))

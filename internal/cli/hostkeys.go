@@ -60,13 +60,17 @@ func newHostKeysCommand(f *factory) *cobra.Command {
 }
 
 func (o *hostKeysOptions) complete(_ *cobra.Command, args []string) error {
-	login, address, ok := strings.Cut(args[0], "@")
+	asked := strings.TrimPrefix(args[0], "ssh://")
+	login, address, ok := strings.Cut(asked, "@")
 	if !ok {
-		login, address = "", args[0]
+		login, address = "", asked
 	}
-	host, port, err := splitHost(address)
-	if err != nil {
-		return err
+	host, port := address, 0
+	if !isURL(address) {
+		var err error
+		if host, port, err = splitHost(address); err != nil {
+			return err
+		}
 	}
 	o.host, o.port = host, port
 	o.user = cmp.Or(o.user, login, ourName())
@@ -92,6 +96,9 @@ func splitHost(address string) (string, int, error) {
 
 	return host, number, err
 }
+
+// isURL reports that a text is the endpoint of an engine or of a cluster.
+func isURL(text string) bool { return strings.Contains(text, "://") }
 
 // isHost reports that a text may name a host; whether it does, DNS knows.
 func isHost(text string) bool {
@@ -120,6 +127,9 @@ func ourName() string {
 
 func (o *hostKeysOptions) validate() error {
 	switch {
+	case isURL(o.host):
+		return fmt.Errorf("%q is no SSH host, and only those have keys to pin: "+
+			"a Docker engine is known by the ca.crt in its tlsRef, a cluster by that of its kubeconfig", o.host)
 	case !isHost(o.host):
 		return fmt.Errorf("%q is no name of a host: write HOST or HOST:PORT", o.host)
 	case !isName(o.targetName):

@@ -128,7 +128,8 @@ func TestAScanThatFailsSaysWhy(t *testing.T) {
 		{"nobody answers", silent.Addr().String(), "does not answer in time"},
 		{"it is no SSH server", other.Addr().String(), "does not speak SSH"},
 		{"a port that is none", "host:0", "no port"},
-		{"a URL", "ssh://host", "host"},
+		{"a Docker engine", "tcp://build-1:2376", "ca.crt in its tlsRef"},
+		{"a cluster", "https://10.0.0.1:6443", "kubeconfig"},
 		{"an option", "host:22:22:", "name of a host"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -66,7 +66,7 @@ func newRunCommand(f *factory) *cobra.Command {
 	flags.DurationVar(&o.timeout, "timeout", 0, "End each command after this long, such as 30s; 0 means never")
 	flags.BoolVar(&o.failFast, "fail-fast", false, "Start no more after the first failure; what runs may end")
 	flags.BoolVar(&o.shell, "shell", false, "Let the remote user's shell interpret the command")
-	flags.StringArrayVar(&o.command.env, "env", nil, "NAME=value to offer to the server; not for secrets; may be repeated")
+	flags.StringArrayVar(&o.command.env, "env", nil, envUsage)
 	completeFlag(command, "target", namesOf(f.listTargets))
 
 	return command

@@ -29,8 +29,7 @@ func newShellCommand(f *factory) *cobra.Command {
 	flags := command.Flags()
 	o.command.place.register(flags)
 	flags.StringVar(&o.command.target, "target", "", "Target of the pool; the same as POOL/TARGET")
-	flags.StringArrayVar(&o.command.env, "env", nil,
-		"NAME=value to offer to the server, which may ignore it; not for secrets; may be repeated")
+	flags.StringArrayVar(&o.command.env, "env", nil, envUsage)
 	completeFlag(command, "target", namesOf(f.listTargets))
 
 	return command

@@ -205,8 +205,8 @@ db-1-3    db     db-1     Idle    0        17     52m    -       52m
 web-1-7   web    web-1    InUse   2        41     -      480µs   30m
 `)
 	want(t, w.connpool("connections", "web", "--state", "inuse", "-o", "wide"), 0, `
-NAME      POOL   TARGET   STATE   IN USE   USES   IDLE   RTT     AGE   HANDSHAKE   ADDRESS       SERVER                REPLICA
-web-1-7   web    web-1    InUse   2        41     -      480µs   30m   33ms        10.0.0.7:22   SSH-2.0-OpenSSH_9.8   connpool-manager-0
+NAME      POOL   TARGET   STATE   IN USE   USES   IDLE   RTT     AGE   TYPE   HANDSHAKE   ADDRESS       SERVER                REPLICA
+web-1-7   web    web-1    InUse   2        41     -      480µs   30m   ssh    33ms        10.0.0.7:22   SSH-2.0-OpenSSH_9.8   connpool-manager-0
 `)
 	want(t, w.connpool("connections", "--target", "db-1", "-o", "name"), 0, "connection/db-1-3\n")
 	wantStderr(t, w.connpool("connections", "none"), 0, "No connections in namespace shop.")
