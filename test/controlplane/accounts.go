@@ -2,7 +2,6 @@ package controlplane
 
 import (
 	"context"
-	"crypto/x509"
 	"fmt"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -11,20 +10,19 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	certutil "k8s.io/client-go/util/cert"
 )
 
 // User returns the configuration of a user of the cluster, who proves who it is
 // by a certificate and may do what RBAC allows.
-func (p *ControlPlane) User(name string, groups ...string) (*rest.Config, error) {
-	return p.keys.config(p.Config.Host, name, groups...)
+func (a *Access) User(name string, groups ...string) (*rest.Config, error) {
+	return a.keys.config(a.Config.Host, name, groups...)
 }
 
 // ServiceAccount returns the configuration of a ServiceAccount, which is created
 // where it is missing. It proves who it is by a token, as workloads do; the token
 // lasts an hour.
-func (p *ControlPlane) ServiceAccount(ctx context.Context, namespace, name string) (*rest.Config, error) {
-	admin, err := kubernetes.NewForConfig(p.Config)
+func (a *Access) ServiceAccount(ctx context.Context, namespace, name string) (*rest.Config, error) {
+	admin, err := kubernetes.NewForConfig(a.Config)
 	if err != nil {
 		return nil, err
 	}
@@ -37,15 +35,15 @@ func (p *ControlPlane) ServiceAccount(ctx context.Context, namespace, name strin
 	if err != nil {
 		return nil, fmt.Errorf("create a token of ServiceAccount %s/%s: %w", namespace, name, err)
 	}
-	config := rest.AnonymousClientConfig(p.Config)
+	config := rest.AnonymousClientConfig(a.Config)
 	config.BearerToken = token.Status.Token
-	config.QPS = p.Config.QPS
+	config.QPS = a.Config.QPS
 	return config, nil
 }
 
 // FrontProxy returns a client certificate and its key, in PEM, from the authority
 // of kube-apiserver's front proxy. Only FrontProxyName may speak for users with
 // one.
-func (p *ControlPlane) FrontProxy(name string) (cert, key []byte, err error) {
-	return p.keys.front.issue(certutil.Config{CommonName: name, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+func (a *Access) FrontProxy(name string) (cert, key []byte, err error) {
+	return a.keys.front.issue(clientCertificate(name))
 }

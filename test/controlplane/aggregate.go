@@ -20,8 +20,8 @@ const (
 
 // RegisterAPI tells kube-apiserver that group and version are served on a port of
 // this host. The authority to believe is left for the server to write.
-func (p *ControlPlane) RegisterAPI(ctx context.Context, group, version string, port int32) error {
-	api, err := client.New(p.Config, client.Options{})
+func (a *Access) RegisterAPI(ctx context.Context, group, version string, port int32) error {
+	api, err := client.New(a.Config, client.Options{})
 	if err != nil {
 		return fmt.Errorf("make a client: %w", err)
 	}

@@ -7,9 +7,9 @@
 //	client, err := client.New(plane.Config, client.Options{})
 //
 // RBAC is on, and so is what an aggregated API needs (request headers and a
-// front proxy's certificate). There is no controller manager and no node. The
-// data does not survive Stop. One control plane for each test binary, started in
-// TestMain, costs about 5 seconds and 350 MiB.
+// front proxy's certificate). There is no controller manager and no node: package
+// test/node adds them. The data does not survive Stop. One control plane for each
+// test binary, started in TestMain, costs about 5 seconds and 350 MiB.
 //
 // envtest of controller-runtime does nearly the same. It is not used, because it
 // leaves its children behind when the test binary is killed, and a lab needs to
@@ -30,9 +30,6 @@ import (
 	"time"
 
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/connpool/connpool/test/controlplane/binaries"
 	"github.com/connpool/connpool/test/controlplane/process"
@@ -59,13 +56,9 @@ type Options struct {
 
 // ControlPlane is a running control plane.
 type ControlPlane struct {
-	// Config is that of an administrator.
-	Config *rest.Config
-	// Dir holds its files.
-	Dir string
+	Access
 
 	temporary bool
-	keys      *keys
 	etcd      *process.Process
 	apiserver *process.Process
 	failed    chan struct{}
@@ -81,7 +74,7 @@ func Start(ctx context.Context, options Options) (*ControlPlane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("get the programs of a control plane: %w", err)
 	}
-	plane := &ControlPlane{Dir: options.Dir}
+	plane := &ControlPlane{Access: Access{Dir: options.Dir}}
 	if plane.Dir == "" {
 		plane.temporary = true
 		if plane.Dir, err = os.MkdirTemp("", "connpool-controlplane-"); err != nil {
@@ -140,8 +133,7 @@ func (p *ControlPlane) launchOnce(ctx context.Context, programs string, port int
 	if err != nil {
 		return err
 	}
-	host := "https://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[2]))
-	if p.Config, err = p.keys.config(host, "admin", "system:masters"); err != nil {
+	if err := p.administer(url("https", ports[2])); err != nil {
 		return err
 	}
 	return p.waitReady(ctx)
@@ -158,9 +150,9 @@ func etcdFlags(k *keys, data string, clientPort, peerPort int) []string {
 		"--initial-cluster=default=" + peer,
 		// Other users of the machine must not read the Secrets.
 		"--client-cert-auth",
-		"--trusted-ca-file=" + k.etcdCA,
-		"--cert-file=" + k.etcdCert,
-		"--key-file=" + k.etcdKey,
+		"--trusted-ca-file=" + k.etcd.ca,
+		"--cert-file=" + k.etcd.cert,
+		"--key-file=" + k.etcd.key,
 		"--unsafe-no-fsync", // the data need not survive the machine
 	}
 }
@@ -168,29 +160,33 @@ func etcdFlags(k *keys, data string, clientPort, peerPort int) []string {
 func apiserverFlags(k *keys, etcdPort, port int) []string {
 	return []string{
 		"--etcd-servers=" + url("https", etcdPort),
-		"--etcd-cafile=" + k.etcdCA,
-		"--etcd-certfile=" + k.etcdCert,
-		"--etcd-keyfile=" + k.etcdKey,
+		"--etcd-cafile=" + k.etcd.ca,
+		"--etcd-certfile=" + k.etcd.cert,
+		"--etcd-keyfile=" + k.etcd.key,
 		"--bind-address=127.0.0.1",
 		"--secure-port=" + strconv.Itoa(port),
 		"--advertise-address=127.0.0.1",
 		"--endpoint-reconciler-type=none",
-		"--tls-cert-file=" + k.serverCert,
-		"--tls-private-key-file=" + k.serverKey,
-		"--client-ca-file=" + k.ca,
+		"--tls-cert-file=" + k.server.cert,
+		"--tls-private-key-file=" + k.server.key,
+		"--client-ca-file=" + k.server.ca,
 		"--service-account-issuer=https://kubernetes.default.svc",
-		"--service-account-key-file=" + k.serverKey,
-		"--service-account-signing-key-file=" + k.serverKey,
+		"--service-account-key-file=" + k.server.key,
+		"--service-account-signing-key-file=" + k.server.key,
 		"--service-cluster-ip-range=10.0.0.0/24",
-		"--authorization-mode=RBAC",
+		"--authorization-mode=Node,RBAC",
 		"--disable-admission-plugins=ServiceAccount", // its controller does not run
-		"--requestheader-client-ca-file=" + k.frontCA,
+		"--requestheader-client-ca-file=" + k.front.ca,
 		"--requestheader-allowed-names=" + FrontProxyName,
 		"--requestheader-username-headers=X-Remote-User",
 		"--requestheader-group-headers=X-Remote-Group",
 		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
-		"--proxy-client-cert-file=" + k.frontCert,
-		"--proxy-client-key-file=" + k.frontKey,
+		"--proxy-client-cert-file=" + k.front.cert,
+		"--proxy-client-key-file=" + k.front.key,
+		"--kubelet-preferred-address-types=InternalIP",
+		"--kubelet-certificate-authority=" + k.kubelet.ca,
+		"--kubelet-client-certificate=" + k.kubelet.cert,
+		"--kubelet-client-key=" + k.kubelet.key,
 	}
 }
 
@@ -255,38 +251,6 @@ func isOK(ctx context.Context, client *http.Client, address string) bool {
 	defer response.Body.Close()
 	_, _ = io.Copy(io.Discard, response.Body)
 	return response.StatusCode == http.StatusOK
-}
-
-// InstallCRDs installs the CRDs in the directory and returns when they are
-// established.
-func (p *ControlPlane) InstallCRDs(ctx context.Context, dir string) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	_, err := envtest.InstallCRDs(p.Config, envtest.CRDInstallOptions{
-		Paths: []string{dir}, ErrorIfPathMissing: true, MaxTime: 30 * time.Second, PollInterval: 100 * time.Millisecond,
-	})
-	if err != nil {
-		return fmt.Errorf("install the CRDs in %s: %w", dir, err)
-	}
-	return nil
-}
-
-// Kubeconfig returns the administrator's configuration as a file for kubectl.
-func (p *ControlPlane) Kubeconfig() ([]byte, error) {
-	const name = "connpool-lab"
-	kubeconfig := clientcmdapi.NewConfig()
-	kubeconfig.Clusters[name] = &clientcmdapi.Cluster{Server: p.Config.Host, CertificateAuthorityData: p.Config.CAData}
-	kubeconfig.AuthInfos[name] = &clientcmdapi.AuthInfo{
-		ClientCertificateData: p.Config.CertData, ClientKeyData: p.Config.KeyData,
-	}
-	kubeconfig.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: name}
-	kubeconfig.CurrentContext = name
-	data, err := clientcmd.Write(*kubeconfig)
-	if err != nil {
-		return nil, fmt.Errorf("write a kubeconfig: %w", err)
-	}
-	return data, nil
 }
 
 // Failed is closed when one of the processes has ended, by itself or by Stop; Err

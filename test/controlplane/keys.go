@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -23,44 +24,54 @@ import (
 // kube-apiserver.
 const FrontProxyName = "front-proxy-client"
 
-// keys are the files of the control plane's certificates. Each purpose has an
-// authority of its own, so that a client of one is nobody to the others.
-type keys struct {
-	authority authority
-	front     authority
+// administrators is the group that may do everything.
+const administrators = "system:masters"
 
-	ca, serverCert, serverKey    string
-	etcdCA, etcdCert, etcdKey    string
-	frontCA, frontCert, frontKey string
+// keys are the control plane's certificates. Each purpose has an authority of its
+// own, so that a client of one is nobody to the others.
+type keys struct {
+	server pair
+	etcd   pair
+	front  pair
+	// kubelet is what kube-apiserver shows to kubelets, which ask it what its own
+	// name may do.
+	kubelet pair
 }
 
 // makeKeys writes all keys into the directory.
 func makeKeys(dir string) (*keys, error) {
-	dir = filepath.Join(dir, "keys")
+	dir = keysDir(dir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make a directory for keys: %w", err)
 	}
 	k := &keys{}
-	main, err := writePair(dir, "server", "kubernetes", serverCertificate("kube-apiserver"))
-	if err != nil {
-		return nil, err
+	var failed []error
+	issue := func(into *pair, file, authority string, config certutil.Config) {
+		var err error
+		*into, err = writePair(dir, file, authority, config)
+		failed = append(failed, err)
 	}
-	etcd, err := writePair(dir, "etcd", "etcd", serverCertificate("etcd"))
-	if err != nil {
-		return nil, err
-	}
-	front, err := writePair(dir, "front-proxy", "front-proxy", certutil.Config{
-		CommonName: FrontProxyName, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	})
-	if err != nil {
-		return nil, err
-	}
-	k.authority, k.front = main.authority, front.authority
-	k.ca, k.serverCert, k.serverKey = main.ca, main.cert, main.key
-	k.etcdCA, k.etcdCert, k.etcdKey = etcd.ca, etcd.cert, etcd.key
-	k.frontCA, k.frontCert, k.frontKey = front.ca, front.cert, front.key
-	return k, nil
+	issue(&k.server, "server", "kubernetes", serverCertificate("kube-apiserver"))
+	issue(&k.etcd, "etcd", "etcd", serverCertificate("etcd"))
+	issue(&k.front, "front-proxy", "front-proxy", clientCertificate(FrontProxyName))
+	issue(&k.kubelet, "kubelet", "kubelet", clientCertificate("kube-apiserver", administrators))
+	return k, errors.Join(failed...)
 }
+
+// findKeys reads what another process's makeKeys has written.
+func findKeys(dir string) (*keys, error) {
+	dir = keysDir(dir)
+	k := &keys{}
+	var failed []error
+	for file, into := range map[string]*pair{"server": &k.server, "etcd": &k.etcd, "front-proxy": &k.front, "kubelet": &k.kubelet} {
+		var err error
+		*into, err = readPair(dir, file)
+		failed = append(failed, err)
+	}
+	return k, errors.Join(failed...)
+}
+
+func keysDir(dir string) string { return filepath.Join(dir, "keys") }
 
 func serverCertificate(name string) certutil.Config {
 	return certutil.Config{
@@ -70,54 +81,78 @@ func serverCertificate(name string) certutil.Config {
 	}
 }
 
+func clientCertificate(name string, groups ...string) certutil.Config {
+	return certutil.Config{CommonName: name, Organization: groups, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+}
+
 // config makes the configuration of a user.
 func (k *keys) config(host, name string, groups ...string) (*rest.Config, error) {
-	cert, key, err := k.authority.issue(certutil.Config{
-		CommonName: name, Organization: groups, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	})
+	cert, key, err := k.server.issue(clientCertificate(name, groups...))
 	if err != nil {
 		return nil, err
 	}
 	return &rest.Config{
 		Host:            host,
-		TLSClientConfig: rest.TLSClientConfig{CAData: encode(k.authority.cert), CertData: cert, KeyData: key},
+		TLSClientConfig: rest.TLSClientConfig{CAData: encode(k.server.authority.cert), CertData: cert, KeyData: key},
 		QPS:             -1, // the server's own limits are enough
 	}, nil
 }
 
-// pair is the files of an authority and of one certificate that it issued.
+// pair is an authority and one certificate that it issued, and where both are.
 type pair struct {
-	authority     authority
-	ca, cert, key string
+	authority
+	ca, caKey, cert, key string
 }
 
-func writePair(dir, file, authorityName string, config certutil.Config) (pair, error) {
-	issuer, err := newAuthority(authorityName)
+func pairOf(dir, file string) pair {
+	path := filepath.Join(dir, file)
+	return pair{ca: path + "-ca.crt", caKey: path + "-ca.key", cert: path + ".crt", key: path + ".key"}
+}
+
+func writePair(dir, file, authorityName string, config certutil.Config) (p pair, err error) {
+	p = pairOf(dir, file)
+	if p.authority, err = newAuthority(authorityName); err != nil {
+		return p, err
+	}
+	caKey, err := keyutil.MarshalPrivateKeyToPEM(p.signer)
 	if err != nil {
-		return pair{}, err
+		return p, fmt.Errorf("encode a key: %w", err)
 	}
-	cert, key, err := issuer.issue(config)
+	cert, key, err := p.issue(config)
 	if err != nil {
-		return pair{}, err
+		return p, err
 	}
-	p := pair{
-		authority: issuer,
-		ca:        filepath.Join(dir, file+"-ca.crt"),
-		cert:      filepath.Join(dir, file+".crt"),
-		key:       filepath.Join(dir, file+".key"),
-	}
-	for path, data := range map[string][]byte{p.ca: encode(issuer.cert), p.cert: cert, p.key: key} {
+	files := map[string][]byte{p.ca: encode(p.authority.cert), p.caKey: caKey, p.cert: cert, p.key: key}
+	for path, data := range files {
 		if err := os.WriteFile(path, data, 0o600); err != nil {
-			return pair{}, fmt.Errorf("write a key: %w", err)
+			return p, fmt.Errorf("write a key: %w", err)
 		}
 	}
 	return p, nil
 }
 
+func readPair(dir, file string) (pair, error) {
+	p := pairOf(dir, file)
+	certs, err := certutil.CertsFromFile(p.ca)
+	if err != nil {
+		return p, fmt.Errorf("read an authority: %w", err)
+	}
+	key, err := keyutil.PrivateKeyFromFile(p.caKey)
+	if err != nil {
+		return p, fmt.Errorf("read an authority's key: %w", err)
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return p, fmt.Errorf("the key in %s cannot sign", p.caKey)
+	}
+	p.authority = authority{cert: certs[0], signer: signer}
+	return p, nil
+}
+
 // authority issues certificates.
 type authority struct {
-	cert *x509.Certificate
-	key  crypto.Signer
+	cert   *x509.Certificate
+	signer crypto.Signer
 }
 
 func newAuthority(name string) (authority, error) {
@@ -129,7 +164,7 @@ func newAuthority(name string) (authority, error) {
 	if err != nil {
 		return authority{}, fmt.Errorf("make the authority %s: %w", name, err)
 	}
-	return authority{cert: cert, key: key}, nil
+	return authority{cert: cert, signer: key}, nil
 }
 
 // issue returns a certificate and its key, in PEM.
@@ -153,7 +188,7 @@ func (a authority) issue(config certutil.Config) (cert, key []byte, err error) {
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  config.Usages,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, signer.Public(), a.key)
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, signer.Public(), a.signer)
 	if err != nil {
 		return nil, nil, fmt.Errorf("issue a certificate for %s: %w", config.CommonName, err)
 	}

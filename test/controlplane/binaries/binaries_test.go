@@ -25,7 +25,7 @@ func install(t *testing.T, names ...string) string {
 }
 
 func TestAssetsOfKubebuilderAreUsed(t *testing.T) {
-	dir := install(t, programs()...)
+	dir := install(t, controlPlane.programs()...)
 	t.Setenv(assets, dir)
 	if got, err := Ensure(t.Context(), t.Logf); err != nil || got != dir {
 		t.Errorf("%s, %v, want %s", got, err, dir)
@@ -45,14 +45,14 @@ func TestTheCheckoutSaysWhatItWants(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wanted, err := wantedRelease(root)
+	wanted, err := controlPlane.wantedRelease(root)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(wanted.kubernetes, "v1.") || !strings.HasPrefix(wanted.etcd, "v3.") {
+	if !strings.HasPrefix(wanted.version("kubernetes"), "v1.") || !strings.HasPrefix(wanted.version("etcd"), "v3.") {
 		t.Errorf("%s, want versions of both", wanted)
 	}
-	if minor := (release{kubernetes: "v1.37.2"}).minor(); minor != "1.37" {
+	if minor := minor("v1.37.2"); minor != "1.37" {
 		t.Errorf("the minor version of v1.37.2 is %s", minor)
 	}
 }
@@ -66,21 +66,21 @@ func TestOutsideOfACheckoutEnsureSaysSo(t *testing.T) {
 }
 
 func TestPublishedProgramsAreThereForAllWhoPublishAtOnce(t *testing.T) {
-	cache, bin := install(t, programs()...), filepath.Join(t.TempDir(), "bin")
-	wanted := release{kubernetes: "v1.2.3", etcd: "v3.4.5"}
+	cache, bin := install(t, controlPlane.programs()...), filepath.Join(t.TempDir(), "bin")
+	wanted := release{"kubernetes-v1.2.3", "etcd-v3.4.5"}
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
-			if err := publish(cache, bin, wanted); err != nil {
+			if err := controlPlane.publish(cache, bin, wanted); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	all.Wait()
-	if !isStamped(bin, wanted) {
+	if !controlPlane.isStamped(bin, wanted) {
 		t.Error("the programs do not count as published")
 	}
-	if isStamped(bin, release{kubernetes: "v1.2.4", etcd: "v3.4.5"}) {
+	if controlPlane.isStamped(bin, release{"kubernetes-v1.2.4", "etcd-v3.4.5"}) {
 		t.Error("the programs count as those of another release")
 	}
 	left, err := filepath.Glob(filepath.Join(bin, ".new-*"))
@@ -91,14 +91,14 @@ func TestPublishedProgramsAreThereForAllWhoPublishAtOnce(t *testing.T) {
 
 func TestTheSecondBuilderSaysThatItWaits(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "lock")
-	unlock, err := lock(t.Context(), file, t.Logf)
+	unlock, err := node.lock(t.Context(), file, t.Logf)
 	if err != nil {
 		t.Fatal(err)
 	}
 	said := make(chan string, 1)
 	locked := make(chan error)
 	go func() {
-		unlock, err := lock(t.Context(), file, func(format string, args ...any) { said <- fmt.Sprintf(format, args...) })
+		unlock, err := node.lock(t.Context(), file, func(format string, args ...any) { said <- fmt.Sprintf(format, args...) })
 		if err == nil {
 			unlock()
 		}
@@ -115,14 +115,14 @@ func TestTheSecondBuilderSaysThatItWaits(t *testing.T) {
 
 func TestWaitingForABuilderEndsWithItsContext(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "lock")
-	unlock, err := lock(t.Context(), file, t.Logf)
+	unlock, err := node.lock(t.Context(), file, t.Logf)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unlock()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := lock(ctx, file, t.Logf); !errors.Is(err, context.Canceled) {
+	if _, err := node.lock(ctx, file, t.Logf); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want the context's error", err)
 	}
 }

@@ -28,8 +28,9 @@ const buildLimit = time.Hour
 const setupEnvtest = "sigs.k8s.io/controller-runtime/tools/setup-envtest@v0.25.1"
 
 // download gets the released set, which may be of another patch level.
-func download(ctx context.Context, dir string, wanted release, say Say) error {
-	say("asking for released programs of Kubernetes %s, %s at most", wanted.minor(), indexLimit)
+func (s set) download(ctx context.Context, dir string, wanted release, say Say) error {
+	series := minor(wanted.version(kubernetes))
+	say("asking for released programs of Kubernetes %s, %s at most", series, indexLimit)
 	tools, err := os.MkdirTemp(dir, "tool-")
 	if err != nil {
 		return err
@@ -40,7 +41,7 @@ func download(ctx context.Context, dir string, wanted release, say Say) error {
 	}
 	tool := filepath.Join(tools, "setup-envtest")
 	// The index answers at once or not at all; the programs take their time.
-	versions := wanted.minor() + ".x"
+	versions := series + ".x"
 	if _, err := run(ctx, indexLimit, nil, tool, "list", versions, "--bin-dir", tools); err != nil {
 		return err
 	}
@@ -49,7 +50,7 @@ func download(ctx context.Context, dir string, wanted release, say Say) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range programs() {
+	for _, name := range s.programs() {
 		if err := os.Rename(filepath.Join(strings.TrimSpace(found), name), filepath.Join(dir, name)); err != nil {
 			return err
 		}
@@ -64,22 +65,29 @@ func installTool(ctx context.Context, dir string) error {
 }
 
 // build compiles the programs. The Go build cache makes a second time quick.
-func build(ctx context.Context, root, dir string, wanted release, say Say) error {
-	say("building kube-apiserver, etcd and kubectl %s from source: about 5 minutes the first time", wanted.kubernetes)
+func (s set) build(ctx context.Context, root, dir string, wanted release, say Say) error {
+	say("building %s from source: %s the first time", s, s.takes)
 	defer SayEvery(30*time.Second, func(elapsed time.Duration) { say("still building, %s so far", elapsed) })()
 	env := []string{"CGO_ENABLED=0", "GOFLAGS=-mod=readonly", "GOWORK=off"}
-	_, err := run(ctx, buildLimit, env, "go", "-C", filepath.Join(root, "hack", "controlplane"), "build",
-		"-trimpath", "-ldflags", linkerFlags(wanted), "-o", dir+"/", "./kube-apiserver", "./etcd", "./kubectl")
+	args := []string{
+		"-C", filepath.Join(root, "hack", s.module), "build",
+		"-trimpath", "-ldflags", linkerFlags(wanted), "-o", dir + "/",
+	}
+	_, err := run(ctx, buildLimit, env, "go", append(args, s.packages...)...)
 	return err
 }
 
 // linkerFlags make the programs small and give Kubernetes its version, which is
 // not in its sources.
 func linkerFlags(wanted release) string {
-	major, minor, _ := strings.Cut(wanted.minor(), ".")
-	const version = "k8s.io/component-base/version."
-	return fmt.Sprintf("-s -w -X %[1]sgitVersion=%[2]s -X %[1]sgitMajor=%[3]s -X %[1]sgitMinor=%[4]s",
-		version, wanted.kubernetes, major, minor)
+	const small, at = "-s -w", "k8s.io/component-base/version."
+	version := wanted.version(kubernetes)
+	if version == "" {
+		return small
+	}
+	major, minor, _ := strings.Cut(minor(version), ".")
+	return fmt.Sprintf("%[1]s -X %[2]sgitVersion=%[3]s -X %[2]sgitMajor=%[4]s -X %[2]sgitMinor=%[5]s",
+		small, at, version, major, minor)
 }
 
 // run runs a command and returns what it printed, or its complaint.

@@ -14,7 +14,7 @@ import (
 
 // lock waits until no other process holds the file. The kernel releases it when
 // the holder dies, so there is nothing to clean up.
-func lock(ctx context.Context, path string, say Say) (unlock func(), err error) {
+func (s set) lock(ctx context.Context, path string, say Say) (unlock func(), err error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
@@ -30,7 +30,7 @@ func lock(ctx context.Context, path string, say Say) (unlock func(), err error) 
 			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), file.Close())
 		}
 		if !told {
-			say("waiting for another process that is getting kube-apiserver and etcd")
+			say("waiting for another process that is getting %s", s)
 		}
 		select {
 		case <-ctx.Done():
@@ -40,14 +40,14 @@ func lock(ctx context.Context, path string, say Say) (unlock func(), err error) 
 	}
 }
 
-func isStamped(bin string, wanted release) bool {
-	stamp, err := os.ReadFile(filepath.Join(bin, stampFile))
-	return err == nil && strings.TrimSpace(string(stamp)) == wanted.String() && complete(bin) == nil
+func (s set) isStamped(bin string, wanted release) bool {
+	stamp, err := os.ReadFile(filepath.Join(bin, s.stampFile()))
+	return err == nil && strings.TrimSpace(string(stamp)) == wanted.String() && s.complete(bin) == nil
 }
 
 // publish makes the programs appear in bin, one after the other and the stamp
 // last; each appears at once, whoever else does the same.
-func publish(cache, bin string, wanted release) error {
+func (s set) publish(cache, bin string, wanted release) error {
 	if err := os.MkdirAll(bin, 0o755); err != nil { //nolint:gosec // programs are no secret
 		return err
 	}
@@ -56,16 +56,16 @@ func publish(cache, bin string, wanted release) error {
 		return err
 	}
 	defer os.RemoveAll(fresh) //nolint:errcheck // empty by then
-	for _, name := range programs() {
+	for _, name := range s.programs() {
 		if err := link(filepath.Join(cache, name), filepath.Join(fresh, name)); err != nil {
 			return err
 		}
 	}
 	stamp := []byte(wanted.String() + "\n")
-	if err := os.WriteFile(filepath.Join(fresh, stampFile), stamp, 0o644); err != nil { //nolint:gosec // no secret
+	if err := os.WriteFile(filepath.Join(fresh, s.stampFile()), stamp, 0o644); err != nil { //nolint:gosec // no secret
 		return err
 	}
-	for _, name := range append(programs(), stampFile) {
+	for _, name := range append(s.programs(), s.stampFile()) {
 		if err := os.Rename(filepath.Join(fresh, name), filepath.Join(bin, name)); err != nil {
 			return err
 		}
