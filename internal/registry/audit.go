@@ -20,7 +20,7 @@ func (c *call) subject() []any {
 		"requestID", c.requestID,
 	}
 	for _, fact := range [][2]string{
-		{"container", c.place.Container}, {"pod", c.place.Pod}, {"podNamespace", c.place.Namespace},
+		{"method", c.method}, {"path", c.path}, {"container", c.place.Container}, {"pod", c.place.Pod}, {"podNamespace", c.place.Namespace},
 	} {
 		if fact[1] != "" {
 			line = append(line, fact[0], plain(fact[1]))
@@ -51,7 +51,10 @@ func (c *call) auditEnded(e ending, t *traffic) {
 	line := append(c.subject(),
 		"connection", e.connection, "acquired", e.acquired, "wait", e.wait, "duration", e.duration,
 		"outcome", e.outcome, "reason", e.reason, "bytesIn", t.in.Load(), "bytesOut", t.out.Load())
-	if e.completed() {
+	switch {
+	case e.httpStatus != 0:
+		line = append(line, "status", e.httpStatus)
+	case e.completed():
 		line = append(line, "exitCode", e.code)
 	}
 	c.Audit.Info("use ended", line...)

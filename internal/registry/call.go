@@ -25,10 +25,12 @@ type call struct {
 	// target is as the request names it until one is found.
 	target string
 	// place in the target, as the request names it.
-	place     driver.Place
-	transport string
-	requestID string
-	began     time.Time
+	place driver.Place
+	// method and path of a proxied request, without its query.
+	method, path string
+	transport    string
+	requestID    string
+	began        time.Time
 	// stdout and stderr are what a command in the JSON form has written.
 	stdout, stderr *capture
 }

@@ -30,8 +30,8 @@ func in(place driver.Place) live.Exec {
 	return object
 }
 
-// queryOf is the same in the stream form.
-func queryOf(place driver.Place) string {
+// placeQuery is the same in the stream form.
+func placeQuery(place driver.Place) string {
 	query := url.Values{"command": {"true"}, "stdout": {"1"}}
 	for name, value := range map[string]string{"container": place.Container, "pod": place.Pod, "namespace": place.Namespace} {
 		if value != "" {
@@ -101,7 +101,7 @@ func tryPlace(w *world, place driver.Place, words []string) {
 		return
 	}
 	got.wantRefusal(w, http.StatusBadRequest, append(words, "spec.")...)
-	req := httptest.NewRequestWithContext(w.Context(), http.MethodGet, "/pools/web/exec?"+queryOf(place), http.NoBody)
+	req := httptest.NewRequestWithContext(w.Context(), http.MethodGet, "/pools/web/exec?"+placeQuery(place), http.NoBody)
 	upgrading(req)
 	w.send(req).wantRefusal(w, http.StatusBadRequest, words...)
 	if w.execs() != 0 || w.set.Connections("")[0].Leases != 0 {

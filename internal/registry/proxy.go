@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -13,10 +12,16 @@ import (
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/stream"
 )
 
-// proxy hands HTTP requests to a target's own API. The way there and its
-// authorization exist; no protocol of this version has such an API yet.
+// proxy hands HTTP requests to a target's own API.
+//
+// What kube-apiserver does when it stands before this server is not in our hands:
+// it writes the path and the query anew in its own way, hides redirects, closes an
+// upgraded connection as a whole when either side ends its half, and takes
+// Impersonate- headers for its own. Direct requests have none of this.
 type proxy struct{ *Registry }
 
 var _ rest.Connecter = (*proxy)(nil)
@@ -45,16 +50,19 @@ func (s *proxy) Connect(ctx context.Context, pool string, options runtime.Object
 	if err != nil {
 		return nil, err
 	}
-	return c.handler(responder, func(_ http.ResponseWriter, req *http.Request) error {
-		return c.proxy(req, options.(*live.ProxyOptions)) //nolint:forcetypeassert // NewConnectOptions made it
+	return c.handler(responder, func(w http.ResponseWriter, req *http.Request) error {
+		return c.proxy(w, req, options.(*live.ProxyOptions), responder) //nolint:forcetypeassert // NewConnectOptions made it
 	}), nil
 }
 
-// proxy refuses for now, after all that can be checked.
-func (c *call) proxy(req *http.Request, options *live.ProxyOptions) error {
-	target, problems := validateProxy(req, options.Path)
-	c.target = target
-	if len(problems) > 0 {
+// proxy hands one request on, with a lease for as long as it takes.
+func (c *call) proxy(w http.ResponseWriter, req *http.Request, options *live.ProxyOptions, responder rest.Responder) error {
+	location, target, problems := locate(req, options.Path)
+	c.target, c.method, c.path = target, req.Method, location.EscapedPath()
+	if c.transport = "http"; stream.IsUpgrade(req) {
+		c.transport = plain(strings.ToLower(req.Header.Get("Upgrade")))
+	}
+	if problems = append(problems, forbidImpersonation(req.Header)...); len(problems) > 0 {
 		return invalid(problems)
 	}
 	pool, err := c.poolObject(req.Context())
@@ -65,44 +73,29 @@ func (c *call) proxy(req *http.Request, options *live.ProxyOptions) error {
 	if err != nil {
 		return err
 	}
-	if !selects(pool, to.target) {
-		return c.notInPool(req.Context(), to)
+	lease, err := c.acquireFit(req.Context(), to, fitProxy)
+	if err != nil {
+		return err
 	}
-	if kind := to.target.Spec.Type(); kind != v1alpha1.TargetTypeSSH {
-		return refusedBeforeStart(notImplemented, "", fmt.Sprintf(
-			"this version of the operator does not proxy the API of %s targets; use a version that does", kind))
+	defer lease.Release()
+	proxier, ok := lease.Conn().(driver.Proxier)
+	if !ok {
+		return refusedBeforeStart(badRequest, "", fmt.Sprintf(
+			"target %s has no HTTP API that could be proxied; use exec", lease.Target.Name))
 	}
-	return refusedBeforeStart(badRequest, "", fmt.Sprintf(
-		"target %s is of type ssh, which has no HTTP API; use exec or portforward", target))
+	x := &exchange{
+		call: c, held: c.holding(string(pool.UID), lease), conn: lease.Conn(), proxier: proxier, location: location, responder: responder,
+	}
+	x.serve(w, req)
+	return nil
 }
 
-// validateProxy splits the target off the path. What was authorized must be what
-// is asked for, so a path that somebody could read in two ways is refused.
-func validateProxy(req *http.Request, path string) (target string, problems field.ErrorList) {
-	at := field.NewPath("path")
-	target, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
-	segments := append([]string{target}, strings.Split(rest, "/")...)
-	switch {
-	case req.URL.IsAbs() || strings.Contains(path, "://"):
-		problems = append(problems, field.Invalid(at, plain(path), "must be a path, not an absolute URI"))
-	case target == "":
-		problems = append(problems, field.Required(at, "name a target of the pool behind proxy/"))
-	case slices.Contains(segments, "..") || slices.Contains(segments, "."):
-		problems = append(problems, field.Invalid(at, plain(path), "must not have . or .. between its slashes"))
-	case hasEncodedTrick(req.URL.EscapedPath()):
-		problems = append(problems, field.Invalid(at, plain(path), "must not have encoded dots or slashes"))
-	case strings.ContainsAny(path, "\\\x00"):
-		problems = append(problems, field.Invalid(at, plain(path), "must not hold a backslash or a NUL character"))
+// fitProxy refuses targets without an HTTP API.
+func fitProxy(target *v1alpha1.ConnectionTarget) field.ErrorList {
+	kind := target.Spec.Type()
+	if kind != v1alpha1.TargetTypeSSH {
+		return nil
 	}
-	return target, problems
-}
-
-func hasEncodedTrick(escaped string) bool {
-	escaped = strings.ToLower(escaped)
-	for _, trick := range []string{"%2e", "%2f", "%5c", "%25", "%00"} {
-		if strings.Contains(escaped, trick) {
-			return true
-		}
-	}
-	return false
+	return field.ErrorList{field.Forbidden(field.NewPath("path"), typed(target.Name, kind)+
+		", which has no HTTP API; use exec or portforward")}
 }

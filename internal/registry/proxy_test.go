@@ -1,9 +1,20 @@
 package registry
 
 import (
+	"encoding/json"
+	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"slices"
+	"strings"
 	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
 )
 
 func TestWhatTheProxyRefuses(t *testing.T) {
@@ -13,8 +24,6 @@ func TestWhatTheProxyRefuses(t *testing.T) {
 		words string
 	}{
 		"an ssh target":            {"/web-1/version", 400, "type ssh, which has no HTTP API"},
-		"a docker target":          {"/build-1/v1.41/containers/json", 501, "docker"},
-		"a target alone":           {"/build-1", 501, "docker"},
 		"no target":                {"", 400, "name a target"},
 		"no target but a slash":    {"/", 400, "name a target"},
 		"an unknown target":        {"/other/version", 404, "other"},
@@ -26,16 +35,347 @@ func TestWhatTheProxyRefuses(t *testing.T) {
 		"an encoded slash":         {"/build-1%2Fversion", 400, "encoded"},
 		"an encoded backslash":     {"/build-1/%5cx", 400, "encoded"},
 		"encoded twice":            {"/build-1/%252e%252e/x", 400, "encoded"},
+		"an encoded NUL":           {"/build-1/x%00", 400, "encoded"},
+		"a backslash":              {"/build-1/x\\y", 400, "backslash"},
+		"two slashes":              {"/build-1//x", 400, "two slashes"},
+		"two slashes first":        {"//build-1/x", 400, "two slashes"},
+		"two slashes at the end":   {"/build-1/x//", 400, "two slashes"},
 		"an absolute URI":          {"/http://example.com/", 400, "absolute URI"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(w *world) {
-				w.web()
-				w.target("build-1", "web", docker)
+				w.engine(&remote{proxy: inMemory(func(http.ResponseWriter, *http.Request) { t.Error("it was sent") })})
+				w.target("web-1", "web")
 				w.target("db-1", "db", docker)
 				req := httptest.NewRequestWithContext(w.Context(), http.MethodDelete, "/pools/web/proxy"+test.path, http.NoBody)
 				w.send(req).wantRefusal(w, test.code, test.words)
 			})
 		})
 	}
+}
+
+func TestAnAbsoluteURIIsRefused(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.engine(new(remote))
+		req := httptest.NewRequestWithContext(w.Context(), http.MethodGet, "http://example.com"+proxyPath+"/x", http.NoBody)
+		w.send(req).wantRefusal(w, http.StatusBadRequest, "absolute URI")
+	})
+}
+
+// What was authorized is what arrives, as it was written.
+func TestWhatArrivesAtTheTarget(t *testing.T) {
+	for name, test := range map[string]struct{ path, want string }{
+		"a path":                           {"/v1.41/containers/json", "/v1.41/containers/json"},
+		"nothing":                          {"", "/"},
+		"a slash":                          {"/", "/"},
+		"a slash at the end":               {"/apis/", "/apis/"},
+		"a query":                          {"/x?b=2&a=1&b=1", "/x?b=2&a=1&b=1"},
+		"a query named path":               {"/archive?path=/etc/../x", "/archive?path=/etc/../x"},
+		"an empty query":                   {"/x?", "/x?"},
+		"a query that is no list of pairs": {"/x?a;b&%zz", "/x?a;b&%zz"},
+		"a query with encoded slashes":     {"/x?q=%2Fa%2e%2e", "/x?q=%2Fa%2e%2e"},
+		"an encoded colon":                 {"/images/busybox%3Alatest/json", "/images/busybox%3Alatest/json"},
+		"a colon":                          {"/api/v1/services/https:web:443/proxy", "/api/v1/services/https:web:443/proxy"},
+		"an encoded letter":                {"/%61", "/%61"},
+		"a space":                          {"/a%20b", "/a%20b"},
+		"letters of the world":             {"/%C3%A9", "/%C3%A9"},
+		"its own name twice":               {"/proxy/build-1/proxy/build-1/", "/proxy/build-1/proxy/build-1/"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for way, prepare := range map[string]func(*http.Request) *http.Request{
+				"as it came":                        func(r *http.Request) *http.Request { return r },
+				"with its query out of their sight": HideQuery,
+			} {
+				t.Run(way, func(t *testing.T) {
+					inWorld(t, func(w *world) {
+						got := ""
+						w.engine(&remote{proxy: inMemory(func(_ http.ResponseWriter, r *http.Request) {
+							got = r.URL.RequestURI()
+							if r.URL.Host != "" || r.Host != "" || r.URL.Scheme != "" {
+								t.Errorf("it is for %s and %s", r.Host, r.URL)
+							}
+						})})
+						req := httptest.NewRequestWithContext(w.Context(), http.MethodGet, proxyPath+test.path, http.NoBody)
+						w.ServeHTTP(httptest.NewRecorder(), prepare(req))
+						if got != test.want {
+							t.Errorf("%s arrived, want %s", got, test.want)
+						}
+					})
+				})
+			}
+		})
+	}
+}
+
+func TestAHiddenQueryIsNotLogged(t *testing.T) {
+	req := HideQuery(httptest.NewRequest(http.MethodPost, "/apis/x?dryRun=All", http.NoBody))
+	if req.RequestURI != "/apis/x" || req.URL.String() != "/apis/x" {
+		t.Errorf("left are %s and %s", req.RequestURI, req.URL)
+	}
+}
+
+// Nothing by which a client is known to us is shown to a target.
+func TestCredentialsStayHere(t *testing.T) {
+	inWorld(t, func(w *world) {
+		var got string
+		w.engine(&remote{proxy: inMemory(func(_ http.ResponseWriter, r *http.Request) {
+			dump, _ := httputil.DumpRequest(r, true)
+			got = string(dump)
+		})})
+		req := httptest.NewRequestWithContext(w.Context(), http.MethodGet, proxyPath+"/x", http.NoBody)
+		upgrading(req)
+		for _, name := range []string{
+			"Authorization", "Cookie", "Proxy-Authorization", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-User",
+			"X-Remote-User", "X-Remote-Group", "X-Remote-Uid", "X-Remote-Extra-Scopes",
+		} {
+			req.Header.Add(name, "canary")
+			req.Header.Add(name, "canary again")
+		}
+		req.Header.Set(protocolsHeader, bearerProtocol+"canary, v5.channel.k8s.io")
+		req.Header.Add(protocolsHeader, "v4.channel.k8s.io,"+bearerProtocol+"canary")
+		for name, value := range map[string]string{"X-Registry-Auth": "kept", "Accept": "application/json", "X-Docker-Expose-Session-Uuid": "kept"} {
+			req.Header.Set(name, value)
+		}
+		w.ServeHTTP(httptest.NewRecorder(), req)
+		if strings.Contains(got, "canary") {
+			t.Errorf("the target sees %s", got)
+		}
+		for _, want := range []string{
+			"X-Registry-Auth: kept", "X-Docker-Expose-Session-Uuid: kept", "Accept: application/json", "Upgrade: websocket", "Connection: Upgrade",
+			"Sec-Websocket-Protocol: v5.channel.k8s.io, v4.channel.k8s.io",
+		} {
+			if !strings.Contains(got, want) {
+				t.Errorf("the target does not see %s: %s", want, got)
+			}
+		}
+	})
+}
+
+func TestNobodyIsSomebodyElseAtTheTarget(t *testing.T) {
+	for _, name := range []string{"Impersonate-User", "impersonate-group", "Impersonate-Extra-Scopes", "Impersonate-Uid"} {
+		inWorld(t, func(w *world) {
+			w.engine(&remote{proxy: inMemory(func(http.ResponseWriter, *http.Request) { t.Error("it was sent") })})
+			req := httptest.NewRequestWithContext(w.Context(), http.MethodGet, proxyPath+"/x", http.NoBody)
+			req.Header.Set(name, "canary")
+			got := w.send(req)
+			got.wantRefusal(w, http.StatusBadRequest, "headers["+http.CanonicalHeaderKey(name)+"]", "leave the header out")
+			if strings.Contains(got.status.Message, "canary") {
+				t.Error(got.status.Message)
+			}
+		})
+	}
+}
+
+func TestAnswersPassAsTheyAre(t *testing.T) {
+	for name, test := range map[string]struct {
+		status int
+		header http.Header
+		gone   []string
+	}{
+		"a success":              {200, http.Header{"Api-Version": {"1.41"}, "X-Twice": {"a", "b"}}, nil},
+		"the target's own 401":   {401, http.Header{"Www-Authenticate": {"Basic realm=engine"}}, nil},
+		"the target's own 429":   {429, http.Header{"Retry-After": {"7"}}, nil},
+		"a redirect":             {307, http.Header{"Location": {"https://elsewhere.example/x?y"}}, nil},
+		"a redirect to its path": {301, http.Header{"Location": {"/containers/"}}, nil},
+		"nothing":                {204, http.Header{}, nil},
+		"not modified":           {304, http.Header{"Etag": {`"x"`}}, nil},
+		"what governs clients": {200, http.Header{"Content-Type": {"text/html"}}, []string{
+			"Set-Cookie", "Access-Control-Allow-Origin", "Strict-Transport-Security", "Alt-Svc", "Clear-Site-Data",
+		}},
+		"what we would say, too": {200, http.Header{"Connpool-Target": {"theirs"}, "Cache-Control": {"theirs"}}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			proxied(t, func(w http.ResponseWriter, _ *http.Request) {
+				for name, values := range test.header {
+					w.Header()[name] = values
+				}
+				for _, name := range test.gone {
+					w.Header().Set(name, "x")
+				}
+				w.WriteHeader(test.status)
+				if test.status == 200 || test.status >= 400 {
+					_, _ = io.WriteString(w, "the body")
+				}
+			}, func(_ *world, server *httptest.Server) {
+				got, body := ask(t, server, http.MethodGet, "/x")
+				if got.StatusCode != test.status || (body != "the body" && body != "" && test.status != 304) {
+					t.Errorf("answered %d %q", got.StatusCode, body)
+				}
+				for name, want := range test.header {
+					if !slices.Equal(got.Header[name], want) {
+						t.Errorf("%s is %q, want %q", name, got.Header[name], want)
+					}
+				}
+				for _, name := range test.gone {
+					if got.Header[name] != nil {
+						t.Errorf("%s is %q", name, got.Header[name])
+					}
+				}
+				if got.Header.Get("Connpool-Connection") == "" || got.Header.Get("Connpool-Request-Id") == "" || got.Header.Get("Connpool-Target") == "" {
+					t.Errorf("headers are %v", got.Header)
+				}
+				if _, ours := test.header["Retry-After"]; !ours && got.Header.Get("Retry-After") != "" {
+					t.Error("Retry-After was added")
+				}
+			})
+		})
+	}
+}
+
+func TestEveryMethodIsPassedOn(t *testing.T) {
+	proxied(t, func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Method", r.Method) }, func(_ *world, server *httptest.Server) {
+		for _, method := range new(proxy).ConnectMethods() {
+			if got, _ := ask(t, server, method, "/x"); got.Header.Get("Method") != method {
+				t.Errorf("%s arrived as %s", method, got.Header.Get("Method"))
+			}
+		}
+	})
+}
+
+// refusalOf reads a Status of ours.
+func refusalOf(t testing.TB, response *http.Response, body string) metav1.Status {
+	t.Helper()
+	var status metav1.Status
+	if err := json.Unmarshal([]byte(body), &status); err != nil || int(status.Code) != response.StatusCode {
+		t.Errorf("answered %d %q, %v", response.StatusCode, body, err)
+	}
+	return status
+}
+
+func TestWhyThereIsNoAnswer(t *testing.T) {
+	for name, test := range map[string]struct {
+		err     error
+		code    int
+		outcome live.Outcome
+		reason  string
+		words   []string
+	}{
+		"it was not sent": {
+			&driver.Error{Reason: driver.Unreachable, Stage: driver.StageConnect, Message: "connection refused"},
+			503, live.OutcomeNotStarted, "Unreachable", []string{"was not sent to target build-1", "connection refused"},
+		},
+		"it was not sent in time": {
+			&driver.Error{Reason: driver.Timeout, Message: "no answer"}, 503, live.OutcomeNotStarted, "Timeout", []string{"was not sent"},
+		},
+		"it may have been received": {
+			&driver.Error{Reason: driver.Unreachable, Started: true, Message: "connection reset"},
+			502, live.OutcomeUnknown, "Unreachable", []string{"may have received request", "connection reset"},
+		},
+		"it got no answer in time": {
+			&driver.Error{Reason: driver.Timeout, Started: true, Message: "no answer"}, 504, live.OutcomeUnknown, "Timeout", []string{"gave no answer"},
+		},
+		"nobody classified it": {errors.New("oh"), 502, live.OutcomeUnknown, "ProtocolError", []string{"oh"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.engine(&remote{proxy: func(*remoteConn, *http.Request) (*http.Response, error) { return nil, test.err }})
+				got := w.send(httptest.NewRequestWithContext(w.Context(), http.MethodPost, proxyPath+"/x?secret=canary", http.NoBody))
+				got.wantRefusal(w, test.code, test.words...)
+				all := causes(got.status)
+				if all[live.CauseOutcome] != string(test.outcome) || all[live.CauseReason] != test.reason || got.status.Reason == "" {
+					t.Errorf("status is %+v", got.status)
+				}
+				if got.header.Get("Connpool-Target") != "build-1" {
+					t.Errorf("headers are %v", got.header)
+				}
+				for _, want := range []string{
+					`"outcome"="` + string(test.outcome) + `"`, `"reason"="` + test.reason + `"`, `"method"="POST" "path"="/x"`, `"transport"="http"`,
+				} {
+					if !strings.Contains(w.audit(), want) {
+						t.Errorf("audit does not contain %s: %s", want, w.audit())
+					}
+				}
+				if strings.Contains(w.audit(), "canary") || w.set.Connections("")[0].Leases != 0 {
+					t.Errorf("audit says %s", w.audit())
+				}
+			})
+		})
+	}
+}
+
+func TestOurRefusalsAreToldFromThoseOfTheTarget(t *testing.T) {
+	proxied(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, `{"kind":"Status","status":"Failure","reason":"Forbidden","code":403}`)
+	}, func(w *world, server *httptest.Server) {
+		theirs, body := ask(t, server, http.MethodGet, "/x")
+		if status := refusalOf(t, theirs, body); len(causes(status)) != 0 || theirs.Header.Get("Connpool-Connection") == "" {
+			t.Errorf("%+v, %v", status, theirs.Header)
+		}
+		w.judge.verdict = onlyGet
+		ours, body := ask(t, server, http.MethodGet, "/x")
+		if status := refusalOf(t, ours, body); !strings.Contains(status.Message, "connectionpools/proxy") || ours.Header.Get("Connpool-Connection") != "" {
+			t.Errorf("%+v, %v", status, ours.Header)
+		}
+		if !strings.Contains(w.audit(), `"outcome"="Completed" "reason"="" "bytesIn"=0 "bytesOut"=68 "status"=403`) {
+			t.Errorf("audit says %s", w.audit())
+		}
+	})
+}
+
+func TestATargetWhoseDriverHasNoAPI(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.connect(w.target("build-1", "web", docker), w.pool("web", leastLoaded))
+		req := httptest.NewRequestWithContext(w.Context(), http.MethodGet, proxyPath+"/x", http.NoBody)
+		w.send(req).wantRefusal(w, http.StatusBadRequest, "target build-1 has no HTTP API")
+		if leases := w.set.Connections("")[0].Leases; leases != 0 {
+			t.Errorf("%d leases are out", leases)
+		}
+	})
+}
+
+func TestAPanicGivesTheLeaseBack(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.engine(&remote{proxy: func(*remoteConn, *http.Request) (*http.Response, error) { panic("canary") }})
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("the panic was swallowed")
+				}
+			}()
+			w.send(httptest.NewRequestWithContext(w.Context(), http.MethodGet, proxyPath+"/x", http.NoBody))
+		}()
+		if leases := w.set.Connections("")[0].Leases; leases != 0 || w.registry.uses.total != 0 {
+			t.Errorf("%d leases are out, %d uses", leases, w.registry.uses.total)
+		}
+		if !strings.Contains(w.audit(), `"outcome"="Unknown"`) {
+			t.Errorf("audit says %s", w.audit())
+		}
+	})
+}
+
+func TestARequestWithoutABodyIsSentOnce(t *testing.T) {
+	inWorld(t, func(w *world) {
+		sent := 0
+		w.engine(&remote{proxy: func(_ *remoteConn, r *http.Request) (*http.Response, error) {
+			sent++
+			if r.GetBody != nil {
+				t.Error("it could be sent again")
+			}
+			return nil, &driver.Error{Reason: driver.Unreachable, Message: "refused"}
+		}})
+		w.send(httptest.NewRequestWithContext(w.Context(), http.MethodGet, proxyPath+"/x", http.NoBody)).wantRefusal(w, 503)
+		if sent != 1 {
+			t.Errorf("it was sent %d times", sent)
+		}
+	})
+}
+
+func TestProxiedRequestsAreLimited(t *testing.T) {
+	release := make(chan struct{})
+	arrived := make(chan struct{})
+	proxied(t, func(http.ResponseWriter, *http.Request) { arrived <- struct{}{}; <-release }, func(_ *world, server *httptest.Server) {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			ask(t, server, http.MethodGet, "/x")
+		}()
+		<-arrived
+		got, body := ask(t, server, http.MethodGet, "/y")
+		if status := refusalOf(t, got, body); got.StatusCode != 429 || !strings.Contains(status.Message, "--max-streams-per-user") {
+			t.Errorf("answered %+v", status)
+		}
+		close(release)
+		<-done
+	}, func(c *Config) { c.Limits.StreamsPerUser = 1 })
 }

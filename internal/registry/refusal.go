@@ -26,7 +26,8 @@ var (
 	tooLarge        = answer{http.StatusRequestEntityTooLarge, metav1.StatusReasonRequestEntityTooLarge}
 	unknownMedia    = answer{http.StatusUnsupportedMediaType, metav1.StatusReasonUnsupportedMediaType}
 	tooManyRequests = answer{http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests}
-	notImplemented  = answer{http.StatusNotImplemented, "NotImplemented"}
+	badGateway      = answer{http.StatusBadGateway, "BadGateway"}
+	gatewayTimeout  = answer{http.StatusGatewayTimeout, metav1.StatusReasonTimeout}
 	unavailable     = answer{http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable}
 )
 
@@ -44,7 +45,16 @@ func refused(with answer, message string, causes ...metav1.StatusCause) *apierro
 // refusedBeforeStart is refused for whom it matters that nothing ran: the causes
 // say so, and give the reason if there is one.
 func refusedBeforeStart(with answer, reason, message string) *apierrors.StatusError {
-	causes := []metav1.StatusCause{{Type: live.CauseOutcome, Message: string(live.OutcomeNotStarted)}}
+	return refusedWith(with, live.OutcomeNotStarted, reason, message)
+}
+
+// refusedAfterStart answers a request that may have reached its target.
+func refusedAfterStart(with answer, reason, message string) *apierrors.StatusError {
+	return refusedWith(with, live.OutcomeUnknown, reason, message)
+}
+
+func refusedWith(with answer, outcome live.Outcome, reason, message string) *apierrors.StatusError {
+	causes := []metav1.StatusCause{{Type: live.CauseOutcome, Message: string(outcome)}}
 	if reason != "" {
 		causes = append(causes, metav1.StatusCause{Type: live.CauseReason, Message: reason})
 	}

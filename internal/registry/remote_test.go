@@ -3,8 +3,11 @@ package registry
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"testing"
 
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/drivertest"
@@ -59,4 +62,97 @@ func (c *remoteConn) ForwardPod(_ context.Context, pod driver.Place, port uint16
 
 func (c *remoteConn) Proxy(request *http.Request) (*http.Response, error) {
 	return c.remote.proxy(c, request)
+}
+
+// apiOf plays an API with a real server, which a transport reaches as a driver's
+// does.
+func apiOf(t testing.TB, handler http.HandlerFunc) func(*remoteConn, *http.Request) (*http.Response, error) {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	transport := &http.Transport{DisableCompression: true}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		server.Close()
+	})
+	return func(_ *remoteConn, request *http.Request) (*http.Response, error) {
+		outgoing := request.Clone(request.Context())
+		outgoing.URL.Scheme, outgoing.URL.Host = "http", server.Listener.Addr().String()
+		outgoing.Header.Set("Authorization", "Bearer of-the-pool")
+		answer, err := transport.RoundTrip(outgoing)
+		if err != nil {
+			return nil, &driver.Error{
+				Reason: driver.Unreachable, Stage: driver.StageRun, Started: true, Message: "the connection ended", Err: err,
+			}
+		}
+		return answer, nil
+	}
+}
+
+// inMemory plays an API without a network, for virtual time.
+func inMemory(handler http.HandlerFunc) func(*remoteConn, *http.Request) (*http.Response, error) {
+	return func(_ *remoteConn, request *http.Request) (*http.Response, error) {
+		recorder := httptest.NewRecorder()
+		handler(recorder, request)
+		return recorder.Result(), nil
+	}
+}
+
+// engine declares and connects pool web with target build-1, a Docker engine.
+func (w *world) engine(api *remote) {
+	w.Helper()
+	api.Fake = w.fake
+	w.connectWith(w.target("build-1", "web", docker), api, nil, w.pool("web", leastLoaded))
+}
+
+const proxyPath = "/pools/web/proxy/build-1"
+
+// proxied runs a test against the proxy of a real API behind a real server with
+// TLS.
+func proxied(t *testing.T, handler http.HandlerFunc, test func(*world, *httptest.Server), changes ...func(*Config)) {
+	t.Helper()
+	w := newWorld(t, changes...)
+	w.engine(&remote{proxy: apiOf(t, handler)})
+	server := httptest.NewUnstartedServer(w)
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer func() {
+		server.Close()
+		if err := w.registry.Wait(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if leases := w.set.Connections("")[0].Leases; leases != 0 {
+			t.Errorf("%d leases are out", leases)
+		}
+		w.close()
+	}()
+	test(w, server)
+}
+
+// ask sends a request through the proxy and returns the answer with its body.
+func ask(t testing.TB, server *httptest.Server, method, path string, changes ...func(*http.Request)) (*http.Response, string) {
+	t.Helper()
+	response := open(t, server, method, path, http.NoBody, changes...)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	return response, string(body)
+}
+
+// open sends a request through the proxy and leaves the body of the answer.
+func open(t testing.TB, server *httptest.Server, method, path string, body io.Reader, changes ...func(*http.Request)) *http.Response {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, server.URL+proxyPath+path, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range changes {
+		change(request)
+	}
+	response, err := server.Client().Transport.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response
 }

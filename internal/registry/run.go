@@ -67,9 +67,11 @@ func (h held) announce(header http.Header, requestID string) {
 type ending struct {
 	held
 
-	requestID       string
-	outcome         live.Outcome
-	code            int
+	requestID string
+	outcome   live.Outcome
+	code      int
+	// httpStatus of the answer to a proxied request.
+	httpStatus      int
 	signal          string
 	reason, message string
 	duration        time.Duration
