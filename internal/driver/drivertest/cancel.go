@@ -36,12 +36,12 @@ func (s suite) cancel(t *testing.T) {
 	t.Run("before it starts, which is proved", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err := try(ctx, conn, driver.Command{Argv: []string{"true"}}, nil)
+		_, err := s.try(ctx, conn, driver.Command{Argv: []string{"true"}}, nil)
 		wantOutcome(t, err, driver.NotStarted)
 	})
 	t.Run("while it runs, and is signalled", func(t *testing.T) {
 		ended := filepath.Join(t.TempDir(), "ended")
-		err := cancelReady(t, conn, fmt.Sprintf(
+		err := s.cancelReady(t, conn, fmt.Sprintf(
 			`trap 'echo yes > %s; exit' TERM; while echo ready; do sleep 0.05; done`, ended))
 		wantOutcome(t, err, driver.Unknown)
 		if text, err := os.ReadFile(ended); s.Signals && string(text) != "yes\n" {
@@ -49,7 +49,7 @@ func (s suite) cancel(t *testing.T) {
 		}
 	})
 	t.Run("while it reads input that never ends", func(t *testing.T) {
-		wantOutcome(t, cancelReady(t, conn, "echo ready; cat"), driver.Unknown)
+		wantOutcome(t, s.cancelReady(t, conn, "echo ready; cat"), driver.Unknown)
 	})
 	if s.Signals {
 		t.Run("because its connection is closed, and is signalled", s.closeRunning)
@@ -58,7 +58,7 @@ func (s suite) cancel(t *testing.T) {
 	t.Run("because nobody reads its output", func(t *testing.T) {
 		reader, writer := io.Pipe()
 		_ = reader.Close()
-		_, err := conn.(driver.Execer).Exec(t.Context(), driver.Command{Argv: []string{"yes"}},
+		_, err := s.start(t.Context(), conn, driver.Command{Argv: []string{"yes"}},
 			driver.Streams{Stdout: writer})
 		wantOutcome(t, err, driver.Unknown)
 	})
@@ -70,7 +70,7 @@ func (s suite) cancel(t *testing.T) {
 			_ = feed.CloseWithError(io.ErrUnexpectedEOF)
 		}()
 		line := "cat >/dev/null && echo yes > " + whole
-		_, err := conn.(driver.Execer).Exec(t.Context(), driver.Command{Shell: line}, driver.Streams{Stdin: stdin})
+		_, err := s.start(t.Context(), conn, driver.Command{Shell: line}, driver.Streams{Stdin: stdin})
 		wantOutcome(t, err, driver.Unknown)
 		if _, err := os.Stat(whole); s.Signals && err == nil {
 			t.Error("the command ended as if it had got all of its input")
@@ -84,7 +84,7 @@ func (s suite) cancel(t *testing.T) {
 }
 
 // cancelReady cancels a command that has said that it runs.
-func cancelReady(t *testing.T, conn driver.Conn, line string) error {
+func (s suite) cancelReady(t *testing.T, conn driver.Conn, line string) error {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -95,7 +95,7 @@ func cancelReady(t *testing.T, conn driver.Conn, line string) error {
 		<-stdout.ready
 		cancel()
 	}()
-	_, err := conn.(driver.Execer).Exec(ctx, driver.Command{Shell: line},
+	_, err := s.start(ctx, conn, driver.Command{Shell: line},
 		driver.Streams{Stdin: stdin, Stdout: stdout})
 	return err
 }
@@ -119,7 +119,7 @@ func (s suite) cancelStuck(t *testing.T) {
 		}
 		close(stdout.release)
 	}()
-	_, err := s.dial(t).(driver.Execer).Exec(ctx, driver.Command{Shell: fmt.Sprintf(
+	_, err := s.start(ctx, s.dial(t), driver.Command{Shell: fmt.Sprintf(
 		`trap 'echo yes > %s; exit' TERM; while echo ready; do sleep 0.05; done`, signalled)}, driver.Streams{Stdout: stdout})
 	wantOutcome(t, err, driver.Unknown)
 }
@@ -134,7 +134,7 @@ func (s suite) closeRunning(t *testing.T) {
 		_ = conn.Close()
 	}()
 	line := fmt.Sprintf(`trap 'echo yes > %s; exit' TERM; echo ready; while :; do sleep 0.05; done`, ended)
-	_, err := conn.(driver.Execer).Exec(t.Context(), driver.Command{Shell: line}, driver.Streams{Stdout: stdout})
+	_, err := s.start(t.Context(), conn, driver.Command{Shell: line}, driver.Streams{Stdout: stdout})
 	wantOutcome(t, err, driver.Unknown)
 	if text, err := os.ReadFile(ended); string(text) != "yes\n" {
 		t.Errorf("the command was not signalled: %q, %v", text, err)

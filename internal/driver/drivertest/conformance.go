@@ -11,10 +11,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -27,8 +29,8 @@ import (
 // patience bounds what must happen; reaching it is a failure.
 const patience = 30 * time.Second
 
-// Harness is a driver with a remote that shares this machine's file system and
-// loopback, and has a POSIX shell.
+// Harness is a driver with a remote that shares this machine's file system (or
+// its /tmp at the least) and loopback, and has a POSIX shell.
 type Harness struct {
 	// Dial makes a new connection to the remote, with the trace in its endpoint.
 	Dial func(ctx context.Context, trace driver.TraceFunc) (driver.Conn, error)
@@ -38,6 +40,11 @@ type Harness struct {
 	Signals bool
 	// Terminals tells that the remote grants pseudo terminals.
 	Terminals bool
+	// Text tells that the protocol carries commands as text: what is not UTF-8 is
+	// refused.
+	Text bool
+	// Place is where commands run: a container or a pod, or zero for a host.
+	Place driver.Place
 }
 
 // Run has a driver prove what the driver package promises. Capabilities that its
@@ -85,19 +92,26 @@ type result struct {
 
 func (s suite) run(t *testing.T, conn driver.Conn, command driver.Command, stdin io.Reader) result {
 	t.Helper()
-	got, err := try(t.Context(), conn, command, stdin)
+	got, err := s.try(t.Context(), conn, command, stdin)
 	if err != nil {
 		t.Fatalf("exec: %v (%v)", err, errors.Unwrap(err))
 	}
 	return got
 }
 
-func try(ctx context.Context, conn driver.Conn, command driver.Command, stdin io.Reader) (result, error) {
+// start runs a command in its place.
+func (s suite) start(
+	ctx context.Context, conn driver.Conn, command driver.Command, streams driver.Streams,
+) (driver.ExitStatus, error) {
+	command.Place = s.Place
+	return conn.(driver.Execer).Exec(ctx, command, streams)
+}
+
+func (s suite) try(ctx context.Context, conn driver.Conn, command driver.Command, stdin io.Reader) (result, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var stdout, stderr bytes.Buffer
-	status, err := conn.(driver.Execer).Exec(ctx, command,
-		driver.Streams{Stdin: stdin, Stdout: &stdout, Stderr: &stderr})
+	status, err := s.start(ctx, conn, command, driver.Streams{Stdin: stdin, Stdout: &stdout, Stderr: &stderr})
 	return result{stdout.String(), stderr.String(), status}, err
 }
 
@@ -188,13 +202,20 @@ var nasty = []string{
 
 func (s suite) arguments(t *testing.T) {
 	conn := s.dial(t)
-	got := s.run(t, conn, driver.Command{Argv: append([]string{"printf", `%s\000`}, nasty...)}, nil)
-	if diff := cmp.Diff(strings.Join(nasty, "\x00")+"\x00", got.Stdout); diff != "" {
+	words, refused := nasty, []string{"a\x00b"}
+	if s.Text {
+		words = slices.DeleteFunc(slices.Clone(nasty), func(word string) bool { return !utf8.ValidString(word) })
+		refused = append(refused, "\xff\xfe")
+	}
+	got := s.run(t, conn, driver.Command{Argv: append([]string{"printf", `%s\000`}, words...)}, nil)
+	if diff := cmp.Diff(strings.Join(words, "\x00")+"\x00", got.Stdout); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	_, err := try(t.Context(), conn, driver.Command{Argv: []string{"echo", "a\x00b"}}, nil)
-	if outcome := driver.OutcomeOf(err); outcome != driver.NotStarted {
-		t.Errorf("a NUL byte: outcome %s (%v), want %s", outcome, err, driver.NotStarted)
+	for _, word := range refused {
+		_, err := s.try(t.Context(), conn, driver.Command{Argv: []string{"echo", word}}, nil)
+		if outcome := driver.OutcomeOf(err); outcome != driver.NotStarted {
+			t.Errorf("%q: outcome %s (%v), want %s", word, outcome, err, driver.NotStarted)
+		}
 	}
 }
 
@@ -213,7 +234,7 @@ func (s suite) concurrent(t *testing.T) {
 	for i := range 8 {
 		running.Go(func() {
 			want := result{Stdout: fmt.Sprintln(i), Status: driver.ExitStatus{Code: i}}
-			got, err := try(t.Context(), conn, driver.Command{Shell: fmt.Sprintf("cat; exit %d", i)}, strings.NewReader(want.Stdout))
+			got, err := s.try(t.Context(), conn, driver.Command{Shell: fmt.Sprintf("cat; exit %d", i)}, strings.NewReader(want.Stdout))
 			if diff := cmp.Diff(want, got); diff != "" || err != nil {
 				t.Errorf("error %v (-want +got):\n%s", err, diff)
 			}
@@ -235,8 +256,10 @@ func wantOutcome(t *testing.T, err error, want driver.Outcome) {
 func (s suite) terminal(t *testing.T) {
 	conn := s.dial(t)
 	t.Run("has the size asked for", func(t *testing.T) {
+		// Some protocols can tell the size only when the command runs.
+		line := `test -t 0 || exit; until test "$(stty size)" = "33 77"; do sleep 0.05; done; stty size`
 		tty := &driver.TTY{Size: driver.WindowSize{Columns: 77, Rows: 33}}
-		got := s.run(t, conn, driver.Command{Shell: "test -t 0 && stty size", TTY: tty}, nil)
+		got := s.run(t, conn, driver.Command{Shell: line, TTY: tty}, nil)
 		if got.Stdout != "33 77\r\n" {
 			t.Errorf("%+v, want 33 rows and 77 columns", got)
 		}
@@ -244,7 +267,7 @@ func (s suite) terminal(t *testing.T) {
 	t.Run("changes its size", func(t *testing.T) {
 		resize := make(chan driver.WindowSize, 1)
 		stdout := &resizeWhenReady{resize: resize}
-		status, err := conn.(driver.Execer).Exec(t.Context(), driver.Command{
+		status, err := s.start(t.Context(), conn, driver.Command{
 			Shell: `trap 'stty size; exit 5' WINCH; while echo ready; do sleep 0.05; done`,
 			TTY:   &driver.TTY{Resize: resize},
 		}, driver.Streams{Stdout: stdout})
@@ -360,8 +383,7 @@ func answer(listener net.Listener) {
 
 func (s suite) death(t *testing.T) {
 	conn := s.dial(t)
-	execer, ok := conn.(driver.Execer)
-	if !ok {
+	if _, ok := conn.(driver.Execer); !ok {
 		s.KillConnections()
 		wantDeath(t, conn)
 		return
@@ -371,11 +393,11 @@ func (s suite) death(t *testing.T) {
 		<-stdout.ready
 		s.KillConnections()
 	}()
-	_, err := execer.Exec(t.Context(), driver.Command{Shell: "while echo running; do sleep 0.05; done"},
+	_, err := s.start(t.Context(), conn, driver.Command{Shell: "while echo running; do sleep 0.05; done"},
 		driver.Streams{Stdout: stdout})
 	wantOutcome(t, err, driver.Unknown)
 	wantDeath(t, conn)
-	_, err = try(t.Context(), conn, driver.Command{Argv: []string{"true"}}, nil)
+	_, err = s.try(t.Context(), conn, driver.Command{Argv: []string{"true"}}, nil)
 	wantOutcome(t, err, driver.NotStarted)
 }
 

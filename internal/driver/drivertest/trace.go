@@ -11,7 +11,8 @@ import (
 
 // dialled are the stages that a driver may tell of, in their order.
 var dialled = []driver.Stage{
-	driver.StageBanner, driver.StageKeyExchange, driver.StageHostKey, driver.StageAuthentication, driver.StageSession,
+	driver.StageBanner, driver.StageKeyExchange, driver.StageHostKey,
+	driver.StageTLS, driver.StageAuthentication, driver.StageSession,
 }
 
 // recorder keeps what a trace is told.
