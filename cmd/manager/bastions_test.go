@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -179,7 +180,7 @@ func TestAJumpTargetThatOnlyOthersNeedSaysSoAndCanBeChecked(t *testing.T) {
 		condition(t, 10*time.Second, hop, v1alpha1.ConditionReady, no, v1alpha1.ReasonNotSelected)
 	}
 	eventually(t, 15*time.Second, "all connections are closed", func() (bool, string) {
-		return server.Connections() == 0, fmt.Sprint(server.Connections())
+		return server.Connections() == 0, strconv.Itoa(server.Connections())
 	})
 }
 
