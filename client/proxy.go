@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"k8s.io/streaming/pkg/httpstream"
+
+	"github.com/connpool/connpool/internal/halfclose"
 )
 
 // targetAPI hands requests to the HTTP API of one target.
@@ -48,15 +50,31 @@ func (a *targetAPI) RoundTrip(request *http.Request) (*http.Response, error) {
 	for _, name := range notProxied {
 		header.Del(name)
 	}
+	halfclose.Withdraw(header)
 	if header.Get("Accept-Encoding") == "" {
 		// Or net/http would ask for gzip by itself, and unpack what it gets.
 		header.Set("Accept-Encoding", "identity")
 	}
 	if httpstream.IsUpgradeRequest(outgoing) {
-		return a.pool.client.switching.RoundTrip(outgoing)
+		return a.upgrade(outgoing)
 	}
 
 	return a.pool.client.http.Transport.RoundTrip(outgoing)
+}
+
+// upgrade asks for a connection whose directions can end one by one where that
+// means something: in a raw stream of Docker. Other protocols have words of their
+// own for it.
+func (a *targetAPI) upgrade(request *http.Request) (*http.Response, error) {
+	if strings.EqualFold(request.Header.Get("Upgrade"), "tcp") {
+		halfclose.Ask(request.Header)
+	}
+	response, err := a.pool.client.switching.RoundTrip(request)
+	if err == nil {
+		halfclose.Unwrap(response)
+	}
+
+	return response, err
 }
 
 // notProxied are the headers of a request that would mean something else on the

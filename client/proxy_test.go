@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/connpool/connpool/internal/halfclose"
 )
 
 const proxyPath = "/apis/live.connpool.dev/v1alpha1/namespaces/shop/connectionpools/web/proxy/ci"
@@ -80,7 +82,19 @@ func TestWhatWouldMeanSomethingElseOnTheWayIsNotSent(t *testing.T) {
 // A hijacked connection of a Docker engine: what is sent comes back, and then a
 // last word after we have ended our side.
 func TestAnUpgradeIsABodyWithTwoDirections(t *testing.T) {
+	accept := map[string]func(http.ResponseWriter, *http.Request) http.ResponseWriter{
+		"in frames":                  halfclose.Accept,
+		"without, from a TLS server": func(rw http.ResponseWriter, _ *http.Request) http.ResponseWriter { return rw },
+	}
+	for name, accept := range accept {
+		t.Run(name, func(t *testing.T) { twoDirections(t, accept) })
+	}
+}
+
+func twoDirections(t *testing.T, accept func(http.ResponseWriter, *http.Request) http.ResponseWriter) {
+	t.Helper()
 	w := newWorld(t, true, func(rw http.ResponseWriter, r *http.Request) {
+		rw = accept(rw, r)
 		if r.Header.Get("Upgrade") != "tcp" || r.Method != http.MethodPost || r.Header.Get("Authorization") != "Bearer token" {
 			t.Errorf("%s %v", r.Method, r.Header)
 		}
@@ -91,9 +105,13 @@ func TestAnUpgradeIsABodyWithTwoDirections(t *testing.T) {
 			return
 		}
 		defer conn.Close()
-		_, _ = io.WriteString(conn, "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
-		_, _ = io.Copy(conn, buffered)
+		_, _ = io.WriteString(buffered, "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n")
+		_ = rw.Header().Write(buffered)
+		_, _ = io.WriteString(buffered, "\r\n")
+		_ = buffered.Flush()
+		_, _ = io.Copy(conn, buffered.Reader)
 		_, _ = io.WriteString(conn, "bye")
+		_ = conn.(interface{ CloseWrite() error }).CloseWrite()
 	})
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://docker/attach", http.NoBody)
 	if err != nil {

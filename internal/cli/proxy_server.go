@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"crypto/subtle"
 	"encoding/json"
@@ -77,8 +79,47 @@ func (s *proxyServer) ServeHTTP(out http.ResponseWriter, request *http.Request) 
 
 		return
 	}
-	s.forward.ServeHTTP(out, request)
+	// Engines report the progress of what is being sent to them.
+	_ = http.NewResponseController(out).EnableFullDuplex()
+	s.forward.ServeHTTP(&hijackable{out}, request)
 }
+
+// hijackable is a response whose connection, when it is taken over, begins with
+// what the tool has sent ahead of the answer.
+type hijackable struct{ http.ResponseWriter }
+
+// Unwrap lets http.ResponseController find what is inside.
+func (h *hijackable) Unwrap() http.ResponseWriter { return h.ResponseWriter }
+
+// Hijack implements http.Hijacker.
+func (h *hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffers, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	half, ok := conn.(halfConn)
+	if !ok {
+		return conn, buffers, nil
+	}
+	ahead, _ := buffers.Reader.Peek(buffers.Reader.Buffered())
+
+	return &begunConn{half, io.MultiReader(bytes.NewReader(slices.Clone(ahead)), conn)}, buffers, nil
+}
+
+// halfConn is a connection whose directions end one by one.
+type halfConn interface {
+	net.Conn
+	CloseWrite() error
+}
+
+type begunConn struct {
+	halfConn
+
+	reader io.Reader
+}
+
+// Read reads what was sent ahead, and then what comes.
+func (c *begunConn) Read(p []byte) (int, error) { return c.reader.Read(p) }
 
 // begin counts a request that is served, unless all is over.
 func (s *proxyServer) begin() bool {

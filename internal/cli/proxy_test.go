@@ -155,8 +155,8 @@ func TestWhatStreamsComesAtOnceAndEndsWithTheProxy(t *testing.T) {
 func TestAConnectionThatIsTakenOverIsClosedHalfByHalf(t *testing.T) {
 	printed, stop := proxyShop(t, engine()).starting("proxy", "web/web-1")
 	defer stop()
-	conn := attach(t, exported(printed, "DOCKER_HOST"))
-	_, _ = io.WriteString(conn, "hello\n")
+	conn := attach(t, exported(printed, "DOCKER_HOST"), "hel")
+	_, _ = io.WriteString(conn, "lo\n")
 	if err := conn.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func TestAConnectionThatIsTakenOverIsClosedHalfByHalf(t *testing.T) {
 
 func TestAConnectionThatIsTakenOverEndsWithTheProxy(t *testing.T) {
 	printed, stop := proxyShop(t, engine()).starting("proxy", "web/web-1")
-	conn := attach(t, exported(printed, "DOCKER_HOST"))
+	conn := attach(t, exported(printed, "DOCKER_HOST"), "")
 	stop()
 	if _, err := io.ReadAll(conn); err != nil {
 		t.Error(err)
@@ -175,15 +175,15 @@ func TestAConnectionThatIsTakenOverEndsWithTheProxy(t *testing.T) {
 	leftovers(t)
 }
 
-// attach takes a connection over.
-func attach(t *testing.T, host string) *hijacked {
+// attach takes a connection over, and has sent something ahead.
+func attach(t *testing.T, host, ahead string) *hijacked {
 	t.Helper()
 	conn, err := net.Dial("unix", strings.TrimPrefix(host, "unix://"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	_, _ = io.WriteString(conn, "POST /attach HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n")
+	_, _ = io.WriteString(conn, "POST /attach HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n"+ahead)
 	buffered := bufio.NewReader(conn)
 	response, err := http.ReadResponse(buffered, nil)
 	if err != nil || response.StatusCode != http.StatusSwitchingProtocols || response.Header.Get("Content-Type") != "application/vnd.docker.raw-stream" {
