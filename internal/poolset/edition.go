@@ -54,11 +54,14 @@ func (e *edition) mayNotServe(want Access, err error) bool {
 }
 
 // refutes reports a failure that says that the server is not the pinned one, or
-// that nobody can tell.
+// that nobody can tell. A certificate that is no good before anything was dialled
+// is our own.
 func refutes(err *driver.Error) bool {
 	switch err.Reason {
-	case driver.HostKeyMismatch, driver.CertificateInvalid, driver.HostKeysInvalid:
+	case driver.HostKeyMismatch, driver.HostKeysInvalid:
 		return true
+	case driver.CertificateInvalid:
+		return err.Stage != driver.StagePrepare
 	default:
 		return false
 	}

@@ -138,3 +138,19 @@ func TestABastionThatCouldNotBePreparedIsPreparedAgain(t *testing.T) {
 		w.wantHealth("a", "p", HealthUp)
 	})
 }
+
+// A client's certificate has expired, and the authority has changed with it.
+func TestACertificateOfOursThatIsNoGoodSaysNothingOfTheServer(t *testing.T) {
+	inWorld(t, func(w *world) {
+		web := w.target("web", pool("p"))
+		w.ensure(web)
+		w.fake.OnPrepare(func(driver.Endpoint) error {
+			return &driver.Error{Reason: driver.CertificateInvalid, Stage: driver.StagePrepare, Message: "it has expired"}
+		})
+		if err := w.set.Ensure(web.repinned("v2")); driver.AsError(err).Reason != driver.CertificateInvalid {
+			t.Fatalf("Ensure: %v, want %s", err, driver.CertificateInvalid)
+		}
+		sleep(time.Second)
+		w.wantLive(1, key("v1"))
+	})
+}
