@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that tests need, where they are missing: tests
-# run against the system's own OpenSSH, the race detector needs a C compiler, and
-# the live API is tried with the Python and JavaScript clients of Kubernetes.
+# run against the system's own OpenSSH and Docker, the race detector needs a C
+# compiler, the live API is tried with the Python and JavaScript clients of
+# Kubernetes, and a node with real pods is made of containerd and its like.
 set -euo pipefail
 PATH="$PATH:/usr/sbin"
 
@@ -15,6 +16,13 @@ command -v ssh-keygen >/dev/null || missing+=(openssh-client)
 /usr/bin/python3 -c 'import kubernetes' 2>/dev/null || missing+=(python3-kubernetes)
 command -v npm >/dev/null || missing+=(nodejs npm)
 command -v gcc >/dev/null || missing+=(gcc libc6-dev)
+command -v dockerd >/dev/null || missing+=(docker.io)
+command -v containerd >/dev/null || missing+=(containerd)
+command -v runc >/dev/null || missing+=(runc)
+command -v ip >/dev/null || missing+=(iproute2)
+[[ -x /usr/lib/cni/bridge ]] || missing+=(containernetworking-plugins)
+# Images are built of it, and nothing but it.
+[[ -x /bin/busybox ]] || missing+=(busybox-static)
 
 if [[ ${#missing[@]} -gt 0 ]]; then
 	echo "missing: ${missing[*]}"
@@ -22,7 +30,7 @@ if [[ ${#missing[@]} -gt 0 ]]; then
 		echo "install them with this system's package manager, then try again" >&2
 		exit 1
 	fi
-	# The tests start an sshd of their own. Installing one starts none.
+	# The tests start servers of their own. Installing them starts none.
 	policy=/usr/sbin/policy-rc.d
 	if [[ ! -e $policy ]]; then
 		trap 'as_root rm -f "$policy"' EXIT
