@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
@@ -38,19 +39,25 @@ type reread struct {
 // newest is the cached Secret of a target, or a newer one.
 func (r *Reconciler) newest(ctx context.Context, target *v1alpha1.ConnectionTarget, cached *corev1.Secret) *corev1.Secret {
 	if r.isRefused(target) && r.rereads.due(target.UID) {
-		read := &corev1.Secret{}
-		switch err := r.Reader.Get(ctx, client.ObjectKeyFromObject(cached), read); {
-		case client.IgnoreNotFound(err) != nil:
-			log.FromContext(ctx).Error(err, "Read the Secret that is refused again")
-		case err == nil && isLabelled(read):
-			r.rereads.put(target.UID, read)
-		}
+		r.reread(ctx, target.UID, client.ObjectKeyFromObject(cached))
 	}
 	if read := r.rereads.get(target.UID); read != nil && isNewer(read, cached) {
 		return read
 	}
 	r.rereads.put(target.UID, nil)
 	return cached
+}
+
+func (r *Reconciler) reread(ctx context.Context, target types.UID, key client.ObjectKey) {
+	// At a high verbosity client-go logs what it receives: not this.
+	silent := log.IntoContext(ctx, logr.Discard())
+	read := &corev1.Secret{}
+	switch err := r.Reader.Get(silent, key, read); {
+	case client.IgnoreNotFound(err) != nil:
+		log.FromContext(ctx).Error(err, "Read a refused Secret past the cache")
+	case err == nil && isLabelled(read):
+		r.rereads.put(target, read)
+	}
 }
 
 // isRefused reports that the credentials of a target are of a kind that expires,
