@@ -1,0 +1,94 @@
+package docker
+
+import (
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/docker/docker/api/types/container"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// plainName is what Docker calls containers. Anything else could become another
+// path of its API.
+var plainName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$`)
+
+// plainID tells whether the engine's name of a command can stand in a path.
+func plainID(id string) bool { return plainName.MatchString(id) }
+
+// detachKeys would detach a terminal from its command if anybody typed them. The
+// engine's default, ctrl-p ctrl-q, holds back what shells and editors need.
+const detachKeys = "ctrl-@,ctrl-^,ctrl-@,ctrl-_,ctrl-@,ctrl-^"
+
+// check refuses what the Docker API cannot carry.
+func check(command driver.Command) error {
+	place := command.Place
+	switch {
+	case place.Container == "":
+		return refuse("a Docker target runs commands in containers; name one")
+	case place.Pod != "" || place.Namespace != "":
+		return refuse("a Docker target has containers but no pods or namespaces; name a container only")
+	case !plainName.MatchString(place.Container):
+		return refuse("%q is no name or ID of a container; list what there is with docker ps", driver.Sanitize(place.Container))
+	case command.Subsystem != "":
+		return refuse("containers have no subsystems such as %s, only hosts behind SSH have; run a program instead", driver.Sanitize(command.Subsystem))
+	}
+	for _, word := range slices.Concat(command.Argv, []string{command.Shell},
+		slices.Collect(maps.Keys(command.Env)), slices.Collect(maps.Values(command.Env))) {
+		if strings.ContainsRune(word, 0) {
+			return refuse("the command or its environment holds a NUL byte, which no process can receive; remove it")
+		}
+		if !utf8.ValidString(word) {
+			return refuse("the command or its environment is not UTF-8, and the Docker API carries nothing else; pass such data on standard input")
+		}
+	}
+	return nil
+}
+
+func refuse(format string, args ...any) *driver.Error {
+	return notStarted(driver.ProtocolError, driver.StageStart, format, args...)
+}
+
+// config says what to prepare.
+func (e *execution) config() container.ExecOptions {
+	return container.ExecOptions{
+		Cmd: words(e.command), Env: e.environment(), DetachKeys: detachKeys,
+		AttachStdin: e.stdin != nil, AttachStdout: true, AttachStderr: true,
+		Tty: e.command.TTY != nil, ConsoleSize: consoleSize(e.command.TTY),
+	}
+}
+
+func words(command driver.Command) []string {
+	switch {
+	case len(command.Argv) > 0:
+		return command.Argv
+	case command.Shell != "":
+		return []string{"sh", "-c", command.Shell}
+	}
+	return []string{"sh"}
+}
+
+func (e *execution) environment() []string {
+	environment := []string{markVariable + "=" + e.mark}
+	if tty := e.command.TTY; tty != nil {
+		term := tty.Term
+		if term == "" {
+			term = "xterm"
+		}
+		environment = append(environment, "TERM="+term)
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.command.Env)) {
+		environment = append(environment, name+"="+e.command.Env[name])
+	}
+	return environment
+}
+
+func consoleSize(tty *driver.TTY) *[2]uint {
+	if tty == nil || tty.Size.Rows == 0 || tty.Size.Columns == 0 {
+		return nil
+	}
+	return &[2]uint{uint(tty.Size.Rows), uint(tty.Size.Columns)}
+}

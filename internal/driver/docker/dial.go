@@ -1,0 +1,221 @@
+package docker
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/client"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+const (
+	// maxHeader bounds the head of an answer.
+	maxHeader = 64 << 10
+	// maxAnswer bounds the body of an answer that this driver reads itself.
+	maxAnswer = 1 << 20
+	// host stands for the engine in requests; it is never resolved.
+	host = "docker"
+)
+
+// Dial implements driver.Dialer.
+func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
+	if d.credentials != nil {
+		if err := d.credentials.check(time.Now()); err != nil {
+			return nil, err
+		}
+	}
+	begin := time.Now()
+	c := newConn(d)
+	if err := c.handshake(ctx); err != nil {
+		_ = c.Close()
+		if ctx.Err() != nil {
+			return nil, d.givenUp(ctx, err)
+		}
+		return nil, err
+	}
+	c.establish(time.Since(begin))
+	return c, nil
+}
+
+// givenUp says that the caller left, in the stage that this ended.
+func (d *dialer) givenUp(ctx context.Context, err error) *driver.Error {
+	stage := driver.AsError(err).Stage
+	if stage == "" {
+		stage = d.stageOfConnect()
+	}
+	return because(ctx.Err(), notStarted(driver.Timeout, stage, "the caller did not wait any longer"))
+}
+
+// trace tells what was found in a stage that was passed.
+func (d *dialer) trace(stage driver.Stage, format string, args ...any) {
+	if d.endpoint.Trace != nil {
+		d.endpoint.Trace(stage, driver.Sanitize(fmt.Sprintf(format, args...)))
+	}
+}
+
+// handshake makes the first socket, on which the engine proves itself, and keeps
+// it as a spare.
+func (c *conn) handshake(ctx context.Context) error {
+	s, err := c.sockets.dial(ctx)
+	if err != nil {
+		return err
+	}
+	c.dialer.traceTLS(s)
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+	defer stop()
+	if err := c.greet(s); err != nil {
+		return err
+	}
+	if !stop() {
+		return notStarted(driver.Timeout, driver.StageSession, "the caller did not wait any longer")
+	}
+	c.dialer.trace(driver.StageSession, "%s answers", c.info.ServerVersion)
+	c.info.RemoteAddress = s.RemoteAddr().String()
+	c.sockets.put(s)
+	return nil
+}
+
+func (d *dialer) traceTLS(s *socket) {
+	if encrypted, ok := s.Conn.(*tls.Conn); ok {
+		state := encrypted.ConnectionState()
+		leaf := state.PeerCertificates[0]
+		d.trace(driver.StageTLS, "%s; the engine showed the certificate of %q, valid until %s",
+			tls.VersionName(state.Version), leaf.Subject.CommonName, day(leaf.NotAfter))
+	}
+}
+
+// greet sends the first request. It is done by hand, because an engine that
+// refuses our certificate says so while it is being written to, and net/http
+// would not look.
+func (c *conn) greet(s *socket) error {
+	stage := driver.StageSession
+	if c.dialer.credentials != nil {
+		stage = driver.StageAuthentication
+	}
+	defer s.stageDeadline(c.options)()
+	begin := time.Now()
+	request, err := http.NewRequestWithContext(c.ctx, http.MethodGet, "http://"+host+"/_ping", http.NoBody)
+	if err != nil {
+		return err
+	}
+	response, err := exchange(s, request)
+	if err != nil {
+		return greetingError(err, c.endpoint.Address, stage)
+	}
+	c.roundTrip.Store(int64(time.Since(begin)))
+	if c.dialer.credentials != nil {
+		c.dialer.trace(driver.StageAuthentication, "the engine accepted %s", c.dialer.credentials.describe())
+	}
+	return c.introduce(response)
+}
+
+func greetingError(err error, address string, stage driver.Stage) *driver.Error {
+	if isNetwork(err) {
+		return refusedOr(err, address, stage)
+	}
+	return because(err, notStarted(driver.ProtocolError, stage,
+		"%s does not answer as a Docker engine; check the endpoint", address))
+}
+
+// exchange sends a request and reads its answer, with its whole body. It leaves
+// nothing unread, so the socket can be used again.
+func exchange(s *socket, request *http.Request) (*http.Response, error) {
+	written := request.Write(s)
+	response, reader, err := readAnswer(s, request)
+	if err != nil {
+		if written != nil && isTimeout(err) {
+			err = written
+		}
+		return nil, err
+	}
+	defer response.Body.Close() //nolint:errcheck // it has been read
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return nil, err
+	}
+	response.Body = io.NopCloser(strings.NewReader(string(body)))
+	if len(body) == maxAnswer || reader.Buffered() > 0 || response.Close {
+		return response, errors.New("the answer does not end")
+	}
+	return response, nil
+}
+
+// readAnswer reads the head of an answer, which is bounded, unlike what follows.
+func readAnswer(s *socket, request *http.Request) (*http.Response, *bufio.Reader, error) {
+	bounded := &io.LimitedReader{R: s, N: maxHeader}
+	reader := bufio.NewReader(bounded)
+	response, err := http.ReadResponse(reader, request)
+	if err != nil && bounded.N <= 0 {
+		err = errors.New("the head of the answer is larger than 64 KiB")
+	}
+	bounded.N = math.MaxInt64
+	return response, reader, err
+}
+
+// introduce learns who answers, and which version of the API to speak with it.
+func (c *conn) introduce(response *http.Response) error {
+	version := driver.Sanitize(response.Header.Get("Api-Version"))
+	switch {
+	case response.StatusCode == http.StatusForbidden, response.StatusCode == http.StatusUnauthorized:
+		return notStarted(driver.Forbidden, driver.StageSession,
+			"the engine forbids /_ping; allow it in its authorization plugin, or in the proxy before its socket")
+	case response.StatusCode != http.StatusOK:
+		return notStarted(driver.ProtocolError, driver.StageSession,
+			"%s answers /_ping with %s; check that it is a Docker engine, and look into its log",
+			c.endpoint.Address, driver.Sanitize(response.Status))
+	case version == "":
+		return notStarted(driver.ProtocolError, driver.StageSession,
+			"%s tells no API version; check that it is a Docker engine of version 1.13 or later", c.endpoint.Address)
+	}
+	c.version = version
+	c.info.ServerVersion = describe(response.Header.Get("Server"), version)
+	return c.speak(version)
+}
+
+// describe reads "Docker/20.10.24 (linux)".
+func describe(server, version string) string {
+	name, number, found := strings.Cut(strings.TrimSuffix(server, " (linux)"), "/")
+	if !found {
+		name, number = "Docker", ""
+	}
+	return driver.Sanitize(strings.Join(strings.Fields(name+" "+number+" (API "+version+")"), " "))
+}
+
+// speak makes the client that speaks a version of the API.
+func (c *conn) speak(version string) (err error) {
+	c.client, err = client.NewClientWithOpts(
+		client.WithHost("http://"+host),
+		client.WithHTTPClient(&http.Client{Transport: bounded{c.transport}, CheckRedirect: client.CheckRedirect}),
+	)
+	if err != nil {
+		return because(err, notStarted(driver.ProtocolError, driver.StageSession, "no client could be made: %s", driver.Sanitize(err.Error())))
+	}
+	c.client.NegotiateAPIVersionPing(types.Ping{APIVersion: version})
+	return nil
+}
+
+// bounded is a transport whose answers end, for a client that would read them
+// whatever their size.
+type bounded struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (b bounded) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := b.RoundTripper.RoundTrip(request)
+	if err == nil {
+		response.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.LimitReader(response.Body, maxAnswer), response.Body}
+	}
+	return response, err
+}

@@ -1,0 +1,110 @@
+// Package docker is the Docker driver, on github.com/docker/docker/client.
+//
+//	dialer, err := docker.New(docker.Options{}).Prepare(endpoint)
+//	conn, err := dialer.Dial(ctx)
+//	status, err := conn.(driver.Execer).Exec(ctx, command, streams)
+//	response, err := conn.(driver.Proxier).Proxy(request)
+//
+// An engine on TCP is reached with mutual TLS, always: credentials are ca.crt,
+// tls.crt and tls.key of the target's Secret. A unix socket takes none; whether
+// it is this host's or one at the end of an SSH connection only the endpoint's
+// DialFunc knows.
+//
+// Docker has no connections that live: each command takes a socket of its own,
+// which its streams use up. So a connection here is an engine that has proved
+// itself, one HTTP transport, and a few sockets that are dialled, encrypted and
+// watched ahead, for commands and requests alike: no command waits for a
+// handshake unless many start at the same moment. The price is two sockets and a
+// goroutine for each while the connection is idle. An engine that dies is noticed
+// at once, because the watched sockets end with it.
+//
+// A command costs three round trips: create, start, and asking for its exit
+// code. Its start is written once, on a socket that net/http never sees, so that
+// nothing can send it again. The engine forgets commands when it restarts, so
+// what was cut off by that stays unknown.
+//
+// The engine cannot signal a command. So every command carries a random value in
+// its environment, CONNPOOL_COMMAND, and whoever cancels it runs a shell in the
+// same container that signals what carries the value: best effort, for a container
+// may lack a shell, and a program may have changed its user.
+//
+// The Docker API carries commands as JSON, so arguments that are not UTF-8 are
+// refused. Engines before API 1.42 learn a terminal's size only once the command
+// runs.
+package docker
+
+import (
+	"crypto/tls"
+	"path"
+	"time"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// Options change the driver's patience. The zero value is right for production;
+// tests shorten it.
+type Options struct {
+	// StageTimeout bounds each stage of dialling, and each answer of the engine to
+	// a create or start; 10 s when 0.
+	StageTimeout time.Duration
+	// KillGrace is how long a cancelled command may take to end after TERM, and
+	// again after KILL; 2 s when 0.
+	KillGrace time.Duration
+}
+
+// Driver implements driver.Driver.
+type Driver struct{ options Options }
+
+var (
+	_ driver.Driver  = (*Driver)(nil)
+	_ driver.Dialer  = (*dialer)(nil)
+	_ driver.Conn    = (*conn)(nil)
+	_ driver.Execer  = (*conn)(nil)
+	_ driver.Proxier = (*conn)(nil)
+)
+
+// New returns a driver.
+func New(options Options) *Driver {
+	if options.StageTimeout <= 0 {
+		options.StageTimeout = 10 * time.Second
+	}
+	if options.KillGrace <= 0 {
+		options.KillGrace = 2 * time.Second
+	}
+	return &Driver{options: options}
+}
+
+// Prepare implements driver.Driver.
+func (d *Driver) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
+	prepared := &dialer{options: d.options, endpoint: endpoint}
+	if endpoint.Network == "unix" {
+		return prepared, checkSocket(endpoint)
+	}
+	prepared.endpoint.Network = "tcp"
+	var err error
+	prepared.credentials, err = parseCredentials(endpoint.Credentials, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	prepared.tls, err = prepared.credentials.config(endpoint.Address)
+	return prepared, err
+}
+
+func checkSocket(endpoint driver.Endpoint) error {
+	switch {
+	case !path.IsAbs(endpoint.Address):
+		return notStarted(driver.ProtocolError, driver.StagePrepare,
+			"the path of the Docker socket must be absolute, such as /var/run/docker.sock; correct the endpoint")
+	case len(endpoint.Credentials) > 0:
+		return invalid("a unix socket takes no TLS credentials; remove them, or reach the engine with tcp://")
+	}
+	return nil
+}
+
+// dialer implements driver.Dialer.
+type dialer struct {
+	options     Options
+	endpoint    driver.Endpoint
+	credentials *credentials // nil for a unix socket
+	tls         *tls.Config  // nil for a unix socket
+}

@@ -1,0 +1,282 @@
+package docker
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// Exec implements driver.Execer.
+func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.Streams) (driver.ExitStatus, error) {
+	if err := check(command); err != nil {
+		return driver.ExitStatus{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return driver.ExitStatus{}, because(err, notStarted(driver.Timeout, driver.StageSession,
+			"the caller gave up before the command was started"))
+	}
+	if c.ctx.Err() != nil {
+		return driver.ExitStatus{}, c.death(driver.StageSession, false)
+	}
+	e := newExecution(c, command, streams)
+	if err := e.create(ctx); err != nil {
+		return driver.ExitStatus{}, err
+	}
+	return e.run(ctx)
+}
+
+// execution is one command. One goroutine listens to its output, others send its
+// input and changes of its window.
+type execution struct {
+	conn    *conn
+	command driver.Command
+	stdin   io.Reader
+	mark    string // the value of markVariable that its processes carry
+	id      string // the engine's name of it
+
+	stdout, stderr *outlet
+
+	socket *socket
+	output outputs
+
+	// broken gets what the caller's side broke first: a stream.
+	broken chan string
+	// ended is closed when there is no more output. What follows may be read then.
+	ended     chan struct{}
+	outputErr error
+}
+
+func newExecution(c *conn, command driver.Command, streams driver.Streams) *execution {
+	e := &execution{
+		conn: c, command: command, stdin: streams.Stdin, mark: newMark(),
+		broken: make(chan string, 1), ended: make(chan struct{}),
+	}
+	e.stdout, e.stderr = e.outlet(streams.Stdout), e.outlet(streams.Stderr)
+	e.output = outputs{stdout: e.stdout, stderr: e.stderr}
+	return e
+}
+
+// create has the engine prepare the command, which starts nothing.
+func (e *execution) create(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, e.conn.options.StageTimeout)
+	defer cancel()
+	created, err := e.conn.client.ContainerExecCreate(ctx, e.command.Place.Container, e.config())
+	if err == nil && !plainID(created.ID) {
+		return notStarted(driver.ProtocolError, driver.StageStart, "the engine prepared the command under no name; check what answers at %s", e.conn.endpoint.Address)
+	}
+	e.id = created.ID
+	if err == nil {
+		return nil
+	}
+	return e.conn.failed(ctx, err, driver.StageStart, "the container "+e.command.Place.Container)
+}
+
+// failed classifies a request that starts nothing and has failed.
+func (c *conn) failed(ctx context.Context, err error, stage driver.Stage, what string) *driver.Error {
+	if c.ctx.Err() != nil {
+		return c.death(stage, false)
+	}
+	if ctx.Err() != nil {
+		return because(ctx.Err(), notStarted(driver.Timeout, stage,
+			"%s did not answer in time; check that it is not overloaded", c.endpoint.Address))
+	}
+	if refused := refusal(err, stage, what); refused != nil {
+		return refused
+	}
+	c.suspect()
+	return because(err, notStarted(driver.Unreachable, stage,
+		"the connection to %s broke; check the Docker engine and the network", c.endpoint.Address))
+}
+
+// run starts the command and sees it to its end.
+func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
+	var err error
+	if e.socket, err = e.conn.sockets.take(ctx); err != nil {
+		if e.conn.ctx.Err() != nil {
+			return driver.ExitStatus{}, e.conn.death(driver.StageStart, false)
+		}
+		return driver.ExitStatus{}, err
+	}
+	defer e.socket.Close() //nolint:errcheck // it is used up
+	defer e.conn.starts(e)()
+	reader, err := e.start(ctx)
+	if err != nil {
+		close(e.ended)
+		return driver.ExitStatus{}, err
+	}
+	go e.listen(reader)
+	go e.speak()
+	go e.resize()
+	select {
+	case <-e.ended:
+		return e.result(ctx)
+	case <-ctx.Done():
+		e.terminate()
+		return driver.ExitStatus{}, because(ctx.Err(), unknown(driver.Timeout, driver.StageRun,
+			"the caller gave up while the command ran; it was signalled to end"))
+	case what := <-e.broken:
+		e.terminate()
+		return driver.ExitStatus{}, unknown(driver.Unreachable, driver.StageRun, "%s; the command was signalled to end", what)
+	}
+}
+
+// listen copies the output to its end.
+func (e *execution) listen(reader *bufio.Reader) {
+	defer close(e.ended)
+	if e.command.TTY != nil {
+		e.outputErr = pour(e.stdout, reader)
+		return
+	}
+	e.outputErr = e.output.demultiplex(reader)
+}
+
+// speak sends the input.
+func (e *execution) speak() {
+	if e.stdin == nil {
+		return
+	}
+	input := &source{Reader: e.stdin}
+	if _ = pour(e.socket, input); input.err != nil {
+		// Half an input must not look like a whole one: no end is sent.
+		e.breakOff("the command's input broke off")
+		return
+	}
+	if e.command.TTY != nil { // a terminal has no end of input
+		return
+	}
+	if err := e.socket.CloseWrite(); errors.Is(err, errors.ErrUnsupported) {
+		e.breakOff("the way to the engine cannot carry the end of the command's input")
+	}
+}
+
+// resize tells the engine the size of the window whenever it changes.
+func (e *execution) resize() {
+	tty := e.command.TTY
+	if tty == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(e.conn.ctx)
+	defer cancel()
+	go func() {
+		<-e.ended
+		cancel()
+	}()
+	e.setSize(ctx, tty.Size)
+	for {
+		select {
+		case size, ok := <-tty.Resize:
+			if !ok {
+				return
+			}
+			e.setSize(ctx, size)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// setSize tries for a while: the engine knows no window of what it only prepares.
+func (e *execution) setSize(ctx context.Context, size driver.WindowSize) {
+	if size.Columns == 0 || size.Rows == 0 {
+		return
+	}
+	options := container.ResizeOptions{Width: uint(size.Columns), Height: uint(size.Rows)}
+	for pause := 10 * time.Millisecond; pause < time.Second; pause *= 2 {
+		if e.conn.client.ContainerExecResize(ctx, e.id, options) == nil || !sleep(ctx, pause) {
+			return
+		}
+	}
+}
+
+// sleep reports whether the time passed before the context ended.
+func sleep(ctx context.Context, pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// breakOff ends the command because one of the caller's streams has failed.
+func (e *execution) breakOff(what string) {
+	select {
+	case e.broken <- what:
+	default: // something else broke before
+	}
+}
+
+// result tells how the command ended whose output has ended.
+func (e *execution) result(ctx context.Context) (driver.ExitStatus, error) {
+	if e.conn.closing.Load() || e.conn.ctx.Err() != nil {
+		return driver.ExitStatus{}, e.conn.death(driver.StageRun, true)
+	}
+	select {
+	case what := <-e.broken:
+		e.terminate()
+		return driver.ExitStatus{}, unknown(driver.Unreachable, driver.StageRun, "%s; the command was signalled to end", what)
+	default:
+	}
+	if e.outputErr != nil {
+		return driver.ExitStatus{}, e.cutOff()
+	}
+	return e.exitStatus(ctx)
+}
+
+// source is where input comes from; it remembers whether it ended before its end.
+type source struct {
+	io.Reader
+
+	err error
+}
+
+// Read implements io.Reader.
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err != nil && err != io.EOF { // io.Copy takes only io.EOF itself for the end
+		s.err = err
+	}
+	return n, err
+}
+
+// outlet is where output goes. It never fails, since the stream must be read to
+// its end for the engine to end it.
+type outlet struct {
+	failed func()
+	mu     sync.Mutex // held while writing: silence waits for a write to return
+	writer io.Writer  // nil discards
+}
+
+func (e *execution) outlet(writer io.Writer) *outlet {
+	return &outlet{writer: writer, failed: func() { e.breakOff("the reader of the command's output went away") }}
+}
+
+// silence has all further output discarded.
+func (o *outlet) silence() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.writer = nil
+}
+
+// Write implements io.Writer.
+func (o *outlet) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.writer == nil {
+		return len(p), nil
+	}
+	if _, err := o.writer.Write(p); err != nil {
+		o.writer = nil
+		o.failed()
+	}
+	return len(p), nil
+}

@@ -1,0 +1,90 @@
+package docker
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+)
+
+// The streams of a command without a terminal are frames: the number of a stream,
+// three bytes of nothing, and the length of what follows.
+const (
+	frameHeader = 8
+
+	streamStdin  = 0 // some engines mean the output
+	streamStdout = 1
+	streamStderr = 2
+	streamEngine = 3 // the engine's own words
+)
+
+// maxEngineWords bounds what is kept of the engine's own words.
+const maxEngineWords = 1 << 10
+
+// outputs are where frames go. The writers must not fail.
+type outputs struct {
+	stdout, stderr io.Writer
+	// said are the engine's own words.
+	said []byte
+}
+
+// demultiplex copies frames until the stream ends between two of them. A frame is
+// passed on while it arrives, whatever length it claims to have.
+func (o *outputs) demultiplex(from *bufio.Reader) error {
+	buffer, _ := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buffer)
+	var header [frameHeader]byte
+	for {
+		if _, err := io.ReadFull(from, header[:]); err != nil {
+			if errors.Is(err, io.EOF) { // not in the middle of a header
+				return nil
+			}
+			return err
+		}
+		to, err := o.of(header[0])
+		if err != nil {
+			return err
+		}
+		frame := &io.LimitedReader{R: from, N: int64(binary.BigEndian.Uint32(header[4:]))}
+		if _, err := io.CopyBuffer(struct{ io.Writer }{to}, frame, buffer[:]); err != nil {
+			return err
+		}
+		if frame.N > 0 {
+			return io.ErrUnexpectedEOF
+		}
+	}
+}
+
+func (o *outputs) of(stream byte) (io.Writer, error) {
+	switch stream {
+	case streamStdin, streamStdout:
+		return o.stdout, nil
+	case streamStderr:
+		return o.stderr, nil
+	case streamEngine:
+		return (*remarks)(o), nil
+	}
+	return nil, fmt.Errorf("a frame of stream %d, which there is not", stream)
+}
+
+// remarks keeps the beginning of what the engine says.
+type remarks outputs
+
+// Write implements io.Writer.
+func (w *remarks) Write(p []byte) (int, error) {
+	w.said = append(w.said, p[:min(len(p), maxEngineWords-len(w.said))]...)
+	return len(p), nil
+}
+
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// pour copies until either side ends, with a borrowed buffer.
+func pour(to io.Writer, from io.Reader) error {
+	buffer, _ := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buffer)
+	// The wrappers keep io.Copy from finding ways around the buffer.
+	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, buffer[:])
+	return err
+}

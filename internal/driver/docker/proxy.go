@@ -1,0 +1,95 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptrace"
+	"strings"
+	"sync/atomic"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// notForwarded are headers of one hop, and credentials that were meant for us.
+// An idempotency key would have net/http send a request again; Docker knows none.
+var notForwarded = []string{
+	"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer",
+	"Transfer-Encoding", "Upgrade", "Authorization", "Cookie", "Idempotency-Key", "X-Idempotency-Key",
+}
+
+// Proxy implements driver.Proxier. Only requests that read (GET, HEAD, OPTIONS) may
+// be sent twice, by net/http, when an idle socket turns out to be closed. Nothing
+// has a deadline but that of the request's context: events and logs go on for ever.
+func (c *conn) Proxy(request *http.Request) (*http.Response, error) {
+	if c.ctx.Err() != nil {
+		return nil, c.death(driver.StageSession, false)
+	}
+	var received atomic.Bool // or may have been
+	ctx := httptrace.WithClientTrace(request.Context(), &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { received.Store(true) },
+	})
+	response, err := c.transport.RoundTrip(outgoing(ctx, request))
+	if err != nil {
+		return nil, c.unproxied(ctx, err, received.Load())
+	}
+	return response, nil
+}
+
+// outgoing is the request as the engine gets it.
+func outgoing(ctx context.Context, request *http.Request) *http.Request {
+	out := request.Clone(ctx)
+	out.URL.Scheme, out.URL.Host, out.URL.User = "http", host, nil
+	out.Host, out.RequestURI, out.Close = host, "", false
+	upgrade := upgradeOf(request.Header)
+	for _, listed := range request.Header.Values("Connection") {
+		for name := range strings.SplitSeq(listed, ",") {
+			out.Header.Del(strings.TrimSpace(name))
+		}
+	}
+	for _, name := range notForwarded {
+		out.Header.Del(name)
+	}
+	if upgrade != "" {
+		out.Header.Set("Connection", "Upgrade")
+		out.Header.Set("Upgrade", upgrade)
+	}
+	if _, ok := out.Header["User-Agent"]; !ok {
+		out.Header.Set("User-Agent", "") // rather than net/http's
+	}
+	return out
+}
+
+// upgradeOf is the protocol that a request wants to change to, or nothing.
+func upgradeOf(header http.Header) string {
+	for _, listed := range header.Values("Connection") {
+		for name := range strings.SplitSeq(listed, ",") {
+			if strings.EqualFold(strings.TrimSpace(name), "upgrade") {
+				return header.Get("Upgrade")
+			}
+		}
+	}
+	return ""
+}
+
+func (c *conn) unproxied(ctx context.Context, err error, received bool) *driver.Error {
+	if c.ctx.Err() != nil {
+		return c.death(driver.StageRun, received)
+	}
+	result := because(err, &driver.Error{Stage: driver.StageRun, Started: received})
+	classified, ok := errors.AsType[*driver.Error](err)
+	switch {
+	case ok:
+		result.Reason, result.Stage, result.Message = classified.Reason, classified.Stage, classified.Message
+	case ctx.Err() != nil:
+		result.Reason, result.Message = driver.Timeout, "the caller gave up before the engine answered"
+	case isNetwork(err):
+		result.Reason, result.Message = driver.Unreachable, "the connection to "+c.endpoint.Address+" broke before the engine answered"
+		c.suspect()
+	default:
+		result.Reason = driver.ProtocolError
+		result.Message = "the request to " + c.endpoint.Address + " failed: " + driver.Sanitize(err.Error())
+		c.suspect()
+	}
+	return result
+}

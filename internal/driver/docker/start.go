@@ -1,0 +1,229 @@
+package docker
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/versions"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// inspectTimeout bounds how long an outcome is asked for whose streams broke.
+const inspectTimeout = 2 * time.Second
+
+// consoleSizeVersion is the API that takes a terminal's size with the start.
+const consoleSizeVersion = "1.42"
+
+// start sends the one request that starts the command, on a socket of its own, and
+// returns what its output is read from.
+func (e *execution) start(ctx context.Context) (*bufio.Reader, error) {
+	request, err := e.startRequest()
+	if err != nil {
+		return nil, err
+	}
+	if e.conn.ctx.Err() != nil {
+		return nil, e.conn.death(driver.StageStart, false)
+	}
+	lift := e.socket.stageDeadline(e.conn.options)
+	stop := context.AfterFunc(ctx, func() { _ = e.socket.SetDeadline(aLongTimeAgo) })
+	before := e.socket.wire.written.Load()
+	if _, err := e.socket.Write(request); err != nil && e.socket.wire.written.Load() == before {
+		stop()
+		return nil, e.unwritten(ctx, err)
+	}
+	response, reader, err := readAnswer(e.socket, nil)
+	if stopped := stop(); err != nil || !stopped {
+		return nil, e.unanswered(ctx, err)
+	}
+	lift()
+	if response.StatusCode != http.StatusSwitchingProtocols {
+		return nil, e.refused(response)
+	}
+	return reader, nil
+}
+
+// startRequest is written as a whole, so that a socket that fails at once has
+// taken nothing.
+func (e *execution) startRequest() ([]byte, error) {
+	options := container.ExecStartOptions{Tty: e.command.TTY != nil}
+	if versions.GreaterThanOrEqualTo(e.conn.client.ClientVersion(), consoleSizeVersion) {
+		options.ConsoleSize = consoleSize(e.command.TTY)
+	}
+	body, err := json.Marshal(options)
+	if err != nil {
+		return nil, because(err, notStarted(driver.ProtocolError, driver.StageStart, "the start of a command cannot be written"))
+	}
+	target := "http://" + host + "/v" + e.conn.client.ClientVersion() + "/exec/" + e.id + "/start"
+	request, err := http.NewRequest(http.MethodPost, target, bytes.NewReader(body)) //nolint:noctx // it is only written
+	if err != nil {
+		return nil, because(err, notStarted(driver.ProtocolError, driver.StageStart, "the start of a command cannot be addressed"))
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Connection", "Upgrade")
+	request.Header.Set("Upgrade", "tcp")
+	var text bytes.Buffer
+	err = request.Write(&text)
+	return text.Bytes(), err
+}
+
+// unwritten classifies a start of which nothing has left.
+func (e *execution) unwritten(ctx context.Context, err error) *driver.Error {
+	if e.conn.ctx.Err() != nil {
+		return e.conn.death(driver.StageStart, false)
+	}
+	if ctx.Err() != nil {
+		return because(ctx.Err(), notStarted(driver.Timeout, driver.StageStart, "the caller gave up before the command was started"))
+	}
+	e.conn.suspect()
+	return because(err, notStarted(driver.Unreachable, driver.StageStart,
+		"the connection to %s broke before the command was started", e.conn.endpoint.Address))
+}
+
+// unanswered classifies a start whose answer did not come: it may be on its way,
+// or at work. What may run without anybody who listens is told to end.
+func (e *execution) unanswered(ctx context.Context, err error) *driver.Error {
+	_ = e.socket.Close()
+	if e.conn.ctx.Err() != nil {
+		return e.conn.death(driver.StageStart, true)
+	}
+	e.signalLater()
+	if ctx.Err() != nil {
+		return because(ctx.Err(), unknown(driver.Timeout, driver.StageStart,
+			"the caller gave up while the command was being started; it was signalled to end"))
+	}
+	e.conn.suspect()
+	if isTimeout(err) {
+		return because(err, unknown(driver.Timeout, driver.StageStart,
+			"%s did not say within %s whether it started the command; check that it is not overloaded",
+			e.conn.endpoint.Address, e.conn.options.StageTimeout))
+	}
+	return because(err, unknown(driver.Unreachable, driver.StageStart,
+		"the connection to %s broke while the command was being started", e.conn.endpoint.Address))
+}
+
+// refused classifies an answer that is no stream. A client's error is the engine's
+// own word that it started nothing; a gateway's need not be.
+func (e *execution) refused(response *http.Response) *driver.Error {
+	defer e.socket.Close()                                      //nolint:errcheck // it is used up
+	_ = e.socket.SetDeadline(time.Now().Add(inspectTimeout))    // for the words
+	said, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10)) // as much as there is
+	var message struct{ Message string }
+	if json.Unmarshal(said, &message) != nil {
+		message.Message = string(said)
+	}
+	words := driver.Sanitize(message.Message)
+	switch code := response.StatusCode; {
+	case code == http.StatusNotFound, code == http.StatusConflict:
+		return notStarted(driver.NotFound, driver.StageStart,
+			"the container %s does not run any more (%s); look with docker ps --all", e.command.Place.Container, words)
+	case code == http.StatusForbidden, code == http.StatusUnauthorized:
+		return notStarted(driver.Forbidden, driver.StageStart,
+			"the engine forbids to start commands (%s); allow it in its authorization plugin, or in the proxy before its socket", words)
+	case code >= http.StatusBadRequest && code < http.StatusInternalServerError:
+		return notStarted(driver.ProtocolError, driver.StageStart, "the engine refuses to start the command (%s); look into its log", words)
+	}
+	return unknown(driver.ProtocolError, driver.StageStart,
+		"%s answers the start of a command with %s instead of its streams (%s); check what stands before the engine",
+		e.conn.endpoint.Address, driver.Sanitize(response.Status), words)
+}
+
+// exitStatus asks for the exit code until there is one: output may end before the
+// command does.
+func (e *execution) exitStatus(ctx context.Context) (driver.ExitStatus, error) {
+	for pause := 2 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		state, err := e.inspect(ctx)
+		if e.conn.closing.Load() || e.conn.ctx.Err() != nil {
+			return driver.ExitStatus{}, e.conn.death(driver.StageRun, true)
+		}
+		if err != nil && ctx.Err() == nil {
+			return driver.ExitStatus{}, e.lost(err)
+		}
+		if err == nil && !state.Running {
+			return e.statusOf(state)
+		}
+		if !sleep(ctx, pause) {
+			e.terminate()
+			return driver.ExitStatus{}, because(ctx.Err(), unknown(driver.Timeout, driver.StageRun,
+				"the caller gave up while the command ran; it was signalled to end"))
+		}
+	}
+}
+
+// inspect is a question, so it may be asked again when its answer was lost.
+func (e *execution) inspect(ctx context.Context) (container.ExecInspect, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.conn.options.StageTimeout)
+	defer cancel()
+	state, err := e.conn.client.ContainerExecInspect(ctx, e.id)
+	if err != nil && ctx.Err() == nil && !errdefs.IsNotFound(err) {
+		state, err = e.conn.client.ContainerExecInspect(ctx, e.id)
+	}
+	return state, err
+}
+
+// statusOf reads the state of a command that does not run. One that has neither an
+// exit code nor a process never had one.
+func (e *execution) statusOf(state container.ExecInspect) (driver.ExitStatus, error) {
+	said := driver.Sanitize(string(e.output.said))
+	switch {
+	case state.Pid == 0 && state.ExitCode == 0:
+		return driver.ExitStatus{}, notStarted(driver.ProtocolError, driver.StageStart,
+			"the engine did not start the command (%s); look into its log", orNothing(said))
+	case said != "":
+		return driver.ExitStatus{}, unknown(driver.ProtocolError, driver.StageRun,
+			"the engine broke the command's streams off (%s); look into its log", said)
+	}
+	return driver.ExitStatus{Code: state.ExitCode}, nil
+}
+
+func orNothing(words string) string {
+	if words == "" {
+		return "it does not say why"
+	}
+	return words
+}
+
+// lost explains that there is no exit code.
+func (e *execution) lost(err error) *driver.Error {
+	if errdefs.IsNotFound(err) {
+		return because(err, unknown(driver.NotFound, driver.StageRun,
+			"the engine knows the command no more: the container %s was removed or restarted, or the engine was", e.command.Place.Container))
+	}
+	e.conn.suspect()
+	return because(err, unknown(driver.Unreachable, driver.StageRun,
+		"the command's output ended, but %s did not tell its exit code", e.conn.endpoint.Address))
+}
+
+// cutOff explains a stream that broke. What the engine knows makes it plainer, but
+// output is missing whatever it says.
+func (e *execution) cutOff() *driver.Error {
+	ctx, cancel := context.WithTimeout(e.conn.ctx, inspectTimeout)
+	defer cancel()
+	state, err := e.inspect(ctx)
+	result := because(e.outputErr, unknown(driver.Unreachable, driver.StageRun,
+		"the command's streams broke; whether it still runs is not known"))
+	switch {
+	case e.conn.ctx.Err() != nil:
+		return e.conn.death(driver.StageRun, true)
+	case err != nil:
+		e.conn.suspect()
+	case state.Running:
+		e.signalLater()
+		result.Message = "the command's streams broke while it ran; it was signalled to end"
+	default:
+		result.Message = "the command has ended, but its streams broke before, so its output is not whole"
+	}
+	if !isNetwork(e.outputErr) {
+		result.Reason = driver.ProtocolError
+		result.Message = strings.Replace(result.Message, "the command's streams broke", "the engine sent streams that make no sense", 1)
+	}
+	return result
+}
