@@ -143,19 +143,6 @@ func TestTargetsAreReachedThroughJumpTargets(t *testing.T) {
 	}
 }
 
-func TestADockerTargetSaysThatItsDriverIsMissing(t *testing.T) {
-	space := namespace(t)
-	ct := &v1alpha1.ConnectionTarget{
-		ObjectMeta: metav1.ObjectMeta{Namespace: space, Name: "build"},
-		Spec: v1alpha1.ConnectionTargetSpec{Docker: &v1alpha1.DockerTarget{
-			Endpoint: "tcp://build-1.example.com:2376", TLSRef: &v1alpha1.SecretRef{Name: "build-tls"},
-		}},
-	}
-	create(t, ct, pool(space, "build", "build"))
-	condition(t, 10*time.Second, ct, v1alpha1.ConditionReady, no, v1alpha1.ReasonDriverUnavailable)
-	condition(t, time.Second, ct, v1alpha1.ConditionStalled, yes, v1alpha1.ReasonDriverUnavailable)
-}
-
 func TestAPoolOverSeveralTargetsSaysWhichFail(t *testing.T) {
 	server := startSSHD(t)
 	space := namespace(t)

@@ -27,6 +27,7 @@ import (
 	"github.com/connpool/connpool/internal/controller/connectionpool"
 	"github.com/connpool/connpool/internal/controller/connectiontarget"
 	"github.com/connpool/connpool/internal/controller/status"
+	"github.com/connpool/connpool/internal/driver/docker"
 	"github.com/connpool/connpool/internal/driver/ssh"
 	connpoolmetrics "github.com/connpool/connpool/internal/metrics"
 	"github.com/connpool/connpool/internal/poolset"
@@ -160,7 +161,7 @@ func (o *options) wire(ctx context.Context, mgr manager.Manager, pools *poolset.
 		Client:  mgr.GetClient(),
 		Reader:  mgr.GetAPIReader(),
 		Pools:   pools,
-		Drivers: connectiontarget.Drivers{v1alpha1.TargetTypeSSH: ssh.New(ssh.Options{})},
+		Drivers: drivers(),
 		Replica: o.replica,
 		Writer:  connectiontarget.NewWriter(mgr.GetClient(), recorder, status.NewPace[v1alpha1.ConnectionTargetStatus](budget)),
 	}
@@ -181,6 +182,14 @@ func (o *options) wire(ctx context.Context, mgr manager.Manager, pools *poolset.
 		return fmt.Errorf("register the metrics: %w", err)
 	}
 	return o.checks(mgr)
+}
+
+// drivers are the protocols that this build speaks.
+func drivers() connectiontarget.Drivers {
+	return connectiontarget.Drivers{
+		v1alpha1.TargetTypeSSH:    ssh.New(ssh.Options{}),
+		v1alpha1.TargetTypeDocker: docker.New(docker.Options{}),
+	}
 }
 
 func (o *options) checks(mgr manager.Manager) error {
