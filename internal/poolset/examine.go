@@ -94,10 +94,15 @@ func run(ctx context.Context, conn driver.Conn, command []string) error {
 	return err
 }
 
-// unfit says that a reachable target failed its health command.
+// unfit says that a reachable target failed its health command. It names no
+// container or pod, so only hosts can run it.
 func unfit(failure error) *driver.Error {
 	err := &driver.Error{Reason: driver.ProbeFailed, Stage: driver.StageRun, Err: failure, Message: driver.Sanitize(failure.Error())}
-	if classified, ok := errors.AsType[*driver.Error](failure); ok {
+	classified, ok := errors.AsType[*driver.Error](failure)
+	switch {
+	case ok && !classified.Started && classified.Reason == driver.ProtocolError:
+		err.Message = "health.command runs on ssh targets only, so leave it out of pools of others: " + classified.Message
+	case ok:
 		err.Message = "health.command did not run to its end: " + classified.Message
 	}
 	return err
