@@ -203,3 +203,29 @@ func TestCertificatesOfAnEngineAreRotated(t *testing.T) {
 		return now.Serving() == 1 && now.Oldest.After(before) && now.Draining == 0, now.Oldest.String()
 	})
 }
+
+// F23 for a connection that nobody uses: the engine freezes, thaws, dies and comes
+// back.
+func TestAnEngineThatIsAwayForAWhileComesBack(t *testing.T) {
+	engine := dockerd.Start(t)
+	space := namespace(t)
+	secret, ct := engineOver(space, engine)
+	p := pool(space, "build", "build")
+	create(t, secret, ct, p)
+	t.Cleanup(func() { _ = world.client.Delete(context.Background(), ct) })
+	condition(t, 20*time.Second, ct, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
+
+	engine.Freeze()
+	t.Cleanup(engine.Thaw)
+	connected(t, 15*time.Second, p, ct, 0)
+	engine.Thaw()
+	connected(t, 30*time.Second, p, ct, 1)
+
+	engine.Kill()
+	connected(t, 5*time.Second, p, ct, 0)
+	condition(t, 30*time.Second, ct, v1alpha1.ConditionReady, no, v1alpha1.ReasonUnreachable)
+	if err := engine.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	condition(t, 75*time.Second, ct, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
+}
