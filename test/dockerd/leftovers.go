@@ -133,12 +133,14 @@ func unmountBelow(dir string) {
 func removeControlGroups(parent string) {
 	roots, _ := filepath.Glob("/sys/fs/cgroup/*/" + parent)
 	roots = append(roots, "/sys/fs/cgroup/"+parent)
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
 	for _, root := range roots {
 		for range 100 {
 			if err := removeFolders(root); err == nil || errors.Is(err, os.ErrNotExist) {
 				break
 			}
-			time.Sleep(10 * time.Millisecond)
+			<-ticker.C
 		}
 	}
 }
