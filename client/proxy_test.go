@@ -105,9 +105,9 @@ func twoDirections(t *testing.T, accept func(http.ResponseWriter, *http.Request)
 			return
 		}
 		defer conn.Close()
-		_, _ = io.WriteString(buffered, "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n")
+		_, _ = buffered.WriteString("HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n")
 		_ = rw.Header().Write(buffered)
-		_, _ = io.WriteString(buffered, "\r\n")
+		_, _ = buffered.WriteString("\r\n")
 		_ = buffered.Flush()
 		_, _ = io.Copy(conn, buffered.Reader)
 		_, _ = io.WriteString(conn, "bye")
@@ -144,7 +144,7 @@ func twoDirections(t *testing.T, accept func(http.ResponseWriter, *http.Request)
 }
 
 func TestAProxiedRequestThatMayHaveArrivedIsNotRepeated(t *testing.T) {
-	w := newWorld(t, false, func(rw http.ResponseWriter, r *http.Request) {
+	w := newWorld(t, false, func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == proxyPath+"/die" {
 			panic(http.ErrAbortHandler)
 		}

@@ -15,10 +15,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/pkg/sftp"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
-
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/driver"

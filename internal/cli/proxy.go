@@ -131,7 +131,7 @@ func (o *proxyOptions) serve(ctx context.Context, api http.RoundTripper, kind ap
 		return err
 	}
 	defer place.remove()
-	server := serveProxy(place, api)
+	server := serveProxy(place, api) //nolint:contextcheck // it lives until the command has ended, whatever ctx does
 	defer server.stop()
 	if len(o.command.words) > 0 {
 		return runChild(ctx, o.IOStreams, o.command.words, place.environment())

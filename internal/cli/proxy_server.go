@@ -171,7 +171,7 @@ func badGateway(out http.ResponseWriter, _ *http.Request, err error) {
 func answerStatus(out http.ResponseWriter, code int, reason metav1.StatusReason, message string) {
 	out.Header().Set("Content-Type", "application/json")
 	out.WriteHeader(code)
-	_ = json.NewEncoder(out).Encode(metav1.Status{
+	_ = json.NewEncoder(out).Encode(metav1.Status{ //nolint:errchkjson // who has left needs no answer
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"},
 		Status:   metav1.StatusFailure, Code: int32(code), Reason: reason, Message: message,
 	})

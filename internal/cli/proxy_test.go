@@ -16,10 +16,9 @@ import (
 	"syscall"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/connpool/connpool/api/v1alpha1"
 )
@@ -65,7 +64,7 @@ func cluster() http.Handler {
 func proxyShop(t *testing.T, api http.Handler) *world {
 	t.Helper()
 	// That of t is too long for a socket.
-	directory, err := os.MkdirTemp("", "p")
+	directory, err := os.MkdirTemp("", "p") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +184,7 @@ func attach(t *testing.T, host, ahead string) *hijacked {
 	t.Cleanup(func() { conn.Close() })
 	_, _ = io.WriteString(conn, "POST /attach HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n"+ahead)
 	buffered := bufio.NewReader(conn)
-	response, err := http.ReadResponse(buffered, nil)
+	response, err := http.ReadResponse(buffered, nil) //nolint:bodyclose // the connection is the body
 	if err != nil || response.StatusCode != http.StatusSwitchingProtocols || response.Header.Get("Content-Type") != "application/vnd.docker.raw-stream" {
 		t.Fatalf("got %v, %v", response, err)
 	}
@@ -353,7 +352,8 @@ func TestProxiesThatCannotBeHadSayWhy(t *testing.T) {
 		says   []string
 	}{
 		"no permission": {
-			engine(), "get live.connpool.dev/connectionpools/proxy", []string{"web/web-1"},
+			engine(), "get live.connpool.dev/connectionpools/proxy",
+			[]string{"web/web-1"},
 			[]string{`resources: ["connectionpools/proxy"]`, `resourceNames: ["web"]`, "verbs: [create, get, update, patch, delete]"},
 		},
 		"several targets":          {engine(), "", []string{"web"}, []string{"pool web has 2 targets", "proxy web/web-1", "web-2"}},

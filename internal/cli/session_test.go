@@ -53,13 +53,15 @@ func TestASessionIsCreatedWhereItIsAskedFor(t *testing.T) {
 			[]string{"web"}, "web-x7k2\n", livev1alpha1.SessionSpec{Pool: "web", TTLSeconds: 3600, IdleTimeoutSeconds: 600},
 		},
 		"in a pod": {
-			[]string{"web/web-1", "--pod", "w-0", "--pod-namespace", "n", "-c", "app", "-o", "name"}, "session/web-x7k2\n",
+			[]string{"web/web-1", "--pod", "w-0", "--pod-namespace", "n", "-c", "app", "-o", "name"},
+			"session/web-x7k2\n",
 			livev1alpha1.SessionSpec{
 				Pool: "web", Target: "web-1", Pod: "w-0", Namespace: "n", Container: "app", TTLSeconds: 3600, IdleTimeoutSeconds: 600,
 			},
 		},
 		"with a name, an environment and bounds": {
-			[]string{"web", "--name", "mine", "--env", "A=b", "--ttl", "90m", "--idle-timeout", "1m"}, "mine\n",
+			[]string{"web", "--name", "mine", "--env", "A=b", "--ttl", "90m", "--idle-timeout", "1m"},
+			"mine\n",
 			livev1alpha1.SessionSpec{Pool: "web", Env: map[string]string{"A": "b"}, TTLSeconds: 5400, IdleTimeoutSeconds: 60},
 		},
 	}
@@ -89,7 +91,8 @@ func TestSessionsThatCannotBeHadSayWhy(t *testing.T) {
 		says   []string
 	}{
 		"no permission": {
-			"create live.connpool.dev/sessions", []string{"web"},
+			"create live.connpool.dev/sessions",
+			[]string{"web"},
 			[]string{`resources: ["sessions"]`, `resources: ["connectionpools/exec"]`, `resourceNames: ["web"]`, "verbs: [create]"},
 		},
 		"no such pool":       {"", []string{"wep"}, []string{"Did you mean web?"}},
@@ -133,7 +136,8 @@ func TestACommandThatASessionDoesNotRun(t *testing.T) {
 		"it never was":          {"", []string{"web-d", "--", "ls"}, []string{"Did you mean web-a or web-b?"}},
 		"it is long gone":       {"", []string{"deploy-17", "--", "ls"}, []string{"forgets a session", "Create another"}},
 		"no permission": {
-			"get live.connpool.dev/sessions/exec", []string{"web-a", "--", "ls"},
+			"get live.connpool.dev/sessions/exec",
+			[]string{"web-a", "--", "ls"},
 			[]string{`resources: ["sessions/exec"]`, "verbs: [create, get]", `resources: ["connectionpools/exec"]`},
 		},
 		"no command": {"", []string{"web-a"}, []string{"there is no command"}},

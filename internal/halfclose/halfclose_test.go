@@ -112,13 +112,14 @@ func TestADirectionEndsAcrossAProxyThatWouldEndBoth(t *testing.T) {
 	front := hasty(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { engine(t)(Accept(w, r), r) }))
 	conn := attach(t, front.URL, true)
 	input := strings.Repeat("0123456789abcde\n", 100_000)
+	want := strings.ToUpper(input)
 	if _, err := io.WriteString(conn, input); err != nil {
 		t.Fatal(err)
 	}
 	closeWrite(t, conn)
 	closeWrite(t, conn) // once more is no error
 	output, err := io.ReadAll(conn)
-	if err != nil || string(output) != strings.ToUpper(input) {
+	if err != nil || string(output) != want {
 		t.Errorf("%d bytes came back, %v", len(output), err)
 	}
 	if _, err := conn.Write([]byte("x")); !errors.Is(err, errWriteClosed) {
