@@ -1,7 +1,7 @@
 // Command bench measures connpool beside what people use today and prints one
 // table:
 //
-//	go run ./hack/bench                 # everything, about 13 minutes
+//	go run ./hack/bench                 # everything, about 20 minutes
 //	go run ./hack/bench -run command    # the measurements whose names match
 //	go run ./hack/bench -quick          # a smoke run, whose figures meet no goals
 //	go run ./hack/bench -o json
@@ -11,7 +11,8 @@
 // otherwise. A missed goal is a line in the table and no failure: what a machine
 // can do is no reason to stop a build.
 //
-// It needs OpenSSH, and Linux for what it reads of processes. As root it logs in
+// It needs OpenSSH, and Linux for what it reads of processes; containers and pods
+// also need root and what hack/install-test-deps.sh installs. As root it logs in
 // as a user that it makes, whose shell sources nothing.
 package main
 
@@ -65,6 +66,11 @@ func measurements() []measurement {
 		{"load", measureLoad},
 		{"cli", measureCLI},
 		{"once", measureOnce},
+		{"containers", measureContainers},
+		{"pods", measurePods},
+		{"sessions", measureSessions},
+		{"handshakes", measureHandshakes},
+		{"kubeconfigs", measureKubeconfigs},
 	}
 }
 
@@ -84,7 +90,8 @@ func run(ctx context.Context, arguments []string) error {
 	}
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	pattern := flags.String("run", "", "only the `measurements` whose names match:\n"+
-		"command, command-50ms, engine, memory, scale, live, load, cli, once")
+		"command, command-50ms, engine, memory, scale, live, load, cli, once,\n"+
+		"containers, pods, sessions, handshakes, kubeconfigs")
 	quick := flags.Bool("quick", false, "a smoke run: its figures mean little, so no goal is looked at")
 	output := flags.String("o", "table", "`format` of the output: table or json")
 	_ = flags.Parse(arguments) // it exits by itself

@@ -34,11 +34,13 @@ const roleVariable = "CONNPOOL_BENCH_ROLE"
 // the same.
 const gcPercent = 50
 
-// The roles: an SSH server, and two that hold connections to it.
+// The roles: an SSH server, two that hold connections to it, and one that holds
+// connections to a cluster.
 const (
-	roleServer  = "server"
-	rolePool    = "pool"
-	roleLibrary = "library"
+	roleServer   = "server"
+	rolePool     = "pool"
+	roleLibrary  = "library"
+	roleClusters = "clusters"
 )
 
 // served is how a server is reached from another process.
@@ -49,6 +51,8 @@ type served struct {
 	UserKey []byte `json:"userKey"`
 	// HostKey in the wire format.
 	HostKey []byte `json:"hostKey"`
+	// Kubeconfigs lead to a cluster, with a credential each.
+	Kubeconfigs [][]byte `json:"kubeconfigs,omitempty"`
 }
 
 // footprint is the resident memory that each connection costs, in KiB.
@@ -148,8 +152,11 @@ func play(ctx context.Context, role string) error {
 		return fmt.Errorf("play %q: %w", role, err)
 	}
 	fill := fillPools
-	if name == roleLibrary {
+	switch name {
+	case roleLibrary:
 		fill = dialLibrary
+	case roleClusters:
+		fill = fillClusters
 	}
 	input := json.NewDecoder(os.Stdin)
 	var at served
@@ -173,7 +180,7 @@ func serve(input io.Reader, output io.Writer) error {
 		return err
 	}
 	defer server.Close()
-	at := served{server.Addr, server.KnownHosts, server.PrivateKey, server.HostKey.Marshal()}
+	at := served{Addr: server.Addr, KnownHosts: server.KnownHosts, UserKey: server.PrivateKey, HostKey: server.HostKey.Marshal()}
 	if err := json.NewEncoder(output).Encode(at); err != nil {
 		return err
 	}
