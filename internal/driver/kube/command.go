@@ -1,0 +1,160 @@
+package kube
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"k8s.io/apimachinery/pkg/api/validation/path"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/remotecommand"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// place checks the names of a pod, which become parts of a path, and completes
+// them.
+func (c *conn) place(place driver.Place) (driver.Place, *driver.Error) {
+	place.Namespace = cmp.Or(place.Namespace, c.namespace)
+	if place.Pod == "" {
+		return place, notStarted(driver.NotFound, driver.StageStart, "a cluster runs commands in pods only; name the pod")
+	}
+	for kind, name := range map[string]string{"pod": place.Pod, "namespace": place.Namespace} {
+		if problems := path.IsValidPathSegmentName(name); len(problems) > 0 || !utf8.ValidString(name) {
+			return place, notStarted(driver.NotFound, driver.StageStart, "%s",
+				driver.Sanitize("no "+kind+" can be called "+strconv.Quote(name)+"; correct the name"))
+		}
+	}
+	return place, nil
+}
+
+// commandWords are the program and the arguments that the container is to run.
+func commandWords(command driver.Command) ([]string, *driver.Error) {
+	if command.Subsystem != "" {
+		return nil, notStarted(driver.ProtocolError, driver.StageStart, "pods have no subsystems; run a command instead")
+	}
+	var words []string
+	if len(command.Env) > 0 {
+		words = append(words, "env")
+		for _, name := range slices.Sorted(maps.Keys(command.Env)) {
+			words = append(words, name+"="+command.Env[name])
+		}
+	}
+	switch {
+	case len(command.Argv) > 0:
+		words = append(words, command.Argv...)
+	case command.Shell != "":
+		words = append(words, "sh", "-c", command.Shell)
+	default:
+		words = append(words, "sh")
+	}
+	return words, checkWords(command, words)
+}
+
+// checkWords refuses what could not arrive as given.
+func checkWords(command driver.Command, words []string) *driver.Error {
+	for name := range command.Env {
+		if name == "" || strings.ContainsAny(name, "=") || strings.HasPrefix(name, "-") {
+			return notStarted(driver.ProtocolError, driver.StageStart,
+				"an environment variable's name is empty, or has = or a leading - in it, which env cannot set; rename it")
+		}
+	}
+	if len(command.Env) > 0 && len(command.Argv) > 0 && strings.Contains(command.Argv[0], "=") {
+		return notStarted(driver.ProtocolError, driver.StageStart,
+			"a program with = in its name cannot be given environment variables; give none, or run it by a shell")
+	}
+	for _, word := range words {
+		switch {
+		case strings.ContainsRune(word, 0):
+			return notStarted(driver.ProtocolError, driver.StageStart,
+				"the command or its environment holds a NUL byte, which no process can receive; remove it")
+		case !utf8.ValidString(word):
+			return notStarted(driver.ProtocolError, driver.StageStart,
+				"the command or its environment is not UTF-8, which Kubernetes cannot carry; pass such bytes by standard input")
+		}
+	}
+	return nil
+}
+
+// asksForContainer recognises a pod with several containers.
+func asksForContainer(refused *answer) bool {
+	return refused.status == http.StatusBadRequest && strings.Contains(words(refused), "container name must be specified")
+}
+
+// defaultContainerAnnotation is where a pod names the container that is meant if
+// none is named.
+const defaultContainerAnnotation = "kubectl.kubernetes.io/default-container"
+
+// defaultContainer asks the pod for it; empty if it does not say, or not to us.
+func (c *conn) defaultContainer(ctx context.Context, place driver.Place) string {
+	ctx, cancel := context.WithTimeout(ctx, c.client.options.StageTimeout)
+	defer cancel()
+	got, err := c.client.askMetadata(ctx, podPath(place))
+	if err != nil || got.status != http.StatusOK {
+		return ""
+	}
+	var pod metav1.PartialObjectMetadata
+	if json.Unmarshal(got.body, &pod) != nil {
+		return ""
+	}
+	return pod.Annotations[defaultContainerAnnotation]
+}
+
+func exitCode(said *metav1.Status) (int, bool) {
+	if said.Details == nil {
+		return 0, false
+	}
+	for _, cause := range said.Details.Causes {
+		if cause.Type == remotecommand.ExitCodeCauseType {
+			code, err := strconv.Atoi(cause.Message)
+			return code, err == nil && code > 0
+		}
+	}
+	return 0, false
+}
+
+// The words of kubelets and runtimes that prove that no process was started. Each
+// is anchored, or so long that no failure of a running command says it.
+var (
+	refusedByKubelet = regexp.MustCompile(`^(Internal error occurred: )?(unable to upgrade connection: |container not found \()`)
+	noKubelet        = regexp.MustCompile(`^(Internal error occurred: )?error (dialing backend|sending request: \w+ "[^"]*"): ` +
+		`(dial tcp|proxy error from|No agent available|tls: failed to verify certificate|x509: )`)
+	notStartedByRuntime = regexp.MustCompile(`OCI runtime exec failed: exec failed: .*unable to start container process: `)
+	noProgram           = regexp.MustCompile(`executable file not found in \$PATH|no such file or directory`)
+	noPermission        = regexp.MustCompile(`permission denied|is a directory|exec format error`)
+	noContainer         = regexp.MustCompile(`^(Internal error occurred: )?error executing command in container: ` +
+		`(container is not created or running|failed to exec in container: failed to get container: |` +
+		`rpc error: code = NotFound desc = |.*container is in CONTAINER_EXITED state)`)
+)
+
+// Exit codes of a shell that cannot start a program.
+const (
+	codeNoPermission = 126
+	codeNoProgram    = 127
+)
+
+// neverRan recognises a command that was not started: by the exit code that a
+// shell gives it, or by an error. It returns neither if it may have been.
+func neverRan(said string, place driver.Place) (code int, err *driver.Error) {
+	where := "pod " + place.Pod + " in namespace " + place.Namespace
+	switch {
+	case notStartedByRuntime.MatchString(said) && noProgram.MatchString(said):
+		return codeNoProgram, nil
+	case notStartedByRuntime.MatchString(said) && noPermission.MatchString(said):
+		return codeNoPermission, nil
+	case refusedByKubelet.MatchString(said), noContainer.MatchString(said):
+		return 0, notStarted(driver.NotFound, driver.StageStart, "%s", driver.Sanitize(
+			where+" does not run this container, or its kubelet refuses; check it with kubectl describe: "+said))
+	case noKubelet.MatchString(said):
+		return 0, notStarted(driver.Unreachable, driver.StageStart, "%s", driver.Sanitize(
+			"the cluster does not reach the node of "+where+"; check the node: "+said))
+	}
+	return 0, nil
+}

@@ -1,0 +1,105 @@
+package kube
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// conn implements driver.Conn: a share of a client. It has no goroutine and no
+// socket but those of what runs on it.
+type conn struct {
+	client    *client
+	namespace string
+	ctx       context.Context //nolint:containedctx // driver.Conn asks for it
+	cancel    context.CancelCauseFunc
+	release   func()
+	info      driver.Info
+}
+
+func newConn(d *dialer, shared *client, release func()) *conn {
+	c := &conn{client: shared, namespace: d.config.namespace, release: sync.OnceFunc(release)}
+	c.ctx, c.cancel = context.WithCancelCause(shared.ctx)
+	return c
+}
+
+// Context implements driver.Conn.
+func (c *conn) Context() context.Context { return c.ctx }
+
+// Info implements driver.Conn.
+func (c *conn) Info() driver.Info {
+	info := c.info
+	info.RoundTrip = time.Duration(c.client.roundTrip.Load())
+	return info
+}
+
+// Close implements driver.Conn.
+func (c *conn) Close() error {
+	c.cancel(context.Canceled)
+	c.release()
+	return nil
+}
+
+// Probe implements driver.Conn.
+func (c *conn) Probe(ctx context.Context) error {
+	if err := c.dead(driver.StageKeepalive); err != nil {
+		return err
+	}
+	if err := c.client.probe(ctx); err != nil {
+		return err
+	}
+	return nil
+}
+
+// dead says why nothing can be begun any more, or nothing.
+func (c *conn) dead(stage driver.Stage) *driver.Error {
+	if c.ctx.Err() == nil {
+		return nil
+	}
+	return c.death(stage, false)
+}
+
+func (c *conn) death(stage driver.Stage, started bool) *driver.Error {
+	return deathOf(context.Cause(c.ctx), c.client.config.address, stage, started)
+}
+
+// begin waits for the turn of a request, and says why it cannot be begun.
+func (c *conn) begin(ctx context.Context) *driver.Error {
+	if err := c.dead(driver.StageSession); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		err := notStarted(driver.Timeout, driver.StageSession, "the caller gave up before anything was begun")
+		err.Err = ctx.Err()
+		return err
+	}
+	return c.client.admit(ctx)
+}
+
+// while returns a context that ends with the caller's or the connection's, whose
+// cause tells which.
+func (c *conn) while(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })
+	return ctx, func() {
+		stop()
+		cancel(context.Canceled)
+	}
+}
+
+// socket takes a socket that is open ahead, or dials one.
+func (c *conn) socket(ctx context.Context) (*socket, *driver.Error) {
+	if taken := c.client.spares.take(); taken != nil {
+		return taken, nil
+	}
+	opened, err := c.client.open(ctx, c.client.wayOut())
+	switch {
+	case err == nil:
+		return opened, nil
+	case c.ctx.Err() != nil:
+		return nil, c.death(driver.StageConnect, false)
+	}
+	return nil, driver.AsError(err)
+}

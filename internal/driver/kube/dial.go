@@ -1,0 +1,170 @@
+package kube
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// userAgent is what our own requests call us.
+const userAgent = "connpool"
+
+// secure are the two ways to speak TLS: for requests, and for what takes a socket
+// of its own, which HTTP/2 has not.
+type secure struct{ requests, sockets *tls.Config }
+
+func newSecure(config *config) (*secure, error) {
+	sockets, err := config.tls()
+	if err != nil {
+		return nil, err
+	}
+	sockets.NextProtos = []string{"http/1.1"}
+	requests := sockets.Clone()
+	requests.NextProtos = []string{"h2", "http/1.1"}
+	return &secure{requests: requests, sockets: sockets}, nil
+}
+
+// connect opens a byte stream to the server.
+func (c *client) connect(ctx context.Context, dial driver.DialFunc) (net.Conn, error) {
+	if err := c.config.checkTime(time.Now()); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.options.StageTimeout)
+	defer cancel()
+	raw, err := dial(ctx, "tcp", c.config.address)
+	if err != nil {
+		return nil, connectError(err, c.config.address)
+	}
+	return raw, nil
+}
+
+// handshake makes TLS of a byte stream, which it closes if it fails.
+func (c *client) handshake(ctx context.Context, raw net.Conn, config *tls.Config) (*tls.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.options.StageTimeout)
+	defer cancel()
+	socket := tls.Client(raw, config)
+	if err := socket.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, tlsError(err, c.config.address)
+	}
+	return socket, nil
+}
+
+// Dial implements driver.Dialer.
+func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
+	begin := time.Now()
+	if err := d.config.checkTime(begin); err != nil {
+		return nil, err
+	}
+	shared, held, err := d.driver.acquire(d)
+	if err != nil {
+		return nil, err
+	}
+	release := func() { d.driver.release(d, shared, held) }
+	socket, version, err := d.prove(ctx, shared)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	made := newConn(d, shared, release)
+	made.info = driver.Info{
+		ServerVersion: version, RemoteAddress: socket.RemoteAddr().String(), Handshake: time.Since(begin),
+	}
+	shared.spares.add(socket)
+	return made, nil
+}
+
+// prove opens a socket, has the server say on it that it knows us, and asks over
+// the shared transport for its version.
+func (d *dialer) prove(ctx context.Context, shared *client) (*socket, string, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(shared.ctx, cancel)()
+	opened, err := shared.open(ctx, d.endpoint.Dial)
+	if err != nil {
+		return nil, "", d.gaveUp(ctx, shared, err)
+	}
+	d.trace(driver.StageTLS, describeTLS(opened.ConnectionState()))
+	version, problem := d.introduce(ctx, shared, opened)
+	if problem != nil {
+		_ = opened.Close()
+		return nil, "", d.gaveUp(ctx, shared, problem)
+	}
+	return opened, version, nil
+}
+
+// gaveUp tells the end of the shared client from other failures.
+func (d *dialer) gaveUp(ctx context.Context, shared *client, err error) error {
+	if ctx.Err() != nil && shared.ctx.Err() != nil {
+		return shared.death(driver.StageSession, false)
+	}
+	return err
+}
+
+// introduce is the stages after TLS.
+func (d *dialer) introduce(ctx context.Context, shared *client, opened *socket) (string, *driver.Error) {
+	ready, err := d.stage(ctx, func(ctx context.Context) (*answer, *driver.Error) {
+		return shared.ready(ctx, opened, driver.StageAuthentication)
+	})
+	if err == nil {
+		err = shared.refused(ready, driver.StageAuthentication)
+	}
+	if err != nil {
+		return "", err
+	}
+	d.trace(driver.StageAuthentication, "the server knows "+d.config.describe()+" and is ready")
+	version, err := d.stage(ctx, func(ctx context.Context) (*answer, *driver.Error) {
+		return shared.ask(ctx, shared.transport, versionPath, driver.StageSession)
+	})
+	if err != nil {
+		return "", err
+	}
+	name := nameVersion(version)
+	d.trace(driver.StageSession, name)
+	return name, nil
+}
+
+func (d *dialer) stage(ctx context.Context, ask func(context.Context) (*answer, *driver.Error)) (*answer, *driver.Error) {
+	ctx, cancel := context.WithTimeout(ctx, d.driver.options.StageTimeout)
+	defer cancel()
+	return ask(ctx)
+}
+
+func (d *dialer) trace(passed driver.Stage, found string) {
+	if d.endpoint.Trace != nil {
+		d.endpoint.Trace(passed, driver.Sanitize(found))
+	}
+}
+
+// describeTLS says what the server showed.
+func describeTLS(state tls.ConnectionState) string {
+	found := tls.VersionName(state.Version)
+	if len(state.PeerCertificates) == 0 {
+		return found
+	}
+	leaf := state.PeerCertificates[0]
+	return found + "; the server's certificate is for " + name(leaf) + ", issued by " + leaf.Issuer.CommonName
+}
+
+func name(certificate *x509.Certificate) string {
+	if certificate.Subject.CommonName == "" && len(certificate.DNSNames) > 0 {
+		return certificate.DNSNames[0]
+	}
+	return certificate.Subject.CommonName
+}
+
+// nameVersion is what the server calls itself. A server that keeps its version to
+// itself is no worse for it.
+func nameVersion(version *answer) string {
+	var info struct{ GitVersion string }
+	if version.status != http.StatusOK || json.Unmarshal(version.body, &info) != nil {
+		return "Kubernetes"
+	}
+	return driver.Sanitize("Kubernetes " + info.GitVersion)
+}

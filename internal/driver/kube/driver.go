@@ -1,0 +1,140 @@
+// Package kube is the Kubernetes driver, on client-go's kubeconfigs and
+// k8s.io/streaming's port-forwards.
+//
+//	dialer, err := kube.New(kube.Options{}).Prepare(endpoint)
+//	conn, err := dialer.Dial(ctx)
+//	status, err := conn.(driver.Execer).Exec(ctx, command, streams)
+//	stream, err := conn.(driver.PodForwarder).ForwardPod(ctx, pod, 8080)
+//	response, err := conn.(driver.Proxier).Proxy(request)
+//
+// The credentials are one kubeconfig, under the key kubeconfig. Only what is
+// embedded in it counts: nothing is built from it that could run a program, read a
+// file, trust any server or speak for somebody else, and a kubeconfig that asks
+// for such things is refused with the name of the field.
+//
+// All connections with the same server, credentials and keepalive share one
+// client: one HTTP/2 connection for requests, and a few sockets that are dialled,
+// encrypted and watched ahead, for what takes a socket of its own. So a hundred
+// targets of one kubeconfig cost the memory of one. The sockets are opened by the
+// DialFunc of any connection that lives: clusters have no jump hosts, so each is
+// the operator's own egress. Every Dial opens a socket of its own and proves
+// itself on it before it takes part, so that it tells the truth also about a
+// server that takes no new connections; the socket then becomes one of those kept
+// ahead. The last Close frees everything.
+//
+// An API server closes idle sockets and sends its clients elsewhere (GOAWAY) as it
+// likes, so the loss of a socket ends no connection by itself: it is looked into
+// at once, and what ends connections is that no answer comes, or 401.
+//
+// Commands speak the WebSocket protocol v5.channel.k8s.io, and port-forwards SPDY
+// in a WebSocket: Kubernetes 1.31 or newer. A command costs one round trip, and
+// its upgrade is written once, by ourselves, so that nothing can send it again.
+//
+// Kubernetes cannot signal a command: one that is cancelled loses its streams, and
+// goes on until it notices. Nor has it a place for environment variables, so a
+// command with some is run by the container's env, nor for the type of a terminal,
+// which the container runtime sets.
+package kube
+
+import (
+	"sync"
+	"time"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// Options change the driver's patience and pace. The zero value is right for
+// production.
+type Options struct {
+	// StageTimeout bounds each stage of dialling, and the server's answer to the
+	// start of a command or a port-forward; 10 s when 0.
+	StageTimeout time.Duration
+	// QPS is how many commands, port-forwards and proxied requests a second are
+	// begun with the same credentials, over time; 50 when 0. The server's own
+	// priority and fairness is the real limit: this one protects it from us.
+	QPS float32
+	// Burst is how many may begin at once; 100 when 0.
+	Burst int
+}
+
+// Driver implements driver.Driver.
+type Driver struct {
+	options Options
+
+	mu      sync.Mutex
+	clients map[digest]*client // those in use, by what they are made of
+}
+
+var (
+	_ driver.Driver       = (*Driver)(nil)
+	_ driver.Dialer       = (*dialer)(nil)
+	_ driver.Conn         = (*conn)(nil)
+	_ driver.Execer       = (*conn)(nil)
+	_ driver.PodForwarder = (*conn)(nil)
+	_ driver.Proxier      = (*conn)(nil)
+)
+
+// New returns a driver.
+func New(options Options) *Driver {
+	if options.StageTimeout <= 0 {
+		options.StageTimeout = 10 * time.Second
+	}
+	if options.QPS <= 0 {
+		options.QPS = 50
+	}
+	if options.Burst <= 0 {
+		options.Burst = 100
+	}
+	return &Driver{options: options, clients: map[digest]*client{}}
+}
+
+// Prepare implements driver.Driver.
+func (d *Driver) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
+	config, err := readKubeconfig(endpoint.Credentials, endpoint.Context, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	if endpoint.Namespace != "" {
+		config.namespace = endpoint.Namespace
+	}
+	config.keepalive = keepalive{endpoint.KeepaliveInterval, endpoint.KeepaliveTimeout}
+	endpoint.Credentials = nil // the config has what is needed of them
+	return &dialer{driver: d, endpoint: endpoint, config: config, digest: config.digest()}, nil
+}
+
+// dialer implements driver.Dialer.
+type dialer struct {
+	driver   *Driver
+	endpoint driver.Endpoint
+	config   *config
+	digest   digest
+}
+
+// acquire returns the client that all with the same config share, and a reference
+// to it that must be released.
+func (d *Driver) acquire(by *dialer) (*client, *reference, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	shared := d.clients[by.digest]
+	if shared == nil || shared.ctx.Err() != nil {
+		var err error
+		if shared, err = newClient(d.options, by.config); err != nil {
+			return nil, nil, err
+		}
+		d.clients[by.digest] = shared
+	}
+	return shared, shared.hold(by.endpoint.Dial), nil
+}
+
+// release gives a reference back. The last one closes the client.
+func (d *Driver) release(by *dialer, shared *client, held *reference) {
+	d.mu.Lock()
+	last := shared.letGo(held)
+	if last && d.clients[by.digest] == shared {
+		delete(d.clients, by.digest)
+	}
+	d.mu.Unlock()
+	if last {
+		shared.end(errUnused)
+	}
+}

@@ -1,0 +1,153 @@
+package kube
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/remotecommand"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// Exec implements driver.Execer.
+func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.Streams) (driver.ExitStatus, error) {
+	place, err := c.place(command.Place)
+	if err != nil {
+		return driver.ExitStatus{}, err
+	}
+	words, err := commandWords(command)
+	if err != nil {
+		return driver.ExitStatus{}, err
+	}
+	if err := c.begin(ctx); err != nil {
+		return driver.ExitStatus{}, err
+	}
+	running, done := c.while(ctx)
+	defer done()
+	socket, err := c.startCommand(running, place, words, command.TTY != nil)
+	if err != nil {
+		return driver.ExitStatus{}, c.why(ctx, err)
+	}
+	e := newExecution(c, socket, command.TTY, streams)
+	said, err := e.run(running)
+	if err != nil {
+		return driver.ExitStatus{}, c.why(ctx, err)
+	}
+	return e.result(said, place)
+}
+
+// why prefers the end of the connection to what it has caused.
+func (c *conn) why(ctx context.Context, err *driver.Error) *driver.Error {
+	if c.ctx.Err() != nil && ctx.Err() == nil {
+		return c.death(err.Stage, err.Started)
+	}
+	return err
+}
+
+// startCommand upgrades a request to a running command. Where a pod has many
+// containers and names a default one, the server leaves it to us to look it up:
+// its refusal proves that nothing was started.
+func (c *conn) startCommand(ctx context.Context, place driver.Place, words []string, tty bool) (*webSocket, *driver.Error) {
+	socket, refused, err := c.upgrade(ctx, execPath(place), execQuery(place, words, tty), remotecommand.StreamProtocolV5Name)
+	if refused == nil {
+		return socket, err
+	}
+	if place.Container == "" && asksForContainer(refused) {
+		if place.Container = c.defaultContainer(ctx, place); place.Container != "" {
+			socket, refused, err = c.upgrade(ctx, execPath(place), execQuery(place, words, tty), remotecommand.StreamProtocolV5Name)
+		}
+	}
+	if refused != nil {
+		err = c.refusedStart(refused, place)
+	}
+	return socket, err
+}
+
+func podPath(place driver.Place) string {
+	return "/api/v1/namespaces/" + url.PathEscape(place.Namespace) + "/pods/" + url.PathEscape(place.Pod)
+}
+
+func execPath(place driver.Place) string { return podPath(place) + "/exec" }
+
+func execQuery(place driver.Place, words []string, tty bool) url.Values {
+	query := url.Values{"command": words, "stdin": {"true"}, "stdout": {"true"}}
+	if place.Container != "" {
+		query.Set("container", place.Container)
+	}
+	if tty {
+		query.Set("tty", "true")
+	} else {
+		query.Set("stderr", "true")
+	}
+	return query
+}
+
+// result tells how the command ended.
+func (e *execution) result(said *metav1.Status, place driver.Place) (driver.ExitStatus, error) {
+	switch {
+	case said.Status == metav1.StatusSuccess:
+		return driver.ExitStatus{}, nil
+	case said.Reason == remotecommand.NonZeroExitCodeReason:
+		if code, ok := exitCode(said); ok {
+			return driver.ExitStatus{Code: code}, nil
+		}
+	}
+	code, err := neverRan(said.Message, place)
+	if code != 0 {
+		e.complain(said.Message)
+		return driver.ExitStatus{Code: code}, nil
+	}
+	if err != nil {
+		return driver.ExitStatus{}, err
+	}
+	return driver.ExitStatus{}, &driver.Error{
+		Reason: driver.ProtocolError, Stage: driver.StageRun, Started: true,
+		Message: driver.Sanitize("the cluster lost the command and does not know how it ended; look into the kubelet's log: " + said.Message),
+	}
+}
+
+// refusedStart classifies an answer that was no upgrade.
+func (c *conn) refusedStart(refused *answer, place driver.Place) *driver.Error {
+	if refused.status == http.StatusUnauthorized {
+		c.client.suspect()
+	}
+	said := words(refused)
+	switch refused.status {
+	case http.StatusInternalServerError:
+		if _, err := neverRan(said, place); err != nil {
+			return err
+		}
+	case http.StatusNotFound:
+		return notStarted(driver.NotFound, driver.StageStart, "%s", driver.Sanitize(
+			"there is no pod "+place.Pod+" in namespace "+place.Namespace+" of the cluster; correct the name: "+said))
+	case http.StatusBadRequest:
+		if status(refused.body) != nil {
+			return notStarted(driver.NotFound, driver.StageStart, "%s", driver.Sanitize(
+				"pod "+place.Pod+" in namespace "+place.Namespace+" cannot run this; choose another pod or container: "+said))
+		}
+	case http.StatusForbidden:
+		return notStarted(driver.Forbidden, driver.StageStart, "%s", driver.Sanitize(
+			"the cluster forbids it; allow it there by RBAC (create and get on pods/exec and pods/portforward): "+said))
+	}
+	result := c.client.refused(refused, driver.StageStart)
+	if result == nil { // a 2xx where only 101 or a refusal is possible
+		result = notStarted(driver.ProtocolError, driver.StageStart, "%s answers an upgrade with status %d; check that what stands before it passes WebSockets on",
+			c.client.config.address, refused.status)
+	}
+	result.Started = mayHaveStarted(refused)
+	return result
+}
+
+// mayHaveStarted tells the answers of a gateway that may have lost the real one.
+// Those of Kubernetes itself say what they are.
+func mayHaveStarted(refused *answer) bool {
+	switch refused.status {
+	case http.StatusGatewayTimeout:
+		return true
+	case http.StatusBadGateway, http.StatusServiceUnavailable:
+		return status(refused.body) == nil
+	}
+	return refused.status < http.StatusMultipleChoices
+}

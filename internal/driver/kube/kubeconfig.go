@@ -1,0 +1,217 @@
+package kube
+
+import (
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"maps"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+const (
+	// keyKubeconfig is the key of the Secret that this driver reads.
+	keyKubeconfig      = "kubeconfig"
+	maxKubeconfigBytes = 1 << 20
+	// maxNamesBytes bounds the list of names in a message.
+	maxNamesBytes = 100
+)
+
+func invalid(format string, args ...any) *driver.Error {
+	return &driver.Error{
+		Reason: driver.CredentialsInvalid, Stage: driver.StagePrepare,
+		Message: driver.Sanitize(fmt.Sprintf(format, args...)),
+	}
+}
+
+// readKubeconfig takes what is needed out of a kubeconfig. What the library says
+// about one that it cannot read may quote it, so it is not repeated.
+func readKubeconfig(secret map[string][]byte, contextName string, now time.Time) (*config, error) {
+	text, ok := secret[keyKubeconfig]
+	switch {
+	case !ok || len(text) == 0:
+		return nil, &driver.Error{
+			Reason: driver.CredentialsMissing, Stage: driver.StagePrepare,
+			Message: "the Secret holds no kubeconfig; put one with embedded credentials there",
+		}
+	case len(text) > maxKubeconfigBytes:
+		return nil, invalid("the kubeconfig is larger than 1 MiB; keep only the context that is needed: kubectl config view --minify --flatten")
+	}
+	file, err := clientcmd.Load(text)
+	if err != nil {
+		return nil, invalid("the kubeconfig cannot be read; check that it is YAML or JSON as kubectl writes it: kubectl config view --raw")
+	}
+	cluster, user, namespace, problem := selectContext(file, contextName)
+	if problem != nil {
+		return nil, problem
+	}
+	return readConfig(cluster, user, namespace, now)
+}
+
+func readConfig(cluster *api.Cluster, user *api.AuthInfo, namespace string, now time.Time) (*config, error) {
+	if field, advice := refusedField(cluster, user); field != "" {
+		return nil, invalid("the kubeconfig's field %s is refused: %s", field, advice)
+	}
+	c := &config{
+		serverName: cluster.TLSServerName, authority: cluster.CertificateAuthorityData,
+		certificate: user.ClientCertificateData, key: user.ClientKeyData, namespace: cmp.Or(namespace, "default"),
+	}
+	for _, read := range []func() *driver.Error{
+		func() *driver.Error { return c.readServer(cluster.Server) },
+		c.checkAuthority,
+		func() *driver.Error { return c.readToken(user.Token) },
+		func() *driver.Error { return c.readCertificate(now) },
+	} {
+		if problem := read(); problem != nil {
+			return nil, problem
+		}
+	}
+	if c.token == "" && len(c.certificate) == 0 {
+		return nil, &driver.Error{
+			Reason: driver.CredentialsMissing, Stage: driver.StagePrepare,
+			Message: "the kubeconfig's user has no credentials; embed a token, or client-certificate-data and client-key-data",
+		}
+	}
+	return c, nil
+}
+
+// selectContext follows a context, the current one if none is named, to what it
+// refers to.
+func selectContext(file *api.Config, name string) (cluster *api.Cluster, user *api.AuthInfo, namespace string, problem *driver.Error) {
+	if name == "" {
+		name = file.CurrentContext
+	}
+	if name == "" {
+		return nil, nil, "", invalid("the kubeconfig has no current-context; name one in kubernetes.context%s", choice(file.Contexts))
+	}
+	context := file.Contexts[name]
+	if context == nil {
+		return nil, nil, "", invalid("the kubeconfig has no context %q; correct kubernetes.context%s", name, choice(file.Contexts))
+	}
+	if cluster = file.Clusters[context.Cluster]; cluster == nil {
+		return nil, nil, "", invalid("the kubeconfig's context %q refers to the cluster %q, which it does not have; add it", name, context.Cluster)
+	}
+	if user = file.AuthInfos[context.AuthInfo]; user == nil {
+		return nil, nil, "", invalid("the kubeconfig's context %q refers to the user %q, which it does not have; add it", name, context.AuthInfo)
+	}
+	return cluster, user, context.Namespace, nil
+}
+
+// choice lists the contexts that there are, as far as they fit.
+func choice(contexts map[string]*api.Context) string {
+	names := strings.Join(slices.Sorted(maps.Keys(contexts)), ", ")
+	switch {
+	case names == "":
+		return ""
+	case len(names) > maxNamesBytes:
+		names = strings.ToValidUTF8(names[:maxNamesBytes], "") + "..."
+	}
+	return "; it has " + names
+}
+
+const (
+	embedInstead  = "files are not read; embed the content: kubectl config view --raw --minify --flatten"
+	tokenInstead  = "embed a token or a client certificate instead"
+	noImpersonate = "a target acts as itself only; use credentials that may do what is needed"
+)
+
+// refusedField names the first field that asks for what is never done: to run a
+// program, read a file, trust any server, take another way, or be somebody else.
+func refusedField(cluster *api.Cluster, user *api.AuthInfo) (field, advice string) {
+	for _, refused := range []struct {
+		is            bool
+		field, advice string
+	}{
+		{cluster.InsecureSkipTLSVerify, "insecure-skip-tls-verify", "the server must prove who it is; embed certificate-authority-data"},
+		{cluster.CertificateAuthority != "", "certificate-authority", embedInstead},
+		{cluster.ProxyURL != "", "proxy-url", "the cluster must be reached directly; remove it"},
+		{user.Exec != nil, "exec", "programs are not run; " + tokenInstead},
+		{user.AuthProvider != nil, "auth-provider", "plugins are not run; " + tokenInstead},
+		{user.TokenFile != "", "tokenFile", embedInstead},
+		{user.ClientCertificate != "", "client-certificate", embedInstead},
+		{user.ClientKey != "", "client-key", embedInstead},
+		{user.Impersonate != "", "as", noImpersonate},
+		{user.ImpersonateUID != "", "as-uid", noImpersonate},
+		{len(user.ImpersonateGroups) > 0, "as-groups", noImpersonate},
+		{len(user.ImpersonateUserExtra) > 0, "as-user-extra", noImpersonate},
+		{user.Username != "", "username", "Kubernetes knows no passwords any more; " + tokenInstead},
+		{user.Password != "", "password", "Kubernetes knows no passwords any more; " + tokenInstead},
+	} {
+		if refused.is {
+			return refused.field, refused.advice
+		}
+	}
+	return "", ""
+}
+
+// readServer takes the server's URL apart. It may have a path, as behind a gateway
+// for many clusters. It may hold a secret by mistake, so it is not repeated.
+func (c *config) readServer(text string) *driver.Error {
+	server, err := url.Parse(text)
+	if err != nil || server.Scheme != "https" || server.Hostname() == "" || server.User != nil ||
+		server.RawQuery != "" || server.Fragment != "" {
+		return invalid("the kubeconfig's field server must be https://host:port, perhaps with a path, and nothing else; correct it")
+	}
+	c.host, c.path = server.Host, strings.TrimRight(server.EscapedPath(), "/")
+	c.address = net.JoinHostPort(server.Hostname(), cmp.Or(server.Port(), "443"))
+	c.serverName = cmp.Or(c.serverName, server.Hostname())
+	if holdsDots(c.path) {
+		return invalid("the path of the kubeconfig's field server has dots for a segment; write it without")
+	}
+	return nil
+}
+
+func (c *config) checkAuthority() *driver.Error {
+	if len(c.authority) > 0 && !x509.NewCertPool().AppendCertsFromPEM(c.authority) {
+		return invalid("the kubeconfig's field certificate-authority-data holds no certificate; put the base64 of a PEM file there")
+	}
+	return nil
+}
+
+// readToken forgives the newline that `echo` has added.
+func (c *config) readToken(text string) *driver.Error {
+	c.token = strings.TrimRight(text, "\r\n")
+	if strings.ContainsFunc(c.token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return invalid("the kubeconfig's field token holds spaces, control characters or other text than a token; copy it again")
+	}
+	return nil
+}
+
+func (c *config) readCertificate(now time.Time) *driver.Error {
+	switch {
+	case len(c.certificate) == 0 && len(c.key) == 0:
+		return nil
+	case len(c.key) == 0:
+		return invalid("the kubeconfig has client-certificate-data without client-key-data; add the key")
+	case len(c.certificate) == 0:
+		return invalid("the kubeconfig has client-key-data without client-certificate-data; add the certificate")
+	}
+	pair, err := tls.X509KeyPair(c.certificate, c.key)
+	if err != nil {
+		return invalid("the kubeconfig's client-certificate-data and client-key-data cannot be read or do not belong together; replace both")
+	}
+	c.subject, c.notBefore, c.notAfter = pair.Leaf.Subject.CommonName, pair.Leaf.NotBefore, pair.Leaf.NotAfter
+	return c.checkTime(now)
+}
+
+// checkTime tells a client certificate that is not valid now.
+func (c *config) checkTime(now time.Time) *driver.Error {
+	switch {
+	case c.notAfter.IsZero():
+		return nil
+	case now.After(c.notAfter):
+		return invalid("the client certificate in the kubeconfig has expired; put a new one there")
+	case now.Before(c.notBefore):
+		return invalid("the client certificate in the kubeconfig is not valid yet; check its dates and this machine's clock")
+	}
+	return nil
+}

@@ -1,0 +1,220 @@
+package kube
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// maxKeptBodyBytes is how large a body may be that is kept until it is answered,
+// so that a server that sends us elsewhere (GOAWAY) before it has looked at the
+// request gets it again.
+const maxKeptBodyBytes = 64 << 10
+
+// hopHeaders are those of one connection, which HTTP/2 has not.
+var hopHeaders = []string{"Connection", "Proxy-Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
+
+// replayHeaders allow net/http to send a request again that may have been
+// received. Kubernetes knows neither.
+var replayHeaders = []string{"Idempotency-Key", "X-Idempotency-Key"}
+
+// Proxy implements driver.Proxier. A request that is not read-only is sent again
+// only if the server has said that it did not look at it.
+func (c *conn) Proxy(request *http.Request) (*http.Response, error) {
+	if err := c.begin(request.Context()); err != nil {
+		return nil, err
+	}
+	ctx, done := c.while(request.Context())
+	out, err := c.outgoing(ctx, request)
+	if err != nil {
+		done()
+		return nil, err
+	}
+	var response *http.Response
+	if isUpgrade(request.Header) {
+		response, err = c.proxyUpgrade(out)
+	} else {
+		response, err = c.proxyRequest(out)
+	}
+	if err != nil {
+		done()
+		return nil, c.why(request.Context(), err)
+	}
+	if response.StatusCode == http.StatusUnauthorized {
+		c.client.suspect() // it may be about us, or be what a pod says
+	}
+	response.Body = released(response.Body, done)
+	return response, nil
+}
+
+func isUpgrade(header http.Header) bool {
+	return httpguts.HeaderValuesContainsToken(header["Connection"], "Upgrade")
+}
+
+// outgoing is the request as the server gets it: with our credentials, and
+// nobody else's.
+func (c *conn) outgoing(ctx context.Context, request *http.Request) (*http.Request, *driver.Error) {
+	escaped := request.URL.EscapedPath()
+	address, err := c.client.config.url(escaped, request.URL.RawQuery)
+	if err != nil || !strings.HasPrefix(escaped, "/") || holdsDots(escaped) && c.client.config.path != "" {
+		return nil, notStarted(driver.ProtocolError, driver.StageStart,
+			"the path of the request must begin with a slash and lead nowhere else; write it without dots")
+	}
+	out := request.Clone(ctx)
+	out.URL, out.Host, out.RequestURI, out.Close = address, "", "", false
+	c.client.config.authenticate(out.Header)
+	for _, name := range replayHeaders {
+		out.Header.Del(name)
+	}
+	if _, ok := out.Header["User-Agent"]; !ok {
+		out.Header.Set("User-Agent", userAgent)
+	}
+	return out, nil
+}
+
+// proxyRequest sends a request over the shared transport.
+func (c *conn) proxyRequest(out *http.Request) (*http.Response, *driver.Error) {
+	for _, name := range hopHeaders {
+		out.Header.Del(name)
+	}
+	if err := keepBody(out); err != nil {
+		return nil, err
+	}
+	var sent atomic.Bool
+	out = out.WithContext(httptrace.WithClientTrace(out.Context(), &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { sent.Store(true) }, // it is written next
+	}))
+	response, err := c.client.transport.RoundTrip(out)
+	if err == nil {
+		return response, nil
+	}
+	result := c.unsent(out.Context(), err)
+	result.Started = sent.Load() && !notLookedAt(err)
+	return nil, result
+}
+
+func (c *conn) unsent(ctx context.Context, err error) *driver.Error {
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
+		err = cause
+	}
+	return transportError(err, driver.StageRun, c.client.config.address)
+}
+
+// keepBody reads a small body ahead.
+func keepBody(out *http.Request) *driver.Error {
+	if out.Body == nil || out.Body == http.NoBody || out.ContentLength < 0 || out.ContentLength > maxKeptBodyBytes {
+		return nil
+	}
+	body, err := io.ReadAll(io.LimitReader(out.Body, out.ContentLength))
+	_ = out.Body.Close()
+	if err != nil || int64(len(body)) != out.ContentLength {
+		return notStarted(driver.Unreachable, driver.StageStart, "the request's body broke off")
+	}
+	out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	out.Body, _ = out.GetBody()
+	return nil
+}
+
+// notLookedAt recognises what the transport says when the server has promised not
+// to have looked at a request, whose body could not be sent again. It has no type.
+func notLookedAt(err error) bool {
+	return strings.Contains(err.Error(), "after Request.Body was written; define Request.GetBody to avoid this error")
+}
+
+// proxyUpgrade sends a request that may become a stream on a socket of its own.
+func (c *conn) proxyUpgrade(out *http.Request) (*http.Response, *driver.Error) {
+	socket, failed := c.socket(out.Context())
+	if failed != nil {
+		return nil, failed
+	}
+	response, err := socket.RoundTrip(out)
+	if err != nil {
+		_ = socket.NetConn().Close()
+		result := c.unsent(out.Context(), err)
+		result.Started = true
+		return nil, result
+	}
+	if response.StatusCode == http.StatusSwitchingProtocols {
+		response.Body = &switched{socket: socket, body: response.Body, ends: context.AfterFunc(out.Context(), socket.hangUp)}
+	} else {
+		response.Body = &lastBody{ReadCloser: response.Body, socket: socket}
+	}
+	return response, nil
+}
+
+// lastBody takes its socket with it.
+type lastBody struct {
+	io.ReadCloser
+
+	socket *socket
+}
+
+// Close implements io.Closer.
+func (b *lastBody) Close() error {
+	b.socket.hangUp()
+	return b.ReadCloser.Close()
+}
+
+// switched is the stream of an upgraded request.
+type switched struct {
+	socket *socket
+	body   io.Closer
+	ends   func() bool
+}
+
+// Read implements io.Reader.
+func (s *switched) Read(p []byte) (int, error) { return s.socket.reader.Read(p) }
+
+// Write implements io.Writer.
+func (s *switched) Write(p []byte) (int, error) { return s.socket.Write(p) }
+
+// CloseWrite ends our direction.
+func (s *switched) CloseWrite() error { return s.socket.CloseWrite() }
+
+// Close implements io.Closer.
+func (s *switched) Close() error {
+	s.ends()
+	s.socket.hangUp()
+	return s.body.Close()
+}
+
+// released calls a function when a body is closed.
+func released(body io.ReadCloser, done func()) io.ReadCloser {
+	if stream, ok := body.(*switched); ok {
+		return &releasedStream{switched: stream, done: done}
+	}
+	return &releasedBody{ReadCloser: body, done: done}
+}
+
+type releasedBody struct {
+	io.ReadCloser
+
+	done func()
+}
+
+// Close implements io.Closer.
+func (b *releasedBody) Close() error {
+	defer b.done()
+	return b.ReadCloser.Close()
+}
+
+type releasedStream struct {
+	*switched
+
+	done func()
+}
+
+// Close implements io.Closer.
+func (s *releasedStream) Close() error {
+	defer s.done()
+	return s.switched.Close()
+}

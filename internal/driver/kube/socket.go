@@ -1,0 +1,93 @@
+package kube
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// past is a deadline that ends what waits.
+var past = time.Unix(1, 0)
+
+// socket is an encrypted connection of its own that speaks HTTP/1.1, for one
+// exchange at a time.
+type socket struct {
+	*tls.Conn
+
+	reader *bufio.Reader
+	// spent: its server closes it after the answer.
+	spent bool
+}
+
+// open dials a socket.
+func (c *client) open(ctx context.Context, dial driver.DialFunc) (*socket, error) {
+	raw, err := c.connect(ctx, dial)
+	if err != nil {
+		return nil, err
+	}
+	secured, err := c.handshake(ctx, raw, c.secure.sockets)
+	if err != nil {
+		return nil, err
+	}
+	return &socket{Conn: secured, reader: bufio.NewReaderSize(secured, 4<<10)}, nil
+}
+
+// RoundTrip implements http.RoundTripper. When the context ends the socket is of
+// no more use.
+func (s *socket) RoundTrip(request *http.Request) (*http.Response, error) {
+	ctx := request.Context()
+	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(past) })
+	response, err := s.exchange(request)
+	if err != nil {
+		stop()
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, err
+	}
+	s.spent = s.spent || response.Close
+	response.Body = &bodyUntil{ReadCloser: response.Body, stop: stop}
+	return response, nil
+}
+
+func (s *socket) exchange(request *http.Request) (*http.Response, error) {
+	writer := bufio.NewWriter(s.Conn)
+	if err := request.Write(writer); err != nil {
+		return nil, err
+	}
+	if err := writer.Flush(); err != nil {
+		return nil, err
+	}
+	return http.ReadResponse(s.reader, request)
+}
+
+// bodyUntil lets the context go when the body is closed.
+type bodyUntil struct {
+	io.ReadCloser
+
+	stop func() bool
+}
+
+// Close implements io.Closer.
+func (b *bodyUntil) Close() error {
+	defer b.stop() // closing reads what is left
+	return b.ReadCloser.Close()
+}
+
+// idle reports that nothing is left of an exchange, and that another may follow.
+func (s *socket) idle() bool { return !s.spent && s.reader.Buffered() == 0 }
+
+// isTimeout tells a deadline of ours from the end of a socket.
+func isTimeout(err error) bool {
+	network, ok := err.(net.Error) //nolint:errorlint // as the standard library returns it
+	return ok && network.Timeout()
+}
+
+// hangUp closes it at once, without a TLS goodbye, which could take long.
+func (s *socket) hangUp() { _ = s.NetConn().Close() }

@@ -1,0 +1,205 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/test/controlplane"
+	"github.com/connpool/connpool/test/netfault"
+)
+
+// patience bounds what must happen; reaching it is a failure.
+const patience = 20 * time.Second
+
+// world is a real kube-apiserver, and a node of ours whose pods run as processes of
+// this machine.
+var world struct {
+	plane   *controlplane.ControlPlane
+	kubelet *kubelet
+}
+
+func TestMain(m *testing.M) {
+	code, err := runTests(m)
+	if err == nil {
+		err = goleak.Find()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func runTests(m *testing.M) (int, error) {
+	plane, err := controlplane.Start(context.Background(), controlplane.Options{})
+	if err != nil {
+		return 1, err
+	}
+	defer plane.Stop()
+	world.plane = plane
+	if world.kubelet, err = startKubelet(plane); err != nil {
+		return 1, err
+	}
+	defer world.kubelet.close()
+	if err := createPods(plane.Config); err != nil {
+		return 1, err
+	}
+	return m.Run(), nil
+}
+
+const nodeName = "node"
+
+// createPods makes the node and its pods, as a kubelet would report them.
+func createPods(config *rest.Config) error {
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName}}
+	if _, err := client.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	if err := setNode(ctx, client, world.kubelet.port()); err != nil {
+		return err
+	}
+	one, two := []string{"app"}, []string{"app", "log"}
+	return errors.Join(
+		createPod(ctx, client, "web", nodeName, nil, one),
+		createPod(ctx, client, "two", nodeName, nil, two),
+		createPod(ctx, client, "annotated", nodeName, map[string]string{defaultContainerAnnotation: "log"}, two),
+		createPod(ctx, client, "pending", "", nil, one),
+	)
+}
+
+// setNode says where the node's kubelet is.
+func setNode(ctx context.Context, client kubernetes.Interface, port int) error {
+	node, err := client.CoreV1().Nodes().Get(ctx, nodeName, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "127.0.0.1"}}
+	node.Status.DaemonEndpoints.KubeletEndpoint.Port = int32(port)
+	_, err = client.CoreV1().Nodes().UpdateStatus(ctx, node, metav1.UpdateOptions{})
+	return err
+}
+
+func createPod(
+	ctx context.Context, client kubernetes.Interface, name, node string, annotations map[string]string, containers []string,
+) error {
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, Annotations: annotations},
+		Spec:       corev1.PodSpec{NodeName: node},
+	}
+	for _, container := range containers {
+		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: container, Image: "none"})
+	}
+	created, err := client.CoreV1().Pods("default").Create(ctx, pod, metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	created.Status.Phase = corev1.PodRunning
+	_, err = client.CoreV1().Pods("default").UpdateStatus(ctx, created, metav1.UpdateOptions{})
+	return err
+}
+
+// web is where tests run commands.
+var web = driver.Place{Pod: "web"}
+
+// endpointOf is an endpoint with the credentials of a client configuration.
+func endpointOf(t testing.TB, config *rest.Config) driver.Endpoint {
+	t.Helper()
+	kubeconfig, err := controlplane.Kubeconfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return driver.Endpoint{
+		Credentials:       map[string][]byte{keyKubeconfig: kubeconfig},
+		Dial:              new(net.Dialer).DialContext,
+		KeepaliveInterval: 5 * time.Second, KeepaliveTimeout: 5 * time.Second,
+	}
+}
+
+func admin(t testing.TB) driver.Endpoint {
+	t.Helper()
+	return endpointOf(t, world.plane.Config)
+}
+
+// brief is a keepalive that notices faults soon.
+func brief(endpoint driver.Endpoint) driver.Endpoint {
+	endpoint.KeepaliveInterval, endpoint.KeepaliveTimeout = 200*time.Millisecond, 700*time.Millisecond
+	return endpoint
+}
+
+// through reaches the endpoint through a proxy that can misbehave.
+func through(t testing.TB, endpoint driver.Endpoint) (*netfault.Proxy, driver.Endpoint) {
+	t.Helper()
+	proxy, err := netfault.Start(strings.TrimPrefix(world.plane.Config.Host, "https://"), netfault.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Close)
+	return proxy, to(endpoint, proxy.Addr)
+}
+
+// to reaches the endpoint at another address.
+func to(endpoint driver.Endpoint, address string) driver.Endpoint {
+	endpoint.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	return endpoint
+}
+
+func dialWith(ctx context.Context, options Options, endpoint driver.Endpoint) (driver.Conn, error) {
+	dialer, err := New(options).Prepare(endpoint)
+	if err != nil {
+		return nil, err
+	}
+	return dialer.Dial(ctx)
+}
+
+func mustDial(t testing.TB, options Options, endpoint driver.Endpoint) *conn {
+	t.Helper()
+	dialed, err := dialWith(t.Context(), options, endpoint)
+	if err != nil {
+		t.Fatalf("dial: %v (%v)", err, driver.AsError(err).Err)
+	}
+	t.Cleanup(func() { _ = dialed.Close() })
+	return dialed.(*conn)
+}
+
+func wantError(t *testing.T, err error, reason driver.Reason, stage driver.Stage) *driver.Error {
+	t.Helper()
+	got, ok := errors.AsType[*driver.Error](err)
+	if !ok {
+		t.Fatalf("error %v, want %s", err, reason)
+	}
+	if got.Reason != reason || got.Stage != stage {
+		t.Errorf("%s at %q (%s; %v), want %s at %q", got.Reason, got.Stage, got.Message, got.Err, reason, stage)
+	}
+	return got
+}
+
+// wantDeath waits until a connection dies of the reason.
+func wantDeath(t *testing.T, conn driver.Conn, reason driver.Reason, stage driver.Stage) {
+	t.Helper()
+	select {
+	case <-conn.Context().Done():
+		wantError(t, context.Cause(conn.Context()), reason, stage)
+	case <-time.After(patience):
+		t.Fatal("nobody noticed")
+	}
+}
