@@ -157,7 +157,9 @@ func (c *conn) death(stage driver.Stage, started bool) *driver.Error {
 }
 
 // suspect asks for a sign of life, because a socket broke: the engine may close
-// one that was idle, but when it has died all of them break.
+// one that was idle, but when it has died all of them break. The next request or
+// keepalive makes a new spare, not this: an engine that closes every socket at once
+// would keep us dialling.
 func (c *conn) suspect() {
 	if c.ctx.Err() != nil {
 		return
@@ -169,7 +171,6 @@ func (c *conn) suspect() {
 		select {
 		case <-p.answered:
 			c.judge(p)
-			c.sockets.replenish()
 		case <-timeout.C:
 			c.end(c.noSignOfLife())
 		}
@@ -182,7 +183,7 @@ func (c *conn) judge(p *ping) {
 	case p.err != nil:
 		c.end(because(p.err, notStarted(driver.Unreachable, driver.StageRun,
 			"the connection to %s was lost; check that the Docker engine runs", c.endpoint.Address)))
-	case p.version != c.version:
+	case p.version != c.version && p.status == "":
 		c.end(notStarted(driver.Unreachable, driver.StageRun,
 			"the engine at %s was replaced by one of another version", c.endpoint.Address))
 	}

@@ -22,7 +22,7 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 		return driver.ExitStatus{}, because(err, notStarted(driver.Timeout, driver.StageSession,
 			"the caller gave up before the command was started"))
 	}
-	if c.ctx.Err() != nil {
+	if c.ctx.Err() != nil || c.closing.Load() {
 		return driver.ExitStatus{}, c.death(driver.StageSession, false)
 	}
 	e := newExecution(c, command, streams)
@@ -86,6 +86,9 @@ func (c *conn) failed(ctx context.Context, err error, stage driver.Stage, what s
 	if ctx.Err() != nil {
 		return because(ctx.Err(), notStarted(driver.Timeout, stage,
 			"%s did not answer in time; check that it is not overloaded", c.endpoint.Address))
+	}
+	if unreached, ok := errors.AsType[*driver.Error](err); ok { // no socket could be dialled
+		return unreached
 	}
 	if refused := refusal(err, stage, what); refused != nil {
 		return refused

@@ -1,12 +1,18 @@
 package docker
 
 import (
+	"bytes"
 	"context"
 	"net"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/ssh"
 	"github.com/connpool/connpool/test/dockerd"
+	"github.com/connpool/connpool/test/openssh"
 )
 
 // A command that starts when spares are ready makes no handshake before its start.
@@ -31,12 +37,89 @@ func awaitSpares(t *testing.T, conn *conn) {
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-ticker.C {
-		conn.sockets.mu.Lock()
-		ready := len(conn.sockets.spares)
-		conn.sockets.mu.Unlock()
-		if ready == spareSockets {
+		if spares(conn) == spareSockets {
 			return
 		}
 	}
 	t.Fatal("no spares")
+}
+
+func spares(conn *conn) int {
+	conn.sockets.mu.Lock()
+	defer conn.sockets.mu.Unlock()
+	return len(conn.sockets.spares)
+}
+
+// Engines close sockets on which nothing was asked for some minutes.
+func TestASpareThatTheEngineClosesIsReplacedAndNothingElseHappens(t *testing.T) {
+	closing := make(chan struct{})
+	var dials atomic.Int64
+	endpoint := play(t, func(conn net.Conn) {
+		if dials.Add(1) == 1 {
+			speaks(nil)(conn)
+			return
+		}
+		<-closing
+	})
+	conn := mustDial(t, Options{}, endpoint)
+	awaitSpares(t, conn)
+	close(closing) // from now on the engine closes every new socket at once
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(patience); spares(conn) > 1 && time.Now().Before(deadline); {
+		<-ticker.C
+	}
+	for range 20 {
+		if err := conn.Probe(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := dials.Load(); got > 30 {
+		t.Errorf("%d dials", got)
+	}
+}
+
+// The way to the engine may be an SSH connection; that knows sockets by path only.
+func TestAnEngineBehindSSHServesAsOneThatIsNear(t *testing.T) {
+	engine := dockerd.Start(t)
+	place := startContainer(t, engine)
+	server, err := openssh.Start(t.Context(), openssh.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	hop := dialHop(t, server)
+	endpoint := unixEndpoint(engine)
+	endpoint.Dial = hop.(driver.Forwarder).Forward
+	conn := mustDial(t, Options{}, endpoint)
+	input := strings.Repeat("0123456789", 500_000)
+	var stdout bytes.Buffer
+	status, err := conn.Exec(t.Context(), driver.Command{Place: place, Shell: "cat; exit 3"},
+		driver.Streams{Stdin: strings.NewReader(input), Stdout: &stdout})
+	if err != nil || status.Code != 3 || stdout.String() != input {
+		t.Errorf("status %+v, error %v, %d bytes of %d", status, err, stdout.Len(), len(input))
+	}
+	client := stock{t, serveProxy(t, conn)}
+	if out := client.run("typed", "exec", "--interactive", place.Container, "cat"); out != "typed" {
+		t.Errorf("output %q", out)
+	}
+	server.KillConnections()
+	wantDeath(t, conn, driver.Unreachable, driver.StageRun)
+}
+
+func dialHop(t *testing.T, server *openssh.Server) driver.Conn {
+	t.Helper()
+	prepared, err := ssh.New(ssh.Options{}).Prepare(driver.Endpoint{
+		Address: server.Addr, User: server.User, KnownHosts: []byte(server.KnownHosts),
+		Credentials: map[string][]byte{"ssh-privatekey": server.PrivateKey}, Dial: new(net.Dialer).DialContext,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hop, err := prepared.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = hop.Close() })
+	return hop
 }
