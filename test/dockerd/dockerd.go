@@ -223,18 +223,27 @@ func (e *Engine) Log() string {
 	return string(log)
 }
 
-// Freeze stops the engine (SIGSTOP): the kernel still accepts connections,
-// nobody answers. Containers go on.
-func (e *Engine) Freeze() { e.signal(syscall.SIGSTOP) }
+// Freeze stops the engine (SIGSTOP) and returns when it stands: the kernel still
+// accepts connections, nobody answers. Containers go on.
+func (e *Engine) Freeze() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.running == nil {
+		return
+	}
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	for _ = syscall.Kill(e.running.Pid(), syscall.SIGSTOP); !stands(e.running.Pid()); {
+		<-ticker.C
+	}
+}
 
 // Thaw continues what Freeze has stopped.
-func (e *Engine) Thaw() { e.signal(syscall.SIGCONT) }
-
-func (e *Engine) signal(signal syscall.Signal) {
+func (e *Engine) Thaw() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.running != nil {
-		_ = syscall.Kill(e.running.Pid(), signal)
+		_ = syscall.Kill(e.running.Pid(), syscall.SIGCONT)
 	}
 }
 

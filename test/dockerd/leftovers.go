@@ -97,18 +97,35 @@ func killTree(pid int) {
 	_ = syscall.Kill(pid, syscall.SIGKILL)
 }
 
-// parentOf reads "pid (name) state parent ...", where the name may hold anything.
+// parentOf is 0 for a process that is gone.
 func parentOf(pid int) int {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	fields := statusOf(fmt.Sprintf("/proc/%d/stat", pid))
 	if len(fields) < 2 {
 		return 0
 	}
 	parent, _ := strconv.Atoi(fields[1])
 	return parent
+}
+
+// stands tells whether all threads of a process are stopped, or gone.
+func stands(pid int) bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, thread := range threads {
+		if fields := statusOf(thread); len(fields) > 0 && !slices.Contains([]string{"T", "t", "Z", "X"}, fields[0]) {
+			return false
+		}
+	}
+	return true
+}
+
+// statusOf reads "pid (name) state parent ...", where the name may hold anything,
+// from the state on.
+func statusOf(file string) []string {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	return strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
 }
 
 // unmountBelow unmounts the innermost first.

@@ -51,7 +51,7 @@ func Busybox(tag string) ([]byte, error) {
 	}
 	files.folder("tmp", 0o1777)
 	files.program("bin/busybox", binary)
-	for _, applet := range strings.Fields(string(list)) {
+	for applet := range strings.FieldsSeq(string(list)) {
 		if applet != "busybox" {
 			files.link("bin/"+applet, "busybox")
 		}

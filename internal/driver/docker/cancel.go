@@ -17,18 +17,29 @@ func newMark() string { return rand.Text() }
 // signalScript signals the processes whose environment holds a mark. It uses what
 // is built into every POSIX shell, since containers may hold nothing else; `read`
 // drops the zeros between variables.
-const signalScript = `for file in /proc/[0-9]*/environ; do
-  text=
-  { while IFS= read -r line || [ -n "$line" ]; do text=$text$line; done <"$file"; } 2>/dev/null
-  case $text in *%s=%s*)
-    pid=${file#/proc/}
-    kill -%s "${pid%%/environ}" 2>/dev/null;;
-  esac
+//
+//nolint:dupword // loops within loops
+const signalScript = `for signal in %s; do
+  for file in /proc/[0-9]*/environ; do
+    text=
+    { while IFS= read -r line || [ -n "$line" ]; do text=$text$line; done <"$file"; } 2>/dev/null
+    case $text in *%s=%s*)
+      pid=${file#/proc/}
+      kill "-$signal" "${pid%%/environ}" 2>/dev/null;;
+    esac
+  done
 done`
 
+// The signals, each sent to all processes in turn. To kill them they are held
+// first, twice: what is not held yet may start another one behind the shell's back.
+const (
+	askToEnd = "TERM"
+	kill     = "STOP STOP KILL KILL" //nolint:dupword // as said
+)
+
 // signal is best effort: the container may have no shell, or be gone.
-func (e *execution) signal(ctx context.Context, name string) {
-	script := fmt.Sprintf(signalScript, markVariable, e.mark, name)
+func (e *execution) signal(ctx context.Context, signals string) {
+	script := fmt.Sprintf(signalScript, signals, markVariable, e.mark)
 	created, err := e.conn.client.ContainerExecCreate(ctx, e.command.Place.Container, container.ExecOptions{
 		Cmd: []string{"sh", "-c", script},
 	})
@@ -42,9 +53,9 @@ func (e *execution) signalLater() {
 	go func() {
 		ctx, cancel := context.WithTimeout(e.conn.ctx, e.conn.options.StageTimeout)
 		defer cancel()
-		e.signal(ctx, "TERM")
+		e.signal(ctx, askToEnd)
 		if sleep(ctx, e.conn.options.KillGrace) {
-			e.signal(ctx, "KILL")
+			e.signal(ctx, kill)
 		}
 	}()
 }
@@ -52,8 +63,8 @@ func (e *execution) signalLater() {
 // terminate signals the command to end, then kills it, and returns when its
 // streams are not used any more.
 func (e *execution) terminate() {
-	if !e.endsAfter("TERM") {
-		e.endsAfter("KILL")
+	if !e.endsAfter(askToEnd) {
+		e.endsAfter(kill)
 	}
 	_ = e.socket.Close()
 	e.stdout.silence()
@@ -61,10 +72,10 @@ func (e *execution) terminate() {
 }
 
 // endsAfter reports whether the output ended soon after the signal.
-func (e *execution) endsAfter(signal string) bool {
+func (e *execution) endsAfter(signals string) bool {
 	ctx, cancel := context.WithTimeout(e.conn.ctx, e.conn.options.KillGrace)
 	defer cancel()
-	go e.signal(ctx, signal)
+	go e.signal(ctx, signals)
 	select {
 	case <-e.ended:
 		return true

@@ -110,7 +110,8 @@ func certificateError(err error, address string) *driver.Error {
 	case isInvalid:
 		return bad("the engine's certificate cannot be used (%s); issue another one", driver.Sanitize(wrong.Error()))
 	case isUnknown:
-		return bad("the engine's certificate was not issued by an authority in the Secret's key ca.crt; correct that, or find out who answers at %s", address)
+		return bad("the engine's certificate was not issued by an authority in the Secret's key ca.crt; "+
+			"correct that, or find out who answers at %s", address)
 	}
 	return nil
 }

@@ -34,7 +34,8 @@ func check(command driver.Command) error {
 	case !plainName.MatchString(place.Container):
 		return refuse("%q is no name or ID of a container; list what there is with docker ps", driver.Sanitize(place.Container))
 	case command.Subsystem != "":
-		return refuse("containers have no subsystems such as %s, only hosts behind SSH have; run a program instead", driver.Sanitize(command.Subsystem))
+		return refuse("containers have no subsystems such as %s, only hosts behind SSH have; run a program instead",
+			driver.Sanitize(command.Subsystem))
 	}
 	for _, word := range slices.Concat(command.Argv, []string{command.Shell},
 		slices.Collect(maps.Keys(command.Env)), slices.Collect(maps.Values(command.Env))) {
@@ -42,7 +43,8 @@ func check(command driver.Command) error {
 			return refuse("the command or its environment holds a NUL byte, which no process can receive; remove it")
 		}
 		if !utf8.ValidString(word) {
-			return refuse("the command or its environment is not UTF-8, and the Docker API carries nothing else; pass such data on standard input")
+			return refuse("the command or its environment is not UTF-8, and the Docker API carries nothing else; " +
+				"pass such data on standard input")
 		}
 	}
 	return nil

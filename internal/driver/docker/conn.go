@@ -106,7 +106,7 @@ func (c *conn) signalAll() {
 	ctx, cancel := context.WithTimeout(c.ctx, signalTimeout)
 	defer cancel()
 	for _, e := range running {
-		go e.signal(ctx, "TERM")
+		go e.signal(ctx, askToEnd)
 	}
 	for _, e := range running {
 		select {
@@ -232,7 +232,7 @@ func (c *conn) ask(p *ping) error {
 	if err != nil {
 		return err
 	}
-	defer response.Body.Close() //nolint:errcheck // it is read to its end, or not used again
+	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		p.status = driver.Sanitize(response.Status)
 	}

@@ -137,9 +137,11 @@ func (c *credentials) check(now time.Time) error {
 	case now.After(leaf.NotAfter):
 		return outdated("the Secret's key tls.crt holds a certificate that expired on %s; renew it", day(leaf.NotAfter))
 	case now.Before(leaf.NotBefore):
-		return outdated("the Secret's key tls.crt holds a certificate that is not valid before %s; check the clocks, or wait", day(leaf.NotBefore))
+		return outdated("the Secret's key tls.crt holds a certificate that is not valid before %s; check the clocks, or wait",
+			day(leaf.NotBefore))
 	case !forClients(leaf):
-		return invalid("the Secret's key tls.crt holds a certificate that is not for clients; issue one with the extended key usage clientAuth")
+		return invalid("the Secret's key tls.crt holds a certificate that is not for clients; " +
+			"issue one with the extended key usage clientAuth")
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 	begin := time.Now()
 	c := newConn(d)
 	if err := c.handshake(ctx); err != nil {
-		_ = c.Close()
+		_ = c.Close() //nolint:contextcheck // the connection has a life of its own
 		if ctx.Err() != nil {
 			return nil, d.givenUp(ctx, err)
 		}
@@ -51,13 +51,13 @@ func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 func (d *dialer) givenUp(ctx context.Context, err error) *driver.Error {
 	stage := driver.AsError(err).Stage
 	if stage == "" {
-		stage = d.stageOfConnect()
+		stage = d.firstStage()
 	}
 	return because(ctx.Err(), notStarted(driver.Timeout, stage, "the caller did not wait any longer"))
 }
 
-// trace tells what was found in a stage that was passed.
-func (d *dialer) trace(stage driver.Stage, format string, args ...any) {
+// tracef tells what was found in a stage that was passed.
+func (d *dialer) tracef(stage driver.Stage, format string, args ...any) {
 	if d.endpoint.Trace != nil {
 		d.endpoint.Trace(stage, driver.Sanitize(fmt.Sprintf(format, args...)))
 	}
@@ -79,7 +79,7 @@ func (c *conn) handshake(ctx context.Context) error {
 	if !stop() {
 		return notStarted(driver.Timeout, driver.StageSession, "the caller did not wait any longer")
 	}
-	c.dialer.trace(driver.StageSession, "%s answers", c.info.ServerVersion)
+	c.dialer.tracef(driver.StageSession, "%s answers", c.info.ServerVersion)
 	c.info.RemoteAddress = s.RemoteAddr().String()
 	c.sockets.put(s)
 	return nil
@@ -89,7 +89,7 @@ func (d *dialer) traceTLS(s *socket) {
 	if encrypted, ok := s.Conn.(*tls.Conn); ok {
 		state := encrypted.ConnectionState()
 		leaf := state.PeerCertificates[0]
-		d.trace(driver.StageTLS, "%s; the engine showed the certificate of %q, valid until %s",
+		d.tracef(driver.StageTLS, "%s; the engine showed the certificate of %q, valid until %s",
 			tls.VersionName(state.Version), leaf.Subject.CommonName, day(leaf.NotAfter))
 	}
 }
@@ -108,13 +108,13 @@ func (c *conn) greet(s *socket) error {
 	if err != nil {
 		return err
 	}
-	response, err := exchange(s, request)
+	response, err := exchange(s, request) //nolint:bodyclose // it is in memory
 	if err != nil {
 		return greetingError(err, c.endpoint.Address, stage)
 	}
 	c.roundTrip.Store(int64(time.Since(begin)))
 	if c.dialer.credentials != nil {
-		c.dialer.trace(driver.StageAuthentication, "the engine accepted %s", c.dialer.credentials.describe())
+		c.dialer.tracef(driver.StageAuthentication, "the engine accepted %s", c.dialer.credentials.describe())
 	}
 	return c.introduce(response)
 }
@@ -138,7 +138,7 @@ func exchange(s *socket, request *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	defer response.Body.Close() //nolint:errcheck // it has been read
+	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
 		return nil, err
@@ -198,7 +198,8 @@ func (c *conn) speak(version string) (err error) {
 		client.WithHTTPClient(&http.Client{Transport: bounded{c.transport}, CheckRedirect: client.CheckRedirect}),
 	)
 	if err != nil {
-		return because(err, notStarted(driver.ProtocolError, driver.StageSession, "no client could be made: %s", driver.Sanitize(err.Error())))
+		return because(err, notStarted(driver.ProtocolError, driver.StageSession,
+			"no client could be made: %s", driver.Sanitize(err.Error())))
 	}
 	c.client.NegotiateAPIVersionPing(types.Ping{APIVersion: version})
 	return nil

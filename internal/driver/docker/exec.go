@@ -69,7 +69,8 @@ func (e *execution) create(ctx context.Context) error {
 	defer cancel()
 	created, err := e.conn.client.ContainerExecCreate(ctx, e.command.Place.Container, e.config())
 	if err == nil && !plainID(created.ID) {
-		return notStarted(driver.ProtocolError, driver.StageStart, "the engine prepared the command under no name; check what answers at %s", e.conn.endpoint.Address)
+		return notStarted(driver.ProtocolError, driver.StageStart,
+			"the engine prepared the command under no name; check what answers at %s", e.conn.endpoint.Address)
 	}
 	e.id = created.ID
 	if err == nil {
@@ -98,7 +99,10 @@ func (c *conn) failed(ctx context.Context, err error, stage driver.Stage, what s
 		"the connection to %s broke; check the Docker engine and the network", c.endpoint.Address))
 }
 
-// run starts the command and sees it to its end.
+// run starts the command and sees it to its end. What ends it goes on when the
+// caller has left, so it takes its time from the connection.
+//
+//nolint:contextcheck // as said
 func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 	var err error
 	if e.socket, err = e.conn.sockets.take(ctx); err != nil {
@@ -219,6 +223,8 @@ func (e *execution) breakOff(what string) {
 }
 
 // result tells how the command ended whose output has ended.
+//
+//nolint:contextcheck // what ends a command goes on when the caller has left
 func (e *execution) result(ctx context.Context) (driver.ExitStatus, error) {
 	if e.conn.closing.Load() || e.conn.ctx.Err() != nil {
 		return driver.ExitStatus{}, e.conn.death(driver.StageRun, true)

@@ -164,7 +164,7 @@ func TestNoCommandRunsTwiceOrIsForgotten(t *testing.T) {
 				continue
 			}
 			conn = dialed
-			defer dialed.Close() //nolint:errcheck // never fails
+			t.Cleanup(func() { _ = dialed.Close() })
 		}
 		struck := make(chan struct{})
 		go func() {

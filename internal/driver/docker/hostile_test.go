@@ -40,7 +40,7 @@ func play(t *testing.T, server hostile) driver.Endpoint {
 				return
 			}
 			serving.Go(func() {
-				defer conn.Close() //nolint:errcheck // whatever happens
+				defer conn.Close()
 				server(conn)
 			})
 		}

@@ -162,7 +162,7 @@ func execTerminal(t *testing.T, client stock, container string) {
 		t.Fatal(err)
 	}
 	defer terminal.Close() //nolint:errcheck // it has ended
-	_, _ = io.WriteString(terminal, "tty; until test \"$(stty size 2>/dev/null)\" = '31 91'; do sleep 0.05; done; echo si\"\"zed; exit 5\n")
+	_, _ = terminal.WriteString("tty; until test \"$(stty size 2>/dev/null)\" = '31 91'; do sleep 0.05; done; echo si\"\"zed; exit 5\n")
 	output, _ := io.ReadAll(terminal) // ends with an error, as terminals do
 	err = cmd.Wait()
 	if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != 5 { //nolint:errorlint // as exec returns it
@@ -187,8 +187,8 @@ func buildAndCopy(t *testing.T, client stock, container string) {
 	if out := client.run("", "run", "--rm", "built", "cat", "/size"); strings.TrimSpace(out) != "5242880" {
 		t.Errorf("the image says %q", out)
 	}
-	client.run("", "cp", filepath.Join(dir, "data"), container+":/root/data")
-	client.run("", "cp", container+":/root/data", filepath.Join(dir, "back"))
+	client.run("", "cp", filepath.Join(dir, "data"), container+":/var/data")
+	client.run("", "cp", container+":/var/data", filepath.Join(dir, "back"))
 	if back, err := os.ReadFile(filepath.Join(dir, "back")); len(back) != 5<<20 || err != nil {
 		t.Errorf("%d bytes came back, error %v", len(back), err)
 	}
@@ -256,7 +256,7 @@ func TestAnUpgradeIsAStreamWhoseInputCanEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		request.Header = http.Header{"Content-Type": {"application/json"}, "Connection": {"upgrade"}, "Upgrade": {"tcp"}}
-		response, err := conn.Proxy(request)
+		response, err := conn.Proxy(request) //nolint:bodyclose // as a stream
 		if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
 			t.Fatalf("%s: %+v, error %v", name, response, err)
 		}
@@ -284,11 +284,11 @@ func TestARequestThatBreaksSaysWhetherItMayHaveArrived(t *testing.T) {
 		t.Fatal(err)
 	}
 	go cancel()
-	_, err = conn.Proxy(request)
+	_, err = conn.Proxy(request) //nolint:bodyclose // there is none
 	wantError(t, err, driver.Timeout, driver.StageRun)
 	engine.Kill()
 	<-conn.Context().Done()
-	_, err = proxy(t, conn, http.MethodPost, "/containers/x/kill", nil)
+	_, err = proxy(t, conn, http.MethodPost, "/containers/x/kill", nil) //nolint:bodyclose // there is none
 	if got := wantError(t, err, driver.Unreachable, driver.StageSession); got.Started {
 		t.Error("a request on a dead connection may have arrived")
 	}

@@ -130,7 +130,7 @@ func (p *sockets) dial(ctx context.Context) (*socket, error) {
 func (p *sockets) connect(ctx context.Context) (*wire, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.dialer.options.StageTimeout)
 	defer cancel()
-	defer context.AfterFunc(p.ctx, cancel)()
+	defer context.AfterFunc(p.ctx, cancel)() //nolint:contextcheck // the connection has a life of its own
 	endpoint := p.dialer.endpoint
 	network, err := endpoint.Dial(ctx, endpoint.Network, endpoint.Address)
 	if err != nil {
@@ -273,10 +273,10 @@ func (s *socket) stageDeadline(options Options) (lift func()) {
 	return func() { _ = s.SetDeadline(time.Time{}) }
 }
 
-// stageOfConnect is the stage in which an endpoint's first word is awaited.
-func (d *dialer) stageOfConnect() driver.Stage {
+// firstStage is the first in which an engine itself can be awaited.
+func (d *dialer) firstStage() driver.Stage {
 	if d.tls == nil {
-		return driver.StageConnect
+		return driver.StageSession
 	}
 	return driver.StageTLS
 }

@@ -40,7 +40,7 @@ func (e *execution) start(ctx context.Context) (*bufio.Reader, error) {
 		stop()
 		return nil, e.unwritten(ctx, err)
 	}
-	response, reader, err := readAnswer(e.socket, nil)
+	response, reader, err := readAnswer(e.socket, nil) //nolint:bodyclose // the socket is the body
 	if stopped := stop(); err != nil || !stopped {
 		return nil, e.unanswered(ctx, err)
 	}
@@ -95,7 +95,7 @@ func (e *execution) unanswered(ctx context.Context, err error) *driver.Error {
 	if e.conn.ctx.Err() != nil {
 		return e.conn.death(driver.StageStart, true)
 	}
-	e.signalLater()
+	e.signalLater() //nolint:contextcheck // it goes on when the caller has left
 	if ctx.Err() != nil {
 		return because(ctx.Err(), unknown(driver.Timeout, driver.StageStart,
 			"the caller gave up while the command was being started; it was signalled to end"))
@@ -116,7 +116,9 @@ func (e *execution) refused(response *http.Response) *driver.Error {
 	defer e.socket.Close()                                      //nolint:errcheck // it is used up
 	_ = e.socket.SetDeadline(time.Now().Add(inspectTimeout))    // for the words
 	said, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10)) // as much as there is
-	var message struct{ Message string }
+	var message struct {
+		Message string `json:"message"`
+	}
 	if json.Unmarshal(said, &message) != nil {
 		message.Message = string(said)
 	}
@@ -138,6 +140,8 @@ func (e *execution) refused(response *http.Response) *driver.Error {
 
 // exitStatus asks for the exit code until there is one: output may end before the
 // command does.
+//
+//nolint:contextcheck // what ends a command goes on when the caller has left
 func (e *execution) exitStatus(ctx context.Context) (driver.ExitStatus, error) {
 	for pause := 2 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		state, err := e.inspect(ctx)
@@ -195,7 +199,8 @@ func orNothing(words string) string {
 func (e *execution) lost(err error) *driver.Error {
 	if errdefs.IsNotFound(err) {
 		return because(err, unknown(driver.NotFound, driver.StageRun,
-			"the engine knows the command no more: the container %s was removed or restarted, or the engine was", e.command.Place.Container))
+			"the engine knows the command no more: the container %s was removed or restarted, or the engine was",
+			e.command.Place.Container))
 	}
 	e.conn.suspect()
 	return because(err, unknown(driver.Unreachable, driver.StageRun,
