@@ -28,6 +28,7 @@ type options struct {
 	allow, deny    prefixes
 	localSockets   bool
 	drainTimeout   time.Duration
+	kubernetes     kubernetesOptions
 	kubeconfig     string
 	printVersion   bool
 	live           liveOptions
@@ -48,6 +49,7 @@ func (o *options) register(flags *flag.FlagSet) {
 	flags.BoolVar(&o.localSockets, "allow-local-sockets", false,
 		"let targets use unix sockets of the operator's own host; whoever may write targets then has what those sockets give")
 	flags.DurationVar(&o.drainTimeout, "drain-timeout", 5*time.Minute, "how long what runs may go on after SIGTERM")
+	o.kubernetes.register(flags)
 	o.live.register(flags)
 	flags.BoolVar(&o.printVersion, "version", false, "print the version and exit")
 }
@@ -60,8 +62,22 @@ func (o *options) validate(arguments []string) error {
 		return errors.New("--replica-name must not be empty")
 	case o.drainTimeout < 0:
 		return errors.New("--drain-timeout must not be negative")
+	case o.kubernetes.qps <= 0 || o.kubernetes.burst <= 0:
+		return errors.New("--kubernetes-qps and --kubernetes-burst must be greater than 0")
 	}
 	return o.live.validate()
+}
+
+// kubernetesOptions are the flags for targets of type kubernetes.
+type kubernetesOptions struct {
+	qps   float64
+	burst int
+}
+
+func (o *kubernetesOptions) register(flags *flag.FlagSet) {
+	flags.Float64Var(&o.qps, "kubernetes-qps", 50,
+		"requests, commands and port-forwards that may begin in a second with the same kubeconfig, over time")
+	flags.IntVar(&o.burst, "kubernetes-burst", 100, "how many of them may begin at once")
 }
 
 // policy says what targets may resolve to: not this host, not metadata

@@ -29,6 +29,7 @@ func TestBadFlagsAreRefusedWithTheNextStep(t *testing.T) {
 		"something that is no CIDR":          {[]string{"--allow-cidrs=localhost"}, "127.0.0.0/8"},
 		"an empty replica name":              {[]string{"--replica-name="}, "--replica-name"},
 		"a negative drain timeout":           {[]string{"--drain-timeout=-1s"}, "--drain-timeout"},
+		"no requests to clusters":            {[]string{"--kubernetes-qps=0"}, "--kubernetes-qps"},
 		"an unknown flag":                    {[]string{"--allow-cidr=::1/128"}, "allow-cidr"},
 	}
 	for name, tc := range tests {

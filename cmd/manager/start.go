@@ -28,6 +28,7 @@ import (
 	"github.com/connpool/connpool/internal/controller/connectiontarget"
 	"github.com/connpool/connpool/internal/controller/status"
 	"github.com/connpool/connpool/internal/driver/docker"
+	"github.com/connpool/connpool/internal/driver/kube"
 	"github.com/connpool/connpool/internal/driver/ssh"
 	connpoolmetrics "github.com/connpool/connpool/internal/metrics"
 	"github.com/connpool/connpool/internal/poolset"
@@ -161,7 +162,7 @@ func (o *options) wire(ctx context.Context, mgr manager.Manager, pools *poolset.
 		Client:  mgr.GetClient(),
 		Reader:  mgr.GetAPIReader(),
 		Pools:   pools,
-		Drivers: drivers(),
+		Drivers: o.drivers(),
 		Replica: o.replica,
 		Writer:  connectiontarget.NewWriter(mgr.GetClient(), recorder, status.NewPace[v1alpha1.ConnectionTargetStatus](budget)),
 	}
@@ -185,10 +186,11 @@ func (o *options) wire(ctx context.Context, mgr manager.Manager, pools *poolset.
 }
 
 // drivers are the protocols that this build speaks.
-func drivers() connectiontarget.Drivers {
+func (o *options) drivers() connectiontarget.Drivers {
 	return connectiontarget.Drivers{
-		v1alpha1.TargetTypeSSH:    ssh.New(ssh.Options{}),
-		v1alpha1.TargetTypeDocker: docker.New(docker.Options{}),
+		v1alpha1.TargetTypeSSH:        ssh.New(ssh.Options{}),
+		v1alpha1.TargetTypeDocker:     docker.New(docker.Options{}),
+		v1alpha1.TargetTypeKubernetes: kube.New(kube.Options{QPS: float32(o.kubernetes.qps), Burst: o.kubernetes.burst}),
 	}
 }
 
