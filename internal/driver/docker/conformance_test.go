@@ -13,7 +13,36 @@ import (
 	"github.com/connpool/connpool/test/dockerd"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(tests{m}) }
+
+// tests end the engine that they share before anybody looks for what they left.
+type tests struct{ *testing.M }
+
+// Run implements goleak.TestingM.
+func (t tests) Run() int {
+	defer func() {
+		if shared != nil {
+			shared.Stop()
+		}
+	}()
+	return t.M.Run()
+}
+
+// shared is the engine of all tests that do not break theirs. Starting one costs
+// more than most tests.
+var shared *dockerd.Engine
+
+func sharedEngine(t testing.TB) *dockerd.Engine {
+	t.Helper()
+	if shared == nil {
+		engine, err := dockerd.New(t.Context(), dockerd.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		shared = engine
+	}
+	return shared
+}
 
 // unixEndpoint reaches an engine by its socket.
 func unixEndpoint(engine *dockerd.Engine) driver.Endpoint {

@@ -220,7 +220,7 @@ func TestAnEngineThatIsFrozenWhileItIsDialledIsGivenUp(t *testing.T) {
 }
 
 func TestContainersThatCannotRunCommandsAreNotFound(t *testing.T) {
-	engine := dockerd.Start(t)
+	engine := sharedEngine(t)
 	running, stopped := startContainer(t, engine), startContainer(t, engine)
 	paused := startContainer(t, engine)
 	for verb, place := range map[string]driver.Place{"kill": stopped, "pause": paused} {
@@ -258,7 +258,7 @@ func TestContainersThatCannotRunCommandsAreNotFound(t *testing.T) {
 
 // What docker exec answers with exit code 126, and its words.
 func TestAProgramThatTheContainerLacksIsWhatDockerSaysItIs(t *testing.T) {
-	engine := dockerd.Start(t)
+	engine := sharedEngine(t)
 	place := startContainer(t, engine)
 	conn := mustDial(t, Options{}, unixEndpoint(engine))
 	var output bytes.Buffer
@@ -272,7 +272,7 @@ func TestAProgramThatTheContainerLacksIsWhatDockerSaysItIs(t *testing.T) {
 }
 
 func TestACommandOutlivesItsOutput(t *testing.T) {
-	engine := dockerd.Start(t)
+	engine := sharedEngine(t)
 	place := startContainer(t, engine)
 	conn := mustDial(t, Options{}, unixEndpoint(engine))
 	status, err := conn.Exec(t.Context(), driver.Command{
@@ -284,7 +284,7 @@ func TestACommandOutlivesItsOutput(t *testing.T) {
 }
 
 func TestAContainerThatIsRemovedInMidCommandEndsIt(t *testing.T) {
-	engine := dockerd.Start(t)
+	engine := sharedEngine(t)
 	place := startContainer(t, engine)
 	conn := mustDial(t, Options{}, unixEndpoint(engine))
 	_, err := conn.Exec(t.Context(), driver.Command{Place: place, Shell: "echo here; sleep 60"},
@@ -296,7 +296,7 @@ func TestAContainerThatIsRemovedInMidCommandEndsIt(t *testing.T) {
 }
 
 func TestWhatIgnoresTermIsKilledWithItsChildren(t *testing.T) {
-	engine := dockerd.Start(t)
+	engine := sharedEngine(t)
 	place := startContainer(t, engine)
 	conn := mustDial(t, Options{KillGrace: 300 * time.Millisecond}, unixEndpoint(engine))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -310,7 +310,7 @@ func TestWhatIgnoresTermIsKilledWithItsChildren(t *testing.T) {
 }
 
 func TestOutputThatNobodyReadsHoldsUpThatCommandAlone(t *testing.T) {
-	engine := dockerd.Start(t)
+	engine := sharedEngine(t)
 	place := startContainer(t, engine)
 	conn := mustDial(t, Options{}, unixEndpoint(engine))
 	const size = 64 << 20
@@ -349,7 +349,7 @@ func (s *stuckWriter) Write(p []byte) (int, error) {
 }
 
 func TestALoginShellReadsItsInput(t *testing.T) {
-	engine := dockerd.Start(t)
+	engine := sharedEngine(t)
 	place := startContainer(t, engine)
 	conn := mustDial(t, Options{}, tcpEndpoint(engine))
 	var stdout bytes.Buffer

@@ -97,7 +97,7 @@ func (s stock) follow(lines int, then func(line string), arguments ...string) []
 }
 
 func TestTheStockClientWorksThroughTheProxy(t *testing.T) {
-	engine := dockerd.Start(t)
+	engine := sharedEngine(t)
 	place := startContainer(t, engine)
 	for name, endpointOf := range transports {
 		t.Run(name, func(t *testing.T) {
@@ -241,7 +241,7 @@ func TestWhatIsOfOneHopOrMeantForUsIsNotPassedOn(t *testing.T) {
 }
 
 func TestAnUpgradeIsAStreamWhoseInputCanEnd(t *testing.T) {
-	engine := dockerd.Start(t)
+	engine := sharedEngine(t)
 	place := startContainer(t, engine)
 	for name, endpointOf := range transports {
 		conn := mustDial(t, Options{}, endpointOf(engine))

@@ -11,13 +11,12 @@ import (
 
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/ssh"
-	"github.com/connpool/connpool/test/dockerd"
 	"github.com/connpool/connpool/test/openssh"
 )
 
 // A command that starts when spares are ready makes no handshake before its start.
 func TestACommandOnAWarmConnectionDialsNothingFirst(t *testing.T) {
-	engine := dockerd.Start(t)
+	engine := sharedEngine(t)
 	place := startContainer(t, engine)
 	for name, endpointOf := range transports {
 		conn := mustDial(t, Options{}, endpointOf(engine))
@@ -81,7 +80,7 @@ func TestASpareThatTheEngineClosesIsReplacedAndNothingElseHappens(t *testing.T) 
 
 // The way to the engine may be an SSH connection; that knows sockets by path only.
 func TestAnEngineBehindSSHServesAsOneThatIsNear(t *testing.T) {
-	engine := dockerd.Start(t)
+	engine := sharedEngine(t)
 	place := startContainer(t, engine)
 	server, err := openssh.Start(t.Context(), openssh.Options{Dir: t.TempDir()})
 	if err != nil {

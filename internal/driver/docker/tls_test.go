@@ -122,7 +122,7 @@ func TestAnEngineWithoutTLSIsRecognised(t *testing.T) {
 }
 
 func TestARealEngineRefusesACertificateOfAnotherAuthority(t *testing.T) {
-	engine := dockerd.Start(t)
+	engine := sharedEngine(t)
 	endpoint := tcpEndpoint(engine)
 	stranger := secretOf(t, newAuthority(t))
 	endpoint.Credentials["tls.crt"], endpoint.Credentials["tls.key"] = stranger["tls.crt"], stranger["tls.key"]
@@ -133,7 +133,7 @@ func TestARealEngineRefusesACertificateOfAnotherAuthority(t *testing.T) {
 }
 
 func TestTheTraceSaysWhoProvedWhat(t *testing.T) {
-	engine := dockerd.Start(t)
+	engine := sharedEngine(t)
 	endpoint := tcpEndpoint(engine)
 	var told []string
 	endpoint.Trace = func(stage driver.Stage, found string) { told = append(told, string(stage)+": "+found) }
