@@ -43,6 +43,14 @@ lab-ssh-stop: ## Make the lab's SSH server go away, to see pools notice
 lab-ssh-start: ## Bring it back, to see them recover
 	go run ./hack/lab ssh-start
 
+.PHONY: lab-node-up
+lab-node-up: test-deps ## Add a node with pods and a Docker engine to the lab, which is started where none runs; needs root or sudo
+	go run ./hack/lab node-up
+
+.PHONY: lab-node-down
+lab-node-down: ## Remove the node and the engine
+	go run ./hack/lab node-down
+
 ##@ Develop
 
 .PHONY: build
@@ -57,6 +65,12 @@ install-plugin: ## Install the kubectl plugin where `go install` puts programs
 test: test-deps lint verify control-plane ## Lint, verify, and run every test with the race detector, on a real API server and sshd
 	@hack/say 'unit, sshd and control-plane tests, with the race detector'
 	go test -race -timeout 15m $(ARGS) ./...
+
+.PHONY: test-e2e
+test-e2e: test-deps ## Try the built programs with real containers and pods, and with stock docker, kubectl and helm; needs root
+	@hack/say 'end to end; takes some minutes more the first time, for a kubelet and helm have to be built'
+	go test -count=1 -timeout 15m -p 1 -tags e2e $(ARGS) ./test/node ./test/e2e
+	go test -count=1 -tags e2e -run Node ./test/lab
 
 .PHONY: test-unit
 test-unit: ## Run only the tests that need no API server, with the race detector

@@ -12,6 +12,8 @@ import (
 	"k8s.io/client-go/rest"
 )
 
+const tokenSeconds = 30 * 24 * 3600
+
 // User returns the configuration of a user of the cluster, who proves who it is
 // by a certificate and may do what RBAC allows.
 func (a *Access) User(name string, groups ...string) (*rest.Config, error) {
@@ -20,7 +22,7 @@ func (a *Access) User(name string, groups ...string) (*rest.Config, error) {
 
 // ServiceAccount returns the configuration of a ServiceAccount, which is created
 // where it is missing. It proves who it is by a token, as workloads do; the token
-// lasts an hour.
+// lasts a month, longer than any lab.
 func (a *Access) ServiceAccount(ctx context.Context, namespace, name string) (*rest.Config, error) {
 	admin, err := kubernetes.NewForConfig(a.Config)
 	if err != nil {
@@ -31,7 +33,8 @@ func (a *Access) ServiceAccount(ctx context.Context, namespace, name string) (*r
 	if _, err := accounts.Create(ctx, account, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 		return nil, fmt.Errorf("create ServiceAccount %s/%s: %w", namespace, name, err)
 	}
-	token, err := accounts.CreateToken(ctx, name, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: new(int64(tokenSeconds))}}
+	token, err := accounts.CreateToken(ctx, name, request, metav1.CreateOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("create a token of ServiceAccount %s/%s: %w", namespace, name, err)
 	}

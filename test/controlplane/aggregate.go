@@ -8,6 +8,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -38,8 +39,10 @@ func (a *Access) RegisterAPI(ctx context.Context, group, version string, port in
 			return fmt.Errorf("create %s: %w", object.GetName(), err)
 		}
 	}
+	// An operator before this one may have had another port.
+	patch := fmt.Appendf(nil, `{"spec":{"service":{"port":%d}}}`, port)
 
-	return nil
+	return api.Patch(ctx, apiService(group, version, port), client.RawPatch(types.MergePatchType, patch))
 }
 
 func apiService(group, version string, port int32) *unstructured.Unstructured {

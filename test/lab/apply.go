@@ -25,7 +25,9 @@ func (f folder) applySamples(ctx context.Context, api client.Client) error {
 		return err
 	}
 	for _, object := range objects {
-		object.SetNamespace(namespace)
+		if object.GetNamespace() == "" && object.GetKind() != "Namespace" {
+			object.SetNamespace(namespace)
+		}
 		configuration := client.ApplyConfigurationFromUnstructured(object)
 		if err := api.Apply(ctx, configuration, client.FieldOwner("lab"), client.ForceOwnership); err != nil {
 			return fmt.Errorf("apply %s %s: %w", object.GetKind(), object.GetName(), err)

@@ -18,14 +18,15 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/connpool/connpool/test/controlplane/binaries"
 	"github.com/connpool/connpool/test/controlplane/process"
 )
 
 // stopLimit bounds how long a lab may take to end.
 const stopLimit = 30 * time.Second
 
-// isUp is the last line that a lab in the background tells its starter.
-const isUp = "the lab is up"
+// isUp is the last line that what runs in the background tells its starter.
+const isUp = "up"
 
 // progress is the file descriptor on which it tells.
 const progress = 3
@@ -36,16 +37,26 @@ func up(ctx context.Context, options Options, out io.Writer) error {
 	if pid, isRunning := where.running(); isRunning {
 		return runningError{pid}
 	}
-	cmd, lines, err := where.serveCommand(options)
+	if err := where.background(ctx, out, "serve", "--dir="+options.Dir,
+		"--api-port="+strconv.Itoa(options.APIPort), "--ssh-port="+strconv.Itoa(options.SSHPort)); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "The lab is up. Next:\n%s  kubectl apply --server-side -f %s\n", environment(where), short(where.samples()))
+
+	return nil
+}
+
+// background starts this program again in a session of its own, and returns when
+// what it does is up.
+func (f folder) background(ctx context.Context, out io.Writer, args ...string) error {
+	cmd, lines, err := f.serveCommand(args)
 	if err != nil {
 		return err
 	}
 	defer lines.Close()
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
 	defer stop()
-	last := relay(lines, out)
-	if last == isUp {
-		fmt.Fprintf(out, "Next:\n%s  kubectl apply --server-side -f %s\n", environment(where), short(where.samples()))
+	if relay(lines, out) == isUp {
 		return nil
 	}
 	_ = cmd.Wait()
@@ -53,11 +64,10 @@ func up(ctx context.Context, options Options, out io.Writer) error {
 		return err
 	}
 
-	return fmt.Errorf("the lab did not start; the end of %s:\n%s", short(where.log()), tail(where.log(), 15))
+	return fmt.Errorf("it did not start; the end of %s:\n%s", short(f.log()), tail(f.log(), 15))
 }
 
-// serveCommand starts this program again, as a lab in a session of its own.
-func (f folder) serveCommand(options Options) (*exec.Cmd, io.ReadCloser, error) {
+func (f folder) serveCommand(args []string) (*exec.Cmd, io.ReadCloser, error) {
 	if err := os.MkdirAll(string(f), 0o700); err != nil {
 		return nil, nil, err
 	}
@@ -65,18 +75,17 @@ func (f folder) serveCommand(options Options) (*exec.Cmd, io.ReadCloser, error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	defer log.Close() //nolint:errcheck // the lab has its own
+	defer log.Close() //nolint:errcheck // the child has its own
 	lines, writer, err := os.Pipe()
 	if err != nil {
 		return nil, nil, err
 	}
-	defer writer.Close() //nolint:errcheck // the lab has its own
+	defer writer.Close() //nolint:errcheck // the child has its own
 	executable, err := os.Executable()
 	if err != nil {
 		return nil, nil, err
 	}
-	cmd := exec.Command(executable, "serve", "--dir="+options.Dir,
-		"--api-port="+strconv.Itoa(options.APIPort), "--ssh-port="+strconv.Itoa(options.SSHPort))
+	cmd := exec.Command(executable, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{writer} // progress
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -86,26 +95,38 @@ func (f folder) serveCommand(options Options) (*exec.Cmd, io.ReadCloser, error) 
 
 // relay copies lines until the lab is up or has ended, and returns the last one.
 func relay(lines io.Reader, out io.Writer) (last string) {
-	for scanner := bufio.NewScanner(lines); last != isUp && scanner.Scan(); {
-		last = scanner.Text()
+	for scanner := bufio.NewScanner(lines); scanner.Scan(); {
+		if last = scanner.Text(); last == isUp {
+			break
+		}
 		fmt.Fprintln(out, last)
 	}
 
 	return last
 }
 
-// serve is the lab in the background.
-func serve(ctx context.Context, options Options) error {
+// served is what runs in the background.
+type served interface {
+	// Exited is closed when it has ended by itself; Err then says why.
+	Exited() <-chan struct{}
+	Err() error
+	// Stop ends it and returns when it is gone.
+	Stop()
+}
+
+// serve starts something in this process, which is in the background, tells the
+// starter so, and returns when ctx or it ends.
+func serve(ctx context.Context, start func(say binaries.Say) (served, error)) error {
 	syscall.CloseOnExec(progress) // not for its children
 	starter := os.NewFile(progress, "progress")
 	if starter == nil {
-		return errors.New("serve is for `up` only")
+		return errors.New("this is for commands that start something in the background only")
 	}
-	l, err := Start(ctx, options, elapsed(io.MultiWriter(os.Stdout, starter)))
+	running, err := start(elapsed(io.MultiWriter(os.Stdout, starter)))
 	if err != nil {
 		return errors.Join(err, starter.Close())
 	}
-	defer l.Stop()
+	defer running.Stop()
 	fmt.Fprintln(starter, isUp)
 	if err := starter.Close(); err != nil {
 		return err
@@ -113,8 +134,8 @@ func serve(ctx context.Context, options Options) error {
 	select {
 	case <-ctx.Done():
 		return nil
-	case <-l.Exited():
-		return l.Err()
+	case <-running.Exited():
+		return running.Err()
 	}
 }
 
@@ -134,23 +155,34 @@ func down(options Options, out io.Writer) error {
 		return err
 	}
 	say("stopping the lab (process %d)", running.pid)
-	if err := signalLab(running.pid, syscall.SIGTERM); err != nil {
+	if held, err = where.end(running.pid, say); err != nil {
 		return err
 	}
-	if held, err = where.await(stopLimit); err != nil {
-		say("it has not ended within %s: killing it", stopLimit)
-		_ = signalLab(running.pid, syscall.SIGKILL)
-		if held, err = where.await(stopLimit); err != nil {
-			return err
-		}
-	}
 	defer held.release()
+	if err := where.node().awaitEnd(); err != nil {
+		return err
+	}
 	if err := where.clean(where.pid(), say); err != nil {
 		return err
 	}
 	say("stopped")
 
 	return nil
+}
+
+// end asks what runs in the folder to end, and kills it if it does not.
+func (f folder) end(pid int, say binaries.Say) (*lock, error) {
+	if err := signalLab(pid, syscall.SIGTERM); err != nil {
+		return nil, err
+	}
+	held, err := f.await(stopLimit)
+	if err == nil {
+		return held, nil
+	}
+	say("it has not ended within %s: killing it", stopLimit)
+	_ = signalLab(pid, syscall.SIGKILL)
+
+	return f.await(stopLimit)
 }
 
 func signalLab(pid int, what syscall.Signal) error {
@@ -214,6 +246,7 @@ func status(ctx context.Context, options Options, out io.Writer) error {
 	fmt.Fprintf(out, "lab: running (process %d)\n", pid)
 	fmt.Fprintf(out, "kube-apiserver: %s\n", where.health(ctx))
 	fmt.Fprintf(out, "SSH server: %s\n", where.sshHealth(ctx))
+	fmt.Fprintf(out, "node and Docker engine: %s\n", where.nodeHealth())
 	for _, name := range []string{"controlplane/etcd", "controlplane/kube-apiserver", "manager"} {
 		if pid, err := process.ReadPid(where.path(name + ".pid")); err == nil && pid != 0 {
 			fmt.Fprintf(out, "%s: process %d, log %s\n", name, pid, short(where.path(name+".log")))

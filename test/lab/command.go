@@ -24,6 +24,8 @@ const usage = `usage: go run ./hack/lab COMMAND [FLAGS]
   run        a lab with samples and the operator, in the foreground, with a live table
   ssh-stop   make the SSH server go away
   ssh-start  bring it back
+  node-up    add a node with pods and a Docker engine, in the background; needs root
+  node-down  remove them
   build      get kube-apiserver, etcd and kubectl into bin/k8s
 
 flags:
@@ -47,7 +49,7 @@ func Main(args []string, out, errs io.Writer) int {
 		return 2
 	}
 	log.SetLogger(logr.Discard()) // envtest's; what is to be said is said below
-	ctx, stop := untilEnded(context.Background(), a.command != "serve")
+	ctx, stop := untilEnded(context.Background(), a.command != "serve" && a.command != "serve-node")
 	defer stop()
 	if err := a.execute(ctx, out); err != nil {
 		fmt.Fprintln(errs, "lab:", err)
@@ -107,7 +109,13 @@ func (a *arguments) execute(ctx context.Context, out io.Writer) error {
 	case "up":
 		return up(ctx, a.Options, out)
 	case "serve":
-		return serve(ctx, a.Options)
+		return serve(ctx, func(say binaries.Say) (served, error) { return Start(ctx, a.Options, say) })
+	case "serve-node":
+		return serve(ctx, func(say binaries.Say) (served, error) { return startNode(ctx, folder(a.Dir), say) })
+	case "node-up":
+		return nodeUp(ctx, a.Options, out)
+	case "node-down":
+		return nodeDown(folder(a.Dir), out)
 	case "down":
 		return down(a.Options, out)
 	case "status":

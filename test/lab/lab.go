@@ -47,7 +47,9 @@ type Lab struct {
 	folder  folder
 	say     binaries.Say
 	lock    *lock
-	control *controlplane.ControlPlane
+	access  *controlplane.Access
+	control *controlplane.ControlPlane // nil when another process has it
+	exited  <-chan struct{}
 	disobey func()
 
 	mu  sync.Mutex // guards ssh, which signals and the end of the lab change
@@ -111,7 +113,7 @@ func (l *Lab) startControlPlane(ctx context.Context, port int) error {
 	if err != nil {
 		return fmt.Errorf("start the control plane: %w", err)
 	}
-	l.control = control
+	l.control, l.access, l.exited = control, &control.Access, control.Failed()
 	if err := l.installCRDs(ctx); err != nil {
 		return err
 	}
@@ -133,7 +135,7 @@ func (l *Lab) installCRDs(ctx context.Context) error {
 		return err
 	}
 
-	return l.control.InstallCRDs(ctx, filepath.Join(root, "config", "crd", "bases"))
+	return l.access.InstallCRDs(ctx, filepath.Join(root, "config", "crd", "bases"))
 }
 
 func (l *Lab) startSSH(ctx context.Context, port int) error {
@@ -147,7 +149,11 @@ func (l *Lab) startSSH(ctx context.Context, port int) error {
 	}
 	l.ssh = server
 	access := server.access()
-	if err := writeSamples(l.folder.samples(), access); err != nil {
+	kubeconfig, err := makeAccount(ctx, l.access)
+	if err != nil {
+		return fmt.Errorf("make an account for the samples: %w", err)
+	}
+	if err := writeSamples(l.folder.samples(), access, kubeconfig); err != nil {
 		return fmt.Errorf("write the samples: %w", err)
 	}
 	if err := os.WriteFile(l.folder.sshAddress(), []byte(access.Addr), 0o600); err != nil {
@@ -158,13 +164,31 @@ func (l *Lab) startSSH(ctx context.Context, port int) error {
 	return nil
 }
 
+// join uses a lab that runs in the background, without its SSH server.
+func join(where folder, pid int, say binaries.Say) (*Lab, error) {
+	access, err := controlplane.Find(where.path("controlplane"))
+	if err != nil {
+		return nil, err
+	}
+	ended, forget := watchProcess(pid)
+
+	return &Lab{folder: where, say: say, access: access, exited: ended, disobey: forget}, nil
+}
+
 // Exited is closed when the control plane has ended by itself; Err says why.
-func (l *Lab) Exited() <-chan struct{} { return l.control.Failed() }
+func (l *Lab) Exited() <-chan struct{} { return l.exited }
 
 // Err is nil while all is well.
-func (l *Lab) Err() error { return l.control.Err() }
+func (l *Lab) Err() error {
+	if l.control == nil {
+		return errors.New("the lab has ended")
+	}
 
-// Stop ends all that the lab has started and returns when it is gone.
+	return l.control.Err()
+}
+
+// Stop ends all that the lab has started and returns when it is gone. Of a lab
+// that was joined that is nothing.
 func (l *Lab) Stop() {
 	l.disobey()
 	l.mu.Lock()
@@ -176,7 +200,9 @@ func (l *Lab) Stop() {
 	if l.control != nil {
 		l.control.Stop()
 	}
-	l.lock.release()
+	if l.lock != nil {
+		l.lock.release()
+	}
 }
 
 // StopSSH makes the SSH server go away, as if its host went down.

@@ -274,7 +274,7 @@ func TestSamplesAreOfTheAPI(t *testing.T) {
 	where := folder(t.TempDir())
 	err := writeSamples(where.samples(), access{
 		Addr: "127.0.0.1:12222", User: "jo", PrivateKey: "one\ntwo\n", HostKey: "ssh-ed25519 AAAA\n", KnownHosts: "[127.0.0.1]:12222 ssh-ed25519 AAAA",
-	})
+	}, []byte("kind: Config\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +286,8 @@ func TestSamplesAreOfTheAPI(t *testing.T) {
 	for _, object := range objects {
 		kinds = append(kinds, object.GetKind())
 	}
-	want := "Secret ConfigMap ConnectionTarget ConnectionTarget ConnectionTarget ConnectionTarget ConnectionPool ConnectionPool"
+	want := "Secret ConfigMap ConnectionTarget ConnectionTarget ConnectionTarget ConnectionTarget ConnectionPool ConnectionPool " +
+		"Namespace ServiceAccount RoleBinding Secret ConnectionTarget ConnectionPool"
 	if got := strings.Join(kinds, " "); got != want {
 		t.Errorf("samples: %s, want %s", got, want)
 	}

@@ -55,7 +55,7 @@ func (l *Lab) registerAPI(ctx context.Context, port int) (address string, err er
 	}
 
 	return fmt.Sprintf("%s:%d", loopback, port),
-		l.control.RegisterAPI(ctx, live.GroupName, live.GroupVersion.Version, int32(port))
+		l.access.RegisterAPI(ctx, live.GroupName, live.GroupVersion.Version, int32(port))
 }
 
 // startOperator starts the operator beside a lab.
@@ -65,7 +65,8 @@ func (l *Lab) startOperator(path string, metricsPort int, liveAddress string) (*
 		Path: path,
 		Args: []string{
 			"--kubeconfig=" + l.folder.kubeconfig(),
-			"--allow-cidrs=127.0.0.0/8", // the lab's SSH server
+			"--allow-cidrs=127.0.0.0/8", // the lab's SSH and API servers
+			"--allow-local-sockets",     // its Docker engine
 			fmt.Sprintf("--metrics-bind-address=%s:%d", loopback, metricsPort),
 			"--health-probe-bind-address=0",
 			"--live-bind-address=" + liveAddress,

@@ -37,7 +37,8 @@ type RunOptions struct {
 // until ctx ends or something breaks. Nothing of it is left when it returns.
 func Run(ctx context.Context, options RunOptions, out io.Writer) error {
 	say := elapsed(out)
-	if pid, isRunning := folder(options.Dir).running(); isRunning {
+	where := folder(options.Dir)
+	if pid, isRunning := where.operated(); isRunning {
 		return runningError{pid}
 	}
 	if err := errors.Join(free("--metrics-port", options.MetricsPort), free("--live-port", options.LivePort)); err != nil {
@@ -47,20 +48,51 @@ func Run(ctx context.Context, options RunOptions, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	l, err := Start(ctx, options.Options, say)
+	l, err := startOrJoin(ctx, options.Options, say)
 	if err != nil {
 		return err
 	}
 	defer func() {
 		l.Stop()
-		say("stopped: nothing is left running")
+		say("%s", l.leaves())
 	}()
 
 	return l.operate(ctx, path, options, out)
 }
 
+// operated tells whether the folder's lab has an operator already.
+func (f folder) operated() (pid int, isRunning bool) {
+	operator, err := process.ReadPid(f.path("manager.pid"))
+	if err != nil || operator == 0 || !isProcess(operator) {
+		return 0, false
+	}
+
+	return f.running()
+}
+
+// startOrJoin starts a lab, or uses one that runs in the background.
+func startOrJoin(ctx context.Context, options Options, say binaries.Say) (*Lab, error) {
+	where := folder(options.Dir)
+	pid, isRunning := where.running()
+	if !isRunning {
+		return Start(ctx, options, say)
+	}
+	say("using the lab that is running (process %d)", pid)
+
+	return join(where, pid, say)
+}
+
+// leaves says what runs on.
+func (l *Lab) leaves() string {
+	if l.control == nil {
+		return "stopped the operator; the lab runs on: `make lab-down` stops it"
+	}
+
+	return "stopped: nothing is left running"
+}
+
 func (l *Lab) operate(ctx context.Context, path string, options RunOptions, out io.Writer) error {
-	api, err := client.New(l.control.Config, client.Options{})
+	api, err := client.New(l.access.Config, client.Options{})
 	if err != nil {
 		return err
 	}
@@ -81,7 +113,7 @@ func (l *Lab) operate(ctx context.Context, path string, options RunOptions, out 
 		operator.Stop(2 * drain)
 	}()
 	l.say("started the operator; its log is %s", short(l.folder.path("manager.log")))
-	tables, err := newTables(l.control.Config)
+	tables, err := newTables(l.access.Config)
 	if err != nil {
 		return err
 	}
@@ -201,7 +233,8 @@ func (s *show) state(now view) string {
 }
 
 func (s *show) hints() string {
-	return "In another terminal:\n" + environment(s.lab.folder) + fmt.Sprintf(`  kubectl connpool exec web/web-1 -- uname -a       # a command over a warm connection
+	where := s.lab.folder
+	hints := "In another terminal:\n" + environment(where) + fmt.Sprintf(`  kubectl connpool exec web/web-1 -- uname -a       # a command over a warm connection
   kubectl connpool run --all web -- uptime         # on every target of the pool
   kubectl connpool exec -it web/web-2              # a shell; port-forward, cp and top are there too
   kubectl connpool check %s                     # what is wrong with it, stage by stage
@@ -210,8 +243,33 @@ func (s *show) hints() string {
   kubectl apply --server-side -f %-18s# after editing the samples
   go run ./hack/lab ssh-stop                       # the SSH server goes away
   go run ./hack/lab ssh-start                      # and comes back: watch the pools recover
-Ctrl-C ends everything.
-`, downSample, short(s.lab.folder.samples()))
+`, downSample, short(where.samples()))
+	if _, hasNode := where.node().running(); hasNode {
+		hints += containerHints
+	} else {
+		hints += "  make lab-node-up                                 # adds pods and a Docker engine; needs root\n"
+	}
+
+	return hints + "Ctrl-C ends everything.\n"
+}
+
+// containerHints are about what a node adds.
+const containerHints = `  kubectl connpool exec ci --container web -- ps   # in a container of the lab's Docker engine
+  kubectl connpool exec cluster --pod web -- ps    # in a pod of the lab's node
+  kubectl connpool shell cluster --pod web         # a shell that stays
+  kubectl connpool proxy ci -- docker ps           # docker, over the pool
+  kubectl connpool proxy cluster -- kubectl get pods
+`
+
+// nodeHints are for who has just added a node.
+func nodeHints(where folder) string {
+	first := "The pools are ready when the operator runs: `make run` starts it.\n"
+	if _, isOperated := where.operated(); isOperated {
+		first = ""
+	}
+
+	return first + "Next:\n" + environment(where) + containerHints +
+		"  make lab-node-down                               # removes the node and the engine\n"
 }
 
 // environment is what a shell needs to know of the lab: where the kubectl plugin

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"context"
 	"embed"
 	"io/fs"
 	"net"
@@ -9,9 +10,15 @@ import (
 	"path/filepath"
 	"strings"
 	"text/template"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/connpool/connpool/test/controlplane"
 )
 
-//go:embed samples/*.yaml
+//go:embed samples
 var sampleFiles embed.FS
 
 // downSample is the target that is down on purpose.
@@ -19,6 +26,30 @@ const downSample = "web-3"
 
 // closedPort is the port of the sample that is down: tcpmux, which nobody runs.
 const closedPort = "1"
+
+// The samples' cluster is used by an account that may edit one namespace.
+const (
+	appsNamespace = "apps"
+	appsAccount   = "connpool"
+)
+
+// makeAccount makes the account of the samples' cluster, and its kubeconfig.
+func makeAccount(ctx context.Context, access *controlplane.Access) (kubeconfig []byte, err error) {
+	api, err := client.New(access.Config, client.Options{})
+	if err != nil {
+		return nil, err
+	}
+	apps := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: appsNamespace}}
+	if err := api.Create(ctx, apps); err != nil {
+		return nil, err
+	}
+	account, err := access.ServiceAccount(ctx, appsNamespace, appsAccount)
+	if err != nil {
+		return nil, err
+	}
+
+	return controlplane.Kubeconfig(account)
+}
 
 // sample is a target of the samples.
 type sample struct {
@@ -48,27 +79,35 @@ func sampleTargets(a access) ([]sample, error) {
 	}, nil
 }
 
-// writeSamples writes samples for a server, ready to be applied.
-func writeSamples(dir string, a access) error {
+// writeSamples writes samples for a server and a cluster, ready to be applied.
+func writeSamples(dir string, a access, kubeconfig []byte) error {
 	targets, err := sampleTargets(a)
 	if err != nil {
 		return err
 	}
-	files, err := template.New("").Funcs(template.FuncMap{"indent": indent}).ParseFS(sampleFiles, "samples/*.yaml")
+
+	return writeTemplates(dir, "samples", map[string]any{
+		"PrivateKey": a.PrivateKey, "KnownHosts": a.KnownHosts, "Targets": targets,
+		"Namespace": appsNamespace, "Account": appsAccount, "Kubeconfig": string(kubeconfig),
+	})
+}
+
+// writeTemplates fills in the files of a folder.
+func writeTemplates(dir, from string, data map[string]any) error {
+	files, err := template.New("").Funcs(template.FuncMap{"indent": indent}).ParseFS(sampleFiles, from+"/*.yaml")
 	if err != nil {
 		return err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	names, err := fs.Glob(sampleFiles, "samples/*.yaml")
+	names, err := fs.Glob(sampleFiles, from+"/*.yaml")
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
 		name = filepath.Base(name)
 		text := new(bytes.Buffer)
-		data := map[string]any{"PrivateKey": a.PrivateKey, "KnownHosts": a.KnownHosts, "Targets": targets}
 		if err := files.ExecuteTemplate(text, name, data); err != nil {
 			return err
 		}
