@@ -149,7 +149,7 @@ func (e *execution) complain(said string) {
 	if e.tty != nil {
 		writer = e.streams.Stdout
 	}
-	_, _ = fmt.Fprintln(writer, driver.Sanitize(said))
+	_, _ = fmt.Fprintln(writer, driver.Sanitize(notStartedByRuntime.ReplaceAllString(said, "")))
 }
 
 var frames = sync.Pool{New: func() any { return new([1 + frameBytes]byte) }}

@@ -123,13 +123,13 @@ func exitCode(said *metav1.Status) (int, bool) {
 // The words of kubelets and runtimes that prove that no process was started. Each
 // is anchored, or so long that no failure of a running command says it.
 var (
-	refusedByKubelet = regexp.MustCompile(`^(Internal error occurred: )?(unable to upgrade connection: |container not found \()`)
-	noKubelet        = regexp.MustCompile(`^(Internal error occurred: )?error (dialing backend|sending request: \w+ "[^"]*"): ` +
+	refusedByKubelet = regexp.MustCompile(`^(Internal error occurred: )*(unable to upgrade connection: |container not found \()`)
+	noKubelet        = regexp.MustCompile(`^(Internal error occurred: )*error (dialing backend|sending request: \w+ "[^"]*"): ` +
 		`(dial tcp|proxy error from|No agent available|tls: failed to verify certificate|x509: )`)
-	notStartedByRuntime = regexp.MustCompile(`OCI runtime exec failed: exec failed: .*unable to start container process: `)
+	notStartedByRuntime = regexp.MustCompile(`^.*OCI runtime exec failed: exec failed: .*unable to start container process: `)
 	noProgram           = regexp.MustCompile(`executable file not found in \$PATH|no such file or directory`)
 	noPermission        = regexp.MustCompile(`permission denied|is a directory|exec format error`)
-	noContainer         = regexp.MustCompile(`^(Internal error occurred: )?error executing command in container: ` +
+	noContainer         = regexp.MustCompile(`^(Internal error occurred: )*error executing command in container: ` +
 		`(container is not created or running|failed to exec in container: failed to get container: |` +
 		`rpc error: code = NotFound desc = |.*container is in CONTAINER_EXITED state)`)
 )

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/creack/pty"
@@ -139,15 +140,25 @@ func runInTerminal(command *exec.Cmd, stdin io.Reader, stdout io.Writer, resize 
 	if err != nil {
 		return err
 	}
-	defer terminal.Close() //nolint:errcheck // it ends with the command
-	go func() {
-		for size := range resize {
-			_ = pty.Setsize(terminal, &pty.Winsize{Rows: size.Height, Cols: size.Width})
+	ended := make(chan struct{})
+	var resizing sync.WaitGroup
+	resizing.Go(func() {
+		for {
+			select {
+			case size := <-resize:
+				_ = pty.Setsize(terminal, &pty.Winsize{Rows: size.Height, Cols: size.Width})
+			case <-ended:
+				return
+			}
 		}
-	}()
+	})
 	go func() { _, _ = io.Copy(terminal, stdin) }()
 	_, _ = io.Copy(stdout, terminal)
-	return command.Wait()
+	err = command.Wait()
+	close(ended)
+	resizing.Wait()
+	_ = terminal.Close()
+	return err
 }
 
 // PortForward implements portforward.PortForwarder.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,45 +26,61 @@ import (
 const patience = 20 * time.Second
 
 // world is a real kube-apiserver, and a node of ours whose pods run as processes of
-// this machine.
-var world struct {
+// this machine. The first test that needs it starts it.
+type world struct {
 	plane   *controlplane.ControlPlane
 	kubelet *kubelet
 }
 
-func TestMain(m *testing.M) {
-	code, err := runTests(m)
-	if err == nil {
-		err = goleak.Find()
+var (
+	theWorld = sync.OnceValues(startWorld)
+	started  world // for TestMain to stop
+)
+
+func startWorld() (w world, err error) {
+	defer func() { started = w }()
+	if w.plane, err = controlplane.Start(context.Background(), controlplane.Options{}); err != nil {
+		return w, err
 	}
+	if w.kubelet, err = startKubelet(w.plane); err != nil {
+		return w, err
+	}
+	return w, createPods(w.plane.Config, w.kubelet.port())
+}
+
+func (w world) stop() {
+	if w.kubelet != nil {
+		w.kubelet.close()
+	}
+	if w.plane != nil {
+		w.plane.Stop()
+	}
+}
+
+func cluster(t testing.TB) world {
+	t.Helper()
+	w, err := theWorld()
 	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	started.stop()
+	// The kubelet's streaming server takes a second to say goodbye.
+	if err := goleak.Find(goleak.IgnoreTopFunction("github.com/moby/spdystream.(*Connection).shutdown")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
 	os.Exit(code)
 }
 
-func runTests(m *testing.M) (int, error) {
-	plane, err := controlplane.Start(context.Background(), controlplane.Options{})
-	if err != nil {
-		return 1, err
-	}
-	defer plane.Stop()
-	world.plane = plane
-	if world.kubelet, err = startKubelet(plane); err != nil {
-		return 1, err
-	}
-	defer world.kubelet.close()
-	if err := createPods(plane.Config); err != nil {
-		return 1, err
-	}
-	return m.Run(), nil
-}
-
 const nodeName = "node"
 
 // createPods makes the node and its pods, as a kubelet would report them.
-func createPods(config *rest.Config) error {
+func createPods(config *rest.Config, port int) error {
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return err
@@ -73,7 +90,7 @@ func createPods(config *rest.Config) error {
 	if _, err := client.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{}); err != nil {
 		return err
 	}
-	if err := setNode(ctx, client, world.kubelet.port()); err != nil {
+	if err := setNode(ctx, client, port); err != nil {
 		return err
 	}
 	one, two := []string{"app"}, []string{"app", "log"}
@@ -135,7 +152,7 @@ func endpointOf(t testing.TB, config *rest.Config) driver.Endpoint {
 
 func admin(t testing.TB) driver.Endpoint {
 	t.Helper()
-	return endpointOf(t, world.plane.Config)
+	return endpointOf(t, cluster(t).plane.Config)
 }
 
 // brief is a keepalive that notices faults soon.
@@ -147,7 +164,7 @@ func brief(endpoint driver.Endpoint) driver.Endpoint {
 // through reaches the endpoint through a proxy that can misbehave.
 func through(t testing.TB, endpoint driver.Endpoint) (*netfault.Proxy, driver.Endpoint) {
 	t.Helper()
-	proxy, err := netfault.Start(strings.TrimPrefix(world.plane.Config.Host, "https://"), netfault.Options{})
+	proxy, err := netfault.Start(strings.TrimPrefix(cluster(t).plane.Config.Host, "https://"), netfault.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

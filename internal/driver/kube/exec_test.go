@@ -1,0 +1,211 @@
+package kube
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// output runs a command and returns what it wrote.
+func output(t testing.TB, conn *conn, command driver.Command) (stdout, stderr string, status driver.ExitStatus, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var out, errs bytes.Buffer
+	status, err = conn.Exec(ctx, command, driver.Streams{Stdout: &out, Stderr: &errs})
+	return out.String(), errs.String(), status, err
+}
+
+func TestCommandsSayWhatTheyLack(t *testing.T) {
+	conn := mustDial(t, Options{}, admin(t))
+	argv := []string{"true"}
+	tests := map[string]struct {
+		command driver.Command
+		reason  driver.Reason
+		word    string
+	}{
+		"no pod":                         {driver.Command{Argv: argv}, driver.NotFound, "name the pod"},
+		"a pod that does not exist":      {driver.Command{Place: driver.Place{Pod: "nobody"}, Argv: argv}, driver.NotFound, `pods "nobody" not found`},
+		"a pod on no node":               {driver.Command{Place: driver.Place{Pod: "pending"}, Argv: argv}, driver.NotFound, "host assigned"},
+		"a pod that is a path":           {driver.Command{Place: driver.Place{Pod: "web/log"}, Argv: argv}, driver.NotFound, "correct the name"},
+		"a namespace that leads out":     {driver.Command{Place: driver.Place{Pod: "web", Namespace: ".."}, Argv: argv}, driver.NotFound, "correct the name"},
+		"a namespace that is missing":    {driver.Command{Place: driver.Place{Pod: "web", Namespace: "nowhere"}, Argv: argv}, driver.NotFound, "namespace nowhere"},
+		"a container that is missing":    {driver.Command{Place: driver.Place{Pod: "web", Container: "db"}, Argv: argv}, driver.NotFound, "container db"},
+		"one of many containers":         {driver.Command{Place: driver.Place{Pod: "two"}, Argv: argv}, driver.NotFound, "app log"},
+		"a container that does not run":  {driver.Command{Place: driver.Place{Pod: "two", Container: "log"}, Argv: argv}, driver.NotFound, "does not run this container"},
+		"a subsystem":                    {driver.Command{Place: web, Subsystem: "sftp"}, driver.ProtocolError, "no subsystems"},
+		"a variable that env cannot set": {driver.Command{Place: web, Argv: argv, Env: map[string]string{"a=b": ""}}, driver.ProtocolError, "rename it"},
+		"a program that env would take for a variable": {
+			driver.Command{Place: web, Argv: []string{"a=b"}, Env: map[string]string{"A": ""}}, driver.ProtocolError, "by a shell",
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, _, _, err := output(t, conn, test.command)
+			if got := driver.OutcomeOf(err); got != driver.NotStarted {
+				t.Errorf("outcome %s, want %s", got, driver.NotStarted)
+			}
+			if got := wantError(t, err, test.reason, driver.StageStart); !strings.Contains(got.Message, test.word) {
+				t.Errorf("message %q, want %q in it", got.Message, test.word)
+			}
+		})
+	}
+}
+
+func TestWhatAContainerRuns(t *testing.T) {
+	conn := mustDial(t, Options{}, admin(t))
+	file := filepath.Join(t.TempDir(), "no-program")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]struct {
+		command        driver.Command
+		stdout, stderr string
+		code           int
+	}{
+		"the default container of a pod": {
+			command: driver.Command{Place: driver.Place{Pod: "annotated"}, Shell: "echo $CONTAINER"}, stdout: "log\n",
+		},
+		"another container": {
+			command: driver.Command{Place: driver.Place{Pod: "annotated", Container: "app"}, Shell: "echo $CONTAINER"}, stdout: "app\n",
+		},
+		"environment variables": {
+			command: driver.Command{Place: web, Shell: `echo "$A:$B"`, Env: map[string]string{"A": "a b", "B": "x=y"}}, stdout: "a b:x=y\n",
+		},
+		"environment variables of a program": {
+			command: driver.Command{Place: web, Argv: []string{"printenv", "A"}, Env: map[string]string{"A": "-i"}}, stdout: "-i\n",
+		},
+		"a program that does not exist, as a shell would put it": {
+			command: driver.Command{Place: web, Argv: []string{"connpool-no-such-program"}}, stderr: "executable file not found", code: 127,
+		},
+		"a program that may not run, as a shell would put it": {
+			command: driver.Command{Place: web, Argv: []string{file}}, stderr: "permission denied", code: 126,
+		},
+		"a shell that has nothing to do": {command: driver.Command{Place: web}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			stdout, stderr, status, err := output(t, conn, test.command)
+			if err != nil || stdout != test.stdout || !strings.Contains(stderr, test.stderr) || status.Code != test.code {
+				t.Errorf("stdout %q, stderr %q, status %+v, error %v", stdout, stderr, status, err)
+			}
+		})
+	}
+}
+
+// userWith is a user of the cluster who may do what the rules say.
+func userWith(t *testing.T, name string, rules ...rbacv1.PolicyRule) driver.Endpoint {
+	t.Helper()
+	plane := cluster(t).plane
+	client, err := kubernetes.NewForConfig(plane.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: rules}
+	if _, err := client.RbacV1().ClusterRoles().Create(t.Context(), role, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	binding := &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: name}, RoleRef: rbacv1.RoleRef{Kind: "ClusterRole", Name: name},
+		Subjects: []rbacv1.Subject{{Kind: rbacv1.UserKind, Name: name}},
+	}
+	if _, err := client.RbacV1().ClusterRoleBindings().Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	config, err := plane.User(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return endpointOf(t, config)
+}
+
+// eventually repeats what depends on the server's caches of RBAC.
+func eventually(t *testing.T, try func() bool) {
+	t.Helper()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.After(patience); !try(); {
+		select {
+		case <-deadline:
+			t.Fatal("it did not happen")
+		case <-ticker.C:
+		}
+	}
+}
+
+func TestAUserWhoMayNothingIsServedAndTold(t *testing.T) {
+	conn := mustDial(t, Options{}, userWith(t, "nobody"))
+	if got := conn.Info().ServerVersion; !strings.HasPrefix(got, "Kubernetes v1.") {
+		t.Errorf("version %q", got)
+	}
+	if err := conn.Probe(t.Context()); err != nil {
+		t.Errorf("probe: %v", err)
+	}
+	_, _, _, err := output(t, conn, driver.Command{Place: web, Argv: []string{"true"}})
+	got := wantError(t, err, driver.Forbidden, driver.StageStart)
+	if got.Started || !strings.Contains(got.Message, "pods/exec") || !strings.Contains(got.Message, "RBAC") {
+		t.Errorf("%+v", got)
+	}
+	_, err = conn.ForwardPod(t.Context(), web, 80)
+	wantError(t, err, driver.Forbidden, driver.StageStart)
+}
+
+func TestAUserWhoMayOnlyRunCommandsCan(t *testing.T) {
+	conn := mustDial(t, Options{}, userWith(t, "runner",
+		rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"pods/exec"}, Verbs: []string{"create", "get"}}))
+	eventually(t, func() bool {
+		stdout, _, _, err := output(t, conn, driver.Command{Place: web, Argv: []string{"echo", "hello"}})
+		return err == nil && stdout == "hello\n"
+	})
+}
+
+func TestAnInputThatNobodyTakesIsNotTakenForADeadServer(t *testing.T) {
+	conn := mustDial(t, Options{}, brief(admin(t)))
+	// Longer than it takes to give a silent server up, and quiet.
+	status, err := conn.Exec(t.Context(), driver.Command{Place: web, Shell: "sleep 2; exit 3"},
+		driver.Streams{Stdin: io.LimitReader(neverEnding{}, 64<<20)})
+	if err != nil || status.Code != 3 {
+		t.Errorf("status %+v, error %v", status, err)
+	}
+}
+
+type neverEnding struct{}
+
+func (neverEnding) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestAReaderWhoStopsForAWhileLosesNothing(t *testing.T) {
+	conn := mustDial(t, Options{}, brief(admin(t)))
+	reader, writer := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := conn.Exec(t.Context(), driver.Command{Place: web, Shell: "head -c 8388608 /dev/zero"}, driver.Streams{Stdout: writer})
+		_ = writer.CloseWithError(err)
+		ended <- err
+	}()
+	first := make([]byte, 1)
+	if _, err := io.ReadFull(reader, first); err != nil {
+		t.Fatal(err)
+	}
+	// As long as a silent server would be given up in.
+	if _, _, _, err := output(t, conn, driver.Command{Place: web, Argv: []string{"sleep", "2"}}); err != nil {
+		t.Fatal(err)
+	}
+	rest, err := io.Copy(io.Discard, reader)
+	if rest != 8<<20-1 || err != nil {
+		t.Errorf("%d bytes, error %v", rest, err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
