@@ -19,12 +19,17 @@ type targetAPI struct {
 	target string
 }
 
+// ErrNotProxied says that a request was not handed to the target, since on its way
+// it would mean something else.
+var ErrNotProxied = errors.New("the request is not handed on")
+
 // Proxy reaches the target's own HTTP API, that of the Docker engine or of the
 // cluster: the path and the query of each request are those of that API, and its
 // scheme and host mean nothing. The target authenticates the operator; who may
 // do so, RBAC says by the verb create on connectionpools/proxy.
 //
-// The answer is the target's, or a metav1.Status of the live API that says why
+// What cannot be handed on is ErrNotProxied: who else to be (Impersonate-), and a
+// path that leads out of the target's. The answer is the target's, or a metav1.Status of the live API that says why
 // the target was not asked. Redirects are not followed, and net/http repeats
 // nothing but reading requests that surely got no answer. An upgrade that is
 // accepted has status 101 and a body that is an io.ReadWriteCloser, as that of
@@ -87,7 +92,7 @@ var notProxied = []string{"Authorization", "Cookie", "Idempotency-Key", "X-Idemp
 func checkProxied(request *http.Request) error {
 	for name := range request.Header {
 		if strings.HasPrefix(http.CanonicalHeaderKey(name), "Impersonate-") {
-			return fmt.Errorf("the header %s is not handed on: the target acts as the user of the pool's credentials", name)
+			return fmt.Errorf("%w with the header %s: the target acts as the user of the pool's credentials", ErrNotProxied, name)
 		}
 	}
 
@@ -101,7 +106,7 @@ func (a *targetAPI) url(asked *url.URL) (*url.URL, error) {
 	}
 	segments := strings.Split(asked.Path, "/")
 	if slices.Contains(segments, "..") || slices.Contains(segments, ".") {
-		return nil, errors.New("a path with . or .. between its slashes is not handed on")
+		return nil, fmt.Errorf("%w with a path that has . or .. between its slashes", ErrNotProxied)
 	}
 	u, err := a.pool.url("proxy")
 	if err != nil {

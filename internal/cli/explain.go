@@ -203,8 +203,11 @@ func (f *factory) offer(kind, name, namespace string, known []string) string {
 // role is the RBAC object that would permit what was asked.
 func (a asked) role() string {
 	parts := []string{"connpool", strings.ReplaceAll(a.resource, "/", "-")}
-	if a.name != "" {
+	switch {
+	case a.name != "":
 		parts = append(parts, a.name)
+	case a.resource == sessions:
+		parts = append(parts, a.verbs...) // or what permits one would take back another
 	}
 	name := strings.Join(parts, "-")
 	var b strings.Builder

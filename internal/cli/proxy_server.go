@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/subtle"
 	"encoding/json"
+	"errors"
 	"io"
 	"log"
 	"net"
@@ -17,6 +18,8 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/connpool/connpool/client"
 )
 
 // proxyServer hands requests that come to the local end to the target.
@@ -40,7 +43,7 @@ func serveProxy(end *localEnd, api http.RoundTripper) *proxyServer {
 	quiet := log.New(io.Discard, "", 0)
 	s := &proxyServer{end: end, cancel: cancel}
 	s.forward = &httputil.ReverseProxy{
-		Transport: api, Rewrite: rewriteNothing, ErrorHandler: badGateway, ErrorLog: quiet,
+		Transport: api, Rewrite: rewriteNothing, ErrorHandler: answerFor, ErrorLog: quiet,
 		FlushInterval: -1, // logs and watches are read as they come
 	}
 	s.server = http.Server{
@@ -162,9 +165,13 @@ func isLoopbackName(host string) bool {
 	return slices.Contains([]string{"localhost", loopback, "::1"}, strings.Trim(host, "[]"))
 }
 
-// badGateway answers in the place of a target that could not be asked.
-func badGateway(out http.ResponseWriter, _ *http.Request, err error) {
-	answerStatus(out, http.StatusBadGateway, metav1.StatusReasonServiceUnavailable, "connpool: "+oneLine(err.Error()))
+// answerFor answers in the place of a target that was not asked, or gave no answer.
+func answerFor(out http.ResponseWriter, _ *http.Request, err error) {
+	code, reason := http.StatusBadGateway, metav1.StatusReasonServiceUnavailable
+	if errors.Is(err, client.ErrNotProxied) {
+		code, reason = http.StatusBadRequest, metav1.StatusReasonBadRequest
+	}
+	answerStatus(out, code, reason, "connpool: "+oneLine(err.Error()))
 }
 
 // answerStatus answers in words that docker and kubectl understand alike.

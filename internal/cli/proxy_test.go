@@ -378,6 +378,24 @@ func TestProxiesThatCannotBeHadSayWhy(t *testing.T) {
 	}
 }
 
+func TestNobodyElseCanBeMeant(t *testing.T) {
+	printed, stop := proxyShop(t, engine()).starting("proxy", "web/web-1")
+	defer stop()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://docker/version", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Impersonate-User", "bob")
+	response, err := unixClient(t, exported(printed, "DOCKER_HOST")).Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusBadRequest {
+		t.Errorf("got %s", response.Status)
+	}
+}
+
 func TestATargetThatIsLostIsSaidInWordsThatToolsUnderstand(t *testing.T) {
 	w := proxyShop(t, engine())
 	printed, stop := w.starting("proxy", "web/web-1")
