@@ -34,7 +34,9 @@ type exchange struct {
 	location  *url.URL
 	responder rest.Responder
 	bytes     traffic
-	// leave ends the exchange.
+	// ctx ends with the exchange. leave ends it for a cause, of which the first
+	// counts.
+	ctx   context.Context //nolint:containedctx // an exchange is as short as a call
 	leave context.CancelCauseFunc
 
 	// failure is why there is no answer.
@@ -44,8 +46,8 @@ type exchange struct {
 	// whole: the answer was read to its end. cut is why it could not be.
 	whole bool
 	cut   error
-	// switched: the connection has become that of another protocol.
-	switched bool
+	// switched is the connection if it has become that of another protocol.
+	switched *clientEnd
 	answer   io.Closer
 }
 
@@ -55,11 +57,12 @@ func (x *exchange) serve(w http.ResponseWriter, req *http.Request) {
 	ctx, stop := x.watch(req.Context(), x.permission)
 	defer stop()
 	ctx, x.leave = context.WithCancelCause(ctx)
+	x.ctx = ctx
 	defer x.leave(context.Canceled)
 	defer endWith(x.conn, x.leave)() //nolint:contextcheck // the context of the connection is the news
 	x.auditStarted(x.held, nil)
 	began := time.Now()
-	defer func() { x.end(ctx, time.Since(began)) }()
+	defer func() { x.end(time.Since(began)) }()
 	defer hurryWith(ctx, w)()
 	// Answers may begin before the request has ended: engines report the progress
 	// of what is being sent to them. Over HTTP/2 they always may.
@@ -68,12 +71,12 @@ func (x *exchange) serve(w http.ResponseWriter, req *http.Request) {
 		Rewrite:        x.rewrite,
 		Transport:      x,
 		ModifyResponse: func(answer *http.Response) error { return x.answered(w.Header(), answer) },
-		ErrorHandler:   func(w http.ResponseWriter, _ *http.Request, err error) { x.fail(ctx, w, err) },
+		ErrorHandler:   func(w http.ResponseWriter, _ *http.Request, err error) { x.fail(w, err) },
 		FlushInterval:  -1,
 		BufferPool:     proxyBuffers{},
 		ErrorLog:       log.New(io.Discard, "", 0), // what fails is in the audit line
 	}
-	proxy.ServeHTTP(&switchable{ResponseWriter: w, exchange: x, ctx: ctx}, req.WithContext(ctx))
+	proxy.ServeHTTP(&switchable{w, x}, req.WithContext(ctx))
 }
 
 // rewrite makes the request that the target gets.
@@ -103,7 +106,9 @@ func (x *exchange) answered(own http.Header, answer *http.Response) error {
 	for name := range answer.Header {
 		own.Del(name)
 	}
-	if answer.StatusCode != http.StatusSwitchingProtocols {
+	if both, ok := answer.Body.(io.ReadWriteCloser); ok && answer.StatusCode == http.StatusSwitchingProtocols {
+		answer.Body = &targetEnd{both, x}
+	} else {
 		answer.Body = &answerBody{answer.Body, x}
 	}
 	return nil
@@ -131,8 +136,8 @@ func (b *answerBody) Read(p []byte) (int, error) {
 
 // fail answers a request that got no answer. When an upgrade fails halfway there
 // is nobody left to be answered.
-func (x *exchange) fail(ctx context.Context, w http.ResponseWriter, err error) {
-	if x.switched {
+func (x *exchange) fail(w http.ResponseWriter, err error) {
+	if x.switched != nil {
 		x.cut = err
 		return
 	}
@@ -142,12 +147,12 @@ func (x *exchange) fail(ctx context.Context, w http.ResponseWriter, err error) {
 	}
 	x.failure = err
 	x.held.announce(w.Header(), x.requestID)
-	x.responder.Error(x.refusal(ctx, err))
+	x.responder.Error(x.refusal(err))
 }
 
 // refusal says what is known of a request that got no answer.
-func (x *exchange) refusal(ctx context.Context, err error) error {
-	reason, message := because(ctx, err)
+func (x *exchange) refusal(err error) error {
+	reason, message := because(x.ctx, err)
 	if driver.OutcomeOf(err) == driver.NotStarted {
 		return refusedBeforeStart(unavailable, reason, fmt.Sprintf("the request was not sent to target %s: %s", x.held.target, message))
 	}
@@ -160,13 +165,13 @@ func (x *exchange) refusal(ctx context.Context, err error) error {
 }
 
 // end writes how the exchange ended.
-func (x *exchange) end(ctx context.Context, duration time.Duration) {
+func (x *exchange) end(duration time.Duration) {
 	if x.answer != nil {
 		_ = x.answer.Close() // an upgrade that failed leaves it open
 	}
 	e := ending{held: x.held, requestID: x.requestID, duration: duration, httpStatus: x.status}
-	e.conclude(ctx, x.problem(ctx))
-	if e.outcome == live.OutcomeCompleted && !x.whole && !x.switched {
+	e.conclude(x.ctx, x.problem())
+	if e.outcome == live.OutcomeCompleted && !x.whole && x.switched == nil {
 		e.reason = reasonClientGone
 	}
 	x.auditEnded(e, &x.bytes)
@@ -178,24 +183,42 @@ const reasonClientGone = "ClientGone"
 
 // problem is why nobody knows how the request ended; nil when it is known. A
 // status tells, whatever it is, and so does a client that has seen enough.
-func (x *exchange) problem(ctx context.Context) error {
-	cause := context.Cause(ctx)
-	left := errors.Is(cause, context.Canceled) || errors.Is(cause, stream.ErrClientGone)
+func (x *exchange) problem() error {
+	cause := context.Cause(x.ctx)
 	switch {
 	case x.failure != nil:
 		return x.failure
 	case x.status == 0: // a panic
 		return &driver.Error{Reason: driver.ProtocolError, Started: true, Message: "the operator failed"}
-	case x.whole, left:
+	case x.whole, hasLeft(cause):
 		return nil
-	case cause != nil:
-		return cause
-	case x.cut != nil && !x.switched:
-		return &driver.Error{
-			Reason: driver.Unreachable, Stage: driver.StageRun, Started: true, Message: "the answer ended early", Err: x.cut,
-		}
+	case cause != nil: // which may be that of a connection on which nothing ran
+		ended := *driver.AsError(cause)
+		ended.Started = true
+		return &ended
+	case x.cut != nil && x.switched == nil:
+		return endedEarly(x.cut)
 	}
 	return nil
+}
+
+// vanish ends an exchange by another protocol, unless it has ended already.
+func (x *exchange) vanish(cause error) {
+	x.leave(cause)
+	if x.switched != nil {
+		x.switched.finish()
+	}
+}
+
+// hasLeft tells a client that has seen enough from all other ends.
+func hasLeft(cause error) bool {
+	return errors.Is(cause, context.Canceled) || errors.Is(cause, stream.ErrClientGone)
+}
+
+func endedEarly(err error) error {
+	return &driver.Error{
+		Reason: driver.Unreachable, Stage: driver.StageRun, Started: true, Message: "the answer ended early", Err: err,
+	}
 }
 
 // hurryWith lets writes fail that are stuck when ctx has ended. The result undoes

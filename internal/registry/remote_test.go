@@ -120,8 +120,10 @@ func proxied(t *testing.T, handler http.HandlerFunc, test func(*world, *httptest
 		if err := w.registry.Wait(context.Background()); err != nil {
 			t.Error(err)
 		}
-		if leases := w.set.Connections("")[0].Leases; leases != 0 {
-			t.Errorf("%d leases are out", leases)
+		for _, conn := range w.set.Connections("") {
+			if conn.Leases != 0 {
+				t.Errorf("%d leases are out", conn.Leases)
+			}
 		}
 		w.close()
 	}()

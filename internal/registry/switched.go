@@ -18,7 +18,6 @@ type switchable struct {
 	http.ResponseWriter
 
 	exchange *exchange
-	ctx      context.Context //nolint:containedctx // of the exchange, which it belongs to
 }
 
 // Unwrap lets http.ResponseController find what is inside.
@@ -31,15 +30,15 @@ func (s *switchable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	s.exchange.switched = true
 	ahead, _ := buffers.Reader.Peek(buffers.Reader.Buffered())
-	taken := &switchedConn{Conn: conn, ahead: slices.Clone(ahead), exchange: s.exchange}
-	context.AfterFunc(s.ctx, func() { _ = conn.Close() })
+	taken := &clientEnd{Conn: conn, ahead: slices.Clone(ahead), exchange: s.exchange}
+	s.exchange.switched = taken
+	context.AfterFunc(s.exchange.ctx, taken.finish)
 	return taken, buffers, nil
 }
 
-// switchedConn is the client's end of an upgraded connection.
-type switchedConn struct {
+// clientEnd is the client's end of an upgraded connection.
+type clientEnd struct {
 	net.Conn
 
 	// ahead is what was read before the upgrade; only Read touches it.
@@ -49,7 +48,7 @@ type switchedConn struct {
 }
 
 // Read implements net.Conn.
-func (c *switchedConn) Read(p []byte) (n int, err error) {
+func (c *clientEnd) Read(p []byte) (n int, err error) {
 	if len(c.ahead) > 0 {
 		n = copy(p, c.ahead)
 		c.ahead = c.ahead[n:]
@@ -57,8 +56,11 @@ func (c *switchedConn) Read(p []byte) (n int, err error) {
 		n, err = c.Conn.Read(p)
 	}
 	c.exchange.bytes.in.Add(int64(n))
-	if errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.EOF):
 		c.half.Do(c.awaitLeave)
+	case err != nil:
+		c.exchange.leave(stream.ErrClientGone)
 	}
 	return n, err
 }
@@ -67,7 +69,7 @@ func (c *switchedConn) Read(p []byte) (n int, err error) {
 // with a word of TLS is still there and reads; when its connection ends below
 // that, too, nobody does. Nothing else would tell, since nobody reads from it any
 // more.
-func (c *switchedConn) awaitLeave() {
+func (c *clientEnd) awaitLeave() {
 	secured, ok := c.Conn.(interface{ NetConn() net.Conn })
 	if !ok {
 		return
@@ -79,19 +81,61 @@ func (c *switchedConn) awaitLeave() {
 }
 
 // Write implements net.Conn.
-func (c *switchedConn) Write(p []byte) (int, error) {
+func (c *clientEnd) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.exchange.bytes.out.Add(int64(n))
+	if err != nil {
+		c.exchange.leave(stream.ErrClientGone)
+	}
 	return n, err
 }
 
 var errNoHalf = errors.New("the connection cannot end one direction only")
 
 // CloseWrite ends one direction. Its error ends both.
-func (c *switchedConn) CloseWrite() error {
-	half, ok := c.Conn.(interface{ CloseWrite() error })
+func (c *clientEnd) CloseWrite() error { return closeWrite(c.Conn) }
+
+func closeWrite(end any) error {
+	half, ok := end.(interface{ CloseWrite() error })
 	if !ok {
 		return errNoHalf
 	}
 	return half.CloseWrite()
 }
+
+// finish ends the connection with its exchange. What was cut is reset, because an end in order would
+// look like that of the output.
+func (c *clientEnd) finish() {
+	if hasLeft(context.Cause(c.exchange.ctx)) {
+		_ = c.Close()
+		return
+	}
+	under := c.Conn
+	if secured, ok := under.(interface{ NetConn() net.Conn }); ok {
+		under = secured.NetConn()
+	}
+	if tcp, ok := under.(interface{ SetLinger(seconds int) error }); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = under.Close()
+}
+
+// targetEnd is the target's end of an upgraded connection.
+type targetEnd struct {
+	io.ReadWriteCloser
+
+	exchange *exchange
+}
+
+// Read implements io.Reader. A target that vanishes ends the exchange before
+// anybody can take that for the end of its output.
+func (e *targetEnd) Read(p []byte) (int, error) {
+	n, err := e.ReadWriteCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		e.exchange.vanish(endedEarly(err))
+	}
+	return n, err
+}
+
+// CloseWrite ends one direction. Its error ends both.
+func (e *targetEnd) CloseWrite() error { return closeWrite(e.ReadWriteCloser) }

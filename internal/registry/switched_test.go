@@ -1,0 +1,243 @@
+package registry
+
+import (
+	"bufio"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+)
+
+// upgrade is an API that takes every connection over.
+func upgrade(protocol string, serve func(net.Conn, io.Reader)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !strings.EqualFold(r.Header.Get("Upgrade"), protocol) {
+			http.Error(w, "upgrade to "+protocol, http.StatusBadRequest)
+			return
+		}
+		conn, buffers, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: "+protocol+"\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n")
+		serve(conn, buffers)
+	}
+}
+
+// switchTo asks for another protocol, with words sent ahead of the answer.
+func switchTo(t *testing.T, server *httptest.Server, protocol, ahead string) (*tls.Conn, *bufio.Reader, *http.Response) {
+	t.Helper()
+	config := server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	config.NextProtos = []string{"http/1.1"}
+	dialer := tls.Dialer{Config: config}
+	conn, err := dialer.DialContext(t.Context(), "tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	_, _ = io.WriteString(conn, "POST "+proxyPath+"/attach?stream=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: "+protocol+
+		"\r\nAuthorization: Bearer canary\r\n\r\n"+ahead)
+	reader := bufio.NewReader(conn)
+	response, err := http.ReadResponse(reader, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	return conn.(*tls.Conn), reader, response
+}
+
+// ended waits for the end of all uses and wants a line of the audit.
+func (w *world) ended(want string) {
+	w.Helper()
+	if err := w.registry.Wait(w.Context()); err != nil {
+		w.Fatal(err)
+	}
+	if !strings.Contains(w.audit(), want) {
+		w.Errorf("audit does not contain %s: %s", want, w.audit())
+	}
+}
+
+// The docker client attaches to a container with tcp, sessions of a build are h2c,
+// and kubectl speaks WebSocket and SPDY. Input that ends is not the end of output.
+func TestOutputFollowsTheEndOfInput(t *testing.T) {
+	for _, protocol := range []string{"tcp", "h2c", "websocket", "SPDY/3.1"} {
+		t.Run(protocol, func(t *testing.T) {
+			proxied(t, upgrade(protocol, func(conn net.Conn, in io.Reader) {
+				all, _ := io.ReadAll(in)
+				_, _ = conn.Write(append([]byte("got "), all...))
+			}), func(w *world, server *httptest.Server) {
+				conn, reader, response := switchTo(t, server, protocol, "early, ")
+				if response.StatusCode != http.StatusSwitchingProtocols || response.Header.Get("Upgrade") != protocol ||
+					response.Header.Get("Connpool-Target") != "build-1" || response.Header.Get("Content-Type") != "application/vnd.docker.raw-stream" {
+					t.Fatalf("answered %d, %v", response.StatusCode, response.Header)
+				}
+				_, _ = io.WriteString(conn, "late")
+				_ = conn.CloseWrite()
+				if got, err := io.ReadAll(reader); string(got) != "got early, late" || err != nil {
+					t.Errorf("%q, %v", got, err)
+				}
+				_ = conn.Close()
+				w.ended(`"outcome"="Completed" "reason"="" "bytesIn"=11 "bytesOut"=15 "status"=101`)
+				if !strings.Contains(w.audit(), `"transport"="`+strings.ToLower(protocol)+`"`) {
+					t.Errorf("audit says %s", w.audit())
+				}
+			})
+		})
+	}
+}
+
+func TestInputFollowsTheEndOfOutput(t *testing.T) {
+	received := make(chan string, 1)
+	proxied(t, upgrade("tcp", func(conn net.Conn, in io.Reader) {
+		_, _ = io.WriteString(conn, "bye")
+		_ = conn.(*net.TCPConn).CloseWrite()
+		all, _ := io.ReadAll(in)
+		received <- string(all)
+	}), func(w *world, server *httptest.Server) {
+		conn, reader, _ := switchTo(t, server, "tcp", "")
+		if got, err := io.ReadAll(reader); string(got) != "bye" || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+		_, _ = io.WriteString(conn, "still here")
+		_ = conn.Close()
+		if got := <-received; got != "still here" {
+			t.Errorf("the target got %q", got)
+		}
+		w.ended(`"outcome"="Completed"`)
+	})
+}
+
+// idle takes a connection and says when its end has come.
+func idle(ended chan<- struct{}) func(net.Conn, io.Reader) {
+	return func(conn net.Conn, in io.Reader) {
+		_, _ = io.Copy(io.Discard, in)
+		for {
+			if _, err := conn.Write([]byte("x")); err != nil {
+				close(ended)
+				return
+			}
+		}
+	}
+}
+
+// waiting takes a connection and neither reads nor writes until its test is over.
+func waiting(over <-chan struct{}) func(net.Conn, io.Reader) {
+	return func(net.Conn, io.Reader) { <-over }
+}
+
+// Who has ended the input and then leaves would not be missed: nothing is sent, and
+// nothing is read any more.
+func TestAClientThatLeavesAfterItsInputIsMissed(t *testing.T) {
+	over := make(chan struct{})
+	proxied(t, upgrade("tcp", waiting(over)), func(w *world, server *httptest.Server) {
+		defer close(over)
+		conn, _, _ := switchTo(t, server, "tcp", "")
+		_ = conn.CloseWrite()
+		_ = conn.NetConn().Close()
+		w.ended(`"outcome"="Completed"`)
+	})
+}
+
+func TestAnUpgradedConnectionEndsWithItsClient(t *testing.T) {
+	ended := make(chan struct{})
+	proxied(t, upgrade("tcp", idle(ended)), func(w *world, server *httptest.Server) {
+		conn, _, _ := switchTo(t, server, "tcp", "")
+		_ = conn.NetConn().Close()
+		<-ended
+		w.ended(`"outcome"="Completed"`)
+	})
+}
+
+func TestWhatEndsAnUpgradedConnection(t *testing.T) {
+	for name, test := range map[string]struct {
+		end  func(*world)
+		want string
+	}{
+		"its connection dies": {func(w *world) { w.fake.Live()[0].Kill(nil) }, `"outcome"="Unknown" "reason"="Unreachable"`},
+		"the operator stops":  {func(w *world) { w.registry.uses.cut() }, `"outcome"="Unknown" "reason"="ShuttingDown"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			over := make(chan struct{})
+			proxied(t, upgrade("tcp", waiting(over)), func(w *world, server *httptest.Server) {
+				defer close(over)
+				_, reader, _ := switchTo(t, server, "tcp", "")
+				test.end(w)
+				if got, err := io.ReadAll(reader); err == nil {
+					t.Errorf("%q looks whole", got)
+				}
+				w.ended(test.want)
+			})
+		})
+	}
+}
+
+// Nobody reads on either side, and the permission ends it all the same.
+func TestARevokedPermissionCutsAnUpgradedConnection(t *testing.T) {
+	inWorld(t, func(w *world) {
+		near, far := net.Pipe()
+		defer far.Close()
+		w.engine(&remote{proxy: func(_ *remoteConn, r *http.Request) (*http.Response, error) {
+			header := http.Header{"Connection": {"Upgrade"}, "Upgrade": {"tcp"}}
+			return &http.Response{StatusCode: 101, ProtoMajor: 1, ProtoMinor: 1, Header: header, Body: near, Request: r}, nil
+		}})
+		dial, stop := pipeline(w)
+		defer stop()
+		client := dial()
+		defer client.Close()
+		_, _ = io.WriteString(client, "GET "+proxyPath+"/attach HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+		response, err := http.ReadResponse(bufio.NewReader(client), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		go func() { _, _ = far.Write([]byte("nobody reads this")) }()
+		w.judge.decide(authorizer.DecisionNoOpinion, nil)
+		w.ended(`"outcome"="Unknown" "reason"="PermissionRevoked"`)
+	})
+}
+
+func TestUpgradesThatFail(t *testing.T) {
+	for name, test := range map[string]struct {
+		api  http.HandlerFunc
+		code int
+		want string
+	}{
+		"the target refuses": {
+			func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such container", http.StatusNotFound) },
+			http.StatusNotFound, `"outcome"="Completed" "reason"="" "bytesIn"=0 "bytesOut"=18 "status"=404`,
+		},
+		"the target speaks another protocol": {
+			func(w http.ResponseWriter, _ *http.Request) {
+				conn, _, _ := http.NewResponseController(w).Hijack()
+				_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n")
+				_, _ = io.Copy(io.Discard, conn)
+				_ = conn.Close()
+			}, http.StatusBadGateway, `"outcome"="Unknown" "reason"="ProtocolError"`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			proxied(t, test.api, func(w *world, server *httptest.Server) {
+				_, _, response := switchTo(t, server, "tcp", "")
+				if response.StatusCode != test.code {
+					t.Errorf("answered %d", response.StatusCode)
+				}
+				w.ended(test.want)
+			})
+		})
+	}
+}
+
+func TestAConnectionWithoutHalvesEndsAsAWhole(t *testing.T) {
+	near, _ := net.Pipe()
+	defer near.Close()
+	c := &clientEnd{Conn: near, exchange: new(exchange)}
+	if err := c.CloseWrite(); err == nil {
+		t.Error("half of it has ended")
+	}
+}
