@@ -114,6 +114,7 @@ func (o Options) apply(config *server.RecommendedConfig, scheme *runtime.Scheme)
 	config.EffectiveVersion = compatibility.DefaultBuildEffectiveVersion()
 	config.RequestInfoResolver = newVerbResolver()
 	config.LongRunningFunc = isLongRunning
+	config.BuildHandlerChainFunc = buildChain
 	config.ShutdownSendRetryAfter = false // a command must never be sent again
 	config.EnableProfiling = false
 	config.EnableIndex = false
@@ -163,7 +164,7 @@ func newScheme() (*runtime.Scheme, error) {
 	}
 	internal := schema.GroupVersion{Group: live.GroupName, Version: runtime.APIVersionInternal}
 	scheme.AddKnownTypes(internal,
-		&live.Connection{}, &live.ConnectionList{}, &live.Exec{}, &live.Drain{}, &live.Check{},
+		&live.Connection{}, &live.ConnectionList{}, &live.Session{}, &live.SessionList{}, &live.Exec{}, &live.Drain{}, &live.Check{},
 		&live.ExecOptions{}, &live.PortForwardOptions{}, &live.ProxyOptions{},
 	)
 	// Errors, options and discovery have no group of their own.

@@ -31,6 +31,8 @@ type call struct {
 	transport    string
 	requestID    string
 	began        time.Time
+	// session in which it runs, if it runs in one.
+	session string
 	// stdout and stderr are what a command in the JSON form has written.
 	stdout, stderr *capture
 }
@@ -64,9 +66,17 @@ func requestIDOf(ctx context.Context) string {
 // handler serves the request as one use. An error from serve means that nothing
 // was started and nothing answered.
 func (c *call) handler(responder rest.Responder, serve func(http.ResponseWriter, *http.Request) error) http.Handler {
+	use := func() (end func(), err error) { return c.uses.begin(c.userName(), c.pool) }
+	return c.handlerOf(use, responder, serve)
+}
+
+// handlerOf is handler for a use that begins in its own way.
+func (c *call) handlerOf(
+	use func() (end func(), err error), responder rest.Responder, serve func(http.ResponseWriter, *http.Request) error,
+) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		c.transport = transportOf(req)
-		end, err := c.uses.begin(c.userName(), c.pool)
+		end, err := use()
 		if err == nil {
 			defer end()
 			err = serve(w, req)

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -115,7 +116,7 @@ func (c *call) checkIdentity(object *live.Exec) error {
 		{field.NewPath("apiVersion"), object.APIVersion, live.GroupVersion.String()},
 		{field.NewPath("kind"), object.Kind, "Exec"},
 		{field.NewPath("metadata", "namespace"), object.Namespace, c.pool.namespace},
-		{field.NewPath("metadata", "name"), object.Name, c.pool.name},
+		{field.NewPath("metadata", "name"), object.Name, cmp.Or(c.session, c.pool.name)},
 	} {
 		if fact.got != "" && fact.got != fact.want {
 			problems = append(problems, field.Invalid(fact.at, plain(fact.got), "must be "+fact.want+" here, or be left out"))

@@ -47,6 +47,19 @@ func (u *uses) begin(user string, pool poolName) (end func(), err error) {
 	return func() { u.end(user, pool) }, nil
 }
 
+// join counts what belongs to a use that is counted already. It is waited for, and
+// never refused.
+func (u *uses) join() (end func(), err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.total++
+	return func() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.leave()
+	}, nil
+}
+
 func reached(have, limit int) bool { return limit > 0 && have >= limit }
 
 func tooMany(of string, limit int, flag string) error {
@@ -58,10 +71,14 @@ func tooMany(of string, limit int, flag string) error {
 func (u *uses) end(user string, pool poolName) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.total--
 	countDown(u.users, user)
 	countDown(u.pools, pool)
-	if u.total > 0 {
+	u.leave()
+}
+
+// leave counts one less. mu is held.
+func (u *uses) leave() {
+	if u.total--; u.total > 0 {
 		return
 	}
 	for _, waiter := range u.waiting {

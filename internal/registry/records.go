@@ -72,7 +72,17 @@ func newRecords(bounds recordBounds) *records {
 // executeOnce runs a command unless the same request runs or has run: then its
 // result is the answer. The command ends when nobody waits for it any more.
 func (c *call) executeOnce(ctx context.Context, pool *v1alpha1.ConnectionPool, spec *live.ExecSpec) (*live.ExecStatus, error) {
-	key := recordKey{user: c.userName(), pool: string(pool.UID), id: spec.RequestID}
+	return c.once(ctx, string(pool.UID), spec, func(ctx context.Context) (*live.ExecStatus, error) {
+		return c.execute(ctx, pool, spec)
+	})
+}
+
+// once does it for whatever executes the command. place tells apart where the IDs
+// belong to.
+func (c *call) once(
+	ctx context.Context, place string, spec *live.ExecSpec, execute func(context.Context) (*live.ExecStatus, error),
+) (*live.ExecStatus, error) {
+	key := recordKey{user: c.userName(), pool: place, id: spec.RequestID}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	r, first, err := c.records.enter(key, digestOf(spec), cancel)
@@ -87,7 +97,7 @@ func (c *call) executeOnce(ctx context.Context, pool *v1alpha1.ConnectionPool, s
 	// What a panic leaves behind is no result, and must not be run again.
 	status := c.lost()
 	defer func() { c.records.finish(r, status, err) }()
-	status, err = c.execute(running, pool, spec)
+	status, err = execute(running)
 	return status, err
 }
 

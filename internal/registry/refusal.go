@@ -23,6 +23,7 @@ type answer struct {
 var (
 	badRequest      = answer{http.StatusBadRequest, metav1.StatusReasonBadRequest}
 	conflict        = answer{http.StatusConflict, metav1.StatusReasonConflict}
+	gone            = answer{http.StatusGone, metav1.StatusReasonGone}
 	tooLarge        = answer{http.StatusRequestEntityTooLarge, metav1.StatusReasonRequestEntityTooLarge}
 	unknownMedia    = answer{http.StatusUnsupportedMediaType, metav1.StatusReasonUnsupportedMediaType}
 	tooManyRequests = answer{http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests}

@@ -57,6 +57,8 @@ type Pools interface {
 	ExecOn(
 		ctx context.Context, lease poolset.Lease, request poolset.Request, command driver.Command, streams driver.Streams,
 	) (poolset.Execution, error)
+	// Return ends a lease after what was done with it has ended with err.
+	Return(lease poolset.Lease, err error)
 }
 
 // Objects reads what is declared, from a cache. What does not exist is an error
@@ -98,6 +100,7 @@ type Registry struct {
 
 	uses    *uses
 	records *records
+	shells  *sessionStore
 	// input and output are what commands of the JSON form hold.
 	input, output *budget
 }
@@ -108,7 +111,7 @@ func New(config Config) *Registry {
 		panic("registry: Pools, Objects and Authorizer are required")
 	}
 	return &Registry{
-		Config: config, uses: newUses(config.Limits), records: newRecords(recordLimits),
+		Config: config, uses: newUses(config.Limits), records: newRecords(recordLimits), shells: newSessionStore(),
 		input: newBudget(maxBytes, maxUserBytes), output: newBudget(maxBytes, maxUserBytes),
 	}
 }
@@ -125,15 +128,19 @@ func (r *Registry) Storage() map[string]rest.Storage {
 		"connectionpools/proxy":       &proxy{Registry: r},
 		"connectiontargets":           &parent{singular: "connectiontarget", kind: "ConnectionTarget", sample: &live.Check{}},
 		"connectiontargets/check":     &check{Registry: r},
+		"sessions":                    &sessions{Registry: r},
+		"sessions/exec":               &sessionExec{Registry: r},
 	}
 }
 
 // errShutdown is why uses are ended that outlast the patience of Wait.
 var errShutdown = errors.New("the operator is shutting down")
 
-// Wait returns nil when nothing is used any more. When ctx ends first, it ends
-// what is left, waits for that, and returns the error of ctx.
+// Wait returns nil when nothing is used any more. Sessions are ended, busy ones
+// after what they do now. When ctx ends first, it ends what is left, waits for
+// that, and returns the error of ctx.
 func (r *Registry) Wait(ctx context.Context) error {
+	r.shells.leave()
 	select {
 	case <-r.uses.idle():
 		return nil
