@@ -45,6 +45,7 @@ var world struct {
 	address string
 	// authority has issued the server's certificate.
 	authority *x509.CertPool
+	ca        []byte
 	uses      atomic.Int32
 	// denied counts audit lines.
 	denied atomic.Int32
@@ -82,7 +83,7 @@ func serve(ctx context.Context) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	world.authority = x509.NewCertPool()
+	world.authority, world.ca = x509.NewCertPool(), cert
 	world.authority.AppendCertsFromPEM(cert)
 	content, err := dynamiccertificates.NewStaticCertKeyContent("test", cert, key)
 	if err != nil {
@@ -92,8 +93,11 @@ func serve(ctx context.Context) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
+	fleet, served := newEngines(config.Authorizer())
+	proxy, _ := served.Storage()["connectionpools/proxy"].(rest.Connecter)
 	server, err := config.New(map[string]rest.Storage{
-		"connectionpools": parent{}, "connectionpools/exec": user{}, "connectionpools/proxy": user{subpath: true},
+		"connectionpools": parent{}, "connectionpools/exec": user{},
+		"connectionpools/proxy": proxies{user: user{subpath: true}, real: proxy},
 	})
 	if err != nil {
 		return nil, err
@@ -108,6 +112,7 @@ func serve(ctx context.Context) (stop func(), err error) {
 		return nil, err
 	}
 	return func() {
+		defer fleet.close()
 		if err := <-done; err != nil {
 			fmt.Fprintln(os.Stderr, "the live API:", err)
 		}

@@ -10,8 +10,9 @@ import (
 // merely do not read for a while.
 var keepalive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 3 * time.Second, Count: 3}
 
-// attentive is a listener whose connections have keepalive. It hides that they are
-// TCP connections, because the generic server would set 3 minutes.
+// attentive is a listener whose connections have keepalive. They can all that TCP
+// connections can, such as being reset, but are of another type, because the
+// generic server would set 3 minutes.
 type attentive struct{ net.Listener }
 
 // Accept implements net.Listener.
@@ -20,9 +21,11 @@ func (l attentive) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetKeepAliveConfig(keepalive) // it works as well without
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return conn, nil
 	}
+	_ = tcp.SetKeepAliveConfig(keepalive) // it works as well without
 
-	return struct{ net.Conn }{conn}, nil
+	return struct{ *net.TCPConn }{tcp}, nil
 }

@@ -1,0 +1,58 @@
+package apiserver
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/server"
+
+	"github.com/connpool/connpool/internal/registry"
+)
+
+// buildChain is the generic server's chain of handlers behind one for proxied
+// requests, which belong to another API and must not be taken for one of ours.
+func buildChain(api http.Handler, config *server.Config) http.Handler {
+	return apart(server.DefaultBuildHandlerChain(api, config), config.RequestInfoResolver)
+}
+
+// apart hides the query of a proxied request from the generic server, which would
+// refuse dryRun, and log it. And it refuses impersonation: the generic server would
+// take it for its own and drop the headers, and the request would then run at the
+// target as somebody else than it says. kube-apiserver does that to requests that
+// come through it.
+func apart(next http.Handler, resolver request.RequestInfoResolver) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		info, err := resolver.NewRequestInfo(req)
+		switch {
+		case err != nil || !isUse(info) || info.Subresource != "proxy":
+			next.ServeHTTP(w, req)
+		case impersonates(req.Header):
+			refuseImpersonation(w)
+		default:
+			next.ServeHTTP(w, registry.HideQuery(req))
+		}
+	})
+}
+
+func impersonates(header http.Header) bool {
+	for name := range header {
+		if strings.HasPrefix(name, "Impersonate-") {
+			return true
+		}
+	}
+
+	return false
+}
+
+func refuseImpersonation(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusBadRequest)
+	_ = json.NewEncoder(w).Encode(metav1.Status{ //nolint:errchkjson // A Status always has a JSON form.
+		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+		Status:   metav1.StatusFailure, Code: http.StatusBadRequest, Reason: metav1.StatusReasonBadRequest,
+		Message: "a proxied request runs with the credentials of the target, as nobody else; leave the Impersonate- headers out",
+	})
+}
