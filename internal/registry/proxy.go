@@ -13,6 +13,7 @@ import (
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/halfclose"
 	"github.com/connpool/connpool/internal/stream"
 )
 
@@ -20,8 +21,9 @@ import (
 //
 // What kube-apiserver does when it stands before this server is not in our hands:
 // it writes the path and the query anew in its own way, hides redirects, closes an
-// upgraded connection as a whole when either side ends its half, and takes
-// Impersonate- headers for its own. Direct requests have none of this.
+// upgraded connection as a whole when either side ends its half, which is why our
+// own client asks for frames on it, and takes Impersonate- headers for its own.
+// Direct requests have none of this.
 type proxy struct{ *Registry }
 
 var _ rest.Connecter = (*proxy)(nil)
@@ -82,6 +84,9 @@ func (c *call) proxy(w http.ResponseWriter, req *http.Request, options *live.Pro
 	if !ok {
 		return refusedBeforeStart(badRequest, "", fmt.Sprintf(
 			"target %s has no HTTP API that could be proxied; use exec", lease.Target.Name))
+	}
+	if stream.IsUpgrade(req) {
+		w = halfclose.Accept(w, req)
 	}
 	x := &exchange{
 		call: c, held: c.holding(string(pool.UID), lease), conn: lease.Conn(), proxier: proxier, location: location, responder: responder,

@@ -26,6 +26,8 @@ type Pool struct {
 	// Config leads to the operator's own port or to kube-apiserver.
 	Config          *rest.Config
 	Namespace, Name string
+	// Container and Pod are where in the target commands run; empty on hosts.
+	Container, Pod string
 }
 
 // Ways are all that there are. Their names begin with the prefix.
@@ -65,7 +67,7 @@ func (p Pool) Exec() (Way, error) {
 	}
 	pool := c.Pool(p.Namespace, p.Name)
 	return Way{"client.Exec", func(ctx context.Context, shell string) Report {
-		result, err := pool.Exec(ctx, client.Command{Shell: shell})
+		result, err := pool.Exec(ctx, p.command(shell))
 		return clientReport(result, result.Stdout, err)
 	}, c.CloseIdleConnections}, nil
 }
@@ -79,9 +81,13 @@ func (p Pool) Stream() (Way, error) {
 	pool := c.Pool(p.Namespace, p.Name)
 	return Way{"client.Stream", func(ctx context.Context, shell string) Report {
 		var output buffer
-		result, err := pool.Stream(ctx, client.Command{Shell: shell}, client.Streams{Stdout: &output})
+		result, err := pool.Stream(ctx, p.command(shell), client.Streams{Stdout: &output})
 		return clientReport(result, output.bytes(), err)
 	}, c.CloseIdleConnections}, nil
+}
+
+func (p Pool) command(shell string) client.Command {
+	return client.Command{Shell: shell, Container: p.Container, Pod: p.Pod}
 }
 
 func clientReport(result client.Result, output []byte, err error) Report {

@@ -32,7 +32,7 @@ func (p Pool) JSON() (Way, error) {
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, MaxIdleConnsPerHost: 100}
 	plain := &http.Client{Transport: transport}
 	return Way{"net/http", func(ctx context.Context, shell string) Report {
-		request, err := http.NewRequestWithContext(ctx, http.MethodPost, address.String(), bytes.NewReader(execObject(shell)))
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, address.String(), bytes.NewReader(p.execObject(shell)))
 		if err != nil {
 			return notStarted(err)
 		}
@@ -51,8 +51,8 @@ func (p Pool) JSON() (Way, error) {
 	}, transport.CloseIdleConnections}, nil
 }
 
-func execObject(shell string) []byte {
-	body, err := json.Marshal(&live.Exec{Spec: live.ExecSpec{Shell: shell}})
+func (p Pool) execObject(shell string) []byte {
+	body, err := json.Marshal(&live.Exec{Spec: live.ExecSpec{Shell: shell, Container: p.Container, Pod: p.Pod}})
 	if err != nil {
 		panic(err) // strings always encode
 	}
@@ -120,7 +120,7 @@ func (p Pool) REST() (Way, error) {
 	}
 	return Way{"rest.Client", func(ctx context.Context, shell string) Report {
 		answer := c.Post().Namespace(p.Namespace).Resource("connectionpools").Name(p.Name).SubResource("exec").
-			SetHeader("Content-Type", "application/json").Body(execObject(shell)).Do(ctx)
+			SetHeader("Content-Type", "application/json").Body(p.execObject(shell)).Do(ctx)
 		err := answer.Error()
 		if refused, ok := errors.AsType[*apierrors.StatusError](err); ok {
 			return refusal(int(refused.ErrStatus.Code), &refused.ErrStatus)

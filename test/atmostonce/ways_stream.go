@@ -51,7 +51,7 @@ func (p Pool) spdy(address *url.URL) (remotecommand.Executor, error) {
 
 func (p Pool) streaming(name string, executor func(*url.URL) (remotecommand.Executor, error)) (Way, error) {
 	return Way{name, func(ctx context.Context, shell string) Report {
-		address, err := p.url(url.Values{"shell": {shell}, "stdout": {"true"}})
+		address, err := p.url(p.query(shell))
 		if err != nil {
 			return notStarted(err)
 		}
@@ -65,6 +65,16 @@ func (p Pool) streaming(name string, executor func(*url.URL) (remotecommand.Exec
 		report.Output = output.bytes()
 		return report
 	}, func() {}}, nil
+}
+
+func (p Pool) query(shell string) url.Values {
+	query := url.Values{"shell": {shell}, "stdout": {"true"}}
+	for name, value := range map[string]string{"container": p.Container, "pod": p.Pod} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	return query
 }
 
 // streamReport reads what client-go leaves of the status: its message.

@@ -34,7 +34,7 @@ func TestKubectlWorksThroughAPool(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 	})
-	t.Run("a pod is applied, waited for, followed and deleted", podLife)
+	t.Run("apply and wait and logs -f see a pod through its life", podLife)
 	t.Run("exec runs a command with input and its exit code", func(t *testing.T) {
 		words := kubectlWords("exec", "-i", "web", "--", "sh", "-c", "wc -c; exit 4")
 		if got := runWith(t, strings.NewReader(strings.Repeat("x", 200_000)), words...); got.stdout != "200000\n" || got.code != 4 {

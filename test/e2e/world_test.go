@@ -31,6 +31,7 @@ import (
 	"github.com/connpool/connpool/test/dockerd"
 	"github.com/connpool/connpool/test/image"
 	"github.com/connpool/connpool/test/leftovers"
+	"github.com/connpool/connpool/test/netfault"
 	"github.com/connpool/connpool/test/node"
 	"github.com/connpool/connpool/test/openssh"
 )
@@ -54,6 +55,9 @@ var world struct {
 	engine   *dockerd.Engine
 	ssh      *openssh.Server
 	operator *process.Process
+	// The operator reaches the engine by TLS and the cluster through these, which
+	// can be broken.
+	engineLink, clusterLink *netfault.Proxy
 
 	// worker may use pools, and nothing else: through kube-apiserver, and directly
 	// at the operator.
@@ -97,6 +101,11 @@ func stopWorld() {
 	if world.operator != nil {
 		world.operator.Stop(10 * time.Second)
 	}
+	for _, link := range []*netfault.Proxy{world.engineLink, world.clusterLink} {
+		if link != nil {
+			link.Close()
+		}
+	}
 	if world.ssh != nil {
 		world.ssh.Stop()
 	}
@@ -125,7 +134,7 @@ func startWorld(ctx context.Context) (err error) {
 		return err
 	}
 	for _, step := range []func(context.Context) error{
-		build, startPlane, startNode, startEngine, startSSH, apply, startOperator, awaitReady,
+		build, startPlane, startNode, startEngine, startSSH, startLinks, apply, startOperator, awaitReady,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -212,12 +221,21 @@ func startSSH(ctx context.Context) (err error) {
 	return err
 }
 
+func startLinks(context.Context) (err error) {
+	if world.engineLink, err = netfault.Start(world.engine.TCP, netfault.Options{}); err != nil {
+		return err
+	}
+	world.clusterLink, err = netfault.Start(strings.TrimPrefix(world.plane.Config.Host, "https://"), netfault.Options{})
+	return err
+}
+
 // apply applies all targets and pools, and what they refer to.
 func apply(ctx context.Context) (err error) {
 	account, err := world.plane.ServiceAccount(ctx, appsNamespace, "connpool")
 	if err != nil {
 		return err
 	}
+	account.Host = "https://" + world.clusterLink.Addr
 	cluster, err := controlplane.Kubeconfig(account)
 	if err != nil {
 		return err
@@ -237,7 +255,7 @@ func apply(ctx context.Context) (err error) {
 	err = template.Must(template.New("").Funcs(functions).Parse(objects)).Execute(text, map[string]any{
 		"Host": host, "Port": port, "User": world.ssh.User,
 		"PrivateKey": string(world.ssh.PrivateKey), "KnownHosts": world.ssh.KnownHosts,
-		"Socket": world.engine.Socket, "TCP": world.engine.TCP,
+		"Socket": world.engine.Socket, "TCP": world.engineLink.Addr,
 		"CA": string(world.engine.CA), "Cert": string(world.engine.Cert), "Key": string(world.engine.Key),
 		"Kubeconfig": string(cluster), "Ledgers": ledgers(), "Image": dockerd.Image, "Pools": pools,
 	})

@@ -1,0 +1,114 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"time"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/test/atmostonce"
+)
+
+// fault breaks what a place is reached by.
+type fault struct {
+	name string
+	// in is what the fault breaks, by the pool's name; nothing for the others.
+	in map[string]func(context.Context) error
+}
+
+func faults() []fault {
+	killSSH := func(context.Context) error { world.ssh.KillConnections(); return nil }
+	return []fault{
+		{"nothing breaks", nil},
+		{"connections are reset", map[string]func(context.Context) error{
+			"host": killSSH, "engine-ssh": killSSH,
+			"engine-tls": func(context.Context) error { world.engineLink.Reset(); return nil },
+			"cluster":    func(context.Context) error { world.clusterLink.Reset(); return nil },
+		}},
+		{"the engine is killed and comes back", map[string]func(context.Context) error{
+			"engine-unix": restartEngine, "engine-tls": restartEngine,
+		}},
+	}
+}
+
+func restartEngine(ctx context.Context) error {
+	world.engine.Kill()
+	return world.engine.Restart(ctx)
+}
+
+// FAULTS, section 1, in containers, pods and sessions, by every client there is.
+func TestCommandsRunAtMostOnceWhateverBreaks(t *testing.T) {
+	for _, f := range faults() {
+		t.Run(f.name, func(t *testing.T) {
+			for _, p := range places() {
+				strike := f.in[p.pool]
+				if f.in != nil && strike == nil {
+					continue
+				}
+				t.Run(p.name, func(t *testing.T) { p.load(t, strike) })
+			}
+		})
+	}
+}
+
+// load sends commands by every client and strikes three times, if at all.
+func (p place) load(t *testing.T, strike func(context.Context) error) {
+	ledger, err := atmostonce.NewLedger(filepath.Join(ledgers(), "of-"+p.pool))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ways := p.ways(t)
+	load := atmostonce.Load{Ledger: ledger, Ways: ways, Commands: 6 * len(ways), Parallel: 8, Lines: 30, Pause: 50 * time.Millisecond}
+	var broken atmostonce.Fault
+	if strike != nil {
+		broken = atmostonce.Fault{Strikes: 3, Strike: strike}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	defer cancel()
+	summary, err := load.Run(ctx, broken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(summary)
+	for reason, n := range summary.Reasons {
+		t.Logf("%d times %s", n, reason)
+	}
+	if err := summary.Err(); err != nil {
+		t.Error(err)
+	}
+	if failed := summary.Failed(); strike == nil && failed > 0 {
+		t.Errorf("%d commands failed, and nothing was broken", failed)
+	}
+}
+
+// ways are all clients, to kube-apiserver and to the operator, and all of them
+// with sessions, too; each has run a command.
+func (p place) ways(t *testing.T) (ways []atmostonce.Way) {
+	t.Helper()
+	pool := atmostonce.Pool{Namespace: "default", Name: p.pool, Container: p.spec.Container, Pod: p.spec.Pod}
+	pool.Config = world.direct
+	direct, err := pool.Ways("direct ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inSessions, err := pool.SessionWays("direct ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool.Config = world.worker
+	proxied, err := pool.Ways("proxied ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ways = append(append(direct, inSessions...), proxied...)
+	for _, way := range ways {
+		t.Cleanup(way.Close)
+		if report := way.Run(t.Context(), "true"); report.Outcome != live.OutcomeCompleted {
+			t.Fatalf("the first command by %s: %+v", way.Name, report)
+		}
+	}
+	return ways
+}
