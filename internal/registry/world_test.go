@@ -290,7 +290,7 @@ func (w *world) execs() (n int) {
 // ServeHTTP is as much of the generic API server as the registry needs: the path
 // becomes a namespace, a pool, a subresource and options.
 func (w *world) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
-	name, subresource, path := split(req.URL.Path)
+	resource, name, subresource, path := split(req.URL.Path)
 	ctx := request.WithNamespace(req.Context(), namespace)
 	who := req.Header.Get("Test-User")
 	if who == "" {
@@ -300,7 +300,7 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	ctx = request.WithRequestInfo(ctx, &request.RequestInfo{Path: req.URL.Path})
 	req = req.WithContext(ctx)
 	answer := &responder{rw}
-	storage, ok := w.registry.Storage()["connectionpools/"+subresource].(rest.Connecter)
+	storage, ok := w.registry.Storage()[resource+"/"+subresource].(rest.Connecter)
 	if !ok {
 		http.NotFound(rw, req)
 		return
@@ -322,13 +322,17 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	handler.ServeHTTP(rw, req)
 }
 
-// split takes /pools/{name}/{subresource}{path} apart.
-func split(path string) (name, subresource, rest string) {
-	parts := strings.SplitN(strings.TrimPrefix(path, "/pools/"), "/", 3)
-	if len(parts) == 3 {
-		rest = "/" + parts[2]
+// split takes /{resource}/{name}/{subresource}{path} apart; pools are short for
+// connectionpools.
+func split(path string) (resource, name, subresource, rest string) {
+	parts := strings.SplitN(strings.TrimPrefix(path, "/"), "/", 4)
+	if len(parts) == 4 {
+		rest = "/" + parts[3]
 	}
-	return parts[0], parts[1], rest
+	if resource = parts[0]; resource == "pools" {
+		resource = "connectionpools"
+	}
+	return resource, parts[1], parts[2], rest
 }
 
 // responder answers in JSON, as the generic server does.
@@ -372,7 +376,12 @@ func (w *world) post(ctx context.Context, pool string, body any, changes ...func
 		}
 		text = string(encoded)
 	}
-	req := httptest.NewRequestWithContext(ctx, http.MethodPost, "/pools/"+pool+"/exec", strings.NewReader(text))
+	return w.postTo(ctx, "/pools/"+pool+"/exec", text, changes...)
+}
+
+func (w *world) postTo(ctx context.Context, path, text string, changes ...func(*http.Request)) reply {
+	w.Helper()
+	req := httptest.NewRequestWithContext(ctx, http.MethodPost, path, strings.NewReader(text))
 	for _, change := range changes {
 		change(req)
 	}
