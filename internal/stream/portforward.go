@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -18,6 +19,8 @@ type side struct {
 	// in fails, instead of ending, when the client gave the connection up.
 	in  io.Reader
 	out io.Writer
+	// failed tells the client why the target was not what it seemed to be.
+	failed func(error)
 	// ended tells the client that the target sends no more.
 	ended func()
 }
@@ -38,6 +41,9 @@ func join(ctx context.Context, client side, target net.Conn) {
 		_ = half.CloseWrite()
 	})
 	if err := move(client.out, target); err != nil {
+		if explained, ok := errors.AsType[*driver.Error](err); ok { // some targets refuse only then
+			client.failed(explained)
+		}
 		_ = target.Close()
 	}
 	client.ended()

@@ -162,20 +162,22 @@ func (f *forwards) connect(conn *spdyConn, id string, pair *streamPair) {
 	defer pair.error.Close() //nolint:errcheck // Nobody is left to be told.
 	ctx, cancel := endWith(f.ctx, conn.running)
 	defer cancel()
+	failed := func(err error) { _, _ = spdyWriter{conn, pair.error}.Write([]byte(dialError(err))) }
 	if !f.enter() {
-		_, _ = spdyWriter{conn, pair.error}.Write([]byte(dialError(errTooManyForwards)))
+		failed(errTooManyForwards)
 		return
 	}
 	defer f.leave()
 	target, err := f.dial(ctx, pair.port)
 	if err != nil {
-		_, _ = spdyWriter{conn, pair.error}.Write([]byte(dialError(err)))
+		failed(err)
 		return
 	}
 	join(ctx, side{
-		in:    spdyReader{conn, pair.data},
-		out:   spdyWriter{conn, pair.data},
-		ended: func() { _ = pair.data.Close() },
+		in:     spdyReader{conn, pair.data},
+		out:    spdyWriter{conn, pair.data},
+		failed: failed,
+		ended:  func() { _ = pair.data.Close() },
 	}, target)
 }
 

@@ -210,6 +210,36 @@ func TestDialErrorIsOneSentenceOnTheErrorStream(t *testing.T) {
 	}
 }
 
+// lateRefusal is a target that says only when it is read that nothing is there, as
+// pods do.
+type lateRefusal struct{ net.Conn }
+
+func (lateRefusal) Read([]byte) (int, error) {
+	return 0, &driver.Error{Message: "nothing listens on port 81 of the pod"}
+}
+func (lateRefusal) Write(p []byte) (int, error) { return len(p), nil }
+func (lateRefusal) Close() error                { return nil }
+
+func TestATargetThatRefusesLateIsExplained(t *testing.T) {
+	for name, newDialer := range forwardDialers {
+		t.Run(name, func(t *testing.T) {
+			s := server(t, func(w http.ResponseWriter, r *http.Request) {
+				ServePortForward(w, r, func(context.Context, uint16) (net.Conn, error) { return lateRefusal{}, nil })
+			})
+			conn, _, err := newDialer(t, s).Dial("portforward.k8s.io")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = conn.Close() }()
+			problems, data := openPair(t, conn, "81")
+			_ = data.Close()
+			if message, _ := io.ReadAll(problems); string(message) != "nothing listens on port 81 of the pod" {
+				t.Errorf("message %q", message)
+			}
+		})
+	}
+}
+
 // Each connection may hold megabytes, and one request may not have any number.
 func TestAForwardHasABoundedNumberOfConnections(t *testing.T) {
 	for name, newDialer := range forwardDialers {

@@ -143,15 +143,17 @@ func forwardChannel(ctx context.Context, socket *webSocket, n int, port uint16, 
 	data, problems := dataChannel(n), dataChannel(n)+1
 	_, _ = socket.send(data, number)
 	_, _ = socket.send(problems, number)
+	failed := func(err error) { _, _ = socket.send(problems, []byte(dialError(err))) }
 	target, err := dial(ctx, port)
 	if err != nil {
-		_, _ = socket.send(problems, []byte(dialError(err)))
+		failed(err)
 		return
 	}
 	defer context.AfterFunc(ctx, input.discard)()
 	join(ctx, side{
-		in:    input,
-		out:   channelWriter{socket, data},
-		ended: input.discard, // The protocol has no word for it.
+		in:     input,
+		out:    channelWriter{socket, data},
+		failed: failed,
+		ended:  input.discard, // The protocol has no word for it.
 	}, target)
 }
