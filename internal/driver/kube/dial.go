@@ -77,6 +77,7 @@ func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 		ServerVersion: version, RemoteAddress: socket.RemoteAddr().String(), Handshake: time.Since(begin),
 	}
 	shared.spares.add(socket)
+	shared.spares.replenish()
 	return made, nil
 }
 

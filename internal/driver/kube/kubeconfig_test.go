@@ -264,3 +264,7 @@ func FuzzKubeconfig(f *testing.F) {
 		}
 	})
 }
+
+func pemOf(certificate *x509.Certificate) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
+}

@@ -87,6 +87,9 @@ func (k *kubelet) ExecInContainer(
 	_ context.Context, _, _, container string, words []string, stdin io.Reader, stdout, stderr io.WriteCloser,
 	tty bool, resize <-chan remotecommand.TerminalSize, _ time.Duration,
 ) error {
+	if stdin == nil {
+		stdin = http.NoBody
+	}
 	command := exec.Command(words[0], words[1:]...)
 	command.Env = append(os.Environ(), "CONTAINER="+container)
 	var err error

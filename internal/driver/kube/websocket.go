@@ -135,10 +135,11 @@ func newWebSocket(conn *websocket.Conn, keepalive keepalive) *webSocket {
 	return w
 }
 
-// beat sends pings and answers those of the server. They wait for their turn as
-// long as it takes: a deadline that passed in the middle of one would spoil the
-// connection. It does not write beside a message that is stuck, so it is a timer
-// that judges.
+// beat answers the server's pings, and sends some when nothing comes: not while
+// output does, for a server that ends with something unread in its socket resets
+// it, and takes back what was on its way. They wait for their turn as long as it
+// takes, since a deadline that passed in the middle of one would spoil the
+// connection; so it is a timer that judges.
 func (w *webSocket) beat() {
 	var tick <-chan time.Time
 	if w.keepalive.interval > 0 {
@@ -156,6 +157,9 @@ func (w *webSocket) beat() {
 		case payload := <-w.pongs:
 			err = w.WriteControl(websocket.PongMessage, []byte(payload), time.Time{})
 		case <-tick:
+			if !w.silentFor(w.keepalive.interval / 2) {
+				continue
+			}
 			payload := strconv.AppendInt(nil, w.written.Load(), 10)
 			err = w.WriteControl(websocket.PingMessage, payload, time.Time{})
 		}
@@ -172,9 +176,8 @@ func (w *webSocket) judgeEvery(period time.Duration) *time.Timer {
 	set.Lock()
 	defer set.Unlock()
 	timer = time.AfterFunc(period, func() {
-		since := w.silent.Load()
 		took := w.begun.Load() == w.confirmed.Load()
-		if since > 0 && took && time.Since(time.Unix(0, since)) > w.keepalive.interval+w.keepalive.timeout {
+		if took && w.silentFor(w.keepalive.interval+w.keepalive.timeout) {
 			w.lost.Store(true)
 			w.hangUp()
 			return
@@ -191,6 +194,12 @@ func (w *webSocket) judgeEvery(period time.Duration) *time.Timer {
 func (w *webSocket) listen() { w.silent.Store(time.Now().UnixNano()) }
 func (w *webSocket) heard()  { w.silent.Store(time.Now().UnixNano()) }
 func (w *webSocket) deafen() { w.silent.Store(0) }
+
+// silentFor reports that we have listened for so long, and nothing came.
+func (w *webSocket) silentFor(period time.Duration) bool {
+	since := w.silent.Load()
+	return since > 0 && time.Since(time.Unix(0, since)) > period
+}
 
 // send writes one message.
 func (w *webSocket) send(message []byte) error {
