@@ -20,7 +20,12 @@ func (c *call) subject() []any {
 		"requestID", c.requestID,
 	}
 	for _, fact := range [][2]string{
-		{"session", c.session}, {"method", c.method}, {"path", c.path}, {"container", c.place.Container}, {"pod", c.place.Pod}, {"podNamespace", c.place.Namespace},
+		{"session", c.session},
+		{"method", c.method},
+		{"path", c.path},
+		{"container", c.place.Container},
+		{"pod", c.place.Pod},
+		{"podNamespace", c.place.Namespace},
 	} {
 		if fact[1] != "" {
 			line = append(line, fact[0], plain(fact[1]))

@@ -16,6 +16,7 @@ import (
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/stream"
 )
 
@@ -29,7 +30,7 @@ type exchange struct {
 	*call
 
 	held      held
-	conn      driver.Conn
+	lease     poolset.Lease
 	proxier   driver.Proxier
 	location  *url.URL
 	responder rest.Responder
@@ -51,7 +52,7 @@ type exchange struct {
 	answer   io.Closer
 }
 
-// serve answers the request. It panics with http.ErrAbortHandler when an answer
+// serve answers the request and ends the lease. It panics with http.ErrAbortHandler when an answer
 // that has begun cannot be completed, so that nobody takes its beginning for all.
 func (x *exchange) serve(w http.ResponseWriter, req *http.Request) {
 	ctx, stop := x.watch(req.Context(), x.permission)
@@ -59,7 +60,7 @@ func (x *exchange) serve(w http.ResponseWriter, req *http.Request) {
 	ctx, x.leave = context.WithCancelCause(ctx)
 	x.ctx = ctx
 	defer x.leave(context.Canceled)
-	defer endWith(x.conn, x.leave)() //nolint:contextcheck // the context of the connection is the news
+	defer endWith(x.lease.Conn(), x.leave)() //nolint:contextcheck // the context of the connection is the news
 	x.auditStarted(x.held, nil)
 	began := time.Now()
 	defer func() { x.end(time.Since(began)) }()
@@ -164,17 +165,22 @@ func (x *exchange) refusal(err error) error {
 		"target %s may have received request %s and gave no answer: %s", x.held.target, x.requestID, message))
 }
 
-// end writes how the exchange ended.
+// end writes how the exchange ended, and gives its lease back.
 func (x *exchange) end(duration time.Duration) {
 	if x.answer != nil {
 		_ = x.answer.Close() // an upgrade that failed leaves it open
 	}
+	problem := x.problem()
 	e := ending{held: x.held, requestID: x.requestID, duration: duration, httpStatus: x.status}
-	e.conclude(x.ctx, x.problem())
+	e.conclude(x.ctx, problem)
 	if e.outcome == live.OutcomeCompleted && !x.whole && x.switched == nil {
 		e.reason = reasonClientGone
 	}
 	x.auditEnded(e, &x.bytes)
+	if hasLeft(context.Cause(x.ctx)) {
+		problem = nil // which the connection is not to blame for
+	}
+	x.Pools.Return(x.lease, problem)
 }
 
 // reasonClientGone surfaces when a client does not wait for the end of an answer,

@@ -15,6 +15,9 @@ import (
 	"time"
 
 	"k8s.io/apiserver/pkg/authorization/authorizer"
+
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/drivertest"
 )
 
 // versions are those of HTTP in which clients come.
@@ -228,11 +231,14 @@ func (b trickle) Read(p []byte) (int, error) {
 	}
 }
 
-func trickling(every time.Duration) func(*remoteConn, *http.Request) (*http.Response, error) {
-	return func(_ *remoteConn, r *http.Request) (*http.Response, error) {
-		body := io.NopCloser(trickle{r.Context(), every})
-		return &http.Response{StatusCode: 200, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Body: body, ContentLength: -1, Request: r}, nil
-	}
+// trickling plays an API with such answers.
+type trickling time.Duration
+
+func (every trickling) RoundTrip(r *http.Request) (*http.Response, error) {
+	body := io.NopCloser(trickle{r.Context(), time.Duration(every)})
+	return &http.Response{
+		StatusCode: http.StatusOK, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Body: body, ContentLength: -1, Request: r,
+	}, nil
 }
 
 func TestARevokedPermissionCutsAnAnswer(t *testing.T) {
@@ -248,13 +254,13 @@ func TestARevokedPermissionCutsAnAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(w *world) {
-				w.engine(&remote{proxy: trickling(test.every)})
+				w.engine(trickling(test.every))
 				dial, stop := pipeline(w)
 				defer stop()
 				client := dial()
 				defer client.Close()
 				_, _ = fmt.Fprintf(client, "GET %s/logs HTTP/1.1\r\nHost: x\r\n\r\n", proxyPath)
-				response, err := http.ReadResponse(bufio.NewReader(client), nil)
+				response, err := http.ReadResponse(bufio.NewReader(client), nil) //nolint:bodyclose // its end is the test
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -291,7 +297,7 @@ func TestARevokedPermissionCutsAnAnswer(t *testing.T) {
 
 func TestWhatIsLeftIsCutWhenTheOperatorStops(t *testing.T) {
 	inWorld(t, func(w *world) {
-		w.engine(&remote{proxy: trickling(time.Second)})
+		w.engine(trickling(time.Second))
 		dial, stop := pipeline(w)
 		defer stop()
 		client := dial()
@@ -335,4 +341,46 @@ type deadlines struct {
 func (d *deadlines) SetWriteDeadline(at time.Time) error {
 	d.set = append(d.set, at)
 	return nil
+}
+
+// A connection on which a request was not answered is given to others only once it
+// has proved that it serves.
+func TestAConnectionThatMayBeToBlameIsProved(t *testing.T) {
+	for name, test := range map[string]struct {
+		err    *driver.Error
+		proved bool
+	}{
+		"the connection ended":    {&driver.Error{Reason: driver.Unreachable, Started: true, Message: "reset"}, true},
+		"an answer, whatever one": {nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.engine(answering{test.err})
+				time.Sleep(time.Minute)
+				probed := false
+				w.fake.OnProbe(func(context.Context, *drivertest.FakeConn) error {
+					probed = true
+					return errors.New("nobody is there")
+				})
+				first := w.fake.Live()[0]
+				w.send(httptest.NewRequestWithContext(w.Context(), http.MethodGet, proxyPath+"/x", http.NoBody))
+				synctest.Wait()
+				if gone := first.Context().Err() != nil; probed != test.proved || gone != test.proved {
+					t.Errorf("probed: %t, gone: %t", probed, gone)
+				}
+			})
+		})
+	}
+}
+
+// answering plays an API that answers with a 500, or not at all.
+type answering struct{ err *driver.Error }
+
+func (a answering) RoundTrip(request *http.Request) (*http.Response, error) {
+	if a.err != nil {
+		return nil, a.err
+	}
+	return inMemory(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, `{"code": 500}`, http.StatusInternalServerError)
+	}).RoundTrip(request)
 }

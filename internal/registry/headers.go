@@ -13,7 +13,7 @@ const (
 	// bearerProtocol begins a WebSocket's subprotocol that is a token, with which
 	// browsers authenticate to Kubernetes.
 	bearerProtocol  = "base64url.bearer.authorization.k8s.io."
-	protocolsHeader = "Sec-Websocket-Protocol"
+	protocolsHeader = "Sec-WebSocket-Protocol"
 )
 
 // identifying are the beginnings of headers that say who somebody is: to us, and

@@ -86,8 +86,8 @@ func fitCommand(root *field.Path, place driver.Place, subsystem string) fitFunc 
 	return func(target *v1alpha1.ConnectionTarget) field.ErrorList {
 		problems := fitPlace(root, place)(target)
 		if kind := target.Spec.Type(); subsystem != "" && kind != v1alpha1.TargetTypeSSH {
-			problems = append(problems, field.Forbidden(child(root, "subsystem"), fmt.Sprintf(
-				"%s, which has no subsystems; run a program with command", typed(target.Name, kind))))
+			problems = append(problems, field.Forbidden(child(root, "subsystem"),
+				typed(target.Name, kind)+", which has no subsystems; run a program with command"))
 		}
 		return problems
 	}

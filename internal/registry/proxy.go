@@ -79,9 +79,9 @@ func (c *call) proxy(w http.ResponseWriter, req *http.Request, options *live.Pro
 	if err != nil {
 		return err
 	}
-	defer lease.Release()
 	proxier, ok := lease.Conn().(driver.Proxier)
 	if !ok {
+		lease.Release()
 		return refusedBeforeStart(badRequest, "", fmt.Sprintf(
 			"target %s has no HTTP API that could be proxied; use exec", lease.Target.Name))
 	}
@@ -89,7 +89,7 @@ func (c *call) proxy(w http.ResponseWriter, req *http.Request, options *live.Pro
 		w = halfclose.Accept(w, req)
 	}
 	x := &exchange{
-		call: c, held: c.holding(string(pool.UID), lease), conn: lease.Conn(), proxier: proxier, location: location, responder: responder,
+		call: c, held: c.holding(string(pool.UID), lease), lease: lease, proxier: proxier, location: location, responder: responder,
 	}
 	x.serve(w, req)
 	return nil

@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -44,7 +46,7 @@ func TestWhatTheProxyRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(w *world) {
-				w.engine(&remote{proxy: inMemory(func(http.ResponseWriter, *http.Request) { t.Error("it was sent") })})
+				w.engine(inMemory(func(http.ResponseWriter, *http.Request) { t.Error("it was sent") }))
 				w.target("web-1", "web")
 				w.target("db-1", "db", docker)
 				req := httptest.NewRequestWithContext(w.Context(), http.MethodDelete, "/pools/web/proxy"+test.path, http.NoBody)
@@ -56,7 +58,7 @@ func TestWhatTheProxyRefuses(t *testing.T) {
 
 func TestAnAbsoluteURIIsRefused(t *testing.T) {
 	inWorld(t, func(w *world) {
-		w.engine(new(remote))
+		w.engine(nil)
 		req := httptest.NewRequestWithContext(w.Context(), http.MethodGet, "http://example.com"+proxyPath+"/x", http.NoBody)
 		w.send(req).wantRefusal(w, http.StatusBadRequest, "absolute URI")
 	})
@@ -89,12 +91,12 @@ func TestWhatArrivesAtTheTarget(t *testing.T) {
 				t.Run(way, func(t *testing.T) {
 					inWorld(t, func(w *world) {
 						got := ""
-						w.engine(&remote{proxy: inMemory(func(_ http.ResponseWriter, r *http.Request) {
+						w.engine(inMemory(func(_ http.ResponseWriter, r *http.Request) {
 							got = r.URL.RequestURI()
 							if r.URL.Host != "" || r.Host != "" || r.URL.Scheme != "" {
 								t.Errorf("it is for %s and %s", r.Host, r.URL)
 							}
-						})})
+						}))
 						req := httptest.NewRequestWithContext(w.Context(), http.MethodGet, proxyPath+test.path, http.NoBody)
 						w.ServeHTTP(httptest.NewRecorder(), prepare(req))
 						if got != test.want {
@@ -118,10 +120,10 @@ func TestAHiddenQueryIsNotLogged(t *testing.T) {
 func TestCredentialsStayHere(t *testing.T) {
 	inWorld(t, func(w *world) {
 		var got string
-		w.engine(&remote{proxy: inMemory(func(_ http.ResponseWriter, r *http.Request) {
+		w.engine(inMemory(func(_ http.ResponseWriter, r *http.Request) {
 			dump, _ := httputil.DumpRequest(r, true)
 			got = string(dump)
-		})})
+		}))
 		req := httptest.NewRequestWithContext(w.Context(), http.MethodGet, proxyPath+"/x", http.NoBody)
 		upgrading(req)
 		for _, name := range []string{
@@ -154,7 +156,7 @@ func TestCredentialsStayHere(t *testing.T) {
 func TestNobodyIsSomebodyElseAtTheTarget(t *testing.T) {
 	for _, name := range []string{"Impersonate-User", "impersonate-group", "Impersonate-Extra-Scopes", "Impersonate-Uid"} {
 		inWorld(t, func(w *world) {
-			w.engine(&remote{proxy: inMemory(func(http.ResponseWriter, *http.Request) { t.Error("it was sent") })})
+			w.engine(inMemory(func(http.ResponseWriter, *http.Request) { t.Error("it was sent") }))
 			req := httptest.NewRequestWithContext(w.Context(), http.MethodGet, proxyPath+"/x", http.NoBody)
 			req.Header.Set(name, "canary")
 			got := w.send(req)
@@ -186,9 +188,7 @@ func TestAnswersPassAsTheyAre(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			proxied(t, func(w http.ResponseWriter, _ *http.Request) {
-				for name, values := range test.header {
-					w.Header()[name] = values
-				}
+				maps.Copy(w.Header(), test.header)
 				for _, name := range test.gone {
 					w.Header().Set(name, "x")
 				}
@@ -197,24 +197,24 @@ func TestAnswersPassAsTheyAre(t *testing.T) {
 					_, _ = io.WriteString(w, "the body")
 				}
 			}, func(_ *world, server *httptest.Server) {
-				got, body := ask(t, server, http.MethodGet, "/x")
-				if got.StatusCode != test.status || (body != "the body" && body != "" && test.status != 304) {
-					t.Errorf("answered %d %q", got.StatusCode, body)
+				got := ask(t, server, http.MethodGet, "/x")
+				if hasBody := test.status == 200 || test.status >= 400; got.status != test.status || (got.body == "the body") != hasBody {
+					t.Errorf("answered %d %q", got.status, got.body)
 				}
 				for name, want := range test.header {
-					if !slices.Equal(got.Header[name], want) {
-						t.Errorf("%s is %q, want %q", name, got.Header[name], want)
+					if !slices.Equal(got.header[name], want) {
+						t.Errorf("%s is %q, want %q", name, got.header[name], want)
 					}
 				}
 				for _, name := range test.gone {
-					if got.Header[name] != nil {
-						t.Errorf("%s is %q", name, got.Header[name])
+					if got.header[name] != nil {
+						t.Errorf("%s is %q", name, got.header[name])
 					}
 				}
-				if got.Header.Get("Connpool-Connection") == "" || got.Header.Get("Connpool-Request-Id") == "" || got.Header.Get("Connpool-Target") == "" {
-					t.Errorf("headers are %v", got.Header)
+				if got.header.Get("Connpool-Connection") == "" || got.header.Get("Connpool-Request-Id") == "" || got.header.Get("Connpool-Target") == "" {
+					t.Errorf("headers are %v", got.header)
 				}
-				if _, ours := test.header["Retry-After"]; !ours && got.Header.Get("Retry-After") != "" {
+				if _, ours := test.header["Retry-After"]; !ours && got.header.Get("Retry-After") != "" {
 					t.Error("Retry-After was added")
 				}
 			})
@@ -225,19 +225,19 @@ func TestAnswersPassAsTheyAre(t *testing.T) {
 func TestEveryMethodIsPassedOn(t *testing.T) {
 	proxied(t, func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Method", r.Method) }, func(_ *world, server *httptest.Server) {
 		for _, method := range new(proxy).ConnectMethods() {
-			if got, _ := ask(t, server, method, "/x"); got.Header.Get("Method") != method {
-				t.Errorf("%s arrived as %s", method, got.Header.Get("Method"))
+			if got := ask(t, server, method, "/x"); got.header.Get("Method") != method {
+				t.Errorf("%s arrived as %s", method, got.header.Get("Method"))
 			}
 		}
 	})
 }
 
 // refusalOf reads a Status of ours.
-func refusalOf(t testing.TB, response *http.Response, body string) metav1.Status {
+func refusalOf(t testing.TB, got answered) metav1.Status {
 	t.Helper()
 	var status metav1.Status
-	if err := json.Unmarshal([]byte(body), &status); err != nil || int(status.Code) != response.StatusCode {
-		t.Errorf("answered %d %q, %v", response.StatusCode, body, err)
+	if err := json.Unmarshal([]byte(got.body), &status); err != nil || int(status.Code) != got.status {
+		t.Errorf("answered %d %q, %v", got.status, got.body, err)
 	}
 	return status
 }
@@ -252,14 +252,16 @@ func TestWhyThereIsNoAnswer(t *testing.T) {
 	}{
 		"it was not sent": {
 			&driver.Error{Reason: driver.Unreachable, Stage: driver.StageConnect, Message: "connection refused"},
-			503, live.OutcomeNotStarted, "Unreachable", []string{"was not sent to target build-1", "connection refused"},
+			503, live.OutcomeNotStarted, "Unreachable",
+			[]string{"was not sent to target build-1", "connection refused"},
 		},
 		"it was not sent in time": {
 			&driver.Error{Reason: driver.Timeout, Message: "no answer"}, 503, live.OutcomeNotStarted, "Timeout", []string{"was not sent"},
 		},
 		"it may have been received": {
 			&driver.Error{Reason: driver.Unreachable, Started: true, Message: "connection reset"},
-			502, live.OutcomeUnknown, "Unreachable", []string{"may have received request", "connection reset"},
+			502, live.OutcomeUnknown, "Unreachable",
+			[]string{"may have received request", "connection reset"},
 		},
 		"it got no answer in time": {
 			&driver.Error{Reason: driver.Timeout, Started: true, Message: "no answer"}, 504, live.OutcomeUnknown, "Timeout", []string{"gave no answer"},
@@ -268,7 +270,7 @@ func TestWhyThereIsNoAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(w *world) {
-				w.engine(&remote{proxy: func(*remoteConn, *http.Request) (*http.Response, error) { return nil, test.err }})
+				w.engine(unanswering(func(*http.Request) error { return test.err }))
 				got := w.send(httptest.NewRequestWithContext(w.Context(), http.MethodPost, proxyPath+"/x?secret=canary", http.NoBody))
 				got.wantRefusal(w, test.code, test.words...)
 				all := causes(got.status)
@@ -285,6 +287,7 @@ func TestWhyThereIsNoAnswer(t *testing.T) {
 						t.Errorf("audit does not contain %s: %s", want, w.audit())
 					}
 				}
+				synctest.Wait()
 				if strings.Contains(w.audit(), "canary") || w.set.Connections("")[0].Leases != 0 {
 					t.Errorf("audit says %s", w.audit())
 				}
@@ -298,14 +301,14 @@ func TestOurRefusalsAreToldFromThoseOfTheTarget(t *testing.T) {
 		w.WriteHeader(http.StatusForbidden)
 		_, _ = io.WriteString(w, `{"kind":"Status","status":"Failure","reason":"Forbidden","code":403}`)
 	}, func(w *world, server *httptest.Server) {
-		theirs, body := ask(t, server, http.MethodGet, "/x")
-		if status := refusalOf(t, theirs, body); len(causes(status)) != 0 || theirs.Header.Get("Connpool-Connection") == "" {
-			t.Errorf("%+v, %v", status, theirs.Header)
+		theirs := ask(t, server, http.MethodGet, "/x")
+		if status := refusalOf(t, theirs); len(causes(status)) != 0 || theirs.header.Get("Connpool-Connection") == "" {
+			t.Errorf("%+v, %v", status, theirs.header)
 		}
 		w.judge.verdict = onlyGet
-		ours, body := ask(t, server, http.MethodGet, "/x")
-		if status := refusalOf(t, ours, body); !strings.Contains(status.Message, "connectionpools/proxy") || ours.Header.Get("Connpool-Connection") != "" {
-			t.Errorf("%+v, %v", status, ours.Header)
+		ours := ask(t, server, http.MethodGet, "/x")
+		if status := refusalOf(t, ours); !strings.Contains(status.Message, "connectionpools/proxy") || ours.header.Get("Connpool-Connection") != "" {
+			t.Errorf("%+v, %v", status, ours.header)
 		}
 		if !strings.Contains(w.audit(), `"outcome"="Completed" "reason"="" "bytesIn"=0 "bytesOut"=68 "status"=403`) {
 			t.Errorf("audit says %s", w.audit())
@@ -326,7 +329,7 @@ func TestATargetWhoseDriverHasNoAPI(t *testing.T) {
 
 func TestAPanicGivesTheLeaseBack(t *testing.T) {
 	inWorld(t, func(w *world) {
-		w.engine(&remote{proxy: func(*remoteConn, *http.Request) (*http.Response, error) { panic("canary") }})
+		w.engine(unanswering(func(*http.Request) error { panic("canary") }))
 		func() {
 			defer func() {
 				if recover() == nil {
@@ -335,6 +338,7 @@ func TestAPanicGivesTheLeaseBack(t *testing.T) {
 			}()
 			w.send(httptest.NewRequestWithContext(w.Context(), http.MethodGet, proxyPath+"/x", http.NoBody))
 		}()
+		synctest.Wait()
 		if leases := w.set.Connections("")[0].Leases; leases != 0 || w.registry.uses.total != 0 {
 			t.Errorf("%d leases are out, %d uses", leases, w.registry.uses.total)
 		}
@@ -347,13 +351,13 @@ func TestAPanicGivesTheLeaseBack(t *testing.T) {
 func TestARequestWithoutABodyIsSentOnce(t *testing.T) {
 	inWorld(t, func(w *world) {
 		sent := 0
-		w.engine(&remote{proxy: func(_ *remoteConn, r *http.Request) (*http.Response, error) {
+		w.engine(unanswering(func(r *http.Request) error {
 			sent++
 			if r.GetBody != nil {
 				t.Error("it could be sent again")
 			}
-			return nil, &driver.Error{Reason: driver.Unreachable, Message: "refused"}
-		}})
+			return &driver.Error{Reason: driver.Unreachable, Message: "refused"}
+		}))
 		w.send(httptest.NewRequestWithContext(w.Context(), http.MethodGet, proxyPath+"/x", http.NoBody)).wantRefusal(w, 503)
 		if sent != 1 {
 			t.Errorf("it was sent %d times", sent)
@@ -371,8 +375,8 @@ func TestProxiedRequestsAreLimited(t *testing.T) {
 			ask(t, server, http.MethodGet, "/x")
 		}()
 		<-arrived
-		got, body := ask(t, server, http.MethodGet, "/y")
-		if status := refusalOf(t, got, body); got.StatusCode != 429 || !strings.Contains(status.Message, "--max-streams-per-user") {
+		got := ask(t, server, http.MethodGet, "/y")
+		if status := refusalOf(t, got); got.status != http.StatusTooManyRequests || !strings.Contains(status.Message, "--max-streams-per-user") {
 			t.Errorf("answered %+v", status)
 		}
 		close(release)

@@ -95,7 +95,7 @@ func (c *call) once(
 		return c.repeat(ctx, r)
 	}
 	// What a panic leaves behind is no result, and must not be run again.
-	status := c.lost()
+	status := c.lost() //nolint:contextcheck // it says how something ended, and does nothing
 	defer func() { c.records.finish(r, status, err) }()
 	status, err = execute(running)
 	return status, err

@@ -17,8 +17,8 @@ import (
 type remote struct {
 	*drivertest.Fake
 
-	// proxy plays the API.
-	proxy func(*remoteConn, *http.Request) (*http.Response, error)
+	// api plays the API.
+	api http.RoundTripper
 	// pods plays the ports.
 	pods func(pod driver.Place, port uint16) (net.Conn, error)
 }
@@ -61,47 +61,67 @@ func (c *remoteConn) ForwardPod(_ context.Context, pod driver.Place, port uint16
 }
 
 func (c *remoteConn) Proxy(request *http.Request) (*http.Response, error) {
-	return c.remote.proxy(c, request)
+	return c.remote.api.RoundTrip(request)
 }
 
-// apiOf plays an API with a real server, which a transport reaches as a driver's
-// does.
-func apiOf(t testing.TB, handler http.HandlerFunc) func(*remoteConn, *http.Request) (*http.Response, error) {
+// backend plays an API with a real server, which a transport reaches as a
+// driver's does.
+type backend struct {
+	server    *httptest.Server
+	transport *http.Transport
+}
+
+func newBackend(t testing.TB, handler http.HandlerFunc) *backend {
 	t.Helper()
-	server := httptest.NewServer(handler)
-	transport := &http.Transport{DisableCompression: true}
+	b := &backend{httptest.NewServer(handler), &http.Transport{DisableCompression: true}}
 	t.Cleanup(func() {
-		transport.CloseIdleConnections()
-		server.Close()
+		b.transport.CloseIdleConnections()
+		b.server.Close()
 	})
-	return func(_ *remoteConn, request *http.Request) (*http.Response, error) {
-		outgoing := request.Clone(request.Context())
-		outgoing.URL.Scheme, outgoing.URL.Host = "http", server.Listener.Addr().String()
-		outgoing.Header.Set("Authorization", "Bearer of-the-pool")
-		answer, err := transport.RoundTrip(outgoing)
-		if err != nil {
-			return nil, &driver.Error{
-				Reason: driver.Unreachable, Stage: driver.StageRun, Started: true, Message: "the connection ended", Err: err,
-			}
+	return b
+}
+
+func (b *backend) RoundTrip(request *http.Request) (*http.Response, error) {
+	outgoing := request.Clone(request.Context())
+	outgoing.URL.Scheme, outgoing.URL.Host = "http", b.server.Listener.Addr().String()
+	outgoing.Header.Set("Authorization", "Bearer of-the-pool")
+	answer, err := b.transport.RoundTrip(outgoing)
+	if err != nil {
+		return nil, &driver.Error{
+			Reason: driver.Unreachable, Stage: driver.StageRun, Started: true, Message: "the connection ended", Err: err,
 		}
-		return answer, nil
 	}
+	return answer, nil
 }
 
 // inMemory plays an API without a network, for virtual time.
-func inMemory(handler http.HandlerFunc) func(*remoteConn, *http.Request) (*http.Response, error) {
-	return func(_ *remoteConn, request *http.Request) (*http.Response, error) {
-		recorder := httptest.NewRecorder()
-		handler(recorder, request)
-		return recorder.Result(), nil
-	}
+type inMemory http.HandlerFunc
+
+func (handler inMemory) RoundTrip(request *http.Request) (*http.Response, error) {
+	recorder := httptest.NewRecorder()
+	handler(recorder, request)
+	return recorder.Result(), nil
+}
+
+// unanswering plays an API that gives no answer.
+type unanswering func(*http.Request) error
+
+func (u unanswering) RoundTrip(request *http.Request) (*http.Response, error) { return nil, u(request) }
+
+// switching plays an API that takes a connection over.
+type switching struct{ end io.ReadWriteCloser }
+
+func (s switching) RoundTrip(request *http.Request) (*http.Response, error) {
+	header := http.Header{"Connection": {"Upgrade"}, "Upgrade": {request.Header.Get("Upgrade")}}
+	return &http.Response{
+		StatusCode: http.StatusSwitchingProtocols, ProtoMajor: 1, ProtoMinor: 1, Header: header, Body: s.end, Request: request,
+	}, nil
 }
 
 // engine declares and connects pool web with target build-1, a Docker engine.
-func (w *world) engine(api *remote) {
+func (w *world) engine(api http.RoundTripper) {
 	w.Helper()
-	api.Fake = w.fake
-	w.connectWith(w.target("build-1", "web", docker), api, nil, w.pool("web", leastLoaded))
+	w.connectWith(w.target("build-1", "web", docker), &remote{Fake: w.fake, api: api}, nil, w.pool("web", leastLoaded))
 }
 
 const proxyPath = "/pools/web/proxy/build-1"
@@ -111,7 +131,7 @@ const proxyPath = "/pools/web/proxy/build-1"
 func proxied(t *testing.T, handler http.HandlerFunc, test func(*world, *httptest.Server), changes ...func(*Config)) {
 	t.Helper()
 	w := newWorld(t, changes...)
-	w.engine(&remote{proxy: apiOf(t, handler)})
+	w.engine(newBackend(t, handler))
 	server := httptest.NewUnstartedServer(w)
 	server.EnableHTTP2 = true
 	server.StartTLS()
@@ -120,18 +140,20 @@ func proxied(t *testing.T, handler http.HandlerFunc, test func(*world, *httptest
 		if err := w.registry.Wait(context.Background()); err != nil {
 			t.Error(err)
 		}
-		for _, conn := range w.set.Connections("") {
-			if conn.Leases != 0 {
-				t.Errorf("%d leases are out", conn.Leases)
-			}
-		}
-		w.close()
+		w.set.Close(context.Background()) // which waits for leases that are out
 	}()
 	test(w, server)
 }
 
-// ask sends a request through the proxy and returns the answer with its body.
-func ask(t testing.TB, server *httptest.Server, method, path string, changes ...func(*http.Request)) (*http.Response, string) {
+// answered is an answer that has come to its end.
+type answered struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// ask sends a request through the proxy.
+func ask(t testing.TB, server *httptest.Server, method, path string, changes ...func(*http.Request)) answered {
 	t.Helper()
 	response := open(t, server, method, path, http.NoBody, changes...)
 	defer response.Body.Close()
@@ -139,7 +161,7 @@ func ask(t testing.TB, server *httptest.Server, method, path string, changes ...
 	if err != nil {
 		t.Error(err)
 	}
-	return response, string(body)
+	return answered{response.StatusCode, response.Header, string(body)}
 }
 
 // open sends a request through the proxy and leaves the body of the answer.

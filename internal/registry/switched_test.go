@@ -30,8 +30,18 @@ func upgrade(protocol string, serve func(net.Conn, io.Reader)) http.HandlerFunc 
 	}
 }
 
+// connection is one that was upgraded, or not.
+type connection struct {
+	*tls.Conn
+
+	// reader has what was read with the answer.
+	reader *bufio.Reader
+	status int
+	header http.Header
+}
+
 // switchTo asks for another protocol, with words sent ahead of the answer.
-func switchTo(t *testing.T, server *httptest.Server, protocol, ahead string) (*tls.Conn, *bufio.Reader, *http.Response) {
+func switchTo(t *testing.T, server *httptest.Server, protocol, ahead string) connection {
 	t.Helper()
 	config := server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	config.NextProtos = []string{"http/1.1"}
@@ -49,7 +59,7 @@ func switchTo(t *testing.T, server *httptest.Server, protocol, ahead string) (*t
 		t.Fatal(err)
 	}
 	_ = response.Body.Close()
-	return conn.(*tls.Conn), reader, response
+	return connection{conn.(*tls.Conn), reader, response.StatusCode, response.Header}
 }
 
 // ended waits for the end of all uses and wants a line of the audit.
@@ -72,14 +82,14 @@ func TestOutputFollowsTheEndOfInput(t *testing.T) {
 				all, _ := io.ReadAll(in)
 				_, _ = conn.Write(append([]byte("got "), all...))
 			}), func(w *world, server *httptest.Server) {
-				conn, reader, response := switchTo(t, server, protocol, "early, ")
-				if response.StatusCode != http.StatusSwitchingProtocols || response.Header.Get("Upgrade") != protocol ||
-					response.Header.Get("Connpool-Target") != "build-1" || response.Header.Get("Content-Type") != "application/vnd.docker.raw-stream" {
-					t.Fatalf("answered %d, %v", response.StatusCode, response.Header)
+				conn := switchTo(t, server, protocol, "early, ")
+				if conn.status != http.StatusSwitchingProtocols || conn.header.Get("Upgrade") != protocol ||
+					conn.header.Get("Connpool-Target") != "build-1" || conn.header.Get("Content-Type") != "application/vnd.docker.raw-stream" {
+					t.Fatalf("answered %d, %v", conn.status, conn.header)
 				}
 				_, _ = io.WriteString(conn, "late")
 				_ = conn.CloseWrite()
-				if got, err := io.ReadAll(reader); string(got) != "got early, late" || err != nil {
+				if got, err := io.ReadAll(conn.reader); string(got) != "got early, late" || err != nil {
 					t.Errorf("%q, %v", got, err)
 				}
 				_ = conn.Close()
@@ -100,8 +110,8 @@ func TestInputFollowsTheEndOfOutput(t *testing.T) {
 		all, _ := io.ReadAll(in)
 		received <- string(all)
 	}), func(w *world, server *httptest.Server) {
-		conn, reader, _ := switchTo(t, server, "tcp", "")
-		if got, err := io.ReadAll(reader); string(got) != "bye" || err != nil {
+		conn := switchTo(t, server, "tcp", "")
+		if got, err := io.ReadAll(conn.reader); string(got) != "bye" || err != nil {
 			t.Errorf("%q, %v", got, err)
 		}
 		_, _ = io.WriteString(conn, "still here")
@@ -137,7 +147,7 @@ func TestAClientThatLeavesAfterItsInputIsMissed(t *testing.T) {
 	over := make(chan struct{})
 	proxied(t, upgrade("tcp", waiting(over)), func(w *world, server *httptest.Server) {
 		defer close(over)
-		conn, _, _ := switchTo(t, server, "tcp", "")
+		conn := switchTo(t, server, "tcp", "")
 		_ = conn.CloseWrite()
 		_ = conn.NetConn().Close()
 		w.ended(`"outcome"="Completed"`)
@@ -147,7 +157,7 @@ func TestAClientThatLeavesAfterItsInputIsMissed(t *testing.T) {
 func TestAnUpgradedConnectionEndsWithItsClient(t *testing.T) {
 	ended := make(chan struct{})
 	proxied(t, upgrade("tcp", idle(ended)), func(w *world, server *httptest.Server) {
-		conn, _, _ := switchTo(t, server, "tcp", "")
+		conn := switchTo(t, server, "tcp", "")
 		_ = conn.NetConn().Close()
 		<-ended
 		w.ended(`"outcome"="Completed"`)
@@ -166,9 +176,9 @@ func TestWhatEndsAnUpgradedConnection(t *testing.T) {
 			over := make(chan struct{})
 			proxied(t, upgrade("tcp", waiting(over)), func(w *world, server *httptest.Server) {
 				defer close(over)
-				_, reader, _ := switchTo(t, server, "tcp", "")
+				conn := switchTo(t, server, "tcp", "")
 				test.end(w)
-				if got, err := io.ReadAll(reader); err == nil {
+				if got, err := io.ReadAll(conn.reader); err == nil {
 					t.Errorf("%q looks whole", got)
 				}
 				w.ended(test.want)
@@ -182,10 +192,7 @@ func TestARevokedPermissionCutsAnUpgradedConnection(t *testing.T) {
 	inWorld(t, func(w *world) {
 		near, far := net.Pipe()
 		defer far.Close()
-		w.engine(&remote{proxy: func(_ *remoteConn, r *http.Request) (*http.Response, error) {
-			header := http.Header{"Connection": {"Upgrade"}, "Upgrade": {"tcp"}}
-			return &http.Response{StatusCode: 101, ProtoMajor: 1, ProtoMinor: 1, Header: header, Body: near, Request: r}, nil
-		}})
+		w.engine(switching{near})
 		dial, stop := pipeline(w)
 		defer stop()
 		client := dial()
@@ -223,9 +230,9 @@ func TestUpgradesThatFail(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			proxied(t, test.api, func(w *world, server *httptest.Server) {
-				_, _, response := switchTo(t, server, "tcp", "")
-				if response.StatusCode != test.code {
-					t.Errorf("answered %d", response.StatusCode)
+				conn := switchTo(t, server, "tcp", "")
+				if conn.status != test.code {
+					t.Errorf("answered %d", conn.status)
 				}
 				w.ended(test.want)
 			})
