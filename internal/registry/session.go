@@ -39,7 +39,7 @@ var (
 	_ rest.Scoper               = (*sessions)(nil)
 	_ rest.SingularNameProvider = (*sessions)(nil)
 	_ rest.CategoriesProvider   = (*sessions)(nil)
-	_ rest.Creater              = (*sessions)(nil)
+	_ rest.Creater              = (*sessions)(nil) //nolint:misspell // it is Kubernetes' word
 	_ rest.Getter               = (*sessions)(nil)
 	_ rest.Lister               = (*sessions)(nil)
 	_ rest.GracefulDeleter      = (*sessions)(nil)

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -33,7 +34,7 @@ const (
 	maxNamesTried = 8
 )
 
-// Create implements rest.Creater: it opens the shell.
+// Create opens the shell of a session.
 func (s *sessions) Create(
 	ctx context.Context, object runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions,
 ) (runtime.Object, error) {
@@ -78,7 +79,7 @@ func (c *call) openSession(ctx context.Context, wanted *live.Session) (opened *h
 		return nil, err
 	}
 	c.auditSession("session started", held)
-	held.tend()
+	held.tend() //nolint:contextcheck // the session outlives its request
 	return held, nil
 }
 
@@ -160,7 +161,7 @@ func (h *heldSession) start(ctx context.Context, pool string, lease poolset.Leas
 	starting, stop := context.WithCancel(h.ctx)
 	defer stop()
 	defer context.AfterFunc(ctx, stop)()
-	shell, err := session.Start(starting, execer, h.place, h.env)
+	shell, err := session.Start(starting, execer, h.place, h.env) //nolint:contextcheck // see above
 	if err != nil {
 		return err
 	}
@@ -171,10 +172,8 @@ func (h *heldSession) start(ctx context.Context, pool string, lease poolset.Leas
 
 // noShell refuses a session. What the request may have chosen wrongly is a 400.
 func noShell(target poolset.Ref, err error) error {
-	failure := driver.AsError(err)
-	with := unavailable
-	switch failure.Reason {
-	case driver.ProtocolError, driver.NotFound, driver.Forbidden:
+	failure, with := driver.AsError(err), unavailable
+	if slices.Contains([]driver.Reason{driver.ProtocolError, driver.NotFound, driver.Forbidden}, failure.Reason) {
 		with = badRequest
 	}
 	return refusedBeforeStart(with, string(failure.Reason), fmt.Sprintf("no session on target %s: %s", target.Name, failure.Error()))

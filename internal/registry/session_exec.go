@@ -151,7 +151,7 @@ func (c *call) streamInSession(w http.ResponseWriter, req *http.Request, held *h
 	// does not read would not notice.
 	ctx, stop := context.WithCancel(req.Context())
 	defer stop()
-	defer context.AfterFunc(held.ctx, stop)()
+	defer context.AfterFunc(held.ctx, stop)() //nolint:contextcheck // the session has a life of its own
 	upgraded := false
 	wanted := stream.ExecOptions{Stdout: options.Stdout, Stderr: options.Stderr}
 	stream.ServeExec(w, req.WithContext(ctx), wanted,

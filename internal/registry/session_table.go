@@ -33,8 +33,10 @@ var sessionColumns = []sessionColumn{
 	sessionText("Target", 0, "Target on which its shell runs", func(s *live.Session, _ time.Time) any { return s.Status.Target }),
 	sessionText("State", 0, "Ready, Busy, or the reason why it ended", sessionState),
 	sessionText("Owner", 0, "Who created it, and who alone may use it", func(s *live.Session, _ time.Time) any { return s.Status.Owner }),
-	{metav1.TableColumnDefinition{Name: "Commands", Type: "integer", Description: "Commands that have been run in it"},
-		func(s *live.Session, _ time.Time) any { return s.Status.CommandCount }},
+	{
+		metav1.TableColumnDefinition{Name: "Commands", Type: "integer", Description: "Commands that have been run in it"},
+		func(s *live.Session, _ time.Time) any { return s.Status.CommandCount },
+	},
 	sessionText("Last-Used", 0, "How long ago a command ended", func(s *live.Session, now time.Time) any {
 		return ago(now, s.Status.LastUsedTime)
 	}),

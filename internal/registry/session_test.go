@@ -169,7 +169,7 @@ func TestASessionKeepsItsShell(t *testing.T) {
 		}
 		status := created.Status
 		if status.State != live.SessionReady || status.Owner != "alice" || status.Target != "web-1" || status.Connection == "" ||
-			created.Spec.TTLSeconds != 3600 || created.Spec.IdleTimeoutSeconds != 600 || status.ExpirationTime.Sub(time.Now()) != time.Hour {
+			created.Spec.TTLSeconds != 3600 || created.Spec.IdleTimeoutSeconds != 600 || time.Until(status.ExpirationTime.Time) != time.Hour {
 			t.Errorf("created with status %+v", status)
 		}
 		w.run(w.Context(), name, "cd /tmp").wantOutcome(w, live.OutcomeCompleted)

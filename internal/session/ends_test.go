@@ -111,8 +111,10 @@ func TestThereIsNoShellWithoutAnAnswer(t *testing.T) {
 		words  []string
 	}{
 		"no sh": {
-			local{shell: []string{"dash", "-c", "echo sh: not found >&2; exit 127"}}, nil,
-			driver.ProtocolError, []string{"127", "sh: not found", "POSIX"},
+			local{shell: []string{"dash", "-c", "echo sh: not found >&2; exit 127"}},
+			nil,
+			driver.ProtocolError,
+			[]string{"127", "sh: not found", "POSIX"},
 		},
 		"a connection that dies": {playing(func(context.Context, driver.Streams) (driver.ExitStatus, error) {
 			return driver.ExitStatus{}, dead

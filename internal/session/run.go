@@ -42,7 +42,7 @@ func (s *Shell) run(ctx context.Context, text string, stdout, stderr *section) (
 	case cause != nil && some:
 		s.End(cause)
 	case cause != nil:
-		s.rest()
+		_, _ = s.rest()
 		return driver.ExitStatus{}, gaveUp(ctx)
 	}
 	return s.conclude(all, stdout, stderr)

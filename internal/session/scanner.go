@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"io"
+	"slices"
 	"sync"
 )
 
@@ -65,7 +66,7 @@ func (s *scanner) Write(p []byte) (int, error) {
 	defer s.mu.Unlock()
 	rest := p
 	if len(s.held) > 0 {
-		rest = append(s.held, p...)
+		rest = slices.Concat(s.held, p)
 		s.held = nil
 	}
 	for len(rest) > 0 && s.current != nil {

@@ -151,10 +151,14 @@ func (s *Shell) obituary() *driver.Error {
 		death.Started = false // a shell; of commands it says nothing
 		return &death
 	case s.status.Signal != "":
-		return &driver.Error{Reason: Exited, Stage: driver.StageRun, Message: "the shell was ended by signal " + driver.Sanitize(s.status.Signal)}
+		return exited("the shell was ended by signal " + driver.Sanitize(s.status.Signal))
 	default:
-		return &driver.Error{Reason: Exited, Stage: driver.StageRun, Message: fmt.Sprintf("the shell exited with code %d", s.status.Code)}
+		return exited(fmt.Sprintf("the shell exited with code %d", s.status.Code))
 	}
+}
+
+func exited(message string) *driver.Error {
+	return &driver.Error{Reason: Exited, Stage: driver.StageRun, Message: message}
 }
 
 // because notes why the session ends; the first reason stays. mu is held.

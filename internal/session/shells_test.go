@@ -2,7 +2,6 @@ package session_test
 
 import (
 	"bytes"
-	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -235,7 +234,7 @@ func TestWhatEndsTheShellEndsTheSession(t *testing.T) {
 				}
 				step{tc.line, tc.want}.check(t, run(t, shell, tc.line))
 				<-shell.Done()
-				if why := shell.Err(); why.Reason != session.Exited || !strings.Contains(why.Message, fmt.Sprint(tc.want.Code)) {
+				if why := shell.Err(); why.Reason != session.Exited || !strings.Contains(why.Message, strconv.Itoa(tc.want.Code)) {
 					t.Errorf("the session ended because of %v", why)
 				}
 				_, err := shell.Run(t.Context(), driver.Command{Shell: "true"}, nil, nil)

@@ -66,7 +66,7 @@ func TestOverSSH(t *testing.T) {
 
 func BenchmarkCommandOverSSH(b *testing.B) {
 	conn, _ := dialSSH(b)
-	execer := conn.(driver.Execer) //nolint:forcetypeassert // which SSH connections are
+	execer := conn.(driver.Execer)
 	shell := start(b, execer, nil)
 	command := driver.Command{Argv: []string{"true"}}
 	b.Run("in a session", func(b *testing.B) {
