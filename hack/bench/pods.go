@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/url"
 	"os"
@@ -13,12 +12,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
-	watchtools "k8s.io/client-go/tools/watch"
 
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/kube"
@@ -110,15 +105,7 @@ func (f *field) runPod(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	pods := cache.NewListWatchFromClient(api.CoreV1().RESTClient(), "pods", namespace, fields.Everything())
-	_, err = watchtools.UntilWithSync(ctx, pods, &corev1.Pod{}, nil, func(event watch.Event) (bool, error) {
-		seen, ok := event.Object.(*corev1.Pod)
-		return ok && seen.Status.Phase == corev1.PodRunning, nil
-	})
-	if err != nil {
-		return fmt.Errorf("wait for the pod: %w", err)
-	}
-	return nil
+	return f.node.AwaitPod(ctx, namespace, podName)
 }
 
 func (f *field) close() {

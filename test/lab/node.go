@@ -169,8 +169,10 @@ func (n *labNode) start(ctx context.Context, say binaries.Say) error {
 	}
 	say("applied the samples in %s", short(n.lab.node().samples()))
 	n.watch(pid)
+	waiting, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 
-	return nil
+	return n.node.AwaitPod(waiting, appsNamespace, "web")
 }
 
 // startEngine starts an engine with a container in it.

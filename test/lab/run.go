@@ -256,7 +256,8 @@ func (s *show) hints() string {
 // containerHints are about what a node adds.
 const containerHints = `  kubectl connpool exec ci --container web -- ps   # in a container of the lab's Docker engine
   kubectl connpool exec cluster --pod web -- ps    # in a pod of the lab's node
-  kubectl connpool shell cluster --pod web         # a shell that stays
+  kubectl connpool shell cluster --pod web         # a terminal in it
+  kubectl connpool port-forward cluster --pod web 8080
   kubectl connpool proxy ci -- docker ps           # docker, over the pool
   kubectl connpool proxy cluster -- kubectl get pods
 `

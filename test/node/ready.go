@@ -68,3 +68,21 @@ func isReady(node *corev1.Node) bool {
 		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
 	})
 }
+
+// AwaitPod returns when the pod runs, or ctx ends.
+func (n *Node) AwaitPod(ctx context.Context, namespace, name string) error {
+	client, err := kubernetes.NewForConfig(n.access.Config)
+	if err != nil {
+		return err
+	}
+	pods := cache.NewListWatchFromClient(client.CoreV1().RESTClient(), "pods", namespace,
+		fields.OneTermEqualSelector(metav1.ObjectNameField, name))
+	_, err = watchtools.UntilWithSync(ctx, pods, &corev1.Pod{}, nil, func(event watch.Event) (bool, error) {
+		seen, ok := event.Object.(*corev1.Pod)
+		return ok && seen.Status.Phase == corev1.PodRunning, nil
+	})
+	if err != nil {
+		return fmt.Errorf("wait until the pod %s runs: %w; see %s", name, err, n.path("kubelet.log"))
+	}
+	return nil
+}
