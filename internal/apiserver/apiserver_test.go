@@ -405,10 +405,31 @@ func TestTheLiveAPIIsDescribed(t *testing.T) {
 	for _, path := range []string{"/openapi/v3/apis/live.connpool.dev/v1alpha1", "/openapi/v2"} {
 		err := wait.PollUntilContextTimeout(t.Context(), 200*time.Millisecond, 90*time.Second, true, func(ctx context.Context) (bool, error) {
 			text, err := admin.RESTClient().Get().AbsPath(path).DoRaw(ctx)
-			return err == nil && strings.Contains(string(text), "namespaces/{namespace}/connectionpools/{name}/exec"), nil
+			const pool = "namespaces/{namespace}/connectionpools/{name}/"
+			return err == nil && strings.Contains(string(text), pool+"exec") && strings.Contains(string(text), pool+"proxy/{path}"), nil
 		})
 		if err != nil {
 			t.Errorf("%s does not describe the live API: %v", path, err)
 		}
 	}
+}
+
+func TestTheVerbsOfAProxyAreListed(t *testing.T) {
+	admin, err := kubernetes.NewForConfig(world.plane.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resources, err := admin.Discovery().ServerResourcesForGroupVersion(live.GroupVersion.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, resource := range resources.APIResources {
+		if resource.Name == "connectionpools/proxy" {
+			if got := resource.Verbs.String(); got != "[create delete get patch update]" {
+				t.Errorf("its verbs are %s", got)
+			}
+			return
+		}
+	}
+	t.Errorf("it is not listed: %v", resources.APIResources)
 }

@@ -170,8 +170,10 @@ func ways(t *testing.T, name string) map[string]func() (host string, client *htt
 	direct := restclient.CopyConfig(through)
 	direct.Host = "https://" + world.address
 	direct.TLSClientConfig = restclient.TLSClientConfig{CAData: world.ca}
+	old := restclient.CopyConfig(direct)
+	old.NextProtos = []string{"http/1.1"} // as the docker client
 	made := map[string]func() (string, *http.Client, *restclient.Config){}
-	for way, config := range map[string]*restclient.Config{"directly": direct, "through kube-apiserver": through} {
+	for way, config := range map[string]*restclient.Config{"directly": direct, "directly over HTTP/1.1": old, "through kube-apiserver": through} {
 		made[way] = func() (string, *http.Client, *restclient.Config) {
 			client, err := restclient.HTTPClientFor(config)
 			if err != nil {

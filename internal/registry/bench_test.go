@@ -48,4 +48,15 @@ func BenchmarkExec(b *testing.B) {
 			}
 		}
 	})
+	b.Run("proxied GET", func(b *testing.B) {
+		answer := []byte(`[{"Id":"0123456789abcdef","Names":["/web"],"State":"running"}]`)
+		w.engine(inMemory(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(answer) }))
+		for b.Loop() {
+			recorder := httptest.NewRecorder()
+			w.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, proxyPath+"/v1.41/containers/json", http.NoBody))
+			if recorder.Code != http.StatusOK {
+				b.Fatal(recorder.Body)
+			}
+		}
+	})
 }

@@ -19,6 +19,11 @@
 // instead. No answer ever asks to be retried after a while, because clients would
 // send the command again by themselves.
 //
+// A request for a target's own API is authorized like a command, and then passed
+// on as it was sent: with the credentials of the target's connection, and with none
+// of the client's. Its answer is the target's, whatever its status; our own are
+// Status objects, with an outcome among their causes.
+//
 // Trade-offs: results under a request ID are remembered in the memory of this
 // process, bounded, and refused rather than forgotten early. To find a connection
 // by its name costs a look at all of its namespace, which is cheap beside a map to
