@@ -162,7 +162,7 @@ undeploy: ## Remove all that deploy made
 help: ## Show this
 	@awk 'BEGIN { FS = ":.*## "; print "usage: make <target>" } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z -]+:.*## / { printf "  %-19s%s\n", $$1, $$2 }' Makefile
+		/^[a-z0-9 -]+:.*## / { printf "  %-19s%s\n", $$1, $$2 }' Makefile
 
 .PHONY: test-deps
 test-deps: ## Install the Debian packages that tests need, where they are missing

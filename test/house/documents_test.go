@@ -11,7 +11,7 @@ import (
 
 var (
 	link       = regexp.MustCompile(`\]\(([^)#\s]+)[^)]*\)`)
-	makeTarget = regexp.MustCompile("(?m)(?:`|^ +(?:\\$ )?)make ([a-z][a-z-]*)")
+	makeTarget = regexp.MustCompile("(?m)(?:`|^ +(?:\\$ )?)make ([a-z][a-z0-9-]*)")
 )
 
 func documentRules() []rule {
