@@ -140,7 +140,7 @@ func (e *execution) dispatch(message []byte) (*metav1.Status, error) {
 	if err != nil {
 		e.breakOff("the reader of the command's output went away")
 	}
-	return nil, err //nolint:nilnil // there is no status yet
+	return nil, err
 }
 
 // complain tells the caller what the container runtime said, as a shell would.
@@ -169,7 +169,7 @@ func (e *execution) speak(ctx context.Context) {
 			return
 		}
 		switch {
-		case err == io.EOF: //nolint:errorlint // as io.Copy: only this is the end
+		case err == io.EOF: // as io.Copy: only this is the end
 			if e.tty == nil { // a terminal has no end of input
 				_ = e.socket.send([]byte{remotecommand.StreamClose, remotecommand.StreamStdIn})
 			}

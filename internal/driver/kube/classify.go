@@ -80,7 +80,8 @@ func tlsError(err error, address string) *driver.Error {
 		result.Reason, result.Message = driver.ProtocolError, address+" does not speak TLS; check the port of the kubeconfig's server"
 	case errors.As(err, &alert):
 		result.Reason = driver.AuthenticationFailed
-		result.Message = driver.Sanitize(address + " refused the handshake (" + alert.Error() + "); replace the kubeconfig's client certificate")
+		result.Message = driver.Sanitize(address + " refused the handshake (" + alert.Error() +
+			"); replace the kubeconfig's client certificate")
 	default:
 		return transportError(err, driver.StageTLS, address)
 	}
@@ -103,7 +104,8 @@ func transportError(err error, stage driver.Stage, address string) *driver.Error
 	case errors.Is(err, context.DeadlineExceeded), isNetwork && network.Timeout():
 		result = notStarted(driver.Timeout, stage, "%s did not answer in time; check that it is not overloaded", address)
 	case isOperation, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
-		result = notStarted(driver.Unreachable, stage, "%s closed the connection; check that the API server runs, and look into its log", address)
+		result = notStarted(driver.Unreachable, stage,
+			"%s closed the connection; check that the API server runs, and look into its log", address)
 	}
 	result.Err = err
 	return result
@@ -125,7 +127,8 @@ func (c *client) refused(a *answer, stage driver.Stage) *driver.Error {
 func refusal(a *answer, stage driver.Stage, address string) *driver.Error {
 	said := words(a)
 	result := notStarted(driver.ProtocolError, stage, "%s",
-		driver.Sanitize(fmt.Sprintf("%s does not answer as an API server does (status %d); check the kubeconfig's server: %s", address, a.status, said)))
+		driver.Sanitize(fmt.Sprintf("%s does not answer as an API server does (status %d); check the kubeconfig's server: %s",
+			address, a.status, said)))
 	switch {
 	case a.status == http.StatusUnauthorized:
 		result = notStarted(driver.AuthenticationFailed, stage, "%s does not accept the credentials; replace them in the Secret", address)

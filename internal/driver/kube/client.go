@@ -99,10 +99,11 @@ func (c *client) wayOut() driver.DialFunc {
 // through it.
 func (c *client) newTransport() *http.Transport {
 	transport := &http.Transport{
-		DialTLSContext:      c.dialTransport,
-		ForceAttemptHTTP2:   true,
-		DisableCompression:  true,
-		MaxIdleConnsPerHost: spareSockets, // where the server speaks HTTP/1.1 only
+		DialTLSContext:         c.dialTransport,
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: maxHeaderBytes,
+		MaxIdleConnsPerHost:    spareSockets, // where the server speaks HTTP/1.1 only
 	}
 	if c.config.keepalive.interval > 0 {
 		transport.HTTP2 = &http.HTTP2Config{
@@ -117,7 +118,7 @@ func (c *client) newTransport() *http.Transport {
 func (c *client) dialTransport(ctx context.Context, _, _ string) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(c.ctx, cancel)()
+	defer context.AfterFunc(c.ctx, cancel)() //nolint:contextcheck // whichever ends first
 	raw, err := c.connect(ctx, c.wayOut())
 	if err != nil {
 		return nil, err

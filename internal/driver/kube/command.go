@@ -12,7 +12,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/remotecommand"
 
@@ -27,7 +27,7 @@ func (c *conn) place(place driver.Place) (driver.Place, *driver.Error) {
 		return place, notStarted(driver.NotFound, driver.StageStart, "a cluster runs commands in pods only; name the pod")
 	}
 	for kind, name := range map[string]string{"pod": place.Pod, "namespace": place.Namespace} {
-		if problems := path.IsValidPathSegmentName(name); len(problems) > 0 || !utf8.ValidString(name) {
+		if problems := content.IsPathSegmentName(name); len(problems) > 0 || !utf8.ValidString(name) {
 			return place, notStarted(driver.NotFound, driver.StageStart, "%s",
 				driver.Sanitize("no "+kind+" can be called "+strconv.Quote(name)+"; correct the name"))
 		}

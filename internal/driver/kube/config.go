@@ -109,7 +109,7 @@ func (c *config) authenticate(header http.Header) {
 }
 
 func withoutBearers(header http.Header) {
-	const name = "Sec-Websocket-Protocol"
+	const name = "Sec-WebSocket-Protocol"
 	offered := header.Values(name)
 	if len(offered) == 0 {
 		return

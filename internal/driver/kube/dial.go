@@ -86,7 +86,7 @@ func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 func (d *dialer) prove(ctx context.Context, shared *client) (*socket, string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(shared.ctx, cancel)()
+	defer context.AfterFunc(shared.ctx, cancel)() //nolint:contextcheck // whichever ends first
 	opened, err := shared.open(ctx, d.endpoint.Dial)
 	if err != nil {
 		return nil, "", d.gaveUp(ctx, shared, err)
@@ -163,7 +163,9 @@ func name(certificate *x509.Certificate) string {
 // nameVersion is what the server calls itself. A server that keeps its version to
 // itself is no worse for it.
 func nameVersion(version *answer) string {
-	var info struct{ GitVersion string }
+	var info struct {
+		GitVersion string `json:"gitVersion"`
+	}
 	if version.status != http.StatusOK || json.Unmarshal(version.body, &info) != nil {
 		return "Kubernetes"
 	}

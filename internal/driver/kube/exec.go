@@ -104,7 +104,8 @@ func (e *execution) result(said *metav1.Status, place driver.Place) (driver.Exit
 	}
 	return driver.ExitStatus{}, &driver.Error{
 		Reason: driver.ProtocolError, Stage: driver.StageRun, Started: true,
-		Message: driver.Sanitize("the cluster lost the command and does not know how it ended; look into the kubelet's log: " + said.Message),
+		Message: driver.Sanitize("the cluster lost the command and does not know how it ended; look into the kubelet's log: " +
+			said.Message),
 	}
 }
 
@@ -133,7 +134,8 @@ func (c *conn) refusedStart(refused *answer, place driver.Place) *driver.Error {
 	}
 	result := c.client.refused(refused, driver.StageStart)
 	if result == nil { // a 2xx where only 101 or a refusal is possible
-		result = notStarted(driver.ProtocolError, driver.StageStart, "%s answers an upgrade with status %d; check that what stands before it passes WebSockets on",
+		result = notStarted(driver.ProtocolError, driver.StageStart,
+			"%s answers an upgrade with status %d; check that what stands before it passes WebSockets on",
 			c.client.config.address, refused.status)
 	}
 	result.Started = mayHaveStarted(refused)

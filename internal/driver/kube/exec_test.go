@@ -17,14 +17,27 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
+// result is what became of a command.
+type result struct {
+	stdout, stderr string
+	status         driver.ExitStatus
+}
+
 // output runs a command and returns what it wrote.
-func output(t testing.TB, conn *conn, command driver.Command) (stdout, stderr string, status driver.ExitStatus, err error) {
+func output(t testing.TB, conn *conn, command driver.Command) (result, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var out, errs bytes.Buffer
-	status, err = conn.Exec(ctx, command, driver.Streams{Stdout: &out, Stderr: &errs})
-	return out.String(), errs.String(), status, err
+	status, err := conn.Exec(ctx, command, driver.Streams{Stdout: &out, Stderr: &errs})
+	return result{out.String(), errs.String(), status}, err
+}
+
+// say has a pod say a word.
+func say(t testing.TB, conn *conn, word string) (string, error) {
+	t.Helper()
+	got, err := output(t, conn, driver.Command{Place: web, Argv: []string{"echo", word}})
+	return got.stdout, err
 }
 
 func TestCommandsSayWhatTheyLack(t *testing.T) {
@@ -52,7 +65,7 @@ func TestCommandsSayWhatTheyLack(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, _, _, err := output(t, conn, test.command)
+			_, err := output(t, conn, test.command)
 			if got := driver.OutcomeOf(err); got != driver.NotStarted {
 				t.Errorf("outcome %s, want %s", got, driver.NotStarted)
 			}
@@ -96,9 +109,9 @@ func TestWhatAContainerRuns(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			stdout, stderr, status, err := output(t, conn, test.command)
-			if err != nil || stdout != test.stdout || !strings.Contains(stderr, test.stderr) || status.Code != test.code {
-				t.Errorf("stdout %q, stderr %q, status %+v, error %v", stdout, stderr, status, err)
+			got, err := output(t, conn, test.command)
+			if err != nil || got.stdout != test.stdout || !strings.Contains(got.stderr, test.stderr) || got.status.Code != test.code {
+				t.Errorf("%+v, error %v", got, err)
 			}
 		})
 	}
@@ -152,7 +165,7 @@ func TestAUserWhoMayNothingIsServedAndTold(t *testing.T) {
 	if err := conn.Probe(t.Context()); err != nil {
 		t.Errorf("probe: %v", err)
 	}
-	_, _, _, err := output(t, conn, driver.Command{Place: web, Argv: []string{"true"}})
+	_, err := output(t, conn, driver.Command{Place: web, Argv: []string{"true"}})
 	got := wantError(t, err, driver.Forbidden, driver.StageStart)
 	if got.Started || !strings.Contains(got.Message, "pods/exec") || !strings.Contains(got.Message, "RBAC") {
 		t.Errorf("%+v", got)
@@ -165,7 +178,7 @@ func TestAUserWhoMayOnlyRunCommandsCan(t *testing.T) {
 	conn := mustDial(t, Options{}, userWith(t, "runner",
 		rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"pods/exec"}, Verbs: []string{"create", "get"}}))
 	eventually(t, func() bool {
-		stdout, _, _, err := output(t, conn, driver.Command{Place: web, Argv: []string{"echo", "hello"}})
+		stdout, err := say(t, conn, "hello")
 		return err == nil && stdout == "hello\n"
 	})
 }
@@ -198,7 +211,7 @@ func TestAReaderWhoStopsForAWhileLosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	// As long as a silent server would be given up in.
-	if _, _, _, err := output(t, conn, driver.Command{Place: web, Argv: []string{"sleep", "2"}}); err != nil {
+	if _, err := output(t, conn, driver.Command{Place: web, Argv: []string{"sleep", "2"}}); err != nil {
 		t.Fatal(err)
 	}
 	rest, err := io.Copy(io.Discard, reader)

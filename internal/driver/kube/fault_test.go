@@ -15,6 +15,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -187,7 +189,7 @@ func TestRefusalsOfCommandsAreNotSentAgain(t *testing.T) {
 			})
 			defer g.set(nil)
 			before := g.requests.Load()
-			_, _, _, err := output(t, conn, ran.command("never", ""))
+			_, err := output(t, conn, ran.command("never", ""))
 			got := wantError(t, err, test.reason, driver.StageStart)
 			if got.Started != test.started || got.RetryAfter != test.retryAfter {
 				t.Errorf("started %t after %s, want %t and %s", got.Started, got.RetryAfter, test.started, test.retryAfter)
@@ -201,7 +203,7 @@ func TestRefusalsOfCommandsAreNotSentAgain(t *testing.T) {
 		t.Errorf("%d commands ran", n)
 	}
 	eventually(t, func() bool { // the server's authorizer learns of a binding a little later
-		_, _, _, err := output(t, conn, ran.command("at last", ""))
+		_, err := output(t, conn, ran.command("at last", ""))
 		return err == nil
 	})
 	if n := ran.count(t, "at last"); n != 1 {
@@ -216,12 +218,14 @@ func plain(code int) http.HandlerFunc {
 	}
 }
 
-func redirect(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }
+func redirect(w http.ResponseWriter, r *http.Request) {
+	http.Redirect(w, r, "/elsewhere", http.StatusFound)
+}
 
 func TestA401EndsTheConnectionAtOnce(t *testing.T) {
 	tests := map[string]func(*testing.T, *conn){
 		"when a command meets it": func(t *testing.T, conn *conn) {
-			_, _, _, err := output(t, conn, driver.Command{Place: web, Argv: []string{"true"}})
+			_, err := output(t, conn, driver.Command{Place: web, Argv: []string{"true"}})
 			if got := wantError(t, err, driver.AuthenticationFailed, driver.StageStart); got.Started {
 				t.Error("the command may have started")
 			}
@@ -363,7 +367,7 @@ func TestAFrozenServerIsNoticed(t *testing.T) {
 		t.Errorf("outcome %s (%v)", got, err)
 	}
 	ran.check(t, "frozen", err)
-	_, _, _, err = output(t, conn, ran.command("late", ""))
+	_, err = output(t, conn, ran.command("late", ""))
 	if got := driver.OutcomeOf(err); got != driver.NotStarted || ran.count(t, "late") != 0 {
 		t.Errorf("outcome %s (%v)", got, err)
 	}
@@ -403,7 +407,7 @@ func TestCommandsRunAtMostOnceWhileSocketsAreCut(t *testing.T) {
 		workers.Go(func() {
 			for i := range 25 {
 				name := fmt.Sprintf("c%d-%d", worker, i)
-				_, _, _, err := output(t, conn, ran.command(name, ""))
+				_, err := output(t, conn, ran.command(name, ""))
 				outcomes.Store(name, err)
 			}
 		})
@@ -430,7 +434,7 @@ func TestTheLossOfSocketsEndsNoConnection(t *testing.T) {
 	looked := conn.client.roundTrip.Load()
 	proxy.Reset()
 	eventually(t, func() bool { return conn.client.roundTrip.Load() != looked })
-	if stdout, _, _, err := output(t, conn, driver.Command{Place: web, Argv: []string{"echo", "on"}}); stdout != "on\n" {
+	if stdout, err := say(t, conn, "on"); stdout != "on\n" {
 		t.Errorf("%q, error %v", stdout, err)
 	}
 	if conn.Context().Err() != nil {
@@ -457,10 +461,9 @@ func TestCommandsCutInTheMiddleAreUnknownAndTheirOutputIsABeginning(t *testing.T
 	if err := <-ended; driver.OutcomeOf(err) != driver.Unknown {
 		t.Errorf("error %v", err)
 	}
-	got = append(got, rest...)
-	lines := bytes.Split(got, []byte("\n"))
+	lines := bytes.Split(slices.Concat(got, rest), []byte("\n"))
 	for i, line := range lines[:len(lines)-1] {
-		if string(line) != fmt.Sprint(i+1) {
+		if string(line) != strconv.Itoa(i+1) {
 			t.Fatalf("line %d is %q", i+1, line)
 		}
 	}

@@ -44,7 +44,8 @@ func readKubeconfig(secret map[string][]byte, contextName string, now time.Time)
 			Message: "the Secret holds no kubeconfig; put one with embedded credentials there",
 		}
 	case len(text) > maxKubeconfigBytes:
-		return nil, invalid("the kubeconfig is larger than 1 MiB; keep only the context that is needed: kubectl config view --minify --flatten")
+		return nil, invalid("the kubeconfig is larger than 1 MiB; " +
+			"keep only the context that is needed: kubectl config view --raw --minify --flatten")
 	}
 	file, err := clientcmd.Load(text)
 	if err != nil {
@@ -98,10 +99,12 @@ func selectContext(file *api.Config, name string) (cluster *api.Cluster, user *a
 		return nil, nil, "", invalid("the kubeconfig has no context %q; correct kubernetes.context%s", name, choice(file.Contexts))
 	}
 	if cluster = file.Clusters[context.Cluster]; cluster == nil {
-		return nil, nil, "", invalid("the kubeconfig's context %q refers to the cluster %q, which it does not have; add it", name, context.Cluster)
+		return nil, nil, "", invalid("the kubeconfig's context %q refers to the cluster %q, which it does not have; add it",
+			name, context.Cluster)
 	}
 	if user = file.AuthInfos[context.AuthInfo]; user == nil {
-		return nil, nil, "", invalid("the kubeconfig's context %q refers to the user %q, which it does not have; add it", name, context.AuthInfo)
+		return nil, nil, "", invalid("the kubeconfig's context %q refers to the user %q, which it does not have; add it",
+			name, context.AuthInfo)
 	}
 	return cluster, user, context.Namespace, nil
 }
@@ -197,7 +200,8 @@ func (c *config) readCertificate(now time.Time) *driver.Error {
 	}
 	pair, err := tls.X509KeyPair(c.certificate, c.key)
 	if err != nil {
-		return invalid("the kubeconfig's client-certificate-data and client-key-data cannot be read or do not belong together; replace both")
+		return invalid("the kubeconfig's client-certificate-data and client-key-data cannot be read or do not belong together; " +
+			"replace both")
 	}
 	c.subject, c.notBefore, c.notAfter = pair.Leaf.Subject.CommonName, pair.Leaf.NotBefore, pair.Leaf.NotAfter
 	return c.checkTime(now)

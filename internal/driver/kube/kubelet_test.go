@@ -170,7 +170,7 @@ func (k *kubelet) PortForward(_ context.Context, _, _ string, port int32, stream
 	if err != nil {
 		return fmt.Errorf("failed to execute portforward in network namespace: %w", err)
 	}
-	defer conn.Close() //nolint:errcheck // it never fails
+	defer conn.Close()
 	go func() {
 		_, _ = io.Copy(conn, stream)
 		_ = conn.(*net.TCPConn).CloseWrite()

@@ -49,7 +49,7 @@ func (c *client) get(
 	if err != nil {
 		return nil, c.unanswered(err, stage)
 	}
-	defer response.Body.Close() //nolint:errcheck // it was read
+	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswerBytes))
 	if err != nil {
 		return nil, c.unanswered(err, stage)
@@ -91,6 +91,8 @@ func (c *client) pingLocked() *ping {
 }
 
 // look is one round trip, and what it means for the client.
+//
+//nolint:contextcheck,nolintlint // it is the client's affair, whoever asked
 func (c *client) look(p *ping) {
 	ctx, cancel := context.WithTimeout(c.ctx, c.patience())
 	defer cancel()

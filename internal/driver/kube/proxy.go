@@ -10,8 +10,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"golang.org/x/net/http/httpguts"
-
 	"github.com/connpool/connpool/internal/driver"
 )
 
@@ -57,7 +55,12 @@ func (c *conn) Proxy(request *http.Request) (*http.Response, error) {
 }
 
 func isUpgrade(header http.Header) bool {
-	return httpguts.HeaderValuesContainsToken(header["Connection"], "Upgrade")
+	for option := range strings.SplitSeq(strings.Join(header.Values("Connection"), ","), ",") {
+		if strings.EqualFold(strings.TrimSpace(option), "Upgrade") {
+			return true
+		}
+	}
+	return false
 }
 
 // outgoing is the request as the server gets it: with our credentials, and
@@ -97,7 +100,7 @@ func (c *conn) proxyRequest(out *http.Request) (*http.Response, *driver.Error) {
 	if err == nil {
 		return response, nil
 	}
-	result := c.unsent(out.Context(), err)
+	result := c.unsent(out.Context(), err) //nolint:contextcheck // that of the request
 	result.Started = sent.Load() && !notLookedAt(err)
 	return nil, result
 }

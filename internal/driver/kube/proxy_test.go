@@ -97,7 +97,7 @@ func TestKubectlsOlderProtocolWorksThroughTheProxyToo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer response.Body.Close() //nolint:errcheck // it never fails
+	defer response.Body.Close()
 	stream, ok := response.Body.(interface {
 		io.ReadWriteCloser
 		CloseWrite() error
@@ -127,7 +127,7 @@ func TestAWatchStreamsUntilItsCallerLeaves(t *testing.T) {
 		t.Errorf("%q, error %v", lines.Text(), lines.Err())
 	}
 	cancel()
-	for lines.Scan() { //nolint:revive // until it ends
+	for lines.Scan() {
 	}
 	if lines.Err() == nil {
 		t.Error("the watch ended as if it were complete")
@@ -148,7 +148,7 @@ func TestClosingTheConnectionEndsProxiedStreams(t *testing.T) {
 		t.Error("the watch ended as if it were complete")
 	}
 	_ = response.Body.Close()
-	_, err = conn.Proxy(request)
+	_, err = conn.Proxy(request) //nolint:bodyclose // there is none
 	if got := driver.OutcomeOf(err); got != driver.NotStarted {
 		t.Errorf("outcome %s (%v)", got, err)
 	}
@@ -190,7 +190,7 @@ func TestOnlyOurOwnCredentialsGoThrough(t *testing.T) {
 				t.Errorf("headers %s", text)
 			}
 			if !strings.HasPrefix(got.Get("Authorization"), "Bearer ey") || got.Get("Accept") != "application/json" ||
-				got.Get("Sec-Websocket-Protocol") != "v5.channel.k8s.io" {
+				got.Get("Sec-WebSocket-Protocol") != "v5.channel.k8s.io" {
 				t.Errorf("headers %v", got)
 			}
 		})
@@ -228,7 +228,7 @@ func TestProxiedRequestsAreSentOnceAndNotRedirected(t *testing.T) {
 func TestARequestWhoseAnswerIsLostMayHaveBeenReceivedAndIsNotSentAgain(t *testing.T) {
 	g, endpoint := startGateway(t)
 	conn := mustDial(t, Options{}, endpoint)
-	g.set(func(w http.ResponseWriter, r *http.Request) {
+	g.set(func(_ http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
 			panic(http.ErrAbortHandler)
 		}
@@ -237,7 +237,7 @@ func TestARequestWhoseAnswerIsLostMayHaveBeenReceivedAndIsNotSentAgain(t *testin
 		before := g.requests.Load()
 		request, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "/api", strings.NewReader(body))
 		request.Header.Set("Idempotency-Key", "1")
-		_, err := conn.Proxy(request)
+		_, err := conn.Proxy(request) //nolint:bodyclose // there is none
 		if got := driver.OutcomeOf(err); got != driver.Unknown {
 			t.Errorf("outcome %s (%v)", got, err)
 		}
@@ -278,7 +278,7 @@ func TestAPortForwardCarriesBothDirectionsAndTheirEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stream.Close() //nolint:errcheck // it never fails
+	defer stream.Close()
 	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<17)
 	go func() {
 		_, _ = stream.Write(data)
@@ -303,7 +303,7 @@ func TestAPortForwardEndsWithTheReason(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer stream.Close() //nolint:errcheck // it never fails
+		defer stream.Close()
 		_, err = stream.Read(make([]byte, 1))
 		if got := wantError(t, err, driver.Unreachable, driver.StageRun); !strings.Contains(got.Message, "refused") {
 			t.Errorf("message %q", got.Message)
@@ -322,7 +322,7 @@ func TestAPortForwardEndsWithTheReason(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer stream.Close() //nolint:errcheck // it never fails
+		defer stream.Close()
 		_ = stream.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
 		if _, err := stream.Read(make([]byte, 1)); !os.IsTimeout(err) {
 			t.Errorf("error %v", err)
@@ -333,7 +333,7 @@ func TestAPortForwardEndsWithTheReason(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer stream.Close() //nolint:errcheck // it never fails
+		defer stream.Close()
 		_ = conn.Close()
 		_, err = stream.Read(make([]byte, 1))
 		wantError(t, err, driver.Unreachable, driver.StageRun)

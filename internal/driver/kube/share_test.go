@@ -126,7 +126,7 @@ func TestAWarmCommandShakesNoHands(t *testing.T) {
 		eventually(t, func() bool { return conn.client.spares.ready() == spareSockets })
 		conn.client.spares.hold()
 		before := sockets.opened.Load()
-		if _, _, _, err := output(t, conn, driver.Command{Place: web, Argv: []string{"true"}}); err != nil {
+		if _, err := output(t, conn, driver.Command{Place: web, Argv: []string{"true"}}); err != nil {
 			t.Fatal(err)
 		}
 		if after := sockets.opened.Load(); after != before {
@@ -164,11 +164,11 @@ func TestMemoryOfAHundredDifferentClients(t *testing.T) {
 	mustDialOf(t, kube, endpoint) // what all need once
 	before := memory()
 	goroutines := runtime.NumGoroutine()
-	conns := make([]driver.Conn, clients)
-	for i := range conns {
+	var conns []driver.Conn
+	for i := range clients {
 		each := endpoint
 		each.KeepaliveTimeout += time.Duration(i+1) * time.Millisecond // which makes it another client
-		conns[i] = mustDialOf(t, kube, each)
+		conns = append(conns, mustDialOf(t, kube, each))
 	}
 	eventually(t, func() bool {
 		for _, each := range conns {
@@ -202,7 +202,7 @@ func memory() uint64 {
 func BenchmarkExec(b *testing.B) {
 	conn := mustDial(b, Options{QPS: 1e6, Burst: 1e6}, admin(b))
 	for b.Loop() {
-		if _, _, _, err := output(b, conn, driver.Command{Place: web, Argv: []string{"true"}}); err != nil {
+		if _, err := output(b, conn, driver.Command{Place: web, Argv: []string{"true"}}); err != nil {
 			b.Fatal(fmt.Errorf("exec: %w", err))
 		}
 	}

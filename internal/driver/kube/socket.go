@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -15,12 +16,20 @@ import (
 // past is a deadline that ends what waits.
 var past = time.Unix(1, 0)
 
+// maxHeaderBytes bounds the headers of an answer.
+const maxHeaderBytes = 1 << 20
+
+var errHeaderTooLong = errors.New("the headers of the answer are longer than 1 MiB")
+
 // socket is an encrypted connection of its own that speaks HTTP/1.1, for one
 // exchange at a time.
 type socket struct {
 	*tls.Conn
 
 	reader *bufio.Reader
+	// left is how much may still be read of headers, or negative where data may
+	// come: net/http bounds only what its own transport reads.
+	left int
 	// spent: its server closes it after the answer.
 	spent bool
 }
@@ -35,7 +44,22 @@ func (c *client) open(ctx context.Context, dial driver.DialFunc) (*socket, error
 	if err != nil {
 		return nil, err
 	}
-	return &socket{Conn: secured, reader: bufio.NewReaderSize(secured, 4<<10)}, nil
+	opened := &socket{Conn: secured, left: -1}
+	opened.reader = bufio.NewReaderSize(opened, 4<<10)
+	return opened, nil
+}
+
+// Read implements net.Conn.
+func (s *socket) Read(p []byte) (int, error) {
+	if s.left < 0 {
+		return s.Conn.Read(p)
+	}
+	if s.left == 0 {
+		return 0, errHeaderTooLong
+	}
+	n, err := s.Conn.Read(p[:min(len(p), s.left)])
+	s.left -= n
+	return n, err
 }
 
 // RoundTrip implements http.RoundTripper. When the context ends the socket is of
@@ -64,6 +88,8 @@ func (s *socket) exchange(request *http.Request) (*http.Response, error) {
 	if err := writer.Flush(); err != nil {
 		return nil, err
 	}
+	s.left = maxHeaderBytes
+	defer func() { s.left = -1 }()
 	return http.ReadResponse(s.reader, request)
 }
 
@@ -85,7 +111,7 @@ func (s *socket) idle() bool { return !s.spent && s.reader.Buffered() == 0 }
 
 // isTimeout tells a deadline of ours from the end of a socket.
 func isTimeout(err error) bool {
-	network, ok := err.(net.Error) //nolint:errorlint // as the standard library returns it
+	network, ok := errors.AsType[net.Error](err)
 	return ok && network.Timeout()
 }
 

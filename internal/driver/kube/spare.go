@@ -123,6 +123,8 @@ func (s *spares) arrive(socket *socket) {
 }
 
 // refresh has an exchange on a socket, so that its server keeps it.
+//
+//nolint:contextcheck,nolintlint // it is the client's affair, whoever needed the socket
 func (s *spares) refresh(socket *socket) bool {
 	ctx, cancel := context.WithTimeout(s.client.ctx, s.client.patience())
 	defer cancel()

@@ -82,7 +82,7 @@ func (c *conn) upgrade(ctx context.Context, path string, query url.Values, proto
 func (c *conn) upgradeHeader(protocol string) http.Header {
 	header := http.Header{"User-Agent": {userAgent}}
 	c.client.config.authenticate(header)
-	header.Set("Sec-Websocket-Protocol", protocol)
+	header.Set("Sec-WebSocket-Protocol", protocol)
 	return header
 }
 
@@ -92,16 +92,18 @@ func shakeHands(ctx context.Context, socket *socket, address *url.URL, header ht
 	deadline := context.AfterFunc(ctx, func() { _ = socket.SetDeadline(past) })
 	defer deadline()
 	dialer := websocket.Dialer{
-		NetDialTLSContext: func(context.Context, string, string) (net.Conn, error) { return socket.Conn, nil },
+		NetDialTLSContext: func(context.Context, string, string) (net.Conn, error) { return socket, nil },
 		ReadBufferSize:    frameBytes, WriteBufferSize: frameBytes + 1, WriteBufferPool: &writeBuffers,
-		Subprotocols: header.Values("Sec-Websocket-Protocol"),
+		Subprotocols: header.Values("Sec-WebSocket-Protocol"),
 	}
-	header.Del("Sec-Websocket-Protocol")
-	opened, response, err := dialer.DialContext(context.WithoutCancel(ctx), address.String(), header)
+	header.Del("Sec-WebSocket-Protocol")
+	socket.left = maxHeaderBytes
+	opened, response, err := dialer.DialContext(context.WithoutCancel(ctx), address.String(), header) //nolint:bodyclose // it is in memory
+	socket.left = -1
 	if err == nil && deadline() {
 		return opened, nil, nil
 	}
-	_ = socket.Conn.NetConn().Close()
+	socket.hangUp()
 	if ctx.Err() != nil {
 		return nil, nil, context.Cause(ctx)
 	}
