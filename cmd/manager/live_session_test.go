@@ -1,19 +1,24 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	goclient "github.com/connpool/connpool/client"
@@ -211,14 +216,41 @@ func TestSessionsEndWithTheirConnection(t *testing.T) {
 	ends(t, 45*time.Second, again, "Unreachable")
 }
 
-// What the namespace controller does: it lists, deletes one by one what is there,
-// and goes on until nothing is.
-func TestANamespaceWithSessionsIsEmptied(t *testing.T) {
+// startNamespaceController runs the real one, which empties namespaces.
+func startNamespaceController(t *testing.T) {
+	t.Helper()
+	folder, err := binaries.EnsureNode(t.Context(), binaries.Printer(os.Stderr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "kubeconfig")
+	admin := kubeconfigOf(t, world.config, func(file *clientcmdapi.Config) {
+		file.AuthInfos["test"].ClientCertificateData, file.AuthInfos["test"].ClientKeyData = world.config.CertData, world.config.KeyData
+	})
+	if err := os.WriteFile(file, admin, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	controller := exec.CommandContext(ctx, filepath.Join(folder, "kube-controller-manager"),
+		"--kubeconfig="+file, "--controllers=namespace-controller", "--leader-elect=false", "--secure-port=0")
+	controller.Stderr = t.Output()
+	if err := controller.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		_ = controller.Wait() // killed, as it was told
+	})
+}
+
+func TestANamespaceWithSessionsIsDeleted(t *testing.T) {
 	makeSSHUser(t)
-	f, _, c := inSession(t)
-	running := open(t, c, f, goclient.SessionOptions{})
-	ended := open(t, c, f, goclient.SessionOptions{})
+	startNamespaceController(t)
+	f, account, _ := inSession(t)
+	c := clientOf(t, directly(t, account))
+	running, idle, ended := open(t, c, f, goclient.SessionOptions{}), open(t, c, f, goclient.SessionOptions{}), open(t, c, f, goclient.SessionOptions{})
 	_, _ = ended.Exec(t.Context(), goclient.Command{Shell: "exit 0"})
+	ends(t, 5*time.Second, ended, "Exited")
 	ran := make(chan error, 1)
 	marks := marksOn(t, f.server)
 	go func() {
@@ -226,25 +258,17 @@ func TestANamespaceWithSessionsIsEmptied(t *testing.T) {
 		ran <- err
 	}()
 	awaitMark(t, 10*time.Second, marks, "started")
-	admin := clientOf(t, world.config)
-	list, err := admin.Sessions(t.Context(), f.pool.Namespace)
-	if err != nil || len(list.Items) != 2 {
-		t.Fatalf("%d sessions: %v", len(list.Items), err)
-	}
-	for i := range list.Items {
-		if err := admin.Session(f.pool.Namespace, list.Items[i].Name).Delete(t.Context()); err != nil {
-			t.Error(err)
-		}
-	}
-	if list, err := admin.Sessions(t.Context(), f.pool.Namespace); err != nil || len(list.Items) != 0 {
-		t.Errorf("%d sessions are left: %v", len(list.Items), err)
-	}
-	if err := <-ran; !errors.Is(err, goclient.ErrUnknown) || !strings.Contains(err.Error(), "deleted") {
+	space := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: f.pool.Namespace}}
+	remove(t, space)
+	eventually(t, 60*time.Second, "the namespace is gone", func() (bool, string) {
+		err := world.client.Get(t.Context(), client.ObjectKeyFromObject(space), space)
+		return apierrors.IsNotFound(err), fmt.Sprint(err, space.Status.Conditions)
+	})
+	if err := <-ran; !errors.Is(err, goclient.ErrUnknown) {
 		t.Errorf("the command ended with %v", err)
 	}
 	awaitMark(t, 10*time.Second, marks, "signalled")
-	if _, err := running.Get(t.Context()); !apierrors.IsNotFound(err) {
-		t.Errorf("it is still there: %v", err)
+	if _, err := clientOf(t, world.config).Session(f.pool.Namespace, idle.Name()).Get(t.Context()); !apierrors.IsNotFound(err) {
+		t.Errorf("a session is left: %v", err)
 	}
-	leases(t, 10*time.Second, f, 0)
 }
