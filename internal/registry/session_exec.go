@@ -177,6 +177,9 @@ func (c *call) runInSession(ctx context.Context, held *heldSession, command driv
 	end.duration = time.Since(began)
 	end.code, end.signal = status.Code, status.Signal
 	end.conclude(ctx, err)
+	if end.outcome == live.OutcomeUnknown && errors.Is(context.Cause(ctx), errTimeout) {
+		end.message += "; the session has ended with it, create another one"
+	}
 	held.finish(end.outcome)
 	c.auditEnded(end, &bytes)
 	return end

@@ -422,7 +422,8 @@ func TestATimeoutEndsTheSessionWithItsCommand(t *testing.T) {
 		name := w.create().Name
 		got := w.runExec(w.Context(), name, live.Exec{Spec: live.ExecSpec{Shell: "sleep 60", TimeoutSeconds: 2}})
 		got.wantOutcome(w, live.OutcomeUnknown)
-		if got.exec.Status.Reason != "Timeout" || !strings.Contains(got.exec.Status.Message, "timeoutSeconds") {
+		if got.exec.Status.Reason != "Timeout" || !strings.Contains(got.exec.Status.Message, "timeoutSeconds") ||
+			!strings.Contains(got.exec.Status.Message, "create another") {
 			t.Errorf("it ended with %+v", got.exec.Status)
 		}
 		if state := w.session(name).Status.State; state != live.SessionEnded {
