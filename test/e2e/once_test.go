@@ -50,6 +50,9 @@ func TestCommandsRunAtMostOnceWhateverBreaks(t *testing.T) {
 				}
 				t.Run(p.name, func(t *testing.T) { p.load(t, strike) })
 			}
+			for _, p := range places() { // some share what was broken
+				p.awaitCommand(t)
+			}
 		})
 	}
 }
@@ -81,6 +84,27 @@ func (p place) load(t *testing.T, strike func(context.Context) error) {
 	}
 	if failed := summary.Failed(); strike == nil && failed > 0 {
 		t.Errorf("%d commands failed, and nothing was broken", failed)
+	}
+}
+
+// awaitCommand returns when a command completes there again.
+func (p place) awaitCommand(t *testing.T) {
+	t.Helper()
+	spec := p.spec
+	spec.Command = []string{"true"}
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	timeout := time.After(30 * time.Second)
+	for {
+		code, got := post(t, world.direct, p.pool, spec)
+		if got.Outcome == live.OutcomeCompleted {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-timeout:
+			t.Fatalf("no command completes on %s any more: %d %+v", p.name, code, got)
+		}
 	}
 }
 

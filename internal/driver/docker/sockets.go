@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -49,13 +51,23 @@ type wire struct {
 
 	sockets *sockets
 	written atomic.Int64
+	// encrypted: what passes is TLS, which says farewell itself.
+	encrypted bool
 }
+
+// errCut is the end of a transport without the farewell of TLS. crypto/tls would
+// take it for a good end if it came between two records, and what was cut off for
+// whole. It is not io.ErrUnexpectedEOF itself, which crypto/tls forgives, too.
+var errCut = fmt.Errorf("the transport ended before TLS did: %w", io.ErrUnexpectedEOF)
 
 // Read implements net.Conn.
 func (w *wire) Read(p []byte) (int, error) {
 	n, err := w.Conn.Read(p)
 	if n > 0 {
 		w.sockets.heard.Add(1)
+	}
+	if w.encrypted && errors.Is(err, io.EOF) {
+		return n, errCut
 	}
 	return n, err
 }
@@ -113,6 +125,7 @@ func (p *sockets) dial(ctx context.Context) (*socket, error) {
 	if p.dialer.tls == nil {
 		return s, nil
 	}
+	w.encrypted = true
 	encrypted := tls.Client(w, p.dialer.tls)
 	ctx, cancel := context.WithTimeout(ctx, p.dialer.options.StageTimeout)
 	defer cancel()
