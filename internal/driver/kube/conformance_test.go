@@ -6,13 +6,12 @@ import (
 
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/drivertest"
-	"github.com/connpool/connpool/test/netfault"
 )
 
 func TestConformance(t *testing.T) {
 	drivertest.Run(t, func(t *testing.T) drivertest.Harness {
-		proxy, endpoint := through(t, admin(t))
-		kube := New(Options{})
+		kube, sockets, endpoint := New(Options{}), new(counted), admin(t)
+		endpoint.Dial = sockets.dial
 		return drivertest.Harness{
 			Dial: func(ctx context.Context, trace driver.TraceFunc) (driver.Conn, error) {
 				endpoint := endpoint
@@ -23,14 +22,10 @@ func TestConformance(t *testing.T) {
 				}
 				return dialer.Dial(ctx)
 			},
-			// A server that answers again at once is not dead, whatever becomes of sockets.
-			KillConnections: func() {
-				proxy.Set(netfault.Refuse)
-				proxy.Reset()
-			},
-			Terminals: true,
-			Text:      true,
-			Place:     web,
+			KillConnections: sockets.kill,
+			Terminals:       true,
+			Text:            true,
+			Place:           web,
 		}
 	})
 }

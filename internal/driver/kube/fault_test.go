@@ -470,7 +470,9 @@ func TestCommandsCutInTheMiddleAreUnknownAndTheirOutputIsABeginning(t *testing.T
 }
 
 func TestServersThatAreNotWhatTheySeem(t *testing.T) {
-	stranger := httptest.NewTLSServer(http.NotFoundHandler())
+	stranger := httptest.NewUnstartedServer(http.NotFoundHandler())
+	stranger.Config.ErrorLog = log.New(io.Discard, "", 0)
+	stranger.StartTLS()
 	t.Cleanup(stranger.Close)
 	plainHTTP := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(plainHTTP.Close)
