@@ -89,8 +89,11 @@ func (c *call) once(
 	if err != nil {
 		return nil, err
 	}
-	leave := context.AfterFunc(ctx, func() { c.records.leave(r) })
+	// To stop the one call is not enough: who sees the end of ctx first could stop it
+	// before it has begun, and the command would go on for nobody.
+	leave := sync.OnceFunc(func() { c.records.leave(r) })
 	defer leave()
+	defer context.AfterFunc(ctx, leave)()
 	if !first {
 		return c.repeat(ctx, r)
 	}
