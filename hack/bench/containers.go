@@ -48,7 +48,7 @@ func measureContainers(ctx context.Context, s settings) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer yard.close()
+	defer yard.close() //nolint:contextcheck // it cleans up whatever became of ctx
 	var rows []row
 	for _, d := range distances {
 		s.say("race commands in a container%s", d.words)
@@ -92,18 +92,21 @@ func openYard(ctx context.Context) (y *yard, err error) {
 	if y.dir, err = os.MkdirTemp("", "connpool-bench-"); err != nil {
 		return nil, err
 	}
-	if y.engine, err = dockerd.New(ctx, dockerd.Options{}); err != nil {
-		y.close()
-		return nil, err
-	}
-	if y.container, err = y.engine.Container(ctx); err == nil {
-		err = y.prepare()
-	}
-	if err != nil {
-		y.close()
+	if err := y.start(ctx); err != nil {
+		y.close() //nolint:contextcheck // it cleans up whatever became of ctx
 		return nil, err
 	}
 	return y, nil
+}
+
+func (y *yard) start(ctx context.Context) (err error) {
+	if y.engine, err = dockerd.New(ctx, dockerd.Options{}); err != nil {
+		return err
+	}
+	if y.container, err = y.engine.Container(ctx); err != nil {
+		return err
+	}
+	return y.prepare()
 }
 
 // prepare writes the files of the CLI, and lets the user of the SSH server open
@@ -163,7 +166,7 @@ func (y *yard) race(ctx context.Context, s settings, bed *testbed, d distance) (
 	defer shell.Close()
 	return race(ctx, of(s, 40*time.Second, 3*time.Second),
 		runs(ours, overTLS, place), runs(oursOverSSH, overSSH, place), inSession(shell),
-		y.cli(engine.Addr), y.cliOverSSH(host))
+		y.cli(engine.Addr), y.cliOverSSH(ctx, host))
 }
 
 func (y *yard) overTLS(address string) driver.Endpoint {
@@ -221,8 +224,8 @@ func (y *yard) cli(address string) contender {
 
 // cliOverSSH has the CLI find an ssh that knows the benchmark's server: docker
 // has no option for its key and port.
-func (y *yard) cliOverSSH(host *way) contender {
-	line := host.ssh(context.Background(), fmt.Sprintf("DOCKER_HOST=unix://%s exec docker system dial-stdio", y.engine.Socket))
+func (y *yard) cliOverSSH(ctx context.Context, host *way) contender {
+	line := host.ssh(ctx, fmt.Sprintf("DOCKER_HOST=unix://%s exec docker system dial-stdio", y.engine.Socket))
 	script := "#!/bin/sh\nexec " + driver.Quote(slices.Concat([]string{line.Path}, line.Args[1:])) + "\n"
 	return contender{dockerOverSSH, func(ctx context.Context) error {
 		if err := os.WriteFile(filepath.Join(host.dir, "ssh"), []byte(script), 0o700); err != nil { //nolint:gosec // a program

@@ -36,7 +36,7 @@ func measurePods(ctx context.Context, s settings) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.close()
+	defer f.close() //nolint:contextcheck // it cleans up whatever became of ctx
 	var rows []row
 	for _, d := range distances {
 		s.say("race commands in a pod%s", d.words)
@@ -65,7 +65,7 @@ func openField(ctx context.Context, s settings) (f *field, err error) {
 		return nil, err
 	}
 	if err := f.start(ctx, s); err != nil {
-		f.close()
+		f.close() //nolint:contextcheck // it cleans up whatever became of ctx
 		return nil, err
 	}
 	return f, nil
@@ -170,6 +170,7 @@ func (f *field) kubectl(kubeconfig []byte) contender {
 		if err := os.WriteFile(file, kubeconfig, 0o600); err != nil {
 			return err
 		}
-		return finish(exec.CommandContext(ctx, filepath.Join(f.tools, "kubectl"), "--kubeconfig="+file, "-n", namespace, "exec", podName, "--", "true"))
+		kubectl := filepath.Join(f.tools, "kubectl")
+		return finish(exec.CommandContext(ctx, kubectl, "--kubeconfig="+file, "-n", namespace, "exec", podName, "--", "true"))
 	}, 1}
 }

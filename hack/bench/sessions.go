@@ -82,35 +82,33 @@ func measureHandshakes(ctx context.Context, s settings) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer yard.close()
+	defer yard.close() //nolint:contextcheck // it cleans up whatever became of ctx
 	s.say("hold up the dials of a Docker connection")
-	return heldUp(ctx, s, "command in a container", driver.Place{Container: yard.container}, func(dial driver.DialFunc) (driver.Conn, error) {
-		endpoint := yard.overTLS(yard.engine.TCP)
-		endpoint.Dial = dial
-		return dialEngine(ctx, endpoint)
-	})
-}
-
-func heldUp(ctx context.Context, s settings, name string, place driver.Place, connect func(driver.DialFunc) (driver.Conn, error)) ([]row, error) {
 	took := map[string][]float64{}
 	for held, hold := range map[string]time.Duration{promptDials: 0, heldUpDials: slowDials} {
-		conn, err := connect(func(ctx context.Context, network, address string) (net.Conn, error) {
-			if err := pass(ctx, hold); err != nil {
-				return nil, err
-			}
-			return new(net.Dialer).DialContext(ctx, network, address)
-		})
-		if err != nil {
-			return nil, err
-		}
-		took[held], err = nowAndThen(ctx, of(s, 15, 3), runs(ours, conn, place))
-		_ = conn.Close()
-		if err != nil {
+		if took[held], err = yard.heldUp(ctx, s, hold); err != nil {
 			return nil, err
 		}
 	}
+	const name = "command in a container while every dial takes 500 ms longer, slowest"
 	slowest, without := percentile(took[heldUpDials], 100), percentile(took[promptDials], 100)
-	return []row{compared(name+" while every dial takes 500 ms longer, slowest", slowest, "ms", "without", without).atMost(without + 250)}, nil
+	return []row{compared(name, slowest, "ms", "without", without).atMost(without + 250)}, nil
+}
+
+func (y *yard) heldUp(ctx context.Context, s settings, hold time.Duration) ([]float64, error) {
+	endpoint := y.overTLS(y.engine.TCP)
+	endpoint.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if err := pass(ctx, hold); err != nil {
+			return nil, err
+		}
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	conn, err := dialEngine(ctx, endpoint)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close() //nolint:errcheck // the end of a benchmark
+	return nowAndThen(ctx, of(s, 15, 3), runs(ours, conn, driver.Place{Container: y.container}))
 }
 
 // nowAndThen repeats something with pauses in which sockets can be dialled ahead.

@@ -27,6 +27,8 @@ package v1alpha1
 import (
 	"fmt"
 	"net/url"
+	"slices"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/conversion"
@@ -81,15 +83,22 @@ func addConversions(scheme *runtime.Scheme) error {
 	return nil
 }
 
-// addFieldLabels says by which fields connections can be selected.
+// addFieldLabels says by which fields connections and sessions can be selected.
 func addFieldLabels(scheme *runtime.Scheme) error {
-	return scheme.AddFieldLabelConversionFunc(GroupVersion.WithKind("Connection"), func(label, value string) (string, string, error) {
-		switch label {
-		case "metadata.name", "metadata.namespace", FieldPool, FieldTarget, FieldType, FieldState:
+	if err := addFields(scheme, "Connection", FieldPool, FieldTarget, FieldType, FieldState); err != nil {
+		return err
+	}
+
+	return addFields(scheme, "Session", FieldPool, FieldTarget, FieldState)
+}
+
+func addFields(scheme *runtime.Scheme, kind string, fields ...string) error {
+	return scheme.AddFieldLabelConversionFunc(GroupVersion.WithKind(kind), func(label, value string) (string, string, error) {
+		if label == "metadata.name" || label == "metadata.namespace" || slices.Contains(fields, label) {
 			return label, value, nil
-		default:
-			return "", "", fmt.Errorf("%q is no field that connections can be selected by; use %s, %s, %s, %s or metadata.name",
-				label, FieldPool, FieldTarget, FieldType, FieldState)
 		}
+
+		return "", "", fmt.Errorf("%q is no field that a %s can be selected by; use %s or metadata.name",
+			label, kind, strings.Join(fields, ", "))
 	})
 }

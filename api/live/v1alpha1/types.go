@@ -68,7 +68,7 @@ type ConnectionList struct {
 	Items []Connection `json:"items"`
 }
 
-// Field selectors of connections, besides metadata.name and metadata.namespace.
+// Field selectors of connections and, but for the type, of sessions, besides metadata.name and metadata.namespace.
 const (
 	FieldPool   = "pool"
 	FieldTarget = "target"
