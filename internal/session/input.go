@@ -2,6 +2,7 @@ package session
 
 import (
 	"io"
+	"strings"
 	"sync"
 )
 
@@ -39,11 +40,12 @@ func (i *input) end() {
 }
 
 // withdraw takes back what is left, and says whether anything of the newest text
-// was taken, and whether all was.
+// was taken, and whether all was that counts: at the end of its input a shell does
+// without the last newline.
 func (i *input) withdraw() (some, all bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	some, all = i.taken, i.text == ""
+	some, all = i.taken, strings.TrimSpace(i.text) == ""
 	i.text = ""
 	return some, all
 }
