@@ -182,6 +182,9 @@ func TestTheAnswerToAStartDecidesWhatIsKnown(t *testing.T) {
 		"a frame that is cut off":              {map[string]func(net.Conn){"/start": streams(string(frame(1, "text")[:9])), "/json": exited}, driver.Unknown, driver.Unreachable},
 		"the engine's own error":               {map[string]func(net.Conn){"/start": streams(string(frame(3, "broke"))), "/json": exited}, driver.Unknown, driver.ProtocolError},
 		"no streams and never a process":       {map[string]func(net.Conn){"/start": streams(string(frame(3, "cannot"))), "/json": says(jsonText(`{"ID":"abc"}`))}, driver.NotStarted, driver.ProtocolError},
+		"an engine that forgets the process":   {map[string]func(net.Conn){"/start": streams(string(frame(1, "x"))), "/json": says(jsonText(`{"ID":"abc","ExitCode":3,"Pid":0}`))}, driver.Completed, ""},
+		"a process without an exit code":       {map[string]func(net.Conn){"/start": streams(""), "/json": says(jsonText(`{"ID":"abc","ExitCode":null,"Pid":7}`))}, driver.Unknown, driver.ProtocolError},
+		"started before, by somebody between":  {map[string]func(net.Conn){"/start": says("HTTP/1.1 409 Conflict\r\nContent-Length: 34\r\n\r\nexec command abc is already running")}, driver.Unknown, driver.ProtocolError},
 		"an exit code that nobody knows":       {map[string]func(net.Conn){"/start": streams(""), "/json": says("HTTP/1.1 404 None\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"message\":\"x\"}")}, driver.Unknown, driver.NotFound},
 	}
 	for name, tc := range tests {
@@ -196,6 +199,22 @@ func TestTheAnswerToAStartDecidesWhatIsKnown(t *testing.T) {
 				t.Errorf("%s (%v), want %s", driver.AsError(err).Reason, driver.AsError(err), tc.reason)
 			}
 		})
+	}
+}
+
+// Podman forgets the process of a command that has ended well: 0 and 0 are what is
+// left of one that has run.
+func TestACommandThatEndedWellHasRunThoughItsProcessIsForgotten(t *testing.T) {
+	conn := mustDial(t, Options{StageTimeout: time.Second}, play(t, speaks(map[string]func(net.Conn){
+		"/start": func(conn net.Conn) {
+			_, _ = io.WriteString(conn, "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"+string(frame(1, "done")))
+			_ = conn.(*net.UnixConn).CloseWrite()
+		},
+		"/json": says(jsonText(`{"ID":"abc","Running":false,"ExitCode":0,"Pid":0}`)),
+	})))
+	command := driver.Command{Place: driver.Place{Container: "web"}, Argv: []string{"x"}}
+	if status, err := conn.Exec(t.Context(), command, driver.Streams{}); err != nil || status.Code != 0 {
+		t.Errorf("%+v, %v (%s)", status, err, driver.OutcomeOf(err))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -124,6 +125,9 @@ func (e *execution) refused(response *http.Response) *driver.Error {
 	}
 	words := driver.Sanitize(message.Message)
 	switch code := response.StatusCode; {
+	case code == http.StatusConflict && strings.Contains(words, "already"):
+		return unknown(driver.ProtocolError, driver.StageStart,
+			"the engine was told twice to start the command (%s); check what stands before it", words)
 	case code == http.StatusNotFound, code == http.StatusConflict:
 		return notStarted(driver.NotFound, driver.StageStart,
 			"the container %s does not run any more (%s); look with docker ps --all", e.command.Place.Container, words)
@@ -162,30 +166,64 @@ func (e *execution) exitStatus(ctx context.Context) (driver.ExitStatus, error) {
 	}
 }
 
+// state is what an engine knows of a command.
+type state struct {
+	Running bool
+	// ExitCode is nil for one that never had a process. Pid does not tell that: some
+	// engines forget it when the process has ended, Podman is one.
+	ExitCode *int
+	Pid      int
+}
+
 // inspect is a question, so it may be asked again when its answer was lost.
-func (e *execution) inspect(ctx context.Context) (container.ExecInspect, error) {
+func (e *execution) inspect(ctx context.Context) (state, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.conn.options.StageTimeout)
 	defer cancel()
-	state, err := e.conn.client.ContainerExecInspect(ctx, e.id)
+	found, err := e.look(ctx)
 	if err != nil && ctx.Err() == nil && !errdefs.IsNotFound(err) {
-		state, err = e.conn.client.ContainerExecInspect(ctx, e.id)
+		found, err = e.look(ctx)
 	}
-	return state, err
+	return found, err
+}
+
+// look asks once, past the client, which takes a missing exit code for 0.
+func (e *execution) look(ctx context.Context) (found state, err error) {
+	target := "http://" + host + "/v" + e.conn.client.ClientVersion() + "/exec/" + e.id + "/json"
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target, http.NoBody)
+	if err != nil {
+		return state{}, err
+	}
+	response, err := bounded{e.conn.transport}.RoundTrip(request)
+	if err != nil {
+		return state{}, err
+	}
+	defer response.Body.Close()
+	switch code := response.StatusCode; {
+	case code < http.StatusMultipleChoices:
+		err = json.NewDecoder(response.Body).Decode(&found)
+		return found, err
+	case code == http.StatusNotFound:
+		return state{}, errdefs.ErrNotFound
+	}
+	return state{}, errors.New("the engine answers with " + driver.Sanitize(response.Status))
 }
 
 // statusOf reads the state of a command that does not run. One that has neither an
 // exit code nor a process never had one.
-func (e *execution) statusOf(state container.ExecInspect) (driver.ExitStatus, error) {
+func (e *execution) statusOf(found state) (driver.ExitStatus, error) {
 	said := driver.Sanitize(string(e.output.said))
 	switch {
-	case state.Pid == 0 && state.ExitCode == 0:
+	case found.ExitCode == nil && found.Pid == 0:
 		return driver.ExitStatus{}, notStarted(driver.ProtocolError, driver.StageStart,
 			"the engine did not start the command (%s); look into its log", orNothing(said))
 	case said != "":
 		return driver.ExitStatus{}, unknown(driver.ProtocolError, driver.StageRun,
 			"the engine broke the command's streams off (%s); look into its log", said)
+	case found.ExitCode == nil:
+		return driver.ExitStatus{}, unknown(driver.ProtocolError, driver.StageRun,
+			"the command has ended, but the engine does not tell its exit code; look into its log")
 	}
-	return driver.ExitStatus{Code: state.ExitCode}, nil
+	return driver.ExitStatus{Code: *found.ExitCode}, nil
 }
 
 func orNothing(words string) string {
