@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"regexp"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/remotecommand"
@@ -142,14 +143,22 @@ func (c *conn) refusedStart(refused *answer, place driver.Place) *driver.Error {
 	return result
 }
 
+// lostAnswer recognises what an API server says that has handed the command over to
+// a kubelet and could not read what that answered.
+var lostAnswer = regexp.MustCompile(`^(Internal error occurred: )*` +
+	`(EOF|unexpected EOF|read |write |tls: |malformed |net/http: |http2?: |context |i/o timeout|error sending request: )`)
+
 // mayHaveStarted tells the answers of a gateway that may have lost the real one.
 // Those of Kubernetes itself say what they are.
 func mayHaveStarted(refused *answer) bool {
+	said := status(refused.body)
 	switch refused.status {
 	case http.StatusGatewayTimeout:
 		return true
+	case http.StatusInternalServerError:
+		return said == nil || lostAnswer.MatchString(said.Message)
 	case http.StatusBadGateway, http.StatusServiceUnavailable:
-		return status(refused.body) == nil
+		return said == nil
 	}
 	return refused.status < http.StatusMultipleChoices
 }
