@@ -157,7 +157,7 @@ var frames = sync.Pool{New: func() any { return new([1 + frameBytes]byte) }}
 // speak sends input, and its end. A connection that is gone shows in receive.
 func (e *execution) speak(ctx context.Context) {
 	if e.streams.Stdin == nil {
-		_ = e.socket.send([]byte{remotecommand.StreamClose, remotecommand.StreamStdIn})
+		e.endInput()
 		return
 	}
 	frame, _ := frames.Get().(*[1 + frameBytes]byte)
@@ -170,15 +170,21 @@ func (e *execution) speak(ctx context.Context) {
 		}
 		switch {
 		case err == io.EOF: // as io.Copy: only this is the end
-			if e.tty == nil { // a terminal has no end of input
-				_ = e.socket.send([]byte{remotecommand.StreamClose, remotecommand.StreamStdIn})
-			}
+			e.endInput()
 			return
 		case err != nil:
 			// Half an input must not look like a whole one: no end is sent.
 			e.breakOff("the command's input broke off")
 			return
 		}
+	}
+}
+
+// endInput tells the command that there is no more. A terminal has no end of
+// input: container runtimes take it for the end of the output too.
+func (e *execution) endInput() {
+	if e.tty == nil {
+		_ = e.socket.send([]byte{remotecommand.StreamClose, remotecommand.StreamStdIn})
 	}
 }
 

@@ -30,6 +30,9 @@
 // in a WebSocket: Kubernetes 1.31 or newer. A command costs one round trip, and
 // its upgrade is written once, by ourselves, so that nothing can send it again.
 //
+// A command that ends while much of its input is still unread may never report it:
+// container runtimes stall there, kubectl's commands as well. Give a timeout.
+//
 // Kubernetes cannot signal a command: one that is cancelled loses its streams, and
 // goes on until it notices. Nor has it a place for environment variables, so a
 // command with some is run by the container's env, nor for the type of a terminal,
