@@ -64,7 +64,7 @@ install-plugin: ## Install the kubectl plugin where `go install` puts programs
 .PHONY: test
 test: test-deps lint verify control-plane ## Lint, verify, and run every test with the race detector, on a real API server and sshd
 	@hack/say 'unit, sshd and control-plane tests, with the race detector'
-	go test -race -timeout 15m $(ARGS) ./...
+	go test -race -timeout 30m $(ARGS) ./...
 
 .PHONY: test-e2e
 test-e2e: test-deps ## Try the built programs with real containers and pods, and with stock docker, kubectl and helm; needs root
