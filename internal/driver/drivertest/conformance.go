@@ -257,7 +257,7 @@ func (s suite) terminal(t *testing.T) {
 	conn := s.dial(t)
 	t.Run("has the size asked for", func(t *testing.T) {
 		// Some protocols can tell the size only when the command runs.
-		line := `test -t 0 || exit; until test "$(stty size)" = "33 77"; do sleep 0.05; done; stty size`
+		line := `test -t 0 || exit; until test "$(stty size 2>/dev/null)" = "33 77"; do sleep 0.05; done; stty size`
 		tty := &driver.TTY{Size: driver.WindowSize{Columns: 77, Rows: 33}}
 		got := s.run(t, conn, driver.Command{Shell: line, TTY: tty}, nil)
 		if got.Stdout != "33 77\r\n" {
