@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"errors"
 	"net/http"
 	"testing"
 )
@@ -28,6 +29,26 @@ func TestAnInternalErrorProvesOnlyWhatItSays(t *testing.T) {
 			refused := &answer{status: http.StatusInternalServerError, body: []byte(tc.body)}
 			if got := mayHaveStarted(refused); got != tc.started {
 				t.Errorf("it may have started: %t", got)
+			}
+		})
+	}
+}
+
+func TestOnlyAPromiseProvesThatARequestWasNotLookedAt(t *testing.T) {
+	const cannot = "] after Request.Body was written; define Request.GetBody to avoid this error"
+	tests := map[string]struct {
+		err      string
+		promised bool
+	}{
+		"sent elsewhere":           {"http2: Transport: cannot retry err [http2: Transport received Server's graceful shutdown GOAWAY" + cannot, true},
+		"refused":                  {"http2: Transport: cannot retry err [stream error: stream ID 3; REFUSED_STREAM; received from peer" + cannot, true},
+		"a breach of the protocol": {"http2: Transport: cannot retry err [stream error: stream ID 3; PROTOCOL_ERROR; received from peer" + cannot, false},
+		"an end":                   {"unexpected EOF", false},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := notLookedAt(errors.New(tc.err)); got != tc.promised {
+				t.Errorf("promised: %t", got)
 			}
 		})
 	}

@@ -129,8 +129,12 @@ func keepBody(out *http.Request) *driver.Error {
 
 // notLookedAt recognises what the transport says when the server has promised not
 // to have looked at a request, whose body could not be sent again. It has no type.
+// The transport says it of a stream that was reset for a breach of the protocol,
+// too, which promises nothing.
 func notLookedAt(err error) bool {
-	return strings.Contains(err.Error(), "after Request.Body was written; define Request.GetBody to avoid this error")
+	said := err.Error()
+	return strings.Contains(said, "after Request.Body was written; define Request.GetBody to avoid this error") &&
+		!strings.Contains(said, "PROTOCOL_ERROR")
 }
 
 // proxyUpgrade sends a request that may become a stream on a socket of its own.
