@@ -138,7 +138,8 @@ func TestAFrozenBastionIsNoticedAndItsTargetsComeBack(t *testing.T) {
 	condition(t, time.Second, web, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
 	connected(t, 15*time.Second, c.pool, web, 0)
 	condition(t, 40*time.Second, c.bastion, v1alpha1.ConditionReady, no, v1alpha1.ReasonTimeout)
-	condition(t, 20*time.Second, web, v1alpha1.ConditionReady, no, v1alpha1.ReasonJumpTargetNotReady)
+	// A dial waits for its bastion for up to a minute before it says so.
+	condition(t, 75*time.Second, web, v1alpha1.ConditionReady, no, v1alpha1.ReasonJumpTargetNotReady)
 	c.bastionHost.Thaw()
 	c.allReady(t, 75*time.Second)
 	condition(t, 5*time.Second, c.bastion, v1alpha1.ConditionReady, yes, v1alpha1.ReasonJumpHost)

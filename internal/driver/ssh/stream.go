@@ -53,9 +53,20 @@ func (s *stream) Read(p []byte) (int, error) {
 	n := copy(p, s.rest)
 	s.rest = s.rest[n:]
 	if n == 0 && len(p) > 0 {
-		return 0, s.restErr
+		return 0, s.end()
 	}
 	return n, nil
+}
+
+// end is why nothing more can be read: rather that the stream was closed here than
+// what the other side made of it.
+func (s *stream) end() error {
+	select {
+	case <-s.closed:
+		return net.ErrClosed
+	default:
+		return s.restErr
+	}
 }
 
 // fill gets the next bytes, or the end, unless the stream is closed or out of
