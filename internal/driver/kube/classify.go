@@ -31,7 +31,8 @@ func notStarted(reason driver.Reason, stage driver.Stage, format string, args ..
 // connectError classifies why there is no byte stream.
 func connectError(err error, address string) *driver.Error {
 	if classified, ok := errors.AsType[*driver.Error](err); ok {
-		return classified
+		own := *classified // others may hold it, as the cause of an end
+		return &own
 	}
 	result := notStarted(driver.Unreachable, driver.StageConnect,
 		"no connection to %s; check the kubeconfig's server, the network and firewalls", address)
@@ -92,7 +93,8 @@ func tlsError(err error, address string) *driver.Error {
 // transportError classifies why no answer came.
 func transportError(err error, stage driver.Stage, address string) *driver.Error {
 	if classified, ok := errors.AsType[*driver.Error](err); ok {
-		return classified
+		own := *classified // others may hold it, as the cause of an end
+		return &own
 	}
 	result := notStarted(driver.ProtocolError, stage, "%s",
 		driver.Sanitize(address+" does not answer as an API server does; check the kubeconfig's server: "+err.Error()))

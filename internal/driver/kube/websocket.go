@@ -178,6 +178,11 @@ func (w *webSocket) judgeEvery(period time.Duration) *time.Timer {
 	set.Lock()
 	defer set.Unlock()
 	timer = time.AfterFunc(period, func() {
+		select {
+		case <-w.done:
+			return
+		default:
+		}
 		took := w.begun.Load() == w.confirmed.Load()
 		if took && w.silentFor(w.keepalive.interval+w.keepalive.timeout) {
 			w.lost.Store(true)
