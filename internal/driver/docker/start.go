@@ -168,11 +168,11 @@ func (e *execution) exitStatus(ctx context.Context) (driver.ExitStatus, error) {
 
 // state is what an engine knows of a command.
 type state struct {
-	Running bool
+	Running bool `json:"Running"`
 	// ExitCode is nil for one that never had a process. Pid does not tell that: some
 	// engines forget it when the process has ended, Podman is one.
-	ExitCode *int
-	Pid      int
+	ExitCode *int `json:"ExitCode"`
+	Pid      int  `json:"Pid"`
 }
 
 // inspect is a question, so it may be asked again when its answer was lost.
