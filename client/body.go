@@ -38,7 +38,6 @@ func encode(object any) (*onceBody, error) {
 	if err != nil {
 		return nil, err
 	}
-
 	return &onceBody{size: int64(len(data)), unread: bytes.NewReader(data)}, nil
 }
 
@@ -53,7 +52,6 @@ func newRequest(ctx context.Context, method string, u *url.URL, body *onceBody) 
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Body, request.ContentLength = body, body.size
-
 	return request.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: body.gotConn})), nil
 }
 
@@ -70,7 +68,6 @@ func (o once) RoundTrip(request *http.Request) (*http.Response, error) {
 		request = request.WithContext(request.Context()) // A copy: the caller's is not ours to change.
 		request.GetBody = func() (io.ReadCloser, error) { return nil, errNothingSent }
 	}
-
 	return o.RoundTripper.RoundTrip(request)
 }
 
@@ -91,7 +88,6 @@ func (b *onceBody) Read(p []byte) (int, error) {
 	if b.withheld {
 		return 0, errNothingSent
 	}
-
 	return b.unread.Read(p)
 }
 
@@ -109,9 +105,7 @@ func (b *onceBody) failed(err error) *Error {
 	defer b.mu.Unlock()
 	if b.unread.Len() > 0 || errors.Is(err, errNothingSent) && !b.multiplexed {
 		b.withheld = true
-
 		return notStarted(err)
 	}
-
 	return unknown(err)
 }

@@ -39,7 +39,6 @@ func newChannels(conn *websocket.Conn, stdin io.Reader, streams Streams) *channe
 	}
 
 	conn.SetReadLimit(maxMessageBytes)
-
 	return &channels{conn: conn, heartbeat: newHeartbeat(conn), stdin: stdin, streams: streams}
 }
 
@@ -65,7 +64,6 @@ func (c *channels) run(ctx context.Context) (*metav1.Status, error) {
 	}
 	end(context.Canceled)
 	workers.Wait()
-
 	return status, err
 }
 
@@ -102,7 +100,6 @@ func (c *channels) next(message *bytes.Buffer) error {
 		return err
 	}
 	_, err = message.ReadFrom(reader)
-
 	return err
 }
 
@@ -128,7 +125,6 @@ func (c *channels) dispatch(message []byte) (*metav1.Status, error) {
 	if err != nil {
 		return nil, fmt.Errorf("handle the output: %w", err)
 	}
-
 	return nil, nil //nolint:nilnil // There is no status yet.
 }
 
@@ -146,11 +142,9 @@ func (c *channels) send(ctx context.Context, end context.CancelCauseFunc) {
 			return
 		case errors.Is(err, io.EOF):
 			_ = c.write([]byte{remotecommand.StreamClose, remotecommand.StreamStdIn})
-
 			return
 		case err != nil:
 			end(fmt.Errorf("read stdin: %w", err))
-
 			return
 		}
 	}
@@ -159,7 +153,6 @@ func (c *channels) send(ctx context.Context, end context.CancelCauseFunc) {
 func (c *channels) write(message []byte) error {
 	c.sending.Lock()
 	defer c.sending.Unlock()
-
 	return c.conn.WriteMessage(websocket.BinaryMessage, message)
 }
 
@@ -183,6 +176,5 @@ func (c *channels) writeSize(size Size) error {
 		return nil
 	}
 	message := fmt.Appendf([]byte{remotecommand.StreamResize}, `{"Width":%d,"Height":%d}`, size.Columns, size.Rows)
-
 	return c.write(message)
 }

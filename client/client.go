@@ -81,7 +81,6 @@ func New(config *rest.Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-
 	return &Client{
 		http:    &http.Client{Transport: once{roundTripper}, Timeout: config.Timeout, CheckRedirect: refuseRedirect},
 		upgrade: upgrade, switching: switching,
@@ -101,7 +100,6 @@ func transportConfig(config *rest.Config) (*transport.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
-
 	return converted, nil
 }
 
@@ -116,7 +114,6 @@ func baseURL(config *rest.Config) (url.URL, error) {
 		return url.URL{}, fmt.Errorf("read the host %q: %w", host, err)
 	}
 	base.Path = versioned
-
 	return *base, nil
 }
 
@@ -137,7 +134,6 @@ func (c *Client) resource(namespace string, segments ...string) *url.URL {
 		segments = append([]string{"namespaces", namespace}, segments...)
 	}
 	u.Path = path.Join(append([]string{u.Path}, segments...)...)
-
 	return &u
 }
 
@@ -148,7 +144,6 @@ func checkNames(names ...string) error {
 			return fmt.Errorf("%q is no name of a Kubernetes object", name)
 		}
 	}
-
 	return nil
 }
 
@@ -174,6 +169,5 @@ func (c *Client) call(ctx context.Context, method string, u *url.URL, in, out an
 	if out == nil {
 		return nil
 	}
-
 	return json.NewDecoder(response.Body).Decode(out)
 }

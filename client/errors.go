@@ -65,7 +65,6 @@ func (e *Error) Error() string {
 	if e.RequestID != "" {
 		text += " (request " + e.RequestID + ")"
 	}
-
 	return text
 }
 
@@ -74,7 +73,6 @@ func (e *Error) Is(target error) bool {
 	if e.Outcome == live.OutcomeNotStarted {
 		return target == ErrNotStarted
 	}
-
 	return target == ErrUnknown
 }
 
@@ -95,7 +93,6 @@ func (e *ExitError) Error() string {
 	if e.Signal != "" {
 		return "ended by signal " + e.Signal
 	}
-
 	return "exit status " + strconv.Itoa(e.Code)
 }
 
@@ -140,7 +137,6 @@ func refused(refusal *refusalError) *Error {
 	if e.Outcome != live.OutcomeNotStarted {
 		e.Outcome = live.OutcomeUnknown
 	}
-
 	return e
 }
 
@@ -164,7 +160,6 @@ func (r *refusalError) beforeStart() bool {
 	case r.structured:
 		return true
 	}
-
 	return neverForwarded(r.ErrStatus.Message)
 }
 
@@ -182,7 +177,6 @@ func refusal(response *http.Response) *refusalError {
 	if response.StatusCode >= http.StatusOK && response.StatusCode < http.StatusMultipleChoices {
 		return nil
 	}
-
 	return readRefusal(response)
 }
 
@@ -193,7 +187,6 @@ func readRefusal(response *http.Response) *refusalError {
 	var status metav1.Status
 	if json.Unmarshal(body, &status) == nil && status.Kind == "Status" && status.Status == metav1.StatusFailure {
 		r.structured, r.StatusError = true, &apierrors.StatusError{ErrStatus: status}
-
 		return r
 	}
 	message := strings.TrimSpace(string(body))
@@ -201,7 +194,6 @@ func readRefusal(response *http.Response) *refusalError {
 		r.structured, message = true, begun
 	}
 	r.StatusError = plainRefusal(response.StatusCode, message)
-
 	return r
 }
 
@@ -218,7 +210,6 @@ func beginningOfStatus(body []byte) string {
 	if decoder.Decode(&message) != nil {
 		return "the server's message is too long"
 	}
-
 	return message
 }
 
@@ -229,6 +220,5 @@ func plainRefusal(code int, message string) *apierrors.StatusError {
 	if message == "" {
 		err.ErrStatus.Message = fmt.Sprintf("the server answered %d %s", code, http.StatusText(code))
 	}
-
 	return err
 }

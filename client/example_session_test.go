@@ -45,7 +45,6 @@ func fakeSessions() *httptest.Server {
 
 func sayBuilt(_ context.Context, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
 	_, _ = io.WriteString(streams.Stdout, "built\n")
-
 	return &metav1.Status{Status: metav1.StatusSuccess}
 }
 
@@ -58,13 +57,11 @@ func ExampleClient_NewSession() {
 	c, err := client.New(&rest.Config{Host: server.URL})
 	if err != nil {
 		fmt.Println(err)
-
 		return
 	}
 	session, err := c.NewSession(ctx, "shop", "web", client.SessionOptions{Target: "web-1"})
 	if err != nil {
 		fmt.Println(err)
-
 		return
 	}
 	defer func() { _ = session.Delete(ctx) }()
@@ -72,7 +69,6 @@ func ExampleClient_NewSession() {
 	_, err = session.Exec(ctx, client.Command{Argv: []string{"cd", "/tmp"}})
 	if err != nil {
 		fmt.Println(err)
-
 		return
 	}
 	result, err := session.Exec(ctx, client.Command{Argv: []string{"pwd"}})
@@ -90,7 +86,6 @@ func ExampleSession_Stream() {
 	c, err := client.New(&rest.Config{Host: server.URL})
 	if err != nil {
 		fmt.Println(err)
-
 		return
 	}
 	_, err = c.Session("shop", "deploy-x7k2").Stream(context.Background(),
@@ -108,13 +103,11 @@ func ExampleClient_Sessions() {
 	c, err := client.New(&rest.Config{Host: server.URL})
 	if err != nil {
 		fmt.Println(err)
-
 		return
 	}
 	list, err := c.Sessions(context.Background(), "shop")
 	if err != nil {
 		fmt.Println(err)
-
 		return
 	}
 	for _, session := range list.Items {
@@ -132,14 +125,12 @@ func ExamplePool_Proxy() {
 	c, err := client.New(&rest.Config{Host: server.URL})
 	if err != nil {
 		fmt.Println(err)
-
 		return
 	}
 	docker := http.Client{Transport: c.Pool("shop", "web").Proxy("ci")}
 	response, err := docker.Get("http://docker/version")
 	if err != nil {
 		fmt.Println(err)
-
 		return
 	}
 	defer response.Body.Close()

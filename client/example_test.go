@@ -35,7 +35,6 @@ func fakeAPI(result live.ExecStatus) *httptest.Server {
 func fakeStreams() *httptest.Server {
 	cat := func(_ context.Context, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
 		_, _ = io.Copy(streams.Stdout, streams.Stdin)
-
 		return &metav1.Status{Status: metav1.StatusSuccess}
 	}
 	service := func(context.Context, uint16) (net.Conn, error) {
@@ -46,14 +45,11 @@ func fakeStreams() *httptest.Server {
 				_, _ = io.WriteString(ours, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 			}
 		}()
-
 		return theirs, nil
 	}
-
 	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/exec") {
 			stream.ServeExec(w, r, stream.ExecOptions{Stdin: true, Stdout: true, Stderr: true}, cat)
-
 			return
 		}
 		stream.ServePortForward(w, r, service)
@@ -69,7 +65,6 @@ func Example() {
 	c, err := client.New(&rest.Config{Host: server.URL}) // or rest.InClusterConfig()
 	if err != nil {
 		fmt.Println(err)
-
 		return
 	}
 	result, err := c.Pool("shop", "web").Exec(context.Background(), client.Command{Argv: []string{"uptime"}})
@@ -87,7 +82,6 @@ func ExamplePool_Exec() {
 	c, err := client.New(&rest.Config{Host: server.URL})
 	if err != nil {
 		fmt.Println(err)
-
 		return
 	}
 	result, err := c.Pool("shop", "web").Exec(context.Background(), client.Command{
@@ -118,7 +112,6 @@ func ExamplePool_Stream() {
 	c, err := client.New(&rest.Config{Host: server.URL})
 	if err != nil {
 		fmt.Println(err)
-
 		return
 	}
 	result, err := c.Pool("shop", "web").Stream(context.Background(),
@@ -138,13 +131,11 @@ func ExamplePool_Forward() {
 	c, err := client.New(&rest.Config{Host: server.URL})
 	if err != nil {
 		fmt.Println(err)
-
 		return
 	}
 	forwarder, err := c.Pool("shop", "web").Forward(context.Background(), "web-1", "/var/run/docker.sock")
 	if err != nil {
 		fmt.Println(err)
-
 		return
 	}
 	defer forwarder.Close()
@@ -156,7 +147,6 @@ func ExamplePool_Forward() {
 	response, err := docker.Get("http://docker/version")
 	if err != nil {
 		fmt.Println(err)
-
 		return
 	}
 	defer response.Body.Close()

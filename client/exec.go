@@ -89,7 +89,6 @@ func (p *Pool) Exec(ctx context.Context, command Command) (Result, error) {
 	if err != nil {
 		return Result{ExitCode: -1}, notStarted(err)
 	}
-
 	return p.client.exec(ctx, u, command)
 }
 
@@ -101,10 +100,8 @@ func (c *Client) exec(ctx context.Context, u *url.URL, command Command) (Result,
 	}
 	if err := c.create(ctx, u, exec); err != nil {
 		err.RequestID = cmp.Or(err.RequestID, command.RequestID)
-
 		return Result{ExitCode: -1, RequestID: err.RequestID}, err
 	}
-
 	return execResult(&exec.Status)
 }
 
@@ -114,7 +111,6 @@ func (c *Command) exec() (*live.Exec, error) {
 	if err != nil {
 		return nil, err
 	}
-
 	return &live.Exec{
 		TypeMeta: typeMeta("Exec"),
 		Spec: live.ExecSpec{
@@ -140,7 +136,6 @@ func readStdin(stdin io.Reader) ([]byte, error) {
 	if len(data) > live.MaxExecStdinBytes {
 		return nil, fmt.Errorf("stdin is longer than %d bytes; Stream has no bound", live.MaxExecStdinBytes)
 	}
-
 	return data, nil
 }
 
@@ -165,7 +160,6 @@ func (c *Client) create(ctx context.Context, u *url.URL, object any) *Error {
 	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswerBytes)).Decode(object); err != nil {
 		return unknown(fmt.Errorf("read the answer: %w", err))
 	}
-
 	return nil
 }
 
@@ -173,7 +167,6 @@ func (p *Pool) url(subresource string) (*url.URL, error) {
 	if err := checkNames(p.namespace, p.name); err != nil {
 		return nil, err
 	}
-
 	return p.client.resource(p.namespace, "connectionpools", p.name, subresource), nil
 }
 
@@ -190,7 +183,6 @@ func execResult(status *live.ExecStatus) (Result, error) {
 	if status.ExitCode != nil {
 		result.ExitCode = int(*status.ExitCode)
 	}
-
 	return result, result.err(status.Outcome, status.Reason, status.Message)
 }
 
@@ -199,7 +191,6 @@ func text(text string, data []byte) []byte {
 	if data != nil {
 		return data
 	}
-
 	return []byte(text)
 }
 
@@ -215,6 +206,5 @@ func (r *Result) err(outcome live.Outcome, reason, message string) error {
 	case outcome != live.OutcomeNotStarted:
 		outcome = live.OutcomeUnknown
 	}
-
 	return &Error{Outcome: outcome, Reason: reason, Message: message, RequestID: r.RequestID}
 }

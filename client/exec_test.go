@@ -171,17 +171,14 @@ func TestRefusals(t *testing.T) {
 	calls := map[string]func(*Pool, context.Context) error{
 		"exec": func(p *Pool, ctx context.Context) error {
 			_, err := p.Exec(ctx, Command{Argv: []string{"true"}})
-
 			return err
 		},
 		"stream": func(p *Pool, ctx context.Context) error {
 			_, err := p.Stream(ctx, Command{Argv: []string{"true"}}, Streams{})
-
 			return err
 		},
 		"forward": func(p *Pool, ctx context.Context) error {
 			_, err := p.Forward(ctx, "web-1", "80")
-
 			return err
 		},
 	}
@@ -194,7 +191,6 @@ func TestRefusals(t *testing.T) {
 					rw.Header().Set("Location", "/elsewhere")
 					if test.status != nil {
 						answer(rw, test.code, test.status)
-
 						return
 					}
 					http.Error(rw, test.text, test.code)
@@ -270,7 +266,6 @@ func TestExecOverABrokenLine(t *testing.T) {
 				discard(r)
 				if broken.Load() && test.handler != nil {
 					test.handler(rw, r)
-
 					return
 				}
 				answer(rw, http.StatusOK, &live.Exec{Status: live.ExecStatus{Outcome: live.OutcomeCompleted, ExitCode: new(int32(0))}})
@@ -280,7 +275,6 @@ func TestExecOverABrokenLine(t *testing.T) {
 			capacity.Store(math.MaxInt64 / 2)
 			config.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 				conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
-
 				return &line{Conn: conn, capacity: capacity}, err
 			}
 			pool := newClient(t, config).Pool("shop", "web")

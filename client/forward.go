@@ -40,7 +40,6 @@ func (p *Pool) Forward(ctx context.Context, target, address string) (*Forwarder,
 	if err != nil {
 		return nil, notStarted(err)
 	}
-
 	return p.forward(ctx, target, address, port, query)
 }
 
@@ -59,7 +58,6 @@ func (p *Pool) ForwardPod(ctx context.Context, target string, pod types.Namespac
 		query.Set("namespace", pod.Namespace)
 	}
 	number := strconv.Itoa(int(port))
-
 	return p.forward(ctx, target, pod.Name+":"+number, number, query)
 }
 
@@ -82,7 +80,6 @@ func (p *Pool) forward(ctx context.Context, target, address, port string, query 
 	if err != nil {
 		return nil, unknown(err)
 	}
-
 	return &Forwarder{tunnel: tunnel, streams: streams, address: address, port: port}, nil
 }
 
@@ -92,7 +89,6 @@ func forwardQuery(address string) (query url.Values, port string, err error) {
 	query = url.Values{}
 	if path.IsAbs(address) {
 		query.Set("socket", address)
-
 		return query, "1", nil // The protocol wants a port, and the server ignores it.
 	}
 	host, port := "", address
@@ -107,7 +103,6 @@ func forwardQuery(address string) (query url.Values, port string, err error) {
 	if host != "" {
 		query.Set("host", host)
 	}
-
 	return query, port, nil
 }
 
@@ -132,7 +127,6 @@ func (f *Forwarder) Dial(ctx context.Context) (net.Conn, error) {
 		if r.err != nil {
 			return nil, fmt.Errorf("open a connection to %s: %w", f.address, r.err)
 		}
-
 		return r.conn, nil
 	case <-f.Done():
 	case <-ctx.Done():
@@ -145,7 +139,6 @@ func (f *Forwarder) Dial(ctx context.Context) (net.Conn, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-
 	return nil, errForwarderClosed
 }
 
@@ -166,10 +159,8 @@ func (f *Forwarder) open() (*forwarded, error) {
 	if err != nil {
 		_ = problems.Reset()
 		f.streams.RemoveStreams(problems)
-
 		return nil, err
 	}
-
 	return newForwarded(f, data, problems), nil
 }
 
@@ -202,6 +193,5 @@ func (f *Forwarder) refusedAtTarget(problems io.Reader) error {
 	if len(text) == 0 {
 		return nil
 	}
-
 	return fmt.Errorf("connect to %s: %s", f.address, text)
 }

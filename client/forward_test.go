@@ -46,7 +46,6 @@ func target(t testing.TB, serve func(net.Conn)) *Pool {
 			if port != 80 {
 				return nil, errors.New("connection refused")
 			}
-
 			return (&net.Dialer{}).DialContext(ctx, "tcp", listener.Addr().String())
 		})
 	})
@@ -54,7 +53,6 @@ func target(t testing.TB, serve func(net.Conn)) *Pool {
 		listener.Close()
 		serving.Wait()
 	})
-
 	return w.pool(t)
 }
 
@@ -65,7 +63,6 @@ func forward(t testing.TB, pool *Pool, address string) *Forwarder {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { forwarder.Close() })
-
 	return forwarder
 }
 
@@ -76,7 +73,6 @@ func dial(t testing.TB, forwarder *Forwarder) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-
 	return conn
 }
 
@@ -279,7 +275,6 @@ func TestAPodsPortIsNamedInTheQuery(t *testing.T) {
 				_, _ = ours.Write([]byte{byte(port)})
 				_ = ours.Close()
 			}()
-
 			return theirs, nil
 		})
 	})

@@ -43,7 +43,6 @@ func newForwarded(forwarder *Forwarder, data, problems httpstream.Stream) *forwa
 		defer close(c.told)
 		c.problem = forwarder.refusedAtTarget(problems)
 	}()
-
 	return c
 }
 
@@ -57,7 +56,6 @@ func (c *forwarded) Read(p []byte) (int, error) {
 	if err == nil {
 		return n, nil
 	}
-
 	return n, c.readError(err)
 }
 
@@ -87,14 +85,12 @@ func (c *forwarded) readError(err error) error {
 	if c.forwarder.lost() {
 		return io.ErrUnexpectedEOF
 	}
-
 	return err
 }
 
 func (c *forwarded) isClosed() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-
 	return c.closed
 }
 
@@ -108,7 +104,6 @@ func (c *forwarded) Write(p []byte) (int, error) {
 			return written, err
 		}
 	}
-
 	return written, nil
 }
 
@@ -122,7 +117,6 @@ func (c *forwarded) writeFrame(p []byte) (int, error) {
 	case ended:
 		return 0, net.ErrClosed
 	}
-
 	return c.data.Write(p)
 }
 
@@ -135,7 +129,6 @@ func (c *forwarded) CloseWrite() error {
 		return nil
 	}
 	c.writeClosed = true
-
 	return c.data.Close()
 }
 
@@ -151,11 +144,9 @@ func (c *forwarded) Close() error {
 	c.stopTimers()
 	if c.ended.Load() {
 		c.forget()
-
 		return err
 	}
 	go c.linger()
-
 	return err
 }
 
@@ -220,7 +211,6 @@ func (c *forwarded) setTimer(which int, t time.Time) error {
 	if c.timers[which] = nil; !t.IsZero() {
 		c.timers[which] = time.AfterFunc(time.Until(t), c.expire)
 	}
-
 	return nil
 }
 

@@ -30,10 +30,8 @@ func newHeartbeat(conn *websocket.Conn) *heartbeat {
 		case h.pongs <- payload:
 		default: // An answer that waits for its turn is enough.
 		}
-
 		return h.heard()
 	})
-
 	return h
 }
 

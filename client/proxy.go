@@ -46,7 +46,6 @@ func (a *targetAPI) RoundTrip(request *http.Request) (*http.Response, error) {
 		if request.Body != nil {
 			_ = request.Body.Close()
 		}
-
 		return nil, err
 	}
 	outgoing := request.Clone(request.Context())
@@ -63,7 +62,6 @@ func (a *targetAPI) RoundTrip(request *http.Request) (*http.Response, error) {
 	if httpstream.IsUpgradeRequest(outgoing) {
 		return a.upgrade(outgoing)
 	}
-
 	return a.pool.client.http.Transport.RoundTrip(outgoing)
 }
 
@@ -78,7 +76,6 @@ func (a *targetAPI) upgrade(request *http.Request) (*http.Response, error) {
 	if err == nil {
 		halfclose.Unwrap(response)
 	}
-
 	return response, err
 }
 
@@ -95,7 +92,6 @@ func checkProxied(request *http.Request) error {
 			return fmt.Errorf("%w with the header %s: the target acts as the user of the pool's credentials", ErrNotProxied, name)
 		}
 	}
-
 	return nil
 }
 
@@ -116,6 +112,5 @@ func (a *targetAPI) url(asked *url.URL) (*url.URL, error) {
 	u.RawPath = u.EscapedPath() + behind + strings.TrimPrefix(asked.EscapedPath(), "/")
 	u.Path += behind + strings.TrimPrefix(asked.Path, "/")
 	u.RawQuery = asked.RawQuery
-
 	return u, nil
 }

@@ -16,7 +16,6 @@ const proxyPath = "/apis/live.connpool.dev/v1alpha1/namespaces/shop/connectionpo
 
 func proxied(t testing.TB, w *world) http.RoundTripper {
 	t.Helper()
-
 	return w.pool(t).Proxy("ci")
 }
 
@@ -102,7 +101,6 @@ func twoDirections(t *testing.T, accept func(http.ResponseWriter, *http.Request)
 		conn, buffered, err := http.NewResponseController(rw).Hijack()
 		if err != nil {
 			t.Error(err)
-
 			return
 		}
 		defer conn.Close()
@@ -162,7 +160,6 @@ func TestAProxiedRequestThatMayHaveArrivedIsNotRepeated(t *testing.T) {
 			return err
 		}
 		_, _ = io.Copy(io.Discard, response.Body)
-
 		return response.Body.Close()
 	}
 	if err := send(http.MethodPost, "/fine"); err != nil {

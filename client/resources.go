@@ -27,7 +27,6 @@ func (c *Client) Connections(ctx context.Context, namespace string, options meta
 	if err := c.call(ctx, http.MethodGet, u, nil, list); err != nil {
 		return nil, err
 	}
-
 	return list, nil
 }
 
@@ -43,7 +42,6 @@ func listQuery(options metav1.ListOptions) url.Values {
 	if options.Limit > 0 {
 		query.Set("limit", strconv.FormatInt(options.Limit, 10))
 	}
-
 	return query
 }
 
@@ -57,7 +55,6 @@ func (p *Pool) Drain(ctx context.Context) (int, error) {
 // DrainConnection does for one connection what Pool.Drain does for all.
 func (c *Client) DrainConnection(ctx context.Context, namespace, name string) error {
 	_, err := c.drain(ctx, namespace, "connections", name)
-
 	return err
 }
 
@@ -67,7 +64,6 @@ func (c *Client) drain(ctx context.Context, namespace, resource, name string) (i
 	}
 	drain := &live.Drain{TypeMeta: typeMeta("Drain")}
 	err := c.call(ctx, http.MethodPost, c.resource(namespace, resource, name, "drain"), drain, drain)
-
 	return int(drain.Status.Connections), err
 }
 
@@ -82,6 +78,5 @@ func (c *Client) Check(ctx context.Context, namespace, target string) (*live.Che
 	if err := c.call(ctx, http.MethodPost, u, check, check); err != nil {
 		return nil, err
 	}
-
 	return check, nil
 }

@@ -28,7 +28,6 @@ func TestResources(t *testing.T) {
 				list, err := c.Connections(t.Context(), "shop", metav1.ListOptions{
 					LabelSelector: "a=b", FieldSelector: live.FieldPool + "=web", Limit: 5, Continue: "next",
 				})
-
 				return list.Items[0].Name, err
 			},
 			root + "/namespaces/shop/connections", http.MethodGet,
@@ -39,7 +38,6 @@ func TestResources(t *testing.T) {
 			func(t *testing.T, c *Client) (any, error) {
 				t.Helper()
 				list, err := c.Connections(t.Context(), "", metav1.ListOptions{})
-
 				return len(list.Items), err
 			},
 			root + "/connections", http.MethodGet,
@@ -68,7 +66,6 @@ func TestResources(t *testing.T) {
 			func(t *testing.T, c *Client) (any, error) {
 				t.Helper()
 				check, err := c.Check(t.Context(), "shop", "web-1")
-
 				return check.Status.Ready, err
 			},
 			root + "/namespaces/shop/connectiontargets/web-1/check", http.MethodPost,

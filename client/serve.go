@@ -34,7 +34,6 @@ func (f *Forwarder) Serve(ctx context.Context, listener net.Listener, report fun
 			end(err)
 			_ = listener.Close()
 			workers.Wait()
-
 			return context.Cause(ctx)
 		}
 		workers.Go(func() {
@@ -70,7 +69,6 @@ func (f *Forwarder) serve(ctx context.Context, local net.Conn) error {
 	if errors.Is(err, net.ErrClosed) {
 		return nil
 	}
-
 	return err
 }
 
@@ -79,7 +77,6 @@ func (f *Forwarder) serve(ctx context.Context, local net.Conn) error {
 func closeWrite(conn net.Conn) {
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()
-
 		return
 	}
 	_ = conn.Close()

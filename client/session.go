@@ -52,7 +52,6 @@ func (c *Client) NewSession(ctx context.Context, namespace, pool string, options
 	if err := c.create(ctx, c.resource(namespace, "sessions"), session); err != nil {
 		return nil, err
 	}
-
 	return c.Session(namespace, session.Name), nil
 }
 
@@ -92,7 +91,6 @@ func (c *Client) Sessions(ctx context.Context, namespace string) (*live.SessionL
 	if err := c.call(ctx, http.MethodGet, c.resource(namespace, "sessions"), nil, list); err != nil {
 		return nil, err
 	}
-
 	return list, nil
 }
 
@@ -109,7 +107,6 @@ func (s *Session) Get(ctx context.Context) (*live.Session, error) {
 	if err := s.client.call(ctx, http.MethodGet, u, nil, session); err != nil {
 		return nil, err
 	}
-
 	return session, nil
 }
 
@@ -122,7 +119,6 @@ func (s *Session) Exec(ctx context.Context, command Command) (Result, error) {
 	if err != nil {
 		return Result{ExitCode: -1}, notStarted(err)
 	}
-
 	return s.client.exec(ctx, u, command)
 }
 
@@ -136,7 +132,6 @@ func (s *Session) Stream(ctx context.Context, command Command, streams Streams) 
 	if err != nil {
 		return Result{ExitCode: -1}, notStarted(err)
 	}
-
 	return s.client.stream(ctx, u, command, streams)
 }
 
@@ -148,7 +143,6 @@ func (s *Session) Delete(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-
 	return s.client.call(ctx, http.MethodDelete, u, nil, nil)
 }
 
@@ -156,7 +150,6 @@ func (s *Session) url(subresource ...string) (*url.URL, error) {
 	if err := checkNames(s.namespace, s.name); err != nil {
 		return nil, err
 	}
-
 	return s.client.resource(s.namespace, append([]string{"sessions", s.name}, subresource...)...), nil
 }
 
@@ -172,6 +165,5 @@ func (s *Session) execURL(command Command) (*url.URL, error) {
 	case len(command.Env) > 0:
 		return nil, errors.New("a session keeps its environment: set it in SessionOptions, or export it in a command")
 	}
-
 	return s.url("exec")
 }

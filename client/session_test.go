@@ -73,7 +73,6 @@ func TestSessionsAreListedLookedAtAndDeleted(t *testing.T) {
 		asked = append(asked, r.Method+" "+r.URL.Path)
 		if strings.HasSuffix(r.URL.Path, "/s-1") {
 			answer(rw, http.StatusOK, ready)
-
 			return
 		}
 		answer(rw, http.StatusOK, live.SessionList{Items: []live.Session{ready}})
@@ -138,7 +137,6 @@ func TestASessionsCommandsHaveTheOutcomesOfAnyOther(t *testing.T) {
 
 func sayHello(_ context.Context, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
 	_, _ = io.WriteString(streams.Stdout, "hello")
-
 	return ended()
 }
 

@@ -29,7 +29,6 @@ func statusResult(result Result, status *metav1.Status) (Result, error) {
 	if outcome == live.OutcomeCompleted {
 		result.ExitCode = exitCode(status, causes)
 	}
-
 	return result, result.err(outcome, causes[live.CauseReason], status.Message)
 }
 
@@ -41,7 +40,6 @@ func causesOf(status *metav1.Status) map[metav1.CauseType]string {
 	for _, cause := range status.Details.Causes {
 		causes[cause.Type] = cause.Message
 	}
-
 	return causes
 }
 
@@ -54,7 +52,6 @@ func outcomeOf(status *metav1.Status, causes map[metav1.CauseType]string) live.O
 	if status.Status == metav1.StatusSuccess || status.Reason == remotecommand.NonZeroExitCodeReason {
 		return live.OutcomeCompleted
 	}
-
 	return live.OutcomeUnknown
 }
 
@@ -62,7 +59,6 @@ func exitCode(status *metav1.Status, causes map[metav1.CauseType]string) int {
 	if status.Status == metav1.StatusSuccess {
 		return 0
 	}
-
 	return int(number(causes[remotecommand.ExitCodeCauseType], -1))
 }
 
@@ -71,6 +67,5 @@ func number(text string, otherwise int64) int64 {
 	if err != nil {
 		return otherwise
 	}
-
 	return n
 }

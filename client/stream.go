@@ -62,7 +62,6 @@ func (p *Pool) Stream(ctx context.Context, command Command, streams Streams) (Re
 	if err != nil {
 		return Result{ExitCode: -1}, notStarted(err)
 	}
-
 	return p.client.stream(ctx, u, command, streams)
 }
 
@@ -87,10 +86,8 @@ func (c *Client) stream(ctx context.Context, u *url.URL, command Command, stream
 	if err != nil {
 		failed := unknown(err)
 		failed.RequestID = result.RequestID
-
 		return result, failed
 	}
-
 	return statusResult(result, status)
 }
 
@@ -122,7 +119,6 @@ func streamQuery(command Command, streams Streams) (url.Values, error) {
 	if tty && streams.Terminal.Term != "" {
 		query.Set("term", streams.Terminal.Term)
 	}
-
 	return query, nil
 }
 
@@ -142,7 +138,6 @@ func commandQuery(command Command) url.Values {
 	for _, name := range slices.Sorted(maps.Keys(command.Env)) {
 		query.Add("env", fmt.Sprintf("%s=%s", name, command.Env[name]))
 	}
-
 	return query
 }
 

@@ -25,7 +25,6 @@ import (
 // streamWorld runs a command behind the real server side of streams.
 func streamWorld(t testing.TB, run stream.RunFunc) *world {
 	t.Helper()
-
 	return newWorld(t, true, func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Connpool-Target", "web-1")
 		rw.Header().Set("Connpool-Request-Id", "r-1")
@@ -42,7 +41,6 @@ func ended(causes ...metav1.StatusCause) *metav1.Status {
 	if len(causes) == 0 {
 		status = &metav1.Status{Status: metav1.StatusSuccess}
 	}
-
 	return status
 }
 
@@ -50,7 +48,6 @@ func echo(_ context.Context, streams driver.Streams, _ <-chan driver.WindowSize)
 	if _, err := io.Copy(streams.Stdout, streams.Stdin); err != nil {
 		return failure(500, "Unknown", err.Error())
 	}
-
 	return ended()
 }
 
@@ -75,7 +72,6 @@ func TestStreamEndsStdinAndGoesOn(t *testing.T) {
 		if err != nil {
 			return failure(500, "Unknown", err.Error())
 		}
-
 		return ended()
 	})
 	var stdout, stderr bytes.Buffer
@@ -186,7 +182,6 @@ func TestStreamTellsTheTerminalsSizes(t *testing.T) {
 			}
 			_, _ = streams.Stdout.Write([]byte("seen"))
 		}
-
 		return ended()
 	})
 	resize := make(chan Size, 1)
@@ -196,7 +191,6 @@ func TestStreamTellsTheTerminalsSizes(t *testing.T) {
 	})
 	stdout := writerFunc(func(p []byte) (int, error) {
 		resizeOnce()
-
 		return len(p), nil
 	})
 	terminal := &Terminal{Size: Size{Columns: 80, Rows: 24}, Resize: resize}
@@ -235,7 +229,6 @@ func TestStreamThatEndsEarly(t *testing.T) {
 				_, _ = streams.Stdout.Write([]byte("started"))
 				<-ctx.Done()
 				gone <- context.Cause(ctx)
-
 				return failure(0, "Unknown", "signalled")
 			})
 			ctx, cancel := context.WithCancelCause(t.Context())
@@ -246,7 +239,6 @@ func TestStreamThatEndsEarly(t *testing.T) {
 			if test.fail {
 				command.Stdin = readerFunc(func([]byte) (int, error) {
 					<-begun
-
 					return 0, errBroken
 				})
 			}
@@ -256,7 +248,6 @@ func TestStreamThatEndsEarly(t *testing.T) {
 						cancel(errMine)
 					}
 					started()
-
 					return len(p), nil
 				})
 			}
@@ -281,14 +272,12 @@ func TestAStreamThatIsCutIsUnknown(t *testing.T) {
 	w := streamWorld(t, func(ctx context.Context, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
 		_, _ = streams.Stdout.Write([]byte("half"))
 		<-ctx.Done()
-
 		return ended()
 	})
 	var wire net.Conn
 	config := w.config()
 	config.Dial = func(ctx context.Context, network, address string) (conn net.Conn, err error) {
 		wire, err = (&net.Dialer{}).DialContext(ctx, network, address)
-
 		return wire, err
 	}
 	cut := writerFunc(func(p []byte) (int, error) { return len(p), wire.Close() })

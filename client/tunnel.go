@@ -27,14 +27,12 @@ type tunnel struct {
 func newTunnel(conn *websocket.Conn) *tunnel {
 	t := &tunnel{Conn: conn, heartbeat: newHeartbeat(conn), done: make(chan struct{})}
 	go t.heartbeat.run(t.done)
-
 	return t
 }
 
 // Close ends the tunnel at once.
 func (t *tunnel) Close() error {
 	t.close.Do(func() { close(t.done) })
-
 	return t.Conn.Close()
 }
 
@@ -69,7 +67,6 @@ func (t *tunnel) Write(p []byte) (int, error) {
 	if err := t.WriteMessage(websocket.BinaryMessage, p); err != nil {
 		return 0, err
 	}
-
 	return len(p), nil
 }
 

@@ -51,7 +51,6 @@ func newUpgraders(config *transport.Config) (sockets, others http.RoundTripper, 
 	if err != nil {
 		return nil, nil, fmt.Errorf("authenticate upgraded requests: %w", err)
 	}
-
 	return sockets, others, nil
 }
 
@@ -78,7 +77,6 @@ func newUpgrader(config *transport.Config) (*upgrader, error) {
 	if config.DialHolder != nil {
 		inner.dial = config.DialHolder.Dial
 	}
-
 	return inner, nil
 }
 
@@ -112,11 +110,9 @@ func (u *upgrader) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	if !slices.Contains(protocols, conn.Subprotocol()) {
 		_ = conn.Close()
-
 		return nil, fmt.Errorf("the server chose the protocol %q, which was not offered", conn.Subprotocol())
 	}
 	response.Body = &socket{Reader: http.NoBody, Conn: conn}
-
 	return response, nil
 }
 
@@ -130,14 +126,12 @@ func dialUntil(ctx context.Context, dialer websocket.Dialer, u string, header ht
 		if err == nil {
 			stop = context.AfterFunc(ctx, func() { _ = conn.Close() })
 		}
-
 		return conn, err
 	}
 	conn, response, err := dialer.DialContext(ctx, u, header)
 	if !stop() || err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-
 	return conn, response, err
 }
 
@@ -165,15 +159,12 @@ func (c *Client) upgradeTo(ctx context.Context, u *url.URL, protocol string) (*w
 	}
 	if response.StatusCode != http.StatusSwitchingProtocols {
 		defer response.Body.Close()
-
 		return nil, nil, refused(readRefusal(response))
 	}
 	upgraded, ok := response.Body.(*socket)
 	if !ok {
 		_ = response.Body.Close()
-
 		return nil, nil, unknown(errors.New("a transport wrapper hides the upgraded connection"))
 	}
-
 	return upgraded.Conn, response.Header, nil
 }

@@ -66,7 +66,6 @@ func newWorld(t testing.TB, http2 bool, handler http.HandlerFunc) *world {
 		w.handlers.Wait()
 		w.Close()
 	})
-
 	return w
 }
 
@@ -78,13 +77,11 @@ func configFor(host string) *rest.Config {
 
 func (w *world) client(t testing.TB) *Client {
 	t.Helper()
-
 	return newClient(t, w.config())
 }
 
 func (w *world) pool(t testing.TB) *Pool {
 	t.Helper()
-
 	return w.client(t).Pool("shop", "web")
 }
 
@@ -95,7 +92,6 @@ func newClient(t testing.TB, config *rest.Config) *Client {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.CloseIdleConnections)
-
 	return c
 }
 
@@ -120,7 +116,6 @@ func readExec(r *http.Request) *live.Exec {
 	if err := json.NewDecoder(r.Body).Decode(exec); err != nil {
 		panic(err)
 	}
-
 	return exec
 }
 
@@ -136,7 +131,6 @@ func wantError(t testing.TB, err, want error) *Error {
 			t.Fatalf("got %v, want: %v", err, want)
 		}
 	}
-
 	return e
 }
 
@@ -154,7 +148,6 @@ func (l *line) Write(p []byte) (int, error) {
 	if l.capacity.Add(-int64(len(p))) < 0 {
 		return 0, errBroken
 	}
-
 	return l.Conn.Write(p)
 }
 

@@ -57,6 +57,5 @@ func addKnownTypes(scheme *runtime.Scheme) error {
 		&ConnectionPool{}, &ConnectionPoolList{},
 	)
 	metav1.AddToGroupVersion(scheme, GroupVersion)
-
 	return nil
 }

@@ -48,7 +48,6 @@ func reference() (string, error) {
 		return "", err
 	}
 	below, err := sections(all)
-
 	return head + "\n" + indented(all) + below, err
 }
 
@@ -71,7 +70,6 @@ func sections(text string, above ...string) (string, error) {
 		}
 		page.WriteString("\n## " + strings.Join(command, " ") + "\n\n" + indented(text) + below)
 	}
-
 	return page.String(), nil
 }
 
@@ -83,7 +81,6 @@ func help(command ...string) (string, error) {
 	if code := cli.Main(arguments, "", streams); code != 0 {
 		return "", fmt.Errorf("%s: exit code %d", strings.Join(arguments, " "), code)
 	}
-
 	return out.String(), nil
 }
 
@@ -96,6 +93,5 @@ func indented(text string) string {
 		}
 		block.WriteString(line)
 	}
-
 	return block.String()
 }

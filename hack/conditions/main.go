@@ -51,7 +51,6 @@ func section(group *ast.GenDecl) string {
 			parts = append(parts, row(constant))
 		}
 	}
-
 	return strings.Join(parts, "")
 }
 
@@ -63,6 +62,5 @@ func row(constant *ast.ValueSpec) string {
 	}
 	words := strings.Join(strings.Fields(constant.Doc.Text()), " ")
 	words = strings.TrimPrefix(words, constant.Names[0].Name+" ")
-
 	return "| `" + strings.Trim(literal.Value, `"`) + "` | " + strings.ToUpper(words[:1]) + words[1:] + " |\n"
 }

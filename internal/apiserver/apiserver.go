@@ -94,7 +94,6 @@ func (o Options) Config(ctx context.Context) (*Config, error) {
 	if err := delegation.apply(config, o.Audit); err != nil {
 		return nil, fmt.Errorf("trust the clients' authorities: %w", err)
 	}
-
 	return &Config{generic: config, codecs: codecs, scheme: scheme, delegation: delegation}, nil
 }
 
@@ -120,7 +119,6 @@ func (o Options) apply(config *server.RecommendedConfig, scheme *runtime.Scheme)
 	config.EnableIndex = false
 	config.EnableMetrics = false                                // the manager's endpoint has them
 	config.RequestTimeout = max(o.ShutdownTimeout, time.Minute) // which is the timeout of the shutdown, too
-
 	return nil
 }
 
@@ -141,7 +139,6 @@ func (c *Config) New(storage map[string]rest.Storage) (*Server, error) {
 	if err := generic.InstallAPIGroup(&group); err != nil {
 		return nil, fmt.Errorf("install the live API: %w", err)
 	}
-
 	return &Server{generic: generic}, nil
 }
 
@@ -151,7 +148,6 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("serve the live API: %w", err)
 	}
-
 	return nil
 }
 
@@ -172,6 +168,5 @@ func newScheme() (*runtime.Scheme, error) {
 	metav1.AddToGroupVersion(scheme, unversioned)
 	scheme.AddUnversionedTypes(unversioned,
 		&metav1.Status{}, &metav1.APIVersions{}, &metav1.APIGroupList{}, &metav1.APIGroup{}, &metav1.APIResourceList{})
-
 	return scheme, scheme.SetVersionPriority(live.GroupVersion)
 }

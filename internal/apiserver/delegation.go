@@ -74,7 +74,6 @@ func newDelegation(ctx context.Context, client kubernetes.Interface) (*delegatio
 	if d.authorizer, err = newAuthorizer(client); err != nil {
 		return nil, fmt.Errorf("delegate authorization: %w", err)
 	}
-
 	return d, nil
 }
 
@@ -109,7 +108,6 @@ func (d *delegation) trust(ctx context.Context, client kubernetes.Interface) err
 		ExtraHeaderPrefixes: headerrequest.StringSliceProviderFunc(headers.ExtraHeaderPrefixes),
 		AllowedClientNames:  namesProvider(headers.AllowedClientNames),
 	}
-
 	return nil
 }
 
@@ -129,7 +127,6 @@ func openConditions() []apiserver.AnonymousAuthCondition {
 	for _, path := range openPaths {
 		conditions = append(conditions, apiserver.AnonymousAuthCondition{Path: path})
 	}
-
 	return conditions
 }
 
@@ -147,7 +144,6 @@ func newAuthorizer(client kubernetes.Interface) (authorizer.Authorizer, error) {
 	if err != nil {
 		return nil, err
 	}
-
 	return union.New(
 		// The aggregator itself asks for discovery in this group.
 		union.NamedAuthorizer{AuthorizerName: "masters", Authorizer: authorizerfactory.NewPrivilegedGroups("system:masters")},
@@ -161,7 +157,6 @@ func (d *delegation) apply(config *server.RecommendedConfig, audit logr.Logger) 
 	config.Authentication.Authenticator = d.authenticator
 	config.Authentication.RequestHeaderConfig = d.proxyHeaders
 	config.Authorization.Authorizer = denials{d.authorizer, audit}
-
 	return errors.Join(
 		config.Authentication.ApplyClientCert(d.clientCA, config.SecureServing),
 		config.Authentication.ApplyClientCert(d.proxyCA, config.SecureServing),

@@ -29,6 +29,5 @@ func (d denials) Authorize(ctx context.Context, a authorizer.Attributes) (author
 			"pool", driver.Sanitize(a.GetName()), "subresource", a.GetSubresource(),
 			"requestID", audit.GetAuditIDTruncated(ctx), "code", http.StatusForbidden, "reason", "Forbidden")
 	}
-
 	return decision, reason, err
 }

@@ -26,6 +26,5 @@ func (l attentive) Accept() (net.Conn, error) {
 		return conn, nil
 	}
 	_ = tcp.SetKeepAliveConfig(keepalive) // it works as well without
-
 	return struct{ *net.TCPConn }{tcp}, nil
 }

@@ -43,7 +43,6 @@ func impersonates(header http.Header) bool {
 			return true
 		}
 	}
-
 	return false
 }
 

@@ -29,7 +29,6 @@ func (r verbResolver) NewRequestInfo(req *http.Request) (*request.RequestInfo, e
 	if err == nil && isUse(info) {
 		info.Verb = "create"
 	}
-
 	return info, err
 }
 

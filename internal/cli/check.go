@@ -46,14 +46,12 @@ func newCheckCommand(f *factory) *cobra.Command {
 	o.output.register(command, outputJSON, outputYAML)
 	command.Flags().StringVar(&o.pool, "pool", "", "Check all targets of this pool")
 	completeFlag(command, "pool", namesOf(f.listPools))
-
 	return command
 }
 
 func (o *checkOptions) complete(_ *cobra.Command, args []string) (err error) {
 	o.targets = args
 	o.namespace, err = o.factory.namespace()
-
 	return err
 }
 
@@ -61,7 +59,6 @@ func (o *checkOptions) validate() error {
 	if (len(o.targets) == 0) == (o.pool == "") {
 		return errors.New("name either targets or a pool with --pool")
 	}
-
 	return o.output.validate()
 }
 
@@ -94,7 +91,6 @@ func (o *checkOptions) run(ctx context.Context) error {
 	} else {
 		printChecks(o.Out, results)
 	}
-
 	return o.verdict(ctx, results)
 }
 
@@ -115,12 +111,10 @@ func (o *checkOptions) checkAll(ctx context.Context) ([]checked, error) {
 			} else {
 				results[i].Status = &check.Status
 			}
-
 			return nil
 		})
 	}
 	_ = group.Wait() // errors are results
-
 	return results, nil
 }
 
@@ -132,7 +126,6 @@ func (o *checkOptions) verdict(ctx context.Context, results []checked) error {
 	if slices.ContainsFunc(results, func(c checked) bool { return !c.ready() }) {
 		return exitWith(1)
 	}
-
 	return nil
 }
 
@@ -150,7 +143,6 @@ func printChecks(out io.Writer, results []checked) {
 func (p paint) check(out io.Writer, c *checked) {
 	if c.err != nil {
 		fmt.Fprintf(out, "%s %s: %s\n", p.mark(false), oneLine(c.Target), oneLine(c.Error))
-
 		return
 	}
 	verdict := p.in(red, "not ready")
@@ -172,7 +164,6 @@ func about(status *livev1alpha1.CheckStatus) string {
 	if status.ServerVersion != "" {
 		text += " (" + oneLine(status.ServerVersion) + ")"
 	}
-
 	return text
 }
 

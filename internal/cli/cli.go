@@ -37,7 +37,6 @@ const pluginPrefix = "kubectl-"
 func Main(args []string, version string, streams genericiooptions.IOStreams) int {
 	ctx, stop := untilSignal(context.Background())
 	defer stop()
-
 	return newFactory(calledAs(args[0]), version, streams).execute(ctx, args[1:])
 }
 
@@ -56,7 +55,6 @@ func untilSignal(ctx context.Context) (until context.Context, stop context.Cance
 		signal.Stop(signals)
 		cancel()
 	}()
-
 	return ctx, cancel
 }
 
@@ -65,7 +63,6 @@ func (f *factory) execute(ctx context.Context, args []string) int {
 	root := newRootCommand(f) //nolint:contextcheck // completion takes its context from cobra
 	root.SetArgs(args)
 	command, err := root.ExecuteContextC(ctx)
-
 	return f.report(command, err)
 }
 
@@ -75,7 +72,6 @@ func calledAs(path string) string {
 	if rest, ok := strings.CutPrefix(name, pluginPrefix); ok {
 		return "kubectl " + strings.ReplaceAll(rest, "_", "-")
 	}
-
 	return name
 }
 
@@ -98,7 +94,6 @@ func runs(o runnable) func(*cobra.Command, []string) error {
 		if err := o.validate(); err != nil {
 			return err
 		}
-
 		return o.run(command.Context())
 	}
 }

@@ -46,7 +46,6 @@ var rareFlags = []string{
 func (c *clusterFlags) loader() clientcmd.ClientConfig {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = c.kubeconfig
-
 	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &c.overrides)
 }
 
@@ -55,7 +54,6 @@ func noCluster(err error) error {
 	if clientcmd.IsEmptyConfig(err) {
 		err = errors.New("there is no kubeconfig")
 	}
-
 	return hinted(fmt.Errorf("no cluster to talk to: %w", err),
 		"Name a kubeconfig with --kubeconfig or KUBECONFIG, and a cluster in it with --context.")
 }

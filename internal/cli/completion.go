@@ -72,7 +72,6 @@ func namesOf(list func(ctx context.Context, args []string) ([]string, error)) co
 				fitting = append(fitting, name)
 			}
 		}
-
 		return fitting, cobra.ShellCompDirectiveNoFileComp
 	}
 }
@@ -82,7 +81,6 @@ func (f *factory) completePools(command *cobra.Command, args []string, typed str
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-
 	return namesOf(f.listPools)(command, args, typed)
 }
 
@@ -93,13 +91,11 @@ func (f *factory) completePoolSlashTarget(command *cobra.Command, args []string,
 	if len(args) > 0 || !slash {
 		return f.completePools(command, args, typed)
 	}
-
 	return namesOf(func(ctx context.Context, _ []string) ([]string, error) {
 		names, err := f.listTargets(ctx, []string{pool})
 		for i, name := range names {
 			names[i] = pool + "/" + name
 		}
-
 		return names, err
 	})(command, args, typed)
 }
@@ -119,7 +115,6 @@ func (f *factory) listPools(ctx context.Context, _ []string) ([]string, error) {
 		return nil, err
 	}
 	all, err := objects.pools(ctx, namespace)
-
 	return poolNames(all), err
 }
 
@@ -135,11 +130,9 @@ func (f *factory) listTargets(ctx context.Context, args []string) ([]string, err
 	}
 	if len(args) == 0 {
 		all, err := objects.targets(ctx, namespace)
-
 		return targetNames(all), err
 	}
 	pool, _ := poolAndTarget(args[0])
-
 	return knownTargets(ctx, objects, asked{resource: pools, namespace: namespace, name: pool})
 }
 
@@ -153,7 +146,6 @@ func (f *factory) completeSession(command *cobra.Command, args []string, typed s
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-
 	return f.completeSessions(command, args, typed)
 }
 
@@ -177,7 +169,6 @@ func (f *factory) listSessions(ctx context.Context, _ []string) ([]string, error
 			names = append(names, s.Name)
 		}
 	}
-
 	return names, nil
 }
 
@@ -195,7 +186,6 @@ func (f *factory) listNamespaces(ctx context.Context, _ []string) ([]string, err
 	for _, namespace := range list.Items {
 		names = append(names, namespace.Name)
 	}
-
 	return names, nil
 }
 
@@ -206,7 +196,6 @@ func (f *factory) listContexts(context.Context, []string) ([]string, error) {
 	for name := range config.Contexts {
 		names = append(names, name)
 	}
-
 	return names, err
 }
 

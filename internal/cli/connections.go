@@ -49,7 +49,6 @@ func newConnectionsCommand(f *factory) *cobra.Command {
 	flags.StringVarP(&o.selector, "selector", "l", "", "Only those to targets with these labels")
 	completeFlag(command, "target", namesOf(f.listTargets))
 	completeFlag(command, "state", cobra.FixedCompletions(connectionStates, cobra.ShellCompDirectiveNoFileComp))
-
 	return command
 }
 
@@ -64,7 +63,6 @@ func (o *connectionsOptions) complete(_ *cobra.Command, args []string) error {
 			o.state = state
 		}
 	}
-
 	return o.scope.complete(o.factory)
 }
 
@@ -75,7 +73,6 @@ func (o *connectionsOptions) validate() error {
 	if o.state != "" && !slices.Contains(connectionStates, o.state) {
 		return fmt.Errorf("--state %q is unknown: use one of %s", o.state, strings.Join(connectionStates, ", "))
 	}
-
 	return o.output.validate()
 }
 
@@ -92,7 +89,6 @@ func (o *connectionsOptions) run(ctx context.Context) error {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Pool, b.Pool),
 			strings.Compare(a.Target, b.Target), strings.Compare(a.Name, b.Name))
 	})
-
 	return o.print(list)
 }
 
@@ -106,7 +102,6 @@ func (o *connectionsOptions) fields() string {
 			set[field] = word
 		}
 	}
-
 	return set.AsSelector().String()
 }
 
@@ -114,7 +109,6 @@ func (o *connectionsOptions) print(list *livev1alpha1.ConnectionList) error {
 	switch {
 	case o.output.machine():
 		list.SetGroupVersionKind(livev1alpha1.GroupVersion.WithKind("ConnectionList"))
-
 		return o.output.encode(o.Out, list)
 	case o.output.form == outputName:
 		for _, c := range list.Items {
@@ -125,7 +119,6 @@ func (o *connectionsOptions) print(list *livev1alpha1.ConnectionList) error {
 	default:
 		o.table(list.Items).write(o.Out)
 	}
-
 	return nil
 }
 
@@ -140,7 +133,6 @@ func (o *connectionsOptions) table(items []livev1alpha1.Connection) *table {
 	for i := range items {
 		t.add(o.row(&items[i])...)
 	}
-
 	return t
 }
 
@@ -160,7 +152,6 @@ func (o *connectionsOptions) row(c *livev1alpha1.Connection) []string {
 	if o.output.form == outputWide {
 		cells = append(cells, c.Type, microsOrNone(c.HandshakeMicroseconds), c.RemoteAddress, c.ServerVersion, c.Replica)
 	}
-
 	return cells
 }
 
@@ -168,6 +159,5 @@ func microsOrNone(n int64) string {
 	if n == 0 {
 		return none
 	}
-
 	return micros(n)
 }

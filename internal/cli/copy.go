@@ -48,7 +48,6 @@ func newCopyCommand(f *factory) *cobra.Command {
 			for i := range names {
 				names[i] += ":"
 			}
-
 			return names, cobra.ShellCompDirectiveNoSpace
 		},
 	}
@@ -56,7 +55,6 @@ func newCopyCommand(f *factory) *cobra.Command {
 	flags.BoolVarP(&o.recursive, "recursive", "r", false, "Copy directories with all that is in them")
 	flags.BoolVarP(&o.times, "preserve", "p", false, "Keep the times of modification, too")
 	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Show no progress")
-
 	return command
 }
 
@@ -66,7 +64,6 @@ func (o *copyOptions) complete(_ *cobra.Command, args []string) error {
 		o.sources = append(o.sources, parseLocation(arg))
 	}
 	o.destination = parseLocation(args[last])
-
 	return nil
 }
 
@@ -77,7 +74,6 @@ func (o *copyOptions) remote() location {
 	if o.destination.isRemote() {
 		return o.destination
 	}
-
 	return o.sources[0]
 }
 
@@ -87,7 +83,6 @@ func (o *copyOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-
 	return o.over(ctx, subsystem)
 }
 
@@ -105,7 +100,6 @@ func (o *copyOptions) over(ctx context.Context, subsystem subsystemFunc) error {
 	if errors.Is(err, sftp.ErrSSHFxConnectionLost) && ended != nil {
 		return fmt.Errorf("%w: %w", err, ended)
 	}
-
 	return err
 }
 
@@ -124,7 +118,6 @@ func (o *copyOptions) copyAll(ctx context.Context, remote remotePlace) error {
 	if left > 0 {
 		return fmt.Errorf("%s not copied", count(left, "file or directory was", "files or directories were"))
 	}
-
 	return nil
 }
 
@@ -137,7 +130,6 @@ func (o *copyOptions) copyOne(ctx context.Context, source location, remote remot
 	case o.destination.isRemote():
 		return o.push(ctx, source, remote)
 	}
-
 	return o.pull(ctx, source, remote)
 }
 
@@ -152,7 +144,6 @@ func (o *copyOptions) push(ctx context.Context, source location, remote remotePl
 	if err != nil {
 		return nil, err
 	}
-
 	return o.transfer(ctx, local, remote, name, to)
 }
 
@@ -167,7 +158,6 @@ func (o *copyOptions) pull(ctx context.Context, source location, remote remotePl
 		return nil, err
 	}
 	defer func() { _ = local.root.Close() }()
-
 	return o.transfer(ctx, remote, local, source.path, name)
 }
 
@@ -180,7 +170,6 @@ func (o *copyOptions) transfer(ctx context.Context, from origin, to goal, source
 	defer m.stop()
 	t := &transfer{from: from, to: to, times: o.times, meter: m}
 	failed, err := t.run(ctx, p.entries)
-
 	return append(p.left, failed...), err
 }
 
@@ -192,7 +181,6 @@ func (o *copyOptions) upload(ctx context.Context, remote remotePlace) error {
 	}
 	m := newMeter(o.ErrOut, unknownSize, o.quiet)
 	defer m.stop()
-
 	return at(name, (&transfer{to: remote, meter: m}).receive(ctx, o.In, name))
 }
 
@@ -201,7 +189,6 @@ func (o *copyOptions) download(ctx context.Context, name string, remote remotePl
 	// A terminal that shows the file needs no bar in between.
 	m := newMeter(o.ErrOut, unknownSize, o.quiet || isTerminal(o.Out))
 	defer m.stop()
-
 	return at(name, (&transfer{from: remote, meter: m}).send(ctx, name, o.Out))
 }
 
@@ -223,7 +210,6 @@ func destinationIn(stat func(string) (fs.FileInfo, error), name, base string, se
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return "", explain(name, err)
 	}
-
 	return name, nil
 }
 
@@ -237,7 +223,6 @@ func resolve(name string) (string, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return absolute, nil
 	}
-
 	return followed, err
 }
 
@@ -254,6 +239,5 @@ func openLocal(name string) (localPlace, string, error) {
 	if filepath.Dir(full) == full {
 		return localPlace{root}, ".", nil
 	}
-
 	return localPlace{root}, filepath.Base(full), nil
 }

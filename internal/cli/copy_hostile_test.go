@@ -38,14 +38,12 @@ func (b *budget) take(n int) error {
 	case before > 0:
 		b.spent()
 	}
-
 	return nil
 }
 
 func (b *budget) remains() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-
 	return b.left > 0
 }
 
@@ -59,7 +57,6 @@ func (b budgetReader) Read(p []byte) (int, error) {
 	if broken := b.take(n); broken != nil {
 		return 0, broken
 	}
-
 	return n, err
 }
 
@@ -72,7 +69,6 @@ func (b budgetWriter) Write(p []byte) (int, error) {
 	if err := b.take(len(p)); err != nil {
 		return 0, err
 	}
-
 	return b.Writer.Write(p)
 }
 
@@ -84,7 +80,6 @@ func (h hostile) serve(_ context.Context, stdin io.Reader, stdout io.Writer) err
 	if err := server.Serve(); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-
 	return nil
 }
 
@@ -103,7 +98,6 @@ func (h hostile) Filelist(r *sftp.Request) (sftp.ListerAt, error) {
 			return lister{info}, nil
 		}
 	}
-
 	return lister{{name: path.Base(r.Filepath), mode: fs.ModeDir | 0o755}}, nil
 }
 
@@ -113,7 +107,6 @@ func (h hostile) Readlink(name string) (string, error) {
 			return info.link, nil
 		}
 	}
-
 	return "", fs.ErrNotExist
 }
 
@@ -131,7 +124,6 @@ func (l lister) ListAt(into []os.FileInfo, offset int64) (int, error) {
 		into[n] = info
 		n++
 	}
-
 	return n, io.EOF
 }
 

@@ -34,7 +34,6 @@ func (l location) String() string {
 	case l.target == "":
 		return l.pool + ":" + l.path
 	}
-
 	return l.pool + "/" + l.target + ":" + l.path
 }
 
@@ -51,7 +50,6 @@ func parseLocation(text string) location {
 	if !isName(pool) || hasTarget && !isName(target) {
 		return local
 	}
-
 	return location{pool: pool, target: target, path: fromHome(path)}
 }
 
@@ -67,7 +65,6 @@ func fromHome(path string) string {
 	case ok:
 		return strings.TrimLeft(rest, "/")
 	}
-
 	return path
 }
 
@@ -87,6 +84,5 @@ func checkLocations(sources []location, destination location) error {
 			return errors.New("- takes exactly one file: name one source")
 		}
 	}
-
 	return nil
 }

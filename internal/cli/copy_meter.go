@@ -32,7 +32,6 @@ func newMeter(out io.Writer, total int64, quiet bool) *meter {
 	if width, ok := terminalWidth(out); ok && !quiet {
 		m.ends.Go(func() { m.show(width) })
 	}
-
 	return m
 }
 
@@ -51,7 +50,6 @@ func (m *meter) show(width int) {
 		select {
 		case <-m.quit:
 			fmt.Fprint(m.out, m.line(width), "\n")
-
 			return
 		case <-ticker.C:
 			if now, ok := terminalWidth(m.out); ok {
@@ -82,7 +80,6 @@ func progressLine(done, total int64, elapsed time.Duration, width int) string {
 		return clip(strings.TrimSpace(figures), width)
 	}
 	full := int(share * float64(bar))
-
 	return "[" + strings.Repeat("=", full) + strings.Repeat(" ", bar-full) + "]" + figures
 }
 
@@ -90,7 +87,6 @@ func timeLeft(done, total, rate int64) time.Duration {
 	if rate <= 0 || done >= total {
 		return 0
 	}
-
 	return time.Duration((total-done)/rate+1) * time.Second
 }
 
@@ -110,7 +106,6 @@ func byteSize(bytes int64) string {
 	if value < 10 {
 		return fmt.Sprintf("%.1f %ciB", value, units[unit])
 	}
-
 	return fmt.Sprintf("%.0f %ciB", value, units[unit])
 }
 
@@ -120,6 +115,5 @@ func terminalWidth(out any) (int, bool) {
 		return 0, false
 	}
 	width, _, err := term.GetSize(int(file.Fd()))
-
 	return width, err == nil && width > 0
 }

@@ -29,7 +29,6 @@ func sftpOf(t *testing.T, server *openssh.Server) subsystemFunc {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
-
 	return func(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 		channel, requests, err := client.OpenChannel("session", nil)
 		if err != nil {
@@ -45,7 +44,6 @@ func sftpOf(t *testing.T, server *openssh.Server) subsystemFunc {
 			_ = channel.CloseWrite()
 		}()
 		_, err = io.Copy(stdout, channel)
-
 		return err
 	}
 }

@@ -67,7 +67,6 @@ func (l localPlace) list(name string) ([]fs.FileInfo, error) {
 		return nil, err
 	}
 	defer func() { _ = directory.Close() }()
-
 	return directory.Readdir(-1)
 }
 
@@ -105,7 +104,6 @@ func (r remotePlace) create(name string) (io.WriteCloser, error) {
 	if err := file.Chmod(0o600); err != nil {
 		return nil, closeAfter(file, err)
 	}
-
 	return file, nil
 }
 
@@ -120,13 +118,11 @@ func (r remotePlace) rename(from, to string) error {
 			return err
 		}
 	}
-
 	return r.client.Rename(from, to)
 }
 
 // closeAfter closes what failed and returns why it failed.
 func closeAfter(closer io.Closer, err error) error {
 	_ = closer.Close()
-
 	return err
 }

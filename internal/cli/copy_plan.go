@@ -35,7 +35,6 @@ func (p *plan) bytes() int64 {
 			sum += e.size
 		}
 	}
-
 	return sum
 }
 
@@ -64,7 +63,6 @@ func (p *planner) add(ctx context.Context, from, to string, recursive bool) erro
 	if !info.IsDir() && !info.Mode().IsRegular() {
 		return fmt.Errorf("%q is neither a file nor a directory", from)
 	}
-
 	return p.walk(ctx, newEntry(from, to, info), 0)
 }
 
@@ -89,7 +87,6 @@ func (p *planner) walk(ctx context.Context, e entry, depth int) error {
 	default:
 		p.leave(e, errors.New("it is neither a file nor a directory nor a link"))
 	}
-
 	return nil
 }
 
@@ -97,7 +94,6 @@ func (p *planner) walkDirectory(ctx context.Context, e entry, depth int) error {
 	children, err := p.from.list(e.from)
 	if err != nil {
 		p.leave(e, err)
-
 		return nil
 	}
 	p.entries = append(p.entries, e)
@@ -111,7 +107,6 @@ func (p *planner) walkDirectory(ctx context.Context, e entry, depth int) error {
 			return err
 		}
 	}
-
 	return nil
 }
 
@@ -142,7 +137,6 @@ func isPlainName(name string) bool {
 			return false
 		}
 	}
-
 	return true
 }
 
@@ -158,7 +152,6 @@ func staysInside(target string, depth int) bool {
 		target = strings.TrimPrefix(strings.TrimPrefix(target, ".."), "/")
 		up++
 	}
-
 	return up < depth
 }
 
@@ -177,6 +170,5 @@ func explain(name string, err error) error {
 	if inner, ok := errors.AsType[*os.LinkError](err); ok {
 		err = inner.Err
 	}
-
 	return fmt.Errorf("%q: %w", name, err)
 }

@@ -52,11 +52,9 @@ func openSFTP(ctx context.Context, subsystem subsystemFunc) (*sftpSession, error
 	if err != nil {
 		_ = fromServer.CloseWithError(err)
 		_ = toServer.Close()
-
 		return nil, s.refused(ctx, err)
 	}
 	s.Client = client
-
 	return s, nil
 }
 
@@ -75,7 +73,6 @@ func (s *sftpSession) refused(ctx context.Context, err error) error {
 	case s.err != nil:
 		return s.err
 	}
-
 	return noSFTP(fmt.Errorf("the answer is not that of an sftp server: %w", err))
 }
 
@@ -92,7 +89,6 @@ func (s *sftpSession) close() error {
 	if errors.Is(s.err, context.Canceled) {
 		return nil
 	}
-
 	return s.err
 }
 
@@ -115,7 +111,6 @@ func isNoSFTP(err error) bool {
 		return true
 	}
 	failure, ok := errors.AsType[*client.Error](err)
-
 	return ok && failure.Reason == string(driver.ProtocolError)
 }
 
@@ -136,11 +131,9 @@ func (f *factory) sftpOn(pool, target string) (subsystemFunc, error) {
 	if err != nil {
 		return nil, err
 	}
-
 	return func(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 		command := client.Command{Target: target, Subsystem: "sftp", Stdin: stdin}
 		_, err := live.Pool(namespace, pool).Stream(ctx, command, client.Streams{Stdout: stdout})
-
 		return f.explain(ctx, err, askedToStream("exec", namespace, pool, target))
 	}, nil
 }

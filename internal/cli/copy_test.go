@@ -100,7 +100,6 @@ func served(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 	if err := server.Serve(); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-
 	return nil
 }
 
@@ -113,7 +112,6 @@ func (p pipe) Close() error {
 	if closer, ok := p.Reader.(io.Closer); ok {
 		return closer.Close()
 	}
-
 	return nil
 }
 
@@ -126,7 +124,6 @@ type copyTest struct {
 func newCopyTest(t *testing.T) *copyTest {
 	t.Helper()
 	c := &copyTest{local: t.TempDir(), remote: t.TempDir()}
-
 	return c
 }
 
@@ -152,7 +149,6 @@ func (c *copyTest) run(t testing.TB, subsystem subsystemFunc, words ...string) e
 	if err := o.validate(); err != nil {
 		t.Fatal(err)
 	}
-
 	return o.over(t.Context(), subsystem)
 }
 
@@ -192,13 +188,11 @@ func listing(t *testing.T, directory string) map[string]string {
 		default:
 			found[short] = info.Mode().String()
 		}
-
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-
 	return found
 }
 
@@ -324,7 +318,6 @@ func textOf(err error) string {
 	if err == nil {
 		return ""
 	}
-
 	return err.Error()
 }
 
@@ -358,7 +351,6 @@ func brokenAfter(limit int64) subsystemFunc {
 		if limited.remains() {
 			return err
 		}
-
 		return &client.Error{Outcome: "Unknown", Reason: "Unreachable", Message: "the connection broke"}
 	}
 }
@@ -421,7 +413,6 @@ func TestTargetsWithoutSFTPAreExplained(t *testing.T) {
 		{"the login prints a greeting", func(_ context.Context, stdin io.Reader, stdout io.Writer) error {
 			go func() { _, _ = io.WriteString(stdout, "Welcome to web-1, have a nice day!\n") }()
 			_, err := io.Copy(io.Discard, stdin)
-
 			return err
 		}},
 	} {
@@ -482,7 +473,6 @@ func TestFilesAreCopiedThroughAPool(t *testing.T) {
 				if err := served(ctx, streams.Stdin, streams.Stdout); err != nil {
 					t.Errorf("serve sftp: %v", err)
 				}
-
 				return exits(0, "")
 			})
 	}

@@ -48,7 +48,6 @@ func (t *transfer) run(ctx context.Context, entries []entry) ([]error, error) {
 	if err := t.copyAll(ctx, files); err != nil {
 		return t.failed, err
 	}
-
 	return t.failed, t.finishDirectories(ctx)
 }
 
@@ -58,7 +57,6 @@ func (t *transfer) copyAll(ctx context.Context, entries []entry) error {
 	for _, e := range entries {
 		group.Go(func() error { return t.note(groupCtx, e, t.copy(groupCtx, e)) })
 	}
-
 	return group.Wait()
 }
 
@@ -69,7 +67,6 @@ func (t *transfer) copy(ctx context.Context, e entry) error {
 	if e.mode&fs.ModeSymlink != 0 {
 		return t.replace(e.to, func(temporary string) error { return t.to.link(e.link, temporary) })
 	}
-
 	return t.copyFile(ctx, e)
 }
 
@@ -86,7 +83,6 @@ func (t *transfer) note(ctx context.Context, e entry, err error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.failed = append(t.failed, explain(e.from, err))
-
 	return nil
 }
 
@@ -96,12 +92,10 @@ func (t *transfer) copyFile(ctx context.Context, e entry) error {
 		return err
 	}
 	defer func() { _ = in.Close() }()
-
 	return t.replace(e.to, func(temporary string) error {
 		if err := t.fill(ctx, temporary, in, e.size); err != nil {
 			return err
 		}
-
 		return t.adorn(temporary, e)
 	})
 }
@@ -117,7 +111,6 @@ func (t *transfer) replace(name string, build func(temporary string) error) erro
 	if err != nil {
 		_ = t.to.remove(temporary)
 	}
-
 	return err
 }
 
@@ -126,7 +119,6 @@ func at(name string, err error) error {
 	if err == nil {
 		return nil
 	}
-
 	return explain(name, err)
 }
 
@@ -149,7 +141,6 @@ func (t *transfer) fill(ctx context.Context, name string, in io.Reader, size int
 	if written < size {
 		return fmt.Errorf("it ended after %d of %d bytes", written, size)
 	}
-
 	return nil
 }
 
@@ -159,7 +150,6 @@ func (t *transfer) pump(ctx context.Context, out io.Writer, in io.Reader, size i
 	if remote, ok := in.(*sftp.File); ok {
 		return remote.WriteTo(&countingWriter{ctx: ctx, out: out, meter: t.meter})
 	}
-
 	return io.Copy(out, &countingReader{ctx: ctx, in: in, meter: t.meter, size: size})
 }
 
@@ -169,7 +159,6 @@ func (t *transfer) adorn(name string, e entry) error {
 	if err := t.to.chmod(name, e.mode.Perm()); err != nil || !t.times {
 		return at(e.to, err)
 	}
-
 	return at(e.to, t.to.chtimes(name, e.modified))
 }
 
@@ -191,7 +180,6 @@ func (t *transfer) makeDirectory(e entry, named bool) error {
 		return at(e.to, err)
 	}
 	t.made = append(t.made, e)
-
 	return nil
 }
 
@@ -203,7 +191,6 @@ func (t *transfer) finishDirectories(ctx context.Context) error {
 			return err
 		}
 	}
-
 	return nil
 }
 
@@ -214,12 +201,10 @@ func (t *transfer) receive(ctx context.Context, in io.Reader, name string) error
 	if info, err := t.to.stat(name); err == nil {
 		mode = info.Mode()
 	}
-
 	return t.replace(name, func(temporary string) error {
 		if err := t.fill(ctx, temporary, in, unknownSize); err != nil {
 			return err
 		}
-
 		return t.to.chmod(temporary, mode.Perm())
 	})
 }
@@ -232,7 +217,6 @@ func (t *transfer) send(ctx context.Context, name string, out io.Writer) error {
 	}
 	defer func() { _ = in.Close() }()
 	_, err = t.pump(ctx, out, in, unknownSize)
-
 	return err
 }
 
@@ -250,7 +234,6 @@ func (c *countingReader) Read(buffer []byte) (int, error) {
 	}
 	n, err := c.in.Read(buffer)
 	c.meter.add(n)
-
 	return n, err
 }
 
@@ -270,7 +253,6 @@ func (c *countingWriter) Write(data []byte) (int, error) {
 	}
 	n, err := c.out.Write(data)
 	c.meter.add(n)
-
 	return n, err
 }
 

@@ -59,13 +59,11 @@ func newDoctorCommand(f *factory) *cobra.Command {
 		RunE:    runs(o),
 	}
 	o.output.register(command, outputJSON, outputYAML)
-
 	return command
 }
 
 func (o *doctorOptions) complete(*cobra.Command, []string) (err error) {
 	o.namespace, err = o.factory.namespace()
-
 	return err
 }
 
@@ -83,7 +81,6 @@ func (o *doctorOptions) run(ctx context.Context) error {
 	if slices.ContainsFunc(findings, func(f finding) bool { return f.Result == findingBroken }) {
 		return exitWith(1)
 	}
-
 	return nil
 }
 
@@ -118,7 +115,6 @@ func (o *doctorOptions) examine(ctx context.Context) []finding {
 	plain, err := o.plain()
 	if err != nil {
 		const next = "name a kubeconfig with --kubeconfig or KUBECONFIG, and a cluster in it with --context"
-
 		return []finding{{"cluster", findingBroken, err.Error(), next}}
 	}
 	e := examination{plain: plain, namespace: o.namespace, name: o.name}
@@ -127,7 +123,6 @@ func (o *doctorOptions) examine(ctx context.Context) []finding {
 		return []finding{cluster}
 	}
 	findings := []finding{cluster, e.declarative(ctx), e.registered(ctx), e.operator(ctx)}
-
 	return append(findings, e.permissions(ctx)...)
 }
 
@@ -141,7 +136,6 @@ type examination struct {
 func (e examination) get(ctx context.Context, path string, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, doctorTimeout)
 	defer cancel()
-
 	return e.plain.get(ctx, path, into)
 }
 
@@ -157,12 +151,10 @@ func (e examination) cluster(ctx context.Context) finding {
 		if apierrors.IsUnauthorized(err) {
 			found.Next = "renew the credentials of your kubeconfig's user"
 		}
-
 		return found
 	}
 	found.Result = findingOK
 	found.Message = fmt.Sprintf("%s answers with Kubernetes %s%s", e.plain.base, version.GitVersion, e.identity(ctx))
-
 	return found
 }
 
@@ -174,7 +166,6 @@ func (e examination) identity(ctx context.Context) string {
 	if err != nil || name == "" {
 		return ""
 	}
-
 	return "; you are " + name
 }
 
@@ -186,17 +177,14 @@ func (e examination) declarative(ctx context.Context) finding {
 	served, err := e.discover(ctx, v1alpha1.GroupName)
 	if err != nil {
 		found.Message = missing(err, "the custom resources are not installed")
-
 		return found
 	}
 	for _, resource := range []string{pools, targets} {
 		if !slices.Contains(served, resource) {
 			found.Message = "the custom resource " + resource + " is not installed"
-
 			return found
 		}
 	}
-
 	return finding{v1alpha1.GroupName, findingOK, "pools and targets can be declared", ""}
 }
 
@@ -207,7 +195,6 @@ func (e examination) discover(ctx context.Context, group string) ([]string, erro
 	for _, resource := range list.APIResources {
 		names = append(names, resource.Name)
 	}
-
 	return names, err
 }
 
@@ -216,7 +203,6 @@ func missing(err error, text string) string {
 	if apierrors.IsNotFound(err) {
 		return text
 	}
-
 	return err.Error()
 }
 
@@ -232,12 +218,10 @@ func (e examination) registered(ctx context.Context) finding {
 	switch {
 	case apierrors.IsForbidden(err):
 		found.Result, found.Message = findingUnknown, "you may not read it, which is usual; the next line tells whether it works"
-
 		return found
 	case err != nil:
 		found.Message = missing(err, "the live API is not registered")
 		found.Next = "install connpool: kubectl apply --server-side -k config/default"
-
 		return found
 	}
 	for _, c := range service.Status.Conditions {
@@ -246,14 +230,12 @@ func (e examination) registered(ctx context.Context) finding {
 		}
 		if c.Status == metav1.ConditionTrue {
 			found.Result, found.Message = findingOK, "kube-apiserver reaches the live API"
-
 			return found
 		}
 		found.Message = c.Reason + ": " + c.Message
 	}
 	found.Message = orNone(found.Message)
 	found.Next = "look at the operator: kubectl -n connpool-system get pods; kubectl -n connpool-system logs deployment/connpool-manager"
-
 	return found
 }
 
@@ -265,14 +247,12 @@ func (e examination) operator(ctx context.Context) finding {
 	if err != nil {
 		found.Message = missing(err, "nobody serves "+livev1alpha1.GroupName)
 		found.Next = "look at the operator: kubectl -n connpool-system get pods"
-
 		return found
 	}
 	took := time.Since(start)
 	if !slices.Contains(served, "connections") {
 		found.Message = "it answers, but without connections: another version serves this API"
 		found.Next = "upgrade the operator or this program until both are of one version: " + e.name + " version"
-
 		return found
 	}
 	found.Result = findingOK
@@ -280,7 +260,6 @@ func (e examination) operator(ctx context.Context) finding {
 	if version, err := serverVersion(ctx, e.plain); err == nil {
 		found.Message += ", version " + version
 	}
-
 	return found
 }
 
@@ -296,7 +275,6 @@ func (e examination) wanted() []wanted {
 	one := func(group, resource, verb, purpose string) wanted {
 		return wanted{asked{group: group, resource: resource, verbs: []string{verb}, namespace: n}, purpose}
 	}
-
 	return []wanted{
 		one(v1alpha1.GroupName, pools, "list", "status"),
 		one(v1alpha1.GroupName, targets, "list", "status, run --all"),
@@ -334,7 +312,6 @@ func (e examination) permissions(ctx context.Context) []finding {
 	for range all {
 		<-done
 	}
-
 	return findings
 }
 
@@ -381,6 +358,5 @@ func (e examination) permission(ctx context.Context, w wanted) finding {
 		found.Next = fmt.Sprintf("ask for a Role with apiGroups: [%s], resources: [%s], verbs: [%s]",
 			w.asked.group, w.asked.resource, w.asked.verbs[0])
 	}
-
 	return found
 }

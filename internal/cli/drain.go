@@ -41,7 +41,6 @@ func newDrainCommand(f *factory) *cobra.Command {
 		RunE:              runs(o),
 	}
 	o.output.register(command, outputJSON, outputYAML)
-
 	return command
 }
 
@@ -50,7 +49,6 @@ func (f *factory) completeDrain(command *cobra.Command, args []string, typed str
 	if len(args) > 0 || !strings.HasPrefix(typed, connectionPrefix) {
 		return f.completePools(command, args, typed)
 	}
-
 	return namesOf(f.listConnections)(command, args, typed)
 }
 
@@ -72,7 +70,6 @@ func (f *factory) listConnections(ctx context.Context, _ []string) ([]string, er
 	for _, connection := range list.Items {
 		names = append(names, connectionPrefix+connection.Name)
 	}
-
 	return names, nil
 }
 
@@ -89,7 +86,6 @@ func (o *drainOptions) complete(_ *cobra.Command, args []string) (err error) {
 		return fmt.Errorf("%q is neither a pool nor %sNAME", args[0], connectionPrefix)
 	}
 	o.namespace, err = o.factory.namespace()
-
 	return err
 }
 
@@ -97,7 +93,6 @@ func (o *drainOptions) validate() error {
 	if o.pool == "" && o.connection == "" {
 		return errors.New("name a pool, or " + connectionPrefix + "NAME")
 	}
-
 	return o.output.validate()
 }
 
@@ -109,7 +104,6 @@ func (o *drainOptions) run(ctx context.Context) error {
 	if o.output.machine() {
 		drain := livev1alpha1.Drain{Status: livev1alpha1.DrainStatus{Connections: int32(drained)}}
 		drain.SetGroupVersionKind(livev1alpha1.GroupVersion.WithKind("Drain"))
-
 		return o.output.encode(o.Out, drain)
 	}
 	switch {
@@ -121,7 +115,6 @@ func (o *drainOptions) run(ctx context.Context) error {
 		fmt.Fprintf(o.Out, "Pool %s: %s being replaced; each closes when nothing uses it any more.\n",
 			o.pool, count(drained, "connection is", "connections are"))
 	}
-
 	return nil
 }
 
@@ -135,7 +128,6 @@ func (o *drainOptions) drain(ctx context.Context) (int, error) {
 		return 1, o.explainConnection(ctx, live.DrainConnection(ctx, o.namespace, o.connection))
 	}
 	drained, err := live.Pool(o.namespace, o.pool).Drain(ctx)
-
 	return drained, o.explain(ctx, err, askedToCreate(pools+"/drain", o.namespace, o.pool))
 }
 
@@ -143,6 +135,5 @@ func (o *drainOptions) explainConnection(ctx context.Context, err error) error {
 	if apierrors.IsNotFound(err) && isNamed(err) {
 		return hinted(err, "Connections come and go. See those that there are: %s connections", o.name)
 	}
-
 	return o.explain(ctx, err, askedToCreate("connections/drain", o.namespace, o.connection))
 }

@@ -19,7 +19,6 @@ func (e *exitError) Error() string {
 	if e.err == nil {
 		return fmt.Sprintf("exit code %d", e.code)
 	}
-
 	return e.err.Error()
 }
 
@@ -62,7 +61,6 @@ func (f *factory) report(command *cobra.Command, err error) int {
 	if err != nil {
 		f.tell(err)
 	}
-
 	return code
 }
 

@@ -75,7 +75,6 @@ func newExecCommand(f *factory) *cobra.Command {
 	flags.DurationVar(&o.timeout, "timeout", 0, "End the command after this long, such as 30s; 0 means never")
 	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Say nothing but what the command says")
 	completeFlag(command, "target", namesOf(f.listTargets))
-
 	return command
 }
 
@@ -88,7 +87,6 @@ func (o *execOptions) complete(command *cobra.Command, args []string) (err error
 		o.note("without a terminal: standard input is none")
 	}
 	o.namespace, err = o.factory.namespace()
-
 	return err
 }
 
@@ -104,7 +102,6 @@ func (o *execOptions) validate() error {
 	if o.command.empty() && !o.command.tty {
 		return errors.New("there is no command: write it after --, or ask for a shell with -it")
 	}
-
 	return o.command.validate()
 }
 
@@ -122,7 +119,6 @@ func (o *execOptions) run(ctx context.Context) error {
 	}
 	result, err := o.stream(ctx, live.Pool(o.namespace, o.command.pool))
 	end := ending{quiet: o.quiet, what: askedToStream("exec", o.namespace, o.command.pool, o.command.target), interrupted: signalled}
-
 	return o.endOf(ctx, end, result, err)
 }
 
@@ -143,7 +139,6 @@ func (o *execOptions) stream(ctx context.Context, pool *client.Pool) (client.Res
 	}
 	defer terminal.restore()
 	streams.Terminal = &client.Terminal{Term: os.Getenv("TERM"), Size: terminal.size, Resize: terminal.sizes}
-
 	return pool.Stream(ctx, command, streams)
 }
 
@@ -175,7 +170,6 @@ func (f *factory) endOf(ctx context.Context, end ending, result client.Result, e
 	if end.quiet {
 		err = nil
 	}
-
 	return &exitError{code: code, err: err}
 }
 
@@ -199,7 +193,6 @@ func requestOf(result client.Result) string {
 	if result.RequestID == "" {
 		return ""
 	}
-
 	return " (request " + result.RequestID + ")"
 }
 
@@ -221,7 +214,6 @@ func (c *remoteCommand) forClient() client.Command {
 	if c.empty() && !c.place.isHost() {
 		words = []string{"sh"} // there is no login to tell which shell
 	}
-
 	return client.Command{
 		Target: c.target, Container: c.place.container, Pod: c.place.pod, Namespace: c.place.namespace,
 		Argv: words, Shell: c.line, Env: c.variables(),
@@ -235,7 +227,6 @@ func (c *remoteCommand) variables() map[string]string {
 		name, text, _ := strings.Cut(pair, "=")
 		env[name] = text
 	}
-
 	return env
 }
 
@@ -249,7 +240,6 @@ func (c *remoteCommand) read(command *cobra.Command, args []string, shell bool) 
 	if shell {
 		c.line, c.words = strings.Join(c.words, " "), nil
 	}
-
 	return c.readPool(before)
 }
 
@@ -263,7 +253,6 @@ func (c *remoteCommand) readPool(argument string) error {
 	if target != "" {
 		c.target = target
 	}
-
 	return nil
 }
 
@@ -279,7 +268,6 @@ func splitAtDash(command *cobra.Command, args []string, what string) (name strin
 	case dash > 1:
 		return "", nil, fmt.Errorf("write -- before the command: %s -- %s", args[0], strings.Join(args[1:], " "))
 	}
-
 	return args[0], args[dash:], nil
 }
 
@@ -295,7 +283,6 @@ func (c *remoteCommand) validate() error {
 	if err := c.validateEnv(); err != nil {
 		return err
 	}
-
 	return c.validateWords()
 }
 
@@ -311,7 +298,6 @@ func (c *remoteCommand) validateWords() error {
 	if size > livev1alpha1.MaxCommandBytes {
 		return fmt.Errorf("the command has %d bytes, and at most %d are allowed", size, livev1alpha1.MaxCommandBytes)
 	}
-
 	return nil
 }
 
@@ -321,6 +307,5 @@ func (c *remoteCommand) validateEnv() error {
 			return fmt.Errorf("--env %q is not of the form NAME=value", pair)
 		}
 	}
-
 	return nil
 }

@@ -33,7 +33,6 @@ func exits(code int, signal string) *metav1.Status {
 		causes = append(causes, metav1.StatusCause{Type: livev1alpha1.CauseSignal, Message: signal})
 	}
 	status.Details = &metav1.StatusDetails{Causes: causes}
-
 	return status
 }
 
@@ -56,7 +55,6 @@ func echo(_ context.Context, options livev1alpha1.ExecOptions, streams driver.St
 		_, _ = io.Copy(streams.Stdout, streams.Stdin)
 	}
 	fmt.Fprint(streams.Stderr, "done\x1b[0m\n")
-
 	return exits(0, "")
 }
 
@@ -65,7 +63,6 @@ func placeIn(options livev1alpha1.ExecOptions) string {
 	if options.Container == "" && options.Pod == "" {
 		return ""
 	}
-
 	return fmt.Sprintf("(%s/%s/%s)", options.Namespace, options.Pod, options.Container)
 }
 
@@ -185,7 +182,6 @@ func TestCtrlCEndsTheRemoteCommand(t *testing.T) {
 		fmt.Fprintln(streams.Stdout, "begun")
 		interrupt()
 		<-ctx.Done()
-
 		return fails(livev1alpha1.OutcomeUnknown, "", "cancelled")
 	}
 	got := w.during(ctx, nil, "exec", "web", "--", "sleep", "1000")
@@ -199,7 +195,6 @@ func TestATimeoutEndsTheRemoteCommand(t *testing.T) {
 	w.remote = func(ctx context.Context, _ livev1alpha1.ExecOptions, _ driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
 		defer close(ended)
 		<-ctx.Done()
-
 		return fails(livev1alpha1.OutcomeUnknown, "", "cancelled")
 	}
 	wantStderr(t, w.connpool("exec", "web", "--timeout", "20ms", "--", "sleep", "1000"), exitUnknown, "timeout")
@@ -215,7 +210,6 @@ func hosts(t *testing.T, commands map[string]remoteFunc) *world {
 	) *metav1.Status {
 		return commands[options.Target](ctx, options, streams, resize)
 	}
-
 	return w
 }
 
@@ -224,7 +218,6 @@ func prints(stdout, stderr string, code int) remoteFunc {
 	return func(_ context.Context, _ livev1alpha1.ExecOptions, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
 		_, _ = io.WriteString(streams.Stdout, stdout)
 		_, _ = io.WriteString(streams.Stderr, stderr)
-
 		return exits(code, "")
 	}
 }
@@ -278,7 +271,6 @@ func TestRunIsBoundedAndParallel(t *testing.T) {
 		most.Store(max(most.Load(), running.Load()))
 		<-both
 		running.Add(-1)
-
 		return exits(0, "")
 	}
 	w := hosts(t, map[string]remoteFunc{"web-1": wait, "web-2": wait})
@@ -319,7 +311,6 @@ func TestRunGoesOnWithoutATargetThatIsAway(t *testing.T) {
 	w.answers["/apis/live.connpool.dev/v1alpha1/namespaces/shop/connectionpools/web/exec"] = func(out http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("target") == "web-1" {
 			w.refuse(out, refused)
-
 			return
 		}
 		w.exec(out, r, "shop")

@@ -66,7 +66,6 @@ func isTargets(err error) bool {
 // serves has no name.
 func isNamed(err error) bool {
 	details := detailsOf(err)
-
 	return details != nil && details.Name != ""
 }
 
@@ -76,7 +75,6 @@ func detailsOf(err error) *metav1.StatusDetails {
 	if !errors.As(err, &status) {
 		return nil
 	}
-
 	return status.Status().Details
 }
 
@@ -87,7 +85,6 @@ func isFromAggregator(err error) bool {
 
 func isConnection(err error) bool {
 	_, ok := errors.AsType[*url.Error](err)
-
 	return ok && !errors.Is(err, context.Canceled)
 }
 
@@ -105,7 +102,6 @@ func (f *factory) explainNotFound(ctx context.Context, err error, what asked) er
 		// What was not found is the news; that nothing can be offered is not.
 		return err
 	}
-
 	return hinted(err, "%s", text)
 }
 
@@ -115,7 +111,6 @@ func (f *factory) offerPools(ctx context.Context, what asked) (string, error) {
 		return "", err
 	}
 	all, err := objects.pools(ctx, what.namespace)
-
 	return f.offer("pool", cmp.Or(what.pool, what.name), what.namespace, poolNames(all)), err
 }
 
@@ -125,7 +120,6 @@ func (f *factory) offerTargets(ctx context.Context, what asked) (string, error) 
 		return "", err
 	}
 	known, err := knownTargets(ctx, objects, what)
-
 	return f.offer("target", what.targetName(), what.namespace, known), err
 }
 
@@ -138,7 +132,6 @@ func (f *factory) offerSessions(ctx context.Context, what asked) (string, error)
 	if near := nearest(what.session, names); len(near) > 0 {
 		text = "Did you mean " + strings.Join(near, " or ") + "?"
 	}
-
 	return text, nil
 }
 
@@ -146,7 +139,6 @@ func (a asked) targetName() string {
 	if a.target != "" {
 		return a.target
 	}
-
 	return a.name
 }
 
@@ -155,14 +147,12 @@ func aboutTarget(err error, what asked) bool {
 	if details := detailsOf(err); details != nil && details.Kind == targets {
 		return true
 	}
-
 	return strings.HasPrefix(what.resource, targets)
 }
 
 // aboutSession reports that it is the session that was not found.
 func aboutSession(err error) bool {
 	details := detailsOf(err)
-
 	return details != nil && details.Kind == sessions
 }
 
@@ -180,7 +170,6 @@ func knownTargets(ctx context.Context, objects objectClient, what asked) ([]stri
 	if err != nil {
 		return targetNames(all), nil //nolint:nilerr // without the pool, any target is better than none
 	}
-
 	return targetNames(targetsOf(pool, all)), nil
 }
 
@@ -196,7 +185,6 @@ func (f *factory) offer(kind, name, namespace string, known []string) string {
 	if len(known) > most {
 		return fmt.Sprintf("There are %d %ss, among them %s.", len(known), kind, strings.Join(known[:most], ", "))
 	}
-
 	return fmt.Sprintf("There is %s.", strings.Join(known, ", "))
 }
 
@@ -224,7 +212,6 @@ func (a asked) role() string {
 		b.WriteString(rule.rule())
 	}
 	fmt.Fprintf(&b, "\nand then: kubectl create %s --user USER", binding)
-
 	return b.String()
 }
 
@@ -234,7 +221,6 @@ func (a asked) rule() string {
 	if a.name != "" {
 		names = fmt.Sprintf("  resourceNames: [%q]\n", a.name)
 	}
-
 	return fmt.Sprintf("- apiGroups: [%q]\n  resources: [%q]\n%s  verbs: [%s]\n", a.group, a.resource, names, strings.Join(a.verbs, ", "))
 }
 
@@ -283,7 +269,6 @@ func askedToOpenSession(namespace, pool, target string) asked {
 	what := askedForSessions(namespace, "create")
 	what.pool, what.target = pool, target
 	what.with = []asked{askedToCreate(pools+"/exec", namespace, pool)}
-
 	return what
 }
 
@@ -293,6 +278,5 @@ func askedToUseSession(namespace, name string) asked {
 	what.resource = sessions + "/exec"
 	what.session = name
 	what.with = []asked{askedToCreate(pools+"/exec", namespace, "")}
-
 	return what
 }

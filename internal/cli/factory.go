@@ -35,7 +35,6 @@ func (f *factory) namespace() (string, error) {
 	if err != nil {
 		return "", noCluster(err)
 	}
-
 	return namespace, nil
 }
 
@@ -48,7 +47,6 @@ func (f *factory) restConfig() (*rest.Config, error) {
 	config.UserAgent = "kubectl-connpool/" + f.version
 	// A person waits for these few requests; there is nobody to be protected.
 	config.QPS = -1
-
 	return config, nil
 }
 
@@ -69,6 +67,5 @@ func (f *factory) objects() (objectClient, error) {
 	if err != nil {
 		return objectClient{}, noCluster(err)
 	}
-
 	return objectClient{rest: client}, nil
 }

@@ -15,7 +15,6 @@ func (f *factory) examples(pairs ...string) string {
 		}
 		b.WriteString("  # " + pairs[i] + "\n  " + f.name + " " + pairs[i+1])
 	}
-
 	return b.String()
 }
 

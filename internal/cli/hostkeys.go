@@ -55,7 +55,6 @@ func newHostKeysCommand(f *factory) *cobra.Command {
 	flags.StringVar(&o.credentials, "credentials", "", "Name of the Secret to log in with; NAME-ssh when absent")
 	flags.DurationVar(&o.timeout, "timeout", 5*time.Second, "How long the host may take to answer")
 	o.output.register(command, outputYAML, outputJSON)
-
 	return command
 }
 
@@ -76,7 +75,6 @@ func (o *hostKeysOptions) complete(_ *cobra.Command, args []string) error {
 	o.user = cmp.Or(o.user, login, ourName())
 	o.targetName = cmp.Or(o.targetName, nameOf(host))
 	o.credentials = cmp.Or(o.credentials, o.targetName+"-ssh")
-
 	return nil
 }
 
@@ -93,7 +91,6 @@ func splitHost(address string) (string, int, error) {
 		return "", 0, fmt.Errorf("%q is no port from 1 to 65535", port)
 	}
 	number, err := strconv.Atoi(port)
-
 	return host, number, err
 }
 
@@ -105,7 +102,6 @@ func isHost(text string) bool {
 	if strings.Contains(text, ":") {
 		return net.ParseIP(text) != nil
 	}
-
 	return text != "" && !strings.ContainsAny(text, "/ \t\n@[]") && !strings.HasPrefix(text, "-")
 }
 
@@ -121,7 +117,6 @@ func ourName() string {
 	if err != nil {
 		return ""
 	}
-
 	return us.Username
 }
 
@@ -141,7 +136,6 @@ func (o *hostKeysOptions) validate() error {
 	case o.timeout <= 0:
 		return fmt.Errorf("--timeout %s is not positive", o.timeout)
 	}
-
 	return o.output.validate()
 }
 
@@ -158,7 +152,6 @@ func (o *hostKeysOptions) run(ctx context.Context) error {
 		return errors.New("every key of this host is too weak to be pinned: give it an ed25519 key (ssh-keygen -A)")
 	}
 	form := output{form: cmp.Or(o.output.form, outputYAML)}
-
 	return form.encode(o.Out, o.target(pins))
 }
 
@@ -191,7 +184,6 @@ func (o *hostKeysOptions) target(pins []string) *v1alpha1.ConnectionTarget {
 	if o.port != 22 {
 		spec.Port = new(int32(o.port))
 	}
-
 	return &v1alpha1.ConnectionTarget{
 		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "ConnectionTarget"},
 		ObjectMeta: metav1.ObjectMeta{Name: o.targetName, Namespace: o.config.overrides.Context.Namespace},

@@ -53,7 +53,6 @@ func scanHost(ctx context.Context, address string, timeout time.Duration) (hostS
 		}
 		all.keys = append(all.keys, scan.keys...)
 	}
-
 	return all, scanError(address, all, errs)
 }
 
@@ -68,7 +67,6 @@ func scanError(address string, scan hostScan, errs []error) error {
 	if len(scan.keys) == 0 {
 		return fmt.Errorf("scan %s: it has no ed25519, ECDSA or RSA key: give it an ed25519 key (ssh-keygen -A)", address)
 	}
-
 	return nil
 }
 
@@ -86,7 +84,6 @@ func scanKind(ctx context.Context, address string, algorithms []string) (hostSca
 		HostKeyAlgorithms: algorithms,
 		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
 			scan.keys = append(scan.keys, key)
-
 			return errSeen
 		},
 	})
@@ -97,20 +94,17 @@ func scanKind(ctx context.Context, address string, algorithms []string) (hostSca
 	case ctx.Err() != nil:
 		return scan, errors.New("it accepts the connection, but does not answer in time")
 	}
-
 	return scan, fmt.Errorf("it does not speak SSH as it should: %w", err)
 }
 
 // shakeHands makes a handshake that its callback ends.
 func shakeHands(conn net.Conn, address string, config *ssh.ClientConfig) error {
 	_, _, _, err := ssh.NewClientConn(conn, address, config) //nolint:dogsled // there will be no client
-
 	return err
 }
 
 func isNoCommonKey(err error) bool {
 	none, ok := errors.AsType[*ssh.AlgorithmNegotiationError](err)
-
 	return ok && strings.Contains(none.Error(), "host key")
 }
 
@@ -123,7 +117,6 @@ func plainDialError(err error) error {
 	if operation.Timeout() {
 		return errors.New("nothing answers in time: is the port right, and does a firewall let you through?")
 	}
-
 	return operation.Err
 }
 
@@ -143,7 +136,6 @@ func (b *bannerConn) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.first = append(b.first, p[:min(n, maxBanner-len(b.first))]...)
-
 	return n, err
 }
 
@@ -155,7 +147,6 @@ func (b *bannerConn) version() string {
 	if !strings.HasPrefix(line, "SSH-") {
 		return ""
 	}
-
 	return oneLine(line)
 }
 
@@ -174,7 +165,6 @@ func bitsOf(key ssh.PublicKey) int {
 	case ssh.KeyAlgoECDSA521:
 		return 521
 	}
-
 	return 256
 }
 
@@ -188,7 +178,6 @@ func strongKeys(keys []ssh.PublicKey) []string {
 	for _, key := range slices.DeleteFunc(slices.Clone(keys), func(k ssh.PublicKey) bool { return !isStrong(k) }) {
 		lines = append(lines, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))))
 	}
-
 	return lines
 }
 
@@ -197,6 +186,5 @@ func shortType(key ssh.PublicKey) string {
 	if strings.HasPrefix(key.Type(), "ecdsa-") {
 		return "ecdsa"
 	}
-
 	return strings.TrimPrefix(key.Type(), "ssh-")
 }

@@ -30,7 +30,6 @@ func signer(t *testing.T, key crypto.PrivateKey, err error) ssh.Signer {
 	if err != nil {
 		t.Fatal(err)
 	}
-
 	return s
 }
 

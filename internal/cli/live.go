@@ -22,7 +22,6 @@ func (f *factory) live() (*client.Client, error) {
 	if err != nil {
 		return nil, noCluster(err)
 	}
-
 	return live, nil
 }
 

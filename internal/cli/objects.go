@@ -32,7 +32,6 @@ type objectClient struct {
 func (c objectClient) pools(ctx context.Context, namespace string) ([]v1alpha1.ConnectionPool, error) {
 	var list v1alpha1.ConnectionPoolList
 	err := c.rest.Get().NamespaceIfScoped(namespace, namespace != "").Resource(pools).Do(ctx).Into(&list)
-
 	return list.Items, err
 }
 
@@ -42,14 +41,12 @@ func (c objectClient) pool(ctx context.Context, namespace, name string) (*v1alph
 	}
 	var pool v1alpha1.ConnectionPool
 	err := c.rest.Get().Namespace(namespace).Resource(pools).Name(name).Do(ctx).Into(&pool)
-
 	return &pool, err
 }
 
 func (c objectClient) target(ctx context.Context, name types.NamespacedName) (*v1alpha1.ConnectionTarget, error) {
 	var target v1alpha1.ConnectionTarget
 	err := c.rest.Get().Namespace(name.Namespace).Resource(targets).Name(name.Name).Do(ctx).Into(&target)
-
 	return &target, err
 }
 
@@ -57,7 +54,6 @@ func (c objectClient) target(ctx context.Context, name types.NamespacedName) (*v
 func (c objectClient) targets(ctx context.Context, namespace string) ([]v1alpha1.ConnectionTarget, error) {
 	var list v1alpha1.ConnectionTargetList
 	err := c.rest.Get().NamespaceIfScoped(namespace, namespace != "").Resource(targets).Do(ctx).Into(&list)
-
 	return list.Items, err
 }
 
@@ -71,7 +67,6 @@ func targetsOf(pool *v1alpha1.ConnectionPool, all []v1alpha1.ConnectionTarget) [
 		}
 	}
 	slices.SortFunc(selected, func(a, b v1alpha1.ConnectionTarget) int { return strings.Compare(a.Name, b.Name) })
-
 	return selected
 }
 
@@ -88,12 +83,10 @@ func (f *factory) members(ctx context.Context, namespace, name string) ([]v1alph
 	var group errgroup.Group
 	group.Go(func() (err error) {
 		pool, err = objects.pool(ctx, namespace, name)
-
 		return f.explain(ctx, err, askedToGet(pools, namespace, name))
 	})
 	group.Go(func() (err error) {
 		all, err = objects.targets(ctx, namespace)
-
 		return f.explain(ctx, err, askedToList(targets, namespace))
 	})
 	if err := group.Wait(); err != nil {
@@ -103,7 +96,6 @@ func (f *factory) members(ctx context.Context, namespace, name string) ([]v1alph
 	if len(members) == 0 {
 		return nil, hinted(fmt.Errorf("pool %s has no targets", name), "See why: %s status %s", f.name, name)
 	}
-
 	return members, nil
 }
 
@@ -116,7 +108,6 @@ func selectorOf(pool *v1alpha1.ConnectionPool) func(*v1alpha1.ConnectionTarget) 
 		// The pool's conditions say what is wrong with it.
 		selector = labels.Nothing()
 	}
-
 	return func(t *v1alpha1.ConnectionTarget) bool { return selector.Matches(labels.Set(t.Labels)) }
 }
 
@@ -125,7 +116,6 @@ func poolNames(all []v1alpha1.ConnectionPool) []string {
 	for _, pool := range all {
 		names = append(names, pool.Name)
 	}
-
 	return names
 }
 
@@ -134,6 +124,5 @@ func targetNames(all []v1alpha1.ConnectionTarget) []string {
 	for _, target := range all {
 		names = append(names, target.Name)
 	}
-
 	return names
 }

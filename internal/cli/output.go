@@ -37,7 +37,6 @@ func (o *output) validate() error {
 	if o.form == "" || slices.Contains(o.allowed, o.form) {
 		return nil
 	}
-
 	return fmt.Errorf("--output %q is unknown: use one of %s", o.form, strings.Join(o.allowed, ", "))
 }
 
@@ -52,13 +51,11 @@ func (o *output) encode(out io.Writer, object any) error {
 			return err
 		}
 		_, err = out.Write(text)
-
 		return err
 	}
 	encoder := json.NewEncoder(out)
 	encoder.SetIndent("", "    ")
 	encoder.SetEscapeHTML(false)
-
 	return encoder.Encode(object)
 }
 
@@ -91,6 +88,5 @@ func (t *table) lines() []string {
 		fmt.Fprintln(w, strings.Join(row, "\t"))
 	}
 	_ = w.Flush() // a builder never fails
-
 	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
 }

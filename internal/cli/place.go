@@ -39,6 +39,5 @@ func (p *place) validate() error {
 	case strings.Contains(p.container, "/"):
 		return fmt.Errorf("--container %q is neither a name nor an ID", p.container)
 	}
-
 	return nil
 }

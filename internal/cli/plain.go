@@ -39,7 +39,6 @@ func (f *factory) plain() (plainClient, error) {
 	if err != nil {
 		return plainClient{}, noCluster(err)
 	}
-
 	return plainClient{http: client, base: strings.TrimSuffix(base.String(), "/")}, nil
 }
 
@@ -53,7 +52,6 @@ func (c plainClient) post(ctx context.Context, path string, object any) error {
 	if err != nil {
 		return fmt.Errorf("encode the request: %w", err)
 	}
-
 	return c.do(ctx, http.MethodPost, path, body, object)
 }
 
@@ -81,7 +79,6 @@ func (c plainClient) do(ctx context.Context, method, path string, body []byte, i
 	if err := json.Unmarshal(answer, into); err != nil {
 		return fmt.Errorf("read the answer to %s: %w", path, err)
 	}
-
 	return nil
 }
 
@@ -98,7 +95,6 @@ func (c plainClient) whoAmI(ctx context.Context) (string, error) {
 	}
 	who := review{TypeMeta: metav1.TypeMeta{APIVersion: "authentication.k8s.io/v1", Kind: "SelfSubjectReview"}}
 	err := c.post(ctx, "/apis/authentication.k8s.io/v1/selfsubjectreviews", &who)
-
 	return who.Status.UserInfo.Username, err
 }
 
@@ -108,6 +104,5 @@ func refusal(code int, answer []byte) error {
 	if err := json.Unmarshal(answer, &status); err == nil && status.Kind == "Status" {
 		return &apierrors.StatusError{ErrStatus: status}
 	}
-
 	return apierrors.NewGenericServerResponse(code, "", schema.GroupResource{}, "", string(bytes.TrimSpace(answer)), 0, true)
 }

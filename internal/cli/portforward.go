@@ -52,7 +52,6 @@ func newPortForwardCommand(f *factory) *cobra.Command {
 	o.place.registerPod(command.Flags())
 	command.Flags().StringSliceVar(&o.addresses, "address", []string{"127.0.0.1"},
 		"Addresses to listen on; whoever reaches them reaches the remote, too")
-
 	return command
 }
 
@@ -60,7 +59,6 @@ func (o *portForwardOptions) complete(_ *cobra.Command, args []string) (err erro
 	o.pool, o.target = poolAndTarget(args[0])
 	o.words = args[1:]
 	o.namespace, err = o.factory.namespace()
-
 	return err
 }
 
@@ -81,7 +79,6 @@ func (o *portForwardOptions) validate() error {
 	if len(o.addresses) == 0 {
 		return errors.New("--address is empty: name an address of this machine")
 	}
-
 	return nil
 }
 
@@ -97,7 +94,6 @@ func (o *portForwardOptions) through(f forward) string {
 	if strings.Contains(f.remote, ":") {
 		return f.remote + " through " + where
 	}
-
 	return f.remote + " on " + where
 }
 
@@ -114,7 +110,6 @@ func (o *portForwardOptions) run(ctx context.Context) error {
 			if err != nil {
 				return nil, o.explain(ctx, err, askedToStream("portforward", o.namespace, o.pool, o.target))
 			}
-
 			return opened, nil
 		}
 		if err := o.start(ctx, group, f, open); err != nil {
@@ -124,7 +119,6 @@ func (o *portForwardOptions) run(ctx context.Context) error {
 			break
 		}
 	}
-
 	return orInterrupted(group.Wait())
 }
 
@@ -137,7 +131,6 @@ func (o *portForwardOptions) openTo(ctx context.Context, pool *client.Pool, remo
 	if err != nil {
 		return nil, err
 	}
-
 	return pool.ForwardPod(ctx, o.target, types.NamespacedName{Namespace: o.place.namespace, Name: o.place.pod}, uint16(port))
 }
 
@@ -146,7 +139,6 @@ func orInterrupted(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
-
 	return err
 }
 
@@ -160,7 +152,6 @@ func (o *portForwardOptions) start(ctx context.Context, group *errgroup.Group, f
 	first, err := open(ctx)
 	if err != nil {
 		closeAll(listeners)
-
 		return err
 	}
 	for _, l := range listeners {
@@ -168,7 +159,6 @@ func (o *portForwardOptions) start(ctx context.Context, group *errgroup.Group, f
 		group.Go(func() error { return t.accept(ctx, l) })
 	}
 	group.Go(func() error { return t.serve(ctx, first) })
-
 	return nil
 }
 
@@ -204,14 +194,12 @@ func parseForward(text string) (forward, error) {
 	}
 	if path, ok := strings.CutPrefix(local, unixPrefix); ok {
 		f.network, f.local = "unix", path
-
 		return f, nil
 	}
 	f.local = cmp.Or(f.local, "0") // as in kubectl, :80 is port 80 from any local port
 	if !isPort(f.local, 0) {
 		return forward{}, fmt.Errorf("%q: %q is no local port from 0 to 65535", text, f.local)
 	}
-
 	return f, nil
 }
 
@@ -229,7 +217,6 @@ func splitForward(text string) (local, remote string, hasLocal bool) {
 	case !isSocket && ok && strings.Trim(head, "0123456789") == "":
 		return head, rest, true
 	}
-
 	return "", text, false
 }
 
@@ -244,7 +231,6 @@ func remotePort(remote string) (string, error) {
 	if !isPort(port, 1) {
 		return "", fmt.Errorf("%q is no remote port from 1 to 65535", port)
 	}
-
 	return port, nil
 }
 
@@ -259,7 +245,6 @@ func isPort(text string, lowest int) bool {
 		}
 		number = 10*number + int(digit-'0')
 	}
-
 	return number >= lowest && number <= 65535
 }
 
@@ -270,7 +255,6 @@ func (f forward) listen(ctx context.Context, addresses []string) ([]net.Listener
 		if err != nil {
 			return nil, err
 		}
-
 		return []net.Listener{listener}, nil
 	}
 	var listeners []net.Listener
@@ -278,12 +262,10 @@ func (f forward) listen(ctx context.Context, addresses []string) ([]net.Listener
 		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(address, f.local))
 		if err != nil {
 			closeAll(listeners)
-
 			return nil, fmt.Errorf("listen on port %s of %s: %w", f.local, address, errors.Unwrap(err))
 		}
 		listeners = append(listeners, listener)
 	}
-
 	return listeners, nil
 }
 
@@ -301,9 +283,7 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	}
 	if err := os.Chmod(path, 0o600); err != nil {
 		_ = listener.Close()
-
 		return nil, fmt.Errorf("keep others from the socket %q: %w", path, errors.Unwrap(err))
 	}
-
 	return listener, nil
 }

@@ -68,7 +68,6 @@ func (l lines) next(want string) string {
 	if !l.Scan() || !strings.Contains(l.Text(), want) {
 		l.t.Fatalf("printed %q, want a line with %q", l.Text(), want)
 	}
-
 	return l.Text()
 }
 
@@ -86,10 +85,8 @@ func (w *world) starting(arguments ...string) (printed lines, stop func() int) {
 	stop = func() int {
 		cancel()
 		go func() { _, _ = io.Copy(io.Discard, read) }()
-
 		return <-code
 	}
-
 	return lines{w.t, bufio.NewScanner(read)}, stop
 }
 
@@ -108,11 +105,9 @@ func (w *world) echoes(pool string) (cut func()) {
 				fmt.Fprintf(far, "%s%s %d of %s\n", query.Get("host"), query.Get("socket"), port, query.Get("target"))
 				_, _ = io.Copy(far, far)
 			}()
-
 			return near, nil
 		})
 	}
-
 	return func() { (<-cuts)() }
 }
 
@@ -131,7 +126,6 @@ func talk(t *testing.T, network, address string) string {
 	if !scanner.Scan() || scanner.Text() != "echo" {
 		t.Errorf("got %q back: %v", scanner.Text(), scanner.Err())
 	}
-
 	return greeting
 }
 
@@ -203,7 +197,6 @@ func TestAPodsPortIsForwarded(t *testing.T) {
 				defer far.Close()
 				fmt.Fprintf(far, "%d of %s in %s\n", port, query.Get("pod"), query.Get("namespace"))
 			}()
-
 			return near, nil
 		})
 	}

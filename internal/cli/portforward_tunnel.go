@@ -124,7 +124,6 @@ func (q *queue) Accept() (net.Conn, error) {
 // Close ends the queue; later calls do nothing.
 func (q *queue) Close() error {
 	q.once.Do(func() { close(q.closed) })
-
 	return nil
 }
 

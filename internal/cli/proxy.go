@@ -55,7 +55,6 @@ func newProxyCommand(f *factory) *cobra.Command {
 	flags.StringVar(&o.socket, "socket", "", "Serve on a unix socket of this path, which only you may use")
 	command.MarkFlagsMutuallyExclusive("port", "socket")
 	completeFlag(command, "target", namesOf(f.listTargets))
-
 	return command
 }
 
@@ -65,7 +64,6 @@ func (o *proxyOptions) complete(command *cobra.Command, args []string) (err erro
 	}
 	o.hasPort = command.Flags().Changed("port")
 	o.namespace, err = o.factory.namespace()
-
 	return err
 }
 
@@ -76,7 +74,6 @@ func (o *proxyOptions) validate() error {
 	case o.port < 0 || o.port > 65535:
 		return fmt.Errorf("--port %d is no port from 0 to 65535", o.port)
 	}
-
 	return nil
 }
 
@@ -95,7 +92,6 @@ func (o *proxyOptions) run(ctx context.Context) error {
 	if err != nil {
 		return o.explain(ctx, err, askedToProxy(o.namespace, o.command.pool, o.command.target))
 	}
-
 	return o.serve(ctx, api, kind)
 }
 
@@ -120,7 +116,6 @@ func (o *proxyOptions) onlyTarget(ctx context.Context) (string, error) {
 		return "", hinted(fmt.Errorf("pool %s has %d targets, and a proxy is for one", o.command.pool, len(names)),
 			"Name it: %s proxy %s/%s. %s", o.name, o.command.pool, names[0], o.offer("target", "", o.namespace, names))
 	}
-
 	return members[0].Name, nil
 }
 
@@ -142,7 +137,6 @@ func (o *proxyOptions) serve(ctx context.Context, api http.RoundTripper, kind ap
 	}
 	fmt.Fprintf(o.Out, "\n  %s\n", strings.Join(place.advice(), "\n  "))
 	<-ctx.Done()
-
 	return nil
 }
 
@@ -158,7 +152,6 @@ func (o *proxyOptions) open(ctx context.Context, kind apiKind) (*localEnd, error
 	case kind == apiDocker:
 		return openPrivateSocket(ctx)
 	}
-
 	return openPrivatePort(ctx, o.defaultNamespace(ctx))
 }
 
@@ -173,6 +166,5 @@ func (o *proxyOptions) defaultNamespace(ctx context.Context) string {
 	if err != nil || target.Spec.Kubernetes == nil {
 		return ""
 	}
-
 	return value(target.Spec.Kubernetes.DefaultNamespace)
 }

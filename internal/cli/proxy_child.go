@@ -58,6 +58,5 @@ func childEnd(state *os.ProcessState, err error) error {
 	if state.Success() {
 		return err // of copying its streams, if there is one
 	}
-
 	return exitWith(state.ExitCode())
 }

@@ -57,7 +57,6 @@ func openSocket(ctx context.Context, kind apiKind, path string) (*localEnd, erro
 	if err != nil {
 		return nil, err
 	}
-
 	return &localEnd{Listener: listener, kind: kind}, nil
 }
 
@@ -72,7 +71,6 @@ func openPrivateSocket(ctx context.Context) (*localEnd, error) {
 		return nil, errors.Join(err, os.RemoveAll(directory))
 	}
 	end.directory = directory
-
 	return end, nil
 }
 
@@ -86,7 +84,6 @@ func openPort(ctx context.Context, kind apiKind, port int) (*localEnd, error) {
 	if kind == apiDocker {
 		return end, nil
 	}
-
 	return end.withKubeconfig(&clientcmdapi.Cluster{Server: "http://" + listener.Addr().String()}, "")
 }
 
@@ -103,7 +100,6 @@ func openPrivatePort(ctx context.Context, namespace string) (*localEnd, error) {
 	}
 	secured := tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13})
 	end := &localEnd{Listener: secured, kind: apiKubernetes, token: rand.Text()}
-
 	return end.withKubeconfig(&clientcmdapi.Cluster{
 		Server: "https://" + listener.Addr().String(), CertificateAuthorityData: authority,
 	}, namespace)
@@ -114,7 +110,6 @@ func listenLoopback(ctx context.Context, port int) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on port %d of %s: %w", port, loopback, errors.Unwrap(err))
 	}
-
 	return listener, nil
 }
 
@@ -133,10 +128,8 @@ func (e *localEnd) withKubeconfig(cluster *clientcmdapi.Cluster, namespace strin
 	}
 	if err != nil {
 		e.remove()
-
 		return nil, fmt.Errorf("write a kubeconfig: %w", err)
 	}
-
 	return e, nil
 }
 
@@ -157,7 +150,6 @@ func (e *localEnd) address() string {
 	case e.token != "":
 		return "https://" + address.String()
 	}
-
 	return "http://" + address.String()
 }
 
@@ -176,7 +168,6 @@ func (e *localEnd) advice() []string {
 	case e.isOpen:
 		return []string{"kubectl --server " + e.address() + " get pods"}
 	}
-
 	return []string{"export KUBECONFIG=" + e.kubeconfig, "kubectl get pods"}
 }
 
@@ -192,13 +183,11 @@ var steering = []string{
 func (e *localEnd) environment() []string {
 	variables := slices.DeleteFunc(os.Environ(), func(pair string) bool {
 		name, _, _ := strings.Cut(pair, "=")
-
 		return slices.Contains(steering, name)
 	})
 	if e.kind == apiDocker {
 		return append(variables, "DOCKER_HOST="+e.dockerHost())
 	}
-
 	return append(variables, "KUBECONFIG="+e.kubeconfig)
 }
 
@@ -219,6 +208,5 @@ func newCertificate() (certificate tls.Certificate, authority []byte, err error)
 		return tls.Certificate{}, nil, err
 	}
 	authority = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, authority, nil
 }

@@ -46,6 +46,5 @@ func kindOf(ctx context.Context, api http.RoundTripper) (apiKind, error) {
 	case err == nil && version.Kubernetes != "":
 		return apiKubernetes, nil
 	}
-
 	return "", errors.New("the target answers neither as a Docker engine nor as a cluster")
 }

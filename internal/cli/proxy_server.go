@@ -51,7 +51,6 @@ func serveProxy(end *localEnd, api http.RoundTripper) *proxyServer {
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	s.serving.Go(func() { _ = s.server.Serve(end) })
-
 	return s
 }
 
@@ -79,7 +78,6 @@ func (s *proxyServer) ServeHTTP(out http.ResponseWriter, request *http.Request) 
 	defer s.serving.Done()
 	if why := s.end.stranger(request); why != "" {
 		answerStatus(out, http.StatusForbidden, metav1.StatusReasonForbidden, why)
-
 		return
 	}
 	// Engines report the progress of what is being sent to them.
@@ -105,7 +103,6 @@ func (h *hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return conn, buffers, nil
 	}
 	ahead, _ := buffers.Reader.Peek(buffers.Reader.Buffered())
-
 	return &begunConn{half, io.MultiReader(bytes.NewReader(slices.Clone(ahead)), conn)}, buffers, nil
 }
 
@@ -131,7 +128,6 @@ func (s *proxyServer) begin() bool {
 	if !s.stopped {
 		s.serving.Add(1)
 	}
-
 	return !s.stopped
 }
 
@@ -151,7 +147,6 @@ func (e *localEnd) stranger(request *http.Request) string {
 	case e.token != "" && subtle.ConstantTimeCompare([]byte(header.Get("Authorization")), []byte("Bearer "+e.token)) != 1:
 		return "the token of this proxy is missing: use the kubeconfig that it has written"
 	}
-
 	return ""
 }
 
@@ -161,7 +156,6 @@ func isLoopbackName(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
-
 	return slices.Contains([]string{"localhost", loopback, "::1"}, strings.Trim(host, "[]"))
 }
 

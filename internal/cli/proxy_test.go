@@ -47,7 +47,6 @@ func engine() http.Handler {
 		_, _ = io.Copy(conn, buffered)
 		_, _ = io.WriteString(conn, "bye\n")
 	})
-
 	return mux
 }
 
@@ -56,7 +55,6 @@ func cluster() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /version", func(out http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(out, `{"gitVersion":"v1.37.2"}`) })
 	mux.HandleFunc("GET /api/v1/pods", func(out http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(out, `{"kind":"PodList"}`) })
-
 	return mux
 }
 
@@ -72,7 +70,6 @@ func proxyShop(t *testing.T, api http.Handler) *world {
 	t.Setenv("TMPDIR", directory)
 	w := shop(t)
 	w.api = api
-
 	return w
 }
 
@@ -92,7 +89,6 @@ func unixClient(t *testing.T, host string) *http.Client {
 		return (&net.Dialer{}).DialContext(ctx, "unix", strings.TrimPrefix(host, "unix://"))
 	}}
 	t.Cleanup(transport.CloseIdleConnections)
-
 	return &http.Client{Transport: transport}
 }
 
@@ -104,7 +100,6 @@ func exported(printed lines, name string) string {
 		}
 	}
 	printed.t.Fatalf("%s was not printed", name)
-
 	return ""
 }
 
@@ -188,7 +183,6 @@ func attach(t *testing.T, host, ahead string) *hijacked {
 	if err != nil || response.StatusCode != http.StatusSwitchingProtocols || response.Header.Get("Content-Type") != "application/vnd.docker.raw-stream" {
 		t.Fatalf("got %v, %v", response, err)
 	}
-
 	return &hijacked{conn.(*net.UnixConn), buffered}
 }
 
@@ -245,7 +239,6 @@ func podsKind(t *testing.T, config *rest.Config) string {
 	if err := json.NewDecoder(response.Body).Decode(&object); err != nil {
 		t.Error(err)
 	}
-
 	return object.Kind
 }
 

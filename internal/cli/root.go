@@ -34,7 +34,6 @@ func newRootCommand(f *factory) *cobra.Command {
 	completeFlag(root, "namespace", namesOf(f.listNamespaces))
 	completeFlag(root, "context", namesOf(f.listContexts))
 	addCommands(root, f)
-
 	return root
 }
 

@@ -68,7 +68,6 @@ func newRunCommand(f *factory) *cobra.Command {
 	flags.BoolVar(&o.shell, "shell", false, "Let the remote user's shell interpret the command")
 	flags.StringArrayVar(&o.command.env, "env", nil, envUsage)
 	completeFlag(command, "target", namesOf(f.listTargets))
-
 	return command
 }
 
@@ -82,7 +81,6 @@ func (o *runOptions) complete(command *cobra.Command, args []string) (err error)
 	slices.Sort(o.targets)
 	o.targets = slices.Compact(o.targets)
 	o.namespace, err = o.factory.namespace()
-
 	return err
 }
 
@@ -110,7 +108,6 @@ func (o *runOptions) validate() error {
 	if err := o.command.validate(); err != nil {
 		return err
 	}
-
 	return o.output.validate()
 }
 
@@ -131,7 +128,6 @@ func (o *runOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-
 	return o.verdict(ctx, results)
 }
 
@@ -155,7 +151,6 @@ func (o *runOptions) resolve(ctx context.Context) error {
 		return fmt.Errorf("no target of pool %s has the labels %s", o.command.pool, o.selector)
 	}
 	o.targets = targetNames(members)
-
 	return nil
 }
 
@@ -194,12 +189,10 @@ func (o *runOptions) runAll(ctx context.Context, pool *client.Pool) []runResult 
 			if !results[i].ok() {
 				failed.Store(true)
 			}
-
 			return nil
 		})
 	}
 	_ = group.Wait() // errors are results
-
 	return results
 }
 
@@ -208,7 +201,6 @@ func (o *runOptions) turn(ctx context.Context, failed bool, pool *client.Pool, t
 	if ctx.Err() != nil || failed && o.failFast {
 		return skipped(ctx, target)
 	}
-
 	return o.runOne(ctx, pool, target, lines)
 }
 
@@ -217,7 +209,6 @@ func skipped(ctx context.Context, target string) runResult {
 	if ctx.Err() != nil {
 		message = "interrupted"
 	}
-
 	return runResult{
 		Target: target, Outcome: livev1alpha1.OutcomeNotStarted, Reason: reasonSkipped, Message: message,
 		err: client.ErrNotStarted,
@@ -231,13 +222,11 @@ func (o *runOptions) runOne(ctx context.Context, pool *client.Pool, target strin
 		stdout, stderr := &keeper{}, &keeper{}
 		r := runOn(ctx, pool, command, client.Streams{Stdout: stdout, Stderr: stderr})
 		r.Stdout, r.Stderr, r.Truncated = stdout.text(), stderr.text(), stdout.truncated || stderr.truncated
-
 		return r
 	}
 	stdout, stderr := lines.writers(target)
 	defer stderr.end()
 	defer stdout.end()
-
 	return runOn(ctx, pool, command, client.Streams{Stdout: stdout, Stderr: stderr})
 }
 
@@ -252,7 +241,6 @@ func runOn(ctx context.Context, pool *client.Pool, command client.Command, strea
 	if failed, ok := errors.AsType[*client.Error](err); ok {
 		r.Outcome, r.Reason, r.Message = failed.Outcome, failed.Reason, failed.Message
 		r.RequestID = cmp.Or(r.RequestID, failed.RequestID)
-
 		return r
 	}
 	code := result.ExitCode
@@ -260,7 +248,6 @@ func runOn(ctx context.Context, pool *client.Pool, command client.Command, strea
 		code = exit.Code
 	}
 	r.ExitCode = &code
-
 	return r
 }
 
@@ -282,6 +269,5 @@ func (o *runOptions) verdict(ctx context.Context, results []runResult) error {
 	if bad == len(results) && results[0].Outcome == livev1alpha1.OutcomeNotStarted {
 		o.tellHint(o.explain(ctx, results[0].err, askedToStream("exec", o.namespace, o.command.pool, results[0].Target)))
 	}
-
 	return exitWith(1)
 }

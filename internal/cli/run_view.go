@@ -37,7 +37,6 @@ func newLineMixer(out, err io.Writer, targets []string) *lineMixer {
 		m.width = max(m.width, utf8.RuneCountInString(target))
 		m.names[target] = i
 	}
-
 	return m
 }
 
@@ -45,7 +44,6 @@ func newLineMixer(out, err io.Writer, targets []string) *lineMixer {
 func (m *lineMixer) writers(target string) (stdout, stderr *lineWriter) {
 	colour := nameColours[m.names[target]%len(nameColours)]
 	prefix := m.paint.in(colour, fmt.Sprintf("%-*s", m.width, target)) + " | "
-
 	return &lineWriter{mixer: m, to: m.out, prefix: prefix}, &lineWriter{mixer: m, to: m.err, prefix: prefix}
 }
 
@@ -84,7 +82,6 @@ func (w *lineWriter) print(line []byte) error {
 	w.mixer.mu.Lock()
 	defer w.mixer.mu.Unlock()
 	_, err := fmt.Fprintf(w.to, "%s%s\n", w.prefix, line)
-
 	return err
 }
 
@@ -101,7 +98,6 @@ func (k *keeper) Write(p []byte) (int, error) {
 		k.truncated = true
 	}
 	k.kept.Write(p[:min(len(p), room)])
-
 	return len(p), nil
 }
 
@@ -133,7 +129,6 @@ func (r *runResult) exit() string {
 	if r.ExitCode == nil {
 		return ""
 	}
-
 	return strconv.Itoa(*r.ExitCode)
 }
 
@@ -141,7 +136,6 @@ func (r *runResult) took() string {
 	if r.Reason == reasonSkipped {
 		return ""
 	}
-
 	return micros(int64(r.Seconds * float64(time.Second/time.Microsecond)))
 }
 

@@ -23,7 +23,6 @@ func (s *scope) complete(f *factory) (err error) {
 	if !s.all {
 		s.namespace, err = f.namespace()
 	}
-
 	return err
 }
 
@@ -32,14 +31,12 @@ func (s *scope) where() string {
 	if s.all {
 		return " in any namespace"
 	}
-
 	return " in namespace " + s.namespace
 }
 
 // poolAndTarget reads POOL or POOL/TARGET.
 func poolAndTarget(argument string) (pool, target string) {
 	pool, target, _ = strings.Cut(argument, "/")
-
 	return pool, target
 }
 
@@ -47,6 +44,5 @@ func first(args []string) string {
 	if len(args) == 0 {
 		return ""
 	}
-
 	return args[0]
 }

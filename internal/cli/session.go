@@ -22,7 +22,6 @@ func sessionNames(args []string) []string {
 	for _, arg := range args {
 		names = append(names, strings.TrimPrefix(arg, sessionPrefix))
 	}
-
 	return names
 }
 
@@ -45,7 +44,6 @@ func newSessionCommand(f *factory) *cobra.Command {
 	command.AddGroup(&cobra.Group{ID: groupUse, Title: "Commands:"})
 	addTo(command, groupUse,
 		newSessionCreateCommand(f), newSessionExecCommand(f), newSessionListCommand(f), newSessionDeleteCommand(f))
-
 	return command
 }
 
@@ -85,7 +83,6 @@ func newSessionCreateCommand(f *factory) *cobra.Command {
 	flags.DurationVar(&o.session.IdleTimeout, "idle-timeout", livev1alpha1.DefaultSessionIdleTimeoutSeconds*time.Second,
 		"End it when it has run nothing for this long")
 	completeFlag(command, "target", namesOf(f.listTargets))
-
 	return command
 }
 
@@ -94,7 +91,6 @@ func (o *sessionCreateOptions) complete(_ *cobra.Command, args []string) (err er
 		return err
 	}
 	o.namespace, err = o.factory.namespace()
-
 	return err
 }
 
@@ -111,7 +107,6 @@ func (o *sessionCreateOptions) validate() error {
 	if err := o.command.validate(); err != nil {
 		return err
 	}
-
 	return o.output.validate()
 }
 
@@ -130,7 +125,6 @@ func (o *sessionCreateOptions) run(ctx context.Context) error {
 	case err != nil:
 		return o.explain(ctx, err, askedToOpenSession(o.namespace, o.command.pool, o.command.target))
 	}
-
 	return o.print(ctx, session)
 }
 
@@ -144,11 +138,9 @@ func (o *sessionCreateOptions) print(ctx context.Context, session *client.Sessio
 			return o.explain(ctx, err, askedForSessions(o.namespace, "get"))
 		}
 		object.SetGroupVersionKind(livev1alpha1.GroupVersion.WithKind("Session"))
-
 		return o.output.encode(o.Out, object)
 	default:
 		fmt.Fprintln(o.Out, oneLine(session.Name()))
 	}
-
 	return nil
 }

@@ -32,14 +32,12 @@ func newSessionDeleteCommand(f *factory) *cobra.Command {
 		RunE:              runs(o),
 	}
 	command.Flags().BoolVar(&o.all, "all", false, "End all sessions in the namespace that are yours")
-
 	return command
 }
 
 func (o *sessionDeleteOptions) complete(_ *cobra.Command, args []string) (err error) {
 	o.names = sessionNames(args)
 	o.namespace, err = o.factory.namespace()
-
 	return err
 }
 
@@ -47,7 +45,6 @@ func (o *sessionDeleteOptions) validate() error {
 	if (len(o.names) == 0) == !o.all {
 		return errors.New("name either sessions or --all")
 	}
-
 	return nil
 }
 
@@ -76,7 +73,6 @@ func (o *sessionDeleteOptions) run(ctx context.Context) error {
 	if failed > 0 {
 		return exitWith(1)
 	}
-
 	return nil
 }
 
@@ -103,6 +99,5 @@ func (o *sessionDeleteOptions) ours(ctx context.Context, live *client.Client) ([
 	if len(names) == 0 {
 		fmt.Fprintf(o.ErrOut, "No sessions of %s in namespace %s.\n", oneLine(us), o.namespace)
 	}
-
 	return names, nil
 }

@@ -47,7 +47,6 @@ func newSessionExecCommand(f *factory) *cobra.Command {
 	flags.BoolVar(&o.shell, "shell", false, "Let the shell interpret the command")
 	flags.DurationVar(&o.timeout, "timeout", 0, "End the command, and the session, after this long, such as 30s; 0 means never")
 	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Say nothing but what the command says")
-
 	return command
 }
 
@@ -61,7 +60,6 @@ func (o *sessionExecOptions) complete(command *cobra.Command, args []string) err
 		o.command.line, o.command.words = strings.Join(words, " "), nil
 	}
 	o.namespace, err = o.factory.namespace()
-
 	return err
 }
 
@@ -72,7 +70,6 @@ func (o *sessionExecOptions) validate() error {
 	case o.command.empty():
 		return errors.New("there is no command: write it after --")
 	}
-
 	return o.command.validateWords()
 }
 
@@ -88,6 +85,5 @@ func (o *sessionExecOptions) run(ctx context.Context) error {
 		quiet: o.quiet, what: askedToUseSession(o.namespace, o.session),
 		interrupted: "the session ends together with the command, which may have done part of its work",
 	}
-
 	return o.endOf(ctx, end, result, err)
 }

@@ -37,7 +37,6 @@ func newSessionListCommand(f *factory) *cobra.Command {
 	}
 	o.scope.register(command)
 	o.output.register(command, outputJSON, outputYAML, outputName, outputWide)
-
 	return command
 }
 
@@ -59,7 +58,6 @@ func (o *sessionListOptions) run(ctx context.Context) error {
 	slices.SortFunc(list.Items, func(a, b livev1alpha1.Session) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Spec.Pool, b.Spec.Pool), strings.Compare(a.Name, b.Name))
 	})
-
 	return o.print(list)
 }
 
@@ -67,7 +65,6 @@ func (o *sessionListOptions) print(list *livev1alpha1.SessionList) error {
 	switch {
 	case o.output.machine():
 		list.SetGroupVersionKind(livev1alpha1.GroupVersion.WithKind("SessionList"))
-
 		return o.output.encode(o.Out, list)
 	case o.output.form == outputName:
 		for i := range list.Items {
@@ -78,7 +75,6 @@ func (o *sessionListOptions) print(list *livev1alpha1.SessionList) error {
 	default:
 		o.table(list.Items).write(o.Out)
 	}
-
 	return nil
 }
 
@@ -93,7 +89,6 @@ func (o *sessionListOptions) table(items []livev1alpha1.Session) *table {
 	for i := range items {
 		t.add(o.row(&items[i])...)
 	}
-
 	return t
 }
 
@@ -112,7 +107,6 @@ func (o *sessionListOptions) row(s *livev1alpha1.Session) []string {
 	if o.output.form == outputWide {
 		cells = append(cells, placeOf(&s.Spec), s.Status.Owner, s.Status.Connection, s.Status.Message)
 	}
-
 	return cells
 }
 
@@ -121,7 +115,6 @@ func endsIn(status *livev1alpha1.SessionStatus, now time.Time) string {
 	if status.State == livev1alpha1.SessionEnded || status.ExpirationTime.IsZero() {
 		return none
 	}
-
 	return duration.HumanDuration(max(0, status.ExpirationTime.Sub(now)))
 }
 
@@ -133,6 +126,5 @@ func placeOf(spec *livev1alpha1.SessionSpec) string {
 			words = append(words, word[0]+word[1])
 		}
 	}
-
 	return strings.Join(words, ", ")
 }

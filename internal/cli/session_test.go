@@ -18,7 +18,6 @@ import (
 
 func session(name, owner string, state livev1alpha1.SessionState) livev1alpha1.Session {
 	ends := metav1.NewTime(noon.Add(40 * time.Minute))
-
 	return livev1alpha1.Session{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "shop", CreationTimestamp: *minutesAgo(20)},
 		Spec:       livev1alpha1.SessionSpec{Pool: "web", Pod: "w-0", Container: "app"},
@@ -39,7 +38,6 @@ func sessionShop(t *testing.T) *world {
 	}
 	ended := &w.sessions[2].Status
 	ended.Reason, ended.Message = "Idle", "The session has run nothing for 10 minutes; create another."
-
 	return w
 }
 
@@ -115,7 +113,6 @@ func TestACommandRunsInASession(t *testing.T) {
 	w.remote = func(_ context.Context, options livev1alpha1.ExecOptions, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
 		fmt.Fprintf(streams.Stdout, "%q%s", options.Command, options.Shell)
 		_, _ = io.WriteString(streams.Stderr, "err")
-
 		return exits(7, "")
 	}
 	got := w.connpool("session", "exec", "web-a", "--", "cd", "a b")

@@ -31,7 +31,6 @@ func newShellCommand(f *factory) *cobra.Command {
 	flags.StringVar(&o.command.target, "target", "", "Target of the pool; the same as POOL/TARGET")
 	flags.StringArrayVar(&o.command.env, "env", nil, envUsage)
 	completeFlag(command, "target", namesOf(f.listTargets))
-
 	return command
 }
 
@@ -41,7 +40,6 @@ func (o *shellOptions) complete(_ *cobra.Command, args []string) (err error) {
 		return err
 	}
 	o.namespace, err = o.factory.namespace()
-
 	return err
 }
 
@@ -50,6 +48,5 @@ func (o *shellOptions) validate() error {
 		return hinted(errors.New("a shell needs a terminal, and standard input is none"),
 			"To run what standard input holds: %s exec %s -i -- sh", o.name, o.command.pool)
 	}
-
 	return o.execOptions.validate()
 }

@@ -31,7 +31,6 @@ func (w *world) plugin(arguments ...string) (*exec.Cmd, io.Reader) {
 	if err := command.Start(); err != nil {
 		w.t.Fatal(err)
 	}
-
 	return command, stdout
 }
 
@@ -44,7 +43,6 @@ func TestTheFirstCtrlCCancelsAndTheSecondLeaves(t *testing.T) {
 		for ctx.Err() == nil {
 			fmt.Fprintf(streams.Stdout, "%4096d\n", 1)
 		}
-
 		return fails(livev1alpha1.OutcomeUnknown, "", "cancelled")
 	}
 	command, stdout := w.plugin("exec", "web", "--", "yes")
@@ -68,7 +66,6 @@ func TestACtrlCIsAnExitCode(t *testing.T) {
 		defer close(cancelled)
 		fmt.Fprintln(streams.Stdout, "begun")
 		<-ctx.Done()
-
 		return fails(livev1alpha1.OutcomeUnknown, "", "cancelled")
 	}
 	command, stdout := w.plugin("exec", "web", "--", "sleep", "1000")

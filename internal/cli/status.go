@@ -39,13 +39,11 @@ func newStatusCommand(f *factory) *cobra.Command {
 	}
 	o.scope.register(command)
 	o.output.register(command, outputJSON, outputYAML, outputName, outputWide)
-
 	return command
 }
 
 func (o *statusOptions) complete(_ *cobra.Command, args []string) error {
 	o.pool = first(args)
-
 	return o.scope.complete(o.factory)
 }
 
@@ -53,7 +51,6 @@ func (o *statusOptions) validate() error {
 	if o.pool != "" && o.all {
 		return errNameAndAll
 	}
-
 	return o.output.validate()
 }
 
@@ -66,7 +63,6 @@ func (o *statusOptions) run(ctx context.Context) error {
 	for i := range all.pools {
 		reports = append(reports, reportOf(&all.pools[i], targetsOf(&all.pools[i], all.targets)))
 	}
-
 	return o.print(reports)
 }
 
@@ -87,7 +83,6 @@ func (o *statusOptions) print(reports []poolReport) error {
 	default:
 		o.view().all(reports)
 	}
-
 	return nil
 }
 
@@ -117,18 +112,15 @@ func (o *statusOptions) gather(ctx context.Context) (gathered, error) {
 		if o.pool == "" {
 			var err error
 			all.pools, err = objects.pools(ctx, o.scope.namespace)
-
 			return o.explain(ctx, err, askedToList(pools, o.scope.namespace))
 		}
 		pool, err := objects.pool(ctx, o.scope.namespace, o.pool)
 		all.pools = []v1alpha1.ConnectionPool{*pool}
-
 		return o.explain(ctx, err, askedToGet(pools, o.scope.namespace, o.pool))
 	})
 	var targetsErr error
 	group.Go(func() error {
 		all.targets, targetsErr = objects.targets(ctx, o.scope.namespace)
-
 		return nil
 	})
 	if err := group.Wait(); err != nil {
@@ -138,7 +130,6 @@ func (o *statusOptions) gather(ctx context.Context) (gathered, error) {
 		o.tell(fmt.Errorf("without details of targets: %w",
 			o.explain(ctx, targetsErr, askedToList(targets, o.scope.namespace))))
 	}
-
 	return all, nil
 }
 
@@ -212,7 +203,6 @@ func reportOf(pool *v1alpha1.ConnectionPool, members []v1alpha1.ConnectionTarget
 			Name: f.Name, Reason: f.Reason, Since: f.Since, Message: report.messageOf(f.Name),
 		})
 	}
-
 	return report
 }
 
@@ -222,7 +212,6 @@ func (r *poolReport) messageOf(target string) string {
 			return m.Message
 		}
 	}
-
 	return ""
 }
 
@@ -240,7 +229,6 @@ func reportOfTarget(target *v1alpha1.ConnectionTarget, pool string) targetReport
 			report.Connections, report.UseCount, report.LastUsed = p.Connections, value(p.UseCount), p.LastUsedTime
 		}
 	}
-
 	return report
 }
 

@@ -77,7 +77,6 @@ func shop(t *testing.T) *world {
 			Pool:       "db", Target: "db-1", Type: "ssh", State: livev1alpha1.ConnectionIdle, UseCount: 17,
 		},
 	}
-
 	return w
 }
 

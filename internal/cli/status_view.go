@@ -53,7 +53,6 @@ func (v statusView) row(r poolReport) []string {
 		c := r.Connections
 		cells = append(cells, number(c.Desired), number(c.Dialing), number(c.Draining), v.age(r.Since))
 	}
-
 	return cells
 }
 
@@ -96,7 +95,6 @@ func (v statusView) sentence(health, message string, since *metav1.Time) string 
 	if message != "" {
 		text += ". " + oneLine(message)
 	}
-
 	return text
 }
 
@@ -134,7 +132,6 @@ func (v statusView) title(r poolReport) string {
 	if r.Type == "" {
 		return "Pool " + r.Name
 	}
-
 	return fmt.Sprintf("Pool %s (%s)", r.Name, r.Type)
 }
 
@@ -145,7 +142,6 @@ func (v statusView) before(at *metav1.Time) string {
 	if at.IsZero() {
 		return "never"
 	}
-
 	return v.age(at) + " ago"
 }
 
@@ -203,7 +199,6 @@ func readyOf(c v1alpha1.TargetCounts) string {
 	if c.Total == nil {
 		return none
 	}
-
 	return strings.Join([]string{number(c.Ready), number(c.Total)}, "/")
 }
 
@@ -211,6 +206,5 @@ func number(n *int32) string {
 	if n == nil {
 		return none
 	}
-
 	return strconv.Itoa(int(*n))
 }

@@ -52,7 +52,6 @@ func openTerminal(ctx context.Context, file *os.File) (*terminal, error) {
 		defer close(sizes)
 		watchSize(ctx, file, sizes)
 	})
-
 	return t, nil
 }
 
@@ -90,6 +89,5 @@ func sizeOf(file *os.File) client.Size {
 	if err != nil || columns == 0 || rows == 0 {
 		return client.Size{Columns: 80, Rows: 24}
 	}
-
 	return client.Size{Columns: uint16(columns), Rows: uint16(rows)}
 }

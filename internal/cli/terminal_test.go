@@ -34,7 +34,6 @@ func keyboard(t *testing.T) (keys, screen *os.File) {
 	if err := pty.Setsize(keys, &pty.Winsize{Cols: 100, Rows: 30}); err != nil {
 		t.Fatal(err)
 	}
-
 	return keys, screen
 }
 
@@ -67,7 +66,6 @@ func TestATerminalIsRawMeanwhileAndRestoredAfterwards(t *testing.T) {
 			t.Errorf("read %v, %v", key, err)
 		}
 		_, _ = io.WriteString(streams.Stdout, "bye\r\n")
-
 		return exits(3, "")
 	}
 	got := w.with(screen, "exec", "web/web-1", "-it")
@@ -117,7 +115,6 @@ func TestAShellIsALoginOnAHostAndShElsewhere(t *testing.T) {
 				streams.Stdin = nil
 
 				streams.Stderr = io.Discard
-
 				return echo(ctx, options, streams, resize)
 			}
 			want(t, w.with(screen, append([]string{"shell"}, test.words...)...), 0, test.want)

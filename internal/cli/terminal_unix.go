@@ -12,6 +12,5 @@ import (
 func sizeChanges() (changes <-chan os.Signal, stop func()) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGWINCH)
-
 	return signals, func() { signal.Stop(signals) }
 }

@@ -45,7 +45,6 @@ func ago(at *metav1.Time, now time.Time) string {
 	if at.IsZero() {
 		return none
 	}
-
 	return duration.HumanDuration(max(0, now.Sub(at.Time)))
 }
 
@@ -71,7 +70,6 @@ func count[N ~int | ~int32 | ~int64](n N, one, many string) string {
 	if n == 1 {
 		return "1 " + one
 	}
-
 	return fmt.Sprintf("%d %s", n, many)
 }
 
@@ -82,10 +80,8 @@ func orNone(word string) string { return cmp.Or(oneLine(word), none) }
 func value[T any](p *T) T {
 	if p == nil {
 		var zero T
-
 		return zero
 	}
-
 	return *p
 }
 
@@ -113,7 +109,6 @@ func nearest(word string, known []string) []string {
 	for _, g := range guesses[:min(3, len(guesses))] {
 		words = append(words, g.word)
 	}
-
 	return words
 }
 
@@ -137,7 +132,6 @@ func distance(a, b string) int {
 			}
 		}
 	}
-
 	return to[len(a)][len(b)]
 }
 
@@ -145,7 +139,6 @@ func differs(a, b byte) int {
 	if a == b {
 		return 0
 	}
-
 	return 1
 }
 
@@ -164,7 +157,6 @@ func (p paint) in(colour, text string) string {
 	if !bool(p) || colour == "" {
 		return text
 	}
-
 	return "\x1b[" + colour + "m" + text + "\x1b[0m"
 }
 
@@ -176,7 +168,6 @@ func paintFor(out io.Writer) paint {
 
 func isTerminal(stream any) bool {
 	file, ok := stream.(*os.File)
-
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
@@ -185,6 +176,5 @@ func (p paint) mark(ok bool) string {
 	if ok {
 		return p.in(green, "✔")
 	}
-
 	return p.in(red, "✘")
 }

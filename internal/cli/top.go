@@ -51,7 +51,6 @@ func newTopCommand(f *factory) *cobra.Command {
 	flags.StringVar(&o.sort, "sort", "u", "Key to sort by at first: u, a, i, r or n")
 	flags.BoolVar(&o.view.pools, "pools", false, "Show pools instead of connections")
 	flags.BoolVar(&o.once, "once", false, "Print the table once")
-
 	return command
 }
 
@@ -60,7 +59,6 @@ func (o *topOptions) complete(_ *cobra.Command, args []string) error {
 	o.view.namespaces = o.all
 	o.view.order = topOrder((o.sort + " ")[0])
 	o.once = o.once || !isTerminal(o.Out) || !isTerminal(o.In)
-
 	return o.scope.complete(o.factory)
 }
 
@@ -73,7 +71,6 @@ func (o *topOptions) validate() error {
 	case o.interval < 100*time.Millisecond:
 		return fmt.Errorf("--interval %s is too short: the least is 100ms", o.interval)
 	}
-
 	return nil
 }
 
@@ -91,7 +88,6 @@ func (o *topOptions) run(ctx context.Context) error {
 		if err != nil {
 			return snapshot{}, o.explain(ctx, err, askedForConnections(o.scope.namespace))
 		}
-
 		return newSnapshot(o.now(), list.Items), nil
 	}
 	// What fails at first is told plainly, and not on a page that goes away.
@@ -101,10 +97,8 @@ func (o *topOptions) run(ctx context.Context) error {
 	}
 	if o.once {
 		o.view.table(now).write(o.Out)
-
 		return nil
 	}
-
 	return o.watch(ctx, look, now)
 }
 
@@ -135,7 +129,6 @@ func (o *topOptions) watch(ctx context.Context, look lookFunc, now snapshot) err
 		cancel()
 		<-done
 	}()
-
 	return w.show(ctx, keys(ctx, keyboard), terminal.sizes, seen)
 }
 
@@ -186,7 +179,6 @@ func keys(ctx context.Context, keyboard io.Reader) <-chan byte {
 			}
 		}
 	}()
-
 	return pressed
 }
 
@@ -229,7 +221,6 @@ func (w *watcher) press(key byte, ok bool) (topView, bool) {
 	if !ok {
 		return w.view, false
 	}
-
 	return w.view.press(key)
 }
 
@@ -237,7 +228,6 @@ func (w *watcher) press(key byte, ok bool) (topView, bool) {
 func (w *watcher) see(s sight) {
 	if s.err != nil {
 		w.problem = "error: " + s.err.Error()
-
 		return
 	}
 	w.problem, w.now = "", s.since(w.now)

@@ -45,7 +45,6 @@ func newSnapshot(at time.Time, connections []livev1alpha1.Connection) snapshot {
 			connections: 1, inUse: c.InUse, uses: c.UseCount, roundTrip: c.RoundTripMicroseconds, made: c.CreationTimestamp,
 		})
 	}
-
 	return s
 }
 
@@ -64,7 +63,6 @@ func (s snapshot) since(before snapshot) snapshot {
 		r := &s.rows[i]
 		r.rate, r.hasRate = float64(max(r.uses-uses[r.key()], 0))/seconds, true
 	}
-
 	return s
 }
 
@@ -83,7 +81,6 @@ func (s snapshot) byPool() []topRow {
 		}
 		rows[at].add(r)
 	}
-
 	return rows
 }
 
@@ -128,7 +125,6 @@ func sortRows(rows []topRow, order topOrder, reverse bool) {
 		if reverse {
 			return -decided
 		}
-
 		return decided
 	})
 }
@@ -154,7 +150,6 @@ func (v topView) press(key byte) (topView, bool) {
 	case topOrders[topOrder(key)] != nil:
 		v.order, v.reverse = topOrder(key), false
 	}
-
 	return v, true
 }
 
@@ -165,7 +160,6 @@ func (v topView) rows(s snapshot) []topRow {
 		rows = s.byPool()
 	}
 	sortRows(rows, v.order, v.reverse)
-
 	return rows
 }
 
@@ -189,7 +183,6 @@ func (v topView) table(s snapshot) *table {
 		t.add(append(cells, strconv.Itoa(int(r.inUse)), strconv.FormatInt(r.uses, 10), r.perSecond(),
 			microsOrNone(r.roundTrip), ago(&r.made, s.at))...)
 	}
-
 	return t
 }
 
@@ -197,7 +190,6 @@ func (r *topRow) perSecond() string {
 	if !r.hasRate {
 		return none
 	}
-
 	return fmt.Sprintf("%.1f", r.rate)
 }
 
@@ -220,6 +212,5 @@ func (s snapshot) summary() string {
 	if hasRate {
 		line += fmt.Sprintf("; %.1f uses/s", rate)
 	}
-
 	return line
 }

@@ -33,7 +33,6 @@ func page(v topView, s snapshot, problem string, size client.Size) []string {
 			lines[i] = string(runes[:size.Columns])
 		}
 	}
-
 	return lines
 }
 
@@ -41,6 +40,5 @@ func page(v topView, s snapshot, problem string, size client.Size) []string {
 // end.
 func draw(out io.Writer, lines []string) error {
 	_, err := io.WriteString(out, topLeft+strings.Join(lines, clearLine+"\r\n")+clearLine+clearRest)
-
 	return err
 }

@@ -36,7 +36,6 @@ func (v *viewer) until(text string) string {
 		if before, after, ok := strings.Cut(v.seen.String(), text); ok {
 			v.seen.Reset()
 			v.seen.WriteString(after)
-
 			return before + text
 		}
 		n, err := v.file.Read(buffer)

@@ -20,7 +20,6 @@ func connectionOf(name, pool string, inUse int32, uses, roundTrip int64, age int
 	if inUse > 0 {
 		state = livev1alpha1.ConnectionInUse
 	}
-
 	return livev1alpha1.Connection{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "shop", CreationTimestamp: *minutesAgo(age)},
 		Pool:       pool, Target: pool + "-1", State: state, InUse: inUse, UseCount: uses, RoundTripMicroseconds: roundTrip,
@@ -38,7 +37,6 @@ func twoLooks() (before, now snapshot) {
 		connectionOf("b", "web", 3, 30, 900, 20),
 		connectionOf("c", "db", 1, 4, 0, 0),
 	})
-
 	return before, now
 }
 

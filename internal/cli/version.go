@@ -42,7 +42,6 @@ func newVersionCommand(f *factory) *cobra.Command {
 	}
 	command.Flags().BoolVar(&o.client, "client", false, "Only this program's: ask nobody")
 	o.output.register(command, outputJSON, outputYAML)
-
 	return command
 }
 
@@ -65,7 +64,6 @@ func (o *versionOptions) run(ctx context.Context) error {
 	case v.Error != "":
 		fmt.Fprintf(o.ErrOut, "Server: %s\n", oneLine(v.Error))
 	}
-
 	return nil
 }
 
@@ -80,7 +78,6 @@ func (o *versionOptions) ask(ctx context.Context) (version, why string) {
 	if err != nil {
 		return "", "does not answer: " + err.Error()
 	}
-
 	return version, ""
 }
 
@@ -101,6 +98,5 @@ func serverVersion(ctx context.Context, plain plainClient) (string, error) {
 	if document.Info.Version == "" {
 		return "unknown", nil
 	}
-
 	return document.Info.Version, nil
 }

@@ -42,7 +42,6 @@ var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func minutesAgo(n int) *metav1.Time {
 	at := metav1.NewTime(noon.Add(-time.Duration(n) * time.Minute))
-
 	return &at
 }
 
@@ -78,7 +77,6 @@ func newWorld(t *testing.T) *world {
 	server := httptest.NewServer(w)
 	t.Cleanup(server.Close)
 	w.url = server.URL
-
 	return w
 }
 
@@ -91,13 +89,11 @@ type result struct {
 // connpool runs a command line as `kubectl connpool`, in namespace shop.
 func (w *world) connpool(arguments ...string) result {
 	w.t.Helper()
-
 	return w.with(nil, arguments...)
 }
 
 func (w *world) with(stdin io.Reader, arguments ...string) result {
 	w.t.Helper()
-
 	return w.during(context.Background(), stdin, arguments...)
 }
 
@@ -107,7 +103,6 @@ func (w *world) during(ctx context.Context, stdin io.Reader, arguments ...string
 	f := newFactory("kubectl connpool", "v1.2.3", genericiooptions.IOStreams{In: stdin, Out: &stdout, ErrOut: &stderr})
 	f.now = func() time.Time { return noon }
 	code := f.execute(ctx, append([]string{"--kubeconfig", w.kubeconfig()}, arguments...))
-
 	return result{code, stdout.String(), stderr.String()}
 }
 
@@ -119,7 +114,6 @@ func (w *world) kubeconfig() string {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
-
 	return path
 }
 
@@ -162,7 +156,6 @@ func (w *world) resource(out http.ResponseWriter, r *http.Request, group string,
 	}
 	if w.denied[verb+" "+group+"/"+resource+sub] {
 		w.refuse(out, forbidden(verb, group, resource+sub, name, namespace))
-
 		return
 	}
 	w.serve(out, r, group+"/"+resource+sub, namespace, name)
@@ -235,7 +228,6 @@ func in[T any, P interface {
 			fitting = append(fitting, all[i])
 		}
 	}
-
 	return fitting
 }
 
@@ -258,7 +250,6 @@ func (w *world) has(out http.ResponseWriter, resource, namespace, name string) b
 	if found == 0 {
 		w.refuse(out, notFound(resource, name))
 	}
-
 	return found > 0
 }
 
@@ -303,7 +294,6 @@ func (w *world) session(out http.ResponseWriter, r *http.Request, namespace, nam
 		}
 		if len(in(w.pools, namespace, s.Spec.Pool)) == 0 {
 			w.refuse(out, notFound("connectionpools", s.Spec.Pool))
-
 			return
 		}
 		if s.Name == "" {
@@ -329,7 +319,6 @@ func (w *world) execIn(out http.ResponseWriter, r *http.Request, namespace, name
 		refusal := *fails(livev1alpha1.OutcomeNotStarted, status.Reason, status.Message)
 		refusal.Code, refusal.Reason = http.StatusConflict, metav1.StatusReasonConflict
 		w.refuse(out, refusal)
-
 		return
 	}
 	w.exec(out, r, namespace)
@@ -401,7 +390,6 @@ func notFound(resource, name string) metav1.Status {
 
 func forbidden(verb, group, resource, name, namespace string) metav1.Status {
 	kind, _, _ := strings.Cut(resource, "/")
-
 	return metav1.Status{
 		Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden,
 		Message: fmt.Sprintf("%s.%s %q is forbidden: User \"alice\" cannot %s resource %q in API group %q in the namespace %q",
@@ -413,7 +401,6 @@ func forbidden(verb, group, resource, name, namespace string) metav1.Status {
 func (w *world) requests() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-
 	return slices.Clone(w.asked)
 }
 

@@ -67,7 +67,6 @@ func Accept(w http.ResponseWriter, request *http.Request) http.ResponseWriter {
 	if !asked {
 		return w
 	}
-
 	return &response{w}
 }
 
@@ -85,7 +84,6 @@ func (r *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	r.Header().Set(header, version)
 	c := &conn{Conn: raw, stream: newStream(raw, buffers.Reader)}
-
 	return c, bufio.NewReadWriter(bufio.NewReader(c), buffers.Writer), nil
 }
 
@@ -143,7 +141,6 @@ func (s *stream) Read(p []byte) (int, error) {
 	if n > 0 {
 		return n, nil
 	}
-
 	return 0, cut(err)
 }
 
@@ -161,10 +158,8 @@ func (s *stream) next() error {
 	}
 	if s.left = binary.BigEndian.Uint32(head[:]); s.left == 0 {
 		s.ended = true
-
 		return io.EOF
 	}
-
 	return nil
 }
 
@@ -172,7 +167,6 @@ func cut(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
-
 	return err
 }
 
@@ -185,7 +179,6 @@ func (s *stream) Write(p []byte) (written int, err error) {
 		}
 		written += len(data)
 	}
-
 	return written, nil
 }
 
@@ -195,7 +188,6 @@ func (s *stream) CloseWrite() error {
 	if errors.Is(err, errWriteClosed) {
 		return nil
 	}
-
 	return err
 }
 
@@ -210,7 +202,6 @@ func (s *stream) send(data []byte, last bool) error {
 	s.frame = binary.BigEndian.AppendUint32(s.frame[:0], uint32(len(data)))
 	s.frame = append(s.frame, data...)
 	_, err := s.raw.Write(s.frame)
-
 	return err
 }
 

@@ -20,7 +20,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // engine reads to the end of its input, and only then answers.
 func engine(t *testing.T) http.HandlerFunc {
 	t.Helper()
-
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get(header) != "" {
 			t.Errorf("the request still asks for frames")
@@ -28,7 +27,6 @@ func engine(t *testing.T) http.HandlerFunc {
 		conn, buffers, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
-
 			return
 		}
 		defer conn.Close()
@@ -66,12 +64,10 @@ func hasty(t *testing.T, backend http.Handler) *httptest.Server {
 			if body, ok := response.Body.(io.ReadWriteCloser); err == nil && ok {
 				response.Body = struct{ io.ReadWriteCloser }{body}
 			}
-
 			return response, err
 		}),
 	})
 	t.Cleanup(front.Close)
-
 	return front
 }
 
@@ -97,7 +93,6 @@ func attach(t *testing.T, address string, frames bool) io.ReadWriteCloser {
 	}
 	Unwrap(response)
 	t.Cleanup(func() { response.Body.Close() })
-
 	return response.Body.(io.ReadWriteCloser)
 }
 
@@ -135,7 +130,6 @@ func TestWithoutFramesAllIsAsItWas(t *testing.T) {
 		"the client does not ask": {false, Accept},
 		"the server does not know of them": {true, func(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
 			Withdraw(r.Header)
-
 			return w
 		}},
 	}

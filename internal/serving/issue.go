@@ -35,7 +35,6 @@ func issueAuthority(now time.Time) (*x509.Certificate, *ecdsa.PrivateKey, error)
 	template.Subject = pkix.Name{CommonName: fmt.Sprintf("connpool-live-ca@%d", now.Unix())}
 	template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature
 	template.IsCA, template.BasicConstraintsValid, template.MaxPathLenZero = true, true, true
-
 	return sign(template, nil, nil)
 }
 
@@ -60,7 +59,6 @@ func issueCertificate(now time.Time, names []string, authority *x509.Certificate
 	if err != nil {
 		return nil, err
 	}
-
 	return &tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: leafKey, Leaf: leaf}, nil
 }
 
@@ -69,7 +67,6 @@ func newTemplate(now time.Time, life time.Duration) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a serial number: %w", err)
 	}
-
 	return &x509.Certificate{SerialNumber: serial, NotBefore: now.Add(-backdate), NotAfter: now.Add(life)}, nil
 }
 
@@ -91,7 +88,6 @@ func sign(template, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*x50
 	if err != nil {
 		return nil, nil, fmt.Errorf("read back %s: %w", template.Subject.CommonName, err)
 	}
-
 	return issued, key, nil
 }
 

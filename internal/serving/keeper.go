@@ -60,7 +60,6 @@ func (o Options) Names() []string {
 		inNamespace := service + "." + o.Namespace
 		names = append(names, inNamespace+".svc", inNamespace+".svc.cluster.local", inNamespace, service)
 	}
-
 	return append(names, "localhost", "127.0.0.1")
 }
 
@@ -98,7 +97,6 @@ func NewKeeper(config *rest.Config, options Options) (*Keeper, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a client for APIServices: %w", err)
 	}
-
 	return &Keeper{options: options, secrets: core.Secrets(options.Namespace), apiServices: aggregator.APIServices()}, nil
 }
 
@@ -119,14 +117,12 @@ func (k *Keeper) EnsureCertificate(ctx context.Context) error {
 		failing = true
 		pause(ctx, failing)
 	}
-
 	return nil
 }
 
 // Start keeps the certificate until ctx ends.
 func (k *Keeper) Start(ctx context.Context) error {
 	repeat(ctx, "keep the serving certificate", k.Refresh)
-
 	return nil
 }
 
@@ -142,7 +138,6 @@ func (k *Keeper) Refresh(ctx context.Context) error {
 	}
 	err = k.publish(ctx, agreed.bundle)
 	k.serve(agreed)
-
 	return err
 }
 
@@ -182,7 +177,6 @@ func (k *Keeper) tryAgree(ctx context.Context) (*served, error) {
 		log.FromContext(ctx).WithName("serving").Info("renewed the serving certificate's Secret", "newAuthorityBecause", due.authority,
 			"newCertificateBecause", due.certificate, "authoritiesForgotten", due.forgotten)
 	}
-
 	return newServed(next)
 }
 
@@ -210,7 +204,6 @@ func (k *Keeper) store(ctx context.Context, secret *corev1.Secret, next material
 	} else {
 		_, err = k.secrets.Update(ctx, secret, metav1.UpdateOptions{})
 	}
-
 	return err
 }
 
@@ -219,7 +212,6 @@ func newServed(m material) (*served, error) {
 	if err := m.write(data); err != nil {
 		return nil, err
 	}
-
 	return &served{
 		certificate: m.certificate, certificatePEM: data[certificateKey], keyPEM: data[privateKeyKey], bundle: data[authoritiesKey],
 	}, nil
@@ -250,7 +242,6 @@ func (k *Keeper) publish(ctx context.Context, bundle []byte) error {
 		return fmt.Errorf("write the caBundle of APIService %s: %w", found.Name, err)
 	}
 	log.FromContext(ctx).WithName("serving").Info("wrote the caBundle of the APIService", "name", found.Name)
-
 	return nil
 }
 
@@ -282,7 +273,6 @@ func (k *Keeper) CurrentCertKeyContent() (certificate, key []byte) {
 	if current == nil {
 		return nil, nil
 	}
-
 	return current.certificatePEM, current.keyPEM
 }
 
@@ -292,7 +282,6 @@ func (k *Keeper) CABundle() []byte {
 	if current == nil {
 		return nil
 	}
-
 	return current.bundle
 }
 
@@ -302,7 +291,6 @@ func (k *Keeper) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) 
 	if current == nil {
 		return nil, errors.New("there is no serving certificate yet")
 	}
-
 	return current.certificate, nil
 }
 

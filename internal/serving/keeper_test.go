@@ -33,7 +33,6 @@ func (l *listener) Enqueue() { l.told++ }
 // newKeeper makes one that talks to an API server in memory.
 func newKeeper(api *fake.Clientset, now func() time.Time) *Keeper {
 	options := Options{Namespace: "connpool-system", Service: "connpool-live", Now: now}
-
 	return &Keeper{options: options, secrets: api.CoreV1().Secrets(options.Namespace)}
 }
 
@@ -108,7 +107,6 @@ func (o *overtaken) Create(ctx context.Context, secret *corev1.Secret, options m
 	if err := o.lose(); err != nil {
 		return nil, err
 	}
-
 	return o.SecretInterface.Create(ctx, secret, options)
 }
 
@@ -116,7 +114,6 @@ func (o *overtaken) Update(ctx context.Context, secret *corev1.Secret, options m
 	if err := o.lose(); err != nil {
 		return nil, err
 	}
-
 	return o.SecretInterface.Update(ctx, secret, options)
 }
 
@@ -126,7 +123,6 @@ func (o *overtaken) lose() error {
 	}
 	o.race()
 	o.race = nil
-
 	return apierrors.NewConflict(corev1.Resource("secrets"), "connpool-live-certs", nil)
 }
 
@@ -151,7 +147,6 @@ func TestAnUnreachableAPIServerIsWaitedForAtTheStart(t *testing.T) {
 			if failures < 0 {
 				return false, nil, nil
 			}
-
 			return down(action)
 		})
 		logged := 0

@@ -44,7 +44,6 @@ func readMaterial(data map[string][]byte) material {
 	if pair, err := tls.X509KeyPair(data[certificateKey], data[privateKeyKey]); err == nil {
 		m.certificate = &pair
 	}
-
 	return m
 }
 
@@ -60,7 +59,6 @@ func (m material) write(data map[string][]byte) error {
 	}
 	data[authoritiesKey], data[authorityKeyKey] = m.bundle(), authorityKey
 	data[certificateKey], data[privateKeyKey] = encode(m.certificate.Leaf), privateKey
-
 	return nil
 }
 
@@ -74,7 +72,6 @@ func vouches(authorities []*x509.Certificate, certificate *x509.Certificate) boo
 			return true
 		}
 	}
-
 	return false
 }
 
@@ -88,6 +85,5 @@ func encode(certificates ...*x509.Certificate) []byte {
 		}
 		text.Write(data)
 	}
-
 	return text.Bytes()
 }

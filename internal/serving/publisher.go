@@ -49,7 +49,6 @@ func NewPublisher(config *rest.Config, endpoint Endpoint) (*Publisher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a client for EndpointSlices: %w", err)
 	}
-
 	return &Publisher{want: want, slices: client.EndpointSlices(endpoint.Namespace)}, nil
 }
 
@@ -85,7 +84,6 @@ func (e Endpoint) slice() (*discoveryv1.EndpointSlice, error) {
 // replica has taken it over.
 func (p *Publisher) Start(ctx context.Context) error {
 	repeat(ctx, "lead the Service to this replica", p.publish)
-
 	return bounded(context.WithoutCancel(ctx), p.withdraw)
 }
 
@@ -110,7 +108,6 @@ func (p *Publisher) publish(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("write EndpointSlice %s: %w", p.want.Name, err)
 	}
-
 	return nil
 }
 
@@ -126,7 +123,6 @@ func (p *Publisher) replace(ctx context.Context, found *discoveryv1.EndpointSlic
 		return err
 	}
 	_, err := p.slices.Create(ctx, p.want, metav1.CreateOptions{})
-
 	return err
 }
 
@@ -138,7 +134,6 @@ func (p *Publisher) withdraw(ctx context.Context) error {
 	if err != nil && !isOvertaken(err) {
 		return fmt.Errorf("withdraw EndpointSlice %s: %w", p.want.Name, err)
 	}
-
 	return nil
 }
 

@@ -50,7 +50,6 @@ func renew(now time.Time, present material, names []string) (material, renewal, 
 	believed := believed(now, next)
 	due.forgotten = len(next.authorities) - len(believed)
 	next.authorities = believed
-
 	return next, due, nil
 }
 
@@ -64,7 +63,6 @@ func whyAuthority(now time.Time, m material) string {
 	case m.authorities[0].NotAfter.Sub(now) < reserve:
 		return "the last year of the present one has begun"
 	}
-
 	return ""
 }
 
@@ -87,7 +85,6 @@ func whyCertificate(now time.Time, m material, names []string, newAuthority bool
 	case now.After(renewalTime(leaf)) && !newAuthority && now.Sub(issuedAt(m.authorities[0])) >= settle:
 		return "two thirds of the present one's life are over"
 	}
-
 	return ""
 }
 
@@ -104,7 +101,6 @@ func renewalTime(certificate *x509.Certificate) time.Time {
 	if len(serial) > 0 {
 		early = time.Duration(uint64(serial[0]) % uint64(jitter))
 	}
-
 	return issuedAt(certificate).Add(certificateLife*2/3 - early)
 }
 
@@ -119,6 +115,5 @@ func believed(now time.Time, m material) []*x509.Certificate {
 			kept = append(kept, authority)
 		}
 	}
-
 	return kept
 }

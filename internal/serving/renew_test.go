@@ -18,7 +18,6 @@ func mustRenew(t *testing.T, now time.Time, present material) (material, renewal
 	if err != nil {
 		t.Fatal(err)
 	}
-
 	return next, due
 }
 
@@ -29,7 +28,6 @@ func store(t *testing.T, m material) material {
 	if err := m.write(data); err != nil {
 		t.Fatal(err)
 	}
-
 	return readMaterial(data)
 }
 
@@ -37,7 +35,6 @@ func verify(m material, bundle []byte, now time.Time) error {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(bundle)
 	_, err := m.certificate.Leaf.Verify(x509.VerifyOptions{DNSName: testNames[0], Roots: roots, CurrentTime: now})
-
 	return err
 }
 
@@ -165,7 +162,6 @@ func says(reason, words string) bool {
 	if words == "" {
 		return reason == ""
 	}
-
 	return strings.Contains(reason, words)
 }
 

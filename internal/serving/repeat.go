@@ -40,7 +40,6 @@ func repeat(ctx context.Context, what string, act func(context.Context) error) {
 func bounded(ctx context.Context, act func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-
 	return act(ctx)
 }
 

@@ -41,7 +41,6 @@ func (a *Access) RegisterAPI(ctx context.Context, group, version string, port in
 	}
 	// An operator before this one may have had another port.
 	patch := fmt.Appendf(nil, `{"spec":{"service":{"port":%d}}}`, port)
-
 	return api.Patch(ctx, apiService(group, version, port), client.RawPatch(types.MergePatchType, patch))
 }
 

@@ -78,7 +78,6 @@ func whoIs(t *testing.T, config *rest.Config) string {
 	if err := api.Create(t.Context(), review); err != nil {
 		t.Fatal(err)
 	}
-
 	return review.Status.UserInfo.Username
 }
 

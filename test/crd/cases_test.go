@@ -267,7 +267,6 @@ func expressions(operator string, values ...any) []any {
 	if len(values) > 0 {
 		expression["values"] = values
 	}
-
 	return items(expression)
 }
 
@@ -276,7 +275,6 @@ func manyLabels(count int) map[string]any {
 	for i := range count {
 		labels[strings.Repeat("x", i+1)] = "y"
 	}
-
 	return labels
 }
 

@@ -87,6 +87,5 @@ func definitions(t *testing.T) map[string]*apiextensionsv1.CustomResourceDefinit
 		}
 		byKind[definition.Spec.Names.Kind] = definition
 	}
-
 	return byKind
 }

@@ -51,6 +51,5 @@ func waiting(t *testing.T, api client.Client, key client.ObjectKey) status.Statu
 	if err != nil {
 		t.Fatal(err)
 	}
-
 	return result.Status
 }

@@ -77,7 +77,6 @@ func rsaKey(bits int, exponent int64) string {
 		Name string
 		E, N *big.Int
 	}{"ssh-rsa", big.NewInt(exponent), modulus})
-
 	return "ssh-rsa " + base64.StdEncoding.EncodeToString(blob)
 }
 
@@ -100,7 +99,6 @@ func object(t *testing.T, manifest string, changes change) *unstructured.Unstruc
 	if err != nil {
 		t.Fatalf("encode object: %v", err)
 	}
-
 	return parse(t, changed)
 }
 
@@ -116,7 +114,6 @@ func parse(t *testing.T, manifest []byte) *unstructured.Unstructured {
 	if err := result.UnmarshalJSON(content); err != nil {
 		t.Fatalf("parse manifest: %v", err)
 	}
-
 	return result
 }
 
@@ -133,7 +130,6 @@ func set(t *testing.T, in any, path []string, value any) {
 		}
 		if len(path) == 1 {
 			parent[index] = value
-
 			return
 		}
 		set(t, parent[index], path[1:], value)

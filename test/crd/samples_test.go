@@ -22,7 +22,6 @@ func TestSamples(t *testing.T) {
 					if sample.GetLabels()[v1alpha1.CredentialsLabel] != v1alpha1.CredentialsLabelValue {
 						t.Errorf("lacks the label %s", v1alpha1.CredentialsLabel)
 					}
-
 					return
 				}
 				for _, cause := range validate(t, &sample) {
@@ -59,6 +58,5 @@ func samples(t *testing.T) map[string][]unstructured.Unstructured {
 			byFile[name] = append(byFile[name], sample)
 		}
 	}
-
 	return byFile
 }

@@ -122,7 +122,6 @@ func offline(t *testing.T) validator {
 	for kind, definition := range definitions(t) {
 		strategies[kind] = newStrategy(t, definition)
 	}
-
 	return func(t *testing.T, object *unstructured.Unstructured) []metav1.StatusCause {
 		t.Helper()
 		chosen := strategies[object.GetKind()]
@@ -136,7 +135,6 @@ func offline(t *testing.T) validator {
 				causes = append(causes, metav1.StatusCause{Field: problem.Field, Message: problem.ErrorBody()})
 			}
 		}
-
 		return causes
 	}
 }
@@ -167,13 +165,11 @@ func newStrategy(t *testing.T, definition *apiextensionsv1.CustomResourceDefinit
 		Group: definition.Spec.Group, Version: version.Name, Kind: definition.Spec.Names.Kind,
 	}
 	validate := customresource.NewStrategy(nil, true, kind, properties, nil, structural, nil, nil, nil).Validate
-
 	return strategy{validate, structural}
 }
 
 // unknown returns the fields that the schema does not have.
 func (s strategy) unknown(object *unstructured.Unstructured) []string {
 	options := schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true}
-
 	return pruning.PruneWithOptions(object.DeepCopy().UnstructuredContent(), s.structural, true, options)
 }

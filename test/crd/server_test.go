@@ -71,7 +71,6 @@ func dryRun(api client.Client) validator {
 	return func(t *testing.T, object *unstructured.Unstructured) []metav1.StatusCause {
 		t.Helper()
 		err := api.Create(t.Context(), object, client.DryRunAll, client.FieldValidation(metav1.FieldValidationStrict))
-
 		return causes(t, err)
 	}
 }
@@ -98,7 +97,6 @@ func causes(t *testing.T, err error) []metav1.StatusCause {
 		cause.Field = strings.TrimPrefix(cause.Field, ".") // the scale subresource writes it so
 		named = append(named, cause)
 	}
-
 	return named
 }
 
@@ -178,7 +176,6 @@ func rescale(t *testing.T, api client.Client, pool, scale *unstructured.Unstruct
 	if err := unstructured.SetNestedField(next.Object, replicas, "spec", "replicas"); err != nil {
 		t.Fatal(err)
 	}
-
 	return api.SubResource("scale").Update(t.Context(), pool, client.WithSubResourceBody(next))
 }
 
@@ -326,7 +323,6 @@ func testRatcheting(t *testing.T, api client.Client) {
 	eventually(t, func(ctx context.Context) bool {
 		another := bad.DeepCopy()
 		another.SetName("another")
-
 		return api.Create(ctx, another, client.DryRunAll) != nil
 	})
 
@@ -356,7 +352,6 @@ func create(t *testing.T, api client.Client, object *unstructured.Unstructured) 
 			t.Error(err)
 		}
 	})
-
 	return object
 }
 
@@ -414,7 +409,6 @@ func newClient(t *testing.T, config *rest.Config) client.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-
 	return api
 }
 
@@ -429,6 +423,5 @@ func restClient(t *testing.T, config *rest.Config) *rest.RESTClient {
 	if err != nil {
 		t.Fatal(err)
 	}
-
 	return api
 }

@@ -33,7 +33,6 @@ func (f folder) applySamples(ctx context.Context, api client.Client) error {
 			return fmt.Errorf("apply %s %s: %w", object.GetKind(), object.GetName(), err)
 		}
 	}
-
 	return nil
 }
 
@@ -50,7 +49,6 @@ func (f folder) readSamples() ([]*unstructured.Unstructured, error) {
 		}
 		all = slices.Concat(all, objects)
 	}
-
 	return all, nil
 }
 

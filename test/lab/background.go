@@ -42,7 +42,6 @@ func up(ctx context.Context, options Options, out io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(out, "The lab is up. Next:\n%s  kubectl apply --server-side -f %s\n", environment(where), short(where.samples()))
-
 	return nil
 }
 
@@ -63,7 +62,6 @@ func (f folder) background(ctx context.Context, out io.Writer, args ...string) e
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-
 	return fmt.Errorf("it did not start; the end of %s:\n%s", short(f.log()), tail(f.log(), 15))
 }
 
@@ -89,7 +87,6 @@ func (f folder) serveCommand(args []string) (*exec.Cmd, io.ReadCloser, error) {
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{writer} // progress
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-
 	return cmd, lines, cmd.Start()
 }
 
@@ -101,7 +98,6 @@ func relay(lines io.Reader, out io.Writer) (last string) {
 		}
 		fmt.Fprintln(out, last)
 	}
-
 	return last
 }
 
@@ -166,7 +162,6 @@ func down(options Options, out io.Writer) error {
 		return err
 	}
 	say("stopped")
-
 	return nil
 }
 
@@ -181,7 +176,6 @@ func (f folder) end(pid int, say binaries.Say) (*lock, error) {
 	}
 	say("it has not ended within %s: killing it", stopLimit)
 	_ = signalLab(pid, syscall.SIGKILL)
-
 	return f.await(stopLimit)
 }
 
@@ -192,7 +186,6 @@ func signalLab(pid int, what syscall.Signal) error {
 	if err := syscall.Kill(pid, what); err != nil {
 		return fmt.Errorf("signal process %d: %w", pid, err)
 	}
-
 	return nil
 }
 
@@ -227,7 +220,6 @@ func (f folder) running() (pid int, isRunning bool) {
 	if err == nil {
 		_ = held.file.Close() // without release, to leave a stale number in place
 	}
-
 	return 0, false
 }
 
@@ -253,7 +245,6 @@ func status(ctx context.Context, options Options, out io.Writer) error {
 		}
 	}
 	fmt.Fprintf(out, "export KUBECONFIG=%s\n", where.kubeconfig())
-
 	return nil
 }
 
@@ -268,7 +259,6 @@ func (f folder) health(ctx context.Context) string {
 	if err := ready(ctx, config); err != nil {
 		return fmt.Sprintf("not ready at %s: %v", config.Host, err)
 	}
-
 	return "ready at " + config.Host
 }
 
@@ -283,7 +273,6 @@ func (f folder) sshHealth(ctx context.Context) string {
 		return fmt.Sprintf("away from %s: `go run ./hack/lab ssh-start` brings it back", address)
 	}
 	defer connection.Close()
-
 	return "ready at " + string(address)
 }
 
@@ -305,7 +294,6 @@ func ready(ctx context.Context, config *rest.Config) error {
 	if response.StatusCode != http.StatusOK {
 		return errors.New(response.Status)
 	}
-
 	return nil
 }
 
@@ -317,6 +305,5 @@ func tail(path string, lines int) string {
 	}
 
 	all := strings.Split(strings.TrimSpace(string(text)), "\n")
-
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }

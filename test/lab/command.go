@@ -55,7 +55,6 @@ func Main(args []string, out, errs io.Writer) int {
 		fmt.Fprintln(errs, "lab:", err)
 		return 1
 	}
-
 	return 0
 }
 
@@ -87,7 +86,6 @@ func parse(args []string, errs io.Writer) (arguments, error) {
 	if flags.NArg() > 0 {
 		return a, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
-
 	return a, a.complete()
 }
 
@@ -129,7 +127,6 @@ func (a *arguments) execute(ctx context.Context, out io.Writer) error {
 	case "build":
 		return build(ctx, out)
 	}
-
 	return fmt.Errorf("unknown command %q: see go run ./hack/lab --help", a.command)
 }
 
@@ -143,7 +140,6 @@ func tell(options Options, what syscall.Signal, out io.Writer, meaning string) e
 		return err
 	}
 	fmt.Fprintln(out, meaning)
-
 	return nil
 }
 
@@ -153,6 +149,5 @@ func build(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(out, "kube-apiserver, etcd and kubectl are in %s\n", short(dir))
-
 	return nil
 }

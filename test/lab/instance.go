@@ -41,7 +41,6 @@ func (f folder) acquire() (*lock, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", f.pidFile(), err), file.Close())
 	}
-
 	return &lock{file}, nil
 }
 
@@ -85,7 +84,6 @@ func (f folder) clean(last int, say binaries.Say) error {
 	for _, name := range []string{"controlplane", "ssh", "samples", "kubeconfig", "manager.log", "manager.pid"} {
 		failed = append(failed, os.RemoveAll(f.path(name)))
 	}
-
 	return errors.Join(failed...)
 }
 
@@ -103,7 +101,6 @@ func (f folder) leftovers() []int {
 			found = append(found, pid)
 		}
 	}
-
 	return found
 }
 
@@ -113,6 +110,5 @@ func (f folder) started(command string) bool {
 	program, _, _ := strings.Cut(command, "\x00")
 	program, _, _ = strings.Cut(program, ":") // sshd calls itself "sshd: ..."
 	isOurs := slices.Contains([]string{"sshd", "etcd", "kube-apiserver", "manager"}, filepath.Base(program))
-
 	return isOurs && strings.Contains(command, string(f)+"/")
 }

@@ -70,7 +70,6 @@ func Start(ctx context.Context, options Options, say binaries.Say) (*Lab, error)
 		l.Stop()
 		return nil, err
 	}
-
 	return l, nil
 }
 
@@ -85,7 +84,6 @@ func (l *Lab) start(ctx context.Context, options Options) error {
 	if err := l.startControlPlane(ctx, options.APIPort); err != nil {
 		return err
 	}
-
 	return l.startSSH(ctx, options.SSHPort)
 }
 
@@ -102,7 +100,6 @@ func free(flag string, port int) error {
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("listen on %s: %w; choose another port with %s", address, err, flag)
 	}
-
 	return fmt.Errorf("%s is taken by another program: stop that, or choose another port with %s (0 for any that is free)", address, flag)
 }
 
@@ -125,7 +122,6 @@ func (l *Lab) startControlPlane(ctx context.Context, port int) error {
 		return err
 	}
 	l.say("kube-apiserver with the CRDs is ready at %s after %s", control.Config.Host, seconds(time.Since(start)))
-
 	return nil
 }
 
@@ -134,7 +130,6 @@ func (l *Lab) installCRDs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-
 	return l.access.InstallCRDs(ctx, filepath.Join(root, "config", "crd", "bases"))
 }
 
@@ -160,7 +155,6 @@ func (l *Lab) startSSH(ctx context.Context, port int) error {
 		return err
 	}
 	l.say("%s accepts %s at %s", access.Kind, access.User, access.Addr)
-
 	return nil
 }
 
@@ -171,7 +165,6 @@ func join(where folder, pid int, say binaries.Say) (*Lab, error) {
 		return nil, err
 	}
 	ended, forget := watchProcess(pid)
-
 	return &Lab{folder: where, say: say, access: access, exited: ended, disobey: forget}, nil
 }
 
@@ -183,7 +176,6 @@ func (l *Lab) Err() error {
 	if l.control == nil {
 		return errors.New("the lab has ended")
 	}
-
 	return l.control.Err()
 }
 
@@ -221,7 +213,6 @@ func (l *Lab) StartSSH(ctx context.Context) error {
 	if l.ssh == nil {
 		return nil
 	}
-
 	return l.ssh.comeBack(ctx)
 }
 

@@ -43,7 +43,6 @@ func newPlace(t *testing.T) place {
 	t.Helper()
 	p := place{folder(t.TempDir()), t}
 	t.Cleanup(func() { p.run("down") })
-
 	return p
 }
 
@@ -58,7 +57,6 @@ func (p place) try(command string, flags ...string) (string, error) {
 	cmd := exec.Command(executable, flags...)
 	cmd.Env = append(os.Environ(), asCommand+"=1")
 	out, err := cmd.CombinedOutput()
-
 	return string(out), err
 }
 
@@ -68,7 +66,6 @@ func (p place) run(command string, flags ...string) string {
 	if err != nil {
 		p.t.Fatalf("lab %s: %v\n%s", command, err, out)
 	}
-
 	return out
 }
 
@@ -186,7 +183,6 @@ func (p place) login() error {
 				return fmt.Sprint(value)
 			}
 		}
-
 		return ""
 	}
 	hosts := filepath.Join(p.t.TempDir(), "known_hosts")
@@ -213,7 +209,6 @@ func (p place) login() error {
 	if err != nil {
 		return err
 	}
-
 	return connection.Close()
 }
 

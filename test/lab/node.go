@@ -53,7 +53,6 @@ func nodeUp(ctx context.Context, options Options, out io.Writer) error {
 		return err
 	}
 	fmt.Fprint(out, nodeHints(where))
-
 	return nil
 }
 
@@ -67,7 +66,6 @@ func asRoot(ctx context.Context, sudo string, out io.Writer, args ...string) err
 	cmd := exec.CommandContext(ctx, sudo, words...) //nolint:gosec // who asks may run anything anyway
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, out, os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-
 	return cmd.Run()
 }
 
@@ -91,7 +89,6 @@ func nodeDown(where folder, out io.Writer) error {
 	}
 	defer held.release()
 	say("stopped")
-
 	return nil
 }
 
@@ -108,7 +105,6 @@ func (f folder) awaitEnd() error {
 		return fmt.Errorf("wait for the node to end with its lab: %w", err)
 	}
 	held.release()
-
 	return nil
 }
 
@@ -117,7 +113,6 @@ func (f folder) nodeHealth() string {
 	if !isRunning {
 		return "none; `make lab-node-up` adds them"
 	}
-
 	return fmt.Sprintf("running (process %d), log %s", pid, short(f.node().log()))
 }
 
@@ -142,7 +137,6 @@ func startNode(ctx context.Context, where folder, say binaries.Say) (*labNode, e
 		n.Stop()
 		return nil, err
 	}
-
 	return n, nil
 }
 
@@ -171,7 +165,6 @@ func (n *labNode) start(ctx context.Context, say binaries.Say) error {
 	n.watch(pid)
 	waiting, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-
 	return n.node.AwaitPod(waiting, appsNamespace, "web")
 }
 
@@ -186,7 +179,6 @@ func (n *labNode) startEngine(ctx context.Context, say binaries.Say) (err error)
 		return err
 	}
 	say("the container web runs after %s; the engine listens on %s", seconds(time.Since(start)), n.engine.Socket)
-
 	return n.admit(n.engine.Socket)
 }
 
@@ -204,7 +196,6 @@ func (n *labNode) admit(socket string) error {
 	for _, path := range []string{string(n.lab.node()), filepath.Dir(socket), socket} {
 		failed = append(failed, os.Chown(path, int(owner.Uid), int(owner.Gid)))
 	}
-
 	return errors.Join(failed...)
 }
 
@@ -223,7 +214,6 @@ func (n *labNode) startKubelet(ctx context.Context, access *controlplane.Access,
 		return err
 	}
 	say("%s is ready after %s", node.Name, seconds(time.Since(start)))
-
 	return nil
 }
 
@@ -236,7 +226,6 @@ func (n *labNode) apply(ctx context.Context, access *controlplane.Access) error 
 	if err := writeTemplates(n.lab.node().samples(), "samples/node", data); err != nil {
 		return err
 	}
-
 	return n.lab.node().applySamples(ctx, api)
 }
 
@@ -290,7 +279,6 @@ func watchProcess(pid int) (ended <-chan struct{}, forget func()) {
 			}
 		}
 	}()
-
 	return done, func() { close(stop) }
 }
 

@@ -79,7 +79,6 @@ func (p place) kubectl(args ...string) string {
 	if err != nil {
 		p.t.Fatalf("kubectl %s: %v: %s", strings.Join(args, " "), err, out)
 	}
-
 	return string(out)
 }
 

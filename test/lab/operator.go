@@ -39,7 +39,6 @@ func buildOperator(ctx context.Context, say binaries.Say) (path string, err erro
 		return "", fmt.Errorf("go build ./cmd/...: %w\n%s", err, complaint)
 	}
 	say("built bin/manager and bin/kubectl-connpool in %s", seconds(time.Since(start)))
-
 	return path, nil
 }
 
@@ -53,7 +52,6 @@ func (l *Lab) registerAPI(ctx context.Context, port int) (address string, err er
 		port = listener.Addr().(*net.TCPAddr).Port
 		_ = listener.Close()
 	}
-
 	return fmt.Sprintf("%s:%d", loopback, port),
 		l.access.RegisterAPI(ctx, live.GroupName, live.GroupVersion.Version, int32(port))
 }

@@ -56,7 +56,6 @@ func Run(ctx context.Context, options RunOptions, out io.Writer) error {
 		l.Stop()
 		say("%s", l.leaves())
 	}()
-
 	return l.operate(ctx, path, options, out)
 }
 
@@ -66,7 +65,6 @@ func (f folder) operated() (pid int, isRunning bool) {
 	if err != nil || operator == 0 || !isProcess(operator) {
 		return 0, false
 	}
-
 	return f.running()
 }
 
@@ -78,7 +76,6 @@ func startOrJoin(ctx context.Context, options Options, say binaries.Say) (*Lab, 
 		return Start(ctx, options, say)
 	}
 	say("using the lab that is running (process %d)", pid)
-
 	return join(where, pid, say)
 }
 
@@ -87,7 +84,6 @@ func (l *Lab) leaves() string {
 	if l.control == nil {
 		return "stopped the operator; the lab runs on: `make lab-down` stops it"
 	}
-
 	return "stopped: nothing is left running"
 }
 
@@ -123,7 +119,6 @@ func (l *Lab) operate(ctx context.Context, path string, options RunOptions, out 
 		return s.once(ctx, options.Timeout)
 	}
 	defer s.screen.leave()
-
 	return s.watch(ctx)
 }
 
@@ -157,7 +152,6 @@ func (s *show) once(ctx context.Context, timeout time.Duration) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("the samples are not warm after %s; the end of the operator's log:\n%s", timeout, s.operator.LastLines(20))
 	}
-
 	return err
 }
 
@@ -170,7 +164,6 @@ func (s *show) watch(ctx context.Context) error {
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
-
 	return err
 }
 
@@ -216,7 +209,6 @@ func (s *show) page(now view, isFirst bool) string {
 	if s.screen.isLive() || isFirst {
 		page += "\n" + s.hints()
 	}
-
 	return page
 }
 
@@ -228,7 +220,6 @@ func (s *show) state(now view) string {
 	case !s.warm:
 		state = fmt.Sprintf("getting warm, %s so far", seconds(time.Since(s.start)))
 	}
-
 	return fmt.Sprintf("%s  %s\n", time.Now().Format(time.TimeOnly), state)
 }
 
@@ -249,7 +240,6 @@ func (s *show) hints() string {
 	} else {
 		hints += "  make lab-node-up                                 # adds pods and a Docker engine; needs root\n"
 	}
-
 	return hints + "Ctrl-C ends everything.\n"
 }
 
@@ -268,7 +258,6 @@ func nodeHints(where folder) string {
 	if _, isOperated := where.operated(); isOperated {
 		first = ""
 	}
-
 	return first + "Next:\n" + environment(where) + containerHints +
 		"  make lab-node-down                               # removes the node and the engine\n"
 }
@@ -285,7 +274,6 @@ func environment(f folder) string {
 	if _, err := exec.LookPath("kubectl"); err != nil {
 		path += string(filepath.ListSeparator) + filepath.Join(path, "k8s")
 	}
-
 	return "  export PATH=$PATH:" + path + "\n" + lines
 }
 
@@ -299,14 +287,12 @@ func short(path string) string {
 	if err != nil || len(relative) > len(path) {
 		return path
 	}
-
 	return relative
 }
 
 // elapsed says things with the time since the beginning.
 func elapsed(out io.Writer) binaries.Say {
 	start := time.Now()
-
 	return func(format string, args ...any) {
 		fmt.Fprintf(out, "%6s  %s\n", seconds(time.Since(start)), fmt.Sprintf(format, args...))
 	}

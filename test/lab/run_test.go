@@ -75,7 +75,6 @@ func (p place) start() (*exec.Cmd, *bytes.Buffer) {
 	if err := cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}
-
 	return cmd, out
 }
 

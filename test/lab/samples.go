@@ -47,7 +47,6 @@ func makeAccount(ctx context.Context, access *controlplane.Access) (kubeconfig [
 	if err != nil {
 		return nil, err
 	}
-
 	return controlplane.Kubeconfig(account)
 }
 
@@ -64,7 +63,6 @@ func sampleTargets(a access) ([]sample, error) {
 		return nil, err
 	}
 	key := strings.TrimSpace(a.HostKey)
-
 	return []sample{
 		{Name: "web-1", App: "web", Host: host, Port: port, User: a.User},
 		{Name: "web-2", App: "web", Host: host, Port: port, User: a.User},
@@ -85,7 +83,6 @@ func writeSamples(dir string, a access, kubeconfig []byte) error {
 	if err != nil {
 		return err
 	}
-
 	return writeTemplates(dir, "samples", map[string]any{
 		"PrivateKey": a.PrivateKey, "KnownHosts": a.KnownHosts, "Targets": targets,
 		"Namespace": appsNamespace, "Account": appsAccount, "Kubeconfig": string(kubeconfig),
@@ -115,7 +112,6 @@ func writeTemplates(dir, from string, data map[string]any) error {
 			return err
 		}
 	}
-
 	return nil
 }
 

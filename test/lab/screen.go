@@ -21,7 +21,6 @@ func newScreen(out io.Writer) *screen {
 	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 		s.terminal = int(file.Fd())
 	}
-
 	return s
 }
 
@@ -68,6 +67,5 @@ func (s *screen) fit(text string) []string {
 			lines[i] = string(runes[:width])
 		}
 	}
-
 	return lines
 }

@@ -26,7 +26,6 @@ func (l *Lab) obey(ctx context.Context) (stop func()) {
 			l.carryOut(ctx, what)
 		}
 	}()
-
 	return func() {
 		signal.Stop(asked)
 		close(asked)
@@ -52,7 +51,6 @@ func untilEnded(ctx context.Context, foreground bool) (context.Context, context.
 	if foreground {
 		go cancelWithParent(ctx, os.Getppid(), cancel)
 	}
-
 	return ctx, cancel
 }
 

@@ -45,7 +45,6 @@ func newSSHServer(ctx context.Context, dir string, port int) (sshServer, error) 
 	if err != nil {
 		return nil, err
 	}
-
 	return daemon{server}, nil
 }
 
@@ -91,7 +90,6 @@ func startEmbedded(options sshserver.Options) (*embedded, error) {
 		return nil, err
 	}
 	options.Address, options.PrivateKey = server.Addr, server.PrivateKey // it comes back as the same
-
 	return &embedded{options: options, server: server}, nil
 }
 
@@ -100,7 +98,6 @@ func (e *embedded) access() access {
 	if current, err := user.Current(); err == nil {
 		name = current.Username
 	}
-
 	return access{
 		Kind:       "an embedded SSH server",
 		Addr:       e.server.Addr,
@@ -127,7 +124,6 @@ func (e *embedded) comeBack(context.Context) error {
 		return err
 	}
 	e.server, e.away = server, false
-
 	return nil
 }
 

@@ -29,7 +29,6 @@ func newTables(config *rest.Config) (*tables, error) {
 		return nil, err
 	}
 	prefix := fmt.Sprintf("%s/apis/%s/namespaces/%s/", config.Host, v1alpha1.GroupVersion, namespace)
-
 	return &tables{client, prefix}, nil
 }
 
@@ -48,7 +47,6 @@ func (t *tables) get(ctx context.Context, resource string) (*metav1.Table, error
 		return nil, fmt.Errorf("get %s: %s", resource, response.Status)
 	}
 	table := &metav1.Table{}
-
 	return table, json.NewDecoder(response.Body).Decode(table)
 }
 
@@ -61,7 +59,6 @@ func (t *tables) view(ctx context.Context) (view, error) {
 		return view{}, err
 	}
 	targets, err := t.get(ctx, "connectiontargets")
-
 	return view{pools, targets}, err
 }
 
@@ -75,7 +72,6 @@ func (v view) String() string {
 		}
 		_ = printer.PrintObj(table, out) // a buffer takes all, and a table can be printed
 	}
-
 	return out.String()
 }
 
@@ -91,7 +87,6 @@ func (v view) news() string {
 			}
 		}
 	}
-
 	return strings.Join(cells, "\x00")
 }
 
@@ -107,7 +102,6 @@ func (v view) settled() bool {
 			return false
 		}
 	}
-
 	return !slices.ContainsFunc(pools, func(cell string) bool { return cell != conditionStatus(true) })
 }
 
@@ -115,7 +109,6 @@ func conditionStatus(isTrue bool) string {
 	if isTrue {
 		return string(metav1.ConditionTrue)
 	}
-
 	return string(metav1.ConditionFalse)
 }
 
@@ -129,6 +122,5 @@ func column(table *metav1.Table, head string) []string {
 	for _, row := range table.Rows {
 		cells = append(cells, fmt.Sprint(row.Cells[at]))
 	}
-
 	return cells
 }

@@ -15,7 +15,6 @@ func table(heads []string, rows ...[]any) *metav1.Table {
 	for _, cells := range rows {
 		t.Rows = append(t.Rows, metav1.TableRow{Cells: cells})
 	}
-
 	return t
 }
 

@@ -61,7 +61,6 @@ func runTests(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "install the manifests:", err)
 		return 1
 	}
-
 	return m.Run()
 }
 
@@ -89,7 +88,6 @@ func install(ctx context.Context, plane *controlplane.ControlPlane) (err error) 
 		}
 	}
 	world.operator, err = plane.ServiceAccount(ctx, space, "connpool-manager")
-
 	return err
 }
 
@@ -105,7 +103,6 @@ func installOne(ctx context.Context, text []byte) error {
 	if err := world.admin.Create(ctx, object); err != nil {
 		return fmt.Errorf("create %s %s: %w", object.GetKind(), object.GetName(), err)
 	}
-
 	return nil
 }
 
@@ -120,7 +117,6 @@ func newClock() *clock { return &clock{now: time.Now()} }
 func (c *clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-
 	return c.now
 }
 
@@ -138,7 +134,6 @@ func newKeeper(t *testing.T, c *clock) *serving.Keeper {
 	if err != nil {
 		t.Fatal(err)
 	}
-
 	return keeper
 }
 
@@ -167,7 +162,6 @@ func published(t *testing.T) []byte {
 	if err := world.admin.Get(t.Context(), client.ObjectKey{Name: apiService}, &found); err != nil {
 		t.Fatal(err)
 	}
-
 	return found.Spec.CABundle
 }
 
@@ -252,7 +246,6 @@ func serve(t *testing.T, keeper *serving.Keeper) string {
 		_ = server.Close()
 		<-done
 	})
-
 	return listener.Addr().String()
 }
 
@@ -280,7 +273,6 @@ func call(ctx context.Context, address string, bundle []byte, c *clock) error {
 	if err != nil {
 		return err
 	}
-
 	return response.Body.Close()
 }
 
@@ -364,7 +356,6 @@ func changeAPIService(t *testing.T, edit func(*apiregistrationv1.APIServiceSpec)
 			return err
 		}
 		edit(&found.Spec)
-
 		return world.admin.Update(ctx, &found)
 	})
 }
@@ -396,7 +387,6 @@ func publish(t *testing.T, address string) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- publisher.Start(ctx) }()
-
 	return func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -408,7 +398,6 @@ func publish(t *testing.T, address string) (stop func()) {
 func endpoint(ctx context.Context) (*discoveryv1.EndpointSlice, error) {
 	var found discoveryv1.EndpointSlice
 	err := world.admin.Get(ctx, client.ObjectKey{Namespace: space, Name: service + "-leader"}, &found)
-
 	return &found, err
 }
 
@@ -419,7 +408,6 @@ func leadsTo(t *testing.T, address string) {
 		if err == nil && found.Endpoints[0].Addresses[0] != address {
 			err = fmt.Errorf("it leads to %v", found.Endpoints)
 		}
-
 		return err
 	})
 }
@@ -429,7 +417,6 @@ func eventually(t *testing.T, what string, try func(context.Context) error) {
 	var last error
 	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
 		last = try(ctx)
-
 		return last == nil, nil
 	})
 	if err != nil {

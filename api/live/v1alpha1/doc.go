@@ -63,7 +63,6 @@ func addKnownTypes(scheme *runtime.Scheme) error {
 		&ExecOptions{}, &PortForwardOptions{}, &ProxyOptions{},
 	)
 	metav1.AddToGroupVersion(scheme, GroupVersion)
-
 	return nil
 }
 
@@ -79,7 +78,6 @@ func addConversions(scheme *runtime.Scheme) error {
 			return err
 		}
 	}
-
 	return nil
 }
 
@@ -88,7 +86,6 @@ func addFieldLabels(scheme *runtime.Scheme) error {
 	if err := addFields(scheme, "Connection", FieldPool, FieldTarget, FieldType, FieldState); err != nil {
 		return err
 	}
-
 	return addFields(scheme, "Session", FieldPool, FieldTarget, FieldState)
 }
 
@@ -97,7 +94,6 @@ func addFields(scheme *runtime.Scheme, kind string, fields ...string) error {
 		if label == "metadata.name" || label == "metadata.namespace" || slices.Contains(fields, label) {
 			return label, value, nil
 		}
-
 		return "", "", fmt.Errorf("%q is no field that a %s can be selected by; use %s or metadata.name",
 			label, kind, strings.Join(fields, ", "))
 	})

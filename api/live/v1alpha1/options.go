@@ -114,7 +114,6 @@ func (o *ExecOptions) read(query url.Values) error {
 		}
 		*into = value
 	}
-
 	return nil
 }
 
@@ -131,7 +130,6 @@ func readBool(query url.Values, name string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("%s: %q is neither true nor false", name, values[0])
 	}
-
 	return value, nil
 }
 
@@ -140,12 +138,10 @@ func (o *PortForwardOptions) read(query url.Values) error {
 		Target: query.Get("target"), Pod: query.Get("pod"), Namespace: query.Get("namespace"),
 		Host: query.Get("host"), Socket: query.Get("socket"),
 	}
-
 	return nil
 }
 
 func (o *ProxyOptions) read(query url.Values) error {
 	*o = ProxyOptions{Path: query.Get("path")}
-
 	return nil
 }

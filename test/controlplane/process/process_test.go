@@ -46,7 +46,6 @@ func start(t *testing.T, script string) *Process {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.Stop(0) })
-
 	return p
 }
 
