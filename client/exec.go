@@ -47,7 +47,7 @@ type Command struct {
 	Env map[string]string
 	// Stdin is read to its end; nil is an empty input. Exec takes at most 1 MiB.
 	Stdin io.Reader
-	// Timeout after which the command is signalled to end and its outcome is
+	// Timeout after which the command is signaled to end and its outcome is
 	// unknown. It begins with the command, not with the wait for a connection; Exec
 	// rounds it up to seconds. 0 is no timeout but that of the context.
 	Timeout time.Duration
@@ -83,7 +83,7 @@ type Result struct {
 // Exec runs a command and returns its whole result. The error is nil if the
 // exit code is 0, an *ExitError if it is another, and otherwise an *Error; the
 // result holds whatever is known in each case. When ctx ends, the command is
-// signalled to end, and its outcome is unknown.
+// signaled to end, and its outcome is unknown.
 func (p *Pool) Exec(ctx context.Context, command Command) (Result, error) {
 	u, err := p.url("exec")
 	if err != nil {

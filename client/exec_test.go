@@ -309,7 +309,7 @@ func TestExecWhereNobodyListens(t *testing.T) {
 	wantError(t, err, ErrNotStarted)
 }
 
-func TestCancellingAnExecReachesTheServer(t *testing.T) {
+func TestCancelingAnExecReachesTheServer(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	w := newWorld(t, true, func(_ http.ResponseWriter, r *http.Request) {
 		discard(r)
@@ -323,7 +323,7 @@ func TestCancellingAnExecReachesTheServer(t *testing.T) {
 	}
 }
 
-func TestACancelledExecIsNotSent(t *testing.T) {
+func TestACanceledExecIsNotSent(t *testing.T) {
 	w := newWorld(t, true, func(http.ResponseWriter, *http.Request) { t.Error("was asked") })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

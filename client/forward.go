@@ -33,7 +33,7 @@ type Forwarder struct {
 // Forward prepares connections to an address as seen from a target: a port of
 // the target itself ("5432"), host:port, or the absolute path of a unix socket.
 // It fails at once, with an *Error, if the caller may not or the target cannot be
-// reached; whether something listens at the address shows when it is dialled. ctx
+// reached; whether something listens at the address shows when it is dialed. ctx
 // bounds Forward, not the Forwarder, which lives until Close.
 func (p *Pool) Forward(ctx context.Context, target, address string) (*Forwarder, error) {
 	query, port, err := forwardQuery(address)
@@ -177,7 +177,7 @@ func (f *Forwarder) lost() bool {
 	}
 }
 
-// Close ends the forwarder and every connection dialled through it.
+// Close ends the forwarder and every connection dialed through it.
 func (f *Forwarder) Close() {
 	// To say goodbye takes no time, or for ever.
 	defer time.AfterFunc(lastWords, func() { _ = f.tunnel.Close() }).Stop()

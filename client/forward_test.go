@@ -181,7 +181,7 @@ func TestClosingTheForwarderEndsItsConnections(t *testing.T) {
 		t.Errorf("read: %v", err)
 	}
 	if _, err := forwarder.Dial(t.Context()); err == nil {
-		t.Error("dialled")
+		t.Error("dialed")
 	}
 }
 

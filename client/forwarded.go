@@ -151,7 +151,7 @@ func (c *forwarded) Close() error {
 }
 
 // linger gives the other side the time to end the connection by itself. Nothing
-// may be left unread, or it would stop the neighbours.
+// may be left unread, or it would stop the neighbors.
 func (c *forwarded) linger() {
 	defer time.AfterFunc(lastWords, c.cancel).Stop()
 	_, _ = io.Copy(io.Discard, c.data)

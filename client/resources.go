@@ -13,7 +13,7 @@ import (
 
 // Connections lists the warm connections in a namespace, or in all of them if it
 // is empty. Of the options, the selectors, limit and continue apply; the fields
-// to select by are live.FieldPool and its neighbours. Errors are those of the
+// to select by are live.FieldPool and its neighbors. Errors are those of the
 // API, for the apierrors functions.
 func (c *Client) Connections(ctx context.Context, namespace string, options metav1.ListOptions) (*live.ConnectionList, error) {
 	if namespace != "" {

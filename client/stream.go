@@ -52,7 +52,7 @@ var errTimeout = errors.New("the command's timeout passed")
 
 // Stream runs a command and copies its streams while it runs. Its result and
 // error are those of Exec, without the output. When ctx ends, the command is
-// signalled to end, and its outcome is unknown.
+// signaled to end, and its outcome is unknown.
 //
 // Stream returns when it has stopped using the streams, except for a Read of
 // Stdin that has not returned. A writer that fails ends the command; one that

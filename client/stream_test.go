@@ -229,7 +229,7 @@ func TestStreamThatEndsEarly(t *testing.T) {
 				_, _ = streams.Stdout.Write([]byte("started"))
 				<-ctx.Done()
 				gone <- context.Cause(ctx)
-				return failure(0, "Unknown", "signalled")
+				return failure(0, "Unknown", "signaled")
 			})
 			ctx, cancel := context.WithCancelCause(t.Context())
 			defer cancel(nil)
@@ -301,7 +301,7 @@ func TestAnUpgradeThatIsCutIsUnknown(t *testing.T) {
 	}
 }
 
-func TestAStreamIsCancelledWhileItWaitsForALease(t *testing.T) {
+func TestAStreamIsCanceledWhileItWaitsForALease(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	w := newWorld(t, true, func(_ http.ResponseWriter, r *http.Request) {
 		cancel()

@@ -53,7 +53,7 @@ const (
 	// ReasonThrottledByServer surfaces when the server refuses connections for a
 	// while.
 	ReasonThrottledByServer = "ThrottledByServer"
-	// ReasonCredentialsMissing surfaces when a Secret is absent, unlabelled or lacks
+	// ReasonCredentialsMissing surfaces when a Secret is absent, unlabeled or lacks
 	// a key.
 	ReasonCredentialsMissing = "CredentialsMissing"
 	// ReasonCredentialsInvalid surfaces when a Secret's content cannot be used, or
@@ -115,11 +115,11 @@ const (
 	ReasonRotating = "Rotating"
 )
 
-// Reasons of targets that are not dialled.
+// Reasons of targets that are not dialed.
 const (
 	// ReasonNotSelected surfaces in Ready=False of a target, and in
 	// Reachable=Unknown, when no pool selects it, nor any target that is reached
-	// through it, so that it is not dialled.
+	// through it, so that it is not dialed.
 	ReasonNotSelected = "NotSelected"
 	// ReasonDriverUnavailable surfaces in Ready=False and Stalled=True of a target
 	// when this build of the operator cannot speak its protocol.

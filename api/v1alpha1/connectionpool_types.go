@@ -164,7 +164,7 @@ type PoolSize struct {
 	// +kubebuilder:validation:Maximum=100
 	MinWarm *int32 `json:"minWarm,omitempty"`
 
-	// max is how many connections to each target there may be, those being dialled
+	// max is how many connections to each target there may be, those being dialed
 	// included; while connections are replaced, up to as many more may be draining.
 	// 4 when absent.
 	// +optional
@@ -188,7 +188,7 @@ type PoolAcquire struct {
 
 	// maxPending is how many requests may wait for each target; more fail at
 	// once. 0 means that none waits, not even for a connection that is being
-	// dialled. 100 when absent.
+	// dialed. 100 when absent.
 	// +optional
 	// +kubebuilder:default=100
 	// +kubebuilder:validation:Minimum=0
@@ -336,7 +336,7 @@ type WarmingSchedule struct {
 	End CronExpression `json:"end,omitempty"`
 
 	// timeZone is the IANA name of the time zone of start and end, such as
-	// Europe/Zurich; its daylight saving time is honoured. UTC when absent.
+	// Europe/Zurich; its daylight saving time is honored. UTC when absent.
 	// +optional
 	// +kubebuilder:default=UTC
 	// +kubebuilder:validation:MinLength=1
@@ -369,7 +369,7 @@ type CronExpression string
 // +kubebuilder:validation:MinProperties=1
 type WarmingPrediction struct {
 	// mode says what a prediction does: Off makes none, Shadow makes and measures
-	// them without dialling, Active warms connections by them. This version
+	// them without dialing, Active warms connections by them. This version
 	// refuses all but Off. Off when absent.
 	// +optional
 	// +kubebuilder:default=Off
@@ -394,7 +394,7 @@ type PredictionMode string
 const (
 	// PredictionOff makes no predictions.
 	PredictionOff PredictionMode = "Off"
-	// PredictionShadow makes and measures them without dialling.
+	// PredictionShadow makes and measures them without dialing.
 	PredictionShadow PredictionMode = "Shadow"
 	// PredictionActive warms connections by them.
 	PredictionActive PredictionMode = "Active"

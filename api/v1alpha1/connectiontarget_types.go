@@ -14,7 +14,7 @@ const (
 	CredentialsLabelValue = "true"
 )
 
-// ConnectionTarget is one endpoint and how to authenticate to it. It is dialled
+// ConnectionTarget is one endpoint and how to authenticate to it. It is dialed
 // only while a ConnectionPool selects it.
 //
 // Conditions follow kstatus, so that Flux, Argo CD and `kubectl wait` can wait
@@ -91,7 +91,7 @@ type ConnectionTargetSpec struct {
 type SSHTarget struct {
 	// host is the DNS name or the IP address of the server, without user and
 	// port; IPv6 addresses stand without brackets. The resolved address is
-	// checked again when it is dialled: loopback, link-local, multicast and
+	// checked again when it is dialed: loopback, link-local, multicast and
 	// unspecified addresses are refused unless the operator allows them.
 	// +required
 	// +kubebuilder:validation:MinLength=1
@@ -194,7 +194,7 @@ type DockerTarget struct {
 	TLSRef *SecretRef `json:"tlsRef,omitempty"`
 
 	// sshTargetRef reaches the engine's socket through an ssh target, without any
-	// program on that host. Absent means that the endpoint is dialled directly.
+	// program on that host. Absent means that the endpoint is dialed directly.
 	// +optional
 	SSHTargetRef *TargetRef `json:"sshTargetRef,omitempty"`
 }

@@ -80,7 +80,7 @@ func (c crowd) bastionLogins() int { return strings.Count(c.bastionHost.Log(), "
 
 // F20 behind a bastion: 200 targets on one sshd, through one sshd, both with
 // OpenSSH's own limits. Then the bastion's connection is killed, and with it
-// everything: it is redialled once for all.
+// everything: it is redialed once for all.
 func TestTwoHundredTargetsBehindOneBastionGetReadyAndSurviveIt(t *testing.T) {
 	c := behindOneBastion(t, 200)
 	c.start(t, credentials(c.space, "bastion-ssh", c.bastionHost))

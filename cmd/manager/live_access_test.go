@@ -208,7 +208,7 @@ func TestStreamsEndWithWhatPermittedThem(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c.endsWithin(t, 45*time.Second)
 			if c.says == revoked {
-				awaitMark(t, 5*time.Second, c.marks, "signalled")
+				awaitMark(t, 5*time.Second, c.marks, "signaled")
 			}
 		})
 	}

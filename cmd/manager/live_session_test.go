@@ -267,7 +267,7 @@ func TestANamespaceWithSessionsIsDeleted(t *testing.T) {
 	if err := <-ran; !errors.Is(err, goclient.ErrUnknown) {
 		t.Errorf("the command ended with %v", err)
 	}
-	awaitMark(t, 10*time.Second, marks, "signalled")
+	awaitMark(t, 10*time.Second, marks, "signaled")
 	if _, err := clientOf(t, world.config).Session(f.pool.Namespace, idle.Name()).Get(t.Context()); !apierrors.IsNotFound(err) {
 		t.Errorf("a session is left: %v", err)
 	}

@@ -224,10 +224,10 @@ func TestWhatAVanishedClientRanIsEnded(t *testing.T) {
 	}
 	for name, c := range clients {
 		t.Run(name, func(t *testing.T) {
-			awaitMark(t, 20*time.Second-time.Since(began), c.marks, "signalled")
+			awaitMark(t, 20*time.Second-time.Since(began), c.marks, "signaled")
 		})
 	}
-	t.Logf("all signalled after %s", time.Since(began).Round(time.Millisecond))
+	t.Logf("all signaled after %s", time.Since(began).Round(time.Millisecond))
 	leases(t, 20*time.Second-time.Since(began), f, 0)
 }
 

@@ -28,7 +28,7 @@ import (
 // sshd delivers no signals.
 const sshUser = "connpool-test"
 
-// startPlainSSHD is startSSHD for a user whose commands can be signalled.
+// startPlainSSHD is startSSHD for a user whose commands can be signaled.
 func startPlainSSHD(t *testing.T, config ...string) *openssh.Server {
 	t.Helper()
 	options := openssh.Options{Config: config}
@@ -195,9 +195,9 @@ func marksOn(t *testing.T, server *openssh.Server) string {
 	return file.Name()
 }
 
-// trapped is a command line that runs until it is signalled, or the file is gone.
+// trapped is a command line that runs until it is signaled, or the file is gone.
 func trapped(marks string) string {
-	return fmt.Sprintf("trap 'echo signalled >>%[1]s; exit 1' TERM HUP PIPE; echo started >>%[1]s; while [ -e %[1]s ]; do sleep 0.1; done", marks)
+	return fmt.Sprintf("trap 'echo signaled >>%[1]s; exit 1' TERM HUP PIPE; echo started >>%[1]s; while [ -e %[1]s ]; do sleep 0.1; done", marks)
 }
 
 func awaitMark(t *testing.T, bound time.Duration, marks, word string) {

@@ -140,7 +140,7 @@ func (o *options) manager() manager.Options {
 }
 
 // cacheOptions keep Secrets and ConfigMaps out of memory unless they are
-// labelled for us.
+// labeled for us.
 func cacheOptions() cache.Options {
 	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{
 		v1alpha1.CredentialsLabel: v1alpha1.CredentialsLabelValue,

@@ -10,7 +10,7 @@ import (
 )
 
 // F18.
-func TestAServerThatPenalisesUsIsLeftAloneWhileWarmConnectionsServe(t *testing.T) {
+func TestAServerThatPenalizesUsIsLeftAloneWhileWarmConnectionsServe(t *testing.T) {
 	server := startSSHD(t)
 	proxy, err := netfault.Start(server.Addr, netfault.Options{})
 	if err != nil {
@@ -21,14 +21,14 @@ func TestAServerThatPenalisesUsIsLeftAloneWhileWarmConnectionsServe(t *testing.T
 		spec.SessionsPerConnection = new(int32(1))
 		spec.Acquire.TimeoutSeconds = new(int32(5))
 	})
-	proxy.Set(netfault.Penalise)
+	proxy.Set(netfault.Penalize)
 	lease, err := world.pools.Acquire(t.Context(), f.request())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if second, err := world.pools.Acquire(t.Context(), f.request()); err == nil {
 		second.Release()
-		t.Fatal("a second connection was made by a server that penalises us")
+		t.Fatal("a second connection was made by a server that penalizes us")
 	}
 	lease.Release()
 	told := proxy.Accepted()

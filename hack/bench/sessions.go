@@ -111,7 +111,7 @@ func (y *yard) heldUp(ctx context.Context, s settings, hold time.Duration) ([]fl
 	return nowAndThen(ctx, of(s, 15, 3), runs(ours, conn, driver.Place{Container: y.container}))
 }
 
-// nowAndThen repeats something with pauses in which sockets can be dialled ahead.
+// nowAndThen repeats something with pauses in which sockets can be dialed ahead.
 func nowAndThen(ctx context.Context, times int, c contender) (took []float64, err error) {
 	for range times {
 		if err := pass(ctx, 3*slowDials); err != nil {

@@ -334,7 +334,7 @@ func TestUsingNeedsCreateWhateverTheMethod(t *testing.T) {
 
 const proxyPath = "/apis/live.connpool.dev/v1alpha1/namespaces/default/connectionpools/web/proxy/build/containers/json"
 
-// What was authorised is what runs.
+// What was authorized is what runs.
 func TestPathsMeanTheSameToEverybody(t *testing.T) {
 	permit(t, "pathfinder", "create")
 	config, err := world.plane.ServiceAccount(t.Context(), corev1.NamespaceDefault, "pathfinder")

@@ -379,7 +379,7 @@ func TestABrokenTransferLeavesWhatWasThere(t *testing.T) {
 	}
 }
 
-func TestACancelledTransferCleansUpBehindIt(t *testing.T) {
+func TestACanceledTransferCleansUpBehindIt(t *testing.T) {
 	test := newCopyTest(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	put(t, test.local+"/big", strings.Repeat("big", 1_000_000), 0o644)
@@ -392,7 +392,7 @@ func TestACancelledTransferCleansUpBehindIt(t *testing.T) {
 		return served(ctx, budgetReader{&budget{left: 500_000, spent: cancel}, stdin}, stdout)
 	})
 	if !errors.Is(err, context.Canceled) {
-		t.Errorf("error %v, want that it was cancelled", err)
+		t.Errorf("error %v, want that it was canceled", err)
 	}
 	if left := listing(t, test.remote); len(left) > 0 {
 		t.Errorf("%d files were left on the target", len(left))

@@ -118,7 +118,7 @@ func (o *execOptions) run(ctx context.Context) error {
 		return err
 	}
 	result, err := o.stream(ctx, live.Pool(o.namespace, o.command.pool))
-	end := ending{quiet: o.quiet, what: askedToStream("exec", o.namespace, o.command.pool, o.command.target), interrupted: signalled}
+	end := ending{quiet: o.quiet, what: askedToStream("exec", o.namespace, o.command.pool, o.command.target), interrupted: signaled}
 	return o.endOf(ctx, end, result, err)
 }
 
@@ -152,9 +152,9 @@ type ending struct {
 	interrupted string
 }
 
-// signalled is what Ctrl-C does to a command that has a connection's session of
+// signaled is what Ctrl-C does to a command that has a connection's session of
 // its own.
-const signalled = "the command was told to end, and may have done part of its work; " +
+const signaled = "the command was told to end, and may have done part of its work; " +
 	"a server that allows no signals, such as sshd for root, lets it go on"
 
 // endOf is the error whose exit code is that of the command or, if it has none,

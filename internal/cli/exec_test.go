@@ -182,7 +182,7 @@ func TestCtrlCEndsTheRemoteCommand(t *testing.T) {
 		fmt.Fprintln(streams.Stdout, "begun")
 		interrupt()
 		<-ctx.Done()
-		return fails(livev1alpha1.OutcomeUnknown, "", "cancelled")
+		return fails(livev1alpha1.OutcomeUnknown, "", "canceled")
 	}
 	got := w.during(ctx, nil, "exec", "web", "--", "sleep", "1000")
 	wantStderr(t, got, exitInterrupted, "interrupted", "told to end")
@@ -195,7 +195,7 @@ func TestATimeoutEndsTheRemoteCommand(t *testing.T) {
 	w.remote = func(ctx context.Context, _ livev1alpha1.ExecOptions, _ driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
 		defer close(ended)
 		<-ctx.Done()
-		return fails(livev1alpha1.OutcomeUnknown, "", "cancelled")
+		return fails(livev1alpha1.OutcomeUnknown, "", "canceled")
 	}
 	wantStderr(t, w.connpool("exec", "web", "--timeout", "20ms", "--", "sleep", "1000"), exitUnknown, "timeout")
 	<-ended

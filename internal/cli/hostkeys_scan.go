@@ -108,7 +108,7 @@ func isNoCommonKey(err error) bool {
 	return ok && strings.Contains(none.Error(), "host key")
 }
 
-// plainDialError drops what everybody knows: that it was about dialling.
+// plainDialError drops what everybody knows: that it was about dialing.
 func plainDialError(err error) error {
 	operation, ok := errors.AsType[*net.OpError](err)
 	if !ok {

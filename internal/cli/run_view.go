@@ -28,8 +28,8 @@ type lineMixer struct {
 	paint paint
 }
 
-// nameColours tell neighbours apart; red is left for failures.
-var nameColours = [...]string{"36", "33", "35", "32", "34", "96"}
+// nameColors tell neighbors apart; red is left for failures.
+var nameColors = [...]string{"36", "33", "35", "32", "34", "96"}
 
 func newLineMixer(out, err io.Writer, targets []string) *lineMixer {
 	m := &lineMixer{out: out, err: err, names: make(map[string]int, len(targets)), paint: paintFor(out)}
@@ -42,8 +42,8 @@ func newLineMixer(out, err io.Writer, targets []string) *lineMixer {
 
 // writers for what a target writes to stdout and stderr.
 func (m *lineMixer) writers(target string) (stdout, stderr *lineWriter) {
-	colour := nameColours[m.names[target]%len(nameColours)]
-	prefix := m.paint.in(colour, fmt.Sprintf("%-*s", m.width, target)) + " | "
+	color := nameColors[m.names[target]%len(nameColors)]
+	prefix := m.paint.in(color, fmt.Sprintf("%-*s", m.width, target)) + " | "
 	return &lineWriter{mixer: m, to: m.out, prefix: prefix}, &lineWriter{mixer: m, to: m.err, prefix: prefix}
 }
 

@@ -36,21 +36,21 @@ func (w *world) plugin(arguments ...string) (*exec.Cmd, io.Reader) {
 
 func TestTheFirstCtrlCCancelsAndTheSecondLeaves(t *testing.T) {
 	w := shop(t)
-	cancelled := make(chan struct{})
+	canceled := make(chan struct{})
 	w.remote = func(ctx context.Context, _ livev1alpha1.ExecOptions, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
-		defer close(cancelled)
+		defer close(canceled)
 		// Nobody reads so much, so that the plugin cannot end by itself.
 		for ctx.Err() == nil {
 			fmt.Fprintf(streams.Stdout, "%4096d\n", 1)
 		}
-		return fails(livev1alpha1.OutcomeUnknown, "", "cancelled")
+		return fails(livev1alpha1.OutcomeUnknown, "", "canceled")
 	}
 	command, stdout := w.plugin("exec", "web", "--", "yes")
 	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
 	_ = command.Process.Signal(os.Interrupt)
-	<-cancelled
+	<-canceled
 	_ = command.Process.Signal(os.Interrupt)
 	_ = command.Wait()
 	status, ok := command.ProcessState.Sys().(syscall.WaitStatus)
@@ -61,19 +61,19 @@ func TestTheFirstCtrlCCancelsAndTheSecondLeaves(t *testing.T) {
 
 func TestACtrlCIsAnExitCode(t *testing.T) {
 	w := shop(t)
-	cancelled := make(chan struct{})
+	canceled := make(chan struct{})
 	w.remote = func(ctx context.Context, _ livev1alpha1.ExecOptions, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
-		defer close(cancelled)
+		defer close(canceled)
 		fmt.Fprintln(streams.Stdout, "begun")
 		<-ctx.Done()
-		return fails(livev1alpha1.OutcomeUnknown, "", "cancelled")
+		return fails(livev1alpha1.OutcomeUnknown, "", "canceled")
 	}
 	command, stdout := w.plugin("exec", "web", "--", "sleep", "1000")
 	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
 	_ = command.Process.Signal(os.Interrupt)
-	<-cancelled
+	<-canceled
 	if err := command.Wait(); command.ProcessState.ExitCode() != exitInterrupted {
 		t.Errorf("it ended with %v", err)
 	}

@@ -88,7 +88,7 @@ func (v statusView) failure(f failure) {
 
 // sentence is a word of health with its reason.
 func (v statusView) sentence(health, message string, since *metav1.Time) string {
-	text := v.paint.in(colourOf(health), oneLine(health))
+	text := v.paint.in(colorOf(health), oneLine(health))
 	if since != nil {
 		text += " for " + v.age(since)
 	}
@@ -98,7 +98,7 @@ func (v statusView) sentence(health, message string, since *metav1.Time) string 
 	return text
 }
 
-func colourOf(health string) string {
+func colorOf(health string) string {
 	switch health {
 	case healthReady:
 		return green

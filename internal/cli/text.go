@@ -113,7 +113,7 @@ func nearest(word string, known []string) []string {
 }
 
 // distance is how many letters have to be changed, added, removed or swapped
-// with their neighbour to make b of a.
+// with their neighbor to make b of a.
 func distance(a, b string) int {
 	// to[i][j] makes the first j letters of b of the first i of a.
 	to := make([][]int, len(a)+1)
@@ -142,10 +142,10 @@ func differs(a, b byte) int {
 	return 1
 }
 
-// paint colours words, or leaves them alone.
+// paint colors words, or leaves them alone.
 type paint bool
 
-// The colours that are used, by their meaning; the terminal chooses their tone.
+// The colors that are used, by their meaning; the terminal chooses their tone.
 const (
 	red    = "31"
 	green  = "32"
@@ -153,14 +153,14 @@ const (
 	faint  = "2"
 )
 
-func (p paint) in(colour, text string) string {
-	if !bool(p) || colour == "" {
+func (p paint) in(color, text string) string {
+	if !bool(p) || color == "" {
 		return text
 	}
-	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+	return "\x1b[" + color + "m" + text + "\x1b[0m"
 }
 
-// paintFor says whether to use colours on a stream: on a terminal whose user has
+// paintFor says whether to use colors on a stream: on a terminal whose user has
 // not asked to be spared them.
 func paintFor(out io.Writer) paint {
 	return paint(isTerminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")

@@ -27,7 +27,7 @@ func Backoff(failures int, random float64) time.Duration {
 	return time.Duration(random * float64(ceiling))
 }
 
-// trouble is what dialling has met with lately, and when to try again.
+// trouble is what dialing has met with lately, and when to try again.
 type trouble struct {
 	failures int
 	err      error

@@ -81,7 +81,7 @@ func TestBackoffAndParking(t *testing.T) {
 			w.connect()
 			a.got()
 		},
-		"a failing target is dialled by one at a time": func(t *testing.T) {
+		"a failing target is dialed by one at a time": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 2, Max: 9, LeasesPerConn: 1, MaxAge: time.Hour})
 			w.connect()
 			w.connect()
@@ -105,7 +105,7 @@ func TestBackoffAndParking(t *testing.T) {
 			after(time.Second)
 			w.connect()
 		},
-		"a waiter at the end of a backoff is dialled for, though others serve": func(t *testing.T) {
+		"a waiter at the end of a backoff is dialed for, though others serve": func(t *testing.T) {
 			w := newWorld(t, Limits{Max: 2})
 			w.ask()
 			w.connect()
@@ -148,7 +148,7 @@ func TestBackoffAndParking(t *testing.T) {
 			w.connect()
 			first.got()
 		},
-		"a connection that lasted is redialled at once, however often that happens": func(t *testing.T) {
+		"a connection that lasted is redialed at once, however often that happens": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 1})
 			for range 9 {
 				conn := w.connect()

@@ -35,7 +35,7 @@ func (p *Pool[C]) dial(g *generation[C], limits Limits, proof bool, began instan
 	c := &conn[C]{conn: o.conn, gen: g}
 	c.place.value = c
 	c.unwatch = context.AfterFunc(o.conn.Context(), func() { p.died(c) })
-	p.change(func(s *state[C], now instant) { s.dialled(c, o, now) })
+	p.change(func(s *state[C], now instant) { s.dialed(c, o, now) })
 }
 
 // connect dials within the budget. A connection that is to prove its
@@ -86,9 +86,9 @@ func (s *state[C]) dialFailed(g *generation[C], o outcome[C], now instant) {
 	g.trouble.failed(o.err, o.verdict, o.began, now, s.pool.random())
 }
 
-// dialled takes a new connection in: to the oldest waiter, else idle; closed
+// dialed takes a new connection in: to the oldest waiter, else idle; closed
 // again if nobody wants its generation any more.
-func (s *state[C]) dialled(c *conn[C], o outcome[C], now instant) {
+func (s *state[C]) dialed(c *conn[C], o outcome[C], now instant) {
 	s.dialing--
 	c.gen.dialing--
 	s.add(c, now)

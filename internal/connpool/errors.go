@@ -20,7 +20,7 @@ var (
 	ErrAcquireTimeout = fmt.Errorf("%w: no slot became free in time", ErrExhausted)
 	// ErrDialPending is inside a DownError when the acquire timeout passed
 	// before the first dial ended.
-	ErrDialPending = errors.New("connpool: still dialling")
+	ErrDialPending = errors.New("connpool: still dialing")
 )
 
 // DownError says that no connection is alive and that the target did not
@@ -30,7 +30,7 @@ type DownError struct {
 	Err error
 	// Until is when the next dial is due; zero when one is running.
 	Until time.Time
-	// Parked reports that dialling was stopped rather than backed off.
+	// Parked reports that dialing was stopped rather than backed off.
 	Parked bool
 }
 

@@ -73,7 +73,7 @@ func (s *state[C]) coldest() *conn[C] {
 }
 
 // dispensable reports that a retiring connection needs no successor: nobody
-// uses it and there are enough others, or no more may be dialled.
+// uses it and there are enough others, or no more may be dialed.
 func (s *state[C]) dispensable(c *conn[C]) bool {
 	if s.count[fresh] >= s.limits.Max {
 		return true
@@ -131,7 +131,7 @@ func (s *state[C]) tryRotation(now instant) {
 	}
 }
 
-// spent reports that the current generation serves nobody and that dialling it
+// spent reports that the current generation serves nobody and that dialing it
 // again has failed or is not wanted.
 func (s *state[C]) spent(now instant) bool {
 	if s.serving() > 0 || s.gen.dialing > 0 {

@@ -85,7 +85,7 @@ func TestAgeing(t *testing.T) {
 			w.connect()
 			w.expect("1 warm, 1 draining, 1 leases")
 		},
-		"an old connection stays while its successor cannot be dialled": func(t *testing.T) {
+		"an old connection stays while its successor cannot be dialed": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 1, MaxAge: time.Hour, DialTimeout: time.Hour})
 			old := w.connect()
 			after(time.Hour)

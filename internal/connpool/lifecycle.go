@@ -97,7 +97,7 @@ func (d demand) missing() int {
 	return wanted - d.dialing
 }
 
-// room is how many connections may be dialled. Those on their way out have
+// room is how many connections may be dialed. Those on their way out have
 // their own allowance, so that leases which take long do not starve others.
 func (d demand) room() int {
 	taken := d.dialing + d.stale + d.fresh + d.closing

@@ -8,7 +8,7 @@ import "time"
 type Limits struct {
 	// MinWarm is how many connections are kept, leased or not. At most Max.
 	MinWarm int
-	// Max bounds the connections that are to stay, are being dialled or are being
+	// Max bounds the connections that are to stay, are being dialed or are being
 	// closed; default 1. Those on their way out, which wait for a successor or for
 	// their last lease, come on top: while they drain there may be up to 2*Max in
 	// all, and one dial more that tries new credentials.
@@ -17,7 +17,7 @@ type Limits struct {
 	LeasesPerConn int
 	// MaxPending bounds the callers that wait in Acquire, also those that wait
 	// for a dial; with 0 nobody waits. Who may not wait fails with ErrQueueFull,
-	// but has the connection dialled that it lacked, if Max allows one more, so
+	// but has the connection dialed that it lacked, if Max allows one more, so
 	// that a pool without warm connections serves the next.
 	MaxPending int
 	// AcquireTimeout bounds the wait in Acquire; default 10 s.
@@ -42,7 +42,7 @@ type Limits struct {
 	// ProbeFailures is how many consecutive failed probes close a connection;
 	// default 3.
 	ProbeFailures int
-	// Recover keeps dialling, with backoff, for as long as the last dial failed
+	// Recover keeps dialing, with backoff, for as long as the last dial failed
 	// or nothing serves, whether or not a connection is needed: only a dial can
 	// tell that the target is good again. What is more than needed idles out.
 	Recover bool

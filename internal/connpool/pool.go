@@ -1,5 +1,5 @@
 // Package connpool keeps a bounded set of warm connections of any type:
-// dialling, leasing, replacing and draining them.
+// dialing, leasing, replacing and draining them.
 //
 // Usage: New starts a pool that warms itself to Limits.MinWarm. Acquire leases
 // a connection, several leases may share one, and Release or Discard ends the
@@ -39,7 +39,7 @@ type DialFunc[C Conn] func(ctx context.Context) (C, error)
 
 // Verdict says how a failed dial is retried.
 type Verdict struct {
-	// Park stops dialling for RetryAfter, or 5 minutes when that is 0, unless
+	// Park stops dialing for RetryAfter, or 5 minutes when that is 0, unless
 	// Retry, Rotate or Replace come first.
 	Park bool
 	// RetryAfter is the least time to wait before the next dial; 0 leaves it
@@ -186,19 +186,19 @@ func (p *Pool[C]) SetLimits(limits Limits) {
 // Rotate gives the pool new credentials for the same target. It dials one
 // connection with dial and probes it; only then are the old connections
 // replaced, each leaving when its successor is warm. Until then, and for as
-// long as the new credentials fail, the old ones keep serving and dialling;
+// long as the new credentials fail, the old ones keep serving and dialing;
 // Stats.Rotation tells. With no old connection alive dial is adopted at once.
 func (p *Pool[C]) Rotate(dial DialFunc[C]) {
 	p.change(func(s *state[C], _ instant) { s.rotate(dial) })
 }
 
-// Replace points the pool at another target or user. Nothing dialled before is
+// Replace points the pool at another target or user. Nothing dialed before is
 // ever leased again; running leases may finish within Limits.DrainTimeout.
 func (p *Pool[C]) Replace(dial DialFunc[C]) {
 	p.change(func(s *state[C], now instant) { s.replace(dial, now) })
 }
 
-// Retry forgets backoff and parking: whatever is wanted is dialled now.
+// Retry forgets backoff and parking: whatever is wanted is dialed now.
 func (p *Pool[C]) Retry() {
 	p.change(func(s *state[C], _ instant) {
 		s.gen.trouble.forgive()

@@ -15,7 +15,7 @@ func TestRotation(t *testing.T) {
 		return w, conn
 	}
 	bubbles(t, map[string]func(*testing.T){
-		"the new credentials are dialled and probed before the old leave": func(t *testing.T) {
+		"the new credentials are dialed and probed before the old leave": func(t *testing.T) {
 			w, old := serving(t)
 			dial := w.dial()
 			dial.result <- nil
@@ -69,7 +69,7 @@ func TestRotation(t *testing.T) {
 			w.refuse(errBadKey)
 			old.cancel(errKilled)
 			if conn := w.connect(); conn.target != "old" {
-				t.Errorf("dialled with the %s credentials", conn.target)
+				t.Errorf("dialed with the %s credentials", conn.target)
 			}
 			w.expect("1 warm")
 		},
@@ -81,14 +81,14 @@ func TestRotation(t *testing.T) {
 			conn.cancel(errKilled)
 			w.expect("2 dialing")
 		},
-		"when the old credentials can no longer be dialled, the new ones are taken": func(t *testing.T) {
+		"when the old credentials can no longer be dialed, the new ones are taken": func(t *testing.T) {
 			w, old := serving(t)
 			w.refuse(errRefused)
 			old.cancel(errKilled)
 			w.refuse(errBadKey)
 			after(time.Second)
 			if conn := w.connect(); conn.target != "new" {
-				t.Errorf("dialled with the %s credentials", conn.target)
+				t.Errorf("dialed with the %s credentials", conn.target)
 			}
 			if r := w.pool.Stats().Rotation; r.Pending {
 				t.Error("rotation still pending")
@@ -103,7 +103,7 @@ func TestRotation(t *testing.T) {
 				t.Error("the superseded dial still runs")
 			}
 			if conn := w.connect(); conn.target != "newer" {
-				t.Errorf("dialled with the %s credentials", conn.target)
+				t.Errorf("dialed with the %s credentials", conn.target)
 			}
 			w.probeCall().result <- nil
 			w.expect("1 warm")
@@ -136,7 +136,7 @@ func TestRotation(t *testing.T) {
 				t.Error("the trial still runs")
 			}
 			if conn := w.connect(); conn.target != "other" {
-				t.Errorf("dialled %s", conn.target)
+				t.Errorf("dialed %s", conn.target)
 			}
 			w.expect("1 warm")
 		},

@@ -15,7 +15,7 @@ type state[C Conn] struct {
 	// ended is set by Drain and Close, finished when done was closed.
 	ended, finished bool
 
-	// gen is what is dialled; next are credentials not proved yet, or nil.
+	// gen is what is dialed; next are credentials not proved yet, or nil.
 	gen, next   *generation[C]
 	generations int
 	// dialing counts running dials of every generation.
@@ -263,7 +263,7 @@ func (s *state[C]) unlearn(c *conn[C]) {
 	}
 }
 
-// add makes a dialled connection one of the pool's.
+// add makes a dialed connection one of the pool's.
 func (s *state[C]) add(c *conn[C], now instant) {
 	s.lastID++
 	c.id, c.created, c.lastUsed, c.probed = s.lastID, now, now, now
@@ -293,7 +293,7 @@ func (s *state[C]) drop(cutoff instant) {
 	}
 }
 
-// end refuses new leases, stops dialling and drains. It is done once.
+// end refuses new leases, stops dialing and drains. It is done once.
 func (s *state[C]) end() {
 	if s.ended {
 		return

@@ -2,7 +2,7 @@ package connpool
 
 import "time"
 
-// State is where a connection is in its life. Connections being dialled are
+// State is where a connection is in its life. Connections being dialed are
 // only counted: they have no ID yet.
 type State uint8
 

@@ -40,7 +40,7 @@ func TestDialing(t *testing.T) {
 			w.pool.Replace(w.dialer("new"))
 			w.expectClosed(old.conn, true)
 			if w.connect().target != "new" {
-				t.Error("the old target was dialled again")
+				t.Error("the old target was dialed again")
 			}
 			w.expect("1 warm")
 		},
@@ -51,7 +51,7 @@ func TestDialing(t *testing.T) {
 			w.pool.Rotate(w.dialer("new"))
 			w.expectClosed(old.conn, true)
 			if w.connect().target != "new" {
-				t.Error("the old credentials were dialled again")
+				t.Error("the old credentials were dialed again")
 			}
 			w.expect("1 warm")
 		},

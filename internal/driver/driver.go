@@ -109,7 +109,7 @@ type Execer interface {
 	// Exec runs one command to its end. A nil error means Completed: the
 	// command ended with the status. Otherwise the error is an *Error whose
 	// Started tells NotStarted from Unknown. When ctx ends, the remote process
-	// is signalled where the server allows it and Exec returns Unknown.
+	// is signaled where the server allows it and Exec returns Unknown.
 	//
 	// Exec returns only when it has stopped using the streams, except for a
 	// Read of Stdin that has not returned.

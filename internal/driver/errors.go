@@ -33,7 +33,7 @@ const (
 	SessionLimit Reason = "SessionLimit"
 	// ThrottledByServer surfaces when the server refuses connections for a while.
 	ThrottledByServer Reason = "ThrottledByServer"
-	// CredentialsMissing surfaces when the Secret is absent, unlabelled or lacks
+	// CredentialsMissing surfaces when the Secret is absent, unlabeled or lacks
 	// a key.
 	CredentialsMissing Reason = "CredentialsMissing"
 	// CredentialsInvalid surfaces when the Secret's content cannot be used.

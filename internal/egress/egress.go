@@ -24,7 +24,7 @@ import (
 // are the drivers' business, so TCP's own are off.
 const connectTimeout = 10 * time.Second
 
-// Policy says which resolved addresses may be dialled.
+// Policy says which resolved addresses may be dialed.
 type Policy struct {
 	// Allow overrides every refusal.
 	Allow []netip.Prefix
@@ -34,7 +34,7 @@ type Policy struct {
 	LocalSockets bool
 }
 
-// Check returns an AddressDenied error if the address must not be dialled.
+// Check returns an AddressDenied error if the address must not be dialed.
 func (p Policy) Check(address netip.Addr) error {
 	address = address.Unmap().WithZone("")
 	kind := p.refusal(address)

@@ -39,7 +39,7 @@ func TestCheck(t *testing.T) {
 		"a public address through NAT64 is allowed":     {"64:ff9b::cb00:7107", false},
 		"what the operator denies through NAT64 too":    {"64:ff9b::a60:1", true},
 		"what the operator denies is refused":           {"10.96.0.1", true},
-		"its neighbour is not":                          {"10.96.0.2", false},
+		"its neighbor is not":                           {"10.96.0.2", false},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

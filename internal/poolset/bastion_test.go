@@ -107,7 +107,7 @@ func TestWhatALivingConnectionOpensWaitsForItsBastion(t *testing.T) {
 		})
 		w.live(host("bastion"))[0].Kill(nil)
 		if err := open(); err != nil {
-			t.Errorf("while the bastion is redialled: %v", err)
+			t.Errorf("while the bastion is redialed: %v", err)
 		}
 		w.refuse(driver.Unreachable, host("bastion"))
 		w.live(host("bastion"))[0].Kill(nil)

@@ -123,7 +123,7 @@ func (s *Set) endCheck(uid string, c *check) {
 	delete(s.checks, uid)
 }
 
-// editionInUse is how a target, or a jump host, is dialled now; nil if it is not.
+// editionInUse is how a target, or a jump host, is dialed now; nil if it is not.
 // The caller holds mu.
 func (s *Set) editionInUse(uid string) *edition {
 	if t := s.targets[uid]; t != nil {

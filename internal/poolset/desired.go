@@ -20,7 +20,7 @@ type Target struct {
 	Access
 	// Type names the protocol, for statistics.
 	Type string
-	// Pools that select the target. Without any, nothing is dialled.
+	// Pools that select the target. Without any, nothing is dialed.
 	Pools []Pool
 }
 

@@ -54,7 +54,7 @@ func (e *edition) mayNotServe(want Access, err error) bool {
 }
 
 // refutes reports a failure that says that the server is not the pinned one, or
-// that nobody can tell. A certificate that is no good before anything was dialled
+// that nobody can tell. A certificate that is no good before anything was dialed
 // is our own.
 func refutes(err *driver.Error) bool {
 	switch err.Reason {
@@ -98,7 +98,7 @@ func (s *Set) dial(ctx context.Context, e *edition, dialer driver.Dialer) (drive
 			return nil, err
 		}
 		if err := s.pauses.refusal(e.server()); err != nil {
-			done(context.Canceled) // nothing was dialled
+			done(context.Canceled) // nothing was dialed
 			return nil, err
 		}
 		made, err := dialInPlace(ctx, dialer)

@@ -29,7 +29,7 @@ func TestEnsuringTheSameAgainChangesNothing(t *testing.T) {
 	})
 }
 
-func TestATargetWithoutPoolsIsNotDialled(t *testing.T) {
+func TestATargetWithoutPoolsIsNotDialed(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.ensure(w.target("web"))
 		w.wantDials(0, everything)

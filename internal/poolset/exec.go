@@ -45,7 +45,7 @@ func (s *Set) Exec(ctx context.Context, request Request, command driver.Command,
 // server refused has proved not to have started and tries another connection,
 // which it acquires as Exec does; nothing else is retried.
 //
-// When ctx ends, the remote process is signalled and the outcome is Unknown. A
+// When ctx ends, the remote process is signaled and the outcome is Unknown. A
 // connection on which a command did not complete gives its slot to others only
 // after it has proved that it still serves.
 func (s *Set) ExecOn(

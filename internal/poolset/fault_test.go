@@ -119,7 +119,7 @@ func (w *ready) Write(p []byte) (int, error) {
 }
 
 // F22: the client vanishes.
-func TestACancelledCommandIsSignalledAndItsLeaseIsFreed(t *testing.T) {
+func TestACanceledCommandIsSignaledAndItsLeaseIsFreed(t *testing.T) {
 	r := startRemote(t, nil, one)
 	ended := filepath.Join(t.TempDir(), "ended")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -135,7 +135,7 @@ func TestACancelledCommandIsSignalledAndItsLeaseIsFreed(t *testing.T) {
 		t.Errorf("error %v, want the outcome to be unknown", err)
 	}
 	if text, err := os.ReadFile(ended); string(text) != "yes\n" {
-		t.Errorf("the command was not signalled: %q, %v", text, err)
+		t.Errorf("the command was not signaled: %q, %v", text, err)
 	}
 	if next := r.mustExec("true", driver.Streams{}); next.Connection != execution.Connection {
 		t.Errorf("the next command ran on connection %d, want %d", next.Connection, execution.Connection)
@@ -292,7 +292,7 @@ func TestACheckNamesTheStageThatFails(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			r := startRemote(t, nil)
-			r.mustExec("true", driver.Streams{}) // so that nothing is being dialled
+			r.mustExec("true", driver.Streams{}) // so that nothing is being dialed
 			target := r.target(pool("p", paused))
 			tc.breaks(r, &target)
 			target.Version, target.Endpoint.KnownHosts = "v2", anyHost(target.Endpoint.KnownHosts)
@@ -314,7 +314,7 @@ func TestACheckNamesTheStageThatFails(t *testing.T) {
 }
 
 // anyHost leaves of a known_hosts line only the key, which then speaks for
-// whatever host is dialled.
+// whatever host is dialed.
 func anyHost(line []byte) []byte {
 	_, key, _ := bytes.Cut(line, []byte(" "))
 	return key

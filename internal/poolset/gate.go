@@ -38,7 +38,7 @@ func (h *hearsay) Error() string { return h.verdict.Error() }
 func (h *hearsay) Unwrap() error { return h.verdict }
 
 // decisiveFor is how long a failure that only a change can cure is not tried
-// again: one bad key must not get the whole cluster penalised.
+// again: one bad key must not get the whole cluster penalized.
 const decisiveFor = 5 * time.Minute
 
 // dial runs one dial through the gate.

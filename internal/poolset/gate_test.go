@@ -59,7 +59,7 @@ func TestAGateLetsOneTrialInAndSharesItsVerdict(t *testing.T) {
 			t.Errorf("want only the second to be hearsay: %T, %T", firstErr, secondErr)
 		}
 		if second.began {
-			t.Error("the second dialled as well")
+			t.Error("the second dialed as well")
 		}
 	})
 }
@@ -150,7 +150,7 @@ func TestAVerdictShutsTheGateAsLongAsItHolds(t *testing.T) {
 					time.Sleep(tc.shut - time.Second)
 					early := through(t.Context(), g)
 					if early.began {
-						t.Fatal("dialled while the verdict holds")
+						t.Fatal("dialed while the verdict holds")
 					}
 					if got := driver.AsError(<-early.result); got.Reason != tc.err.Reason || got.RetryAfter != time.Second {
 						t.Errorf("error %v, retry after %s, want %s after 1s", got, got.RetryAfter, tc.err.Reason)
@@ -227,7 +227,7 @@ func TestAChangedHostKeyIsLookedAtEveryFiveMinutes(t *testing.T) {
 	})
 }
 
-// F18: no dial while the server penalises us; what is warm keeps serving.
+// F18: no dial while the server penalizes us; what is warm keeps serving.
 func TestAThrottlingServerIsLeftAloneWhileWarmConnectionsServe(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.ensure(w.target("web", pool("p", minWarm(2)), pool("q")))

@@ -6,7 +6,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// HealthState says whether a target can be dialled and serves.
+// HealthState says whether a target can be dialed and serves.
 type HealthState int
 
 const (

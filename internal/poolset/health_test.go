@@ -216,7 +216,7 @@ func TestAFailedTargetIsTriedAgainAlthoughNothingAsksForIt(t *testing.T) {
 			sleep(2 * time.Minute)
 			w.wantHealth("a", "p", HealthUp)
 			sleep(10 * time.Minute)
-			w.wantLive(0, everything) // what was dialled to find out has idled out
+			w.wantLive(0, everything) // what was dialed to find out has idled out
 		})
 	})
 	t.Run("a pool that has more connections than it needs", func(t *testing.T) {

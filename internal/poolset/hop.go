@@ -33,7 +33,7 @@ var hopLimits = connpool.Limits{
 var hopPolicy = Policy{KeepaliveInterval: 10 * time.Second, KeepaliveTimeout: 5 * time.Second}
 
 // hop is the pool of one jump host. It connects when the first target behind it
-// is dialled.
+// is dialed.
 type hop struct {
 	Ref
 	edition *edition
@@ -141,7 +141,7 @@ func hopFailure(err error) *driver.Error {
 	case errors.Is(err, connpool.ErrExhausted):
 		return &driver.Error{Reason: driver.SessionLimit, Message: "its connections carry as many streams as they may", Err: err}
 	case errors.Is(err, connpool.ErrDialPending):
-		return &driver.Error{Reason: driver.Timeout, Message: "it is still being dialled", Err: err}
+		return &driver.Error{Reason: driver.Timeout, Message: "it is still being dialed", Err: err}
 	}
 	return remaining(err)
 }
@@ -228,7 +228,7 @@ func (s *Set) newHop(ref Ref, e *edition) *hop {
 	h := &hop{Ref: ref, edition: e}
 	h.trusted.Store("")
 	h.version.Store("")
-	// Nothing is dialled before somebody acquires, so dials see h complete.
+	// Nothing is dialed before somebody acquires, so dials see h complete.
 	h.pool = connpool.New(connpool.Options[driver.Conn]{
 		Dial: s.hopDialer(h, e), Judge: judge, Limits: hopLimits,
 		Notify: func() { s.changed(ref) },
@@ -237,7 +237,7 @@ func (s *Set) newHop(ref Ref, e *edition) *hop {
 }
 
 // hopDialer makes the dial function of a jump host, which is prepared when it is
-// dialled first.
+// dialed first.
 func (s *Set) hopDialer(h *hop, e *edition) connpool.DialFunc[driver.Conn] {
 	prepared := onceGood(func() (dialFunc, error) { return e.dialer(s, hopPolicy) })
 	return func(ctx context.Context) (driver.Conn, error) {

@@ -41,7 +41,7 @@ func TestTargetsBehindOneBastionShareItsConnection(t *testing.T) {
 	})
 }
 
-func TestABastionThatDiesIsRedialledOnceForAll(t *testing.T) {
+func TestABastionThatDiesIsRedialedOnceForAll(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bastions()
 		bastion := w.hop("bastion", "v1", nil)
@@ -310,7 +310,7 @@ func TestFailuresOfABastionsPoolAreSaidInAUsersWords(t *testing.T) {
 	}{
 		"being closed":                 {connpool.ErrClosed, driver.Unreachable},
 		"too many streams":             {connpool.ErrQueueFull, driver.SessionLimit},
-		"still dialling":               {&connpool.DownError{Err: connpool.ErrDialPending}, driver.Timeout},
+		"still dialing":                {&connpool.DownError{Err: connpool.ErrDialPending}, driver.Timeout},
 		"down for a reason of its own": {&connpool.DownError{Err: wrongKey}, driver.AuthenticationFailed},
 		"down by hearsay":              {&connpool.DownError{Err: &hearsay{wrongKey}}, driver.AuthenticationFailed},
 	}

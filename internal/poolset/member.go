@@ -71,7 +71,7 @@ func (m *member) dialer(e *edition, dial dialFunc) connpool.DialFunc[*conn] {
 	return func(ctx context.Context) (*conn, error) {
 		made, err := dial(ctx)
 		if ctx.Err() == nil {
-			m.dialled(e, made, err)
+			m.dialed(e, made, err)
 		}
 		if err != nil {
 			m.disown(e, dial, err)
@@ -82,8 +82,8 @@ func (m *member) dialer(e *edition, dial dialFunc) connpool.DialFunc[*conn] {
 	}
 }
 
-// dialled takes the result of a dial into account.
-func (m *member) dialled(e *edition, made driver.Conn, err error) {
+// dialed takes the result of a dial into account.
+func (m *member) dialed(e *edition, made driver.Conn, err error) {
 	if err == nil {
 		m.describe(e, made.Info())
 		m.observe(e, dialSucceeded, nil)
@@ -125,7 +125,7 @@ func (m *member) count(reason driver.Reason) {
 }
 
 // observe moves the health on. The limits follow it: a failed target is probed
-// more often, and dialled whether or not a connection is needed.
+// more often, and dialed whether or not a connection is needed.
 func (m *member) observe(e *edition, event healthEvent, err *driver.Error) {
 	if m.moveHealth(e, event, err) {
 		m.set.changed(m.target)

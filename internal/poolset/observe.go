@@ -16,7 +16,7 @@ type Observation struct {
 	// Pools in the order of their names are left to the caller.
 	Pools []PoolObservation
 	// Hop is the connections by which the target is the jump host of others. No
-	// pool owns them. Nil if it is none, or nobody behind it may be dialled.
+	// pool owns them. Nil if it is none, or nobody behind it may be dialed.
 	Hop *PoolObservation
 }
 
@@ -31,7 +31,7 @@ type PoolObservation struct {
 	Paused bool
 	// Stats are the engine's.
 	connpool.Stats
-	// Health says whether the target can be dialled and serves.
+	// Health says whether the target can be dialed and serves.
 	Health HealthState
 	// Err is why Health is Down; nil when it is not.
 	Err *driver.Error

@@ -25,7 +25,7 @@ type pause struct {
 
 func (e *edition) server() server { return server{e.access.Endpoint.Address, e.bastion()} }
 
-// refusal is why a server must not be dialled now, with the time that is left;
+// refusal is why a server must not be dialed now, with the time that is left;
 // nil if it may be.
 func (p *pauses) refusal(of server) error {
 	p.mu.Lock()

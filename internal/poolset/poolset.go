@@ -102,7 +102,7 @@ func (s *Set) changed(ref Ref) {
 // used as given; connections made earlier for the same endpoint then keep
 // serving, under the new policies, unless it is the changed pins that are wrong.
 func (s *Set) Ensure(want Target) error {
-	s.recognise(&want)
+	s.recognize(&want)
 	p, err := s.prepare(want)
 
 	s.mu.Lock()
@@ -132,9 +132,9 @@ func (s *Set) Ensure(want Target) error {
 	return err
 }
 
-// recognise takes a target that does not say which host or account it means for
+// recognize takes a target that does not say which host or account it means for
 // the one that it was.
-func (s *Set) recognise(want *Target) {
+func (s *Set) recognize(want *Target) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if have := s.targets[want.UID]; want.Identity == "" && have != nil && have.kind == want.Type {

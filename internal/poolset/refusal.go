@@ -28,7 +28,7 @@ var refusals = []struct {
 		connpool.ErrExhausted, driver.PoolExhausted,
 		"every session of the pool is in use and none became free in time; try again later, or raise its size.max",
 	},
-	{connpool.ErrDialPending, driver.Timeout, "the target is still being dialled; try again"},
+	{connpool.ErrDialPending, driver.Timeout, "the target is still being dialed; try again"},
 	{context.DeadlineExceeded, driver.Timeout, "the request ended before a connection was free"},
 	{context.Canceled, "", "the request was withdrawn before a connection was free"},
 }

@@ -48,7 +48,7 @@ func TestAnUnknownIdentityOfAnotherProtocolIsAnother(t *testing.T) {
 }
 
 // Every engine has its socket at the same path.
-func TestSocketsOfTheSamePathOnDifferentHostsAreDialledSideBySide(t *testing.T) {
+func TestSocketsOfTheSamePathOnDifferentHostsAreDialedSideBySide(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bastions()
 		const hosts = 10
@@ -59,10 +59,10 @@ func TestSocketsOfTheSamePathOnDifferentHostsAreDialledSideBySide(t *testing.T) 
 			w.ensure(engine)
 		}
 		sleep(time.Second)
-		dialling := make(chan struct{}, hosts)
+		dialing := make(chan struct{}, hosts)
 		w.fake.OnDial(func(ctx context.Context, e driver.Endpoint) error {
 			if e.Network == "unix" {
-				dialling <- struct{}{}
+				dialing <- struct{}{}
 				<-ctx.Done()
 			}
 			return nil
@@ -71,8 +71,8 @@ func TestSocketsOfTheSamePathOnDifferentHostsAreDialledSideBySide(t *testing.T) 
 			conn.Kill(nil)
 		}
 		sleep(5 * time.Second)
-		if n := len(dialling); n != hosts {
-			t.Errorf("%d of %d engines are dialled at once", n, hosts)
+		if n := len(dialing); n != hosts {
+			t.Errorf("%d of %d engines are dialed at once", n, hosts)
 		}
 	})
 }

@@ -111,17 +111,17 @@ func TestConnectionsAreSelected(t *testing.T) {
 
 func TestAnUnknownFieldIsRefusedByItsName(t *testing.T) {
 	inWorld(t, func(w *world) {
-		options := &metainternalversion.ListOptions{FieldSelector: fields.ParseSelectorOrDie("colour=red")}
+		options := &metainternalversion.ListOptions{FieldSelector: fields.ParseSelectorOrDie("color=red")}
 		_, err := w.connections().List(w.inNamespace(""), options)
-		if !apierrors.IsBadRequest(err) || !strings.Contains(err.Error(), "colour") {
+		if !apierrors.IsBadRequest(err) || !strings.Contains(err.Error(), "color") {
 			t.Errorf("error is %v", err)
 		}
 		kind := live.GroupVersion.WithKind("Connection")
 		if _, _, err := w.scheme.ConvertFieldLabel(kind, "state", "Idle"); err != nil {
 			t.Error(err)
 		}
-		if _, _, err := w.scheme.ConvertFieldLabel(kind, "colour", "red"); err == nil {
-			t.Error("the scheme knows a colour")
+		if _, _, err := w.scheme.ConvertFieldLabel(kind, "color", "red"); err == nil {
+			t.Error("the scheme knows a color")
 		}
 	})
 }

@@ -151,10 +151,10 @@ func TestConnectionsOfAForwardAreLimited(t *testing.T) {
 func TestUsesOfAForwardEndWithItsConnections(t *testing.T) {
 	counted := newUses(Limits{StreamsPerUser: 2})
 	f := &forwards{begin: func() (func(), error) { return counted.begin("ann", poolName{}) }}
-	var dialled error
+	var dialed error
 	dial := f.counting(func(context.Context, uint16) (net.Conn, error) {
-		if dialled != nil {
-			return nil, dialled
+		if dialed != nil {
+			return nil, dialed
 		}
 		near, _ := net.Pipe()
 		return near, nil
@@ -174,8 +174,8 @@ func TestUsesOfAForwardEndWithItsConnections(t *testing.T) {
 		_ = conn.Close()
 		_ = conn.Close()
 	}
-	dialled = errors.New("refused")
-	if _, err := dial(t.Context(), 1); !errors.Is(err, dialled) {
+	dialed = errors.New("refused")
+	if _, err := dial(t.Context(), 1); !errors.Is(err, dialed) {
 		t.Errorf("error is %v", err)
 	}
 	if counted.total != 0 || f.open != 0 {

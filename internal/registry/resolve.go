@@ -124,7 +124,7 @@ func (c *call) down(to route, err error) error {
 		return refusedBeforeStart(unavailable, string(failure.Reason), fmt.Sprintf(
 			"%s cannot be reached: %s", subject, failure.Error()))
 	case errors.Is(err, connpool.ErrDialPending), errors.Is(err, context.DeadlineExceeded):
-		return refusedBeforeStart(unavailable, v1alpha1.ReasonTimeout, subject+" is still being dialled; try again")
+		return refusedBeforeStart(unavailable, v1alpha1.ReasonTimeout, subject+" is still being dialed; try again")
 	default:
 		return refusedBeforeStart(unavailable, "", subject+" gave no connection before the request or the pool ended; try again")
 	}

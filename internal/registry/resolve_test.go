@@ -74,13 +74,13 @@ func TestWhyThereIsNoConnection(t *testing.T) {
 			})
 			w.web()
 		}, "web-1", 503, "AuthenticationFailed", []string{"target web-1", "the key is refused"}},
-		"the target is still dialled": {func(w *world) {
+		"the target is still dialed": {func(w *world) {
 			w.fake.OnDial(func(ctx context.Context, _ driver.Endpoint) error {
 				<-ctx.Done()
 				return ctx.Err()
 			})
 			w.web()
-		}, "web-1", 503, "Timeout", []string{"still being dialled"}},
+		}, "web-1", 503, "Timeout", []string{"still being dialed"}},
 		"objects cannot be read": {func(w *world) {
 			w.objects.err = errors.New("canary: cache is not synced")
 		}, "", 503, "", []string{"cannot read the pool"}},

@@ -121,7 +121,7 @@ func because(ctx context.Context, err error) (reason, message string) {
 	case errors.Is(cause, errShutdown):
 		return reasonShutdown, "the operator was shut down"
 	case errors.Is(cause, errTimeout):
-		return string(driver.Timeout), "its timeoutSeconds have passed and it was signalled to end"
+		return string(driver.Timeout), "its timeoutSeconds have passed and it was signaled to end"
 	}
 	classified := driver.AsError(err)
 	return string(classified.Reason), classified.Error()

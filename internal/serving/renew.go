@@ -11,7 +11,7 @@ const (
 	// than a certificate's, so that what an authority signs never outlives it.
 	reserve = 365 * day
 	// settle is how long a new authority is only believed, before it signs: until
-	// then whoever verifies has learnt of it.
+	// then whoever verifies has learned of it.
 	settle = day
 	// jitter is the part of a certificate's life over which renewals are spread.
 	jitter = certificateLife / 10

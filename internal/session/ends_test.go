@@ -42,7 +42,7 @@ func TestACallerWhoLeavesEndsTheSession(t *testing.T) {
 	_, err = shell.Run(t.Context(), driver.Command{Shell: "true"}, nil, nil)
 	wantOutcome(t, err, driver.NotStarted, driver.Timeout)
 	if shell.Failure() == nil {
-		t.Error("an Exec that was cancelled has not failed")
+		t.Error("an Exec that was canceled has not failed")
 	}
 }
 

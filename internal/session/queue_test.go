@@ -108,7 +108,7 @@ func TestWhoWaitsAndLeavesHasNotStarted(t *testing.T) {
 func TestNothingWaitsForEver(t *testing.T) {
 	mute := playing(func(ctx context.Context, _ driver.Streams) (driver.ExitStatus, error) {
 		<-ctx.Done()
-		return driver.ExitStatus{}, &driver.Error{Reason: driver.Timeout, Started: true, Message: "cancelled"}
+		return driver.ExitStatus{}, &driver.Error{Reason: driver.Timeout, Started: true, Message: "canceled"}
 	})
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()

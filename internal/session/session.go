@@ -20,7 +20,7 @@
 // the shell never reported although it lived to report its own end, has proved not
 // to have started. All else that ends without an end is Unknown.
 //
-// Trade-offs. One command alone cannot be cancelled: signals reach the shell and
+// Trade-offs. One command alone cannot be canceled: signals reach the shell and
 // all that runs in it, so a caller who does not wait ends the session. Redirections
 // made by exec last as long as their command, for the descriptors 0, 1, 2, 8 and 9.
 // What processes in the background write while a command runs counts as its
@@ -170,7 +170,7 @@ func (s *Shell) because(why *driver.Error) {
 }
 
 // End ends the shell for a reason and does not wait. An idle shell has 2 s to
-// leave by itself; a command that runs is signalled at once, and its outcome is
+// leave by itself; a command that runs is signaled at once, and its outcome is
 // Unknown. Later calls do nothing.
 func (s *Shell) End(why *driver.Error) {
 	s.mu.Lock()

@@ -54,7 +54,7 @@ func (l local) Exec(ctx context.Context, command driver.Command, streams driver.
 	defer stop()
 	err = process.Wait()
 	if ctx.Err() != nil {
-		return driver.ExitStatus{}, &driver.Error{Reason: driver.Timeout, Started: true, Message: "cancelled"}
+		return driver.ExitStatus{}, &driver.Error{Reason: driver.Timeout, Started: true, Message: "canceled"}
 	}
 	return statusOf(err)
 }

@@ -17,7 +17,7 @@ const (
 // and the reader of one of its channels.
 type inbox struct {
 	mu sync.Mutex
-	// changed is signalled whenever the fields below change; mu guards them.
+	// changed is signaled whenever the fields below change; mu guards them.
 	changed sync.Cond
 	unread  bytes.Buffer
 	// end is what Read returns after the last byte, once it is known.

@@ -28,7 +28,7 @@ func (a *Access) RegisterAPI(ctx context.Context, group, version string, port in
 	}
 	for _, object := range []client.Object{
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: APINamespace}},
-		// Nothing here routes to addresses of Services, but names are dialled.
+		// Nothing here routes to addresses of Services, but names are dialed.
 		&corev1.Service{
 			ObjectMeta: metav1.ObjectMeta{Namespace: APINamespace, Name: APIService},
 			Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "localhost"},

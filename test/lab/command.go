@@ -89,7 +89,7 @@ func parse(args []string, errs io.Writer) (arguments, error) {
 	return a, a.complete()
 }
 
-// complete makes the folder absolute: pids are recognised by it.
+// complete makes the folder absolute: pids are recognized by it.
 func (a *arguments) complete() (err error) {
 	if a.Dir == "" {
 		root, err := binaries.Checkout()

@@ -212,7 +212,7 @@ func (p place) login() error {
 	return connection.Close()
 }
 
-func TestALabThatWasKilledIsRecognised(t *testing.T) {
+func TestALabThatWasKilledIsRecognized(t *testing.T) {
 	p := newPlace(t)
 	p.up()
 	pid, left := p.pid(), p.leftovers()

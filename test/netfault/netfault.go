@@ -35,9 +35,9 @@ const (
 	Refuse
 	// Hold accepts new connections and says nothing; live ones are served.
 	Hold
-	// Penalise turns new connections away in the words of an sshd that penalises
+	// Penalize turns new connections away in the words of an sshd that penalizes
 	// their address; live ones are served.
-	Penalise
+	Penalize
 )
 
 // penalty is what such an sshd says.
@@ -172,7 +172,7 @@ func (p *Proxy) serve(client net.Conn) {
 		_, _ = client.Read(make([]byte, 1<<16))
 		_, _ = client.Read(make([]byte, 1)) // until the client gives up or Reset
 		return
-	case Penalise:
+	case Penalize:
 		_, _ = client.Write([]byte(penalty))
 		return
 	default:

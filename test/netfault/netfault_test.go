@@ -140,9 +140,9 @@ func TestNewConnectionsAreRefusedOrHeldWhileLiveOnesAreServed(t *testing.T) {
 	if _, err := ask(connect(t, proxy), 100*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("held: error %v, want a timeout", err)
 	}
-	proxy.Set(Penalise)
+	proxy.Set(Penalize)
 	if said, err := io.ReadAll(connect(t, proxy)); string(said) != penalty {
-		t.Errorf("penalised: %q, error %v, want %q", said, err, penalty)
+		t.Errorf("penalized: %q, error %v, want %q", said, err, penalty)
 	}
 	if answer, err := ask(live, 5*time.Second); answer != "word" {
 		t.Errorf("live: answer %q, error %v", answer, err)

@@ -90,7 +90,7 @@ type ExecSpec struct {
 	// stdin of the command, at most 1 MiB; empty when absent.
 	// +optional
 	Stdin []byte `json:"stdin,omitempty"`
-	// timeoutSeconds after which the command is signalled to end and its outcome
+	// timeoutSeconds after which the command is signaled to end and its outcome
 	// is Unknown. 0 or absent means no bound but that of the request.
 	// +optional
 	TimeoutSeconds int32 `json:"timeoutSeconds,omitempty"`

@@ -96,7 +96,7 @@ type DrainStatus struct {
 }
 
 // Check dials a target once, beside its pools, and reports stage by stage. A
-// check that succeeds also ends the wait of pools that had given up dialling. An
+// check that succeeds also ends the wait of pools that had given up dialing. An
 // empty object asks for it.
 //
 // +kubebuilder:object:root=true

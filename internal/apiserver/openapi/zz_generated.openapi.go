@@ -94,7 +94,7 @@ func schema_connpool_api_live_v1alpha1_Check(ref common.ReferenceCallback) commo
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "Check dials a target once, beside its pools, and reports stage by stage. A check that succeeds also ends the wait of pools that had given up dialling. An empty object asks for it.",
+				Description: "Check dials a target once, beside its pools, and reports stage by stage. A check that succeeds also ends the wait of pools that had given up dialing. An empty object asks for it.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -760,7 +760,7 @@ func schema_connpool_api_live_v1alpha1_ExecSpec(ref common.ReferenceCallback) co
 					},
 					"timeoutSeconds": {
 						SchemaProps: spec.SchemaProps{
-							Description: "timeoutSeconds after which the command is signalled to end and its outcome is Unknown. 0 or absent means no bound but that of the request.",
+							Description: "timeoutSeconds after which the command is signaled to end and its outcome is Unknown. 0 or absent means no bound but that of the request.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},

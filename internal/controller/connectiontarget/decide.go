@@ -46,12 +46,12 @@ func decide(f facts, drivers Drivers) decision {
 		}
 	}
 	if len(f.pools) == 0 {
-		return decision{} // it is dialled on behalf of those behind it
+		return decision{} // it is dialed on behalf of those behind it
 	}
 	return decision{want: desired(f, drivers)}
 }
 
-// checkSelected: a target that no pool selects is not dialled, unless as a jump
+// checkSelected: a target that no pool selects is not dialed, unless as a jump
 // host.
 func checkSelected(f facts, _ Drivers) *problem {
 	if len(f.pools) > 0 || f.needed {
@@ -126,7 +126,7 @@ func wayTo(path []station) string {
 	return strings.Join(names, " -> ")
 }
 
-// checkSecret: the Secret must be there and labelled, if one is needed.
+// checkSecret: the Secret must be there and labeled, if one is needed.
 func checkSecret(f facts, _ Drivers) *problem {
 	if _, name := credentialsOf(f.target); name == "" || f.path[0].secret != nil {
 		return nil
@@ -163,7 +163,7 @@ func checkKubeconfig(f facts, _ Drivers) *problem {
 	return nil
 }
 
-// checkHostKeys: what the host keys refer to must be there and labelled.
+// checkHostKeys: what the host keys refer to must be there and labeled.
 func checkHostKeys(f facts, _ Drivers) *problem {
 	if f.target.Spec.SSH == nil || f.path[0].knownHosts != nil {
 		return nil

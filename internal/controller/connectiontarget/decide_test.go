@@ -18,7 +18,7 @@ const canary = "s3cr3t-canary"
 
 var sshOnly = Drivers{v1alpha1.TargetTypeSSH: new(drivertest.Fake)}
 
-// complete are the facts of a target that can be dialled.
+// complete are the facts of a target that can be dialed.
 func complete() facts {
 	target := sshTarget("web")
 	return facts{
@@ -93,18 +93,18 @@ func TestTheFirstThingThatIsMissingNamesItselfAndTheNextStep(t *testing.T) {
 		"a pool comes before everything else": {
 			func(f *facts) { f.pools, f.path[0].secret = nil, nil }, v1alpha1.ReasonNotSelected, "", false, nil,
 		},
-		"the Secret is missing or not labelled": {
+		"the Secret is missing or not labeled": {
 			func(f *facts) { f.path[0].secret = nil }, v1alpha1.ReasonCredentialsMissing, v1alpha1.ConditionCredentialsReady, true,
 			[]string{"ssh.credentialsRef", "kubectl label secret -n prod web-ssh connpool.dev/credentials=true"},
 		},
-		"the ConfigMap with host keys is missing or not labelled": {
+		"the ConfigMap with host keys is missing or not labeled": {
 			func(f *facts) {
 				f.target.Spec.SSH.HostKeys = v1alpha1.HostKeys{ConfigMapRef: &v1alpha1.KeyRef{Name: "pins", Key: "known_hosts"}}
 				f.path[0].knownHosts = nil
 			}, v1alpha1.ReasonHostKeysInvalid, v1alpha1.ConditionCredentialsReady, true,
 			[]string{"ssh.hostKeys.configMapRef", "known_hosts", "kubectl label configmap -n prod pins"},
 		},
-		"the Secret with host keys is missing or not labelled": {
+		"the Secret with host keys is missing or not labeled": {
 			func(f *facts) {
 				f.target.Spec.SSH.HostKeys = v1alpha1.HostKeys{SecretRef: &v1alpha1.KeyRef{Name: "pins", Key: "known_hosts"}}
 				f.path[0].knownHosts = nil

@@ -41,7 +41,7 @@ type station struct {
 	name string
 	// target is nil when it does not exist.
 	target *v1alpha1.ConnectionTarget
-	// secret is nil when it does not exist or is not labelled, or when the target
+	// secret is nil when it does not exist or is not labeled, or when the target
 	// names none.
 	secret *corev1.Secret
 	// knownHosts of an ssh target are nil when their ConfigMap, Secret or key does
@@ -174,11 +174,11 @@ func credentialsOf(target *v1alpha1.ConnectionTarget) (field, name string) {
 	return "", ""
 }
 
-// secret is that of a target; nil when it does not exist or is not labelled.
+// secret is that of a target; nil when it does not exist or is not labeled.
 func (r *Reconciler) secret(ctx context.Context, target *v1alpha1.ConnectionTarget, name string) (*corev1.Secret, error) {
 	secret := &corev1.Secret{}
 	found, err := r.get(ctx, target.Namespace, name, secret)
-	if err != nil || !found || !isLabelled(secret) {
+	if err != nil || !found || !isLabeled(secret) {
 		return nil, err
 	}
 	return r.newest(ctx, target, secret), nil
@@ -190,14 +190,14 @@ func (r *Reconciler) knownHosts(ctx context.Context, target *v1alpha1.Connection
 	case keys.ConfigMapRef != nil:
 		configMap := &corev1.ConfigMap{}
 		found, err := r.get(ctx, target.Namespace, keys.ConfigMapRef.Name, configMap)
-		if value, ok := configMap.Data[keys.ConfigMapRef.Key]; found && ok && isLabelled(configMap) {
+		if value, ok := configMap.Data[keys.ConfigMapRef.Key]; found && ok && isLabeled(configMap) {
 			return []byte(value), err
 		}
 		return nil, err
 	case keys.SecretRef != nil:
 		secret := &corev1.Secret{}
 		found, err := r.get(ctx, target.Namespace, keys.SecretRef.Name, secret)
-		if value, ok := secret.Data[keys.SecretRef.Key]; found && ok && isLabelled(secret) {
+		if value, ok := secret.Data[keys.SecretRef.Key]; found && ok && isLabeled(secret) {
 			return value, err
 		}
 		return nil, err
@@ -205,9 +205,9 @@ func (r *Reconciler) knownHosts(ctx context.Context, target *v1alpha1.Connection
 	return []byte(strings.Join(keys.KnownHosts, "\n") + "\n"), nil
 }
 
-// isLabelled reports whether the object may be used by targets. The cache holds
-// labelled objects only; this says it once more, where it matters.
-func isLabelled(object client.Object) bool {
+// isLabeled reports whether the object may be used by targets. The cache holds
+// labeled objects only; this says it once more, where it matters.
+func isLabeled(object client.Object) bool {
 	return object.GetLabels()[v1alpha1.CredentialsLabel] == v1alpha1.CredentialsLabelValue
 }
 

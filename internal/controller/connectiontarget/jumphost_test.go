@@ -29,7 +29,7 @@ func TestATargetThatOnlyOthersNeedSaysHowItIs(t *testing.T) {
 		want   []string
 		flux   kstatus.Status
 	}{
-		"nobody has been dialled through it yet": {
+		"nobody has been dialed through it yet": {
 			want: []string{valid, "Reachable=Unknown/Pending", ready}, flux: kstatus.CurrentStatus,
 		},
 		"its first dial runs": {
@@ -89,7 +89,7 @@ func TestATargetThatOnlyOthersNeedSaysHowItIs(t *testing.T) {
 			}
 			decided := decide(f, allDrivers)
 			if decided.want != nil {
-				t.Error("it is to be dialled for a pool")
+				t.Error("it is to be dialed for a pool")
 			}
 			seen := poolset.Observation{Hop: tc.seen}
 			next := report(f, decided, seen, v1alpha1.ConnectionTargetStatus{}, "replica")

@@ -88,7 +88,7 @@ func TestWhatIsMissingOfDockerAndKubernetesTargetsNamesItself(t *testing.T) {
 		reason string
 		says   []string
 	}{
-		"the TLS Secret of an engine is missing or not labelled": {
+		"the TLS Secret of an engine is missing or not labeled": {
 			overTLS, func(f *facts) { f.path[0].secret = nil }, v1alpha1.ReasonCredentialsMissing,
 			[]string{"docker.tlsRef", "kubectl label secret -n prod build-tls connpool.dev/credentials=true"},
 		},
@@ -116,7 +116,7 @@ func TestWhatIsMissingOfDockerAndKubernetesTargetsNamesItself(t *testing.T) {
 			overSSH("build-1"), func(f *facts) { f.path[1].secret = nil }, v1alpha1.ReasonJumpTargetNotReady,
 			[]string{"build-1", "kubectl label secret -n prod build-1-ssh"},
 		},
-		"the kubeconfig's Secret is missing or not labelled": {
+		"the kubeconfig's Secret is missing or not labeled": {
 			ofCluster, func(f *facts) { f.path[0].secret = nil }, v1alpha1.ReasonCredentialsMissing,
 			[]string{"kubernetes.kubeconfigRef", "kubectl label secret -n prod prod-kubeconfig connpool.dev/credentials=true"},
 		},

@@ -55,7 +55,7 @@ func (r *Reconciler) reread(ctx context.Context, target types.UID, key client.Ob
 	switch err := r.Reader.Get(silent, key, read); {
 	case client.IgnoreNotFound(err) != nil:
 		log.FromContext(ctx).Error(err, "Read a refused Secret past the cache")
-	case err == nil && isLabelled(read):
+	case err == nil && isLabeled(read):
 		r.rereads.put(target, read)
 	}
 }

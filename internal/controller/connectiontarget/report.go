@@ -223,7 +223,7 @@ func (r *reporter) credentials(found *problem, pools []poolset.PoolObservation) 
 }
 
 // isUnusable reports that credentials or pinned keys turned out to be of no use
-// when the target was dialled, without any word of the target.
+// when the target was dialed, without any word of the target.
 func isUnusable(reason driver.Reason) bool {
 	return reason == driver.CredentialsMissing || reason == driver.CredentialsInvalid || reason == driver.HostKeysInvalid
 }
@@ -247,7 +247,7 @@ func (r *reporter) reachable(found *problem, pools []poolset.PoolObservation) {
 	case failure != nil:
 		r.Set(v1alpha1.ConditionReachable, metav1.ConditionFalse, string(failure.Reason), failure.Error())
 	case found != nil && len(pools) == 0:
-		r.Set(v1alpha1.ConditionReachable, metav1.ConditionUnknown, found.reason, "not dialled: "+found.message)
+		r.Set(v1alpha1.ConditionReachable, metav1.ConditionUnknown, found.reason, "not dialed: "+found.message)
 	case slices.ContainsFunc(pools, isUp), r.wasReachable():
 		r.Set(v1alpha1.ConditionReachable, metav1.ConditionTrue, v1alpha1.ReasonConnected, "the target answers")
 	default:
@@ -305,7 +305,7 @@ func (r *reporter) ready(found *problem, pools []poolset.PoolObservation, shares
 }
 
 // readyToCarry judges a jump host: it is connected when a target behind it is
-// dialled, so only a failure says that it is not ready.
+// dialed, so only a failure says that it is not ready.
 func (r *reporter) readyToCarry(hops []poolset.PoolObservation) {
 	for _, hop := range hops {
 		if hop.Err != nil && hop.Serving() == 0 {

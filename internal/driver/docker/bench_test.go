@@ -139,7 +139,7 @@ func BenchmarkIdleConnections(b *testing.B) {
 					_ = conn.Close()
 				}
 			}
-			b.ReportMetric(0, "ns/op") // dialling is not what this measures
+			b.ReportMetric(0, "ns/op") // dialing is not what this measures
 		})
 	}
 }

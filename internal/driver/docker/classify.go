@@ -123,7 +123,7 @@ func named(names string) string {
 	return names
 }
 
-// refusedOr recognises an engine that refuses our certificate. With TLS 1.3 it
+// refusedOr recognizes an engine that refuses our certificate. With TLS 1.3 it
 // says so only when it is first spoken to.
 func refusedOr(err error, address string, stage driver.Stage) *driver.Error {
 	alert := ""

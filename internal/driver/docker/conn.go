@@ -21,7 +21,7 @@ const (
 	// keepaliveGrace is how many further timeouts a keepalive may take while other
 	// bytes keep arriving: a slow path that is full is not a dead one.
 	keepaliveGrace = 5
-	// signalTimeout bounds how long closing waits for what it has signalled. The
+	// signalTimeout bounds how long closing waits for what it has signaled. The
 	// signal is a command of its own.
 	signalTimeout = time.Second
 	// idleSockets and idleTimeout bound the sockets that requests leave behind.
@@ -83,7 +83,7 @@ func (c *conn) Info() driver.Info {
 	return info
 }
 
-// Close implements driver.Conn. What runs is signalled to end: it would not notice
+// Close implements driver.Conn. What runs is signaled to end: it would not notice
 // that its streams are gone.
 func (c *conn) Close() error {
 	c.closing.Store(true)
@@ -159,7 +159,7 @@ func (c *conn) death(stage driver.Stage, started bool) *driver.Error {
 // suspect asks for a sign of life, because a socket broke: the engine may close
 // one that was idle, but when it has died all of them break. The next request or
 // keepalive makes a new spare, not this: an engine that closes every socket at once
-// would keep us dialling.
+// would keep us dialing.
 func (c *conn) suspect() {
 	if c.ctx.Err() != nil {
 		return

@@ -164,7 +164,7 @@ func TestACertificateThatExpiresMeanwhileIsNotShown(t *testing.T) {
 	cert, key := issue(t, authority, clientTemplate(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(time.Hour) }))
 	prepared, err := New(Options{}).Prepare(driver.Endpoint{
 		Address: "engine:2376", Credentials: map[string][]byte{"ca.crt": authority.Certificate, "tls.crt": cert, "tls.key": key},
-		Dial: func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("dialled") },
+		Dial: func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("dialed") },
 	})
 	if err != nil {
 		t.Fatal(err)

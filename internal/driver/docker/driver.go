@@ -12,7 +12,7 @@
 //
 // Docker has no connections that live: each command takes a socket of its own,
 // which its streams use up. So a connection here is an engine that has proved
-// itself, one HTTP transport, and a few sockets that are dialled, encrypted and
+// itself, one HTTP transport, and a few sockets that are dialed, encrypted and
 // watched ahead, for commands and requests alike: no command waits for a
 // handshake unless many start at the same moment. The price is two sockets and a
 // goroutine for each while the connection is idle. An engine that dies is noticed
@@ -44,10 +44,10 @@ import (
 // Options change the driver's patience. The zero value is right for production;
 // tests shorten it.
 type Options struct {
-	// StageTimeout bounds each stage of dialling, and each answer of the engine to
+	// StageTimeout bounds each stage of dialing, and each answer of the engine to
 	// a create or start; 10 s when 0.
 	StageTimeout time.Duration
-	// KillGrace is how long a cancelled command may take to end after TERM, and
+	// KillGrace is how long a canceled command may take to end after TERM, and
 	// again after KILL; 2 s when 0.
 	KillGrace time.Duration
 }

@@ -88,7 +88,7 @@ func (c *conn) failed(ctx context.Context, err error, stage driver.Stage, what s
 		return because(ctx.Err(), notStarted(driver.Timeout, stage,
 			"%s did not answer in time; check that it is not overloaded", c.endpoint.Address))
 	}
-	if unreached, ok := errors.AsType[*driver.Error](err); ok { // no socket could be dialled
+	if unreached, ok := errors.AsType[*driver.Error](err); ok { // no socket could be dialed
 		return unreached
 	}
 	if refused := refusal(err, stage, what); refused != nil {
@@ -127,10 +127,10 @@ func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 	case <-ctx.Done():
 		e.terminate()
 		return driver.ExitStatus{}, because(ctx.Err(), unknown(driver.Timeout, driver.StageRun,
-			"the caller gave up while the command ran; it was signalled to end"))
+			"the caller gave up while the command ran; it was signaled to end"))
 	case what := <-e.broken:
 		e.terminate()
-		return driver.ExitStatus{}, unknown(driver.Unreachable, driver.StageRun, "%s; the command was signalled to end", what)
+		return driver.ExitStatus{}, unknown(driver.Unreachable, driver.StageRun, "%s; the command was signaled to end", what)
 	}
 }
 
@@ -232,7 +232,7 @@ func (e *execution) result(ctx context.Context) (driver.ExitStatus, error) {
 	select {
 	case what := <-e.broken:
 		e.terminate()
-		return driver.ExitStatus{}, unknown(driver.Unreachable, driver.StageRun, "%s; the command was signalled to end", what)
+		return driver.ExitStatus{}, unknown(driver.Unreachable, driver.StageRun, "%s; the command was signaled to end", what)
 	default:
 	}
 	if e.outputErr != nil {

@@ -74,10 +74,10 @@ func (j journal) count(id string) int {
 	return strings.Count(string(text), id+"\n")
 }
 
-// signalled is a writer that does something when a command says something first.
-type signalled struct{ then func() }
+// signaled is a writer that does something when a command says something first.
+type signaled struct{ then func() }
 
-func (s *signalled) Write(p []byte) (int, error) {
+func (s *signaled) Write(p []byte) (int, error) {
 	if s.then != nil {
 		s.then()
 		s.then = nil
@@ -126,7 +126,7 @@ func TestAnEngineThatFailsInMidCommandLeavesItUnknownAndRunOnce(t *testing.T) {
 				conn, journal, id := mustDial(t, Options{}, brief(endpointOf(engine))), newJournal(t), uuid.NewString()
 				begin := time.Now()
 				_, err := conn.Exec(t.Context(), driver.Command{Place: place, Shell: journal.line(id, "sleep 60")},
-					driver.Streams{Stdout: &signalled{then: func() { begin = time.Now(); tc.strike() }}})
+					driver.Streams{Stdout: &signaled{then: func() { begin = time.Now(); tc.strike() }}})
 				wantOutcome(t, err, driver.Unknown)
 				if got := driver.AsError(err); got.Reason != tc.reason && fault != "restarted" {
 					t.Errorf("%s (%s), want %s", got.Reason, got.Message, tc.reason)
@@ -209,7 +209,7 @@ func TestACommandThatAFrozenEngineCannotPrepareHasNotStarted(t *testing.T) {
 	}
 }
 
-func TestAnEngineThatIsFrozenWhileItIsDialledIsGivenUp(t *testing.T) {
+func TestAnEngineThatIsFrozenWhileItIsDialedIsGivenUp(t *testing.T) {
 	engine := dockerd.Start(t)
 	engine.Freeze()
 	defer engine.Thaw()
@@ -288,7 +288,7 @@ func TestAContainerThatIsRemovedInMidCommandEndsIt(t *testing.T) {
 	place := startContainer(t, engine)
 	conn := mustDial(t, Options{}, unixEndpoint(engine))
 	_, err := conn.Exec(t.Context(), driver.Command{Place: place, Shell: "echo here; sleep 60"},
-		driver.Streams{Stdout: &signalled{then: func() { _, _ = engine.Docker(context.Background(), "rm", "--force", place.Container) }}})
+		driver.Streams{Stdout: &signaled{then: func() { _, _ = engine.Docker(context.Background(), "rm", "--force", place.Container) }}})
 	if err == nil {
 		return // the engine told its exit code, 137, before it forgot the command
 	}
@@ -302,7 +302,7 @@ func TestWhatIgnoresTermIsKilledWithItsChildren(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	_, err := conn.Exec(ctx, driver.Command{Place: place, Shell: `trap "" TERM; echo ready; sh -c 'sleep 4242'; sleep 4243`},
-		driver.Streams{Stdout: &signalled{then: cancel}})
+		driver.Streams{Stdout: &signaled{then: cancel}})
 	wantOutcome(t, err, driver.Unknown)
 	if out, err := run(conn, place, "ps -o args | grep 'sleep 424[23]'; true"); out != "" || err != nil {
 		t.Errorf("still running: %q, error %v", out, err)

@@ -99,7 +99,7 @@ func (e *execution) unanswered(ctx context.Context, err error) *driver.Error {
 	e.signalLater() //nolint:contextcheck // it goes on when the caller has left
 	if ctx.Err() != nil {
 		return because(ctx.Err(), unknown(driver.Timeout, driver.StageStart,
-			"the caller gave up while the command was being started; it was signalled to end"))
+			"the caller gave up while the command was being started; it was signaled to end"))
 	}
 	e.conn.suspect()
 	if isTimeout(err) {
@@ -161,7 +161,7 @@ func (e *execution) exitStatus(ctx context.Context) (driver.ExitStatus, error) {
 		if !sleep(ctx, pause) {
 			e.terminate()
 			return driver.ExitStatus{}, because(ctx.Err(), unknown(driver.Timeout, driver.StageRun,
-				"the caller gave up while the command ran; it was signalled to end"))
+				"the caller gave up while the command ran; it was signaled to end"))
 		}
 	}
 }
@@ -260,7 +260,7 @@ func (e *execution) cutOff() *driver.Error {
 		e.conn.suspect()
 	case state.Running:
 		e.signalLater()
-		result.Message = "the command's streams broke while it ran; it was signalled to end"
+		result.Message = "the command's streams broke while it ran; it was signaled to end"
 	default:
 		result.Message = "the command has ended, but its streams broke before, so its output is not whole"
 	}

@@ -113,7 +113,7 @@ func TestTheEnginesCertificateIsVerifiedAndOursIsShown(t *testing.T) {
 	}
 }
 
-func TestAnEngineWithoutTLSIsRecognised(t *testing.T) {
+func TestAnEngineWithoutTLSIsRecognized(t *testing.T) {
 	engine := httptest.NewServer(pong)
 	defer engine.Close()
 	engine.Config.ErrorLog = quiet

@@ -39,21 +39,21 @@ func (s suite) cancel(t *testing.T) {
 		_, err := s.try(ctx, conn, driver.Command{Argv: []string{"true"}}, nil)
 		wantOutcome(t, err, driver.NotStarted)
 	})
-	t.Run("while it runs, and is signalled", func(t *testing.T) {
+	t.Run("while it runs, and is signaled", func(t *testing.T) {
 		ended := filepath.Join(t.TempDir(), "ended")
 		err := s.cancelReady(t, conn, fmt.Sprintf(
 			`trap 'echo yes > %s; exit' TERM; while echo ready; do sleep 0.05; done`, ended))
 		wantOutcome(t, err, driver.Unknown)
 		if text, err := os.ReadFile(ended); s.Signals && string(text) != "yes\n" {
-			t.Errorf("the command was not signalled: %q, %v", text, err)
+			t.Errorf("the command was not signaled: %q, %v", text, err)
 		}
 	})
 	t.Run("while it reads input that never ends", func(t *testing.T) {
 		wantOutcome(t, s.cancelReady(t, conn, "echo ready; cat"), driver.Unknown)
 	})
 	if s.Signals {
-		t.Run("because its connection is closed, and is signalled", s.closeRunning)
-		t.Run("while its output is not taken, and is signalled all the same", s.cancelStuck)
+		t.Run("because its connection is closed, and is signaled", s.closeRunning)
+		t.Run("while its output is not taken, and is signaled all the same", s.cancelStuck)
 	}
 	t.Run("because nobody reads its output", func(t *testing.T) {
 		reader, writer := io.Pipe()
@@ -103,8 +103,8 @@ func (s suite) cancelReady(t *testing.T, conn driver.Conn, line string) error {
 // cancelStuck cancels a command whose output is taken only after its signal has
 // arrived there.
 func (s suite) cancelStuck(t *testing.T) {
-	signalled := filepath.Join(t.TempDir(), "signalled")
-	if err := syscall.Mkfifo(signalled, 0o600); err != nil {
+	signaled := filepath.Join(t.TempDir(), "signaled")
+	if err := syscall.Mkfifo(signaled, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -114,13 +114,13 @@ func (s suite) cancelStuck(t *testing.T) {
 	go func() {
 		<-stdout.ready
 		cancel()
-		if text, err := os.ReadFile(signalled); string(text) != "yes\n" {
+		if text, err := os.ReadFile(signaled); string(text) != "yes\n" {
 			t.Errorf("the signal's trace is %q, %v", text, err)
 		}
 		close(stdout.release)
 	}()
 	_, err := s.start(ctx, s.dial(t), driver.Command{Shell: fmt.Sprintf(
-		`trap 'echo yes > %s; exit' TERM; while echo ready; do sleep 0.05; done`, signalled)}, driver.Streams{Stdout: stdout})
+		`trap 'echo yes > %s; exit' TERM; while echo ready; do sleep 0.05; done`, signaled)}, driver.Streams{Stdout: stdout})
 	wantOutcome(t, err, driver.Unknown)
 }
 
@@ -137,6 +137,6 @@ func (s suite) closeRunning(t *testing.T) {
 	_, err := s.start(t.Context(), conn, driver.Command{Shell: line}, driver.Streams{Stdout: stdout})
 	wantOutcome(t, err, driver.Unknown)
 	if text, err := os.ReadFile(ended); string(text) != "yes\n" {
-		t.Errorf("the command was not signalled: %q, %v", text, err)
+		t.Errorf("the command was not signaled: %q, %v", text, err)
 	}
 }

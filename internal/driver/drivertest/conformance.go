@@ -56,7 +56,7 @@ func Run(t *testing.T, start func(*testing.T) Harness) {
 	t.Run("trace", s.trace)
 	if _, ok := s.dial(t).(driver.Execer); ok {
 		t.Run("exec", s.exec)
-		t.Run("exec is cancelled", s.cancel)
+		t.Run("exec is canceled", s.cancel)
 		if s.Terminals {
 			t.Run("terminal", s.terminal)
 		}
@@ -180,13 +180,13 @@ func (s suite) exec(t *testing.T) {
 			}
 		})
 	}
-	t.Run("a signal is reported by name and code", s.signalled)
+	t.Run("a signal is reported by name and code", s.signaled)
 	t.Run("arguments arrive as given", s.arguments)
 	t.Run("large data goes through unchanged both ways", s.large)
 	t.Run("commands run beside each other", s.concurrent)
 }
 
-func (s suite) signalled(t *testing.T) {
+func (s suite) signaled(t *testing.T) {
 	got := s.run(t, s.dial(t), driver.Command{Shell: "kill -KILL $$"}, nil).Status
 	want := driver.ExitStatus{Code: 137, Signal: "KILL"}
 	if got != want && got != (driver.ExitStatus{Code: 137}) { // some protocols know codes only

@@ -126,7 +126,7 @@ func (d *fakeDialer) Dial(ctx context.Context) (driver.Conn, error) {
 
 // FakeConn is a connection of a Fake.
 type FakeConn struct {
-	// Endpoint is what was dialled.
+	// Endpoint is what was dialed.
 	Endpoint driver.Endpoint
 
 	fake   *Fake

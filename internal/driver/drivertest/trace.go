@@ -9,8 +9,8 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// dialled are the stages that a driver may tell of, in their order.
-var dialled = []driver.Stage{
+// dialed are the stages that a driver may tell of, in their order.
+var dialed = []driver.Stage{
 	driver.StageBanner, driver.StageKeyExchange, driver.StageHostKey,
 	driver.StageTLS, driver.StageAuthentication, driver.StageSession,
 }
@@ -50,10 +50,10 @@ func (s suite) traceOfSuccess(t *testing.T) {
 	if len(stages) == 0 || stages[len(stages)-1] != driver.StageSession {
 		t.Fatalf("stages %q, want the last to be %q", stages, driver.StageSession)
 	}
-	order := func(stage driver.Stage) int { return slices.Index(dialled, stage) }
+	order := func(stage driver.Stage) int { return slices.Index(dialed, stage) }
 	for i, stage := range stages {
 		if order(stage) < 0 || i > 0 && order(stage) <= order(stages[i-1]) {
-			t.Errorf("stages %q, want some of %q in that order", stages, dialled)
+			t.Errorf("stages %q, want some of %q in that order", stages, dialed)
 		}
 		if found[i] == "" || found[i] != driver.Sanitize(found[i]) {
 			t.Errorf("%s: found %q, want plain words", stage, found[i])

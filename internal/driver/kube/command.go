@@ -83,7 +83,7 @@ func checkWords(command driver.Command, words []string) *driver.Error {
 	return nil
 }
 
-// asksForContainer recognises a pod with several containers.
+// asksForContainer recognizes a pod with several containers.
 func asksForContainer(refused *answer) bool {
 	return refused.status == http.StatusBadRequest && strings.Contains(words(refused), "container name must be specified")
 }
@@ -140,7 +140,7 @@ const (
 	codeNoProgram    = 127
 )
 
-// neverRan recognises a command that was not started: by the exit code that a
+// neverRan recognizes a command that was not started: by the exit code that a
 // shell gives it, or by an error. It returns neither if it may have been.
 func neverRan(said string, place driver.Place) (code int, err *driver.Error) {
 	where := "pod " + place.Pod + " in namespace " + place.Namespace

@@ -13,7 +13,7 @@
 // for such things is refused with the name of the field.
 //
 // All connections with the same server, credentials and keepalive share one
-// client: one HTTP/2 connection for requests, and a few sockets that are dialled,
+// client: one HTTP/2 connection for requests, and a few sockets that are dialed,
 // encrypted and watched ahead, for what takes a socket of its own. So a hundred
 // targets of one kubeconfig cost the memory of one. The sockets are opened by the
 // DialFunc of any connection that lives: clusters have no jump hosts, so each is
@@ -33,7 +33,7 @@
 // A command that ends while much of its input is still unread may never report it:
 // container runtimes stall there, kubectl's commands as well. Give a timeout.
 //
-// Kubernetes cannot signal a command: one that is cancelled loses its streams, and
+// Kubernetes cannot signal a command: one that is canceled loses its streams, and
 // goes on until it notices. Nor has it a place for environment variables, so a
 // command with some is run by the container's env, nor for the type of a terminal,
 // which the container runtime sets.
@@ -49,7 +49,7 @@ import (
 // Options change the driver's patience and pace. The zero value is right for
 // production.
 type Options struct {
-	// StageTimeout bounds each stage of dialling, and the server's answer to the
+	// StageTimeout bounds each stage of dialing, and the server's answer to the
 	// start of a command or a port-forward; 10 s when 0.
 	StageTimeout time.Duration
 	// QPS is how many commands, port-forwards and proxied requests a second are

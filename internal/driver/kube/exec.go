@@ -143,7 +143,7 @@ func (c *conn) refusedStart(refused *answer, place driver.Place) *driver.Error {
 	return result
 }
 
-// lostAnswer recognises what an API server says that has handed the command over to
+// lostAnswer recognizes what an API server says that has handed the command over to
 // a kubelet and could not read what that answered.
 var lostAnswer = regexp.MustCompile(`^(Internal error occurred: )*` +
 	`(EOF|unexpected EOF|read |write |tls: |malformed |net/http: |http2?: |context |i/o timeout|error sending request: )`)

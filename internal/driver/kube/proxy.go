@@ -127,7 +127,7 @@ func keepBody(out *http.Request) *driver.Error {
 	return nil
 }
 
-// notLookedAt recognises what the transport says when the server has promised not
+// notLookedAt recognizes what the transport says when the server has promised not
 // to have looked at a request, whose body could not be sent again. It has no type.
 // The transport says it of a stream that was reset for a breach of the protocol,
 // too, which promises nothing.

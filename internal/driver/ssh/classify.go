@@ -111,7 +111,7 @@ var throttleSigns = map[string]time.Duration{
 	"Exceeded MaxStartups":     2 * time.Second,
 }
 
-// throttled recognises a server that refuses connections for a while, or
+// throttled recognizes a server that refuses connections for a while, or
 // returns nil.
 func throttled(greeting, address string) *driver.Error {
 	for sign, pause := range throttleSigns {

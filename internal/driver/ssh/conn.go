@@ -21,7 +21,7 @@ const keepaliveRequest = "keepalive@openssh.com"
 // bytes keep arriving: a slow path that is full is not a dead one.
 const keepaliveGrace = 5
 
-// signalTimeout bounds how long closing waits for what it has signalled.
+// signalTimeout bounds how long closing waits for what it has signaled.
 const signalTimeout = 250 * time.Millisecond
 
 // conn implements driver.Conn. It costs one goroutine beside the library's
@@ -78,7 +78,7 @@ func (c *conn) Info() driver.Info {
 	return info
 }
 
-// Close implements driver.Conn. What runs is signalled to end: most commands
+// Close implements driver.Conn. What runs is signaled to end: most commands
 // would not notice that their connection is gone.
 func (c *conn) Close() error {
 	c.closing.Store(true)

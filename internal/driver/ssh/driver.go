@@ -31,10 +31,10 @@ import (
 // Options change the driver's patience. The zero value is right for production;
 // tests shorten it.
 type Options struct {
-	// StageTimeout bounds each stage of dialling, and each answer of the server
+	// StageTimeout bounds each stage of dialing, and each answer of the server
 	// to an open or start; 10 s when 0.
 	StageTimeout time.Duration
-	// KillGrace is how long a cancelled command may take to end after TERM, and
+	// KillGrace is how long a canceled command may take to end after TERM, and
 	// again after KILL; 2 s when 0.
 	KillGrace time.Duration
 }

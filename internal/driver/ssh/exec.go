@@ -84,7 +84,7 @@ func (e *execution) run(ctx context.Context, streams driver.Streams) (driver.Exi
 		e.terminate(stdout, stderr)
 		return driver.ExitStatus{}, &driver.Error{
 			Reason: driver.Unreachable, Stage: driver.StageRun, Started: true,
-			Message: what + "; the command was signalled to end",
+			Message: what + "; the command was signaled to end",
 		}
 	}
 }
@@ -144,7 +144,7 @@ func (e *execution) callOff(ctx context.Context, outlets ...*outlet) error {
 func unknown(ctx context.Context, stage driver.Stage) *driver.Error {
 	return &driver.Error{
 		Reason: driver.Timeout, Stage: stage, Started: true, Err: context.Cause(ctx),
-		Message: "the caller did not wait any longer; the command was signalled to end",
+		Message: "the caller did not wait any longer; the command was signaled to end",
 	}
 }
 

@@ -298,7 +298,7 @@ func TestEndlessAuthenticationBannersAreRefused(t *testing.T) {
 	}
 }
 
-func TestAServerThatThrottlesIsRecognised(t *testing.T) {
+func TestAServerThatThrottlesIsRecognized(t *testing.T) {
 	for said, pause := range map[string]time.Duration{
 		"Not allowed at this time\r\n": time.Minute,
 		"Exceeded MaxStartups\r\n":     2 * time.Second,

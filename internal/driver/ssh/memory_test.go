@@ -82,16 +82,16 @@ func BenchmarkIdleConnections(b *testing.B) {
 		}
 	}
 	b.ReportMetric(worst, "KiB/conn")
-	b.ReportMetric(0, "ns/op") // dialling is not what this measures
+	b.ReportMetric(0, "ns/op") // dialing is not what this measures
 }
 
 func dialMany(b *testing.B, endpoint driver.Endpoint, count int) []driver.Conn {
 	b.Helper()
 	conns := make([]driver.Conn, count)
 	slots := make(chan struct{}, 30) // as the engine's budget
-	var dialling sync.WaitGroup
+	var dialing sync.WaitGroup
 	for i := range conns {
-		dialling.Go(func() {
+		dialing.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			conn, err := dialWith(context.Background(), Options{}, endpoint)
@@ -105,7 +105,7 @@ func dialMany(b *testing.B, endpoint driver.Endpoint, count int) []driver.Conn {
 			}
 		})
 	}
-	dialling.Wait()
+	dialing.Wait()
 	if b.Failed() {
 		b.FailNow()
 	}

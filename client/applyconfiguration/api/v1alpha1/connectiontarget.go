@@ -14,7 +14,7 @@ import (
 // ConnectionTargetApplyConfiguration represents a declarative configuration of the ConnectionTarget type for use
 // with apply.
 //
-// ConnectionTarget is one endpoint and how to authenticate to it. It is dialled
+// ConnectionTarget is one endpoint and how to authenticate to it. It is dialed
 // only while a ConnectionPool selects it.
 //
 // Conditions follow kstatus, so that Flux, Argo CD and `kubectl wait` can wait

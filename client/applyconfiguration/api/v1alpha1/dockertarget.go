@@ -15,7 +15,7 @@ type DockerTargetApplyConfiguration struct {
 	// connpool.dev/credentials: "true". Required with tcp://, refused with unix://.
 	TLSRef *SecretRefApplyConfiguration `json:"tlsRef,omitempty"`
 	// sshTargetRef reaches the engine's socket through an ssh target, without any
-	// program on that host. Absent means that the endpoint is dialled directly.
+	// program on that host. Absent means that the endpoint is dialed directly.
 	SSHTargetRef *TargetRefApplyConfiguration `json:"sshTargetRef,omitempty"`
 }
 

@@ -12,7 +12,7 @@ type PoolAcquireApplyConfiguration struct {
 	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
 	// maxPending is how many requests may wait for each target; more fail at
 	// once. 0 means that none waits, not even for a connection that is being
-	// dialled. 100 when absent.
+	// dialed. 100 when absent.
 	MaxPending *int32 `json:"maxPending,omitempty"`
 }
 

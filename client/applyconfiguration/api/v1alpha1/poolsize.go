@@ -10,7 +10,7 @@ type PoolSizeApplyConfiguration struct {
 	// minWarm is how many connections to each target are kept warm. 0 dials on
 	// demand. 1 when absent.
 	MinWarm *int32 `json:"minWarm,omitempty"`
-	// max is how many connections to each target there may be, those being dialled
+	// max is how many connections to each target there may be, those being dialed
 	// included; while connections are replaced, up to as many more may be draining.
 	// 4 when absent.
 	Max *int32 `json:"max,omitempty"`

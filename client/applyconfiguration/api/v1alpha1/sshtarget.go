@@ -9,7 +9,7 @@ package v1alpha1
 type SSHTargetApplyConfiguration struct {
 	// host is the DNS name or the IP address of the server, without user and
 	// port; IPv6 addresses stand without brackets. The resolved address is
-	// checked again when it is dialled: loopback, link-local, multicast and
+	// checked again when it is dialed: loopback, link-local, multicast and
 	// unspecified addresses are refused unless the operator allows them.
 	Host *string `json:"host,omitempty"`
 	// port is the TCP port of the server. 22 when absent.

@@ -12,7 +12,7 @@ import (
 // WarmingPrediction learns from use when connections will be needed.
 type WarmingPredictionApplyConfiguration struct {
 	// mode says what a prediction does: Off makes none, Shadow makes and measures
-	// them without dialling, Active warms connections by them. This version
+	// them without dialing, Active warms connections by them. This version
 	// refuses all but Off. Off when absent.
 	Mode *apiv1alpha1.PredictionMode `json:"mode,omitempty"`
 	// maxWarm is how many connections predictions may add, over all targets of the

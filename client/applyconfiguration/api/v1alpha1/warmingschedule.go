@@ -19,7 +19,7 @@ type WarmingScheduleApplyConfiguration struct {
 	// end is when the higher minimum ends, like start.
 	End *apiv1alpha1.CronExpression `json:"end,omitempty"`
 	// timeZone is the IANA name of the time zone of start and end, such as
-	// Europe/Zurich; its daylight saving time is honoured. UTC when absent.
+	// Europe/Zurich; its daylight saving time is honored. UTC when absent.
 	TimeZone *string `json:"timeZone,omitempty"`
 	// minWarm is how many connections to each target are kept warm meanwhile. It
 	// must not be greater than size.max.
