@@ -100,7 +100,7 @@ clean: lab-down ## Stop the lab and remove all that was built
 ##@ Generate and verify (every verify-x has an update-x)
 
 .PHONY: verify
-verify: verify-codegen verify-tidy verify-house ## Check that generated files, modules and the rules of the house hold
+verify: verify-codegen verify-tidy verify-conventions ## Check that generated files, modules and the conventions hold
 
 .PHONY: verify-codegen
 verify-codegen: ## Check that generated files are up to date
@@ -123,14 +123,14 @@ verify-tidy: ## Check that go.mod and go.sum of every module are tidy
 update-tidy: ## Tidy go.mod and go.sum of every module
 	hack/each-module.sh go mod tidy
 
-.PHONY: verify-house
-verify-house: ## Check import rules, package comments, roles and manifests
-	@hack/say 'rules of the house'
-	go test ./test/house || hack/failed 'make update-house, if it is about the golden role and the change is meant'
+.PHONY: verify-conventions
+verify-conventions: ## Check import rules, package comments, roles and manifests
+	@hack/say 'conventions'
+	go test ./test/conventions || hack/failed 'make update-conventions, if it is about the golden role and the change is meant'
 
-.PHONY: update-house
-update-house: ## Accept the manager's present role as the golden one
-	go test ./test/house -run Role -update
+.PHONY: update-conventions
+update-conventions: ## Accept the manager's present role as the golden one
+	go test ./test/conventions -run Role -update
 
 ##@ Deploy (to the cluster of the current kubectl context)
 

@@ -1,4 +1,4 @@
-// Package house keeps the rules of the house: what may import what, what a
+// Package conventions checks the conventions of this repository: what may import what, what a
 // package must say about itself, what the manifests may ask for.
 //
 // Each rule stands in a table with its reason, which a failure prints, and with
@@ -9,7 +9,7 @@
 // The rules read source and manifests as text and syntax trees, without
 // building them: all of them take about a second. What a linter already checks
 // is in .golangci.yml instead.
-package house
+package conventions
 
 import (
 	"go/ast"
@@ -30,7 +30,7 @@ import (
 
 const module = "github.com/connpool/connpool"
 
-// rule is one rule of the house.
+// rule is one convention.
 type rule struct {
 	// name says what holds, as a sentence.
 	name string

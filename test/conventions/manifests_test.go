@@ -1,4 +1,4 @@
-package house
+package conventions
 
 import (
 	"flag"
@@ -23,7 +23,7 @@ var update = flag.Bool("update", false, "accept the present state as golden")
 
 const (
 	managerRole = "config/rbac/role.yaml"
-	goldenRole  = "test/house/testdata/manager-role.txt"
+	goldenRole  = "test/conventions/testdata/manager-role.txt"
 )
 
 func manifestRules() []rule {
@@ -54,7 +54,7 @@ func manifestRules() []rule {
 		},
 		{
 			name:  "the manager's role is the golden one",
-			why:   "it grows by markers in the code, and each new right deserves a second look: make update-house accepts it",
+			why:   "it grows by markers in the code, and each new right deserves a second look: make update-conventions accepts it",
 			check: roleDrift,
 			bad: map[string]string{
 				managerRole: "kind: ClusterRole\nmetadata: {name: manager-role}\nrules:\n" +
