@@ -1,6 +1,7 @@
 package poolset
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -56,5 +57,7 @@ func (p *pauses) learn(of server, err error) {
 	if p.servers == nil {
 		p.servers = map[server]pause{}
 	}
+	// The targets that asked about these servers may be gone and never ask again.
+	maps.DeleteFunc(p.servers, func(_ server, p pause) bool { return time.Until(p.until) <= 0 })
 	p.servers[of] = pause{told, time.Now().Add(told.RetryAfter)}
 }

@@ -51,9 +51,14 @@ func cleanRequest(header http.Header) {
 	}
 }
 
+// ours begin the headers that are about the way through us, which no target can
+// know.
+const ours = "Connpool-"
+
 // governing are headers by which a target would govern how clients deal with the
 // server that they know, which is ours: they stay with the target.
 var governing = []string{
+	"Audit-Id",
 	"Set-Cookie", "Alt-Svc", "Clear-Site-Data", "Strict-Transport-Security",
 	"Access-Control-Allow-Credentials", "Access-Control-Allow-Headers", "Access-Control-Allow-Methods",
 	"Access-Control-Allow-Origin", "Access-Control-Expose-Headers",
@@ -61,7 +66,9 @@ var governing = []string{
 
 // cleanAnswer removes from an answer what is not for the client.
 func cleanAnswer(header http.Header) {
-	for _, name := range governing {
-		header.Del(name)
+	for name := range header {
+		if strings.HasPrefix(name, ours) || slices.Contains(governing, name) {
+			header.Del(name)
+		}
 	}
 }

@@ -168,7 +168,8 @@ func (c *call) streamInSession(w http.ResponseWriter, req *http.Request, held *h
 
 // runInSession runs a command that the session has counted.
 func (c *call) runInSession(ctx context.Context, held *heldSession, command driver.Command, streams driver.Streams) ending {
-	end := ending{held: held.held.now(), requestID: c.requestID}
+	end := ending{held: held.held.now(), requestID: c.requestID, outcome: live.OutcomeUnknown}
+	defer func() { held.finish(end.outcome) }() // also of what panics
 	c.auditStarted(end.held, &command)
 	var bytes traffic
 	streams = bytes.count(streams)
@@ -180,7 +181,6 @@ func (c *call) runInSession(ctx context.Context, held *heldSession, command driv
 	if end.outcome == live.OutcomeUnknown && errors.Is(context.Cause(ctx), errTimeout) {
 		end.message += "; the session has ended with it, create another one"
 	}
-	held.finish(end.outcome)
 	c.auditEnded(end, &bytes)
 	return end
 }

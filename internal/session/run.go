@@ -109,8 +109,9 @@ func (s *Shell) conclude(all bool, stdout, stderr *section) (driver.ExitStatus, 
 	case stdout.over && stderr.over:
 		code, err := strconv.Atoi(string(stdout.code))
 		return driver.ExitStatus{Code: code}, err
-	case exited && !stdout.begun: // it would have said so before
-		return driver.ExitStatus{}, outcome(why, false)
+	case exited && !stdout.begun:
+		// It says so before it begins, but what a shell says last can be lost.
+		return driver.ExitStatus{}, outcome(why, all)
 	case exited && s.status.Signal == "":
 		return s.status, nil
 	}
