@@ -19,7 +19,7 @@ func TestBackoffAndParking(t *testing.T) {
 			w.quiet()
 			after(time.Second)
 			w.connect()
-			w.expect("1 warm")
+			w.expect("1 idle")
 		},
 		"a wrong key is tried once, then left alone for 5 minutes": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 3, Max: 3})
@@ -62,14 +62,14 @@ func TestBackoffAndParking(t *testing.T) {
 			w.refuse(errBadKey)
 			w.pool.Rotate(w.dialer("new"))
 			w.connect()
-			w.expect("1 warm")
+			w.expect("1 idle")
 		},
 		"Replace with another target ends parking": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 1})
 			w.refuse(errBadKey)
 			w.pool.Replace(w.dialer("new"))
 			w.connect()
-			w.expect("1 warm")
+			w.expect("1 idle")
 		},
 		"an idle failing pool dials again for a caller once the backoff is over": func(t *testing.T) {
 			w := newWorld(t, Limits{Max: 1})
@@ -187,7 +187,7 @@ func TestBackoffAndParking(t *testing.T) {
 			for range 4 {
 				w.connect()
 			}
-			w.expect("4 warm")
+			w.expect("4 idle")
 		},
 		"the dial budget's wait does not count against the dial timeout": func(t *testing.T) {
 			turn := make(chan struct{})
@@ -200,8 +200,8 @@ func TestBackoffAndParking(t *testing.T) {
 			after(time.Minute)
 			close(turn)
 			synctest.Wait()
-			if s := p.Stats(); s.Warm != 1 {
-				t.Errorf("%d warm, failure %v", s.Warm, s.Dial.Err)
+			if s := p.Stats(); s.Idle != 1 {
+				t.Errorf("%d idle, failure %v", s.Idle, s.Dial.Err)
 			}
 			if places != 1 {
 				t.Errorf("the place in the budget was given back %d times", places)

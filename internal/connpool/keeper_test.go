@@ -14,10 +14,10 @@ func TestWarming(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 3, Max: 5})
 			w.expect("1 dialing")
 			w.connect()
-			w.expect("1 warm, 2 dialing")
+			w.expect("1 idle, 2 dialing")
 			w.connect()
 			w.connect()
-			w.expect("3 warm")
+			w.expect("3 idle")
 			w.quiet()
 		},
 		"waiters get no more dials than their slots need": func(t *testing.T) {
@@ -76,14 +76,14 @@ func TestAgeing(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 1, MaxAge: time.Hour, DialTimeout: time.Hour})
 			old := w.connect()
 			after(54*time.Minute - 1)
-			w.expect("1 warm")
+			w.expect("1 idle")
 			after(6*time.Minute + 1)
-			w.expect("1 warm, 1 dialing")
+			w.expect("1 idle, 1 dialing")
 			if w.lease().Conn() != old {
 				t.Error("the old connection does not serve")
 			}
 			w.connect()
-			w.expect("1 warm, 1 draining, 1 leases")
+			w.expect("1 idle, 1 draining, 1 leases")
 		},
 		"an old connection stays while its successor cannot be dialed": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 1, MaxAge: time.Hour, DialTimeout: time.Hour})
@@ -96,7 +96,7 @@ func TestAgeing(t *testing.T) {
 			}
 			w.connect()
 			w.expectClosed(old, true)
-			w.expect("1 warm")
+			w.expect("1 idle")
 		},
 		"an old connection is never cut, however long its lease runs": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 1, MaxAge: time.Hour, DialTimeout: time.Hour, DrainTimeout: time.Minute})
@@ -145,7 +145,7 @@ func TestAgeing(t *testing.T) {
 				w.quiet()
 				w.lease().Release()
 			}
-			w.expect("1 warm, 1 dialing")
+			w.expect("1 idle, 1 dialing")
 			w.connect()
 			w.expectClosed(old, true)
 			if uses := w.pool.Stats().Uses; uses != 3 {
@@ -161,7 +161,7 @@ func TestAgeing(t *testing.T) {
 			w.pool.RecycleAll()
 			w.connect()
 			w.expectClosed(older.Conn(), false)
-			w.expect("1 warm, 1 in use, 1 dialing, 1 leases")
+			w.expect("1 idle, 1 in use, 1 dialing, 1 leases")
 		},
 		"a leased connection waits for its successor, though another is idle": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 1, Max: 2})
@@ -195,7 +195,7 @@ func TestAgeing(t *testing.T) {
 			for left := 3; left > 0; left-- {
 				w.connect()
 			}
-			w.expect("3 warm")
+			w.expect("3 idle")
 			w.quiet()
 		},
 	})
@@ -224,11 +224,11 @@ func TestIdling(t *testing.T) {
 				l.Release()
 			}
 			after(time.Minute - 1)
-			w.expect("3 warm")
+			w.expect("3 idle")
 			after(1)
-			w.expect("1 warm")
+			w.expect("1 idle")
 			after(time.Hour)
-			w.expect("1 warm")
+			w.expect("1 idle")
 		},
 		"the one used least recently goes first": func(t *testing.T) {
 			w, leases := idlers(t, Limits{MinWarm: 2, Max: 3, MaxIdle: time.Minute})
@@ -239,7 +239,7 @@ func TestIdling(t *testing.T) {
 			leases[2].Release()
 			after(59 * time.Second)
 			w.expectClosed(oldest, true)
-			w.expect("2 warm")
+			w.expect("2 idle")
 		},
 		"a leased connection does not idle out": func(t *testing.T) {
 			w, leases := idlers(t, Limits{Max: 3, MaxIdle: time.Minute})
@@ -249,7 +249,7 @@ func TestIdling(t *testing.T) {
 			w.expect("1 in use, 1 leases")
 			leases[2].Release()
 			after(time.Minute - 1)
-			w.expect("1 warm")
+			w.expect("1 idle")
 			after(1)
 			w.expect("empty")
 		},
@@ -262,7 +262,7 @@ func TestSetLimits(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 1, Max: 3})
 			w.connect()
 			w.pool.SetLimits(Limits{MinWarm: 3, Max: 3})
-			w.expect("1 warm, 2 dialing")
+			w.expect("1 idle, 2 dialing")
 		},
 		"a lower maximum closes idle connections first and lets leases finish": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 3, Max: 3})
@@ -274,7 +274,7 @@ func TestSetLimits(t *testing.T) {
 			w.expect("1 in use, 1 draining, 2 leases")
 			a.Release()
 			b.Release()
-			w.expect("1 warm")
+			w.expect("1 idle")
 		},
 		"a lower maximum closes retiring connections beyond it": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 3, Max: 3})
@@ -288,7 +288,7 @@ func TestSetLimits(t *testing.T) {
 			w.pool.SetLimits(Limits{MinWarm: 1, Max: 1})
 			after(time.Second)
 			w.connect()
-			w.expect("1 warm")
+			w.expect("1 idle")
 		},
 		"more leases for each connection serve those who wait": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 1})
@@ -347,9 +347,9 @@ func TestSetLimits(t *testing.T) {
 			w.connect()
 			w.pool.SetLimits(Limits{MinWarm: 1, Paused: true})
 			w.pool.Rotate(w.dialer("new"))
-			w.expect("1 warm")
+			w.expect("1 idle")
 			w.pool.SetLimits(Limits{MinWarm: 1})
-			w.expect("1 warm, 1 dialing")
+			w.expect("1 idle, 1 dialing")
 		},
 		"a lower maximum drains retiring connections that can have no successor": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 3, Max: 3})
@@ -367,7 +367,7 @@ func TestSetLimits(t *testing.T) {
 			after(time.Second)
 			w.connect()
 			w.pool.SetLimits(Limits{MinWarm: 1, Max: 1})
-			w.expect("1 warm, 3 draining, 3 leases")
+			w.expect("1 idle, 3 draining, 3 leases")
 		},
 		"a minimum above the maximum counts as the maximum": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 5, Max: 1})

@@ -52,7 +52,7 @@ func TestNarrow(t *testing.T) {
 			expectCap(t, w, 1)
 			after(time.Hour)
 			w.connect()
-			w.expect("1 warm")
+			w.expect("1 idle")
 			expectCap(t, w, 0)
 			w.lease()
 			w.lease()

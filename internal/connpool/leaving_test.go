@@ -17,7 +17,7 @@ func TestDraining(t *testing.T) {
 		a, b = w.lease(), w.lease()
 		w.pool.Replace(w.dialer("new"))
 		w.connect()
-		w.expect("1 warm, 1 draining, 2 leases")
+		w.expect("1 idle, 1 draining, 2 leases")
 		return w, a, b, conn
 	}
 	bubbles(t, map[string]func(*testing.T){
@@ -32,14 +32,14 @@ func TestDraining(t *testing.T) {
 			w, a, _, conn := drainingPool(t)
 			a.Release()
 			w.expectClosed(conn, false)
-			w.expect("1 warm, 1 draining, 1 leases")
+			w.expect("1 idle, 1 draining, 1 leases")
 		},
 		"Release of the last lease closes it": func(t *testing.T) {
 			w, a, b, conn := drainingPool(t)
 			a.Release()
 			b.Release()
 			w.expectClosed(conn, true)
-			w.expect("1 warm")
+			w.expect("1 idle")
 		},
 		"Discard of the last lease closes it": func(t *testing.T) {
 			w, a, b, conn := drainingPool(t)
@@ -47,7 +47,7 @@ func TestDraining(t *testing.T) {
 			w.expectClosed(conn, false)
 			b.Discard()
 			w.expectClosed(conn, true)
-			w.expect("1 warm")
+			w.expect("1 idle")
 		},
 		"Narrow of the last lease closes it and teaches nothing about the new target": func(t *testing.T) {
 			w, a, b, conn := drainingPool(t)
@@ -78,7 +78,7 @@ func TestDraining(t *testing.T) {
 			after(1)
 			w.expectClosed(conn, true)
 			a.Release()
-			w.expect("1 warm, 1 leases")
+			w.expect("1 idle, 1 leases")
 		},
 		"the deadline of Drain cuts it": func(t *testing.T) {
 			w, _, _, conn := drainingPool(t)
@@ -110,7 +110,7 @@ func TestDraining(t *testing.T) {
 			conn.cancel(errKilled)
 			w.expectClosed(conn, true)
 			a.Release()
-			w.expect("1 warm, 1 leases")
+			w.expect("1 idle, 1 leases")
 			w.quiet()
 		},
 	})

@@ -103,7 +103,7 @@ func TestProbing(t *testing.T) {
 			probe.result <- errKilled
 			w.expect("1 dialing")
 			w.connect()
-			w.expect("1 warm")
+			w.expect("1 idle")
 		},
 	})
 }

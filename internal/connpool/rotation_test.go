@@ -21,10 +21,10 @@ func TestRotation(t *testing.T) {
 			dial.result <- nil
 			probe := w.probeCall()
 			w.expectClosed(old, false)
-			w.expect("1 warm, 1 dialing")
+			w.expect("1 idle, 1 dialing")
 			probe.result <- nil
 			w.expectClosed(old, true)
-			w.expect("1 warm")
+			w.expect("1 idle")
 			if r := w.pool.Stats().Rotation; r.Pending {
 				t.Errorf("rotation %+v, want none pending", r)
 			}
@@ -48,7 +48,7 @@ func TestRotation(t *testing.T) {
 			after(5 * time.Minute)
 			w.connect()
 			w.probeCall().result <- nil
-			w.expect("1 warm, 1 draining, 1 leases")
+			w.expect("1 idle, 1 draining, 1 leases")
 		},
 		"credentials whose connection fails its probe are not taken": func(t *testing.T) {
 			w, old := serving(t)
@@ -71,7 +71,7 @@ func TestRotation(t *testing.T) {
 			if conn := w.connect(); conn.target != "old" {
 				t.Errorf("dialed with the %s credentials", conn.target)
 			}
-			w.expect("1 warm")
+			w.expect("1 idle")
 		},
 		"the trial takes no room from a replacement": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 1, Max: 1})
@@ -106,7 +106,7 @@ func TestRotation(t *testing.T) {
 				t.Errorf("dialed with the %s credentials", conn.target)
 			}
 			w.probeCall().result <- nil
-			w.expect("1 warm")
+			w.expect("1 idle")
 		},
 		"a superseded trial that succeeds after all is closed": func(t *testing.T) {
 			w, old := serving(t)
@@ -138,7 +138,7 @@ func TestRotation(t *testing.T) {
 			if conn := w.connect(); conn.target != "other" {
 				t.Errorf("dialed %s", conn.target)
 			}
-			w.expect("1 warm")
+			w.expect("1 idle")
 		},
 		"every old connection leaves when its successor is warm": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 3, Max: 3})
@@ -149,9 +149,9 @@ func TestRotation(t *testing.T) {
 			w.pool.Rotate(w.dialer("new"))
 			w.connect()
 			w.probeCall().result <- nil
-			for _, want := range []string{"3 warm, 2 dialing", "3 warm, 1 dialing", "3 warm"} {
+			for _, want := range []string{"3 idle, 2 dialing", "3 idle, 1 dialing", "3 idle"} {
 				w.expect(want)
-				if want != "3 warm" {
+				if want != "3 idle" {
 					w.connect()
 				}
 			}

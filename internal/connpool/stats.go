@@ -22,9 +22,9 @@ func (s State) String() string { return [...]string{"idle", "leased", "draining"
 
 // Stats is a snapshot of a pool.
 type Stats struct {
-	// Warm connections are idle, InUse ones carry leases, Draining ones take
-	// no new lease or are being closed.
-	Warm, InUse, Dialing, Draining int
+	// Idle connections serve and carry no lease, InUse ones serve and carry leases,
+	// Draining ones take no new lease or are being closed.
+	Idle, InUse, Dialing, Draining int
 	// Leases are out, Pending callers wait.
 	Leases, Pending int
 	// Uses counts ended leases, also of connections that are gone.
@@ -48,6 +48,9 @@ type Stats struct {
 	Dials  DialCount
 	Probes ProbeCount
 }
+
+// Warm is the number of connections that can serve: idle or in use.
+func (s Stats) Warm() int { return s.Idle + s.InUse }
 
 // Failure is a streak of consecutive failures; zero when the last try succeeded.
 type Failure struct {
@@ -168,7 +171,7 @@ func (p *Pool[C]) Stats() Stats {
 func (s *Stats) add(state State, created time.Time) {
 	switch state {
 	case Idle:
-		s.Warm++
+		s.Idle++
 	case Leased:
 		s.InUse++
 	default:

@@ -31,7 +31,7 @@ func TestDialing(t *testing.T) {
 		"a dial that succeeds without a waiter becomes idle": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 1})
 			w.connect()
-			w.expect("1 warm")
+			w.expect("1 idle")
 		},
 		"a dial that succeeds after Replace is closed": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 1})
@@ -42,7 +42,7 @@ func TestDialing(t *testing.T) {
 			if w.connect().target != "new" {
 				t.Error("the old target was dialed again")
 			}
-			w.expect("1 warm")
+			w.expect("1 idle")
 		},
 		"a dial that succeeds after Rotate is closed when nothing served before": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 1})
@@ -53,7 +53,7 @@ func TestDialing(t *testing.T) {
 			if w.connect().target != "new" {
 				t.Error("the old credentials were dialed again")
 			}
-			w.expect("1 warm")
+			w.expect("1 idle")
 		},
 		"a dial that succeeds after Close is closed, and Close waits for it": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 1})
@@ -156,7 +156,7 @@ func TestDialing(t *testing.T) {
 			w := newWorld(t, Limits{Max: 1})
 			w.ask().cancel()
 			w.connect()
-			w.expect("1 warm")
+			w.expect("1 idle")
 		},
 		"Invalidate cancels the dial": func(t *testing.T) {
 			w := newWorld(t, Limits{MinWarm: 1})
@@ -202,7 +202,7 @@ func TestIdle(t *testing.T) {
 			if _, err := w.pool.Acquire(ctx); !errors.Is(err, context.Canceled) {
 				t.Errorf("error %v, want canceled", err)
 			}
-			w.expect("1 warm")
+			w.expect("1 idle")
 		},
 		"Replace closes it": func(t *testing.T) {
 			w, conn := idle(t)
@@ -215,18 +215,18 @@ func TestIdle(t *testing.T) {
 			if !w.pool.Recycle(w.pool.Conns()[0].ID) {
 				t.Fatal("the connection was not found")
 			}
-			w.expect("1 warm, 1 dialing")
+			w.expect("1 idle, 1 dialing")
 			w.expectClosed(conn, false)
 			w.connect()
 			w.expectClosed(conn, true)
-			w.expect("1 warm")
+			w.expect("1 idle")
 		},
 		"Recycle of an unknown connection says so": func(t *testing.T) {
 			w, _ := idle(t)
 			if w.pool.Recycle(99) {
 				t.Error("an unknown connection was found")
 			}
-			w.expect("1 warm")
+			w.expect("1 idle")
 		},
 		"Drain closes it": func(t *testing.T) {
 			w, conn := idle(t)
@@ -307,7 +307,7 @@ func TestLeased(t *testing.T) {
 		"Release of the last lease makes it idle": func(t *testing.T) {
 			w, l, _ := leased(t)
 			l.Release()
-			w.expect("1 warm")
+			w.expect("1 idle")
 			if uses := w.pool.Stats().Uses; uses != 1 {
 				t.Errorf("%d uses, want 1", uses)
 			}
@@ -318,7 +318,7 @@ func TestLeased(t *testing.T) {
 			l.Release()
 			l.Discard()
 			l.Narrow()
-			w.expect("1 warm")
+			w.expect("1 idle")
 			if uses := w.pool.Stats().Uses; uses != 1 {
 				t.Errorf("%d uses, want 1", uses)
 			}
@@ -337,7 +337,7 @@ func TestLeased(t *testing.T) {
 			other.Release() // the last use it may have
 			w.expect("1 in use, 1 dialing, 1 leases")
 			w.connect()
-			w.expect("1 warm, 1 draining, 1 leases")
+			w.expect("1 idle, 1 draining, 1 leases")
 			l.Release()
 			w.expectClosed(conn, true)
 		},
@@ -403,7 +403,7 @@ func TestLeased(t *testing.T) {
 			}
 			w.connect()
 			w.probeCall().result <- nil
-			w.expect("1 warm, 1 draining, 2 leases")
+			w.expect("1 idle, 1 draining, 2 leases")
 			l.Release()
 			w.expectClosed(conn, false)
 		},
@@ -417,7 +417,7 @@ func TestLeased(t *testing.T) {
 			}
 			w.expect("1 in use, 1 dialing, 1 leases")
 			w.connect()
-			w.expect("1 warm, 1 draining, 1 leases")
+			w.expect("1 idle, 1 draining, 1 leases")
 			l.Release()
 			w.expectClosed(conn, true)
 		},
@@ -465,7 +465,7 @@ func TestLeased(t *testing.T) {
 			w.expect("1 dialing, 1 leases")
 			l.Release()
 			w.connect()
-			w.expect("1 warm")
+			w.expect("1 idle")
 		},
 	})
 }

@@ -258,7 +258,7 @@ func (w *walker) check(rt *rapid.T) {
 	if free := w.free(); len(w.asks) > 0 && free > 0 {
 		rt.Fatalf("%d callers wait beside %d free slots; pool: %s", len(w.asks), free, w.summary())
 	}
-	if all := stats.Warm + stats.InUse + stats.Draining + stats.Dialing; all > 2*w.peak+1 {
+	if all := stats.Idle + stats.InUse + stats.Draining + stats.Dialing; all > 2*w.peak+1 {
 		rt.Fatalf("%d connections in all, want at most twice %d and one on trial; pool: %s", all, w.peak, w.summary())
 	}
 }
@@ -338,7 +338,7 @@ func (w *walker) rest(rt *rapid.T) {
 	}
 	w.check(rt)
 	stats := w.pool.Stats()
-	if w.summary() != "2 warm" || stats.Rotation.Pending {
+	if w.summary() != "2 idle" || stats.Rotation.Pending {
 		rt.Fatalf("did not come to rest: %s, %+v", w.summary(), stats)
 	}
 }

@@ -290,7 +290,7 @@ func (w *world) summary() string {
 		n    int
 		what string
 	}{
-		{s.Warm, "warm"},
+		{s.Idle, "idle"},
 		{s.InUse, "in use"},
 		{s.Dialing, "dialing"},
 		{s.Draining, "draining"},

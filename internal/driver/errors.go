@@ -60,6 +60,54 @@ const (
 	NotFound Reason = "NotFound"
 )
 
+// class is what a reason means to whatever decides what to do next. A reason in
+// no class is about one request only.
+type class struct {
+	// permanent failures need a change of the Secret, the pinned keys, the spec or
+	// the server; repeating the attempt does not cure them.
+	permanent bool
+	// transient failures may cure themselves.
+	transient bool
+	// identity failures say that the server is not the pinned one, or that the pins
+	// cannot tell.
+	identity bool
+	// declared failures are in what the target refers to, not in its server: the
+	// Secret or the pinned keys.
+	declared bool
+}
+
+var classes = map[Reason]class{
+	Unreachable:          {transient: true},
+	DNSError:             {transient: true},
+	Timeout:              {transient: true},
+	AuthenticationFailed: {permanent: true},
+	HostKeyMismatch:      {permanent: true, identity: true},
+	CertificateInvalid:   {permanent: true, identity: true},
+	SessionLimit:         {transient: true},
+	ThrottledByServer:    {transient: true},
+	CredentialsMissing:   {permanent: true, declared: true},
+	CredentialsInvalid:   {permanent: true, declared: true},
+	HostKeysInvalid:      {permanent: true, identity: true, declared: true},
+	ProtocolError:        {transient: true},
+	ProbeFailed:          {transient: true},
+	JumpTargetNotReady:   {transient: true},
+	PoolExhausted:        {},
+	AddressDenied:        {permanent: true},
+	Forbidden:            {},
+	NotFound:             {},
+}
+
+// Permanent reports whether only a change by a person cures the failure: of the
+// Secret, the pinned keys, the spec or the server.
+func (r Reason) Permanent() bool { return classes[r].permanent }
+
+// Transient reports whether the failure may cure itself.
+func (r Reason) Transient() bool { return classes[r].transient }
+
+// AboutDeclaration reports whether the failure lies in the Secret or the pinned
+// keys that the target refers to, whatever its server says.
+func (r Reason) AboutDeclaration() bool { return classes[r].declared }
+
 // Stage is the step of reaching a target, or of running a command, that failed.
 type Stage string
 
@@ -102,6 +150,13 @@ func (e *Error) Error() string {
 		return e.Message
 	}
 	return fmt.Sprintf("%s: %s", e.Stage, e.Message)
+}
+
+// AboutIdentity reports whether the failure says that the server is not the
+// pinned one, or that the pins cannot tell. An invalid certificate that is found
+// before anything was dialed is the operator's own, and says nothing of the server.
+func (e *Error) AboutIdentity() bool {
+	return classes[e.Reason].identity && (e.Reason != CertificateInvalid || e.Stage != StagePrepare)
 }
 
 // Unwrap returns the inner cause.

@@ -79,3 +79,26 @@ func FuzzSanitize(f *testing.F) {
 		}
 	})
 }
+
+func TestClassesOfReasons(t *testing.T) {
+	for reason, class := range classes {
+		if class.permanent && class.transient {
+			t.Errorf("%s is permanent and transient", reason)
+		}
+	}
+	for name, tc := range map[string]struct {
+		err  Error
+		want bool
+	}{
+		"another host key":                       {Error{Reason: HostKeyMismatch, Stage: StageHostKey}, true},
+		"a certificate that the server presents": {Error{Reason: CertificateInvalid, Stage: StageTLS}, true},
+		"a certificate of the operator's own":    {Error{Reason: CertificateInvalid, Stage: StagePrepare}, false},
+		"refused credentials":                    {Error{Reason: AuthenticationFailed}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := tc.err.AboutIdentity(); got != tc.want {
+				t.Errorf("about identity: %t, want %t", got, tc.want)
+			}
+		})
+	}
+}

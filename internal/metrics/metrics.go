@@ -67,7 +67,7 @@ type key struct{ namespace, pool, kind string }
 // totals add up one pool's targets.
 type totals struct {
 	up, down, unknown              int
-	warm, inUse, dialing, draining int
+	idle, inUse, dialing, draining int
 	leases, pending                int
 	uses                           int64
 	acquired                       [3]connpool.AcquireCount
@@ -93,7 +93,7 @@ func (t *totals) add(o poolset.PoolObservation) {
 	if !o.Left {
 		t.addHealth(o.Health)
 	}
-	t.warm += o.Warm
+	t.idle += o.Idle
 	t.inUse += o.InUse
 	t.dialing += o.Dialing
 	t.draining += o.Draining
@@ -131,7 +131,7 @@ func (t *totals) emit(e emitter) {
 	e.gauge(targets, float64(t.up), "up")
 	e.gauge(targets, float64(t.down), "down")
 	e.gauge(targets, float64(t.unknown), "unknown")
-	e.gauge(connections, float64(t.warm), "idle")
+	e.gauge(connections, float64(t.idle), "idle")
 	e.gauge(connections, float64(t.inUse), "in_use")
 	e.gauge(connections, float64(t.dialing), "dialing")
 	e.gauge(connections, float64(t.draining), "draining")

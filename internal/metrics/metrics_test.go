@@ -31,7 +31,7 @@ func observation(pool, kind string, health poolset.HealthState, stats connpool.S
 // and a pool of another protocol that has done nothing.
 func small() snapshot {
 	up := observation("web", "ssh", poolset.HealthUp, connpool.Stats{
-		Warm: 2, InUse: 1, Dialing: 1, Draining: 1, Leases: 3, Pending: 2, Uses: 100,
+		Idle: 2, InUse: 1, Dialing: 1, Draining: 1, Leases: 3, Pending: 2, Uses: 100,
 		Acquired: [3]connpool.AcquireCount{{Count: 90}, {Count: 8, Wait: 2 * time.Second}, {Count: 2, Wait: time.Second}},
 		Dials:    connpool.DialCount{Succeeded: 4, Failed: 9, Time: 2 * time.Second},
 		Probes:   connpool.ProbeCount{Succeeded: 50, Failed: 1},

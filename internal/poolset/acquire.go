@@ -99,7 +99,7 @@ func (m *member) candidate() candidate {
 	return candidate{
 		member:  m,
 		unnamed: m.policy.AnyTarget || m.policy.Single,
-		down:    m.verdict().state == HealthDown || stats.Warm+stats.InUse == 0,
+		down:    m.verdict().state == HealthDown || stats.Warm() == 0,
 		load:    stats.Leases + stats.Pending,
 	}
 }

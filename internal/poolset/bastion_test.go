@@ -26,8 +26,8 @@ func (w *world) wantServing(n int) {
 	w.Helper()
 	for i := range n {
 		name := fmt.Sprint("t", i)
-		if got := w.seen(name, "p"); got.Serving() == 0 || got.Health != HealthUp {
-			w.Errorf("%s has %d connections, health %v (%v)", name, got.Serving(), got.Health, got.Err)
+		if got := w.seen(name, "p"); got.Warm() == 0 || got.Health != HealthUp {
+			w.Errorf("%s has %d connections, health %v (%v)", name, got.Warm(), got.Health, got.Err)
 		}
 	}
 }
@@ -181,13 +181,13 @@ func TestABastionIsObserved(t *testing.T) {
 		bastion := w.hop("bastion", "v1", nil)
 		w.ensure(w.behind(bastion, "a", pool("p", minWarm(0))))
 		o, ok := w.set.Observe("bastion-uid")
-		if !ok || o.Hop == nil || o.Hop.Health != HealthUnknown || o.Hop.Serving() != 0 {
+		if !ok || o.Hop == nil || o.Hop.Health != HealthUnknown || o.Hop.Warm() != 0 {
 			t.Errorf("before the first dial: %+v", o.Hop)
 		}
 		w.news.Store(0)
 		w.ensure(w.behind(bastion, "a", pool("p")))
 		o, _ = w.set.Observe("bastion-uid")
-		if o.Hop.Health != HealthUp || o.Hop.Serving() != 1 || o.ServerVersion != "fake" || len(o.Pools) != 0 {
+		if o.Hop.Health != HealthUp || o.Hop.Warm() != 1 || o.ServerVersion != "fake" || len(o.Pools) != 0 {
 			t.Errorf("connected: %+v", o.Hop)
 		}
 		w.refuse(driver.AuthenticationFailed, host("bastion"))

@@ -103,8 +103,8 @@ func TestACheckThatSucceedsEndsTheParking(t *testing.T) {
 		w.check("web")
 		sleep(5 * time.Second)
 		for _, name := range []string{"p", "q"} {
-			if got := w.seen("web", name); got.Serving() == 0 || got.Health != HealthUp {
-				t.Errorf("%s: %d serve, health %v; want at least one, up", name, got.Serving(), got.Health)
+			if got := w.seen("web", name); got.Warm() == 0 || got.Health != HealthUp {
+				t.Errorf("%s: %d serve, health %v; want at least one, up", name, got.Warm(), got.Health)
 			}
 		}
 	})
@@ -267,7 +267,7 @@ func TestAJumpHostThatIsInNoPoolCanBeCheckedAndHelpsThoseBehindIt(t *testing.T) 
 		w.fake.OnDial(nil)
 		w.wantStages(w.check("bastion"), "", driver.StagePrepare, driver.StageSession)
 		sleep(time.Second)
-		if w.seen("a", "p").Serving() == 0 {
+		if w.seen("a", "p").Warm() == 0 {
 			t.Error("what is behind the jump host is not served")
 		}
 	})

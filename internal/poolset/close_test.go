@@ -130,7 +130,7 @@ func TestCountersOfATargetThatLeftStayInThePoolsSum(t *testing.T) {
 
 func TestTotalsAddEveryCounter(t *testing.T) {
 	one := PoolObservation{Pool: ref("p"), Type: "ssh", Stats: connpool.Stats{
-		Uses: 1, Warm: 5,
+		Uses: 1, Idle: 5,
 		Acquired: [3]connpool.AcquireCount{{Count: 1, Wait: 1}, {Count: 2, Wait: 2}, {Count: 3, Wait: 3}},
 		Dials:    connpool.DialCount{Succeeded: 1, Failed: 2, Abandoned: 3, Time: 4},
 		Probes:   connpool.ProbeCount{Succeeded: 1, Failed: 2},

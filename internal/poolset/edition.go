@@ -44,27 +44,13 @@ func (e *edition) is(access Access) bool {
 // disowns reports whether a failed dial of the edition proves that connections
 // made on the strength of other pins must not serve any longer.
 func (e *edition) disowns(trusted string, err *driver.Error) bool {
-	return e.trust != trusted && refutes(err)
+	return e.trust != trusted && err.AboutIdentity()
 }
 
 // mayNotServe reports whether connections of the edition must go, because what
 // is wanted now and cannot be prepared is another host or has other pins.
 func (e *edition) mayNotServe(want Access, err error) bool {
-	return e.identity != want.Identity || e.trust != want.Trust && refutes(driver.AsError(err))
-}
-
-// refutes reports a failure that says that the server is not the pinned one, or
-// that nobody can tell. A certificate that is no good before anything was dialed
-// is our own.
-func refutes(err *driver.Error) bool {
-	switch err.Reason {
-	case driver.HostKeyMismatch, driver.HostKeysInvalid:
-		return true
-	case driver.CertificateInvalid:
-		return err.Stage != driver.StagePrepare
-	default:
-		return false
-	}
+	return e.identity != want.Identity || e.trust != want.Trust && driver.AsError(err).AboutIdentity()
 }
 
 // dialer makes the dial function for a pool with the policy's keepalive.

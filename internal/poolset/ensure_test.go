@@ -128,8 +128,8 @@ func TestRotatedCredentialsReplaceTheOldOnesWithoutAFailedCommand(t *testing.T) 
 			}
 		}
 		w.wantLive(0, key("v1"))
-		if got := w.seen("web", "p"); got.Rotating || got.Serving() < 3 || got.Health != HealthUp {
-			t.Errorf("rotating %v, %d serve, health %v; want false, at least 3, up", got.Rotating, got.Serving(), got.Health)
+		if got := w.seen("web", "p"); got.Rotating || got.Warm() < 3 || got.Health != HealthUp {
+			t.Errorf("rotating %v, %d serve, health %v; want false, at least 3, up", got.Rotating, got.Warm(), got.Health)
 		}
 	})
 }

@@ -133,7 +133,7 @@ func (g *gate) judge(err *driver.Error) {
 		return
 	}
 	wait := err.RetryAfter
-	if wait == 0 && isDecisive(err) {
+	if wait == 0 && err.Reason.Permanent() {
 		wait = decisiveFor
 	}
 	if wait > 0 {

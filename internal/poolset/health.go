@@ -80,7 +80,7 @@ func (h health) next(event healthEvent, err *driver.Error, t thresholds) health 
 	case dialFailed:
 		h.dialable, h.successes = false, 0
 		h.dialFailures++
-		if h.state != HealthUp || isDecisive(err) || err.RetryAfter >= longPause || h.dialFailures >= t.failures {
+		if h.state != HealthUp || err.Reason.Permanent() || err.RetryAfter >= longPause || h.dialFailures >= t.failures {
 			h.state, h.err = HealthDown, err
 		}
 		return h
@@ -95,7 +95,7 @@ func (h health) next(event healthEvent, err *driver.Error, t thresholds) health 
 	case probeFailed:
 		h.successes = 0
 		h.probeFailures++
-		if isDecisive(err) || h.probeFailures >= t.failures {
+		if err.Reason.Permanent() || h.probeFailures >= t.failures {
 			h.state, h.err = HealthDown, err
 		}
 		return h
@@ -123,16 +123,4 @@ func (h health) succeeded(t thresholds) health {
 		h.relapses = 0
 	}
 	return h
-}
-
-// isDecisive reports a failure that repeating does not cure: somebody has to
-// change the Secret, the pinned keys, the spec or the server.
-func isDecisive(err *driver.Error) bool {
-	switch err.Reason {
-	case driver.AuthenticationFailed, driver.HostKeyMismatch, driver.HostKeysInvalid, driver.CertificateInvalid,
-		driver.CredentialsMissing, driver.CredentialsInvalid, driver.AddressDenied:
-		return true
-	default:
-		return false
-	}
 }

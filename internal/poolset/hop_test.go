@@ -228,7 +228,7 @@ func TestWhatIsBehindABastionFollowsItsCorrectionAtOnce(t *testing.T) {
 				w.ensure(w.behind(way(w, "v2"), "a", pool("p"))) // b hears of it later
 				sleep(time.Second)
 				for _, name := range []string{"a", "b"} {
-					if w.seen(name, "p").Serving() == 0 {
+					if w.seen(name, "p").Warm() == 0 {
 						t.Errorf("%s is not served although its jump host was corrected", name)
 					}
 				}

@@ -222,5 +222,5 @@ func judge(err error) connpool.Verdict {
 	if !errors.As(err, &classified) {
 		return connpool.Verdict{}
 	}
-	return connpool.Verdict{Park: isDecisive(classified), RetryAfter: classified.RetryAfter}
+	return connpool.Verdict{Park: classified.Reason.Permanent(), RetryAfter: classified.RetryAfter}
 }

@@ -48,9 +48,6 @@ type PoolObservation struct {
 	Left bool
 }
 
-// Serving is how many connections are ready to serve, those in use included.
-func (o PoolObservation) Serving() int { return o.Warm + o.InUse }
-
 // Observe returns what is true of a target, and false if the set has none of
 // that UID, not even as a jump host.
 func (s *Set) Observe(uid string) (Observation, bool) {

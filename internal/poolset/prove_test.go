@@ -168,7 +168,7 @@ func TestWithoutADescriptorLeftNewWorkIsRefusedAndTheRestLives(t *testing.T) {
 		lease.Release()
 		w.fake.OnDial(nil)
 		sleep(2 * time.Minute)
-		if w.seen("new", "p").Serving() == 0 {
+		if w.seen("new", "p").Warm() == 0 {
 			t.Error("the pool did not recover")
 		}
 	})

@@ -75,7 +75,7 @@ func addUp(
 	var total poolset.PoolObservation
 	for _, pool := range pools {
 		next.Pools = append(next.Pools, share(pool, leastWarm(pool, specs), lastShare(last, pool.Pool.UID)))
-		total.Warm += pool.Warm
+		total.Idle += pool.Idle
 		total.InUse += pool.InUse
 		total.Dialing += pool.Dialing
 		total.Draining += pool.Draining
@@ -134,7 +134,7 @@ func lastShare(shares []v1alpha1.TargetPoolStatus, uid string) *v1alpha1.TargetP
 }
 
 func counts(pool poolset.PoolObservation) v1alpha1.ConnectionCounts {
-	warm, inUse := int32(pool.Serving()), int32(pool.InUse)
+	warm, inUse := int32(pool.Warm()), int32(pool.InUse)
 	dialing, draining := int32(pool.Dialing), int32(pool.Draining)
 	return v1alpha1.ConnectionCounts{Warm: &warm, InUse: &inUse, Dialing: &dialing, Draining: &draining}
 }
@@ -144,7 +144,7 @@ func counts(pool poolset.PoolObservation) v1alpha1.ConnectionCounts {
 // one that was not ready must be up again first, or it would flap with every
 // connection that it takes only to drop it.
 func isSatisfied(pool poolset.PoolObservation, least int, last *v1alpha1.TargetPoolStatus) bool {
-	if pool.Paused || pool.Serving() < least {
+	if pool.Paused || pool.Warm() < least {
 		return false
 	}
 	if pool.Health != poolset.HealthDown {
@@ -173,15 +173,10 @@ func shortfall(pool poolset.PoolObservation) string {
 	return v1alpha1.ReasonWarming
 }
 
-// stalls reports a reason that only a change by somebody cures.
+// stalls reports whether only a change by a person cures the reason.
 func stalls(reason string) bool {
-	switch reason {
-	case v1alpha1.ReasonAuthenticationFailed, v1alpha1.ReasonHostKeyMismatch, v1alpha1.ReasonCertificateInvalid,
-		v1alpha1.ReasonCredentialsMissing, v1alpha1.ReasonCredentialsInvalid, v1alpha1.ReasonHostKeysInvalid,
-		v1alpha1.ReasonAddressDenied, v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ReasonDriverUnavailable:
-		return true
-	}
-	return false
+	return driver.Reason(reason).Permanent() ||
+		reason == v1alpha1.ReasonJumpTargetInvalid || reason == v1alpha1.ReasonDriverUnavailable
 }
 
 // reporter collects conditions.
@@ -209,7 +204,7 @@ func (r *reporter) credentials(found *problem, pools []poolset.PoolObservation) 
 		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionUnknown, found.reason, "not looked at yet: "+found.message)
 		return
 	}
-	if failure := worst(pools); failure != nil && isUnusable(failure.Reason) {
+	if failure := worst(pools); failure != nil && failure.Reason.AboutDeclaration() {
 		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, string(failure.Reason), failure.Message)
 		return
 	}
@@ -220,12 +215,6 @@ func (r *reporter) credentials(found *problem, pools []poolset.PoolObservation) 
 	}
 	r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionTrue, v1alpha1.ReasonCredentialsValid,
 		"everything that the target refers to can be used")
-}
-
-// isUnusable reports that credentials or pinned keys turned out to be of no use
-// when the target was dialed, without any word of the target.
-func isUnusable(reason driver.Reason) bool {
-	return reason == driver.CredentialsMissing || reason == driver.CredentialsInvalid || reason == driver.HostKeysInvalid
 }
 
 // refusal is why changed credentials do not work, if trying again will not help.
@@ -308,7 +297,7 @@ func (r *reporter) ready(found *problem, pools []poolset.PoolObservation, shares
 // dialed, so only a failure says that it is not ready.
 func (r *reporter) readyToCarry(hops []poolset.PoolObservation) {
 	for _, hop := range hops {
-		if hop.Err != nil && hop.Serving() == 0 {
+		if hop.Err != nil && hop.Warm() == 0 {
 			r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, string(hop.Err.Reason), hop.Err.Error())
 			return
 		}

@@ -24,7 +24,7 @@ import (
 func seenBy(pool string, health poolset.HealthState, warm int, changes ...func(*poolset.PoolObservation)) poolset.PoolObservation {
 	o := poolset.PoolObservation{
 		Pool:    poolset.Ref{UID: pool + "-uid", Namespace: "prod", Name: pool},
-		MinWarm: 1, Health: health, Stats: connpool.Stats{Warm: warm},
+		MinWarm: 1, Health: health, Stats: connpool.Stats{Idle: warm},
 	}
 	for _, change := range changes {
 		change(&o)
@@ -292,8 +292,8 @@ func TestFiguresAddUpOverThePools(t *testing.T) {
 	}
 	f := complete()
 	next := report(f, decide(f, sshOnly), observation(
-		seenBy("q", poolset.HealthUp, 0, stats(connpool.Stats{Warm: 1, InUse: 2, Dialing: 3, Draining: 4, Uses: 5, Oldest: early, LastUsed: early})),
-		seenBy("p", poolset.HealthUp, 0, stats(connpool.Stats{Warm: 1, Uses: 7, Oldest: early.Add(time.Hour), LastUsed: early.Add(time.Hour)})),
+		seenBy("q", poolset.HealthUp, 0, stats(connpool.Stats{Idle: 1, InUse: 2, Dialing: 3, Draining: 4, Uses: 5, Oldest: early, LastUsed: early})),
+		seenBy("p", poolset.HealthUp, 0, stats(connpool.Stats{Idle: 1, Uses: 7, Oldest: early.Add(time.Hour), LastUsed: early.Add(time.Hour)})),
 	), v1alpha1.ConnectionTargetStatus{}, "replica")
 	if next.Pools[0].Name != "p" || next.Pools[1].Name != "q" {
 		t.Errorf("pools %s, %s; want them by name", next.Pools[0].Name, next.Pools[1].Name)

@@ -6,7 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
 )
 
 // Conditions collects the conditions of one status.
@@ -63,18 +63,7 @@ func turned(before, after metav1.Condition) bool {
 	if before.Status != after.Status || before.ObservedGeneration != after.ObservedGeneration {
 		return true
 	}
-	return before.Reason != after.Reason && !(isPassing(before.Reason) && isPassing(after.Reason))
-}
-
-// isPassing reports a failure that may cure itself.
-func isPassing(reason string) bool {
-	switch reason {
-	case v1alpha1.ReasonUnreachable, v1alpha1.ReasonDNSError, v1alpha1.ReasonTimeout, v1alpha1.ReasonProtocolError,
-		v1alpha1.ReasonSessionLimit, v1alpha1.ReasonThrottledByServer, v1alpha1.ReasonProbeFailed,
-		v1alpha1.ReasonJumpTargetNotReady:
-		return true
-	}
-	return false
+	return before.Reason != after.Reason && !(driver.Reason(before.Reason).Transient() && driver.Reason(after.Reason).Transient())
 }
 
 // Seconds is the time as the API stores it, or nil for none.
