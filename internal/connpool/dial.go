@@ -38,16 +38,10 @@ func (p *Pool[C]) dial(g *generation[C], limits Limits, proof bool, began instan
 	p.change(func(s *state[C], now instant) { s.dialed(c, o, now) })
 }
 
-// connect dials within the budget. A connection that is to prove its
+// connect dials. A connection that is to prove its
 // generation is probed before anybody relies on it; one that is dead already
 // is a failed dial.
 func (p *Pool[C]) connect(g *generation[C], limits Limits, proof bool) (o outcome[C]) {
-	done, err := p.admit(g.ctx)
-	if err != nil {
-		o.err = err
-		return o
-	}
-	defer func() { done(o.err) }()
 	ctx, cancel := context.WithTimeout(g.ctx, limits.DialTimeout)
 	defer cancel()
 	began := p.now()

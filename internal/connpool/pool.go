@@ -53,10 +53,6 @@ type Options[C Conn] struct {
 	Dial DialFunc[C]
 	// Probe checks the health of one connection, idle or busy.
 	Probe func(context.Context, C) error
-	// Admit waits for a place in the dial budget and returns what gives it
-	// back and takes the dial's result. The wait does not count against
-	// Limits.DialTimeout.
-	Admit func(context.Context) (done func(result error), err error)
 	// Judge decides how a dial failure is retried; nil means always backoff.
 	Judge func(error) Verdict
 	// Dropped is told of a connection that died, and why, before it was Steady:
@@ -87,7 +83,6 @@ type Options[C Conn] struct {
 // before it unlocks; between calls the state is therefore always settled.
 type Pool[C Conn] struct {
 	probe   func(context.Context, C) error
-	admit   func(context.Context) (func(error), error)
 	judge   func(error) Verdict
 	dropped func(C, error)
 	notify  func()
@@ -112,16 +107,12 @@ type instant = time.Duration
 func New[C Conn](opts Options[C]) *Pool[C] {
 	p := &Pool[C]{
 		probe:   opts.Probe,
-		admit:   opts.Admit,
 		judge:   opts.Judge,
 		dropped: opts.Dropped,
 		notify:  opts.Notify,
 		random:  opts.Random,
 		start:   time.Now().Add(-1), // so that no instant is 0
 		done:    make(chan struct{}),
-	}
-	if p.admit == nil {
-		p.admit = func(context.Context) (func(error), error) { return func(error) {}, nil }
 	}
 	if p.judge == nil {
 		p.judge = func(error) Verdict { return Verdict{} }

@@ -91,7 +91,7 @@ type AcquireCount struct {
 type DialCount struct {
 	// Abandoned dials ended after nobody wanted their generation any more.
 	Succeeded, Failed, Abandoned uint64
-	// Time is the sum over successful dials, without waits for the budget.
+	// Time is the sum over successful dials.
 	Time time.Duration
 }
 
