@@ -33,7 +33,7 @@ func (p *Pool[C]) dial(g *generation[C], limits Limits, proof bool, began instan
 		return
 	}
 	c := &conn[C]{conn: o.conn, gen: g}
-	c.place.value = c
+	c.elem.value = c
 	c.unwatch = context.AfterFunc(o.conn.Context(), func() { p.died(c) })
 	p.change(func(s *state[C], now instant) { s.dialed(c, o, now) })
 }
@@ -77,7 +77,7 @@ func (s *state[C]) dialFailed(g *generation[C], o outcome[C], now instant) {
 	}
 	s.tally.dials.Failed++
 	s.changed = true
-	g.trouble.failed(o.err, o.verdict, o.began, now, s.pool.random())
+	g.streak.failed(o.err, o.verdict, o.began, now, s.pool.random())
 }
 
 // dialed takes a new connection in: to the oldest waiter, else idle; closed
@@ -94,21 +94,21 @@ func (s *state[C]) dialed(c *conn[C], o outcome[C], now instant) {
 	s.tally.dials.Succeeded++
 	s.tally.dials.Time += o.took
 	c.gen.proved = true
-	c.gen.trouble.succeeded()
+	c.gen.streak.succeeded()
 	if c.gen == s.next {
 		s.adopt()
 	}
 	s.move(c, fresh)
 	if c.cause != nil {
-		s.bury(c, now)
+		s.closeDead(c, now)
 		return
 	}
 	s.serve(Dialed, now)
-	s.relieve()
+	s.releaseOneRetiring()
 }
 
-// relieve lets one retiring connection go: its successor has come.
-func (s *state[C]) relieve() {
+// releaseOneRetiring lets one retiring connection go: its successor has come.
+func (s *state[C]) releaseOneRetiring() {
 	var oldest *conn[C]
 	for _, c := range s.conns {
 		if c.state != retiring {

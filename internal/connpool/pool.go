@@ -192,9 +192,9 @@ func (p *Pool[C]) Replace(dial DialFunc[C]) {
 // Retry forgets backoff and parking: whatever is wanted is dialed now.
 func (p *Pool[C]) Retry() {
 	p.change(func(s *state[C], _ instant) {
-		s.gen.trouble.forgive()
+		s.gen.streak.forgive()
 		if s.next != nil {
-			s.next.trouble.forgive()
+			s.next.streak.forgive()
 		}
 	})
 }
@@ -209,7 +209,7 @@ func (p *Pool[C]) Hold(of C, use func()) bool {
 	}
 	defer p.change(func(s *state[C], _ instant) {
 		c.leased--
-		s.shelve(c)
+		s.reindex(c)
 	})
 	use()
 	return true
@@ -220,9 +220,9 @@ func (p *Pool[C]) hold(of C) *conn[C] {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.s.conns {
-		if any(c.conn) == any(of) && c.place.in != nil {
+		if any(c.conn) == any(of) && c.elem.in != nil {
 			c.leased++
-			p.s.shelve(c)
+			p.s.reindex(c)
 			return c
 		}
 	}
