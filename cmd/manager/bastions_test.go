@@ -67,7 +67,7 @@ func (c crowd) allReady(t *testing.T, bound time.Duration) time.Duration {
 		err := world.client.List(t.Context(), &targets, client.InNamespace(c.space), client.MatchingLabels{"app": "web"})
 		ready := 0
 		for i := range targets.Items {
-			if isTrue(&targets.Items[i], v1alpha1.ConditionReady) && observe(c.pool, &targets.Items[i]).Serving() > 0 {
+			if isTrue(&targets.Items[i], v1alpha1.ConditionReady) && observe(c.pool, &targets.Items[i]).Warm() > 0 {
 				ready++
 			}
 		}

@@ -171,8 +171,8 @@ func TestAKubeconfigRotatedToSomethingWrongKeepsTheOldConnections(t *testing.T) 
 			if *c.target.Status.Endpoint != config.Host {
 				t.Errorf("endpoint %s, want that of what serves", *c.target.Status.Endpoint)
 			}
-			if now := observe(c.pool, c.target); now.Serving() != 1 || !now.Oldest.Equal(before) {
-				t.Errorf("%d connections since %s, want the one of %s", now.Serving(), now.Oldest, before)
+			if now := observe(c.pool, c.target); now.Warm() != 1 || !now.Oldest.Equal(before) {
+				t.Errorf("%d connections since %s, want the one of %s", now.Warm(), now.Oldest, before)
 			}
 			c.rotate(t, good)
 			condition(t, 20*time.Second, c.target, v1alpha1.ConditionCredentialsReady, yes, v1alpha1.ReasonCredentialsValid)

@@ -46,7 +46,7 @@ func inContainer(t *testing.T, p *v1alpha1.ConnectionPool, ct *v1alpha1.Connecti
 	var out strings.Builder
 	request := poolset.Request{Pool: string(p.UID), Target: string(ct.UID)}
 	command := driver.Command{Place: driver.Place{Container: container}, Argv: argv}
-	_, err := world.pools.Exec(t.Context(), request, command, driver.Streams{Stdout: &out})
+	err := executeIn(t.Context(), request, command, driver.Streams{Stdout: &out})
 	return out.String(), err
 }
 
@@ -191,8 +191,8 @@ func TestCertificatesOfAnEngineAreRotated(t *testing.T) {
 	change(t, secret, func(s *corev1.Secret) { s.Data["tls.crt"] = []byte(canary) })
 	condition(t, 20*time.Second, ct, v1alpha1.ConditionCredentialsReady, no, v1alpha1.ReasonCredentialsInvalid)
 	condition(t, time.Second, ct, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
-	if now := observe(p, ct); now.Serving() != 1 || !now.Oldest.Equal(before) {
-		t.Errorf("%d connections since %s, want the one of %s", now.Serving(), now.Oldest, before)
+	if now := observe(p, ct); now.Warm() != 1 || !now.Oldest.Equal(before) {
+		t.Errorf("%d connections since %s, want the one of %s", now.Warm(), now.Oldest, before)
 	}
 
 	cert, key := issue(t, engine.Authority, dockerd.ClientTemplate("another"))
@@ -200,7 +200,7 @@ func TestCertificatesOfAnEngineAreRotated(t *testing.T) {
 	condition(t, 20*time.Second, ct, v1alpha1.ConditionCredentialsReady, yes, v1alpha1.ReasonCredentialsValid)
 	eventually(t, 60*time.Second, "the connection is replaced", func() (bool, string) {
 		now := observe(p, ct)
-		return now.Serving() == 1 && now.Oldest.After(before) && now.Draining == 0, now.Oldest.String()
+		return now.Warm() == 1 && now.Oldest.After(before) && now.Draining == 0, now.Oldest.String()
 	})
 }
 

@@ -107,7 +107,7 @@ func TestAKilledIdleConnectionIsReplaced(t *testing.T) {
 	f.server.KillConnections()
 	eventually(t, 3*time.Second, "the connection is replaced", func() (bool, string) {
 		now := observe(f.pool, f.target)
-		return now.Serving() == 1 && now.Oldest.After(before), now.Oldest.String()
+		return now.Warm() == 1 && now.Oldest.After(before), now.Oldest.String()
 	})
 	f.mustEcho(t, "again")
 	condition(t, time.Second, f.target, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
@@ -169,7 +169,7 @@ func TestAFrozenServerIsNoticedAndReplaced(t *testing.T) {
 	f.server.Thaw()
 	eventually(t, 30*time.Second, "the connection is replaced", func() (bool, string) {
 		now := observe(f.pool, f.target)
-		return now.Serving() == 1 && now.Oldest.After(before), now.Oldest.String()
+		return now.Warm() == 1 && now.Oldest.After(before), now.Oldest.String()
 	})
 }
 
@@ -235,7 +235,7 @@ func TestARotatedSecretReplacesTheConnections(t *testing.T) {
 	change(t, f.secret, func(s *corev1.Secret) { s.Data["ssh-privatekey"] = key.private })
 	eventually(t, 60*time.Second, "every connection is made with the new key", func() (bool, string) {
 		now := observe(f.pool, f.target)
-		return now.Serving() >= 2 && now.Oldest.After(rotated) && now.Draining == 0, now.Oldest.String()
+		return now.Warm() >= 2 && now.Oldest.After(rotated) && now.Draining == 0, now.Oldest.String()
 	})
 	stop()
 }
@@ -248,7 +248,7 @@ func hammer(t *testing.T, f fixture) (stop func()) {
 	for range 4 {
 		workers.Go(func() {
 			for ctx.Err() == nil {
-				_, err := world.pools.Exec(t.Context(), f.request(), driver.Command{Argv: []string{"true"}}, driver.Streams{})
+				err := executeIn(t.Context(), f.request(), driver.Command{Argv: []string{"true"}}, driver.Streams{})
 				if err != nil {
 					t.Errorf("a command failed: %v", err)
 					return

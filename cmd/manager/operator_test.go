@@ -281,7 +281,7 @@ func connected(t *testing.T, bound time.Duration, p *v1alpha1.ConnectionPool, ct
 	var seen poolset.PoolObservation
 	eventually(t, bound, fmt.Sprintf("%d connections of %s to %s", want, p.Name, ct.Name), func() (bool, string) {
 		seen = observe(p, ct)
-		return seen.Serving() == want, fmt.Sprintf("%+v", seen.Stats)
+		return seen.Warm() == want, fmt.Sprintf("%+v", seen.Stats)
 	})
 	return seen
 }
@@ -301,8 +301,18 @@ func execute(t *testing.T, p *v1alpha1.ConnectionPool, ct *v1alpha1.ConnectionTa
 	t.Helper()
 	var out strings.Builder
 	request := poolset.Request{Pool: string(p.UID), Target: string(ct.UID)}
-	_, err := world.pools.Exec(t.Context(), request, driver.Command{Argv: argv}, driver.Streams{Stdout: &out})
+	err := executeIn(t.Context(), request, driver.Command{Argv: argv}, driver.Streams{Stdout: &out})
 	return out.String(), err
+}
+
+// executeIn leases a connection and runs a command on it.
+func executeIn(ctx context.Context, request poolset.Request, command driver.Command, streams driver.Streams) error {
+	lease, err := world.pools.Acquire(ctx, request)
+	if err != nil {
+		return err
+	}
+	_, err = world.pools.ExecOn(ctx, lease, request, command, streams)
+	return err
 }
 
 // metricsText scrapes the endpoint as the token's user; an empty token means

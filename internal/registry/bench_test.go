@@ -26,7 +26,11 @@ func BenchmarkExec(b *testing.B) {
 		request := poolset.Request{Pool: "pool-web", Target: "target-web-1"}
 		for b.Loop() {
 			var out strings.Builder
-			if _, err := w.set.Exec(context.Background(), request, driver.Command{Argv: argv}, driver.Streams{Stdout: &out}); err != nil {
+			lease, err := w.set.Acquire(context.Background(), request)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := w.set.ExecOn(context.Background(), lease, request, driver.Command{Argv: argv}, driver.Streams{Stdout: &out}); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -46,9 +46,9 @@ func report(
 		addUp(&next, seen.Pools, f.pools, shares)
 	}
 	judged := seen.Pools
-	if f.needed && seen.Hop != nil {
-		judged = []poolset.PoolObservation{*seen.Hop}
-		next.Replica, next.Connections = optional(replica), counts(*seen.Hop)
+	if f.needed && seen.JumpHost != nil {
+		judged = []poolset.PoolObservation{*seen.JumpHost}
+		next.Replica, next.Connections = optional(replica), counts(*seen.JumpHost)
 	}
 	r := reporter{
 		Conditions: status.Conditions{Now: f.now, Generation: f.target.Generation, Last: last.Conditions},
