@@ -86,7 +86,15 @@ type tunnel struct {
 	Ref
 }
 
-// ready implements transport.
+func (t tunnel) transport() transport {
+	acquireAndOpen := func(acquire func(context.Context) (*Lease, error)) driver.DialFunc {
+		return func(ctx context.Context, network, address string) (net.Conn, error) {
+			return t.open(ctx, acquire, network, address)
+		}
+	}
+	return transport{ready: t.ready, dial: acquireAndOpen(t.acquireAtOnce), reopen: acquireAndOpen(t.acquire)}
+}
+
 func (t tunnel) ready(ctx context.Context) error {
 	lease, err := t.acquire(ctx)
 	if err != nil {
@@ -94,16 +102,6 @@ func (t tunnel) ready(ctx context.Context) error {
 	}
 	lease.Release()
 	return nil
-}
-
-// dial implements transport.
-func (t tunnel) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	return t.open(ctx, t.acquireAtOnce, network, address)
-}
-
-// reopen implements transport.
-func (t tunnel) reopen(ctx context.Context, network, address string) (net.Conn, error) {
-	return t.open(ctx, t.acquire, network, address)
 }
 
 // open opens a stream, which holds its lease until it is closed.

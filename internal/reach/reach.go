@@ -33,7 +33,7 @@ import (
 // Network is what the dials of a process share: the transport, the dial budget, the
 // throttles and the jump hosts. Its methods are safe for concurrent use.
 type Network struct {
-	direct     direct
+	direct     transport
 	limits     *limits
 	background *Background
 	notify     func(Ref)
@@ -45,7 +45,7 @@ type Network struct {
 // changed; it must neither block nor call the network.
 func New(egress driver.DialFunc, budget *connpool.Budget, background *Background, notify func(Ref)) *Network {
 	return &Network{
-		direct:     direct{egress},
+		direct:     direct(egress),
 		limits:     &limits{budget: budget},
 		background: background,
 		notify:     notify,
@@ -64,7 +64,7 @@ func (n *Network) Version(uid string, access Access) *Version {
 	}
 	v := &Version{access: access, limits: n.limits, transport: n.direct}
 	if access.JumpHost != nil {
-		v.transport = tunnel{n.jumpHosts, access.JumpHost.Ref}
+		v.transport = tunnel{n.jumpHosts, access.JumpHost.Ref}.transport()
 	}
 	return v
 }

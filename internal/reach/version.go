@@ -9,29 +9,21 @@ import (
 )
 
 // transport is how the bytes to a target travel.
-type transport interface {
+type transport struct {
 	// ready waits until a dial can open its stream. A dial calls it before it takes
 	// a place in the budget, because the jump host's own dial needs one, too.
-	ready(ctx context.Context) error
+	ready func(context.Context) error
 	// dial opens the stream of a dial. It does not wait for a jump host: dials that
 	// wait with a place in the budget could leave no place for the jump host's own.
-	dial(ctx context.Context, network, address string) (net.Conn, error)
+	dial driver.DialFunc
 	// reopen opens a stream for a connection that lives already. Such a caller has
 	// no place in the budget, so it may wait for a jump host.
-	reopen(ctx context.Context, network, address string) (net.Conn, error)
+	reopen driver.DialFunc
 }
 
 // direct is the transport from the operator's own network.
-type direct struct{ egress driver.DialFunc }
-
-func (d direct) ready(context.Context) error { return nil }
-
-func (d direct) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	return d.egress(ctx, network, address)
-}
-
-func (d direct) reopen(ctx context.Context, network, address string) (net.Conn, error) {
-	return d.egress(ctx, network, address)
+func direct(egress driver.DialFunc) transport {
+	return transport{ready: func(context.Context) error { return nil }, dial: egress, reopen: egress}
 }
 
 // limits are what the dials of all targets share.
