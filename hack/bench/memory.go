@@ -30,7 +30,7 @@ import (
 // memory of its own.
 const roleVariable = "CONNPOOL_BENCH_ROLE"
 
-// gcPercent is the operator's own setting, in cmd/manager; the comparator gets
+// gcPercent is the operator's own setting, in internal/operator; the comparator gets
 // the same.
 const gcPercent = 50
 

@@ -1,4 +1,4 @@
-package main
+package operator
 
 import (
 	"flag"
@@ -8,15 +8,15 @@ import (
 	"testing"
 )
 
-func parse(arguments ...string) (options, error) {
+func parse(arguments ...string) (Options, error) {
 	flags := flag.NewFlagSet("manager", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	var o options
-	o.register(flags)
+	var o Options
+	o.Register(flags)
 	if err := flags.Parse(arguments); err != nil {
 		return o, err
 	}
-	return o, o.validate(flags.Args())
+	return o, o.Validate()
 }
 
 func TestBadFlagsAreRefusedWithTheNextStep(t *testing.T) {
@@ -24,13 +24,15 @@ func TestBadFlagsAreRefusedWithTheNextStep(t *testing.T) {
 		arguments []string
 		says      string
 	}{
-		"an argument that is no flag":        {[]string{"start"}, `"start"`},
 		"an address without a prefix length": {[]string{"--allow-cidrs=127.0.0.1"}, "127.0.0.1/32"},
 		"something that is no CIDR":          {[]string{"--allow-cidrs=localhost"}, "127.0.0.0/8"},
 		"an empty replica name":              {[]string{"--replica-name="}, "--replica-name"},
 		"a negative drain timeout":           {[]string{"--drain-timeout=-1s"}, "--drain-timeout"},
-		"no requests to clusters":            {[]string{"--kubernetes-qps=0"}, "--kubernetes-qps"},
 		"an unknown flag":                    {[]string{"--allow-cidr=::1/128"}, "allow-cidr"},
+		"a certificate without its key":      {[]string{"--tls-cert-file=/tls/tls.crt"}, "--tls-private-key-file"},
+		"a key in another directory":         {[]string{"--tls-cert-file=/a/tls.crt", "--tls-private-key-file=/b/tls.key"}, "one directory"},
+		"no namespace for own certificates":  {[]string{"--live-namespace="}, "--live-namespace"},
+		"a negative number of streams":       {[]string{"--live-namespace=x", "--max-streams-per-pool=-1"}, "--max-streams-per-pool"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -54,5 +56,27 @@ func TestTheControlPlaneIsNoTarget(t *testing.T) {
 		if err := policy.Check(netip.MustParseAddr(address)); (err == nil) != allowed {
 			t.Errorf("Check(%s) = %v, want allowed %t", address, err, allowed)
 		}
+	}
+}
+
+func TestTheLeaseIsWhereTheOperatorIs(t *testing.T) {
+	tests := map[string]struct {
+		arguments []string
+		want      string
+	}{
+		"a namespace of its own comes first": {[]string{"--leader-elect-namespace=a", "--live-namespace=b"}, "a"},
+		"else it is that of the live API":    {[]string{"--live-namespace=b"}, "b"},
+		"outside a pod one must be named":    {[]string{"--live-bind-address=0", "--live-namespace="}, ""},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			o, err := parse(tc.arguments...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if namespace, err := o.leaseNamespace(); namespace != tc.want || (err == nil) != (tc.want != "") {
+				t.Errorf("the Lease is in %q (%v), want %q", namespace, err, tc.want)
+			}
+		})
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package integration
 
 import (
 	"context"
@@ -39,7 +39,7 @@ func worker(t *testing.T, namespace string) *rest.Config {
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "worker"},
 			Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: "worker"}},
 		})
-	config, err := world.plane.ServiceAccount(t.Context(), namespace, "worker")
+	config, err := env.plane.ServiceAccount(t.Context(), namespace, "worker")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package main
+package integration
 
 import (
 	"bytes"
@@ -71,11 +71,11 @@ func directly(t *testing.T, account *rest.Config) *rest.Config {
 	t.Helper()
 	var certificates corev1.Secret
 	key := client.ObjectKey{Namespace: controlplane.APINamespace, Name: controlplane.APIService + "-certs"}
-	if err := world.client.Get(t.Context(), key, &certificates); err != nil {
+	if err := env.client.Get(t.Context(), key, &certificates); err != nil {
 		t.Fatalf("find the authority of the live API: %v", err)
 	}
 	return &rest.Config{
-		Host: "https://" + world.live, BearerToken: account.BearerToken,
+		Host: "https://" + env.live, BearerToken: account.BearerToken,
 		TLSClientConfig: rest.TLSClientConfig{CAData: certificates.Data["ca.crt"]},
 	}
 }
@@ -94,7 +94,7 @@ func usable(t *testing.T, edits ...func(*v1alpha1.ConnectionPoolSpec)) (fixture,
 
 // proxied leads the same user through kube-apiserver.
 func proxied(account *rest.Config) *rest.Config {
-	config := rest.AnonymousClientConfig(world.config)
+	config := rest.AnonymousClientConfig(env.config)
 	config.BearerToken = account.BearerToken
 	return config
 }

@@ -1,4 +1,4 @@
-package main
+package integration
 
 import (
 	"testing"
@@ -22,11 +22,11 @@ func TestAServerThatPenalizesUsIsLeftAloneWhileWarmConnectionsServe(t *testing.T
 		spec.Acquire.TimeoutSeconds = new(int32(5))
 	})
 	proxy.Set(netfault.Penalize)
-	lease, err := world.pools.Acquire(t.Context(), f.request())
+	lease, err := env.pools.Acquire(t.Context(), f.request())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if second, err := world.pools.Acquire(t.Context(), f.request()); err == nil {
+	if second, err := env.pools.Acquire(t.Context(), f.request()); err == nil {
 		second.Release()
 		t.Fatal("a second connection was made by a server that penalizes us")
 	}
@@ -52,7 +52,7 @@ func TestAServerThatPenalizesUsIsLeftAloneWhileWarmConnectionsServe(t *testing.T
 
 	// Somebody who knows that the penalty is over need not wait.
 	proxy.Set(netfault.None)
-	if found := checkTarget(t, world.config, other); !found.Ready {
+	if found := checkTarget(t, env.config, other); !found.Ready {
 		t.Errorf("a check says %s", stagesOf(found))
 	}
 	condition(t, 15*time.Second, other, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)

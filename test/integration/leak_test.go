@@ -1,4 +1,4 @@
-package main
+package integration
 
 import (
 	"bytes"
@@ -37,13 +37,13 @@ func (r *recorder) String() string {
 // leakedSecrets looks for the canary, and for parts of private keys, in
 // everything that came out of the operator during all tests.
 func leakedSecrets(code int) int {
-	sources := map[string]string{"the log": world.output.String()}
+	sources := map[string]string{"the log": env.output.String()}
 	for name, list := range map[string]client.ObjectList{
 		"targets": &v1alpha1.ConnectionTargetList{},
 		"pools":   &v1alpha1.ConnectionPoolList{},
 		"events":  &eventsv1.EventList{},
 	} {
-		if err := world.client.List(context.Background(), list); err != nil {
+		if err := env.client.List(context.Background(), list); err != nil {
 			fmt.Fprintln(os.Stderr, "list", name, err)
 			return 1
 		}

@@ -1,4 +1,4 @@
-package main
+package integration
 
 import (
 	"context"
@@ -46,7 +46,7 @@ func inContainer(t *testing.T, p *v1alpha1.ConnectionPool, ct *v1alpha1.Connecti
 	var out strings.Builder
 	request := poolset.Request{Pool: string(p.UID), Target: string(ct.UID)}
 	command := driver.Command{Place: driver.Place{Container: container}, Argv: argv}
-	_, err := world.pools.Exec(t.Context(), request, command, driver.Streams{Stdout: &out})
+	_, err := env.pools.Exec(t.Context(), request, command, driver.Streams{Stdout: &out})
 	return out.String(), err
 }
 
@@ -78,7 +78,7 @@ func TestEnginesGetWarmAndRunCommands(t *testing.T) {
 			space := namespace(t)
 			ct, p := arrange(space), pool(space, "build", "build", size(2, 2))
 			create(t, ct, p)
-			t.Cleanup(func() { _ = world.client.Delete(context.Background(), ct) })
+			t.Cleanup(func() { _ = env.client.Delete(context.Background(), ct) })
 			condition(t, 30*time.Second, ct, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
 			status := ct.Status
 			if *status.Type != v1alpha1.TargetTypeDocker || status.ServerVersion == nil || !strings.HasPrefix(*status.Endpoint, ct.Spec.Docker.Endpoint) {
@@ -88,7 +88,7 @@ func TestEnginesGetWarmAndRunCommands(t *testing.T) {
 			if err != nil || out != "hello\n" {
 				t.Errorf("a command in the container: %q, %v", out, err)
 			}
-			if found := checkTarget(t, world.config, ct); !found.Ready {
+			if found := checkTarget(t, env.config, ct); !found.Ready {
 				t.Errorf("a check says\n%s", stagesOf(found))
 			}
 		})
@@ -159,7 +159,7 @@ func TestAnEngineThatCannotBeUsedSaysWhy(t *testing.T) {
 			secret, ct := engineOver(space, engine)
 			tc.change(secret, ct)
 			create(t, secret, ct, pool(space, "build", "build"))
-			t.Cleanup(func() { _ = world.client.Delete(context.Background(), ct) })
+			t.Cleanup(func() { _ = env.client.Delete(context.Background(), ct) })
 			found := condition(t, 20*time.Second, ct, v1alpha1.ConditionReady, no, tc.reason)
 			if !strings.Contains(found.Message, tc.says) {
 				t.Errorf("message %q does not name %s", found.Message, tc.says)
@@ -184,15 +184,15 @@ func TestCertificatesOfAnEngineAreRotated(t *testing.T) {
 	secret, ct := engineOver(space, engine)
 	p := pool(space, "build", "build")
 	create(t, secret, ct, p)
-	t.Cleanup(func() { _ = world.client.Delete(context.Background(), ct) })
+	t.Cleanup(func() { _ = env.client.Delete(context.Background(), ct) })
 	condition(t, 20*time.Second, ct, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
 	before := observe(p, ct).Oldest
 
 	change(t, secret, func(s *corev1.Secret) { s.Data["tls.crt"] = []byte(canary) })
 	condition(t, 20*time.Second, ct, v1alpha1.ConditionCredentialsReady, no, v1alpha1.ReasonCredentialsInvalid)
 	condition(t, time.Second, ct, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
-	if now := observe(p, ct); now.Serving() != 1 || !now.Oldest.Equal(before) {
-		t.Errorf("%d connections since %s, want the one of %s", now.Serving(), now.Oldest, before)
+	if now := observe(p, ct); now.Warm() != 1 || !now.Oldest.Equal(before) {
+		t.Errorf("%d connections since %s, want the one of %s", now.Warm(), now.Oldest, before)
 	}
 
 	cert, key := issue(t, engine.Authority, dockerd.ClientTemplate("another"))
@@ -200,7 +200,7 @@ func TestCertificatesOfAnEngineAreRotated(t *testing.T) {
 	condition(t, 20*time.Second, ct, v1alpha1.ConditionCredentialsReady, yes, v1alpha1.ReasonCredentialsValid)
 	eventually(t, 60*time.Second, "the connection is replaced", func() (bool, string) {
 		now := observe(p, ct)
-		return now.Serving() == 1 && now.Oldest.After(before) && now.Draining == 0, now.Oldest.String()
+		return now.Warm() == 1 && now.Oldest.After(before) && now.Draining == 0, now.Oldest.String()
 	})
 }
 
@@ -212,7 +212,7 @@ func TestAnEngineThatIsAwayForAWhileComesBack(t *testing.T) {
 	secret, ct := engineOver(space, engine)
 	p := pool(space, "build", "build")
 	create(t, secret, ct, p)
-	t.Cleanup(func() { _ = world.client.Delete(context.Background(), ct) })
+	t.Cleanup(func() { _ = env.client.Delete(context.Background(), ct) })
 	condition(t, 20*time.Second, ct, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
 
 	engine.Freeze()

@@ -1,4 +1,4 @@
-package main
+package integration
 
 import (
 	"context"
@@ -224,8 +224,8 @@ func startNamespaceController(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "kubeconfig")
-	admin := kubeconfigOf(t, world.config, func(file *clientcmdapi.Config) {
-		file.AuthInfos["test"].ClientCertificateData, file.AuthInfos["test"].ClientKeyData = world.config.CertData, world.config.KeyData
+	admin := kubeconfigOf(t, env.config, func(file *clientcmdapi.Config) {
+		file.AuthInfos["test"].ClientCertificateData, file.AuthInfos["test"].ClientKeyData = env.config.CertData, env.config.KeyData
 	})
 	if err := os.WriteFile(file, admin, 0o600); err != nil {
 		t.Fatal(err)
@@ -261,14 +261,14 @@ func TestANamespaceWithSessionsIsDeleted(t *testing.T) {
 	space := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: f.pool.Namespace}}
 	remove(t, space)
 	eventually(t, 60*time.Second, "the namespace is gone", func() (bool, string) {
-		err := world.client.Get(t.Context(), client.ObjectKeyFromObject(space), space)
+		err := env.client.Get(t.Context(), client.ObjectKeyFromObject(space), space)
 		return apierrors.IsNotFound(err), fmt.Sprint(err, space.Status.Conditions)
 	})
 	if err := <-ran; !errors.Is(err, goclient.ErrUnknown) {
 		t.Errorf("the command ended with %v", err)
 	}
 	awaitMark(t, 10*time.Second, marks, "signaled")
-	if _, err := clientOf(t, world.config).Session(f.pool.Namespace, idle.Name()).Get(t.Context()); !apierrors.IsNotFound(err) {
+	if _, err := clientOf(t, env.config).Session(f.pool.Namespace, idle.Name()).Get(t.Context()); !apierrors.IsNotFound(err) {
 		t.Errorf("a session is left: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package integration
 
 import (
 	"context"
@@ -49,7 +49,7 @@ func warm(t *testing.T, server *openssh.Server, edits ...func(*v1alpha1.Connecti
 		pool:   pool(space, "web", "web", edits...),
 	}
 	create(t, f.pool, f.target, f.secret)
-	t.Cleanup(func() { _ = world.client.Delete(context.Background(), f.target) })
+	t.Cleanup(func() { _ = env.client.Delete(context.Background(), f.target) })
 	condition(t, 20*time.Second, f.target, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
 	condition(t, 10*time.Second, f.pool, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
 	return f
@@ -91,7 +91,7 @@ func TestAPoolGetsWarmAndRunsCommands(t *testing.T) {
 		t.Errorf("a ready target is reconciling or stalled: %v", status.Conditions)
 	}
 	eventually(t, 75*time.Second, "the figures follow", func() (bool, string) {
-		if err := world.client.Get(t.Context(), client.ObjectKeyFromObject(f.pool), f.pool); err != nil {
+		if err := env.client.Get(t.Context(), client.ObjectKeyFromObject(f.pool), f.pool); err != nil {
 			return false, err.Error()
 		}
 		s := f.pool.Status
@@ -107,7 +107,7 @@ func TestAKilledIdleConnectionIsReplaced(t *testing.T) {
 	f.server.KillConnections()
 	eventually(t, 3*time.Second, "the connection is replaced", func() (bool, string) {
 		now := observe(f.pool, f.target)
-		return now.Serving() == 1 && now.Oldest.After(before), now.Oldest.String()
+		return now.Warm() == 1 && now.Oldest.After(before), now.Oldest.String()
 	})
 	f.mustEcho(t, "again")
 	condition(t, time.Second, f.target, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
@@ -136,11 +136,11 @@ func TestWarmConnectionsServeWhileTheListenerIsGone(t *testing.T) {
 		spec.Acquire.TimeoutSeconds = new(int32(5))
 	})
 	f.server.StopListener()
-	lease, err := world.pools.Acquire(t.Context(), f.request())
+	lease, err := env.pools.Acquire(t.Context(), f.request())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if second, err := world.pools.Acquire(t.Context(), f.request()); err == nil {
+	if second, err := env.pools.Acquire(t.Context(), f.request()); err == nil {
 		second.Release()
 		t.Fatal("a second connection was made without a listener")
 	}
@@ -169,7 +169,7 @@ func TestAFrozenServerIsNoticedAndReplaced(t *testing.T) {
 	f.server.Thaw()
 	eventually(t, 30*time.Second, "the connection is replaced", func() (bool, string) {
 		now := observe(f.pool, f.target)
-		return now.Serving() == 1 && now.Oldest.After(before), now.Oldest.String()
+		return now.Warm() == 1 && now.Oldest.After(before), now.Oldest.String()
 	})
 }
 
@@ -235,7 +235,7 @@ func TestARotatedSecretReplacesTheConnections(t *testing.T) {
 	change(t, f.secret, func(s *corev1.Secret) { s.Data["ssh-privatekey"] = key.private })
 	eventually(t, 60*time.Second, "every connection is made with the new key", func() (bool, string) {
 		now := observe(f.pool, f.target)
-		return now.Serving() >= 2 && now.Oldest.After(rotated) && now.Draining == 0, now.Oldest.String()
+		return now.Warm() >= 2 && now.Oldest.After(rotated) && now.Draining == 0, now.Oldest.String()
 	})
 	stop()
 }
@@ -248,7 +248,7 @@ func hammer(t *testing.T, f fixture) (stop func()) {
 	for range 4 {
 		workers.Go(func() {
 			for ctx.Err() == nil {
-				_, err := world.pools.Exec(t.Context(), f.request(), driver.Command{Argv: []string{"true"}}, driver.Streams{})
+				_, err := env.pools.Exec(t.Context(), f.request(), driver.Command{Argv: []string{"true"}}, driver.Streams{})
 				if err != nil {
 					t.Errorf("a command failed: %v", err)
 					return
@@ -384,10 +384,10 @@ func TestADeletedTargetGoesAtOnceAlthoughItsHostIsABlackHole(t *testing.T) {
 	proxy.Set(netfault.DropBoth)
 	remove(t, f.target)
 	eventually(t, time.Second, "the object is gone", func() (bool, string) {
-		return apierrors.IsNotFound(world.client.Get(t.Context(), client.ObjectKeyFromObject(f.target), &v1alpha1.ConnectionTarget{})), ""
+		return apierrors.IsNotFound(env.client.Get(t.Context(), client.ObjectKeyFromObject(f.target), &v1alpha1.ConnectionTarget{})), ""
 	})
 	eventually(t, 5*time.Second, "new requests do not find it", func() (bool, string) {
-		_, err := world.pools.Acquire(t.Context(), f.request())
+		_, err := env.pools.Acquire(t.Context(), f.request())
 		return errors.Is(err, poolset.ErrUnknownPool), ""
 	})
 	select {
@@ -410,7 +410,7 @@ func TestANamesakeInheritsNothing(t *testing.T) {
 	namesake := target(f.target.Namespace, f.target.Name, other, f.secret.Name)
 	create(t, secret, namesake)
 	condition(t, 20*time.Second, namesake, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
-	if _, err := world.pools.Acquire(t.Context(), old); !errors.Is(err, poolset.ErrUnknownTarget) {
+	if _, err := env.pools.Acquire(t.Context(), old); !errors.Is(err, poolset.ErrUnknownTarget) {
 		t.Errorf("a request for the old object: %v, want no such target", err)
 	}
 	_, port := split(other.Addr)

@@ -1,4 +1,4 @@
-package main
+package integration
 
 import (
 	"context"
@@ -30,7 +30,7 @@ func permit(t *testing.T, namespace, account string, rules ...rbacv1.PolicyRule)
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: account},
 		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: account}},
 	})
-	config, err := world.plane.ServiceAccount(t.Context(), namespace, account)
+	config, err := env.plane.ServiceAccount(t.Context(), namespace, account)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,9 @@
-package main
+package integration
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -20,7 +22,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -29,8 +33,12 @@ import (
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
-	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/controller/connectiontarget"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/docker"
+	"github.com/connpool/connpool/internal/driver/kube"
+	"github.com/connpool/connpool/internal/driver/ssh"
+	"github.com/connpool/connpool/internal/operator"
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/test/controlplane"
 	"github.com/connpool/connpool/test/openssh"
@@ -41,9 +49,9 @@ import (
 // be in nothing that comes out of the operator.
 const canary = "canary-7f3a91"
 
-// world is one real API server and one operator, shared by all tests: they use
+// env is one real API server and one operator, shared by all tests: they use
 // namespaces of their own.
-var world struct {
+var env struct {
 	client client.Client
 	pools  *poolset.Set
 	output *recorder
@@ -62,10 +70,29 @@ const playOperator = "CONNPOOL_TEST_PLAY_OPERATOR"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(playOperator) != "" {
-		main()
+		if err := runAsOperator(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, "operator:", err)
+			os.Exit(1)
+		}
 		return
 	}
 	os.Exit(runTests(m))
+}
+
+// runAsOperator does what cmd/manager does, with the same flags.
+func runAsOperator(arguments []string) error {
+	flags := flag.NewFlagSet("operator", flag.ContinueOnError)
+	var options operator.Options
+	options.Register(flags)
+	if err := flags.Parse(arguments); err != nil {
+		return err
+	}
+	if err := options.Validate(); err != nil {
+		return err
+	}
+	ctrl.SetLogger(zap.New())
+	klog.SetLogger(ctrl.Log)
+	return operator.Run(ctrl.SetupSignalHandler(), options, drivers())
 }
 
 func runTests(m *testing.M) int {
@@ -75,12 +102,12 @@ func runTests(m *testing.M) int {
 		return 1
 	}
 	defer plane.Stop()
-	if err := plane.InstallCRDs(context.Background(), "../../config/crd/bases"); err != nil {
+	if err := plane.InstallCRDs(context.Background(), crds); err != nil {
 		fmt.Fprintln(os.Stderr, "install the CRDs:", err)
 		return 1
 	}
-	world.plane = plane
-	stop, err := startOperator(plane.Config)
+	env.plane, env.config = plane, plane.Config
+	stop, err := startOperator()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "start the operator:", err)
 		return 1
@@ -90,52 +117,61 @@ func runTests(m *testing.M) int {
 	return leakedSecrets(code)
 }
 
-// startOperator runs what main runs, at the highest verbosity, with the pools in
-// reach.
-func startOperator(config *rest.Config) (stop func(), err error) {
-	world.output = &recorder{}
-	ctrl.SetLogger(zap.New(zap.WriteTo(world.output), zap.UseDevMode(true), zap.Level(zapcore.Level(-10))))
-	klog.SetLogger(ctrl.Log)
-	o := options{
-		metricsAddress: freeAddress(), probeAddress: "0", replica: "replica-1",
-		allow: prefixes{netip.MustParsePrefix("127.0.0.0/8")}, drainTimeout: 5 * time.Second,
-		live: liveOptions{address: freeAddress(), namespace: controlplane.APINamespace, service: controlplane.APIService},
+// crds is the directory of the custom resource definitions.
+const crds = "../../config/crd/bases"
+
+// drivers are those of cmd/manager.
+func drivers() connectiontarget.Drivers {
+	return connectiontarget.Drivers{
+		v1alpha1.TargetTypeSSH:        ssh.New(ssh.Options{}),
+		v1alpha1.TargetTypeDocker:     docker.New(docker.Options{}),
+		v1alpha1.TargetTypeKubernetes: kube.New(kube.Options{QPS: 50, Burst: 100}),
 	}
-	world.live = o.live.address
-	_, port := split(world.live)
-	if err := world.plane.RegisterAPI(context.Background(), live.GroupName, live.GroupVersion.Version, port); err != nil {
+}
+
+// startOperator runs an operator at the highest verbosity, whose pools the tests
+// can look at.
+func startOperator() (stop func(), err error) {
+	env.output = &recorder{}
+	ctrl.SetLogger(zap.New(zap.WriteTo(env.output), zap.UseDevMode(true), zap.Level(zapcore.Level(-10))))
+	klog.SetLogger(ctrl.Log)
+	env.metrics, env.live = freeAddress(), freeAddress()
+	_, port := split(env.live)
+	if err := env.plane.RegisterAPI(context.Background(), live.GroupName, live.GroupVersion.Version, port); err != nil {
+		return nil, err
+	}
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		return nil, err
+	}
+	if env.client, err = client.New(env.config, client.Options{Scheme: scheme}); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	mgr, certificate, err := o.newManager(ctx, config)
+	op, err := operator.New(ctx, env.config, operator.Options{
+		MetricsAddress: env.metrics, ProbeAddress: "0", Replica: "replica-1",
+		Allow: operator.CIDRs{netip.MustParsePrefix("127.0.0.0/8")}, DrainTimeout: 5 * time.Second,
+		Live: operator.LiveOptions{Address: env.live, Namespace: controlplane.APINamespace, Service: controlplane.APIService},
+	}, drivers())
 	if err != nil {
 		cancel()
 		return nil, err
 	}
-	world.pools = poolset.New(o.policy().Dial, connpool.NewBudget(dialsPerProcess, dialsPerHost, dialsPerBastion))
-	if err := o.wire(ctx, mgr, world.pools, certificate); err != nil {
-		cancel()
-		return nil, err
-	}
-	world.metrics, world.config = o.metricsAddress, config
-	world.client, err = client.New(config, client.Options{Scheme: mgr.GetScheme()})
+	env.pools = op.Pools()
 	done := make(chan error, 1)
-	go func() { done <- mgr.Start(ctx) }()
+	go func() { done <- op.Run(ctx) }()
 	return func() {
 		cancel()
 		if err := <-done; err != nil {
 			fmt.Fprintln(os.Stderr, "operator:", err)
 		}
-		closing, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		world.pools.Close(closing)
-	}, err
+	}, nil
 }
 
 // namespace makes one for a test.
 func namespace(t *testing.T) string {
 	t.Helper()
-	name := fmt.Sprintf("test-%d", world.spaces.Add(1))
+	name := fmt.Sprintf("test-%d", env.spaces.Add(1))
 	create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
 	return name
 }
@@ -143,7 +179,7 @@ func namespace(t *testing.T) string {
 func create(t *testing.T, objects ...client.Object) {
 	t.Helper()
 	for _, object := range objects {
-		if err := world.client.Create(t.Context(), object); err != nil {
+		if err := env.client.Create(t.Context(), object); err != nil {
 			t.Fatalf("create %T %s: %v", object, object.GetName(), err)
 		}
 	}
@@ -152,7 +188,7 @@ func create(t *testing.T, objects ...client.Object) {
 func remove(t *testing.T, objects ...client.Object) {
 	t.Helper()
 	for _, object := range objects {
-		if err := world.client.Delete(t.Context(), object); err != nil && !apierrors.IsNotFound(err) {
+		if err := env.client.Delete(t.Context(), object); err != nil && !apierrors.IsNotFound(err) {
 			t.Fatalf("delete %T %s: %v", object, object.GetName(), err)
 		}
 	}
@@ -161,12 +197,12 @@ func remove(t *testing.T, objects ...client.Object) {
 // change updates an object with what the function makes of its newest version.
 func change[T client.Object](t *testing.T, object T, edit func(T)) {
 	t.Helper()
-	if err := world.client.Get(t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
+	if err := env.client.Get(t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
 		t.Fatalf("get %s: %v", object.GetName(), err)
 	}
 	before := object.DeepCopyObject().(client.Object)
 	edit(object)
-	if err := world.client.Patch(t.Context(), object, client.MergeFrom(before)); err != nil {
+	if err := env.client.Patch(t.Context(), object, client.MergeFrom(before)); err != nil {
 		t.Fatalf("patch %s: %v", object.GetName(), err)
 	}
 }
@@ -246,7 +282,7 @@ func condition(t *testing.T, bound time.Duration, object client.Object, kind str
 	t.Helper()
 	var found metav1.Condition
 	eventually(t, bound, fmt.Sprintf("%s of %s is %s for %s", kind, object.GetName(), status, reasons), func() (bool, string) {
-		if err := world.client.Get(t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
+		if err := env.client.Get(t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
 			return false, err.Error()
 		}
 		for _, c := range conditions(object) {
@@ -281,13 +317,13 @@ func connected(t *testing.T, bound time.Duration, p *v1alpha1.ConnectionPool, ct
 	var seen poolset.PoolObservation
 	eventually(t, bound, fmt.Sprintf("%d connections of %s to %s", want, p.Name, ct.Name), func() (bool, string) {
 		seen = observe(p, ct)
-		return seen.Serving() == want, fmt.Sprintf("%+v", seen.Stats)
+		return seen.Warm() == want, fmt.Sprintf("%+v", seen.Stats)
 	})
 	return seen
 }
 
 func observe(p *v1alpha1.ConnectionPool, ct *v1alpha1.ConnectionTarget) poolset.PoolObservation {
-	observation, _ := world.pools.Observe(string(ct.UID))
+	observation, _ := env.pools.Observe(string(ct.UID))
 	for _, o := range observation.Pools {
 		if o.Pool.UID == string(p.UID) {
 			return o
@@ -301,7 +337,7 @@ func execute(t *testing.T, p *v1alpha1.ConnectionPool, ct *v1alpha1.ConnectionTa
 	t.Helper()
 	var out strings.Builder
 	request := poolset.Request{Pool: string(p.UID), Target: string(ct.UID)}
-	_, err := world.pools.Exec(t.Context(), request, driver.Command{Argv: argv}, driver.Streams{Stdout: &out})
+	_, err := env.pools.Exec(t.Context(), request, driver.Command{Argv: argv}, driver.Streams{Stdout: &out})
 	return out.String(), err
 }
 
@@ -316,7 +352,7 @@ func scrape(t *testing.T, config *rest.Config) (int, string) {
 		t.Fatal(err)
 	}
 	defer scraper.CloseIdleConnections()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+world.metrics+"/metrics", nil)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+env.metrics+"/metrics", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -337,7 +373,7 @@ func authority(t *testing.T) []byte {
 	t.Helper()
 	var certificates corev1.Secret
 	key := client.ObjectKey{Namespace: controlplane.APINamespace, Name: controlplane.APIService + "-certs"}
-	if err := world.client.Get(t.Context(), key, &certificates); err != nil {
+	if err := env.client.Get(t.Context(), key, &certificates); err != nil {
 		t.Fatal(err)
 	}
 	return certificates.Data["ca.crt"]

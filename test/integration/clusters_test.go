@@ -1,4 +1,4 @@
-package main
+package integration
 
 import (
 	"context"
@@ -40,7 +40,7 @@ func aCluster(t *testing.T, kubeconfig []byte) cluster {
 		pool: pool(space, "prod", "prod"),
 	}
 	create(t, c.secret, c.target, c.pool)
-	t.Cleanup(func() { _ = world.client.Delete(context.Background(), c.target) })
+	t.Cleanup(func() { _ = env.client.Delete(context.Background(), c.target) })
 	return c
 }
 
@@ -69,7 +69,7 @@ func kubeconfigOf(t *testing.T, config *rest.Config, edits ...func(*clientcmdapi
 // tokenOf is the configuration of a new account of the test's API server.
 func tokenOf(t *testing.T, name string) *rest.Config {
 	t.Helper()
-	config, err := world.plane.ServiceAccount(t.Context(), namespace(t), name)
+	config, err := env.plane.ServiceAccount(t.Context(), namespace(t), name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,13 +81,13 @@ func TestAClusterGetsWarm(t *testing.T) {
 	condition(t, 20*time.Second, c.target, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
 	condition(t, 10*time.Second, c.pool, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
 	status := c.target.Status
-	if *status.Type != v1alpha1.TargetTypeKubernetes || *status.Endpoint != world.config.Host {
-		t.Errorf("type %s, endpoint %s, want %s", *status.Type, *status.Endpoint, world.config.Host)
+	if *status.Type != v1alpha1.TargetTypeKubernetes || *status.Endpoint != env.config.Host {
+		t.Errorf("type %s, endpoint %s, want %s", *status.Type, *status.Endpoint, env.config.Host)
 	}
 	if status.ServerVersion == nil || !strings.Contains(*status.ServerVersion, "v1.") {
 		t.Errorf("server version %v, want that of Kubernetes", status.ServerVersion)
 	}
-	if found := checkTarget(t, world.config, c.target); !found.Ready {
+	if found := checkTarget(t, env.config, c.target); !found.Ready {
 		t.Errorf("a check says\n%s", stagesOf(found))
 	}
 }
@@ -171,8 +171,8 @@ func TestAKubeconfigRotatedToSomethingWrongKeepsTheOldConnections(t *testing.T) 
 			if *c.target.Status.Endpoint != config.Host {
 				t.Errorf("endpoint %s, want that of what serves", *c.target.Status.Endpoint)
 			}
-			if now := observe(c.pool, c.target); now.Serving() != 1 || !now.Oldest.Equal(before) {
-				t.Errorf("%d connections since %s, want the one of %s", now.Serving(), now.Oldest, before)
+			if now := observe(c.pool, c.target); now.Warm() != 1 || !now.Oldest.Equal(before) {
+				t.Errorf("%d connections since %s, want the one of %s", now.Warm(), now.Oldest, before)
 			}
 			c.rotate(t, good)
 			condition(t, 20*time.Second, c.target, v1alpha1.ConditionCredentialsReady, yes, v1alpha1.ReasonCredentialsValid)
@@ -184,7 +184,7 @@ func TestAKubeconfigRotatedToSomethingWrongKeepsTheOldConnections(t *testing.T) 
 // in the Secret.
 func TestATokenThatIsNotAcceptedAnyMoreGivesWayToTheNext(t *testing.T) {
 	space := namespace(t)
-	first, err := world.plane.ServiceAccount(t.Context(), space, "first")
+	first, err := env.plane.ServiceAccount(t.Context(), space, "first")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package main
+package integration
 
 import (
 	"encoding/json"
@@ -64,10 +64,10 @@ func (c crowd) allReady(t *testing.T, bound time.Duration) time.Duration {
 	begun := time.Now()
 	eventually(t, bound, fmt.Sprintf("%d targets are ready", c.size), func() (bool, string) {
 		var targets v1alpha1.ConnectionTargetList
-		err := world.client.List(t.Context(), &targets, client.InNamespace(c.space), client.MatchingLabels{"app": "web"})
+		err := env.client.List(t.Context(), &targets, client.InNamespace(c.space), client.MatchingLabels{"app": "web"})
 		ready := 0
 		for i := range targets.Items {
-			if isTrue(&targets.Items[i], v1alpha1.ConditionReady) && observe(c.pool, &targets.Items[i]).Serving() > 0 {
+			if isTrue(&targets.Items[i], v1alpha1.ConditionReady) && observe(c.pool, &targets.Items[i]).Warm() > 0 {
 				ready++
 			}
 		}
@@ -172,7 +172,7 @@ func TestAJumpTargetThatOnlyOthersNeedSaysSoAndCanBeChecked(t *testing.T) {
 			t.Errorf("%s: server %v, connections %+v", hop.Name, hop.Status.ServerVersion, hop.Status.Connections)
 		}
 	}
-	found := checkTarget(t, world.config, chain[2])
+	found := checkTarget(t, env.config, chain[2])
 	if !found.Ready || !strings.Contains(stagesOf(found), "through the jump target middle") {
 		t.Errorf("a check of the inner jump target says %s", stagesOf(found))
 	}

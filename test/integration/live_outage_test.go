@@ -1,4 +1,4 @@
-package main
+package integration
 
 import (
 	"context"
@@ -19,30 +19,30 @@ import (
 	"github.com/connpool/connpool/test/controlplane/process"
 )
 
-// ownWorld replaces the shared control plane and operator by fresh ones for one
+// ownPlane replaces the shared control plane and operator by fresh ones for one
 // test, which may break them. The operator is a process of its own.
-func ownWorld(t *testing.T) {
+func ownPlane(t *testing.T) {
 	t.Helper()
 	shared := struct {
 		client client.Client
 		live   string
 		plane  *controlplane.ControlPlane
-	}{world.client, world.live, world.plane}
-	config := world.config
+	}{env.client, env.live, env.plane}
+	config := env.config
 	t.Cleanup(func() {
-		world.client, world.live, world.plane, world.config = shared.client, shared.live, shared.plane, config
+		env.client, env.live, env.plane, env.config = shared.client, shared.live, shared.plane, config
 	})
 	plane, err := controlplane.Start(t.Context(), controlplane.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(plane.Stop)
-	world.plane, world.config, world.live = plane, plane.Config, freeAddress()
-	_, port := split(world.live)
-	if world.client, err = client.New(plane.Config, client.Options{Scheme: shared.client.Scheme()}); err != nil {
+	env.plane, env.config, env.live = plane, plane.Config, freeAddress()
+	_, port := split(env.live)
+	if env.client, err = client.New(plane.Config, client.Options{Scheme: shared.client.Scheme()}); err != nil {
 		t.Fatal(err)
 	}
-	err = errors.Join(plane.InstallCRDs(t.Context(), "../../config/crd/bases"),
+	err = errors.Join(plane.InstallCRDs(t.Context(), crds),
 		plane.RegisterAPI(t.Context(), live.GroupName, live.GroupVersion.Version, port))
 	if err != nil {
 		t.Fatal(err)
@@ -52,11 +52,11 @@ func ownWorld(t *testing.T) {
 
 func startOwnOperator(t *testing.T) {
 	t.Helper()
-	kubeconfig, err := world.plane.Kubeconfig()
+	kubeconfig, err := env.plane.Kubeconfig()
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(world.plane.Dir, "kubeconfig")
+	path := filepath.Join(env.plane.Dir, "kubeconfig")
 	if err := os.WriteFile(path, kubeconfig, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -66,10 +66,10 @@ func startOwnOperator(t *testing.T) {
 	}
 	t.Setenv(playOperator, "yes")
 	operator, err := process.Start(process.Command{
-		Name: "operator", Path: program, Dir: world.plane.Dir,
+		Name: "operator", Path: program, Dir: env.plane.Dir,
 		Args: []string{
 			"--kubeconfig=" + path, "--allow-cidrs=127.0.0.0/8", "--metrics-bind-address=0", "--health-probe-bind-address=0",
-			"--live-bind-address=" + world.live, "--live-namespace=" + controlplane.APINamespace, "--drain-timeout=1s",
+			"--live-bind-address=" + env.live, "--live-namespace=" + controlplane.APINamespace, "--drain-timeout=1s",
 			"--leader-elect", "--leader-elect-namespace=" + controlplane.APINamespace,
 		},
 	})
@@ -87,7 +87,7 @@ func startOwnOperator(t *testing.T) {
 // outage freezes kube-apiserver for some time: whoever asks it waits in vain.
 func outage(t *testing.T, lasts time.Duration) atmostonce.Fault {
 	t.Helper()
-	pid, err := process.ReadPid(filepath.Join(world.plane.Dir, "kube-apiserver.pid"))
+	pid, err := process.ReadPid(filepath.Join(env.plane.Dir, "kube-apiserver.pid"))
 	if err != nil || pid == 0 {
 		t.Fatalf("kube-apiserver has no pid: %v", err)
 	}
@@ -109,7 +109,7 @@ func outage(t *testing.T, lasts time.Duration) atmostonce.Fault {
 // on the way, and the leader's Lease, are shorter.
 func TestAnOutageOfTheAPIServerCutsNothing(t *testing.T) {
 	makeSSHUser(t)
-	ownWorld(t)
+	ownPlane(t)
 	f, direct := usable(t, manySessions)
 	ways, err := poolOf(f, direct).Ways("direct ")
 	if err != nil {
@@ -161,7 +161,7 @@ func connectionNames(t *testing.T, f fixture) (names []string) {
 	list := &metav1.PartialObjectMetadataList{}
 	list.SetGroupVersionKind(live.GroupVersion.WithKind("ConnectionList"))
 	eventually(t, 15*time.Second, "the connections are listed", func() (bool, string) {
-		err := world.client.List(t.Context(), list, client.InNamespace(f.pool.Namespace))
+		err := env.client.List(t.Context(), list, client.InNamespace(f.pool.Namespace))
 		return err == nil && len(list.Items) > 0, errorText(err)
 	})
 	for i := range list.Items {

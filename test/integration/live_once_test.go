@@ -1,4 +1,4 @@
-package main
+package integration
 
 import (
 	"bytes"
@@ -99,12 +99,12 @@ func recycled(_ *testing.T, s scene) atmostonce.Fault {
 }
 
 func drainPool(ctx context.Context, f fixture) error {
-	admin, err := rest.HTTPClientFor(world.config)
+	admin, err := rest.HTTPClientFor(env.config)
 	if err != nil {
 		return err
 	}
 	defer admin.CloseIdleConnections()
-	address := strings.TrimSuffix(execURL(world.config, f), "exec") + "drain"
+	address := strings.TrimSuffix(execURL(env.config, f), "exec") + "drain"
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader("{}"))
 	if err != nil {
 		return err
@@ -134,11 +134,11 @@ func rotated(t *testing.T, s scene) atmostonce.Fault {
 			return err
 		}
 		var secret corev1.Secret
-		if err := world.client.Get(ctx, client.ObjectKeyFromObject(s.secret), &secret); err != nil {
+		if err := env.client.Get(ctx, client.ObjectKeyFromObject(s.secret), &secret); err != nil {
 			return err
 		}
 		secret.Data["ssh-privatekey"] = key.private
-		return world.client.Update(ctx, &secret)
+		return env.client.Update(ctx, &secret)
 	}}
 }
 

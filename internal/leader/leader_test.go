@@ -1,4 +1,4 @@
-package main
+package leader
 
 import (
 	"context"
@@ -86,7 +86,7 @@ func newReplica(t *testing.T, store *leaseStore, name string) *replica {
 	var err error
 	r.elector, err = leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock:          &patientLock{Interface: r.lock, log: logr.Discard()},
-		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
+		LeaseDuration: LeaseDuration, RenewDeadline: RenewDeadline, RetryPeriod: RetryPeriod,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(context.Context) {},
 			OnStoppedLeading: func() { close(r.lost) },
@@ -135,7 +135,7 @@ func TestAnOutageOfTheAPIServerMovesNoLeadership(t *testing.T) {
 			t.Error("the leader gave up while kube-apiserver was away")
 		}
 		standby.setCut(false) // it finds kube-apiserver first
-		time.Sleep(retryPeriod)
+		time.Sleep(RetryPeriod)
 		leader.setCut(false)
 		time.Sleep(5 * time.Minute)
 		if leader.isLost() || standby.elector.IsLeader() {
@@ -158,12 +158,12 @@ func TestALeaderThatIsCutOffAloneIsSucceeded(t *testing.T) {
 		time.Sleep(time.Minute)
 
 		leader.setCut(true)
-		time.Sleep(leaseDuration + 2*retryPeriod + retryPeriod)
+		time.Sleep(LeaseDuration + 2*RetryPeriod + RetryPeriod)
 		if !standby.elector.IsLeader() {
 			t.Error("nobody took over")
 		}
 		leader.setCut(false)
-		time.Sleep(renewDeadline + leaseDuration)
+		time.Sleep(RenewDeadline + LeaseDuration)
 		if !leader.isLost() {
 			t.Error("the former leader does not know that it is one")
 		}

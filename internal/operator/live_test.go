@@ -1,4 +1,4 @@
-package main
+package operator
 
 import (
 	"context"
@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// busy is a server and its uses, which go on when it shall end.
+// busy is a server and its uses, which go on after the server was told to end.
 type busy struct {
 	done chan struct{}
 	cut  bool
@@ -28,8 +28,8 @@ func (b *busy) Wait(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// The Lease is given back when all that the manager runs has ended. A shell that
-// somebody left open must not keep it from the next leader.
+// The manager gives the Lease back when everything that it runs has ended. A shell
+// that a user left open must not keep the Lease from the next leader.
 func TestTheManagerDoesNotWaitForWhatRuns(t *testing.T) {
 	for name, test := range map[string]struct {
 		want time.Duration
@@ -41,7 +41,7 @@ func TestTheManagerDoesNotWaitForWhatRuns(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				uses := &busy{done: make(chan struct{})}
-				api := &liveAPI{server: uses, uses: uses}
+				api := &liveAPI{serve: uses.Run, waitForUses: uses.Wait}
 				ctx, terminate := context.WithCancel(t.Context())
 				ended := make(chan error, 1)
 				go func() { ended <- api.Start(ctx) }()
@@ -71,5 +71,5 @@ func TestWhatNeverServedHasNothingToFinish(t *testing.T) {
 	none.finish(t.Context())
 	idle := &busy{done: make(chan struct{})}
 	close(idle.done)
-	(&liveAPI{server: idle, uses: idle}).finish(t.Context())
+	(&liveAPI{serve: idle.Run, waitForUses: idle.Wait}).finish(t.Context())
 }

@@ -1,4 +1,4 @@
-package main
+package integration
 
 import (
 	"context"
@@ -79,12 +79,12 @@ func TestARefusedTokenIsReadPastTheCache(t *testing.T) {
 	fake := new(drivertest.Fake)
 	set := poolset.New(nil, connpool.NewBudget(1, 1, 1))
 	t.Cleanup(func() { set.Close(context.Background()) })
-	api := &counted{Reader: world.client}
+	api := &counted{Reader: env.client}
 	r := &connectiontarget.Reconciler{
-		Client: &late{Client: world.client, seen: map[types.NamespacedName]*corev1.Secret{}}, Reader: api, Pools: set,
+		Client: &late{Client: env.client, seen: map[types.NamespacedName]*corev1.Secret{}}, Reader: api, Pools: set,
 		Drivers: connectiontarget.Drivers{v1alpha1.TargetTypeKubernetes: fake},
 		Replica: "another",
-		Writer: connectiontarget.NewWriter(statusless{world.client}, events.NewFakeRecorder(100),
+		Writer: connectiontarget.NewWriter(statusless{env.client}, events.NewFakeRecorder(100),
 			status.NewPace[v1alpha1.ConnectionTargetStatus](status.NewBudget())),
 	}
 	reconcile := func() ctrl.Result {

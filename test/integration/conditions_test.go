@@ -1,4 +1,4 @@
-package main
+package integration
 
 import (
 	"context"
@@ -57,7 +57,7 @@ func expectEvent(t *testing.T, object client.Object, kind, reason string) {
 	t.Helper()
 	eventually(t, 10*time.Second, "an event "+reason, func() (bool, string) {
 		var events eventsv1.EventList
-		if err := world.client.List(t.Context(), &events, client.InNamespace(object.GetNamespace())); err != nil {
+		if err := env.client.List(t.Context(), &events, client.InNamespace(object.GetNamespace())); err != nil {
 			return false, err.Error()
 		}
 		for _, event := range events.Items {
@@ -173,7 +173,7 @@ func TestAPoolOverSeveralTargetsSaysWhichFail(t *testing.T) {
 
 func TestMetricsNeedATokenThatMayReadThem(t *testing.T) {
 	warm(t, startSSHD(t))
-	anonymous := rest.AnonymousClientConfig(world.config)
+	anonymous := rest.AnonymousClientConfig(env.config)
 	if status, _ := scrape(t, anonymous); status != 401 {
 		t.Errorf("without a token: status %d, want 401", status)
 	}
@@ -202,7 +202,7 @@ func account(t *testing.T, space, name string) *corev1.ServiceAccount {
 func as(t *testing.T, config *rest.Config, account *corev1.ServiceAccount) *rest.Config {
 	t.Helper()
 	request := &authenticationv1.TokenRequest{}
-	if err := world.client.SubResource("token").Create(t.Context(), account, request); err != nil {
+	if err := env.client.SubResource("token").Create(t.Context(), account, request); err != nil {
 		t.Fatal(err)
 	}
 	config = rest.CopyConfig(config)
@@ -224,8 +224,8 @@ func allowMetrics(t *testing.T, account *corev1.ServiceAccount) {
 	}
 	create(t, role, binding)
 	t.Cleanup(func() {
-		_ = world.client.Delete(context.Background(), binding)
-		_ = world.client.Delete(context.Background(), role)
+		_ = env.client.Delete(context.Background(), binding)
+		_ = env.client.Delete(context.Background(), role)
 	})
 }
 
