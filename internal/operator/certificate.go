@@ -33,14 +33,14 @@ func (o *LiveOptions) certificate(ctx context.Context, cluster *rest.Config) (se
 		}
 		return files, nil
 	}
-	keeper, err := serving.NewKeeper(cluster, serving.Options{
+	rotator, err := serving.NewCertRotator(cluster, serving.Options{
 		Namespace: o.Namespace, Service: o.Service, Others: []string{metricsService},
 		APIService: live.GroupVersion.Version + "." + live.GroupName,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return keeper, keeper.EnsureCertificate(ctx)
+	return rotator, rotator.EnsureCertificate(ctx)
 }
 
 // serveMetricsWith lets the metrics have the same certificate as the live API, so
@@ -48,7 +48,7 @@ func (o *LiveOptions) certificate(ctx context.Context, cluster *rest.Config) (se
 // metrics that no scraper can verify.
 func (o *LiveOptions) serveMetricsWith(c servingCertificate, metrics *metricsserver.Options) {
 	switch c := c.(type) {
-	case *serving.Keeper:
+	case *serving.CertRotator:
 		metrics.TLSOpts = append(metrics.TLSOpts, func(config *tls.Config) { config.GetCertificate = c.GetCertificate })
 	case nil:
 	default:

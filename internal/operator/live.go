@@ -122,8 +122,8 @@ func (op *Operator) addLiveAPI(ctx context.Context, certificate servingCertifica
 	if o.off() {
 		return nil
 	}
-	if keeper, ok := certificate.(*serving.Keeper); ok {
-		if err := op.manager.Add(keeper); err != nil {
+	if rotator, ok := certificate.(*serving.CertRotator); ok {
+		if err := op.manager.Add(rotator); err != nil {
 			return err
 		}
 	}

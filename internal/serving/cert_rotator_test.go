@@ -30,13 +30,13 @@ type listener struct{ told int }
 
 func (l *listener) Enqueue() { l.told++ }
 
-// newKeeper makes one that talks to an API server in memory.
-func newKeeper(api *fake.Clientset, now func() time.Time) *Keeper {
+// newRotator makes a rotator that talks to an API server in memory.
+func newRotator(api *fake.Clientset, now func() time.Time) *CertRotator {
 	options := Options{Namespace: "connpool-system", Service: "connpool-live", Now: now}
-	return &Keeper{options: options, secrets: api.CoreV1().Secrets(options.Namespace)}
+	return &CertRotator{options: options, secrets: api.CoreV1().Secrets(options.Namespace)}
 }
 
-// down is an API server's answer that is none.
+// down is the reaction of an API server that is down.
 func down(clienttesting.Action) (bool, runtime.Object, error) {
 	return true, nil, errors.New("connection refused")
 }
@@ -44,14 +44,14 @@ func down(clienttesting.Action) (bool, runtime.Object, error) {
 func TestReplicasServeTheSameCertificate(t *testing.T) {
 	api := fake.NewClientset()
 	now := epoch
-	first, second := newKeeper(api, func() time.Time { return now }), newKeeper(api, func() time.Time { return now })
+	first, second := newRotator(api, func() time.Time { return now }), newRotator(api, func() time.Time { return now })
 	watcher := &listener{}
 	second.AddListener(watcher)
-	for _, keeper := range []*Keeper{first, second} {
-		if _, err := keeper.GetCertificate(nil); err == nil {
+	for _, rotator := range []*CertRotator{first, second} {
+		if _, err := rotator.GetCertificate(nil); err == nil {
 			t.Error("a certificate from nowhere")
 		}
-		if err := keeper.EnsureCertificate(t.Context()); err != nil {
+		if err := rotator.EnsureCertificate(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -70,16 +70,16 @@ func TestReplicasServeTheSameCertificate(t *testing.T) {
 	}
 }
 
-func refresh(t *testing.T, keeper *Keeper) {
+func refresh(t *testing.T, rotator *CertRotator) {
 	t.Helper()
-	if err := keeper.Refresh(t.Context()); err != nil {
+	if err := rotator.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// expectSame expects replicas to serve and to believe the same, by PEM and by
-// tls.Config.
-func expectSame(t *testing.T, a, b *Keeper) {
+// expectSame expects two replicas to serve the same certificate, by PEM and by
+// tls.Config, and to trust the same authorities.
+func expectSame(t *testing.T, a, b *CertRotator) {
 	t.Helper()
 	certA, keyA := a.CurrentCertKeyContent()
 	certB, keyB := b.CurrentCertKeyContent()
@@ -96,8 +96,8 @@ func expectSame(t *testing.T, a, b *Keeper) {
 	}
 }
 
-// overtaken is an API in which another replica writes between our read and our
-// first write.
+// overtaken is an API in which another replica writes between the read and the first
+// write of this one.
 type overtaken struct {
 	coreclient.SecretInterface
 	race func()
@@ -129,7 +129,7 @@ func (o *overtaken) lose() error {
 func TestTheSlowerReplicaTakesWhatTheQuickerMade(t *testing.T) {
 	api := fake.NewClientset()
 	now := epoch
-	quick, slow := newKeeper(api, func() time.Time { return now }), newKeeper(api, func() time.Time { return now })
+	quick, slow := newRotator(api, func() time.Time { return now }), newRotator(api, func() time.Time { return now })
 	for range 3 { // the first creates, the others update
 		slow.secrets = &overtaken{quick.secrets, func() { refresh(t, quick) }}
 		refresh(t, slow)
@@ -150,7 +150,7 @@ func TestAnUnreachableAPIServerIsWaitedForAtTheStart(t *testing.T) {
 			return down(action)
 		})
 		logged := 0
-		if err := newKeeper(api, time.Now).EnsureCertificate(counting(t.Context(), &logged)); err != nil {
+		if err := newRotator(api, time.Now).EnsureCertificate(counting(t.Context(), &logged)); err != nil {
 			t.Fatal(err)
 		}
 		if logged != 2 { // the failure, and that the Secret was written
@@ -165,7 +165,7 @@ func TestTheStartEndsWithItsContext(t *testing.T) {
 		api.PrependReactor("get", "secrets", down)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if err := newKeeper(api, time.Now).EnsureCertificate(ctx); err == nil || !strings.Contains(err.Error(), "connection refused") {
+		if err := newRotator(api, time.Now).EnsureCertificate(ctx); err == nil || !strings.Contains(err.Error(), "connection refused") {
 			t.Errorf("error %v, want the cause", err)
 		}
 	})
@@ -174,19 +174,19 @@ func TestTheStartEndsWithItsContext(t *testing.T) {
 func TestWithoutAnAPIServerWhatIsInMemoryIsServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := fake.NewClientset()
-		keeper := newKeeper(api, time.Now)
-		if err := keeper.EnsureCertificate(t.Context()); err != nil {
+		rotator := newRotator(api, time.Now)
+		if err := rotator.EnsureCertificate(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		before, _ := keeper.CurrentCertKeyContent()
+		before, _ := rotator.CurrentCertKeyContent()
 		api.PrependReactor("*", "secrets", down)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		logged := 0
-		if err := keeper.Start(counting(ctx, &logged)); err != nil {
+		if err := rotator.Start(counting(ctx, &logged)); err != nil {
 			t.Error(err)
 		}
-		if after, _ := keeper.CurrentCertKeyContent(); !bytes.Equal(before, after) {
+		if after, _ := rotator.CurrentCertKeyContent(); !bytes.Equal(before, after) {
 			t.Error("the certificate has changed")
 		}
 		if logged != 1 {
@@ -195,41 +195,41 @@ func TestWithoutAnAPIServerWhatIsInMemoryIsServed(t *testing.T) {
 	})
 }
 
-func TestTheCertificateIsRenewedWhileTheKeeperRuns(t *testing.T) {
+func TestTheCertificateIsRenewedWhileTheRotatorRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := fake.NewClientset()
 		offset := time.Duration(0)
-		keeper := newKeeper(api, func() time.Time { return time.Now().Add(offset) })
-		refresh(t, keeper)
-		present, err := keeper.GetCertificate(nil)
+		rotator := newRotator(api, func() time.Time { return time.Now().Add(offset) })
+		refresh(t, rotator)
+		present, err := rotator.GetCertificate(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		offset = time.Until(renewalTime(present.Leaf)) - time.Hour
-		before, _ := keeper.CurrentCertKeyContent()
+		before, _ := rotator.CurrentCertKeyContent()
 		secret, err := api.CoreV1().Secrets("connpool-system").Get(t.Context(), "connpool-live-certs", metav1.GetOptions{})
 		if err != nil || secret.Type != corev1.SecretTypeTLS {
 			t.Fatalf("Secret of type %s, %v", secret.Type, err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
 		defer cancel()
-		if err := keeper.Start(ctx); err != nil {
+		if err := rotator.Start(ctx); err != nil {
 			t.Error(err)
 		}
-		if after, _ := keeper.CurrentCertKeyContent(); bytes.Equal(before, after) {
+		if after, _ := rotator.CurrentCertKeyContent(); bytes.Equal(before, after) {
 			t.Error("an hour after it was due the certificate is the same")
 		}
 	})
 }
 
-// counting has a logger that counts its lines.
+// counting returns a context whose logger counts its lines.
 func counting(ctx context.Context, lines *int) context.Context {
 	return logr.NewContext(ctx, funcr.New(func(string, string) { *lines++ }, funcr.Options{}))
 }
 
 func TestOptionsMustSayWhatIsServed(t *testing.T) {
-	if _, err := NewKeeper(&rest.Config{}, Options{Service: "connpool-live"}); err == nil {
-		t.Error("without a namespace there is a keeper")
+	if _, err := NewCertRotator(&rest.Config{}, Options{Service: "connpool-live"}); err == nil {
+		t.Error("without a namespace there is a rotator")
 	}
 }
 
