@@ -24,7 +24,7 @@ type local struct {
 	dir   string
 }
 
-// shells are those that targets really have.
+// shells are those that real targets have as sh.
 var shells = map[string][]string{
 	"dash":       {"dash"},
 	"bash as sh": {"bash", "--posix"},
@@ -81,7 +81,7 @@ func start(t testing.TB, execer driver.Execer, env map[string]string) *session.S
 	return shell
 }
 
-// result is what became of a command.
+// result is the output and the exit code of a command.
 type result struct {
 	Out, Err string
 	Code     int
@@ -106,7 +106,7 @@ func inEveryShell(t *testing.T, test func(*testing.T, local)) {
 	}
 }
 
-// wantOutcome checks what an error says.
+// wantOutcome checks the outcome and the reason of an error.
 func wantOutcome(t testing.TB, err error, outcome driver.Outcome, reason driver.Reason) {
 	t.Helper()
 	if got := driver.OutcomeOf(err); got != outcome {
