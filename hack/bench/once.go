@@ -79,11 +79,11 @@ func measureOnce(ctx context.Context, s settings) ([]row, error) {
 		return nil, err
 	}
 	load := atmostonce.Load{Commands: of(s, 2000, 50), Parallel: 8, Lines: 40, Pause: 20 * time.Millisecond}
-	if load.Ways, err = both.ways(); err != nil {
+	if load.Clients, err = both.ways(); err != nil {
 		return nil, err
 	}
 	defer func() {
-		for _, way := range load.Ways {
+		for _, way := range load.Clients {
 			way.Close()
 		}
 	}()
@@ -114,9 +114,9 @@ func measureOnce(ctx context.Context, s settings) ([]row, error) {
 }
 
 // ways are all clients, directly and through kube-apiserver.
-func (u users) ways() (all []atmostonce.Way, err error) {
+func (u users) ways() (all []atmostonce.Client, err error) {
 	for prefix, config := range map[string]*rest.Config{"direct: ": u.direct.config, "through kube-apiserver: ": u.cluster.config} {
-		ways, err := atmostonce.Pool{Config: config, Namespace: namespace, Name: livePool}.Ways(prefix)
+		ways, err := atmostonce.Pool{Config: config, Namespace: namespace, Name: livePool}.Clients(prefix)
 		if err != nil {
 			return nil, err
 		}

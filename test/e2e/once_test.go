@@ -64,7 +64,7 @@ func (p place) load(t *testing.T, strike func(context.Context) error) {
 		t.Fatal(err)
 	}
 	ways := p.ways(t)
-	load := atmostonce.Load{Ledger: ledger, Ways: ways, Commands: 6 * len(ways), Parallel: 8, Lines: 30, Pause: 50 * time.Millisecond}
+	load := atmostonce.Load{Ledger: ledger, Clients: ways, Commands: 6 * len(ways), Parallel: 8, Lines: 30, Pause: 50 * time.Millisecond}
 	var broken atmostonce.Fault
 	if strike != nil {
 		broken = atmostonce.Fault{Strikes: 3, Strike: strike}
@@ -110,20 +110,20 @@ func (p place) awaitCommand(t *testing.T) {
 
 // ways are all clients, to kube-apiserver and to the operator, and all of them
 // with sessions, too; each has run a command.
-func (p place) ways(t *testing.T) (ways []atmostonce.Way) {
+func (p place) ways(t *testing.T) (ways []atmostonce.Client) {
 	t.Helper()
 	pool := atmostonce.Pool{Namespace: "default", Name: p.pool, Container: p.spec.Container, Pod: p.spec.Pod}
 	pool.Config = world.direct
-	direct, err := pool.Ways("direct ")
+	direct, err := pool.Clients("direct ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	inSessions, err := pool.SessionWays("direct ")
+	inSessions, err := pool.SessionClients("direct ")
 	if err != nil {
 		t.Fatal(err)
 	}
 	pool.Config = world.worker
-	proxied, err := pool.Ways("proxied ")
+	proxied, err := pool.Clients("proxied ")
 	if err != nil {
 		t.Fatal(err)
 	}

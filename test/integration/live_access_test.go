@@ -83,7 +83,7 @@ func TestOnlyWhoMayCreateRunsCommands(t *testing.T) {
 			for _, pool := range []fixture{f, db} {
 				allowed := strings.Contains(strings.Join(tc.may, " "), pool.pool.Name)
 				for prefix, config := range map[string]*rest.Config{"direct ": directly(t, tc.account), "proxied ": tc.account} {
-					ways, err := poolOf(pool, config).Ways(prefix)
+					ways, err := poolOf(pool, config).Clients(prefix)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -109,7 +109,7 @@ func TestOnlyWhoMayCreateRunsCommands(t *testing.T) {
 
 // tryToRun runs a command that leaves a mark if it may, and proves that it is
 // refused and leaves none if it may not.
-func tryToRun(t *testing.T, f fixture, way atmostonce.Way, allowed bool) {
+func tryToRun(t *testing.T, f fixture, way atmostonce.Client, allowed bool) {
 	t.Helper()
 	marks := marksOn(t, f.server)
 	run := func() atmostonce.Report { return way.Run(t.Context(), "echo ran >>"+marks) }

@@ -104,19 +104,19 @@ func poolOf(f fixture, config *rest.Config) atmostonce.Pool {
 	return atmostonce.Pool{Config: config, Namespace: f.pool.Namespace, Name: f.pool.Name}
 }
 
-// everyWay is every client, both directly and through kube-apiserver, once each
+// everyClient is every client, both directly and through kube-apiserver, once each
 // of them has run a command.
-func everyWay(t *testing.T, f fixture, account *rest.Config) []atmostonce.Way {
+func everyClient(t *testing.T, f fixture, account *rest.Config) []atmostonce.Client {
 	t.Helper()
-	direct, err := poolOf(f, directly(t, account)).Ways("direct ")
+	direct, err := poolOf(f, directly(t, account)).Clients("direct ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	through, err := poolOf(f, account).Ways("proxied ")
+	through, err := poolOf(f, account).Clients("proxied ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ways := make([]atmostonce.Way, 0, len(direct)+len(through))
+	ways := make([]atmostonce.Client, 0, len(direct)+len(through))
 	for i := range direct {
 		ways = append(ways, direct[i], through[i])
 	}

@@ -183,7 +183,7 @@ func noLeak(t *testing.T, before atmostonce.Resources) {
 func (tc onceTest) run(t *testing.T) {
 	s := newScene(t, tc.config...)
 	load := atmostonce.Load{
-		Ledger: ledgerOn(t, s.server), Ways: everyWay(t, s.fixture, worker(t, s.pool.Namespace)),
+		Ledger: ledgerOn(t, s.server), Clients: everyClient(t, s.fixture, worker(t, s.pool.Namespace)),
 		Commands: 200, Parallel: 8, Lines: 40, Pause: tc.pause,
 	}
 	began := time.Now()

@@ -111,7 +111,7 @@ func TestAnOutageOfTheAPIServerCutsNothing(t *testing.T) {
 	makeSSHUser(t)
 	ownPlane(t)
 	f, direct := usable(t, manySessions)
-	ways, err := poolOf(f, direct).Ways("direct ")
+	ways, err := poolOf(f, direct).Clients("direct ")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestAnOutageOfTheAPIServerCutsNothing(t *testing.T) {
 	}
 	before := connectionNames(t, f)
 	// The pause makes the load last longer than answers of kube-apiserver are believed.
-	load := atmostonce.Load{Ledger: ledgerOn(t, f.server), Ways: ways, Commands: 120, Parallel: 8, Lines: 40, Pause: time.Second}
+	load := atmostonce.Load{Ledger: ledgerOn(t, f.server), Clients: ways, Commands: 120, Parallel: 8, Lines: 40, Pause: time.Second}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	summary, err := load.Run(ctx, outage(t, 45*time.Second))
@@ -138,7 +138,7 @@ func TestAnOutageOfTheAPIServerCutsNothing(t *testing.T) {
 	if summary.NotStarted == 0 {
 		t.Error("no command was refused: authorization did not fail closed")
 	}
-	for _, way := range everyWay(t, f, proxied(direct)) {
+	for _, way := range everyClient(t, f, proxied(direct)) {
 		t.Logf("%s works again", way.Name)
 	}
 	after := connectionNames(t, f)

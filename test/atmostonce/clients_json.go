@@ -20,18 +20,19 @@ import (
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 )
 
-// JSON is a plain POST by net/http with kept connections, as anybody would write
-// it who knows nothing of us. It needs a token and an authority in the Config.
-func (p Pool) JSON() (Way, error) {
+// JSON makes a client that sends a plain POST by net/http and keeps connections, as a
+// program would that has no library of ours. It needs a token and an authority in the
+// Config.
+func (p Pool) JSON() (Client, error) {
 	address, err := p.url(nil)
 	if err != nil {
-		return Way{}, err
+		return Client{}, err
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(p.Config.CAData)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, MaxIdleConnsPerHost: 100}
 	plain := &http.Client{Transport: transport}
-	return Way{"net/http", func(ctx context.Context, shell string) Report {
+	return Client{"net/http", func(ctx context.Context, shell string) Report {
 		request, err := http.NewRequestWithContext(ctx, http.MethodPost, address.String(), bytes.NewReader(p.execObject(shell)))
 		if err != nil {
 			return notStarted(err)
@@ -59,7 +60,8 @@ func (p Pool) execObject(shell string) []byte {
 	return body
 }
 
-// failedRequest has no answer: unless nobody was reached, nothing is known.
+// failedRequest reports a request without an answer. Unless no server was reached,
+// the outcome is unknown.
 func failedRequest(err error) Report {
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		return notStarted(err)
@@ -72,11 +74,11 @@ func answer(code int, body []byte) Report {
 		return result(body)
 	}
 	var status metav1.Status
-	_ = json.Unmarshal(body, &status) // a proxy may have answered
+	_ = json.Unmarshal(body, &status) // it is no Status if a proxy has answered
 	return refusal(code, &status)
 }
 
-// refusal is NotStarted if the operator says so, or an API server refused.
+// refusal reports NotStarted if the operator says so, or if an API server refused.
 func refusal(code int, status *metav1.Status) Report {
 	err := fmt.Errorf("%d %s", code, status.Message)
 	if outcomeOf(status) == live.OutcomeNotStarted || code >= 400 && code < 500 {
@@ -103,22 +105,23 @@ func result(body []byte) Report {
 	return report
 }
 
-// REST is the same by client-go's REST client, as controllers and `kubectl create
-// --raw` use it. It sends a request again by itself when an answer asks for that.
-func (p Pool) REST() (Way, error) {
+// REST makes a client that sends the same by client-go's REST client, as controllers
+// and `kubectl create --raw` do. That one sends a request again when an answer asks
+// for it.
+func (p Pool) REST() (Client, error) {
 	config := rest.CopyConfig(p.Config)
 	config.GroupVersion, config.APIPath = &live.GroupVersion, "/apis"
 	config.NegotiatedSerializer = scheme.Codecs.WithoutConversion()
 	config.QPS = -1
 	transport, err := rest.HTTPClientFor(config)
 	if err != nil {
-		return Way{}, err
+		return Client{}, err
 	}
 	c, err := rest.RESTClientForConfigAndClient(config, transport)
 	if err != nil {
-		return Way{}, err
+		return Client{}, err
 	}
-	return Way{"rest.Client", func(ctx context.Context, shell string) Report {
+	return Client{"rest.Client", func(ctx context.Context, shell string) Report {
 		answer := c.Post().Namespace(p.Namespace).Resource("connectionpools").Name(p.Name).SubResource("exec").
 			SetHeader("Content-Type", "application/json").Body(p.execObject(shell)).Do(ctx)
 		err := answer.Error()

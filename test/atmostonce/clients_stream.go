@@ -18,14 +18,15 @@ import (
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 )
 
-// WebSocket is client-go's executor.
-func (p Pool) WebSocket() (Way, error) { return p.streaming("WebSocket", p.webSocket) }
+// WebSocket makes a client that uses client-go's executor.
+func (p Pool) WebSocket() (Client, error) { return p.streaming("WebSocket", p.webSocket) }
 
-// SPDY is client-go's older executor.
-func (p Pool) SPDY() (Way, error) { return p.streaming("SPDY", p.spdy) }
+// SPDY makes a client that uses client-go's older executor.
+func (p Pool) SPDY() (Client, error) { return p.streaming("SPDY", p.spdy) }
 
-// Fallback is kubectl's: WebSocket, and then SPDY if the upgrade failed.
-func (p Pool) Fallback() (Way, error) {
+// Fallback makes a client that does as kubectl: it uses WebSocket, and then SPDY if the
+// upgrade failed.
+func (p Pool) Fallback() (Client, error) {
 	return p.streaming("fallback", func(address *url.URL) (remotecommand.Executor, error) {
 		first, err := p.webSocket(address)
 		if err != nil {
@@ -49,8 +50,8 @@ func (p Pool) spdy(address *url.URL) (remotecommand.Executor, error) {
 	return remotecommand.NewSPDYExecutor(p.Config, http.MethodPost, address)
 }
 
-func (p Pool) streaming(name string, executor func(*url.URL) (remotecommand.Executor, error)) (Way, error) {
-	return Way{name, func(ctx context.Context, shell string) Report {
+func (p Pool) streaming(name string, executor func(*url.URL) (remotecommand.Executor, error)) (Client, error) {
+	return Client{name, func(ctx context.Context, shell string) Report {
 		address, err := p.url(p.query(shell))
 		if err != nil {
 			return notStarted(err)
@@ -77,7 +78,8 @@ func (p Pool) query(shell string) url.Values {
 	return query
 }
 
-// streamReport reads what client-go leaves of the status: its message.
+// streamReport reads the outcome from an executor's error. Of the status, client-go
+// passes on the message only.
 func streamReport(err error) Report {
 	if err == nil {
 		return Report{Outcome: live.OutcomeCompleted}
@@ -87,13 +89,13 @@ func streamReport(err error) Report {
 	}
 	_, refused := errors.AsType[*apierrors.StatusError](err)
 	if refused || httpstream.IsUpgradeFailure(err) || strings.HasPrefix(err.Error(), "the command was not started") ||
-		strings.HasPrefix(err.Error(), "unable to upgrade connection: ") { // SPDY's, which has no type
+		strings.HasPrefix(err.Error(), "unable to upgrade connection: ") { // that of SPDY has no type
 		return notStarted(err)
 	}
 	return unknown(err)
 }
 
-// buffer can be read while somebody still writes.
+// buffer can be read while it is written.
 type buffer struct {
 	mu   sync.Mutex
 	data bytes.Buffer

@@ -12,38 +12,39 @@ import (
 	"github.com/connpool/connpool/client"
 )
 
-// Way is one client by which commands are sent.
-type Way struct {
+// Client sends commands.
+type Client struct {
 	Name string
 	// Run sends a command line once.
 	Run func(ctx context.Context, shell string) Report
-	// Close closes connections that are kept.
+	// Close closes the connections that the client keeps.
 	Close func()
 }
 
-// Pool is where commands are sent.
+// Pool is the pool to which commands are sent.
 type Pool struct {
 	// Config leads to the operator's own port or to kube-apiserver.
 	Config          *rest.Config
 	Namespace, Name string
-	// Container and Pod are where in the target commands run; empty on hosts.
+	// Container and Pod are the place in the target where commands run; empty on
+	// hosts.
 	Container, Pod string
 }
 
-// Ways are all that there are. Their names begin with the prefix.
-func (p Pool) Ways(prefix string) (ways []Way, err error) {
-	for _, connect := range []func() (Way, error){p.JSON, p.REST, p.WebSocket, p.SPDY, p.Fallback, p.Exec, p.Stream} {
-		way, err := connect()
+// Clients returns one client of each kind. Their names begin with the prefix.
+func (p Pool) Clients(prefix string) (clients []Client, err error) {
+	for _, connect := range []func() (Client, error){p.JSON, p.REST, p.WebSocket, p.SPDY, p.Fallback, p.Exec, p.Stream} {
+		c, err := connect()
 		if err != nil {
 			return nil, err
 		}
-		way.Name = prefix + way.Name
-		ways = append(ways, way)
+		c.Name = prefix + c.Name
+		clients = append(clients, c)
 	}
-	return ways, nil
+	return clients, nil
 }
 
-// url of the exec subresource.
+// url returns the address of the pool's exec subresource.
 func (p Pool) url(query url.Values) (*url.URL, error) {
 	u, err := url.Parse(p.Config.Host)
 	if err != nil {
@@ -59,27 +60,27 @@ func notStarted(err error) Report { return Report{Outcome: live.OutcomeNotStarte
 
 func unknown(err error) Report { return Report{Outcome: live.OutcomeUnknown, Err: err} }
 
-// Exec is the JSON form by our Go client.
-func (p Pool) Exec() (Way, error) {
+// Exec makes a client that uses the JSON form of our Go client.
+func (p Pool) Exec() (Client, error) {
 	c, err := client.New(p.Config)
 	if err != nil {
-		return Way{}, err
+		return Client{}, err
 	}
 	pool := c.Pool(p.Namespace, p.Name)
-	return Way{"client.Exec", func(ctx context.Context, shell string) Report {
+	return Client{"client.Exec", func(ctx context.Context, shell string) Report {
 		result, err := pool.Exec(ctx, p.command(shell))
 		return clientReport(result, result.Stdout, err)
 	}, c.CloseIdleConnections}, nil
 }
 
-// Stream is a WebSocket by our Go client.
-func (p Pool) Stream() (Way, error) {
+// Stream makes a client that uses our Go client's WebSocket.
+func (p Pool) Stream() (Client, error) {
 	c, err := client.New(p.Config)
 	if err != nil {
-		return Way{}, err
+		return Client{}, err
 	}
 	pool := c.Pool(p.Namespace, p.Name)
-	return Way{"client.Stream", func(ctx context.Context, shell string) Report {
+	return Client{"client.Stream", func(ctx context.Context, shell string) Report {
 		var output buffer
 		result, err := pool.Stream(ctx, p.command(shell), client.Streams{Stdout: &output})
 		return clientReport(result, output.bytes(), err)
@@ -102,7 +103,7 @@ func clientReport(result client.Result, output []byte, err error) Report {
 	return report
 }
 
-// outcomeOf reads what a Status says of the outcome; empty when it says nothing.
+// outcomeOf returns the outcome that a Status states; empty when it states none.
 func outcomeOf(status *metav1.Status) live.Outcome {
 	if status.Details == nil {
 		return ""

@@ -7,20 +7,20 @@ import (
 	"github.com/connpool/connpool/client"
 )
 
-// SessionWays send commands to sessions, by our Go client.
-func (p Pool) SessionWays(prefix string) ([]Way, error) {
+// SessionClients returns clients that send commands to sessions, by our Go client.
+func (p Pool) SessionClients(prefix string) ([]Client, error) {
 	c, err := client.New(p.Config)
 	if err != nil {
 		return nil, err
 	}
 	sessions := &sessions{client: c, pool: p}
-	return []Way{
+	return []Client{
 		{prefix + "Session.Exec", sessions.exec, sessions.close},
 		{prefix + "Session.Stream", sessions.stream, sessions.close},
 	}, nil
 }
 
-// sessions are those that no command uses now.
+// sessions opens sessions and keeps those that no command uses.
 type sessions struct {
 	client *client.Client
 	pool   Pool
@@ -47,12 +47,12 @@ func (s *sessions) stream(ctx context.Context, shell string) Report {
 // inSubshell keeps a command that exits from ending the session.
 func inSubshell(shell string) string { return "(" + shell + ")" }
 
-// run runs a command in a session that nobody uses, or in a new one. A session
-// whose command has not completed is not used again.
+// run runs a command in a free session, or in a new one. A session whose command has
+// not completed is not used again.
 func (s *sessions) run(ctx context.Context, in func(*client.Session) (client.Result, []byte, error)) Report {
 	session, err := s.take(ctx)
 	if err != nil {
-		return notStarted(err) // the session may be there, but the command is not
+		return notStarted(err) // the session may exist, but the command was not sent
 	}
 	result, output, err := in(session)
 	report := clientReport(result, output, err)
@@ -81,7 +81,7 @@ func (s *sessions) give(session *client.Session) {
 	s.free = append(s.free, session)
 }
 
-// close ends the sessions that are left.
+// close deletes the free sessions.
 func (s *sessions) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
