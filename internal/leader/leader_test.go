@@ -23,7 +23,7 @@ type leaseStore struct {
 	version int
 }
 
-// replicaLock is one replica's way to it, which can be cut.
+// replicaLock is one replica's connection to the Lease, which can be cut.
 type replicaLock struct {
 	resourcelock.Interface
 
@@ -65,7 +65,7 @@ func (l *replicaLock) Update(_ context.Context, record resourcelock.LeaderElecti
 		return errors.New("connection refused")
 	}
 	if l.seen != l.store.version {
-		return apierrors.NewConflict(leaseResource, leaseName, errors.New("somebody was quicker"))
+		return apierrors.NewConflict(leaseResource, leaseName, errors.New("another replica was quicker"))
 	}
 	l.store.version++
 	l.seen = l.store.version
@@ -73,7 +73,7 @@ func (l *replicaLock) Update(_ context.Context, record resourcelock.LeaderElecti
 	return nil
 }
 
-// replica is one that wants to lead.
+// replica is a replica that wants to lead.
 type replica struct {
 	lock    *replicaLock
 	elector *leaderelection.LeaderElector
@@ -134,7 +134,7 @@ func TestAnOutageOfTheAPIServerMovesNoLeadership(t *testing.T) {
 		if leader.isLost() || !leader.elector.IsLeader() {
 			t.Error("the leader gave up while kube-apiserver was away")
 		}
-		standby.setCut(false) // it finds kube-apiserver first
+		standby.setCut(false) // it reaches kube-apiserver before the leader does
 		time.Sleep(RetryPeriod)
 		leader.setCut(false)
 		time.Sleep(5 * time.Minute)
@@ -146,7 +146,7 @@ func TestAnOutageOfTheAPIServerMovesNoLeadership(t *testing.T) {
 	})
 }
 
-func TestALeaderThatIsCutOffAloneIsSucceeded(t *testing.T) {
+func TestALeaderThatAloneIsCutOffIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		store := &leaseStore{}
@@ -160,12 +160,12 @@ func TestALeaderThatIsCutOffAloneIsSucceeded(t *testing.T) {
 		leader.setCut(true)
 		time.Sleep(LeaseDuration + 2*RetryPeriod + RetryPeriod)
 		if !standby.elector.IsLeader() {
-			t.Error("nobody took over")
+			t.Error("the standby did not take over")
 		}
 		leader.setCut(false)
 		time.Sleep(RenewDeadline + LeaseDuration)
 		if !leader.isLost() {
-			t.Error("the former leader does not know that it is one")
+			t.Error("the former leader does not know that it has lost the Lease")
 		}
 		cancel()
 		running.Wait()

@@ -19,10 +19,11 @@ import (
 	"github.com/connpool/connpool/test/controlplane/binaries"
 )
 
-const clients = "../../test/clients"
+// programs is the folder of the programs with clients of other languages.
+const programs = "../clients"
 
-// worker is a ServiceAccount that may look at connections and use every pool of
-// its namespace, and nothing else.
+// worker returns the configuration of a ServiceAccount that may list connections and
+// use every pool of its namespace, and nothing else.
 func worker(t *testing.T, namespace string) *rest.Config {
 	t.Helper()
 	meta := metav1.ObjectMeta{Namespace: namespace, Name: "worker"}
@@ -46,7 +47,7 @@ func worker(t *testing.T, namespace string) *rest.Config {
 	return config
 }
 
-// kubeconfig writes the file that a client of another language reads.
+// kubeconfig writes a kubeconfig for programs that read one, and returns its path.
 func kubeconfig(t *testing.T, config *rest.Config, namespace string) string {
 	t.Helper()
 	file := clientcmdapi.NewConfig()
@@ -74,8 +75,8 @@ func program(t *testing.T, dir, name string, arguments ...string) (string, error
 
 func TestThePythonClientRunsCommands(t *testing.T) {
 	f := warm(t, startSSHD(t))
-	// Debian's own interpreter is the one that has Debian's package.
-	output, err := program(t, clients, "/usr/bin/python3", "exec.py", kubeconfig(t, worker(t, f.pool.Namespace), f.pool.Namespace), f.pool.Namespace, f.pool.Name)
+	// Only Debian's own interpreter finds Debian's package.
+	output, err := program(t, programs, "/usr/bin/python3", "exec.py", kubeconfig(t, worker(t, f.pool.Namespace), f.pool.Namespace), f.pool.Namespace, f.pool.Name)
 	if err != nil || !strings.HasSuffix(output, "ok\n") {
 		t.Errorf("python3-kubernetes: %v\n%s", err, output)
 	}
@@ -83,13 +84,13 @@ func TestThePythonClientRunsCommands(t *testing.T) {
 
 func TestTheJavaScriptClientRunsCommands(t *testing.T) {
 	f := warm(t, startSSHD(t))
-	if _, err := os.Stat(filepath.Join(clients, "node_modules")); err != nil {
-		output, err := program(t, clients, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+	if _, err := os.Stat(filepath.Join(programs, "node_modules")); err != nil {
+		output, err := program(t, programs, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
 		if err != nil {
 			t.Fatalf("npm ci: %v\n%s", err, output)
 		}
 	}
-	output, err := program(t, clients, "node", "exec.mjs", kubeconfig(t, worker(t, f.pool.Namespace), f.pool.Namespace), f.pool.Namespace, f.pool.Name)
+	output, err := program(t, programs, "node", "exec.mjs", kubeconfig(t, worker(t, f.pool.Namespace), f.pool.Namespace), f.pool.Namespace, f.pool.Name)
 	if err != nil || !strings.HasSuffix(output, "ok\n") {
 		t.Errorf("@kubernetes/client-node: %v\n%s", err, output)
 	}

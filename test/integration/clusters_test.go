@@ -18,8 +18,8 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// cluster is the test's own API server as a target, with the Secret of one
-// account.
+// cluster is a target that is the tests' own API server, with the kubeconfig of one
+// account in its Secret.
 type cluster struct {
 	secret *corev1.Secret
 	target *v1alpha1.ConnectionTarget
@@ -49,7 +49,7 @@ func (c cluster) rotate(t *testing.T, kubeconfig []byte) {
 	change(t, c.secret, func(s *corev1.Secret) { s.Data["kubeconfig"] = kubeconfig })
 }
 
-// kubeconfigOf is the content of a kubeconfig of the account, edited.
+// kubeconfigOf returns the content of a kubeconfig of the account, after the edits.
 func kubeconfigOf(t *testing.T, config *rest.Config, edits ...func(*clientcmdapi.Config)) []byte {
 	t.Helper()
 	file, err := clientcmd.LoadFromFile(kubeconfig(t, config, "default"))
@@ -66,7 +66,7 @@ func kubeconfigOf(t *testing.T, config *rest.Config, edits ...func(*clientcmdapi
 	return content
 }
 
-// tokenOf is the configuration of a new account of the test's API server.
+// tokenOf returns the configuration of a new account of the tests' API server.
 func tokenOf(t *testing.T, name string) *rest.Config {
 	t.Helper()
 	config, err := env.plane.ServiceAccount(t.Context(), namespace(t), name)
@@ -92,8 +92,8 @@ func TestAClusterGetsWarm(t *testing.T) {
 	}
 }
 
-// What FAULTS calls bad kubeconfigs: what would run code or read files of the
-// operator is refused, and no word of a credential is repeated.
+// The operator refuses a kubeconfig that would make it run code or read its own
+// files. Its messages repeat no part of a credential.
 func TestAKubeconfigThatCannotBeUsedSaysWhy(t *testing.T) {
 	config := tokenOf(t, "remote")
 	user := func(edit func(*clientcmdapi.AuthInfo)) []byte {
@@ -149,7 +149,7 @@ func TestAKubeconfigWithoutItsKeySaysSo(t *testing.T) {
 
 	change(t, c.secret, func(s *corev1.Secret) { s.Data["config"] = []byte{} })
 	condition(t, 20*time.Second, c.target, v1alpha1.ConditionCredentialsReady, no, v1alpha1.ReasonCredentialsMissing)
-	condition(t, time.Second, c.target, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm) // as by any Secret that is no good
+	condition(t, time.Second, c.target, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm) // the old connections serve on
 }
 
 // F15 for clusters.
@@ -180,8 +180,8 @@ func TestAKubeconfigRotatedToSomethingWrongKeepsTheOldConnections(t *testing.T) 
 	}
 }
 
-// F14 and F24: an account is deleted, and with it its token; the next one's is
-// in the Secret.
+// F14 and F24: an account is deleted, and its token with it. Then the Secret gets the
+// token of another account.
 func TestATokenThatIsNotAcceptedAnyMoreGivesWayToTheNext(t *testing.T) {
 	space := namespace(t)
 	first, err := env.plane.ServiceAccount(t.Context(), space, "first")
@@ -199,9 +199,9 @@ func TestATokenThatIsNotAcceptedAnyMoreGivesWayToTheNext(t *testing.T) {
 	}
 }
 
-// The operator must not be turned against a server that is not the pinned one.
-func TestAClusterOfAnotherAuthorityIsNotBelieved(t *testing.T) {
-	other := authority(t) // that of the live API
+// The operator must not send credentials to a server that another authority certifies.
+func TestAClusterOfAnotherAuthorityIsNotTrusted(t *testing.T) {
+	other := authority(t) // the authority of the live API
 	c := aCluster(t, kubeconfigOf(t, tokenOf(t, "remote"), func(file *clientcmdapi.Config) {
 		file.Clusters["test"].CertificateAuthorityData = other
 	}))

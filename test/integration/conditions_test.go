@@ -118,27 +118,27 @@ func TestHostKeysComeFromAConfigMapToo(t *testing.T) {
 }
 
 func TestTargetsAreReachedThroughJumpTargets(t *testing.T) {
-	bastion, web := startSSHD(t), startSSHD(t)
+	jumpServer, web := startSSHD(t), startSSHD(t)
 	space := namespace(t)
-	hop := target(space, "bastion", bastion, "bastion-ssh")
+	jumpHost := target(space, "jump", jumpServer, "jump-ssh")
 	ct := target(space, "web", web, "web-ssh")
-	ct.Spec.SSH.JumpTargetRef = &v1alpha1.TargetRef{Name: "bastion"}
+	ct.Spec.SSH.JumpTargetRef = &v1alpha1.TargetRef{Name: "jump"}
 	p := pool(space, "web", "web", size(2, 2))
-	create(t, credentials(space, "bastion-ssh", bastion), credentials(space, "web-ssh", web), ct, p)
+	create(t, credentials(space, "jump-ssh", jumpServer), credentials(space, "web-ssh", web), ct, p)
 	condition(t, 10*time.Second, ct, v1alpha1.ConditionReady, no, v1alpha1.ReasonJumpTargetInvalid)
 
-	create(t, hop)
+	create(t, jumpHost)
 	condition(t, 20*time.Second, ct, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
 	out, err := execute(t, p, ct, "echo", "through")
 	if err != nil || out != "through\n" {
 		t.Fatalf("a command through the jump target: %q, %v", out, err)
 	}
 
-	change(t, hop, func(hop *v1alpha1.ConnectionTarget) {
-		hop.Spec.SSH.JumpTargetRef = &v1alpha1.TargetRef{Name: "web"}
+	change(t, jumpHost, func(jumpHost *v1alpha1.ConnectionTarget) {
+		jumpHost.Spec.SSH.JumpTargetRef = &v1alpha1.TargetRef{Name: "web"}
 	})
 	found := condition(t, 10*time.Second, ct, v1alpha1.ConditionReady, no, v1alpha1.ReasonJumpTargetInvalid)
-	if !strings.Contains(found.Message, "web -> bastion -> web") {
+	if !strings.Contains(found.Message, "web -> jump -> web") {
 		t.Errorf("message %q lacks the cycle", found.Message)
 	}
 }
@@ -148,7 +148,7 @@ func TestAPoolOverSeveralTargetsSaysWhichFail(t *testing.T) {
 	space := namespace(t)
 	good := target(space, "good", server, "web-ssh")
 	bad := target(space, "bad", server, "web-ssh")
-	bad.Spec.SSH.Port = new(int32(1)) // nothing listens there
+	bad.Spec.SSH.Port = new(int32(1)) // no server listens there
 	bad.Spec.SSH.HostKeys.KnownHosts = []string{string(ssh.MarshalAuthorizedKey(server.HostKey))}
 	p := pool(space, "web", "", func(spec *v1alpha1.ConnectionPoolSpec) {
 		spec.TargetRef = nil
@@ -178,8 +178,8 @@ func TestMetricsNeedATokenThatMayReadThem(t *testing.T) {
 		t.Errorf("without a token: status %d, want 401", status)
 	}
 	space := namespace(t)
-	stranger, prometheus := account(t, space, "stranger"), account(t, space, "prometheus")
-	if status, _ := scrape(t, as(t, anonymous, stranger)); status != 403 {
+	visitor, prometheus := account(t, space, "visitor"), account(t, space, "prometheus")
+	if status, _ := scrape(t, as(t, anonymous, visitor)); status != 403 {
 		t.Errorf("without permission: status %d, want 403", status)
 	}
 	allowMetrics(t, prometheus)
@@ -198,7 +198,7 @@ func account(t *testing.T, space, name string) *corev1.ServiceAccount {
 	return made
 }
 
-// as is the configuration with a token of the account.
+// as returns the configuration with a token of the account.
 func as(t *testing.T, config *rest.Config, account *corev1.ServiceAccount) *rest.Config {
 	t.Helper()
 	request := &authenticationv1.TokenRequest{}
@@ -229,7 +229,7 @@ func allowMetrics(t *testing.T, account *corev1.ServiceAccount) {
 	})
 }
 
-// Nobody may reach the operator's own network through a target.
+// A user must not reach the operator's own network through a target.
 func TestADeniedAddressIsRefused(t *testing.T) {
 	server := startSSHD(t)
 	space := namespace(t)
@@ -240,7 +240,7 @@ func TestADeniedAddressIsRefused(t *testing.T) {
 	condition(t, 15*time.Second, ct, v1alpha1.ConditionReady, no, v1alpha1.ReasonAddressDenied)
 }
 
-// The other half of this test runs after all others: see leakedSecrets.
+// The other half of this test runs after all other tests: see leakedSecrets.
 func TestNoCredentialComesOut(t *testing.T) {
 	server := startSSHD(t)
 	public, private, err := ed25519.GenerateKey(rand.Reader)

@@ -19,7 +19,7 @@ import (
 	"github.com/connpool/connpool/test/netfault"
 )
 
-// engineOver is an engine as a target over TLS, not created yet.
+// engineOver describes an engine as a target over TLS, with its Secret.
 func engineOver(space string, engine *dockerd.Engine) (*corev1.Secret, *v1alpha1.ConnectionTarget) {
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
@@ -56,18 +56,18 @@ func TestEnginesGetWarmAndRunCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bastion, host := startSSHD(t), startSSHD(t)
+	jumpServer, host := startSSHD(t), startSSHD(t)
 	tests := map[string]func(space string) *v1alpha1.ConnectionTarget{
 		"over TLS": func(space string) *v1alpha1.ConnectionTarget {
 			secret, ct := engineOver(space, engine)
 			create(t, secret)
 			return ct
 		},
-		"through an ssh target and its bastion": func(space string) *v1alpha1.ConnectionTarget {
-			hop := target(space, "build-1", host, "host-ssh")
-			hop.Spec.SSH.JumpTargetRef = &v1alpha1.TargetRef{Name: "bastion"}
-			create(t, target(space, "bastion", bastion, "bastion-ssh"), hop,
-				credentials(space, "bastion-ssh", bastion), credentials(space, "host-ssh", host))
+		"through an ssh target and its jump host": func(space string) *v1alpha1.ConnectionTarget {
+			sshTarget := target(space, "build-1", host, "host-ssh")
+			sshTarget.Spec.SSH.JumpTargetRef = &v1alpha1.TargetRef{Name: "jump"}
+			create(t, target(space, "jump", jumpServer, "jump-ssh"), sshTarget,
+				credentials(space, "jump-ssh", jumpServer), credentials(space, "host-ssh", host))
 			return engineAt(space, "unix://"+engine.Socket, func(d *v1alpha1.DockerTarget) {
 				d.SSHTargetRef = &v1alpha1.TargetRef{Name: "build-1"}
 			})
@@ -93,18 +93,19 @@ func TestEnginesGetWarmAndRunCommands(t *testing.T) {
 			}
 		})
 	}
-	if n := strings.Count(bastion.Log(), "Accepted publickey"); n > 2 { // the check's own is none: it shares the hop
-		t.Errorf("%d logins at the bastion", n)
+	// The check adds no login, because it shares the jump host's connection.
+	if n := strings.Count(jumpServer.Log(), "Accepted publickey"); n > 2 {
+		t.Errorf("%d logins at the jump host, want 2 at most", n)
 	}
 }
 
-// Section 3 of the faults, for engines.
+// Each cause for which an engine cannot be used has its own reason.
 func TestAnEngineThatCannotBeUsedSaysWhy(t *testing.T) {
 	engine := dockerd.Start(t)
 	expired := dockerd.ClientTemplate("connpool")
 	expired.NotBefore, expired.NotAfter = time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)
 	oldCert, oldKey := issue(t, engine.Authority, expired)
-	stranger, err := dockerd.NewAuthority("stranger")
+	foreign, err := dockerd.NewAuthority("foreign")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +114,7 @@ func TestAnEngineThatCannotBeUsedSaysWhy(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(elsewhere.Close)
-	strangeCert, strangeKey := issue(t, stranger, dockerd.ClientTemplate("connpool"))
+	foreignCert, foreignKey := issue(t, foreign, dockerd.ClientTemplate("connpool"))
 	tests := map[string]struct {
 		change func(*corev1.Secret, *v1alpha1.ConnectionTarget)
 		reason string
@@ -124,18 +125,18 @@ func TestAnEngineThatCannotBeUsedSaysWhy(t *testing.T) {
 			func(s *corev1.Secret, _ *v1alpha1.ConnectionTarget) { s.Labels = nil }, v1alpha1.ReasonCredentialsMissing, "kubectl label secret",
 		},
 		"a key that is none":  {func(s *corev1.Secret, _ *v1alpha1.ConnectionTarget) { s.Data["tls.key"] = []byte(canary) }, v1alpha1.ReasonCredentialsInvalid, "tls.key"},
-		"a pair that is none": {func(s *corev1.Secret, _ *v1alpha1.ConnectionTarget) { s.Data["tls.key"] = strangeKey }, v1alpha1.ReasonCredentialsInvalid, "tls.key"},
+		"a pair that is none": {func(s *corev1.Secret, _ *v1alpha1.ConnectionTarget) { s.Data["tls.key"] = foreignKey }, v1alpha1.ReasonCredentialsInvalid, "tls.key"},
 		"an expired certificate": {func(s *corev1.Secret, _ *v1alpha1.ConnectionTarget) {
 			s.Data["tls.crt"], s.Data["tls.key"] = oldCert, oldKey
 		}, v1alpha1.ReasonCertificateInvalid, "tls.crt"},
 		"a certificate that the engine does not know": {
 			func(s *corev1.Secret, _ *v1alpha1.ConnectionTarget) {
-				s.Data["tls.crt"], s.Data["tls.key"] = strangeCert, strangeKey
+				s.Data["tls.crt"], s.Data["tls.key"] = foreignCert, foreignKey
 			},
 			v1alpha1.ReasonAuthenticationFailed, "tls.crt",
 		},
 		"an engine of another authority": {
-			func(s *corev1.Secret, _ *v1alpha1.ConnectionTarget) { s.Data["ca.crt"] = stranger.Certificate }, v1alpha1.ReasonCertificateInvalid, "",
+			func(s *corev1.Secret, _ *v1alpha1.ConnectionTarget) { s.Data["ca.crt"] = foreign.Certificate }, v1alpha1.ReasonCertificateInvalid, "",
 		},
 		"an engine that is certified for another name": {
 			func(_ *corev1.Secret, ct *v1alpha1.ConnectionTarget) {
@@ -204,8 +205,7 @@ func TestCertificatesOfAnEngineAreRotated(t *testing.T) {
 	})
 }
 
-// F23 for a connection that nobody uses: the engine freezes, thaws, dies and comes
-// back.
+// F23 for an idle connection: the engine freezes, thaws, dies and comes back.
 func TestAnEngineThatIsAwayForAWhileComesBack(t *testing.T) {
 	engine := dockerd.Start(t)
 	space := namespace(t)

@@ -189,7 +189,7 @@ func TestSilentPacketLossIsNoticed(t *testing.T) {
 	condition(t, 75*time.Second, f.target, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
 }
 
-// through is the server as reached through the proxy.
+// through returns the server as clients reach it through the proxy.
 func through(server *openssh.Server, proxy *netfault.Proxy) *openssh.Server {
 	key := ssh.MarshalAuthorizedKey(server.HostKey)
 	return &openssh.Server{Addr: proxy.Addr, User: server.User, PrivateKey: server.PrivateKey, KnownHosts: string(key)}
@@ -211,7 +211,7 @@ func TestAChangedHostKeySeesNoCredentials(t *testing.T) {
 	}
 	condition(t, time.Second, ct, v1alpha1.ConditionStalled, yes, v1alpha1.ReasonHostKeyMismatch)
 	if dials := observe(p, ct).DialFailures[driver.HostKeyMismatch]; dials > 3 {
-		t.Errorf("%d verdicts for 3 wanted connections", dials)
+		t.Errorf("%d dials failed for 3 wanted connections", dials)
 	}
 	if log := server.Log(); strings.Count(log, "[preauth]") != 1 || strings.Contains(log, "Accepted") || strings.Contains(log, "Failed ") {
 		t.Errorf("not exactly one handshake, or an authentication attempt, in sshd's log:\n%s", log)
@@ -240,7 +240,7 @@ func TestARotatedSecretReplacesTheConnections(t *testing.T) {
 	stop()
 }
 
-// hammer runs commands until it is stopped; not one may fail.
+// hammer runs commands until stop is called. The test fails if one of them fails.
 func hammer(t *testing.T, f fixture) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -331,7 +331,7 @@ func TestADeletedSecretEndsTheConnectionsAfterWhatRuns(t *testing.T) {
 }
 
 // F17.
-func TestAWrongKeyCostsOneAttemptAndHurtsNobodyElse(t *testing.T) {
+func TestAWrongKeyCostsOneAttemptAndHurtsNoOtherTarget(t *testing.T) {
 	f := warm(t, startSSHD(t, "LogLevel VERBOSE"))
 	wrong := f.secret.DeepCopy()
 	wrong.ObjectMeta = metav1.ObjectMeta{Namespace: f.secret.Namespace, Name: "wrong", Labels: f.secret.Labels}

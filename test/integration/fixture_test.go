@@ -44,9 +44,9 @@ import (
 	"github.com/connpool/connpool/test/openssh"
 )
 
-// canary stands in every kind of credential that a Secret can hold, good and bad
-// ones (TestNoCredentialComesOut, TestASecretThatCannotBeUsedSaysWhy), and must
-// be in nothing that comes out of the operator.
+// canary is part of every kind of credential that a Secret can hold, good and bad
+// ones (TestNoCredentialComesOut, TestASecretThatCannotBeUsedSaysWhy). It must not be
+// in anything that comes out of the operator.
 const canary = "canary-7f3a91"
 
 // env is one real API server and one operator, shared by all tests: they use
@@ -168,7 +168,7 @@ func startOperator() (stop func(), err error) {
 	}, nil
 }
 
-// namespace makes one for a test.
+// namespace makes a namespace for a test and returns its name.
 func namespace(t *testing.T) string {
 	t.Helper()
 	name := fmt.Sprintf("test-%d", env.spaces.Add(1))
@@ -194,7 +194,7 @@ func remove(t *testing.T, objects ...client.Object) {
 	}
 }
 
-// change updates an object with what the function makes of its newest version.
+// change reads the newest version of an object, edits it and writes it.
 func change[T client.Object](t *testing.T, object T, edit func(T)) {
 	t.Helper()
 	if err := env.client.Get(t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
@@ -228,7 +228,7 @@ func credentials(namespace, name string, server *openssh.Server) *corev1.Secret 
 	}
 }
 
-// target describes the server as a target with the credentials of that name.
+// target describes the server as a target whose credentials are in the named Secret.
 func target(namespace, name string, server *openssh.Server, secret string) *v1alpha1.ConnectionTarget {
 	host, port := split(server.Addr)
 	return &v1alpha1.ConnectionTarget{
@@ -247,7 +247,8 @@ func split(address string) (string, int32) {
 	return host, int32(port)
 }
 
-// pool selects one target, with health settings of the faults' table.
+// pool describes a pool of one target, with the health settings for which the bounds
+// in these tests are chosen.
 func pool(namespace, name, target string, edits ...func(*v1alpha1.ConnectionPoolSpec)) *v1alpha1.ConnectionPool {
 	p := &v1alpha1.ConnectionPool{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
@@ -264,7 +265,8 @@ func pool(namespace, name, target string, edits ...func(*v1alpha1.ConnectionPool
 	return p
 }
 
-// eventually waits for an observable fact.
+// eventually waits until fact returns true. The other result of fact says what it has
+// seen, for the failure.
 func eventually(t *testing.T, bound time.Duration, what string, fact func() (bool, string)) {
 	t.Helper()
 	var seen string
@@ -310,8 +312,8 @@ func isTrue(object client.Object, kind string) bool {
 	return meta.IsStatusConditionTrue(conditions(object), kind)
 }
 
-// connected waits until the pool has so many connections to the target, in the
-// engine's own words.
+// connected waits until the pool has so many warm connections to the target, as the
+// engine counts them.
 func connected(t *testing.T, bound time.Duration, p *v1alpha1.ConnectionPool, ct *v1alpha1.ConnectionTarget, want int) poolset.PoolObservation {
 	t.Helper()
 	var seen poolset.PoolObservation
@@ -341,8 +343,8 @@ func execute(t *testing.T, p *v1alpha1.ConnectionPool, ct *v1alpha1.ConnectionTa
 	return out.String(), err
 }
 
-// metricsText scrapes the endpoint as the token's user; an empty token means
-// the administrator's certificate.
+// scrape reads the metrics as the user of the configuration. It returns the HTTP
+// status and the body.
 func scrape(t *testing.T, config *rest.Config) (int, string) {
 	t.Helper()
 	trusting := rest.CopyConfig(config)
@@ -368,7 +370,8 @@ func scrape(t *testing.T, config *rest.Config) (int, string) {
 	return response.StatusCode, string(body)
 }
 
-// authority is whose certificates to believe of the live API and the metrics.
+// authority returns the authority that has issued the certificate of the live API and
+// the metrics.
 func authority(t *testing.T) []byte {
 	t.Helper()
 	var certificates corev1.Secret

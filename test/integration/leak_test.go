@@ -34,8 +34,9 @@ func (r *recorder) String() string {
 	return r.text.String()
 }
 
-// leakedSecrets looks for the canary, and for parts of private keys, in
-// everything that came out of the operator during all tests.
+// leakedSecrets looks for the canary, and for parts of private keys, in everything
+// that came out of the operator during all tests. It returns the exit code of the
+// test binary: code, or 1 if it has found something.
 func leakedSecrets(code int) int {
 	sources := map[string]string{"the log": env.output.String()}
 	for name, list := range map[string]client.ObjectList{

@@ -21,7 +21,8 @@ import (
 	"github.com/connpool/connpool/test/atmostonce"
 )
 
-// permit gives a ServiceAccount of a namespace these rights there.
+// permit returns the configuration of a ServiceAccount that has these rights in its
+// namespace.
 func permit(t *testing.T, namespace, account string, rules ...rbacv1.PolicyRule) *rest.Config {
 	t.Helper()
 	meta := metav1.ObjectMeta{Namespace: namespace, Name: account}
@@ -37,14 +38,14 @@ func permit(t *testing.T, namespace, account string, rules ...rbacv1.PolicyRule)
 	return config
 }
 
-// execRule permits exec in the pools of these names, or in all.
+// execRule permits exec in the pools of these names; in all pools when there are none.
 func execRule(verbs []string, pools ...string) rbacv1.PolicyRule {
 	return rbacv1.PolicyRule{
 		APIGroups: []string{live.GroupName}, Resources: []string{"connectionpools/exec"}, ResourceNames: pools, Verbs: verbs,
 	}
 }
 
-// viewRules are those of the role that config/rbac gives to people who look.
+// viewRules returns the rules of config/rbac's role for users who may only look.
 func viewRules(t *testing.T) []rbacv1.PolicyRule {
 	t.Helper()
 	text, err := os.ReadFile("../../config/rbac/view_role.yaml")
@@ -69,12 +70,12 @@ func TestOnlyWhoMayCreateRunsCommands(t *testing.T) {
 	both := []string{"create", "get"}
 	tests := map[string]struct {
 		account *rest.Config
-		// may says in which of the pools.
+		// may names the pools in which the account may run commands.
 		may []string
 	}{
 		"who may only get":           {permit(t, space, "getter", execRule([]string{"get"})), nil},
 		"who may only view":          {permit(t, space, "viewer", viewRules(t)...), nil},
-		"who may nothing":            {permit(t, space, "stranger"), nil},
+		"who may nothing":            {permit(t, space, "powerless"), nil},
 		"who may exec in one pool":   {permit(t, space, "web-only", execRule(both, "web")), []string{"web"}},
 		"who may exec in every pool": {permit(t, space, "everywhere", execRule(both)), []string{"web", "db"}},
 	}
@@ -83,13 +84,13 @@ func TestOnlyWhoMayCreateRunsCommands(t *testing.T) {
 			for _, pool := range []fixture{f, db} {
 				allowed := strings.Contains(strings.Join(tc.may, " "), pool.pool.Name)
 				for prefix, config := range map[string]*rest.Config{"direct ": directly(t, tc.account), "proxied ": tc.account} {
-					ways, err := poolOf(pool, config).Clients(prefix)
+					clients, err := poolOf(pool, config).Clients(prefix)
 					if err != nil {
 						t.Fatal(err)
 					}
-					for _, way := range ways {
-						tryToRun(t, pool, way, allowed)
-						way.Close()
+					for _, c := range clients {
+						tryToRun(t, pool, c, allowed)
+						c.Close()
 					}
 				}
 			}
@@ -107,14 +108,14 @@ func TestOnlyWhoMayCreateRunsCommands(t *testing.T) {
 	}
 }
 
-// tryToRun runs a command that leaves a mark if it may, and proves that it is
-// refused and leaves none if it may not.
-func tryToRun(t *testing.T, f fixture, way atmostonce.Client, allowed bool) {
+// tryToRun runs a command that leaves a mark. If it is not allowed, it must be refused
+// and leave none.
+func tryToRun(t *testing.T, f fixture, c atmostonce.Client, allowed bool) {
 	t.Helper()
 	marks := marksOn(t, f.server)
-	run := func() atmostonce.Report { return way.Run(t.Context(), "echo ran >>"+marks) }
+	run := func() atmostonce.Report { return c.Run(t.Context(), "echo ran >>"+marks) }
 	if allowed {
-		eventually(t, 15*time.Second, way.Name+" in pool "+f.pool.Name, func() (bool, string) {
+		eventually(t, 15*time.Second, c.Name+" in pool "+f.pool.Name, func() (bool, string) {
 			report := run()
 			return report.Outcome == live.OutcomeCompleted, errorText(report.Err)
 		})
@@ -122,14 +123,14 @@ func tryToRun(t *testing.T, f fixture, way atmostonce.Client, allowed bool) {
 	}
 	report := run()
 	if report.Outcome != live.OutcomeNotStarted || !strings.Contains(strings.ToLower(errorText(report.Err)), "forbidden") {
-		t.Errorf("%s in pool %s: %s, %v; want it forbidden", way.Name, f.pool.Name, report.Outcome, report.Err)
+		t.Errorf("%s in pool %s: %s, %v; want it forbidden", c.Name, f.pool.Name, report.Outcome, report.Err)
 	}
 	if text, err := os.ReadFile(marks); err != nil || len(text) > 0 {
-		t.Errorf("%s in pool %s: the command ran (%v)", way.Name, f.pool.Name, err)
+		t.Errorf("%s in pool %s: the command ran (%v)", c.Name, f.pool.Name, err)
 	}
 }
 
-// lasting is a stream that lasts until somebody ends it.
+// lasting is a stream that lasts until the operator or the server ends it.
 type lasting struct {
 	marks string
 	ended chan ended
@@ -152,7 +153,7 @@ func startLasting(t *testing.T, f fixture, config *rest.Config, run stream) last
 	return l
 }
 
-// cutStream is a stream whose permission or path was taken away.
+// cutStream is a stream whose permission, pool, target or Secret was removed.
 type cutStream struct {
 	lasting
 

@@ -24,8 +24,8 @@ import (
 	"github.com/connpool/connpool/test/openssh"
 )
 
-// sshUser is who logs in where the tests run as root: to root's own sessions
-// sshd delivers no signals.
+// sshUser logs in where the tests run as root. sshd delivers no signals to commands of
+// root.
 const sshUser = "connpool-test"
 
 // startPlainSSHD is startSSHD for a user whose commands can be signaled.
@@ -43,7 +43,7 @@ func startPlainSSHD(t *testing.T, config ...string) *openssh.Server {
 	return server
 }
 
-// makeSSHUser makes the user for one test with all its parts.
+// makeSSHUser makes sshUser for one test and its subtests.
 func makeSSHUser(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -56,7 +56,7 @@ func makeSSHUser(t *testing.T) {
 	t.Cleanup(remove)
 }
 
-// ledgerOn is a file that commands on the server can append to.
+// ledgerOn makes a file to which commands on the server can append.
 func ledgerOn(t *testing.T, server *openssh.Server) *atmostonce.Ledger {
 	t.Helper()
 	ledger, err := atmostonce.NewLedger(filepath.Join(server.Dir, "ledger"))
@@ -66,7 +66,8 @@ func ledgerOn(t *testing.T, server *openssh.Server) *atmostonce.Ledger {
 	return ledger
 }
 
-// directly leads the same user to the operator's own port.
+// directly returns a configuration by which the same user calls the operator's own
+// port.
 func directly(t *testing.T, account *rest.Config) *rest.Config {
 	t.Helper()
 	var certificates corev1.Secret
@@ -80,7 +81,8 @@ func directly(t *testing.T, account *rest.Config) *rest.Config {
 	}
 }
 
-// usable is a warm pool and a worker who can use it, directly.
+// usable returns a warm pool and a configuration by which a worker can use it
+// directly.
 func usable(t *testing.T, edits ...func(*v1alpha1.ConnectionPoolSpec)) (fixture, *rest.Config) {
 	t.Helper()
 	f := warm(t, startPlainSSHD(t), edits...)
@@ -92,42 +94,42 @@ func usable(t *testing.T, edits ...func(*v1alpha1.ConnectionPoolSpec)) (fixture,
 	return f, config
 }
 
-// proxied leads the same user through kube-apiserver.
+// proxied returns a configuration by which the same user calls kube-apiserver.
 func proxied(account *rest.Config) *rest.Config {
 	config := rest.AnonymousClientConfig(env.config)
 	config.BearerToken = account.BearerToken
 	return config
 }
 
-// poolOf is the fixture's pool for a checker.
+// poolOf returns the fixture's pool for the checker.
 func poolOf(f fixture, config *rest.Config) atmostonce.Pool {
 	return atmostonce.Pool{Config: config, Namespace: f.pool.Namespace, Name: f.pool.Name}
 }
 
-// everyClient is every client, both directly and through kube-apiserver, once each
-// of them has run a command.
+// everyClient returns every client, each one directly and through kube-apiserver. It
+// returns when each has run a command.
 func everyClient(t *testing.T, f fixture, account *rest.Config) []atmostonce.Client {
 	t.Helper()
 	direct, err := poolOf(f, directly(t, account)).Clients("direct ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	through, err := poolOf(f, account).Clients("proxied ")
+	viaServer, err := poolOf(f, account).Clients("proxied ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ways := make([]atmostonce.Client, 0, len(direct)+len(through))
+	clients := make([]atmostonce.Client, 0, len(direct)+len(viaServer))
 	for i := range direct {
-		ways = append(ways, direct[i], through[i])
+		clients = append(clients, direct[i], viaServer[i])
 	}
-	for _, way := range ways {
-		t.Cleanup(way.Close)
-		eventually(t, 15*time.Second, "a command by "+way.Name, func() (bool, string) {
-			report := way.Run(t.Context(), "true")
+	for _, c := range clients {
+		t.Cleanup(c.Close)
+		eventually(t, 15*time.Second, "a command by "+c.Name, func() (bool, string) {
+			report := c.Run(t.Context(), "true")
 			return report.Outcome == live.OutcomeCompleted, errorText(report.Err)
 		})
 	}
-	return ways
+	return clients
 }
 
 func errorText(err error) string {
@@ -166,7 +168,7 @@ func execURL(config *rest.Config, f fixture) string {
 	return config.Host + "/apis/" + live.GroupName + "/v1alpha1/namespaces/" + f.pool.Namespace + "/connectionpools/" + f.pool.Name + "/exec"
 }
 
-// leases waits until so many uses run in the pool.
+// leases waits until exactly so many uses run in the pool.
 func leases(t *testing.T, bound time.Duration, f fixture, want int) {
 	t.Helper()
 	eventually(t, bound, "so many uses run", func() (bool, string) {
@@ -182,7 +184,7 @@ func manySessions(spec *v1alpha1.ConnectionPoolSpec) {
 	spec.Acquire.TimeoutSeconds = new(int32(10))
 }
 
-// marksOn is a file in which commands on the server note how far they got.
+// marksOn makes a file in which commands on the server write how far they got.
 func marksOn(t *testing.T, server *openssh.Server) string {
 	t.Helper()
 	file, err := os.CreateTemp(server.Dir, "marks-")
@@ -195,7 +197,7 @@ func marksOn(t *testing.T, server *openssh.Server) string {
 	return file.Name()
 }
 
-// trapped is a command line that runs until it is signaled, or the file is gone.
+// trapped returns a command line that runs until it is signaled or the file is gone.
 func trapped(marks string) string {
 	return fmt.Sprintf("trap 'echo signaled >>%[1]s; exit 1' TERM HUP PIPE; echo started >>%[1]s; while [ -e %[1]s ]; do sleep 0.1; done", marks)
 }

@@ -38,19 +38,19 @@ func newScene(t *testing.T, config ...string) scene {
 	return s
 }
 
-// onceTest is a fault under load and what may become of the commands.
+// onceTest is a fault under load, and how the commands may end.
 type onceTest struct {
 	name   string
 	config []string // of sshd
 	fault  func(*testing.T, scene) atmostonce.Fault
-	// bound is how long after a strike commands may be reported as Unknown; 0 when
-	// none may fail at all.
+	// bound is how long after a strike commands may be reported as Unknown; 0 when no
+	// command may fail.
 	bound time.Duration
 	pause time.Duration
 }
 
-// quick faults keep the processor busy and have short bounds, so they come one
-// after the other; the slow ones wait most of the time.
+// The quick faults keep the processor busy and have short bounds, so they run one
+// after the other. The slow ones wait most of the time, so they run together.
 var (
 	quickFaults = []onceTest{
 		{name: "F02 connections are killed", bound: time.Second, pause: 100 * time.Millisecond, fault: killed},
@@ -85,7 +85,7 @@ func deaf(_ *testing.T, s scene) atmostonce.Fault {
 	return atmostonce.Fault{
 		Strikes: 1, Patience: 20 * time.Second,
 		Strike: func(context.Context) error { s.proxy.Set(netfault.DropReplies); return nil },
-		Heal: func(context.Context) error { // what was lost leaves no connection usable
+		Heal: func(context.Context) error { // no connection is usable without the lost bytes
 			s.proxy.Set(netfault.None)
 			s.proxy.Reset()
 			return nil
@@ -93,7 +93,7 @@ func deaf(_ *testing.T, s scene) atmostonce.Fault {
 	}
 }
 
-// recycled drains over HTTP, as `kubectl connpool drain` does.
+// recycled drains the pool over HTTP, as `kubectl connpool drain` does.
 func recycled(_ *testing.T, s scene) atmostonce.Fault {
 	return atmostonce.Fault{Strikes: 10, Strike: func(ctx context.Context) error { return drainPool(ctx, s.fixture) }}
 }
@@ -142,11 +142,11 @@ func rotated(t *testing.T, s scene) atmostonce.Fault {
 	}}
 }
 
-// FAULTS, section 1, by every client that there is.
+// Each fault, with every client.
 func TestCommandsRunAtMostOnceWhateverBreaks(t *testing.T) {
 	makeSSHUser(t)
 	t.Run("nothing breaks", onceTest{fault: func(*testing.T, scene) atmostonce.Fault { return atmostonce.Fault{} }}.run)
-	before := atmostonce.ResourcesNow() // the operator has started whatever it needs
+	before := atmostonce.ResourcesNow() // the operator has started all that it needs
 	t.Run("one after the other", func(t *testing.T) {
 		for _, tc := range quickFaults {
 			t.Run(tc.name, tc.run)
@@ -163,8 +163,8 @@ func TestCommandsRunAtMostOnceWhateverBreaks(t *testing.T) {
 	noLeak(t, before)
 }
 
-// noLeak waits until the process has no more of anything than before. The
-// connections to kube-apiserver that the tests share may have grown by a few.
+// noLeak waits until the process has no more goroutines and descriptors than before.
+// It allows a few more, for the connections to kube-apiserver that the tests share.
 func noLeak(t *testing.T, before atmostonce.Resources) {
 	t.Helper()
 	before.Goroutines += 10
@@ -176,7 +176,7 @@ func noLeak(t *testing.T, before atmostonce.Resources) {
 		}
 		var stacks bytes.Buffer
 		_ = pprof.Lookup("goroutine").WriteTo(&stacks, 1)
-		return false, fmt.Sprintf("%+v, and at most %+v is right:\n%s", now, before, stacks.String()[:min(stacks.Len(), 6000)])
+		return false, fmt.Sprintf("%+v, want %+v at most:\n%s", now, before, stacks.String()[:min(stacks.Len(), 6000)])
 	})
 }
 

@@ -19,8 +19,8 @@ import (
 	"github.com/connpool/connpool/test/controlplane/process"
 )
 
-// ownPlane replaces the shared control plane and operator by fresh ones for one
-// test, which may break them. The operator is a process of its own.
+// ownPlane replaces the shared control plane and operator by new ones for one test,
+// which may break them. The operator is a process of its own.
 func ownPlane(t *testing.T) {
 	t.Helper()
 	shared := struct {
@@ -84,7 +84,7 @@ func startOwnOperator(t *testing.T) {
 	})
 }
 
-// outage freezes kube-apiserver for some time: whoever asks it waits in vain.
+// outage freezes kube-apiserver for some time. Its clients get no answer.
 func outage(t *testing.T, lasts time.Duration) atmostonce.Fault {
 	t.Helper()
 	pid, err := process.ReadPid(filepath.Join(env.plane.Dir, "kube-apiserver.pid"))
@@ -105,13 +105,13 @@ func outage(t *testing.T, lasts time.Duration) atmostonce.Fault {
 	}
 }
 
-// F29, in which three quarters of a minute stand for five: every timeout and cache
-// on the way, and the leader's Lease, are shorter.
+// F29, with an outage of 45 s instead of five minutes. That is enough: every timeout
+// and every cache on the path, and the leader's Lease, are shorter.
 func TestAnOutageOfTheAPIServerCutsNothing(t *testing.T) {
 	makeSSHUser(t)
 	ownPlane(t)
 	f, direct := usable(t, manySessions)
-	ways, err := poolOf(f, direct).Clients("direct ")
+	clients, err := poolOf(f, direct).Clients("direct ")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,8 +120,8 @@ func TestAnOutageOfTheAPIServerCutsNothing(t *testing.T) {
 		streams[name] = startLasting(t, f, direct, run)
 	}
 	before := connectionNames(t, f)
-	// The pause makes the load last longer than answers of kube-apiserver are believed.
-	load := atmostonce.Load{Ledger: ledgerOn(t, f.server), Clients: ways, Commands: 120, Parallel: 8, Lines: 40, Pause: time.Second}
+	// The pause makes the load last longer than kube-apiserver's answers are cached.
+	load := atmostonce.Load{Ledger: ledgerOn(t, f.server), Clients: clients, Commands: 120, Parallel: 8, Lines: 40, Pause: time.Second}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	summary, err := load.Run(ctx, outage(t, 45*time.Second))
@@ -138,8 +138,8 @@ func TestAnOutageOfTheAPIServerCutsNothing(t *testing.T) {
 	if summary.NotStarted == 0 {
 		t.Error("no command was refused: authorization did not fail closed")
 	}
-	for _, way := range everyClient(t, f, proxied(direct)) {
-		t.Logf("%s works again", way.Name)
+	for _, c := range everyClient(t, f, proxied(direct)) {
+		t.Logf("%s works again", c.Name)
 	}
 	after := connectionNames(t, f)
 	for _, name := range before {

@@ -25,17 +25,17 @@ import (
 	"github.com/connpool/connpool/test/controlplane/binaries"
 )
 
-// sessionRule permits all that sessions offer.
+// sessionRule permits everything that a user can do with sessions.
 var sessionRule = rbacv1.PolicyRule{
 	APIGroups: []string{live.GroupName}, Resources: []string{"sessions", "sessions/exec"},
 	Verbs: []string{"create", "delete", "get", "list"},
 }
 
-// inSession is a warm pool, and somebody who may use it by sessions.
+// inSession returns a warm pool, and a user who may run commands and sessions in it.
 func inSession(t *testing.T) (fixture, *rest.Config, *goclient.Client) {
 	t.Helper()
 	f := warm(t, startPlainSSHD(t), manySessions)
-	account := permit(t, f.pool.Namespace, "keeper", execRule([]string{"create"}), sessionRule)
+	account := permit(t, f.pool.Namespace, "worker", execRule([]string{"create"}), sessionRule)
 	return f, account, clientOf(t, account)
 }
 
@@ -49,7 +49,7 @@ func clientOf(t *testing.T, config *rest.Config) *goclient.Client {
 	return c
 }
 
-// open opens a session once its creator is permitted to.
+// open opens a session. It retries until the creator's new permission is known.
 func open(t *testing.T, c *goclient.Client, f fixture, options goclient.SessionOptions) *goclient.Session {
 	t.Helper()
 	var opened *goclient.Session
@@ -131,7 +131,8 @@ func TestKubectlKnowsSessions(t *testing.T) {
 		return path
 	}
 	_ = open(t, c, f, goclient.SessionOptions{Name: "first"})
-	// To validate what cannot be patched, kubectl wants to list the cluster's CRDs.
+	// To validate an object that cannot be patched, kubectl lists the cluster's CRDs,
+	// and this account may not.
 	created := kubectl("create", "--validate=false", "-f", write("session.yaml", `
 apiVersion: live.connpool.dev/v1alpha1
 kind: Session
@@ -149,7 +150,7 @@ spec:
 		}
 	}
 	list := kubectl("get", "sessions")
-	for _, word := range []string{"LAST-USED", "EXPIRES", "first", "Ready", name, "Exited", "web", "keeper"} {
+	for _, word := range []string{"LAST-USED", "EXPIRES", "first", "Ready", name, "Exited", "web", "worker"} {
 		if !strings.Contains(list, word) {
 			t.Errorf("the list lacks %s:\n%s", word, list)
 		}
@@ -172,7 +173,7 @@ func TestOnlyTheCreatorUsesASession(t *testing.T) {
 	theirs := other.Session(f.pool.Namespace, s.Name())
 	eventually(t, 20*time.Second, "others see the session", func() (bool, string) {
 		got, err := theirs.Get(t.Context())
-		return err == nil && strings.HasSuffix(got.Status.Owner, ":keeper"), errorText(err)
+		return err == nil && strings.HasSuffix(got.Status.Owner, ":worker"), errorText(err)
 	})
 	eventually(t, 20*time.Second, "others are refused", func() (bool, string) {
 		_, err := theirs.Exec(t.Context(), goclient.Command{Shell: "true"})
@@ -200,7 +201,7 @@ func TestSessionsEndWithTheirTimeAndTheirPermission(t *testing.T) {
 	ends(t, 10*time.Second, expiring, "Expired")
 	ends(t, 10*time.Second, idle, "Idle")
 	lasting := open(t, clientOf(t, directly(t, account)), f, goclient.SessionOptions{})
-	remove(t, &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: f.pool.Namespace, Name: "keeper"}})
+	remove(t, &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: f.pool.Namespace, Name: "worker"}})
 	ends(t, 45*time.Second, looking.Session(f.pool.Namespace, lasting.Name()), "PermissionRevoked")
 	leases(t, 10*time.Second, f, 0)
 }
@@ -216,7 +217,8 @@ func TestSessionsEndWithTheirConnection(t *testing.T) {
 	ends(t, 45*time.Second, again, "Unreachable")
 }
 
-// startNamespaceController runs the real one, which empties namespaces.
+// startNamespaceController runs the real kube-controller-manager, which empties
+// deleted namespaces.
 func startNamespaceController(t *testing.T) {
 	t.Helper()
 	folder, err := binaries.EnsureNode(t.Context(), binaries.Printer(os.Stderr))
@@ -239,7 +241,7 @@ func startNamespaceController(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		cancel()
-		_ = controller.Wait() // killed, as it was told
+		_ = controller.Wait() // it was killed
 	})
 }
 

@@ -40,7 +40,8 @@ func spdy(ctx context.Context, config *rest.Config, f fixture, shell string, str
 	return e.StreamWithContext(ctx, streams)
 }
 
-// jsonForm is no stream, but ends like one.
+// jsonForm runs the command line by the JSON form, which is no stream but ends like
+// one.
 func jsonForm(ctx context.Context, config *rest.Config, f fixture, shell string, _ remotecommand.StreamOptions) error {
 	_, exec, err := post(ctx, config, f, live.ExecSpec{Shell: shell})
 	if err == nil && exec.Status.Outcome != live.OutcomeCompleted {
@@ -59,7 +60,7 @@ func streamURL(config *rest.Config, f fixture, shell string, streams remotecomma
 	}
 	address, err := url.Parse(execURL(config, f) + "?" + query.Encode())
 	if err != nil {
-		panic(err) // the host of a configuration that works
+		panic(err) // the host of a configuration is a URL
 	}
 	return address
 }
@@ -68,7 +69,7 @@ var stockStreams = map[string]stream{"WebSocket": webSocket, "SPDY": spdy}
 
 const mebibyte = 1 << 20
 
-// liveHeap is the memory that is in use, by client and operator, which share the
+// liveHeap returns how many bytes are in use by client and operator, which share the
 // process.
 func liveHeap() int64 {
 	var stats runtime.MemStats
@@ -77,7 +78,7 @@ func liveHeap() int64 {
 	return int64(stats.HeapAlloc)
 }
 
-// undisturbed runs commands beside a stream that is stuck.
+// undisturbed checks that commands run quickly beside a stream that is stuck.
 func undisturbed(t *testing.T, config *rest.Config, f fixture) {
 	t.Helper()
 	for range 20 {
@@ -92,7 +93,7 @@ func undisturbed(t *testing.T, config *rest.Config, f fixture) {
 	}
 }
 
-// stuckReader stops reading after a mebibyte until it is let go.
+// stuckReader stops reading after a mebibyte until letGo is closed.
 type stuckReader struct {
 	stuck, letGo chan struct{}
 	n            int64
@@ -148,7 +149,7 @@ type endless struct{}
 func (endless) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 // F21.
-func TestInputThatNobodyReadsHoldsUpItsOwnStreamOnly(t *testing.T) {
+func TestInputThatNoCommandReadsHoldsUpItsOwnStreamOnly(t *testing.T) {
 	makeSSHUser(t)
 	for name, run := range stockStreams {
 		t.Run(name, func(t *testing.T) {
@@ -166,7 +167,7 @@ func TestInputThatNobodyReadsHoldsUpItsOwnStreamOnly(t *testing.T) {
 			leases(t, 5*time.Second, f, 1)
 			undisturbed(t, config, f)
 			if grown := liveHeap() - before; grown > 8*mebibyte {
-				t.Errorf("%d bytes are held of input that nobody reads", grown)
+				t.Errorf("%d bytes are held of input that no command reads", grown)
 			}
 			if err := os.WriteFile(release, nil, 0o600); err != nil {
 				t.Fatal(err)
@@ -183,8 +184,9 @@ func TestInputThatNobodyReadsHoldsUpItsOwnStreamOnly(t *testing.T) {
 	}
 }
 
-// vanishing clients are behind a proxy of their own. The JSON form has no pings:
-// only the kernel's keepalives can find out that such a client is silent.
+// vanishing are clients that vanish, each behind a proxy of its own. None of them is a
+// silent client of the JSON form: that one has no pings, and the keepalives of the
+// kernel, which would notice it, end at the proxy.
 var vanishing = map[string]struct {
 	run     stream
 	proxied bool
@@ -249,7 +251,7 @@ func startVanisher(t *testing.T, f fixture, config *rest.Config, run stream) *va
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		// A client's first ping comes after 5 s; before, its silence proves nothing.
+		// A client's first ping comes after 5 s. Before that, silence is normal.
 		_ = run(context.WithoutCancel(t.Context()), behind, f, "sleep 6; "+trapped(v.marks), remotecommand.StreamOptions{Stdout: io.Discard})
 	}()
 	t.Cleanup(func() { proxy.Close(); <-ended })

@@ -24,8 +24,8 @@ import (
 	"github.com/connpool/connpool/internal/poolset"
 )
 
-// late is a client whose view of Secrets stays as it was when they were first
-// read, as that of a cache whose watch has fallen behind.
+// late is a client that returns each Secret as it was when it was first read, like a
+// cache whose watch has fallen behind.
 type late struct {
 	client.Client
 
@@ -51,7 +51,7 @@ func (l *late) Get(ctx context.Context, key types.NamespacedName, object client.
 	return nil
 }
 
-// counted counts what is read from the API server itself.
+// counted counts the reads from the API server itself.
 type counted struct {
 	client.Reader
 	n int
@@ -62,8 +62,8 @@ func (c *counted) Get(ctx context.Context, key types.NamespacedName, object clie
 	return c.Reader.Get(ctx, key, object, options...)
 }
 
-// F24: the token of a cluster expires, its successor is in the Secret, and the
-// cache does not know it yet.
+// F24: the token of a cluster expires, and the new one is in the Secret but not yet in
+// the cache.
 func TestARefusedTokenIsReadPastTheCache(t *testing.T) {
 	space := namespace(t)
 	secret := kubeconfigSecret(space, "prod-kubeconfig", clusterConfig("https://127.0.0.1:1", "old"))
@@ -105,7 +105,7 @@ func TestARefusedTokenIsReadPastTheCache(t *testing.T) {
 	reconcile()
 	serving(poolset.HealthUp)
 
-	// The token is replaced; the server knows only the new one from now on.
+	// The token is replaced. The server accepts only the new one from now on.
 	change(t, secret, func(s *corev1.Secret) { s.Data["kubeconfig"] = clusterConfig("https://127.0.0.1:1", "new") })
 	fresh := string(secret.Data["kubeconfig"])
 	fake.OnDial(func(_ context.Context, e driver.Endpoint) error {
@@ -122,7 +122,7 @@ func TestARefusedTokenIsReadPastTheCache(t *testing.T) {
 	if took := time.Since(refused); took > 10*time.Second {
 		t.Errorf("back after %s, want 10 s", took)
 	}
-	for range 5 { // the cache is late still, and that is no matter
+	for range 5 { // although the cache is still late
 		reconcile()
 	}
 	serving(poolset.HealthUp)
@@ -130,7 +130,8 @@ func TestARefusedTokenIsReadPastTheCache(t *testing.T) {
 		t.Errorf("%d connections and %d reads of the API server, want one each", n, api.n)
 	}
 
-	// A token that is refused and has no successor is not looked for all the time.
+	// When a token is refused and the Secret has no other one, the API server is not read
+	// on every reconcile.
 	fake.OnDial(func(context.Context, driver.Endpoint) error {
 		return &driver.Error{Reason: driver.AuthenticationFailed, Message: "the token is refused"}
 	})
@@ -145,7 +146,8 @@ func TestARefusedTokenIsReadPastTheCache(t *testing.T) {
 	}
 }
 
-// statusless is a client that writes no status: that is the operator's.
+// statusless is a client that writes no status, because the operator of the tests
+// writes it.
 type statusless struct{ client.Client }
 
 func (s statusless) Status() client.SubResourceWriter { return silent{s.Client.Status()} }
@@ -156,7 +158,7 @@ func (silent) Apply(context.Context, runtime.ApplyConfiguration, ...client.SubRe
 	return nil
 }
 
-// clusterConfig is a kubeconfig for the server with a token.
+// clusterConfig returns a kubeconfig for the server with a token.
 func clusterConfig(server, token string) []byte {
 	return fmt.Appendf(nil, `{kind: Config, apiVersion: v1, current-context: a,
   clusters: [{name: a, cluster: {server: %q}}], users: [{name: a, user: {token: %q}}],

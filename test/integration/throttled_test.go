@@ -33,7 +33,7 @@ func TestAServerThatPenalizesUsIsLeftAloneWhileWarmConnectionsServe(t *testing.T
 	lease.Release()
 	told := proxy.Accepted()
 
-	// Others on that server, who would have to be told the same.
+	// Another target on that server is not dialed either.
 	other := target(f.target.Namespace, "other", through(server, proxy), "web-ssh")
 	create(t, other, pool(f.target.Namespace, "other", "other", size(3, 3)))
 	found := condition(t, 15*time.Second, other, v1alpha1.ConditionReady, no, v1alpha1.ReasonThrottledByServer)
@@ -50,7 +50,7 @@ func TestAServerThatPenalizesUsIsLeftAloneWhileWarmConnectionsServe(t *testing.T
 		t.Errorf("%d dials were throttled, want 1", failures)
 	}
 
-	// Somebody who knows that the penalty is over need not wait.
+	// A user who knows that the penalty is over need not wait: a check dials at once.
 	proxy.Set(netfault.None)
 	if found := checkTarget(t, env.config, other); !found.Ready {
 		t.Errorf("a check says %s", stagesOf(found))
