@@ -1,5 +1,5 @@
-// Package leader makes the lock with which one replica at a time leads. The
-// leader holds the connections, until replicas share the targets.
+// Package leader makes the lock with which one replica at a time leads. The leader
+// holds the connections.
 //
 //	lock, err := leader.NewLock(config, leader.Options{Namespace: "connpool-system", Replica: "replica-1", Log: log})
 //	manager.Options{LeaderElectionResourceLockInterface: lock, ...}

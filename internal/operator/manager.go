@@ -45,8 +45,8 @@ func (o *Options) newManager(cluster *rest.Config, certificate servingCertificat
 
 func (o *Options) managerOptions() manager.Options {
 	scheme := runtime.NewScheme()
-	_ = clientgoscheme.AddToScheme(scheme) // both fail only on
-	_ = v1alpha1.AddToScheme(scheme)       // duplicate registration
+	_ = clientgoscheme.AddToScheme(scheme) // it fails only on duplicate registration,
+	_ = v1alpha1.AddToScheme(scheme)       // and so does this one
 	return manager.Options{
 		Scheme:                        scheme,
 		Cache:                         cacheOptions(),
@@ -64,8 +64,8 @@ func (o *Options) managerOptions() manager.Options {
 	}
 }
 
-// cacheOptions keep Secrets and ConfigMaps out of memory unless they are
-// labeled for us.
+// cacheOptions keeps Secrets and ConfigMaps out of memory unless they have the label of
+// credentials.
 func cacheOptions() cache.Options {
 	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{
 		v1alpha1.CredentialsLabel: v1alpha1.CredentialsLabelValue,

@@ -13,6 +13,9 @@
 // When ctx ends the operator drains: the manager gives the Lease back at once, so
 // that another replica can lead, while uses that were accepted go on for up to
 // DrainTimeout.
+//
+// Trade-offs: this is the one package that imports nearly all others, so that none
+// of those has to know how the whole fits together.
 package operator
 
 import (
@@ -35,8 +38,8 @@ import (
 	"github.com/connpool/connpool/internal/poolset"
 )
 
-// Dial budgets shared by all pools: so many handshakes at once that a restart is
-// quick, so few that no sshd throttles us.
+// How many dials may run at once, for all pools together: enough that a restart is
+// quick, and few enough that no sshd throttles the operator.
 const (
 	dialsPerProcess  = 30
 	dialsPerHost     = 3
@@ -73,11 +76,13 @@ func Run(ctx context.Context, o Options, drivers connectiontarget.Drivers) error
 	return op.Run(ctx)
 }
 
-// New makes an operator for the cluster. The operator keeps its certificate and
-// follows kube-apiserver's authorities until ctx ends.
+// New makes an operator for the cluster. It listens on the address of the live API,
+// and follows kube-apiserver's authorities until ctx ends. A process can have one
+// operator, because its metrics are registered with controller-runtime's registry.
 func New(ctx context.Context, cluster *rest.Config, o Options, drivers connectiontarget.Drivers) (*Operator, error) {
 	cluster = rest.CopyConfig(cluster)
-	// Priority and fairness on the server is the limit; ours is the pace of statuses.
+	// The client needs no limit: the server has priority and fairness, and status.Pace
+	// limits the writes.
 	cluster.QPS, cluster.Burst = -1, -1
 	certificate, err := o.Live.certificate(ctx, cluster)
 	if err != nil {
@@ -104,7 +109,7 @@ func New(ctx context.Context, cluster *rest.Config, o Options, drivers connectio
 	return op, nil
 }
 
-// Pools are all live pools of this operator.
+// Pools returns the live pools of this operator.
 func (op *Operator) Pools() *poolset.Set { return op.pools }
 
 // Run runs the operator until ctx ends, then drains it. What still runs after the

@@ -33,8 +33,8 @@ type Options struct {
 	LeaseNamespace string
 	// Replica is the name of this replica in the status of targets.
 	Replica string
-	// Allow and Deny are what targets may resolve to although they must not by
-	// default, and must not although they may.
+	// Allow are addresses that targets may resolve to although the operator refuses them
+	// by default. Deny are addresses that it refuses in addition. Allow wins.
 	Allow, Deny CIDRs
 	// LocalSockets lets targets use unix sockets of the operator's own host.
 	LocalSockets bool
