@@ -12,7 +12,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
@@ -92,28 +91,11 @@ func (r *Reconciler) selectors(ctx context.Context, object client.Object) []reco
 	var requests []reconcile.Request
 	for i := range pools.Items {
 		pool := &pools.Items[i]
-		selector, err := selectorOf(pool)
-		if err == nil && (matches(pool, selector, target) || shareOf(target, pool.UID) != nil) {
+		if pool.Selects(target) || shareOf(target, pool.UID) != nil {
 			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(pool)})
 		}
 	}
 	return requests
-}
-
-// selectorOf parses targetSelector; with targetRef it selects nothing.
-func selectorOf(pool *v1alpha1.ConnectionPool) (labels.Selector, error) {
-	selector, err := metav1.LabelSelectorAsSelector(pool.Spec.TargetSelector)
-	if err != nil {
-		return nil, fmt.Errorf("parse targetSelector: %w", err)
-	}
-	return selector, nil
-}
-
-func matches(pool *v1alpha1.ConnectionPool, selector labels.Selector, target *v1alpha1.ConnectionTarget) bool {
-	if ref := pool.Spec.TargetRef; ref != nil {
-		return ref.Name == target.Name
-	}
-	return selector.Matches(labels.Set(target.Labels))
 }
 
 func shareOf(target *v1alpha1.ConnectionTarget, pool types.UID) *v1alpha1.TargetPoolStatus {
@@ -148,16 +130,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 // targets returns the pool's targets by name. They come from the cache and must
 // not be changed.
 func (r *Reconciler) targets(ctx context.Context, pool *v1alpha1.ConnectionPool) ([]v1alpha1.ConnectionTarget, error) {
-	selector, err := selectorOf(pool)
+	selects, err := pool.Selector()
 	if err != nil {
-		selector = labels.Nothing() // report says so
+		return nil, nil // report says that targetSelector is invalid
 	}
 	var all v1alpha1.ConnectionTargetList
 	if err := r.Client.List(ctx, &all, client.InNamespace(pool.Namespace), client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("list targets: %w", err)
 	}
 	targets := slices.DeleteFunc(all.Items, func(target v1alpha1.ConnectionTarget) bool {
-		return !target.DeletionTimestamp.IsZero() || !matches(pool, selector, &target)
+		return !selects(&target)
 	})
 	slices.SortFunc(targets, func(a, b v1alpha1.ConnectionTarget) int { return cmp.Compare(a.Name, b.Name) })
 	return targets, nil

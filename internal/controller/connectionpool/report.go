@@ -192,7 +192,7 @@ func (s *totals) describe(total int) string {
 type reporter struct{ status.Conditions }
 
 func (r *reporter) judge(pool *v1alpha1.ConnectionPool, total int, s totals) {
-	if _, err := selectorOf(pool); err != nil {
+	if _, err := pool.Selector(); err != nil {
 		const message = "targetSelector is not a valid label selector; correct it"
 		r.no(v1alpha1.ReasonSelectorInvalid, message)
 		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonSelectorInvalid, message)

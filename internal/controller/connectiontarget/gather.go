@@ -9,8 +9,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -69,7 +67,7 @@ func (r *Reconciler) gather(ctx context.Context, target *v1alpha1.ConnectionTarg
 func selectors(all []v1alpha1.ConnectionPool, target *v1alpha1.ConnectionTarget) []v1alpha1.ConnectionPool {
 	var pools []v1alpha1.ConnectionPool
 	for i := range all {
-		if selects(&all[i], target) {
+		if all[i].Selects(target) {
 			pools = append(pools, all[i])
 		}
 	}
@@ -82,20 +80,8 @@ func selectors(all []v1alpha1.ConnectionPool, target *v1alpha1.ConnectionTarget)
 func (r *Reconciler) isNeeded(ctx context.Context, target *v1alpha1.ConnectionTarget, pools []v1alpha1.ConnectionPool) bool {
 	behind := r.behind(ctx, target)
 	return slices.ContainsFunc(behind, func(other v1alpha1.ConnectionTarget) bool {
-		return slices.ContainsFunc(pools, func(pool v1alpha1.ConnectionPool) bool { return selects(&pool, &other) })
+		return slices.ContainsFunc(pools, func(pool v1alpha1.ConnectionPool) bool { return pool.Selects(&other) })
 	})
-}
-
-func selects(pool *v1alpha1.ConnectionPool, target *v1alpha1.ConnectionTarget) bool {
-	if !pool.DeletionTimestamp.IsZero() {
-		return false
-	}
-	if ref := pool.Spec.TargetRef; ref != nil {
-		return ref.Name == target.Name
-	}
-	// The pool's own status says when its selector is invalid.
-	selector, err := metav1.LabelSelectorAsSelector(pool.Spec.TargetSelector)
-	return err == nil && selector.Matches(labels.Set(target.Labels))
 }
 
 // path follows the references to ssh targets from the target on.
