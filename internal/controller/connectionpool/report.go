@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/controller/status"
@@ -96,19 +97,16 @@ func sum(pool *v1alpha1.ConnectionPool, targets []v1alpha1.ConnectionTarget) tot
 // wanted is how many connections the pool wants to a target that has no share
 // yet.
 func wanted(pool *v1alpha1.ConnectionPool) int32 {
-	if pool.Spec.Size.MinWarm == nil {
-		return 1
-	}
-	return *pool.Spec.Size.MinWarm
+	return ptr.Deref(pool.Spec.Size.MinWarm, 1)
 }
 
 func (s *totals) add(share *v1alpha1.TargetPoolStatus) {
-	s.warm += value(share.Connections.Warm)
-	s.inUse += value(share.Connections.InUse)
-	s.dialing += value(share.Connections.Dialing)
-	s.draining += value(share.Connections.Draining)
-	s.desired += value(share.Desired)
-	s.uses += value(share.UseCount)
+	s.warm += ptr.Deref(share.Connections.Warm, 0)
+	s.inUse += ptr.Deref(share.Connections.InUse, 0)
+	s.dialing += ptr.Deref(share.Connections.Dialing, 0)
+	s.draining += ptr.Deref(share.Connections.Draining, 0)
+	s.desired += ptr.Deref(share.Desired, 0)
+	s.uses += ptr.Deref(share.UseCount, 0)
 	if t := share.OldestConnectionTime; t != nil && (s.oldest == nil || t.Before(s.oldest)) {
 		s.oldest = t
 	}
@@ -117,19 +115,12 @@ func (s *totals) add(share *v1alpha1.TargetPoolStatus) {
 	}
 }
 
-func value[T int32 | int64](v *T) T {
-	if v == nil {
-		return 0
-	}
-	return *v
-}
-
 // sort puts the target among the ready, the pending or the failing ones.
 func (s *totals) sort(pool *v1alpha1.ConnectionPool, target *v1alpha1.ConnectionTarget, share *v1alpha1.TargetPoolStatus) {
 	ready := meta.FindStatusCondition(target.Status.Conditions, v1alpha1.ConditionReady)
 	reason := v1alpha1.ReasonPending
 	switch {
-	case share != nil && share.Ready != nil && *share.Ready && value(share.MinWarm) >= wanted(pool):
+	case share != nil && ptr.Deref(share.Ready, false) && ptr.Deref(share.MinWarm, 0) >= wanted(pool):
 		s.ready++
 		return
 	case share != nil && share.Reason != nil:
@@ -199,7 +190,7 @@ func (r *reporter) judge(pool *v1alpha1.ConnectionPool, total int, s totals) {
 		return
 	}
 	switch {
-	case pool.Spec.State != nil && *pool.Spec.State == v1alpha1.PoolPaused:
+	case ptr.Deref(pool.Spec.State, v1alpha1.PoolActive) == v1alpha1.PoolPaused:
 		r.no(v1alpha1.ReasonPaused, "the pool hands out nothing; set spec.state to Active to go on")
 	case total == 0 && pool.Spec.TargetRef != nil:
 		r.no(v1alpha1.ReasonTargetNotFound, fmt.Sprintf(

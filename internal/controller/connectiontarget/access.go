@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 
+	"k8s.io/utils/ptr"
+
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
@@ -93,12 +95,12 @@ func (s station) kubernetesAccess(kubernetes *v1alpha1.KubernetesTarget) poolset
 			Network:     "tcp",
 			Address:     s.cluster.address,
 			Credentials: map[string][]byte{kubeconfigKey: kubeconfig},
-			Context:     or(kubernetes.Context, ""),
-			Namespace:   or(kubernetes.DefaultNamespace, ""),
+			Context:     ptr.Deref(kubernetes.Context, ""),
+			Namespace:   ptr.Deref(kubernetes.DefaultNamespace, ""),
 		},
 		// What else connections are made with changes with them.
 		Version: digestOf(map[string][]byte{
-			kubeconfigKey: kubeconfig, "namespace": []byte(or(kubernetes.DefaultNamespace, "")),
+			kubeconfigKey: kubeconfig, "namespace": []byte(ptr.Deref(kubernetes.DefaultNamespace, "")),
 		}),
 		Trust: digestOf(map[string][]byte{authorityKey: s.cluster.authority}),
 	}
@@ -118,7 +120,7 @@ func digestOf(data map[string][]byte) string {
 }
 
 func addressOf(ssh *v1alpha1.SSHTarget) string {
-	return net.JoinHostPort(ssh.Host, strconv.Itoa(int(or(ssh.Port, 22))))
+	return net.JoinHostPort(ssh.Host, strconv.Itoa(int(ptr.Deref(ssh.Port, 22))))
 }
 
 // dockerAddress splits the endpoint, whose form the API server has checked.

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -62,8 +63,8 @@ func NewWriter(c client.Client, recorder events.EventRecorder, pace *status.Pace
 // sharesDiffer reports what the pools' own conditions depend on.
 func sharesDiffer(last, next v1alpha1.ConnectionTargetStatus) bool {
 	return !slices.EqualFunc(last.Pools, next.Pools, func(a, b v1alpha1.TargetPoolStatus) bool {
-		return or(a.UID, "") == or(b.UID, "") && or(a.Ready, false) == or(b.Ready, false) &&
-			or(a.Reason, "") == or(b.Reason, "") && or(a.MinWarm, 0) == or(b.MinWarm, 0)
+		return ptr.Deref(a.UID, "") == ptr.Deref(b.UID, "") && ptr.Deref(a.Ready, false) == ptr.Deref(b.Ready, false) &&
+			ptr.Deref(a.Reason, "") == ptr.Deref(b.Reason, "") && ptr.Deref(a.MinWarm, 0) == ptr.Deref(b.MinWarm, 0)
 	})
 }
 

@@ -3,6 +3,8 @@ package connectiontarget
 import (
 	"time"
 
+	"k8s.io/utils/ptr"
+
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/poolset"
@@ -45,41 +47,33 @@ func nextSchedule(f facts) time.Duration {
 // those here are the same, for objects that never went through it.
 func policy(spec *v1alpha1.ConnectionPoolSpec, now time.Time) poolset.Policy {
 	scheduled, _ := warming.Floor(now, spec.Warming.Schedules)
-	probeTimeout := seconds(or(spec.Health.TimeoutSeconds, 5))
+	probeTimeout := seconds(ptr.Deref(spec.Health.TimeoutSeconds, 5))
 	return poolset.Policy{
 		Limits: connpool.Limits{
 			MinWarm:        max(minWarm(spec), scheduled),
-			Max:            int(or(spec.Size.Max, 4)),
-			LeasesPerConn:  int(or(spec.SessionsPerConnection, 8)),
-			MaxPending:     int(or(spec.Acquire.MaxPending, 100)),
-			AcquireTimeout: seconds(or(spec.Acquire.TimeoutSeconds, 10)),
-			MaxAge:         seconds(or(spec.Lifecycle.MaxAgeSeconds, 3600)),
-			MaxIdle:        seconds(or(spec.Lifecycle.MaxIdleSeconds, 300)),
-			MaxUses:        int64(or(spec.Lifecycle.MaxUses, 0)),
-			DrainTimeout:   seconds(or(spec.Lifecycle.DrainTimeoutSeconds, 300)),
-			ProbePeriod:    seconds(or(spec.Health.PeriodSeconds, 60)),
+			Max:            int(ptr.Deref(spec.Size.Max, 4)),
+			LeasesPerConn:  int(ptr.Deref(spec.SessionsPerConnection, 8)),
+			MaxPending:     int(ptr.Deref(spec.Acquire.MaxPending, 100)),
+			AcquireTimeout: seconds(ptr.Deref(spec.Acquire.TimeoutSeconds, 10)),
+			MaxAge:         seconds(ptr.Deref(spec.Lifecycle.MaxAgeSeconds, 3600)),
+			MaxIdle:        seconds(ptr.Deref(spec.Lifecycle.MaxIdleSeconds, 300)),
+			MaxUses:        int64(ptr.Deref(spec.Lifecycle.MaxUses, 0)),
+			DrainTimeout:   seconds(ptr.Deref(spec.Lifecycle.DrainTimeoutSeconds, 300)),
+			ProbePeriod:    seconds(ptr.Deref(spec.Health.PeriodSeconds, 60)),
 			ProbeTimeout:   probeTimeout,
-			ProbeFailures:  int(or(spec.Health.FailureThreshold, 3)),
-			Paused:         or(spec.State, v1alpha1.PoolActive) == v1alpha1.PoolPaused,
+			ProbeFailures:  int(ptr.Deref(spec.Health.FailureThreshold, 3)),
+			Paused:         ptr.Deref(spec.State, v1alpha1.PoolActive) == v1alpha1.PoolPaused,
 		},
-		KeepaliveInterval: seconds(or(spec.Health.KeepaliveSeconds, 15)),
+		KeepaliveInterval: seconds(ptr.Deref(spec.Health.KeepaliveSeconds, 15)),
 		KeepaliveTimeout:  probeTimeout,
-		FailureThreshold:  int(or(spec.Health.FailureThreshold, 3)),
-		SuccessThreshold:  int(or(spec.Health.SuccessThreshold, 2)),
+		FailureThreshold:  int(ptr.Deref(spec.Health.FailureThreshold, 3)),
+		SuccessThreshold:  int(ptr.Deref(spec.Health.SuccessThreshold, 2)),
 		ProbeCommand:      spec.Health.Command,
 		Single:            spec.TargetRef != nil,
-		AnyTarget:         or(spec.Routing, v1alpha1.RoutingByName) == v1alpha1.RoutingLeastLoaded,
+		AnyTarget:         ptr.Deref(spec.Routing, v1alpha1.RoutingByName) == v1alpha1.RoutingLeastLoaded,
 	}
 }
 
-func minWarm(spec *v1alpha1.ConnectionPoolSpec) int { return int(or(spec.Size.MinWarm, 1)) }
+func minWarm(spec *v1alpha1.ConnectionPoolSpec) int { return int(ptr.Deref(spec.Size.MinWarm, 1)) }
 
 func seconds(n int32) time.Duration { return time.Duration(n) * time.Second }
-
-// or is the value, or the default when there is none.
-func or[T any](value *T, otherwise T) T {
-	if value == nil {
-		return otherwise
-	}
-	return *value
-}

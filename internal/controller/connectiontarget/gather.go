@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/connpool/connpool/api/v1alpha1"
@@ -141,7 +142,7 @@ func (r *Reconciler) station(ctx context.Context, target *v1alpha1.ConnectionTar
 	case spec.SSH != nil:
 		here.knownHosts, err = r.knownHosts(ctx, target)
 	case spec.Kubernetes != nil && here.secret != nil:
-		here.cluster = readCluster(here.secret.Data[spec.Kubernetes.KubeconfigRef.Key], or(spec.Kubernetes.Context, ""))
+		here.cluster = readCluster(here.secret.Data[spec.Kubernetes.KubeconfigRef.Key], ptr.Deref(spec.Kubernetes.Context, ""))
 	}
 	return here, err
 }

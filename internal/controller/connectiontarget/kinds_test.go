@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
@@ -69,7 +70,7 @@ func ofCluster() facts {
 // readCluster does what gathering does.
 func (f *facts) readCluster() {
 	spec := f.target.Spec.Kubernetes
-	f.path[0].cluster = readCluster(f.path[0].secret.Data[spec.KubeconfigRef.Key], or(spec.Context, ""))
+	f.path[0].cluster = readCluster(f.path[0].secret.Data[spec.KubeconfigRef.Key], ptr.Deref(spec.Context, ""))
 }
 
 // kubeconfig has two contexts: the current one, prod, leads to the server.
@@ -214,8 +215,8 @@ func TestEachTypeOfTargetIsReachedInItsOwnWay(t *testing.T) {
 				t.Errorf("reached through %q, want %q", hops, tc.hops)
 			}
 			next := report(f, decided, poolset.Observation{}, v1alpha1.ConnectionTargetStatus{}, "replica")
-			if or(next.Endpoint, "") != tc.endpoint || *next.Type != f.target.Spec.Type() {
-				t.Errorf("status says %s %s, want %s", *next.Type, or(next.Endpoint, ""), tc.endpoint)
+			if ptr.Deref(next.Endpoint, "") != tc.endpoint || *next.Type != f.target.Spec.Type() {
+				t.Errorf("status says %s %s, want %s", *next.Type, ptr.Deref(next.Endpoint, ""), tc.endpoint)
 			}
 			checkForm(t, next)
 		})
@@ -316,8 +317,8 @@ func TestAKubeconfigThatCannotBeReadHasNoIdentity(t *testing.T) {
 				t.Fatalf("wanted %+v (%+v), want one without an identity", decided.want, decided.problem)
 			}
 			next := report(f, decided, poolset.Observation{}, last, "replica")
-			if or(next.Endpoint, "") != "https://prod.example.com:6443" {
-				t.Errorf("endpoint %q, want the last one", or(next.Endpoint, ""))
+			if ptr.Deref(next.Endpoint, "") != "https://prod.example.com:6443" {
+				t.Errorf("endpoint %q, want the last one", ptr.Deref(next.Endpoint, ""))
 			}
 		})
 	}

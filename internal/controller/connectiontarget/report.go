@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/controller/status"
@@ -24,19 +25,19 @@ func report(
 ) v1alpha1.ConnectionTargetStatus {
 	slices.SortFunc(seen.Pools, func(a, b poolset.PoolObservation) int { return cmp.Compare(a.Pool.Name, b.Pool.Name) })
 	kind, endpoint := f.target.Spec.Type(), endpointOf(f)
-	if endpoint == "" && kind == or(last.Type, "") {
-		endpoint = or(last.Endpoint, "") // of what goes on serving
+	if endpoint == "" && kind == ptr.Deref(last.Type, "") {
+		endpoint = ptr.Deref(last.Endpoint, "") // of what goes on serving
 	}
 	next := v1alpha1.ConnectionTargetStatus{
 		ObservedGeneration: &f.target.Generation,
 		Type:               &kind,
 		Endpoint:           optional(endpoint),
-		ServerVersion:      optional(cmp.Or(seen.ServerVersion, or(last.ServerVersion, ""))),
+		ServerVersion:      optional(cmp.Or(seen.ServerVersion, ptr.Deref(last.ServerVersion, ""))),
 	}
-	if endpoint != or(last.Endpoint, "") {
+	if endpoint != ptr.Deref(last.Endpoint, "") {
 		next.ServerVersion = optional(seen.ServerVersion)
 	}
-	current := or(last.ObservedGeneration, 0) == f.target.Generation
+	current := ptr.Deref(last.ObservedGeneration, 0) == f.target.Generation
 	if len(seen.Pools) > 0 {
 		next.Replica = optional(replica)
 		shares := last.Pools
@@ -126,7 +127,7 @@ func share(pool poolset.PoolObservation, least int, last *v1alpha1.TargetPoolSta
 
 func lastShare(shares []v1alpha1.TargetPoolStatus, uid string) *v1alpha1.TargetPoolStatus {
 	for i := range shares {
-		if string(or(shares[i].UID, "")) == uid {
+		if string(ptr.Deref(shares[i].UID, "")) == uid {
 			return &shares[i]
 		}
 	}
@@ -150,7 +151,7 @@ func isSatisfied(pool poolset.PoolObservation, least int, last *v1alpha1.TargetP
 	if pool.Health != poolset.HealthDown {
 		return true
 	}
-	served := least > 0 && last != nil && or(last.Ready, false)
+	served := least > 0 && last != nil && ptr.Deref(last.Ready, false)
 	return served && pool.Err.Reason != driver.ProbeFailed
 }
 
@@ -159,7 +160,7 @@ func isSatisfied(pool poolset.PoolObservation, least int, last *v1alpha1.TargetP
 // nothing says that it will fail.
 func isReplacing(pool poolset.PoolObservation, least int, last *v1alpha1.TargetPoolStatus) bool {
 	return !pool.Paused && pool.Health != poolset.HealthDown && pool.Dial.Failures == 0 && last != nil &&
-		or(last.Ready, false) && int(or(last.MinWarm, 0)) == least
+		ptr.Deref(last.Ready, false) && int(ptr.Deref(last.MinWarm, 0)) == least
 }
 
 // shortfall is why a pool lacks connections.

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/ptr"
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/connpool"
@@ -314,7 +315,7 @@ func TestTheServerVersionIsRememberedForTheSameEndpointOnly(t *testing.T) {
 	f := complete()
 	last := wasReady()
 	next := report(f, decide(f, sshOnly), poolset.Observation{}, last, "replica")
-	if or(next.ServerVersion, "") != "OpenSSH" {
+	if ptr.Deref(next.ServerVersion, "") != "OpenSSH" {
 		t.Errorf("server version %v, want the last one", next.ServerVersion)
 	}
 	f.target.Spec.SSH.Host = "elsewhere"
