@@ -151,6 +151,9 @@ const (
 	PoolPaused PoolState = "Paused"
 )
 
+// DefaultMinWarm is size.minWarm of a pool that does not set it.
+const DefaultMinWarm = 1
+
 // PoolSize bounds the number of connections to each target.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.minWarm) || !has(self.max) || self.minWarm <= self.max",fieldPath=".minWarm",message="minWarm must not be greater than max (4 when absent): lower minWarm or raise max"

@@ -97,7 +97,7 @@ func sum(pool *v1alpha1.ConnectionPool, targets []v1alpha1.ConnectionTarget) tot
 // wanted is how many connections the pool wants to a target that has no share
 // yet.
 func wanted(pool *v1alpha1.ConnectionPool) int32 {
-	return ptr.Deref(pool.Spec.Size.MinWarm, 1)
+	return ptr.Deref(pool.Spec.Size.MinWarm, v1alpha1.DefaultMinWarm)
 }
 
 func (s *totals) add(share *v1alpha1.TargetPoolStatus) {

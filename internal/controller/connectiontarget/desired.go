@@ -43,8 +43,9 @@ func nextSchedule(f facts) time.Duration {
 	return first
 }
 
-// policy translates a pool's spec. The API server has filled in the defaults;
-// those here are the same, for objects that never went through it.
+// policy translates a pool's spec. The API server fills in the defaults of the
+// CRD. The same defaults stand here for objects that no API server has handled, and
+// a test compares them.
 func policy(spec *v1alpha1.ConnectionPoolSpec, now time.Time) poolset.Policy {
 	scheduled, _ := warming.Floor(now, spec.Warming.Schedules)
 	probeTimeout := seconds(ptr.Deref(spec.Health.TimeoutSeconds, 5))
@@ -74,6 +75,8 @@ func policy(spec *v1alpha1.ConnectionPoolSpec, now time.Time) poolset.Policy {
 	}
 }
 
-func minWarm(spec *v1alpha1.ConnectionPoolSpec) int { return int(ptr.Deref(spec.Size.MinWarm, 1)) }
+func minWarm(spec *v1alpha1.ConnectionPoolSpec) int {
+	return int(ptr.Deref(spec.Size.MinWarm, v1alpha1.DefaultMinWarm))
+}
 
 func seconds(n int32) time.Duration { return time.Duration(n) * time.Second }
