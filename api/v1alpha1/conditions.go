@@ -158,3 +158,31 @@ const (
 	// none may be added, and the queue is full.
 	ReasonPoolExhausted = "PoolExhausted"
 )
+
+// expectedReasons says of each of the API's own reasons whether it is expected: an
+// object is as its user wants it, or on the way there without a failure. The
+// reasons by which a failure is classified have their classes in internal/driver.
+var expectedReasons = map[string]bool{
+	ReasonWarm:              true,
+	ReasonJumpHost:          true,
+	ReasonConnected:         true,
+	ReasonCredentialsValid:  true,
+	ReasonPending:           true,
+	ReasonWarming:           true,
+	ReasonRetrying:          false,
+	ReasonRotating:          true,
+	ReasonNotSelected:       true,
+	ReasonDriverUnavailable: false,
+	ReasonPaused:            true,
+	ReasonJumpTargetInvalid: false,
+	ReasonDegraded:          false,
+	ReasonTargetsFailing:    false,
+	ReasonNoTargets:         false,
+	ReasonTargetNotFound:    false,
+	ReasonSelectorInvalid:   false,
+	ReasonScheduleInvalid:   false,
+}
+
+// IsExpectedReason reports whether a condition with the reason says that an object
+// is as its user wants it, or on the way there without a failure.
+func IsExpectedReason(reason string) bool { return expectedReasons[reason] }

@@ -89,7 +89,7 @@ func sum(pool *v1alpha1.ConnectionPool, targets []v1alpha1.ConnectionTarget) tot
 		} else {
 			s.desired += wanted(pool)
 		}
-		s.sort(pool, target, share)
+		s.count(pool, target, share)
 	}
 	return s
 }
@@ -115,29 +115,40 @@ func (s *totals) add(share *v1alpha1.TargetPoolStatus) {
 	}
 }
 
-// sort puts the target among the ready, the pending or the failing ones.
-func (s *totals) sort(pool *v1alpha1.ConnectionPool, target *v1alpha1.ConnectionTarget, share *v1alpha1.TargetPoolStatus) {
-	ready := meta.FindStatusCondition(target.Status.Conditions, v1alpha1.ConditionReady)
-	reason := v1alpha1.ReasonPending
-	switch {
-	case share != nil && ptr.Deref(share.Ready, false) && ptr.Deref(share.MinWarm, 0) >= wanted(pool):
+// count counts the target as ready, pending or failing. The share is nil while the
+// target's status does not speak of the pool.
+func (s *totals) count(pool *v1alpha1.ConnectionPool, target *v1alpha1.ConnectionTarget, share *v1alpha1.TargetPoolStatus) {
+	if share != nil && ptr.Deref(share.Ready, false) && ptr.Deref(share.MinWarm, 0) >= wanted(pool) {
 		s.ready++
 		return
-	case share != nil && share.Reason != nil:
-		reason = *share.Reason
-	case share == nil && ready != nil && ready.Reason != v1alpha1.ReasonNotSelected && ready.Status == metav1.ConditionFalse:
-		reason = ready.Reason
 	}
-	switch reason {
-	case v1alpha1.ReasonPending, v1alpha1.ReasonWarming, v1alpha1.ReasonPaused: // or about to be
+	ready := meta.FindStatusCondition(target.Status.Conditions, v1alpha1.ConditionReady)
+	reason := unreadyReason(share, ready)
+	if v1alpha1.IsExpectedReason(reason) {
 		s.pending++
 		return
 	}
 	failing := v1alpha1.FailingTarget{Name: target.Name, Reason: reason}
-	if ready != nil && ready.Status == metav1.ConditionFalse {
+	if isFalse(ready) {
 		failing.Since = &ready.LastTransitionTime
 	}
 	s.failing = append(s.failing, failing)
+}
+
+// unreadyReason is why a target is not ready for the pool: what its share says, or
+// its condition Ready if it has no share.
+func unreadyReason(share *v1alpha1.TargetPoolStatus, ready *metav1.Condition) string {
+	switch {
+	case share != nil:
+		return ptr.Deref(share.Reason, v1alpha1.ReasonPending)
+	case isFalse(ready):
+		return ready.Reason
+	}
+	return v1alpha1.ReasonPending
+}
+
+func isFalse(condition *metav1.Condition) bool {
+	return condition != nil && condition.Status == metav1.ConditionFalse
 }
 
 func (s *totals) connections() v1alpha1.PoolConnectionCounts {

@@ -185,7 +185,6 @@ func (r *Reconciler) act(target *v1alpha1.ConnectionTarget, decided decision) de
 			condition: v1alpha1.ConditionCredentialsReady,
 			reason:    string(refusal.Reason),
 			message:   refusal.Message,
-			stalled:   true,
 		}
 	}
 	return decided

@@ -23,9 +23,12 @@ type problem struct {
 	reason    string
 	// message is one plain sentence with the next step.
 	message string
-	// stalled means that only a change by somebody helps.
-	stalled bool
 }
+
+// stalls reports whether the target is stalled by the problem: only a change by a
+// person removes it. That is true of all problems but those that are expected, such
+// as that no pool selects the target.
+func (p *problem) stalls() bool { return !v1alpha1.IsExpectedReason(p.reason) }
 
 // checks stand in the order in which a newcomer meets them: the first that
 // fails names itself.
@@ -68,7 +71,7 @@ func checkDriver(f facts, drivers Drivers) *problem {
 	if drivers[kind] != nil {
 		return nil
 	}
-	return &problem{reason: v1alpha1.ReasonDriverUnavailable, stalled: true, message: fmt.Sprintf(
+	return &problem{reason: v1alpha1.ReasonDriverUnavailable, message: fmt.Sprintf(
 		"this version of the operator does not connect to %s targets; use a version that does", kind)}
 }
 
@@ -106,14 +109,14 @@ func checkJump(before []station, here station, way string) *problem {
 func jumpInvalid(format string, arguments ...any) *problem {
 	return &problem{
 		condition: v1alpha1.ConditionReachable, reason: v1alpha1.ReasonJumpTargetInvalid,
-		stalled: true, message: fmt.Sprintf(format, arguments...),
+		message: fmt.Sprintf(format, arguments...),
 	}
 }
 
 func jumpNotReady(name, why string) *problem {
 	return &problem{
 		condition: v1alpha1.ConditionReachable, reason: v1alpha1.ReasonJumpTargetNotReady,
-		stalled: true, message: fmt.Sprintf("the jump target %s cannot be used: %s", name, why),
+		message: fmt.Sprintf("the jump target %s cannot be used: %s", name, why),
 	}
 }
 
@@ -137,7 +140,7 @@ func checkSecret(f facts, _ Drivers) *problem {
 func credentialsMissing(message string) *problem {
 	return &problem{
 		condition: v1alpha1.ConditionCredentialsReady, reason: v1alpha1.ReasonCredentialsMissing,
-		stalled: true, message: message,
+		message: message,
 	}
 }
 
@@ -170,7 +173,7 @@ func checkHostKeys(f facts, _ Drivers) *problem {
 	}
 	return &problem{
 		condition: v1alpha1.ConditionCredentialsReady, reason: v1alpha1.ReasonHostKeysInvalid,
-		stalled: true, message: missingHostKeys(f.target),
+		message: missingHostKeys(f.target),
 	}
 }
 

@@ -152,8 +152,8 @@ func TestTheFirstThingThatIsMissingNamesItselfAndTheNextStep(t *testing.T) {
 				t.Fatalf("decided %+v, want a problem and nothing to connect", got)
 			}
 			p := got.problem
-			if p.reason != tc.reason || p.condition != tc.condition || p.stalled != tc.stalled {
-				t.Errorf("%s in %q, stalled %v; want %s in %q, %v", p.reason, p.condition, p.stalled, tc.reason, tc.condition, tc.stalled)
+			if p.reason != tc.reason || p.condition != tc.condition || p.stalls() != tc.stalled {
+				t.Errorf("%s in %q, stalled %v; want %s in %q, %v", p.reason, p.condition, p.stalls(), tc.reason, tc.condition, tc.stalled)
 			}
 			for _, words := range tc.says {
 				if !strings.Contains(p.message, words) {

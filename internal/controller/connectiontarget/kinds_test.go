@@ -133,7 +133,7 @@ func TestWhatIsMissingOfDockerAndKubernetesTargetsNamesItself(t *testing.T) {
 				tc.change(&f)
 			}
 			got := decide(f, allDrivers)
-			if got.problem == nil || got.want != nil || got.problem.reason != tc.reason || !got.problem.stalled {
+			if got.problem == nil || got.want != nil || got.problem.reason != tc.reason || !got.problem.stalls() {
 				t.Fatalf("decided %+v, want %s and nothing to connect", got.problem, tc.reason)
 			}
 			for _, words := range tc.says {

@@ -174,12 +174,6 @@ func shortfall(pool poolset.PoolObservation) string {
 	return v1alpha1.ReasonWarming
 }
 
-// stalls reports whether only a change by a person cures the reason.
-func stalls(reason string) bool {
-	return driver.Reason(reason).Permanent() ||
-		reason == v1alpha1.ReasonJumpTargetInvalid || reason == v1alpha1.ReasonDriverUnavailable
-}
-
 // reporter collects conditions.
 type reporter struct {
 	status.Conditions
@@ -222,7 +216,7 @@ func (r *reporter) credentials(found *problem, pools []poolset.PoolObservation) 
 // One that is due to the network says nothing of them.
 func refusal(pools []poolset.PoolObservation) *driver.Error {
 	for _, pool := range pools {
-		if pool.Refused != nil && stalls(string(pool.Refused.Reason)) {
+		if pool.Refused != nil && pool.Refused.Reason.Permanent() {
 			return pool.Refused
 		}
 	}
@@ -319,11 +313,11 @@ func (r *reporter) progress(found *problem, pools []poolset.PoolObservation) {
 	ready := r.Find(v1alpha1.ConditionReady)
 	failure := worst(pools)
 	switch {
-	case found != nil && found.stalled:
+	case found != nil && found.stalls():
 		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, found.reason, found.message)
 	case ready.Status == metav1.ConditionTrue:
 		r.rotating(pools)
-	case stalls(ready.Reason):
+	case driver.Reason(ready.Reason).Permanent():
 		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, ready.Reason, ready.Message)
 	case failure != nil:
 		r.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonRetrying, "the next attempt follows by itself")

@@ -87,7 +87,7 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 	refusal := func(decided *decision) {
 		decided.problem = &problem{
 			condition: v1alpha1.ConditionCredentialsReady, reason: v1alpha1.ReasonCredentialsInvalid,
-			message: "cannot be parsed; correct it", stalled: true,
+			message: "cannot be parsed; correct it",
 		}
 	}
 	const valid, connected, warm = "CredentialsReady=True/CredentialsValid", "Reachable=True/Connected", "Ready=True/Warm"

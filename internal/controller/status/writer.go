@@ -74,7 +74,7 @@ func (w *Writer[S]) urgency(last, next S) Urgency {
 // tell says what changed to what. That something began is no news.
 func (w *Writer[S]) tell(object client.Object, before, after *metav1.Condition) {
 	kind := corev1.EventTypeWarning
-	if isExpected(after.Reason) {
+	if v1alpha1.IsExpectedReason(after.Reason) {
 		kind = corev1.EventTypeNormal
 	}
 	switch {
@@ -93,16 +93,6 @@ const maxNote = 800
 
 func note(message string) string {
 	return strings.ToValidUTF8(message[:min(len(message), maxNote)], "")
-}
-
-// isExpected reports a reason of Ready that somebody asked for.
-func isExpected(reason string) bool {
-	switch reason {
-	case v1alpha1.ReasonWarm, v1alpha1.ReasonJumpHost, v1alpha1.ReasonWarming, v1alpha1.ReasonPending,
-		v1alpha1.ReasonNotSelected, v1alpha1.ReasonPaused:
-		return true
-	}
-	return false
 }
 
 // Convert turns a status into its apply configuration, which has the same
