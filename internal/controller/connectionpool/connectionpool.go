@@ -49,7 +49,7 @@ func NewWriter(c client.Client, recorder events.EventRecorder, pace *status.Pace
 		Client: c, Recorder: recorder, Pace: pace, Configuration: configuration,
 		Conditions: func(s v1alpha1.ConnectionPoolStatus) []metav1.Condition { return s.Conditions },
 		// Whether one target more or less is ready, people wait for.
-		IsNews: func(last, next v1alpha1.ConnectionPoolStatus) bool {
+		IsNotable: func(last, next v1alpha1.ConnectionPoolStatus) bool {
 			return !equality.Semantic.DeepEqual(last.Targets, next.Targets)
 		},
 	}

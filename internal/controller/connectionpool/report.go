@@ -37,14 +37,14 @@ func report(
 		UseCount:             &s.uses,
 		OldestConnectionTime: s.oldest,
 		LastUsedTime:         s.lastUsed,
-		FailingTargets:       s.worst(),
+		FailingTargets:       s.failingLongest(),
 	}
 	if pool.Spec.TargetSelector != nil {
 		text := metav1.FormatLabelSelector(pool.Spec.TargetSelector)
 		next.Selector = &text
 	}
 	r := reporter{status.Conditions{Now: now, Generation: pool.Generation, Last: last.Conditions}}
-	r.judge(pool, len(targets), s)
+	r.setConditions(pool, len(targets), s)
 	r.schedules(pool)
 	next.Conditions = r.List
 	return next
@@ -157,8 +157,8 @@ func (s *totals) connections() v1alpha1.PoolConnectionCounts {
 	}
 }
 
-// worst are those that fail longest.
-func (s *totals) worst() []v1alpha1.FailingTarget {
+// failingLongest are those that fail longest.
+func (s *totals) failingLongest() []v1alpha1.FailingTarget {
 	failing := slices.Clone(s.failing)
 	slices.SortStableFunc(failing, func(a, b v1alpha1.FailingTarget) int {
 		return cmp.Or(since(a).Compare(since(b)), cmp.Compare(a.Name, b.Name))
@@ -193,22 +193,22 @@ func (s *totals) describe(total int) string {
 // reporter collects conditions.
 type reporter struct{ status.Conditions }
 
-func (r *reporter) judge(pool *v1alpha1.ConnectionPool, total int, s totals) {
+func (r *reporter) setConditions(pool *v1alpha1.ConnectionPool, total int, s totals) {
 	if _, err := pool.Selector(); err != nil {
 		const message = "targetSelector is not a valid label selector; correct it"
-		r.no(v1alpha1.ReasonSelectorInvalid, message)
+		r.notReady(v1alpha1.ReasonSelectorInvalid, message)
 		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonSelectorInvalid, message)
 		return
 	}
 	switch {
 	case ptr.Deref(pool.Spec.State, v1alpha1.PoolActive) == v1alpha1.PoolPaused:
-		r.no(v1alpha1.ReasonPaused, "the pool hands out nothing; set spec.state to Active to go on")
+		r.notReady(v1alpha1.ReasonPaused, "the pool hands out nothing; set spec.state to Active to go on")
 	case total == 0 && pool.Spec.TargetRef != nil:
-		r.no(v1alpha1.ReasonTargetNotFound, fmt.Sprintf(
+		r.notReady(v1alpha1.ReasonTargetNotFound, fmt.Sprintf(
 			"the ConnectionTarget %s does not exist in namespace %s; create it or correct targetRef",
 			pool.Spec.TargetRef.Name, pool.Namespace))
 	case total == 0:
-		r.no(v1alpha1.ReasonNoTargets, fmt.Sprintf(
+		r.notReady(v1alpha1.ReasonNoTargets, fmt.Sprintf(
 			"no ConnectionTarget of namespace %s has labels that match targetSelector %s; label one or correct the selector",
 			pool.Namespace, metav1.FormatLabelSelector(pool.Spec.TargetSelector)))
 	case s.ready == total:
@@ -218,7 +218,7 @@ func (r *reporter) judge(pool *v1alpha1.ConnectionPool, total int, s totals) {
 	case s.ready > 0:
 		r.degraded(total, s)
 	default:
-		r.no(v1alpha1.ReasonTargetsFailing, s.describe(total))
+		r.notReady(v1alpha1.ReasonTargetsFailing, s.describe(total))
 		r.Set(v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonTargetsFailing, s.describe(total))
 	}
 }
@@ -232,7 +232,7 @@ func (r *reporter) schedules(pool *v1alpha1.ConnectionPool) {
 	}
 }
 
-func (r *reporter) no(reason, message string) {
+func (r *reporter) notReady(reason, message string) {
 	r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, reason, message)
 }
 
@@ -244,7 +244,7 @@ func (r *reporter) wasReady() bool {
 
 func (r *reporter) warming(total int, s totals) {
 	message := fmt.Sprintf("connections to %d of %d targets are being made", s.pending, total)
-	r.no(v1alpha1.ReasonWarming, message)
+	r.notReady(v1alpha1.ReasonWarming, message)
 	r.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonWarming, message)
 }
 

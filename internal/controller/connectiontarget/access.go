@@ -28,7 +28,7 @@ const (
 
 // access describes how to reach the first station of the path, through the
 // others.
-func access(path []station, drivers Drivers) poolset.Access {
+func access(path []pathElement, drivers Drivers) poolset.Access {
 	here := path[0]
 	a := here.access()
 	a.Driver = drivers[here.target.Spec.Type()]
@@ -42,7 +42,7 @@ func access(path []station, drivers Drivers) poolset.Access {
 }
 
 // access is how the station itself is reached.
-func (s station) access() poolset.Access {
+func (s pathElement) access() poolset.Access {
 	switch spec := s.target.Spec; {
 	case spec.Docker != nil:
 		return s.dockerAccess(spec.Docker)
@@ -53,7 +53,7 @@ func (s station) access() poolset.Access {
 	}
 }
 
-func (s station) sshAccess(ssh *v1alpha1.SSHTarget) poolset.Access {
+func (s pathElement) sshAccess(ssh *v1alpha1.SSHTarget) poolset.Access {
 	return poolset.Access{
 		Endpoint: driver.Endpoint{
 			Address:     addressOf(ssh),
@@ -67,7 +67,7 @@ func (s station) sshAccess(ssh *v1alpha1.SSHTarget) poolset.Access {
 	}
 }
 
-func (s station) dockerAccess(docker *v1alpha1.DockerTarget) poolset.Access {
+func (s pathElement) dockerAccess(docker *v1alpha1.DockerTarget) poolset.Access {
 	network, address := dockerAddress(docker)
 	keys := s.keys(authorityKey, certificateKey, certificateKeyKey)
 	return poolset.Access{
@@ -79,7 +79,7 @@ func (s station) dockerAccess(docker *v1alpha1.DockerTarget) poolset.Access {
 }
 
 // keys are those of the station's Secret that a driver is given.
-func (s station) keys(names ...string) map[string][]byte {
+func (s pathElement) keys(names ...string) map[string][]byte {
 	if s.secret == nil {
 		return nil
 	}
@@ -88,7 +88,7 @@ func (s station) keys(names ...string) map[string][]byte {
 	return keys
 }
 
-func (s station) kubernetesAccess(kubernetes *v1alpha1.KubernetesTarget) poolset.Access {
+func (s pathElement) kubernetesAccess(kubernetes *v1alpha1.KubernetesTarget) poolset.Access {
 	kubeconfig := s.secret.Data[kubernetes.KubeconfigRef.Key]
 	a := poolset.Access{
 		Endpoint: driver.Endpoint{

@@ -56,7 +56,7 @@ func NewWriter(c client.Client, recorder events.EventRecorder, pace *status.Pace
 	return &Writer{
 		Client: c, Recorder: recorder, Pace: pace, Configuration: configuration,
 		Conditions: func(s v1alpha1.ConnectionTargetStatus) []metav1.Condition { return s.Conditions },
-		IsNews:     sharesDiffer,
+		IsNotable:  sharesDiffer,
 	}
 }
 
@@ -90,8 +90,8 @@ type Reconciler struct {
 	Replica string
 	Writer  *Writer
 
-	uids    status.UIDs
-	rereads rereads
+	uids     status.UIDs
+	uncached uncachedSecrets
 }
 
 // +kubebuilder:rbac:groups=connpool.dev,resources=connectiontargets;connectionpools,verbs=get;list;watch
@@ -108,9 +108,9 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("connectiontarget").
 		For(&v1alpha1.ConnectionTarget{}, builder.WithPredicates(specOrLabels)).
-		Watches(&v1alpha1.ConnectionTarget{}, handler.EnqueueRequestsFromMapFunc(r.onTheWay),
+		Watches(&v1alpha1.ConnectionTarget{}, handler.EnqueueRequestsFromMapFunc(r.relatedTargets),
 			builder.WithPredicates(specOrLabels)).
-		Watches(&v1alpha1.ConnectionPool{}, handler.EnqueueRequestsFromMapFunc(r.selectable),
+		Watches(&v1alpha1.ConnectionPool{}, handler.EnqueueRequestsFromMapFunc(r.allTargets),
 			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.using(secretIndex))).
 		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(r.using(configMapIndex))).
@@ -144,18 +144,18 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	verdict := r.act(target, decide(gathered, r.Drivers))
+	decided := r.act(target, decide(gathered, r.Drivers))
 	observation, _ := r.Pools.Observe(string(target.UID))
 	last := r.Writer.Pace.Last(target.UID, target.Status)
-	next := report(gathered, verdict, observation, last, r.Replica)
+	next := report(gathered, decided, observation, last, r.Replica)
 	after, err := r.Writer.Write(ctx, target, last, next)
-	return ctrl.Result{RequeueAfter: soonest(after, nextSchedule(gathered), nextLook(gathered), r.nextReread(target))}, err
+	return ctrl.Result{RequeueAfter: soonest(after, nextSchedule(gathered), nextRefresh(gathered), r.nextUncachedRead(target))}, err
 }
 
-// nextLook is when the figures are looked at again. Uses are no news that the
+// nextRefresh is when the figures are looked at again. Uses are no news that the
 // pools would tell.
-func nextLook(f facts) time.Duration {
-	if len(f.pools) == 0 && !f.needed {
+func nextRefresh(f facts) time.Duration {
+	if len(f.pools) == 0 && !f.onlyJumpHost {
 		return 0
 	}
 	return wait.Jitter(status.Interval, 0.1) // so that many targets do not come together
@@ -197,5 +197,5 @@ func (r *Reconciler) forget(uid types.UID) {
 	}
 	r.Pools.Remove(string(uid))
 	r.Writer.Pace.Forget(uid)
-	r.rereads.forget(uid)
+	r.uncached.forget(uid)
 }

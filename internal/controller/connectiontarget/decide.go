@@ -57,7 +57,7 @@ func decide(f facts, drivers Drivers) decision {
 // checkSelected: a target that no pool selects is not dialed, unless as a jump
 // host.
 func checkSelected(f facts, _ Drivers) *problem {
-	if len(f.pools) > 0 || f.needed {
+	if len(f.pools) > 0 || f.onlyJumpHost {
 		return nil
 	}
 	return &problem{reason: v1alpha1.ReasonNotSelected, message: fmt.Sprintf(
@@ -79,7 +79,7 @@ func checkDriver(f facts, drivers Drivers) *problem {
 // credentials.
 func checkJumps(f facts, _ Drivers) *problem {
 	for i := 1; i < len(f.path); i++ {
-		if found := checkJump(f.path[:i], f.path[i], wayTo(f.path[:i+1])); found != nil {
+		if found := checkJump(f.path[:i], f.path[i], pathString(f.path[:i+1])); found != nil {
 			return found
 		}
 	}
@@ -87,8 +87,8 @@ func checkJumps(f facts, _ Drivers) *problem {
 }
 
 // checkJump looks at one ssh target on the way, behind those that are before it.
-func checkJump(before []station, here station, way string) *problem {
-	field, _ := wayOn(before[len(before)-1].target)
+func checkJump(before []pathElement, here pathElement, way string) *problem {
+	field, _ := jumpRef(before[len(before)-1].target)
 	switch {
 	case here.target == nil:
 		return jumpInvalid("the target %s does not exist; create it or correct %s (%s)", here.name, field, way)
@@ -120,8 +120,8 @@ func jumpNotReady(name, why string) *problem {
 	}
 }
 
-// wayTo prints the way, such as "web -> bastion -> web".
-func wayTo(path []station) string {
+// pathString prints the way, such as "web -> bastion -> web".
+func pathString(path []pathElement) string {
 	names := make([]string, len(path))
 	for i, here := range path {
 		names[i] = here.name

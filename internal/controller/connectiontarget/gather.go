@@ -26,17 +26,17 @@ type facts struct {
 	target *v1alpha1.ConnectionTarget
 	// pools that select the target, by name.
 	pools []v1alpha1.ConnectionPool
-	// needed says that no pool selects the target, but one that is reached through
+	// onlyJumpHost says that no pool selects the target, but one that is reached through
 	// it.
-	needed bool
+	onlyJumpHost bool
 	// path is the target itself and the ssh targets on the way to it, the nearest
 	// to it first, as far as they exist; it ends with the first repetition, one
 	// jump too many, or a target that is not of type ssh.
-	path []station
+	path []pathElement
 }
 
-// station is one target on the way.
-type station struct {
+// pathElement is one target on the way.
+type pathElement struct {
 	name string
 	// target is nil when it does not exist.
 	target *v1alpha1.ConnectionTarget
@@ -58,7 +58,7 @@ func (r *Reconciler) gather(ctx context.Context, target *v1alpha1.ConnectionTarg
 		return facts{}, fmt.Errorf("list pools: %w", err)
 	}
 	f := facts{now: time.Now(), target: target, pools: selectors(all.Items, target)}
-	f.needed = len(f.pools) == 0 && r.isNeeded(ctx, target, all.Items)
+	f.onlyJumpHost = len(f.pools) == 0 && r.isJumpHost(ctx, target, all.Items)
 	var err error
 	f.path, err = r.path(ctx, target)
 	return f, err
@@ -76,25 +76,25 @@ func selectors(all []v1alpha1.ConnectionPool, target *v1alpha1.ConnectionTarget)
 	return pools
 }
 
-// isNeeded reports whether a pool selects a target that is reached through this
+// isJumpHost reports whether a pool selects a target that is reached through this
 // one.
-func (r *Reconciler) isNeeded(ctx context.Context, target *v1alpha1.ConnectionTarget, pools []v1alpha1.ConnectionPool) bool {
-	behind := r.behind(ctx, target)
+func (r *Reconciler) isJumpHost(ctx context.Context, target *v1alpha1.ConnectionTarget, pools []v1alpha1.ConnectionPool) bool {
+	behind := r.dependents(ctx, target)
 	return slices.ContainsFunc(behind, func(other v1alpha1.ConnectionTarget) bool {
 		return slices.ContainsFunc(pools, func(pool v1alpha1.ConnectionPool) bool { return pool.Selects(&other) })
 	})
 }
 
 // path follows the references to ssh targets from the target on.
-func (r *Reconciler) path(ctx context.Context, target *v1alpha1.ConnectionTarget) ([]station, error) {
-	var path []station
+func (r *Reconciler) path(ctx context.Context, target *v1alpha1.ConnectionTarget) ([]pathElement, error) {
+	var path []pathElement
 	for next := target; ; {
-		here, err := r.station(ctx, next)
+		here, err := r.pathElement(ctx, next)
 		if err != nil {
 			return nil, err
 		}
 		path = append(path, here)
-		_, ref := wayOn(next)
+		_, ref := jumpRef(next)
 		if ref == nil || len(path) > maxJumps+1 || visited(path[:len(path)-1], next.Name) {
 			return path, nil
 		}
@@ -104,17 +104,17 @@ func (r *Reconciler) path(ctx context.Context, target *v1alpha1.ConnectionTarget
 			return nil, err
 		}
 		if !found {
-			return append(path, station{name: ref.Name}), nil
+			return append(path, pathElement{name: ref.Name}), nil
 		}
 		if next.Spec.SSH == nil {
-			return append(path, station{name: ref.Name, target: next}), nil
+			return append(path, pathElement{name: ref.Name, target: next}), nil
 		}
 	}
 }
 
-// wayOn is the ssh target through which a target is reached, nil if it is
+// jumpRef is the ssh target through which a target is reached, nil if it is
 // reached directly, and the field that says so.
-func wayOn(target *v1alpha1.ConnectionTarget) (field string, ref *v1alpha1.TargetRef) {
+func jumpRef(target *v1alpha1.ConnectionTarget) (field string, ref *v1alpha1.TargetRef) {
 	switch spec := target.Spec; {
 	case spec.SSH != nil:
 		return "ssh.jumpTargetRef", spec.SSH.JumpTargetRef
@@ -124,19 +124,19 @@ func wayOn(target *v1alpha1.ConnectionTarget) (field string, ref *v1alpha1.Targe
 	return "", nil
 }
 
-func visited(path []station, name string) bool {
-	return slices.ContainsFunc(path, func(s station) bool { return s.name == name })
+func visited(path []pathElement, name string) bool {
+	return slices.ContainsFunc(path, func(s pathElement) bool { return s.name == name })
 }
 
-// station reads what a target refers to.
-func (r *Reconciler) station(ctx context.Context, target *v1alpha1.ConnectionTarget) (station, error) {
-	here := station{name: target.Name, target: target}
+// pathElement reads what a target refers to.
+func (r *Reconciler) pathElement(ctx context.Context, target *v1alpha1.ConnectionTarget) (pathElement, error) {
+	here := pathElement{name: target.Name, target: target}
 	var err error
 	if _, name := credentialsOf(target); name != "" {
 		here.secret, err = r.secret(ctx, target, name)
 	}
 	if err != nil {
-		return station{}, err
+		return pathElement{}, err
 	}
 	switch spec := target.Spec; {
 	case spec.SSH != nil:
@@ -168,7 +168,7 @@ func (r *Reconciler) secret(ctx context.Context, target *v1alpha1.ConnectionTarg
 	if err != nil || !found || !isLabeled(secret) {
 		return nil, err
 	}
-	return r.newest(ctx, target, secret), nil
+	return r.freshSecret(ctx, target, secret), nil
 }
 
 func (r *Reconciler) knownHosts(ctx context.Context, target *v1alpha1.ConnectionTarget) ([]byte, error) {

@@ -46,18 +46,18 @@ func report(
 		}
 		addUp(&next, seen.Pools, f.pools, shares)
 	}
-	judged := seen.Pools
-	if f.needed && seen.Hop != nil {
-		judged = []poolset.PoolObservation{*seen.Hop}
+	observed := seen.Pools
+	if f.onlyJumpHost && seen.Hop != nil {
+		observed = []poolset.PoolObservation{*seen.Hop}
 		next.Replica, next.Connections = optional(replica), counts(*seen.Hop)
 	}
 	r := reporter{
-		Conditions: status.Conditions{Now: f.now, Generation: f.target.Generation, Last: last.Conditions},
-		jumpHost:   f.needed,
+		Conditions:   status.Conditions{Now: f.now, Generation: f.target.Generation, Last: last.Conditions},
+		onlyJumpHost: f.onlyJumpHost,
 	}
-	r.judge(decided.problem, judged, next.Pools)
+	r.setConditions(decided.problem, observed, next.Pools)
 	next.Conditions = r.List
-	next.LastError = lastError(decided.problem, judged)
+	next.LastError = lastError(decided.problem, observed)
 	return next
 }
 
@@ -75,7 +75,7 @@ func addUp(
 ) {
 	var total poolset.PoolObservation
 	for _, pool := range pools {
-		next.Pools = append(next.Pools, share(pool, leastWarm(pool, specs), lastShare(last, pool.Pool.UID)))
+		next.Pools = append(next.Pools, share(pool, specMinWarm(pool, specs), lastShare(last, pool.Pool.UID)))
 		total.Idle += pool.Idle
 		total.InUse += pool.InUse
 		total.Dialing += pool.Dialing
@@ -94,9 +94,9 @@ func addUp(
 	next.LastUsedTime = status.Seconds(total.LastUsed)
 }
 
-// leastWarm is the minimum that the pool's spec asks for. A schedule may keep
+// specMinWarm is the minimum that the pool's spec asks for. A schedule may keep
 // more, but a target is ready without them.
-func leastWarm(pool poolset.PoolObservation, specs []v1alpha1.ConnectionPool) int {
+func specMinWarm(pool poolset.PoolObservation, specs []v1alpha1.ConnectionPool) int {
 	for i := range specs {
 		if string(specs[i].UID) == pool.Pool.UID {
 			return minWarm(&specs[i].Spec)
@@ -177,13 +177,13 @@ func shortfall(pool poolset.PoolObservation) string {
 // reporter collects conditions.
 type reporter struct {
 	status.Conditions
-	// jumpHost says that no pool selects the target: what is observed of it is
+	// onlyJumpHost says that no pool selects the target: what is observed of it is
 	// its connections as a jump host.
-	jumpHost bool
+	onlyJumpHost bool
 }
 
-// judge writes the conditions from what stands in the way and what is seen.
-func (r *reporter) judge(found *problem, pools []poolset.PoolObservation, shares []v1alpha1.TargetPoolStatus) {
+// setConditions writes the conditions from what stands in the way and what is seen.
+func (r *reporter) setConditions(found *problem, pools []poolset.PoolObservation, shares []v1alpha1.TargetPoolStatus) {
 	r.credentials(found, pools)
 	r.reachable(found, pools)
 	r.ready(found, pools, shares)
@@ -199,11 +199,11 @@ func (r *reporter) credentials(found *problem, pools []poolset.PoolObservation) 
 		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionUnknown, found.reason, "not looked at yet: "+found.message)
 		return
 	}
-	if failure := worst(pools); failure != nil && failure.Reason.AboutDeclaration() {
+	if failure := firstFailure(pools); failure != nil && failure.Reason.AboutDeclaration() {
 		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, string(failure.Reason), failure.Message)
 		return
 	}
-	if refused := refusal(pools); refused != nil {
+	if refused := refusedCredentials(pools); refused != nil {
 		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, v1alpha1.ReasonCredentialsInvalid,
 			"connections made with the earlier credentials keep serving, because the changed ones do not work: "+refused.Message)
 		return
@@ -212,9 +212,9 @@ func (r *reporter) credentials(found *problem, pools []poolset.PoolObservation) 
 		"everything that the target refers to can be used")
 }
 
-// refusal is why changed credentials do not work, if trying again will not help.
+// refusedCredentials is why changed credentials do not work, if trying again will not help.
 // One that is due to the network says nothing of them.
-func refusal(pools []poolset.PoolObservation) *driver.Error {
+func refusedCredentials(pools []poolset.PoolObservation) *driver.Error {
 	for _, pool := range pools {
 		if pool.Refused != nil && pool.Refused.Reason.Permanent() {
 			return pool.Refused
@@ -224,7 +224,7 @@ func refusal(pools []poolset.PoolObservation) *driver.Error {
 }
 
 func (r *reporter) reachable(found *problem, pools []poolset.PoolObservation) {
-	failure := worst(pools)
+	failure := firstFailure(pools)
 	switch {
 	case found != nil && found.condition == v1alpha1.ConditionReachable:
 		r.Set(v1alpha1.ConditionReachable, metav1.ConditionFalse, found.reason, found.message)
@@ -248,8 +248,8 @@ func (r *reporter) wasReachable() bool {
 
 func isUp(pool poolset.PoolObservation) bool { return pool.Health == poolset.HealthUp }
 
-// worst is the failure of the first pool that has one.
-func worst(pools []poolset.PoolObservation) *driver.Error {
+// firstFailure is the failure of the first pool that has one.
+func firstFailure(pools []poolset.PoolObservation) *driver.Error {
 	for _, pool := range pools {
 		if pool.Err != nil {
 			return pool.Err
@@ -260,11 +260,11 @@ func worst(pools []poolset.PoolObservation) *driver.Error {
 
 func (r *reporter) ready(found *problem, pools []poolset.PoolObservation, shares []v1alpha1.TargetPoolStatus) {
 	switch {
-	case found != nil && (len(pools) == 0 || r.jumpHost):
+	case found != nil && (len(pools) == 0 || r.onlyJumpHost):
 		r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, found.reason, found.message)
 		return
-	case r.jumpHost:
-		r.readyToCarry(pools)
+	case r.onlyJumpHost:
+		r.jumpHostReady(pools)
 		return
 	case len(pools) == 0:
 		r.Set(v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonPending, "the operator has not looked at it yet")
@@ -288,9 +288,9 @@ func (r *reporter) ready(found *problem, pools []poolset.PoolObservation, shares
 	r.Set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonWarm, "every pool has its warm connections")
 }
 
-// readyToCarry judges a jump host: it is connected when a target behind it is
+// jumpHostReady judges a jump host: it is connected when a target behind it is
 // dialed, so only a failure says that it is not ready.
-func (r *reporter) readyToCarry(hops []poolset.PoolObservation) {
+func (r *reporter) jumpHostReady(hops []poolset.PoolObservation) {
 	for _, hop := range hops {
 		if hop.Err != nil && hop.Warm() == 0 {
 			r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, string(hop.Err.Reason), hop.Err.Error())
@@ -311,7 +311,7 @@ func explain(pool poolset.PoolObservation) string {
 // progress adds Reconciling or Stalled, as kstatus wants them: only while true.
 func (r *reporter) progress(found *problem, pools []poolset.PoolObservation) {
 	ready := r.Find(v1alpha1.ConditionReady)
-	failure := worst(pools)
+	failure := firstFailure(pools)
 	switch {
 	case found != nil && found.stalls():
 		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, found.reason, found.message)
@@ -327,7 +327,7 @@ func (r *reporter) progress(found *problem, pools []poolset.PoolObservation) {
 }
 
 func (r *reporter) rotating(pools []poolset.PoolObservation) {
-	if refused := refusal(pools); refused != nil {
+	if refused := refusedCredentials(pools); refused != nil {
 		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonCredentialsInvalid,
 			"the changed credentials do not work: "+refused.Message)
 		return
@@ -346,7 +346,7 @@ const maxErrorMessage = 1024
 
 // lastError is the newest failure, for those who look at the figures.
 func lastError(found *problem, pools []poolset.PoolObservation) *v1alpha1.TargetError {
-	failure := worst(pools)
+	failure := firstFailure(pools)
 	for _, pool := range pools {
 		if failure == nil {
 			failure = pool.Refused

@@ -113,7 +113,7 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 			flux: kstatus.FailedStatus,
 		},
 		"its way is a cycle": {
-			change: via("web"),
+			change: through("web"),
 			want: []string{
 				"CredentialsReady=Unknown/JumpTargetInvalid", "Reachable=False/JumpTargetInvalid",
 				"Ready=False/JumpTargetInvalid", "Stalled=True/JumpTargetInvalid",
@@ -235,7 +235,7 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 			}
 			checkForm(t, next)
 			again := report(f, decided, observation(tc.seen...), next, "replica")
-			if status.Turned(next.Conditions, again.Conditions) {
+			if status.Changed(next.Conditions, again.Conditions) {
 				t.Errorf("the same facts make conditions turn:\n%s", cmp.Diff(next.Conditions, again.Conditions))
 			}
 		})
@@ -375,7 +375,7 @@ func TestARestartOfTheOperatorTurnsNothing(t *testing.T) {
 	f := complete()
 	last := wasReady()
 	next := report(f, decide(f, sshOnly), observation(seenBy("p", poolset.HealthUnknown, 0)), last, "replica")
-	if status.Turned(last.Conditions, next.Conditions) {
+	if status.Changed(last.Conditions, next.Conditions) {
 		t.Errorf("before the first dial has ended: %v, was %v", next.Conditions, last.Conditions)
 	}
 	f.target.Generation++

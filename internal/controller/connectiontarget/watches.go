@@ -60,7 +60,7 @@ func configMapNames(target *v1alpha1.ConnectionTarget) []string {
 }
 
 func jumpNames(target *v1alpha1.ConnectionTarget) []string {
-	if _, ref := wayOn(target); ref != nil {
+	if _, ref := jumpRef(target); ref != nil {
 		return []string{ref.Name}
 	}
 	return nil
@@ -73,45 +73,45 @@ func (r *Reconciler) using(index string) handler.MapFunc {
 		var requests []reconcile.Request
 		for _, target := range r.list(ctx, object.GetNamespace(), client.MatchingFields{index: object.GetName()}) {
 			requests = append(requests, requestFor(&target))
-			requests = append(requests, requestsFor(r.behind(ctx, &target))...)
+			requests = append(requests, requestsFor(r.dependents(ctx, &target))...)
 		}
 		return requests
 	}
 }
 
-// onTheWay maps a target to those that are reached through it, and to those
+// relatedTargets maps a target to those that are reached through it, and to those
 // through which it is reached.
-func (r *Reconciler) onTheWay(ctx context.Context, object client.Object) []reconcile.Request {
+func (r *Reconciler) relatedTargets(ctx context.Context, object client.Object) []reconcile.Request {
 	target, ok := object.(*v1alpha1.ConnectionTarget)
 	if !ok {
 		return nil
 	}
-	return append(requestsFor(r.behind(ctx, target)), r.before(ctx, target)...)
+	return append(requestsFor(r.dependents(ctx, target)), r.jumpRequests(ctx, target)...)
 }
 
-// behind are the targets that are reached through the target.
-func (r *Reconciler) behind(ctx context.Context, target *v1alpha1.ConnectionTarget) []v1alpha1.ConnectionTarget {
-	return r.behindAt(ctx, target, maxJumps)
+// dependents are the targets that are reached through the target.
+func (r *Reconciler) dependents(ctx context.Context, target *v1alpha1.ConnectionTarget) []v1alpha1.ConnectionTarget {
+	return r.dependentsWithin(ctx, target, maxJumps)
 }
 
-func (r *Reconciler) behindAt(ctx context.Context, target *v1alpha1.ConnectionTarget, depth int) []v1alpha1.ConnectionTarget {
+func (r *Reconciler) dependentsWithin(ctx context.Context, target *v1alpha1.ConnectionTarget, depth int) []v1alpha1.ConnectionTarget {
 	if depth == 0 || target.Spec.SSH == nil {
 		return nil
 	}
 	next := r.list(ctx, target.Namespace, client.MatchingFields{jumpIndex: target.Name})
 	behind := next
 	for i := range next {
-		behind = append(behind, r.behindAt(ctx, &next[i], depth-1)...)
+		behind = append(behind, r.dependentsWithin(ctx, &next[i], depth-1)...)
 	}
 	return behind
 }
 
-// before are the targets through which the target is reached, as far as they are
+// jumpRequests are the targets through which the target is reached, as far as they are
 // known.
-func (r *Reconciler) before(ctx context.Context, target *v1alpha1.ConnectionTarget) []reconcile.Request {
+func (r *Reconciler) jumpRequests(ctx context.Context, target *v1alpha1.ConnectionTarget) []reconcile.Request {
 	var requests []reconcile.Request
 	for range maxJumps {
-		_, ref := wayOn(target)
+		_, ref := jumpRef(target)
 		if ref == nil {
 			return requests
 		}
@@ -125,9 +125,9 @@ func (r *Reconciler) before(ctx context.Context, target *v1alpha1.ConnectionTarg
 	return requests
 }
 
-// selectable maps a pool to every target that it selects, or may have selected
+// allTargets maps a pool to every target that it selects, or may have selected
 // before its spec changed.
-func (r *Reconciler) selectable(ctx context.Context, object client.Object) []reconcile.Request {
+func (r *Reconciler) allTargets(ctx context.Context, object client.Object) []reconcile.Request {
 	return requestsFor(r.list(ctx, object.GetNamespace()))
 }
 

@@ -39,11 +39,11 @@ func (c *Conditions) Find(kind string) *metav1.Condition {
 	return meta.FindStatusCondition(c.List, kind)
 }
 
-// Turned reports whether a condition appeared, went, or changed its status or
+// Changed reports whether a condition appeared, went, or changed its status or
 // its reason, or speaks of another generation. Messages alone are no turn, and
 // neither is one passing failure instead of another: a bad network shows now as
 // this and now as that.
-func Turned(before, after []metav1.Condition) bool {
+func Changed(before, after []metav1.Condition) bool {
 	if len(before) != len(after) {
 		return true
 	}
@@ -52,14 +52,14 @@ func Turned(before, after []metav1.Condition) bool {
 		known[condition.Type] = condition
 	}
 	for _, condition := range after {
-		if old, ok := known[condition.Type]; !ok || turned(old, condition) {
+		if old, ok := known[condition.Type]; !ok || changed(old, condition) {
 			return true
 		}
 	}
 	return false
 }
 
-func turned(before, after metav1.Condition) bool {
+func changed(before, after metav1.Condition) bool {
 	if before.Status != after.Status || before.ObservedGeneration != after.ObservedGeneration {
 		return true
 	}

@@ -31,12 +31,12 @@ const (
 type Urgency int
 
 const (
-	// Figures have moved: the refresh waits for its Interval.
-	Figures Urgency = iota
-	// News is worth a refresh as soon as what comes with it has settled.
-	News
-	// Turn is a condition that has turned: it is written at once.
-	Turn
+	// Counters have moved: the refresh waits for its Interval.
+	Counters Urgency = iota
+	// Notable is worth a refresh as soon as what comes with it has settled.
+	Notable
+	// Transition is a condition that has turned: it is written at once.
+	Transition
 )
 
 // Pace keeps the time of the statuses of one kind of object. It is safe for
@@ -88,7 +88,7 @@ func (p *Pace[S]) Due(now time.Time, uid types.UID, next S, urgency Urgency) (wr
 	switch {
 	case equality.Semantic.DeepEqual(last.status, next):
 		return false, 0
-	case urgency == Turn:
+	case urgency == Transition:
 		return true, 0
 	}
 	if last.dirty.IsZero() {
@@ -98,7 +98,7 @@ func (p *Pace[S]) Due(now time.Time, uid types.UID, next S, urgency Urgency) (wr
 	if last.slot.IsZero() && !now.Before(due) {
 		last.slot = now.Add(p.budget.ReserveN(now, 1).DelayFrom(now))
 	}
-	if urgency == News && !now.Before(due) {
+	if urgency == Notable && !now.Before(due) {
 		last.slot = now // it pays, but does not queue behind figures
 	}
 	p.last[uid] = last
@@ -114,7 +114,7 @@ func (p *Pace[S]) Due(now time.Time, uid types.UID, next S, urgency Urgency) (wr
 // due is when the refresh may take its place in the budget.
 func (w written[S]) due(urgency Urgency) time.Time {
 	settled, due := w.dirty.Add(settle), w.at.Add(Interval)
-	if urgency == News || due.Before(settled) {
+	if urgency == Notable || due.Before(settled) {
 		return settled
 	}
 	return due

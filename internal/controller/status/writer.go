@@ -30,9 +30,9 @@ type Writer[S any] struct {
 	// Configuration is the object's apply configuration with the status. It must
 	// carry the UID, so that the status does not end up in a namesake.
 	Configuration func(object client.Object, status S) (runtime.ApplyConfiguration, error)
-	// IsNews reports a change beside the conditions that people wait for; nil
+	// IsNotable reports a change beside the conditions that people wait for; nil
 	// means that nothing is.
-	IsNews func(last, next S) bool
+	IsNotable func(last, next S) bool
 }
 
 // Write applies the next status if it is due, and records an event if Ready has
@@ -55,7 +55,7 @@ func (w *Writer[S]) Write(ctx context.Context, object client.Object, last, next 
 		return 0, fmt.Errorf("apply status: %w", err)
 	}
 	w.Pace.Wrote(now, object.GetUID(), next)
-	w.tell(object,
+	w.recordEvent(object,
 		meta.FindStatusCondition(w.Conditions(last), v1alpha1.ConditionReady),
 		meta.FindStatusCondition(w.Conditions(next), v1alpha1.ConditionReady))
 	return 0, nil
@@ -63,16 +63,16 @@ func (w *Writer[S]) Write(ctx context.Context, object client.Object, last, next 
 
 func (w *Writer[S]) urgency(last, next S) Urgency {
 	switch {
-	case Turned(w.Conditions(last), w.Conditions(next)):
-		return Turn
-	case w.IsNews != nil && w.IsNews(last, next):
-		return News
+	case Changed(w.Conditions(last), w.Conditions(next)):
+		return Transition
+	case w.IsNotable != nil && w.IsNotable(last, next):
+		return Notable
 	}
-	return Figures
+	return Counters
 }
 
-// tell says what changed to what. That something began is no news.
-func (w *Writer[S]) tell(object client.Object, before, after *metav1.Condition) {
+// recordEvent says what changed to what. That something began is no news.
+func (w *Writer[S]) recordEvent(object client.Object, before, after *metav1.Condition) {
 	kind := corev1.EventTypeWarning
 	if v1alpha1.IsExpectedReason(after.Reason) {
 		kind = corev1.EventTypeNormal
@@ -82,7 +82,7 @@ func (w *Writer[S]) tell(object client.Object, before, after *metav1.Condition) 
 		return
 	case before == nil:
 		w.Recorder.Eventf(object, nil, kind, after.Reason, "Reconcile", "%s: %s", after.Reason, note(after.Message))
-	case before.Status != after.Status || turned(*before, *after) && before.Reason != after.Reason:
+	case before.Status != after.Status || changed(*before, *after) && before.Reason != after.Reason:
 		w.Recorder.Eventf(object, nil, kind, after.Reason, "Reconcile", "%s, was %s: %s", after.Reason, before.Reason, note(after.Message))
 	}
 }

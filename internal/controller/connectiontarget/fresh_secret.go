@@ -18,37 +18,37 @@ import (
 	"github.com/connpool/connpool/internal/poolset"
 )
 
-// rereadPeriod is how often at most the Secret of a target that is refused is
+// uncachedReadPeriod is how often at most the Secret of a target that is refused is
 // read from the API server itself.
-const rereadPeriod = 10 * time.Second
+const uncachedReadPeriod = 10 * time.Second
 
-// rereads are the Secrets that were read past the cache, because their targets
+// uncachedSecrets are the Secrets that were read past the cache, because their targets
 // refuse what the cache holds. A token may be replaced at the moment when it
 // expires, and the cache may be late.
-type rereads struct {
+type uncachedSecrets struct {
 	mu       sync.Mutex
-	byTarget map[types.UID]reread
+	byTarget map[types.UID]uncachedSecret
 }
 
-type reread struct {
+type uncachedSecret struct {
 	at time.Time
 	// secret is nil if it was not newer than the cached one.
 	secret *corev1.Secret
 }
 
-// newest is the cached Secret of a target, or a newer one.
-func (r *Reconciler) newest(ctx context.Context, target *v1alpha1.ConnectionTarget, cached *corev1.Secret) *corev1.Secret {
-	if r.isRefused(target) && r.rereads.due(target.UID) {
-		r.reread(ctx, target.UID, client.ObjectKeyFromObject(cached))
+// freshSecret is the cached Secret of a target, or a newer one.
+func (r *Reconciler) freshSecret(ctx context.Context, target *v1alpha1.ConnectionTarget, cached *corev1.Secret) *corev1.Secret {
+	if r.isRefused(target) && r.uncached.due(target.UID) {
+		r.readUncached(ctx, target.UID, client.ObjectKeyFromObject(cached))
 	}
-	if read := r.rereads.get(target.UID); read != nil && isNewer(read, cached) {
+	if read := r.uncached.get(target.UID); read != nil && isNewer(read, cached) {
 		return read
 	}
-	r.rereads.put(target.UID, nil)
+	r.uncached.put(target.UID, nil)
 	return cached
 }
 
-func (r *Reconciler) reread(ctx context.Context, target types.UID, key client.ObjectKey) {
+func (r *Reconciler) readUncached(ctx context.Context, target types.UID, key client.ObjectKey) {
 	// At a high verbosity client-go logs what it receives: not this.
 	silent := log.IntoContext(ctx, logr.Discard())
 	read := &corev1.Secret{}
@@ -56,7 +56,7 @@ func (r *Reconciler) reread(ctx context.Context, target types.UID, key client.Ob
 	case client.IgnoreNotFound(err) != nil:
 		log.FromContext(ctx).Error(err, "Read a refused Secret past the cache")
 	case err == nil && isLabeled(read):
-		r.rereads.put(target, read)
+		r.uncached.put(target, read)
 	}
 }
 
@@ -76,12 +76,12 @@ func refusesCredentials(err *driver.Error) bool {
 	return err != nil && err.Reason == driver.AuthenticationFailed
 }
 
-// nextReread is when the Secret is read again; 0 when not.
-func (r *Reconciler) nextReread(target *v1alpha1.ConnectionTarget) time.Duration {
+// nextUncachedRead is when the Secret is read again; 0 when not.
+func (r *Reconciler) nextUncachedRead(target *v1alpha1.ConnectionTarget) time.Duration {
 	if !r.isRefused(target) {
 		return 0
 	}
-	return rereadPeriod
+	return uncachedReadPeriod
 }
 
 func isNewer(read, cached *corev1.Secret) bool {
@@ -93,36 +93,36 @@ func isNewer(read, cached *corev1.Secret) bool {
 }
 
 // due reports whether the Secret may be read again, and takes it that it is.
-func (r *rereads) due(target types.UID) bool {
+func (r *uncachedSecrets) due(target types.UID) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	last := r.byTarget[target]
-	if time.Since(last.at) < rereadPeriod {
+	if time.Since(last.at) < uncachedReadPeriod {
 		return false
 	}
 	if r.byTarget == nil {
-		r.byTarget = map[types.UID]reread{}
+		r.byTarget = map[types.UID]uncachedSecret{}
 	}
-	r.byTarget[target] = reread{at: time.Now(), secret: last.secret}
+	r.byTarget[target] = uncachedSecret{at: time.Now(), secret: last.secret}
 	return true
 }
 
-func (r *rereads) get(target types.UID) *corev1.Secret {
+func (r *uncachedSecrets) get(target types.UID) *corev1.Secret {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.byTarget[target].secret
 }
 
 // put keeps a Secret, if it is still known when it was read.
-func (r *rereads) put(target types.UID, secret *corev1.Secret) {
+func (r *uncachedSecrets) put(target types.UID, secret *corev1.Secret) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if last, ok := r.byTarget[target]; ok {
-		r.byTarget[target] = reread{at: last.at, secret: secret}
+		r.byTarget[target] = uncachedSecret{at: last.at, secret: secret}
 	}
 }
 
-func (r *rereads) forget(target types.UID) {
+func (r *uncachedSecrets) forget(target types.UID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.byTarget, target)
