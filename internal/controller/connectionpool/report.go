@@ -17,13 +17,14 @@ import (
 )
 
 const (
-	// maxFailing is how many failing targets a status lists.
+	// maxFailing is how many failing targets a status lists at most.
 	maxFailing = 10
-	// maxNamed is how many of them a message names.
+	// maxNamed is how many failing targets a message names at most.
 	maxNamed = 3
 )
 
-// report is pure: it says what the targets' statuses add up to.
+// report returns the next status of the pool, which adds up the statuses of its
+// targets. It is pure.
 func report(
 	pool *v1alpha1.ConnectionPool, targets []v1alpha1.ConnectionTarget, last v1alpha1.ConnectionPoolStatus, now time.Time,
 ) v1alpha1.ConnectionPoolStatus {
@@ -50,6 +51,7 @@ func report(
 	return next
 }
 
+// typeOf returns the type that all targets have, or mixed; nil without a target.
 func typeOf(targets []v1alpha1.ConnectionTarget) *v1alpha1.PoolType {
 	var kind v1alpha1.PoolType
 	for i := range targets {
@@ -68,13 +70,13 @@ func typeOf(targets []v1alpha1.ConnectionTarget) *v1alpha1.PoolType {
 	return &kind
 }
 
-// totals are what the targets add up to.
+// totals are sums over the targets of a pool.
 type totals struct {
 	warm, inUse, dialing, draining, desired int32
 	uses                                    int64
 	oldest, lastUsed                        *metav1.Time
-	// ready targets have their connections, pending ones are on the way, failing
-	// ones are not.
+	// ready targets have their warm connections. Pending ones lack some and have not
+	// failed. The others are failing.
 	ready, pending int
 	failing        []v1alpha1.FailingTarget
 }
@@ -94,12 +96,12 @@ func sum(pool *v1alpha1.ConnectionPool, targets []v1alpha1.ConnectionTarget) tot
 	return s
 }
 
-// wanted is how many connections the pool wants to a target that has no share
-// yet.
+// wanted returns the size.minWarm of the pool.
 func wanted(pool *v1alpha1.ConnectionPool) int32 {
 	return ptr.Deref(pool.Spec.Size.MinWarm, v1alpha1.DefaultMinWarm)
 }
 
+// add adds one target's share to the sums.
 func (s *totals) add(share *v1alpha1.TargetPoolStatus) {
 	s.warm += ptr.Deref(share.Connections.Warm, 0)
 	s.inUse += ptr.Deref(share.Connections.InUse, 0)
@@ -157,7 +159,7 @@ func (s *totals) connections() v1alpha1.PoolConnectionCounts {
 	}
 }
 
-// failingLongest are those that fail longest.
+// failingLongest returns at most maxFailing targets: those that have failed longest.
 func (s *totals) failingLongest() []v1alpha1.FailingTarget {
 	failing := slices.Clone(s.failing)
 	slices.SortStableFunc(failing, func(a, b v1alpha1.FailingTarget) int {
@@ -169,7 +171,7 @@ func (s *totals) failingLongest() []v1alpha1.FailingTarget {
 	return failing[:min(len(failing), maxFailing)]
 }
 
-// since is when it began; those that were never ready come first.
+// since returns since when a target fails; the zero time if that is not known.
 func since(failing v1alpha1.FailingTarget) time.Time {
 	if failing.Since == nil {
 		return time.Time{}
@@ -177,7 +179,7 @@ func since(failing v1alpha1.FailingTarget) time.Time {
 	return failing.Since.Time
 }
 
-// describe names some failing targets.
+// describe returns a message that names some failing targets.
 func (s *totals) describe(total int) string {
 	var named []string
 	for _, failing := range s.failing[:min(len(s.failing), maxNamed)] {
@@ -193,6 +195,7 @@ func (s *totals) describe(total int) string {
 // reporter collects conditions.
 type reporter struct{ status.Conditions }
 
+// setConditions sets the conditions of a pool with so many targets.
 func (r *reporter) setConditions(pool *v1alpha1.ConnectionPool, total int, s totals) {
 	if _, err := pool.Selector(); err != nil {
 		const message = "targetSelector is not a valid label selector; correct it"
@@ -223,8 +226,8 @@ func (r *reporter) setConditions(pool *v1alpha1.ConnectionPool, total int, s tot
 	}
 }
 
-// schedules says that a schedule can never hold. The others, and size.minWarm,
-// do.
+// schedules sets Stalled if a schedule can never hold. Valid schedules and
+// size.minWarm hold nevertheless.
 func (r *reporter) schedules(pool *v1alpha1.ConnectionPool) {
 	err := warming.Check(r.Now, pool.Spec.Warming.Schedules)
 	if err != nil && r.Find(v1alpha1.ConditionStalled) == nil {
@@ -232,24 +235,26 @@ func (r *reporter) schedules(pool *v1alpha1.ConnectionPool) {
 	}
 }
 
+// notReady sets Ready=False.
 func (r *reporter) notReady(reason, message string) {
 	r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, reason, message)
 }
 
-// wasReady reports whether the pool was ready for the present spec.
+// wasReady reports whether the pool was last found ready by its present spec.
 func (r *reporter) wasReady() bool {
 	ready := meta.FindStatusCondition(r.Last, v1alpha1.ConditionReady)
 	return ready != nil && ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == r.Generation
 }
 
+// warming sets the conditions while connections are being made.
 func (r *reporter) warming(total int, s totals) {
 	message := fmt.Sprintf("connections to %d of %d targets are being made", s.pending, total)
 	r.notReady(v1alpha1.ReasonWarming, message)
 	r.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonWarming, message)
 }
 
-// degraded: at least one target serves. Targets that are on the way make no
-// pool degraded that was good.
+// degraded sets the conditions while some targets are ready and others are not.
+// Pending targets do not make a pool degraded.
 func (r *reporter) degraded(total int, s totals) {
 	if len(s.failing) == 0 {
 		r.Set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonWarm, "every target has its warm connections, or is about to")

@@ -11,7 +11,7 @@ import (
 	"github.com/connpool/connpool/internal/warming"
 )
 
-// desired says in the pools' words what the facts ask for.
+// desired returns what the facts ask of the pools.
 func desired(f facts, drivers Drivers) *poolset.Target {
 	want := &poolset.Target{
 		Ref:    refOf(f.target),
@@ -31,8 +31,8 @@ func refOf(target *v1alpha1.ConnectionTarget) poolset.Ref {
 	return poolset.Ref{UID: string(target.UID), Namespace: target.Namespace, Name: target.Name}
 }
 
-// nextSchedule is how long the decision holds as far as the pools' schedules
-// go; 0 means for good.
+// nextSchedule returns how long the decision holds until a schedule of a pool
+// starts or ends; 0 means for ever.
 func nextSchedule(f facts) time.Duration {
 	var first time.Duration
 	for i := range f.pools {

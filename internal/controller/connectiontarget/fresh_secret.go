@@ -18,13 +18,13 @@ import (
 	"github.com/connpool/connpool/internal/poolset"
 )
 
-// uncachedReadPeriod is how often at most the Secret of a target that is refused is
-// read from the API server itself.
+// uncachedReadPeriod is the shortest time between two reads of a Secret from the API
+// server itself.
 const uncachedReadPeriod = 10 * time.Second
 
-// uncachedSecrets are the Secrets that were read past the cache, because their targets
-// refuse what the cache holds. A token may be replaced at the moment when it
-// expires, and the cache may be late.
+// uncachedSecrets are Secrets that were read from the API server itself, because
+// their targets refuse what the cache holds. A token may be replaced only when it
+// expires, and then the cache may still hold the old one.
 type uncachedSecrets struct {
 	mu       sync.Mutex
 	byTarget map[types.UID]uncachedSecret
@@ -32,11 +32,11 @@ type uncachedSecrets struct {
 
 type uncachedSecret struct {
 	at time.Time
-	// secret is nil if it was not newer than the cached one.
+	// secret is nil if it was not newer than the cached Secret.
 	secret *corev1.Secret
 }
 
-// freshSecret is the cached Secret of a target, or a newer one.
+// freshSecret returns the cached Secret of a target, or a newer version of it.
 func (r *Reconciler) freshSecret(ctx context.Context, target *v1alpha1.ConnectionTarget, cached *corev1.Secret) *corev1.Secret {
 	if r.isRefused(target) && r.uncached.due(target.UID) {
 		r.readUncached(ctx, target.UID, client.ObjectKeyFromObject(cached))
@@ -49,19 +49,19 @@ func (r *Reconciler) freshSecret(ctx context.Context, target *v1alpha1.Connectio
 }
 
 func (r *Reconciler) readUncached(ctx context.Context, target types.UID, key client.ObjectKey) {
-	// At a high verbosity client-go logs what it receives: not this.
+	// At a high verbosity client-go logs what it receives. It must not log Secrets.
 	silent := log.IntoContext(ctx, logr.Discard())
 	read := &corev1.Secret{}
 	switch err := r.Reader.Get(silent, key, read); {
 	case client.IgnoreNotFound(err) != nil:
-		log.FromContext(ctx).Error(err, "Read a refused Secret past the cache")
+		log.FromContext(ctx).Error(err, "Read a refused Secret from the API server")
 	case err == nil && isLabeled(read):
 		r.uncached.put(target, read)
 	}
 }
 
-// isRefused reports that the credentials of a target are of a kind that expires,
-// and that it refuses them.
+// isRefused reports whether the target refuses its credentials and they are of a
+// kind that expires.
 func (r *Reconciler) isRefused(target *v1alpha1.ConnectionTarget) bool {
 	if target.Spec.SSH != nil {
 		return false
@@ -76,7 +76,7 @@ func refusesCredentials(err *driver.Error) bool {
 	return err != nil && err.Reason == driver.AuthenticationFailed
 }
 
-// nextUncachedRead is when the Secret is read again; 0 when not.
+// nextUncachedRead returns after what time the Secret is read again; 0 means never.
 func (r *Reconciler) nextUncachedRead(target *v1alpha1.ConnectionTarget) time.Duration {
 	if !r.isRefused(target) {
 		return 0
@@ -86,13 +86,13 @@ func (r *Reconciler) nextUncachedRead(target *v1alpha1.ConnectionTarget) time.Du
 
 func isNewer(read, cached *corev1.Secret) bool {
 	if read.Name != cached.Name {
-		return false // the target has come to name another one
+		return false // the target names another Secret now
 	}
 	order, err := resourceversion.CompareResourceVersion(read.ResourceVersion, cached.ResourceVersion)
 	return err == nil && order > 0
 }
 
-// due reports whether the Secret may be read again, and takes it that it is.
+// due reports whether the Secret may be read again. If so, it counts as read now.
 func (r *uncachedSecrets) due(target types.UID) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -113,7 +113,7 @@ func (r *uncachedSecrets) get(target types.UID) *corev1.Secret {
 	return r.byTarget[target].secret
 }
 
-// put keeps a Secret, if it is still known when it was read.
+// put keeps a Secret that was read, unless the target was forgotten in the meantime.
 func (r *uncachedSecrets) put(target types.UID, secret *corev1.Secret) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

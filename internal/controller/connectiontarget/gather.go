@@ -16,32 +16,32 @@ import (
 	"github.com/connpool/connpool/api/v1alpha1"
 )
 
-// maxJumps is how many jump hosts there may be on the way to a target.
+// maxJumps is how many jump hosts a path may have.
 const maxJumps = 3
 
 // facts are all that the decision depends on.
 type facts struct {
-	// now is when they were gathered.
+	// now is when the facts were gathered.
 	now    time.Time
 	target *v1alpha1.ConnectionTarget
-	// pools that select the target, by name.
+	// pools are the pools that select the target, in the order of their names.
 	pools []v1alpha1.ConnectionPool
-	// onlyJumpHost says that no pool selects the target, but one that is reached through
-	// it.
+	// onlyJumpHost says that no pool selects the target, but a pool selects a target
+	// that is reached through it.
 	onlyJumpHost bool
-	// path is the target itself and the ssh targets on the way to it, the nearest
-	// to it first, as far as they exist; it ends with the first repetition, one
-	// jump too many, or a target that is not of type ssh.
+	// path is the target itself and then its jump hosts, the one nearest to the target
+	// first. It ends at the first element that does not exist, repeats an earlier one,
+	// is not of type ssh, or is one jump host too many.
 	path []pathElement
 }
 
-// pathElement is one target on the way.
+// pathElement is the target or one of its jump hosts.
 type pathElement struct {
 	name string
 	// target is nil when it does not exist.
 	target *v1alpha1.ConnectionTarget
-	// secret is nil when it does not exist or is not labeled, or when the target
-	// names none.
+	// secret is nil when it does not exist or is not labeled, and when the target
+	// needs no Secret.
 	secret *corev1.Secret
 	// knownHosts of an ssh target are nil when their ConfigMap, Secret or key does
 	// not exist.
@@ -50,8 +50,8 @@ type pathElement struct {
 	cluster cluster
 }
 
-// gather reads the facts from the cache. An error is one of the cache; what does
-// not exist is a fact.
+// gather reads the facts from the cache. It fails only if the cache does. An object
+// that does not exist is a fact.
 func (r *Reconciler) gather(ctx context.Context, target *v1alpha1.ConnectionTarget) (facts, error) {
 	var all v1alpha1.ConnectionPoolList
 	if err := r.Client.List(ctx, &all, client.InNamespace(target.Namespace), client.UnsafeDisableDeepCopy); err != nil {
@@ -64,7 +64,7 @@ func (r *Reconciler) gather(ctx context.Context, target *v1alpha1.ConnectionTarg
 	return f, err
 }
 
-// selectors returns the pools that select the target, by name.
+// selectors returns the pools that select the target, in the order of their names.
 func selectors(all []v1alpha1.ConnectionPool, target *v1alpha1.ConnectionTarget) []v1alpha1.ConnectionPool {
 	var pools []v1alpha1.ConnectionPool
 	for i := range all {
@@ -76,16 +76,15 @@ func selectors(all []v1alpha1.ConnectionPool, target *v1alpha1.ConnectionTarget)
 	return pools
 }
 
-// isJumpHost reports whether a pool selects a target that is reached through this
-// one.
+// isJumpHost reports whether one of the pools selects a target that is reached
+// through this one.
 func (r *Reconciler) isJumpHost(ctx context.Context, target *v1alpha1.ConnectionTarget, pools []v1alpha1.ConnectionPool) bool {
-	behind := r.dependents(ctx, target)
-	return slices.ContainsFunc(behind, func(other v1alpha1.ConnectionTarget) bool {
+	return slices.ContainsFunc(r.dependents(ctx, target), func(other v1alpha1.ConnectionTarget) bool {
 		return slices.ContainsFunc(pools, func(pool v1alpha1.ConnectionPool) bool { return pool.Selects(&other) })
 	})
 }
 
-// path follows the references to ssh targets from the target on.
+// path follows the references to jump hosts from the target on.
 func (r *Reconciler) path(ctx context.Context, target *v1alpha1.ConnectionTarget) ([]pathElement, error) {
 	var path []pathElement
 	for next := target; ; {
@@ -112,8 +111,8 @@ func (r *Reconciler) path(ctx context.Context, target *v1alpha1.ConnectionTarget
 	}
 }
 
-// jumpRef is the ssh target through which a target is reached, nil if it is
-// reached directly, and the field that says so.
+// jumpRef returns the reference to the ssh target through which a target is reached,
+// nil if it is reached directly, and the name of the field.
 func jumpRef(target *v1alpha1.ConnectionTarget) (field string, ref *v1alpha1.TargetRef) {
 	switch spec := target.Spec; {
 	case spec.SSH != nil:
@@ -125,10 +124,10 @@ func jumpRef(target *v1alpha1.ConnectionTarget) (field string, ref *v1alpha1.Tar
 }
 
 func visited(path []pathElement, name string) bool {
-	return slices.ContainsFunc(path, func(s pathElement) bool { return s.name == name })
+	return slices.ContainsFunc(path, func(e pathElement) bool { return e.name == name })
 }
 
-// pathElement reads what a target refers to.
+// pathElement reads the objects that a target refers to.
 func (r *Reconciler) pathElement(ctx context.Context, target *v1alpha1.ConnectionTarget) (pathElement, error) {
 	here := pathElement{name: target.Name, target: target}
 	var err error
@@ -147,8 +146,8 @@ func (r *Reconciler) pathElement(ctx context.Context, target *v1alpha1.Connectio
 	return here, err
 }
 
-// credentialsOf is the name of the Secret that a target authenticates with,
-// empty if it needs none, and the field that says so.
+// credentialsOf returns the name of the Secret that a target authenticates with,
+// empty if it needs none, and the name of the field.
 func credentialsOf(target *v1alpha1.ConnectionTarget) (field, name string) {
 	switch spec := target.Spec; {
 	case spec.SSH != nil:
@@ -161,7 +160,7 @@ func credentialsOf(target *v1alpha1.ConnectionTarget) (field, name string) {
 	return "", ""
 }
 
-// secret is that of a target; nil when it does not exist or is not labeled.
+// secret returns a Secret of a target; nil when it does not exist or is not labeled.
 func (r *Reconciler) secret(ctx context.Context, target *v1alpha1.ConnectionTarget, name string) (*corev1.Secret, error) {
 	secret := &corev1.Secret{}
 	found, err := r.get(ctx, target.Namespace, name, secret)
@@ -192,8 +191,8 @@ func (r *Reconciler) knownHosts(ctx context.Context, target *v1alpha1.Connection
 	return []byte(strings.Join(keys.KnownHosts, "\n") + "\n"), nil
 }
 
-// isLabeled reports whether the object may be used by targets. The cache holds
-// labeled objects only; this says it once more, where it matters.
+// isLabeled reports whether targets may use the object. The cache holds labeled
+// objects only. This check does not depend on how the cache is configured.
 func isLabeled(object client.Object) bool {
 	return object.GetLabels()[v1alpha1.CredentialsLabel] == v1alpha1.CredentialsLabelValue
 }

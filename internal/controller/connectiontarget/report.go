@@ -17,16 +17,16 @@ import (
 	"github.com/connpool/connpool/internal/poolset"
 )
 
-// report is pure: it says what is true of the target as a status. The last
-// status matters for transition times, and so that a connection which is being
-// replaced does not make a good target look bad.
+// report returns the next status of the target. It is pure. The last status matters
+// for transition times. It also keeps a good target ready while a connection is
+// being replaced.
 func report(
 	f facts, decided decision, seen poolset.Observation, last v1alpha1.ConnectionTargetStatus, replica string,
 ) v1alpha1.ConnectionTargetStatus {
 	slices.SortFunc(seen.Pools, func(a, b poolset.PoolObservation) int { return cmp.Compare(a.Pool.Name, b.Pool.Name) })
 	kind, endpoint := f.target.Spec.Type(), endpointOf(f)
 	if endpoint == "" && kind == ptr.Deref(last.Type, "") {
-		endpoint = ptr.Deref(last.Endpoint, "") // of what goes on serving
+		endpoint = ptr.Deref(last.Endpoint, "") // of the connections that go on serving
 	}
 	next := v1alpha1.ConnectionTargetStatus{
 		ObservedGeneration: &f.target.Generation,
@@ -68,7 +68,7 @@ func optional(text string) *string {
 	return &text
 }
 
-// addUp fills in the figures.
+// addUp fills in the pools' shares and their sums.
 func addUp(
 	next *v1alpha1.ConnectionTargetStatus, pools []poolset.PoolObservation,
 	specs []v1alpha1.ConnectionPool, last []v1alpha1.TargetPoolStatus,
@@ -94,8 +94,8 @@ func addUp(
 	next.LastUsedTime = status.Seconds(total.LastUsed)
 }
 
-// specMinWarm is the minimum that the pool's spec asks for. A schedule may keep
-// more, but a target is ready without them.
+// specMinWarm returns the size.minWarm of the pool. A schedule may ask for more, but
+// a target is ready without those.
 func specMinWarm(pool poolset.PoolObservation, specs []v1alpha1.ConnectionPool) int {
 	for i := range specs {
 		if string(specs[i].UID) == pool.Pool.UID {
@@ -140,10 +140,10 @@ func counts(pool poolset.PoolObservation) v1alpha1.ConnectionCounts {
 	return v1alpha1.ConnectionCounts{Warm: &warm, InUse: &inUse, Dialing: &dialing, Draining: &draining}
 }
 
-// isSatisfied reports whether the pool has the connections that it wants, and
-// may believe in them. Those of a target that takes no more dials do serve, but
-// one that was not ready must be up again first, or it would flap with every
-// connection that it takes only to drop it.
+// isSatisfied reports whether the pool has its warm connections and may count on
+// them. If the target fails dials, its live connections still serve. But if the
+// target was not ready before, its health must be Up first. Otherwise a target that
+// accepts connections only to drop them would become ready with each.
 func isSatisfied(pool poolset.PoolObservation, least int, last *v1alpha1.TargetPoolStatus) bool {
 	if pool.Paused || pool.Warm() < least {
 		return false
@@ -155,15 +155,15 @@ func isSatisfied(pool poolset.PoolObservation, least int, last *v1alpha1.TargetP
 	return served && pool.Err.Reason != driver.ProbeFailed
 }
 
-// isReplacing reports that a pool which had enough connections is making up for
-// those that went away, with a server or with the operator's last process, and
-// nothing says that it will fail.
+// isReplacing reports whether a pool that had enough connections is replacing those
+// that it lost, when the server or the operator restarted, and no dial has failed
+// since.
 func isReplacing(pool poolset.PoolObservation, least int, last *v1alpha1.TargetPoolStatus) bool {
 	return !pool.Paused && pool.Health != poolset.HealthDown && pool.Dial.Failures == 0 && last != nil &&
 		ptr.Deref(last.Ready, false) && int(ptr.Deref(last.MinWarm, 0)) == least
 }
 
-// shortfall is why a pool lacks connections.
+// shortfall returns the reason why a pool lacks connections.
 func shortfall(pool poolset.PoolObservation) string {
 	switch {
 	case pool.Paused:
@@ -177,12 +177,13 @@ func shortfall(pool poolset.PoolObservation) string {
 // reporter collects conditions.
 type reporter struct {
 	status.Conditions
-	// onlyJumpHost says that no pool selects the target: what is observed of it is
-	// its connections as a jump host.
+	// onlyJumpHost says that no pool selects the target, so that only its connections
+	// as a jump host are observed.
 	onlyJumpHost bool
 }
 
-// setConditions writes the conditions from what stands in the way and what is seen.
+// setConditions sets the conditions from the problem, if there is one, and from what
+// is observed of the pools.
 func (r *reporter) setConditions(found *problem, pools []poolset.PoolObservation, shares []v1alpha1.TargetPoolStatus) {
 	r.credentials(found, pools)
 	r.reachable(found, pools)
@@ -190,6 +191,7 @@ func (r *reporter) setConditions(found *problem, pools []poolset.PoolObservation
 	r.progress(found, pools)
 }
 
+// credentials sets CredentialsReady.
 func (r *reporter) credentials(found *problem, pools []poolset.PoolObservation) {
 	if found != nil && found.condition == v1alpha1.ConditionCredentialsReady {
 		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, found.reason, found.message)
@@ -203,17 +205,17 @@ func (r *reporter) credentials(found *problem, pools []poolset.PoolObservation) 
 		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, string(failure.Reason), failure.Message)
 		return
 	}
-	if refused := refusedCredentials(pools); refused != nil {
+	if failure := refusedCredentials(pools); failure != nil {
 		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, v1alpha1.ReasonCredentialsInvalid,
-			"connections made with the earlier credentials keep serving, because the changed ones do not work: "+refused.Message)
+			"connections made with the earlier credentials keep serving, because the changed ones do not work: "+failure.Message)
 		return
 	}
 	r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionTrue, v1alpha1.ReasonCredentialsValid,
 		"everything that the target refers to can be used")
 }
 
-// refusedCredentials is why changed credentials do not work, if trying again will not help.
-// One that is due to the network says nothing of them.
+// refusedCredentials returns why changed credentials do not work, if trying again
+// does not help. A failure of the network says nothing about credentials.
 func refusedCredentials(pools []poolset.PoolObservation) *driver.Error {
 	for _, pool := range pools {
 		if pool.Refused != nil && pool.Refused.Reason.Permanent() {
@@ -223,6 +225,7 @@ func refusedCredentials(pools []poolset.PoolObservation) *driver.Error {
 	return nil
 }
 
+// reachable sets Reachable.
 func (r *reporter) reachable(found *problem, pools []poolset.PoolObservation) {
 	failure := firstFailure(pools)
 	switch {
@@ -239,8 +242,9 @@ func (r *reporter) reachable(found *problem, pools []poolset.PoolObservation) {
 	}
 }
 
-// wasReachable reports that the last verdict on the present spec was a good one.
-// It holds until there is another, so that a restart of the operator is no news.
+// wasReachable reports whether the target was last found reachable by its present
+// spec. That holds until a dial ends, so that a restart of the operator does not
+// change the condition.
 func (r *reporter) wasReachable() bool {
 	last := meta.FindStatusCondition(r.Last, v1alpha1.ConditionReachable)
 	return last != nil && last.Status == metav1.ConditionTrue && last.ObservedGeneration == r.Generation
@@ -248,7 +252,7 @@ func (r *reporter) wasReachable() bool {
 
 func isUp(pool poolset.PoolObservation) bool { return pool.Health == poolset.HealthUp }
 
-// firstFailure is the failure of the first pool that has one.
+// firstFailure returns the failure of the first pool that has one.
 func firstFailure(pools []poolset.PoolObservation) *driver.Error {
 	for _, pool := range pools {
 		if pool.Err != nil {
@@ -258,6 +262,7 @@ func firstFailure(pools []poolset.PoolObservation) *driver.Error {
 	return nil
 }
 
+// ready sets Ready.
 func (r *reporter) ready(found *problem, pools []poolset.PoolObservation, shares []v1alpha1.TargetPoolStatus) {
 	switch {
 	case found != nil && (len(pools) == 0 || r.onlyJumpHost):
@@ -288,8 +293,9 @@ func (r *reporter) ready(found *problem, pools []poolset.PoolObservation, shares
 	r.Set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonWarm, "every pool has its warm connections")
 }
 
-// jumpHostReady judges a jump host: it is connected when a target behind it is
-// dialed, so only a failure says that it is not ready.
+// jumpHostReady sets Ready of a jump host that no pool selects. The operator connects
+// to it only when it dials a target behind it, so the jump host is ready unless it
+// fails.
 func (r *reporter) jumpHostReady(hops []poolset.PoolObservation) {
 	for _, hop := range hops {
 		if hop.Err != nil && hop.Warm() == 0 {
@@ -308,7 +314,8 @@ func explain(pool poolset.PoolObservation) string {
 	return fmt.Sprintf("connections for pool %s are being made", pool.Pool.Name)
 }
 
-// progress adds Reconciling or Stalled, as kstatus wants them: only while true.
+// progress adds Reconciling or Stalled. By the rules of kstatus they are there only
+// while they are true.
 func (r *reporter) progress(found *problem, pools []poolset.PoolObservation) {
 	ready := r.Find(v1alpha1.ConditionReady)
 	failure := firstFailure(pools)
@@ -326,10 +333,11 @@ func (r *reporter) progress(found *problem, pools []poolset.PoolObservation) {
 	}
 }
 
+// rotating adds Stalled or Reconciling while changed credentials are being tried.
 func (r *reporter) rotating(pools []poolset.PoolObservation) {
-	if refused := refusedCredentials(pools); refused != nil {
+	if failure := refusedCredentials(pools); failure != nil {
 		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonCredentialsInvalid,
-			"the changed credentials do not work: "+refused.Message)
+			"the changed credentials do not work: "+failure.Message)
 		return
 	}
 	for _, pool := range pools {
@@ -341,10 +349,10 @@ func (r *reporter) rotating(pools []poolset.PoolObservation) {
 	}
 }
 
-// maxErrorMessage is how long the API lets lastError.message be.
+// maxErrorMessage is the longest lastError.message that the API accepts, in bytes.
 const maxErrorMessage = 1024
 
-// lastError is the newest failure, for those who look at the figures.
+// lastError returns the newest failure, or the problem; nil if there is neither.
 func lastError(found *problem, pools []poolset.PoolObservation) *v1alpha1.TargetError {
 	failure := firstFailure(pools)
 	for _, pool := range pools {
@@ -365,8 +373,8 @@ func lastError(found *problem, pools []poolset.PoolObservation) *v1alpha1.Target
 	return nil
 }
 
-// shorten cuts a message that the API would refuse together with the whole
-// status.
+// shorten cuts a message to what the API accepts. The API would refuse the whole
+// status otherwise.
 func shorten(message string) string {
 	if len(message) <= maxErrorMessage {
 		return message

@@ -13,7 +13,7 @@ import (
 	"github.com/connpool/connpool/api/v1alpha1"
 )
 
-// Indexes of targets by the names that they refer to.
+// Indexes of targets by the names of the objects that they refer to.
 const (
 	secretIndex    = "secrets"
 	configMapIndex = "configMaps"
@@ -66,8 +66,8 @@ func jumpNames(target *v1alpha1.ConnectionTarget) []string {
 	return nil
 }
 
-// using maps a Secret or ConfigMap to the targets that read it, and those behind
-// them.
+// using maps a Secret or ConfigMap to the targets that use it and to their
+// dependents.
 func (r *Reconciler) using(index string) handler.MapFunc {
 	return func(ctx context.Context, object client.Object) []reconcile.Request {
 		var requests []reconcile.Request
@@ -79,8 +79,7 @@ func (r *Reconciler) using(index string) handler.MapFunc {
 	}
 }
 
-// relatedTargets maps a target to those that are reached through it, and to those
-// through which it is reached.
+// relatedTargets maps a target to its dependents and to its jump hosts.
 func (r *Reconciler) relatedTargets(ctx context.Context, object client.Object) []reconcile.Request {
 	target, ok := object.(*v1alpha1.ConnectionTarget)
 	if !ok {
@@ -89,7 +88,7 @@ func (r *Reconciler) relatedTargets(ctx context.Context, object client.Object) [
 	return append(requestsFor(r.dependents(ctx, target)), r.jumpRequests(ctx, target)...)
 }
 
-// dependents are the targets that are reached through the target.
+// dependents returns the targets that are reached through the target.
 func (r *Reconciler) dependents(ctx context.Context, target *v1alpha1.ConnectionTarget) []v1alpha1.ConnectionTarget {
 	return r.dependentsWithin(ctx, target, maxJumps)
 }
@@ -98,16 +97,16 @@ func (r *Reconciler) dependentsWithin(ctx context.Context, target *v1alpha1.Conn
 	if depth == 0 || target.Spec.SSH == nil {
 		return nil
 	}
-	next := r.list(ctx, target.Namespace, client.MatchingFields{jumpIndex: target.Name})
-	behind := next
-	for i := range next {
-		behind = append(behind, r.dependentsWithin(ctx, &next[i], depth-1)...)
+	direct := r.list(ctx, target.Namespace, client.MatchingFields{jumpIndex: target.Name})
+	all := direct
+	for i := range direct {
+		all = append(all, r.dependentsWithin(ctx, &direct[i], depth-1)...)
 	}
-	return behind
+	return all
 }
 
-// jumpRequests are the targets through which the target is reached, as far as they are
-// known.
+// jumpRequests returns requests for the jump hosts of the target. It ends at the
+// first that does not exist.
 func (r *Reconciler) jumpRequests(ctx context.Context, target *v1alpha1.ConnectionTarget) []reconcile.Request {
 	var requests []reconcile.Request
 	for range maxJumps {
@@ -125,8 +124,8 @@ func (r *Reconciler) jumpRequests(ctx context.Context, target *v1alpha1.Connecti
 	return requests
 }
 
-// allTargets maps a pool to every target that it selects, or may have selected
-// before its spec changed.
+// allTargets maps a pool to all targets of its namespace, because the pool may have
+// selected any of them before its spec changed.
 func (r *Reconciler) allTargets(ctx context.Context, object client.Object) []reconcile.Request {
 	return requestsFor(r.list(ctx, object.GetNamespace()))
 }
