@@ -25,7 +25,7 @@ func (c *call) acquireFit(ctx context.Context, to route, fit fitFunc) (poolset.L
 		return c.acquireAny(ctx, to, fit)
 	}
 	if problems := fit(target); len(problems) > 0 {
-		if !selects(to.pool, target) {
+		if !to.pool.Selects(target) {
 			return poolset.Lease{}, c.absent(ctx, to)
 		}
 		return poolset.Lease{}, invalid(problems)

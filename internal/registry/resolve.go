@@ -9,7 +9,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/connpool/connpool/api/v1alpha1"
@@ -146,7 +145,7 @@ func (c *call) members(ctx context.Context, pool *v1alpha1.ConnectionPool) (name
 		return nil
 	}
 	for i := range targets {
-		if selects(pool, &targets[i]) {
+		if pool.Selects(&targets[i]) {
 			names = append(names, targets[i].Name)
 		}
 	}
@@ -154,19 +153,10 @@ func (c *call) members(ctx context.Context, pool *v1alpha1.ConnectionPool) (name
 	return names
 }
 
-// selects reports whether the pool is declared for the target.
-func selects(pool *v1alpha1.ConnectionPool, target *v1alpha1.ConnectionTarget) bool {
-	if ref := pool.Spec.TargetRef; ref != nil {
-		return ref.Name == target.Name
-	}
-	selector, err := metav1.LabelSelectorAsSelector(pool.Spec.TargetSelector)
-	return err == nil && selector.Matches(labels.Set(target.Labels))
-}
-
 // absent says why the pools do not know what is declared: they know only what
 // can be used.
 func (c *call) absent(ctx context.Context, to route) error {
-	if to.target != nil && !selects(to.pool, to.target) {
+	if to.target != nil && !to.pool.Selects(to.target) {
 		return c.notInPool(ctx, to)
 	}
 	target := to.target
