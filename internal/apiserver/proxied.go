@@ -9,7 +9,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/server"
 
-	"github.com/connpool/connpool/internal/registry"
+	"github.com/connpool/connpool/internal/registry/proxy"
 )
 
 // buildChain is the generic server's chain of handlers behind one for proxied
@@ -32,7 +32,7 @@ func apart(next http.Handler, resolver request.RequestInfoResolver) http.Handler
 		case impersonates(req.Header):
 			refuseImpersonation(w)
 		default:
-			next.ServeHTTP(w, registry.HideQuery(req))
+			next.ServeHTTP(w, proxy.HideQuery(req))
 		}
 	})
 }
