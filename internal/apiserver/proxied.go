@@ -9,7 +9,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/server"
 
-	"github.com/connpool/connpool/internal/registry"
+	"github.com/connpool/connpool/internal/registry/proxy"
 )
 
 // buildChain returns the generic server's chain of handlers, behind one for proxied
@@ -33,7 +33,7 @@ func isolateProxied(next http.Handler, resolver request.RequestInfoResolver) htt
 		case impersonates(req.Header):
 			refuseImpersonation(w)
 		default:
-			next.ServeHTTP(w, registry.HideQuery(req))
+			next.ServeHTTP(w, proxy.HideQuery(req))
 		}
 	})
 }

@@ -21,9 +21,9 @@ type Execution struct {
 }
 
 const (
-	// maxSessionRefusals bounds how often one command may meet a server that allows
+	// MaxSessionRefusals bounds how often one command or shell may meet a server that allows
 	// fewer sessions than its pool believes. Each meeting lowers the belief.
-	maxSessionRefusals = 8
+	MaxSessionRefusals = 8
 	// proofTimeout bounds the proof that a connection on which a command did not
 	// complete is still good.
 	proofTimeout = 5 * time.Second
@@ -53,7 +53,7 @@ func (s *Set) ExecOn(
 ) (Execution, error) {
 	for refusals := 0; ; refusals++ {
 		execution, err := s.execOnce(ctx, lease, command, streams)
-		if err == nil || refusals == maxSessionRefusals || !isSessionRefusal(err) {
+		if err == nil || refusals == MaxSessionRefusals || !isSessionRefusal(err) {
 			return execution, err
 		}
 		if lease, err = s.Acquire(ctx, request); err != nil {

@@ -106,8 +106,8 @@ var boundaries = []boundary{
 		name:   "production code imports no test support",
 		why:    "fakes and fixtures would be shipped",
 		from:   []string{"./api/...", "./cmd/...", "./internal/..."},
-		except: []string{"./internal/driver/drivertest/..."},
-		forbid: []string{"./test/...", "./hack/...", "./internal/driver/drivertest/...", "testing/..."},
+		except: []string{"./internal/driver/drivertest/...", "./internal/registry/registrytest/..."},
+		forbid: []string{"./test/...", "./hack/...", "./internal/driver/drivertest/...", "./internal/registry/registrytest/...", "testing/..."},
 		bad:    [2]string{"./cmd/manager", "./test/lab"},
 	},
 }
