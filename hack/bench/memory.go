@@ -223,7 +223,12 @@ func fillPools(ctx context.Context, at served, count int) (any, error) {
 			return nil, err
 		}
 		group.Go(func() error {
-			_, err := pools.Exec(ctx, poolset.Request{Pool: "pool", Target: uid}, driver.Command{Argv: []string{"true"}}, driver.Streams{})
+			request := poolset.Request{Pool: "pool", Target: uid}
+			lease, err := pools.Acquire(ctx, request)
+			if err != nil {
+				return err
+			}
+			_, err = pools.ExecOn(ctx, lease, request, driver.Command{Argv: []string{"true"}}, driver.Streams{})
 			return err
 		})
 	}

@@ -60,10 +60,13 @@ type Endpoint struct {
 	Credentials map[string][]byte
 	// KnownHosts pins the server's identity in known_hosts syntax; SSH only.
 	KnownHosts []byte
-	// Dial opens the transport: from the operator's own network, with its
-	// address policy, or through another target's connection (a jump host). A
-	// driver may call it also for what it opens later on a live connection.
+	// Dial opens the transport of a Dialer.Dial: from the operator's own network,
+	// with its address policy, or through another target's connection (a jump host).
+	// It does not wait for a jump host.
 	Dial DialFunc
+	// Reopen is Dial for what a driver opens later, on a connection that lives: it
+	// may wait for a jump host. When nil, it is Dial.
+	Reopen DialFunc
 	// Trace is told of each stage that a dial passes from the banner on, in
 	// their order and one at a time, until Dial returns: resolve and connect
 	// belong to whoever made the transport. What was found is plain words without

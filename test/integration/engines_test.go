@@ -46,7 +46,7 @@ func inContainer(t *testing.T, p *v1alpha1.ConnectionPool, ct *v1alpha1.Connecti
 	var out strings.Builder
 	request := poolset.Request{Pool: string(p.UID), Target: string(ct.UID)}
 	command := driver.Command{Place: driver.Place{Container: container}, Argv: argv}
-	_, err := env.pools.Exec(t.Context(), request, command, driver.Streams{Stdout: &out})
+	err := executeIn(t.Context(), request, command, driver.Streams{Stdout: &out})
 	return out.String(), err
 }
 

@@ -248,7 +248,7 @@ func hammer(t *testing.T, f fixture) (stop func()) {
 	for range 4 {
 		workers.Go(func() {
 			for ctx.Err() == nil {
-				_, err := env.pools.Exec(t.Context(), f.request(), driver.Command{Argv: []string{"true"}}, driver.Streams{})
+				err := executeIn(t.Context(), f.request(), driver.Command{Argv: []string{"true"}}, driver.Streams{})
 				if err != nil {
 					t.Errorf("a command failed: %v", err)
 					return

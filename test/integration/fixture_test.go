@@ -339,8 +339,18 @@ func execute(t *testing.T, p *v1alpha1.ConnectionPool, ct *v1alpha1.ConnectionTa
 	t.Helper()
 	var out strings.Builder
 	request := poolset.Request{Pool: string(p.UID), Target: string(ct.UID)}
-	_, err := env.pools.Exec(t.Context(), request, driver.Command{Argv: argv}, driver.Streams{Stdout: &out})
+	err := executeIn(t.Context(), request, driver.Command{Argv: argv}, driver.Streams{Stdout: &out})
 	return out.String(), err
+}
+
+// executeIn leases a connection and runs a command on it.
+func executeIn(ctx context.Context, request poolset.Request, command driver.Command, streams driver.Streams) error {
+	lease, err := env.pools.Acquire(ctx, request)
+	if err != nil {
+		return err
+	}
+	_, err = env.pools.ExecOn(ctx, lease, request, command, streams)
+	return err
 }
 
 // scrape reads the metrics as the user of the configuration. It returns the HTTP

@@ -225,7 +225,7 @@ func TestEachTypeOfTargetIsReachedInItsOwnWay(t *testing.T) {
 
 func hopsOf(want *poolset.Target) string {
 	var names []string
-	for via := want.Via; via != nil; via = via.Via {
+	for via := want.JumpHost; via != nil; via = via.JumpHost {
 		names = append(names, via.Name)
 	}
 	return strings.Join(names, " ")

@@ -66,7 +66,7 @@ func (d *dialer) tracef(stage driver.Stage, format string, args ...any) {
 // handshake makes the first socket, on which the engine proves itself, and keeps
 // it as a spare.
 func (c *conn) handshake(ctx context.Context) error {
-	s, err := c.sockets.dial(ctx)
+	s, err := c.sockets.dial(ctx, c.endpoint.Dial)
 	if err != nil {
 		return err
 	}

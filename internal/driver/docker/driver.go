@@ -76,6 +76,9 @@ func New(options Options) *Driver {
 
 // Prepare implements driver.Driver.
 func (d *Driver) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
+	if endpoint.Reopen == nil {
+		endpoint.Reopen = endpoint.Dial
+	}
 	prepared := &dialer{options: d.options, endpoint: endpoint}
 	if endpoint.Network == "unix" {
 		return prepared, checkSocket(endpoint)

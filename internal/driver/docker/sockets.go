@@ -115,9 +115,9 @@ func newSockets(ctx context.Context, d *dialer, lost func()) *sockets {
 	return &sockets{dialer: d, ctx: ctx, lost: lost, open: map[*wire]struct{}{}}
 }
 
-// dial opens one socket.
-func (p *sockets) dial(ctx context.Context) (*socket, error) {
-	w, err := p.connect(ctx)
+// dial opens one socket on a transport that open makes.
+func (p *sockets) dial(ctx context.Context, open driver.DialFunc) (*socket, error) {
+	w, err := p.connect(ctx, open)
 	if err != nil {
 		return nil, err
 	}
@@ -140,12 +140,12 @@ func (p *sockets) dial(ctx context.Context) (*socket, error) {
 	return s, nil
 }
 
-func (p *sockets) connect(ctx context.Context) (*wire, error) {
+func (p *sockets) connect(ctx context.Context, open driver.DialFunc) (*wire, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.dialer.options.StageTimeout)
 	defer cancel()
 	defer context.AfterFunc(p.ctx, cancel)() //nolint:contextcheck // the connection has a life of its own
 	endpoint := p.dialer.endpoint
-	network, err := endpoint.Dial(ctx, endpoint.Network, endpoint.Address)
+	network, err := open(ctx, endpoint.Network, endpoint.Address)
 	if err != nil {
 		return nil, connectError(err, endpoint.Address)
 	}
@@ -174,7 +174,7 @@ func (p *sockets) take(ctx context.Context) (*socket, error) {
 			return ready.socket, nil
 		}
 	}
-	return p.dial(ctx)
+	return p.dial(ctx, p.dialer.endpoint.Reopen)
 }
 
 func (p *sockets) pop() *spare {
@@ -241,7 +241,7 @@ func (p *sockets) replenish() {
 }
 
 func (p *sockets) fill() {
-	s, err := p.dial(p.ctx)
+	s, err := p.dial(p.ctx, p.dialer.endpoint.Reopen)
 	p.mu.Lock()
 	p.filling--
 	p.mu.Unlock()

@@ -101,6 +101,9 @@ func (d *Driver) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
 		config.namespace = endpoint.Namespace
 	}
 	config.keepalive = keepalive{endpoint.KeepaliveInterval, endpoint.KeepaliveTimeout}
+	if endpoint.Reopen == nil {
+		endpoint.Reopen = endpoint.Dial
+	}
 	endpoint.Credentials = nil // the config has what is needed of them
 	return &dialer{driver: d, endpoint: endpoint, config: config, digest: config.digest()}, nil
 }
@@ -126,7 +129,7 @@ func (d *Driver) acquire(by *dialer) (*client, *reference, error) {
 		}
 		d.clients[by.digest] = shared
 	}
-	return shared, shared.hold(by.endpoint.Dial), nil
+	return shared, shared.hold(by.endpoint.Reopen), nil
 }
 
 // release gives a reference back. The last one closes the client.

@@ -18,29 +18,31 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// world is a set and the network that it dials into, in virtual time.
-type world struct {
+// fixture is a set and the network that it dials into, in virtual time.
+type fixture struct {
 	*testing.T
-	fake *drivertest.Fake
-	set  *Set
+	fake   *drivertest.Fake
+	budget *connpool.Budget
+	set    *Set
 	// news counts what subscribers were told.
 	news atomic.Int64
 }
 
 // inWorld runs a test in virtual time, closes the set and fails on leaks.
-func inWorld(t *testing.T, test func(*world)) {
+func withFixture(t *testing.T, test func(*fixture)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, fake: new(drivertest.Fake)}
-		w.set = New(directly, connpool.NewBudget(30, 3, 6))
-		w.set.Subscribe(func(Ref) { w.news.Add(1) })
+		f := &fixture{T: t, fake: new(drivertest.Fake)}
+		f.budget = connpool.NewBudget(30, 3, 6)
+		f.set = New(directly, f.budget)
+		f.set.Subscribe(func(Ref) { f.news.Add(1) })
 		defer func() {
-			closed(w.set, 0)
-			if live := len(w.fake.Live()); live != 0 {
+			closed(f.set, 0)
+			if live := len(f.fake.Live()); live != 0 {
 				t.Errorf("%d connections live after Close, want none", live)
 			}
 		}()
-		test(w)
+		test(f)
 	})
 }
 
@@ -85,18 +87,18 @@ func single(p *Policy) { p.Single = true }
 func anyTarget(p *Policy) { p.AnyTarget = true }
 
 // target is a target whose host has its name, with credentials of version v1.
-func (w *world) target(name string, pools ...Pool) Target {
-	return Target{Ref: ref(name), Type: "fake", Access: w.access(name, "v1", nil), Pools: pools}
+func (f *fixture) target(name string, pools ...Pool) Target {
+	return Target{Ref: ref(name), Type: "fake", Access: f.access(name, "v1", nil), Pools: pools}
 }
 
-func (w *world) access(host, version string, via *Hop) Access {
+func (f *fixture) access(host, version string, via *JumpHost) Access {
 	a := Access{
-		Driver:   w.fake,
+		Driver:   f.fake,
 		Endpoint: driver.Endpoint{Address: host + ":22", Credentials: map[string][]byte{"key": []byte(version)}},
-		Identity: host, Version: version, Via: via,
+		Identity: host, Version: version, JumpHost: via,
 	}
 	if via != nil {
-		a.Driver, a.Identity = tunnelled{w.fake}, host+" via "+via.Identity
+		a.Driver, a.Identity = tunnelled{f.fake}, host+" via "+via.Identity
 	}
 	return a
 }
@@ -111,8 +113,8 @@ func (t Target) rotated(version string) Target {
 func keyOf(e driver.Endpoint) string { return string(e.Credentials["key"]) }
 
 // refuse makes the dials fail that the condition names.
-func (w *world) refuse(reason driver.Reason, which func(driver.Endpoint) bool) {
-	w.fake.OnDial(func(_ context.Context, e driver.Endpoint) error {
+func (f *fixture) refuse(reason driver.Reason, which func(driver.Endpoint) bool) {
+	f.fake.OnDial(func(_ context.Context, e driver.Endpoint) error {
 		if which(e) {
 			return &driver.Error{Reason: reason, Stage: driver.StageConnect, Message: "refused by the test"}
 		}
@@ -131,19 +133,19 @@ func key(version string) func(driver.Endpoint) bool {
 }
 
 // ensure applies the targets and waits until nothing more happens.
-func (w *world) ensure(targets ...Target) {
-	w.Helper()
+func (f *fixture) ensure(targets ...Target) {
+	f.Helper()
 	for _, target := range targets {
-		if err := w.set.Ensure(target); err != nil {
-			w.Fatalf("Ensure %s: %v", target.Name, err)
+		if err := f.set.Ensure(target); err != nil {
+			f.Fatalf("Ensure %s: %v", target.Name, err)
 		}
 	}
 	synctest.Wait()
 }
 
 // dials counts the dials so far that match.
-func (w *world) dials(which func(driver.Endpoint) bool) (n int) {
-	for _, e := range w.fake.Dials() {
+func (f *fixture) dials(which func(driver.Endpoint) bool) (n int) {
+	for _, e := range f.fake.Dials() {
 		if which(e) {
 			n++
 		}
@@ -152,8 +154,8 @@ func (w *world) dials(which func(driver.Endpoint) bool) (n int) {
 }
 
 // live are the living connections that match.
-func (w *world) live(which func(driver.Endpoint) bool) (conns []*drivertest.FakeConn) {
-	for _, c := range w.fake.Live() {
+func (f *fixture) live(which func(driver.Endpoint) bool) (conns []*drivertest.FakeConn) {
+	for _, c := range f.fake.Live() {
 		if which(c.Endpoint) {
 			conns = append(conns, c)
 		}
@@ -161,40 +163,40 @@ func (w *world) live(which func(driver.Endpoint) bool) (conns []*drivertest.Fake
 	return conns
 }
 
-func (w *world) wantDials(want int, which func(driver.Endpoint) bool) {
-	w.Helper()
-	if got := w.dials(which); got != want {
-		w.Errorf("%d dials, want %d", got, want)
+func (f *fixture) wantDials(want int, which func(driver.Endpoint) bool) {
+	f.Helper()
+	if got := f.dials(which); got != want {
+		f.Errorf("%d dials, want %d", got, want)
 	}
 }
 
-func (w *world) wantLive(want int, which func(driver.Endpoint) bool) {
-	w.Helper()
-	if got := len(w.live(which)); got != want {
-		w.Errorf("%d connections live, want %d", got, want)
+func (f *fixture) wantLive(want int, which func(driver.Endpoint) bool) {
+	f.Helper()
+	if got := len(f.live(which)); got != want {
+		f.Errorf("%d connections live, want %d", got, want)
 	}
 }
 
 // seen is what is true of a target in a pool.
-func (w *world) seen(target, pool string) PoolObservation {
-	w.Helper()
-	o, ok := w.set.Observe(target + "-uid")
+func (f *fixture) seen(target, pool string) PoolObservation {
+	f.Helper()
+	o, ok := f.set.Observe(target + "-uid")
 	if !ok {
-		w.Fatalf("target %s is not observed", target)
+		f.Fatalf("target %s is not observed", target)
 	}
 	for _, p := range o.Pools {
 		if p.Pool.Name == pool {
 			return p
 		}
 	}
-	w.Fatalf("pool %s of target %s is not observed", pool, target)
+	f.Fatalf("pool %s of target %s is not observed", pool, target)
 	return PoolObservation{}
 }
 
-func (w *world) wantHealth(target, pool string, want HealthState) {
-	w.Helper()
-	if got := w.seen(target, pool); got.Health != want {
-		w.Errorf("health of %s is %v (%v), want %v", target, got.Health, got.Err, want)
+func (f *fixture) wantHealth(target, pool string, want HealthState) {
+	f.Helper()
+	if got := f.seen(target, pool); got.Health != want {
+		f.Errorf("health of %s is %v (%v), want %v", target, got.Health, got.Err, want)
 	}
 }
 
@@ -207,17 +209,27 @@ func request(pool, target string) Request {
 	return r
 }
 
-func (w *world) acquire(r Request) Lease {
-	w.Helper()
-	lease, err := w.set.Acquire(w.Context(), r)
+func (f *fixture) acquire(r Request) Lease {
+	f.Helper()
+	lease, err := f.set.Acquire(f.Context(), r)
 	if err != nil {
-		w.Fatalf("Acquire %v: %v", r, err)
+		f.Fatalf("Acquire %v: %v", r, err)
 	}
 	return lease
 }
 
-func (w *world) exec(r Request) (Execution, error) {
-	return w.set.Exec(w.Context(), r, driver.Command{Argv: []string{"true"}}, driver.Streams{})
+// exec runs a command that does nothing. Its error is that of Acquire or ExecOn.
+func (f *fixture) exec(r Request) (Execution, error) {
+	return execIn(f.Context(), f.set, r, driver.Command{Argv: []string{"true"}}, driver.Streams{})
+}
+
+// execIn acquires a lease and runs a command on it.
+func execIn(ctx context.Context, set *Set, r Request, command driver.Command, streams driver.Streams) (Execution, error) {
+	lease, err := set.Acquire(ctx, r)
+	if err != nil {
+		return Execution{}, err
+	}
+	return set.ExecOn(ctx, lease, r, command, streams)
 }
 
 // directly is the operator's own network: a stream that swallows everything.

@@ -1,4 +1,4 @@
-package poolset
+package reach
 
 import (
 	"net"
@@ -18,13 +18,13 @@ func (h *half) CloseWrite() error {
 }
 
 func TestAStreamThroughAJumpHostCanEndOneDirection(t *testing.T) {
-	stream := &half{}
-	conn := net.Conn(&hopConn{Conn: stream, release: func() { t.Error("gave its lease back") }})
+	open := &half{}
+	conn := net.Conn(&stream{Conn: open, release: func() { t.Error("gave its lease back") }})
 	ender, ok := conn.(interface{ CloseWrite() error })
 	if !ok {
 		t.Fatal("it cannot")
 	}
-	if err := ender.CloseWrite(); err != nil || !stream.ended {
-		t.Errorf("ended %v, error %v", stream.ended, err)
+	if err := ender.CloseWrite(); err != nil || !open.ended {
+		t.Errorf("ended %v, error %v", open.ended, err)
 	}
 }

@@ -13,7 +13,7 @@ func (p *Pool[C]) tick() { p.change(func(s *state[C], _ instant) { s.alarm = 0 }
 // possible without waiting, and sets the timer for the rest. It may be called
 // at any time and does nothing when there is nothing to do.
 func (s *state[C]) settle(now instant) {
-	s.wear(now)
+	s.retireWorn(now)
 	if !s.ended {
 		s.trim(now)
 		s.serve(Queued, now)
@@ -22,12 +22,12 @@ func (s *state[C]) settle(now instant) {
 	}
 	s.dismiss(now)
 	s.probeDue(now)
-	s.arm(now)
+	s.armTimer(now)
 	s.finish()
 }
 
-// wear retires what is too old or used up, and closes what has drained.
-func (s *state[C]) wear(now instant) {
+// retireWorn retires what is too old or used up, and closes what has drained.
+func (s *state[C]) retireWorn(now instant) {
 	for _, c := range s.conns {
 		switch {
 		case c.state == fresh && s.limits.worn(c.created, c.jitter, c.uses, now):
@@ -86,7 +86,7 @@ func (s *state[C]) dialWanted(now instant) { s.dialFor(0, now) }
 
 // dialFor is dialWanted when so many callers more want a slot than may wait.
 func (s *state[C]) dialFor(refused int, now instant) {
-	if s.refuse != nil || s.gen.trouble.waits(now) {
+	if s.refuse != nil || s.gen.streak.waits(now) {
 		return
 	}
 	wanted := s.wanted()
@@ -109,8 +109,8 @@ func (s *state[C]) wanted() demand {
 		dialing:  s.gen.dialing,
 		stale:    s.dialing - s.gen.dialing,
 		waiters:  s.waiters.len,
-		recover:  s.limits.Recover && (s.gen.trouble.failures > 0 || s.serving() == 0),
-		cautious: !s.gen.proved || s.gen.trouble.failures > 0,
+		recover:  s.limits.Recover && (s.gen.streak.failures > 0 || s.serving() == 0),
+		cautious: !s.gen.proved || s.gen.streak.failures > 0,
 	}
 	if s.next != nil {
 		d.stale -= s.next.dialing
@@ -126,7 +126,7 @@ func (s *state[C]) tryRotation(now instant) {
 	case s.spent(now):
 		s.adopt()
 		s.dialWanted(now)
-	case s.next.dialing == 0 && !s.next.trouble.waits(now):
+	case s.next.dialing == 0 && !s.next.streak.waits(now):
 		s.startDial(s.next, now)
 	}
 }
@@ -137,7 +137,7 @@ func (s *state[C]) spent(now instant) bool {
 	if s.serving() > 0 || s.gen.dialing > 0 {
 		return false
 	}
-	return s.gen.trouble.waits(now) || s.wanted().missing() <= 0
+	return s.gen.streak.waits(now) || s.wanted().missing() <= 0
 }
 
 // probeDue starts the probes that are due.
@@ -194,15 +194,15 @@ func (s *state[C]) probed(c *conn[C], err error, now instant) {
 	c.probeFailures++
 	if c.probeFailures >= s.limits.ProbeFailures {
 		c.cause = err
-		s.bury(c, now)
+		s.closeDead(c, now)
 	}
 }
 
-// arm sets the timer for the next thing that is due.
-func (s *state[C]) arm(now instant) { s.ring(s.nextDue(now), now) }
+// armTimer sets the timer for the next thing that is due.
+func (s *state[C]) armTimer(now instant) { s.fireBy(s.nextDue(now), now) }
 
-// ring makes the timer settle at an instant, if it would not do so before.
-func (s *state[C]) ring(at, now instant) {
+// fireBy makes the timer settle at an instant, if it would not do so before.
+func (s *state[C]) fireBy(at, now instant) {
 	if at == 0 || s.alarm > now && s.alarm <= at {
 		return
 	}
@@ -236,11 +236,11 @@ func (s *state[C]) nextDial(now instant) instant {
 	if s.refuse != nil {
 		return 0
 	}
-	if s.gen.trouble.waits(now) && s.wanted().dials() > 0 {
-		next = s.gen.trouble.next
+	if s.gen.streak.waits(now) && s.wanted().dials() > 0 {
+		next = s.gen.streak.next
 	}
 	if s.next != nil && s.next.dialing == 0 {
-		next = earlier(next, s.next.trouble.next)
+		next = earlier(next, s.next.streak.next)
 	}
 	return next
 }

@@ -13,8 +13,8 @@ import (
 func checked(p *Policy) { p.ProbeCommand = []string{"check"} }
 
 // answers makes every command end with the code by then.
-func (w *world) answers(code *atomic.Int32) {
-	w.fake.OnExec(func(context.Context, *drivertest.FakeConn, driver.Command, driver.Streams) (driver.ExitStatus, error) {
+func (f *fixture) answers(code *atomic.Int32) {
+	f.fake.OnExec(func(context.Context, *drivertest.FakeConn, driver.Command, driver.Streams) (driver.ExitStatus, error) {
 		return driver.ExitStatus{Code: int(code.Load())}, nil
 	})
 }
@@ -27,97 +27,97 @@ func TestAHealthCommandNeverCutsAnotherOne(t *testing.T) {
 	}
 	for name, change := range tests {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
+			withFixture(t, func(f *fixture) {
 				server := &sessions{limit: 1, took: 10 * time.Minute, running: map[*drivertest.FakeConn]int{}}
-				w.fake.OnExec(server.serve)
-				w.ensure(w.target("web", pool("p", checked, change)))
-				if _, err := w.exec(request("p", "web")); err != nil {
+				f.fake.OnExec(server.serve)
+				f.ensure(f.target("web", pool("p", checked, change)))
+				if _, err := f.exec(request("p", "web")); err != nil {
 					t.Errorf("a healthy command of ten minutes: %v (%v), want nil", err, driver.OutcomeOf(err))
 				}
-				w.wantHealth("web", "p", HealthUp)
-				w.wantDials(1, everything)
+				f.wantHealth("web", "p", HealthUp)
+				f.wantDials(1, everything)
 			})
 		})
 	}
 }
 
 func TestAHealthCommandThatFailsMovesTheHealthAndNothingElse(t *testing.T) {
-	inWorld(t, func(w *world) {
+	withFixture(t, func(f *fixture) {
 		code := new(atomic.Int32)
 		code.Store(1)
-		w.answers(code)
-		w.ensure(w.target("web", pool("p", checked, func(p *Policy) { p.MaxAge = 0 })))
+		f.answers(code)
+		f.ensure(f.target("web", pool("p", checked, func(p *Policy) { p.MaxAge = 0 })))
 		sleep(2*time.Minute + time.Second)
-		w.wantHealth("web", "p", HealthUp)
+		f.wantHealth("web", "p", HealthUp)
 		sleep(time.Minute)
-		if got := w.seen("web", "p"); got.Health != HealthDown || got.Err.Reason != driver.ProbeFailed {
+		if got := f.seen("web", "p"); got.Health != HealthDown || got.Err.Reason != driver.ProbeFailed {
 			t.Errorf("health %v, %v, want down by the command", got.Health, got.Err)
 		}
 		sleep(30 * time.Minute)
-		w.wantDials(1, everything)
-		if n := len(w.fake.Live()[0].Execs()); n > 37 {
+		f.wantDials(1, everything)
+		if n := len(f.fake.Live()[0].Execs()); n > 37 {
 			t.Errorf("the command ran %d times in 33 minutes, want once a minute", n)
 		}
 		code.Store(0)
-		before := len(w.fake.Live()[0].Execs())
-		for w.seen("web", "p").Health != HealthUp {
+		before := len(f.fake.Live()[0].Execs())
+		for f.seen("web", "p").Health != HealthUp {
 			sleep(time.Second)
 		}
-		if n := len(w.fake.Live()[0].Execs()) - before; n != 2 {
+		if n := len(f.fake.Live()[0].Execs()) - before; n != 2 {
 			t.Errorf("up after %d successes, want 2", n)
 		}
-		w.wantDials(1, everything)
+		f.wantDials(1, everything)
 	})
 }
 
 func TestAHealthCommandThatCannotRunIsAFailure(t *testing.T) {
-	tests := map[string]func(*world) driver.Driver{
-		"the target runs no commands": func(w *world) driver.Driver { return plain{w.fake} },
-		"it does not end": func(w *world) driver.Driver {
-			w.fake.OnExec(func(ctx context.Context, _ *drivertest.FakeConn, _ driver.Command, _ driver.Streams) (driver.ExitStatus, error) {
+	tests := map[string]func(*fixture) driver.Driver{
+		"the target runs no commands": func(f *fixture) driver.Driver { return plain{f.fake} },
+		"it does not end": func(f *fixture) driver.Driver {
+			f.fake.OnExec(func(ctx context.Context, _ *drivertest.FakeConn, _ driver.Command, _ driver.Streams) (driver.ExitStatus, error) {
 				<-ctx.Done()
 				return driver.ExitStatus{}, &driver.Error{Reason: driver.Timeout, Started: true, Message: "no end"}
 			})
-			return w.fake
+			return f.fake
 		},
 	}
 	for name, driverOf := range tests {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
-				web := w.target("web", pool("p", checked))
-				web.Driver = driverOf(w)
-				w.ensure(web)
+			withFixture(t, func(f *fixture) {
+				web := f.target("web", pool("p", checked))
+				web.Driver = driverOf(f)
+				f.ensure(web)
 				sleep(5 * time.Minute)
-				if got := w.seen("web", "p"); got.Health != HealthDown || got.Err.Reason != driver.ProbeFailed {
+				if got := f.seen("web", "p"); got.Health != HealthDown || got.Err.Reason != driver.ProbeFailed {
 					t.Errorf("health %v, %v, want down by the command", got.Health, got.Err)
 				}
-				w.wantDials(1, everything)
+				f.wantDials(1, everything)
 			})
 		})
 	}
 }
 
 func TestWithoutItsHealthCommandATargetIsJudgedByProbesAgain(t *testing.T) {
-	inWorld(t, func(w *world) {
+	withFixture(t, func(f *fixture) {
 		code := new(atomic.Int32)
 		code.Store(1)
-		w.answers(code)
-		w.ensure(w.target("web", pool("p", checked)))
+		f.answers(code)
+		f.ensure(f.target("web", pool("p", checked)))
 		sleep(5 * time.Minute)
-		w.wantHealth("web", "p", HealthDown)
-		w.ensure(w.target("web", pool("p")))
-		w.wantHealth("web", "p", HealthUp)
+		f.wantHealth("web", "p", HealthDown)
+		f.ensure(f.target("web", pool("p")))
+		f.wantHealth("web", "p", HealthUp)
 	})
 }
 
 func TestAServerThatHasNoSessionForAProbeHasAnswered(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.fake.OnProbe(func(context.Context, *drivertest.FakeConn) error {
+	withFixture(t, func(f *fixture) {
+		f.fake.OnProbe(func(context.Context, *drivertest.FakeConn) error {
 			return &driver.Error{Reason: driver.SessionLimit, Message: "open failed"}
 		})
-		w.ensure(w.target("web", pool("p", func(p *Policy) { p.MaxAge = 0 })))
+		f.ensure(f.target("web", pool("p", func(p *Policy) { p.MaxAge = 0 })))
 		sleep(time.Hour)
-		w.wantHealth("web", "p", HealthUp)
-		w.wantDials(1, everything)
+		f.wantHealth("web", "p", HealthUp)
+		f.wantDials(1, everything)
 	})
 }
