@@ -29,7 +29,7 @@ type Forwarder struct {
 // NewForwarder takes a socket that was upgraded to ForwardProtocol over, and cuts
 // it if it fails.
 func NewForwarder(socket *Socket) (*Forwarder, error) {
-	streams, err := spdy.NewClientConnection(&tunnel{socket: socket})
+	streams, err := spdy.NewClientConnection(newTunnel(socket))
 	if err != nil {
 		return nil, fmt.Errorf("speak SPDY: %w", err)
 	}

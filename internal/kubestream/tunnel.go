@@ -4,36 +4,53 @@ import (
 	"errors"
 	"io"
 	"net"
-	"time"
+
+	"github.com/gorilla/websocket"
 )
 
-// tunnel is a byte stream in the binary messages of a socket. One goroutine reads.
-type tunnel struct {
-	socket  *Socket
+// MessageReader reads the bytes in the messages of a WebSocket, on across messages.
+type MessageReader struct {
+	conn    *websocket.Conn
 	message io.Reader
 }
 
-var _ net.Conn = (*tunnel)(nil)
+// NewMessageReader returns a MessageReader, which must be the only reader of conn.
+func NewMessageReader(conn *websocket.Conn) *MessageReader { return &MessageReader{conn: conn} }
 
-// Read reads on across messages.
-func (t *tunnel) Read(p []byte) (int, error) {
+// Read implements io.Reader.
+func (r *MessageReader) Read(p []byte) (int, error) {
 	for {
-		if t.message == nil {
-			_, message, err := t.socket.conn.NextReader()
+		if r.message == nil {
+			_, message, err := r.conn.NextReader()
 			if err != nil {
 				return 0, err
 			}
-			t.message = message
+			r.message = message
 		}
-		n, err := t.message.Read(p)
+		n, err := r.message.Read(p)
 		if errors.Is(err, io.EOF) {
-			t.message, err = nil, nil
+			r.message, err = nil, nil
 		}
 		if n > 0 || err != nil {
 			return n, err
 		}
 	}
 }
+
+// tunnel is a byte stream in the messages of a socket.
+type tunnel struct {
+	net.Conn // the connection below: its addresses, and its deadlines
+
+	socket *Socket
+	reader *MessageReader
+}
+
+func newTunnel(socket *Socket) *tunnel {
+	return &tunnel{Conn: socket.conn.NetConn(), socket: socket, reader: NewMessageReader(socket.conn)}
+}
+
+// Read implements net.Conn.
+func (t *tunnel) Read(p []byte) (int, error) { return t.reader.Read(p) }
 
 // Write sends one message.
 func (t *tunnel) Write(p []byte) (int, error) {
@@ -48,20 +65,3 @@ func (t *tunnel) Close() error {
 	t.socket.Cut()
 	return nil
 }
-
-// LocalAddr implements net.Conn.
-func (t *tunnel) LocalAddr() net.Addr { return t.socket.conn.LocalAddr() }
-
-// RemoteAddr implements net.Conn.
-func (t *tunnel) RemoteAddr() net.Addr { return t.socket.conn.RemoteAddr() }
-
-// SetDeadline implements net.Conn.
-func (t *tunnel) SetDeadline(at time.Time) error {
-	return errors.Join(t.SetReadDeadline(at), t.SetWriteDeadline(at))
-}
-
-// SetReadDeadline implements net.Conn.
-func (t *tunnel) SetReadDeadline(at time.Time) error { return t.socket.conn.SetReadDeadline(at) }
-
-// SetWriteDeadline implements net.Conn.
-func (t *tunnel) SetWriteDeadline(at time.Time) error { return t.socket.conn.SetWriteDeadline(at) }
