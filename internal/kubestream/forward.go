@@ -63,26 +63,26 @@ func (f *Forwarder) Dial(ctx context.Context, port string) (*Conn, error) {
 	if f.Lost() {
 		return nil, ErrClosed
 	}
-	opened := make(chan result, 1)
+	opened, abandoned := make(chan result), make(chan struct{})
+	defer close(abandoned)
 	go func() {
-		conn, err := f.open(port)
-		opened <- result{conn, err}
+		conn, err := f.open(port) // waits up to 30 s for the server, whatever becomes of the socket
+		select {
+		case opened <- result{conn, err}:
+		case <-abandoned:
+			if err == nil {
+				conn.abort()
+			}
+		}
 	}()
 	select {
 	case r := <-opened:
 		return r.conn, r.err
-	case <-f.Done():
 	case <-ctx.Done():
-	}
-	go func() {
-		if r := <-opened; r.err == nil {
-			r.conn.abort()
-		}
-	}()
-	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
+	case <-f.Done():
+		return nil, ErrClosed
 	}
-	return nil, ErrClosed
 }
 
 // open opens the two streams of a connection: the one for errors comes first.
