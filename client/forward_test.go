@@ -42,7 +42,7 @@ func target(t testing.TB, serve func(net.Conn)) *Pool {
 			})
 		}
 	})
-	w := newWorld(t, true, func(rw http.ResponseWriter, r *http.Request) {
+	w := newFixture(t, true, func(rw http.ResponseWriter, r *http.Request) {
 		stream.ServePortForward(rw, r, func(ctx context.Context, port uint16) (net.Conn, error) {
 			if port != 80 {
 				return nil, errors.New("connection refused")
@@ -268,7 +268,7 @@ func TestForwardAddresses(t *testing.T) {
 
 func TestAPodsPortIsNamedInTheQuery(t *testing.T) {
 	var query url.Values
-	w := newWorld(t, true, func(rw http.ResponseWriter, r *http.Request) {
+	w := newFixture(t, true, func(rw http.ResponseWriter, r *http.Request) {
 		query = r.URL.Query()
 		stream.ServePortForward(rw, r, func(_ context.Context, port uint16) (net.Conn, error) {
 			ours, theirs := net.Pipe()
