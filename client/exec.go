@@ -23,8 +23,8 @@ type Pool struct {
 	name      string
 }
 
-// Command is what to run. Exactly one of Argv, Shell and Subsystem is set, or
-// none of them, with a terminal, for a login shell.
+// Command is what to run. Exactly one of Argv, Shell and Subsystem is set. A command
+// with a terminal may leave all three empty, for a login shell.
 type Command struct {
 	// Target of the pool to run on. It may be empty if the pool is declared with one
 	// target, or routes to any of them.

@@ -237,8 +237,7 @@ type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, errBroken }
 
-// TestExecOverABrokenLine cuts the line before, in the middle of and after a
-// request.
+// TestExecOverABrokenLine breaks the connection before, within and after a request.
 func TestExecOverABrokenLine(t *testing.T) {
 	answerThenCut := func(rw http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(rw).Hijack()
@@ -249,7 +248,7 @@ func TestExecOverABrokenLine(t *testing.T) {
 	tests := map[string]struct {
 		handler  http.HandlerFunc
 		capacity int64
-		// reused: a first request succeeds over the line.
+		// reused means that a first request succeeds over the connection.
 		reused bool
 		stdin  int
 		want   error

@@ -21,8 +21,8 @@ import (
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 )
 
-// TestMain gives the libraries below the moments that some of their goroutines
-// take to notice the end.
+// TestMain waits for goroutines of libraries, some of which take a moment to notice
+// the end.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	var leak error
@@ -43,7 +43,7 @@ type fixture struct {
 	handlers              sync.WaitGroup
 }
 
-// newFixture serves over TLS, and waits at the end for its handlers.
+// newFixture serves over TLS, and waits for its handlers at the end of the test.
 func newFixture(t testing.TB, http2 bool, handler http.HandlerFunc) *fixture {
 	t.Helper()
 	w := &fixture{}
@@ -119,7 +119,7 @@ func readExec(r *http.Request) *live.Exec {
 	return exec
 }
 
-// wantError fails the test unless err is one of the two errors, and no other.
+// wantError fails the test unless err is an *Error with the outcome of want.
 func wantError(t testing.TB, err, want error) *Error {
 	t.Helper()
 	var e *Error
@@ -134,11 +134,11 @@ func wantError(t testing.TB, err, want error) *Error {
 	return e
 }
 
-// line is a connection whose client's end can be broken.
+// line is the client's end of a connection that breaks.
 type line struct {
 	net.Conn
 
-	// capacity is how many bytes it still takes.
+	// capacity is how many more bytes it takes before it breaks.
 	capacity *atomic.Int64
 }
 

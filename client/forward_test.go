@@ -79,7 +79,7 @@ func dial(t testing.TB, forwarder *Forwarder) net.Conn {
 
 func echoService(conn net.Conn) { _, _ = io.Copy(conn, conn) }
 
-// talk sends data, ends, and wants the same back, and the end.
+// talk sends data, ends its direction, and expects the same data and an end.
 func talk(t testing.TB, conn net.Conn, data []byte) {
 	t.Helper()
 	var sending sync.WaitGroup
@@ -134,9 +134,9 @@ func TestWhatWasWrittenArrivesAfterClose(t *testing.T) {
 	}
 }
 
-// TestATargetThatTalksOnIsHungUpOn closes our end of a connection whose other
-// end never ends by itself.
-func TestATargetThatTalksOnIsHungUpOn(t *testing.T) {
+// TestClosingAConnectionStopsATargetThatTalksOn has a target that never ends the
+// connection by itself.
+func TestClosingAConnectionStopsATargetThatTalksOn(t *testing.T) {
 	hungUp := make(chan struct{})
 	forwarder := forward(t, target(t, func(conn net.Conn) {
 		defer close(hungUp)

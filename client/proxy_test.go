@@ -39,7 +39,7 @@ func TestTheTargetsAPIIsAskedAsItIsWritten(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			request.Header.Set("Authorization", "Bearer somebody-else")
+			request.Header.Set("Authorization", "Bearer other-user")
 			response, err := proxied(t, w).RoundTrip(request)
 			if err != nil {
 				t.Fatal(err)
@@ -79,8 +79,8 @@ func TestWhatWouldMeanSomethingElseOnTheWayIsNotSent(t *testing.T) {
 	}
 }
 
-// A hijacked connection of a Docker engine: what is sent comes back, and then a
-// last word after we have ended our side.
+// The server is a hijacked connection of a Docker engine. It sends back what it
+// reads, and a last word after the client has ended its direction.
 func TestAnUpgradeIsABodyWithTwoDirections(t *testing.T) {
 	accept := map[string]func(http.ResponseWriter, *http.Request) http.ResponseWriter{
 		"in frames":                  halfclose.Accept,
@@ -110,7 +110,7 @@ func twoDirections(t *testing.T, accept func(http.ResponseWriter, *http.Request)
 		_ = buffered.Flush()
 		_, _ = io.Copy(conn, buffered.Reader)
 		_, _ = io.WriteString(conn, "bye")
-		_ = conn.(interface{ CloseWrite() error }).CloseWrite()
+		_ = conn.(closeWriter).CloseWrite()
 	})
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://docker/attach", http.NoBody)
 	if err != nil {

@@ -207,13 +207,13 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// TestStreamThatEndsEarly ends a command that would never end by itself.
+// TestStreamThatEndsEarly has a command that would not end by itself.
 func TestStreamThatEndsEarly(t *testing.T) {
 	errMine := errors.New("mine")
 	tests := map[string]struct {
 		command Command
 		stdout  io.Writer
-		// What ends it when the first output comes: the context, or the input.
+		// What ends the command when the first output comes: the context, or the input.
 		cancel, fail bool
 		want         error
 	}{
@@ -262,7 +262,7 @@ func TestStreamThatEndsEarly(t *testing.T) {
 				if !errors.Is(cause, stream.ErrClientGone) {
 					t.Errorf("the server thinks: %v", cause)
 				}
-			default: // It was over before it began.
+			default: // the connection ended before the command began
 			}
 		})
 	}
