@@ -180,7 +180,7 @@ func TestSilence(t *testing.T) {
 	tests := map[string]struct {
 		sendEvery time.Duration
 		wouldSend bool
-		gone       bool
+		gone      bool
 	}{
 		"a client that would send something and does not is gone": {0, true, true},
 		"a client that may have reasons for its silence is kept":  {0, false, false},
