@@ -74,7 +74,7 @@ func (c *Client) stream(ctx context.Context, u *url.URL, command Command, stream
 	if failed != nil {
 		return Result{ExitCode: -1}, failed
 	}
-	defer socket.Close() // waits for the goodbye, since the process may exit next
+	defer socket.Close() //nolint:errcheck // never fails; waits for the goodbye, since the process may exit next
 	if command.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, command.Timeout, errTimeout)

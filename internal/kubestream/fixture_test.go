@@ -57,13 +57,19 @@ func accept(t testing.TB, conn net.Conn, protocol string) *websocket.Conn {
 	return upgraded
 }
 
-// upgrade asks for the protocol on conn.
-func upgrade(ctx context.Context, conn net.Conn, protocol string, heartbeat Heartbeat) (*Socket, *http.Response, error) {
+// upgrade asks for the protocol on conn. It also returns the body of the answer.
+func upgrade(ctx context.Context, conn net.Conn, protocol string, heartbeat Heartbeat) (*Socket, string, error) {
 	dialer := websocket.Dialer{
 		NetDialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil },
 		Subprotocols:   []string{protocol},
 	}
-	return Upgrade(ctx, dialer, "ws://server/exec", http.Header{}, heartbeat)
+	socket, response, err := Upgrade(ctx, dialer, "ws://server/exec", http.Header{}, heartbeat)
+	if response == nil {
+		return socket, "", err
+	}
+	defer response.Body.Close()
+	body, _ := io.ReadAll(response.Body)
+	return socket, string(body), err
 }
 
 // pair returns the two ends of an upgraded connection without any buffer.

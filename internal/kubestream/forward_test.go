@@ -84,7 +84,7 @@ func reach(t *testing.T, serve service, test func(t *testing.T, conn *Conn)) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer conn.Close()
+			defer conn.Close() //nolint:errcheck // the test is over
 			test(t, conn)
 		})
 	}
@@ -176,7 +176,7 @@ func TestADeadlineEndsAWriteThatTheServerDoesNotTake(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // the test is over
 	_ = conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
 	for err == nil {
 		_, err = conn.Write(make([]byte, frameBytes))
