@@ -43,7 +43,7 @@ func (w *Wire) Silence() time.Duration {
 // returned because the peer is dead: the silence is longer than patience, and
 // wouldSend says that a living peer would have sent something.
 func (w *Wire) Watch(done <-chan struct{}, every, patience time.Duration, wouldSend func() bool) bool {
-	ticker := time.NewTicker(every)
+	ticker := time.NewTicker(max(every, time.Millisecond))
 	defer ticker.Stop()
 	for {
 		select {
