@@ -17,6 +17,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -172,6 +173,19 @@ type Streams struct {
 type ExitStatus struct {
 	Code   int
 	Signal string
+}
+
+// HalfCloser is a stream whose writing side can be closed alone: the other side
+// reads to the end, and can still answer.
+type HalfCloser interface{ CloseWrite() error }
+
+// CloseWrite closes the writing side of a stream. The error is
+// errors.ErrUnsupported if the stream is not a HalfCloser.
+func CloseWrite(stream any) error {
+	if half, ok := stream.(HalfCloser); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
 
 // Forwarder opens streams from the target's side.

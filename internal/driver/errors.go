@@ -187,10 +187,35 @@ func OutcomeOf(err error) Outcome {
 	return Unknown
 }
 
-// AsError returns the classified error in err's chain. An error that is not
-// classified becomes a Timeout if a deadline ended it, else a ProtocolError.
+// Classified returns a copy of the classified error in err's chain, if there is
+// one. The original may be shared, as the cause of a connection's end is by all
+// callers that it is told to; the copy belongs to the caller, who may change it.
+func Classified(err error) (*Error, bool) {
+	shared, ok := errors.AsType[*Error](err)
+	if !ok {
+		return nil, false
+	}
+	own := *shared
+	return &own, true
+}
+
+// Ended returns why an operation failed on a connection that has ended. It has
+// the reason and the message of the cause, and belongs to the caller.
+func Ended(cause error, address string, stage Stage, started bool) *Error {
+	result := &Error{
+		Reason: Unreachable, Stage: stage, Started: started, Err: cause,
+		Message: "the connection to " + address + " was closed",
+	}
+	if shared, ok := errors.AsType[*Error](cause); ok {
+		result.Reason, result.Message = shared.Reason, shared.Message
+	}
+	return result
+}
+
+// AsError returns a copy of the classified error in err's chain. An error that is
+// not classified becomes a Timeout if a deadline ended it, else a ProtocolError.
 func AsError(err error) *Error {
-	if classified, ok := errors.AsType[*Error](err); ok {
+	if classified, ok := Classified(err); ok {
 		return classified
 	}
 	reason := ProtocolError
