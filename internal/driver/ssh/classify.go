@@ -1,51 +1,25 @@
 package ssh
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/dialerr"
 )
 
 func notStarted(reason driver.Reason, stage driver.Stage, format string, args ...any) *driver.Error {
 	return &driver.Error{Reason: reason, Stage: stage, Message: fmt.Sprintf(format, args...)}
 }
 
-// connectError classifies why there is no transport.
-func connectError(err error, address string) error {
-	if classified, ok := errors.AsType[*driver.Error](err); ok {
-		return classified
-	}
-	result := notStarted(driver.Unreachable, driver.StageConnect,
-		"no connection to %s; check the address, the network and firewalls", address)
-	_, isDNS := errors.AsType[*net.DNSError](err)
-	network, isNetwork := errors.AsType[net.Error](err)
-	switch {
-	case isDNS:
-		result = notStarted(driver.DNSError, driver.StageResolve,
-			"the name of %s does not resolve; check its spelling and the cluster's DNS", address)
-	case errors.Is(err, syscall.ECONNREFUSED):
-		result.Message = address + " refuses connections; check the port and that the SSH server runs"
-	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
-		result.Message = "the operator has no file descriptor left for " + address +
-			"; raise its limit of open files, or lower size.max of some pools"
-	case errors.Is(err, context.Canceled):
-		result = notStarted(driver.Timeout, driver.StageConnect, "the caller gave up")
-	case errors.Is(err, context.DeadlineExceeded), isNetwork && network.Timeout():
-		result = notStarted(driver.Timeout, driver.StageConnect,
-			"%s did not answer in time; check the address, the network and firewalls", address)
-	}
-	result.Err = err
-	return result
-}
+// hints are the words of SSH in the sentences of dialerr.Connect.
+var hints = dialerr.Hints{Address: "the address", Name: "its spelling", Port: "the port", Server: "the SSH server"}
 
 // handshakeError classifies what the library says about a handshake that ended
 // by itself.

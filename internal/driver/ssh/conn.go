@@ -2,7 +2,6 @@ package ssh
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -12,14 +11,11 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/keepalive"
 )
 
 // keepaliveRequest is answered by every server, if only with a refusal.
 const keepaliveRequest = "keepalive@openssh.com"
-
-// keepaliveGrace is how many further timeouts a keepalive may take while other
-// bytes keep arriving: a slow path that is full is not a dead one.
-const keepaliveGrace = 5
 
 // signalTimeout bounds how long closing waits for what it has signaled.
 const signalTimeout = 250 * time.Millisecond
@@ -34,21 +30,23 @@ type conn struct {
 	ctx       context.Context //nolint:containedctx // driver.Conn asks for it
 	cancel    context.CancelCauseFunc
 	info      driver.Info
-	roundTrip atomic.Int64
+	monitor   *keepalive.Monitor[struct{}]
 	closing   atomic.Bool // what ends from now on was ended by us
 	unasked   flood
 	spare     spare
 	listeners listeners
 
-	mu      sync.Mutex // guards what follows
-	pinging *ping
-	timer   *time.Timer           // of the next keepalive
+	mu      sync.Mutex            // guards what follows
 	running map[*session]struct{} // sessions with a command
 }
 
 func newConn(d *dialer, t *transport) *conn {
 	c := &conn{options: d.options, endpoint: d.endpoint, transport: t}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	c.monitor = keepalive.New(keepalive.Options[struct{}]{
+		Address: d.endpoint.Address, Interval: d.endpoint.KeepaliveInterval, Timeout: d.endpoint.KeepaliveTimeout,
+		Ask: c.ping, Heard: t.heard.Load, Dead: c.declareDead,
+	})
 	return c
 }
 
@@ -65,7 +63,7 @@ func (c *conn) establish(handshake time.Duration) {
 		RemoteAddress: c.transport.RemoteAddr().String(),
 		Handshake:     handshake,
 	}
-	c.nextKeepalive()
+	c.monitor.Start()
 }
 
 // Context implements driver.Conn.
@@ -74,7 +72,7 @@ func (c *conn) Context() context.Context { return c.ctx }
 // Info implements driver.Conn.
 func (c *conn) Info() driver.Info {
 	info := c.info
-	info.RoundTrip = time.Duration(c.roundTrip.Load())
+	info.RoundTrip = c.monitor.RoundTrip()
 	return info
 }
 
@@ -135,11 +133,7 @@ func (c *conn) starts(s *session) (ends func()) {
 func (c *conn) end(cause error) {
 	c.cancel(cause)
 	_ = c.transport.Close()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.timer != nil {
-		c.timer.Stop()
-	}
+	c.monitor.Stop()
 }
 
 // serve answers what the server asks until the connection ends. Nothing of it
@@ -191,7 +185,7 @@ func (c *conn) flooded(weight int64) bool {
 }
 
 func (c *conn) lost(err error) *driver.Error {
-	if classified, ok := errors.AsType[*driver.Error](err); ok { // a later key exchange showed another host key
+	if classified, ok := driver.Classified(err); ok { // a later key exchange showed another host key
 		return classified
 	}
 	if isClosed(err) {
@@ -209,15 +203,7 @@ func (c *conn) lost(err error) *driver.Error {
 // death returns why an operation on an ended connection failed.
 func (c *conn) death(stage driver.Stage, started bool) *driver.Error {
 	<-c.ctx.Done()
-	cause := context.Cause(c.ctx)
-	result := &driver.Error{
-		Reason: driver.Unreachable, Stage: stage, Started: started, Err: cause,
-		Message: "the connection to " + c.endpoint.Address + " was closed",
-	}
-	if classified, ok := errors.AsType[*driver.Error](cause); ok {
-		result.Reason, result.Message = classified.Reason, classified.Message
-	}
-	return result
+	return driver.Ended(context.Cause(c.ctx), c.endpoint.Address, stage, started)
 }
 
 // broken returns why an operation failed with an error that is no answer of the
@@ -238,87 +224,28 @@ func (c *conn) deadline(stage driver.Stage) *time.Timer {
 	})
 }
 
-// ping is one round trip.
-type ping struct {
-	answered chan struct{}
-	err      error
+// ping makes one round trip. It ends with the connection at the latest.
+func (c *conn) ping() (struct{}, error) {
+	_, _, err := c.client.SendRequest(keepaliveRequest, true, nil)
+	return struct{}{}, err
 }
 
-// ping joins the round trip that is under way, or starts one, so that a server
-// that does not answer holds one goroutine, however often it is asked.
-func (c *conn) ping() *ping {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.pinging == nil {
-		c.pinging = &ping{answered: make(chan struct{})}
-		go c.roundtrip(c.pinging)
-	}
-	return c.pinging
-}
-
-func (c *conn) roundtrip(p *ping) {
-	begin := time.Now()
-	_, _, p.err = c.client.SendRequest(keepaliveRequest, true, nil)
-	if p.err == nil {
-		c.roundTrip.Store(int64(time.Since(begin)))
-	}
-	c.mu.Lock()
-	c.pinging = nil
-	c.mu.Unlock()
-	close(p.answered)
-}
-
-// Probe implements driver.Conn.
-func (c *conn) Probe(ctx context.Context) error {
-	p := c.ping()
-	select {
-	case <-p.answered:
-	case <-ctx.Done():
-		err := notStarted(driver.Timeout, driver.StageKeepalive,
-			"%s did not answer a probe in time; check that it is not overloaded", c.endpoint.Address)
-		err.Err = ctx.Err()
-		return err
-	}
-	if p.err != nil {
-		return c.broken(p.err, driver.StageKeepalive, false)
-	}
-	return nil
-}
-
-// nextKeepalive sets the timer, while the connection lives.
-func (c *conn) nextKeepalive() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.endpoint.KeepaliveInterval <= 0 || c.ctx.Err() != nil {
-		return
-	}
-	if c.timer == nil {
-		c.timer = time.AfterFunc(c.endpoint.KeepaliveInterval, c.keepalive)
-		return
-	}
-	c.timer.Reset(c.endpoint.KeepaliveInterval)
-}
-
-// keepalive asks for a sign of life and comes back for the next one. It runs on
-// a timer, so that an idle connection needs no goroutine for it.
-func (c *conn) keepalive() {
-	p := c.ping()
-	for range keepaliveGrace {
-		heard := c.transport.heard.Load()
-		timeout := time.NewTimer(c.endpoint.KeepaliveTimeout)
-		select {
-		case <-p.answered:
-			timeout.Stop()
-			c.nextKeepalive()
-			return
-		case <-timeout.C:
-		}
-		if c.transport.heard.Load() == heard {
-			break
-		}
-	}
+// declareDead ends a connection whose server is dead.
+func (c *conn) declareDead() {
 	c.end(&driver.Error{
 		Reason: driver.Timeout, Stage: driver.StageKeepalive,
 		Message: c.endpoint.Address + " gave no sign of life; check the host and the network",
 	})
+}
+
+// Probe implements driver.Conn.
+func (c *conn) Probe(ctx context.Context) error {
+	result, err := c.monitor.Probe(ctx)
+	switch {
+	case err != nil:
+		return err
+	case result.Err != nil:
+		return c.broken(result.Err, driver.StageKeepalive, false)
+	}
+	return nil
 }

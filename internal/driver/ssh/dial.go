@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/dialerr"
 )
 
 // maxAuthBanner bounds the texts that a server may show before it lets us in.
@@ -40,7 +41,7 @@ func (d *dialer) connect(ctx context.Context) (net.Conn, error) {
 	defer cancel()
 	network, err := d.endpoint.Dial(ctx, "tcp", d.endpoint.Address)
 	if err != nil {
-		return nil, connectError(err, d.endpoint.Address)
+		return nil, dialerr.Connect(err, d.endpoint.Address, hints)
 	}
 	if d.endpoint.KeepaliveInterval > 0 {
 		setUserTimeout(network, d.endpoint.KeepaliveInterval+d.endpoint.KeepaliveTimeout)

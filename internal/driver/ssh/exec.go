@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/stdio"
 )
 
 // Exec implements driver.Execer.
@@ -58,10 +59,10 @@ type execution struct {
 }
 
 func (e *execution) run(ctx context.Context, streams driver.Streams) (driver.ExitStatus, error) {
-	stdout, stderr := e.outlet(streams.Stdout), e.outlet(streams.Stderr)
+	stdout, stderr := e.output(streams.Stdout), e.output(streams.Stderr)
 	var copying sync.WaitGroup
-	copying.Go(func() { pour(stdout, e.session.channel) })
-	copying.Go(func() { pour(stderr, e.session.channel.Stderr()) })
+	copying.Go(func() { _ = stdio.Copy(stdout, e.session.channel) })
+	copying.Go(func() { _ = stdio.Copy(stderr, e.session.channel.Stderr()) })
 	go e.speak()
 	defer e.conn.starts(e.session)()
 
@@ -86,6 +87,16 @@ func (e *execution) run(ctx context.Context, streams driver.Streams) (driver.Exi
 			Reason: driver.Unreachable, Stage: driver.StageRun, Started: true,
 			Message: what + "; the command was signaled to end",
 		}
+	}
+}
+
+func (e *execution) output(writer io.Writer) *stdio.Output {
+	return stdio.NewOutput(writer, func() { e.breakOff("the reader of the command's output went away") })
+}
+
+func silence(outputs []*stdio.Output) {
+	for _, output := range outputs {
+		output.Silence()
 	}
 }
 
@@ -114,17 +125,17 @@ func (e *execution) result() (driver.ExitStatus, error) {
 }
 
 // refuse ends a session on which nothing runs.
-func (e *execution) refuse(err error, outlets ...*outlet) error {
-	e.silence(outlets...)
+func (e *execution) refuse(err error, outputs ...*stdio.Output) error {
+	silence(outputs)
 	go e.session.channel.Close() //nolint:errcheck // it ends with the connection at the latest
 	return err
 }
 
 // callOff ends a command whose caller leaves before it is known to have
 // started.
-func (e *execution) callOff(ctx context.Context, outlets ...*outlet) error {
+func (e *execution) callOff(ctx context.Context, outputs ...*stdio.Output) error {
 	if e.decided.CompareAndSwap(false, true) {
-		e.silence(outlets...)
+		silence(outputs)
 		go e.session.channel.Close() //nolint:errcheck // it ends with the connection at the latest
 		err := unknown(ctx, driver.StageStart)
 		err.Started = false
@@ -133,11 +144,11 @@ func (e *execution) callOff(ctx context.Context, outlets ...*outlet) error {
 	select { // a signal must not overtake the start
 	case err := <-e.answered:
 		if err != nil {
-			return e.refuse(err, outlets...)
+			return e.refuse(err, outputs...)
 		}
 	case <-time.After(e.conn.options.KillGrace):
 	}
-	e.terminate(outlets...)
+	e.terminate(outputs...)
 	return unknown(ctx, driver.StageStart)
 }
 
@@ -151,9 +162,9 @@ func unknown(ctx context.Context, stage driver.Stage) *driver.Error {
 // terminate asks the command to end, then insists. It asks before anything else,
 // since whoever takes the output may be slow. Some servers ignore signals;
 // closing the channel ends at least what has a terminal.
-func (e *execution) terminate(outlets ...*outlet) {
+func (e *execution) terminate(outputs ...*stdio.Output) {
 	go e.session.signal("TERM")
-	e.silence(outlets...)
+	silence(outputs)
 	if e.session.endsWithin(e.conn.options.KillGrace) {
 		return
 	}
@@ -177,8 +188,8 @@ func (e *execution) speak() {
 		go e.resize(e.command.TTY.Resize)
 	}
 	if e.stdin != nil {
-		input := &source{Reader: e.stdin}
-		if pour(e.session.channel, input); input.err != nil {
+		input := stdio.NewInput(e.stdin)
+		if _ = stdio.Copy(e.session.channel, input); input.Err() != nil {
 			// Half an input must not look like a whole one: no end is sent.
 			e.breakOff("the command's input broke off")
 			return
@@ -272,65 +283,4 @@ func (e *execution) resize(sizes <-chan driver.WindowSize) {
 			return
 		}
 	}
-}
-
-// source is where input comes from; it remembers whether it ended before its end.
-type source struct {
-	io.Reader
-
-	err error
-}
-
-// Read implements io.Reader.
-func (s *source) Read(p []byte) (int, error) {
-	n, err := s.Reader.Read(p)
-	if err != nil && err != io.EOF { // io.Copy takes only io.EOF itself for the end
-		s.err = err
-	}
-	return n, err
-}
-
-// outlet is where output goes. It never fails, since the session must be read
-// to its end for the server to close it.
-type outlet struct {
-	failed func()
-	mu     sync.Mutex // held while writing: silence waits for a write to return
-	writer io.Writer  // nil discards
-}
-
-func (e *execution) outlet(writer io.Writer) *outlet {
-	return &outlet{writer: writer, failed: func() { e.breakOff("the reader of the command's output went away") }}
-}
-
-// silence has all further output discarded.
-func (e *execution) silence(outlets ...*outlet) {
-	for _, o := range outlets {
-		o.mu.Lock()
-		o.writer = nil
-		o.mu.Unlock()
-	}
-}
-
-// Write implements io.Writer.
-func (o *outlet) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.writer == nil {
-		return len(p), nil
-	}
-	if _, err := o.writer.Write(p); err != nil {
-		o.writer = nil
-		o.failed()
-	}
-	return len(p), nil
-}
-
-var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
-
-// pour copies until either side ends, with a borrowed buffer.
-func pour(to io.Writer, from io.Reader) {
-	buffer, _ := buffers.Get().(*[32 << 10]byte)
-	defer buffers.Put(buffer)
-	// The wrappers keep io.Copy from finding ways around the buffer.
-	_, _ = io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, buffer[:])
 }

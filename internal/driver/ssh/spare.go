@@ -3,7 +3,6 @@ package ssh
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"sync"
 	"time"
 
@@ -47,7 +46,7 @@ type spare struct {
 func (c *conn) warm() (found string, err error) {
 	o := c.spare.replenish(c.open)
 	<-o.done
-	failed, ok := errors.AsType[*driver.Error](o.err)
+	failed, ok := driver.Classified(o.err)
 	switch {
 	case !ok:
 		return "session opened", nil
@@ -192,7 +191,7 @@ func (c *conn) acquire(ctx context.Context) (*session, error) {
 			err.Err = ctx.Err()
 			return nil, err
 		}
-		failed, ok := errors.AsType[*driver.Error](o.err)
+		failed, ok := driver.Classified(o.err)
 		if !ok {
 			return o.session, nil
 		}
