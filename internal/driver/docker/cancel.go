@@ -67,8 +67,8 @@ func (e *execution) terminate() {
 		e.endsAfter(kill)
 	}
 	_ = e.socket.Close()
-	e.stdout.silence()
-	e.stderr.silence()
+	e.stdout.Silence()
+	e.stderr.Silence()
 }
 
 // endsAfter reports whether the output ended soon after the signal.

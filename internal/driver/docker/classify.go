@@ -1,20 +1,18 @@
 package docker
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
-	"syscall"
 
 	"github.com/containerd/errdefs"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/dialerr"
 )
 
 func notStarted(reason driver.Reason, stage driver.Stage, format string, args ...any) *driver.Error {
@@ -33,40 +31,8 @@ func because(err error, result *driver.Error) *driver.Error {
 	return result
 }
 
-// connectError classifies why there is no socket.
-func connectError(err error, address string) *driver.Error {
-	if classified, ok := errors.AsType[*driver.Error](err); ok {
-		return classified
-	}
-	result := notStarted(driver.Unreachable, driver.StageConnect,
-		"no connection to %s; check the address, the network and firewalls", address)
-	_, isDNS := errors.AsType[*net.DNSError](err)
-	switch {
-	case isDNS:
-		result = notStarted(driver.DNSError, driver.StageResolve,
-			"the name of %s does not resolve; check its spelling and the cluster's DNS", address)
-	case errors.Is(err, syscall.ECONNREFUSED):
-		result.Message = address + " refuses connections; check the endpoint and that the Docker engine runs"
-	case errors.Is(err, os.ErrNotExist):
-		result.Message = "there is no socket " + address + "; check the path and that the Docker engine runs"
-	case errors.Is(err, os.ErrPermission):
-		result.Message = "the operator may not use the socket " + address + "; let its user or group read and write it"
-	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
-		result.Message = "the operator has no file descriptor left for " + address +
-			"; raise its limit of open files, or lower size.max of some pools"
-	case errors.Is(err, context.Canceled):
-		result = notStarted(driver.Timeout, driver.StageConnect, "the caller gave up")
-	case isTimeout(err):
-		result = notStarted(driver.Timeout, driver.StageConnect,
-			"%s did not answer in time; check the address, the network and firewalls", address)
-	}
-	return because(err, result)
-}
-
-func isTimeout(err error) bool {
-	network, isNetwork := errors.AsType[net.Error](err)
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) || isNetwork && network.Timeout()
-}
+// hints are the words of Docker in the sentences of dialerr.Connect.
+var hints = dialerr.Hints{Address: "the address", Name: "its spelling", Port: "the endpoint", Server: "the Docker engine"}
 
 // isNetwork tells the end of a stream from one that makes no sense.
 func isNetwork(err error) bool {
@@ -138,7 +104,7 @@ func refusedOr(err error, address string, stage driver.Stage) *driver.Error {
 	case alert != "":
 		return because(err, notStarted(driver.ProtocolError, stage,
 			"%s and the operator find no common TLS (%s); let the engine speak TLS 1.2 or later", address, driver.Sanitize(alert)))
-	case isTimeout(err):
+	case dialerr.IsTimeout(err):
 		return because(err, notStarted(driver.Timeout, stage,
 			"%s did not answer in time; check that it is a Docker engine and not overloaded", address))
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/docker/docker/client"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/dialerr"
 )
 
 const (
@@ -81,7 +82,7 @@ func (c *conn) handshake(ctx context.Context) error {
 	}
 	c.dialer.tracef(driver.StageSession, "%s answers", c.info.ServerVersion)
 	c.info.RemoteAddress = s.RemoteAddr().String()
-	c.sockets.put(s)
+	c.sockets.ahead.Put(s)
 	return nil
 }
 
@@ -112,7 +113,7 @@ func (c *conn) greet(s *socket) error {
 	if err != nil {
 		return greetingError(err, c.endpoint.Address, stage)
 	}
-	c.roundTrip.Store(int64(time.Since(begin)))
+	c.monitor.Measured(time.Since(begin))
 	if c.dialer.credentials != nil {
 		c.dialer.tracef(driver.StageAuthentication, "the engine accepted %s", c.dialer.credentials.describe())
 	}
@@ -133,7 +134,7 @@ func exchange(s *socket, request *http.Request) (*http.Response, error) {
 	written := request.Write(s)
 	response, reader, err := readAnswer(s, request)
 	if err != nil {
-		if written != nil && isTimeout(err) {
+		if written != nil && dialerr.IsTimeout(err) {
 			err = written
 		}
 		return nil, err

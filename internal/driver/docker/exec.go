@@ -5,12 +5,12 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/stdio"
 )
 
 // Exec implements driver.Execer.
@@ -41,7 +41,7 @@ type execution struct {
 	mark    string // the value of markVariable that its processes carry
 	id      string // the engine's name of it
 
-	stdout, stderr *outlet
+	stdout, stderr *stdio.Output
 
 	socket *socket
 	output outputs
@@ -58,9 +58,13 @@ func newExecution(c *conn, command driver.Command, streams driver.Streams) *exec
 		conn: c, command: command, stdin: streams.Stdin, mark: newMark(),
 		broken: make(chan string, 1), ended: make(chan struct{}),
 	}
-	e.stdout, e.stderr = e.outlet(streams.Stdout), e.outlet(streams.Stderr)
+	e.stdout, e.stderr = e.outputTo(streams.Stdout), e.outputTo(streams.Stderr)
 	e.output = outputs{stdout: e.stdout, stderr: e.stderr}
 	return e
+}
+
+func (e *execution) outputTo(writer io.Writer) *stdio.Output {
+	return stdio.NewOutput(writer, func() { e.breakOff("the reader of the command's output went away") })
 }
 
 // create has the engine prepare the command, which starts nothing.
@@ -88,13 +92,13 @@ func (c *conn) failed(ctx context.Context, err error, stage driver.Stage, what s
 		return because(ctx.Err(), notStarted(driver.Timeout, stage,
 			"%s did not answer in time; check that it is not overloaded", c.endpoint.Address))
 	}
-	if unreached, ok := errors.AsType[*driver.Error](err); ok { // no socket could be dialed
+	if unreached, ok := driver.Classified(err); ok { // no socket could be dialed
 		return unreached
 	}
 	if refused := refusal(err, stage, what); refused != nil {
 		return refused
 	}
-	c.suspect()
+	c.monitor.Suspect()
 	return because(err, notStarted(driver.Unreachable, stage,
 		"the connection to %s broke; check the Docker engine and the network", c.endpoint.Address))
 }
@@ -138,7 +142,7 @@ func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 func (e *execution) listen(reader *bufio.Reader) {
 	defer close(e.ended)
 	if e.command.TTY != nil {
-		e.outputErr = pour(e.stdout, reader)
+		e.outputErr = stdio.Copy(e.stdout, reader)
 		return
 	}
 	e.outputErr = e.output.demultiplex(reader)
@@ -149,8 +153,8 @@ func (e *execution) speak() {
 	if e.stdin == nil {
 		return
 	}
-	input := &source{Reader: e.stdin}
-	if _ = pour(e.socket, input); input.err != nil {
+	input := stdio.NewInput(e.stdin)
+	if _ = stdio.Copy(e.socket, input); input.Err() != nil {
 		// Half an input must not look like a whole one: no end is sent.
 		e.breakOff("the command's input broke off")
 		return
@@ -239,53 +243,4 @@ func (e *execution) result(ctx context.Context) (driver.ExitStatus, error) {
 		return driver.ExitStatus{}, e.cutOff()
 	}
 	return e.exitStatus(ctx)
-}
-
-// source is where input comes from; it remembers whether it ended before its end.
-type source struct {
-	io.Reader
-
-	err error
-}
-
-// Read implements io.Reader.
-func (s *source) Read(p []byte) (int, error) {
-	n, err := s.Reader.Read(p)
-	if err != nil && err != io.EOF { // io.Copy takes only io.EOF itself for the end
-		s.err = err
-	}
-	return n, err
-}
-
-// outlet is where output goes. It never fails, since the stream must be read to
-// its end for the engine to end it.
-type outlet struct {
-	failed func()
-	mu     sync.Mutex // held while writing: silence waits for a write to return
-	writer io.Writer  // nil discards
-}
-
-func (e *execution) outlet(writer io.Writer) *outlet {
-	return &outlet{writer: writer, failed: func() { e.breakOff("the reader of the command's output went away") }}
-}
-
-// silence has all further output discarded.
-func (o *outlet) silence() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.writer = nil
-}
-
-// Write implements io.Writer.
-func (o *outlet) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.writer == nil {
-		return len(p), nil
-	}
-	if _, err := o.writer.Write(p); err != nil {
-		o.writer = nil
-		o.failed()
-	}
-	return len(p), nil
 }

@@ -6,7 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
+
+	"github.com/connpool/connpool/internal/driver/stdio"
 )
 
 // The streams of a command without a terminal are frames: the number of a stream,
@@ -33,9 +34,8 @@ type outputs struct {
 // demultiplex copies frames until the stream ends between two of them. A frame is
 // passed on while it arrives, whatever length it claims to have.
 func (o *outputs) demultiplex(from *bufio.Reader) error {
-	buffer, _ := buffers.Get().(*[32 << 10]byte)
-	defer buffers.Put(buffer)
 	var header [frameHeader]byte
+	frame := &io.LimitedReader{R: from}
 	for {
 		if _, err := io.ReadFull(from, header[:]); err != nil {
 			if errors.Is(err, io.EOF) { // not in the middle of a header
@@ -47,8 +47,8 @@ func (o *outputs) demultiplex(from *bufio.Reader) error {
 		if err != nil {
 			return err
 		}
-		frame := &io.LimitedReader{R: from, N: int64(binary.BigEndian.Uint32(header[4:]))}
-		if _, err := io.CopyBuffer(struct{ io.Writer }{to}, frame, buffer[:]); err != nil {
+		frame.N = int64(binary.BigEndian.Uint32(header[4:]))
+		if err := stdio.Copy(to, frame); err != nil {
 			return err
 		}
 		if frame.N > 0 {
@@ -76,15 +76,4 @@ type remarks outputs
 func (w *remarks) Write(p []byte) (int, error) {
 	w.said = append(w.said, p[:min(len(p), maxEngineWords-len(w.said))]...)
 	return len(p), nil
-}
-
-var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
-
-// pour copies until either side ends, with a borrowed buffer.
-func pour(to io.Writer, from io.Reader) error {
-	buffer, _ := buffers.Get().(*[32 << 10]byte)
-	defer buffers.Put(buffer)
-	// The wrappers keep io.Copy from finding ways around the buffer.
-	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, buffer[:])
-	return err
 }

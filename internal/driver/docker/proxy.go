@@ -2,7 +2,6 @@ package docker
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/http/httptrace"
 	"strings"
@@ -77,7 +76,7 @@ func (c *conn) unproxied(ctx context.Context, err error, received bool) *driver.
 		return c.death(driver.StageRun, received)
 	}
 	result := because(err, &driver.Error{Stage: driver.StageRun, Started: received})
-	classified, ok := errors.AsType[*driver.Error](err)
+	classified, ok := driver.Classified(err)
 	switch {
 	case ok:
 		result.Reason, result.Stage, result.Message = classified.Reason, classified.Stage, classified.Message
@@ -85,11 +84,11 @@ func (c *conn) unproxied(ctx context.Context, err error, received bool) *driver.
 		result.Reason, result.Message = driver.Timeout, "the caller gave up before the engine answered"
 	case isNetwork(err):
 		result.Reason, result.Message = driver.Unreachable, "the connection to "+c.endpoint.Address+" broke before the engine answered"
-		c.suspect()
+		c.monitor.Suspect()
 	default:
 		result.Reason = driver.ProtocolError
 		result.Message = "the request to " + c.endpoint.Address + " failed: " + driver.Sanitize(err.Error())
-		c.suspect()
+		c.monitor.Suspect()
 	}
 	return result
 }

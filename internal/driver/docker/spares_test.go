@@ -36,17 +36,11 @@ func awaitSpares(t *testing.T, conn *conn) {
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-ticker.C {
-		if spares(conn) == spareSockets {
+		if conn.sockets.ahead.Ready() == spareSockets {
 			return
 		}
 	}
 	t.Fatal("no spares")
-}
-
-func spares(conn *conn) int {
-	conn.sockets.mu.Lock()
-	defer conn.sockets.mu.Unlock()
-	return len(conn.sockets.spares)
 }
 
 // Engines close sockets on which nothing was asked for some minutes.
@@ -65,7 +59,7 @@ func TestASpareThatTheEngineClosesIsReplacedAndNothingElseHappens(t *testing.T) 
 	close(closing) // from now on the engine closes every new socket at once
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()
-	for deadline := time.Now().Add(patience); spares(conn) > 1 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); conn.sockets.ahead.Ready() > 1 && time.Now().Before(deadline); {
 		<-ticker.C
 	}
 	for range 20 {

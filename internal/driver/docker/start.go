@@ -16,6 +16,7 @@ import (
 	"github.com/docker/docker/api/types/versions"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/dialerr"
 )
 
 // inspectTimeout bounds how long an outcome is asked for whose streams broke.
@@ -84,7 +85,7 @@ func (e *execution) unwritten(ctx context.Context, err error) *driver.Error {
 	if ctx.Err() != nil {
 		return because(ctx.Err(), notStarted(driver.Timeout, driver.StageStart, "the caller gave up before the command was started"))
 	}
-	e.conn.suspect()
+	e.conn.monitor.Suspect()
 	return because(err, notStarted(driver.Unreachable, driver.StageStart,
 		"the connection to %s broke before the command was started", e.conn.endpoint.Address))
 }
@@ -101,8 +102,8 @@ func (e *execution) unanswered(ctx context.Context, err error) *driver.Error {
 		return because(ctx.Err(), unknown(driver.Timeout, driver.StageStart,
 			"the caller gave up while the command was being started; it was signaled to end"))
 	}
-	e.conn.suspect()
-	if isTimeout(err) {
+	e.conn.monitor.Suspect()
+	if dialerr.IsTimeout(err) {
 		return because(err, unknown(driver.Timeout, driver.StageStart,
 			"%s did not say within %s whether it started the command; check that it is not overloaded",
 			e.conn.endpoint.Address, e.conn.options.StageTimeout))
@@ -240,7 +241,7 @@ func (e *execution) lost(err error) *driver.Error {
 			"the engine knows the command no more: the container %s was removed or restarted, or the engine was",
 			e.command.Place.Container))
 	}
-	e.conn.suspect()
+	e.conn.monitor.Suspect()
 	return because(err, unknown(driver.Unreachable, driver.StageRun,
 		"the command's output ended, but %s did not tell its exit code", e.conn.endpoint.Address))
 }
@@ -257,7 +258,7 @@ func (e *execution) cutOff() *driver.Error {
 	case e.conn.ctx.Err() != nil:
 		return e.conn.death(driver.StageRun, true)
 	case err != nil:
-		e.conn.suspect()
+		e.conn.monitor.Suspect()
 	case state.Running:
 		e.signalLater()
 		result.Message = "the command's streams broke while it ran; it was signaled to end"

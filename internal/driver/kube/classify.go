@@ -13,12 +13,12 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/dialerr"
 )
 
 // maxRetryAfter bounds for how long a server may have us wait.
@@ -28,33 +28,9 @@ func notStarted(reason driver.Reason, stage driver.Stage, format string, args ..
 	return &driver.Error{Reason: reason, Stage: stage, Message: fmt.Sprintf(format, args...)}
 }
 
-// connectError classifies why there is no byte stream.
-func connectError(err error, address string) *driver.Error {
-	if classified, ok := errors.AsType[*driver.Error](err); ok {
-		own := *classified // others may hold it, as the cause of an end
-		return &own
-	}
-	result := notStarted(driver.Unreachable, driver.StageConnect,
-		"no connection to %s; check the kubeconfig's server, the network and firewalls", address)
-	_, isDNS := errors.AsType[*net.DNSError](err)
-	network, isNetwork := errors.AsType[net.Error](err)
-	switch {
-	case isDNS:
-		result = notStarted(driver.DNSError, driver.StageResolve,
-			"the name of %s does not resolve; check the kubeconfig's server and the cluster's DNS", address)
-	case errors.Is(err, syscall.ECONNREFUSED):
-		result.Message = address + " refuses connections; check the kubeconfig's server and that the API server runs"
-	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
-		result.Message = "the operator has no file descriptor left for " + address +
-			"; raise its limit of open files, or lower size.max of some pools"
-	case errors.Is(err, context.Canceled):
-		result = notStarted(driver.Timeout, driver.StageConnect, "the caller gave up")
-	case errors.Is(err, context.DeadlineExceeded), isNetwork && network.Timeout():
-		result = notStarted(driver.Timeout, driver.StageConnect,
-			"%s did not answer in time; check the kubeconfig's server, the network and firewalls", address)
-	}
-	result.Err = err
-	return result
+// hints are the words of Kubernetes in the sentences of dialerr.Connect.
+var hints = dialerr.Hints{
+	Address: "the kubeconfig's server", Name: "the kubeconfig's server", Port: "the kubeconfig's server", Server: "the API server",
 }
 
 // tlsError classifies why a byte stream did not become TLS.
@@ -92,18 +68,16 @@ func tlsError(err error, address string) *driver.Error {
 
 // transportError classifies why no answer came.
 func transportError(err error, stage driver.Stage, address string) *driver.Error {
-	if classified, ok := errors.AsType[*driver.Error](err); ok {
-		own := *classified // others may hold it, as the cause of an end
-		return &own
+	if classified, ok := driver.Classified(err); ok {
+		return classified
 	}
 	result := notStarted(driver.ProtocolError, stage, "%s",
 		driver.Sanitize(address+" does not answer as an API server does; check the kubeconfig's server: "+err.Error()))
-	network, isNetwork := errors.AsType[net.Error](err)
 	_, isOperation := errors.AsType[*net.OpError](err)
 	switch {
 	case errors.Is(err, context.Canceled):
 		result = notStarted(driver.Timeout, stage, "the caller gave up")
-	case errors.Is(err, context.DeadlineExceeded), isNetwork && network.Timeout():
+	case dialerr.IsTimeout(err):
 		result = notStarted(driver.Timeout, stage, "%s did not answer in time; check that it is not overloaded", address)
 	case isOperation, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
 		result = notStarted(driver.Unreachable, stage,

@@ -12,14 +12,16 @@ import (
 	"k8s.io/client-go/util/flowcontrol"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/keepalive"
+	"github.com/connpool/connpool/internal/driver/standby"
 )
 
 // errUnused ends a client that nobody refers to.
 var errUnused = errors.New("nobody uses the client any more")
 
-// calm is the least time between two looks at the server that nobody asked for: it
-// may close every socket after one answer.
-const calm = time.Second
+// minProbeGap is the least time between an answer and a ping that no caller asked
+// for: a server may close every socket after one answer.
+const minProbeGap = time.Second
 
 // client is what connections with the same config share. It lives as long as it
 // has references and the server answers; its context's cause says why it ended.
@@ -30,17 +32,13 @@ type client struct {
 	cancel    context.CancelCauseFunc
 	transport *http.Transport // for what needs no socket of its own
 	limiter   flowcontrol.RateLimiter
-	spares    *spares
+	spares    *standby.Standby[*socket]
+	monitor   *keepalive.Monitor[*answer]
 	secure    *secure
-	roundTrip atomic.Int64
 
 	mu         sync.Mutex              // guards what follows
 	references map[*reference]struct{} // those who keep it alive
 	sockets    map[*tracked]struct{}
-	pinging    *ping
-	pinged     time.Time
-	suspected  bool        // a look is to follow
-	timer      *time.Timer // of the next keepalive
 }
 
 // reference is somebody who keeps a client alive, and lends it a way out.
@@ -57,13 +55,13 @@ func newClient(options Options, config *config) (*client, error) {
 		references: map[*reference]struct{}{}, sockets: map[*tracked]struct{}{},
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
-	c.spares = &spares{client: c}
+	c.spares = c.newSpares()
 	c.transport = c.newTransport()
-	if config.keepalive.interval > 0 {
-		c.mu.Lock() // the timer may be early
-		defer c.mu.Unlock()
-		c.timer = time.AfterFunc(config.keepalive.interval, c.keepalive)
-	}
+	c.monitor = keepalive.New(keepalive.Options[*answer]{
+		Address: config.address, Interval: config.keepalive.interval, MinGap: minProbeGap,
+		Ask: c.ping, Answered: c.judge,
+	})
+	c.monitor.Start()
 	return c, nil
 }
 
@@ -151,7 +149,7 @@ func (t *tracked) Read(p []byte) (int, error) {
 // Close implements net.Conn.
 func (t *tracked) Close() error {
 	if last := t.client.forget(t); last && t.lost.Load() {
-		t.client.suspect()
+		t.client.monitor.Suspect()
 	}
 	return t.Conn.Close()
 }
@@ -178,10 +176,8 @@ func (c *client) forget(socket *tracked) bool {
 // end closes all that the client has. The first cause counts.
 func (c *client) end(cause error) {
 	c.cancel(cause)
+	c.monitor.Stop()
 	c.mu.Lock()
-	if c.timer != nil {
-		c.timer.Stop()
-	}
 	sockets := c.sockets
 	c.sockets = nil
 	c.mu.Unlock()
@@ -189,23 +185,12 @@ func (c *client) end(cause error) {
 		_ = socket.Conn.Close()
 	}
 	c.transport.CloseIdleConnections()
-	c.spares.close()
+	c.spares.Close()
 }
 
 // death says why an operation on an ended client failed.
 func (c *client) death(stage driver.Stage, started bool) *driver.Error {
-	return deathOf(context.Cause(c.ctx), c.config.address, stage, started)
-}
-
-func deathOf(cause error, address string, stage driver.Stage, started bool) *driver.Error {
-	result := &driver.Error{
-		Reason: driver.Unreachable, Stage: stage, Started: started, Err: cause,
-		Message: "the connection to " + address + " was closed",
-	}
-	if classified, ok := errors.AsType[*driver.Error](cause); ok {
-		result.Reason, result.Message = classified.Reason, classified.Message
-	}
-	return result
+	return driver.Ended(context.Cause(c.ctx), c.config.address, stage, started)
 }
 
 // admit waits for the client's turn.

@@ -29,11 +29,11 @@ type config struct {
 	notAfter         time.Time
 
 	namespace string
-	keepalive keepalive
+	keepalive keepaliveTimes
 }
 
-// keepalive is how often a sign of life is asked for, and how long it may take.
-type keepalive struct{ interval, timeout time.Duration }
+// keepaliveTimes are how often a sign of life is asked for, and how long each may take.
+type keepaliveTimes struct{ interval, timeout time.Duration }
 
 // digest stands for all that clients are made of.
 type digest [sha256.Size]byte

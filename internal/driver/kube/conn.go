@@ -3,7 +3,6 @@ package kube
 import (
 	"context"
 	"sync"
-	"time"
 
 	"github.com/connpool/connpool/internal/driver"
 )
@@ -31,7 +30,7 @@ func (c *conn) Context() context.Context { return c.ctx }
 // Info implements driver.Conn.
 func (c *conn) Info() driver.Info {
 	info := c.info
-	info.RoundTrip = time.Duration(c.client.roundTrip.Load())
+	info.RoundTrip = c.client.monitor.RoundTrip()
 	return info
 }
 
@@ -47,10 +46,7 @@ func (c *conn) Probe(ctx context.Context) error {
 	if err := c.dead(driver.StageKeepalive); err != nil {
 		return err
 	}
-	if err := c.client.probe(ctx); err != nil {
-		return err
-	}
-	return nil
+	return c.client.probe(ctx)
 }
 
 // dead says why nothing can be begun any more, or nothing.
@@ -62,7 +58,7 @@ func (c *conn) dead(stage driver.Stage) *driver.Error {
 }
 
 func (c *conn) death(stage driver.Stage, started bool) *driver.Error {
-	return deathOf(context.Cause(c.ctx), c.client.config.address, stage, started)
+	return driver.Ended(context.Cause(c.ctx), c.client.config.address, stage, started)
 }
 
 // begin waits for the turn of a request, and says why it cannot be begun.
@@ -91,7 +87,7 @@ func (c *conn) while(ctx context.Context) (context.Context, func()) {
 
 // socket takes a socket that is open ahead, or dials one.
 func (c *conn) socket(ctx context.Context) (*socket, *driver.Error) {
-	if taken := c.client.spares.take(); taken != nil {
+	if taken, ok := c.client.spares.Take(); ok {
 		return taken, nil
 	}
 	opened, err := c.client.open(ctx, c.client.wayOut())

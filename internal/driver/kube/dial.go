@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/dialerr"
 )
 
 // userAgent is what our own requests call us.
@@ -39,7 +40,7 @@ func (c *client) connect(ctx context.Context, dial driver.DialFunc) (net.Conn, e
 	defer cancel()
 	raw, err := dial(ctx, "tcp", c.config.address)
 	if err != nil {
-		return nil, connectError(err, c.config.address)
+		return nil, dialerr.Connect(err, c.config.address, hints)
 	}
 	return raw, nil
 }
@@ -76,8 +77,8 @@ func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 	made.info = driver.Info{
 		ServerVersion: version, RemoteAddress: socket.RemoteAddr().String(), Handshake: time.Since(begin),
 	}
-	shared.spares.add(socket)
-	shared.spares.replenish()
+	shared.keep(socket)
+	shared.spares.Replenish()
 	return made, nil
 }
 

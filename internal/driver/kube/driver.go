@@ -100,7 +100,7 @@ func (d *Driver) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
 	if endpoint.Namespace != "" {
 		config.namespace = endpoint.Namespace
 	}
-	config.keepalive = keepalive{endpoint.KeepaliveInterval, endpoint.KeepaliveTimeout}
+	config.keepalive = keepaliveTimes{endpoint.KeepaliveInterval, endpoint.KeepaliveTimeout}
 	endpoint.Credentials = nil // the config has what is needed of them
 	return &dialer{driver: d, endpoint: endpoint, config: config, digest: config.digest()}, nil
 }

@@ -113,7 +113,7 @@ func (e *execution) result(said *metav1.Status, place driver.Place) (driver.Exit
 // refusedStart classifies an answer that was no upgrade.
 func (c *conn) refusedStart(refused *answer, place driver.Place) *driver.Error {
 	if refused.status == http.StatusUnauthorized {
-		c.client.suspect()
+		c.client.monitor.Suspect()
 	}
 	said := words(refused)
 	switch refused.status {

@@ -48,7 +48,7 @@ func (c *conn) Proxy(request *http.Request) (*http.Response, error) {
 		return nil, c.why(request.Context(), err)
 	}
 	if response.StatusCode == http.StatusUnauthorized {
-		c.client.suspect() // it may be about us, or be what a pod says
+		c.client.monitor.Suspect() // it may be about us, or be what a pod says
 	}
 	response.Body = released(response.Body, done)
 	return response, nil

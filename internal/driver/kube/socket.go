@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"time"
 
@@ -108,12 +107,6 @@ func (b *bodyUntil) Close() error {
 
 // idle reports that nothing is left of an exchange, and that another may follow.
 func (s *socket) idle() bool { return !s.spent && s.reader.Buffered() == 0 }
-
-// isTimeout tells a deadline of ours from the end of a socket.
-func isTimeout(err error) bool {
-	network, ok := errors.AsType[net.Error](err)
-	return ok && network.Timeout()
-}
 
 // hangUp closes it at once, without a TLS goodbye, which could take long.
 func (s *socket) hangUp() { _ = s.NetConn().Close() }

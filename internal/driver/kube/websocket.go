@@ -31,7 +31,7 @@ var writeBuffers sync.Pool
 type webSocket struct {
 	*websocket.Conn
 
-	keepalive keepalive
+	keepalive keepaliveTimes
 	sending   sync.Mutex
 	pongs     chan string
 	done      chan struct{} // ends the pings
@@ -115,7 +115,7 @@ func shakeHands(ctx context.Context, socket *socket, address *url.URL, header ht
 	return nil, &answer{status: response.StatusCode, header: response.Header, body: body[:n]}, err
 }
 
-func newWebSocket(conn *websocket.Conn, keepalive keepalive) *webSocket {
+func newWebSocket(conn *websocket.Conn, keepalive keepaliveTimes) *webSocket {
 	w := &webSocket{Conn: conn, keepalive: keepalive, pongs: make(chan string, 1), done: make(chan struct{})}
 	conn.SetReadLimit(maxMessageBytes)
 	conn.SetPingHandler(func(payload string) error {
