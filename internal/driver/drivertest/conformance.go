@@ -32,8 +32,9 @@ const patience = 30 * time.Second
 // Harness is a driver with a remote that shares this machine's file system (or
 // its /tmp at the least) and loopback, and has a POSIX shell.
 type Harness struct {
-	// Dial makes a new connection to the remote, with the trace in its endpoint.
-	Dial func(ctx context.Context, trace driver.TraceFunc) (driver.Conn, error)
+	// Driver is the driver, and Endpoint the remote.
+	Driver   driver.Driver
+	Endpoint driver.Endpoint
 	// KillConnections ends all connections from the remote's side.
 	KillConnections func()
 	// Signals tells that the remote passes signals on to commands.
@@ -67,16 +68,32 @@ func Run(t *testing.T, start func(*testing.T) Harness) {
 	if _, ok := s.dial(t).(driver.Listener); ok {
 		t.Run("listen", s.listen)
 	}
+	t.Run("a failure of the transport is told to each caller", s.failuresToDial)
 	t.Run("death", s.death)
 }
 
 type suite struct{ Harness }
 
+func (s suite) dialTo(ctx context.Context, endpoint driver.Endpoint) (driver.Conn, error) {
+	dialer, err := s.Driver.Prepare(endpoint)
+	if err != nil {
+		return nil, err
+	}
+	return dialer.Dial(ctx)
+}
+
+// dialTraced dials with a trace.
+func (s suite) dialTraced(ctx context.Context, trace driver.TraceFunc) (driver.Conn, error) {
+	endpoint := s.Endpoint
+	endpoint.Trace = trace
+	return s.dialTo(ctx, endpoint)
+}
+
 func (s suite) dial(t *testing.T) driver.Conn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	conn, err := s.Dial(ctx, nil)
+	conn, err := s.dialTo(ctx, s.Endpoint)
 	if err != nil {
 		t.Fatalf("dial: %v (%v)", err, errors.Unwrap(err))
 	}
@@ -346,7 +363,7 @@ func checkStream(t *testing.T, listener net.Listener, open func() (net.Conn, err
 	}
 	go func() {
 		_, _ = conn.Write(question)
-		_ = conn.(interface{ CloseWrite() error }).CloseWrite()
+		_ = driver.CloseWrite(conn)
 	}()
 	if got, err := io.ReadAll(conn); !bytes.Equal(got, question) {
 		t.Errorf("%d bytes of %d came back, error %v", len(got), len(question), err)
@@ -383,11 +400,18 @@ func answer(listener net.Listener) {
 
 func (s suite) death(t *testing.T) {
 	conn := s.dial(t)
-	if _, ok := conn.(driver.Execer); !ok {
+	told := probeUntilTheEnd(t, conn)
+	if _, ok := conn.(driver.Execer); ok {
+		s.deathOfACommand(t, conn)
+	} else {
 		s.KillConnections()
-		wantDeath(t, conn)
-		return
 	}
+	wantDeath(t, conn)
+	wantOwn(t, context.Cause(conn.Context()), slices.Concat(told(), s.useAll(t, conn), s.useAll(t, conn)))
+}
+
+func (s suite) deathOfACommand(t *testing.T, conn driver.Conn) {
+	t.Helper()
 	stdout := newUntilReady()
 	go func() {
 		<-stdout.ready
@@ -396,9 +420,6 @@ func (s suite) death(t *testing.T) {
 	_, err := s.start(t.Context(), conn, driver.Command{Shell: "while echo running; do sleep 0.05; done"},
 		driver.Streams{Stdout: stdout})
 	wantOutcome(t, err, driver.Unknown)
-	wantDeath(t, conn)
-	_, err = s.try(t.Context(), conn, driver.Command{Argv: []string{"true"}}, nil)
-	wantOutcome(t, err, driver.NotStarted)
 }
 
 func wantDeath(t *testing.T, conn driver.Conn) {

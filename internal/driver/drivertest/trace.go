@@ -41,7 +41,7 @@ func (s suite) trace(t *testing.T) {
 
 func (s suite) traceOfSuccess(t *testing.T) {
 	var r recorder
-	conn, err := s.Dial(t.Context(), r.pass)
+	conn, err := s.dialTraced(t.Context(), r.pass)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func (s suite) traceOfFailure(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var r recorder
-	conn, err := s.Dial(ctx, func(stage driver.Stage, found string) {
+	conn, err := s.dialTraced(ctx, func(stage driver.Stage, found string) {
 		r.pass(stage, found)
 		cancel()
 	})
