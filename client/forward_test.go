@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/connpool/connpool/internal/kubestream"
 	"github.com/connpool/connpool/internal/stream"
 )
 
@@ -228,7 +229,7 @@ func TestServeReportsAndEndsWithTheForwarder(t *testing.T) {
 		t.Errorf("reported %v", err)
 	}
 	forwarder.Close()
-	if err := <-served; !errors.Is(err, errForwarderClosed) {
+	if err := <-served; !errors.Is(err, kubestream.ErrClosed) {
 		t.Errorf("ended with %v", err)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"sync"
+
+	"github.com/connpool/connpool/internal/kubestream"
 )
 
 // Serve accepts connections from listener, dials for each of them, and copies in
@@ -25,7 +27,7 @@ func (f *Forwarder) Serve(ctx context.Context, listener net.Listener, report fun
 		select {
 		case <-ctx.Done():
 		case <-f.Done():
-			end(errForwarderClosed)
+			end(kubestream.ErrClosed)
 		}
 	})
 	for {

@@ -11,9 +11,8 @@ import (
 	"slices"
 	"time"
 
-	"k8s.io/apimachinery/pkg/util/remotecommand"
-
 	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/kubestream"
 )
 
 // Streams is where the output of a Stream goes, and its terminal. A nil writer
@@ -72,23 +71,32 @@ func (c *Client) stream(ctx context.Context, u *url.URL, command Command, stream
 		return Result{ExitCode: -1}, notStarted(err)
 	}
 	u.RawQuery = query.Encode()
-	conn, header, failed := c.upgradeTo(ctx, u, remotecommand.StreamProtocolV5Name)
+	socket, header, failed := c.upgradeTo(ctx, u, kubestream.ExecProtocol)
 	if failed != nil {
 		return Result{ExitCode: -1}, failed
 	}
+	defer socket.Close() // a process that exits next would cut a goodbye short
 	if command.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, command.Timeout, errTimeout)
 		defer cancel()
 	}
 	result := leaseResult(header)
-	status, err := newChannels(conn, command.Stdin, streams).run(ctx)
+	status, err := kubestream.Run(ctx, socket, streamsOf(command.Stdin, streams))
 	if err != nil {
 		failed := unknown(err)
 		failed.RequestID = result.RequestID
 		return result, failed
 	}
 	return statusResult(result, status)
+}
+
+func streamsOf(stdin io.Reader, streams Streams) kubestream.Streams {
+	of := kubestream.Streams{Stdin: stdin, Stdout: streams.Stdout, Stderr: streams.Stderr}
+	if terminal := streams.Terminal; terminal != nil {
+		of.Resize = kubestream.Sizes(terminal.Size, terminal.Resize)
+	}
+	return of
 }
 
 // leaseResult is what is known before the command has ended.

@@ -10,16 +10,18 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"slices"
 	"time"
 
 	"github.com/gorilla/websocket"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/transport"
+
+	"github.com/connpool/connpool/internal/kubestream"
 )
 
-// frameBytes is how much of a stream goes into one message.
-const frameBytes = 32 << 10
+// heartbeat is that of the live API's server, which gives a client up that sent
+// pings and stopped.
+var heartbeat = kubestream.Heartbeat{Ping: 5 * time.Second, Patience: 30 * time.Second, PeerPings: true}
 
 // upgrader is the innermost http.RoundTripper of an upgraded request: it dials
 // and shakes hands as a WebSocket. The layers above it, which authenticate, are
@@ -34,7 +36,7 @@ type upgrader struct {
 // passes the layers above the upgrader.
 type socket struct {
 	io.Reader
-	*websocket.Conn
+	*kubestream.Socket
 }
 
 // newUpgraders make the round trippers for WebSockets, and for other protocols.
@@ -92,53 +94,27 @@ func (u *upgrader) switcher() http.RoundTripper {
 // RoundTrip upgrades a request. A refusal is a response like any other.
 func (u *upgrader) RoundTrip(request *http.Request) (*http.Response, error) {
 	header := request.Header.Clone()
-	protocols := header.Values("Sec-WebSocket-Protocol")
-	header.Del("Sec-WebSocket-Protocol")
 	dialer := websocket.Dialer{
-		Proxy: u.proxy, NetDialContext: u.dial, TLSClientConfig: u.tls, Subprotocols: protocols,
-		// One byte names the channel.
-		ReadBufferSize: frameBytes + 1, WriteBufferSize: frameBytes + 1,
+		Proxy: u.proxy, NetDialContext: u.dial, TLSClientConfig: u.tls, Subprotocols: header.Values("Sec-WebSocket-Protocol"),
 	}
+	header.Del("Sec-WebSocket-Protocol")
 	target := *request.URL
 	target.Scheme = map[string]string{"https": "wss", "http": "ws"}[target.Scheme]
-	conn, response, err := dialUntil(request.Context(), dialer, target.String(), header)
+	upgraded, response, err := kubestream.Upgrade(request.Context(), dialer, target.String(), header, heartbeat)
 	if errors.Is(err, websocket.ErrBadHandshake) && response.StatusCode != http.StatusSwitchingProtocols {
 		return response, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains(protocols, conn.Subprotocol()) {
-		_ = conn.Close()
-		return nil, fmt.Errorf("the server chose the protocol %q, which was not offered", conn.Subprotocol())
-	}
-	response.Body = &socket{Reader: http.NoBody, Conn: conn}
+	response.Body = &socket{Reader: http.NoBody, Socket: upgraded}
 	return response, nil
-}
-
-// dialUntil dials, and gives up when ctx ends: the dialer alone would wait for
-// the answer to the handshake without looking at it.
-func dialUntil(ctx context.Context, dialer websocket.Dialer, u string, header http.Header) (*websocket.Conn, *http.Response, error) {
-	dial := dialer.NetDialContext
-	stop := func() bool { return true }
-	dialer.NetDialContext = func(dialing context.Context, network, address string) (net.Conn, error) {
-		conn, err := dial(dialing, network, address)
-		if err == nil {
-			stop = context.AfterFunc(ctx, func() { _ = conn.Close() })
-		}
-		return conn, err
-	}
-	conn, response, err := dialer.DialContext(ctx, u, header)
-	if !stop() || err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
-	return conn, response, err
 }
 
 // upgradeTo upgrades a request to one of the protocols. Whether a command may have
 // started shows in the error: the server starts it after its answer, so not
 // before the request was sent.
-func (c *Client) upgradeTo(ctx context.Context, u *url.URL, protocol string) (*websocket.Conn, http.Header, *Error) {
+func (c *Client) upgradeTo(ctx context.Context, u *url.URL, protocol string) (*kubestream.Socket, http.Header, *Error) {
 	sent := false
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		// The request is written right after the connection is there. Behind a proxy
@@ -166,5 +142,5 @@ func (c *Client) upgradeTo(ctx context.Context, u *url.URL, protocol string) (*w
 		_ = response.Body.Close()
 		return nil, nil, unknown(errors.New("a transport wrapper hides the upgraded connection"))
 	}
-	return upgraded.Conn, response.Header, nil
+	return upgraded.Socket, response.Header, nil
 }

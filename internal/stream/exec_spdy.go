@@ -35,7 +35,7 @@ func (l limits) serveExecSPDY(w http.ResponseWriter, r *http.Request, options Ex
 		return
 	}
 	defer conn.close()
-	defer conn.expireWith(r.Context())()
+	defer conn.frames.expireWith(r.Context())()
 	ctx, cancel := endWith(r.Context(), conn.running)
 	defer cancel()
 	if !e.awaitStreams(ctx, l.open) {
@@ -43,7 +43,7 @@ func (l limits) serveExecSPDY(w http.ResponseWriter, r *http.Request, options Ex
 	}
 	e.serve(ctx, conn, run)
 	conn.finished.Store(true)
-	conn.linger(r.Context(), conn.running.Done())
+	conn.frames.linger(r.Context(), conn.running.Done())
 }
 
 // spdyExec is a command behind SPDY streams.

@@ -3,7 +3,6 @@ package stream
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,13 +11,14 @@ import (
 	"sync"
 
 	"github.com/gorilla/websocket"
-	"k8s.io/apimachinery/pkg/util/portforward"
 	"k8s.io/apimachinery/pkg/util/remotecommand"
 	"k8s.io/streaming/pkg/httpstream/wsstream"
+
+	"github.com/connpool/connpool/internal/kubestream"
 )
 
 const (
-	tunnelProtocol = portforward.WebsocketsSPDYTunnelingPortForwardV1
+	tunnelProtocol = kubestream.ForwardProtocol
 
 	// maxPorts is how many pairs of channels a byte can number.
 	maxPorts = 127
@@ -53,38 +53,15 @@ func (l limits) serveTunnel(w http.ResponseWriter, r *http.Request, dial DialFun
 	if !ok {
 		return
 	}
-	t := &tunnel{socket: socket}
-	l.forward(r.Context(), &frames{transport: socket.transport, reader: t, writer: t}, dial)
+	reader, writer := kubestream.NewMessageReader(socket.conn), messageWriter{socket.conn}
+	l.forward(r.Context(), &frames{transport: socket.transport, reader: reader, writer: writer}, dial)
 }
 
-// tunnel is the bytes in the messages of a WebSocket. One goroutine reads and
-// one writes.
-type tunnel struct {
-	socket  *webSocket
-	message io.Reader
-}
+// messageWriter sends each piece of data as one message.
+type messageWriter struct{ conn *websocket.Conn }
 
-func (t *tunnel) Read(p []byte) (int, error) {
-	for {
-		if t.message == nil {
-			_, message, err := t.socket.conn.NextReader()
-			if err != nil {
-				return 0, err
-			}
-			t.message = message
-		}
-		n, err := t.message.Read(p)
-		if errors.Is(err, io.EOF) {
-			t.message, err = nil, nil
-		}
-		if n > 0 || err != nil {
-			return n, err
-		}
-	}
-}
-
-func (t *tunnel) Write(p []byte) (int, error) {
-	if err := t.socket.conn.WriteMessage(websocket.BinaryMessage, p); err != nil {
+func (w messageWriter) Write(p []byte) (int, error) {
+	if err := w.conn.WriteMessage(websocket.BinaryMessage, p); err != nil {
 		return 0, err
 	}
 	return len(p), nil

@@ -32,9 +32,8 @@ const (
 // after the last output has nothing left to read, so when it falls silent then,
 // it is gone; one that still has output before it may just be slow.
 type spdyConn struct {
-	*frames
-
-	conn *spdystream.Connection
+	frames *frames
+	conn   *spdystream.Connection
 	// sent counts frames of output before they are written, written after. read
 	// is the count up to which the client is known to have read.
 	sent, written, read atomic.Uint64
@@ -92,7 +91,7 @@ func serveSPDY(ctx context.Context, f *frames, accept func(*spdyConn, *spdystrea
 	c.read.Store(never)
 	f.ponged = c.ponged
 	gone := func() {
-		c.cut()
+		c.frames.cut()
 		stop(ErrClientGone)
 	}
 	c.workers.Go(func() { conn.Serve(func(s *spdystream.Stream) { accept(c, s) }) })
@@ -102,7 +101,7 @@ func serveSPDY(ctx context.Context, f *frames, accept func(*spdyConn, *spdystrea
 	})
 	c.workers.Go(func() { c.keep(gone) })
 	c.workers.Go(func() {
-		c.watch(running, func() bool { return c.finished.Load() || c.read.Load() == c.sent.Load() })
+		c.frames.watch(running, func() bool { return c.finished.Load() || c.read.Load() == c.sent.Load() })
 	})
 	return c, nil
 }
@@ -136,7 +135,7 @@ func (c *spdyConn) drop(s *spdystream.Stream) {
 // close ends the connection and waits for all that serves it. Streams are reset
 // because the library waits for somebody to read what has arrived on them.
 func (c *spdyConn) close() {
-	c.cut()
+	c.frames.cut()
 	c.mu.Lock()
 	c.closed = true
 	open := c.open
@@ -160,7 +159,7 @@ type pings struct {
 // keep pings the client. While input waits for its reader, nothing is read and no
 // answer found; then a ping that cannot be sent tells that the client is gone.
 func (c *spdyConn) keep(gone func()) {
-	ticker := time.NewTicker(c.limits.ping)
+	ticker := time.NewTicker(c.frames.limits.ping)
 	defer ticker.Stop()
 	for {
 		select {
@@ -168,7 +167,7 @@ func (c *spdyConn) keep(gone func()) {
 			return
 		case <-ticker.C:
 		}
-		if err := c.ping(c.nextPing()); err != nil {
+		if err := c.frames.ping(c.nextPing()); err != nil {
 			gone()
 			return
 		}

@@ -14,6 +14,8 @@ import (
 	"github.com/gorilla/websocket"
 	"k8s.io/apimachinery/pkg/util/remotecommand"
 	"k8s.io/streaming/pkg/httpstream/wsstream"
+
+	"github.com/connpool/connpool/internal/kubestream"
 )
 
 // maxMessage is the most data that one message or frame carries.
@@ -38,20 +40,21 @@ func base64Size(n int) int { return base64.StdEncoding.EncodedLen(n) }
 
 // webSocket is an upgraded request that carries numbered channels.
 //
-// Pings keep the path open and let the kernel find out that the client's host
-// is gone. A missing answer proves nothing, since a client may answer only when
-// it reads. But a client that sends pings by itself, as client-go does even
-// while its output is stuck, is gone when they stop.
+// Its client would send something if it lived (see kubestream) once it has sent a
+// ping: client-go sends them even while its output is stuck. An answer to a ping
+// proves nothing about the next one, since a client may answer only when its
+// program reads. Once everything has been sent, only the client's last message is
+// left to come.
 type webSocket struct {
 	*transport
 
 	conn     *websocket.Conn
+	pinger   *kubestream.Pinger
 	protocol string
 	// sending admits one message at a time.
 	sending sync.Mutex
-	pongs   chan string
-	// heartbeat: the client pings by itself. finished: all has been sent.
-	heartbeat, finished atomic.Bool
+	// finished means that everything has been sent.
+	finished atomic.Bool
 	// running ends with the receiver: nothing more comes from the client.
 	running context.Context
 	workers sync.WaitGroup
@@ -70,7 +73,7 @@ func (l limits) upgradeWebSocket(w http.ResponseWriter, r *http.Request, protoco
 	if err != nil {
 		return nil, false
 	}
-	return &webSocket{transport: h.transport, conn: conn, protocol: protocol, pongs: make(chan string, 1)}, true
+	return &webSocket{transport: h.transport, conn: conn, protocol: protocol}, true
 }
 
 // start runs receive until the client is gone; the socket is closed then, so
@@ -79,7 +82,7 @@ func (l limits) upgradeWebSocket(w http.ResponseWriter, r *http.Request, protoco
 func (s *webSocket) start(ctx context.Context, receive func() error) {
 	running, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	s.running = running
-	s.conn.SetPingHandler(s.pinged)
+	s.pinger = kubestream.NewPinger(s.conn)
 	s.conn.SetCloseHandler(func(int, string) error { return nil })
 	gone := func() {
 		s.cut()
@@ -91,7 +94,7 @@ func (s *webSocket) start(ctx context.Context, receive func() error) {
 	})
 	s.workers.Go(func() { s.keep(gone) })
 	s.workers.Go(func() {
-		s.watch(running, func() bool { return s.heartbeat.Load() || s.finished.Load() })
+		s.watch(running, func() bool { return s.pinger.PeerPings() || s.finished.Load() })
 	})
 }
 
@@ -111,40 +114,14 @@ func (s *webSocket) finish(ctx context.Context) {
 	s.linger(ctx, s.running.Done())
 }
 
-// pinged runs in the receiver, which must not wait for a slow reader: an answer
-// that is still waiting for its turn is enough.
-func (s *webSocket) pinged(payload string) error {
-	s.heartbeat.Store(true)
-	select {
-	case s.pongs <- payload:
-	default:
-	}
-	return nil
-}
-
-// keep sends pings and answers those of the client. While input waits for its
-// reader, nothing is read; then a ping that cannot be sent tells that the client
-// is gone.
+// keep sends pings, which keep the path open, and answers those of the client.
+// While input waits for its reader, nothing is read; then a ping that cannot be
+// sent tells that the client is gone.
 func (s *webSocket) keep(gone func()) {
-	ticker := time.NewTicker(s.limits.ping)
-	defer ticker.Stop()
-	for {
-		var err error
-		select {
-		case <-s.running.Done():
-			return
-		case payload := <-s.pongs:
-			err = s.conn.WriteControl(websocket.PongMessage, []byte(payload), time.Time{})
-		case <-ticker.C:
-			err = s.conn.WriteControl(websocket.PingMessage, nil, time.Time{})
-		}
-		switch {
-		case errors.Is(err, websocket.ErrCloseSent):
-			return
-		case err != nil:
-			gone()
-			return
-		}
+	always := func() (number int64, yes bool) { return 0, true }
+	err := s.pinger.Run(s.running.Done(), s.limits.ping, always)
+	if err != nil && !errors.Is(err, websocket.ErrCloseSent) {
+		gone()
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/remotecommand"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/kubestream"
 )
 
 // Exec implements driver.Execer.
@@ -31,7 +32,7 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 	if err != nil {
 		return driver.ExitStatus{}, c.why(ctx, err)
 	}
-	e := newExecution(c, socket, command.TTY, streams)
+	e := &execution{conn: c, socket: socket, tty: command.TTY, streams: streams}
 	said, err := e.run(running)
 	if err != nil {
 		return driver.ExitStatus{}, c.why(ctx, err)
@@ -50,14 +51,14 @@ func (c *conn) why(ctx context.Context, err *driver.Error) *driver.Error {
 // startCommand upgrades a request to a running command. Where a pod has many
 // containers and names a default one, the server leaves it to us to look it up:
 // its refusal proves that nothing was started.
-func (c *conn) startCommand(ctx context.Context, place driver.Place, words []string, tty bool) (*webSocket, *driver.Error) {
-	socket, refused, err := c.upgrade(ctx, execPath(place), execQuery(place, words, tty), remotecommand.StreamProtocolV5Name)
+func (c *conn) startCommand(ctx context.Context, place driver.Place, words []string, tty bool) (*kubestream.Socket, *driver.Error) {
+	socket, refused, err := c.upgrade(ctx, execPath(place), execQuery(place, words, tty), kubestream.ExecProtocol)
 	if refused == nil {
 		return socket, err
 	}
 	if place.Container == "" && asksForContainer(refused) {
 		if place.Container = c.defaultContainer(ctx, place); place.Container != "" {
-			socket, refused, err = c.upgrade(ctx, execPath(place), execQuery(place, words, tty), remotecommand.StreamProtocolV5Name)
+			socket, refused, err = c.upgrade(ctx, execPath(place), execQuery(place, words, tty), kubestream.ExecProtocol)
 		}
 	}
 	if refused != nil {
@@ -97,7 +98,7 @@ func (e *execution) result(said *metav1.Status, place driver.Place) (driver.Exit
 	}
 	code, err := neverRan(said.Message, place)
 	if code != 0 {
-		e.complain(said.Message)
+		e.writeRuntimeError(said.Message)
 		return driver.ExitStatus{Code: code}, nil
 	}
 	if err != nil {
