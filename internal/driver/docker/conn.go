@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
-	"maps"
 	"net"
 	"net/http"
-	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +13,7 @@ import (
 
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/keepalive"
+	"github.com/connpool/connpool/internal/driver/running"
 )
 
 const (
@@ -40,14 +38,12 @@ type conn struct {
 	cancel    context.CancelCauseFunc
 	info      driver.Info
 	monitor   *keepalive.Monitor[pingAnswer]
-	closing   atomic.Bool // what ends from now on was ended by us
-
-	mu      sync.Mutex              // guards what follows
-	running map[*execution]struct{} // commands that may have been started
+	closing   atomic.Bool             // what ends from now on was ended by us
+	running   running.Set[*execution] // commands that may have been started
 }
 
 func newConn(d *dialer) *conn {
-	c := &conn{dialer: d, options: d.options, endpoint: d.endpoint, running: map[*execution]struct{}{}}
+	c := &conn{dialer: d, options: d.options, endpoint: d.endpoint}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.sockets = newSockets(c.ctx, d, func() { c.monitor.Suspect() })
 	c.monitor = keepalive.New(keepalive.Options[pingAnswer]{
@@ -84,50 +80,15 @@ func (c *conn) Info() driver.Info {
 	return info
 }
 
-// Close implements driver.Conn. What runs is signaled to end: it would not notice
-// that its streams are gone.
+// Close implements driver.Conn. What runs is signaled to end, and given a moment for
+// it.
 func (c *conn) Close() error {
 	c.closing.Store(true)
-	c.signalAll()
-	c.end(context.Canceled)
-	return nil
-}
-
-// signalAll sends every command its signal and gives it a moment to end.
-func (c *conn) signalAll() {
-	if c.ctx.Err() != nil {
-		return
-	}
-	c.mu.Lock()
-	running := slices.Collect(maps.Keys(c.running))
-	c.mu.Unlock()
-	if len(running) == 0 {
-		return
-	}
 	ctx, cancel := context.WithTimeout(c.ctx, signalTimeout)
 	defer cancel()
-	for _, e := range running {
-		go e.signal(ctx, askToEnd)
-	}
-	for _, e := range running {
-		select {
-		case <-e.ended:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// starts notes a command that may run, until the function is called.
-func (c *conn) starts(e *execution) (ends func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.running[e] = struct{}{}
-	return func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.running, e)
-	}
+	c.running.End(ctx, func(e *execution) { e.signal(ctx, askToEnd) })
+	c.end(context.Canceled)
+	return nil
 }
 
 // end closes all sockets, which frees whoever waits on one. The first cause

@@ -67,6 +67,9 @@ func (e *execution) outputTo(writer io.Writer) *stdio.Output {
 	return stdio.NewOutput(writer, func() { e.breakOff("the reader of the command's output went away") })
 }
 
+// Ended implements running.Command.
+func (e *execution) Ended() <-chan struct{} { return e.ended }
+
 // create has the engine prepare the command, which starts nothing.
 func (e *execution) create(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, e.conn.options.StageTimeout)
@@ -116,7 +119,7 @@ func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 		return driver.ExitStatus{}, err
 	}
 	defer e.socket.Close() //nolint:errcheck // it is used up
-	defer e.conn.starts(e)()
+	defer e.conn.running.Add(e)()
 	reader, err := e.start(ctx)
 	if err != nil {
 		close(e.ended)

@@ -2,9 +2,6 @@ package ssh
 
 import (
 	"context"
-	"maps"
-	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -12,6 +9,7 @@ import (
 
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/keepalive"
+	"github.com/connpool/connpool/internal/driver/running"
 )
 
 // keepaliveRequest is answered by every server, if only with a refusal.
@@ -35,9 +33,7 @@ type conn struct {
 	unasked   flood
 	spare     spare
 	listeners listeners
-
-	mu      sync.Mutex            // guards what follows
-	running map[*session]struct{} // sessions with a command
+	running   running.Set[*session] // sessions with a command
 }
 
 func newConn(d *dialer, t *transport) *conn {
@@ -76,56 +72,15 @@ func (c *conn) Info() driver.Info {
 	return info
 }
 
-// Close implements driver.Conn. What runs is signaled to end: most commands
-// would not notice that their connection is gone.
+// Close implements driver.Conn. What runs is signaled to end, and given a moment for
+// it. A server that takes no signals, or nothing at all, is not waited for longer.
 func (c *conn) Close() error {
 	c.closing.Store(true)
-	c.signalAll()
+	ctx, cancel := context.WithTimeout(c.ctx, signalTimeout)
+	defer cancel()
+	c.running.End(ctx, func(s *session) { s.signal("TERM") })
 	c.end(context.Canceled)
 	return nil
-}
-
-// signalAll sends every command its signal and gives it a moment to end. A server
-// that does not take signals, or nothing at all, is not waited for longer.
-func (c *conn) signalAll() {
-	if c.ctx.Err() != nil {
-		return
-	}
-	c.mu.Lock()
-	running := slices.Collect(maps.Keys(c.running))
-	c.mu.Unlock()
-	if len(running) == 0 {
-		return
-	}
-	go func() {
-		for _, s := range running {
-			s.signal("TERM")
-		}
-	}()
-	timeout := time.NewTimer(signalTimeout)
-	defer timeout.Stop()
-	for _, s := range running {
-		select {
-		case <-s.ended:
-		case <-timeout.C:
-			return
-		}
-	}
-}
-
-// starts notes a session that runs a command, until the function is called.
-func (c *conn) starts(s *session) (ends func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.running == nil {
-		c.running = map[*session]struct{}{}
-	}
-	c.running[s] = struct{}{}
-	return func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.running, s)
-	}
 }
 
 // end closes the transport, which frees whoever waits on it. The first cause

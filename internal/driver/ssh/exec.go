@@ -64,7 +64,7 @@ func (e *execution) run(ctx context.Context, streams driver.Streams) (driver.Exi
 	copying.Go(func() { _ = stdio.Copy(stdout, e.session.channel) })
 	copying.Go(func() { _ = stdio.Copy(stderr, e.session.channel.Stderr()) })
 	go e.speak()
-	defer e.conn.starts(e.session)()
+	defer e.conn.running.Add(e.session)()
 
 	select {
 	case err := <-e.answered:

@@ -218,6 +218,9 @@ func (c *conn) release() {
 	}
 }
 
+// Ended implements running.Command.
+func (s *session) Ended() <-chan struct{} { return s.ended }
+
 // signal is best effort: the server may not support it, and does not say.
 func (s *session) signal(name string) {
 	_, _ = s.channel.SendRequest("signal", false, payload(name))
