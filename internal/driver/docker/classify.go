@@ -50,7 +50,7 @@ func tlsError(err error, address string) *driver.Error {
 		return because(err, notStarted(driver.ProtocolError, driver.StageTLS,
 			"%s does not speak TLS; start the engine with --tlsverify, or correct the port", address))
 	}
-	return refusedOr(err, address, driver.StageTLS)
+	return socketError(err, address, driver.StageTLS)
 }
 
 // certificateError says what is wrong with the engine's certificate, or nothing.
@@ -72,7 +72,7 @@ func certificateError(err error, address string) *driver.Error {
 			host, named(driver.Sanitize(strings.Join(names, ", "))))
 	case isInvalid && wrong.Reason == x509.Expired:
 		return bad("the engine's certificate is valid from %s until %s only; renew it, or check the clocks",
-			day(wrong.Cert.NotBefore), day(wrong.Cert.NotAfter))
+			formatDate(wrong.Cert.NotBefore), formatDate(wrong.Cert.NotAfter))
 	case isInvalid:
 		return bad("the engine's certificate cannot be used (%s); issue another one", driver.Sanitize(wrong.Error()))
 	case isUnknown:
@@ -89,9 +89,9 @@ func named(names string) string {
 	return names
 }
 
-// refusedOr recognizes an engine that refuses our certificate. With TLS 1.3 it
+// socketError recognizes an engine that refuses our certificate. With TLS 1.3 it
 // says so only when it is first spoken to.
-func refusedOr(err error, address string, stage driver.Stage) *driver.Error {
+func socketError(err error, address string, stage driver.Stage) *driver.Error {
 	alert := ""
 	if said, ok := errors.AsType[*net.OpError](err); ok && said.Op == "remote error" {
 		alert = said.Err.Error()
@@ -112,9 +112,9 @@ func refusedOr(err error, address string, stage driver.Stage) *driver.Error {
 		"%s closed the connection; look into the engine's log", address))
 }
 
-// refusal classifies an answer of the engine that is an error of its own, or
+// answerError classifies an answer of the engine that is an error of its own, or
 // returns nil. None of these requests starts anything.
-func refusal(err error, stage driver.Stage, what string) *driver.Error {
+func answerError(err error, stage driver.Stage, what string) *driver.Error {
 	words := driver.Sanitize(strings.TrimPrefix(err.Error(), "Error response from daemon: "))
 	switch {
 	case errdefs.IsNotFound(err):

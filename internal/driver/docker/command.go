@@ -28,42 +28,42 @@ func check(command driver.Command) error {
 	place := command.Place
 	switch {
 	case place.Container == "":
-		return refuse("a Docker target runs commands in containers; name one")
+		return badCommand("a Docker target runs commands in containers; name one")
 	case place.Pod != "" || place.Namespace != "":
-		return refuse("a Docker target has containers but no pods or namespaces; name a container only")
+		return badCommand("a Docker target has containers but no pods or namespaces; name a container only")
 	case !plainName.MatchString(place.Container):
-		return refuse("%q is no name or ID of a container; list what there is with docker ps", driver.Sanitize(place.Container))
+		return badCommand("%q is no name or ID of a container; list what there is with docker ps", driver.Sanitize(place.Container))
 	case command.Subsystem != "":
-		return refuse("containers have no subsystems such as %s, only hosts behind SSH have; run a program instead",
+		return badCommand("containers have no subsystems such as %s, only hosts behind SSH have; run a program instead",
 			driver.Sanitize(command.Subsystem))
 	}
 	for _, word := range slices.Concat(command.Argv, []string{command.Shell},
 		slices.Collect(maps.Keys(command.Env)), slices.Collect(maps.Values(command.Env))) {
 		if strings.ContainsRune(word, 0) {
-			return refuse("the command or its environment holds a NUL byte, which no process can receive; remove it")
+			return badCommand("the command or its environment holds a NUL byte, which no process can receive; remove it")
 		}
 		if !utf8.ValidString(word) {
-			return refuse("the command or its environment is not UTF-8, and the Docker API carries nothing else; " +
+			return badCommand("the command or its environment is not UTF-8, and the Docker API carries nothing else; " +
 				"pass such data on standard input")
 		}
 	}
 	return nil
 }
 
-func refuse(format string, args ...any) *driver.Error {
+func badCommand(format string, args ...any) *driver.Error {
 	return notStarted(driver.ProtocolError, driver.StageStart, format, args...)
 }
 
 // config says what to prepare.
 func (e *execution) config() container.ExecOptions {
 	return container.ExecOptions{
-		Cmd: words(e.command), Env: e.environment(), DetachKeys: detachKeys,
+		Cmd: argvOf(e.command), Env: e.environment(), DetachKeys: detachKeys,
 		AttachStdin: e.stdin != nil, AttachStdout: true, AttachStderr: true,
 		Tty: e.command.TTY != nil, ConsoleSize: consoleSize(e.command.TTY),
 	}
 }
 
-func words(command driver.Command) []string {
+func argvOf(command driver.Command) []string {
 	switch {
 	case len(command.Argv) > 0:
 		return command.Argv

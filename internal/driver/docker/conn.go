@@ -49,7 +49,7 @@ func newConn(d *dialer) *conn {
 	c.monitor = keepalive.New(keepalive.Options[pingAnswer]{
 		Address: d.endpoint.Address, Interval: d.endpoint.KeepaliveInterval, Timeout: d.endpoint.KeepaliveTimeout,
 		SuspectTimeout: d.options.StageTimeout,
-		Ask:            c.ping, Heard: c.sockets.heard.Load, Answered: c.judge, Alive: c.sockets.ahead.Replenish, Dead: c.declareDead,
+		Ask:            c.ping, Heard: c.sockets.heard.Load, Answered: c.handlePing, Alive: c.sockets.ahead.Replenish, Dead: c.declareDead,
 	})
 	c.transport = &http.Transport{
 		// The sockets come encrypted, so to net/http they are plain.
@@ -112,8 +112,8 @@ type pingAnswer struct {
 	problem string // the status, if it is not 200
 }
 
-// judge ends a connection whose engine is gone, or was replaced.
-func (c *conn) judge(result keepalive.Result[pingAnswer]) {
+// handlePing ends a connection whose engine is gone, or was replaced.
+func (c *conn) handlePing(result keepalive.Result[pingAnswer]) {
 	switch answer := result.Answer; {
 	case result.Err != nil:
 		c.end(because(result.Err, notStarted(driver.Unreachable, driver.StageRun,

@@ -123,7 +123,7 @@ func checkAuthorities(authorities []*x509.Certificate, now time.Time) error {
 	if slices.ContainsFunc(authorities, func(a *x509.Certificate) bool { return !expired(a) }) {
 		return nil
 	}
-	return outdated("the Secret's key ca.crt holds an authority that expired on %s; replace it", day(authorities[0].NotAfter))
+	return outdated("the Secret's key ca.crt holds an authority that expired on %s; replace it", formatDate(authorities[0].NotAfter))
 }
 
 func outdated(format string, args ...any) *driver.Error {
@@ -135,10 +135,10 @@ func (c *credentials) check(now time.Time) error {
 	leaf := c.certificate.Leaf
 	switch {
 	case now.After(leaf.NotAfter):
-		return outdated("the Secret's key tls.crt holds a certificate that expired on %s; renew it", day(leaf.NotAfter))
+		return outdated("the Secret's key tls.crt holds a certificate that expired on %s; renew it", formatDate(leaf.NotAfter))
 	case now.Before(leaf.NotBefore):
 		return outdated("the Secret's key tls.crt holds a certificate that is not valid before %s; check the clocks, or wait",
-			day(leaf.NotBefore))
+			formatDate(leaf.NotBefore))
 	case !forClients(leaf):
 		return invalid("the Secret's key tls.crt holds a certificate that is not for clients; " +
 			"issue one with the extended key usage clientAuth")
@@ -155,7 +155,7 @@ func forClients(leaf *x509.Certificate) bool {
 	})
 }
 
-func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
+func formatDate(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
 // config trusts nobody but the Secret's authorities.
 func (c *credentials) config(address string) (*tls.Config, error) {
@@ -173,5 +173,5 @@ func (c *credentials) config(address string) (*tls.Config, error) {
 
 // describe says which certificate we show, for a trace.
 func (c *credentials) describe() string {
-	return fmt.Sprintf("the certificate of %q, valid until %s", c.certificate.Leaf.Subject.CommonName, day(c.certificate.Leaf.NotAfter))
+	return fmt.Sprintf("the certificate of %q, valid until %s", c.certificate.Leaf.Subject.CommonName, formatDate(c.certificate.Leaf.NotAfter))
 }

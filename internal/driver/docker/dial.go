@@ -91,7 +91,7 @@ func (d *dialer) traceTLS(s *socket) {
 		state := encrypted.ConnectionState()
 		leaf := state.PeerCertificates[0]
 		d.tracef(driver.StageTLS, "%s; the engine showed the certificate of %q, valid until %s",
-			tls.VersionName(state.Version), leaf.Subject.CommonName, day(leaf.NotAfter))
+			tls.VersionName(state.Version), leaf.Subject.CommonName, formatDate(leaf.NotAfter))
 	}
 }
 
@@ -109,7 +109,7 @@ func (c *conn) greet(s *socket) error {
 	if err != nil {
 		return err
 	}
-	response, err := exchange(s, request) //nolint:bodyclose // it is in memory
+	response, err := roundTrip(s, request) //nolint:bodyclose // it is in memory
 	if err != nil {
 		return greetingError(err, c.endpoint.Address, stage)
 	}
@@ -122,15 +122,15 @@ func (c *conn) greet(s *socket) error {
 
 func greetingError(err error, address string, stage driver.Stage) *driver.Error {
 	if isNetwork(err) {
-		return refusedOr(err, address, stage)
+		return socketError(err, address, stage)
 	}
 	return because(err, notStarted(driver.ProtocolError, stage,
 		"%s does not answer as a Docker engine; check the endpoint", address))
 }
 
-// exchange sends a request and reads its answer, with its whole body. It leaves
+// roundTrip sends a request and reads its answer, with its whole body. It leaves
 // nothing unread, so the socket can be used again.
-func exchange(s *socket, request *http.Request) (*http.Response, error) {
+func roundTrip(s *socket, request *http.Request) (*http.Response, error) {
 	written := request.Write(s)
 	response, reader, err := readAnswer(s, request)
 	if err != nil {
@@ -180,7 +180,7 @@ func (c *conn) introduce(response *http.Response) error {
 	}
 	c.version = version
 	c.info.ServerVersion = describe(response.Header.Get("Server"), version)
-	return c.speak(version)
+	return c.useVersion(version)
 }
 
 // describe reads "Docker/20.10.24 (linux)".
@@ -192,8 +192,8 @@ func describe(server, version string) string {
 	return driver.Sanitize(strings.Join(strings.Fields(name+" "+number+" (API "+version+")"), " "))
 }
 
-// speak makes the client that speaks a version of the API.
-func (c *conn) speak(version string) (err error) {
+// useVersion makes the client that speaks a version of the API.
+func (c *conn) useVersion(version string) (err error) {
 	c.client, err = client.NewClientWithOpts(
 		client.WithHost("http://"+host),
 		client.WithHTTPClient(&http.Client{Transport: bounded{c.transport}, CheckRedirect: client.CheckRedirect}),

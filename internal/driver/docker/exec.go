@@ -98,7 +98,7 @@ func (c *conn) failed(ctx context.Context, err error, stage driver.Stage, what s
 	if unreached, ok := driver.Classified(err); ok { // no socket could be dialed
 		return unreached
 	}
-	if refused := refusal(err, stage, what); refused != nil {
+	if refused := answerError(err, stage, what); refused != nil {
 		return refused
 	}
 	c.monitor.Suspect()
@@ -125,8 +125,8 @@ func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 		close(e.ended)
 		return driver.ExitStatus{}, err
 	}
-	go e.listen(reader)
-	go e.speak()
+	go e.receive(reader)
+	go e.sendInput()
 	go e.resize()
 	select {
 	case <-e.ended:
@@ -141,8 +141,8 @@ func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 	}
 }
 
-// listen copies the output to its end.
-func (e *execution) listen(reader *bufio.Reader) {
+// receive copies the output to its end.
+func (e *execution) receive(reader *bufio.Reader) {
 	defer close(e.ended)
 	if e.command.TTY != nil {
 		e.outputErr = stdio.Copy(e.stdout, reader)
@@ -151,8 +151,8 @@ func (e *execution) listen(reader *bufio.Reader) {
 	e.outputErr = e.output.demultiplex(reader)
 }
 
-// speak sends the input.
-func (e *execution) speak() {
+// sendInput sends the input.
+func (e *execution) sendInput() {
 	if e.stdin == nil {
 		return
 	}

@@ -81,9 +81,9 @@ func TestAnEngineBehindSSHServesAsOneThatIsNear(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Stop)
-	hop := dialHop(t, server)
+	jumpHost := dialJumpHost(t, server)
 	endpoint := unixEndpoint(engine)
-	endpoint.Dial = hop.(driver.Forwarder).Forward
+	endpoint.Dial = jumpHost.(driver.Forwarder).Forward
 	conn := mustDial(t, Options{}, endpoint)
 	input := strings.Repeat("0123456789", 500_000)
 	var stdout bytes.Buffer
@@ -100,7 +100,7 @@ func TestAnEngineBehindSSHServesAsOneThatIsNear(t *testing.T) {
 	wantDeath(t, conn, driver.Unreachable, driver.StageRun)
 }
 
-func dialHop(t *testing.T, server *openssh.Server) driver.Conn {
+func dialJumpHost(t *testing.T, server *openssh.Server) driver.Conn {
 	t.Helper()
 	prepared, err := ssh.New(ssh.Options{}).Prepare(driver.Endpoint{
 		Address: server.Addr, User: server.User, KnownHosts: []byte(server.KnownHosts),
@@ -109,10 +109,10 @@ func dialHop(t *testing.T, server *openssh.Server) driver.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hop, err := prepared.Dial(t.Context())
+	jumpHost, err := prepared.Dial(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = hop.Close() })
-	return hop
+	t.Cleanup(func() { _ = jumpHost.Close() })
+	return jumpHost
 }

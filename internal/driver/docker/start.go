@@ -48,7 +48,7 @@ func (e *execution) start(ctx context.Context) (*bufio.Reader, error) {
 	}
 	lift()
 	if response.StatusCode != http.StatusSwitchingProtocols {
-		return nil, e.refused(response)
+		return nil, e.startError(response)
 	}
 	return reader, nil
 }
@@ -112,9 +112,9 @@ func (e *execution) unanswered(ctx context.Context, err error) *driver.Error {
 		"the connection to %s broke while the command was being started", e.conn.endpoint.Address))
 }
 
-// refused classifies an answer that is no stream. A client's error is the engine's
+// startError classifies an answer that is no stream. A client's error is the engine's
 // own word that it started nothing; a gateway's need not be.
-func (e *execution) refused(response *http.Response) *driver.Error {
+func (e *execution) startError(response *http.Response) *driver.Error {
 	defer e.socket.Close()                                      //nolint:errcheck // it is used up
 	_ = e.socket.SetDeadline(time.Now().Add(inspectTimeout))    // for the words
 	said, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10)) // as much as there is
@@ -154,7 +154,7 @@ func (e *execution) exitStatus(ctx context.Context) (driver.ExitStatus, error) {
 			return driver.ExitStatus{}, e.conn.death(driver.StageRun, true)
 		}
 		if err != nil && ctx.Err() == nil {
-			return driver.ExitStatus{}, e.lost(err)
+			return driver.ExitStatus{}, e.noExitCode(err)
 		}
 		if err == nil && !state.Running {
 			return e.statusOf(state)
@@ -180,15 +180,15 @@ type state struct {
 func (e *execution) inspect(ctx context.Context) (state, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.conn.options.StageTimeout)
 	defer cancel()
-	found, err := e.look(ctx)
+	found, err := e.inspectOnce(ctx)
 	if err != nil && ctx.Err() == nil && !errdefs.IsNotFound(err) {
-		found, err = e.look(ctx)
+		found, err = e.inspectOnce(ctx)
 	}
 	return found, err
 }
 
-// look asks once, past the client, which takes a missing exit code for 0.
-func (e *execution) look(ctx context.Context) (found state, err error) {
+// inspectOnce asks once, past the client, which takes a missing exit code for 0.
+func (e *execution) inspectOnce(ctx context.Context) (found state, err error) {
 	target := "http://" + host + "/v" + e.conn.client.ClientVersion() + "/exec/" + e.id + "/json"
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target, http.NoBody)
 	if err != nil {
@@ -234,8 +234,8 @@ func orNothing(words string) string {
 	return words
 }
 
-// lost explains that there is no exit code.
-func (e *execution) lost(err error) *driver.Error {
+// noExitCode explains that there is no exit code.
+func (e *execution) noExitCode(err error) *driver.Error {
 	if errdefs.IsNotFound(err) {
 		return because(err, unknown(driver.NotFound, driver.StageRun,
 			"the engine knows the command no more: the container %s was removed or restarted, or the engine was",

@@ -87,21 +87,21 @@ func transportError(err error, stage driver.Stage, address string) *driver.Error
 	return result
 }
 
-// refused classifies an answer that is not what was asked for, or returns nil.
-func (c *client) refused(a *answer, stage driver.Stage) *driver.Error {
+// answerError classifies an answer that is not what was asked for, or returns nil.
+func (c *client) answerError(a *answer, stage driver.Stage) *driver.Error {
 	if a.status >= 200 && a.status < 300 {
 		return nil
 	}
-	result := refusal(a, stage, c.config.address)
+	result := statusError(a, stage, c.config.address)
 	if result.Reason == driver.AuthenticationFailed {
 		result.Message = c.config.address + " does not accept " + c.config.describe() + "; replace it in the Secret"
 	}
 	return result
 }
 
-// refusal classifies an HTTP status.
-func refusal(a *answer, stage driver.Stage, address string) *driver.Error {
-	said := words(a)
+// statusError classifies an HTTP status.
+func statusError(a *answer, stage driver.Stage, address string) *driver.Error {
+	said := messageOf(a)
 	result := notStarted(driver.ProtocolError, stage, "%s",
 		driver.Sanitize(fmt.Sprintf("%s does not answer as an API server does (status %d); check the kubeconfig's server: %s",
 			address, a.status, said)))
@@ -147,8 +147,8 @@ func status(body []byte) *metav1.Status {
 	return nil
 }
 
-// words are what an answer says to a person.
-func words(a *answer) string {
+// messageOf returns what an answer says to a person.
+func messageOf(a *answer) string {
 	if said := status(a.body); said != nil && said.Message != "" {
 		return said.Message
 	}

@@ -59,35 +59,35 @@ func newClient(options Options, config *config) (*client, error) {
 	c.transport = c.newTransport()
 	c.monitor = keepalive.New(keepalive.Options[*answer]{
 		Address: config.address, Interval: config.keepalive.interval, MinGap: minProbeGap,
-		Ask: c.ping, Answered: c.judge,
+		Ask: c.ping, Answered: c.handlePing,
 	})
 	c.monitor.Start()
 	return c, nil
 }
 
-// hold adds a reference.
-func (c *client) hold(dial driver.DialFunc) *reference {
+// retain adds a reference.
+func (c *client) retain(dial driver.DialFunc) *reference {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	held := &reference{dial: dial}
-	c.references[held] = struct{}{}
-	return held
+	ref := &reference{dial: dial}
+	c.references[ref] = struct{}{}
+	return ref
 }
 
-// letGo takes a reference away and reports whether it was the last one.
-func (c *client) letGo(held *reference) bool {
+// release takes a reference away and reports whether it was the last one.
+func (c *client) release(ref *reference) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.references, held)
+	delete(c.references, ref)
 	return len(c.references) == 0
 }
 
-// wayOut is the DialFunc of anybody who keeps the client alive.
-func (c *client) wayOut() driver.DialFunc {
+// anyDialFunc is the DialFunc of anybody who keeps the client alive.
+func (c *client) anyDialFunc() driver.DialFunc {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for held := range c.references {
-		return held.dial
+	for ref := range c.references {
+		return ref.dial
 	}
 	return func(context.Context, string, string) (net.Conn, error) { return nil, errUnused }
 }
@@ -117,7 +117,7 @@ func (c *client) dialTransport(ctx context.Context, _, _ string) (net.Conn, erro
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(c.ctx, cancel)() //nolint:contextcheck // whichever ends first
-	raw, err := c.connect(ctx, c.wayOut())
+	raw, err := c.connect(ctx, c.anyDialFunc())
 	if err != nil {
 		return nil, err
 	}

@@ -19,9 +19,9 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// place checks the names of a pod, which become parts of a path, and completes
+// completePlace checks the names of a pod, which become parts of a path, and completes
 // them.
-func (c *conn) place(place driver.Place) (driver.Place, *driver.Error) {
+func (c *conn) completePlace(place driver.Place) (driver.Place, *driver.Error) {
 	place.Namespace = cmp.Or(place.Namespace, c.namespace)
 	if place.Pod == "" {
 		return place, notStarted(driver.NotFound, driver.StageStart, "a cluster runs commands in pods only; name the pod")
@@ -35,31 +35,31 @@ func (c *conn) place(place driver.Place) (driver.Place, *driver.Error) {
 	return place, nil
 }
 
-// commandWords are the program and the arguments that the container is to run.
-func commandWords(command driver.Command) ([]string, *driver.Error) {
+// commandArgv are the program and the arguments that the container is to run.
+func commandArgv(command driver.Command) ([]string, *driver.Error) {
 	if command.Subsystem != "" {
 		return nil, notStarted(driver.ProtocolError, driver.StageStart, "pods have no subsystems; run a command instead")
 	}
-	var words []string
+	var argv []string
 	if len(command.Env) > 0 {
-		words = append(words, "env")
+		argv = append(argv, "env")
 		for _, name := range slices.Sorted(maps.Keys(command.Env)) {
-			words = append(words, name+"="+command.Env[name])
+			argv = append(argv, name+"="+command.Env[name])
 		}
 	}
 	switch {
 	case len(command.Argv) > 0:
-		words = append(words, command.Argv...)
+		argv = append(argv, command.Argv...)
 	case command.Shell != "":
-		words = append(words, "sh", "-c", command.Shell)
+		argv = append(argv, "sh", "-c", command.Shell)
 	default:
-		words = append(words, "sh")
+		argv = append(argv, "sh")
 	}
-	return words, checkWords(command, words)
+	return argv, checkArgv(command, argv)
 }
 
-// checkWords refuses what could not arrive as given.
-func checkWords(command driver.Command, words []string) *driver.Error {
+// checkArgv refuses what could not arrive as given.
+func checkArgv(command driver.Command, argv []string) *driver.Error {
 	for name := range command.Env {
 		if name == "" || strings.ContainsAny(name, "=") || strings.HasPrefix(name, "-") {
 			return notStarted(driver.ProtocolError, driver.StageStart,
@@ -70,7 +70,7 @@ func checkWords(command driver.Command, words []string) *driver.Error {
 		return notStarted(driver.ProtocolError, driver.StageStart,
 			"a program with = in its name cannot be given environment variables; give none, or run it by a shell")
 	}
-	for _, word := range words {
+	for _, word := range argv {
 		switch {
 		case strings.ContainsRune(word, 0):
 			return notStarted(driver.ProtocolError, driver.StageStart,
@@ -85,7 +85,7 @@ func checkWords(command driver.Command, words []string) *driver.Error {
 
 // asksForContainer recognizes a pod with several containers.
 func asksForContainer(refused *answer) bool {
-	return refused.status == http.StatusBadRequest && strings.Contains(words(refused), "container name must be specified")
+	return refused.status == http.StatusBadRequest && strings.Contains(messageOf(refused), "container name must be specified")
 }
 
 // defaultContainerAnnotation is where a pod names the container that is meant if

@@ -74,9 +74,9 @@ func (c *conn) begin(ctx context.Context) *driver.Error {
 	return c.client.admit(ctx)
 }
 
-// while returns a context that ends with the caller's or the connection's, whose
+// joinContexts returns a context that ends with the caller's or the connection's, whose
 // cause tells which.
-func (c *conn) while(ctx context.Context) (context.Context, func()) {
+func (c *conn) joinContexts(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })
 	return ctx, func() {
@@ -90,7 +90,7 @@ func (c *conn) socket(ctx context.Context) (*socket, *driver.Error) {
 	if taken, ok := c.client.spares.Take(); ok {
 		return taken, nil
 	}
-	opened, err := c.client.open(ctx, c.client.wayOut())
+	opened, err := c.client.open(ctx, c.client.anyDialFunc())
 	switch {
 	case err == nil:
 		return opened, nil

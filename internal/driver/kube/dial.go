@@ -63,11 +63,11 @@ func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 	if err := d.config.checkTime(begin); err != nil {
 		return nil, err
 	}
-	shared, held, err := d.driver.acquire(d)
+	shared, ref, err := d.driver.acquire(d)
 	if err != nil {
 		return nil, err
 	}
-	release := func() { d.driver.release(d, shared, held) }
+	release := func() { d.driver.release(d, shared, ref) }
 	socket, version, err := d.prove(ctx, shared)
 	if err != nil {
 		release()
@@ -115,7 +115,7 @@ func (d *dialer) introduce(ctx context.Context, shared *client, opened *socket) 
 		return shared.ready(ctx, opened, driver.StageAuthentication)
 	})
 	if err == nil {
-		err = shared.refused(ready, driver.StageAuthentication)
+		err = shared.answerError(ready, driver.StageAuthentication)
 	}
 	if err != nil {
 		return "", err

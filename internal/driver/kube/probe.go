@@ -86,14 +86,14 @@ func (c *client) patience() time.Duration {
 	return c.options.StageTimeout
 }
 
-// judge ends the client if the server gave no answer or does not accept the
+// handlePing ends the client if the server gave no answer or does not accept the
 // credentials anymore. Any other answer is a sign of life.
-func (c *client) judge(result keepalive.Result[*answer]) {
+func (c *client) handlePing(result keepalive.Result[*answer]) {
 	switch {
 	case result.Err != nil:
 		c.end(result.Err)
 	case result.Answer.status == http.StatusUnauthorized:
-		c.end(c.refused(result.Answer, driver.StageKeepalive))
+		c.end(c.answerError(result.Answer, driver.StageKeepalive))
 	default:
 		c.spares.Replenish()
 	}
@@ -108,7 +108,7 @@ func (c *client) probe(ctx context.Context) error {
 	if result.Err != nil {
 		return driver.AsError(result.Err) // all who wait get the same result
 	}
-	if refused := c.refused(result.Answer, driver.StageKeepalive); refused != nil {
+	if refused := c.answerError(result.Answer, driver.StageKeepalive); refused != nil {
 		return refused
 	}
 	return nil

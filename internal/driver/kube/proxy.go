@@ -18,8 +18,8 @@ import (
 // request gets it again.
 const maxKeptBodyBytes = 64 << 10
 
-// hopHeaders are those of one connection, which HTTP/2 has not.
-var hopHeaders = []string{"Connection", "Proxy-Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
+// hopByHopHeaders are those of one connection, which HTTP/2 has not.
+var hopByHopHeaders = []string{"Connection", "Proxy-Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
 
 // replayHeaders allow net/http to send a request again that may have been
 // received. Kubernetes knows neither.
@@ -31,7 +31,7 @@ func (c *conn) Proxy(request *http.Request) (*http.Response, error) {
 	if err := c.begin(request.Context()); err != nil {
 		return nil, err
 	}
-	ctx, done := c.while(request.Context())
+	ctx, done := c.joinContexts(request.Context())
 	out, err := c.outgoing(ctx, request)
 	if err != nil {
 		done()
@@ -45,7 +45,7 @@ func (c *conn) Proxy(request *http.Request) (*http.Response, error) {
 	}
 	if err != nil {
 		done()
-		return nil, c.why(request.Context(), err)
+		return nil, c.preferConnError(request.Context(), err)
 	}
 	if response.StatusCode == http.StatusUnauthorized {
 		c.client.monitor.Suspect() // it may be about us, or be what a pod says
@@ -86,7 +86,7 @@ func (c *conn) outgoing(ctx context.Context, request *http.Request) (*http.Reque
 
 // proxyRequest sends a request over the shared transport.
 func (c *conn) proxyRequest(out *http.Request) (*http.Response, *driver.Error) {
-	for _, name := range hopHeaders {
+	for _, name := range hopByHopHeaders {
 		out.Header.Del(name)
 	}
 	if err := keepBody(out); err != nil {

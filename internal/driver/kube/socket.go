@@ -66,7 +66,7 @@ func (s *socket) Read(p []byte) (int, error) {
 func (s *socket) RoundTrip(request *http.Request) (*http.Response, error) {
 	ctx := request.Context()
 	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(past) })
-	response, err := s.exchange(request)
+	response, err := s.send(request)
 	if err != nil {
 		stop()
 		if ctx.Err() != nil {
@@ -79,7 +79,7 @@ func (s *socket) RoundTrip(request *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-func (s *socket) exchange(request *http.Request) (*http.Response, error) {
+func (s *socket) send(request *http.Request) (*http.Response, error) {
 	writer := bufio.NewWriter(s.Conn)
 	if err := request.Write(writer); err != nil {
 		return nil, err

@@ -20,7 +20,7 @@ const (
 func (c *client) newSpares() *standby.Standby[*socket] {
 	return standby.New(standby.Options[*socket]{
 		Count:     spareSockets,
-		Dial:      func() (*socket, error) { return c.open(c.ctx, c.wayOut()) },
+		Dial:      func() (*socket, error) { return c.open(c.ctx, c.anyDialFunc()) },
 		Freshness: freshness,
 		Refresh:   c.refresh,
 		Lost: func(age time.Duration) {

@@ -35,7 +35,7 @@ func handshakeError(err error, stage driver.Stage, address string) *driver.Error
 	}
 	return &driver.Error{
 		Reason: driver.ProtocolError, Stage: stage, Err: err,
-		Message: driver.Sanitize(address + " does not speak SSH as it should: " + words(err)),
+		Message: driver.Sanitize(address + " does not speak SSH as it should: " + libraryText(err)),
 	}
 }
 
@@ -43,7 +43,7 @@ func negotiationError(negotiation *ssh.AlgorithmNegotiationError, err error) *dr
 	offered := driver.Sanitize(strings.Join(negotiation.RequestedAlgorithms, ", "))
 	if strings.Contains(negotiation.What, "host key") {
 		return &driver.Error{
-			Reason: driver.HostKeyMismatch, Stage: driver.StageHostKey, RetryAfter: mismatchPause, Err: err,
+			Reason: driver.HostKeyMismatch, Stage: driver.StageHostKey, RetryAfter: mismatchRetryAfter, Err: err,
 			Message: "the server has no host key of a type that hostKeys pin, only " + offered +
 				"; if its keys were changed on purpose, update hostKeys",
 		}
@@ -55,8 +55,8 @@ func negotiationError(negotiation *ssh.AlgorithmNegotiationError, err error) *dr
 	}
 }
 
-// words are what the library says, without its prefixes.
-func words(err error) string {
+// libraryText returns what the library says, without its prefixes.
+func libraryText(err error) string {
 	text := err.Error()
 	for {
 		rest, found := strings.CutPrefix(text, "ssh: ")
@@ -88,10 +88,10 @@ var throttleSigns = map[string]time.Duration{
 // throttled recognizes a server that refuses connections for a while, or
 // returns nil.
 func throttled(greeting, address string) *driver.Error {
-	for sign, pause := range throttleSigns {
+	for sign, wait := range throttleSigns {
 		if strings.Contains(greeting, sign) {
 			return &driver.Error{
-				Reason: driver.ThrottledByServer, Stage: driver.StageBanner, RetryAfter: pause,
+				Reason: driver.ThrottledByServer, Stage: driver.StageBanner, RetryAfter: wait,
 				Message: fmt.Sprintf("%s takes no connections for now (%q); "+
 					"look for failing logins from here, or raise MaxStartups or relax PerSourcePenalties in its sshd_config",
 					address, sign),

@@ -33,7 +33,7 @@ type conn struct {
 	unasked   flood
 	spare     spare
 	listeners listeners
-	running   running.Set[*session] // sessions with a command
+	running   running.Set[*sessionChannel] // sessions with a command
 }
 
 func newConn(d *dialer, t *transport) *conn {
@@ -78,7 +78,7 @@ func (c *conn) Close() error {
 	c.closing.Store(true)
 	ctx, cancel := context.WithTimeout(c.ctx, signalTimeout)
 	defer cancel()
-	c.running.End(ctx, func(s *session) { s.signal("TERM") })
+	c.running.End(ctx, func(s *sessionChannel) { s.signal("TERM") })
 	c.end(context.Canceled)
 	return nil
 }
@@ -110,7 +110,7 @@ func (c *conn) serve(channels <-chan ssh.NewChannel, requests <-chan *ssh.Reques
 			c.decline(request)
 		}
 	}
-	c.end(c.lost(c.client.Wait()))
+	c.end(c.endError(c.client.Wait()))
 }
 
 func (c *conn) offered(channel ssh.NewChannel) {
@@ -139,7 +139,7 @@ func (c *conn) flooded(weight int64) bool {
 	return true
 }
 
-func (c *conn) lost(err error) *driver.Error {
+func (c *conn) endError(err error) *driver.Error {
 	if classified, ok := driver.Classified(err); ok { // a later key exchange showed another host key
 		return classified
 	}
@@ -151,7 +151,7 @@ func (c *conn) lost(err error) *driver.Error {
 	}
 	return &driver.Error{
 		Reason: driver.ProtocolError, Stage: driver.StageRun, Err: err,
-		Message: driver.Sanitize("the connection to " + c.endpoint.Address + " broke: " + words(err)),
+		Message: driver.Sanitize("the connection to " + c.endpoint.Address + " broke: " + libraryText(err)),
 	}
 }
 
@@ -164,7 +164,7 @@ func (c *conn) death(stage driver.Stage, started bool) *driver.Error {
 // broken returns why an operation failed with an error that is no answer of the
 // server: the connection has ended, or ends now.
 func (c *conn) broken(err error, stage driver.Stage, started bool) *driver.Error {
-	c.end(c.lost(err))
+	c.end(c.endError(err))
 	return c.death(stage, started)
 }
 

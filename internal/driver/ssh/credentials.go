@@ -115,10 +115,10 @@ func parsePrivateKey(text, passphrase []byte) (ssh.Signer, error) {
 		return nil, invalid("the Secret's key ssh-privatekey cannot be read as a private key, it may be cut off; " +
 			"copy the whole file again, or make a new key with ssh-keygen -t ed25519")
 	}
-	if weakness := weak(key.PublicKey()); weakness != "" {
+	if weakness := weaknessOf(key.PublicKey()); weakness != "" {
 		return nil, invalid("the Secret's key ssh-privatekey is %s; make a new one with ssh-keygen -t ed25519", weakness)
 	}
-	return modern(key)
+	return withoutSHA1(key)
 }
 
 // notAKey says what somebody has put in the place of a private key.
@@ -142,8 +142,8 @@ func isKeyType(word string) bool {
 	})
 }
 
-// weak says why a key is not to be used, or nothing.
-func weak(key ssh.PublicKey) string {
+// weaknessOf says why a key is not to be used, or nothing.
+func weaknessOf(key ssh.PublicKey) string {
 	if key.Type() == ssh.InsecureKeyAlgoDSA { //nolint:staticcheck // to refuse it
 		return "a DSA key, which is not secure"
 	}
@@ -157,8 +157,8 @@ func weak(key ssh.PublicKey) string {
 	return ""
 }
 
-// modern keeps RSA keys from signing with SHA-1.
-func modern(key ssh.Signer) (ssh.Signer, error) {
+// withoutSHA1 keeps RSA keys from signing with SHA-1.
+func withoutSHA1(key ssh.Signer) (ssh.Signer, error) {
 	signer, ok := key.(ssh.AlgorithmSigner)
 	if !ok || key.PublicKey().Type() != ssh.KeyAlgoRSA {
 		return key, nil

@@ -83,7 +83,7 @@ func (a *attempt) run(begin time.Time) (driver.Conn, error) {
 	}
 	a.enter(driver.StageSession, a.login())
 	a.conn.start(client, channels, requests)
-	opened, err := a.conn.warm()
+	opened, err := a.conn.openFirst()
 	if err != nil {
 		a.fail(err)
 	}
@@ -194,7 +194,7 @@ func (a *attempt) explain(err error) error {
 }
 
 func (a *attempt) explainBanner(err error) error {
-	address, said := a.dialer.endpoint.Address, a.greeting.words()
+	address, said := a.dialer.endpoint.Address, a.greeting.text()
 	if refusal := throttled(said, address); refusal != nil {
 		return refusal
 	}
@@ -248,12 +248,12 @@ func (a *attempt) authenticate(server *ssh.ClientAuthContext) (ssh.AuthMethod, e
 		a.offered = true
 		return method, nil
 	}
-	err := a.refused(server)
+	err := a.refusedLogin(server)
 	a.fail(err)
 	return nil, err
 }
 
-func (a *attempt) refused(server *ssh.ClientAuthContext) error {
+func (a *attempt) refusedLogin(server *ssh.ClientAuthContext) error {
 	login := a.dialer.endpoint.User + "@" + a.dialer.endpoint.Address
 	allowed := driver.Sanitize(strings.Join(server.AllowedMethods, ", "))
 	switch {

@@ -68,7 +68,7 @@ func (d *Driver) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
 	if err != nil {
 		return nil, err
 	}
-	pins, err := parsePins(endpoint.KnownHosts, endpoint.Address)
+	pins, err := parsePinnedKeys(endpoint.KnownHosts, endpoint.Address)
 	if err != nil {
 		return nil, err
 	}
@@ -80,5 +80,5 @@ type dialer struct {
 	options     Options
 	endpoint    driver.Endpoint
 	credentials *credentials
-	pins        *pins
+	pins        *pinnedKeys
 }

@@ -33,7 +33,7 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 	}
 	defer c.release()
 	e := &execution{
-		conn: c, session: s, command: command, request: request, stdin: streams.Stdin,
+		conn: c, channel: s, command: command, request: request, stdin: streams.Stdin,
 		answered: make(chan error, 1), broken: make(chan string, 1),
 	}
 	return e.run(ctx, streams)
@@ -43,7 +43,7 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 // command, then sends its input. Two listen, to its output and its errors.
 type execution struct {
 	conn    *conn
-	session *session
+	channel *sessionChannel
 	command driver.Command
 	request request
 	stdin   io.Reader
@@ -61,21 +61,21 @@ type execution struct {
 func (e *execution) run(ctx context.Context, streams driver.Streams) (driver.ExitStatus, error) {
 	stdout, stderr := e.output(streams.Stdout), e.output(streams.Stderr)
 	var copying sync.WaitGroup
-	copying.Go(func() { _ = stdio.Copy(stdout, e.session.channel) })
-	copying.Go(func() { _ = stdio.Copy(stderr, e.session.channel.Stderr()) })
-	go e.speak()
-	defer e.conn.running.Add(e.session)()
+	copying.Go(func() { _ = stdio.Copy(stdout, e.channel) })
+	copying.Go(func() { _ = stdio.Copy(stderr, e.channel.Stderr()) })
+	go e.send()
+	defer e.conn.running.Add(e.channel)()
 
 	select {
 	case err := <-e.answered:
 		if err != nil {
-			return driver.ExitStatus{}, e.refuse(err, stdout, stderr)
+			return driver.ExitStatus{}, e.discard(err, stdout, stderr)
 		}
 	case <-ctx.Done():
 		return driver.ExitStatus{}, e.callOff(ctx, stdout, stderr)
 	}
 	select {
-	case <-e.session.ended:
+	case <-e.channel.ended:
 		copying.Wait()
 		return e.result()
 	case <-ctx.Done():
@@ -115,8 +115,8 @@ func (e *execution) result() (driver.ExitStatus, error) {
 	if e.conn.transport.ended.Load() || e.conn.closing.Load() {
 		return driver.ExitStatus{}, e.conn.death(driver.StageRun, true)
 	}
-	if e.session.exited {
-		return e.session.status, nil
+	if e.channel.exited {
+		return e.channel.status, nil
 	}
 	return driver.ExitStatus{}, &driver.Error{
 		Reason: driver.ProtocolError, Stage: driver.StageRun, Started: true,
@@ -124,10 +124,10 @@ func (e *execution) result() (driver.ExitStatus, error) {
 	}
 }
 
-// refuse ends a session on which nothing runs.
-func (e *execution) refuse(err error, outputs ...*stdio.Output) error {
+// discard closes a channel on which nothing runs.
+func (e *execution) discard(err error, outputs ...*stdio.Output) error {
 	silence(outputs)
-	go e.session.channel.Close() //nolint:errcheck // it ends with the connection at the latest
+	go e.channel.Close() //nolint:errcheck // it ends with the connection at the latest
 	return err
 }
 
@@ -136,7 +136,7 @@ func (e *execution) refuse(err error, outputs ...*stdio.Output) error {
 func (e *execution) callOff(ctx context.Context, outputs ...*stdio.Output) error {
 	if e.decided.CompareAndSwap(false, true) {
 		silence(outputs)
-		go e.session.channel.Close() //nolint:errcheck // it ends with the connection at the latest
+		go e.channel.Close() //nolint:errcheck // it ends with the connection at the latest
 		err := unknown(ctx, driver.StageStart)
 		err.Started = false
 		return err
@@ -144,7 +144,7 @@ func (e *execution) callOff(ctx context.Context, outputs ...*stdio.Output) error
 	select { // a signal must not overtake the start
 	case err := <-e.answered:
 		if err != nil {
-			return e.refuse(err, outputs...)
+			return e.discard(err, outputs...)
 		}
 	case <-time.After(e.conn.options.KillGrace):
 	}
@@ -163,20 +163,20 @@ func unknown(ctx context.Context, stage driver.Stage) *driver.Error {
 // since whoever takes the output may be slow. Some servers ignore signals;
 // closing the channel ends at least what has a terminal.
 func (e *execution) terminate(outputs ...*stdio.Output) {
-	go e.session.signal("TERM")
+	go e.channel.signal("TERM")
 	silence(outputs)
-	if e.session.endsWithin(e.conn.options.KillGrace) {
+	if e.channel.endsWithin(e.conn.options.KillGrace) {
 		return
 	}
 	go func() {
-		e.session.signal("KILL")
-		_ = e.session.channel.Close()
+		e.channel.signal("KILL")
+		_ = e.channel.Close()
 	}()
-	e.session.endsWithin(e.conn.options.KillGrace)
+	e.channel.endsWithin(e.conn.options.KillGrace)
 }
 
-// speak starts the command, then sends its input and changes of its window.
-func (e *execution) speak() {
+// send starts the command, then sends its input and changes of its window.
+func (e *execution) send() {
 	deadline := e.conn.deadline(driver.StageStart)
 	err := e.start()
 	deadline.Stop()
@@ -189,7 +189,7 @@ func (e *execution) speak() {
 	}
 	if e.stdin != nil {
 		input := stdio.NewInput(e.stdin)
-		if _ = stdio.Copy(e.session.channel, input); input.Err() != nil {
+		if _ = stdio.Copy(e.channel, input); input.Err() != nil {
 			// Half an input must not look like a whole one: no end is sent.
 			e.breakOff("the command's input broke off")
 			return
@@ -197,7 +197,7 @@ func (e *execution) speak() {
 	}
 	if e.command.TTY == nil {
 		// A terminal has no end of input, and OpenSSH could not resize it after.
-		_ = e.session.channel.CloseWrite()
+		_ = e.channel.CloseWrite()
 	}
 }
 
@@ -206,7 +206,7 @@ func (e *execution) start() error {
 	for _, name := range slices.Sorted(maps.Keys(e.command.Env)) {
 		// Unanswered, since servers refuse most variables and that is no failure.
 		variable := struct{ Name, Value string }{name, e.command.Env[name]}
-		_, _ = e.session.channel.SendRequest("env", false, ssh.Marshal(&variable))
+		_, _ = e.channel.SendRequest("env", false, ssh.Marshal(&variable))
 	}
 	if err := e.requestTerminal(); err != nil {
 		return err
@@ -218,7 +218,7 @@ func (e *execution) start() error {
 		return errors.New("called off")
 	}
 	written := e.conn.transport.written.Load()
-	ok, err := e.session.channel.SendRequest(e.request.kind, true, e.request.payload)
+	ok, err := e.channel.SendRequest(e.request.kind, true, e.request.payload)
 	switch {
 	case err != nil:
 		return e.unanswered(err, e.conn.transport.written.Load() > written)
@@ -235,8 +235,8 @@ func (e *execution) unanswered(err error, written bool) error {
 	if e.conn.transport.ended.Load() || !errors.Is(err, io.EOF) {
 		return e.conn.broken(err, driver.StageStart, written)
 	}
-	<-e.session.ended
-	if e.session.exited {
+	<-e.channel.ended
+	if e.channel.exited {
 		return nil // some servers end a quick command before they answer its start
 	}
 	return &driver.Error{
@@ -259,7 +259,7 @@ func (e *execution) requestTerminal() error {
 		Columns, Rows, Width, Height uint32
 		Modes                        string
 	}{Term: term, Columns: uint32(tty.Size.Columns), Rows: uint32(tty.Size.Rows), Modes: "\x00"}
-	ok, err := e.session.channel.SendRequest("pty-req", true, ssh.Marshal(&request))
+	ok, err := e.channel.SendRequest("pty-req", true, ssh.Marshal(&request))
 	switch {
 	case err != nil:
 		return e.unanswered(err, false)
@@ -278,8 +278,8 @@ func (e *execution) resize(sizes <-chan driver.WindowSize) {
 				return
 			}
 			request := struct{ Columns, Rows, Width, Height uint32 }{Columns: uint32(size.Columns), Rows: uint32(size.Rows)}
-			_, _ = e.session.channel.SendRequest("window-change", false, ssh.Marshal(&request))
-		case <-e.session.ended:
+			_, _ = e.channel.SendRequest("window-change", false, ssh.Marshal(&request))
+		case <-e.channel.ended:
 			return
 		}
 	}

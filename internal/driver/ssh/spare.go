@@ -11,9 +11,10 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// session is an open session channel, on which one command may be started.
-type session struct {
-	channel ssh.Channel
+// sessionChannel is an open session channel, on which one command may be started.
+type sessionChannel struct {
+	ssh.Channel
+
 	// ended is closed when the channel is. What follows may be read then.
 	ended  chan struct{}
 	exited bool // the server has told how the command ended
@@ -24,7 +25,7 @@ type session struct {
 // session that comes of it.
 type opening struct {
 	done    chan struct{}
-	session *session
+	channel *sessionChannel
 	err     error
 }
 
@@ -41,9 +42,9 @@ type spare struct {
 	next *opening // nil when there is none
 }
 
-// warm opens the first spare and says what came of it. A server that grants no
+// openFirst opens the first spare and says what came of it. A server that grants no
 // session at all may still be of use, as a jump host.
-func (c *conn) warm() (found string, err error) {
+func (c *conn) openFirst() (found string, err error) {
 	o := c.spare.replenish(c.open)
 	<-o.done
 	failed, ok := driver.Classified(o.err)
@@ -98,7 +99,7 @@ func (o *opening) useless() bool {
 		return true
 	}
 	select {
-	case <-o.session.ended:
+	case <-o.channel.ended:
 		return true
 	default:
 		return false
@@ -110,12 +111,12 @@ func (c *conn) open() *opening {
 	o := &opening{done: make(chan struct{})}
 	go func() {
 		defer close(o.done)
-		o.session, o.err = c.openSession()
+		o.channel, o.err = c.openChannel()
 	}()
 	return o
 }
 
-func (c *conn) openSession() (*session, error) {
+func (c *conn) openChannel() (*sessionChannel, error) {
 	if c.ctx.Err() != nil {
 		return nil, c.death(driver.StageSession, false)
 	}
@@ -130,7 +131,7 @@ func (c *conn) openSession() (*session, error) {
 		channel, requests, err = c.client.OpenChannel("session", nil)
 	}
 	if err == nil {
-		s := &session{channel: channel, ended: make(chan struct{})}
+		s := &sessionChannel{Channel: channel, ended: make(chan struct{})}
 		go c.attend(s, requests)
 		return s, nil
 	}
@@ -142,7 +143,7 @@ func (c *conn) openSession() (*session, error) {
 
 // attend answers what the server asks on a session until it ends. OpenSSH sends
 // its keepalives there, to spare sessions too.
-func (c *conn) attend(s *session, requests <-chan *ssh.Request) {
+func (c *conn) attend(s *sessionChannel, requests <-chan *ssh.Request) {
 	defer close(s.ended)
 	for request := range requests {
 		switch {
@@ -180,7 +181,7 @@ func signalStatus(payload []byte) driver.ExitStatus {
 }
 
 // acquire returns a session on which nothing has been started.
-func (c *conn) acquire(ctx context.Context) (*session, error) {
+func (c *conn) acquire(ctx context.Context) (*sessionChannel, error) {
 	o := c.spare.take(c.open)
 	for {
 		select {
@@ -193,7 +194,7 @@ func (c *conn) acquire(ctx context.Context) (*session, error) {
 		}
 		failed, ok := driver.Classified(o.err)
 		if !ok {
-			return o.session, nil
+			return o.channel, nil
 		}
 		next := c.spare.takeExisting()
 		if failed.Reason != driver.SessionLimit || next == nil {
@@ -206,7 +207,7 @@ func (c *conn) acquire(ctx context.Context) (*session, error) {
 // abandon closes a session that nobody waits for any more.
 func (o *opening) abandon() {
 	if <-o.done; o.err == nil {
-		_ = o.session.channel.Close()
+		_ = o.channel.Close()
 	}
 }
 
@@ -219,15 +220,15 @@ func (c *conn) release() {
 }
 
 // Ended implements running.Command.
-func (s *session) Ended() <-chan struct{} { return s.ended }
+func (s *sessionChannel) Ended() <-chan struct{} { return s.ended }
 
 // signal is best effort: the server may not support it, and does not say.
-func (s *session) signal(name string) {
-	_, _ = s.channel.SendRequest("signal", false, payload(name))
+func (s *sessionChannel) signal(name string) {
+	_, _ = s.SendRequest("signal", false, payload(name))
 }
 
 // endsWithin reports whether the session ended in time.
-func (s *session) endsWithin(patience time.Duration) bool {
+func (s *sessionChannel) endsWithin(patience time.Duration) bool {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {

@@ -115,8 +115,8 @@ func appendUpTo(text []byte, b byte, limit int) []byte {
 	return text
 }
 
-// words are what the server has said so far.
-func (g *greeting) words() string { return string(g.said) + string(g.line) }
+// text returns what the server has said so far.
+func (g *greeting) text() string { return string(g.said) + string(g.line) }
 
 // floodLimit is how many unasked messages a server may send in floodWindow.
 // OpenSSH sends one on login, and a keepalive every few seconds if configured.
