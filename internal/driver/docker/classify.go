@@ -25,22 +25,23 @@ func unknown(reason driver.Reason, stage driver.Stage, format string, args ...an
 	return result
 }
 
-// because adds the inner cause.
+// because sets the inner cause of an error.
 func because(err error, result *driver.Error) *driver.Error {
 	result.Err = err
 	return result
 }
 
-// hints are the words of Docker in the sentences of dialerr.Connect.
+// hints are the words for Docker in the sentences of dialerr.Connect.
 var hints = dialerr.Hints{Address: "the address", Name: "its spelling", Port: "the endpoint", Server: "the Docker engine"}
 
-// isNetwork tells the end of a stream from one that makes no sense.
+// isNetwork reports whether the network or the end of a stream caused the error, not
+// its content.
 func isNetwork(err error) bool {
 	_, network := errors.AsType[net.Error](err)
 	return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// tlsError classifies why a socket was not encrypted.
+// tlsError classifies why a TLS handshake failed.
 func tlsError(err error, address string) *driver.Error {
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
 	switch invalid := certificateError(err, address); {
@@ -53,7 +54,7 @@ func tlsError(err error, address string) *driver.Error {
 	return socketError(err, address, driver.StageTLS)
 }
 
-// certificateError says what is wrong with the engine's certificate, or nothing.
+// certificateError returns what is wrong with the engine's certificate, or nil.
 func certificateError(err error, address string) *driver.Error {
 	host, _, _ := net.SplitHostPort(address)
 	wrongName, isName := errors.AsType[x509.HostnameError](err)
@@ -89,8 +90,8 @@ func named(names string) string {
 	return names
 }
 
-// socketError recognizes an engine that refuses our certificate. With TLS 1.3 it
-// says so only when it is first spoken to.
+// socketError classifies why a socket failed during or right after the TLS handshake.
+// With TLS 1.3 an engine refuses the client certificate only after the handshake.
 func socketError(err error, address string, stage driver.Stage) *driver.Error {
 	alert := ""
 	if said, ok := errors.AsType[*net.OpError](err); ok && said.Op == "remote error" {
@@ -112,8 +113,8 @@ func socketError(err error, address string, stage driver.Stage) *driver.Error {
 		"%s closed the connection; look into the engine's log", address))
 }
 
-// answerError classifies an answer of the engine that is an error of its own, or
-// returns nil. None of these requests starts anything.
+// answerError classifies an error that is the engine's own answer, or returns nil. It
+// is for requests that start nothing.
 func answerError(err error, stage driver.Stage, what string) *driver.Error {
 	words := driver.Sanitize(strings.TrimPrefix(err.Error(), "Error response from daemon: "))
 	switch {

@@ -12,18 +12,19 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// plainName is what Docker calls containers. Anything else could become another
-// path of its API.
+// plainName matches the names and IDs that Docker gives. Any other text could become
+// another path of its API.
 var plainName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$`)
 
-// plainID tells whether the engine's name of a command can stand in a path.
+// plainID reports whether the engine's ID of a command can be part of a path.
 func plainID(id string) bool { return plainName.MatchString(id) }
 
-// detachKeys would detach a terminal from its command if anybody typed them. The
-// engine's default, ctrl-p ctrl-q, holds back what shells and editors need.
+// detachKeys detach a terminal from its command if a user types them, so they are a
+// sequence that no user types. The engine waits after ctrl-p for the rest of its
+// default, ctrl-p ctrl-q, but shells and editors need ctrl-p.
 const detachKeys = "ctrl-@,ctrl-^,ctrl-@,ctrl-_,ctrl-@,ctrl-^"
 
-// check refuses what the Docker API cannot carry.
+// check returns an error if the Docker API cannot carry the command.
 func check(command driver.Command) error {
 	place := command.Place
 	switch {
@@ -54,7 +55,7 @@ func badCommand(format string, args ...any) *driver.Error {
 	return notStarted(driver.ProtocolError, driver.StageStart, format, args...)
 }
 
-// config says what to prepare.
+// config returns what the engine is asked to prepare.
 func (e *execution) config() container.ExecOptions {
 	return container.ExecOptions{
 		Cmd: argvOf(e.command), Env: e.environment(), DetachKeys: detachKeys,

@@ -38,7 +38,7 @@ type conn struct {
 	cancel    context.CancelCauseFunc
 	info      driver.Info
 	monitor   *keepalive.Monitor[pingAnswer]
-	closing   atomic.Bool             // what ends from now on was ended by us
+	closing   atomic.Bool             // Close was called, and is what ends the commands
 	running   running.Set[*execution] // commands that may have been started
 }
 
@@ -91,8 +91,7 @@ func (c *conn) Close() error {
 	return nil
 }
 
-// end closes all sockets, which frees whoever waits on one. The first cause
-// counts.
+// end closes all sockets, which wakes all who wait on one. The first cause counts.
 func (c *conn) end(cause error) {
 	c.cancel(cause)
 	c.sockets.close()
@@ -106,13 +105,14 @@ func (c *conn) death(stage driver.Stage, started bool) *driver.Error {
 	return driver.Ended(context.Cause(c.ctx), c.endpoint.Address, stage, started)
 }
 
-// pingAnswer is the engine's answer to a ping.
+// pingAnswer is what the engine answered to a ping.
 type pingAnswer struct {
 	version string
 	problem string // the status, if it is not 200
 }
 
-// handlePing ends a connection whose engine is gone, or was replaced.
+// handlePing ends a connection whose engine is gone, or was replaced by one of another
+// version.
 func (c *conn) handlePing(result keepalive.Result[pingAnswer]) {
 	switch answer := result.Answer; {
 	case result.Err != nil:
@@ -124,8 +124,8 @@ func (c *conn) handlePing(result keepalive.Result[pingAnswer]) {
 	}
 }
 
-// ping makes one round trip. It has no deadline of its own: its callers have theirs,
-// and end the connection.
+// ping makes one round trip. It has no deadline of its own: the monitor has one, and
+// ends the connection.
 func (c *conn) ping() (pingAnswer, error) {
 	request, err := http.NewRequestWithContext(c.ctx, http.MethodGet, "http://"+host+"/_ping", http.NoBody)
 	if err != nil {

@@ -24,7 +24,7 @@ const (
 	maxHeader = 64 << 10
 	// maxAnswer bounds the body of an answer that this driver reads itself.
 	maxAnswer = 1 << 20
-	// host stands for the engine in requests; it is never resolved.
+	// host is the host name in requests. It is never resolved.
 	host = "docker"
 )
 
@@ -48,7 +48,7 @@ func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 	return c, nil
 }
 
-// givenUp says that the caller left, in the stage that this ended.
+// givenUp returns that the caller gave up, in the stage in which the dial failed.
 func (d *dialer) givenUp(ctx context.Context, err error) *driver.Error {
 	stage := driver.AsError(err).Stage
 	if stage == "" {
@@ -64,8 +64,7 @@ func (d *dialer) tracef(stage driver.Stage, format string, args ...any) {
 	}
 }
 
-// handshake makes the first socket, on which the engine proves itself, and keeps
-// it as a spare.
+// handshake dials the first socket, makes a round trip on it, and keeps it for later.
 func (c *conn) handshake(ctx context.Context) error {
 	s, err := c.sockets.dial(ctx)
 	if err != nil {
@@ -95,9 +94,9 @@ func (d *dialer) traceTLS(s *socket) {
 	}
 }
 
-// greet sends the first request. It is done by hand, because an engine that
-// refuses our certificate says so while it is being written to, and net/http
-// would not look.
+// greet sends the first request. It does not use net/http, because an engine that
+// refuses the client certificate says so while the request is written, and net/http
+// would not read that.
 func (c *conn) greet(s *socket) error {
 	stage := driver.StageSession
 	if c.dialer.credentials != nil {
@@ -128,8 +127,8 @@ func greetingError(err error, address string, stage driver.Stage) *driver.Error 
 		"%s does not answer as a Docker engine; check the endpoint", address))
 }
 
-// roundTrip sends a request and reads its answer, with its whole body. It leaves
-// nothing unread, so the socket can be used again.
+// roundTrip sends a request and reads the whole answer, so that the socket can be used
+// again.
 func roundTrip(s *socket, request *http.Request) (*http.Response, error) {
 	written := request.Write(s)
 	response, reader, err := readAnswer(s, request)
@@ -151,7 +150,7 @@ func roundTrip(s *socket, request *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// readAnswer reads the head of an answer, which is bounded, unlike what follows.
+// readAnswer reads the head of an answer, which is bounded. What follows is not.
 func readAnswer(s *socket, request *http.Request) (*http.Response, *bufio.Reader, error) {
 	bounded := &io.LimitedReader{R: s, N: maxHeader}
 	reader := bufio.NewReader(bounded)
@@ -163,7 +162,7 @@ func readAnswer(s *socket, request *http.Request) (*http.Response, *bufio.Reader
 	return response, reader, err
 }
 
-// introduce learns who answers, and which version of the API to speak with it.
+// introduce learns the version of the engine, and that of its API.
 func (c *conn) introduce(response *http.Response) error {
 	version := driver.Sanitize(response.Header.Get("Api-Version"))
 	switch {
@@ -183,7 +182,7 @@ func (c *conn) introduce(response *http.Response) error {
 	return c.useVersion(version)
 }
 
-// describe reads "Docker/20.10.24 (linux)".
+// describe names the engine by a header such as "Docker/20.10.24 (linux)".
 func describe(server, version string) string {
 	name, number, found := strings.Cut(strings.TrimSuffix(server, " (linux)"), "/")
 	if !found {
@@ -192,7 +191,7 @@ func describe(server, version string) string {
 	return driver.Sanitize(strings.Join(strings.Fields(name+" "+number+" (API "+version+")"), " "))
 }
 
-// useVersion makes the client that speaks a version of the API.
+// useVersion makes the client for a version of the API.
 func (c *conn) useVersion(version string) (err error) {
 	c.client, err = client.NewClientWithOpts(
 		client.WithHost("http://"+host),
@@ -206,8 +205,7 @@ func (c *conn) useVersion(version string) (err error) {
 	return nil
 }
 
-// bounded is a transport whose answers end, for a client that would read them
-// whatever their size.
+// bounded is a transport that bounds its answers, because the Docker client does not.
 type bounded struct{ http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.

@@ -32,23 +32,23 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 	return e.run(ctx)
 }
 
-// execution is one command. One goroutine listens to its output, others send its
-// input and changes of its window.
+// execution is one command. One goroutine receives its output, others send its input
+// and the size of its terminal.
 type execution struct {
 	conn    *conn
 	command driver.Command
 	stdin   io.Reader
-	mark    string // the value of markVariable that its processes carry
-	id      string // the engine's name of it
+	mark    string // the value of markVariable in its environment
+	id      string // the engine's ID of it
 
 	stdout, stderr *stdio.Output
 
 	socket *socket
 	output outputs
 
-	// broken gets what the caller's side broke first: a stream.
+	// broken gets what failed first on the caller's side.
 	broken chan string
-	// ended is closed when there is no more output. What follows may be read then.
+	// ended is closed at the end of the output. outputErr may be read then.
 	ended     chan struct{}
 	outputErr error
 }
@@ -70,7 +70,7 @@ func (e *execution) outputTo(writer io.Writer) *stdio.Output {
 // Ended implements running.Command.
 func (e *execution) Ended() <-chan struct{} { return e.ended }
 
-// create has the engine prepare the command, which starts nothing.
+// create asks the engine to prepare the command. It starts nothing.
 func (e *execution) create(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, e.conn.options.StageTimeout)
 	defer cancel()
@@ -86,7 +86,7 @@ func (e *execution) create(ctx context.Context) error {
 	return e.conn.failed(ctx, err, driver.StageStart, "the container "+e.command.Place.Container)
 }
 
-// failed classifies a request that starts nothing and has failed.
+// failed classifies why a request failed that starts nothing.
 func (c *conn) failed(ctx context.Context, err error, stage driver.Stage, what string) *driver.Error {
 	if c.ctx.Err() != nil {
 		return c.death(stage, false)
@@ -106,10 +106,10 @@ func (c *conn) failed(ctx context.Context, err error, stage driver.Stage, what s
 		"the connection to %s broke; check the Docker engine and the network", c.endpoint.Address))
 }
 
-// run starts the command and sees it to its end. What ends it goes on when the
-// caller has left, so it takes its time from the connection.
+// run starts the command and waits for its end. Ending a command goes on when the
+// caller has left, so that uses the context of the connection.
 //
-//nolint:contextcheck // as said
+//nolint:contextcheck // as explained above
 func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 	var err error
 	if e.socket, err = e.conn.sockets.take(ctx); err != nil {
@@ -170,7 +170,7 @@ func (e *execution) sendInput() {
 	}
 }
 
-// resize tells the engine the size of the window whenever it changes.
+// resize sends the size of the terminal whenever it changes.
 func (e *execution) resize() {
 	tty := e.command.TTY
 	if tty == nil {
@@ -196,7 +196,7 @@ func (e *execution) resize() {
 	}
 }
 
-// setSize tries for a while: the engine knows no window of what it only prepares.
+// setSize tries for a while, because the engine refuses it until the command runs.
 func (e *execution) setSize(ctx context.Context, size driver.WindowSize) {
 	if size.Columns == 0 || size.Rows == 0 {
 		return
@@ -221,7 +221,7 @@ func sleep(ctx context.Context, pause time.Duration) bool {
 	}
 }
 
-// breakOff ends the command because one of the caller's streams has failed.
+// breakOff ends the command because one of the caller's streams failed.
 func (e *execution) breakOff(what string) {
 	select {
 	case e.broken <- what:
@@ -229,7 +229,7 @@ func (e *execution) breakOff(what string) {
 	}
 }
 
-// result tells how the command ended whose output has ended.
+// result returns how the command ended, after the end of its output.
 //
 //nolint:contextcheck // what ends a command goes on when the caller has left
 func (e *execution) result(ctx context.Context) (driver.ExitStatus, error) {

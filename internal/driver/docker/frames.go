@@ -10,29 +10,29 @@ import (
 	"github.com/connpool/connpool/internal/driver/stdio"
 )
 
-// The streams of a command without a terminal are frames: the number of a stream,
-// three bytes of nothing, and the length of what follows.
+// The streams of a command without a terminal come as frames. The header of a frame is
+// the number of its stream, three zero bytes, and the length of the data that follows.
 const (
 	frameHeader = 8
 
-	streamStdin  = 0 // some engines mean the output
+	streamStdin  = 0 // some engines send the output as this
 	streamStdout = 1
 	streamStderr = 2
-	streamEngine = 3 // the engine's own words
+	streamEngine = 3 // messages of the engine itself
 )
 
-// maxEngineWords bounds what is kept of the engine's own words.
+// maxEngineWords bounds how much of the engine's messages is kept.
 const maxEngineWords = 1 << 10
 
-// outputs are where frames go. The writers must not fail.
+// outputs are the destinations of frames. The writers must not fail.
 type outputs struct {
 	stdout, stderr io.Writer
-	// said are the engine's own words.
+	// said is the beginning of the engine's messages.
 	said []byte
 }
 
-// demultiplex copies frames until the stream ends between two of them. A frame is
-// passed on while it arrives, whatever length it claims to have.
+// demultiplex copies frames until the stream ends between two of them. It passes a
+// frame on while it arrives, so the length in its header costs no memory.
 func (o *outputs) demultiplex(from *bufio.Reader) error {
 	var header [frameHeader]byte
 	frame := &io.LimitedReader{R: from}
@@ -66,10 +66,10 @@ func (o *outputs) of(stream byte) (io.Writer, error) {
 	case streamEngine:
 		return (*remarks)(o), nil
 	}
-	return nil, fmt.Errorf("a frame of stream %d, which there is not", stream)
+	return nil, fmt.Errorf("a frame of stream %d, which does not exist", stream)
 }
 
-// remarks keeps the beginning of what the engine says.
+// remarks keeps the beginning of the engine's messages.
 type remarks outputs
 
 // Write implements io.Writer.

@@ -16,14 +16,14 @@ import (
 	"github.com/connpool/connpool/internal/driver/standby"
 )
 
-// spareSockets is how many are kept ready: one for the next command, one for a
-// request beside it.
+// spareSockets is how many sockets are kept ahead: one for the next command, one for a
+// request at the same time.
 const spareSockets = 2
 
 // aLongTimeAgo ends a read at once.
 var aLongTimeAgo = time.Unix(1, 0)
 
-// errEnded is what a socket of a connection that has ended would be.
+// errEnded means that a socket was dialed for a connection that has ended meanwhile.
 var errEnded = errors.New("the connection has ended")
 
 // socket is a byte stream to the engine, encrypted where the transport is TCP.
@@ -33,29 +33,28 @@ type socket struct {
 	wire *wire
 }
 
-// CloseWrite ends what the engine reads.
+// CloseWrite implements driver.HalfCloser.
 func (s *socket) CloseWrite() error {
 	return driver.CloseWrite(s.Conn)
 }
 
-// Close closes the transport without the farewell of TLS, which waits for an
-// engine that does not read.
+// Close closes the transport. It does not send the farewell of TLS, because that would
+// wait for an engine that does not read.
 func (s *socket) Close() error { return s.wire.Close() }
 
-// wire is a socket's transport. It counts what passes, and its sockets forget it
-// when it is closed.
+// wire is the transport of a socket, below TLS. It counts the bytes.
 type wire struct {
 	net.Conn
 
 	sockets *sockets
 	written atomic.Int64
-	// encrypted: what passes is TLS, which says farewell itself.
+	// encrypted is true if it carries TLS, which has a farewell of its own.
 	encrypted bool
 }
 
-// errCut is the end of a transport without the farewell of TLS. crypto/tls would
-// take it for a good end if it came between two records, and what was cut off for
-// whole. It is not io.ErrUnexpectedEOF itself, which crypto/tls forgives, too.
+// errCut is the end of a transport without the farewell of TLS. Between two records,
+// crypto/tls would take io.EOF for a proper end, and a cut stream for a whole one. It
+// does the same with io.ErrUnexpectedEOF itself, so errCut only wraps that.
 var errCut = fmt.Errorf("the transport ended before TLS did: %w", io.ErrUnexpectedEOF)
 
 // Read implements net.Conn.
@@ -78,7 +77,7 @@ func (w *wire) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// CloseWrite ends what the engine reads.
+// CloseWrite implements driver.HalfCloser.
 func (w *wire) CloseWrite() error {
 	return driver.CloseWrite(w.Conn)
 }
@@ -102,10 +101,10 @@ type sockets struct {
 	open   map[*wire]struct{}
 }
 
-// newSockets returns no socket yet. The function is called when the engine has
-// closed a socket that was kept ahead: it may close one that was idle, but when it
-// dies all of them break. They are not replaced at once, because an engine that
-// closes every new socket would keep us dialing.
+// newSockets dials none yet. lost is called when a socket that was kept ahead ends:
+// the engine may close one that was idle, but when it dies all of them end. Such a
+// socket is not replaced before the next request or keepalive, because an engine that
+// closes every new socket would keep the connection dialing.
 func newSockets(ctx context.Context, d *dialer, lost func()) *sockets {
 	s := &sockets{dialer: d, ctx: ctx, open: map[*wire]struct{}{}}
 	s.ahead = standby.New(standby.Options[*socket]{
@@ -173,7 +172,7 @@ func (s *sockets) take(ctx context.Context) (*socket, error) {
 	return s.dial(ctx)
 }
 
-// close closes all sockets, which frees those who wait on one.
+// close closes all sockets, which wakes all who wait on one.
 func (s *sockets) close() {
 	s.ahead.Close()
 	s.mu.Lock()
@@ -185,13 +184,13 @@ func (s *sockets) close() {
 	clear(s.open)
 }
 
-// stageDeadline bounds what is read and written until it is lifted.
+// stageDeadline bounds all reads and writes until lift is called.
 func (s *socket) stageDeadline(options Options) (lift func()) {
 	_ = s.SetDeadline(time.Now().Add(options.StageTimeout))
 	return func() { _ = s.SetDeadline(time.Time{}) }
 }
 
-// firstStage is the first in which an engine itself can be awaited.
+// firstStage is the first stage that waits for the engine itself.
 func (d *dialer) firstStage() driver.Stage {
 	if d.tls == nil {
 		return driver.StageSession

@@ -21,19 +21,19 @@ import (
 	"github.com/connpool/connpool/internal/driver/dialerr"
 )
 
-// maxRetryAfter bounds for how long a server may have us wait.
+// maxRetryAfter bounds how long a server may make the operator wait.
 const maxRetryAfter = 5 * time.Minute
 
 func notStarted(reason driver.Reason, stage driver.Stage, format string, args ...any) *driver.Error {
 	return &driver.Error{Reason: reason, Stage: stage, Message: fmt.Sprintf(format, args...)}
 }
 
-// hints are the words of Kubernetes in the sentences of dialerr.Connect.
+// hints are the words for Kubernetes in the sentences of dialerr.Connect.
 var hints = dialerr.Hints{
 	Address: "the kubeconfig's server", Name: "the kubeconfig's server", Port: "the kubeconfig's server", Server: "the API server",
 }
 
-// tlsError classifies why a byte stream did not become TLS.
+// tlsError classifies why a TLS handshake failed.
 func tlsError(err error, address string) *driver.Error {
 	var (
 		unknown  x509.UnknownAuthorityError
@@ -66,7 +66,7 @@ func tlsError(err error, address string) *driver.Error {
 	return result
 }
 
-// transportError classifies why no answer came.
+// transportError classifies why no answer came. The result belongs to the caller.
 func transportError(err error, stage driver.Stage, address string) *driver.Error {
 	if classified, ok := driver.Classified(err); ok {
 		return classified
@@ -87,7 +87,7 @@ func transportError(err error, stage driver.Stage, address string) *driver.Error
 	return result
 }
 
-// answerError classifies an answer that is not what was asked for, or returns nil.
+// answerError classifies an answer that is not a success, or returns nil.
 func (c *client) answerError(a *answer, stage driver.Stage) *driver.Error {
 	if a.status >= 200 && a.status < 300 {
 		return nil
@@ -123,7 +123,7 @@ func statusError(a *answer, stage driver.Stage, address string) *driver.Error {
 	return result
 }
 
-// retryAfter is how long the server asks to be left alone.
+// retryAfter returns how long the server asks its clients to wait.
 func retryAfter(header http.Header) time.Duration {
 	seconds, err := strconv.Atoi(header.Get("Retry-After"))
 	if err != nil || seconds < 0 {
@@ -132,10 +132,10 @@ func retryAfter(header http.Header) time.Duration {
 	return min(time.Duration(seconds)*time.Second, maxRetryAfter)
 }
 
-// cutStatus is how the API's own answers begin, one that was cut off too.
+// cutStatus matches the beginning of the API's own answers, for one that was cut off.
 var cutStatus = regexp.MustCompile(`^\{"kind":"Status",.*?"message":"((?:[^"\\]|\\.)*)`)
 
-// status is the API's own answer, or nil if somebody else gave it.
+// status returns the API's own answer, or nil if a gateway gave it.
 func status(body []byte) *metav1.Status {
 	said := &metav1.Status{}
 	if json.Unmarshal(body, said) == nil && said.Kind == "Status" {
@@ -147,7 +147,7 @@ func status(body []byte) *metav1.Status {
 	return nil
 }
 
-// messageOf returns what an answer says to a person.
+// messageOf returns the part of an answer that is meant for people.
 func messageOf(a *answer) string {
 	if said := status(a.body); said != nil && said.Message != "" {
 		return said.Message

@@ -16,19 +16,19 @@ import (
 	"github.com/connpool/connpool/internal/driver/standby"
 )
 
-// errUnused ends a client that nobody refers to.
-var errUnused = errors.New("nobody uses the client any more")
+// errUnused ends a client without references.
+var errUnused = errors.New("the client has no connections")
 
 // minProbeGap is the least time between an answer and a ping that no caller asked
 // for: a server may close every socket after one answer.
 const minProbeGap = time.Second
 
 // client is what connections with the same config share. It lives as long as it
-// has references and the server answers; its context's cause says why it ended.
+// has references and the server answers. Its context's cause says why it ended.
 type client struct {
 	options   Options
 	config    *config
-	ctx       context.Context //nolint:containedctx // it is the client's life
+	ctx       context.Context //nolint:containedctx // done when the client has ended
 	cancel    context.CancelCauseFunc
 	transport *http.Transport // for what needs no socket of its own
 	limiter   flowcontrol.RateLimiter
@@ -37,11 +37,12 @@ type client struct {
 	secure    *secure
 
 	mu         sync.Mutex              // guards what follows
-	references map[*reference]struct{} // those who keep it alive
+	references map[*reference]struct{} // the connections that keep it alive
 	sockets    map[*tracked]struct{}
 }
 
-// reference is somebody who keeps a client alive, and lends it a way out.
+// reference is a connection that keeps a client alive. The client may dial with its
+// DialFunc.
 type reference struct{ dial driver.DialFunc }
 
 func newClient(options Options, config *config) (*client, error) {
@@ -74,7 +75,7 @@ func (c *client) retain(dial driver.DialFunc) *reference {
 	return ref
 }
 
-// release takes a reference away and reports whether it was the last one.
+// release removes a reference and reports whether it was the last one.
 func (c *client) release(ref *reference) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,7 +83,7 @@ func (c *client) release(ref *reference) bool {
 	return len(c.references) == 0
 }
 
-// anyDialFunc is the DialFunc of anybody who keeps the client alive.
+// anyDialFunc returns the DialFunc of one of the references.
 func (c *client) anyDialFunc() driver.DialFunc {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -92,9 +93,8 @@ func (c *client) anyDialFunc() driver.DialFunc {
 	return func(context.Context, string, string) (net.Conn, error) { return nil, errUnused }
 }
 
-// newTransport makes the HTTP transport, which dials on its own when it has to.
-// Nothing is compressed or redirected, and no proxy is asked, but those who proxy
-// through it.
+// newTransport makes the HTTP transport, which dials when it has to. It neither
+// compresses nor follows redirects, and ignores the environment's HTTP proxies.
 func (c *client) newTransport() *http.Transport {
 	transport := &http.Transport{
 		DialTLSContext:         c.dialTransport,
@@ -111,8 +111,8 @@ func (c *client) newTransport() *http.Transport {
 	return transport
 }
 
-// dialTransport is the transport's way out. The context is that of the first who
-// needed the socket, who may be gone before others use it.
+// dialTransport dials for the transport. The context is that of the first request that
+// needs the socket. It is not kept, because others may use the socket later.
 func (c *client) dialTransport(ctx context.Context, _, _ string) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -129,12 +129,12 @@ func (c *client) dialTransport(ctx context.Context, _, _ string) (net.Conn, erro
 	return c.handshake(ctx, socket, c.secure.requests)
 }
 
-// tracked is a socket of the transport, whose end the client wants to know.
+// tracked is a socket of the transport. The client is told of its end.
 type tracked struct {
 	net.Conn
 
 	client *client
-	lost   atomic.Bool // the other side ended it, or the network
+	lost   atomic.Bool // a Read has failed
 }
 
 // Read implements net.Conn.
@@ -193,7 +193,7 @@ func (c *client) death(stage driver.Stage, started bool) *driver.Error {
 	return driver.Ended(context.Cause(c.ctx), c.config.address, stage, started)
 }
 
-// admit waits for the client's turn.
+// admit waits until the rate limit lets one more request begin.
 func (c *client) admit(ctx context.Context) *driver.Error {
 	err := c.limiter.Wait(ctx)
 	if err == nil {

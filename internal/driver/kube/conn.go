@@ -7,8 +7,8 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// conn implements driver.Conn: a share of a client. It has no goroutine and no
-// socket but those of what runs on it.
+// conn implements driver.Conn: a share of a client. Only what runs on it costs
+// goroutines or sockets.
 type conn struct {
 	client    *client
 	namespace string
@@ -49,7 +49,7 @@ func (c *conn) Probe(ctx context.Context) error {
 	return c.client.probe(ctx)
 }
 
-// dead says why nothing can be begun any more, or nothing.
+// dead returns why the connection can begin no more requests, or nil.
 func (c *conn) dead(stage driver.Stage) *driver.Error {
 	if c.ctx.Err() == nil {
 		return nil
@@ -61,7 +61,8 @@ func (c *conn) death(stage driver.Stage, started bool) *driver.Error {
 	return driver.Ended(context.Cause(c.ctx), c.client.config.address, stage, started)
 }
 
-// begin waits for the turn of a request, and says why it cannot be begun.
+// begin waits for the turn of a request. It returns why the request cannot begin, or
+// nil.
 func (c *conn) begin(ctx context.Context) *driver.Error {
 	if err := c.dead(driver.StageSession); err != nil {
 		return err
@@ -74,8 +75,8 @@ func (c *conn) begin(ctx context.Context) *driver.Error {
 	return c.client.admit(ctx)
 }
 
-// joinContexts returns a context that ends with the caller's or the connection's, whose
-// cause tells which.
+// joinContexts returns a context that ends with that of the caller or that of the
+// connection. Its cause is that of the one that ended.
 func (c *conn) joinContexts(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })
@@ -85,7 +86,7 @@ func (c *conn) joinContexts(ctx context.Context) (context.Context, func()) {
 	}
 }
 
-// socket takes a socket that is open ahead, or dials one.
+// socket takes a socket that was dialed ahead, or dials one.
 func (c *conn) socket(ctx context.Context) (*socket, *driver.Error) {
 	if taken, ok := c.client.spares.Take(); ok {
 		return taken, nil

@@ -40,7 +40,8 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 	return e.result(said, place)
 }
 
-// preferConnError prefers the end of the connection to what it has caused.
+// preferConnError returns why the connection ended, if that caused the error, or else
+// the error.
 func (c *conn) preferConnError(ctx context.Context, err *driver.Error) *driver.Error {
 	if c.ctx.Err() != nil && ctx.Err() == nil {
 		return c.death(err.Stage, err.Started)
@@ -48,9 +49,9 @@ func (c *conn) preferConnError(ctx context.Context, err *driver.Error) *driver.E
 	return err
 }
 
-// startCommand upgrades a request to a running command. Where a pod has many
-// containers and names a default one, the server leaves it to us to look it up:
-// its refusal proves that nothing was started.
+// startCommand upgrades a request to a running command. If the pod has several
+// containers, of which none was asked for, the server refuses, which proves that
+// nothing was started. Then the pod's default container is looked up.
 func (c *conn) startCommand(ctx context.Context, place driver.Place, argv []string, tty bool) (*kubestream.Socket, *driver.Error) {
 	socket, refused, err := c.upgrade(ctx, execPath(place), execQuery(place, argv, tty), kubestream.ExecProtocol)
 	if refused == nil {
@@ -86,7 +87,7 @@ func execQuery(place driver.Place, argv []string, tty bool) url.Values {
 	return query
 }
 
-// result tells how the command ended.
+// result returns how the command ended.
 func (e *execution) result(said *metav1.Status, place driver.Place) (driver.ExitStatus, error) {
 	switch {
 	case said.Status == metav1.StatusSuccess:
@@ -111,7 +112,7 @@ func (e *execution) result(said *metav1.Status, place driver.Place) (driver.Exit
 	}
 }
 
-// startError classifies an answer that was no upgrade.
+// startError classifies an answer that is not an upgrade.
 func (c *conn) startError(refused *answer, place driver.Place) *driver.Error {
 	if refused.status == http.StatusUnauthorized {
 		c.client.monitor.Suspect()
@@ -135,7 +136,7 @@ func (c *conn) startError(refused *answer, place driver.Place) *driver.Error {
 			"the cluster forbids it; allow it there by RBAC (create and get on pods/exec and pods/portforward): "+said))
 	}
 	result := c.client.answerError(refused, driver.StageStart)
-	if result == nil { // a 2xx where only 101 or a refusal is possible
+	if result == nil { // a 2xx, where only 101 or an error is possible
 		result = notStarted(driver.ProtocolError, driver.StageStart,
 			"%s answers an upgrade with status %d; check that what stands before it passes WebSockets on",
 			c.client.config.address, refused.status)
@@ -144,13 +145,13 @@ func (c *conn) startError(refused *answer, place driver.Place) *driver.Error {
 	return result
 }
 
-// lostAnswer recognizes what an API server says that has handed the command over to
-// a kubelet and could not read what that answered.
+// lostAnswer matches what an API server says when it has passed a command to a kubelet
+// and could not read the kubelet's answer.
 var lostAnswer = regexp.MustCompile(`^(Internal error occurred: )*` +
 	`(EOF|unexpected EOF|read |write |tls: |malformed |net/http: |http2?: |context |i/o timeout|error sending request: )`)
 
-// mayHaveStarted tells the answers of a gateway that may have lost the real one.
-// Those of Kubernetes itself say what they are.
+// mayHaveStarted reports whether the command may run although the answer is an error:
+// a gateway may have lost the real answer. Kubernetes' own answers are a Status.
 func mayHaveStarted(refused *answer) bool {
 	said := status(refused.body)
 	switch refused.status {

@@ -13,9 +13,9 @@ import (
 )
 
 // ForwardPod implements driver.PodForwarder. Each stream has a socket of its own.
-// The protocol has no word for success: if nothing listens at the port, the first
-// Read says so, with an *driver.Error. The stream has CloseWrite; a deadline that
-// passes ends it for good.
+// The protocol cannot say that a connection succeeded: if nothing listens at the port,
+// the first Read returns a *driver.Error. The stream is a driver.HalfCloser. A deadline
+// that passes ends it for good.
 func (c *conn) ForwardPod(ctx context.Context, pod driver.Place, port uint16) (net.Conn, error) {
 	place, err := c.completePlace(pod)
 	if err != nil {

@@ -17,20 +17,19 @@ const (
 	maxAnswerBytes = 64 << 10
 )
 
-// answer is what the server said to a question of ours.
+// answer is the server's answer to a request of the driver itself.
 type answer struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// ask sends a GET of ours and reads the answer whole. An error means that there
-// was none.
+// ask sends a GET and reads the whole answer. An error means that there was none.
 func (c *client) ask(ctx context.Context, over http.RoundTripper, path string, stage driver.Stage) (*answer, *driver.Error) {
 	return c.get(ctx, over, path, http.Header{}, stage)
 }
 
-// askMetadata asks for an object without its content.
+// askMetadata asks for an object's metadata only.
 func (c *client) askMetadata(ctx context.Context, path string) (*answer, *driver.Error) {
 	header := http.Header{"Accept": {"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}}
 	return c.get(ctx, c.transport, path, header, driver.StageStart)
@@ -57,8 +56,8 @@ func (c *client) get(
 	return &answer{status: response.StatusCode, header: response.Header, body: body}, nil
 }
 
-// ready asks whether the server serves us: at its readiness, or where that is
-// forbidden at its version.
+// ready asks the server whether it is ready, or for its version where the credentials
+// may not ask that.
 func (c *client) ready(ctx context.Context, over http.RoundTripper, stage driver.Stage) (*answer, *driver.Error) {
 	got, err := c.ask(ctx, over, readyPath, stage)
 	if err == nil && got.status == http.StatusForbidden {
@@ -67,7 +66,7 @@ func (c *client) ready(ctx context.Context, over http.RoundTripper, stage driver
 	return got, err
 }
 
-// ping is one round trip, bounded by itself.
+// ping makes one round trip, with a deadline of its own.
 func (c *client) ping() (*answer, error) {
 	ctx, cancel := context.WithTimeout(c.ctx, c.patience())
 	defer cancel()
@@ -78,7 +77,7 @@ func (c *client) ping() (*answer, error) {
 	return got, nil
 }
 
-// patience is how long a sign of life may take.
+// patience returns how long a sign of life may take.
 func (c *client) patience() time.Duration {
 	if c.config.keepalive.timeout > 0 {
 		return c.config.keepalive.timeout
@@ -87,7 +86,7 @@ func (c *client) patience() time.Duration {
 }
 
 // handlePing ends the client if the server gave no answer or does not accept the
-// credentials anymore. Any other answer is a sign of life.
+// credentials anymore. Any other answer is a sign of life, also an error.
 func (c *client) handlePing(result keepalive.Result[*answer]) {
 	switch {
 	case result.Err != nil:
@@ -114,7 +113,7 @@ func (c *client) probe(ctx context.Context) error {
 	return nil
 }
 
-// unanswered classifies why there is no answer.
+// unanswered classifies why there is no answer. The result belongs to the caller.
 func (c *client) unanswered(err error, stage driver.Stage) *driver.Error {
 	if classified, ok := driver.Classified(err); ok {
 		return classified

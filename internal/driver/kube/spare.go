@@ -12,7 +12,7 @@ import (
 const (
 	// spareSockets is how many sockets a client keeps ahead.
 	spareSockets = 2
-	// freshness is how often each of them has an exchange. kube-apiserver closes a
+	// freshness is how often each of them makes a round trip. kube-apiserver closes a
 	// new socket after 32 seconds without a request, and an old one after 90.
 	freshness = 20 * time.Second
 )

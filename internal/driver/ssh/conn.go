@@ -29,7 +29,7 @@ type conn struct {
 	cancel    context.CancelCauseFunc
 	info      driver.Info
 	monitor   *keepalive.Monitor[struct{}]
-	closing   atomic.Bool // what ends from now on was ended by us
+	closing   atomic.Bool // Close was called, and is what ends the commands
 	unasked   flood
 	spare     spare
 	listeners listeners
