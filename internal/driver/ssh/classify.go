@@ -18,11 +18,11 @@ func notStarted(reason driver.Reason, stage driver.Stage, format string, args ..
 	return &driver.Error{Reason: reason, Stage: stage, Message: fmt.Sprintf(format, args...)}
 }
 
-// hints are the words of SSH in the sentences of dialerr.Connect.
+// hints are the words for SSH in the sentences of dialerr.Connect.
 var hints = dialerr.Hints{Address: "the address", Name: "its spelling", Port: "the port", Server: "the SSH server"}
 
-// handshakeError classifies what the library says about a handshake that ended
-// by itself.
+// handshakeError classifies the library's error for a handshake that this driver did
+// not end itself.
 func handshakeError(err error, stage driver.Stage, address string) *driver.Error {
 	if negotiation, ok := errors.AsType[*ssh.AlgorithmNegotiationError](err); ok {
 		return negotiationError(negotiation, err)
@@ -70,8 +70,8 @@ func libraryText(err error) string {
 	}
 }
 
-// isClosed tells the end of a transport from a broken protocol. A disconnect
-// message counts as an end: the server said that it goes.
+// isClosed reports whether the transport ended, and the protocol was not broken. A
+// disconnect message of the server counts as an end.
 func isClosed(err error) bool {
 	_, isNetwork := errors.AsType[*net.OpError](err)
 	return isNetwork || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
@@ -79,14 +79,14 @@ func isClosed(err error) bool {
 }
 
 // throttleSigns are what sshd says instead of its version when it takes no more
-// connections, from us or from anybody.
+// connections, from this client or any, and how long to wait then.
 var throttleSigns = map[string]time.Duration{
 	"Not allowed at this time": time.Minute,
 	"Exceeded MaxStartups":     2 * time.Second,
 }
 
-// throttled recognizes a server that refuses connections for a while, or
-// returns nil.
+// throttled returns an error if the greeting says that the server refuses connections
+// for a while, or nil.
 func throttled(greeting, address string) *driver.Error {
 	for sign, wait := range throttleSigns {
 		if strings.Contains(greeting, sign) {
@@ -101,7 +101,8 @@ func throttled(greeting, address string) *driver.Error {
 	return nil
 }
 
-// sessionError classifies why there is no session.
+// sessionError classifies why the server opened no session channel. It returns nil if
+// the error is not the server's answer.
 func sessionError(err error, stage driver.Stage) *driver.Error {
 	refused, ok := errors.AsType[*ssh.OpenChannelError](err)
 	switch {
@@ -117,7 +118,8 @@ func sessionError(err error, stage driver.Stage) *driver.Error {
 	}
 }
 
-// forwardError classifies why the server opens no stream.
+// forwardError classifies why the server opened no stream. It returns nil if the error
+// is not the server's answer.
 func forwardError(err error, address string) *driver.Error {
 	refused, ok := errors.AsType[*ssh.OpenChannelError](err)
 	if !ok {

@@ -15,11 +15,11 @@ import (
 // keepaliveRequest is answered by every server, if only with a refusal.
 const keepaliveRequest = "keepalive@openssh.com"
 
-// signalTimeout bounds how long closing waits for what it has signaled.
+// signalTimeout bounds how long Close waits for the commands that it has signaled.
 const signalTimeout = 250 * time.Millisecond
 
-// conn implements driver.Conn. It costs one goroutine beside the library's
-// three, and one for the session that is open ahead.
+// conn implements driver.Conn. It costs one goroutine beside the library's three, and
+// one for the channel that is open ahead.
 type conn struct {
 	options   Options
 	endpoint  driver.Endpoint
@@ -33,7 +33,7 @@ type conn struct {
 	unasked   flood
 	spare     spare
 	listeners listeners
-	running   running.Set[*sessionChannel] // sessions with a command
+	running   running.Set[*sessionChannel] // channels on which a command may run
 }
 
 func newConn(d *dialer, t *transport) *conn {
@@ -46,7 +46,7 @@ func newConn(d *dialer, t *transport) *conn {
 	return c
 }
 
-// start takes the library's connection over.
+// start takes over the library's connection.
 func (c *conn) start(client ssh.Conn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
 	c.client = client
 	go c.serve(channels, requests)
@@ -83,16 +83,15 @@ func (c *conn) Close() error {
 	return nil
 }
 
-// end closes the transport, which frees whoever waits on it. The first cause
-// counts.
+// end closes the transport, which wakes all who wait on it. The first cause counts.
 func (c *conn) end(cause error) {
 	c.cancel(cause)
 	_ = c.transport.Close()
 	c.monitor.Stop()
 }
 
-// serve answers what the server asks until the connection ends. Nothing of it
-// is granted but the streams of our own listeners.
+// serve answers the server's requests until the connection ends. It accepts only the
+// streams of listeners that were opened here.
 func (c *conn) serve(channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
 	for channels != nil || requests != nil {
 		select {
@@ -126,8 +125,8 @@ func (c *conn) decline(request *ssh.Request) {
 	}
 }
 
-// flooded counts something that the server sent unasked, and ends a connection
-// on which it is too much.
+// flooded counts what the server sent unasked. It reports whether that was too much,
+// and then ends the connection.
 func (c *conn) flooded(weight int64) bool {
 	if !c.unasked.add(weight, time.Now()) {
 		return false
@@ -161,14 +160,14 @@ func (c *conn) death(stage driver.Stage, started bool) *driver.Error {
 	return driver.Ended(context.Cause(c.ctx), c.endpoint.Address, stage, started)
 }
 
-// broken returns why an operation failed with an error that is no answer of the
-// server: the connection has ended, or ends now.
+// broken ends the connection, and returns why an operation failed with an error that
+// is not an answer of the server.
 func (c *conn) broken(err error, stage driver.Stage, started bool) *driver.Error {
 	c.end(c.endError(err))
 	return c.death(stage, started)
 }
 
-// deadline ends the connection unless it is stopped in time.
+// deadline returns a timer that ends the connection unless it is stopped in time.
 func (c *conn) deadline(stage driver.Stage) *time.Timer {
 	return time.AfterFunc(c.options.StageTimeout, func() {
 		c.end(&driver.Error{

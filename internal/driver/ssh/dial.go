@@ -16,7 +16,7 @@ import (
 	"github.com/connpool/connpool/internal/driver/dialerr"
 )
 
-// maxAuthBanner bounds the texts that a server may show before it lets us in.
+// maxAuthBanner bounds the texts that a server may show before it accepts a login.
 const maxAuthBanner = 64 << 10
 
 // Dial implements driver.Dialer.
@@ -49,8 +49,8 @@ func (d *dialer) connect(ctx context.Context) (net.Conn, error) {
 	return network, nil
 }
 
-// attempt is one handshake. Whoever ends it first says why; ending closes the
-// transport, which frees whoever waits on it.
+// attempt is one handshake. The first failure counts. It closes the transport, which
+// wakes all who wait on it.
 type attempt struct {
 	dialer    *dialer
 	transport *transport
@@ -75,7 +75,7 @@ func newAttempt(d *dialer, network net.Conn) *attempt {
 	return a
 }
 
-// run makes the connection, up to a session that is open ahead.
+// run makes the connection, with a session channel that is open ahead.
 func (a *attempt) run(begin time.Time) (driver.Conn, error) {
 	client, channels, requests, err := ssh.NewClientConn(a.transport, a.dialer.endpoint.Address, a.config())
 	if err != nil {
@@ -96,7 +96,7 @@ func (a *attempt) run(begin time.Time) (driver.Conn, error) {
 	return a.conn, nil
 }
 
-// login says how the server let us in.
+// login says how the server accepted the login, for a trace.
 func (a *attempt) login() string {
 	if !a.offered {
 		return a.dialer.endpoint.User + " logged in without credentials; the server asked for none"
@@ -104,7 +104,7 @@ func (a *attempt) login() string {
 	return a.dialer.endpoint.User + " logged in with " + a.dialer.credentials.describe()
 }
 
-// trace tells what was found in the stage that was passed.
+// trace reports what was found in the stage that was passed.
 func (a *attempt) trace(found string) {
 	if a.dialer.endpoint.Trace != nil {
 		a.dialer.endpoint.Trace(a.stage, driver.Sanitize(found))
@@ -130,8 +130,8 @@ func (a *attempt) config() *ssh.ClientConfig {
 	}
 }
 
-// enter tells what was found in the current stage and starts the deadline of the
-// next. The lock keeps it from telling anything once the attempt has ended.
+// enter reports what was found in the current stage and starts the deadline of the
+// next. The lock keeps it from reporting anything once the attempt has ended.
 func (a *attempt) enter(stage driver.Stage, found string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -143,7 +143,7 @@ func (a *attempt) enter(stage driver.Stage, found string) {
 	a.timer.Reset(a.dialer.options.StageTimeout)
 }
 
-// fail ends the attempt, if it is still going on.
+// fail ends the attempt, unless it has ended.
 func (a *attempt) fail(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -172,7 +172,7 @@ func (a *attempt) currentStage() driver.Stage {
 	return a.stage
 }
 
-// finish ends the attempt with success, unless it has failed before.
+// finish ends the attempt. It returns why it failed, or nil.
 func (a *attempt) finish() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -181,8 +181,8 @@ func (a *attempt) finish() error {
 	return a.failure
 }
 
-// explain returns why the handshake failed: what this attempt found, else what
-// the library says.
+// explain returns why the handshake failed: what the attempt found itself, or else the
+// library's error.
 func (a *attempt) explain(err error) error {
 	if failure := a.finish(); failure != nil {
 		return failure
@@ -211,7 +211,7 @@ func (a *attempt) explainBanner(err error) error {
 	return result
 }
 
-// checkHostKey is called in every key exchange, later ones included.
+// checkHostKey is called in every key exchange, including those after the handshake.
 func (a *attempt) checkHostKey(address string, _ net.Addr, key ssh.PublicKey) error {
 	if a.conn.flooded(rekeyWeight) {
 		return errors.New("too many key exchanges")
@@ -230,14 +230,14 @@ func (a *attempt) readBanner(message string) error {
 		return nil
 	}
 	err := notStarted(driver.ProtocolError, driver.StageAuthentication,
-		"the server shows more than 64 KiB before it lets anybody in; shorten its Banner")
+		"the server shows more than 64 KiB before it accepts a login; shorten its Banner")
 	a.fail(err)
 	return err
 }
 
 // authenticate offers the credentials, once.
 func (a *attempt) authenticate(server *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
-	if a.transport.cut.Load() { // the library takes the end for a refusal
+	if a.transport.cut.Load() { // the library would report this as refused credentials
 		return nil, io.ErrUnexpectedEOF
 	}
 	if len(server.AllowedMethods) == 0 {

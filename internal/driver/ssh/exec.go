@@ -39,8 +39,8 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 	return e.run(ctx, streams)
 }
 
-// execution is one command on one session. One goroutine speaks: it starts the
-// command, then sends its input. Two listen, to its output and its errors.
+// execution is one command on one channel. One goroutine sends: it starts the command,
+// then sends its input. Two receive, the output and the errors.
 type execution struct {
 	conn    *conn
 	channel *sessionChannel
@@ -48,13 +48,13 @@ type execution struct {
 	request request
 	stdin   io.Reader
 
-	// decided becomes true when the command is about to be sent, or is called
-	// off before: whoever sets it decides.
+	// decided becomes true when the command is about to be sent, or when it is called
+	// off before. Only one of the two can set it.
 	decided atomic.Bool
 	// answered gets the server's answer to the start.
 	answered chan error
 
-	// broken gets what the caller's side broke first: a stream.
+	// broken gets what failed first on the caller's side.
 	broken chan string
 }
 
@@ -100,7 +100,7 @@ func silence(outputs []*stdio.Output) {
 	}
 }
 
-// breakOff ends the command because one of the caller's streams has failed.
+// breakOff ends the command because one of the caller's streams failed.
 func (e *execution) breakOff(what string) {
 	select {
 	case e.broken <- what:
@@ -108,9 +108,9 @@ func (e *execution) breakOff(what string) {
 	}
 }
 
-// result tells how the command ended, unless the connection ended before: then
-// some output may be missing, even after an exit status, or our signal was what
-// ended it.
+// result returns how the command ended. If the connection ended before, that is not
+// known: output may be missing, even after an exit status, or the command may have
+// ended by the signal of Close.
 func (e *execution) result() (driver.ExitStatus, error) {
 	if e.conn.transport.ended.Load() || e.conn.closing.Load() {
 		return driver.ExitStatus{}, e.conn.death(driver.StageRun, true)
@@ -124,15 +124,14 @@ func (e *execution) result() (driver.ExitStatus, error) {
 	}
 }
 
-// discard closes a channel on which nothing runs.
+// discard closes the channel, on which nothing runs.
 func (e *execution) discard(err error, outputs ...*stdio.Output) error {
 	silence(outputs)
 	go e.channel.Close() //nolint:errcheck // it ends with the connection at the latest
 	return err
 }
 
-// callOff ends a command whose caller leaves before it is known to have
-// started.
+// callOff ends a command whose caller leaves before the server has answered its start.
 func (e *execution) callOff(ctx context.Context, outputs ...*stdio.Output) error {
 	if e.decided.CompareAndSwap(false, true) {
 		silence(outputs)
@@ -141,7 +140,7 @@ func (e *execution) callOff(ctx context.Context, outputs ...*stdio.Output) error
 		err.Started = false
 		return err
 	}
-	select { // a signal must not overtake the start
+	select { // the signal must not be sent before the start
 	case err := <-e.answered:
 		if err != nil {
 			return e.discard(err, outputs...)
@@ -159,9 +158,9 @@ func unknown(ctx context.Context, stage driver.Stage) *driver.Error {
 	}
 }
 
-// terminate asks the command to end, then insists. It asks before anything else,
-// since whoever takes the output may be slow. Some servers ignore signals;
-// closing the channel ends at least what has a terminal.
+// terminate signals the command to end, then kills it. The signal comes first, because
+// the reader of the output may be slow. Some servers ignore signals, but closing the
+// channel ends at least a command with a terminal.
 func (e *execution) terminate(outputs ...*stdio.Output) {
 	go e.channel.signal("TERM")
 	silence(outputs)
@@ -175,7 +174,7 @@ func (e *execution) terminate(outputs ...*stdio.Output) {
 	e.channel.endsWithin(e.conn.options.KillGrace)
 }
 
-// send starts the command, then sends its input and changes of its window.
+// send starts the command, then sends its input and the sizes of its terminal.
 func (e *execution) send() {
 	deadline := e.conn.deadline(driver.StageStart)
 	err := e.start()
@@ -204,7 +203,7 @@ func (e *execution) send() {
 // start returns nil once the server has accepted the command.
 func (e *execution) start() error {
 	for _, name := range slices.Sorted(maps.Keys(e.command.Env)) {
-		// Unanswered, since servers refuse most variables and that is no failure.
+		// No answer is asked for: servers refuse most variables, which is not a failure.
 		variable := struct{ Name, Value string }{name, e.command.Env[name]}
 		_, _ = e.channel.SendRequest("env", false, ssh.Marshal(&variable))
 	}
@@ -229,8 +228,8 @@ func (e *execution) start() error {
 	return nil
 }
 
-// unanswered classifies a start without an answer. Nothing written since then
-// proves that nothing was started.
+// unanswered classifies a start that was not answered. If nothing was written, nothing
+// was started.
 func (e *execution) unanswered(err error, written bool) error {
 	if e.conn.transport.ended.Load() || !errors.Is(err, io.EOF) {
 		return e.conn.broken(err, driver.StageStart, written)

@@ -20,8 +20,8 @@ import (
 
 const (
 	maxKnownHostsBytes = 1 << 20
-	// mismatchRetryAfter keeps us from hammering a server whose identity changed:
-	// somebody has to look first.
+	// mismatchRetryAfter is how long a server whose identity changed is not dialed: a
+	// person has to look first.
 	mismatchRetryAfter = 5 * time.Minute
 )
 
@@ -47,8 +47,8 @@ func hostKeysInvalid(format string, args ...any) error {
 	}
 }
 
-// parsePinnedKeys keeps what known_hosts says about the address. Lines about other
-// hosts are not looked at: a file may be shared.
+// parsePinnedKeys returns what known_hosts says about the address. It ignores lines
+// about other hosts, because targets may share a file.
 func parsePinnedKeys(text []byte, address string) (*pinnedKeys, error) {
 	switch {
 	case len(bytes.TrimSpace(text)) == 0:
@@ -143,8 +143,8 @@ func (e entry) publicKey() (ssh.PublicKey, error) {
 	return key, nil
 }
 
-// matches follows sshd(8): patterns separated by commas, of which a negated one
-// wins, or one hashed name.
+// matches reports whether the entry is about the host. It follows sshd(8): one hashed
+// name, or patterns separated by commas, of which a negated one counts first.
 func (e entry) matches(host string) bool {
 	if e.hosts == "" {
 		return true
@@ -181,8 +181,8 @@ func matchesHash(hashed, host string) bool {
 	return hmac.Equal(mac.Sum(nil), want)
 }
 
-// matchesPattern knows * and ?. It takes time proportional to the product of
-// the lengths, whatever the pattern.
+// matchesPattern reports whether the name matches a pattern with * and ?. It takes time
+// proportional to the product of the lengths, for any pattern.
 func matchesPattern(pattern, name string) bool {
 	p, n, star, mark := 0, 0, -1, 0
 	for n < len(name) {
@@ -203,8 +203,7 @@ func matchesPattern(pattern, name string) bool {
 	return strings.Trim(pattern[p:], "*") == ""
 }
 
-// algorithms are the modern ones by which a key of the type, or a certificate
-// type, proves itself.
+// algorithms returns the signature algorithms that are accepted for a type of key.
 func algorithms(kind string) []string {
 	switch kind {
 	case ssh.KeyAlgoRSA:
@@ -215,8 +214,9 @@ func algorithms(kind string) []string {
 	return nil
 }
 
-// algorithms are what to ask the server for: only what a pin can verify, or a
-// server with several keys would show another one and look like an impostor.
+// algorithms returns the host key algorithms to ask the server for: only those that a
+// pinned key can verify. Otherwise a server with several keys may show one that is not
+// pinned, and look like an impostor.
 func (p *pinnedKeys) algorithms() []string {
 	var wanted []string
 	if len(p.authorities) > 0 {
@@ -235,8 +235,8 @@ func (p *pinnedKeys) algorithms() []string {
 	return wanted
 }
 
-// check tells whether the key, or certificate, that a server has proved to own
-// is pinned.
+// check returns an error unless the key or certificate is pinned. The server has proved
+// that it owns it.
 func (p *pinnedKeys) check(address string, key ssh.PublicKey) error {
 	certificate, ok := key.(*ssh.Certificate)
 	if !ok {
@@ -282,7 +282,7 @@ func (p *pinnedKeys) checkKey(key ssh.PublicKey) error {
 	return p.mismatch(ssh.FingerprintSHA256(key))
 }
 
-// describeKey names a host key or certificate by what people compare.
+// describeKey names a host key or certificate by its fingerprint, which people compare.
 func describeKey(key ssh.PublicKey) string {
 	if certificate, ok := key.(*ssh.Certificate); ok {
 		return "a certificate of the " + certificate.Key.Type() + " key " + ssh.FingerprintSHA256(certificate.Key) +
@@ -304,7 +304,7 @@ func (p *pinnedKeys) mismatch(proved string) error {
 	}
 }
 
-// describe names at most three pins.
+// describe names at most three of the pinned keys.
 func (p *pinnedKeys) describe() string {
 	var names []string
 	for _, key := range p.keys {
