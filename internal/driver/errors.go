@@ -60,11 +60,11 @@ const (
 	NotFound Reason = "NotFound"
 )
 
-// class is what a reason means to whatever decides what to do next. A reason in
-// no class is about one request only.
+// class says what to do next about a reason. A reason in no class is about one request
+// only.
 type class struct {
-	// permanent failures need a change of the Secret, the pinned keys, the spec or
-	// the server; repeating the attempt does not cure them.
+	// permanent failures need a change of the Secret, the pinned keys, the spec or the
+	// server. Repeating the attempt does not cure them.
 	permanent bool
 	// transient failures may cure themselves.
 	transient bool
@@ -134,11 +134,11 @@ type Error struct {
 	// Message is one plain sentence with the next step. It holds no secret, no
 	// control character and no timestamp, so it can stand in a condition.
 	Message string
-	// Started reports that a command may have run: its outcome is Unknown.
-	// False proves that it has not: NotStarted, safe to retry.
+	// Started is true if a command may have run: its outcome is Unknown. False proves
+	// that it has not: NotStarted, safe to retry.
 	Started bool
-	// RetryAfter is how long the remote, or prudence, asks to wait before the
-	// next attempt; 0 leaves it to the caller's backoff.
+	// RetryAfter is how long to wait before the next attempt, because the server asks for
+	// it or the driver advises it; 0 leaves it to the caller's backoff.
 	RetryAfter time.Duration
 	// Err is the inner cause, for logs.
 	Err error
@@ -174,8 +174,8 @@ const (
 	Unknown Outcome = "Unknown"
 )
 
-// OutcomeOf tells how a command ended from the error of Execer.Exec. An error
-// that is not classified counts as Unknown.
+// OutcomeOf returns how a command ended, given the error of Execer.Exec. An error that
+// is not classified counts as Unknown.
 func OutcomeOf(err error) Outcome {
 	if err == nil {
 		return Completed
@@ -225,10 +225,10 @@ func AsError(err error) *Error {
 	return &Error{Reason: reason, Message: Sanitize(err.Error()), Err: err}
 }
 
-// maxRemoteWords bounds how much of a remote's own words is repeated.
+// maxRemoteWords bounds how many bytes of a remote's text are repeated.
 const maxRemoteWords = 256
 
-// Sanitize makes a remote's words safe for a condition, a log line or a
+// Sanitize makes a remote's text safe for a condition, a log line or a
 // terminal: one line, no control or format characters, valid UTF-8, at most
 // 256 bytes.
 func Sanitize(s string) string {

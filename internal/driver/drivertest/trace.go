@@ -9,13 +9,13 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// dialed are the stages that a driver may tell of, in their order.
+// dialed are the stages that a driver may trace, in their order.
 var dialed = []driver.Stage{
 	driver.StageBanner, driver.StageKeyExchange, driver.StageHostKey,
 	driver.StageTLS, driver.StageAuthentication, driver.StageSession,
 }
 
-// recorder keeps what a trace is told.
+// recorder records what a trace is told.
 type recorder struct {
 	mu     sync.Mutex
 	stages []driver.Stage
@@ -67,7 +67,7 @@ func (s suite) traceOfSuccess(t *testing.T) {
 	}
 }
 
-// The dial is given up in its first stage but may win the race.
+// The dial is given up in its first stage, but it may win the race.
 func (s suite) traceOfFailure(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
