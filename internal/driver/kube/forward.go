@@ -13,11 +13,11 @@ import (
 )
 
 // ForwardPod implements driver.PodForwarder. Each stream has a socket of its own.
-// The protocol has no word for success: if nothing listens at the port, the first
-// Read says so, with an *driver.Error. The stream has CloseWrite; a deadline that
-// passes ends it for good.
+// The protocol cannot say that a connection succeeded: if nothing listens at the port,
+// the first Read returns a *driver.Error. The stream is a driver.HalfCloser. A deadline
+// that passes ends it for good.
 func (c *conn) ForwardPod(ctx context.Context, pod driver.Place, port uint16) (net.Conn, error) {
-	place, err := c.place(pod)
+	place, err := c.completePlace(pod)
 	if err != nil {
 		return nil, err
 	}
@@ -27,18 +27,18 @@ func (c *conn) ForwardPod(ctx context.Context, pod driver.Place, port uint16) (n
 	if err := c.begin(ctx); err != nil {
 		return nil, err
 	}
-	opening, done := c.while(ctx)
+	opening, done := c.joinContexts(ctx)
 	defer done()
 	socket, refused, err := c.upgrade(opening, podPath(place)+"/portforward", nil, kubestream.ForwardProtocol)
 	if refused != nil {
-		err = c.refusedStart(refused, place)
+		err = c.startError(refused, place)
 	}
 	if err != nil {
-		return nil, c.why(ctx, err)
+		return nil, c.preferConnError(ctx, err)
 	}
 	stream, err := c.forward(opening, socket, fmt.Sprintf("port %d of pod %s", port, place.Pod), port)
 	if err != nil {
-		return nil, c.why(ctx, err)
+		return nil, c.preferConnError(ctx, err)
 	}
 	return stream, nil
 }
