@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -40,9 +41,31 @@ func TestAsErrorClassifiesTheUnclassified(t *testing.T) {
 	if got := AsError(errors.New("boom")).Reason; got != ProtocolError {
 		t.Errorf("other: reason %s, want %s", got, ProtocolError)
 	}
-	inner := &Error{Reason: DNSError}
-	if got := AsError(fmt.Errorf("dial: %w", inner)); got != inner {
-		t.Errorf("classified: got %v, want the error itself", got)
+}
+
+func TestAClassifiedErrorIsCopiedForEachCaller(t *testing.T) {
+	shared := &Error{Reason: DNSError, Message: "no such name"}
+	for range 2 {
+		got := AsError(fmt.Errorf("dial: %w", shared))
+		if *got != (Error{Reason: DNSError, Message: "no such name"}) {
+			t.Errorf("got %+v, want a copy of %+v", got, shared)
+		}
+		got.Message, got.Started = "changed", true
+	}
+	if _, ok := Classified(errors.New("boom")); ok {
+		t.Error("an error that nobody classified counts as classified")
+	}
+}
+
+func TestTheEndOfAConnectionIsToldToEachCaller(t *testing.T) {
+	cause := &Error{Reason: Timeout, Stage: StageKeepalive, Message: "no sign of life", RetryAfter: time.Second}
+	got := Ended(cause, "host:22", StageRun, true)
+	if want := (Error{Reason: Timeout, Stage: StageRun, Message: "no sign of life", Started: true, Err: cause}); *got != want {
+		t.Errorf("got %+v, want %+v", *got, want)
+	}
+	got = Ended(context.Canceled, "host:22", StageSession, false)
+	if got.Reason != Unreachable || got.Message != "the connection to host:22 was closed" || got.Started {
+		t.Errorf("after Close: %+v", *got)
 	}
 }
 

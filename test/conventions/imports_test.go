@@ -156,6 +156,10 @@ func (b boundary) allows(imported string) bool {
 	return true
 }
 
+// protocols are the drivers. What else is below internal/driver are the mechanisms
+// that they share.
+var protocols = []string{"ssh", "docker", "kube"}
+
 func siblingDrivers() rule {
 	const root = module + "/internal/driver/"
 	return rule{
@@ -169,8 +173,8 @@ func siblingDrivers() rule {
 					continue
 				}
 				for _, imported := range s.imports() {
-					other, isDriver := strings.CutPrefix(imported, root)
-					if isDriver && first(own) != first(other) {
+					other, below := strings.CutPrefix(imported, root)
+					if below && slices.Contains(protocols, first(other)) && first(own) != first(other) {
 						found = append(found, s.path+": imports "+imported)
 					}
 				}
@@ -179,9 +183,14 @@ func siblingDrivers() rule {
 		},
 		bad: map[string]string{
 			"internal/driver/docker/bad.go": "package docker\n\nimport _ \"" + root + "ssh\"\n",
-			"internal/driver/ssh/good.go":   "package ssh\n\nimport _ \"" + root + "ssh/wire\"\n",
+			"internal/driver/stdio/bad.go":  "package stdio\n\nimport _ \"" + root + "kube\"\n",
+			"internal/driver/ssh/good.go": "package ssh\n\nimport (\n\t_ \"" + root + "ssh/wire\"\n\t_ \"" + root +
+				"stdio\"\n)\n",
 		},
-		want: []string{"internal/driver/docker/bad.go: imports " + root + "ssh"},
+		want: []string{
+			"internal/driver/docker/bad.go: imports " + root + "ssh",
+			"internal/driver/stdio/bad.go: imports " + root + "kube",
+		},
 	}
 }
 

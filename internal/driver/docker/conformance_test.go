@@ -100,11 +100,8 @@ func TestConformance(t *testing.T) {
 					t.Fatal(err)
 				}
 				return drivertest.Harness{
-					Dial: func(ctx context.Context, trace driver.TraceFunc) (driver.Conn, error) {
-						endpoint := endpointOf(engine)
-						endpoint.Trace = trace
-						return dialWith(ctx, Options{}, endpoint)
-					},
+					Driver:          New(Options{}),
+					Endpoint:        endpointOf(engine),
 					KillConnections: engine.Kill,
 					Signals:         true,
 					Terminals:       true,

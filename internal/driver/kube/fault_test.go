@@ -276,8 +276,8 @@ func TestA401OfSomethingBehindTheAPIEndsNothing(t *testing.T) {
 		t.Fatalf("%v, error %v", response, err)
 	}
 	_ = response.Body.Close()
-	looked := conn.client.roundTrip.Load()
-	eventually(t, func() bool { return conn.client.roundTrip.Load() != looked })
+	looked := conn.client.monitor.RoundTrip()
+	eventually(t, func() bool { return conn.client.monitor.RoundTrip() != looked })
 	if conn.Context().Err() != nil {
 		t.Errorf("the connection ended: %v", context.Cause(conn.Context()))
 	}
@@ -430,9 +430,9 @@ func TestCommandsRunAtMostOnceWhileSocketsAreCut(t *testing.T) {
 func TestTheLossOfSocketsEndsNoConnection(t *testing.T) {
 	proxy, endpoint := through(t, admin(t))
 	conn := mustDial(t, Options{}, endpoint)
-	looked := conn.client.roundTrip.Load()
+	looked := conn.client.monitor.RoundTrip()
 	proxy.Reset()
-	eventually(t, func() bool { return conn.client.roundTrip.Load() != looked })
+	eventually(t, func() bool { return conn.client.monitor.RoundTrip() != looked })
 	if stdout, err := say(t, conn, "on"); stdout != "on\n" {
 		t.Errorf("%q, error %v", stdout, err)
 	}

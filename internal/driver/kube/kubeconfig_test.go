@@ -225,7 +225,7 @@ func TestWhatIsTakenFromAKubeconfig(t *testing.T) {
 		host: "[2001:db8::1]", path: "/k8s/clusters/c-1", address: "[2001:db8::1]:443", serverName: "kubernetes",
 		authority: authority, token: "token", namespace: "web",
 	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(config{}, keepalive{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(config{}, keepaliveTimes{})); diff != "" {
 		t.Error(diff)
 	}
 	secure, err := got.tls()

@@ -65,11 +65,8 @@ func TestConformanceAgainstOpenSSH(t *testing.T) {
 	drivertest.Run(t, func(t *testing.T) drivertest.Harness {
 		server, endpoint := startOpenSSH(t)
 		return drivertest.Harness{
-			Dial: func(ctx context.Context, trace driver.TraceFunc) (driver.Conn, error) {
-				endpoint := endpoint
-				endpoint.Trace = trace
-				return dialWith(ctx, Options{KillGrace: 500 * time.Millisecond}, endpoint)
-			},
+			Driver:          New(Options{KillGrace: 500 * time.Millisecond}),
+			Endpoint:        endpoint,
 			KillConnections: server.KillConnections,
 			// Without privilege separation, which root does not get, sshd signals nobody.
 			Signals: os.Geteuid() != 0,
@@ -83,11 +80,8 @@ func TestConformanceAgainstAServerInGo(t *testing.T) {
 	drivertest.Run(t, func(t *testing.T) drivertest.Harness {
 		server, endpoint := startEmbedded(t, sshserver.Options{})
 		return drivertest.Harness{
-			Dial: func(ctx context.Context, trace driver.TraceFunc) (driver.Conn, error) {
-				endpoint := endpoint
-				endpoint.Trace = trace
-				return dialWith(ctx, Options{}, endpoint)
-			},
+			Driver:          New(Options{}),
+			Endpoint:        endpoint,
 			KillConnections: server.KillConnections,
 			Signals:         true,
 			Terminals:       true,

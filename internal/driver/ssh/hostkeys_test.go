@@ -53,7 +53,7 @@ func TestPinsSpeakForTheHostThatTheyName(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := parsePins([]byte(tc.line), tc.address)
+			_, err := parsePinnedKeys([]byte(tc.line), tc.address)
 			if (err == nil) != tc.pinned {
 				t.Errorf("error %v, want pinned: %v", err, tc.pinned)
 			}
@@ -86,7 +86,7 @@ func TestBadPinsAreRefusedWithTheNextStep(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := parsePins([]byte(tc.text), "web-1:22")
+			_, err := parsePinnedKeys([]byte(tc.text), "web-1:22")
 			if err == nil {
 				t.Fatal("accepted")
 			}
@@ -126,7 +126,7 @@ func TestOnlyWhatIsPinnedPassesTheCheck(t *testing.T) {
 		line(plain.PublicKey()), "@cert-authority " + line(authority.PublicKey()), "@revoked " + line(revoked.Key),
 		"@revoked * " + line(stranger.PublicKey()), line(stranger.PublicKey()),
 	}, "\n")
-	p, err := parsePins([]byte(text), "web-1:22")
+	p, err := parsePinnedKeys([]byte(text), "web-1:22")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func TestOnlyWhatIsPinnedPassesTheCheck(t *testing.T) {
 			if err == nil && tc.want == "" {
 				return
 			}
-			if got := driver.AsError(err); got.Reason != tc.want || got.RetryAfter != mismatchPause {
+			if got := driver.AsError(err); got.Reason != tc.want || got.RetryAfter != mismatchRetryAfter {
 				t.Errorf("%v, want %q", err, tc.want)
 			}
 		})
@@ -165,7 +165,7 @@ func FuzzKnownHosts(f *testing.F) {
 	f.Add("@cert-authority *.example.com,!web-1 " + key)
 	f.Add("|1|F1E1KeoE/eEWhi10WpGv4OdiO6Y=|3988QV0VE8wmZL7suNrYQLITLCg= " + key)
 	f.Fuzz(func(t *testing.T, text string) {
-		p, err := parsePins([]byte(text), "web-1:22")
+		p, err := parsePinnedKeys([]byte(text), "web-1:22")
 		if err == nil && len(p.algorithms()) == 0 {
 			t.Error("accepted without an algorithm to ask for")
 		}
@@ -194,7 +194,7 @@ func FuzzHostPatterns(f *testing.F) {
 			t.Fatal(err)
 		}
 		theirs := exec.Command("ssh-keygen", "-F", host, "-f", path).Run() == nil
-		_, err := parsePins([]byte(text), net.JoinHostPort(host, "22"))
+		_, err := parsePinnedKeys([]byte(text), net.JoinHostPort(host, "22"))
 		if ours := err == nil; ours != theirs {
 			t.Errorf("%q for %q: ours %v, theirs %v", hosts, host, ours, theirs)
 		}

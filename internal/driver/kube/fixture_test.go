@@ -25,45 +25,45 @@ import (
 // patience bounds what must happen; reaching it is a failure.
 const patience = 20 * time.Second
 
-// world is a real kube-apiserver, and a node of ours whose pods run as processes of
+// fixture is a real kube-apiserver, and a node of ours whose pods run as processes of
 // this machine. The first test that needs it starts it.
-type world struct {
+type fixture struct {
 	plane   *controlplane.ControlPlane
 	kubelet *kubelet
 }
 
 var (
-	theWorld = sync.OnceValues(startWorld)
-	started  world // for TestMain to stop
+	sharedFixture = sync.OnceValues(startFixture)
+	started       fixture // for TestMain to stop
 )
 
-func startWorld() (w world, err error) {
-	defer func() { started = w }()
-	if w.plane, err = controlplane.Start(context.Background(), controlplane.Options{}); err != nil {
-		return w, err
+func startFixture() (f fixture, err error) {
+	defer func() { started = f }()
+	if f.plane, err = controlplane.Start(context.Background(), controlplane.Options{}); err != nil {
+		return f, err
 	}
-	if w.kubelet, err = startKubelet(w.plane); err != nil {
-		return w, err
+	if f.kubelet, err = startKubelet(f.plane); err != nil {
+		return f, err
 	}
-	return w, createPods(w.plane.Config, w.kubelet.port())
+	return f, createPods(f.plane.Config, f.kubelet.port())
 }
 
-func (w world) stop() {
-	if w.kubelet != nil {
-		w.kubelet.close()
+func (f fixture) stop() {
+	if f.kubelet != nil {
+		f.kubelet.close()
 	}
-	if w.plane != nil {
-		w.plane.Stop()
+	if f.plane != nil {
+		f.plane.Stop()
 	}
 }
 
-func cluster(t testing.TB) world {
+func cluster(t testing.TB) fixture {
 	t.Helper()
-	w, err := theWorld()
+	f, err := sharedFixture()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return w
+	return f
 }
 
 func TestMain(m *testing.M) {
