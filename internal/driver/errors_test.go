@@ -20,9 +20,9 @@ func TestOutcomeOf(t *testing.T) {
 		"a classified error before the start is proved":          {&Error{Reason: SessionLimit}, NotStarted},
 		"a classified error after the start is unknown":          {&Error{Reason: Timeout, Started: true}, Unknown},
 		"a wrapped classified error keeps its outcome":           {fmt.Errorf("run: %w", &Error{Reason: Timeout}), NotStarted},
-		"an error nobody classified proves nothing":              {errors.New("boom"), Unknown},
-		"a deadline nobody classified proves nothing":            {context.DeadlineExceeded, Unknown},
-		"the inner cause does not change a classified verdict":   {&Error{Err: context.Canceled}, NotStarted},
+		"an unclassified error proves nothing":                   {errors.New("boom"), Unknown},
+		"an unclassified deadline proves nothing":                {context.DeadlineExceeded, Unknown},
+		"the inner cause does not change a classified outcome":   {&Error{Err: context.Canceled}, NotStarted},
 		"an outer Started wins over an inner proved not started": {&Error{Started: true, Err: &Error{}}, Unknown},
 	}
 	for name, tc := range tests {
@@ -53,7 +53,7 @@ func TestAClassifiedErrorIsCopiedForEachCaller(t *testing.T) {
 		got.Message, got.Started = "changed", true
 	}
 	if _, ok := Classified(errors.New("boom")); ok {
-		t.Error("an error that nobody classified counts as classified")
+		t.Error("an unclassified error counts as classified")
 	}
 }
 

@@ -43,7 +43,7 @@ func awaitSpares(t *testing.T, conn *conn) {
 	t.Fatal("no spares")
 }
 
-// Engines close sockets on which nothing was asked for some minutes.
+// Engines close sockets that had no request for some minutes.
 func TestASpareThatTheEngineClosesIsReplacedAndNothingElseHappens(t *testing.T) {
 	closing := make(chan struct{})
 	var dials atomic.Int64
@@ -72,8 +72,8 @@ func TestASpareThatTheEngineClosesIsReplacedAndNothingElseHappens(t *testing.T) 
 	}
 }
 
-// The way to the engine may be an SSH connection; that knows sockets by path only.
-func TestAnEngineBehindSSHServesAsOneThatIsNear(t *testing.T) {
+// The transport may be an SSH connection, which knows sockets by their path only.
+func TestAnEngineBehindSSHServesLikeALocalOne(t *testing.T) {
 	engine := sharedEngine(t)
 	place := startContainer(t, engine)
 	server, err := openssh.Start(t.Context(), openssh.Options{Dir: t.TempDir()})

@@ -22,11 +22,11 @@ import (
 	"github.com/connpool/connpool/test/netfault"
 )
 
-// patience bounds what must happen; reaching it is a failure.
+// patience bounds how long a test waits for what must happen.
 const patience = 20 * time.Second
 
-// fixture is a real kube-apiserver, and a node of ours whose pods run as processes of
-// this machine. The first test that needs it starts it.
+// fixture is a real kube-apiserver, and a fake node whose pods are processes of this
+// machine. The first test that needs it starts it.
 type fixture struct {
 	plane   *controlplane.ControlPlane
 	kubelet *kubelet
@@ -69,8 +69,8 @@ func cluster(t testing.TB) fixture {
 func TestMain(m *testing.M) {
 	code := m.Run()
 	started.stop()
-	// The kubelet's streaming server takes a second to say goodbye, and ten to give
-	// up an API server that left.
+	// The kubelet's streaming server takes a second to shut down, and ten seconds to give
+	// up an API server that has ended.
 	err := goleak.Find(
 		goleak.IgnoreTopFunction("github.com/moby/spdystream.(*Connection).shutdown"),
 		goleak.IgnoreAnyFunction("k8s.io/cri-streaming/pkg/streaming/remotecommand.ServeExec"),
@@ -107,7 +107,7 @@ func createPods(config *rest.Config, port int) error {
 	)
 }
 
-// setNode says where the node's kubelet is.
+// setNode sets the address of the node's kubelet.
 func setNode(ctx context.Context, client kubernetes.Interface, port int) error {
 	node, err := client.CoreV1().Nodes().Get(ctx, nodeName, metav1.GetOptions{})
 	if err != nil {
@@ -141,7 +141,7 @@ func createPod(
 // web is where tests run commands.
 var web = driver.Place{Pod: "web"}
 
-// endpointOf is an endpoint with the credentials of a client configuration.
+// endpointOf returns an endpoint with the credentials of a client configuration.
 func endpointOf(t testing.TB, config *rest.Config) driver.Endpoint {
 	t.Helper()
 	kubeconfig, err := controlplane.Kubeconfig(config)
@@ -160,13 +160,13 @@ func admin(t testing.TB) driver.Endpoint {
 	return endpointOf(t, cluster(t).plane.Config)
 }
 
-// brief is a keepalive that notices faults soon.
+// brief returns the endpoint with a keepalive that notices faults soon.
 func brief(endpoint driver.Endpoint) driver.Endpoint {
 	endpoint.KeepaliveInterval, endpoint.KeepaliveTimeout = 200*time.Millisecond, 700*time.Millisecond
 	return endpoint
 }
 
-// through reaches the endpoint through a proxy that can misbehave.
+// through returns the endpoint behind a proxy that can misbehave.
 func through(t testing.TB, endpoint driver.Endpoint) (*netfault.Proxy, driver.Endpoint) {
 	t.Helper()
 	proxy, err := netfault.Start(strings.TrimPrefix(cluster(t).plane.Config.Host, "https://"), netfault.Options{})
@@ -177,7 +177,7 @@ func through(t testing.TB, endpoint driver.Endpoint) (*netfault.Proxy, driver.En
 	return proxy, to(endpoint, proxy.Addr)
 }
 
-// to reaches the endpoint at another address.
+// to returns the endpoint at another address.
 func to(endpoint driver.Endpoint, address string) driver.Endpoint {
 	endpoint.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, address)
@@ -215,13 +215,13 @@ func wantError(t *testing.T, err error, reason driver.Reason, stage driver.Stage
 	return got
 }
 
-// wantDeath waits until a connection dies of the reason.
+// wantDeath waits until a connection has died for the reason.
 func wantDeath(t *testing.T, conn driver.Conn, reason driver.Reason, stage driver.Stage) {
 	t.Helper()
 	select {
 	case <-conn.Context().Done():
 		wantError(t, context.Cause(conn.Context()), reason, stage)
 	case <-time.After(patience):
-		t.Fatal("nobody noticed")
+		t.Fatal("the connection did not end")
 	}
 }

@@ -65,7 +65,7 @@ func denied(endpoint driver.Endpoint) driver.Endpoint {
 	return endpoint
 }
 
-func TestTheEndOfAConnectionIsToldToManyAndChangedByNone(t *testing.T) {
+func TestEachCallerGetsItsOwnCopyOfTheEndOfAConnection(t *testing.T) {
 	cause := &driver.Error{Reason: driver.Timeout, Stage: driver.StageKeepalive, Message: "gone"}
 	for _, classify := range []func() *driver.Error{
 		func() *driver.Error { return transportError(cause, driver.StageStart, "host") },

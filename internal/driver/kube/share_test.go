@@ -14,7 +14,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// counted counts the sockets that an endpoint opens, and has open.
+// counted counts the sockets that an endpoint has opened, and those that are open.
 type counted struct {
 	opened, open atomic.Int64
 
@@ -44,8 +44,8 @@ func (c *counted) dial(ctx context.Context, network, address string) (net.Conn, 
 	return made, nil
 }
 
-// kill cuts all sockets, and refuses others: a server that answers again at once is
-// not dead, whatever becomes of its sockets.
+// kill cuts all sockets, and refuses new ones. Without that the server would not count
+// as dead, because it answers on a new socket at once.
 func (c *counted) kill() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -55,7 +55,7 @@ func (c *counted) kill() {
 	}
 }
 
-// refuse has further dials refused, or not.
+// refuse says whether further dials are refused.
 func (c *counted) refuse(refuses bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -139,7 +139,7 @@ func TestWhatDiffersIsNotShared(t *testing.T) {
 	}
 }
 
-func TestADeadClientIsReplacedAndThoseWhoStillHoldItCanLetGo(t *testing.T) {
+func TestADeadClientIsReplacedAndItsConnectionsCanBeClosed(t *testing.T) {
 	proxy, endpoint := through(t, admin(t))
 	kube := New(Options{})
 	first := mustDialOf(t, kube, endpoint).(*conn)
@@ -156,7 +156,7 @@ func TestADeadClientIsReplacedAndThoseWhoStillHoldItCanLetGo(t *testing.T) {
 	eventually(t, func() bool { return proxy.Connections() == 0 })
 }
 
-func TestAWarmCommandShakesNoHands(t *testing.T) {
+func TestACommandOnASpareMakesNoHandshake(t *testing.T) {
 	sockets := new(counted)
 	endpoint := admin(t)
 	endpoint.Dial = sockets.dial
@@ -174,7 +174,8 @@ func TestAWarmCommandShakesNoHands(t *testing.T) {
 	}
 }
 
-// What a client costs: memory in use, before and after a hundred of them.
+// TestMemoryOfAHundredDifferentClients measures the memory of a client: what is in use
+// before and after a hundred of them.
 func TestMemoryOfAHundredDifferentClients(t *testing.T) {
 	const clients = 100
 	kube := New(Options{})

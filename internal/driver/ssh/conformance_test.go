@@ -13,7 +13,7 @@ import (
 	"github.com/connpool/connpool/test/sshserver"
 )
 
-// endpointOf is an endpoint with one private key.
+// endpointOf returns an endpoint with one private key.
 func endpointOf(address, user, knownHosts string, privateKey []byte) driver.Endpoint {
 	return driver.Endpoint{
 		Address: address, User: user, KnownHosts: []byte(knownHosts),
@@ -68,9 +68,9 @@ func TestConformanceAgainstOpenSSH(t *testing.T) {
 			Driver:          New(Options{KillGrace: 500 * time.Millisecond}),
 			Endpoint:        endpoint,
 			KillConnections: server.KillConnections,
-			// Without privilege separation, which root does not get, sshd signals nobody.
+			// sshd passes signals on only with privilege separation, which root does not get.
 			Signals: os.Geteuid() != 0,
-			// Only root can be sure to be allowed to give a terminal to its user.
+			// sshd may be unable to give a terminal to its user unless it runs as root.
 			Terminals: os.Geteuid() == 0,
 		}
 	})

@@ -69,20 +69,20 @@ func TestBadPinsAreRefusedWithTheNextStep(t *testing.T) {
 	}
 	key := line(signer.PublicKey())
 	tests := map[string]struct{ text, says string }{
-		"none":                    {" \n", "ssh-keyscan"},
-		"a private key":           {string(private), "private key"},
-		"something else":          {"canary", "line 1 is not a host key"},
-		"an unknown marker":       {"@trusted web-1 " + key, "unknown marker"},
-		"a marker alone":          {"@revoked", "is not a host key"},
-		"a key in no base64":      {"web-1 ssh-ed25519 %%%", "base64"},
-		"a key cut off":           {"\nweb-1 " + key[:40], "line 2 has a key"},
-		"another type than said":  {"web-1 ssh-rsa " + strings.Fields(key)[1], "type"},
-		"DSA":                     {"web-1 ssh-dss AAAA", "DSA"},
-		"a small RSA key":         {"web-1 " + line(small), "1024 bits"},
-		"only other hosts":        {"web-2 " + key, "no line is about web-1"},
-		"a file of over 1 MiB":    {strings.Repeat("web-2 "+key+"\n", 20_000), "1 MiB"},
-		"a certificate as a key":  {"web-1 " + line(hostCertificate(t, signer, nil)), "@cert-authority"},
-		"a key nobody can verify": {"web-1 sk-ssh-ed25519@openssh.com AAAA", "cannot be read"},
+		"none":                          {" \n", "ssh-keyscan"},
+		"a private key":                 {string(private), "private key"},
+		"something else":                {"canary", "line 1 is not a host key"},
+		"an unknown marker":             {"@trusted web-1 " + key, "unknown marker"},
+		"a marker alone":                {"@revoked", "is not a host key"},
+		"a key in no base64":            {"web-1 ssh-ed25519 %%%", "base64"},
+		"a key cut off":                 {"\nweb-1 " + key[:40], "line 2 has a key"},
+		"another type than said":        {"web-1 ssh-rsa " + strings.Fields(key)[1], "type"},
+		"DSA":                           {"web-1 ssh-dss AAAA", "DSA"},
+		"a small RSA key":               {"web-1 " + line(small), "1024 bits"},
+		"only other hosts":              {"web-2 " + key, "no line is about web-1"},
+		"a file of over 1 MiB":          {strings.Repeat("web-2 "+key+"\n", 20_000), "1 MiB"},
+		"a certificate as a key":        {"web-1 " + line(hostCertificate(t, signer, nil)), "@cert-authority"},
+		"a key that cannot be verified": {"web-1 sk-ssh-ed25519@openssh.com AAAA", "cannot be read"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -175,8 +175,8 @@ func FuzzKnownHosts(f *testing.F) {
 	})
 }
 
-// FuzzHostPatterns compares with ssh-keygen's reading of the same line. (The
-// library's differs from it: there a trailing star does not match nothing.)
+// FuzzHostPatterns compares with ssh-keygen, which reads the same line. (The library
+// differs from it: there a star at the end does not match an empty string.)
 func FuzzHostPatterns(f *testing.F) {
 	f.Add("web-1", "web-1")
 	f.Add("web-*,!web-2", "web-2")

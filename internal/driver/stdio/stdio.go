@@ -5,7 +5,7 @@
 //	err := stdio.Copy(stdout, channel)
 //
 // The two directions differ in what a failure on the caller's side means. Output
-// is read to its end even if nobody takes it, because a remote waits for that
+// is read to its end even if the caller does not take it, because a remote waits for that
 // before it ends the command. Input that breaks off is never followed by its end,
 // because half an input must not look like a whole one.
 package stdio
