@@ -95,11 +95,23 @@ var boundaries = []boundary{
 		bad:    [2]string{"./internal/poolset", "./internal/driver/ssh"},
 	},
 	{
+		name:   "the plugin imports the APIs and the client only",
+		why:    "it starts anew for each command, and works with any version of the operator that serves these APIs",
+		from:   []string{"./internal/cli/...", "./cmd/kubectl-connpool"},
+		except: []string{"./internal/cli/clitest/..."},
+		forbid: []string{
+			"./internal/apiserver/...", "./internal/connpool/...", "./internal/controller/...", "./internal/driver/...",
+			"./internal/peer/...", "./internal/poolset/...", "./internal/registry/...", "./internal/serving/...",
+			"./internal/session/...", "./internal/stream/...", "sigs.k8s.io/controller-runtime/...", "k8s.io/api/...",
+		},
+		bad: [2]string{"./internal/cli/cp", "./internal/driver"},
+	},
+	{
 		name:   "production code imports no test support",
 		why:    "fakes and fixtures would be shipped",
 		from:   []string{"./api/...", "./cmd/...", "./internal/..."},
-		except: []string{"./internal/driver/drivertest/..."},
-		forbid: []string{"./test/...", "./hack/...", "./internal/driver/drivertest/...", "testing/..."},
+		except: []string{"./internal/driver/drivertest/...", "./internal/cli/clitest/..."},
+		forbid: []string{"./test/...", "./hack/...", "./internal/driver/drivertest/...", "./internal/cli/clitest/...", "testing/..."},
 		bad:    [2]string{"./cmd/manager", "./test/lab"},
 	},
 }
