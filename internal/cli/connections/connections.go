@@ -127,13 +127,12 @@ func (o *options) print(list *livev1alpha1.ConnectionList) error {
 }
 
 func (o *options) table(items []livev1alpha1.Connection) *display.Table {
-	t := &display.Table{Columns: []string{"NAME", "POOL", "TARGET", "STATE", "IN USE", "USES", "IDLE", "RTT", "AGE"}}
-	if o.scope.All {
-		t.Columns = append([]string{"NAMESPACE"}, t.Columns...)
-	}
-	if o.output.Form == plugin.Wide {
-		t.Columns = append(t.Columns, "TYPE", "HANDSHAKE", "ADDRESS", "SERVER", "REPLICA")
-	}
+	t := &display.Table{Columns: []string{
+		"NAMESPACE", "NAME", "POOL", "TARGET", "STATE", "IN USE", "USES", "IDLE", "RTT", "AGE",
+		"TYPE", "HANDSHAKE", "ADDRESS", "SERVER", "REPLICA",
+	}}
+	t.ShowOnlyIf(o.scope.All, "NAMESPACE")
+	t.ShowOnlyIf(o.output.Form == plugin.Wide, "TYPE", "HANDSHAKE", "ADDRESS", "SERVER", "REPLICA")
 	for i := range items {
 		t.Add(o.row(&items[i])...)
 	}
@@ -146,15 +145,9 @@ func (o *options) row(c *livev1alpha1.Connection) []string {
 	if c.State == livev1alpha1.ConnectionIdle {
 		idle = display.Ago(cmp.Or(c.LastUsedTime, &c.CreationTimestamp), now)
 	}
-	cells := []string{
-		c.Name, c.Pool, c.Target, string(c.State), strconv.Itoa(int(c.InUse)), strconv.FormatInt(c.UseCount, 10),
+	return []string{
+		c.Namespace, c.Name, c.Pool, c.Target, string(c.State), strconv.Itoa(int(c.InUse)), strconv.FormatInt(c.UseCount, 10),
 		idle, display.MicrosOrNone(c.RoundTripMicroseconds), display.Ago(&c.CreationTimestamp, now),
+		c.Type, display.MicrosOrNone(c.HandshakeMicroseconds), c.RemoteAddress, c.ServerVersion, c.Replica,
 	}
-	if o.scope.All {
-		cells = append([]string{c.Namespace}, cells...)
-	}
-	if o.output.Form == plugin.Wide {
-		cells = append(cells, c.Type, display.MicrosOrNone(c.HandshakeMicroseconds), c.RemoteAddress, c.ServerVersion, c.Replica)
-	}
-	return cells
 }

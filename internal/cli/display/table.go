@@ -11,7 +11,19 @@ import (
 type Table struct {
 	Columns []string
 
-	rows [][]string
+	rows   [][]string
+	hidden map[string]bool
+}
+
+// ShowOnlyIf hides columns unless the condition holds. Rows have their cells all
+// the same.
+func (t *Table) ShowOnlyIf(condition bool, columns ...string) {
+	if t.hidden == nil {
+		t.hidden = map[string]bool{}
+	}
+	for _, column := range columns {
+		t.hidden[column] = !condition
+	}
 }
 
 // Add appends a row. Its cells lose what could steer a terminal.
@@ -33,10 +45,20 @@ func (t *Table) Write(out io.Writer) {
 func (t *Table) Lines() []string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, strings.Join(t.Columns, "\t"))
-	for _, row := range t.rows {
-		fmt.Fprintln(w, strings.Join(row, "\t"))
+	for _, row := range append([][]string{t.Columns}, t.rows...) {
+		fmt.Fprintln(w, strings.Join(t.shown(row), "\t"))
 	}
 	_ = w.Flush() // a builder never fails
 	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+}
+
+// shown returns the cells of the columns that are not hidden.
+func (t *Table) shown(row []string) []string {
+	var cells []string
+	for i, cell := range row {
+		if !t.hidden[t.Columns[i]] {
+			cells = append(cells, cell)
+		}
+	}
+	return cells
 }

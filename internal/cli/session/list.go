@@ -81,13 +81,11 @@ func (o *listOptions) print(list *livev1alpha1.SessionList) error {
 }
 
 func (o *listOptions) table(items []livev1alpha1.Session) *display.Table {
-	t := &display.Table{Columns: []string{"NAME", "POOL", "TARGET", "STATE", "COMMANDS", "LAST USED", "ENDS IN", "AGE"}}
-	if o.scope.All {
-		t.Columns = append([]string{"NAMESPACE"}, t.Columns...)
-	}
-	if o.output.Form == plugin.Wide {
-		t.Columns = append(t.Columns, "PLACE", "OWNER", "CONNECTION", "WHY")
-	}
+	t := &display.Table{Columns: []string{
+		"NAMESPACE", "NAME", "POOL", "TARGET", "STATE", "COMMANDS", "LAST USED", "ENDS IN", "AGE", "PLACE", "OWNER", "CONNECTION", "WHY",
+	}}
+	t.ShowOnlyIf(o.scope.All, "NAMESPACE")
+	t.ShowOnlyIf(o.output.Form == plugin.Wide, "PLACE", "OWNER", "CONNECTION", "WHY")
 	for i := range items {
 		t.Add(o.row(&items[i])...)
 	}
@@ -99,17 +97,11 @@ func (o *listOptions) row(s *livev1alpha1.Session) []string {
 	if s.Status.Reason != "" {
 		state += ": " + s.Status.Reason
 	}
-	cells := []string{
-		s.Name, s.Spec.Pool, cmp.Or(s.Status.Target, s.Spec.Target), state, strconv.FormatInt(s.Status.CommandCount, 10),
+	return []string{
+		s.Namespace, s.Name, s.Spec.Pool, cmp.Or(s.Status.Target, s.Spec.Target), state, strconv.FormatInt(s.Status.CommandCount, 10),
 		display.Ago(s.Status.LastUsedTime, now), endsIn(&s.Status, now), display.Ago(&s.CreationTimestamp, now),
+		placeOf(&s.Spec), s.Status.Owner, s.Status.Connection, s.Status.Message,
 	}
-	if o.scope.All {
-		cells = append([]string{s.Namespace}, cells...)
-	}
-	if o.output.Form == plugin.Wide {
-		cells = append(cells, placeOf(&s.Spec), s.Status.Owner, s.Status.Connection, s.Status.Message)
-	}
-	return cells
 }
 
 // endsIn formats how long a session may still live.

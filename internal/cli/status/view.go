@@ -27,13 +27,12 @@ type view struct {
 
 // all prints a line for each pool, then what fails.
 func (v view) all(reports []poolReport) {
-	t := display.Table{Columns: []string{"NAME", "TYPE", "HEALTH", "TARGETS", "WARM", "IN USE", "USES", "OLDEST", "LAST USED"}}
-	if v.namespaces {
-		t.Columns = append([]string{"NAMESPACE"}, t.Columns...)
-	}
-	if v.wide {
-		t.Columns = append(t.Columns, "WANTED", "DIALING", "DRAINING", "SINCE")
-	}
+	t := display.Table{Columns: []string{
+		"NAMESPACE", "NAME", "TYPE", "HEALTH", "TARGETS", "WARM", "IN USE", "USES", "OLDEST", "LAST USED",
+		"WANTED", "DIALING", "DRAINING", "SINCE",
+	}}
+	t.ShowOnlyIf(v.namespaces, "NAMESPACE")
+	t.ShowOnlyIf(v.wide, "WANTED", "DIALING", "DRAINING", "SINCE")
 	for _, r := range reports {
 		t.Add(v.row(r)...)
 	}
@@ -44,18 +43,12 @@ func (v view) all(reports []poolReport) {
 }
 
 func (v view) row(r poolReport) []string {
-	cells := []string{
-		r.Name, r.Type, r.Health, readyOf(r.Targets), number(r.Connections.Warm), number(r.Connections.InUse),
+	c := r.Connections
+	return []string{
+		r.Namespace, r.Name, r.Type, r.Health, readyOf(r.Targets), number(c.Warm), number(c.InUse),
 		strconv.FormatInt(r.UseCount, 10), v.age(r.Oldest), v.age(r.LastUsed),
+		number(c.Desired), number(c.Dialing), number(c.Draining), v.age(r.Since),
 	}
-	if v.namespaces {
-		cells = append([]string{r.Namespace}, cells...)
-	}
-	if v.wide {
-		c := r.Connections
-		cells = append(cells, number(c.Desired), number(c.Dialing), number(c.Draining), v.age(r.Since))
-	}
-	return cells
 }
 
 // failing prints why a pool is not healthy.
@@ -148,19 +141,13 @@ func (v view) before(at *metav1.Time) string {
 }
 
 func (v view) members(members []targetReport) {
-	t := display.Table{Columns: []string{"TARGET", "HEALTH", "WARM", "IN USE", "USES", "LAST USED", "ENDPOINT"}}
-	if v.wide {
-		t.Columns = append(t.Columns, "SERVER", "REPLICA", "SINCE")
-	}
+	t := display.Table{Columns: []string{
+		"TARGET", "HEALTH", "WARM", "IN USE", "USES", "LAST USED", "ENDPOINT", "SERVER", "REPLICA", "SINCE",
+	}}
+	t.ShowOnlyIf(v.wide, "SERVER", "REPLICA", "SINCE")
 	for _, m := range members {
-		cells := []string{
-			m.Name, m.Health, number(m.Connections.Warm), number(m.Connections.InUse),
-			strconv.FormatInt(m.UseCount, 10), v.age(m.LastUsed), m.Endpoint,
-		}
-		if v.wide {
-			cells = append(cells, m.ServerVersion, m.Replica, v.age(m.Since))
-		}
-		t.Add(cells...)
+		t.Add(m.Name, m.Health, number(m.Connections.Warm), number(m.Connections.InUse), strconv.FormatInt(m.UseCount, 10),
+			v.age(m.LastUsed), m.Endpoint, m.ServerVersion, m.Replica, v.age(m.Since))
 	}
 	t.Write(v.out)
 }

@@ -167,25 +167,21 @@ func (v view) rows(s snapshot) []row {
 	return rows
 }
 
-// table of a snapshot.
+// table returns the table of a snapshot.
 func (v view) table(s snapshot) *display.Table {
-	t := &display.Table{Columns: []string{"NAME", "POOL", "TARGET", "STATE", "IN USE", "USES", "USES/S", "RTT", "AGE"}}
+	age := "AGE"
 	if v.pools {
-		t.Columns = []string{"POOL", "CONNECTIONS", "IN USE", "USES", "USES/S", "RTT", "OLDEST"}
+		age = "OLDEST"
 	}
-	if v.namespaces {
-		t.Columns = append([]string{"NAMESPACE"}, t.Columns...)
-	}
+	t := &display.Table{Columns: []string{
+		"NAMESPACE", "NAME", "POOL", "TARGET", "STATE", "CONNECTIONS", "IN USE", "USES", "USES/S", "RTT", age,
+	}}
+	t.ShowOnlyIf(v.namespaces, "NAMESPACE")
+	t.ShowOnlyIf(v.pools, "CONNECTIONS")
+	t.ShowOnlyIf(!v.pools, "NAME", "TARGET", "STATE")
 	for _, r := range v.rows(s) {
-		cells := []string{r.name, r.pool, r.target, r.state}
-		if v.pools {
-			cells = []string{r.pool, strconv.Itoa(r.connections)}
-		}
-		if v.namespaces {
-			cells = append([]string{r.namespace}, cells...)
-		}
-		t.Add(append(cells, strconv.Itoa(int(r.inUse)), strconv.FormatInt(r.uses, 10), r.perSecond(),
-			display.MicrosOrNone(r.roundTrip), display.Ago(&r.made, s.at))...)
+		t.Add(r.namespace, r.name, r.pool, r.target, r.state, strconv.Itoa(r.connections), strconv.Itoa(int(r.inUse)),
+			strconv.FormatInt(r.uses, 10), r.perSecond(), display.MicrosOrNone(r.roundTrip), display.Ago(&r.made, s.at))
 	}
 	return t
 }
