@@ -1,5 +1,5 @@
-// Package cli is the kubectl plugin: what a person at a terminal does with pools
-// and their connections.
+// Package cli is the kubectl plugin: what a user at a terminal does with pools and
+// their connections.
 //
 // The binary works as `kubectl connpool` and, under its other name, as
 // `connpool`. Each command is a package below this one, and this one puts them
@@ -9,7 +9,7 @@
 //	exec, run, session, cp, portforward, proxy  use a pool
 //	status, connections, top                    see how it is
 //	check, hostkeys, doctor                     operate it
-//	remote, plugin, cluster                     what commands stand on
+//	remote, plugin, cluster                     what commands are made with
 //	display, exit, terminal, listen             printing, ending, the terminal, sockets
 //
 // An import points downwards only, and commands do not import each other.

@@ -27,9 +27,9 @@ type versions struct {
 	Client   string `json:"client"`
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
-	// Server is the operator's, absent if it was not asked or did not answer.
+	// Server is the operator's version, unless it was not asked or did not answer.
 	Server string `json:"server,omitempty"`
-	// Error says why the operator's is absent.
+	// Error says why Server is empty.
 	Error string `json:"error,omitempty"`
 }
 
@@ -45,7 +45,7 @@ func newVersion(f *plugin.Factory) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: plugin.RunE(func(*cobra.Command, []string) error { return nil }, o.output.Validate, o.run),
 	}
-	command.Flags().BoolVar(&o.client, "client", false, "Only this program's: ask nobody")
+	command.Flags().BoolVar(&o.client, "client", false, "Only this program's, without asking the cluster")
 	o.output.Register(command, plugin.JSON, plugin.YAML)
 	return command
 }

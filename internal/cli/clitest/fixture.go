@@ -149,7 +149,7 @@ type Lines struct {
 	*bufio.Scanner
 }
 
-// Next returns the next line, which must contain want.
+// Next returns the next line. The test fails unless it contains want.
 func (l Lines) Next(want string) string {
 	l.T.Helper()
 	if !l.Scan() || !strings.Contains(l.Text(), want) {

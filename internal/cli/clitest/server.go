@@ -36,7 +36,7 @@ func (f *Fixture) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// resource takes the path behind the version.
+// resource answers for a path, which begins behind the version.
 func (f *Fixture) resource(out http.ResponseWriter, r *http.Request, group string, path []string) {
 	namespace := ""
 	if path[0] == "namespaces" {
@@ -100,7 +100,7 @@ func (f *Fixture) serve(out http.ResponseWriter, r *http.Request, what, namespac
 	}
 }
 
-// proxied hands a request to the target's API, if it is one of ours.
+// proxied passes a request to the API of a target that exists.
 func (f *Fixture) proxied(out http.ResponseWriter, r *http.Request) {
 	_, behind, _ := strings.Cut(r.URL.Path, "/proxy/")
 	target, path, _ := strings.Cut(behind, "/")
@@ -112,13 +112,13 @@ func (f *Fixture) proxied(out http.ResponseWriter, r *http.Request) {
 	f.API.ServeHTTP(out, asked)
 }
 
-// named is any API object.
+// named is an API object.
 type named interface {
 	GetName() string
 	GetNamespace() string
 }
 
-// in are the objects of a namespace, or of all, and with a name, or any.
+// in returns the objects of a namespace, or of all, with a name, or with any.
 func in[T any, P interface {
 	*T
 	named
@@ -215,7 +215,7 @@ func (f *Fixture) session(out http.ResponseWriter, r *http.Request, namespace, n
 	}
 }
 
-// execIn runs a command in a session, unless that has ended.
+// execIn runs a command in a session, unless the session has ended.
 func (f *Fixture) execIn(out http.ResponseWriter, r *http.Request, namespace, name string) {
 	if status := in(f.Sessions, namespace, name)[0].Status; status.State == livev1alpha1.SessionEnded {
 		refusal := *Fails(livev1alpha1.OutcomeNotStarted, status.Reason, status.Message)
@@ -226,7 +226,7 @@ func (f *Fixture) execIn(out http.ResponseWriter, r *http.Request, namespace, na
 	f.ServeExec(out, r, namespace)
 }
 
-// other APIs: what doctor and completion ask.
+// other answers for the other APIs, which doctor and completion ask.
 func (f *Fixture) other(out http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/version":

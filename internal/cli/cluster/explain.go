@@ -26,7 +26,7 @@ func (c *Cluster) Explain(ctx context.Context, err error, what Asked) error {
 	case isTargets(err):
 		return err // the target's message says the next step
 	case apierrors.IsForbidden(err):
-		return exit.Hint(err, "This would permit it; give it to somebody who may create roles:\n\n%s", what.role())
+		return exit.Hint(err, "This would permit it; give it to a user who may create roles:\n\n%s", what.role())
 	case apierrors.IsUnauthorized(err):
 		return exit.Hint(err, "The cluster does not know you: renew the credentials of your kubeconfig's user.")
 	case apierrors.IsNotFound(err) && !IsNamed(err), isFromAggregator(err):

@@ -4,8 +4,8 @@
 // New makes the command connections, and NewDrain the command drain. Both ask the
 // live API, so what they show and do is of this moment.
 //
-// Trade-off: a name of a connection is typed as connection/NAME, because drain
-// takes pools as well and their names can be the same.
+// Trade-off: for drain the name of a connection is typed as connection/NAME,
+// because drain takes pools as well, and a pool can have the same name.
 package connections
 
 import (
@@ -46,7 +46,7 @@ func New(f *plugin.Factory) *cobra.Command {
 		Short:   "List the warm connections that there are now",
 		Example: f.Examples(
 			"all connections of the namespace", "connections",
-			"those of a pool that somebody uses now", "connections web --state InUse",
+			"those of a pool that are in use now", "connections web --state InUse",
 			"those of all namespaces to targets with a label", "connections -A -l tier=front"),
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: f.CompletePool,

@@ -2,7 +2,7 @@
 //
 // A planner walks the source and lists what there is to copy, and a transfer then
 // copies it, several files at a time. Each file is written under a temporary name
-// and renamed when it is complete, so that no reader sees half of one.
+// and renamed when it is complete, so that no reader sees half of it.
 //
 // The other side is not trusted. Names that leave their directory end the copy,
 // links that leave the tree stay behind, trees have bounds, and os.Root keeps
@@ -103,7 +103,7 @@ func (o *options) run(ctx context.Context) error {
 	return o.over(ctx, subsystem)
 }
 
-// over copies over a subsystem.
+// over copies over an sftp subsystem.
 func (o *options) over(ctx context.Context, subsystem subsystemFunc) error {
 	client, err := openSFTP(ctx, subsystem)
 	if err != nil {

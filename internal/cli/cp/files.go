@@ -98,16 +98,16 @@ func (r remoteFiles) create(name string) (io.WriteCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The protocol's open takes no mode here, so the file is made secret while it
-	// is still empty.
+	// The open of the sftp library takes no mode, so the file becomes private while
+	// it is still empty.
 	if err := file.Chmod(0o600); err != nil {
 		return nil, closeAfter(file, err)
 	}
 	return file, nil
 }
 
-// rename replaces the new name in one step where the server can, and by removing
-// it first where it cannot.
+// rename replaces the new name in one step if the server can. Otherwise it removes
+// the new name first.
 func (r remoteFiles) rename(from, to string) error {
 	if _, ok := r.client.HasExtension("posix-rename@openssh.com"); ok {
 		return r.client.PosixRename(from, to)
@@ -120,7 +120,7 @@ func (r remoteFiles) rename(from, to string) error {
 	return r.client.Rename(from, to)
 }
 
-// closeAfter closes what failed and returns why it failed.
+// closeAfter closes something that failed, and returns the error of that.
 func closeAfter(closer io.Closer, err error) error {
 	_ = closer.Close()
 	return err

@@ -9,8 +9,8 @@ import (
 	"github.com/connpool/connpool/internal/cli/cluster"
 )
 
-// standardStream as a source is standard input, as a destination standard
-// output.
+// standardStream is standard input as a source, and standard output as a
+// destination.
 const standardStream = "-"
 
 // location is one side of a copy. Without a pool it is on this machine.
@@ -37,9 +37,8 @@ func (l location) String() string {
 	return l.pool + "/" + l.target + ":" + l.path
 }
 
-// parseLocation reads [POOL[/TARGET]:]PATH. What has no colon, begins like a
-// path or has no valid names before its colon is a file of this machine, so
-// that ./a:b always is.
+// parseLocation reads [POOL[/TARGET]:]PATH. A text without a colon, or without
+// valid names before its colon, is a file of this machine. So ./a:b always is.
 func parseLocation(text string) location {
 	local := location{path: text}
 	names, path, ok := strings.Cut(text, ":")

@@ -17,7 +17,7 @@ type entry struct {
 	mode     fs.FileMode
 	size     int64
 	modified time.Time
-	link     string // where a link leads
+	link     string // the target of a link
 }
 
 // plan is what a copy will do. Directories come before what is in them.
@@ -51,7 +51,7 @@ type planner struct {
 	plan
 }
 
-// add plans one thing, which the user has named, so that a link is followed.
+// add plans one thing that the user has named. It follows a link.
 func (p *planner) add(ctx context.Context, from, to string, recursive bool) error {
 	info, err := p.from.stat(from)
 	if err != nil {
@@ -140,9 +140,9 @@ func isPlainName(name string) bool {
 	return true
 }
 
-// staysInside reports whether the target of a link, which is depth directories
-// deep, is in the same tree. It accepts .. only at the beginning of the target: a
-// .. behind a name means another directory if that name is a link.
+// staysInside reports whether the target of a link that is depth directories deep
+// is in the same tree. It accepts .. only at the beginning of the target, because
+// a .. behind a name leads elsewhere if that name is a link.
 func staysInside(target string, depth int) bool {
 	if target == "" || path.IsAbs(target) || path.Clean(target) != strings.TrimSuffix(target, "/") {
 		return false

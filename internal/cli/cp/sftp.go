@@ -81,7 +81,7 @@ func (s *sftpClient) refused(ctx context.Context, err error) error {
 // endSoon ends the subsystem after partingTime, unless the timer is stopped.
 func (s *sftpClient) endSoon() *time.Timer { return time.AfterFunc(partingTime, s.cancel) }
 
-// close ends the subsystem, and returns its error if it failed before.
+// close ends the subsystem, and returns its error if it has failed before.
 func (s *sftpClient) close() error {
 	defer s.forget()
 	defer s.endSoon().Stop()
@@ -119,7 +119,7 @@ func noSFTP(err error) error {
 	return exit.Hint(fmt.Errorf("sftp is not available on this target: %w", err),
 		"Files are copied over the sftp subsystem. An sshd offers it by a line in its sshd_config:\n\n"+
 			"  Subsystem sftp internal-sftp\n\n"+
-			"and by a login that prints nothing when nobody is at a terminal.")
+			"and by a login that prints nothing without a terminal.")
 }
 
 // sftpOn returns the sftp subsystem of a target, reached through its pool.

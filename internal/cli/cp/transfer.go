@@ -24,13 +24,13 @@ const filesAtOnce = 8
 type transfer struct {
 	from sourceFiles
 	to   destinationFiles
-	// times are preserved, besides permissions.
+	// times are preserved as well as permissions.
 	times bool
 	meter *meter
 
 	mu     sync.Mutex
 	failed []error // of single files
-	made   []entry // directories that were not there before
+	made   []entry // directories that did not exist before
 }
 
 // run copies everything. It goes on after the failure of a single file, and
@@ -127,7 +127,7 @@ func at(name string, err error) error {
 // temporaryName returns a hidden name that is short enough for any directory.
 func temporaryName() string { return ".connpool-" + strings.ToLower(rand.Text()[:16]) }
 
-// unknownSize is that of a stream.
+// unknownSize is the size of a stream.
 const unknownSize = -1
 
 func (t *transfer) fill(ctx context.Context, name string, in io.Reader, size int64) error {

@@ -184,8 +184,8 @@ func (e examination) identity(ctx context.Context) string {
 	return "; you are " + name
 }
 
-// declarative finds out whether pools and targets can be declared. Every user may
-// read discovery, and few may read CRDs.
+// declarative finds out whether pools and targets can be declared. It reads
+// discovery, which every user may read, and not the CRDs.
 func (e examination) declarative(ctx context.Context) finding {
 	const next = "install connpool: kubectl apply --server-side -k config/default"
 	found := finding{Subject: v1alpha1.GroupName, Result: findingBroken, Next: next}
@@ -261,7 +261,7 @@ func (e examination) operator(ctx context.Context) finding {
 	start := time.Now()
 	served, err := e.discover(ctx, livev1alpha1.GroupName)
 	if err != nil {
-		found.Message = missing(err, "nobody serves "+livev1alpha1.GroupName)
+		found.Message = missing(err, "no server answers for "+livev1alpha1.GroupName)
 		found.Next = "look at the operator: kubectl -n connpool-system get pods"
 		return found
 	}

@@ -51,12 +51,12 @@ func New(f *plugin.Factory) *cobra.Command {
 		Use:   "hostkeys [USER@]HOST[:PORT]",
 		Short: "Scan the keys of a host and print what to pin",
 		Long: "Ask a host for its keys, from where you are, and print a ConnectionTarget that pins them.\n\n" +
-			"A scan alone proves nothing: whoever sits between you and the host answers in its place. Compare the\n" +
+			"A scan alone proves nothing: an attacker between you and the host answers in its place. Compare the\n" +
 			"fingerprints with what the host itself says before you commit. Nothing logs in, and no credential is sent.\n\n" +
 			"What is to be reviewed goes to standard error, and the target to standard output.",
 		Example: f.Examples(
 			"look, compare, then keep", "hostkeys deploy@web-1.example.com > web-1.yaml",
-			"another port and name", "hostkeys 10.0.0.5:2222 --name bastion --login ops",
+			"another port and name", "hostkeys 10.0.0.5:2222 --name jump --login ops",
 			"for a program", "hostkeys web-1.example.com -o json"),
 		Args: cobra.ExactArgs(1),
 		RunE: plugin.RunE(o.complete, o.validate, o.run),
@@ -144,7 +144,7 @@ func (o *options) validate() error {
 	case !cluster.IsName(o.credentials):
 		return fmt.Errorf("--credentials %q is no name of a Kubernetes object", o.credentials)
 	case o.user == "":
-		return errors.New("nobody knows your name here: say who logs in, as USER@HOST")
+		return errors.New("your user name is unknown here: say who logs in, as USER@HOST")
 	case o.timeout <= 0:
 		return fmt.Errorf("--timeout %s is not positive", o.timeout)
 	}
@@ -179,7 +179,7 @@ func (o *options) describe(scan hostScan) {
 		t.Add(strings.ToUpper(shortType(key)), strconv.Itoa(bitsOf(key)), ssh.FingerprintSHA256(key), note)
 	}
 	t.Write(o.ErrOut)
-	fmt.Fprintf(o.ErrOut, "\nThis proves nothing yet: whoever sits between you and the host could have answered.\n"+
+	fmt.Fprintf(o.ErrOut, "\nThis proves nothing yet: an attacker between you and the host could have answered.\n"+
 		"Compare with what the host itself says, on its console or by another way that you trust:\n\n"+
 		"  ssh-keygen -lf /etc/ssh/ssh_host_%s_key.pub\n\n"+
 		"Then commit this target, and make the Secret %s for it:\n\n", shortType(scan.keys[0]), o.credentials)

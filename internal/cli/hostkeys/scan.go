@@ -16,8 +16,8 @@ import (
 	"github.com/connpool/connpool/internal/cli/display"
 )
 
-// keyKinds are the kinds of host keys that are asked for, the best first, each
-// with the algorithms that prove its possession. A server shows one key in each handshake.
+// keyKinds are the kinds of host keys to ask for, the best first, each with the
+// algorithms that prove it. A server shows one key in each handshake.
 var keyKinds = [][]string{
 	{ssh.KeyAlgoED25519},
 	{ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521},
@@ -101,7 +101,7 @@ func scanKind(ctx context.Context, address string, algorithms []string) (hostSca
 
 // shakeHands makes a handshake that its callback ends.
 func shakeHands(conn net.Conn, address string, config *ssh.ClientConfig) error {
-	_, _, _, err := ssh.NewClientConn(conn, address, config) //nolint:dogsled // there will be no client
+	_, _, _, err := ssh.NewClientConn(conn, address, config) //nolint:dogsled // the handshake fails on purpose
 	return err
 }
 
@@ -110,7 +110,7 @@ func isNoCommonKey(err error) bool {
 	return ok && strings.Contains(none.Error(), "host key")
 }
 
-// plainDialError drops the part that repeats what was dialed.
+// plainDialError drops the part of an error that repeats what was dialed.
 func plainDialError(err error) error {
 	operation, ok := errors.AsType[*net.OpError](err)
 	if !ok {
@@ -141,7 +141,7 @@ func (b *bannerConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// version is what the server calls itself.
+// version returns what the server calls itself.
 func (b *bannerConn) version() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -155,7 +155,7 @@ func (b *bannerConn) version() string {
 // minRSABits is the size under which the operator refuses an RSA key.
 const minRSABits = 2048
 
-// bitsOf is the size of a key as ssh-keygen tells it.
+// bitsOf returns the size of a key as ssh-keygen prints it.
 func bitsOf(key ssh.PublicKey) int {
 	switch key.Type() {
 	case ssh.KeyAlgoRSA:
@@ -184,7 +184,7 @@ func strongKeys(keys []ssh.PublicKey) []string {
 	return lines
 }
 
-// shortType is the name of a key's type in the files of /etc/ssh.
+// shortType returns the name of a key's type in the files of /etc/ssh.
 func shortType(key ssh.PublicKey) string {
 	if strings.HasPrefix(key.Type(), "ecdsa-") {
 		return "ecdsa"

@@ -1,5 +1,5 @@
-// Package plugin is what the commands of the kubectl plugin stand on: the Factory
-// that each of them is made with, flags that mean the same everywhere, and
+// Package plugin is what the commands of the kubectl plugin are made with: the
+// Factory that each of them gets, flags that mean the same everywhere, and
 // completion.
 //
 // A command is a struct of options with three steps, which RunE puts in order:

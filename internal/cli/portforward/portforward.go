@@ -63,7 +63,7 @@ func New(f *plugin.Factory) *cobra.Command {
 	}
 	o.place.RegisterPod(command.Flags())
 	command.Flags().StringSliceVar(&o.addresses, "address", []string{"127.0.0.1"},
-		"Addresses to listen on; whoever reaches them reaches the remote, too")
+		"Addresses to listen on; everybody who reaches them reaches the remote, too")
 	return command
 }
 
@@ -125,7 +125,7 @@ func (o *options) run(ctx context.Context) error {
 			return opened, nil
 		}
 		if err := o.start(ctx, group, f, open); err != nil {
-			// The others end with the group, whose first error this is.
+			// The first error of a group ends the other forwards.
 			group.Go(func() error { return err })
 			break
 		}

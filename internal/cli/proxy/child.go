@@ -22,7 +22,7 @@ func runChild(ctx context.Context, streams genericiooptions.IOStreams, words, en
 	if ctx.Err() != nil {
 		return exit.WithError(exit.Interrupted, errors.New("interrupted before the command started"))
 	}
-	child := exec.Command(words[0], words[1:]...) //nolint:noctx // signals end it, and only they
+	child := exec.Command(words[0], words[1:]...) //nolint:noctx // only signals end it
 	child.Stdin, child.Stdout, child.Stderr = streams.In, streams.Out, streams.ErrOut
 	child.Env = environment
 	signals := make(chan os.Signal, 8)
@@ -60,7 +60,7 @@ func childEnd(state *os.ProcessState, err error) error {
 		return exit.With(128 + int(status.Signal()))
 	}
 	if state.Success() {
-		return err // of copying its streams, if there is one
+		return err // copying its streams may have failed
 	}
 	return exit.With(state.ExitCode())
 }

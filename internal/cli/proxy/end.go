@@ -35,9 +35,9 @@ type localEnd struct {
 	kind apiKind
 	// directory belongs to this end, which removes it; "" if there is none.
 	directory string
-	// kubeconfig leads to a cluster; "" for an engine.
+	// kubeconfig is the path of the file that leads to a cluster; "" for an engine.
 	kubeconfig string
-	// token that requests must bear; "" for none.
+	// token that requests must carry; "" for none.
 	token string
 	// isOpen says that every user of this machine can connect.
 	isOpen bool
@@ -73,7 +73,7 @@ func openPrivateSocket(ctx context.Context) (*localEnd, error) {
 	return end, nil
 }
 
-// openPort serves on a port, without a secret: for tools that know none.
+// openPort serves on a port, without a token, for tools that cannot send one.
 func openPort(ctx context.Context, kind apiKind, port int) (*localEnd, error) {
 	listener, err := listen.TCP(ctx, listen.Loopback, strconv.Itoa(port))
 	if err != nil {
@@ -87,7 +87,8 @@ func openPort(ctx context.Context, kind apiKind, port int) (*localEnd, error) {
 }
 
 // openPrivatePort serves a cluster on a port whose token stands in a kubeconfig
-// that only its owner can read. It takes TLS, or kubectl would not send it.
+// that only its owner can read. It needs TLS, without
+// which kubectl would not send the token.
 func openPrivatePort(ctx context.Context, namespace string) (*localEnd, error) {
 	certificate, authority, err := newCertificate()
 	if err != nil {
@@ -104,7 +105,8 @@ func openPrivatePort(ctx context.Context, namespace string) (*localEnd, error) {
 	}, namespace)
 }
 
-// withKubeconfig writes the file that leads kubectl here, or closes the end.
+// withKubeconfig writes the file that leads kubectl to this end. If that fails, it
+// removes the end.
 func (e *localEnd) withKubeconfig(cluster *clientcmdapi.Cluster, namespace string) (*localEnd, error) {
 	const name = "connpool"
 	config := clientcmdapi.NewConfig()

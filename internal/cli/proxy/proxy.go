@@ -1,15 +1,14 @@
 // Package proxy serves the API of a target on this machine, for docker, kubectl
 // and helm.
 //
-// A local end is a socket or a port that only the user can use, unless --port
-// opens it to everybody on this machine. A server passes its requests on to the
-// target through the live API, with the user's permissions on the pool. With a
-// command, the command runs with DOCKER_HOST or KUBECONFIG set, and its exit code
-// is passed on.
+// The local end is a socket that only the user can open, or a port that asks for a
+// token that only the user can read; --port serves every user of this machine. A
+// server passes the requests on to the target through the live API, with the
+// user's permissions on the pool. A command, if there is one, runs with
+// DOCKER_HOST or KUBECONFIG set for it.
 //
-// Trade-off: a kubeconfig cannot name a socket, so a cluster is served on a port that
-// every user of the machine can reach. A token in a kubeconfig that only the user
-// can read protects it.
+// Trade-off: a cluster is served on a port, which every user of the machine can
+// reach, because a kubeconfig cannot name a socket. The token protects it.
 package proxy
 
 import (
@@ -135,7 +134,7 @@ func (o *options) onlyTarget(ctx context.Context) (string, error) {
 	return members[0].Name, nil
 }
 
-// serve serves until the command has ended, or for ever if there is none.
+// serve serves until the command has ended or, if there is none, until Ctrl-C.
 func (o *options) serve(ctx context.Context, api http.RoundTripper, kind apiKind) error {
 	end, err := o.open(ctx, kind)
 	if err != nil {

@@ -46,7 +46,7 @@ func serveProxy(end *localEnd, api http.RoundTripper) *proxyServer {
 	s := &proxyServer{end: end, cancel: cancel}
 	s.forward = &httputil.ReverseProxy{
 		Transport: api, Rewrite: rewriteNothing, ErrorHandler: answerFor, ErrorLog: quiet,
-		FlushInterval: -1, // logs and watches are read as they come
+		FlushInterval: -1, // logs and watches arrive as they are written
 	}
 	s.server = http.Server{
 		Handler: s, ErrorLog: quiet, ReadHeaderTimeout: headerTimeout,
@@ -82,7 +82,7 @@ func (s *proxyServer) ServeHTTP(out http.ResponseWriter, request *http.Request) 
 		answerStatus(out, http.StatusForbidden, metav1.StatusReasonForbidden, why)
 		return
 	}
-	// Engines report the progress of what is being sent to them.
+	// Engines report progress while a tool is still sending.
 	_ = http.NewResponseController(out).EnableFullDuplex()
 	s.forward.ServeHTTP(&hijackable{out}, request)
 }

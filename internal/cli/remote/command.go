@@ -1,9 +1,8 @@
 // Package remote is a command that runs on a target: how it is written on a
 // command line, which bounds it has, and what its end means to the caller.
 //
-// The commands of the plugin that run something embed none of it: they have a
-// Command among their options, register its flags, and hand the result of the
-// client to an Ending.
+// A command of the plugin that runs something has a Command among its options,
+// registers its flags, and passes the result of the client to an Ending.
 //
 //	result, err := live.Pool(namespace, o.command.Pool).Stream(ctx, o.command.ForClient(), streams)
 //	return remote.Ending{Asked: asked, Interrupted: remote.Signaled}.Error(ctx, f.Cluster, result, err)

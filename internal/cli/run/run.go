@@ -33,7 +33,8 @@ import (
 	"github.com/connpool/connpool/internal/cli/remote"
 )
 
-// maxKeptOutput bounds what is kept of each stream of a target for -o json.
+// maxKeptOutput bounds what is kept of each stream of a target for -o json, in
+// bytes.
 const maxKeptOutput = 1 << 20
 
 // options run one command on many targets.

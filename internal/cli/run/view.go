@@ -14,8 +14,8 @@ import (
 	"github.com/connpool/connpool/internal/cli/display"
 )
 
-// maxLine bounds how much of an unfinished line is held back. A longer one is
-// printed in pieces.
+// maxLine bounds how much of an unfinished line is held back, in bytes. A longer
+// line is printed in pieces.
 const maxLine = 64 << 10
 
 // lineMixer prints what many targets write, line by line, each line marked with
@@ -29,7 +29,7 @@ type lineMixer struct {
 	paint display.Paint
 }
 
-// nameColors tell neighbors apart; display.Red is left for failures.
+// nameColors tell neighbors apart; red is left for failures.
 var nameColors = [...]string{"36", "33", "35", "32", "34", "96"}
 
 func newLineMixer(out, err io.Writer, targets []string) *lineMixer {
@@ -86,7 +86,7 @@ func (w *lineWriter) print(line []byte) error {
 	return err
 }
 
-// headBuffer keeps the beginning of a stream.
+// headBuffer keeps the beginning of a stream, at most maxKeptOutput bytes.
 type headBuffer struct {
 	kept      bytes.Buffer
 	truncated bool

@@ -3,8 +3,9 @@
 //
 // New makes the command session with one command below it for each of these.
 //
-// Trade-off: a command in a session has no input, because the shell reads its
-// commands there.
+// Trade-off: a command in a session has no input, and Ctrl-C ends the session
+// together with it. Both belong to the shell, which serves one command after the
+// other.
 package session
 
 import (

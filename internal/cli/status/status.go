@@ -163,7 +163,7 @@ type poolReport struct {
 	Oldest      *metav1.Time                  `json:"oldestConnectionTime,omitempty"`
 	LastUsed    *metav1.Time                  `json:"lastUsedTime,omitempty"`
 
-	// Failing are the failing targets, those failing longest first.
+	// Failing are the failing targets, the longest failing first.
 	Failing []failure `json:"failingTargets,omitempty"`
 	// Members are the pool's targets.
 	Members []targetReport `json:"members,omitempty"`
@@ -222,7 +222,7 @@ func (r *poolReport) messageOf(target string) string {
 	return ""
 }
 
-// reportOfTarget reports a target; its numbers are those of the one pool.
+// reportOfTarget reports a target with its numbers in one pool.
 func reportOfTarget(target *v1alpha1.ConnectionTarget, pool string) targetReport {
 	status := target.Status
 	report := targetReport{

@@ -21,11 +21,11 @@ type view struct {
 	now   time.Time
 	// wide adds columns.
 	wide bool
-	// namespaces says that the reports are of several.
+	// namespaces says that the reports are of several namespaces.
 	namespaces bool
 }
 
-// all prints a line for each pool, then what fails.
+// all prints a line for each pool, and then what fails.
 func (v view) all(reports []poolReport) {
 	t := display.Table{Columns: []string{
 		"NAMESPACE", "NAME", "TYPE", "HEALTH", "TARGETS", "WARM", "IN USE", "USES", "OLDEST", "LAST USED",
