@@ -28,7 +28,7 @@ func reasonRules() []rule {
 		},
 		{
 			name:  "every condition reason says when it surfaces",
-			why:   "a reason is read by somebody on call who did not write it",
+			why:   "the person who reads a reason is on call and did not write it",
 			check: reasonsDocumented,
 			bad: map[string]string{
 				"api/v1alpha1/conditions.go": "package v1alpha1\n\nconst (\n" +
