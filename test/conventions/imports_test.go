@@ -105,7 +105,9 @@ var boundaries = []boundary{
 }
 
 // testSupport are the packages below internal that only tests import.
-var testSupport = []string{"./internal/driver/drivertest/...", "./internal/session/sessiontest/...", "./internal/cli/clitest/..."}
+var testSupport = []string{
+	"./internal/driver/drivertest", "./internal/session/sessiontest", "./internal/registry/registrytest", "./internal/cli/clitest",
+}
 
 func importRules() []rule {
 	rules := []rule{siblingDrivers()}

@@ -88,20 +88,21 @@ var layout = []row{
 		lines: 500, because: "every driver and every caller depends on it, so it holds contracts and next to no code",
 	},
 	{
-		folder: "internal/driver/keepalive", is: "when a connection that does not answer is dead; for all drivers",
+		folder: "internal/driver/keepalive", is: "when a connection that does not answer is dead; shared by the drivers",
 		imports: []string{"./internal/driver"}, coming: true,
 	},
 	{
-		folder: "internal/driver/stdio", is: "the input and output of a command, copied and silenced; for all drivers",
+		folder: "internal/driver/stdio", is: "the input and output of a command; shared by the drivers", coming: true,
+	},
+	{
+		folder: "internal/driver/running", is: "the commands that run on a connection, to end them with it; shared by the drivers", coming: true,
+	},
+	{
+		folder: "internal/driver/dialerr", is: "why a TCP connection failed, as a classified error; shared by the drivers",
 		imports: []string{"./internal/driver"}, coming: true,
 	},
 	{
-		folder: "internal/driver/dialerr", is: "why a TCP connection failed, as a classified error; for all drivers",
-		imports: []string{"./internal/driver"}, coming: true,
-	},
-	{
-		folder: "internal/driver/standby", is: "sockets that are dialed ahead and watched until they are needed",
-		imports: []string{"./internal/driver"}, coming: true,
+		folder: "internal/driver/standby", is: "sockets that are dialed ahead and watched until they are needed; shared by the drivers", coming: true,
 	},
 	{
 		folder: "internal/driver/ssh", is: "the SSH driver",
@@ -125,13 +126,9 @@ var layout = []row{
 		imports: []string{"./internal/driver"}, modules: []string{"github.com/google/go-cmp/..."},
 	},
 	{
-		folder: "internal/kubestream", is: "the client side of Kubernetes' exec and port-forward protocols, with one heartbeat",
-		imports: []string{"./internal/driver"},
-		modules: []string{
-			"k8s.io/apimachinery/...", "k8s.io/client-go/...", "k8s.io/streaming/...",
-			"github.com/gorilla/websocket", "github.com/moby/spdystream/...",
-		},
-		coming: true,
+		folder: "internal/kubestream", is: "the client side of Kubernetes' exec and port-forward protocols, and the heartbeat of both sides",
+		modules: []string{"k8s.io/apimachinery/...", "k8s.io/streaming/...", "github.com/gorilla/websocket"},
+		coming:  true,
 	},
 	{
 		folder: "internal/egress", is: "TCP connections to addresses that the policy allows",
@@ -140,7 +137,7 @@ var layout = []row{
 	{
 		folder: "internal/reach", is: "how a target is reached: access versions, jump hosts, and which dials are refused for now",
 		imports: []string{"./internal/connpool", "./internal/driver"},
-		lines:   800, because: "it decides whether a dial is made, and the dial itself is the driver's",
+		lines:   1200, because: "jump hosts are pools of their own, and all that decides about a dial is in one place",
 		coming: true,
 	},
 	{
@@ -184,36 +181,61 @@ var layout = []row{
 	},
 	{
 		folder: "internal/stream", is: "the server side of Kubernetes' exec and port-forward protocols",
-		imports: []string{"./internal/driver"},
+		imports: []string{"./internal/driver", "./internal/kubestream"},
 		modules: []string{
 			"k8s.io/apimachinery/...", "k8s.io/streaming/...", "github.com/gorilla/websocket", "github.com/moby/spdystream/...",
 		},
 		lines: 2000, because: "it serves two protocols on two transports each, with the bounds that the libraries lack",
 	},
 	{
-		folder: "internal/registry/use", is: "what all uses share: permission, limits, lease, outcome, audit, refusals",
-		imports: belowTheRegistry, modules: kubernetes, coming: true,
+		folder: "internal/registry/use", is: "what all uses share: permission, limits, lease, result, audit, and why a lease is refused",
+		imports: append([]string{"./internal/connpool", "./internal/registry/naming"}, requests...), modules: kubernetes, coming: true,
 	},
 	{
-		folder: "internal/registry/exec", is: "commands, as streams and as JSON, and the results kept by request ID",
-		imports: aboveUse, modules: kubernetes, coming: true,
+		folder: "internal/registry/refusal", is: "the HTTP status and the causes of every refused request",
+		imports: apis, modules: kubernetes, coming: true,
+	},
+	{
+		folder: "internal/registry/validate", is: "the rules for fields that several requests have",
+		imports: append([]string{"./internal/driver"}, apis...), modules: kubernetes, coming: true,
+	},
+	{
+		folder: "internal/registry/idempotency", is: "the results of commands, kept by request ID",
+		imports: append([]string{"./internal/registry/refusal"}, apis...), coming: true,
+	},
+	{
+		folder: "internal/registry/naming", is: "the names of live connections",
+		imports: []string{"./internal/poolset"}, modules: append([]string{"github.com/google/uuid"}, kubernetes...), coming: true,
+	},
+	{
+		folder: "internal/registry/list", is: "selectors and tables for objects that are not stored",
+		imports: []string{"./internal/driver", "./internal/registry/refusal"}, modules: kubernetes, coming: true,
+	},
+	{
+		folder: "internal/registry/exec", is: "commands, as streams and as JSON, in a pool or in a session",
+		imports: append([]string{"./internal/registry/idempotency"}, requests...), modules: kubernetes, coming: true,
 	},
 	{
 		folder: "internal/registry/session", is: "the session objects: who owns one, how long it lives",
-		imports: aboveUse, modules: kubernetes, coming: true,
+		imports: append([]string{"./internal/registry/exec", "./internal/registry/list", "./internal/session"}, requests...),
+		modules: kubernetes, coming: true,
 	},
 	{
 		folder: "internal/registry/proxy", is: "requests passed on to a target's HTTP API",
-		imports: aboveUse, modules: kubernetes, coming: true,
+		imports: append([]string{"./internal/halfclose"}, requests...), modules: kubernetes, coming: true,
 	},
 	{
 		folder: "internal/registry/forward", is: "port-forwards, and their limits",
-		imports: aboveUse, modules: kubernetes, coming: true,
+		imports: requests, modules: kubernetes, coming: true,
 	},
 	{
-		folder: "internal/registry", is: "the resources of the live API, and their storage",
-		imports: append(slices.Clone(aboveUse), "./internal/registry/..."),
-		modules: append(slices.Clone(kubernetes), "github.com/google/uuid"),
+		folder: "internal/registry/registrytest", is: "the live API over fake connections, for tests of its requests",
+		imports: []string{"./..."}, modules: kubernetes, coming: true,
+	},
+	{
+		folder: "internal/registry", is: "all resources of the live API; connections, drain and check are its own",
+		imports: append([]string{"./internal/connpool", "./internal/halfclose", "./internal/session", "./internal/registry/..."}, requests...),
+		modules: append([]string{"github.com/google/uuid"}, kubernetes...),
 		lines:   registryLines, because: "its packages have not moved yet",
 	},
 	{
@@ -243,13 +265,54 @@ var layout = []row{
 		imports: []string{"./api/...", "./internal/..."}, modules: kubernetes, coming: true,
 	},
 	{
-		folder: "internal/cli", is: "the kubectl plugin",
-		imports: []string{"./api/...", "./client/...", "./internal/cli/...", "./internal/driver"},
-		modules: []string{
-			"k8s.io/apimachinery/...", "k8s.io/cli-runtime/...", "k8s.io/client-go/...", "sigs.k8s.io/yaml",
-			"github.com/spf13/...", "github.com/pkg/sftp", "golang.org/x/...",
-		},
-		lines: cliLines, because: "its commands have not moved yet",
+		folder: "internal/cli", is: "the kubectl plugin: its commands, in groups",
+		imports: append([]string{"./internal/cli/...", "./internal/driver"}, commands...),
+		modules: append([]string{"github.com/pkg/sftp", "golang.org/x/..."}, terminalModules...),
+		lines:   cliLines, because: "its commands have not moved yet",
+	},
+	{
+		folder: "internal/cli/plugin", is: "what commands are made with: the factory, common flags, completion",
+		imports: commands, modules: terminalModules, coming: true,
+	},
+	{
+		folder: "internal/cli/cluster", is: "the cluster that a command talks to, and what to do when it refuses",
+		imports: commands, modules: terminalModules, coming: true,
+	},
+	{
+		folder: "internal/cli/remote", is: "a command on a target: how it is written, and what its end means",
+		imports: commands, modules: terminalModules, coming: true,
+	},
+	{
+		folder: "internal/cli/terminal", is: "the local terminal: its size, and raw mode",
+		imports: []string{"./client"}, modules: []string{"golang.org/x/term"}, coming: true,
+	},
+	{
+		folder: "internal/cli/display", is: "text for people: tables, colors, times, safe words of others",
+		imports: []string{"./internal/cli/terminal"}, modules: []string{"k8s.io/apimachinery/..."}, coming: true,
+	},
+	{
+		folder: "internal/cli/exit", is: "exit codes, and the next step after an error",
+		imports: []string{"./internal/cli/display"}, coming: true,
+	},
+	{
+		folder: "internal/cli/listen", is: "the local ends of forwards and proxies", coming: true,
+	},
+	{
+		folder: "internal/cli/cp", is: "the command cp: files, over sftp",
+		imports: commands, modules: append([]string{"github.com/pkg/sftp"}, terminalModules...),
+		lines: 1200, because: "a planner, a transfer and the guards against hostile servers belong to one copy", coming: true,
+	},
+	{
+		folder: "internal/cli/hostkeys", is: "the command hostkeys: scans an SSH host and prints a target that pins its keys",
+		imports: commands, modules: append([]string{"golang.org/x/crypto/ssh/..."}, terminalModules...), coming: true,
+	},
+	{
+		folder: "internal/cli/clitest", is: "a cluster with connpool for tests of commands",
+		imports: []string{"./..."}, modules: []string{"..."}, coming: true,
+	},
+	{
+		folder: "internal/cli/...", is: "the other commands, each in the package of its name: exec, run, session, proxy, top and more",
+		imports: commands, modules: terminalModules, coming: true,
 	},
 	{
 		folder: "test/...", is: "support for tests of the whole: a control plane, sshd, Docker, a node with pods, faults of the network",
@@ -263,17 +326,27 @@ var layout = []row{
 
 // sharedByDrivers is what a driver may import of this module.
 var sharedByDrivers = []string{
-	"./internal/driver", "./internal/driver/keepalive", "./internal/driver/stdio",
+	"./internal/driver", "./internal/driver/keepalive", "./internal/driver/stdio", "./internal/driver/running",
 	"./internal/driver/dialerr", "./internal/driver/standby",
 }
 
-// belowTheRegistry is what serves a request, seen from what the requests share.
-var belowTheRegistry = []string{
-	"./api/live/v1alpha1", "./api/v1alpha1", "./internal/connpool", "./internal/driver", "./internal/poolset", "./internal/stream",
-}
+// apis are the types of both APIs.
+var apis = []string{"./api/live/v1alpha1", "./api/v1alpha1"}
 
-// aboveUse is what one kind of request may import; not the packages of other kinds.
-var aboveUse = append(slices.Clone(belowTheRegistry), "./internal/registry/use", "./internal/halfclose", "./internal/session")
+// requests is what a request of the live API may import. What differs by request is added in its row.
+var requests = append([]string{
+	"./internal/driver", "./internal/poolset", "./internal/stream",
+	"./internal/registry/use", "./internal/registry/refusal", "./internal/registry/validate",
+}, apis...)
+
+// commands is what a command of the plugin may import: no other command.
+var commands = append([]string{
+	"./client", "./internal/cli/plugin", "./internal/cli/cluster", "./internal/cli/remote", "./internal/cli/terminal",
+	"./internal/cli/display", "./internal/cli/exit", "./internal/cli/listen",
+}, apis...)
+
+// terminalModules are those of commands.
+var terminalModules = []string{"k8s.io/...", "sigs.k8s.io/yaml", "github.com/spf13/...", "golang.org/x/sync/errgroup"}
 
 func layoutRules() []rule {
 	return []rule{
@@ -433,35 +506,60 @@ func withTable(repository tree) string {
 	return before + tableStart + "\n\n" + table(repository) + "\n" + tableEnd + after
 }
 
+// table has the rows of the packages that exist.
 func table(repository tree) string {
+	used := map[string]bool{}
+	for _, s := range repository.sources {
+		r, _ := rowOf(s.dir())
+		used[r.folder] = true
+	}
 	var text strings.Builder
 	text.WriteString("| package | what it is | may import | lines at most |\n|---|---|---|---|\n")
 	for _, r := range layout {
-		if exists(repository, strings.TrimSuffix(r.folder, "/...")) {
-			fmt.Fprintf(&text, "| `%s` | %s | %s | %s |\n", r.folder, r.is, r.importsInWords(), r.linesInWords())
+		if used[r.folder] {
+			fmt.Fprintf(&text, "| `%s` | %s | %s | %s |\n", r.folder, r.is, r.importsInWords(repository), r.linesInWords())
 		}
 	}
 	return text.String()
 }
 
-// importsInWords is a cell of the table: packages of this module first, without
-// what they have in common, then other modules.
-func (r row) importsInWords() string {
+// importsInWords is a cell of the table: packages of this module that exist, then
+// other modules.
+func (r row) importsInWords(repository tree) string {
+	if slices.Contains(r.modules, "...") {
+		return "anything"
+	}
 	var names []string
 	for _, pattern := range r.imports {
-		name := strings.TrimPrefix(strings.TrimPrefix(pattern, "./"), "internal/")
-		names = append(names, "`"+name+"`")
+		folder := strings.TrimPrefix(pattern, "./")
+		if exists(repository, strings.TrimSuffix(folder, "/...")) {
+			names = append(names, "`"+folder+"`")
+		}
 	}
-	for _, pattern := range r.modules {
+	modules, areKubernetes := without(r.modules, kubernetes)
+	if areKubernetes {
+		names = append(names, "Kubernetes libraries")
+	}
+	for _, pattern := range modules {
 		names = append(names, strings.TrimSuffix(pattern, "/..."))
 	}
-	switch {
-	case slices.Contains(r.modules, "..."):
-		return "anything"
-	case len(names) == 0:
+	if len(names) == 0 {
 		return "the standard library only"
 	}
 	return strings.Join(names, ", ")
+}
+
+// without returns the modules that are not in the set, and reports whether the whole set was there.
+func without(modules, set []string) (rest []string, all bool) {
+	for _, module := range modules {
+		if !slices.Contains(set, module) {
+			rest = append(rest, module)
+		}
+	}
+	if len(modules)-len(rest) < len(set) {
+		return modules, false
+	}
+	return rest, true
 }
 
 func (r row) linesInWords() string {
