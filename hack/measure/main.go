@@ -28,6 +28,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log"
@@ -43,18 +44,18 @@ func main() {
 	if len(os.Args) > 1 {
 		root = os.Args[1]
 	}
-	if err := measure(os.Stdout, root); err != nil {
+	if err := measure(context.Background(), os.Stdout, root); err != nil {
 		log.Fatal(err)
 	}
 }
 
 // measure writes the table of the checkout at root.
-func measure(w io.Writer, root string) error {
+func measure(ctx context.Context, w io.Writer, root string) error {
 	files, err := load(root)
 	if err != nil {
 		return err
 	}
-	uses, err := references(root)
+	uses, err := references(ctx, root)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,15 +20,17 @@ import (
 
 // listed is what `go list` says of a package.
 type listed struct {
-	ImportPath, Dir, Export string
-	GoFiles                 []string
-	DepOnly                 bool
+	ImportPath string   `json:"ImportPath"`
+	Dir        string   `json:"Dir"`
+	Export     string   `json:"Export"` // the file with its types, in the build cache
+	GoFiles    []string `json:"GoFiles"`
+	DepOnly    bool     `json:"DepOnly"`
 }
 
 // references returns, by folder, which files of a production package use which other ones.
 // It needs the packages to compile, because it takes the types of what they import from the build cache.
-func references(root string) (map[string]graph, error) {
-	all, err := list(root)
+func references(ctx context.Context, root string) (map[string]graph, error) {
+	all, err := list(ctx, root)
 	if err != nil {
 		return nil, err
 	}
@@ -56,8 +59,8 @@ func references(root string) (map[string]graph, error) {
 }
 
 // list asks the go command for the production packages and all that they import.
-func list(root string) ([]listed, error) {
-	command := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Dir,Export,GoFiles,DepOnly",
+func list(ctx context.Context, root string) ([]listed, error) {
+	command := exec.CommandContext(ctx, "go", "list", "-export", "-deps", "-json=ImportPath,Dir,Export,GoFiles,DepOnly",
 		"./api/...", "./client/...", "./cmd/...", "./internal/...")
 	command.Dir, command.Stderr = root, os.Stderr
 	output, err := command.Output()
