@@ -73,8 +73,8 @@ var boundaries = []boundary{
 		bad:    [2]string{"./internal/apiserver", "./internal/controller/connectiontarget"},
 	},
 	{
-		name:   "serving and leader import nothing else of this module",
-		why:    "certificates, endpoints and leadership do not depend on what the replicas serve",
+		name:   "serving and leader import nothing else of ours",
+		why:    "certificates, endpoints and the Lease are the same whatever is served; the operator puts them together",
 		from:   []string{"./internal/serving/...", "./internal/leader/..."},
 		forbid: []string{"./api/...", "./internal/..."},
 		bad:    [2]string{"./internal/serving", "./internal/apiserver"},
@@ -87,8 +87,16 @@ var boundaries = []boundary{
 		bad:    [2]string{"./internal/cli", "./cmd/manager"},
 	},
 	{
+		name:   "only cmd imports the operator",
+		why:    "it puts all other packages together, and a package that needs it would need all of them",
+		from:   []string{"./api/...", "./client/...", "./internal/..."},
+		except: []string{"./internal/operator/..."},
+		forbid: []string{"./internal/operator/..."},
+		bad:    [2]string{"./internal/poolset", "./internal/operator"},
+	},
+	{
 		name:   "only cmd imports concrete drivers",
-		why:    "everything above the drivers must work with any protocol",
+		why:    "everything above the seam must work with any protocol; main passes the drivers to the operator",
 		from:   []string{"./api/...", "./internal/..."},
 		except: []string{"./internal/driver/..."},
 		forbid: []string{"./internal/driver/ssh/...", "./internal/driver/docker/...", "./internal/driver/kube/..."},
@@ -153,14 +161,15 @@ func (b boundary) allows(imported string) bool {
 	return true
 }
 
-// protocols are the folders of the drivers. The other packages below internal/driver are shared by them.
+// protocols are the drivers. What else is below internal/driver are the mechanisms
+// that they share.
 var protocols = []string{"ssh", "docker", "kube"}
 
 func siblingDrivers() rule {
 	const root = module + "/internal/driver/"
 	return rule{
-		name: "drivers, and what they share, do not import each other's protocols",
-		why:  "a driver that needs another protocol gets it as a DialFunc, so each can be understood and replaced alone",
+		name: "drivers do not import each other",
+		why:  "a protocol that needs another one gets it as a DialFunc, so each can be understood and replaced alone",
 		check: func(repository tree) []string {
 			var found []string
 			for _, s := range repository.sources {
@@ -179,9 +188,9 @@ func siblingDrivers() rule {
 		},
 		bad: map[string]string{
 			"internal/driver/docker/bad.go": "package docker\n\nimport _ \"" + root + "ssh\"\n",
-			"internal/driver/ssh/good.go":   "package ssh\n\nimport _ \"" + root + "ssh/wire\"\n",
-			"internal/driver/kube/good.go":  "package kube\n\nimport _ \"" + root + "stdio\"\n",
 			"internal/driver/stdio/bad.go":  "package stdio\n\nimport _ \"" + root + "kube\"\n",
+			"internal/driver/ssh/good.go": "package ssh\n\nimport (\n\t_ \"" + root + "ssh/wire\"\n\t_ \"" + root +
+				"stdio\"\n)\n",
 		},
 		want: []string{
 			"internal/driver/docker/bad.go: imports " + root + "ssh",

@@ -28,7 +28,7 @@ func reasonRules() []rule {
 		},
 		{
 			name:  "every condition reason says when it surfaces",
-			why:   "the person who reads a reason is on call and did not write it",
+			why:   "the engineer on call who reads a reason did not write it",
 			check: reasonsDocumented,
 			bad: map[string]string{
 				"api/v1alpha1/conditions.go": "package v1alpha1\n\nconst (\n" +
