@@ -222,7 +222,7 @@ var layout = []row{
 	},
 	{
 		folder: "internal/registry/registrytest", is: "the live API over fake connections, for tests of its requests",
-		imports: []string{"./..."}, modules: kubernetes, coming: true,
+		imports: []string{"./..."}, modules: []string{"..."}, coming: true,
 	},
 	{
 		folder: "internal/registry", is: "all resources of the live API; connections, drain and check are its own",
