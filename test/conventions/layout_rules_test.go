@@ -14,7 +14,7 @@ func layoutRules() []rule {
 	return []rule{
 		{
 			name:  "every package has a row in the layout",
-			why:   "a package that came by itself has no limits, and is missing in docs/explanation/architecture.md",
+			why:   "a package without one has no limits, and is missing in docs/explanation/architecture.md",
 			check: strayPackages,
 			bad: map[string]string{
 				"internal/connpool/a.go": "package connpool\n",
@@ -25,7 +25,7 @@ func layoutRules() []rule {
 		},
 		{
 			name:  "a package imports only what its row allows",
-			why:   "the layout is a decision, and an import that comes by the way changes it unseen",
+			why:   "the layout is a decision: change the row first, and give the reason in the commit",
 			check: strayImports,
 			bad: map[string]string{
 				"internal/session/a.go":      "package session\n\nimport (\n\t\"" + module + "/internal/poolset\"\n\t\"k8s.io/x\"\n\t\"io\"\n)\n",
@@ -39,7 +39,7 @@ func layoutRules() []rule {
 		},
 		{
 			name:  fmt.Sprintf("a package has at most %d lines of production code, or as many as its row allows", defaultLines),
-			why:   "what one can hold in mind is bounded: a package that outgrows its row is two packages, or says why not",
+			why:   "a reader has to hold a package in mind: a longer one is two packages, or its row says why not",
 			check: longPackages,
 			bad: map[string]string{
 				"internal/warming/a.go":             "package warming\n" + strings.Repeat("\n", 500),
@@ -53,7 +53,7 @@ func layoutRules() []rule {
 		},
 		{
 			name:  "the table of packages in the documentation is the layout",
-			why:   "people plan with the table in the documentation: make update-conventions writes it",
+			why:   "readers plan with the table in the documentation: make update-conventions writes it",
 			check: staleTable,
 			bad: map[string]string{
 				"internal/warming/a.go": "package warming\n",
