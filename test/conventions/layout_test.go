@@ -264,15 +264,15 @@ var layout = []row{
 	},
 	{
 		folder: "internal/cli/plugin", is: "what commands are made with: the factory, common flags, completion",
-		imports: commands, modules: terminalModules, coming: true,
+		imports: []string{"./client", "./internal/cli/cluster", "./internal/cli/exit"}, modules: terminalModules, coming: true,
 	},
 	{
 		folder: "internal/cli/cluster", is: "the cluster that a command talks to, and what to do when it refuses",
-		imports: commands, modules: terminalModules, coming: true,
+		imports: append([]string{"./client", "./internal/cli/exit"}, apis...), modules: terminalModules, coming: true,
 	},
 	{
 		folder: "internal/cli/remote", is: "a command on a target: how it is written, and what its end means",
-		imports: commands, modules: terminalModules, coming: true,
+		imports: []string{"./api/live/v1alpha1", "./client", "./internal/cli/cluster", "./internal/cli/exit", "./internal/cli/plugin"}, modules: terminalModules, coming: true,
 	},
 	{
 		folder: "internal/cli/terminal", is: "the local terminal: its size, and raw mode",
