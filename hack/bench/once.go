@@ -47,9 +47,8 @@ func blows() []blow {
 	}
 }
 
-// measureOnce sends commands by every client there is, directly and through
-// kube-apiserver, while one thing after another breaks, and counts what must not
-// happen.
+// measureOnce sends commands by every client, directly and through kube-apiserver,
+// while one part after another breaks. It counts what must not happen.
 func measureOnce(ctx context.Context, s settings) ([]row, error) {
 	bed, err := newTestbed(ctx)
 	if err != nil {

@@ -39,14 +39,14 @@ import (
 // appsNamespace is the one that the pool cluster may use.
 const appsNamespace = "apps"
 
-// pools are called like the one target of each.
+// pools have the name of their one target.
 var pools = []string{"host", "engine-unix", "engine-tls", "engine-ssh", "cluster"}
 
-//go:embed testdata/world.yaml
+//go:embed testdata/fixture.yaml
 var objects string
 
-// world is what all tests share.
-var world struct {
+// fixture is what all tests share.
+var fixture struct {
 	dir, bin, programs string
 	lock               *os.File // says that the directory is in use
 
@@ -73,14 +73,14 @@ func inWorld(run func() int) int {
 	defer stopWhenInterrupted()()
 	began := time.Now()
 	if err := startWorld(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "start the world:", err)
+		fmt.Fprintln(os.Stderr, "start the fixture:", err)
 		return 1
 	}
-	fmt.Printf("the world is ready after %s\n", time.Since(began).Round(100*time.Millisecond))
+	fmt.Printf("the fixture is ready after %s\n", time.Since(began).Round(100*time.Millisecond))
 	return run()
 }
 
-// stopWhenInterrupted stops the world before a Ctrl-C ends the tests, until the
+// stopWhenInterrupted stops the fixture before a Ctrl-C ends the tests, until the
 // returned function is called.
 func stopWhenInterrupted() (forget func()) {
 	signals := make(chan os.Signal, 1)
@@ -98,39 +98,39 @@ func stopWhenInterrupted() (forget func()) {
 }
 
 func stopWorld() {
-	if world.operator != nil {
-		world.operator.Stop(10 * time.Second)
+	if fixture.operator != nil {
+		fixture.operator.Stop(10 * time.Second)
 	}
-	for _, link := range []*netfault.Proxy{world.engineLink, world.clusterLink} {
+	for _, link := range []*netfault.Proxy{fixture.engineLink, fixture.clusterLink} {
 		if link != nil {
 			link.Close()
 		}
 	}
-	if world.ssh != nil {
-		world.ssh.Stop()
+	if fixture.ssh != nil {
+		fixture.ssh.Stop()
 	}
-	if world.engine != nil {
-		world.engine.Stop()
+	if fixture.engine != nil {
+		fixture.engine.Stop()
 	}
-	if world.node != nil {
-		world.node.Stop()
+	if fixture.node != nil {
+		fixture.node.Stop()
 	}
-	if world.plane != nil {
-		world.plane.Stop()
+	if fixture.plane != nil {
+		fixture.plane.Stop()
 	}
-	if world.dir != "" {
-		_ = os.RemoveAll(world.dir)
-		_ = world.lock.Close()
+	if fixture.dir != "" {
+		_ = os.RemoveAll(fixture.dir)
+		_ = fixture.lock.Close()
 	}
 }
 
 func startWorld(ctx context.Context) (err error) {
 	const prefix = "connpool-e2e-"
 	leftovers.Sweep(prefix, func(string) {})
-	if world.dir, err = os.MkdirTemp("", prefix); err != nil {
+	if fixture.dir, err = os.MkdirTemp("", prefix); err != nil {
 		return err
 	}
-	if world.lock, err = leftovers.Claim(world.dir); err != nil {
+	if fixture.lock, err = leftovers.Claim(fixture.dir); err != nil {
 		return err
 	}
 	for _, step := range []func(context.Context) error{
@@ -143,42 +143,42 @@ func startWorld(ctx context.Context) (err error) {
 	return nil
 }
 
-// build compiles the programs of the checkout, and gets those of others.
+// build compiles the programs of the checkout, and gets kubectl and helm.
 func build(ctx context.Context) error {
 	say := binaries.Printer(os.Stdout)
 	root, err := binaries.Checkout()
 	if err != nil {
 		return err
 	}
-	world.bin = filepath.Join(world.dir, "bin")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", world.bin+"/", "./cmd/manager", "./cmd/kubectl-connpool")
+	fixture.bin = filepath.Join(fixture.dir, "bin")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", fixture.bin+"/", "./cmd/manager", "./cmd/kubectl-connpool")
 	cmd.Dir = root
 	process.Tie(cmd)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, out)
 	}
-	if world.programs, err = binaries.Ensure(ctx, say); err != nil {
+	if fixture.programs, err = binaries.Ensure(ctx, say); err != nil {
 		return err
 	}
 	helm, err := binaries.EnsureHelm(ctx, say)
 	if err != nil {
 		return err
 	}
-	return os.Setenv("PATH", strings.Join([]string{world.bin, world.programs, helm, os.Getenv("PATH")}, ":"))
+	return os.Setenv("PATH", strings.Join([]string{fixture.bin, fixture.programs, helm, os.Getenv("PATH")}, ":"))
 }
 
 func startPlane(ctx context.Context) (err error) {
-	if world.plane, err = controlplane.Start(ctx, controlplane.Options{Say: binaries.Printer(os.Stdout)}); err != nil {
+	if fixture.plane, err = controlplane.Start(ctx, controlplane.Options{Say: binaries.Printer(os.Stdout)}); err != nil {
 		return err
 	}
 	root, err := binaries.Checkout()
 	if err != nil {
 		return err
 	}
-	if err := world.plane.InstallCRDs(ctx, filepath.Join(root, "config", "crd", "bases")); err != nil {
+	if err := fixture.plane.InstallCRDs(ctx, filepath.Join(root, "config", "crd", "bases")); err != nil {
 		return err
 	}
-	api, err := kubernetes.NewForConfig(world.plane.Config)
+	api, err := kubernetes.NewForConfig(fixture.plane.Config)
 	if err != nil {
 		return err
 	}
@@ -188,7 +188,7 @@ func startPlane(ctx context.Context) (err error) {
 }
 
 func startNode(ctx context.Context) (err error) {
-	world.node, err = node.Start(ctx, &world.plane.Access, node.Options{Say: binaries.Printer(os.Stdout)})
+	fixture.node, err = node.Start(ctx, &fixture.plane.Access, node.Options{Say: binaries.Printer(os.Stdout)})
 	if err != nil {
 		return err
 	}
@@ -196,7 +196,7 @@ func startNode(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return world.node.Import(ctx, archive)
+	return fixture.node.Import(ctx, archive)
 }
 
 // startEngine starts an engine with a container called web, which shares the
@@ -205,58 +205,58 @@ func startEngine(ctx context.Context) (err error) {
 	if err := os.Mkdir(ledgers(), 0o777); err != nil {
 		return err
 	}
-	if world.engine, err = dockerd.New(ctx, dockerd.Options{}); err != nil {
+	if fixture.engine, err = dockerd.New(ctx, dockerd.Options{}); err != nil {
 		return err
 	}
-	_, err = world.engine.Container(ctx, "--name=web", "--volume="+ledgers()+":"+ledgers())
+	_, err = fixture.engine.Container(ctx, "--name=web", "--volume="+ledgers()+":"+ledgers())
 	return err
 }
 
-// ledgers is where commands note that they ran: on this machine, in the container
+// ledgers is the folder where commands note that they ran: on this machine, in the container
 // and in the pod.
-func ledgers() string { return filepath.Join(world.dir, "ledgers") }
+func ledgers() string { return filepath.Join(fixture.dir, "ledgers") }
 
 func startSSH(ctx context.Context) (err error) {
-	world.ssh, err = openssh.Start(ctx, openssh.Options{})
+	fixture.ssh, err = openssh.Start(ctx, openssh.Options{})
 	return err
 }
 
 func startLinks(context.Context) (err error) {
-	if world.engineLink, err = netfault.Start(world.engine.TCP, netfault.Options{}); err != nil {
+	if fixture.engineLink, err = netfault.Start(fixture.engine.TCP, netfault.Options{}); err != nil {
 		return err
 	}
-	world.clusterLink, err = netfault.Start(strings.TrimPrefix(world.plane.Config.Host, "https://"), netfault.Options{})
+	fixture.clusterLink, err = netfault.Start(strings.TrimPrefix(fixture.plane.Config.Host, "https://"), netfault.Options{})
 	return err
 }
 
 // apply applies all targets and pools, and what they refer to.
 func apply(ctx context.Context) (err error) {
-	account, err := world.plane.ServiceAccount(ctx, appsNamespace, "connpool")
+	account, err := fixture.plane.ServiceAccount(ctx, appsNamespace, "connpool")
 	if err != nil {
 		return err
 	}
-	account.Host = "https://" + world.clusterLink.Addr
+	account.Host = "https://" + fixture.clusterLink.Addr
 	cluster, err := controlplane.Kubeconfig(account)
 	if err != nil {
 		return err
 	}
-	if world.worker, err = world.plane.ServiceAccount(ctx, "default", "worker"); err != nil {
+	if fixture.worker, err = fixture.plane.ServiceAccount(ctx, "default", "worker"); err != nil {
 		return err
 	}
 	if err := writeKubeconfigs(); err != nil {
 		return err
 	}
-	host, port, err := net.SplitHostPort(world.ssh.Addr)
+	host, port, err := net.SplitHostPort(fixture.ssh.Addr)
 	if err != nil {
 		return err
 	}
 	text := new(bytes.Buffer)
 	functions := template.FuncMap{"indent": indent}
 	err = template.Must(template.New("").Funcs(functions).Parse(objects)).Execute(text, map[string]any{
-		"Host": host, "Port": port, "User": world.ssh.User,
-		"PrivateKey": string(world.ssh.PrivateKey), "KnownHosts": world.ssh.KnownHosts,
-		"Socket": world.engine.Socket, "TCP": world.engineLink.Addr,
-		"CA": string(world.engine.CA), "Cert": string(world.engine.Cert), "Key": string(world.engine.Key),
+		"Host": host, "Port": port, "User": fixture.ssh.User,
+		"PrivateKey": string(fixture.ssh.PrivateKey), "KnownHosts": fixture.ssh.KnownHosts,
+		"Socket": fixture.engine.Socket, "TCP": fixture.engineLink.Addr,
+		"CA": string(fixture.engine.CA), "Cert": string(fixture.engine.Cert), "Key": string(fixture.engine.Key),
 		"Kubeconfig": string(cluster), "Ledgers": ledgers(), "Image": dockerd.Image, "Pools": pools,
 	})
 	if err != nil {
@@ -271,14 +271,14 @@ func indent(text string) string {
 
 func writeKubeconfigs() error {
 	var failed []error
-	for name, config := range map[string]*rest.Config{"admin": world.plane.Config, "worker": world.worker} {
+	for name, config := range map[string]*rest.Config{"admin": fixture.plane.Config, "worker": fixture.worker} {
 		data, err := controlplane.Kubeconfig(config)
 		failed = append(failed, err, os.WriteFile(kubeconfig(name), data, 0o600))
 	}
 	return errors.Join(append(failed, os.Setenv("KUBECONFIG", kubeconfig("worker")))...)
 }
 
-func kubeconfig(name string) string { return filepath.Join(world.dir, name+".kubeconfig") }
+func kubeconfig(name string) string { return filepath.Join(fixture.dir, name+".kubeconfig") }
 
 // asAdmin runs kubectl as an administrator.
 func asAdmin(ctx context.Context, stdin *bytes.Buffer, args ...string) error {
@@ -301,13 +301,13 @@ func startOperator(ctx context.Context) error {
 	if err := listener.Close(); err != nil {
 		return err
 	}
-	err = world.plane.RegisterAPI(ctx, live.GroupName, live.GroupVersion.Version, int32(address.Port))
+	err = fixture.plane.RegisterAPI(ctx, live.GroupName, live.GroupVersion.Version, int32(address.Port))
 	if err != nil {
 		return err
 	}
-	world.direct = &rest.Config{Host: "https://" + address.String(), BearerToken: world.worker.BearerToken, QPS: -1}
-	world.operator, err = process.Start(process.Command{
-		Name: "manager", Path: filepath.Join(world.bin, "manager"), Dir: world.dir,
+	fixture.direct = &rest.Config{Host: "https://" + address.String(), BearerToken: fixture.worker.BearerToken, QPS: -1}
+	fixture.operator, err = process.Start(process.Command{
+		Name: "manager", Path: filepath.Join(fixture.bin, "manager"), Dir: fixture.dir,
 		Args: []string{
 			"--kubeconfig=" + kubeconfig("admin"),
 			"--allow-cidrs=127.0.0.0/8", "--allow-local-sockets",
@@ -328,10 +328,10 @@ func awaitReady(ctx context.Context) error {
 		{"wait", "--for=condition=Available", "apiservice/v1alpha1." + live.GroupName, "--timeout=60s"},
 	} {
 		if err := asAdmin(ctx, nil, args...); err != nil {
-			return fmt.Errorf("%w\n%s", err, world.operator.LastLines(20))
+			return fmt.Errorf("%w\n%s", err, fixture.operator.LastLines(20))
 		}
 	}
-	api, err := kubernetes.NewForConfig(world.plane.Config)
+	api, err := kubernetes.NewForConfig(fixture.plane.Config)
 	if err != nil {
 		return err
 	}
@@ -339,6 +339,6 @@ func awaitReady(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find the authority of the live API: %w", err)
 	}
-	world.direct.CAData = certificates.Data["ca.crt"]
+	fixture.direct.CAData = certificates.Data["ca.crt"]
 	return nil
 }
