@@ -295,7 +295,7 @@ func TestExecOverABrokenLine(t *testing.T) {
 	}
 }
 
-func TestExecWhereNobodyListens(t *testing.T) {
+func TestExecWhereNothingListens(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

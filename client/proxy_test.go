@@ -19,7 +19,7 @@ func proxied(t testing.TB, w *fixture) http.RoundTripper {
 	return w.pool(t).Proxy("ci")
 }
 
-func TestTheTargetsAPIIsAskedAsItIsWritten(t *testing.T) {
+func TestPathsOfTheTargetsAPIStayAsTheyAreEncoded(t *testing.T) {
 	tests := map[string]struct{ asked, want string }{
 		"a path with a query":        {"http://docker/v1.41/containers/json?all=1", proxyPath + "/v1.41/containers/json?all=1"},
 		"the root":                   {"http://docker/", proxyPath + "/"},

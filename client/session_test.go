@@ -21,7 +21,7 @@ import (
 
 const sessionsPath = "/apis/live.connpool.dev/v1alpha1/namespaces/shop/sessions"
 
-func TestASessionIsAskedForInTheWordsOfTheAPI(t *testing.T) {
+func TestSessionOptionsBecomeAnObjectOfTheAPI(t *testing.T) {
 	var sent live.Session
 	w := newFixture(t, true, func(rw http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost || r.URL.Path != sessionsPath {

@@ -127,7 +127,7 @@ func (c *Conn) CloseWrite() error {
 // Close ends both directions. What was written still arrives.
 func (c *Conn) Close() error {
 	if c.forwarder.single {
-		// The last frame is written at once, or never.
+		// The last frame is written at once or not at all.
 		defer time.AfterFunc(lastWords, c.forwarder.socket.Cut).Stop()
 	}
 	err := c.CloseWrite()

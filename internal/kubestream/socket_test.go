@@ -173,8 +173,8 @@ func TestAServerIsPingedOnlyWhenItIsSilentUnlessItExpectsIt(t *testing.T) {
 		peerPings bool
 		want      int
 	}{
-		"one that expects pings gets them":       {true, 11},
-		"one that sends output is left in peace": {false, 0},
+		"one that expects pings gets them":    {true, 11},
+		"one that sends output is not pinged": {false, 0},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -95,7 +95,7 @@ func TestTenMiBAreEchoedInOrder(t *testing.T) {
 	})
 }
 
-func TestInputThatNobodyReadsHangsNobody(t *testing.T) {
+func TestUnreadInputDoesNotKeepTheStatusBack(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, dial dialExec) {
 		s := execServer(t, standard, ExecOptions{Stdin: true, Stdout: true}, func(_ context.Context, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
 			_, _ = io.ReadFull(streams.Stdin, make([]byte, 4))

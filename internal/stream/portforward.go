@@ -10,10 +10,6 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// halfCloser is a connection that can end one direction, as TCP, TLS, unix sockets and
-// SSH channels can.
-type halfCloser interface{ CloseWrite() error }
-
 // side is the client's end of a forwarded connection.
 type side struct {
 	// in fails, and does not end, when the client has given up the connection.
@@ -33,7 +29,7 @@ func join(ctx context.Context, client side, target net.Conn) {
 	var workers sync.WaitGroup
 	workers.Go(func() {
 		err := move(target, client.in)
-		half, ok := target.(halfCloser)
+		half, ok := target.(driver.HalfCloser)
 		if err != nil || !ok {
 			_ = target.Close()
 			return

@@ -210,7 +210,7 @@ func TestRunWaitsForAllStreams(t *testing.T) {
 	<-conn.CloseChan()
 }
 
-func TestStreamsThatNobodyAskedForAreRefused(t *testing.T) {
+func TestStreamsThatAreNotAskedForAreRefused(t *testing.T) {
 	s := execServer(t, standard, ExecOptions{Stdin: true, Stdout: true}, echoLine)
 	conn := dialSPDY(t, s, "v4.channel.k8s.io")
 	for _, name := range []string{"stderr", "resize", "nonsense"} {
