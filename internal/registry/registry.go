@@ -1,5 +1,5 @@
-// Package registry is the REST storage of the live API. It assembles the rooms below
-// it and has the rest itself: connections, drains and checks.
+// Package registry is the REST storage of the live API. It assembles the packages
+// below it and has the rest itself: connections, drains and checks.
 //
 //	r := registry.New(registry.Config{Pools: set, Objects: cache, Authorizer: authorizer})
 //	group.VersionedResourcesStorageMap["v1alpha1"] = r.Storage()
@@ -13,8 +13,8 @@
 // forward. They share the package use: who may use a pool, how many may, the lease,
 // the result and the audit.
 //
-// Trade-offs: to find a connection by its name costs a look at all of its namespace,
-// which is cheaper than a map that has to be kept true.
+// Trade-offs: a connection is found by its name by looking at all connections of its
+// namespace, which is cheaper than a map that has to follow every change.
 package registry
 
 import (
@@ -111,9 +111,9 @@ func (r *Registry) Storage() map[string]rest.Storage {
 	}
 }
 
-// Wait returns nil when nothing is used any more. Sessions are ended, busy ones
-// after what they run now. When ctx ends first, Wait ends what is left, waits for
-// that, and returns the error of ctx.
+// Wait returns nil once nothing is used any more. It ends sessions, busy ones after
+// what they run now. When ctx ends first, Wait ends what is left, waits for that, and
+// returns the error of ctx.
 func (r *Registry) Wait(ctx context.Context) error {
 	r.sessions.EndWhenIdle()
 	select {

@@ -5,11 +5,11 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 )
 
-// subresourceParent is a resource of which only the subresources are served: the objects
-// themselves are custom resources.
+// subresourceParent is a resource of which only the subresources are served: the
+// objects themselves are custom resources.
 type subresourceParent struct {
 	singular, kind string
-	// sample is of a kind that the live API knows; nothing is made of it.
+	// sample has a type that the live API knows; no request creates one.
 	sample runtime.Object
 }
 

@@ -76,7 +76,7 @@ func (c *Commands) holdBody(user string, length int64) (release func(), err erro
 // readBody reads a body of bounded length in bounded time. After that, the HTTP server
 // itself removes the deadline, because it reads on to notice that the client leaves.
 func readBody(w http.ResponseWriter, req *http.Request) ([]byte, error) {
-	// A response without deadlines has no client that could be slow.
+	// A response without deadlines is one in memory, whose client is not slow.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 	return io.ReadAll(http.MaxBytesReader(w, req.Body, maxExecBytes))
 }
