@@ -93,7 +93,8 @@ func socketError(err error, address string, stage driver.Stage) *driver.Error {
 			address, driver.Sanitize(strings.TrimPrefix(alert, "tls: "))).Because(err)
 	case alert != "":
 		return driver.Errorf(driver.ProtocolError, stage,
-			"%s and the operator find no common TLS (%s); let the engine speak TLS 1.2 or later", address, driver.Sanitize(alert)).Because(err)
+			"%s and the operator find no common TLS (%s); let the engine speak TLS 1.2 or later",
+			address, driver.Sanitize(alert)).Because(err)
 	case dialerr.IsTimeout(err):
 		return driver.Errorf(driver.Timeout, stage,
 			"%s did not answer in time; check that it is a Docker engine and not overloaded", address).Because(err)

@@ -174,5 +174,6 @@ func (c *credentials) config(address string) (*tls.Config, error) {
 
 // describe names the client certificate, for a trace.
 func (c *credentials) describe() string {
-	return fmt.Sprintf("the certificate of %q, valid until %s", c.certificate.Leaf.Subject.CommonName, formatDate(c.certificate.Leaf.NotAfter))
+	leaf := c.certificate.Leaf
+	return fmt.Sprintf("the certificate of %q, valid until %s", leaf.Subject.CommonName, formatDate(leaf.NotAfter))
 }

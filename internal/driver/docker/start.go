@@ -138,7 +138,8 @@ func (e *execution) startError(response *http.Response) *driver.Error {
 		return driver.Errorf(driver.Forbidden, driver.StageStart,
 			"the engine forbids to start commands (%s); allow it in its authorization plugin, or in the proxy before its socket", words)
 	case code >= http.StatusBadRequest && code < http.StatusInternalServerError:
-		return driver.Errorf(driver.ProtocolError, driver.StageStart, "the engine refuses to start the command (%s); look into its log", words)
+		return driver.Errorf(driver.ProtocolError, driver.StageStart,
+			"the engine refuses to start the command (%s); look into its log", words)
 	}
 	return unknown(driver.ProtocolError, driver.StageStart,
 		"%s answers the start of a command with %s instead of its streams (%s); check what stands before the engine",

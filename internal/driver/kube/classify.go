@@ -103,7 +103,8 @@ func statusError(a *answer, stage driver.Stage, address string) *driver.Error {
 			address, a.status, said)))
 	switch {
 	case a.status == http.StatusUnauthorized:
-		result = driver.Errorf(driver.AuthenticationFailed, stage, "%s does not accept the credentials; replace them in the Secret", address)
+		result = driver.Errorf(driver.AuthenticationFailed, stage,
+			"%s does not accept the credentials; replace them in the Secret", address)
 	case a.status == http.StatusForbidden:
 		result = driver.Errorf(driver.Forbidden, stage, "%s",
 			driver.Sanitize("the cluster forbids it; allow it by RBAC there: "+said))

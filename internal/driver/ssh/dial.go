@@ -33,7 +33,7 @@ func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 	defer a.timer.Stop()
 	stop := context.AfterFunc(ctx, func() { a.giveUp(ctx) })
 	defer stop()
-	return a.run(begin)
+	return a.run(begin) //nolint:contextcheck // the connection has a life of its own
 }
 
 func (d *dialer) connect(ctx context.Context) (net.Conn, error) {
