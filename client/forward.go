@@ -25,8 +25,8 @@ type Forwarder struct {
 
 // Forward prepares connections to an address as seen from a target: a port of
 // the target itself ("5432"), host:port, or the absolute path of a unix socket.
-// It fails at once, with an *Error, if the caller may not or the target cannot be
-// reached; whether something listens at the address shows when it is dialed. ctx
+// It fails, with an *Error, if the user may not or if the target cannot be reached.
+// It does not find out whether something listens at the address: Dial does. ctx
 // bounds Forward, not the Forwarder, which lives until Close.
 func (p *Pool) Forward(ctx context.Context, target, address string) (*Forwarder, error) {
 	query, port, err := forwardQuery(address)
@@ -37,8 +37,8 @@ func (p *Pool) Forward(ctx context.Context, target, address string) (*Forwarder,
 }
 
 // ForwardPod prepares connections to a port of a pod, from within the pod's
-// network; on kubernetes targets. The namespace may be empty, for that of the
-// target. For the rest it is as Forward.
+// network, on a kubernetes target. An empty namespace is the target's default.
+// Everything else is as with Forward.
 func (p *Pool) ForwardPod(ctx context.Context, target string, pod types.NamespacedName, port uint16) (*Forwarder, error) {
 	switch {
 	case pod.Name == "":
@@ -74,13 +74,13 @@ func (p *Pool) forward(ctx context.Context, target, address, port string, query 
 	return &Forwarder{forwarder: forwarder, address: address, port: port}, nil
 }
 
-// forwardQuery splits an address into what the query tells and the port that
+// forwardQuery splits an address into the query of the request and the port that
 // each connection names.
 func forwardQuery(address string) (query url.Values, port string, err error) {
 	query = url.Values{}
 	if path.IsAbs(address) {
 		query.Set("socket", address)
-		return query, "1", nil // The protocol wants a port, and the server ignores it.
+		return query, "1", nil // the protocol requires a port, which the server ignores
 	}
 	host, port := "", address
 	if strings.Contains(address, ":") {

@@ -56,9 +56,9 @@ type command struct {
 // the writers in the caller's goroutine, so that one that blocks holds the command
 // back.
 //
-// Run ends the socket, and does not wait for a polite end: Socket.Close does. It
-// has stopped using the streams when it returns, except for a Read of Stdin that
-// has not returned. If ctx ends first, the error is its cause.
+// Run ends the socket, but does not wait until the server is told: Socket.Close does.
+// When Run returns, it no longer uses the streams, except for a Read of Stdin that has
+// not returned. If ctx ends first, the error is its cause.
 func Run(ctx context.Context, socket *Socket, streams Streams) (*metav1.Status, error) {
 	for _, writer := range []*io.Writer{&streams.Stdout, &streams.Stderr} {
 		if *writer == nil {
@@ -131,7 +131,7 @@ func (c *command) dispatch(message []byte) (*metav1.Status, error) {
 // frames lends the buffers in which input is sent.
 var frames = sync.Pool{New: func() any { return new([1 + frameBytes]byte) }}
 
-// sendInput sends Stdin and its end. That the connection is gone shows in receive.
+// sendInput sends Stdin and its end. If the connection is lost, receive returns why.
 func (c *command) sendInput(ctx context.Context, end context.CancelCauseFunc) {
 	frame, _ := frames.Get().(*[1 + frameBytes]byte)
 	defer frames.Put(frame)

@@ -26,8 +26,8 @@ type Forwarder struct {
 	single bool
 }
 
-// NewForwarder takes a socket that was upgraded to ForwardProtocol over, and cuts
-// it if it fails.
+// NewForwarder takes over a socket that was upgraded to ForwardProtocol. If it fails,
+// it cuts the socket.
 func NewForwarder(socket *Socket) (*Forwarder, error) {
 	streams, err := spdy.NewClientConnection(newTunnel(socket))
 	if err != nil {
@@ -36,8 +36,9 @@ func NewForwarder(socket *Socket) (*Forwarder, error) {
 	return &Forwarder{socket: socket, streams: streams}, nil
 }
 
-// DialSingle opens the only connection over a socket. Whatever ends the connection,
-// a passed deadline too, ends the socket. If DialSingle fails, it cuts the socket.
+// DialSingle opens the only connection over a socket, which ends with the connection:
+// when that is closed, or when one of its deadlines passes. If DialSingle fails, it
+// cuts the socket.
 func DialSingle(ctx context.Context, socket *Socket, port string) (*Conn, error) {
 	f, err := NewForwarder(socket)
 	if err != nil {
@@ -53,8 +54,8 @@ func DialSingle(ctx context.Context, socket *Socket, port string) (*Conn, error)
 	return conn, nil
 }
 
-// Dial opens a connection. The protocol does not say whether something listens at
-// the port: if nothing does, the connection ends, and its Report says why.
+// Dial opens a connection. The protocol does not say whether something listens at the
+// port: if nothing does, the connection ends, and its Report says why.
 func (f *Forwarder) Dial(ctx context.Context, port string) (*Conn, error) {
 	type result struct {
 		conn *Conn
@@ -63,26 +64,26 @@ func (f *Forwarder) Dial(ctx context.Context, port string) (*Conn, error) {
 	if f.Lost() {
 		return nil, ErrClosed
 	}
-	opened := make(chan result, 1)
+	opened, abandoned := make(chan result), make(chan struct{})
+	defer close(abandoned)
 	go func() {
-		conn, err := f.open(port)
-		opened <- result{conn, err}
+		conn, err := f.open(port) // waits up to 30 s for the server, whatever becomes of the socket
+		select {
+		case opened <- result{conn, err}:
+		case <-abandoned:
+			if err == nil {
+				conn.abort()
+			}
+		}
 	}()
 	select {
 	case r := <-opened:
 		return r.conn, r.err
-	case <-f.Done():
 	case <-ctx.Done():
-	}
-	go func() {
-		if r := <-opened; r.err == nil {
-			r.conn.abort()
-		}
-	}()
-	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
+	case <-f.Done():
+		return nil, ErrClosed
 	}
-	return nil, ErrClosed
 }
 
 // open opens the two streams of a connection: the one for errors comes first.
@@ -121,7 +122,7 @@ func (f *Forwarder) Lost() bool {
 
 // Close ends the socket and every connection over it.
 func (f *Forwarder) Close() {
-	// The last frames are written at once, or never.
+	// The last frames are written at once or not at all.
 	defer time.AfterFunc(lastWords, f.socket.Cut).Stop()
 	_ = f.streams.Close()
 }

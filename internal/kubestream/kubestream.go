@@ -9,33 +9,35 @@
 //	forwarder, err := kubestream.NewForwarder(socket)
 //	conn, err := forwarder.Dial(ctx, "80")
 //
-// The driver of clusters uses it towards kube-apiserver, and the Go client towards
-// the live API. The package moves bytes and returns what happened as one of its
-// errors. What that means for a command (its outcome, its reason) is for the
-// caller to decide. No error proves that a command was not started, except that
-// Upgrade returned the server's refusal.
+// The driver of clusters uses it with kube-apiserver, and the Go client with the live
+// API. The package moves bytes, and returns what happened as one of its errors. The
+// caller decides what that means for a command: its outcome and its reason. Once a
+// request may have been sent, only a refusal that Upgrade returns can prove that the
+// command was not started.
 //
 // # When the peer is dead
 //
-// One rule holds for clients, and for the server in internal/stream. A peer is
-// dead when it sent nothing for some time, although this side was reading and
-// although the peer would have sent something if it lived. It would have:
+// One rule holds for clients, and for the server in internal/stream. A peer is dead
+// when it sent nothing for some time, although this side was reading, and although
+// the peer would have sent something if it lived. It would have done so in two cases:
 //
-//   - if it sends pings unasked, as the live API's server and client-go do, which
-//     go on while its data is stuck; or
-//   - if it always reads, as servers do, and has confirmed all messages of this
-//     side: it answered a ping that was sent after the last one.
+//   - It sends pings unasked, and goes on while its data is stuck. The live API's
+//     server and client-go do that.
+//   - It always reads, as servers do, and it has confirmed all messages of this side:
+//     it answered a ping that was sent after the last one.
 //
-// Silence alone proves nothing. A peer whose input is stuck answers no ping, and
-// this side hears nothing while it waits for a slow writer of its own. A dead peer
-// may have done what it was asked to do: ErrSilent never means "not started".
+// Silence alone proves nothing. A peer whose input is stuck answers no ping, and this
+// side does not read while it waits for a slow writer of the caller. A dead peer may
+// have done what it was asked to do: ErrSilent never means "not started".
 //
 // # Trade-offs
 //
-// client-go's executors hide the answer to the upgrade and the last status, from
-// which callers tell whether a command was started, and try again over SPDY.
-// A WebSocket has no flow control for a single channel, so a slow writer of the
-// caller stops the whole command, and output is never kept in memory.
+// client-go has executors for the same protocols. They hide the answer to the upgrade
+// and the last status, which tell whether a command was started, and their fallback
+// sends the command again over SPDY.
+//
+// The channels of a WebSocket have no flow control of their own. So a slow writer of
+// the caller stops the whole command: the alternative is to keep its output in memory.
 package kubestream
 
 import (
@@ -74,9 +76,9 @@ type Heartbeat struct {
 	Ping time.Duration
 	// Patience is how long a server may be silent that would send something if it lived.
 	Patience time.Duration
-	// PeerPings means that the server sends pings unasked, more often than Patience,
-	// and expects the same. A server of which this is not known is pinged only when it
-	// is silent: if it closed its socket with an unread ping in it, the kernel would
-	// send a reset, which discards output that is still on its way.
+	// PeerPings means that the server sends pings unasked, more often than Patience, and
+	// expects the same. Any other server is pinged only while it is silent: if it closed
+	// its socket with an unread ping in it, its kernel would send a reset, which discards
+	// output that is still on its way.
 	PeerPings bool
 }

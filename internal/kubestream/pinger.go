@@ -8,14 +8,14 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// Pinger sends the pings of one side of a WebSocket, and the answers to those of
-// the other side. Each waits for its turn as long as it takes: a deadline that
-// passed in the middle of a message would spoil the connection.
+// Pinger sends the pings of one side of a WebSocket, and its answers to the pings of the
+// other side. It has no write deadline, because one that passes in the middle of a
+// message spoils the connection.
 type Pinger struct {
 	conn *websocket.Conn
 	// pongs holds one answer that waits for its turn, which is enough.
 	pongs chan string
-	// pinged is set by the first ping of the peer.
+	// pinged means that the peer has sent a ping.
 	pinged atomic.Bool
 	// answered is the number in the last ping that the peer has answered.
 	answered atomic.Int64
@@ -45,8 +45,10 @@ func NewPinger(conn *websocket.Conn) *Pinger {
 // PeerPings reports whether the peer sends pings unasked.
 func (p *Pinger) PeerPings() bool { return p.pinged.Load() }
 
-// Run sends what due returns every so often, and the answers to the peer's pings,
-// until done or until a message cannot be sent. It sends no pings if every is 0.
+// Run sends answers to the peer's pings. At every interval it also sends a ping with
+// the number that due returns, unless due reports that no ping is due. If every is 0, it
+// sends no pings. Run returns when done is closed, or with the error of a message that
+// cannot be sent.
 func (p *Pinger) Run(done <-chan struct{}, every time.Duration, due func() (number int64, yes bool)) error {
 	var tick <-chan time.Time
 	if every > 0 {

@@ -36,9 +36,10 @@ type Socket struct {
 	done    chan struct{} // closed by Cut
 }
 
-// Upgrade dials and upgrades a request to one of the dialer's Subprotocols. Of the
-// dialer, NetDialContext must be set. If the server refuses, the error is
-// websocket.ErrBadHandshake and the response is its answer.
+// Upgrade dials, and upgrades a request to one of the dialer's Subprotocols. The dialer
+// must have a NetDialContext. If the server refuses, the error is
+// websocket.ErrBadHandshake, and the response is its answer. If ctx ends, the error is
+// its cause.
 func Upgrade(
 	ctx context.Context, dialer websocket.Dialer, address string, header http.Header, heartbeat Heartbeat,
 ) (*Socket, *http.Response, error) {
@@ -56,7 +57,7 @@ func Upgrade(
 	}
 	// One byte names the channel.
 	dialer.ReadBufferSize, dialer.WriteBufferSize, dialer.WriteBufferPool = frameBytes+1, frameBytes+1, &writeBuffers
-	// The dialer would not look at ctx while it waits for the answer.
+	// While the dialer waits for the answer it ignores ctx, so AfterFunc ends it.
 	conn, response, err := dialer.DialContext(context.WithoutCancel(ctx), address, header)
 	switch {
 	case !stop(), err != nil && ctx.Err() != nil:
@@ -120,15 +121,15 @@ func (s *Socket) send(message []byte) error {
 	return s.conn.WriteMessage(websocket.BinaryMessage, message)
 }
 
-// Cut ends the connection at once.
+// Cut ends the connection at once. It may be called again.
 func (s *Socket) Cut() {
 	s.cut.Do(func() { close(s.done) })
 	closeAtOnce(s.conn.NetConn())
 	_ = s.conn.Close()
 }
 
-// Close tells the server that the connection ends, if that is possible within a
-// second, and ends it. Later calls wait for the first one.
+// Close tells the server that the connection ends, if that is possible within a second,
+// and ends it. Later calls wait for the first one. It never fails.
 func (s *Socket) Close() error {
 	s.closing.Do(func() {
 		goodbye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")

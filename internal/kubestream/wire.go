@@ -39,11 +39,11 @@ func (w *Wire) Silence() time.Duration {
 	return time.Since(w.born) - time.Duration(since)
 }
 
-// Watch looks at the peer every so often, until done. It reports whether it
+// Watch checks the peer at every interval until done is closed. It reports whether it
 // returned because the peer is dead: the silence is longer than patience, and
 // wouldSend says that a living peer would have sent something.
 func (w *Wire) Watch(done <-chan struct{}, every, patience time.Duration, wouldSend func() bool) bool {
-	ticker := time.NewTicker(every)
+	ticker := time.NewTicker(max(every, time.Millisecond))
 	defer ticker.Stop()
 	for {
 		select {
@@ -57,7 +57,7 @@ func (w *Wire) Watch(done <-chan struct{}, every, patience time.Duration, wouldS
 	}
 }
 
-// closeAtOnce closes the connection below TLS, whose goodbye could take long.
+// closeAtOnce closes the connection below TLS, because the end of TLS can take seconds.
 func closeAtOnce(conn net.Conn) {
 	for {
 		layer, ok := conn.(interface{ NetConn() net.Conn })

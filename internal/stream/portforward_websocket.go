@@ -20,12 +20,12 @@ import (
 const (
 	tunnelProtocol = kubestream.ForwardProtocol
 
-	// maxPorts is how many pairs of channels a byte can number.
+	// maxPorts is for how many pairs of channels one byte has numbers.
 	maxPorts = 127
 )
 
-// forwardSubprotocols are the WebSocket forms of port-forward, best first: SPDY
-// in a tunnel, and a pair of channels for each port.
+// forwardSubprotocols are the forms of the port-forward protocol on WebSockets, best
+// first: SPDY in a tunnel, and a pair of channels for each port.
 var forwardSubprotocols = []string{
 	tunnelProtocol,
 	remotecommand.StreamProtocolV4Name,
@@ -47,7 +47,7 @@ func (l limits) serveForwardWebSocket(w http.ResponseWriter, r *http.Request, di
 	}
 }
 
-// serveTunnel forwards ports by SPDY inside of a WebSocket.
+// serveTunnel forwards ports by SPDY in a WebSocket.
 func (l limits) serveTunnel(w http.ResponseWriter, r *http.Request, dial DialFunc) {
 	socket, ok := l.upgradeWebSocket(w, r, forwardSubprotocols[:1])
 	if !ok {
@@ -131,6 +131,6 @@ func forwardChannel(ctx context.Context, socket *webSocket, n int, port uint16, 
 		in:     input,
 		out:    channelWriter{socket, data},
 		failed: failed,
-		ended:  input.discard, // The protocol has no word for it.
+		ended:  input.discard, // the protocol has no message for it
 	}, target)
 }

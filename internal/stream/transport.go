@@ -10,16 +10,17 @@ import (
 )
 
 // transport is the connection under an upgraded request. It measures the client's
-// silence, and it owns the write deadline: a slow reader has none, because a
-// timed-out write spoils the connection, until the stream's time is over.
+// silence, and it owns the write deadline. There is none until the stream's context
+// ends: a client may be slow, and a write that times out spoils the connection.
 type transport struct {
-	net.Conn // the wire
+	net.Conn // is wire
 
 	wire   *kubestream.Wire
 	limits limits
-	// ahead is what was read before the upgrade; only Read touches it.
+	// ahead is what was read before the upgrade. Only Read uses it.
 	ahead []byte
-	over  atomic.Bool
+	// over means that the stream's context has ended.
+	over atomic.Bool
 }
 
 func newTransport(conn net.Conn, ahead []byte, l limits) *transport {
@@ -37,8 +38,8 @@ func (t *transport) Read(p []byte) (int, error) {
 	return t.wire.Read(p)
 }
 
-// Write gives the client the grace period for each write once the stream's time
-// is over.
+// Write implements net.Conn. After the end of the stream's context, the client has the
+// grace period for each write.
 func (t *transport) Write(p []byte) (int, error) {
 	if t.over.Load() {
 		t.hurry()
@@ -49,13 +50,13 @@ func (t *transport) Write(p []byte) (int, error) {
 // cut closes the connection. Later calls do nothing.
 func (t *transport) cut() { _ = t.Conn.Close() }
 
-// Close never fails: whoever closes second has nothing left to do.
+// Close implements net.Conn. It may be called again, and never fails.
 func (t *transport) Close() error {
 	t.cut()
 	return nil
 }
 
-// SetWriteDeadline does nothing: the deadline is the transport's own.
+// SetWriteDeadline does nothing: the transport sets the deadline.
 func (*transport) SetWriteDeadline(time.Time) error { return nil }
 
 // hurry bounds the pending write and the next one.
@@ -63,8 +64,8 @@ func (t *transport) hurry() {
 	_ = t.Conn.SetWriteDeadline(time.Now().Add(t.limits.grace))
 }
 
-// expireWith lets writes fail that are stuck when ctx has ended. The result
-// undoes it.
+// expireWith makes writes fail that are stuck when ctx has ended. The result undoes
+// that.
 func (t *transport) expireWith(ctx context.Context) func() bool {
 	return context.AfterFunc(ctx, func() {
 		t.over.Store(true)
@@ -79,10 +80,10 @@ func (t *transport) watch(ctx context.Context, wouldSend func() bool) {
 	}
 }
 
-// linger waits until the client has closed, which proves that it has read
-// everything. Once ctx has ended it waits no longer than the grace period.
-// Closing earlier could destroy what the client has not read yet: a reset
-// overtakes data.
+// linger waits until the client has closed the connection, which proves that it has
+// read everything. After the end of ctx it waits no longer than the grace period.
+// Closing earlier could destroy what the client has not read yet: a reset overtakes
+// data.
 func (t *transport) linger(ctx context.Context, closed <-chan struct{}) {
 	select {
 	case <-closed:

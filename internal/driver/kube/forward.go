@@ -54,7 +54,5 @@ func (c *conn) forward(ctx context.Context, socket *kubestream.Socket, name stri
 	if err != nil {
 		return nil, transportError(err, driver.StageStart, c.client.config.address)
 	}
-	stream := &podStream{Conn: opened, conn: c, name: name}
-	stream.release = context.AfterFunc(c.ctx, socket.Cut)
-	return stream, nil
+	return newPodStream(c, socket, opened, name), nil
 }

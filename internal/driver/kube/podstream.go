@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -25,6 +26,10 @@ type podStream struct {
 }
 
 var _ net.Conn = (*podStream)(nil)
+
+func newPodStream(c *conn, socket *kubestream.Socket, opened *kubestream.Conn, name string) *podStream {
+	return &podStream{Conn: opened, conn: c, name: name, release: context.AfterFunc(c.ctx, socket.Cut)}
+}
 
 // Read implements net.Conn.
 func (s *podStream) Read(p []byte) (int, error) {

@@ -52,7 +52,8 @@ func (c *conn) shakeHands(
 		Subprotocols:   []string{protocol},
 	}
 	socket.left = maxHeaderBytes
-	opened, response, err := kubestream.Upgrade(ctx, dialer, address.String(), header, c.client.config.heartbeat()) //nolint:bodyclose // it is in memory
+	heartbeat := c.client.config.heartbeat()
+	opened, response, err := kubestream.Upgrade(ctx, dialer, address.String(), header, heartbeat) //nolint:bodyclose // it is in memory
 	socket.left = -1
 	if err == nil {
 		return opened, nil, nil

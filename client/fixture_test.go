@@ -21,8 +21,8 @@ import (
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 )
 
-// TestMain gives the libraries below the moments that some of their goroutines
-// take to notice the end.
+// TestMain waits for goroutines of libraries, some of which take a moment to notice
+// the end.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	var leak error
@@ -35,18 +35,18 @@ func TestMain(m *testing.M) {
 	os.Exit(1)
 }
 
-// world is an API server whose live API is one handler.
-type world struct {
+// fixture is an API server whose live API is one handler.
+type fixture struct {
 	*httptest.Server
 
 	requests, connections atomic.Int64
 	handlers              sync.WaitGroup
 }
 
-// newWorld serves over TLS, and waits at the end for its handlers.
-func newWorld(t testing.TB, http2 bool, handler http.HandlerFunc) *world {
+// newFixture serves over TLS, and waits for its handlers at the end of the test.
+func newFixture(t testing.TB, http2 bool, handler http.HandlerFunc) *fixture {
 	t.Helper()
-	w := &world{}
+	w := &fixture{}
 	w.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		w.handlers.Add(1)
 		defer w.handlers.Done()
@@ -69,18 +69,18 @@ func newWorld(t testing.TB, http2 bool, handler http.HandlerFunc) *world {
 	return w
 }
 
-func (w *world) config() *rest.Config { return configFor(w.URL) }
+func (w *fixture) config() *rest.Config { return configFor(w.URL) }
 
 func configFor(host string) *rest.Config {
 	return &rest.Config{Host: host, BearerToken: "token", TLSClientConfig: rest.TLSClientConfig{Insecure: true}}
 }
 
-func (w *world) client(t testing.TB) *Client {
+func (w *fixture) client(t testing.TB) *Client {
 	t.Helper()
 	return newClient(t, w.config())
 }
 
-func (w *world) pool(t testing.TB) *Pool {
+func (w *fixture) pool(t testing.TB) *Pool {
 	t.Helper()
 	return w.client(t).Pool("shop", "web")
 }
@@ -119,7 +119,7 @@ func readExec(r *http.Request) *live.Exec {
 	return exec
 }
 
-// wantError fails the test unless err is one of the two errors, and no other.
+// wantError fails the test unless err is an *Error with the outcome of want.
 func wantError(t testing.TB, err, want error) *Error {
 	t.Helper()
 	var e *Error
@@ -134,11 +134,11 @@ func wantError(t testing.TB, err, want error) *Error {
 	return e
 }
 
-// line is a connection whose client's end can be broken.
+// line is the client's end of a connection that breaks.
 type line struct {
 	net.Conn
 
-	// capacity is how many bytes it still takes.
+	// capacity is how many more bytes it takes before it breaks.
 	capacity *atomic.Int64
 }
 
