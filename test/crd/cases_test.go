@@ -236,7 +236,7 @@ var refusals = map[string]map[string]refusal{
 		"words":                    schedule("start", "every day at eight o'clock", "field"),
 		"a zone that is an offset": schedule("timeZone", "+01:00", "IANA name"),
 		"the zone of the server":   schedule("timeZone", "Local", "IANA name"),
-		"a zone that nobody knows": schedule("timeZone", "Mars/Phobos", "unknown time zone Mars/Phobos"),
+		"an unknown zone":          schedule("timeZone", "Mars/Phobos", "unknown time zone Mars/Phobos"),
 		"a zone in lower case":     schedule("timeZone", "europe/zurich", "unknown time zone"),
 		"a zone with ..":           schedule("timeZone", "../../etc/passwd", "IANA name"),
 		"no warm connection":       schedule("minWarm", 0, "greater than or equal to 1"),

@@ -88,7 +88,7 @@ func unknown(name string) v1alpha1.ConnectionTarget {
 	}
 }
 
-func summary(t *testing.T, pool *v1alpha1.ConnectionPool, next v1alpha1.ConnectionPoolStatus) (conditions []string, verdict kstatus.Status) {
+func summary(t *testing.T, pool *v1alpha1.ConnectionPool, next v1alpha1.ConnectionPoolStatus) (conditions []string, computed kstatus.Status) {
 	t.Helper()
 	for _, c := range next.Conditions {
 		conditions = append(conditions, c.Type+"="+string(c.Status)+"/"+c.Reason)
@@ -237,12 +237,12 @@ func TestConditionsOfAPool(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			next := report(tc.pool, tc.targets, tc.last, now)
-			conditions, verdict := summary(t, tc.pool.DeepCopy(), next)
+			conditions, computed := summary(t, tc.pool.DeepCopy(), next)
 			if diff := cmp.Diff(tc.want, conditions); diff != "" {
 				t.Errorf("conditions (-want +got):\n%s", diff)
 			}
-			if verdict != tc.flux {
-				t.Errorf("kstatus says %s, want %s", verdict, tc.flux)
+			if computed != tc.flux {
+				t.Errorf("kstatus says %s, want %s", computed, tc.flux)
 			}
 			for _, words := range tc.says {
 				if message := next.Conditions[0].Message; !strings.Contains(message, words) {

@@ -93,12 +93,12 @@ func TestConditionsOfATargetThatIsOnlyAJumpHost(t *testing.T) {
 			}
 			seen := poolset.Observation{Hop: tc.seen}
 			next := report(f, decided, seen, v1alpha1.ConnectionTargetStatus{}, "replica")
-			conditions, verdict := summary(t, next)
+			conditions, computed := summary(t, next)
 			if diff := cmp.Diff(tc.want, conditions); diff != "" {
 				t.Errorf("conditions (-want +got):\n%s", diff)
 			}
-			if verdict != tc.flux {
-				t.Errorf("kstatus says %s, want %s", verdict, tc.flux)
+			if computed != tc.flux {
+				t.Errorf("kstatus says %s, want %s", computed, tc.flux)
 			}
 			checkForm(t, next)
 			again := report(f, decided, seen, next, "replica")

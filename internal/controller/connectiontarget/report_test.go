@@ -62,7 +62,7 @@ func observation(pools ...poolset.PoolObservation) poolset.Observation {
 
 // summary returns the conditions as "Type=Status/Reason", and what kstatus computes
 // from them.
-func summary(t *testing.T, next v1alpha1.ConnectionTargetStatus) (conditions []string, verdict kstatus.Status) {
+func summary(t *testing.T, next v1alpha1.ConnectionTargetStatus) (conditions []string, computed kstatus.Status) {
 	t.Helper()
 	for _, c := range next.Conditions {
 		conditions = append(conditions, c.Type+"="+string(c.Status)+"/"+c.Reason)
@@ -226,12 +226,12 @@ func TestConditionsOfATarget(t *testing.T) {
 				last = tc.last
 			}
 			next := report(f, decided, observation(tc.seen...), last, "replica")
-			conditions, verdict := summary(t, next)
+			conditions, computed := summary(t, next)
 			if diff := cmp.Diff(tc.want, conditions); diff != "" {
 				t.Errorf("conditions (-want +got):\n%s", diff)
 			}
-			if verdict != tc.flux {
-				t.Errorf("kstatus says %s, want %s", verdict, tc.flux)
+			if computed != tc.flux {
+				t.Errorf("kstatus says %s, want %s", computed, tc.flux)
 			}
 			checkForm(t, next)
 			again := report(f, decided, observation(tc.seen...), next, "replica")
