@@ -158,11 +158,11 @@ func TestAChangedSecretChangesTheVersionOfItsJumpHostOnly(t *testing.T) {
 	before := desired(f, sshOnly)
 	f.path[1].secret.Data["ssh-privatekey"] = []byte("new")
 	after := desired(f, sshOnly)
-	if after.Via.Version == before.Via.Version || after.Via.Via.Version != before.Via.Via.Version {
+	if after.JumpHost.Version == before.JumpHost.Version || after.JumpHost.JumpHost.Version != before.JumpHost.JumpHost.Version {
 		t.Error("want another version of the near jump host only")
 	}
-	if after.Via.Name != "near" || after.Via.Via.Name != "far" || after.Via.Via.Via != nil {
-		t.Errorf("jump hosts %s, %s; want near, far", after.Via.Name, after.Via.Via.Name)
+	if after.JumpHost.Name != "near" || after.JumpHost.JumpHost.Name != "far" || after.JumpHost.JumpHost.JumpHost != nil {
+		t.Errorf("jump hosts %s, %s; want near, far", after.JumpHost.Name, after.JumpHost.JumpHost.Name)
 	}
 }
 

@@ -91,7 +91,7 @@ func TestConditionsOfATargetThatIsOnlyAJumpHost(t *testing.T) {
 			if decided.want != nil {
 				t.Error("the pools are told to dial it for a pool")
 			}
-			seen := poolset.Observation{Hop: tc.seen}
+			seen := poolset.Observation{JumpHost: tc.seen}
 			next := report(f, decided, seen, v1alpha1.ConnectionTargetStatus{}, "replica")
 			conditions, computed := summary(t, next)
 			if diff := cmp.Diff(tc.want, conditions); diff != "" {
@@ -113,7 +113,7 @@ func TestAJumpHostsConnectionsAreCounted(t *testing.T) {
 	f := complete()
 	jumpHostOnly(&f)
 	carrying := jumpHostSeen(poolset.HealthUp, 1, func(o *poolset.PoolObservation) { o.InUse = 2 })
-	next := report(f, decide(f, allDrivers), poolset.Observation{ServerVersion: "OpenSSH", Hop: carrying}, v1alpha1.ConnectionTargetStatus{}, "replica")
+	next := report(f, decide(f, allDrivers), poolset.Observation{ServerVersion: "OpenSSH", JumpHost: carrying}, v1alpha1.ConnectionTargetStatus{}, "replica")
 	if *next.Connections.Warm != 3 || *next.Connections.InUse != 2 || *next.Replica != "replica" || *next.ServerVersion != "OpenSSH" {
 		t.Errorf("status %+v", next)
 	}

@@ -226,7 +226,7 @@ func TestEachTypeOfTargetHasItsOwnAccess(t *testing.T) {
 
 func jumpHostsOf(want *poolset.Target) string {
 	var names []string
-	for jumpHost := want.Via; jumpHost != nil; jumpHost = jumpHost.Via {
+	for jumpHost := want.JumpHost; jumpHost != nil; jumpHost = jumpHost.JumpHost {
 		names = append(names, jumpHost.Name)
 	}
 	return strings.Join(names, " ")

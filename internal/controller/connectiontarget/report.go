@@ -47,9 +47,9 @@ func report(
 		addUp(&next, seen.Pools, f.pools, shares)
 	}
 	observed := seen.Pools
-	if f.onlyJumpHost && seen.Hop != nil {
-		observed = []poolset.PoolObservation{*seen.Hop}
-		next.Replica, next.Connections = optional(replica), counts(*seen.Hop)
+	if f.onlyJumpHost && seen.JumpHost != nil {
+		observed = []poolset.PoolObservation{*seen.JumpHost}
+		next.Replica, next.Connections = optional(replica), counts(*seen.JumpHost)
 	}
 	r := reporter{
 		Conditions:   status.Conditions{Now: f.now, Generation: f.target.Generation, Last: last.Conditions},

@@ -10,8 +10,8 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// Forward implements driver.Forwarder. A deadline of StageTimeout applies; the
-// connection survives it, since it is the server that waits for somebody else.
+// Forward implements driver.Forwarder. A deadline of StageTimeout applies. It does not
+// end the connection, because the server may be waiting for the address.
 func (c *conn) Forward(ctx context.Context, network, address string) (net.Conn, error) {
 	kind, extra, err := forwardRequest(network, address)
 	if err != nil {
@@ -65,7 +65,8 @@ func (c *conn) declineAll(requests <-chan *ssh.Request) {
 	}
 }
 
-// forwardRequest is RFC 4254, section 7.2, or OpenSSH's PROTOCOL, section 2.4.
+// forwardRequest returns the channel type and the data of RFC 4254, section 7.2, or of
+// OpenSSH's PROTOCOL, section 2.4.
 func forwardRequest(network, address string) (string, []byte, error) {
 	if network == "unix" {
 		return "direct-streamlocal@openssh.com", ssh.Marshal(&struct {
@@ -106,7 +107,7 @@ func badAddress(network, address string) error {
 		"use the network tcp with host:port, or unix with a path", driver.Sanitize(network+" "+address))
 }
 
-// endpointAddr is an address as it was asked for.
+// endpointAddr is an address as the caller gave it.
 type endpointAddr struct{ network, address string }
 
 // Network implements net.Addr.

@@ -1,0 +1,76 @@
+package proxy
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+const (
+	impersonation = "Impersonate-"
+	// bearerProtocol begins a WebSocket's subprotocol that is a token, with which
+	// browsers authenticate to Kubernetes.
+	bearerProtocol  = "base64url.bearer.authorization.k8s.io."
+	protocolsHeader = "Sec-WebSocket-Protocol"
+)
+
+// identifying are the beginnings of headers that say who somebody is: to us, and
+// never to a target, which knows the credentials of its connection only.
+var identifying = []string{"Authorization", "Cookie", "Forwarded", "X-Forwarded-", "X-Remote-", impersonation}
+
+// forbidImpersonation refuses a request that would be somebody else's at the
+// target. To drop what it says would run something else than was asked for.
+func forbidImpersonation(header http.Header) (problems field.ErrorList) {
+	for name := range header {
+		if strings.HasPrefix(name, impersonation) {
+			problems = append(problems, field.Forbidden(field.NewPath("headers").Key(driver.Sanitize(name)),
+				"a proxied request runs with the credentials of the target, as nobody else; leave the header out"))
+		}
+	}
+	return problems
+}
+
+// cleanRequest removes from a request what is not for the target.
+func cleanRequest(header http.Header) {
+	for name := range header {
+		if slices.ContainsFunc(identifying, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
+			header.Del(name)
+		}
+	}
+	var protocols []string
+	for protocol := range strings.SplitSeq(strings.Join(header.Values(protocolsHeader), ","), ",") {
+		if protocol = strings.TrimSpace(protocol); protocol != "" && !strings.HasPrefix(protocol, bearerProtocol) {
+			protocols = append(protocols, protocol)
+		}
+	}
+	header.Del(protocolsHeader)
+	if len(protocols) > 0 {
+		header.Set(protocolsHeader, strings.Join(protocols, ", "))
+	}
+}
+
+// ours begin the headers that are about the way through us, which no target can
+// know.
+const ours = "Connpool-"
+
+// governing are headers by which a target would govern how clients deal with the
+// server that they know, which is ours: they stay with the target.
+var governing = []string{
+	"Audit-Id",
+	"Set-Cookie", "Alt-Svc", "Clear-Site-Data", "Strict-Transport-Security",
+	"Access-Control-Allow-Credentials", "Access-Control-Allow-Headers", "Access-Control-Allow-Methods",
+	"Access-Control-Allow-Origin", "Access-Control-Expose-Headers",
+}
+
+// cleanAnswer removes from an answer what is not for the client.
+func cleanAnswer(header http.Header) {
+	for name := range header {
+		if strings.HasPrefix(name, ours) || slices.Contains(governing, name) {
+			header.Del(name)
+		}
+	}
+}
