@@ -4,6 +4,7 @@
 //
 //	go run ./hack/measure              # this checkout
 //	go run ./hack/measure ../before    # another one
+//	go run ./hack/measure -pairs       # and each reference against the order
 //
 // Production code is what is below api, client, cmd and internal, without
 // generated files, tests, and packages whose name ends in "test". The columns:
@@ -29,6 +30,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"log"
@@ -40,17 +42,19 @@ import (
 
 func main() {
 	log.SetFlags(0)
+	pairs := flag.Bool("pairs", false, "list each reference against the order")
+	flag.Parse()
 	root := "."
-	if len(os.Args) > 1 {
-		root = os.Args[1]
+	if flag.NArg() > 0 {
+		root = flag.Arg(0)
 	}
-	if err := measure(context.Background(), os.Stdout, root); err != nil {
+	if err := measure(context.Background(), os.Stdout, root, *pairs); err != nil {
 		log.Fatal(err)
 	}
 }
 
-// measure writes the table of the checkout at root.
-func measure(ctx context.Context, w io.Writer, root string) error {
+// measure writes the table of the checkout at root, and the references against the order if they are wanted.
+func measure(ctx context.Context, w io.Writer, root string, pairs bool) error {
 	files, err := load(root)
 	if err != nil {
 		return err
@@ -63,8 +67,12 @@ func measure(ctx context.Context, w io.Writer, root string) error {
 	if err != nil {
 		return fmt.Errorf("count the README: %w", err)
 	}
-	if err := writePackages(w, packages(files, uses)); err != nil {
+	rows := packages(files, uses)
+	if err := writePackages(w, rows); err != nil {
 		return err
+	}
+	if pairs {
+		writePairs(w, rows)
 	}
 	words, odd := commentWords(files)
 	runs, lines := repeated(production(files))
@@ -84,7 +92,8 @@ type row struct {
 	files, lines, code   int
 	longest, methods     int
 	longestIn, methodsOf string
-	pairs, against       int
+	pairs                int
+	against              []string
 }
 
 // packages returns a row for each production package, and their sum.
@@ -138,7 +147,7 @@ func (r *row) add(other row) {
 	r.lines += other.lines
 	r.code += other.code
 	r.pairs += other.pairs
-	r.against += other.against
+	r.against = append(r.against, other.against...)
 	r.longer(other.longestIn, other.longest)
 	r.richer(other.methodsOf, other.methods)
 }
@@ -148,12 +157,22 @@ func writePackages(w io.Writer, rows []row) error {
 	fmt.Fprintln(table, "package\tfiles\tlines\tcode\tlongest\tmethods\treferences\tagainst")
 	for _, r := range rows {
 		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%s\t%s\t%d\t%d\n", r.name, r.files, r.lines, r.code,
-			named(r.longest, r.longestIn), named(r.methods, r.methodsOf), r.pairs, r.against)
+			named(r.longest, r.longestIn), named(r.methods, r.methodsOf), r.pairs, len(r.against))
 	}
 	return table.Flush()
 }
 
-// named is a figure and whose it is.
+// writePairs lists the references against the order; the last row is the sum of the others.
+func writePairs(w io.Writer, rows []row) {
+	fmt.Fprintln(w)
+	for _, r := range rows[:len(rows)-1] {
+		for _, pair := range r.against {
+			fmt.Fprintf(w, "%s: %s\n", r.name, pair)
+		}
+	}
+}
+
+// named is a figure and the name of what has it.
 func named(figure int, of string) string {
 	if figure == 0 {
 		return "0"

@@ -21,8 +21,8 @@ func TestAgainstCountsTheFewestBackwardPairs(t *testing.T) {
 		"three files, each of which uses the others": {graph{"a": {"b", "c"}, "b": {"a", "c"}, "c": {"a", "b"}}, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := c.uses.against(); got != c.want {
-				t.Errorf("against() = %d, want %d", got, c.want)
+			if got := c.uses.against(); len(got) != c.want {
+				t.Errorf("against() = %q, want %d", got, c.want)
 			}
 		})
 	}

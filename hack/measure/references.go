@@ -136,19 +136,19 @@ func (g graph) size() int {
 	return n
 }
 
-// against returns how many pairs run from a lower file to a higher one, in a good order of the files.
+// against returns the pairs that run from a lower file to a higher one, in a good order of the files.
 // It begins with the names' order, and moves one file at a time to its best position until no move helps.
-func (g graph) against() int {
+func (g graph) against() []string {
 	order := g.files()
-	for best := g.backward(order); ; {
+	for best := len(g.backward(order)); ; {
 		for i := range order {
 			order = g.bestPosition(order, i)
 		}
 		now := g.backward(order)
-		if now == best {
+		if len(now) == best {
 			return now
 		}
-		best = now
+		best = len(now)
 	}
 }
 
@@ -164,25 +164,30 @@ func (g graph) files() []string {
 // bestPosition returns the order with the i-th file where the fewest pairs run backward.
 func (g graph) bestPosition(order []string, i int) []string {
 	name, rest := order[i], slices.Delete(slices.Clone(order), i, i+1)
-	best, least := order, g.backward(order)
+	best, least := order, len(g.backward(order))
 	for j := range len(rest) + 1 {
 		moved := slices.Insert(slices.Clone(rest), j, name)
-		if n := g.backward(moved); n < least {
+		if n := len(g.backward(moved)); n < least {
 			best, least = moved, n
 		}
 	}
 	return best
 }
 
-// backward counts the pairs of which the user stands before the used one; lower files come first.
-func (g graph) backward(order []string) int {
-	n := 0
-	for from, used := range g {
-		for _, to := range used {
-			if slices.Index(order, from) < slices.Index(order, to) {
-				n++
+// backward returns the pairs of which the user stands before the used one; lower files come first.
+func (g graph) backward(order []string) []string {
+	position := map[string]int{}
+	for i, name := range order {
+		position[name] = i
+	}
+	var pairs []string
+	for _, from := range order {
+		for _, to := range g[from] {
+			if position[from] < position[to] {
+				pairs = append(pairs, from+" uses "+to)
 			}
 		}
 	}
-	return n
+	slices.Sort(pairs)
+	return pairs
 }

@@ -144,6 +144,18 @@ type Error struct {
 	Err error
 }
 
+// Errorf returns an error about something that was not started. The message must be as
+// safe as that of an Error.
+func Errorf(reason Reason, stage Stage, format string, args ...any) *Error {
+	return &Error{Reason: reason, Stage: stage, Message: fmt.Sprintf(format, args...)}
+}
+
+// Because sets the inner cause, and returns the error itself.
+func (e *Error) Because(cause error) *Error {
+	e.Err = cause
+	return e
+}
+
 // Error returns the stage and the message, without the inner cause.
 func (e *Error) Error() string {
 	if e.Stage == "" {

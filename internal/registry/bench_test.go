@@ -14,8 +14,8 @@ import (
 	"github.com/connpool/connpool/internal/registry/registrytest"
 )
 
-// BenchmarkExec is what the JSON form costs over the pools alone; the server in
-// front of it is not in it.
+// BenchmarkExec measures what the JSON form costs on top of the pools, without the
+// server in front of it.
 func BenchmarkExec(b *testing.B) {
 	f := newFixture(b, func(c *Config) { c.Audit = logr.Discard() })
 	defer f.Close()

@@ -18,7 +18,8 @@ import (
 	"github.com/connpool/connpool/internal/registry/use"
 )
 
-// stageCredentials comes before every dial: it passes if what is declared can be used.
+// stageCredentials comes before every dial: it passes if the declared target and its
+// credentials can be used.
 const stageCredentials = "credentials"
 
 // check dials a target once and reports stage by stage.

@@ -23,7 +23,8 @@ import (
 	"github.com/connpool/connpool/internal/registry/registrytest"
 )
 
-// inNamespace is the context of a request; all namespaces when empty.
+// inNamespace returns the context of a request in a namespace, or in all when it is
+// empty.
 func (f *fixture) inNamespace(name string) context.Context {
 	return request.WithNamespace(f.Context(), name)
 }
@@ -32,7 +33,7 @@ func (f *fixture) connections() *connections {
 	return f.registry.Storage()["connections"].(*connections)
 }
 
-// names lists connections and returns their targets.
+// targets lists connections and returns their targets.
 func (f *fixture) targets(namespace string, options *metainternalversion.ListOptions) []string {
 	f.Helper()
 	list, err := f.connections().List(f.inNamespace(namespace), options)

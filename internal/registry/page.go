@@ -22,8 +22,8 @@ type page struct {
 	after position
 }
 
-// position is where a connection stands in a list. It travels in continue tokens,
-// which have no meaning for clients.
+// position is where a connection is in a list. Continue tokens have it; clients must
+// not read anything into them.
 type position struct{ namespace, name string }
 
 func pageOf(options *metainternalversion.ListOptions) (page, error) {

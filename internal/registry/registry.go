@@ -1,5 +1,5 @@
-// Package registry is the REST storage of the live API. It assembles the rooms below
-// it and has the rest itself: connections, drains and checks.
+// Package registry is the REST storage of the live API. It assembles the packages
+// below it and has the rest itself: connections, drains and checks.
 //
 //	r := registry.New(registry.Config{Pools: set, Objects: cache, Authorizer: authorizer})
 //	group.VersionedResourcesStorageMap["v1alpha1"] = r.Storage()
@@ -13,8 +13,8 @@
 // forward. They share the package use: who may use a pool, how many may, the lease,
 // the result and the audit.
 //
-// Trade-offs: to find a connection by its name costs a look at all of its namespace,
-// which is cheaper than a map that has to be kept true.
+// Trade-offs: a connection is found by its name by looking at all connections of its
+// namespace, which is cheaper than a map that has to follow every change.
 package registry
 
 import (
@@ -99,21 +99,21 @@ func (r *Registry) Storage() map[string]rest.Storage {
 	return map[string]rest.Storage{
 		"connections":                 newConnections(r.config.Pools, r.config.Objects, r.config.Replica),
 		"connections/drain":           &connectionDrain{drains},
-		"connectionpools":             &parent{singular: "connectionpool", kind: "ConnectionPool", sample: &live.Exec{}},
+		"connectionpools":             &subresourceParent{singular: "connectionpool", kind: "ConnectionPool", sample: &live.Exec{}},
 		"connectionpools/drain":       &poolDrain{drains},
 		"connectionpools/exec":        r.commands.Storage(exec.InPools(r.gate)),
 		"connectionpools/portforward": forward.New(r.gate),
 		"connectionpools/proxy":       proxy.New(r.gate),
-		"connectiontargets":           &parent{singular: "connectiontarget", kind: "ConnectionTarget", sample: &live.Check{}},
+		"connectiontargets":           &subresourceParent{singular: "connectiontarget", kind: "ConnectionTarget", sample: &live.Check{}},
 		"connectiontargets/check":     &check{pools: r.config.Pools, objects: r.config.Objects},
 		"sessions":                    r.sessions,
 		"sessions/exec":               r.commands.Storage(r.sessions.AdmitCommand),
 	}
 }
 
-// Wait returns nil when nothing is used any more. Sessions are ended, busy ones
-// after what they run now. When ctx ends first, Wait ends what is left, waits for
-// that, and returns the error of ctx.
+// Wait returns nil once nothing is used any more. It ends sessions, busy ones after
+// what they run now. When ctx ends first, Wait ends what is left, waits for that, and
+// returns the error of ctx.
 func (r *Registry) Wait(ctx context.Context) error {
 	r.sessions.EndWhenIdle()
 	select {

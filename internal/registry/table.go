@@ -22,7 +22,7 @@ var connectionTable = list.Table[*live.Connection]{
 	list.Text("Age", 0, "How long ago it was made", func(c *live.Connection, now time.Time) any {
 		return duration.HumanDuration(now.Sub(c.CreationTimestamp.Time))
 	}),
-	list.Text("Idle", 0, "How long nobody has used it", idleFor),
+	list.Text("Idle", 0, "How long it has been unused", idleFor),
 	list.Text("RTT", 0, "Newest round trip of a keepalive", func(c *live.Connection, _ time.Time) any {
 		return milliseconds(c.RoundTripMicroseconds)
 	}),
@@ -51,7 +51,7 @@ func saved(c *live.Connection, _ time.Time) any {
 	return spared.Round(time.Millisecond).String()
 }
 
-// milliseconds shows a round trip; there is none before the first keepalive.
+// milliseconds shows a round trip, which is 0 before the first keepalive.
 func milliseconds(microseconds int64) string {
 	if microseconds == 0 {
 		return "<none>"

@@ -39,24 +39,22 @@ func Connect(err error, address string, hints Hints) *driver.Error {
 	if classified, ok := driver.Classified(err); ok {
 		return classified
 	}
-	result := classify(err, address, hints)
-	result.Err = err
-	return result
+	return classify(err, address, hints).Because(err)
 }
 
 func classify(err error, address string, hints Hints) *driver.Error {
 	_, isDNS := errors.AsType[*net.DNSError](err)
 	switch {
 	case isDNS:
-		return failure(driver.DNSError, driver.StageResolve,
+		return driver.Errorf(driver.DNSError, driver.StageResolve,
 			"the name of %s does not resolve; check %s and the cluster's DNS", address, hints.Name)
 	case errors.Is(err, context.Canceled):
-		return failure(driver.Timeout, driver.StageConnect, "the caller gave up")
+		return driver.Errorf(driver.Timeout, driver.StageConnect, "the caller gave up")
 	case IsTimeout(err):
-		return failure(driver.Timeout, driver.StageConnect,
+		return driver.Errorf(driver.Timeout, driver.StageConnect,
 			"%s did not answer in time; check %s, the network and firewalls", address, hints.Address)
 	}
-	return failure(driver.Unreachable, driver.StageConnect, "%s", unreachable(err, address, hints))
+	return driver.Errorf(driver.Unreachable, driver.StageConnect, "%s", unreachable(err, address, hints))
 }
 
 func unreachable(err error, address string, hints Hints) string {
@@ -78,10 +76,6 @@ func unreachable(err error, address string, hints Hints) string {
 func onSocket(err error) bool {
 	operation, ok := errors.AsType[*net.OpError](err)
 	return ok && operation.Net == "unix"
-}
-
-func failure(reason driver.Reason, stage driver.Stage, format string, args ...any) *driver.Error {
-	return &driver.Error{Reason: reason, Stage: stage, Message: fmt.Sprintf(format, args...)}
 }
 
 // IsTimeout reports whether a deadline ended the operation, ours or the network's.

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -15,19 +14,9 @@ import (
 	"github.com/connpool/connpool/internal/driver/dialerr"
 )
 
-func notStarted(reason driver.Reason, stage driver.Stage, format string, args ...any) *driver.Error {
-	return &driver.Error{Reason: reason, Stage: stage, Message: fmt.Sprintf(format, args...)}
-}
-
 func unknown(reason driver.Reason, stage driver.Stage, format string, args ...any) *driver.Error {
-	result := notStarted(reason, stage, format, args...)
+	result := driver.Errorf(reason, stage, format, args...)
 	result.Started = true
-	return result
-}
-
-// because sets the inner cause of an error.
-func because(err error, result *driver.Error) *driver.Error {
-	result.Err = err
 	return result
 }
 
@@ -46,10 +35,10 @@ func tlsError(err error, address string) *driver.Error {
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
 	switch invalid := certificateError(err, address); {
 	case invalid != nil:
-		return because(err, invalid)
+		return invalid.Because(err)
 	case noTLS:
-		return because(err, notStarted(driver.ProtocolError, driver.StageTLS,
-			"%s does not speak TLS; start the engine with --tlsverify, or correct the port", address))
+		return driver.Errorf(driver.ProtocolError, driver.StageTLS,
+			"%s does not speak TLS; start the engine with --tlsverify, or correct the port", address).Because(err)
 	}
 	return socketError(err, address, driver.StageTLS)
 }
@@ -61,7 +50,7 @@ func certificateError(err error, address string) *driver.Error {
 	wrong, isInvalid := errors.AsType[x509.CertificateInvalidError](err)
 	_, isUnknown := errors.AsType[x509.UnknownAuthorityError](err)
 	bad := func(format string, args ...any) *driver.Error {
-		return notStarted(driver.CertificateInvalid, driver.StageTLS, format, args...)
+		return driver.Errorf(driver.CertificateInvalid, driver.StageTLS, format, args...)
 	}
 	switch {
 	case isName:
@@ -99,18 +88,19 @@ func socketError(err error, address string, stage driver.Stage) *driver.Error {
 	}
 	switch {
 	case strings.Contains(alert, "certificate"), strings.Contains(alert, "access denied"):
-		return because(err, notStarted(driver.AuthenticationFailed, driver.StageAuthentication,
+		return driver.Errorf(driver.AuthenticationFailed, driver.StageAuthentication,
 			"%s refuses the Secret's certificate (%s); issue tls.crt by the authority that the engine's --tlscacert names",
-			address, driver.Sanitize(strings.TrimPrefix(alert, "tls: "))))
+			address, driver.Sanitize(strings.TrimPrefix(alert, "tls: "))).Because(err)
 	case alert != "":
-		return because(err, notStarted(driver.ProtocolError, stage,
-			"%s and the operator find no common TLS (%s); let the engine speak TLS 1.2 or later", address, driver.Sanitize(alert)))
+		return driver.Errorf(driver.ProtocolError, stage,
+			"%s and the operator find no common TLS (%s); let the engine speak TLS 1.2 or later",
+			address, driver.Sanitize(alert)).Because(err)
 	case dialerr.IsTimeout(err):
-		return because(err, notStarted(driver.Timeout, stage,
-			"%s did not answer in time; check that it is a Docker engine and not overloaded", address))
+		return driver.Errorf(driver.Timeout, stage,
+			"%s did not answer in time; check that it is a Docker engine and not overloaded", address).Because(err)
 	}
-	return because(err, notStarted(driver.Unreachable, stage,
-		"%s closed the connection; look into the engine's log", address))
+	return driver.Errorf(driver.Unreachable, stage,
+		"%s closed the connection; look into the engine's log", address).Because(err)
 }
 
 // answerError classifies an error that is the engine's own answer, or returns nil. It
@@ -119,16 +109,16 @@ func answerError(err error, stage driver.Stage, what string) *driver.Error {
 	words := driver.Sanitize(strings.TrimPrefix(err.Error(), "Error response from daemon: "))
 	switch {
 	case errdefs.IsNotFound(err):
-		return because(err, notStarted(driver.NotFound, stage,
-			"%s does not exist on this engine (%s); list what there is with docker ps --all", what, words))
+		return driver.Errorf(driver.NotFound, stage,
+			"%s does not exist on this engine (%s); list what there is with docker ps --all", what, words).Because(err)
 	case errdefs.IsConflict(err):
-		return because(err, notStarted(driver.NotFound, stage,
-			"%s does not run (%s); look with docker ps --all, and start it", what, words))
+		return driver.Errorf(driver.NotFound, stage,
+			"%s does not run (%s); look with docker ps --all, and start it", what, words).Because(err)
 	case errdefs.IsPermissionDenied(err), errdefs.IsUnauthorized(err):
-		return because(err, notStarted(driver.Forbidden, stage,
-			"the engine forbids this (%s); allow it in its authorization plugin, or in the proxy before its socket", words))
+		return driver.Errorf(driver.Forbidden, stage,
+			"the engine forbids this (%s); allow it in its authorization plugin, or in the proxy before its socket", words).Because(err)
 	case errdefs.IsInvalidArgument(err), errdefs.IsInternal(err), errdefs.IsNotImplemented(err), errdefs.IsUnavailable(err):
-		return because(err, notStarted(driver.ProtocolError, stage, "the engine refuses: %s; look into its log", words))
+		return driver.Errorf(driver.ProtocolError, stage, "the engine refuses: %s; look into its log", words).Because(err)
 	}
 	return nil
 }

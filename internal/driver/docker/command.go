@@ -52,7 +52,7 @@ func check(command driver.Command) error {
 }
 
 func badCommand(format string, args ...any) *driver.Error {
-	return notStarted(driver.ProtocolError, driver.StageStart, format, args...)
+	return driver.Errorf(driver.ProtocolError, driver.StageStart, format, args...)
 }
 
 // config returns what the engine is asked to prepare.

@@ -116,10 +116,10 @@ type pingAnswer struct {
 func (c *conn) handlePing(result keepalive.Result[pingAnswer]) {
 	switch answer := result.Answer; {
 	case result.Err != nil:
-		c.end(because(result.Err, notStarted(driver.Unreachable, driver.StageRun,
-			"the connection to %s was lost; check that the Docker engine runs", c.endpoint.Address)))
+		c.end(driver.Errorf(driver.Unreachable, driver.StageRun,
+			"the connection to %s was lost; check that the Docker engine runs", c.endpoint.Address).Because(result.Err))
 	case answer.version != c.version && answer.problem == "":
-		c.end(notStarted(driver.Unreachable, driver.StageRun,
+		c.end(driver.Errorf(driver.Unreachable, driver.StageRun,
 			"the engine at %s was replaced by one of another version", c.endpoint.Address))
 	}
 }
@@ -162,7 +162,7 @@ func (c *conn) Probe(ctx context.Context) error {
 	case c.ctx.Err() != nil:
 		return c.death(driver.StageKeepalive, false)
 	case result.Answer.problem != "":
-		return notStarted(driver.ProtocolError, driver.StageKeepalive,
+		return driver.Errorf(driver.ProtocolError, driver.StageKeepalive,
 			"the engine answers /_ping with %s; look into its log", result.Answer.problem)
 	}
 	return nil
@@ -170,6 +170,6 @@ func (c *conn) Probe(ctx context.Context) error {
 
 // declareDead ends a connection whose engine does not answer.
 func (c *conn) declareDead() {
-	c.end(notStarted(driver.Timeout, driver.StageKeepalive,
+	c.end(driver.Errorf(driver.Timeout, driver.StageKeepalive,
 		"%s gave no sign of life; check the Docker engine, its host and the network", c.endpoint.Address))
 }

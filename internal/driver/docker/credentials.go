@@ -30,7 +30,7 @@ type credentials struct {
 }
 
 func invalid(format string, args ...any) *driver.Error {
-	return notStarted(driver.CredentialsInvalid, driver.StagePrepare, format, args...)
+	return driver.Errorf(driver.CredentialsInvalid, driver.StagePrepare, format, args...)
 }
 
 func parseCredentials(secret map[string][]byte, now time.Time) (*credentials, error) {
@@ -65,7 +65,7 @@ func checkSecret(secret map[string][]byte) error {
 		value, ok := secret[key]
 		switch {
 		case !ok:
-			return notStarted(driver.CredentialsMissing, driver.StagePrepare,
+			return driver.Errorf(driver.CredentialsMissing, driver.StagePrepare,
 				"the Secret lacks the key %s: an engine on TCP is reached with mutual TLS only; add ca.crt, tls.crt and tls.key", key)
 		case len(bytes.TrimSpace(value)) == 0:
 			return invalid("the Secret's key %s is empty; fill it", key)
@@ -128,7 +128,7 @@ func checkAuthorities(authorities []*x509.Certificate, now time.Time) error {
 }
 
 func outdated(format string, args ...any) *driver.Error {
-	return notStarted(driver.CertificateInvalid, driver.StagePrepare, format, args...)
+	return driver.Errorf(driver.CertificateInvalid, driver.StagePrepare, format, args...)
 }
 
 // check returns an error if the client certificate cannot be used now.
@@ -162,7 +162,7 @@ func formatDate(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 func (c *credentials) config(address string) (*tls.Config, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, notStarted(driver.ProtocolError, driver.StagePrepare,
+		return nil, driver.Errorf(driver.ProtocolError, driver.StagePrepare,
 			"%s is no host and port; write the endpoint as tcp://host:2376", driver.Sanitize(address))
 	}
 	return &tls.Config{
@@ -174,5 +174,6 @@ func (c *credentials) config(address string) (*tls.Config, error) {
 
 // describe names the client certificate, for a trace.
 func (c *credentials) describe() string {
-	return fmt.Sprintf("the certificate of %q, valid until %s", c.certificate.Leaf.Subject.CommonName, formatDate(c.certificate.Leaf.NotAfter))
+	leaf := c.certificate.Leaf
+	return fmt.Sprintf("the certificate of %q, valid until %s", leaf.Subject.CommonName, formatDate(leaf.NotAfter))
 }

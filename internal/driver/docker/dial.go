@@ -54,7 +54,7 @@ func (d *dialer) givenUp(ctx context.Context, err error) *driver.Error {
 	if stage == "" {
 		stage = d.firstStage()
 	}
-	return because(ctx.Err(), notStarted(driver.Timeout, stage, "the caller did not wait any longer"))
+	return driver.Errorf(driver.Timeout, stage, "the caller did not wait any longer").Because(ctx.Err())
 }
 
 // tracef tells what was found in a stage that was passed.
@@ -77,7 +77,7 @@ func (c *conn) handshake(ctx context.Context) error {
 		return err
 	}
 	if !stop() {
-		return notStarted(driver.Timeout, driver.StageSession, "the caller did not wait any longer")
+		return driver.Errorf(driver.Timeout, driver.StageSession, "the caller did not wait any longer")
 	}
 	c.dialer.tracef(driver.StageSession, "%s answers", c.info.ServerVersion)
 	c.info.RemoteAddress = s.RemoteAddr().String()
@@ -123,8 +123,8 @@ func greetingError(err error, address string, stage driver.Stage) *driver.Error 
 	if isNetwork(err) {
 		return socketError(err, address, stage)
 	}
-	return because(err, notStarted(driver.ProtocolError, stage,
-		"%s does not answer as a Docker engine; check the endpoint", address))
+	return driver.Errorf(driver.ProtocolError, stage,
+		"%s does not answer as a Docker engine; check the endpoint", address).Because(err)
 }
 
 // roundTrip sends a request and reads the whole answer, so that the socket can be used
@@ -167,14 +167,14 @@ func (c *conn) introduce(response *http.Response) error {
 	version := driver.Sanitize(response.Header.Get("Api-Version"))
 	switch {
 	case response.StatusCode == http.StatusForbidden, response.StatusCode == http.StatusUnauthorized:
-		return notStarted(driver.Forbidden, driver.StageSession,
+		return driver.Errorf(driver.Forbidden, driver.StageSession,
 			"the engine forbids /_ping; allow it in its authorization plugin, or in the proxy before its socket")
 	case response.StatusCode != http.StatusOK:
-		return notStarted(driver.ProtocolError, driver.StageSession,
+		return driver.Errorf(driver.ProtocolError, driver.StageSession,
 			"%s answers /_ping with %s; check that it is a Docker engine, and look into its log",
 			c.endpoint.Address, driver.Sanitize(response.Status))
 	case version == "":
-		return notStarted(driver.ProtocolError, driver.StageSession,
+		return driver.Errorf(driver.ProtocolError, driver.StageSession,
 			"%s tells no API version; check that it is a Docker engine of version 1.13 or later", c.endpoint.Address)
 	}
 	c.version = version
@@ -198,8 +198,8 @@ func (c *conn) useVersion(version string) (err error) {
 		client.WithHTTPClient(&http.Client{Transport: bounded{c.transport}, CheckRedirect: client.CheckRedirect}),
 	)
 	if err != nil {
-		return because(err, notStarted(driver.ProtocolError, driver.StageSession,
-			"no client could be made: %s", driver.Sanitize(err.Error())))
+		return driver.Errorf(driver.ProtocolError, driver.StageSession,
+			"no client could be made: %s", driver.Sanitize(err.Error())).Because(err)
 	}
 	c.client.NegotiateAPIVersionPing(types.Ping{APIVersion: version})
 	return nil

@@ -94,7 +94,7 @@ func (d *Driver) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
 func checkSocket(endpoint driver.Endpoint) error {
 	switch {
 	case !path.IsAbs(endpoint.Address):
-		return notStarted(driver.ProtocolError, driver.StagePrepare,
+		return driver.Errorf(driver.ProtocolError, driver.StagePrepare,
 			"the path of the Docker socket must be absolute, such as /var/run/docker.sock; correct the endpoint")
 	case len(endpoint.Credentials) > 0:
 		return invalid("a unix socket takes no TLS credentials; remove them, or reach the engine with tcp://")

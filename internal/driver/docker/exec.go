@@ -19,8 +19,8 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 		return driver.ExitStatus{}, err
 	}
 	if err := ctx.Err(); err != nil {
-		return driver.ExitStatus{}, because(err, notStarted(driver.Timeout, driver.StageSession,
-			"the caller gave up before the command was started"))
+		return driver.ExitStatus{}, driver.Errorf(driver.Timeout, driver.StageSession,
+			"the caller gave up before the command was started").Because(err)
 	}
 	if c.ctx.Err() != nil || c.closing.Load() {
 		return driver.ExitStatus{}, c.death(driver.StageSession, false)
@@ -76,7 +76,7 @@ func (e *execution) create(ctx context.Context) error {
 	defer cancel()
 	created, err := e.conn.client.ContainerExecCreate(ctx, e.command.Place.Container, e.config())
 	if err == nil && !plainID(created.ID) {
-		return notStarted(driver.ProtocolError, driver.StageStart,
+		return driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"the engine prepared the command under no name; check what answers at %s", e.conn.endpoint.Address)
 	}
 	e.id = created.ID
@@ -92,8 +92,8 @@ func (c *conn) failed(ctx context.Context, err error, stage driver.Stage, what s
 		return c.death(stage, false)
 	}
 	if ctx.Err() != nil {
-		return because(ctx.Err(), notStarted(driver.Timeout, stage,
-			"%s did not answer in time; check that it is not overloaded", c.endpoint.Address))
+		return driver.Errorf(driver.Timeout, stage,
+			"%s did not answer in time; check that it is not overloaded", c.endpoint.Address).Because(ctx.Err())
 	}
 	if unreached, ok := driver.Classified(err); ok { // no socket could be dialed
 		return unreached
@@ -102,8 +102,8 @@ func (c *conn) failed(ctx context.Context, err error, stage driver.Stage, what s
 		return refused
 	}
 	c.monitor.Suspect()
-	return because(err, notStarted(driver.Unreachable, stage,
-		"the connection to %s broke; check the Docker engine and the network", c.endpoint.Address))
+	return driver.Errorf(driver.Unreachable, stage,
+		"the connection to %s broke; check the Docker engine and the network", c.endpoint.Address).Because(err)
 }
 
 // run starts the command and waits for its end. Ending a command goes on when the
@@ -133,8 +133,8 @@ func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 		return e.result(ctx)
 	case <-ctx.Done():
 		e.terminate()
-		return driver.ExitStatus{}, because(ctx.Err(), unknown(driver.Timeout, driver.StageRun,
-			"the caller gave up while the command ran; it was signaled to end"))
+		return driver.ExitStatus{}, unknown(driver.Timeout, driver.StageRun,
+			"the caller gave up while the command ran; it was signaled to end").Because(ctx.Err())
 	case what := <-e.broken:
 		e.terminate()
 		return driver.ExitStatus{}, unknown(driver.Unreachable, driver.StageRun, "%s; the command was signaled to end", what)

@@ -76,7 +76,7 @@ func (c *conn) unproxied(ctx context.Context, err error, received bool) *driver.
 	if c.ctx.Err() != nil {
 		return c.death(driver.StageRun, received)
 	}
-	result := because(err, &driver.Error{Stage: driver.StageRun, Started: received})
+	result := &driver.Error{Stage: driver.StageRun, Started: received, Err: err}
 	classified, ok := driver.Classified(err)
 	switch {
 	case ok:

@@ -64,12 +64,12 @@ func (e *execution) startRequest() ([]byte, error) {
 	}
 	body, err := json.Marshal(options)
 	if err != nil {
-		return nil, because(err, notStarted(driver.ProtocolError, driver.StageStart, "the start of a command cannot be written"))
+		return nil, driver.Errorf(driver.ProtocolError, driver.StageStart, "the start of a command cannot be written").Because(err)
 	}
 	target := "http://" + host + "/v" + e.conn.client.ClientVersion() + "/exec/" + e.id + "/start"
 	request, err := http.NewRequest(http.MethodPost, target, bytes.NewReader(body)) //nolint:noctx // it is only written
 	if err != nil {
-		return nil, because(err, notStarted(driver.ProtocolError, driver.StageStart, "the start of a command cannot be addressed"))
+		return nil, driver.Errorf(driver.ProtocolError, driver.StageStart, "the start of a command cannot be addressed").Because(err)
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Connection", "Upgrade")
@@ -85,11 +85,11 @@ func (e *execution) unwritten(ctx context.Context, err error) *driver.Error {
 		return e.conn.death(driver.StageStart, false)
 	}
 	if ctx.Err() != nil {
-		return because(ctx.Err(), notStarted(driver.Timeout, driver.StageStart, "the caller gave up before the command was started"))
+		return driver.Errorf(driver.Timeout, driver.StageStart, "the caller gave up before the command was started").Because(ctx.Err())
 	}
 	e.conn.monitor.Suspect()
-	return because(err, notStarted(driver.Unreachable, driver.StageStart,
-		"the connection to %s broke before the command was started", e.conn.endpoint.Address))
+	return driver.Errorf(driver.Unreachable, driver.StageStart,
+		"the connection to %s broke before the command was started", e.conn.endpoint.Address).Because(err)
 }
 
 // unanswered classifies a start that was not answered. The command may run, so it is
@@ -101,17 +101,17 @@ func (e *execution) unanswered(ctx context.Context, err error) *driver.Error {
 	}
 	e.signalLater() //nolint:contextcheck // it goes on when the caller has left
 	if ctx.Err() != nil {
-		return because(ctx.Err(), unknown(driver.Timeout, driver.StageStart,
-			"the caller gave up while the command was being started; it was signaled to end"))
+		return unknown(driver.Timeout, driver.StageStart,
+			"the caller gave up while the command was being started; it was signaled to end").Because(ctx.Err())
 	}
 	e.conn.monitor.Suspect()
 	if dialerr.IsTimeout(err) {
-		return because(err, unknown(driver.Timeout, driver.StageStart,
+		return unknown(driver.Timeout, driver.StageStart,
 			"%s did not say within %s whether it started the command; check that it is not overloaded",
-			e.conn.endpoint.Address, e.conn.options.StageTimeout))
+			e.conn.endpoint.Address, e.conn.options.StageTimeout).Because(err)
 	}
-	return because(err, unknown(driver.Unreachable, driver.StageStart,
-		"the connection to %s broke while the command was being started", e.conn.endpoint.Address))
+	return unknown(driver.Unreachable, driver.StageStart,
+		"the connection to %s broke while the command was being started", e.conn.endpoint.Address).Because(err)
 }
 
 // startError classifies an answer that is not a stream. By a 4xx the engine says that
@@ -132,13 +132,14 @@ func (e *execution) startError(response *http.Response) *driver.Error {
 		return unknown(driver.ProtocolError, driver.StageStart,
 			"the engine was told twice to start the command (%s); check what stands before it", words)
 	case code == http.StatusNotFound, code == http.StatusConflict:
-		return notStarted(driver.NotFound, driver.StageStart,
+		return driver.Errorf(driver.NotFound, driver.StageStart,
 			"the container %s does not run any more (%s); look with docker ps --all", e.command.Place.Container, words)
 	case code == http.StatusForbidden, code == http.StatusUnauthorized:
-		return notStarted(driver.Forbidden, driver.StageStart,
+		return driver.Errorf(driver.Forbidden, driver.StageStart,
 			"the engine forbids to start commands (%s); allow it in its authorization plugin, or in the proxy before its socket", words)
 	case code >= http.StatusBadRequest && code < http.StatusInternalServerError:
-		return notStarted(driver.ProtocolError, driver.StageStart, "the engine refuses to start the command (%s); look into its log", words)
+		return driver.Errorf(driver.ProtocolError, driver.StageStart,
+			"the engine refuses to start the command (%s); look into its log", words)
 	}
 	return unknown(driver.ProtocolError, driver.StageStart,
 		"%s answers the start of a command with %s instead of its streams (%s); check what stands before the engine",
@@ -163,8 +164,8 @@ func (e *execution) exitStatus(ctx context.Context) (driver.ExitStatus, error) {
 		}
 		if !sleep(ctx, pause) {
 			e.terminate()
-			return driver.ExitStatus{}, because(ctx.Err(), unknown(driver.Timeout, driver.StageRun,
-				"the caller gave up while the command ran; it was signaled to end"))
+			return driver.ExitStatus{}, unknown(driver.Timeout, driver.StageRun,
+				"the caller gave up while the command ran; it was signaled to end").Because(ctx.Err())
 		}
 	}
 }
@@ -218,7 +219,7 @@ func (e *execution) statusOf(found state) (driver.ExitStatus, error) {
 	said := driver.Sanitize(string(e.output.said))
 	switch {
 	case found.ExitCode == nil && found.Pid == 0:
-		return driver.ExitStatus{}, notStarted(driver.ProtocolError, driver.StageStart,
+		return driver.ExitStatus{}, driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"the engine did not start the command (%s); look into its log", orNothing(said))
 	case said != "":
 		return driver.ExitStatus{}, unknown(driver.ProtocolError, driver.StageRun,
@@ -240,13 +241,13 @@ func orNothing(words string) string {
 // noExitCode classifies why the exit code is not known.
 func (e *execution) noExitCode(err error) *driver.Error {
 	if errdefs.IsNotFound(err) {
-		return because(err, unknown(driver.NotFound, driver.StageRun,
+		return unknown(driver.NotFound, driver.StageRun,
 			"the engine knows the command no more: the container %s was removed or restarted, or the engine was",
-			e.command.Place.Container))
+			e.command.Place.Container).Because(err)
 	}
 	e.conn.monitor.Suspect()
-	return because(err, unknown(driver.Unreachable, driver.StageRun,
-		"the command's output ended, but %s did not tell its exit code", e.conn.endpoint.Address))
+	return unknown(driver.Unreachable, driver.StageRun,
+		"the command's output ended, but %s did not tell its exit code", e.conn.endpoint.Address).Because(err)
 }
 
 // cutOff classifies a stream that broke. The engine may tell whether the command still
@@ -255,8 +256,8 @@ func (e *execution) cutOff() *driver.Error {
 	ctx, cancel := context.WithTimeout(e.conn.ctx, inspectTimeout)
 	defer cancel()
 	state, err := e.inspect(ctx)
-	result := because(e.outputErr, unknown(driver.Unreachable, driver.StageRun,
-		"the command's streams broke; whether it still runs is not known"))
+	result := unknown(driver.Unreachable, driver.StageRun,
+		"the command's streams broke; whether it still runs is not known").Because(e.outputErr)
 	switch {
 	case e.conn.ctx.Err() != nil:
 		return e.conn.death(driver.StageRun, true)

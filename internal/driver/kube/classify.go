@@ -24,10 +24,6 @@ import (
 // maxRetryAfter bounds how long a server may make the operator wait.
 const maxRetryAfter = 5 * time.Minute
 
-func notStarted(reason driver.Reason, stage driver.Stage, format string, args ...any) *driver.Error {
-	return &driver.Error{Reason: reason, Stage: stage, Message: fmt.Sprintf(format, args...)}
-}
-
 // hints are the words for Kubernetes in the sentences of dialerr.Connect.
 var hints = dialerr.Hints{
 	Address: "the kubeconfig's server", Name: "the kubeconfig's server", Port: "the kubeconfig's server", Server: "the API server",
@@ -43,7 +39,7 @@ func tlsError(err error, address string) *driver.Error {
 		plain    tls.RecordHeaderError
 		alert    tls.AlertError
 	)
-	result := notStarted(driver.CertificateInvalid, driver.StageTLS, "")
+	result := driver.Errorf(driver.CertificateInvalid, driver.StageTLS, "")
 	switch {
 	case errors.As(err, &unknown):
 		result.Message = address + " shows a certificate of an unknown authority; correct certificate-authority-data in the kubeconfig"
@@ -71,16 +67,16 @@ func transportError(err error, stage driver.Stage, address string) *driver.Error
 	if classified, ok := driver.Classified(err); ok {
 		return classified
 	}
-	result := notStarted(driver.ProtocolError, stage, "%s",
+	result := driver.Errorf(driver.ProtocolError, stage, "%s",
 		driver.Sanitize(address+" does not answer as an API server does; check the kubeconfig's server: "+err.Error()))
 	_, isOperation := errors.AsType[*net.OpError](err)
 	switch {
 	case errors.Is(err, context.Canceled):
-		result = notStarted(driver.Timeout, stage, "the caller gave up")
+		result = driver.Errorf(driver.Timeout, stage, "the caller gave up")
 	case dialerr.IsTimeout(err):
-		result = notStarted(driver.Timeout, stage, "%s did not answer in time; check that it is not overloaded", address)
+		result = driver.Errorf(driver.Timeout, stage, "%s did not answer in time; check that it is not overloaded", address)
 	case isOperation, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
-		result = notStarted(driver.Unreachable, stage,
+		result = driver.Errorf(driver.Unreachable, stage,
 			"%s closed the connection; check that the API server runs, and look into its log", address)
 	}
 	result.Err = err
@@ -102,21 +98,22 @@ func (c *client) answerError(a *answer, stage driver.Stage) *driver.Error {
 // statusError classifies an HTTP status.
 func statusError(a *answer, stage driver.Stage, address string) *driver.Error {
 	said := messageOf(a)
-	result := notStarted(driver.ProtocolError, stage, "%s",
+	result := driver.Errorf(driver.ProtocolError, stage, "%s",
 		driver.Sanitize(fmt.Sprintf("%s does not answer as an API server does (status %d); check the kubeconfig's server: %s",
 			address, a.status, said)))
 	switch {
 	case a.status == http.StatusUnauthorized:
-		result = notStarted(driver.AuthenticationFailed, stage, "%s does not accept the credentials; replace them in the Secret", address)
+		result = driver.Errorf(driver.AuthenticationFailed, stage,
+			"%s does not accept the credentials; replace them in the Secret", address)
 	case a.status == http.StatusForbidden:
-		result = notStarted(driver.Forbidden, stage, "%s",
+		result = driver.Errorf(driver.Forbidden, stage, "%s",
 			driver.Sanitize("the cluster forbids it; allow it by RBAC there: "+said))
 	case a.status == http.StatusTooManyRequests:
-		result = notStarted(driver.ThrottledByServer, stage,
+		result = driver.Errorf(driver.ThrottledByServer, stage,
 			"%s takes no more requests for now; lower what is asked of it, or raise its limits (API priority and fairness)", address)
 		result.RetryAfter = retryAfter(a.header)
 	case a.status >= http.StatusInternalServerError:
-		result = notStarted(driver.Unreachable, stage, "%s",
+		result = driver.Errorf(driver.Unreachable, stage, "%s",
 			driver.Sanitize(fmt.Sprintf("%s is not ready (status %d); look into the API server's log: %s", address, a.status, said)))
 		result.RetryAfter = retryAfter(a.header)
 	}

@@ -199,7 +199,7 @@ func (c *client) admit(ctx context.Context) *driver.Error {
 	if err == nil {
 		return nil
 	}
-	result := notStarted(driver.Timeout, driver.StageSession,
+	result := driver.Errorf(driver.Timeout, driver.StageSession,
 		"too much is begun at once with these credentials, and the caller could not wait for its turn; ask for less at the same time")
 	if ctx.Err() != nil {
 		result.Message = "the caller gave up before its turn"

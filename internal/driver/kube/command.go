@@ -24,11 +24,11 @@ import (
 func (c *conn) completePlace(place driver.Place) (driver.Place, *driver.Error) {
 	place.Namespace = cmp.Or(place.Namespace, c.namespace)
 	if place.Pod == "" {
-		return place, notStarted(driver.NotFound, driver.StageStart, "a cluster runs commands in pods only; name the pod")
+		return place, driver.Errorf(driver.NotFound, driver.StageStart, "a cluster runs commands in pods only; name the pod")
 	}
 	for kind, name := range map[string]string{"pod": place.Pod, "namespace": place.Namespace} {
 		if problems := content.IsPathSegmentName(name); len(problems) > 0 || !utf8.ValidString(name) {
-			return place, notStarted(driver.NotFound, driver.StageStart, "%s",
+			return place, driver.Errorf(driver.NotFound, driver.StageStart, "%s",
 				driver.Sanitize("no "+kind+" can be called "+strconv.Quote(name)+"; correct the name"))
 		}
 	}
@@ -38,7 +38,7 @@ func (c *conn) completePlace(place driver.Place) (driver.Place, *driver.Error) {
 // commandArgv returns the program to run in the container, and its arguments.
 func commandArgv(command driver.Command) ([]string, *driver.Error) {
 	if command.Subsystem != "" {
-		return nil, notStarted(driver.ProtocolError, driver.StageStart, "pods have no subsystems; run a command instead")
+		return nil, driver.Errorf(driver.ProtocolError, driver.StageStart, "pods have no subsystems; run a command instead")
 	}
 	var argv []string
 	if len(command.Env) > 0 {
@@ -62,21 +62,21 @@ func commandArgv(command driver.Command) ([]string, *driver.Error) {
 func checkArgv(command driver.Command, argv []string) *driver.Error {
 	for name := range command.Env {
 		if name == "" || strings.ContainsAny(name, "=") || strings.HasPrefix(name, "-") {
-			return notStarted(driver.ProtocolError, driver.StageStart,
+			return driver.Errorf(driver.ProtocolError, driver.StageStart,
 				"an environment variable's name is empty, or has = or a leading - in it, which env cannot set; rename it")
 		}
 	}
 	if len(command.Env) > 0 && len(command.Argv) > 0 && strings.Contains(command.Argv[0], "=") {
-		return notStarted(driver.ProtocolError, driver.StageStart,
+		return driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"a program with = in its name cannot be given environment variables; give none, or run it by a shell")
 	}
 	for _, word := range argv {
 		switch {
 		case strings.ContainsRune(word, 0):
-			return notStarted(driver.ProtocolError, driver.StageStart,
+			return driver.Errorf(driver.ProtocolError, driver.StageStart,
 				"the command or its environment holds a NUL byte, which no process can receive; remove it")
 		case !utf8.ValidString(word):
-			return notStarted(driver.ProtocolError, driver.StageStart,
+			return driver.Errorf(driver.ProtocolError, driver.StageStart,
 				"the command or its environment is not UTF-8, which Kubernetes cannot carry; pass such bytes by standard input")
 		}
 	}
@@ -152,10 +152,10 @@ func neverRan(said string, place driver.Place) (code int, err *driver.Error) {
 	case notStartedByRuntime.MatchString(said) && noPermission.MatchString(said):
 		return codeNoPermission, nil
 	case refusedByKubelet.MatchString(said), noContainer.MatchString(said):
-		return 0, notStarted(driver.NotFound, driver.StageStart, "%s", driver.Sanitize(
+		return 0, driver.Errorf(driver.NotFound, driver.StageStart, "%s", driver.Sanitize(
 			where+" does not run this container, or its kubelet refuses; check it with kubectl describe: "+said))
 	case noKubelet.MatchString(said):
-		return 0, notStarted(driver.Unreachable, driver.StageStart, "%s", driver.Sanitize(
+		return 0, driver.Errorf(driver.Unreachable, driver.StageStart, "%s", driver.Sanitize(
 			"the cluster does not reach the node of "+where+"; check the node: "+said))
 	}
 	return 0, nil

@@ -68,9 +68,7 @@ func (c *conn) begin(ctx context.Context) *driver.Error {
 		return err
 	}
 	if ctx.Err() != nil {
-		err := notStarted(driver.Timeout, driver.StageSession, "the caller gave up before anything was begun")
-		err.Err = ctx.Err()
-		return err
+		return driver.Errorf(driver.Timeout, driver.StageSession, "the caller gave up before anything was begun").Because(ctx.Err())
 	}
 	return c.client.admit(ctx)
 }

@@ -124,20 +124,20 @@ func (c *conn) startError(refused *answer, place driver.Place) *driver.Error {
 			return err
 		}
 	case http.StatusNotFound:
-		return notStarted(driver.NotFound, driver.StageStart, "%s", driver.Sanitize(
+		return driver.Errorf(driver.NotFound, driver.StageStart, "%s", driver.Sanitize(
 			"there is no pod "+place.Pod+" in namespace "+place.Namespace+" of the cluster; correct the name: "+said))
 	case http.StatusBadRequest:
 		if status(refused.body) != nil {
-			return notStarted(driver.NotFound, driver.StageStart, "%s", driver.Sanitize(
+			return driver.Errorf(driver.NotFound, driver.StageStart, "%s", driver.Sanitize(
 				"pod "+place.Pod+" in namespace "+place.Namespace+" cannot run this; choose another pod or container: "+said))
 		}
 	case http.StatusForbidden:
-		return notStarted(driver.Forbidden, driver.StageStart, "%s", driver.Sanitize(
+		return driver.Errorf(driver.Forbidden, driver.StageStart, "%s", driver.Sanitize(
 			"the cluster forbids it; allow it there by RBAC (create and get on pods/exec and pods/portforward): "+said))
 	}
 	result := c.client.answerError(refused, driver.StageStart)
 	if result == nil { // a 2xx, where only 101 or an error is possible
-		result = notStarted(driver.ProtocolError, driver.StageStart,
+		result = driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"%s answers an upgrade with status %d; check that what stands before it passes WebSockets on",
 			c.client.config.address, refused.status)
 	}

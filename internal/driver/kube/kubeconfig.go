@@ -39,10 +39,8 @@ func readKubeconfig(secret map[string][]byte, contextName string, now time.Time)
 	text, ok := secret[keyKubeconfig]
 	switch {
 	case !ok || len(text) == 0:
-		return nil, &driver.Error{
-			Reason: driver.CredentialsMissing, Stage: driver.StagePrepare,
-			Message: "the Secret holds no kubeconfig; put one with embedded credentials there",
-		}
+		return nil, driver.Errorf(driver.CredentialsMissing, driver.StagePrepare,
+			"the Secret holds no kubeconfig; put one with embedded credentials there")
 	case len(text) > maxKubeconfigBytes:
 		return nil, invalid("the kubeconfig is larger than 1 MiB; " +
 			"keep only the context that is needed: kubectl config view --raw --minify --flatten")
@@ -77,10 +75,8 @@ func readConfig(cluster *api.Cluster, user *api.AuthInfo, namespace string, now 
 		}
 	}
 	if c.token == "" && len(c.certificate) == 0 {
-		return nil, &driver.Error{
-			Reason: driver.CredentialsMissing, Stage: driver.StagePrepare,
-			Message: "the kubeconfig's user has no credentials; embed a token, or client-certificate-data and client-key-data",
-		}
+		return nil, driver.Errorf(driver.CredentialsMissing, driver.StagePrepare,
+			"the kubeconfig's user has no credentials; embed a token, or client-certificate-data and client-key-data")
 	}
 	return c, nil
 }

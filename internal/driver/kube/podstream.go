@@ -44,14 +44,14 @@ func (s *podStream) Read(p []byte) (int, error) {
 // another stream, at about the same time.
 func (s *podStream) endError() error {
 	if report := s.Report(reportWait); report != "" {
-		return notStarted(driver.Unreachable, driver.StageRun, "%s",
+		return driver.Errorf(driver.Unreachable, driver.StageRun, "%s",
 			driver.Sanitize(s.name+" cannot be reached; check that something listens there: "+report))
 	}
 	switch {
 	case s.conn.ctx.Err() != nil:
 		return s.conn.death(driver.StageRun, true)
 	case s.Lost():
-		lost := notStarted(driver.Unreachable, driver.StageRun, "the connection to %s was lost", s.conn.client.config.address)
+		lost := driver.Errorf(driver.Unreachable, driver.StageRun, "the connection to %s was lost", s.conn.client.config.address)
 		lost.Started = true
 		return lost
 	}

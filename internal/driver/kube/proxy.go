@@ -69,7 +69,7 @@ func (c *conn) outgoing(ctx context.Context, request *http.Request) (*http.Reque
 	escaped := request.URL.EscapedPath()
 	address, err := c.client.config.url(escaped, request.URL.RawQuery)
 	if err != nil || !strings.HasPrefix(escaped, "/") || holdsDots(escaped) && c.client.config.path != "" {
-		return nil, notStarted(driver.ProtocolError, driver.StageStart,
+		return nil, driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"the path of the request must begin with a slash and lead nowhere else; write it without dots")
 	}
 	out := request.Clone(ctx)
@@ -120,7 +120,7 @@ func keepBody(out *http.Request) *driver.Error {
 	body, err := io.ReadAll(io.LimitReader(out.Body, out.ContentLength))
 	_ = out.Body.Close()
 	if err != nil || int64(len(body)) != out.ContentLength {
-		return notStarted(driver.Unreachable, driver.StageStart, "the request's body broke off")
+		return driver.Errorf(driver.Unreachable, driver.StageStart, "the request's body broke off")
 	}
 	out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	out.Body, _ = out.GetBody()

@@ -18,7 +18,7 @@ import (
 func (c *conn) upgrade(ctx context.Context, path string, query url.Values, protocol string) (*kubestream.Socket, *answer, *driver.Error) {
 	address, err := c.client.config.url(path, query.Encode())
 	if err != nil {
-		return nil, nil, notStarted(driver.ProtocolError, driver.StageStart, "the request makes no URL; correct the names in it")
+		return nil, nil, driver.Errorf(driver.ProtocolError, driver.StageStart, "the request makes no URL; correct the names in it")
 	}
 	address.Scheme = "ws" // the socket is encrypted already
 	socket, failed := c.socket(ctx)
@@ -33,7 +33,7 @@ func (c *conn) upgrade(ctx context.Context, path string, query url.Values, proto
 	}
 	result := transportError(err, driver.StageStart, c.client.config.address)
 	if errors.Is(err, kubestream.ErrSubprotocol) {
-		result = notStarted(driver.ProtocolError, driver.StageStart,
+		result = driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"the cluster does not speak %s; it needs Kubernetes 1.31 or newer", protocol)
 	}
 	result.Started = true

@@ -14,10 +14,6 @@ import (
 	"github.com/connpool/connpool/internal/driver/dialerr"
 )
 
-func notStarted(reason driver.Reason, stage driver.Stage, format string, args ...any) *driver.Error {
-	return &driver.Error{Reason: reason, Stage: stage, Message: fmt.Sprintf(format, args...)}
-}
-
 // hints are the words for SSH in the sentences of dialerr.Connect.
 var hints = dialerr.Hints{Address: "the address", Name: "its spelling", Port: "the port", Server: "the SSH server"}
 
@@ -28,15 +24,11 @@ func handshakeError(err error, stage driver.Stage, address string) *driver.Error
 		return negotiationError(negotiation, err)
 	}
 	if isClosed(err) {
-		return &driver.Error{
-			Reason: driver.Unreachable, Stage: stage, Err: err,
-			Message: address + " closed the connection; look into the server's log",
-		}
+		return driver.Errorf(driver.Unreachable, stage,
+			"%s closed the connection; look into the server's log", address).Because(err)
 	}
-	return &driver.Error{
-		Reason: driver.ProtocolError, Stage: stage, Err: err,
-		Message: driver.Sanitize(address + " does not speak SSH as it should: " + libraryText(err)),
-	}
+	return driver.Errorf(driver.ProtocolError, stage, "%s",
+		driver.Sanitize(address+" does not speak SSH as it should: "+libraryText(err))).Because(err)
 }
 
 func negotiationError(negotiation *ssh.AlgorithmNegotiationError, err error) *driver.Error {
@@ -48,11 +40,8 @@ func negotiationError(negotiation *ssh.AlgorithmNegotiationError, err error) *dr
 				"; if its keys were changed on purpose, update hostKeys",
 		}
 	}
-	return &driver.Error{
-		Reason: driver.ProtocolError, Stage: driver.StageKeyExchange, Err: err,
-		Message: "the server offers no modern " + driver.Sanitize(negotiation.What) + ", only " + offered +
-			"; update the server",
-	}
+	return driver.Errorf(driver.ProtocolError, driver.StageKeyExchange,
+		"the server offers no modern %s, only %s; update the server", driver.Sanitize(negotiation.What), offered).Because(err)
 }
 
 // libraryText returns what the library says, without its prefixes.
@@ -109,13 +98,11 @@ func sessionError(err error, stage driver.Stage) *driver.Error {
 	case !ok:
 		return nil
 	case refused.Reason == ssh.UnknownChannelType:
-		return notStarted(driver.ProtocolError, stage, "the server offers no sessions")
+		return driver.Errorf(driver.ProtocolError, stage, "the server offers no sessions")
 	}
-	return &driver.Error{
-		Reason: driver.SessionLimit, Stage: stage, Err: err,
-		Message: driver.Sanitize("the server refuses one more session on this connection (" + refused.Message +
-			"); lower sessionsPerConnection, or raise MaxSessions in its sshd_config"),
-	}
+	return driver.Errorf(driver.SessionLimit, stage, "%s",
+		driver.Sanitize("the server refuses one more session on this connection ("+refused.Message+
+			"); lower sessionsPerConnection, or raise MaxSessions in its sshd_config")).Because(err)
 }
 
 // forwardError classifies why the server opened no stream. It returns nil if the error

@@ -131,10 +131,8 @@ func (c *conn) flooded(weight int64) bool {
 	if !c.unasked.add(weight, time.Now()) {
 		return false
 	}
-	c.end(&driver.Error{
-		Reason: driver.ProtocolError, Stage: driver.StageRun,
-		Message: "the server sent more than 1000 unasked messages in 10 seconds; check what serves this host",
-	})
+	c.end(driver.Errorf(driver.ProtocolError, driver.StageRun,
+		"the server sent more than 1000 unasked messages in 10 seconds; check what serves this host"))
 	return true
 }
 
@@ -143,15 +141,10 @@ func (c *conn) endError(err error) *driver.Error {
 		return classified
 	}
 	if isClosed(err) {
-		return &driver.Error{
-			Reason: driver.Unreachable, Stage: driver.StageRun, Err: err,
-			Message: "the connection to " + c.endpoint.Address + " was lost",
-		}
+		return driver.Errorf(driver.Unreachable, driver.StageRun, "the connection to %s was lost", c.endpoint.Address).Because(err)
 	}
-	return &driver.Error{
-		Reason: driver.ProtocolError, Stage: driver.StageRun, Err: err,
-		Message: driver.Sanitize("the connection to " + c.endpoint.Address + " broke: " + libraryText(err)),
-	}
+	return driver.Errorf(driver.ProtocolError, driver.StageRun, "%s",
+		driver.Sanitize("the connection to "+c.endpoint.Address+" broke: "+libraryText(err))).Because(err)
 }
 
 // death returns why an operation on an ended connection failed.
@@ -170,11 +163,8 @@ func (c *conn) broken(err error, stage driver.Stage, started bool) *driver.Error
 // deadline returns a timer that ends the connection unless it is stopped in time.
 func (c *conn) deadline(stage driver.Stage) *time.Timer {
 	return time.AfterFunc(c.options.StageTimeout, func() {
-		c.end(&driver.Error{
-			Reason: driver.Timeout, Stage: stage,
-			Message: c.endpoint.Address + " did not answer within " + c.options.StageTimeout.String() +
-				"; check that it is not overloaded",
-		})
+		c.end(driver.Errorf(driver.Timeout, stage,
+			"%s did not answer within %s; check that it is not overloaded", c.endpoint.Address, c.options.StageTimeout))
 	})
 }
 
@@ -186,10 +176,8 @@ func (c *conn) ping() (struct{}, error) {
 
 // declareDead ends a connection whose server is dead.
 func (c *conn) declareDead() {
-	c.end(&driver.Error{
-		Reason: driver.Timeout, Stage: driver.StageKeepalive,
-		Message: c.endpoint.Address + " gave no sign of life; check the host and the network",
-	})
+	c.end(driver.Errorf(driver.Timeout, driver.StageKeepalive,
+		"%s gave no sign of life; check the host and the network", c.endpoint.Address))
 }
 
 // Probe implements driver.Conn.

@@ -37,10 +37,7 @@ type credentials struct {
 }
 
 func invalid(format string, args ...any) error {
-	return &driver.Error{
-		Reason: driver.CredentialsInvalid, Stage: driver.StagePrepare,
-		Message: fmt.Sprintf(format, args...),
-	}
+	return driver.Errorf(driver.CredentialsInvalid, driver.StagePrepare, format, args...)
 }
 
 func parseCredentials(secret map[string][]byte, now time.Time) (*credentials, error) {
@@ -74,10 +71,8 @@ func checkSecret(secret map[string][]byte) error {
 	_, hasPassword := secret[keyPassword]
 	switch {
 	case !hasKey && !hasPassword:
-		return &driver.Error{
-			Reason: driver.CredentialsMissing, Stage: driver.StagePrepare,
-			Message: "the Secret holds neither ssh-privatekey nor password; add one of them",
-		}
+		return driver.Errorf(driver.CredentialsMissing, driver.StagePrepare,
+			"the Secret holds neither ssh-privatekey nor password; add one of them")
 	case hasKey && hasPassword:
 		return invalid("the Secret holds both ssh-privatekey and password; remove one of them")
 	}

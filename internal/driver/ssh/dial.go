@@ -33,7 +33,7 @@ func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 	defer a.timer.Stop()
 	stop := context.AfterFunc(ctx, func() { a.giveUp(ctx) })
 	defer stop()
-	return a.run(begin)
+	return a.run(begin) //nolint:contextcheck // the connection has a life of its own
 }
 
 func (d *dialer) connect(ctx context.Context) (net.Conn, error) {
@@ -155,15 +155,13 @@ func (a *attempt) fail(err error) {
 }
 
 func (a *attempt) timeout() {
-	a.fail(notStarted(driver.Timeout, a.currentStage(),
+	a.fail(driver.Errorf(driver.Timeout, a.currentStage(),
 		"%s did not answer within %s; check that it is an SSH server and not overloaded",
 		a.dialer.endpoint.Address, a.dialer.options.StageTimeout))
 }
 
 func (a *attempt) giveUp(ctx context.Context) {
-	err := notStarted(driver.Timeout, a.currentStage(), "the caller did not wait any longer")
-	err.Err = ctx.Err()
-	a.fail(err)
+	a.fail(driver.Errorf(driver.Timeout, a.currentStage(), "the caller did not wait any longer").Because(ctx.Err()))
 }
 
 func (a *attempt) currentStage() driver.Stage {
@@ -199,16 +197,12 @@ func (a *attempt) explainBanner(err error) error {
 		return refusal
 	}
 	if isClosed(err) && said == "" {
-		return &driver.Error{
-			Reason: driver.Unreachable, Stage: driver.StageBanner, Err: err,
-			Message: address + " closed the connection without a word; check that it is an SSH server that accepts this client",
-		}
+		return driver.Errorf(driver.Unreachable, driver.StageBanner,
+			"%s closed the connection without a word; check that it is an SSH server that accepts this client", address).Because(err)
 	}
-	result := notStarted(driver.ProtocolError, driver.StageBanner,
+	return driver.Errorf(driver.ProtocolError, driver.StageBanner,
 		"%s is not an SSH server, or greets in more than 64 KiB; check host and port. It said: %s",
-		address, driver.Sanitize(said))
-	result.Err = err
-	return result
+		address, driver.Sanitize(said)).Because(err)
 }
 
 // checkHostKey is called in every key exchange, including those after the handshake.
@@ -229,7 +223,7 @@ func (a *attempt) readBanner(message string) error {
 	if a.banner += len(message); a.banner <= maxAuthBanner {
 		return nil
 	}
-	err := notStarted(driver.ProtocolError, driver.StageAuthentication,
+	err := driver.Errorf(driver.ProtocolError, driver.StageAuthentication,
 		"the server shows more than 64 KiB before it accepts a login; shorten its Banner")
 	a.fail(err)
 	return err
@@ -258,15 +252,15 @@ func (a *attempt) refusedLogin(server *ssh.ClientAuthContext) error {
 	allowed := driver.Sanitize(strings.Join(server.AllowedMethods, ", "))
 	switch {
 	case !a.offered:
-		return notStarted(driver.AuthenticationFailed, driver.StageAuthentication,
+		return driver.Errorf(driver.AuthenticationFailed, driver.StageAuthentication,
 			"%s accepts only %s, but the Secret holds %s; put there what the server accepts",
 			login, allowed, a.dialer.credentials.describe())
 	case len(server.PartialSuccessMethods) > 0:
-		return notStarted(driver.AuthenticationFailed, driver.StageAuthentication,
+		return driver.Errorf(driver.AuthenticationFailed, driver.StageAuthentication,
 			"%s accepted %s but wants more (%s), which is not supported; relax its AuthenticationMethods",
 			login, a.dialer.credentials.describe(), allowed)
 	}
-	return notStarted(driver.AuthenticationFailed, driver.StageAuthentication,
+	return driver.Errorf(driver.AuthenticationFailed, driver.StageAuthentication,
 		"%s refused %s; check the user name and what the server accepts for it, such as its authorized_keys, or replace the Secret",
 		login, a.dialer.credentials.describe())
 }

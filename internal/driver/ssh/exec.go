@@ -23,9 +23,8 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 		return driver.ExitStatus{}, err
 	}
 	if err := ctx.Err(); err != nil {
-		result := notStarted(driver.Timeout, driver.StageSession, "the caller gave up before the command was started")
-		result.Err = err
-		return driver.ExitStatus{}, result
+		return driver.ExitStatus{}, driver.Errorf(driver.Timeout, driver.StageSession,
+			"the caller gave up before the command was started").Because(err)
 	}
 	s, err := c.acquire(ctx)
 	if err != nil {
@@ -222,7 +221,7 @@ func (e *execution) start() error {
 	case err != nil:
 		return e.unanswered(err, e.conn.transport.written.Load() > written)
 	case !ok:
-		return notStarted(driver.ProtocolError, driver.StageStart,
+		return driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"the server refuses to start this; check that it offers such commands (%s) to this user", e.request.kind)
 	}
 	return nil
@@ -263,7 +262,7 @@ func (e *execution) requestTerminal() error {
 	case err != nil:
 		return e.unanswered(err, false)
 	case !ok:
-		return notStarted(driver.ProtocolError, driver.StageStart,
+		return driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"the server grants no terminal; run without one, or set PermitTTY in its sshd_config")
 	}
 	return nil

@@ -134,9 +134,23 @@ func TestACommandWhoseReplyIsLostIsUnknownAndRanOnce(t *testing.T) {
 	if got := driver.OutcomeOf(err); got != driver.Unknown {
 		t.Errorf("outcome %s (%v), want %s", got, err, driver.Unknown)
 	}
-	if text, _ := os.ReadFile(journal); string(text) != "id\n" {
+	if text := awaitText(t, journal); text != "id\n" {
 		t.Errorf("the journal holds %q, want one line", text)
 	}
+}
+
+// awaitText reads a file to which a command writes that may still be starting.
+func awaitText(t *testing.T, path string) string {
+	t.Helper()
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-ticker.C {
+		if text, err := os.ReadFile(path); err == nil && len(text) > 0 {
+			return string(text)
+		}
+	}
+	t.Fatalf("nothing was written to %s", path)
+	return ""
 }
 
 func TestAResetInMidStreamIsUnknownWithAnExactPrefix(t *testing.T) {

@@ -33,9 +33,8 @@ func (c *conn) Forward(ctx context.Context, network, address string) (net.Conn, 
 				_ = late.channel.Close()
 			}
 		}()
-		err := notStarted(driver.Timeout, driver.StageSession, "the server did not reach %s in time", driver.Sanitize(address))
-		err.Err = ctx.Err()
-		return nil, err
+		return nil, driver.Errorf(driver.Timeout, driver.StageSession,
+			"the server did not reach %s in time", driver.Sanitize(address)).Because(ctx.Err())
 	}
 }
 
@@ -103,7 +102,7 @@ func splitAddress(network, address string) (string, uint32, error) {
 }
 
 func badAddress(network, address string) error {
-	return notStarted(driver.ProtocolError, driver.StageSession, "%s is no address to forward; "+
+	return driver.Errorf(driver.ProtocolError, driver.StageSession, "%s is no address to forward; "+
 		"use the network tcp with host:port, or unix with a path", driver.Sanitize(network+" "+address))
 }
 

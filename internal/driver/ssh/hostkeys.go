@@ -41,10 +41,7 @@ type entry struct {
 }
 
 func hostKeysInvalid(format string, args ...any) error {
-	return &driver.Error{
-		Reason: driver.HostKeysInvalid, Stage: driver.StagePrepare,
-		Message: "hostKeys: " + fmt.Sprintf(format, args...),
-	}
+	return driver.Errorf(driver.HostKeysInvalid, driver.StagePrepare, "hostKeys: "+format, args...)
 }
 
 // parsePinnedKeys returns what known_hosts says about the address. It ignores lines

@@ -115,7 +115,7 @@ func (c *conn) Listen(ctx context.Context, network, address string) (net.Listene
 	l.ctx, l.cancel = context.WithCancel(c.ctx)
 	if !c.listeners.add(l) {
 		l.cancel()
-		return nil, notStarted(driver.Unreachable, driver.StageSession,
+		return nil, driver.Errorf(driver.Unreachable, driver.StageSession,
 			"this connection already listens on %s, or is about to; close that listener first", driver.Sanitize(address))
 	}
 	listening := make(chan error, 1)
@@ -132,9 +132,8 @@ func (c *conn) Listen(ctx context.Context, network, address string) (net.Listene
 			<-listening
 			_ = l.Close()
 		}()
-		err := notStarted(driver.Timeout, driver.StageSession, "the server did not listen on %s in time", driver.Sanitize(address))
-		err.Err = ctx.Err()
-		return nil, err
+		return nil, driver.Errorf(driver.Timeout, driver.StageSession,
+			"the server did not listen on %s in time", driver.Sanitize(address)).Because(ctx.Err())
 	}
 }
 
@@ -147,7 +146,7 @@ func (l *listener) listen() error {
 		return l.conn.broken(err, driver.StageSession, false)
 	case !ok:
 		l.conn.listeners.remove(l.address) // so that Close asks the server for nothing
-		return notStarted(driver.Unreachable, driver.StageSession, "the server does not listen on %s; "+
+		return driver.Errorf(driver.Unreachable, driver.StageSession, "the server does not listen on %s; "+
 			"check that it is free there, and AllowTcpForwarding, AllowStreamLocalForwarding and PermitListen in its sshd_config",
 			driver.Sanitize(l.address.address))
 	}

@@ -187,9 +187,7 @@ func (c *conn) acquire(ctx context.Context) (*sessionChannel, error) {
 		case <-o.done:
 		case <-ctx.Done():
 			go o.abandon()
-			err := notStarted(driver.Timeout, driver.StageSession, "no session was opened in time")
-			err.Err = ctx.Err()
-			return nil, err
+			return nil, driver.Errorf(driver.Timeout, driver.StageSession, "no session was opened in time").Because(ctx.Err())
 		}
 		failed, ok := driver.Classified(o.err)
 		if !ok {

@@ -191,7 +191,7 @@ func TestReplenishDialsOnlyWhatIsMissing(t *testing.T) {
 }
 
 func TestPutClosesWhatIsTooMuch(t *testing.T) {
-	virtually(t, nil, func(t *testing.T, s *server, kept *Standby[net.Conn]) {
+	virtually(t, nil, func(t *testing.T, _ *server, kept *Standby[net.Conn]) {
 		extra, end := net.Pipe()
 		kept.Put(extra)
 		if _, err := end.Read(make([]byte, 1)); err == nil {

@@ -12,16 +12,16 @@ import (
 // bodyTimeout bounds how long a client may take to send an Exec object.
 const bodyTimeout = 30 * time.Second
 
-// Bounds of what commands of the JSON form hold in memory together, and those of
-// one user: their input, as Exec objects that are read or used, and their output.
-// 2,000 of the longest would be more than the memory that the operator is usually
-// given.
+// Bounds of what the commands of the JSON form hold in memory, all together and those
+// of one user. They apply to the input, which is in Exec objects that are read or
+// used, and to the output. 2,000 of the longest would be more than the memory that the
+// operator is usually given.
 const (
 	maxBytes     = 128 << 20
 	maxUserBytes = 64 << 20
 )
 
-// budget counts bytes that are held at the same time.
+// budget bounds how many bytes are held at the same time.
 type budget struct {
 	// most bounds all of them, mostUser those of one user.
 	most, mostUser int64
@@ -35,7 +35,7 @@ func newBudget(most, mostUser int64) *budget {
 	return &budget{most: most, mostUser: mostUser, users: map[string]int64{}}
 }
 
-// take counts bytes more, unless that would be too many.
+// take counts more bytes, and reports whether that is within the bounds.
 func (b *budget) take(user string, bytes int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -46,7 +46,7 @@ func (b *budget) take(user string, bytes int64) bool {
 	return true
 }
 
-// give takes back what take has counted.
+// give gives back what take has counted.
 func (b *budget) give(user string, bytes int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -60,8 +60,8 @@ func (b *budget) count(user string, bytes int64) {
 	}
 }
 
-// holdBody counts a request until release is called once. A body of unknown length
-// counts like the longest.
+// holdBody counts the body of a request until release is called once. A body of
+// unknown length counts like the longest.
 func (c *Commands) holdBody(user string, length int64) (release func(), err error) {
 	if length < 0 || length > maxExecBytes {
 		length = maxExecBytes
@@ -73,11 +73,10 @@ func (c *Commands) holdBody(user string, length int64) (release func(), err erro
 	return func() { c.input.give(user, length) }, nil
 }
 
-// readBody reads a body of bounded length in bounded time. Once it is there, the
-// server itself lifts the deadline, since it reads on to notice that the client
-// leaves.
+// readBody reads a body of bounded length in bounded time. After that, the HTTP server
+// itself removes the deadline, because it reads on to notice that the client leaves.
 func readBody(w http.ResponseWriter, req *http.Request) ([]byte, error) {
-	// Where there are no deadlines there is no client that could be slow.
+	// A response without deadlines is one in memory, whose client is not slow.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 	return io.ReadAll(http.MaxBytesReader(w, req.Body, maxExecBytes))
 }

@@ -61,8 +61,8 @@ func TestInputIsNotHeldAfterItsCommand(t *testing.T) {
 	})
 }
 
-// Many outputs together are bounded, too. The rest is dropped, and no command ends
-// for it.
+// Many outputs together are bounded, too. What is beyond the bound is dropped, and the
+// commands go on.
 func TestOutputOfManyCommandsIsBounded(t *testing.T) {
 	inFixture(t, func(f *fixture) {
 		f.Web()
@@ -125,7 +125,7 @@ func TestOutputOfOneUserIsBounded(t *testing.T) {
 	}
 }
 
-// A client that sends nothing is not waited for; one whose command lasts is.
+// A client that sends nothing is refused after a while; a command may last.
 func TestOnlyTheBodyHasADeadline(t *testing.T) {
 	const body = `{"spec": {"command": ["sleep", "infinity"]}}`
 	for name, test := range map[string]struct {

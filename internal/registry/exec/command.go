@@ -19,11 +19,11 @@ const (
 	maxSubsystemLength = 128
 )
 
-// validateSpec returns what is wrong with a command of the JSON form.
+// validateSpec returns what is wrong with a command in the JSON form.
 func validateSpec(spec *live.ExecSpec, rules Rules) field.ErrorList {
-	root := field.NewPath("spec")
-	problems := validateKind(root, spec.Command, spec.Shell, spec.Subsystem)
-	problems = append(problems, validateWords(root, spec.Command, spec.Shell, spec.Subsystem)...)
+	command := specCommand(spec)
+	root := command.Root
+	problems := append(validateKind(&command), validateWords(&command)...)
 	problems = append(problems, validate.Environment(root.Child("env"), spec.Env)...)
 	if len(spec.Stdin) > live.MaxExecStdinBytes {
 		problems = append(problems, field.TooLong(root.Child("stdin"), "", live.MaxExecStdinBytes))
@@ -32,7 +32,7 @@ func validateSpec(spec *live.ExecSpec, rules Rules) field.ErrorList {
 		problems = append(problems, field.Invalid(root.Child("timeoutSeconds"), spec.TimeoutSeconds, "must not be negative"))
 	}
 	problems = append(problems, validateRequestID(root.Child("requestID"), spec.RequestID)...)
-	return append(problems, rules.validate(root, map[string]bool{
+	return append(problems, rules.forbid(root, map[string]bool{
 		"target": spec.Target != "", "container": spec.Container != "", "pod": spec.Pod != "", "namespace": spec.Namespace != "",
 		"subsystem": spec.Subsystem != "", "env": len(spec.Env) > 0, "stdin": len(spec.Stdin) > 0,
 	})...)
@@ -42,13 +42,14 @@ func validateSpec(spec *live.ExecSpec, rules Rules) field.ErrorList {
 // its environment.
 func validateOptions(options *live.ExecOptions, rules Rules) (map[string]string, field.ErrorList) {
 	var problems field.ErrorList
+	command := queryCommand(options)
 	login := options.TTY && rules.Forbidden["tty"] == "" &&
-		len(options.Command) == 0 && options.Shell == "" && options.Subsystem == ""
+		len(command.Argv) == 0 && command.Shell == "" && command.Subsystem == ""
 	if !login {
-		problems = validateKind(nil, options.Command, options.Shell, options.Subsystem)
+		problems = validateKind(&command)
 	}
-	problems = append(problems, validateWords(nil, options.Command, options.Shell, options.Subsystem)...)
-	problems = append(problems, rules.validate(nil, map[string]bool{
+	problems = append(problems, validateWords(&command)...)
+	problems = append(problems, rules.forbid(nil, map[string]bool{
 		"target": options.Target != "", "container": options.Container != "", "pod": options.Pod != "",
 		"namespace": options.Namespace != "", "subsystem": options.Subsystem != "", "env": len(options.Env) > 0,
 		"stdin": options.Stdin, "tty": options.TTY, "term": options.Term != "",
@@ -65,8 +66,8 @@ func validateOptions(options *live.ExecOptions, rules Rules) (map[string]string,
 	return env, append(problems, validate.Environment(field.NewPath("env"), env)...)
 }
 
-// validate refuses the fields that are set and forbidden.
-func (r Rules) validate(root *field.Path, set map[string]bool) (problems field.ErrorList) {
+// forbid refuses the fields that are set and forbidden.
+func (r Rules) forbid(root *field.Path, set map[string]bool) (problems field.ErrorList) {
 	for _, name := range slices.Sorted(maps.Keys(r.Forbidden)) {
 		if set[name] {
 			problems = append(problems, field.Forbidden(validate.Child(root, name), r.Forbidden[name]))
@@ -101,10 +102,10 @@ func validateTerminal(options *live.ExecOptions) (problems field.ErrorList) {
 	return problems
 }
 
-// validateKind: exactly one of the three.
-func validateKind(root *field.Path, command []string, shell, subsystem string) field.ErrorList {
+// validateKind refuses all but exactly one of command, shell and subsystem.
+func validateKind(c *Command) field.ErrorList {
 	set := 0
-	for _, isSet := range []bool{len(command) > 0, shell != "", subsystem != ""} {
+	for _, isSet := range []bool{len(c.Argv) > 0, c.Shell != "", c.Subsystem != ""} {
 		if isSet {
 			set++
 		}
@@ -113,35 +114,35 @@ func validateKind(root *field.Path, command []string, shell, subsystem string) f
 		return nil
 	}
 	const rule = "set exactly one of command, shell and subsystem"
-	at := validate.Child(root, "command")
+	at := validate.Child(c.Root, "command")
 	if set == 0 {
 		return field.ErrorList{field.Required(at, rule)}
 	}
 	return field.ErrorList{field.Forbidden(at, rule)}
 }
 
-func validateWords(root *field.Path, command []string, shell, subsystem string) (problems field.ErrorList) {
-	at := validate.Child(root, "command")
-	if len(command) > live.MaxCommandArguments { // each of which could be wrong
-		return field.ErrorList{field.TooMany(at, len(command), live.MaxCommandArguments)}
+func validateWords(c *Command) (problems field.ErrorList) {
+	at := validate.Child(c.Root, "command")
+	if len(c.Argv) > live.MaxCommandArguments { // each of which could be wrong
+		return field.ErrorList{field.TooMany(at, len(c.Argv), live.MaxCommandArguments)}
 	}
 	size := 0
-	for i, word := range command {
+	for i, word := range c.Argv {
 		size += len(word)
 		problems = append(problems, validateNUL(at.Index(i), word)...)
 	}
 	switch {
 	case size > live.MaxCommandBytes:
 		problems = append(problems, field.TooLong(at, "", live.MaxCommandBytes))
-	case len(command) > 0 && command[0] == "":
+	case len(c.Argv) > 0 && c.Argv[0] == "":
 		problems = append(problems, field.Invalid(at.Index(0), "", "the name of the program must not be empty"))
 	}
-	if len(shell) > live.MaxCommandBytes {
-		problems = append(problems, field.TooLong(validate.Child(root, "shell"), "", live.MaxCommandBytes))
+	if len(c.Shell) > live.MaxCommandBytes {
+		problems = append(problems, field.TooLong(validate.Child(c.Root, "shell"), "", live.MaxCommandBytes))
 	}
-	problems = append(problems, validateNUL(validate.Child(root, "shell"), shell)...)
-	if len(subsystem) > maxSubsystemLength || !validate.Printable(subsystem) {
-		problems = append(problems, field.Invalid(validate.Child(root, "subsystem"), driver.Sanitize(subsystem), fmt.Sprintf(
+	problems = append(problems, validateNUL(validate.Child(c.Root, "shell"), c.Shell)...)
+	if len(c.Subsystem) > maxSubsystemLength || !validate.Printable(c.Subsystem) {
+		problems = append(problems, field.Invalid(validate.Child(c.Root, "subsystem"), driver.Sanitize(c.Subsystem), fmt.Sprintf(
 			"must be at most %d printable characters, such as sftp", maxSubsystemLength)))
 	}
 	return problems

@@ -1,6 +1,6 @@
 // Package exec runs the commands of the live API: streamed after an upgrade, or as
-// a JSON object that comes back with its result. There is one road for all
-// commands; a Backend says where they run, in a pool or in a session.
+// a JSON object that comes back with its result. All commands take the same path; a
+// Backend says where they run, in a pool or in a session.
 //
 //	commands := exec.NewCommands()
 //	storage["connectionpools/exec"] = commands.Storage(exec.InPools(gate))
@@ -35,18 +35,18 @@ import (
 type Backend interface {
 	// Begin counts the use until end is called once.
 	Begin() (end func(), err error)
-	// Rules say how commands here differ from those on a connection of their own.
+	// Rules say how commands here differ from those on a lease of their own.
 	Rules() Rules
 	// Scope identifies the backend among all in which a user may use the same
 	// request ID for another command.
 	Scope(ctx context.Context) (string, error)
-	// Open gets what the command needs to run, so that only the command itself can
-	// fail from then on. The Runner must be closed.
+	// Open gets what the command needs to run, such as a lease. Its error is a refusal.
+	// The Runner must be closed.
 	Open(ctx context.Context, command *Command) (Runner, error)
 }
 
-// Rules say how commands of a backend differ from those on a connection of their
-// own, for which the zero value stands.
+// Rules say how commands of a backend differ from those on a lease of their own. The
+// zero value has no differences.
 type Rules struct {
 	// Forbidden are the fields that commands do not have, each with what to do
 	// instead.
@@ -80,8 +80,8 @@ type Runner interface {
 	// Run runs the command, at most once. driver.OutcomeOf its error tells how it
 	// ended.
 	Run(ctx context.Context, command driver.Command, streams driver.Streams) (driver.ExitStatus, error)
-	// Close gives back what the command did not use. It is called once, after Run if
-	// that was called.
+	// Close gives back what Open got, as far as Run has not. It is called once, after
+	// Run or instead of it.
 	Close()
 }
 

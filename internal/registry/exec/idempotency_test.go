@@ -119,7 +119,7 @@ func TestARepetitionJoinsWhatRuns(t *testing.T) {
 	})
 }
 
-func TestACommandEndsWhenNobodyWaitsForItAnyMore(t *testing.T) {
+func TestACommandEndsWhenNoRequestWaitsForIt(t *testing.T) {
 	inFixture(t, func(f *fixture) {
 		f.Web()
 		f.Fake.OnExec(registrytest.Lasting(nil))
@@ -147,7 +147,7 @@ func TestACommandEndsWhenNobodyWaitsForItAnyMore(t *testing.T) {
 	})
 }
 
-// A panic is the operator's own failure: what it was about may have run.
+// A panic is the operator's own failure: the command may have run.
 func TestAPanicIsRemembered(t *testing.T) {
 	inFixture(t, func(f *fixture) {
 		f.Web()

@@ -26,8 +26,8 @@ import (
 const maxExecBytes = 2 << 20
 
 // post runs the command of an Exec object and answers the object with its result.
-// Every outcome of a command that had a lease is a 200: a client or proxy might send
-// a request again that failed by its HTTP status.
+// Every outcome of a command that had a lease is a 200, because a client or a proxy
+// may repeat a request whose HTTP status is a failure.
 func (r *request) post(w http.ResponseWriter, req *http.Request, responder rest.Responder) error {
 	release, err := r.commands.holdBody(r.use.UserName(), req.ContentLength)
 	if err != nil {
@@ -82,11 +82,11 @@ func (r *request) readExec(w http.ResponseWriter, req *http.Request) (*live.Exec
 	return object, r.checkIdentity(object)
 }
 
-// toJSON turns the body into JSON if it is something else that is known.
+// toJSON returns the body as JSON. It knows JSON and YAML.
 func toJSON(contentType string, body []byte) ([]byte, error) {
 	media, _, _ := mime.ParseMediaType(contentType)
 	switch media {
-	case "", "application/json", "application/x-www-form-urlencoded": // the last is what curl says by itself
+	case "", "application/json", "application/x-www-form-urlencoded": // the last is what curl sends unless told otherwise
 		return body, nil
 	case "application/yaml":
 		converted, err := yaml.YAMLToJSONStrict(body)
@@ -99,7 +99,7 @@ func toJSON(contentType string, body []byte) ([]byte, error) {
 	}
 }
 
-// checkIdentity compares what the object says of itself with where it was sent.
+// checkIdentity compares the type and the name in the object with where it was sent.
 func (r *request) checkIdentity(object *live.Exec) error {
 	var problems field.ErrorList
 	for _, fact := range []struct {
@@ -144,7 +144,7 @@ func (r *request) executeOnce(ctx context.Context, command *Command, spec *live.
 	return status, err
 }
 
-// lost returns the result of a command that the operator itself lost track of.
+// lost returns the result of a command of which the operator itself lost track.
 func (r *request) lost() *live.ExecStatus {
 	var result use.Result
 	result.Conclude(context.Background(), &driver.Error{

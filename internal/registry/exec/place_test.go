@@ -21,7 +21,7 @@ func in(place driver.Place) live.Exec {
 	return object
 }
 
-// placeQuery is the same in the stream form.
+// placeQuery is the query of such a command in the stream form.
 func placeQuery(place driver.Place) string {
 	query := url.Values{"command": {"true"}, "stdout": {"1"}}
 	for name, value := range map[string]string{"container": place.Container, "pod": place.Pod, "namespace": place.Namespace} {
@@ -37,7 +37,7 @@ func TestEachTypeHasItsPlaces(t *testing.T) {
 	for name, test := range map[string]struct {
 		kind  func(*v1alpha1.ConnectionTarget)
 		place driver.Place
-		// words of the refusal; none when it runs.
+		// words of the refusal; empty when the command runs.
 		words []string
 	}{
 		"a host":                              {registrytest.SSH, driver.Place{}, nil},
@@ -121,8 +121,8 @@ func TestAStreamedCommandRunsInItsPlace(t *testing.T) {
 	}
 }
 
-// A target that was made anew under the same name while the lease was taken may
-// be of another type.
+// A target that was deleted and created again while the lease was taken may be of
+// another type.
 func TestATargetThatChangedMeanwhileRunsNothing(t *testing.T) {
 	inFixture(t, func(f *fixture) {
 		f.Web()

@@ -54,7 +54,8 @@ func (p inPool) Open(ctx context.Context, command *Command) (Runner, error) {
 	return &leased{use: p.use, route: route, lease: lease, info: route.LeaseInfo(lease)}, nil
 }
 
-// fits says whether a target has the place of a command. Only ssh has subsystems.
+// fits returns a function that says whether a target has the place of a command. Only
+// ssh has subsystems.
 func fits(command *Command) use.Fit {
 	return func(target *v1alpha1.ConnectionTarget) field.ErrorList {
 		problems := validate.Place(command.Root, command.Place)(target)
@@ -72,7 +73,7 @@ type leased struct {
 	route use.Route
 	lease poolset.Lease
 	info  use.LeaseInfo
-	// ran: the lease has ended with the command.
+	// ran reports whether the command ran, which ends the lease.
 	ran bool
 }
 

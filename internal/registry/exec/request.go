@@ -39,8 +39,8 @@ func (r *request) stream(w http.ResponseWriter, req *http.Request, options *live
 		return err
 	}
 	runner.Lease().Announce(w.Header(), r.use.RequestID)
-	// The stream has to know when the time is over: a write to a client that does not
-	// read waits, and would outlive the permission.
+	// The stream itself has to end with the permission: a write to a client that does
+	// not read waits, and so would the command.
 	ctx, stop := runner.Watch(req.Context())
 	defer stop()
 	upgraded := false
@@ -59,7 +59,7 @@ func (r *request) stream(w http.ResponseWriter, req *http.Request, options *live
 	return nil
 }
 
-// errNotUpgraded is what the stream has told the client itself.
+// errNotUpgraded is for the audit; the stream itself has answered the client.
 var errNotUpgraded = refusal.New(refusal.BadRequest, "the streams were not opened")
 
 // aim notes where a command wants to run, for the audit.

@@ -158,7 +158,7 @@ func TestHowAStreamEnds(t *testing.T) {
 		"with a code":                      {with(func(r *use.Result) { r.Outcome, r.Code = live.OutcomeCompleted, 7 }), "Failure", remotecommand.NonZeroExitCodeReason, remotecommand.ExitCodeCauseType, "7"},
 		"with a code that no client reads": {with(func(r *use.Result) { r.Outcome, r.Code = live.OutcomeCompleted, 4711 }), "Failure", remotecommand.NonZeroExitCodeReason, remotecommand.ExitCodeCauseType, "255"},
 		"before its start":                 {with(func(r *use.Result) { r.Outcome = live.OutcomeNotStarted }), "Failure", reasonNotStarted, live.CauseOutcome, ""},
-		"nobody knows how":                 {with(func(r *use.Result) { r.Outcome = live.OutcomeUnknown }), "Failure", reasonUnknown, live.CauseOutcome, ""},
+		"with an unknown outcome":          {with(func(r *use.Result) { r.Outcome = live.OutcomeUnknown }), "Failure", reasonUnknown, live.CauseOutcome, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			status := streamStatus(&test.result, "id")

@@ -8,7 +8,7 @@ import (
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 )
 
-// An answer must not be many times as long as its request.
+// An answer must not be many times longer than its request.
 func TestTooManyWordsAreOneProblem(t *testing.T) {
 	const many = live.MaxCommandArguments + 1
 	env := map[string]string{}

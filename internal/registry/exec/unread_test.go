@@ -23,8 +23,8 @@ func endless(_ context.Context, _ *drivertest.FakeConn, _ driver.Command, stream
 	}
 }
 
-// Whoever does not read keeps the one waiting who writes. That must not keep the
-// stream, behind which a shell may still take input.
+// A write to a client that does not read waits. The stream must end all the same,
+// because its shell may still take input.
 func TestAClientThatDoesNotReadCannotOutliveItsPermission(t *testing.T) {
 	for name, end := range map[string]func(*fixture){
 		"which is revoked": func(f *fixture) { f.Authorizer.Decide(authorizer.DecisionNoOpinion, nil) },

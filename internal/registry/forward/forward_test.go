@@ -125,7 +125,8 @@ func TestWhyAPortOfAPodIsNotForwarded(t *testing.T) {
 	}
 }
 
-// The request stands for one connection; each further one is a use of its user.
+// The request counts as the first connection; each further one is one more use of its
+// user.
 func TestConnectionsOfAForwardAreLimited(t *testing.T) {
 	f := newFixture(t, func(c *use.Config) { c.Limits.StreamsPerUser = 2 })
 	defer f.Close()

@@ -155,7 +155,7 @@ func (c *countedConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// CloseWrite ends one direction, or both where the stream cannot end only one.
+// CloseWrite ends one direction, or both if the connection cannot end only one.
 func (c *countedConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()

@@ -84,8 +84,8 @@ func newResults(b bounds) *Results {
 
 // Do runs a command unless one runs, or has run, under the same key: then it returns
 // the result of that, and repeated is true. The context of run ends when no caller of
-// Do waits for the command any more. What run leaves behind when it panics is lost(),
-// and is remembered like a result.
+// Do waits for the command any more. If run panics, lost() is remembered as its
+// result.
 func (r *Results) Do(
 	ctx context.Context, key Key, spec *live.ExecSpec, lost func() *live.ExecStatus,
 	run func(context.Context) (*live.ExecStatus, error),
@@ -218,7 +218,7 @@ func digestOf(spec *live.ExecSpec) (sum [sha256.Size]byte) {
 	return sum
 }
 
-// digest writes words so that no two sequences of them look the same.
+// digest hashes words so that different sequences of them have different sums.
 type digest struct{ hash.Hash }
 
 func (d digest) count(n int) { _ = binary.Write(d, binary.BigEndian, int64(n)) }

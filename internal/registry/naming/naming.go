@@ -5,7 +5,7 @@
 // A name and a UID follow from the UIDs of pool and target and the number of the
 // connection, so that a name can be found again and nothing has to be remembered.
 //
-// Trade-offs: to find the connection of a name, one has to make the names of all.
+// Trade-offs: a connection is found by making the names of all connections.
 package naming
 
 import (

@@ -18,12 +18,12 @@ const (
 	protocolsHeader = "Sec-WebSocket-Protocol"
 )
 
-// identifying are the beginnings of headers that say who somebody is: to us, and
-// never to a target, which knows the credentials of its connection only.
+// identifying are the prefixes of headers that identify a client. They are for this
+// server only: a target knows the credentials of its connection, and no others.
 var identifying = []string{"Authorization", "Cookie", "Forwarded", "X-Forwarded-", "X-Remote-", impersonation}
 
-// forbidImpersonation refuses a request that would be somebody else's at the
-// target. To drop what it says would run something else than was asked for.
+// forbidImpersonation refuses a request that wants to be another user's at the
+// target. Without these headers it would run as a user that the client did not ask for.
 func forbidImpersonation(header http.Header) (problems field.ErrorList) {
 	for name := range header {
 		if strings.HasPrefix(name, impersonation) {
@@ -53,13 +53,13 @@ func cleanRequest(header http.Header) {
 	}
 }
 
-// ours begin the headers that are about the way through us, which no target can
-// know.
+// ours is the prefix of the headers that this server sets: a target does not know what
+// they say.
 const ours = "Connpool-"
 
-// governing are headers by which a target would govern how clients deal with the
-// server that they know, which is ours: they stay with the target.
-var governing = []string{
+// siteHeaders are headers by which a server tells clients how to treat it. Clients
+// would apply those of a target to this server, so they are removed.
+var siteHeaders = []string{
 	"Audit-Id",
 	"Set-Cookie", "Alt-Svc", "Clear-Site-Data", "Strict-Transport-Security",
 	"Access-Control-Allow-Credentials", "Access-Control-Allow-Headers", "Access-Control-Allow-Methods",
@@ -69,7 +69,7 @@ var governing = []string{
 // cleanAnswer removes from an answer what is not for the client.
 func cleanAnswer(header http.Header) {
 	for name := range header {
-		if strings.HasPrefix(name, ours) || slices.Contains(governing, name) {
+		if strings.HasPrefix(name, ours) || slices.Contains(siteHeaders, name) {
 			header.Del(name)
 		}
 	}

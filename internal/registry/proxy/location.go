@@ -20,9 +20,9 @@ type query struct {
 	forced bool
 }
 
-// HideQuery returns a proxied request as the generic server should see it. Its
-// query is that of another API: the generic server would refuse dryRun in it, and
-// write it to its log.
+// HideQuery returns a proxied request without its query, for the generic server. The
+// query is one of another API: the generic server would refuse dryRun in it, and write
+// the query to its log.
 func HideQuery(req *http.Request) *http.Request {
 	hidden := query{raw: req.URL.RawQuery, forced: req.URL.ForceQuery}
 	req = req.WithContext(context.WithValue(req.Context(), queryKey{}, hidden))
@@ -42,8 +42,8 @@ func queryOf(req *http.Request) query {
 
 // locate splits the target off the path behind proxy and returns what is asked of
 // it, as it was sent: nothing is decoded, cleaned or put in order. What was
-// authorized must be what is asked for, so a path that somebody could read in two
-// ways is refused.
+// authorized must be what is asked for, so a path that can be read in two ways is
+// refused.
 func locate(req *http.Request, path string) (location *url.URL, target string, problems field.ErrorList) {
 	path = strings.TrimPrefix(path, "/")
 	target, rest, _ := strings.Cut(path, "/")
@@ -62,7 +62,7 @@ func locate(req *http.Request, path string) (location *url.URL, target string, p
 	return location, target, nil
 }
 
-// ambiguity says why a path could be read in two ways.
+// ambiguity returns why a path can be read in two ways; it is empty if it cannot.
 func ambiguity(u *url.URL, path string) string {
 	escaped := u.EscapedPath()
 	segments := strings.Split(path, "/")

@@ -13,8 +13,8 @@
 // Trade-offs: when kube-apiserver stands in front of this server, it rewrites the
 // path and the query in its own way, hides redirects, and takes Impersonate- headers
 // for its own. It also closes an upgraded connection as a whole when either side
-// ends its half, which is why our own client asks for frames on it. Direct requests
-// have none of this.
+// ends its half, which is why our own client asks for frames on it. A direct request
+// is not changed.
 package proxy
 
 import (

@@ -66,7 +66,7 @@ func TestAnAbsoluteURIIsRefused(t *testing.T) {
 	})
 }
 
-// What was authorized is what arrives, as it was written.
+// The target gets exactly what was authorized, as the client wrote it.
 func TestWhatArrivesAtTheTarget(t *testing.T) {
 	for name, test := range map[string]struct{ path, want string }{
 		"a path":                           {"/v1.41/containers/json", "/v1.41/containers/json"},
@@ -118,7 +118,7 @@ func TestAHiddenQueryIsNotLogged(t *testing.T) {
 	}
 }
 
-// Nothing by which a client is known to us is shown to a target.
+// A target sees nothing that identifies a client to this server.
 func TestCredentialsStayHere(t *testing.T) {
 	inFixture(t, func(f *fixture) {
 		var got string
@@ -155,7 +155,7 @@ func TestCredentialsStayHere(t *testing.T) {
 	})
 }
 
-func TestNobodyIsSomebodyElseAtTheTarget(t *testing.T) {
+func TestImpersonationIsRefused(t *testing.T) {
 	for _, name := range []string{"Impersonate-User", "impersonate-group", "Impersonate-Extra-Scopes", "Impersonate-Uid"} {
 		inFixture(t, func(f *fixture) {
 			f.Engine(registrytest.InMemory(func(http.ResponseWriter, *http.Request) { t.Error("it was sent") }))
@@ -238,7 +238,7 @@ func TestEveryMethodIsPassedOn(t *testing.T) {
 	})
 }
 
-// refusalOf reads a Status of ours.
+// refusalOf reads a Status of this server.
 func refusalOf(t testing.TB, got answered) metav1.Status {
 	t.Helper()
 	var status metav1.Status
@@ -272,7 +272,7 @@ func TestWhyThereIsNoAnswer(t *testing.T) {
 		"it got no answer in time": {
 			&driver.Error{Reason: driver.Timeout, Started: true, Message: "no answer"}, 504, live.OutcomeUnknown, "Timeout", []string{"gave no answer"},
 		},
-		"nobody classified it": {errors.New("oh"), 502, live.OutcomeUnknown, "ProtocolError", []string{"oh"}},
+		"an error without a class": {errors.New("oh"), 502, live.OutcomeUnknown, "ProtocolError", []string{"oh"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inFixture(t, func(f *fixture) {

@@ -26,7 +26,7 @@ import (
 const unreadGrace = 5 * time.Second
 
 // proxiedRequest is one proxied request and its answer. httputil.ReverseProxy moves
-// both, in the goroutine of the request; here is what it cannot know.
+// both, in the goroutine of the request; this type has what ReverseProxy does not do.
 type proxiedRequest struct {
 	use       *use.Use
 	info      use.LeaseInfo
@@ -43,8 +43,7 @@ type proxiedRequest struct {
 	failure error
 	// status of the answer; 0 while there is none.
 	status int
-	// whole reports whether the answer was read to its end. cut is why it could not
-	// be.
+	// whole reports whether the answer was read to its end. cut is why it was not.
 	whole bool
 	cut   error
 	// switched is the connection if it has become that of another protocol.
@@ -66,8 +65,8 @@ func (r *proxiedRequest) serve(w http.ResponseWriter, req *http.Request) {
 	began := time.Now()
 	defer func() { r.finish(time.Since(began)) }()
 	defer hurryWith(ctx, w)()
-	// Answers may begin before the request has ended: engines report the progress
-	// of what is being sent to them. Over HTTP/2 they always may.
+	// An answer may begin before the request has ended: engines report the progress of
+	// what is being sent to them. HTTP/2 always allows that.
 	_ = http.NewResponseController(w).EnableFullDuplex()
 	proxy := httputil.ReverseProxy{
 		Rewrite:        r.rewrite,
@@ -81,7 +80,7 @@ func (r *proxiedRequest) serve(w http.ResponseWriter, req *http.Request) {
 	proxy.ServeHTTP(&switchable{w, r}, req.WithContext(ctx))
 }
 
-// rewrite makes the request that the target gets.
+// rewrite turns the request into the one that the target gets.
 func (r *proxiedRequest) rewrite(request *httputil.ProxyRequest) {
 	out := request.Out
 	out.URL, out.Host, out.RequestURI = r.location, "", ""
@@ -101,8 +100,8 @@ func (r *proxiedRequest) RoundTrip(out *http.Request) (*http.Response, error) {
 	return r.proxier.Proxy(out)
 }
 
-// answered makes the answer that the client gets from that of the target, which
-// comes first where both have something to say.
+// answered turns the answer of the target into the one that the client gets. A header
+// of the target comes before one of this server with the same name.
 func (r *proxiedRequest) answered(own http.Header, answer *http.Response) error {
 	r.status, r.answer = answer.StatusCode, answer.Body
 	cleanAnswer(answer.Header)
@@ -154,7 +153,7 @@ func (r *proxiedRequest) fail(w http.ResponseWriter, err error) {
 	r.responder.Error(r.refuse(err))
 }
 
-// refuse says what is known of a request that got no answer.
+// refuse returns what is known about a request that got no answer.
 func (r *proxiedRequest) refuse(err error) error {
 	reason, message := use.Why(r.ctx, err)
 	if driver.OutcomeOf(err) == driver.NotStarted {

@@ -22,7 +22,7 @@ import (
 	"github.com/connpool/connpool/internal/registry/use"
 )
 
-// versions are those of HTTP in which clients come.
+// versions are the versions of HTTP that clients speak.
 var versions = map[string]func(*httptest.Server){
 	"HTTP/1.1": func(server *httptest.Server) {
 		server.Client().Transport.(*http.Transport).ForceAttemptHTTP2 = false
@@ -68,7 +68,7 @@ func TestEventsArriveOneByOne(t *testing.T) {
 }
 
 // The answer begins before the request has ended, as when an engine reports the
-// progress of a build, and nothing is gathered on the way.
+// progress of a build, and the proxy buffers neither.
 func TestARequestAndItsAnswerFlowAtTheSameTime(t *testing.T) {
 	for version, choose := range versions {
 		t.Run(version, func(t *testing.T) {
@@ -137,8 +137,8 @@ func TestAnAnswerThatIsCutLooksCut(t *testing.T) {
 	}
 }
 
-// dripping is an API that sends a byte now and then until its request ends, which
-// it then says.
+// dripping plays an API that sends a byte and waits until its request ends, and then
+// says why it ended.
 func dripping(ended chan<- error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "x")
@@ -231,7 +231,7 @@ func (b trickle) Read(p []byte) (int, error) {
 	}
 }
 
-// trickling plays an API with such answers.
+// trickling plays an API whose answers are such bodies.
 type trickling time.Duration
 
 func (every trickling) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -316,8 +316,8 @@ func TestWhatIsLeftIsCutWhenTheOperatorStops(t *testing.T) {
 	})
 }
 
-// A deadline that was set for a client which did not read is not left to its next
-// request on the same connection.
+// A deadline for a client that does not read does not apply to its next request on the
+// same connection.
 func TestADeadlineIsTakenBack(t *testing.T) {
 	inFixture(t, func(f *fixture) {
 		recorder := &deadlines{ResponseRecorder: httptest.NewRecorder()}
@@ -343,8 +343,8 @@ func (d *deadlines) SetWriteDeadline(at time.Time) error {
 	return nil
 }
 
-// A connection on which a request was not answered is given to others only once it
-// has proved that it serves.
+// A connection on which a request was not answered gets other leases only after it has
+// proved that it serves.
 func TestAConnectionThatMayBeToBlameIsProved(t *testing.T) {
 	for name, test := range map[string]struct {
 		err    *driver.Error
@@ -360,7 +360,7 @@ func TestAConnectionThatMayBeToBlameIsProved(t *testing.T) {
 				probed := false
 				f.Fake.OnProbe(func(context.Context, *drivertest.FakeConn) error {
 					probed = true
-					return errors.New("nobody is there")
+					return errors.New("no answer")
 				})
 				first := f.Fake.Live()[0]
 				f.Send(httptest.NewRequestWithContext(f.Context(), http.MethodGet, registrytest.ProxyPath+"/x", http.NoBody))

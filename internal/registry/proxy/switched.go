@@ -23,8 +23,8 @@ type switchable struct {
 // Unwrap lets http.ResponseController find what is inside.
 func (s *switchable) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 
-// Hijack implements http.Hijacker. The connection ends with the exchange, and
-// begins with what the client has sent ahead of the answer.
+// Hijack implements http.Hijacker. The connection ends with the request, and begins
+// with what the client has sent ahead of the answer.
 func (s *switchable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffers, err := http.NewResponseController(s.ResponseWriter).Hijack()
 	if err != nil {
@@ -65,10 +65,10 @@ func (c *clientEnd) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// awaitLeave ends the exchange when the client goes. One that has ended its half
-// with a word of TLS is still there and reads; when its connection ends below
-// that, too, nobody does. Nothing else would tell, since nobody reads from it any
-// more.
+// awaitLeave ends the request when the client leaves after it has ended its half. With
+// the close_notify of TLS a client ends its half only, and still reads; when the
+// connection below TLS ends, too, the client has left. Only this read notices that,
+// because the proxy does not read from the client any more.
 func (c *clientEnd) awaitLeave() {
 	secured, ok := c.Conn.(interface{ NetConn() net.Conn })
 	if !ok {
@@ -103,8 +103,8 @@ func closeWrite(end any) error {
 	return half.CloseWrite()
 }
 
-// finish ends the connection with its exchange. What was cut is reset, because an end in order would
-// look like that of the output.
+// finish ends the connection with its request. If the request was cut, the connection
+// is reset: an orderly end would look like the end of the output.
 func (c *clientEnd) finish() {
 	if hasLeft(context.Cause(c.request.ctx)) {
 		_ = c.Close()
@@ -127,8 +127,8 @@ type targetEnd struct {
 	request *proxiedRequest
 }
 
-// Read implements io.Reader. A target that vanishes ends the exchange before
-// anybody can take that for the end of its output.
+// Read implements io.Reader. A target that vanishes ends the request before the
+// client can take that for the end of the output.
 func (e *targetEnd) Read(p []byte) (int, error) {
 	n, err := e.ReadWriteCloser.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {

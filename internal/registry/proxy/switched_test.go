@@ -32,7 +32,7 @@ func upgrade(protocol string, serve func(net.Conn, io.Reader)) http.HandlerFunc 
 	}
 }
 
-// connection is one that was upgraded, or not.
+// connection is the client's end after it has asked for an upgrade.
 type connection struct {
 	*tls.Conn
 
@@ -64,7 +64,7 @@ func switchTo(t *testing.T, server *httptest.Server, protocol, ahead string) con
 	return connection{conn.(*tls.Conn), reader, response.StatusCode, response.Header}
 }
 
-// ended waits for the end of all uses and wants a line of the audit.
+// ended waits for the end of all uses and wants an audit line.
 func (f *fixture) ended(want string) {
 	f.Helper()
 	if err := f.Wait(f.Context()); err != nil {
@@ -75,8 +75,8 @@ func (f *fixture) ended(want string) {
 	}
 }
 
-// The docker client attaches to a container with tcp, sessions of a build are h2c,
-// and kubectl speaks WebSocket and SPDY. Input that ends is not the end of output.
+// The docker client attaches to a container with tcp, builds use h2c, and kubectl
+// speaks WebSocket and SPDY. The end of the input is not the end of the output.
 func TestOutputFollowsTheEndOfInput(t *testing.T) {
 	for _, protocol := range []string{"tcp", "h2c", "websocket", "SPDY/3.1"} {
 		t.Run(protocol, func(t *testing.T) {
@@ -143,8 +143,8 @@ func waiting(over <-chan struct{}) func(net.Conn, io.Reader) {
 	return func(net.Conn, io.Reader) { <-over }
 }
 
-// Who has ended the input and then leaves would not be missed: nothing is sent, and
-// nothing is read any more.
+// A client that has ended its input and then leaves is noticed, although the proxy
+// sends nothing to it and reads nothing from it.
 func TestAClientThatLeavesAfterItsInputIsMissed(t *testing.T) {
 	over := make(chan struct{})
 	proxied(t, upgrade("tcp", waiting(over)), func(f *fixture, server *httptest.Server) {
@@ -189,7 +189,7 @@ func TestWhatEndsAnUpgradedConnection(t *testing.T) {
 	}
 }
 
-// Nobody reads on either side, and the permission ends it all the same.
+// The connection ends with the permission although neither side reads.
 func TestARevokedPermissionCutsAnUpgradedConnection(t *testing.T) {
 	inFixture(t, func(f *fixture) {
 		near, far := net.Pipe()
@@ -205,7 +205,7 @@ func TestARevokedPermissionCutsAnUpgradedConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = response.Body.Close()
-		go func() { _, _ = far.Write([]byte("nobody reads this")) }()
+		go func() { _, _ = far.Write([]byte("this is not read")) }()
 		f.Authorizer.Decide(authorizer.DecisionNoOpinion, nil)
 		f.ended(`"outcome"="Unknown" "reason"="PermissionRevoked"`)
 	})

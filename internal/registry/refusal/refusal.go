@@ -1,6 +1,6 @@
-// Package refusal words the errors that answer requests of the live API in which
-// nothing was started, or nobody knows what was: an HTTP status, one sentence with
-// the next step, and causes for programs.
+// Package refusal makes the errors that answer requests of the live API: an HTTP
+// status, one sentence with the next step, and causes for programs. They answer
+// requests in which nothing was started, or of which the outcome is unknown.
 //
 //	return refusal.NotStarted(refusal.Unavailable, "", "the pool is gone; try again")
 //	return refusal.Invalid(problems) // 400, with a cause for each field

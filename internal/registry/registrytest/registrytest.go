@@ -1,6 +1,6 @@
-// Package registrytest serves the rooms of the registry to tests: over real pools,
-// whose connections are fakes, and with as much of the generic API server as they
-// need.
+// Package registrytest serves the packages of the registry to their tests: over real
+// pools, whose connections are fakes, and with as much of the generic API server as
+// they need.
 //
 //	f := registrytest.New(t)
 //	defer f.Close()
@@ -98,8 +98,7 @@ func (f *Fixture) Close() {
 	f.Set.Close(ctx)
 }
 
-// Wait waits until nothing is used any more. When ctx ends first, it cancels what is
-// left.
+// Wait waits until nothing is used any more. When ctx ends first, it cancels all uses.
 func (f *Fixture) Wait(ctx context.Context) error {
 	select {
 	case <-f.Gate.Idle():
@@ -160,7 +159,7 @@ func (f *Fixture) Audit() string {
 
 // Objects are the objects of the cluster. It implements use.Objects.
 type Objects struct {
-	// Err is the error of whatever is not declared.
+	// Err is the error for what is not declared, instead of not found.
 	Err error
 
 	mu      sync.Mutex
@@ -229,7 +228,7 @@ func (a *Authorizer) Authorize(_ context.Context, asked authorizer.Attributes) (
 	return a.Answer(asked)
 }
 
-// Decide lets it answer everything like that.
+// Decide makes it give that answer from now on.
 func (a *Authorizer) Decide(decision authorizer.Decision, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -289,7 +288,7 @@ func (f *Fixture) Target(name, pool string, changes ...func(*v1alpha1.Connection
 	return target
 }
 
-// Ready gives a target that condition Ready.
+// Ready sets the condition Ready of a target.
 func Ready(status metav1.ConditionStatus, reason, message string) func(*v1alpha1.ConnectionTarget) {
 	return func(target *v1alpha1.ConnectionTarget) {
 		target.Status.Conditions = []metav1.Condition{{
@@ -305,7 +304,7 @@ func (f *Fixture) Connect(target *v1alpha1.ConnectionTarget, pools ...*v1alpha1.
 	f.ConnectWith(target, f.Fake, nil, pools...)
 }
 
-// ConnectWith does so with another driver and a changed policy.
+// ConnectWith is Connect with another driver and a changed policy.
 func (f *Fixture) ConnectWith(
 	target *v1alpha1.ConnectionTarget, with driver.Driver, change func(*poolset.Policy), pools ...*v1alpha1.ConnectionPool,
 ) {
@@ -475,15 +474,15 @@ func (f *Fixture) Send(req *http.Request) Reply {
 	return result
 }
 
-// As sends a request as somebody.
+// As sends a request as another user.
 func As(name string) func(*http.Request) {
 	return func(req *http.Request) { req.Header.Set("Test-User", name) }
 }
 
-// Command is an Exec object.
+// Command returns an Exec object.
 func Command(words ...string) live.Exec { return live.Exec{Spec: live.ExecSpec{Command: words}} }
 
-// Identified is an Exec object with an ID of the request.
+// Identified returns an Exec object with a request ID.
 func Identified(id string, words ...string) live.Exec {
 	object := Command(words...)
 	object.Spec.RequestID = id
@@ -512,7 +511,7 @@ func (r Reply) WantOutcome(t testing.TB, want live.Outcome) {
 	}
 }
 
-// Causes of a status by their type.
+// Causes returns the causes of a status by their type.
 func Causes(status metav1.Status) map[metav1.CauseType]string {
 	all := map[metav1.CauseType]string{}
 	if status.Details != nil {

@@ -76,14 +76,14 @@ func (c *RemoteConn) Proxy(request *http.Request) (*http.Response, error) {
 	return c.remote.API.RoundTrip(request)
 }
 
-// Backend plays an API with a real server, which a transport reaches as a
-// driver's does.
+// Backend plays an API with a real server, which it reaches with a transport like that
+// of a driver.
 type Backend struct {
 	server    *httptest.Server
 	transport *http.Transport
 }
 
-// NewBackend starts one that ends with its test.
+// NewBackend starts a Backend that ends with its test.
 func NewBackend(t testing.TB, handler http.HandlerFunc) *Backend {
 	t.Helper()
 	b := &Backend{httptest.NewServer(handler), &http.Transport{DisableCompression: true}}
@@ -157,7 +157,7 @@ func Kubernetes(target *v1alpha1.ConnectionTarget) {
 	target.Spec.SSH, target.Spec.Kubernetes = nil, &v1alpha1.KubernetesTarget{}
 }
 
-// SSH leaves a target a host.
+// SSH leaves a target as it is, a host.
 func SSH(*v1alpha1.ConnectionTarget) {}
 
 // Upgrading makes a request one for a WebSocket.
@@ -213,8 +213,8 @@ func (p Pipes) Close() error {
 // Addr implements net.Listener.
 func (p Pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
-// Dial returns the client's end of a connection that Accept returns the other end
-// of, whatever the address.
+// Dial returns one end of a connection, whatever the address. Accept returns the other
+// end.
 func (p Pipes) Dial(context.Context, string, string) (net.Conn, error) {
 	near, far := net.Pipe()
 	p.accepted <- far
@@ -235,7 +235,7 @@ func URLOf(server *httptest.Server, path string) *url.URL {
 	return address
 }
 
-// Executors are those of stock clients.
+// Executors are the executors of stock clients.
 var Executors = map[string]func(*restclient.Config, *url.URL) (clientcommand.Executor, error){
 	"websocket": func(config *restclient.Config, address *url.URL) (clientcommand.Executor, error) {
 		return clientcommand.NewWebSocketExecutor(config, http.MethodGet, address.String())

@@ -150,7 +150,7 @@ func (s *liveSession) startOn(ctx context.Context, lease poolset.Lease) (*shells
 			Message: "targets of this kind run no commands; choose another target",
 		}
 	}
-	// The shell must not keep the request alive, whose context goes with it.
+	// The shell outlives the request, so it must not keep the values of its context.
 	starting, stop := context.WithCancel(s.ctx)
 	defer stop()
 	defer context.AfterFunc(ctx, stop)()
@@ -201,7 +201,7 @@ func validateSeconds(at *field.Path, value int32) field.ErrorList {
 		"must be between 1 and %d, or 0 for the default", live.MaxSessionTTLSeconds))}
 }
 
-// taken says that there is a session of that name.
+// taken refuses a name that another session has.
 func taken(name types.NamespacedName) error {
 	return apierrors.NewAlreadyExists(live.Resource("sessions"), name.Name)
 }

@@ -143,7 +143,7 @@ func (f *fixture) create(changes ...func(*live.Session)) *live.Session {
 
 func named(name string) func(*live.Session) { return func(s *live.Session) { s.Name = name } }
 
-// session is what the API says of a session now.
+// session returns a session as the API shows it now.
 func (f *fixture) session(name string) *live.Session {
 	f.Helper()
 	got, err := f.sessions.Get(asUser(f.Context(), "bob"), name, nil)

@@ -20,11 +20,11 @@ import (
 
 // liveSession is a session with its lease.
 type liveSession struct {
-	// use is the one that created it.
+	// use is the request that created it, which lasts as long as the session.
 	use   *use.Use
 	store *store
 
-	object  live.Session // but for what changes
+	object  live.Session // without what changes
 	created time.Time
 	env     map[string]string // until the shell has it
 
@@ -48,7 +48,7 @@ type liveSession struct {
 	lastUsed time.Time
 	// idleSince is when the last one has ended.
 	idleSince time.Time
-	// ending: the session ends with what it runs now.
+	// ending reports whether the session ends after what it runs now.
 	ending bool
 	idle   *time.Timer
 }
@@ -57,7 +57,7 @@ func (s *liveSession) name() types.NamespacedName {
 	return types.NamespacedName{Namespace: s.object.Namespace, Name: s.object.Name}
 }
 
-// describe says in the words of the API what the session is doing.
+// describe returns the session in the words of the API.
 func (s *liveSession) describe() *live.Session {
 	session := s.object.DeepCopy()
 	status := &session.Status
@@ -88,8 +88,8 @@ func (s *liveSession) end(why *driver.Error) {
 	s.cancel()
 }
 
-// supervise gives the lease back when the session has ended, and ends it when its
-// time is over. It does so in the background.
+// supervise starts to watch over the session in the background: it ends the session
+// when its time is over, and gives the lease back once the session has ended.
 func (s *liveSession) supervise() {
 	s.mu.Lock()
 	s.idleSince = time.Now()
@@ -107,7 +107,7 @@ func (s *liveSession) supervise() {
 	}
 }
 
-// wait returns when the shell has ended, and ends it when its time is over.
+// wait returns when the shell has ended. It ends the shell when its time is over.
 func (s *liveSession) wait() {
 	defer s.idle.Stop()
 	defer s.cancel()
@@ -132,7 +132,7 @@ func (s *liveSession) wait() {
 
 func (s *liveSession) idleTimeout() time.Duration { return seconds(s.object.Spec.IdleTimeoutSeconds) }
 
-// endIfIdle ends the session unless a command came in between.
+// endIfIdle ends the session unless a command has come in the meantime.
 func (s *liveSession) endIfIdle() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -141,7 +141,7 @@ func (s *liveSession) endIfIdle() {
 	}
 }
 
-// errShutDown is why sessions end that have lived until the operator stops.
+// errShutDown is why a session ends when the operator stops.
 var errShutDown = endReason(use.ReasonShutdown, "the operator was shut down")
 
 // endWhenIdle ends the session, after the commands that it runs now.
@@ -153,7 +153,7 @@ func (s *liveSession) endWhenIdle() {
 	}
 }
 
-// begin counts a command, unless the session has ended. Without an error, finish
+// begin counts a command, unless the session has ended. If it returns no error, finish
 // must be called.
 func (s *liveSession) begin() error {
 	s.mu.Lock()

@@ -9,8 +9,8 @@
 //
 // A session is one use of its pool, with one lease, from its creation to its end. It
 // ends when it is deleted, when its time is over, when it has been idle for too long,
-// when its creator loses the permission, or with its shell or connection. What it
-// runs is not counted again.
+// when its creator loses the permission, or with its shell or connection. The limits
+// on uses count the session, and not the commands in it.
 //
 // Trade-offs: sessions live in the memory of this process and end with it. An ended
 // session is listed for ten more minutes, so that its user can read why it ended.
@@ -47,8 +47,8 @@ const (
 )
 
 // Sessions is the REST storage of sessions: create, get, list and delete. There is
-// no watch, for the reasons that connections have, and no deletecollection: without
-// it, the namespace controller deletes sessions one by one.
+// no watch, because sessions change often, and no deletecollection: without it, the
+// namespace controller deletes sessions one by one.
 type Sessions struct {
 	list.Table[*live.Session]
 
@@ -69,8 +69,8 @@ var (
 // New returns the storage, without any session.
 func New(gate *use.Gate) *Sessions { return &Sessions{Table: table, gate: gate, store: newStore()} }
 
-// EndWhenIdle ends all sessions: those that run a command after it, the others now.
-// No new ones are taken.
+// EndWhenIdle ends the sessions that run no command, and the others after what they
+// run now. New sessions are refused from then on.
 func (s *Sessions) EndWhenIdle() { s.store.endWhenIdle() }
 
 // New implements rest.Storage.
@@ -154,7 +154,7 @@ func mayDelete(ctx context.Context, session *live.Session, validate rest.Validat
 }
 
 // owns reports whether a user is the owner of a session. UIDs are compared only if
-// both requests, which may have come to the server on different ways, tell them.
+// both are known: a request past kube-apiserver may come without one.
 func owns(owner, who user.Info) bool {
 	if who == nil || owner.GetName() != who.GetName() {
 		return false

@@ -170,7 +170,7 @@ func TestThereIsNoSessionWithoutAShell(t *testing.T) {
 	}
 }
 
-// A server that allows one session of a connection fewer than its pool believes.
+// The server allows fewer channels on a connection than its pool believes.
 func TestAShellTriesAnotherConnection(t *testing.T) {
 	inFixture(t, func(f *fixture) {
 		f.ConnectWith(f.Target("web-1", "web"), f.Fake, func(p *poolset.Policy) { p.Max = 2 }, f.Pool("web", registrytest.LeastLoaded))
@@ -207,7 +207,7 @@ func TestOnlyItsCreatorUsesASession(t *testing.T) {
 		"the same":           {user.DefaultInfo{Name: "a", UID: "1"}, user.DefaultInfo{Name: "a", UID: "1"}, true},
 		"without a UID":      {user.DefaultInfo{Name: "a", UID: "1"}, user.DefaultInfo{Name: "a"}, true},
 		"a namesake":         {user.DefaultInfo{Name: "a", UID: "1"}, user.DefaultInfo{Name: "a", UID: "2"}, false},
-		"somebody else":      {user.DefaultInfo{Name: "a"}, user.DefaultInfo{Name: "b"}, false},
+		"another user":       {user.DefaultInfo{Name: "a"}, user.DefaultInfo{Name: "b"}, false},
 		"a UID is no excuse": {user.DefaultInfo{Name: "a", UID: "1"}, user.DefaultInfo{Name: "b", UID: "1"}, false},
 	} {
 		if got := owns(&tc.owner, &tc.who); got != tc.want {
@@ -543,7 +543,7 @@ func (f *fixture) tableSays(name, want string) {
 	}
 }
 
-// request is one by GET.
+// request returns a GET request.
 func (f *fixture) request(path string) *http.Request {
 	return httptest.NewRequestWithContext(f.Context(), http.MethodGet, path, http.NoBody)
 }

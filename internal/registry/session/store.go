@@ -16,7 +16,7 @@ import (
 const (
 	// endedMemory is how long an ended session is still listed.
 	endedMemory = 10 * time.Minute
-	// maxEnded bounds how many of them are; the oldest go first.
+	// maxEnded bounds how many ended sessions are listed; the oldest go first.
 	maxEnded = 1000
 )
 
@@ -26,7 +26,7 @@ type store struct {
 	byName map[types.NamespacedName]*liveSession
 	// ended are those of byName that have ended, oldest first.
 	ended []*liveSession
-	// closed: no new ones are taken.
+	// closed reports whether new sessions are refused.
 	closed bool
 }
 
@@ -75,7 +75,7 @@ func (s *store) find(namespace, name string) (*liveSession, error) {
 	return session, nil
 }
 
-// all returns those of a namespace, or of all when it is empty.
+// all returns the sessions of a namespace, or of all when it is empty.
 func (s *store) all(namespace string) []*liveSession {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,8 +89,8 @@ func (s *store) all(namespace string) []*liveSession {
 	return found
 }
 
-// opened lists a session from here on. tooLate reports whether no new ones are taken
-// any more.
+// opened lists a session from now on. tooLate reports whether new sessions have been
+// refused since it was reserved.
 func (s *store) opened(session *liveSession) (tooLate bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,7 +123,7 @@ func (s *store) drop(session *liveSession) {
 	}
 }
 
-// forget drops what has been listed for long enough.
+// forget drops ended sessions that have been listed for long enough.
 func (s *store) forget(now time.Time) {
 	for len(s.ended) > 0 && (len(s.ended) > maxEnded || now.Sub(s.ended[0].endedAt) >= endedMemory) {
 		s.drop(s.ended[0])
@@ -132,8 +132,8 @@ func (s *store) forget(now time.Time) {
 	}
 }
 
-// endWhenIdle ends all sessions that run no command, and the others after what they
-// run now. No new ones are taken.
+// endWhenIdle ends the sessions that run no command, and the others after what they
+// run now. New sessions are refused from then on.
 func (s *store) endWhenIdle() {
 	s.mu.Lock()
 	s.closed = true

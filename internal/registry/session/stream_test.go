@@ -76,7 +76,7 @@ func TestStockClientsStreamCommandsInSessions(t *testing.T) {
 	}
 }
 
-// A client that does not read keeps whoever writes waiting, but not its session.
+// A write to a client that does not read waits. Its session ends all the same.
 func TestAClientThatDoesNotReadCannotOutliveItsSession(t *testing.T) {
 	for name, end := range map[string]func(*fixture, string){
 		"whose permission is revoked": func(f *fixture, _ string) { f.Authorizer.Decide(authorizer.DecisionNoOpinion, nil) },

@@ -58,7 +58,7 @@ func (u *Use) AuditStarted(lease LeaseInfo, command *driver.Command) {
 	u.Audit("use started", facts...)
 }
 
-// AuditSession notes that a session has started or ended on a lease.
+// AuditSession writes a line about a session that uses a lease.
 func (u *Use) AuditSession(message string, lease LeaseInfo, facts ...any) {
 	u.Audit(message, append(lease.facts(), facts...)...)
 }

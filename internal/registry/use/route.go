@@ -12,7 +12,8 @@ import (
 	"github.com/connpool/connpool/internal/registry/refusal"
 )
 
-// Route is where a request wants to go, as declared.
+// Route is the declared pool, and the declared target if the request names one, that
+// a request wants to use.
 type Route struct {
 	pool *v1alpha1.ConnectionPool
 	// target is nil when the request names none.
@@ -25,7 +26,7 @@ type Route struct {
 // Fit returns what of a request does not fit a target, mostly the target's type.
 type Fit func(*v1alpha1.ConnectionTarget) field.ErrorList
 
-// Request says the same in the words of the pools.
+// Request returns the route as the pools take it.
 func (r Route) Request() poolset.Request {
 	request := poolset.Request{Pool: string(r.pool.UID)}
 	if r.target != nil {
@@ -72,8 +73,8 @@ func routesToAny(pool *v1alpha1.ConnectionPool) bool {
 	return pool.Spec.Routing != nil && *pool.Spec.Routing == v1alpha1.RoutingLeastLoaded
 }
 
-// Lease leases a connection to a target that the request fits. What does not fit is
-// refused before the lease when the pool or the request names the target, and after
+// Lease leases a connection to a target that the request fits. A request that does
+// not fit is refused before the lease when it or the pool names the target, and after
 // it when the pools have chosen one.
 func (u *Use) Lease(ctx context.Context, to Route, fits Fit) (poolset.Lease, error) {
 	target := to.onlyTarget(ctx)

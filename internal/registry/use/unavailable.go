@@ -19,8 +19,8 @@ import (
 	"github.com/connpool/connpool/internal/registry/refusal"
 )
 
-// refuse puts an error of the pools into the words of HTTP. These are the only
-// words for it: poolset returns bare errors.
+// refuse words an error of the pools for the client. It is worded only here: the
+// pools return bare errors.
 func (r Route) refuse(ctx context.Context, err error) *apierrors.StatusError {
 	switch {
 	case errors.Is(err, poolset.ErrTargetRequired):
@@ -65,27 +65,20 @@ func (r Route) subject() string {
 	}
 }
 
-// acquireErrors are the errors by which the pools refuse a lease.
-var acquireErrors = []error{
-	poolset.ErrUnknownPool, poolset.ErrUnknownTarget, poolset.ErrTargetRequired,
-	connpool.ErrPaused, connpool.ErrClosed, connpool.ErrExhausted, connpool.ErrDialPending,
-}
-
-// Failure returns the error of a command on a lease of the route in the words of
-// the API. A server that refuses one more channel lets the pools acquire another
-// lease, and what they then refuse is worded as by Lease: the command has proved
-// not to have started. All other errors are returned as they are.
+// Failure returns the error of a command on a lease of the route in the words of the
+// API. When a server refuses one more channel, the pools acquire another lease for
+// the command; if they refuse that, the error has no reason and wraps theirs, which is
+// worded here as by Lease. All other errors are returned as they are.
 func (r Route) Failure(ctx context.Context, err error) error {
-	if classified, ok := errors.AsType[*driver.Error](err); ok && classified.Started {
+	failure, ok := errors.AsType[*driver.Error](err)
+	if !ok || failure.Started || failure.Reason != "" || failure.Err == nil {
 		return err
 	}
-	if !slices.ContainsFunc(acquireErrors, func(known error) bool { return errors.Is(err, known) }) {
-		return err
-	}
-	refused := r.refuse(ctx, err)
+	refused := r.refuse(ctx, failure.Err)
 	return &driver.Error{Reason: reasonOf(refused), Message: refused.ErrStatus.Message, Err: err}
 }
 
+// reasonOf returns the reason among the causes of a refusal.
 func reasonOf(refused *apierrors.StatusError) driver.Reason {
 	if details := refused.ErrStatus.Details; details != nil {
 		for _, cause := range details.Causes {
@@ -106,7 +99,7 @@ func (r Route) ambiguous(ctx context.Context) *apierrors.StatusError {
 	return refusal.Invalid(field.ErrorList{field.Required(r.field, message)})
 }
 
-// members are the names of the targets that a pool selects, in order.
+// members returns the names of the targets that the pool selects, in order.
 func (r Route) members(ctx context.Context) (names []string) {
 	targets, err := r.objects.Targets(ctx, r.pool.Namespace)
 	if err != nil {
@@ -121,15 +114,15 @@ func (r Route) members(ctx context.Context) (names []string) {
 	return names
 }
 
-// absent says why the pools do not know what is declared: they know only what
-// can be used.
+// absent says why the pools do not have what is declared: they have only what can be
+// used.
 func (r Route) absent(ctx context.Context) *apierrors.StatusError {
 	if r.target != nil && !r.pool.Selects(r.target) {
 		return r.notInPool(ctx)
 	}
 	target := r.target
 	if ref := r.pool.Spec.TargetRef; target == nil && ref != nil {
-		// A target that cannot be read leaves the pool's own words.
+		// If the target cannot be read, the condition of the pool says why.
 		target, _ = r.objects.Target(ctx, r.pool.Namespace, ref.Name)
 	}
 	if target != nil {

@@ -1,6 +1,6 @@
-// Package use is what all uses of a pool share: who may use it, how many may at
-// the same time, the lease, the result, the audit lines and the words in which a
-// request is refused.
+// Package use is what all uses of a pool share: who may use it, how many uses there
+// may be at the same time, the lease, the result, the audit lines, and the words for
+// what the pools refuse.
 //
 //	gate := use.NewGate(use.Config{Pools: set, Objects: cache, Authorizer: authorizer})
 //	...
@@ -8,7 +8,7 @@
 //	handler := u.Handler(u.Begin, responder, func(w http.ResponseWriter, req *http.Request) error {
 //		route, err := u.Route(req.Context(), field.NewPath("target"), "web-1")
 //		...
-//		lease, err := u.Lease(req.Context(), route, use.FitPlace(nil, u.Place))
+//		lease, err := u.Lease(req.Context(), route, validate.Place(nil, u.Place))
 //		...
 //	})
 //
@@ -21,8 +21,8 @@
 // had a lease ends with an outcome instead. No answer has a Retry-After, because
 // clients would send the command again on their own.
 //
-// Trade-offs: the bounds on uses are those of this process; several replicas do
-// not add theirs up.
+// Trade-offs: each process counts its own uses; several replicas do not add theirs
+// up.
 package use
 
 import (
@@ -91,11 +91,11 @@ type Gate struct {
 // NewGate makes a gate.
 func NewGate(config Config) *Gate { return &Gate{Config: config, running: newCounter(config.Limits)} }
 
-// Idle returns a channel that is closed once nothing is used.
+// Idle returns a channel that is closed once no use runs.
 func (g *Gate) Idle() <-chan struct{} { return g.running.idle() }
 
-// Join counts what belongs to a use that is counted already, until end is called
-// once. Idle waits for it, and the limits do not count it.
+// Join counts a part of a use that the limits count already, until end is called
+// once. Idle waits for it, and no limit refuses it.
 func (g *Gate) Join() (end func(), err error) { return g.running.join() }
 
 // Cancel ends all uses: their contexts end with ErrShutdown.
