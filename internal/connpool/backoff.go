@@ -27,8 +27,8 @@ func Backoff(failures int, random float64) time.Duration {
 	return time.Duration(random * float64(ceiling))
 }
 
-// trouble is what dialing has met with lately, and when to try again.
-type trouble struct {
+// failureStreak is what dialing has met with lately, and when to try again.
+type failureStreak struct {
 	failures int
 	err      error
 	since    instant
@@ -45,10 +45,10 @@ type trouble struct {
 }
 
 // waits reports whether it is too early to dial.
-func (t *trouble) waits(now instant) bool { return now < t.next }
+func (t *failureStreak) waits(now instant) bool { return now < t.next }
 
 // failed takes note of a failed dial.
-func (t *trouble) failed(err error, v Verdict, began, now instant, random float64) {
+func (t *failureStreak) failed(err error, v Verdict, began, now instant, random float64) {
 	t.note(err, now)
 	if t.step == 0 || began > t.last {
 		t.step++
@@ -63,12 +63,12 @@ func (t *trouble) failed(err error, v Verdict, began, now instant, random float6
 }
 
 // succeeded takes note of a dial that succeeded.
-func (t *trouble) succeeded() { *t = trouble{flaps: t.flaps, flapped: t.flapped} }
+func (t *failureStreak) succeeded() { *t = failureStreak{flaps: t.flaps, flapped: t.flapped} }
 
 // lost takes note of a connection's death. The first redial is immediate; only
 // a target that keeps dropping young connections is backed off from. It reports
 // whether this was one, and the first of those that were lost together.
-func (t *trouble) lost(cause error, created, now instant, random float64) (young bool) {
+func (t *failureStreak) lost(cause error, created, now instant, random float64) (young bool) {
 	if now-created >= Steady {
 		t.flaps = 0
 		return false
@@ -86,7 +86,7 @@ func (t *trouble) lost(cause error, created, now instant, random float64) (young
 }
 
 // note adds a failure to the streak.
-func (t *trouble) note(err error, now instant) {
+func (t *failureStreak) note(err error, now instant) {
 	if t.failures == 0 {
 		t.since = now
 	}
@@ -95,6 +95,6 @@ func (t *trouble) note(err error, now instant) {
 }
 
 // forgive allows the next dial at once. What went wrong stays on record.
-func (t *trouble) forgive() {
+func (t *failureStreak) forgive() {
 	t.step, t.flaps, t.next, t.parked = 0, 0, 0, false
 }

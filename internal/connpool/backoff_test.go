@@ -189,25 +189,6 @@ func TestBackoffAndParking(t *testing.T) {
 			}
 			w.expect("4 idle")
 		},
-		"the dial budget's wait does not count against the dial timeout": func(t *testing.T) {
-			turn := make(chan struct{})
-			places := 0
-			p := New(Options[*fakeConn]{
-				Dial:   func(ctx context.Context) (*fakeConn, error) { return newFakeConn("x"), ctx.Err() },
-				Admit:  func(context.Context) (func(error), error) { <-turn; return func(error) { places++ }, nil },
-				Limits: Limits{MinWarm: 1, DialTimeout: time.Second},
-			})
-			after(time.Minute)
-			close(turn)
-			synctest.Wait()
-			if s := p.Stats(); s.Idle != 1 {
-				t.Errorf("%d idle, failure %v", s.Idle, s.Dial.Err)
-			}
-			if places != 1 {
-				t.Errorf("the place in the budget was given back %d times", places)
-			}
-			_ = p.Close()
-		},
 		"a caller who waits longer than the acquire timeout for a repeated dial learns why the last one failed": func(t *testing.T) {
 			w := newWorld(t, Limits{Max: 1, AcquireTimeout: time.Second})
 			w.ask()

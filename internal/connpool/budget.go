@@ -12,44 +12,44 @@ import (
 const streakMemory = time.Hour
 
 // Budget bounds the dials that run at once in a process, to one host and
-// through one bastion. It is shared by pools.
+// through one jump host. It is shared by pools.
 //
 // Hosts that do not answer must not keep those that do waiting, however many
 // they are: a route whose last dial failed comes after all others, and such
 // routes together have two thirds of the places.
 type Budget struct {
-	process, perHost, perBastion int
-	// dubiousPlaces bounds the dials of routes whose last dial failed.
-	dubiousPlaces int
+	process, perHost, perJumpHost int
+	// failingPlaces bounds the dials of routes whose last dial failed.
+	failingPlaces int
 
 	mu sync.Mutex
-	// running counts admitted dials in all, dubious those among them of routes
-	// that were in a streak of failures, hosts and bastions by those.
-	running, dubious int
-	hosts, bastions  map[string]int
+	// running counts admitted dials in all, failing those among them of routes
+	// that were in a streak of failures, hosts and jump hosts by those.
+	running, failing int
+	hosts, jumpHosts map[string]int
 	// queues holds the callers who wait, by route; trusted and doubted are the
 	// orders in which the routes of each class get their turn.
-	queues           map[route]*routeQueue
-	trusted, doubted list[*routeQueue]
+	queues                     map[route]*routeQueue
+	healthyTurns, failingTurns list[*routeQueue]
 	// streaks holds the routes whose last dial failed; oldest first in byAge.
 	streaks map[route]*element[streak]
 	byAge   list[streak]
 }
 
 // route is what two dials share that wait for the same places.
-type route struct{ host, bastion string }
+type route struct{ host, jumpHost string }
 
 // routeQueue is the callers who wait for one route, in order of arrival.
 type routeQueue struct {
 	route   route
 	turn    element[*routeQueue]
-	callers list[*dialer]
+	callers list[*admission]
 }
 
-// dialer is a caller of Admit. Its class is set before admitted is closed.
-type dialer struct {
+// admission is a caller of Admit. Its class is set before admitted is closed.
+type admission struct {
 	admitted chan struct{}
-	dubious  bool
+	failing  bool
 }
 
 // streak is that the last dial of a route failed, and when.
@@ -59,31 +59,31 @@ type streak struct {
 }
 
 // NewBudget makes a budget of so many dials at once for the process, each host
-// and each bastion.
-func NewBudget(process, perHost, perBastion int) *Budget {
+// and each jump host.
+func NewBudget(process, perHost, perJumpHost int) *Budget {
 	return &Budget{
 		process:       process,
 		perHost:       perHost,
-		perBastion:    perBastion,
-		dubiousPlaces: max(1, process*2/3),
+		perJumpHost:   perJumpHost,
+		failingPlaces: max(1, process*2/3),
 		hosts:         map[string]int{},
-		bastions:      map[string]int{},
+		jumpHosts:     map[string]int{},
 		queues:        map[route]*routeQueue{},
 		streaks:       map[route]*element[streak]{},
 	}
 }
 
-// Admit waits for its turn to dial hostKey, through bastionKey unless that is
+// Admit waits for its turn to dial hostKey, through jumpHostKey unless that is
 // empty, and returns what gives the place back and takes the dial's result: nil,
 // or why it failed; a dial that was canceled tells nothing. Turns are first come,
 // first served within a host and go round between hosts, so that the callers of
 // one host do not block another's. The error is that of ctx.
-func (b *Budget) Admit(ctx context.Context, hostKey, bastionKey string) (done func(result error), err error) {
-	r := route{hostKey, bastionKey}
-	d := &dialer{admitted: make(chan struct{})}
+func (b *Budget) Admit(ctx context.Context, hostKey, jumpHostKey string) (done func(result error), err error) {
+	r := route{hostKey, jumpHostKey}
+	d := &admission{admitted: make(chan struct{})}
 	var once sync.Once
 	done = func(result error) { once.Do(func() { b.leave(r, d, result) }) }
-	caller := &element[*dialer]{value: d}
+	caller := &element[*admission]{value: d}
 	b.enqueue(r, caller)
 	select {
 	case <-d.admitted:
@@ -97,7 +97,7 @@ func (b *Budget) Admit(ctx context.Context, hostKey, bastionKey string) (done fu
 	return nil, ctx.Err()
 }
 
-func (b *Budget) enqueue(r route, caller *element[*dialer]) {
+func (b *Budget) enqueue(r route, caller *element[*admission]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	q := b.queues[r]
@@ -114,13 +114,13 @@ func (b *Budget) enqueue(r route, caller *element[*dialer]) {
 // class is the order in which a route gets its turn.
 func (b *Budget) class(r route) *list[*routeQueue] {
 	if b.streaks[r] != nil {
-		return &b.doubted
+		return &b.failingTurns
 	}
-	return &b.trusted
+	return &b.healthyTurns
 }
 
 // withdraw takes a caller out of its queue and reports whether it was there.
-func (b *Budget) withdraw(r route, caller *element[*dialer]) bool {
+func (b *Budget) withdraw(r route, caller *element[*admission]) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if caller.in == nil {
@@ -131,15 +131,15 @@ func (b *Budget) withdraw(r route, caller *element[*dialer]) bool {
 	return true
 }
 
-func (b *Budget) leave(r route, d *dialer, result error) {
+func (b *Budget) leave(r route, d *admission, result error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.running--
-	if d.dubious {
-		b.dubious--
+	if d.failing {
+		b.failing--
 	}
 	release(b.hosts, r.host)
-	release(b.bastions, r.bastion)
+	release(b.jumpHosts, r.jumpHost)
 	if !errors.Is(result, context.Canceled) {
 		b.learn(r, result == nil, time.Now())
 	}
@@ -183,9 +183,9 @@ func (b *Budget) endStreak(r route) {
 // admit lets in whoever may, each route in its turn, those in doubt last.
 func (b *Budget) admit() {
 	for b.running < b.process {
-		q := b.first(&b.trusted)
-		if q == nil && b.dubious < b.dubiousPlaces {
-			q = b.first(&b.doubted)
+		q := b.first(&b.healthyTurns)
+		if q == nil && b.failing < b.failingPlaces {
+			q = b.first(&b.failingTurns)
 		}
 		if q == nil {
 			return
@@ -205,7 +205,7 @@ func (b *Budget) first(turns *list[*routeQueue]) *routeQueue {
 }
 
 func (b *Budget) mayDial(r route) bool {
-	return b.hosts[r.host] < b.perHost && (r.bastion == "" || b.bastions[r.bastion] < b.perBastion)
+	return b.hosts[r.host] < b.perHost && (r.jumpHost == "" || b.jumpHosts[r.jumpHost] < b.perJumpHost)
 }
 
 // admitFirst lets in the first caller of a route, whose next turn comes last.
@@ -214,11 +214,11 @@ func (b *Budget) admitFirst(q *routeQueue) {
 	caller.leave()
 	b.running++
 	b.hosts[q.route.host]++
-	b.bastions[q.route.bastion]++
+	b.jumpHosts[q.route.jumpHost]++
 	turns := q.turn.in
-	if turns == &b.doubted {
-		caller.value.dubious = true
-		b.dubious++
+	if turns == &b.failingTurns {
+		caller.value.failing = true
+		b.failing++
 	}
 	q.turn.leave()
 	turns.pushBack(&q.turn)

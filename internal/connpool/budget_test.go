@@ -26,10 +26,10 @@ type turn struct {
 }
 
 // admit starts callers whose names begin with their host, as in "a1".
-func (d *dialers) admit(bastion string, names ...string) {
+func (d *dialers) admit(jumpHost string, names ...string) {
 	for _, name := range names {
 		go func() {
-			done, err := d.budget.Admit(d.t.Context(), name[:1], bastion)
+			done, err := d.budget.Admit(d.t.Context(), name[:1], jumpHost)
 			if err != nil {
 				return
 			}
@@ -58,8 +58,8 @@ func (d *dialers) expect(want ...string) {
 	}
 }
 
-func newDialers(t *testing.T, process, perHost, perBastion int) *dialers {
-	return &dialers{t: t, budget: NewBudget(process, perHost, perBastion), dones: map[string]func(error){}, turns: make(chan turn, 1000)}
+func newDialers(t *testing.T, process, perHost, perJumpHost int) *dialers {
+	return &dialers{t: t, budget: NewBudget(process, perHost, perJumpHost), dones: map[string]func(error){}, turns: make(chan turn, 1000)}
 }
 
 func TestBudget(t *testing.T) {
@@ -91,9 +91,9 @@ func TestBudget(t *testing.T) {
 				t.Errorf("order %v, want %v", order, want)
 			}
 		},
-		"a bastion bounds the hosts behind it, and no others": func(t *testing.T) {
+		"a jump host bounds the hosts behind it, and no others": func(t *testing.T) {
 			d := newDialers(t, 30, 3, 2)
-			d.admit("bastion", "a1", "b1", "c1")
+			d.admit("jump host", "a1", "b1", "c1")
 			d.admit("", "d1")
 			d.expect("a1", "b1", "d1")
 			d.dones["a1"](nil)
@@ -129,14 +129,14 @@ func TestBudget(t *testing.T) {
 		"nothing is remembered of those who left": func(t *testing.T) {
 			d := newDialers(t, 3, 2, 2)
 			for i := range 100 {
-				done, err := d.budget.Admit(t.Context(), fmt.Sprint("host", i), fmt.Sprint("bastion", i))
+				done, err := d.budget.Admit(t.Context(), fmt.Sprint("host", i), fmt.Sprint("jump host", i))
 				if err != nil {
 					t.Fatal(err)
 				}
 				done(nil)
 			}
 			b := d.budget
-			if n := len(b.hosts) + len(b.bastions) + len(b.queues) + len(b.streaks) + b.trusted.len + b.running; n != 0 {
+			if n := len(b.hosts) + len(b.jumpHosts) + len(b.queues) + len(b.streaks) + b.healthyTurns.len + b.running; n != 0 {
 				t.Errorf("%d entries left", n)
 			}
 		},

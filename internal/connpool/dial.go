@@ -33,21 +33,15 @@ func (p *Pool[C]) dial(g *generation[C], limits Limits, proof bool, began instan
 		return
 	}
 	c := &conn[C]{conn: o.conn, gen: g}
-	c.place.value = c
+	c.elem.value = c
 	c.unwatch = context.AfterFunc(o.conn.Context(), func() { p.died(c) })
 	p.change(func(s *state[C], now instant) { s.dialed(c, o, now) })
 }
 
-// connect dials within the budget. A connection that is to prove its
+// connect dials. A connection that is to prove its
 // generation is probed before anybody relies on it; one that is dead already
 // is a failed dial.
 func (p *Pool[C]) connect(g *generation[C], limits Limits, proof bool) (o outcome[C]) {
-	done, err := p.admit(g.ctx)
-	if err != nil {
-		o.err = err
-		return o
-	}
-	defer func() { done(o.err) }()
 	ctx, cancel := context.WithTimeout(g.ctx, limits.DialTimeout)
 	defer cancel()
 	began := p.now()
@@ -83,7 +77,7 @@ func (s *state[C]) dialFailed(g *generation[C], o outcome[C], now instant) {
 	}
 	s.tally.dials.Failed++
 	s.changed = true
-	g.trouble.failed(o.err, o.verdict, o.began, now, s.pool.random())
+	g.streak.failed(o.err, o.verdict, o.began, now, s.pool.random())
 }
 
 // dialed takes a new connection in: to the oldest waiter, else idle; closed
@@ -100,21 +94,21 @@ func (s *state[C]) dialed(c *conn[C], o outcome[C], now instant) {
 	s.tally.dials.Succeeded++
 	s.tally.dials.Time += o.took
 	c.gen.proved = true
-	c.gen.trouble.succeeded()
+	c.gen.streak.succeeded()
 	if c.gen == s.next {
 		s.adopt()
 	}
 	s.move(c, fresh)
 	if c.cause != nil {
-		s.bury(c, now)
+		s.closeDead(c, now)
 		return
 	}
 	s.serve(Dialed, now)
-	s.relieve()
+	s.releaseOneRetiring()
 }
 
-// relieve lets one retiring connection go: its successor has come.
-func (s *state[C]) relieve() {
+// releaseOneRetiring lets one retiring connection go: its successor has come.
+func (s *state[C]) releaseOneRetiring() {
 	var oldest *conn[C]
 	for _, c := range s.conns {
 		if c.state != retiring {

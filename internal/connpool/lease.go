@@ -84,7 +84,7 @@ func (l *Lease[C]) Release() {
 // recycle makes the slot of an ended lease useful again. Only a connection
 // that is, or now becomes, worn needs more than the next caller.
 func (s *state[C]) recycle(c *conn[C], now instant) {
-	s.shelve(c)
+	s.reindex(c)
 	if c.state != fresh || s.limits.usedUp(c.uses) {
 		s.settle(now)
 		return
@@ -114,8 +114,8 @@ func (l *Lease[C]) Discard() {
 func (l *Lease[C]) Narrow() {
 	l.pool.change(func(s *state[C], _ instant) {
 		if c := s.unlease(l); c != nil {
-			s.narrow(c, max(l.beside, c.leased))
-			s.shelve(c)
+			s.lowerCap(c, max(l.beside, c.leased))
+			s.reindex(c)
 		}
 	})
 }

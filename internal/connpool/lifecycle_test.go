@@ -114,7 +114,7 @@ func TestVerdicts(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			var tr trouble
+			var tr failureStreak
 			tr.failed(errRefused, tc.verdict, 1, 2, 1)
 			if tr.next != 2+tc.want || tr.parked != tc.verdict.Park || !tr.waits(tr.next-1) || tr.waits(tr.next) {
 				t.Errorf("%+v, want to wait %s", tr, tc.want)

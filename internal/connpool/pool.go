@@ -53,10 +53,6 @@ type Options[C Conn] struct {
 	Dial DialFunc[C]
 	// Probe checks the health of one connection, idle or busy.
 	Probe func(context.Context, C) error
-	// Admit waits for a place in the dial budget and returns what gives it
-	// back and takes the dial's result. The wait does not count against
-	// Limits.DialTimeout.
-	Admit func(context.Context) (done func(result error), err error)
 	// Judge decides how a dial failure is retried; nil means always backoff.
 	Judge func(error) Verdict
 	// Dropped is told of a connection that died, and why, before it was Steady:
@@ -87,7 +83,6 @@ type Options[C Conn] struct {
 // before it unlocks; between calls the state is therefore always settled.
 type Pool[C Conn] struct {
 	probe   func(context.Context, C) error
-	admit   func(context.Context) (func(error), error)
 	judge   func(error) Verdict
 	dropped func(C, error)
 	notify  func()
@@ -112,16 +107,12 @@ type instant = time.Duration
 func New[C Conn](opts Options[C]) *Pool[C] {
 	p := &Pool[C]{
 		probe:   opts.Probe,
-		admit:   opts.Admit,
 		judge:   opts.Judge,
 		dropped: opts.Dropped,
 		notify:  opts.Notify,
 		random:  opts.Random,
 		start:   time.Now().Add(-1), // so that no instant is 0
 		done:    make(chan struct{}),
-	}
-	if p.admit == nil {
-		p.admit = func(context.Context) (func(error), error) { return func(error) {}, nil }
 	}
 	if p.judge == nil {
 		p.judge = func(error) Verdict { return Verdict{} }
@@ -201,9 +192,9 @@ func (p *Pool[C]) Replace(dial DialFunc[C]) {
 // Retry forgets backoff and parking: whatever is wanted is dialed now.
 func (p *Pool[C]) Retry() {
 	p.change(func(s *state[C], _ instant) {
-		s.gen.trouble.forgive()
+		s.gen.streak.forgive()
 		if s.next != nil {
-			s.next.trouble.forgive()
+			s.next.streak.forgive()
 		}
 	})
 }
@@ -218,7 +209,7 @@ func (p *Pool[C]) Hold(of C, use func()) bool {
 	}
 	defer p.change(func(s *state[C], _ instant) {
 		c.leased--
-		s.shelve(c)
+		s.reindex(c)
 	})
 	use()
 	return true
@@ -229,9 +220,9 @@ func (p *Pool[C]) hold(of C) *conn[C] {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.s.conns {
-		if any(c.conn) == any(of) && c.place.in != nil {
+		if any(c.conn) == any(of) && c.elem.in != nil {
 			c.leased++
-			p.s.shelve(c)
+			p.s.reindex(c)
 			return c
 		}
 	}

@@ -74,7 +74,7 @@ type conn[C Conn] struct {
 	cause   error
 
 	state  phase
-	place  element[*conn[C]]
+	elem   element[*conn[C]]
 	leased int
 	uses   int64
 
@@ -105,12 +105,12 @@ type generation[C Conn] struct {
 	cancel  context.CancelFunc
 	dialing int
 	// proved is set by the first dial that succeeds.
-	proved  bool
-	trouble trouble
-	// cap is the learned bound on leases for each connection, 0 is none; taughtBy
+	proved bool
+	streak failureStreak
+	// learnedCap is the learned bound on leases for each connection, 0 is none; taughtBy
 	// is the connection that it was learned on.
-	cap      int
-	taughtBy *conn[C]
+	learnedCap int
+	capSource  *conn[C]
 }
 
 func (s *state[C]) generation(dial DialFunc[C]) *generation[C] {
@@ -129,8 +129,8 @@ func (s *state[C]) move(c *conn[C], to phase) {
 	c.state = to
 	s.count[to]++
 	s.changed = true
-	s.shelve(c)
-	s.unlearn(c)
+	s.reindex(c)
+	s.forgetCap(c)
 	switch {
 	case to == draining && c.leased == 0:
 		s.move(c, closing)
@@ -141,22 +141,22 @@ func (s *state[C]) move(c *conn[C], to phase) {
 	}
 }
 
-// shelve puts a connection where Acquire finds it, or takes it away from there.
+// reindex puts a connection where Acquire finds it, or takes it away from there.
 // Connections that carry leases come first, then the one used last, so that
 // surplus connections stay unused and idle out; those on their way out come
 // last of all.
-func (s *state[C]) shelve(c *conn[C]) {
-	shelf := s.shelf(c)
-	if c.place.in == shelf {
+func (s *state[C]) reindex(c *conn[C]) {
+	shelf := s.listFor(c)
+	if c.elem.in == shelf {
 		return
 	}
-	c.place.leave()
+	c.elem.leave()
 	if shelf != nil {
-		shelf.pushFront(&c.place)
+		shelf.pushFront(&c.elem)
 	}
 }
 
-func (s *state[C]) shelf(c *conn[C]) *list[*conn[C]] {
+func (s *state[C]) listFor(c *conn[C]) *list[*conn[C]] {
 	switch {
 	case !c.serves() || c.leased >= s.slots:
 		return nil
@@ -193,7 +193,7 @@ func (s *state[C]) lease(c *conn[C], how How, wait time.Duration) *Lease[C] {
 	}
 	l.conn, l.beside, l.how, l.wait = c, c.leased, how, wait
 	c.leased++
-	s.shelve(c)
+	s.reindex(c)
 	s.tally.leases++
 	s.tally.acquired[how].Count++
 	s.tally.acquired[how].Wait += wait
@@ -237,28 +237,28 @@ func (s *state[C]) setLimits(limits Limits) {
 // resize applies the limit, or what was learned, on leases for each connection.
 func (s *state[C]) resize() {
 	s.slots = s.limits.LeasesPerConn
-	if s.gen.cap > 0 {
-		s.slots = min(s.slots, s.gen.cap)
+	if s.gen.learnedCap > 0 {
+		s.slots = min(s.slots, s.gen.learnedCap)
 	}
 	for _, c := range s.conns {
-		s.shelve(c)
+		s.reindex(c)
 	}
 }
 
-// narrow learns that a connection of the current generation carries no more
+// lowerCap learns that a connection of the current generation carries no more
 // than so many leases.
-func (s *state[C]) narrow(c *conn[C], leases int) {
+func (s *state[C]) lowerCap(c *conn[C], leases int) {
 	learned := max(leases, 1)
-	if c.gen == s.gen && (s.gen.cap == 0 || learned < s.gen.cap) {
-		s.gen.cap, s.gen.taughtBy = learned, c
+	if c.gen == s.gen && (s.gen.learnedCap == 0 || learned < s.gen.learnedCap) {
+		s.gen.learnedCap, s.gen.capSource = learned, c
 		s.resize()
 	}
 }
 
-// unlearn forgets what was learned on a connection that leaves.
-func (s *state[C]) unlearn(c *conn[C]) {
-	if c.gen.taughtBy == c {
-		c.gen.cap, c.gen.taughtBy = 0, nil
+// forgetCap forgets what was learned on a connection that leaves.
+func (s *state[C]) forgetCap(c *conn[C]) {
+	if c.gen.capSource == c {
+		c.gen.learnedCap, c.gen.capSource = 0, nil
 		s.resize()
 	}
 }
@@ -329,17 +329,17 @@ func (p *Pool[C]) died(c *conn[C]) {
 	cause := context.Cause(c.conn.Context())
 	p.change(func(s *state[C], now instant) {
 		c.cause = cause
-		s.bury(c, now)
+		s.closeDead(c, now)
 	})
 }
 
-// bury closes a connection that is dead or does not answer, if the pool still
+// closeDead closes a connection that is dead or does not answer, if the pool still
 // has it.
-func (s *state[C]) bury(c *conn[C], now instant) {
+func (s *state[C]) closeDead(c *conn[C], now instant) {
 	if c.state == unborn || c.state >= closing {
 		return
 	}
-	if c.gen == s.gen && s.gen.trouble.lost(c.cause, c.created, now, s.pool.random()) {
+	if c.gen == s.gen && s.gen.streak.lost(c.cause, c.created, now, s.pool.random()) {
 		go s.pool.dropped(c.conn, c.cause)
 	}
 	s.move(c, closing)

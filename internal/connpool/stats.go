@@ -91,7 +91,7 @@ type AcquireCount struct {
 type DialCount struct {
 	// Abandoned dials ended after nobody wanted their generation any more.
 	Succeeded, Failed, Abandoned uint64
-	// Time is the sum over successful dials, without waits for the budget.
+	// Time is the sum over successful dials.
 	Time time.Duration
 }
 
@@ -151,15 +151,15 @@ func (p *Pool[C]) Stats() Stats {
 		Pending:  s.waiters.len,
 		Uses:     s.tally.uses,
 		LastUsed: p.at(s.tally.lastUsed),
-		Cap:      s.gen.cap,
-		Dial:     p.failure(&s.gen.trouble),
+		Cap:      s.gen.learnedCap,
+		Dial:     p.failure(&s.gen.streak),
 		Probe:    s.tally.probe,
 		Acquired: s.tally.acquired,
 		Dials:    s.tally.dials,
 		Probes:   s.tally.probes,
 	}
 	if s.next != nil {
-		stats.Rotation = Rotation{Pending: true, Failure: p.failure(&s.next.trouble)}
+		stats.Rotation = Rotation{Pending: true, Failure: p.failure(&s.next.streak)}
 	}
 	for _, c := range s.conns {
 		stats.add(c.export(), p.at(c.created))
@@ -183,7 +183,7 @@ func (s *Stats) add(state State, created time.Time) {
 }
 
 // failure exports a streak of failures.
-func (p *Pool[C]) failure(t *trouble) Failure {
+func (p *Pool[C]) failure(t *failureStreak) Failure {
 	if t.failures == 0 {
 		return Failure{}
 	}

@@ -20,10 +20,18 @@ func TestStress(t *testing.T) {
 func stress(t *testing.T) {
 	remote := &flakyRemote{}
 	budget := NewBudget(4, 3, 2)
+	dial := func(ctx context.Context) (*fakeConn, error) {
+		done, err := budget.Admit(ctx, "host", "")
+		if err != nil {
+			return nil, err
+		}
+		conn, err := remote.dial(ctx)
+		done(err)
+		return conn, err
+	}
 	pool := New(Options[*fakeConn]{
-		Dial:   remote.dial,
+		Dial:   dial,
 		Probe:  func(ctx context.Context, _ *fakeConn) error { return pause(ctx, 100*time.Millisecond) },
-		Admit:  func(ctx context.Context) (func(error), error) { return budget.Admit(ctx, "host", "") },
 		Notify: func() {},
 		Limits: stressLimits(),
 	})
@@ -33,8 +41,8 @@ func stress(t *testing.T) {
 		users.Go(func() { use(ctx, pool) })
 	}
 	for _, disturb := range []func(){
-		func() { pool.Rotate(remote.dial) },
-		func() { pool.Replace(remote.dial) },
+		func() { pool.Rotate(dial) },
+		func() { pool.Replace(dial) },
 		func() { pool.SetLimits(stressLimits()) },
 		func() { pool.RecycleAll(); pool.Retry() },
 		func() { remote.kill() },

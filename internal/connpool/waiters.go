@@ -6,7 +6,7 @@ import "context"
 // one value; they belong to the caller then, who reads them and gives the waiter
 // back for the next one.
 type waiter[C Conn] struct {
-	place    element[*waiter[C]]
+	elem     element[*waiter[C]]
 	since    instant
 	answered chan struct{}
 	lease    *Lease[C]
@@ -24,9 +24,9 @@ func (s *state[C]) queue(now instant) (*waiter[C], error) {
 	}
 	w := s.newWaiter()
 	w.since = now
-	s.waiters.pushBack(&w.place)
+	s.waiters.pushBack(&w.elem)
 	s.dialWanted(now)
-	s.ring(earlier(s.overdueAt(), s.nextDial(now)), now)
+	s.fireBy(earlier(s.overdueAt(), s.nextDial(now)), now)
 	return w, nil
 }
 
@@ -35,7 +35,7 @@ func (s *state[C]) hopeless(now instant) error {
 	if s.refuse != nil {
 		return s.refuse
 	}
-	t := &s.gen.trouble
+	t := &s.gen.streak
 	if s.serving() > 0 || s.gen.dialing > 0 || !t.waits(now) {
 		return nil
 	}
@@ -62,7 +62,7 @@ func (s *state[C]) newWaiter() *waiter[C] {
 		return w
 	}
 	w := &waiter[C]{answered: make(chan struct{}, 1)}
-	w.place.value = w
+	w.elem.value = w
 	return w
 }
 
@@ -70,7 +70,7 @@ func (s *state[C]) newWaiter() *waiter[C] {
 func (p *Pool[C]) giveUp(w *waiter[C], err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if w.place.in != nil {
+	if w.elem.in != nil {
 		p.s.answer(w, nil, err)
 	}
 }
@@ -80,8 +80,8 @@ func (s *state[C]) overdue() error {
 	switch {
 	case s.serving() > 0:
 		return ErrAcquireTimeout
-	case s.gen.trouble.err != nil:
-		return &DownError{Err: s.gen.trouble.err}
+	case s.gen.streak.err != nil:
+		return &DownError{Err: s.gen.streak.err}
 	case s.gen.dialing > 0:
 		return &DownError{Err: ErrDialPending}
 	default:
@@ -90,7 +90,7 @@ func (s *state[C]) overdue() error {
 }
 
 func (s *state[C]) answer(w *waiter[C], l *Lease[C], err error) {
-	w.place.leave()
+	w.elem.leave()
 	w.lease, w.err = l, err
 	w.answered <- struct{}{}
 }

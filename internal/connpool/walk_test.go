@@ -379,10 +379,10 @@ func (p *Pool[C]) audit() error {
 	shelved := 0
 	for _, c := range s.conns {
 		count[c.state]++
-		if c.place.in != s.shelf(c) {
+		if c.elem.in != s.listFor(c) {
 			return fmt.Errorf("connection %d is in the wrong place", c.id)
 		}
-		if c.place.in != nil {
+		if c.elem.in != nil {
 			shelved++
 		}
 	}

@@ -90,7 +90,7 @@ func sum(snapshot []poolset.PoolObservation) map[key]*totals {
 }
 
 func (t *totals) add(o poolset.PoolObservation) {
-	if !o.Left {
+	if !o.Departed {
 		t.addHealth(o.Health)
 	}
 	t.idle += o.Idle

@@ -39,7 +39,7 @@ func small() snapshot {
 	down := observation("web", "ssh", poolset.HealthDown, connpool.Stats{Dials: connpool.DialCount{Failed: 3}})
 	down.DialFailures = map[driver.Reason]uint64{driver.Unreachable: 2, driver.Timeout: 1}
 	left := observation("web", "ssh", poolset.HealthUp, connpool.Stats{Uses: 11, Draining: 1})
-	left.Left = true
+	left.Departed = true
 	return snapshot{up, down, left, observation("build", "docker", poolset.HealthUnknown, connpool.Stats{})}
 }
 

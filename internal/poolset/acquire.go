@@ -8,18 +8,19 @@ import (
 
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/reach"
 )
 
-// Errors of Acquire, Exec and Check that say what a request got wrong. Those of
+// Errors of Acquire, ExecOn and Check that say what a request got wrong. Those of
 // connpool.Pool.Acquire come through as they are.
 var (
-	// ErrUnknownPool says that the pool does not exist, or has no target that can
+	// ErrUnknownPool means that the pool does not exist, or has no target that can
 	// be used: the set knows pools by their targets only.
 	ErrUnknownPool = errors.New("poolset: no such pool")
-	// ErrUnknownTarget says that the pool does not have the target, or that the
+	// ErrUnknownTarget means that the pool does not have the target, or that the
 	// target cannot be used: the set does not keep what is not usable.
 	ErrUnknownTarget = errors.New("poolset: the pool has no such target")
-	// ErrTargetRequired says that the pool may have several targets and the
+	// ErrTargetRequired means that the pool may have several targets and the
 	// request names none.
 	ErrTargetRequired = errors.New("poolset: the request must name a target of the pool")
 )
@@ -35,8 +36,10 @@ type Request struct {
 
 // Lease is the right to use one connection until Release, Discard or Narrow.
 type Lease struct {
-	*connpool.Lease[*conn]
+	*connpool.Lease[*reach.Conn]
 	Target Ref
+
+	pool *reach.Pool
 }
 
 // ID is the ID of the leased connection, unique in its pool's share of the
@@ -46,9 +49,9 @@ func (l Lease) ID() uint64 { return l.Lease.ID() }
 // Conn returns the leased connection.
 func (l Lease) Conn() driver.Conn { return l.Lease.Conn().Conn }
 
-// Acquire leases a connection, waiting for one as the pool's policy says.
-func (s *Set) Acquire(ctx context.Context, request Request) (Lease, error) {
-	m, err := s.route(request)
+// acquire leases a connection, waiting for one as the pool's policy says.
+func (r *roster) acquire(ctx context.Context, request Request) (Lease, error) {
+	m, err := r.route(request)
 	if err != nil {
 		return Lease{}, err
 	}
@@ -56,51 +59,60 @@ func (s *Set) Acquire(ctx context.Context, request Request) (Lease, error) {
 	if err != nil {
 		return Lease{}, err
 	}
-	return Lease{Lease: lease, Target: m.target}, nil
+	return Lease{Lease: lease, Target: m.target, pool: m.pool}, nil
 }
 
 // route finds the member that serves the request.
-func (s *Set) route(request Request) (*member, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	members := s.pools[request.Pool]
-	switch {
-	case len(members) == 0:
+func (r *roster) route(request Request) (*member, error) {
+	if request.Target != "" {
+		return r.routeToTarget(request)
+	}
+	members := r.members(request.Pool)
+	if len(members) == 0 {
 		return nil, ErrUnknownPool
-	case request.Target != "":
-		if m := members[request.Target]; m != nil {
-			return m, nil
-		}
-		return nil, ErrUnknownTarget
 	}
 	candidates := make([]candidate, 0, len(members))
 	for _, m := range members {
-		candidates = append(candidates, m.candidate())
+		candidates = append(candidates, candidateOf(m))
 	}
-	if !candidates[0].unnamed {
+	if !candidates[0].anyTarget {
 		return nil, ErrTargetRequired
 	}
 	return slices.MinFunc(candidates, candidate.compare).member, nil
 }
 
+func (r *roster) routeToTarget(request Request) (*member, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	members := r.pools[request.Pool]
+	if len(members) == 0 {
+		return nil, ErrUnknownPool
+	}
+	m := members[request.Target]
+	if m == nil {
+		return nil, ErrUnknownTarget
+	}
+	return m, nil
+}
+
 // candidate is what routing knows of a member.
 type candidate struct {
 	member *member
-	// unnamed reports that the policy lets a request name no target.
-	unnamed bool
-	down    bool
-	load    int
+	// anyTarget reports whether the policy lets a request name no target.
+	anyTarget bool
+	down      bool
+	load      int
 }
 
-func (m *member) candidate() candidate {
+func candidateOf(m *member) candidate {
 	stats := m.pool.Stats()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return candidate{
-		member:  m,
-		unnamed: m.policy.AnyTarget || m.policy.Single,
-		down:    m.verdict().state == HealthDown || stats.Warm() == 0,
-		load:    stats.Leases + stats.Pending,
+		member:    m,
+		anyTarget: m.policy.AnyTarget || m.policy.Single,
+		down:      m.overall().state == HealthDown || stats.Warm() == 0,
+		load:      stats.Leases + stats.Pending,
 	}
 }
 

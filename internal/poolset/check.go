@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/reach"
 )
 
 // checkTimeout bounds a check in all, the waits for the jump host and for the
@@ -41,41 +42,55 @@ type CheckStage struct {
 // again by the next one: servers count such attempts, and ban.
 const refusedFor = 5 * time.Second
 
-// check is one that runs, or whose result still holds. Whoever asks for it
-// meanwhile shares it.
-type check struct {
-	edition *edition
-	done    chan struct{}
-	cancel  context.CancelFunc
-	result  Check
-	// until is when a result that held stops to; zero while the check runs.
-	until time.Time
-}
-
-// holds reports whether who asks now shares the check.
-func (c *check) holds(e *edition, now time.Time) bool {
-	return c.until.IsZero() || c.edition == e && now.Before(c.until)
-}
-
-// refused reports a check that ended because the credentials were refused.
-func (c Check) refused() bool {
+// refusal is why a check ended, if that was because the credentials were refused;
+// nil if not.
+func (c Check) refusal() *driver.Error {
 	last := len(c.Stages) - 1
-	return last >= 0 && c.Stages[last].Err != nil && c.Stages[last].Err.Reason == driver.AuthenticationFailed
+	if last < 0 || c.Stages[last].Err == nil || c.Stages[last].Err.Reason != driver.AuthenticationFailed {
+		return nil
+	}
+	return c.Stages[last].Err
 }
 
-// Check dials a target once, as it was ensured last, and reports stage by stage.
-// It goes beside the pools, whatever their state and even if they have given up
-// for now, but obeys the address policy and the dial budget, and closes what it
-// made. Success lets the target's pools, and those behind it if it is a jump
-// host, dial at once; failure changes nothing for them.
-//
-// One check of a target runs at a time, so that a wrong key is offered once: who
-// asks meanwhile, or within 5 s after a refusal that nothing has changed since,
-// gets its result. It runs to its end, within 30 s, even if
-// nobody waits any more. The error is ErrUnknownTarget if nobody uses a target of
-// that UID, or that of ctx.
-func (s *Set) Check(ctx context.Context, target string) (Check, error) {
-	c := s.startCheck(target) //nolint:contextcheck // others may wait for it after this caller has left
+// check is one that runs, or whose result is remembered. Callers who ask for it
+// meanwhile share it.
+type check struct {
+	version *reach.Version
+	done    chan struct{}
+	result  Check
+	// ended is set when the check no longer runs. From then on its result is
+	// remembered as long as remembered holds.
+	ended      bool
+	remembered reach.Refusal
+}
+
+// isShared reports whether a caller who wants the version checked shares the check.
+func (c *check) isShared(version *reach.Version) bool {
+	return !c.ended || c.version == version && c.remembered.Holds()
+}
+
+// checks are the checks that run or are remembered.
+type checks struct {
+	applier    *applier
+	background *reach.Background
+	// ctx ends what runs.
+	ctx    context.Context //nolint:containedctx // the life of the checks
+	cancel context.CancelFunc
+
+	mu       sync.Mutex
+	byTarget map[string]*check // by UID
+}
+
+func newChecks(applier *applier, background *reach.Background) *checks {
+	s := &checks{applier: applier, background: background, byTarget: map[string]*check{}}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// check joins the check of a target that runs or is remembered, or starts one, and
+// waits for its result.
+func (s *checks) check(ctx context.Context, target string) (Check, error) {
+	c := s.start(target) //nolint:contextcheck // others may wait for it after this caller has left
 	if c == nil {
 		return Check{}, ErrUnknownTarget
 	}
@@ -87,95 +102,55 @@ func (s *Set) Check(ctx context.Context, target string) (Check, error) {
 	}
 }
 
-// startCheck joins the check that runs or still holds, or starts one; nil if
-// there is nothing to dial.
-func (s *Set) startCheck(uid string) *check {
+// start returns the check to share; nil if there is nothing to dial.
+func (s *checks) start(uid string) *check {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now, e := time.Now(), s.editionInUse(uid)
-	maps.DeleteFunc(s.checks, func(of string, c *check) bool { return !c.holds(s.editionInUse(of), now) })
-	if shared := s.checks[uid]; shared != nil {
+	maps.DeleteFunc(s.byTarget, func(of string, c *check) bool { return !c.isShared(s.applier.versionInUse(of)) })
+	if shared := s.byTarget[uid]; shared != nil {
 		return shared
 	}
-	if e == nil {
+	version := s.applier.versionInUse(uid)
+	if version == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, checkTimeout)
-	c := &check{edition: e, done: make(chan struct{}), cancel: cancel}
-	s.checks[uid] = c
-	s.drains.Go(func() {
-		defer cancel()
-		c.result = s.check(ctx, uid, e)
-		s.endCheck(uid, c)
-		close(c.done)
-	})
+	c := &check{version: version, done: make(chan struct{})}
+	if !s.background.Go(func(context.Context) { s.run(uid, c) }) {
+		return nil
+	}
+	s.byTarget[uid] = c
 	return c
 }
 
-// endCheck forgets a check, unless its result holds on.
-func (s *Set) endCheck(uid string, c *check) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c.result.refused() {
-		c.until = time.Now().Add(refusedFor)
-		return
-	}
-	delete(s.checks, uid)
-}
-
-// editionInUse is how a target, or a jump host, is dialed now; nil if it is not.
-// The caller holds mu.
-func (s *Set) editionInUse(uid string) *edition {
-	if t := s.targets[uid]; t != nil {
-		return t.edition
-	}
-	if h := s.hops[uid]; h != nil {
-		return h.edition
-	}
-	return nil
-}
-
-func (s *Set) check(ctx context.Context, uid string, e *edition) Check {
+// run runs a check to its end.
+func (s *checks) run(uid string, c *check) {
+	ctx, cancel := context.WithTimeout(s.ctx, checkTimeout)
+	defer cancel()
+	defer close(c.done)
 	r := &checkRecord{begun: time.Now()}
-	conn, err := s.dialCheck(ctx, e, r)
+	conn, err := c.version.DialAside(ctx, r.watch(c.version.JumpHost()))
 	if err != nil {
 		r.fail(failureOfCheck(ctx, err))
-		return Check{Stages: r.stages}
+		s.end(uid, c, Check{Stages: r.stages})
+		return
 	}
 	info := conn.Info()
 	_ = conn.Close()
-	s.provenByCheck(uid, e)
-	return Check{Stages: r.stages, Info: info}
+	s.applier.proven(uid, c.version)
+	s.end(uid, c, Check{Stages: r.stages, Info: info})
 }
 
-// dialCheck is a dial of the edition beside its gate, told to the record.
-func (s *Set) dialCheck(ctx context.Context, e *edition, r *checkRecord) (driver.Conn, error) {
-	endpoint := e.access.Endpoint
-	endpoint.Dial = r.watch(s.transport(e.access.Via), e.access.Via)
-	endpoint.Trace = r.pass
-	dialer, err := e.access.Driver.Prepare(endpoint)
-	if err != nil {
-		return nil, err
+// end takes the result of a check, and forgets the check unless the credentials were
+// refused.
+func (s *checks) end(uid string, c *check, result Check) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.result, c.ended = result, true
+	if refusal := result.refusal(); refusal != nil {
+		c.remembered = reach.RefuseFor(refusal, refusedFor)
+		return
 	}
-	r.pass(driver.StagePrepare, "the credentials and the pinned identity can be used")
-	if err := s.warmHop(ctx, e.access.Via); err != nil {
-		return nil, err
-	}
-	done, err := s.budget.Admit(ctx, e.host(), e.bastion())
-	if err != nil {
-		return nil, &driver.Error{
-			Reason: driver.Timeout, Stage: driver.StageConnect, Err: err,
-			Message: "too many other connections are being made just now; try again",
-		}
-	}
-	made, err := dialInPlace(ctx, dialer)
-	if err != nil {
-		done(context.Canceled) // which tells the pools nothing
-		return nil, err
-	}
-	done(nil)
-	s.pauses.learn(e.server(), nil)
-	return made, nil
+	delete(s.byTarget, uid)
 }
 
 // failureOfCheck classifies why a check failed.
@@ -190,24 +165,6 @@ func failureOfCheck(ctx context.Context, err error) *driver.Error {
 		failure.Message = "the operator is shutting down; try again"
 	}
 	return &failure
-}
-
-// provenByCheck lets everybody dial who was kept from it by failures of the
-// edition that was proven just now.
-func (s *Set) provenByCheck(uid string, e *edition) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if t := s.targets[uid]; t != nil && t.edition == e {
-		e.gate.forgive()
-		for _, m := range t.members {
-			m.pool.Retry()
-		}
-	}
-	if h := s.hops[uid]; h != nil && h.edition == e {
-		e.gate.forgive()
-		h.pool.Retry()
-		s.retryBehind(uid)
-	}
 }
 
 // checkRecord collects what a check finds.
@@ -252,26 +209,28 @@ func (r *checkRecord) restart() {
 	r.begun = time.Now()
 }
 
-// watch has a transport tell the record how it resolves and connects.
-func (r *checkRecord) watch(dial driver.DialFunc, via *Hop) driver.DialFunc {
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		r.restart()
-		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{DNSDone: r.resolved})
-		conn, err := dial(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		if via != nil {
-			r.pass(driver.StageConnect, fmt.Sprintf("connected to %s through the jump target %s", address, via.Name))
+// watch has a dial tell the record how it goes.
+func (r *checkRecord) watch(through *JumpHost) reach.Watch {
+	return reach.Watch{Passed: r.pass, Transport: func(dial driver.DialFunc) driver.DialFunc {
+		return func(ctx context.Context, network, address string) (net.Conn, error) {
+			r.restart()
+			ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{DNSDone: r.resolved})
+			conn, err := dial(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			found := "connected to " + conn.RemoteAddr().String()
+			if through != nil {
+				found = fmt.Sprintf("connected to %s through the jump target %s", address, through.Name)
+			}
+			r.pass(driver.StageConnect, found)
 			return conn, nil
 		}
-		r.pass(driver.StageConnect, "connected to "+conn.RemoteAddr().String())
-		return conn, nil
-	}
+	}}
 }
 
-// resolved takes note of what a name stands for. The net package calls it for
-// names only, and not for those that the jump host resolves.
+// resolved records the addresses of a name. The net package calls it for names
+// only, and not for names that the jump host resolves.
 func (r *checkRecord) resolved(answer httptrace.DNSDoneInfo) {
 	if answer.Err != nil {
 		return // the dial says so

@@ -15,74 +15,74 @@ import (
 )
 
 func TestCloseWaitsForWhatRunsAndTakesNothingNew(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.ensure(w.target("web", pool("p", minWarm(3))))
-		running := w.acquire(request("p", "web"))
+	withFixture(t, func(f *fixture) {
+		f.ensure(f.target("web", pool("p", minWarm(3))))
+		running := f.acquire(request("p", "web"))
 		time.AfterFunc(time.Minute, running.Release)
 		began := time.Now()
 		done := make(chan struct{})
 		go func() {
-			closed(w.set, time.Hour)
+			closed(f.set, time.Hour)
 			close(done)
 		}()
 		synctest.Wait()
-		if _, err := w.exec(request("p", "web")); !errors.Is(err, ErrUnknownPool) {
+		if _, err := f.exec(request("p", "web")); !errors.Is(err, ErrUnknownPool) {
 			t.Errorf("error %v, want %v", err, ErrUnknownPool)
 		}
-		if err := w.set.Ensure(w.target("late", pool("p"))); err != nil {
+		if err := f.set.Ensure(f.target("late", pool("p"))); err != nil {
 			t.Errorf("Ensure: %v", err)
 		}
 		<-done
 		if took := time.Since(began); took != time.Minute {
 			t.Errorf("took %s, want as long as what ran: 1m", took)
 		}
-		w.wantDials(3, everything)
+		f.wantDials(3, everything)
 	})
 }
 
 func TestCloseCutsAtItsDeadlineWhatIsBeingDrainedAlready(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.bastions()
-		w.ensure(w.behind(w.hop("bastion", "v1", nil), "a", pool("p")), w.target("b", pool("p")))
+	withFixture(t, func(f *fixture) {
+		f.letJumpHostsForward()
+		f.ensure(f.behind(f.jumpHost("jump", "v1", nil), "a", pool("p")), f.target("b", pool("p")))
 		for _, name := range []string{"a", "b"} {
-			lease := w.acquire(request("p", name))
+			lease := f.acquire(request("p", name))
 			defer lease.Release()
 		}
-		w.set.Remove("a-uid")
+		f.set.Remove("a-uid")
 		sleep(time.Second)
 		began := time.Now()
-		closed(w.set, 5*time.Second)
+		closed(f.set, 5*time.Second)
 		if took := time.Since(began); took != 5*time.Second {
 			t.Errorf("took %s, want the 5s that it was given", took)
 		}
-		w.wantLive(0, everything)
+		f.wantLive(0, everything)
 	})
 }
 
-func TestCloseEndsBastionsAfterWhatRunsOverThem(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.bastions()
-		w.ensure(w.behind(w.hop("bastion", "v1", nil), "a", pool("p")))
-		lease := w.acquire(request("p", "a"))
+func TestCloseEndsJumpHostsAfterWhatRunsOverThem(t *testing.T) {
+	withFixture(t, func(f *fixture) {
+		f.letJumpHostsForward()
+		f.ensure(f.behind(f.jumpHost("jump", "v1", nil), "a", pool("p")))
+		lease := f.acquire(request("p", "a"))
 		time.AfterFunc(time.Minute, func() {
 			if err := lease.Conn().Context().Err(); err != nil {
-				t.Errorf("cut with its bastion: %v", err)
+				t.Errorf("cut with its jump host: %v", err)
 			}
 			lease.Release()
 		})
-		closed(w.set, time.Hour)
+		closed(f.set, time.Hour)
 	})
 }
 
 func TestCloseEndsDialsThatHang(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.fake.OnDial(func(ctx context.Context, _ driver.Endpoint) error {
+	withFixture(t, func(f *fixture) {
+		f.fake.OnDial(func(ctx context.Context, _ driver.Endpoint) error {
 			<-ctx.Done()
 			return ctx.Err()
 		})
-		w.ensure(w.behind(w.hop("bastion", "v1", nil), "a", pool("p")), w.target("b", pool("p"), pool("q")))
+		f.ensure(f.behind(f.jumpHost("jump", "v1", nil), "a", pool("p")), f.target("b", pool("p"), pool("q")))
 		began := time.Now()
-		closed(w.set, time.Hour)
+		closed(f.set, time.Hour)
 		if took := time.Since(began); took > 0 {
 			t.Errorf("took %s, want none", took)
 		}
@@ -90,21 +90,21 @@ func TestCloseEndsDialsThatHang(t *testing.T) {
 }
 
 func TestCountersOfATargetThatLeftStayInThePoolsSum(t *testing.T) {
-	inWorld(t, func(w *world) {
+	withFixture(t, func(f *fixture) {
 		uses := func() (n int64) {
-			for _, o := range w.set.Snapshot() {
+			for _, o := range f.set.Snapshot() {
 				n += o.Uses
 			}
 			return n
 		}
-		w.ensure(w.target("a", pool("p")), w.target("b", pool("p")))
+		f.ensure(f.target("a", pool("p")), f.target("b", pool("p")))
 		for _, name := range []string{"a", "a", "b"} {
-			if _, err := w.exec(request("p", name)); err != nil {
+			if _, err := f.exec(request("p", name)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		running := w.acquire(request("p", "a"))
-		w.set.Remove("a-uid")
+		running := f.acquire(request("p", "a"))
+		f.set.Remove("a-uid")
 		sleep(time.Second)
 		if got := uses(); got != 3 {
 			t.Errorf("%d uses while the target drains, want 3", got)
@@ -114,15 +114,15 @@ func TestCountersOfATargetThatLeftStayInThePoolsSum(t *testing.T) {
 		if got := uses(); got != 4 {
 			t.Errorf("%d uses after the target is gone, want 4", got)
 		}
-		w.ensure(w.target("a", pool("p")))
-		w.set.Remove("a-uid")
+		f.ensure(f.target("a", pool("p")))
+		f.set.Remove("a-uid")
 		sleep(time.Second)
-		if got := len(w.set.Snapshot()); got != 2 {
+		if got := len(f.set.Snapshot()); got != 2 {
 			t.Errorf("%d observations, want the target that is there and one sum", got)
 		}
-		w.set.Remove("b-uid")
+		f.set.Remove("b-uid")
 		sleep(time.Second)
-		if got := w.set.Snapshot(); len(got) != 0 || len(w.set.past.totals)+len(w.set.past.leaving) != 0 {
+		if got := f.set.Snapshot(); len(got) != 0 || len(f.set.roster.departed.totals)+len(f.set.roster.departed.leaving) != 0 {
 			t.Errorf("snapshot %v, want nothing of a pool without targets", got)
 		}
 	})
@@ -135,28 +135,28 @@ func TestTotalsAddEveryCounter(t *testing.T) {
 		Dials:    connpool.DialCount{Succeeded: 1, Failed: 2, Abandoned: 3, Time: 4},
 		Probes:   connpool.ProbeCount{Succeeded: 1, Failed: 2},
 	}, DialFailures: map[driver.Reason]uint64{driver.Timeout: 1}}
-	want := PoolObservation{Pool: ref("p"), Type: "ssh", Left: true, Stats: connpool.Stats{
+	want := PoolObservation{Pool: ref("p"), Type: "ssh", Departed: true, Stats: connpool.Stats{
 		Uses:     2,
 		Acquired: [3]connpool.AcquireCount{{Count: 2, Wait: 2}, {Count: 4, Wait: 4}, {Count: 6, Wait: 6}},
 		Dials:    connpool.DialCount{Succeeded: 2, Failed: 4, Abandoned: 6, Time: 8},
 		Probes:   connpool.ProbeCount{Succeeded: 2, Failed: 4},
 	}, DialFailures: map[driver.Reason]uint64{driver.Timeout: 2}}
-	got := sum(sum(PoolObservation{}, one), one)
+	got := PoolObservation{}.plus(one).plus(one)
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("sum (-want +got):\n%s", diff)
+		t.Errorf("plus (-want +got):\n%s", diff)
 	}
 }
 
 func TestHandshakesAreCountedWithoutTheirWaits(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.fake.OnDial(func(context.Context, driver.Endpoint) error {
+	withFixture(t, func(f *fixture) {
+		f.fake.OnDial(func(context.Context, driver.Endpoint) error {
 			time.Sleep(3 * time.Second)
 			return nil
 		})
-		w.ensure(w.target("web", pool("p", minWarm(4))))
+		f.ensure(f.target("web", pool("p", minWarm(4))))
 		sleep(time.Minute)
 		var conn drivertest.FakeConn
-		if got, want := w.seen("web", "p").Dials.Time, 4*conn.Info().Handshake; got != want {
+		if got, want := f.seen("web", "p").Dials.Time, 4*conn.Info().Handshake; got != want {
 			t.Errorf("%s spent in handshakes, want what the connections say: %s", got, want)
 		}
 	})

@@ -4,14 +4,18 @@ import (
 	"time"
 
 	"github.com/connpool/connpool/internal/connpool"
-	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/reach"
 )
 
-// Ref names an object for humans and events; its UID is what identifies it, so
-// that a namesake inherits nothing.
-type Ref struct {
-	UID, Namespace, Name string
-}
+// The words of package reach that describe a target, for those who use a Set.
+type (
+	// Ref names an object; its UID identifies it.
+	Ref = reach.Ref
+	// Access is how to reach a target.
+	Access = reach.Access
+	// JumpHost is a target on the way to another one.
+	JumpHost = reach.JumpHost
+)
 
 // Target is what should be true of one target: how to reach it, and the pools
 // that want connections to it.
@@ -24,33 +28,6 @@ type Target struct {
 	Pools []Pool
 }
 
-// Access is how to reach an endpoint.
-type Access struct {
-	// Driver speaks the endpoint's protocol.
-	Driver driver.Driver
-	// Endpoint without Dial and the keepalive settings, which the set fills in.
-	Endpoint driver.Endpoint
-	// Identity changes when another host or account is meant: connections made
-	// for the old one are never leased again. An empty one says that nobody can
-	// tell, such as from credentials that cannot be read: then it is as before.
-	Identity string
-	// Version changes with anything else that new connections must use, such as
-	// credentials: they are proven before the old ones are retired.
-	Version string
-	// Trust changes with the pinned identity of the server. If it has changed
-	// and the server turns out not to be the one that is pinned now, connections
-	// made on the strength of the earlier pins are given up.
-	Trust string
-	// Via is the jump host; nil means from the operator's own network.
-	Via *Hop
-}
-
-// Hop is a jump host. Its connections are shared by all targets behind it.
-type Hop struct {
-	Ref
-	Access
-}
-
 // Pool is one pool's wish for a target.
 type Pool struct {
 	Ref
@@ -59,7 +36,7 @@ type Pool struct {
 
 // Policy is how a pool keeps connections good.
 type Policy struct {
-	// Limits of size, age and waiting. The set fills in DialTimeout.
+	// Limits of size, age and waiting; DialTimeout is ignored.
 	connpool.Limits
 	// Keepalive of live connections, and the time an answer may take.
 	KeepaliveInterval, KeepaliveTimeout time.Duration
@@ -67,9 +44,9 @@ type Policy struct {
 	// SuccessThreshold is how many successes in a row make it good
 	// again.
 	FailureThreshold, SuccessThreshold int
-	// ProbeCommand is run beside the protocol's own probe, in ProbePeriod, on
-	// connections with a free slot; nil means that none is. It decides on the
-	// health of the target and never closes a connection.
+	// ProbeCommand is run after the protocol's own probe, every ProbePeriod, on
+	// connections with a free slot; nil means none. It decides on the health of the
+	// target and never closes a connection.
 	ProbeCommand []string
 	// Single says that the pool is declared for one target only, so that a
 	// request need not name it. How many targets it happens to have now says
@@ -77,4 +54,37 @@ type Policy struct {
 	Single bool
 	// AnyTarget lets a request that names no target use any healthy one.
 	AnyTarget bool
+}
+
+func (p Policy) keepalive() reach.Keepalive {
+	return reach.Keepalive{Interval: p.KeepaliveInterval, Timeout: p.KeepaliveTimeout}
+}
+
+func (p Policy) thresholds() thresholds {
+	return thresholds{max(1, p.FailureThreshold), max(1, p.SuccessThreshold)}
+}
+
+// limitsFor are the limits of a target that is or is not Down. One that is Down is
+// probed more often, and dialed whether or not a connection is needed.
+func (p Policy) limitsFor(state HealthState) connpool.Limits {
+	limits := p.Limits
+	if state == HealthDown {
+		limits.Recover = true
+		if limits.ProbePeriod <= 0 || limits.ProbePeriod > recoveryProbePeriod {
+			limits.ProbePeriod = recoveryProbePeriod
+		}
+	}
+	if limits.Paused {
+		limits.MinWarm = 0
+	}
+	return limits
+}
+
+// commandDue returns the health command if it is due on a connection that was
+// examined at a time; nil if not. Probes come up to a tenth of their period early.
+func (p Policy) commandDue(examined time.Time) []string {
+	if p.ProbePeriod <= 0 || time.Since(examined) < p.ProbePeriod-p.ProbePeriod/10 {
+		return nil
+	}
+	return p.ProbeCommand
 }

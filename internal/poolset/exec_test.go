@@ -3,7 +3,6 @@ package poolset
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -50,28 +49,28 @@ func (s *sessions) begin(conn *drivertest.FakeConn) bool {
 
 // F19: another connection, or the queue, and no spurious failure.
 func TestAServerThatAllowsFewerSessionsFailsNoCommand(t *testing.T) {
-	inWorld(t, func(w *world) {
+	withFixture(t, func(f *fixture) {
 		server := &sessions{limit: 4, took: time.Second, running: map[*drivertest.FakeConn]int{}}
-		w.fake.OnExec(server.serve)
-		w.ensure(w.target("web", pool("p", func(p *Policy) { p.AcquireTimeout = time.Minute })))
+		f.fake.OnExec(server.serve)
+		f.ensure(f.target("web", pool("p", func(p *Policy) { p.AcquireTimeout = time.Minute })))
 		var all sync.WaitGroup
 		for range 40 {
 			all.Go(func() {
-				if _, err := w.exec(request("p", "web")); err != nil {
+				if _, err := f.exec(request("p", "web")); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 		all.Wait()
-		if got := w.seen("web", "p").Cap; got != 4 {
+		if got := f.seen("web", "p").Cap; got != 4 {
 			t.Errorf("learned %d sessions for each connection, want 4", got)
 		}
-		if got := w.seen("web", "p").Uses; got != 40 {
+		if got := f.seen("web", "p").Uses; got != 40 {
 			t.Errorf("%d uses, want 40: refused sessions are none", got)
 		}
 		before := server.refusals
 		for range 40 {
-			all.Go(func() { _, _ = w.exec(request("p", "web")) })
+			all.Go(func() { _, _ = f.exec(request("p", "web")) })
 		}
 		all.Wait()
 		if more := server.refusals - before; more > 0 {
@@ -81,11 +80,11 @@ func TestAServerThatAllowsFewerSessionsFailsNoCommand(t *testing.T) {
 }
 
 func TestAServerThatRefusesEverySessionIsNotAskedForEver(t *testing.T) {
-	inWorld(t, func(w *world) {
+	withFixture(t, func(f *fixture) {
 		server := &sessions{running: map[*drivertest.FakeConn]int{}}
-		w.fake.OnExec(server.serve)
-		w.ensure(w.target("web", pool("p")))
-		_, err := w.exec(request("p", "web"))
+		f.fake.OnExec(server.serve)
+		f.ensure(f.target("web", pool("p")))
+		_, err := f.exec(request("p", "web"))
 		if reasonOf(err) != driver.SessionLimit || driver.OutcomeOf(err) != driver.NotStarted {
 			t.Errorf("error %v, want %s, not started", err, driver.SessionLimit)
 		}
@@ -113,14 +112,14 @@ func TestExecKeepsTheOutcomeAndRetriesNothingElse(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
+			withFixture(t, func(f *fixture) {
 				times := 0
-				w.fake.OnExec(func(context.Context, *drivertest.FakeConn, driver.Command, driver.Streams) (driver.ExitStatus, error) {
+				f.fake.OnExec(func(context.Context, *drivertest.FakeConn, driver.Command, driver.Streams) (driver.ExitStatus, error) {
 					times++
 					return driver.ExitStatus{Code: 7}, tc.err
 				})
-				w.ensure(w.target("web", pool("p")))
-				execution, err := w.exec(request("p", "web"))
+				f.ensure(f.target("web", pool("p")))
+				execution, err := f.exec(request("p", "web"))
 				if got := driver.OutcomeOf(err); got != tc.want || times != tc.times {
 					t.Errorf("outcome %s after %d tries, want %s after %d", got, times, tc.want, tc.times)
 				}
@@ -128,7 +127,7 @@ func TestExecKeepsTheOutcomeAndRetriesNothingElse(t *testing.T) {
 					t.Errorf("ran at %v", execution.Target)
 				}
 				sleep(0) // the connection proves itself
-				if got := w.seen("web", "p"); got.Leases != 0 {
+				if got := f.seen("web", "p"); got.Leases != 0 {
 					t.Errorf("%d leases are still out", got.Leases)
 				}
 			})
@@ -136,53 +135,53 @@ func TestExecKeepsTheOutcomeAndRetriesNothingElse(t *testing.T) {
 	}
 }
 
-func TestWhatNeverGotAConnectionHasNotStarted(t *testing.T) {
+func TestAnErrorOfAcquireTellsWhyAndProvesThatNothingRan(t *testing.T) {
 	impatient := func(p *Policy) { p.Max, p.LeasesPerConn, p.AcquireTimeout = 1, 1, time.Second }
 	tests := map[string]struct {
-		arrange func(*world)
+		arrange func(*fixture)
 		request Request
 		want    error
 		reason  driver.Reason
 	}{
-		"no such pool":           {func(*world) {}, request("none", ""), ErrUnknownPool, ""},
-		"no such target":         {func(*world) {}, request("p", "none"), ErrUnknownTarget, ""},
-		"no target named of two": {func(w *world) { w.ensure(w.target("db", pool("p"))) }, request("p", ""), ErrTargetRequired, ""},
+		"no such pool":           {func(*fixture) {}, request("none", ""), ErrUnknownPool, ""},
+		"no such target":         {func(*fixture) {}, request("p", "none"), ErrUnknownTarget, ""},
+		"no target named of two": {func(f *fixture) { f.ensure(f.target("db", pool("p"))) }, request("p", ""), ErrTargetRequired, ""},
 		"every slot is leased": {
-			func(w *world) {
-				w.ensure(w.target("web", pool("p", impatient)))
-				lease := w.acquire(request("p", "web"))
+			func(f *fixture) {
+				f.ensure(f.target("web", pool("p", impatient)))
+				lease := f.acquire(request("p", "web"))
 				time.AfterFunc(time.Minute, lease.Release)
-			}, request("p", "web"), connpool.ErrAcquireTimeout, driver.PoolExhausted,
+			}, request("p", "web"), connpool.ErrAcquireTimeout, "",
 		},
 		"too many wait already": {
-			func(w *world) {
-				w.ensure(w.target("web", pool("p", impatient, func(p *Policy) { p.MaxPending = 1 })))
-				first := w.acquire(request("p", "web"))
+			func(f *fixture) {
+				f.ensure(f.target("web", pool("p", impatient, func(p *Policy) { p.MaxPending = 1 })))
+				first := f.acquire(request("p", "web"))
 				go func() {
-					if next, err := w.set.Acquire(w.Context(), request("p", "web")); err == nil {
+					if next, err := f.set.Acquire(f.Context(), request("p", "web")); err == nil {
 						next.Release()
 					}
 				}()
 				sleep(0)
 				time.AfterFunc(time.Minute, first.Release)
-			}, request("p", "web"), connpool.ErrQueueFull, driver.PoolExhausted,
+			}, request("p", "web"), connpool.ErrQueueFull, "",
 		},
 		"the pool is paused": {
-			func(w *world) { w.ensure(w.target("web", pool("p", paused))) }, request("p", "web"), connpool.ErrPaused, "",
+			func(f *fixture) { f.ensure(f.target("web", pool("p", paused))) }, request("p", "web"), connpool.ErrPaused, "",
 		},
 		"the first dial has not ended": {
-			func(w *world) {
-				w.fake.OnDial(func(context.Context, driver.Endpoint) error {
+			func(f *fixture) {
+				f.fake.OnDial(func(context.Context, driver.Endpoint) error {
 					time.Sleep(30 * time.Second)
 					return nil
 				})
-				w.ensure(w.target("slow", pool("p", impatient)))
-			}, request("p", "slow"), connpool.ErrDialPending, driver.Timeout,
+				f.ensure(f.target("slow", pool("p", impatient)))
+			}, request("p", "slow"), connpool.ErrDialPending, "",
 		},
 		"the target is down": {
-			func(w *world) {
-				w.refuse(driver.AuthenticationFailed, everything)
-				for _, conn := range w.fake.Live() {
+			func(f *fixture) {
+				f.refuse(driver.AuthenticationFailed, everything)
+				for _, conn := range f.fake.Live() {
 					conn.Kill(nil)
 				}
 				sleep(0)
@@ -191,18 +190,19 @@ func TestWhatNeverGotAConnectionHasNotStarted(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
-				w.ensure(w.target("web", pool("p")))
-				tc.arrange(w)
-				_, err := w.exec(tc.request)
-				if driver.OutcomeOf(err) != driver.NotStarted {
-					t.Errorf("%v: outcome %s, want %s", err, driver.OutcomeOf(err), driver.NotStarted)
-				}
+			withFixture(t, func(f *fixture) {
+				f.ensure(f.target("web", pool("p")))
+				tc.arrange(f)
+				_, err := f.set.Acquire(f.Context(), tc.request)
 				if tc.want != nil && !errors.Is(err, tc.want) {
 					t.Errorf("error %v, want %v", err, tc.want)
 				}
-				if reasonOf(err) != tc.reason || strings.Contains(err.Error(), "connpool:") {
-					t.Errorf("reason %q, %v; want %q in a user's words", reasonOf(err), err, tc.reason)
+				ended := notStarted(err) // as ExecOn returns it
+				if driver.OutcomeOf(ended) != driver.NotStarted || !errors.Is(ended, err) {
+					t.Errorf("%v: outcome %s, want %s because of %v", ended, driver.OutcomeOf(ended), driver.NotStarted, err)
+				}
+				if reasonOf(ended) != tc.reason {
+					t.Errorf("reason %q, want %q", reasonOf(ended), tc.reason)
 				}
 				sleep(time.Minute)
 			})
@@ -210,32 +210,48 @@ func TestWhatNeverGotAConnectionHasNotStarted(t *testing.T) {
 	}
 }
 
-func TestACallerWhoGivesUpHasNotStarted(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.fake.OnDial(func(ctx context.Context, _ driver.Endpoint) error {
+func TestACallerMayGiveUpWaiting(t *testing.T) {
+	withFixture(t, func(f *fixture) {
+		f.fake.OnDial(func(ctx context.Context, _ driver.Endpoint) error {
 			<-ctx.Done()
 			return ctx.Err()
 		})
-		w.ensure(w.target("web", pool("p")))
-		ctx, cancel := context.WithTimeout(w.Context(), time.Second)
+		f.ensure(f.target("web", pool("p")))
+		ctx, cancel := context.WithTimeout(f.Context(), time.Second)
 		defer cancel()
-		_, err := w.set.Exec(ctx, request("p", "web"), driver.Command{Argv: []string{"true"}}, driver.Streams{})
-		if !errors.Is(err, context.DeadlineExceeded) || driver.OutcomeOf(err) != driver.NotStarted {
-			t.Errorf("error %v, outcome %s; want the deadline, not started", err, driver.OutcomeOf(err))
+		if _, err := f.set.Acquire(ctx, request("p", "web")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v, want the deadline", err)
+		}
+	})
+}
+
+// The session is refused, and meanwhile the pool was paused.
+func TestACommandThatFindsNoOtherConnectionHasNotStarted(t *testing.T) {
+	withFixture(t, func(f *fixture) {
+		f.ensure(f.target("web", pool("p")))
+		f.fake.OnExec(func(context.Context, *drivertest.FakeConn, driver.Command, driver.Streams) (driver.ExitStatus, error) {
+			if err := f.set.Ensure(f.target("web", pool("p", paused))); err != nil {
+				t.Error(err)
+			}
+			return driver.ExitStatus{}, &driver.Error{Reason: driver.SessionLimit, Stage: driver.StageSession, Message: "open failed"}
+		})
+		execution, err := f.exec(request("p", "web"))
+		if driver.OutcomeOf(err) != driver.NotStarted || !errors.Is(err, connpool.ErrPaused) || execution.Connection == 0 {
+			t.Errorf("%+v, %v; want it not started because of %v", execution, err, connpool.ErrPaused)
 		}
 	})
 }
 
 func TestARequestThatNamesNoTarget(t *testing.T) {
 	t.Run("runs on the least loaded target that serves, if any may serve", func(t *testing.T) {
-		inWorld(t, func(w *world) {
-			w.refuse(driver.Unreachable, host("a"))
+		withFixture(t, func(f *fixture) {
+			f.refuse(driver.Unreachable, host("a"))
 			for _, name := range []string{"a", "b", "c"} {
-				w.ensure(w.target(name, pool("p", anyTarget)))
+				f.ensure(f.target(name, pool("p", anyTarget)))
 			}
 			var got []string
 			for range 4 {
-				lease := w.acquire(request("p", ""))
+				lease := f.acquire(request("p", ""))
 				defer lease.Release()
 				got = append(got, lease.Target.Name)
 			}
@@ -245,32 +261,32 @@ func TestARequestThatNamesNoTarget(t *testing.T) {
 		})
 	})
 	t.Run("runs on the only target there is", func(t *testing.T) {
-		inWorld(t, func(w *world) {
-			w.ensure(w.target("web", pool("p", single)))
-			if got, err := w.exec(request("p", "")); err != nil || got.Target != ref("web") {
+		withFixture(t, func(f *fixture) {
+			f.ensure(f.target("web", pool("p", single)))
+			if got, err := f.exec(request("p", "")); err != nil || got.Target != ref("web") {
 				t.Errorf("ran at %v, %v", got.Target, err)
 			}
 		})
 	})
 	t.Run("runs nowhere if the pool routes by name, however many targets are left", func(t *testing.T) {
-		inWorld(t, func(w *world) {
-			w.ensure(w.target("a", pool("p")), w.target("b", pool("p")))
+		withFixture(t, func(f *fixture) {
+			f.ensure(f.target("a", pool("p")), f.target("b", pool("p")))
 			for range 2 {
-				if _, err := w.set.Acquire(w.Context(), request("p", "")); !errors.Is(err, ErrTargetRequired) {
+				if _, err := f.set.Acquire(f.Context(), request("p", "")); !errors.Is(err, ErrTargetRequired) {
 					t.Errorf("error %v, want %v", err, ErrTargetRequired)
 				}
-				w.set.Remove("a-uid") // its Secret was deleted; the pool selects it still
+				f.set.Remove("a-uid") // its Secret was deleted; the pool selects it still
 			}
 		})
 	})
 }
 
 func TestACommandOnATargetThatRunsNoneSaysSo(t *testing.T) {
-	inWorld(t, func(w *world) {
-		web := w.target("web", pool("p"))
-		web.Driver = plain{w.fake}
-		w.ensure(web)
-		_, err := w.exec(request("p", "web"))
+	withFixture(t, func(f *fixture) {
+		web := f.target("web", pool("p"))
+		web.Driver = plain{f.fake}
+		f.ensure(web)
+		_, err := f.exec(request("p", "web"))
 		if driver.OutcomeOf(err) != driver.NotStarted || reasonOf(err) != driver.ProtocolError {
 			t.Errorf("error %v, want %s, not started", err, driver.ProtocolError)
 		}

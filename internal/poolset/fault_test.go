@@ -88,7 +88,7 @@ func (r *remote) target(pools ...Pool) Target {
 
 // exec runs a command line.
 func (r *remote) exec(ctx context.Context, line string, streams driver.Streams) (Execution, error) {
-	return r.set.Exec(ctx, request("p", "web"), driver.Command{Shell: line}, streams)
+	return execIn(ctx, r.set, request("p", "web"), driver.Command{Shell: line}, streams)
 }
 
 func (r *remote) mustExec(line string, streams driver.Streams) Execution {

@@ -26,8 +26,8 @@ const (
 	dialFailed
 	probeSucceeded
 	probeFailed
-	// steadySucceeded is a probe that succeeds on a connection that has lasted,
-	// connDropped is the loss of one that has not.
+	// steadySucceeded is a probe that succeeds on a connection that has lived for
+	// connpool.Steady, connDropped is the loss of a younger one.
 	steadySucceeded
 	connDropped
 )
@@ -41,10 +41,10 @@ type thresholds struct {
 // health is what one pool knows of one target. It is a value: next returns the
 // state that follows.
 //
-// Its hysteresis is one-sided on purpose: the very first verdict counts at once,
-// because somebody is waiting for it, and so does a failure that will not go
-// away by itself. A target that was Up again only to fail soon must do better
-// each time: it needs twice the successes, or it would turn for ever.
+// Its hysteresis is one-sided on purpose: the first result counts at once, because
+// a caller waits for it, and so does a failure that will not go away by itself. A
+// target that was Up again only to fail soon must do better each time: it needs
+// twice the successes, or it would turn for ever.
 type health struct {
 	state HealthState
 	// err is the failure that made or keeps the state Down.
@@ -58,7 +58,7 @@ type health struct {
 	drops int
 	// relapses counts the recoveries that have not lasted yet.
 	relapses int
-	// dialable is the result of the newest dial. A living connection proves
+	// dialable reports whether the newest dial succeeded. A live connection proves
 	// nothing about the next dial, so probes do not make up for a failed one.
 	dialable bool
 }
@@ -68,50 +68,71 @@ const (
 	lasting = 3
 	// maxRelapses bounds how much harder a recovery becomes.
 	maxRelapses = 4
-	// longPause is a time without dials for which one failure has to stand.
+	// longPause is a RetryAfter that makes a target Down at once, because no dial
+	// follows soon that could confirm the failure.
 	longPause = 10 * time.Second
+	// recoveryProbePeriod is how often the connections of a target that is Down are
+	// probed, so that it is known soon whether it is good again.
+	recoveryProbePeriod = time.Second
 )
 
+// unexamined is the health by the health command before its first run. It needs no
+// dial to become good: the command only runs on live connections.
+var unexamined = health{dialable: true}
+
+// next returns the health after an event. err is the failure of those events that
+// are one.
 func (h health) next(event healthEvent, err *driver.Error, t thresholds) health {
 	switch event {
 	case dialSucceeded:
 		h.dialable, h.dialFailures = true, 0
 		h.successes = max(h.successes, 1)
-	case dialFailed:
-		h.dialable, h.successes = false, 0
-		h.dialFailures++
-		if h.state != HealthUp || err.Reason.Permanent() || err.RetryAfter >= longPause || h.dialFailures >= t.failures {
-			h.state, h.err = HealthDown, err
-		}
-		return h
+		return h.afterSuccess(t)
 	case probeSucceeded:
-		h.probeFailures = 0
-		if h.dialable {
-			h.successes++
-		}
+		return h.afterProbe().afterSuccess(t)
 	case steadySucceeded:
 		h.drops = 0
-		return h.next(probeSucceeded, nil, t)
+		return h.afterProbe().afterSuccess(t)
+	case dialFailed:
+		return h.afterDialFailure(err, t)
 	case probeFailed:
-		h.successes = 0
 		h.probeFailures++
-		if err.Reason.Permanent() || h.probeFailures >= t.failures {
-			h.state, h.err = HealthDown, err
-		}
-		return h
+		return h.afterFailure(err, err.Reason.Permanent() || h.probeFailures >= t.failures)
 	case connDropped:
-		h.successes = 0
 		h.drops++
-		if h.drops >= t.failures {
-			h.state, h.err = HealthDown, err
-		}
-		return h
+		return h.afterFailure(err, h.drops >= t.failures)
 	}
-	return h.succeeded(t)
+	return h
 }
 
-// succeeded follows a success.
-func (h health) succeeded(t thresholds) health {
+// afterProbe follows a probe that succeeded.
+func (h health) afterProbe() health {
+	h.probeFailures = 0
+	if h.dialable {
+		h.successes++
+	}
+	return h
+}
+
+// afterDialFailure follows a dial that failed.
+func (h health) afterDialFailure(err *driver.Error, t thresholds) health {
+	h.dialable = false
+	h.dialFailures++
+	return h.afterFailure(err, h.state != HealthUp || err.Reason.Permanent() || err.RetryAfter >= longPause ||
+		h.dialFailures >= t.failures)
+}
+
+// afterFailure follows a failure, which may be decisive.
+func (h health) afterFailure(err *driver.Error, decisive bool) health {
+	h.successes = 0
+	if decisive {
+		h.state, h.err = HealthDown, err
+	}
+	return h
+}
+
+// afterSuccess follows a success.
+func (h health) afterSuccess(t thresholds) health {
 	switch {
 	case h.state == HealthUnknown:
 		return health{state: HealthUp, dialable: h.dialable}

@@ -157,203 +157,203 @@ func TestHealthMovesByItsTable(t *testing.T) {
 }
 
 func TestATargetWhoseDialsFailStaysDownAlthoughItsConnectionsServe(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.ensure(w.target("web", pool("p", minWarm(2))))
-		w.refuse(driver.Unreachable, everything)
-		w.fake.Live()[0].Kill(nil)
+	withFixture(t, func(f *fixture) {
+		f.ensure(f.target("web", pool("p", minWarm(2))))
+		f.refuse(driver.Unreachable, everything)
+		f.fake.Live()[0].Kill(nil)
 		sleep(time.Minute)
-		w.wantHealth("web", "p", HealthDown)
+		f.wantHealth("web", "p", HealthDown)
 		for range 60 {
 			sleep(10 * time.Second)
-			w.wantHealth("web", "p", HealthDown)
-			if _, err := w.exec(request("p", "web")); err != nil {
-				w.Fatalf("the other connection serves no more: %v", err)
+			f.wantHealth("web", "p", HealthDown)
+			if _, err := f.exec(request("p", "web")); err != nil {
+				f.Fatalf("the other connection serves no more: %v", err)
 			}
 		}
-		if got := w.seen("web", "p"); got.Err == nil || got.Err.Reason != driver.Unreachable {
-			w.Errorf("reason %v, want %s", got.Err, driver.Unreachable)
+		if got := f.seen("web", "p"); got.Err == nil || got.Err.Reason != driver.Unreachable {
+			f.Errorf("reason %v, want %s", got.Err, driver.Unreachable)
 		}
-		w.fake.OnDial(nil)
+		f.fake.OnDial(nil)
 		sleep(2 * time.Minute)
-		w.wantHealth("web", "p", HealthUp)
+		f.wantHealth("web", "p", HealthUp)
 	})
 }
 
 func TestAConnectionThatMayNotBeNeededIsNotGivenUpForATargetThatTakesNoMore(t *testing.T) {
-	inWorld(t, func(w *world) {
+	withFixture(t, func(f *fixture) {
 		one := func(p *Policy) { p.LeasesPerConn = 1 }
-		w.ensure(w.target("web", pool("p", minWarm(0), one)))
-		running := w.acquire(request("p", "web"))
-		w.refuse(driver.Unreachable, everything)
+		f.ensure(f.target("web", pool("p", minWarm(0), one)))
+		running := f.acquire(request("p", "web"))
+		f.refuse(driver.Unreachable, everything)
 		for range 2 {
-			if lease, err := w.set.Acquire(w.Context(), request("p", "web")); err == nil {
+			if lease, err := f.set.Acquire(f.Context(), request("p", "web")); err == nil {
 				lease.Release()
 			}
 			sleep(0)
 		}
 		running.Release()
 		sleep(time.Minute)
-		w.wantHealth("web", "p", HealthDown)
-		if _, err := w.exec(request("p", "web")); err != nil {
-			w.Errorf("the connection that there was is gone: %v", err)
+		f.wantHealth("web", "p", HealthDown)
+		if _, err := f.exec(request("p", "web")); err != nil {
+			f.Errorf("the connection that there was is gone: %v", err)
 		}
-		w.wantLive(1, everything)
+		f.wantLive(1, everything)
 	})
 }
 
 func TestAFailedTargetIsTriedAgainAlthoughNothingAsksForIt(t *testing.T) {
 	t.Run("a pool on demand whose requests go to other targets", func(t *testing.T) {
-		inWorld(t, func(w *world) {
-			w.ensure(w.target("a", pool("p", minWarm(0), anyTarget)), w.target("0", pool("p", minWarm(0), anyTarget)))
-			w.refuse(driver.Unreachable, host("a"))
-			if _, err := w.set.Acquire(w.Context(), request("p", "a")); err == nil {
+		withFixture(t, func(f *fixture) {
+			f.ensure(f.target("a", pool("p", minWarm(0), anyTarget)), f.target("0", pool("p", minWarm(0), anyTarget)))
+			f.refuse(driver.Unreachable, host("a"))
+			if _, err := f.set.Acquire(f.Context(), request("p", "a")); err == nil {
 				t.Fatal("leased although the host is unreachable")
 			}
-			w.wantHealth("a", "p", HealthDown)
+			f.wantHealth("a", "p", HealthDown)
 			sleep(10 * time.Minute)
-			w.wantHealth("a", "p", HealthDown)
-			w.fake.OnDial(nil)
+			f.wantHealth("a", "p", HealthDown)
+			f.fake.OnDial(nil)
 			sleep(2 * time.Minute)
-			w.wantHealth("a", "p", HealthUp)
+			f.wantHealth("a", "p", HealthUp)
 			sleep(10 * time.Minute)
-			w.wantLive(0, everything) // what was dialed to find out has idled out
+			f.wantLive(0, everything) // what was dialed to find out has idled out
 		})
 	})
 	t.Run("a pool that has more connections than it needs", func(t *testing.T) {
-		inWorld(t, func(w *world) {
-			w.ensure(w.target("a", pool("p", func(p *Policy) { p.LeasesPerConn, p.MaxAge = 1, 0 })))
-			first, second := w.acquire(request("p", "a")), w.acquire(request("p", "a"))
-			w.refuse(driver.Unreachable, everything)
+		withFixture(t, func(f *fixture) {
+			f.ensure(f.target("a", pool("p", func(p *Policy) { p.LeasesPerConn, p.MaxAge = 1, 0 })))
+			first, second := f.acquire(request("p", "a")), f.acquire(request("p", "a"))
+			f.refuse(driver.Unreachable, everything)
 			for range 3 {
-				if lease, err := w.set.Acquire(w.Context(), request("p", "a")); err == nil {
+				if lease, err := f.set.Acquire(f.Context(), request("p", "a")); err == nil {
 					lease.Release()
 				}
 			}
-			w.wantHealth("a", "p", HealthDown)
-			w.fake.OnDial(nil)
+			f.wantHealth("a", "p", HealthDown)
+			f.fake.OnDial(nil)
 			sleep(2 * time.Minute)
-			w.wantHealth("a", "p", HealthUp)
+			f.wantHealth("a", "p", HealthUp)
 			first.Release()
 			second.Release()
 			sleep(10 * time.Minute)
-			w.wantLive(1, everything)
+			f.wantLive(1, everything)
 		})
 	})
 	t.Run("a pool on demand whose connections stopped answering", func(t *testing.T) {
-		inWorld(t, func(w *world) {
-			w.ensure(w.target("a", pool("p", minWarm(0))))
-			w.acquire(request("p", "a")).Release()
-			w.fake.OnProbe(func(context.Context, *drivertest.FakeConn) error { return probeMissed })
+		withFixture(t, func(f *fixture) {
+			f.ensure(f.target("a", pool("p", minWarm(0))))
+			f.acquire(request("p", "a")).Release()
+			f.fake.OnProbe(func(context.Context, *drivertest.FakeConn) error { return probeMissed })
 			sleep(3*time.Minute + time.Second)
-			w.wantHealth("a", "p", HealthDown)
-			w.fake.OnProbe(nil)
+			f.wantHealth("a", "p", HealthDown)
+			f.fake.OnProbe(nil)
 			sleep(2 * time.Minute)
-			w.wantHealth("a", "p", HealthUp)
+			f.wantHealth("a", "p", HealthUp)
 		})
 	})
 	t.Run("but not while its pool is paused", func(t *testing.T) {
-		inWorld(t, func(w *world) {
-			w.refuse(driver.Unreachable, everything)
-			w.ensure(w.target("a", pool("p")))
-			w.ensure(w.target("a", pool("p", paused)))
-			before := w.dials(everything)
+		withFixture(t, func(f *fixture) {
+			f.refuse(driver.Unreachable, everything)
+			f.ensure(f.target("a", pool("p")))
+			f.ensure(f.target("a", pool("p", paused)))
+			before := f.dials(everything)
 			sleep(time.Hour)
-			w.wantDials(before, everything)
+			f.wantDials(before, everything)
 		})
 	})
 }
 
 func TestATargetThatComesBackIsUpSoonAndOnlyAfterASecondSuccess(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.refuse(driver.Unreachable, everything)
-		w.ensure(w.target("web", pool("p", func(p *Policy) { p.ProbePeriod = 0 })))
-		w.wantHealth("web", "p", HealthDown)
-		w.fake.OnDial(nil)
-		time.Sleep(time.Until(w.seen("web", "p").Dial.Next))
+	withFixture(t, func(f *fixture) {
+		f.refuse(driver.Unreachable, everything)
+		f.ensure(f.target("web", pool("p", func(p *Policy) { p.ProbePeriod = 0 })))
+		f.wantHealth("web", "p", HealthDown)
+		f.fake.OnDial(nil)
+		time.Sleep(time.Until(f.seen("web", "p").Dial.Next))
 		sleep(0)
-		w.wantLive(1, everything)
-		w.wantHealth("web", "p", HealthDown)
+		f.wantLive(1, everything)
+		f.wantHealth("web", "p", HealthDown)
 		sleep(2 * recoveryProbePeriod)
-		w.wantHealth("web", "p", HealthUp)
+		f.wantHealth("web", "p", HealthUp)
 	})
 }
 
 func TestProbesTakeDownATargetThatAnswersNothing(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.ensure(w.target("web", pool("p", minWarm(3))))
-		w.fake.OnProbe(func(context.Context, *drivertest.FakeConn) error { return probeMissed })
+	withFixture(t, func(f *fixture) {
+		f.ensure(f.target("web", pool("p", minWarm(3))))
+		f.fake.OnProbe(func(context.Context, *drivertest.FakeConn) error { return probeMissed })
 		sleep(61 * time.Second)
-		if got := w.seen("web", "p"); got.Health != HealthDown || got.Err.Reason != driver.Timeout {
-			w.Errorf("health %v, %v, want down by a timeout", got.Health, got.Err)
+		if got := f.seen("web", "p"); got.Health != HealthDown || got.Err.Reason != driver.Timeout {
+			f.Errorf("health %v, %v, want down by a timeout", got.Health, got.Err)
 		}
 	})
 }
 
 func TestAHealthCommandDecidesByItsExitCode(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.ensure(w.target("web", pool("p", minWarm(3), func(p *Policy) { p.ProbeCommand = []string{"check"} })))
-		w.fake.OnExec(func(_ context.Context, _ *drivertest.FakeConn, command driver.Command, _ driver.Streams) (driver.ExitStatus, error) {
+	withFixture(t, func(f *fixture) {
+		f.ensure(f.target("web", pool("p", minWarm(3), func(p *Policy) { p.ProbeCommand = []string{"check"} })))
+		f.fake.OnExec(func(_ context.Context, _ *drivertest.FakeConn, command driver.Command, _ driver.Streams) (driver.ExitStatus, error) {
 			if diff := cmp.Diff([]string{"check"}, command.Argv); diff != "" {
-				w.Error(diff)
+				f.Error(diff)
 			}
 			return driver.ExitStatus{Code: 3}, nil
 		})
 		sleep(61 * time.Second)
-		if got := w.seen("web", "p"); got.Health != HealthDown || got.Err.Reason != driver.ProbeFailed {
-			w.Errorf("health %v, %v, want down by the command", got.Health, got.Err)
+		if got := f.seen("web", "p"); got.Health != HealthDown || got.Err.Reason != driver.ProbeFailed {
+			f.Errorf("health %v, %v, want down by the command", got.Health, got.Err)
 		}
 	})
 }
 
 func TestATargetThatTakesConnectionsOnlyToDropThemIsDown(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.ensure(w.target("web", pool("p")))
+	withFixture(t, func(f *fixture) {
+		f.ensure(f.target("web", pool("p")))
 		sleep(time.Minute)
 		down := 0
 		for range 600 {
-			for _, conn := range w.fake.Live() {
+			for _, conn := range f.fake.Live() {
 				conn.Kill(nil)
 			}
 			sleep(time.Second)
-			if w.seen("web", "p").Health == HealthDown {
+			if f.seen("web", "p").Health == HealthDown {
 				down++
 			}
 		}
 		if down < 580 {
 			t.Errorf("down in %d of 600 s, want all but the first few", down)
 		}
-		if got := w.seen("web", "p").Err; got.Reason != driver.Unreachable {
+		if got := f.seen("web", "p").Err; got.Reason != driver.Unreachable {
 			t.Errorf("reason %v, want %s", got, driver.Unreachable)
 		}
 		sleep(2 * time.Minute)
-		w.wantHealth("web", "p", HealthUp)
+		f.wantHealth("web", "p", HealthUp)
 	})
 }
 
 // F35: up and down every two seconds for ten minutes.
 func TestATargetThatFlapsTurnsRarely(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.ensure(w.target("web", pool("p", minWarm(2))))
+	withFixture(t, func(f *fixture) {
+		f.ensure(f.target("web", pool("p", minWarm(2))))
 		turns, last := 0, HealthUp
 		watch := func(d time.Duration) {
 			for range d / (100 * time.Millisecond) {
 				sleep(100 * time.Millisecond)
-				if now := w.seen("web", "p").Health; now != last {
+				if now := f.seen("web", "p").Health; now != last {
 					turns, last = turns+1, now
 				}
 			}
 		}
 		for range 150 {
-			w.refuse(driver.Unreachable, everything)
-			for _, conn := range w.fake.Live() {
+			f.refuse(driver.Unreachable, everything)
+			for _, conn := range f.fake.Live() {
 				conn.Kill(nil)
 			}
 			watch(2 * time.Second)
-			w.fake.OnDial(nil)
+			f.fake.OnDial(nil)
 			watch(2 * time.Second)
 		}
 		if turns > 10 {
-			w.Errorf("health turned %d times, want at most 10", turns)
+			f.Errorf("health turned %d times, want at most 10", turns)
 		}
 	})
 }

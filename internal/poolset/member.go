@@ -3,202 +3,57 @@ package poolset
 import (
 	"context"
 	"errors"
-	"math"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/driver"
-)
-
-const (
-	// recoveryProbePeriod is how often the connections of a failed target are
-	// probed, so that it is known soon whether it is good again.
-	recoveryProbePeriod = time.Second
-	// waitForever leaves the bound of a dial to the edition: the wait for the
-	// gate and for the budget is not the target's fault.
-	waitForever = time.Duration(math.MaxInt64)
+	"github.com/connpool/connpool/internal/reach"
 )
 
 // member is one pool's connections to one target.
 type member struct {
-	set    *Set
 	target Ref
 	owner  Ref // the pool
-	pool   *connpool.Pool[*conn]
+	pool   *reach.Pool
+	// notify tells subscribers that the target has changed.
+	notify func()
 
-	// mu guards the rest. The pool may be called under it.
+	// mu guards the rest. While it is held, the methods of the pool may be called
+	// but for Follow and ServerVersion.
 	mu     sync.Mutex
 	policy Policy
-	// edition is a copy of the target's for each call of reach, so that it
-	// tells what was made before and after.
-	edition *edition
-	// trusted are the pins that the newest connection was made with.
-	trusted string
 	// health is what dials and the protocol's own probes say of the target,
-	// fitness what the pool's health command does.
-	health  health
-	fitness health
-	// version is what the newest connection's server called itself.
-	version string
+	// commandHealth what the pool's health command does.
+	health        health
+	commandHealth health
 	// handshakes is the time that successful dials took, without their waits for
-	// the gate, the jump host and the budget.
+	// the breaker, the jump host and the budget.
 	handshakes time.Duration
-	// refusals counts failed dials by reason; nil before the first.
-	refusals map[driver.Reason]uint64
+	// dialFailures counts failed dials by reason; nil before the first.
+	dialFailures map[driver.Reason]uint64
 }
 
-func (s *Set) newMember(target Ref, pool Pool, first *edition, dial dialFunc) *member {
-	m := &member{set: s, target: target, owner: pool.Ref, policy: pool.Policy, edition: first, fitness: unexamined}
+func newMember(network *reach.Network, target Ref, pool Pool, dialer *reach.Dialer, notify func(Ref)) *member {
+	m := &member{
+		target: target, owner: pool.Ref, notify: func() { notify(target) },
+		policy: pool.Policy, commandHealth: unexamined,
+	}
 	// Dials begin at once and end by taking the lock, so they see m complete.
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.pool = connpool.New(connpool.Options[*conn]{
-		Dial:    m.dialer(first, dial),
+	m.pool = network.NewPool(reach.PoolOptions{
+		Dialer:  dialer,
+		Limits:  pool.limitsFor(HealthUnknown),
 		Probe:   m.probe,
-		Judge:   judge,
 		Dropped: m.dropped,
-		Notify:  func() { s.changed(target) },
-		Limits:  m.limits(),
+		Dialed:  m.dialed,
+		Changed: m.changed,
+		Notify:  m.notify,
 	})
 	return m
-}
-
-// dialer makes the pool's dial function for an edition. What a dial finds that
-// nobody waits for any more does not count.
-func (m *member) dialer(e *edition, dial dialFunc) connpool.DialFunc[*conn] {
-	return func(ctx context.Context) (*conn, error) {
-		made, err := dial(ctx)
-		if ctx.Err() == nil {
-			m.dialed(e, made, err)
-		}
-		if err != nil {
-			m.disown(e, dial, err)
-			return nil, err
-		}
-		now := time.Now()
-		return &conn{Conn: made, edition: e, made: now, examined: now}, nil
-	}
-}
-
-// dialed takes the result of a dial into account.
-func (m *member) dialed(e *edition, made driver.Conn, err error) {
-	if err == nil {
-		m.describe(e, made.Info())
-		m.observe(e, dialSucceeded, nil)
-		return
-	}
-	failure := driver.AsError(err)
-	if heard := (*hearsay)(nil); !errors.As(err, &heard) {
-		m.count(failure.Reason)
-	}
-	m.observe(e, dialFailed, failure)
-}
-
-// disown gives up the connections made on the strength of earlier pins, if a
-// trial of those of today proves that the server is another one.
-func (m *member) disown(e *edition, dial dialFunc, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if e == m.edition && m.pool.Stats().Rotation.Pending && e.disowns(m.trusted, driver.AsError(err)) {
-		m.health = health{}
-		m.pool.Replace(m.dialer(e, dial))
-	}
-}
-
-func (m *member) describe(e *edition, info driver.Info) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.trusted = e.trust
-	m.version = info.ServerVersion
-	m.handshakes += info.Handshake
-}
-
-func (m *member) count(reason driver.Reason) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.refusals == nil {
-		m.refusals = map[driver.Reason]uint64{}
-	}
-	m.refusals[reason]++
-}
-
-// observe moves the health on. The limits follow it: a failed target is probed
-// more often, and dialed whether or not a connection is needed.
-func (m *member) observe(e *edition, event healthEvent, err *driver.Error) {
-	if m.moveHealth(e, event, err) {
-		m.set.changed(m.target)
-	}
-}
-
-func (m *member) moveHealth(e *edition, event healthEvent, err *driver.Error) (turned bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.concerns(e, err) {
-		return false
-	}
-	before := m.health.state
-	m.health = m.health.next(event, err, m.thresholds())
-	if m.health.state == before {
-		return false
-	}
-	m.pool.SetLimits(m.limits())
-	return true
-}
-
-func (m *member) thresholds() thresholds {
-	return thresholds{max(1, m.policy.FailureThreshold), max(1, m.policy.SuccessThreshold)}
-}
-
-// concerns reports whether what was seen of an edition says something of the
-// health: not if it was another host's, and not if new credentials failed on
-// trial, while connections made with the old ones serve. The caller holds mu.
-func (m *member) concerns(e *edition, err *driver.Error) bool {
-	if e.identity != m.edition.identity {
-		return false
-	}
-	return err == nil || e != m.edition || !m.pool.Stats().Rotation.Pending
-}
-
-// limits are the policy's as far as the health allows. The caller holds mu.
-func (m *member) limits() connpool.Limits {
-	limits := m.policy.Limits
-	limits.DialTimeout = waitForever
-	if m.health.state == HealthDown {
-		limits.Recover = true
-		if limits.ProbePeriod <= 0 || limits.ProbePeriod > recoveryProbePeriod {
-			limits.ProbePeriod = recoveryProbePeriod
-		}
-	}
-	if limits.Paused {
-		limits.MinWarm = 0
-	}
-	return limits
-}
-
-// keepaliveDiffers reports whether connections must be made anew to obey the
-// policy.
-func (m *member) keepaliveDiffers(policy Policy) bool {
-	return m.policy.KeepaliveInterval != policy.KeepaliveInterval || m.policy.KeepaliveTimeout != policy.KeepaliveTimeout
-}
-
-// reach points the member at an edition: another host or account at once, new
-// credentials as soon as they are proven.
-func (m *member) reach(next *edition, dial dialFunc, elsewhere bool) {
-	own := *next
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.edition = &own
-	if elsewhere || m.health.state == HealthDown {
-		m.health = health{}
-	}
-	if elsewhere {
-		m.version, m.fitness = "", unexamined
-		m.pool.Replace(m.dialer(&own, dial))
-		return
-	}
-	m.pool.Rotate(m.dialer(&own, dial))
 }
 
 // apply takes a new policy.
@@ -207,20 +62,184 @@ func (m *member) apply(policy Policy) {
 	defer m.mu.Unlock()
 	paused := policy.Paused && !m.policy.Paused
 	if !slices.Equal(policy.ProbeCommand, m.policy.ProbeCommand) {
-		m.fitness = unexamined
+		m.commandHealth = unexamined
 	}
 	m.policy = policy
-	m.pool.SetLimits(m.limits())
+	m.pool.SetLimits(policy.limitsFor(m.health.state))
 	if paused {
 		m.pool.RecycleAll()
 	}
 }
 
-// judge says how a failed dial is retried.
-func judge(err error) connpool.Verdict {
-	var classified *driver.Error
-	if !errors.As(err, &classified) {
-		return connpool.Verdict{}
+// changed forgets what is known of connections that no longer count.
+func (m *member) changed(how reach.Change) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if how != reach.Rotated || m.health.state == HealthDown {
+		m.health = health{}
 	}
-	return connpool.Verdict{Park: classified.Reason.Permanent(), RetryAfter: classified.RetryAfter}
+	if how == reach.Moved {
+		m.commandHealth = unexamined
+	}
+}
+
+// dialed takes the result of a dial into account.
+func (m *member) dialed(by *reach.Dialer, made driver.Conn, err error) {
+	if err == nil {
+		m.mu.Lock()
+		m.handshakes += made.Info().Handshake
+		m.mu.Unlock()
+		m.recordHealth(by, dialSucceeded, nil)
+		return
+	}
+	failure := driver.AsError(err)
+	if !reach.IsShared(err) {
+		m.countFailure(failure.Reason)
+	}
+	m.recordHealth(by, dialFailed, failure)
+}
+
+func (m *member) countFailure(reason driver.Reason) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.dialFailures == nil {
+		m.dialFailures = map[driver.Reason]uint64{}
+	}
+	m.dialFailures[reason]++
+}
+
+// dropped takes into account that a connection was lost soon after it was made.
+func (m *member) dropped(c *reach.Conn, cause error) {
+	err := *driver.AsError(cause)
+	err.Message = "connections are dropped soon after they are made: " + err.Message
+	m.recordHealth(c.Dialer, connDropped, &err)
+}
+
+// probe asks a connection for a proof that it serves. The protocol's own probe
+// alone says whether the connection is good. The health command, which follows it
+// in its own period, says whether the target is, and closes nothing.
+func (m *member) probe(ctx context.Context, c *reach.Conn) error {
+	err := c.Probe(ctx)
+	if reach.SessionRefused(err) {
+		err = nil // a busy server has answered, too
+	}
+	switch {
+	case err == nil && time.Since(c.Made) < connpool.Steady:
+		m.recordHealth(c.Dialer, probeSucceeded, nil)
+		m.examine(ctx, c)
+	case err == nil:
+		m.recordHealth(c.Dialer, steadySucceeded, nil)
+		m.examine(ctx, c)
+	case !errors.Is(ctx.Err(), context.Canceled): // else the pool has given up on it
+		m.recordHealth(c.Dialer, probeFailed, driver.AsError(err))
+	}
+	return err
+}
+
+// examine runs the health command if it is due. It takes a slot like any other
+// command, so it is put off if all slots are leased.
+func (m *member) examine(ctx context.Context, c *reach.Conn) {
+	m.mu.Lock()
+	command := m.policy.commandDue(c.Examined)
+	m.mu.Unlock()
+	if len(command) == 0 {
+		return
+	}
+	m.pool.Hold(c, func() {
+		c.Examined = time.Now()
+		failure := runHealthCommand(ctx, c.Conn, command)
+		if c.Context().Err() != nil || errors.Is(ctx.Err(), context.Canceled) || reach.SessionRefused(failure) {
+			return // nothing was learned of the target
+		}
+		m.recordCommandHealth(c.Dialer, failure)
+	})
+}
+
+// recordHealth moves the health on, and the limits with it.
+func (m *member) recordHealth(by *reach.Dialer, event healthEvent, err *driver.Error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.concerns(by, err) {
+		return
+	}
+	before := m.health.state
+	m.health = m.health.next(event, err, m.policy.thresholds())
+	if m.health.state != before {
+		m.pool.SetLimits(m.policy.limitsFor(m.health.state))
+		m.notify()
+	}
+}
+
+// concerns reports whether what a dialer or its connections met with says something
+// of the health: not if the dialer leads to another host, and not if new credentials
+// failed on trial while connections made with the old ones serve. The caller holds
+// mu.
+func (m *member) concerns(by *reach.Dialer, err *driver.Error) bool {
+	newest := m.pool.Dialer()
+	if by.Identity() != newest.Identity() {
+		return false
+	}
+	return err == nil || by != newest || !m.pool.Stats().Rotation.Pending
+}
+
+// recordCommandHealth moves the health by the health command on; failure is nil if
+// the command succeeded.
+func (m *member) recordCommandHealth(by *reach.Dialer, failure error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if by.Identity() != m.pool.Dialer().Identity() || len(m.policy.ProbeCommand) == 0 {
+		return
+	}
+	before := m.commandHealth.state
+	if failure == nil {
+		m.commandHealth = m.commandHealth.next(probeSucceeded, nil, m.policy.thresholds())
+	} else {
+		m.commandHealth = m.commandHealth.next(probeFailed, healthCommandError(failure), m.policy.thresholds())
+	}
+	if m.commandHealth.state != before {
+		m.notify()
+	}
+}
+
+// overall is the health as others see it: a target must be reachable, and its health
+// command must succeed. The caller holds mu.
+func (m *member) overall() health {
+	if m.health.state != HealthDown && m.commandHealth.state == HealthDown {
+		return m.commandHealth
+	}
+	return m.health
+}
+
+// observation returns what is true of the member; kind is the target's protocol.
+func (m *member) observation(kind string) PoolObservation {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	stats := m.pool.Stats()
+	stats.Dials.Time = m.handshakes
+	overall := m.overall()
+	o := PoolObservation{
+		Pool: m.owner, Target: m.target, Type: kind,
+		MinWarm: m.policy.limitsFor(m.health.state).MinWarm, Paused: m.policy.Paused,
+		Stats: stats, Health: overall.state, Rotating: stats.Rotation.Pending,
+		Refused: refused(stats), DialFailures: maps.Clone(m.dialFailures),
+	}
+	if overall.state == HealthDown {
+		o.Err = overall.err
+	}
+	return o
+}
+
+// appendConnections adds the connections that are not being closed.
+func (m *member) appendConnections(all []Connection, kind string) []Connection {
+	for _, c := range m.pool.Conns() {
+		if c.State == connpool.Closing {
+			continue
+		}
+		all = append(all, Connection{
+			Pool: m.owner, Target: m.target, Type: kind, ID: c.ID, State: c.State,
+			Created: c.Created, LastUsed: c.LastUsed, Uses: c.Uses, Leases: c.Leases,
+			Info: c.Conn.Info(),
+		})
+	}
+	return all
 }

@@ -1,94 +1,63 @@
-// Package poolset holds all live pools of this process, keyed by object UID.
+// Package poolset holds all live pools of this process, by the UIDs of their
+// objects.
 //
 // It is the one place where what is declared and what is requested meet.
-// Controllers pour desired targets in (Ensure, Remove) and read snapshots out
-// (Observe, Snapshot, Connections); whoever runs something takes a lease
-// (Acquire, ExecOn, or Exec for both). Neither side knows the other. No method
-// dials or waits for a remote, except Acquire, Exec, ExecOn and Check on behalf
-// of their callers, and Close.
+// Controllers apply desired targets (Ensure, Remove) and read snapshots (Observe,
+// Snapshot, Connections). Request handlers take a lease (Acquire), run commands
+// (ExecOn) and give the lease back (Return). Neither side knows the other. No method
+// dials or waits for a remote, except Acquire, ExecOn and Check on behalf of their
+// callers, and Close.
 //
-// Each pair of pool and target is one connpool.Pool. What the pairs of a target
-// share is proven once: a gate lets a single dial try new credentials or a
-// failed host, and everybody learns from it. Connections to jump hosts are
-// pooled too, and shared by all targets behind them.
+// Each pair of pool and target is a member with one connection pool. How a target is
+// reached is the business of package reach, below: the members of a target share
+// what was learned of its access, and all targets behind a jump host share its
+// connections. The files depend on each other in one direction: desired, health,
+// observation and healthcommand; member; departed and roster; acquire, exec, ensure
+// and check; and Set, which is the whole.
 //
 // Check goes beside all of this: it dials a target once and tells stage by stage
 // what it finds, also while the pools are parked or paused.
 //
-// Trade-offs: one lock for the maps, held for microseconds, instead of one for
-// each target; a request that names no target looks at every target of its pool.
-// A jump host is described by whichever target behind it was ensured last, which
-// is right as long as all of them read the same objects.
+// Order of locks: that of the checks, that of the roster, those of package reach,
+// that of a member, that of its connection pool.
+//
+// Trade-offs: one lock for the maps, held for microseconds, instead of one for each
+// target; a request that names no target looks at every target of its pool.
 package poolset
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/reach"
 )
-
-// removalGrace bounds how long what runs may go on after its target, its pool
-// or its Secret was deleted: whoever took the right away means it.
-const removalGrace = 30 * time.Second
 
 // Set is all live pools of a process. Its methods are safe for concurrent use;
 // Ensure and Remove for one target must not run at the same time.
 type Set struct {
-	egress driver.DialFunc
-	budget *connpool.Budget
-	notify atomic.Pointer[func(Ref)]
-	pauses pauses
-
-	// mu guards the maps and their elements' fields, not what is inside the
-	// pools and members, which guard themselves and may be called under it.
-	// Nothing waits under it, and no endpoint is prepared, which may cost as
-	// much as the decryption of a key.
-	mu      sync.RWMutex
-	closed  bool
-	targets map[string]*target            // by target UID
-	pools   map[string]map[string]*member // by pool UID, then target UID
-	hops    map[string]*hop               // by target UID
-	checks  map[string]*check             // those that run or still hold, by target UID
-	past    past
-
-	// drains run until what they drain is closed, and other work beside the pools
-	// until it is done; cut ends their patience.
-	drains sync.WaitGroup
-	ctx    context.Context //nolint:containedctx // the life of the set
-	cut    context.CancelFunc
+	notify     atomic.Pointer[func(Ref)]
+	background *reach.Background
+	network    *reach.Network
+	roster     *roster
+	applier    *applier
+	checks     *checks
 }
 
-// target is what is applied of a Target.
-type target struct {
-	Ref
-	kind    string
-	edition *edition
-	via     *Hop
-	members map[string]*member // by pool UID
-}
-
-// New makes an empty set. Transports are opened by egress, within the budget.
+// New makes an empty set. Streams from the operator's own network are opened by
+// egress, and dials stay within the budget.
 func New(egress driver.DialFunc, budget *connpool.Budget) *Set {
-	s := &Set{
-		egress:  egress,
-		budget:  budget,
-		targets: map[string]*target{},
-		pools:   map[string]map[string]*member{},
-		hops:    map[string]*hop{},
-		checks:  map[string]*check{},
-		past:    newPast(),
-	}
-	s.ctx, s.cut = context.WithCancel(context.Background())
+	s := &Set{background: reach.NewBackground(), roster: newRoster()}
+	s.network = reach.New(egress, budget, s.background, s.changed)
+	s.applier = &applier{roster: s.roster, network: s.network, notify: s.changed}
+	s.checks = newChecks(s.applier, s.background)
 	return s
 }
 
-// Subscribe names who is told which target has changed: a connection gained or
-// lost, a dial or a health verdict; not a lease. The function must neither block
-// nor call the set; it replaces the one of an earlier call.
+// Subscribe sets the function that is told which target has changed: a connection
+// gained or lost, a dial, or a change of health; not a lease. The function must
+// neither block nor call the set; it replaces the one of an earlier call.
 func (s *Set) Subscribe(notify func(Ref)) { s.notify.Store(&notify) }
 
 func (s *Set) changed(ref Ref) {
@@ -98,234 +67,108 @@ func (s *Set) changed(ref Ref) {
 }
 
 // Ensure makes the pools of a target as wanted and returns at once; connections
-// follow in the background. An *driver.Error says that the endpoint cannot be
-// used as given; connections made earlier for the same endpoint then keep
-// serving, under the new policies, unless it is the changed pins that are wrong.
-func (s *Set) Ensure(want Target) error {
-	s.recognize(&want)
-	p, err := s.prepare(want)
-
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil
-	}
-	have := s.targets[want.UID]
-	switch {
-	case have == nil && (err != nil || len(want.Pools) == 0):
-		return err
-	case have == nil:
-		have = &target{members: map[string]*member{}}
-		s.targets[want.UID] = have
-	case err != nil && have.edition.mayNotServe(want.Access, err):
-		s.remove(want.UID)
-		return err
-	}
-	have.Ref, have.kind, have.via = want.Ref, want.Type, want.Via
-	s.retireMembers(have, want.Pools)
-	s.ensureHops(want.Via)
-	s.updateMembers(have, want.Pools, p)
-	if len(have.members) == 0 {
-		delete(s.targets, want.UID)
-	}
-	s.sweepHops()
-	return err
-}
-
-// recognize takes a target that does not say which host or account it means for
-// the one that it was.
-func (s *Set) recognize(want *Target) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if have := s.targets[want.UID]; want.Identity == "" && have != nil && have.kind == want.Type {
-		want.Identity = have.edition.identity
-	}
-}
-
-// plan is what Ensure prepares before it takes the lock.
-type plan struct {
-	// edition by which the target is to be reached: the one in use if nothing
-	// changed, nil if the endpoint cannot be used.
-	edition *edition
-	// dials of the pools that have to dial in another way than now, by UID.
-	dials map[string]dialFunc
-}
-
-func (s *Set) prepare(want Target) (plan, error) {
-	s.mu.RLock()
-	have, next := s.targets[want.UID], s.editionOf(want.UID, want.Access)
-	s.mu.RUnlock()
-
-	dials := map[string]dialFunc{}
-	for _, pool := range want.Pools {
-		if have.reaches(pool, next) {
-			continue
-		}
-		dial, err := next.dialer(s, pool.Policy)
-		if err != nil {
-			return plan{}, err
-		}
-		dials[pool.UID] = dial
-	}
-	return plan{edition: next, dials: dials}, nil
-}
-
-// editionOf returns the edition that the access describes, so that a target and
-// the jump host that it is for others learn from one another. The caller holds
-// mu.
-func (s *Set) editionOf(uid string, access Access) *edition {
-	if t := s.targets[uid]; t != nil && t.edition.is(access) {
-		return t.edition
-	}
-	if h := s.hops[uid]; h != nil && h.edition.is(access) {
-		return h.edition
-	}
-	return &edition{
-		identity: access.Identity, version: access.Version, trust: access.Trust,
-		access: access, gate: &gate{},
-	}
-}
-
-// reaches reports whether the pool has connections of the edition that obey its
-// policy. Only Ensure and Remove change what it reads.
-func (t *target) reaches(pool Pool, e *edition) bool {
-	if t == nil || t.edition != e {
-		return false
-	}
-	m := t.members[pool.UID]
-	return m != nil && !m.keepaliveDiffers(pool.Policy)
-}
-
-// retireMembers drains the pools that want the target no longer.
-func (s *Set) retireMembers(have *target, pools []Pool) {
-	wanted := map[string]bool{}
-	for _, pool := range pools {
-		wanted[pool.UID] = true
-	}
-	for uid, m := range have.members {
-		if !wanted[uid] {
-			s.retire(have, m)
-		}
-	}
-}
-
-// updateMembers applies the policies and the edition; without an edition it
-// keeps the old one and adds no pool.
-func (s *Set) updateMembers(have *target, pools []Pool, p plan) {
-	previous := have.edition
-	if p.edition != nil {
-		have.edition = p.edition
-	}
-	for _, pool := range pools {
-		m, dial := have.members[pool.UID], p.dials[pool.UID]
-		switch {
-		case m == nil && dial != nil:
-			m = s.addMember(have, pool, dial)
-		case dial != nil:
-			m.reach(have.edition, dial, previous.identity != have.edition.identity)
-		}
-		if m != nil {
-			m.apply(pool.Policy)
-		}
-	}
-}
-
-func (s *Set) addMember(have *target, pool Pool, dial dialFunc) *member {
-	m := s.newMember(have.Ref, pool, have.edition, dial)
-	have.members[pool.UID] = m
-	if s.pools[pool.UID] == nil {
-		s.pools[pool.UID] = map[string]*member{}
-	}
-	s.pools[pool.UID][have.UID] = m
-	return m
-}
+// follow in the background. A *driver.Error means that the access cannot be used as
+// given; connections made earlier for the same host and account then keep serving,
+// under the new policies, unless it is the changed pins that are wrong.
+func (s *Set) Ensure(want Target) error { return s.applier.ensure(want) }
 
 // Remove forgets a target. What runs on it may finish within a short grace; new
 // requests do not find it any more.
 func (s *Set) Remove(uid string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.remove(uid)
+	s.roster.mu.Lock()
+	defer s.roster.mu.Unlock()
+	s.applier.remove(uid)
 }
 
-func (s *Set) remove(uid string) {
-	have := s.targets[uid]
-	if have == nil {
-		return
+// Observe returns what is true of a target, and false if the set has none of
+// that UID, not even as a jump host.
+func (s *Set) Observe(uid string) (Observation, bool) {
+	var o Observation
+	ref, pool := s.network.JumpHost(uid)
+	if pool != nil {
+		o.JumpHost, o.ServerVersion = observeJumpHost(ref, pool), pool.ServerVersion()
 	}
-	for _, m := range have.members {
-		s.retire(have, m)
+	known := s.roster.observe(uid, &o)
+	return o, known || pool != nil
+}
+
+// Snapshot returns what is true of every target, in no particular order. Members
+// that have left a pool that still has targets are in it as Departed, without a
+// Target once they are closed, so that the sums over a pool's counters never go down.
+func (s *Set) Snapshot() []PoolObservation { return s.roster.snapshot() }
+
+// Connections returns the connections to the targets of a namespace, or to all
+// when it is empty, in no particular order. Those that are being closed are not
+// in it, nor those that drain because their target has left the pool.
+func (s *Set) Connections(namespace string) []Connection { return s.roster.connections(namespace) }
+
+// Recycle replaces one connection of a pool to a target, both given by UID, and
+// retires it when nothing uses it any more. It reports whether the pool serves
+// with such a connection.
+func (s *Set) Recycle(pool, target string, id uint64) bool {
+	m := s.roster.member(pool, target)
+	return m != nil && m.pool.Recycle(id)
+}
+
+// RecyclePool replaces every connection of a pool, given by UID, retires each
+// when nothing uses it any more, and returns how many there are.
+func (s *Set) RecyclePool(pool string) (retired int) {
+	for _, m := range s.roster.members(pool) {
+		retired += m.pool.RecycleAll()
 	}
-	delete(s.targets, uid)
-	s.sweepHops()
+	return retired
 }
 
-// retire takes a member out of the maps and drains it in the background.
-func (s *Set) retire(have *target, m *member) {
-	delete(have.members, m.owner.UID)
-	targets := s.pools[m.owner.UID]
-	delete(targets, have.UID)
-	if len(targets) == 0 {
-		delete(s.pools, m.owner.UID)
-	}
-	s.past.leaving[m] = have.kind
-	s.drain(m.pool, min(m.policy.DrainTimeout, removalGrace), func() { s.left(m) })
+// Acquire leases a connection, waiting for one as the pool's policy says.
+func (s *Set) Acquire(ctx context.Context, request Request) (Lease, error) {
+	return s.roster.acquire(ctx, request)
 }
 
-// drainable is what can be drained.
-type drainable interface {
-	Drain(ctx context.Context) error
+// ExecOn runs one command on a lease of the request, and ends the lease. Its
+// error carries the outcome: driver.OutcomeOf tells. A command for which the server
+// refused a channel has proved not to have started and tries another connection,
+// which it acquires in the same way; if Acquire refuses that, its error is in the
+// chain. Nothing else is retried.
+//
+// When ctx ends, the remote process is signaled and the outcome is Unknown. A
+// connection on which a command did not complete gives its slot to others only
+// after it has proved that it still serves.
+func (s *Set) ExecOn(
+	ctx context.Context, lease Lease, request Request, command driver.Command, streams driver.Streams,
+) (Execution, error) {
+	another := func() (Lease, error) { return s.Acquire(ctx, request) }
+	return execOn(ctx, lease, another, command, streams)
 }
 
-// drain drains in the background and calls then when all is closed.
-func (s *Set) drain(pool drainable, patience time.Duration, then func()) {
-	s.drains.Go(func() {
-		ctx, cancel := context.WithTimeout(s.ctx, patience)
-		defer cancel()
-		// What is cut at the end of its patience is no news to anybody.
-		_ = pool.Drain(ctx)
-		then()
-	})
+// Return ends a lease after what was done with it has ended with err: a connection
+// that may be to blame gives its slot to others only after it has proved that it
+// still serves.
+func (s *Set) Return(lease Lease, err error) { lease.end(err) }
+
+// Check dials a target once, as it was ensured last, and reports stage by stage.
+// It goes beside the pools, whatever their state and even if they have given up
+// for now, but obeys the address policy and the dial budget, and closes what it
+// made. Success lets the target's pools, and those behind it if it is a jump
+// host, dial at once; failure changes nothing for them.
+//
+// One check of a target runs at a time, so that a wrong key is offered once: callers
+// who ask meanwhile, or within 5 s after the credentials were refused and the access
+// has not changed since, get its result. It runs to its end, within 30 s, even if no
+// caller waits any more. The error is ErrUnknownTarget if no pool or target behind it
+// uses a target of that UID, or that of ctx.
+func (s *Set) Check(ctx context.Context, target string) (Check, error) {
+	return s.checks.check(ctx, target)
 }
 
 // Close drains everything until ctx ends, then cuts it, and returns when all is
 // closed.
 func (s *Set) Close(ctx context.Context) {
-	defer s.cut()
-	stop := context.AfterFunc(ctx, s.cut)
-	defer stop()
-	members, hops := s.shut()
-	drainAll(ctx, members)
-	s.drains.Wait()
-	drainAll(ctx, hops) // after what runs over them
-}
-
-// shut empties the set and returns what was in it.
-func (s *Set) shut() (members, hops []drainable) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
-	for _, c := range s.checks {
-		c.cancel()
-	}
-	for _, t := range s.targets {
-		for _, m := range t.members {
-			members = append(members, m.pool)
-		}
-	}
-	for _, h := range s.hops {
-		hops = append(hops, h.pool)
-	}
-	clear(s.targets)
-	clear(s.pools)
-	clear(s.hops)
-	return members, hops
-}
-
-func drainAll(ctx context.Context, pools []drainable) {
-	var all sync.WaitGroup
-	for _, pool := range pools {
-		all.Go(func() { _ = pool.Drain(ctx) })
-	}
-	all.Wait()
+	defer s.background.Cut()
+	defer context.AfterFunc(ctx, s.background.Cut)()
+	pools := s.roster.close()
+	s.background.Shut()
+	s.checks.cancel()
+	reach.DrainAll(ctx, pools)
+	s.background.Wait()
+	s.network.Close(ctx) // after what runs over the jump hosts
 }

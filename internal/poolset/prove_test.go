@@ -11,6 +11,9 @@ import (
 	"github.com/connpool/connpool/internal/driver/drivertest"
 )
 
+// proofTimeout is how long package reach waits for the proof of a connection.
+const proofTimeout = 5 * time.Second
+
 // one lets one command at a time run, on one connection.
 func one(p *Policy) { p.Max, p.LeasesPerConn = 1, 1 }
 
@@ -45,21 +48,21 @@ func TestAConnectionOnWhichACommandDidNotCompleteProvesItselfFirst(t *testing.T)
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
-				w.ensure(w.target("web", pool("p", one)))
-				w.fake.OnProbe(tc.probe)
-				w.fake.OnExec(func(_ context.Context, conn *drivertest.FakeConn, _ driver.Command, _ driver.Streams) (driver.ExitStatus, error) {
+			withFixture(t, func(f *fixture) {
+				f.ensure(f.target("web", pool("p", one)))
+				f.fake.OnProbe(tc.probe)
+				f.fake.OnExec(func(_ context.Context, conn *drivertest.FakeConn, _ driver.Command, _ driver.Streams) (driver.ExitStatus, error) {
 					if tc.kill {
 						conn.Kill(nil)
 					}
 					return driver.ExitStatus{}, &driver.Error{Reason: driver.Timeout, Stage: driver.StageRun, Started: tc.started}
 				})
-				first, err := w.exec(request("p", "web"))
+				first, err := f.exec(request("p", "web"))
 				if got := driver.OutcomeOf(err); (got == driver.Unknown) != tc.started {
 					t.Errorf("outcome %s", got)
 				}
 				begin := time.Now()
-				next := w.acquire(request("p", "web"))
+				next := f.acquire(request("p", "web"))
 				if waited := time.Since(begin); waited != tc.wait {
 					t.Errorf("the next caller waited %s, want %s", waited, tc.wait)
 				}
@@ -78,71 +81,71 @@ func dies(_ context.Context, conn *drivertest.FakeConn) error {
 }
 
 func TestNoProofIsWaitedForAtTheEnd(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.ensure(w.target("web", pool("p", one)))
-		w.fake.OnProbe(func(ctx context.Context, _ *drivertest.FakeConn) error {
+	withFixture(t, func(f *fixture) {
+		f.ensure(f.target("web", pool("p", one)))
+		f.fake.OnProbe(func(ctx context.Context, _ *drivertest.FakeConn) error {
 			<-ctx.Done()
 			return ctx.Err()
 		})
-		w.fake.OnExec(func(ctx context.Context, _ *drivertest.FakeConn, _ driver.Command, _ driver.Streams) (driver.ExitStatus, error) {
+		f.fake.OnExec(func(ctx context.Context, _ *drivertest.FakeConn, _ driver.Command, _ driver.Streams) (driver.ExitStatus, error) {
 			<-ctx.Done()
 			return driver.ExitStatus{}, &driver.Error{Reason: driver.Timeout, Started: true}
 		})
-		during, cancelDuring := context.WithCancel(w.Context())
-		after, cancelAfter := context.WithCancel(w.Context())
-		lease := w.acquire(request("p", "web"))
+		during, cancelDuring := context.WithCancel(f.Context())
+		after, cancelAfter := context.WithCancel(f.Context())
+		lease := f.acquire(request("p", "web"))
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			_, _ = w.set.ExecOn(during, lease, request("p", "web"), driver.Command{}, driver.Streams{})
+			_, _ = f.set.ExecOn(during, lease, request("p", "web"), driver.Command{}, driver.Streams{})
 		}()
 		sleep(0)
 		cancelDuring()
 		<-ended
 		begin := time.Now()
-		closed(w.set, time.Second)
+		closed(f.set, time.Second)
 		if took := time.Since(begin); took > time.Second {
 			t.Errorf("Close took %s", took)
 		}
 		cancelAfter()
-		if _, err := w.set.Exec(after, request("p", "web"), driver.Command{}, driver.Streams{}); driver.OutcomeOf(err) != driver.NotStarted {
-			t.Errorf("error %v, want it not started", err)
+		if _, err := f.set.Acquire(after, request("p", "web")); !errors.Is(err, ErrUnknownPool) {
+			t.Errorf("error %v, want %v", err, ErrUnknownPool)
 		}
 	})
 }
 
 // The lease comes before the answer to an upgrade, the command after it.
 func TestACommandRunsOnTheLeaseThatWasTakenForIt(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.ensure(w.target("web", pool("p", one)))
-		lease := w.acquire(request("p", "web"))
+	withFixture(t, func(f *fixture) {
+		f.ensure(f.target("web", pool("p", one)))
+		lease := f.acquire(request("p", "web"))
 		id := lease.ID()
-		execution, err := w.set.ExecOn(w.Context(), lease, request("p", "web"), driver.Command{}, driver.Streams{})
+		execution, err := f.set.ExecOn(f.Context(), lease, request("p", "web"), driver.Command{}, driver.Streams{})
 		if err != nil || execution.Connection != id || execution.Target != ref("web") {
 			t.Errorf("%+v, %v; want connection %d", execution, err, id)
 		}
-		if got := w.seen("web", "p"); got.Leases != 0 || got.Uses != 1 {
+		if got := f.seen("web", "p"); got.Leases != 0 || got.Uses != 1 {
 			t.Errorf("%d leases are out after %d uses, want 0 after 1", got.Leases, got.Uses)
 		}
 	})
 }
 
 func TestACommandOnALeaseGoesElsewhereWhenItsSessionIsRefused(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.ensure(w.target("web", pool("p", minWarm(2))))
-		lease := w.acquire(request("p", "web"))
+	withFixture(t, func(f *fixture) {
+		f.ensure(f.target("web", pool("p", minWarm(2))))
+		lease := f.acquire(request("p", "web"))
 		id := lease.ID()
 		full := &driver.Error{Reason: driver.SessionLimit, Stage: driver.StageSession, Message: "open failed"}
 		var first *drivertest.FakeConn
-		w.fake.OnExec(func(_ context.Context, conn *drivertest.FakeConn, _ driver.Command, _ driver.Streams) (driver.ExitStatus, error) {
+		f.fake.OnExec(func(_ context.Context, conn *drivertest.FakeConn, _ driver.Command, _ driver.Streams) (driver.ExitStatus, error) {
 			if first == nil || first == conn {
 				first = conn
 				return driver.ExitStatus{}, full
 			}
 			return driver.ExitStatus{Code: 3}, nil
 		})
-		other := w.acquire(request("p", "web")) // keeps a session of the first busy
-		execution, err := w.set.ExecOn(w.Context(), lease, request("p", "web"), driver.Command{}, driver.Streams{})
+		other := f.acquire(request("p", "web")) // keeps a session of the first busy
+		execution, err := f.set.ExecOn(f.Context(), lease, request("p", "web"), driver.Command{}, driver.Streams{})
 		if err != nil || execution.Code != 3 || execution.Connection == id {
 			t.Errorf("%+v, %v; want exit code 3 from another connection than %d", execution, err, id)
 		}
@@ -152,23 +155,23 @@ func TestACommandOnALeaseGoesElsewhereWhenItsSessionIsRefused(t *testing.T) {
 
 // F36: work is refused before its start, what runs lives, and nothing panics.
 func TestWithoutADescriptorLeftNewWorkIsRefusedAndTheRestLives(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.ensure(w.target("web", pool("p")))
-		lease := w.acquire(request("p", "web"))
-		w.fake.OnDial(func(context.Context, driver.Endpoint) error { return syscall.EMFILE })
-		w.ensure(w.target("new", pool("p")))
-		_, err := w.exec(request("p", "new"))
-		if !errors.Is(err, syscall.EMFILE) || driver.OutcomeOf(err) != driver.NotStarted {
-			t.Errorf("error %v, want EMFILE, not started", err)
+	withFixture(t, func(f *fixture) {
+		f.ensure(f.target("web", pool("p")))
+		lease := f.acquire(request("p", "web"))
+		f.fake.OnDial(func(context.Context, driver.Endpoint) error { return syscall.EMFILE })
+		f.ensure(f.target("new", pool("p")))
+		_, err := f.exec(request("p", "new"))
+		if !errors.Is(err, syscall.EMFILE) {
+			t.Errorf("error %v, want EMFILE", err)
 		}
-		w.wantStages(w.check("new"), driver.ProtocolError, driver.StagePrepare, driver.StageConnect)
+		f.wantStages(f.check("new"), driver.ProtocolError, driver.StagePrepare, driver.StageConnect)
 		if err := lease.Conn().Context().Err(); err != nil {
 			t.Errorf("what runs was cut: %v", err)
 		}
 		lease.Release()
-		w.fake.OnDial(nil)
+		f.fake.OnDial(nil)
 		sleep(2 * time.Minute)
-		if w.seen("new", "p").Warm() == 0 {
+		if f.seen("new", "p").Warm() == 0 {
 			t.Error("the pool did not recover")
 		}
 	})

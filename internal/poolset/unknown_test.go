@@ -11,10 +11,10 @@ import (
 
 // F15 for what does not even say where it leads: such as a kubeconfig.
 func TestAnUnknownIdentityIsTheOneThatItWas(t *testing.T) {
-	inWorld(t, func(w *world) {
-		web := w.target("web", pool("p"))
-		w.ensure(web)
-		w.fake.OnPrepare(func(e driver.Endpoint) error {
+	withFixture(t, func(f *fixture) {
+		web := f.target("web", pool("p"))
+		f.ensure(web)
+		f.fake.OnPrepare(func(e driver.Endpoint) error {
 			if key("broken")(e) {
 				return &driver.Error{Reason: driver.CredentialsInvalid, Message: "cannot be read"}
 			}
@@ -22,52 +22,52 @@ func TestAnUnknownIdentityIsTheOneThatItWas(t *testing.T) {
 		})
 		broken := web.rotated("broken")
 		broken.Identity = ""
-		if err := w.set.Ensure(broken); driver.AsError(err).Reason != driver.CredentialsInvalid {
+		if err := f.set.Ensure(broken); driver.AsError(err).Reason != driver.CredentialsInvalid {
 			t.Fatalf("Ensure: %v, want %s", err, driver.CredentialsInvalid)
 		}
 		sleep(time.Minute)
-		if _, err := w.exec(request("p", "web")); err != nil {
+		if _, err := f.exec(request("p", "web")); err != nil {
 			t.Errorf("the connection made earlier does not serve: %v", err)
 		}
-		w.wantDials(1, everything)
+		f.wantDials(1, everything)
 
-		w.ensure(web.rotated("v2"))
-		w.wantLive(1, key("v2"))
+		f.ensure(web.rotated("v2"))
+		f.wantLive(1, key("v2"))
 	})
 }
 
 func TestAnUnknownIdentityOfAnotherProtocolIsAnother(t *testing.T) {
-	inWorld(t, func(w *world) {
-		web := w.target("web", pool("p"))
-		w.ensure(web)
+	withFixture(t, func(f *fixture) {
+		web := f.target("web", pool("p"))
+		f.ensure(web)
 		other := web.rotated("v2")
 		other.Identity, other.Type = "", "another"
-		w.ensure(other)
-		w.wantLive(0, key("v1"))
+		f.ensure(other)
+		f.wantLive(0, key("v1"))
 	})
 }
 
 // Every engine has its socket at the same path.
 func TestSocketsOfTheSamePathOnDifferentHostsAreDialedSideBySide(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.bastions()
+	withFixture(t, func(f *fixture) {
+		f.letJumpHostsForward()
 		const hosts = 10
 		for i := range hosts {
-			via := w.hop(fmt.Sprint("host", i), "v1", nil)
-			engine := w.behind(via, fmt.Sprint("engine", i), pool("p"))
+			via := f.jumpHost(fmt.Sprint("host", i), "v1", nil)
+			engine := f.behind(via, fmt.Sprint("engine", i), pool("p"))
 			engine.Endpoint.Network, engine.Endpoint.Address = "unix", "/var/run/docker.sock"
-			w.ensure(engine)
+			f.ensure(engine)
 		}
 		sleep(time.Second)
 		dialing := make(chan struct{}, hosts)
-		w.fake.OnDial(func(ctx context.Context, e driver.Endpoint) error {
+		f.fake.OnDial(func(ctx context.Context, e driver.Endpoint) error {
 			if e.Network == "unix" {
 				dialing <- struct{}{}
 				<-ctx.Done()
 			}
 			return nil
 		})
-		for _, conn := range w.live(func(e driver.Endpoint) bool { return e.Network == "unix" }) {
+		for _, conn := range f.live(func(e driver.Endpoint) bool { return e.Network == "unix" }) {
 			conn.Kill(nil)
 		}
 		sleep(5 * time.Second)

@@ -253,7 +253,7 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 				t.Errorf("generations %d and %d, want 3", *next.ObservedGeneration, next.Conditions[0].ObservedGeneration)
 			}
 			again := report(tc.pool, tc.targets, next, now)
-			if status.Turned(next.Conditions, again.Conditions) {
+			if status.Changed(next.Conditions, again.Conditions) {
 				t.Errorf("the same facts make conditions turn:\n%s", cmp.Diff(next.Conditions, again.Conditions))
 			}
 		})

@@ -25,7 +25,7 @@ func complete() facts {
 		now:    time.Date(2026, 1, 5, 12, 0, 0, 0, time.UTC),
 		target: target,
 		pools:  []v1alpha1.ConnectionPool{poolNamed("p")},
-		path:   []station{stationOf(target)},
+		path:   []pathElement{elementOf(target)},
 	}
 }
 
@@ -40,8 +40,8 @@ func sshTarget(name string) *v1alpha1.ConnectionTarget {
 	}
 }
 
-func stationOf(target *v1alpha1.ConnectionTarget) station {
-	return station{
+func elementOf(target *v1alpha1.ConnectionTarget) pathElement {
+	return pathElement{
 		name: target.Name, target: target,
 		secret:     &corev1.Secret{Data: map[string][]byte{"ssh-privatekey": []byte(canary)}},
 		knownHosts: []byte("ssh-ed25519 AAAA\n"),
@@ -54,12 +54,12 @@ func poolNamed(name string) v1alpha1.ConnectionPool {
 	}
 }
 
-// via makes the facts those of a target behind jump targets of these names; the
+// through makes the facts those of a target behind jump targets of these names; the
 // nearest comes first.
-func via(names ...string) func(*facts) {
+func through(names ...string) func(*facts) {
 	return func(f *facts) {
 		for _, name := range names {
-			f.path = append(f.path, stationOf(sshTarget(name)))
+			f.path = append(f.path, elementOf(sshTarget(name)))
 		}
 	}
 }
@@ -112,32 +112,32 @@ func TestTheFirstThingThatIsMissingNamesItselfAndTheNextStep(t *testing.T) {
 			[]string{"ssh.hostKeys.secretRef", "kubectl label secret -n prod pins"},
 		},
 		"the jump target does not exist": {
-			func(f *facts) { f.path = append(f.path, station{name: "bastion"}) },
+			func(f *facts) { f.path = append(f.path, pathElement{name: "bastion"}) },
 			v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true,
 			[]string{"bastion does not exist", "ssh.jumpTargetRef", "web -> bastion"},
 		},
 		"the jump target is of another type": {
-			both(via("bastion"), func(f *facts) { f.path[1].target.Spec = v1alpha1.ConnectionTargetSpec{} }),
+			both(through("bastion"), func(f *facts) { f.path[1].target.Spec = v1alpha1.ConnectionTargetSpec{} }),
 			v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true,
 			[]string{"bastion is not of type ssh"},
 		},
 		"the jump target is itself": {
-			via("web"), v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true, []string{"cycle", "web -> web"},
+			through("web"), v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true, []string{"cycle", "web -> web"},
 		},
 		"the jump targets form a cycle": {
-			via("a", "b", "a"), v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true, []string{"web -> a -> b -> a"},
+			through("a", "b", "a"), v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true, []string{"web -> a -> b -> a"},
 		},
 		"there are more than three jump targets": {
-			via("a", "b", "c", "d"), v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true,
+			through("a", "b", "c", "d"), v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true,
 			[]string{"more than 3", "web -> a -> b -> c -> d"},
 		},
 		"a jump target's Secret is missing": {
-			both(via("a", "b"), func(f *facts) { f.path[2].secret = nil }),
+			both(through("a", "b"), func(f *facts) { f.path[2].secret = nil }),
 			v1alpha1.ReasonJumpTargetNotReady, v1alpha1.ConditionReachable, true,
 			[]string{"jump target b", "kubectl label secret -n prod b-ssh"},
 		},
 		"a jump target's host keys are missing": {
-			both(via("a"), func(f *facts) {
+			both(through("a"), func(f *facts) {
 				f.path[1].target.Spec.SSH.HostKeys = v1alpha1.HostKeys{SecretRef: &v1alpha1.KeyRef{Name: "pins", Key: "k"}}
 				f.path[1].knownHosts = nil
 			}), v1alpha1.ReasonJumpTargetNotReady, v1alpha1.ConditionReachable, true, []string{"jump target a", "ssh.hostKeys.secretRef"},
@@ -152,8 +152,8 @@ func TestTheFirstThingThatIsMissingNamesItselfAndTheNextStep(t *testing.T) {
 				t.Fatalf("decided %+v, want a problem and nothing to connect", got)
 			}
 			p := got.problem
-			if p.reason != tc.reason || p.condition != tc.condition || p.stalled != tc.stalled {
-				t.Errorf("%s in %q, stalled %v; want %s in %q, %v", p.reason, p.condition, p.stalled, tc.reason, tc.condition, tc.stalled)
+			if p.reason != tc.reason || p.condition != tc.condition || p.stalls() != tc.stalled {
+				t.Errorf("%s in %q, stalled %v; want %s in %q, %v", p.reason, p.condition, p.stalls(), tc.reason, tc.condition, tc.stalled)
 			}
 			for _, words := range tc.says {
 				if !strings.Contains(p.message, words) {
@@ -170,7 +170,7 @@ func TestTheFirstThingThatIsMissingNamesItselfAndTheNextStep(t *testing.T) {
 func TestNothingIsMissingOfACompleteTarget(t *testing.T) {
 	for name, change := range map[string]func(*facts){
 		"reached directly":          func(*facts) {},
-		"behind three jump targets": via("a", "b", "c"),
+		"behind three jump targets": through("a", "b", "c"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := complete()

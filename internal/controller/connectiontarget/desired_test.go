@@ -106,14 +106,14 @@ func TestIdentityAndVersionChangeWithWhatTheyStandFor(t *testing.T) {
 		},
 		"other pinned keys": {func(f *facts) { f.path[0].knownHosts = []byte("other") }, same, same},
 		"another jump target": {
-			func(f *facts) { f.path[1] = stationOf(sshTarget("another")) }, other, same,
+			func(f *facts) { f.path[1] = elementOf(sshTarget("another")) }, other, same,
 		},
 		"another host of the jump target": {
 			func(f *facts) { f.path[1].target.Spec.SSH.Host = "elsewhere" }, other, same,
 		},
 		"a namesake of the jump target": {func(f *facts) { f.path[1].target.UID = "new" }, other, same},
 		"another jump target at the far end": {
-			func(f *facts) { f.path[2] = stationOf(sshTarget("another")) }, other, same,
+			func(f *facts) { f.path[2] = elementOf(sshTarget("another")) }, other, same,
 		},
 		"another Secret of the jump target": {
 			func(f *facts) { f.path[1].secret.Data["ssh-privatekey"] = []byte("new") }, same, same,
@@ -122,7 +122,7 @@ func TestIdentityAndVersionChangeWithWhatTheyStandFor(t *testing.T) {
 	}
 	wanted := func(change func(*facts)) *poolset.Target {
 		f := complete()
-		both(via("near", "far"), change)(&f)
+		both(through("near", "far"), change)(&f)
 		return desired(f, sshOnly)
 	}
 	before := wanted(func(*facts) {})
@@ -154,15 +154,15 @@ func TestOtherPinnedKeysAreAMatterOfTrust(t *testing.T) {
 
 func TestAChangedSecretOfAJumpTargetReachesTheHop(t *testing.T) {
 	f := complete()
-	via("near", "far")(&f)
+	through("near", "far")(&f)
 	before := desired(f, sshOnly)
 	f.path[1].secret.Data["ssh-privatekey"] = []byte("new")
 	after := desired(f, sshOnly)
-	if after.Via.Version == before.Via.Version || after.Via.Via.Version != before.Via.Via.Version {
+	if after.JumpHost.Version == before.JumpHost.Version || after.JumpHost.JumpHost.Version != before.JumpHost.JumpHost.Version {
 		t.Error("want another version of the near hop only")
 	}
-	if after.Via.Name != "near" || after.Via.Via.Name != "far" || after.Via.Via.Via != nil {
-		t.Errorf("way %s, %s; want near, far", after.Via.Name, after.Via.Via.Name)
+	if after.JumpHost.Name != "near" || after.JumpHost.JumpHost.Name != "far" || after.JumpHost.JumpHost.JumpHost != nil {
+		t.Errorf("way %s, %s; want near, far", after.JumpHost.Name, after.JumpHost.JumpHost.Name)
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 	"github.com/connpool/connpool/internal/poolset"
 )
 
-// bastion makes the facts those of a target that only others need.
-func bastion(f *facts) { f.pools, f.needed = nil, true }
+// jumpHostOnly makes the facts those of a target that only others need.
+func jumpHostOnly(f *facts) { f.pools, f.onlyJumpHost = nil, true }
 
 func hopSeen(health poolset.HealthState, warm int, changes ...func(*poolset.PoolObservation)) *poolset.PoolObservation {
 	seen := seenBy("", health, warm, changes...)
@@ -83,7 +83,7 @@ func TestATargetThatOnlyOthersNeedSaysHowItIs(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			f := complete()
-			bastion(&f)
+			jumpHostOnly(&f)
 			if tc.change != nil {
 				tc.change(&f)
 			}
@@ -91,7 +91,7 @@ func TestATargetThatOnlyOthersNeedSaysHowItIs(t *testing.T) {
 			if decided.want != nil {
 				t.Error("it is to be dialed for a pool")
 			}
-			seen := poolset.Observation{Hop: tc.seen}
+			seen := poolset.Observation{JumpHost: tc.seen}
 			next := report(f, decided, seen, v1alpha1.ConnectionTargetStatus{}, "replica")
 			conditions, verdict := summary(t, next)
 			if diff := cmp.Diff(tc.want, conditions); diff != "" {
@@ -102,7 +102,7 @@ func TestATargetThatOnlyOthersNeedSaysHowItIs(t *testing.T) {
 			}
 			checkForm(t, next)
 			again := report(f, decided, seen, next, "replica")
-			if status.Turned(next.Conditions, again.Conditions) {
+			if status.Changed(next.Conditions, again.Conditions) {
 				t.Errorf("the same facts make conditions turn:\n%s", cmp.Diff(next.Conditions, again.Conditions))
 			}
 		})
@@ -111,9 +111,9 @@ func TestATargetThatOnlyOthersNeedSaysHowItIs(t *testing.T) {
 
 func TestAJumpHostsConnectionsAreCounted(t *testing.T) {
 	f := complete()
-	bastion(&f)
+	jumpHostOnly(&f)
 	carrying := hopSeen(poolset.HealthUp, 1, func(o *poolset.PoolObservation) { o.InUse = 2 })
-	next := report(f, decide(f, allDrivers), poolset.Observation{ServerVersion: "OpenSSH", Hop: carrying}, v1alpha1.ConnectionTargetStatus{}, "replica")
+	next := report(f, decide(f, allDrivers), poolset.Observation{ServerVersion: "OpenSSH", JumpHost: carrying}, v1alpha1.ConnectionTargetStatus{}, "replica")
 	if *next.Connections.Warm != 3 || *next.Connections.InUse != 2 || *next.Replica != "replica" || *next.ServerVersion != "OpenSSH" {
 		t.Errorf("status %+v", next)
 	}

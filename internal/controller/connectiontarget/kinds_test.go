@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
@@ -28,11 +29,11 @@ var allDrivers = Drivers{
 func factsOf(spec v1alpha1.ConnectionTargetSpec) facts {
 	f := complete()
 	f.target.Spec = spec
-	here := station{name: f.target.Name, target: f.target, secret: &corev1.Secret{Data: map[string][]byte{
+	here := pathElement{name: f.target.Name, target: f.target, secret: &corev1.Secret{Data: map[string][]byte{
 		"ca.crt": []byte("CA"), "tls.crt": []byte("certificate"), "tls.key": []byte(canary),
 		"config": []byte(kubeconfig("https://prod.example.com:6443")), "stray": []byte(canary),
 	}}}
-	f.path = []station{here}
+	f.path = []pathElement{here}
 	return f
 }
 
@@ -53,7 +54,7 @@ func overSSH(names ...string) func() facts {
 	return func() facts {
 		f := onSocket()
 		f.target.Spec.Docker.SSHTargetRef = &v1alpha1.TargetRef{Name: names[0]}
-		via(names...)(&f)
+		through(names...)(&f)
 		return f
 	}
 }
@@ -69,7 +70,7 @@ func ofCluster() facts {
 // readCluster does what gathering does.
 func (f *facts) readCluster() {
 	spec := f.target.Spec.Kubernetes
-	f.path[0].cluster = readCluster(f.path[0].secret.Data[spec.KubeconfigRef.Key], or(spec.Context, ""))
+	f.path[0].cluster = readCluster(f.path[0].secret.Data[spec.KubeconfigRef.Key], ptr.Deref(spec.Context, ""))
 }
 
 // kubeconfig has two contexts: the current one, prod, leads to the server.
@@ -93,16 +94,16 @@ func TestWhatIsMissingOfDockerAndKubernetesTargetsNamesItself(t *testing.T) {
 			[]string{"docker.tlsRef", "kubectl label secret -n prod build-tls connpool.dev/credentials=true"},
 		},
 		"the ssh target of an engine does not exist": {
-			overSSH("build-1"), func(f *facts) { f.path[1] = station{name: "build-1"} }, v1alpha1.ReasonJumpTargetInvalid,
+			overSSH("build-1"), func(f *facts) { f.path[1] = pathElement{name: "build-1"} }, v1alpha1.ReasonJumpTargetInvalid,
 			[]string{"build-1 does not exist", "docker.sshTargetRef", "web -> build-1"},
 		},
 		"the ssh target of an engine is a Docker engine": {
 			overSSH("build-1"),
-			func(f *facts) { f.path[1] = station{name: "build-1", target: overTLS().target} }, v1alpha1.ReasonJumpTargetInvalid,
+			func(f *facts) { f.path[1] = pathElement{name: "build-1", target: overTLS().target} }, v1alpha1.ReasonJumpTargetInvalid,
 			[]string{"build-1 is not of type ssh", "docker.sshTargetRef", "web -> build-1"},
 		},
 		"a jump target behind the ssh target does not exist": {
-			overSSH("build-1", "bastion"), func(f *facts) { f.path[2] = station{name: "bastion"} }, v1alpha1.ReasonJumpTargetInvalid,
+			overSSH("build-1", "bastion"), func(f *facts) { f.path[2] = pathElement{name: "bastion"} }, v1alpha1.ReasonJumpTargetInvalid,
 			[]string{"bastion does not exist", "ssh.jumpTargetRef", "web -> build-1 -> bastion"},
 		},
 		"the jump targets behind the ssh target form a cycle": {
@@ -132,7 +133,7 @@ func TestWhatIsMissingOfDockerAndKubernetesTargetsNamesItself(t *testing.T) {
 				tc.change(&f)
 			}
 			got := decide(f, allDrivers)
-			if got.problem == nil || got.want != nil || got.problem.reason != tc.reason || !got.problem.stalled {
+			if got.problem == nil || got.want != nil || got.problem.reason != tc.reason || !got.problem.stalls() {
 				t.Fatalf("decided %+v, want %s and nothing to connect", got.problem, tc.reason)
 			}
 			for _, words := range tc.says {
@@ -214,8 +215,8 @@ func TestEachTypeOfTargetIsReachedInItsOwnWay(t *testing.T) {
 				t.Errorf("reached through %q, want %q", hops, tc.hops)
 			}
 			next := report(f, decided, poolset.Observation{}, v1alpha1.ConnectionTargetStatus{}, "replica")
-			if or(next.Endpoint, "") != tc.endpoint || *next.Type != f.target.Spec.Type() {
-				t.Errorf("status says %s %s, want %s", *next.Type, or(next.Endpoint, ""), tc.endpoint)
+			if ptr.Deref(next.Endpoint, "") != tc.endpoint || *next.Type != f.target.Spec.Type() {
+				t.Errorf("status says %s %s, want %s", *next.Type, ptr.Deref(next.Endpoint, ""), tc.endpoint)
 			}
 			checkForm(t, next)
 		})
@@ -224,7 +225,7 @@ func TestEachTypeOfTargetIsReachedInItsOwnWay(t *testing.T) {
 
 func hopsOf(want *poolset.Target) string {
 	var names []string
-	for via := want.Via; via != nil; via = via.Via {
+	for via := want.JumpHost; via != nil; via = via.JumpHost {
 		names = append(names, via.Name)
 	}
 	return strings.Join(names, " ")
@@ -249,7 +250,7 @@ func TestIdentityVersionAndTrustOfDockerAndKubernetesTargets(t *testing.T) {
 		"another authority of an engine":           {overTLS, secret("ca.crt", "new"), same, other, other},
 		"another key that the driver does not use": {overTLS, secret("stray", "new"), same, same, same},
 		"another ssh target of an engine": {
-			overSSH("build-1"), func(f *facts) { f.path[1] = stationOf(sshTarget("build-2")) }, other, same, same,
+			overSSH("build-1"), func(f *facts) { f.path[1] = elementOf(sshTarget("build-2")) }, other, same, same,
 		},
 		"another Secret of the ssh target": {
 			overSSH("build-1"), func(f *facts) { f.path[1].secret.Data["ssh-privatekey"] = []byte("new") }, same, same, same,
@@ -316,8 +317,8 @@ func TestAKubeconfigThatCannotBeReadHasNoIdentity(t *testing.T) {
 				t.Fatalf("wanted %+v (%+v), want one without an identity", decided.want, decided.problem)
 			}
 			next := report(f, decided, poolset.Observation{}, last, "replica")
-			if or(next.Endpoint, "") != "https://prod.example.com:6443" {
-				t.Errorf("endpoint %q, want the last one", or(next.Endpoint, ""))
+			if ptr.Deref(next.Endpoint, "") != "https://prod.example.com:6443" {
+				t.Errorf("endpoint %q, want the last one", ptr.Deref(next.Endpoint, ""))
 			}
 		})
 	}

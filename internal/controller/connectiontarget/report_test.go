@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/ptr"
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/connpool"
@@ -86,7 +87,7 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 	refusal := func(decided *decision) {
 		decided.problem = &problem{
 			condition: v1alpha1.ConditionCredentialsReady, reason: v1alpha1.ReasonCredentialsInvalid,
-			message: "cannot be parsed; correct it", stalled: true,
+			message: "cannot be parsed; correct it",
 		}
 	}
 	const valid, connected, warm = "CredentialsReady=True/CredentialsValid", "Reachable=True/Connected", "Ready=True/Warm"
@@ -112,7 +113,7 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 			flux: kstatus.FailedStatus,
 		},
 		"its way is a cycle": {
-			change: via("web"),
+			change: through("web"),
 			want: []string{
 				"CredentialsReady=Unknown/JumpTargetInvalid", "Reachable=False/JumpTargetInvalid",
 				"Ready=False/JumpTargetInvalid", "Stalled=True/JumpTargetInvalid",
@@ -234,7 +235,7 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 			}
 			checkForm(t, next)
 			again := report(f, decided, observation(tc.seen...), next, "replica")
-			if status.Turned(next.Conditions, again.Conditions) {
+			if status.Changed(next.Conditions, again.Conditions) {
 				t.Errorf("the same facts make conditions turn:\n%s", cmp.Diff(next.Conditions, again.Conditions))
 			}
 		})
@@ -314,7 +315,7 @@ func TestTheServerVersionIsRememberedForTheSameEndpointOnly(t *testing.T) {
 	f := complete()
 	last := wasReady()
 	next := report(f, decide(f, sshOnly), poolset.Observation{}, last, "replica")
-	if or(next.ServerVersion, "") != "OpenSSH" {
+	if ptr.Deref(next.ServerVersion, "") != "OpenSSH" {
 		t.Errorf("server version %v, want the last one", next.ServerVersion)
 	}
 	f.target.Spec.SSH.Host = "elsewhere"
@@ -374,7 +375,7 @@ func TestARestartOfTheOperatorTurnsNothing(t *testing.T) {
 	f := complete()
 	last := wasReady()
 	next := report(f, decide(f, sshOnly), observation(seenBy("p", poolset.HealthUnknown, 0)), last, "replica")
-	if status.Turned(last.Conditions, next.Conditions) {
+	if status.Changed(last.Conditions, next.Conditions) {
 		t.Errorf("before the first dial has ended: %v, was %v", next.Conditions, last.Conditions)
 	}
 	f.target.Generation++

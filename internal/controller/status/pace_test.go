@@ -14,7 +14,7 @@ var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 func TestATurnIsWrittenAtOnce(t *testing.T) {
 	pace := NewPace[int](NewBudget())
 	pace.Wrote(start, "a", 1)
-	if write, _ := pace.Due(start, "a", 2, Turn); !write {
+	if write, _ := pace.Due(start, "a", 2, Transition); !write {
 		t.Error("a turn waits")
 	}
 }
@@ -22,7 +22,7 @@ func TestATurnIsWrittenAtOnce(t *testing.T) {
 func TestAnUnchangedStatusIsNeverWritten(t *testing.T) {
 	pace := NewPace[int](NewBudget())
 	pace.Wrote(start, "a", 1)
-	write, after := pace.Due(start.Add(time.Hour), "a", 1, Turn)
+	write, after := pace.Due(start.Add(time.Hour), "a", 1, Transition)
 	if write || after != 0 {
 		t.Errorf("Due = %t, %s; want no write and no later question", write, after)
 	}
@@ -31,11 +31,11 @@ func TestAnUnchangedStatusIsNeverWritten(t *testing.T) {
 func TestARefreshWaitsForItsInterval(t *testing.T) {
 	pace := NewPace[int](NewBudget())
 	pace.Wrote(start, "a", 1)
-	write, after := pace.Due(start.Add(10*time.Second), "a", 2, Figures)
+	write, after := pace.Due(start.Add(10*time.Second), "a", 2, Counters)
 	if write || after != Interval-10*time.Second {
 		t.Errorf("Due = %t, %s; want to wait for the rest of the interval", write, after)
 	}
-	if write, _ := pace.Due(start.Add(Interval), "a", 3, Figures); !write {
+	if write, _ := pace.Due(start.Add(Interval), "a", 3, Counters); !write {
 		t.Error("the refresh is still not written at the end of its interval")
 	}
 }
@@ -43,7 +43,7 @@ func TestARefreshWaitsForItsInterval(t *testing.T) {
 func TestARefreshAfterALongQuietTimeWaitsOnlyForWhatComesWithIt(t *testing.T) {
 	pace := NewPace[int](NewBudget())
 	pace.Wrote(start, "a", 1)
-	if _, after := pace.Due(start.Add(time.Hour), "a", 2, Figures); after != settle {
+	if _, after := pace.Due(start.Add(time.Hour), "a", 2, Counters); after != settle {
 		t.Errorf("wait %s, want %s", after, settle)
 	}
 }
@@ -51,10 +51,10 @@ func TestARefreshAfterALongQuietTimeWaitsOnlyForWhatComesWithIt(t *testing.T) {
 func TestNewsWaitsOnlyUntilItHasSettled(t *testing.T) {
 	pace := NewPace[int](NewBudget())
 	pace.Wrote(start, "a", 1)
-	if write, after := pace.Due(start.Add(time.Second), "a", 2, News); write || after != settle {
+	if write, after := pace.Due(start.Add(time.Second), "a", 2, Notable); write || after != settle {
 		t.Errorf("Due = %t, %s; want to wait until it has settled", write, after)
 	}
-	if write, _ := pace.Due(start.Add(time.Second+settle), "a", 3, News); !write {
+	if write, _ := pace.Due(start.Add(time.Second+settle), "a", 3, Notable); !write {
 		t.Error("the news is still not written when it has settled")
 	}
 }
@@ -64,12 +64,12 @@ func TestNewsDoesNotQueueBehindFigures(t *testing.T) {
 	for i := range 1000 {
 		uid := types.UID(strconv.Itoa(i))
 		pace.Wrote(start, uid, 0)
-		pace.Due(start, uid, 1, Figures)
-		pace.Due(start.Add(Interval), uid, 1, Figures)
+		pace.Due(start, uid, 1, Counters)
+		pace.Due(start.Add(Interval), uid, 1, Counters)
 	}
 	pace.Wrote(start, "a", 1)
-	pace.Due(start.Add(Interval-settle), "a", 2, News)
-	if write, after := pace.Due(start.Add(Interval), "a", 2, News); !write {
+	pace.Due(start.Add(Interval-settle), "a", 2, Notable)
+	if write, after := pace.Due(start.Add(Interval), "a", 2, Notable); !write {
 		t.Errorf("the news waits for %s", after)
 	}
 }
@@ -81,8 +81,8 @@ func TestRefreshesOfManyObjectsShareTheRateOldestFirst(t *testing.T) {
 	for i := range objects {
 		uid := types.UID(rune('a' + i))
 		pace.Wrote(start, uid, 0)
-		pace.Due(start, uid, 1, Figures)
-		write, after := pace.Due(start.Add(Interval), uid, 1, Figures)
+		pace.Due(start, uid, 1, Counters)
+		write, after := pace.Due(start.Add(Interval), uid, 1, Counters)
 		if write != (i == 0) || after < previous {
 			t.Fatalf("object %d: write %t after %s, before the %s of an earlier one", i, write, after, previous)
 		}
@@ -98,7 +98,7 @@ func TestWhatAnEarlierProcessWroteIsNotWrittenAgain(t *testing.T) {
 	if last := pace.Last("a", 7); last != 7 {
 		t.Fatalf("Last = %d, want what the object says", last)
 	}
-	if write, after := pace.Due(start, "a", 7, Turn); write || after != 0 {
+	if write, after := pace.Due(start, "a", 7, Transition); write || after != 0 {
 		t.Error("the same status is written again")
 	}
 	pace.Wrote(start, "a", 8)
@@ -129,7 +129,7 @@ func TestTurned(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			if got := Turned([]metav1.Condition{ready}, tc.after); got != tc.want {
+			if got := Changed([]metav1.Condition{ready}, tc.after); got != tc.want {
 				t.Errorf("Turned = %t, want %t", got, tc.want)
 			}
 		})
@@ -140,10 +140,10 @@ func TestOnePassingFailureInsteadOfAnotherIsNoTurn(t *testing.T) {
 	failing := func(reason string) []metav1.Condition {
 		return []metav1.Condition{{Type: "Ready", Status: metav1.ConditionFalse, Reason: reason}}
 	}
-	if Turned(failing("Timeout"), failing("Unreachable")) {
+	if Changed(failing("Timeout"), failing("Unreachable")) {
 		t.Error("Timeout to Unreachable counts as a turn")
 	}
-	if !Turned(failing("Timeout"), failing("HostKeyMismatch")) {
+	if !Changed(failing("Timeout"), failing("HostKeyMismatch")) {
 		t.Error("Timeout to HostKeyMismatch does not count as a turn, although somebody must act")
 	}
 }

@@ -16,16 +16,19 @@ import (
 	"github.com/docker/docker/api/types/versions"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/dialerr"
 )
 
-// inspectTimeout bounds how long an outcome is asked for whose streams broke.
+// inspectTimeout bounds how long the engine is asked for the outcome of a command whose
+// streams broke.
 const inspectTimeout = 2 * time.Second
 
-// consoleSizeVersion is the API that takes a terminal's size with the start.
+// consoleSizeVersion is the first API version that takes a terminal's size with the
+// start.
 const consoleSizeVersion = "1.42"
 
-// start sends the one request that starts the command, on a socket of its own, and
-// returns what its output is read from.
+// start sends the request that starts the command, once, and returns the reader of the
+// command's output.
 func (e *execution) start(ctx context.Context) (*bufio.Reader, error) {
 	request, err := e.startRequest()
 	if err != nil {
@@ -47,13 +50,13 @@ func (e *execution) start(ctx context.Context) (*bufio.Reader, error) {
 	}
 	lift()
 	if response.StatusCode != http.StatusSwitchingProtocols {
-		return nil, e.refused(response)
+		return nil, e.startError(response)
 	}
 	return reader, nil
 }
 
-// startRequest is written as a whole, so that a socket that fails at once has
-// taken nothing.
+// startRequest returns the request as bytes. They are written at once, so that a socket
+// whose first Write fails has taken nothing.
 func (e *execution) startRequest() ([]byte, error) {
 	options := container.ExecStartOptions{Tty: e.command.TTY != nil}
 	if versions.GreaterThanOrEqualTo(e.conn.client.ClientVersion(), consoleSizeVersion) {
@@ -61,12 +64,12 @@ func (e *execution) startRequest() ([]byte, error) {
 	}
 	body, err := json.Marshal(options)
 	if err != nil {
-		return nil, because(err, notStarted(driver.ProtocolError, driver.StageStart, "the start of a command cannot be written"))
+		return nil, driver.Errorf(driver.ProtocolError, driver.StageStart, "the start of a command cannot be written").Because(err)
 	}
 	target := "http://" + host + "/v" + e.conn.client.ClientVersion() + "/exec/" + e.id + "/start"
 	request, err := http.NewRequest(http.MethodPost, target, bytes.NewReader(body)) //nolint:noctx // it is only written
 	if err != nil {
-		return nil, because(err, notStarted(driver.ProtocolError, driver.StageStart, "the start of a command cannot be addressed"))
+		return nil, driver.Errorf(driver.ProtocolError, driver.StageStart, "the start of a command cannot be addressed").Because(err)
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Connection", "Upgrade")
@@ -76,21 +79,21 @@ func (e *execution) startRequest() ([]byte, error) {
 	return text.Bytes(), err
 }
 
-// unwritten classifies a start of which nothing has left.
+// unwritten classifies why no byte of a start was written.
 func (e *execution) unwritten(ctx context.Context, err error) *driver.Error {
 	if e.conn.ctx.Err() != nil {
 		return e.conn.death(driver.StageStart, false)
 	}
 	if ctx.Err() != nil {
-		return because(ctx.Err(), notStarted(driver.Timeout, driver.StageStart, "the caller gave up before the command was started"))
+		return driver.Errorf(driver.Timeout, driver.StageStart, "the caller gave up before the command was started").Because(ctx.Err())
 	}
-	e.conn.suspect()
-	return because(err, notStarted(driver.Unreachable, driver.StageStart,
-		"the connection to %s broke before the command was started", e.conn.endpoint.Address))
+	e.conn.monitor.Suspect()
+	return driver.Errorf(driver.Unreachable, driver.StageStart,
+		"the connection to %s broke before the command was started", e.conn.endpoint.Address).Because(err)
 }
 
-// unanswered classifies a start whose answer did not come: it may be on its way,
-// or at work. What may run without anybody who listens is told to end.
+// unanswered classifies a start that was not answered. The command may run, so it is
+// signaled to end.
 func (e *execution) unanswered(ctx context.Context, err error) *driver.Error {
 	_ = e.socket.Close()
 	if e.conn.ctx.Err() != nil {
@@ -98,24 +101,24 @@ func (e *execution) unanswered(ctx context.Context, err error) *driver.Error {
 	}
 	e.signalLater() //nolint:contextcheck // it goes on when the caller has left
 	if ctx.Err() != nil {
-		return because(ctx.Err(), unknown(driver.Timeout, driver.StageStart,
-			"the caller gave up while the command was being started; it was signaled to end"))
+		return unknown(driver.Timeout, driver.StageStart,
+			"the caller gave up while the command was being started; it was signaled to end").Because(ctx.Err())
 	}
-	e.conn.suspect()
-	if isTimeout(err) {
-		return because(err, unknown(driver.Timeout, driver.StageStart,
+	e.conn.monitor.Suspect()
+	if dialerr.IsTimeout(err) {
+		return unknown(driver.Timeout, driver.StageStart,
 			"%s did not say within %s whether it started the command; check that it is not overloaded",
-			e.conn.endpoint.Address, e.conn.options.StageTimeout))
+			e.conn.endpoint.Address, e.conn.options.StageTimeout).Because(err)
 	}
-	return because(err, unknown(driver.Unreachable, driver.StageStart,
-		"the connection to %s broke while the command was being started", e.conn.endpoint.Address))
+	return unknown(driver.Unreachable, driver.StageStart,
+		"the connection to %s broke while the command was being started", e.conn.endpoint.Address).Because(err)
 }
 
-// refused classifies an answer that is no stream. A client's error is the engine's
-// own word that it started nothing; a gateway's need not be.
-func (e *execution) refused(response *http.Response) *driver.Error {
+// startError classifies an answer that is not a stream. By a 4xx the engine says that
+// it started nothing. A 5xx may come from a gateway and proves nothing.
+func (e *execution) startError(response *http.Response) *driver.Error {
 	defer e.socket.Close()                                      //nolint:errcheck // it is used up
-	_ = e.socket.SetDeadline(time.Now().Add(inspectTimeout))    // for the words
+	_ = e.socket.SetDeadline(time.Now().Add(inspectTimeout))    // for the message
 	said, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10)) // as much as there is
 	var message struct {
 		Message string `json:"message"`
@@ -129,23 +132,24 @@ func (e *execution) refused(response *http.Response) *driver.Error {
 		return unknown(driver.ProtocolError, driver.StageStart,
 			"the engine was told twice to start the command (%s); check what stands before it", words)
 	case code == http.StatusNotFound, code == http.StatusConflict:
-		return notStarted(driver.NotFound, driver.StageStart,
+		return driver.Errorf(driver.NotFound, driver.StageStart,
 			"the container %s does not run any more (%s); look with docker ps --all", e.command.Place.Container, words)
 	case code == http.StatusForbidden, code == http.StatusUnauthorized:
-		return notStarted(driver.Forbidden, driver.StageStart,
+		return driver.Errorf(driver.Forbidden, driver.StageStart,
 			"the engine forbids to start commands (%s); allow it in its authorization plugin, or in the proxy before its socket", words)
 	case code >= http.StatusBadRequest && code < http.StatusInternalServerError:
-		return notStarted(driver.ProtocolError, driver.StageStart, "the engine refuses to start the command (%s); look into its log", words)
+		return driver.Errorf(driver.ProtocolError, driver.StageStart,
+			"the engine refuses to start the command (%s); look into its log", words)
 	}
 	return unknown(driver.ProtocolError, driver.StageStart,
 		"%s answers the start of a command with %s instead of its streams (%s); check what stands before the engine",
 		e.conn.endpoint.Address, driver.Sanitize(response.Status), words)
 }
 
-// exitStatus asks for the exit code until there is one: output may end before the
+// exitStatus asks for the exit code until there is one: the output may end before the
 // command does.
 //
-//nolint:contextcheck // what ends a command goes on when the caller has left
+//nolint:contextcheck // ending a command goes on when the caller has left
 func (e *execution) exitStatus(ctx context.Context) (driver.ExitStatus, error) {
 	for pause := 2 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		state, err := e.inspect(ctx)
@@ -153,41 +157,42 @@ func (e *execution) exitStatus(ctx context.Context) (driver.ExitStatus, error) {
 			return driver.ExitStatus{}, e.conn.death(driver.StageRun, true)
 		}
 		if err != nil && ctx.Err() == nil {
-			return driver.ExitStatus{}, e.lost(err)
+			return driver.ExitStatus{}, e.noExitCode(err)
 		}
 		if err == nil && !state.Running {
 			return e.statusOf(state)
 		}
 		if !sleep(ctx, pause) {
 			e.terminate()
-			return driver.ExitStatus{}, because(ctx.Err(), unknown(driver.Timeout, driver.StageRun,
-				"the caller gave up while the command ran; it was signaled to end"))
+			return driver.ExitStatus{}, unknown(driver.Timeout, driver.StageRun,
+				"the caller gave up while the command ran; it was signaled to end").Because(ctx.Err())
 		}
 	}
 }
 
-// state is what an engine knows of a command.
+// state is what an engine knows about a command.
 type state struct {
 	Running bool `json:"Running"`
-	// ExitCode is nil for one that never had a process. Pid does not tell that: some
-	// engines forget it when the process has ended, Podman is one.
+	// ExitCode is nil for a command that never had a process. Pid alone does not prove
+	// that: some engines, such as Podman, forget it when the process has ended.
 	ExitCode *int `json:"ExitCode"`
 	Pid      int  `json:"Pid"`
 }
 
-// inspect is a question, so it may be asked again when its answer was lost.
+// inspect asks what became of the command. That changes nothing, so it asks again if
+// the answer was lost.
 func (e *execution) inspect(ctx context.Context) (state, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.conn.options.StageTimeout)
 	defer cancel()
-	found, err := e.look(ctx)
+	found, err := e.inspectOnce(ctx)
 	if err != nil && ctx.Err() == nil && !errdefs.IsNotFound(err) {
-		found, err = e.look(ctx)
+		found, err = e.inspectOnce(ctx)
 	}
 	return found, err
 }
 
-// look asks once, past the client, which takes a missing exit code for 0.
-func (e *execution) look(ctx context.Context) (found state, err error) {
+// inspectOnce does not use the Docker client, which takes a missing exit code for 0.
+func (e *execution) inspectOnce(ctx context.Context) (found state, err error) {
 	target := "http://" + host + "/v" + e.conn.client.ClientVersion() + "/exec/" + e.id + "/json"
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target, http.NoBody)
 	if err != nil {
@@ -208,13 +213,13 @@ func (e *execution) look(ctx context.Context) (found state, err error) {
 	return state{}, errors.New("the engine answers with " + driver.Sanitize(response.Status))
 }
 
-// statusOf reads the state of a command that does not run. One that has neither an
-// exit code nor a process never had one.
+// statusOf returns how a command ended. One with neither an exit code nor a process was
+// never started.
 func (e *execution) statusOf(found state) (driver.ExitStatus, error) {
 	said := driver.Sanitize(string(e.output.said))
 	switch {
 	case found.ExitCode == nil && found.Pid == 0:
-		return driver.ExitStatus{}, notStarted(driver.ProtocolError, driver.StageStart,
+		return driver.ExitStatus{}, driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"the engine did not start the command (%s); look into its log", orNothing(said))
 	case said != "":
 		return driver.ExitStatus{}, unknown(driver.ProtocolError, driver.StageRun,
@@ -233,31 +238,31 @@ func orNothing(words string) string {
 	return words
 }
 
-// lost explains that there is no exit code.
-func (e *execution) lost(err error) *driver.Error {
+// noExitCode classifies why the exit code is not known.
+func (e *execution) noExitCode(err error) *driver.Error {
 	if errdefs.IsNotFound(err) {
-		return because(err, unknown(driver.NotFound, driver.StageRun,
+		return unknown(driver.NotFound, driver.StageRun,
 			"the engine knows the command no more: the container %s was removed or restarted, or the engine was",
-			e.command.Place.Container))
+			e.command.Place.Container).Because(err)
 	}
-	e.conn.suspect()
-	return because(err, unknown(driver.Unreachable, driver.StageRun,
-		"the command's output ended, but %s did not tell its exit code", e.conn.endpoint.Address))
+	e.conn.monitor.Suspect()
+	return unknown(driver.Unreachable, driver.StageRun,
+		"the command's output ended, but %s did not tell its exit code", e.conn.endpoint.Address).Because(err)
 }
 
-// cutOff explains a stream that broke. What the engine knows makes it plainer, but
-// output is missing whatever it says.
+// cutOff classifies a stream that broke. The engine may tell whether the command still
+// runs, but output is missing in any case.
 func (e *execution) cutOff() *driver.Error {
 	ctx, cancel := context.WithTimeout(e.conn.ctx, inspectTimeout)
 	defer cancel()
 	state, err := e.inspect(ctx)
-	result := because(e.outputErr, unknown(driver.Unreachable, driver.StageRun,
-		"the command's streams broke; whether it still runs is not known"))
+	result := unknown(driver.Unreachable, driver.StageRun,
+		"the command's streams broke; whether it still runs is not known").Because(e.outputErr)
 	switch {
 	case e.conn.ctx.Err() != nil:
 		return e.conn.death(driver.StageRun, true)
 	case err != nil:
-		e.conn.suspect()
+		e.conn.monitor.Suspect()
 	case state.Running:
 		e.signalLater()
 		result.Message = "the command's streams broke while it ran; it was signaled to end"

@@ -3,13 +3,12 @@ package kube
 import (
 	"context"
 	"sync"
-	"time"
 
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// conn implements driver.Conn: a share of a client. It has no goroutine and no
-// socket but those of what runs on it.
+// conn implements driver.Conn: a share of a client. Only what runs on it costs
+// goroutines or sockets.
 type conn struct {
 	client    *client
 	namespace string
@@ -31,7 +30,7 @@ func (c *conn) Context() context.Context { return c.ctx }
 // Info implements driver.Conn.
 func (c *conn) Info() driver.Info {
 	info := c.info
-	info.RoundTrip = time.Duration(c.client.roundTrip.Load())
+	info.RoundTrip = c.client.monitor.RoundTrip()
 	return info
 }
 
@@ -47,13 +46,10 @@ func (c *conn) Probe(ctx context.Context) error {
 	if err := c.dead(driver.StageKeepalive); err != nil {
 		return err
 	}
-	if err := c.client.probe(ctx); err != nil {
-		return err
-	}
-	return nil
+	return c.client.probe(ctx)
 }
 
-// dead says why nothing can be begun any more, or nothing.
+// dead returns why the connection can begin no more requests, or nil.
 func (c *conn) dead(stage driver.Stage) *driver.Error {
 	if c.ctx.Err() == nil {
 		return nil
@@ -62,25 +58,24 @@ func (c *conn) dead(stage driver.Stage) *driver.Error {
 }
 
 func (c *conn) death(stage driver.Stage, started bool) *driver.Error {
-	return deathOf(context.Cause(c.ctx), c.client.config.address, stage, started)
+	return driver.Ended(context.Cause(c.ctx), c.client.config.address, stage, started)
 }
 
-// begin waits for the turn of a request, and says why it cannot be begun.
+// begin waits for the turn of a request. It returns why the request cannot begin, or
+// nil.
 func (c *conn) begin(ctx context.Context) *driver.Error {
 	if err := c.dead(driver.StageSession); err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
-		err := notStarted(driver.Timeout, driver.StageSession, "the caller gave up before anything was begun")
-		err.Err = ctx.Err()
-		return err
+		return driver.Errorf(driver.Timeout, driver.StageSession, "the caller gave up before anything was begun").Because(ctx.Err())
 	}
 	return c.client.admit(ctx)
 }
 
-// while returns a context that ends with the caller's or the connection's, whose
-// cause tells which.
-func (c *conn) while(ctx context.Context) (context.Context, func()) {
+// joinContexts returns a context that ends with that of the caller or that of the
+// connection. Its cause is that of the one that ended.
+func (c *conn) joinContexts(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })
 	return ctx, func() {
@@ -89,12 +84,12 @@ func (c *conn) while(ctx context.Context) (context.Context, func()) {
 	}
 }
 
-// socket takes a socket that is open ahead, or dials one.
+// socket takes a socket that was dialed ahead, or dials one.
 func (c *conn) socket(ctx context.Context) (*socket, *driver.Error) {
-	if taken := c.client.spares.take(); taken != nil {
+	if taken, ok := c.client.spares.Take(); ok {
 		return taken, nil
 	}
-	opened, err := c.client.open(ctx, c.client.wayOut())
+	opened, err := c.client.open(ctx, c.client.anyDialFunc())
 	switch {
 	case err == nil:
 		return opened, nil

@@ -13,16 +13,16 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// maxKeptBodyBytes is how large a body may be that is kept until it is answered,
-// so that a server that sends us elsewhere (GOAWAY) before it has looked at the
-// request gets it again.
+// maxKeptBodyBytes is the size up to which a body is kept until the request is
+// answered. It can then be sent again if the server sends its clients elsewhere
+// (GOAWAY) before it has looked at the request.
 const maxKeptBodyBytes = 64 << 10
 
-// hopHeaders are those of one connection, which HTTP/2 has not.
-var hopHeaders = []string{"Connection", "Proxy-Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
+// hopByHopHeaders are about one HTTP/1.1 connection. HTTP/2 has none.
+var hopByHopHeaders = []string{"Connection", "Proxy-Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
 
-// replayHeaders allow net/http to send a request again that may have been
-// received. Kubernetes knows neither.
+// replayHeaders make net/http send a request again that may have been received.
+// Kubernetes knows neither of them.
 var replayHeaders = []string{"Idempotency-Key", "X-Idempotency-Key"}
 
 // Proxy implements driver.Proxier. A request that is not read-only is sent again
@@ -31,7 +31,7 @@ func (c *conn) Proxy(request *http.Request) (*http.Response, error) {
 	if err := c.begin(request.Context()); err != nil {
 		return nil, err
 	}
-	ctx, done := c.while(request.Context())
+	ctx, done := c.joinContexts(request.Context())
 	out, err := c.outgoing(ctx, request)
 	if err != nil {
 		done()
@@ -45,10 +45,10 @@ func (c *conn) Proxy(request *http.Request) (*http.Response, error) {
 	}
 	if err != nil {
 		done()
-		return nil, c.why(request.Context(), err)
+		return nil, c.preferConnError(request.Context(), err)
 	}
 	if response.StatusCode == http.StatusUnauthorized {
-		c.client.suspect() // it may be about us, or be what a pod says
+		c.client.monitor.Suspect() // it may be about the credentials, or be what a pod says
 	}
 	response.Body = released(response.Body, done)
 	return response, nil
@@ -63,13 +63,13 @@ func isUpgrade(header http.Header) bool {
 	return false
 }
 
-// outgoing is the request as the server gets it: with our credentials, and
-// nobody else's.
+// outgoing returns the request as the server gets it: with the credentials of the
+// connection only.
 func (c *conn) outgoing(ctx context.Context, request *http.Request) (*http.Request, *driver.Error) {
 	escaped := request.URL.EscapedPath()
 	address, err := c.client.config.url(escaped, request.URL.RawQuery)
 	if err != nil || !strings.HasPrefix(escaped, "/") || holdsDots(escaped) && c.client.config.path != "" {
-		return nil, notStarted(driver.ProtocolError, driver.StageStart,
+		return nil, driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"the path of the request must begin with a slash and lead nowhere else; write it without dots")
 	}
 	out := request.Clone(ctx)
@@ -86,7 +86,7 @@ func (c *conn) outgoing(ctx context.Context, request *http.Request) (*http.Reque
 
 // proxyRequest sends a request over the shared transport.
 func (c *conn) proxyRequest(out *http.Request) (*http.Response, *driver.Error) {
-	for _, name := range hopHeaders {
+	for _, name := range hopByHopHeaders {
 		out.Header.Del(name)
 	}
 	if err := keepBody(out); err != nil {
@@ -112,7 +112,7 @@ func (c *conn) unsent(ctx context.Context, err error) *driver.Error {
 	return transportError(err, driver.StageRun, c.client.config.address)
 }
 
-// keepBody reads a small body ahead.
+// keepBody reads a small body into memory, so that it can be sent again.
 func keepBody(out *http.Request) *driver.Error {
 	if out.Body == nil || out.Body == http.NoBody || out.ContentLength < 0 || out.ContentLength > maxKeptBodyBytes {
 		return nil
@@ -120,17 +120,17 @@ func keepBody(out *http.Request) *driver.Error {
 	body, err := io.ReadAll(io.LimitReader(out.Body, out.ContentLength))
 	_ = out.Body.Close()
 	if err != nil || int64(len(body)) != out.ContentLength {
-		return notStarted(driver.Unreachable, driver.StageStart, "the request's body broke off")
+		return driver.Errorf(driver.Unreachable, driver.StageStart, "the request's body broke off")
 	}
 	out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	out.Body, _ = out.GetBody()
 	return nil
 }
 
-// notLookedAt recognizes what the transport says when the server has promised not
-// to have looked at a request, whose body could not be sent again. It has no type.
-// The transport says it of a stream that was reset for a breach of the protocol,
-// too, which promises nothing.
+// notLookedAt reports whether the server has promised that it did not look at a
+// request. The transport's error for that has no type: it says that it could not send
+// the body again. It says the same when a stream was reset for a protocol error, which
+// promises nothing.
 func notLookedAt(err error) bool {
 	said := err.Error()
 	return strings.Contains(said, "after Request.Body was written; define Request.GetBody to avoid this error") &&
@@ -158,7 +158,7 @@ func (c *conn) proxyUpgrade(out *http.Request) (*http.Response, *driver.Error) {
 	return response, nil
 }
 
-// lastBody takes its socket with it.
+// lastBody is the body of the last answer on a socket, which it closes.
 type lastBody struct {
 	io.ReadCloser
 
@@ -184,7 +184,7 @@ func (s *switched) Read(p []byte) (int, error) { return s.socket.reader.Read(p) 
 // Write implements io.Writer.
 func (s *switched) Write(p []byte) (int, error) { return s.socket.Write(p) }
 
-// CloseWrite ends our direction.
+// CloseWrite implements driver.HalfCloser.
 func (s *switched) CloseWrite() error { return s.socket.CloseWrite() }
 
 // Close implements io.Closer.
@@ -194,7 +194,7 @@ func (s *switched) Close() error {
 	return s.body.Close()
 }
 
-// released calls a function when a body is closed.
+// released returns a body that calls a function when it is closed.
 func released(body io.ReadCloser, done func()) io.ReadCloser {
 	if stream, ok := body.(*switched); ok {
 		return &releasedStream{switched: stream, done: done}

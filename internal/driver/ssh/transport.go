@@ -10,26 +10,26 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// maxGreeting bounds what a server may say before its version.
+// maxGreeting bounds what a server may send before its version.
 const maxGreeting = 64 << 10
 
 var errGreetingTooLong = errors.New("more than 64 KiB before the version line")
 
-// transport is the byte stream below SSH. It notices what the library keeps to
-// itself: the greeting, signs of life, and the end.
+// transport is the byte stream below SSH. It records what the library does not tell:
+// the greeting, signs of life, and the end.
 type transport struct {
 	net.Conn
 
-	// greeting is nil once the version has been read; the library reads from one
-	// goroutine at a time.
+	// greeting is nil once the version has been read. The library reads from one
+	// goroutine at a time, so it needs no lock.
 	greeting *greeting
-	// heard counts reads that brought something, written the bytes that are or may
-	// be written.
+	// heard counts the reads that returned data, written the bytes that were or may have
+	// been written.
 	heard, written atomic.Int64
-	// ended is set before the library can know it, so that a stream that ended
-	// with its connection is not taken for one that was closed.
+	// ended is set before the library sees the end, so that a stream that ended with its
+	// connection is not taken for one that the server closed.
 	ended atomic.Bool
-	// cut tells that the other side ended it.
+	// cut is true if it ended without a call of Close.
 	cut, closed atomic.Bool
 }
 
@@ -73,7 +73,7 @@ func (t *transport) Close() error {
 	return t.Conn.Close()
 }
 
-// greeting is what a server says up to its version line.
+// greeting is what a server sends up to its version line.
 type greeting struct {
 	enter func(next driver.Stage, found string)
 	line  []byte // the beginning of the current line
@@ -115,11 +115,11 @@ func appendUpTo(text []byte, b byte, limit int) []byte {
 	return text
 }
 
-// words are what the server has said so far.
-func (g *greeting) words() string { return string(g.said) + string(g.line) }
+// text returns what the server has said so far.
+func (g *greeting) text() string { return string(g.said) + string(g.line) }
 
 // floodLimit is how many unasked messages a server may send in floodWindow.
-// OpenSSH sends one on login, and a keepalive every few seconds if configured.
+// OpenSSH sends one at the login, and a keepalive every few seconds if configured.
 const (
 	floodLimit  = 1000
 	floodWindow = 10 * time.Second
@@ -133,8 +133,8 @@ type flood struct {
 	since atomic.Int64
 }
 
-// add reports whether the limit is exceeded. Windows are only roughly kept, which
-// is enough to tell a flood.
+// add reports whether the limit is exceeded. The windows are rough, because the two
+// counters do not change together, but that is enough to recognize a flood.
 func (f *flood) add(weight int64, now time.Time) bool {
 	if now.UnixNano()-f.since.Load() > int64(floodWindow) {
 		f.since.Store(now.UnixNano())

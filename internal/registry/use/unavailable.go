@@ -9,7 +9,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
@@ -109,7 +108,7 @@ func (r Route) members(ctx context.Context) (names []string) {
 		return nil
 	}
 	for i := range targets {
-		if selects(r.pool, &targets[i]) {
+		if r.pool.Selects(&targets[i]) {
 			names = append(names, targets[i].Name)
 		}
 	}
@@ -117,19 +116,10 @@ func (r Route) members(ctx context.Context) (names []string) {
 	return names
 }
 
-// selects reports whether the pool is declared for the target.
-func selects(pool *v1alpha1.ConnectionPool, target *v1alpha1.ConnectionTarget) bool {
-	if ref := pool.Spec.TargetRef; ref != nil {
-		return ref.Name == target.Name
-	}
-	selector, err := metav1.LabelSelectorAsSelector(pool.Spec.TargetSelector)
-	return err == nil && selector.Matches(labels.Set(target.Labels))
-}
-
 // absent says why the pools do not have what is declared: they have only what can be
 // used.
 func (r Route) absent(ctx context.Context) *apierrors.StatusError {
-	if r.target != nil && !selects(r.pool, r.target) {
+	if r.target != nil && !r.pool.Selects(r.target) {
 		return r.notInPool(ctx)
 	}
 	target := r.target

@@ -1,0 +1,210 @@
+package poolset
+
+import (
+	"time"
+
+	"github.com/connpool/connpool/internal/reach"
+)
+
+// removalGrace bounds how long leases may go on after their target, its pool or its
+// Secret was deleted: the right to use it was taken away on purpose.
+const removalGrace = 30 * time.Second
+
+// applier brings the roster and the jump hosts in line with what is declared.
+type applier struct {
+	roster  *roster
+	network *reach.Network
+	notify  func(Ref)
+}
+
+// ensure makes the pools of a target as wanted.
+func (a *applier) ensure(want Target) error {
+	a.inheritIdentity(&want)
+	p, err := a.prepare(want)
+
+	a.roster.mu.Lock()
+	defer a.roster.mu.Unlock()
+	if a.roster.closed {
+		return nil
+	}
+	have := a.roster.targets[want.UID]
+	switch {
+	case have == nil && (err != nil || len(want.Pools) == 0):
+		return err
+	case have == nil:
+		have = &target{members: map[string]*member{}}
+		a.roster.targets[want.UID] = have
+	case err != nil && !have.version.MayServe(want.Access, err):
+		a.remove(want.UID)
+		return err
+	}
+	have.Ref, have.kind, have.jumpHost = want.Ref, want.Type, want.JumpHost
+	a.retireMembers(have, want.Pools)
+	a.ensureJumpHosts(want.JumpHost)
+	a.updateMembers(have, want.Pools, p)
+	if len(have.members) == 0 {
+		delete(a.roster.targets, want.UID)
+	}
+	a.sweepJumpHosts()
+	return err
+}
+
+// inheritIdentity gives a target whose access does not tell which host or account
+// is meant the identity that it had.
+func (a *applier) inheritIdentity(want *Target) {
+	a.roster.mu.RLock()
+	defer a.roster.mu.RUnlock()
+	if have := a.roster.targets[want.UID]; want.Identity == "" && have != nil && have.kind == want.Type {
+		want.Identity = have.version.Identity()
+	}
+}
+
+// prepared is what ensure prepares before it takes the lock.
+type prepared struct {
+	// version by which the target is to be reached; nil if its access cannot be used.
+	version *reach.Version
+	// dialers of the pools that have to dial in another way than now, by UID.
+	dialers map[string]*reach.Dialer
+}
+
+func (a *applier) prepare(want Target) (prepared, error) {
+	a.roster.mu.RLock()
+	have, version := a.roster.targets[want.UID], a.version(want.UID, want.Access)
+	a.roster.mu.RUnlock()
+
+	dialers := map[string]*reach.Dialer{}
+	for _, pool := range want.Pools {
+		// Only Ensure and Remove change what this reads.
+		if have.reaches(pool, version) {
+			continue
+		}
+		dialer := version.Dialer(pool.keepalive())
+		if err := dialer.Prepare(); err != nil {
+			return prepared{}, err
+		}
+		dialers[pool.UID] = dialer
+	}
+	return prepared{version: version, dialers: dialers}, nil
+}
+
+// version returns the version that the access describes: the one by which the
+// target, or the jump host that it is for others, is reached now, or a new one. The
+// caller holds the roster's lock.
+func (a *applier) version(uid string, access Access) *reach.Version {
+	if t := a.roster.targets[uid]; t != nil && t.version.Is(access) {
+		return t.version
+	}
+	return a.network.Version(uid, access)
+}
+
+// retireMembers drains the pools that no longer want the target.
+func (a *applier) retireMembers(have *target, pools []Pool) {
+	wanted := map[string]bool{}
+	for _, pool := range pools {
+		wanted[pool.UID] = true
+	}
+	for uid, m := range have.members {
+		if !wanted[uid] {
+			a.retire(have, m)
+		}
+	}
+}
+
+// updateMembers applies the policies and the version; without a version it keeps
+// the old one and adds no pool.
+func (a *applier) updateMembers(have *target, pools []Pool, p prepared) {
+	if p.version != nil {
+		have.version = p.version
+	}
+	for _, pool := range pools {
+		m, dialer := have.members[pool.UID], p.dialers[pool.UID]
+		switch {
+		case m == nil && dialer != nil:
+			m = newMember(a.network, have.Ref, pool, dialer, a.notify)
+			a.roster.add(have, m)
+		case dialer != nil:
+			m.pool.Follow(dialer)
+		}
+		if m != nil {
+			m.apply(pool.Policy)
+		}
+	}
+}
+
+// ensureJumpHosts makes the jump hosts as wanted: new credentials are proven before
+// the connections made with the old ones are retired.
+func (a *applier) ensureJumpHosts(jumpHost *JumpHost) {
+	for ; jumpHost != nil; jumpHost = jumpHost.JumpHost {
+		version := a.version(jumpHost.UID, jumpHost.Access)
+		if a.network.EnsureJumpHost(jumpHost.Ref, version) {
+			a.retryBehind(jumpHost.UID)
+		}
+	}
+}
+
+// sweepJumpHosts retires the jump hosts that no target uses any more.
+func (a *applier) sweepJumpHosts() {
+	used := map[string]bool{}
+	for _, t := range a.roster.targets {
+		for jumpHost := t.jumpHost; jumpHost != nil; jumpHost = jumpHost.JumpHost {
+			used[jumpHost.UID] = true
+		}
+	}
+	a.network.KeepJumpHosts(used)
+}
+
+// retryBehind lets everything behind a jump host be dialed at once, since what stood
+// in the way may be gone. The caller holds the roster's lock.
+func (a *applier) retryBehind(uid string) {
+	a.network.RetryBehind(uid)
+	for _, t := range a.roster.targets {
+		if t.jumpHost.LeadsTo(uid) {
+			t.retry()
+		}
+	}
+}
+
+// proven lets every caller dial who was kept from it by failures of the version,
+// which a check has proven just now.
+func (a *applier) proven(uid string, version *reach.Version) {
+	a.roster.mu.RLock()
+	defer a.roster.mu.RUnlock()
+	if t := a.roster.targets[uid]; t != nil && t.version == version {
+		t.retry()
+	}
+	if a.network.RetryJumpHost(uid, version) {
+		a.retryBehind(uid)
+	}
+}
+
+// versionInUse is how a target, or a jump host, is dialed now; nil if it is not.
+func (a *applier) versionInUse(uid string) *reach.Version {
+	a.roster.mu.RLock()
+	defer a.roster.mu.RUnlock()
+	if t := a.roster.targets[uid]; t != nil {
+		return t.version
+	}
+	if _, pool := a.network.JumpHost(uid); pool != nil {
+		return pool.Dialer().Version()
+	}
+	return nil
+}
+
+// remove retires a target. The caller holds the roster's lock.
+func (a *applier) remove(uid string) {
+	have := a.roster.targets[uid]
+	if have == nil {
+		return
+	}
+	for _, m := range have.members {
+		a.retire(have, m)
+	}
+	delete(a.roster.targets, uid)
+	a.sweepJumpHosts()
+}
+
+// retire takes a member out of the roster and drains it in the background.
+func (a *applier) retire(have *target, m *member) {
+	a.roster.take(have, m)
+	m.pool.Retire(min(m.policy.DrainTimeout, removalGrace), func() { a.roster.drained(m) })
+}

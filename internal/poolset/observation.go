@@ -1,0 +1,119 @@
+package poolset
+
+import (
+	"maps"
+	"time"
+
+	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/reach"
+)
+
+// Observation is what is true of a target now.
+type Observation struct {
+	// ServerVersion is what the server calls itself; empty before the first
+	// connection.
+	ServerVersion string
+	// Pools that have the target, in no particular order.
+	Pools []PoolObservation
+	// JumpHost is the connections by which the target is the jump host of others,
+	// which no pool owns. It is nil if no target behind it is in use.
+	JumpHost *PoolObservation
+}
+
+// PoolObservation is one pool's share of a target.
+type PoolObservation struct {
+	Pool, Target Ref
+	// Type is the target's protocol.
+	Type string
+	// MinWarm is how many connections the pool keeps.
+	MinWarm int
+	// Paused reports whether the pool hands out nothing.
+	Paused bool
+	// Stats are the engine's.
+	connpool.Stats
+	// Health says whether the target can be dialed and serves.
+	Health HealthState
+	// Err is why Health is Down; nil when it is not.
+	Err *driver.Error
+	// Refused is why new credentials could not be proven while the old ones
+	// serve; nil when there are none, or when no attempt has ended.
+	Refused *driver.Error
+	// DialFailures counts failed dials by reason; nil when there were none. The
+	// error of another pool's dial is not counted.
+	DialFailures map[driver.Reason]uint64
+	// Rotating reports whether new credentials are being proven.
+	Rotating bool
+	// Departed reports whether the target is no longer the pool's, so that its
+	// health means nothing. Only Snapshot returns such observations.
+	Departed bool
+}
+
+// Connection is one live connection of a pool to a target, as it is now.
+type Connection struct {
+	Pool, Target Ref
+	// Type is the target's protocol.
+	Type string
+	// ID is unique among the pool's connections to the target.
+	ID    uint64
+	State connpool.State
+	// Created and LastUsed are equal before the first use.
+	Created, LastUsed time.Time
+	// Uses counts the uses that have ended, Leases those that go on.
+	Uses   int64
+	Leases int
+	Info   driver.Info
+}
+
+// Age is how long the oldest serving connection has lived; 0 when there is none.
+func (o PoolObservation) Age(now time.Time) time.Duration {
+	if o.Oldest.IsZero() {
+		return 0
+	}
+	return now.Sub(o.Oldest)
+}
+
+// plus adds the counters of another observation. The sum is of what has departed.
+func (o PoolObservation) plus(other PoolObservation) PoolObservation {
+	o.Departed, o.Pool, o.Type = true, other.Pool, other.Type
+	o.Uses += other.Uses
+	for how := range other.Acquired {
+		o.Acquired[how].Count += other.Acquired[how].Count
+		o.Acquired[how].Wait += other.Acquired[how].Wait
+	}
+	o.Dials.Succeeded += other.Dials.Succeeded
+	o.Dials.Failed += other.Dials.Failed
+	o.Dials.Abandoned += other.Dials.Abandoned
+	o.Dials.Time += other.Dials.Time
+	o.Probes.Succeeded += other.Probes.Succeeded
+	o.Probes.Failed += other.Probes.Failed
+	failures := map[driver.Reason]uint64{}
+	maps.Copy(failures, o.DialFailures)
+	for reason, n := range other.DialFailures {
+		failures[reason] += n
+	}
+	o.DialFailures = failures
+	return o
+}
+
+// observeJumpHost returns what is true of a jump host: its newest dial says all
+// that is known of it.
+func observeJumpHost(ref Ref, pool *reach.Pool) *PoolObservation {
+	stats := pool.Stats()
+	o := &PoolObservation{Target: ref, Stats: stats, Rotating: stats.Rotation.Pending, Refused: refused(stats)}
+	switch {
+	case stats.Dial.Failures > 0:
+		o.Health, o.Err = HealthDown, driver.AsError(stats.Dial.Err)
+	case stats.Dials.Succeeded > 0:
+		o.Health = HealthUp
+	}
+	return o
+}
+
+// refused returns why new credentials could not be proven; nil if that is not known.
+func refused(stats connpool.Stats) *driver.Error {
+	if !stats.Rotation.Pending || stats.Rotation.Err == nil {
+		return nil
+	}
+	return driver.AsError(stats.Rotation.Err)
+}

@@ -1,0 +1,125 @@
+package reach
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// breaker is the circuit breaker of one access version. While it is half-open, a
+// single trial dial finds out whether the target works. After a success it is
+// closed and dials pass freely. After a permanent failure, or one for which the
+// server named a time, it is open for a while and refuses dials. Dials that
+// waited for a trial that failed get its error instead of repeating it. So a
+// wrong key is offered once, however many pools and connections want the target.
+type breaker struct {
+	mu sync.Mutex
+	// closed is set by a dial that succeeded and cleared by one that failed.
+	closed bool
+	// trial is the dial that others wait for; nil when none runs.
+	trial *trial
+	// open is why dials are refused, and until when.
+	open Refusal
+}
+
+// trial is a dial that others wait for.
+type trial struct {
+	done chan struct{}
+	err  error
+}
+
+// sharedError is a dial error that the caller did not cause itself: another
+// caller's dial got it. Metrics do not count it as a dial.
+type sharedError struct{ err error }
+
+// Error returns the message of the shared error.
+func (e *sharedError) Error() string { return e.err.Error() }
+
+// Unwrap returns the shared error.
+func (e *sharedError) Unwrap() error { return e.err }
+
+// IsShared reports whether err is the error of another caller's dial.
+func IsShared(err error) bool {
+	_, shared := errors.AsType[*sharedError](err)
+	return shared
+}
+
+// openFor is how long a failure that only a change can cure is not tried again:
+// one bad key must not get the whole cluster penalized.
+const openFor = 5 * time.Minute
+
+// enter returns the trial that the caller must run, or nil if the breaker is
+// closed. Its error is that of ctx, or a *sharedError. A caller that got no error
+// must dial and then call leave.
+func (b *breaker) enter(ctx context.Context) (*trial, error) {
+	b.mu.Lock()
+	if b.open.Holds() {
+		defer b.mu.Unlock()
+		return nil, &sharedError{b.open.Left()}
+	}
+	if b.closed {
+		b.mu.Unlock()
+		return nil, nil //nolint:nilnil // no trial is needed
+	}
+	if b.trial == nil {
+		defer b.mu.Unlock()
+		b.trial = &trial{done: make(chan struct{})}
+		return b.trial, nil
+	}
+	running := b.trial
+	b.mu.Unlock()
+	select {
+	case <-running.done:
+		if running.err != nil {
+			return nil, &sharedError{running.err}
+		}
+		return b.enter(ctx)
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// leave takes the result of a dial. A dial that failed because ctx ended proves
+// nothing: one of the callers that wait for its trial makes the next.
+func (b *breaker) leave(ctx context.Context, mine *trial, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err == nil || ctx.Err() == nil {
+		b.closed = err == nil
+		b.open = refusalAfter(err)
+		if mine != nil {
+			mine.err = err
+		}
+	}
+	if mine != nil {
+		b.trial = nil
+		close(mine.done)
+	}
+}
+
+// forgive allows the next dial or trial at once. A closed breaker stays closed.
+func (b *breaker) forgive() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.open = Refusal{}
+}
+
+// refusalAfter returns for how long the result of a dial opens the breaker. The
+// failure of a jump host does not: that has a breaker of its own.
+func refusalAfter(err error) Refusal {
+	if err == nil {
+		return Refusal{}
+	}
+	failure := driver.AsError(err)
+	wait := failure.RetryAfter
+	switch {
+	case failure.Reason == driver.JumpTargetNotReady:
+		return Refusal{}
+	case wait == 0 && failure.Reason.Permanent():
+		wait = openFor
+	}
+	return RefuseFor(failure, wait)
+}

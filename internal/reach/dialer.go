@@ -1,0 +1,167 @@
+package reach
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+const (
+	// dialTimeout bounds one dial once it may start. The drivers bound each stage
+	// by themselves; this is the bound of all stages together.
+	dialTimeout = time.Minute
+	// maxRestarts bounds how often one dial begins anew because its jump host had
+	// no room when its turn had come.
+	maxRestarts = 3
+)
+
+// errNoRoom means that a dial had its turn and its jump host could not carry it.
+var errNoRoom = errors.New("reach: the jump host has no room")
+
+// Dialer dials one version of an access with one keepalive. It is safe for
+// concurrent use.
+type Dialer struct {
+	version   *Version
+	keepalive Keepalive
+
+	mu       sync.Mutex
+	prepared driver.Dialer // nil until Prepare has succeeded
+}
+
+// Is reports whether d dials the version with the keepalive.
+func (d *Dialer) Is(v *Version, keepalive Keepalive) bool {
+	return d.version == v && d.keepalive == keepalive
+}
+
+// Version is the version that is dialed.
+func (d *Dialer) Version() *Version { return d.version }
+
+// Identity is the Access.Identity of the version.
+func (d *Dialer) Identity() string { return d.version.access.Identity }
+
+// Prepare parses what the access holds; it dials nothing, but may take as long as
+// the decryption of a key. Its error is a *driver.Error. Dial does it, too, if it
+// has not succeeded yet: what cannot be used now may be usable later, such as a
+// certificate that is not valid yet.
+func (d *Dialer) Prepare() error {
+	_, err := d.prepare()
+	return err
+}
+
+func (d *Dialer) prepare() (driver.Dialer, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.prepared != nil {
+		return d.prepared, nil
+	}
+	prepared, err := d.version.access.Driver.Prepare(d.endpoint())
+	if err != nil {
+		return nil, err
+	}
+	d.prepared = prepared
+	return prepared, nil
+}
+
+func (d *Dialer) endpoint() driver.Endpoint {
+	endpoint := d.version.access.Endpoint
+	endpoint.KeepaliveInterval, endpoint.KeepaliveTimeout = d.keepalive.Interval, d.keepalive.Timeout
+	endpoint.Dial, endpoint.Reopen = d.version.transport.dial, d.version.transport.reopen
+	return endpoint
+}
+
+// Dial makes one connection: once the breaker lets it, the jump host is connected,
+// the budget has a place, and the server is not throttled.
+func (d *Dialer) Dial(ctx context.Context) (driver.Conn, error) {
+	prepared, err := d.prepare()
+	if err != nil {
+		return nil, err
+	}
+	mine, err := d.version.breaker.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	made, err := d.version.dialInTurn(ctx, prepared)
+	d.version.breaker.leave(ctx, mine, err)
+	return made, err
+}
+
+// dialInTurn makes one connection when it is its turn.
+func (v *Version) dialInTurn(ctx context.Context, prepared driver.Dialer) (driver.Conn, error) {
+	for restarts := 0; ; restarts++ {
+		done, err := v.admit(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := v.limits.throttles.refusal(v.server()); err != nil {
+			done(context.Canceled) // nothing was dialed
+			return nil, err
+		}
+		made, err := dialWithin(ctx, prepared)
+		v.limits.throttles.learn(v.server(), err)
+		if restarts < maxRestarts && errors.Is(err, errNoRoom) {
+			done(context.Canceled) // nothing was learned of the target
+			continue
+		}
+		done(err)
+		return made, err
+	}
+}
+
+// admit waits for the jump host, then for a place in the budget, in this order: a
+// dial that waits for its jump host must not hold a place that the jump host's own
+// dial needs. The caller must call done with the result of its dial.
+func (v *Version) admit(ctx context.Context) (done func(result error), err error) {
+	if err := v.transport.ready(ctx); err != nil {
+		return nil, err
+	}
+	return v.limits.budget.Admit(ctx, v.host(), v.jumpHost())
+}
+
+func dialWithin(ctx context.Context, prepared driver.Dialer) (driver.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	return prepared.Dial(ctx)
+}
+
+// Watch is told how a dial goes.
+type Watch struct {
+	// Transport wraps the function that opens the dial's stream.
+	Transport func(driver.DialFunc) driver.DialFunc
+	// Passed is told of each stage that has passed.
+	Passed driver.TraceFunc
+}
+
+// DialAside makes one connection beside the breaker and the throttles, and has it
+// watched. It obeys the budget like any other dial. A failure changes nothing for
+// other dials; a success ends the server's throttle.
+func (v *Version) DialAside(ctx context.Context, watch Watch) (driver.Conn, error) {
+	endpoint := v.access.Endpoint
+	endpoint.Dial, endpoint.Reopen = watch.Transport(v.transport.dial), v.transport.reopen
+	endpoint.Trace = watch.Passed
+	prepared, err := v.access.Driver.Prepare(endpoint)
+	if err != nil {
+		return nil, err
+	}
+	watch.Passed(driver.StagePrepare, "the credentials and the pinned identity can be used")
+	if err := v.transport.ready(ctx); err != nil {
+		return nil, err
+	}
+	done, err := v.limits.budget.Admit(ctx, v.host(), v.jumpHost())
+	if err != nil {
+		return nil, &driver.Error{
+			Reason: driver.Timeout, Stage: driver.StageConnect, Err: err,
+			Message: "too many other connections are being made just now; try again",
+		}
+	}
+	made, err := dialWithin(ctx, prepared)
+	if err != nil {
+		done(context.Canceled) // which tells the budget nothing
+		return nil, err
+	}
+	done(nil)
+	v.limits.throttles.learn(v.server(), nil)
+	return made, nil
+}

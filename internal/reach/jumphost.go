@@ -1,0 +1,217 @@
+package reach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// jumpHostLimits are those of the connections to one jump host. Few connections
+// carry many forwarded streams, which sshd does not count as sessions. What runs
+// over them ends by deadlines of its own, so their drain need not cut it.
+var jumpHostLimits = connpool.Limits{
+	Max:            8,
+	LeasesPerConn:  256,
+	MaxPending:     10_000,
+	AcquireTimeout: dialTimeout,
+	MaxAge:         time.Hour,
+	MaxIdle:        5 * time.Minute,
+	DrainTimeout:   24 * time.Hour,
+}
+
+// jumpHostKeepalive is short, so that a dead jump host is not mistaken for all the
+// targets behind it.
+var jumpHostKeepalive = Keepalive{Interval: 10 * time.Second, Timeout: 5 * time.Second}
+
+// jumpHost is the pooled connections to one jump host. It connects when the first
+// target behind it is dialed.
+type jumpHost struct {
+	Ref
+	pool *Pool
+}
+
+func (h *jumpHost) version() *Version { return h.pool.Dialer().version }
+
+// retry dials again at once.
+func (h *jumpHost) retry() {
+	h.version().Forgive()
+	h.pool.Retry()
+}
+
+// hasRoom reports whether h can carry one more stream now.
+func (h *jumpHost) hasRoom() bool {
+	return slices.ContainsFunc(h.pool.Conns(), func(c connpool.ConnStats[*Conn]) bool {
+		return c.State < connpool.Draining && c.Leases < jumpHostLimits.LeasesPerConn
+	})
+}
+
+// jumpHosts are the jump hosts in use, by their UIDs.
+type jumpHosts struct {
+	background *Background
+
+	mu    sync.RWMutex
+	byUID map[string]*jumpHost
+}
+
+// get returns the jump host; nil if it is not in use.
+func (j *jumpHosts) get(uid string) *jumpHost {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	return j.byUID[uid]
+}
+
+// matching returns the jump hosts that match.
+func (j *jumpHosts) matching(match func(*jumpHost) bool) (found []*jumpHost) {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	for _, h := range j.byUID {
+		if match(h) {
+			found = append(found, h)
+		}
+	}
+	return found
+}
+
+// tunnel is the transport through a jump host. It looks the host up for each
+// stream, because its connections may have been pointed elsewhere since.
+type tunnel struct {
+	hosts *jumpHosts
+	Ref
+}
+
+func (t tunnel) transport() transport {
+	acquireAndOpen := func(acquire func(context.Context) (*Lease, error)) driver.DialFunc {
+		return func(ctx context.Context, network, address string) (net.Conn, error) {
+			return t.open(ctx, acquire, network, address)
+		}
+	}
+	return transport{ready: t.ready, dial: acquireAndOpen(t.acquireAtOnce), reopen: acquireAndOpen(t.acquire)}
+}
+
+func (t tunnel) ready(ctx context.Context) error {
+	lease, err := t.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	lease.Release()
+	return nil
+}
+
+// open opens a stream, which holds its lease until it is closed.
+func (t tunnel) open(
+	ctx context.Context, acquire func(context.Context) (*Lease, error), network, address string,
+) (net.Conn, error) {
+	for {
+		held, err := acquire(ctx)
+		if err != nil {
+			return nil, err
+		}
+		opened, err := t.forward(ctx, held.Conn().Conn, network, address)
+		switch {
+		case err == nil:
+			return &stream{Conn: opened, release: sync.OnceFunc(held.Release)}, nil
+		case held.Conn().Context().Err() == nil || ctx.Err() != nil:
+			t.release(held, err)
+			return nil, err
+		}
+		held.Discard() // it had died, which says nothing of the next one
+	}
+}
+
+func (t tunnel) forward(ctx context.Context, conn driver.Conn, network, address string) (net.Conn, error) {
+	forwarder, ok := conn.(driver.Forwarder)
+	if !ok {
+		return nil, t.notReady(&driver.Error{Message: "it cannot forward connections; choose an ssh target"})
+	}
+	return forwarder.Forward(ctx, network, address)
+}
+
+// release gives back a lease through which nothing could be opened. If there was
+// no answer, the jump host may be to blame: then it must not keep other callers
+// waiting until its keepalive notices.
+func (t tunnel) release(held *Lease, failure error) {
+	if driver.AsError(failure).Reason != driver.Timeout {
+		held.Release()
+		return
+	}
+	releaseProven(t.hosts.background, held)
+}
+
+// acquireAtOnce is acquire for a caller that must not wait.
+func (t tunnel) acquireAtOnce(ctx context.Context) (*Lease, error) {
+	if h := t.hosts.get(t.UID); h == nil || !h.hasRoom() {
+		return nil, t.notReady(&driver.Error{Reason: driver.Unreachable, Message: "its connection was lost", Err: errNoRoom})
+	}
+	return t.acquire(ctx)
+}
+
+func (t tunnel) acquire(ctx context.Context) (*Lease, error) {
+	h := t.hosts.get(t.UID)
+	if h == nil {
+		return nil, t.notReady(acquireFailure(connpool.ErrClosed))
+	}
+	acquired, err := h.pool.Acquire(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		return nil, t.notReady(acquireFailure(err))
+	}
+	return acquired, nil
+}
+
+// notReady blames the jump host, and not the target behind it.
+func (t tunnel) notReady(cause *driver.Error) error {
+	return &driver.Error{
+		Reason:     driver.JumpTargetNotReady,
+		Stage:      driver.StageConnect,
+		Message:    fmt.Sprintf("the jump target %s cannot be used: %s", t.Name, cause),
+		RetryAfter: cause.RetryAfter,
+		Err:        cause,
+	}
+}
+
+// acquireFailure says in a user's words why a jump host has no connection to lease.
+func acquireFailure(err error) *driver.Error {
+	switch {
+	case errors.Is(err, connpool.ErrClosed):
+		return &driver.Error{Reason: driver.Unreachable, Message: "it is being disconnected", Err: err}
+	case errors.Is(err, connpool.ErrExhausted):
+		return &driver.Error{Reason: driver.SessionLimit, Message: "its connections carry as many streams as they may", Err: err}
+	case errors.Is(err, connpool.ErrDialPending):
+		return &driver.Error{Reason: driver.Timeout, Message: "it is still being dialed", Err: err}
+	}
+	failure := driver.AsError(err)
+	if down, ok := errors.AsType[*connpool.DownError](err); ok && failure.RetryAfter > 0 && !down.Until.IsZero() {
+		return Refusal{failure, down.Until}.Left()
+	}
+	return failure
+}
+
+// stream is a stream through a jump host.
+type stream struct {
+	net.Conn
+	release func()
+}
+
+// Close ends the stream and gives its lease back.
+func (s *stream) Close() error {
+	defer s.release()
+	return s.Conn.Close()
+}
+
+// CloseWrite ends one direction, or both if the stream cannot end only one: a
+// command in a container learns by it that its input is over.
+func (s *stream) CloseWrite() error {
+	if half, ok := s.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return s.Close()
+}

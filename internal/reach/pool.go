@@ -1,0 +1,236 @@
+package reach
+
+import (
+	"context"
+	"errors"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/driver"
+)
+
+const (
+	// noTimeout leaves the bound of a dial to the Dialer: the waits for the breaker
+	// and for the budget are not the target's fault.
+	noTimeout = time.Duration(math.MaxInt64)
+	// proofTimeout bounds the proof that a connection is still good.
+	proofTimeout = 5 * time.Second
+)
+
+// Conn is a connection that knows how it was made.
+type Conn struct {
+	driver.Conn
+	// Dialer made the connection, at the time Made.
+	Dialer *Dialer
+	Made   time.Time
+	// Examined is when the health command last ran on the connection; at first it
+	// is Made. Only the probes of the connection use it, which do not overlap.
+	Examined time.Time
+}
+
+// Lease is the right to use one connection of a Pool.
+type Lease = connpool.Lease[*Conn]
+
+// PoolOptions are what a Pool is made of. Only Dialer is required. The functions
+// may be called before NewPool returns.
+type PoolOptions struct {
+	// Dialer makes the first connections.
+	Dialer *Dialer
+	// Limits of the pool; DialTimeout is ignored.
+	Limits connpool.Limits
+	// Probe, Dropped and Notify are as in connpool.Options.
+	Probe   func(context.Context, *Conn) error
+	Dropped func(*Conn, error)
+	Notify  func()
+	// Dialed is told the result of each dial that the pool still waits for.
+	Dialed func(by *Dialer, made driver.Conn, err error)
+	// Changed is told how the pool changes to another dialer. It is called before
+	// that dials and with the pool's lock held, so it must not call Follow or
+	// ServerVersion.
+	Changed func(Change)
+}
+
+// Change is how a pool changes to another dialer.
+type Change int
+
+const (
+	// Rotated: the host and the account are the same, and earlier connections serve
+	// until the new dialer has proven itself.
+	Rotated Change = iota
+	// Distrusted: the server is not the pinned one, and earlier connections are
+	// given up.
+	Distrusted
+	// Moved: another host or account is meant, and earlier connections are given up.
+	Moved
+)
+
+// Pool is the pooled connections to one target, which follow its access: a
+// connpool.Pool whose dial functions are Dialers. Point it at another version
+// with Follow, not with Rotate or Replace.
+type Pool struct {
+	*connpool.Pool[*Conn]
+
+	background *Background
+	dialed     func(*Dialer, driver.Conn, error)
+	changed    func(Change)
+	dialer     atomic.Pointer[Dialer]
+
+	// mu guards the rest. While it is held, the pool may be called, and no earlier
+	// dialer's failure can change what is dialed.
+	mu sync.Mutex
+	// trusted are the pins that the newest connection was made with.
+	trusted string
+	// serverVersion is what the newest connection's server calls itself.
+	serverVersion string
+}
+
+func newPool(background *Background, opts PoolOptions) *Pool {
+	p := &Pool{background: background, dialed: opts.Dialed, changed: opts.Changed}
+	if p.dialed == nil {
+		p.dialed = func(*Dialer, driver.Conn, error) {}
+	}
+	if p.changed == nil {
+		p.changed = func(Change) {}
+	}
+	p.dialer.Store(opts.Dialer)
+	opts.Limits.DialTimeout = noTimeout
+	// Dials begin at once and end by taking the lock, so they see p complete.
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.Pool = connpool.New(connpool.Options[*Conn]{
+		Dial: p.dialBy(opts.Dialer), Probe: opts.Probe, Judge: retryVerdict,
+		Dropped: opts.Dropped, Notify: opts.Notify, Limits: opts.Limits,
+	})
+	return p
+}
+
+// Dialer returns the newest dialer.
+func (p *Pool) Dialer() *Dialer { return p.dialer.Load() }
+
+// ServerVersion is what the server of the newest connection calls itself; empty
+// before the first connection.
+func (p *Pool) ServerVersion() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.serverVersion
+}
+
+// SetLimits replaces the limits; DialTimeout is ignored.
+func (p *Pool) SetLimits(limits connpool.Limits) {
+	limits.DialTimeout = noTimeout
+	p.Pool.SetLimits(limits)
+}
+
+// Follow makes new connections by the dialer: for another host or account at
+// once, and with new credentials for the same one as soon as they are proven.
+func (p *Pool) Follow(next *Dialer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dialer.Swap(next).Identity() == next.Identity() {
+		p.changed(Rotated)
+		p.Rotate(p.dialBy(next))
+		return
+	}
+	p.serverVersion = ""
+	p.changed(Moved)
+	p.Replace(p.dialBy(next))
+}
+
+// dialBy makes the pool's dial function for a dialer. The result of a dial that
+// the pool no longer waits for does not count.
+func (p *Pool) dialBy(d *Dialer) connpool.DialFunc[*Conn] {
+	return func(ctx context.Context) (*Conn, error) {
+		made, err := d.Dial(ctx)
+		if ctx.Err() == nil {
+			p.record(d, made, err)
+		}
+		if err != nil {
+			p.dropImpostor(d, err)
+			return nil, err
+		}
+		now := time.Now()
+		return &Conn{Conn: made, Dialer: d, Made: now, Examined: now}, nil
+	}
+}
+
+func (p *Pool) record(d *Dialer, made driver.Conn, err error) {
+	if err == nil {
+		p.mu.Lock()
+		p.trusted, p.serverVersion = d.version.access.Trust, made.Info().ServerVersion
+		p.mu.Unlock()
+	}
+	p.dialed(d, made, err)
+}
+
+// dropImpostor gives up the connections made with earlier pins, if the trial of
+// the newest ones proves that the server is another one.
+func (p *Pool) dropImpostor(d *Dialer, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if d == p.Dialer() && p.Stats().Rotation.Pending && d.version.invalidated(p.trusted, err) {
+		p.changed(Distrusted)
+		p.Replace(p.dialBy(d))
+	}
+}
+
+// ReleaseProven gives a lease back whose connection may be to blame for what went
+// wrong: as soon as the connection has answered, for which the caller does not
+// wait, or else as broken.
+func (p *Pool) ReleaseProven(lease *Lease) { releaseProven(p.background, lease) }
+
+func releaseProven(background *Background, lease *Lease) {
+	conn := lease.Conn()
+	proving := conn.Context().Err() == nil && background.Go(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, proofTimeout)
+		defer cancel()
+		if err := conn.Probe(ctx); err != nil && !SessionRefused(err) {
+			lease.Discard()
+			return
+		}
+		lease.Release()
+	})
+	if !proving {
+		lease.Discard()
+	}
+}
+
+// Retire drains the pool in the background, for at most the patience, and then
+// calls then.
+func (p *Pool) Retire(patience time.Duration, then func()) {
+	p.background.Go(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		// Leases that are cut at the end of the patience are no error.
+		_ = p.Drain(ctx)
+		then()
+	})
+}
+
+// DrainAll drains the pools side by side until ctx ends, cuts what is left, and
+// returns when all is closed.
+func DrainAll(ctx context.Context, pools []*Pool) {
+	var all sync.WaitGroup
+	for _, pool := range pools {
+		all.Go(func() { _ = pool.Drain(ctx) })
+	}
+	all.Wait()
+}
+
+// SessionRefused reports whether err means that the server refused one more
+// channel on a connection that otherwise works, so that nothing was started.
+func SessionRefused(err error) bool {
+	classified, ok := errors.AsType[*driver.Error](err)
+	return ok && classified.Reason == driver.SessionLimit && !classified.Started
+}
+
+// retryVerdict returns how a failed dial is retried.
+func retryVerdict(err error) connpool.Verdict {
+	classified, ok := errors.AsType[*driver.Error](err)
+	if !ok {
+		return connpool.Verdict{}
+	}
+	return connpool.Verdict{Park: classified.Reason.Permanent(), RetryAfter: classified.RetryAfter}
+}
