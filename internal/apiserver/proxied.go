@@ -3,7 +3,6 @@ package apiserver
 import (
 	"encoding/json"
 	"net/http"
-	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/endpoints/request"
@@ -30,21 +29,12 @@ func isolateProxied(next http.Handler, resolver request.RequestInfoResolver) htt
 		switch {
 		case err != nil || !isUse(info) || info.Subresource != "proxy":
 			next.ServeHTTP(w, req)
-		case impersonates(req.Header):
+		case len(proxy.Impersonations(req.Header)) > 0:
 			refuseImpersonation(w)
 		default:
 			next.ServeHTTP(w, proxy.HideQuery(req))
 		}
 	})
-}
-
-func impersonates(header http.Header) bool {
-	for name := range header {
-		if strings.HasPrefix(name, "Impersonate-") {
-			return true
-		}
-	}
-	return false
 }
 
 func refuseImpersonation(w http.ResponseWriter) {

@@ -61,7 +61,7 @@ func (r *request) post(w http.ResponseWriter, req *http.Request, responder rest.
 // name returns the name of the pool or session in which the command runs.
 func (r *request) name() string { return cmp.Or(r.use.Session, r.use.PoolName.Name) }
 
-// readExec reads the body strictly: a misspelt field must not change what runs.
+// readExec reads the body strictly: a misspelled field must not change what runs.
 func (r *request) readExec(w http.ResponseWriter, req *http.Request) (*live.Exec, error) {
 	body, err := readBody(w, req)
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {

@@ -34,23 +34,28 @@ func TestARefusedSecondLeaseIsWordedLikeTheFirst(t *testing.T) {
 		reason, message string
 	}{
 		"the queue is full": {
-			driver.Error{Message: "connpool: full", Err: connpool.ErrQueueFull}, live.OutcomeNotStarted, "PoolExhausted",
+			driver.Error{Message: "connpool: full", Err: connpool.ErrQueueFull},
+			live.OutcomeNotStarted, "PoolExhausted",
 			"the command was not started: too many requests wait for pool web already; try again later, or raise its acquire.maxPending or size.max",
 		},
 		"the pool is paused": {
-			driver.Error{Message: "connpool: paused", Err: connpool.ErrPaused}, live.OutcomeNotStarted, "Paused",
+			driver.Error{Message: "connpool: paused", Err: connpool.ErrPaused},
+			live.OutcomeNotStarted, "Paused",
 			"the command was not started: pool web is paused; set its state to Active",
 		},
 		"the caller left": {
-			driver.Error{Message: "context canceled", Err: context.Canceled}, live.OutcomeNotStarted, "",
+			driver.Error{Message: "context canceled", Err: context.Canceled},
+			live.OutcomeNotStarted, "",
 			"the command was not started: pool web gave no connection before the request or the pool ended; try again",
 		},
 		"the target is down": {
-			driver.Error{Reason: driver.Unreachable, Message: "connection refused", Err: connpool.ErrDialPending}, live.OutcomeNotStarted, "Unreachable",
+			driver.Error{Reason: driver.Unreachable, Message: "connection refused", Err: connpool.ErrDialPending},
+			live.OutcomeNotStarted, "Unreachable",
 			"the command was not started: connection refused",
 		},
 		"it may have run": {
-			driver.Error{Started: true, Message: "reset", Err: connpool.ErrQueueFull}, live.OutcomeUnknown, "",
+			driver.Error{Started: true, Message: "reset", Err: connpool.ErrQueueFull},
+			live.OutcomeUnknown, "",
 			"the command of request id may have run and nobody knows how it ended: reset",
 		},
 	} {

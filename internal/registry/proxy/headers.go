@@ -22,14 +22,22 @@ const (
 // server only: a target knows the credentials of its connection, and no others.
 var identifying = []string{"Authorization", "Cookie", "Forwarded", "X-Forwarded-", "X-Remote-", impersonation}
 
+// Impersonations returns the headers by which a request wants to act as another user.
+func Impersonations(header http.Header) (names []string) {
+	for name := range header {
+		if strings.HasPrefix(name, impersonation) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // forbidImpersonation refuses a request that wants to be another user's at the
 // target. Without these headers it would run as a user that the client did not ask for.
 func forbidImpersonation(header http.Header) (problems field.ErrorList) {
-	for name := range header {
-		if strings.HasPrefix(name, impersonation) {
-			problems = append(problems, field.Forbidden(field.NewPath("headers").Key(driver.Sanitize(name)),
-				"a proxied request runs with the credentials of the target, as nobody else; leave the header out"))
-		}
+	for _, name := range Impersonations(header) {
+		problems = append(problems, field.Forbidden(field.NewPath("headers").Key(driver.Sanitize(name)),
+			"a proxied request runs with the credentials of the target, as nobody else; leave the header out"))
 	}
 	return problems
 }

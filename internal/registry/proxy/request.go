@@ -145,7 +145,9 @@ func (r *proxiedRequest) fail(w http.ResponseWriter, err error) {
 		return
 	}
 	if r.status != 0 { // an answer that cannot be passed on
-		err = &driver.Error{Reason: driver.ProtocolError, Stage: driver.StageStart, Started: true, Message: driver.Sanitize(err.Error()), Err: err}
+		err = &driver.Error{
+			Reason: driver.ProtocolError, Stage: driver.StageStart, Started: true, Message: driver.Sanitize(err.Error()), Err: err,
+		}
 		r.status = 0
 	}
 	r.failure = err

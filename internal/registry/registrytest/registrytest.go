@@ -26,13 +26,12 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/apimachinery/pkg/util/validation/field"
-
 	"github.com/go-logr/logr/funcr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/request"
@@ -171,7 +170,7 @@ type Objects struct {
 func (o *Objects) Pool(_ context.Context, namespace, name string) (*v1alpha1.ConnectionPool, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if pool := o.pools[Namespace+"/"+name]; pool != nil {
+	if pool := o.pools[namespace+"/"+name]; pool != nil {
 		return pool, nil
 	}
 	return nil, o.missing(name)
@@ -181,7 +180,7 @@ func (o *Objects) Pool(_ context.Context, namespace, name string) (*v1alpha1.Con
 func (o *Objects) Target(_ context.Context, namespace, name string) (*v1alpha1.ConnectionTarget, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if target := o.targets[Namespace+"/"+name]; target != nil {
+	if target := o.targets[namespace+"/"+name]; target != nil {
 		return target, nil
 	}
 	return nil, o.missing(name)
@@ -403,12 +402,14 @@ func split(path string) (resource, name, subresource, rest string) {
 // responder answers in JSON, as the generic server does.
 type responder struct{ http.ResponseWriter }
 
+// Object implements rest.Responder.
 func (r *responder) Object(code int, object runtime.Object) {
 	r.Header().Set("Content-Type", "application/json")
 	r.WriteHeader(code)
 	_ = json.NewEncoder(r).Encode(object)
 }
 
+// Error implements rest.Responder.
 func (r *responder) Error(err error) {
 	status := apierrors.APIStatus(nil)
 	if !errors.As(err, &status) {

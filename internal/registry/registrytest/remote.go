@@ -10,10 +10,9 @@ import (
 	"net/url"
 	"testing"
 
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 	restclient "k8s.io/client-go/rest"
 	clientcommand "k8s.io/client-go/tools/remotecommand"
-
-	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
@@ -43,6 +42,7 @@ type remoteDialer struct {
 	remote *Remote
 }
 
+// Dial implements driver.Dialer.
 func (d remoteDialer) Dial(ctx context.Context) (driver.Conn, error) {
 	conn, err := d.Dialer.Dial(ctx)
 	if err != nil {

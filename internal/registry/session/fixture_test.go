@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/endpoints/request"
 

@@ -122,7 +122,8 @@ func (s *liveSession) wait() {
 	case <-ctx.Done():
 		switch cause := context.Cause(ctx); {
 		case errors.Is(cause, use.ErrRevoked):
-			s.end(endReason(use.ReasonRevoked, "the permission of its creator was revoked; ask for the verb create on the pool's exec again"))
+			s.end(endReason(use.ReasonRevoked,
+				"the permission of its creator was revoked; ask for the verb create on the pool's exec again"))
 		case errors.Is(cause, use.ErrShutdown):
 			s.end(errShutDown)
 		}

@@ -119,7 +119,8 @@ func (r Route) onlyTarget(ctx context.Context) *v1alpha1.ConnectionTarget {
 func (r Route) fitsChosen(ctx context.Context, chosen poolset.Ref, fits Fit) error {
 	target, err := r.objects.Target(ctx, r.pool.Namespace, chosen.Name)
 	if err != nil || string(target.UID) != chosen.UID {
-		return refusal.NotStarted(refusal.Unavailable, "", fmt.Sprintf("target %s was deleted or cannot be read now; try again", chosen.Name))
+		return refusal.NotStarted(refusal.Unavailable, "", fmt.Sprintf(
+			"target %s was deleted or cannot be read now; try again", chosen.Name))
 	}
 	if problems := fits(target); len(problems) > 0 {
 		return refusal.Invalid(problems)

@@ -28,7 +28,8 @@ func (r Route) refuse(ctx context.Context, err error) *apierrors.StatusError {
 	case errors.Is(err, poolset.ErrUnknownPool), errors.Is(err, poolset.ErrUnknownTarget):
 		return r.absent(ctx)
 	case errors.Is(err, connpool.ErrPaused):
-		return refusal.NotStarted(refusal.Unavailable, v1alpha1.ReasonPaused, fmt.Sprintf("pool %s is paused; set its state to Active", r.pool.Name))
+		return refusal.NotStarted(refusal.Unavailable, v1alpha1.ReasonPaused, fmt.Sprintf(
+			"pool %s is paused; set its state to Active", r.pool.Name))
 	case errors.Is(err, connpool.ErrQueueFull):
 		return refusal.NotStarted(refusal.TooManyRequests, v1alpha1.ReasonPoolExhausted, fmt.Sprintf(
 			"too many requests wait for pool %s already; try again later, or raise its acquire.maxPending or size.max", r.pool.Name))
@@ -45,7 +46,8 @@ func (r Route) down(err error) *apierrors.StatusError {
 	failure, ok := errors.AsType[*driver.Error](err)
 	switch {
 	case ok:
-		return refusal.NotStarted(refusal.Unavailable, string(failure.Reason), fmt.Sprintf("%s cannot be reached: %s", subject, failure.Error()))
+		return refusal.NotStarted(refusal.Unavailable, string(failure.Reason), fmt.Sprintf(
+			"%s cannot be reached: %s", subject, failure.Error()))
 	case errors.Is(err, connpool.ErrDialPending), errors.Is(err, context.DeadlineExceeded):
 		return refusal.NotStarted(refusal.Unavailable, v1alpha1.ReasonTimeout, subject+" is still being dialed; try again")
 	default:
@@ -151,5 +153,6 @@ func Unready(ready *metav1.Condition) bool {
 }
 
 func notReady(subject string, ready *metav1.Condition) *apierrors.StatusError {
-	return refusal.NotStarted(refusal.Unavailable, ready.Reason, fmt.Sprintf("%s is not ready: %s: %s", subject, ready.Reason, ready.Message))
+	return refusal.NotStarted(refusal.Unavailable, ready.Reason, fmt.Sprintf(
+		"%s is not ready: %s: %s", subject, ready.Reason, ready.Message))
 }
