@@ -35,21 +35,23 @@ func execOn(
 		if refusals == MaxSessionRefusals || !reach.SessionRefused(err) {
 			return execution, err
 		}
-		if lease, err = another(); err != nil {
-			return execution, notStarted(err)
+		next, acquireErr := another()
+		if acquireErr != nil {
+			return execution, noOther(err, acquireErr)
 		}
+		lease = next
 	}
 }
 
-// notStarted marks an error of Acquire as proof that nothing ran. It keeps a
-// classified failure as it was, and adds no words of its own: what the pool refuses
-// is put into words by those who know what the request was.
-func notStarted(err error) error {
-	failure := driver.Error{Message: driver.Sanitize(err.Error())}
-	if classified, ok := errors.AsType[*driver.Error](err); ok {
-		failure = *classified
+// noOther says why a command did not start: the failure of the target, if that is
+// why no other connection could be had, or else the refusal of the channel. The
+// error of Acquire is in the chain.
+func noOther(refused, acquireErr error) error {
+	failure := *driver.AsError(refused)
+	if down, ok := errors.AsType[*driver.Error](acquireErr); ok {
+		failure = *down
 	}
-	failure.Started, failure.Err = false, err
+	failure.Started, failure.Err = false, acquireErr
 	return &failure
 }
 
