@@ -1,4 +1,4 @@
-# connpool: everything there is to do, one target each. Start with `make help`.
+# connpool: one target for each thing to do. Start with `make help`.
 
 # The image that docker-build makes and deploy runs.
 IMG ?= connpool:dev
@@ -17,14 +17,14 @@ export PATH := $(PATH):/usr/sbin
 .DEFAULT_GOAL := help
 SHELL := /usr/bin/env bash -o errexit -o pipefail
 
-##@ Try it
+##@ Try it: a lab on this machine, with a control plane, an SSH server and samples
 
 .PHONY: run
-run: ## Start a lab and the operator, apply the samples and watch pools get warm; Ctrl-C ends all
+run: ## Start the lab and the operator and watch pools get warm; Ctrl-C ends everything
 	go run ./hack/lab run
 
 .PHONY: lab-up
-lab-up: ## Start only the lab: a control plane and an SSH server; kubeconfig in .lab/kubeconfig
+lab-up: ## Start only the lab, without the operator; kubeconfig in .lab/kubeconfig
 	go run ./hack/lab up
 
 .PHONY: lab-down
@@ -32,57 +32,65 @@ lab-down: ## Stop the lab
 	go run ./hack/lab down
 
 .PHONY: status
-status: ## Say what of the lab is running
+status: ## Show which parts of the lab run
 	go run ./hack/lab status
 
 .PHONY: lab-ssh-stop
-lab-ssh-stop: ## Make the lab's SSH server go away, to see pools notice
+lab-ssh-stop: ## Stop the lab's SSH server, to see pools notice
 	go run ./hack/lab ssh-stop
 
 .PHONY: lab-ssh-start
-lab-ssh-start: ## Bring it back, to see them recover
+lab-ssh-start: ## Start it again, to see pools recover
 	go run ./hack/lab ssh-start
 
 .PHONY: lab-node-up
-lab-node-up: test-deps ## Add a node with pods and a Docker engine to the lab, which is started where none runs; needs root or sudo
+lab-node-up: test-deps ## Add a node with pods and a Docker engine to the lab, and start the lab if needed; needs root or sudo
 	go run ./hack/lab node-up
 
 .PHONY: lab-node-down
 lab-node-down: ## Remove the node and the engine
 	go run ./hack/lab node-down
 
-##@ Develop
+##@ Build
 
 .PHONY: build
 build: ## Build bin/manager and bin/kubectl-connpool
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/manager ./cmd/kubectl-connpool
 
 .PHONY: install-plugin
-install-plugin: ## Install the kubectl plugin where `go install` puts programs
+install-plugin: ## Install the kubectl plugin into the folder where `go install` puts programs
 	CGO_ENABLED=0 go install -trimpath -ldflags '$(LDFLAGS)' ./cmd/kubectl-connpool
 
+.PHONY: docker-build
+docker-build: ## Build the image IMG
+	docker build --build-arg VERSION=$(VERSION) -t $(IMG) .
+
+.PHONY: clean
+clean: lab-down ## Stop the lab and remove everything that was built
+	rm -rf bin .lab
+
+##@ Test
+
+.PHONY: test-unit
+test-unit: ## Run the tests that need no API server, with the race detector; about 2 minutes
+	go test -race $(ARGS) ./api/... ./internal/...
+
 .PHONY: test
-test: test-deps lint verify control-plane ## Lint, verify, and run every test with the race detector, on a real API server and sshd
+test: test-deps lint verify control-plane ## Lint, verify, and run all tests on a real API server, sshd and Docker engine; about 12 minutes
 	@hack/say 'unit, sshd and control-plane tests, with the race detector'
 	go test -race -timeout 30m $(ARGS) ./...
 
 .PHONY: test-e2e
-test-e2e: test-deps ## Try the built programs with real containers and pods, and with stock docker, kubectl and helm; needs root
+test-e2e: test-deps ## Test the built programs with real containers and pods, and stock docker, kubectl and helm; needs root
 	@hack/say 'end to end; takes some minutes more the first time, for a kubelet and helm have to be built'
 	go test -count=1 -timeout 15m -p 1 -tags e2e $(ARGS) ./test/node ./test/e2e
 	go test -count=1 -tags e2e -run Node ./test/lab
-
-.PHONY: test-unit
-test-unit: ## Run only the tests that need no API server, with the race detector
-	go test -race $(ARGS) ./api/... ./internal/...
 
 .PHONY: test-fuzz
 test-fuzz: ## Run each fuzz test for FUZZTIME
 	hack/test-fuzz.sh $(FUZZTIME)
 
-.PHONY: bench
-bench: ## Measure, each row beside its comparator
-	go run ./hack/bench
+##@ Check and repair (every verify-x has an update-x)
 
 .PHONY: lint
 lint: $(LINT) ## Run every linter; exceptions and their reasons are in .golangci.yml
@@ -93,14 +101,8 @@ lint: $(LINT) ## Run every linter; exceptions and their reasons are in .golangci
 lint-fix: $(LINT) ## Repair what the linters can repair
 	$(LINT) run --fix
 
-.PHONY: clean
-clean: lab-down ## Stop the lab and remove all that was built
-	rm -rf bin .lab
-
-##@ Generate and verify (every verify-x has an update-x)
-
 .PHONY: verify
-verify: verify-codegen verify-tidy verify-conventions ## Check that generated files, modules and the conventions hold
+verify: verify-codegen verify-tidy verify-conventions ## Check generated files, modules and conventions
 
 .PHONY: verify-codegen
 verify-codegen: ## Check that generated files are up to date
@@ -108,7 +110,7 @@ verify-codegen: ## Check that generated files are up to date
 	hack/verify-codegen.sh || hack/failed 'make update-codegen'
 
 .PHONY: update-codegen
-update-codegen: ## Generate deep copies, CRDs, roles, apply configurations and the API reference
+update-codegen: ## Generate deep copies, CRDs, roles, apply configurations and the reference pages
 	hack/update-codegen.sh
 
 .PHONY: generate manifests
@@ -124,19 +126,26 @@ update-tidy: ## Tidy go.mod and go.sum of every module
 	hack/each-module.sh go mod tidy
 
 .PHONY: verify-conventions
-verify-conventions: ## Check import rules, package comments, roles and manifests
+verify-conventions: ## Check imports, sizes of packages, sources, documents, roles and manifests
 	@hack/say 'conventions'
-	go test ./test/conventions || hack/failed 'make update-conventions, if it is about the golden role and the change is meant'
+	go test ./test/conventions || hack/failed \
+		'see above; if the table of packages or the golden role differs and the change is meant, make update-conventions'
 
 .PHONY: update-conventions
-update-conventions: ## Accept the manager's present role as the golden one
-	go test ./test/conventions -run Role -update
+update-conventions: ## Write the table of packages into the docs, and accept the manager's present role as the golden one
+	go test ./test/conventions -run Update -update
 
-##@ Deploy (to the cluster of the current kubectl context)
+##@ Measure
 
-.PHONY: docker-build
-docker-build: ## Build the image IMG
-	docker build --build-arg VERSION=$(VERSION) -t $(IMG) .
+.PHONY: bench
+bench: ## Measure how fast it is, each row beside its comparator
+	go run ./hack/bench
+
+.PHONY: measure
+measure: ## Count what says something about the form of the code: sizes, references, repeated lines, words
+	go run ./hack/measure
+
+##@ Deploy to the cluster of the current kubectl context
 
 .PHONY: install
 install: ## Install the CRDs
@@ -151,12 +160,12 @@ deploy: ## Deploy the operator with the image IMG
 	kubectl kustomize config/default | sed 's|image: connpool:dev|image: $(IMG)|' | kubectl apply --server-side -f -
 
 .PHONY: undeploy
-undeploy: ## Remove all that deploy made
-	@# First: while it is registered and nobody serves it, no namespace can be deleted.
+undeploy: ## Remove everything that deploy made
+	@# First: while it is registered and has no server, no namespace can be deleted.
 	kubectl delete --ignore-not-found apiservice v1alpha1.live.connpool.dev
 	kubectl delete --ignore-not-found -k config/default
 
-##@ Help and tools
+##@ Help and tools that the others use
 
 .PHONY: help
 help: ## Show this

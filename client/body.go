@@ -13,26 +13,26 @@ import (
 	"sync"
 )
 
-// errNothingSent is how we learn that nothing of a request went out.
+// errNothingSent means that nothing of a request was sent.
 var errNothingSent = errors.New("the connection was closed before the request was sent")
 
 // onceBody is the body of a request that is sent at most once. It knows whether
-// net/http has taken all of it: nobody can start what he has not wholly
-// received.
+// net/http has taken all of it: until then the server cannot have started the
+// command.
 type onceBody struct {
 	size int64
 
 	mu       sync.Mutex
 	unread   *bytes.Reader
 	withheld bool
-	// multiplexed says that the connection carries other requests too: HTTP/2.
+	// multiplexed means that the connection carries other requests too (HTTP/2).
 	multiplexed bool
 }
 
-// encode is the body of an object as JSON.
+// encode returns an object as a body of JSON.
 func encode(object any) (*onceBody, error) {
 	if object == nil {
-		return nil, nil //nolint:nilnil // No object is no body, as in net/http.
+		return nil, nil //nolint:nilnil // no object is no body, as in net/http
 	}
 	data, err := json.Marshal(object)
 	if err != nil {
@@ -57,15 +57,15 @@ func newRequest(ctx context.Context, method string, u *url.URL, body *onceBody) 
 
 // once sends a request at most once.
 //
-// When a kept connection turns out to be closed and nothing was written to it,
-// net/http's transport asks GetBody for the body again. Instead of one it gets an
-// error, which tells us that nothing was sent.
+// When an idle connection turns out to be closed and nothing was written to it,
+// net/http's transport calls GetBody to get the body again. GetBody returns
+// errNothingSent instead, which becomes the error of the request.
 type once struct{ http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
 func (o once) RoundTrip(request *http.Request) (*http.Response, error) {
 	if request.Body != nil {
-		request = request.WithContext(request.Context()) // A copy: the caller's is not ours to change.
+		request = request.WithContext(request.Context()) // a copy, since the request is the caller's
 		request.GetBody = func() (io.ReadCloser, error) { return nil, errNothingSent }
 	}
 	return o.RoundTripper.RoundTrip(request)
@@ -81,7 +81,7 @@ func (b *onceBody) gotConn(info httptrace.GotConnInfo) {
 	b.multiplexed = ok && secure.ConnectionState().NegotiatedProtocol == "h2"
 }
 
-// Read hands the next bytes over, unless the rest is withheld.
+// Read implements io.Reader, unless the rest is withheld.
 func (b *onceBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -91,15 +91,14 @@ func (b *onceBody) Read(p []byte) (int, error) {
 	return b.unread.Read(p)
 }
 
-// Close does nothing; net/http asks for it.
+// Close implements io.Closer. It does nothing.
 func (b *onceBody) Close() error { return nil }
 
-// failed classifies a request without an answer. What was not handed over by now
-// is withheld for good.
+// failed classifies a request without an answer. From now on, no more of the body
+// is given to net/http.
 //
-// HTTP/2 asks for the body again also when the peer has reset the stream in a way
-// that usually, but not surely, means that it did not look at it; there, its
-// question proves nothing.
+// HTTP/2 also calls GetBody when the server reset the stream in a way that
+// usually means that it did not read the request. That is no proof.
 func (b *onceBody) failed(err error) *Error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -5,9 +5,9 @@
 //	pool := c.Pool("default", "web")
 //	result, err := pool.Exec(ctx, client.Command{Target: "web-1", Argv: []string{"uptime"}})
 //
-// Exec sends one request and comes back with the whole result; input and output
-// are bounded by 1 MiB each. Stream has no bounds and carries a terminal, for a
-// connection of its own per command. Forward reaches a port or a unix socket as
+// Exec sends one request and returns the whole result; input and output
+// are bounded by 1 MiB each. Stream has no bounds and can carry a terminal, but
+// takes a connection to the API server for each command. Forward reaches a port or a unix socket as
 // seen from a target, and Proxy the HTTP API of a Docker engine or a cluster.
 // NewSession opens a shell in which several commands run one after the other.
 //
@@ -16,18 +16,19 @@
 // Every command ends in one of three ways, and the error says which:
 //
 //   - nil, or an *ExitError if the exit code is not 0: the command has ended.
-//   - ErrNotStarted: it is proved not to have run, and may be tried again.
-//   - ErrUnknown: it may have run. Find out before trying again, or give the
-//     command a RequestID with which Exec may safely be repeated.
+//   - ErrNotStarted: the command has not run, and may be tried again.
+//   - ErrUnknown: the command may have run. Find out before trying again, or give
+//     commands a RequestID, with which Exec may be repeated safely.
 //
-// The package itself never tries anything again, and keeps net/http from doing
-// so. A doubt counts as unknown: a proxy's own 502 may hide a command that runs.
+// The package itself never repeats a request, and keeps net/http from doing so. A
+// doubt counts as unknown: a proxy's own 502 may hide a command that runs.
 //
 // # Directly, or through the Kubernetes API server
 //
-// With a rest.Config for the cluster, requests take the way of kubectl. A program
-// inside of the cluster saves that hop with config.Host set to the operator's
-// Service, and its certificate authority and a bearer token in config.
+// With a rest.Config for the cluster, requests go through the Kubernetes API
+// server, as those of kubectl. A program in the cluster can reach the operator
+// directly: set config.Host to the operator's Service, and give its certificate
+// authority and a bearer token.
 package client
 
 import (
@@ -47,8 +48,8 @@ import (
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 )
 
-// maxAnswerBytes bounds an answer that is not a list. The largest one has
-// stdout and stderr of 1 MiB each, whose bytes JSON writes as up to six.
+// maxAnswerBytes bounds an answer that is not a list. The largest one has stdout
+// and stderr of 1 MiB each, and JSON writes one byte as up to six.
 const maxAnswerBytes = 16 << 20
 
 // Client speaks to the live API as one user. It is safe for concurrent use, and
@@ -56,14 +57,14 @@ const maxAnswerBytes = 16 << 20
 type Client struct {
 	http    *http.Client
 	upgrade http.RoundTripper
-	// switching is for requests that ask to switch protocols, whatever to.
+	// switching is for requests that ask for other protocols than WebSocket.
 	switching http.RoundTripper
 	base      url.URL
 }
 
-// New makes a client for whoever config identifies. It does no I/O but reading
-// the files that config names. Credentials that change in time (token files,
-// exec plugins, certificate files) are followed.
+// New returns a client that acts as the user of config. It does no I/O except
+// reading the files that config names. Credentials that change (token files, exec
+// plugins, certificate files) are read again.
 func New(config *rest.Config) (*Client, error) {
 	base, err := baseURL(config)
 	if err != nil {
@@ -88,7 +89,7 @@ func New(config *rest.Config) (*Client, error) {
 	}, nil
 }
 
-// refuseRedirect keeps commands and credentials from going anywhere else.
+// refuseRedirect keeps commands and credentials from going to another server.
 func refuseRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 func transportConfig(config *rest.Config) (*transport.Config, error) {
@@ -117,17 +118,17 @@ func baseURL(config *rest.Config) (url.URL, error) {
 	return *base, nil
 }
 
-// CloseIdleConnections closes the connections to the API server that nothing
-// uses now. A program that ends soon needs no such call.
+// CloseIdleConnections closes the connections to the API server that are not in
+// use. A program that ends soon does not need it.
 func (c *Client) CloseIdleConnections() { utilnet.CloseIdleConnectionsFor(c.http.Transport) }
 
-// Pool names a pool. It does no I/O: whether the pool exists shows when it is
-// used.
+// Pool returns a pool by its name. It does no I/O: if the pool does not exist,
+// using it fails.
 func (c *Client) Pool(namespace, name string) *Pool {
 	return &Pool{client: c, namespace: namespace, name: name}
 }
 
-// resource is the URL of a resource in a namespace, or in all of them.
+// resource returns the URL of a resource in a namespace, or in all of them.
 func (c *Client) resource(namespace string, segments ...string) *url.URL {
 	u := c.base
 	if namespace != "" {
@@ -137,7 +138,7 @@ func (c *Client) resource(namespace string, segments ...string) *url.URL {
 	return &u
 }
 
-// checkNames keeps a name from changing the path that it is put into.
+// checkNames refuses names that would change the path of a URL.
 func checkNames(names ...string) error {
 	for _, name := range names {
 		if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/%") {
@@ -147,8 +148,8 @@ func checkNames(names ...string) error {
 	return nil
 }
 
-// call sends in, if there is one, as JSON, and reads the answer into out, if it
-// is wanted.
+// call sends in as JSON, if it is not nil, and reads the answer into out, if that is
+// not nil.
 func (c *Client) call(ctx context.Context, method string, u *url.URL, in, out any) error {
 	body, err := encode(in)
 	if err != nil {

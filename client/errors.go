@@ -18,12 +18,11 @@ import (
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 )
 
-// The two outcomes of a command that is not known to have ended, for errors.Is.
+// The outcomes of a command that is not known to have ended, for errors.Is.
 var (
-	// ErrNotStarted says that the command is proved not to have run. It is safe to
-	// try again.
+	// ErrNotStarted means that the command has not run. It is safe to try again.
 	ErrNotStarted = errors.New("the command was not started")
-	// ErrUnknown says that the command may have run.
+	// ErrUnknown means that the command may have run.
 	ErrUnknown = errors.New("the command may have run")
 )
 
@@ -35,29 +34,29 @@ var (
 // Error is a command, or a forwarded connection, that is not known to have
 // ended. It is either ErrNotStarted or ErrUnknown. If the API refused the
 // request, the apierrors functions (IsForbidden, IsNotFound, IsTooManyRequests)
-// tell why.
+// report why.
 type Error struct {
 	// Outcome is NotStarted or Unknown.
 	Outcome live.Outcome
-	// Reason is one word: the same as in conditions, or the reason of the API's
-	// refusal. It is empty where no server gave one.
+	// Reason is one word: a reason that conditions have too, or that of the API's
+	// refusal. It is empty if no server gave one.
 	Reason string
-	// Message says why in one sentence.
+	// Message is the reason in one sentence.
 	Message string
-	// RequestID under which the operator's audit lines tell of it, if it is known.
+	// RequestID is the ID in the operator's audit lines, if it is known.
 	RequestID string
-	// Err is the cause, if there is one besides Message.
+	// Err is the cause; nil if Message is all that is known.
 	Err error
 }
 
-// Error tells the outcome and why.
+// Error implements error. It has the outcome, the message and the request ID.
 func (e *Error) Error() string {
 	text := ErrUnknown.Error()
 	if e.Outcome == live.OutcomeNotStarted {
 		text = ErrNotStarted.Error()
 	}
 	switch {
-	case strings.HasPrefix(e.Message, text): // the server's words for the same
+	case strings.HasPrefix(e.Message, text): // the server says the same
 		text = e.Message
 	case e.Message != "":
 		text += ": " + e.Message
@@ -68,7 +67,7 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Is makes every Error either ErrNotStarted or ErrUnknown.
+// Is reports whether target is ErrNotStarted or ErrUnknown, by the outcome.
 func (e *Error) Is(target error) bool {
 	if e.Outcome == live.OutcomeNotStarted {
 		return target == ErrNotStarted
@@ -82,13 +81,13 @@ func (e *Error) Unwrap() error { return e.Err }
 // ExitError is a command that has ended with an exit code other than 0. It is
 // also an ExitError of k8s.io/utils/exec.
 type ExitError struct {
-	// Code is the exit code; 128 plus the signal's number if one ended it.
+	// Code is the exit code, or 128 plus the number of the signal that ended it.
 	Code int
-	// Signal that ended the command, without SIG; empty if none did.
+	// Signal ended the command. It is a name without SIG, or empty.
 	Signal string
 }
 
-// Error tells how the command ended.
+// Error implements error.
 func (e *ExitError) Error() string {
 	if e.Signal != "" {
 		return "ended by signal " + e.Signal
@@ -96,32 +95,31 @@ func (e *ExitError) Error() string {
 	return "exit status " + strconv.Itoa(e.Code)
 }
 
-// String is Error.
+// String returns Error, for k8s.io/utils/exec.
 func (e *ExitError) String() string { return e.Error() }
 
-// ExitCode is Code, as in os/exec.
+// ExitCode returns Code, as in os/exec.
 func (e *ExitError) ExitCode() int { return e.Code }
 
-// ExitStatus is Code, as in k8s.io/utils/exec.
+// ExitStatus returns Code, as in k8s.io/utils/exec.
 func (e *ExitError) ExitStatus() int { return e.Code }
 
-// Exited reports that the command ended by itself, and not by a signal.
+// Exited reports whether the command ended by itself, and not by a signal.
 func (e *ExitError) Exited() bool { return e.Signal == "" }
 
-// notStarted is an error of our own making, before anything was sent.
+// notStarted is a failure before anything was sent.
 func notStarted(err error) *Error {
 	return &Error{Outcome: live.OutcomeNotStarted, Message: err.Error(), Err: err}
 }
 
-// unknown is what a command is that was handed over and of which the rest was
-// not heard.
+// unknown is a failure after the command may have been sent.
 func unknown(err error) *Error {
 	return &Error{Outcome: live.OutcomeUnknown, Message: err.Error(), Err: err}
 }
 
-// refused classifies the API's refusal of a command. What the API says of the
-// outcome counts; and what an API server refuses it has not started. What a proxy
-// says may be about an answer that it lost.
+// refused classifies the API's refusal of a command. The outcome is what the API
+// says it is. Without that, an API server's refusal means that nothing was
+// started, while that of a proxy may be about an answer that the proxy lost.
 func refused(refusal *refusalError) *Error {
 	causes := causesOf(&refusal.ErrStatus)
 	e := &Error{
@@ -145,12 +143,12 @@ type refusalError struct {
 	*apierrors.StatusError
 
 	code int
-	// structured says that the answer was a Status, so that an API server made it
-	// and no proxy did.
+	// structured means that the answer was a Status: it comes from an API server, and
+	// not from a proxy.
 	structured bool
 }
 
-// beforeStart reports that this answer proves that no command was started.
+// beforeStart reports whether the answer proves that no command was started.
 func (r *refusalError) beforeStart() bool {
 	switch {
 	case r.code >= http.StatusMultipleChoices && r.code < http.StatusInternalServerError:
@@ -163,16 +161,16 @@ func (r *refusalError) beforeStart() bool {
 	return neverForwarded(r.ErrStatus.Message)
 }
 
-// neverForwarded knows kube-apiserver's words for an API that it has not
-// reached: there is no endpoint, or it refused the connection. Its other words
-// are about a connection that broke, and a command may run on behind it.
+// neverForwarded reports whether kube-apiserver says that it did not reach the live
+// API: there was no endpoint, or no connection. Its other messages are about a
+// connection that broke, behind which the command may still run.
 func neverForwarded(message string) bool {
 	return message == "service unavailable" ||
 		strings.HasPrefix(message, "dial tcp") ||
 		strings.HasPrefix(message, "error dialing backend: ")
 }
 
-// refusal reads an answer that is not a success; nil if it is one.
+// refusal reads an answer that is not a success. It returns nil for one that is.
 func refusal(response *http.Response) *refusalError {
 	if response.StatusCode >= http.StatusOK && response.StatusCode < http.StatusMultipleChoices {
 		return nil
@@ -181,7 +179,7 @@ func refusal(response *http.Response) *refusalError {
 }
 
 func readRefusal(response *http.Response) *refusalError {
-	// Whatever could be read tells more than why the rest could not.
+	// What could be read is more useful than the error of the rest.
 	body, _ := io.ReadAll(io.LimitReader(response.Body, 64<<10))
 	r := &refusalError{code: response.StatusCode}
 	var status metav1.Status
@@ -197,9 +195,9 @@ func readRefusal(response *http.Response) *refusalError {
 	return r
 }
 
-// beginningOfStatus finds the message in a Status that was cut off: of the
-// answer to a refused upgrade, the WebSocket library keeps the first 1,024
-// bytes. If the message itself was cut, it is as long as it got.
+// beginningOfStatus returns the message of a Status that was cut off, or what there
+// is of it: the WebSocket library keeps the first 1,024 bytes of the answer to a
+// refused upgrade.
 func beginningOfStatus(body []byte) string {
 	head, rest, found := bytes.Cut(body, []byte(`"message":"`))
 	if !found || !bytes.Contains(head, []byte(`"kind":"Status"`)) {
@@ -213,7 +211,7 @@ func beginningOfStatus(body []byte) string {
 	return message
 }
 
-// plainRefusal is what the code alone says, with the body as the message.
+// plainRefusal makes an error of an answer's code, with its body as the message.
 func plainRefusal(code int, message string) *apierrors.StatusError {
 	err := apierrors.NewGenericServerResponse(code, "", schema.GroupResource{Group: live.GroupName}, "", "", 0, true)
 	err.ErrStatus.Message = message

@@ -48,7 +48,7 @@ func sayBuilt(_ context.Context, streams driver.Streams, _ <-chan driver.WindowS
 	return &metav1.Status{Status: metav1.StatusSuccess}
 }
 
-// What one command changes, the next one finds.
+// A command in a session finds what the commands before it changed.
 func ExampleClient_NewSession() {
 	server := fakeSessions()
 	defer server.Close()
@@ -78,7 +78,7 @@ func ExampleClient_NewSession() {
 	// (error <nil>)
 }
 
-// The output is there while the command runs.
+// The output arrives while the command runs.
 func ExampleSession_Stream() {
 	server := fakeSessions()
 	defer server.Close()
@@ -116,7 +116,7 @@ func ExampleClient_Sessions() {
 	// Output: deploy-x7k2 web Ready 2
 }
 
-// A target's API takes any HTTP client: that of Docker, or client-go's with
+// Any HTTP client can use a target's API: that of Docker, or client-go's with
 // rest.Config.WrapTransport.
 func ExamplePool_Proxy() {
 	server := fakeSessions()

@@ -30,8 +30,8 @@ func fakeAPI(result live.ExecStatus) *httptest.Server {
 	}))
 }
 
-// fakeStreams has one target: its only command is cat, and its only service says
-// that all is well.
+// fakeStreams has one target, whose only command is cat, and whose only service
+// answers that all is well.
 func fakeStreams() *httptest.Server {
 	cat := func(_ context.Context, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
 		_, _ = io.Copy(streams.Stdout, streams.Stdin)
@@ -104,7 +104,7 @@ func ExamplePool_Exec() {
 	// Output: failed with 3: no such unit
 }
 
-// A stream has no bounds, and is there while the command runs.
+// A stream has no bounds, and arrives while the command runs.
 func ExamplePool_Stream() {
 	server := fakeStreams()
 	defer server.Close()
@@ -123,7 +123,7 @@ func ExamplePool_Stream() {
 	// 0 <nil>
 }
 
-// A Forwarder's Dial fits wherever a program takes a function to dial with.
+// Forwarder.Dial can be wrapped into the dial function of another library.
 func ExamplePool_Forward() {
 	server := fakeStreams()
 	defer server.Close()

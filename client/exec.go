@@ -23,21 +23,21 @@ type Pool struct {
 	name      string
 }
 
-// Command is what to run. Exactly one of Argv, Shell and Subsystem is set, or
-// none of them, with a terminal, for a login shell.
+// Command is what to run. Exactly one of Argv, Shell and Subsystem is set. A command
+// with a terminal may leave all three empty, for a login shell.
 type Command struct {
-	// Target of the pool to run on. May be empty if the pool has one target by
-	// declaration, or routes to any.
+	// Target of the pool to run on. It may be empty if the pool is declared with one
+	// target, or routes to any of them.
 	Target string
-	// Container to run in: required on docker targets, by name or ID; a container of
-	// the pod on kubernetes targets, empty for its default or only one. Hosts have
-	// none.
+	// Container to run in. On docker targets it is required, by name or ID. On
+	// kubernetes targets it is a container of the pod; empty is the pod's default or
+	// only one. On ssh targets it is empty.
 	Container string
 	// Pod to run in: required on kubernetes targets, empty on others.
 	Pod string
-	// Namespace of the pod; that of the target when empty. Not the pool's.
+	// Namespace of Pod; the target's default when empty. It is not that of the pool.
 	Namespace string
-	// Argv is a program and its arguments, which arrive as given.
+	// Argv is a program and its arguments, which arrive unchanged.
 	Argv []string
 	// Shell is a command line that the remote user's shell interprets.
 	Shell string
@@ -47,43 +47,43 @@ type Command struct {
 	Env map[string]string
 	// Stdin is read to its end; nil is an empty input. Exec takes at most 1 MiB.
 	Stdin io.Reader
-	// Timeout after which the command is signaled to end and its outcome is
-	// unknown. It begins with the command, not with the wait for a connection; Exec
-	// rounds it up to seconds. 0 is no timeout but that of the context.
+	// Timeout after which the command is signaled to end, and its outcome is unknown.
+	// It does not include the wait for a connection. Exec rounds it up to seconds. 0
+	// means no timeout but that of the context.
 	Timeout time.Duration
-	// RequestID makes repeating an Exec safe: for at least 10 minutes, the same
-	// command with the same ID is not run again but answered with the first result.
-	// At most 128 characters; empty, every Exec runs. Not for Stream.
+	// RequestID makes it safe to repeat an Exec: for at least 10 minutes, the same
+	// command with the same ID does not run again, but returns the first result. At
+	// most 128 characters. With an empty ID every Exec runs. Stream takes none.
 	RequestID string
 }
 
-// Result is what is known of a command, however it ended.
+// Result is what is known of a command, also of one that failed.
 type Result struct {
-	// ExitCode of a command that has ended; 128 plus the signal's number if one
-	// ended it, -1 if none is known.
+	// ExitCode of a command that has ended, or 128 plus the number of the signal that
+	// ended it; -1 if neither is known.
 	ExitCode int
-	// Signal that ended the command, without SIG.
+	// Signal that ended the command, without SIG; empty if none did.
 	Signal string
 	// Stdout and Stderr of an Exec, at most 1 MiB each.
 	Stdout, Stderr []byte
-	// Truncated reports that stdout or stderr was longer.
+	// Truncated reports whether stdout or stderr was longer.
 	Truncated bool
 	// Target on which it ran.
 	Target string
-	// Connection over which it ran, by its name in the live API.
+	// Connection over which it ran; its name in the live API.
 	Connection string
-	// Acquired is how the connection was got: warm, queued or dialed.
+	// Acquired says how the command got the connection: warm, queued or dialed.
 	Acquired live.Acquired
-	// Wait is how long that took, and Duration how long the command took after it.
+	// Wait is how long that took. Duration is how long the command took after that.
 	Wait, Duration time.Duration
-	// RequestID under which the operator's audit lines tell of it.
+	// RequestID is the ID in the operator's audit lines.
 	RequestID string
 }
 
-// Exec runs a command and returns its whole result. The error is nil if the
-// exit code is 0, an *ExitError if it is another, and otherwise an *Error; the
-// result holds whatever is known in each case. When ctx ends, the command is
-// signaled to end, and its outcome is unknown.
+// Exec runs a command and returns its whole result. The error is nil if the exit
+// code is 0, an *ExitError if it is another one, and an *Error if the command is
+// not known to have ended. The result has what is known in each case. When ctx
+// ends, the command is signaled to end, and its outcome is unknown.
 func (p *Pool) Exec(ctx context.Context, command Command) (Result, error) {
 	u, err := p.url("exec")
 	if err != nil {
@@ -92,7 +92,7 @@ func (p *Pool) Exec(ctx context.Context, command Command) (Result, error) {
 	return p.client.exec(ctx, u, command)
 }
 
-// exec runs a command at a subresource that takes them.
+// exec runs a command at the exec subresource of a pool or a session.
 func (c *Client) exec(ctx context.Context, u *url.URL, command Command) (Result, error) {
 	exec, err := command.exec()
 	if err != nil {
@@ -105,7 +105,7 @@ func (c *Client) exec(ctx context.Context, u *url.URL, command Command) (Result,
 	return execResult(&exec.Status)
 }
 
-// exec is the command in the words of the API.
+// exec returns the command as an object of the API.
 func (c *Command) exec() (*live.Exec, error) {
 	stdin, err := readStdin(c.Stdin)
 	if err != nil {
@@ -139,7 +139,7 @@ func readStdin(stdin io.Reader) ([]byte, error) {
 	return data, nil
 }
 
-// create sends an object once, and reads into it what became of it.
+// create sends an object once, and reads the answer into it.
 func (c *Client) create(ctx context.Context, u *url.URL, object any) *Error {
 	body, err := encode(object)
 	if err != nil {
@@ -170,7 +170,7 @@ func (p *Pool) url(subresource string) (*url.URL, error) {
 	return p.client.resource(p.namespace, "connectionpools", p.name, subresource), nil
 }
 
-// execResult turns the API's words into Go's.
+// execResult returns the status of an Exec as a Result and an error.
 func execResult(status *live.ExecStatus) (Result, error) {
 	result := Result{
 		ExitCode: -1, Signal: status.Signal, Truncated: status.Truncated,
@@ -186,7 +186,7 @@ func execResult(status *live.ExecStatus) (Result, error) {
 	return result, result.err(status.Outcome, status.Reason, status.Message)
 }
 
-// text is output that came as text if it could, and as bytes if it had to.
+// text returns output. The API sends bytes where it is not text.
 func text(text string, data []byte) []byte {
 	if data != nil {
 		return data
@@ -194,8 +194,8 @@ func text(text string, data []byte) []byte {
 	return []byte(text)
 }
 
-// err says how the command ended. A server that forgets the outcome, or that a
-// command ended and not how, leaves it unknown.
+// err returns the error of a command with this result. If the server names no
+// outcome, or no exit code of a command that completed, the outcome is unknown.
 func (r *Result) err(outcome live.Outcome, reason, message string) error {
 	completed := outcome == live.OutcomeCompleted
 	switch {

@@ -24,7 +24,7 @@ import (
 func TestExecSendsTheCommandAsGiven(t *testing.T) {
 	var got *http.Request
 	var sent *live.Exec
-	w := newWorld(t, true, func(rw http.ResponseWriter, r *http.Request) {
+	w := newFixture(t, true, func(rw http.ResponseWriter, r *http.Request) {
 		got, sent = r, readExec(r)
 		answer(rw, http.StatusOK, &live.Exec{Status: live.ExecStatus{Outcome: live.OutcomeCompleted, ExitCode: new(int32(0))}})
 	})
@@ -99,7 +99,7 @@ func TestExecOutcomes(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, true, func(rw http.ResponseWriter, r *http.Request) {
+			w := newFixture(t, true, func(rw http.ResponseWriter, r *http.Request) {
 				discard(r)
 				answer(rw, http.StatusOK, &live.Exec{Status: test.status})
 			})
@@ -185,7 +185,7 @@ func TestRefusals(t *testing.T) {
 	for name, test := range tests {
 		for call, run := range calls {
 			t.Run(call+": "+name, func(t *testing.T) {
-				w := newWorld(t, true, func(rw http.ResponseWriter, r *http.Request) {
+				w := newFixture(t, true, func(rw http.ResponseWriter, r *http.Request) {
 					discard(r)
 					rw.Header().Set("Retry-After", "0")
 					rw.Header().Set("Location", "/elsewhere")
@@ -215,7 +215,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestExecRefusesWhatItCannotSend(t *testing.T) {
-	w := newWorld(t, true, func(http.ResponseWriter, *http.Request) { t.Error("was asked") })
+	w := newFixture(t, true, func(http.ResponseWriter, *http.Request) { t.Error("was asked") })
 	tests := map[string]struct {
 		pool    *Pool
 		command Command
@@ -237,8 +237,7 @@ type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, errBroken }
 
-// TestExecOverABrokenLine cuts the line before, in the middle of and after a
-// request.
+// TestExecOverABrokenLine breaks the connection before, within and after a request.
 func TestExecOverABrokenLine(t *testing.T) {
 	answerThenCut := func(rw http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(rw).Hijack()
@@ -249,7 +248,7 @@ func TestExecOverABrokenLine(t *testing.T) {
 	tests := map[string]struct {
 		handler  http.HandlerFunc
 		capacity int64
-		// reused: a first request succeeds over the line.
+		// reused means that a first request succeeds over the connection.
 		reused bool
 		stdin  int
 		want   error
@@ -262,7 +261,7 @@ func TestExecOverABrokenLine(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			var broken atomic.Bool
-			w := newWorld(t, false, func(rw http.ResponseWriter, r *http.Request) {
+			w := newFixture(t, false, func(rw http.ResponseWriter, r *http.Request) {
 				discard(r)
 				if broken.Load() && test.handler != nil {
 					test.handler(rw, r)
@@ -296,7 +295,7 @@ func TestExecOverABrokenLine(t *testing.T) {
 	}
 }
 
-func TestExecWhereNobodyListens(t *testing.T) {
+func TestExecWhereNothingListens(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -311,7 +310,7 @@ func TestExecWhereNobodyListens(t *testing.T) {
 
 func TestCancelingAnExecReachesTheServer(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	w := newWorld(t, true, func(_ http.ResponseWriter, r *http.Request) {
+	w := newFixture(t, true, func(_ http.ResponseWriter, r *http.Request) {
 		discard(r)
 		cancel()
 		<-r.Context().Done()
@@ -324,7 +323,7 @@ func TestCancelingAnExecReachesTheServer(t *testing.T) {
 }
 
 func TestACanceledExecIsNotSent(t *testing.T) {
-	w := newWorld(t, true, func(http.ResponseWriter, *http.Request) { t.Error("was asked") })
+	w := newFixture(t, true, func(http.ResponseWriter, *http.Request) { t.Error("was asked") })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := w.pool(t).Exec(ctx, Command{})
@@ -336,7 +335,7 @@ func TestACanceledExecIsNotSent(t *testing.T) {
 func TestExecsShareAConnection(t *testing.T) {
 	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, http2, func(rw http.ResponseWriter, r *http.Request) {
+			w := newFixture(t, http2, func(rw http.ResponseWriter, r *http.Request) {
 				discard(r)
 				answer(rw, http.StatusOK, &live.Exec{Status: live.ExecStatus{Outcome: live.OutcomeCompleted, ExitCode: new(int32(0))}})
 			})

@@ -4,36 +4,29 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"net/url"
 	"path"
 	"strconv"
 	"strings"
-	"sync/atomic"
-	"time"
 
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/portforward"
-	"k8s.io/streaming/pkg/httpstream"
-	"k8s.io/streaming/pkg/httpstream/spdy"
+
+	"github.com/connpool/connpool/internal/kubestream"
 )
 
 // Forwarder opens connections to one address as seen from one target. All of
 // them share one connection to the API server. It is safe for concurrent use.
 type Forwarder struct {
-	tunnel  *tunnel
-	streams httpstream.Connection
-	address string
-	port    string
-	next    atomic.Int64
+	forwarder *kubestream.Forwarder
+	address   string
+	port      string
 }
 
 // Forward prepares connections to an address as seen from a target: a port of
 // the target itself ("5432"), host:port, or the absolute path of a unix socket.
-// It fails at once, with an *Error, if the caller may not or the target cannot be
-// reached; whether something listens at the address shows when it is dialed. ctx
+// It fails, with an *Error, if the user may not or if the target cannot be reached.
+// It does not find out whether something listens at the address: Dial does. ctx
 // bounds Forward, not the Forwarder, which lives until Close.
 func (p *Pool) Forward(ctx context.Context, target, address string) (*Forwarder, error) {
 	query, port, err := forwardQuery(address)
@@ -44,8 +37,8 @@ func (p *Pool) Forward(ctx context.Context, target, address string) (*Forwarder,
 }
 
 // ForwardPod prepares connections to a port of a pod, from within the pod's
-// network; on kubernetes targets. The namespace may be empty, for that of the
-// target. For the rest it is as Forward.
+// network, on a kubernetes target. An empty namespace is the target's default.
+// Everything else is as with Forward.
 func (p *Pool) ForwardPod(ctx context.Context, target string, pod types.NamespacedName, port uint16) (*Forwarder, error) {
 	switch {
 	case pod.Name == "":
@@ -70,26 +63,24 @@ func (p *Pool) forward(ctx context.Context, target, address, port string, query 
 		query.Set("target", target)
 	}
 	u.RawQuery = query.Encode()
-	conn, _, failed := p.client.upgradeTo(ctx, u, portforward.WebsocketsSPDYTunnelingPortForwardV1)
+	socket, _, failed := p.client.upgradeTo(ctx, u, kubestream.ForwardProtocol)
 	if failed != nil {
 		return nil, failed
 	}
-	tunnel := newTunnel(conn)
-	// Closes the tunnel if it fails.
-	streams, err := spdy.NewClientConnection(tunnel)
+	forwarder, err := kubestream.NewForwarder(socket)
 	if err != nil {
 		return nil, unknown(err)
 	}
-	return &Forwarder{tunnel: tunnel, streams: streams, address: address, port: port}, nil
+	return &Forwarder{forwarder: forwarder, address: address, port: port}, nil
 }
 
-// forwardQuery splits an address into what the query tells and the port that
+// forwardQuery splits an address into the query of the request and the port that
 // each connection names.
 func forwardQuery(address string) (query url.Values, port string, err error) {
 	query = url.Values{}
 	if path.IsAbs(address) {
 		query.Set("socket", address)
-		return query, "1", nil // The protocol wants a port, and the server ignores it.
+		return query, "1", nil // the protocol requires a port, which the server ignores
 	}
 	host, port := "", address
 	if strings.Contains(address, ":") {
@@ -106,92 +97,19 @@ func forwardQuery(address string) (query url.Values, port string, err error) {
 	return query, port, nil
 }
 
-// Dial opens a connection. The protocol has no word for success: if nothing
-// listens at the address, the first Read says so. The result has CloseWrite,
-// which half-closes it; a deadline that passes ends it for good.
+// Dial opens a connection. The protocol does not say whether something listens at
+// the address: if nothing does, the first Read returns the reason. The result has
+// CloseWrite, which half-closes it. A deadline that passes ends it for good.
 func (f *Forwarder) Dial(ctx context.Context) (net.Conn, error) {
-	type result struct {
-		conn *forwarded
-		err  error
-	}
-	if f.lost() {
-		return nil, errForwarderClosed
-	}
-	opened := make(chan result, 1)
-	go func() {
-		conn, err := f.open()
-		opened <- result{conn, err}
-	}()
-	select {
-	case r := <-opened:
-		if r.err != nil {
-			return nil, fmt.Errorf("open a connection to %s: %w", f.address, r.err)
-		}
-		return r.conn, nil
-	case <-f.Done():
-	case <-ctx.Done():
-	}
-	go func() {
-		if r := <-opened; r.err == nil {
-			r.conn.abort()
-		}
-	}()
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	return nil, errForwarderClosed
-}
-
-// open opens the two streams of a connection: the one for errors comes first.
-func (f *Forwarder) open() (*forwarded, error) {
-	header := http.Header{}
-	header.Set("Port", f.port)
-	header.Set("Requestid", strconv.FormatInt(f.next.Add(1), 10))
-	header.Set("Streamtype", "error")
-	problems, err := f.streams.CreateStream(header)
+	conn, err := f.forwarder.Dial(ctx, f.port)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open a connection to %s: %w", f.address, err)
 	}
-	// We have nothing to say there.
-	_ = problems.Close()
-	header.Set("Streamtype", "data")
-	data, err := f.streams.CreateStream(header)
-	if err != nil {
-		_ = problems.Reset()
-		f.streams.RemoveStreams(problems)
-		return nil, err
-	}
-	return newForwarded(f, data, problems), nil
+	return &forwarded{Conn: conn, address: f.address}, nil
 }
 
 // Done is closed when the connection to the API server is lost or closed.
-func (f *Forwarder) Done() <-chan bool { return f.streams.CloseChan() }
-
-// lost reports that the connection to the API server is gone.
-func (f *Forwarder) lost() bool {
-	select {
-	case <-f.Done():
-		return true
-	default:
-		return false
-	}
-}
+func (f *Forwarder) Done() <-chan bool { return f.forwarder.Done() }
 
 // Close ends the forwarder and every connection dialed through it.
-func (f *Forwarder) Close() {
-	// To say goodbye takes no time, or for ever.
-	defer time.AfterFunc(lastWords, func() { _ = f.tunnel.Close() }).Stop()
-	_ = f.streams.Close()
-}
-
-// errForwarderClosed ends Serve when the connection to the API server is gone.
-var errForwarderClosed = errors.New("the connection to the API server is closed")
-
-// refusedAtTarget is what the target's side said about a connection.
-func (f *Forwarder) refusedAtTarget(problems io.Reader) error {
-	text, _ := io.ReadAll(io.LimitReader(problems, 4<<10)) // The rest of a message adds nothing.
-	if len(text) == 0 {
-		return nil
-	}
-	return fmt.Errorf("connect to %s: %s", f.address, text)
-}
+func (f *Forwarder) Close() { f.forwarder.Close() }

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/connpool/connpool/internal/kubestream"
 	"github.com/connpool/connpool/internal/stream"
 )
 
@@ -41,7 +42,7 @@ func target(t testing.TB, serve func(net.Conn)) *Pool {
 			})
 		}
 	})
-	w := newWorld(t, true, func(rw http.ResponseWriter, r *http.Request) {
+	w := newFixture(t, true, func(rw http.ResponseWriter, r *http.Request) {
 		stream.ServePortForward(rw, r, func(ctx context.Context, port uint16) (net.Conn, error) {
 			if port != 80 {
 				return nil, errors.New("connection refused")
@@ -78,7 +79,7 @@ func dial(t testing.TB, forwarder *Forwarder) net.Conn {
 
 func echoService(conn net.Conn) { _, _ = io.Copy(conn, conn) }
 
-// talk sends data, ends, and wants the same back, and the end.
+// talk sends data, ends its direction, and expects the same data and an end.
 func talk(t testing.TB, conn net.Conn, data []byte) {
 	t.Helper()
 	var sending sync.WaitGroup
@@ -133,9 +134,9 @@ func TestWhatWasWrittenArrivesAfterClose(t *testing.T) {
 	}
 }
 
-// TestATargetThatTalksOnIsHungUpOn closes our end of a connection whose other
-// end never ends by itself.
-func TestATargetThatTalksOnIsHungUpOn(t *testing.T) {
+// TestClosingAConnectionStopsATargetThatTalksOn has a target that never ends the
+// connection by itself.
+func TestClosingAConnectionStopsATargetThatTalksOn(t *testing.T) {
 	hungUp := make(chan struct{})
 	forwarder := forward(t, target(t, func(conn net.Conn) {
 		defer close(hungUp)
@@ -228,7 +229,7 @@ func TestServeReportsAndEndsWithTheForwarder(t *testing.T) {
 		t.Errorf("reported %v", err)
 	}
 	forwarder.Close()
-	if err := <-served; !errors.Is(err, errForwarderClosed) {
+	if err := <-served; !errors.Is(err, kubestream.ErrClosed) {
 		t.Errorf("ended with %v", err)
 	}
 }
@@ -267,7 +268,7 @@ func TestForwardAddresses(t *testing.T) {
 
 func TestAPodsPortIsNamedInTheQuery(t *testing.T) {
 	var query url.Values
-	w := newWorld(t, true, func(rw http.ResponseWriter, r *http.Request) {
+	w := newFixture(t, true, func(rw http.ResponseWriter, r *http.Request) {
 		query = r.URL.Query()
 		stream.ServePortForward(rw, r, func(_ context.Context, port uint16) (net.Conn, error) {
 			ours, theirs := net.Pipe()

@@ -13,27 +13,27 @@ import (
 	"github.com/connpool/connpool/internal/halfclose"
 )
 
-// targetAPI hands requests to the HTTP API of one target.
+// targetAPI sends requests to the HTTP API of one target.
 type targetAPI struct {
 	pool   *Pool
 	target string
 }
 
-// ErrNotProxied says that a request was not handed to the target, since on its way
-// it would mean something else.
+// ErrNotProxied means that a request was not sent, because its meaning would change
+// on the way to the target.
 var ErrNotProxied = errors.New("the request is not handed on")
 
-// Proxy reaches the target's own HTTP API, that of the Docker engine or of the
-// cluster: the path and the query of each request are those of that API, and its
-// scheme and host mean nothing. The target authenticates the operator; who may
-// do so, RBAC says by the verb create on connectionpools/proxy.
+// Proxy reaches the target's own HTTP API: that of the Docker engine or of the
+// cluster. The path and the query of each request are those of that API. Its scheme
+// and host are ignored. The target sees the pool's credentials, and a user needs
+// the verb create on connectionpools/proxy.
 //
-// What cannot be handed on is ErrNotProxied: who else to be (Impersonate-), and a
-// path that leads out of the target's. The answer is the target's, or a metav1.Status of the live API that says why
-// the target was not asked. Redirects are not followed, and net/http repeats
-// nothing but reading requests that surely got no answer. An upgrade that is
-// accepted has status 101 and a body that is an io.ReadWriteCloser, as that of
-// http.Transport.
+// A request with headers that impersonate another user (Impersonate-), or with a
+// path that leads out of the target's API, fails with ErrNotProxied. The answer is
+// the target's, or a metav1.Status of the live API that says why the target got no
+// request. Redirects are not followed. net/http repeats only reading requests that
+// got no answer. An accepted upgrade has status 101 and a body that is an
+// io.ReadWriteCloser, as with http.Transport.
 func (p *Pool) Proxy(target string) http.RoundTripper { return &targetAPI{pool: p, target: target} }
 
 // RoundTrip implements http.RoundTripper.
@@ -56,7 +56,7 @@ func (a *targetAPI) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	halfclose.Withdraw(header)
 	if header.Get("Accept-Encoding") == "" {
-		// Or net/http would ask for gzip by itself, and unpack what it gets.
+		// Without this, net/http would ask for gzip, and unpack the answer.
 		header.Set("Accept-Encoding", "identity")
 	}
 	if httpstream.IsUpgradeRequest(outgoing) {
@@ -65,9 +65,9 @@ func (a *targetAPI) RoundTrip(request *http.Request) (*http.Response, error) {
 	return a.pool.client.http.Transport.RoundTrip(outgoing)
 }
 
-// upgrade asks for a connection whose directions can end one by one where that
-// means something: in a raw stream of Docker. Other protocols have words of their
-// own for it.
+// upgrade sends a request that switches protocols. For a raw stream of Docker it
+// asks for a connection whose directions can end one by one, which means something
+// there. Other protocols have messages for that.
 func (a *targetAPI) upgrade(request *http.Request) (*http.Response, error) {
 	if strings.EqualFold(request.Header.Get("Upgrade"), "tcp") {
 		halfclose.Ask(request.Header)
@@ -79,13 +79,11 @@ func (a *targetAPI) upgrade(request *http.Request) (*http.Response, error) {
 	return response, err
 }
 
-// notProxied are the headers of a request that would mean something else on the
-// way: credentials, which are those of the client, and what tells net/http that
-// it may repeat a request.
+// notProxied are the headers that are removed from a request: credentials, because
+// the client has its own, and those that allow net/http to repeat a request.
 var notProxied = []string{"Authorization", "Cookie", "Idempotency-Key", "X-Idempotency-Key"}
 
-// checkProxied refuses what would be understood on the way and not by the
-// target.
+// checkProxied refuses headers that the Kubernetes API server would take for itself.
 func checkProxied(request *http.Request) error {
 	for name := range request.Header {
 		if strings.HasPrefix(http.CanonicalHeaderKey(name), "Impersonate-") {
@@ -95,7 +93,7 @@ func checkProxied(request *http.Request) error {
 	return nil
 }
 
-// url puts the path behind that of the proxy, exactly as it is encoded.
+// url appends the path to that of the proxy, with its encoding unchanged.
 func (a *targetAPI) url(asked *url.URL) (*url.URL, error) {
 	if err := checkNames(a.target); err != nil {
 		return nil, err

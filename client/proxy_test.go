@@ -14,12 +14,12 @@ import (
 
 const proxyPath = "/apis/live.connpool.dev/v1alpha1/namespaces/shop/connectionpools/web/proxy/ci"
 
-func proxied(t testing.TB, w *world) http.RoundTripper {
+func proxied(t testing.TB, w *fixture) http.RoundTripper {
 	t.Helper()
 	return w.pool(t).Proxy("ci")
 }
 
-func TestTheTargetsAPIIsAskedAsItIsWritten(t *testing.T) {
+func TestPathsOfTheTargetsAPIStayAsTheyAreEncoded(t *testing.T) {
 	tests := map[string]struct{ asked, want string }{
 		"a path with a query":        {"http://docker/v1.41/containers/json?all=1", proxyPath + "/v1.41/containers/json?all=1"},
 		"the root":                   {"http://docker/", proxyPath + "/"},
@@ -31,7 +31,7 @@ func TestTheTargetsAPIIsAskedAsItIsWritten(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, true, func(rw http.ResponseWriter, r *http.Request) {
+			w := newFixture(t, true, func(rw http.ResponseWriter, r *http.Request) {
 				body, _ := io.ReadAll(r.Body)
 				fmt.Fprintf(rw, "%s %s %s %s", r.Method, r.RequestURI, r.Header.Get("Authorization"), body)
 			})
@@ -39,7 +39,7 @@ func TestTheTargetsAPIIsAskedAsItIsWritten(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			request.Header.Set("Authorization", "Bearer somebody-else")
+			request.Header.Set("Authorization", "Bearer other-user")
 			response, err := proxied(t, w).RoundTrip(request)
 			if err != nil {
 				t.Fatal(err)
@@ -54,7 +54,7 @@ func TestTheTargetsAPIIsAskedAsItIsWritten(t *testing.T) {
 }
 
 func TestWhatWouldMeanSomethingElseOnTheWayIsNotSent(t *testing.T) {
-	w := newWorld(t, true, func(http.ResponseWriter, *http.Request) {})
+	w := newFixture(t, true, func(http.ResponseWriter, *http.Request) {})
 	tests := map[string]struct{ url, header string }{
 		"another user":          {"http://cluster/api", "Impersonate-User"},
 		"another user's groups": {"http://cluster/api", "Impersonate-Group"},
@@ -79,8 +79,8 @@ func TestWhatWouldMeanSomethingElseOnTheWayIsNotSent(t *testing.T) {
 	}
 }
 
-// A hijacked connection of a Docker engine: what is sent comes back, and then a
-// last word after we have ended our side.
+// The server is a hijacked connection of a Docker engine. It sends back what it
+// reads, and a last word after the client has ended its direction.
 func TestAnUpgradeIsABodyWithTwoDirections(t *testing.T) {
 	accept := map[string]func(http.ResponseWriter, *http.Request) http.ResponseWriter{
 		"in frames":                  halfclose.Accept,
@@ -93,7 +93,7 @@ func TestAnUpgradeIsABodyWithTwoDirections(t *testing.T) {
 
 func twoDirections(t *testing.T, accept func(http.ResponseWriter, *http.Request) http.ResponseWriter) {
 	t.Helper()
-	w := newWorld(t, true, func(rw http.ResponseWriter, r *http.Request) {
+	w := newFixture(t, true, func(rw http.ResponseWriter, r *http.Request) {
 		rw = accept(rw, r)
 		if r.Header.Get("Upgrade") != "tcp" || r.Method != http.MethodPost || r.Header.Get("Authorization") != "Bearer token" {
 			t.Errorf("%s %v", r.Method, r.Header)
@@ -110,7 +110,7 @@ func twoDirections(t *testing.T, accept func(http.ResponseWriter, *http.Request)
 		_ = buffered.Flush()
 		_, _ = io.Copy(conn, buffered.Reader)
 		_, _ = io.WriteString(conn, "bye")
-		_ = conn.(interface{ CloseWrite() error }).CloseWrite()
+		_ = conn.(closeWriter).CloseWrite()
 	})
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://docker/attach", http.NoBody)
 	if err != nil {
@@ -143,7 +143,7 @@ func twoDirections(t *testing.T, accept func(http.ResponseWriter, *http.Request)
 }
 
 func TestAProxiedRequestThatMayHaveArrivedIsNotRepeated(t *testing.T) {
-	w := newWorld(t, false, func(_ http.ResponseWriter, r *http.Request) {
+	w := newFixture(t, false, func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == proxyPath+"/die" {
 			panic(http.ErrAbortHandler)
 		}

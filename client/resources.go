@@ -12,9 +12,9 @@ import (
 )
 
 // Connections lists the warm connections in a namespace, or in all of them if it
-// is empty. Of the options, the selectors, limit and continue apply; the fields
-// to select by are live.FieldPool and its neighbors. Errors are those of the
-// API, for the apierrors functions.
+// is empty. Of the options, the selectors, limit and continue apply. The fields to
+// select by are live.FieldPool and its neighbors. Errors are those of the API, for
+// the apierrors functions.
 func (c *Client) Connections(ctx context.Context, namespace string, options metav1.ListOptions) (*live.ConnectionList, error) {
 	if namespace != "" {
 		if err := checkNames(namespace); err != nil {
@@ -45,9 +45,9 @@ func listQuery(options metav1.ListOptions) url.Values {
 	return query
 }
 
-// Drain replaces every connection of the pool by a fresh one and retires the old
-// ones when nothing uses them any more. It returns at once, and how many they
-// are.
+// Drain replaces every connection of the pool by a fresh one, and closes the old
+// ones after their last use. It does not wait for that, and returns how many
+// connections it drains.
 func (p *Pool) Drain(ctx context.Context) (int, error) {
 	return p.client.drain(ctx, p.namespace, "connectionpools", p.name)
 }
@@ -67,8 +67,8 @@ func (c *Client) drain(ctx context.Context, namespace, resource, name string) (i
 	return int(drain.Status.Connections), err
 }
 
-// Check dials a target once, beside its pools, and reports stage by stage. A
-// target that does not answer is a result and no error: see CheckStatus.
+// Check dials a target once, beside its pools, and reports stage by stage. That a
+// target does not answer is a result and not an error: see CheckStatus.
 func (c *Client) Check(ctx context.Context, namespace, target string) (*live.Check, error) {
 	if err := checkNames(namespace, target); err != nil {
 		return nil, err

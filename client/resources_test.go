@@ -75,7 +75,7 @@ func TestResources(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, true, func(rw http.ResponseWriter, r *http.Request) {
+			w := newFixture(t, true, func(rw http.ResponseWriter, r *http.Request) {
 				if r.URL.Path != test.path || r.Method != test.method {
 					t.Errorf("%s %s", r.Method, r.URL.Path)
 				}
@@ -93,7 +93,7 @@ func TestResources(t *testing.T) {
 }
 
 func TestResourcesSayWhyNot(t *testing.T) {
-	w := newWorld(t, true, func(rw http.ResponseWriter, _ *http.Request) {
+	w := newFixture(t, true, func(rw http.ResponseWriter, _ *http.Request) {
 		answer(rw, http.StatusForbidden, failure(403, metav1.StatusReasonForbidden, "no"))
 	})
 	if _, err := w.client(t).Check(t.Context(), "shop", "web-1"); !apierrors.IsForbidden(err) {

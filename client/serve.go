@@ -6,13 +6,15 @@ import (
 	"io"
 	"net"
 	"sync"
+
+	"github.com/connpool/connpool/internal/kubestream"
 )
 
 // Serve accepts connections from listener, dials for each of them, and copies in
-// both directions, until ctx ends, the Forwarder is closed or the listener
-// fails. Then it closes the listener and all the connections, waits for their
-// end, and returns why it ended. What goes wrong with a single connection is
-// reported, if report is not nil, from several goroutines.
+// both directions, until ctx ends, the Forwarder is closed or the listener fails.
+// Then it closes the listener and all connections, waits for their end, and returns
+// why it ended. If report is not nil, it gets the errors of single connections, from
+// several goroutines.
 func (f *Forwarder) Serve(ctx context.Context, listener net.Listener, report func(error)) error {
 	if report == nil {
 		report = func(error) {}
@@ -25,7 +27,7 @@ func (f *Forwarder) Serve(ctx context.Context, listener net.Listener, report fun
 		select {
 		case <-ctx.Done():
 		case <-f.Done():
-			end(errForwarderClosed)
+			end(kubestream.ErrClosed)
 		}
 	})
 	for {
@@ -57,7 +59,7 @@ func (f *Forwarder) serve(ctx context.Context, local net.Conn) error {
 	})()
 	var sending sync.WaitGroup
 	sending.Go(func() {
-		_, _ = io.Copy(remote, local) // Whoever hung up knows it.
+		_, _ = io.Copy(remote, local) // the side that closed the connection knows
 		closeWrite(remote)
 	})
 	_, err = io.Copy(local, remote)
@@ -72,10 +74,12 @@ func (f *Forwarder) serve(ctx context.Context, local net.Conn) error {
 	return err
 }
 
-// closeWrite ends one direction of a connection, or all of one that has no
-// directions.
+// closeWriter is a connection that can end one direction.
+type closeWriter interface{ CloseWrite() error }
+
+// closeWrite ends one direction of a connection, or both if it cannot end one.
 func closeWrite(conn net.Conn) {
-	if half, ok := conn.(interface{ CloseWrite() error }); ok {
+	if half, ok := conn.(closeWriter); ok {
 		_ = half.CloseWrite()
 		return
 	}

@@ -13,10 +13,10 @@ import (
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 )
 
-// SessionOptions say where the shell of a session runs, and for how long. The zero
+// SessionOptions are where the shell of a session runs, and for how long. The zero
 // value is a shell on any target of the pool, for an hour.
 type SessionOptions struct {
-	// Name of the session; the operator chooses one when empty.
+	// Name of the session; if it is empty, the operator chooses one.
 	Name string
 	// Target of the pool; as in Command.
 	Target string
@@ -24,26 +24,26 @@ type SessionOptions struct {
 	Container, Pod, Namespace string
 	// Env is given to the shell.
 	Env map[string]string
-	// TTL after which the session ends, whatever it does, rounded up to seconds. An
-	// hour when 0; at most a day.
+	// TTL after which the session ends, even while a command runs, rounded up to
+	// seconds. An hour when 0, at most a day.
 	TTL time.Duration
-	// IdleTimeout without a command after which it ends, rounded up to seconds. 10
-	// minutes when 0; at most a day.
+	// IdleTimeout is the time without a command after which the session ends, rounded
+	// up to seconds. 10 minutes when 0, at most a day.
 	IdleTimeout time.Duration
 }
 
-// Session is a shell that stays: its commands run one after the other, and keep
-// its directory, its environment and its functions. Only its creator may use it.
-// It is safe for concurrent use.
+// Session is a shell that stays. Its commands run one after the other, and share its
+// directory, environment and functions. Only its creator may use it. It is safe for
+// concurrent use.
 type Session struct {
 	client    *Client
 	namespace string
 	name      string
 }
 
-// NewSession opens a session through a pool of the namespace. An error is an
-// *Error: ErrNotStarted if there is no session, ErrUnknown if there may be one,
-// which then ends by itself when it has been idle.
+// NewSession opens a session through a pool of the namespace. An error is an *Error:
+// ErrNotStarted if there is no session, ErrUnknown if there may be one. That ends by
+// itself after its IdleTimeout.
 func (c *Client) NewSession(ctx context.Context, namespace, pool string, options SessionOptions) (*Session, error) {
 	if err := checkNames(namespace, pool); err != nil {
 		return nil, notStarted(err)
@@ -55,7 +55,7 @@ func (c *Client) NewSession(ctx context.Context, namespace, pool string, options
 	return c.Session(namespace, session.Name), nil
 }
 
-// session is what is asked for in the words of the API.
+// session returns the options as an object of the API.
 func (o *SessionOptions) session(namespace, pool string) *live.Session {
 	return &live.Session{
 		TypeMeta:   typeMeta("Session"),
@@ -67,20 +67,20 @@ func (o *SessionOptions) session(namespace, pool string) *live.Session {
 	}
 }
 
-// wholeSeconds rounds up, so that a little is not nothing. The server knows the
-// bounds.
+// wholeSeconds rounds up, so that a short time does not become 0. The server checks
+// the bounds.
 func wholeSeconds(d time.Duration) int32 {
 	return int32(min(math.Ceil(d.Seconds()), math.MaxInt32))
 }
 
-// Session names a session that is there already. It does no I/O.
+// Session returns a session that exists already. It does no I/O.
 func (c *Client) Session(namespace, name string) *Session {
 	return &Session{client: c, namespace: namespace, name: name}
 }
 
 // Sessions lists the sessions in a namespace, or in all of them if it is empty.
-// One that has ended stays in it for some minutes, with the reason. Errors are
-// those of the API, for the apierrors functions.
+// A session that has ended stays in the list for some minutes, with the reason.
+// Errors are those of the API, for the apierrors functions.
 func (c *Client) Sessions(ctx context.Context, namespace string) (*live.SessionList, error) {
 	if namespace != "" {
 		if err := checkNames(namespace); err != nil {
@@ -94,10 +94,10 @@ func (c *Client) Sessions(ctx context.Context, namespace string) (*live.SessionL
 	return list, nil
 }
 
-// Name of the session, in its namespace.
+// Name returns the name of the session in its namespace.
 func (s *Session) Name() string { return s.name }
 
-// Get asks what the session is doing now, or why it ended.
+// Get returns what the session is doing now, or why it ended.
 func (s *Session) Get(ctx context.Context) (*live.Session, error) {
 	u, err := s.url()
 	if err != nil {
@@ -111,9 +111,9 @@ func (s *Session) Get(ctx context.Context) (*live.Session, error) {
 }
 
 // Exec runs a command in the shell, after those before it, and returns its whole
-// result. Of the command, Argv or Shell apply, Timeout and RequestID; where it
-// runs was said once, and its input is empty. Results and errors are those of
-// Pool.Exec; if the session has ended, ErrNotStarted says why.
+// result. Of the command, Argv or Shell, Timeout and RequestID apply. The session
+// determines the rest, and the input is empty. Results and errors are those of
+// Pool.Exec. If the session has ended, the error is ErrNotStarted and says why.
 func (s *Session) Exec(ctx context.Context, command Command) (Result, error) {
 	u, err := s.execURL(command)
 	if err != nil {
@@ -135,9 +135,9 @@ func (s *Session) Stream(ctx context.Context, command Command, streams Streams) 
 	return s.client.stream(ctx, u, command, streams)
 }
 
-// Delete ends the session, and the command that runs in it. It is no error of
-// its own if the session has ended already, unless it is forgotten: then
-// apierrors.IsNotFound.
+// Delete ends the session, and the command that runs in it. If the session has
+// ended already, Delete succeeds while the session is still listed, and fails with
+// apierrors.IsNotFound afterwards.
 func (s *Session) Delete(ctx context.Context) error {
 	u, err := s.url()
 	if err != nil {
@@ -153,7 +153,7 @@ func (s *Session) url(subresource ...string) (*url.URL, error) {
 	return s.client.resource(s.namespace, append([]string{"sessions", s.name}, subresource...)...), nil
 }
 
-// execURL refuses what a session cannot do: it would be forgotten in silence.
+// execURL refuses commands with fields that the session would ignore.
 func (s *Session) execURL(command Command) (*url.URL, error) {
 	switch {
 	case command.Target != "" || command.Container != "" || command.Pod != "" || command.Namespace != "":

@@ -21,9 +21,9 @@ import (
 
 const sessionsPath = "/apis/live.connpool.dev/v1alpha1/namespaces/shop/sessions"
 
-func TestASessionIsAskedForInTheWordsOfTheAPI(t *testing.T) {
+func TestSessionOptionsBecomeAnObjectOfTheAPI(t *testing.T) {
 	var sent live.Session
-	w := newWorld(t, true, func(rw http.ResponseWriter, r *http.Request) {
+	w := newFixture(t, true, func(rw http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost || r.URL.Path != sessionsPath {
 			t.Errorf("%s %s", r.Method, r.URL.Path)
 		}
@@ -55,7 +55,7 @@ func TestASessionIsAskedForInTheWordsOfTheAPI(t *testing.T) {
 }
 
 func TestASessionThatIsRefusedDoesNotExist(t *testing.T) {
-	w := newWorld(t, true, func(rw http.ResponseWriter, r *http.Request) {
+	w := newFixture(t, true, func(rw http.ResponseWriter, r *http.Request) {
 		discard(r)
 		answer(rw, http.StatusForbidden, failure(http.StatusForbidden, metav1.StatusReasonForbidden, "you may not"))
 	})
@@ -69,7 +69,7 @@ func TestASessionThatIsRefusedDoesNotExist(t *testing.T) {
 func TestSessionsAreListedLookedAtAndDeleted(t *testing.T) {
 	var asked []string
 	ready := live.Session{ObjectMeta: metav1.ObjectMeta{Name: "s-1"}, Status: live.SessionStatus{State: live.SessionReady}}
-	w := newWorld(t, true, func(rw http.ResponseWriter, r *http.Request) {
+	w := newFixture(t, true, func(rw http.ResponseWriter, r *http.Request) {
 		asked = append(asked, r.Method+" "+r.URL.Path)
 		if strings.HasSuffix(r.URL.Path, "/s-1") {
 			answer(rw, http.StatusOK, ready)
@@ -103,7 +103,7 @@ func TestSessionsAreListedLookedAtAndDeleted(t *testing.T) {
 func TestASessionsCommandsHaveTheOutcomesOfAnyOther(t *testing.T) {
 	ended := failure(http.StatusConflict, metav1.StatusReasonConflict, "the session was idle for 10 minutes; create another",
 		metav1.StatusCause{Type: live.CauseOutcome, Message: "NotStarted"}, metav1.StatusCause{Type: live.CauseReason, Message: "Idle"})
-	w := newWorld(t, true, func(rw http.ResponseWriter, r *http.Request) {
+	w := newFixture(t, true, func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != sessionsPath+"/s-1/exec" || r.Method != http.MethodPost {
 			t.Errorf("%s %s", r.Method, r.URL.Path)
 		}
@@ -141,7 +141,7 @@ func sayHello(_ context.Context, streams driver.Streams, _ <-chan driver.WindowS
 }
 
 func TestASessionStreamsOutput(t *testing.T) {
-	w := newWorld(t, true, func(rw http.ResponseWriter, r *http.Request) {
+	w := newFixture(t, true, func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != sessionsPath+"/s-1/exec" || has(r, "stdin") || has(r, "tty") {
 			t.Error(r.URL)
 		}
@@ -155,7 +155,7 @@ func TestASessionStreamsOutput(t *testing.T) {
 }
 
 func TestWhatASessionCannotDoIsNotSent(t *testing.T) {
-	w := newWorld(t, true, func(http.ResponseWriter, *http.Request) {})
+	w := newFixture(t, true, func(http.ResponseWriter, *http.Request) {})
 	c := w.client(t)
 	tests := map[string]struct {
 		session string

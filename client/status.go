@@ -9,7 +9,7 @@ import (
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 )
 
-// statusResult adds what the Status at the end of a stream says.
+// statusResult adds the Status at the end of a stream to the result.
 func statusResult(result Result, status *metav1.Status) (Result, error) {
 	causes := causesOf(status)
 	result.Signal = causes[live.CauseSignal]
@@ -43,8 +43,8 @@ func causesOf(status *metav1.Status) map[metav1.CauseType]string {
 	return causes
 }
 
-// outcomeOf reads the outcome, or concludes it from what the remote command
-// protocol has without us.
+// outcomeOf returns the outcome that the operator added to the Status. For another
+// server it concludes the outcome from the Status of the exec protocol.
 func outcomeOf(status *metav1.Status, causes map[metav1.CauseType]string) live.Outcome {
 	if outcome, ok := causes[live.CauseOutcome]; ok {
 		return live.Outcome(outcome)

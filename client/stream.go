@@ -11,26 +11,24 @@ import (
 	"slices"
 	"time"
 
-	"k8s.io/apimachinery/pkg/util/remotecommand"
-
 	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/kubestream"
 )
 
-// Streams is where the output of a Stream goes, and its terminal. A nil writer
-// discards.
+// Streams are the outputs of a Stream, and its terminal. A nil writer discards.
 type Streams struct {
 	Stdout io.Writer
 	Stderr io.Writer
-	// Terminal, if there is one, gives the command a terminal; what it writes to
+	// Terminal, if not nil, gives the command a terminal. What the command writes to
 	// stderr then arrives on Stdout.
 	Terminal *Terminal
 }
 
 // Terminal describes the terminal of a command.
 type Terminal struct {
-	// Term is its type; "xterm" when empty.
+	// Term is the type; "xterm" when empty.
 	Term string
-	// Size is its size at the start.
+	// Size is the size at the start.
 	Size Size
 	// Resize delivers later sizes until it is closed; may be nil.
 	Resize <-chan Size
@@ -39,7 +37,7 @@ type Terminal struct {
 // Size is a terminal's size in character cells.
 type Size struct{ Columns, Rows uint16 }
 
-// What the answer to an upgrade says of the lease behind it.
+// The headers in which the answer to an upgrade describes the use of a connection.
 const (
 	headerConnection = "Connpool-Connection"
 	headerTarget     = "Connpool-Target"
@@ -54,9 +52,9 @@ var errTimeout = errors.New("the command's timeout passed")
 // error are those of Exec, without the output. When ctx ends, the command is
 // signaled to end, and its outcome is unknown.
 //
-// Stream returns when it has stopped using the streams, except for a Read of
-// Stdin that has not returned. A writer that fails ends the command; one that
-// blocks makes it wait.
+// When Stream returns, it no longer uses the streams, except for a Read of Stdin
+// that has not returned. A writer that fails ends the command. One that blocks makes
+// the command wait.
 func (p *Pool) Stream(ctx context.Context, command Command, streams Streams) (Result, error) {
 	u, err := p.url("exec")
 	if err != nil {
@@ -65,24 +63,25 @@ func (p *Pool) Stream(ctx context.Context, command Command, streams Streams) (Re
 	return p.client.stream(ctx, u, command, streams)
 }
 
-// stream runs a command at a subresource that takes them.
+// stream runs a command at the exec subresource of a pool or a session.
 func (c *Client) stream(ctx context.Context, u *url.URL, command Command, streams Streams) (Result, error) {
 	query, err := streamQuery(command, streams)
 	if err != nil {
 		return Result{ExitCode: -1}, notStarted(err)
 	}
 	u.RawQuery = query.Encode()
-	conn, header, failed := c.upgradeTo(ctx, u, remotecommand.StreamProtocolV5Name)
+	socket, header, failed := c.upgradeTo(ctx, u, kubestream.ExecProtocol)
 	if failed != nil {
 		return Result{ExitCode: -1}, failed
 	}
+	defer socket.Close() //nolint:errcheck // never fails; waits for the goodbye, since the process may exit next
 	if command.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, command.Timeout, errTimeout)
 		defer cancel()
 	}
 	result := leaseResult(header)
-	status, err := newChannels(conn, command.Stdin, streams).run(ctx)
+	status, err := kubestream.Run(ctx, socket, streamsOf(command.Stdin, streams))
 	if err != nil {
 		failed := unknown(err)
 		failed.RequestID = result.RequestID
@@ -91,7 +90,15 @@ func (c *Client) stream(ctx context.Context, u *url.URL, command Command, stream
 	return statusResult(result, status)
 }
 
-// leaseResult is what is known before the command has ended.
+func streamsOf(stdin io.Reader, streams Streams) kubestream.Streams {
+	of := kubestream.Streams{Stdin: stdin, Stdout: streams.Stdout, Stderr: streams.Stderr}
+	if terminal := streams.Terminal; terminal != nil {
+		of.Resize = kubestream.Sizes(terminal.Size, terminal.Resize)
+	}
+	return of
+}
+
+// leaseResult returns what is known before the command has ended.
 func leaseResult(header http.Header) Result {
 	return Result{
 		ExitCode: -1, Target: header.Get(headerTarget), Connection: header.Get(headerConnection),
@@ -107,7 +114,7 @@ func streamQuery(command Command, streams Streams) (url.Values, error) {
 	query := commandQuery(command)
 	tty := streams.Terminal != nil
 	if command.Stdin == nil && streams.Stdout == nil && streams.Stderr == nil {
-		streams.Stdout = io.Discard // a stream carries something, and the server insists
+		streams.Stdout = io.Discard // the server requires at least one stream
 	}
 	for name, wanted := range map[string]bool{
 		"stdin": command.Stdin != nil, "stdout": streams.Stdout != nil, "stderr": streams.Stderr != nil && !tty, "tty": tty,

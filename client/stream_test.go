@@ -22,10 +22,10 @@ import (
 	"github.com/connpool/connpool/internal/stream"
 )
 
-// streamWorld runs a command behind the real server side of streams.
-func streamWorld(t testing.TB, run stream.RunFunc) *world {
+// streamFixture runs a command behind the real server side of streams.
+func streamFixture(t testing.TB, run stream.RunFunc) *fixture {
 	t.Helper()
-	return newWorld(t, true, func(rw http.ResponseWriter, r *http.Request) {
+	return newFixture(t, true, func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Connpool-Target", "web-1")
 		rw.Header().Set("Connpool-Request-Id", "r-1")
 		stream.ServeExec(rw, r, stream.ExecOptions{
@@ -52,7 +52,7 @@ func echo(_ context.Context, streams driver.Streams, _ <-chan driver.WindowSize)
 }
 
 func TestStreamEchoesWhatItIsGiven(t *testing.T) {
-	w := streamWorld(t, echo)
+	w := streamFixture(t, echo)
 	data := bytes.Repeat([]byte("0123456789abcdef"), 10<<20/16)
 	hash := sha256.New()
 	_, err := w.pool(t).Stream(t.Context(), Command{Argv: []string{"cat"}, Stdin: bytes.NewReader(data)}, Streams{Stdout: hash})
@@ -65,7 +65,7 @@ func TestStreamEchoesWhatItIsGiven(t *testing.T) {
 }
 
 func TestStreamEndsStdinAndGoesOn(t *testing.T) {
-	w := streamWorld(t, func(_ context.Context, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
+	w := streamFixture(t, func(_ context.Context, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
 		in, err := io.ReadAll(streams.Stdin)
 		_, _ = io.WriteString(streams.Stdout, strings.ToUpper(string(in)))
 		_, _ = io.WriteString(streams.Stderr, "done")
@@ -124,7 +124,7 @@ func TestStreamOutcomes(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			w := streamWorld(t, func(context.Context, driver.Streams, <-chan driver.WindowSize) *metav1.Status { return test.status })
+			w := streamFixture(t, func(context.Context, driver.Streams, <-chan driver.WindowSize) *metav1.Status { return test.status })
 			got, err := w.pool(t).Stream(t.Context(), Command{}, Streams{})
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Error(diff)
@@ -161,7 +161,7 @@ func TestStreamAsksForWhatItUses(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			var got url.Values
-			w := newWorld(t, true, func(rw http.ResponseWriter, r *http.Request) {
+			w := newFixture(t, true, func(rw http.ResponseWriter, r *http.Request) {
 				got = r.URL.Query()
 				answer(rw, http.StatusForbidden, failure(403, metav1.StatusReasonForbidden, "no"))
 			})
@@ -175,7 +175,7 @@ func TestStreamAsksForWhatItUses(t *testing.T) {
 }
 
 func TestStreamTellsTheTerminalsSizes(t *testing.T) {
-	w := streamWorld(t, func(_ context.Context, streams driver.Streams, resize <-chan driver.WindowSize) *metav1.Status {
+	w := streamFixture(t, func(_ context.Context, streams driver.Streams, resize <-chan driver.WindowSize) *metav1.Status {
 		for _, want := range []driver.WindowSize{{Columns: 80, Rows: 24}, {Columns: 132, Rows: 43}} {
 			if got := <-resize; got != want {
 				return failure(500, "Unknown", "the wrong size")
@@ -207,13 +207,13 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// TestStreamThatEndsEarly ends a command that would never end by itself.
+// TestStreamThatEndsEarly has a command that would not end by itself.
 func TestStreamThatEndsEarly(t *testing.T) {
 	errMine := errors.New("mine")
 	tests := map[string]struct {
 		command Command
 		stdout  io.Writer
-		// What ends it when the first output comes: the context, or the input.
+		// What ends the command when the first output comes: the context, or the input.
 		cancel, fail bool
 		want         error
 	}{
@@ -225,7 +225,7 @@ func TestStreamThatEndsEarly(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			gone := make(chan error, 1)
-			w := streamWorld(t, func(ctx context.Context, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
+			w := streamFixture(t, func(ctx context.Context, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
 				_, _ = streams.Stdout.Write([]byte("started"))
 				<-ctx.Done()
 				gone <- context.Cause(ctx)
@@ -262,14 +262,14 @@ func TestStreamThatEndsEarly(t *testing.T) {
 				if !errors.Is(cause, stream.ErrClientGone) {
 					t.Errorf("the server thinks: %v", cause)
 				}
-			default: // It was over before it began.
+			default: // the connection ended before the command began
 			}
 		})
 	}
 }
 
 func TestAStreamThatIsCutIsUnknown(t *testing.T) {
-	w := streamWorld(t, func(ctx context.Context, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
+	w := streamFixture(t, func(ctx context.Context, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
 		_, _ = streams.Stdout.Write([]byte("half"))
 		<-ctx.Done()
 		return ended()
@@ -288,7 +288,7 @@ func TestAStreamThatIsCutIsUnknown(t *testing.T) {
 }
 
 func TestAnUpgradeThatIsCutIsUnknown(t *testing.T) {
-	w := newWorld(t, true, func(rw http.ResponseWriter, _ *http.Request) {
+	w := newFixture(t, true, func(rw http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(rw).Hijack()
 		if err == nil {
 			conn.Close()
@@ -303,7 +303,7 @@ func TestAnUpgradeThatIsCutIsUnknown(t *testing.T) {
 
 func TestAStreamIsCanceledWhileItWaitsForALease(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	w := newWorld(t, true, func(_ http.ResponseWriter, r *http.Request) {
+	w := newFixture(t, true, func(_ http.ResponseWriter, r *http.Request) {
 		cancel()
 		<-r.Context().Done()
 	})

@@ -10,19 +10,21 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"slices"
 	"time"
 
 	"github.com/gorilla/websocket"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/transport"
+
+	"github.com/connpool/connpool/internal/kubestream"
 )
 
-// frameBytes is how much of a stream goes into one message.
-const frameBytes = 32 << 10
+// heartbeat is what the live API's server expects: it pings its clients unasked, and
+// gives up a client that pinged and then stopped.
+var heartbeat = kubestream.Heartbeat{Ping: 5 * time.Second, Patience: 30 * time.Second, PeerPings: true}
 
-// upgrader is the innermost http.RoundTripper of an upgraded request: it dials
-// and shakes hands as a WebSocket. The layers above it, which authenticate, are
+// upgrader is the innermost http.RoundTripper of an upgraded request: it dials, and
+// does the handshake of a WebSocket. The layers above it, which authenticate, are
 // those of any other request.
 type upgrader struct {
 	proxy func(*http.Request) (*url.URL, error)
@@ -30,14 +32,14 @@ type upgrader struct {
 	tls   *tls.Config
 }
 
-// socket is a WebSocket in the place of a response's body, which is how it
-// passes the layers above the upgrader.
+// socket is a WebSocket as the body of a response. In this form it passes the layers
+// above the upgrader.
 type socket struct {
 	io.Reader
-	*websocket.Conn
+	*kubestream.Socket
 }
 
-// newUpgraders make the round trippers for WebSockets, and for other protocols.
+// newUpgraders returns the round trippers for WebSockets, and for other protocols.
 func newUpgraders(config *transport.Config) (sockets, others http.RoundTripper, err error) {
 	inner, err := newUpgrader(config)
 	if err != nil {
@@ -64,9 +66,8 @@ func newUpgrader(config *transport.Config) (*upgrader, error) {
 	}
 	// HTTP/2 has no upgrade.
 	secure.NextProtos = []string{"http/1.1"}
-	// Each command is a connection of its own: let the second one skip half of the
-	// handshake. Not with a client certificate, which a resumed session would
-	// outlive.
+	// Each command needs a connection of its own. A resumed TLS session saves half of
+	// the handshake, but would outlive a client certificate.
 	if secure.GetClientCertificate == nil {
 		secure.ClientSessionCache = tls.NewLRUClientSessionCache(0)
 	}
@@ -80,8 +81,8 @@ func newUpgrader(config *transport.Config) (*upgrader, error) {
 	return inner, nil
 }
 
-// switcher leaves the handshake to the request, whose headers ask for any
-// protocol. Each connection is for one request, so that none dies of its age.
+// switcher returns a round tripper for requests whose headers ask for any protocol.
+// Each request gets a new connection, because an idle one may just be closing.
 func (u *upgrader) switcher() http.RoundTripper {
 	return &http.Transport{
 		Proxy: u.proxy, DialContext: u.dial, TLSClientConfig: u.tls,
@@ -92,57 +93,31 @@ func (u *upgrader) switcher() http.RoundTripper {
 // RoundTrip upgrades a request. A refusal is a response like any other.
 func (u *upgrader) RoundTrip(request *http.Request) (*http.Response, error) {
 	header := request.Header.Clone()
-	protocols := header.Values("Sec-WebSocket-Protocol")
-	header.Del("Sec-WebSocket-Protocol")
 	dialer := websocket.Dialer{
-		Proxy: u.proxy, NetDialContext: u.dial, TLSClientConfig: u.tls, Subprotocols: protocols,
-		// One byte names the channel.
-		ReadBufferSize: frameBytes + 1, WriteBufferSize: frameBytes + 1,
+		Proxy: u.proxy, NetDialContext: u.dial, TLSClientConfig: u.tls, Subprotocols: header.Values("Sec-WebSocket-Protocol"),
 	}
+	header.Del("Sec-WebSocket-Protocol")
 	target := *request.URL
 	target.Scheme = map[string]string{"https": "wss", "http": "ws"}[target.Scheme]
-	conn, response, err := dialUntil(request.Context(), dialer, target.String(), header)
+	upgraded, response, err := kubestream.Upgrade(request.Context(), dialer, target.String(), header, heartbeat)
 	if errors.Is(err, websocket.ErrBadHandshake) && response.StatusCode != http.StatusSwitchingProtocols {
 		return response, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains(protocols, conn.Subprotocol()) {
-		_ = conn.Close()
-		return nil, fmt.Errorf("the server chose the protocol %q, which was not offered", conn.Subprotocol())
-	}
-	response.Body = &socket{Reader: http.NoBody, Conn: conn}
+	response.Body = &socket{Reader: http.NoBody, Socket: upgraded}
 	return response, nil
 }
 
-// dialUntil dials, and gives up when ctx ends: the dialer alone would wait for
-// the answer to the handshake without looking at it.
-func dialUntil(ctx context.Context, dialer websocket.Dialer, u string, header http.Header) (*websocket.Conn, *http.Response, error) {
-	dial := dialer.NetDialContext
-	stop := func() bool { return true }
-	dialer.NetDialContext = func(dialing context.Context, network, address string) (net.Conn, error) {
-		conn, err := dial(dialing, network, address)
-		if err == nil {
-			stop = context.AfterFunc(ctx, func() { _ = conn.Close() })
-		}
-		return conn, err
-	}
-	conn, response, err := dialer.DialContext(ctx, u, header)
-	if !stop() || err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
-	return conn, response, err
-}
-
-// upgradeTo upgrades a request to one of the protocols. Whether a command may have
-// started shows in the error: the server starts it after its answer, so not
-// before the request was sent.
-func (c *Client) upgradeTo(ctx context.Context, u *url.URL, protocol string) (*websocket.Conn, http.Header, *Error) {
+// upgradeTo upgrades a request to the protocol. The error is unknown from the moment
+// when the request may have been sent: the server starts a command right after its
+// answer.
+func (c *Client) upgradeTo(ctx context.Context, u *url.URL, protocol string) (*kubestream.Socket, http.Header, *Error) {
 	sent := false
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		// The request is written right after the connection is there. Behind a proxy
-		// a handshake comes between, and its failure counts as a doubt.
+		// The request is written when the connection is open. Behind a proxy there is a
+		// TLS handshake first. If that fails, the outcome counts as unknown too.
 		GotConn: func(httptrace.GotConnInfo) { sent = true },
 	})
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
@@ -166,5 +141,5 @@ func (c *Client) upgradeTo(ctx context.Context, u *url.URL, protocol string) (*w
 		_ = response.Body.Close()
 		return nil, nil, unknown(errors.New("a transport wrapper hides the upgraded connection"))
 	}
-	return upgraded.Conn, response.Header, nil
+	return upgraded.Socket, response.Header, nil
 }

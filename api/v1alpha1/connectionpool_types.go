@@ -4,14 +4,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// ConnectionPool says how many connections to which targets are kept, and the
-// policy that keeps them good.
+// ConnectionPool says to which targets the operator keeps connections, how many,
+// and by which policy.
 //
 // Conditions follow kstatus, so that Flux, Argo CD and `kubectl wait` can wait
-// for them: Ready is there from the first write of the status, and true when
-// every target has its warm connections, or when at least one has and Degraded
-// says which have not; Degraded and Reconciling are there only while true;
-// Stalled only while nothing but a change by somebody can help.
+// for them. Ready is there from the first write of the status. It is true when
+// every target has its warm connections, and also when at least one target has
+// them and Degraded says which targets lack them. Degraded, Reconciling and Stalled
+// are there only while they are true. Stalled means that only a change by a person
+// helps.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -20,9 +21,9 @@ import (
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.status.type`,description="Protocol of the pool's targets"
 // +kubebuilder:printcolumn:name="Targets",type=integer,JSONPath=`.status.targets.total`,description="Targets of the pool"
 // +kubebuilder:printcolumn:name="Ready-Targets",type=integer,JSONPath=`.status.targets.ready`,description="Targets that have their warm connections"
-// +kubebuilder:printcolumn:name="Warm",type=integer,JSONPath=`.status.connections.warm`,description="Connections ready to serve, busy ones included"
-// +kubebuilder:printcolumn:name="In-Use",type=integer,JSONPath=`.status.connections.inUse`,description="Warm connections that somebody uses now"
-// +kubebuilder:printcolumn:name="Uses",type=integer,JSONPath=`.status.useCount`,description="How often a connection has been handed out"
+// +kubebuilder:printcolumn:name="Warm",type=integer,JSONPath=`.status.connections.warm`,description="Connections that can serve: idle or in use"
+// +kubebuilder:printcolumn:name="In-Use",type=integer,JSONPath=`.status.connections.inUse`,description="Warm connections that carry a use now"
+// +kubebuilder:printcolumn:name="Uses",type=integer,JSONPath=`.status.useCount`,description="Uses of connections that have ended"
 // +kubebuilder:printcolumn:name="Oldest",type=date,JSONPath=`.status.oldestConnectionTime`,description="Age of the oldest connection"
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether the pool can serve"
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="Why the pool is ready or not"
@@ -34,12 +35,12 @@ type ConnectionPool struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitzero"`
 
-	// spec says which connections are kept, and how.
+	// spec says which connections the operator keeps, and how.
 	// +required
 	Spec ConnectionPoolSpec `json:"spec,omitzero"`
 
-	// status is what the operator has observed. Until the operator has seen the
-	// pool it says so by an observedGeneration of -1.
+	// status is what the operator has observed. Its observedGeneration is -1 until
+	// the operator has seen the pool.
 	// +optional
 	// +kubebuilder:default={"observedGeneration":-1}
 	Status ConnectionPoolStatus `json:"status,omitzero"`
@@ -55,7 +56,7 @@ type ConnectionPoolList struct {
 	Items []ConnectionPool `json:"items"`
 }
 
-// ConnectionPoolSpec says which connections are kept, and how.
+// ConnectionPoolSpec says which connections the operator keeps, and how.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.targetRef) != has(self.targetSelector)",message="spec needs exactly one of targetRef and targetSelector: name one target, or select several by their labels"
 // +kubebuilder:validation:XValidation:rule="!has(self.warming) || !has(self.warming.schedules) || self.warming.schedules.all(s, s.minWarm <= self.size.max)",fieldPath=".warming.schedules",message="warming.schedules must not have a minWarm greater than size.max (4 when absent): lower minWarm or raise size.max"
@@ -66,18 +67,19 @@ type ConnectionPoolSpec struct {
 	// +optional
 	TargetRef *TargetRef `json:"targetRef,omitempty"`
 
-	// targetSelector selects ConnectionTargets of the namespace by their labels;
-	// it must not be empty. Targets come and go with their labels. Absent when
-	// targetRef is used.
+	// targetSelector selects ConnectionTargets of the namespace by their labels. It
+	// must not be empty. A target joins or leaves the pool when its labels change.
+	// Absent when targetRef is used.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="(has(self.matchLabels) && size(self.matchLabels) > 0) || (has(self.matchExpressions) && size(self.matchExpressions) > 0)",message="targetSelector must not be empty, because it would select every target of the namespace: add a label to matchLabels or matchExpressions"
 	// +kubebuilder:validation:XValidation:rule="(!has(self.matchLabels) || size(self.matchLabels) <= 16) && (!has(self.matchExpressions) || size(self.matchExpressions) <= 16)",message="targetSelector must not have more than 16 matchLabels or 16 matchExpressions: give the targets one label of their own"
 	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, (e.operator in ['In', 'NotIn'] && has(e.values) && size(e.values) > 0 && size(e.values) <= 64) || (e.operator in ['Exists', 'DoesNotExist'] && (!has(e.values) || size(e.values) == 0)))",fieldPath=".matchExpressions",message="matchExpressions must have the operator In or NotIn with 1 to 64 values, or Exists or DoesNotExist with none: correct the operator or the values"
 	TargetSelector *metav1.LabelSelector `json:"targetSelector,omitempty"`
 
-	// routing says what becomes of a request that names no target: ByName refuses
-	// it, LeastLoaded gives it to the healthy target with the most free capacity.
-	// A pool with targetRef always uses its one target. ByName when absent.
+	// routing says what the operator does with a request that names no target.
+	// ByName refuses it. LeastLoaded gives it to the healthy target with the most
+	// free capacity. A pool with targetRef always uses its one target. ByName when
+	// absent.
 	// +optional
 	// +kubebuilder:default=ByName
 	Routing *PoolRouting `json:"routing,omitempty"`
@@ -87,9 +89,9 @@ type ConnectionPoolSpec struct {
 	// +kubebuilder:default={}
 	Size PoolSize `json:"size,omitzero"`
 
-	// sessionsPerConnection is how many uses share one connection at the same
-	// time. If a server allows fewer (sshd's MaxSessions), the operator learns it.
-	// 8 when absent.
+	// sessionsPerConnection is how many uses may share one connection at the same
+	// time. If a server allows fewer, as sshd does by MaxSessions, the operator
+	// learns that when the server refuses one. 8 when absent.
 	// +optional
 	// +kubebuilder:default=8
 	// +kubebuilder:validation:Minimum=1
@@ -101,13 +103,14 @@ type ConnectionPoolSpec struct {
 	// +kubebuilder:default={}
 	Acquire PoolAcquire `json:"acquire,omitzero"`
 
-	// lifecycle says when connections are replaced and closed. Nothing that runs
-	// is cut because its connection is old.
+	// lifecycle says when connections are replaced and closed. A running use is
+	// never cut because its connection is old.
 	// +optional
 	// +kubebuilder:default={}
 	Lifecycle PoolLifecycle `json:"lifecycle,omitzero"`
 
-	// health says how connections are watched, and when a target counts as failed.
+	// health says how the operator checks connections, and when a target counts as
+	// failed.
 	// +optional
 	// +kubebuilder:default={}
 	Health PoolHealth `json:"health,omitzero"`
@@ -117,15 +120,15 @@ type ConnectionPoolSpec struct {
 	// +optional
 	Warming PoolWarming `json:"warming,omitzero"`
 
-	// state says whether the pool serves: Active does; Paused lets finish what
-	// runs, hands out nothing new and closes the connections when they are unused.
-	// Active when absent.
+	// state says whether the pool serves. An Active pool serves. A Paused pool
+	// refuses new uses, lets running ones finish, and closes each connection when
+	// its last use has ended. Active when absent.
 	// +optional
 	// +kubebuilder:default=Active
 	State *PoolState `json:"state,omitempty"`
 }
 
-// PoolRouting says what becomes of a request that names no target.
+// PoolRouting says what the operator does with a request that names no target.
 //
 // +kubebuilder:validation:Enum=ByName;LeastLoaded
 type PoolRouting string
@@ -147,17 +150,20 @@ type PoolState string
 const (
 	// PoolActive serves.
 	PoolActive PoolState = "Active"
-	// PoolPaused lets finish what runs and hands out nothing new.
+	// PoolPaused refuses new uses and lets running ones finish.
 	PoolPaused PoolState = "Paused"
 )
+
+// DefaultMinWarm is size.minWarm of a pool that does not set it.
+const DefaultMinWarm = 1
 
 // PoolSize bounds the number of connections to each target.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.minWarm) || !has(self.max) || self.minWarm <= self.max",fieldPath=".minWarm",message="minWarm must not be greater than max (4 when absent): lower minWarm or raise max"
 // +kubebuilder:validation:MinProperties=0
 type PoolSize struct {
-	// minWarm is how many connections to each target are kept warm. 0 dials on
-	// demand. 1 when absent.
+	// minWarm is how many connections to each target are kept warm. 0 means that
+	// the operator dials on demand. 1 when absent.
 	// +optional
 	// +kubebuilder:default=1
 	// +kubebuilder:validation:Minimum=0
@@ -165,8 +171,8 @@ type PoolSize struct {
 	MinWarm *int32 `json:"minWarm,omitempty"`
 
 	// max is how many connections to each target there may be, those being dialed
-	// included; while connections are replaced, up to as many more may be draining.
-	// 4 when absent.
+	// included. While connections are being replaced, up to as many more may be on
+	// their way out. 4 when absent.
 	// +optional
 	// +kubebuilder:default=4
 	// +kubebuilder:validation:Minimum=1
@@ -178,17 +184,17 @@ type PoolSize struct {
 //
 // +kubebuilder:validation:MinProperties=0
 type PoolAcquire struct {
-	// timeoutSeconds is how long a request waits, in seconds, until it fails
-	// without having started. 10 when absent.
+	// timeoutSeconds is how long a request waits for a connection, in seconds. Then
+	// it fails without having started. 10 when absent.
 	// +optional
 	// +kubebuilder:default=10
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=600
 	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
 
-	// maxPending is how many requests may wait for each target; more fail at
-	// once. 0 means that none waits, not even for a connection that is being
-	// dialed. 100 when absent.
+	// maxPending is how many requests may wait for each target. Further requests
+	// fail at once. 0 means that no request waits, not even for a connection that is
+	// being dialed. 100 when absent.
 	// +optional
 	// +kubebuilder:default=100
 	// +kubebuilder:validation:Minimum=0
@@ -200,34 +206,36 @@ type PoolAcquire struct {
 //
 // +kubebuilder:validation:MinProperties=0
 type PoolLifecycle struct {
-	// maxAgeSeconds is the age in seconds, less up to a tenth at random, at which
-	// a connection is replaced: first its successor is made, then it drains. 0
-	// means never. 3600 when absent.
+	// maxAgeSeconds is the age in seconds, less up to a tenth at random, at which a
+	// connection is replaced. The operator first makes the successor and then drains
+	// the old connection. 0 means never. 3600 when absent.
 	// +optional
 	// +kubebuilder:default=3600
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=2592000
 	MaxAgeSeconds *int32 `json:"maxAgeSeconds,omitempty"`
 
-	// maxIdleSeconds is after how many seconds without use a connection beyond the
-	// warm minimum is closed. 0 means never. 300 when absent.
+	// maxIdleSeconds is for how many seconds a connection beyond the warm minimum may
+	// be idle. Then it is closed. 0 means forever. 300 when absent.
 	// +optional
 	// +kubebuilder:default=300
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=2592000
 	MaxIdleSeconds *int32 `json:"maxIdleSeconds,omitempty"`
 
-	// maxUses is after how many uses a connection is replaced. 0 means never. 0
-	// when absent.
+	// maxUses is the number of uses after which a connection is replaced. 0 means
+	// never. 0 when absent.
 	// +optional
 	// +kubebuilder:default=0
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000000
 	MaxUses *int32 `json:"maxUses,omitempty"`
 
-	// drainTimeoutSeconds is how long, in seconds, what runs may go on after the
-	// pool, the target or its credentials are gone, or the pool is paused; then it
-	// is cut. 300 when absent.
+	// drainTimeoutSeconds is how long, in seconds, running uses may go on after the
+	// target has come to mean another server or account, or after its server proved
+	// not to be the one that changed host keys pin. Then they are cut. If the pool,
+	// the target or its Secret is deleted, or the pool no longer selects the target,
+	// they are cut after 30 seconds at the latest. 300 when absent.
 	// +optional
 	// +kubebuilder:default=300
 	// +kubebuilder:validation:Minimum=1
@@ -235,21 +243,23 @@ type PoolLifecycle struct {
 	DrainTimeoutSeconds *int32 `json:"drainTimeoutSeconds,omitempty"`
 }
 
-// PoolHealth says how connections are watched.
+// PoolHealth says how the operator checks connections and targets.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.timeoutSeconds) || !has(self.periodSeconds) || self.timeoutSeconds < self.periodSeconds",fieldPath=".timeoutSeconds",message="timeoutSeconds (5 when absent) must be less than periodSeconds (60 when absent), so that one probe ends before the next: lower timeoutSeconds or raise periodSeconds"
 // +kubebuilder:validation:MinProperties=0
 type PoolHealth struct {
-	// keepaliveSeconds is how often, in seconds, a connection is asked for a sign
-	// of life, idle or busy; one that does not answer within timeoutSeconds is
-	// closed and replaced. 0 means never. 15 when absent.
+	// keepaliveSeconds is how often, in seconds, the server must answer on each
+	// connection, idle or in use. A connection without an answer within
+	// timeoutSeconds is closed and replaced, unless other bytes still arrive on it.
+	// 0 means that no answer is asked for. 15 when absent.
 	// +optional
 	// +kubebuilder:default=15
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=3600
 	KeepaliveSeconds *int32 `json:"keepaliveSeconds,omitempty"`
 
-	// periodSeconds is how often, in seconds, each target is probed. 60 when
+	// periodSeconds is how often, in seconds, each connection is probed. While a
+	// target counts as failed, its connections are probed every second. 60 when
 	// absent.
 	// +optional
 	// +kubebuilder:default=60
@@ -265,27 +275,31 @@ type PoolHealth struct {
 	// +kubebuilder:validation:Maximum=300
 	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
 
-	// failureThreshold is after how many failed probes in a row a target counts as
-	// failed. 3 when absent.
+	// failureThreshold is after how many failures in a row a target counts as
+	// failed: failed probes, failed dials, or connections that are lost soon after
+	// they were made. A failure that only a change can cure counts at once. 3 when
+	// absent.
 	// +optional
 	// +kubebuilder:default=3
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	FailureThreshold *int32 `json:"failureThreshold,omitempty"`
 
-	// successThreshold is after how many successful probes in a row a failed target
-	// counts as healthy again. Each time it fails again soon after, it needs twice
-	// as many, up to 16 times, so that a flapping target stays failed. 2 when
-	// absent.
+	// successThreshold is after how many successes in a row a failed target counts
+	// as healthy again: one successful dial, which is required, and successful probes.
+	// Each time the target fails again soon after, it needs twice as many, up to 16
+	// times as many, so that a flapping target stays failed. 2 when absent.
 	// +optional
 	// +kubebuilder:default=2
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	SuccessThreshold *int32 `json:"successThreshold,omitempty"`
 
-	// command is run on the target as the probe, as program and arguments, and
-	// must exit with 0. It may run at any time, so it must change nothing. Absent
-	// means a probe of the protocol itself, which costs the target less.
+	// command is a program and its arguments, which the operator runs on ssh targets
+	// after the probe of the protocol, at most once every periodSeconds on each
+	// connection. It must exit with 0. It may run at any time, so it must change
+	// nothing. Absent means that only the protocol is probed, which costs the target
+	// less.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
@@ -301,8 +315,8 @@ type PoolHealth struct {
 //
 // +kubebuilder:validation:MinProperties=1
 type PoolWarming struct {
-	// schedules are times with a higher warm minimum. Where several hold, the
-	// highest counts. Absent means none.
+	// schedules are times with a higher warm minimum. While several hold, the
+	// highest minimum counts. Absent means that there are none.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -319,7 +333,7 @@ type PoolWarming struct {
 //
 // +kubebuilder:validation:XValidation:rule="self.start != self.end",fieldPath=".end",message="end must differ from start: write when the warm minimum goes back to size.minWarm"
 type WarmingSchedule struct {
-	// name tells the schedule from the others of the pool.
+	// name distinguishes the schedule from the others of the pool.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
@@ -336,7 +350,7 @@ type WarmingSchedule struct {
 	End CronExpression `json:"end,omitempty"`
 
 	// timeZone is the IANA name of the time zone of start and end, such as
-	// Europe/Zurich; its daylight saving time is honored. UTC when absent.
+	// Europe/Zurich, whose daylight saving time is honored. UTC when absent.
 	// +optional
 	// +kubebuilder:default=UTC
 	// +kubebuilder:validation:MinLength=1
@@ -344,8 +358,8 @@ type WarmingSchedule struct {
 	// +kubebuilder:validation:XValidation:rule=`self != 'Local' && self.matches(r'^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$') && timestamp('2026-01-01T00:00:00Z').getHours(self) >= 0`,message="timeZone must be an IANA name such as Europe/Zurich or UTC, not an offset or Local, which do not say where: look it up in the tz database"
 	TimeZone *string `json:"timeZone,omitempty"`
 
-	// minWarm is how many connections to each target are kept warm meanwhile. It
-	// must not be greater than size.max.
+	// minWarm is how many connections to each target are kept warm while the
+	// schedule holds. It must not be greater than size.max.
 	// +required
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
@@ -368,16 +382,16 @@ type CronExpression string
 //
 // +kubebuilder:validation:MinProperties=1
 type WarmingPrediction struct {
-	// mode says what a prediction does: Off makes none, Shadow makes and measures
-	// them without dialing, Active warms connections by them. This version
-	// refuses all but Off. Off when absent.
+	// mode says what the operator does with predictions. Off makes none. Shadow makes
+	// and measures them without dialing. Active warms connections by them. This
+	// version refuses all modes but Off. Off when absent.
 	// +optional
 	// +kubebuilder:default=Off
 	// +kubebuilder:validation:XValidation:rule="self == 'Off'",message="mode must be Off, because this version makes no predictions yet: remove it, or use warming.schedules"
 	Mode *PredictionMode `json:"mode,omitempty"`
 
-	// maxWarm is how many connections predictions may add, over all targets of the
-	// pool. 50 when absent.
+	// maxWarm is how many connections predictions may add to all targets of the pool
+	// together. 50 when absent.
 	// +optional
 	// +kubebuilder:default=50
 	// +kubebuilder:validation:Minimum=1
@@ -385,7 +399,7 @@ type WarmingPrediction struct {
 	MaxWarm *int32 `json:"maxWarm,omitempty"`
 }
 
-// PredictionMode says what a prediction does.
+// PredictionMode says what the operator does with predictions.
 //
 // +kubebuilder:validation:Enum=Off;Shadow;Active
 type PredictionMode string
@@ -405,20 +419,21 @@ const (
 // +kubebuilder:validation:Enum=ssh;docker;kubernetes;mixed
 type PoolType string
 
-// PoolTypeMixed is the type of a pool whose targets differ in protocol; other
+// PoolTypeMixed is the type of a pool whose targets differ in protocol. Other
 // pools have the TargetType of their targets.
 const PoolTypeMixed PoolType = "mixed"
 
 // ConnectionPoolStatus is what the operator has observed of a pool: the sum of
-// its targets' statuses. It is written by server-side apply: at once when a
-// condition changes, otherwise at most every 30 seconds and only if something
-// changed. What changes every second is in the live API.
+// its targets' statuses. The operator writes it by server-side apply: at once when
+// a condition changes, within seconds when the number of ready targets changes, and
+// otherwise at most every 30 seconds and only if something changed. The live API
+// has what changes every second.
 //
 // +kubebuilder:validation:MinProperties=1
 type ConnectionPoolStatus struct {
-	// observedGeneration is the metadata.generation that the status is about. -1
-	// until the operator has seen the pool, by which kstatus knows that a new object
-	// is still in progress.
+	// observedGeneration is the metadata.generation that the status is about. It is
+	// -1 until the operator has seen the pool. That tells kstatus that a new object is
+	// still in progress.
 	// +optional
 	// +kubebuilder:validation:Minimum=-1
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
@@ -447,25 +462,25 @@ type ConnectionPoolStatus struct {
 	// +optional
 	Connections PoolConnectionCounts `json:"connections,omitzero"`
 
-	// useCount is how often a connection was handed out since the replicas took
-	// over the targets. Absent until the operator has seen the pool.
+	// useCount is how many uses of connections have ended since the operator's
+	// replicas took over the targets. Absent until the operator has seen the pool.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	UseCount *int64 `json:"useCount,omitempty"`
 
-	// oldestConnectionTime is when the oldest connection was made. Absent while
+	// oldestConnectionTime is when the oldest warm connection was made. Absent while
 	// there is none.
 	// +optional
 	OldestConnectionTime *metav1.Time `json:"oldestConnectionTime,omitempty"`
 
-	// lastUsedTime is when a connection was last handed out or given back. Absent
-	// until the first use.
+	// lastUsedTime is when a use of a connection last ended. Absent until the first
+	// use has ended.
 	// +optional
 	LastUsedTime *metav1.Time `json:"lastUsedTime,omitempty"`
 
-	// failingTargets are targets that lack their warm connections, those failing
-	// longest first, at most 10; targets tells how many there are. Absent when all
-	// are ready.
+	// failingTargets are targets that lack their warm connections because of a
+	// failure, at most 10. Those that have failed longest come first. Absent when no
+	// target fails.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -490,8 +505,8 @@ type TargetCounts struct {
 	// +kubebuilder:validation:Minimum=0
 	Total *int32 `json:"total,omitempty"`
 
-	// ready is how many of them have the warm connections that the pool wants at
-	// least. Absent means unknown.
+	// ready is how many of them have at least the warm connections that size.minWarm
+	// asks for. Absent means unknown.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Ready *int32 `json:"ready,omitempty"`
@@ -501,13 +516,13 @@ type TargetCounts struct {
 //
 // +kubebuilder:validation:MinProperties=1
 type PoolConnectionCounts struct {
-	// warm is how many connections are ready to serve, those in use included.
-	// Absent means unknown.
+	// warm is how many connections can serve: idle or in use. Absent means unknown.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Warm *int32 `json:"warm,omitempty"`
 
-	// inUse is how many of the warm ones somebody uses now. Absent means unknown.
+	// inUse is how many of the warm connections carry at least one use now. Absent
+	// means unknown.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	InUse *int32 `json:"inUse,omitempty"`
@@ -517,20 +532,21 @@ type PoolConnectionCounts struct {
 	// +kubebuilder:validation:Minimum=0
 	Dialing *int32 `json:"dialing,omitempty"`
 
-	// draining is how many connections take no new uses and end when the running
-	// ones do. Absent means unknown.
+	// draining is how many connections take no new use and close after the last
+	// one. Absent means unknown.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Draining *int32 `json:"draining,omitempty"`
 
-	// desired is how many warm connections the pool wants now, schedules and
-	// prediction included. Absent means unknown.
+	// desired is how many warm connections the pool wants now. Schedules count.
+	// Absent means unknown.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Desired *int32 `json:"desired,omitempty"`
 }
 
-// FailingTarget is a target that lacks the warm connections that the pool wants.
+// FailingTarget is a target that lacks the warm connections that the pool wants,
+// because of a failure.
 type FailingTarget struct {
 	// name is the name of the target.
 	// +required
@@ -538,13 +554,14 @@ type FailingTarget struct {
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name,omitempty"`
 
-	// reason says why, as in the target's conditions.
+	// reason classifies the failure, as in the target's conditions.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
 	Reason string `json:"reason,omitempty"`
 
-	// since is when it stopped being ready. Absent when it never was.
+	// since is when the target's condition Ready became False. Absent when Ready is
+	// not False.
 	// +optional
 	Since *metav1.Time `json:"since,omitempty"`
 }

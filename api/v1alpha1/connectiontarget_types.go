@@ -6,36 +6,37 @@ import (
 )
 
 // CredentialsLabel marks a Secret, or a ConfigMap with host keys, that targets
-// may use; its value must be CredentialsLabelValue. Whoever can write a
-// ConnectionTarget must not thereby be able to use any Secret of the namespace,
-// and the operator neither lists nor caches what lacks the label.
+// may use. Its value must be CredentialsLabelValue. Without it, a user who may
+// write a ConnectionTarget could use every Secret of the namespace. The operator
+// neither lists nor caches objects that lack the label.
 const (
 	CredentialsLabel      = "connpool.dev/credentials"
 	CredentialsLabelValue = "true"
 )
 
-// ConnectionTarget is one endpoint and how to authenticate to it. It is dialed
-// only while a ConnectionPool selects it.
+// ConnectionTarget is one endpoint and how to authenticate to it. The operator
+// dials it only while a ConnectionPool selects it, or selects a target whose jump
+// host it is.
 //
 // Conditions follow kstatus, so that Flux, Argo CD and `kubectl wait` can wait
-// for them: Ready is there from the first write of the status and is computed
-// from CredentialsReady and Reachable; Reconciling is there only while the
-// operator works towards Ready; Stalled only while nothing but a change by
-// somebody (of the spec, the Secret, the remote) can help.
+// for them. Ready, CredentialsReady and Reachable are there from the first write of
+// the status. Reconciling is there only while the operator works towards Ready.
+// Stalled is there only while nothing helps but a change of the spec, the Secret or
+// the server.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:shortName=ctarget,categories=connpool
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.status.type`,description="Protocol of the target"
 // +kubebuilder:printcolumn:name="Endpoint",type=string,JSONPath=`.status.endpoint`,description="Where the target is reached"
-// +kubebuilder:printcolumn:name="Warm",type=integer,JSONPath=`.status.connections.warm`,description="Connections ready to serve, busy ones included"
-// +kubebuilder:printcolumn:name="In-Use",type=integer,JSONPath=`.status.connections.inUse`,description="Warm connections that somebody uses now"
-// +kubebuilder:printcolumn:name="Uses",type=integer,JSONPath=`.status.useCount`,description="How often a connection has been handed out"
+// +kubebuilder:printcolumn:name="Warm",type=integer,JSONPath=`.status.connections.warm`,description="Connections that can serve: idle or in use"
+// +kubebuilder:printcolumn:name="In-Use",type=integer,JSONPath=`.status.connections.inUse`,description="Warm connections that carry a use now"
+// +kubebuilder:printcolumn:name="Uses",type=integer,JSONPath=`.status.useCount`,description="Uses of connections that have ended"
 // +kubebuilder:printcolumn:name="Oldest",type=date,JSONPath=`.status.oldestConnectionTime`,description="Age of the oldest connection"
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether every pool of the target has its connections"
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="Why the target is ready or not"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`,description="Time since the target was created"
-// +kubebuilder:printcolumn:name="Server",type=string,JSONPath=`.status.serverVersion`,priority=1,description="What the remote calls itself"
+// +kubebuilder:printcolumn:name="Server",type=string,JSONPath=`.status.serverVersion`,priority=1,description="What the server calls itself"
 // +kubebuilder:validation:XValidation:rule="!has(self.spec.ssh) || !has(self.spec.ssh.jumpTargetRef) || self.spec.ssh.jumpTargetRef.name != self.metadata.name",fieldPath=".spec.ssh.jumpTargetRef.name",message="jumpTargetRef must not be the target itself: name the ssh target that stands in front of it, or remove jumpTargetRef"
 // +kubebuilder:validation:XValidation:rule="!has(self.spec.docker) || !has(self.spec.docker.sshTargetRef) || self.spec.docker.sshTargetRef.name != self.metadata.name",fieldPath=".spec.docker.sshTargetRef.name",message="sshTargetRef must not be the target itself: name an ssh target that runs the Docker engine"
 type ConnectionTarget struct {
@@ -49,8 +50,8 @@ type ConnectionTarget struct {
 	// +required
 	Spec ConnectionTargetSpec `json:"spec,omitzero"`
 
-	// status is what the operator has observed. Until the operator has seen the
-	// target it says so by an observedGeneration of -1.
+	// status is what the operator has observed. Its observedGeneration is -1 until
+	// the operator has seen the target.
 	// +optional
 	// +kubebuilder:default={"observedGeneration":-1}
 	Status ConnectionTargetStatus `json:"status,omitzero"`
@@ -66,21 +67,21 @@ type ConnectionTargetList struct {
 	Items []ConnectionTarget `json:"items"`
 }
 
-// ConnectionTargetSpec says what to connect to. Exactly one member is set.
+// ConnectionTargetSpec says what to connect to. Exactly one field is set.
 //
 // +kubebuilder:validation:XValidation:rule="(has(self.ssh) ? 1 : 0) + (has(self.docker) ? 1 : 0) + (has(self.kubernetes) ? 1 : 0) == 1",message="spec needs exactly one of ssh, docker and kubernetes: keep the one that says how this target is reached"
 // +kubebuilder:validation:MinProperties=0
 type ConnectionTargetSpec struct {
-	// ssh reaches a host over SSH. Absent when the target is of another kind.
+	// ssh reaches a host over SSH. Absent when the target is of another type.
 	// +optional
 	SSH *SSHTarget `json:"ssh,omitempty"`
 
-	// docker reaches a Docker engine. Absent when the target is of another kind.
+	// docker reaches a Docker engine. Absent when the target is of another type.
 	// +optional
 	Docker *DockerTarget `json:"docker,omitempty"`
 
-	// kubernetes reaches the API server of a cluster. Absent when the target is
-	// of another kind.
+	// kubernetes reaches the API server of a cluster. Absent when the target is of
+	// another type.
 	// +optional
 	Kubernetes *KubernetesTarget `json:"kubernetes,omitempty"`
 }
@@ -89,10 +90,10 @@ type ConnectionTargetSpec struct {
 //
 // +kubebuilder:validation:XValidation:rule="has(self.hostKeys)",fieldPath=".hostKeys",reason=FieldValueRequired,message="hostKeys is required, because no server is trusted unseen: run ssh-keyscan against the host, compare the fingerprint with the server's administrator and put the line into hostKeys.knownHosts"
 type SSHTarget struct {
-	// host is the DNS name or the IP address of the server, without user and
-	// port; IPv6 addresses stand without brackets. The resolved address is
-	// checked again when it is dialed: loopback, link-local, multicast and
-	// unspecified addresses are refused unless the operator allows them.
+	// host is the DNS name or the IP address of the server, without user and port.
+	// IPv6 addresses stand without brackets. The operator checks the resolved address
+	// whenever it dials. It refuses loopback, link-local, multicast and unspecified
+	// addresses, among others, unless its flags allow them.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
@@ -113,43 +114,45 @@ type SSHTarget struct {
 	// +kubebuilder:validation:XValidation:rule=`!self.matches(r'^-|[\s[:cntrl:]]')`,message="user must not start with - or contain spaces, line breaks or control characters: write the login name as the server knows it"
 	User string `json:"user,omitempty"`
 
-	// credentialsRef names the Secret to authenticate with. It needs the label
-	// connpool.dev/credentials: "true" and holds either ssh-privatekey, as in
+	// credentialsRef names the Secret to authenticate with. The Secret needs the
+	// label connpool.dev/credentials: "true". It holds either ssh-privatekey, as in
 	// Secrets of type kubernetes.io/ssh-auth, with optional passphrase and
-	// ssh-certificate, or password. A change of the Secret is picked up at once:
-	// new connections use it, old ones are replaced when they are not in use.
+	// ssh-certificate, or password. When the Secret changes, the operator first
+	// proves the new credentials by one connection. Then it replaces the old
+	// connections, each after its last use.
 	// +required
 	CredentialsRef SecretRef `json:"credentialsRef,omitzero"`
 
-	// hostKeys says how the server proves who it is. It is required: there is no
-	// way to accept any key, and nothing is offered to a server before it has
-	// proved its identity.
+	// hostKeys says by which keys the server proves its identity. It is required:
+	// there is no way to accept any key, and no credential is offered to a server
+	// that has not proved its identity.
 	// +optional
 	HostKeys HostKeys `json:"hostKeys,omitzero"`
 
-	// jumpTargetRef reaches the host through another ssh target, whose pooled
-	// connections are shared. Chains may be 3 jumps deep and must not form a
-	// cycle. Absent means that the operator dials the host itself.
+	// jumpTargetRef names the ssh target that is the jump host of this one: the
+	// operator reaches the host through it. All targets behind a jump host share its
+	// connections. There may be up to 3 jump hosts in a chain, without a cycle.
+	// Absent means that the operator dials the host itself.
 	// +optional
 	JumpTargetRef *TargetRef `json:"jumpTargetRef,omitempty"`
 }
 
 // The rule for RSA keys reads the base64 of their wire format: the key's name, the
-// exponent (65537, or 35 in old keys), then the length of the modulus, which is at
-// least 257 bytes, the sign included, from 2048 bits on. The driver checks all keys
-// again with other means.
+// exponent (65537, or 35 in old keys), then the length of the modulus. A modulus of
+// 2048 bits or more has at least 257 bytes, the sign included. The driver checks all
+// keys again after parsing them.
 
-// HostKeys says which keys a server may prove its identity with, in the syntax
-// of OpenSSH's known_hosts. Exactly one member is set.
+// HostKeys says with which keys a server may prove its identity, in the syntax of
+// OpenSSH's known_hosts. Exactly one field is set.
 //
 // +kubebuilder:validation:XValidation:rule="(has(self.knownHosts) ? 1 : 0) + (has(self.configMapRef) ? 1 : 0) + (has(self.secretRef) ? 1 : 0) == 1",message="hostKeys needs exactly one of knownHosts, configMapRef and secretRef, because no server is trusted unseen: run ssh-keyscan against the host, compare the fingerprint with the server's administrator and put the line into knownHosts"
 // +kubebuilder:validation:MinProperties=0
 type HostKeys struct {
-	// knownHosts are the accepted keys, one per item: a bare public key
-	// ("ssh-ed25519 AAAA..."), which then stands for this target's host and port,
+	// knownHosts are the accepted keys, one in each item. An item is a bare public
+	// key ("ssh-ed25519 AAAA..."), which is accepted for this target's host and port,
 	// or a known_hosts line with host patterns, hashed names, @cert-authority or
-	// @revoked. DSA keys and RSA keys under 2048 bits are refused. Absent when the
-	// keys are elsewhere.
+	// @revoked. DSA keys and RSA keys under 2048 bits are refused. Absent when
+	// configMapRef or secretRef is used.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
@@ -162,13 +165,14 @@ type HostKeys struct {
 
 	// configMapRef names the key of a ConfigMap that holds a known_hosts file. Like
 	// a Secret it needs the label connpool.dev/credentials: "true", because the
-	// operator reads no object without it. Absent when the keys are elsewhere.
+	// operator reads no object without it. Absent when knownHosts or secretRef is
+	// used.
 	// +optional
 	ConfigMapRef *KeyRef `json:"configMapRef,omitempty"`
 
-	// secretRef names the key of a Secret that holds a known_hosts file. The
-	// Secret needs the label connpool.dev/credentials: "true". Absent when the
-	// keys are elsewhere.
+	// secretRef names the key of a Secret that holds a known_hosts file. The Secret
+	// needs the label connpool.dev/credentials: "true". Absent when knownHosts or
+	// configMapRef is used.
 	// +optional
 	SecretRef *KeyRef `json:"secretRef,omitempty"`
 }
@@ -180,21 +184,24 @@ type HostKeys struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.sshTargetRef) || !self.endpoint.startsWith('tcp://')",fieldPath=".sshTargetRef",reason=FieldValueForbidden,message="sshTargetRef needs a unix endpoint, the engine's socket on that host: write endpoint unix:///var/run/docker.sock, or remove sshTargetRef"
 type DockerTarget struct {
 	// endpoint is where the engine listens: tcp://HOST:PORT, always with TLS, or
-	// unix:///PATH of its socket. With sshTargetRef the path is on that host;
-	// without, it is on the operator's own host, which the operator must allow.
+	// unix:///PATH of its socket. With sshTargetRef the path is on that host. Without
+	// it, the path is on the operator's own host, and a flag of the operator must
+	// allow that.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=300
 	// +kubebuilder:validation:XValidation:rule=`self.matches(r'^tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?):([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$') || (self.matches(r'^unix:///[^\s[:cntrl:]]{1,106}$') && !self.matches(r'/\.\.(/|$)'))`,message="endpoint must be tcp://HOST:PORT or unix:///PATH",messageExpression=`self.startsWith('ssh://') ? 'endpoint must not be ssh://: set sshTargetRef to an ssh target and endpoint to the socket on that host, such as unix:///var/run/docker.sock' : self.matches(r'^https?://') ? 'endpoint must not be a web address: write tcp://HOST:PORT' : self.contains('@') ? 'endpoint must not contain a user: write tcp://HOST:PORT' : self.matches(r'^tcp://[^/]*/') ? 'endpoint must not have a path after the port: write tcp://HOST:PORT' : self.matches(r'^tcp://(\[[^\]]*\]|[^:]*)(:0*)?$') ? 'endpoint needs a port from 1 to 65535: write tcp://HOST:PORT, 2376 being usual' : self.startsWith('unix://') ? 'endpoint must have an absolute path without .. and spaces, at most 107 bytes long, such as unix:///var/run/docker.sock: correct the path' : 'endpoint must be tcp://HOST:PORT with a port from 1 to 65535, or unix:///PATH: correct the spelling'`
 	Endpoint string `json:"endpoint,omitempty"`
 
-	// tlsRef names the Secret with ca.crt, tls.crt and tls.key. It needs the label
-	// connpool.dev/credentials: "true". Required with tcp://, refused with unix://.
+	// tlsRef names the Secret with ca.crt, tls.crt and tls.key. The Secret needs the
+	// label connpool.dev/credentials: "true". Required with tcp://, refused with
+	// unix://.
 	// +optional
 	TLSRef *SecretRef `json:"tlsRef,omitempty"`
 
-	// sshTargetRef reaches the engine's socket through an ssh target, without any
-	// program on that host. Absent means that the endpoint is dialed directly.
+	// sshTargetRef names the ssh target through which the operator reaches the
+	// engine's socket. That host needs no program for it. Absent means that the
+	// operator dials the endpoint itself.
 	// +optional
 	SSHTargetRef *TargetRef `json:"sshTargetRef,omitempty"`
 }
@@ -202,9 +209,9 @@ type DockerTarget struct {
 // KubernetesTarget is the API server of a cluster.
 type KubernetesTarget struct {
 	// kubeconfigRef names the key of a Secret that holds a kubeconfig. The Secret
-	// needs the label connpool.dev/credentials: "true". Only credentials embedded
-	// in the file are used: exec and auth-provider plugins, paths of files,
-	// insecure-skip-tls-verify, proxy-url and impersonation are refused.
+	// needs the label connpool.dev/credentials: "true". The operator uses only
+	// credentials that stand in the file itself. It refuses exec and auth-provider
+	// plugins, paths of files, insecure-skip-tls-verify, proxy-url and impersonation.
 	// +required
 	KubeconfigRef KeyRef `json:"kubeconfigRef,omitzero"`
 
@@ -216,8 +223,8 @@ type KubernetesTarget struct {
 	// +kubebuilder:validation:XValidation:rule=`!self.matches(r'^\s|\s$|[[:cntrl:]]')`,message="context must not begin or end with a space or contain control characters: copy the name from kubectl config get-contexts"
 	Context *string `json:"context,omitempty"`
 
-	// defaultNamespace is used by requests that name no namespace. Absent means
-	// the context's namespace, or else "default".
+	// defaultNamespace is the namespace of requests that name none. Absent means the
+	// namespace of the context, or "default" if the context has none.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
@@ -274,7 +281,7 @@ const (
 	TargetTypeKubernetes TargetType = "kubernetes"
 )
 
-// Type is the protocol that the spec asks for.
+// Type returns the protocol that the spec asks for.
 func (s *ConnectionTargetSpec) Type() TargetType {
 	switch {
 	case s.Docker != nil:
@@ -285,15 +292,15 @@ func (s *ConnectionTargetSpec) Type() TargetType {
 	return TargetTypeSSH
 }
 
-// ConnectionTargetStatus is what the operator has observed of a target. It is
-// written by server-side apply: at once when a condition changes, otherwise at
-// most every 30 seconds and only if something changed. What changes every
-// second is in the live API.
+// ConnectionTargetStatus is what the operator has observed of a target. The
+// operator writes it by server-side apply: at once when a condition changes, within
+// seconds when a pool's readiness changes, and otherwise at most every 30 seconds
+// and only if something changed. The live API has what changes every second.
 //
 // +kubebuilder:validation:MinProperties=1
 type ConnectionTargetStatus struct {
-	// observedGeneration is the metadata.generation that the status is about. -1
-	// until the operator has seen the target, by which kstatus knows that a new object
+	// observedGeneration is the metadata.generation that the status is about. It is
+	// -1 until the operator has seen the target. That tells kstatus that a new object
 	// is still in progress.
 	// +optional
 	// +kubebuilder:validation:Minimum=-1
@@ -320,43 +327,43 @@ type ConnectionTargetStatus struct {
 	// +kubebuilder:validation:MaxLength=600
 	Endpoint *string `json:"endpoint,omitempty"`
 
-	// serverVersion is what the remote calls itself, without control characters.
+	// serverVersion is what the server calls itself, without control characters.
 	// Absent until a connection was made.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
 	ServerVersion *string `json:"serverVersion,omitempty"`
 
-	// replica is the name of the operator's pod that holds the connections.
-	// Absent while none does.
+	// replica is the name of the operator's pod that holds the connections. Absent
+	// while no pod does.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Replica *string `json:"replica,omitempty"`
 
-	// connections counts the connections of all pools to this target. Absent
-	// while no pool selects it.
+	// connections counts the connections of all pools to this target, or, if no pool
+	// selects it, its connections as a jump host. Absent while there are neither.
 	// +optional
 	Connections ConnectionCounts `json:"connections,omitzero"`
 
-	// useCount is how often a connection to this target was handed out since its
+	// useCount is how many uses of connections to this target have ended since its
 	// replica took it over. Absent while no pool selects the target.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	UseCount *int64 `json:"useCount,omitempty"`
 
-	// oldestConnectionTime is when the oldest connection was made. Absent while
+	// oldestConnectionTime is when the oldest warm connection was made. Absent while
 	// there is none.
 	// +optional
 	OldestConnectionTime *metav1.Time `json:"oldestConnectionTime,omitempty"`
 
-	// lastUsedTime is when a connection was last handed out or given back.
-	// Absent until the first use.
+	// lastUsedTime is when a use of a connection last ended. Absent until the first
+	// use has ended.
 	// +optional
 	LastUsedTime *metav1.Time `json:"lastUsedTime,omitempty"`
 
-	// pools are the pools that select this target, by name. Absent while none
-	// does.
+	// pools are the pools that select this target, by name. Absent while no pool
+	// selects it.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -364,8 +371,8 @@ type ConnectionTargetStatus struct {
 	// +kubebuilder:validation:MaxItems=512
 	Pools []TargetPoolStatus `json:"pools,omitempty"`
 
-	// lastError is the newest failure to reach the target or to keep it
-	// connected. It carries no time, so that a repeated failure changes nothing.
+	// lastError is the newest failure to reach the target or to keep it connected.
+	// It carries no time, so that a repeated failure does not change the status.
 	// Absent when the newest attempt worked.
 	// +optional
 	LastError *TargetError `json:"lastError,omitempty"`
@@ -375,13 +382,13 @@ type ConnectionTargetStatus struct {
 //
 // +kubebuilder:validation:MinProperties=1
 type ConnectionCounts struct {
-	// warm is how many connections are ready to serve, those in use included.
-	// Absent means unknown.
+	// warm is how many connections can serve: idle or in use. Absent means unknown.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Warm *int32 `json:"warm,omitempty"`
 
-	// inUse is how many of the warm ones somebody uses now. Absent means unknown.
+	// inUse is how many of the warm connections carry at least one use now. Absent
+	// means unknown.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	InUse *int32 `json:"inUse,omitempty"`
@@ -391,8 +398,8 @@ type ConnectionCounts struct {
 	// +kubebuilder:validation:Minimum=0
 	Dialing *int32 `json:"dialing,omitempty"`
 
-	// draining is how many connections take no new uses and end when the running
-	// ones do. Absent means unknown.
+	// draining is how many connections take no new use and close after the last
+	// one. Absent means unknown.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Draining *int32 `json:"draining,omitempty"`
@@ -406,16 +413,16 @@ type TargetPoolStatus struct {
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name,omitempty"`
 
-	// uid is the UID of the pool, by which a deleted pool's share is told from
-	// that of a namesake. Absent means unknown.
+	// uid is the UID of the pool. It distinguishes the share of a deleted pool from
+	// that of a new pool of the same name. Absent means unknown.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:Type=string
 	UID *types.UID `json:"uid,omitempty"`
 
-	// ready says whether the target has the warm connections that the pool wants
-	// at least. Absent means unknown.
+	// ready says whether the target has at least the warm connections that the
+	// pool's size.minWarm asks for. Absent means unknown.
 	// +optional
 	Ready *bool `json:"ready,omitempty"`
 
@@ -426,14 +433,13 @@ type TargetPoolStatus struct {
 	// +kubebuilder:validation:MaxLength=256
 	Reason *string `json:"reason,omitempty"`
 
-	// minWarm is how many warm connections the pool wants at least. Absent means
-	// unknown.
+	// minWarm is the size.minWarm of the pool. Absent means unknown.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	MinWarm *int32 `json:"minWarm,omitempty"`
 
-	// desired is how many connections the pool wants now, schedules and
-	// prediction included. Absent means unknown.
+	// desired is how many warm connections the pool wants now. Schedules count.
+	// Absent means unknown.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Desired *int32 `json:"desired,omitempty"`
@@ -443,24 +449,24 @@ type TargetPoolStatus struct {
 	// +optional
 	Connections ConnectionCounts `json:"connections,omitzero"`
 
-	// useCount is how often one of them was handed out since the replica took the
-	// target over. Absent means unknown.
+	// useCount is how many uses of them have ended since the replica took the target
+	// over. Absent means unknown.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	UseCount *int64 `json:"useCount,omitempty"`
 
-	// oldestConnectionTime is when the oldest of them was made. Absent while there
-	// is none.
+	// oldestConnectionTime is when the oldest warm one of them was made. Absent while
+	// there is none.
 	// +optional
 	OldestConnectionTime *metav1.Time `json:"oldestConnectionTime,omitempty"`
 
-	// lastUsedTime is when one of them was last handed out or given back. Absent
-	// until the first use.
+	// lastUsedTime is when a use of one of them last ended. Absent until the first
+	// use has ended.
 	// +optional
 	LastUsedTime *metav1.Time `json:"lastUsedTime,omitempty"`
 }
 
-// TargetError is a failure, classified.
+// TargetError is a classified failure.
 type TargetError struct {
 	// reason is the class of the failure, one of the condition reasons.
 	// +required

@@ -1,24 +1,23 @@
-// Package v1alpha1 is the declarative API of connpool: what a user may say
-// about connections, and what the operator promises to say back.
+// Package v1alpha1 is the declarative API of connpool: what a user may say about
+// connections, and what the operator promises to report about them.
 //
 // A [ConnectionTarget] names one endpoint and how to authenticate to it. A
-// [ConnectionPool] says how many connections to which targets are kept, and the
-// policy that keeps them good. Both live in a namespace and refer to objects of
-// that namespace only.
+// [ConnectionPool] says to which targets the operator keeps connections, how many,
+// and by which policy. Both live in a namespace and refer to objects of that
+// namespace only.
 //
-// Rules that need nothing but the object stand in its schema, as bounds or as
-// CEL, so that `kubectl apply` refuses a mistake with the field, the rule and
-// the next step. What only run time can know goes to a condition, with a Reason
-// from this package. There is no admission webhook: an operator that is down
-// must not block anybody from editing or deleting objects.
+// Rules that need nothing but the object stand in its schema, as bounds or as CEL.
+// `kubectl apply` refuses a mistake with the field, the rule and the next step. What
+// the operator learns only when it runs stands in a condition, with a Reason from
+// this package. There is no admission webhook, because an operator that is down must
+// not keep users from editing or deleting objects.
 //
-// Durations are integers with the unit in the name. Optional scalars are
-// pointers; the API server fills in defaults, so an object read from it has
-// them all. Nothing is immutable: every change can be carried out by replacing
-// connections, and a delete followed by a create would do it less gently.
+// Durations are integers with the unit in the name. Optional scalars are pointers.
+// The API server fills in the defaults, so an object that was read from it has all
+// of them. Every field may change: the operator carries out a change by replacing
+// connections, which disturbs less than a delete followed by a create.
 //
-// The package imports apimachinery only, so that it can be used as a client
-// library.
+// The package imports apimachinery only, so that it can be used as a client library.
 //
 // +kubebuilder:object:generate=true
 // +kubebuilder:ac:generate=true

@@ -1,4 +1,5 @@
-// Command manager is the connpool operator.
+// Command manager is the connpool operator: it reads flags, chooses the drivers,
+// and runs package operator.
 package main
 
 import (
@@ -10,39 +11,33 @@ import (
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+
+	"github.com/connpool/connpool/internal/operator"
 )
 
 // version is set when the binary is built.
 var version = "dev"
 
 func main() {
-	if err := run(ctrl.SetupSignalHandler, os.Args[1:]); err != nil {
+	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "manager:", err)
 		os.Exit(1)
 	}
 }
 
-func run(signals signalHandler, arguments []string) error {
-	flags := flag.NewFlagSet("manager", flag.ContinueOnError)
-	var o options
-	o.register(flags)
-	logging := zap.Options{}
-	logging.BindFlags(flags)
-	if err := flags.Parse(arguments); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return nil
-		}
+func run(arguments []string) error {
+	s, err := parse(arguments)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return nil
+	case err != nil:
 		return err
-	}
-	if o.printVersion {
+	case s.printVersion:
 		fmt.Println(version)
 		return nil
 	}
-	if err := o.validate(flags.Args()); err != nil {
-		return err
-	}
-	logger := zap.New(zap.UseFlagOptions(&logging))
+	logger := zap.New(zap.UseFlagOptions(&s.logging))
 	ctrl.SetLogger(logger)
 	klog.SetLogger(logger) // of client-go and the API server
-	return o.start(signals())
+	return operator.Run(ctrl.SetupSignalHandler(), s.operator, s.drivers())
 }

@@ -40,17 +40,17 @@ func (b *testbed) cli(ctx context.Context, s settings, address, where string) ([
 	if err != nil {
 		return nil, err
 	}
-	way, err := b.reach(ctx, address)
+	r, err := b.reach(ctx, address)
 	if err != nil {
 		return nil, err
 	}
-	defer way.close()
+	defer r.close()
 	c, err := startCluster(ctx, s.say)
 	if err != nil {
 		return nil, err
 	}
 	defer c.stop()
-	if _, err := c.open(ctx, endpoint{way.address, way.server.User, way.server.PrivateKey, way.server.HostKey}, 1); err != nil {
+	if _, err := c.open(ctx, endpoint{r.address, r.server.User, r.server.PrivateKey, r.server.HostKey}, 1); err != nil {
 		return nil, err
 	}
 	kubeconfig := filepath.Join(c.plane.Dir, "admin.kubeconfig")
@@ -65,7 +65,7 @@ func (b *testbed) cli(ctx context.Context, s settings, address, where string) ([
 	ours := contender{plugin, func(ctx context.Context) error {
 		return exec.CommandContext(ctx, program, "--kubeconfig="+kubeconfig, "exec", livePool, "--", "true").Run()
 	}, 1}
-	took, err := race(ctx, of(s, 30*time.Second, 2*time.Second), ours, way.library(), way.controlMaster(), way.fresh())
+	took, err := race(ctx, of(s, 30*time.Second, 2*time.Second), ours, r.library(), r.controlMaster(), r.fresh())
 	if err != nil {
 		return nil, err
 	}

@@ -45,7 +45,7 @@ type cluster struct {
 	operator *process.Process
 }
 
-// startCluster starts everything; stop works on whatever has been started.
+// startCluster starts everything; stop stops the parts that have been started.
 func startCluster(ctx context.Context, say binaries.Say) (c *cluster, err error) {
 	program, err := buildOperator(ctx)
 	if err != nil {
@@ -240,12 +240,12 @@ func (c *cluster) kubeconfig(user string) (string, error) {
 }
 
 // The API server counts requests by flow schema, so a schema for the operator's
-// writes counts them exactly, apart from everybody else's.
+// writes counts them exactly, apart from those of other clients.
 const (
 	leaseWrites = "bench-lease-writes"
 	otherWrites = "bench-other-writes"
-	// reviews ask who somebody is and what it may do. They are created like
-	// objects, but nothing is written.
+	// reviews ask who a user is and what the user may do. They are created like
+	// objects, but not stored.
 	reviews = "bench-reviews"
 )
 

@@ -33,25 +33,25 @@ const (
 
 // measureCommands compares one `true` on a warm connection with its alternatives
 // on loopback: with the library in one race and with ssh in another one, because
-// whoever runs after a process was started finds its caches cold.
+// a contender that runs after a process was started finds the caches cold.
 func measureCommands(ctx context.Context, s settings) ([]row, error) {
 	bed, err := newTestbed(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer bed.close()
-	way, err := bed.reach(ctx, bed.server.Addr)
+	r, err := bed.reach(ctx, bed.server.Addr)
 	if err != nil {
 		return nil, err
 	}
-	defer way.close()
+	defer r.close()
 	s.say("race the library")
-	beside, err := race(ctx, of(s, 20*time.Second, time.Second), way.driver(), way.library())
+	beside, err := race(ctx, of(s, 20*time.Second, time.Second), r.driver(), r.library())
 	if err != nil {
 		return nil, err
 	}
 	s.say("race ssh")
-	besideSSH, err := race(ctx, of(s, 30*time.Second, 2*time.Second), way.driver(), way.controlMaster(), way.fresh())
+	besideSSH, err := race(ctx, of(s, 30*time.Second, 2*time.Second), r.driver(), r.controlMaster(), r.fresh())
 	if err != nil {
 		return nil, err
 	}
@@ -76,14 +76,14 @@ func measureDistantCommands(ctx context.Context, s settings) ([]row, error) {
 		return nil, err
 	}
 	defer proxy.Close()
-	way, err := bed.reach(ctx, proxy.Addr)
+	r, err := bed.reach(ctx, proxy.Addr)
 	if err != nil {
 		return nil, err
 	}
-	defer way.close()
+	defer r.close()
 	s.say("race the round trip, the library and ssh, 50 ms away")
 	took, err := race(ctx, of(s, 30*time.Second, 2*time.Second),
-		way.driver(), way.roundTrip(), way.library(), way.controlMaster())
+		r.driver(), r.roundTrip(), r.library(), r.controlMaster())
 	if err != nil {
 		return nil, err
 	}
@@ -138,8 +138,8 @@ func (b *testbed) close() {
 	b.removeUser()
 }
 
-// way is one address of the server, and warm connections to it.
-type way struct {
+// route is one address of the server, and warm connections to it.
+type route struct {
 	server  *openssh.Server
 	address string
 	dir     string // has the key and the known hosts
@@ -148,78 +148,78 @@ type way struct {
 	master  *exec.Cmd
 }
 
-func (b *testbed) reach(ctx context.Context, address string) (*way, error) {
+func (b *testbed) reach(ctx context.Context, address string) (*route, error) {
 	dir, err := os.MkdirTemp("", "connpool-bench-")
 	if err != nil {
 		return nil, err
 	}
-	w := &way{server: b.server, address: address, dir: dir}
-	if err := w.connect(ctx); err != nil {
-		w.close()
+	r := &route{server: b.server, address: address, dir: dir}
+	if err := r.connect(ctx); err != nil {
+		r.close()
 		return nil, err
 	}
-	return w, nil
+	return r, nil
 }
 
-func (w *way) connect(ctx context.Context) (err error) {
-	for name, content := range map[string][]byte{"key": w.server.PrivateKey, "known_hosts": w.knownHosts()} {
-		if err := os.WriteFile(filepath.Join(w.dir, name), content, 0o600); err != nil {
+func (r *route) connect(ctx context.Context) (err error) {
+	for name, content := range map[string][]byte{"key": r.server.PrivateKey, "known_hosts": r.knownHosts()} {
+		if err := os.WriteFile(filepath.Join(r.dir, name), content, 0o600); err != nil {
 			return err
 		}
 	}
-	if w.client, err = dialBare(ctx, w.address, w.server.User, w.server.PrivateKey, w.server.HostKey); err != nil {
+	if r.client, err = dialBare(ctx, r.address, r.server.User, r.server.PrivateKey, r.server.HostKey); err != nil {
 		return err
 	}
 	dialer, err := connpoolssh.New(connpoolssh.Options{}).Prepare(driver.Endpoint{
-		Address: w.address, User: w.server.User, KnownHosts: w.knownHosts(),
-		Credentials:       map[string][]byte{"ssh-privatekey": w.server.PrivateKey},
+		Address: r.address, User: r.server.User, KnownHosts: r.knownHosts(),
+		Credentials:       map[string][]byte{"ssh-privatekey": r.server.PrivateKey},
 		Dial:              new(net.Dialer).DialContext,
 		KeepaliveInterval: 15 * time.Second, KeepaliveTimeout: 5 * time.Second,
 	})
 	if err != nil {
 		return err
 	}
-	if w.conn, err = dialer.Dial(ctx); err != nil {
+	if r.conn, err = dialer.Dial(ctx); err != nil {
 		return err
 	}
-	return w.startMaster(ctx)
+	return r.startMaster(ctx)
 }
 
-func (w *way) knownHosts() []byte {
-	return []byte(knownhosts.Line([]string{w.address}, w.server.HostKey) + "\n")
+func (r *route) knownHosts() []byte {
+	return []byte(knownhosts.Line([]string{r.address}, r.server.HostKey) + "\n")
 }
 
-func (w *way) close() {
-	if w.conn != nil {
-		_ = w.conn.Close()
+func (r *route) close() {
+	if r.conn != nil {
+		_ = r.conn.Close()
 	}
-	if w.client != nil {
-		_ = w.client.Close()
+	if r.client != nil {
+		_ = r.client.Close()
 	}
-	if w.master != nil {
-		_ = w.master.Cancel()
-		_ = w.master.Wait()
+	if r.master != nil {
+		_ = r.master.Cancel()
+		_ = r.master.Wait()
 	}
-	_ = os.RemoveAll(w.dir)
+	_ = os.RemoveAll(r.dir)
 }
 
 // ssh is a command of OpenSSH's client that no configuration of the user's
 // changes.
-func (w *way) ssh(ctx context.Context, arguments ...string) *exec.Cmd {
-	host, port, _ := net.SplitHostPort(w.address)
+func (r *route) ssh(ctx context.Context, arguments ...string) *exec.Cmd {
+	host, port, _ := net.SplitHostPort(r.address)
 	common := []string{
-		"-F", "none", "-i", filepath.Join(w.dir, "key"), "-p", port, "-l", w.server.User,
-		"-o", "UserKnownHostsFile=" + filepath.Join(w.dir, "known_hosts"), "-o", "GlobalKnownHostsFile=none",
+		"-F", "none", "-i", filepath.Join(r.dir, "key"), "-p", port, "-l", r.server.User,
+		"-o", "UserKnownHostsFile=" + filepath.Join(r.dir, "known_hosts"), "-o", "GlobalKnownHostsFile=none",
 		"-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR", host,
 	}
 	return exec.CommandContext(ctx, "ssh", slices.Concat(arguments[:len(arguments)-1], common, arguments[len(arguments)-1:])...)
 }
 
-func (w *way) socket() string { return filepath.Join(w.dir, "master") }
+func (r *route) socket() string { return filepath.Join(r.dir, "master") }
 
 // startMaster returns when the master serves: then it echoes.
-func (w *way) startMaster(ctx context.Context) error {
-	master := w.ssh(ctx, "-M", "-S", w.socket(), "cat")
+func (r *route) startMaster(ctx context.Context) error {
+	master := r.ssh(ctx, "-M", "-S", r.socket(), "cat")
 	process.Tie(master)
 	var complaint bytes.Buffer
 	master.Stderr = &complaint
@@ -234,7 +234,7 @@ func (w *way) startMaster(ctx context.Context) error {
 	if err := master.Start(); err != nil {
 		return err
 	}
-	w.master = master
+	r.master = master
 	if _, err := io.WriteString(stdin, "x"); err != nil {
 		return err
 	}
@@ -244,32 +244,32 @@ func (w *way) startMaster(ctx context.Context) error {
 	return nil
 }
 
-func (w *way) driver() contender {
+func (r *route) driver() contender {
 	return contender{ours, func(ctx context.Context) error {
-		execer, ok := w.conn.(driver.Execer)
+		execer, ok := r.conn.(driver.Execer)
 		if !ok {
-			return fmt.Errorf("%T runs no commands", w.conn)
+			return fmt.Errorf("%T runs no commands", r.conn)
 		}
 		_, err := execer.Exec(ctx, driver.Command{Argv: []string{"true"}}, driver.Streams{})
 		return err
 	}, 1}
 }
 
-func (w *way) library() contender {
-	return contender{library, func(context.Context) error { return runBare(w.client, "'true'") }, 1}
+func (r *route) library() contender {
+	return contender{library, func(context.Context) error { return runBare(r.client, "'true'") }, 1}
 }
 
-func (w *way) roundTrip() contender {
+func (r *route) roundTrip() contender {
 	return contender{roundTrip, func(context.Context) error {
-		_, _, err := w.client.SendRequest("keepalive@openssh.com", true, nil)
+		_, _, err := r.client.SendRequest("keepalive@openssh.com", true, nil)
 		return err
 	}, 1}
 }
 
-func (w *way) controlMaster() contender {
-	return contender{controlMaster, func(ctx context.Context) error { return w.ssh(ctx, "-S", w.socket(), "true").Run() }, 1}
+func (r *route) controlMaster() contender {
+	return contender{controlMaster, func(ctx context.Context) error { return r.ssh(ctx, "-S", r.socket(), "true").Run() }, 1}
 }
 
-func (w *way) fresh() contender {
-	return contender{fresh, func(ctx context.Context) error { return w.ssh(ctx, "true").Run() }, 4}
+func (r *route) fresh() contender {
+	return contender{fresh, func(ctx context.Context) error { return r.ssh(ctx, "true").Run() }, 4}
 }

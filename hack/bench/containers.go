@@ -27,7 +27,7 @@ const (
 // distance is how far away a remote is.
 type distance struct {
 	roundTrip time.Duration
-	words     string // behind the name of a row
+	words     string // after the name of a row
 }
 
 var distances = []distance{{}, {50 * time.Millisecond, ", 50 ms away"}}
@@ -37,22 +37,22 @@ var distances = []distance{{}, {50 * time.Millisecond, ", 50 ms away"}}
 const oneRoundTrip = 60
 
 // measureContainers compares a `true` in a container with the docker CLI, over TLS
-// and over SSH, next to us and 50 ms away.
+// and over SSH, on this machine and 50 ms away.
 func measureContainers(ctx context.Context, s settings) ([]row, error) {
 	bed, err := newTestbed(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer bed.close()
-	yard, err := openYard(ctx)
+	machine, err := openDockerHost(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer yard.close() //nolint:contextcheck // it cleans up whatever became of ctx
+	defer machine.close() //nolint:contextcheck // it cleans up whatever became of ctx
 	var rows []row
 	for _, d := range distances {
 		s.say("race commands in a container%s", d.words)
-		took, err := yard.race(ctx, s, bed, d)
+		took, err := machine.race(ctx, s, bed, d)
 		if err != nil {
 			return rows, err
 		}
@@ -80,60 +80,60 @@ func sessionRows(name string, took map[string][]float64, cli string, d distance)
 	return []row{beside, figure(name+d.words+", p50: one round trip", median(took[oursInSession]), "ms").atMost(oneRoundTrip)}
 }
 
-// yard is a Docker engine with a container, and the files that the CLI reads.
-type yard struct {
+// dockerHost is a Docker engine with a container, and the files that the CLI reads.
+type dockerHost struct {
 	engine    *dockerd.Engine
 	container string
 	dir       string
 }
 
-func openYard(ctx context.Context) (y *yard, err error) {
-	y = &yard{}
-	if y.dir, err = os.MkdirTemp("", "connpool-bench-"); err != nil {
+func openDockerHost(ctx context.Context) (h *dockerHost, err error) {
+	h = &dockerHost{}
+	if h.dir, err = os.MkdirTemp("", "connpool-bench-"); err != nil {
 		return nil, err
 	}
-	if err := y.start(ctx); err != nil {
-		y.close() //nolint:contextcheck // it cleans up whatever became of ctx
+	if err := h.start(ctx); err != nil {
+		h.close() //nolint:contextcheck // it cleans up whatever became of ctx
 		return nil, err
 	}
-	return y, nil
+	return h, nil
 }
 
-func (y *yard) start(ctx context.Context) (err error) {
-	if y.engine, err = dockerd.New(ctx, dockerd.Options{}); err != nil {
+func (h *dockerHost) start(ctx context.Context) (err error) {
+	if h.engine, err = dockerd.New(ctx, dockerd.Options{}); err != nil {
 		return err
 	}
-	if y.container, err = y.engine.Container(ctx); err != nil {
+	if h.container, err = h.engine.Container(ctx); err != nil {
 		return err
 	}
-	return y.prepare()
+	return h.prepare()
 }
 
 // prepare writes the files of the CLI, and lets the user of the SSH server open
 // the socket.
-func (y *yard) prepare() error {
-	files := map[string][]byte{"ca.pem": y.engine.CA, "cert.pem": y.engine.Cert, "key.pem": y.engine.Key}
+func (h *dockerHost) prepare() error {
+	files := map[string][]byte{"ca.pem": h.engine.CA, "cert.pem": h.engine.Cert, "key.pem": h.engine.Key}
 	for name, content := range files {
-		if err := os.WriteFile(filepath.Join(y.dir, name), content, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(h.dir, name), content, 0o600); err != nil {
 			return err
 		}
 	}
-	if err := os.Chmod(y.engine.Dir, 0o711); err != nil { //nolint:gosec // to pass through
+	if err := os.Chmod(h.engine.Dir, 0o711); err != nil { //nolint:gosec // to pass through
 		return err
 	}
-	return os.Chmod(y.engine.Socket, 0o666) //nolint:gosec // for the user who logs in
+	return os.Chmod(h.engine.Socket, 0o666) //nolint:gosec // for the user who logs in
 }
 
-func (y *yard) close() {
-	if y.engine != nil {
-		y.engine.Stop()
+func (h *dockerHost) close() {
+	if h.engine != nil {
+		h.engine.Stop()
 	}
-	_ = os.RemoveAll(y.dir)
+	_ = os.RemoveAll(h.dir)
 }
 
-// race lets all ways into the container compete, each over so far a way.
-func (y *yard) race(ctx context.Context, s settings, bed *testbed, d distance) (map[string][]float64, error) {
-	engine, err := netfault.Start(y.engine.TCP, netfault.Options{RoundTrip: d.roundTrip})
+// race runs a command in the container by every contender, at this distance.
+func (h *dockerHost) race(ctx context.Context, s settings, bed *testbed, d distance) (map[string][]float64, error) {
+	engine, err := netfault.Start(h.engine.TCP, netfault.Options{RoundTrip: d.roundTrip})
 	if err != nil {
 		return nil, err
 	}
@@ -148,17 +148,17 @@ func (y *yard) race(ctx context.Context, s settings, bed *testbed, d distance) (
 		return nil, err
 	}
 	defer host.close()
-	overTLS, err := dialEngine(ctx, y.overTLS(engine.Addr))
+	overTLS, err := dialEngine(ctx, h.overTLS(engine.Addr))
 	if err != nil {
 		return nil, err
 	}
 	defer overTLS.Close() //nolint:errcheck // the end of a benchmark
-	overSSH, err := dialEngine(ctx, y.overSSH(host.conn))
+	overSSH, err := dialEngine(ctx, h.overSSH(host.conn))
 	if err != nil {
 		return nil, err
 	}
 	defer overSSH.Close() //nolint:errcheck // the end of a benchmark
-	place := driver.Place{Container: y.container}
+	place := driver.Place{Container: h.container}
 	shell, err := sessionOn(ctx, overTLS, place)
 	if err != nil {
 		return nil, err
@@ -166,19 +166,19 @@ func (y *yard) race(ctx context.Context, s settings, bed *testbed, d distance) (
 	defer shell.Close()
 	return race(ctx, of(s, 40*time.Second, 3*time.Second),
 		runs(ours, overTLS, place), runs(oursOverSSH, overSSH, place), inSession(shell),
-		y.cli(engine.Addr), y.cliOverSSH(ctx, host))
+		h.cli(engine.Addr), h.cliOverSSH(ctx, host))
 }
 
-func (y *yard) overTLS(address string) driver.Endpoint {
+func (h *dockerHost) overTLS(address string) driver.Endpoint {
 	return driver.Endpoint{
 		Network: "tcp", Address: address, Dial: new(net.Dialer).DialContext,
-		Credentials: map[string][]byte{"ca.crt": y.engine.CA, "tls.crt": y.engine.Cert, "tls.key": y.engine.Key},
+		Credentials: map[string][]byte{"ca.crt": h.engine.CA, "tls.crt": h.engine.Cert, "tls.key": h.engine.Key},
 	}
 }
 
-func (y *yard) overSSH(host driver.Conn) driver.Endpoint {
+func (h *dockerHost) overSSH(host driver.Conn) driver.Endpoint {
 	return driver.Endpoint{
-		Network: "unix", Address: y.engine.Socket,
+		Network: "unix", Address: h.engine.Socket,
 		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 			return host.(driver.Forwarder).Forward(ctx, network, address) //nolint:forcetypeassert // the SSH driver's
 		},
@@ -211,10 +211,10 @@ func runs(name string, conn driver.Conn, place driver.Place) contender {
 	}, 1}
 }
 
-func (y *yard) cli(address string) contender {
+func (h *dockerHost) cli(address string) contender {
 	return contender{dockerExec, func(ctx context.Context) error {
-		cli, err := dockerd.Command(ctx, "tcp://"+address, "--tlsverify", "--tlscacert", filepath.Join(y.dir, "ca.pem"),
-			"--tlscert", filepath.Join(y.dir, "cert.pem"), "--tlskey", filepath.Join(y.dir, "key.pem"), "exec", y.container, "true")
+		cli, err := dockerd.Command(ctx, "tcp://"+address, "--tlsverify", "--tlscacert", filepath.Join(h.dir, "ca.pem"),
+			"--tlscert", filepath.Join(h.dir, "cert.pem"), "--tlskey", filepath.Join(h.dir, "key.pem"), "exec", h.container, "true")
 		if err != nil {
 			return err
 		}
@@ -224,14 +224,14 @@ func (y *yard) cli(address string) contender {
 
 // cliOverSSH has the CLI find an ssh that knows the benchmark's server: docker
 // has no option for its key and port.
-func (y *yard) cliOverSSH(ctx context.Context, host *way) contender {
-	line := host.ssh(ctx, fmt.Sprintf("DOCKER_HOST=unix://%s exec docker system dial-stdio", y.engine.Socket))
+func (h *dockerHost) cliOverSSH(ctx context.Context, host *route) contender {
+	line := host.ssh(ctx, fmt.Sprintf("DOCKER_HOST=unix://%s exec docker system dial-stdio", h.engine.Socket))
 	script := "#!/bin/sh\nexec " + driver.Quote(slices.Concat([]string{line.Path}, line.Args[1:])) + "\n"
 	return contender{dockerOverSSH, func(ctx context.Context) error {
 		if err := os.WriteFile(filepath.Join(host.dir, "ssh"), []byte(script), 0o700); err != nil { //nolint:gosec // a program
 			return err
 		}
-		cli, err := dockerd.Command(ctx, "ssh://host", "exec", y.container, "true")
+		cli, err := dockerd.Command(ctx, "ssh://host", "exec", h.container, "true")
 		if err != nil {
 			return err
 		}
@@ -243,7 +243,7 @@ func (y *yard) cliOverSSH(ctx context.Context, host *way) contender {
 	}, 4}
 }
 
-// finish runs a program and returns what it complained of.
+// finish runs a program. If it fails, its output is in the error.
 func finish(program *exec.Cmd) error {
 	if output, err := program.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, output)

@@ -13,18 +13,18 @@ import (
 	"github.com/connpool/connpool/internal/connpool"
 )
 
-// use takes something out of a pool and gives it back.
+// use takes a connection out of a pool and gives it back.
 type use func(context.Context) error
 
-// load is how a pool is used: so many callers, who share connections of so many
-// slots each.
+// load is how a pool is used: the number of callers, and the connections that
+// they share, with the slots of each.
 type load struct {
 	name                  string
 	callers, conns, slots int
 }
 
 // measureEngine compares Acquire and Release with puddle, the pool under pgx, at
-// equal capacity: puddle gets as many resources as ours has slots.
+// equal capacity: puddle gets as many resources as the engine has slots.
 func measureEngine(ctx context.Context, s settings) ([]row, error) {
 	if err := flag.Set("test.benchtime", of(s, "300ms", "20ms")); err != nil {
 		return nil, err
@@ -105,7 +105,7 @@ type idleConn struct{ ctx context.Context } //nolint:containedctx // what a conn
 func (c *idleConn) Context() context.Context { return c.ctx }
 func (c *idleConn) Close() error             { return nil }
 
-// newEngine makes a pool of ours with all its connections warm.
+// newEngine makes a pool of the engine with all its connections warm.
 func newEngine(ctx context.Context, l load) (use, func(), error) {
 	pool := connpool.New(connpool.Options[*idleConn]{
 		Dial:   func(context.Context) (*idleConn, error) { return &idleConn{context.Background()}, nil },

@@ -17,7 +17,7 @@ import (
 	"github.com/connpool/connpool/test/controlplane"
 )
 
-// measureKubeconfigs tells what targets of the same cluster cost the operator:
+// measureKubeconfigs measures what targets of the same cluster cost the operator:
 // with one credential, which they share, and with one each.
 func measureKubeconfigs(ctx context.Context, s settings) ([]row, error) {
 	plane, err := controlplane.Start(ctx, controlplane.Options{Say: s.say})
@@ -57,8 +57,7 @@ func measureKubeconfigs(ctx context.Context, s settings) ([]row, error) {
 	}, nil
 }
 
-// fillClusters holds connections to a cluster, by as many credentials as it is
-// given.
+// fillClusters holds connections to a cluster, one for each of the kubeconfigs.
 func fillClusters(ctx context.Context, at served, count int) (any, error) {
 	server, err := url.Parse(at.Addr)
 	if err != nil {

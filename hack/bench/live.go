@@ -29,7 +29,7 @@ const (
 	websocket = "WebSocket exec, direct"
 )
 
-// livePool is the pool of the measurements, and user who may use it.
+// livePool is the pool of the measurements, and user is the user who may use it.
 const (
 	livePool = "web"
 	liveUser = "bench"
@@ -43,22 +43,22 @@ func measureLive(ctx context.Context, s settings) ([]row, error) {
 		return nil, err
 	}
 	defer bed.close()
-	way, err := bed.reach(ctx, bed.server.Addr)
+	r, err := bed.reach(ctx, bed.server.Addr)
 	if err != nil {
 		return nil, err
 	}
-	defer way.close()
+	defer r.close()
 	c, err := startCluster(ctx, s.say)
 	if err != nil {
 		return nil, err
 	}
 	defer c.stop()
-	both, err := c.open(ctx, endpoint{way.address, way.server.User, way.server.PrivateKey, way.server.HostKey}, 1)
+	both, err := c.open(ctx, endpoint{r.address, r.server.User, r.server.PrivateKey, r.server.HostKey}, 1)
 	if err != nil {
 		return nil, err
 	}
 	s.say("race the bare library, the operator's port and kube-apiserver")
-	took, err := race(ctx, of(s, 40*time.Second, 2*time.Second), way.library(),
+	took, err := race(ctx, of(s, 40*time.Second, 2*time.Second), r.library(),
 		both.direct.exec(direct), both.cluster.exec(throughK8), both.direct.stream(websocket))
 	if err != nil {
 		return nil, err
@@ -69,8 +69,8 @@ func measureLive(ctx context.Context, s settings) ([]row, error) {
 	), nil
 }
 
-// beyond says how much more one contender takes than another one, with a goal in
-// milliseconds.
+// beyond is a row with how much longer one contender takes than another, with a
+// goal in milliseconds.
 func beyond(took map[string][]float64, name, other string, percent int, limit float64) []row {
 	ours, theirs := percentile(took[name], percent), percentile(took[other], percent)
 	return []row{
@@ -86,7 +86,7 @@ type endpoint struct {
 	hostKey       ssh.PublicKey
 }
 
-// users are clients of the same user by two ways.
+// users are two clients of the same user: through kube-apiserver, and directly.
 type users struct{ direct, cluster user }
 
 // user is a client of the pool.
@@ -149,7 +149,7 @@ func newUser(config *rest.Config) (user, error) {
 	return user{c.Pool(namespace, livePool), config}, nil
 }
 
-// awaitPermission waits until both ways work: kube-apiserver learns of the API,
+// awaitPermission waits until both clients work: kube-apiserver learns of the API,
 // and RBAC of the permission, a little later.
 func (c *cluster) awaitPermission(ctx context.Context, u users) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)

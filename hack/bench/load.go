@@ -15,8 +15,8 @@ import (
 	"github.com/connpool/connpool/test/sshserver"
 )
 
-// measureLoad asks the live API for as much as two cores give, on an SSH server
-// in this process, so that no time goes into processes.
+// measureLoad puts as much load on the live API as two cores can serve. The SSH
+// server is in this process, so that no time is spent on starting processes.
 func measureLoad(ctx context.Context, s settings) ([]row, error) {
 	server, err := sshserver.Start(sshserver.Options{Handler: echo})
 	if err != nil {
@@ -100,8 +100,8 @@ func sustain(ctx context.Context, s settings, u user) ([]row, error) {
 	}, nil
 }
 
-// holdStreams opens streams until all are there at the same time, and lets each carry a
-// line to and fro.
+// holdStreams opens streams until all of them are open, and sends a line through
+// each and back.
 func holdStreams(ctx context.Context, s settings, u user) ([]row, error) {
 	count := of(s, 1000, 50)
 	s.say("%d streams at the same time", count)

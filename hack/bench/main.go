@@ -1,15 +1,15 @@
-// Command bench measures connpool beside what people use today and prints one
-// table:
+// Command bench measures connpool beside the tools that people use today and
+// prints one table:
 //
 //	go run ./hack/bench                 # everything, about 20 minutes
 //	go run ./hack/bench -run command    # the measurements whose names match
 //	go run ./hack/bench -quick          # a smoke run, whose figures meet no goals
 //	go run ./hack/bench -o json
 //
-// Whatever is compared is measured in the same run and in turn, so that all
-// see the same moods of the machine; figures are medians unless they say
-// otherwise. A missed goal is a line in the table and no failure: what a machine
-// can do is no reason to stop a build.
+// The contenders of a row are measured in the same run and in turn, so that the
+// load of the machine affects all of them alike. Figures are medians unless the
+// row says otherwise. A missed goal is a line in the table and not a failure, since
+// it may be the machine that is slow.
 //
 // It needs OpenSSH, and Linux for what it reads of processes; containers and pods
 // also need root and what hack/install-test-deps.sh installs. As root it logs in
@@ -116,8 +116,8 @@ func run(ctx context.Context, arguments []string) error {
 	return nil
 }
 
-// measureAll takes one measurement after the other. One that cannot be taken is
-// said on stderr and leaves the others alone.
+// measureAll takes one measurement after the other. If one cannot be taken, it
+// says so on stderr and goes on with the next.
 func measureAll(ctx context.Context, only *regexp.Regexp, s settings) []row {
 	var results []row
 	for _, m := range measurements() {

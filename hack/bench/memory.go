@@ -26,11 +26,11 @@ import (
 	"github.com/connpool/connpool/test/sshserver"
 )
 
-// roleVariable turns this program into a part of the measurement that needs
-// memory of its own.
+// roleVariable is the environment variable that makes this program one part of
+// the measurement, in a process whose memory can be measured alone.
 const roleVariable = "CONNPOOL_BENCH_ROLE"
 
-// gcPercent is the operator's own setting, in cmd/manager; the comparator gets
+// gcPercent is the operator's own setting, in internal/operator; the comparator gets
 // the same.
 const gcPercent = 50
 
@@ -57,9 +57,9 @@ type served struct {
 
 // footprint is the resident memory that each connection costs, in KiB.
 type footprint struct {
-	// AsWarmed is what it costs from the moment that all are warm: with the room
-	// that Go's garbage collector keeps beside what lives, which it gives back to
-	// nobody while a process is idle.
+	// AsWarmed is what it costs once all are warm. It includes the room that Go's
+	// garbage collector keeps beside live memory and does not return while a
+	// process is idle.
 	AsWarmed float64 `json:"asWarmed"`
 	// Collected is what it costs without that room.
 	Collected float64 `json:"collected"`
@@ -94,7 +94,7 @@ func measureMemory(ctx context.Context, s settings) ([]row, error) {
 	}, nil
 }
 
-// hold runs a client until it has told what its connections cost.
+// hold runs a client until it has reported what its connections cost.
 func hold(ctx context.Context, role string, at served, count int) (cost footprint, err error) {
 	client, err := startRole(ctx, role, strconv.Itoa(count))
 	if err != nil {
@@ -108,7 +108,7 @@ func hold(ctx context.Context, role string, at served, count int) (cost footprin
 	return cost, err
 }
 
-// player is this program in a role. What it says is JSON.
+// player is this program in a role. It prints JSON.
 type player struct {
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
@@ -173,7 +173,7 @@ func play(ctx context.Context, role string) error {
 	return json.NewEncoder(os.Stdout).Encode(cost)
 }
 
-// serve tells how to reach a server and serves until the input ends.
+// serve prints how to reach a server and serves until the input ends.
 func serve(input io.Reader, output io.Writer) error {
 	server, err := startServer(sshserver.Options{})
 	if err != nil {
@@ -188,7 +188,7 @@ func serve(input io.Reader, output io.Writer) error {
 	return err
 }
 
-// weigh tells by how much this process grows.
+// weigh reports by how much this process grows.
 func weigh(fill func() (any, error), count int) (cost footprint, err error) {
 	before, err := residentKiB(os.Getpid())
 	if err != nil {

@@ -47,9 +47,8 @@ func blows() []blow {
 	}
 }
 
-// measureOnce sends commands by every client there is, directly and through
-// kube-apiserver, while one thing after another breaks, and counts what must not
-// happen.
+// measureOnce sends commands by every client, directly and through kube-apiserver,
+// while one part after another breaks. It counts what must not happen.
 func measureOnce(ctx context.Context, s settings) ([]row, error) {
 	bed, err := newTestbed(ctx)
 	if err != nil {
@@ -79,11 +78,11 @@ func measureOnce(ctx context.Context, s settings) ([]row, error) {
 		return nil, err
 	}
 	load := atmostonce.Load{Commands: of(s, 2000, 50), Parallel: 8, Lines: 40, Pause: 20 * time.Millisecond}
-	if load.Ways, err = both.ways(); err != nil {
+	if load.Clients, err = both.ways(); err != nil {
 		return nil, err
 	}
 	defer func() {
-		for _, way := range load.Ways {
+		for _, way := range load.Clients {
 			way.Close()
 		}
 	}()
@@ -114,9 +113,9 @@ func measureOnce(ctx context.Context, s settings) ([]row, error) {
 }
 
 // ways are all clients, directly and through kube-apiserver.
-func (u users) ways() (all []atmostonce.Way, err error) {
+func (u users) ways() (all []atmostonce.Client, err error) {
 	for prefix, config := range map[string]*rest.Config{"direct: ": u.direct.config, "through kube-apiserver: ": u.cluster.config} {
-		ways, err := atmostonce.Pool{Config: config, Namespace: namespace, Name: livePool}.Ways(prefix)
+		ways, err := atmostonce.Pool{Config: config, Namespace: namespace, Name: livePool}.Clients(prefix)
 		if err != nil {
 			return nil, err
 		}

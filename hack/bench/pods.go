@@ -30,17 +30,18 @@ const (
 	podImage    = "connpool.test/busybox:1"
 )
 
-// measurePods compares a `true` in a pod with kubectl, next to us and 50 ms away.
+// measurePods compares a `true` in a pod with kubectl, on this machine and 50 ms
+// away.
 func measurePods(ctx context.Context, s settings) ([]row, error) {
-	f, err := openField(ctx, s)
+	c, err := openPodCluster(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	defer f.close() //nolint:contextcheck // it cleans up whatever became of ctx
+	defer c.close() //nolint:contextcheck // it cleans up whatever became of ctx
 	var rows []row
 	for _, d := range distances {
 		s.say("race commands in a pod%s", d.words)
-		took, err := f.race(ctx, s, d)
+		took, err := c.race(ctx, s, d)
 		if err != nil {
 			return rows, err
 		}
@@ -51,49 +52,49 @@ func measurePods(ctx context.Context, s settings) ([]row, error) {
 	return rows, nil
 }
 
-// field is a control plane with a node and a pod.
-type field struct {
+// podCluster is a control plane with a node and a pod.
+type podCluster struct {
 	plane *controlplane.ControlPlane
 	node  *node.Node
 	tools string // has kubectl
 	dir   string
 }
 
-func openField(ctx context.Context, s settings) (f *field, err error) {
-	f = &field{}
-	if f.dir, err = os.MkdirTemp("", "connpool-bench-"); err != nil {
+func openPodCluster(ctx context.Context, s settings) (c *podCluster, err error) {
+	c = &podCluster{}
+	if c.dir, err = os.MkdirTemp("", "connpool-bench-"); err != nil {
 		return nil, err
 	}
-	if err := f.start(ctx, s); err != nil {
-		f.close() //nolint:contextcheck // it cleans up whatever became of ctx
+	if err := c.start(ctx, s); err != nil {
+		c.close() //nolint:contextcheck // it cleans up whatever became of ctx
 		return nil, err
 	}
-	return f, nil
+	return c, nil
 }
 
-func (f *field) start(ctx context.Context, s settings) (err error) {
-	if f.tools, err = binaries.Ensure(ctx, s.say); err != nil {
+func (c *podCluster) start(ctx context.Context, s settings) (err error) {
+	if c.tools, err = binaries.Ensure(ctx, s.say); err != nil {
 		return err
 	}
-	if f.plane, err = controlplane.Start(ctx, controlplane.Options{Say: s.say}); err != nil {
+	if c.plane, err = controlplane.Start(ctx, controlplane.Options{Say: s.say}); err != nil {
 		return err
 	}
-	if f.node, err = node.Start(ctx, &f.plane.Access, node.Options{Say: s.say}); err != nil {
+	if c.node, err = node.Start(ctx, &c.plane.Access, node.Options{Say: s.say}); err != nil {
 		return err
 	}
 	archive, err := image.Busybox(podImage)
 	if err != nil {
 		return err
 	}
-	if err := f.node.Import(ctx, archive); err != nil {
+	if err := c.node.Import(ctx, archive); err != nil {
 		return err
 	}
-	return f.runPod(ctx)
+	return c.runPod(ctx)
 }
 
 // runPod returns when the pod runs.
-func (f *field) runPod(ctx context.Context) error {
-	api, err := kubernetes.NewForConfig(f.plane.Config)
+func (c *podCluster) runPod(ctx context.Context) error {
+	api, err := kubernetes.NewForConfig(c.plane.Config)
 	if err != nil {
 		return err
 	}
@@ -105,21 +106,21 @@ func (f *field) runPod(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	return f.node.AwaitPod(ctx, namespace, podName)
+	return c.node.AwaitPod(ctx, namespace, podName)
 }
 
-func (f *field) close() {
-	if f.node != nil {
-		f.node.Stop()
+func (c *podCluster) close() {
+	if c.node != nil {
+		c.node.Stop()
 	}
-	if f.plane != nil {
-		f.plane.Stop()
+	if c.plane != nil {
+		c.plane.Stop()
 	}
-	_ = os.RemoveAll(f.dir)
+	_ = os.RemoveAll(c.dir)
 }
 
-func (f *field) race(ctx context.Context, s settings, d distance) (map[string][]float64, error) {
-	proxy, kubeconfig, err := f.awayBy(d)
+func (c *podCluster) race(ctx context.Context, s settings, d distance) (map[string][]float64, error) {
+	proxy, kubeconfig, err := c.awayBy(d)
 	if err != nil {
 		return nil, err
 	}
@@ -135,12 +136,12 @@ func (f *field) race(ctx context.Context, s settings, d distance) (map[string][]
 		return nil, err
 	}
 	defer shell.Close()
-	return race(ctx, of(s, 40*time.Second, 3*time.Second), runs(ours, conn, place), inSession(shell), f.kubectl(kubeconfig))
+	return race(ctx, of(s, 40*time.Second, 3*time.Second), runs(ours, conn, place), inSession(shell), c.kubectl(kubeconfig))
 }
 
 // awayBy puts the API server behind a proxy.
-func (f *field) awayBy(d distance) (*netfault.Proxy, []byte, error) {
-	at, err := url.Parse(f.plane.Config.Host)
+func (c *podCluster) awayBy(d distance) (*netfault.Proxy, []byte, error) {
+	at, err := url.Parse(c.plane.Config.Host)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -148,7 +149,7 @@ func (f *field) awayBy(d distance) (*netfault.Proxy, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	config := rest.CopyConfig(f.plane.Config)
+	config := rest.CopyConfig(c.plane.Config)
 	config.Host = "https://" + proxy.Addr
 	kubeconfig, err := controlplane.Kubeconfig(config)
 	if err != nil {
@@ -164,13 +165,13 @@ func clusterEndpoint(kubeconfig []byte) driver.Endpoint {
 	}
 }
 
-func (f *field) kubectl(kubeconfig []byte) contender {
-	file := filepath.Join(f.dir, "kubeconfig")
+func (c *podCluster) kubectl(kubeconfig []byte) contender {
+	file := filepath.Join(c.dir, "kubeconfig")
 	return contender{kubectlExec, func(ctx context.Context) error {
 		if err := os.WriteFile(file, kubeconfig, 0o600); err != nil {
 			return err
 		}
-		kubectl := filepath.Join(f.tools, "kubectl")
+		kubectl := filepath.Join(c.tools, "kubectl")
 		return finish(exec.CommandContext(ctx, kubectl, "--kubeconfig="+file, "-n", namespace, "exec", podName, "--", "true"))
 	}, 1}
 }

@@ -23,8 +23,8 @@ import (
 
 const (
 	namespace = "default"
-	// dialsAtOnce is how many handshakes the operator does at a time, and so the
-	// comparator.
+	// dialsAtOnce is how many handshakes the operator and the comparator make at
+	// the same time.
 	dialsAtOnce = 30
 	// settled is how long nothing but the leader's Lease is written until the
 	// operator counts as settled, and patience bounds the wait for it.
@@ -141,8 +141,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// warm creates the targets, and a pool when the operator has looked at them, and
-// returns how long it took from there until the last one was ready.
+// warm creates the targets and, when the operator has seen them, a pool. It
+// returns how long it took from then until the last target was ready.
 func (c *cluster) warm(ctx context.Context, s settings, hosts *hosts) (time.Duration, error) {
 	s.say("create %d targets", len(hosts.servers))
 	if err := c.create(ctx, hosts.objects()); err != nil {
@@ -170,7 +170,7 @@ func (c *cluster) create(ctx context.Context, objects []client.Object) error {
 	return group.Wait()
 }
 
-// await waits until the Ready condition of so many targets has the status, and
+// await waits until the Ready condition of this many targets has the status, and
 // the reason unless that is empty.
 func (c *cluster) await(ctx context.Context, count int, reason string, status metav1.ConditionStatus) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
@@ -187,9 +187,9 @@ func (c *cluster) await(ctx context.Context, count int, reason string, status me
 	return nil
 }
 
-// follow notes who has reached the condition, until enough have or the watch
-// ends: the API server ends those that fall behind. The next one begins with
-// what there is.
+// follow notes which targets have reached the condition, until enough have or the
+// watch ends: the API server ends watches that fall behind. The next watch begins
+// with the present state.
 func (c *cluster) follow(ctx context.Context, reached map[string]bool, count int, reason string, status metav1.ConditionStatus) error {
 	events, err := c.client.Watch(ctx, &v1alpha1.ConnectionTargetList{}, client.InNamespace(namespace))
 	if err != nil {

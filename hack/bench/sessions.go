@@ -66,7 +66,7 @@ func inSession(shell *session.Shell) contender {
 	}, 1}
 }
 
-// slowDials is by how much every dial is held up to see whether commands wait for
+// slowDials is the delay of every dial that shows whether commands wait for
 // dials.
 const slowDials = 500 * time.Millisecond
 
@@ -75,18 +75,18 @@ const (
 	heldUpDials = "held up"
 )
 
-// measureHandshakes runs commands now and then while every dial takes half a
-// second longer: they take no longer if none waits for a dial.
+// measureHandshakes runs a command now and then while every dial takes half a
+// second longer. The commands take no longer unless one of them waits for a dial.
 func measureHandshakes(ctx context.Context, s settings) ([]row, error) {
-	yard, err := openYard(ctx)
+	machine, err := openDockerHost(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer yard.close() //nolint:contextcheck // it cleans up whatever became of ctx
+	defer machine.close() //nolint:contextcheck // it cleans up whatever became of ctx
 	s.say("hold up the dials of a Docker connection")
 	took := map[string][]float64{}
 	for held, hold := range map[string]time.Duration{promptDials: 0, heldUpDials: slowDials} {
-		if took[held], err = yard.heldUp(ctx, s, hold); err != nil {
+		if took[held], err = machine.heldUp(ctx, s, hold); err != nil {
 			return nil, err
 		}
 	}
@@ -95,8 +95,8 @@ func measureHandshakes(ctx context.Context, s settings) ([]row, error) {
 	return []row{compared(name, slowest, "ms", "without", without).atMost(without + 250)}, nil
 }
 
-func (y *yard) heldUp(ctx context.Context, s settings, hold time.Duration) ([]float64, error) {
-	endpoint := y.overTLS(y.engine.TCP)
+func (h *dockerHost) heldUp(ctx context.Context, s settings, hold time.Duration) ([]float64, error) {
+	endpoint := h.overTLS(h.engine.TCP)
 	endpoint.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 		if err := pass(ctx, hold); err != nil {
 			return nil, err
@@ -108,10 +108,10 @@ func (y *yard) heldUp(ctx context.Context, s settings, hold time.Duration) ([]fl
 		return nil, err
 	}
 	defer conn.Close() //nolint:errcheck // the end of a benchmark
-	return nowAndThen(ctx, of(s, 15, 3), runs(ours, conn, driver.Place{Container: y.container}))
+	return nowAndThen(ctx, of(s, 15, 3), runs(ours, conn, driver.Place{Container: h.container}))
 }
 
-// nowAndThen repeats something with pauses in which sockets can be dialed ahead.
+// nowAndThen repeats a contender, with pauses in which sockets can be dialed ahead.
 func nowAndThen(ctx context.Context, times int, c contender) (took []float64, err error) {
 	for range times {
 		if err := pass(ctx, 3*slowDials); err != nil {

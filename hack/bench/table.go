@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// row is one line of the table: a figure of ours, what it is compared with, and
-// what it should be.
+// row is one line of the table: a figure of connpool, what it is compared with,
+// and its goal.
 type row struct {
 	Name string  `json:"name"`
 	Ours float64 `json:"ours"`
@@ -88,7 +88,7 @@ func (r row) cells() []string {
 	return cells
 }
 
-// isNumber tells the columns that are aligned to the right.
+// isNumber reports whether a column is aligned to the right.
 func isNumber(column int) bool { return column == 1 || column >= 3 && column <= 5 }
 
 func pad(cell string, width int, right bool) string {
@@ -99,7 +99,7 @@ func pad(cell string, width int, right bool) string {
 	return cell + space
 }
 
-// amount prints a number with three digits that matter.
+// amount formats a number with three significant digits.
 func amount(n float64, unit string) string {
 	digits := 2
 	switch {

@@ -11,20 +11,20 @@ import (
 type contender struct {
 	name string
 	do   func(context.Context) error
-	// every is in how many rounds it takes part once: 1 for all. What takes long
-	// is repeated less often.
+	// every n means that it takes part in one of n rounds: 1 for all. Slow
+	// contenders are repeated less often.
 	every int
 }
 
-// race lets the contenders do their thing in turn until the time is over, and
-// returns what each took, in milliseconds. The first rounds are practice.
+// race runs the contenders in turn until the time is over and returns how long
+// each run took, in milliseconds. The first rounds are practice and do not count.
 func race(ctx context.Context, span time.Duration, contenders ...contender) (map[string][]float64, error) {
 	const practice = 3
 	took := map[string][]float64{}
 	end := time.Now().Add(span)
 	for round := 0; round < practice+1 || time.Now().Before(end); round++ {
 		for i := range contenders {
-			// Who goes first changes, because it may warm up the next one's caches.
+			// The first one changes, because it may warm up the next one's caches.
 			c := contenders[(i+round)%len(contenders)]
 			if round%c.every != 0 {
 				continue
@@ -43,7 +43,8 @@ func race(ctx context.Context, span time.Duration, contenders ...contender) (map
 
 func median(samples []float64) float64 { return percentile(samples, 50) }
 
-// percentile is the smallest sample that so many of a hundred do not exceed.
+// percentile is the smallest sample that this percentage of all samples does not
+// exceed.
 func percentile(samples []float64, percent int) float64 {
 	sorted := slices.Sorted(slices.Values(samples))
 	rank := (len(sorted)*percent + 99) / 100

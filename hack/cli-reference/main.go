@@ -1,5 +1,5 @@
-// Command cli-reference prints the reference of the kubectl plugin, from what its
-// commands say of themselves:
+// Command cli-reference prints the reference of the kubectl plugin, from the help
+// of its commands:
 //
 //	go run ./hack/cli-reference >docs/reference/kubectl-connpool.md
 //
@@ -73,7 +73,7 @@ func sections(text string, above ...string) (string, error) {
 	return page.String(), nil
 }
 
-// help is what a command, or the program, says of itself.
+// help is the help of a command, or of the program.
 func help(command ...string) (string, error) {
 	var out bytes.Buffer
 	streams := genericiooptions.IOStreams{In: strings.NewReader(""), Out: &out, ErrOut: io.Discard}
@@ -84,7 +84,7 @@ func help(command ...string) (string, error) {
 	return out.String(), nil
 }
 
-// indented makes a text a block of code.
+// indented turns a text into a block of code.
 func indented(text string) string {
 	var block strings.Builder
 	for line := range strings.Lines(strings.TrimSpace(text) + "\n") {

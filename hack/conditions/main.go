@@ -3,9 +3,9 @@
 //
 //	go run ./hack/conditions api/v1alpha1/conditions.go
 //
-// The comments are the only place where they are described, so that whoever adds
-// a reason documents it where it is defined, and who meets it in a status finds
-// the same words.
+// The comments are the only place where reasons are described. A developer who adds
+// a reason documents it where it is defined, and a user who sees it in a status finds
+// the same words in the reference.
 package main
 
 import (

@@ -1,18 +1,19 @@
 // Package apiserver serves the live API beside kube-apiserver: as an aggregated
 // API, so that RBAC, audit and kubectl work as for everything else, and on the
-// same port to whoever asks directly with a token.
+// same port to clients that call it directly with a token.
 //
 //	config, err := apiserver.Options{...}.Config(ctx)
-//	server, err := config.Complete(version).New(storage)
+//	storage := registry.New(registry.Config{Authorizer: config.Authorizer(), ...}).Storage()
+//	server, err := config.New(storage)
 //	err = server.Run(ctx)
 //
-// It is k8s.io/apiserver without etcd: nothing is stored here. Who a client is
-// and what it may do, kube-apiserver says, and is believed for 10 s. Nobody is
-// anonymous but for health.
+// It is k8s.io/apiserver without etcd: nothing is stored here. kube-apiserver says
+// who a client is and what it may do, and its answers are cached for 10 s. Only
+// health is open to anonymous clients.
 //
-// Trade-offs: the generic server brings discovery, OpenAPI and content
-// negotiation that clients rely on, and with them much that is never used. It is
-// worth it: every client library works unchanged.
+// Trade-offs: the generic server brings discovery, OpenAPI and content negotiation
+// that clients rely on, and with them much that is never used. It is worth it:
+// every client library works unchanged.
 package apiserver
 
 import (
@@ -49,21 +50,21 @@ const maxStreamsPerConnection = 1000
 type Options struct {
 	// Listener on which to serve; the server closes it.
 	Listener net.Listener
-	// Certificate of the server; it is asked again whenever it says that it has
-	// changed.
+	// Certificate of the server. It is read again each time it notifies the server of
+	// a change.
 	Certificate dynamiccertificates.CertKeyContentProvider
-	// Cluster is where kube-apiserver is.
+	// Cluster is how to reach kube-apiserver.
 	Cluster *restclient.Config
 	// Audit gets a line for each use of a connection that is not permitted. The
 	// zero value writes none.
 	Audit logr.Logger
-	// Version of the program, as its OpenAPI description says it.
+	// Version of the program, for its OpenAPI description.
 	Version string
 	// ShutdownTimeout bounds how long requests may go on when Run's context ends.
 	ShutdownTimeout time.Duration
 }
 
-// Config is a server that is not yet complete.
+// Config is all that a server needs but its storage.
 type Config struct {
 	generic    *server.RecommendedConfig
 	codecs     serializer.CodecFactory
@@ -71,8 +72,8 @@ type Config struct {
 	delegation *delegation
 }
 
-// Config asks kube-apiserver whom to trust; it follows its answers until ctx
-// ends.
+// Config reads from kube-apiserver which authorities to trust, and follows changes
+// until ctx ends.
 func (o Options) Config(ctx context.Context) (*Config, error) {
 	client, err := kubernetes.NewForConfig(o.Cluster)
 	if err != nil {
@@ -99,7 +100,7 @@ func (o Options) Config(ctx context.Context) (*Config, error) {
 
 func (o Options) apply(config *server.RecommendedConfig, scheme *runtime.Scheme) error {
 	serving := options.NewSecureServingOptions()
-	serving.Listener = attentive{o.Listener}
+	serving.Listener = keepAliveListener{o.Listener}
 	serving.ServerCert = options.GeneratableKeyCert{GeneratedCert: o.Certificate}
 	serving.HTTP2MaxStreamsPerConnection = maxStreamsPerConnection
 	if err := serving.WithLoopback().ApplyTo(&config.SecureServing, &config.LoopbackClientConfig); err != nil {
@@ -118,17 +119,17 @@ func (o Options) apply(config *server.RecommendedConfig, scheme *runtime.Scheme)
 	config.EnableProfiling = false
 	config.EnableIndex = false
 	config.EnableMetrics = false                                // the manager's endpoint has them
-	config.RequestTimeout = max(o.ShutdownTimeout, time.Minute) // which is the timeout of the shutdown, too
+	config.RequestTimeout = max(o.ShutdownTimeout, time.Minute) // it is also the timeout of the shutdown
 	return nil
 }
 
-// Authorizer says what a user may do; an answer is believed for 10 s.
+// Authorizer says what a user may do. Its answers are cached for 10 s.
 func (c *Config) Authorizer() authorizer.Authorizer { return c.delegation.authorizer }
 
 // Server is a live API that can be run.
 type Server struct{ generic *server.GenericAPIServer }
 
-// New makes the server of what is stored nowhere.
+// New makes a server. storage has the handler of each resource, by its name.
 func (c *Config) New(storage map[string]rest.Storage) (*Server, error) {
 	generic, err := c.generic.Complete().New("connpool", server.NewEmptyDelegate())
 	if err != nil {
@@ -151,8 +152,8 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-// newScheme knows the live API in its one version, which is the internal one,
-// too, as the generic server wants it.
+// newScheme returns a scheme with the live API. Its one version is registered as the
+// internal version, too, because the generic server needs one.
 func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	if err := live.AddToScheme(scheme); err != nil {
@@ -163,7 +164,7 @@ func newScheme() (*runtime.Scheme, error) {
 		&live.Connection{}, &live.ConnectionList{}, &live.Session{}, &live.SessionList{}, &live.Exec{}, &live.Drain{}, &live.Check{},
 		&live.ExecOptions{}, &live.PortForwardOptions{}, &live.ProxyOptions{},
 	)
-	// Errors, options and discovery have no group of their own.
+	// Errors and discovery have no group of their own.
 	unversioned := schema.GroupVersion{Version: "v1"}
 	metav1.AddToGroupVersion(scheme, unversioned)
 	scheme.AddUnversionedTypes(unversioned,

@@ -38,9 +38,9 @@ import (
 	"github.com/connpool/connpool/test/controlplane"
 )
 
-// world is one control plane and one live API on it, with a storage that only
+// env is one control plane and one live API on it. The storage of the live API only
 // says who used it.
-var world struct {
+var env struct {
 	plane   *controlplane.ControlPlane
 	address string
 	// authority has issued the server's certificate.
@@ -62,7 +62,7 @@ func runTests(m *testing.M) int {
 		return 1
 	}
 	defer plane.Stop()
-	world.plane = plane
+	env.plane = plane
 	stop, err := serve(ctx)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "serve the live API:", err)
@@ -78,18 +78,18 @@ func serve(ctx context.Context) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	world.address = listener.Addr().String()
+	env.address = listener.Addr().String()
 	cert, key, err := certutil.GenerateSelfSignedCertKey("localhost", []net.IP{net.IPv4(127, 0, 0, 1)}, []string{"connpool-live.connpool-system.svc"})
 	if err != nil {
 		return nil, err
 	}
-	world.authority, world.ca = x509.NewCertPool(), cert
-	world.authority.AppendCertsFromPEM(cert)
+	env.authority, env.ca = x509.NewCertPool(), cert
+	env.authority.AppendCertsFromPEM(cert)
 	content, err := dynamiccertificates.NewStaticCertKeyContent("test", cert, key)
 	if err != nil {
 		return nil, err
 	}
-	config, err := apiserver.Options{Listener: listener, Certificate: content, Cluster: world.plane.Config, Audit: countDenials()}.Config(ctx)
+	config, err := apiserver.Options{Listener: listener, Certificate: content, Cluster: env.plane.Config, Audit: countDenials()}.Config(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func serve(ctx context.Context) (stop func(), err error) {
 	done := make(chan error, 1)
 	go func() { done <- server.Run(ctx) }()
 	port := listener.Addr().(*net.TCPAddr).Port
-	if err := world.plane.RegisterAPI(ctx, live.GroupName, "v1alpha1", int32(port)); err != nil {
+	if err := env.plane.RegisterAPI(ctx, live.GroupName, "v1alpha1", int32(port)); err != nil {
 		return nil, err
 	}
 	if err := trust(ctx, cert); err != nil {
@@ -119,9 +119,10 @@ func serve(ctx context.Context) (stop func(), err error) {
 	}, nil
 }
 
-// trust writes the authority to believe and waits until kube-apiserver does.
+// trust writes the authority into the APIService and waits until kube-apiserver
+// trusts it.
 func trust(ctx context.Context, ca []byte) error {
-	client, err := dynamic.NewForConfig(world.plane.Config)
+	client, err := dynamic.NewForConfig(env.plane.Config)
 	if err != nil {
 		return err
 	}
@@ -133,7 +134,7 @@ func trust(ctx context.Context, ca []byte) error {
 	if _, err := services.Patch(ctx, "v1alpha1.live.connpool.dev", types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
 		return err
 	}
-	admin, err := kubernetes.NewForConfig(world.plane.Config)
+	admin, err := kubernetes.NewForConfig(env.plane.Config)
 	if err != nil {
 		return err
 	}
@@ -143,11 +144,11 @@ func trust(ctx context.Context, ca []byte) error {
 	})
 }
 
-// countDenials is an audit log that only counts.
+// countDenials returns an audit log that only counts the refused uses.
 func countDenials() logr.Logger {
 	return funcr.New(func(_, line string) {
 		if strings.Contains(line, "use refused") {
-			world.denied.Add(1)
+			env.denied.Add(1)
 		}
 	}, funcr.Options{})
 }
@@ -162,7 +163,7 @@ func (parent) Destroy()                {}
 func (parent) NamespaceScoped() bool   { return true }
 func (parent) GetSingularName() string { return "connectionpool" }
 
-// user answers whoever gets through, and counts.
+// user answers each request that gets through, and counts it.
 type user struct{ subpath bool }
 
 func (user) New() runtime.Object      { return &live.Exec{} }
@@ -180,7 +181,7 @@ func (user) Connect(ctx context.Context, name string, options runtime.Object, _ 
 	info, _ := request.RequestInfoFrom(ctx)
 	who, _ := request.UserFrom(ctx)
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		world.uses.Add(1)
+		env.uses.Add(1)
 		fmt.Fprintf(w, "%s %s %s/%s %s by %s ", info.Verb, info.Resource, info.Namespace, name, info.Subresource, who.GetName())
 		_ = json.NewEncoder(w).Encode(options)
 	}), nil
@@ -189,7 +190,7 @@ func (user) Connect(ctx context.Context, name string, options runtime.Object, _ 
 // permit lets a user do the verbs on exec and proxy of every pool.
 func permit(t *testing.T, name string, verbs ...string) {
 	t.Helper()
-	admin, err := kubernetes.NewForConfig(world.plane.Config)
+	admin, err := kubernetes.NewForConfig(env.plane.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,10 +216,10 @@ func permit(t *testing.T, name string, verbs ...string) {
 // send makes a request directly to the server and returns the status and body.
 func send(t *testing.T, config *tls.Config, method, path string, header http.Header) (int, string) {
 	t.Helper()
-	config.RootCAs = world.authority
+	config.RootCAs = env.authority
 	transport := &http.Transport{TLSClientConfig: config}
 	defer transport.CloseIdleConnections()
-	r, err := http.NewRequestWithContext(t.Context(), method, "https://"+world.address+path, http.NoBody)
+	r, err := http.NewRequestWithContext(t.Context(), method, "https://"+env.address+path, http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +251,7 @@ func TestOnlyKubeAPIServerSpeaksForOthers(t *testing.T) {
 		return &tls.Config{Certificates: []tls.Certificate{pair}}
 	}
 	clientCA := func(name string) ([]byte, []byte, error) {
-		config, err := world.plane.User(name)
+		config, err := env.plane.User(name)
 		return config.CertData, config.KeyData, err
 	}
 	ownCA := func(name string) ([]byte, []byte, error) { return certutil.GenerateSelfSignedCertKey(name, nil, nil) }
@@ -259,21 +260,21 @@ func TestOnlyKubeAPIServerSpeaksForOthers(t *testing.T) {
 		want   int
 	}{
 		"no certificate":                                 {&tls.Config{}, http.StatusUnauthorized},
-		"a certificate by nobody":                        {certificate(controlplane.FrontProxyName, ownCA), http.StatusUnauthorized},
-		"another name by the front proxy's authority":    {certificate("somebody", world.plane.FrontProxy), http.StatusUnauthorized},
+		"a certificate that no authority signed":         {certificate(controlplane.FrontProxyName, ownCA), http.StatusUnauthorized},
+		"another name by the front proxy's authority":    {certificate("someone", env.plane.FrontProxy), http.StatusUnauthorized},
 		"the front proxy's name by the users' authority": {certificate(controlplane.FrontProxyName, clientCA), http.StatusForbidden},
-		"the front proxy":                                {certificate(controlplane.FrontProxyName, world.plane.FrontProxy), http.StatusOK},
+		"the front proxy":                                {certificate(controlplane.FrontProxyName, env.plane.FrontProxy), http.StatusOK},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			before := world.uses.Load()
+			before := env.uses.Load()
 			got, body := send(t, tc.config, http.MethodPost, execPath, http.Header{
 				"X-Remote-User": {"root"}, "X-Remote-Group": {"system:masters"},
 			})
 			if got != tc.want {
 				t.Errorf("status %d, want %d: %s", got, tc.want, body)
 			}
-			if ran := world.uses.Load() - before; ran != 0 && tc.want != http.StatusOK {
+			if ran := env.uses.Load() - before; ran != 0 && tc.want != http.StatusOK {
 				t.Error("it got through")
 			}
 		})
@@ -284,8 +285,8 @@ func TestUsingNeedsCreateWhateverTheMethod(t *testing.T) {
 	permit(t, "reader", "get", "list", "watch", "update", "patch", "delete")
 	permit(t, "writer", "create")
 	tokens := map[string]string{}
-	for _, name := range []string{"reader", "writer", "nobody"} {
-		config, err := world.plane.ServiceAccount(t.Context(), corev1.NamespaceDefault, name)
+	for _, name := range []string{"reader", "writer", "powerless"} {
+		config, err := env.plane.ServiceAccount(t.Context(), corev1.NamespaceDefault, name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -295,18 +296,18 @@ func TestUsingNeedsCreateWhateverTheMethod(t *testing.T) {
 		name, user, method, path string
 		want                     int
 	}{
-		{"nobody is anonymous", "", "POST", execPath, http.StatusUnauthorized},
-		{"a token that is none", "none", "POST", execPath, http.StatusUnauthorized},
+		{"no token", "", "POST", execPath, http.StatusUnauthorized},
+		{"a token that is invalid", "none", "POST", execPath, http.StatusUnauthorized},
 		{"reading permissions and GET", "reader", "GET", execPath, http.StatusForbidden},
 		{"reading permissions and POST", "reader", "POST", execPath, http.StatusForbidden},
 		{"reading permissions and DELETE on a proxy", "reader", "DELETE", proxyPath, http.StatusForbidden},
-		{"no permissions", "nobody", "POST", execPath, http.StatusForbidden},
+		{"no permissions", "powerless", "POST", execPath, http.StatusForbidden},
 		{"create and GET", "writer", "GET", execPath, http.StatusOK},
 		{"create and POST", "writer", "POST", execPath, http.StatusOK},
 		{"create and PATCH on a proxy", "writer", "PATCH", proxyPath, http.StatusOK},
 		{"create does not reach another subresource", "writer", "POST", strings.Replace(execPath, "exec", "portforward", 1), http.StatusForbidden},
-		{"health needs nobody", "", "GET", "/readyz", http.StatusOK},
-		{"health of all checks is not for nobody", "", "GET", "/readyz/ping", http.StatusUnauthorized},
+		{"health needs no token", "", "GET", "/readyz", http.StatusOK},
+		{"health of a single check needs a token", "", "GET", "/readyz/ping", http.StatusUnauthorized},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -317,15 +318,15 @@ func TestUsingNeedsCreateWhateverTheMethod(t *testing.T) {
 					header.Set("Authorization", "Bearer "+token)
 				}
 			}
-			before, denied := world.uses.Load(), world.denied.Load()
+			before, denied := env.uses.Load(), env.denied.Load()
 			got, body := send(t, &tls.Config{}, tc.method, tc.path, header)
 			if got != tc.want {
 				t.Errorf("status %d, want %d: %s", got, tc.want, body)
 			}
-			if tc.want == http.StatusForbidden && world.uses.Load() != before {
+			if tc.want == http.StatusForbidden && env.uses.Load() != before {
 				t.Error("it got through")
 			}
-			if isDenied := world.denied.Load() > denied; isDenied != (tc.want == http.StatusForbidden) {
+			if isDenied := env.denied.Load() > denied; isDenied != (tc.want == http.StatusForbidden) {
 				t.Errorf("audited as denied: %t", isDenied)
 			}
 		})
@@ -334,23 +335,23 @@ func TestUsingNeedsCreateWhateverTheMethod(t *testing.T) {
 
 const proxyPath = "/apis/live.connpool.dev/v1alpha1/namespaces/default/connectionpools/web/proxy/build/containers/json"
 
-// What was authorized is what runs.
-func TestPathsMeanTheSameToEverybody(t *testing.T) {
+// A request must not be authorized for one pool and run in another.
+func TestPathsMeanTheSameToEveryLayer(t *testing.T) {
 	permit(t, "pathfinder", "create")
-	config, err := world.plane.ServiceAccount(t.Context(), corev1.NamespaceDefault, "pathfinder")
+	config, err := env.plane.ServiceAccount(t.Context(), corev1.NamespaceDefault, "pathfinder")
 	if err != nil {
 		t.Fatal(err)
 	}
 	header := http.Header{"Authorization": {"Bearer " + config.BearerToken}}
 	base := "/apis/live.connpool.dev/v1alpha1/namespaces/default/connectionpools/"
 	tests := map[string]struct{ path, want string }{
-		"plainly":               {base + "web/exec", "create connectionpools default/web exec"},
-		"two slashes":           {base + "/web/exec", ""},
-		"a slash in disguise":   {base + "web%2fexec", "create connectionpools default/web exec"},
-		"a way back":            {base + "other/../web/exec", ""},
-		"a way back, disguised": {base + "other%2f..%2fweb/exec", ""},
-		"a segment too many":    {base + "web/exec/more", ""},
-		"a path in a proxy":     {base + "web/proxy/build/a/b", "create connectionpools default/web proxy"},
+		"plainly":                   {base + "web/exec", "create connectionpools default/web exec"},
+		"two slashes":               {base + "/web/exec", ""},
+		"an escaped slash":          {base + "web%2fexec", "create connectionpools default/web exec"},
+		"a parent segment":          {base + "other/../web/exec", ""},
+		"an escaped parent segment": {base + "other%2f..%2fweb/exec", ""},
+		"a segment too many":        {base + "web/exec/more", ""},
+		"a path in a proxy":         {base + "web/proxy/build/a/b", "create connectionpools default/web proxy"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -370,7 +371,7 @@ func TestPathsMeanTheSameToEverybody(t *testing.T) {
 
 func TestUsersOfKubeAPIServerAreThemselvesHere(t *testing.T) {
 	permit(t, "alice", "create")
-	config, err := world.plane.User("alice")
+	config, err := env.plane.User("alice")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -398,7 +399,7 @@ func TestUsersOfKubeAPIServerAreThemselvesHere(t *testing.T) {
 }
 
 func TestTheLiveAPIIsDescribed(t *testing.T) {
-	admin, err := kubernetes.NewForConfig(world.plane.Config)
+	admin, err := kubernetes.NewForConfig(env.plane.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -415,7 +416,7 @@ func TestTheLiveAPIIsDescribed(t *testing.T) {
 }
 
 func TestTheVerbsOfAProxyAreListed(t *testing.T) {
-	admin, err := kubernetes.NewForConfig(world.plane.Config)
+	admin, err := kubernetes.NewForConfig(env.plane.Config)
 	if err != nil {
 		t.Fatal(err)
 	}

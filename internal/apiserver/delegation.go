@@ -24,16 +24,16 @@ import (
 
 const (
 	// reviewCacheTTL is how long an answer of kube-apiserver about a token or a
-	// permission is believed.
+	// permission is cached.
 	reviewCacheTTL = 10 * time.Second
-	// reviewTimeout bounds one question.
+	// reviewTimeout bounds one token review.
 	reviewTimeout = 10 * time.Second
-	// trustConfigMap says whom the aggregator and clients with certificates
-	// are trusted by. Every kube-apiserver keeps it in kube-system.
+	// trustConfigMap names the ConfigMap that holds the authorities of the aggregator
+	// and of clients with certificates. Every kube-apiserver keeps it in kube-system.
 	trustConfigMap = "extension-apiserver-authentication"
 )
 
-// openPaths answer without a question of who asks: health, for probes.
+// openPaths are open to anonymous clients: health, for probes.
 var openPaths = []string{"/healthz", "/livez", "/readyz"}
 
 // errOpenProxy refuses a cluster in which any client certificate of the front
@@ -41,9 +41,9 @@ var openPaths = []string{"/healthz", "/livez", "/readyz"}
 var errOpenProxy = errors.New("kube-apiserver runs without --requestheader-allowed-names: " +
 	"any certificate of its --requestheader-client-ca-file could claim to be any user; name the front proxy there")
 
-// delegation asks kube-apiserver who a client is and what it may do. The
-// generic server's own options would let everybody in as system:anonymous and
-// only know kubeconfig files.
+// delegation asks kube-apiserver who a client is and what it may do. The generic
+// server's own options do the same, but they let every client in as
+// system:anonymous, and read their configuration from kubeconfig files only.
 type delegation struct {
 	authenticator authenticator.Request
 	authorizer    authorizer.Authorizer
@@ -77,7 +77,8 @@ func newDelegation(ctx context.Context, client kubernetes.Interface) (*delegatio
 	return d, nil
 }
 
-// trust reads, and follows, whose certificates are believed.
+// trust reads, and follows, which authorities may certify clients and the front
+// proxy.
 func (d *delegation) trust(ctx context.Context, client kubernetes.Interface) error {
 	clientCA, err := dynamiccertificates.NewDynamicCAFromConfigMapController(
 		"client-ca", metav1.NamespaceSystem, trustConfigMap, "client-ca-file", client)
@@ -111,14 +112,15 @@ func (d *delegation) trust(ctx context.Context, client kubernetes.Interface) err
 	return nil
 }
 
-// namesProvider lets nobody speak for others when the list has become empty,
-// which the library takes for a list of everybody.
+// namesProvider replaces an empty list by one with a name that no certificate has.
+// The library would let every certificate of the authority speak for any user if
+// the list became empty.
 func namesProvider(names func() []string) headerrequest.StringSliceProvider {
 	return headerrequest.StringSliceProviderFunc(func() []string {
 		if names := names(); len(names) > 0 {
 			return names
 		}
-		return []string{"\x00nobody"}
+		return []string{"\x00no certificate"}
 	})
 }
 
@@ -145,18 +147,18 @@ func newAuthorizer(client kubernetes.Interface) (authorizer.Authorizer, error) {
 		return nil, err
 	}
 	return union.New(
-		// The aggregator itself asks for discovery in this group.
+		// The aggregator's own requests for discovery come from this group.
 		union.NamedAuthorizer{AuthorizerName: "masters", Authorizer: authorizerfactory.NewPrivilegedGroups("system:masters")},
 		union.NamedAuthorizer{AuthorizerName: "open-paths", Authorizer: open},
 		union.NamedAuthorizer{AuthorizerName: "reviews", Authorizer: reviews},
 	)
 }
 
-// apply makes the server believe the delegation.
+// apply makes the server use the delegation.
 func (d *delegation) apply(config *server.RecommendedConfig, audit logr.Logger) error {
 	config.Authentication.Authenticator = d.authenticator
 	config.Authentication.RequestHeaderConfig = d.proxyHeaders
-	config.Authorization.Authorizer = denials{d.authorizer, audit}
+	config.Authorization.Authorizer = auditingAuthorizer{d.authorizer, audit}
 	return errors.Join(
 		config.Authentication.ApplyClientCert(d.clientCA, config.SecureServing),
 		config.Authentication.ApplyClientCert(d.proxyCA, config.SecureServing),

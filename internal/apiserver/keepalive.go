@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// keepalive notices within 15 s that the host of an idle client has vanished, so
-// that what it ran is ended. The user timeout of TCP would also end clients that
-// merely do not read for a while.
+// keepalive makes the server notice within 15 s that the host of an idle client has
+// vanished, so that the client's commands are ended. The user timeout of TCP would
+// also cut clients that only do not read for a while.
 var keepalive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 3 * time.Second, Count: 3}
 
-// attentive is a listener whose connections have keepalive. They can all that TCP
-// connections can, such as being reset, but are of another type, because the
-// generic server would set 3 minutes.
-type attentive struct{ net.Listener }
+// keepAliveListener is a listener whose connections have keepalive. They have all
+// methods of TCP connections, but are of another type: on a *net.TCPConn the generic
+// server would set a keepalive of 3 minutes.
+type keepAliveListener struct{ net.Listener }
 
 // Accept implements net.Listener.
-func (l attentive) Accept() (net.Conn, error) {
+func (l keepAliveListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
@@ -25,6 +25,6 @@ func (l attentive) Accept() (net.Conn, error) {
 	if !ok {
 		return conn, nil
 	}
-	_ = tcp.SetKeepAliveConfig(keepalive) // it works as well without
+	_ = tcp.SetKeepAliveConfig(keepalive) // the connection also works without it
 	return struct{ *net.TCPConn }{tcp}, nil
 }

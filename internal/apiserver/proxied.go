@@ -3,47 +3,38 @@ package apiserver
 import (
 	"encoding/json"
 	"net/http"
-	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/server"
 
-	"github.com/connpool/connpool/internal/registry"
+	"github.com/connpool/connpool/internal/registry/proxy"
 )
 
-// buildChain is the generic server's chain of handlers behind one for proxied
-// requests, which belong to another API and must not be taken for one of ours.
+// buildChain returns the generic server's chain of handlers, behind one for proxied
+// requests. Those belong to another API, and the generic server must not read them
+// as requests of its own.
 func buildChain(api http.Handler, config *server.Config) http.Handler {
-	return apart(server.DefaultBuildHandlerChain(api, config), config.RequestInfoResolver)
+	return isolateProxied(server.DefaultBuildHandlerChain(api, config), config.RequestInfoResolver)
 }
 
-// apart hides the query of a proxied request from the generic server, which would
-// refuse dryRun, and log it. And it refuses impersonation: the generic server would
-// take it for its own and drop the headers, and the request would then run at the
-// target as somebody else than it says. kube-apiserver does that to requests that
-// come through it.
-func apart(next http.Handler, resolver request.RequestInfoResolver) http.Handler {
+// isolateProxied hides the query of a proxied request from the generic server, which
+// would refuse dryRun, and would log the query. It also refuses impersonation: the
+// generic server would apply the headers to itself and drop them, and the request
+// would run at the target as another user than the client means. For requests that
+// come through kube-apiserver that happens there.
+func isolateProxied(next http.Handler, resolver request.RequestInfoResolver) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		info, err := resolver.NewRequestInfo(req)
 		switch {
 		case err != nil || !isUse(info) || info.Subresource != "proxy":
 			next.ServeHTTP(w, req)
-		case impersonates(req.Header):
+		case len(proxy.Impersonations(req.Header)) > 0:
 			refuseImpersonation(w)
 		default:
-			next.ServeHTTP(w, registry.HideQuery(req))
+			next.ServeHTTP(w, proxy.HideQuery(req))
 		}
 	})
-}
-
-func impersonates(header http.Header) bool {
-	for name := range header {
-		if strings.HasPrefix(name, "Impersonate-") {
-			return true
-		}
-	}
-	return false
 }
 
 func refuseImpersonation(w http.ResponseWriter) {

@@ -31,8 +31,8 @@ import (
 	"github.com/connpool/connpool/internal/registry"
 )
 
-// engines is a registry with one pool, engines, of one target, build, whose API is
-// a real server.
+// engines is a registry with one pool, called engines, of one target, called build.
+// The target's API is a real server.
 type engines struct {
 	*drivertest.Fake
 
@@ -96,7 +96,8 @@ func (c engineConn) Proxy(request *http.Request) (*http.Response, error) {
 	return answer, nil
 }
 
-// engineAPI shows what it gets, echoes what flows, and takes connections over.
+// engineAPI answers with the request that it gets, echoes the lines of a stream, and
+// upgrades connections.
 func engineAPI(w http.ResponseWriter, r *http.Request) {
 	control := http.NewResponseController(w)
 	switch {
@@ -122,7 +123,7 @@ func engineAPI(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// declared are the objects behind engines.
+// declared is the pool and the target of engines, as objects.
 type declared struct{}
 
 func (declared) Pool(_ context.Context, namespace, name string) (*v1alpha1.ConnectionPool, error) {
@@ -143,7 +144,8 @@ func (declared) Targets(context.Context, string) ([]v1alpha1.ConnectionTarget, e
 	return nil, nil
 }
 
-// proxies is the real proxy for pool engines and what only counts for others.
+// proxies is the real proxy for the pool engines, and one that only counts for all
+// other pools.
 type proxies struct {
 	user
 
@@ -159,17 +161,17 @@ func (p proxies) Connect(ctx context.Context, name string, options runtime.Objec
 
 const enginePath = "/apis/live.connpool.dev/v1alpha1/namespaces/default/connectionpools/engines/proxy/build"
 
-// ways are those in which clients reach the live API.
+// ways returns each way in which a client can reach the live API.
 func ways(t *testing.T, name string) map[string]func() (host string, client *http.Client, config *restclient.Config) {
 	t.Helper()
-	permit(t, name, "create", "get", "update", "patch", "delete") // kube-apiserver asks for the verb of the method, too
-	through, err := world.plane.ServiceAccount(t.Context(), corev1.NamespaceDefault, name)
+	permit(t, name, "create", "get", "update", "patch", "delete") // kube-apiserver also requires the verb of the method
+	through, err := env.plane.ServiceAccount(t.Context(), corev1.NamespaceDefault, name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	direct := restclient.CopyConfig(through)
-	direct.Host = "https://" + world.address
-	direct.TLSClientConfig = restclient.TLSClientConfig{CAData: world.ca}
+	direct.Host = "https://" + env.address
+	direct.TLSClientConfig = restclient.TLSClientConfig{CAData: env.ca}
 	old := restclient.CopyConfig(direct)
 	old.NextProtos = []string{"http/1.1"} // as the docker client
 	made := map[string]func() (string, *http.Client, *restclient.Config){}
@@ -263,7 +265,7 @@ func TestAProxiedAnswerThatIsCutLooksCut(t *testing.T) {
 	}
 }
 
-// Directly, output follows the end of input. kube-apiserver ends both together.
+// Directly, output can come after the end of input. kube-apiserver ends both together.
 func TestAProxiedConnectionIsTakenOver(t *testing.T) {
 	reach := ways(t, "proxy-upgrade")["directly"]
 	_, _, config := reach()
@@ -297,9 +299,9 @@ func TestAProxiedConnectionIsTakenOver(t *testing.T) {
 	}
 }
 
-// Not even who may be anybody here is somebody else at the target.
-func TestNobodyImpersonatesThroughAProxy(t *testing.T) {
-	reader, err := world.plane.ServiceAccount(t.Context(), corev1.NamespaceDefault, "impersonator")
+// A user who may impersonate others here must not do so at the target.
+func TestNoUserImpersonatesThroughAProxy(t *testing.T) {
+	reader, err := env.plane.ServiceAccount(t.Context(), corev1.NamespaceDefault, "impersonator")
 	if err != nil {
 		t.Fatal(err)
 	}

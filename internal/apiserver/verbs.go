@@ -9,12 +9,12 @@ import (
 	"k8s.io/apiserver/pkg/server"
 )
 
-// uses are the subresources that use a connection. They run as long as they
-// need, and need the verb create whatever the HTTP method.
+// uses are the subresources that use a connection. They have no deadline, and need
+// the verb create whatever the HTTP method.
 var uses = []string{"exec", "portforward", "proxy"}
 
-// verbResolver calls every use of a connection create: a WebSocket arrives as
-// GET, and who may only read must not run anything.
+// verbResolver gives every use of a connection the verb create: a WebSocket arrives
+// as GET, and a user who may only read must not run anything.
 type verbResolver struct{ request.RequestInfoResolver }
 
 func newVerbResolver() verbResolver {
@@ -32,11 +32,13 @@ func (r verbResolver) NewRequestInfo(req *http.Request) (*request.RequestInfo, e
 	return info, err
 }
 
+// isUse reports whether a request uses a connection.
 func isUse(info *request.RequestInfo) bool {
 	return info != nil && info.IsResourceRequest && isUsed(info.Subresource)
 }
 
 func isUsed(subresource string) bool { return slices.Contains(uses, subresource) }
 
-// isLongRunning exempts what uses a connection from the deadline of requests.
+// isLongRunning reports whether a request is exempt from the deadline of requests:
+// each use of a connection is.
 func isLongRunning(_ *http.Request, info *request.RequestInfo) bool { return isUse(info) }

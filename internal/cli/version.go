@@ -4,99 +4,80 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"time"
 
 	"github.com/spf13/cobra"
 
-	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/cli/display"
+	"github.com/connpool/connpool/internal/cli/plugin"
 )
 
 // versionOptions print versions.
 type versionOptions struct {
-	*factory
-	output output
+	*plugin.Factory
+	output plugin.Output
 	client bool
 }
+
+// versionTimeout bounds how long the operator may take to tell its version.
+const versionTimeout = 10 * time.Second
 
 // versions of the parts.
 type versions struct {
 	Client   string `json:"client"`
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
-	// Server is the operator's, absent if it was not asked or did not answer.
+	// Server is the operator's version, unless it was not asked or did not answer.
 	Server string `json:"server,omitempty"`
-	// Error says why the operator's is absent.
+	// Error says why Server is empty.
 	Error string `json:"error,omitempty"`
 }
 
-// newVersionCommand prints versions.
-func newVersionCommand(f *factory) *cobra.Command {
-	o := &versionOptions{factory: f}
+// newVersion returns the command version.
+func newVersion(f *plugin.Factory) *cobra.Command {
+	o := &versionOptions{Factory: f}
 	command := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this program and of the operator",
-		Example: f.examples(
+		Example: f.Examples(
 			"both", "version",
 			"only this program's, without asking the cluster", "version --client"),
 		Args: cobra.NoArgs,
-		RunE: runs(o),
+		RunE: plugin.RunE(func(*cobra.Command, []string) error { return nil }, o.output.Validate, o.run),
 	}
-	command.Flags().BoolVar(&o.client, "client", false, "Only this program's: ask nobody")
-	o.output.register(command, outputJSON, outputYAML)
+	command.Flags().BoolVar(&o.client, "client", false, "Only this program's, without asking the cluster")
+	o.output.Register(command, plugin.JSON, plugin.YAML)
 	return command
 }
 
-func (o *versionOptions) complete(*cobra.Command, []string) error { return nil }
-
-func (o *versionOptions) validate() error { return o.output.validate() }
-
 func (o *versionOptions) run(ctx context.Context) error {
-	v := versions{Client: o.version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	v := versions{Client: o.Version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	if !o.client {
 		v.Server, v.Error = o.ask(ctx)
 	}
-	if o.output.machine() {
-		return o.output.encode(o.Out, v)
+	if o.output.IsMachine() {
+		return o.output.Encode(o.Out, v)
 	}
 	fmt.Fprintf(o.Out, "Client: %s (%s, %s)\n", v.Client, v.Go, v.Platform)
 	switch {
 	case v.Server != "":
-		fmt.Fprintf(o.Out, "Server: %s\n", oneLine(v.Server))
+		fmt.Fprintf(o.Out, "Server: %s\n", display.OneLine(v.Server))
 	case v.Error != "":
-		fmt.Fprintf(o.ErrOut, "Server: %s\n", oneLine(v.Error))
+		fmt.Fprintf(o.ErrOut, "Server: %s\n", display.OneLine(v.Error))
 	}
 	return nil
 }
 
 func (o *versionOptions) ask(ctx context.Context) (version, why string) {
-	plain, err := o.plain()
+	plain, err := o.Cluster.Plain()
 	if err != nil {
 		return "", "not asked: " + err.Error()
 	}
-	ctx, cancel := context.WithTimeout(ctx, doctorTimeout)
+	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()
-	version, err = serverVersion(ctx, plain)
+	version, err = plain.OperatorVersion(ctx)
 	if err != nil {
 		return "", "does not answer: " + err.Error()
 	}
 	return version, ""
-}
-
-// liveOpenAPI describes the live API. It is the one document of the operator that
-// kube-apiserver passes on and that carries a version.
-const liveOpenAPI = "/openapi/v3/apis/" + livev1alpha1.GroupName + "/v1alpha1"
-
-// serverVersion asks the operator for its version.
-func serverVersion(ctx context.Context, plain plainClient) (string, error) {
-	var document struct {
-		Info struct {
-			Version string `json:"version"`
-		} `json:"info"`
-	}
-	if err := plain.get(ctx, liveOpenAPI, &document); err != nil {
-		return "", err
-	}
-	if document.Info.Version == "" {
-		return "unknown", nil
-	}
-	return document.Info.Version, nil
 }

@@ -1,22 +1,24 @@
-// Package driver says what it means to reach a target, whatever the protocol:
-// a Driver turns an Endpoint into a Dialer, a Dialer makes Conns, and a Conn
-// offers what its protocol can do as one-method capabilities that callers
-// discover by type assertion (Execer, Forwarder, PodForwarder, Proxier, Listener).
+// Package driver defines what it means to reach a target, for any protocol. A Driver
+// turns an Endpoint into a Dialer, a Dialer makes Conns, and a Conn offers what its
+// protocol can do as one-method capabilities that callers discover by type assertion
+// (Execer, Forwarder, PodForwarder, Proxier, Listener).
 //
-// A Dialer tells its Endpoint's Trace what it passes on the way, so that a person
-// can see where and why it ends.
+// A Dialer tells the Trace of its Endpoint which stages it passes, so that a person can
+// see where and why a dial fails.
 //
-// Every error that leaves a driver is an *Error: classified once, here, into a
-// Reason that users see in conditions, with the Stage that failed and whether
-// the command may have started. Everything above switches on the class and
-// never looks at a protocol's own errors.
+// Every error that leaves a driver is an *Error. It is classified once, here, into a
+// Reason that users see in conditions, with the Stage that failed and whether the
+// command may have started. It belongs to the caller that gets it, who may change it.
+// The code above switches on the Reason, and never looks at the errors of a protocol.
 //
-// The package imports the standard library only, so that whoever uses a
-// connection does not depend on how it is made.
+// The package imports the standard library only, so that code that uses a connection
+// does not depend on how it is made. The packages below it are the protocols (ssh,
+// docker, kube) and the mechanisms that they share.
 package driver
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -40,23 +42,23 @@ type Dialer interface {
 // DialFunc opens a byte stream. It has the signature of net.Dialer.DialContext.
 type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
-// TraceFunc is told of a stage that a dial has passed, and what was found there.
+// TraceFunc is told which stage a dial has passed, and what was found there.
 type TraceFunc func(passed Stage, found string)
 
 // Endpoint is everything a driver needs to reach one target.
 type Endpoint struct {
-	// Network is "tcp", which an empty one means too, or "unix".
+	// Network is "tcp" or "unix". Empty means "tcp".
 	Network string
 	// Address is host:port for TCP, the absolute path of a socket for unix.
 	Address string
 	// User to log in as; SSH only.
 	User string
-	// Context of the kubeconfig; Kubernetes only. Its current-context when empty.
+	// Context of the kubeconfig; Kubernetes only. Empty means its current-context.
 	Context string
-	// Namespace of requests that name none; Kubernetes only. That of the context,
-	// or else "default", when empty.
+	// Namespace of requests that name none; Kubernetes only. Empty means that of the
+	// context, or else "default".
 	Namespace string
-	// Credentials are the data of the target's Secret, by the driver's own keys.
+	// Credentials are the data of the target's Secret. Each driver has keys of its own.
 	Credentials map[string][]byte
 	// KnownHosts pins the server's identity in known_hosts syntax; SSH only.
 	KnownHosts []byte
@@ -67,23 +69,23 @@ type Endpoint struct {
 	// Reopen is Dial for what a driver opens later, on a connection that lives: it
 	// may wait for a jump host. When nil, it is Dial.
 	Reopen DialFunc
-	// Trace is told of each stage that a dial passes from the banner on, in
-	// their order and one at a time, until Dial returns: resolve and connect
-	// belong to whoever made the transport. What was found is plain words without
-	// secrets, as safe as an Error's Message. It must not block; nil when nobody
-	// listens.
+	// Trace is told each stage that a dial passes from the banner on, in their order and
+	// one at a time, until Dial returns. Resolve and connect are not among them: they
+	// belong to the DialFunc. What was found is plain text without secrets, as safe as
+	// an Error's Message. It must not block. It may be nil.
 	Trace TraceFunc
-	// KeepaliveInterval is how often a live connection is asked for a sign of
-	// life, idle or busy; 0 means never. KeepaliveTimeout bounds each answer;
-	// a connection that misses one is closed.
+	// KeepaliveInterval is how often a connection asks the server for a sign of life,
+	// idle or busy; 0 means never. KeepaliveTimeout bounds each answer. A connection
+	// without an answer in time is closed.
 	KeepaliveInterval time.Duration
 	KeepaliveTimeout  time.Duration
 }
 
 // Conn is one live, authenticated connection. It is safe for concurrent use.
 type Conn interface {
-	// Context is done when the connection is dead, whoever ended it; its cause
-	// is the *Error that says why (or context.Canceled after Close).
+	// Context is done when the connection is dead. Its cause is the *Error that says
+	// why, or context.Canceled after Close. Many callers read the cause, so none may
+	// change it.
 	Context() context.Context
 	// Close ends the connection and all that runs on it, at once. Later calls
 	// do nothing.
@@ -109,18 +111,18 @@ type Info struct {
 
 // Execer runs commands.
 type Execer interface {
-	// Exec runs one command to its end. A nil error means Completed: the
-	// command ended with the status. Otherwise the error is an *Error whose
-	// Started tells NotStarted from Unknown. When ctx ends, the remote process
-	// is signaled where the server allows it and Exec returns Unknown.
+	// Exec runs one command to its end. A nil error means Completed: the command
+	// ended with the status. Otherwise the error is an *Error whose Started tells
+	// NotStarted from Unknown. When ctx ends, the remote process is signaled where the
+	// server allows it, and the outcome is Unknown.
 	//
-	// Exec returns only when it has stopped using the streams, except for a
-	// Read of Stdin that has not returned.
+	// Exec returns only when it does not use the streams anymore, except for a Read of
+	// Stdin that has not returned.
 	Exec(ctx context.Context, command Command, streams Streams) (ExitStatus, error)
 }
 
-// Command is one command for a remote host. Exactly one of Argv, Shell and
-// Subsystem is set, or none of them for the user's login shell.
+// Command is one command for a target. At most one of Argv, Shell and Subsystem is
+// set. If all are empty, the user's login shell is run.
 type Command struct {
 	// Place is where in the target it runs.
 	Place Place
@@ -136,13 +138,13 @@ type Command struct {
 	TTY *TTY
 }
 
-// Place is where in a target something happens: a container of a Docker engine,
-// a pod of a cluster. It is zero for a host.
+// Place is a container of a Docker engine or a pod of a cluster, in which a command
+// runs or a port is reached. It is zero for a host.
 type Place struct {
-	// Container of the engine or of the pod, by name, or by ID for Docker. For a
-	// pod it may be empty: then it is the pod's default or only container.
+	// Container of the engine, by name or ID, or of the pod, by name. For a pod it may
+	// be empty: then it is the pod's default or only container.
 	Container string
-	// Pod, and its Namespace; that of the endpoint when empty.
+	// Pod and its Namespace. An empty Namespace means that of the Endpoint.
 	Pod, Namespace string
 }
 
@@ -152,29 +154,42 @@ type TTY struct {
 	Term string
 	// Size is the initial window.
 	Size WindowSize
-	// Resize delivers later sizes until it is closed; may be nil.
+	// Resize delivers later sizes until it is closed. It may be nil.
 	Resize <-chan WindowSize
 }
 
 // WindowSize is a terminal's size in character cells.
 type WindowSize struct{ Columns, Rows uint16 }
 
-// Streams are the standard streams of a command. A nil reader is an empty
-// input, a nil writer discards. A reader that fails before its end, or a writer
-// that fails, ends the command with an unknown outcome: half an input must not
-// look like a whole one.
+// Streams are the standard streams of a command. A nil reader is an empty input, a nil
+// writer discards. A reader that fails, or a writer that fails, ends the command with
+// an unknown outcome. The command does not see the end of an input that fails: half an
+// input must not look like a whole one.
 type Streams struct {
 	Stdin  io.Reader
 	Stdout io.Writer
 	Stderr io.Writer
 }
 
-// ExitStatus is how a command ended. Signal is the name without SIG ("KILL")
-// when a signal ended it; Code is then 128 plus its number where that is known,
-// else 255.
+// ExitStatus is how a command ended. If a signal ended it and the protocol says so,
+// Signal is its name without SIG ("KILL"), and Code is 128 plus its number where that
+// is known, else 255.
 type ExitStatus struct {
 	Code   int
 	Signal string
+}
+
+// HalfCloser is a stream whose writing side can be closed alone. The other side then
+// reads to the end, and can still answer.
+type HalfCloser interface{ CloseWrite() error }
+
+// CloseWrite closes the writing side of a stream. The error is
+// errors.ErrUnsupported if the stream is not a HalfCloser.
+func CloseWrite(stream any) error {
+	if half, ok := stream.(HalfCloser); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
 
 // Forwarder opens streams from the target's side.
@@ -192,12 +207,11 @@ type PodForwarder interface {
 
 // Proxier passes requests on to the target's own HTTP API.
 type Proxier interface {
-	// Proxy sends one request, whose URL has the path and the query only, with
-	// the credentials of the connection, and returns its answer, whatever its
-	// status. An upgrade that is accepted has status 101 and a body that is an
-	// io.ReadWriteCloser, as that of http.Transport. It follows no redirects. An
-	// error is an *Error whose Started tells whether the request may have been
-	// received.
+	// Proxy sends one request with the credentials of the connection, and returns its
+	// answer, with any status. The request's URL has a path and a query only. An upgrade
+	// that is accepted has status 101 and a body that is an io.ReadWriteCloser, as that
+	// of http.Transport. Proxy follows no redirects. An error is an *Error whose Started
+	// tells whether the request may have been received.
 	Proxy(request *http.Request) (*http.Response, error)
 }
 

@@ -60,11 +60,11 @@ const (
 	NotFound Reason = "NotFound"
 )
 
-// class is what a reason means to whatever decides what to do next. A reason in
-// no class is about one request only.
+// class says what to do next about a reason. A reason in no class is about one request
+// only.
 type class struct {
-	// permanent failures need a change of the Secret, the pinned keys, the spec or
-	// the server; repeating the attempt does not cure them.
+	// permanent failures need a change of the Secret, the pinned keys, the spec or the
+	// server. Repeating the attempt does not cure them.
 	permanent bool
 	// transient failures may cure themselves.
 	transient bool
@@ -134,14 +134,26 @@ type Error struct {
 	// Message is one plain sentence with the next step. It holds no secret, no
 	// control character and no timestamp, so it can stand in a condition.
 	Message string
-	// Started reports that a command may have run: its outcome is Unknown.
-	// False proves that it has not: NotStarted, safe to retry.
+	// Started is true if a command may have run: its outcome is Unknown. False proves
+	// that it has not: NotStarted, safe to retry.
 	Started bool
-	// RetryAfter is how long the remote, or prudence, asks to wait before the
-	// next attempt; 0 leaves it to the caller's backoff.
+	// RetryAfter is how long to wait before the next attempt, because the server asks for
+	// it or the driver advises it; 0 leaves it to the caller's backoff.
 	RetryAfter time.Duration
 	// Err is the inner cause, for logs.
 	Err error
+}
+
+// Errorf returns an error about something that was not started. The message must be as
+// safe as that of an Error.
+func Errorf(reason Reason, stage Stage, format string, args ...any) *Error {
+	return &Error{Reason: reason, Stage: stage, Message: fmt.Sprintf(format, args...)}
+}
+
+// Because sets the inner cause, and returns the error itself.
+func (e *Error) Because(cause error) *Error {
+	e.Err = cause
+	return e
 }
 
 // Error returns the stage and the message, without the inner cause.
@@ -174,8 +186,8 @@ const (
 	Unknown Outcome = "Unknown"
 )
 
-// OutcomeOf tells how a command ended from the error of Execer.Exec. An error
-// that is not classified counts as Unknown.
+// OutcomeOf returns how a command ended, given the error of Execer.Exec. An error that
+// is not classified counts as Unknown.
 func OutcomeOf(err error) Outcome {
 	if err == nil {
 		return Completed
@@ -187,10 +199,35 @@ func OutcomeOf(err error) Outcome {
 	return Unknown
 }
 
-// AsError returns the classified error in err's chain. An error that is not
-// classified becomes a Timeout if a deadline ended it, else a ProtocolError.
+// Classified returns a copy of the classified error in err's chain, if there is
+// one. The original may be shared, as the cause of a connection's end is by all
+// callers that it is told to; the copy belongs to the caller, who may change it.
+func Classified(err error) (*Error, bool) {
+	shared, ok := errors.AsType[*Error](err)
+	if !ok {
+		return nil, false
+	}
+	own := *shared
+	return &own, true
+}
+
+// Ended returns why an operation failed on a connection that has ended. It has
+// the reason and the message of the cause, and belongs to the caller.
+func Ended(cause error, address string, stage Stage, started bool) *Error {
+	result := &Error{
+		Reason: Unreachable, Stage: stage, Started: started, Err: cause,
+		Message: "the connection to " + address + " was closed",
+	}
+	if shared, ok := errors.AsType[*Error](cause); ok {
+		result.Reason, result.Message = shared.Reason, shared.Message
+	}
+	return result
+}
+
+// AsError returns a copy of the classified error in err's chain. An error that is
+// not classified becomes a Timeout if a deadline ended it, else a ProtocolError.
 func AsError(err error) *Error {
-	if classified, ok := errors.AsType[*Error](err); ok {
+	if classified, ok := Classified(err); ok {
 		return classified
 	}
 	reason := ProtocolError
@@ -200,10 +237,10 @@ func AsError(err error) *Error {
 	return &Error{Reason: reason, Message: Sanitize(err.Error()), Err: err}
 }
 
-// maxRemoteWords bounds how much of a remote's own words is repeated.
+// maxRemoteWords bounds how many bytes of a remote's text are repeated.
 const maxRemoteWords = 256
 
-// Sanitize makes a remote's words safe for a condition, a log line or a
+// Sanitize makes a remote's text safe for a condition, a log line or a
 // terminal: one line, no control or format characters, valid UTF-8, at most
 // 256 bytes.
 func Sanitize(s string) string {

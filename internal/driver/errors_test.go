@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -19,9 +20,9 @@ func TestOutcomeOf(t *testing.T) {
 		"a classified error before the start is proved":          {&Error{Reason: SessionLimit}, NotStarted},
 		"a classified error after the start is unknown":          {&Error{Reason: Timeout, Started: true}, Unknown},
 		"a wrapped classified error keeps its outcome":           {fmt.Errorf("run: %w", &Error{Reason: Timeout}), NotStarted},
-		"an error nobody classified proves nothing":              {errors.New("boom"), Unknown},
-		"a deadline nobody classified proves nothing":            {context.DeadlineExceeded, Unknown},
-		"the inner cause does not change a classified verdict":   {&Error{Err: context.Canceled}, NotStarted},
+		"an unclassified error proves nothing":                   {errors.New("boom"), Unknown},
+		"an unclassified deadline proves nothing":                {context.DeadlineExceeded, Unknown},
+		"the inner cause does not change a classified outcome":   {&Error{Err: context.Canceled}, NotStarted},
 		"an outer Started wins over an inner proved not started": {&Error{Started: true, Err: &Error{}}, Unknown},
 	}
 	for name, tc := range tests {
@@ -40,9 +41,31 @@ func TestAsErrorClassifiesTheUnclassified(t *testing.T) {
 	if got := AsError(errors.New("boom")).Reason; got != ProtocolError {
 		t.Errorf("other: reason %s, want %s", got, ProtocolError)
 	}
-	inner := &Error{Reason: DNSError}
-	if got := AsError(fmt.Errorf("dial: %w", inner)); got != inner {
-		t.Errorf("classified: got %v, want the error itself", got)
+}
+
+func TestAClassifiedErrorIsCopiedForEachCaller(t *testing.T) {
+	shared := &Error{Reason: DNSError, Message: "no such name"}
+	for range 2 {
+		got := AsError(fmt.Errorf("dial: %w", shared))
+		if *got != (Error{Reason: DNSError, Message: "no such name"}) {
+			t.Errorf("got %+v, want a copy of %+v", got, shared)
+		}
+		got.Message, got.Started = "changed", true
+	}
+	if _, ok := Classified(errors.New("boom")); ok {
+		t.Error("an unclassified error counts as classified")
+	}
+}
+
+func TestTheEndOfAConnectionIsToldToEachCaller(t *testing.T) {
+	cause := &Error{Reason: Timeout, Stage: StageKeepalive, Message: "no sign of life", RetryAfter: time.Second}
+	got := Ended(cause, "host:22", StageRun, true)
+	if want := (Error{Reason: Timeout, Stage: StageRun, Message: "no sign of life", Started: true, Err: cause}); *got != want {
+		t.Errorf("got %+v, want %+v", *got, want)
+	}
+	got = Ended(context.Canceled, "host:22", StageSession, false)
+	if got.Reason != Unreachable || got.Message != "the connection to host:22 was closed" || got.Started {
+		t.Errorf("after Close: %+v", *got)
 	}
 }
 

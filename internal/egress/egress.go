@@ -1,12 +1,12 @@
 // Package egress opens connections to the addresses that policy allows.
 //
-// The check runs on the resolved IP, immediately before the socket connects, so
-// neither a name that resolves to a forbidden address nor an odd spelling of one
-// (::ffff:127.0.0.1) gets past it. Refused unless allowed: loopback, link-local
-// and the other addresses of cloud metadata services, multicast, the unspecified
-// address, IPv6 addresses that stand for one of these in IPv4, and whatever the
-// caller denies in addition, such as the operator's own control plane. Sockets of
-// the operator's own host are refused unless allowed, whatever their path.
+// The check runs on the resolved IP, immediately before the socket connects. So it also
+// finds a name that resolves to a forbidden address, and an odd spelling of one
+// (::ffff:127.0.0.1). Refused unless allowed are loopback, link-local and the other
+// addresses of cloud metadata services, multicast, the unspecified address, broadcast,
+// IPv6 addresses that stand for one of these in IPv4, and what the caller denies in
+// addition, such as the operator's own control plane. Unix sockets of the operator's
+// own host are refused unless all are allowed.
 package egress
 
 import (
@@ -20,8 +20,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// connectTimeout bounds resolving and connecting together. Kept-alive probes
-// are the drivers' business, so TCP's own are off.
+// connectTimeout bounds resolving and connecting together.
 const connectTimeout = 10 * time.Second
 
 // Policy says which resolved addresses may be dialed.
@@ -37,7 +36,7 @@ type Policy struct {
 // Check returns an AddressDenied error if the address must not be dialed.
 func (p Policy) Check(address netip.Addr) error {
 	address = address.Unmap().WithZone("")
-	kind := p.refusal(address)
+	kind := p.forbiddenKind(address)
 	if kind == "" || contains(p.Allow, address) {
 		return nil
 	}
@@ -49,7 +48,8 @@ func (p Policy) Check(address netip.Addr) error {
 	}
 }
 
-func (p Policy) refusal(address netip.Addr) string {
+// forbiddenKind says what kind of address is refused, or nothing.
+func (p Policy) forbiddenKind(address netip.Addr) string {
 	for _, meant := range []netip.Addr{address, embedded(address)} {
 		if kind := builtin(meant); kind != "" {
 			return kind
@@ -61,7 +61,7 @@ func (p Policy) refusal(address netip.Addr) string {
 	return ""
 }
 
-// embedded is the IPv4 address that an IPv6 address of NAT64 (RFC 6052) or 6to4
+// embedded returns the IPv4 address that an IPv6 address of NAT64 (RFC 6052) or 6to4
 // (RFC 3056) stands for, or else the address itself.
 func embedded(address netip.Addr) netip.Addr {
 	bytes := address.As16()
@@ -74,6 +74,7 @@ func embedded(address netip.Addr) netip.Addr {
 	return address
 }
 
+// builtin says what kind of address is refused whatever the policy denies, or nothing.
 func builtin(address netip.Addr) string {
 	switch {
 	case !address.IsValid():
@@ -94,7 +95,7 @@ func builtin(address netip.Addr) string {
 	return ""
 }
 
-// single is the CIDR that holds one address only.
+// single returns the CIDR that holds only this address.
 func single(address netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(address, address.BitLen())
 }
@@ -114,6 +115,7 @@ func (p Policy) Dial(ctx context.Context, network, address string) (net.Conn, er
 	if network == "unix" {
 		return p.dialSocket(ctx, address)
 	}
+	// The drivers send keepalives of their own, so those of TCP are off.
 	dialer := net.Dialer{Timeout: connectTimeout, KeepAlive: -1, Control: p.control}
 	return dialer.DialContext(ctx, network, address)
 }

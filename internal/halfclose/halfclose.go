@@ -1,21 +1,21 @@
 // Package halfclose lets an upgraded HTTP connection end one direction at a time
 // across proxies that would end both.
 //
-// Docker says by the end of one direction that a command's input is over, and
-// still reads its output. kube-apiserver, which stands between the plugin and the
-// operator, ends the whole connection then: the output is lost, and docker takes
-// it for success. So whoever asks for the upgrade asks for frames, too, in which
-// the end of a direction is a word like any other:
+// The docker command line ends one direction when a command's input is over, and
+// still reads the output. kube-apiserver, which is between the plugin and the
+// operator, then ends the whole connection: the output is lost, and docker takes
+// that for success. So the client that asks for the upgrade also asks for frames,
+// in which the end of a direction is a frame like any other:
 //
 //	halfclose.Ask(request.Header)                 // client, with an upgrade
 //	w = halfclose.Accept(w, request)              // server, before it is hijacked
 //	halfclose.Unwrap(response)                    // client, with the answer
 //
-// A server that does not know of this answers without frames, and then all is as
-// it was.
+// A server that does not know frames answers without them, and the connection
+// carries plain bytes.
 //
-// Trade-off: four bytes and one copy for each piece of data, against a WebSocket
-// inside of which everything would have to be another protocol.
+// Trade-off: frames cost four bytes and one copy for each piece of data. The
+// alternative, a WebSocket, would need another protocol inside of it.
 package halfclose
 
 import (
@@ -28,28 +28,28 @@ import (
 	"sync"
 )
 
-// header asks for frames in a request and promises them in its answer.
+// header asks for frames in a request, and announces them in the answer.
 const header = "Connpool-Frames"
 
-// version of the frames: the length of the data in four bytes, big endian, and
-// the data. A frame without data ends its direction.
+// version is that of the frames. A frame is the length of its data in four bytes, big
+// endian, and the data. A frame without data ends its direction.
 const version = "1"
 
 const (
 	headBytes = 4
-	// maxData bounds the data of the frames that we send. Others may send longer
-	// ones: they are read as they come.
+	// maxData bounds the data of the frames that this package sends. It reads longer
+	// ones too, without keeping a whole frame in memory.
 	maxData = 32 << 10
 )
 
-// Ask makes a request for an upgrade ask for frames.
+// Ask adds the wish for frames to the headers of a request for an upgrade.
 func Ask(request http.Header) { request.Set(header, version) }
 
-// Withdraw makes a request ask for none, whoever asked for them.
+// Withdraw removes the wish for frames from the headers of a request.
 func Withdraw(request http.Header) { request.Del(header) }
 
-// Unwrap makes the body of an upgraded connection one that can end in halves, if
-// the server agreed.
+// Unwrap replaces the body of an upgraded connection by one that reads and writes
+// frames, and has CloseWrite, if the server announced frames.
 func Unwrap(response *http.Response) {
 	body, ok := response.Body.(io.ReadWriteCloser)
 	if !ok || response.StatusCode != http.StatusSwitchingProtocols || response.Header.Get(header) != version {
@@ -59,8 +59,9 @@ func Unwrap(response *http.Response) {
 	response.Body = newStream(body, body)
 }
 
-// Accept returns the response to use for a request: one that uses frames when it
-// is hijacked, if the request asks for them. The request asks for them no longer.
+// Accept returns the ResponseWriter to use for a request. If the request asks for
+// frames, a connection hijacked from it uses them. Accept removes the wish from the
+// request.
 func Accept(w http.ResponseWriter, request *http.Request) http.ResponseWriter {
 	asked := request.Header.Get(header) == version
 	request.Header.Del(header)
@@ -72,11 +73,11 @@ func Accept(w http.ResponseWriter, request *http.Request) http.ResponseWriter {
 
 type response struct{ http.ResponseWriter }
 
-// Unwrap lets http.ResponseController find what is inside.
+// Unwrap lets http.ResponseController find the ResponseWriter inside.
 func (r *response) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
-// Hijack implements http.Hijacker. What is written to the buffers comes before the
-// first frame: it is the answer, whose header tells of the frames.
+// Hijack implements http.Hijacker. What the caller writes to the buffers goes out as
+// it is: that is the answer, whose header announces the frames.
 func (r *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	raw, buffers, err := http.NewResponseController(r.ResponseWriter).Hijack()
 	if err != nil {
@@ -103,8 +104,8 @@ func (c *conn) Write(p []byte) (int, error) { return c.stream.Write(p) }
 // CloseWrite ends one direction.
 func (c *conn) CloseWrite() error { return c.stream.CloseWrite() }
 
-// NetConn is the connection below the frames, as in crypto/tls. After the last
-// frame it can be watched for its end.
+// NetConn returns the connection below the frames, as in crypto/tls. After the last
+// frame, a Read of it returns when the connection ends.
 func (c *conn) NetConn() net.Conn { return c.Conn }
 
 var errWriteClosed = errors.New("this direction has ended")
@@ -113,11 +114,11 @@ var errWriteClosed = errors.New("this direction has ended")
 type stream struct {
 	raw io.ReadWriteCloser
 
-	// in is raw, with what was read ahead. Only Read touches it and what follows.
+	// in reads from raw, after what was read ahead. Only Read uses it and the next two.
 	in io.Reader
-	// left of the frame that is being read.
+	// left is how many bytes of the current frame are still to be read.
 	left uint32
-	// ended: the last frame has come.
+	// ended means that the last frame has come.
 	ended bool
 
 	mu          sync.Mutex // guards frame and writeClosed, and keeps frames whole
@@ -127,8 +128,8 @@ type stream struct {
 
 func newStream(raw io.ReadWriteCloser, in io.Reader) *stream { return &stream{raw: raw, in: in} }
 
-// Read implements io.Reader. A connection that ends without its last frame was
-// cut.
+// Read implements io.Reader. A connection that ends before its last frame was cut:
+// that is io.ErrUnexpectedEOF.
 func (s *stream) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -144,7 +145,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	return 0, cut(err)
 }
 
-// next reads the head of a frame, unless one is being read.
+// next reads the head of a frame, unless the current one is not read to its end.
 func (s *stream) next() error {
 	if s.left > 0 {
 		return nil
@@ -191,7 +192,7 @@ func (s *stream) CloseWrite() error {
 	return err
 }
 
-// send writes one frame at once, so that it is one record of TLS.
+// send writes a frame in one piece, so that it is one TLS record.
 func (s *stream) send(data []byte, last bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -17,6 +17,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+type closeWriter interface{ CloseWrite() error }
+
 // engine reads to the end of its input, and only then answers.
 func engine(t *testing.T) http.HandlerFunc {
 	t.Helper()
@@ -40,14 +42,14 @@ func engine(t *testing.T) http.HandlerFunc {
 			_, _ = io.WriteString(conn, err.Error())
 		}
 		_, _ = conn.Write(bytes.ToUpper(input))
-		if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		if half, ok := conn.(closeWriter); ok {
 			_ = half.CloseWrite()
 		}
 	}
 }
 
-// hasty is a proxy that ends an upgraded connection when either side ends its
-// half, as kube-apiserver does: its backend has no halves.
+// hasty is a proxy that ends an upgraded connection when one side ends its
+// direction, as kube-apiserver does, because it hides CloseWrite of its backend.
 func hasty(t *testing.T, backend http.Handler) *httptest.Server {
 	t.Helper()
 	behind := httptest.NewServer(backend)
@@ -98,7 +100,7 @@ func attach(t *testing.T, address string, frames bool) io.ReadWriteCloser {
 
 func closeWrite(t *testing.T, conn io.ReadWriteCloser) {
 	t.Helper()
-	if err := conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+	if err := conn.(closeWriter).CloseWrite(); err != nil {
 		t.Error(err)
 	}
 }
@@ -112,7 +114,7 @@ func TestADirectionEndsAcrossAProxyThatWouldEndBoth(t *testing.T) {
 		t.Fatal(err)
 	}
 	closeWrite(t, conn)
-	closeWrite(t, conn) // once more is no error
+	closeWrite(t, conn) // a second call is no error
 	output, err := io.ReadAll(conn)
 	if err != nil || string(output) != want {
 		t.Errorf("%d bytes came back, %v", len(output), err)
@@ -122,13 +124,13 @@ func TestADirectionEndsAcrossAProxyThatWouldEndBoth(t *testing.T) {
 	}
 }
 
-func TestWithoutFramesAllIsAsItWas(t *testing.T) {
+func TestWithoutFramesTheConnectionCarriesPlainBytes(t *testing.T) {
 	tests := map[string]struct {
 		asks   bool
 		server func(http.ResponseWriter, *http.Request) http.ResponseWriter
 	}{
 		"the client does not ask": {false, Accept},
-		"the server does not know of them": {true, func(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+		"the server does not know frames": {true, func(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
 			Withdraw(r.Header)
 			return w
 		}},
@@ -173,15 +175,15 @@ func TestWhatIsReadFromFrames(t *testing.T) {
 		wire, want string
 		err        error
 	}{
-		"data and its end":              {"\x00\x00\x00\x02hi\x00\x00\x00\x00", "hi", nil},
-		"several frames":                {"\x00\x00\x00\x01a\x00\x00\x00\x02bc\x00\x00\x00\x00", "abc", nil},
-		"nothing":                       {"\x00\x00\x00\x00", "", nil},
-		"what comes after the end":      {"\x00\x00\x00\x00\x00\x00\x00\x01x", "", nil},
-		"a cut before the end":          {"\x00\x00\x00\x02hi", "hi", io.ErrUnexpectedEOF},
-		"a cut in the data":             {"\x00\x00\x00\x03hi", "hi", io.ErrUnexpectedEOF},
-		"a cut in the head":             {"\x00\x00", "", io.ErrUnexpectedEOF},
-		"a cut before anything":         {"", "", io.ErrUnexpectedEOF},
-		"a length that nobody can have": {"\xff\xff\xff\xffhi", "hi", io.ErrUnexpectedEOF},
+		"data and its end":           {"\x00\x00\x00\x02hi\x00\x00\x00\x00", "hi", nil},
+		"several frames":             {"\x00\x00\x00\x01a\x00\x00\x00\x02bc\x00\x00\x00\x00", "abc", nil},
+		"nothing":                    {"\x00\x00\x00\x00", "", nil},
+		"what comes after the end":   {"\x00\x00\x00\x00\x00\x00\x00\x01x", "", nil},
+		"a cut before the end":       {"\x00\x00\x00\x02hi", "hi", io.ErrUnexpectedEOF},
+		"a cut in the data":          {"\x00\x00\x00\x03hi", "hi", io.ErrUnexpectedEOF},
+		"a cut in the head":          {"\x00\x00", "", io.ErrUnexpectedEOF},
+		"a cut before anything":      {"", "", io.ErrUnexpectedEOF},
+		"a length that no frame has": {"\xff\xff\xff\xffhi", "hi", io.ErrUnexpectedEOF},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -193,8 +195,7 @@ func TestWhatIsReadFromFrames(t *testing.T) {
 	}
 }
 
-// What stands below the frames can be watched for its end after the last one.
-func TestTheConnectionBelowCanBeSeen(t *testing.T) {
+func TestTheConnectionBelowShowsItsEndAfterTheLastFrame(t *testing.T) {
 	near, far := net.Pipe()
 	defer near.Close()
 	c := &conn{Conn: near, stream: newStream(near, near)}

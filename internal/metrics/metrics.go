@@ -1,10 +1,10 @@
-// Package metrics shows the live pools to Prometheus: a snapshot read at scrape
-// time, so that nothing is counted twice and no series outlives its pool.
+// Package metrics exposes the live pools to Prometheus. It reads one snapshot at each
+// scrape, so nothing is counted twice and no series outlives its pool.
 //
-// Labels are bounded: namespace, pool, type and an enumerated result, never a
-// user, a command or a target. Counters are sums over the targets of a pool,
-// those included that have left it. A pool that loses its last target has no
-// series; its counters start again with the next target, as after a restart.
+// Labels are bounded: namespace, pool, type and one label with a fixed set of
+// values, never a user, a command or a target. Counters are sums over the targets of
+// a pool, including targets that have left it. A pool without targets has no series.
+// When it gets a target again, its counters start at 0, as after a restart.
 package metrics
 
 import (
@@ -15,26 +15,26 @@ import (
 	"github.com/connpool/connpool/internal/poolset"
 )
 
-// Source is what is measured.
+// Source provides the snapshot.
 type Source interface {
 	Snapshot() []poolset.PoolObservation
 }
 
-// Collector implements prometheus.Collector.
+// Collector collects the metrics of the live pools.
 type Collector struct{ source Source }
 
-// NewCollector makes a collector of the source.
+// NewCollector returns a collector that reads source.
 func NewCollector(source Source) *Collector { return &Collector{source: source} }
 
 var _ prometheus.Collector = &Collector{}
 
 var (
 	targets     = desc("targets", "Targets of the pool by health.", "health")
-	connections = desc("connections", "Connections by state.", "state")
-	leases      = desc("leases", "Uses that run now.")
+	connections = desc("connections", "Connections by state. Warm connections are those in the states idle and in_use.", "state")
+	leases      = desc("leases", "Uses of connections that run now.")
 	pending     = desc("acquires_pending", "Requests that wait for a connection now.")
 	uses        = desc("uses_total", "Uses of connections that have ended.")
-	acquires    = desc("acquire_duration_seconds", "How long requests waited for a connection.", "result")
+	acquires    = desc("acquire_duration_seconds", "How long requests waited until they got a connection.", "result")
 	dials       = desc("dials_total", "Dials by result: ok, or the reason of the failure.", "result")
 	handshakes  = desc("handshake_duration_seconds", "How long successful dials took.")
 	probes      = desc("probes_total", "Health probes by result.", "result")
@@ -46,14 +46,14 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("connpool_"+name, help, append([]string{"namespace", "pool", "type"}, labels...), nil)
 }
 
-// Describe sends nothing but fixed descriptions.
+// Describe implements prometheus.Collector.
 func (c *Collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{targets, connections, leases, pending, uses, acquires, dials, handshakes, probes, saved} {
 		out <- d
 	}
 }
 
-// Collect reads one snapshot.
+// Collect implements prometheus.Collector. It reads one snapshot.
 func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	for key, total := range sum(c.source.Snapshot()) {
 		e := emitter{out: out, labels: []string{key.namespace, key.pool, key.kind}}
@@ -61,10 +61,10 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// key is what a series is about.
+// key identifies the series of a pool and a type of targets.
 type key struct{ namespace, pool, kind string }
 
-// totals add up one pool's targets.
+// totals are sums over the targets of a pool.
 type totals struct {
 	up, down, unknown              int
 	idle, inUse, dialing, draining int

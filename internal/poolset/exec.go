@@ -21,9 +21,9 @@ type Execution struct {
 	Wait time.Duration
 }
 
-// maxSessionRefusals bounds how often one command may meet a server that allows
-// fewer channels than its pool believes. Each time lowers what the pool believes.
-const maxSessionRefusals = 8
+// MaxSessionRefusals bounds how often one command or shell may meet a server that
+// allows fewer channels than its pool believes. Each time lowers what the pool believes.
+const MaxSessionRefusals = 8
 
 // execOn runs one command on a lease, and on another one if the server refuses a
 // channel.
@@ -32,7 +32,7 @@ func execOn(
 ) (Execution, error) {
 	for refusals := 0; ; refusals++ {
 		execution, err := execOnce(ctx, lease, command, streams)
-		if refusals == maxSessionRefusals || !reach.SessionRefused(err) {
+		if refusals == MaxSessionRefusals || !reach.SessionRefused(err) {
 			return execution, err
 		}
 		next, acquireErr := another()

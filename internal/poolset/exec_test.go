@@ -88,8 +88,8 @@ func TestAServerThatRefusesEverySessionIsAskedAFewTimesOnly(t *testing.T) {
 		if reasonOf(err) != driver.SessionLimit || driver.OutcomeOf(err) != driver.NotStarted {
 			t.Errorf("error %v, want %s, not started", err, driver.SessionLimit)
 		}
-		if server.refusals != maxSessionRefusals+1 {
-			t.Errorf("asked %d times, want %d", server.refusals, maxSessionRefusals+1)
+		if server.refusals != MaxSessionRefusals+1 {
+			t.Errorf("asked %d times, want %d", server.refusals, MaxSessionRefusals+1)
 		}
 	})
 }
@@ -108,7 +108,7 @@ func TestExecKeepsTheOutcomeAndRetriesNothingElse(t *testing.T) {
 		"may have started":              {failure(driver.Timeout, true), driver.Unknown, 1},
 		"not classified proves nothing": {errors.New("boom"), driver.Unknown, 1},
 		"a session limit after the start is not retried": {failure(driver.SessionLimit, true), driver.Unknown, 1},
-		"a session limit before the start is tried anew": {failure(driver.SessionLimit, false), driver.NotStarted, maxSessionRefusals + 1},
+		"a session limit before the start is tried anew": {failure(driver.SessionLimit, false), driver.NotStarted, MaxSessionRefusals + 1},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

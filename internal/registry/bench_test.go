@@ -11,26 +11,28 @@ import (
 
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
+	"github.com/connpool/connpool/internal/registry/registrytest"
 )
 
-// BenchmarkExec is what the JSON form costs over the pools alone; the server in
-// front of it is not in it.
+// BenchmarkExec measures what the JSON form costs on top of the pools, without the
+// server in front of it.
 func BenchmarkExec(b *testing.B) {
-	w := newWorld(b, func(c *Config) { c.Audit = logr.Discard() })
-	defer w.close()
-	w.connect(w.target("web-1", "web"), w.pool("web"))
-	w.fake.OnExec(saying("Mon Nov 23 04:18:59 UTC 2026\n", "", 0))
+	f := newFixture(b, func(c *Config) { c.Audit = logr.Discard() })
+	defer f.Close()
+	f.Connect(f.Target("web-1", "web"), f.Pool("web"))
+	f.Fake.OnExec(registrytest.Saying("Mon Nov 23 04:18:59 UTC 2026\n", "", 0))
 	argv := []string{"date", "--utc"}
 
 	b.Run("pools", func(b *testing.B) {
 		request := poolset.Request{Pool: "pool-web", Target: "target-web-1"}
 		for b.Loop() {
 			var out strings.Builder
-			lease, err := w.set.Acquire(context.Background(), request)
+			lease, err := f.Set.Acquire(context.Background(), request)
 			if err != nil {
 				b.Fatal(err)
 			}
-			if _, err := w.set.ExecOn(context.Background(), lease, request, driver.Command{Argv: argv}, driver.Streams{Stdout: &out}); err != nil {
+			_, err = f.Set.ExecOn(context.Background(), lease, request, driver.Command{Argv: argv}, driver.Streams{Stdout: &out})
+			if err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -39,7 +41,7 @@ func BenchmarkExec(b *testing.B) {
 		const body = `{"apiVersion":"live.connpool.dev/v1alpha1","kind":"Exec","spec":{"target":"web-1","command":["date","--utc"]}}`
 		for b.Loop() {
 			recorder := httptest.NewRecorder()
-			w.ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, "/pools/web/exec", strings.NewReader(body)))
+			f.ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, "/pools/web/exec", strings.NewReader(body)))
 			if recorder.Code != http.StatusOK {
 				b.Fatal(recorder.Body)
 			}
@@ -47,17 +49,17 @@ func BenchmarkExec(b *testing.B) {
 	})
 	b.Run("list of 1 connection", func(b *testing.B) {
 		for b.Loop() {
-			if _, err := w.connections().List(context.Background(), nil); err != nil {
+			if _, err := f.connections().List(context.Background(), nil); err != nil {
 				b.Fatal(err)
 			}
 		}
 	})
 	b.Run("proxied GET", func(b *testing.B) {
 		answer := []byte(`[{"Id":"0123456789abcdef","Names":["/web"],"State":"running"}]`)
-		w.engine(inMemory(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(answer) }))
+		f.Engine(registrytest.InMemory(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(answer) }))
 		for b.Loop() {
 			recorder := httptest.NewRecorder()
-			w.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, proxyPath+"/v1.41/containers/json", http.NoBody))
+			f.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, registrytest.ProxyPath+"/v1.41/containers/json", http.NoBody))
 			if recorder.Code != http.StatusOK {
 				b.Fatal(recorder.Body)
 			}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -15,13 +14,19 @@ import (
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
+	"github.com/connpool/connpool/internal/registry/refusal"
+	"github.com/connpool/connpool/internal/registry/use"
 )
 
-// stageCredentials comes before every dial: what is declared can be used.
+// stageCredentials comes before every dial: it passes if the declared target and its
+// credentials can be used.
 const stageCredentials = "credentials"
 
 // check dials a target once and reports stage by stage.
-type check struct{ *Registry }
+type check struct {
+	pools   Pools
+	objects Objects
+}
 
 var _ rest.NamedCreater = (*check)(nil)
 
@@ -35,15 +40,12 @@ func (*check) Destroy() {}
 func (s *check) Create(
 	ctx context.Context, name string, object runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions,
 ) (runtime.Object, error) {
-	if err := mayAct(ctx, object, validate, options); err != nil {
+	if err := refusal.RunAdmission(ctx, object, validate, options); err != nil {
 		return nil, err
 	}
-	target, err := s.Objects.Target(ctx, request.NamespaceValue(ctx), name)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, notFound("connectiontargets", name)
-	case err != nil:
-		return nil, unreadable("the target")
+	target, err := s.objects.Target(ctx, request.NamespaceValue(ctx), name)
+	if err != nil {
+		return nil, refusal.Unread(err, "connectiontargets", name, "the target")
 	}
 	status, err := s.check(ctx, target)
 	if err != nil {
@@ -57,13 +59,13 @@ func (s *check) Create(
 }
 
 func (s *check) check(ctx context.Context, target *v1alpha1.ConnectionTarget) (live.CheckStatus, error) {
-	found, err := s.Pools.Check(ctx, string(target.UID))
+	found, err := s.pools.Check(ctx, string(target.UID))
 	switch {
 	case errors.Is(err, poolset.ErrUnknownTarget):
 		return declared(target), nil
 	case err != nil:
 		failure := driver.AsError(err)
-		return live.CheckStatus{}, refused(unavailable, "the check did not come to its end: "+failure.Error())
+		return live.CheckStatus{}, refusal.New(refusal.Unavailable, "the check did not come to its end: "+failure.Error())
 	}
 	return statusOf(found), nil
 }
@@ -97,14 +99,14 @@ func stageOf(found poolset.CheckStage) live.CheckStage {
 	return stage
 }
 
-// declared reports from the target's conditions why there is nothing to dial: the
-// pools know only what can be used.
+// declared returns from the target's conditions why there is nothing to dial: the
+// pools have only targets that can be used.
 func declared(target *v1alpha1.ConnectionTarget) live.CheckStatus {
 	stage := live.CheckStage{
 		Name: stageCredentials, Reason: v1alpha1.ReasonPending,
 		Message: "the operator has not prepared the target yet; try again",
 	}
-	if ready := meta.FindStatusCondition(target.Status.Conditions, v1alpha1.ConditionReady); unready(ready) {
+	if ready := meta.FindStatusCondition(target.Status.Conditions, v1alpha1.ConditionReady); use.Unready(ready) {
 		stage.Reason, stage.Message = ready.Reason, ready.Message
 	}
 	return live.CheckStatus{Stages: []live.CheckStage{stage}}

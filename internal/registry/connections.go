@@ -15,14 +15,24 @@ import (
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/poolset"
+	"github.com/connpool/connpool/internal/registry/list"
+	"github.com/connpool/connpool/internal/registry/naming"
+	"github.com/connpool/connpool/internal/registry/refusal"
 )
 
-// connections is what connections there are now: get and list. It offers no
-// watch, because it changes every second, and no delete, because the namespace
+// connections is the REST storage of connections: get and list. It offers no watch,
+// because connections change every second, and no delete, because the namespace
 // controller would use it.
 type connections struct {
-	*Registry
-	connectionTable
+	list.Table[*live.Connection]
+
+	pools   Pools
+	objects Objects
+	replica string
+}
+
+func newConnections(pools Pools, objects Objects, replica string) *connections {
+	return &connections{Table: connectionTable, pools: pools, objects: objects, replica: replica}
 }
 
 var (
@@ -57,12 +67,12 @@ func (*connections) NewList() runtime.Object { return &live.ConnectionList{} }
 
 // Get implements rest.Getter.
 func (s *connections) Get(ctx context.Context, name string, _ *metav1.GetOptions) (runtime.Object, error) {
-	c, ok := s.find(request.NamespaceValue(ctx), name)
+	c, ok := find(s.pools, request.NamespaceValue(ctx), name)
 	if !ok {
 		return nil, apierrors.NewNotFound(live.Resource("connections"), name)
 	}
 	connection := s.describe(c)
-	if target, err := s.Objects.Target(ctx, c.Target.Namespace, c.Target.Name); err == nil && string(target.UID) == c.Target.UID {
+	if target, err := s.objects.Target(ctx, c.Target.Namespace, c.Target.Name); err == nil && string(target.UID) == c.Target.UID {
 		connection.Labels = target.Labels
 	}
 	return &connection, nil
@@ -71,7 +81,11 @@ func (s *connections) Get(ctx context.Context, name string, _ *metav1.GetOptions
 // List implements rest.Lister.
 func (s *connections) List(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
 	namespace := request.NamespaceValue(ctx)
-	wanted, err := selectionOf(options)
+	wanted, err := list.Select(options, selectable)
+	if err != nil {
+		return nil, err
+	}
+	page, err := pageOf(options)
 	if err != nil {
 		return nil, err
 	}
@@ -80,22 +94,22 @@ func (s *connections) List(ctx context.Context, options *metainternalversion.Lis
 		return nil, err
 	}
 	items := []live.Connection{}
-	for _, c := range s.Pools.Connections(namespace) {
+	for _, c := range s.pools.Connections(namespace) {
 		connection := s.describe(c)
 		connection.Labels = labels[types.UID(c.Target.UID)]
-		if wanted.matches(&connection) {
+		if wanted.Matches(&connection) {
 			items = append(items, connection)
 		}
 	}
 	slices.SortFunc(items, compare)
-	return wanted.page(items), nil
+	return page.cut(items), nil
 }
 
-// labels returns those of the targets by UID.
+// labels returns the labels of targets by UID.
 func (s *connections) labels(ctx context.Context, namespace string) (map[types.UID]map[string]string, error) {
-	targets, err := s.Objects.Targets(ctx, namespace)
+	targets, err := s.objects.Targets(ctx, namespace)
 	if err != nil {
-		return nil, unreadable("the targets, whose labels connections have,")
+		return nil, refusal.Unread(err, "connectiontargets", "", "the targets, whose labels connections have,")
 	}
 	labels := make(map[types.UID]map[string]string, len(targets))
 	for i := range targets {
@@ -104,18 +118,18 @@ func (s *connections) labels(ctx context.Context, namespace string) (map[types.U
 	return labels, nil
 }
 
-// describe says in the words of the API what a connection is, but for its labels.
-func (r *Registry) describe(c poolset.Connection) live.Connection {
-	id := identityOf(c.Pool, c.Target, c.ID)
+// describe returns a connection in the words of the API, but for its labels.
+func (s *connections) describe(c poolset.Connection) live.Connection {
+	id := naming.Of(c.Pool, c.Target, c.ID)
 	connection := live.Connection{
 		TypeMeta: metav1.TypeMeta{APIVersion: live.GroupVersion.String(), Kind: "Connection"},
 		ObjectMeta: metav1.ObjectMeta{
-			Name: id.name, Namespace: c.Target.Namespace, UID: id.uid, CreationTimestamp: metav1.NewTime(c.Created),
+			Name: id.Name, Namespace: c.Target.Namespace, UID: id.UID, CreationTimestamp: metav1.NewTime(c.Created),
 		},
 		Pool: c.Pool.Name, Target: c.Target.Name, Type: c.Type, State: stateOf(c.State),
 		InUse: int32(c.Leases), UseCount: c.Uses,
 		RoundTripMicroseconds: c.Info.RoundTrip.Microseconds(), HandshakeMicroseconds: c.Info.Handshake.Microseconds(),
-		RemoteAddress: c.Info.RemoteAddress, ServerVersion: c.Info.ServerVersion, Replica: r.Replica,
+		RemoteAddress: c.Info.RemoteAddress, ServerVersion: c.Info.ServerVersion, Replica: s.replica,
 	}
 	if c.LastUsed.After(c.Created) {
 		connection.LastUsedTime = &metav1.Time{Time: c.LastUsed}
@@ -132,4 +146,14 @@ func stateOf(state connpool.State) live.ConnectionState {
 	default:
 		return live.ConnectionDraining
 	}
+}
+
+// find returns the connection of that name in the namespace.
+func find(pools Pools, namespace, name string) (poolset.Connection, bool) {
+	for _, c := range pools.Connections(namespace) {
+		if naming.Possible(c.Target.Name, name) && naming.Of(c.Pool, c.Target, c.ID).Name == name {
+			return c, true
+		}
+	}
+	return poolset.Connection{}, false
 }

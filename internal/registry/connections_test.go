@@ -14,49 +14,31 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
-	"github.com/connpool/connpool/internal/poolset"
+	"github.com/connpool/connpool/internal/registry/registrytest"
 )
 
-func TestANameIsTheSameForEverAndForNothingElse(t *testing.T) {
-	pool, target := poolset.Ref{UID: "p"}, poolset.Ref{UID: "t", Name: strings.Repeat("a-long.name-", 20)}
-	first := identityOf(pool, target, 1)
-	if first != identityOf(pool, target, 1) {
-		t.Error("two names for one connection")
-	}
-	for _, other := range []identity{
-		identityOf(pool, target, 2), identityOf(poolset.Ref{UID: "q"}, target, 1), identityOf(pool, poolset.Ref{UID: "u", Name: target.Name}, 1),
-	} {
-		if other.name == first.name || other.uid == first.uid {
-			t.Errorf("%v and %v are different connections", first, other)
-		}
-	}
-	if problems := validation.IsDNS1123Subdomain(first.name); len(problems) > 0 || len(first.name) > 63 {
-		t.Errorf("name %s: %v", first.name, problems)
-	}
+// inNamespace returns the context of a request in a namespace, or in all when it is
+// empty.
+func (f *fixture) inNamespace(name string) context.Context {
+	return request.WithNamespace(f.Context(), name)
 }
 
-// inNamespace is the context of a request; all namespaces when empty.
-func (w *world) inNamespace(name string) context.Context {
-	return request.WithNamespace(w.Context(), name)
+func (f *fixture) connections() *connections {
+	return f.registry.Storage()["connections"].(*connections)
 }
 
-func (w *world) connections() *connections {
-	return w.registry.Storage()["connections"].(*connections)
-}
-
-// names lists connections and returns their targets.
-func (w *world) targets(namespace string, options *metainternalversion.ListOptions) []string {
-	w.Helper()
-	list, err := w.connections().List(w.inNamespace(namespace), options)
+// targets lists connections and returns their targets.
+func (f *fixture) targets(namespace string, options *metainternalversion.ListOptions) []string {
+	f.Helper()
+	list, err := f.connections().List(f.inNamespace(namespace), options)
 	if err != nil {
-		w.Fatal(err)
+		f.Fatal(err)
 	}
 	targets := []string{}
 	for _, item := range list.(*live.ConnectionList).Items {
@@ -66,14 +48,14 @@ func (w *world) targets(namespace string, options *metainternalversion.ListOptio
 }
 
 // estate connects pools web and db with three targets, one of which is busy.
-func (w *world) estate() (release chan struct{}) {
-	web, db := w.pool("web"), w.pool("db")
-	w.connect(w.target("web-1", "web"), web)
-	w.connect(w.target("web-2", "web"), web)
-	w.connect(w.target("db-1", "db"), db)
+func (f *fixture) estate() (release chan struct{}) {
+	web, db := f.Pool("web"), f.Pool("db")
+	f.Connect(f.Target("web-1", "web"), web)
+	f.Connect(f.Target("web-2", "web"), web)
+	f.Connect(f.Target("db-1", "db"), db)
 	release = make(chan struct{})
-	w.fake.OnExec(lasting(release))
-	w.later(w.Context(), "web", on("web-2"))
+	f.Fake.OnExec(registrytest.Lasting(release))
+	f.Later(f.Context(), "web", registrytest.On("web-2"))
 	synctest.Wait()
 	return release
 }
@@ -83,25 +65,25 @@ func TestConnectionsAreSelected(t *testing.T) {
 		namespace, labels, fields string
 		want                      []string
 	}{
-		"all of a namespace":          {namespace, "", "", []string{"db-1", "web-1", "web-2"}},
+		"all of a namespace":          {registrytest.Namespace, "", "", []string{"db-1", "web-1", "web-2"}},
 		"all":                         {"", "", "", []string{"db-1", "web-1", "web-2"}},
 		"of an empty namespace":       {"other", "", "", []string{}},
-		"by a label of the target":    {namespace, "name in (web-1,db-1)", "", []string{"db-1", "web-1"}},
-		"by pool":                     {namespace, "", "pool=web", []string{"web-1", "web-2"}},
-		"by another pool than":        {namespace, "", "pool!=web", []string{"db-1"}},
-		"by target":                   {namespace, "", "target==db-1", []string{"db-1"}},
-		"by type":                     {namespace, "", "type=ssh,metadata.namespace=" + namespace, []string{"db-1", "web-1", "web-2"}},
-		"by state":                    {namespace, "", "state=InUse", []string{"web-2"}},
-		"by state and label":          {namespace, "pool=web", "state=Idle", []string{"web-1"}},
-		"by what no connection is":    {namespace, "", "type=docker", []string{}},
-		"by a name that is not there": {namespace, "", "metadata.name=x", []string{}},
+		"by a label of the target":    {registrytest.Namespace, "name in (web-1,db-1)", "", []string{"db-1", "web-1"}},
+		"by pool":                     {registrytest.Namespace, "", "pool=web", []string{"web-1", "web-2"}},
+		"by another pool than":        {registrytest.Namespace, "", "pool!=web", []string{"db-1"}},
+		"by target":                   {registrytest.Namespace, "", "target==db-1", []string{"db-1"}},
+		"by type":                     {registrytest.Namespace, "", "type=ssh,metadata.namespace=" + registrytest.Namespace, []string{"db-1", "web-1", "web-2"}},
+		"by state":                    {registrytest.Namespace, "", "state=InUse", []string{"web-2"}},
+		"by state and label":          {registrytest.Namespace, "pool=web", "state=Idle", []string{"web-1"}},
+		"by what no connection is":    {registrytest.Namespace, "", "type=docker", []string{}},
+		"by a name that is not there": {registrytest.Namespace, "", "metadata.name=x", []string{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
-				defer close(w.estate())
+			inFixture(t, func(f *fixture) {
+				defer close(f.estate())
 				options := &metainternalversion.ListOptions{FieldSelector: fields.ParseSelectorOrDie(test.fields)}
 				options.LabelSelector, _ = labels.Parse(test.labels)
-				if got := w.targets(test.namespace, options); !slices.Equal(got, test.want) {
+				if got := f.targets(test.namespace, options); !slices.Equal(got, test.want) {
 					t.Errorf("listed are %v, want %v", got, test.want)
 				}
 			})
@@ -110,35 +92,35 @@ func TestConnectionsAreSelected(t *testing.T) {
 }
 
 func TestAnUnknownFieldIsRefusedByItsName(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inFixture(t, func(f *fixture) {
 		options := &metainternalversion.ListOptions{FieldSelector: fields.ParseSelectorOrDie("color=red")}
-		_, err := w.connections().List(w.inNamespace(""), options)
+		_, err := f.connections().List(f.inNamespace(""), options)
 		if !apierrors.IsBadRequest(err) || !strings.Contains(err.Error(), "color") {
 			t.Errorf("error is %v", err)
 		}
 		kind := live.GroupVersion.WithKind("Connection")
-		if _, _, err := w.scheme.ConvertFieldLabel(kind, "state", "Idle"); err != nil {
+		if _, _, err := f.Scheme.ConvertFieldLabel(kind, "state", "Idle"); err != nil {
 			t.Error(err)
 		}
-		if _, _, err := w.scheme.ConvertFieldLabel(kind, "color", "red"); err == nil {
+		if _, _, err := f.Scheme.ConvertFieldLabel(kind, "color", "red"); err == nil {
 			t.Error("the scheme knows a color")
 		}
 	})
 }
 
 func TestAListIsPagedThrough(t *testing.T) {
-	inWorld(t, func(w *world) {
-		pool := w.pool("web")
+	inFixture(t, func(f *fixture) {
+		pool := f.Pool("web")
 		var want []string
 		for i := range 7 {
 			name := fmt.Sprintf("web-%d", i)
-			w.connect(w.target(name, "web"), pool)
+			f.Connect(f.Target(name, "web"), pool)
 			want = append(want, name)
 		}
 		var got []string
 		options := &metainternalversion.ListOptions{Limit: 3}
 		for page := 0; ; page++ {
-			object, err := w.connections().List(w.inNamespace(namespace), options)
+			object, err := f.connections().List(f.inNamespace(registrytest.Namespace), options)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -157,24 +139,24 @@ func TestAListIsPagedThrough(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("the pages have %v", got)
 		}
-		if _, err := w.connections().List(w.inNamespace(namespace), &metainternalversion.ListOptions{Continue: "!"}); !apierrors.IsBadRequest(err) {
+		if _, err := f.connections().List(f.inNamespace(registrytest.Namespace), &metainternalversion.ListOptions{Continue: "!"}); !apierrors.IsBadRequest(err) {
 			t.Errorf("a bad token says %v", err)
 		}
 	})
 }
 
 func TestAConnectionSaysWhatItIs(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.web()
+	inFixture(t, func(f *fixture) {
+		f.Web()
 		time.Sleep(time.Minute)
-		w.post(w.Context(), "web", command("true"))
+		f.Post(f.Context(), "web", registrytest.Command("true"))
 		time.Sleep(30 * time.Second)
-		list, err := w.connections().List(w.inNamespace(namespace), nil)
+		list, err := f.connections().List(f.inNamespace(registrytest.Namespace), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		item := list.(*live.ConnectionList).Items[0]
-		got, err := w.connections().Get(w.inNamespace(namespace), item.Name, &metav1.GetOptions{})
+		got, err := f.connections().Get(f.inNamespace(registrytest.Namespace), item.Name, &metav1.GetOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -184,10 +166,10 @@ func TestAConnectionSaysWhatItIs(t *testing.T) {
 			c.HandshakeMicroseconds != 1000 || c.RoundTripMicroseconds != 1000 || c.LastUsedTime == nil {
 			t.Errorf("connection is %+v", c)
 		}
-		if _, err := w.connections().Get(w.inNamespace("other"), item.Name, nil); !apierrors.IsNotFound(err) {
+		if _, err := f.connections().Get(f.inNamespace("other"), item.Name, nil); !apierrors.IsNotFound(err) {
 			t.Errorf("in another namespace: %v", err)
 		}
-		table, err := w.connections().ConvertToTable(w.Context(), list, nil)
+		table, err := f.connections().ConvertToTable(f.Context(), list, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -207,31 +189,31 @@ func TestAConnectionSaysWhatItIs(t *testing.T) {
 }
 
 func TestDrainReplacesAndRetires(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.web()
-		before := w.registry.describe(w.set.Connections("")[0])
-		drain := w.registry.Storage()["connections/drain"].(rest.NamedCreater)
-		got, err := drain.Create(w.inNamespace(namespace), before.Name, &live.Drain{}, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+	inFixture(t, func(f *fixture) {
+		f.Web()
+		before := f.connections().describe(f.Set.Connections("")[0])
+		drain := f.registry.Storage()["connections/drain"].(rest.NamedCreater)
+		got, err := drain.Create(f.inNamespace(registrytest.Namespace), before.Name, &live.Drain{}, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
 		if err != nil || got.(*live.Drain).Status.Connections != 1 {
 			t.Fatalf("drain says %+v, %v", got, err)
 		}
 		synctest.Wait()
-		if _, ok := w.registry.find(namespace, before.Name); ok || len(w.fake.Dials()) != 2 {
-			t.Errorf("it is still there, %d dials", len(w.fake.Dials()))
+		if f.HasConnection(before.Name) || len(f.Fake.Dials()) != 2 {
+			t.Errorf("it is still there, %d dials", len(f.Fake.Dials()))
 		}
-		if _, err := drain.Create(w.inNamespace(namespace), before.Name, &live.Drain{}, nil, nil); !apierrors.IsNotFound(err) {
+		if _, err := drain.Create(f.inNamespace(registrytest.Namespace), before.Name, &live.Drain{}, nil, nil); !apierrors.IsNotFound(err) {
 			t.Errorf("once more: %v", err)
 		}
-		all := w.registry.Storage()["connectionpools/drain"].(rest.NamedCreater)
-		got, err = all.Create(w.inNamespace(namespace), "web", &live.Drain{}, nil, nil)
+		all := f.registry.Storage()["connectionpools/drain"].(rest.NamedCreater)
+		got, err = all.Create(f.inNamespace(registrytest.Namespace), "web", &live.Drain{}, nil, nil)
 		if err != nil || got.(*live.Drain).Status.Connections != 1 {
 			t.Errorf("drain of the pool says %+v, %v", got, err)
 		}
-		if _, err = all.Create(w.inNamespace(namespace), "db", &live.Drain{}, nil, nil); !apierrors.IsNotFound(err) {
+		if _, err = all.Create(f.inNamespace(registrytest.Namespace), "db", &live.Drain{}, nil, nil); !apierrors.IsNotFound(err) {
 			t.Errorf("drain of another pool says %v", err)
 		}
 		dry := &metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
-		if _, err = all.Create(w.inNamespace(namespace), "web", &live.Drain{}, nil, dry); !apierrors.IsBadRequest(err) {
+		if _, err = all.Create(f.inNamespace(registrytest.Namespace), "web", &live.Drain{}, nil, dry); !apierrors.IsBadRequest(err) {
 			t.Errorf("a dry run says %v", err)
 		}
 	})
@@ -239,28 +221,28 @@ func TestDrainReplacesAndRetires(t *testing.T) {
 
 func TestACheckReportsStageByStage(t *testing.T) {
 	for name, test := range map[string]struct {
-		arrange func(*world)
+		arrange func(*fixture)
 		ready   bool
 		stage   string
 		reason  string
 	}{
-		"a good target": {func(w *world) { w.web() }, true, "", ""},
-		"a target that refuses the key": {func(w *world) {
-			w.web()
-			w.fake.OnDial(func(context.Context, driver.Endpoint) error {
+		"a good target": {func(f *fixture) { f.Web() }, true, "", ""},
+		"a target that refuses the key": {func(f *fixture) {
+			f.Web()
+			f.Fake.OnDial(func(context.Context, driver.Endpoint) error {
 				return &driver.Error{Reason: driver.AuthenticationFailed, Stage: driver.StageAuthentication, Message: "the key is refused"}
 			})
 		}, false, "authentication", "AuthenticationFailed"},
-		"a target that no pool selects": {func(w *world) {
-			w.target("web-1", "web", ready(metav1.ConditionFalse, v1alpha1.ReasonNotSelected, "no pool selects it"))
+		"a target that no pool selects": {func(f *fixture) {
+			f.Target("web-1", "web", registrytest.Ready(metav1.ConditionFalse, v1alpha1.ReasonNotSelected, "no pool selects it"))
 		}, false, "credentials", "NotSelected"},
-		"a target that is new": {func(w *world) { w.target("web-1", "web") }, false, "credentials", "Pending"},
+		"a target that is new": {func(f *fixture) { f.Target("web-1", "web") }, false, "credentials", "Pending"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
-				test.arrange(w)
-				storage := w.registry.Storage()["connectiontargets/check"].(rest.NamedCreater)
-				object, err := storage.Create(w.inNamespace(namespace), "web-1", &live.Check{}, nil, &metav1.CreateOptions{})
+			inFixture(t, func(f *fixture) {
+				test.arrange(f)
+				storage := f.registry.Storage()["connectiontargets/check"].(rest.NamedCreater)
+				object, err := storage.Create(f.inNamespace(registrytest.Namespace), "web-1", &live.Check{}, nil, &metav1.CreateOptions{})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -272,7 +254,7 @@ func TestACheckReportsStageByStage(t *testing.T) {
 				if !test.ready && (last.Passed || last.Name != test.stage || last.Reason != test.reason || last.Message == "") {
 					t.Errorf("it ended at %+v", last)
 				}
-				if _, err := storage.Create(w.inNamespace(namespace), "other", &live.Check{}, nil, nil); !apierrors.IsNotFound(err) {
+				if _, err := storage.Create(f.inNamespace(registrytest.Namespace), "other", &live.Check{}, nil, nil); !apierrors.IsNotFound(err) {
 					t.Errorf("another target says %v", err)
 				}
 			})

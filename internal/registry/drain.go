@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 
+	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -10,13 +11,23 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/registry/refusal"
+	"github.com/connpool/connpool/internal/registry/use"
 )
 
-// connectionDrain replaces one connection, then retires it when it is unused.
-type connectionDrain struct{ *Registry }
+// drain replaces connections, then retires them when they are unused.
+type drain struct {
+	pools   Pools
+	objects Objects
+	audit   logr.Logger
+}
 
-// poolDrain does the same for all connections of a pool.
-type poolDrain struct{ *Registry }
+// connectionDrain drains one connection.
+type connectionDrain struct{ drain drain }
+
+// poolDrain drains all connections of a pool.
+type poolDrain struct{ drain drain }
 
 var (
 	_ rest.NamedCreater = (*connectionDrain)(nil)
@@ -39,18 +50,18 @@ func (*poolDrain) Destroy() {}
 func (s *connectionDrain) Create(
 	ctx context.Context, name string, object runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions,
 ) (runtime.Object, error) {
-	if err := mayAct(ctx, object, validate, options); err != nil {
+	if err := refusal.RunAdmission(ctx, object, validate, options); err != nil {
 		return nil, err
 	}
-	c, ok := s.find(request.NamespaceValue(ctx), name)
+	c, ok := find(s.drain.pools, request.NamespaceValue(ctx), name)
 	if !ok {
 		return nil, apierrors.NewNotFound(live.Resource("connections"), name)
 	}
-	count := 0 // as it stays if the connection drains already
-	if s.Pools.Recycle(c.Pool.UID, c.Target.UID, c.ID) {
+	count := 0 // it stays 0 if the connection drains already
+	if s.drain.pools.Recycle(c.Pool.UID, c.Target.UID, c.ID) {
 		count = 1
 	}
-	s.auditDrain(ctx, "connections/drain", name, count)
+	s.drain.note(ctx, "connections/drain", name, count)
 	return drained(ctx, name, count), nil
 }
 
@@ -58,30 +69,16 @@ func (s *connectionDrain) Create(
 func (s *poolDrain) Create(
 	ctx context.Context, name string, object runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions,
 ) (runtime.Object, error) {
-	if err := mayAct(ctx, object, validate, options); err != nil {
+	if err := refusal.RunAdmission(ctx, object, validate, options); err != nil {
 		return nil, err
 	}
-	pool, err := s.Objects.Pool(ctx, request.NamespaceValue(ctx), name)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, notFound("connectionpools", name)
-	case err != nil:
-		return nil, unreadable("the pool")
+	pool, err := s.drain.objects.Pool(ctx, request.NamespaceValue(ctx), name)
+	if err != nil {
+		return nil, refusal.Unread(err, "connectionpools", name, "the pool")
 	}
-	count := s.Pools.RecyclePool(string(pool.UID))
-	s.auditDrain(ctx, "connectionpools/drain", name, count)
+	count := s.drain.pools.RecyclePool(string(pool.UID))
+	s.drain.note(ctx, "connectionpools/drain", name, count)
 	return drained(ctx, name, count), nil
-}
-
-// mayAct runs the admission of a request that acts at once, and cannot only try.
-func mayAct(ctx context.Context, object runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions) error {
-	if options != nil && len(options.DryRun) > 0 {
-		return refused(badRequest, "dryRun is not supported: nothing can be said without doing it")
-	}
-	if validate == nil {
-		return nil
-	}
-	return validate(ctx, object)
 }
 
 func drained(ctx context.Context, name string, count int) *live.Drain {
@@ -92,11 +89,12 @@ func drained(ctx context.Context, name string, count int) *live.Drain {
 	}
 }
 
-func (r *Registry) auditDrain(ctx context.Context, resource, name string, count int) {
+// note writes an audit line.
+func (d drain) note(ctx context.Context, resource, name string, count int) {
 	user := ""
 	if info, ok := request.UserFrom(ctx); ok {
 		user = info.GetName()
 	}
-	r.Audit.Info("drained", "user", plain(user), "namespace", plain(request.NamespaceValue(ctx)), "resource", resource,
-		"name", plain(name), "requestID", requestIDOf(ctx), "connections", count)
+	d.audit.Info("drained", "user", driver.Sanitize(user), "namespace", driver.Sanitize(request.NamespaceValue(ctx)), "resource", resource,
+		"name", driver.Sanitize(name), "requestID", use.RequestIDOf(ctx), "connections", count)
 }

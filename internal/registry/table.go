@@ -1,68 +1,38 @@
 package registry
 
 import (
-	"context"
 	"fmt"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/duration"
-	"k8s.io/apiserver/pkg/registry/rest"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/registry/list"
 )
 
-// connectionTable shows connections to people.
-type connectionTable struct{}
-
-var _ rest.TableConvertor = connectionTable{}
-
-// column is one column of the table.
-type column struct {
-	metav1.TableColumnDefinition
-	cell func(c *live.Connection, now time.Time) any
-}
-
-// columns of the table; those of priority 1 are shown with -o wide.
-var columns = []column{
-	text("Name", 0, "Name of the connection", func(c *live.Connection, _ time.Time) any { return c.Name }),
-	text("Pool", 0, "Pool that the connection belongs to", func(c *live.Connection, _ time.Time) any { return c.Pool }),
-	text("Target", 0, "Target that it leads to", func(c *live.Connection, _ time.Time) any { return c.Target }),
-	text("Type", 0, "Protocol of the target", func(c *live.Connection, _ time.Time) any { return c.Type }),
-	text("State", 0, "Idle, InUse or Draining", func(c *live.Connection, _ time.Time) any { return string(c.State) }),
-	number("In-Use", "Uses that run on it now", func(c *live.Connection, _ time.Time) any { return int64(c.InUse) }),
-	number("Uses", "Uses that have ended", func(c *live.Connection, _ time.Time) any { return c.UseCount }),
-	text("Age", 0, "How long ago it was made", func(c *live.Connection, now time.Time) any {
+// connectionTable shows connections; columns of priority 1 are shown with -o wide.
+var connectionTable = list.Table[*live.Connection]{
+	list.Text("Name", 0, "Name of the connection", func(c *live.Connection, _ time.Time) any { return c.Name }),
+	list.Text("Pool", 0, "Pool that the connection belongs to", func(c *live.Connection, _ time.Time) any { return c.Pool }),
+	list.Text("Target", 0, "Target that it leads to", func(c *live.Connection, _ time.Time) any { return c.Target }),
+	list.Text("Type", 0, "Protocol of the target", func(c *live.Connection, _ time.Time) any { return c.Type }),
+	list.Text("State", 0, "Idle, InUse or Draining", func(c *live.Connection, _ time.Time) any { return string(c.State) }),
+	list.Number("In-Use", "Uses that run on it now", func(c *live.Connection, _ time.Time) any { return int64(c.InUse) }),
+	list.Number("Uses", "Uses that have ended", func(c *live.Connection, _ time.Time) any { return c.UseCount }),
+	list.Text("Age", 0, "How long ago it was made", func(c *live.Connection, now time.Time) any {
 		return duration.HumanDuration(now.Sub(c.CreationTimestamp.Time))
 	}),
-	text("Idle", 0, "How long nobody has used it", idleFor),
-	text("RTT", 0, "Newest round trip of a keepalive", func(c *live.Connection, _ time.Time) any {
+	list.Text("Idle", 0, "How long it has been unused", idleFor),
+	list.Text("RTT", 0, "Newest round trip of a keepalive", func(c *live.Connection, _ time.Time) any {
 		return milliseconds(c.RoundTripMicroseconds)
 	}),
-	text("Server", 1, "What the remote calls itself", func(c *live.Connection, _ time.Time) any { return c.ServerVersion }),
-	text("Address", 1, "Resolved address", func(c *live.Connection, _ time.Time) any { return c.RemoteAddress }),
-	text("Handshake", 1, "How long it took to make the connection", func(c *live.Connection, _ time.Time) any {
+	list.Text("Server", 1, "What the remote calls itself", func(c *live.Connection, _ time.Time) any { return c.ServerVersion }),
+	list.Text("Address", 1, "Resolved address", func(c *live.Connection, _ time.Time) any { return c.RemoteAddress }),
+	list.Text("Handshake", 1, "How long it took to make the connection", func(c *live.Connection, _ time.Time) any {
 		return milliseconds(c.HandshakeMicroseconds)
 	}),
-	text("Saved", 1, "Time that its uses did not spend on handshakes", saved),
-	text("Replica", 1, "Replica of the operator that holds it", func(c *live.Connection, _ time.Time) any { return c.Replica }),
-}
-
-type cellFunc func(c *live.Connection, now time.Time) any
-
-func text(name string, priority int32, description string, cell cellFunc) column {
-	format := ""
-	if name == "Name" {
-		format = "name"
-	}
-	return column{metav1.TableColumnDefinition{
-		Name: name, Type: "string", Format: format, Description: description, Priority: priority,
-	}, cell}
-}
-
-func number(name, description string, cell cellFunc) column {
-	return column{metav1.TableColumnDefinition{Name: name, Type: "integer", Description: description}, cell}
+	list.Text("Saved", 1, "Time that its uses did not spend on handshakes", saved),
+	list.Text("Replica", 1, "Replica of the operator that holds it", func(c *live.Connection, _ time.Time) any { return c.Replica }),
 }
 
 func idleFor(c *live.Connection, now time.Time) any {
@@ -81,7 +51,7 @@ func saved(c *live.Connection, _ time.Time) any {
 	return spared.Round(time.Millisecond).String()
 }
 
-// milliseconds shows a round trip; there is none before the first keepalive.
+// milliseconds shows a round trip, which is 0 before the first keepalive.
 func milliseconds(microseconds int64) string {
 	if microseconds == 0 {
 		return "<none>"
@@ -89,32 +59,15 @@ func milliseconds(microseconds int64) string {
 	return fmt.Sprintf("%.1fms", float64(microseconds)/1000)
 }
 
-// ConvertToTable implements rest.TableConvertor.
-func (connectionTable) ConvertToTable(_ context.Context, object, options runtime.Object) (*metav1.Table, error) {
-	now, table := time.Now(), &metav1.Table{}
-	switch object := object.(type) {
-	case *live.Connection:
-		table.Rows = append(table.Rows, rowOf(object, now))
-	case *live.ConnectionList:
-		table.ListMeta = object.ListMeta
-		for i := range object.Items {
-			table.Rows = append(table.Rows, rowOf(&object.Items[i], now))
-		}
-	default:
-		return nil, fmt.Errorf("there is no table of a %T", object)
-	}
-	if wanted, ok := options.(*metav1.TableOptions); !ok || !wanted.NoHeaders {
-		for _, column := range columns {
-			table.ColumnDefinitions = append(table.ColumnDefinitions, column.TableColumnDefinition)
-		}
-	}
-	return table, nil
-}
-
-func rowOf(c *live.Connection, now time.Time) metav1.TableRow {
-	row := metav1.TableRow{Object: runtime.RawExtension{Object: c}}
-	for _, column := range columns {
-		row.Cells = append(row.Cells, column.cell(c, now))
-	}
-	return row
+// selectable are the fields that selectors may name.
+var selectable = list.Selectable[*live.Connection]{
+	Plural: "connections",
+	Fields: []list.Field[*live.Connection]{
+		{Name: "metadata.name", Value: func(c *live.Connection) string { return c.Name }},
+		{Name: "metadata.namespace", Value: func(c *live.Connection) string { return c.Namespace }},
+		{Name: live.FieldPool, Value: func(c *live.Connection) string { return c.Pool }},
+		{Name: live.FieldTarget, Value: func(c *live.Connection) string { return c.Target }},
+		{Name: live.FieldType, Value: func(c *live.Connection) string { return c.Type }},
+		{Name: live.FieldState, Value: func(c *live.Connection) string { return string(c.State) }},
+	},
 }

@@ -22,11 +22,12 @@ const (
 	backdate = time.Hour
 )
 
-// serialBits is the length of a serial number, which nobody must foresee.
+// serialBits is the length of a serial number. It is random, because a serial number
+// must not be predictable.
 const serialBits = 127
 
-// issueAuthority makes an authority that believes in itself. Its name differs
-// from that of every other, so that a verifier tries the right one.
+// issueAuthority makes a self-signed authority. Its name differs from that of every
+// other authority, so that a verifier tries the right one.
 func issueAuthority(now time.Time) (*x509.Certificate, *ecdsa.PrivateKey, error) {
 	template, err := newTemplate(now, authorityLife)
 	if err != nil {
@@ -70,8 +71,8 @@ func newTemplate(now time.Time, life time.Duration) (*x509.Certificate, error) {
 	return &x509.Certificate{SerialNumber: serial, NotBefore: now.Add(-backdate), NotAfter: now.Add(life)}, nil
 }
 
-// sign makes a key and lets the parent vouch for it; without a parent it does so
-// itself.
+// sign makes a key and a certificate for it, signed by the parent. Without a parent
+// the certificate is self-signed.
 func sign(template, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -91,5 +92,5 @@ func sign(template, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*x50
 	return issued, key, nil
 }
 
-// issuedAt is when one of our certificates was made.
+// issuedAt returns when one of our certificates was issued.
 func issuedAt(certificate *x509.Certificate) time.Time { return certificate.NotBefore.Add(backdate) }

@@ -15,10 +15,12 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// portName is what the Service calls its port; an endpoint's must be the same.
+// portName is the name of the Service's port. The endpoint's port must have the
+// same name.
 const portName = "https"
 
-// managedBy keeps Kubernetes' own controllers from the EndpointSlice.
+// managedBy is the label by which Kubernetes' own controllers leave the
+// EndpointSlice alone.
 const managedBy = "connpool.dev"
 
 // Endpoint is where this replica serves, and for which Service.
@@ -31,8 +33,8 @@ type Endpoint struct {
 	Port    int32
 }
 
-// Publisher leads the Service to this replica while it is the leader, which is
-// the one that holds the connections.
+// Publisher points the Service at this replica while it leads. The leader is the
+// replica that holds the connections.
 type Publisher struct {
 	want   *discoveryv1.EndpointSlice
 	slices discoveryclient.EndpointSliceInterface
@@ -80,16 +82,18 @@ func (e Endpoint) slice() (*discoveryv1.EndpointSlice, error) {
 	}, nil
 }
 
-// Start leads the Service here until ctx ends, and then nowhere, unless another
-// replica has taken it over.
+// Start implements manager.Runnable. It keeps the EndpointSlice pointing here until
+// ctx ends, and then deletes it, unless another replica has taken it over.
 func (p *Publisher) Start(ctx context.Context) error {
-	repeat(ctx, "lead the Service to this replica", p.publish)
+	repeat(ctx, "point the Service at this replica", p.publish)
 	return bounded(context.WithoutCancel(ctx), p.withdraw)
 }
 
-// NeedLeaderElection says that only the leader publishes itself.
+// NeedLeaderElection implements manager.LeaderElectionRunnable: only the leader
+// publishes itself.
 func (p *Publisher) NeedLeaderElection() bool { return true }
 
+// publish makes the EndpointSlice the wanted one.
 func (p *Publisher) publish(ctx context.Context) error {
 	found, err := p.slices.Get(ctx, p.want.Name, metav1.GetOptions{})
 	switch {
@@ -111,6 +115,7 @@ func (p *Publisher) publish(ctx context.Context) error {
 	return nil
 }
 
+// isOurs reports whether the EndpointSlice is as this replica wants it.
 func (p *Publisher) isOurs(found *discoveryv1.EndpointSlice) bool {
 	return found.AddressType == p.want.AddressType &&
 		equality.Semantic.DeepEqual(found.Labels, p.want.Labels) &&
@@ -126,6 +131,7 @@ func (p *Publisher) replace(ctx context.Context, found *discoveryv1.EndpointSlic
 	return err
 }
 
+// withdraw deletes the EndpointSlice if it still points at this replica.
 func (p *Publisher) withdraw(ctx context.Context) error {
 	found, err := p.slices.Get(ctx, p.want.Name, metav1.GetOptions{})
 	if err == nil && p.isOurs(found) {
@@ -137,7 +143,8 @@ func (p *Publisher) withdraw(ctx context.Context) error {
 	return nil
 }
 
-// remove deletes what was found, and nothing that has taken its place.
+// remove deletes the EndpointSlice that was found, but not one that has replaced or
+// changed it since.
 func (p *Publisher) remove(ctx context.Context, found *discoveryv1.EndpointSlice) error {
 	return p.slices.Delete(ctx, found.Name, metav1.DeleteOptions{
 		Preconditions: &metav1.Preconditions{UID: &found.UID, ResourceVersion: &found.ResourceVersion},

@@ -10,32 +10,35 @@ const (
 	// reserve is how much of an authority's life must be left. It is much longer
 	// than a certificate's, so that what an authority signs never outlives it.
 	reserve = 365 * day
-	// settle is how long a new authority is only believed, before it signs: until
-	// then whoever verifies has learned of it.
-	settle = day
+	// leadTime is how long a new authority is trusted before it signs. In that time
+	// every client learns of it.
+	leadTime = day
 	// jitter is the part of a certificate's life over which renewals are spread.
 	jitter = certificateLife / 10
 )
 
-// renewal says why a new one is made, in words that follow "because"; empty means
-// that none is.
+// renewal says what changes.
 type renewal struct {
+	// authority and certificate say why a new one is made, in words that follow
+	// "because"; empty means that none is made.
 	authority, certificate string
-	// forgotten is how many authorities have nothing left to vouch for.
+	// forgotten is how many authorities leave the bundle, because nothing that they
+	// have signed is valid any more.
 	forgotten int
 }
 
 func (r renewal) needed() bool { return r != renewal{} }
 
-// renew returns what to have from now on instead of the present material.
-func renew(now time.Time, present material, names []string) (material, renewal, error) {
-	due := renewal{authority: whyAuthority(now, present)}
-	due.certificate = whyCertificate(now, present, names, due.authority != "")
+// renew returns the contents that the Secret must have now, and why they differ
+// from the present ones. It does not change the present ones.
+func renew(now time.Time, present contents, names []string) (contents, renewal, error) {
+	due := renewal{authority: newAuthorityReason(now, present)}
+	due.certificate = newCertificateReason(now, present, names, due.authority != "")
 	next := present
 	if due.authority != "" {
 		authority, key, err := issueAuthority(now)
 		if err != nil {
-			return material{}, due, err
+			return contents{}, due, err
 		}
 		next.authorities = slices.Concat([]*x509.Certificate{authority}, present.authorities)
 		next.signer = key
@@ -43,58 +46,61 @@ func renew(now time.Time, present material, names []string) (material, renewal, 
 	if due.certificate != "" {
 		certificate, err := issueCertificate(now, names, next.authorities[0], next.signer)
 		if err != nil {
-			return material{}, due, err
+			return contents{}, due, err
 		}
 		next.certificate = certificate
 	}
-	believed := believed(now, next)
-	due.forgotten = len(next.authorities) - len(believed)
-	next.authorities = believed
+	kept := trusted(now, next)
+	due.forgotten = len(next.authorities) - len(kept)
+	next.authorities = kept
 	return next, due, nil
 }
 
-// whyAuthority decides about the authority that signs.
-func whyAuthority(now time.Time, m material) string {
+// newAuthorityReason says why another authority must sign from now on; empty means
+// that the present one goes on.
+func newAuthorityReason(now time.Time, c contents) string {
 	switch {
-	case m.signer == nil:
+	case c.signer == nil:
 		return "there is none whose key is known"
-	case now.Before(m.authorities[0].NotBefore):
+	case now.Before(c.authorities[0].NotBefore):
 		return "the present one is of the future"
-	case m.authorities[0].NotAfter.Sub(now) < reserve:
+	case c.authorities[0].NotAfter.Sub(now) < reserve:
 		return "the last year of the present one has begun"
 	}
 	return ""
 }
 
-// whyCertificate decides about the certificate. A certificate that is merely old
-// waits for an authority that is still new.
-func whyCertificate(now time.Time, m material, names []string, newAuthority bool) string {
-	if m.certificate == nil {
+// newCertificateReason says why another certificate must be issued; empty means that
+// the present one stays. When the authority is new, a certificate that is merely old
+// stays until clients have learned of the authority.
+func newCertificateReason(now time.Time, c contents, names []string, newAuthority bool) string {
+	if c.certificate == nil {
 		return "there is none"
 	}
-	leaf := m.certificate.Leaf
+	leaf := c.certificate.Leaf
 	switch {
-	case !vouches(m.authorities, leaf):
-		return "no known authority vouches for the present one"
-	case lacks(leaf, names):
+	case !signedByAny(c.authorities, leaf):
+		return "no known authority has signed the present one"
+	case lacksName(leaf, names):
 		return "the present one lacks a name"
 	case now.Before(leaf.NotBefore):
 		return "the present one is of the future"
-	case leaf.NotAfter.Sub(now) < settle:
+	case leaf.NotAfter.Sub(now) < leadTime:
 		return "the last day of the present one has begun"
-	case now.After(renewalTime(leaf)) && !newAuthority && now.Sub(issuedAt(m.authorities[0])) >= settle:
+	case now.After(renewalTime(leaf)) && !newAuthority && now.Sub(issuedAt(c.authorities[0])) >= leadTime:
 		return "two thirds of the present one's life are over"
 	}
 	return ""
 }
 
-func lacks(certificate *x509.Certificate, names []string) bool {
+// lacksName reports whether the certificate is not good for one of the names.
+func lacksName(certificate *x509.Certificate, names []string) bool {
 	return slices.ContainsFunc(names, func(name string) bool { return certificate.VerifyHostname(name) != nil })
 }
 
-// renewalTime is when two thirds of a certificate's life are over, or a little
-// earlier. The serial number is random and decides how much, so that replicas
-// agree, and installations that were made together do not.
+// renewalTime returns when two thirds of a certificate's life are over, or a little
+// earlier. The serial number, which is random, decides how much earlier. So replicas
+// agree on the time, and installations that were made together do not renew at once.
 func renewalTime(certificate *x509.Certificate) time.Time {
 	serial := certificate.SerialNumber.Bits()
 	early := time.Duration(0)
@@ -104,14 +110,14 @@ func renewalTime(certificate *x509.Certificate) time.Time {
 	return issuedAt(certificate).Add(certificateLife*2/3 - early)
 }
 
-// believed are the authorities that are worth it: the one that signs, and each
-// earlier one until what it has signed must have run out.
-func believed(now time.Time, m material) []*x509.Certificate {
-	kept := m.authorities[:1:1]
-	for i, authority := range m.authorities[1:] {
-		// From when its successor was there, it has signed no more.
-		runsOut := issuedAt(m.authorities[i]).Add(settle + certificateLife)
-		if now.Before(runsOut) || vouches([]*x509.Certificate{authority}, m.certificate.Leaf) {
+// trusted returns the authorities that stay in the bundle: the one that signs, and
+// each earlier one until all that it has signed has run out.
+func trusted(now time.Time, c contents) []*x509.Certificate {
+	kept := c.authorities[:1:1]
+	for i, authority := range c.authorities[1:] {
+		// It has signed nothing since its successor was issued.
+		runsOut := issuedAt(c.authorities[i]).Add(leadTime + certificateLife)
+		if now.Before(runsOut) || signedByAny([]*x509.Certificate{authority}, c.certificate.Leaf) {
 			kept = append(kept, authority)
 		}
 	}

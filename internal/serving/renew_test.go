@@ -12,7 +12,7 @@ var (
 	epoch     = time.Date(2030, time.January, 1, 0, 0, 0, 0, time.UTC)
 )
 
-func mustRenew(t *testing.T, now time.Time, present material) (material, renewal) {
+func mustRenew(t *testing.T, now time.Time, present contents) (contents, renewal) {
 	t.Helper()
 	next, due, err := renew(now, present, testNames)
 	if err != nil {
@@ -22,16 +22,16 @@ func mustRenew(t *testing.T, now time.Time, present material) (material, renewal
 }
 
 // store writes and reads back, as the Secret does.
-func store(t *testing.T, m material) material {
+func store(t *testing.T, m contents) contents {
 	t.Helper()
 	data := map[string][]byte{}
 	if err := m.write(data); err != nil {
 		t.Fatal(err)
 	}
-	return readMaterial(data)
+	return readContents(data)
 }
 
-func verify(m material, bundle []byte, now time.Time) error {
+func verify(m contents, bundle []byte, now time.Time) error {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(bundle)
 	_, err := m.certificate.Leaf.Verify(x509.VerifyOptions{DNSName: testNames[0], Roots: roots, CurrentTime: now})
@@ -39,7 +39,7 @@ func verify(m material, bundle []byte, now time.Time) error {
 }
 
 func TestAFirstCertificateIsGoodForAllNames(t *testing.T) {
-	first, due := mustRenew(t, epoch, material{})
+	first, due := mustRenew(t, epoch, contents{})
 	first = store(t, first)
 	if due.authority == "" || due.certificate == "" {
 		t.Errorf("nothing was there, but due is %+v", due)
@@ -57,11 +57,11 @@ func TestAFirstCertificateIsGoodForAllNames(t *testing.T) {
 	}
 }
 
-// Every 12 hours for 12 years somebody verifies the certificate with a bundle
-// that is up to 12 hours old. So much late may verifiers be.
+// Every 12 hours for 12 years a client verifies the certificate with a bundle that
+// is up to 12 hours old: clients may be that late.
 func TestRotationIsInvisibleForYears(t *testing.T) {
 	const step = 12 * time.Hour
-	present, _ := mustRenew(t, epoch, material{})
+	present, _ := mustRenew(t, epoch, contents{})
 	bundle := present.bundle()
 	authorities, certificates, most := 0, 0, 0
 	for now := epoch; now.Before(epoch.Add(12 * 365 * day)); now = now.Add(step) {
@@ -96,8 +96,8 @@ func TestRotationIsInvisibleForYears(t *testing.T) {
 }
 
 func TestWhatIsDueDependsOnTheSecretAndTheTime(t *testing.T) {
-	first, _ := mustRenew(t, epoch, material{})
-	stranger, _ := mustRenew(t, epoch, material{})
+	first, _ := mustRenew(t, epoch, contents{})
+	foreign, _ := mustRenew(t, epoch, contents{})
 	successor, _ := mustRenew(t, epoch.Add(authorityLife-reserve+time.Hour), first)
 	tests := map[string]struct {
 		after       time.Duration
@@ -111,13 +111,13 @@ func TestWhatIsDueDependsOnTheSecretAndTheTime(t *testing.T) {
 		"one that has run out is renewed":                 {after: 400 * day, certificate: "last day"},
 		"nothing readable is made anew":                   {edit: func(d map[string][]byte) { clear(d) }, authority: "none", certificate: "none"},
 		"a lost certificate is issued again":              {edit: func(d map[string][]byte) { delete(d, certificateKey) }, certificate: "none"},
-		"a key of something else is as good as none":      {edit: func(d map[string][]byte) { take(t, d, stranger, privateKeyKey) }, certificate: "none"},
-		"a stranger's certificate is replaced":            {edit: func(d map[string][]byte) { take(t, d, stranger, certificateKey, privateKeyKey) }, certificate: "vouches"},
+		"a key of something else is as good as none":      {edit: func(d map[string][]byte) { take(t, d, foreign, privateKeyKey) }, certificate: "none"},
+		"a certificate of another authority is replaced":  {edit: func(d map[string][]byte) { take(t, d, foreign, certificateKey, privateKeyKey) }, certificate: "signed"},
 		"an authority without its key gets a successor":   {edit: func(d map[string][]byte) { delete(d, authorityKeyKey) }, authority: "key is known"},
-		"an authority with a wrong key gets one as well":  {edit: func(d map[string][]byte) { take(t, d, stranger, authorityKeyKey) }, authority: "key is known"},
-		"a lost authority takes its certificates with it": {edit: func(d map[string][]byte) { delete(d, authoritiesKey) }, authority: "key is known", certificate: "vouches"},
+		"an authority with a wrong key gets one as well":  {edit: func(d map[string][]byte) { take(t, d, foreign, authorityKeyKey) }, authority: "key is known"},
+		"a lost authority takes its certificates with it": {edit: func(d map[string][]byte) { delete(d, authoritiesKey) }, authority: "key is known", certificate: "signed"},
 		"what is of the future is replaced":               {after: -2 * day, authority: "future", certificate: "future"},
-		"a new authority is believed before it signs": {after: authorityLife - reserve + 2*time.Hour, edit: func(d map[string][]byte) {
+		"a new authority is trusted before it signs": {after: authorityLife - reserve + 2*time.Hour, edit: func(d map[string][]byte) {
 			take(t, d, successor, authoritiesKey, authorityKeyKey, certificateKey, privateKeyKey)
 		}},
 		"an authority that nothing needs is forgotten": {after: authorityLife - reserve + 100*day, edit: func(d map[string][]byte) {
@@ -134,7 +134,7 @@ func TestWhatIsDueDependsOnTheSecretAndTheTime(t *testing.T) {
 			if tc.edit != nil {
 				tc.edit(data)
 			}
-			next, due := mustRenew(t, epoch.Add(tc.after), readMaterial(data))
+			next, due := mustRenew(t, epoch.Add(tc.after), readContents(data))
 			if !says(due.authority, tc.authority) || !says(due.certificate, tc.certificate) || due.forgotten != tc.forgotten {
 				t.Errorf("due is %+v", due)
 			}
@@ -146,7 +146,7 @@ func TestWhatIsDueDependsOnTheSecretAndTheTime(t *testing.T) {
 }
 
 // take copies keys of another Secret.
-func take(t *testing.T, into map[string][]byte, from material, keys ...string) {
+func take(t *testing.T, into map[string][]byte, from contents, keys ...string) {
 	t.Helper()
 	data := map[string][]byte{}
 	if err := from.write(data); err != nil {
@@ -157,7 +157,8 @@ func take(t *testing.T, into map[string][]byte, from material, keys ...string) {
 	}
 }
 
-// says tells whether a reason contains the words; no words want no reason.
+// says reports whether a reason contains the words. Without words there must be no
+// reason.
 func says(reason, words string) bool {
 	if words == "" {
 		return reason == ""
@@ -166,7 +167,7 @@ func says(reason, words string) bool {
 }
 
 func TestACertificateThatLacksANameIsReplaced(t *testing.T) {
-	first, _ := mustRenew(t, epoch, material{})
+	first, _ := mustRenew(t, epoch, contents{})
 	names := append([]string{"connpool.example.com"}, testNames...)
 	next, due, err := renew(epoch, first, names)
 	if err != nil {
@@ -180,7 +181,7 @@ func TestACertificateThatLacksANameIsReplaced(t *testing.T) {
 func TestRenewalsAreSpread(t *testing.T) {
 	times := map[time.Time]bool{}
 	for range 20 {
-		m, _ := mustRenew(t, epoch, material{})
+		m, _ := mustRenew(t, epoch, contents{})
 		at := renewalTime(m.certificate.Leaf)
 		if at.Before(epoch.Add(50*day)) || at.After(epoch.Add(60*day)) {
 			t.Errorf("a renewal after %s", at.Sub(epoch))

@@ -61,7 +61,7 @@ func TestAWriterThatFailsEndsTheSession(t *testing.T) {
 	}
 }
 
-func TestEndSaysWhyToWhoeverRunsOrWaits(t *testing.T) {
+func TestEveryCallerThatRunsOrWaitsIsToldWhyTheSessionEnds(t *testing.T) {
 	here := local{shell: dash, dir: t.TempDir()}
 	shell := start(t, here, nil)
 	ran, waited := make(chan error, 1), make(chan error, 1)
@@ -74,12 +74,12 @@ func TestEndSaysWhyToWhoeverRunsOrWaits(t *testing.T) {
 		_, err := shell.Run(t.Context(), driver.Command{Shell: ": >never"}, nil, nil)
 		waited <- err
 	}()
-	shell.End(&driver.Error{Reason: "Deleted", Message: "somebody deleted it"})
+	shell.End(&driver.Error{Reason: "Deleted", Message: "a user deleted it"})
 	shell.End(&driver.Error{Reason: "Later", Message: "too late"})
 	wantOutcome(t, <-ran, driver.Unknown, "Deleted")
 	err := <-waited
 	wantOutcome(t, err, driver.NotStarted, "Deleted")
-	if !strings.Contains(err.Error(), "somebody deleted it") {
+	if !strings.Contains(err.Error(), "a user deleted it") {
 		t.Error(err)
 	}
 	<-shell.Done()

@@ -6,13 +6,13 @@ import (
 	"sync"
 )
 
-// input is what the shell reads. It knows what has been taken of it, which is what
-// the shell may have seen.
+// input is the standard input of the shell. It knows how much of it was read: the
+// shell may have seen that much.
 type input struct {
 	mu    sync.Mutex
 	wake  *sync.Cond
 	text  string
-	taken bool // something of the text before
+	taken bool // something of the newest text was read
 	ended bool
 }
 
@@ -31,7 +31,7 @@ func (i *input) write(text string) {
 	i.wake.Broadcast()
 }
 
-// end makes the input end here. What has not been taken never will be.
+// end makes the input end here. What has not been read never will be.
 func (i *input) end() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -39,9 +39,9 @@ func (i *input) end() {
 	i.wake.Broadcast()
 }
 
-// withdraw takes back what is left, and says whether anything of the newest text
-// was taken, and whether all was that counts: at the end of its input a shell does
-// without the last newline.
+// withdraw takes back what was not read. It reports whether some of the newest text
+// was read, and whether all was read that a shell needs to execute it: at the end of
+// its input a shell does not need the last newline.
 func (i *input) withdraw() (some, all bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

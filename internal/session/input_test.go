@@ -2,8 +2,8 @@ package session
 
 import "testing"
 
-// What counts is what a shell may execute, and at the end of its input it does
-// without the last newline.
+// All is taken when a shell may execute the text: at the end of its input it does not
+// need the last newline.
 func TestAllIsTakenWithoutTheLastNewline(t *testing.T) {
 	const text = "\n{ :; }\n"
 	tests := map[string]struct {

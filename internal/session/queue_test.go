@@ -16,7 +16,7 @@ import (
 	"github.com/connpool/connpool/internal/session/sessiontest"
 )
 
-// slow is an Execer whose commands last a second each, and their order.
+// slow is an Execer whose commands last a second each. It records their order.
 type slow struct {
 	mu  sync.Mutex
 	ran []string
@@ -82,7 +82,7 @@ func TestCommandsRunInTheOrderInWhichTheyCame(t *testing.T) {
 	})
 }
 
-func TestWhoWaitsAndLeavesHasNotStarted(t *testing.T) {
+func TestACommandWhoseCallerStopsWaitingHasNotStarted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		remote := new(slow)
 		shell := startIn(t, remote)
@@ -171,7 +171,7 @@ func TestWhatWasNotHandedOverHasNotStarted(t *testing.T) {
 	}
 }
 
-// deaf plays a shell that answers once, takes so much of the next command, and
+// deaf plays a shell that answers once, reads so many bytes of the next command, and
 // then nothing until its connection is killed.
 func deaf(takes int, kill <-chan struct{}) driver.Execer {
 	return playing(func(ctx context.Context, streams driver.Streams) (driver.ExitStatus, error) {
@@ -195,7 +195,7 @@ func deaf(takes int, kill <-chan struct{}) driver.Execer {
 	})
 }
 
-// stingy takes the first command, and then only so many bytes.
+// stingy reads the first command, and then only so many bytes.
 type stingy struct {
 	io.Reader
 	first string

@@ -11,20 +11,20 @@ import (
 // Run runs one command in the shell, after those that came before; at most 100
 // wait. Only Argv or Shell of the command may be set. A nil writer discards.
 //
-// The error is an *driver.Error with the outcome: driver.OutcomeOf tells. When ctx
-// ends, or a writer fails, while the command runs, the session ends and the
-// outcome is Unknown. A command that ends the shell has completed with the exit
-// code of the shell. Run does not use the writers any more when it has returned,
-// so it waits for a Write that has not.
+// The error is a *driver.Error; driver.OutcomeOf returns its outcome. When ctx ends,
+// or a writer fails, while the command runs, the session ends and the outcome is
+// Unknown. A command that ends the shell has completed with the exit code of the
+// shell. The writers are not used any more when Run has returned: it waits for a
+// Write that has not returned.
 func (s *Shell) Run(ctx context.Context, command driver.Command, stdout, stderr io.Writer) (driver.ExitStatus, error) {
 	text, err := commandLine(command)
 	if err != nil {
 		return driver.ExitStatus{}, err
 	}
-	if err := s.line.enter(ctx); err != nil {
+	if err := s.turns.enter(ctx); err != nil {
 		return driver.ExitStatus{}, err
 	}
-	defer s.line.leave()
+	defer s.turns.leave()
 	return s.run(ctx, text, &section{out: stdout}, &section{out: stderr})
 }
 
@@ -42,19 +42,19 @@ func (s *Shell) run(ctx context.Context, text string, stdout, stderr *section) (
 	case cause != nil && some:
 		s.End(cause)
 	case cause != nil:
-		_, _ = s.rest()
+		s.idle(false)
 		return driver.ExitStatus{}, gaveUp(ctx)
 	}
 	return s.conclude(all, stdout, stderr)
 }
 
-// handOver gives the shell a command, unless that is too late.
+// handOver gives the shell a command, unless the session ends or ctx has ended.
 func (s *Shell) handOver(ctx context.Context, text string, stdout, stderr *section) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.why != nil:
-		return outcome(s.why, false)
+		return ended(s.why, false)
 	case ctx.Err() != nil:
 		return gaveUp(ctx)
 	}
@@ -75,18 +75,19 @@ func gaveUp(ctx context.Context) error {
 // errUnread is why a session ends when a writer has failed.
 var errUnread = &driver.Error{
 	Reason: driver.Unreachable, Stage: driver.StageRun,
-	Message: "nobody takes the output of a command any more, and a shell cannot end one command alone",
+	Message: "the output of a command could not be written any more, and a shell cannot end one command alone",
 }
 
-// await waits until the command has ended on both streams or the session ends. What
-// it returns is why the session has to end.
+// await waits until the command has ended on both streams or the session ends. It
+// returns why the session has to end, or nil if the command has ended or the session
+// ends already.
 func (s *Shell) await(ctx context.Context, progress *progress) (cause *driver.Error) {
 	for range 2 {
 		select {
 		case <-progress.ended:
 		case <-s.ending:
 			return nil
-		case <-progress.broken:
+		case <-progress.failed:
 			return errUnread
 		case <-ctx.Done():
 			return &driver.Error{
@@ -98,47 +99,54 @@ func (s *Shell) await(ctx context.Context, progress *progress) (cause *driver.Er
 	return nil
 }
 
-// conclude says how a command ended of which the shell got all, or too little to
-// execute any.
+// conclude says how a command has ended. all reports whether the shell has read the
+// whole command; otherwise it has executed nothing of it.
 func (s *Shell) conclude(all bool, stdout, stderr *section) (driver.ExitStatus, error) {
-	why, exited := s.rest()
+	why, exited := s.exit()
+	s.idle(exited)
 	switch {
-	case stdout.failed != nil || stderr.failed != nil:
+	case stdout.failure != nil || stderr.failure != nil:
 		s.End(errUnread)
-		return driver.ExitStatus{}, outcome(errUnread, true)
+		return driver.ExitStatus{}, ended(errUnread, true)
 	case stdout.over && stderr.over:
 		code, err := strconv.Atoi(string(stdout.code))
 		return driver.ExitStatus{Code: code}, err
 	case exited && !stdout.begun:
-		// It says so before it begins, but what a shell says last can be lost.
-		return driver.ExitStatus{}, outcome(why, all)
+		// The marker comes before the command, but the last output of a shell can be
+		// lost.
+		return driver.ExitStatus{}, ended(why, all)
 	case exited && s.status.Signal == "":
 		return s.status, nil
 	}
-	return driver.ExitStatus{}, outcome(why, all)
+	return driver.ExitStatus{}, ended(why, all)
 }
 
-// rest makes the shell idle and takes the sections of the last command away. It
-// says why the session ends, if it does, and whether the shell has exited by itself
-// and all that it wrote has arrived.
-func (s *Shell) rest() (why *driver.Error, exited bool) {
+// exit returns why the session ends, or nil while it lives. It reports whether the
+// shell has exited by itself, so that all that it wrote has arrived.
+func (s *Shell) exit() (why *driver.Error, exited bool) {
 	s.mu.Lock()
-	s.busy = false
-	why = s.why
+	defer s.mu.Unlock()
 	select {
 	case <-s.done:
 		exited = s.failure == nil
 	default:
 	}
+	return s.why, exited
+}
+
+// idle makes the shell idle and drops the sections of the last command. exited
+// reports whether both streams have ended.
+func (s *Shell) idle(exited bool) {
+	s.mu.Lock()
+	s.busy = false
 	s.mu.Unlock()
 	s.stdout.dismiss(exited)
 	s.stderr.dismiss(exited)
-	return why, exited
 }
 
-// outcome says that a command was not started, or may have run, because the session
+// ended says that a command was not started, or may have run, because the session
 // ended.
-func outcome(why *driver.Error, started bool) *driver.Error {
+func ended(why *driver.Error, started bool) *driver.Error {
 	end := &driver.Error{Reason: why.Reason, Stage: driver.StageSession, Started: started, Err: why}
 	end.Message = "the session has ended: " + why.Message + "; create another one"
 	if started {

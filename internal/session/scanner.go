@@ -14,43 +14,43 @@ const maxCode = 10
 type section struct {
 	// before gets what comes before the part, out the part itself. Nil discards.
 	before, out  io.Writer
-	begins, ends []byte
-	begun, over  bool
-	code         []byte // what the end says
-	failed       error  // of out
-	*progress
+	begins, ends []byte // the markers
+	begun, over  bool   // which of the markers have come
+	code         []byte // what follows the second marker
+	failure      error  // of out
+	progress     *progress
 }
 
-// progress is what happens to the sections of one command.
+// progress tells of the two sections of one command.
 type progress struct {
-	// ended and broken get a value for each section that has ended, or whose writer
-	// has failed.
-	ended, broken chan struct{}
+	// ended gets a value for each section that has ended, failed for each whose
+	// writer has failed.
+	ended, failed chan struct{}
 }
 
 func newProgress() *progress {
-	return &progress{ended: make(chan struct{}, 2), broken: make(chan struct{}, 2)}
+	return &progress{ended: make(chan struct{}, 2), failed: make(chan struct{}, 2)}
 }
 
-// scanner finds the sections of commands in one output stream. What is in none is
-// dropped. It never fails, since the shell must be read on.
+// scanner finds the sections of commands in one output stream. It drops what is in
+// no section. It never fails, because the shell's output must be read on.
 type scanner struct {
-	// mu is held while writing, so whoever takes a section away waits for that.
+	// mu is held during a write to a section, so dismiss waits for that write.
 	mu      sync.Mutex
 	current *section
-	// held is the end of what came that may be the beginning of a marker.
+	// held is the end of the data so far, if it may be the beginning of a marker.
 	held []byte
 }
 
-// expect makes a section the next one. The one before must have been dismissed.
+// expect makes next the current section. The one before must have been dismissed.
 func (s *scanner) expect(next *section) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.current, s.held = next, nil
 }
 
-// dismiss drops what comes from now on, and waits for a write that goes on. At the
-// end of the stream, what is held was no marker.
+// dismiss drops the current section and waits for a write to it. If the stream is at
+// its end, the held data was no marker, and the section gets it.
 func (s *scanner) dismiss(atEnd bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,14 +75,14 @@ func (s *scanner) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// scan takes data up to the next marker, and returns what follows it.
+// scan handles the data up to the next marker, and returns what follows the marker.
 func (s *scanner) scan(c *section, data []byte) []byte {
 	switch {
 	case c.over:
 		return nil
 	case !c.begun:
-		noise, rest, found := s.cut(data, c.begins)
-		c.skip(noise)
+		skipped, rest, found := s.cut(data, c.begins)
+		c.skip(skipped)
 		c.begun = found
 		return rest
 	}
@@ -104,8 +104,8 @@ func (s *scanner) scan(c *section, data []byte) []byte {
 	return after
 }
 
-// cut splits data around a marker. Without one it holds back what may be the
-// beginning of it.
+// cut splits data around a marker. Without a marker it holds back the end of the data
+// that may be the beginning of one.
 func (s *scanner) cut(data, marker []byte) (before, after []byte, found bool) {
 	before, after, found = bytes.Cut(data, marker)
 	if found {
@@ -116,7 +116,7 @@ func (s *scanner) cut(data, marker []byte) (before, after []byte, found bool) {
 	return data[:keep], nil, false
 }
 
-// overlap is the length of the longest end of data with which the marker begins.
+// overlap returns the length of the longest end of data with which the marker begins.
 func overlap(data, marker []byte) int {
 	for n := min(len(data), len(marker)-1); n > 0; n-- {
 		if bytes.HasPrefix(marker, data[len(data)-n:]) {
@@ -132,9 +132,9 @@ func (c *section) skip(p []byte) {
 	}
 }
 
-// write passes output on until that fails once.
+// write passes output on until a write fails.
 func (c *section) write(p []byte) {
-	if c.out == nil || c.failed != nil || len(p) == 0 {
+	if c.out == nil || c.failure != nil || len(p) == 0 {
 		return
 	}
 	n, err := c.out.Write(p)
@@ -142,12 +142,12 @@ func (c *section) write(p []byte) {
 		err = io.ErrShortWrite
 	}
 	if err != nil {
-		c.failed = err
-		c.broken <- struct{}{}
+		c.failure = err
+		c.progress.failed <- struct{}{}
 	}
 }
 
 func (c *section) end(code []byte) {
 	c.over, c.code = true, bytes.Clone(code)
-	c.ended <- struct{}{}
+	c.progress.ended <- struct{}{}
 }

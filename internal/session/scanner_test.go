@@ -8,7 +8,7 @@ import (
 )
 
 // play lets a scanner find a section in each of the streams, which arrive in
-// pieces. The next command is handed over only when the one before has ended.
+// pieces. As in a session, a stream begins when the command before has ended.
 func play(streams [][]byte, marks []nonce, pieces func() int) (outputs, codes []string) {
 	scan := new(scanner)
 	for i, stream := range streams {
@@ -25,7 +25,7 @@ func play(streams [][]byte, marks []nonce, pieces func() int) (outputs, codes []
 	return outputs, codes
 }
 
-// nasty is output that is full of parts of markers.
+// nasty returns output that is full of parts of markers.
 func nasty(random *rand.Rand, marks []nonce) []byte {
 	var all []byte
 	for range random.IntN(20) {
@@ -45,7 +45,7 @@ func nasty(random *rand.Rand, marks []nonce) []byte {
 	return all
 }
 
-// frame is what the shell writes for a command.
+// frame returns what the shell writes for a command.
 func frame(mark nonce, output []byte, code string) []byte {
 	all := append(mark.begins(), output...)
 	return append(append(append(all, mark.ends()...), code...), '\n')
@@ -90,7 +90,7 @@ func FuzzScanner(f *testing.F) {
 	f.Fuzz(func(t *testing.T, output []byte, cut uint8) {
 		mark := nonce{"0123456789abcdef", "0123456789abcdee"}
 		if bytes.Contains(output, mark.ends()) {
-			return // 128 random bits are not guessed
+			return // no command guesses 128 random bits
 		}
 		outputs, codes := play([][]byte{frame(mark, output, "42")}, []nonce{mark}, func() int { return int(cut) })
 		if outputs[0] != string(output) || codes[0] != "42" {

@@ -10,53 +10,55 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// preamble keeps the shell's own streams where the framing finds them.
+// preamble copies the shell's own stdout and stderr to the descriptors that the
+// frame of a command uses.
 const preamble = "exec 8>&1 9>&2\n"
 
-// nonce makes a marker that no output has. The shell puts it together from two
-// halves, so that neither a trace nor an echo of the script contains it.
+// nonce is a random marker that no output contains. The shell puts it together from
+// two halves, so that neither a trace nor an echo of the script contains it.
 type nonce struct{ left, right string }
 
 func newNonce() nonce {
 	random := make([]byte, 16)
-	_, _ = rand.Read(random) // which never fails
+	_, _ = rand.Read(random) // it never fails
 	text := hex.EncodeToString(random)
 	return nonce{text[:16], text[16:]}
 }
 
-// begins stands where the output of the command begins.
+// begins is the marker before the output of the command.
 func (n nonce) begins() []byte { return []byte(n.left + n.right + "+\n") }
 
-// ends stands where it ends; the exit code and a newline follow, or the newline
-// alone.
+// ends is the marker after the output. On stdout the exit code and a newline follow,
+// on stderr the newline alone.
 func (n nonce) ends() []byte { return []byte(n.left + n.right + "-") }
 
 // script frames a command line for the shell. Its parts:
 //
-//   - One compound command around all: the shell has read everything before it
-//     does anything.
-//   - The backslashes keep aliases away. Functions hide builtins but for the special
-//     ones, such as unset; so command goes first, and reaches the others.
+//   - Everything is in one compound command, so that the shell reads everything
+//     before it does anything.
+//   - The backslashes keep aliases away. A function hides a builtin of the same name,
+//     except for the special builtins, such as unset. So the script first unsets a
+//     function called command, and reaches the other builtins through command.
 //   - command eval survives what would otherwise end some shells: syntax errors,
-//     and errors of special builtins. Without the newlines behind the command and
-//     before the script, bash stumbles over what follows a quote that nobody closed.
-//   - The redirections belong to the group, so the shell undoes whatever exec did
-//     to these descriptors, and processes in the background do not hold 8 and 9.
-//   - Nothing stands in a condition, where set -e would not work; and there is no
-//     loop, for break to leave.
-//   - What set -x says about the markers goes nowhere.
+//     and errors of special builtins. Without the newlines after the command and
+//     before the script, bash fails on what follows a quote that is not closed.
+//   - The redirections belong to the group, so the shell undoes what exec did to
+//     these descriptors, and processes in the background do not hold 8 and 9.
+//   - The command is in no condition, where set -e would not work, and in no loop,
+//     which break would leave.
+//   - The trace of set -x about the markers is dropped.
 func script(n nonce, command string) string {
-	words := strings.NewReplacer("LEFT", n.left, "RIGHT", n.right)
-	return words.Replace(`
+	halves := strings.NewReplacer("LEFT", n.left, "RIGHT", n.right)
+	return halves.Replace(`
 { { \unset -f command; \command printf '%s%s+\n' LEFT RIGHT >&8; \command printf '%s%s+\n' LEFT RIGHT >&9; } >/dev/null 2>&1
-{ \command eval `) + driver.Quote([]string{command + "\n"}) + words.Replace(`
+{ \command eval `) + driver.Quote([]string{command + "\n"}) + halves.Replace(`
 } </dev/null >&8 2>&9 8>&- 9>&-
 { connpool_status=$?; \unset -f command; \command printf '%s%s-%s\n' LEFT RIGHT "$connpool_status" >&8
 \command printf '%s%s-\n' LEFT RIGHT >&9; \unset connpool_status; } >/dev/null 2>&1; }
 `)
 }
 
-// assignments is a command line that gives the shell its environment.
+// assignments returns a command line that sets the shell's environment.
 func assignments(env map[string]string) string {
 	if len(env) == 0 {
 		return ":"
@@ -68,7 +70,7 @@ func assignments(env map[string]string) string {
 	return strings.Join(exports, " &&\n")
 }
 
-// commandLine is what the shell has to evaluate.
+// commandLine returns the command line that the shell has to evaluate.
 func commandLine(command driver.Command) (string, error) {
 	line := command.Shell
 	if len(command.Argv) > 0 {

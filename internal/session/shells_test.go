@@ -12,8 +12,9 @@ import (
 	"github.com/connpool/connpool/internal/session"
 )
 
-// step is a command and what it says; of an error whose words differ from shell to
-// shell, that there is one.
+// step is a command and its result. Where the words of an error differ from shell to
+// shell, the result only says that there are some (someWords), or may be
+// (maybeWords).
 type step struct {
 	line string
 	want result
@@ -130,7 +131,7 @@ func (s step) check(t *testing.T, got result) {
 	}
 }
 
-// inKind is got if that is what was wanted.
+// inKind returns got if it is of the wanted kind, else what is wanted.
 func inKind(want, got string) string {
 	if want == maybeWords || want == someWords && got != "" {
 		return got
@@ -204,12 +205,12 @@ func TestWhatIsWrittenBetweenCommandsIsDropped(t *testing.T) {
 		run(t, shell, "mkfifo go gone; (read x <go; echo late; echo late >&2; echo >gone) &")
 		got := run(t, shell, "(echo >go; read x <gone) >/dev/null; echo mine")
 		if got.Out != "late\nmine\n" || got.Err != "late\n" {
-			t.Errorf("while a command runs it is its output: %+v", got)
+			t.Errorf("the output while a command runs is not its output: %+v", got)
 		}
 		run(t, shell, "{ sleep 0.1; echo late; echo late >&2; : >done; } & :")
 		awaitFile(t, execer.dir+"/done")
 		if got := run(t, shell, "echo mine"); got != (result{Out: "mine\n"}) {
-			t.Errorf("between two commands it is nobody's: %+v", got)
+			t.Errorf("the output between two commands was not dropped: %+v", got)
 		}
 	})
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/connpool/connpool/test/openssh"
 )
 
-// dialSSH connects to a real sshd of its own.
+// dialSSH starts a real sshd and connects to it.
 func dialSSH(t testing.TB) (driver.Conn, *openssh.Server) {
 	t.Helper()
 	server, err := openssh.Start(t.Context(), openssh.Options{Dir: t.TempDir()})

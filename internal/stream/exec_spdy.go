@@ -13,7 +13,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// The streams of a command, by the names that the client gives them.
+// The names that clients give to the streams of a command.
 const (
 	streamTypeHeader = "Streamtype"
 
@@ -35,7 +35,7 @@ func (l limits) serveExecSPDY(w http.ResponseWriter, r *http.Request, options Ex
 		return
 	}
 	defer conn.close()
-	defer conn.expireWith(r.Context())()
+	defer conn.frames.expireWith(r.Context())()
 	ctx, cancel := endWith(r.Context(), conn.running)
 	defer cancel()
 	if !e.awaitStreams(ctx, l.open) {
@@ -43,17 +43,17 @@ func (l limits) serveExecSPDY(w http.ResponseWriter, r *http.Request, options Ex
 	}
 	e.serve(ctx, conn, run)
 	conn.finished.Store(true)
-	conn.linger(r.Context(), conn.running.Done())
+	conn.frames.linger(r.Context(), conn.running.Done())
 }
 
 // spdyExec is a command behind SPDY streams.
 type spdyExec struct {
 	protocol string
 	sizes    *sizes
-	// complete is closed when all the streams are there.
+	// complete is closed when all the streams are open.
 	complete chan struct{}
 
-	// mu guards what follows until complete is closed; then it is constant.
+	// mu guards what follows until complete is closed. After that it does not change.
 	mu      sync.Mutex
 	missing map[string]bool
 	streams map[string]*spdystream.Stream
@@ -139,8 +139,8 @@ func (e *spdyExec) driverStreams(conn *spdyConn) driver.Streams {
 	return streams
 }
 
-// finish sends the status and ends the streams. The error stream goes first,
-// because clients of the first protocol stop listening when the output ends.
+// finish sends the status and ends the streams. The error stream is first, because
+// clients of the first protocol stop reading when the output ends.
 func (e *spdyExec) finish(conn *spdyConn, status *metav1.Status) {
 	if text := encodeStatus(status, e.protocol); len(text) > 0 {
 		_, _ = spdyWriter{conn, e.streams[streamError]}.Write(text)

@@ -41,8 +41,7 @@ func TestOutputAndExitCodeArrive(t *testing.T) {
 	})
 }
 
-// sequence is a stream of counted words, so that loss, doubling and reordering
-// show.
+// sequence is a stream of numbered words, which show loss, doubling and reordering.
 type sequence struct{ next, words uint32 }
 
 func (s *sequence) Read(p []byte) (int, error) {
@@ -79,13 +78,13 @@ const tenMiB = 10 << 20 / 4
 func TestTenMiBAreEchoedInOrder(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, dial dialExec) {
 		if strings.Contains(t.Name(), "v4") {
-			return // Version 4 on a WebSocket cannot say that the input has ended.
+			return // version 4 on a WebSocket has no end of input
 		}
 		s := execServer(t, standard, ExecOptions{Stdin: true, Stdout: true}, func(_ context.Context, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
 			if _, err := io.Copy(streams.Stdout, streams.Stdin); err != nil {
 				return exited("1")
 			}
-			fmt.Fprint(streams.Stdout, "\x00\x00(\x00") // The word after the last: tenMiB.
+			fmt.Fprint(streams.Stdout, "\x00\x00(\x00") // the word after the last: tenMiB
 			return success()
 		})
 		var check sequenceChecker
@@ -96,7 +95,7 @@ func TestTenMiBAreEchoedInOrder(t *testing.T) {
 	})
 }
 
-func TestInputThatNobodyReadsHangsNobody(t *testing.T) {
+func TestUnreadInputDoesNotKeepTheStatusBack(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, dial dialExec) {
 		s := execServer(t, standard, ExecOptions{Stdin: true, Stdout: true}, func(_ context.Context, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
 			_, _ = io.ReadFull(streams.Stdin, make([]byte, 4))
@@ -110,7 +109,7 @@ func TestInputThatNobodyReadsHangsNobody(t *testing.T) {
 	})
 }
 
-// terminal offers sizes to a client.
+// terminal gives sizes to a client.
 type terminal chan remotecommand.TerminalSize
 
 func (s terminal) Next() *remotecommand.TerminalSize {

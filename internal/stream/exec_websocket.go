@@ -12,7 +12,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// execSubprotocols are the WebSocket forms of remotecommand, best first.
+// execSubprotocols are the forms of the exec protocol on WebSockets, best first.
 var execSubprotocols = []string{
 	remotecommand.StreamProtocolV5Name,
 	remotecommand.StreamProtocolV4Name,
@@ -77,8 +77,8 @@ func newSocketExec(socket *webSocket, options ExecOptions) *socketExec {
 	return e
 }
 
-// receive serves the client's channels until it is gone. Input that ends with
-// the connection has not ended properly.
+// receive serves the client's channels until the client is gone. Input that ends with
+// the connection was cut.
 func (e *socketExec) receive() error {
 	defer e.sizes.close()
 	defer e.stdin.close(io.ErrUnexpectedEOF)
@@ -96,7 +96,7 @@ func (e *socketExec) receive() error {
 	return e.socket.receive(to)
 }
 
-// greet sends an empty message on the first channel, by which some clients know
+// greet sends an empty message on the first channel. Some clients wait for it, to know
 // that the stream is open.
 func (e *socketExec) greet() error {
 	channel := byte(remotecommand.StreamErr)
@@ -110,7 +110,7 @@ func (e *socketExec) greet() error {
 	return err
 }
 
-// finish sends the status and sees to it that it arrives.
+// finish sends the status, and waits until the client has it.
 func (e *socketExec) finish(ctx context.Context, status *metav1.Status) {
 	if text := encodeStatus(status, e.socket.protocol); len(text) > 0 {
 		if _, err := e.socket.send(remotecommand.StreamErr, text); err != nil {

@@ -23,12 +23,12 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// blackHole is a proxy that forwards until it is told to swallow everything,
+// blackHole is a proxy that forwards until swallow is set. Then it drops everything,
 // while its connections stay open.
 type blackHole struct {
 	listener net.Listener
 	swallow  atomic.Bool
-	// heard has a token while the client has sent something.
+	// heard has a token after the client has sent something.
 	heard   chan struct{}
 	workers sync.WaitGroup
 
@@ -36,8 +36,7 @@ type blackHole struct {
 	conns []net.Conn
 }
 
-// through puts a black hole before the server, whose address becomes the
-// proxy's.
+// through puts a black hole before the server, and the proxy's address into its URL.
 func through(t testing.TB, s *httptest.Server) *blackHole {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -91,7 +90,7 @@ func (p *blackHole) hear() {
 	}
 }
 
-// close cuts everything.
+// close cuts all connections.
 func (p *blackHole) close() {
 	p.listener.Close()
 	p.mu.Lock()
@@ -121,7 +120,7 @@ func TestVanishedSPDYClientIsNoticed(t *testing.T) {
 	executor := spdyExecutor(t, s)
 	client.Go(func() { _ = executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: io.Discard}) })
 	<-started
-	for range 16 { // An answer to a ping arrives in a few pieces.
+	for range 16 { // an answer to a ping arrives in a few pieces
 		<-proxy.heard
 	}
 	proxy.swallow.Store(true)
@@ -154,8 +153,8 @@ func TestVanishedWebSocketClientIsNoticed(t *testing.T) {
 	}
 }
 
-// TestSilentClientThatNeverPingedIsKept: some clients answer pings only when
-// their program reads.
+// TestSilentClientThatNeverPingedIsKept has a client that answers pings only when its
+// program reads, as some do.
 func TestSilentClientThatNeverPingedIsKept(t *testing.T) {
 	s := execServer(t, quick, ExecOptions{Stdin: true, Stdout: true}, echoLine)
 	conn, _ := dialWebSocket(t, s, "v5.channel.k8s.io")
@@ -170,7 +169,7 @@ func TestSilentClientThatNeverPingedIsKept(t *testing.T) {
 	if err := conn.WriteMessage(websocket.BinaryMessage, []byte("\x00hello")); err != nil {
 		t.Fatal(err)
 	}
-	// The first reader is spoilt by the error; read the rest underneath it.
+	// The error has spoilt the first reader, so read the rest below it.
 	rest, _ := io.ReadAll(conn.NetConn())
 	if !strings.Contains(string(rest), "hello") {
 		t.Errorf("answer %q, want the echo", rest)
@@ -179,14 +178,14 @@ func TestSilentClientThatNeverPingedIsKept(t *testing.T) {
 
 func TestSilence(t *testing.T) {
 	tests := map[string]struct {
-		speakEvery time.Duration
-		wouldSpeak bool
-		gone       bool
+		sendEvery time.Duration
+		wouldSend bool
+		gone      bool
 	}{
-		"a client that would speak and does not is gone":         {0, true, true},
-		"a client that may have reasons for its silence is kept": {0, false, false},
-		"a client that speaks is kept":                           {10 * time.Second, true, false},
-		"a client that speaks too seldom is gone":                {20 * time.Second, true, true},
+		"a client that would send something and does not is gone": {0, true, true},
+		"a client that may have reasons for its silence is kept":  {0, false, false},
+		"a client that sends often is kept":                       {10 * time.Second, true, false},
+		"a client that sends too seldom is gone":                  {20 * time.Second, true, true},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -196,8 +195,8 @@ func TestSilence(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 				defer cancel()
 				context.AfterFunc(ctx, func() { near.Close() })
-				go transport.watch(ctx, func() bool { return tc.wouldSpeak })
-				go speak(ctx, far, tc.speakEvery)
+				go transport.watch(ctx, func() bool { return tc.wouldSend })
+				go sendEvery(ctx, far, tc.sendEvery)
 				_, _ = io.Copy(io.Discard, transport)
 				if gone := ctx.Err() == nil; gone != tc.gone {
 					t.Errorf("gone %t, want %t", gone, tc.gone)
@@ -207,8 +206,8 @@ func TestSilence(t *testing.T) {
 	}
 }
 
-// speak sends a byte now and then.
-func speak(ctx context.Context, conn net.Conn, every time.Duration) {
+// sendEvery sends a byte now and then.
+func sendEvery(ctx context.Context, conn net.Conn, every time.Duration) {
 	if every == 0 {
 		return
 	}
@@ -226,7 +225,7 @@ func speak(ctx context.Context, conn net.Conn, every time.Duration) {
 	}
 }
 
-// pausing is a reader of output that stops at the first byte until released.
+// pausing is a reader of output that waits before the first byte until released.
 type pausing struct {
 	check    sequenceChecker
 	released chan struct{}
@@ -258,7 +257,7 @@ func TestSlowReaderHoldsOnlyItsOwnCommand(t *testing.T) {
 		}()
 		awaitStall(&written)
 		if grown := int64(heap()) - int64(before); grown > 8<<20 {
-			t.Errorf("%d MiB of memory hold output that nobody reads", grown>>20)
+			t.Errorf("%d MiB of memory hold unread output", grown>>20)
 		}
 		if written.Load() >= words*4 {
 			t.Error("the command was not held back")
@@ -277,7 +276,7 @@ func heap() uint64 {
 	return stats.HeapAlloc
 }
 
-// awaitStall returns when the count has begun and then not moved for a while.
+// awaitStall returns when the count has risen, and then has not changed for a while.
 func awaitStall(count *atomic.Int64) {
 	ticker := time.NewTicker(200 * time.Millisecond)
 	defer ticker.Stop()

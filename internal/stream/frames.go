@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// maxFrame is the longest SPDY frame that a client may send. The library takes
-// frames of 16 MiB and queues 50 of them; stock clients send 32 KiB.
+// maxFrame is the longest SPDY frame that a client may send. The library would accept
+// frames of 16 MiB and queue 50 of them. Stock clients send 32 KiB.
 const maxFrame = 128 << 10
 
 var (
@@ -19,14 +19,14 @@ var (
 // frameBuffers lends the buffers in which outgoing frames gather.
 var frameBuffers = sync.Pool{New: func() any { return new(make([]byte, 0, maxMessage+frameHeader)) }}
 
-// frames is a transport as the SPDY library sees it. It sends each frame in one
-// piece, which the library writes in three; underneath, a piece is a system
-// call, a TLS record and in a tunnel a message.
+// frames is the transport that the SPDY library uses. It sends each frame in one
+// piece, which the library writes in three. Each piece is a system call, a TLS record
+// and, in a tunnel, a message.
 //
-// And it keeps from the library what a client could harm it with: frames that
-// are too long, stream numbers for whose refusal it would start a goroutine each,
-// and answers to pings, of which a second one would be the end of the process.
-// So pings are sent here.
+// It also protects the library from what a client could harm it with. A frame that is
+// too long ends the connection. So does a repeated stream number: the library would
+// start a goroutine to refuse each. And frames sends the pings itself: when the
+// library has sent one, a second answer to it makes the library panic.
 type frames struct {
 	*transport
 
@@ -34,9 +34,10 @@ type frames struct {
 	writer  io.Writer
 	in, out frameCursor
 	pending *[]byte
-	// nextStream is the lowest number that the client may give to a stream.
+	// nextStream is the lowest number that the client may give to its next stream.
 	nextStream uint32
-	// ponged is told which ping the client has answered; set before any Read.
+	// ponged is called with the ID of a ping that the client has answered. It is set
+	// before the first Read.
 	ponged func(id uint32)
 
 	writing sync.Mutex // held for one frame
@@ -50,7 +51,7 @@ func (f *frames) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// inspect judges a control frame of the client by its first word.
+// inspect checks a control frame of the client by its first word.
 func (f *frames) inspect(kind uint16, word uint32) error {
 	switch kind {
 	case frameSynStream:
@@ -66,10 +67,11 @@ func (f *frames) inspect(kind uint16, word uint32) error {
 	return nil
 }
 
-// isOwnPing tells the pings of a server from those of a client by their number.
+// isOwnPing reports whether a ping is the server's: those have even IDs.
 func isOwnPing(id uint32) bool { return id%2 == 0 }
 
-// Write is called by one goroutine at a time, and never for parts of two frames.
+// Write implements net.Conn. The library calls it from one goroutine at a time, and
+// never for parts of two frames.
 func (f *frames) Write(p []byte) (int, error) {
 	if f.pending == nil {
 		f.pending, _ = frameBuffers.Get().(*[]byte)
@@ -89,7 +91,7 @@ func (f *frames) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// ping asks the client to answer. The id must be one of ours.
+// ping sends a ping, whose id must be even.
 func (f *frames) ping(id uint32) error {
 	return f.send(binary.BigEndian.AppendUint32([]byte{0x80, 3, 0, framePing, 0, 0, 0, 4}, id))
 }
@@ -101,7 +103,7 @@ func (f *frames) send(frame []byte) error {
 	return err
 }
 
-// The kinds of control frames that matter here.
+// The kinds of control frames that inspect looks at.
 const (
 	frameSynStream = 1
 	framePing      = 6
@@ -112,7 +114,7 @@ const (
 	frameWord   = 4
 )
 
-// frameCursor follows the borders of frames in a stream of bytes. The last three
+// frameCursor follows the boundaries of frames in a stream of bytes. The last three
 // bytes of a frame's header are the length of what follows it.
 type frameCursor struct {
 	head [frameHeader + frameWord]byte
@@ -120,8 +122,9 @@ type frameCursor struct {
 	left int
 }
 
-// advance goes over p. It fails at a frame that is too long, and with the error of
-// inspect, which is told the first word of each control frame.
+// advance moves the cursor over p. It calls inspect, if that is not nil, with the first
+// word of each control frame. It fails at a frame that is too long, and when inspect
+// does.
 func (c *frameCursor) advance(p []byte, inspect func(kind uint16, word uint32) error) error {
 	for len(p) > 0 {
 		if c.have < frameHeader {
@@ -154,5 +157,5 @@ func (c *frameCursor) advance(p []byte, inspect func(kind uint16, word uint32) e
 
 func (c *frameCursor) isControl() bool { return c.head[0]&0x80 != 0 }
 
-// complete reports whether the cursor stands between two frames.
+// complete reports whether the cursor is between two frames.
 func (c *frameCursor) complete() bool { return c.have == 0 }

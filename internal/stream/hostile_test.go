@@ -17,7 +17,7 @@ import (
 	"github.com/moby/spdystream/spdy"
 )
 
-// rawSPDY upgrades a request and gives out the frames.
+// rawSPDY upgrades a request and returns the framer of its connection.
 func rawSPDY(t *testing.T, address string, config *tls.Config) (net.Conn, *spdy.Framer) {
 	t.Helper()
 	conn, err := tls.Dial("tcp", address, config)
@@ -47,7 +47,7 @@ func rawSPDY(t *testing.T, address string, config *tls.Config) (net.Conn, *spdy.
 	return conn, framer
 }
 
-// open is the frame that opens a stream.
+// open returns the frame that opens a stream.
 func open(id int, name string) *spdy.SynStreamFrame {
 	return &spdy.SynStreamFrame{StreamId: spdy.StreamId(id), Headers: http.Header{streamTypeHeader: {name}}}
 }
@@ -61,8 +61,8 @@ func write(t *testing.T, framer *spdy.Framer, frames ...spdy.Frame) {
 	}
 }
 
-// Frames to which the SPDY library would answer with a panic, a goroutine or much
-// memory, each.
+// To each of these frames, the SPDY library would respond with a panic, a goroutine or
+// much memory.
 func TestFramesThatHarmAreNotTaken(t *testing.T) {
 	for name, harm := range map[string][]spdy.Frame{
 		"a stream number that was used":     {open(1, streamError), open(1, streamStdin)},
@@ -118,7 +118,8 @@ func TestSecondAnswerToAPingIsIgnored(t *testing.T) {
 	conn.Close()
 }
 
-// When input waits for its reader, nobody reads what tells that the client is gone.
+// While input waits for the command, the server does not read, so it does not see the
+// end of the connection.
 func TestClientIsMissedThoughItsInputWaits(t *testing.T) {
 	for name, connect := range map[string]func(*testing.T, string, *tls.Config) (leave func() error, send func() error){
 		"spdy": func(t *testing.T, address string, config *tls.Config) (func() error, func() error) {
@@ -165,8 +166,8 @@ func TestClientIsMissedThoughItsInputWaits(t *testing.T) {
 	}
 }
 
-// The library has five workers, among which it shares the streams by number. One
-// waits for ever when a stream is reset that was neither accepted nor refused.
+// The library distributes streams by number to five workers. A worker hangs when a
+// stream is reset that was neither accepted nor refused.
 func TestResetOfAStreamThatCouldNotBeAcceptedIsTaken(t *testing.T) {
 	near, far := net.Pipe()
 	defer near.Close()
@@ -204,7 +205,7 @@ func TestResetOfAStreamThatCouldNotBeAcceptedIsTaken(t *testing.T) {
 	<-served
 }
 
-// refusing is where nothing can be written.
+// refusing is a writer that always fails.
 type refusing struct{}
 
 func (refusing) Write([]byte) (int, error) { return 0, net.ErrClosed }

@@ -7,22 +7,22 @@ import (
 )
 
 const (
-	// inboxLimit is how much input is kept that nobody has read.
+	// inboxLimit is how much unread input is kept.
 	inboxLimit = 256 << 10
 	// inboxIdle is the largest buffer that an empty inbox keeps.
 	inboxIdle = 64 << 10
 )
 
-// inbox is a pipe with a bounded buffer between the receiver of a connection
-// and the reader of one of its channels.
+// inbox is a pipe with a bounded buffer, from the receiver of a connection to the
+// reader of one of its channels.
 type inbox struct {
 	mu sync.Mutex
-	// changed is signaled whenever the fields below change; mu guards them.
+	// changed is signaled when one of the fields below changes. mu guards them.
 	changed sync.Cond
 	unread  bytes.Buffer
 	// end is what Read returns after the last byte, once it is known.
 	end error
-	// discarding means that nobody reads any more and nothing is kept.
+	// discarding means that input is no longer read, and not kept.
 	discarding bool
 }
 
@@ -32,8 +32,8 @@ func newInbox() *inbox {
 	return b
 }
 
-// Write takes all of p, and waits for room first. After the end or once
-// discarding it takes p without keeping it.
+// Write waits for room and then takes all of p. After the end, or while discarding,
+// it drops p.
 func (b *inbox) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -47,7 +47,7 @@ func (b *inbox) Write(p []byte) (int, error) {
 	return b.unread.Write(p)
 }
 
-// Read waits for input.
+// Read implements io.Reader. It waits for input.
 func (b *inbox) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -65,7 +65,7 @@ func (b *inbox) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// close says what Read returns after the last byte. The first call counts.
+// close sets what Read returns after the last byte. The first call counts.
 func (b *inbox) close(end error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -75,7 +75,7 @@ func (b *inbox) close(end error) {
 	b.changed.Broadcast()
 }
 
-// discard ends the reading side: what is there and what still comes is dropped.
+// discard drops the input that is there and that still comes.
 func (b *inbox) discard() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/portforward"
 )
 
-// What the client says about each stream of a forwarded connection.
+// The headers of the two streams of a forwarded connection.
 const (
 	portHeader      = "Port"
 	requestIDHeader = "Requestid"
@@ -21,11 +21,11 @@ const (
 )
 
 const (
-	// maxForwards bounds the connections of one port-forward, each of which may hold
-	// a window of megabytes. Browsers open 6 to a host; whoever needs more than
-	// this forwards the port twice.
+	// maxForwards bounds the connections of one port-forward, each of which may hold a
+	// window of megabytes. Browsers open 6 to a host. A user who needs more connections
+	// can forward the port twice.
 	maxForwards = 128
-	// maxPairs bounds those that are incomplete, or being refused, as well.
+	// maxPairs bounds connections that are incomplete, or being refused, as well.
 	maxPairs = 2 * maxForwards
 )
 
@@ -69,15 +69,15 @@ type forwards struct {
 	connected int
 }
 
-// streamPair is one connection: its data, and a stream for what went wrong.
+// streamPair is one connection: a stream for its data, and one for errors.
 type streamPair struct {
 	port        uint16
 	data, error *spdystream.Stream
-	// expire gives a pair up that the client leaves incomplete.
+	// expire removes a pair that the client leaves incomplete.
 	expire *time.Timer
 }
 
-// accept takes a stream and starts the connection that it completes.
+// accept takes a stream, and serves the connection that it completes.
 func (f *forwards) accept(conn *spdyConn, stream *spdystream.Stream) {
 	id, port, ok := identify(stream)
 	if !ok || !f.add(conn, stream, id, port) {
@@ -85,8 +85,8 @@ func (f *forwards) accept(conn *spdyConn, stream *spdystream.Stream) {
 	}
 }
 
-// identify reads the headers of a stream. A client without request IDs opens
-// the streams of a pair one after the other, first the one for errors.
+// identify reads the headers of a stream. A client that sends no request IDs opens the
+// streams of a pair one after the other: first the one for errors.
 func identify(stream *spdystream.Stream) (id string, port uint16, ok bool) {
 	header := stream.Headers()
 	number, err := strconv.ParseUint(header.Get(portHeader), 10, 16)
@@ -107,7 +107,7 @@ func identify(stream *spdystream.Stream) (id string, port uint16, ok bool) {
 	return id, uint16(number), true
 }
 
-// add puts the stream into its pair. False means that it has no place.
+// add puts a stream into its pair. It reports whether the stream belongs to one.
 func (f *forwards) add(conn *spdyConn, stream *spdystream.Stream, id string, port uint16) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -120,14 +120,14 @@ func (f *forwards) add(conn *spdyConn, stream *spdystream.Stream, id string, por
 		pair.expire = time.AfterFunc(f.opening, func() { f.remove(conn, id, pair) })
 		f.pairs[id] = pair
 	}
-	place := &pair.data
+	side := &pair.data
 	if stream.Headers().Get(streamTypeHeader) == streamError {
-		place = &pair.error
+		side = &pair.error
 	}
-	if *place != nil || pair.port != port || !conn.take(stream) {
+	if *side != nil || pair.port != port || !conn.take(stream) {
 		return false
 	}
-	*place = stream
+	*side = stream
 	if pair.data != nil && pair.error != nil && pair.expire.Stop() {
 		f.workers.Go(func() { f.connect(conn, id, pair) })
 	}
@@ -147,7 +147,7 @@ func (f *forwards) remove(conn *spdyConn, id string, pair *streamPair) {
 	}
 }
 
-// abandon stops waiting for the rest of incomplete pairs.
+// abandon stops the timers of incomplete pairs.
 func (f *forwards) abandon() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -159,7 +159,7 @@ func (f *forwards) abandon() {
 // connect serves one connection to its end.
 func (f *forwards) connect(conn *spdyConn, id string, pair *streamPair) {
 	defer f.remove(conn, id, pair)
-	defer pair.error.Close() //nolint:errcheck // Nobody is left to be told.
+	defer pair.error.Close() //nolint:errcheck // the client is gone if it fails
 	ctx, cancel := endWith(f.ctx, conn.running)
 	defer cancel()
 	failed := func(err error) { _, _ = spdyWriter{conn, pair.error}.Write([]byte(dialError(err))) }
@@ -181,7 +181,7 @@ func (f *forwards) connect(conn *spdyConn, id string, pair *streamPair) {
 	}, target)
 }
 
-// enter counts one connection more, unless that would be too many.
+// enter counts one connection more. It reports whether that is not too many.
 func (f *forwards) enter() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

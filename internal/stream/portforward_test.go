@@ -53,8 +53,8 @@ func serverURL(t testing.TB, s *httptest.Server) *url.URL {
 	return address
 }
 
-// eachForward runs a test with a client whose local port leads through the
-// server to dial.
+// eachForward runs a test with each client. Connections to the client's local port go
+// through the server to dial.
 func eachForward(t *testing.T, dial DialFunc, test func(t *testing.T, local string)) {
 	t.Helper()
 	for name, newDialer := range forwardDialers {
@@ -79,8 +79,8 @@ func eachForward(t *testing.T, dial DialFunc, test func(t *testing.T, local stri
 	}
 }
 
-// echoServer answers each connection with what it read, after the client's side
-// has ended if late.
+// echoServer sends back what it read on each connection. If late, it does so after the
+// client has ended its direction.
 func echoServer(t testing.TB, late bool) DialFunc {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -125,7 +125,7 @@ func dialTCP(t testing.TB, address string) *net.TCPConn {
 	return tcp
 }
 
-// echoSequence sends words through conn, ends its side and checks what returns.
+// echoSequence sends words through conn, ends its direction and checks what returns.
 func echoSequence(conn *net.TCPConn, words uint32) error {
 	var sender sync.WaitGroup
 	defer sender.Wait()
@@ -210,8 +210,7 @@ func TestDialErrorIsOneSentenceOnTheErrorStream(t *testing.T) {
 	}
 }
 
-// lateRefusal is a target that says only when it is read that nothing is there, as
-// pods do.
+// lateRefusal is a target that refuses the connection only when it is read, as pods do.
 type lateRefusal struct{ net.Conn }
 
 func (lateRefusal) Read([]byte) (int, error) {
@@ -240,7 +239,7 @@ func TestATargetThatRefusesLateIsExplained(t *testing.T) {
 	}
 }
 
-// Each connection may hold megabytes, and one request may not have any number.
+// Each connection may hold megabytes, so the number for one request is bounded.
 func TestAForwardHasABoundedNumberOfConnections(t *testing.T) {
 	for name, newDialer := range forwardDialers {
 		t.Run(name, func(t *testing.T) {
@@ -294,7 +293,7 @@ func openNumbered(t testing.TB, conn httpstream.Connection, n int) (problems, da
 	return problems, data
 }
 
-// echoed proves that a connection is there.
+// echoed checks that a connection works.
 func echoed(t testing.TB, data io.ReadWriter) {
 	t.Helper()
 	_, _ = data.Write([]byte("x"))

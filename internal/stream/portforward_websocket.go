@@ -3,7 +3,6 @@ package stream
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,20 +11,21 @@ import (
 	"sync"
 
 	"github.com/gorilla/websocket"
-	"k8s.io/apimachinery/pkg/util/portforward"
 	"k8s.io/apimachinery/pkg/util/remotecommand"
 	"k8s.io/streaming/pkg/httpstream/wsstream"
+
+	"github.com/connpool/connpool/internal/kubestream"
 )
 
 const (
-	tunnelProtocol = portforward.WebsocketsSPDYTunnelingPortForwardV1
+	tunnelProtocol = kubestream.ForwardProtocol
 
-	// maxPorts is how many pairs of channels a byte can number.
+	// maxPorts is for how many pairs of channels one byte has numbers.
 	maxPorts = 127
 )
 
-// forwardSubprotocols are the WebSocket forms of port-forward, best first: SPDY
-// in a tunnel, and a pair of channels for each port.
+// forwardSubprotocols are the forms of the port-forward protocol on WebSockets, best
+// first: SPDY in a tunnel, and a pair of channels for each port.
 var forwardSubprotocols = []string{
 	tunnelProtocol,
 	remotecommand.StreamProtocolV4Name,
@@ -47,44 +47,21 @@ func (l limits) serveForwardWebSocket(w http.ResponseWriter, r *http.Request, di
 	}
 }
 
-// serveTunnel forwards ports by SPDY inside of a WebSocket.
+// serveTunnel forwards ports by SPDY in a WebSocket.
 func (l limits) serveTunnel(w http.ResponseWriter, r *http.Request, dial DialFunc) {
 	socket, ok := l.upgradeWebSocket(w, r, forwardSubprotocols[:1])
 	if !ok {
 		return
 	}
-	t := &tunnel{socket: socket}
-	l.forward(r.Context(), &frames{transport: socket.transport, reader: t, writer: t}, dial)
+	reader, writer := kubestream.NewMessageReader(socket.conn), messageWriter{socket.conn}
+	l.forward(r.Context(), &frames{transport: socket.transport, reader: reader, writer: writer}, dial)
 }
 
-// tunnel is the bytes in the messages of a WebSocket. One goroutine reads and
-// one writes.
-type tunnel struct {
-	socket  *webSocket
-	message io.Reader
-}
+// messageWriter sends each piece of data as one message.
+type messageWriter struct{ conn *websocket.Conn }
 
-func (t *tunnel) Read(p []byte) (int, error) {
-	for {
-		if t.message == nil {
-			_, message, err := t.socket.conn.NextReader()
-			if err != nil {
-				return 0, err
-			}
-			t.message = message
-		}
-		n, err := t.message.Read(p)
-		if errors.Is(err, io.EOF) {
-			t.message, err = nil, nil
-		}
-		if n > 0 || err != nil {
-			return n, err
-		}
-	}
-}
-
-func (t *tunnel) Write(p []byte) (int, error) {
-	if err := t.socket.conn.WriteMessage(websocket.BinaryMessage, p); err != nil {
+func (w messageWriter) Write(p []byte) (int, error) {
+	if err := w.conn.WriteMessage(websocket.BinaryMessage, p); err != nil {
 		return 0, err
 	}
 	return len(p), nil
@@ -154,6 +131,6 @@ func forwardChannel(ctx context.Context, socket *webSocket, n int, port uint16, 
 		in:     input,
 		out:    channelWriter{socket, data},
 		failed: failed,
-		ended:  input.discard, // The protocol has no word for it.
+		ended:  input.discard, // the protocol has no message for it
 	}, target)
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// dialWebSocket opens a WebSocket without a library that knows channels.
+// dialWebSocket opens a WebSocket, without a library that knows channels.
 func dialWebSocket(t testing.TB, s *httptest.Server, protocol string) (*websocket.Conn, http.Header) {
 	t.Helper()
 	dialer := websocket.Dialer{TLSClientConfig: trust(s), Subprotocols: []string{protocol}, WriteBufferSize: 16}
@@ -32,7 +32,7 @@ func dialWebSocket(t testing.TB, s *httptest.Server, protocol string) (*websocke
 	return conn, response.Header
 }
 
-// dialSPDY opens a SPDY connection without a library that knows streams.
+// dialSPDY opens a SPDY connection, without a library that knows the streams of exec.
 func dialSPDY(t testing.TB, s *httptest.Server, protocol string) httpstream.Connection {
 	t.Helper()
 	transport, upgrader, err := spdy.RoundTripperFor(clientConfig(s))
@@ -56,7 +56,7 @@ func openStream(t testing.TB, conn httpstream.Connection, name string) httpstrea
 	return stream
 }
 
-// echoLine answers the first five bytes and fails.
+// echoLine sends back the first five bytes of its input, and exits with a failure.
 func echoLine(_ context.Context, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
 	line := make([]byte, 5)
 	_, _ = io.ReadFull(streams.Stdin, line)
@@ -113,8 +113,8 @@ func readMessages(conn *websocket.Conn, want int) (messages []string, err error)
 	}
 }
 
-// TestFragmentedInputIsOneMessage: the test's client cuts messages after 16
-// bytes, and only the first part names the channel.
+// TestFragmentedInputIsOneMessage has a client that cuts messages after 16 bytes. Only
+// the first part names the channel.
 func TestFragmentedInputIsOneMessage(t *testing.T) {
 	input := strings.Repeat("0123456789", 10)
 	s := execServer(t, standard, ExecOptions{Stdin: true, Stdout: true}, func(_ context.Context, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
@@ -147,7 +147,7 @@ func TestInputCutOffIsNotItsEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = conn.Close()
-		if err := <-result; err != io.ErrUnexpectedEOF { //nolint:errorlint // Exactly this one.
+		if err := <-result; err != io.ErrUnexpectedEOF { //nolint:errorlint // exactly this one
 			t.Errorf("stdin ended with %v", err)
 		}
 	})
@@ -159,7 +159,7 @@ func TestInputCutOffIsNotItsEnd(t *testing.T) {
 		if err := stdin.Reset(); err != nil {
 			t.Fatal(err)
 		}
-		if err := <-result; err != io.ErrUnexpectedEOF { //nolint:errorlint // Exactly this one.
+		if err := <-result; err != io.ErrUnexpectedEOF { //nolint:errorlint // exactly this one
 			t.Errorf("stdin ended with %v", err)
 		}
 	})
@@ -172,7 +172,7 @@ func TestInputCutOffIsNotItsEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		proxy.close()
-		if err := <-result; err != io.ErrUnexpectedEOF { //nolint:errorlint // Exactly this one.
+		if err := <-result; err != io.ErrUnexpectedEOF { //nolint:errorlint // exactly this one
 			t.Errorf("stdin ended with %v", err)
 		}
 	})
@@ -210,7 +210,7 @@ func TestRunWaitsForAllStreams(t *testing.T) {
 	<-conn.CloseChan()
 }
 
-func TestStreamsThatNobodyAskedForAreRefused(t *testing.T) {
+func TestStreamsThatAreNotAskedForAreRefused(t *testing.T) {
 	s := execServer(t, standard, ExecOptions{Stdin: true, Stdout: true}, echoLine)
 	conn := dialSPDY(t, s, "v4.channel.k8s.io")
 	for _, name := range []string{"stderr", "resize", "nonsense"} {
@@ -287,7 +287,7 @@ func FuzzFramesArriveWhole(f *testing.F) {
 		}
 		in := &frames{reader: bytes.NewReader(append(stream, 0, 0, 0, 1, 0, more, 0, 0))}
 		_, err := io.ReadAll(in)
-		if tooLong := int(more)<<16 > maxFrame; (err == errFrameTooLong) != tooLong { //nolint:errorlint // Exactly this one.
+		if tooLong := int(more)<<16 > maxFrame; (err == errFrameTooLong) != tooLong { //nolint:errorlint // exactly this one
 			t.Errorf("error %v, want refused %t", err, tooLong)
 		}
 	})

@@ -12,13 +12,13 @@ import (
 // maxSizeBytes bounds the text of one terminal size.
 const maxSizeBytes = 1 << 10
 
-// sizes turns what a client writes about its terminal, JSON objects one after
-// the other, into window sizes. One goroutine writes and closes.
+// sizes reads window sizes from the JSON objects that a client sends about its
+// terminal. One goroutine writes and closes.
 type sizes struct {
 	pending []byte
-	// broken means that the text is not JSON; the rest is ignored.
+	// broken means that the text is not JSON, so that the rest is ignored.
 	broken bool
-	// newest holds the last size that was not received.
+	// newest holds the last size, unless it was received.
 	newest chan driver.WindowSize
 }
 
@@ -26,7 +26,7 @@ func newSizes() *sizes {
 	return &sizes{newest: make(chan driver.WindowSize, 1)}
 }
 
-// Write takes all of p. It never fails: a size that makes no sense is ignored.
+// Write takes all of p, and never fails. Sizes that make no sense are ignored.
 func (s *sizes) Write(p []byte) (int, error) {
 	for rest := p; len(rest) > 0 && !s.broken; {
 		n := min(len(rest), maxSizeBytes)
@@ -39,7 +39,7 @@ func (s *sizes) Write(p []byte) (int, error) {
 
 func (s *sizes) close() { close(s.newest) }
 
-// parse takes every complete object off pending.
+// parse removes every complete object from pending.
 func (s *sizes) parse() {
 	decoder := json.NewDecoder(bytes.NewReader(s.pending))
 	var done int64
@@ -65,7 +65,7 @@ func (s *sizes) parse() {
 	s.broken = len(s.pending) > maxSizeBytes
 }
 
-// offer replaces a size that nobody has received: only the newest matters.
+// offer replaces a size that was not received yet: only the newest matters.
 func (s *sizes) offer(size driver.WindowSize) {
 	select {
 	case <-s.newest:

@@ -16,11 +16,11 @@ import (
 	"k8s.io/streaming/pkg/httpstream/spdy"
 )
 
-// never is a count of frames that is not reached.
+// never is a count of frames that is never reached.
 const never = ^uint64(0)
 
-// Bounds of a stream's headers, of which stock clients send three short ones.
-// They travel compressed, and unfold to a thousand times their size.
+// Bounds of a stream's headers. Stock clients send three short ones. Headers are
+// compressed, and could expand to a thousand times their size.
 const (
 	maxHeaders    = 16
 	maxHeaderSize = 1 << 10
@@ -28,15 +28,15 @@ const (
 
 // spdyConn is an upgraded request that carries SPDY streams.
 //
-// Its clients answer pings while they read. One that has answered a ping sent
-// after the last output has nothing left to read, so when it falls silent then,
-// it is gone; one that still has output before it may just be slow.
+// Its clients answer pings while they read. A client that answered a ping sent after
+// the last output always reads, because it has nothing left to read, so it would
+// answer the next ping if it lived (see kubestream). A client that has not read all
+// output may just be slow.
 type spdyConn struct {
-	*frames
-
-	conn *spdystream.Connection
-	// sent counts frames of output before they are written, written after. read
-	// is the count up to which the client is known to have read.
+	frames *frames
+	conn   *spdystream.Connection
+	// sent and written count the frames of output, before and after each. read is the
+	// count up to which the client is known to have read.
 	sent, written, read atomic.Uint64
 	finished            atomic.Bool
 	pings               pings
@@ -50,7 +50,7 @@ type spdyConn struct {
 	closed bool
 }
 
-// upgradeSPDY answers the request. If it fails the client has been told.
+// upgradeSPDY answers the request, also if it fails.
 func (l limits) upgradeSPDY(w http.ResponseWriter, r *http.Request, protocols []string) (*frames, string, bool) {
 	protocol, ok := negotiate(w, r, httpstream.HeaderProtocolVersion, protocols)
 	if !ok {
@@ -66,7 +66,7 @@ func (l limits) upgradeSPDY(w http.ResponseWriter, r *http.Request, protocols []
 		refuse(w, http.StatusBadRequest, "this connection cannot be upgraded: use HTTP/1.1")
 		return nil, "", false
 	}
-	_ = conn.SetDeadline(time.Time{}) // What the HTTP server had set.
+	_ = conn.SetDeadline(time.Time{}) // that of the HTTP server
 	_, _ = buffers.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
 	_ = header.Write(buffers)
 	_, _ = buffers.WriteString("\r\n")
@@ -77,9 +77,9 @@ func (l limits) upgradeSPDY(w http.ResponseWriter, r *http.Request, protocols []
 	return &frames{transport: h.transport, reader: buffers.Reader, writer: h.transport}, protocol, true
 }
 
-// serveSPDY starts to serve a connection. The client's streams go to accept,
-// which answers each with take or refuses it with Reset. The end of ctx does not
-// end it, since a last word may have to be sent.
+// serveSPDY starts to serve a connection. It passes the client's streams to accept,
+// which takes each with take or refuses it with Reset. The end of ctx does not end the
+// connection, because the status may still have to be sent.
 func serveSPDY(ctx context.Context, f *frames, accept func(*spdyConn, *spdystream.Stream)) (*spdyConn, error) {
 	conn, err := spdystream.NewConnectionWithOptions(f, true,
 		wire.WithMaxHeaderCount(maxHeaders), wire.WithMaxHeaderFieldSize(maxHeaderSize))
@@ -92,7 +92,7 @@ func serveSPDY(ctx context.Context, f *frames, accept func(*spdyConn, *spdystrea
 	c.read.Store(never)
 	f.ponged = c.ponged
 	gone := func() {
-		c.cut()
+		c.frames.cut()
 		stop(ErrClientGone)
 	}
 	c.workers.Go(func() { conn.Serve(func(s *spdystream.Stream) { accept(c, s) }) })
@@ -102,7 +102,7 @@ func serveSPDY(ctx context.Context, f *frames, accept func(*spdyConn, *spdystrea
 	})
 	c.workers.Go(func() { c.keep(gone) })
 	c.workers.Go(func() {
-		c.watch(running, func() bool { return c.finished.Load() || c.read.Load() == c.sent.Load() })
+		c.frames.watch(running, func() bool { return c.finished.Load() || c.read.Load() == c.sent.Load() })
 	})
 	return c, nil
 }
@@ -118,14 +118,13 @@ func (c *spdyConn) take(s *spdystream.Stream) bool {
 	c.open[s] = struct{}{}
 	c.mu.Unlock()
 	if err := s.SendReply(http.Header{}, false); err != nil {
-		c.drop(s) // or the library would wait for ever when the client resets it
+		c.drop(s) // otherwise the library hangs when the client resets the stream
 		return false
 	}
 	return true
 }
 
-// drop ends a stream in both directions; what the client still sends on it is
-// ignored.
+// drop ends a stream in both directions. What the client still sends on it is ignored.
 func (c *spdyConn) drop(s *spdystream.Stream) {
 	c.mu.Lock()
 	delete(c.open, s)
@@ -133,10 +132,10 @@ func (c *spdyConn) drop(s *spdystream.Stream) {
 	_ = s.Reset()
 }
 
-// close ends the connection and waits for all that serves it. Streams are reset
-// because the library waits for somebody to read what has arrived on them.
+// close ends the connection and waits for the goroutines that serve it. It resets the
+// streams, because the library waits until everything that arrived on them is read.
 func (c *spdyConn) close() {
-	c.cut()
+	c.frames.cut()
 	c.mu.Lock()
 	c.closed = true
 	open := c.open
@@ -148,19 +147,20 @@ func (c *spdyConn) close() {
 	c.workers.Wait()
 }
 
-// pings are those that we send. One that is not answered is sent again.
+// pings are those that this side sends. A ping that is not answered is sent again.
 type pings struct {
 	mu       sync.Mutex
 	id       uint32
 	answered bool
-	// written is the count of output frames before the ping was sent first.
+	// written is the count of output frames when the ping was sent for the first time.
 	written uint64
 }
 
-// keep pings the client. While input waits for its reader, nothing is read and no
-// answer found; then a ping that cannot be sent tells that the client is gone.
+// keep pings the client. While input waits for the command, this side does not read,
+// so it finds no answer; then a ping that cannot be sent shows that the client is
+// gone.
 func (c *spdyConn) keep(gone func()) {
-	ticker := time.NewTicker(c.limits.ping)
+	ticker := time.NewTicker(c.frames.limits.ping)
 	defer ticker.Stop()
 	for {
 		select {
@@ -168,7 +168,7 @@ func (c *spdyConn) keep(gone func()) {
 			return
 		case <-ticker.C:
 		}
-		if err := c.ping(c.nextPing()); err != nil {
+		if err := c.frames.ping(c.nextPing()); err != nil {
 			gone()
 			return
 		}
@@ -185,8 +185,8 @@ func (c *spdyConn) nextPing() (id uint32) {
 	return p.id
 }
 
-// ponged notes what the client has read. The library gives each output to the
-// transport as one frame, so what was sent before a ping is read before it.
+// ponged records what the client has read. Output and pings are sent whole and in
+// order, so the client has read what was written before the ping that it answers.
 func (c *spdyConn) ponged(id uint32) {
 	p := &c.pings
 	p.mu.Lock()
@@ -197,9 +197,8 @@ func (c *spdyConn) ponged(id uint32) {
 	}
 }
 
-// spdyReader is the incoming direction of a stream. For the library every end is
-// a proper one; here, input that ends with a reset or with the connection has
-// been cut off.
+// spdyReader is the incoming direction of a stream. The library reports every end as
+// io.EOF. Here, input that ends with a reset or with the connection was cut.
 type spdyReader struct {
 	conn   *spdyConn
 	stream *spdystream.Stream
@@ -213,15 +212,15 @@ func (r spdyReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// forgotten reports whether the library has dropped a stream. It does so before
-// readers learn of a reset, and keeps a stream of which the client has closed
-// only its own direction.
+// forgotten reports whether the library has removed a stream. It does that before
+// readers learn of a reset. It keeps a stream on which the client has only ended its
+// own direction.
 func (c *spdyConn) forgotten(s *spdystream.Stream) bool {
 	return c.conn.FindStream(s.Identifier()) == nil
 }
 
-// spdyWriter is the outgoing direction of a stream, in frames small enough for
-// streams to take turns.
+// spdyWriter is the outgoing direction of a stream. Its frames are small, so that
+// streams can take turns.
 type spdyWriter struct {
 	conn   *spdyConn
 	stream *spdystream.Stream

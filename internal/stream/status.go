@@ -7,12 +7,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// encodeStatus writes how a command ended as the protocol expects it on its
-// error stream: as a Status since v4; before, the message of a failure and
+// encodeStatus returns how a command ended in the form that the protocol has on its
+// error stream. Since v4 that is a Status. Before, it is the message of a failure, and
 // nothing for a success.
 func encodeStatus(status *metav1.Status, protocol string) []byte {
 	if strings.HasPrefix(protocol, "v4.") || strings.HasPrefix(protocol, "v5.") {
-		text, _ := json.Marshal(status) //nolint:errchkjson // A Status always has a JSON form.
+		text, _ := json.Marshal(status) //nolint:errchkjson // a Status always has a JSON form
 		return text
 	}
 	if status.Status == metav1.StatusSuccess {

@@ -21,8 +21,8 @@ import (
 	"k8s.io/client-go/tools/remotecommand"
 )
 
-// TestMain gives the clients' libraries the seconds that some of their
-// goroutines take to notice the end: the next heartbeat, the end of a timer.
+// TestMain waits for goroutines of the clients' libraries, some of which take seconds
+// to notice the end: until the next heartbeat, or the end of a timer.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	var leak error
@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	os.Exit(1)
 }
 
-// quick notices a vanished client within a test's patience.
+// quick are limits with which the end of a client is noticed soon.
 var quick = limits{
 	ping:    50 * time.Millisecond,
 	silence: 200 * time.Millisecond,
@@ -43,8 +43,8 @@ var quick = limits{
 	open:    300 * time.Millisecond,
 }
 
-// server serves handler over TLS and waits at the end until every handler has
-// returned.
+// server serves handler over TLS. At the end of the test it waits until every handler
+// has returned.
 func server(t testing.TB, handler http.HandlerFunc) *httptest.Server {
 	t.Helper()
 	var handlers sync.WaitGroup
@@ -75,7 +75,7 @@ func clientConfig(s *httptest.Server) *rest.Config {
 	return config
 }
 
-// trust is the TLS configuration of a client that trusts the server.
+// trust returns the TLS configuration of a client that trusts the server.
 func trust(s *httptest.Server) *tls.Config {
 	roots := x509.NewCertPool()
 	if certificate := s.Certificate(); certificate != nil {

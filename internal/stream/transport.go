@@ -5,43 +5,41 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"github.com/connpool/connpool/internal/kubestream"
 )
 
-// transport is the connection under an upgraded request. It measures the peer's
-// silence, and it owns the write deadline: a slow reader has none, because a
-// timed-out write spoils the connection, until the stream's time is over.
+// transport is the connection under an upgraded request. It measures the client's
+// silence, and it owns the write deadline. There is none until the stream's context
+// ends: a client may be slow, and a write that times out spoils the connection.
 type transport struct {
-	net.Conn
+	net.Conn // is wire
 
+	wire   *kubestream.Wire
 	limits limits
-	// ahead is what was read before the upgrade; only Read touches it.
+	// ahead is what was read before the upgrade. Only Read uses it.
 	ahead []byte
-	born  time.Time
-	// waiting is when the pending Read began, in nanoseconds after born, counted
-	// from 1; 0 when none is pending.
-	waiting atomic.Int64
-	over    atomic.Bool
+	// over means that the stream's context has ended.
+	over atomic.Bool
 }
 
 func newTransport(conn net.Conn, ahead []byte, l limits) *transport {
-	return &transport{Conn: conn, limits: l, ahead: ahead, born: time.Now()}
+	wire := kubestream.NewWire(conn)
+	return &transport{Conn: wire, wire: wire, limits: l, ahead: ahead}
 }
 
-// Read notes how long it waits.
+// Read implements net.Conn.
 func (t *transport) Read(p []byte) (int, error) {
 	if len(t.ahead) > 0 {
 		n := copy(p, t.ahead)
 		t.ahead = t.ahead[n:]
 		return n, nil
 	}
-	t.waiting.Store(int64(time.Since(t.born)) + 1)
-	n, err := t.Conn.Read(p)
-	t.waiting.Store(0)
-	return n, err
+	return t.wire.Read(p)
 }
 
-// Write gives the client the grace period for each write once the stream's time
-// is over.
+// Write implements net.Conn. After the end of the stream's context, the client has the
+// grace period for each write.
 func (t *transport) Write(p []byte) (int, error) {
 	if t.over.Load() {
 		t.hurry()
@@ -52,31 +50,22 @@ func (t *transport) Write(p []byte) (int, error) {
 // cut closes the connection. Later calls do nothing.
 func (t *transport) cut() { _ = t.Conn.Close() }
 
-// Close never fails: whoever closes second has nothing left to do.
+// Close implements net.Conn. It may be called again, and never fails.
 func (t *transport) Close() error {
 	t.cut()
 	return nil
 }
 
-// SetWriteDeadline does nothing: the deadline is the transport's own.
+// SetWriteDeadline does nothing: the transport sets the deadline.
 func (*transport) SetWriteDeadline(time.Time) error { return nil }
-
-// silence is how long the client has sent nothing although it was listened to.
-func (t *transport) silence() time.Duration {
-	since := t.waiting.Load()
-	if since == 0 {
-		return 0
-	}
-	return time.Since(t.born) - time.Duration(since)
-}
 
 // hurry bounds the pending write and the next one.
 func (t *transport) hurry() {
 	_ = t.Conn.SetWriteDeadline(time.Now().Add(t.limits.grace))
 }
 
-// expireWith lets writes fail that are stuck when ctx has ended. The result
-// undoes it.
+// expireWith makes writes fail that are stuck when ctx has ended. The result undoes
+// that.
 func (t *transport) expireWith(ctx context.Context) func() bool {
 	return context.AfterFunc(ctx, func() {
 		t.over.Store(true)
@@ -84,28 +73,17 @@ func (t *transport) expireWith(ctx context.Context) func() bool {
 	})
 }
 
-// watch closes the transport when the client is silent for too long while
-// wouldSpeak holds, until ctx ends.
-func (t *transport) watch(ctx context.Context, wouldSpeak func() bool) {
-	ticker := time.NewTicker(t.limits.ping / 2)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		if t.silence() > t.limits.silence && wouldSpeak() {
-			t.cut()
-			return
-		}
+// watch closes the transport when the client is dead, until ctx ends.
+func (t *transport) watch(ctx context.Context, wouldSend func() bool) {
+	if t.wire.Watch(ctx.Done(), t.limits.ping/2, t.limits.silence, wouldSend) {
+		t.cut()
 	}
 }
 
-// linger waits until the client has closed, which proves that it has read
-// everything. Once ctx has ended it waits no longer than the grace period.
-// Closing earlier could destroy what the client has not read yet: a reset
-// overtakes data.
+// linger waits until the client has closed the connection, which proves that it has
+// read everything. After the end of ctx it waits no longer than the grace period.
+// Closing earlier could destroy what the client has not read yet: a reset overtakes
+// data.
 func (t *transport) linger(ctx context.Context, closed <-chan struct{}) {
 	select {
 	case <-closed:

@@ -13,8 +13,8 @@ import (
 	"k8s.io/streaming/pkg/httpstream/spdy"
 )
 
-// IsUpgrade reports whether the request asks for a streaming protocol:
-// a WebSocket, or SPDY.
+// IsUpgrade reports whether the request asks for a streaming protocol: a WebSocket,
+// or SPDY.
 func IsUpgrade(r *http.Request) bool { return httpstream.IsUpgradeRequest(r) }
 
 func isSPDYRequest(r *http.Request) bool {
@@ -22,12 +22,12 @@ func isSPDYRequest(r *http.Request) bool {
 		strings.EqualFold(r.Header.Get(httpstream.HeaderUpgrade), spdy.HeaderSpdy31)
 }
 
-// plainRequest says what to send instead of a request without an upgrade.
+// plainRequest is the message for a request without an upgrade: it says what to send.
 func plainRequest(subprotocol string) string {
 	return "this is a stream: upgrade over HTTP/1.1 to websocket with the subprotocol " + subprotocol + ", or to SPDY/3.1"
 }
 
-// refuse answers with a Status, which kubectl and client-go show as it is.
+// refuse answers with a Status, whose message kubectl and client-go show.
 func refuse(w http.ResponseWriter, code int, message string) {
 	reason := metav1.StatusReasonBadRequest
 	if code == http.StatusForbidden {
@@ -35,7 +35,7 @@ func refuse(w http.ResponseWriter, code int, message string) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(metav1.Status{ //nolint:errchkjson // As in encodeStatus.
+	_ = json.NewEncoder(w).Encode(metav1.Status{ //nolint:errchkjson // as in encodeStatus
 		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
 		Status:   metav1.StatusFailure,
 		Message:  message,
@@ -44,8 +44,8 @@ func refuse(w http.ResponseWriter, code int, message string) {
 	})
 }
 
-// negotiate returns the first protocol of the client's header that the server
-// speaks. If there is none it refuses the request and returns false.
+// negotiate returns the first protocol in the client's header that the server speaks.
+// If there is none, it refuses the request and returns false.
 func negotiate(w http.ResponseWriter, r *http.Request, header string, spoken []string) (string, bool) {
 	wanted := strings.Join(r.Header.Values(header), ",")
 	for name := range strings.SplitSeq(wanted, ",") {
@@ -63,7 +63,7 @@ func negotiate(w http.ResponseWriter, r *http.Request, header string, spoken []s
 	return "", false
 }
 
-// hijacker takes the connection of a request over as a transport.
+// hijacker takes over the connection of a request, as a transport.
 type hijacker struct {
 	http.ResponseWriter
 
@@ -71,8 +71,8 @@ type hijacker struct {
 	transport *transport
 }
 
-// Hijack returns the transport and buffers that read from it, including what
-// the HTTP server had read ahead.
+// Hijack implements http.Hijacker. The buffers read from the transport, after what the
+// HTTP server had read ahead.
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffers, err := http.NewResponseController(h.ResponseWriter).Hijack()
 	if err != nil {

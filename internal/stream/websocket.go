@@ -14,17 +14,19 @@ import (
 	"github.com/gorilla/websocket"
 	"k8s.io/apimachinery/pkg/util/remotecommand"
 	"k8s.io/streaming/pkg/httpstream/wsstream"
+
+	"github.com/connpool/connpool/internal/kubestream"
 )
 
 // maxMessage is the most data that one message or frame carries.
 const maxMessage = 32 << 10
 
-// copyBuffers lends the buffers that move data between connections, so that an
-// idle stream holds none.
+// copyBuffers lends the buffers in which data is copied, so that an idle stream holds
+// none.
 var copyBuffers = sync.Pool{New: func() any { return new([maxMessage]byte) }}
 
-// upgrader takes any origin: callers are known by their token or certificate,
-// never by a cookie, and a proxy on the way has another name than the server.
+// upgrader accepts any origin: users are authenticated by token or certificate and
+// never by a cookie, and a proxy between has another name than the server.
 var upgrader = websocket.Upgrader{
 	CheckOrigin:     func(*http.Request) bool { return true },
 	WriteBufferSize: 1 + base64Size(maxMessage),
@@ -38,26 +40,27 @@ func base64Size(n int) int { return base64.StdEncoding.EncodedLen(n) }
 
 // webSocket is an upgraded request that carries numbered channels.
 //
-// Pings keep the path open and let the kernel find out that the client's host
-// is gone. A missing answer proves nothing, since a client may answer only when
-// it reads. But a client that sends pings by itself, as client-go does even
-// while its output is stuck, is gone when they stop.
+// Its client would send something if it lived (see kubestream) once it has sent a
+// ping: client-go sends them even while its output is stuck. An answer to a ping
+// proves nothing about the next one, since a client may answer only when its
+// program reads. Once everything has been sent, only the client's last message is
+// left to come.
 type webSocket struct {
 	*transport
 
 	conn     *websocket.Conn
+	pinger   *kubestream.Pinger
 	protocol string
 	// sending admits one message at a time.
 	sending sync.Mutex
-	pongs   chan string
-	// heartbeat: the client pings by itself. finished: all has been sent.
-	heartbeat, finished atomic.Bool
+	// finished means that everything has been sent.
+	finished atomic.Bool
 	// running ends with the receiver: nothing more comes from the client.
 	running context.Context
 	workers sync.WaitGroup
 }
 
-// upgradeWebSocket answers the request. If it fails the client has been told.
+// upgradeWebSocket answers the request, also if it fails.
 func (l limits) upgradeWebSocket(w http.ResponseWriter, r *http.Request, protocols []string) (*webSocket, bool) {
 	protocol, ok := negotiate(w, r, wsstream.WebSocketProtocolHeader, protocols)
 	if !ok {
@@ -70,16 +73,16 @@ func (l limits) upgradeWebSocket(w http.ResponseWriter, r *http.Request, protoco
 	if err != nil {
 		return nil, false
 	}
-	return &webSocket{transport: h.transport, conn: conn, protocol: protocol, pongs: make(chan string, 1)}, true
+	return &webSocket{transport: h.transport, conn: conn, protocol: protocol}, true
 }
 
-// start runs receive until the client is gone; the socket is closed then, so
-// that no write stays stuck, and running ends. The end of ctx does not end it,
-// since a last word may have to be sent.
+// start runs receive until the client is gone. Then it closes the socket, so that no
+// write stays stuck, and running ends. The end of ctx does not end it, because the
+// status may still have to be sent.
 func (s *webSocket) start(ctx context.Context, receive func() error) {
 	running, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	s.running = running
-	s.conn.SetPingHandler(s.pinged)
+	s.pinger = kubestream.NewPinger(s.conn)
 	s.conn.SetCloseHandler(func(int, string) error { return nil })
 	gone := func() {
 		s.cut()
@@ -91,17 +94,17 @@ func (s *webSocket) start(ctx context.Context, receive func() error) {
 	})
 	s.workers.Go(func() { s.keep(gone) })
 	s.workers.Go(func() {
-		s.watch(running, func() bool { return s.heartbeat.Load() || s.finished.Load() })
+		s.watch(running, func() bool { return s.pinger.PeerPings() || s.finished.Load() })
 	})
 }
 
-// close ends the connection and waits for all that serves it.
+// close ends the connection and waits for the goroutines that serve it.
 func (s *webSocket) close() {
 	s.cut()
 	s.workers.Wait()
 }
 
-// finish says goodbye and waits until the client has read all of it.
+// finish sends the last message and waits until the client has read everything.
 func (s *webSocket) finish(ctx context.Context) {
 	goodbye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
 	if err := s.conn.WriteControl(websocket.CloseMessage, goodbye, time.Time{}); err != nil {
@@ -111,48 +114,22 @@ func (s *webSocket) finish(ctx context.Context) {
 	s.linger(ctx, s.running.Done())
 }
 
-// pinged runs in the receiver, which must not wait for a slow reader: an answer
-// that is still waiting for its turn is enough.
-func (s *webSocket) pinged(payload string) error {
-	s.heartbeat.Store(true)
-	select {
-	case s.pongs <- payload:
-	default:
-	}
-	return nil
-}
-
-// keep sends pings and answers those of the client. While input waits for its
-// reader, nothing is read; then a ping that cannot be sent tells that the client
-// is gone.
+// keep sends pings, which keep proxies from closing an idle connection, and answers
+// those of the client. While input waits for the command, this side does not read;
+// then a ping that cannot be sent shows that the client is gone.
 func (s *webSocket) keep(gone func()) {
-	ticker := time.NewTicker(s.limits.ping)
-	defer ticker.Stop()
-	for {
-		var err error
-		select {
-		case <-s.running.Done():
-			return
-		case payload := <-s.pongs:
-			err = s.conn.WriteControl(websocket.PongMessage, []byte(payload), time.Time{})
-		case <-ticker.C:
-			err = s.conn.WriteControl(websocket.PingMessage, nil, time.Time{})
-		}
-		switch {
-		case errors.Is(err, websocket.ErrCloseSent):
-			return
-		case err != nil:
-			gone()
-			return
-		}
+	always := func() (number int64, yes bool) { return 0, true }
+	err := s.pinger.Run(s.running.Done(), s.limits.ping, always)
+	if err != nil && !errors.Is(err, websocket.ErrCloseSent) {
+		gone()
 	}
 }
 
-// receiver is where a client's channels lead. Data for other channels is
+// receiver says where the data of each channel goes. Data for other channels is
 // dropped.
 type receiver struct {
 	data map[byte]io.Writer
-	// closed is told that the client has closed a channel.
+	// closed is called when the client has closed a channel.
 	closed func(channel byte)
 }
 
@@ -169,11 +146,11 @@ func (s *webSocket) receive(to receiver) error {
 	}
 }
 
-// dispatch moves one message to its channel.
+// dispatch passes one message to its channel.
 func (s *webSocket) dispatch(message io.Reader, to receiver) error {
 	var channel [1]byte
 	if _, err := io.ReadFull(message, channel[:]); err != nil {
-		return ignoreEOF(err) // Empty messages are legal and mean nothing.
+		return ignoreEOF(err) // empty messages are legal and mean nothing
 	}
 	if channel[0] == remotecommand.StreamClose && s.protocol == remotecommand.StreamProtocolV5Name {
 		_, err := io.ReadFull(message, channel[:])
@@ -189,7 +166,7 @@ func (s *webSocket) dispatch(message io.Reader, to receiver) error {
 	return move(to.data[channel[0]], message)
 }
 
-// move copies without keeping a buffer between messages; dst may be nil.
+// move copies without keeping a buffer between messages. dst may be nil.
 func move(dst io.Writer, src io.Reader) error {
 	if dst == nil {
 		return nil
@@ -200,7 +177,7 @@ func move(dst io.Writer, src io.Reader) error {
 	return err
 }
 
-// onlyReader and onlyWriter hide methods by which io.Copy would go around the
+// onlyReader and onlyWriter hide the methods with which io.Copy would bypass the
 // buffer.
 type (
 	onlyReader struct{ io.Reader }
@@ -214,10 +191,10 @@ func ignoreEOF(err error) error {
 	return err
 }
 
-// text reports whether messages are base64.
+// text reports whether the protocol carries base64.
 func (s *webSocket) text() bool { return strings.Contains(s.protocol, "base64") }
 
-// send writes p to a channel, at least one message.
+// send writes p to a channel, in at least one message.
 func (s *webSocket) send(channel byte, p []byte) (int, error) {
 	sent := 0
 	for {
@@ -244,7 +221,7 @@ func (s *webSocket) sendMessage(channel byte, p []byte) error {
 	if err != nil {
 		return err
 	}
-	// The parts gather in the message's buffer; only Close can fail.
+	// The message has a buffer for both, so only Close can fail.
 	_, _ = message.Write([]byte{channel})
 	_, _ = message.Write(p)
 	return message.Close()

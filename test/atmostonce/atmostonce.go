@@ -2,20 +2,20 @@
 // once and that their output is whole, while something breaks:
 //
 //	ledger, err := atmostonce.NewLedger(path) // a file that the target can append to
-//	load := atmostonce.Load{Ledger: ledger, Ways: ways, Commands: 200, Parallel: 8}
+//	load := atmostonce.Load{Ledger: ledger, Clients: clients, Commands: 200, Parallel: 8}
 //	summary, err := load.Run(ctx, fault)
 //	err = summary.Err()
 //
 // Every command appends its ID to a file on the target and then prints numbered
 // lines. Afterwards the file must have the ID once if the command was reported as
-// Completed, not at all if NotStarted, at most once if Unknown; and the output must
-// be complete, empty, or an exact beginning. A command that was not started is sent
-// again under another ID, as a caller may do, so that a fault of some seconds does
-// not use up the load.
+// Completed, not at all if NotStarted, and at most once if Unknown. The output must
+// be complete if Completed, empty if NotStarted, and an exact beginning if Unknown. A
+// command that was not started is sent again under another ID, as a caller may do,
+// so that a fault of some seconds does not use up the load.
 //
-// A Way is one client by which commands are sent, classified as its user would
-// have to: those of other people (net/http, client-go's executors and REST client)
-// retry by themselves in their own manner, which is part of what is checked.
+// A Client sends commands and classifies the results as its user would have to. The
+// clients that are not ours (net/http, client-go's executors and REST client) retry
+// in their own manner, and that is part of what is checked.
 //
 // The file is read where the checker runs, so target and checker must share it.
 package atmostonce
@@ -29,18 +29,20 @@ import (
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 )
 
-// retryPause is how long a worker waits before it sends a command again that was
-// not started.
+// retryPause is how long a worker waits before it sends a command again because it
+// was not started.
 const retryPause = 100 * time.Millisecond
 
 // Load is a number of commands to send.
 type Load struct {
 	Ledger *Ledger
-	// Ways by which commands are sent, in turn.
-	Ways []Way
-	// Commands to end as Completed or Unknown, and how many at the same time.
+	// Clients send the commands, in turn.
+	Clients []Client
+	// Commands is how many must end as Completed or Unknown, Parallel how many run at
+	// the same time.
 	Commands, Parallel int
-	// Lines that each command prints, and the pause in the middle of them.
+	// Lines is how many lines each command prints, Pause how long it waits in the
+	// middle of them.
 	Lines int
 	Pause time.Duration
 }
@@ -51,8 +53,8 @@ type Fault struct {
 	Strikes int
 	// Strike breaks it. It must not wait for commands.
 	Strike func(context.Context) error
-	// Heal, if there is one, mends it: after the first command since the strike has
-	// ended as Unknown, or after Patience.
+	// Heal, if set, repairs it: when the first command since the strike has ended as
+	// Unknown, or after Patience.
 	Heal     func(context.Context) error
 	Patience time.Duration
 }
@@ -63,7 +65,7 @@ type Report struct {
 	// ExitCode of a Completed command.
 	ExitCode int
 	Output   []byte
-	// Err is why, for the other outcomes.
+	// Err says why, for the other outcomes.
 	Err error
 }
 
@@ -92,8 +94,9 @@ type attempt struct {
 	script
 	Report
 
-	way string
-	// late is how long after the last strike it ended, if it ran then.
+	client string
+	// late is how long after the last strike it ended as Unknown, if it was sent
+	// before the strike.
 	late time.Duration
 }
 
@@ -151,10 +154,10 @@ func (r *running) next() (n int, more bool) {
 }
 
 func (r *running) try(ctx context.Context, n, try int) live.Outcome {
-	way := r.Ways[n%len(r.Ways)]
-	a := attempt{script: r.script(n, try), way: way.Name}
+	client := r.Clients[n%len(r.Clients)]
+	a := attempt{script: r.script(n, try), client: client.Name}
 	began := time.Now()
-	a.Report = way.Run(ctx, a.text(r.Ledger.path))
+	a.Report = client.Run(ctx, a.text(r.Ledger.path))
 	r.note(a, began)
 	if a.Outcome == live.OutcomeUnknown {
 		select {
@@ -165,6 +168,7 @@ func (r *running) try(ctx context.Context, n, try int) live.Outcome {
 	return a.Outcome
 }
 
+// note adds an attempt to those that are summarized.
 func (r *running) note(a attempt, began time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -177,7 +181,8 @@ func (r *running) note(a attempt, began time.Time) {
 	}
 }
 
-// strikeIsDue divides the load into parts with a strike between any two.
+// strikeIsDue reports whether the next strike is due, and counts it. The strikes
+// divide the load into equal parts.
 func (r *running) strikeIsDue() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -191,7 +196,7 @@ func (r *running) strikeIsDue() bool {
 
 func (r *running) strike(ctx context.Context) {
 	select {
-	case <-r.healing: // that one was of before
+	case <-r.healing: // it was of a command before the strike
 	default:
 	}
 	r.fail(r.fault.Strike(ctx))

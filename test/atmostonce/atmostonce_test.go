@@ -15,7 +15,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// shell runs commands here, honestly.
+// shell runs a command on this machine and reports what happened.
 func shell(ctx context.Context, line string) Report {
 	output, err := exec.CommandContext(ctx, "/bin/sh", "-c", line).Output()
 	report := Report{Outcome: live.OutcomeCompleted, Output: output}
@@ -31,7 +31,7 @@ func run(t *testing.T, fault Fault, client func(context.Context, string) Report)
 	if err != nil {
 		t.Fatal(err)
 	}
-	load := Load{Ledger: ledger, Ways: []Way{{Name: "test", Run: client}}, Commands: 6, Parallel: 2, Lines: 3}
+	load := Load{Ledger: ledger, Clients: []Client{{Name: "test", Run: client}}, Commands: 6, Parallel: 2, Lines: 3}
 	summary, err := load.Run(t.Context(), fault)
 	if err != nil {
 		t.Fatal(err)

@@ -6,21 +6,22 @@ import (
 	"runtime"
 )
 
-// Resources are what a leak would eat.
+// Resources are what a leak would use up.
 type Resources struct{ Goroutines, Descriptors int }
 
-// ResourcesNow are those of this process. Descriptors are counted on Linux only.
+// ResourcesNow returns what this process uses. Descriptors are counted on Linux only.
 func ResourcesNow() Resources {
 	return Resources{Goroutines: runtime.NumGoroutine(), Descriptors: Descriptors(os.Getpid())}
 }
 
-// Descriptors counts the open files of a process; 0 where that cannot be known.
+// Descriptors returns how many files a process has open; 0 where that cannot be
+// known.
 func Descriptors(pid int) int {
 	files, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	return len(files)
 }
 
-// Beyond reports that there is more of something than there was before.
+// Beyond reports whether there is more of any resource than before.
 func (r Resources) Beyond(before Resources) bool {
 	return r.Goroutines > before.Goroutines || r.Descriptors > before.Descriptors
 }

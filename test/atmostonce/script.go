@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// script is what one command does.
+// script says what one command does.
 type script struct {
 	id    string
 	lines int
@@ -19,7 +19,7 @@ func (l Load) script(n, try int) script {
 	return script{id: fmt.Sprintf("%s-%d.%d", l.Ledger.run, n, try), lines: l.Lines, pause: l.Pause, exit: n % 3}
 }
 
-// text is for a POSIX shell.
+// text returns the command line, for a POSIX shell.
 func (s script) text(ledger string) string {
 	pause := ":"
 	if s.pause > 0 {
@@ -30,7 +30,7 @@ func (s script) text(ledger string) string {
 		s.id, ledger, s.lines, s.id, pause, s.exit)
 }
 
-// output is what it prints when it runs once.
+// output returns what the command prints when it runs once.
 func (s script) output() string {
 	var text strings.Builder
 	for i := 1; i <= s.lines; i++ {
@@ -44,8 +44,8 @@ type Ledger struct {
 	path, run string
 }
 
-// NewLedger makes the file, so that anybody can append to it: the target's user
-// may be another. Its path must not need quoting in a shell.
+// NewLedger makes the file. Every user can append to it, because the target's user
+// may be another than the checker's. The path must not need quoting in a shell.
 func NewLedger(path string) (*Ledger, error) {
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		return nil, err
@@ -53,7 +53,7 @@ func NewLedger(path string) (*Ledger, error) {
 	return &Ledger{path: path, run: fmt.Sprintf("r%x", time.Now().UnixNano())}, os.Chmod(path, 0o666) //nolint:gosec // see above
 }
 
-// counts says how often each command ran.
+// counts returns how often each command ran, by its ID.
 func (l *Ledger) counts() (map[string]int, error) {
 	data, err := os.ReadFile(l.path)
 	if err != nil {

@@ -8,29 +8,29 @@ import (
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 )
 
-// maxExamples bounds how many violations are told in full.
+// maxExamples bounds how many violations are described in full.
 const maxExamples = 5
 
 // Summary says how the commands of a load ended, and what was wrong with that.
 type Summary struct {
-	// Commands that were sent, those again included that were not started, and how
-	// often the fault struck.
+	// Commands is how many were sent, each retry included. Strikes is how often the
+	// fault struck.
 	Commands, Strikes int
-	// How they ended, as reported.
+	// How many ended with each outcome, as reported.
 	Completed, NotStarted, Unknown int
-	// Duplicates ran more than once, Phantoms ran although reported as NotStarted,
-	// and Missing did not although reported as Completed.
+	// Duplicates ran more than once. Phantoms ran although they were reported as
+	// NotStarted. Missing did not run although they were reported as Completed.
 	Duplicates, Phantoms, Missing int
-	// WrongExits were reported as Completed with another exit code than theirs.
+	// WrongExits were reported as Completed with a wrong exit code.
 	WrongExits int
-	// LostBytes are those that Completed commands had printed and nobody got.
+	// LostBytes is how many bytes Completed commands printed that no client got.
 	LostBytes int
-	// Garbled outputs are no beginning of what was printed.
+	// Garbled is how many outputs are not a beginning of what was printed.
 	Garbled int
 	// SlowestUnknown is the longest time from a strike until a command that ran then
 	// was reported as Unknown.
 	SlowestUnknown time.Duration
-	// Reasons counts the words of those that did not complete.
+	// Reasons counts the messages of the commands that did not complete.
 	Reasons map[string]int
 
 	examples []string
@@ -45,8 +45,8 @@ func (r *running) summarize() (Summary, error) {
 	for i := range r.attempts {
 		a := &r.attempts[i]
 		s.count(a)
-		s.judgeRuns(a, counts[a.id])
-		s.judgeOutput(a)
+		s.checkRuns(a, counts[a.id])
+		s.checkOutput(a)
 	}
 	return s, nil
 }
@@ -62,10 +62,11 @@ func (s *Summary) count(a *attempt) {
 		s.Unknown++
 	}
 	s.SlowestUnknown = max(s.SlowestUnknown, a.late)
-	s.Reasons[fmt.Sprintf("%s by %s: %s", a.Outcome, a.way, reasonOf(a.Err))]++
+	s.Reasons[fmt.Sprintf("%s by %s: %s", a.Outcome, a.client, reasonOf(a.Err))]++
 }
 
-// reasonOf leaves out what differs from command to command.
+// reasonOf returns the message without the request ID, which differs from command to
+// command.
 func reasonOf(err error) string {
 	text := fmt.Sprint(err)
 	if before, after, found := strings.Cut(text, " of request "); found {
@@ -76,7 +77,7 @@ func reasonOf(err error) string {
 	return before
 }
 
-func (s *Summary) judgeRuns(a *attempt, runs int) {
+func (s *Summary) checkRuns(a *attempt, runs int) {
 	if runs > 1 {
 		s.blamef(1, &s.Duplicates, a, "it ran %d times", runs)
 	}
@@ -91,7 +92,7 @@ func (s *Summary) judgeRuns(a *attempt, runs int) {
 	}
 }
 
-func (s *Summary) judgeOutput(a *attempt) {
+func (s *Summary) checkOutput(a *attempt) {
 	want, got := a.output(), string(a.Output)
 	switch {
 	case !strings.HasPrefix(want, got):
@@ -107,11 +108,11 @@ func (s *Summary) blamef(by int, counter *int, a *attempt, format string, argume
 	*counter += by
 	if len(s.examples) < maxExamples {
 		s.examples = append(s.examples, fmt.Sprintf("%s by %s was reported as %s (%v): %s",
-			a.id, a.way, a.Outcome, a.Err, fmt.Sprintf(format, arguments...)))
+			a.id, a.client, a.Outcome, a.Err, fmt.Sprintf(format, arguments...)))
 	}
 }
 
-// Err is nil unless a command broke the contract.
+// Err returns nil unless a command broke the contract.
 func (s Summary) Err() error {
 	if s.Duplicates+s.Phantoms+s.Missing+s.WrongExits+s.LostBytes+s.Garbled == 0 {
 		return nil
@@ -119,10 +120,10 @@ func (s Summary) Err() error {
 	return fmt.Errorf("%s; for example:\n%s", s, strings.Join(s.examples, "\n"))
 }
 
-// Failed is how many commands did not complete.
+// Failed returns how many commands did not complete.
 func (s Summary) Failed() int { return s.NotStarted + s.Unknown }
 
-// String is the summary in one line.
+// String returns the summary in one line.
 func (s Summary) String() string {
 	return fmt.Sprintf("%d commands, %d strikes: %d completed, %d not started, %d unknown (at most %s after a strike); "+
 		"%d duplicates, %d phantoms, %d missing, %d wrong exit codes, %d bytes lost, %d outputs garbled",

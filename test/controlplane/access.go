@@ -16,11 +16,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 )
 
-// Access is what it takes to use a control plane and to add parts to it.
+// Access is what a program needs to use a control plane and to add parts to it.
 type Access struct {
-	// Config is that of an administrator.
+	// Config is the configuration of an administrator.
 	Config *rest.Config
-	// Dir holds its files.
+	// Dir holds the files of the control plane.
 	Dir string
 
 	keys *keys
@@ -43,7 +43,7 @@ func Find(dir string) (*Access, error) {
 
 func hostFile(dir string) string { return filepath.Join(dir, "host") }
 
-// administer makes the administrator's configuration and lets others Find it.
+// administer makes the administrator's configuration, and writes what Find needs.
 func (a *Access) administer(host string) (err error) {
 	if a.Config, err = a.keys.config(host, "admin", administrators); err != nil {
 		return err
@@ -86,9 +86,9 @@ func Kubeconfig(config *rest.Config) ([]byte, error) {
 	return data, nil
 }
 
-// Kubelet returns a certificate by which a kubelet serves at an address, its key,
-// and the file of the authority by which kube-apiserver and kubelets know each
-// other. The certificates are in PEM.
+// Kubelet returns the certificate with which a kubelet serves at an address, and its
+// key, both in PEM. authority is the file, also in PEM, of the authority with which
+// kube-apiserver and kubelets verify each other.
 func (a *Access) Kubelet(name string, address net.IP) (cert, key []byte, authority string, err error) {
 	cert, key, err = a.keys.kubelet.issue(certutil.Config{
 		CommonName: name, AltNames: certutil.AltNames{IPs: []net.IP{address}},
@@ -97,8 +97,10 @@ func (a *Access) Kubelet(name string, address net.IP) (cert, key []byte, authori
 	return cert, key, a.keys.kubelet.ca, err
 }
 
-// AuthorityFile is the authority of kube-apiserver and its users, in PEM.
+// AuthorityFile returns the path of the authority of kube-apiserver and its users, in
+// PEM.
 func (a *Access) AuthorityFile() string { return a.keys.server.ca }
 
-// ServiceAccountKeyFile is the key that signs the tokens of ServiceAccounts.
+// ServiceAccountKeyFile returns the path of the key that signs the tokens of
+// ServiceAccounts.
 func (a *Access) ServiceAccountKeyFile() string { return a.keys.server.key }

@@ -14,15 +14,15 @@ import (
 
 const tokenSeconds = 30 * 24 * 3600
 
-// User returns the configuration of a user of the cluster, who proves who it is
-// by a certificate and may do what RBAC allows.
+// User returns the configuration of a user of the cluster. The user authenticates with
+// a certificate, and may do what RBAC allows.
 func (a *Access) User(name string, groups ...string) (*rest.Config, error) {
 	return a.keys.config(a.Config.Host, name, groups...)
 }
 
-// ServiceAccount returns the configuration of a ServiceAccount, which is created
-// where it is missing. It proves who it is by a token, as workloads do; the token
-// lasts a month, longer than any lab.
+// ServiceAccount returns the configuration of a ServiceAccount, and creates the
+// ServiceAccount if it is missing. It authenticates with a token, as workloads do. The
+// token lasts a month, longer than any lab.
 func (a *Access) ServiceAccount(ctx context.Context, namespace, name string) (*rest.Config, error) {
 	admin, err := kubernetes.NewForConfig(a.Config)
 	if err != nil {

@@ -12,15 +12,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// Where an aggregated API of the operator is registered: by the names that its
-// manifests have.
+// The namespace and the name of the operator's Service, as in its manifests.
 const (
 	APINamespace = "connpool-system"
 	APIService   = "connpool-live"
 )
 
-// RegisterAPI tells kube-apiserver that group and version are served on a port of
-// this host. The authority to believe is left for the server to write.
+// RegisterAPI tells kube-apiserver that the API of group and version is served on a
+// port of this host. The server has to write the authority to trust.
 func (a *Access) RegisterAPI(ctx context.Context, group, version string, port int32) error {
 	api, err := client.New(a.Config, client.Options{})
 	if err != nil {
@@ -28,7 +27,8 @@ func (a *Access) RegisterAPI(ctx context.Context, group, version string, port in
 	}
 	for _, object := range []client.Object{
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: APINamespace}},
-		// Nothing here routes to addresses of Services, but names are dialed.
+		// No kube-proxy routes addresses of Services here, but kube-apiserver dials an
+		// external name.
 		&corev1.Service{
 			ObjectMeta: metav1.ObjectMeta{Namespace: APINamespace, Name: APIService},
 			Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "localhost"},
@@ -39,7 +39,7 @@ func (a *Access) RegisterAPI(ctx context.Context, group, version string, port in
 			return fmt.Errorf("create %s: %w", object.GetName(), err)
 		}
 	}
-	// An operator before this one may have had another port.
+	// An earlier operator may have had another port.
 	patch := fmt.Appendf(nil, `{"spec":{"service":{"port":%d}}}`, port)
 	return api.Patch(ctx, apiService(group, version, port), client.RawPatch(types.MergePatchType, patch))
 }
@@ -53,7 +53,7 @@ func apiService(group, version string, port int32) *unstructured.Unstructured {
 			"group":   group,
 			"version": version,
 			"service": map[string]any{"namespace": APINamespace, "name": APIService, "port": int64(port)},
-			// Below that of CRDs, so that a plural that is in both means the CRD.
+			// Below the priority of CRDs, so that a plural that both have means the CRD.
 			"groupPriorityMinimum": int64(100),
 			"versionPriority":      int64(100),
 		},

@@ -1,19 +1,19 @@
 // Package controlplane starts a real Kubernetes control plane, etcd and
-// kube-apiserver, on loopback ports: for tests and for the development lab.
+// kube-apiserver, on loopback ports, for tests and for the development lab.
 //
 //	plane, err := controlplane.Start(ctx, controlplane.Options{})
 //	defer plane.Stop()
 //	err = plane.InstallCRDs(ctx, "config/crd/bases")
 //	client, err := client.New(plane.Config, client.Options{})
 //
-// RBAC is on, and so is what an aggregated API needs (request headers and a
-// front proxy's certificate). There is no controller manager and no node: package
-// test/node adds them. The data does not survive Stop. One control plane for each
-// test binary, started in TestMain, costs about 5 seconds and 350 MiB.
+// RBAC is on, and so is what an aggregated API needs (request headers and a front
+// proxy's certificate). There is no controller manager and no node; package test/node
+// adds them. The data does not survive Stop. One control plane for each test binary,
+// started in TestMain, costs about 5 seconds and 350 MiB.
 //
-// envtest of controller-runtime does nearly the same. It is not used, because it
-// leaves its children behind when the test binary is killed, and a lab needs to
-// know its processes.
+// Trade-offs: controller-runtime's envtest starts the same. It is used only to install
+// CRDs, because it leaves its children behind when the test binary is killed, and a
+// lab needs to know its processes.
 package controlplane
 
 import (
@@ -38,8 +38,8 @@ import (
 const (
 	// startTimeout bounds how long one attempt to start may take.
 	startTimeout = time.Minute
-	// attempts is how often a start is tried when another process takes the port
-	// between its choice and its use.
+	// attempts is how often a start is tried when another process takes the port after
+	// it was chosen and before it is used.
 	attempts = 3
 )
 
@@ -50,7 +50,7 @@ type Options struct {
 	Dir string
 	// Port of kube-apiserver; a free one when 0.
 	Port int
-	// Say tells the user what takes long; nothing is said when nil.
+	// Say tells the user about steps that take long; nil says nothing.
 	Say binaries.Say
 }
 
@@ -64,8 +64,8 @@ type ControlPlane struct {
 	failed    chan struct{}
 }
 
-// Start starts a control plane and returns when it is ready. It runs until Stop,
-// whatever becomes of ctx, which bounds the start only.
+// Start starts a control plane and returns when it is ready. ctx bounds the start
+// only: the control plane runs until Stop.
 func Start(ctx context.Context, options Options) (*ControlPlane, error) {
 	if options.Say == nil {
 		options.Say = binaries.Printer(io.Discard)
@@ -94,7 +94,7 @@ func Start(ctx context.Context, options Options) (*ControlPlane, error) {
 	return plane, nil
 }
 
-// launch tries until the ports are its own.
+// launch tries again when another process has taken a port.
 func (p *ControlPlane) launch(ctx context.Context, programs string, port int) error {
 	for attempt := 1; ; attempt++ {
 		err := p.launchOnce(ctx, programs, port)
@@ -148,12 +148,12 @@ func etcdFlags(k *keys, data string, clientPort, peerPort int) []string {
 		"--listen-peer-urls=" + peer,
 		"--initial-advertise-peer-urls=" + peer,
 		"--initial-cluster=default=" + peer,
-		// Other users of the machine must not read the Secrets.
+		// Other users of this machine must not read the Secrets.
 		"--client-cert-auth",
 		"--trusted-ca-file=" + k.etcd.ca,
 		"--cert-file=" + k.etcd.cert,
 		"--key-file=" + k.etcd.key,
-		"--unsafe-no-fsync", // the data need not survive the machine
+		"--unsafe-no-fsync", // the data need not survive a crash of the machine
 	}
 }
 
@@ -194,8 +194,8 @@ func url(scheme string, port int) string {
 	return scheme + "://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
-// freePorts returns ports that are free now; they may be taken before they are
-// used. All are held until the last is known, so that they differ.
+// freePorts returns ports that are free now. Another process may take one before it is
+// used. All are held until the last is chosen, so that they differ.
 func freePorts(n int) (ports []int, err error) {
 	listeners := make([]net.Listener, 0, n)
 	defer func() {
@@ -214,8 +214,8 @@ func freePorts(n int) (ports []int, err error) {
 	return ports, nil
 }
 
-// waitReady returns when the server is ready and has made the namespace in which
-// most objects are, which it does a little later.
+// waitReady returns when the server is ready and has made the namespace "default",
+// which it does a little later.
 func (p *ControlPlane) waitReady(ctx context.Context) error {
 	client, err := rest.HTTPClientFor(p.Config)
 	if err != nil {
@@ -253,8 +253,8 @@ func isOK(ctx context.Context, client *http.Client, address string) bool {
 	return response.StatusCode == http.StatusOK
 }
 
-// Failed is closed when one of the processes has ended, by itself or by Stop; Err
-// then says more.
+// Failed returns a channel that is closed when one of the processes has ended, by
+// itself or by Stop. Err then says which.
 func (p *ControlPlane) Failed() <-chan struct{} { return p.failed }
 
 func (p *ControlPlane) watch() {
@@ -265,7 +265,8 @@ func (p *ControlPlane) watch() {
 	}
 }
 
-// Err says which of the processes has ended by itself, and its last words.
+// Err says which of the processes have ended, with the end of their logs; nil while
+// both run.
 func (p *ControlPlane) Err() error { return errors.Join(p.etcd.Err(), p.apiserver.Err()) }
 
 // Stop ends the control plane and returns when it is gone.
@@ -274,8 +275,8 @@ func (p *ControlPlane) Stop() {
 	p.removeDir()
 }
 
-// stopProcesses kills: kube-apiserver would wait for its watchers for up to a
-// minute, and the data is not needed again.
+// stopProcesses kills the processes. If it asked, kube-apiserver would wait for its
+// watchers for up to a minute, and the data is not needed again.
 func (p *ControlPlane) stopProcesses() {
 	if p.apiserver != nil {
 		p.apiserver.Stop(0)

@@ -30,16 +30,16 @@ func TestAControlPlaneServesUntilItIsStopped(t *testing.T) {
 	if err := admin.List(t.Context(), &corev1.NamespaceList{}); err != nil {
 		t.Errorf("the administrator lists namespaces: %v", err)
 	}
-	nobody, err := plane.User("nobody")
+	config, err := plane.User("powerless")
 	if err != nil {
 		t.Fatal(err)
 	}
-	stranger, err := client.New(nobody, client.Options{Scheme: scheme.Scheme})
+	powerless, err := client.New(config, client.Options{Scheme: scheme.Scheme})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := stranger.List(t.Context(), &corev1.SecretList{}); !apierrors.IsForbidden(err) {
-		t.Errorf("somebody without a role lists Secrets: %v, want forbidden", err)
+	if err := powerless.List(t.Context(), &corev1.SecretList{}); !apierrors.IsForbidden(err) {
+		t.Errorf("a user without a role lists Secrets: %v, want forbidden", err)
 	}
 	worker, err := plane.ServiceAccount(t.Context(), "default", "worker")
 	if err != nil {
@@ -67,7 +67,7 @@ func TestAControlPlaneServesUntilItIsStopped(t *testing.T) {
 	}
 }
 
-// whoIs asks the API server as whom it sees a client.
+// whoIs returns the user name that the API server knows for a client.
 func whoIs(t *testing.T, config *rest.Config) string {
 	t.Helper()
 	api, err := client.New(config, client.Options{Scheme: scheme.Scheme})

@@ -20,7 +20,7 @@ import (
 	"k8s.io/client-go/util/keyutil"
 )
 
-// FrontProxyName is the common name by which an aggregated API knows
+// FrontProxyName is the common name by which an aggregated API recognizes
 // kube-apiserver.
 const FrontProxyName = "front-proxy-client"
 
@@ -28,13 +28,13 @@ const FrontProxyName = "front-proxy-client"
 const administrators = "system:masters"
 
 // keys are the control plane's certificates. Each purpose has an authority of its
-// own, so that a client of one is nobody to the others.
+// own, so that a certificate for one purpose is not accepted for another.
 type keys struct {
 	server pair
 	etcd   pair
 	front  pair
-	// kubelet is what kube-apiserver shows to kubelets, which ask it what its own
-	// name may do.
+	// kubelet is the certificate that kube-apiserver shows to kubelets. They ask
+	// kube-apiserver what the name in it may do.
 	kubelet pair
 }
 
@@ -98,7 +98,7 @@ func (k *keys) config(host, name string, groups ...string) (*rest.Config, error)
 	}, nil
 }
 
-// pair is an authority and one certificate that it issued, and where both are.
+// pair is an authority and one certificate that it has issued, and the files of both.
 type pair struct {
 	authority
 	ca, caKey, cert, key string

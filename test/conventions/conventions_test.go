@@ -1,14 +1,14 @@
-// Package conventions checks the conventions of this repository: what may import what, what a
-// package must say about itself, what the manifests may ask for.
+// Package conventions checks the conventions of this repository: what each package
+// is and may import, how source is written, what the manifests may ask for.
 //
 // Each rule stands in a table with its reason, which a failure prints, and with
-// an example that breaks it, on which the same check must fail. So a rule that
-// has gone blind is found like any other bug. To change a rule, change its
-// reason first.
+// an example that breaks it. The check must find exactly what is wrong in the
+// example, so a check that no longer works fails too. To change a rule, change
+// its reason first.
 //
-// The rules read source and manifests as text and syntax trees, without
-// building them: all of them take about a second. What a linter already checks
-// is in .golangci.yml instead.
+// The rules read source and manifests as text and syntax trees and build nothing:
+// all of them together take about a second. What a linter checks already is in
+// .golangci.yml instead.
 package conventions
 
 import (
@@ -44,7 +44,7 @@ type rule struct {
 }
 
 func rules() []rule {
-	return slices.Concat(importRules(), packageRules(), sourceRules(), variableRules(), reasonRules(), manifestRules(), documentRules())
+	return slices.Concat(importRules(), layoutRules(), packageRules(), sourceRules(), variableRules(), reasonRules(), manifestRules(), documentRules())
 }
 
 func TestTheRepositoryKeepsItsRules(t *testing.T) {
@@ -90,7 +90,7 @@ type source struct {
 	file  *ast.File
 }
 
-// unwritten are directories whose content nobody writes by hand.
+// unwritten are folders whose content is not written by hand.
 var unwritten = []string{".git", ".lab", ".cache", "bin", "vendor", "node_modules"}
 
 func load(t *testing.T, files fs.FS) tree {
@@ -102,7 +102,7 @@ func load(t *testing.T, files fs.FS) tree {
 			return err
 		case entry.IsDir() && slices.Contains(unwritten, entry.Name()):
 			return fs.SkipDir
-		case !entry.Type().IsRegular():
+		case !entry.Type().IsRegular() || entry.Name() == ".git": // a file in a worktree
 			return nil
 		}
 		data, err := fs.ReadFile(files, name)
@@ -151,7 +151,10 @@ func (s source) imports() []string {
 	return paths
 }
 
-// at formats a finding at a place in the file.
-func (s source) at(place token.Pos, what string) string {
-	return s.path + ":" + strconv.Itoa(s.fset.Position(place).Line) + ": " + what
+// at formats a finding with its file and line.
+func (s source) at(position token.Pos, what string) string {
+	return s.path + ":" + strconv.Itoa(s.line(position)) + ": " + what
 }
+
+// line is the number of a line, from 1.
+func (s source) line(position token.Pos) int { return s.fset.Position(position).Line }

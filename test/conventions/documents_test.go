@@ -18,7 +18,7 @@ func documentRules() []rule {
 	return []rule{
 		{
 			name:  "every link between documents leads somewhere",
-			why:   "a reader who follows one into nothing stops following",
+			why:   "a reader who meets a dead link stops following links",
 			check: deadLinks,
 			bad: map[string]string{
 				"docs/a.md": "[here](b.md#x), [there](../c.md), [out](https://example.com), [below](#below)\n",
@@ -48,7 +48,7 @@ func deadLinks(repository tree) []string {
 	})
 }
 
-// exists tells whether the repository has a file or folder of that name.
+// exists reports whether the repository has a file or folder of that name.
 func exists(repository tree, name string) bool {
 	for file := range repository.text {
 		if file == name || strings.HasPrefix(file, name+"/") {

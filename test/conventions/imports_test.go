@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// boundary is a rule about what the packages on one side may import. Patterns
-// are import paths; "./" stands for this module and a trailing "/..." for a
-// package with all below it.
+// boundary is a rule about what some packages may not import, whatever their rows
+// in the layout say. Patterns are import paths; "./" stands for this module and a
+// trailing "/..." for a package and all below it.
 type boundary struct {
 	name, why string
 	from      []string
@@ -25,70 +25,78 @@ type boundary struct {
 var boundaries = []boundary{
 	{
 		name:     "the engine imports the standard library only",
-		why:      "it must not know what it pools: whatever it imported, every kind of connection would depend on",
+		why:      "it must not know what it pools: every kind of connection would depend on what it imports",
 		from:     []string{"./internal/connpool"},
 		standard: true,
 		bad:      [2]string{"./internal/connpool", "./internal/driver"},
 	},
 	{
 		name:     "the driver seam imports the standard library only",
-		why:      "whoever uses a connection must not depend on how it is made",
+		why:      "the code that uses a connection must not depend on how the connection is made",
 		from:     []string{"./internal/driver"},
 		standard: true,
 		bad:      [2]string{"./internal/driver", "golang.org/x/crypto/ssh"},
 	},
 	{
 		name: "the API imports apimachinery only",
-		why:  "others import these types, and our dependencies would become theirs",
+		why:  "other programs import these types, and our dependencies would become theirs",
 		from: []string{"./api/v1alpha1", "./api/live/v1alpha1"},
 		only: []string{"k8s.io/apimachinery/..."},
 		bad:  [2]string{"./api/v1alpha1", "sigs.k8s.io/controller-runtime/pkg/scheme"},
 	},
 	{
 		name:   "drivers import neither the API nor poolset",
-		why:    "a driver speaks one protocol and is handed all it needs; it would drag the whole operator into its tests",
+		why:    "a driver speaks one protocol and gets all it needs from its caller; otherwise its tests would need the whole operator",
 		from:   []string{"./internal/driver/..."},
 		forbid: []string{"./api/...", "./internal/poolset/...", "sigs.k8s.io/controller-runtime/..."},
 		bad:    [2]string{"./internal/driver/ssh", "./api/v1alpha1"},
 	},
 	{
-		name:   "poolset imports neither the API nor controller-runtime",
-		why:    "it is where both rivers meet, and it must not take the side of either",
-		from:   []string{"./internal/poolset/..."},
+		name:   "poolset and reach import neither the API nor controller-runtime",
+		why:    "the controllers and the live API meet there, and it must depend on neither",
+		from:   []string{"./internal/poolset/...", "./internal/reach/..."},
 		forbid: []string{"./api/...", "sigs.k8s.io/controller-runtime/..."},
 		bad:    [2]string{"./internal/poolset", "sigs.k8s.io/controller-runtime"},
 	},
 	{
 		name:   "controllers do not import the API server",
-		why:    "desired state and requests meet in poolset only; neither side knows that the other exists",
+		why:    "desired state and requests meet in poolset only; neither side knows the other",
 		from:   []string{"./internal/controller/..."},
 		forbid: []string{"./internal/apiserver/...", "./internal/registry/...", "./internal/stream/...", "./internal/peer/..."},
 		bad:    [2]string{"./internal/controller/connectionpool", "./internal/registry/connection"},
 	},
 	{
 		name:   "the API server does not import controllers",
-		why:    "desired state and requests meet in poolset only; neither side knows that the other exists",
+		why:    "desired state and requests meet in poolset only; neither side knows the other",
 		from:   []string{"./internal/apiserver/...", "./internal/registry/...", "./internal/stream/...", "./internal/peer/..."},
 		forbid: []string{"./internal/controller/..."},
 		bad:    [2]string{"./internal/apiserver", "./internal/controller/connectiontarget"},
 	},
 	{
-		name:   "serving imports nothing else of ours",
-		why:    "certificates and endpoints are the same whatever is served, and both servers stand on them",
-		from:   []string{"./internal/serving/..."},
+		name:   "serving and leader import nothing else of ours",
+		why:    "certificates, endpoints and the Lease are the same whatever is served; the operator puts them together",
+		from:   []string{"./internal/serving/...", "./internal/leader/..."},
 		forbid: []string{"./api/...", "./internal/..."},
 		bad:    [2]string{"./internal/serving", "./internal/apiserver"},
 	},
 	{
-		name:   "nobody imports cmd",
-		why:    "it is flags and wiring, the end of the import graph",
+		name:   "no package imports cmd",
+		why:    "a main package is flags and the choice of drivers, and the end of the import graph",
 		from:   []string{"./..."},
 		forbid: []string{"./cmd/..."},
 		bad:    [2]string{"./internal/cli", "./cmd/manager"},
 	},
 	{
+		name:   "only cmd imports the operator",
+		why:    "it puts all other packages together, and a package that needs it would need all of them",
+		from:   []string{"./api/...", "./client/...", "./internal/..."},
+		except: []string{"./internal/operator/..."},
+		forbid: []string{"./internal/operator/..."},
+		bad:    [2]string{"./internal/poolset", "./internal/operator"},
+	},
+	{
 		name:   "only cmd imports concrete drivers",
-		why:    "everything above the seam must work with any protocol",
+		why:    "everything above the seam must work with any protocol; main passes the drivers to the operator",
 		from:   []string{"./api/...", "./internal/..."},
 		except: []string{"./internal/driver/..."},
 		forbid: []string{"./internal/driver/ssh/...", "./internal/driver/docker/...", "./internal/driver/kube/..."},
@@ -96,12 +104,17 @@ var boundaries = []boundary{
 	},
 	{
 		name:   "production code imports no test support",
-		why:    "fakes and fixtures would be shipped",
+		why:    "the programs would contain fakes and fixtures",
 		from:   []string{"./api/...", "./cmd/...", "./internal/..."},
-		except: []string{"./internal/driver/drivertest/..."},
-		forbid: []string{"./test/...", "./hack/...", "./internal/driver/drivertest/...", "testing/..."},
+		except: testSupport,
+		forbid: append([]string{"./test/...", "./hack/...", "testing/..."}, testSupport...),
 		bad:    [2]string{"./cmd/manager", "./test/lab"},
 	},
+}
+
+// testSupport are the packages below internal that only tests import.
+var testSupport = []string{
+	"./internal/driver/drivertest", "./internal/session/sessiontest", "./internal/registry/registrytest", "./internal/cli/clitest",
 }
 
 func importRules() []rule {
@@ -148,6 +161,10 @@ func (b boundary) allows(imported string) bool {
 	return true
 }
 
+// protocols are the drivers. What else is below internal/driver are the mechanisms
+// that they share.
+var protocols = []string{"ssh", "docker", "kube"}
+
 func siblingDrivers() rule {
 	const root = module + "/internal/driver/"
 	return rule{
@@ -161,8 +178,8 @@ func siblingDrivers() rule {
 					continue
 				}
 				for _, imported := range s.imports() {
-					other, isDriver := strings.CutPrefix(imported, root)
-					if isDriver && first(own) != first(other) {
+					other, below := strings.CutPrefix(imported, root)
+					if below && slices.Contains(protocols, first(other)) && first(own) != first(other) {
 						found = append(found, s.path+": imports "+imported)
 					}
 				}
@@ -171,9 +188,14 @@ func siblingDrivers() rule {
 		},
 		bad: map[string]string{
 			"internal/driver/docker/bad.go": "package docker\n\nimport _ \"" + root + "ssh\"\n",
-			"internal/driver/ssh/good.go":   "package ssh\n\nimport _ \"" + root + "ssh/wire\"\n",
+			"internal/driver/stdio/bad.go":  "package stdio\n\nimport _ \"" + root + "kube\"\n",
+			"internal/driver/ssh/good.go": "package ssh\n\nimport (\n\t_ \"" + root + "ssh/wire\"\n\t_ \"" + root +
+				"stdio\"\n)\n",
 		},
-		want: []string{"internal/driver/docker/bad.go: imports " + root + "ssh"},
+		want: []string{
+			"internal/driver/docker/bad.go: imports " + root + "ssh",
+			"internal/driver/stdio/bad.go: imports " + root + "kube",
+		},
 	}
 }
 
@@ -194,7 +216,7 @@ func matches(patterns []string, importPath string) bool {
 	})
 }
 
-// isStandard tells the standard library by its first element: it has no dot.
+// isStandard reports whether a package is of the standard library: its first element has no dot.
 func isStandard(importPath string) bool { return !strings.Contains(first(importPath), ".") }
 
 func first(importPath string) string {

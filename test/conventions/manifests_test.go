@@ -30,7 +30,7 @@ func manifestRules() []rule {
 	return []rule{
 		{
 			name:  "every kustomization renders",
-			why:   "they are what people apply",
+			why:   "users apply them",
 			check: unrendered,
 			bad: map[string]string{
 				"config/a/kustomization.yaml": "resources: [missing.yaml]\n",
@@ -41,7 +41,7 @@ func manifestRules() []rule {
 		},
 		{
 			name:  "no role has wildcards, and none can widen itself",
-			why:   "who takes over the operator, or edits its roles, must get no more than stands there",
+			why:   "an attacker who takes over the operator must get no more rights than the role lists",
 			check: wideRoles,
 			bad: map[string]string{
 				"config/rbac/x.yaml": "kind: ClusterRole\nmetadata: {name: bad}\nrules:\n" +
@@ -65,7 +65,7 @@ func manifestRules() []rule {
 		},
 		{
 			name: "pods meet the restricted Pod Security Standard, with a read-only root",
-			why:  "the operator holds keys to other machines, so it must be hard to get out of and to change",
+			why:  "the operator holds keys to other machines, so its pods must be hard to escape from and to change",
 			check: func(repository tree) []string {
 				return inPods(repository, openDoors)
 			},
@@ -150,7 +150,7 @@ func wideRoles(repository tree) []string {
 	return found
 }
 
-// roleRules returns the rules of a Role or ClusterRole, and none of anything else.
+// roleRules returns the rules of a Role or ClusterRole. Other objects have no rules.
 func roleRules(m manifest) []rbacv1.PolicyRule {
 	var role rbacv1.ClusterRole
 	if m.GetKind() != "Role" && m.GetKind() != "ClusterRole" {
@@ -237,7 +237,7 @@ func inPods(repository tree, check func(corev1.PodSpec) []string) []string {
 	return found
 }
 
-// openDoors says what a pod has that the restricted standard refuses.
+// openDoors returns what a pod has that the restricted standard refuses.
 func openDoors(pod corev1.PodSpec) []string {
 	var found []string
 	report := func(bad bool, what string) {

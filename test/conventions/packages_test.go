@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// meaningless names say where code was put, not what it is about.
+// meaningless are names that do not say what the code is about.
 var meaningless = []string{"util", "utils", "common", "helper", "helpers", "types", "misc", "shared"}
 
 func packageRules() []rule {
@@ -35,7 +35,7 @@ func packageRules() []rule {
 		},
 		{
 			name:  "a package is named after what it is about",
-			why:   "a drawer called " + meaningless[0] + " attracts whatever has no place, and then everything imports it",
+			why:   "a package called " + meaningless[0] + " collects code that belongs elsewhere, until every package imports it",
 			check: packageNames,
 			bad: map[string]string{
 				"internal/helpers/x.go":  "package helpers\n",
@@ -77,7 +77,7 @@ func packageComments(repository tree) []string {
 	return found
 }
 
-// opening is how Go's documentation tools expect a package comment to begin.
+// opening returns how a package comment must begin for Go's documentation tools.
 func opening(name string) string {
 	if name == "main" {
 		return "Command "
@@ -96,5 +96,5 @@ func packageNames(repository tree) []string {
 	return found
 }
 
-// isGenerated tells whether the file says so, in the way of the Go tools.
+// isGenerated reports whether the file has the comment by which Go tools know generated files.
 func (s source) isGenerated() bool { return ast.IsGenerated(s.file) }

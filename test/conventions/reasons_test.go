@@ -27,8 +27,25 @@ func reasonRules() []rule {
 			want: []string{`internal/driver/errors.go: reason "Lost" has no constant in api/v1alpha1`},
 		},
 		{
+			name:  "every reason has its class beside its constant",
+			why:   "a reason without a class counts as neither permanent nor transient nor expected, and no compiler tells",
+			check: reasonsClassed,
+			bad: map[string]string{
+				"internal/driver/errors.go": "package driver\n\ntype Reason string\n\nconst (\n" +
+					"\tTimeout Reason = \"Timeout\"\n\tLost Reason = \"Lost\"\n)\n\n" +
+					"var classes = map[Reason]class{Timeout: {transient: true}}\n",
+				"api/v1alpha1/conditions.go": "package v1alpha1\n\nconst (\n" +
+					"\tReasonTimeout = \"Timeout\"\n\tReasonWarm = \"Warm\"\n\tReasonCold = \"Cold\"\n)\n\n" +
+					"var expectedReasons = map[string]bool{ReasonWarm: true}\n",
+			},
+			want: []string{
+				"api/v1alpha1/conditions.go: ReasonCold is not in the table expectedReasons",
+				"internal/driver/errors.go: Lost is not in the table classes",
+			},
+		},
+		{
 			name:  "every condition reason says when it surfaces",
-			why:   "a reason is read by somebody on call who did not write it",
+			why:   "the engineer on call who reads a reason did not write it",
 			check: reasonsDocumented,
 			bad: map[string]string{
 				"api/v1alpha1/conditions.go": "package v1alpha1\n\nconst (\n" +
@@ -52,6 +69,57 @@ func reasonsAgree(repository tree) []string {
 		}
 	}
 	return found
+}
+
+// reasonsClassed checks that each reason of a driver stands in the driver's table
+// and each other reason of the API in the API's.
+func reasonsClassed(repository tree) []string {
+	var found []string
+	ofDrivers := map[string]bool{}
+	classes := tableKeys(repository, "internal/driver", "classes")
+	for _, c := range constants(repository, "internal/driver") {
+		if c.kind != "Reason" {
+			continue
+		}
+		ofDrivers[c.value] = true
+		if !classes[c.name] {
+			found = append(found, fmt.Sprintf("%s: %s is not in the table classes", c.path, c.name))
+		}
+	}
+	expected := tableKeys(repository, "api/v1alpha1", "expectedReasons")
+	for _, c := range constants(repository, "api/v1alpha1") {
+		if strings.HasPrefix(c.name, "Reason") && !ofDrivers[c.value] && !expected[c.name] {
+			found = append(found, fmt.Sprintf("%s: %s is not in the table expectedReasons", c.path, c.name))
+		}
+	}
+	return found
+}
+
+// tableKeys returns the identifiers that are keys of a map variable in a folder's
+// production code.
+func tableKeys(repository tree, dir, name string) map[string]bool {
+	keys := map[string]bool{}
+	addKey := func(node ast.Node) bool {
+		pair, isPair := node.(*ast.KeyValueExpr)
+		if isPair {
+			if key, ok := pair.Key.(*ast.Ident); ok {
+				keys[key.Name] = true
+			}
+		}
+		return !isPair
+	}
+	for _, s := range repository.sources {
+		if s.dir() != dir || s.isTest() {
+			continue
+		}
+		ast.Inspect(s.file, func(node ast.Node) bool {
+			if spec, ok := node.(*ast.ValueSpec); ok && spec.Names[0].Name == name {
+				ast.Inspect(spec, addKey)
+			}
+			return true
+		})
+	}
+	return keys
 }
 
 func reasonsDocumented(repository tree) []string {

@@ -12,14 +12,14 @@ import (
 // maxLines bounds a file written by hand.
 const maxLines = 600
 
-// machinePath finds folders that exist on one machine only.
+// machinePath matches folders that exist on one machine only.
 var machinePath = regexp.MustCompile(`(^|[\s"'=(:])/(root|work|Users/\w+|home/\w+)/[\w.]`)
 
 func sourceRules() []rule {
 	return []rule{
 		{
-			name:  "nobody accepts an unverified server",
-			why:   "a password or a command must never reach a host that has not proved who it is",
+			name:  "no code accepts an unverified server",
+			why:   "a password or a command must never reach a host that has not proved its identity",
 			check: uses("InsecureIgnoreHostKey", "InsecureSkipVerify"),
 			bad: map[string]string{
 				"a.go":      "package a\n\nvar f = ssh.InsecureIgnoreHostKey\n",
@@ -29,7 +29,7 @@ func sourceRules() []rule {
 			want: []string{"a.go:3: InsecureIgnoreHostKey", "a_test.go:3: InsecureSkipVerify"},
 		},
 		{
-			name: "nobody sleeps outside virtual time",
+			name: "no code sleeps outside virtual time",
 			why: "a sleep is a guess, too short on a busy machine and too long on a quiet one: " +
 				"wait for an observable end, or run under testing/synctest",
 			check: sleeps,
@@ -55,7 +55,7 @@ func sourceRules() []rule {
 		},
 		{
 			name:  fmt.Sprintf("a file has at most %d lines", maxLines),
-			why:   "what outgrows its room is about more than one thing: split it by responsibility",
+			why:   "a longer file is about more than one thing: split it by responsibility",
 			check: longFiles,
 			bad: map[string]string{
 				"long.go":      "package a\n" + strings.Repeat("\n", maxLines),
@@ -64,8 +64,18 @@ func sourceRules() []rule {
 			want: []string{"long.go: 601 lines"},
 		},
 		{
-			name:  "nothing names a folder of somebody's machine",
-			why:   "it exists nowhere else",
+			name:  "no blank line stands directly before a return",
+			why:   "one habit in all files: a return ends the paragraph of what it returns",
+			check: spacedReturns,
+			bad: map[string]string{
+				"a.go": "package a\n\nfunc f() int {\n\tg()\n\n\treturn 1\n}\n\nfunc g() int { return 1 }\n",
+				"b.go": "package a\n\nfunc f() int {\n\tg()\n\n\t// Why.\n\treturn 1\n}\n\n// Not code:\n\n// return\n",
+			},
+			want: []string{"a.go:6: blank line before return"},
+		},
+		{
+			name:  "no file names a folder of one machine",
+			why:   "the folder does not exist elsewhere",
 			check: machinePaths,
 			bad:   map[string]string{"x.yaml": "a: b\npath: /" + "home/jo/connpool\nhostPath: /var/run\n"},
 			want:  []string{"x.yaml:2: /" + "home/jo/c"},
@@ -86,7 +96,7 @@ func uses(names ...string) func(tree) []string {
 	}
 }
 
-// slow is the proxy whose purpose is to be slow.
+// slow is the package whose purpose is to delay traffic.
 const slow = "test/netfault"
 
 func sleeps(repository tree) []string {
@@ -114,7 +124,7 @@ func skips(repository tree) []string {
 		for _, declaration := range s.file.Decls {
 			function, ok := declaration.(*ast.FuncDecl)
 			if ok && strings.HasPrefix(function.Name.Name, "Fuzz") {
-				continue // skipping is how a fuzz test says that an input is beside the point
+				continue // a fuzz test skips inputs that are not about what it tests
 			}
 			for node := range ast.Preorder(declaration) {
 				if what := skip(node); what != "" {
@@ -177,4 +187,23 @@ func machinePaths(repository tree) []string {
 		}
 	}
 	return found
+}
+
+func spacedReturns(repository tree) []string {
+	var found []string
+	for _, s := range repository.sources {
+		lines := strings.Split(repository.text[s.path], "\n")
+		for node := range ast.Preorder(s.file) {
+			statement, ok := node.(*ast.ReturnStmt)
+			if ok && !s.isGenerated() && isSpaced(lines, s.line(statement.Pos())) {
+				found = append(found, s.at(statement.Pos(), "blank line before return"))
+			}
+		}
+	}
+	return found
+}
+
+// isSpaced reports whether the n-th line, from 1, begins with a return and follows a blank line.
+func isSpaced(lines []string, n int) bool {
+	return strings.HasPrefix(strings.TrimSpace(lines[n-1]), "return") && strings.TrimSpace(lines[n-2]) == ""
 }

@@ -8,7 +8,7 @@ import (
 func variableRules() []rule {
 	return []rule{{
 		name: "no package variable changes after its declaration",
-		why:  "it is shared by all of the process, tests included: what changes belongs to a value that somebody holds",
+		why:  "the whole process shares it, tests included: what changes belongs into a value that its owner passes on",
 		check: func(repository tree) []string {
 			declared := packageVariables(repository)
 			var found []string
@@ -108,7 +108,7 @@ func base(expression ast.Expr) *ast.Ident {
 	}
 }
 
-// isLocal tells whether the parser has found the name's declaration inside a
+// isLocal reports whether the parser has found the name's declaration inside a
 // function. A package variable is found at the file's level or, when another
 // file declares it, not at all.
 func isLocal(file *ast.File, name *ast.Ident) bool {

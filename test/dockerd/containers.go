@@ -13,7 +13,7 @@ import (
 	"github.com/connpool/connpool/test/image"
 )
 
-// Image is what Container runs.
+// Image is the image that Container runs.
 const Image = "connpool.test/busybox:1"
 
 // Load loads an archive of images, as image.Busybox makes them.

@@ -5,12 +5,11 @@
 //	container, err := engine.Container(ctx, "--volume=/tmp:/tmp")
 //	// reach unix://engine.Socket, or tcp://engine.TCP with CA, Cert and Key
 //
-// It is Debian's docker.io, run as root with its state, its containerd and its
-// sockets in a temporary directory, without bridge and firewall rules, so that
-// it lives beside another engine and needs no init system. Containers outlive a
-// killed engine and are found again by a restarted one, as with live-restore in
-// production; Stop ends them. What a killed test leaves behind, the next engine
-// that starts cleans up.
+// It is Debian's docker.io, run as root. Its state, its containerd and its sockets are
+// in a temporary directory, and it has no bridge and no firewall rules, so it runs
+// beside another engine and needs no init system. Containers outlive an engine that is
+// killed, and a restarted engine finds them again, as with live-restore in production.
+// Stop ends them. The next engine that starts removes what a killed test left behind.
 package dockerd
 
 import (
@@ -40,8 +39,8 @@ const (
 
 // Options change what New does. The zero value is a working engine.
 type Options struct {
-	// Dir holds everything. It should be short, for sockets are in it. A temporary
-	// one, removed by Stop, when empty.
+	// Dir holds everything; a temporary directory that Stop removes when empty. Its path
+	// should be short, because it contains sockets.
 	Dir string
 	// Address to listen on with TLS; 127.0.0.1 and a free port when empty.
 	Address string
@@ -53,11 +52,11 @@ type Options struct {
 type Engine struct {
 	// Socket is the path of its unix socket.
 	Socket string
-	// TCP is the host and port where it asks for a client certificate of Authority.
+	// TCP is the host and port on which it requires a client certificate of Authority.
 	TCP string
 	// Authority has issued its certificates.
 	Authority *Authority
-	// CA, Cert and Key let a client in; PEM.
+	// CA, Cert and Key are the TLS files of a client; PEM.
 	CA, Cert, Key []byte
 	// Dir holds its files; dockerd.log is its log.
 	Dir string
@@ -82,8 +81,8 @@ func Start(t testing.TB) *Engine {
 	return engine
 }
 
-// New starts an engine and returns when it answers. It runs until Stop, whatever
-// becomes of ctx, which bounds the start only.
+// New starts an engine and returns when it answers. It runs until Stop. The context
+// bounds the start only.
 func New(ctx context.Context, options Options) (*Engine, error) {
 	sweep()
 	e := &Engine{Dir: options.Dir, TCP: options.Address, arguments: options.Arguments}
@@ -145,7 +144,8 @@ func (e *Engine) Restart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// A killed engine leaves both behind, and would wait for what they name.
+	// A killed engine leaves both behind, and a new one would wait for the processes that
+	// they name.
 	_ = os.Remove(e.path("docker.pid"))
 	_ = os.Remove(filepath.Join(e.exec(), "containerd", "containerd.pid"))
 	started, err := process.Start(process.Command{Name: "dockerd", Path: program, Args: e.flags(), Dir: e.Dir})
@@ -177,7 +177,8 @@ func (e *Engine) flags() []string {
 	}, e.arguments...)
 }
 
-// await returns when the engine answers, or with its last words when it died.
+// await returns when the engine answers, or an error with the end of its log when it
+// has died.
 func (e *Engine) await(ctx context.Context, started *process.Process) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -223,8 +224,8 @@ func (e *Engine) Log() string {
 	return string(log)
 }
 
-// Freeze stops the engine (SIGSTOP) and returns when it stands: the kernel still
-// accepts connections, nobody answers. Containers go on.
+// Freeze stops the engine (SIGSTOP) and returns when it has stopped. The kernel still
+// accepts connections, but no process answers. Containers go on.
 func (e *Engine) Freeze() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -263,8 +264,8 @@ func (e *Engine) end(grace time.Duration) {
 	}
 }
 
-// Stop ends the engine, its containers and whatever is left of them. Later calls
-// do nothing.
+// Stop ends the engine and its containers, and removes what they leave. Later calls do
+// nothing.
 func (e *Engine) Stop() {
 	e.Thaw()
 	e.removeContainers()
@@ -272,7 +273,7 @@ func (e *Engine) Stop() {
 	e.removeDir()
 }
 
-// removeContainers asks for it nicely; what remains is ended by force.
+// removeContainers asks the engine to remove its containers. scrub ends what remains.
 func (e *Engine) removeContainers() {
 	e.mu.Lock()
 	running := e.running != nil

@@ -43,8 +43,8 @@ func NewAuthority(name string) (*Authority, error) {
 	return &Authority{Certificate: encode("CERTIFICATE", der), parsed: parsed, key: key}, err
 }
 
-// Issue makes a certificate and its key, PEM, for what the template says. It is
-// valid from an hour ago until tomorrow unless that says otherwise.
+// Issue makes a certificate and its key, in PEM, from a template. It is valid from an
+// hour ago until tomorrow unless the template says otherwise.
 func (a *Authority) Issue(template *x509.Certificate) (cert, key []byte, err error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -17,8 +17,7 @@ import (
 // temporaryPrefix begins the names of temporary directories.
 const temporaryPrefix = "connpool-dockerd-"
 
-// claim locks a directory for as long as the file is open, which is until its
-// owner closes it or dies.
+// claim locks a directory until the file is closed, or the process that claimed it dies.
 func claim(dir string) (*os.File, error) {
 	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -30,7 +29,7 @@ func claim(dir string) (*os.File, error) {
 	return lock, nil
 }
 
-// sweep removes what engines of dead owners have left.
+// sweep removes what engines have left whose owner is dead.
 func sweep() {
 	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), temporaryPrefix+"*"))
 	for _, dir := range dirs {
@@ -39,7 +38,7 @@ func sweep() {
 		}
 		lock, err := claim(dir)
 		if err != nil {
-			continue // its owner lives
+			continue // its owner is alive
 		}
 		scrub(dir)
 		_ = os.RemoveAll(dir)
@@ -57,13 +56,13 @@ func scrub(dir string) {
 
 func (e *Engine) cgroup() string { return cgroupOf(e.Dir) }
 
-// cgroupOf is the parent of an engine's control groups, absolute in their tree.
+// cgroupOf returns the absolute path of the parent of an engine's control groups.
 func cgroupOf(dir string) string {
 	name := strings.NewReplacer("/", "-", ".", "-", "_", "-").Replace(strings.Trim(dir, "/"))
 	return "/connpool-" + name
 }
 
-// killShims kills the supervisors of containers with what they supervise.
+// killShims kills the supervisors of containers, and the processes in the containers.
 func killShims(dir string) {
 	address := []byte(filepath.Join(dir, "exec") + "/containerd/containerd.sock")
 	for _, pid := range processes() {
@@ -97,7 +96,7 @@ func killTree(pid int) {
 	_ = syscall.Kill(pid, syscall.SIGKILL)
 }
 
-// parentOf is 0 for a process that is gone.
+// parentOf returns the parent of a process, or 0 if the process is gone.
 func parentOf(pid int) int {
 	fields := statusOf(fmt.Sprintf("/proc/%d/stat", pid))
 	if len(fields) < 2 {
@@ -107,7 +106,7 @@ func parentOf(pid int) int {
 	return parent
 }
 
-// stands tells whether all threads of a process are stopped, or gone.
+// stands reports whether all threads of a process are stopped or gone.
 func stands(pid int) bool {
 	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 	for _, thread := range threads {
@@ -118,8 +117,8 @@ func stands(pid int) bool {
 	return true
 }
 
-// statusOf reads "pid (name) state parent ...", where the name may hold anything,
-// from the state on.
+// statusOf returns the fields of "pid (name) state parent ..." from the state on. The
+// name may hold any character.
 func statusOf(file string) []string {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -128,7 +127,7 @@ func statusOf(file string) []string {
 	return strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
 }
 
-// unmountBelow unmounts the innermost first.
+// unmountBelow unmounts everything below a directory, the innermost first.
 func unmountBelow(dir string) {
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
@@ -145,8 +144,8 @@ func unmountBelow(dir string) {
 	}
 }
 
-// removeControlGroups waits a moment for the processes in them, which have been
-// killed, to be gone.
+// removeControlGroups waits a moment for the end of the processes in them, which have
+// been killed.
 func removeControlGroups(parent string) {
 	roots, _ := filepath.Glob("/sys/fs/cgroup/*/" + parent)
 	roots = append(roots, "/sys/fs/cgroup/"+parent)
@@ -162,7 +161,7 @@ func removeControlGroups(parent string) {
 	}
 }
 
-// removeFolders removes folders alone: the files of a control group are its own.
+// removeFolders removes only the folders. The kernel owns the files of a control group.
 func removeFolders(root string) error {
 	var folders []string
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {

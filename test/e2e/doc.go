@@ -1,13 +1,13 @@
-// Package e2e tries the operator as its users do: the built programs, real
-// containers and pods, and other people's docker, kubectl and helm, unchanged.
+// Package e2e tests the operator as its users use it: the built programs, real
+// containers and pods, and stock docker, kubectl and helm.
 //
 //	make test-e2e ARGS='-run Docker -v'
 //
-// One world is started for all tests: a control plane, a node, a Docker engine, an
+// One fixture is started for all tests: a control plane, a node, a Docker engine, an
 // SSH server and the operator, each from its own package below test/. It needs
-// root and, warm, about 10 seconds. The tests have the build tag e2e, so that
-// `go test ./...` stays what everybody can run.
+// root and about 10 seconds, once the programs are built. The tests have the build
+// tag e2e, so that `go test ./...` runs without root.
 //
-// Tests go through the kubectl plugin where a person would, and directly over HTTP
-// where a program would.
+// Tests use the kubectl plugin where a person would, and HTTP where a program
+// would.
 package e2e

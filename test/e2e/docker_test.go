@@ -60,7 +60,7 @@ func TestTheDockerClientWorksThroughAPool(t *testing.T) {
 	}
 }
 
-// goOn returns a question whether the follower has said the words already.
+// goOn returns a condition: whether the follower has printed the words already.
 func goOn(f *follower, words string) (stop func() bool) {
 	return func() bool {
 		select {

@@ -14,7 +14,7 @@ import (
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 )
 
-// place is where commands run: a pool, and what to say to be in its right spot.
+// place is where commands run: a pool, and the flags that name the container or pod.
 type place struct {
 	name, pool string
 	flags      []string
@@ -69,7 +69,7 @@ func TestCommandsRunEverywhereAsOneWouldExpect(t *testing.T) {
 				spec := p.spec
 				spec.Command = []string{"sh", "-c", "cat; exit 3"}
 				spec.Stdin = []byte("over HTTP")
-				for name, config := range map[string]*rest.Config{"kube-apiserver": world.worker, "the operator's port": world.direct} {
+				for name, config := range map[string]*rest.Config{"kube-apiserver": fixture.worker, "the operator's port": fixture.direct} {
 					code, got := post(t, config, p.pool, spec)
 					if code != http.StatusOK || got.Outcome != live.OutcomeCompleted || got.Stdout != "over HTTP" || *got.ExitCode != 3 {
 						t.Errorf("by %s: %d %+v", name, code, got)

@@ -12,21 +12,21 @@ import (
 	"github.com/connpool/connpool/test/atmostonce"
 )
 
-// fault breaks what a place is reached by.
+// fault breaks the connections to a place.
 type fault struct {
 	name string
-	// in is what the fault breaks, by the pool's name; nothing for the others.
+	// in has a function for each pool that the fault breaks, by the pool's name.
 	in map[string]func(context.Context) error
 }
 
 func faults() []fault {
-	killSSH := func(context.Context) error { world.ssh.KillConnections(); return nil }
+	killSSH := func(context.Context) error { fixture.ssh.KillConnections(); return nil }
 	return []fault{
 		{"nothing breaks", nil},
 		{"connections are reset", map[string]func(context.Context) error{
 			"host": killSSH, "engine-ssh": killSSH,
-			"engine-tls": func(context.Context) error { world.engineLink.Reset(); return nil },
-			"cluster":    func(context.Context) error { world.clusterLink.Reset(); return nil },
+			"engine-tls": func(context.Context) error { fixture.engineLink.Reset(); return nil },
+			"cluster":    func(context.Context) error { fixture.clusterLink.Reset(); return nil },
 		}},
 		{"the engine is killed and comes back", map[string]func(context.Context) error{
 			"engine-unix": restartEngine, "engine-tls": restartEngine,
@@ -35,11 +35,11 @@ func faults() []fault {
 }
 
 func restartEngine(ctx context.Context) error {
-	world.engine.Kill()
-	return world.engine.Restart(ctx)
+	fixture.engine.Kill()
+	return fixture.engine.Restart(ctx)
 }
 
-// FAULTS, section 1, in containers, pods and sessions, by every client there is.
+// Commands run at most once in containers, pods and sessions too, by every client.
 func TestCommandsRunAtMostOnceWhateverBreaks(t *testing.T) {
 	for _, f := range faults() {
 		t.Run(f.name, func(t *testing.T) {
@@ -57,14 +57,14 @@ func TestCommandsRunAtMostOnceWhateverBreaks(t *testing.T) {
 	}
 }
 
-// load sends commands by every client and strikes three times, if at all.
+// load sends commands by every client and, if strike is not nil, strikes three times.
 func (p place) load(t *testing.T, strike func(context.Context) error) {
 	ledger, err := atmostonce.NewLedger(filepath.Join(ledgers(), "of-"+p.pool))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ways := p.ways(t)
-	load := atmostonce.Load{Ledger: ledger, Ways: ways, Commands: 6 * len(ways), Parallel: 8, Lines: 30, Pause: 50 * time.Millisecond}
+	load := atmostonce.Load{Ledger: ledger, Clients: ways, Commands: 6 * len(ways), Parallel: 8, Lines: 30, Pause: 50 * time.Millisecond}
 	var broken atmostonce.Fault
 	if strike != nil {
 		broken = atmostonce.Fault{Strikes: 3, Strike: strike}
@@ -96,7 +96,7 @@ func (p place) awaitCommand(t *testing.T) {
 	defer ticker.Stop()
 	timeout := time.After(30 * time.Second)
 	for {
-		code, got := post(t, world.direct, p.pool, spec)
+		code, got := post(t, fixture.direct, p.pool, spec)
 		if got.Outcome == live.OutcomeCompleted {
 			return
 		}
@@ -110,20 +110,20 @@ func (p place) awaitCommand(t *testing.T) {
 
 // ways are all clients, to kube-apiserver and to the operator, and all of them
 // with sessions, too; each has run a command.
-func (p place) ways(t *testing.T) (ways []atmostonce.Way) {
+func (p place) ways(t *testing.T) (ways []atmostonce.Client) {
 	t.Helper()
 	pool := atmostonce.Pool{Namespace: "default", Name: p.pool, Container: p.spec.Container, Pod: p.spec.Pod}
-	pool.Config = world.direct
-	direct, err := pool.Ways("direct ")
+	pool.Config = fixture.direct
+	direct, err := pool.Clients("direct ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	inSessions, err := pool.SessionWays("direct ")
+	inSessions, err := pool.SessionClients("direct ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	pool.Config = world.worker
-	proxied, err := pool.Ways("proxied ")
+	pool.Config = fixture.worker
+	proxied, err := pool.Clients("proxied ")
 	if err != nil {
 		t.Fatal(err)
 	}

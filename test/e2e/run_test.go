@@ -27,7 +27,7 @@ type result struct {
 // runWith runs a program to its end.
 func runWith(t *testing.T, stdin io.Reader, words ...string) result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), commandLimit) // also for what comes after a test
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), commandLimit) // also for cleanup after a test
 	defer cancel()
 	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
 	var stdout, stderr bytes.Buffer
@@ -56,13 +56,13 @@ func connpool(t *testing.T, args ...string) string {
 	return run(t, append([]string{"kubectl", "connpool"}, args...)...)
 }
 
-// tryConnpool runs the plugin, whatever comes of it.
+// tryConnpool runs the plugin, which may fail.
 func tryConnpool(t *testing.T, stdin string, args ...string) result {
 	t.Helper()
 	return runWith(t, strings.NewReader(stdin), append([]string{"kubectl", "connpool"}, args...)...)
 }
 
-// through runs somebody else's program through a pool.
+// through runs a stock program through a pool.
 func through(t *testing.T, pool string, words ...string) string {
 	t.Helper()
 	return run(t, throughWords(pool, words)...)
@@ -72,7 +72,7 @@ func throughWords(pool string, words []string) []string {
 	return append([]string{"kubectl", "connpool", "proxy", pool, "--"}, words...)
 }
 
-// onTerminal runs a program on a pseudo-terminal and returns what one would see.
+// onTerminal runs a program on a pseudo-terminal and returns what a user would see.
 func onTerminal(t *testing.T, words ...string) string {
 	t.Helper()
 	return run(t, "script", "--quiet", "--return", "--command", strings.Join(words, " "), "/dev/null")

@@ -27,15 +27,15 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// accounts make the users root and nobody known by name.
+// accounts give root and the unprivileged user their names.
 var accounts = map[string]string{
 	"etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
 	"etc/group":  "root:x:0:\nnogroup:x:65534:\n",
 }
 
 // Busybox returns an image with this machine's static busybox, a link for each
-// of its applets, the users root and nobody, and a /tmp for everybody. It runs a
-// shell unless told otherwise.
+// of its applets, root and an unprivileged user, and a /tmp for all users. Its
+// default command is a shell.
 func Busybox(tag string) ([]byte, error) {
 	binary, err := findBusybox()
 	if err != nil {
@@ -63,8 +63,7 @@ func Busybox(tag string) ([]byte, error) {
 	return files.archive(tag, v1.Config{Cmd: []string{"sh"}, Env: []string{"PATH=/bin:/usr/bin"}})
 }
 
-// Static returns an image with nothing but one statically linked program, which
-// it runs.
+// Static returns an image that contains and runs one statically linked program.
 func Static(tag, program string) ([]byte, error) {
 	files := newLayer()
 	target := path.Base(program)
@@ -72,7 +71,7 @@ func Static(tag, program string) ([]byte, error) {
 	return files.archive(tag, v1.Config{Entrypoint: []string{"/" + target}})
 }
 
-// findBusybox prefers Debian's place to others in the PATH, which may not be
+// findBusybox prefers Debian's path to others in the PATH, which may not be
 // linked statically.
 func findBusybox() (string, error) {
 	for _, candidate := range []string{"/bin/busybox", "busybox"} {

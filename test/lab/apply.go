@@ -14,8 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// namespace is where the samples live: the one that kubectl uses when nobody
-// names another.
+// namespace is that of the samples: the one that kubectl uses by default.
 const namespace = "default"
 
 // applySamples does what `kubectl apply --server-side -f samples` does.

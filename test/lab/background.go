@@ -25,10 +25,10 @@ import (
 // stopLimit bounds how long a lab may take to end.
 const stopLimit = 30 * time.Second
 
-// isUp is the last line that what runs in the background tells its starter.
+// isUp is the last line that a process in the background sends to its starter.
 const isUp = "up"
 
-// progress is the file descriptor on which it tells.
+// progress is the file descriptor for these lines.
 const progress = 3
 
 // up starts a lab in the background and returns when it is ready.
@@ -45,8 +45,8 @@ func up(ctx context.Context, options Options, out io.Writer) error {
 	return nil
 }
 
-// background starts this program again in a session of its own, and returns when
-// what it does is up.
+// background starts this program again in a process group of its own, and returns
+// when that reports that it is up.
 func (f folder) background(ctx context.Context, out io.Writer, args ...string) error {
 	cmd, lines, err := f.serveCommand(args)
 	if err != nil {
@@ -110,8 +110,8 @@ type served interface {
 	Stop()
 }
 
-// serve starts something in this process, which is in the background, tells the
-// starter so, and returns when ctx or it ends.
+// serve starts a lab or a node in this background process, reports that to the
+// starter, and returns when ctx or the process's work ends.
 func serve(ctx context.Context, start func(say binaries.Say) (served, error)) error {
 	syscall.CloseOnExec(progress) // not for its children
 	starter := os.NewFile(progress, "progress")
@@ -135,8 +135,7 @@ func serve(ctx context.Context, start func(say binaries.Say) (served, error)) er
 	}
 }
 
-// down stops the folder's lab, wherever it was started, and returns when it is
-// gone.
+// down stops the folder's lab, from any process, and returns when it is gone.
 func down(options Options, out io.Writer) error {
 	say := elapsed(out)
 	where := folder(options.Dir)
@@ -165,7 +164,7 @@ func down(options Options, out io.Writer) error {
 	return nil
 }
 
-// end asks what runs in the folder to end, and kills it if it does not.
+// end asks the folder's process to end, and kills it if it does not.
 func (f folder) end(pid int, say binaries.Say) (*lock, error) {
 	if err := signalLab(pid, syscall.SIGTERM); err != nil {
 		return nil, err
@@ -208,7 +207,7 @@ func (f folder) await(limit time.Duration) (*lock, error) {
 	}
 }
 
-// running tells whether the folder has a lab, and which process it is.
+// running reports whether the folder has a lab, and which process it is.
 func (f folder) running() (pid int, isRunning bool) {
 	if _, err := os.Stat(f.pidFile()); err != nil {
 		return 0, false
@@ -262,7 +261,7 @@ func (f folder) health(ctx context.Context) string {
 	return "ready at " + config.Host
 }
 
-// sshHealth tells whether the SSH server is there.
+// sshHealth reports whether the SSH server answers.
 func (f folder) sshHealth(ctx context.Context) string {
 	address, err := os.ReadFile(f.sshAddress())
 	if err != nil {

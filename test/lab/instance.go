@@ -44,7 +44,7 @@ func (f folder) acquire() (*lock, error) {
 	return &lock{file}, nil
 }
 
-// claim writes down whose lab it is.
+// claim writes this process's number into the pid file.
 func (l *lock) claim() error {
 	if err := l.file.Truncate(0); err != nil {
 		return err
@@ -70,8 +70,8 @@ func (f folder) pid() int {
 	return pid
 }
 
-// clean removes what the folder's last lab has left: its files and, where it was
-// killed and has thus left its number too, its processes.
+// clean removes what the folder's last lab has left: its files and, if it was
+// killed and its number is still there, its processes.
 func (f folder) clean(last int, say binaries.Say) error {
 	if last != 0 {
 		say("the last lab (process %d) was killed and left a stale pid file: cleaning up after it", last)
@@ -88,7 +88,7 @@ func (f folder) clean(last int, say binaries.Say) error {
 }
 
 // leftovers are the processes of a lab that was killed: those with a file of the
-// folder on their command line. Elsewhere than on Linux none are found.
+// folder on their command line. They are found on Linux only.
 func (f folder) leftovers() []int {
 	var found []int
 	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -104,8 +104,8 @@ func (f folder) leftovers() []int {
 	return found
 }
 
-// started tells whether a command line is that of a program that labs start. An
-// editor that has one of the lab's files open is none.
+// started reports whether a command line is that of a program that labs start, and
+// not, for example, of an editor that has one of the lab's files open.
 func (f folder) started(command string) bool {
 	program, _, _ := strings.Cut(command, "\x00")
 	program, _, _ = strings.Cut(program, ":") // sshd calls itself "sshd: ..."

@@ -1,6 +1,6 @@
-// Package lab is a place to try the operator on one machine, without a cluster,
-// without root and without the network: a Kubernetes control plane, an SSH server
-// on a loopback address, and samples that fit it.
+// Package lab runs the operator on one machine, to try it: without a cluster,
+// without root and without the network. A lab is a Kubernetes control plane, an SSH
+// server on a loopback address, and samples for both.
 //
 //	os.Exit(lab.Main(os.Args[1:], os.Stdout, os.Stderr))
 //
@@ -56,8 +56,8 @@ type Lab struct {
 	ssh sshServer
 }
 
-// Start starts a lab in this process and returns when it is ready. It says what
-// it does while it takes long.
+// Start starts a lab in this process and returns when it is ready. It prints what
+// it does when that takes long.
 func Start(ctx context.Context, options Options, say binaries.Say) (*Lab, error) {
 	where := folder(options.Dir)
 	held, err := where.acquire()
@@ -65,7 +65,7 @@ func Start(ctx context.Context, options Options, say binaries.Say) (*Lab, error)
 		return nil, err
 	}
 	l := &Lab{folder: where, say: say, lock: held}
-	l.disobey = l.obey(ctx) // before anybody can read whom to ask
+	l.disobey = l.obey(ctx) // before the pid file names this process
 	if err := l.start(ctx, options); err != nil {
 		l.Stop()
 		return nil, err
@@ -179,8 +179,8 @@ func (l *Lab) Err() error {
 	return l.control.Err()
 }
 
-// Stop ends all that the lab has started and returns when it is gone. Of a lab
-// that was joined that is nothing.
+// Stop ends everything that the lab has started and returns when it is gone. A lab
+// that was joined has started nothing.
 func (l *Lab) Stop() {
 	l.disobey()
 	l.mu.Lock()
@@ -197,7 +197,7 @@ func (l *Lab) Stop() {
 	}
 }
 
-// StopSSH makes the SSH server go away, as if its host went down.
+// StopSSH stops the SSH server, as if its host went down.
 func (l *Lab) StopSSH() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -206,7 +206,7 @@ func (l *Lab) StopSSH() {
 	}
 }
 
-// StartSSH brings the SSH server back, with the same keys at the same address.
+// StartSSH starts the SSH server again, with the same keys at the same address.
 func (l *Lab) StartSSH(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -32,147 +32,147 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// place is a lab's folder, and the command on it.
-type place struct {
+// fixture is a lab's folder, and the command on it.
+type fixture struct {
 	folder
 
 	t *testing.T
 }
 
-func newPlace(t *testing.T) place {
+func newFixture(t *testing.T) fixture {
 	t.Helper()
-	p := place{folder(t.TempDir()), t}
-	t.Cleanup(func() { p.run("down") })
-	return p
+	f := fixture{folder(t.TempDir()), t}
+	t.Cleanup(func() { f.run("down") })
+	return f
 }
 
 // start runs the command and returns what it printed.
-func (p place) try(command string, flags ...string) (string, error) {
-	p.t.Helper()
+func (f fixture) try(command string, flags ...string) (string, error) {
+	f.t.Helper()
 	executable, err := os.Executable()
 	if err != nil {
-		p.t.Fatal(err)
+		f.t.Fatal(err)
 	}
-	flags = append([]string{command, "--dir=" + string(p.folder), "--api-port=0"}, flags...)
+	flags = append([]string{command, "--dir=" + string(f.folder), "--api-port=0"}, flags...)
 	cmd := exec.Command(executable, flags...)
 	cmd.Env = append(os.Environ(), asCommand+"=1")
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
 
-func (p place) run(command string, flags ...string) string {
-	p.t.Helper()
-	out, err := p.try(command, flags...)
+func (f fixture) run(command string, flags ...string) string {
+	f.t.Helper()
+	out, err := f.try(command, flags...)
 	if err != nil {
-		p.t.Fatalf("lab %s: %v\n%s", command, err, out)
+		f.t.Fatalf("lab %s: %v\n%s", command, err, out)
 	}
 	return out
 }
 
-func (p place) up() { p.t.Helper(); p.run("up", "--ssh-port=0") }
+func (f fixture) up() { f.t.Helper(); f.run("up", "--ssh-port=0") }
 
 // TestALab follows one lab from its start to its end.
 func TestALab(t *testing.T) {
-	p := newPlace(t)
-	if out := p.run("status"); !strings.Contains(out, "no lab is running") {
+	f := newFixture(t)
+	if out := f.run("status"); !strings.Contains(out, "no lab is running") {
 		t.Errorf("status before the start: %s", out)
 	}
-	p.up()
-	pid := p.pid()
-	if out := p.run("status"); !strings.Contains(out, fmt.Sprintf("process %d", pid)) || !strings.Contains(out, "ready at https") {
+	f.up()
+	pid := f.pid()
+	if out := f.run("status"); !strings.Contains(out, fmt.Sprintf("process %d", pid)) || !strings.Contains(out, "ready at https") {
 		t.Errorf("status: %s, want the process and a ready API server", out)
 	}
-	if out, err := p.try("up", "--ssh-port=0"); err == nil || !strings.Contains(out, "already running") {
+	if out, err := f.try("up", "--ssh-port=0"); err == nil || !strings.Contains(out, "already running") {
 		t.Errorf("a second lab in the folder: %v, %s", err, out)
 	}
-	if p.pid() != pid {
-		t.Errorf("the second start has changed the pid file to %d, want %d", p.pid(), pid)
+	if f.pid() != pid {
+		t.Errorf("the second start has changed the pid file to %d, want %d", f.pid(), pid)
 	}
-	p.checkSamples()
-	p.checkSSH()
+	f.checkSamples()
+	f.checkSSH()
 
-	left := p.leftovers()
+	left := f.leftovers()
 	if len(left) < 2 {
 		t.Errorf("processes %v, want etcd and kube-apiserver at least", left)
 	}
-	p.run("down")
+	f.run("down")
 	for _, pid := range append(left, pid) {
 		if isAlive(pid) {
 			t.Errorf("process %d is left running", pid)
 		}
 	}
-	if out := p.run("down"); !strings.Contains(out, "no lab is running") {
+	if out := f.run("down"); !strings.Contains(out, "no lab is running") {
 		t.Errorf("down without a lab: %s", out)
 	}
 }
 
 // checkSamples applies the samples to the lab's API server.
-func (p place) checkSamples() {
-	p.t.Helper()
-	config, err := clientcmd.BuildConfigFromFlags("", p.kubeconfig())
+func (f fixture) checkSamples() {
+	f.t.Helper()
+	config, err := clientcmd.BuildConfigFromFlags("", f.kubeconfig())
 	if err != nil {
-		p.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	api, err := client.New(config, client.Options{})
 	if err != nil {
-		p.t.Fatal(err)
+		f.t.Fatal(err)
 	}
-	if err := p.applySamples(p.t.Context(), api); err != nil {
-		p.t.Error(err)
+	if err := f.applySamples(f.t.Context(), api); err != nil {
+		f.t.Error(err)
 	}
 	tables, err := newTables(config)
 	if err != nil {
-		p.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	defer tables.client.CloseIdleConnections()
-	now, err := tables.view(p.t.Context())
+	now, err := tables.view(f.t.Context())
 	if err != nil {
-		p.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	for _, word := range []string{"READY-TARGETS", "web-1", "db-1", downSample} {
 		if !strings.Contains(now.String(), word) {
-			p.t.Errorf("the tables lack %q:\n%s", word, now)
+			f.t.Errorf("the tables lack %q:\n%s", word, now)
 		}
 	}
 	if now.settled() {
-		p.t.Error("pools count as warm, although there is no operator")
+		f.t.Error("pools count as warm, although there is no operator")
 	}
 }
 
-// checkSSH makes the SSH server go away and come back.
-func (p place) checkSSH() {
-	p.t.Helper()
-	p.awaitLogin(true)
-	p.run("ssh-stop")
-	p.awaitLogin(false)
-	if out := p.run("status"); !strings.Contains(out, "away") {
-		p.t.Errorf("status: %s, want that the SSH server is away", out)
+// checkSSH stops the SSH server and starts it again.
+func (f fixture) checkSSH() {
+	f.t.Helper()
+	f.awaitLogin(true)
+	f.run("ssh-stop")
+	f.awaitLogin(false)
+	if out := f.run("status"); !strings.Contains(out, "away") {
+		f.t.Errorf("status: %s, want that the SSH server is away", out)
 	}
-	p.run("ssh-start")
-	p.awaitLogin(true)
+	f.run("ssh-start")
+	f.awaitLogin(true)
 }
 
-func (p place) awaitLogin(works bool) {
-	p.t.Helper()
+func (f fixture) awaitLogin(works bool) {
+	f.t.Helper()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	timeout := time.After(20 * time.Second)
 	for {
-		err := p.login()
+		err := f.login()
 		if (err == nil) == works {
 			return
 		}
 		select {
 		case <-ticker.C:
 		case <-timeout:
-			p.t.Fatalf("log in to the lab: %v", err)
+			f.t.Fatalf("log in to the lab: %v", err)
 		}
 	}
 }
 
-// login logs in by what the samples say.
-func (p place) login() error {
-	objects, err := p.readSamples()
+// login logs in with what the samples say.
+func (f fixture) login() error {
+	objects, err := f.readSamples()
 	if err != nil {
 		return err
 	}
@@ -185,7 +185,7 @@ func (p place) login() error {
 		}
 		return ""
 	}
-	hosts := filepath.Join(p.t.TempDir(), "known_hosts")
+	hosts := filepath.Join(f.t.TempDir(), "known_hosts")
 	if err := os.WriteFile(hosts, []byte(find("ConfigMap", "lab-known-hosts", "data", "known_hosts")), 0o600); err != nil {
 		return err
 	}
@@ -213,27 +213,27 @@ func (p place) login() error {
 }
 
 func TestALabThatWasKilledIsRecognized(t *testing.T) {
-	p := newPlace(t)
-	p.up()
-	pid, left := p.pid(), p.leftovers()
+	f := newFixture(t)
+	f.up()
+	pid, left := f.pid(), f.leftovers()
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	held, err := p.await(stopLimit)
+	held, err := f.await(stopLimit)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = held.file.Close() // release would tidy up
-	if out := p.run("status"); !strings.Contains(out, fmt.Sprintf("process %d was one and was killed", pid)) {
+	if out := f.run("status"); !strings.Contains(out, fmt.Sprintf("process %d was one and was killed", pid)) {
 		t.Errorf("status: %s", out)
 	}
-	p.up()
+	f.up()
 	for _, pid := range left {
 		if isAlive(pid) {
 			t.Errorf("process %d of the killed lab is left running", pid)
 		}
 	}
-	if p.pid() == pid {
+	if f.pid() == pid {
 		t.Error("the pid file is still that of the killed lab")
 	}
 }
@@ -248,18 +248,18 @@ func TestATakenPortIsNamedWithItsFlag(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newPlace(t)
-	out, err := p.try("up", "--ssh-port="+port)
+	f := newFixture(t)
+	out, err := f.try("up", "--ssh-port="+port)
 	if err == nil || !strings.Contains(out, port) || !strings.Contains(out, "--ssh-port") {
 		t.Errorf("%v, want an error with the port and the flag:\n%s", err, out)
 	}
-	if left := p.leftovers(); len(left) > 0 {
+	if left := f.leftovers(); len(left) > 0 {
 		t.Errorf("processes %v are left running", left)
 	}
 }
 
-// isAlive tells whether a process runs, or has ended and waits to be reaped by a
-// parent that is not ours.
+// isAlive reports whether a process runs. One that has ended and waits to be reaped
+// by another process does not.
 func isAlive(pid int) bool {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	return err == nil && !bytes.Contains(stat, []byte(") Z "))

@@ -24,7 +24,7 @@ import (
 // its own, because it needs root and the lab does not.
 func (f folder) node() folder { return folder(f.path("node")) }
 
-// errNeedsRoot is plain about what containers need.
+// errNeedsRoot says what containers need.
 var errNeedsRoot = errors.New("a node and a Docker engine run containers, for which they need root: install sudo or become root; `make run` needs neither")
 
 // nodeUp adds a node and a Docker engine to the lab, which it starts first where
@@ -126,7 +126,7 @@ type labNode struct {
 	forget func()
 }
 
-// startNode starts them and what the samples need of them.
+// startNode starts both, and what the samples need of them.
 func startNode(ctx context.Context, where folder, say binaries.Say) (*labNode, error) {
 	held, err := where.node().acquire()
 	if err != nil {
@@ -229,7 +229,7 @@ func (n *labNode) apply(ctx context.Context, access *controlplane.Access) error 
 	return n.lab.node().applySamples(ctx, api)
 }
 
-// watch notes the end of the lab, without which there is nothing to run pods for.
+// watch notes the end of the lab, since the node is of no use without it.
 func (n *labNode) watch(pid int) {
 	ended, forget := watchProcess(pid)
 	n.exited, n.forget = make(chan struct{}), forget
@@ -263,8 +263,8 @@ func (n *labNode) Stop() {
 	n.lock.release()
 }
 
-// watchProcess tells of the end of a process that is no child of ours, until it
-// is forgotten.
+// watchProcess reports the end of a process that is not a child of this one, until
+// it is told to stop.
 func watchProcess(pid int) (ended <-chan struct{}, forget func()) {
 	done, stop := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -282,7 +282,7 @@ func watchProcess(pid int) (ended <-chan struct{}, forget func()) {
 	return done, func() { close(stop) }
 }
 
-// isProcess tells whether a process is there, whosever it is.
+// isProcess reports whether a process of any user exists.
 func isProcess(pid int) bool {
 	err := syscall.Kill(pid, 0)
 	return err == nil || errors.Is(err, syscall.EPERM)

@@ -15,82 +15,82 @@ import (
 	"github.com/connpool/connpool/test/leftovers"
 )
 
-// TestANodeJoinsALabThatRuns does what the README says: `make run` in one
+// TestANodeJoinsALabThatRuns does what the tutorial says: `make run` in one
 // terminal, `make lab-node-up` in another.
 func TestANodeJoinsALabThatRuns(t *testing.T) {
-	p := newPlace(t)
-	p.start()
-	p.awaitOperator()
-	out := p.run("node-up")
+	f := newFixture(t)
+	f.start()
+	f.awaitOperator()
+	out := f.run("node-up")
 	for _, want := range []string{"node-1 is ready", "exec ci --container web", "lab-node-down"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in the output:\n%s", want, out)
 		}
 	}
-	p.kubectl("wait", "--for=condition=Ready", "connectionpool/ci", "connectionpool/cluster", "--timeout=60s")
-	p.kubectl("wait", "--for=condition=Ready", "pod/web", "--namespace="+appsNamespace, "--timeout=60s")
-	if got := p.kubectl("connpool", "exec", "ci", "--container=web", "--", "echo", "hello"); got != "hello\n" {
+	f.kubectl("wait", "--for=condition=Ready", "connectionpool/ci", "connectionpool/cluster", "--timeout=60s")
+	f.kubectl("wait", "--for=condition=Ready", "pod/web", "--namespace="+appsNamespace, "--timeout=60s")
+	if got := f.kubectl("connpool", "exec", "ci", "--container=web", "--", "echo", "hello"); got != "hello\n" {
 		t.Errorf("in the container: %q", got)
 	}
-	if got := p.kubectl("connpool", "exec", "cluster", "--pod=web", "--", "echo", "hello"); got != "hello\n" {
+	if got := f.kubectl("connpool", "exec", "cluster", "--pod=web", "--", "echo", "hello"); got != "hello\n" {
 		t.Errorf("in the pod: %q", got)
 	}
-	if out, err := p.try("node-up"); err == nil || !strings.Contains(out, "already running") {
+	if out, err := f.try("node-up"); err == nil || !strings.Contains(out, "already running") {
 		t.Errorf("a second node: %v, %s", err, out)
 	}
-	p.run("node-down")
-	p.checkNoNode()
+	f.run("node-down")
+	f.checkNoNode()
 }
 
 // TestANodeStartsALabAndEndsWithIt is `make lab-node-up` first, and `make run`
 // later.
 func TestANodeStartsALabAndEndsWithIt(t *testing.T) {
-	p := newPlace(t)
-	if out := p.run("node-up", "--ssh-port=0"); !strings.Contains(out, "make run") {
+	f := newFixture(t)
+	if out := f.run("node-up", "--ssh-port=0"); !strings.Contains(out, "make run") {
 		t.Errorf("the output does not say how to start the operator:\n%s", out)
 	}
-	if out := p.run("status"); !strings.Contains(out, "node and Docker engine: running") {
+	if out := f.run("status"); !strings.Contains(out, "node and Docker engine: running") {
 		t.Errorf("status: %s", out)
 	}
-	out := p.run("run", append(runFlags, "--once", "--live-port=0")...)
+	out := f.run("run", append(runFlags, "--once", "--live-port=0")...)
 	for _, want := range []string{"ci ", "cluster ", "as they should be", "the lab runs on"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in the output:\n%s", want, out)
 		}
 	}
-	p.run("down")
-	p.checkNothingLeft()
-	p.checkNoNode()
+	f.run("down")
+	f.checkNothingLeft()
+	f.checkNoNode()
 }
 
 // kubectl runs the kubectl of the checkout, which finds the plugin beside it.
-func (p place) kubectl(args ...string) string {
-	p.t.Helper()
+func (f fixture) kubectl(args ...string) string {
+	f.t.Helper()
 	root, err := binaries.Checkout()
 	if err != nil {
-		p.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	bin := filepath.Join(root, "bin")
-	p.t.Setenv("KUBECONFIG", p.kubeconfig())
-	p.t.Setenv("PATH", bin+":"+filepath.Join(bin, "k8s")+":"+os.Getenv("PATH"))
-	ctx, cancel := context.WithTimeout(p.t.Context(), 2*time.Minute)
+	f.t.Setenv("KUBECONFIG", f.kubeconfig())
+	f.t.Setenv("PATH", bin+":"+filepath.Join(bin, "k8s")+":"+os.Getenv("PATH"))
+	ctx, cancel := context.WithTimeout(f.t.Context(), 2*time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "kubectl", args...).CombinedOutput()
 	if err != nil {
-		p.t.Fatalf("kubectl %s: %v: %s", strings.Join(args, " "), err, out)
+		f.t.Fatalf("kubectl %s: %v: %s", strings.Join(args, " "), err, out)
 	}
 	return string(out)
 }
 
-func (p place) checkNoNode() {
-	p.t.Helper()
-	if left := leftovers.Mounts(string(p.folder)); len(left) > 0 {
-		p.t.Errorf("mounts are left: %v", left)
+func (f fixture) checkNoNode() {
+	f.t.Helper()
+	if left := leftovers.Mounts(string(f.folder)); len(left) > 0 {
+		f.t.Errorf("mounts are left: %v", left)
 	}
-	if _, isRunning := p.node().running(); isRunning {
-		p.t.Error("the node runs on")
+	if _, isRunning := f.node().running(); isRunning {
+		f.t.Error("the node runs on")
 	}
-	if left, _ := filepath.Glob(p.node().path("*/*")); len(left) > 0 {
-		p.t.Errorf("files are left: %v", left)
+	if left, _ := filepath.Glob(f.node().path("*/*")); len(left) > 0 {
+		f.t.Errorf("files are left: %v", left)
 	}
 }

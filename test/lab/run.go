@@ -59,7 +59,7 @@ func Run(ctx context.Context, options RunOptions, out io.Writer) error {
 	return l.operate(ctx, path, options, out)
 }
 
-// operated tells whether the folder's lab has an operator already.
+// operated reports whether the folder's lab has an operator already.
 func (f folder) operated() (pid int, isRunning bool) {
 	operator, err := process.ReadPid(f.path("manager.pid"))
 	if err != nil || operator == 0 || !isProcess(operator) {
@@ -79,7 +79,7 @@ func startOrJoin(ctx context.Context, options Options, say binaries.Say) (*Lab, 
 	return join(where, pid, say)
 }
 
-// leaves says what runs on.
+// leaves says what keeps running.
 func (l *Lab) leaves() string {
 	if l.control == nil {
 		return "stopped the operator; the lab runs on: `make lab-down` stops it"
@@ -252,7 +252,7 @@ const containerHints = `  kubectl connpool exec ci --container web -- ps   # in 
   kubectl connpool proxy cluster -- kubectl get pods
 `
 
-// nodeHints are for who has just added a node.
+// nodeHints are for a user who has just added a node.
 func nodeHints(where folder) string {
 	first := "The pools are ready when the operator runs: `make run` starts it.\n"
 	if _, isOperated := where.operated(); isOperated {
@@ -277,7 +277,7 @@ func environment(f folder) string {
 	return "  export PATH=$PATH:" + path + "\n" + lines
 }
 
-// short makes a path relative to the working directory, where that is shorter.
+// short makes a path relative to the working directory if that is shorter.
 func short(path string) string {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -290,7 +290,7 @@ func short(path string) string {
 	return relative
 }
 
-// elapsed says things with the time since the beginning.
+// elapsed prints messages with the time since the beginning.
 func elapsed(out io.Writer) binaries.Say {
 	start := time.Now()
 	return func(format string, args ...any) {

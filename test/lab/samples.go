@@ -24,7 +24,7 @@ var sampleFiles embed.FS
 // downSample is the target that is down on purpose.
 const downSample = "web-3"
 
-// closedPort is the port of the sample that is down: tcpmux, which nobody runs.
+// closedPort is the port of the sample that is down: tcpmux, which is not in use any more.
 const closedPort = "1"
 
 // The samples' cluster is used by an account that may edit one namespace.

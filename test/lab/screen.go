@@ -24,7 +24,7 @@ func newScreen(out io.Writer) *screen {
 	return s
 }
 
-// isLive tells whether a text can be replaced.
+// isLive reports whether a text can be replaced.
 func (s *screen) isLive() bool { return s.terminal >= 0 }
 
 const (

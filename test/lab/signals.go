@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Other processes tell a lab by a signal what to do with its SSH server.
+// By these signals other processes tell a lab what to do with its SSH server.
 const (
 	stopSSH  = syscall.SIGUSR1
 	startSSH = syscall.SIGUSR2

@@ -14,7 +14,7 @@ import (
 	"github.com/connpool/connpool/test/sshserver"
 )
 
-// access is what one needs to log in.
+// access is what a client needs to log in.
 type access struct {
 	// Kind names the server's software.
 	Kind       string
@@ -25,7 +25,7 @@ type access struct {
 	KnownHosts string // the same as known_hosts lines
 }
 
-// sshServer is the machine's sshd, or our own where there is none.
+// sshServer is the machine's sshd, or an embedded server where there is none.
 type sshServer interface {
 	access() access
 	goAway()
@@ -70,7 +70,7 @@ func (d daemon) goAway() {
 	d.server.KillConnections()
 }
 
-// embedded is our own SSH server.
+// embedded is an SSH server in this process.
 type embedded struct {
 	options sshserver.Options
 	server  *sshserver.Server
@@ -89,7 +89,7 @@ func startEmbedded(options sshserver.Options) (*embedded, error) {
 	if err != nil {
 		return nil, err
 	}
-	options.Address, options.PrivateKey = server.Addr, server.PrivateKey // it comes back as the same
+	options.Address, options.PrivateKey = server.Addr, server.PrivateKey // it comes back with the same identity
 	return &embedded{options: options, server: server}, nil
 }
 

@@ -90,7 +90,7 @@ func (v view) news() string {
 	return strings.Join(cells, "\x00")
 }
 
-// settled tells whether the samples are as they should be: every pool is ready
+// settled reports whether the samples are as they should be: every pool is ready
 // and so is every target, but for the one that is down on purpose and has said so.
 func (v view) settled() bool {
 	pools, names, ready := column(v.pools, "Ready"), column(v.targets, "Name"), column(v.targets, "Ready")

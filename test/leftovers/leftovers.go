@@ -5,10 +5,10 @@
 //	leftovers.Unmount(dir)
 //	leftovers.RemoveControlGroups(name)
 //
-// An engine that a test starts is killed rather than asked to end, because that is
-// quick and because an owner that was killed cannot ask. So its end, and the
-// beginning of the next one, use the same few functions, each of which does nothing
-// when there is nothing left. They read /proc and /sys: this is for Linux.
+// A test kills the engine that it has started rather than asking it to end: that is
+// quicker, and a test that was killed itself cannot ask. So the end of an engine and
+// the start of the next one use the same functions. Each does nothing when there is
+// nothing left. They read /proc and /sys: this is for Linux.
 package leftovers
 
 import (
@@ -178,7 +178,7 @@ func Sweep(prefix string, scrub func(dir string)) {
 	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*"))
 	for _, dir := range dirs {
 		if _, err := os.Stat(lockFile(dir)); err != nil {
-			continue // it is just being made
+			continue // another process is creating it
 		}
 		lock, err := Claim(dir)
 		if err != nil {

@@ -1,15 +1,15 @@
-// Package netfault is a TCP proxy that misbehaves on demand, for tests on
-// machines whose kernel cannot be asked to.
+// Package netfault is a TCP proxy that misbehaves on demand, for tests that cannot make
+// the kernel of their machine drop packets.
 //
 //	proxy, err := netfault.Start(target, netfault.Options{RoundTrip: 50 * time.Millisecond})
 //	defer proxy.Close()
 //	// dial proxy.Addr instead of target
 //	proxy.Set(netfault.DropReplies)
 //
-// Delay is added without reducing bandwidth: bytes wait, each for half of the
-// round trip, while later ones are already being read. Dropping is user-space:
-// the kernel still acknowledges what the proxy reads and forgets, so it stands
-// for a path that loses data behind a middlebox, not for a dead local link.
+// A delay does not reduce the bandwidth: each byte waits for half of the round trip,
+// while later ones are read already. The proxy drops data that the kernel has already
+// acknowledged. So that is like a path that loses data behind a middlebox, and not like
+// a dead local link.
 package netfault
 
 import (
@@ -27,16 +27,16 @@ type Fault int
 const (
 	// None passes everything on.
 	None Fault = iota
-	// DropBoth reads from both sides and forgets.
+	// DropBoth drops what both sides send.
 	DropBoth
-	// DropReplies forgets only what the target sends.
+	// DropReplies drops only what the target sends.
 	DropReplies
 	// Refuse closes new connections at once; live ones are served.
 	Refuse
-	// Hold accepts new connections and says nothing; live ones are served.
+	// Hold accepts new connections and sends nothing; live ones are served.
 	Hold
-	// Penalize turns new connections away in the words of an sshd that penalizes
-	// their address; live ones are served.
+	// Penalize refuses new connections with the text of an sshd that penalizes their
+	// address; live ones are served.
 	Penalize
 )
 
@@ -119,8 +119,7 @@ func (p *Proxy) Connections() int {
 	return len(p.conns)
 }
 
-// Accepted counts the connections that were made to the proxy so far, whatever
-// became of them.
+// Accepted counts all connections that were made to the proxy so far.
 func (p *Proxy) Accepted() int { return int(p.accepted.Load()) }
 
 // Close ends the proxy and its connections, and returns when all have ended.
@@ -146,7 +145,8 @@ func (p *Proxy) accept() {
 	}
 }
 
-// track closes a connection for which there is no place any more.
+// track keeps a connection until it ends. It reports whether it did: a proxy that is
+// closed or refuses connections closes it instead.
 func (p *Proxy) track(conn net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -180,7 +180,7 @@ func (p *Proxy) serve(client net.Conn) {
 	}
 }
 
-// connect passes everything on until either side ends.
+// connect passes data on until either side ends.
 func (p *Proxy) connect(client net.Conn) {
 	target, err := net.Dial("tcp", p.target)
 	if err != nil || !p.track(target) {
@@ -193,7 +193,7 @@ func (p *Proxy) connect(client net.Conn) {
 	replies.Wait()
 }
 
-// chunk is data that may be delivered at its time.
+// chunk is data and the time of its delivery.
 type chunk struct {
 	data []byte
 	due  time.Time

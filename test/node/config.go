@@ -24,13 +24,13 @@ var (
 	networkConfig string
 )
 
-// settings are what the files of configuration differ by.
+// settings are the variable parts of the configuration files.
 type settings struct {
 	Dir, Socket, Address, Subnet, Link string
 	ControlGroup, Authority            string
 	Pause, Runc, Snapshotter           string
 	// Restricted is true where this process may not lower the score by which the
-	// kernel chooses whom to kill; runc would fail without a useful word.
+	// kernel chooses which process to kill; runc would fail without a useful message.
 	Restricted bool
 }
 
@@ -109,7 +109,7 @@ func (n *Node) controllerFlags() []string {
 		"--root-ca-file=" + n.access.AuthorityFile(),
 		"--leader-elect=false",
 		"--flex-volume-plugin-dir=" + n.path("kubelet/plugins"),
-		"--secure-port=0", // nobody asks for its metrics
+		"--secure-port=0", // its metrics are not used
 	}
 }
 
@@ -121,8 +121,8 @@ func (n *Node) schedulerFlags() []string {
 	}
 }
 
-// snapshotter lays the layers of images over each other, or copies them where the
-// directory itself is such a pile, as in a container.
+// snapshotter is overlayfs, or the one that copies layers if the directory itself is
+// on an overlay, as in a container.
 func snapshotter(dir string) string {
 	const overlay = 0x794c7630
 	var at syscall.Statfs_t

@@ -14,11 +14,11 @@ import (
 	"github.com/connpool/connpool/test/image"
 )
 
-// pauseImage is what holds the namespaces of every pod.
+// pauseImage is the image whose container holds the namespaces of a pod.
 const pauseImage = "connpool.test/pause:1"
 
-// Import makes an image known to the node, as package test/image makes them. Pods
-// name it with the policy Never or IfNotPresent: nothing can be pulled.
+// Import adds an image archive of package test/image to the node. Pods name it with
+// the policy Never or IfNotPresent, because the node cannot pull images.
 func (n *Node) Import(ctx context.Context, archive []byte) error {
 	_, err := n.ctr(ctx, bytes.NewReader(archive), "--namespace=k8s.io", "images", "import", "-")
 	return err

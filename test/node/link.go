@@ -27,8 +27,8 @@ func (l link) prefix() string { return fmt.Sprintf("10.213.%d", l.number) }
 func (l link) subnet() string  { return l.prefix() + ".0/24" }
 func (l link) address() string { return l.prefix() + ".1" }
 
-// addLink makes the first bridge that is free. Who finds the name written down
-// removes the link, so it is written before.
+// addLink makes the first bridge that is free. The cleanup removes the link whose
+// name is written down, so the name is written first.
 func (n *Node) addLink(ctx context.Context) error {
 	for number := range maxLinks {
 		l := link{fmt.Sprintf("connpool%d", number), number}
@@ -74,7 +74,7 @@ func ip(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// find looks for a program also where only root's path leads.
+// find looks for a program in PATH and in the folders for root's programs.
 func find(program string) (string, error) {
 	if path, err := exec.LookPath(program); err == nil {
 		return path, nil

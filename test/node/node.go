@@ -14,8 +14,8 @@
 //
 // There are no Services: nothing routes to their addresses, and pods have no
 // tokens. A pod is reached from this machine by its own address, and so is the
-// kubelet. What an owner that was killed has left behind is removed by the next
-// one, or by Clean.
+// kubelet. If the owner of a node was killed, the next node or Clean removes what is
+// left of it.
 package node
 
 import (
@@ -47,7 +47,7 @@ type Options struct {
 	// Dir holds everything. It should be short, for sockets are in it. A temporary
 	// directory, removed by Stop, when empty.
 	Dir string
-	// Say tells the user what takes long; nothing is said when nil.
+	// Say is called with what takes long; it may be nil.
 	Say binaries.Say
 }
 
@@ -68,8 +68,8 @@ type Node struct {
 	failed    chan struct{}
 }
 
-// Start adds a node and returns when pods can run on it. It runs until Stop,
-// whatever becomes of ctx, which bounds the start only.
+// Start adds a node and returns when pods can run on it. ctx bounds the start only:
+// the node runs until Stop.
 func Start(ctx context.Context, access *controlplane.Access, options Options) (*Node, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("a node runs containers, for which it needs root: try again with sudo")
@@ -156,7 +156,7 @@ func (n *Node) launch(name, path string, args ...string) error {
 		<-started.Exited()
 		select {
 		case n.failed <- struct{}{}:
-		default: // somebody else was first
+		default: // another process ended first
 		}
 	}()
 	return nil
@@ -166,7 +166,7 @@ func (n *Node) launch(name, path string, args ...string) error {
 // then says more.
 func (n *Node) Failed() <-chan struct{} { return n.failed }
 
-// Err says which of the processes has ended by itself, and its last words.
+// Err says which of the processes has ended by itself, with the end of its log.
 func (n *Node) Err() error {
 	var ended []error
 	for _, p := range n.processes {

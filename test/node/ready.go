@@ -16,7 +16,8 @@ import (
 	watchtools "k8s.io/client-go/tools/watch"
 )
 
-// await tries until it works, ctx ends, or a process of the node has ended.
+// await calls the function until it succeeds, ctx ends, or a process of the node has
+// ended.
 func (n *Node) await(ctx context.Context, what string, try func() error) error {
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
@@ -62,7 +63,7 @@ func (n *Node) awaitReady(ctx context.Context) error {
 	return err
 }
 
-// isReady reports that the kubelet is ready and that the scheduler is told so.
+// isReady reports whether the kubelet is ready and the scheduler knows it.
 func isReady(node *corev1.Node) bool {
 	return len(node.Spec.Taints) == 0 && slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
 		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue

@@ -5,12 +5,12 @@
 //	defer server.Stop()
 //	// dial server.Addr as server.User with server.PrivateKey
 //
-// The server listens on a loopback address, keeps its keys, configuration and
-// log in a directory of its own and touches no file of the user's. As an
-// ordinary user it logs in that user only; as root, any user, see CreateUser.
-// Breaking it (Freeze, KillConnections, StopListener) reads /proc, so that part
-// is for Linux. Commands run in the user's login shell with whatever that shell
-// sources; measure with a user whose shell is plain.
+// The server listens on a loopback address, keeps its keys, configuration and log in a
+// directory of its own, and changes no file of the user. If it is started by an
+// ordinary user, only that user can log in. If it is started by root, any user can, see
+// CreateUser. Breaking it (Freeze, KillConnections, StopListener) reads /proc, so that
+// part needs Linux. Commands run in the user's login shell with all that the shell
+// sources, so benchmarks should use a user with a plain shell.
 package openssh
 
 import (
@@ -45,17 +45,16 @@ const startTimeout = 10 * time.Second
 type Options struct {
 	// Address to listen on; 127.0.0.1 and a free port when empty.
 	Address string
-	// User whose logins are accepted; the current user when empty. Anybody else
-	// needs root.
+	// User is the user who may log in; the current user when empty. Another user needs
+	// root.
 	User string
-	// Dir holds keys, configuration and log. A temporary directory, removed by
-	// Stop, when empty.
+	// Dir holds keys, configuration and log; a temporary directory that Stop removes when
+	// empty.
 	Dir string
-	// HostKeys prove the server's identity; an ed25519 and an ECDSA key are
-	// made when empty.
+	// HostKeys prove the server's identity; a new ed25519 and a new ECDSA key when empty.
 	HostKeys []crypto.PrivateKey
-	// Config holds further lines of sshd_config. They come first, and sshd
-	// obeys the first value of a keyword.
+	// Config holds further lines of sshd_config. They come first, and sshd takes the
+	// first value of a keyword.
 	Config []string
 }
 
@@ -63,7 +62,7 @@ type Options struct {
 type Server struct {
 	// Addr is the host and port it listens on.
 	Addr string
-	// User is who may log in with PrivateKey.
+	// User is the user who may log in with PrivateKey.
 	User string
 	// Dir holds its files; sshd.log is its log.
 	Dir string
@@ -83,7 +82,7 @@ type Server struct {
 }
 
 // Start starts a server and returns when it accepts connections. It runs until
-// Stop, whatever becomes of ctx, which bounds the start only.
+// Stop. The context bounds the start only.
 func Start(ctx context.Context, options Options) (*Server, error) {
 	sshd, err := find()
 	if err != nil {
@@ -104,7 +103,7 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 	return s, nil
 }
 
-// Installed tells whether this machine has an sshd to start.
+// Installed reports whether this machine has an sshd to start.
 func Installed() bool {
 	_, err := find()
 	return err == nil
@@ -113,7 +112,7 @@ func Installed() bool {
 func find() (string, error) {
 	for _, name := range []string{"sshd", "/usr/sbin/sshd", "/usr/local/sbin/sshd"} {
 		if path, err := exec.LookPath(name); err == nil {
-			return filepath.Abs(path) // sshd executes itself and insists on it
+			return filepath.Abs(path) // sshd executes itself, and needs an absolute path
 		}
 	}
 	return "", errors.New("sshd is not installed: install the package openssh-server " +
@@ -191,7 +190,7 @@ func (s *Server) write(options Options) error {
 	return os.WriteFile(s.path("sshd_config"), config.Bytes(), 0o600)
 }
 
-// baseConfig needs the host, the port and the file of authorized keys.
+// baseConfig is a format for the host, the port and the file of authorized keys.
 const baseConfig = `ListenAddress %s
 Port %s
 AuthorizedKeysFile %s
@@ -258,7 +257,7 @@ func (s *Server) writeUserKey() error {
 
 func (s *Server) path(name string) string { return filepath.Join(s.Dir, name) }
 
-// Authorize lets a further public key log in.
+// Authorize adds a public key with which User may log in.
 func (s *Server) Authorize(key ssh.PublicKey) error {
 	file, err := os.OpenFile(s.path("authorized_keys"), os.O_APPEND|os.O_WRONLY, 0o644) //nolint:gosec // public
 	if err != nil {
@@ -307,7 +306,8 @@ func (s *Server) launch() (*process, error) {
 	defer log.Close() //nolint:errcheck // the child has its own
 	cmd := exec.Command(s.sshd, "-D", "-e", "-f", s.path("sshd_config"))
 	cmd.Stderr = log
-	// A group of its own keeps a terminal's Ctrl-C for whoever owns the server.
+	// A process group of its own, so that Ctrl-C in a terminal does not end sshd before
+	// the process that started it calls Stop.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start sshd: %w", err)
@@ -315,7 +315,7 @@ func (s *Server) launch() (*process, error) {
 	return watch(cmd), nil
 }
 
-// await returns when the listener greets, or with its log when it has died.
+// await returns when the listener greets, or an error with its log when it has died.
 func (s *Server) await(ctx context.Context, listener *process) error {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()

@@ -13,7 +13,7 @@ import (
 	"syscall"
 )
 
-// process is a child whose end can be waited for by several.
+// process is a child. Several goroutines may wait for its end.
 type process struct {
 	cmd    *exec.Cmd
 	exited chan struct{}
@@ -34,23 +34,23 @@ func (p *process) kill() {
 	<-p.exited
 }
 
-// StopListener ends the listening process only: established connections live
-// on, new ones are refused until Restart.
+// StopListener ends the listening process only. Established connections go on, and new
+// ones are refused until Restart.
 func (s *Server) StopListener() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.listener == nil {
 		return
 	}
-	// Without their parent the connections could not be found any more.
+	// Without their parent the connections could not be found anymore.
 	signalAll([]int{s.listener.cmd.Process.Pid}, syscall.SIGSTOP)
 	s.orphans = s.connections()
 	s.listener.kill()
 	s.listener = nil
 }
 
-// KillConnections kills the process of every established connection, as a
-// crash or an administrator would. The listener lives on.
+// KillConnections kills the process of every established connection, as a crash or an
+// administrator would. The listener goes on.
 func (s *Server) KillConnections() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,8 +65,8 @@ func (s *Server) Connections() int {
 	return len(s.connections())
 }
 
-// Freeze stops the listener, the connections and what runs on them (SIGSTOP):
-// the kernel still accepts and acknowledges, nobody answers.
+// Freeze stops the listener, the connections and what runs on them (SIGSTOP). The
+// kernel still accepts connections and acknowledges data, but no process answers.
 func (s *Server) Freeze() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,8 +97,8 @@ func (s *Server) connections() []int {
 	})
 }
 
-// hold stops processes, those included that are being started meanwhile, and
-// returns them. What is killed without can leave a child that nobody finds.
+// hold stops processes, including those that are started meanwhile, and returns them.
+// If they were killed without that, they could leave a child that is not found.
 func hold(find func() []int) []int {
 	var held []int
 	for {
@@ -166,10 +166,10 @@ func stat(pid int) procStat {
 	return procStat{name: string(data[open+1 : end]), parent: parent}
 }
 
-// CreateUser makes a user of this machine with a login shell that sources next
-// to nothing, so that a benchmark measures connections rather than start-up
-// files. It needs root; the user stays until the returned function removes it.
-// An existing user is used as it is and not removed.
+// CreateUser creates a user of this machine whose login shell sources almost nothing,
+// so that a benchmark measures connections and not start-up files. It needs root. The
+// user stays until the returned function removes it. An existing user is used as it is,
+// and is not removed.
 func CreateUser(name string) (remove func(), err error) {
 	if _, err := user.Lookup(name); err == nil {
 		return func() {}, nil

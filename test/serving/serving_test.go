@@ -42,8 +42,8 @@ const (
 	day        = 24 * time.Hour
 )
 
-// world is one API server, its administrator, and the operator's own identity.
-var world struct {
+// env is one API server, its administrator, and the operator's own identity.
+var env struct {
 	admin    client.Client
 	operator *rest.Config
 }
@@ -69,7 +69,7 @@ func install(ctx context.Context, plane *controlplane.ControlPlane) (err error) 
 	if err := apiregistrationv1.AddToScheme(scheme.Scheme); err != nil {
 		return err
 	}
-	if world.admin, err = client.New(plane.Config, client.Options{Scheme: scheme.Scheme}); err != nil {
+	if env.admin, err = client.New(plane.Config, client.Options{Scheme: scheme.Scheme}); err != nil {
 		return err
 	}
 	options := krusty.MakeDefaultOptions()
@@ -87,7 +87,7 @@ func install(ctx context.Context, plane *controlplane.ControlPlane) (err error) 
 			return err
 		}
 	}
-	world.operator, err = plane.ServiceAccount(ctx, space, "connpool-manager")
+	env.operator, err = plane.ServiceAccount(ctx, space, "connpool-manager")
 	return err
 }
 
@@ -100,13 +100,13 @@ func installOne(ctx context.Context, text []byte) error {
 	case "CustomResourceDefinition", "Deployment", "PodDisruptionBudget", "NetworkPolicy":
 		return nil // nothing runs here
 	}
-	if err := world.admin.Create(ctx, object); err != nil {
+	if err := env.admin.Create(ctx, object); err != nil {
 		return fmt.Errorf("create %s %s: %w", object.GetKind(), object.GetName(), err)
 	}
 	return nil
 }
 
-// clock is a time that only moves when it is told to.
+// clock shows a time that moves only when Advance is called.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -126,21 +126,21 @@ func (c *clock) Advance(by time.Duration) {
 	c.now = c.now.Add(by)
 }
 
-func newKeeper(t *testing.T, c *clock) *serving.Keeper {
+func newRotator(t *testing.T, c *clock) *serving.CertRotator {
 	t.Helper()
-	keeper, err := serving.NewKeeper(world.operator, serving.Options{
+	rotator, err := serving.NewCertRotator(env.operator, serving.Options{
 		Namespace: space, Service: service, APIService: apiService, Now: c.Now,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return keeper
+	return rotator
 }
 
-func refresh(t *testing.T, keepers ...*serving.Keeper) {
+func refresh(t *testing.T, rotators ...*serving.CertRotator) {
 	t.Helper()
-	for _, keeper := range keepers {
-		if err := keeper.Refresh(t.Context()); err != nil {
+	for _, rotator := range rotators {
+		if err := rotator.Refresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -150,16 +150,16 @@ func refresh(t *testing.T, keepers ...*serving.Keeper) {
 func forgetSecret(t *testing.T) {
 	t.Helper()
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: space, Name: service + "-certs"}}
-	if err := world.admin.Delete(t.Context(), secret); err != nil && !apierrors.IsNotFound(err) {
+	if err := env.admin.Delete(t.Context(), secret); err != nil && !apierrors.IsNotFound(err) {
 		t.Fatal(err)
 	}
 }
 
-// published is the bundle by which kube-apiserver knows the live API.
+// published returns the bundle with which kube-apiserver verifies the live API.
 func published(t *testing.T) []byte {
 	t.Helper()
 	var found apiregistrationv1.APIService
-	if err := world.admin.Get(t.Context(), client.ObjectKey{Name: apiService}, &found); err != nil {
+	if err := env.admin.Get(t.Context(), client.ObjectKey{Name: apiService}, &found); err != nil {
 		t.Fatal(err)
 	}
 	return found.Spec.CABundle
@@ -168,66 +168,66 @@ func published(t *testing.T) []byte {
 func TestReplicasThatStartAtOnceAgree(t *testing.T) {
 	forgetSecret(t)
 	c := newClock()
-	keepers := make([]*serving.Keeper, 8)
+	rotators := make([]*serving.CertRotator, 8)
 	var all sync.WaitGroup
-	for i := range keepers {
-		keepers[i] = newKeeper(t, c)
+	for i := range rotators {
+		rotators[i] = newRotator(t, c)
 		all.Go(func() {
-			if err := keepers[i].EnsureCertificate(t.Context()); err != nil {
+			if err := rotators[i].EnsureCertificate(t.Context()); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	all.Wait()
-	want, _ := keepers[0].CurrentCertKeyContent()
-	for i, keeper := range keepers {
-		if got, _ := keeper.CurrentCertKeyContent(); !bytes.Equal(got, want) {
+	want, _ := rotators[0].CurrentCertKeyContent()
+	for i, rotator := range rotators {
+		if got, _ := rotator.CurrentCertKeyContent(); !bytes.Equal(got, want) {
 			t.Errorf("replica %d serves another certificate than replica 0", i)
 		}
 	}
-	if !bytes.Equal(published(t), keepers[0].CABundle()) {
-		t.Error("kube-apiserver believes something else")
+	if !bytes.Equal(published(t), rotators[0].CABundle()) {
+		t.Error("kube-apiserver trusts another bundle")
 	}
 }
 
 func TestReplicasThatRenewAtOnceAgree(t *testing.T) {
 	forgetSecret(t)
 	c := newClock()
-	keepers := []*serving.Keeper{newKeeper(t, c), newKeeper(t, c), newKeeper(t, c)}
-	refresh(t, keepers...)
-	before, _ := keepers[0].CurrentCertKeyContent()
+	rotators := []*serving.CertRotator{newRotator(t, c), newRotator(t, c), newRotator(t, c)}
+	refresh(t, rotators...)
+	before, _ := rotators[0].CurrentCertKeyContent()
 	c.Advance(61 * day)
 	var all sync.WaitGroup
-	for _, keeper := range keepers {
+	for _, rotator := range rotators {
 		all.Go(func() {
-			if err := keeper.Refresh(t.Context()); err != nil {
+			if err := rotator.Refresh(t.Context()); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	all.Wait()
-	want, _ := keepers[0].CurrentCertKeyContent()
+	want, _ := rotators[0].CurrentCertKeyContent()
 	if bytes.Equal(before, want) {
 		t.Error("nothing was renewed")
 	}
-	for i, keeper := range keepers {
-		if got, _ := keeper.CurrentCertKeyContent(); !bytes.Equal(got, want) {
+	for i, rotator := range rotators {
+		if got, _ := rotator.CurrentCertKeyContent(); !bytes.Equal(got, want) {
 			t.Errorf("replica %d serves another certificate than replica 0", i)
 		}
 	}
 }
 
-// serve answers over TLS as the API server library does, which is told of every
-// change, and returns the address.
-func serve(t *testing.T, keeper *serving.Keeper) string {
+// serve answers over TLS as the API server library does, and returns the address. The
+// library is told of every change.
+func serve(t *testing.T, rotator *serving.CertRotator) string {
 	t.Helper()
 	controller := dynamiccertificates.NewDynamicServingCertificateController(
-		&tls.Config{MinVersion: tls.VersionTLS12}, nil, keeper, nil, nil)
-	keeper.AddListener(controller)
+		&tls.Config{MinVersion: tls.VersionTLS12}, nil, rotator, nil, nil)
+	rotator.AddListener(controller)
 	if err := controller.RunOnce(); err != nil {
 		t.Fatal(err)
 	}
-	keeper.AddListener(now{controller})
+	rotator.AddListener(now{controller})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -249,15 +249,16 @@ func serve(t *testing.T, keeper *serving.Keeper) string {
 	return listener.Addr().String()
 }
 
-// now reloads at once what the controller's own worker reloads soon.
+// now reloads the certificate at once; the controller's own worker does it a little
+// later.
 type now struct {
 	controller *dynamiccertificates.DynamicServingCertificateController
 }
 
 func (n now) Enqueue() { _ = n.controller.RunOnce() }
 
-// call connects anew as kube-apiserver does: by the Service's name, believing the
-// bundle and nothing else.
+// call opens a new connection as kube-apiserver does: by the Service's name, and
+// trusting the bundle only.
 func call(ctx context.Context, address string, bundle []byte, c *clock) error {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(bundle)
@@ -277,12 +278,12 @@ func call(ctx context.Context, address string, bundle []byte, c *clock) error {
 }
 
 // F38: certificates and authority are rotated under two replicas, one of which
-// learns of everything late, while clients call that learn of it late, too.
-func TestNobodyNoticesARotation(t *testing.T) {
+// learns of every change late. The clients that call them learn of it late, too.
+func TestNoClientNoticesARotation(t *testing.T) {
 	const step = 15 * time.Hour
 	forgetSecret(t)
 	c := newClock()
-	prompt, late := newKeeper(t, c), newKeeper(t, c)
+	prompt, late := newRotator(t, c), newRotator(t, c)
 	refresh(t, prompt, late)
 	c.Advance((9*365 - 30) * day) // the authority's last year begins in 30 days
 	refresh(t, prompt, late)
@@ -292,15 +293,15 @@ func TestNobodyNoticesARotation(t *testing.T) {
 	for range int(200 * day / step) {
 		bundle := published(t)
 		c.Advance(step)
-		for _, keeper := range []*serving.Keeper{prompt, late} {
+		for _, rotator := range []*serving.CertRotator{prompt, late} {
 			for _, address := range addresses {
 				calls++
 				if err := call(t.Context(), address, bundle, c); err != nil {
 					t.Fatalf("call %d: %v", calls, err)
 				}
 			}
-			refresh(t, keeper)
-			certificate, _ := keeper.CurrentCertKeyContent()
+			refresh(t, rotator)
+			certificate, _ := rotator.CurrentCertKeyContent()
 			certificates[string(certificate)] = true
 		}
 	}
@@ -311,37 +312,37 @@ func TestNobodyNoticesARotation(t *testing.T) {
 	t.Logf("%d calls, 0 failed, with %d certificates of two authorities", calls, len(certificates))
 }
 
-// This is how people ask for a new certificate.
+// This is how an administrator asks for a new certificate.
 func TestAnEmptiedCertificateIsIssuedAgainByTheSameAuthority(t *testing.T) {
-	keeper := newKeeper(t, newClock())
+	rotator := newRotator(t, newClock())
 	forgetSecret(t)
-	refresh(t, keeper)
-	before, _ := keeper.CurrentCertKeyContent()
-	bundle := keeper.CABundle()
+	refresh(t, rotator)
+	before, _ := rotator.CurrentCertKeyContent()
+	bundle := rotator.CABundle()
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: space, Name: service + "-certs"}}
 	patch := client.RawPatch(types.StrategicMergePatchType, []byte(`{"data":{"tls.crt":"","tls.key":""}}`))
-	if err := world.admin.Patch(t.Context(), secret, patch); err != nil {
+	if err := env.admin.Patch(t.Context(), secret, patch); err != nil {
 		t.Fatal(err)
 	}
-	refresh(t, keeper)
-	if after, _ := keeper.CurrentCertKeyContent(); bytes.Equal(before, after) || !bytes.Equal(bundle, keeper.CABundle()) {
+	refresh(t, rotator)
+	if after, _ := rotator.CurrentCertKeyContent(); bytes.Equal(before, after) || !bytes.Equal(bundle, rotator.CABundle()) {
 		t.Error("the certificate is the same, or the authority is not")
 	}
 }
 
-func TestABundleThatSomebodyRemovedIsWrittenAgain(t *testing.T) {
-	keeper := newKeeper(t, newClock())
+func TestABundleThatWasRemovedIsWrittenAgain(t *testing.T) {
+	rotator := newRotator(t, newClock())
 	forgetSecret(t)
-	refresh(t, keeper)
+	refresh(t, rotator)
 	for name, edit := range map[string]func(*apiregistrationv1.APIServiceSpec){
 		"emptied":                 func(spec *apiregistrationv1.APIServiceSpec) { spec.CABundle = nil },
 		"emptied, and unverified": func(spec *apiregistrationv1.APIServiceSpec) { spec.CABundle, spec.InsecureSkipTLSVerify = nil, true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			changeAPIService(t, edit)
-			refresh(t, keeper)
-			if !bytes.Equal(published(t), keeper.CABundle()) {
-				t.Error("kube-apiserver believes something else")
+			refresh(t, rotator)
+			if !bytes.Equal(published(t), rotator.CABundle()) {
+				t.Error("kube-apiserver trusts another bundle")
 			}
 		})
 	}
@@ -349,27 +350,27 @@ func TestABundleThatSomebodyRemovedIsWrittenAgain(t *testing.T) {
 
 func changeAPIService(t *testing.T, edit func(*apiregistrationv1.APIServiceSpec)) {
 	t.Helper()
-	// The availability controller writes the status meanwhile.
+	// The availability controller may write the status at the same time.
 	eventually(t, "the APIService is changed", func(ctx context.Context) error {
 		var found apiregistrationv1.APIService
-		if err := world.admin.Get(ctx, client.ObjectKey{Name: apiService}, &found); err != nil {
+		if err := env.admin.Get(ctx, client.ObjectKey{Name: apiService}, &found); err != nil {
 			return err
 		}
 		edit(&found.Spec)
-		return world.admin.Update(ctx, &found)
+		return env.admin.Update(ctx, &found)
 	})
 }
 
-func TestSomebodyElsesAPIServiceIsLeftAlone(t *testing.T) {
-	keeper := newKeeper(t, newClock())
-	refresh(t, keeper)
+func TestAnAPIServiceOfAnotherServiceIsLeftAlone(t *testing.T) {
+	rotator := newRotator(t, newClock())
+	refresh(t, rotator)
 	changeAPIService(t, func(spec *apiregistrationv1.APIServiceSpec) { spec.Service.Name, spec.CABundle = "other", nil })
-	refresh(t, keeper)
+	refresh(t, rotator)
 	if found := published(t); len(found) > 0 {
 		t.Errorf("a bundle was written: %s", found)
 	}
 	changeAPIService(t, func(spec *apiregistrationv1.APIServiceSpec) { spec.Service.Name = service })
-	refresh(t, keeper)
+	refresh(t, rotator)
 	if len(published(t)) == 0 {
 		t.Error("no bundle was written when it was ours again")
 	}
@@ -378,7 +379,7 @@ func TestSomebodyElsesAPIServiceIsLeftAlone(t *testing.T) {
 // publish starts a replica's publisher; stop returns when it has ended.
 func publish(t *testing.T, address string) (stop func()) {
 	t.Helper()
-	publisher, err := serving.NewPublisher(world.operator, serving.Endpoint{
+	publisher, err := serving.NewPublisher(env.operator, serving.Endpoint{
 		Namespace: space, Service: service, Address: address, Port: 9443,
 	})
 	if err != nil {
@@ -397,7 +398,7 @@ func publish(t *testing.T, address string) (stop func()) {
 
 func endpoint(ctx context.Context) (*discoveryv1.EndpointSlice, error) {
 	var found discoveryv1.EndpointSlice
-	err := world.admin.Get(ctx, client.ObjectKey{Namespace: space, Name: service + "-leader"}, &found)
+	err := env.admin.Get(ctx, client.ObjectKey{Namespace: space, Name: service + "-leader"}, &found)
 	return &found, err
 }
 

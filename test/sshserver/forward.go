@@ -60,7 +60,7 @@ func connect(channel ssh.NewChannel, network, address string) {
 	join(accepted, requests, conn)
 }
 
-// join copies both ways until both have ended.
+// join copies in both directions until both have ended.
 func join(channel ssh.Channel, requests <-chan *ssh.Request, conn net.Conn) {
 	other, ok := conn.(stream)
 	if !ok {

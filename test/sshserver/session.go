@@ -14,8 +14,8 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// session is one session channel. Its requests arrive one at a time; only the
-// command itself runs beside them.
+// session is one session channel. Its requests arrive one at a time. Only the command
+// itself runs at the same time.
 type session struct {
 	conn    *connection
 	channel ssh.Channel
@@ -149,7 +149,7 @@ func (s *session) command(line string) *exec.Cmd {
 	return cmd
 }
 
-// runPlain lets the command's output and errors arrive on streams of their own.
+// runPlain runs a command without a terminal.
 func (s *session) runPlain(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Stdout, cmd.Stderr = s.channel, s.channel.Stderr()
@@ -189,8 +189,8 @@ func (s *session) runTerminal(cmd *exec.Cmd) {
 	s.exitWith(err)
 }
 
-// begin starts a command such that no signal comes between its start and our
-// knowledge of it.
+// begin starts a command. It holds the lock meanwhile, so that a signal is sent to the
+// command or comes before its start.
 func (s *session) begin(cmd *exec.Cmd, start func() (*os.File, error)) error {
 	s.mu.Lock()
 	terminal, err := start()

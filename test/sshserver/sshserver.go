@@ -5,13 +5,12 @@
 //	defer server.Close()
 //	// dial server.Addr with server.PrivateKey, as any user
 //
-// It authenticates for real and, unless Options.Handler answers in process,
-// runs commands with /bin/sh as the process's own user: it is no security
-// boundary, so it belongs on loopback. Commands get environment, signals and
-// pseudo terminals; TCP and unix sockets are forwarded in both directions; sftp
-// is served. Compared with OpenSSH (package openssh) it starts in milliseconds
-// and costs some 30 KiB for each idle connection, but proves nothing about
-// OpenSSH.
+// It authenticates its clients and, unless Options.Handler answers in process, runs
+// commands with /bin/sh as the user of the process. It is not a security boundary, so
+// it belongs on loopback. Commands get environment, signals and pseudo terminals. TCP
+// and unix sockets are forwarded in both directions, and sftp is served. Compared with
+// OpenSSH (package openssh) it starts in milliseconds and costs about 30 KiB for each
+// idle connection, but it proves nothing about OpenSSH.
 package sshserver
 
 import (
@@ -36,16 +35,16 @@ type Options struct {
 	Address string
 	// HostKey proves the server's identity; a new ed25519 key when nil.
 	HostKey ssh.Signer
-	// User is the only one who may log in; anybody when empty.
+	// User is the only user who may log in; any user when empty.
 	User string
-	// PrivateKey (PEM, without passphrase) whose owner may log in; a new
+	// PrivateKey is the key with which clients log in; PEM, without a passphrase. A new
 	// ed25519 key when nil.
 	PrivateKey []byte
 	// Password is accepted besides the key, when not empty.
 	Password string
 	// Handler answers commands in process instead of /bin/sh.
 	Handler Handler
-	// MaxSessions bounds the sessions of one connection; 0 means unbounded.
+	// MaxSessions bounds the session channels of one connection; 0 means unbounded.
 	MaxSessions int
 }
 
@@ -67,7 +66,7 @@ type Command struct {
 type Server struct {
 	// Addr is the host and port it listens on.
 	Addr string
-	// PrivateKey logs anybody in who may; PEM.
+	// PrivateKey is the key with which clients log in; PEM.
 	PrivateKey []byte
 	// HostKey is its public host key.
 	HostKey ssh.PublicKey

@@ -1,6 +1,6 @@
-// Package v1alpha1 is the live API: what connections there are now, and how to
-// use them. The operator serves it from memory as an aggregated API; nothing in
-// it is stored, so there is no spec to reconcile and nothing to watch.
+// Package v1alpha1 is the live API: which connections there are now, and how to
+// use them. The operator serves it from memory as an aggregated API. Nothing in it
+// is stored, so there is no spec to reconcile and nothing to watch.
 //
 //	connections                              get, list
 //	connections/{name}/drain                 create Drain
@@ -16,7 +16,7 @@
 // the HTTP method.
 //
 // Unlike in the declarative API, an absent value and a zero mean the same here:
-// these objects are calls and observations, and nobody merges them.
+// these objects are calls and observations, and no client merges them.
 //
 // +kubebuilder:object:generate=true
 // +k8s:openapi-gen=true
@@ -66,7 +66,7 @@ func addKnownTypes(scheme *runtime.Scheme) error {
 	return nil
 }
 
-// query is what options are read from.
+// query is implemented by options that are read from the query of a request.
 type query interface{ read(url.Values) error }
 
 func addConversions(scheme *runtime.Scheme) error {
@@ -81,7 +81,8 @@ func addConversions(scheme *runtime.Scheme) error {
 	return nil
 }
 
-// addFieldLabels says by which fields connections and sessions can be selected.
+// addFieldLabels registers the fields by which connections and sessions can be
+// selected.
 func addFieldLabels(scheme *runtime.Scheme) error {
 	if err := addFields(scheme, "Connection", FieldPool, FieldTarget, FieldType, FieldState); err != nil {
 		return err
@@ -94,7 +95,7 @@ func addFields(scheme *runtime.Scheme, kind string, fields ...string) error {
 		if label == "metadata.name" || label == "metadata.namespace" || slices.Contains(fields, label) {
 			return label, value, nil
 		}
-		return "", "", fmt.Errorf("%q is no field that a %s can be selected by; use %s or metadata.name",
+		return "", "", fmt.Errorf("%q is not a field that a %s can be selected by; use %s or metadata.name",
 			label, kind, strings.Join(fields, ", "))
 	})
 }

@@ -4,44 +4,46 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Outcome is how a command ended, as far as anybody can know.
+// Outcome is how a command ended, as far as the operator can know.
 type Outcome string
 
 const (
-	// OutcomeNotStarted is proved not to have run. It is safe to try again.
+	// OutcomeNotStarted means that the command has provably not run. It is safe to
+	// run it again.
 	OutcomeNotStarted Outcome = "NotStarted"
-	// OutcomeCompleted has ended with an exit code.
+	// OutcomeCompleted means that the command ended with an exit code.
 	OutcomeCompleted Outcome = "Completed"
-	// OutcomeUnknown may have run. No layer tries it again; whoever does must
-	// first find out whether it ran.
+	// OutcomeUnknown means that the command may have run. The operator does not run it
+	// again. A client must find out whether it ran before it runs it again.
 	OutcomeUnknown Outcome = "Unknown"
 )
 
-// Acquired is how the connection for a command was got.
+// Acquired is how a command got its connection.
 type Acquired string
 
 const (
-	// AcquiredWarm means that a session was free.
+	// AcquiredWarm means that a warm connection had room for it.
 	AcquiredWarm Acquired = "Warm"
-	// AcquiredQueued means that it waited for another use to end.
+	// AcquiredQueued means that the command waited for another use to end.
 	AcquiredQueued Acquired = "Queued"
-	// AcquiredDialed means that it waited for a new connection.
+	// AcquiredDialed means that the command waited for a new connection.
 	AcquiredDialed Acquired = "Dialed"
 )
 
-// Bounds of a command. A request beyond them is refused with 400.
+// Bounds of a command. A request beyond them is refused with 400, but for output,
+// which is cut.
 const (
-	// MaxCommandBytes bounds the words of a command together.
+	// MaxCommandBytes bounds the total size of a command's words.
 	MaxCommandBytes = 128 << 10
-	// MaxCommandArguments bounds their number.
+	// MaxCommandArguments bounds the number of a command's words.
 	MaxCommandArguments = 1024
-	// MaxExecStdinBytes bounds the input of the JSON form; streams have no bound.
+	// MaxExecStdinBytes bounds the input of the JSON form. Streams have no bound.
 	MaxExecStdinBytes = 1 << 20
 	// MaxExecOutputBytes bounds each of stdout and stderr of the JSON form.
 	MaxExecOutputBytes = 1 << 20
 )
 
-// Exec runs one command and comes back with its result.
+// Exec runs one command and returns its result.
 //
 // +kubebuilder:object:root=true
 type Exec struct {
@@ -56,49 +58,52 @@ type Exec struct {
 
 // ExecSpec is a command. Exactly one of command, shell and subsystem is set.
 type ExecSpec struct {
-	// target of the pool to run on. May be absent if the pool has one target by
-	// declaration, or routes to any.
+	// target of the pool to run on. May be absent if the pool has targetRef, or the
+	// routing LeastLoaded.
 	// +optional
 	Target string `json:"target,omitempty"`
-	// container to run in: required on docker targets, by name or ID; a container of
-	// the pod on kubernetes targets, absent for its default or only one; refused on
-	// ssh targets.
+	// container to run in. On docker targets it is required, by name or ID. On
+	// kubernetes targets it is a container of the pod, and absent means the pod's
+	// default or only container. On ssh targets it is refused.
 	// +optional
 	Container string `json:"container,omitempty"`
-	// pod to run in: required on kubernetes targets, refused on others.
+	// pod to run in. Required on kubernetes targets, refused on others.
 	// +optional
 	Pod string `json:"pod,omitempty"`
-	// namespace of the pod; that of the target when absent. Refused without pod.
+	// namespace of the pod. Absent means the target's defaultNamespace. Refused
+	// without pod.
 	// +optional
 	Namespace string `json:"namespace,omitempty"`
-	// command and its arguments, which arrive as given: they are quoted for the
-	// remote shell where there is one. At most 1,024 words and 128 KiB.
+	// command and its arguments, which arrive at the program unchanged: they are
+	// quoted if a remote shell interprets them. At most 1,024 words and 128 KiB.
 	// +optional
 	// +listType=atomic
 	Command []string `json:"command,omitempty"`
 	// shell is a command line that the remote user's shell interprets.
 	// +optional
 	Shell string `json:"shell,omitempty"`
-	// subsystem names a service of the remote server, such as sftp; ssh targets
-	// only.
+	// subsystem names a service of the server, such as sftp. Only ssh targets have
+	// subsystems.
 	// +optional
 	Subsystem string `json:"subsystem,omitempty"`
-	// env is offered to the server, which may ignore it: sshd accepts what its
-	// AcceptEnv lists. In a pod it needs the program env.
+	// env holds environment variables. A server may ignore them: sshd accepts only
+	// those that its AcceptEnv lists. In a pod, the program env must exist.
 	// +optional
 	Env map[string]string `json:"env,omitempty"`
-	// stdin of the command, at most 1 MiB; empty when absent.
+	// stdin of the command, at most 1 MiB. Absent means empty.
 	// +optional
 	Stdin []byte `json:"stdin,omitempty"`
-	// timeoutSeconds after which the command is signaled to end and its outcome
-	// is Unknown. 0 or absent means no bound but that of the request.
+	// timeoutSeconds is after how many seconds the command is signaled to end. Its
+	// outcome is then Unknown. 0 or absent means that only the request's own timeout
+	// holds.
 	// +optional
 	TimeoutSeconds int32 `json:"timeoutSeconds,omitempty"`
-	// requestID makes a repetition safe: while the operator remembers it, at least
-	// 10 minutes, the same command with the same ID from the same user is not run
-	// again but answered with the first result, unless that was NotStarted; another
-	// command is refused with 409. At most 128 characters; absent means that the
-	// operator chooses one and every request runs.
+	// requestID makes it safe to repeat a request. The operator remembers the result
+	// for at least 10 minutes. If the same user sends the same command with the same
+	// ID in that time, the operator answers with the first result and does not run the
+	// command again, unless the first outcome was NotStarted. Another command with the
+	// same ID is refused with 409. At most 128 characters. Absent means that the
+	// operator chooses an ID and every request runs.
 	// +optional
 	RequestID string `json:"requestID,omitempty"`
 }
@@ -107,17 +112,17 @@ type ExecSpec struct {
 type ExecStatus struct {
 	// outcome is NotStarted, Completed or Unknown.
 	Outcome Outcome `json:"outcome"`
-	// exitCode of a completed command; 128 plus the signal's number if one ended
-	// it. Absent for other outcomes.
+	// exitCode of a completed command. It is 128 plus the number of the signal if a
+	// signal ended the command. Absent for other outcomes.
 	// +optional
 	ExitCode *int32 `json:"exitCode,omitempty"`
-	// signal that ended the command, without SIG.
+	// signal that ended the command, without SIG. Absent if no signal did.
 	// +optional
 	Signal string `json:"signal,omitempty"`
-	// reason of an outcome that is not Completed; the same words as in conditions.
+	// reason of an outcome that is not Completed, one of the reasons of conditions.
 	// +optional
 	Reason string `json:"reason,omitempty"`
-	// message says why, and the next step.
+	// message says why the outcome is not Completed, and the next step.
 	// +optional
 	Message string `json:"message,omitempty"`
 	// stdout of the command if it is valid UTF-8, at most 1 MiB.
@@ -132,32 +137,32 @@ type ExecStatus struct {
 	// stderrBytes is stderr if it is not valid UTF-8.
 	// +optional
 	StderrBytes []byte `json:"stderrBytes,omitempty"`
-	// truncated reports that stdout or stderr was longer than its bound; the rest
-	// was read and dropped, so that the command could go on.
+	// truncated says whether stdout or stderr was longer than its bound. The operator
+	// read and dropped the rest, so that the command could go on.
 	// +optional
 	Truncated bool `json:"truncated,omitempty"`
-	// target on which it ran.
+	// target on which the command ran.
 	// +optional
 	Target string `json:"target,omitempty"`
-	// connection over which it ran, by its name in this API.
+	// connection over which the command ran, by its name in this API.
 	// +optional
 	Connection string `json:"connection,omitempty"`
-	// acquired is how the connection was got: Warm, Queued or Dialed.
+	// acquired is how the command got its connection: Warm, Queued or Dialed.
 	// +optional
 	Acquired Acquired `json:"acquired,omitempty"`
-	// acquireMicroseconds is how long that took.
+	// acquireMicroseconds is how long the command waited for its connection.
 	// +optional
 	AcquireMicroseconds int64 `json:"acquireMicroseconds,omitempty"`
-	// durationMicroseconds is how long the command took, without that.
+	// durationMicroseconds is how long the command ran, without that wait.
 	// +optional
 	DurationMicroseconds int64 `json:"durationMicroseconds,omitempty"`
-	// requestID under which the operator's audit lines tell of it.
+	// requestID of the command in the operator's audit lines.
 	// +optional
 	RequestID string `json:"requestID,omitempty"`
 }
 
 // Causes in the details of the metav1.Status that ends a stream, besides the
-// ExitCode of the remote command protocol. They carry what ExecStatus has.
+// ExitCode of the remote command protocol. They carry the fields of ExecStatus.
 const (
 	CauseOutcome    metav1.CauseType = "Outcome"
 	CauseReason     metav1.CauseType = "Reason"

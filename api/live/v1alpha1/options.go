@@ -8,27 +8,27 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// ExecOptions is the query of a streamed command: that of the Kubernetes remote
-// command protocol, with a target. Exactly one of
-// command, shell and subsystem is set, or none of them, with tty, for a login
-// shell.
+// ExecOptions is the query of a streamed command: the query of the Kubernetes
+// remote command protocol, and a target. Exactly one of command, shell and subsystem
+// is set. For a login shell all three are absent and tty is true.
 //
 // +kubebuilder:object:root=true
 type ExecOptions struct {
 	metav1.TypeMeta `json:",inline"`
 
-	// target of the pool; as in ExecSpec.
+	// target of the pool, as in ExecSpec.
 	// +optional
 	Target string `json:"target,omitempty"`
-	// container to run in: required on docker targets, by name or ID; a container of
-	// the pod on kubernetes targets, absent for its default or only one; refused on
-	// ssh targets.
+	// container to run in. On docker targets it is required, by name or ID. On
+	// kubernetes targets it is a container of the pod, and absent means the pod's
+	// default or only container. On ssh targets it is refused.
 	// +optional
 	Container string `json:"container,omitempty"`
-	// pod to run in: required on kubernetes targets, refused on others.
+	// pod to run in. Required on kubernetes targets, refused on others.
 	// +optional
 	Pod string `json:"pod,omitempty"`
-	// namespace of the pod; that of the target when absent. Refused without pod.
+	// namespace of the pod. Absent means the target's defaultNamespace. Refused
+	// without pod.
 	// +optional
 	Namespace string `json:"namespace,omitempty"`
 	// command and its arguments, one parameter each.
@@ -38,26 +38,27 @@ type ExecOptions struct {
 	// shell is a command line that the remote user's shell interprets.
 	// +optional
 	Shell string `json:"shell,omitempty"`
-	// subsystem names a service of the remote server, such as sftp.
+	// subsystem names a service of the server, such as sftp. Only ssh targets have
+	// subsystems.
 	// +optional
 	Subsystem string `json:"subsystem,omitempty"`
-	// stdin reports that the client sends input.
+	// stdin says whether the client sends input.
 	// +optional
 	Stdin bool `json:"stdin,omitempty"`
-	// stdout reports that the client wants the output.
+	// stdout says whether the client wants the output.
 	// +optional
 	Stdout bool `json:"stdout,omitempty"`
-	// stderr reports that the client wants the error output.
+	// stderr says whether the client wants the error output.
 	// +optional
 	Stderr bool `json:"stderr,omitempty"`
-	// tty asks for a terminal; stderr then arrives on stdout.
+	// tty asks for a terminal. The error output then arrives on stdout.
 	// +optional
 	TTY bool `json:"tty,omitempty"`
-	// term is the type of the terminal; xterm when absent.
+	// term is the type of the terminal. Absent means xterm.
 	// +optional
 	Term string `json:"term,omitempty"`
-	// env holds NAME=value pairs, one parameter each, offered to the server. The
-	// query is no place for secrets: proxies log it.
+	// env holds NAME=value pairs, one parameter each, as env of ExecSpec. Do not put
+	// secrets there: proxies log the query.
 	// +optional
 	// +listType=atomic
 	Env []string `json:"env,omitempty"`
@@ -70,26 +71,26 @@ type ExecOptions struct {
 type PortForwardOptions struct {
 	metav1.TypeMeta `json:",inline"`
 
-	// target of the pool; as in ExecSpec.
+	// target of the pool, as in ExecSpec.
 	// +optional
 	Target string `json:"target,omitempty"`
-	// pod whose port it is: required on kubernetes targets, refused on others.
+	// pod whose port is forwarded. Required on kubernetes targets, refused on others.
 	// +optional
 	Pod string `json:"pod,omitempty"`
-	// namespace of the pod; that of the target when absent. Refused without pod.
+	// namespace of the pod. Absent means the target's defaultNamespace. Refused
+	// without pod.
 	// +optional
 	Namespace string `json:"namespace,omitempty"`
-	// host that the port belongs to, as seen from the target; localhost when
-	// absent.
+	// host that the port belongs to, as seen from the target. Absent means localhost.
 	// +optional
 	Host string `json:"host,omitempty"`
-	// socket is the absolute path of a unix socket on the target. The number of
-	// the port is then ignored.
+	// socket is the absolute path of a unix socket on the target. The operator then
+	// ignores the number of the port. Absent means that a port is forwarded.
 	// +optional
 	Socket string `json:"socket,omitempty"`
 }
 
-// ProxyOptions is the path behind proxy: the target, then the path in its API.
+// ProxyOptions is the path after proxy/: the target, then the path in its API.
 //
 // +kubebuilder:object:root=true
 type ProxyOptions struct {
@@ -117,7 +118,7 @@ func (o *ExecOptions) read(query url.Values) error {
 	return nil
 }
 
-// readBool reads a parameter; alone, without a value, it means true.
+// readBool reads a parameter. One without a value means true.
 func readBool(query url.Values, name string) (bool, error) {
 	values, ok := query[name]
 	if !ok {

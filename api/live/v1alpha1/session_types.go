@@ -6,12 +6,12 @@ import (
 
 // Bounds of a session. A request beyond them is refused with 400.
 const (
-	// DefaultSessionTTLSeconds is how long a session lives that does not say.
+	// DefaultSessionTTLSeconds is how long a session lives that sets no ttlSeconds.
 	DefaultSessionTTLSeconds = 3600
-	// MaxSessionTTLSeconds is how long any session may live.
+	// MaxSessionTTLSeconds is the longest life of a session.
 	MaxSessionTTLSeconds = 24 * 3600
-	// DefaultSessionIdleTimeoutSeconds ends a session that does not say and has run
-	// no command for so long.
+	// DefaultSessionIdleTimeoutSeconds is how long a session that sets no
+	// idleTimeoutSeconds may run no command before it is ended.
 	DefaultSessionIdleTimeoutSeconds = 600
 )
 
@@ -21,16 +21,16 @@ type SessionState string
 const (
 	// SessionReady waits for a command.
 	SessionReady SessionState = "Ready"
-	// SessionBusy runs one; others wait for their turn.
+	// SessionBusy runs a command, and other commands wait for their turn.
 	SessionBusy SessionState = "Busy"
-	// SessionEnded runs nothing any more; its reason says why.
+	// SessionEnded runs no more commands, and its reason says why.
 	SessionEnded SessionState = "Ended"
 )
 
 // Session is a shell that stays: on a host, in a container or in a pod. Commands
-// that are sent to it run one after the other and keep its directory, its
-// environment and its functions; each returns its own output and exit code, and
-// has an empty standard input. It holds a use of one connection until it ends.
+// that are sent to it run one after the other and share its directory, its
+// environment and its functions. Each has an empty standard input and returns its
+// own output and exit code. The session is one use of a connection until it ends.
 // Only its creator may use it.
 //
 // +kubebuilder:object:root=true
@@ -39,7 +39,7 @@ type Session struct {
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	Spec SessionSpec `json:"spec"`
-	// status is what it is doing, or why it ended.
+	// status is what the session is doing, or why it ended.
 	// +optional
 	Status SessionStatus `json:"status,omitempty"`
 }
@@ -56,62 +56,64 @@ type SessionList struct {
 
 // SessionSpec says where the shell runs, and for how long.
 type SessionSpec struct {
-	// pool whose connection it uses. Whoever creates or uses a session needs the
-	// verb create on the pool's exec, too.
+	// pool whose connection the session uses. A user who creates or uses a session
+	// also needs the verb create on the pool's exec.
 	Pool string `json:"pool"`
-	// target of the pool; as in ExecSpec.
+	// target of the pool, as in ExecSpec.
 	// +optional
 	Target string `json:"target,omitempty"`
-	// container that it runs in: required on docker targets, by name or ID; a container of
-	// the pod on kubernetes targets, absent for its default or only one; refused on
-	// ssh targets.
+	// container that the shell runs in. On docker targets it is required, by name or
+	// ID. On kubernetes targets it is a container of the pod, and absent means the
+	// pod's default or only container. On ssh targets it is refused.
 	// +optional
 	Container string `json:"container,omitempty"`
-	// pod that it runs in: required on kubernetes targets, refused on others.
+	// pod that the shell runs in. Required on kubernetes targets, refused on others.
 	// +optional
 	Pod string `json:"pod,omitempty"`
-	// namespace of the pod; that of the target when absent. Refused without pod.
+	// namespace of the pod. Absent means the target's defaultNamespace. Refused
+	// without pod.
 	// +optional
 	Namespace string `json:"namespace,omitempty"`
-	// env is given to the shell; as in ExecSpec.
+	// env is the environment of the shell, as in ExecSpec.
 	// +optional
 	Env map[string]string `json:"env,omitempty"`
-	// ttlSeconds after which it ends, whatever it does. 3600 when 0 or absent; at
-	// most 86400.
+	// ttlSeconds is after how many seconds the session ends, whatever it does. At most
+	// 86400. 3600 when 0 or absent.
 	// +optional
 	TTLSeconds int32 `json:"ttlSeconds,omitempty"`
-	// idleTimeoutSeconds without a command after which it ends. 600 when 0 or
-	// absent; at most 86400.
+	// idleTimeoutSeconds is after how many seconds without a command the session
+	// ends. At most 86400. 600 when 0 or absent.
 	// +optional
 	IdleTimeoutSeconds int32 `json:"idleTimeoutSeconds,omitempty"`
 }
 
 // SessionStatus is what a session is doing.
 type SessionStatus struct {
-	// state is Ready, Busy or Ended. One that ended is still listed for 10 minutes.
+	// state is Ready, Busy or Ended. A session that ended is listed for 10 more
+	// minutes.
 	State SessionState `json:"state"`
-	// reason of its end: the same words as in conditions, or Exited, Deleted,
-	// Expired, Idle, PermissionRevoked or ShuttingDown.
+	// reason of the end of the session: one of the reasons of conditions, or Exited,
+	// Deleted, Expired, Idle, PermissionRevoked or ShuttingDown. Absent until then.
 	// +optional
 	Reason string `json:"reason,omitempty"`
-	// message says why it ended, and the next step.
+	// message says why the session ended, and the next step.
 	// +optional
 	Message string `json:"message,omitempty"`
-	// owner is who created it, and who alone may use it.
+	// owner is the user who created the session, and the only one who may use it.
 	// +optional
 	Owner string `json:"owner,omitempty"`
-	// target on which it runs.
+	// target on which the shell runs.
 	// +optional
 	Target string `json:"target,omitempty"`
-	// connection over which it runs, by its name in this API.
+	// connection over which the shell runs, by its name in this API.
 	// +optional
 	Connection string `json:"connection,omitempty"`
-	// commandCount is how many commands have been run in it.
+	// commandCount is how many commands have run in the session.
 	CommandCount int64 `json:"commandCount"`
-	// lastUsedTime is when a command ended last; absent before the first.
+	// lastUsedTime is when the last command ended. Absent before the first one ended.
 	// +optional
 	LastUsedTime *metav1.Time `json:"lastUsedTime,omitempty"`
-	// expirationTime is when ttlSeconds are over.
+	// expirationTime is when ttlSeconds are over and the session ends.
 	// +optional
 	ExpirationTime *metav1.Time `json:"expirationTime,omitempty"`
 }

@@ -8,7 +8,7 @@ import (
 type ConnectionState string
 
 const (
-	// ConnectionIdle serves and is used by nobody now.
+	// ConnectionIdle serves and carries no use.
 	ConnectionIdle ConnectionState = "Idle"
 	// ConnectionInUse serves and carries at least one use.
 	ConnectionInUse ConnectionState = "InUse"
@@ -16,8 +16,8 @@ const (
 	ConnectionDraining ConnectionState = "Draining"
 )
 
-// Connection is one warm connection, as it is now. Its labels are those of its
-// target; its creation time is when it was made.
+// Connection is one connection, warm or draining, as it is now. Its labels are
+// those of its target. Its creation time is when the connection was made.
 //
 // +kubebuilder:object:root=true
 type Connection struct {
@@ -26,31 +26,31 @@ type Connection struct {
 
 	// pool that the connection belongs to.
 	Pool string `json:"pool"`
-	// target that it leads to.
+	// target that the connection leads to.
 	Target string `json:"target"`
 	// type of the target: ssh, docker or kubernetes.
 	Type string `json:"type"`
 	// state is Idle, InUse or Draining.
 	State ConnectionState `json:"state"`
-	// inUse is how many uses run on it now.
+	// inUse is how many uses run on the connection now.
 	InUse int32 `json:"inUse"`
-	// useCount is how many uses have ended.
+	// useCount is how many uses of the connection have ended.
 	UseCount int64 `json:"useCount"`
-	// lastUsedTime is when a use ended last; absent before the first.
+	// lastUsedTime is when the last use ended. Absent before the first one ended.
 	// +optional
 	LastUsedTime *metav1.Time `json:"lastUsedTime,omitempty"`
-	// roundTripMicroseconds is the newest round trip of a keepalive; 0 before the
-	// first.
+	// roundTripMicroseconds is how long the newest keepalive took to be answered.
+	// Absent before the first one.
 	// +optional
 	RoundTripMicroseconds int64 `json:"roundTripMicroseconds,omitempty"`
-	// handshakeMicroseconds is how long it took to make the connection: what each
-	// use saves.
+	// handshakeMicroseconds is how long it took to make the connection. Each use saves
+	// that time.
 	// +optional
 	HandshakeMicroseconds int64 `json:"handshakeMicroseconds,omitempty"`
-	// remoteAddress is the resolved IP and port.
+	// remoteAddress is the IP address and the port that the connection leads to.
 	// +optional
 	RemoteAddress string `json:"remoteAddress,omitempty"`
-	// serverVersion is what the remote calls itself.
+	// serverVersion is what the server calls itself.
 	// +optional
 	ServerVersion string `json:"serverVersion,omitempty"`
 	// replica of the operator that holds the connection.
@@ -68,7 +68,8 @@ type ConnectionList struct {
 	Items []Connection `json:"items"`
 }
 
-// Field selectors of connections and, but for the type, of sessions, besides metadata.name and metadata.namespace.
+// Fields by which connections and sessions can be selected, besides metadata.name
+// and metadata.namespace. Sessions cannot be selected by type.
 const (
 	FieldPool   = "pool"
 	FieldTarget = "target"
@@ -76,8 +77,8 @@ const (
 	FieldState  = "state"
 )
 
-// Drain replaces connections by fresh ones and retires each old one when nothing
-// uses it any more. An empty object asks for it.
+// Drain replaces connections by new ones and closes each old one after its last
+// use. A client asks for it by an empty object.
 //
 // +kubebuilder:object:root=true
 type Drain struct {
@@ -91,13 +92,13 @@ type Drain struct {
 
 // DrainStatus is what a Drain did.
 type DrainStatus struct {
-	// connections that are drained from now on.
+	// connections is how many connections are drained from now on.
 	Connections int32 `json:"connections"`
 }
 
-// Check dials a target once, beside its pools, and reports stage by stage. A
-// check that succeeds also ends the wait of pools that had given up dialing. An
-// empty object asks for it.
+// Check dials a target once, independently of its pools, and reports each stage. If
+// it succeeds, pools that had stopped dialing the target dial it again. A client asks
+// for it by an empty object.
 //
 // +kubebuilder:object:root=true
 type Check struct {
@@ -111,31 +112,32 @@ type Check struct {
 
 // CheckStatus is what a Check found.
 type CheckStatus struct {
-	// ready reports that every stage passed.
+	// ready says whether every stage passed.
 	Ready bool `json:"ready"`
-	// stages in their order; the last one is where a check that is not ready
-	// ended.
+	// stages of the check in their order. If the check is not ready, the last one
+	// failed.
 	// +optional
 	// +listType=atomic
 	Stages []CheckStage `json:"stages,omitempty"`
-	// serverVersion is what the remote calls itself, if it got so far.
+	// serverVersion is what the server calls itself. Absent if the check ended before.
 	// +optional
 	ServerVersion string `json:"serverVersion,omitempty"`
-	// remoteAddress is the resolved IP and port, if it got so far.
+	// remoteAddress is the IP address and the port that were dialed. Absent if the
+	// check ended before.
 	// +optional
 	RemoteAddress string `json:"remoteAddress,omitempty"`
 }
 
 // CheckStage is one stage of a check.
 type CheckStage struct {
-	// name of the stage: credentials, resolve, connect, then for ssh banner, key
-	// exchange and host key, for others TLS; authentication, session.
+	// name of the stage: credentials, resolve, connect, then banner, key exchange and
+	// host key for ssh targets or TLS for others, then authentication and session.
 	Name string `json:"name"`
-	// passed reports that the stage is done.
+	// passed says whether the stage succeeded.
 	Passed bool `json:"passed"`
-	// durationMicroseconds is how long it took.
+	// durationMicroseconds is how long the stage took.
 	DurationMicroseconds int64 `json:"durationMicroseconds"`
-	// reason classifies a failure; the same words as in conditions.
+	// reason classifies a failure, as in conditions.
 	// +optional
 	Reason string `json:"reason,omitempty"`
 	// message says what was found, and for a failure the next step.

@@ -94,7 +94,7 @@ func schema_connpool_api_live_v1alpha1_Check(ref common.ReferenceCallback) commo
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "Check dials a target once, beside its pools, and reports stage by stage. A check that succeeds also ends the wait of pools that had given up dialing. An empty object asks for it.",
+				Description: "Check dials a target once, independently of its pools, and reports each stage. If it succeeds, pools that had stopped dialing the target dial it again. A client asks for it by an empty object.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -141,7 +141,7 @@ func schema_connpool_api_live_v1alpha1_CheckStage(ref common.ReferenceCallback) 
 				Properties: map[string]spec.Schema{
 					"name": {
 						SchemaProps: spec.SchemaProps{
-							Description: "name of the stage: credentials, resolve, connect, then for ssh banner, key exchange and host key, for others TLS; authentication, session.",
+							Description: "name of the stage: credentials, resolve, connect, then banner, key exchange and host key for ssh targets or TLS for others, then authentication and session.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
@@ -149,7 +149,7 @@ func schema_connpool_api_live_v1alpha1_CheckStage(ref common.ReferenceCallback) 
 					},
 					"passed": {
 						SchemaProps: spec.SchemaProps{
-							Description: "passed reports that the stage is done.",
+							Description: "passed says whether the stage succeeded.",
 							Default:     false,
 							Type:        []string{"boolean"},
 							Format:      "",
@@ -157,7 +157,7 @@ func schema_connpool_api_live_v1alpha1_CheckStage(ref common.ReferenceCallback) 
 					},
 					"durationMicroseconds": {
 						SchemaProps: spec.SchemaProps{
-							Description: "durationMicroseconds is how long it took.",
+							Description: "durationMicroseconds is how long the stage took.",
 							Default:     0,
 							Type:        []string{"integer"},
 							Format:      "int64",
@@ -165,7 +165,7 @@ func schema_connpool_api_live_v1alpha1_CheckStage(ref common.ReferenceCallback) 
 					},
 					"reason": {
 						SchemaProps: spec.SchemaProps{
-							Description: "reason classifies a failure; the same words as in conditions.",
+							Description: "reason classifies a failure, as in conditions.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -193,7 +193,7 @@ func schema_connpool_api_live_v1alpha1_CheckStatus(ref common.ReferenceCallback)
 				Properties: map[string]spec.Schema{
 					"ready": {
 						SchemaProps: spec.SchemaProps{
-							Description: "ready reports that every stage passed.",
+							Description: "ready says whether every stage passed.",
 							Default:     false,
 							Type:        []string{"boolean"},
 							Format:      "",
@@ -206,7 +206,7 @@ func schema_connpool_api_live_v1alpha1_CheckStatus(ref common.ReferenceCallback)
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "stages in their order; the last one is where a check that is not ready ended.",
+							Description: "stages of the check in their order. If the check is not ready, the last one failed.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -219,14 +219,14 @@ func schema_connpool_api_live_v1alpha1_CheckStatus(ref common.ReferenceCallback)
 					},
 					"serverVersion": {
 						SchemaProps: spec.SchemaProps{
-							Description: "serverVersion is what the remote calls itself, if it got so far.",
+							Description: "serverVersion is what the server calls itself. Absent if the check ended before.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"remoteAddress": {
 						SchemaProps: spec.SchemaProps{
-							Description: "remoteAddress is the resolved IP and port, if it got so far.",
+							Description: "remoteAddress is the IP address and the port that were dialed. Absent if the check ended before.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -244,7 +244,7 @@ func schema_connpool_api_live_v1alpha1_Connection(ref common.ReferenceCallback) 
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "Connection is one warm connection, as it is now. Its labels are those of its target; its creation time is when it was made.",
+				Description: "Connection is one connection, warm or draining, as it is now. Its labels are those of its target. Its creation time is when the connection was made.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -277,7 +277,7 @@ func schema_connpool_api_live_v1alpha1_Connection(ref common.ReferenceCallback) 
 					},
 					"target": {
 						SchemaProps: spec.SchemaProps{
-							Description: "target that it leads to.",
+							Description: "target that the connection leads to.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
@@ -301,7 +301,7 @@ func schema_connpool_api_live_v1alpha1_Connection(ref common.ReferenceCallback) 
 					},
 					"inUse": {
 						SchemaProps: spec.SchemaProps{
-							Description: "inUse is how many uses run on it now.",
+							Description: "inUse is how many uses run on the connection now.",
 							Default:     0,
 							Type:        []string{"integer"},
 							Format:      "int32",
@@ -309,7 +309,7 @@ func schema_connpool_api_live_v1alpha1_Connection(ref common.ReferenceCallback) 
 					},
 					"useCount": {
 						SchemaProps: spec.SchemaProps{
-							Description: "useCount is how many uses have ended.",
+							Description: "useCount is how many uses of the connection have ended.",
 							Default:     0,
 							Type:        []string{"integer"},
 							Format:      "int64",
@@ -317,34 +317,34 @@ func schema_connpool_api_live_v1alpha1_Connection(ref common.ReferenceCallback) 
 					},
 					"lastUsedTime": {
 						SchemaProps: spec.SchemaProps{
-							Description: "lastUsedTime is when a use ended last; absent before the first.",
+							Description: "lastUsedTime is when the last use ended. Absent before the first one ended.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
 					"roundTripMicroseconds": {
 						SchemaProps: spec.SchemaProps{
-							Description: "roundTripMicroseconds is the newest round trip of a keepalive; 0 before the first.",
+							Description: "roundTripMicroseconds is how long the newest keepalive took to be answered. Absent before the first one.",
 							Type:        []string{"integer"},
 							Format:      "int64",
 						},
 					},
 					"handshakeMicroseconds": {
 						SchemaProps: spec.SchemaProps{
-							Description: "handshakeMicroseconds is how long it took to make the connection: what each use saves.",
+							Description: "handshakeMicroseconds is how long it took to make the connection. Each use saves that time.",
 							Type:        []string{"integer"},
 							Format:      "int64",
 						},
 					},
 					"remoteAddress": {
 						SchemaProps: spec.SchemaProps{
-							Description: "remoteAddress is the resolved IP and port.",
+							Description: "remoteAddress is the IP address and the port that the connection leads to.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"serverVersion": {
 						SchemaProps: spec.SchemaProps{
-							Description: "serverVersion is what the remote calls itself.",
+							Description: "serverVersion is what the server calls itself.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -417,7 +417,7 @@ func schema_connpool_api_live_v1alpha1_Drain(ref common.ReferenceCallback) commo
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "Drain replaces connections by fresh ones and retires each old one when nothing uses it any more. An empty object asks for it.",
+				Description: "Drain replaces connections by new ones and closes each old one after its last use. A client asks for it by an empty object.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -464,7 +464,7 @@ func schema_connpool_api_live_v1alpha1_DrainStatus(ref common.ReferenceCallback)
 				Properties: map[string]spec.Schema{
 					"connections": {
 						SchemaProps: spec.SchemaProps{
-							Description: "connections that are drained from now on.",
+							Description: "connections is how many connections are drained from now on.",
 							Default:     0,
 							Type:        []string{"integer"},
 							Format:      "int32",
@@ -481,7 +481,7 @@ func schema_connpool_api_live_v1alpha1_Exec(ref common.ReferenceCallback) common
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "Exec runs one command and comes back with its result.",
+				Description: "Exec runs one command and returns its result.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -530,7 +530,7 @@ func schema_connpool_api_live_v1alpha1_ExecOptions(ref common.ReferenceCallback)
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "ExecOptions is the query of a streamed command: that of the Kubernetes remote command protocol, with a target. Exactly one of command, shell and subsystem is set, or none of them, with tty, for a login shell.",
+				Description: "ExecOptions is the query of a streamed command: the query of the Kubernetes remote command protocol, and a target. Exactly one of command, shell and subsystem is set. For a login shell all three are absent and tty is true.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -549,28 +549,28 @@ func schema_connpool_api_live_v1alpha1_ExecOptions(ref common.ReferenceCallback)
 					},
 					"target": {
 						SchemaProps: spec.SchemaProps{
-							Description: "target of the pool; as in ExecSpec.",
+							Description: "target of the pool, as in ExecSpec.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"container": {
 						SchemaProps: spec.SchemaProps{
-							Description: "container to run in: required on docker targets, by name or ID; a container of the pod on kubernetes targets, absent for its default or only one; refused on ssh targets.",
+							Description: "container to run in. On docker targets it is required, by name or ID. On kubernetes targets it is a container of the pod, and absent means the pod's default or only container. On ssh targets it is refused.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"pod": {
 						SchemaProps: spec.SchemaProps{
-							Description: "pod to run in: required on kubernetes targets, refused on others.",
+							Description: "pod to run in. Required on kubernetes targets, refused on others.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"namespace": {
 						SchemaProps: spec.SchemaProps{
-							Description: "namespace of the pod; that of the target when absent. Refused without pod.",
+							Description: "namespace of the pod. Absent means the target's defaultNamespace. Refused without pod.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -603,42 +603,42 @@ func schema_connpool_api_live_v1alpha1_ExecOptions(ref common.ReferenceCallback)
 					},
 					"subsystem": {
 						SchemaProps: spec.SchemaProps{
-							Description: "subsystem names a service of the remote server, such as sftp.",
+							Description: "subsystem names a service of the server, such as sftp. Only ssh targets have subsystems.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"stdin": {
 						SchemaProps: spec.SchemaProps{
-							Description: "stdin reports that the client sends input.",
+							Description: "stdin says whether the client sends input.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
 					},
 					"stdout": {
 						SchemaProps: spec.SchemaProps{
-							Description: "stdout reports that the client wants the output.",
+							Description: "stdout says whether the client wants the output.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
 					},
 					"stderr": {
 						SchemaProps: spec.SchemaProps{
-							Description: "stderr reports that the client wants the error output.",
+							Description: "stderr says whether the client wants the error output.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
 					},
 					"tty": {
 						SchemaProps: spec.SchemaProps{
-							Description: "tty asks for a terminal; stderr then arrives on stdout.",
+							Description: "tty asks for a terminal. The error output then arrives on stdout.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
 					},
 					"term": {
 						SchemaProps: spec.SchemaProps{
-							Description: "term is the type of the terminal; xterm when absent.",
+							Description: "term is the type of the terminal. Absent means xterm.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -650,7 +650,7 @@ func schema_connpool_api_live_v1alpha1_ExecOptions(ref common.ReferenceCallback)
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "env holds NAME=value pairs, one parameter each, offered to the server. The query is no place for secrets: proxies log it.",
+							Description: "env holds NAME=value pairs, one parameter each, as env of ExecSpec. Do not put secrets there: proxies log the query.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -677,28 +677,28 @@ func schema_connpool_api_live_v1alpha1_ExecSpec(ref common.ReferenceCallback) co
 				Properties: map[string]spec.Schema{
 					"target": {
 						SchemaProps: spec.SchemaProps{
-							Description: "target of the pool to run on. May be absent if the pool has one target by declaration, or routes to any.",
+							Description: "target of the pool to run on. May be absent if the pool has targetRef, or the routing LeastLoaded.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"container": {
 						SchemaProps: spec.SchemaProps{
-							Description: "container to run in: required on docker targets, by name or ID; a container of the pod on kubernetes targets, absent for its default or only one; refused on ssh targets.",
+							Description: "container to run in. On docker targets it is required, by name or ID. On kubernetes targets it is a container of the pod, and absent means the pod's default or only container. On ssh targets it is refused.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"pod": {
 						SchemaProps: spec.SchemaProps{
-							Description: "pod to run in: required on kubernetes targets, refused on others.",
+							Description: "pod to run in. Required on kubernetes targets, refused on others.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"namespace": {
 						SchemaProps: spec.SchemaProps{
-							Description: "namespace of the pod; that of the target when absent. Refused without pod.",
+							Description: "namespace of the pod. Absent means the target's defaultNamespace. Refused without pod.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -710,7 +710,7 @@ func schema_connpool_api_live_v1alpha1_ExecSpec(ref common.ReferenceCallback) co
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "command and its arguments, which arrive as given: they are quoted for the remote shell where there is one. At most 1,024 words and 128 KiB.",
+							Description: "command and its arguments, which arrive at the program unchanged: they are quoted if a remote shell interprets them. At most 1,024 words and 128 KiB.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -731,14 +731,14 @@ func schema_connpool_api_live_v1alpha1_ExecSpec(ref common.ReferenceCallback) co
 					},
 					"subsystem": {
 						SchemaProps: spec.SchemaProps{
-							Description: "subsystem names a service of the remote server, such as sftp; ssh targets only.",
+							Description: "subsystem names a service of the server, such as sftp. Only ssh targets have subsystems.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"env": {
 						SchemaProps: spec.SchemaProps{
-							Description: "env is offered to the server, which may ignore it: sshd accepts what its AcceptEnv lists. In a pod it needs the program env.",
+							Description: "env holds environment variables. A server may ignore them: sshd accepts only those that its AcceptEnv lists. In a pod, the program env must exist.",
 							Type:        []string{"object"},
 							AdditionalProperties: &spec.SchemaOrBool{
 								Allows: true,
@@ -753,21 +753,21 @@ func schema_connpool_api_live_v1alpha1_ExecSpec(ref common.ReferenceCallback) co
 					},
 					"stdin": {
 						SchemaProps: spec.SchemaProps{
-							Description: "stdin of the command, at most 1 MiB; empty when absent.",
+							Description: "stdin of the command, at most 1 MiB. Absent means empty.",
 							Type:        []string{"string"},
 							Format:      "byte",
 						},
 					},
 					"timeoutSeconds": {
 						SchemaProps: spec.SchemaProps{
-							Description: "timeoutSeconds after which the command is signaled to end and its outcome is Unknown. 0 or absent means no bound but that of the request.",
+							Description: "timeoutSeconds is after how many seconds the command is signaled to end. Its outcome is then Unknown. 0 or absent means that only the request's own timeout holds.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},
 					},
 					"requestID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "requestID makes a repetition safe: while the operator remembers it, at least 10 minutes, the same command with the same ID from the same user is not run again but answered with the first result, unless that was NotStarted; another command is refused with 409. At most 128 characters; absent means that the operator chooses one and every request runs.",
+							Description: "requestID makes it safe to repeat a request. The operator remembers the result for at least 10 minutes. If the same user sends the same command with the same ID in that time, the operator answers with the first result and does not run the command again, unless the first outcome was NotStarted. Another command with the same ID is refused with 409. At most 128 characters. Absent means that the operator chooses an ID and every request runs.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -795,28 +795,28 @@ func schema_connpool_api_live_v1alpha1_ExecStatus(ref common.ReferenceCallback) 
 					},
 					"exitCode": {
 						SchemaProps: spec.SchemaProps{
-							Description: "exitCode of a completed command; 128 plus the signal's number if one ended it. Absent for other outcomes.",
+							Description: "exitCode of a completed command. It is 128 plus the number of the signal if a signal ended the command. Absent for other outcomes.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},
 					},
 					"signal": {
 						SchemaProps: spec.SchemaProps{
-							Description: "signal that ended the command, without SIG.",
+							Description: "signal that ended the command, without SIG. Absent if no signal did.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"reason": {
 						SchemaProps: spec.SchemaProps{
-							Description: "reason of an outcome that is not Completed; the same words as in conditions.",
+							Description: "reason of an outcome that is not Completed, one of the reasons of conditions.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"message": {
 						SchemaProps: spec.SchemaProps{
-							Description: "message says why, and the next step.",
+							Description: "message says why the outcome is not Completed, and the next step.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -851,49 +851,49 @@ func schema_connpool_api_live_v1alpha1_ExecStatus(ref common.ReferenceCallback) 
 					},
 					"truncated": {
 						SchemaProps: spec.SchemaProps{
-							Description: "truncated reports that stdout or stderr was longer than its bound; the rest was read and dropped, so that the command could go on.",
+							Description: "truncated says whether stdout or stderr was longer than its bound. The operator read and dropped the rest, so that the command could go on.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
 					},
 					"target": {
 						SchemaProps: spec.SchemaProps{
-							Description: "target on which it ran.",
+							Description: "target on which the command ran.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"connection": {
 						SchemaProps: spec.SchemaProps{
-							Description: "connection over which it ran, by its name in this API.",
+							Description: "connection over which the command ran, by its name in this API.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"acquired": {
 						SchemaProps: spec.SchemaProps{
-							Description: "acquired is how the connection was got: Warm, Queued or Dialed.",
+							Description: "acquired is how the command got its connection: Warm, Queued or Dialed.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"acquireMicroseconds": {
 						SchemaProps: spec.SchemaProps{
-							Description: "acquireMicroseconds is how long that took.",
+							Description: "acquireMicroseconds is how long the command waited for its connection.",
 							Type:        []string{"integer"},
 							Format:      "int64",
 						},
 					},
 					"durationMicroseconds": {
 						SchemaProps: spec.SchemaProps{
-							Description: "durationMicroseconds is how long the command took, without that.",
+							Description: "durationMicroseconds is how long the command ran, without that wait.",
 							Type:        []string{"integer"},
 							Format:      "int64",
 						},
 					},
 					"requestID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "requestID under which the operator's audit lines tell of it.",
+							Description: "requestID of the command in the operator's audit lines.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -928,35 +928,35 @@ func schema_connpool_api_live_v1alpha1_PortForwardOptions(ref common.ReferenceCa
 					},
 					"target": {
 						SchemaProps: spec.SchemaProps{
-							Description: "target of the pool; as in ExecSpec.",
+							Description: "target of the pool, as in ExecSpec.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"pod": {
 						SchemaProps: spec.SchemaProps{
-							Description: "pod whose port it is: required on kubernetes targets, refused on others.",
+							Description: "pod whose port is forwarded. Required on kubernetes targets, refused on others.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"namespace": {
 						SchemaProps: spec.SchemaProps{
-							Description: "namespace of the pod; that of the target when absent. Refused without pod.",
+							Description: "namespace of the pod. Absent means the target's defaultNamespace. Refused without pod.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"host": {
 						SchemaProps: spec.SchemaProps{
-							Description: "host that the port belongs to, as seen from the target; localhost when absent.",
+							Description: "host that the port belongs to, as seen from the target. Absent means localhost.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"socket": {
 						SchemaProps: spec.SchemaProps{
-							Description: "socket is the absolute path of a unix socket on the target. The number of the port is then ignored.",
+							Description: "socket is the absolute path of a unix socket on the target. The operator then ignores the number of the port. Absent means that a port is forwarded.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -971,7 +971,7 @@ func schema_connpool_api_live_v1alpha1_ProxyOptions(ref common.ReferenceCallback
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "ProxyOptions is the path behind proxy: the target, then the path in its API.",
+				Description: "ProxyOptions is the path after proxy/: the target, then the path in its API.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -1005,7 +1005,7 @@ func schema_connpool_api_live_v1alpha1_Session(ref common.ReferenceCallback) com
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "Session is a shell that stays: on a host, in a container or in a pod. Commands that are sent to it run one after the other and keep its directory, its environment and its functions; each returns its own output and exit code, and has an empty standard input. It holds a use of one connection until it ends. Only its creator may use it.",
+				Description: "Session is a shell that stays: on a host, in a container or in a pod. Commands that are sent to it run one after the other and share its directory, its environment and its functions. Each has an empty standard input and returns its own output and exit code. The session is one use of a connection until it ends. Only its creator may use it.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -1036,7 +1036,7 @@ func schema_connpool_api_live_v1alpha1_Session(ref common.ReferenceCallback) com
 					},
 					"status": {
 						SchemaProps: spec.SchemaProps{
-							Description: "status is what it is doing, or why it ended.",
+							Description: "status is what the session is doing, or why it ended.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha1.SessionStatus{}.OpenAPIModelName()),
 						},
@@ -1107,7 +1107,7 @@ func schema_connpool_api_live_v1alpha1_SessionSpec(ref common.ReferenceCallback)
 				Properties: map[string]spec.Schema{
 					"pool": {
 						SchemaProps: spec.SchemaProps{
-							Description: "pool whose connection it uses. Whoever creates or uses a session needs the verb create on the pool's exec, too.",
+							Description: "pool whose connection the session uses. A user who creates or uses a session also needs the verb create on the pool's exec.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
@@ -1115,35 +1115,35 @@ func schema_connpool_api_live_v1alpha1_SessionSpec(ref common.ReferenceCallback)
 					},
 					"target": {
 						SchemaProps: spec.SchemaProps{
-							Description: "target of the pool; as in ExecSpec.",
+							Description: "target of the pool, as in ExecSpec.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"container": {
 						SchemaProps: spec.SchemaProps{
-							Description: "container that it runs in: required on docker targets, by name or ID; a container of the pod on kubernetes targets, absent for its default or only one; refused on ssh targets.",
+							Description: "container that the shell runs in. On docker targets it is required, by name or ID. On kubernetes targets it is a container of the pod, and absent means the pod's default or only container. On ssh targets it is refused.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"pod": {
 						SchemaProps: spec.SchemaProps{
-							Description: "pod that it runs in: required on kubernetes targets, refused on others.",
+							Description: "pod that the shell runs in. Required on kubernetes targets, refused on others.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"namespace": {
 						SchemaProps: spec.SchemaProps{
-							Description: "namespace of the pod; that of the target when absent. Refused without pod.",
+							Description: "namespace of the pod. Absent means the target's defaultNamespace. Refused without pod.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"env": {
 						SchemaProps: spec.SchemaProps{
-							Description: "env is given to the shell; as in ExecSpec.",
+							Description: "env is the environment of the shell, as in ExecSpec.",
 							Type:        []string{"object"},
 							AdditionalProperties: &spec.SchemaOrBool{
 								Allows: true,
@@ -1158,14 +1158,14 @@ func schema_connpool_api_live_v1alpha1_SessionSpec(ref common.ReferenceCallback)
 					},
 					"ttlSeconds": {
 						SchemaProps: spec.SchemaProps{
-							Description: "ttlSeconds after which it ends, whatever it does. 3600 when 0 or absent; at most 86400.",
+							Description: "ttlSeconds is after how many seconds the session ends, whatever it does. At most 86400. 3600 when 0 or absent.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},
 					},
 					"idleTimeoutSeconds": {
 						SchemaProps: spec.SchemaProps{
-							Description: "idleTimeoutSeconds without a command after which it ends. 600 when 0 or absent; at most 86400.",
+							Description: "idleTimeoutSeconds is after how many seconds without a command the session ends. At most 86400. 600 when 0 or absent.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},
@@ -1186,7 +1186,7 @@ func schema_connpool_api_live_v1alpha1_SessionStatus(ref common.ReferenceCallbac
 				Properties: map[string]spec.Schema{
 					"state": {
 						SchemaProps: spec.SchemaProps{
-							Description: "state is Ready, Busy or Ended. One that ended is still listed for 10 minutes.",
+							Description: "state is Ready, Busy or Ended. A session that ended is listed for 10 more minutes.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
@@ -1194,42 +1194,42 @@ func schema_connpool_api_live_v1alpha1_SessionStatus(ref common.ReferenceCallbac
 					},
 					"reason": {
 						SchemaProps: spec.SchemaProps{
-							Description: "reason of its end: the same words as in conditions, or Exited, Deleted, Expired, Idle, PermissionRevoked or ShuttingDown.",
+							Description: "reason of the end of the session: one of the reasons of conditions, or Exited, Deleted, Expired, Idle, PermissionRevoked or ShuttingDown. Absent until then.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"message": {
 						SchemaProps: spec.SchemaProps{
-							Description: "message says why it ended, and the next step.",
+							Description: "message says why the session ended, and the next step.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"owner": {
 						SchemaProps: spec.SchemaProps{
-							Description: "owner is who created it, and who alone may use it.",
+							Description: "owner is the user who created the session, and the only one who may use it.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"target": {
 						SchemaProps: spec.SchemaProps{
-							Description: "target on which it runs.",
+							Description: "target on which the shell runs.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"connection": {
 						SchemaProps: spec.SchemaProps{
-							Description: "connection over which it runs, by its name in this API.",
+							Description: "connection over which the shell runs, by its name in this API.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"commandCount": {
 						SchemaProps: spec.SchemaProps{
-							Description: "commandCount is how many commands have been run in it.",
+							Description: "commandCount is how many commands have run in the session.",
 							Default:     0,
 							Type:        []string{"integer"},
 							Format:      "int64",
@@ -1237,13 +1237,13 @@ func schema_connpool_api_live_v1alpha1_SessionStatus(ref common.ReferenceCallbac
 					},
 					"lastUsedTime": {
 						SchemaProps: spec.SchemaProps{
-							Description: "lastUsedTime is when a command ended last; absent before the first.",
+							Description: "lastUsedTime is when the last command ended. Absent before the first one ended.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
 					"expirationTime": {
 						SchemaProps: spec.SchemaProps{
-							Description: "expirationTime is when ttlSeconds are over.",
+							Description: "expirationTime is when ttlSeconds are over and the session ends.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},

@@ -1,6 +1,7 @@
-// Package connectionpool adds the statuses of a pool's targets up into the
-// pool's status. It runs on the leader only and touches no connection: what a
-// pool asks for is made true target by target.
+// Package connectionpool reconciles ConnectionPools: it adds up the statuses of a
+// pool's targets into the status of the pool. It runs on the leader only and touches
+// no connection, because package connectiontarget makes the connections of each
+// target.
 package connectionpool
 
 import (
@@ -12,7 +13,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
@@ -44,13 +44,13 @@ type Reconciler struct {
 // Writer writes the statuses of pools.
 type Writer = status.Writer[v1alpha1.ConnectionPoolStatus]
 
-// NewWriter makes a writer that keeps the pace.
+// NewWriter returns a writer that writes as often as pace allows.
 func NewWriter(c client.Client, recorder events.EventRecorder, pace *status.Pace[v1alpha1.ConnectionPoolStatus]) *Writer {
 	return &Writer{
 		Client: c, Recorder: recorder, Pace: pace, Configuration: configuration,
 		Conditions: func(s v1alpha1.ConnectionPoolStatus) []metav1.Condition { return s.Conditions },
-		// Whether one target more or less is ready, people wait for.
-		IsNews: func(last, next v1alpha1.ConnectionPoolStatus) bool {
+		// Users wait for the number of ready targets to change.
+		IsNotable: func(last, next v1alpha1.ConnectionPoolStatus) bool {
 			return !equality.Semantic.DeepEqual(last.Targets, next.Targets)
 		},
 	}
@@ -66,7 +66,7 @@ func configuration(pool client.Object, observed v1alpha1.ConnectionPoolStatus) (
 
 // +kubebuilder:rbac:groups=connpool.dev,resources=connectionpools/status,verbs=get;patch;update
 
-// SetupWithManager registers the reconciler and what wakes it up.
+// SetupWithManager registers the reconciler and its watches.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("connectionpool").
@@ -76,8 +76,9 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Complete(r)
 }
 
-// selectors maps a target to the pools that select it, and to those that its
-// status still speaks of.
+// selectors maps a target to the pools that select it, and to those that its status
+// still mentions. An update maps the earlier state of the target, too. That finds the
+// pools of a target whose labels changed or that is being deleted.
 func (r *Reconciler) selectors(ctx context.Context, object client.Object) []reconcile.Request {
 	target, ok := object.(*v1alpha1.ConnectionTarget)
 	if !ok {
@@ -92,30 +93,15 @@ func (r *Reconciler) selectors(ctx context.Context, object client.Object) []reco
 	var requests []reconcile.Request
 	for i := range pools.Items {
 		pool := &pools.Items[i]
-		selector, err := selectorOf(pool)
-		if err == nil && (matches(pool, selector, target) || shareOf(target, pool.UID) != nil) {
+		if pool.Selects(target) || shareOf(target, pool.UID) != nil {
 			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(pool)})
 		}
 	}
 	return requests
 }
 
-// selectorOf parses targetSelector; with targetRef it selects nothing.
-func selectorOf(pool *v1alpha1.ConnectionPool) (labels.Selector, error) {
-	selector, err := metav1.LabelSelectorAsSelector(pool.Spec.TargetSelector)
-	if err != nil {
-		return nil, fmt.Errorf("parse targetSelector: %w", err)
-	}
-	return selector, nil
-}
-
-func matches(pool *v1alpha1.ConnectionPool, selector labels.Selector, target *v1alpha1.ConnectionTarget) bool {
-	if ref := pool.Spec.TargetRef; ref != nil {
-		return ref.Name == target.Name
-	}
-	return selector.Matches(labels.Set(target.Labels))
-}
-
+// shareOf returns the pool's share of the target, nil if the target's status does not
+// mention the pool. It belongs to the target.
 func shareOf(target *v1alpha1.ConnectionTarget, pool types.UID) *v1alpha1.TargetPoolStatus {
 	for i := range target.Status.Pools {
 		if uid := target.Status.Pools[i].UID; uid != nil && *uid == pool {
@@ -125,7 +111,7 @@ func shareOf(target *v1alpha1.ConnectionTarget, pool types.UID) *v1alpha1.Target
 	return nil
 }
 
-// Reconcile writes one pool's status.
+// Reconcile brings the status of one pool up to date.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	pool := &v1alpha1.ConnectionPool{}
 	if err := r.Client.Get(ctx, request.NamespacedName, pool); err != nil {
@@ -145,19 +131,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	return ctrl.Result{RequeueAfter: after}, err
 }
 
-// targets returns the pool's targets by name. They come from the cache and must
-// not be changed.
+// targets returns the pool's targets in the order of their names. They belong to the
+// cache: the caller must not change them.
 func (r *Reconciler) targets(ctx context.Context, pool *v1alpha1.ConnectionPool) ([]v1alpha1.ConnectionTarget, error) {
-	selector, err := selectorOf(pool)
-	if err != nil {
-		selector = labels.Nothing() // report says so
-	}
+	selects, _ := pool.Selector() // report says whether targetSelector is invalid
 	var all v1alpha1.ConnectionTargetList
 	if err := r.Client.List(ctx, &all, client.InNamespace(pool.Namespace), client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("list targets: %w", err)
 	}
 	targets := slices.DeleteFunc(all.Items, func(target v1alpha1.ConnectionTarget) bool {
-		return !target.DeletionTimestamp.IsZero() || !matches(pool, selector, &target)
+		return !selects(&target)
 	})
 	slices.SortFunc(targets, func(a, b v1alpha1.ConnectionTarget) int { return cmp.Compare(a.Name, b.Name) })
 	return targets, nil

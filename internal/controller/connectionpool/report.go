@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/controller/status"
@@ -16,13 +17,14 @@ import (
 )
 
 const (
-	// maxFailing is how many failing targets a status lists.
+	// maxFailing is how many failing targets a status lists at most.
 	maxFailing = 10
-	// maxNamed is how many of them a message names.
+	// maxNamed is how many failing targets a message names at most.
 	maxNamed = 3
 )
 
-// report is pure: it says what the targets' statuses add up to.
+// report returns the next status of the pool, which adds up the statuses of its
+// targets. It is pure.
 func report(
 	pool *v1alpha1.ConnectionPool, targets []v1alpha1.ConnectionTarget, last v1alpha1.ConnectionPoolStatus, now time.Time,
 ) v1alpha1.ConnectionPoolStatus {
@@ -36,19 +38,20 @@ func report(
 		UseCount:             &s.uses,
 		OldestConnectionTime: s.oldest,
 		LastUsedTime:         s.lastUsed,
-		FailingTargets:       s.worst(),
+		FailingTargets:       s.failingLongest(),
 	}
 	if pool.Spec.TargetSelector != nil {
 		text := metav1.FormatLabelSelector(pool.Spec.TargetSelector)
 		next.Selector = &text
 	}
 	r := reporter{status.Conditions{Now: now, Generation: pool.Generation, Last: last.Conditions}}
-	r.judge(pool, len(targets), s)
+	r.setConditions(pool, len(targets), s)
 	r.schedules(pool)
 	next.Conditions = r.List
 	return next
 }
 
+// typeOf returns the type that all targets have, or mixed; nil without a target.
 func typeOf(targets []v1alpha1.ConnectionTarget) *v1alpha1.PoolType {
 	var kind v1alpha1.PoolType
 	for i := range targets {
@@ -67,13 +70,13 @@ func typeOf(targets []v1alpha1.ConnectionTarget) *v1alpha1.PoolType {
 	return &kind
 }
 
-// totals are what the targets add up to.
+// totals are sums over the targets of a pool.
 type totals struct {
 	warm, inUse, dialing, draining, desired int32
 	uses                                    int64
 	oldest, lastUsed                        *metav1.Time
-	// ready targets have their connections, pending ones are on the way, failing
-	// ones are not.
+	// ready targets have their warm connections. Pending ones lack some and have not
+	// failed. The others are failing.
 	ready, pending int
 	failing        []v1alpha1.FailingTarget
 }
@@ -88,27 +91,24 @@ func sum(pool *v1alpha1.ConnectionPool, targets []v1alpha1.ConnectionTarget) tot
 		} else {
 			s.desired += wanted(pool)
 		}
-		s.sort(pool, target, share)
+		s.count(pool, target, share)
 	}
 	return s
 }
 
-// wanted is how many connections the pool wants to a target that has no share
-// yet.
+// wanted returns the size.minWarm of the pool.
 func wanted(pool *v1alpha1.ConnectionPool) int32 {
-	if pool.Spec.Size.MinWarm == nil {
-		return 1
-	}
-	return *pool.Spec.Size.MinWarm
+	return ptr.Deref(pool.Spec.Size.MinWarm, v1alpha1.DefaultMinWarm)
 }
 
+// add adds one target's share to the sums.
 func (s *totals) add(share *v1alpha1.TargetPoolStatus) {
-	s.warm += value(share.Connections.Warm)
-	s.inUse += value(share.Connections.InUse)
-	s.dialing += value(share.Connections.Dialing)
-	s.draining += value(share.Connections.Draining)
-	s.desired += value(share.Desired)
-	s.uses += value(share.UseCount)
+	s.warm += ptr.Deref(share.Connections.Warm, 0)
+	s.inUse += ptr.Deref(share.Connections.InUse, 0)
+	s.dialing += ptr.Deref(share.Connections.Dialing, 0)
+	s.draining += ptr.Deref(share.Connections.Draining, 0)
+	s.desired += ptr.Deref(share.Desired, 0)
+	s.uses += ptr.Deref(share.UseCount, 0)
 	if t := share.OldestConnectionTime; t != nil && (s.oldest == nil || t.Before(s.oldest)) {
 		s.oldest = t
 	}
@@ -117,36 +117,40 @@ func (s *totals) add(share *v1alpha1.TargetPoolStatus) {
 	}
 }
 
-func value[T int32 | int64](v *T) T {
-	if v == nil {
-		return 0
-	}
-	return *v
-}
-
-// sort puts the target among the ready, the pending or the failing ones.
-func (s *totals) sort(pool *v1alpha1.ConnectionPool, target *v1alpha1.ConnectionTarget, share *v1alpha1.TargetPoolStatus) {
-	ready := meta.FindStatusCondition(target.Status.Conditions, v1alpha1.ConditionReady)
-	reason := v1alpha1.ReasonPending
-	switch {
-	case share != nil && share.Ready != nil && *share.Ready && value(share.MinWarm) >= wanted(pool):
+// count counts the target as ready, pending or failing. The share is nil while the
+// target's status does not speak of the pool.
+func (s *totals) count(pool *v1alpha1.ConnectionPool, target *v1alpha1.ConnectionTarget, share *v1alpha1.TargetPoolStatus) {
+	if share != nil && ptr.Deref(share.Ready, false) && ptr.Deref(share.MinWarm, 0) >= wanted(pool) {
 		s.ready++
 		return
-	case share != nil && share.Reason != nil:
-		reason = *share.Reason
-	case share == nil && ready != nil && ready.Reason != v1alpha1.ReasonNotSelected && ready.Status == metav1.ConditionFalse:
-		reason = ready.Reason
 	}
-	switch reason {
-	case v1alpha1.ReasonPending, v1alpha1.ReasonWarming, v1alpha1.ReasonPaused: // or about to be
+	ready := meta.FindStatusCondition(target.Status.Conditions, v1alpha1.ConditionReady)
+	reason := unreadyReason(share, ready)
+	if v1alpha1.IsExpectedReason(reason) {
 		s.pending++
 		return
 	}
 	failing := v1alpha1.FailingTarget{Name: target.Name, Reason: reason}
-	if ready != nil && ready.Status == metav1.ConditionFalse {
+	if isFalse(ready) {
 		failing.Since = &ready.LastTransitionTime
 	}
 	s.failing = append(s.failing, failing)
+}
+
+// unreadyReason returns why a target is not ready for the pool: what its share says, or
+// its condition Ready if it has no share.
+func unreadyReason(share *v1alpha1.TargetPoolStatus, ready *metav1.Condition) string {
+	switch {
+	case share != nil:
+		return ptr.Deref(share.Reason, v1alpha1.ReasonPending)
+	case isFalse(ready):
+		return ready.Reason
+	}
+	return v1alpha1.ReasonPending
+}
+
+func isFalse(condition *metav1.Condition) bool {
+	return condition != nil && condition.Status == metav1.ConditionFalse
 }
 
 func (s *totals) connections() v1alpha1.PoolConnectionCounts {
@@ -155,8 +159,8 @@ func (s *totals) connections() v1alpha1.PoolConnectionCounts {
 	}
 }
 
-// worst are those that fail longest.
-func (s *totals) worst() []v1alpha1.FailingTarget {
+// failingLongest returns at most maxFailing targets: those that have failed longest.
+func (s *totals) failingLongest() []v1alpha1.FailingTarget {
 	failing := slices.Clone(s.failing)
 	slices.SortStableFunc(failing, func(a, b v1alpha1.FailingTarget) int {
 		return cmp.Or(since(a).Compare(since(b)), cmp.Compare(a.Name, b.Name))
@@ -167,7 +171,7 @@ func (s *totals) worst() []v1alpha1.FailingTarget {
 	return failing[:min(len(failing), maxFailing)]
 }
 
-// since is when it began; those that were never ready come first.
+// since returns since when a target fails; the zero time if that is not known.
 func since(failing v1alpha1.FailingTarget) time.Time {
 	if failing.Since == nil {
 		return time.Time{}
@@ -175,7 +179,7 @@ func since(failing v1alpha1.FailingTarget) time.Time {
 	return failing.Since.Time
 }
 
-// describe names some failing targets.
+// describe returns a message that names some failing targets.
 func (s *totals) describe(total int) string {
 	var named []string
 	for _, failing := range s.failing[:min(len(s.failing), maxNamed)] {
@@ -191,22 +195,23 @@ func (s *totals) describe(total int) string {
 // reporter collects conditions.
 type reporter struct{ status.Conditions }
 
-func (r *reporter) judge(pool *v1alpha1.ConnectionPool, total int, s totals) {
-	if _, err := selectorOf(pool); err != nil {
+// setConditions sets the conditions of a pool with so many targets.
+func (r *reporter) setConditions(pool *v1alpha1.ConnectionPool, total int, s totals) {
+	if _, err := pool.Selector(); err != nil {
 		const message = "targetSelector is not a valid label selector; correct it"
-		r.no(v1alpha1.ReasonSelectorInvalid, message)
+		r.notReady(v1alpha1.ReasonSelectorInvalid, message)
 		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonSelectorInvalid, message)
 		return
 	}
 	switch {
-	case pool.Spec.State != nil && *pool.Spec.State == v1alpha1.PoolPaused:
-		r.no(v1alpha1.ReasonPaused, "the pool hands out nothing; set spec.state to Active to go on")
+	case ptr.Deref(pool.Spec.State, v1alpha1.PoolActive) == v1alpha1.PoolPaused:
+		r.notReady(v1alpha1.ReasonPaused, "the pool hands out nothing; set spec.state to Active to go on")
 	case total == 0 && pool.Spec.TargetRef != nil:
-		r.no(v1alpha1.ReasonTargetNotFound, fmt.Sprintf(
+		r.notReady(v1alpha1.ReasonTargetNotFound, fmt.Sprintf(
 			"the ConnectionTarget %s does not exist in namespace %s; create it or correct targetRef",
 			pool.Spec.TargetRef.Name, pool.Namespace))
 	case total == 0:
-		r.no(v1alpha1.ReasonNoTargets, fmt.Sprintf(
+		r.notReady(v1alpha1.ReasonNoTargets, fmt.Sprintf(
 			"no ConnectionTarget of namespace %s has labels that match targetSelector %s; label one or correct the selector",
 			pool.Namespace, metav1.FormatLabelSelector(pool.Spec.TargetSelector)))
 	case s.ready == total:
@@ -216,13 +221,13 @@ func (r *reporter) judge(pool *v1alpha1.ConnectionPool, total int, s totals) {
 	case s.ready > 0:
 		r.degraded(total, s)
 	default:
-		r.no(v1alpha1.ReasonTargetsFailing, s.describe(total))
+		r.notReady(v1alpha1.ReasonTargetsFailing, s.describe(total))
 		r.Set(v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonTargetsFailing, s.describe(total))
 	}
 }
 
-// schedules says that a schedule can never hold. The others, and size.minWarm,
-// do.
+// schedules sets Stalled if a schedule can never hold. Valid schedules and
+// size.minWarm hold nevertheless.
 func (r *reporter) schedules(pool *v1alpha1.ConnectionPool) {
 	err := warming.Check(r.Now, pool.Spec.Warming.Schedules)
 	if err != nil && r.Find(v1alpha1.ConditionStalled) == nil {
@@ -230,24 +235,26 @@ func (r *reporter) schedules(pool *v1alpha1.ConnectionPool) {
 	}
 }
 
-func (r *reporter) no(reason, message string) {
+// notReady sets Ready=False.
+func (r *reporter) notReady(reason, message string) {
 	r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, reason, message)
 }
 
-// wasReady reports whether the pool was ready for the present spec.
+// wasReady reports whether the pool was last found ready by its present spec.
 func (r *reporter) wasReady() bool {
 	ready := meta.FindStatusCondition(r.Last, v1alpha1.ConditionReady)
 	return ready != nil && ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == r.Generation
 }
 
+// warming sets the conditions while connections are being made.
 func (r *reporter) warming(total int, s totals) {
 	message := fmt.Sprintf("connections to %d of %d targets are being made", s.pending, total)
-	r.no(v1alpha1.ReasonWarming, message)
+	r.notReady(v1alpha1.ReasonWarming, message)
 	r.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonWarming, message)
 }
 
-// degraded: at least one target serves. Targets that are on the way make no
-// pool degraded that was good.
+// degraded sets the conditions while some targets are ready and others are not.
+// Pending targets do not make a pool degraded.
 func (r *reporter) degraded(total int, s totals) {
 	if len(s.failing) == 0 {
 		r.Set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonWarm, "every target has its warm connections, or is about to")

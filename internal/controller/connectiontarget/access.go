@@ -10,13 +10,15 @@ import (
 	"strconv"
 	"strings"
 
+	"k8s.io/utils/ptr"
+
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
 )
 
-// Keys of the Secrets that the operator reads itself, and of what the drivers are
-// given.
+// Keys of Secrets that the operator reads itself, and keys under which the drivers
+// get their credentials.
 const (
 	authorityKey      = "ca.crt"
 	certificateKey    = "tls.crt"
@@ -24,50 +26,50 @@ const (
 	kubeconfigKey     = "kubeconfig"
 )
 
-// access describes how to reach the first station of the path, through the
-// others.
-func access(path []station, drivers Drivers) poolset.Access {
+// access describes how to reach the first element of the path through the others,
+// which are its jump hosts.
+func access(path []pathElement, drivers Drivers) poolset.Access {
 	here := path[0]
 	a := here.access()
 	a.Driver = drivers[here.target.Spec.Type()]
 	if len(path) > 1 {
-		hop := path[1]
-		a.JumpHost = &poolset.JumpHost{Ref: refOf(hop.target), Access: access(path[1:], drivers)}
+		jumpHost := path[1]
+		a.JumpHost = &poolset.JumpHost{Ref: refOf(jumpHost.target), Access: access(path[1:], drivers)}
 		// The same address through another host may be another machine.
-		a.Identity += " via " + string(hop.target.UID) + " " + a.JumpHost.Identity
+		a.Identity += " via " + string(jumpHost.target.UID) + " " + a.JumpHost.Identity
 	}
 	return a
 }
 
-// access is how the station itself is reached.
-func (s station) access() poolset.Access {
-	switch spec := s.target.Spec; {
+// access describes how to reach the element itself, without its jump hosts.
+func (e pathElement) access() poolset.Access {
+	switch spec := e.target.Spec; {
 	case spec.Docker != nil:
-		return s.dockerAccess(spec.Docker)
+		return e.dockerAccess(spec.Docker)
 	case spec.Kubernetes != nil:
-		return s.kubernetesAccess(spec.Kubernetes)
+		return e.kubernetesAccess(spec.Kubernetes)
 	default:
-		return s.sshAccess(spec.SSH)
+		return e.sshAccess(spec.SSH)
 	}
 }
 
-func (s station) sshAccess(ssh *v1alpha1.SSHTarget) poolset.Access {
+func (e pathElement) sshAccess(ssh *v1alpha1.SSHTarget) poolset.Access {
 	return poolset.Access{
 		Endpoint: driver.Endpoint{
 			Address:     addressOf(ssh),
 			User:        ssh.User,
-			Credentials: s.secret.Data,
-			KnownHosts:  s.knownHosts,
+			Credentials: e.secret.Data,
+			KnownHosts:  e.knownHosts,
 		},
 		Identity: ssh.User + "@" + addressOf(ssh),
-		Version:  digestOf(s.secret.Data),
-		Trust:    digestOf(map[string][]byte{"known_hosts": s.knownHosts}),
+		Version:  digestOf(e.secret.Data),
+		Trust:    digestOf(map[string][]byte{"known_hosts": e.knownHosts}),
 	}
 }
 
-func (s station) dockerAccess(docker *v1alpha1.DockerTarget) poolset.Access {
+func (e pathElement) dockerAccess(docker *v1alpha1.DockerTarget) poolset.Access {
 	network, address := dockerAddress(docker)
-	keys := s.keys(authorityKey, certificateKey, certificateKeyKey)
+	keys := e.keys(authorityKey, certificateKey, certificateKeyKey)
 	return poolset.Access{
 		Endpoint: driver.Endpoint{Network: network, Address: address, Credentials: keys},
 		Identity: docker.Endpoint,
@@ -76,39 +78,39 @@ func (s station) dockerAccess(docker *v1alpha1.DockerTarget) poolset.Access {
 	}
 }
 
-// keys are those of the station's Secret that a driver is given.
-func (s station) keys(names ...string) map[string][]byte {
-	if s.secret == nil {
+// keys returns the named keys of the element's Secret; nil if it has no Secret.
+func (e pathElement) keys(names ...string) map[string][]byte {
+	if e.secret == nil {
 		return nil
 	}
-	keys := maps.Clone(s.secret.Data)
+	keys := maps.Clone(e.secret.Data)
 	maps.DeleteFunc(keys, func(name string, _ []byte) bool { return !slices.Contains(names, name) })
 	return keys
 }
 
-func (s station) kubernetesAccess(kubernetes *v1alpha1.KubernetesTarget) poolset.Access {
-	kubeconfig := s.secret.Data[kubernetes.KubeconfigRef.Key]
+func (e pathElement) kubernetesAccess(kubernetes *v1alpha1.KubernetesTarget) poolset.Access {
+	kubeconfig := e.secret.Data[kubernetes.KubeconfigRef.Key]
 	a := poolset.Access{
 		Endpoint: driver.Endpoint{
 			Network:     "tcp",
-			Address:     s.cluster.address,
+			Address:     e.cluster.address,
 			Credentials: map[string][]byte{kubeconfigKey: kubeconfig},
-			Context:     or(kubernetes.Context, ""),
-			Namespace:   or(kubernetes.DefaultNamespace, ""),
+			Context:     ptr.Deref(kubernetes.Context, ""),
+			Namespace:   ptr.Deref(kubernetes.DefaultNamespace, ""),
 		},
-		// What else connections are made with changes with them.
+		// Connections are made with these, so the version changes with them.
 		Version: digestOf(map[string][]byte{
-			kubeconfigKey: kubeconfig, "namespace": []byte(or(kubernetes.DefaultNamespace, "")),
+			kubeconfigKey: kubeconfig, "namespace": []byte(ptr.Deref(kubernetes.DefaultNamespace, "")),
 		}),
-		Trust: digestOf(map[string][]byte{authorityKey: s.cluster.authority}),
+		Trust: digestOf(map[string][]byte{authorityKey: e.cluster.authority}),
 	}
-	if s.cluster.server != "" { // else it is unknown, which means: as before
-		a.Identity = fmt.Sprintf("%s as %q in context %q", s.cluster.server, s.cluster.serverName, a.Endpoint.Context)
+	if e.cluster.server != "" { // an empty identity means: the same as before
+		a.Identity = fmt.Sprintf("%s as %q in context %q", e.cluster.server, e.cluster.serverName, a.Endpoint.Context)
 	}
 	return a
 }
 
-// digestOf changes with the data.
+// digestOf returns a digest of the data.
 func digestOf(data map[string][]byte) string {
 	hash := sha256.New()
 	for _, key := range slices.Sorted(maps.Keys(data)) {
@@ -118,10 +120,10 @@ func digestOf(data map[string][]byte) string {
 }
 
 func addressOf(ssh *v1alpha1.SSHTarget) string {
-	return net.JoinHostPort(ssh.Host, strconv.Itoa(int(or(ssh.Port, 22))))
+	return net.JoinHostPort(ssh.Host, strconv.Itoa(int(ptr.Deref(ssh.Port, 22))))
 }
 
-// dockerAddress splits the endpoint, whose form the API server has checked.
+// dockerAddress splits the endpoint. The API server has checked its form.
 func dockerAddress(docker *v1alpha1.DockerTarget) (network, address string) {
 	if path, ok := strings.CutPrefix(docker.Endpoint, "unix://"); ok {
 		return "unix", path
@@ -129,7 +131,7 @@ func dockerAddress(docker *v1alpha1.DockerTarget) (network, address string) {
 	return "tcp", strings.TrimPrefix(docker.Endpoint, "tcp://")
 }
 
-// endpointOf is where the target is reached, for people; empty if that is not
+// endpointOf returns where the target is reached, for people; empty if that is not
 // known.
 func endpointOf(f facts) string {
 	switch spec := f.target.Spec; {

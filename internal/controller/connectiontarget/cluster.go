@@ -13,21 +13,22 @@ import (
 // maxKubeconfigBytes is how large a kubeconfig may be.
 const maxKubeconfigBytes = 1 << 20
 
-// cluster is what a kubeconfig says of the API server that it leads to. It is
-// zero if the kubeconfig cannot be read: the driver says what is wrong with it.
+// cluster is what a kubeconfig says of its API server. It is zero if the kubeconfig
+// cannot be read. The driver says what is wrong with it.
 type cluster struct {
-	// server is its URL, without anything that could be secret.
+	// server is the URL of the API server, without parts that could be secret.
 	server string
 	// address is the host and port of the server.
 	address string
-	// serverName is the name that its certificate must have, if not the host's.
+	// serverName is the name that the server's certificate must have. Empty means the
+	// host.
 	serverName string
 	// authority is the certificate authority of the server.
 	authority []byte
 }
 
-// readCluster looks at a kubeconfig without judging it. An empty context means
-// its current-context.
+// readCluster reads a kubeconfig without validating it. An empty context means its
+// current-context.
 func readCluster(kubeconfig []byte, context string) cluster {
 	if len(kubeconfig) > maxKubeconfigBytes {
 		return cluster{}
@@ -54,8 +55,9 @@ func readCluster(kubeconfig []byte, context string) cluster {
 	}
 }
 
-// serverOf splits a server's URL, which may lack its scheme, into what may be
-// shown of it and the address to dial.
+// serverOf returns a server's URL without parts that could be secret, and the
+// address to dial. The URL may lack its scheme. Both are empty if it cannot be
+// parsed.
 func serverOf(text string) (shown, address string) {
 	if !strings.Contains(text, "://") {
 		text = "https://" + text

@@ -1,10 +1,10 @@
-// Package connectiontarget makes one ConnectionTarget true: it pours what the
-// target, its Secret, its jump hosts and the pools that select it say into the
-// live pools, and writes what is true of them into the target's status.
+// Package connectiontarget reconciles ConnectionTargets. It tells the live pools
+// what the target, its Secret, its jump hosts and the pools that select it ask for,
+// and writes what it observes of the live pools into the target's status.
 //
-// A reconciliation gathers the facts, decides by an ordered ladder of pure
-// checks, acts, observes and reports. It never dials and never waits: news of
-// the connections arrive as events from the pools.
+// A reconciliation gathers the facts, decides by an ordered list of pure checks,
+// acts, observes and reports. It never dials, and it waits only for API writes. The
+// live pools request a reconciliation when their connections change.
 package connectiontarget
 
 import (
@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -35,7 +36,7 @@ import (
 	"github.com/connpool/connpool/internal/poolset"
 )
 
-// workers is how many targets are reconciled at the same time. Reconciling
+// workers is how many targets are reconciled at the same time. A reconciliation
 // waits only for API writes.
 const workers = 8
 
@@ -50,20 +51,21 @@ type Pools interface {
 // Writer writes the statuses of targets.
 type Writer = status.Writer[v1alpha1.ConnectionTargetStatus]
 
-// NewWriter makes a writer that keeps the pace.
+// NewWriter returns a writer that writes as often as pace allows.
 func NewWriter(c client.Client, recorder events.EventRecorder, pace *status.Pace[v1alpha1.ConnectionTargetStatus]) *Writer {
 	return &Writer{
 		Client: c, Recorder: recorder, Pace: pace, Configuration: configuration,
 		Conditions: func(s v1alpha1.ConnectionTargetStatus) []metav1.Condition { return s.Conditions },
-		IsNews:     sharesDiffer,
+		IsNotable:  sharesDiffer,
 	}
 }
 
-// sharesDiffer reports what the pools' own conditions depend on.
+// sharesDiffer reports whether something changed that the conditions of pools
+// depend on.
 func sharesDiffer(last, next v1alpha1.ConnectionTargetStatus) bool {
 	return !slices.EqualFunc(last.Pools, next.Pools, func(a, b v1alpha1.TargetPoolStatus) bool {
-		return or(a.UID, "") == or(b.UID, "") && or(a.Ready, false) == or(b.Ready, false) &&
-			or(a.Reason, "") == or(b.Reason, "") && or(a.MinWarm, 0) == or(b.MinWarm, 0)
+		return ptr.Deref(a.UID, "") == ptr.Deref(b.UID, "") && ptr.Deref(a.Ready, false) == ptr.Deref(b.Ready, false) &&
+			ptr.Deref(a.Reason, "") == ptr.Deref(b.Reason, "") && ptr.Deref(a.MinWarm, 0) == ptr.Deref(b.MinWarm, 0)
 	})
 }
 
@@ -81,16 +83,16 @@ type Drivers map[v1alpha1.TargetType]driver.Driver
 // Reconciler reconciles ConnectionTargets.
 type Reconciler struct {
 	Client client.Client
-	// Reader reads from the API server itself.
+	// Reader reads from the API server itself, not from the cache.
 	Reader  client.Reader
 	Pools   Pools
 	Drivers Drivers
-	// Replica is the name of this process in status.
+	// Replica is the name of this process in the status.
 	Replica string
 	Writer  *Writer
 
-	uids    status.UIDs
-	rereads rereads
+	uids     status.UIDs
+	uncached uncachedSecrets
 }
 
 // +kubebuilder:rbac:groups=connpool.dev,resources=connectiontargets;connectionpools,verbs=get;list;watch
@@ -98,7 +100,7 @@ type Reconciler struct {
 // +kubebuilder:rbac:groups="",resources=secrets;configmaps,verbs=get;list;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
-// SetupWithManager registers the reconciler and what wakes it up.
+// SetupWithManager registers the reconciler and its watches.
 func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
 	if err := indexTargets(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
@@ -107,9 +109,9 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("connectiontarget").
 		For(&v1alpha1.ConnectionTarget{}, builder.WithPredicates(specOrLabels)).
-		Watches(&v1alpha1.ConnectionTarget{}, handler.EnqueueRequestsFromMapFunc(r.onTheWay),
+		Watches(&v1alpha1.ConnectionTarget{}, handler.EnqueueRequestsFromMapFunc(r.relatedTargets),
 			builder.WithPredicates(specOrLabels)).
-		Watches(&v1alpha1.ConnectionPool{}, handler.EnqueueRequestsFromMapFunc(r.selectable),
+		Watches(&v1alpha1.ConnectionPool{}, handler.EnqueueRequestsFromMapFunc(r.allTargets),
 			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.using(secretIndex))).
 		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(r.using(configMapIndex))).
@@ -118,8 +120,8 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 		Complete(r)
 }
 
-// subscribe turns news of the pools into requests. The queue drops duplicates
-// and does not block.
+// subscribe turns events of the pools into requests. The queue drops duplicates and
+// does not block.
 func (r *Reconciler) subscribe(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 	r.Pools.Subscribe(func(ref poolset.Ref) {
 		queue.Add(reconcile.Request{NamespacedName: types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name}})
@@ -127,7 +129,7 @@ func (r *Reconciler) subscribe(_ context.Context, queue workqueue.TypedRateLimit
 	return nil
 }
 
-// Reconcile makes one target true.
+// Reconcile brings the live pools and the status of one target up to date.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	target := &v1alpha1.ConnectionTarget{}
 	if err := r.Client.Get(ctx, request.NamespacedName, target); err != nil {
@@ -143,24 +145,24 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	verdict := r.act(target, decide(gathered, r.Drivers))
+	decided := r.act(target, decide(gathered, r.Drivers))
 	observation, _ := r.Pools.Observe(string(target.UID))
 	last := r.Writer.Pace.Last(target.UID, target.Status)
-	next := report(gathered, verdict, observation, last, r.Replica)
+	next := report(gathered, decided, observation, last, r.Replica)
 	after, err := r.Writer.Write(ctx, target, last, next)
-	return ctrl.Result{RequeueAfter: soonest(after, nextSchedule(gathered), nextLook(gathered), r.nextReread(target))}, err
+	return ctrl.Result{RequeueAfter: soonest(after, nextSchedule(gathered), nextRefresh(gathered), r.nextUncachedRead(target))}, err
 }
 
-// nextLook is when the figures are looked at again. Uses are no news that the
-// pools would tell.
-func nextLook(f facts) time.Duration {
-	if len(f.pools) == 0 && !f.needed {
+// nextRefresh returns after what time the counters are read again; 0 means never.
+// The pools send no events for uses.
+func nextRefresh(f facts) time.Duration {
+	if len(f.pools) == 0 && !f.onlyJumpHost {
 		return 0
 	}
-	return wait.Jitter(status.Interval, 0.1) // so that many targets do not come together
+	return wait.Jitter(status.Interval, 0.1) // so that targets do not all come at the same time
 }
 
-// soonest is the shortest of the waits that are not 0.
+// soonest returns the shortest of the waits that are not 0.
 func soonest(waits ...time.Duration) time.Duration {
 	var shortest time.Duration
 	for _, wait := range waits {
@@ -171,8 +173,8 @@ func soonest(waits ...time.Duration) time.Duration {
 	return shortest
 }
 
-// act pours the decision into the pools and returns it with what they make of
-// it.
+// act carries the decision out. If the pools refuse it, the returned decision has
+// the problem.
 func (r *Reconciler) act(target *v1alpha1.ConnectionTarget, decided decision) decision {
 	if decided.want == nil {
 		r.Pools.Remove(string(target.UID))
@@ -184,18 +186,17 @@ func (r *Reconciler) act(target *v1alpha1.ConnectionTarget, decided decision) de
 			condition: v1alpha1.ConditionCredentialsReady,
 			reason:    string(refusal.Reason),
 			message:   refusal.Message,
-			stalled:   true,
 		}
 	}
 	return decided
 }
 
-// forget drops everything of a target that is gone.
+// forget drops all that is kept about a target that does not exist any more.
 func (r *Reconciler) forget(uid types.UID) {
 	if uid == "" {
 		return
 	}
 	r.Pools.Remove(string(uid))
 	r.Writer.Pace.Forget(uid)
-	r.rereads.forget(uid)
+	r.uncached.forget(uid)
 }

@@ -8,27 +8,33 @@ import (
 	"github.com/connpool/connpool/internal/poolset"
 )
 
-// decision is what is to be done about a target: want is poured into the pools,
-// nil means that nothing may be connected. A problem says why not, or what is
-// wrong although something is.
+// decision is what to do about a target.
 type decision struct {
-	want    *poolset.Target
+	// want is what the pools are told. Nil means that they must not dial the target
+	// on behalf of a pool.
+	want *poolset.Target
+	// problem is why want is nil, or why the pools refused it. Nil means that there
+	// is none.
 	problem *problem
 }
 
-// problem is the first fact that stands in the way.
+// problem is the first fact that keeps the target from being dialed.
 type problem struct {
-	// condition is the one that the problem belongs to, besides Ready.
+	// condition is the type of the condition that the problem belongs to, besides
+	// Ready; empty if it belongs to Ready only.
 	condition string
 	reason    string
 	// message is one plain sentence with the next step.
 	message string
-	// stalled means that only a change by somebody helps.
-	stalled bool
 }
 
-// checks stand in the order in which a newcomer meets them: the first that
-// fails names itself.
+// stalls reports whether the target is stalled by the problem: only a change by a
+// person removes it. That is true of all problems but those that are expected, such
+// as that no pool selects the target.
+func (p *problem) stalls() bool { return !v1alpha1.IsExpectedReason(p.reason) }
+
+// checks are in the order in which a new user meets them. The first that fails is
+// reported.
 var checks = []func(facts, Drivers) *problem{
 	checkSelected,
 	checkDriver,
@@ -46,15 +52,15 @@ func decide(f facts, drivers Drivers) decision {
 		}
 	}
 	if len(f.pools) == 0 {
-		return decision{} // it is dialed on behalf of those behind it
+		return decision{} // it is dialed on behalf of its dependents only
 	}
 	return decision{want: desired(f, drivers)}
 }
 
-// checkSelected: a target that no pool selects is not dialed, unless as a jump
-// host.
+// checkSelected checks that a pool selects the target, or that it is a jump host. No
+// other target is dialed.
 func checkSelected(f facts, _ Drivers) *problem {
-	if len(f.pools) > 0 || f.needed {
+	if len(f.pools) > 0 || f.onlyJumpHost {
 		return nil
 	}
 	return &problem{reason: v1alpha1.ReasonNotSelected, message: fmt.Sprintf(
@@ -62,39 +68,40 @@ func checkSelected(f facts, _ Drivers) *problem {
 			"or with a targetSelector that matches its labels", f.target.Name)}
 }
 
-// checkDriver: the protocol must be one that this build speaks.
+// checkDriver checks that this build speaks the target's protocol.
 func checkDriver(f facts, drivers Drivers) *problem {
 	kind := f.target.Spec.Type()
 	if drivers[kind] != nil {
 		return nil
 	}
-	return &problem{reason: v1alpha1.ReasonDriverUnavailable, stalled: true, message: fmt.Sprintf(
+	return &problem{reason: v1alpha1.ReasonDriverUnavailable, message: fmt.Sprintf(
 		"this version of the operator does not connect to %s targets; use a version that does", kind)}
 }
 
-// checkJumps: the way must end within three jumps, at ssh targets with
-// credentials.
+// checkJumps checks that the path has at most maxJumps jump hosts, and that each is
+// an ssh target with credentials.
 func checkJumps(f facts, _ Drivers) *problem {
 	for i := 1; i < len(f.path); i++ {
-		if found := checkJump(f.path[:i], f.path[i], wayTo(f.path[:i+1])); found != nil {
+		if found := checkJump(f.path[:i], f.path[i], pathString(f.path[:i+1])); found != nil {
 			return found
 		}
 	}
 	return nil
 }
 
-// checkJump looks at one ssh target on the way, behind those that are before it.
-func checkJump(before []station, here station, way string) *problem {
-	field, _ := wayOn(before[len(before)-1].target)
+// checkJump checks one jump host, which comes after others on the path. The text
+// shows the path up to it.
+func checkJump(before []pathElement, here pathElement, text string) *problem {
+	field, _ := jumpRef(before[len(before)-1].target)
 	switch {
 	case here.target == nil:
-		return jumpInvalid("the target %s does not exist; create it or correct %s (%s)", here.name, field, way)
+		return jumpInvalid("the target %s does not exist; create it or correct %s (%s)", here.name, field, text)
 	case here.target.Spec.SSH == nil:
-		return jumpInvalid("the target %s is not of type ssh; choose one that is in %s (%s)", here.name, field, way)
+		return jumpInvalid("the target %s is not of type ssh; choose one that is in %s (%s)", here.name, field, text)
 	case visited(before, here.name):
-		return jumpInvalid("the jump targets form a cycle at %s; remove one ssh.jumpTargetRef of %s", here.name, way)
+		return jumpInvalid("the jump hosts form a cycle at %s; remove one ssh.jumpTargetRef of %s", here.name, text)
 	case len(before) > maxJumps:
-		return jumpInvalid("there are more than %d jump targets on the way; make it shorter: %s", maxJumps, way)
+		return jumpInvalid("there are more than %d jump hosts on the path; make it shorter: %s", maxJumps, text)
 	case here.secret == nil:
 		return jumpNotReady(here.name, missingSecret(here.target))
 	case here.knownHosts == nil:
@@ -106,19 +113,19 @@ func checkJump(before []station, here station, way string) *problem {
 func jumpInvalid(format string, arguments ...any) *problem {
 	return &problem{
 		condition: v1alpha1.ConditionReachable, reason: v1alpha1.ReasonJumpTargetInvalid,
-		stalled: true, message: fmt.Sprintf(format, arguments...),
+		message: fmt.Sprintf(format, arguments...),
 	}
 }
 
 func jumpNotReady(name, why string) *problem {
 	return &problem{
 		condition: v1alpha1.ConditionReachable, reason: v1alpha1.ReasonJumpTargetNotReady,
-		stalled: true, message: fmt.Sprintf("the jump target %s cannot be used: %s", name, why),
+		message: fmt.Sprintf("the jump host %s cannot be used: %s", name, why),
 	}
 }
 
-// wayTo prints the way, such as "web -> bastion -> web".
-func wayTo(path []station) string {
+// pathString returns the path as text, such as "web -> bastion -> web".
+func pathString(path []pathElement) string {
 	names := make([]string, len(path))
 	for i, here := range path {
 		names[i] = here.name
@@ -126,7 +133,8 @@ func wayTo(path []station) string {
 	return strings.Join(names, " -> ")
 }
 
-// checkSecret: the Secret must be there and labeled, if one is needed.
+// checkSecret checks that the Secret, if the target needs one, exists and is
+// labeled.
 func checkSecret(f facts, _ Drivers) *problem {
 	if _, name := credentialsOf(f.target); name == "" || f.path[0].secret != nil {
 		return nil
@@ -137,7 +145,7 @@ func checkSecret(f facts, _ Drivers) *problem {
 func credentialsMissing(message string) *problem {
 	return &problem{
 		condition: v1alpha1.ConditionCredentialsReady, reason: v1alpha1.ReasonCredentialsMissing,
-		stalled: true, message: message,
+		message: message,
 	}
 }
 
@@ -148,8 +156,8 @@ func missingSecret(target *v1alpha1.ConnectionTarget) string {
 		name, field, target.Namespace, target.Namespace, name, v1alpha1.CredentialsLabel, v1alpha1.CredentialsLabelValue)
 }
 
-// checkKubeconfig: the Secret must have the key. The other types' keys are the
-// same for all targets, so their drivers look for them.
+// checkKubeconfig checks that the Secret has the key of the kubeconfig. Targets of
+// other types have keys with fixed names, which their drivers check.
 func checkKubeconfig(f facts, _ Drivers) *problem {
 	kubernetes := f.target.Spec.Kubernetes
 	if kubernetes == nil {
@@ -163,14 +171,15 @@ func checkKubeconfig(f facts, _ Drivers) *problem {
 	return nil
 }
 
-// checkHostKeys: what the host keys refer to must be there and labeled.
+// checkHostKeys checks that the object which holds the host keys exists and is
+// labeled.
 func checkHostKeys(f facts, _ Drivers) *problem {
 	if f.target.Spec.SSH == nil || f.path[0].knownHosts != nil {
 		return nil
 	}
 	return &problem{
 		condition: v1alpha1.ConditionCredentialsReady, reason: v1alpha1.ReasonHostKeysInvalid,
-		stalled: true, message: missingHostKeys(f.target),
+		message: missingHostKeys(f.target),
 	}
 }
 

@@ -3,13 +3,15 @@ package connectiontarget
 import (
 	"time"
 
+	"k8s.io/utils/ptr"
+
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/warming"
 )
 
-// desired says in the pools' words what the facts ask for.
+// desired returns what the facts ask of the pools.
 func desired(f facts, drivers Drivers) *poolset.Target {
 	want := &poolset.Target{
 		Ref:    refOf(f.target),
@@ -29,8 +31,8 @@ func refOf(target *v1alpha1.ConnectionTarget) poolset.Ref {
 	return poolset.Ref{UID: string(target.UID), Namespace: target.Namespace, Name: target.Name}
 }
 
-// nextSchedule is how long the decision holds as far as the pools' schedules
-// go; 0 means for good.
+// nextSchedule returns how long the decision holds until a schedule of a pool
+// starts or ends; 0 means for ever.
 func nextSchedule(f facts) time.Duration {
 	var first time.Duration
 	for i := range f.pools {
@@ -41,45 +43,40 @@ func nextSchedule(f facts) time.Duration {
 	return first
 }
 
-// policy translates a pool's spec. The API server has filled in the defaults;
-// those here are the same, for objects that never went through it.
+// policy translates a pool's spec. The API server fills in the defaults of the
+// CRD. The same defaults stand here for objects that no API server has handled, and
+// a test compares them.
 func policy(spec *v1alpha1.ConnectionPoolSpec, now time.Time) poolset.Policy {
 	scheduled, _ := warming.Floor(now, spec.Warming.Schedules)
-	probeTimeout := seconds(or(spec.Health.TimeoutSeconds, 5))
+	probeTimeout := seconds(ptr.Deref(spec.Health.TimeoutSeconds, 5))
 	return poolset.Policy{
 		Limits: connpool.Limits{
 			MinWarm:        max(minWarm(spec), scheduled),
-			Max:            int(or(spec.Size.Max, 4)),
-			LeasesPerConn:  int(or(spec.SessionsPerConnection, 8)),
-			MaxPending:     int(or(spec.Acquire.MaxPending, 100)),
-			AcquireTimeout: seconds(or(spec.Acquire.TimeoutSeconds, 10)),
-			MaxAge:         seconds(or(spec.Lifecycle.MaxAgeSeconds, 3600)),
-			MaxIdle:        seconds(or(spec.Lifecycle.MaxIdleSeconds, 300)),
-			MaxUses:        int64(or(spec.Lifecycle.MaxUses, 0)),
-			DrainTimeout:   seconds(or(spec.Lifecycle.DrainTimeoutSeconds, 300)),
-			ProbePeriod:    seconds(or(spec.Health.PeriodSeconds, 60)),
+			Max:            int(ptr.Deref(spec.Size.Max, 4)),
+			LeasesPerConn:  int(ptr.Deref(spec.SessionsPerConnection, 8)),
+			MaxPending:     int(ptr.Deref(spec.Acquire.MaxPending, 100)),
+			AcquireTimeout: seconds(ptr.Deref(spec.Acquire.TimeoutSeconds, 10)),
+			MaxAge:         seconds(ptr.Deref(spec.Lifecycle.MaxAgeSeconds, 3600)),
+			MaxIdle:        seconds(ptr.Deref(spec.Lifecycle.MaxIdleSeconds, 300)),
+			MaxUses:        int64(ptr.Deref(spec.Lifecycle.MaxUses, 0)),
+			DrainTimeout:   seconds(ptr.Deref(spec.Lifecycle.DrainTimeoutSeconds, 300)),
+			ProbePeriod:    seconds(ptr.Deref(spec.Health.PeriodSeconds, 60)),
 			ProbeTimeout:   probeTimeout,
-			ProbeFailures:  int(or(spec.Health.FailureThreshold, 3)),
-			Paused:         or(spec.State, v1alpha1.PoolActive) == v1alpha1.PoolPaused,
+			ProbeFailures:  int(ptr.Deref(spec.Health.FailureThreshold, 3)),
+			Paused:         ptr.Deref(spec.State, v1alpha1.PoolActive) == v1alpha1.PoolPaused,
 		},
-		KeepaliveInterval: seconds(or(spec.Health.KeepaliveSeconds, 15)),
+		KeepaliveInterval: seconds(ptr.Deref(spec.Health.KeepaliveSeconds, 15)),
 		KeepaliveTimeout:  probeTimeout,
-		FailureThreshold:  int(or(spec.Health.FailureThreshold, 3)),
-		SuccessThreshold:  int(or(spec.Health.SuccessThreshold, 2)),
+		FailureThreshold:  int(ptr.Deref(spec.Health.FailureThreshold, 3)),
+		SuccessThreshold:  int(ptr.Deref(spec.Health.SuccessThreshold, 2)),
 		ProbeCommand:      spec.Health.Command,
 		Single:            spec.TargetRef != nil,
-		AnyTarget:         or(spec.Routing, v1alpha1.RoutingByName) == v1alpha1.RoutingLeastLoaded,
+		AnyTarget:         ptr.Deref(spec.Routing, v1alpha1.RoutingByName) == v1alpha1.RoutingLeastLoaded,
 	}
 }
 
-func minWarm(spec *v1alpha1.ConnectionPoolSpec) int { return int(or(spec.Size.MinWarm, 1)) }
+func minWarm(spec *v1alpha1.ConnectionPoolSpec) int {
+	return int(ptr.Deref(spec.Size.MinWarm, v1alpha1.DefaultMinWarm))
+}
 
 func seconds(n int32) time.Duration { return time.Duration(n) * time.Second }
-
-// or is the value, or the default when there is none.
-func or[T any](value *T, otherwise T) T {
-	if value == nil {
-		return otherwise
-	}
-	return *value
-}

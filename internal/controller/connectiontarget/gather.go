@@ -9,40 +9,39 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/connpool/connpool/api/v1alpha1"
 )
 
-// maxJumps is how many jump hosts there may be on the way to a target.
+// maxJumps is how many jump hosts a path may have.
 const maxJumps = 3
 
 // facts are all that the decision depends on.
 type facts struct {
-	// now is when they were gathered.
+	// now is when the facts were gathered.
 	now    time.Time
 	target *v1alpha1.ConnectionTarget
-	// pools that select the target, by name.
+	// pools are the pools that select the target, in the order of their names.
 	pools []v1alpha1.ConnectionPool
-	// needed says that no pool selects the target, but one that is reached through
-	// it.
-	needed bool
-	// path is the target itself and the ssh targets on the way to it, the nearest
-	// to it first, as far as they exist; it ends with the first repetition, one
-	// jump too many, or a target that is not of type ssh.
-	path []station
+	// onlyJumpHost says that no pool selects the target, but a pool selects a target
+	// that is reached through it.
+	onlyJumpHost bool
+	// path is the target itself and then its jump hosts, the one nearest to the target
+	// first. It ends at the first element that does not exist, repeats an earlier one,
+	// is not of type ssh, or is one jump host too many.
+	path []pathElement
 }
 
-// station is one target on the way.
-type station struct {
+// pathElement is the target or one of its jump hosts.
+type pathElement struct {
 	name string
 	// target is nil when it does not exist.
 	target *v1alpha1.ConnectionTarget
-	// secret is nil when it does not exist or is not labeled, or when the target
-	// names none.
+	// secret is nil when it does not exist or is not labeled, and when the target
+	// needs no Secret.
 	secret *corev1.Secret
 	// knownHosts of an ssh target are nil when their ConfigMap, Secret or key does
 	// not exist.
@@ -51,25 +50,25 @@ type station struct {
 	cluster cluster
 }
 
-// gather reads the facts from the cache. An error is one of the cache; what does
-// not exist is a fact.
+// gather reads the facts from the cache. It fails only if the cache does. An object
+// that does not exist is a fact.
 func (r *Reconciler) gather(ctx context.Context, target *v1alpha1.ConnectionTarget) (facts, error) {
 	var all v1alpha1.ConnectionPoolList
 	if err := r.Client.List(ctx, &all, client.InNamespace(target.Namespace), client.UnsafeDisableDeepCopy); err != nil {
 		return facts{}, fmt.Errorf("list pools: %w", err)
 	}
 	f := facts{now: time.Now(), target: target, pools: selectors(all.Items, target)}
-	f.needed = len(f.pools) == 0 && r.isNeeded(ctx, target, all.Items)
+	f.onlyJumpHost = len(f.pools) == 0 && r.isJumpHost(ctx, target, all.Items)
 	var err error
 	f.path, err = r.path(ctx, target)
 	return f, err
 }
 
-// selectors returns the pools that select the target, by name.
+// selectors returns the pools that select the target, in the order of their names.
 func selectors(all []v1alpha1.ConnectionPool, target *v1alpha1.ConnectionTarget) []v1alpha1.ConnectionPool {
 	var pools []v1alpha1.ConnectionPool
 	for i := range all {
-		if selects(&all[i], target) {
+		if all[i].Selects(target) {
 			pools = append(pools, all[i])
 		}
 	}
@@ -77,37 +76,24 @@ func selectors(all []v1alpha1.ConnectionPool, target *v1alpha1.ConnectionTarget)
 	return pools
 }
 
-// isNeeded reports whether a pool selects a target that is reached through this
-// one.
-func (r *Reconciler) isNeeded(ctx context.Context, target *v1alpha1.ConnectionTarget, pools []v1alpha1.ConnectionPool) bool {
-	behind := r.behind(ctx, target)
-	return slices.ContainsFunc(behind, func(other v1alpha1.ConnectionTarget) bool {
-		return slices.ContainsFunc(pools, func(pool v1alpha1.ConnectionPool) bool { return selects(&pool, &other) })
+// isJumpHost reports whether one of the pools selects a target that is reached
+// through this one.
+func (r *Reconciler) isJumpHost(ctx context.Context, target *v1alpha1.ConnectionTarget, pools []v1alpha1.ConnectionPool) bool {
+	return slices.ContainsFunc(r.dependents(ctx, target), func(other v1alpha1.ConnectionTarget) bool {
+		return slices.ContainsFunc(pools, func(pool v1alpha1.ConnectionPool) bool { return pool.Selects(&other) })
 	})
 }
 
-func selects(pool *v1alpha1.ConnectionPool, target *v1alpha1.ConnectionTarget) bool {
-	if !pool.DeletionTimestamp.IsZero() {
-		return false
-	}
-	if ref := pool.Spec.TargetRef; ref != nil {
-		return ref.Name == target.Name
-	}
-	// The pool's own status says when its selector is invalid.
-	selector, err := metav1.LabelSelectorAsSelector(pool.Spec.TargetSelector)
-	return err == nil && selector.Matches(labels.Set(target.Labels))
-}
-
-// path follows the references to ssh targets from the target on.
-func (r *Reconciler) path(ctx context.Context, target *v1alpha1.ConnectionTarget) ([]station, error) {
-	var path []station
+// path follows the references to jump hosts from the target on.
+func (r *Reconciler) path(ctx context.Context, target *v1alpha1.ConnectionTarget) ([]pathElement, error) {
+	var path []pathElement
 	for next := target; ; {
-		here, err := r.station(ctx, next)
+		here, err := r.pathElement(ctx, next)
 		if err != nil {
 			return nil, err
 		}
 		path = append(path, here)
-		_, ref := wayOn(next)
+		_, ref := jumpRef(next)
 		if ref == nil || len(path) > maxJumps+1 || visited(path[:len(path)-1], next.Name) {
 			return path, nil
 		}
@@ -117,17 +103,17 @@ func (r *Reconciler) path(ctx context.Context, target *v1alpha1.ConnectionTarget
 			return nil, err
 		}
 		if !found {
-			return append(path, station{name: ref.Name}), nil
+			return append(path, pathElement{name: ref.Name}), nil
 		}
 		if next.Spec.SSH == nil {
-			return append(path, station{name: ref.Name, target: next}), nil
+			return append(path, pathElement{name: ref.Name, target: next}), nil
 		}
 	}
 }
 
-// wayOn is the ssh target through which a target is reached, nil if it is
-// reached directly, and the field that says so.
-func wayOn(target *v1alpha1.ConnectionTarget) (field string, ref *v1alpha1.TargetRef) {
+// jumpRef returns the reference to the ssh target through which a target is reached,
+// nil if it is reached directly, and the name of the field.
+func jumpRef(target *v1alpha1.ConnectionTarget) (field string, ref *v1alpha1.TargetRef) {
 	switch spec := target.Spec; {
 	case spec.SSH != nil:
 		return "ssh.jumpTargetRef", spec.SSH.JumpTargetRef
@@ -137,31 +123,31 @@ func wayOn(target *v1alpha1.ConnectionTarget) (field string, ref *v1alpha1.Targe
 	return "", nil
 }
 
-func visited(path []station, name string) bool {
-	return slices.ContainsFunc(path, func(s station) bool { return s.name == name })
+func visited(path []pathElement, name string) bool {
+	return slices.ContainsFunc(path, func(e pathElement) bool { return e.name == name })
 }
 
-// station reads what a target refers to.
-func (r *Reconciler) station(ctx context.Context, target *v1alpha1.ConnectionTarget) (station, error) {
-	here := station{name: target.Name, target: target}
+// pathElement reads the objects that a target refers to.
+func (r *Reconciler) pathElement(ctx context.Context, target *v1alpha1.ConnectionTarget) (pathElement, error) {
+	here := pathElement{name: target.Name, target: target}
 	var err error
 	if _, name := credentialsOf(target); name != "" {
 		here.secret, err = r.secret(ctx, target, name)
 	}
 	if err != nil {
-		return station{}, err
+		return pathElement{}, err
 	}
 	switch spec := target.Spec; {
 	case spec.SSH != nil:
 		here.knownHosts, err = r.knownHosts(ctx, target)
 	case spec.Kubernetes != nil && here.secret != nil:
-		here.cluster = readCluster(here.secret.Data[spec.Kubernetes.KubeconfigRef.Key], or(spec.Kubernetes.Context, ""))
+		here.cluster = readCluster(here.secret.Data[spec.Kubernetes.KubeconfigRef.Key], ptr.Deref(spec.Kubernetes.Context, ""))
 	}
 	return here, err
 }
 
-// credentialsOf is the name of the Secret that a target authenticates with,
-// empty if it needs none, and the field that says so.
+// credentialsOf returns the name of the Secret that a target authenticates with,
+// empty if it needs none, and the name of the field.
 func credentialsOf(target *v1alpha1.ConnectionTarget) (field, name string) {
 	switch spec := target.Spec; {
 	case spec.SSH != nil:
@@ -174,14 +160,14 @@ func credentialsOf(target *v1alpha1.ConnectionTarget) (field, name string) {
 	return "", ""
 }
 
-// secret is that of a target; nil when it does not exist or is not labeled.
+// secret returns a Secret of a target; nil when it does not exist or is not labeled.
 func (r *Reconciler) secret(ctx context.Context, target *v1alpha1.ConnectionTarget, name string) (*corev1.Secret, error) {
 	secret := &corev1.Secret{}
 	found, err := r.get(ctx, target.Namespace, name, secret)
 	if err != nil || !found || !isLabeled(secret) {
 		return nil, err
 	}
-	return r.newest(ctx, target, secret), nil
+	return r.freshSecret(ctx, target, secret), nil
 }
 
 func (r *Reconciler) knownHosts(ctx context.Context, target *v1alpha1.ConnectionTarget) ([]byte, error) {
@@ -205,8 +191,8 @@ func (r *Reconciler) knownHosts(ctx context.Context, target *v1alpha1.Connection
 	return []byte(strings.Join(keys.KnownHosts, "\n") + "\n"), nil
 }
 
-// isLabeled reports whether the object may be used by targets. The cache holds
-// labeled objects only; this says it once more, where it matters.
+// isLabeled reports whether targets may use the object. The cache holds labeled
+// objects only. This check does not depend on how the cache is configured.
 func isLabeled(object client.Object) bool {
 	return object.GetLabels()[v1alpha1.CredentialsLabel] == v1alpha1.CredentialsLabelValue
 }

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/controller/status"
@@ -16,27 +17,27 @@ import (
 	"github.com/connpool/connpool/internal/poolset"
 )
 
-// report is pure: it says what is true of the target as a status. The last
-// status matters for transition times, and so that a connection which is being
-// replaced does not make a good target look bad.
+// report returns the next status of the target. It is pure. The last status matters
+// for transition times. It also keeps a good target ready while a connection is
+// being replaced.
 func report(
 	f facts, decided decision, seen poolset.Observation, last v1alpha1.ConnectionTargetStatus, replica string,
 ) v1alpha1.ConnectionTargetStatus {
 	slices.SortFunc(seen.Pools, func(a, b poolset.PoolObservation) int { return cmp.Compare(a.Pool.Name, b.Pool.Name) })
 	kind, endpoint := f.target.Spec.Type(), endpointOf(f)
-	if endpoint == "" && kind == or(last.Type, "") {
-		endpoint = or(last.Endpoint, "") // of what goes on serving
+	if endpoint == "" && kind == ptr.Deref(last.Type, "") {
+		endpoint = ptr.Deref(last.Endpoint, "") // of the connections that go on serving
 	}
 	next := v1alpha1.ConnectionTargetStatus{
 		ObservedGeneration: &f.target.Generation,
 		Type:               &kind,
 		Endpoint:           optional(endpoint),
-		ServerVersion:      optional(cmp.Or(seen.ServerVersion, or(last.ServerVersion, ""))),
+		ServerVersion:      optional(cmp.Or(seen.ServerVersion, ptr.Deref(last.ServerVersion, ""))),
 	}
-	if endpoint != or(last.Endpoint, "") {
+	if endpoint != ptr.Deref(last.Endpoint, "") {
 		next.ServerVersion = optional(seen.ServerVersion)
 	}
-	current := or(last.ObservedGeneration, 0) == f.target.Generation
+	current := ptr.Deref(last.ObservedGeneration, 0) == f.target.Generation
 	if len(seen.Pools) > 0 {
 		next.Replica = optional(replica)
 		shares := last.Pools
@@ -45,18 +46,18 @@ func report(
 		}
 		addUp(&next, seen.Pools, f.pools, shares)
 	}
-	judged := seen.Pools
-	if f.needed && seen.JumpHost != nil {
-		judged = []poolset.PoolObservation{*seen.JumpHost}
+	observed := seen.Pools
+	if f.onlyJumpHost && seen.JumpHost != nil {
+		observed = []poolset.PoolObservation{*seen.JumpHost}
 		next.Replica, next.Connections = optional(replica), counts(*seen.JumpHost)
 	}
 	r := reporter{
-		Conditions: status.Conditions{Now: f.now, Generation: f.target.Generation, Last: last.Conditions},
-		jumpHost:   f.needed,
+		Conditions:   status.Conditions{Now: f.now, Generation: f.target.Generation, Last: last.Conditions},
+		onlyJumpHost: f.onlyJumpHost,
 	}
-	r.judge(decided.problem, judged, next.Pools)
+	r.setConditions(decided.problem, observed, next.Pools)
 	next.Conditions = r.List
-	next.LastError = lastError(decided.problem, judged)
+	next.LastError = lastError(decided.problem, observed)
 	return next
 }
 
@@ -67,14 +68,14 @@ func optional(text string) *string {
 	return &text
 }
 
-// addUp fills in the figures.
+// addUp fills in the pools' shares and their sums.
 func addUp(
 	next *v1alpha1.ConnectionTargetStatus, pools []poolset.PoolObservation,
 	specs []v1alpha1.ConnectionPool, last []v1alpha1.TargetPoolStatus,
 ) {
 	var total poolset.PoolObservation
 	for _, pool := range pools {
-		next.Pools = append(next.Pools, share(pool, leastWarm(pool, specs), lastShare(last, pool.Pool.UID)))
+		next.Pools = append(next.Pools, share(pool, specMinWarm(pool, specs), lastShare(last, pool.Pool.UID)))
 		total.Idle += pool.Idle
 		total.InUse += pool.InUse
 		total.Dialing += pool.Dialing
@@ -93,9 +94,9 @@ func addUp(
 	next.LastUsedTime = status.Seconds(total.LastUsed)
 }
 
-// leastWarm is the minimum that the pool's spec asks for. A schedule may keep
-// more, but a target is ready without them.
-func leastWarm(pool poolset.PoolObservation, specs []v1alpha1.ConnectionPool) int {
+// specMinWarm returns the size.minWarm of the pool. A schedule may ask for more, but
+// a target is ready without those.
+func specMinWarm(pool poolset.PoolObservation, specs []v1alpha1.ConnectionPool) int {
 	for i := range specs {
 		if string(specs[i].UID) == pool.Pool.UID {
 			return minWarm(&specs[i].Spec)
@@ -126,7 +127,7 @@ func share(pool poolset.PoolObservation, least int, last *v1alpha1.TargetPoolSta
 
 func lastShare(shares []v1alpha1.TargetPoolStatus, uid string) *v1alpha1.TargetPoolStatus {
 	for i := range shares {
-		if string(or(shares[i].UID, "")) == uid {
+		if string(ptr.Deref(shares[i].UID, "")) == uid {
 			return &shares[i]
 		}
 	}
@@ -139,10 +140,10 @@ func counts(pool poolset.PoolObservation) v1alpha1.ConnectionCounts {
 	return v1alpha1.ConnectionCounts{Warm: &warm, InUse: &inUse, Dialing: &dialing, Draining: &draining}
 }
 
-// isSatisfied reports whether the pool has the connections that it wants, and
-// may believe in them. Those of a target that takes no more dials do serve, but
-// one that was not ready must be up again first, or it would flap with every
-// connection that it takes only to drop it.
+// isSatisfied reports whether the pool has its warm connections and may count on
+// them. If the target fails dials, its live connections still serve. But if the
+// target was not ready before, its health must be Up first. Otherwise a target that
+// accepts connections only to drop them would become ready with each.
 func isSatisfied(pool poolset.PoolObservation, least int, last *v1alpha1.TargetPoolStatus) bool {
 	if pool.Paused || pool.Warm() < least {
 		return false
@@ -150,19 +151,19 @@ func isSatisfied(pool poolset.PoolObservation, least int, last *v1alpha1.TargetP
 	if pool.Health != poolset.HealthDown {
 		return true
 	}
-	served := least > 0 && last != nil && or(last.Ready, false)
+	served := least > 0 && last != nil && ptr.Deref(last.Ready, false)
 	return served && pool.Err.Reason != driver.ProbeFailed
 }
 
-// isReplacing reports that a pool which had enough connections is making up for
-// those that went away, with a server or with the operator's last process, and
-// nothing says that it will fail.
+// isReplacing reports whether a pool that had enough connections is replacing those
+// that it lost, when the server or the operator restarted, and no dial has failed
+// since.
 func isReplacing(pool poolset.PoolObservation, least int, last *v1alpha1.TargetPoolStatus) bool {
 	return !pool.Paused && pool.Health != poolset.HealthDown && pool.Dial.Failures == 0 && last != nil &&
-		or(last.Ready, false) && int(or(last.MinWarm, 0)) == least
+		ptr.Deref(last.Ready, false) && int(ptr.Deref(last.MinWarm, 0)) == least
 }
 
-// shortfall is why a pool lacks connections.
+// shortfall returns the reason why a pool lacks connections.
 func shortfall(pool poolset.PoolObservation) string {
 	switch {
 	case pool.Paused:
@@ -173,28 +174,24 @@ func shortfall(pool poolset.PoolObservation) string {
 	return v1alpha1.ReasonWarming
 }
 
-// stalls reports whether only a change by a person cures the reason.
-func stalls(reason string) bool {
-	return driver.Reason(reason).Permanent() ||
-		reason == v1alpha1.ReasonJumpTargetInvalid || reason == v1alpha1.ReasonDriverUnavailable
-}
-
 // reporter collects conditions.
 type reporter struct {
 	status.Conditions
-	// jumpHost says that no pool selects the target: what is observed of it is
-	// its connections as a jump host.
-	jumpHost bool
+	// onlyJumpHost says that no pool selects the target, so that only its connections
+	// as a jump host are observed.
+	onlyJumpHost bool
 }
 
-// judge writes the conditions from what stands in the way and what is seen.
-func (r *reporter) judge(found *problem, pools []poolset.PoolObservation, shares []v1alpha1.TargetPoolStatus) {
+// setConditions sets the conditions from the problem, if there is one, and from what
+// is observed of the pools.
+func (r *reporter) setConditions(found *problem, pools []poolset.PoolObservation, shares []v1alpha1.TargetPoolStatus) {
 	r.credentials(found, pools)
 	r.reachable(found, pools)
 	r.ready(found, pools, shares)
 	r.progress(found, pools)
 }
 
+// credentials sets CredentialsReady.
 func (r *reporter) credentials(found *problem, pools []poolset.PoolObservation) {
 	if found != nil && found.condition == v1alpha1.ConditionCredentialsReady {
 		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, found.reason, found.message)
@@ -204,32 +201,33 @@ func (r *reporter) credentials(found *problem, pools []poolset.PoolObservation) 
 		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionUnknown, found.reason, "not looked at yet: "+found.message)
 		return
 	}
-	if failure := worst(pools); failure != nil && failure.Reason.AboutDeclaration() {
+	if failure := firstFailure(pools); failure != nil && failure.Reason.AboutDeclaration() {
 		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, string(failure.Reason), failure.Message)
 		return
 	}
-	if refused := refusal(pools); refused != nil {
+	if failure := refusedCredentials(pools); failure != nil {
 		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, v1alpha1.ReasonCredentialsInvalid,
-			"connections made with the earlier credentials keep serving, because the changed ones do not work: "+refused.Message)
+			"connections made with the earlier credentials keep serving, because the changed ones do not work: "+failure.Message)
 		return
 	}
 	r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionTrue, v1alpha1.ReasonCredentialsValid,
 		"everything that the target refers to can be used")
 }
 
-// refusal is why changed credentials do not work, if trying again will not help.
-// One that is due to the network says nothing of them.
-func refusal(pools []poolset.PoolObservation) *driver.Error {
+// refusedCredentials returns why changed credentials do not work, if trying again
+// does not help. A failure of the network says nothing about credentials.
+func refusedCredentials(pools []poolset.PoolObservation) *driver.Error {
 	for _, pool := range pools {
-		if pool.Refused != nil && stalls(string(pool.Refused.Reason)) {
+		if pool.Refused != nil && pool.Refused.Reason.Permanent() {
 			return pool.Refused
 		}
 	}
 	return nil
 }
 
+// reachable sets Reachable.
 func (r *reporter) reachable(found *problem, pools []poolset.PoolObservation) {
-	failure := worst(pools)
+	failure := firstFailure(pools)
 	switch {
 	case found != nil && found.condition == v1alpha1.ConditionReachable:
 		r.Set(v1alpha1.ConditionReachable, metav1.ConditionFalse, found.reason, found.message)
@@ -244,8 +242,9 @@ func (r *reporter) reachable(found *problem, pools []poolset.PoolObservation) {
 	}
 }
 
-// wasReachable reports that the last verdict on the present spec was a good one.
-// It holds until there is another, so that a restart of the operator is no news.
+// wasReachable reports whether the target was last found reachable by its present
+// spec. That holds until a dial ends, so that a restart of the operator does not
+// change the condition.
 func (r *reporter) wasReachable() bool {
 	last := meta.FindStatusCondition(r.Last, v1alpha1.ConditionReachable)
 	return last != nil && last.Status == metav1.ConditionTrue && last.ObservedGeneration == r.Generation
@@ -253,8 +252,8 @@ func (r *reporter) wasReachable() bool {
 
 func isUp(pool poolset.PoolObservation) bool { return pool.Health == poolset.HealthUp }
 
-// worst is the failure of the first pool that has one.
-func worst(pools []poolset.PoolObservation) *driver.Error {
+// firstFailure returns the failure of the first pool that has one.
+func firstFailure(pools []poolset.PoolObservation) *driver.Error {
 	for _, pool := range pools {
 		if pool.Err != nil {
 			return pool.Err
@@ -263,13 +262,14 @@ func worst(pools []poolset.PoolObservation) *driver.Error {
 	return nil
 }
 
+// ready sets Ready.
 func (r *reporter) ready(found *problem, pools []poolset.PoolObservation, shares []v1alpha1.TargetPoolStatus) {
 	switch {
-	case found != nil && (len(pools) == 0 || r.jumpHost):
+	case found != nil && (len(pools) == 0 || r.onlyJumpHost):
 		r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, found.reason, found.message)
 		return
-	case r.jumpHost:
-		r.readyToCarry(pools)
+	case r.onlyJumpHost:
+		r.jumpHostReady(pools)
 		return
 	case len(pools) == 0:
 		r.Set(v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonPending, "the operator has not looked at it yet")
@@ -293,12 +293,13 @@ func (r *reporter) ready(found *problem, pools []poolset.PoolObservation, shares
 	r.Set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonWarm, "every pool has its warm connections")
 }
 
-// readyToCarry judges a jump host: it is connected when a target behind it is
-// dialed, so only a failure says that it is not ready.
-func (r *reporter) readyToCarry(hops []poolset.PoolObservation) {
-	for _, hop := range hops {
-		if hop.Err != nil && hop.Warm() == 0 {
-			r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, string(hop.Err.Reason), hop.Err.Error())
+// jumpHostReady sets Ready of a jump host that no pool selects. The operator connects
+// to it only when it dials a target behind it, so the jump host is ready unless it
+// fails.
+func (r *reporter) jumpHostReady(jumpHosts []poolset.PoolObservation) {
+	for _, jumpHost := range jumpHosts {
+		if jumpHost.Err != nil && jumpHost.Warm() == 0 {
+			r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, string(jumpHost.Err.Reason), jumpHost.Err.Error())
 			return
 		}
 	}
@@ -313,16 +314,17 @@ func explain(pool poolset.PoolObservation) string {
 	return fmt.Sprintf("connections for pool %s are being made", pool.Pool.Name)
 }
 
-// progress adds Reconciling or Stalled, as kstatus wants them: only while true.
+// progress adds Reconciling or Stalled. By the rules of kstatus they are there only
+// while they are true.
 func (r *reporter) progress(found *problem, pools []poolset.PoolObservation) {
 	ready := r.Find(v1alpha1.ConditionReady)
-	failure := worst(pools)
+	failure := firstFailure(pools)
 	switch {
-	case found != nil && found.stalled:
+	case found != nil && found.stalls():
 		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, found.reason, found.message)
 	case ready.Status == metav1.ConditionTrue:
 		r.rotating(pools)
-	case stalls(ready.Reason):
+	case driver.Reason(ready.Reason).Permanent():
 		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, ready.Reason, ready.Message)
 	case failure != nil:
 		r.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonRetrying, "the next attempt follows by itself")
@@ -331,10 +333,11 @@ func (r *reporter) progress(found *problem, pools []poolset.PoolObservation) {
 	}
 }
 
+// rotating adds Stalled or Reconciling while changed credentials are being tried.
 func (r *reporter) rotating(pools []poolset.PoolObservation) {
-	if refused := refusal(pools); refused != nil {
+	if failure := refusedCredentials(pools); failure != nil {
 		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonCredentialsInvalid,
-			"the changed credentials do not work: "+refused.Message)
+			"the changed credentials do not work: "+failure.Message)
 		return
 	}
 	for _, pool := range pools {
@@ -346,12 +349,12 @@ func (r *reporter) rotating(pools []poolset.PoolObservation) {
 	}
 }
 
-// maxErrorMessage is how long the API lets lastError.message be.
+// maxErrorMessage is the longest lastError.message that the API accepts, in bytes.
 const maxErrorMessage = 1024
 
-// lastError is the newest failure, for those who look at the figures.
+// lastError returns the newest failure, or the problem; nil if there is neither.
 func lastError(found *problem, pools []poolset.PoolObservation) *v1alpha1.TargetError {
-	failure := worst(pools)
+	failure := firstFailure(pools)
 	for _, pool := range pools {
 		if failure == nil {
 			failure = pool.Refused
@@ -370,8 +373,8 @@ func lastError(found *problem, pools []poolset.PoolObservation) *v1alpha1.Target
 	return nil
 }
 
-// shorten cuts a message that the API would refuse together with the whole
-// status.
+// shorten cuts a message to what the API accepts. The API would refuse the whole
+// status otherwise.
 func shorten(message string) string {
 	if len(message) <= maxErrorMessage {
 		return message

@@ -13,7 +13,7 @@ import (
 	"github.com/connpool/connpool/api/v1alpha1"
 )
 
-// Indexes of targets by the names that they refer to.
+// Indexes of targets by the names of the objects that they refer to.
 const (
 	secretIndex    = "secrets"
 	configMapIndex = "configMaps"
@@ -60,58 +60,57 @@ func configMapNames(target *v1alpha1.ConnectionTarget) []string {
 }
 
 func jumpNames(target *v1alpha1.ConnectionTarget) []string {
-	if _, ref := wayOn(target); ref != nil {
+	if _, ref := jumpRef(target); ref != nil {
 		return []string{ref.Name}
 	}
 	return nil
 }
 
-// using maps a Secret or ConfigMap to the targets that read it, and those behind
-// them.
+// using maps a Secret or ConfigMap to the targets that use it and to their
+// dependents.
 func (r *Reconciler) using(index string) handler.MapFunc {
 	return func(ctx context.Context, object client.Object) []reconcile.Request {
 		var requests []reconcile.Request
 		for _, target := range r.list(ctx, object.GetNamespace(), client.MatchingFields{index: object.GetName()}) {
 			requests = append(requests, requestFor(&target))
-			requests = append(requests, requestsFor(r.behind(ctx, &target))...)
+			requests = append(requests, requestsFor(r.dependents(ctx, &target))...)
 		}
 		return requests
 	}
 }
 
-// onTheWay maps a target to those that are reached through it, and to those
-// through which it is reached.
-func (r *Reconciler) onTheWay(ctx context.Context, object client.Object) []reconcile.Request {
+// relatedTargets maps a target to its dependents and to its jump hosts.
+func (r *Reconciler) relatedTargets(ctx context.Context, object client.Object) []reconcile.Request {
 	target, ok := object.(*v1alpha1.ConnectionTarget)
 	if !ok {
 		return nil
 	}
-	return append(requestsFor(r.behind(ctx, target)), r.before(ctx, target)...)
+	return append(requestsFor(r.dependents(ctx, target)), r.jumpRequests(ctx, target)...)
 }
 
-// behind are the targets that are reached through the target.
-func (r *Reconciler) behind(ctx context.Context, target *v1alpha1.ConnectionTarget) []v1alpha1.ConnectionTarget {
-	return r.behindAt(ctx, target, maxJumps)
+// dependents returns the targets that are reached through the target.
+func (r *Reconciler) dependents(ctx context.Context, target *v1alpha1.ConnectionTarget) []v1alpha1.ConnectionTarget {
+	return r.dependentsWithin(ctx, target, maxJumps)
 }
 
-func (r *Reconciler) behindAt(ctx context.Context, target *v1alpha1.ConnectionTarget, depth int) []v1alpha1.ConnectionTarget {
+func (r *Reconciler) dependentsWithin(ctx context.Context, target *v1alpha1.ConnectionTarget, depth int) []v1alpha1.ConnectionTarget {
 	if depth == 0 || target.Spec.SSH == nil {
 		return nil
 	}
-	next := r.list(ctx, target.Namespace, client.MatchingFields{jumpIndex: target.Name})
-	behind := next
-	for i := range next {
-		behind = append(behind, r.behindAt(ctx, &next[i], depth-1)...)
+	direct := r.list(ctx, target.Namespace, client.MatchingFields{jumpIndex: target.Name})
+	all := direct
+	for i := range direct {
+		all = append(all, r.dependentsWithin(ctx, &direct[i], depth-1)...)
 	}
-	return behind
+	return all
 }
 
-// before are the targets through which the target is reached, as far as they are
-// known.
-func (r *Reconciler) before(ctx context.Context, target *v1alpha1.ConnectionTarget) []reconcile.Request {
+// jumpRequests returns requests for the jump hosts of the target. It ends at the
+// first that does not exist.
+func (r *Reconciler) jumpRequests(ctx context.Context, target *v1alpha1.ConnectionTarget) []reconcile.Request {
 	var requests []reconcile.Request
 	for range maxJumps {
-		_, ref := wayOn(target)
+		_, ref := jumpRef(target)
 		if ref == nil {
 			return requests
 		}
@@ -125,9 +124,9 @@ func (r *Reconciler) before(ctx context.Context, target *v1alpha1.ConnectionTarg
 	return requests
 }
 
-// selectable maps a pool to every target that it selects, or may have selected
-// before its spec changed.
-func (r *Reconciler) selectable(ctx context.Context, object client.Object) []reconcile.Request {
+// allTargets maps a pool to all targets of its namespace, because the pool may have
+// selected any of them before its spec changed.
+func (r *Reconciler) allTargets(ctx context.Context, object client.Object) []reconcile.Request {
 	return requestsFor(r.list(ctx, object.GetNamespace()))
 }
 

@@ -11,18 +11,18 @@ import (
 
 // Conditions collects the conditions of one status.
 type Conditions struct {
-	// Now is the transition time of what has turned.
+	// Now is the transition time of conditions whose status changes.
 	Now time.Time
-	// Generation is what the conditions are about.
+	// Generation is the metadata.generation that the conditions are about.
 	Generation int64
-	// Last are those of the last status.
+	// Last are the conditions of the last status.
 	Last []metav1.Condition
-	// List is what has been collected.
+	// List are the conditions that have been collected.
 	List []metav1.Condition
 }
 
-// Set adds a condition. Its transition time stays the last one's as long as its
-// status does.
+// Set adds a condition. It keeps the transition time of the last status while its
+// own status stays the same.
 func (c *Conditions) Set(kind string, status metav1.ConditionStatus, reason, message string) {
 	condition := metav1.Condition{
 		Type: kind, Status: status, Reason: reason, Message: message,
@@ -39,11 +39,11 @@ func (c *Conditions) Find(kind string) *metav1.Condition {
 	return meta.FindStatusCondition(c.List, kind)
 }
 
-// Turned reports whether a condition appeared, went, or changed its status or
-// its reason, or speaks of another generation. Messages alone are no turn, and
-// neither is one passing failure instead of another: a bad network shows now as
-// this and now as that.
-func Turned(before, after []metav1.Condition) bool {
+// Changed reports whether a condition appeared, disappeared, or changed its status,
+// its reason or its generation. Another message alone does not count. Neither does
+// another transient reason instead of a transient one, because a bad network shows
+// as Timeout now and as Unreachable a moment later.
+func Changed(before, after []metav1.Condition) bool {
 	if len(before) != len(after) {
 		return true
 	}
@@ -52,21 +52,22 @@ func Turned(before, after []metav1.Condition) bool {
 		known[condition.Type] = condition
 	}
 	for _, condition := range after {
-		if old, ok := known[condition.Type]; !ok || turned(old, condition) {
+		if old, ok := known[condition.Type]; !ok || changed(old, condition) {
 			return true
 		}
 	}
 	return false
 }
 
-func turned(before, after metav1.Condition) bool {
+func changed(before, after metav1.Condition) bool {
 	if before.Status != after.Status || before.ObservedGeneration != after.ObservedGeneration {
 		return true
 	}
 	return before.Reason != after.Reason && !(driver.Reason(before.Reason).Transient() && driver.Reason(after.Reason).Transient())
 }
 
-// Seconds is the time as the API stores it, or nil for none.
+// Seconds returns the time as the API stores it, in whole seconds; nil for the zero
+// time.
 func Seconds(t time.Time) *metav1.Time {
 	if t.IsZero() {
 		return nil

@@ -1,12 +1,12 @@
-// Package status is how the controllers write what they have observed: when it
-// is worth an API write (Pace), as conditions (Conditions), by server-side apply
-// with an event for each turn (Writer).
+// Package status writes what the controllers have observed. Conditions collects
+// conditions, Pace decides when a change is worth an API write, and Writer writes by
+// server-side apply and records an event when Ready changes.
 //
-// A control plane pays for every write with etcd space and with every watcher's
-// attention. So a status is written at once when a condition turns, and never
-// when nothing changed; figures that move all the time are refreshed at most
-// once per Interval for each object, and all refreshes together share one Rate,
-// in the order in which they became due.
+// Every write costs the control plane space in etcd and a message to every watcher.
+// So a status is written at once when a condition changes, and never when nothing
+// changed. Counters, which change all the time, are written at most once per
+// Interval for each object. All such writes together share one Rate, in the order
+// in which they became due.
 package status
 
 import (
@@ -19,27 +19,30 @@ import (
 )
 
 const (
-	// Interval is the least time between two refreshes of one object.
+	// Interval is the shortest time between two writes of one object's counters.
 	Interval = 30 * time.Second
-	// Rate is how many refreshes there may be per second, over all objects.
+	// Rate is how many writes of counters there may be per second, over all objects.
 	Rate = 2
-	// settle lets several changes of one cause become one refresh.
+	// settle is how long a change waits for others of the same cause, so that one
+	// write covers them.
 	settle = 2 * time.Second
 )
 
-// Urgency is how much a change of a status matters to those who watch it.
+// Urgency is how soon a change of a status is to be written.
 type Urgency int
 
 const (
-	// Figures have moved: the refresh waits for its Interval.
-	Figures Urgency = iota
-	// News is worth a refresh as soon as what comes with it has settled.
-	News
-	// Turn is a condition that has turned: it is written at once.
-	Turn
+	// Counters means that only counters or messages changed. They wait for the
+	// Interval and for the Rate.
+	Counters Urgency = iota
+	// Notable means that something changed that users wait for. It is written as soon
+	// as it has settled.
+	Notable
+	// Transition means that a condition changed. It is written at once.
+	Transition
 )
 
-// Pace keeps the time of the statuses of one kind of object. It is safe for
+// Pace decides when the statuses of one kind of object are written. It is safe for
 // concurrent use for different objects.
 type Pace[S any] struct {
 	budget *rate.Limiter
@@ -48,27 +51,28 @@ type Pace[S any] struct {
 	last map[types.UID]written[S]
 }
 
-// written is what an object's status said last.
+// written is the status of an object that was written last.
 type written[S any] struct {
 	status S
-	// at is when it was written; zero when an earlier process wrote it.
+	// at is when this process wrote it; zero if an earlier process did.
 	at time.Time
-	// dirty is when something first differed from it, and slot when the budget
-	// has room for the refresh; zero when not yet.
-	dirty, slot time.Time
+	// dirty is when the object first differed from it; zero if it does not.
+	dirty time.Time
+	// writeAt is when the budget has room for the next write; zero if no room has
+	// been reserved.
+	writeAt time.Time
 }
 
-// NewBudget makes what the paces of a process share.
+// NewBudget returns the Rate that all paces of a process share.
 func NewBudget() *rate.Limiter { return rate.NewLimiter(Rate, 1) }
 
-// NewPace makes a pace that spends from the budget.
+// NewPace returns a pace whose writes of counters spend from the budget.
 func NewPace[S any](budget *rate.Limiter) *Pace[S] {
 	return &Pace[S]{budget: budget, last: map[types.UID]written[S]{}}
 }
 
-// Last returns the status that was written last: what this process remembers,
-// else what the object says. The object may come from a cache that has not seen
-// the last write yet.
+// Last returns the status that was written last. If this process has not written one,
+// it is the observed status, which may come from a cache that lags behind.
 func (p *Pace[S]) Last(uid types.UID, observed S) S {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -79,8 +83,8 @@ func (p *Pace[S]) Last(uid types.UID, observed S) S {
 	return observed
 }
 
-// Due says whether the status must be written now, or after what time to ask
-// again; neither when nothing changed.
+// Due reports whether the caller must write the status now, and otherwise after what
+// time to ask again; 0 means that nothing changed.
 func (p *Pace[S]) Due(now time.Time, uid types.UID, next S, urgency Urgency) (write bool, after time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -88,33 +92,33 @@ func (p *Pace[S]) Due(now time.Time, uid types.UID, next S, urgency Urgency) (wr
 	switch {
 	case equality.Semantic.DeepEqual(last.status, next):
 		return false, 0
-	case urgency == Turn:
+	case urgency == Transition:
 		return true, 0
 	}
 	if last.dirty.IsZero() {
 		last.dirty = now
 	}
 	due := last.due(urgency)
-	if last.slot.IsZero() && !now.Before(due) {
-		last.slot = now.Add(p.budget.ReserveN(now, 1).DelayFrom(now))
+	if last.writeAt.IsZero() && !now.Before(due) {
+		last.writeAt = now.Add(p.budget.ReserveN(now, 1).DelayFrom(now))
 	}
-	if urgency == News && !now.Before(due) {
-		last.slot = now // it pays, but does not queue behind figures
+	if urgency == Notable && !now.Before(due) {
+		last.writeAt = now // it spends from the budget, but does not wait for it
 	}
 	p.last[uid] = last
-	if last.slot.IsZero() {
+	if last.writeAt.IsZero() {
 		return false, due.Sub(now)
 	}
-	if wait := last.slot.Sub(now); wait > 0 {
+	if wait := last.writeAt.Sub(now); wait > 0 {
 		return false, wait
 	}
 	return true, 0
 }
 
-// due is when the refresh may take its place in the budget.
+// due returns when the next write may spend from the budget.
 func (w written[S]) due(urgency Urgency) time.Time {
 	settled, due := w.dirty.Add(settle), w.at.Add(Interval)
-	if urgency == News || due.Before(settled) {
+	if urgency == Notable || due.Before(settled) {
 		return settled
 	}
 	return due
@@ -127,7 +131,7 @@ func (p *Pace[S]) Wrote(now time.Time, uid types.UID, status S) {
 	p.last[uid] = written[S]{status: status, at: now}
 }
 
-// Forget drops an object that is gone.
+// Forget drops an object that does not exist any more.
 func (p *Pace[S]) Forget(uid types.UID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

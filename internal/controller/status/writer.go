@@ -25,19 +25,20 @@ type Writer[S any] struct {
 	Client   client.Client
 	Recorder events.EventRecorder
 	Pace     *Pace[S]
-	// Conditions are those of a status.
+	// Conditions returns the conditions of a status.
 	Conditions func(S) []metav1.Condition
-	// Configuration is the object's apply configuration with the status. It must
-	// carry the UID, so that the status does not end up in a namesake.
+	// Configuration returns the apply configuration of the object with the status. It
+	// must have the UID, so that the status is not written to a new object of the same
+	// name.
 	Configuration func(object client.Object, status S) (runtime.ApplyConfiguration, error)
-	// IsNews reports a change beside the conditions that people wait for; nil
-	// means that nothing is.
-	IsNews func(last, next S) bool
+	// IsNotable reports whether something besides the conditions changed that users
+	// wait for. Nil means that there is no such thing.
+	IsNotable func(last, next S) bool
 }
 
-// Write applies the next status if it is due, and records an event if Ready has
-// turned. Otherwise it returns after what time to ask again; 0 means not before
-// something changes. An object that is gone is no error.
+// Write applies the next status if it is due, and records an event if Ready changed.
+// Otherwise it returns after what time to call it again; 0 means not before something
+// changes. It is no error if the object does not exist any more.
 func (w *Writer[S]) Write(ctx context.Context, object client.Object, last, next S) (after time.Duration, err error) {
 	now := time.Now()
 	due, after := w.Pace.Due(now, object.GetUID(), next, w.urgency(last, next))
@@ -55,7 +56,7 @@ func (w *Writer[S]) Write(ctx context.Context, object client.Object, last, next 
 		return 0, fmt.Errorf("apply status: %w", err)
 	}
 	w.Pace.Wrote(now, object.GetUID(), next)
-	w.tell(object,
+	w.recordEvent(object,
 		meta.FindStatusCondition(w.Conditions(last), v1alpha1.ConditionReady),
 		meta.FindStatusCondition(w.Conditions(next), v1alpha1.ConditionReady))
 	return 0, nil
@@ -63,18 +64,20 @@ func (w *Writer[S]) Write(ctx context.Context, object client.Object, last, next 
 
 func (w *Writer[S]) urgency(last, next S) Urgency {
 	switch {
-	case Turned(w.Conditions(last), w.Conditions(next)):
-		return Turn
-	case w.IsNews != nil && w.IsNews(last, next):
-		return News
+	case Changed(w.Conditions(last), w.Conditions(next)):
+		return Transition
+	case w.IsNotable != nil && w.IsNotable(last, next):
+		return Notable
 	}
-	return Figures
+	return Counters
 }
 
-// tell says what changed to what. That something began is no news.
-func (w *Writer[S]) tell(object client.Object, before, after *metav1.Condition) {
+// recordEvent records that the reason or the status of Ready changed. It records no
+// event when an object has its first Ready condition, unless that is true or a
+// failure.
+func (w *Writer[S]) recordEvent(object client.Object, before, after *metav1.Condition) {
 	kind := corev1.EventTypeWarning
-	if isExpected(after.Reason) {
+	if v1alpha1.IsExpectedReason(after.Reason) {
 		kind = corev1.EventTypeNormal
 	}
 	switch {
@@ -82,31 +85,20 @@ func (w *Writer[S]) tell(object client.Object, before, after *metav1.Condition) 
 		return
 	case before == nil:
 		w.Recorder.Eventf(object, nil, kind, after.Reason, "Reconcile", "%s: %s", after.Reason, note(after.Message))
-	case before.Status != after.Status || turned(*before, *after) && before.Reason != after.Reason:
+	case before.Status != after.Status || changed(*before, *after) && before.Reason != after.Reason:
 		w.Recorder.Eventf(object, nil, kind, after.Reason, "Reconcile", "%s, was %s: %s", after.Reason, before.Reason, note(after.Message))
 	}
 }
 
-// maxNote leaves room for two reasons in the 1,024 bytes that the API allows a
-// note.
+// maxNote bounds the message in the note of an event, in bytes. It leaves room for
+// two reasons in the 1,024 bytes that the API allows.
 const maxNote = 800
 
 func note(message string) string {
 	return strings.ToValidUTF8(message[:min(len(message), maxNote)], "")
 }
 
-// isExpected reports a reason of Ready that somebody asked for.
-func isExpected(reason string) bool {
-	switch reason {
-	case v1alpha1.ReasonWarm, v1alpha1.ReasonJumpHost, v1alpha1.ReasonWarming, v1alpha1.ReasonPending,
-		v1alpha1.ReasonNotSelected, v1alpha1.ReasonPaused:
-		return true
-	}
-	return false
-}
-
-// Convert turns a status into its apply configuration, which has the same
-// fields.
+// Convert fills in an apply configuration from a status, which has the same fields.
 func Convert(status, configuration any) error {
 	raw, err := json.Marshal(status)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/connpool/connpool/test/netfault"
 )
 
-// dialTo reaches one address, whatever is asked for.
+// dialTo returns a DialFunc that always dials one address.
 func dialTo(address string) driver.DialFunc {
 	return func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", address)
@@ -90,7 +90,7 @@ func writeKeys(b *testing.B, engine *dockerd.Engine) string {
 	return dir
 }
 
-// freshCommand is what a program does that makes a client for each command.
+// freshCommand runs a command like a program that makes a client for each.
 func freshCommand(address, files, name string) error {
 	ctx := context.Background()
 	docker, err := client.NewClientWithOpts(client.WithHost("tcp://"+address), client.WithAPIVersionNegotiation(),

@@ -8,8 +8,8 @@ import (
 	"github.com/docker/docker/api/types/container"
 )
 
-// markVariable is in the environment of every command, so that its processes can
-// be found again.
+// markVariable is in the environment of every command, so that its processes can be
+// found.
 const markVariable = "CONNPOOL_COMMAND"
 
 func newMark() string { return rand.Text() }
@@ -30,52 +30,54 @@ const signalScript = `for signal in %s; do
   done
 done`
 
-// The signals, each sent to all processes in turn. To kill them they are held
-// first, twice: what is not held yet may start another one behind the shell's back.
+// The signals are sent to all processes, one after the other. Before they are killed
+// they are stopped, twice: while the shell goes through the processes, one that is not
+// stopped yet may start another that the shell does not see.
 const (
 	askToEnd = "TERM"
-	kill     = "STOP STOP KILL KILL" //nolint:dupword // as said
+	kill     = "STOP STOP KILL KILL" //nolint:dupword // as explained above
 )
 
 // signal is best effort: the container may have no shell, or be gone.
-func (e *execution) signal(ctx context.Context, signals string) {
-	script := fmt.Sprintf(signalScript, signals, markVariable, e.mark)
-	created, err := e.conn.client.ContainerExecCreate(ctx, e.command.Place.Container, container.ExecOptions{
+func (p *process) signal(ctx context.Context, signals string) {
+	script := fmt.Sprintf(signalScript, signals, markVariable, p.mark)
+	created, err := p.conn.client.ContainerExecCreate(ctx, p.container, container.ExecOptions{
 		Cmd: []string{"sh", "-c", script},
 	})
 	if err == nil && plainID(created.ID) {
-		_ = e.conn.client.ContainerExecStart(ctx, created.ID, container.ExecStartOptions{Detach: true})
+		_ = p.conn.client.ContainerExecStart(ctx, created.ID, container.ExecStartOptions{Detach: true})
 	}
 }
 
-// signalLater ends what may run without anybody who listens, in the background.
-func (e *execution) signalLater() {
+// signalLater ends a command in the background that may run although its caller has
+// left.
+func (p *process) signalLater() {
 	go func() {
-		ctx, cancel := context.WithTimeout(e.conn.ctx, e.conn.options.StageTimeout)
+		ctx, cancel := context.WithTimeout(p.conn.ctx, p.conn.options.StageTimeout)
 		defer cancel()
-		e.signal(ctx, askToEnd)
-		if sleep(ctx, e.conn.options.KillGrace) {
-			e.signal(ctx, kill)
+		p.signal(ctx, askToEnd)
+		if sleep(ctx, p.conn.options.KillGrace) {
+			p.signal(ctx, kill)
 		}
 	}()
 }
 
-// terminate signals the command to end, then kills it, and returns when its
-// streams are not used any more.
+// terminate signals the command to end, then kills it. It returns when it does not use
+// the caller's writers anymore.
 func (e *execution) terminate() {
 	if !e.endsAfter(askToEnd) {
 		e.endsAfter(kill)
 	}
 	_ = e.socket.Close()
-	e.stdout.silence()
-	e.stderr.silence()
+	e.stdout.Silence()
+	e.stderr.Silence()
 }
 
 // endsAfter reports whether the output ended soon after the signal.
 func (e *execution) endsAfter(signals string) bool {
 	ctx, cancel := context.WithTimeout(e.conn.ctx, e.conn.options.KillGrace)
 	defer cancel()
-	go e.signal(ctx, signals)
+	go e.process.signal(ctx, signals)
 	select {
 	case <-e.ended:
 		return true

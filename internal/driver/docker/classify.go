@@ -1,100 +1,56 @@
 package docker
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
-	"syscall"
 
 	"github.com/containerd/errdefs"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/dialerr"
 )
 
-func notStarted(reason driver.Reason, stage driver.Stage, format string, args ...any) *driver.Error {
-	return &driver.Error{Reason: reason, Stage: stage, Message: fmt.Sprintf(format, args...)}
-}
-
 func unknown(reason driver.Reason, stage driver.Stage, format string, args ...any) *driver.Error {
-	result := notStarted(reason, stage, format, args...)
+	result := driver.Errorf(reason, stage, format, args...)
 	result.Started = true
 	return result
 }
 
-// because adds the inner cause.
-func because(err error, result *driver.Error) *driver.Error {
-	result.Err = err
-	return result
-}
+// hints are the words for Docker in the sentences of dialerr.Connect.
+var hints = dialerr.Hints{Address: "the address", Name: "its spelling", Port: "the endpoint", Server: "the Docker engine"}
 
-// connectError classifies why there is no socket.
-func connectError(err error, address string) *driver.Error {
-	if classified, ok := errors.AsType[*driver.Error](err); ok {
-		return classified
-	}
-	result := notStarted(driver.Unreachable, driver.StageConnect,
-		"no connection to %s; check the address, the network and firewalls", address)
-	_, isDNS := errors.AsType[*net.DNSError](err)
-	switch {
-	case isDNS:
-		result = notStarted(driver.DNSError, driver.StageResolve,
-			"the name of %s does not resolve; check its spelling and the cluster's DNS", address)
-	case errors.Is(err, syscall.ECONNREFUSED):
-		result.Message = address + " refuses connections; check the endpoint and that the Docker engine runs"
-	case errors.Is(err, os.ErrNotExist):
-		result.Message = "there is no socket " + address + "; check the path and that the Docker engine runs"
-	case errors.Is(err, os.ErrPermission):
-		result.Message = "the operator may not use the socket " + address + "; let its user or group read and write it"
-	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
-		result.Message = "the operator has no file descriptor left for " + address +
-			"; raise its limit of open files, or lower size.max of some pools"
-	case errors.Is(err, context.Canceled):
-		result = notStarted(driver.Timeout, driver.StageConnect, "the caller gave up")
-	case isTimeout(err):
-		result = notStarted(driver.Timeout, driver.StageConnect,
-			"%s did not answer in time; check the address, the network and firewalls", address)
-	}
-	return because(err, result)
-}
-
-func isTimeout(err error) bool {
-	network, isNetwork := errors.AsType[net.Error](err)
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) || isNetwork && network.Timeout()
-}
-
-// isNetwork tells the end of a stream from one that makes no sense.
+// isNetwork reports whether the network or the end of a stream caused the error, not
+// its content.
 func isNetwork(err error) bool {
 	_, network := errors.AsType[net.Error](err)
 	return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// tlsError classifies why a socket was not encrypted.
+// tlsError classifies why a TLS handshake failed.
 func tlsError(err error, address string) *driver.Error {
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
 	switch invalid := certificateError(err, address); {
 	case invalid != nil:
-		return because(err, invalid)
+		return invalid.Because(err)
 	case noTLS:
-		return because(err, notStarted(driver.ProtocolError, driver.StageTLS,
-			"%s does not speak TLS; start the engine with --tlsverify, or correct the port", address))
+		return driver.Errorf(driver.ProtocolError, driver.StageTLS,
+			"%s does not speak TLS; start the engine with --tlsverify, or correct the port", address).Because(err)
 	}
-	return refusedOr(err, address, driver.StageTLS)
+	return socketError(err, address, driver.StageTLS)
 }
 
-// certificateError says what is wrong with the engine's certificate, or nothing.
+// certificateError returns what is wrong with the engine's certificate, or nil.
 func certificateError(err error, address string) *driver.Error {
 	host, _, _ := net.SplitHostPort(address)
 	wrongName, isName := errors.AsType[x509.HostnameError](err)
 	wrong, isInvalid := errors.AsType[x509.CertificateInvalidError](err)
 	_, isUnknown := errors.AsType[x509.UnknownAuthorityError](err)
 	bad := func(format string, args ...any) *driver.Error {
-		return notStarted(driver.CertificateInvalid, driver.StageTLS, format, args...)
+		return driver.Errorf(driver.CertificateInvalid, driver.StageTLS, format, args...)
 	}
 	switch {
 	case isName:
@@ -106,7 +62,7 @@ func certificateError(err error, address string) *driver.Error {
 			host, named(driver.Sanitize(strings.Join(names, ", "))))
 	case isInvalid && wrong.Reason == x509.Expired:
 		return bad("the engine's certificate is valid from %s until %s only; renew it, or check the clocks",
-			day(wrong.Cert.NotBefore), day(wrong.Cert.NotAfter))
+			formatDate(wrong.Cert.NotBefore), formatDate(wrong.Cert.NotAfter))
 	case isInvalid:
 		return bad("the engine's certificate cannot be used (%s); issue another one", driver.Sanitize(wrong.Error()))
 	case isUnknown:
@@ -123,45 +79,46 @@ func named(names string) string {
 	return names
 }
 
-// refusedOr recognizes an engine that refuses our certificate. With TLS 1.3 it
-// says so only when it is first spoken to.
-func refusedOr(err error, address string, stage driver.Stage) *driver.Error {
+// socketError classifies why a socket failed during or right after the TLS handshake.
+// With TLS 1.3 an engine refuses the client certificate only after the handshake.
+func socketError(err error, address string, stage driver.Stage) *driver.Error {
 	alert := ""
 	if said, ok := errors.AsType[*net.OpError](err); ok && said.Op == "remote error" {
 		alert = said.Err.Error()
 	}
 	switch {
 	case strings.Contains(alert, "certificate"), strings.Contains(alert, "access denied"):
-		return because(err, notStarted(driver.AuthenticationFailed, driver.StageAuthentication,
+		return driver.Errorf(driver.AuthenticationFailed, driver.StageAuthentication,
 			"%s refuses the Secret's certificate (%s); issue tls.crt by the authority that the engine's --tlscacert names",
-			address, driver.Sanitize(strings.TrimPrefix(alert, "tls: "))))
+			address, driver.Sanitize(strings.TrimPrefix(alert, "tls: "))).Because(err)
 	case alert != "":
-		return because(err, notStarted(driver.ProtocolError, stage,
-			"%s and the operator find no common TLS (%s); let the engine speak TLS 1.2 or later", address, driver.Sanitize(alert)))
-	case isTimeout(err):
-		return because(err, notStarted(driver.Timeout, stage,
-			"%s did not answer in time; check that it is a Docker engine and not overloaded", address))
+		return driver.Errorf(driver.ProtocolError, stage,
+			"%s and the operator find no common TLS (%s); let the engine speak TLS 1.2 or later",
+			address, driver.Sanitize(alert)).Because(err)
+	case dialerr.IsTimeout(err):
+		return driver.Errorf(driver.Timeout, stage,
+			"%s did not answer in time; check that it is a Docker engine and not overloaded", address).Because(err)
 	}
-	return because(err, notStarted(driver.Unreachable, stage,
-		"%s closed the connection; look into the engine's log", address))
+	return driver.Errorf(driver.Unreachable, stage,
+		"%s closed the connection; look into the engine's log", address).Because(err)
 }
 
-// refusal classifies an answer of the engine that is an error of its own, or
-// returns nil. None of these requests starts anything.
-func refusal(err error, stage driver.Stage, what string) *driver.Error {
+// answerError classifies an error that is the engine's own answer, or returns nil. It
+// is for requests that start nothing.
+func answerError(err error, stage driver.Stage, what string) *driver.Error {
 	words := driver.Sanitize(strings.TrimPrefix(err.Error(), "Error response from daemon: "))
 	switch {
 	case errdefs.IsNotFound(err):
-		return because(err, notStarted(driver.NotFound, stage,
-			"%s does not exist on this engine (%s); list what there is with docker ps --all", what, words))
+		return driver.Errorf(driver.NotFound, stage,
+			"%s does not exist on this engine (%s); list what there is with docker ps --all", what, words).Because(err)
 	case errdefs.IsConflict(err):
-		return because(err, notStarted(driver.NotFound, stage,
-			"%s does not run (%s); look with docker ps --all, and start it", what, words))
+		return driver.Errorf(driver.NotFound, stage,
+			"%s does not run (%s); look with docker ps --all, and start it", what, words).Because(err)
 	case errdefs.IsPermissionDenied(err), errdefs.IsUnauthorized(err):
-		return because(err, notStarted(driver.Forbidden, stage,
-			"the engine forbids this (%s); allow it in its authorization plugin, or in the proxy before its socket", words))
+		return driver.Errorf(driver.Forbidden, stage,
+			"the engine forbids this (%s); allow it in its authorization plugin, or in the proxy before its socket", words).Because(err)
 	case errdefs.IsInvalidArgument(err), errdefs.IsInternal(err), errdefs.IsNotImplemented(err), errdefs.IsUnavailable(err):
-		return because(err, notStarted(driver.ProtocolError, stage, "the engine refuses: %s; look into its log", words))
+		return driver.Errorf(driver.ProtocolError, stage, "the engine refuses: %s; look into its log", words).Because(err)
 	}
 	return nil
 }

@@ -12,58 +12,59 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// plainName is what Docker calls containers. Anything else could become another
-// path of its API.
+// plainName matches the names and IDs that Docker gives. Any other text could become
+// another path of its API.
 var plainName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$`)
 
-// plainID tells whether the engine's name of a command can stand in a path.
+// plainID reports whether the engine's ID of a command can be part of a path.
 func plainID(id string) bool { return plainName.MatchString(id) }
 
-// detachKeys would detach a terminal from its command if anybody typed them. The
-// engine's default, ctrl-p ctrl-q, holds back what shells and editors need.
+// detachKeys detach a terminal from its command if a user types them, so they are a
+// sequence that no user types. The engine waits after ctrl-p for the rest of its
+// default, ctrl-p ctrl-q, but shells and editors need ctrl-p.
 const detachKeys = "ctrl-@,ctrl-^,ctrl-@,ctrl-_,ctrl-@,ctrl-^"
 
-// check refuses what the Docker API cannot carry.
+// check returns an error if the Docker API cannot carry the command.
 func check(command driver.Command) error {
 	place := command.Place
 	switch {
 	case place.Container == "":
-		return refuse("a Docker target runs commands in containers; name one")
+		return badCommand("a Docker target runs commands in containers; name one")
 	case place.Pod != "" || place.Namespace != "":
-		return refuse("a Docker target has containers but no pods or namespaces; name a container only")
+		return badCommand("a Docker target has containers but no pods or namespaces; name a container only")
 	case !plainName.MatchString(place.Container):
-		return refuse("%q is no name or ID of a container; list what there is with docker ps", driver.Sanitize(place.Container))
+		return badCommand("%q is no name or ID of a container; list what there is with docker ps", driver.Sanitize(place.Container))
 	case command.Subsystem != "":
-		return refuse("containers have no subsystems such as %s, only hosts behind SSH have; run a program instead",
+		return badCommand("containers have no subsystems such as %s, only hosts behind SSH have; run a program instead",
 			driver.Sanitize(command.Subsystem))
 	}
 	for _, word := range slices.Concat(command.Argv, []string{command.Shell},
 		slices.Collect(maps.Keys(command.Env)), slices.Collect(maps.Values(command.Env))) {
 		if strings.ContainsRune(word, 0) {
-			return refuse("the command or its environment holds a NUL byte, which no process can receive; remove it")
+			return badCommand("the command or its environment holds a NUL byte, which no process can receive; remove it")
 		}
 		if !utf8.ValidString(word) {
-			return refuse("the command or its environment is not UTF-8, and the Docker API carries nothing else; " +
+			return badCommand("the command or its environment is not UTF-8, and the Docker API carries nothing else; " +
 				"pass such data on standard input")
 		}
 	}
 	return nil
 }
 
-func refuse(format string, args ...any) *driver.Error {
-	return notStarted(driver.ProtocolError, driver.StageStart, format, args...)
+func badCommand(format string, args ...any) *driver.Error {
+	return driver.Errorf(driver.ProtocolError, driver.StageStart, format, args...)
 }
 
-// config says what to prepare.
-func (e *execution) config() container.ExecOptions {
+// execOptions returns what the engine is asked to prepare.
+func execOptions(command driver.Command, stdin bool, mark string) container.ExecOptions {
 	return container.ExecOptions{
-		Cmd: words(e.command), Env: e.environment(), DetachKeys: detachKeys,
-		AttachStdin: e.stdin != nil, AttachStdout: true, AttachStderr: true,
-		Tty: e.command.TTY != nil, ConsoleSize: consoleSize(e.command.TTY),
+		Cmd: argvOf(command), Env: environment(command, mark), DetachKeys: detachKeys,
+		AttachStdin: stdin, AttachStdout: true, AttachStderr: true,
+		Tty: command.TTY != nil, ConsoleSize: consoleSize(command.TTY),
 	}
 }
 
-func words(command driver.Command) []string {
+func argvOf(command driver.Command) []string {
 	switch {
 	case len(command.Argv) > 0:
 		return command.Argv
@@ -73,19 +74,19 @@ func words(command driver.Command) []string {
 	return []string{"sh"}
 }
 
-func (e *execution) environment() []string {
-	environment := []string{markVariable + "=" + e.mark}
-	if tty := e.command.TTY; tty != nil {
+func environment(command driver.Command, mark string) []string {
+	variables := []string{markVariable + "=" + mark}
+	if tty := command.TTY; tty != nil {
 		term := tty.Term
 		if term == "" {
 			term = "xterm"
 		}
-		environment = append(environment, "TERM="+term)
+		variables = append(variables, "TERM="+term)
 	}
-	for _, name := range slices.Sorted(maps.Keys(e.command.Env)) {
-		environment = append(environment, name+"="+e.command.Env[name])
+	for _, name := range slices.Sorted(maps.Keys(command.Env)) {
+		variables = append(variables, name+"="+command.Env[name])
 	}
-	return environment
+	return variables
 }
 
 func consoleSize(tty *driver.TTY) *[2]uint {

@@ -15,7 +15,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(tests{m}) }
 
-// tests end the engine that they share before anybody looks for what they left.
+// tests end the engine that they share before goleak looks for goroutines.
 type tests struct{ *testing.M }
 
 // Run implements goleak.TestingM.
@@ -28,8 +28,8 @@ func (t tests) Run() int {
 	return t.M.Run()
 }
 
-// shared is the engine of all tests that do not break theirs. Starting one costs
-// more than most tests.
+// shared is the engine of all tests that do not break it. Starting an engine takes
+// longer than most tests.
 var shared *dockerd.Engine
 
 func sharedEngine(t testing.TB) *dockerd.Engine {
@@ -44,7 +44,7 @@ func sharedEngine(t testing.TB) *dockerd.Engine {
 	return shared
 }
 
-// unixEndpoint reaches an engine by its socket.
+// unixEndpoint returns the endpoint of an engine's unix socket.
 func unixEndpoint(engine *dockerd.Engine) driver.Endpoint {
 	return driver.Endpoint{
 		Network: "unix", Address: engine.Socket, Dial: new(net.Dialer).DialContext,
@@ -52,7 +52,7 @@ func unixEndpoint(engine *dockerd.Engine) driver.Endpoint {
 	}
 }
 
-// tcpEndpoint reaches an engine with mutual TLS.
+// tcpEndpoint returns the endpoint of an engine with mutual TLS.
 func tcpEndpoint(engine *dockerd.Engine) driver.Endpoint {
 	endpoint := unixEndpoint(engine)
 	endpoint.Network, endpoint.Address = "tcp", engine.TCP
@@ -100,11 +100,8 @@ func TestConformance(t *testing.T) {
 					t.Fatal(err)
 				}
 				return drivertest.Harness{
-					Dial: func(ctx context.Context, trace driver.TraceFunc) (driver.Conn, error) {
-						endpoint := endpointOf(engine)
-						endpoint.Trace = trace
-						return dialWith(ctx, Options{}, endpoint)
-					},
+					Driver:          New(Options{}),
+					Endpoint:        endpointOf(engine),
 					KillConnections: engine.Kill,
 					Signals:         true,
 					Terminals:       true,

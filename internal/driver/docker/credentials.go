@@ -23,14 +23,14 @@ const (
 
 const maxSecretBytes = 64 << 10
 
-// credentials prove who we are, and who the engine is.
+// credentials prove the identity of the operator, and verify that of the engine.
 type credentials struct {
 	authorities *x509.CertPool
 	certificate tls.Certificate
 }
 
 func invalid(format string, args ...any) *driver.Error {
-	return notStarted(driver.CredentialsInvalid, driver.StagePrepare, format, args...)
+	return driver.Errorf(driver.CredentialsInvalid, driver.StagePrepare, format, args...)
 }
 
 func parseCredentials(secret map[string][]byte, now time.Time) (*credentials, error) {
@@ -59,13 +59,13 @@ func parseCredentials(secret map[string][]byte, now time.Time) (*credentials, er
 	return c, c.check(now)
 }
 
-// checkSecret looks at what is there, without reading it.
+// checkSecret checks that the keys are there and have a sensible size.
 func checkSecret(secret map[string][]byte) error {
 	for _, key := range []string{keyCA, keyCertificate, keyPrivate} {
 		value, ok := secret[key]
 		switch {
 		case !ok:
-			return notStarted(driver.CredentialsMissing, driver.StagePrepare,
+			return driver.Errorf(driver.CredentialsMissing, driver.StagePrepare,
 				"the Secret lacks the key %s: an engine on TCP is reached with mutual TLS only; add ca.crt, tls.crt and tls.key", key)
 		case len(bytes.TrimSpace(value)) == 0:
 			return invalid("the Secret's key %s is empty; fill it", key)
@@ -76,7 +76,7 @@ func checkSecret(secret map[string][]byte) error {
 	return nil
 }
 
-// parseCertificates returns at least one.
+// parseCertificates returns at least one certificate, or an error.
 func parseCertificates(secret map[string][]byte, key string) ([]*x509.Certificate, error) {
 	var found []*x509.Certificate
 	for block, rest := pem.Decode(secret[key]); block != nil; block, rest = pem.Decode(rest) {
@@ -117,28 +117,29 @@ func parsePair(secret map[string][]byte) (tls.Certificate, error) {
 	return none, invalid("the Secret's key tls.key cannot be read as a private key, it may be cut off; copy the whole file again")
 }
 
-// checkAuthorities refuses only what can verify nothing: a bundle may hold old ones.
+// checkAuthorities returns an error if all authorities have expired. A bundle may hold
+// some that have.
 func checkAuthorities(authorities []*x509.Certificate, now time.Time) error {
 	expired := func(authority *x509.Certificate) bool { return now.After(authority.NotAfter) }
 	if slices.ContainsFunc(authorities, func(a *x509.Certificate) bool { return !expired(a) }) {
 		return nil
 	}
-	return outdated("the Secret's key ca.crt holds an authority that expired on %s; replace it", day(authorities[0].NotAfter))
+	return outdated("the Secret's key ca.crt holds an authority that expired on %s; replace it", formatDate(authorities[0].NotAfter))
 }
 
 func outdated(format string, args ...any) *driver.Error {
-	return notStarted(driver.CertificateInvalid, driver.StagePrepare, format, args...)
+	return driver.Errorf(driver.CertificateInvalid, driver.StagePrepare, format, args...)
 }
 
-// check tells whether our certificate is good for a client now.
+// check returns an error if the client certificate cannot be used now.
 func (c *credentials) check(now time.Time) error {
 	leaf := c.certificate.Leaf
 	switch {
 	case now.After(leaf.NotAfter):
-		return outdated("the Secret's key tls.crt holds a certificate that expired on %s; renew it", day(leaf.NotAfter))
+		return outdated("the Secret's key tls.crt holds a certificate that expired on %s; renew it", formatDate(leaf.NotAfter))
 	case now.Before(leaf.NotBefore):
 		return outdated("the Secret's key tls.crt holds a certificate that is not valid before %s; check the clocks, or wait",
-			day(leaf.NotBefore))
+			formatDate(leaf.NotBefore))
 	case !forClients(leaf):
 		return invalid("the Secret's key tls.crt holds a certificate that is not for clients; " +
 			"issue one with the extended key usage clientAuth")
@@ -155,13 +156,13 @@ func forClients(leaf *x509.Certificate) bool {
 	})
 }
 
-func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
+func formatDate(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
-// config trusts nobody but the Secret's authorities.
+// config returns a TLS configuration that trusts only the Secret's authorities.
 func (c *credentials) config(address string) (*tls.Config, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, notStarted(driver.ProtocolError, driver.StagePrepare,
+		return nil, driver.Errorf(driver.ProtocolError, driver.StagePrepare,
 			"%s is no host and port; write the endpoint as tcp://host:2376", driver.Sanitize(address))
 	}
 	return &tls.Config{
@@ -171,7 +172,8 @@ func (c *credentials) config(address string) (*tls.Config, error) {
 	}, nil
 }
 
-// describe says which certificate we show, for a trace.
+// describe names the client certificate, for a trace.
 func (c *credentials) describe() string {
-	return fmt.Sprintf("the certificate of %q, valid until %s", c.certificate.Leaf.Subject.CommonName, day(c.certificate.Leaf.NotAfter))
+	leaf := c.certificate.Leaf
+	return fmt.Sprintf("the certificate of %q, valid until %s", leaf.Subject.CommonName, formatDate(leaf.NotAfter))
 }

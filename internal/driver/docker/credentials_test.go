@@ -36,7 +36,7 @@ func issue(t *testing.T, authority *dockerd.Authority, template *x509.Certificat
 	return cert, key
 }
 
-// secretOf is a good Secret.
+// secretOf returns a Secret that is accepted.
 func secretOf(t *testing.T, authority *dockerd.Authority) map[string][]byte {
 	t.Helper()
 	cert, key := issue(t, authority, dockerd.ClientTemplate("client"))
@@ -159,7 +159,7 @@ func TestAnEndpointIsCheckedWithoutIO(t *testing.T) {
 	}
 }
 
-func TestACertificateThatExpiresMeanwhileIsNotShown(t *testing.T) {
+func TestACertificateThatHasExpiredSincePrepareIsNotShown(t *testing.T) {
 	authority := newAuthority(t)
 	cert, key := issue(t, authority, clientTemplate(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(time.Hour) }))
 	prepared, err := New(Options{}).Prepare(driver.Endpoint{

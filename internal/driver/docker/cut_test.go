@@ -11,9 +11,9 @@ import (
 	"github.com/connpool/connpool/test/dockerd"
 )
 
-// Output whose end was cut off must not pass for all of it: crypto/tls forgives an
-// end between two records.
-func TestOnlyTheFarewellOfTLSIsAGoodEnd(t *testing.T) {
+// Output whose end was cut off must not look like all of it: crypto/tls accepts an end
+// between two records.
+func TestOnlyTheFarewellOfTLSIsAProperEnd(t *testing.T) {
 	tests := map[string]struct {
 		end  func(engine *tls.Conn) error
 		want error
@@ -41,8 +41,8 @@ func TestOnlyTheFarewellOfTLSIsAGoodEnd(t *testing.T) {
 	}
 }
 
-// tlsPair is a transport, an engine's encrypted end of it, and what to expect of
-// that.
+// tlsPair returns a transport, the engine's encrypted end of it, and the client's
+// configuration.
 func tlsPair(t *testing.T) (near net.Conn, far *tls.Conn, config *tls.Config) {
 	t.Helper()
 	authority := newAuthority(t)

@@ -16,6 +16,7 @@ import (
 	"github.com/docker/docker/client"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/dialerr"
 )
 
 const (
@@ -23,7 +24,7 @@ const (
 	maxHeader = 64 << 10
 	// maxAnswer bounds the body of an answer that this driver reads itself.
 	maxAnswer = 1 << 20
-	// host stands for the engine in requests; it is never resolved.
+	// host is the host name in requests. It is never resolved.
 	host = "docker"
 )
 
@@ -43,17 +44,19 @@ func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 		}
 		return nil, err
 	}
-	c.establish(time.Since(begin))
+	c.info.Handshake = time.Since(begin)
+	c.sockets.ahead.Replenish()
+	c.monitor.Start()
 	return c, nil
 }
 
-// givenUp says that the caller left, in the stage that this ended.
+// givenUp returns that the caller gave up, in the stage in which the dial failed.
 func (d *dialer) givenUp(ctx context.Context, err error) *driver.Error {
 	stage := driver.AsError(err).Stage
 	if stage == "" {
 		stage = d.firstStage()
 	}
-	return because(ctx.Err(), notStarted(driver.Timeout, stage, "the caller did not wait any longer"))
+	return driver.Errorf(driver.Timeout, stage, "the caller did not wait any longer").Because(ctx.Err())
 }
 
 // tracef tells what was found in a stage that was passed.
@@ -63,8 +66,7 @@ func (d *dialer) tracef(stage driver.Stage, format string, args ...any) {
 	}
 }
 
-// handshake makes the first socket, on which the engine proves itself, and keeps
-// it as a spare.
+// handshake dials the first socket, makes a round trip on it, and keeps it for later.
 func (c *conn) handshake(ctx context.Context) error {
 	s, err := c.sockets.dial(ctx, c.endpoint.Dial)
 	if err != nil {
@@ -77,11 +79,11 @@ func (c *conn) handshake(ctx context.Context) error {
 		return err
 	}
 	if !stop() {
-		return notStarted(driver.Timeout, driver.StageSession, "the caller did not wait any longer")
+		return driver.Errorf(driver.Timeout, driver.StageSession, "the caller did not wait any longer")
 	}
 	c.dialer.tracef(driver.StageSession, "%s answers", c.info.ServerVersion)
 	c.info.RemoteAddress = s.RemoteAddr().String()
-	c.sockets.put(s)
+	c.sockets.ahead.Put(s)
 	return nil
 }
 
@@ -90,13 +92,13 @@ func (d *dialer) traceTLS(s *socket) {
 		state := encrypted.ConnectionState()
 		leaf := state.PeerCertificates[0]
 		d.tracef(driver.StageTLS, "%s; the engine showed the certificate of %q, valid until %s",
-			tls.VersionName(state.Version), leaf.Subject.CommonName, day(leaf.NotAfter))
+			tls.VersionName(state.Version), leaf.Subject.CommonName, formatDate(leaf.NotAfter))
 	}
 }
 
-// greet sends the first request. It is done by hand, because an engine that
-// refuses our certificate says so while it is being written to, and net/http
-// would not look.
+// greet sends the first request. It does not use net/http, because an engine that
+// refuses the client certificate says so while the request is written, and net/http
+// would not read that.
 func (c *conn) greet(s *socket) error {
 	stage := driver.StageSession
 	if c.dialer.credentials != nil {
@@ -108,11 +110,11 @@ func (c *conn) greet(s *socket) error {
 	if err != nil {
 		return err
 	}
-	response, err := exchange(s, request) //nolint:bodyclose // it is in memory
+	response, err := roundTrip(s, request) //nolint:bodyclose // it is in memory
 	if err != nil {
 		return greetingError(err, c.endpoint.Address, stage)
 	}
-	c.roundTrip.Store(int64(time.Since(begin)))
+	c.monitor.Measured(time.Since(begin))
 	if c.dialer.credentials != nil {
 		c.dialer.tracef(driver.StageAuthentication, "the engine accepted %s", c.dialer.credentials.describe())
 	}
@@ -121,19 +123,19 @@ func (c *conn) greet(s *socket) error {
 
 func greetingError(err error, address string, stage driver.Stage) *driver.Error {
 	if isNetwork(err) {
-		return refusedOr(err, address, stage)
+		return socketError(err, address, stage)
 	}
-	return because(err, notStarted(driver.ProtocolError, stage,
-		"%s does not answer as a Docker engine; check the endpoint", address))
+	return driver.Errorf(driver.ProtocolError, stage,
+		"%s does not answer as a Docker engine; check the endpoint", address).Because(err)
 }
 
-// exchange sends a request and reads its answer, with its whole body. It leaves
-// nothing unread, so the socket can be used again.
-func exchange(s *socket, request *http.Request) (*http.Response, error) {
+// roundTrip sends a request and reads the whole answer, so that the socket can be used
+// again.
+func roundTrip(s *socket, request *http.Request) (*http.Response, error) {
 	written := request.Write(s)
 	response, reader, err := readAnswer(s, request)
 	if err != nil {
-		if written != nil && isTimeout(err) {
+		if written != nil && dialerr.IsTimeout(err) {
 			err = written
 		}
 		return nil, err
@@ -150,7 +152,7 @@ func exchange(s *socket, request *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// readAnswer reads the head of an answer, which is bounded, unlike what follows.
+// readAnswer reads the head of an answer, which is bounded. What follows is not.
 func readAnswer(s *socket, request *http.Request) (*http.Response, *bufio.Reader, error) {
 	bounded := &io.LimitedReader{R: s, N: maxHeader}
 	reader := bufio.NewReader(bounded)
@@ -162,27 +164,29 @@ func readAnswer(s *socket, request *http.Request) (*http.Response, *bufio.Reader
 	return response, reader, err
 }
 
-// introduce learns who answers, and which version of the API to speak with it.
+// introduce learns the version of the engine, and that of its API.
 func (c *conn) introduce(response *http.Response) error {
 	version := driver.Sanitize(response.Header.Get("Api-Version"))
 	switch {
 	case response.StatusCode == http.StatusForbidden, response.StatusCode == http.StatusUnauthorized:
-		return notStarted(driver.Forbidden, driver.StageSession,
+		return driver.Errorf(driver.Forbidden, driver.StageSession,
 			"the engine forbids /_ping; allow it in its authorization plugin, or in the proxy before its socket")
 	case response.StatusCode != http.StatusOK:
-		return notStarted(driver.ProtocolError, driver.StageSession,
+		return driver.Errorf(driver.ProtocolError, driver.StageSession,
 			"%s answers /_ping with %s; check that it is a Docker engine, and look into its log",
 			c.endpoint.Address, driver.Sanitize(response.Status))
 	case version == "":
-		return notStarted(driver.ProtocolError, driver.StageSession,
+		return driver.Errorf(driver.ProtocolError, driver.StageSession,
 			"%s tells no API version; check that it is a Docker engine of version 1.13 or later", c.endpoint.Address)
 	}
 	c.version = version
 	c.info.ServerVersion = describe(response.Header.Get("Server"), version)
-	return c.speak(version)
+	var err error
+	c.client, err = newClient(c.transport, version)
+	return err
 }
 
-// describe reads "Docker/20.10.24 (linux)".
+// describe names the engine by a header such as "Docker/20.10.24 (linux)".
 func describe(server, version string) string {
 	name, number, found := strings.Cut(strings.TrimSuffix(server, " (linux)"), "/")
 	if !found {
@@ -191,22 +195,21 @@ func describe(server, version string) string {
 	return driver.Sanitize(strings.Join(strings.Fields(name+" "+number+" (API "+version+")"), " "))
 }
 
-// speak makes the client that speaks a version of the API.
-func (c *conn) speak(version string) (err error) {
-	c.client, err = client.NewClientWithOpts(
+// newClient makes the client for a version of the API.
+func newClient(transport http.RoundTripper, version string) (*client.Client, error) {
+	made, err := client.NewClientWithOpts(
 		client.WithHost("http://"+host),
-		client.WithHTTPClient(&http.Client{Transport: bounded{c.transport}, CheckRedirect: client.CheckRedirect}),
+		client.WithHTTPClient(&http.Client{Transport: bounded{transport}, CheckRedirect: client.CheckRedirect}),
 	)
 	if err != nil {
-		return because(err, notStarted(driver.ProtocolError, driver.StageSession,
-			"no client could be made: %s", driver.Sanitize(err.Error())))
+		return nil, driver.Errorf(driver.ProtocolError, driver.StageSession,
+			"no client could be made: %s", driver.Sanitize(err.Error())).Because(err)
 	}
-	c.client.NegotiateAPIVersionPing(types.Ping{APIVersion: version})
-	return nil
+	made.NegotiateAPIVersionPing(types.Ping{APIVersion: version})
+	return made, nil
 }
 
-// bounded is a transport whose answers end, for a client that would read them
-// whatever their size.
+// bounded is a transport that bounds its answers, because the Docker client does not.
 type bounded struct{ http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.

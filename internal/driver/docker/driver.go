@@ -5,32 +5,30 @@
 //	status, err := conn.(driver.Execer).Exec(ctx, command, streams)
 //	response, err := conn.(driver.Proxier).Proxy(request)
 //
-// An engine on TCP is reached with mutual TLS, always: credentials are ca.crt,
-// tls.crt and tls.key of the target's Secret. A unix socket takes none; whether
-// it is this host's or one at the end of an SSH connection only the endpoint's
-// DialFunc knows.
+// An engine on TCP is always reached with mutual TLS: the credentials are ca.crt,
+// tls.crt and tls.key of the target's Secret. A unix socket takes none. It may be on
+// this host or at the end of an SSH connection: the endpoint's DialFunc decides.
 //
-// Docker has no connections that live: each command takes a socket of its own,
-// which its streams use up. So a connection here is an engine that has proved
-// itself, one HTTP transport, and a few sockets that are dialed, encrypted and
-// watched ahead, for commands and requests alike: no command waits for a
-// handshake unless many start at the same moment. The price is two sockets and a
-// goroutine for each while the connection is idle. An engine that dies is noticed
-// at once, because the watched sockets end with it.
+// Docker has no long-lived connections: each command takes a socket of its own, and
+// its streams use the socket up. So a connection here is an engine that answered with
+// valid credentials, one HTTP transport, and a few sockets that are dialed and
+// encrypted ahead, for commands and requests alike. A command waits for a handshake
+// only if many start at the same moment. The price is two sockets and a goroutine for
+// each while the connection is idle. The death of an engine is noticed at once,
+// because those sockets end with it.
 //
-// A command costs three round trips: create, start, and asking for its exit
-// code. Its start is written once, on a socket that net/http never sees, so that
-// nothing can send it again. The engine forgets commands when it restarts, so
-// what was cut off by that stays unknown.
+// A command costs three round trips: create, start, and asking for its exit code. The
+// driver writes the start itself, once, so that net/http cannot send it again. The
+// engine forgets commands when it restarts, so the outcome of a command that this
+// interrupts stays unknown.
 //
-// The engine cannot signal a command. So every command carries a random value in
-// its environment, CONNPOOL_COMMAND, and whoever cancels it runs a shell in the
-// same container that signals what carries the value: best effort, for a container
-// may lack a shell, and a program may have changed its user.
+// The engine cannot signal a command. So every command has a random value in its
+// environment, CONNPOOL_COMMAND. To cancel it, the driver runs a shell in the same
+// container, which signals the processes that have the value. That is best effort: the
+// container may have no shell, and a program may have changed its user.
 //
 // The Docker API carries commands as JSON, so arguments that are not UTF-8 are
-// refused. Engines before API 1.42 learn a terminal's size only once the command
-// runs.
+// refused. Engines before API 1.42 get a terminal's size only once the command runs.
 package docker
 
 import (
@@ -96,7 +94,7 @@ func (d *Driver) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
 func checkSocket(endpoint driver.Endpoint) error {
 	switch {
 	case !path.IsAbs(endpoint.Address):
-		return notStarted(driver.ProtocolError, driver.StagePrepare,
+		return driver.Errorf(driver.ProtocolError, driver.StagePrepare,
 			"the path of the Docker socket must be absolute, such as /var/run/docker.sock; correct the endpoint")
 	case len(endpoint.Credentials) > 0:
 		return invalid("a unix socket takes no TLS credentials; remove them, or reach the engine with tcp://")

@@ -5,12 +5,9 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync"
-	"time"
-
-	"github.com/docker/docker/api/types/container"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/stdio"
 )
 
 // Exec implements driver.Execer.
@@ -19,90 +16,60 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 		return driver.ExitStatus{}, err
 	}
 	if err := ctx.Err(); err != nil {
-		return driver.ExitStatus{}, because(err, notStarted(driver.Timeout, driver.StageSession,
-			"the caller gave up before the command was started"))
+		return driver.ExitStatus{}, driver.Errorf(driver.Timeout, driver.StageSession,
+			"the caller gave up before the command was started").Because(err)
 	}
 	if c.ctx.Err() != nil || c.closing.Load() {
 		return driver.ExitStatus{}, c.death(driver.StageSession, false)
 	}
-	e := newExecution(c, command, streams)
-	if err := e.create(ctx); err != nil {
+	prepared := &process{conn: c, container: command.Place.Container, mark: newMark()}
+	if err := prepared.create(ctx, execOptions(command, streams.Stdin != nil, prepared.mark)); err != nil {
 		return driver.ExitStatus{}, err
 	}
-	return e.run(ctx)
+	return newExecution(prepared, command, streams).run(ctx)
 }
 
-// execution is one command. One goroutine listens to its output, others send its
-// input and changes of its window.
+// execution is one command. One goroutine receives its output, others send its input
+// and the size of its terminal.
 type execution struct {
 	conn    *conn
-	command driver.Command
+	process *process
+	tty     *driver.TTY
 	stdin   io.Reader
-	mark    string // the value of markVariable that its processes carry
-	id      string // the engine's name of it
 
-	stdout, stderr *outlet
+	stdout, stderr *stdio.Output
 
 	socket *socket
 	output outputs
 
-	// broken gets what the caller's side broke first: a stream.
+	// broken gets what failed first on the caller's side.
 	broken chan string
-	// ended is closed when there is no more output. What follows may be read then.
+	// ended is closed at the end of the output. outputErr may be read then.
 	ended     chan struct{}
 	outputErr error
 }
 
-func newExecution(c *conn, command driver.Command, streams driver.Streams) *execution {
+func newExecution(prepared *process, command driver.Command, streams driver.Streams) *execution {
 	e := &execution{
-		conn: c, command: command, stdin: streams.Stdin, mark: newMark(),
+		conn: prepared.conn, process: prepared, tty: command.TTY, stdin: streams.Stdin,
 		broken: make(chan string, 1), ended: make(chan struct{}),
 	}
-	e.stdout, e.stderr = e.outlet(streams.Stdout), e.outlet(streams.Stderr)
+	e.stdout, e.stderr = e.outputTo(streams.Stdout), e.outputTo(streams.Stderr)
 	e.output = outputs{stdout: e.stdout, stderr: e.stderr}
 	return e
 }
 
-// create has the engine prepare the command, which starts nothing.
-func (e *execution) create(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, e.conn.options.StageTimeout)
-	defer cancel()
-	created, err := e.conn.client.ContainerExecCreate(ctx, e.command.Place.Container, e.config())
-	if err == nil && !plainID(created.ID) {
-		return notStarted(driver.ProtocolError, driver.StageStart,
-			"the engine prepared the command under no name; check what answers at %s", e.conn.endpoint.Address)
-	}
-	e.id = created.ID
-	if err == nil {
-		return nil
-	}
-	return e.conn.failed(ctx, err, driver.StageStart, "the container "+e.command.Place.Container)
+func (e *execution) outputTo(writer io.Writer) *stdio.Output {
+	return stdio.NewOutput(writer, func() { e.breakOff("the reader of the command's output went away") })
 }
 
-// failed classifies a request that starts nothing and has failed.
-func (c *conn) failed(ctx context.Context, err error, stage driver.Stage, what string) *driver.Error {
-	if c.ctx.Err() != nil {
-		return c.death(stage, false)
-	}
-	if ctx.Err() != nil {
-		return because(ctx.Err(), notStarted(driver.Timeout, stage,
-			"%s did not answer in time; check that it is not overloaded", c.endpoint.Address))
-	}
-	if unreached, ok := errors.AsType[*driver.Error](err); ok { // no socket could be dialed
-		return unreached
-	}
-	if refused := refusal(err, stage, what); refused != nil {
-		return refused
-	}
-	c.suspect()
-	return because(err, notStarted(driver.Unreachable, stage,
-		"the connection to %s broke; check the Docker engine and the network", c.endpoint.Address))
-}
+// Ended implements running.Command.
+func (e *execution) Ended() <-chan struct{} { return e.ended }
 
-// run starts the command and sees it to its end. What ends it goes on when the
-// caller has left, so it takes its time from the connection.
+// run starts the command and waits for its end. Ending a command goes on when the
+// caller has left, so that uses the context of the connection.
 //
-//nolint:contextcheck // as said
+//nolint:contextcheck // as explained above
 func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 	var err error
 	if e.socket, err = e.conn.sockets.take(ctx); err != nil {
@@ -112,50 +79,50 @@ func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 		return driver.ExitStatus{}, err
 	}
 	defer e.socket.Close() //nolint:errcheck // it is used up
-	defer e.conn.starts(e)()
+	defer e.conn.running.Add(e)()
 	reader, err := e.start(ctx)
 	if err != nil {
 		close(e.ended)
 		return driver.ExitStatus{}, err
 	}
-	go e.listen(reader)
-	go e.speak()
+	go e.receive(reader)
+	go e.sendInput()
 	go e.resize()
 	select {
 	case <-e.ended:
 		return e.result(ctx)
 	case <-ctx.Done():
 		e.terminate()
-		return driver.ExitStatus{}, because(ctx.Err(), unknown(driver.Timeout, driver.StageRun,
-			"the caller gave up while the command ran; it was signaled to end"))
+		return driver.ExitStatus{}, unknown(driver.Timeout, driver.StageRun,
+			"the caller gave up while the command ran; it was signaled to end").Because(ctx.Err())
 	case what := <-e.broken:
 		e.terminate()
 		return driver.ExitStatus{}, unknown(driver.Unreachable, driver.StageRun, "%s; the command was signaled to end", what)
 	}
 }
 
-// listen copies the output to its end.
-func (e *execution) listen(reader *bufio.Reader) {
+// receive copies the output to its end.
+func (e *execution) receive(reader *bufio.Reader) {
 	defer close(e.ended)
-	if e.command.TTY != nil {
-		e.outputErr = pour(e.stdout, reader)
+	if e.tty != nil {
+		e.outputErr = stdio.Copy(e.stdout, reader)
 		return
 	}
 	e.outputErr = e.output.demultiplex(reader)
 }
 
-// speak sends the input.
-func (e *execution) speak() {
+// sendInput sends the input.
+func (e *execution) sendInput() {
 	if e.stdin == nil {
 		return
 	}
-	input := &source{Reader: e.stdin}
-	if _ = pour(e.socket, input); input.err != nil {
+	input := stdio.NewInput(e.stdin)
+	if _ = stdio.Copy(e.socket, input); input.Err() != nil {
 		// Half an input must not look like a whole one: no end is sent.
 		e.breakOff("the command's input broke off")
 		return
 	}
-	if e.command.TTY != nil { // a terminal has no end of input
+	if e.tty != nil { // a terminal has no end of input
 		return
 	}
 	if err := e.socket.CloseWrite(); errors.Is(err, errors.ErrUnsupported) {
@@ -163,10 +130,9 @@ func (e *execution) speak() {
 	}
 }
 
-// resize tells the engine the size of the window whenever it changes.
+// resize sends the size of the terminal whenever it changes.
 func (e *execution) resize() {
-	tty := e.command.TTY
-	if tty == nil {
+	if e.tty == nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(e.conn.ctx)
@@ -175,46 +141,21 @@ func (e *execution) resize() {
 		<-e.ended
 		cancel()
 	}()
-	e.setSize(ctx, tty.Size)
+	e.process.setSize(ctx, e.tty.Size)
 	for {
 		select {
-		case size, ok := <-tty.Resize:
+		case size, ok := <-e.tty.Resize:
 			if !ok {
 				return
 			}
-			e.setSize(ctx, size)
+			e.process.setSize(ctx, size)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// setSize tries for a while: the engine knows no window of what it only prepares.
-func (e *execution) setSize(ctx context.Context, size driver.WindowSize) {
-	if size.Columns == 0 || size.Rows == 0 {
-		return
-	}
-	options := container.ResizeOptions{Width: uint(size.Columns), Height: uint(size.Rows)}
-	for pause := 10 * time.Millisecond; pause < time.Second; pause *= 2 {
-		if e.conn.client.ContainerExecResize(ctx, e.id, options) == nil || !sleep(ctx, pause) {
-			return
-		}
-	}
-}
-
-// sleep reports whether the time passed before the context ended.
-func sleep(ctx context.Context, pause time.Duration) bool {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
-}
-
-// breakOff ends the command because one of the caller's streams has failed.
+// breakOff ends the command because one of the caller's streams failed.
 func (e *execution) breakOff(what string) {
 	select {
 	case e.broken <- what:
@@ -222,9 +163,9 @@ func (e *execution) breakOff(what string) {
 	}
 }
 
-// result tells how the command ended whose output has ended.
+// result returns how the command ended, after the end of its output.
 //
-//nolint:contextcheck // what ends a command goes on when the caller has left
+//nolint:contextcheck // ending a command goes on when the caller has left
 func (e *execution) result(ctx context.Context) (driver.ExitStatus, error) {
 	if e.conn.closing.Load() || e.conn.ctx.Err() != nil {
 		return driver.ExitStatus{}, e.conn.death(driver.StageRun, true)
@@ -239,53 +180,4 @@ func (e *execution) result(ctx context.Context) (driver.ExitStatus, error) {
 		return driver.ExitStatus{}, e.cutOff()
 	}
 	return e.exitStatus(ctx)
-}
-
-// source is where input comes from; it remembers whether it ended before its end.
-type source struct {
-	io.Reader
-
-	err error
-}
-
-// Read implements io.Reader.
-func (s *source) Read(p []byte) (int, error) {
-	n, err := s.Reader.Read(p)
-	if err != nil && err != io.EOF { // io.Copy takes only io.EOF itself for the end
-		s.err = err
-	}
-	return n, err
-}
-
-// outlet is where output goes. It never fails, since the stream must be read to
-// its end for the engine to end it.
-type outlet struct {
-	failed func()
-	mu     sync.Mutex // held while writing: silence waits for a write to return
-	writer io.Writer  // nil discards
-}
-
-func (e *execution) outlet(writer io.Writer) *outlet {
-	return &outlet{writer: writer, failed: func() { e.breakOff("the reader of the command's output went away") }}
-}
-
-// silence has all further output discarded.
-func (o *outlet) silence() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.writer = nil
-}
-
-// Write implements io.Writer.
-func (o *outlet) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.writer == nil {
-		return len(p), nil
-	}
-	if _, err := o.writer.Write(p); err != nil {
-		o.writer = nil
-		o.failed()
-	}
-	return len(p), nil
 }

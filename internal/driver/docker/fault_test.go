@@ -17,23 +17,23 @@ import (
 	"github.com/connpool/connpool/test/dockerd"
 )
 
-// patience bounds what must happen; reaching it is a failure.
+// patience bounds how long a test waits for what must happen.
 const patience = 30 * time.Second
 
-// brief is a keepalive that notices faults soon.
+// brief returns the endpoint with a keepalive that notices faults soon.
 func brief(endpoint driver.Endpoint) driver.Endpoint {
 	endpoint.KeepaliveInterval, endpoint.KeepaliveTimeout = 100*time.Millisecond, 500*time.Millisecond
 	return endpoint
 }
 
-// wantDeath returns when the connection has died of the reason.
+// wantDeath waits until the connection has died for the reason.
 func wantDeath(t *testing.T, conn driver.Conn, reason driver.Reason, stage driver.Stage) {
 	t.Helper()
 	select {
 	case <-conn.Context().Done():
 		wantError(t, context.Cause(conn.Context()), reason, stage)
 	case <-time.After(patience):
-		t.Fatal("nobody noticed")
+		t.Fatal("the connection did not end")
 	}
 }
 
@@ -59,12 +59,12 @@ func wantOutcome(t *testing.T, err error, want driver.Outcome) {
 	}
 }
 
-// journal is a file to which commands append what they are.
+// journal is a file to which each command appends its name.
 type journal string
 
 func newJournal(t *testing.T) journal { return journal(filepath.Join(t.TempDir(), "journal")) }
 
-// line is a command that notes itself, says so, and then does something.
+// line returns a command line that appends to the journal, says so, and then goes on.
 func (j journal) line(id, then string) string {
 	return fmt.Sprintf("echo %s >> %s; echo noted; %s", id, string(j), then)
 }
@@ -74,7 +74,7 @@ func (j journal) count(id string) int {
 	return strings.Count(string(text), id+"\n")
 }
 
-// signaled is a writer that does something when a command says something first.
+// signaled is a writer that calls a function at the first Write.
 type signaled struct{ then func() }
 
 func (s *signaled) Write(p []byte) (int, error) {
@@ -103,8 +103,8 @@ func TestAnIdleConnectionNoticesThatItsEngineIsKilled(t *testing.T) {
 	}
 }
 
-// Whatever befalls the engine in the middle of a command: it has run once, and the
-// caller is told that its end is not known.
+// However the engine fails in the middle of a command, the command has run once, and
+// the caller is told that its outcome is not known.
 func TestAnEngineThatFailsInMidCommandLeavesItUnknownAndRunOnce(t *testing.T) {
 	engine := dockerd.Start(t)
 	place := startContainer(t, engine)
@@ -143,8 +143,8 @@ func TestAnEngineThatFailsInMidCommandLeavesItUnknownAndRunOnce(t *testing.T) {
 	engine.Thaw()
 }
 
-// A storm of commands while the engine is frozen, thawed, killed and restarted: what
-// completed ran once, what did not start never ran, the rest at most once.
+// Many commands run while the engine is frozen, thawed, killed and restarted. What
+// completed ran once, what did not start never ran, and the rest ran at most once.
 func TestNoCommandRunsTwiceOrIsForgotten(t *testing.T) {
 	engine := dockerd.Start(t)
 	place := startContainer(t, engine)
@@ -256,8 +256,8 @@ func TestContainersThatCannotRunCommandsAreNotFound(t *testing.T) {
 	}
 }
 
-// What docker exec answers with exit code 126, and its words.
-func TestAProgramThatTheContainerLacksIsWhatDockerSaysItIs(t *testing.T) {
+// docker exec answers this with exit code 126 and a message, too.
+func TestAMissingProgramIsReportedAsDockerDoes(t *testing.T) {
 	engine := sharedEngine(t)
 	place := startContainer(t, engine)
 	conn := mustDial(t, Options{}, unixEndpoint(engine))
@@ -309,7 +309,7 @@ func TestWhatIgnoresTermIsKilledWithItsChildren(t *testing.T) {
 	}
 }
 
-func TestOutputThatNobodyReadsHoldsUpThatCommandAlone(t *testing.T) {
+func TestUnreadOutputHoldsUpOnlyItsOwnCommand(t *testing.T) {
 	engine := sharedEngine(t)
 	place := startContainer(t, engine)
 	conn := mustDial(t, Options{}, unixEndpoint(engine))

@@ -6,36 +6,36 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
+
+	"github.com/connpool/connpool/internal/driver/stdio"
 )
 
-// The streams of a command without a terminal are frames: the number of a stream,
-// three bytes of nothing, and the length of what follows.
+// The streams of a command without a terminal come as frames. The header of a frame is
+// the number of its stream, three zero bytes, and the length of the data that follows.
 const (
 	frameHeader = 8
 
-	streamStdin  = 0 // some engines mean the output
+	streamStdin  = 0 // some engines send the output as this
 	streamStdout = 1
 	streamStderr = 2
-	streamEngine = 3 // the engine's own words
+	streamEngine = 3 // messages of the engine itself
 )
 
-// maxEngineWords bounds what is kept of the engine's own words.
+// maxEngineWords bounds how much of the engine's messages is kept.
 const maxEngineWords = 1 << 10
 
-// outputs are where frames go. The writers must not fail.
+// outputs are the destinations of frames. The writers must not fail.
 type outputs struct {
 	stdout, stderr io.Writer
-	// said are the engine's own words.
+	// said is the beginning of the engine's messages.
 	said []byte
 }
 
-// demultiplex copies frames until the stream ends between two of them. A frame is
-// passed on while it arrives, whatever length it claims to have.
+// demultiplex copies frames until the stream ends between two of them. It passes a
+// frame on while it arrives, so the length in its header costs no memory.
 func (o *outputs) demultiplex(from *bufio.Reader) error {
-	buffer, _ := buffers.Get().(*[32 << 10]byte)
-	defer buffers.Put(buffer)
 	var header [frameHeader]byte
+	frame := &io.LimitedReader{R: from}
 	for {
 		if _, err := io.ReadFull(from, header[:]); err != nil {
 			if errors.Is(err, io.EOF) { // not in the middle of a header
@@ -47,8 +47,8 @@ func (o *outputs) demultiplex(from *bufio.Reader) error {
 		if err != nil {
 			return err
 		}
-		frame := &io.LimitedReader{R: from, N: int64(binary.BigEndian.Uint32(header[4:]))}
-		if _, err := io.CopyBuffer(struct{ io.Writer }{to}, frame, buffer[:]); err != nil {
+		frame.N = int64(binary.BigEndian.Uint32(header[4:]))
+		if err := stdio.Copy(to, frame); err != nil {
 			return err
 		}
 		if frame.N > 0 {
@@ -66,25 +66,14 @@ func (o *outputs) of(stream byte) (io.Writer, error) {
 	case streamEngine:
 		return (*remarks)(o), nil
 	}
-	return nil, fmt.Errorf("a frame of stream %d, which there is not", stream)
+	return nil, fmt.Errorf("a frame of stream %d, which does not exist", stream)
 }
 
-// remarks keeps the beginning of what the engine says.
+// remarks keeps the beginning of the engine's messages.
 type remarks outputs
 
 // Write implements io.Writer.
 func (w *remarks) Write(p []byte) (int, error) {
 	w.said = append(w.said, p[:min(len(p), maxEngineWords-len(w.said))]...)
 	return len(p), nil
-}
-
-var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
-
-// pour copies until either side ends, with a borrowed buffer.
-func pour(to io.Writer, from io.Reader) error {
-	buffer, _ := buffers.Get().(*[32 << 10]byte)
-	defer buffers.Put(buffer)
-	// The wrappers keep io.Copy from finding ways around the buffer.
-	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, buffer[:])
-	return err
 }

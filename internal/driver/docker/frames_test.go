@@ -48,15 +48,15 @@ func TestAStreamThatEndsInAFrameIsNotWhole(t *testing.T) {
 	}
 }
 
-func TestTheEnginesOwnWordsAreBounded(t *testing.T) {
+func TestTheEnginesMessagesAreBounded(t *testing.T) {
 	many := bytes.Repeat(frame(3, string(make([]byte, 900))), 100)
 	if _, _, said, err := demultiplex(bytes.NewReader(many)); len(said) != maxEngineWords || err != nil {
 		t.Errorf("%d bytes kept, error %v", len(said), err)
 	}
 }
 
-// FuzzFrames takes any bytes: what comes out is never more than what went in, and
-// the same however the bytes arrive.
+// FuzzFrames takes any bytes. The output is never larger than the input, and does not
+// depend on how the bytes arrive.
 func FuzzFrames(f *testing.F) {
 	f.Add(frame(1, "text"))
 	f.Add([]byte{1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 'x'})

@@ -21,10 +21,10 @@ import (
 
 var quiet = log.New(io.Discard, "", 0)
 
-// hostile plays an engine on one socket, until that is closed.
+// hostile is an engine on one socket, until the socket is closed.
 type hostile func(net.Conn)
 
-// play serves a unix socket in that way.
+// play serves a unix socket with a hostile engine.
 func play(t *testing.T, server hostile) driver.Endpoint {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "socket")
@@ -54,8 +54,8 @@ func play(t *testing.T, server hostile) driver.Endpoint {
 
 const pongText = "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nServer: Docker/20.10.24 (linux)\r\nContent-Length: 2\r\n\r\nOK"
 
-// speaks answers requests until the socket ends: with what a route is mapped to, or
-// as a healthy engine.
+// speaks answers requests until the socket ends: with the handler of their path, or as a
+// healthy engine.
 func speaks(routes map[string]func(net.Conn), seen ...func(path, body string)) hostile {
 	return func(conn net.Conn) {
 		for reader := bufio.NewReader(conn); ; {
@@ -100,10 +100,10 @@ func forever(first, text string) func(net.Conn) {
 	}
 }
 
-// hold says nothing until the socket is closed.
+// hold answers nothing until the socket is closed.
 func hold(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
 
-func TestWhoeverIsNoEngineIsGivenUpInTimeAndWithinBounds(t *testing.T) {
+func TestAServerThatIsNoEngineIsGivenUpInTimeAndWithinBounds(t *testing.T) {
 	drip := func(conn net.Conn) {
 		ticker := time.NewTicker(10 * time.Millisecond)
 		defer ticker.Stop()
@@ -151,7 +151,7 @@ func heap() uint64 {
 	return stats.HeapAlloc
 }
 
-// What an engine answers to the steps of a command decides what is known of it.
+// The engine's answers to the steps of a command decide which outcome is known.
 func TestTheAnswerToAStartDecidesWhatIsKnown(t *testing.T) {
 	const upgraded = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
 	exited := says(jsonText(`{"ID":"abc","Running":false,"ExitCode":3,"Pid":1}`))
@@ -184,8 +184,8 @@ func TestTheAnswerToAStartDecidesWhatIsKnown(t *testing.T) {
 		"no streams and never a process":       {map[string]func(net.Conn){"/start": streams(string(frame(3, "cannot"))), "/json": says(jsonText(`{"ID":"abc"}`))}, driver.NotStarted, driver.ProtocolError},
 		"an engine that forgets the process":   {map[string]func(net.Conn){"/start": streams(string(frame(1, "x"))), "/json": says(jsonText(`{"ID":"abc","ExitCode":3,"Pid":0}`))}, driver.Completed, ""},
 		"a process without an exit code":       {map[string]func(net.Conn){"/start": streams(""), "/json": says(jsonText(`{"ID":"abc","ExitCode":null,"Pid":7}`))}, driver.Unknown, driver.ProtocolError},
-		"started before, by somebody between":  {map[string]func(net.Conn){"/start": says("HTTP/1.1 409 Conflict\r\nContent-Length: 34\r\n\r\nexec command abc is already running")}, driver.Unknown, driver.ProtocolError},
-		"an exit code that nobody knows":       {map[string]func(net.Conn){"/start": streams(""), "/json": says("HTTP/1.1 404 None\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"message\":\"x\"}")}, driver.Unknown, driver.NotFound},
+		"started before, by a gateway":         {map[string]func(net.Conn){"/start": says("HTTP/1.1 409 Conflict\r\nContent-Length: 34\r\n\r\nexec command abc is already running")}, driver.Unknown, driver.ProtocolError},
+		"an exit code that is not known":       {map[string]func(net.Conn){"/start": streams(""), "/json": says("HTTP/1.1 404 None\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"message\":\"x\"}")}, driver.Unknown, driver.NotFound},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -202,9 +202,9 @@ func TestTheAnswerToAStartDecidesWhatIsKnown(t *testing.T) {
 	}
 }
 
-// Podman forgets the process of a command that has ended well: 0 and 0 are what is
-// left of one that has run.
-func TestACommandThatEndedWellHasRunThoughItsProcessIsForgotten(t *testing.T) {
+// Podman forgets the process of a command that has ended with exit code 0, so both the
+// code and the process are 0 although the command has run.
+func TestACommandHasRunThoughItsProcessIsForgotten(t *testing.T) {
 	conn := mustDial(t, Options{StageTimeout: time.Second}, play(t, speaks(map[string]func(net.Conn){
 		"/start": func(conn net.Conn) {
 			_, _ = io.WriteString(conn, "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"+string(frame(1, "done")))
@@ -218,7 +218,7 @@ func TestACommandThatEndedWellHasRunThoughItsProcessIsForgotten(t *testing.T) {
 	}
 }
 
-// A frame claims four gigabytes and brings some megabytes: nothing is kept of it.
+// A frame claims four gigabytes and has some megabytes. None of it is kept in memory.
 func TestAnEndlessFrameIsPassedOnAsItArrives(t *testing.T) {
 	var header [frameHeader]byte
 	copy(header[:], []byte{1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff})
@@ -233,7 +233,7 @@ func TestAnEndlessFrameIsPassedOnAsItArrives(t *testing.T) {
 	}
 }
 
-// limited is a writer that has enough at some time.
+// limited is a writer that fails after some bytes.
 type limited struct{ limit int }
 
 func (l *limited) Write(p []byte) (int, error) {
@@ -261,7 +261,7 @@ func TestAStartIsSentOnceWhateverHappens(t *testing.T) {
 	}
 }
 
-func TestTheKeepaliveForgivesASlowAnswerWhileBytesFlow(t *testing.T) {
+func TestAKeepaliveMayBeSlowWhileOtherBytesArrive(t *testing.T) {
 	slow := make(chan struct{})
 	var pings atomic.Int64
 	endpoint := brief(play(t, speaks(map[string]func(net.Conn){

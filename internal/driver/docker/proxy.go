@@ -2,7 +2,6 @@ package docker
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/http/httptrace"
 	"strings"
@@ -11,16 +10,17 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// notForwarded are headers of one hop, and credentials that were meant for us.
-// An idempotency key would have net/http send a request again; Docker knows none.
+// notForwarded are the headers of one HTTP connection, and credentials that are for
+// the operator. Idempotency keys are removed because net/http would send a request with
+// one again; Docker knows none.
 var notForwarded = []string{
 	"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer",
 	"Transfer-Encoding", "Upgrade", "Authorization", "Cookie", "Idempotency-Key", "X-Idempotency-Key",
 }
 
-// Proxy implements driver.Proxier. Only requests that read (GET, HEAD, OPTIONS) may
-// be sent twice, by net/http, when an idle socket turns out to be closed. Nothing
-// has a deadline but that of the request's context: events and logs go on for ever.
+// Proxy implements driver.Proxier. Only net/http may send a request twice, and only one
+// that reads (GET, HEAD, OPTIONS), when an idle socket turns out to be closed. The only
+// deadline is that of the request's context, because events and logs have no end.
 func (c *conn) Proxy(request *http.Request) (*http.Response, error) {
 	if c.ctx.Err() != nil {
 		return nil, c.death(driver.StageSession, false)
@@ -36,7 +36,7 @@ func (c *conn) Proxy(request *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// outgoing is the request as the engine gets it.
+// outgoing returns the request as the engine gets it.
 func outgoing(ctx context.Context, request *http.Request) *http.Request {
 	out := request.Clone(ctx)
 	out.URL.Scheme, out.URL.Host, out.URL.User = "http", host, nil
@@ -55,12 +55,12 @@ func outgoing(ctx context.Context, request *http.Request) *http.Request {
 		out.Header.Set("Upgrade", upgrade)
 	}
 	if _, ok := out.Header["User-Agent"]; !ok {
-		out.Header.Set("User-Agent", "") // rather than net/http's
+		out.Header.Set("User-Agent", "") // or net/http would add its own
 	}
 	return out
 }
 
-// upgradeOf is the protocol that a request wants to change to, or nothing.
+// upgradeOf returns the protocol that a request asks to upgrade to, or nothing.
 func upgradeOf(header http.Header) string {
 	for _, listed := range header.Values("Connection") {
 		for name := range strings.SplitSeq(listed, ",") {
@@ -76,8 +76,8 @@ func (c *conn) unproxied(ctx context.Context, err error, received bool) *driver.
 	if c.ctx.Err() != nil {
 		return c.death(driver.StageRun, received)
 	}
-	result := because(err, &driver.Error{Stage: driver.StageRun, Started: received})
-	classified, ok := errors.AsType[*driver.Error](err)
+	result := &driver.Error{Stage: driver.StageRun, Started: received, Err: err}
+	classified, ok := driver.Classified(err)
 	switch {
 	case ok:
 		result.Reason, result.Stage, result.Message = classified.Reason, classified.Stage, classified.Message
@@ -85,11 +85,11 @@ func (c *conn) unproxied(ctx context.Context, err error, received bool) *driver.
 		result.Reason, result.Message = driver.Timeout, "the caller gave up before the engine answered"
 	case isNetwork(err):
 		result.Reason, result.Message = driver.Unreachable, "the connection to "+c.endpoint.Address+" broke before the engine answered"
-		c.suspect()
+		c.monitor.Suspect()
 	default:
 		result.Reason = driver.ProtocolError
 		result.Message = "the request to " + c.endpoint.Address + " failed: " + driver.Sanitize(err.Error())
-		c.suspect()
+		c.monitor.Suspect()
 	}
 	return result
 }

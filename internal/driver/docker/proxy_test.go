@@ -29,7 +29,7 @@ func (p passer) RoundTrip(request *http.Request) (*http.Response, error) {
 	return p.proxier.Proxy(request)
 }
 
-// serveProxy returns the host that the command line client is told.
+// serveProxy returns the DOCKER_HOST for the command line client.
 func serveProxy(t *testing.T, proxier driver.Proxier) string {
 	t.Helper()
 	server := httptest.NewUnstartedServer(&httputil.ReverseProxy{
@@ -73,7 +73,7 @@ func (s stock) run(stdin string, arguments ...string) string {
 	return string(out)
 }
 
-// follow starts a client that goes on for ever, and returns its first lines.
+// follow starts a client that does not end by itself, and returns its first lines.
 func (s stock) follow(lines int, then func(line string), arguments ...string) []string {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
@@ -204,7 +204,7 @@ func proxy(t *testing.T, conn driver.Proxier, method, path string, header http.H
 	return conn.Proxy(request)
 }
 
-func TestWhatIsOfOneHopOrMeantForUsIsNotPassedOn(t *testing.T) {
+func TestHopByHopHeadersAndCredentialsAreNotPassedOn(t *testing.T) {
 	seen := make(chan http.Header, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/_ping" {
@@ -245,9 +245,8 @@ func TestAnUpgradeIsAStreamWhoseInputCanEnd(t *testing.T) {
 	place := startContainer(t, engine)
 	for name, endpointOf := range transports {
 		conn := mustDial(t, Options{}, endpointOf(engine))
-		created, err := conn.client.ContainerExecCreate(t.Context(), place.Container, (&execution{
-			conn: conn, stdin: strings.NewReader(""), command: driver.Command{Argv: []string{"wc", "-c"}},
-		}).config())
+		created, err := conn.client.ContainerExecCreate(t.Context(), place.Container,
+			execOptions(driver.Command{Argv: []string{"wc", "-c"}}, true, newMark()))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,22 +7,23 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/dialerr"
+	"github.com/connpool/connpool/internal/driver/standby"
 )
 
-// spareSockets is how many are kept ready: one for the next command, one for a
-// request beside it.
+// spareSockets is how many sockets are kept ahead: one for the next command, one for a
+// request at the same time.
 const spareSockets = 2
 
 // aLongTimeAgo ends a read at once.
 var aLongTimeAgo = time.Unix(1, 0)
 
-// errEnded is what a socket of a connection that has ended would be.
+// errEnded means that a socket was dialed for a connection that has ended meanwhile.
 var errEnded = errors.New("the connection has ended")
 
 // socket is a byte stream to the engine, encrypted where the transport is TCP.
@@ -32,32 +33,28 @@ type socket struct {
 	wire *wire
 }
 
-// CloseWrite ends what the engine reads.
+// CloseWrite implements driver.HalfCloser.
 func (s *socket) CloseWrite() error {
-	if half, ok := s.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return errors.ErrUnsupported
+	return driver.CloseWrite(s.Conn)
 }
 
-// Close closes the transport without the farewell of TLS, which waits for an
-// engine that does not read.
+// Close closes the transport. It does not send the farewell of TLS, because that would
+// wait for an engine that does not read.
 func (s *socket) Close() error { return s.wire.Close() }
 
-// wire is a socket's transport. It counts what passes, and its sockets forget it
-// when it is closed.
+// wire is the transport of a socket, below TLS. It counts the bytes.
 type wire struct {
 	net.Conn
 
 	sockets *sockets
 	written atomic.Int64
-	// encrypted: what passes is TLS, which says farewell itself.
+	// encrypted is true if it carries TLS, which has a farewell of its own.
 	encrypted bool
 }
 
-// errCut is the end of a transport without the farewell of TLS. crypto/tls would
-// take it for a good end if it came between two records, and what was cut off for
-// whole. It is not io.ErrUnexpectedEOF itself, which crypto/tls forgives, too.
+// errCut is the end of a transport without the farewell of TLS. Between two records,
+// crypto/tls would take io.EOF for a proper end, and a cut stream for a whole one. It
+// does the same with io.ErrUnexpectedEOF itself, so errCut only wraps that.
 var errCut = fmt.Errorf("the transport ended before TLS did: %w", io.ErrUnexpectedEOF)
 
 // Read implements net.Conn.
@@ -80,12 +77,9 @@ func (w *wire) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// CloseWrite ends what the engine reads.
+// CloseWrite implements driver.HalfCloser.
 func (w *wire) CloseWrite() error {
-	if half, ok := w.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return errors.ErrUnsupported
+	return driver.CloseWrite(w.Conn)
 }
 
 // Close implements net.Conn.
@@ -94,199 +88,109 @@ func (w *wire) Close() error {
 	return w.Conn.Close()
 }
 
-// sockets are all sockets of a connection, those included that are ready for
-// whoever needs one next.
+// sockets are all sockets of a connection, including those that are dialed ahead.
 type sockets struct {
 	dialer *dialer
 	ctx    context.Context //nolint:containedctx // that of the connection
-	// lost is told that the engine closed a spare.
-	lost func()
+	ahead  *standby.Standby[*socket]
 	// heard counts reads that brought something.
 	heard atomic.Int64
 
-	mu      sync.Mutex // guards what follows
-	closed  bool
-	open    map[*wire]struct{}
-	spares  []*spare // the oldest first
-	filling int
+	mu     sync.Mutex // guards what follows
+	closed bool
+	open   map[*wire]struct{}
 }
 
+// newSockets dials none yet. lost is called when a socket that was kept ahead ends:
+// the engine may close one that was idle, but when it dies all of them end. Such a
+// socket is not replaced before the next request or keepalive, because an engine that
+// closes every new socket would keep the connection dialing.
 func newSockets(ctx context.Context, d *dialer, lost func()) *sockets {
-	return &sockets{dialer: d, ctx: ctx, lost: lost, open: map[*wire]struct{}{}}
+	s := &sockets{dialer: d, ctx: ctx, open: map[*wire]struct{}{}}
+	s.ahead = standby.New(standby.Options[*socket]{
+		Count: spareSockets,
+		Dial:  func() (*socket, error) { return s.dial(ctx, d.endpoint.Reopen) },
+		Lost:  func(time.Duration) { lost() },
+	})
+	return s
 }
 
 // dial opens one socket on a transport that open makes.
-func (p *sockets) dial(ctx context.Context, open driver.DialFunc) (*socket, error) {
-	w, err := p.connect(ctx, open)
+func (s *sockets) dial(ctx context.Context, open driver.DialFunc) (*socket, error) {
+	w, err := s.connect(ctx, open)
 	if err != nil {
 		return nil, err
 	}
-	s := &socket{Conn: w, wire: w}
-	if p.dialer.tls == nil {
-		return s, nil
+	if s.dialer.tls == nil {
+		return &socket{Conn: w, wire: w}, nil
 	}
 	w.encrypted = true
-	encrypted := tls.Client(w, p.dialer.tls)
-	ctx, cancel := context.WithTimeout(ctx, p.dialer.options.StageTimeout)
+	encrypted := tls.Client(w, s.dialer.tls)
+	ctx, cancel := context.WithTimeout(ctx, s.dialer.options.StageTimeout)
 	defer cancel()
 	if err := encrypted.HandshakeContext(ctx); err != nil {
-		_ = s.Close()
+		_ = w.Close()
 		if ctx.Err() != nil {
 			err = ctx.Err() // rather than what closing made of it
 		}
-		return nil, tlsError(err, p.dialer.endpoint.Address)
+		return nil, tlsError(err, s.dialer.endpoint.Address)
 	}
-	s.Conn = encrypted
-	return s, nil
+	return &socket{Conn: encrypted, wire: w}, nil
 }
 
-func (p *sockets) connect(ctx context.Context, open driver.DialFunc) (*wire, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.dialer.options.StageTimeout)
+func (s *sockets) connect(ctx context.Context, open driver.DialFunc) (*wire, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.dialer.options.StageTimeout)
 	defer cancel()
-	defer context.AfterFunc(p.ctx, cancel)() //nolint:contextcheck // the connection has a life of its own
-	endpoint := p.dialer.endpoint
+	defer context.AfterFunc(s.ctx, cancel)() //nolint:contextcheck // the connection has a life of its own
+	endpoint := s.dialer.endpoint
 	network, err := open(ctx, endpoint.Network, endpoint.Address)
 	if err != nil {
-		return nil, connectError(err, endpoint.Address)
+		return nil, dialerr.Connect(err, endpoint.Address, hints)
 	}
-	w := &wire{Conn: network, sockets: p}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
+	w := &wire{Conn: network, sockets: s}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
 		_ = network.Close()
 		return nil, errEnded
 	}
-	p.open[w] = struct{}{}
+	s.open[w] = struct{}{}
 	return w, nil
 }
 
-func (p *sockets) forget(w *wire) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.open, w)
+func (s *sockets) forget(w *wire) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, w)
 }
 
-// take returns a socket that nobody uses, and has the next one made ready.
-func (p *sockets) take(ctx context.Context) (*socket, error) {
-	defer p.replenish()
-	for ready := p.pop(); ready != nil; ready = p.pop() {
-		if ready.claim() {
-			return ready.socket, nil
-		}
+// take returns a socket that was dialed ahead, or dials one.
+func (s *sockets) take(ctx context.Context) (*socket, error) {
+	if ready, ok := s.ahead.Take(); ok {
+		return ready, nil
 	}
-	return p.dial(ctx, p.dialer.endpoint.Reopen)
+	return s.dial(ctx, s.dialer.endpoint.Reopen)
 }
 
-func (p *sockets) pop() *spare {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.spares) == 0 {
-		return nil
-	}
-	oldest := p.spares[0]
-	p.spares = p.spares[1:]
-	return oldest
-}
-
-// put makes a socket a spare.
-func (p *sockets) put(s *socket) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		_ = s.wire.Conn.Close()
-		return
-	}
-	ready := &spare{socket: s, ended: make(chan struct{})}
-	p.spares = append(p.spares, ready)
-	go p.watch(ready)
-}
-
-// watch notices that the engine closes a spare, and whoever does not speak when
-// nobody has asked is no engine.
-func (p *sockets) watch(s *spare) {
-	defer close(s.ended)
-	n, err := s.socket.Read(make([]byte, 1))
-	if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
-		s.intact = true
-		return
-	}
-	_ = s.socket.Close()
-	if p.drop(s) {
-		p.lost()
-	}
-}
-
-// drop reports whether the spare was nobody's yet.
-func (p *sockets) drop(s *spare) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for i, ready := range p.spares {
-		if ready == s {
-			p.spares = append(p.spares[:i:i], p.spares[i+1:]...)
-			return !p.closed
-		}
-	}
-	return false
-}
-
-// replenish makes spares in the background. Where that fails, whoever needs a
-// socket dials, and learns why.
-func (p *sockets) replenish() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for missing := spareSockets - len(p.spares) - p.filling; missing > 0 && !p.closed; missing-- {
-		p.filling++
-		go p.fill()
-	}
-}
-
-func (p *sockets) fill() {
-	s, err := p.dial(p.ctx, p.dialer.endpoint.Reopen)
-	p.mu.Lock()
-	p.filling--
-	p.mu.Unlock()
-	if err == nil {
-		p.put(s)
-	}
-}
-
-// close closes all sockets, which frees whoever waits on one.
-func (p *sockets) close() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.closed = true
-	p.spares = nil
-	for w := range p.open {
+// close closes all sockets, which wakes all who wait on one.
+func (s *sockets) close() {
+	s.ahead.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for w := range s.open {
 		_ = w.Conn.Close()
 	}
-	clear(p.open)
+	clear(s.open)
 }
 
-// spare is a socket that is ready, and read from until it is taken: the engine
-// has nothing to say before it is asked, but it may close.
-type spare struct {
-	socket *socket
-	ended  chan struct{} // the reading has
-	intact bool          // may be read then
-}
-
-// claim ends the reading, and reports whether the socket can be used.
-func (s *spare) claim() bool {
-	_ = s.socket.SetReadDeadline(aLongTimeAgo)
-	<-s.ended
-	if !s.intact {
-		return false
-	}
-	return s.socket.SetReadDeadline(time.Time{}) == nil
-}
-
-// stageDeadline bounds what is read and written until it is lifted.
+// stageDeadline bounds all reads and writes until lift is called.
 func (s *socket) stageDeadline(options Options) (lift func()) {
 	_ = s.SetDeadline(time.Now().Add(options.StageTimeout))
 	return func() { _ = s.SetDeadline(time.Time{}) }
 }
 
-// firstStage is the first in which an engine itself can be awaited.
+// firstStage is the first stage that waits for the engine itself.
 func (d *dialer) firstStage() driver.Stage {
 	if d.tls == nil {
 		return driver.StageSession

@@ -36,20 +36,14 @@ func awaitSpares(t *testing.T, conn *conn) {
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-ticker.C {
-		if spares(conn) == spareSockets {
+		if conn.sockets.ahead.Ready() == spareSockets {
 			return
 		}
 	}
 	t.Fatal("no spares")
 }
 
-func spares(conn *conn) int {
-	conn.sockets.mu.Lock()
-	defer conn.sockets.mu.Unlock()
-	return len(conn.sockets.spares)
-}
-
-// Engines close sockets on which nothing was asked for some minutes.
+// Engines close sockets that had no request for some minutes.
 func TestASpareThatTheEngineClosesIsReplacedAndNothingElseHappens(t *testing.T) {
 	closing := make(chan struct{})
 	var dials atomic.Int64
@@ -65,7 +59,7 @@ func TestASpareThatTheEngineClosesIsReplacedAndNothingElseHappens(t *testing.T) 
 	close(closing) // from now on the engine closes every new socket at once
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()
-	for deadline := time.Now().Add(patience); spares(conn) > 1 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); conn.sockets.ahead.Ready() > 1 && time.Now().Before(deadline); {
 		<-ticker.C
 	}
 	for range 20 {
@@ -78,8 +72,8 @@ func TestASpareThatTheEngineClosesIsReplacedAndNothingElseHappens(t *testing.T) 
 	}
 }
 
-// The way to the engine may be an SSH connection; that knows sockets by path only.
-func TestAnEngineBehindSSHServesAsOneThatIsNear(t *testing.T) {
+// The transport may be an SSH connection, which knows sockets by their path only.
+func TestAnEngineBehindSSHServesLikeALocalOne(t *testing.T) {
 	engine := sharedEngine(t)
 	place := startContainer(t, engine)
 	server, err := openssh.Start(t.Context(), openssh.Options{Dir: t.TempDir()})
@@ -87,9 +81,9 @@ func TestAnEngineBehindSSHServesAsOneThatIsNear(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Stop)
-	hop := dialHop(t, server)
+	jumpHost := dialJumpHost(t, server)
 	endpoint := unixEndpoint(engine)
-	endpoint.Dial = hop.(driver.Forwarder).Forward
+	endpoint.Dial = jumpHost.(driver.Forwarder).Forward
 	conn := mustDial(t, Options{}, endpoint)
 	input := strings.Repeat("0123456789", 500_000)
 	var stdout bytes.Buffer
@@ -106,7 +100,7 @@ func TestAnEngineBehindSSHServesAsOneThatIsNear(t *testing.T) {
 	wantDeath(t, conn, driver.Unreachable, driver.StageRun)
 }
 
-func dialHop(t *testing.T, server *openssh.Server) driver.Conn {
+func dialJumpHost(t *testing.T, server *openssh.Server) driver.Conn {
 	t.Helper()
 	prepared, err := ssh.New(ssh.Options{}).Prepare(driver.Endpoint{
 		Address: server.Addr, User: server.User, KnownHosts: []byte(server.KnownHosts),
@@ -115,10 +109,10 @@ func dialHop(t *testing.T, server *openssh.Server) driver.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hop, err := prepared.Dial(t.Context())
+	jumpHost, err := prepared.Dial(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = hop.Close() })
-	return hop
+	t.Cleanup(func() { _ = jumpHost.Close() })
+	return jumpHost
 }

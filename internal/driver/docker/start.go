@@ -16,18 +16,21 @@ import (
 	"github.com/docker/docker/api/types/versions"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/dialerr"
 )
 
-// inspectTimeout bounds how long an outcome is asked for whose streams broke.
+// inspectTimeout bounds how long the engine is asked for the outcome of a command whose
+// streams broke.
 const inspectTimeout = 2 * time.Second
 
-// consoleSizeVersion is the API that takes a terminal's size with the start.
+// consoleSizeVersion is the first API version that takes a terminal's size with the
+// start.
 const consoleSizeVersion = "1.42"
 
-// start sends the one request that starts the command, on a socket of its own, and
-// returns what its output is read from.
+// start sends the request that starts the command, once, and returns the reader of the
+// command's output.
 func (e *execution) start(ctx context.Context) (*bufio.Reader, error) {
-	request, err := e.startRequest()
+	request, err := e.process.startRequest(e.tty)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +42,7 @@ func (e *execution) start(ctx context.Context) (*bufio.Reader, error) {
 	before := e.socket.wire.written.Load()
 	if _, err := e.socket.Write(request); err != nil && e.socket.wire.written.Load() == before {
 		stop()
-		return nil, e.unwritten(ctx, err)
+		return nil, e.process.unwritten(ctx, err)
 	}
 	response, reader, err := readAnswer(e.socket, nil) //nolint:bodyclose // the socket is the body
 	if stopped := stop(); err != nil || !stopped {
@@ -52,21 +55,20 @@ func (e *execution) start(ctx context.Context) (*bufio.Reader, error) {
 	return reader, nil
 }
 
-// startRequest is written as a whole, so that a socket that fails at once has
-// taken nothing.
-func (e *execution) startRequest() ([]byte, error) {
-	options := container.ExecStartOptions{Tty: e.command.TTY != nil}
-	if versions.GreaterThanOrEqualTo(e.conn.client.ClientVersion(), consoleSizeVersion) {
-		options.ConsoleSize = consoleSize(e.command.TTY)
+// startRequest returns the request as bytes. They are written at once, so that a socket
+// whose first Write fails has taken nothing.
+func (p *process) startRequest(tty *driver.TTY) ([]byte, error) {
+	options := container.ExecStartOptions{Tty: tty != nil}
+	if versions.GreaterThanOrEqualTo(p.conn.client.ClientVersion(), consoleSizeVersion) {
+		options.ConsoleSize = consoleSize(tty)
 	}
 	body, err := json.Marshal(options)
 	if err != nil {
-		return nil, because(err, notStarted(driver.ProtocolError, driver.StageStart, "the start of a command cannot be written"))
+		return nil, driver.Errorf(driver.ProtocolError, driver.StageStart, "the start of a command cannot be written").Because(err)
 	}
-	target := "http://" + host + "/v" + e.conn.client.ClientVersion() + "/exec/" + e.id + "/start"
-	request, err := http.NewRequest(http.MethodPost, target, bytes.NewReader(body)) //nolint:noctx // it is only written
+	request, err := http.NewRequest(http.MethodPost, p.url("start"), bytes.NewReader(body)) //nolint:noctx // it is only written
 	if err != nil {
-		return nil, because(err, notStarted(driver.ProtocolError, driver.StageStart, "the start of a command cannot be addressed"))
+		return nil, driver.Errorf(driver.ProtocolError, driver.StageStart, "the start of a command cannot be addressed").Because(err)
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Connection", "Upgrade")
@@ -76,46 +78,46 @@ func (e *execution) startRequest() ([]byte, error) {
 	return text.Bytes(), err
 }
 
-// unwritten classifies a start of which nothing has left.
-func (e *execution) unwritten(ctx context.Context, err error) *driver.Error {
-	if e.conn.ctx.Err() != nil {
-		return e.conn.death(driver.StageStart, false)
+// unwritten classifies why no byte of a start was written.
+func (p *process) unwritten(ctx context.Context, err error) *driver.Error {
+	if p.conn.ctx.Err() != nil {
+		return p.conn.death(driver.StageStart, false)
 	}
 	if ctx.Err() != nil {
-		return because(ctx.Err(), notStarted(driver.Timeout, driver.StageStart, "the caller gave up before the command was started"))
+		return driver.Errorf(driver.Timeout, driver.StageStart, "the caller gave up before the command was started").Because(ctx.Err())
 	}
-	e.conn.suspect()
-	return because(err, notStarted(driver.Unreachable, driver.StageStart,
-		"the connection to %s broke before the command was started", e.conn.endpoint.Address))
+	p.conn.monitor.Suspect()
+	return driver.Errorf(driver.Unreachable, driver.StageStart,
+		"the connection to %s broke before the command was started", p.conn.endpoint.Address).Because(err)
 }
 
-// unanswered classifies a start whose answer did not come: it may be on its way,
-// or at work. What may run without anybody who listens is told to end.
+// unanswered classifies a start that was not answered. The command may run, so it is
+// signaled to end.
 func (e *execution) unanswered(ctx context.Context, err error) *driver.Error {
 	_ = e.socket.Close()
 	if e.conn.ctx.Err() != nil {
 		return e.conn.death(driver.StageStart, true)
 	}
-	e.signalLater() //nolint:contextcheck // it goes on when the caller has left
+	e.process.signalLater() //nolint:contextcheck // it goes on when the caller has left
 	if ctx.Err() != nil {
-		return because(ctx.Err(), unknown(driver.Timeout, driver.StageStart,
-			"the caller gave up while the command was being started; it was signaled to end"))
+		return unknown(driver.Timeout, driver.StageStart,
+			"the caller gave up while the command was being started; it was signaled to end").Because(ctx.Err())
 	}
-	e.conn.suspect()
-	if isTimeout(err) {
-		return because(err, unknown(driver.Timeout, driver.StageStart,
+	e.conn.monitor.Suspect()
+	if dialerr.IsTimeout(err) {
+		return unknown(driver.Timeout, driver.StageStart,
 			"%s did not say within %s whether it started the command; check that it is not overloaded",
-			e.conn.endpoint.Address, e.conn.options.StageTimeout))
+			e.conn.endpoint.Address, e.conn.options.StageTimeout).Because(err)
 	}
-	return because(err, unknown(driver.Unreachable, driver.StageStart,
-		"the connection to %s broke while the command was being started", e.conn.endpoint.Address))
+	return unknown(driver.Unreachable, driver.StageStart,
+		"the connection to %s broke while the command was being started", e.conn.endpoint.Address).Because(err)
 }
 
-// refused classifies an answer that is no stream. A client's error is the engine's
-// own word that it started nothing; a gateway's need not be.
+// refused classifies an answer that is not a stream. By a 4xx the engine says that it
+// started nothing. A 5xx may come from a gateway and proves nothing.
 func (e *execution) refused(response *http.Response) *driver.Error {
 	defer e.socket.Close()                                      //nolint:errcheck // it is used up
-	_ = e.socket.SetDeadline(time.Now().Add(inspectTimeout))    // for the words
+	_ = e.socket.SetDeadline(time.Now().Add(inspectTimeout))    // for the message
 	said, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10)) // as much as there is
 	var message struct {
 		Message string `json:"message"`
@@ -129,71 +131,72 @@ func (e *execution) refused(response *http.Response) *driver.Error {
 		return unknown(driver.ProtocolError, driver.StageStart,
 			"the engine was told twice to start the command (%s); check what stands before it", words)
 	case code == http.StatusNotFound, code == http.StatusConflict:
-		return notStarted(driver.NotFound, driver.StageStart,
-			"the container %s does not run any more (%s); look with docker ps --all", e.command.Place.Container, words)
+		return driver.Errorf(driver.NotFound, driver.StageStart,
+			"the container %s does not run any more (%s); look with docker ps --all", e.process.container, words)
 	case code == http.StatusForbidden, code == http.StatusUnauthorized:
-		return notStarted(driver.Forbidden, driver.StageStart,
+		return driver.Errorf(driver.Forbidden, driver.StageStart,
 			"the engine forbids to start commands (%s); allow it in its authorization plugin, or in the proxy before its socket", words)
 	case code >= http.StatusBadRequest && code < http.StatusInternalServerError:
-		return notStarted(driver.ProtocolError, driver.StageStart, "the engine refuses to start the command (%s); look into its log", words)
+		return driver.Errorf(driver.ProtocolError, driver.StageStart,
+			"the engine refuses to start the command (%s); look into its log", words)
 	}
 	return unknown(driver.ProtocolError, driver.StageStart,
 		"%s answers the start of a command with %s instead of its streams (%s); check what stands before the engine",
 		e.conn.endpoint.Address, driver.Sanitize(response.Status), words)
 }
 
-// exitStatus asks for the exit code until there is one: output may end before the
+// exitStatus asks for the exit code until there is one: the output may end before the
 // command does.
 //
-//nolint:contextcheck // what ends a command goes on when the caller has left
+//nolint:contextcheck // ending a command goes on when the caller has left
 func (e *execution) exitStatus(ctx context.Context) (driver.ExitStatus, error) {
 	for pause := 2 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		state, err := e.inspect(ctx)
+		state, err := e.process.inspect(ctx)
 		if e.conn.closing.Load() || e.conn.ctx.Err() != nil {
 			return driver.ExitStatus{}, e.conn.death(driver.StageRun, true)
 		}
 		if err != nil && ctx.Err() == nil {
-			return driver.ExitStatus{}, e.lost(err)
+			return driver.ExitStatus{}, e.process.noExitCode(err)
 		}
 		if err == nil && !state.Running {
-			return e.statusOf(state)
+			return statusOf(state, driver.Sanitize(string(e.output.said)))
 		}
 		if !sleep(ctx, pause) {
 			e.terminate()
-			return driver.ExitStatus{}, because(ctx.Err(), unknown(driver.Timeout, driver.StageRun,
-				"the caller gave up while the command ran; it was signaled to end"))
+			return driver.ExitStatus{}, unknown(driver.Timeout, driver.StageRun,
+				"the caller gave up while the command ran; it was signaled to end").Because(ctx.Err())
 		}
 	}
 }
 
-// state is what an engine knows of a command.
+// state is what an engine knows about a command.
 type state struct {
 	Running bool `json:"Running"`
-	// ExitCode is nil for one that never had a process. Pid does not tell that: some
-	// engines forget it when the process has ended, Podman is one.
+	// ExitCode is nil for a command that never had a process. Pid alone does not prove
+	// that: some engines, such as Podman, forget it when the process has ended.
 	ExitCode *int `json:"ExitCode"`
 	Pid      int  `json:"Pid"`
 }
 
-// inspect is a question, so it may be asked again when its answer was lost.
-func (e *execution) inspect(ctx context.Context) (state, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.conn.options.StageTimeout)
+// inspect asks what became of the command. That changes nothing, so it asks again if
+// the answer was lost.
+func (p *process) inspect(ctx context.Context) (state, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.conn.options.StageTimeout)
 	defer cancel()
-	found, err := e.look(ctx)
+	found, err := p.inspectOnce(ctx)
 	if err != nil && ctx.Err() == nil && !errdefs.IsNotFound(err) {
-		found, err = e.look(ctx)
+		found, err = p.inspectOnce(ctx)
 	}
 	return found, err
 }
 
-// look asks once, past the client, which takes a missing exit code for 0.
-func (e *execution) look(ctx context.Context) (found state, err error) {
-	target := "http://" + host + "/v" + e.conn.client.ClientVersion() + "/exec/" + e.id + "/json"
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target, http.NoBody)
+// inspectOnce does not use the Docker client, which takes a missing exit code for 0.
+func (p *process) inspectOnce(ctx context.Context) (found state, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url("json"), http.NoBody)
 	if err != nil {
 		return state{}, err
 	}
-	response, err := bounded{e.conn.transport}.RoundTrip(request)
+	response, err := bounded{p.conn.transport}.RoundTrip(request)
 	if err != nil {
 		return state{}, err
 	}
@@ -208,13 +211,12 @@ func (e *execution) look(ctx context.Context) (found state, err error) {
 	return state{}, errors.New("the engine answers with " + driver.Sanitize(response.Status))
 }
 
-// statusOf reads the state of a command that does not run. One that has neither an
-// exit code nor a process never had one.
-func (e *execution) statusOf(found state) (driver.ExitStatus, error) {
-	said := driver.Sanitize(string(e.output.said))
+// statusOf returns how a command ended. One with neither an exit code nor a process was
+// never started. said are the messages of the engine in the command's streams.
+func statusOf(found state, said string) (driver.ExitStatus, error) {
 	switch {
 	case found.ExitCode == nil && found.Pid == 0:
-		return driver.ExitStatus{}, notStarted(driver.ProtocolError, driver.StageStart,
+		return driver.ExitStatus{}, driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"the engine did not start the command (%s); look into its log", orNothing(said))
 	case said != "":
 		return driver.ExitStatus{}, unknown(driver.ProtocolError, driver.StageRun,
@@ -233,33 +235,33 @@ func orNothing(words string) string {
 	return words
 }
 
-// lost explains that there is no exit code.
-func (e *execution) lost(err error) *driver.Error {
+// noExitCode classifies why the exit code is not known.
+func (p *process) noExitCode(err error) *driver.Error {
 	if errdefs.IsNotFound(err) {
-		return because(err, unknown(driver.NotFound, driver.StageRun,
+		return unknown(driver.NotFound, driver.StageRun,
 			"the engine knows the command no more: the container %s was removed or restarted, or the engine was",
-			e.command.Place.Container))
+			p.container).Because(err)
 	}
-	e.conn.suspect()
-	return because(err, unknown(driver.Unreachable, driver.StageRun,
-		"the command's output ended, but %s did not tell its exit code", e.conn.endpoint.Address))
+	p.conn.monitor.Suspect()
+	return unknown(driver.Unreachable, driver.StageRun,
+		"the command's output ended, but %s did not tell its exit code", p.conn.endpoint.Address).Because(err)
 }
 
-// cutOff explains a stream that broke. What the engine knows makes it plainer, but
-// output is missing whatever it says.
+// cutOff classifies a stream that broke. The engine may tell whether the command still
+// runs, but output is missing in any case.
 func (e *execution) cutOff() *driver.Error {
 	ctx, cancel := context.WithTimeout(e.conn.ctx, inspectTimeout)
 	defer cancel()
-	state, err := e.inspect(ctx)
-	result := because(e.outputErr, unknown(driver.Unreachable, driver.StageRun,
-		"the command's streams broke; whether it still runs is not known"))
+	state, err := e.process.inspect(ctx)
+	result := unknown(driver.Unreachable, driver.StageRun,
+		"the command's streams broke; whether it still runs is not known").Because(e.outputErr)
 	switch {
 	case e.conn.ctx.Err() != nil:
 		return e.conn.death(driver.StageRun, true)
 	case err != nil:
-		e.conn.suspect()
+		e.conn.monitor.Suspect()
 	case state.Running:
-		e.signalLater()
+		e.process.signalLater()
 		result.Message = "the command's streams broke while it ran; it was signaled to end"
 	default:
 		result.Message = "the command has ended, but its streams broke before, so its output is not whole"

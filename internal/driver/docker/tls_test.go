@@ -23,8 +23,8 @@ var pong = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte("OK"))
 })
 
-// serveTLS starts an engine's door, with its certificate from one authority, that
-// lets in whom another one has certified.
+// serveTLS starts the TLS server of an engine. One authority has issued its certificate,
+// and another those of its clients.
 func serveTLS(t *testing.T, server, clients *dockerd.Authority, template *x509.Certificate, change func(*tls.Config)) string {
 	t.Helper()
 	cert, key := issue(t, server, template)
@@ -126,7 +126,7 @@ func TestARealEngineRefusesACertificateOfAnotherAuthority(t *testing.T) {
 	endpoint := tcpEndpoint(engine)
 	stranger := secretOf(t, newAuthority(t))
 	endpoint.Credentials["tls.crt"], endpoint.Credentials["tls.key"] = stranger["tls.crt"], stranger["tls.key"]
-	for range 20 { // whichever of the alert and the reset comes first
+	for range 20 { // because the alert or the reset may come first
 		_, err := dialWith(t.Context(), Options{}, endpoint)
 		wantError(t, err, driver.AuthenticationFailed, driver.StageAuthentication)
 	}
@@ -149,7 +149,7 @@ func TestTheTraceSaysWhoProvedWhat(t *testing.T) {
 	}
 }
 
-func TestWhyThereIsNoSocketIsSaid(t *testing.T) {
+func TestADialThatFailsSaysWhy(t *testing.T) {
 	missing := driver.Endpoint{Network: "unix", Address: "/nonexistent/docker.sock", Dial: new(net.Dialer).DialContext}
 	_, err := dialWith(t.Context(), Options{}, missing)
 	if got := wantError(t, err, driver.Unreachable, driver.StageConnect); !strings.Contains(got.Message, "there is no socket") {

@@ -13,7 +13,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// untilReady is a writer that tells when a command has said something.
+// untilReady is a writer that knows when a command has written something.
 type untilReady struct {
 	once  sync.Once
 	ready chan struct{}
@@ -55,7 +55,7 @@ func (s suite) cancel(t *testing.T) {
 		t.Run("because its connection is closed, and is signaled", s.closeRunning)
 		t.Run("while its output is not taken, and is signaled all the same", s.cancelStuck)
 	}
-	t.Run("because nobody reads its output", func(t *testing.T) {
+	t.Run("because its output has no reader", func(t *testing.T) {
 		reader, writer := io.Pipe()
 		_ = reader.Close()
 		_, err := s.start(t.Context(), conn, driver.Command{Argv: []string{"yes"}},
@@ -83,7 +83,7 @@ func (s suite) cancel(t *testing.T) {
 	})
 }
 
-// cancelReady cancels a command that has said that it runs.
+// cancelReady cancels a command after it has said that it runs.
 func (s suite) cancelReady(t *testing.T, conn driver.Conn, line string) error {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -100,8 +100,8 @@ func (s suite) cancelReady(t *testing.T, conn driver.Conn, line string) error {
 	return err
 }
 
-// cancelStuck cancels a command whose output is taken only after its signal has
-// arrived there.
+// cancelStuck cancels a command whose output is not read before the signal has arrived
+// at the command.
 func (s suite) cancelStuck(t *testing.T) {
 	signaled := filepath.Join(t.TempDir(), "signaled")
 	if err := syscall.Mkfifo(signaled, 0o600); err != nil {
@@ -124,8 +124,8 @@ func (s suite) cancelStuck(t *testing.T) {
 	wantOutcome(t, err, driver.Unknown)
 }
 
-// closeRunning closes a connection on which a silent command runs, which would
-// never notice by itself.
+// closeRunning closes a connection on which a silent command runs. Without a signal the
+// command would never notice.
 func (s suite) closeRunning(t *testing.T) {
 	conn, ended := s.dial(t), filepath.Join(t.TempDir(), "ended")
 	stdout := newUntilReady()

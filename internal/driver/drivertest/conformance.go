@@ -23,32 +23,33 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// A command may outlive its connection, so those that run on end when their
-// output has nowhere to go.
-
-// patience bounds what must happen; reaching it is a failure.
+// patience bounds how long the suite waits for what must happen.
 const patience = 30 * time.Second
 
-// Harness is a driver with a remote that shares this machine's file system (or
-// its /tmp at the least) and loopback, and has a POSIX shell.
+// Harness is a driver with a remote that has a POSIX shell, and shares the loopback
+// interface and the file system of this machine, or at least its /tmp.
 type Harness struct {
-	// Dial makes a new connection to the remote, with the trace in its endpoint.
-	Dial func(ctx context.Context, trace driver.TraceFunc) (driver.Conn, error)
+	// Driver is the driver, and Endpoint the remote.
+	Driver   driver.Driver
+	Endpoint driver.Endpoint
 	// KillConnections ends all connections from the remote's side.
 	KillConnections func()
-	// Signals tells that the remote passes signals on to commands.
+	// Signals is true if the remote passes signals on to commands.
 	Signals bool
-	// Terminals tells that the remote grants pseudo terminals.
+	// Terminals is true if the remote grants pseudo terminals.
 	Terminals bool
-	// Text tells that the protocol carries commands as text: what is not UTF-8 is
-	// refused.
+	// Text is true if the protocol carries commands as text, and refuses what is not
+	// UTF-8.
 	Text bool
 	// Place is where commands run: a container or a pod, or zero for a host.
 	Place driver.Place
 }
 
-// Run has a driver prove what the driver package promises. Capabilities that its
-// connections lack are not asked for.
+// Run tests whether a driver does what the driver package promises. It skips the
+// capabilities that the driver's connections do not have.
+//
+// Commands of the suite that do not end by themselves write output again and again, so
+// that they end when their connection is gone.
 func Run(t *testing.T, start func(*testing.T) Harness) {
 	t.Helper()
 	s := suite{start(t)}
@@ -67,16 +68,32 @@ func Run(t *testing.T, start func(*testing.T) Harness) {
 	if _, ok := s.dial(t).(driver.Listener); ok {
 		t.Run("listen", s.listen)
 	}
+	t.Run("a failure of the transport is told to each caller", s.failuresToDial)
 	t.Run("death", s.death)
 }
 
 type suite struct{ Harness }
 
+func (s suite) dialTo(ctx context.Context, endpoint driver.Endpoint) (driver.Conn, error) {
+	dialer, err := s.Driver.Prepare(endpoint)
+	if err != nil {
+		return nil, err
+	}
+	return dialer.Dial(ctx)
+}
+
+// dialTraced dials with a trace.
+func (s suite) dialTraced(ctx context.Context, trace driver.TraceFunc) (driver.Conn, error) {
+	endpoint := s.Endpoint
+	endpoint.Trace = trace
+	return s.dialTo(ctx, endpoint)
+}
+
 func (s suite) dial(t *testing.T) driver.Conn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	conn, err := s.Dial(ctx, nil)
+	conn, err := s.dialTo(ctx, s.Endpoint)
 	if err != nil {
 		t.Fatalf("dial: %v (%v)", err, errors.Unwrap(err))
 	}
@@ -99,7 +116,7 @@ func (s suite) run(t *testing.T, conn driver.Conn, command driver.Command, stdin
 	return got
 }
 
-// start runs a command in its place.
+// start runs a command in the harness's place.
 func (s suite) start(
 	ctx context.Context, conn driver.Conn, command driver.Command, streams driver.Streams,
 ) (driver.ExitStatus, error) {
@@ -164,7 +181,7 @@ func (s suite) exec(t *testing.T) {
 		"a shell line is interpreted":     {command: driver.Command{Shell: "a=1; echo $((a + 1)) | cat"}, want: result{Stdout: "2\n"}},
 		"input is passed on and ends":     {command: driver.Command{Argv: []string{"cat"}}, stdin: "some input", want: result{Stdout: "some input"}},
 		"no input is an empty input":      {command: driver.Command{Argv: []string{"wc", "-c"}}, want: result{Stdout: "0\n"}},
-		"input nobody reads is no failure": {
+		"input that is not read is no failure": {
 			command: driver.Command{Argv: []string{"true"}}, stdin: strings.Repeat("x", 4<<20),
 		},
 		"output without a newline is whole": {command: driver.Command{Argv: []string{"printf", "%s", "no newline"}}, want: result{Stdout: "no newline"}},
@@ -194,7 +211,7 @@ func (s suite) signaled(t *testing.T) {
 	}
 }
 
-// nasty arguments mean something to a shell, or did in some program's history.
+// nasty arguments mean something to a shell, or once broke a program.
 var nasty = []string{
 	"", " ", "two words", "'", "''", `"`, `\`, `\'`, "$HOME", "`id`", "$(id)", "a;b", "a&b", "a|b", "a>b", "*", "?", "[a]",
 	"~", "#", "!", "!!", "{a,b}", "a=b", "-n", "--", "tab\there", "line\nbreak", "trailing\n", "über", "\x01\x7f", "\xff\xfe", "%s", `\n`,
@@ -334,8 +351,8 @@ func (s suite) listen(t *testing.T) {
 	}
 }
 
-// checkStream has bytes go there and back, with the end of the question known
-// before the answer, then looks at deadlines and at close.
+// checkStream sends bytes there and back, closes the writing side before it reads the
+// answer, and then tests deadlines and Close.
 func checkStream(t *testing.T, listener net.Listener, open func() (net.Conn, error)) {
 	t.Helper()
 	question := bytes.Repeat([]byte("there and back "), 200_000)
@@ -346,7 +363,7 @@ func checkStream(t *testing.T, listener net.Listener, open func() (net.Conn, err
 	}
 	go func() {
 		_, _ = conn.Write(question)
-		_ = conn.(interface{ CloseWrite() error }).CloseWrite()
+		_ = driver.CloseWrite(conn)
 	}()
 	if got, err := io.ReadAll(conn); !bytes.Equal(got, question) {
 		t.Errorf("%d bytes of %d came back, error %v", len(got), len(question), err)
@@ -383,11 +400,18 @@ func answer(listener net.Listener) {
 
 func (s suite) death(t *testing.T) {
 	conn := s.dial(t)
-	if _, ok := conn.(driver.Execer); !ok {
+	told := probeUntilTheEnd(t, conn)
+	if _, ok := conn.(driver.Execer); ok {
+		s.deathOfACommand(t, conn)
+	} else {
 		s.KillConnections()
-		wantDeath(t, conn)
-		return
 	}
+	wantDeath(t, conn)
+	wantOwn(t, context.Cause(conn.Context()), slices.Concat(told(), s.useAll(t, conn), s.useAll(t, conn)))
+}
+
+func (s suite) deathOfACommand(t *testing.T, conn driver.Conn) {
+	t.Helper()
 	stdout := newUntilReady()
 	go func() {
 		<-stdout.ready
@@ -396,9 +420,6 @@ func (s suite) death(t *testing.T) {
 	_, err := s.start(t.Context(), conn, driver.Command{Shell: "while echo running; do sleep 0.05; done"},
 		driver.Streams{Stdout: stdout})
 	wantOutcome(t, err, driver.Unknown)
-	wantDeath(t, conn)
-	_, err = s.try(t.Context(), conn, driver.Command{Argv: []string{"true"}}, nil)
-	wantOutcome(t, err, driver.NotStarted)
 }
 
 func wantDeath(t *testing.T, conn driver.Conn) {
@@ -407,7 +428,7 @@ func wantDeath(t *testing.T, conn driver.Conn) {
 	case <-conn.Context().Done():
 		wantClassified(t, context.Cause(conn.Context()))
 	case <-time.After(patience):
-		t.Error("the death of the connection went unnoticed")
+		t.Error("the connection is not dead")
 	}
 	wantClassified(t, conn.Probe(t.Context()))
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// Fake is a driver in memory for the tests of those who use drivers. Its zero
-// value prepares every endpoint, dials at once and completes every command with
-// exit code 0; hooks change that, at any time. It works in virtual time.
+// Fake is a driver in memory. Its zero value prepares every endpoint, dials at once and
+// completes every command with exit code 0. Hooks change that, at any time. It works in
+// virtual time.
 //
 //	fake := new(drivertest.Fake)
 //	fake.OnDial(func(context.Context, driver.Endpoint) error {
@@ -54,10 +54,10 @@ func (f *Fake) OnProbe(hook func(context.Context, *FakeConn) error) {
 	f.set(func(h *hooks) { h.probe = hook })
 }
 
-// OnExec plays the remote of every command. On a dead connection it is not called.
+// OnExec sets the remote of every command. It is not called on a dead connection.
 func (f *Fake) OnExec(hook ExecFunc) { f.set(func(h *hooks) { h.exec = hook }) }
 
-// OnForward plays the remote of every forward.
+// OnForward sets the remote of every forward.
 func (f *Fake) OnForward(hook ForwardFunc) { f.set(func(h *hooks) { h.forward = hook }) }
 
 func (f *Fake) set(change func(*hooks)) {

@@ -9,13 +9,13 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// dialed are the stages that a driver may tell of, in their order.
+// dialed are the stages that a driver may trace, in their order.
 var dialed = []driver.Stage{
 	driver.StageBanner, driver.StageKeyExchange, driver.StageHostKey,
 	driver.StageTLS, driver.StageAuthentication, driver.StageSession,
 }
 
-// recorder keeps what a trace is told.
+// recorder records what a trace is told.
 type recorder struct {
 	mu     sync.Mutex
 	stages []driver.Stage
@@ -41,7 +41,7 @@ func (s suite) trace(t *testing.T) {
 
 func (s suite) traceOfSuccess(t *testing.T) {
 	var r recorder
-	conn, err := s.Dial(t.Context(), r.pass)
+	conn, err := s.dialTraced(t.Context(), r.pass)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,12 +67,12 @@ func (s suite) traceOfSuccess(t *testing.T) {
 	}
 }
 
-// The dial is given up in its first stage but may win the race.
+// The dial is given up in its first stage, but it may win the race.
 func (s suite) traceOfFailure(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var r recorder
-	conn, err := s.Dial(ctx, func(stage driver.Stage, found string) {
+	conn, err := s.dialTraced(ctx, func(stage driver.Stage, found string) {
 		r.pass(stage, found)
 		cancel()
 	})

@@ -13,51 +13,23 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/dialerr"
 )
 
-// maxRetryAfter bounds for how long a server may have us wait.
+// maxRetryAfter bounds how long a server may make the operator wait.
 const maxRetryAfter = 5 * time.Minute
 
-func notStarted(reason driver.Reason, stage driver.Stage, format string, args ...any) *driver.Error {
-	return &driver.Error{Reason: reason, Stage: stage, Message: fmt.Sprintf(format, args...)}
+// hints are the words for Kubernetes in the sentences of dialerr.Connect.
+var hints = dialerr.Hints{
+	Address: "the kubeconfig's server", Name: "the kubeconfig's server", Port: "the kubeconfig's server", Server: "the API server",
 }
 
-// connectError classifies why there is no byte stream.
-func connectError(err error, address string) *driver.Error {
-	if classified, ok := errors.AsType[*driver.Error](err); ok {
-		own := *classified // others may hold it, as the cause of an end
-		return &own
-	}
-	result := notStarted(driver.Unreachable, driver.StageConnect,
-		"no connection to %s; check the kubeconfig's server, the network and firewalls", address)
-	_, isDNS := errors.AsType[*net.DNSError](err)
-	network, isNetwork := errors.AsType[net.Error](err)
-	switch {
-	case isDNS:
-		result = notStarted(driver.DNSError, driver.StageResolve,
-			"the name of %s does not resolve; check the kubeconfig's server and the cluster's DNS", address)
-	case errors.Is(err, syscall.ECONNREFUSED):
-		result.Message = address + " refuses connections; check the kubeconfig's server and that the API server runs"
-	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
-		result.Message = "the operator has no file descriptor left for " + address +
-			"; raise its limit of open files, or lower size.max of some pools"
-	case errors.Is(err, context.Canceled):
-		result = notStarted(driver.Timeout, driver.StageConnect, "the caller gave up")
-	case errors.Is(err, context.DeadlineExceeded), isNetwork && network.Timeout():
-		result = notStarted(driver.Timeout, driver.StageConnect,
-			"%s did not answer in time; check the kubeconfig's server, the network and firewalls", address)
-	}
-	result.Err = err
-	return result
-}
-
-// tlsError classifies why a byte stream did not become TLS.
+// tlsError classifies why a TLS handshake failed.
 func tlsError(err error, address string) *driver.Error {
 	var (
 		unknown  x509.UnknownAuthorityError
@@ -67,7 +39,7 @@ func tlsError(err error, address string) *driver.Error {
 		plain    tls.RecordHeaderError
 		alert    tls.AlertError
 	)
-	result := notStarted(driver.CertificateInvalid, driver.StageTLS, "")
+	result := driver.Errorf(driver.CertificateInvalid, driver.StageTLS, "")
 	switch {
 	case errors.As(err, &unknown):
 		result.Message = address + " shows a certificate of an unknown authority; correct certificate-authority-data in the kubeconfig"
@@ -90,66 +62,65 @@ func tlsError(err error, address string) *driver.Error {
 	return result
 }
 
-// transportError classifies why no answer came.
+// transportError classifies why no answer came. The result belongs to the caller.
 func transportError(err error, stage driver.Stage, address string) *driver.Error {
-	if classified, ok := errors.AsType[*driver.Error](err); ok {
-		own := *classified // others may hold it, as the cause of an end
-		return &own
+	if classified, ok := driver.Classified(err); ok {
+		return classified
 	}
-	result := notStarted(driver.ProtocolError, stage, "%s",
+	result := driver.Errorf(driver.ProtocolError, stage, "%s",
 		driver.Sanitize(address+" does not answer as an API server does; check the kubeconfig's server: "+err.Error()))
-	network, isNetwork := errors.AsType[net.Error](err)
 	_, isOperation := errors.AsType[*net.OpError](err)
 	switch {
 	case errors.Is(err, context.Canceled):
-		result = notStarted(driver.Timeout, stage, "the caller gave up")
-	case errors.Is(err, context.DeadlineExceeded), isNetwork && network.Timeout():
-		result = notStarted(driver.Timeout, stage, "%s did not answer in time; check that it is not overloaded", address)
+		result = driver.Errorf(driver.Timeout, stage, "the caller gave up")
+	case dialerr.IsTimeout(err):
+		result = driver.Errorf(driver.Timeout, stage, "%s did not answer in time; check that it is not overloaded", address)
 	case isOperation, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
-		result = notStarted(driver.Unreachable, stage,
+		result = driver.Errorf(driver.Unreachable, stage,
 			"%s closed the connection; check that the API server runs, and look into its log", address)
 	}
 	result.Err = err
 	return result
 }
 
-// refused classifies an answer that is not what was asked for, or returns nil.
-func (c *client) refused(a *answer, stage driver.Stage) *driver.Error {
+// answerError classifies an answer that is not a success, or returns nil.
+func (c *config) answerError(a *answer, stage driver.Stage) *driver.Error {
 	if a.status >= 200 && a.status < 300 {
 		return nil
 	}
-	result := refusal(a, stage, c.config.address)
+	result := statusError(a, stage, c.address)
 	if result.Reason == driver.AuthenticationFailed {
-		result.Message = c.config.address + " does not accept " + c.config.describe() + "; replace it in the Secret"
+		result.Message = c.address + " does not accept " + c.describe() + "; replace it in the Secret"
 	}
 	return result
 }
 
-// refusal classifies an HTTP status.
-func refusal(a *answer, stage driver.Stage, address string) *driver.Error {
-	said := words(a)
-	result := notStarted(driver.ProtocolError, stage, "%s",
+// statusError classifies an HTTP status.
+func statusError(a *answer, stage driver.Stage, address string) *driver.Error {
+	said := messageOf(a)
+	result := driver.Errorf(driver.ProtocolError, stage, "%s",
 		driver.Sanitize(fmt.Sprintf("%s does not answer as an API server does (status %d); check the kubeconfig's server: %s",
 			address, a.status, said)))
 	switch {
 	case a.status == http.StatusUnauthorized:
-		result = notStarted(driver.AuthenticationFailed, stage, "%s does not accept the credentials; replace them in the Secret", address)
+		result = driver.Errorf(driver.AuthenticationFailed, stage,
+			"%s does not accept the credentials; replace them in the Secret", address)
 	case a.status == http.StatusForbidden:
-		result = notStarted(driver.Forbidden, stage, "%s",
+		result = driver.Errorf(driver.Forbidden, stage, "%s",
 			driver.Sanitize("the cluster forbids it; allow it by RBAC there: "+said))
 	case a.status == http.StatusTooManyRequests:
-		result = notStarted(driver.ThrottledByServer, stage,
+		result = driver.Errorf(driver.ThrottledByServer, stage,
 			"%s takes no more requests for now; lower what is asked of it, or raise its limits (API priority and fairness)", address)
 		result.RetryAfter = retryAfter(a.header)
 	case a.status >= http.StatusInternalServerError:
-		result = notStarted(driver.Unreachable, stage, "%s",
+		result = driver.Errorf(driver.Unreachable, stage, "%s",
 			driver.Sanitize(fmt.Sprintf("%s is not ready (status %d); look into the API server's log: %s", address, a.status, said)))
 		result.RetryAfter = retryAfter(a.header)
 	}
 	return result
 }
 
-// retryAfter is how long the server asks to be left alone.
+// retryAfter returns how long the server asks its clients to wait.
 func retryAfter(header http.Header) time.Duration {
 	seconds, err := strconv.Atoi(header.Get("Retry-After"))
 	if err != nil || seconds < 0 {
@@ -158,10 +129,10 @@ func retryAfter(header http.Header) time.Duration {
 	return min(time.Duration(seconds)*time.Second, maxRetryAfter)
 }
 
-// cutStatus is how the API's own answers begin, one that was cut off too.
+// cutStatus matches the beginning of the API's own answers, for one that was cut off.
 var cutStatus = regexp.MustCompile(`^\{"kind":"Status",.*?"message":"((?:[^"\\]|\\.)*)`)
 
-// status is the API's own answer, or nil if somebody else gave it.
+// status returns the API's own answer, or nil if a gateway gave it.
 func status(body []byte) *metav1.Status {
 	said := &metav1.Status{}
 	if json.Unmarshal(body, said) == nil && said.Kind == "Status" {
@@ -173,8 +144,8 @@ func status(body []byte) *metav1.Status {
 	return nil
 }
 
-// words are what an answer says to a person.
-func words(a *answer) string {
+// messageOf returns the part of an answer that is meant for people.
+func messageOf(a *answer) string {
 	if said := status(a.body); said != nil && said.Message != "" {
 		return said.Message
 	}

@@ -3,48 +3,36 @@ package kube
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"k8s.io/client-go/util/flowcontrol"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/keepalive"
+	"github.com/connpool/connpool/internal/driver/standby"
 )
 
-// errUnused ends a client that nobody refers to.
-var errUnused = errors.New("nobody uses the client any more")
+// errUnused ends a client without references.
+var errUnused = errors.New("the client has no connections")
 
-// calm is the least time between two looks at the server that nobody asked for: it
-// may close every socket after one answer.
-const calm = time.Second
+// minProbeGap is the least time between an answer and a ping that no caller asked
+// for: a server may close every socket after one answer.
+const minProbeGap = time.Second
 
 // client is what connections with the same config share. It lives as long as it
-// has references and the server answers; its context's cause says why it ended.
+// has references and the server answers. Its context's cause says why it ended.
 type client struct {
 	options   Options
 	config    *config
-	ctx       context.Context //nolint:containedctx // it is the client's life
+	ctx       context.Context //nolint:containedctx // done when the client has ended
 	cancel    context.CancelCauseFunc
+	network   *network
 	transport *http.Transport // for what needs no socket of its own
 	limiter   flowcontrol.RateLimiter
-	spares    *spares
-	secure    *secure
-	roundTrip atomic.Int64
-
-	mu         sync.Mutex              // guards what follows
-	references map[*reference]struct{} // those who keep it alive
-	sockets    map[*tracked]struct{}
-	pinging    *ping
-	pinged     time.Time
-	suspected  bool        // a look is to follow
-	timer      *time.Timer // of the next keepalive
+	spares    *standby.Standby[*socket]
+	monitor   *keepalive.Monitor[*answer]
 }
-
-// reference is somebody who keeps a client alive, and lends it a way out.
-type reference struct{ dial driver.DialFunc }
 
 func newClient(options Options, config *config) (*client, error) {
 	secure, err := newSecure(config)
@@ -52,169 +40,45 @@ func newClient(options Options, config *config) (*client, error) {
 		return nil, err
 	}
 	c := &client{
-		options: options, config: config, secure: secure,
-		limiter:    flowcontrol.NewTokenBucketRateLimiter(options.QPS, options.Burst),
-		references: map[*reference]struct{}{}, sockets: map[*tracked]struct{}{},
+		options: options, config: config,
+		limiter: flowcontrol.NewTokenBucketRateLimiter(options.QPS, options.Burst),
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
-	c.spares = &spares{client: c}
-	c.transport = c.newTransport()
-	if config.keepalive.interval > 0 {
-		c.mu.Lock() // the timer may be early
-		defer c.mu.Unlock()
-		c.timer = time.AfterFunc(config.keepalive.interval, c.keepalive)
+	c.monitor = keepalive.New(keepalive.Options[*answer]{
+		Address: config.address, Interval: config.keepalive.interval, MinGap: minProbeGap,
+		Ask: c.ping, Answered: c.handlePing,
+	})
+	c.network = &network{
+		config: config, secure: secure, timeout: options.StageTimeout, ctx: c.ctx, lost: c.monitor.Suspect,
+		references: map[*reference]struct{}{}, sockets: map[*tracked]struct{}{},
 	}
+	c.transport = c.network.newTransport()
+	c.spares = c.newSpares()
+	c.monitor.Start()
 	return c, nil
-}
-
-// hold adds a reference.
-func (c *client) hold(dial driver.DialFunc) *reference {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	held := &reference{dial: dial}
-	c.references[held] = struct{}{}
-	return held
-}
-
-// letGo takes a reference away and reports whether it was the last one.
-func (c *client) letGo(held *reference) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.references, held)
-	return len(c.references) == 0
-}
-
-// wayOut is the DialFunc of anybody who keeps the client alive.
-func (c *client) wayOut() driver.DialFunc {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for held := range c.references {
-		return held.dial
-	}
-	return func(context.Context, string, string) (net.Conn, error) { return nil, errUnused }
-}
-
-// newTransport makes the HTTP transport, which dials on its own when it has to.
-// Nothing is compressed or redirected, and no proxy is asked, but those who proxy
-// through it.
-func (c *client) newTransport() *http.Transport {
-	transport := &http.Transport{
-		DialTLSContext:         c.dialTransport,
-		ForceAttemptHTTP2:      true,
-		DisableCompression:     true,
-		MaxResponseHeaderBytes: maxHeaderBytes,
-		MaxIdleConnsPerHost:    spareSockets, // where the server speaks HTTP/1.1 only
-	}
-	if c.config.keepalive.interval > 0 {
-		transport.HTTP2 = &http.HTTP2Config{
-			SendPingTimeout: c.config.keepalive.interval, PingTimeout: c.config.keepalive.timeout,
-		}
-	}
-	return transport
-}
-
-// dialTransport is the transport's way out. The context is that of the first who
-// needed the socket, who may be gone before others use it.
-func (c *client) dialTransport(ctx context.Context, _, _ string) (net.Conn, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(c.ctx, cancel)() //nolint:contextcheck // whichever ends first
-	raw, err := c.connect(ctx, c.wayOut())
-	if err != nil {
-		return nil, err
-	}
-	socket := &tracked{Conn: raw, client: c}
-	if !c.track(socket) {
-		_ = raw.Close()
-		return nil, c.death(driver.StageConnect, false)
-	}
-	return c.handshake(ctx, socket, c.secure.requests)
-}
-
-// tracked is a socket of the transport, whose end the client wants to know.
-type tracked struct {
-	net.Conn
-
-	client *client
-	lost   atomic.Bool // the other side ended it, or the network
-}
-
-// Read implements net.Conn.
-func (t *tracked) Read(p []byte) (int, error) {
-	n, err := t.Conn.Read(p)
-	if err != nil {
-		t.lost.Store(true)
-	}
-	return n, err
-}
-
-// Close implements net.Conn.
-func (t *tracked) Close() error {
-	if last := t.client.forget(t); last && t.lost.Load() {
-		t.client.suspect()
-	}
-	return t.Conn.Close()
-}
-
-func (c *client) track(socket *tracked) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ctx.Err() != nil {
-		return false
-	}
-	c.sockets[socket] = struct{}{}
-	return true
-}
-
-// forget reports whether the socket was the last one.
-func (c *client) forget(socket *tracked) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	_, known := c.sockets[socket]
-	delete(c.sockets, socket)
-	return known && len(c.sockets) == 0
 }
 
 // end closes all that the client has. The first cause counts.
 func (c *client) end(cause error) {
 	c.cancel(cause)
-	c.mu.Lock()
-	if c.timer != nil {
-		c.timer.Stop()
-	}
-	sockets := c.sockets
-	c.sockets = nil
-	c.mu.Unlock()
-	for socket := range sockets {
-		_ = socket.Conn.Close()
-	}
+	c.monitor.Stop()
+	c.network.close()
 	c.transport.CloseIdleConnections()
-	c.spares.close()
+	c.spares.Close()
 }
 
 // death says why an operation on an ended client failed.
 func (c *client) death(stage driver.Stage, started bool) *driver.Error {
-	return deathOf(context.Cause(c.ctx), c.config.address, stage, started)
+	return driver.Ended(context.Cause(c.ctx), c.config.address, stage, started)
 }
 
-func deathOf(cause error, address string, stage driver.Stage, started bool) *driver.Error {
-	result := &driver.Error{
-		Reason: driver.Unreachable, Stage: stage, Started: started, Err: cause,
-		Message: "the connection to " + address + " was closed",
-	}
-	if classified, ok := errors.AsType[*driver.Error](cause); ok {
-		result.Reason, result.Message = classified.Reason, classified.Message
-	}
-	return result
-}
-
-// admit waits for the client's turn.
+// admit waits until the rate limit lets one more request begin.
 func (c *client) admit(ctx context.Context) *driver.Error {
 	err := c.limiter.Wait(ctx)
 	if err == nil {
 		return nil
 	}
-	result := notStarted(driver.Timeout, driver.StageSession,
+	result := driver.Errorf(driver.Timeout, driver.StageSession,
 		"too much is begun at once with these credentials, and the caller could not wait for its turn; ask for less at the same time")
 	if ctx.Err() != nil {
 		result.Message = "the caller gave up before its turn"

@@ -19,84 +19,86 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// place checks the names of a pod, which become parts of a path, and completes
-// them.
-func (c *conn) place(place driver.Place) (driver.Place, *driver.Error) {
-	place.Namespace = cmp.Or(place.Namespace, c.namespace)
+// completePlace checks the names of a pod, which become parts of a path, and fills in
+// the namespace.
+func completePlace(place driver.Place, namespace string) (driver.Place, *driver.Error) {
+	place.Namespace = cmp.Or(place.Namespace, namespace)
 	if place.Pod == "" {
-		return place, notStarted(driver.NotFound, driver.StageStart, "a cluster runs commands in pods only; name the pod")
+		return place, driver.Errorf(driver.NotFound, driver.StageStart, "a cluster runs commands in pods only; name the pod")
 	}
 	for kind, name := range map[string]string{"pod": place.Pod, "namespace": place.Namespace} {
 		if problems := content.IsPathSegmentName(name); len(problems) > 0 || !utf8.ValidString(name) {
-			return place, notStarted(driver.NotFound, driver.StageStart, "%s",
+			return place, driver.Errorf(driver.NotFound, driver.StageStart, "%s",
 				driver.Sanitize("no "+kind+" can be called "+strconv.Quote(name)+"; correct the name"))
 		}
 	}
 	return place, nil
 }
 
-// commandWords are the program and the arguments that the container is to run.
-func commandWords(command driver.Command) ([]string, *driver.Error) {
+// commandArgv returns the program to run in the container, and its arguments.
+func commandArgv(command driver.Command) ([]string, *driver.Error) {
 	if command.Subsystem != "" {
-		return nil, notStarted(driver.ProtocolError, driver.StageStart, "pods have no subsystems; run a command instead")
+		return nil, driver.Errorf(driver.ProtocolError, driver.StageStart, "pods have no subsystems; run a command instead")
 	}
-	var words []string
+	var argv []string
 	if len(command.Env) > 0 {
-		words = append(words, "env")
+		argv = append(argv, "env")
 		for _, name := range slices.Sorted(maps.Keys(command.Env)) {
-			words = append(words, name+"="+command.Env[name])
+			argv = append(argv, name+"="+command.Env[name])
 		}
 	}
 	switch {
 	case len(command.Argv) > 0:
-		words = append(words, command.Argv...)
+		argv = append(argv, command.Argv...)
 	case command.Shell != "":
-		words = append(words, "sh", "-c", command.Shell)
+		argv = append(argv, "sh", "-c", command.Shell)
 	default:
-		words = append(words, "sh")
+		argv = append(argv, "sh")
 	}
-	return words, checkWords(command, words)
+	return argv, checkArgv(command, argv)
 }
 
-// checkWords refuses what could not arrive as given.
-func checkWords(command driver.Command, words []string) *driver.Error {
+// checkArgv returns an error if the command could not arrive as given.
+func checkArgv(command driver.Command, argv []string) *driver.Error {
 	for name := range command.Env {
 		if name == "" || strings.ContainsAny(name, "=") || strings.HasPrefix(name, "-") {
-			return notStarted(driver.ProtocolError, driver.StageStart,
+			return driver.Errorf(driver.ProtocolError, driver.StageStart,
 				"an environment variable's name is empty, or has = or a leading - in it, which env cannot set; rename it")
 		}
 	}
 	if len(command.Env) > 0 && len(command.Argv) > 0 && strings.Contains(command.Argv[0], "=") {
-		return notStarted(driver.ProtocolError, driver.StageStart,
+		return driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"a program with = in its name cannot be given environment variables; give none, or run it by a shell")
 	}
-	for _, word := range words {
+	for _, word := range argv {
 		switch {
 		case strings.ContainsRune(word, 0):
-			return notStarted(driver.ProtocolError, driver.StageStart,
+			return driver.Errorf(driver.ProtocolError, driver.StageStart,
 				"the command or its environment holds a NUL byte, which no process can receive; remove it")
 		case !utf8.ValidString(word):
-			return notStarted(driver.ProtocolError, driver.StageStart,
+			return driver.Errorf(driver.ProtocolError, driver.StageStart,
 				"the command or its environment is not UTF-8, which Kubernetes cannot carry; pass such bytes by standard input")
 		}
 	}
 	return nil
 }
 
-// asksForContainer recognizes a pod with several containers.
+// asksForContainer reports whether the server wants one of several containers to be
+// named.
 func asksForContainer(refused *answer) bool {
-	return refused.status == http.StatusBadRequest && strings.Contains(words(refused), "container name must be specified")
+	return refused.status == http.StatusBadRequest && strings.Contains(messageOf(refused), "container name must be specified")
 }
 
-// defaultContainerAnnotation is where a pod names the container that is meant if
-// none is named.
+// defaultContainerAnnotation is the annotation of a pod that names its default
+// container.
 const defaultContainerAnnotation = "kubectl.kubernetes.io/default-container"
 
-// defaultContainer asks the pod for it; empty if it does not say, or not to us.
-func (c *conn) defaultContainer(ctx context.Context, place driver.Place) string {
-	ctx, cancel := context.WithTimeout(ctx, c.client.options.StageTimeout)
+// defaultContainer returns the name in the pod's annotation, or nothing if there is
+// none or the pod may not be read.
+func defaultContainer(ctx context.Context, c *client, place driver.Place) string {
+	ctx, cancel := context.WithTimeout(ctx, c.options.StageTimeout)
 	defer cancel()
-	got, err := c.client.askMetadata(ctx, podPath(place))
+	got, err := c.askMetadata(ctx, podPath(place))
 	if err != nil || got.status != http.StatusOK {
 		return ""
 	}
@@ -120,8 +122,8 @@ func exitCode(said *metav1.Status) (int, bool) {
 	return 0, false
 }
 
-// The words of kubelets and runtimes that prove that no process was started. Each
-// is anchored, or so long that no failure of a running command says it.
+// What kubelets and runtimes say when they started no process. Each pattern is
+// anchored, or so long that no failure of a running command matches it.
 var (
 	refusedByKubelet = regexp.MustCompile(`^(Internal error occurred: )*(unable to upgrade connection: |container not found \()`)
 	noKubelet        = regexp.MustCompile(`^(Internal error occurred: )*error (dialing backend|sending request: \w+ "[^"]*"): ` +
@@ -140,8 +142,8 @@ const (
 	codeNoProgram    = 127
 )
 
-// neverRan recognizes a command that was not started: by the exit code that a
-// shell gives it, or by an error. It returns neither if it may have been.
+// neverRan recognizes a command that was not started. It returns the exit code that a
+// shell would give it, or an error. It returns neither if the command may have run.
 func neverRan(said string, place driver.Place) (code int, err *driver.Error) {
 	where := "pod " + place.Pod + " in namespace " + place.Namespace
 	switch {
@@ -150,10 +152,10 @@ func neverRan(said string, place driver.Place) (code int, err *driver.Error) {
 	case notStartedByRuntime.MatchString(said) && noPermission.MatchString(said):
 		return codeNoPermission, nil
 	case refusedByKubelet.MatchString(said), noContainer.MatchString(said):
-		return 0, notStarted(driver.NotFound, driver.StageStart, "%s", driver.Sanitize(
+		return 0, driver.Errorf(driver.NotFound, driver.StageStart, "%s", driver.Sanitize(
 			where+" does not run this container, or its kubelet refuses; check it with kubectl describe: "+said))
 	case noKubelet.MatchString(said):
-		return 0, notStarted(driver.Unreachable, driver.StageStart, "%s", driver.Sanitize(
+		return 0, driver.Errorf(driver.Unreachable, driver.StageStart, "%s", driver.Sanitize(
 			"the cluster does not reach the node of "+where+"; check the node: "+said))
 	}
 	return 0, nil

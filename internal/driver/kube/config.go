@@ -13,8 +13,8 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// config is all that is taken from a kubeconfig: where the server is, how it
-// proves itself, and how we do.
+// config is all that is taken from a kubeconfig: where the server is, how it proves
+// its identity, and what proves the operator's.
 type config struct {
 	host       string // of URLs
 	path       string // before that of every request, escaped
@@ -29,13 +29,13 @@ type config struct {
 	notAfter         time.Time
 
 	namespace string
-	keepalive keepalive
+	keepalive keepaliveTimes
 }
 
-// keepalive is how often a sign of life is asked for, and how long it may take.
-type keepalive struct{ interval, timeout time.Duration }
+// keepaliveTimes are how often a sign of life is asked for, and how long each may take.
+type keepaliveTimes struct{ interval, timeout time.Duration }
 
-// digest stands for all that clients are made of.
+// digest identifies a config: connections with the same digest share a client.
 type digest [sha256.Size]byte
 
 func (c *config) digest() digest {
@@ -43,8 +43,8 @@ func (c *config) digest() digest {
 		c.authority, c.token, c.certificate, c.key, c.keepalive))
 }
 
-// tls is the configuration of one client. Sessions are resumed only with a token:
-// a resumed one would outlive a client certificate.
+// tls returns the TLS configuration of one client. It resumes TLS sessions only with a
+// token: a resumed session would outlive a client certificate.
 func (c *config) tls() (*tls.Config, error) {
 	secure := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.serverName}
 	if len(c.authority) > 0 {
@@ -63,7 +63,7 @@ func (c *config) tls() (*tls.Config, error) {
 	return secure, nil
 }
 
-// describe names what proves who we are, without giving it away.
+// describe names the credentials, without a secret.
 func (c *config) describe() string {
 	if c.token != "" {
 		return "the token of the kubeconfig"
@@ -71,7 +71,7 @@ func (c *config) describe() string {
 	return "the client certificate of " + driver.Sanitize(c.subject)
 }
 
-// url is where a path of the API is, which begins with a slash and is escaped.
+// url returns the URL of a path of the API, which is escaped and begins with a slash.
 func (c *config) url(escaped, query string) (*url.URL, error) {
 	address, err := url.Parse("https://" + c.host + c.path + escaped)
 	if err != nil {
@@ -81,7 +81,8 @@ func (c *config) url(escaped, query string) (*url.URL, error) {
 	return address, nil
 }
 
-// foreignHeaders prove who somebody is, or say who to act as. Only ours count.
+// foreignHeaders are headers by which a client proves its identity or impersonates a
+// user. They are removed: the operator's own credentials count.
 var foreignHeaders = []string{"Authorization", "Proxy-Authorization", "Cookie", "X-Forwarded-Client-Cert"}
 
 // foreignPrefixes begin headers of the same kind.
@@ -90,7 +91,7 @@ var foreignPrefixes = []string{"Impersonate-", "X-Remote-"}
 // bearerProtocol begins a WebSocket protocol that carries a token.
 const bearerProtocol = "base64url.bearer.authorization.k8s.io."
 
-// authenticate replaces what a request says of its sender by what we are.
+// authenticate replaces the credentials in a request's headers by the operator's own.
 func (c *config) authenticate(header http.Header) {
 	for _, name := range foreignHeaders {
 		header.Del(name)
@@ -126,7 +127,7 @@ func withoutBearers(header http.Header) {
 	}
 }
 
-// holdsDots tells a path that could lead out of where it begins.
+// holdsDots reports whether a path could lead out of the path that it is appended to.
 func holdsDots(escaped string) bool {
 	path, err := url.PathUnescape(escaped)
 	if err != nil {

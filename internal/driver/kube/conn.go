@@ -3,13 +3,12 @@ package kube
 import (
 	"context"
 	"sync"
-	"time"
 
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// conn implements driver.Conn: a share of a client. It has no goroutine and no
-// socket but those of what runs on it.
+// conn implements driver.Conn: a share of a client. Only what runs on it costs
+// goroutines or sockets.
 type conn struct {
 	client    *client
 	namespace string
@@ -31,7 +30,7 @@ func (c *conn) Context() context.Context { return c.ctx }
 // Info implements driver.Conn.
 func (c *conn) Info() driver.Info {
 	info := c.info
-	info.RoundTrip = time.Duration(c.client.roundTrip.Load())
+	info.RoundTrip = c.client.monitor.RoundTrip()
 	return info
 }
 
@@ -44,57 +43,35 @@ func (c *conn) Close() error {
 
 // Probe implements driver.Conn.
 func (c *conn) Probe(ctx context.Context) error {
-	if err := c.dead(driver.StageKeepalive); err != nil {
-		return err
+	if c.ctx.Err() != nil {
+		return c.death(driver.StageKeepalive, false)
 	}
-	if err := c.client.probe(ctx); err != nil {
-		return err
-	}
-	return nil
+	return c.client.probe(ctx)
 }
 
-// dead says why nothing can be begun any more, or nothing.
-func (c *conn) dead(stage driver.Stage) *driver.Error {
-	if c.ctx.Err() == nil {
-		return nil
-	}
-	return c.death(stage, false)
-}
-
+// death returns why an operation failed on a connection that has ended.
 func (c *conn) death(stage driver.Stage, started bool) *driver.Error {
-	return deathOf(context.Cause(c.ctx), c.client.config.address, stage, started)
+	return driver.Ended(context.Cause(c.ctx), c.client.config.address, stage, started)
 }
 
-// begin waits for the turn of a request, and says why it cannot be begun.
+// begin waits for the turn of a request. It returns why the request cannot begin, or
+// nil.
 func (c *conn) begin(ctx context.Context) *driver.Error {
-	if err := c.dead(driver.StageSession); err != nil {
-		return err
+	if c.ctx.Err() != nil {
+		return c.death(driver.StageSession, false)
 	}
 	if ctx.Err() != nil {
-		err := notStarted(driver.Timeout, driver.StageSession, "the caller gave up before anything was begun")
-		err.Err = ctx.Err()
-		return err
+		return driver.Errorf(driver.Timeout, driver.StageSession, "the caller gave up before anything was begun").Because(ctx.Err())
 	}
 	return c.client.admit(ctx)
 }
 
-// while returns a context that ends with the caller's or the connection's, whose
-// cause tells which.
-func (c *conn) while(ctx context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })
-	return ctx, func() {
-		stop()
-		cancel(context.Canceled)
-	}
-}
-
-// socket takes a socket that is open ahead, or dials one.
+// socket takes a socket that was dialed ahead, or dials one.
 func (c *conn) socket(ctx context.Context) (*socket, *driver.Error) {
-	if taken := c.client.spares.take(); taken != nil {
+	if taken, ok := c.client.spares.Take(); ok {
 		return taken, nil
 	}
-	opened, err := c.client.open(ctx, c.client.wayOut())
+	opened, err := c.client.network.open(ctx, c.client.network.anyDialFunc())
 	switch {
 	case err == nil:
 		return opened, nil
@@ -102,4 +79,15 @@ func (c *conn) socket(ctx context.Context) (*socket, *driver.Error) {
 		return nil, c.death(driver.StageConnect, false)
 	}
 	return nil, driver.AsError(err)
+}
+
+// joinContexts returns a context that ends with the first of the two. Its cause is that
+// of the one that ended.
+func joinContexts(ctx, other context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(other, func() { cancel(context.Cause(other)) })
+	return ctx, func() {
+		stop()
+		cancel(context.Canceled)
+	}
 }

@@ -5,18 +5,17 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"net"
 	"net/http"
 	"time"
 
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// userAgent is what our own requests call us.
+// userAgent is the name of the driver's own requests.
 const userAgent = "connpool"
 
-// secure are the two ways to speak TLS: for requests, and for what takes a socket
-// of its own, which HTTP/2 has not.
+// secure has two TLS configurations: one for requests, which may use HTTP/2, and one
+// for sockets of their own, which cannot.
 type secure struct{ requests, sockets *tls.Config }
 
 func newSecure(config *config) (*secure, error) {
@@ -30,43 +29,17 @@ func newSecure(config *config) (*secure, error) {
 	return &secure{requests: requests, sockets: sockets}, nil
 }
 
-// connect opens a byte stream to the server.
-func (c *client) connect(ctx context.Context, dial driver.DialFunc) (net.Conn, error) {
-	if err := c.config.checkTime(time.Now()); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, c.options.StageTimeout)
-	defer cancel()
-	raw, err := dial(ctx, "tcp", c.config.address)
-	if err != nil {
-		return nil, connectError(err, c.config.address)
-	}
-	return raw, nil
-}
-
-// handshake makes TLS of a byte stream, which it closes if it fails.
-func (c *client) handshake(ctx context.Context, raw net.Conn, config *tls.Config) (*tls.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.options.StageTimeout)
-	defer cancel()
-	socket := tls.Client(raw, config)
-	if err := socket.HandshakeContext(ctx); err != nil {
-		_ = raw.Close()
-		return nil, tlsError(err, c.config.address)
-	}
-	return socket, nil
-}
-
 // Dial implements driver.Dialer.
 func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 	begin := time.Now()
 	if err := d.config.checkTime(begin); err != nil {
 		return nil, err
 	}
-	shared, held, err := d.driver.acquire(d)
+	shared, ref, err := d.driver.acquire(d)
 	if err != nil {
 		return nil, err
 	}
-	release := func() { d.driver.release(d, shared, held) }
+	release := func() { d.driver.release(d, shared, ref) }
 	socket, version, err := d.prove(ctx, shared)
 	if err != nil {
 		release()
@@ -76,18 +49,22 @@ func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 	made.info = driver.Info{
 		ServerVersion: version, RemoteAddress: socket.RemoteAddr().String(), Handshake: time.Since(begin),
 	}
-	shared.spares.add(socket)
-	shared.spares.replenish()
+	if socket.idle() {
+		shared.spares.Put(socket)
+	} else {
+		go socket.Close() //nolint:errcheck // the farewell of TLS may take long
+	}
+	shared.spares.Replenish()
 	return made, nil
 }
 
-// prove opens a socket, has the server say on it that it knows us, and asks over
-// the shared transport for its version.
+// prove opens a socket, checks on it that the server accepts the credentials, and
+// asks over the shared transport for the server's version.
 func (d *dialer) prove(ctx context.Context, shared *client) (*socket, string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(shared.ctx, cancel)() //nolint:contextcheck // whichever ends first
-	opened, err := shared.open(ctx, d.endpoint.Dial)
+	opened, err := shared.network.open(ctx, d.endpoint.Dial)
 	if err != nil {
 		return nil, "", d.gaveUp(ctx, shared, err)
 	}
@@ -100,7 +77,8 @@ func (d *dialer) prove(ctx context.Context, shared *client) (*socket, string, er
 	return opened, version, nil
 }
 
-// gaveUp tells the end of the shared client from other failures.
+// gaveUp returns why the shared client ended if that is what made a dial fail, or
+// else the error.
 func (d *dialer) gaveUp(ctx context.Context, shared *client, err error) error {
 	if ctx.Err() != nil && shared.ctx.Err() != nil {
 		return shared.death(driver.StageSession, false)
@@ -108,13 +86,13 @@ func (d *dialer) gaveUp(ctx context.Context, shared *client, err error) error {
 	return err
 }
 
-// introduce is the stages after TLS.
+// introduce passes the stages after TLS and returns the name of the server.
 func (d *dialer) introduce(ctx context.Context, shared *client, opened *socket) (string, *driver.Error) {
 	ready, err := d.stage(ctx, func(ctx context.Context) (*answer, *driver.Error) {
 		return shared.ready(ctx, opened, driver.StageAuthentication)
 	})
 	if err == nil {
-		err = shared.refused(ready, driver.StageAuthentication)
+		err = shared.config.answerError(ready, driver.StageAuthentication)
 	}
 	if err != nil {
 		return "", err
@@ -143,7 +121,7 @@ func (d *dialer) trace(passed driver.Stage, found string) {
 	}
 }
 
-// describeTLS says what the server showed.
+// describeTLS names the TLS version and the server's certificate, for a trace.
 func describeTLS(state tls.ConnectionState) string {
 	found := tls.VersionName(state.Version)
 	if len(state.PeerCertificates) == 0 {
@@ -160,8 +138,7 @@ func name(certificate *x509.Certificate) string {
 	return certificate.Subject.CommonName
 }
 
-// nameVersion is what the server calls itself. A server that keeps its version to
-// itself is no worse for it.
+// nameVersion returns what the server calls itself. A server may hide its version.
 func nameVersion(version *answer) string {
 	var info struct {
 		GitVersion string `json:"gitVersion"`

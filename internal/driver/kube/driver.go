@@ -8,35 +8,32 @@
 //	response, err := conn.(driver.Proxier).Proxy(request)
 //
 // The credentials are one kubeconfig, under the key kubeconfig. Only what is
-// embedded in it counts: nothing is built from it that could run a program, read a
-// file, trust any server or speak for somebody else, and a kubeconfig that asks
-// for such things is refused with the name of the field.
+// embedded in it counts. A kubeconfig that asks the driver to run a program, read a
+// file, trust any server or impersonate a user is refused with the name of the field.
 //
-// All connections with the same server, credentials and keepalive share one
-// client: one HTTP/2 connection for requests, and a few sockets that are dialed,
-// encrypted and watched ahead, for what takes a socket of its own. So a hundred
-// targets of one kubeconfig cost the memory of one. The sockets are opened by the
-// DialFunc of any connection that lives: clusters have no jump hosts, so each is
-// the operator's own egress. Every Dial opens a socket of its own and proves
-// itself on it before it takes part, so that it tells the truth also about a
-// server that takes no new connections; the socket then becomes one of those kept
-// ahead. The last Close frees everything.
+// All connections with the same server, credentials and keepalive share one client:
+// one HTTP/2 connection for requests, and a few sockets that are dialed and encrypted
+// ahead, for what takes a socket of its own. So a hundred targets of one kubeconfig
+// cost the memory of one. Any connection's DialFunc may open the sockets: clusters
+// have no jump hosts, so each is the operator's own egress. Every Dial opens a socket
+// of its own and makes a round trip on it before it shares the client. So it fails if
+// the server takes no new connections, although the shared ones still work. The socket
+// then becomes one of those kept ahead. The last Close frees everything.
 //
-// An API server closes idle sockets and sends its clients elsewhere (GOAWAY) as it
-// likes, so the loss of a socket ends no connection by itself: it is looked into
-// at once, and what ends connections is that no answer comes, or 401.
+// An API server closes idle sockets, and sends its clients to another server (GOAWAY),
+// as it likes. So the loss of a socket does not end a connection. It makes the client
+// ask for a sign of life at once, and connections end if no answer comes, or 401.
 //
-// Commands speak the WebSocket protocol v5.channel.k8s.io, and port-forwards SPDY
-// in a WebSocket: Kubernetes 1.31 or newer. A command costs one round trip, and
-// its upgrade is written once, by ourselves, so that nothing can send it again.
+// Commands use the WebSocket protocol v5.channel.k8s.io, and port-forwards use SPDY
+// in a WebSocket: Kubernetes 1.31 or newer. A command costs one round trip. The driver
+// writes its upgrade itself, once, so that no library can send it again.
 //
 // A command that ends while much of its input is still unread may never report it:
-// container runtimes stall there, kubectl's commands as well. Give a timeout.
+// container runtimes stall there, with kubectl too. Give a timeout.
 //
 // Kubernetes cannot signal a command: one that is canceled loses its streams, and
-// goes on until it notices. Nor has it a place for environment variables, so a
-// command with some is run by the container's env, nor for the type of a terminal,
-// which the container runtime sets.
+// goes on until it notices. Its API has no environment variables, so a command with
+// some is run by the container's env. The container runtime sets the terminal type.
 package kube
 
 import (
@@ -52,9 +49,9 @@ type Options struct {
 	// StageTimeout bounds each stage of dialing, and the server's answer to the
 	// start of a command or a port-forward; 10 s when 0.
 	StageTimeout time.Duration
-	// QPS is how many commands, port-forwards and proxied requests a second are
+	// QPS is how many commands, port-forwards and proxied requests per second are
 	// begun with the same credentials, over time; 50 when 0. The server's own
-	// priority and fairness is the real limit: this one protects it from us.
+	// priority and fairness is the real limit: this one protects it from the operator.
 	QPS float32
 	// Burst is how many may begin at once; 100 when 0.
 	Burst int
@@ -65,7 +62,7 @@ type Driver struct {
 	options Options
 
 	mu      sync.Mutex
-	clients map[digest]*client // those in use, by what they are made of
+	clients map[digest]*client // those in use, by their config
 }
 
 var (
@@ -100,7 +97,7 @@ func (d *Driver) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
 	if endpoint.Namespace != "" {
 		config.namespace = endpoint.Namespace
 	}
-	config.keepalive = keepalive{endpoint.KeepaliveInterval, endpoint.KeepaliveTimeout}
+	config.keepalive = keepaliveTimes{endpoint.KeepaliveInterval, endpoint.KeepaliveTimeout}
 	if endpoint.Reopen == nil {
 		endpoint.Reopen = endpoint.Dial
 	}
@@ -116,8 +113,8 @@ type dialer struct {
 	digest   digest
 }
 
-// acquire returns the client that all with the same config share, and a reference
-// to it that must be released.
+// acquire returns the client of all dialers with the same config, and a reference to
+// it that must be released.
 func (d *Driver) acquire(by *dialer) (*client, *reference, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -129,13 +126,13 @@ func (d *Driver) acquire(by *dialer) (*client, *reference, error) {
 		}
 		d.clients[by.digest] = shared
 	}
-	return shared, shared.hold(by.endpoint.Reopen), nil
+	return shared, shared.network.retain(by.endpoint.Reopen), nil
 }
 
 // release gives a reference back. The last one closes the client.
-func (d *Driver) release(by *dialer, shared *client, held *reference) {
+func (d *Driver) release(by *dialer, shared *client, ref *reference) {
 	d.mu.Lock()
-	last := shared.letGo(held)
+	last := shared.network.release(ref)
 	if last && d.clients[by.digest] == shared {
 		delete(d.clients, by.digest)
 	}

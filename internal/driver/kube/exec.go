@@ -10,58 +10,60 @@ import (
 	"k8s.io/apimachinery/pkg/util/remotecommand"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/kubestream"
 )
 
 // Exec implements driver.Execer.
 func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.Streams) (driver.ExitStatus, error) {
-	place, err := c.place(command.Place)
+	place, err := completePlace(command.Place, c.namespace)
 	if err != nil {
 		return driver.ExitStatus{}, err
 	}
-	words, err := commandWords(command)
+	argv, err := commandArgv(command)
 	if err != nil {
 		return driver.ExitStatus{}, err
 	}
 	if err := c.begin(ctx); err != nil {
 		return driver.ExitStatus{}, err
 	}
-	running, done := c.while(ctx)
+	running, done := joinContexts(ctx, c.ctx)
 	defer done()
-	socket, err := c.startCommand(running, place, words, command.TTY != nil)
+	socket, err := c.startCommand(running, place, argv, command.TTY != nil)
 	if err != nil {
-		return driver.ExitStatus{}, c.why(ctx, err)
+		return driver.ExitStatus{}, c.preferConnError(ctx, err)
 	}
-	e := newExecution(c, socket, command.TTY, streams)
+	e := &execution{conn: c, socket: socket, tty: command.TTY, streams: streams}
 	said, err := e.run(running)
 	if err != nil {
-		return driver.ExitStatus{}, c.why(ctx, err)
+		return driver.ExitStatus{}, c.preferConnError(ctx, err)
 	}
 	return e.result(said, place)
 }
 
-// why prefers the end of the connection to what it has caused.
-func (c *conn) why(ctx context.Context, err *driver.Error) *driver.Error {
+// preferConnError returns why the connection ended, if that caused the error, or else
+// the error.
+func (c *conn) preferConnError(ctx context.Context, err *driver.Error) *driver.Error {
 	if c.ctx.Err() != nil && ctx.Err() == nil {
 		return c.death(err.Stage, err.Started)
 	}
 	return err
 }
 
-// startCommand upgrades a request to a running command. Where a pod has many
-// containers and names a default one, the server leaves it to us to look it up:
-// its refusal proves that nothing was started.
-func (c *conn) startCommand(ctx context.Context, place driver.Place, words []string, tty bool) (*webSocket, *driver.Error) {
-	socket, refused, err := c.upgrade(ctx, execPath(place), execQuery(place, words, tty), remotecommand.StreamProtocolV5Name)
+// startCommand upgrades a request to a running command. If the pod has several
+// containers, of which none was asked for, the server refuses, which proves that
+// nothing was started. Then the pod's default container is looked up.
+func (c *conn) startCommand(ctx context.Context, place driver.Place, argv []string, tty bool) (*kubestream.Socket, *driver.Error) {
+	socket, refused, err := c.upgrade(ctx, execPath(place), execQuery(place, argv, tty), kubestream.ExecProtocol)
 	if refused == nil {
 		return socket, err
 	}
 	if place.Container == "" && asksForContainer(refused) {
-		if place.Container = c.defaultContainer(ctx, place); place.Container != "" {
-			socket, refused, err = c.upgrade(ctx, execPath(place), execQuery(place, words, tty), remotecommand.StreamProtocolV5Name)
+		if place.Container = defaultContainer(ctx, c.client, place); place.Container != "" {
+			socket, refused, err = c.upgrade(ctx, execPath(place), execQuery(place, argv, tty), kubestream.ExecProtocol)
 		}
 	}
 	if refused != nil {
-		err = c.refusedStart(refused, place)
+		err = startError(c.client, refused, place)
 	}
 	return socket, err
 }
@@ -72,8 +74,8 @@ func podPath(place driver.Place) string {
 
 func execPath(place driver.Place) string { return podPath(place) + "/exec" }
 
-func execQuery(place driver.Place, words []string, tty bool) url.Values {
-	query := url.Values{"command": words, "stdin": {"true"}, "stdout": {"true"}}
+func execQuery(place driver.Place, argv []string, tty bool) url.Values {
+	query := url.Values{"command": argv, "stdin": {"true"}, "stdout": {"true"}}
 	if place.Container != "" {
 		query.Set("container", place.Container)
 	}
@@ -85,7 +87,7 @@ func execQuery(place driver.Place, words []string, tty bool) url.Values {
 	return query
 }
 
-// result tells how the command ended.
+// result returns how the command ended.
 func (e *execution) result(said *metav1.Status, place driver.Place) (driver.ExitStatus, error) {
 	switch {
 	case said.Status == metav1.StatusSuccess:
@@ -97,7 +99,7 @@ func (e *execution) result(said *metav1.Status, place driver.Place) (driver.Exit
 	}
 	code, err := neverRan(said.Message, place)
 	if code != 0 {
-		e.complain(said.Message)
+		e.writeRuntimeError(said.Message)
 		return driver.ExitStatus{Code: code}, nil
 	}
 	if err != nil {
@@ -110,46 +112,46 @@ func (e *execution) result(said *metav1.Status, place driver.Place) (driver.Exit
 	}
 }
 
-// refusedStart classifies an answer that was no upgrade.
-func (c *conn) refusedStart(refused *answer, place driver.Place) *driver.Error {
+// startError classifies an answer that is not an upgrade.
+func startError(c *client, refused *answer, place driver.Place) *driver.Error {
 	if refused.status == http.StatusUnauthorized {
-		c.client.suspect()
+		c.monitor.Suspect()
 	}
-	said := words(refused)
+	said := messageOf(refused)
 	switch refused.status {
 	case http.StatusInternalServerError:
 		if _, err := neverRan(said, place); err != nil {
 			return err
 		}
 	case http.StatusNotFound:
-		return notStarted(driver.NotFound, driver.StageStart, "%s", driver.Sanitize(
+		return driver.Errorf(driver.NotFound, driver.StageStart, "%s", driver.Sanitize(
 			"there is no pod "+place.Pod+" in namespace "+place.Namespace+" of the cluster; correct the name: "+said))
 	case http.StatusBadRequest:
 		if status(refused.body) != nil {
-			return notStarted(driver.NotFound, driver.StageStart, "%s", driver.Sanitize(
+			return driver.Errorf(driver.NotFound, driver.StageStart, "%s", driver.Sanitize(
 				"pod "+place.Pod+" in namespace "+place.Namespace+" cannot run this; choose another pod or container: "+said))
 		}
 	case http.StatusForbidden:
-		return notStarted(driver.Forbidden, driver.StageStart, "%s", driver.Sanitize(
+		return driver.Errorf(driver.Forbidden, driver.StageStart, "%s", driver.Sanitize(
 			"the cluster forbids it; allow it there by RBAC (create and get on pods/exec and pods/portforward): "+said))
 	}
-	result := c.client.refused(refused, driver.StageStart)
-	if result == nil { // a 2xx where only 101 or a refusal is possible
-		result = notStarted(driver.ProtocolError, driver.StageStart,
+	result := c.config.answerError(refused, driver.StageStart)
+	if result == nil { // a 2xx, where only 101 or an error is possible
+		result = driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"%s answers an upgrade with status %d; check that what stands before it passes WebSockets on",
-			c.client.config.address, refused.status)
+			c.config.address, refused.status)
 	}
 	result.Started = mayHaveStarted(refused)
 	return result
 }
 
-// lostAnswer recognizes what an API server says that has handed the command over to
-// a kubelet and could not read what that answered.
+// lostAnswer matches what an API server says when it has passed a command to a kubelet
+// and could not read the kubelet's answer.
 var lostAnswer = regexp.MustCompile(`^(Internal error occurred: )*` +
 	`(EOF|unexpected EOF|read |write |tls: |malformed |net/http: |http2?: |context |i/o timeout|error sending request: )`)
 
-// mayHaveStarted tells the answers of a gateway that may have lost the real one.
-// Those of Kubernetes itself say what they are.
+// mayHaveStarted reports whether the command may run although the answer is an error:
+// a gateway may have lost the real answer. Kubernetes' own answers are a Status.
 func mayHaveStarted(refused *answer) bool {
 	said := status(refused.body)
 	switch refused.status {

@@ -33,7 +33,7 @@ func output(t testing.TB, conn *conn, command driver.Command) (result, error) {
 	return result{out.String(), errs.String(), status}, err
 }
 
-// say has a pod say a word.
+// say runs echo in a pod.
 func say(t testing.TB, conn *conn, word string) (string, error) {
 	t.Helper()
 	got, err := output(t, conn, driver.Command{Place: web, Argv: []string{"echo", word}})
@@ -49,7 +49,7 @@ func TestCommandsSayWhatTheyLack(t *testing.T) {
 		word    string
 	}{
 		"no pod":                         {driver.Command{Argv: argv}, driver.NotFound, "name the pod"},
-		"a pod that does not exist":      {driver.Command{Place: driver.Place{Pod: "nobody"}, Argv: argv}, driver.NotFound, `pods "nobody" not found`},
+		"a pod that does not exist":      {driver.Command{Place: driver.Place{Pod: "absent"}, Argv: argv}, driver.NotFound, `pods "absent" not found`},
 		"a pod on no node":               {driver.Command{Place: driver.Place{Pod: "pending"}, Argv: argv}, driver.NotFound, "host assigned"},
 		"a pod that is a path":           {driver.Command{Place: driver.Place{Pod: "web/log"}, Argv: argv}, driver.NotFound, "correct the name"},
 		"a namespace that leads out":     {driver.Command{Place: driver.Place{Pod: "web", Namespace: ".."}, Argv: argv}, driver.NotFound, "correct the name"},
@@ -117,7 +117,7 @@ func TestWhatAContainerRuns(t *testing.T) {
 	}
 }
 
-// userWith is a user of the cluster who may do what the rules say.
+// userWith returns the endpoint of a user with these RBAC rules.
 func userWith(t *testing.T, name string, rules ...rbacv1.PolicyRule) driver.Endpoint {
 	t.Helper()
 	plane := cluster(t).plane
@@ -157,8 +157,8 @@ func eventually(t *testing.T, try func() bool) {
 	}
 }
 
-func TestAUserWhoMayNothingIsServedAndTold(t *testing.T) {
-	conn := mustDial(t, Options{}, userWith(t, "nobody"))
+func TestAUserWithoutPermissionsIsConnectedAndToldWhatIsForbidden(t *testing.T) {
+	conn := mustDial(t, Options{}, userWith(t, "powerless"))
 	if got := conn.Info().ServerVersion; !strings.HasPrefix(got, "Kubernetes v1.") {
 		t.Errorf("version %q", got)
 	}
@@ -183,9 +183,9 @@ func TestAUserWhoMayOnlyRunCommandsCan(t *testing.T) {
 	})
 }
 
-func TestAnInputThatNobodyTakesIsNotTakenForADeadServer(t *testing.T) {
+func TestUnreadInputIsNotTakenForADeadServer(t *testing.T) {
 	conn := mustDial(t, Options{}, brief(admin(t)))
-	// Longer than it takes to give a silent server up, and quiet.
+	// Longer than the time after which a silent server is given up.
 	status, err := conn.Exec(t.Context(), driver.Command{Place: web, Shell: "sleep 2; exit 3"},
 		driver.Streams{Stdin: io.LimitReader(neverEnding{}, 64<<20)})
 	if err != nil || status.Code != 3 {
@@ -197,7 +197,7 @@ type neverEnding struct{}
 
 func (neverEnding) Read(p []byte) (int, error) { return len(p), nil }
 
-func TestAReaderWhoStopsForAWhileLosesNothing(t *testing.T) {
+func TestAReaderThatStopsForAWhileLosesNothing(t *testing.T) {
 	conn := mustDial(t, Options{}, brief(admin(t)))
 	reader, writer := io.Pipe()
 	ended := make(chan error, 1)
@@ -210,7 +210,7 @@ func TestAReaderWhoStopsForAWhileLosesNothing(t *testing.T) {
 	if _, err := io.ReadFull(reader, first); err != nil {
 		t.Fatal(err)
 	}
-	// As long as a silent server would be given up in.
+	// As long as the time after which a silent server is given up.
 	if _, err := output(t, conn, driver.Command{Place: web, Argv: []string{"sleep", "2"}}); err != nil {
 		t.Fatal(err)
 	}

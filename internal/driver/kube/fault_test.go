@@ -32,8 +32,8 @@ import (
 	"github.com/connpool/connpool/test/netfault"
 )
 
-// gateway stands before the real API server and can answer in its place. It trusts
-// nobody and adds nothing: the token of the caller is what counts.
+// gateway is a proxy before the real API server that can answer in its place. It has no
+// credentials of its own: the caller's token counts.
 type gateway struct {
 	*httptest.Server
 
@@ -41,7 +41,7 @@ type gateway struct {
 	requests atomic.Int64                     // that reached it, but for those of our own looks
 }
 
-// startGateway returns it and an endpoint whose token it passes on.
+// startGateway returns a gateway, and an endpoint whose token it passes on.
 func startGateway(t *testing.T) (*gateway, driver.Endpoint) {
 	t.Helper()
 	plane := cluster(t).plane
@@ -110,7 +110,7 @@ func (a *answered) WriteHeader(code int) {
 	a.ResponseWriter.WriteHeader(code)
 }
 
-// set changes the fault; nil mends it.
+// set changes the fault. nil ends it.
 func (g *gateway) set(fault http.HandlerFunc) {
 	if fault == nil {
 		g.fault.Store(nil)
@@ -119,7 +119,7 @@ func (g *gateway) set(fault http.HandlerFunc) {
 	g.fault.Store(&fault)
 }
 
-// refuseAll answers every request in the words of an API server.
+// refuseAll answers every request with an error of an API server.
 func refuseAll(code int, header map[string]string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -131,8 +131,8 @@ func refuseAll(code int, header map[string]string) http.HandlerFunc {
 	}
 }
 
-// ledger is a file to which commands append a line of their own, so that it shows
-// which have run, and how often.
+// ledger is a file to which each command appends its name, so that it shows which have
+// run, and how often.
 type ledger struct{ path string }
 
 func newLedger(t *testing.T) ledger { return ledger{filepath.Join(t.TempDir(), "ran")} }
@@ -276,8 +276,8 @@ func TestA401OfSomethingBehindTheAPIEndsNothing(t *testing.T) {
 		t.Fatalf("%v, error %v", response, err)
 	}
 	_ = response.Body.Close()
-	looked := conn.client.roundTrip.Load()
-	eventually(t, func() bool { return conn.client.roundTrip.Load() != looked })
+	looked := conn.client.monitor.RoundTrip()
+	eventually(t, func() bool { return conn.client.monitor.RoundTrip() != looked })
 	if conn.Context().Err() != nil {
 		t.Errorf("the connection ended: %v", context.Cause(conn.Context()))
 	}
@@ -372,7 +372,7 @@ func TestAFrozenServerIsNoticed(t *testing.T) {
 	}
 }
 
-// notifying tells when something is written.
+// notifying is a writer that tells when something is written.
 type notifying struct {
 	once sync.Once
 	seen chan struct{}
@@ -430,9 +430,9 @@ func TestCommandsRunAtMostOnceWhileSocketsAreCut(t *testing.T) {
 func TestTheLossOfSocketsEndsNoConnection(t *testing.T) {
 	proxy, endpoint := through(t, admin(t))
 	conn := mustDial(t, Options{}, endpoint)
-	looked := conn.client.roundTrip.Load()
+	looked := conn.client.monitor.RoundTrip()
 	proxy.Reset()
-	eventually(t, func() bool { return conn.client.roundTrip.Load() != looked })
+	eventually(t, func() bool { return conn.client.monitor.RoundTrip() != looked })
 	if stdout, err := say(t, conn, "on"); stdout != "on\n" {
 		t.Errorf("%q, error %v", stdout, err)
 	}

@@ -33,16 +33,14 @@ func invalid(format string, args ...any) *driver.Error {
 	}
 }
 
-// readKubeconfig takes what is needed out of a kubeconfig. What the library says
-// about one that it cannot read may quote it, so it is not repeated.
+// readKubeconfig reads a kubeconfig. Errors of the library may quote its content, so
+// they are not repeated.
 func readKubeconfig(secret map[string][]byte, contextName string, now time.Time) (*config, error) {
 	text, ok := secret[keyKubeconfig]
 	switch {
 	case !ok || len(text) == 0:
-		return nil, &driver.Error{
-			Reason: driver.CredentialsMissing, Stage: driver.StagePrepare,
-			Message: "the Secret holds no kubeconfig; put one with embedded credentials there",
-		}
+		return nil, driver.Errorf(driver.CredentialsMissing, driver.StagePrepare,
+			"the Secret holds no kubeconfig; put one with embedded credentials there")
 	case len(text) > maxKubeconfigBytes:
 		return nil, invalid("the kubeconfig is larger than 1 MiB; " +
 			"keep only the context that is needed: kubectl config view --raw --minify --flatten")
@@ -77,16 +75,14 @@ func readConfig(cluster *api.Cluster, user *api.AuthInfo, namespace string, now 
 		}
 	}
 	if c.token == "" && len(c.certificate) == 0 {
-		return nil, &driver.Error{
-			Reason: driver.CredentialsMissing, Stage: driver.StagePrepare,
-			Message: "the kubeconfig's user has no credentials; embed a token, or client-certificate-data and client-key-data",
-		}
+		return nil, driver.Errorf(driver.CredentialsMissing, driver.StagePrepare,
+			"the kubeconfig's user has no credentials; embed a token, or client-certificate-data and client-key-data")
 	}
 	return c, nil
 }
 
-// selectContext follows a context, the current one if none is named, to what it
-// refers to.
+// selectContext returns what a context refers to. An empty name means the current
+// context.
 func selectContext(file *api.Config, name string) (cluster *api.Cluster, user *api.AuthInfo, namespace string, problem *driver.Error) {
 	if name == "" {
 		name = file.CurrentContext
@@ -109,7 +105,7 @@ func selectContext(file *api.Config, name string) (cluster *api.Cluster, user *a
 	return cluster, user, context.Namespace, nil
 }
 
-// choice lists the contexts that there are, as far as they fit.
+// choice lists the contexts of the file, as far as they fit into a message.
 func choice(contexts map[string]*api.Context) string {
 	names := strings.Join(slices.Sorted(maps.Keys(contexts)), ", ")
 	switch {
@@ -127,8 +123,8 @@ const (
 	noImpersonate = "a target acts as itself only; use credentials that may do what is needed"
 )
 
-// refusedField names the first field that asks for what is never done: to run a
-// program, read a file, trust any server, take another way, or be somebody else.
+// refusedField names the first field that asks for what the driver never does: run a
+// program, read a file, trust any server, use a proxy, or impersonate a user.
 func refusedField(cluster *api.Cluster, user *api.AuthInfo) (field, advice string) {
 	for _, refused := range []struct {
 		is            bool
@@ -146,8 +142,8 @@ func refusedField(cluster *api.Cluster, user *api.AuthInfo) (field, advice strin
 		{user.ImpersonateUID != "", "as-uid", noImpersonate},
 		{len(user.ImpersonateGroups) > 0, "as-groups", noImpersonate},
 		{len(user.ImpersonateUserExtra) > 0, "as-user-extra", noImpersonate},
-		{user.Username != "", "username", "Kubernetes knows no passwords any more; " + tokenInstead},
-		{user.Password != "", "password", "Kubernetes knows no passwords any more; " + tokenInstead},
+		{user.Username != "", "username", "Kubernetes has no passwords anymore; " + tokenInstead},
+		{user.Password != "", "password", "Kubernetes has no passwords anymore; " + tokenInstead},
 	} {
 		if refused.is {
 			return refused.field, refused.advice
@@ -156,8 +152,8 @@ func refusedField(cluster *api.Cluster, user *api.AuthInfo) (field, advice strin
 	return "", ""
 }
 
-// readServer takes the server's URL apart. It may have a path, as behind a gateway
-// for many clusters. It may hold a secret by mistake, so it is not repeated.
+// readServer parses the server's URL, which may have a path, such as behind a gateway
+// for many clusters. Messages do not repeat it: it may hold a secret by mistake.
 func (c *config) readServer(text string) *driver.Error {
 	server, err := url.Parse(text)
 	if err != nil || server.Scheme != "https" || server.Hostname() == "" || server.User != nil ||
@@ -180,7 +176,7 @@ func (c *config) checkAuthority() *driver.Error {
 	return nil
 }
 
-// readToken forgives the newline that `echo` has added.
+// readToken drops the newline that `echo` adds.
 func (c *config) readToken(text string) *driver.Error {
 	c.token = strings.TrimRight(text, "\r\n")
 	if strings.ContainsFunc(c.token, func(r rune) bool { return r <= ' ' || r > '~' }) {
@@ -207,7 +203,7 @@ func (c *config) readCertificate(now time.Time) *driver.Error {
 	return c.checkTime(now)
 }
 
-// checkTime tells a client certificate that is not valid now.
+// checkTime returns an error if the client certificate is not valid now.
 func (c *config) checkTime(now time.Time) *driver.Error {
 	switch {
 	case c.notAfter.IsZero():

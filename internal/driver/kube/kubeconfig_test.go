@@ -20,10 +20,10 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// canary stands for a secret; no message may have it.
+// canary stands for a secret, which no message may contain.
 const canary = "canary-d41d8cd98f"
 
-// clientPair is a client certificate that is valid in a span around now.
+// clientPair makes a client certificate that is valid from and to some time from now.
 func clientPair(t testing.TB, from, until time.Duration) (certificate, key []byte) {
 	t.Helper()
 	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -31,7 +31,7 @@ func clientPair(t testing.TB, from, until time.Duration) (certificate, key []byt
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "somebody"},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "user"},
 		NotBefore: time.Now().Add(from), NotAfter: time.Now().Add(until),
 		IsCA: true, BasicConstraintsValid: true,
 	}
@@ -47,8 +47,8 @@ func clientPair(t testing.TB, from, until time.Duration) (certificate, key []byt
 		pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: encoded})
 }
 
-// usable is a kubeconfig that is accepted: a token, and no authority but the
-// system's.
+// usable returns a kubeconfig that is accepted. It has a token, and trusts the
+// authorities of the system.
 func usable() (*api.Config, *api.Cluster, *api.AuthInfo) {
 	cluster := &api.Cluster{Server: "https://prod.example.com:6443"}
 	user := &api.AuthInfo{Token: canary}
@@ -68,7 +68,7 @@ func write(t testing.TB, file *api.Config) map[string][]byte {
 	return map[string][]byte{keyKubeconfig: text}
 }
 
-func TestKubeconfigsThatAskForWhatIsNeverDoneAreRefusedByName(t *testing.T) {
+func TestKubeconfigsWithForbiddenFieldsAreRefusedByName(t *testing.T) {
 	tests := map[string]struct {
 		change func(*api.Cluster, *api.AuthInfo)
 		field  string
@@ -101,7 +101,7 @@ func TestKubeconfigsThatAskForWhatIsNeverDoneAreRefusedByName(t *testing.T) {
 	}
 }
 
-// wantInvalid wants a refusal with these words, and without any secret.
+// wantInvalid checks that a kubeconfig is refused with these words and without a secret.
 func wantInvalid(t *testing.T, secret map[string][]byte, contextName string, words ...string) {
 	t.Helper()
 	_, err := New(Options{}).Prepare(driver.Endpoint{Credentials: secret, Context: contextName})
@@ -225,7 +225,7 @@ func TestWhatIsTakenFromAKubeconfig(t *testing.T) {
 		host: "[2001:db8::1]", path: "/k8s/clusters/c-1", address: "[2001:db8::1]:443", serverName: "kubernetes",
 		authority: authority, token: "token", namespace: "web",
 	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(config{}, keepalive{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(config{}, keepaliveTimes{})); diff != "" {
 		t.Error(diff)
 	}
 	secure, err := got.tls()

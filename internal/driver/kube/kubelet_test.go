@@ -24,8 +24,8 @@ import (
 	"github.com/connpool/connpool/test/controlplane"
 )
 
-// kubelet is the part of a kubelet that streams: with the streaming server of real
-// container runtimes, whose containers are processes of this machine.
+// kubelet is the streaming part of a kubelet. It uses the streaming server of real
+// container runtimes. Its containers are processes of this machine.
 type kubelet struct {
 	server *httptest.Server
 }
@@ -101,7 +101,7 @@ func (k *kubelet) ExecInContainer(
 	return asRuntime(words[0], err)
 }
 
-// asRuntime words a failure as containerd does with runc.
+// asRuntime returns the error that containerd with runc would return.
 func asRuntime(program string, err error) error {
 	const prefix = "failed to exec in container: failed to start exec \"1\": OCI runtime exec failed: exec failed: " +
 		"unable to start container process: exec: "

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// An API server that passes WebSockets on to kubelets says 500 also when it could
-// not read what the kubelet answered, which may run the command by then.
+// An API server that passes WebSockets on to kubelets answers 500 also if it could not
+// read the kubelet's answer. The kubelet may run the command by then.
 func TestAnInternalErrorProvesOnlyWhatItSays(t *testing.T) {
 	said := func(message string) string {
 		return `{"kind":"Status","status":"Failure","message":"` + message + `","code":500}`

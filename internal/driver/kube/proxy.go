@@ -13,16 +13,16 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// maxKeptBodyBytes is how large a body may be that is kept until it is answered,
-// so that a server that sends us elsewhere (GOAWAY) before it has looked at the
-// request gets it again.
+// maxKeptBodyBytes is the size up to which a body is kept until the request is
+// answered. It can then be sent again if the server sends its clients elsewhere
+// (GOAWAY) before it has looked at the request.
 const maxKeptBodyBytes = 64 << 10
 
-// hopHeaders are those of one connection, which HTTP/2 has not.
-var hopHeaders = []string{"Connection", "Proxy-Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
+// hopByHopHeaders are about one HTTP/1.1 connection. HTTP/2 has none.
+var hopByHopHeaders = []string{"Connection", "Proxy-Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
 
-// replayHeaders allow net/http to send a request again that may have been
-// received. Kubernetes knows neither.
+// replayHeaders make net/http send a request again that may have been received.
+// Kubernetes knows neither of them.
 var replayHeaders = []string{"Idempotency-Key", "X-Idempotency-Key"}
 
 // Proxy implements driver.Proxier. A request that is not read-only is sent again
@@ -31,8 +31,8 @@ func (c *conn) Proxy(request *http.Request) (*http.Response, error) {
 	if err := c.begin(request.Context()); err != nil {
 		return nil, err
 	}
-	ctx, done := c.while(request.Context())
-	out, err := c.outgoing(ctx, request)
+	ctx, done := joinContexts(request.Context(), c.ctx)
+	out, err := c.client.config.outgoing(ctx, request)
 	if err != nil {
 		done()
 		return nil, err
@@ -41,14 +41,14 @@ func (c *conn) Proxy(request *http.Request) (*http.Response, error) {
 	if isUpgrade(request.Header) {
 		response, err = c.proxyUpgrade(out)
 	} else {
-		response, err = c.proxyRequest(out)
+		response, err = c.client.proxyRequest(out)
 	}
 	if err != nil {
 		done()
-		return nil, c.why(request.Context(), err)
+		return nil, c.preferConnError(request.Context(), err)
 	}
 	if response.StatusCode == http.StatusUnauthorized {
-		c.client.suspect() // it may be about us, or be what a pod says
+		c.client.monitor.Suspect() // it may be about the credentials, or be what a pod says
 	}
 	response.Body = released(response.Body, done)
 	return response, nil
@@ -63,18 +63,18 @@ func isUpgrade(header http.Header) bool {
 	return false
 }
 
-// outgoing is the request as the server gets it: with our credentials, and
-// nobody else's.
-func (c *conn) outgoing(ctx context.Context, request *http.Request) (*http.Request, *driver.Error) {
+// outgoing returns the request as the server gets it: with the credentials of the
+// connection only.
+func (c *config) outgoing(ctx context.Context, request *http.Request) (*http.Request, *driver.Error) {
 	escaped := request.URL.EscapedPath()
-	address, err := c.client.config.url(escaped, request.URL.RawQuery)
-	if err != nil || !strings.HasPrefix(escaped, "/") || holdsDots(escaped) && c.client.config.path != "" {
-		return nil, notStarted(driver.ProtocolError, driver.StageStart,
+	address, err := c.url(escaped, request.URL.RawQuery)
+	if err != nil || !strings.HasPrefix(escaped, "/") || holdsDots(escaped) && c.path != "" {
+		return nil, driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"the path of the request must begin with a slash and lead nowhere else; write it without dots")
 	}
 	out := request.Clone(ctx)
 	out.URL, out.Host, out.RequestURI, out.Close = address, "", "", false
-	c.client.config.authenticate(out.Header)
+	c.authenticate(out.Header)
 	for _, name := range replayHeaders {
 		out.Header.Del(name)
 	}
@@ -85,8 +85,8 @@ func (c *conn) outgoing(ctx context.Context, request *http.Request) (*http.Reque
 }
 
 // proxyRequest sends a request over the shared transport.
-func (c *conn) proxyRequest(out *http.Request) (*http.Response, *driver.Error) {
-	for _, name := range hopHeaders {
+func (c *client) proxyRequest(out *http.Request) (*http.Response, *driver.Error) {
+	for _, name := range hopByHopHeaders {
 		out.Header.Del(name)
 	}
 	if err := keepBody(out); err != nil {
@@ -96,23 +96,23 @@ func (c *conn) proxyRequest(out *http.Request) (*http.Response, *driver.Error) {
 	out = out.WithContext(httptrace.WithClientTrace(out.Context(), &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { sent.Store(true) }, // it is written next
 	}))
-	response, err := c.client.transport.RoundTrip(out)
+	response, err := c.transport.RoundTrip(out)
 	if err == nil {
 		return response, nil
 	}
-	result := c.unsent(out.Context(), err) //nolint:contextcheck // that of the request
+	result := unsent(out.Context(), err, c.config.address) //nolint:contextcheck // that of the request
 	result.Started = sent.Load() && !notLookedAt(err)
 	return nil, result
 }
 
-func (c *conn) unsent(ctx context.Context, err error) *driver.Error {
+func unsent(ctx context.Context, err error, address string) *driver.Error {
 	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
 		err = cause
 	}
-	return transportError(err, driver.StageRun, c.client.config.address)
+	return transportError(err, driver.StageRun, address)
 }
 
-// keepBody reads a small body ahead.
+// keepBody reads a small body into memory, so that it can be sent again.
 func keepBody(out *http.Request) *driver.Error {
 	if out.Body == nil || out.Body == http.NoBody || out.ContentLength < 0 || out.ContentLength > maxKeptBodyBytes {
 		return nil
@@ -120,17 +120,17 @@ func keepBody(out *http.Request) *driver.Error {
 	body, err := io.ReadAll(io.LimitReader(out.Body, out.ContentLength))
 	_ = out.Body.Close()
 	if err != nil || int64(len(body)) != out.ContentLength {
-		return notStarted(driver.Unreachable, driver.StageStart, "the request's body broke off")
+		return driver.Errorf(driver.Unreachable, driver.StageStart, "the request's body broke off")
 	}
 	out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	out.Body, _ = out.GetBody()
 	return nil
 }
 
-// notLookedAt recognizes what the transport says when the server has promised not
-// to have looked at a request, whose body could not be sent again. It has no type.
-// The transport says it of a stream that was reset for a breach of the protocol,
-// too, which promises nothing.
+// notLookedAt reports whether the server has promised that it did not look at a
+// request. The transport's error for that has no type: it says that it could not send
+// the body again. It says the same when a stream was reset for a protocol error, which
+// promises nothing.
 func notLookedAt(err error) bool {
 	said := err.Error()
 	return strings.Contains(said, "after Request.Body was written; define Request.GetBody to avoid this error") &&
@@ -146,7 +146,7 @@ func (c *conn) proxyUpgrade(out *http.Request) (*http.Response, *driver.Error) {
 	response, err := socket.RoundTrip(out)
 	if err != nil {
 		_ = socket.NetConn().Close()
-		result := c.unsent(out.Context(), err)
+		result := unsent(out.Context(), err, c.client.config.address)
 		result.Started = true
 		return nil, result
 	}
@@ -158,7 +158,7 @@ func (c *conn) proxyUpgrade(out *http.Request) (*http.Response, *driver.Error) {
 	return response, nil
 }
 
-// lastBody takes its socket with it.
+// lastBody is the body of the last answer on a socket, which it closes.
 type lastBody struct {
 	io.ReadCloser
 
@@ -184,7 +184,7 @@ func (s *switched) Read(p []byte) (int, error) { return s.socket.reader.Read(p) 
 // Write implements io.Writer.
 func (s *switched) Write(p []byte) (int, error) { return s.socket.Write(p) }
 
-// CloseWrite ends our direction.
+// CloseWrite implements driver.HalfCloser.
 func (s *switched) CloseWrite() error { return s.socket.CloseWrite() }
 
 // Close implements io.Closer.
@@ -194,7 +194,7 @@ func (s *switched) Close() error {
 	return s.body.Close()
 }
 
-// released calls a function when a body is closed.
+// released returns a body that calls a function when it is closed.
 func released(body io.ReadCloser, done func()) io.ReadCloser {
 	if stream, ok := body.(*switched); ok {
 		return &releasedStream{switched: stream, done: done}

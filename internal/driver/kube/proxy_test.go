@@ -247,7 +247,7 @@ func TestARequestWhoseAnswerIsLostMayHaveBeenReceivedAndIsNotSentAgain(t *testin
 	}
 }
 
-// echo answers with what it gets, after our end of it.
+// echo answers with what it gets, once the client has closed its side.
 func echo(t *testing.T) (port uint16) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -298,7 +298,7 @@ func TestAPortForwardEndsWithTheReason(t *testing.T) {
 	port := uint16(closed.Addr().(*net.TCPAddr).Port)
 	_ = closed.Close()
 	conn := mustDial(t, Options{}, admin(t))
-	t.Run("that nobody listens at the port", func(t *testing.T) {
+	t.Run("that nothing listens at the port", func(t *testing.T) {
 		stream, err := conn.ForwardPod(t.Context(), web, port)
 		if err != nil {
 			t.Fatal(err)
@@ -310,7 +310,7 @@ func TestAPortForwardEndsWithTheReason(t *testing.T) {
 		}
 	})
 	t.Run("that there is no such pod", func(t *testing.T) {
-		_, err := conn.ForwardPod(t.Context(), driver.Place{Pod: "nobody"}, 80)
+		_, err := conn.ForwardPod(t.Context(), driver.Place{Pod: "absent"}, 80)
 		wantError(t, err, driver.NotFound, driver.StageStart)
 	})
 	t.Run("that it is no port", func(t *testing.T) {

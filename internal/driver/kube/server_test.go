@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/dialerr"
 )
 
 func TestServersThatAreNotWhatTheySeem(t *testing.T) {
@@ -64,11 +65,11 @@ func denied(endpoint driver.Endpoint) driver.Endpoint {
 	return endpoint
 }
 
-func TestTheEndOfAConnectionIsToldToManyAndChangedByNone(t *testing.T) {
+func TestEachCallerGetsItsOwnCopyOfTheEndOfAConnection(t *testing.T) {
 	cause := &driver.Error{Reason: driver.Timeout, Stage: driver.StageKeepalive, Message: "gone"}
 	for _, classify := range []func() *driver.Error{
 		func() *driver.Error { return transportError(cause, driver.StageStart, "host") },
-		func() *driver.Error { return connectError(errors.Join(io.EOF, cause), "host") },
+		func() *driver.Error { return dialerr.Connect(errors.Join(io.EOF, cause), "host", hints) },
 	} {
 		if got := classify(); got == cause || *got != *cause {
 			t.Errorf("%+v, want a copy of %+v", got, cause)

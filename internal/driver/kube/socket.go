@@ -6,11 +6,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"time"
-
-	"github.com/connpool/connpool/internal/driver"
 )
 
 // past is a deadline that ends what waits.
@@ -21,32 +18,22 @@ const maxHeaderBytes = 1 << 20
 
 var errHeaderTooLong = errors.New("the headers of the answer are longer than 1 MiB")
 
-// socket is an encrypted connection of its own that speaks HTTP/1.1, for one
-// exchange at a time.
+// socket is an encrypted byte stream that speaks HTTP/1.1, for one request at a time.
 type socket struct {
 	*tls.Conn
 
 	reader *bufio.Reader
-	// left is how much may still be read of headers, or negative where data may
-	// come: net/http bounds only what its own transport reads.
+	// left is how many bytes of headers may still be read, or negative where data may
+	// come. net/http bounds only what its own transport reads.
 	left int
-	// spent: its server closes it after the answer.
+	// spent is true when the server closes the socket after its answer.
 	spent bool
 }
 
-// open dials a socket.
-func (c *client) open(ctx context.Context, dial driver.DialFunc) (*socket, error) {
-	raw, err := c.connect(ctx, dial)
-	if err != nil {
-		return nil, err
-	}
-	secured, err := c.handshake(ctx, raw, c.secure.sockets)
-	if err != nil {
-		return nil, err
-	}
-	opened := &socket{Conn: secured, left: -1}
-	opened.reader = bufio.NewReaderSize(opened, 4<<10)
-	return opened, nil
+func newSocket(encrypted *tls.Conn) *socket {
+	s := &socket{Conn: encrypted, left: -1}
+	s.reader = bufio.NewReaderSize(s, 4<<10)
+	return s
 }
 
 // Read implements net.Conn.
@@ -62,12 +49,12 @@ func (s *socket) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// RoundTrip implements http.RoundTripper. When the context ends the socket is of
-// no more use.
+// RoundTrip implements http.RoundTripper. The socket cannot be used again if the
+// context ends before the body is closed.
 func (s *socket) RoundTrip(request *http.Request) (*http.Response, error) {
 	ctx := request.Context()
 	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(past) })
-	response, err := s.exchange(request)
+	response, err := s.send(request)
 	if err != nil {
 		stop()
 		if ctx.Err() != nil {
@@ -80,7 +67,7 @@ func (s *socket) RoundTrip(request *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-func (s *socket) exchange(request *http.Request) (*http.Response, error) {
+func (s *socket) send(request *http.Request) (*http.Response, error) {
 	writer := bufio.NewWriter(s.Conn)
 	if err := request.Write(writer); err != nil {
 		return nil, err
@@ -93,7 +80,7 @@ func (s *socket) exchange(request *http.Request) (*http.Response, error) {
 	return http.ReadResponse(s.reader, request)
 }
 
-// bodyUntil lets the context go when the body is closed.
+// bodyUntil is a body that stops watching the request's context when it is closed.
 type bodyUntil struct {
 	io.ReadCloser
 
@@ -102,18 +89,12 @@ type bodyUntil struct {
 
 // Close implements io.Closer.
 func (b *bodyUntil) Close() error {
-	defer b.stop() // closing reads what is left
+	defer b.stop() // afterwards, because closing reads the rest of the body
 	return b.ReadCloser.Close()
 }
 
-// idle reports that nothing is left of an exchange, and that another may follow.
+// idle reports whether everything has been read and another request may follow.
 func (s *socket) idle() bool { return !s.spent && s.reader.Buffered() == 0 }
 
-// isTimeout tells a deadline of ours from the end of a socket.
-func isTimeout(err error) bool {
-	network, ok := errors.AsType[net.Error](err)
-	return ok && network.Timeout()
-}
-
-// hangUp closes it at once, without a TLS goodbye, which could take long.
+// hangUp closes the socket at once, without the farewell of TLS, which may take long.
 func (s *socket) hangUp() { _ = s.NetConn().Close() }

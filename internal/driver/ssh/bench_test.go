@@ -21,9 +21,9 @@ import (
 
 // BenchmarkCommand compares one `true` through this driver with its
 // alternatives, in the same run: directly, and with a round trip of 50 ms. Each
-// reports its median, since means here are means of a machine's moods.
+// reports its median, because the load of the machine distorts means.
 //
-// As root it measures with a user of its own, whose shell is plain.
+// As root it creates a user with a plain shell, and measures with that.
 func BenchmarkCommand(b *testing.B) {
 	server := benchServer(b)
 	b.Run("direct", func(b *testing.B) { benchCommands(b, server, server.Addr) })
@@ -67,8 +67,8 @@ func benchCommands(b *testing.B, server *openssh.Server, address string) {
 	})
 }
 
-// compare runs the driver and its comparators in turn, so that all see the same
-// moods of the machine, and reports the median of each and the driver's ratio.
+// compare runs the driver and its alternatives in turn, so that the load of the machine
+// is the same for all, and reports the median of each and the driver's ratio.
 func compare(b *testing.B, ours func() error, others map[string]func() error) {
 	b.Helper()
 	took := map[string][]time.Duration{}

@@ -14,8 +14,8 @@ import (
 	"github.com/connpool/connpool/test/openssh"
 )
 
-// certifiedOpenSSH is a server that proves itself, and admits users, by
-// certificates of one authority.
+// certifiedOpenSSH starts a server whose host certificate, and those of its users, are
+// issued by one authority.
 func certifiedOpenSSH(t *testing.T, authority ssh.Signer, principal string) driver.Endpoint {
 	t.Helper()
 	dir := t.TempDir()

@@ -1,88 +1,51 @@
 package ssh
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/dialerr"
 )
 
-func notStarted(reason driver.Reason, stage driver.Stage, format string, args ...any) *driver.Error {
-	return &driver.Error{Reason: reason, Stage: stage, Message: fmt.Sprintf(format, args...)}
-}
+// hints are the words for SSH in the sentences of dialerr.Connect.
+var hints = dialerr.Hints{Address: "the address", Name: "its spelling", Port: "the port", Server: "the SSH server"}
 
-// connectError classifies why there is no transport.
-func connectError(err error, address string) error {
-	if classified, ok := errors.AsType[*driver.Error](err); ok {
-		return classified
-	}
-	result := notStarted(driver.Unreachable, driver.StageConnect,
-		"no connection to %s; check the address, the network and firewalls", address)
-	_, isDNS := errors.AsType[*net.DNSError](err)
-	network, isNetwork := errors.AsType[net.Error](err)
-	switch {
-	case isDNS:
-		result = notStarted(driver.DNSError, driver.StageResolve,
-			"the name of %s does not resolve; check its spelling and the cluster's DNS", address)
-	case errors.Is(err, syscall.ECONNREFUSED):
-		result.Message = address + " refuses connections; check the port and that the SSH server runs"
-	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
-		result.Message = "the operator has no file descriptor left for " + address +
-			"; raise its limit of open files, or lower size.max of some pools"
-	case errors.Is(err, context.Canceled):
-		result = notStarted(driver.Timeout, driver.StageConnect, "the caller gave up")
-	case errors.Is(err, context.DeadlineExceeded), isNetwork && network.Timeout():
-		result = notStarted(driver.Timeout, driver.StageConnect,
-			"%s did not answer in time; check the address, the network and firewalls", address)
-	}
-	result.Err = err
-	return result
-}
-
-// handshakeError classifies what the library says about a handshake that ended
-// by itself.
+// handshakeError classifies the library's error for a handshake that this driver did
+// not end itself.
 func handshakeError(err error, stage driver.Stage, address string) *driver.Error {
 	if negotiation, ok := errors.AsType[*ssh.AlgorithmNegotiationError](err); ok {
 		return negotiationError(negotiation, err)
 	}
 	if isClosed(err) {
-		return &driver.Error{
-			Reason: driver.Unreachable, Stage: stage, Err: err,
-			Message: address + " closed the connection; look into the server's log",
-		}
+		return driver.Errorf(driver.Unreachable, stage,
+			"%s closed the connection; look into the server's log", address).Because(err)
 	}
-	return &driver.Error{
-		Reason: driver.ProtocolError, Stage: stage, Err: err,
-		Message: driver.Sanitize(address + " does not speak SSH as it should: " + words(err)),
-	}
+	return driver.Errorf(driver.ProtocolError, stage, "%s",
+		driver.Sanitize(address+" does not speak SSH as it should: "+libraryText(err))).Because(err)
 }
 
 func negotiationError(negotiation *ssh.AlgorithmNegotiationError, err error) *driver.Error {
 	offered := driver.Sanitize(strings.Join(negotiation.RequestedAlgorithms, ", "))
 	if strings.Contains(negotiation.What, "host key") {
 		return &driver.Error{
-			Reason: driver.HostKeyMismatch, Stage: driver.StageHostKey, RetryAfter: mismatchPause, Err: err,
+			Reason: driver.HostKeyMismatch, Stage: driver.StageHostKey, RetryAfter: mismatchRetryAfter, Err: err,
 			Message: "the server has no host key of a type that hostKeys pin, only " + offered +
 				"; if its keys were changed on purpose, update hostKeys",
 		}
 	}
-	return &driver.Error{
-		Reason: driver.ProtocolError, Stage: driver.StageKeyExchange, Err: err,
-		Message: "the server offers no modern " + driver.Sanitize(negotiation.What) + ", only " + offered +
-			"; update the server",
-	}
+	return driver.Errorf(driver.ProtocolError, driver.StageKeyExchange,
+		"the server offers no modern %s, only %s; update the server", driver.Sanitize(negotiation.What), offered).Because(err)
 }
 
-// words are what the library says, without its prefixes.
-func words(err error) string {
+// libraryText returns what the library says, without its prefixes.
+func libraryText(err error) string {
 	text := err.Error()
 	for {
 		rest, found := strings.CutPrefix(text, "ssh: ")
@@ -96,8 +59,8 @@ func words(err error) string {
 	}
 }
 
-// isClosed tells the end of a transport from a broken protocol. A disconnect
-// message counts as an end: the server said that it goes.
+// isClosed reports whether the transport ended, and the protocol was not broken. A
+// disconnect message of the server counts as an end.
 func isClosed(err error) bool {
 	_, isNetwork := errors.AsType[*net.OpError](err)
 	return isNetwork || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
@@ -105,19 +68,19 @@ func isClosed(err error) bool {
 }
 
 // throttleSigns are what sshd says instead of its version when it takes no more
-// connections, from us or from anybody.
+// connections, from this client or any, and how long to wait then.
 var throttleSigns = map[string]time.Duration{
 	"Not allowed at this time": time.Minute,
 	"Exceeded MaxStartups":     2 * time.Second,
 }
 
-// throttled recognizes a server that refuses connections for a while, or
-// returns nil.
+// throttled returns an error if the greeting says that the server refuses connections
+// for a while, or nil.
 func throttled(greeting, address string) *driver.Error {
-	for sign, pause := range throttleSigns {
+	for sign, wait := range throttleSigns {
 		if strings.Contains(greeting, sign) {
 			return &driver.Error{
-				Reason: driver.ThrottledByServer, Stage: driver.StageBanner, RetryAfter: pause,
+				Reason: driver.ThrottledByServer, Stage: driver.StageBanner, RetryAfter: wait,
 				Message: fmt.Sprintf("%s takes no connections for now (%q); "+
 					"look for failing logins from here, or raise MaxStartups or relax PerSourcePenalties in its sshd_config",
 					address, sign),
@@ -127,23 +90,23 @@ func throttled(greeting, address string) *driver.Error {
 	return nil
 }
 
-// sessionError classifies why there is no session.
+// sessionError classifies why the server opened no session channel. It returns nil if
+// the error is not the server's answer.
 func sessionError(err error, stage driver.Stage) *driver.Error {
 	refused, ok := errors.AsType[*ssh.OpenChannelError](err)
 	switch {
 	case !ok:
 		return nil
 	case refused.Reason == ssh.UnknownChannelType:
-		return notStarted(driver.ProtocolError, stage, "the server offers no sessions")
+		return driver.Errorf(driver.ProtocolError, stage, "the server offers no sessions")
 	}
-	return &driver.Error{
-		Reason: driver.SessionLimit, Stage: stage, Err: err,
-		Message: driver.Sanitize("the server refuses one more session on this connection (" + refused.Message +
-			"); lower sessionsPerConnection, or raise MaxSessions in its sshd_config"),
-	}
+	return driver.Errorf(driver.SessionLimit, stage, "%s",
+		driver.Sanitize("the server refuses one more session on this connection ("+refused.Message+
+			"); lower sessionsPerConnection, or raise MaxSessions in its sshd_config")).Because(err)
 }
 
-// forwardError classifies why the server opens no stream.
+// forwardError classifies why the server opened no stream. It returns nil if the error
+// is not the server's answer.
 func forwardError(err error, address string) *driver.Error {
 	refused, ok := errors.AsType[*ssh.OpenChannelError](err)
 	if !ok {

@@ -13,7 +13,7 @@ import (
 	"github.com/connpool/connpool/test/sshserver"
 )
 
-// endpointOf is an endpoint with one private key.
+// endpointOf returns an endpoint with one private key.
 func endpointOf(address, user, knownHosts string, privateKey []byte) driver.Endpoint {
 	return driver.Endpoint{
 		Address: address, User: user, KnownHosts: []byte(knownHosts),
@@ -65,15 +65,12 @@ func TestConformanceAgainstOpenSSH(t *testing.T) {
 	drivertest.Run(t, func(t *testing.T) drivertest.Harness {
 		server, endpoint := startOpenSSH(t)
 		return drivertest.Harness{
-			Dial: func(ctx context.Context, trace driver.TraceFunc) (driver.Conn, error) {
-				endpoint := endpoint
-				endpoint.Trace = trace
-				return dialWith(ctx, Options{KillGrace: 500 * time.Millisecond}, endpoint)
-			},
+			Driver:          New(Options{KillGrace: 500 * time.Millisecond}),
+			Endpoint:        endpoint,
 			KillConnections: server.KillConnections,
-			// Without privilege separation, which root does not get, sshd signals nobody.
+			// sshd passes signals on only with privilege separation, which root does not get.
 			Signals: os.Geteuid() != 0,
-			// Only root can be sure to be allowed to give a terminal to its user.
+			// sshd may be unable to give a terminal to its user unless it runs as root.
 			Terminals: os.Geteuid() == 0,
 		}
 	})
@@ -83,11 +80,8 @@ func TestConformanceAgainstAServerInGo(t *testing.T) {
 	drivertest.Run(t, func(t *testing.T) drivertest.Harness {
 		server, endpoint := startEmbedded(t, sshserver.Options{})
 		return drivertest.Harness{
-			Dial: func(ctx context.Context, trace driver.TraceFunc) (driver.Conn, error) {
-				endpoint := endpoint
-				endpoint.Trace = trace
-				return dialWith(ctx, Options{}, endpoint)
-			},
+			Driver:          New(Options{}),
+			Endpoint:        endpoint,
 			KillConnections: server.KillConnections,
 			Signals:         true,
 			Terminals:       true,

@@ -2,30 +2,24 @@ package ssh
 
 import (
 	"context"
-	"errors"
-	"maps"
-	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/keepalive"
+	"github.com/connpool/connpool/internal/driver/running"
 )
 
 // keepaliveRequest is answered by every server, if only with a refusal.
 const keepaliveRequest = "keepalive@openssh.com"
 
-// keepaliveGrace is how many further timeouts a keepalive may take while other
-// bytes keep arriving: a slow path that is full is not a dead one.
-const keepaliveGrace = 5
-
-// signalTimeout bounds how long closing waits for what it has signaled.
+// signalTimeout bounds how long Close waits for the commands that it has signaled.
 const signalTimeout = 250 * time.Millisecond
 
-// conn implements driver.Conn. It costs one goroutine beside the library's
-// three, and one for the session that is open ahead.
+// conn implements driver.Conn. It costs one goroutine beside the library's three, and
+// one for the channel that is open ahead.
 type conn struct {
 	options   Options
 	endpoint  driver.Endpoint
@@ -34,38 +28,27 @@ type conn struct {
 	ctx       context.Context //nolint:containedctx // driver.Conn asks for it
 	cancel    context.CancelCauseFunc
 	info      driver.Info
-	roundTrip atomic.Int64
-	closing   atomic.Bool // what ends from now on was ended by us
-	unasked   flood
+	monitor   *keepalive.Monitor[struct{}]
+	closing   atomic.Bool // Close was called, and is what ends the commands
+	unasked   unasked
 	spare     spare
 	listeners listeners
-
-	mu      sync.Mutex // guards what follows
-	pinging *ping
-	timer   *time.Timer           // of the next keepalive
-	running map[*session]struct{} // sessions with a command
+	running   running.Set[*sessionChannel] // channels on which a command may run
 }
 
 func newConn(d *dialer, t *transport) *conn {
 	c := &conn{options: d.options, endpoint: d.endpoint, transport: t}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	c.spare.conn, c.unasked.end = c, c.end
+	c.monitor = keepalive.New(keepalive.Options[struct{}]{
+		Address: d.endpoint.Address, Interval: d.endpoint.KeepaliveInterval, Timeout: d.endpoint.KeepaliveTimeout,
+		Ask: func() (struct{}, error) { // it ends with the connection at the latest
+			_, _, err := c.client.SendRequest(keepaliveRequest, true, nil)
+			return struct{}{}, err
+		},
+		Heard: t.heard.Load, Dead: c.declareDead,
+	})
 	return c
-}
-
-// start takes the library's connection over.
-func (c *conn) start(client ssh.Conn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
-	c.client = client
-	go c.serve(channels, requests)
-}
-
-// establish begins the life of a connection whose dial has succeeded.
-func (c *conn) establish(handshake time.Duration) {
-	c.info = driver.Info{
-		ServerVersion: driver.Sanitize(string(c.client.ServerVersion())),
-		RemoteAddress: c.transport.RemoteAddr().String(),
-		Handshake:     handshake,
-	}
-	c.nextKeepalive()
 }
 
 // Context implements driver.Conn.
@@ -74,76 +57,30 @@ func (c *conn) Context() context.Context { return c.ctx }
 // Info implements driver.Conn.
 func (c *conn) Info() driver.Info {
 	info := c.info
-	info.RoundTrip = time.Duration(c.roundTrip.Load())
+	info.RoundTrip = c.monitor.RoundTrip()
 	return info
 }
 
-// Close implements driver.Conn. What runs is signaled to end: most commands
-// would not notice that their connection is gone.
+// Close implements driver.Conn. What runs is signaled to end, and given a moment for
+// it. A server that takes no signals, or nothing at all, is not waited for longer.
 func (c *conn) Close() error {
 	c.closing.Store(true)
-	c.signalAll()
+	ctx, cancel := context.WithTimeout(c.ctx, signalTimeout)
+	defer cancel()
+	c.running.End(ctx, func(s *sessionChannel) { s.signal("TERM") })
 	c.end(context.Canceled)
 	return nil
 }
 
-// signalAll sends every command its signal and gives it a moment to end. A server
-// that does not take signals, or nothing at all, is not waited for longer.
-func (c *conn) signalAll() {
-	if c.ctx.Err() != nil {
-		return
-	}
-	c.mu.Lock()
-	running := slices.Collect(maps.Keys(c.running))
-	c.mu.Unlock()
-	if len(running) == 0 {
-		return
-	}
-	go func() {
-		for _, s := range running {
-			s.signal("TERM")
-		}
-	}()
-	timeout := time.NewTimer(signalTimeout)
-	defer timeout.Stop()
-	for _, s := range running {
-		select {
-		case <-s.ended:
-		case <-timeout.C:
-			return
-		}
-	}
-}
-
-// starts notes a session that runs a command, until the function is called.
-func (c *conn) starts(s *session) (ends func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.running == nil {
-		c.running = map[*session]struct{}{}
-	}
-	c.running[s] = struct{}{}
-	return func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.running, s)
-	}
-}
-
-// end closes the transport, which frees whoever waits on it. The first cause
-// counts.
+// end closes the transport, which wakes all who wait on it. The first cause counts.
 func (c *conn) end(cause error) {
 	c.cancel(cause)
 	_ = c.transport.Close()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.timer != nil {
-		c.timer.Stop()
-	}
+	c.monitor.Stop()
 }
 
-// serve answers what the server asks until the connection ends. Nothing of it
-// is granted but the streams of our own listeners.
+// serve answers the server's requests until the connection ends. It accepts only the
+// streams of listeners that were opened here.
 func (c *conn) serve(channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
 	for channels != nil || requests != nil {
 		select {
@@ -152,173 +89,66 @@ func (c *conn) serve(channels <-chan ssh.NewChannel, requests <-chan *ssh.Reques
 				channels = nil
 				continue
 			}
-			c.offered(channel)
+			if !c.listeners.take(channel) && !c.unasked.add(1) {
+				_ = channel.Reject(ssh.UnknownChannelType, "not asked for")
+			}
 		case request, ok := <-requests:
 			if !ok {
 				requests = nil
 				continue
 			}
-			c.decline(request)
+			c.unasked.decline(request)
 		}
 	}
-	c.end(c.lost(c.client.Wait()))
+	c.end(c.endError(c.client.Wait()))
 }
 
-func (c *conn) offered(channel ssh.NewChannel) {
-	if c.listeners.take(channel) || c.flooded(1) {
-		return
-	}
-	_ = channel.Reject(ssh.UnknownChannelType, "not asked for")
-}
-
-func (c *conn) decline(request *ssh.Request) {
-	if !c.flooded(1) && request.WantReply {
-		_ = request.Reply(false, nil)
-	}
-}
-
-// flooded counts something that the server sent unasked, and ends a connection
-// on which it is too much.
-func (c *conn) flooded(weight int64) bool {
-	if !c.unasked.add(weight, time.Now()) {
-		return false
-	}
-	c.end(&driver.Error{
-		Reason: driver.ProtocolError, Stage: driver.StageRun,
-		Message: "the server sent more than 1000 unasked messages in 10 seconds; check what serves this host",
-	})
-	return true
-}
-
-func (c *conn) lost(err error) *driver.Error {
-	if classified, ok := errors.AsType[*driver.Error](err); ok { // a later key exchange showed another host key
+func (c *conn) endError(err error) *driver.Error {
+	if classified, ok := driver.Classified(err); ok { // a later key exchange showed another host key
 		return classified
 	}
 	if isClosed(err) {
-		return &driver.Error{
-			Reason: driver.Unreachable, Stage: driver.StageRun, Err: err,
-			Message: "the connection to " + c.endpoint.Address + " was lost",
-		}
+		return driver.Errorf(driver.Unreachable, driver.StageRun, "the connection to %s was lost", c.endpoint.Address).Because(err)
 	}
-	return &driver.Error{
-		Reason: driver.ProtocolError, Stage: driver.StageRun, Err: err,
-		Message: driver.Sanitize("the connection to " + c.endpoint.Address + " broke: " + words(err)),
-	}
+	return driver.Errorf(driver.ProtocolError, driver.StageRun, "%s",
+		driver.Sanitize("the connection to "+c.endpoint.Address+" broke: "+libraryText(err))).Because(err)
 }
 
 // death returns why an operation on an ended connection failed.
 func (c *conn) death(stage driver.Stage, started bool) *driver.Error {
 	<-c.ctx.Done()
-	cause := context.Cause(c.ctx)
-	result := &driver.Error{
-		Reason: driver.Unreachable, Stage: stage, Started: started, Err: cause,
-		Message: "the connection to " + c.endpoint.Address + " was closed",
-	}
-	if classified, ok := errors.AsType[*driver.Error](cause); ok {
-		result.Reason, result.Message = classified.Reason, classified.Message
-	}
-	return result
+	return driver.Ended(context.Cause(c.ctx), c.endpoint.Address, stage, started)
 }
 
-// broken returns why an operation failed with an error that is no answer of the
-// server: the connection has ended, or ends now.
+// broken ends the connection, and returns why an operation failed with an error that
+// is not an answer of the server.
 func (c *conn) broken(err error, stage driver.Stage, started bool) *driver.Error {
-	c.end(c.lost(err))
+	c.end(c.endError(err))
 	return c.death(stage, started)
 }
 
-// deadline ends the connection unless it is stopped in time.
+// deadline returns a timer that ends the connection unless it is stopped in time.
 func (c *conn) deadline(stage driver.Stage) *time.Timer {
 	return time.AfterFunc(c.options.StageTimeout, func() {
-		c.end(&driver.Error{
-			Reason: driver.Timeout, Stage: stage,
-			Message: c.endpoint.Address + " did not answer within " + c.options.StageTimeout.String() +
-				"; check that it is not overloaded",
-		})
+		c.end(driver.Errorf(driver.Timeout, stage,
+			"%s did not answer within %s; check that it is not overloaded", c.endpoint.Address, c.options.StageTimeout))
 	})
 }
 
-// ping is one round trip.
-type ping struct {
-	answered chan struct{}
-	err      error
-}
-
-// ping joins the round trip that is under way, or starts one, so that a server
-// that does not answer holds one goroutine, however often it is asked.
-func (c *conn) ping() *ping {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.pinging == nil {
-		c.pinging = &ping{answered: make(chan struct{})}
-		go c.roundtrip(c.pinging)
-	}
-	return c.pinging
-}
-
-func (c *conn) roundtrip(p *ping) {
-	begin := time.Now()
-	_, _, p.err = c.client.SendRequest(keepaliveRequest, true, nil)
-	if p.err == nil {
-		c.roundTrip.Store(int64(time.Since(begin)))
-	}
-	c.mu.Lock()
-	c.pinging = nil
-	c.mu.Unlock()
-	close(p.answered)
+// declareDead ends a connection whose server is dead.
+func (c *conn) declareDead() {
+	c.end(driver.Errorf(driver.Timeout, driver.StageKeepalive,
+		"%s gave no sign of life; check the host and the network", c.endpoint.Address))
 }
 
 // Probe implements driver.Conn.
 func (c *conn) Probe(ctx context.Context) error {
-	p := c.ping()
-	select {
-	case <-p.answered:
-	case <-ctx.Done():
-		err := notStarted(driver.Timeout, driver.StageKeepalive,
-			"%s did not answer a probe in time; check that it is not overloaded", c.endpoint.Address)
-		err.Err = ctx.Err()
+	result, err := c.monitor.Probe(ctx)
+	switch {
+	case err != nil:
 		return err
-	}
-	if p.err != nil {
-		return c.broken(p.err, driver.StageKeepalive, false)
+	case result.Err != nil:
+		return c.broken(result.Err, driver.StageKeepalive, false)
 	}
 	return nil
-}
-
-// nextKeepalive sets the timer, while the connection lives.
-func (c *conn) nextKeepalive() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.endpoint.KeepaliveInterval <= 0 || c.ctx.Err() != nil {
-		return
-	}
-	if c.timer == nil {
-		c.timer = time.AfterFunc(c.endpoint.KeepaliveInterval, c.keepalive)
-		return
-	}
-	c.timer.Reset(c.endpoint.KeepaliveInterval)
-}
-
-// keepalive asks for a sign of life and comes back for the next one. It runs on
-// a timer, so that an idle connection needs no goroutine for it.
-func (c *conn) keepalive() {
-	p := c.ping()
-	for range keepaliveGrace {
-		heard := c.transport.heard.Load()
-		timeout := time.NewTimer(c.endpoint.KeepaliveTimeout)
-		select {
-		case <-p.answered:
-			timeout.Stop()
-			c.nextKeepalive()
-			return
-		case <-timeout.C:
-		}
-		if c.transport.heard.Load() == heard {
-			break
-		}
-	}
-	c.end(&driver.Error{
-		Reason: driver.Timeout, Stage: driver.StageKeepalive,
-		Message: c.endpoint.Address + " gave no sign of life; check the host and the network",
-	})
 }

@@ -29,7 +29,7 @@ const (
 	minRSABits     = 2048
 )
 
-// credentials prove who we are, in exactly one way.
+// credentials prove the identity of the operator, in one way.
 type credentials struct {
 	signer      ssh.Signer       // nil with a password
 	certificate *ssh.Certificate // nil without one
@@ -37,10 +37,7 @@ type credentials struct {
 }
 
 func invalid(format string, args ...any) error {
-	return &driver.Error{
-		Reason: driver.CredentialsInvalid, Stage: driver.StagePrepare,
-		Message: fmt.Sprintf(format, args...),
-	}
+	return driver.Errorf(driver.CredentialsInvalid, driver.StagePrepare, format, args...)
 }
 
 func parseCredentials(secret map[string][]byte, now time.Time) (*credentials, error) {
@@ -68,16 +65,14 @@ func parseCredentials(secret map[string][]byte, now time.Time) (*credentials, er
 	return c, c.checkTime(now)
 }
 
-// checkSecret looks at what is there, without reading it.
+// checkSecret checks which keys are there, and that they have a sensible size.
 func checkSecret(secret map[string][]byte) error {
 	_, hasKey := secret[keyPrivate]
 	_, hasPassword := secret[keyPassword]
 	switch {
 	case !hasKey && !hasPassword:
-		return &driver.Error{
-			Reason: driver.CredentialsMissing, Stage: driver.StagePrepare,
-			Message: "the Secret holds neither ssh-privatekey nor password; add one of them",
-		}
+		return driver.Errorf(driver.CredentialsMissing, driver.StagePrepare,
+			"the Secret holds neither ssh-privatekey nor password; add one of them")
 	case hasKey && hasPassword:
 		return invalid("the Secret holds both ssh-privatekey and password; remove one of them")
 	}
@@ -93,7 +88,7 @@ func checkSecret(secret map[string][]byte) error {
 	return nil
 }
 
-// withoutNewline forgives what `echo` has added to a password.
+// withoutNewline drops the newline that `echo` adds to a password.
 func withoutNewline(text []byte) string { return strings.TrimRight(string(text), "\r\n") }
 
 func parsePrivateKey(text, passphrase []byte) (ssh.Signer, error) {
@@ -115,13 +110,13 @@ func parsePrivateKey(text, passphrase []byte) (ssh.Signer, error) {
 		return nil, invalid("the Secret's key ssh-privatekey cannot be read as a private key, it may be cut off; " +
 			"copy the whole file again, or make a new key with ssh-keygen -t ed25519")
 	}
-	if weakness := weak(key.PublicKey()); weakness != "" {
+	if weakness := weaknessOf(key.PublicKey()); weakness != "" {
 		return nil, invalid("the Secret's key ssh-privatekey is %s; make a new one with ssh-keygen -t ed25519", weakness)
 	}
-	return modern(key)
+	return withoutSHA1(key)
 }
 
-// notAKey says what somebody has put in the place of a private key.
+// notAKey says what the text is that should be a private key.
 func notAKey(text string) string {
 	trimmed := strings.TrimSpace(text)
 	switch {
@@ -135,15 +130,15 @@ func notAKey(text string) string {
 	return "is not a private key; put the file there that ssh-keygen wrote"
 }
 
-// isKeyType tells the name of a public key's type from other words.
+// isKeyType reports whether the word begins like the type of a public key.
 func isKeyType(word string) bool {
 	return slices.ContainsFunc([]string{"ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-"}, func(prefix string) bool {
 		return strings.HasPrefix(word, prefix)
 	})
 }
 
-// weak says why a key is not to be used, or nothing.
-func weak(key ssh.PublicKey) string {
+// weaknessOf returns why a key must not be used, or nothing.
+func weaknessOf(key ssh.PublicKey) string {
 	if key.Type() == ssh.InsecureKeyAlgoDSA { //nolint:staticcheck // to refuse it
 		return "a DSA key, which is not secure"
 	}
@@ -157,8 +152,8 @@ func weak(key ssh.PublicKey) string {
 	return ""
 }
 
-// modern keeps RSA keys from signing with SHA-1.
-func modern(key ssh.Signer) (ssh.Signer, error) {
+// withoutSHA1 returns a signer that does not sign with SHA-1 if the key is an RSA key.
+func withoutSHA1(key ssh.Signer) (ssh.Signer, error) {
 	signer, ok := key.(ssh.AlgorithmSigner)
 	if !ok || key.PublicKey().Type() != ssh.KeyAlgoRSA {
 		return key, nil
@@ -188,7 +183,7 @@ func certify(certificate *ssh.Certificate, signer ssh.Signer) (ssh.Signer, error
 	return certified, nil
 }
 
-// checkTime tells a certificate that is not valid now.
+// checkTime returns an error if the certificate is not valid now.
 func (c *credentials) checkTime(now time.Time) error {
 	if c.certificate == nil {
 		return nil
@@ -203,7 +198,7 @@ func (c *credentials) checkTime(now time.Time) error {
 	return nil
 }
 
-// describe names what is offered, without giving it away.
+// describe names what is offered, without a secret.
 func (c *credentials) describe() string {
 	switch {
 	case c.certificate != nil:
@@ -214,7 +209,7 @@ func (c *credentials) describe() string {
 	return "the password"
 }
 
-// method returns how to authenticate among what the server allows, or nil.
+// method returns a way to authenticate that the server allows, or nil.
 func (c *credentials) method(allowed []string) ssh.AuthMethod {
 	switch {
 	case c.signer != nil && slices.Contains(allowed, "publickey"):

@@ -25,8 +25,8 @@ const canary = "CANARY"
 
 var now = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// keygen makes a key as users do. It also saves the race detector from slowing
-// such work down.
+// keygen makes a key as users do. It is a process of its own, so the race detector does
+// not slow it down.
 func keygen(t *testing.T, passphrase string, arguments ...string) []byte {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "key")
@@ -51,7 +51,7 @@ func rsaKey(t *testing.T, bits string) *rsa.PrivateKey {
 	return key.(*rsa.PrivateKey)
 }
 
-// encrypted is a key with the fewest rounds that guard its passphrase.
+// encrypted makes a key that is encrypted with as few rounds as possible.
 func encrypted(t *testing.T, passphrase string) []byte {
 	t.Helper()
 	return keygen(t, passphrase, "-t", "ed25519", "-a", "1")
@@ -60,7 +60,7 @@ func encrypted(t *testing.T, passphrase string) []byte {
 // dsaKey is a DSA key in the format of old ssh-keygen.
 func dsaKey(t *testing.T) []byte {
 	t.Helper()
-	// Only the size of P is looked at.
+	// The parser checks only the size of P.
 	power := func(bit uint) *big.Int { return new(big.Int).Lsh(big.NewInt(1), bit) }
 	der, err := asn1.Marshal(struct {
 		Version       int

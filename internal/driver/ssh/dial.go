@@ -13,9 +13,10 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/dialerr"
 )
 
-// maxAuthBanner bounds the texts that a server may show before it lets us in.
+// maxAuthBanner bounds the texts that a server may show before it accepts a login.
 const maxAuthBanner = 64 << 10
 
 // Dial implements driver.Dialer.
@@ -30,9 +31,11 @@ func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 	}
 	a := newAttempt(d, network)
 	defer a.timer.Stop()
-	stop := context.AfterFunc(ctx, func() { a.giveUp(ctx) })
+	stop := context.AfterFunc(ctx, func() {
+		a.fail(driver.Errorf(driver.Timeout, a.currentStage(), "the caller did not wait any longer").Because(ctx.Err()))
+	})
 	defer stop()
-	return a.run(begin)
+	return a.run(begin) //nolint:contextcheck // the connection has a life of its own
 }
 
 func (d *dialer) connect(ctx context.Context) (net.Conn, error) {
@@ -40,7 +43,7 @@ func (d *dialer) connect(ctx context.Context) (net.Conn, error) {
 	defer cancel()
 	network, err := d.endpoint.Dial(ctx, "tcp", d.endpoint.Address)
 	if err != nil {
-		return nil, connectError(err, d.endpoint.Address)
+		return nil, dialerr.Connect(err, d.endpoint.Address, hints)
 	}
 	if d.endpoint.KeepaliveInterval > 0 {
 		setUserTimeout(network, d.endpoint.KeepaliveInterval+d.endpoint.KeepaliveTimeout)
@@ -48,8 +51,8 @@ func (d *dialer) connect(ctx context.Context) (net.Conn, error) {
 	return network, nil
 }
 
-// attempt is one handshake. Whoever ends it first says why; ending closes the
-// transport, which frees whoever waits on it.
+// attempt is one handshake. The first failure counts. It closes the transport, which
+// wakes all who wait on it.
 type attempt struct {
 	dialer    *dialer
 	transport *transport
@@ -74,15 +77,16 @@ func newAttempt(d *dialer, network net.Conn) *attempt {
 	return a
 }
 
-// run makes the connection, up to a session that is open ahead.
+// run makes the connection, with a session channel that is open ahead.
 func (a *attempt) run(begin time.Time) (driver.Conn, error) {
 	client, channels, requests, err := ssh.NewClientConn(a.transport, a.dialer.endpoint.Address, a.config())
 	if err != nil {
 		return nil, a.explain(err)
 	}
 	a.enter(driver.StageSession, a.login())
-	a.conn.start(client, channels, requests)
-	opened, err := a.conn.warm()
+	a.conn.client = client
+	go a.conn.serve(channels, requests)
+	opened, err := a.conn.spare.openFirst()
 	if err != nil {
 		a.fail(err)
 	}
@@ -91,11 +95,16 @@ func (a *attempt) run(begin time.Time) (driver.Conn, error) {
 		return nil, err
 	}
 	a.trace(opened)
-	a.conn.establish(time.Since(begin))
+	a.conn.info = driver.Info{
+		ServerVersion: driver.Sanitize(string(client.ServerVersion())),
+		RemoteAddress: a.transport.RemoteAddr().String(),
+		Handshake:     time.Since(begin),
+	}
+	a.conn.monitor.Start()
 	return a.conn, nil
 }
 
-// login says how the server let us in.
+// login says how the server accepted the login, for a trace.
 func (a *attempt) login() string {
 	if !a.offered {
 		return a.dialer.endpoint.User + " logged in without credentials; the server asked for none"
@@ -103,7 +112,7 @@ func (a *attempt) login() string {
 	return a.dialer.endpoint.User + " logged in with " + a.dialer.credentials.describe()
 }
 
-// trace tells what was found in the stage that was passed.
+// trace reports what was found in the stage that was passed.
 func (a *attempt) trace(found string) {
 	if a.dialer.endpoint.Trace != nil {
 		a.dialer.endpoint.Trace(a.stage, driver.Sanitize(found))
@@ -129,8 +138,8 @@ func (a *attempt) config() *ssh.ClientConfig {
 	}
 }
 
-// enter tells what was found in the current stage and starts the deadline of the
-// next. The lock keeps it from telling anything once the attempt has ended.
+// enter reports what was found in the current stage and starts the deadline of the
+// next. The lock keeps it from reporting anything once the attempt has ended.
 func (a *attempt) enter(stage driver.Stage, found string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -142,7 +151,7 @@ func (a *attempt) enter(stage driver.Stage, found string) {
 	a.timer.Reset(a.dialer.options.StageTimeout)
 }
 
-// fail ends the attempt, if it is still going on.
+// fail ends the attempt, unless it has ended.
 func (a *attempt) fail(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -154,15 +163,9 @@ func (a *attempt) fail(err error) {
 }
 
 func (a *attempt) timeout() {
-	a.fail(notStarted(driver.Timeout, a.currentStage(),
+	a.fail(driver.Errorf(driver.Timeout, a.currentStage(),
 		"%s did not answer within %s; check that it is an SSH server and not overloaded",
 		a.dialer.endpoint.Address, a.dialer.options.StageTimeout))
-}
-
-func (a *attempt) giveUp(ctx context.Context) {
-	err := notStarted(driver.Timeout, a.currentStage(), "the caller did not wait any longer")
-	err.Err = ctx.Err()
-	a.fail(err)
 }
 
 func (a *attempt) currentStage() driver.Stage {
@@ -171,7 +174,7 @@ func (a *attempt) currentStage() driver.Stage {
 	return a.stage
 }
 
-// finish ends the attempt with success, unless it has failed before.
+// finish ends the attempt. It returns why it failed, or nil.
 func (a *attempt) finish() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -180,8 +183,8 @@ func (a *attempt) finish() error {
 	return a.failure
 }
 
-// explain returns why the handshake failed: what this attempt found, else what
-// the library says.
+// explain returns why the handshake failed: what the attempt found itself, or else the
+// library's error.
 func (a *attempt) explain(err error) error {
 	if failure := a.finish(); failure != nil {
 		return failure
@@ -193,26 +196,22 @@ func (a *attempt) explain(err error) error {
 }
 
 func (a *attempt) explainBanner(err error) error {
-	address, said := a.dialer.endpoint.Address, a.greeting.words()
+	address, said := a.dialer.endpoint.Address, a.greeting.text()
 	if refusal := throttled(said, address); refusal != nil {
 		return refusal
 	}
 	if isClosed(err) && said == "" {
-		return &driver.Error{
-			Reason: driver.Unreachable, Stage: driver.StageBanner, Err: err,
-			Message: address + " closed the connection without a word; check that it is an SSH server that accepts this client",
-		}
+		return driver.Errorf(driver.Unreachable, driver.StageBanner,
+			"%s closed the connection without a word; check that it is an SSH server that accepts this client", address).Because(err)
 	}
-	result := notStarted(driver.ProtocolError, driver.StageBanner,
+	return driver.Errorf(driver.ProtocolError, driver.StageBanner,
 		"%s is not an SSH server, or greets in more than 64 KiB; check host and port. It said: %s",
-		address, driver.Sanitize(said))
-	result.Err = err
-	return result
+		address, driver.Sanitize(said)).Because(err)
 }
 
-// checkHostKey is called in every key exchange, later ones included.
+// checkHostKey is called in every key exchange, including those after the handshake.
 func (a *attempt) checkHostKey(address string, _ net.Addr, key ssh.PublicKey) error {
-	if a.conn.flooded(rekeyWeight) {
+	if a.conn.unasked.add(rekeyWeight) {
 		return errors.New("too many key exchanges")
 	}
 	a.enter(driver.StageHostKey, "the server has proved that it owns the key it shows")
@@ -228,15 +227,15 @@ func (a *attempt) readBanner(message string) error {
 	if a.banner += len(message); a.banner <= maxAuthBanner {
 		return nil
 	}
-	err := notStarted(driver.ProtocolError, driver.StageAuthentication,
-		"the server shows more than 64 KiB before it lets anybody in; shorten its Banner")
+	err := driver.Errorf(driver.ProtocolError, driver.StageAuthentication,
+		"the server shows more than 64 KiB before it accepts a login; shorten its Banner")
 	a.fail(err)
 	return err
 }
 
 // authenticate offers the credentials, once.
 func (a *attempt) authenticate(server *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
-	if a.transport.cut.Load() { // the library takes the end for a refusal
+	if a.transport.cut.Load() { // the library would report this as refused credentials
 		return nil, io.ErrUnexpectedEOF
 	}
 	if len(server.AllowedMethods) == 0 {
@@ -247,25 +246,25 @@ func (a *attempt) authenticate(server *ssh.ClientAuthContext) (ssh.AuthMethod, e
 		a.offered = true
 		return method, nil
 	}
-	err := a.refused(server)
+	err := a.refusedLogin(server)
 	a.fail(err)
 	return nil, err
 }
 
-func (a *attempt) refused(server *ssh.ClientAuthContext) error {
+func (a *attempt) refusedLogin(server *ssh.ClientAuthContext) error {
 	login := a.dialer.endpoint.User + "@" + a.dialer.endpoint.Address
 	allowed := driver.Sanitize(strings.Join(server.AllowedMethods, ", "))
 	switch {
 	case !a.offered:
-		return notStarted(driver.AuthenticationFailed, driver.StageAuthentication,
+		return driver.Errorf(driver.AuthenticationFailed, driver.StageAuthentication,
 			"%s accepts only %s, but the Secret holds %s; put there what the server accepts",
 			login, allowed, a.dialer.credentials.describe())
 	case len(server.PartialSuccessMethods) > 0:
-		return notStarted(driver.AuthenticationFailed, driver.StageAuthentication,
+		return driver.Errorf(driver.AuthenticationFailed, driver.StageAuthentication,
 			"%s accepted %s but wants more (%s), which is not supported; relax its AuthenticationMethods",
 			login, a.dialer.credentials.describe(), allowed)
 	}
-	return notStarted(driver.AuthenticationFailed, driver.StageAuthentication,
+	return driver.Errorf(driver.AuthenticationFailed, driver.StageAuthentication,
 		"%s refused %s; check the user name and what the server accepts for it, such as its authorized_keys, or replace the Secret",
 		login, a.dialer.credentials.describe())
 }

@@ -5,21 +5,21 @@
 //	status, err := conn.(driver.Execer).Exec(ctx, command, streams)
 //
 // Credentials are the keys of the target's Secret: ssh-privatekey, with
-// passphrase and ssh-certificate where needed, or password. Exactly one of them
-// is offered, once, and only to a server that has proved a pinned identity.
+// passphrase and ssh-certificate where needed, or password. The driver offers one of
+// them, once, and only to a server that has proved a pinned identity.
 //
-// The library never times out by itself, so every stage here has a deadline of
-// its own, enforced by closing the transport. A stage that the server does not
-// finish ends the connection; a caller that gives up does not.
+// The library never times out by itself, so every stage here has a deadline of its
+// own, enforced by closing the transport. A server that does not finish a stage ends
+// the connection. A caller that gives up does not.
 //
-// One session channel is opened ahead and replaced when taken, so a command
-// costs one round trip instead of two, at the price of one of the server's
-// MaxSessions and a goroutine while the connection is idle. Standard input is
-// sent once the server has accepted the command: OpenSSH grants no window
-// before, so there is nothing to gain from sending earlier.
+// One session channel is opened ahead and replaced when taken, so a command costs one
+// round trip instead of two. The price is one of the server's MaxSessions, and a
+// goroutine while the connection is idle. Standard input is sent once the server has
+// accepted the command: OpenSSH grants no window before, so sending earlier would gain
+// nothing.
 //
-// An unanswered terminal request would go unnoticed, so a command with a
-// terminal waits for it and costs a second round trip.
+// A command with a terminal costs a second round trip: it waits for the server's answer
+// to the request for the terminal, because it must not run without one.
 package ssh
 
 import (
@@ -68,7 +68,7 @@ func (d *Driver) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
 	if err != nil {
 		return nil, err
 	}
-	pins, err := parsePins(endpoint.KnownHosts, endpoint.Address)
+	pins, err := parsePinnedKeys(endpoint.KnownHosts, endpoint.Address)
 	if err != nil {
 		return nil, err
 	}
@@ -80,5 +80,5 @@ type dialer struct {
 	options     Options
 	endpoint    driver.Endpoint
 	credentials *credentials
-	pins        *pins
+	pins        *pinnedKeys
 }

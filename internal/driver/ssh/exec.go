@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/stdio"
 )
 
 // Exec implements driver.Execer.
@@ -22,59 +23,58 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 		return driver.ExitStatus{}, err
 	}
 	if err := ctx.Err(); err != nil {
-		result := notStarted(driver.Timeout, driver.StageSession, "the caller gave up before the command was started")
-		result.Err = err
-		return driver.ExitStatus{}, result
+		return driver.ExitStatus{}, driver.Errorf(driver.Timeout, driver.StageSession,
+			"the caller gave up before the command was started").Because(err)
 	}
-	s, err := c.acquire(ctx)
+	s, err := c.spare.acquire(ctx)
 	if err != nil {
 		return driver.ExitStatus{}, err
 	}
-	defer c.release()
+	defer c.spare.refill()
 	e := &execution{
-		conn: c, session: s, command: command, request: request, stdin: streams.Stdin,
+		conn: c, channel: s, command: command, request: request, stdin: streams.Stdin,
 		answered: make(chan error, 1), broken: make(chan string, 1),
 	}
 	return e.run(ctx, streams)
 }
 
-// execution is one command on one session. One goroutine speaks: it starts the
-// command, then sends its input. Two listen, to its output and its errors.
+// execution is one command on one channel. One goroutine sends: it starts the command,
+// then sends its input. Two receive, the output and the errors.
 type execution struct {
 	conn    *conn
-	session *session
+	channel *sessionChannel
 	command driver.Command
 	request request
 	stdin   io.Reader
 
-	// decided becomes true when the command is about to be sent, or is called
-	// off before: whoever sets it decides.
+	// decided becomes true when the command is about to be sent, or when it is called
+	// off before. Only one of the two can set it.
 	decided atomic.Bool
 	// answered gets the server's answer to the start.
 	answered chan error
 
-	// broken gets what the caller's side broke first: a stream.
+	// broken gets what failed first on the caller's side.
 	broken chan string
 }
 
 func (e *execution) run(ctx context.Context, streams driver.Streams) (driver.ExitStatus, error) {
-	stdout, stderr := e.outlet(streams.Stdout), e.outlet(streams.Stderr)
+	stdout, stderr := e.output(streams.Stdout), e.output(streams.Stderr)
 	var copying sync.WaitGroup
-	copying.Go(func() { pour(stdout, e.session.channel) })
-	copying.Go(func() { pour(stderr, e.session.channel.Stderr()) })
-	go e.speak()
-	defer e.conn.starts(e.session)()
+	copying.Go(func() { _ = stdio.Copy(stdout, e.channel) })
+	copying.Go(func() { _ = stdio.Copy(stderr, e.channel.Stderr()) })
+	go e.send()
+	defer e.conn.running.Add(e.channel)()
 
 	select {
 	case err := <-e.answered:
 		if err != nil {
-			return driver.ExitStatus{}, e.refuse(err, stdout, stderr)
+			return driver.ExitStatus{}, e.discard(err, stdout, stderr)
 		}
 	case <-ctx.Done():
 		return driver.ExitStatus{}, e.callOff(ctx, stdout, stderr)
 	}
 	select {
-	case <-e.session.ended:
+	case <-e.channel.ended:
 		copying.Wait()
 		return e.result()
 	case <-ctx.Done():
@@ -89,7 +89,17 @@ func (e *execution) run(ctx context.Context, streams driver.Streams) (driver.Exi
 	}
 }
 
-// breakOff ends the command because one of the caller's streams has failed.
+func (e *execution) output(writer io.Writer) *stdio.Output {
+	return stdio.NewOutput(writer, func() { e.breakOff("the reader of the command's output went away") })
+}
+
+func silence(outputs []*stdio.Output) {
+	for _, output := range outputs {
+		output.Silence()
+	}
+}
+
+// breakOff ends the command because one of the caller's streams failed.
 func (e *execution) breakOff(what string) {
 	select {
 	case e.broken <- what:
@@ -97,15 +107,15 @@ func (e *execution) breakOff(what string) {
 	}
 }
 
-// result tells how the command ended, unless the connection ended before: then
-// some output may be missing, even after an exit status, or our signal was what
-// ended it.
+// result returns how the command ended. If the connection ended before, that is not
+// known: output may be missing, even after an exit status, or the command may have
+// ended by the signal of Close.
 func (e *execution) result() (driver.ExitStatus, error) {
 	if e.conn.transport.ended.Load() || e.conn.closing.Load() {
 		return driver.ExitStatus{}, e.conn.death(driver.StageRun, true)
 	}
-	if e.session.exited {
-		return e.session.status, nil
+	if e.channel.exited {
+		return e.channel.status, nil
 	}
 	return driver.ExitStatus{}, &driver.Error{
 		Reason: driver.ProtocolError, Stage: driver.StageRun, Started: true,
@@ -113,31 +123,30 @@ func (e *execution) result() (driver.ExitStatus, error) {
 	}
 }
 
-// refuse ends a session on which nothing runs.
-func (e *execution) refuse(err error, outlets ...*outlet) error {
-	e.silence(outlets...)
-	go e.session.channel.Close() //nolint:errcheck // it ends with the connection at the latest
+// discard closes the channel, on which nothing runs.
+func (e *execution) discard(err error, outputs ...*stdio.Output) error {
+	silence(outputs)
+	go e.channel.Close() //nolint:errcheck // it ends with the connection at the latest
 	return err
 }
 
-// callOff ends a command whose caller leaves before it is known to have
-// started.
-func (e *execution) callOff(ctx context.Context, outlets ...*outlet) error {
+// callOff ends a command whose caller leaves before the server has answered its start.
+func (e *execution) callOff(ctx context.Context, outputs ...*stdio.Output) error {
 	if e.decided.CompareAndSwap(false, true) {
-		e.silence(outlets...)
-		go e.session.channel.Close() //nolint:errcheck // it ends with the connection at the latest
+		silence(outputs)
+		go e.channel.Close() //nolint:errcheck // it ends with the connection at the latest
 		err := unknown(ctx, driver.StageStart)
 		err.Started = false
 		return err
 	}
-	select { // a signal must not overtake the start
+	select { // the signal must not be sent before the start
 	case err := <-e.answered:
 		if err != nil {
-			return e.refuse(err, outlets...)
+			return e.discard(err, outputs...)
 		}
 	case <-time.After(e.conn.options.KillGrace):
 	}
-	e.terminate(outlets...)
+	e.terminate(outputs...)
 	return unknown(ctx, driver.StageStart)
 }
 
@@ -148,24 +157,24 @@ func unknown(ctx context.Context, stage driver.Stage) *driver.Error {
 	}
 }
 
-// terminate asks the command to end, then insists. It asks before anything else,
-// since whoever takes the output may be slow. Some servers ignore signals;
-// closing the channel ends at least what has a terminal.
-func (e *execution) terminate(outlets ...*outlet) {
-	go e.session.signal("TERM")
-	e.silence(outlets...)
-	if e.session.endsWithin(e.conn.options.KillGrace) {
+// terminate signals the command to end, then kills it. The signal comes first, because
+// the reader of the output may be slow. Some servers ignore signals, but closing the
+// channel ends at least a command with a terminal.
+func (e *execution) terminate(outputs ...*stdio.Output) {
+	go e.channel.signal("TERM")
+	silence(outputs)
+	if e.channel.endsWithin(e.conn.options.KillGrace) {
 		return
 	}
 	go func() {
-		e.session.signal("KILL")
-		_ = e.session.channel.Close()
+		e.channel.signal("KILL")
+		_ = e.channel.Close()
 	}()
-	e.session.endsWithin(e.conn.options.KillGrace)
+	e.channel.endsWithin(e.conn.options.KillGrace)
 }
 
-// speak starts the command, then sends its input and changes of its window.
-func (e *execution) speak() {
+// send starts the command, then sends its input and the sizes of its terminal.
+func (e *execution) send() {
 	deadline := e.conn.deadline(driver.StageStart)
 	err := e.start()
 	deadline.Stop()
@@ -177,8 +186,8 @@ func (e *execution) speak() {
 		go e.resize(e.command.TTY.Resize)
 	}
 	if e.stdin != nil {
-		input := &source{Reader: e.stdin}
-		if pour(e.session.channel, input); input.err != nil {
+		input := stdio.NewInput(e.stdin)
+		if _ = stdio.Copy(e.channel, input); input.Err() != nil {
 			// Half an input must not look like a whole one: no end is sent.
 			e.breakOff("the command's input broke off")
 			return
@@ -186,16 +195,16 @@ func (e *execution) speak() {
 	}
 	if e.command.TTY == nil {
 		// A terminal has no end of input, and OpenSSH could not resize it after.
-		_ = e.session.channel.CloseWrite()
+		_ = e.channel.CloseWrite()
 	}
 }
 
 // start returns nil once the server has accepted the command.
 func (e *execution) start() error {
 	for _, name := range slices.Sorted(maps.Keys(e.command.Env)) {
-		// Unanswered, since servers refuse most variables and that is no failure.
+		// No answer is asked for: servers refuse most variables, which is not a failure.
 		variable := struct{ Name, Value string }{name, e.command.Env[name]}
-		_, _ = e.session.channel.SendRequest("env", false, ssh.Marshal(&variable))
+		_, _ = e.channel.SendRequest("env", false, ssh.Marshal(&variable))
 	}
 	if err := e.requestTerminal(); err != nil {
 		return err
@@ -207,25 +216,25 @@ func (e *execution) start() error {
 		return errors.New("called off")
 	}
 	written := e.conn.transport.written.Load()
-	ok, err := e.session.channel.SendRequest(e.request.kind, true, e.request.payload)
+	ok, err := e.channel.SendRequest(e.request.kind, true, e.request.payload)
 	switch {
 	case err != nil:
 		return e.unanswered(err, e.conn.transport.written.Load() > written)
 	case !ok:
-		return notStarted(driver.ProtocolError, driver.StageStart,
+		return driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"the server refuses to start this; check that it offers such commands (%s) to this user", e.request.kind)
 	}
 	return nil
 }
 
-// unanswered classifies a start without an answer. Nothing written since then
-// proves that nothing was started.
+// unanswered classifies a start that was not answered. If nothing was written, nothing
+// was started.
 func (e *execution) unanswered(err error, written bool) error {
 	if e.conn.transport.ended.Load() || !errors.Is(err, io.EOF) {
 		return e.conn.broken(err, driver.StageStart, written)
 	}
-	<-e.session.ended
-	if e.session.exited {
+	<-e.channel.ended
+	if e.channel.exited {
 		return nil // some servers end a quick command before they answer its start
 	}
 	return &driver.Error{
@@ -248,12 +257,12 @@ func (e *execution) requestTerminal() error {
 		Columns, Rows, Width, Height uint32
 		Modes                        string
 	}{Term: term, Columns: uint32(tty.Size.Columns), Rows: uint32(tty.Size.Rows), Modes: "\x00"}
-	ok, err := e.session.channel.SendRequest("pty-req", true, ssh.Marshal(&request))
+	ok, err := e.channel.SendRequest("pty-req", true, ssh.Marshal(&request))
 	switch {
 	case err != nil:
 		return e.unanswered(err, false)
 	case !ok:
-		return notStarted(driver.ProtocolError, driver.StageStart,
+		return driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"the server grants no terminal; run without one, or set PermitTTY in its sshd_config")
 	}
 	return nil
@@ -267,70 +276,9 @@ func (e *execution) resize(sizes <-chan driver.WindowSize) {
 				return
 			}
 			request := struct{ Columns, Rows, Width, Height uint32 }{Columns: uint32(size.Columns), Rows: uint32(size.Rows)}
-			_, _ = e.session.channel.SendRequest("window-change", false, ssh.Marshal(&request))
-		case <-e.session.ended:
+			_, _ = e.channel.SendRequest("window-change", false, ssh.Marshal(&request))
+		case <-e.channel.ended:
 			return
 		}
 	}
-}
-
-// source is where input comes from; it remembers whether it ended before its end.
-type source struct {
-	io.Reader
-
-	err error
-}
-
-// Read implements io.Reader.
-func (s *source) Read(p []byte) (int, error) {
-	n, err := s.Reader.Read(p)
-	if err != nil && err != io.EOF { // io.Copy takes only io.EOF itself for the end
-		s.err = err
-	}
-	return n, err
-}
-
-// outlet is where output goes. It never fails, since the session must be read
-// to its end for the server to close it.
-type outlet struct {
-	failed func()
-	mu     sync.Mutex // held while writing: silence waits for a write to return
-	writer io.Writer  // nil discards
-}
-
-func (e *execution) outlet(writer io.Writer) *outlet {
-	return &outlet{writer: writer, failed: func() { e.breakOff("the reader of the command's output went away") }}
-}
-
-// silence has all further output discarded.
-func (e *execution) silence(outlets ...*outlet) {
-	for _, o := range outlets {
-		o.mu.Lock()
-		o.writer = nil
-		o.mu.Unlock()
-	}
-}
-
-// Write implements io.Writer.
-func (o *outlet) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.writer == nil {
-		return len(p), nil
-	}
-	if _, err := o.writer.Write(p); err != nil {
-		o.writer = nil
-		o.failed()
-	}
-	return len(p), nil
-}
-
-var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
-
-// pour copies until either side ends, with a borrowed buffer.
-func pour(to io.Writer, from io.Reader) {
-	buffer, _ := buffers.Get().(*[32 << 10]byte)
-	defer buffers.Put(buffer)
-	// The wrappers keep io.Copy from finding ways around the buffer.
-	_, _ = io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, buffer[:])
 }

@@ -24,16 +24,16 @@ import (
 	"github.com/connpool/connpool/test/netfault"
 )
 
-// patience bounds what must happen; reaching it is a failure.
+// patience bounds how long a test waits for what must happen.
 const patience = 20 * time.Second
 
-// brief is a keepalive that notices faults soon.
+// brief returns the endpoint with a keepalive that notices faults soon.
 func brief(endpoint driver.Endpoint) driver.Endpoint {
 	endpoint.KeepaliveInterval, endpoint.KeepaliveTimeout = 100*time.Millisecond, 500*time.Millisecond
 	return endpoint
 }
 
-// through reaches the endpoint through a proxy that can misbehave.
+// through returns the endpoint behind a proxy that can misbehave.
 func through(t *testing.T, endpoint driver.Endpoint) (*netfault.Proxy, driver.Endpoint) {
 	t.Helper()
 	proxy, err := netfault.Start(endpoint.Address, netfault.Options{})
@@ -66,7 +66,7 @@ func wantDeath(t *testing.T, conn driver.Conn, reason driver.Reason, stage drive
 	case <-conn.Context().Done():
 		wantError(t, context.Cause(conn.Context()), reason, stage)
 	case <-time.After(patience):
-		t.Fatal("nobody noticed")
+		t.Fatal("the connection did not end")
 	}
 }
 
@@ -134,9 +134,23 @@ func TestACommandWhoseReplyIsLostIsUnknownAndRanOnce(t *testing.T) {
 	if got := driver.OutcomeOf(err); got != driver.Unknown {
 		t.Errorf("outcome %s (%v), want %s", got, err, driver.Unknown)
 	}
-	if text, _ := os.ReadFile(journal); string(text) != "id\n" {
+	if text := awaitText(t, journal); text != "id\n" {
 		t.Errorf("the journal holds %q, want one line", text)
 	}
+}
+
+// awaitText reads a file to which a command writes that may still be starting.
+func awaitText(t *testing.T, path string) string {
+	t.Helper()
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-ticker.C {
+		if text, err := os.ReadFile(path); err == nil && len(text) > 0 {
+			return string(text)
+		}
+	}
+	t.Fatalf("nothing was written to %s", path)
+	return ""
 }
 
 func TestAResetInMidStreamIsUnknownWithAnExactPrefix(t *testing.T) {
@@ -309,23 +323,23 @@ func (c tell) Write(p []byte) (int, error) {
 }
 
 func TestAServerWithoutSessionsIsOfUseAsAJumpHost(t *testing.T) {
-	_, bastion := startOpenSSH(t, "MaxSessions 0")
+	_, jumpEndpoint := startOpenSSH(t, "MaxSessions 0")
 	_, inner := startOpenSSH(t)
-	hop := mustDial(t, Options{}, bastion)
-	_, err := run(hop, "true")
+	jumpHost := mustDial(t, Options{}, jumpEndpoint)
+	_, err := run(jumpHost, "true")
 	wantError(t, err, driver.SessionLimit, driver.StageSession)
-	inner.Dial = hop.Forward
+	inner.Dial = jumpHost.Forward
 	mustRun(t, mustDial(t, Options{}, inner))
 }
 
 func TestAConnectionDiesWithItsJumpHost(t *testing.T) {
-	server, bastion := startOpenSSH(t)
+	server, jumpEndpoint := startOpenSSH(t)
 	_, inner := startOpenSSH(t)
-	hop := mustDial(t, Options{}, brief(bastion))
-	inner.Dial = hop.Forward
+	jumpHost := mustDial(t, Options{}, brief(jumpEndpoint))
+	inner.Dial = jumpHost.Forward
 	conn := mustDial(t, Options{}, inner)
 	server.Freeze()
-	wantDeath(t, hop, driver.Timeout, driver.StageKeepalive)
+	wantDeath(t, jumpHost, driver.Timeout, driver.StageKeepalive)
 	wantDeath(t, conn, driver.Unreachable, driver.StageRun)
 }
 

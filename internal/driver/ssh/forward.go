@@ -10,8 +10,8 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// Forward implements driver.Forwarder. A deadline of StageTimeout applies; the
-// connection survives it, since it is the server that waits for somebody else.
+// Forward implements driver.Forwarder. A deadline of StageTimeout applies. It does not
+// end the connection, because the server may be waiting for the address.
 func (c *conn) Forward(ctx context.Context, network, address string) (net.Conn, error) {
 	kind, extra, err := forwardRequest(network, address)
 	if err != nil {
@@ -26,16 +26,15 @@ func (c *conn) Forward(ctx context.Context, network, address string) (net.Conn, 
 		if o.err != nil {
 			return nil, o.err
 		}
-		return c.newStream(o.channel, endpointAddr{network, address}), nil
+		return newStream(c, o.channel, endpointAddr{network, address}), nil
 	case <-ctx.Done():
 		go func() {
 			if late := <-answer; late.err == nil {
 				_ = late.channel.Close()
 			}
 		}()
-		err := notStarted(driver.Timeout, driver.StageSession, "the server did not reach %s in time", driver.Sanitize(address))
-		err.Err = ctx.Err()
-		return nil, err
+		return nil, driver.Errorf(driver.Timeout, driver.StageSession,
+			"the server did not reach %s in time", driver.Sanitize(address)).Because(ctx.Err())
 	}
 }
 
@@ -50,7 +49,7 @@ func (c *conn) openStream(kind string, extra []byte, address string) opened {
 	}
 	channel, requests, err := c.client.OpenChannel(kind, extra)
 	if err == nil {
-		go c.declineAll(requests)
+		go c.unasked.declineAll(requests)
 		return opened{channel: channel}
 	}
 	if refused := forwardError(err, address); refused != nil {
@@ -59,13 +58,8 @@ func (c *conn) openStream(kind string, extra []byte, address string) opened {
 	return opened{err: c.broken(err, driver.StageSession, false)}
 }
 
-func (c *conn) declineAll(requests <-chan *ssh.Request) {
-	for request := range requests {
-		c.decline(request)
-	}
-}
-
-// forwardRequest is RFC 4254, section 7.2, or OpenSSH's PROTOCOL, section 2.4.
+// forwardRequest returns the channel type and the data of RFC 4254, section 7.2, or of
+// OpenSSH's PROTOCOL, section 2.4.
 func forwardRequest(network, address string) (string, []byte, error) {
 	if network == "unix" {
 		return "direct-streamlocal@openssh.com", ssh.Marshal(&struct {
@@ -102,11 +96,11 @@ func splitAddress(network, address string) (string, uint32, error) {
 }
 
 func badAddress(network, address string) error {
-	return notStarted(driver.ProtocolError, driver.StageSession, "%s is no address to forward; "+
+	return driver.Errorf(driver.ProtocolError, driver.StageSession, "%s is no address to forward; "+
 		"use the network tcp with host:port, or unix with a path", driver.Sanitize(network+" "+address))
 }
 
-// endpointAddr is an address as it was asked for.
+// endpointAddr is an address as the caller gave it.
 type endpointAddr struct{ network, address string }
 
 // Network implements net.Addr.

@@ -18,11 +18,11 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// The hostile servers live in virtual time, on connections in memory, so that
-// waiting for a deadline costs nothing.
+// The hostile servers run in virtual time, on connections in memory, so that waiting
+// for a deadline costs nothing.
 
-// pipe is one direction of a connection in memory, with room for everything:
-// without it, both sides' first messages would wait for each other.
+// pipe is one direction of a connection in memory. It has a buffer, because both sides
+// write their first message before they read.
 type pipe struct {
 	mu     sync.Mutex
 	change *sync.Cond
@@ -75,7 +75,7 @@ func (p *pipe) Close() {
 
 // memoryConn is one end of two pipes.
 type memoryConn struct {
-	net.Conn // for the methods that nobody calls
+	net.Conn // for the methods that are not called
 
 	in, out *pipe
 }
@@ -91,11 +91,11 @@ func (c memoryConn) Close() error {
 	return nil
 }
 
-// hostile plays a server on one connection; it must return when that is closed.
+// hostile is a server on one connection. It must return when the connection is closed.
 type hostile func(net.Conn)
 
-// world is a bubble of virtual time with a server in it.
-type world struct {
+// env is a bubble of virtual time with a server in it.
+type env struct {
 	endpoint driver.Endpoint
 	hostKey  ssh.Signer
 	server   hostile
@@ -103,12 +103,12 @@ type world struct {
 	fromPeer *pipe
 }
 
-func inWorld(t *testing.T, test func(*testing.T, *world)) {
+func inEnv(t *testing.T, test func(*testing.T, *env)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		hostKey, _ := newKey(t)
 		_, privateKey := newKey(t)
-		w := &world{hostKey: hostKey}
+		w := &env{hostKey: hostKey}
 		w.endpoint = endpointOf("host:22", "user", string(ssh.MarshalAuthorizedKey(hostKey.PublicKey())), privateKey)
 		w.endpoint.Dial = func(context.Context, string, string) (net.Conn, error) {
 			up, down := newPipe(), newPipe()
@@ -121,8 +121,8 @@ func inWorld(t *testing.T, test func(*testing.T, *world)) {
 	})
 }
 
-// config is that of a server which lets anybody in.
-func (w *world) config() *ssh.ServerConfig {
+// config returns the configuration of a server that accepts every login.
+func (w *env) config() *ssh.ServerConfig {
 	config := &ssh.ServerConfig{PublicKeyCallback: func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) {
 		return nil, nil
 	}}
@@ -130,8 +130,8 @@ func (w *world) config() *ssh.ServerConfig {
 	return config
 }
 
-// handshake plays an honest server up to the sessions, which serve gets.
-func (w *world) handshake(config *ssh.ServerConfig, serve func(*ssh.ServerConn, <-chan ssh.NewChannel)) hostile {
+// handshake is an honest server up to the session channels, which serve gets.
+func (w *env) handshake(config *ssh.ServerConfig, serve func(*ssh.ServerConn, <-chan ssh.NewChannel)) hostile {
 	return func(conn net.Conn) {
 		server, channels, requests, err := ssh.NewServerConn(conn, config)
 		if err != nil {
@@ -144,7 +144,7 @@ func (w *world) handshake(config *ssh.ServerConfig, serve func(*ssh.ServerConn, 
 	}
 }
 
-// acceptAll accepts sessions and hands their requests on.
+// acceptAll accepts session channels and passes their requests on.
 func acceptAll(channels <-chan ssh.NewChannel, serve func(ssh.Channel, <-chan *ssh.Request)) {
 	for offered := range channels {
 		channel, requests, err := offered.Accept()
@@ -164,7 +164,7 @@ func drain(conn net.Conn) {
 	_ = conn.Close()
 }
 
-func (w *world) dial(t *testing.T) (*conn, time.Duration, error) {
+func (w *env) dial(t *testing.T) (*conn, time.Duration, error) {
 	t.Helper()
 	begin := time.Now()
 	dialed, err := dialWith(t.Context(), Options{}, w.endpoint)
@@ -178,10 +178,10 @@ func (w *world) dial(t *testing.T) (*conn, time.Duration, error) {
 func TestAStallAtConnectIsNamedByItsStageAfterItsDeadline(t *testing.T) {
 	stalls := map[string]struct {
 		stage  driver.Stage
-		server func(*world) hostile
+		server func(*env) hostile
 	}{
-		"silence instead of a greeting": {driver.StageBanner, func(*world) hostile { return drain }},
-		"a greeting that drips": {driver.StageBanner, func(*world) hostile {
+		"silence instead of a greeting": {driver.StageBanner, func(*env) hostile { return drain }},
+		"a greeting that drips": {driver.StageBanner, func(*env) hostile {
 			return func(conn net.Conn) {
 				go drain(conn)
 				for _, err := conn.Write([]byte("a")); err == nil; _, err = conn.Write([]byte("a")) {
@@ -189,13 +189,13 @@ func TestAStallAtConnectIsNamedByItsStageAfterItsDeadline(t *testing.T) {
 				}
 			}
 		}},
-		"a greeting, then silence": {driver.StageKeyExchange, func(*world) hostile {
+		"a greeting, then silence": {driver.StageKeyExchange, func(*env) hostile {
 			return func(conn net.Conn) {
 				_, _ = io.WriteString(conn, "SSH-2.0-stall\r\n")
 				drain(conn)
 			}
 		}},
-		"silence instead of authentication": {driver.StageAuthentication, func(w *world) hostile {
+		"silence instead of authentication": {driver.StageAuthentication, func(w *env) hostile {
 			return func(conn net.Conn) {
 				config := w.config()
 				config.PublicKeyCallback = func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) {
@@ -205,7 +205,7 @@ func TestAStallAtConnectIsNamedByItsStageAfterItsDeadline(t *testing.T) {
 				w.handshake(config, nil)(conn)
 			}
 		}},
-		"no answer to the first session": {driver.StageSession, func(w *world) hostile {
+		"no answer to the first session": {driver.StageSession, func(w *env) hostile {
 			return w.handshake(w.config(), func(_ *ssh.ServerConn, channels <-chan ssh.NewChannel) {
 				for range channels {
 				}
@@ -214,7 +214,7 @@ func TestAStallAtConnectIsNamedByItsStageAfterItsDeadline(t *testing.T) {
 	}
 	for name, tc := range stalls {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inEnv(t, func(t *testing.T, w *env) {
 				w.server = tc.server(w)
 				_, took, err := w.dial(t)
 				wantError(t, err, driver.Timeout, tc.stage)
@@ -227,7 +227,7 @@ func TestAStallAtConnectIsNamedByItsStageAfterItsDeadline(t *testing.T) {
 }
 
 func TestAStallAtStartIsUnknownAndEndsTheConnection(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inEnv(t, func(t *testing.T, w *env) {
 		w.server = w.handshake(w.config(), func(_ *ssh.ServerConn, channels <-chan ssh.NewChannel) {
 			acceptAll(channels, ignore)
 		})
@@ -248,7 +248,7 @@ func TestAStallAtStartIsUnknownAndEndsTheConnection(t *testing.T) {
 }
 
 func TestACallerWhoGivesUpEndsTheDial(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inEnv(t, func(t *testing.T, w *env) {
 		w.server = drain
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -265,7 +265,7 @@ func TestEndlessGreetingsAreRefused(t *testing.T) {
 	lines := map[string]string{"lines": "welcome\r\n", "one line": strings.Repeat("welcome ", 100)}
 	for name, text := range lines {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inEnv(t, func(t *testing.T, w *env) {
 				w.server = func(conn net.Conn) {
 					go drain(conn)
 					for _, err := io.WriteString(conn, text); err == nil; _, err = io.WriteString(conn, text) {
@@ -287,7 +287,7 @@ func TestEndlessGreetingsAreRefused(t *testing.T) {
 func TestEndlessAuthenticationBannersAreRefused(t *testing.T) {
 	for name, size := range map[string]int{"100 KiB": 100 << 10, "10 MiB": 10 << 20} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inEnv(t, func(t *testing.T, w *env) {
 				config := w.config()
 				config.BannerCallback = func(ssh.ConnMetadata) string { return strings.Repeat("x", size) }
 				w.server = w.handshake(config, nil)
@@ -304,7 +304,7 @@ func TestAServerThatThrottlesIsRecognized(t *testing.T) {
 		"Exceeded MaxStartups\r\n":     2 * time.Second,
 	} {
 		t.Run(said, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inEnv(t, func(t *testing.T, w *env) {
 				w.server = func(conn net.Conn) {
 					_, _ = io.WriteString(conn, said)
 					conn.(memoryConn).out.Close()
@@ -319,7 +319,7 @@ func TestAServerThatThrottlesIsRecognized(t *testing.T) {
 }
 
 func TestAServerThatCutsAuthenticationHasNotRefusedIt(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inEnv(t, func(t *testing.T, w *env) {
 		w.server = func(conn net.Conn) {
 			config := w.config()
 			config.PublicKeyCallback = func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) {
@@ -333,7 +333,7 @@ func TestAServerThatCutsAuthenticationHasNotRefusedIt(t *testing.T) {
 }
 
 func TestAServerThatIsNotSSHIsNamed(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inEnv(t, func(t *testing.T, w *env) {
 		w.server = func(conn net.Conn) {
 			_, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\x1b[31m\r\n")
 			conn.(memoryConn).out.Close()
@@ -372,7 +372,7 @@ func TestAFloodEndsTheConnectionWithinBoundedMemory(t *testing.T) {
 	}
 	for name, attack := range floods {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inEnv(t, func(t *testing.T, w *env) {
 				config := w.config()
 				config.RekeyThreshold = 256
 				if name != "key exchanges" {
@@ -405,7 +405,7 @@ func heap() uint64 {
 }
 
 func TestAKeepaliveThatIsMissedEndsTheConnection(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inEnv(t, func(t *testing.T, w *env) {
 		silent := make(chan struct{})
 		w.server = func(conn net.Conn) {
 			server, channels, requests, err := ssh.NewServerConn(conn, w.config())
@@ -434,7 +434,7 @@ func TestAKeepaliveThatIsMissedEndsTheConnection(t *testing.T) {
 }
 
 func TestKeepalivesGoOnForeverAndMeasureTheRoundTrip(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inEnv(t, func(t *testing.T, w *env) {
 		answered := 0
 		w.server = func(conn net.Conn) {
 			server, channels, requests, err := ssh.NewServerConn(conn, w.config())
@@ -466,7 +466,7 @@ func TestKeepalivesGoOnForeverAndMeasureTheRoundTrip(t *testing.T) {
 }
 
 func TestASpareSessionAnswersTheServersKeepalives(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inEnv(t, func(t *testing.T, w *env) {
 		answers := make(chan error, 1)
 		w.server = w.handshake(w.config(), func(_ *ssh.ServerConn, channels <-chan ssh.NewChannel) {
 			acceptAll(channels, func(channel ssh.Channel, requests <-chan *ssh.Request) {
@@ -487,7 +487,7 @@ func TestASpareSessionAnswersTheServersKeepalives(t *testing.T) {
 }
 
 func TestASpareSessionThatTheServerClosedIsNotUsed(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inEnv(t, func(t *testing.T, w *env) {
 		sessions := 0
 		w.server = w.handshake(w.config(), func(_ *ssh.ServerConn, channels <-chan ssh.NewChannel) {
 			for offered := range channels {
@@ -511,8 +511,8 @@ func TestASpareSessionThatTheServerClosedIsNotUsed(t *testing.T) {
 	})
 }
 
-// succeed ends every command with exit code 0, before it says that it has
-// started, as some servers do.
+// succeed ends every command with exit code 0, before it answers the start, as some
+// servers do.
 func succeed(channel ssh.Channel, requests <-chan *ssh.Request) {
 	for range requests {
 		_, _ = channel.SendRequest("exit-status", false, []byte{0, 0, 0, 0})

@@ -20,13 +20,13 @@ import (
 
 const (
 	maxKnownHostsBytes = 1 << 20
-	// mismatchPause keeps us from hammering a server whose identity changed:
-	// somebody has to look first.
-	mismatchPause = 5 * time.Minute
+	// mismatchRetryAfter is how long a server whose identity changed is not dialed: a
+	// person has to look first.
+	mismatchRetryAfter = 5 * time.Minute
 )
 
-// pins are the keys by which one host may prove its identity.
-type pins struct {
+// pinnedKeys are the keys by which one host may prove its identity.
+type pinnedKeys struct {
 	keys        []ssh.PublicKey
 	authorities []ssh.PublicKey
 	revoked     []ssh.PublicKey
@@ -41,15 +41,12 @@ type entry struct {
 }
 
 func hostKeysInvalid(format string, args ...any) error {
-	return &driver.Error{
-		Reason: driver.HostKeysInvalid, Stage: driver.StagePrepare,
-		Message: "hostKeys: " + fmt.Sprintf(format, args...),
-	}
+	return driver.Errorf(driver.HostKeysInvalid, driver.StagePrepare, "hostKeys: "+format, args...)
 }
 
-// parsePins keeps what known_hosts says about the address. Lines about other
-// hosts are not looked at: a file may be shared.
-func parsePins(text []byte, address string) (*pins, error) {
+// parsePinnedKeys returns what known_hosts says about the address. It ignores lines
+// about other hosts, because targets may share a file.
+func parsePinnedKeys(text []byte, address string) (*pinnedKeys, error) {
 	switch {
 	case len(bytes.TrimSpace(text)) == 0:
 		return nil, hostKeysInvalid("there are none; add the output of ssh-keyscan, once you have verified it")
@@ -59,7 +56,7 @@ func parsePins(text []byte, address string) (*pins, error) {
 		return nil, hostKeysInvalid("hold a private key; remove it, regard it as disclosed, and pin the public key instead")
 	}
 	host := knownhosts.Normalize(strings.ToLower(address))
-	p, number := new(pins), 0
+	p, number := new(pinnedKeys), 0
 	for line := range strings.Lines(string(text)) {
 		number++
 		if err := p.addLine(line, host); err != nil {
@@ -72,7 +69,7 @@ func parsePins(text []byte, address string) (*pins, error) {
 	return p, nil
 }
 
-func (p *pins) addLine(line, host string) error {
+func (p *pinnedKeys) addLine(line, host string) error {
 	line = strings.TrimSpace(line)
 	if line == "" || strings.HasPrefix(line, "#") {
 		return nil
@@ -98,7 +95,7 @@ func (p *pins) addLine(line, host string) error {
 }
 
 func checkStrength(key ssh.PublicKey) error {
-	if weakness := weak(key); weakness != "" {
+	if weakness := weaknessOf(key); weakness != "" {
 		return fmt.Errorf("is %s; pin another key of the server, an ed25519 one if possible", weakness)
 	}
 	if len(algorithms(key.Type())) == 0 {
@@ -143,8 +140,8 @@ func (e entry) publicKey() (ssh.PublicKey, error) {
 	return key, nil
 }
 
-// matches follows sshd(8): patterns separated by commas, of which a negated one
-// wins, or one hashed name.
+// matches reports whether the entry is about the host. It follows sshd(8): one hashed
+// name, or patterns separated by commas, of which a negated one counts first.
 func (e entry) matches(host string) bool {
 	if e.hosts == "" {
 		return true
@@ -181,8 +178,8 @@ func matchesHash(hashed, host string) bool {
 	return hmac.Equal(mac.Sum(nil), want)
 }
 
-// matchesPattern knows * and ?. It takes time proportional to the product of
-// the lengths, whatever the pattern.
+// matchesPattern reports whether the name matches a pattern with * and ?. It takes time
+// proportional to the product of the lengths, for any pattern.
 func matchesPattern(pattern, name string) bool {
 	p, n, star, mark := 0, 0, -1, 0
 	for n < len(name) {
@@ -203,8 +200,7 @@ func matchesPattern(pattern, name string) bool {
 	return strings.Trim(pattern[p:], "*") == ""
 }
 
-// algorithms are the modern ones by which a key of the type, or a certificate
-// type, proves itself.
+// algorithms returns the signature algorithms that are accepted for a type of key.
 func algorithms(kind string) []string {
 	switch kind {
 	case ssh.KeyAlgoRSA:
@@ -215,9 +211,10 @@ func algorithms(kind string) []string {
 	return nil
 }
 
-// algorithms are what to ask the server for: only what a pin can verify, or a
-// server with several keys would show another one and look like an impostor.
-func (p *pins) algorithms() []string {
+// algorithms returns the host key algorithms to ask the server for: only those that a
+// pinned key can verify. Otherwise a server with several keys may show one that is not
+// pinned, and look like an impostor.
+func (p *pinnedKeys) algorithms() []string {
 	var wanted []string
 	if len(p.authorities) > 0 {
 		wanted = []string{
@@ -235,9 +232,9 @@ func (p *pins) algorithms() []string {
 	return wanted
 }
 
-// check tells whether the key, or certificate, that a server has proved to own
-// is pinned.
-func (p *pins) check(address string, key ssh.PublicKey) error {
+// check returns an error unless the key or certificate is pinned. The server has proved
+// that it owns it.
+func (p *pinnedKeys) check(address string, key ssh.PublicKey) error {
 	certificate, ok := key.(*ssh.Certificate)
 	if !ok {
 		return p.checkKey(key)
@@ -253,17 +250,17 @@ func (p *pins) check(address string, key ssh.PublicKey) error {
 		return nil
 	}
 	return &driver.Error{
-		Reason: driver.CertificateInvalid, Stage: driver.StageHostKey, RetryAfter: mismatchPause, Err: err,
+		Reason: driver.CertificateInvalid, Stage: driver.StageHostKey, RetryAfter: mismatchRetryAfter, Err: err,
 		Message: driver.Sanitize("the server's host certificate is refused: " +
 			strings.TrimPrefix(err.Error(), "ssh: ") + "; have it signed again for this host"),
 	}
 }
 
-func (p *pins) checkCertificate(host string, certificate *ssh.Certificate) error {
+func (p *pinnedKeys) checkCertificate(host string, certificate *ssh.Certificate) error {
 	if certificate.CertType != ssh.HostCert {
 		return errors.New("it is for a user, not for a host")
 	}
-	if weakness := weak(certificate.Key); weakness != "" {
+	if weakness := weaknessOf(certificate.Key); weakness != "" {
 		return fmt.Errorf("it certifies %s", weakness)
 	}
 	checker := ssh.CertChecker{IsRevoked: func(c *ssh.Certificate) bool {
@@ -272,7 +269,7 @@ func (p *pins) checkCertificate(host string, certificate *ssh.Certificate) error
 	return checker.CheckCert(host, certificate)
 }
 
-func (p *pins) checkKey(key ssh.PublicKey) error {
+func (p *pinnedKeys) checkKey(key ssh.PublicKey) error {
 	switch {
 	case contains(p.revoked, key):
 		return p.mismatch(ssh.FingerprintSHA256(key) + ", which is marked @revoked")
@@ -282,7 +279,7 @@ func (p *pins) checkKey(key ssh.PublicKey) error {
 	return p.mismatch(ssh.FingerprintSHA256(key))
 }
 
-// describeKey names a host key or certificate by what people compare.
+// describeKey names a host key or certificate by its fingerprint, which people compare.
 func describeKey(key ssh.PublicKey) string {
 	if certificate, ok := key.(*ssh.Certificate); ok {
 		return "a certificate of the " + certificate.Key.Type() + " key " + ssh.FingerprintSHA256(certificate.Key) +
@@ -296,16 +293,16 @@ func contains(keys []ssh.PublicKey, key ssh.PublicKey) bool {
 	return slices.ContainsFunc(keys, func(pinned ssh.PublicKey) bool { return bytes.Equal(pinned.Marshal(), blob) })
 }
 
-func (p *pins) mismatch(proved string) error {
+func (p *pinnedKeys) mismatch(proved string) error {
 	return &driver.Error{
-		Reason: driver.HostKeyMismatch, Stage: driver.StageHostKey, RetryAfter: mismatchPause,
+		Reason: driver.HostKeyMismatch, Stage: driver.StageHostKey, RetryAfter: mismatchRetryAfter,
 		Message: fmt.Sprintf("the server proved %s, but hostKeys pin %s; no credential was offered. "+
 			"If its key was changed on purpose, update hostKeys", proved, p.describe()),
 	}
 }
 
-// describe names at most three pins.
-func (p *pins) describe() string {
+// describe names at most three of the pinned keys.
+func (p *pinnedKeys) describe() string {
 	var names []string
 	for _, key := range p.keys {
 		names = append(names, ssh.FingerprintSHA256(key))

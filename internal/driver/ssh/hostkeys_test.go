@@ -53,7 +53,7 @@ func TestPinsSpeakForTheHostThatTheyName(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := parsePins([]byte(tc.line), tc.address)
+			_, err := parsePinnedKeys([]byte(tc.line), tc.address)
 			if (err == nil) != tc.pinned {
 				t.Errorf("error %v, want pinned: %v", err, tc.pinned)
 			}
@@ -69,24 +69,24 @@ func TestBadPinsAreRefusedWithTheNextStep(t *testing.T) {
 	}
 	key := line(signer.PublicKey())
 	tests := map[string]struct{ text, says string }{
-		"none":                    {" \n", "ssh-keyscan"},
-		"a private key":           {string(private), "private key"},
-		"something else":          {"canary", "line 1 is not a host key"},
-		"an unknown marker":       {"@trusted web-1 " + key, "unknown marker"},
-		"a marker alone":          {"@revoked", "is not a host key"},
-		"a key in no base64":      {"web-1 ssh-ed25519 %%%", "base64"},
-		"a key cut off":           {"\nweb-1 " + key[:40], "line 2 has a key"},
-		"another type than said":  {"web-1 ssh-rsa " + strings.Fields(key)[1], "type"},
-		"DSA":                     {"web-1 ssh-dss AAAA", "DSA"},
-		"a small RSA key":         {"web-1 " + line(small), "1024 bits"},
-		"only other hosts":        {"web-2 " + key, "no line is about web-1"},
-		"a file of over 1 MiB":    {strings.Repeat("web-2 "+key+"\n", 20_000), "1 MiB"},
-		"a certificate as a key":  {"web-1 " + line(hostCertificate(t, signer, nil)), "@cert-authority"},
-		"a key nobody can verify": {"web-1 sk-ssh-ed25519@openssh.com AAAA", "cannot be read"},
+		"none":                          {" \n", "ssh-keyscan"},
+		"a private key":                 {string(private), "private key"},
+		"something else":                {"canary", "line 1 is not a host key"},
+		"an unknown marker":             {"@trusted web-1 " + key, "unknown marker"},
+		"a marker alone":                {"@revoked", "is not a host key"},
+		"a key in no base64":            {"web-1 ssh-ed25519 %%%", "base64"},
+		"a key cut off":                 {"\nweb-1 " + key[:40], "line 2 has a key"},
+		"another type than said":        {"web-1 ssh-rsa " + strings.Fields(key)[1], "type"},
+		"DSA":                           {"web-1 ssh-dss AAAA", "DSA"},
+		"a small RSA key":               {"web-1 " + line(small), "1024 bits"},
+		"only other hosts":              {"web-2 " + key, "no line is about web-1"},
+		"a file of over 1 MiB":          {strings.Repeat("web-2 "+key+"\n", 20_000), "1 MiB"},
+		"a certificate as a key":        {"web-1 " + line(hostCertificate(t, signer, nil)), "@cert-authority"},
+		"a key that cannot be verified": {"web-1 sk-ssh-ed25519@openssh.com AAAA", "cannot be read"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := parsePins([]byte(tc.text), "web-1:22")
+			_, err := parsePinnedKeys([]byte(tc.text), "web-1:22")
 			if err == nil {
 				t.Fatal("accepted")
 			}
@@ -126,7 +126,7 @@ func TestOnlyWhatIsPinnedPassesTheCheck(t *testing.T) {
 		line(plain.PublicKey()), "@cert-authority " + line(authority.PublicKey()), "@revoked " + line(revoked.Key),
 		"@revoked * " + line(stranger.PublicKey()), line(stranger.PublicKey()),
 	}, "\n")
-	p, err := parsePins([]byte(text), "web-1:22")
+	p, err := parsePinnedKeys([]byte(text), "web-1:22")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func TestOnlyWhatIsPinnedPassesTheCheck(t *testing.T) {
 			if err == nil && tc.want == "" {
 				return
 			}
-			if got := driver.AsError(err); got.Reason != tc.want || got.RetryAfter != mismatchPause {
+			if got := driver.AsError(err); got.Reason != tc.want || got.RetryAfter != mismatchRetryAfter {
 				t.Errorf("%v, want %q", err, tc.want)
 			}
 		})
@@ -165,7 +165,7 @@ func FuzzKnownHosts(f *testing.F) {
 	f.Add("@cert-authority *.example.com,!web-1 " + key)
 	f.Add("|1|F1E1KeoE/eEWhi10WpGv4OdiO6Y=|3988QV0VE8wmZL7suNrYQLITLCg= " + key)
 	f.Fuzz(func(t *testing.T, text string) {
-		p, err := parsePins([]byte(text), "web-1:22")
+		p, err := parsePinnedKeys([]byte(text), "web-1:22")
 		if err == nil && len(p.algorithms()) == 0 {
 			t.Error("accepted without an algorithm to ask for")
 		}
@@ -175,8 +175,8 @@ func FuzzKnownHosts(f *testing.F) {
 	})
 }
 
-// FuzzHostPatterns compares with ssh-keygen's reading of the same line. (The
-// library's differs from it: there a trailing star does not match nothing.)
+// FuzzHostPatterns compares with ssh-keygen, which reads the same line. (The library
+// differs from it: there a star at the end does not match an empty string.)
 func FuzzHostPatterns(f *testing.F) {
 	f.Add("web-1", "web-1")
 	f.Add("web-*,!web-2", "web-2")
@@ -194,7 +194,7 @@ func FuzzHostPatterns(f *testing.F) {
 			t.Fatal(err)
 		}
 		theirs := exec.Command("ssh-keygen", "-F", host, "-f", path).Run() == nil
-		_, err := parsePins([]byte(text), net.JoinHostPort(host, "22"))
+		_, err := parsePinnedKeys([]byte(text), net.JoinHostPort(host, "22"))
 		if ours := err == nil; ours != theirs {
 			t.Errorf("%q for %q: ours %v, theirs %v", hosts, host, ours, theirs)
 		}

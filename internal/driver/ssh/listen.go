@@ -16,14 +16,14 @@ import (
 // backlog is how many streams may wait for Accept.
 const backlog = 64
 
-// listeners are the places where the server listens for us.
+// listeners are the addresses on which the server listens for this connection.
 type listeners struct {
 	mu sync.Mutex
 	of map[endpointAddr]*listener
 }
 
-// take hands a stream that the server offers to its listener, if there is one
-// with room.
+// take passes a stream that the server offers to its listener, and reports whether
+// there is one. A listener whose backlog is full rejects the stream.
 func (l *listeners) take(channel ssh.NewChannel) bool {
 	target, ok := l.find(channel)
 	if !ok {
@@ -63,7 +63,7 @@ func (l *listeners) find(channel ssh.NewChannel) (*listener, bool) {
 	if found, ok := l.of[address]; ok {
 		return found, true
 	}
-	// The server may be faster than our knowledge of the port it has chosen.
+	// The stream may come before the port that the server has chosen is known here.
 	found, ok := l.of[tcpAddr(tcp.Host, 0)]
 	return found, ok && address.network == "tcp"
 }
@@ -72,7 +72,7 @@ func tcpAddr(host string, port uint32) endpointAddr {
 	return endpointAddr{"tcp", net.JoinHostPort(host, strconv.FormatUint(uint64(port), 10))}
 }
 
-// add reports whether the address was free.
+// add adds a listener, and reports whether its address was free.
 func (l *listeners) add(added *listener) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -86,7 +86,7 @@ func (l *listeners) add(added *listener) bool {
 	return true
 }
 
-// remove reports whether the listener was there.
+// remove removes a listener, and reports whether it was there.
 func (l *listeners) remove(address endpointAddr) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -115,7 +115,7 @@ func (c *conn) Listen(ctx context.Context, network, address string) (net.Listene
 	l.ctx, l.cancel = context.WithCancel(c.ctx)
 	if !c.listeners.add(l) {
 		l.cancel()
-		return nil, notStarted(driver.Unreachable, driver.StageSession,
+		return nil, driver.Errorf(driver.Unreachable, driver.StageSession,
 			"this connection already listens on %s, or is about to; close that listener first", driver.Sanitize(address))
 	}
 	listening := make(chan error, 1)
@@ -132,13 +132,12 @@ func (c *conn) Listen(ctx context.Context, network, address string) (net.Listene
 			<-listening
 			_ = l.Close()
 		}()
-		err := notStarted(driver.Timeout, driver.StageSession, "the server did not listen on %s in time", driver.Sanitize(address))
-		err.Err = ctx.Err()
-		return nil, err
+		return nil, driver.Errorf(driver.Timeout, driver.StageSession,
+			"the server did not listen on %s in time", driver.Sanitize(address)).Because(ctx.Err())
 	}
 }
 
-// listen asks the server to listen, and learns the port it has chosen.
+// listen asks the server to listen, and learns the port that the server has chosen.
 func (l *listener) listen() error {
 	kind, payload := l.request()
 	ok, reply, err := l.conn.client.SendRequest(kind, true, payload)
@@ -146,8 +145,8 @@ func (l *listener) listen() error {
 	case err != nil:
 		return l.conn.broken(err, driver.StageSession, false)
 	case !ok:
-		l.conn.listeners.remove(l.address) // nothing to take back
-		return notStarted(driver.Unreachable, driver.StageSession, "the server does not listen on %s; "+
+		l.conn.listeners.remove(l.address) // so that Close asks the server for nothing
+		return driver.Errorf(driver.Unreachable, driver.StageSession, "the server does not listen on %s; "+
 			"check that it is free there, and AllowTcpForwarding, AllowStreamLocalForwarding and PermitListen in its sshd_config",
 			driver.Sanitize(l.address.address))
 	}
@@ -160,7 +159,8 @@ func (l *listener) listen() error {
 	return nil
 }
 
-// request is RFC 4254, section 7.1, or OpenSSH's PROTOCOL, section 2.4.
+// request returns the type and the data of RFC 4254, section 7.1, or of OpenSSH's
+// PROTOCOL, section 2.4.
 func (l *listener) request() (string, []byte) {
 	if l.address.network == "unix" {
 		return "streamlocal-forward@openssh.com", payload(l.address.address)
@@ -182,8 +182,8 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, l.conn.broken(err, driver.StageSession, false)
 		}
-		go l.conn.declineAll(requests)
-		return l.conn.newStream(channel, l.address), nil
+		go l.conn.unasked.declineAll(requests)
+		return newStream(l.conn, channel, l.address), nil
 	}
 }
 
@@ -203,7 +203,7 @@ func (l *listener) Close() error {
 	return nil
 }
 
-// withdraw has the server stop listening, and refuses who waits.
+// withdraw asks the server to stop listening, and rejects the streams in the backlog.
 func (l *listener) withdraw() {
 	kind, payload := l.request()
 	go l.conn.client.SendRequest("cancel-"+kind, false, payload) //nolint:errcheck // it ends with the connection at the latest

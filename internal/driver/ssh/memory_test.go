@@ -20,7 +20,7 @@ import (
 )
 
 // serveVariable turns this test's binary into an SSH server, so that a benchmark
-// sees the memory of clients alone.
+// measures only the memory of clients.
 const serveVariable = "CONNPOOL_TEST_SERVE_SSH"
 
 func TestMain(m *testing.M) {
@@ -66,9 +66,9 @@ func startServerProcess(b *testing.B) driver.Endpoint {
 	return endpointOf(server.Addr, "anybody", server.KnownHosts, server.PrivateKey)
 }
 
-// BenchmarkIdleConnections reports what an idle connection costs all in: its
-// share of the process's resident memory, kept sockets' buffers in the kernel
-// excluded. Each has run a command before, as a pool's would have.
+// BenchmarkIdleConnections reports what an idle connection costs: its share of the
+// process's resident memory, without the buffers of sockets in the kernel. Each has run
+// a command before, as one of a pool would have.
 func BenchmarkIdleConnections(b *testing.B) {
 	const count = 2000
 	endpoint := startServerProcess(b)

@@ -18,7 +18,7 @@ type request struct {
 
 func newRequest(command driver.Command) (request, error) {
 	if holdsNUL(command) {
-		return request{}, notStarted(driver.ProtocolError, driver.StageStart,
+		return request{}, driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"the command or its environment holds a NUL byte, which no process can receive; remove it")
 	}
 	switch {

@@ -3,7 +3,6 @@ package ssh
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"sync"
 	"time"
 
@@ -12,64 +11,67 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// session is an open session channel, on which one command may be started.
-type session struct {
-	channel ssh.Channel
+// sessionChannel is an open session channel, on which one command may be started.
+type sessionChannel struct {
+	ssh.Channel
+
 	// ended is closed when the channel is. What follows may be read then.
 	ended  chan struct{}
-	exited bool // the server has told how the command ended
+	exited bool // the server said how the command ended
 	status driver.ExitStatus
 }
 
-// opening is a session that is being opened, or was. Whoever holds it owns the
-// session that comes of it.
+// opening is a channel that is being opened, or was. The caller that took the opening
+// owns its channel.
 type opening struct {
 	done    chan struct{}
-	session *session
+	channel *sessionChannel
 	err     error
 }
 
-// spare keeps one session open ahead. A caller takes it, finished or not, and
-// starts the next one, so that callers at the same moment open theirs beside
-// each other and nobody waits for longer than one round trip.
+// spare keeps one channel open ahead. A caller takes it, even if it is still being
+// opened, and starts the next one. So callers at the same moment open theirs beside each
+// other, and each waits for at most one round trip.
 //
-// The spare may occupy the last session that the server grants. So a caller
-// whose own opening is refused takes the spare that has been opened since, and
-// a refused spare is tried again when a session has ended. None of this is
-// visible unless there are really too many sessions.
+// The spare may occupy the last session that the server grants. So a caller whose own
+// channel is refused takes the spare that has been opened since, and a refused spare is
+// tried again when a channel has ended. Callers notice nothing of this until there are
+// really too many channels.
 type spare struct {
+	conn *conn
+
 	mu   sync.Mutex
 	next *opening // nil when there is none
 }
 
-// warm opens the first spare and says what came of it. A server that grants no
-// session at all may still be of use, as a jump host.
-func (c *conn) warm() (found string, err error) {
-	o := c.spare.replenish(c.open)
+// openFirst opens the first spare and says what was found, for a trace. A server that
+// grants no session at all may still serve as a jump host.
+func (s *spare) openFirst() (found string, err error) {
+	o := s.replenish()
 	<-o.done
-	failed, ok := errors.AsType[*driver.Error](o.err)
+	failed, ok := driver.Classified(o.err)
 	switch {
 	case !ok:
 		return "session opened", nil
 	case failed.Reason == driver.SessionLimit:
-		return "the server grants no session now; it can still serve as a jump target", nil
+		return "the server grants no session now; it can still serve as a jump host", nil
 	}
 	return "", failed
 }
 
-// take returns the next session and starts the one after it.
-func (s *spare) take(open func() *opening) *opening {
+// take returns the next channel and starts to open the one after it.
+func (s *spare) take() *opening {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	taken := s.next
 	if taken == nil || taken.useless() {
-		taken = open()
+		taken = s.open()
 	}
-	s.next = open()
+	s.next = s.open()
 	return taken
 }
 
-// takeExisting returns the next session if there is one.
+// takeExisting returns the next channel, or nil.
 func (s *spare) takeExisting() *opening {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,17 +80,17 @@ func (s *spare) takeExisting() *opening {
 	return taken
 }
 
-// replenish starts a session if there is none.
-func (s *spare) replenish(open func() *opening) *opening {
+// replenish returns the next channel, and starts to open it if there is none.
+func (s *spare) replenish() *opening {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.next == nil || s.next.useless() {
-		s.next = open()
+		s.next = s.open()
 	}
 	return s.next
 }
 
-// useless reports that the opening has failed, or that its session is over.
+// useless reports whether the opening has failed, or its channel has ended.
 func (o *opening) useless() bool {
 	select {
 	case <-o.done:
@@ -99,24 +101,24 @@ func (o *opening) useless() bool {
 		return true
 	}
 	select {
-	case <-o.session.ended:
+	case <-o.channel.ended:
 		return true
 	default:
 		return false
 	}
 }
 
-// open starts to open a session.
-func (c *conn) open() *opening {
+// open starts to open a channel.
+func (s *spare) open() *opening {
 	o := &opening{done: make(chan struct{})}
 	go func() {
 		defer close(o.done)
-		o.session, o.err = c.openSession()
+		o.channel, o.err = openChannel(s.conn)
 	}()
 	return o
 }
 
-func (c *conn) openSession() (*session, error) {
+func openChannel(c *conn) (*sessionChannel, error) {
 	if c.ctx.Err() != nil {
 		return nil, c.death(driver.StageSession, false)
 	}
@@ -124,15 +126,14 @@ func (c *conn) openSession() (*session, error) {
 	defer deadline.Stop()
 	channel, requests, err := c.client.OpenChannel("session", nil)
 	if sessionError(err, driver.StageSession) != nil {
-		// OpenSSH counts a session that has ended until it has read all that has
-		// arrived meanwhile, this request included. So ask once more after a
-		// round trip.
+		// OpenSSH counts a session that has ended until it has read everything that
+		// arrived before, including this request. So ask once more after a round trip.
 		_, _, _ = c.client.SendRequest(keepaliveRequest, true, nil)
 		channel, requests, err = c.client.OpenChannel("session", nil)
 	}
 	if err == nil {
-		s := &session{channel: channel, ended: make(chan struct{})}
-		go c.attend(s, requests)
+		s := &sessionChannel{Channel: channel, ended: make(chan struct{})}
+		go s.attend(requests, &c.unasked)
 		return s, nil
 	}
 	if refused := sessionError(err, driver.StageSession); refused != nil {
@@ -141,9 +142,9 @@ func (c *conn) openSession() (*session, error) {
 	return nil, c.broken(err, driver.StageSession, false)
 }
 
-// attend answers what the server asks on a session until it ends. OpenSSH sends
-// its keepalives there, to spare sessions too.
-func (c *conn) attend(s *session, requests <-chan *ssh.Request) {
+// attend handles the server's requests on a channel until it ends. OpenSSH sends its
+// keepalives there, also on a channel without a command.
+func (s *sessionChannel) attend(requests <-chan *ssh.Request, unasked *unasked) {
 	defer close(s.ended)
 	for request := range requests {
 		switch {
@@ -154,13 +155,13 @@ func (c *conn) attend(s *session, requests <-chan *ssh.Request) {
 			s.exited = true
 			s.status = signalStatus(request.Payload)
 		default:
-			c.decline(request)
+			unasked.decline(request)
 		}
 	}
 }
 
-// signalNumbers are those of the signals that SSH can name and that every
-// system numbers alike.
+// signalNumbers are the numbers of signals that SSH can name and whose number is the
+// same on every system.
 var signalNumbers = map[string]int{
 	"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "ABRT": 6, "FPE": 8, "KILL": 9, "SEGV": 11, "PIPE": 13, "ALRM": 14, "TERM": 15,
 }
@@ -180,23 +181,21 @@ func signalStatus(payload []byte) driver.ExitStatus {
 	return status
 }
 
-// acquire returns a session on which nothing has been started.
-func (c *conn) acquire(ctx context.Context) (*session, error) {
-	o := c.spare.take(c.open)
+// acquire returns a channel on which nothing has been started.
+func (s *spare) acquire(ctx context.Context) (*sessionChannel, error) {
+	o := s.take()
 	for {
 		select {
 		case <-o.done:
 		case <-ctx.Done():
 			go o.abandon()
-			err := notStarted(driver.Timeout, driver.StageSession, "no session was opened in time")
-			err.Err = ctx.Err()
-			return nil, err
+			return nil, driver.Errorf(driver.Timeout, driver.StageSession, "no session was opened in time").Because(ctx.Err())
 		}
-		failed, ok := errors.AsType[*driver.Error](o.err)
+		failed, ok := driver.Classified(o.err)
 		if !ok {
-			return o.session, nil
+			return o.channel, nil
 		}
-		next := c.spare.takeExisting()
+		next := s.takeExisting()
 		if failed.Reason != driver.SessionLimit || next == nil {
 			return nil, failed
 		}
@@ -204,28 +203,30 @@ func (c *conn) acquire(ctx context.Context) (*session, error) {
 	}
 }
 
-// abandon closes a session that nobody waits for any more.
+// abandon closes a channel whose caller has left.
 func (o *opening) abandon() {
 	if <-o.done; o.err == nil {
-		_ = o.session.channel.Close()
+		_ = o.channel.Close()
 	}
 }
 
-// release has a spare opened again that the server refused while this session
-// was open.
-func (c *conn) release() {
-	if c.ctx.Err() == nil {
-		c.spare.replenish(c.open)
+// refill opens a spare again that the server refused while another channel was open.
+func (s *spare) refill() {
+	if s.conn.ctx.Err() == nil {
+		s.replenish()
 	}
 }
 
-// signal is best effort: the server may not support it, and does not say.
-func (s *session) signal(name string) {
-	_, _ = s.channel.SendRequest("signal", false, payload(name))
+// Ended implements running.Command.
+func (s *sessionChannel) Ended() <-chan struct{} { return s.ended }
+
+// signal is best effort: a server that does not support it does not say so.
+func (s *sessionChannel) signal(name string) {
+	_, _ = s.SendRequest("signal", false, payload(name))
 }
 
-// endsWithin reports whether the session ended in time.
-func (s *session) endsWithin(patience time.Duration) bool {
+// endsWithin reports whether the channel ended in time.
+func (s *sessionChannel) endsWithin(patience time.Duration) bool {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {

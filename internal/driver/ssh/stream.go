@@ -10,9 +10,9 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// stream makes a net.Conn of a channel: one that can be closed and has deadlines
-// although the library's reads end only when the server wants. So reads happen
-// on a goroutine, and what outlives a deadline is given to the next Read.
+// stream makes a net.Conn of a channel. The library's Read has no deadline and ends
+// only when the server sends something, so it runs in a goroutine. What arrives after a
+// deadline is kept for the next Read.
 type stream struct {
 	channel ssh.Channel
 	conn    *conn
@@ -37,8 +37,8 @@ type readResult struct {
 // maxRead bounds the buffer behind one Read.
 const maxRead = 32 << 10
 
-func (c *conn) newStream(channel ssh.Channel, remote net.Addr) *stream {
-	return &stream{channel: channel, conn: c, remote: remote, closed: make(chan struct{})}
+func newStream(conn *conn, channel ssh.Channel, remote net.Addr) *stream {
+	return &stream{channel: channel, conn: conn, remote: remote, closed: make(chan struct{})}
 }
 
 // Read implements net.Conn.
@@ -58,8 +58,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// end is why nothing more can be read: rather that the stream was closed here than
-// what the other side made of it.
+// end returns why nothing more can be read. Close counts before what the server did.
 func (s *stream) end() error {
 	select {
 	case <-s.closed:
@@ -69,8 +68,8 @@ func (s *stream) end() error {
 	}
 }
 
-// fill gets the next bytes, or the end, unless the stream is closed or out of
-// time before.
+// fill waits for the next bytes or the end. It fails if the stream is closed or its
+// deadline passes before.
 func (s *stream) fill(size int) error {
 	if s.pending == nil {
 		s.pending = make(chan readResult, 1)
@@ -107,7 +106,7 @@ func (s *stream) Write(p []byte) (int, error) {
 	}
 }
 
-// CloseWrite ends what the other side reads.
+// CloseWrite implements driver.HalfCloser.
 func (s *stream) CloseWrite() error { return s.channel.CloseWrite() }
 
 // Close implements net.Conn. It does not wait for the server.
@@ -138,8 +137,8 @@ func (s *stream) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-// SetWriteDeadline implements net.Conn, with one difference: a deadline that
-// passes closes the stream, since a Write under way cannot be taken back.
+// SetWriteDeadline implements net.Conn, with one difference: a deadline that passes
+// closes the stream, because a Write under way cannot be interrupted otherwise.
 func (s *stream) SetWriteDeadline(t time.Time) error {
 	s.writeTimeout.set(t, s.Close)
 	return nil
@@ -162,8 +161,8 @@ func (d *deadline) passed() <-chan struct{} {
 	return d.done
 }
 
-// set moves the deadline; the zero time removes it. The function is called when
-// it passes.
+// set moves the deadline, and the zero time removes it. then is called when it passes,
+// unless it is nil.
 func (d *deadline) set(t time.Time, then func() error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -21,7 +21,7 @@ type passed struct {
 	Found string
 }
 
-// tracing has an endpoint tell what its dials pass.
+// tracing returns the endpoint with a trace, and what the trace was told.
 func tracing(endpoint driver.Endpoint) (driver.Endpoint, *[]passed) {
 	told := new([]passed)
 	endpoint.Trace = func(stage driver.Stage, found string) { *told = append(*told, passed{stage, found}) }

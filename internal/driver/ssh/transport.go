@@ -7,29 +7,31 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// maxGreeting bounds what a server may say before its version.
+// maxGreeting bounds what a server may send before its version.
 const maxGreeting = 64 << 10
 
 var errGreetingTooLong = errors.New("more than 64 KiB before the version line")
 
-// transport is the byte stream below SSH. It notices what the library keeps to
-// itself: the greeting, signs of life, and the end.
+// transport is the byte stream below SSH. It records what the library does not tell:
+// the greeting, signs of life, and the end.
 type transport struct {
 	net.Conn
 
-	// greeting is nil once the version has been read; the library reads from one
-	// goroutine at a time.
+	// greeting is nil once the version has been read. The library reads from one
+	// goroutine at a time, so it needs no lock.
 	greeting *greeting
-	// heard counts reads that brought something, written the bytes that are or may
-	// be written.
+	// heard counts the reads that returned data, written the bytes that were or may have
+	// been written.
 	heard, written atomic.Int64
-	// ended is set before the library can know it, so that a stream that ended
-	// with its connection is not taken for one that was closed.
+	// ended is set before the library sees the end, so that a stream that ended with its
+	// connection is not taken for one that the server closed.
 	ended atomic.Bool
-	// cut tells that the other side ended it.
+	// cut is true if it ended without a call of Close.
 	cut, closed atomic.Bool
 }
 
@@ -73,7 +75,7 @@ func (t *transport) Close() error {
 	return t.Conn.Close()
 }
 
-// greeting is what a server says up to its version line.
+// greeting is what a server sends up to its version line.
 type greeting struct {
 	enter func(next driver.Stage, found string)
 	line  []byte // the beginning of the current line
@@ -115,11 +117,11 @@ func appendUpTo(text []byte, b byte, limit int) []byte {
 	return text
 }
 
-// words are what the server has said so far.
-func (g *greeting) words() string { return string(g.said) + string(g.line) }
+// text returns what the server has said so far.
+func (g *greeting) text() string { return string(g.said) + string(g.line) }
 
-// floodLimit is how many unasked messages a server may send in floodWindow.
-// OpenSSH sends one on login, and a keepalive every few seconds if configured.
+// floodLimit is how many messages a server may send unasked in floodWindow.
+// OpenSSH sends one at the login, and a keepalive every few seconds if configured.
 const (
 	floodLimit  = 1000
 	floodWindow = 10 * time.Second
@@ -127,18 +129,38 @@ const (
 	rekeyWeight = 20
 )
 
-// flood counts unasked messages.
-type flood struct {
+// unasked counts and declines what a server sends unasked.
+type unasked struct {
+	end func(cause error) // the connection's
+
 	count atomic.Int64
 	since atomic.Int64
 }
 
-// add reports whether the limit is exceeded. Windows are only roughly kept, which
-// is enough to tell a flood.
-func (f *flood) add(weight int64, now time.Time) bool {
-	if now.UnixNano()-f.since.Load() > int64(floodWindow) {
-		f.since.Store(now.UnixNano())
-		f.count.Store(0)
+// add counts a message. It reports whether the limit is exceeded, and then ends the
+// connection. The windows are rough, because the two counters do not change together,
+// but that is enough to recognize a flood.
+func (u *unasked) add(weight int64) bool {
+	if now := time.Now(); now.UnixNano()-u.since.Load() > int64(floodWindow) {
+		u.since.Store(now.UnixNano())
+		u.count.Store(0)
 	}
-	return f.count.Add(weight) > floodLimit
+	if u.count.Add(weight) <= floodLimit {
+		return false
+	}
+	u.end(driver.Errorf(driver.ProtocolError, driver.StageRun,
+		"the server sent more than 1000 unasked messages in 10 seconds; check what serves this host"))
+	return true
+}
+
+func (u *unasked) decline(request *ssh.Request) {
+	if !u.add(1) && request.WantReply {
+		_ = request.Reply(false, nil)
+	}
+}
+
+func (u *unasked) declineAll(requests <-chan *ssh.Request) {
+	for request := range requests {
+		u.decline(request)
+	}
 }

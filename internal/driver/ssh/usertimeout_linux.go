@@ -7,9 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setUserTimeout has the kernel give a connection up when what was sent stays
-// unacknowledged for so long. It is a second line behind the keepalive, so a
-// failure to set it does not matter.
+// setUserTimeout makes the kernel end a connection whose data stays unacknowledged for
+// so long. The keepalive would notice that too, so a failure to set it does not matter.
 func setUserTimeout(network net.Conn, timeout time.Duration) {
 	tcp, ok := network.(*net.TCPConn)
 	if !ok {

@@ -7,5 +7,5 @@ import (
 	"time"
 )
 
-// setUserTimeout needs Linux; elsewhere the keepalive alone notices.
+// setUserTimeout does nothing: it needs Linux. Elsewhere there is only the keepalive.
 func setUserTimeout(net.Conn, time.Duration) {}

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// What is on its way may have been read, and run, before Write returns.
+// The server may have read what is being written, and run it, before Write returns.
 func TestWhatIsBeingWrittenCountsAsWritten(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()

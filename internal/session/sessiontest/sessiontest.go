@@ -1,5 +1,6 @@
-// Package sessiontest plays the shell under a session, for tests in memory and in
-// virtual time. It understands what package session writes, and no shell.
+// Package sessiontest plays the shell of a session, for tests in memory and in
+// virtual time. It understands the frames that package session writes, but not the
+// language of a shell.
 //
 //	fake.OnExec(func(ctx context.Context, _ *drivertest.FakeConn, _ driver.Command, streams driver.Streams) (driver.ExitStatus, error) {
 //		return sessiontest.Exec(ctx, streams, func(_ context.Context, line string, stdout, _ io.Writer) (code int, exit bool) {
@@ -19,14 +20,14 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// Play plays one command. exit ends the shell with the code.
+// Play plays one command. If it returns true for exit, the shell ends with the code.
 type Play func(ctx context.Context, line string, stdout, stderr io.Writer) (code int, exit bool)
 
-// frame is what a session writes for one command.
+// frame matches what a session writes for one command.
 var frame = regexp.MustCompile(`(?s)^.*?'%s%s\+\\n' ([0-9a-f]+) ([0-9a-f]+) .*?command eval '(.*)\n'\n\} </dev/null .*2>&1; \}\n$`)
 
-// Exec plays a shell until its input ends, a command exits it, or ctx ends: then it
-// fails as an Execer does.
+// Exec plays a shell until its input ends or a command exits the shell. When ctx
+// ends, it fails as an Execer does.
 func Exec(ctx context.Context, streams driver.Streams, play Play) (driver.ExitStatus, error) {
 	input := make(chan string)
 	done := make(chan struct{})

@@ -4,12 +4,12 @@
 //	dir, err := binaries.Ensure(ctx, binaries.Printer(os.Stderr))
 //	dir, err = binaries.EnsureNode(ctx, binaries.Printer(os.Stderr))
 //
-// They come, in this order, from KUBEBUILDER_ASSETS, from bin/k8s of the
-// checkout, from a cache that all checkouts of the user share, from the released
-// set that setup-envtest downloads, and from source: hack/controlplane and
-// hack/helm are modules that build them, so that nothing but a Go module proxy is
-// needed. The first and the fourth have only the control plane. Building takes
-// minutes, once; the first of several callers builds and the others wait for it.
+// They come, in this order, from KUBEBUILDER_ASSETS, from bin/k8s of the checkout,
+// from a cache that all checkouts of the user share, from the released set that
+// setup-envtest downloads, and from source. The first and the fourth have only the
+// control plane. hack/controlplane and hack/helm are modules that build from source
+// with no more than a Go module proxy. Building takes minutes, once: the first of
+// several callers builds, and the others wait for it.
 package binaries
 
 import (
@@ -23,13 +23,13 @@ import (
 	"time"
 )
 
-// assets is the variable by which kubebuilder's tools are told of a folder.
+// assets is the variable that tells kubebuilder's tools where programs are.
 const assets = "KUBEBUILDER_ASSETS"
 
-// Say tells the user of something that takes long.
+// Say tells the user about a step that takes long.
 type Say func(format string, args ...any)
 
-// Printer says things line by line.
+// Printer returns a Say that prints a line for each call.
 func Printer(out io.Writer) Say {
 	return func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) }
 }
@@ -70,7 +70,7 @@ func (s set) ensure(ctx context.Context, say Say) (dir string, err error) {
 	return bin, s.publish(cache, bin, wanted)
 }
 
-// Checkout is the root of the checkout that the working directory is in.
+// Checkout returns the root of the checkout that the working directory is in.
 func Checkout() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -87,7 +87,8 @@ func Checkout() (string, error) {
 	}
 }
 
-// cached returns the folder of the cache with the programs, filled.
+// cached returns the folder of the cache that has the programs. It fills the folder if
+// they are not there.
 func (s set) cached(ctx context.Context, root string, wanted release, say Say) (string, error) {
 	user, err := os.UserCacheDir()
 	if err != nil {
@@ -112,14 +113,14 @@ func (s set) cached(ctx context.Context, root string, wanted release, say Say) (
 	return dir, s.fill(ctx, root, dir, wanted, say)
 }
 
-// fill gets the programs into a folder of its own and renames it at the end, so
-// that there is never half a set under the final name.
+// fill gets the programs into a new folder and renames that at the end, so that the
+// final name never has half a set.
 func (s set) fill(ctx context.Context, root, dir string, wanted release, say Say) error {
 	fresh, err := os.MkdirTemp(filepath.Dir(dir), "new-")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(fresh) //nolint:errcheck // gone already when all went well
+	defer os.RemoveAll(fresh) //nolint:errcheck // it was renamed when all went well
 	start := time.Now()
 	verb, err := s.get(ctx, root, fresh, wanted, say)
 	if err != nil {
@@ -135,7 +136,7 @@ func (s set) fill(ctx context.Context, root, dir string, wanted release, say Say
 	return os.Rename(fresh, dir)
 }
 
-// get fills the folder, and says how it did.
+// get fills the folder. It returns how: "downloaded" or "built".
 func (s set) get(ctx context.Context, root, dir string, wanted release, say Say) (verb string, err error) {
 	if s.isReleased {
 		err := s.download(ctx, dir, wanted, say)

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// install makes a folder with the named programs, which do nothing.
+// install makes a folder with programs of these names that do nothing.
 func install(t *testing.T, names ...string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -65,7 +65,7 @@ func TestOutsideOfACheckoutEnsureSaysSo(t *testing.T) {
 	}
 }
 
-func TestPublishedProgramsAreThereForAllWhoPublishAtOnce(t *testing.T) {
+func TestProcessesThatPublishAtOnceDoNotDisturbEachOther(t *testing.T) {
 	cache, bin := install(t, controlPlane.programs()...), filepath.Join(t.TempDir(), "bin")
 	wanted := release{"kubernetes-v1.2.3", "etcd-v3.4.5"}
 	var all sync.WaitGroup
@@ -137,6 +137,6 @@ func TestACommandThatHangsIsCutOff(t *testing.T) {
 func TestACommandThatFailsIsQuoted(t *testing.T) {
 	_, err := run(t.Context(), time.Minute, []string{"WHY=no space left"}, "/bin/sh", "-c", "echo first >&2; echo $WHY >&2; exit 1")
 	if err == nil || !strings.Contains(err.Error(), "no space left") {
-		t.Errorf("%v, want its last words", err)
+		t.Errorf("%v, want the last line of its stderr", err)
 	}
 }

@@ -13,21 +13,21 @@ import (
 	"github.com/connpool/connpool/test/controlplane/process"
 )
 
-// Downloading is an improvement where it works. Where it does not, nobody should
-// wait long to find that out.
+// A download is quicker than a build. Where it does not work, the user must not wait
+// long to find that out.
 const (
 	toolLimit     = time.Minute
 	indexLimit    = 20 * time.Second
 	downloadLimit = 3 * time.Minute
 )
 
-// buildLimit is for a build that hangs, not for one that is slow.
+// buildLimit ends a build that hangs; a slow build takes less.
 const buildLimit = time.Hour
 
-// setupEnvtest knows where the released programs are.
+// setupEnvtest is the tool that downloads the released programs.
 const setupEnvtest = "sigs.k8s.io/controller-runtime/tools/setup-envtest@v0.25.1"
 
-// download gets the released set, which may be of another patch level.
+// download gets the released set. Its patch level may differ from the wanted one.
 func (s set) download(ctx context.Context, dir string, wanted release, say Say) error {
 	series := minor(wanted.version(kubernetes))
 	say("asking for released programs of Kubernetes %s, %s at most", series, indexLimit)
@@ -35,12 +35,12 @@ func (s set) download(ctx context.Context, dir string, wanted release, say Say) 
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(tools) //nolint:errcheck // its parent goes too
+	defer os.RemoveAll(tools) //nolint:errcheck // the caller removes its parent
 	if err := installTool(ctx, tools); err != nil {
 		return err
 	}
 	tool := filepath.Join(tools, "setup-envtest")
-	// The index answers at once or not at all; the programs take their time.
+	// The index answers at once or not at all. The programs take longer.
 	versions := series + ".x"
 	if _, err := run(ctx, indexLimit, nil, tool, "list", versions, "--bin-dir", tools); err != nil {
 		return err
@@ -64,7 +64,7 @@ func installTool(ctx context.Context, dir string) error {
 	return err
 }
 
-// build compiles the programs. The Go build cache makes a second time quick.
+// build compiles the programs. The Go build cache makes a second build quick.
 func (s set) build(ctx context.Context, root, dir string, wanted release, say Say) error {
 	say("building %s from source: %s the first time", s, s.takes)
 	defer SayEvery(30*time.Second, func(elapsed time.Duration) { say("still building, %s so far", elapsed) })()
@@ -77,8 +77,8 @@ func (s set) build(ctx context.Context, root, dir string, wanted release, say Sa
 	return err
 }
 
-// linkerFlags make the programs small and give Kubernetes its version, which is
-// not in its sources.
+// linkerFlags returns the flags that make the programs small and give Kubernetes its
+// version, which is not in its sources.
 func linkerFlags(wanted release) string {
 	const small, at = "-s -w", "k8s.io/component-base/version."
 	version := wanted.version(kubernetes)
@@ -90,21 +90,22 @@ func linkerFlags(wanted release) string {
 		small, at, version, major, minor)
 }
 
-// run runs a command and returns what it printed, or its complaint.
+// run runs a command and returns what it printed. The error has the last line of its
+// stderr.
 func run(ctx context.Context, limit time.Duration, env []string, path string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no end within %s", limit))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env = append(os.Environ(), env...)
 	process.Tie(cmd)
-	complaint := new(bytes.Buffer)
-	cmd.Stderr = complaint
+	stderr := new(bytes.Buffer)
+	cmd.Stderr = stderr
 	out, err := cmd.Output()
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		return "", fmt.Errorf("%s %s: %w: %s", filepath.Base(path), args[0], err, lastLine(complaint.String()))
+		return "", fmt.Errorf("%s %s: %w: %s", filepath.Base(path), args[0], err, lastLine(stderr.String()))
 	}
 	return string(out), nil
 }

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// lock waits until no other process holds the file. The kernel releases it when
-// the holder dies, so there is nothing to clean up.
+// lock waits until no other process holds the file. The kernel releases the file when
+// its holder dies, so there is nothing to clean up.
 func (s set) lock(ctx context.Context, path string, say Say) (unlock func(), err error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -45,8 +45,8 @@ func (s set) isStamped(bin string, wanted release) bool {
 	return err == nil && strings.TrimSpace(string(stamp)) == wanted.String() && s.complete(bin) == nil
 }
 
-// publish makes the programs appear in bin, one after the other and the stamp
-// last; each appears at once, whoever else does the same.
+// publish puts the programs into bin, one after the other, and the stamp last. Each
+// file appears as a whole, even when other processes publish at the same time.
 func (s set) publish(cache, bin string, wanted release) error {
 	if err := os.MkdirAll(bin, 0o755); err != nil { //nolint:gosec // programs are no secret
 		return err
@@ -73,7 +73,8 @@ func (s set) publish(cache, bin string, wanted release) error {
 	return nil
 }
 
-// link costs no space; a copy works across file systems too.
+// link makes a hard link, which costs no space, or a copy where the file systems
+// differ.
 func link(from, to string) error {
 	if os.Link(from, to) == nil {
 		return nil

@@ -11,23 +11,23 @@ import (
 	"strings"
 )
 
-// set is programs that are got and published together.
+// set is a set of programs that are built or downloaded together.
 type set struct {
-	// name of the set: its stamp and its cache are called so.
+	// name of the set, and of its stamp and its cache.
 	name string
 	// module is the folder, in hack, of the module that builds it.
 	module string
-	// packages are its main packages; programs are called as they are.
+	// packages are its main packages, after which the programs are named.
 	packages []string
-	// pins are the modules of which the set is, by the names of their products.
+	// pins are the modules whose versions make the set's release.
 	pins []pin
-	// isReleased reports that setup-envtest knows the set.
+	// isReleased reports whether setup-envtest can download the set.
 	isReleased bool
 	// takes is how long building takes the first time.
 	takes string
 }
 
-// pin is a module whose version makes a set what it is.
+// pin is a product and, as a regular expression, the path of its module.
 type pin struct{ product, path string }
 
 const (
@@ -57,7 +57,7 @@ var (
 	}
 )
 
-// programs make the set complete.
+// programs returns the names of the programs.
 func (s set) programs() []string {
 	var names []string
 	for _, pkg := range s.packages {
@@ -69,10 +69,11 @@ func (s set) programs() []string {
 // String lists the programs.
 func (s set) String() string { return strings.Join(s.programs(), ", ") }
 
-// stampFile, in bin/k8s, holds the release that the set there is of.
+// stampFile is the file in bin/k8s that holds the release of the set there.
 func (s set) stampFile() string { return "RELEASE." + s.name }
 
-// complete says which program is missing, and what to do about it.
+// complete returns an error that names a missing program and the next step; nil if all
+// programs are there.
 func (s set) complete(dir string) error {
 	for _, name := range s.programs() {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
@@ -82,15 +83,15 @@ func (s set) complete(dir string) error {
 	return nil
 }
 
-// release is the versions that a set was made from, as in its pins.
+// release is the versions of a set's products, in the order of its pins.
 type release []string
 
-// String names the set, also as a folder.
+// String returns the name of the release, which is also the name of its folder.
 func (r release) String() string {
 	return strings.Join(append(slices.Clone(r), runtime.GOOS, runtime.GOARCH), "-")
 }
 
-// version of a product.
+// version returns the version of a product; empty if the release has none.
 func (r release) version(product string) string {
 	for _, part := range r {
 		if version, ok := strings.CutPrefix(part, product+"-"); ok {
@@ -100,13 +101,13 @@ func (r release) version(product string) string {
 	return ""
 }
 
-// minor is a version without its patch level: 1.37.
+// minor returns a version without its patch level, such as 1.37.
 func minor(version string) string {
 	parts := strings.SplitN(strings.TrimPrefix(version, "v"), ".", 3)
 	return strings.Join(parts[:min(2, len(parts))], ".")
 }
 
-// wantedRelease reads which versions the set's module requires.
+// wantedRelease reads the versions that the set's module requires.
 func (s set) wantedRelease(root string) (release, error) {
 	file := filepath.Join(root, "hack", s.module, "go.mod")
 	module, err := os.ReadFile(file)

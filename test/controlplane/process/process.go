@@ -1,14 +1,15 @@
-// Package process runs the programs of a control plane and of the lab as
-// children that cannot be forgotten.
+// Package process runs the programs of a control plane and of the lab as children
+// that end with their owner.
 //
 //	etcd, err := process.Start(process.Command{Name: "etcd", Path: path, Args: args, Dir: dir})
 //	defer etcd.Stop(time.Second)
 //
-// Each child leads a process group of its own, so that Ctrl-C in a terminal
-// reaches its owner alone, which then ends it in the right order, with all that
-// it started. On Linux the kernel kills it when its owner dies, however that
-// happened; elsewhere it outlives an owner that is killed, and its pid file says
-// which process it was. Output goes to a file: it is read when something failed.
+// Each child leads a process group of its own. So Ctrl-C in a terminal reaches the
+// owner only, which then ends its children in the right order, each with the
+// processes that it started. On Linux the kernel kills a child when its owner dies,
+// whatever the cause. On other systems a child outlives an owner that is killed, and
+// its pid file says which process it is. A child's output goes to a file, for the
+// message when it fails.
 package process
 
 import (
@@ -26,7 +27,7 @@ import (
 
 // Command says what to run.
 type Command struct {
-	// Name of the process in messages and of its files.
+	// Name of the process in messages, and of its files.
 	Name string
 	// Path of the program.
 	Path string
@@ -48,7 +49,7 @@ func Start(command Command) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close() //nolint:errcheck // the child has its own
+	defer log.Close() //nolint:errcheck // the child has its own descriptor
 	p := &Process{command: command, exited: make(chan struct{})}
 	p.cmd = exec.Command(command.Path, command.Args...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
@@ -63,8 +64,8 @@ func Start(command Command) (*Process, error) {
 	return p, nil
 }
 
-// launch starts the child and waits for its end on one thread, because the
-// kernel takes the end of the thread that started a child for its parent's.
+// launch starts the child and waits for its end on one thread: when the thread that
+// started a child ends, the kernel takes it for the end of the parent.
 func (p *Process) launch() error {
 	started := make(chan error)
 	go func() {
@@ -77,7 +78,7 @@ func (p *Process) launch() error {
 		}
 		defer close(p.exited)
 		_ = p.cmd.Wait()
-		// Children of its own end with it. Later the number may be another's.
+		// Kill the child's own children now: later the number may be another group's.
 		_ = syscall.Kill(-p.Pid(), syscall.SIGKILL)
 	}()
 	return <-started
@@ -91,16 +92,17 @@ func (c Command) file(extension string) string {
 	return filepath.Join(c.Dir, c.Name+"."+extension)
 }
 
-// Name is the name it was started under.
+// Name returns the name from the Command.
 func (p *Process) Name() string { return p.command.Name }
 
-// Pid is the number of the process, which is also that of its group.
+// Pid returns the number of the process, which is also the number of its group.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
-// Exited is closed when the process has ended.
+// Exited returns a channel that is closed when the process has ended.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
 
-// Err says that the process has ended by itself, and its last words.
+// Err returns an error with the end of the log when the process has ended; nil while
+// it runs.
 func (p *Process) Err() error {
 	select {
 	case <-p.exited:
@@ -111,7 +113,7 @@ func (p *Process) Err() error {
 	}
 }
 
-// LastLines are the last n lines of its output.
+// LastLines returns the last n lines of the process's output.
 func (p *Process) LastLines(n int) string {
 	data, err := os.ReadFile(p.command.file("log"))
 	if err != nil {
@@ -144,14 +146,15 @@ func (p *Process) terminate(grace time.Duration) {
 	}
 }
 
-// Tie makes a command, before its start, lead a group of its own that is killed
-// as a whole when the command's context ends. `go build` starts many compilers.
+// Tie makes a command lead a group of its own, which is killed as a whole when the
+// command's context ends: `go build` starts many compilers. The caller calls Tie
+// before it starts the command.
 func Tie(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 }
 
-// ReadPid reads a pid file. The number is 0 when there is none.
+// ReadPid reads a pid file. It returns 0 when there is no such file.
 func ReadPid(file string) (int, error) {
 	data, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {

@@ -18,8 +18,8 @@ import (
 
 const shell = "/bin/sh"
 
-// owner, when set, makes this test binary an owner that starts a process whose
-// files are in the folder it names, and then waits for its own end.
+// owner, when set, makes this test binary an owner. It starts a process whose files
+// are in the directory that the variable names, and waits for its end.
 const owner = "CONNPOOL_TEST_OWNER"
 
 func TestMain(m *testing.M) {
@@ -54,11 +54,11 @@ func TestStopIsPatientFirst(t *testing.T) {
 	awaitLog(t, p, "ready")
 	p.Stop(time.Minute)
 	if log := p.LastLines(1); !strings.Contains(log, "bye") {
-		t.Errorf("the log ends with %q, want the trap's word", log)
+		t.Errorf("the log ends with %q, want the trap's output", log)
 	}
 }
 
-func TestStopKillsWhatDoesNotListen(t *testing.T) {
+func TestStopKillsAProcessThatIgnoresSIGTERM(t *testing.T) {
 	p := start(t, `trap '' TERM; sleep 60 & echo $!; wait; wait`)
 	awaitLog(t, p, "\n")
 	child, err := strconv.Atoi(strings.TrimSpace(p.LastLines(1)))
@@ -67,7 +67,7 @@ func TestStopKillsWhatDoesNotListen(t *testing.T) {
 	}
 	p.Stop(10 * time.Millisecond)
 	awaitGone(t, child)
-	p.Stop(time.Minute) // once more does nothing
+	p.Stop(time.Minute) // a second call does nothing
 }
 
 func TestErrTellsTheEndOfTheLog(t *testing.T) {

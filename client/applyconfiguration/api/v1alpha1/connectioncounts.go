@@ -7,15 +7,15 @@ package v1alpha1
 //
 // ConnectionCounts counts connections by what they do.
 type ConnectionCountsApplyConfiguration struct {
-	// warm is how many connections are ready to serve, those in use included.
-	// Absent means unknown.
+	// warm is how many connections can serve: idle or in use. Absent means unknown.
 	Warm *int32 `json:"warm,omitempty"`
-	// inUse is how many of the warm ones somebody uses now. Absent means unknown.
+	// inUse is how many of the warm connections carry at least one use now. Absent
+	// means unknown.
 	InUse *int32 `json:"inUse,omitempty"`
 	// dialing is how many connections are being made. Absent means unknown.
 	Dialing *int32 `json:"dialing,omitempty"`
-	// draining is how many connections take no new uses and end when the running
-	// ones do. Absent means unknown.
+	// draining is how many connections take no new use and close after the last
+	// one. Absent means unknown.
 	Draining *int32 `json:"draining,omitempty"`
 }
 

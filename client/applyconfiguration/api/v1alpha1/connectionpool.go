@@ -14,22 +14,23 @@ import (
 // ConnectionPoolApplyConfiguration represents a declarative configuration of the ConnectionPool type for use
 // with apply.
 //
-// ConnectionPool says how many connections to which targets are kept, and the
-// policy that keeps them good.
+// ConnectionPool says to which targets the operator keeps connections, how many,
+// and by which policy.
 //
 // Conditions follow kstatus, so that Flux, Argo CD and `kubectl wait` can wait
-// for them: Ready is there from the first write of the status, and true when
-// every target has its warm connections, or when at least one has and Degraded
-// says which have not; Degraded and Reconciling are there only while true;
-// Stalled only while nothing but a change by somebody can help.
+// for them. Ready is there from the first write of the status. It is true when
+// every target has its warm connections, and also when at least one target has
+// them and Degraded says which targets lack them. Degraded, Reconciling and Stalled
+// are there only while they are true. Stalled means that only a change by a person
+// helps.
 type ConnectionPoolApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:""`
 	// metadata is the standard object's metadata.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
-	// spec says which connections are kept, and how.
+	// spec says which connections the operator keeps, and how.
 	Spec *ConnectionPoolSpecApplyConfiguration `json:"spec,omitempty"`
-	// status is what the operator has observed. Until the operator has seen the
-	// pool it says so by an observedGeneration of -1.
+	// status is what the operator has observed. Its observedGeneration is -1 until
+	// the operator has seen the pool.
 	Status *ConnectionPoolStatusApplyConfiguration `json:"status,omitempty"`
 }
 

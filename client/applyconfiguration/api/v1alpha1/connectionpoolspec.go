@@ -10,38 +10,40 @@ import (
 // ConnectionPoolSpecApplyConfiguration represents a declarative configuration of the ConnectionPoolSpec type for use
 // with apply.
 //
-// ConnectionPoolSpec says which connections are kept, and how.
+// ConnectionPoolSpec says which connections the operator keeps, and how.
 type ConnectionPoolSpecApplyConfiguration struct {
 	// targetRef names the one ConnectionTarget of the pool. Absent when
 	// targetSelector is used.
 	TargetRef *TargetRefApplyConfiguration `json:"targetRef,omitempty"`
-	// targetSelector selects ConnectionTargets of the namespace by their labels;
-	// it must not be empty. Targets come and go with their labels. Absent when
-	// targetRef is used.
+	// targetSelector selects ConnectionTargets of the namespace by their labels. It
+	// must not be empty. A target joins or leaves the pool when its labels change.
+	// Absent when targetRef is used.
 	TargetSelector *v1.LabelSelectorApplyConfiguration `json:"targetSelector,omitempty"`
-	// routing says what becomes of a request that names no target: ByName refuses
-	// it, LeastLoaded gives it to the healthy target with the most free capacity.
-	// A pool with targetRef always uses its one target. ByName when absent.
+	// routing says what the operator does with a request that names no target.
+	// ByName refuses it. LeastLoaded gives it to the healthy target with the most
+	// free capacity. A pool with targetRef always uses its one target. ByName when
+	// absent.
 	Routing *apiv1alpha1.PoolRouting `json:"routing,omitempty"`
 	// size bounds the number of connections to each target.
 	Size *PoolSizeApplyConfiguration `json:"size,omitempty"`
-	// sessionsPerConnection is how many uses share one connection at the same
-	// time. If a server allows fewer (sshd's MaxSessions), the operator learns it.
-	// 8 when absent.
+	// sessionsPerConnection is how many uses may share one connection at the same
+	// time. If a server allows fewer, as sshd does by MaxSessions, the operator
+	// learns that when the server refuses one. 8 when absent.
 	SessionsPerConnection *int32 `json:"sessionsPerConnection,omitempty"`
 	// acquire says how requests wait for a connection.
 	Acquire *PoolAcquireApplyConfiguration `json:"acquire,omitempty"`
-	// lifecycle says when connections are replaced and closed. Nothing that runs
-	// is cut because its connection is old.
+	// lifecycle says when connections are replaced and closed. A running use is
+	// never cut because its connection is old.
 	Lifecycle *PoolLifecycleApplyConfiguration `json:"lifecycle,omitempty"`
-	// health says how connections are watched, and when a target counts as failed.
+	// health says how the operator checks connections, and when a target counts as
+	// failed.
 	Health *PoolHealthApplyConfiguration `json:"health,omitempty"`
 	// warming raises the number of warm connections before they are needed.
 	// Absent means that size.minWarm holds at all times.
 	Warming *PoolWarmingApplyConfiguration `json:"warming,omitempty"`
-	// state says whether the pool serves: Active does; Paused lets finish what
-	// runs, hands out nothing new and closes the connections when they are unused.
-	// Active when absent.
+	// state says whether the pool serves. An Active pool serves. A Paused pool
+	// refuses new uses, lets running ones finish, and closes each connection when
+	// its last use has ended. Active when absent.
 	State *apiv1alpha1.PoolState `json:"state,omitempty"`
 }
 

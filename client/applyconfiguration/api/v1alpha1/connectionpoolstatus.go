@@ -12,13 +12,14 @@ import (
 // with apply.
 //
 // ConnectionPoolStatus is what the operator has observed of a pool: the sum of
-// its targets' statuses. It is written by server-side apply: at once when a
-// condition changes, otherwise at most every 30 seconds and only if something
-// changed. What changes every second is in the live API.
+// its targets' statuses. The operator writes it by server-side apply: at once when
+// a condition changes, within seconds when the number of ready targets changes, and
+// otherwise at most every 30 seconds and only if something changed. The live API
+// has what changes every second.
 type ConnectionPoolStatusApplyConfiguration struct {
-	// observedGeneration is the metadata.generation that the status is about. -1
-	// until the operator has seen the pool, by which kstatus knows that a new object
-	// is still in progress.
+	// observedGeneration is the metadata.generation that the status is about. It is
+	// -1 until the operator has seen the pool. That tells kstatus that a new object is
+	// still in progress.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// conditions are Ready and, only while they are true, Degraded, Reconciling
 	// and Stalled.
@@ -32,18 +33,18 @@ type ConnectionPoolStatusApplyConfiguration struct {
 	// connections counts the pool's connections to all targets. Absent until the
 	// operator has seen the pool.
 	Connections *PoolConnectionCountsApplyConfiguration `json:"connections,omitempty"`
-	// useCount is how often a connection was handed out since the replicas took
-	// over the targets. Absent until the operator has seen the pool.
+	// useCount is how many uses of connections have ended since the operator's
+	// replicas took over the targets. Absent until the operator has seen the pool.
 	UseCount *int64 `json:"useCount,omitempty"`
-	// oldestConnectionTime is when the oldest connection was made. Absent while
+	// oldestConnectionTime is when the oldest warm connection was made. Absent while
 	// there is none.
 	OldestConnectionTime *metav1.Time `json:"oldestConnectionTime,omitempty"`
-	// lastUsedTime is when a connection was last handed out or given back. Absent
-	// until the first use.
+	// lastUsedTime is when a use of a connection last ended. Absent until the first
+	// use has ended.
 	LastUsedTime *metav1.Time `json:"lastUsedTime,omitempty"`
-	// failingTargets are targets that lack their warm connections, those failing
-	// longest first, at most 10; targets tells how many there are. Absent when all
-	// are ready.
+	// failingTargets are targets that lack their warm connections because of a
+	// failure, at most 10. Those that have failed longest come first. Absent when no
+	// target fails.
 	FailingTargets []FailingTargetApplyConfiguration `json:"failingTargets,omitempty"`
 	// selector is targetSelector as text, for the scale subresource. Absent when
 	// the pool uses targetRef.

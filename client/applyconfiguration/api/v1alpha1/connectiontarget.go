@@ -14,22 +14,23 @@ import (
 // ConnectionTargetApplyConfiguration represents a declarative configuration of the ConnectionTarget type for use
 // with apply.
 //
-// ConnectionTarget is one endpoint and how to authenticate to it. It is dialed
-// only while a ConnectionPool selects it.
+// ConnectionTarget is one endpoint and how to authenticate to it. The operator
+// dials it only while a ConnectionPool selects it, or selects a target whose jump
+// host it is.
 //
 // Conditions follow kstatus, so that Flux, Argo CD and `kubectl wait` can wait
-// for them: Ready is there from the first write of the status and is computed
-// from CredentialsReady and Reachable; Reconciling is there only while the
-// operator works towards Ready; Stalled only while nothing but a change by
-// somebody (of the spec, the Secret, the remote) can help.
+// for them. Ready, CredentialsReady and Reachable are there from the first write of
+// the status. Reconciling is there only while the operator works towards Ready.
+// Stalled is there only while nothing helps but a change of the spec, the Secret or
+// the server.
 type ConnectionTargetApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:""`
 	// metadata is the standard object's metadata.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
 	// spec says what to connect to.
 	Spec *ConnectionTargetSpecApplyConfiguration `json:"spec,omitempty"`
-	// status is what the operator has observed. Until the operator has seen the
-	// target it says so by an observedGeneration of -1.
+	// status is what the operator has observed. Its observedGeneration is -1 until
+	// the operator has seen the target.
 	Status *ConnectionTargetStatusApplyConfiguration `json:"status,omitempty"`
 }
 

@@ -5,14 +5,14 @@ package v1alpha1
 // ConnectionTargetSpecApplyConfiguration represents a declarative configuration of the ConnectionTargetSpec type for use
 // with apply.
 //
-// ConnectionTargetSpec says what to connect to. Exactly one member is set.
+// ConnectionTargetSpec says what to connect to. Exactly one field is set.
 type ConnectionTargetSpecApplyConfiguration struct {
-	// ssh reaches a host over SSH. Absent when the target is of another kind.
+	// ssh reaches a host over SSH. Absent when the target is of another type.
 	SSH *SSHTargetApplyConfiguration `json:"ssh,omitempty"`
-	// docker reaches a Docker engine. Absent when the target is of another kind.
+	// docker reaches a Docker engine. Absent when the target is of another type.
 	Docker *DockerTargetApplyConfiguration `json:"docker,omitempty"`
-	// kubernetes reaches the API server of a cluster. Absent when the target is
-	// of another kind.
+	// kubernetes reaches the API server of a cluster. Absent when the target is of
+	// another type.
 	Kubernetes *KubernetesTargetApplyConfiguration `json:"kubernetes,omitempty"`
 }
 

@@ -11,13 +11,13 @@ import (
 // ConnectionTargetStatusApplyConfiguration represents a declarative configuration of the ConnectionTargetStatus type for use
 // with apply.
 //
-// ConnectionTargetStatus is what the operator has observed of a target. It is
-// written by server-side apply: at once when a condition changes, otherwise at
-// most every 30 seconds and only if something changed. What changes every
-// second is in the live API.
+// ConnectionTargetStatus is what the operator has observed of a target. The
+// operator writes it by server-side apply: at once when a condition changes, within
+// seconds when a pool's readiness changes, and otherwise at most every 30 seconds
+// and only if something changed. The live API has what changes every second.
 type ConnectionTargetStatusApplyConfiguration struct {
-	// observedGeneration is the metadata.generation that the status is about. -1
-	// until the operator has seen the target, by which kstatus knows that a new object
+	// observedGeneration is the metadata.generation that the status is about. It is
+	// -1 until the operator has seen the target. That tells kstatus that a new object
 	// is still in progress.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// conditions are Ready, CredentialsReady and Reachable, and, only while they
@@ -29,29 +29,29 @@ type ConnectionTargetStatusApplyConfiguration struct {
 	// ssh, the endpoint for docker, the server's URL for kubernetes. Absent until
 	// the operator knows it.
 	Endpoint *string `json:"endpoint,omitempty"`
-	// serverVersion is what the remote calls itself, without control characters.
+	// serverVersion is what the server calls itself, without control characters.
 	// Absent until a connection was made.
 	ServerVersion *string `json:"serverVersion,omitempty"`
-	// replica is the name of the operator's pod that holds the connections.
-	// Absent while none does.
+	// replica is the name of the operator's pod that holds the connections. Absent
+	// while no pod does.
 	Replica *string `json:"replica,omitempty"`
-	// connections counts the connections of all pools to this target. Absent
-	// while no pool selects it.
+	// connections counts the connections of all pools to this target, or, if no pool
+	// selects it, its connections as a jump host. Absent while there are neither.
 	Connections *ConnectionCountsApplyConfiguration `json:"connections,omitempty"`
-	// useCount is how often a connection to this target was handed out since its
+	// useCount is how many uses of connections to this target have ended since its
 	// replica took it over. Absent while no pool selects the target.
 	UseCount *int64 `json:"useCount,omitempty"`
-	// oldestConnectionTime is when the oldest connection was made. Absent while
+	// oldestConnectionTime is when the oldest warm connection was made. Absent while
 	// there is none.
 	OldestConnectionTime *metav1.Time `json:"oldestConnectionTime,omitempty"`
-	// lastUsedTime is when a connection was last handed out or given back.
-	// Absent until the first use.
+	// lastUsedTime is when a use of a connection last ended. Absent until the first
+	// use has ended.
 	LastUsedTime *metav1.Time `json:"lastUsedTime,omitempty"`
-	// pools are the pools that select this target, by name. Absent while none
-	// does.
+	// pools are the pools that select this target, by name. Absent while no pool
+	// selects it.
 	Pools []TargetPoolStatusApplyConfiguration `json:"pools,omitempty"`
-	// lastError is the newest failure to reach the target or to keep it
-	// connected. It carries no time, so that a repeated failure changes nothing.
+	// lastError is the newest failure to reach the target or to keep it connected.
+	// It carries no time, so that a repeated failure does not change the status.
 	// Absent when the newest attempt worked.
 	LastError *TargetErrorApplyConfiguration `json:"lastError,omitempty"`
 }

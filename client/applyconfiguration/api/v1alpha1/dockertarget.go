@@ -8,14 +8,17 @@ package v1alpha1
 // DockerTarget is a Docker engine, reached over its local socket, TLS or SSH.
 type DockerTargetApplyConfiguration struct {
 	// endpoint is where the engine listens: tcp://HOST:PORT, always with TLS, or
-	// unix:///PATH of its socket. With sshTargetRef the path is on that host;
-	// without, it is on the operator's own host, which the operator must allow.
+	// unix:///PATH of its socket. With sshTargetRef the path is on that host. Without
+	// it, the path is on the operator's own host, and a flag of the operator must
+	// allow that.
 	Endpoint *string `json:"endpoint,omitempty"`
-	// tlsRef names the Secret with ca.crt, tls.crt and tls.key. It needs the label
-	// connpool.dev/credentials: "true". Required with tcp://, refused with unix://.
+	// tlsRef names the Secret with ca.crt, tls.crt and tls.key. The Secret needs the
+	// label connpool.dev/credentials: "true". Required with tcp://, refused with
+	// unix://.
 	TLSRef *SecretRefApplyConfiguration `json:"tlsRef,omitempty"`
-	// sshTargetRef reaches the engine's socket through an ssh target, without any
-	// program on that host. Absent means that the endpoint is dialed directly.
+	// sshTargetRef names the ssh target through which the operator reaches the
+	// engine's socket. That host needs no program for it. Absent means that the
+	// operator dials the endpoint itself.
 	SSHTargetRef *TargetRefApplyConfiguration `json:"sshTargetRef,omitempty"`
 }
 

@@ -9,13 +9,15 @@ import (
 // FailingTargetApplyConfiguration represents a declarative configuration of the FailingTarget type for use
 // with apply.
 //
-// FailingTarget is a target that lacks the warm connections that the pool wants.
+// FailingTarget is a target that lacks the warm connections that the pool wants,
+// because of a failure.
 type FailingTargetApplyConfiguration struct {
 	// name is the name of the target.
 	Name *string `json:"name,omitempty"`
-	// reason says why, as in the target's conditions.
+	// reason classifies the failure, as in the target's conditions.
 	Reason *string `json:"reason,omitempty"`
-	// since is when it stopped being ready. Absent when it never was.
+	// since is when the target's condition Ready became False. Absent when Ready is
+	// not False.
 	Since *v1.Time `json:"since,omitempty"`
 }
 

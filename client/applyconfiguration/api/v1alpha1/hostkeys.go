@@ -6,25 +6,26 @@ package v1alpha1
 // with apply.
 //
 // The rule for RSA keys reads the base64 of their wire format: the key's name, the
-// exponent (65537, or 35 in old keys), then the length of the modulus, which is at
-// least 257 bytes, the sign included, from 2048 bits on. The driver checks all keys
-// again with other means.
-// HostKeys says which keys a server may prove its identity with, in the syntax
-// of OpenSSH's known_hosts. Exactly one member is set.
+// exponent (65537, or 35 in old keys), then the length of the modulus. A modulus of
+// 2048 bits or more has at least 257 bytes, the sign included. The driver checks all
+// keys again after parsing them.
+// HostKeys says with which keys a server may prove its identity, in the syntax of
+// OpenSSH's known_hosts. Exactly one field is set.
 type HostKeysApplyConfiguration struct {
-	// knownHosts are the accepted keys, one per item: a bare public key
-	// ("ssh-ed25519 AAAA..."), which then stands for this target's host and port,
+	// knownHosts are the accepted keys, one in each item. An item is a bare public
+	// key ("ssh-ed25519 AAAA..."), which is accepted for this target's host and port,
 	// or a known_hosts line with host patterns, hashed names, @cert-authority or
-	// @revoked. DSA keys and RSA keys under 2048 bits are refused. Absent when the
-	// keys are elsewhere.
+	// @revoked. DSA keys and RSA keys under 2048 bits are refused. Absent when
+	// configMapRef or secretRef is used.
 	KnownHosts []string `json:"knownHosts,omitempty"`
 	// configMapRef names the key of a ConfigMap that holds a known_hosts file. Like
 	// a Secret it needs the label connpool.dev/credentials: "true", because the
-	// operator reads no object without it. Absent when the keys are elsewhere.
+	// operator reads no object without it. Absent when knownHosts or secretRef is
+	// used.
 	ConfigMapRef *KeyRefApplyConfiguration `json:"configMapRef,omitempty"`
-	// secretRef names the key of a Secret that holds a known_hosts file. The
-	// Secret needs the label connpool.dev/credentials: "true". Absent when the
-	// keys are elsewhere.
+	// secretRef names the key of a Secret that holds a known_hosts file. The Secret
+	// needs the label connpool.dev/credentials: "true". Absent when knownHosts or
+	// configMapRef is used.
 	SecretRef *KeyRefApplyConfiguration `json:"secretRef,omitempty"`
 }
 

@@ -8,15 +8,15 @@ package v1alpha1
 // KubernetesTarget is the API server of a cluster.
 type KubernetesTargetApplyConfiguration struct {
 	// kubeconfigRef names the key of a Secret that holds a kubeconfig. The Secret
-	// needs the label connpool.dev/credentials: "true". Only credentials embedded
-	// in the file are used: exec and auth-provider plugins, paths of files,
-	// insecure-skip-tls-verify, proxy-url and impersonation are refused.
+	// needs the label connpool.dev/credentials: "true". The operator uses only
+	// credentials that stand in the file itself. It refuses exec and auth-provider
+	// plugins, paths of files, insecure-skip-tls-verify, proxy-url and impersonation.
 	KubeconfigRef *KeyRefApplyConfiguration `json:"kubeconfigRef,omitempty"`
 	// context is the name of the context in the kubeconfig. Absent means its
 	// current-context.
 	Context *string `json:"context,omitempty"`
-	// defaultNamespace is used by requests that name no namespace. Absent means
-	// the context's namespace, or else "default".
+	// defaultNamespace is the namespace of requests that name none. Absent means the
+	// namespace of the context, or "default" if the context has none.
 	DefaultNamespace *string `json:"defaultNamespace,omitempty"`
 }
 

@@ -5,29 +5,35 @@ package v1alpha1
 // PoolHealthApplyConfiguration represents a declarative configuration of the PoolHealth type for use
 // with apply.
 //
-// PoolHealth says how connections are watched.
+// PoolHealth says how the operator checks connections and targets.
 type PoolHealthApplyConfiguration struct {
-	// keepaliveSeconds is how often, in seconds, a connection is asked for a sign
-	// of life, idle or busy; one that does not answer within timeoutSeconds is
-	// closed and replaced. 0 means never. 15 when absent.
+	// keepaliveSeconds is how often, in seconds, the server must answer on each
+	// connection, idle or in use. A connection without an answer within
+	// timeoutSeconds is closed and replaced, unless other bytes still arrive on it.
+	// 0 means that no answer is asked for. 15 when absent.
 	KeepaliveSeconds *int32 `json:"keepaliveSeconds,omitempty"`
-	// periodSeconds is how often, in seconds, each target is probed. 60 when
+	// periodSeconds is how often, in seconds, each connection is probed. While a
+	// target counts as failed, its connections are probed every second. 60 when
 	// absent.
 	PeriodSeconds *int32 `json:"periodSeconds,omitempty"`
 	// timeoutSeconds is how long, in seconds, a probe or a keepalive may take. It
 	// must be less than periodSeconds. 5 when absent.
 	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
-	// failureThreshold is after how many failed probes in a row a target counts as
-	// failed. 3 when absent.
-	FailureThreshold *int32 `json:"failureThreshold,omitempty"`
-	// successThreshold is after how many successful probes in a row a failed target
-	// counts as healthy again. Each time it fails again soon after, it needs twice
-	// as many, up to 16 times, so that a flapping target stays failed. 2 when
+	// failureThreshold is after how many failures in a row a target counts as
+	// failed: failed probes, failed dials, or connections that are lost soon after
+	// they were made. A failure that only a change can cure counts at once. 3 when
 	// absent.
+	FailureThreshold *int32 `json:"failureThreshold,omitempty"`
+	// successThreshold is after how many successes in a row a failed target counts
+	// as healthy again: one successful dial, which is required, and successful probes.
+	// Each time the target fails again soon after, it needs twice as many, up to 16
+	// times as many, so that a flapping target stays failed. 2 when absent.
 	SuccessThreshold *int32 `json:"successThreshold,omitempty"`
-	// command is run on the target as the probe, as program and arguments, and
-	// must exit with 0. It may run at any time, so it must change nothing. Absent
-	// means a probe of the protocol itself, which costs the target less.
+	// command is a program and its arguments, which the operator runs on ssh targets
+	// after the probe of the protocol, at most once every periodSeconds on each
+	// connection. It must exit with 0. It may run at any time, so it must change
+	// nothing. Absent means that only the protocol is probed, which costs the target
+	// less.
 	Command []string `json:"command,omitempty"`
 }
 

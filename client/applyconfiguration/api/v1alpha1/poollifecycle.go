@@ -7,19 +7,21 @@ package v1alpha1
 //
 // PoolLifecycle says when connections are replaced and closed.
 type PoolLifecycleApplyConfiguration struct {
-	// maxAgeSeconds is the age in seconds, less up to a tenth at random, at which
-	// a connection is replaced: first its successor is made, then it drains. 0
-	// means never. 3600 when absent.
+	// maxAgeSeconds is the age in seconds, less up to a tenth at random, at which a
+	// connection is replaced. The operator first makes the successor and then drains
+	// the old connection. 0 means never. 3600 when absent.
 	MaxAgeSeconds *int32 `json:"maxAgeSeconds,omitempty"`
-	// maxIdleSeconds is after how many seconds without use a connection beyond the
-	// warm minimum is closed. 0 means never. 300 when absent.
+	// maxIdleSeconds is for how many seconds a connection beyond the warm minimum may
+	// be idle. Then it is closed. 0 means forever. 300 when absent.
 	MaxIdleSeconds *int32 `json:"maxIdleSeconds,omitempty"`
-	// maxUses is after how many uses a connection is replaced. 0 means never. 0
-	// when absent.
+	// maxUses is the number of uses after which a connection is replaced. 0 means
+	// never. 0 when absent.
 	MaxUses *int32 `json:"maxUses,omitempty"`
-	// drainTimeoutSeconds is how long, in seconds, what runs may go on after the
-	// pool, the target or its credentials are gone, or the pool is paused; then it
-	// is cut. 300 when absent.
+	// drainTimeoutSeconds is how long, in seconds, running uses may go on after the
+	// target has come to mean another server or account, or after its server proved
+	// not to be the one that changed host keys pin. Then they are cut. If the pool,
+	// the target or its Secret is deleted, or the pool no longer selects the target,
+	// they are cut after 30 seconds at the latest. 300 when absent.
 	DrainTimeoutSeconds *int32 `json:"drainTimeoutSeconds,omitempty"`
 }
 

@@ -7,12 +7,12 @@ package v1alpha1
 //
 // PoolSize bounds the number of connections to each target.
 type PoolSizeApplyConfiguration struct {
-	// minWarm is how many connections to each target are kept warm. 0 dials on
-	// demand. 1 when absent.
+	// minWarm is how many connections to each target are kept warm. 0 means that
+	// the operator dials on demand. 1 when absent.
 	MinWarm *int32 `json:"minWarm,omitempty"`
 	// max is how many connections to each target there may be, those being dialed
-	// included; while connections are replaced, up to as many more may be draining.
-	// 4 when absent.
+	// included. While connections are being replaced, up to as many more may be on
+	// their way out. 4 when absent.
 	Max *int32 `json:"max,omitempty"`
 }
 

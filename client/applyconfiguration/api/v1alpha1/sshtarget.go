@@ -7,28 +7,30 @@ package v1alpha1
 //
 // SSHTarget is a host reached over SSH.
 type SSHTargetApplyConfiguration struct {
-	// host is the DNS name or the IP address of the server, without user and
-	// port; IPv6 addresses stand without brackets. The resolved address is
-	// checked again when it is dialed: loopback, link-local, multicast and
-	// unspecified addresses are refused unless the operator allows them.
+	// host is the DNS name or the IP address of the server, without user and port.
+	// IPv6 addresses stand without brackets. The operator checks the resolved address
+	// whenever it dials. It refuses loopback, link-local, multicast and unspecified
+	// addresses, among others, unless its flags allow them.
 	Host *string `json:"host,omitempty"`
 	// port is the TCP port of the server. 22 when absent.
 	Port *int32 `json:"port,omitempty"`
 	// user is the name to log in as.
 	User *string `json:"user,omitempty"`
-	// credentialsRef names the Secret to authenticate with. It needs the label
-	// connpool.dev/credentials: "true" and holds either ssh-privatekey, as in
+	// credentialsRef names the Secret to authenticate with. The Secret needs the
+	// label connpool.dev/credentials: "true". It holds either ssh-privatekey, as in
 	// Secrets of type kubernetes.io/ssh-auth, with optional passphrase and
-	// ssh-certificate, or password. A change of the Secret is picked up at once:
-	// new connections use it, old ones are replaced when they are not in use.
+	// ssh-certificate, or password. When the Secret changes, the operator first
+	// proves the new credentials by one connection. Then it replaces the old
+	// connections, each after its last use.
 	CredentialsRef *SecretRefApplyConfiguration `json:"credentialsRef,omitempty"`
-	// hostKeys says how the server proves who it is. It is required: there is no
-	// way to accept any key, and nothing is offered to a server before it has
-	// proved its identity.
+	// hostKeys says by which keys the server proves its identity. It is required:
+	// there is no way to accept any key, and no credential is offered to a server
+	// that has not proved its identity.
 	HostKeys *HostKeysApplyConfiguration `json:"hostKeys,omitempty"`
-	// jumpTargetRef reaches the host through another ssh target, whose pooled
-	// connections are shared. Chains may be 3 jumps deep and must not form a
-	// cycle. Absent means that the operator dials the host itself.
+	// jumpTargetRef names the ssh target that is the jump host of this one: the
+	// operator reaches the host through it. All targets behind a jump host share its
+	// connections. There may be up to 3 jump hosts in a chain, without a cycle.
+	// Absent means that the operator dials the host itself.
 	JumpTargetRef *TargetRefApplyConfiguration `json:"jumpTargetRef,omitempty"`
 }
 

@@ -9,8 +9,8 @@ package v1alpha1
 type TargetCountsApplyConfiguration struct {
 	// total is how many targets the pool has. Absent means unknown.
 	Total *int32 `json:"total,omitempty"`
-	// ready is how many of them have the warm connections that the pool wants at
-	// least. Absent means unknown.
+	// ready is how many of them have at least the warm connections that size.minWarm
+	// asks for. Absent means unknown.
 	Ready *int32 `json:"ready,omitempty"`
 }
 

@@ -5,7 +5,7 @@ package v1alpha1
 // TargetErrorApplyConfiguration represents a declarative configuration of the TargetError type for use
 // with apply.
 //
-// TargetError is a failure, classified.
+// TargetError is a classified failure.
 type TargetErrorApplyConfiguration struct {
 	// reason is the class of the failure, one of the condition reasons.
 	Reason *string `json:"reason,omitempty"`

@@ -14,32 +14,31 @@ import (
 type TargetPoolStatusApplyConfiguration struct {
 	// name is the name of the pool.
 	Name *string `json:"name,omitempty"`
-	// uid is the UID of the pool, by which a deleted pool's share is told from
-	// that of a namesake. Absent means unknown.
+	// uid is the UID of the pool. It distinguishes the share of a deleted pool from
+	// that of a new pool of the same name. Absent means unknown.
 	UID *types.UID `json:"uid,omitempty"`
-	// ready says whether the target has the warm connections that the pool wants
-	// at least. Absent means unknown.
+	// ready says whether the target has at least the warm connections that the
+	// pool's size.minWarm asks for. Absent means unknown.
 	Ready *bool `json:"ready,omitempty"`
 	// reason says why the target is not ready for this pool, as in its conditions.
 	// Absent when it is ready.
 	Reason *string `json:"reason,omitempty"`
-	// minWarm is how many warm connections the pool wants at least. Absent means
-	// unknown.
+	// minWarm is the size.minWarm of the pool. Absent means unknown.
 	MinWarm *int32 `json:"minWarm,omitempty"`
-	// desired is how many connections the pool wants now, schedules and
-	// prediction included. Absent means unknown.
+	// desired is how many warm connections the pool wants now. Schedules count.
+	// Absent means unknown.
 	Desired *int32 `json:"desired,omitempty"`
 	// connections counts the pool's connections to this target. Absent means
 	// unknown.
 	Connections *ConnectionCountsApplyConfiguration `json:"connections,omitempty"`
-	// useCount is how often one of them was handed out since the replica took the
-	// target over. Absent means unknown.
+	// useCount is how many uses of them have ended since the replica took the target
+	// over. Absent means unknown.
 	UseCount *int64 `json:"useCount,omitempty"`
-	// oldestConnectionTime is when the oldest of them was made. Absent while there
-	// is none.
+	// oldestConnectionTime is when the oldest warm one of them was made. Absent while
+	// there is none.
 	OldestConnectionTime *v1.Time `json:"oldestConnectionTime,omitempty"`
-	// lastUsedTime is when one of them was last handed out or given back. Absent
-	// until the first use.
+	// lastUsedTime is when a use of one of them last ended. Absent until the first
+	// use has ended.
 	LastUsedTime *v1.Time `json:"lastUsedTime,omitempty"`
 }
 

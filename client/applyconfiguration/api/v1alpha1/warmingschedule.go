@@ -11,7 +11,7 @@ import (
 //
 // WarmingSchedule is a recurring time with a higher warm minimum.
 type WarmingScheduleApplyConfiguration struct {
-	// name tells the schedule from the others of the pool.
+	// name distinguishes the schedule from the others of the pool.
 	Name *string `json:"name,omitempty"`
 	// start is when the higher minimum begins, as cron's five fields: minute, hour,
 	// day of month, month, day of week (0 to 6, Sunday is 0), such as "0 8 * * 1-5".
@@ -19,10 +19,10 @@ type WarmingScheduleApplyConfiguration struct {
 	// end is when the higher minimum ends, like start.
 	End *apiv1alpha1.CronExpression `json:"end,omitempty"`
 	// timeZone is the IANA name of the time zone of start and end, such as
-	// Europe/Zurich; its daylight saving time is honored. UTC when absent.
+	// Europe/Zurich, whose daylight saving time is honored. UTC when absent.
 	TimeZone *string `json:"timeZone,omitempty"`
-	// minWarm is how many connections to each target are kept warm meanwhile. It
-	// must not be greater than size.max.
+	// minWarm is how many connections to each target are kept warm while the
+	// schedule holds. It must not be greater than size.max.
 	MinWarm *int32 `json:"minWarm,omitempty"`
 }
 

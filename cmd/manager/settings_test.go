@@ -1,0 +1,32 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestBadFlagsAreRefusedWithTheNextStep(t *testing.T) {
+	tests := map[string]struct {
+		arguments []string
+		says      string
+	}{
+		"an argument that is no flag":      {[]string{"start"}, `"start"`},
+		"no requests to clusters":          {[]string{"--kubernetes-qps=0"}, "--kubernetes-qps"},
+		"no requests to clusters at once":  {[]string{"--kubernetes-burst=0"}, "--kubernetes-burst"},
+		"a flag that the operator refuses": {[]string{"--replica-name="}, "--replica-name"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if _, err := parse(tc.arguments); err == nil || !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("%v: error %v, want it to contain %s", tc.arguments, err, tc.says)
+			}
+		})
+	}
+}
+
+func TestTheVersionIsPrintedWhateverElseIsMissing(t *testing.T) {
+	s, err := parse([]string{"--version", "--replica-name="})
+	if err != nil || !s.printVersion {
+		t.Errorf("printVersion is %t, error %v", s.printVersion, err)
+	}
+}

@@ -1,0 +1,328 @@
+package clitest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+
+	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/stream"
+)
+
+// ServeHTTP answers as the cluster would.
+func (f *Fixture) ServeHTTP(out http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	f.asked = append(f.asked, r.Method+" "+r.URL.RequestURI())
+	answer := f.Answers[r.URL.Path]
+	f.mu.Unlock()
+	segments := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	switch {
+	case answer != nil:
+		answer(out, r)
+	case len(segments) > 3 && segments[0] == "apis" && strings.HasSuffix(segments[1], v1alpha1.GroupName):
+		f.resource(out, r, segments[1], segments[3:])
+	default:
+		f.other(out, r)
+	}
+}
+
+// resource answers for a path, which begins behind the version.
+func (f *Fixture) resource(out http.ResponseWriter, r *http.Request, group string, path []string) {
+	namespace := ""
+	if path[0] == "namespaces" {
+		namespace, path = path[1], path[2:]
+	}
+	resource, name, sub := path[0], "", ""
+	if len(path) > 1 {
+		name = path[1]
+	}
+	verb := map[bool]string{true: "get", false: "list"}[name != ""]
+	switch r.Method {
+	case http.MethodPost:
+		verb = "create"
+	case http.MethodDelete:
+		verb = "delete"
+	}
+	if len(path) > 2 {
+		sub = "/" + path[2]
+	}
+	if f.Denied[verb+" "+group+"/"+resource+sub] {
+		f.Refuse(out, forbidden(verb, group, resource+sub, name, namespace))
+		return
+	}
+	f.serve(out, r, group+"/"+resource+sub, namespace, name)
+}
+
+func (f *Fixture) serve(out http.ResponseWriter, r *http.Request, what, namespace, name string) {
+	switch what {
+	case "connpool.dev/connectionpools":
+		list := v1alpha1.ConnectionPoolList{Items: in(f.Pools, namespace, name)}
+		serveObjects(f, out, list, list.Items, "connectionpools", name)
+	case "connpool.dev/connectiontargets":
+		list := v1alpha1.ConnectionTargetList{Items: in(f.Targets, namespace, name)}
+		serveObjects(f, out, list, list.Items, "connectiontargets", name)
+	case "live.connpool.dev/connections":
+		f.list(out, r, namespace)
+	case "live.connpool.dev/connectionpools/drain", "live.connpool.dev/connections/drain":
+		if f.has(out, strings.TrimSuffix(strings.TrimPrefix(what, "live.connpool.dev/"), "/drain"), namespace, name) {
+			f.Answer(out, livev1alpha1.Drain{Status: livev1alpha1.DrainStatus{Connections: int32(len(f.Connections))}})
+		}
+	case "live.connpool.dev/connectiontargets/check":
+		if f.has(out, "connectiontargets", namespace, name) {
+			f.Answer(out, livev1alpha1.Check{Status: f.Checks[name]})
+		}
+	case "live.connpool.dev/sessions":
+		f.session(out, r, namespace, name)
+	case "live.connpool.dev/sessions/exec":
+		if f.has(out, "sessions", namespace, name) {
+			f.execIn(out, r, namespace, name)
+		}
+	case "live.connpool.dev/connectionpools/exec":
+		if f.has(out, "connectionpools", namespace, name) {
+			f.ServeExec(out, r, namespace)
+		}
+	case "live.connpool.dev/connectionpools/proxy":
+		if f.has(out, "connectionpools", namespace, name) {
+			f.proxied(out, r)
+		}
+	default:
+		f.Refuse(out, notFound("", ""))
+	}
+}
+
+// proxied passes a request to the API of a target that exists.
+func (f *Fixture) proxied(out http.ResponseWriter, r *http.Request) {
+	_, behind, _ := strings.Cut(r.URL.Path, "/proxy/")
+	target, path, _ := strings.Cut(behind, "/")
+	if !f.has(out, "connectiontargets", "", target) {
+		return
+	}
+	asked := r.Clone(r.Context())
+	asked.URL.Path, asked.URL.RawPath = "/"+path, ""
+	f.API.ServeHTTP(out, asked)
+}
+
+// named is an API object.
+type named interface {
+	GetName() string
+	GetNamespace() string
+}
+
+// in returns the objects of a namespace, or of all, with a name, or with any.
+func in[T any, P interface {
+	*T
+	named
+}](all []T, namespace, name string) []T {
+	fitting := []T{}
+	for i := range all {
+		object := P(&all[i])
+		if (namespace == "" || object.GetNamespace() == namespace) && (name == "" || object.GetName() == name) {
+			fitting = append(fitting, all[i])
+		}
+	}
+	return fitting
+}
+
+func serveObjects[L, T any](f *Fixture, out http.ResponseWriter, list L, items []T, resource, name string) {
+	switch {
+	case name == "":
+		f.Answer(out, list)
+	case len(items) == 0:
+		f.Refuse(out, notFound(resource, name))
+	default:
+		f.Answer(out, items[0])
+	}
+}
+
+func (f *Fixture) has(out http.ResponseWriter, resource, namespace, name string) bool {
+	found := map[string]int{
+		"connectionpools": len(in(f.Pools, namespace, name)), "connectiontargets": len(in(f.Targets, namespace, name)),
+		"connections": len(in(f.Connections, namespace, name)), "sessions": len(in(f.Sessions, namespace, name)),
+	}[resource]
+	if found == 0 {
+		f.Refuse(out, notFound(resource, name))
+	}
+	return found > 0
+}
+
+func (f *Fixture) list(out http.ResponseWriter, r *http.Request, namespace string) {
+	selector, err := fields.ParseSelector(r.URL.Query().Get("fieldSelector"))
+	if err != nil {
+		f.t.Error(err)
+	}
+	list := livev1alpha1.ConnectionList{Items: slices.DeleteFunc(in(f.Connections, namespace, ""), func(c livev1alpha1.Connection) bool {
+		return !selector.Matches(fields.Set{"pool": c.Pool, "target": c.Target, "state": string(c.State)})
+	})}
+	f.Answer(out, list)
+}
+
+func (f *Fixture) ServeExec(out http.ResponseWriter, r *http.Request, namespace string) {
+	query := r.URL.Query()
+	options := livev1alpha1.ExecOptions{
+		Target: query.Get("target"), Container: query.Get("container"), Pod: query.Get("pod"), Namespace: query.Get("namespace"),
+		Command: query["command"], Shell: query.Get("shell"), Env: query["env"],
+		Stdin: query.Get("stdin") == "true", Stdout: true, Stderr: true, TTY: query.Get("tty") == "true", Term: query.Get("term"),
+	}
+	if options.Target != "" && !f.has(out, "connectiontargets", namespace, options.Target) {
+		return
+	}
+	wants := stream.ExecOptions{
+		Stdin: options.Stdin, Stdout: query.Get("stdout") == "true", Stderr: query.Get("stderr") == "true", TTY: options.TTY,
+	}
+	stream.ServeExec(out, r, wants, func(ctx context.Context, streams driver.Streams, resize <-chan driver.WindowSize) *metav1.Status {
+		return f.Remote(ctx, options, streams, resize)
+	})
+}
+
+// session creates, lists, shows or deletes sessions.
+func (f *Fixture) session(out http.ResponseWriter, r *http.Request, namespace, name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case r.Method == http.MethodPost:
+		var s livev1alpha1.Session
+		if err := json.NewDecoder(r.Body).Decode(&s); err != nil {
+			f.t.Error(err)
+		}
+		if len(in(f.Pools, namespace, s.Spec.Pool)) == 0 {
+			f.Refuse(out, notFound("connectionpools", s.Spec.Pool))
+			return
+		}
+		if s.Name == "" {
+			s.Name = s.Spec.Pool + "-x7k2"
+		}
+		s.Status = livev1alpha1.SessionStatus{State: livev1alpha1.SessionReady, Owner: "alice", Target: s.Spec.Target}
+		f.Sessions = append(f.Sessions, s)
+		f.Answer(out, s)
+	case name == "":
+		f.Answer(out, livev1alpha1.SessionList{Items: in(f.Sessions, namespace, "")})
+	case !f.has(out, "sessions", namespace, name):
+	default:
+		f.Answer(out, in(f.Sessions, namespace, name)[0])
+		if r.Method == http.MethodDelete {
+			f.Sessions = slices.DeleteFunc(f.Sessions, func(s livev1alpha1.Session) bool { return s.Name == name })
+		}
+	}
+}
+
+// execIn runs a command in a session, unless the session has ended.
+func (f *Fixture) execIn(out http.ResponseWriter, r *http.Request, namespace, name string) {
+	if status := in(f.Sessions, namespace, name)[0].Status; status.State == livev1alpha1.SessionEnded {
+		refusal := *Fails(livev1alpha1.OutcomeNotStarted, status.Reason, status.Message)
+		refusal.Code, refusal.Reason = http.StatusConflict, metav1.StatusReasonConflict
+		f.Refuse(out, refusal)
+		return
+	}
+	f.ServeExec(out, r, namespace)
+}
+
+// other answers for the other APIs, which doctor and completion ask.
+func (f *Fixture) other(out http.ResponseWriter, r *http.Request) {
+	switch r.URL.Path {
+	case "/version":
+		f.Answer(out, map[string]string{"gitVersion": "v1.37.2"})
+	case "/apis/connpool.dev/v1alpha1":
+		f.Answer(out, metav1.APIResourceList{APIResources: []metav1.APIResource{{Name: "connectionpools"}, {Name: "connectiontargets"}}})
+	case "/apis/live.connpool.dev/v1alpha1":
+		f.Answer(out, metav1.APIResourceList{APIResources: []metav1.APIResource{{Name: "connections"}}})
+	case "/apis/apiregistration.k8s.io/v1/apiservices/v1alpha1.live.connpool.dev":
+		f.Answer(out, map[string]any{"status": map[string]any{"conditions": []map[string]any{{"type": "Available", "status": "True"}}}})
+	case "/openapi/v3/apis/live.connpool.dev/v1alpha1":
+		f.Answer(out, map[string]any{"info": map[string]any{"version": "v1.2.4"}})
+	case "/apis/authentication.k8s.io/v1/selfsubjectreviews":
+		f.Answer(out, map[string]any{"status": map[string]any{"userInfo": map[string]any{"username": "alice"}}})
+	case "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews":
+		f.review(out, r)
+	case "/api/v1/namespaces":
+		f.Answer(out, metav1.PartialObjectMetadataList{Items: []metav1.PartialObjectMetadata{
+			{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}, {ObjectMeta: metav1.ObjectMeta{Name: "kube-system"}},
+		}})
+	default:
+		http.NotFound(out, r)
+	}
+}
+
+func (f *Fixture) review(out http.ResponseWriter, r *http.Request) {
+	var review authorizationv1.SelfSubjectAccessReview
+	if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
+		f.t.Error(err)
+	}
+	a := review.Spec.ResourceAttributes
+	what := a.Verb + " " + a.Group + "/" + a.Resource
+	if a.Subresource != "" {
+		what += "/" + a.Subresource
+	}
+	review.Status.Allowed = !f.Denied[what]
+	f.Answer(out, review)
+}
+
+func (f *Fixture) Answer(out http.ResponseWriter, object any) {
+	out.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(out).Encode(object); err != nil {
+		f.t.Error(err)
+	}
+}
+
+func (f *Fixture) Refuse(out http.ResponseWriter, status metav1.Status) {
+	status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
+	status.Status = metav1.StatusFailure
+	out.Header().Set("Content-Type", "application/json")
+	out.WriteHeader(int(status.Code))
+	if err := json.NewEncoder(out).Encode(status); err != nil {
+		f.t.Error(err)
+	}
+}
+
+func notFound(resource, name string) metav1.Status {
+	return metav1.Status{
+		Code: http.StatusNotFound, Reason: metav1.StatusReasonNotFound, Message: fmt.Sprintf("%s %q not found", resource, name),
+		Details: &metav1.StatusDetails{Kind: resource, Name: name},
+	}
+}
+
+func forbidden(verb, group, resource, name, namespace string) metav1.Status {
+	kind, _, _ := strings.Cut(resource, "/")
+	return metav1.Status{
+		Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden,
+		Message: fmt.Sprintf("%s.%s %q is forbidden: User \"alice\" cannot %s resource %q in API group %q in the namespace %q",
+			kind, group, name, verb, resource, group, namespace),
+		Details: &metav1.StatusDetails{Group: group, Kind: kind, Name: name},
+	}
+}
+
+// Exits returns how a stream reports that a command ended.
+func Exits(code int, signal string) *metav1.Status {
+	causes := []metav1.StatusCause{{Type: livev1alpha1.CauseOutcome, Message: string(livev1alpha1.OutcomeCompleted)}}
+	status := &metav1.Status{Status: metav1.StatusSuccess}
+	if code != 0 {
+		status = &metav1.Status{Status: metav1.StatusFailure, Reason: "NonZeroExitCode", Message: "command terminated"}
+		causes = append(causes, metav1.StatusCause{Type: "ExitCode", Message: strconv.Itoa(code)})
+	}
+	if signal != "" {
+		causes = append(causes, metav1.StatusCause{Type: livev1alpha1.CauseSignal, Message: signal})
+	}
+	status.Details = &metav1.StatusDetails{Causes: causes}
+	return status
+}
+
+// Fails returns how a stream reports that there is no exit code.
+func Fails(outcome livev1alpha1.Outcome, reason, message string) *metav1.Status {
+	return &metav1.Status{
+		Status: metav1.StatusFailure, Reason: metav1.StatusReasonInternalError, Message: message,
+		Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{
+			{Type: livev1alpha1.CauseOutcome, Message: string(outcome)},
+			{Type: livev1alpha1.CauseReason, Message: reason},
+			{Type: livev1alpha1.CauseRequestID, Message: "req-7"},
+		}},
+	}
+}

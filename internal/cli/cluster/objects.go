@@ -1,0 +1,130 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/cli/exit"
+)
+
+// Resources of the two APIs.
+const (
+	Pools       = "connectionpools"
+	Targets     = "connectiontargets"
+	Connections = "connections"
+	Sessions    = "sessions"
+)
+
+// Objects reads the declarative API.
+type Objects struct {
+	rest *rest.RESTClient
+}
+
+// Pools returns the pools of a namespace, or those of all namespaces if it is "".
+func (o Objects) Pools(ctx context.Context, namespace string) ([]v1alpha1.ConnectionPool, error) {
+	var list v1alpha1.ConnectionPoolList
+	err := o.rest.Get().NamespaceIfScoped(namespace, namespace != "").Resource(Pools).Do(ctx).Into(&list)
+	return list.Items, err
+}
+
+// Pool returns one pool.
+func (o Objects) Pool(ctx context.Context, namespace, name string) (*v1alpha1.ConnectionPool, error) {
+	if name == "" {
+		return nil, errors.New("the pool has no name")
+	}
+	var pool v1alpha1.ConnectionPool
+	err := o.rest.Get().Namespace(namespace).Resource(Pools).Name(name).Do(ctx).Into(&pool)
+	return &pool, err
+}
+
+// Target returns one target.
+func (o Objects) Target(ctx context.Context, name types.NamespacedName) (*v1alpha1.ConnectionTarget, error) {
+	var target v1alpha1.ConnectionTarget
+	err := o.rest.Get().Namespace(name.Namespace).Resource(Targets).Name(name.Name).Do(ctx).Into(&target)
+	return &target, err
+}
+
+// Targets returns the targets of a namespace, or those of all namespaces if it
+// is "".
+func (o Objects) Targets(ctx context.Context, namespace string) ([]v1alpha1.ConnectionTarget, error) {
+	var list v1alpha1.ConnectionTargetList
+	err := o.rest.Get().NamespaceIfScoped(namespace, namespace != "").Resource(Targets).Do(ctx).Into(&list)
+	return list.Items, err
+}
+
+// TargetNames returns the names of the targets of a pool, or of all targets if
+// the pool is "" or cannot be read.
+func (o Objects) TargetNames(ctx context.Context, namespace, pool string) ([]string, error) {
+	all, err := o.Targets(ctx, namespace)
+	if err != nil || pool == "" {
+		return Names(all), err
+	}
+	selecting, err := o.Pool(ctx, namespace, pool)
+	if err != nil {
+		return Names(all), nil //nolint:nilerr // any target is a better offer than no target
+	}
+	return Names(TargetsOf(selecting, all)), nil
+}
+
+// TargetsOf returns those of the given targets that a pool selects, by name.
+func TargetsOf(pool *v1alpha1.ConnectionPool, all []v1alpha1.ConnectionTarget) []v1alpha1.ConnectionTarget {
+	selects, _ := pool.Selector() // the pool's conditions say whether targetSelector is invalid
+	var selected []v1alpha1.ConnectionTarget
+	for _, target := range all {
+		if selects(&target) {
+			selected = append(selected, target)
+		}
+	}
+	slices.SortFunc(selected, func(a, b v1alpha1.ConnectionTarget) int { return strings.Compare(a.Name, b.Name) })
+	return selected
+}
+
+// Members returns the targets of a pool. It asks for the pool and the targets at
+// the same time.
+func (c *Cluster) Members(ctx context.Context, namespace, name string) ([]v1alpha1.ConnectionTarget, error) {
+	objects, err := c.Objects()
+	if err != nil {
+		return nil, err
+	}
+	var (
+		pool *v1alpha1.ConnectionPool
+		all  []v1alpha1.ConnectionTarget
+	)
+	var group errgroup.Group
+	group.Go(func() (err error) {
+		pool, err = objects.Pool(ctx, namespace, name)
+		return c.Explain(ctx, err, AskedToGet(Pools, namespace, name))
+	})
+	group.Go(func() (err error) {
+		all, err = objects.Targets(ctx, namespace)
+		return c.Explain(ctx, err, AskedToList(Targets, namespace))
+	})
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	members := TargetsOf(pool, all)
+	if len(members) == 0 {
+		return nil, exit.Hint(fmt.Errorf("pool %s has no targets", name), "See why: %s status %s", c.program, name)
+	}
+	return members, nil
+}
+
+// Names returns the names of objects.
+func Names[T any, P interface {
+	*T
+	GetName() string
+}](objects []T) []string {
+	names := make([]string, 0, len(objects))
+	for i := range objects {
+		names = append(names, P(&objects[i]).GetName())
+	}
+	return names
+}

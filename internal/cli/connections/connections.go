@@ -1,0 +1,153 @@
+// Package connections lists the warm connections of pools, and replaces them by
+// fresh ones.
+//
+// New makes the command connections, and NewDrain the command drain. Both ask the
+// live API, so what they show and do is of this moment.
+//
+// Trade-off: for drain the name of a connection is typed as connection/NAME,
+// because drain takes pools as well, and a pool can have the same name.
+package connections
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+
+	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/cli/cluster"
+	"github.com/connpool/connpool/internal/cli/display"
+	"github.com/connpool/connpool/internal/cli/plugin"
+)
+
+// options list connections.
+type options struct {
+	*plugin.Factory
+	scope    plugin.Scope
+	output   plugin.Output
+	pool     string
+	target   string
+	state    string
+	selector string
+}
+
+// New returns the command connections.
+func New(f *plugin.Factory) *cobra.Command {
+	o := &options{Factory: f}
+	command := &cobra.Command{
+		Use:     "connections [POOL]",
+		Aliases: []string{"conns"},
+		Short:   "List the warm connections that there are now",
+		Example: f.Examples(
+			"all connections of the namespace", "connections",
+			"those of a pool that are in use now", "connections web --state InUse",
+			"those of all namespaces to targets with a label", "connections -A -l tier=front"),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: f.CompletePool,
+		RunE:              plugin.RunE(o.complete, o.validate, o.run),
+	}
+	o.scope.Register(command)
+	o.output.Register(command, plugin.JSON, plugin.YAML, plugin.Name, plugin.Wide)
+	flags := command.Flags()
+	flags.StringVar(&o.target, "target", "", "Only those to this target")
+	flags.StringVar(&o.state, "state", "", "Only those in this state: "+strings.Join(cluster.ConnectionStates, ", "))
+	flags.StringVarP(&o.selector, "selector", "l", "", "Only those to targets with these labels")
+	plugin.CompleteFlag(command, "target", f.CompleteTarget)
+	plugin.CompleteFlag(command, "state", cobra.FixedCompletions(cluster.ConnectionStates, cobra.ShellCompDirectiveNoFileComp))
+	return command
+}
+
+func (o *options) complete(_ *cobra.Command, args []string) (err error) {
+	for _, state := range cluster.ConnectionStates {
+		if strings.EqualFold(state, o.state) {
+			o.state = state
+		}
+	}
+	o.pool, err = o.scope.Complete(o.Factory, args)
+	return err
+}
+
+func (o *options) validate() error {
+	if o.state != "" && !slices.Contains(cluster.ConnectionStates, o.state) {
+		return fmt.Errorf("--state %q is unknown: use one of %s", o.state, strings.Join(cluster.ConnectionStates, ", "))
+	}
+	return o.output.Validate()
+}
+
+func (o *options) run(ctx context.Context) error {
+	live, err := o.Cluster.Live()
+	if err != nil {
+		return err
+	}
+	list, err := cluster.AllConnections(ctx, live, o.scope.Namespace, metav1.ListOptions{LabelSelector: o.selector, FieldSelector: o.fields()})
+	if err != nil {
+		return o.Cluster.Explain(ctx, err, cluster.AskedForConnections(o.scope.Namespace))
+	}
+	slices.SortFunc(list.Items, func(a, b livev1alpha1.Connection) int {
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Pool, b.Pool),
+			strings.Compare(a.Target, b.Target), strings.Compare(a.Name, b.Name))
+	})
+	return o.print(list)
+}
+
+// fields returns the selector of what is asked for.
+func (o *options) fields() string {
+	set := fields.Set{}
+	for field, word := range map[string]string{
+		livev1alpha1.FieldPool: o.pool, livev1alpha1.FieldTarget: o.target, livev1alpha1.FieldState: o.state,
+	} {
+		if word != "" {
+			set[field] = word
+		}
+	}
+	return set.AsSelector().String()
+}
+
+func (o *options) print(list *livev1alpha1.ConnectionList) error {
+	switch {
+	case o.output.IsMachine():
+		list.SetGroupVersionKind(livev1alpha1.GroupVersion.WithKind("ConnectionList"))
+		return o.output.Encode(o.Out, list)
+	case o.output.Form == plugin.Name:
+		for _, c := range list.Items {
+			fmt.Fprintln(o.Out, connectionPrefix+display.OneLine(c.Name))
+		}
+	case len(list.Items) == 0:
+		fmt.Fprintf(o.ErrOut, "No connections%s.\n", o.scope.Where())
+	default:
+		o.table(list.Items).Write(o.Out)
+	}
+	return nil
+}
+
+func (o *options) table(items []livev1alpha1.Connection) *display.Table {
+	t := &display.Table{Columns: []string{
+		"NAMESPACE", "NAME", "POOL", "TARGET", "STATE", "IN USE", "USES", "IDLE", "RTT", "AGE",
+		"TYPE", "HANDSHAKE", "ADDRESS", "SERVER", "REPLICA",
+	}}
+	t.ShowOnlyIf(o.scope.All, "NAMESPACE")
+	t.ShowOnlyIf(o.output.Form == plugin.Wide, "TYPE", "HANDSHAKE", "ADDRESS", "SERVER", "REPLICA")
+	for i := range items {
+		t.Add(o.row(&items[i])...)
+	}
+	return t
+}
+
+func (o *options) row(c *livev1alpha1.Connection) []string {
+	now := o.Now()
+	idle := display.None
+	if c.State == livev1alpha1.ConnectionIdle {
+		idle = display.Ago(cmp.Or(c.LastUsedTime, &c.CreationTimestamp), now)
+	}
+	return []string{
+		c.Namespace, c.Name, c.Pool, c.Target, string(c.State), strconv.Itoa(int(c.InUse)), strconv.FormatInt(c.UseCount, 10),
+		idle, display.MicrosOrNone(c.RoundTripMicroseconds), display.Ago(&c.CreationTimestamp, now),
+		c.Type, display.MicrosOrNone(c.HandshakeMicroseconds), c.RemoteAddress, c.ServerVersion, c.Replica,
+	}
+}

@@ -1,0 +1,260 @@
+// Package cp copies files to and from a host, over the sftp subsystem of a target.
+//
+// A planner walks the source and lists what there is to copy, and a transfer then
+// copies it, several files at a time. Each file is written under a temporary name
+// and renamed when it is complete, so that no reader sees half of it.
+//
+// The other side is not trusted. Names that leave their directory end the copy,
+// links that leave the tree stay behind, trees have bounds, and os.Root keeps
+// every write inside of the destination.
+//
+// Trade-off: hosts only. Containers and pods have no sftp, and the error proposes
+// tar.
+package cp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/pkg/sftp"
+	"github.com/spf13/cobra"
+
+	"github.com/connpool/connpool/internal/cli/display"
+	"github.com/connpool/connpool/internal/cli/exit"
+	"github.com/connpool/connpool/internal/cli/plugin"
+	"github.com/connpool/connpool/internal/cli/terminal"
+)
+
+// options copy files.
+type options struct {
+	*plugin.Factory
+
+	sources     []location
+	destination location
+	recursive   bool
+	times       bool
+	quiet       bool
+}
+
+// New returns the command cp.
+func New(f *plugin.Factory) *cobra.Command {
+	o := &options{Factory: f}
+	command := &cobra.Command{
+		Use:   "cp SOURCE... DESTINATION",
+		Short: "Copy files to and from a host",
+		Long: "Copy files to and from a host, over sftp.\n\n" +
+			"One side is POOL:PATH or POOL/TARGET:PATH; a relative path begins at the user's home. What has no colon, or\n" +
+			"begins with ./ or /, is a file of this machine; - is standard input or output.\n\n" +
+			"A file appears under its name only when it is complete: it is written to a temporary name beside it and then\n" +
+			"renamed. Only a connection that breaks may leave a .connpool-* on the target. Permissions are kept. Links that\n" +
+			"lead out of what is copied stay behind, and are reported.",
+		Example: f.Examples(
+			"to the one target of a pool, or any of it", "cp site.conf web:/etc/nginx/conf.d/",
+			"a directory from a target, with its times", "cp -rp web/web-1:/var/log/nginx ./logs",
+			"what another program prints", "cp - web:backup.sql < dump.sql"),
+		Args: cobra.MinimumNArgs(2),
+		RunE: plugin.RunE(o.complete, o.validate, o.run),
+		ValidArgsFunction: func(command *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+			names, _ := f.CompletePoolSlashTarget(command, nil, typed)
+			for i := range names {
+				names[i] += ":"
+			}
+			return names, cobra.ShellCompDirectiveNoSpace
+		},
+	}
+	flags := command.Flags()
+	flags.BoolVarP(&o.recursive, "recursive", "r", false, "Copy directories with all that is in them")
+	flags.BoolVarP(&o.times, "preserve", "p", false, "Keep the times of modification, too")
+	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Show no progress")
+	return command
+}
+
+func (o *options) complete(_ *cobra.Command, args []string) error {
+	last := len(args) - 1
+	for _, arg := range args[:last] {
+		o.sources = append(o.sources, parseLocation(arg))
+	}
+	o.destination = parseLocation(args[last])
+	return nil
+}
+
+func (o *options) validate() error { return checkLocations(o.sources, o.destination) }
+
+// remote returns the side that is not on this machine.
+func (o *options) remote() location {
+	if o.destination.isRemote() {
+		return o.destination
+	}
+	return o.sources[0]
+}
+
+func (o *options) run(ctx context.Context) error {
+	remote := o.remote()
+	subsystem, err := sftpOn(o.Cluster, remote.pool, remote.target)
+	if err != nil {
+		return err
+	}
+	return o.over(ctx, subsystem)
+}
+
+// over copies over an sftp subsystem.
+func (o *options) over(ctx context.Context, subsystem subsystemFunc) error {
+	client, err := openSFTP(ctx, subsystem)
+	if err != nil {
+		return err
+	}
+	err = o.copyAll(ctx, remoteFiles{client.Client})
+	ended := client.close()
+	if ctx.Err() != nil && err != nil {
+		return exit.WithError(exit.Interrupted, fmt.Errorf("interrupted, and not all is copied: %w", err))
+	}
+	if errors.Is(err, sftp.ErrSSHFxConnectionLost) && ended != nil {
+		return fmt.Errorf("%w: %w", err, ended)
+	}
+	return err
+}
+
+func (o *options) copyAll(ctx context.Context, remote remoteFiles) error {
+	left := 0
+	for _, source := range o.sources {
+		failed, err := o.copyOne(ctx, source, remote)
+		for _, failure := range failed {
+			fmt.Fprintln(o.ErrOut, "not copied:", display.OneLine(failure.Error()))
+		}
+		if err != nil {
+			return err
+		}
+		left += len(failed)
+	}
+	if left > 0 {
+		return fmt.Errorf("%s not copied", display.Count(left, "file or directory was", "files or directories were"))
+	}
+	return nil
+}
+
+func (o *options) copyOne(ctx context.Context, source location, remote remoteFiles) ([]error, error) {
+	switch {
+	case source.isStream():
+		return nil, o.upload(ctx, remote)
+	case o.destination.isStream():
+		return nil, o.download(ctx, source.path, remote)
+	case o.destination.isRemote():
+		return o.push(ctx, source, remote)
+	}
+	return o.pull(ctx, source, remote)
+}
+
+// push copies from this machine.
+func (o *options) push(ctx context.Context, source location, remote remoteFiles) ([]error, error) {
+	local, name, err := openLocal(source.path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = local.root.Close() }()
+	to, err := destinationIn(remote.stat, o.destination.path, filepath.Base(source.path), len(o.sources) > 1)
+	if err != nil {
+		return nil, err
+	}
+	return o.transfer(ctx, local, remote, name, to)
+}
+
+// pull copies to this machine.
+func (o *options) pull(ctx context.Context, source location, remote remoteFiles) ([]error, error) {
+	to, err := destinationIn(os.Stat, o.destination.path, path.Base(source.path), len(o.sources) > 1)
+	if err != nil {
+		return nil, err
+	}
+	local, name, err := openLocal(to)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = local.root.Close() }()
+	return o.transfer(ctx, remote, local, source.path, name)
+}
+
+func (o *options) transfer(ctx context.Context, from sourceFiles, to destinationFiles, source, destination string) ([]error, error) {
+	p := &planner{from: from, to: to}
+	if err := p.add(ctx, source, destination, o.recursive); err != nil {
+		return nil, err
+	}
+	m := newMeter(o.ErrOut, p.bytes(), o.quiet)
+	defer m.stop()
+	t := &transfer{from: from, to: to, times: o.times, meter: m}
+	failed, err := t.run(ctx, p.entries)
+	return append(p.left, failed...), err
+}
+
+// upload copies standard input.
+func (o *options) upload(ctx context.Context, remote remoteFiles) error {
+	name := o.destination.path
+	if info, err := remote.stat(name); err == nil && info.IsDir() {
+		return fmt.Errorf("%q is a directory: name the file in it that standard input becomes", name)
+	}
+	m := newMeter(o.ErrOut, unknownSize, o.quiet)
+	defer m.stop()
+	return at(name, (&transfer{to: remote, meter: m}).receive(ctx, o.In, name))
+}
+
+// download copies to standard output.
+func (o *options) download(ctx context.Context, name string, remote remoteFiles) error {
+	// A progress bar would interrupt a file that is shown on the terminal.
+	m := newMeter(o.ErrOut, unknownSize, o.quiet || terminal.Is(o.Out))
+	defer m.stop()
+	return at(name, (&transfer{from: remote, meter: m}).send(ctx, name, o.Out))
+}
+
+// destinationIn chooses the name of a copy as cp does: inside of the named
+// directory if it exists, and otherwise the name itself.
+func destinationIn(stat func(string) (fs.FileInfo, error), name, base string, several bool) (string, error) {
+	info, err := stat(name)
+	switch {
+	case err == nil && info.IsDir() && isPlainName(base):
+		return strings.TrimSuffix(name, "/") + "/" + base, nil
+	case err == nil && info.IsDir():
+		return name, nil // the content of ., .. or / goes into it
+	case several:
+		return "", fmt.Errorf("%q is no directory: several files need one", name)
+	case err == nil && !info.Mode().IsRegular():
+		return "", fmt.Errorf("%q exists and is no file, so it is not replaced", name)
+	case strings.HasSuffix(name, "/"):
+		return "", fmt.Errorf("the directory %q does not exist", name)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return "", explain(name, err)
+	}
+	return name, nil
+}
+
+// resolve follows the links of a path on this machine, if the path exists.
+func resolve(name string) (string, error) {
+	absolute, err := filepath.Abs(name)
+	if err != nil {
+		return "", err
+	}
+	followed, err := filepath.EvalSymlinks(absolute)
+	if errors.Is(err, fs.ErrNotExist) {
+		return absolute, nil
+	}
+	return followed, err
+}
+
+// openLocal opens the directory of a path, and returns the name in it.
+func openLocal(name string) (localFiles, string, error) {
+	full, err := resolve(name)
+	if err != nil {
+		return localFiles{}, "", explain(name, err)
+	}
+	root, err := os.OpenRoot(filepath.Dir(full))
+	if err != nil {
+		return localFiles{}, "", explain(filepath.Dir(full), err)
+	}
+	if filepath.Dir(full) == full {
+		return localFiles{root}, ".", nil
+	}
+	return localFiles{root}, filepath.Base(full), nil
+}

@@ -1,0 +1,489 @@
+package cp
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/pkg/sftp"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/connpool/connpool/client"
+	"github.com/connpool/connpool/internal/cli/clitest"
+	"github.com/connpool/connpool/internal/cli/exit"
+	"github.com/connpool/connpool/internal/cli/plugin"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/stream"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestLocationsAreReadAsUsersMeanThem(t *testing.T) {
+	for _, c := range []struct {
+		name, text string
+		want       location
+	}{
+		{"a pool and a path", "web:/etc/hosts", location{pool: "web", path: "/etc/hosts"}},
+		{"a pool, a target and a path", "web/web-1:logs", location{pool: "web", target: "web-1", path: "logs"}},
+		{"no path means home", "web:", location{pool: "web", path: "."}},
+		{"a tilde means home", "web:~", location{pool: "web", path: "."}},
+		{"a path after a tilde begins at home", "web:~/a/b", location{pool: "web", path: "a/b"}},
+		{"a remote path may have colons", "web:a:b", location{pool: "web", path: "a:b"}},
+		{"a plain file is local", "file", location{path: "file"}},
+		{"a dot makes a name with a colon local", "./a:b", location{path: "./a:b"}},
+		{"an absolute path with a colon is local", "/a:b", location{path: "/a:b"}},
+		{"what cannot be a pool's name is local", "Web_1:x", location{path: "Web_1:x"}},
+		{"what cannot be a target's name is local", "web/Web_1:x", location{path: "web/Web_1:x"}},
+		{"a hyphen is a stream", "-", location{path: "-"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := parseLocation(c.text); got != c.want {
+				t.Errorf("parseLocation(%q) = %+v, want %+v", c.text, got, c.want)
+			}
+		})
+	}
+}
+
+func TestCopiesThatMakeNoSenseAreRefused(t *testing.T) {
+	for _, c := range []struct{ name, words, want string }{
+		{"nothing is remote", "a b", "neither"},
+		{"both are remote", "web:a web:b", "remote"},
+		{"the sources are of two pools", "web:a db:b c", "different pools or targets"},
+		{"standard input beside another file", "- a web:b", "exactly one"},
+		{"an empty path", "web:a ", "empty"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := &options{}
+			_ = o.complete(nil, strings.Split(c.words, " "))
+			if err := o.validate(); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want one about %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestLinksThatLeaveTheTreeAreRecognized(t *testing.T) {
+	for _, c := range []struct {
+		target string
+		depth  int
+		want   bool
+	}{
+		{"sibling", 1, true},
+		{"../a/b", 2, true},
+		{"..", 2, true},
+		{"..", 1, false},
+		{"../x", 1, false},
+		{"../../x", 2, false},
+		{"/etc/passwd", 3, false},
+		{"a/../../b", 3, false}, // what a is decides where that leads
+		{"", 1, false},
+	} {
+		if got := staysInside(c.target, c.depth); got != c.want {
+			t.Errorf("staysInside(%q, %d) = %v, want %v", c.target, c.depth, got, c.want)
+		}
+	}
+}
+
+// served serves sftp in process, as the subsystem of a target would.
+func served(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
+	server, err := sftp.NewServer(pipe{stdin, stdout})
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
+	if err := server.Serve(); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
+}
+
+type pipe struct {
+	io.Reader
+	io.Writer
+}
+
+func (p pipe) Close() error {
+	if closer, ok := p.Reader.(io.Closer); ok {
+		return closer.Close()
+	}
+	return nil
+}
+
+// copyTest is a copy between two directories.
+type copyTest struct {
+	local, remote    string
+	in, out, problem bytes.Buffer
+}
+
+func newCopyTest(t *testing.T) *copyTest {
+	t.Helper()
+	c := &copyTest{local: t.TempDir(), remote: t.TempDir()}
+	return c
+}
+
+// run copies; L: and R: stand for the two directories.
+func (c *copyTest) run(t testing.TB, subsystem subsystemFunc, words ...string) error {
+	t.Helper()
+	o := &options{Factory: &plugin.Factory{IOStreams: genericiooptions.IOStreams{In: &c.in, Out: &c.out, ErrOut: &c.problem}}}
+	var args []string
+	for _, word := range words {
+		switch word {
+		case "-r":
+			o.recursive = true
+		case "-p":
+			o.times = true
+		default:
+			word = strings.Replace(word, "L:", c.local+"/", 1)
+			args = append(args, strings.Replace(word, "R:", "web:"+c.remote+"/", 1))
+		}
+	}
+	if err := o.complete(nil, args); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.validate(); err != nil {
+		t.Fatal(err)
+	}
+	return o.over(t.Context(), subsystem)
+}
+
+func put(t *testing.T, name, content string, mode fs.FileMode) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(name, mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// listing returns what is in a directory: names, permissions, contents and links.
+func listing(t *testing.T, directory string) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	err := filepath.WalkDir(directory, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || name == directory {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		short, _ := filepath.Rel(directory, name)
+		switch {
+		case info.Mode().IsRegular():
+			data, _ := os.ReadFile(name)
+			found[short] = info.Mode().String() + " " + string(data)
+		case info.Mode()&fs.ModeSymlink != 0:
+			target, _ := os.Readlink(name)
+			found[short] = "-> " + target
+		default:
+			found[short] = info.Mode().String()
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func TestATreeArrivesWithPermissionsAndLinks(t *testing.T) {
+	for _, c := range []struct{ name, from, to string }{{"to a target", "L:", "R:"}, {"from a target", "R:", "L:"}} {
+		t.Run(c.name, func(t *testing.T) {
+			test := newCopyTest(t)
+			source, destination := test.local, test.remote
+			if c.from == "R:" {
+				source, destination = destination, source
+			}
+			put(t, source+"/tree/a", "one", 0o640)
+			put(t, source+"/tree/sub/run.sh", strings.Repeat("two", 100_000), 0o755)
+			put(t, source+"/tree/sub/empty", "", 0o400)
+			for link, target := range map[string]string{"sub/up": "../a", "loop": "loop", "out": "../../etc", "abs": "/etc/passwd"} {
+				if err := os.Symlink(target, source+"/tree/"+link); err != nil {
+					t.Fatal(err)
+				}
+			}
+			old := time.Unix(1_500_000_000, 0)
+			for _, name := range []string{"/tree/a", "/tree/sub"} {
+				if err := os.Chtimes(source+name, old, old); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.Chmod(source+"/tree/sub", 0o555); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = os.Chmod(source+"/tree/sub", 0o755); _ = os.Chmod(destination+"/copy/sub", 0o755) })
+
+			err := test.run(t, served, "-r", "-p", c.from+"tree", c.to+"copy")
+			if err == nil || !strings.Contains(test.problem.String(), "tree/out") || !strings.Contains(test.problem.String(), "tree/abs") {
+				t.Errorf("error %v, output %q; want both links that leave the tree reported", err, &test.problem)
+			}
+			want := listing(t, source+"/tree")
+			delete(want, "out")
+			delete(want, "abs")
+			if diff := cmp.Diff(want, listing(t, destination+"/copy")); diff != "" {
+				t.Errorf("what arrived (-want +got):\n%s", diff)
+			}
+			for _, name := range []string{"/copy/a", "/copy/sub"} {
+				if info, err := os.Stat(destination + name); err != nil || !info.ModTime().Equal(old) {
+					t.Errorf("%s: %v, modified at %v, want %v", name, err, info.ModTime(), old)
+				}
+			}
+		})
+	}
+}
+
+func TestNamesAreChosenAsByCp(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		words []string
+		want  string // where the file a is afterwards
+	}{
+		{"a new name", []string{"L:a", "R:b"}, "R:b"},
+		{"into a directory", []string{"L:a", "R:dir"}, "R:dir/a"},
+		{"into a directory with a slash", []string{"R:a", "L:dir/"}, "L:dir/a"},
+		{"several files into a directory", []string{"L:a", "L:x", "R:dir"}, "R:dir/a"},
+		{"a directory into a directory", []string{"-r", "R:tree", "L:dir"}, "L:dir/tree/a"},
+		{"a directory under a new name", []string{"-r", "L:tree", "R:new"}, "R:new/a"},
+		{"the content of a directory", []string{"-r", "L:tree/.", "R:new"}, "R:new/a"},
+		{"the content of a local directory into one that exists", []string{"-r", "L:tree/.", "R:dir"}, "R:dir/a"},
+		{"the content of a remote directory into one that exists", []string{"-r", "R:tree/.", "L:dir"}, "L:dir/a"},
+		{"through a link to a file", []string{"R:a", "L:link"}, "L:linked"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			test := newCopyTest(t)
+			for _, side := range []string{test.local, test.remote} {
+				put(t, side+"/a", "content", 0o644)
+				put(t, side+"/x", "x", 0o644)
+				put(t, side+"/tree/a", "content", 0o644)
+				put(t, side+"/dir/keep", "", 0o644)
+				put(t, side+"/linked", "old", 0o644)
+				if err := os.Symlink("linked", side+"/link"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := test.run(t, served, c.words...); err != nil {
+				t.Fatal(err)
+			}
+			name := strings.NewReplacer("L:", test.local+"/", "R:", test.remote+"/").Replace(c.want)
+			if data, err := os.ReadFile(name); err != nil || string(data) != "content" {
+				t.Errorf("%s holds %q: %v", c.want, data, err)
+			}
+		})
+	}
+}
+
+func TestErrorsNameTheFileAndTheNextStep(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		words []string
+		want  string
+	}{
+		{"a source that is missing", []string{"R:none", "L:a"}, "none\" does not exist"},
+		{"a local source that is missing", []string{"L:none", "R:a"}, "none\" does not exist"},
+		{"a directory without -r", []string{"R:dir", "L:new"}, "add -r"},
+		{"a parent that is missing", []string{"L:a", "R:none/b"}, "none\" does not exist"},
+		{"a directory that is missing", []string{"R:a", "L:none/"}, "none/\" does not exist"},
+		{"several files to a file", []string{"L:a", "L:dir", "R:a"}, "no directory"},
+		{"standard input to a directory", []string{"-", "R:dir"}, "is a directory"},
+		{"a pipe", []string{"R:a", "L:socket"}, "not replaced"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			test := newCopyTest(t)
+			for _, side := range []string{test.local, test.remote} {
+				put(t, side+"/a", "content", 0o644)
+				put(t, side+"/dir/keep", "", 0o644)
+			}
+			if err := os.Symlink(os.DevNull, test.local+"/socket"); err != nil {
+				t.Fatal(err)
+			}
+			err := test.run(t, served, c.words...)
+			if text := textOf(err) + test.problem.String(); err == nil || !strings.Contains(text, c.want) {
+				t.Errorf("error %q, want one with %q", text, c.want)
+			}
+		})
+	}
+}
+
+func textOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func TestStandardStreamsAreCopied(t *testing.T) {
+	test := newCopyTest(t)
+	content := strings.Repeat("0123456789", 200_000)
+	test.in.WriteString(content)
+	put(t, test.remote+"/file", "old", 0o640)
+	if err := test.run(t, served, "-", "R:file"); err != nil {
+		t.Fatal(err)
+	}
+	if got := listing(t, test.remote); got["file"] != "-rw-r----- "+content || len(got) != 1 {
+		t.Errorf("standard input did not become the file, or left something beside it")
+	}
+	if err := test.run(t, served, "R:file", "-"); err != nil {
+		t.Fatal(err)
+	}
+	if test.out.String() != content {
+		t.Errorf("standard output got %d bytes, want %d", test.out.Len(), len(content))
+	}
+	if test.problem.Len() > 0 {
+		t.Errorf("there is no terminal, but it printed %q", &test.problem)
+	}
+}
+
+// brokenAfter breaks the connection when limit bytes have passed.
+func brokenAfter(limit int64) subsystemFunc {
+	return func(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
+		// Both directions break, or each side could wait for the other.
+		limited := &budget{left: limit, spent: func() { _ = stdin.(io.Closer).Close() }, breaks: true}
+		err := served(ctx, budgetReader{limited, stdin}, budgetWriter{limited, stdout})
+		if limited.remains() {
+			return err
+		}
+		return &client.Error{Outcome: "Unknown", Reason: "Unreachable", Message: "the connection broke"}
+	}
+}
+
+func TestABrokenTransferLeavesWhatWasThere(t *testing.T) {
+	for _, c := range []struct{ name, from, to string }{{"to a target", "L:", "R:"}, {"from a target", "R:", "L:"}} {
+		t.Run(c.name, func(t *testing.T) {
+			test := newCopyTest(t)
+			for _, side := range []string{test.local, test.remote} {
+				put(t, side+"/new", strings.Repeat("new", 1_000_000), 0o644)
+				put(t, side+"/file", "old", 0o644)
+			}
+			err := test.run(t, brokenAfter(1_000_000), c.from+"new", c.to+"file")
+			if !errors.Is(err, client.ErrUnknown) {
+				t.Errorf("error %v, want the one that broke it", err)
+			}
+			for _, side := range []string{test.local, test.remote} {
+				if data, _ := os.ReadFile(side + "/file"); string(data) != "old" {
+					t.Errorf("the file holds %d other bytes", len(data))
+				}
+			}
+			if c.to == "L:" && len(listing(t, test.local)) != 2 {
+				t.Errorf("something was left behind: %v", len(listing(t, test.local)))
+			}
+		})
+	}
+}
+
+func TestACanceledTransferCleansUpBehindIt(t *testing.T) {
+	test := newCopyTest(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	put(t, test.local+"/big", strings.Repeat("big", 1_000_000), 0o644)
+	o := &options{
+		Factory:     &plugin.Factory{IOStreams: genericiooptions.IOStreams{ErrOut: &test.problem}},
+		sources:     []location{{path: test.local + "/big"}},
+		destination: location{pool: "web", path: test.remote + "/big"},
+	}
+	err := o.over(ctx, func(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
+		return served(ctx, budgetReader{&budget{left: 500_000, spent: cancel}, stdin}, stdout)
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want that it was canceled", err)
+	}
+	if left := listing(t, test.remote); len(left) > 0 {
+		t.Errorf("%d files were left on the target", len(left))
+	}
+}
+
+func TestTargetsWithoutSFTPAreExplained(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		subsystem subsystemFunc
+	}{
+		{"the server refuses the subsystem", func(context.Context, io.Reader, io.Writer) error {
+			return &client.Error{Outcome: "NotStarted", Reason: "ProtocolError", Message: "the server refuses to start this"}
+		}},
+		{"the program is missing", func(context.Context, io.Reader, io.Writer) error {
+			return &client.ExitError{Code: 127}
+		}},
+		{"the login prints a greeting", func(_ context.Context, stdin io.Reader, stdout io.Writer) error {
+			go func() { _, _ = io.WriteString(stdout, "Welcome to web-1, have a nice day!\n") }()
+			_, err := io.Copy(io.Discard, stdin)
+			return err
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			test := newCopyTest(t)
+			put(t, test.local+"/a", "", 0o644)
+			err := test.run(t, c.subsystem, "L:a", "R:a")
+			if hint := exit.HintOf(err); !strings.Contains(hint, "Subsystem sftp") {
+				t.Errorf("error %v without the next step", err)
+			}
+		})
+	}
+}
+
+func TestContainersAreLeftToTar(t *testing.T) {
+	test := newCopyTest(t)
+	put(t, test.local+"/a", "", 0o644)
+	refusal := apierrors.NewBadRequest("subsystem: Forbidden: target ci is of type docker, and only ssh targets have subsystems")
+	err := test.run(t, func(context.Context, io.Reader, io.Writer) error { return refusal }, "L:a", "R:a")
+	if hint := exit.HintOf(err); !strings.Contains(hint, "tar cf - FILE") {
+		t.Errorf("error %v without the next step", err)
+	}
+}
+
+func BenchmarkCopyFromATarget(b *testing.B) { benchmarkCopy(b, "R:", "L:") }
+func BenchmarkCopyToATarget(b *testing.B)   { benchmarkCopy(b, "L:", "R:") }
+
+// benchmarkCopy copies 64 MiB between two directories, without a network.
+func benchmarkCopy(b *testing.B, from, to string) {
+	test := &copyTest{local: b.TempDir(), remote: b.TempDir()}
+	const size = 64 << 20
+	for _, side := range []string{test.local, test.remote} {
+		if err := os.WriteFile(side+"/big", make([]byte, size), 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.SetBytes(size)
+	for b.Loop() {
+		if err := test.run(b, served, from+"big", to+"copy"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func TestFilesAreCopiedThroughAPool(t *testing.T) {
+	f := clitest.New(t, New)
+	f.Answers[clitest.LivePools+"/web/exec"] = func(out http.ResponseWriter, r *http.Request) {
+		if query := r.URL.Query(); query.Get("subsystem") != "sftp" || query.Get("target") != "web-1" {
+			t.Errorf("asked for %v", query)
+		}
+		stream.ServeExec(out, r, stream.ExecOptions{Stdin: true, Stdout: true},
+			func(ctx context.Context, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
+				if err := served(ctx, streams.Stdin, streams.Stdout); err != nil {
+					t.Errorf("serve sftp: %v", err)
+				}
+				return clitest.Exits(0, "")
+			})
+	}
+	directory := t.TempDir()
+	content := strings.Repeat("through the wire ", 300_000)
+	put(t, directory+"/a", content, 0o644)
+	got := f.Run("cp", directory+"/a", "web/web-1:"+directory+"/b")
+	if data, _ := os.ReadFile(directory + "/b"); got.Code != 0 || string(data) != content {
+		t.Errorf("exit code %d, %d bytes arrived: %s", got.Code, len(data), got.Stderr)
+	}
+}

@@ -1,0 +1,109 @@
+package cp
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/connpool/connpool/internal/cli/terminal"
+)
+
+// meter counts what is transferred, and shows it on a terminal.
+//
+// It is written here because the usual library for progress bars brings tables of
+// Unicode along, which every other command would load, too.
+type meter struct {
+	started time.Time
+	total   int64 // unknownSize for a stream
+	done    atomic.Int64
+
+	out  io.Writer
+	quit chan struct{}
+	ends sync.WaitGroup
+}
+
+// newMeter shows its count on out every 200 ms if that is a terminal.
+func newMeter(out io.Writer, total int64, quiet bool) *meter {
+	m := &meter{started: time.Now(), total: total, out: out, quit: make(chan struct{})}
+	if width, ok := terminal.Width(out); ok && !quiet {
+		m.ends.Go(func() { m.show(width) })
+	}
+	return m
+}
+
+func (m *meter) add(n int) { m.done.Add(int64(n)) }
+
+// stop shows the last count.
+func (m *meter) stop() {
+	close(m.quit)
+	m.ends.Wait()
+}
+
+func (m *meter) show(width int) {
+	ticker := time.NewTicker(200 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-m.quit:
+			fmt.Fprint(m.out, m.line(width), "\n")
+			return
+		case <-ticker.C:
+			if now, ok := terminal.Width(m.out); ok {
+				width = now
+			}
+			fmt.Fprint(m.out, m.line(width))
+		}
+	}
+}
+
+func (m *meter) line(width int) string {
+	return "\r\x1b[K" + progressLine(m.done.Load(), m.total, since(m.started, time.Now()), width-1)
+}
+
+// progressLine returns what a terminal of some width shows.
+func progressLine(done, total int64, elapsed time.Duration, width int) string {
+	rate := int64(float64(done) / elapsed.Seconds())
+	if total <= 0 {
+		return clip(fmt.Sprintf("%s  %s/s", byteSize(done), byteSize(rate)), width)
+	}
+	share := min(float64(done)/float64(total), 1)
+	figures := fmt.Sprintf(" %3.0f%%  %s of %s  %s/s", 100*share, byteSize(done), byteSize(total), byteSize(rate))
+	if left := timeLeft(done, total, rate); left > 0 {
+		figures += "  " + left.String() + " left"
+	}
+	bar := min(width-len(figures)-2, 40)
+	if bar < 8 {
+		return clip(strings.TrimSpace(figures), width)
+	}
+	full := int(share * float64(bar))
+	return "[" + strings.Repeat("=", full) + strings.Repeat(" ", bar-full) + "]" + figures
+}
+
+func timeLeft(done, total, rate int64) time.Duration {
+	if rate <= 0 || done >= total {
+		return 0
+	}
+	return time.Duration((total-done)/rate+1) * time.Second
+}
+
+func clip(line string, width int) string { return line[:min(len(line), max(width, 0))] }
+
+// byteSize formats a number of bytes with at most 3 digits and a binary unit.
+func byteSize(bytes int64) string {
+	value, units := float64(bytes), "KMGTPE"
+	if bytes < 1024 {
+		return fmt.Sprintf("%d B", bytes)
+	}
+	unit := -1
+	for value >= 1000 && unit < len(units)-1 {
+		value /= 1024
+		unit++
+	}
+	if value < 10 {
+		return fmt.Sprintf("%.1f %ciB", value, units[unit])
+	}
+	return fmt.Sprintf("%.0f %ciB", value, units[unit])
+}

@@ -1,0 +1,138 @@
+// Package exec runs one command on a target, or opens a shell there.
+//
+// New makes the command exec, and NewShell the command shell, which is exec -it
+// without a command. Both pay for one request and no other: there is no lookup of
+// the pool or its targets on the way.
+//
+// The exit code is the remote command's. Failures of exec itself have codes of
+// their own, exit.NotStarted and exit.Unknown, which say whether it is safe to
+// try again.
+//
+// Trade-off: the two codes can also be those of a remote command. They are chosen
+// above the codes of ssh, docker and env, and come with a message.
+package exec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/client"
+	"github.com/connpool/connpool/internal/cli/cluster"
+	"github.com/connpool/connpool/internal/cli/exit"
+	"github.com/connpool/connpool/internal/cli/plugin"
+	"github.com/connpool/connpool/internal/cli/remote"
+	"github.com/connpool/connpool/internal/cli/terminal"
+)
+
+// options run one command.
+type options struct {
+	*plugin.Factory
+	command   remote.Command
+	namespace string
+	stdin     bool
+	timeout   time.Duration
+	quiet     bool
+	shell     bool
+}
+
+// New returns the command exec.
+func New(f *plugin.Factory) *cobra.Command {
+	o := &options{Factory: f}
+	command := &cobra.Command{
+		Use:   "exec POOL[/TARGET] [-- COMMAND [ARGUMENT...]]",
+		Short: "Run a command through a pool",
+		Long: "Run a command on a target, over a connection that is already there.\n\n" +
+			"It runs on a host; in the --container of a Docker engine; or in the --pod of a\n" +
+			"cluster. Its arguments arrive as given; no shell interprets them unless --shell\n" +
+			"asks for it. Without -i the command's input is empty. Without a command, -it opens\n" +
+			"a shell. Ctrl-C signals the command; a second one leaves at once.\n\n" +
+			"The exit code is the command's, or 128 plus the number of the signal that ended\n" +
+			"it. Two codes are this program's own, and come with a message:\n\n" +
+			"  254  the command surely did not run: it is safe to try again\n" +
+			"  255  the command may have run: find out before you try again",
+		Example: f.Examples(
+			"on the only target of a pool, or any that the pool chooses", "exec web -- uptime",
+			"on one target", "exec web/web-1 -- systemctl restart nginx",
+			"in a container", "exec ci --container web -- ps",
+			"in a pod", "exec cluster --pod web-0 --pod-namespace shop -- ls /data",
+			"a line for the remote shell", "exec web/web-1 --shell -- 'ls /var/log | wc -l'",
+			"with input", "exec db/db-1 -i -- psql < dump.sql"),
+		ValidArgsFunction:     f.CompletePoolSlashTarget,
+		DisableFlagsInUseLine: true,
+		Annotations:           map[string]string{plugin.OwnFailures: "true"},
+		RunE:                  plugin.RunE(o.complete, o.validate, o.run),
+	}
+	flags := command.Flags()
+	o.command.Place.Register(flags)
+	o.command.RegisterTarget(f, command)
+	flags.BoolVarP(&o.stdin, "stdin", "i", false, "Pass input on to the command")
+	flags.BoolVarP(&o.command.TTY, "tty", "t", false, "Give the command a terminal")
+	flags.BoolVar(&o.shell, "shell", false, "Let the remote user's shell interpret the command")
+	flags.StringArrayVar(&o.command.Env, "env", nil, remote.EnvUsage)
+	flags.DurationVar(&o.timeout, "timeout", 0, "End the command after this long, such as 30s; 0 means never")
+	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Say nothing but what the command says")
+	return command
+}
+
+func (o *options) complete(command *cobra.Command, args []string) (err error) {
+	if err := o.command.Read(command, args, o.shell); err != nil {
+		return exit.Hint(err, "For example: %s exec web/web-1 -- uptime", o.Name)
+	}
+	if o.command.TTY && !terminal.Is(o.In) {
+		o.command.TTY = false
+		if !o.quiet {
+			fmt.Fprintln(o.ErrOut, "note: without a terminal: standard input is none")
+		}
+	}
+	o.namespace, err = o.Cluster.Namespace()
+	return err
+}
+
+func (o *options) validate() error {
+	if o.timeout < 0 {
+		return fmt.Errorf("--timeout %s is negative", o.timeout)
+	}
+	if o.command.IsEmpty() && !o.command.TTY {
+		return errors.New("there is no command: write it after --, or ask for a shell with -it")
+	}
+	return o.command.Validate()
+}
+
+func (o *options) run(ctx context.Context) error {
+	live, err := o.Cluster.Live()
+	if err != nil {
+		return err
+	}
+	result, err := o.stream(ctx, live.Pool(o.namespace, o.command.Pool))
+	ending := remote.Ending{
+		Quiet: o.quiet, Interrupted: remote.Signaled,
+		Asked: cluster.AskedToStream("exec", o.namespace, o.command.Pool, o.command.Target),
+	}
+	return ending.Error(ctx, o.Cluster, result, err)
+}
+
+// stream runs the command, in a raw terminal if it has one.
+func (o *options) stream(ctx context.Context, pool *client.Pool) (client.Result, error) {
+	command, streams := o.command.ForClient(), client.Streams{Stdout: o.Out, Stderr: o.ErrOut}
+	command.Timeout = o.timeout
+	if o.stdin {
+		command.Stdin = o.In
+	}
+	file, ok := o.In.(*os.File)
+	if !o.command.TTY || !ok {
+		return pool.Stream(ctx, command, streams)
+	}
+	raw, err := terminal.MakeRaw(ctx, file)
+	if err != nil {
+		return client.Result{}, &client.Error{Outcome: livev1alpha1.OutcomeNotStarted, Message: err.Error(), Err: err}
+	}
+	defer raw.Restore()
+	streams.Terminal = &client.Terminal{Term: os.Getenv("TERM"), Size: raw.Size, Resize: raw.Sizes}
+	return pool.Stream(ctx, command, streams)
+}

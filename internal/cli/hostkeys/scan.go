@@ -1,0 +1,193 @@
+package hostkeys
+
+import (
+	"context"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/connpool/connpool/internal/cli/display"
+)
+
+// keyKinds are the kinds of host keys to ask for, the best first, each with the
+// algorithms that prove it. A server shows one key in each handshake.
+var keyKinds = [][]string{
+	{ssh.KeyAlgoED25519},
+	{ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521},
+	{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256},
+}
+
+// hostScan is what a host answered.
+type hostScan struct {
+	address string // the IP and port that answered
+	server  string // what it calls itself
+	keys    []ssh.PublicKey
+}
+
+// errSeen ends a handshake as soon as the key is seen, long before the client
+// would authenticate.
+var errSeen = errors.New("the host key is seen")
+
+// scanHost asks a host for its keys, one handshake for each kind.
+func scanHost(ctx context.Context, address string, timeout time.Duration) (hostScan, error) {
+	scans := make([]hostScan, len(keyKinds))
+	errs := make([]error, len(keyKinds))
+	var kinds sync.WaitGroup
+	for i, algorithms := range keyKinds {
+		kinds.Go(func() {
+			bounded, cancel := context.WithTimeout(ctx, timeout)
+			defer cancel()
+			scans[i], errs[i] = scanKind(bounded, address, algorithms)
+		})
+	}
+	kinds.Wait()
+	var all hostScan
+	for _, scan := range scans {
+		if scan.address != "" {
+			all.address, all.server = scan.address, scan.server
+		}
+		all.keys = append(all.keys, scan.keys...)
+	}
+	return all, scanError(address, all, errs)
+}
+
+// scanError returns why a scan saw no key, or may have missed one: a scan that
+// leaves out a key looks complete, which is worse than no scan.
+func scanError(address string, scan hostScan, errs []error) error {
+	for _, err := range errs {
+		if err != nil {
+			return fmt.Errorf("scan %s: %w", address, err)
+		}
+	}
+	if len(scan.keys) == 0 {
+		return fmt.Errorf("scan %s: it has no ed25519, ECDSA or RSA key: give it an ed25519 key (ssh-keygen -A)", address)
+	}
+	return nil
+}
+
+// scanKind makes one handshake. A server without a key of this kind is no error.
+func scanKind(ctx context.Context, address string, algorithms []string) (hostScan, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return hostScan{}, plainDialError(err)
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	scan := hostScan{address: conn.RemoteAddr().String()}
+	banner := &bannerConn{Conn: conn}
+	err = shakeHands(banner, address, &ssh.ClientConfig{
+		HostKeyAlgorithms: algorithms,
+		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
+			scan.keys = append(scan.keys, key)
+			return errSeen
+		},
+	})
+	scan.server = banner.version()
+	switch {
+	case len(scan.keys) > 0 || isNoCommonKey(err):
+		return scan, nil
+	case ctx.Err() != nil:
+		return scan, errors.New("it accepts the connection, but does not answer in time")
+	}
+	return scan, fmt.Errorf("it does not speak SSH as it should: %w", err)
+}
+
+// shakeHands makes a handshake that its callback ends.
+func shakeHands(conn net.Conn, address string, config *ssh.ClientConfig) error {
+	_, _, _, err := ssh.NewClientConn(conn, address, config) //nolint:dogsled // the handshake fails on purpose
+	return err
+}
+
+func isNoCommonKey(err error) bool {
+	none, ok := errors.AsType[*ssh.AlgorithmNegotiationError](err)
+	return ok && strings.Contains(none.Error(), "host key")
+}
+
+// plainDialError drops the part of an error that repeats what was dialed.
+func plainDialError(err error) error {
+	operation, ok := errors.AsType[*net.OpError](err)
+	if !ok {
+		return err
+	}
+	if operation.Timeout() {
+		return errors.New("nothing answers in time: is the port right, and does a firewall let you through?")
+	}
+	return operation.Err
+}
+
+// bannerConn remembers the first line that a server sends.
+type bannerConn struct {
+	net.Conn
+
+	mu    sync.Mutex
+	first []byte
+}
+
+// maxBanner is the longest line that SSH allows.
+const maxBanner = 255
+
+func (b *bannerConn) Read(p []byte) (int, error) {
+	n, err := b.Conn.Read(p)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.first = append(b.first, p[:min(n, maxBanner-len(b.first))]...)
+	return n, err
+}
+
+// version returns what the server calls itself.
+func (b *bannerConn) version() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	line, _, _ := strings.Cut(string(b.first), "\n")
+	if !strings.HasPrefix(line, "SSH-") {
+		return ""
+	}
+	return display.OneLine(line)
+}
+
+// minRSABits is the size under which the operator refuses an RSA key.
+const minRSABits = 2048
+
+// bitsOf returns the size of a key as ssh-keygen prints it.
+func bitsOf(key ssh.PublicKey) int {
+	switch key.Type() {
+	case ssh.KeyAlgoRSA:
+		if public, ok := key.(ssh.CryptoPublicKey).CryptoPublicKey().(*rsa.PublicKey); ok {
+			return public.N.BitLen()
+		}
+	case ssh.KeyAlgoECDSA384:
+		return 384
+	case ssh.KeyAlgoECDSA521:
+		return 521
+	}
+	return 256
+}
+
+func isStrong(key ssh.PublicKey) bool {
+	return key.Type() != ssh.KeyAlgoRSA || bitsOf(key) >= minRSABits
+}
+
+// strongKeys returns the keys that a target may pin, in the form of known_hosts
+// without the host.
+func strongKeys(keys []ssh.PublicKey) []string {
+	var lines []string
+	for _, key := range slices.DeleteFunc(slices.Clone(keys), func(k ssh.PublicKey) bool { return !isStrong(k) }) {
+		lines = append(lines, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))))
+	}
+	return lines
+}
+
+// shortType returns the name of a key's type in the files of /etc/ssh.
+func shortType(key ssh.PublicKey) string {
+	if strings.HasPrefix(key.Type(), "ecdsa-") {
+		return "ecdsa"
+	}
+	return strings.TrimPrefix(key.Type(), "ssh-")
+}

@@ -1,0 +1,176 @@
+// Package portforward listens on this machine and connects what comes to what a
+// target reaches.
+//
+// A forward is read from [LOCAL:]REMOTE. A tunnel keeps it working: its listeners
+// live as long as the command, and when the connection behind them is lost, it
+// opens another one. All forwards end with the first error, or with Ctrl-C, which
+// is no error.
+//
+// Trade-off: what was open when a connection is lost is closed and not resumed,
+// because only its two ends know whether that would be right.
+package portforward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/connpool/connpool/client"
+	"github.com/connpool/connpool/internal/cli/cluster"
+	"github.com/connpool/connpool/internal/cli/display"
+	"github.com/connpool/connpool/internal/cli/plugin"
+	"github.com/connpool/connpool/internal/cli/remote"
+)
+
+// options forward local ports and sockets through a target.
+type options struct {
+	*plugin.Factory
+
+	namespace, pool, target string
+	place                   remote.Place // without a container: ports are the pod's
+	addresses               []string
+	words                   []string
+	forwards                []forward
+}
+
+// New returns the command port-forward.
+func New(f *plugin.Factory) *cobra.Command {
+	o := &options{Factory: f}
+	command := &cobra.Command{
+		Use:   "port-forward POOL[/TARGET] [LOCAL:]REMOTE...",
+		Short: "Forward local ports through a target",
+		Long: "Listen here, and reach what the target reaches, until Ctrl-C.\n\n" +
+			"REMOTE is a port of the target, HOST:PORT as seen from it, or unix:/PATH of a socket on it. LOCAL is a port, or\n" +
+			"unix:/PATH of a socket that only you may use; without it, the port is the same as the remote one. Port 0, and a\n" +
+			"remote socket without LOCAL, mean any free port. With --pod, REMOTE is a port of that pod.\n\n" +
+			"When the connection behind it is lost, it is made again: what was open is closed, and what is new waits.",
+		Example: f.Examples(
+			"a database that listens on the target itself", "port-forward db/db-1 5432",
+			"another host's web server, as seen from a target", "port-forward web 8080:intranet.example.com:80",
+			"a pod of a cluster", "port-forward cluster --pod web-0 8080:80",
+			"several at once", "port-forward web/web-1 8080:80 8443:443",
+			"the Docker engine of a target", "port-forward build unix:/tmp/docker.sock:unix:/var/run/docker.sock"),
+		Args:              cobra.MinimumNArgs(2),
+		ValidArgsFunction: f.CompletePoolSlashTarget,
+		RunE:              plugin.RunE(o.complete, o.validate, o.run),
+	}
+	o.place.RegisterPod(command.Flags())
+	command.Flags().StringSliceVar(&o.addresses, "address", []string{"127.0.0.1"},
+		"Addresses to listen on; everybody who reaches them reaches the remote, too")
+	return command
+}
+
+func (o *options) complete(_ *cobra.Command, args []string) (err error) {
+	o.pool, o.target = remote.PoolAndTarget(args[0])
+	o.words = args[1:]
+	o.namespace, err = o.Cluster.Namespace()
+	return err
+}
+
+func (o *options) validate() error {
+	if err := o.place.Validate(); err != nil {
+		return err
+	}
+	for _, word := range o.words {
+		f, err := parseForward(word)
+		if err != nil {
+			return err
+		}
+		if o.place.Pod != "" && !isPort(f.remote, 1) {
+			return fmt.Errorf("%q is no port of a pod: with --pod, the remote is a port from 1 to 65535", f.remote)
+		}
+		o.forwards = append(o.forwards, f)
+	}
+	if len(o.addresses) == 0 {
+		return errors.New("--address is empty: name an address of this machine")
+	}
+	return nil
+}
+
+// through says where a forward leads.
+func (o *options) through(f forward) string {
+	where := o.pool
+	if o.target != "" {
+		where += "/" + o.target
+	}
+	if o.place.Pod != "" {
+		return fmt.Sprintf("%s of pod %s on %s", f.remote, o.place.Pod, where)
+	}
+	if strings.Contains(f.remote, ":") {
+		return f.remote + " through " + where
+	}
+	return f.remote + " on " + where
+}
+
+func (o *options) run(ctx context.Context) error {
+	live, err := o.Cluster.Live()
+	if err != nil {
+		return err
+	}
+	pool := live.Pool(o.namespace, o.pool)
+	group, ctx := errgroup.WithContext(ctx)
+	for _, f := range o.forwards {
+		open := func(ctx context.Context) (forwarder, error) {
+			opened, err := o.openTo(ctx, pool, f.remote)
+			if err != nil {
+				return nil, o.Cluster.Explain(ctx, err, cluster.AskedToStream("portforward", o.namespace, o.pool, o.target))
+			}
+			return opened, nil
+		}
+		if err := o.start(ctx, group, f, open); err != nil {
+			// The first error of a group ends the other forwards.
+			group.Go(func() error { return err })
+			break
+		}
+	}
+	return unlessInterrupted(group.Wait())
+}
+
+// openTo opens a forwarder to a port of the pod, or to what the target reaches.
+func (o *options) openTo(ctx context.Context, pool *client.Pool, address string) (*client.Forwarder, error) {
+	if o.place.Pod == "" {
+		return pool.Forward(ctx, o.target, address)
+	}
+	port, err := strconv.ParseUint(address, 10, 16)
+	if err != nil {
+		return nil, err
+	}
+	return pool.ForwardPod(ctx, o.target, types.NamespacedName{Namespace: o.place.Namespace, Name: o.place.Pod}, uint16(port))
+}
+
+// unlessInterrupted returns no error for Ctrl-C, which is how the user ends it.
+func unlessInterrupted(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// start serves one forward in the group, once it is known to work.
+func (o *options) start(ctx context.Context, group *errgroup.Group, f forward, open openFunc) error {
+	listeners, err := f.listen(ctx, o.addresses)
+	if err != nil {
+		return err
+	}
+	t := &tunnel{open: open, remote: o.through(f), say: o.say, conns: make(chan net.Conn)}
+	first, err := open(ctx)
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
+	for _, l := range listeners {
+		fmt.Fprintf(o.Out, "Forwarding from %s -> %s\n", l.Addr(), t.remote)
+		group.Go(func() error { return t.accept(ctx, l) })
+	}
+	group.Go(func() error { return t.serve(ctx, first) })
+	return nil
+}
+
+func (o *options) say(line string) { fmt.Fprintln(o.ErrOut, display.OneLine(line)) }

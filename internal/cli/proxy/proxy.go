@@ -1,0 +1,185 @@
+// Package proxy serves the API of a target on this machine, for docker, kubectl
+// and helm.
+//
+// The local end is a socket that only the user can open, or a port that asks for a
+// token that only the user can read; --port serves every user of this machine. A
+// server passes the requests on to the target through the live API, with the
+// user's permissions on the pool. A command, if there is one, runs with
+// DOCKER_HOST or KUBECONFIG set for it.
+//
+// Trade-off: a cluster is served on a port, which every user of the machine can
+// reach, because a kubeconfig cannot name a socket. The token protects it.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+
+	"github.com/connpool/connpool/internal/cli/cluster"
+	"github.com/connpool/connpool/internal/cli/exit"
+	"github.com/connpool/connpool/internal/cli/plugin"
+	"github.com/connpool/connpool/internal/cli/remote"
+)
+
+// options make the API of a target reachable for its own tools.
+type options struct {
+	*plugin.Factory
+
+	command   remote.Command // its words run on this machine
+	namespace string
+	port      int
+	hasPort   bool
+	socket    string
+}
+
+// New returns the command proxy.
+func New(f *plugin.Factory) *cobra.Command {
+	o := &options{Factory: f}
+	command := &cobra.Command{
+		Use:   "proxy POOL[/TARGET] [-- COMMAND [ARGUMENT...]]",
+		Short: "Use docker, kubectl or helm through a pool",
+		Long: "Make the API of a Docker engine or of a cluster reachable for its own tools, with\n" +
+			"your permissions on the pool instead of its credentials.\n\n" +
+			"With a command, it is run with DOCKER_HOST or KUBECONFIG set for it, and its exit\n" +
+			"code is passed on; 254 means that it was not run. Without one, the API is served\n" +
+			"until Ctrl-C, and what to type is printed.\n\n" +
+			"By default only you can reach it: a Docker engine by a socket in a directory of\n" +
+			"yours, a cluster by a kubeconfig there, which holds a token. With --port everybody\n" +
+			"on this machine can, but no web page.",
+		Example: f.Examples(
+			"docker on an engine", "proxy ci -- docker ps",
+			"with input", "proxy ci -- docker exec -i db psql < dump.sql",
+			"kubectl and helm on a cluster", "proxy cluster -- helm list",
+			"a shell in which kubectl means that cluster", "proxy cluster -- bash",
+			"until Ctrl-C, for other terminals", "proxy ci/build-1",
+			"on a port, for anything that speaks HTTP", "proxy cluster --port 8001"),
+		ValidArgsFunction:     f.CompletePoolSlashTarget,
+		DisableFlagsInUseLine: true,
+		Annotations:           map[string]string{plugin.OwnFailures: "true"},
+		RunE:                  plugin.RunE(o.complete, o.validate, o.run),
+	}
+	flags := command.Flags()
+	o.command.RegisterTarget(f, command)
+	flags.IntVar(&o.port, "port", 0, "Serve on this port of 127.0.0.1, for everybody on this machine; 0 means any free one")
+	flags.StringVar(&o.socket, "socket", "", "Serve on a unix socket of this path, which only you may use")
+	command.MarkFlagsMutuallyExclusive("port", "socket")
+	return command
+}
+
+func (o *options) complete(command *cobra.Command, args []string) (err error) {
+	if err := o.command.Read(command, args, false); err != nil {
+		return exit.Hint(err, "For example: %s proxy ci -- docker ps", o.Name)
+	}
+	o.hasPort = command.Flags().Changed("port")
+	o.namespace, err = o.Cluster.Namespace()
+	return err
+}
+
+func (o *options) validate() error {
+	switch {
+	case o.command.Pool == "":
+		return errors.New("the pool has no name")
+	case o.port < 0 || o.port > 65535:
+		return fmt.Errorf("--port %d is no port from 0 to 65535", o.port)
+	}
+	return nil
+}
+
+func (o *options) run(ctx context.Context) error {
+	live, err := o.Cluster.Live()
+	if err != nil {
+		return err
+	}
+	if o.command.Target == "" {
+		if o.command.Target, err = o.onlyTarget(ctx); err != nil {
+			return err
+		}
+	}
+	api := live.Pool(o.namespace, o.command.Pool).Proxy(o.command.Target)
+	kind, err := kindOf(ctx, api)
+	if err != nil {
+		return o.Cluster.Explain(ctx, err, cluster.AskedToProxy(o.namespace, o.command.Pool, o.command.Target))
+	}
+	return o.serve(ctx, api, kind)
+}
+
+// onlyTarget returns the target of a pool that has exactly one.
+func (o *options) onlyTarget(ctx context.Context) (string, error) {
+	objects, err := o.Cluster.Objects()
+	if err != nil {
+		return "", err
+	}
+	pool, err := objects.Pool(ctx, o.namespace, o.command.Pool)
+	if err != nil {
+		return "", o.Cluster.Explain(ctx, err, cluster.AskedToGet(cluster.Pools, o.namespace, o.command.Pool))
+	}
+	if pool.Spec.TargetRef != nil {
+		return pool.Spec.TargetRef.Name, nil
+	}
+	members, err := o.Cluster.Members(ctx, o.namespace, o.command.Pool)
+	if err != nil {
+		return "", err
+	}
+	if names := cluster.Names(members); len(names) > 1 {
+		return "", exit.Hint(fmt.Errorf("pool %s has %d targets, and a proxy is for one", o.command.Pool, len(names)),
+			"Name it: %s proxy %s/%s. %s", o.Name, o.command.Pool, names[0], o.Cluster.Offer("target", "", o.namespace, names))
+	}
+	return members[0].Name, nil
+}
+
+// serve serves until the command has ended or, if there is none, until Ctrl-C.
+func (o *options) serve(ctx context.Context, api http.RoundTripper, kind apiKind) error {
+	end, err := o.open(ctx, kind)
+	if err != nil {
+		return err
+	}
+	defer end.remove()
+	server := serveProxy(end, api) //nolint:contextcheck // it lives until the command has ended, whatever ctx does
+	defer server.stop()
+	if len(o.command.Words) > 0 {
+		return runChild(ctx, o.IOStreams, o.command.Words, end.environment())
+	}
+	fmt.Fprintf(o.Out, "Serving the API of %s (%s) at %s until Ctrl-C\n", o.command.Target, kind, end.address())
+	if end.isOpen {
+		fmt.Fprintln(o.ErrOut, "note: everybody on this machine can use this port, as you")
+	}
+	fmt.Fprintf(o.Out, "\n  %s\n", strings.Join(end.advice(), "\n  "))
+	<-ctx.Done()
+	return nil
+}
+
+// open makes the local end.
+func (o *options) open(ctx context.Context, kind apiKind) (*localEnd, error) {
+	switch {
+	case o.socket != "" && kind == apiKubernetes && len(o.command.Words) > 0:
+		return nil, errors.New("a kubeconfig cannot name a socket: leave --socket out, and the command gets a port of its own")
+	case o.socket != "":
+		return openSocket(ctx, kind, o.socket)
+	case o.hasPort:
+		return openPort(ctx, kind, o.port)
+	case kind == apiDocker:
+		return openPrivateSocket(ctx)
+	}
+	return openPrivatePort(ctx, o.defaultNamespace(ctx))
+}
+
+// defaultNamespace returns the namespace that the target declares as its default.
+// A user who may not read the target gets none.
+func (o *options) defaultNamespace(ctx context.Context) string {
+	objects, err := o.Cluster.Objects()
+	if err != nil {
+		return ""
+	}
+	target, err := objects.Target(ctx, types.NamespacedName{Namespace: o.namespace, Name: o.command.Target})
+	if err != nil || target.Spec.Kubernetes == nil {
+		return ""
+	}
+	return ptr.Deref(target.Spec.Kubernetes.DefaultNamespace, "")
+}

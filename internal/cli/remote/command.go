@@ -1,0 +1,150 @@
+// Package remote is a command that runs on a target: how it is written on a
+// command line, which bounds it has, and what its end means to the caller.
+//
+// A command of the plugin that runs something has a Command among its options,
+// registers its flags, and passes the result of the client to an Ending.
+//
+//	result, err := live.Pool(namespace, o.command.Pool).Stream(ctx, o.command.ForClient(), streams)
+//	return remote.Ending{Asked: asked, Interrupted: remote.Signaled}.Error(ctx, f.Cluster, result, err)
+//
+// Trade-off: the bounds of the API are checked here a second time, so that a
+// command that is too long fails with a sentence and not with a refused request.
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/client"
+	"github.com/connpool/connpool/internal/cli/plugin"
+)
+
+// EnvUsage is the help of an --env flag for a single command.
+const EnvUsage = "NAME=value to offer to the server, which may ignore it; not for secrets; may be repeated"
+
+// Command is what to run, and where.
+type Command struct {
+	Pool   string
+	Target string
+	Place  Place
+	// Words of the command, or a line for the shell.
+	Words []string
+	Line  string
+	// Env holds pairs of the form NAME=value.
+	Env []string
+	TTY bool
+}
+
+// RegisterTarget adds --target.
+func (c *Command) RegisterTarget(f *plugin.Factory, command *cobra.Command) {
+	command.Flags().StringVar(&c.Target, "target", "", "Target of the pool; the same as POOL/TARGET")
+	plugin.CompleteFlag(command, "target", f.CompleteTarget)
+}
+
+// ForClient returns the command as the client takes it.
+func (c *Command) ForClient() client.Command {
+	words := c.Words
+	if c.IsEmpty() && !c.Place.IsTarget() {
+		words = []string{"sh"} // a container has no login that would choose a shell
+	}
+	return client.Command{
+		Target: c.Target, Container: c.Place.Container, Pod: c.Place.Pod, Namespace: c.Place.Namespace,
+		Argv: words, Shell: c.Line, Env: c.variables(),
+	}
+}
+
+// variables returns the --env flags as a map.
+func (c *Command) variables() map[string]string {
+	env := make(map[string]string, len(c.Env))
+	for _, pair := range c.Env {
+		name, text, _ := strings.Cut(pair, "=")
+		env[name] = text
+	}
+	return env
+}
+
+// Read takes POOL[/TARGET] and the command behind -- from the arguments.
+func (c *Command) Read(command *cobra.Command, args []string, shell bool) error {
+	pool, err := c.ReadAfter(command, args, "pool", shell)
+	if err != nil {
+		return err
+	}
+	return c.ReadPool(pool)
+}
+
+// ReadAfter takes the command behind -- from the arguments, and returns the name
+// before it, which is that of a thing such as a pool.
+func (c *Command) ReadAfter(command *cobra.Command, args []string, thing string, shell bool) (name string, err error) {
+	dash := command.ArgsLenAtDash()
+	if dash < 0 {
+		dash = len(args)
+	}
+	switch {
+	case dash == 0:
+		return "", fmt.Errorf("which %s? Its name comes first", thing)
+	case dash > 1:
+		return "", fmt.Errorf("write -- before the command: %s -- %s", args[0], strings.Join(args[1:], " "))
+	}
+	c.Words = args[dash:]
+	if shell {
+		c.Line, c.Words = strings.Join(c.Words, " "), nil
+	}
+	return args[0], nil
+}
+
+// ReadPool takes POOL[/TARGET].
+func (c *Command) ReadPool(argument string) error {
+	pool, target := PoolAndTarget(argument)
+	if target != "" && c.Target != "" && target != c.Target {
+		return fmt.Errorf("%s and --target %s name different targets", argument, c.Target)
+	}
+	c.Pool = pool
+	if target != "" {
+		c.Target = target
+	}
+	return nil
+}
+
+// PoolAndTarget splits POOL or POOL/TARGET.
+func PoolAndTarget(argument string) (pool, target string) {
+	pool, target, _ = strings.Cut(argument, "/")
+	return pool, target
+}
+
+// IsEmpty reports whether there is nothing to run.
+func (c *Command) IsEmpty() bool { return len(c.Words) == 0 && c.Line == "" }
+
+// Validate refuses what the API would refuse.
+func (c *Command) Validate() error {
+	if c.Pool == "" {
+		return errors.New("the pool has no name")
+	}
+	if err := c.Place.Validate(); err != nil {
+		return err
+	}
+	for _, pair := range c.Env {
+		if name, _, ok := strings.Cut(pair, "="); !ok || name == "" {
+			return fmt.Errorf("--env %q is not of the form NAME=value", pair)
+		}
+	}
+	return c.ValidateWords()
+}
+
+// ValidateWords keeps what is to be run within the bounds of the API.
+func (c *Command) ValidateWords() error {
+	if len(c.Words) > livev1alpha1.MaxCommandArguments {
+		return fmt.Errorf("the command has %d words, and at most %d are allowed", len(c.Words), livev1alpha1.MaxCommandArguments)
+	}
+	size := len(c.Line)
+	for _, word := range c.Words {
+		size += len(word)
+	}
+	if size > livev1alpha1.MaxCommandBytes {
+		return fmt.Errorf("the command has %d bytes, and at most %d are allowed", size, livev1alpha1.MaxCommandBytes)
+	}
+	return nil
+}

@@ -1,0 +1,154 @@
+package run
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/cli/display"
+)
+
+// maxLine bounds how much of an unfinished line is held back, in bytes. A longer
+// line is printed in pieces.
+const maxLine = 64 << 10
+
+// lineMixer prints what many targets write, line by line, each line marked with
+// its target. What one target writes never interrupts a line of another.
+type lineMixer struct {
+	mu    sync.Mutex // guards out and err, so that lines stay whole
+	out   io.Writer
+	err   io.Writer
+	width int
+	names map[string]int
+	paint display.Paint
+}
+
+// nameColors tell neighbors apart; red is left for failures.
+var nameColors = [...]string{"36", "33", "35", "32", "34", "96"}
+
+func newLineMixer(out, err io.Writer, targets []string) *lineMixer {
+	m := &lineMixer{out: out, err: err, names: make(map[string]int, len(targets)), paint: display.PaintFor(out)}
+	for i, target := range targets {
+		m.width = max(m.width, utf8.RuneCountInString(target))
+		m.names[target] = i
+	}
+	return m
+}
+
+// writers returns where a target's stdout and stderr go.
+func (m *lineMixer) writers(target string) (stdout, stderr *lineWriter) {
+	color := nameColors[m.names[target]%len(nameColors)]
+	prefix := m.paint.In(color, fmt.Sprintf("%-*s", m.width, target)) + " | "
+	return &lineWriter{mixer: m, to: m.out, prefix: prefix}, &lineWriter{mixer: m, to: m.err, prefix: prefix}
+}
+
+// lineWriter marks the lines of one stream.
+type lineWriter struct {
+	mixer  *lineMixer
+	to     io.Writer
+	prefix string
+	rest   []byte
+}
+
+// Write prints whole lines and keeps the rest for later.
+func (w *lineWriter) Write(p []byte) (int, error) {
+	w.rest = append(w.rest, p...)
+	for {
+		line, rest, whole := bytes.Cut(w.rest, []byte("\n"))
+		if !whole && len(line) < maxLine {
+			return len(p), nil
+		}
+		if err := w.print(line); err != nil {
+			return 0, err
+		}
+		w.rest = rest
+	}
+}
+
+// end prints a last line that has no line break.
+func (w *lineWriter) end() {
+	if len(w.rest) > 0 {
+		_ = w.print(w.rest)
+		w.rest = nil
+	}
+}
+
+func (w *lineWriter) print(line []byte) error {
+	w.mixer.mu.Lock()
+	defer w.mixer.mu.Unlock()
+	_, err := fmt.Fprintf(w.to, "%s%s\n", w.prefix, line)
+	return err
+}
+
+// headBuffer keeps the beginning of a stream, at most maxKeptOutput bytes.
+type headBuffer struct {
+	kept      bytes.Buffer
+	truncated bool
+}
+
+// Write keeps what there is room for and drops the rest.
+func (b *headBuffer) Write(p []byte) (int, error) {
+	room := maxKeptOutput - b.kept.Len()
+	if len(p) > room {
+		b.truncated = true
+	}
+	b.kept.Write(p[:min(len(p), room)])
+	return len(p), nil
+}
+
+// text returns what was kept, as text that JSON can carry.
+func (b *headBuffer) text() string { return strings.ToValidUTF8(b.kept.String(), "\uFFFD") }
+
+// summary prints a line for each target, on standard error so that the output of
+// the commands can go elsewhere.
+func (o *options) summary(results []targetResult) {
+	t := &display.Table{Columns: []string{"TARGET", "OUTCOME", "EXIT", "TIME", "WHY"}}
+	p, good := display.PaintFor(o.ErrOut), 0
+	marks := []string{" "}
+	for i := range results {
+		r := &results[i]
+		if r.ok() {
+			good++
+		}
+		marks = append(marks, p.Mark(r.ok()))
+		t.Add(r.Target, string(r.Outcome), r.exit(), r.took(), r.why())
+	}
+	fmt.Fprintln(o.ErrOut)
+	for i, line := range t.Lines() {
+		fmt.Fprintln(o.ErrOut, marks[i], line)
+	}
+	fmt.Fprintf(o.ErrOut, "\n%d of %s succeeded\n", good, display.Count(len(results), "target", "targets"))
+}
+
+func (r *targetResult) exit() string {
+	if r.ExitCode == nil {
+		return ""
+	}
+	return strconv.Itoa(*r.ExitCode)
+}
+
+func (r *targetResult) took() string {
+	if r.Reason == reasonSkipped {
+		return ""
+	}
+	return display.Micros(int64(r.Seconds * float64(time.Second/time.Microsecond)))
+}
+
+func (r *targetResult) why() string {
+	switch {
+	case r.Signal != "":
+		return "signal " + r.Signal
+	case r.Outcome == livev1alpha1.OutcomeCompleted:
+		return ""
+	case r.Reason == "":
+		return r.Message
+	default:
+		return r.Reason + ": " + r.Message
+	}
+}

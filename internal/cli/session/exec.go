@@ -1,0 +1,89 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/connpool/connpool/client"
+	"github.com/connpool/connpool/internal/cli/cluster"
+	"github.com/connpool/connpool/internal/cli/exit"
+	"github.com/connpool/connpool/internal/cli/plugin"
+	"github.com/connpool/connpool/internal/cli/remote"
+)
+
+// execOptions run one command in a session.
+type execOptions struct {
+	*plugin.Factory
+	command   remote.Command // without a place, which the session has
+	namespace string
+	session   string
+	shell     bool
+	timeout   time.Duration
+	quiet     bool
+}
+
+// newExec returns the command session exec.
+func newExec(f *plugin.Factory) *cobra.Command {
+	o := &execOptions{Factory: f}
+	command := &cobra.Command{
+		Use:   "exec SESSION -- COMMAND [ARGUMENT...]",
+		Short: "Run a command in a session",
+		Long: "Run a command in the shell of a session, after those that are there already. Its\n" +
+			"arguments arrive as given, unless --shell asks the shell to interpret them; builtins\n" +
+			"such as cd and export work in both ways. Its input is empty. Ctrl-C ends the session\n" +
+			"together with the command.\n\n" +
+			"The exit code is the command's, or 254 if it surely did not run, or 255 if it may\n" +
+			"have run; both come with a message.",
+		Example: f.Examples(
+			"change the directory for what follows", "session exec NAME -- cd /srv/app",
+			"a line for the shell", "session exec NAME --shell -- 'export STAGE=prod; make deploy'"),
+		ValidArgsFunction:     plugin.Once(f.LiveNames(cluster.SessionNames)),
+		DisableFlagsInUseLine: true,
+		Annotations:           map[string]string{plugin.OwnFailures: "true"},
+		RunE:                  plugin.RunE(o.complete, o.validate, o.run),
+	}
+	flags := command.Flags()
+	flags.BoolVar(&o.shell, "shell", false, "Let the shell interpret the command")
+	flags.DurationVar(&o.timeout, "timeout", 0, "End the command, and the session, after this long, such as 30s; 0 means never")
+	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Say nothing but what the command says")
+	return command
+}
+
+func (o *execOptions) complete(command *cobra.Command, args []string) error {
+	name, err := o.command.ReadAfter(command, args, "session", o.shell)
+	if err != nil {
+		return exit.Hint(err, "For example: %s session exec NAME -- cd /tmp", o.Name)
+	}
+	o.session = nameOf(name)
+	o.namespace, err = o.Cluster.Namespace()
+	return err
+}
+
+func (o *execOptions) validate() error {
+	switch {
+	case o.timeout < 0:
+		return fmt.Errorf("--timeout %s is negative", o.timeout)
+	case o.command.IsEmpty():
+		return errors.New("there is no command: write it after --")
+	}
+	return o.command.ValidateWords()
+}
+
+func (o *execOptions) run(ctx context.Context) error {
+	live, err := o.Cluster.Live()
+	if err != nil {
+		return err
+	}
+	command := o.command.ForClient()
+	command.Timeout = o.timeout
+	result, err := live.Session(o.namespace, o.session).Stream(ctx, command, client.Streams{Stdout: o.Out, Stderr: o.ErrOut})
+	ending := remote.Ending{
+		Quiet: o.quiet, Asked: cluster.AskedToUseSession(o.namespace, o.session),
+		Interrupted: "the session ends together with the command, which may have done part of its work",
+	}
+	return ending.Error(ctx, o.Cluster, result, err)
+}

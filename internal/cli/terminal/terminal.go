@@ -1,0 +1,118 @@
+// Package terminal is the local terminal: what it is, how large it is, and the
+// raw mode in which every key goes to a program.
+//
+//	raw, err := terminal.MakeRaw(ctx, os.Stdin)
+//	...
+//	defer raw.Restore()
+//
+// Trade-off: on Windows a program keeps the size that the window had at first,
+// because Windows has no signal for its changes.
+package terminal
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"golang.org/x/term"
+
+	"github.com/connpool/connpool/client"
+)
+
+// Is reports whether a stream is a terminal.
+func Is(stream any) bool {
+	file, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+// Width returns the columns of the terminal that a stream is, if it is one.
+func Width(stream any) (columns int, ok bool) {
+	file, ok := stream.(*os.File)
+	if !ok {
+		return 0, false
+	}
+	columns, _, err := term.GetSize(int(file.Fd()))
+	return columns, err == nil && columns > 0
+}
+
+// Raw is a terminal in raw mode.
+type Raw struct {
+	// Size is the size at first.
+	Size client.Size
+	// Sizes delivers the later sizes. Restore closes it.
+	Sizes <-chan client.Size
+
+	file  *os.File
+	state *term.State
+	once  sync.Once
+	stop  context.CancelFunc
+	done  sync.WaitGroup
+}
+
+// MakeRaw makes a terminal raw until Restore. A signal to this process restores
+// the terminal at once, whatever else the process does about the signal.
+func MakeRaw(ctx context.Context, file *os.File) (*Raw, error) {
+	state, err := term.MakeRaw(int(file.Fd()))
+	if err != nil {
+		return nil, fmt.Errorf("make the terminal raw: %w", err)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	sizes := make(chan client.Size)
+	r := &Raw{Size: sizeOf(file), Sizes: sizes, file: file, state: state, stop: stop}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	r.done.Go(func() {
+		defer signal.Stop(signals)
+		select {
+		case <-signals:
+		case <-ctx.Done():
+		}
+		r.makeNormal()
+	})
+	r.done.Go(func() {
+		defer close(sizes)
+		watchSize(ctx, file, sizes)
+	})
+	return r, nil
+}
+
+func (r *Raw) makeNormal() {
+	r.once.Do(func() { _ = term.Restore(int(r.file.Fd()), r.state) })
+}
+
+// Restore makes the terminal as it was.
+func (r *Raw) Restore() {
+	r.stop()
+	r.done.Wait()
+}
+
+// watchSize sends the size of a terminal whenever it may have changed.
+func watchSize(ctx context.Context, file *os.File, sizes chan<- client.Size) {
+	changes, stop := sizeChanges()
+	defer stop()
+	for {
+		select {
+		case <-changes:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case sizes <- sizeOf(file):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// sizeOf returns the size of a terminal, or the usual size if the terminal does
+// not tell.
+func sizeOf(file *os.File) client.Size {
+	columns, rows, err := term.GetSize(int(file.Fd()))
+	if err != nil || columns == 0 || rows == 0 {
+		return client.Size{Columns: 80, Rows: 24}
+	}
+	return client.Size{Columns: uint16(columns), Rows: uint16(rows)}
+}

@@ -1,0 +1,186 @@
+package operator
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/connpool/connpool/internal/apiserver"
+	"github.com/connpool/connpool/internal/registry"
+	"github.com/connpool/connpool/internal/serving"
+)
+
+// LiveOptions are the settings of the live API.
+type LiveOptions struct {
+	// Address to serve on; "0" or nothing turns the live API off.
+	Address string
+	// CertFile and KeyFile are the certificate and its key, in one directory; the
+	// operator issues its own when they are empty.
+	CertFile, KeyFile string
+	// Service is the name, and Namespace the namespace, of the Service of the live
+	// API. The certificates that the operator issues are in that namespace, too.
+	Service, Namespace string
+	// Advertise is the IP address at which the Service finds this replica while it
+	// leads; the replica is not published when it is empty.
+	Advertise string
+	// StreamsPerUser and StreamsPerPool bound the uses that run at the same time; 0
+	// is no bound.
+	StreamsPerUser, StreamsPerPool int
+	// AuditCommands puts the words of commands into audit lines.
+	AuditCommands bool
+}
+
+func (o *LiveOptions) register(flags *flag.FlagSet) {
+	flags.StringVar(&o.Address, "live-bind-address", ":9443", "address of the live API; 0 turns it off")
+	flags.StringVar(&o.CertFile, "tls-cert-file", "",
+		"certificate of the live API, from cert-manager for example; one is issued and rotated by the operator itself when empty")
+	flags.StringVar(&o.KeyFile, "tls-private-key-file", "", "key of --tls-cert-file")
+	flags.StringVar(&o.Service, "live-service", "connpool-live", "name of the Service of the live API")
+	flags.StringVar(&o.Namespace, "live-namespace", os.Getenv("POD_NAMESPACE"),
+		"namespace of that Service and of the certificates; POD_NAMESPACE when empty")
+	flags.StringVar(&o.Advertise, "live-advertise-address", os.Getenv("POD_IP"),
+		"IP at which this replica is found while it holds the connections; POD_IP when empty; without either it is not published")
+	flags.IntVar(&o.StreamsPerUser, "max-streams-per-user", 2000, "commands and forwards of one user at the same time; 0 for no bound")
+	flags.IntVar(&o.StreamsPerPool, "max-streams-per-pool", 2000, "commands and forwards in one pool at the same time; 0 for no bound")
+	flags.BoolVar(&o.AuditCommands, "audit-commands", false, "put the words of commands into audit lines; they may hold secrets")
+}
+
+// off reports whether the live API is turned off.
+func (o *LiveOptions) off() bool { return o.Address == "" || o.Address == "0" }
+
+func (o *LiveOptions) validate() error {
+	switch {
+	case o.off():
+		return nil
+	case (o.CertFile == "") != (o.KeyFile == ""):
+		return errors.New("--tls-cert-file and --tls-private-key-file belong together; set both or none")
+	case filepath.Dir(o.CertFile) != filepath.Dir(o.KeyFile):
+		return errors.New("--tls-cert-file and --tls-private-key-file must be in one directory")
+	case o.CertFile == "" && o.Namespace == "":
+		return errors.New("--live-namespace must name the namespace of the operator's Service, where its certificates are kept")
+	case o.StreamsPerUser < 0 || o.StreamsPerPool < 0:
+		return errors.New("--max-streams-per-user and --max-streams-per-pool must not be negative")
+	}
+	return nil
+}
+
+// liveAPI is the live API of this replica. Every replica serves it.
+type liveAPI struct {
+	serve       func(context.Context) error // runs the API server
+	waitForUses func(context.Context) error // cuts them when the context ends
+	// serving is done when nothing listens any more and every answer is sent.
+	serving sync.WaitGroup
+}
+
+// NeedLeaderElection implements manager.LeaderElectionRunnable.
+func (l *liveAPI) NeedLeaderElection() bool { return false }
+
+// Start implements manager.Runnable. It returns when ctx ends, although uses that
+// were accepted go on: the manager gives the Lease back only when each of its
+// runnables has returned, and no replica would lead as long as a user leaves a
+// shell open.
+func (l *liveAPI) Start(ctx context.Context) error {
+	failed := make(chan error, 1)
+	l.serving.Go(func() { failed <- l.serve(ctx) })
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// finish waits until every accepted use has ended and its client has the answer.
+// When ctx ends, it cuts the uses that are left.
+func (l *liveAPI) finish(ctx context.Context) {
+	if l == nil {
+		return
+	}
+	_ = l.waitForUses(ctx) // each client is told when its use is cut
+	answered := make(chan struct{})
+	go func() {
+		l.serving.Wait()
+		close(answered)
+	}()
+	select {
+	case <-answered:
+	case <-ctx.Done():
+	}
+}
+
+// addLiveAPI adds the live API, and what keeps its certificate, to the manager.
+func (op *Operator) addLiveAPI(ctx context.Context, certificate servingCertificate) error {
+	o := &op.options.Live
+	if o.off() {
+		return nil
+	}
+	if rotator, ok := certificate.(*serving.CertRotator); ok {
+		if err := op.manager.Add(rotator); err != nil {
+			return err
+		}
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", o.Address)
+	if err != nil {
+		return fmt.Errorf("serve the live API: %w; choose another address with --live-bind-address", err)
+	}
+	if op.live, err = op.newLiveAPI(ctx, listener, certificate); err != nil {
+		return fmt.Errorf("set up the live API: %w", err)
+	}
+	if err := o.publish(op.manager, listener.Addr()); err != nil {
+		return err
+	}
+	return op.manager.Add(op.live)
+}
+
+func (op *Operator) newLiveAPI(ctx context.Context, listener net.Listener, certificate servingCertificate) (*liveAPI, error) {
+	o, audit := op.options, op.manager.GetLogger().WithName("audit")
+	config, err := apiserver.Options{
+		Listener: listener, Certificate: certificate, Cluster: op.manager.GetConfig(),
+		Audit: audit, Version: o.Version, ShutdownTimeout: o.DrainTimeout,
+	}.Config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	uses := registry.New(registry.Config{
+		Pools:         op.pools,
+		Objects:       objects{op.manager.GetClient()},
+		Authorizer:    config.Authorizer(),
+		Audit:         audit,
+		AuditCommands: o.Live.AuditCommands,
+		Replica:       o.Replica,
+		Limits:        registry.Limits{StreamsPerUser: o.Live.StreamsPerUser, StreamsPerPool: o.Live.StreamsPerPool},
+	})
+	server, err := config.New(uses.Storage())
+	if err != nil {
+		return nil, err
+	}
+	return &liveAPI{serve: server.Run, waitForUses: uses.Wait}, nil
+}
+
+// publish adds to the manager what points the Service at this replica while it
+// leads.
+func (o *LiveOptions) publish(mgr manager.Manager, listening net.Addr) error {
+	if o.Advertise == "" {
+		return nil
+	}
+	here, err := netip.ParseAddrPort(listening.String())
+	if err != nil {
+		return fmt.Errorf("publish the live API: %w", err)
+	}
+	publisher, err := serving.NewPublisher(mgr.GetConfig(), serving.Endpoint{
+		Namespace: o.Namespace, Service: o.Service,
+		Address: o.Advertise, Port: int32(here.Port()),
+	})
+	if err != nil {
+		return fmt.Errorf("publish the live API: %w; check --live-advertise-address", err)
+	}
+	return mgr.Add(publisher)
+}

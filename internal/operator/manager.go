@@ -1,0 +1,91 @@
+package operator
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/leader"
+)
+
+// newManager makes a manager that serves health, and metrics with the certificate.
+func (o *Options) newManager(cluster *rest.Config, certificate servingCertificate) (manager.Manager, error) {
+	settings := o.managerOptions()
+	if o.LeaderElect {
+		namespace, err := o.leaseNamespace()
+		if err != nil {
+			return nil, err
+		}
+		settings.LeaderElectionResourceLockInterface, err = leader.NewLock(cluster, leader.Options{
+			Namespace: namespace, Replica: o.Replica, Log: ctrl.Log.WithName("leader"),
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	o.Live.serveMetricsWith(certificate, &settings.Metrics)
+	mgr, err := ctrl.NewManager(cluster, settings)
+	if err != nil {
+		return nil, fmt.Errorf("make the manager: %w", err)
+	}
+	return mgr, addChecks(mgr)
+}
+
+func (o *Options) managerOptions() manager.Options {
+	scheme := runtime.NewScheme()
+	_ = clientgoscheme.AddToScheme(scheme) // it fails only on duplicate registration,
+	_ = v1alpha1.AddToScheme(scheme)       // and so does this one
+	return manager.Options{
+		Scheme:                        scheme,
+		Cache:                         cacheOptions(),
+		HealthProbeBindAddress:        o.ProbeAddress,
+		LeaderElection:                o.LeaderElect,
+		LeaderElectionReleaseOnCancel: true,
+		LeaseDuration:                 new(leader.LeaseDuration),
+		RenewDeadline:                 new(leader.RenewDeadline),
+		RetryPeriod:                   new(leader.RetryPeriod),
+		Metrics: metricsserver.Options{
+			BindAddress:    o.MetricsAddress,
+			SecureServing:  true,
+			FilterProvider: filters.WithAuthenticationAndAuthorization,
+		},
+	}
+}
+
+// cacheOptions keeps Secrets and ConfigMaps out of memory unless they have the label of
+// credentials.
+func cacheOptions() cache.Options {
+	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{
+		v1alpha1.CredentialsLabel: v1alpha1.CredentialsLabelValue,
+	})}
+	return cache.Options{
+		ReaderFailOnMissingInformer: true,
+		DefaultTransform:            cache.TransformStripManagedFields(),
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Secret{}:    ours,
+			&corev1.ConfigMap{}: ours,
+		},
+	}
+}
+
+func addChecks(mgr manager.Manager) error {
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("add the health check: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("add the readiness check: %w", err)
+	}
+	return nil
+}

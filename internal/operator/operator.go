@@ -1,0 +1,151 @@
+// Package operator is the operator as a whole: it makes the controllers, the live
+// API and the pools, joins them in one manager, and runs and drains them.
+//
+//	var options operator.Options
+//	options.Register(flags)
+//	err := options.Validate()
+//	err = operator.Run(ctx, options, drivers) // until ctx ends
+//
+// It knows every other package but the drivers: the caller chooses the protocols
+// and passes them in. A test that needs the pools of a running operator calls New
+// and then the operator's own Run.
+//
+// When ctx ends the operator drains: the manager gives the Lease back at once, so
+// that another replica can lead, while uses that were accepted go on for up to
+// DrainTimeout.
+//
+// Trade-offs: this is the one package that imports nearly all others, so that none
+// of those has to know how the whole fits together.
+package operator
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime/debug"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/controller/connectionpool"
+	"github.com/connpool/connpool/internal/controller/connectiontarget"
+	"github.com/connpool/connpool/internal/controller/status"
+	connpoolmetrics "github.com/connpool/connpool/internal/metrics"
+	"github.com/connpool/connpool/internal/poolset"
+)
+
+// How many dials may run at once, for all pools together: enough that a restart is
+// quick, and few enough that no sshd throttles the operator.
+const (
+	dialsPerProcess  = 30
+	dialsPerHost     = 3
+	dialsPerJumpHost = 6
+)
+
+// gcPercent is the headroom of the garbage collector, unless GOGC says
+// otherwise. Idle connections are most of the heap and make little garbage, so
+// Go's default of 100 would keep about 20 KiB more for each of them resident.
+const gcPercent = 50
+
+// Operator is an operator that can be run once.
+type Operator struct {
+	options Options
+	manager manager.Manager
+	pools   *poolset.Set
+	live    *liveAPI // nil when it is turned off
+}
+
+// Run makes an operator for the cluster that the options name, and runs it until
+// ctx ends and it has drained.
+func Run(ctx context.Context, o Options, drivers connectiontarget.Drivers) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	cluster, err := clientcmd.BuildConfigFromFlags("", o.Kubeconfig)
+	if err != nil {
+		return fmt.Errorf("find the cluster: %w; name a kubeconfig with --kubeconfig, or run in a pod", err)
+	}
+	op, err := New(ctx, cluster, o, drivers)
+	if err != nil {
+		return err
+	}
+	return op.Run(ctx)
+}
+
+// New makes an operator for the cluster. It listens on the address of the live API,
+// and follows kube-apiserver's authorities until ctx ends. A process can have one
+// operator, because its metrics are registered with controller-runtime's registry.
+func New(ctx context.Context, cluster *rest.Config, o Options, drivers connectiontarget.Drivers) (*Operator, error) {
+	cluster = rest.CopyConfig(cluster)
+	// The client needs no limit: the server has priority and fairness, and status.Pace
+	// limits the writes.
+	cluster.QPS, cluster.Burst = -1, -1
+	certificate, err := o.Live.certificate(ctx, cluster)
+	if err != nil {
+		return nil, err
+	}
+	mgr, err := o.newManager(cluster, certificate)
+	if err != nil {
+		return nil, err
+	}
+	op := &Operator{
+		options: o,
+		manager: mgr,
+		pools:   poolset.New(o.policy().Dial, connpool.NewBudget(dialsPerProcess, dialsPerHost, dialsPerJumpHost)),
+	}
+	if err := op.addControllers(ctx, drivers); err != nil {
+		return nil, err
+	}
+	if err := op.addLiveAPI(ctx, certificate); err != nil {
+		return nil, err
+	}
+	if err := metrics.Registry.Register(connpoolmetrics.NewCollector(op.pools)); err != nil {
+		return nil, fmt.Errorf("register the metrics: %w", err)
+	}
+	return op, nil
+}
+
+// Pools returns the live pools of this operator.
+func (op *Operator) Pools() *poolset.Set { return op.pools }
+
+// Run runs the operator until ctx ends, then drains it. What still runs after the
+// drain timeout is cut.
+func (op *Operator) Run(ctx context.Context) error {
+	err := op.manager.Start(ctx)
+
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), op.options.DrainTimeout)
+	defer cancel()
+	op.live.finish(ctx)
+	op.pools.Close(ctx)
+	if err != nil {
+		return fmt.Errorf("run the manager: %w", err)
+	}
+	return nil
+}
+
+func (op *Operator) addControllers(ctx context.Context, drivers connectiontarget.Drivers) error {
+	client, budget, recorder := op.manager.GetClient(), status.NewBudget(), op.manager.GetEventRecorder("connpool")
+	targets := &connectiontarget.Reconciler{
+		Client:  client,
+		Reader:  op.manager.GetAPIReader(),
+		Pools:   op.pools,
+		Drivers: drivers,
+		Replica: op.options.Replica,
+		Writer:  connectiontarget.NewWriter(client, recorder, status.NewPace[v1alpha1.ConnectionTargetStatus](budget)),
+	}
+	if err := targets.SetupWithManager(ctx, op.manager); err != nil {
+		return fmt.Errorf("set up the connectiontarget controller: %w", err)
+	}
+	pools := &connectionpool.Reconciler{
+		Client: client,
+		Writer: connectionpool.NewWriter(client, recorder, status.NewPace[v1alpha1.ConnectionPoolStatus](budget)),
+	}
+	if err := pools.SetupWithManager(op.manager); err != nil {
+		return fmt.Errorf("set up the connectionpool controller: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,136 @@
+package operator
+
+import (
+	"cmp"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/connpool/connpool/internal/egress"
+)
+
+// Options are the settings of the operator. Register gives each its flag and its
+// default; the flag's text says what it means.
+type Options struct {
+	// Version of the program, as the live API describes itself.
+	Version string
+	// Kubeconfig is the path of the kubeconfig; the in-cluster configuration is used
+	// when it is empty. Only Run reads it.
+	Kubeconfig string
+	// MetricsAddress and ProbeAddress are where metrics and health are served; "0"
+	// turns them off.
+	MetricsAddress string
+	ProbeAddress   string
+	// LeaderElect lets one replica at a time hold the connections. LeaseNamespace is
+	// where its Lease is; that of the live API, or else the pod's own, when empty.
+	LeaderElect    bool
+	LeaseNamespace string
+	// Replica is the name of this replica in the status of targets.
+	Replica string
+	// Allow are addresses that targets may resolve to although the operator refuses them
+	// by default. Deny are addresses that it refuses in addition. Allow wins.
+	Allow, Deny CIDRs
+	// LocalSockets lets targets use unix sockets of the operator's own host.
+	LocalSockets bool
+	// DrainTimeout bounds how long uses may go on when the operator ends.
+	DrainTimeout time.Duration
+	// Live are the settings of the live API.
+	Live LiveOptions
+}
+
+// Register adds the flags, with their defaults.
+func (o *Options) Register(flags *flag.FlagSet) {
+	flags.StringVar(&o.Kubeconfig, "kubeconfig", "", "path of the kubeconfig; the in-cluster configuration when empty")
+	flags.StringVar(&o.MetricsAddress, "metrics-bind-address", ":8443",
+		"address of the authenticated HTTPS metrics endpoint; 0 turns it off")
+	flags.StringVar(&o.ProbeAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz; 0 turns them off")
+	flags.BoolVar(&o.LeaderElect, "leader-elect", false, "let one replica at a time hold the connections")
+	flags.StringVar(&o.LeaseNamespace, "leader-elect-namespace", "", "namespace of the Lease; the operator's own when empty")
+	flags.StringVar(&o.Replica, "replica-name", hostname(), "name of this replica in the status of targets")
+	flags.Var(&o.Allow, "allow-cidrs",
+		"comma-separated CIDRs that targets may resolve to although they are loopback, link-local or the like")
+	flags.Var(&o.Deny, "deny-cidrs",
+		"comma-separated CIDRs that targets must not resolve to, such as those of the control plane's endpoints")
+	flags.BoolVar(&o.LocalSockets, "allow-local-sockets", false,
+		"let targets use unix sockets of the operator's own host; every user who may write targets then has what those sockets give")
+	flags.DurationVar(&o.DrainTimeout, "drain-timeout", 5*time.Minute, "how long what runs may go on after SIGTERM")
+	o.Live.register(flags)
+}
+
+// Validate returns an error that names the first flag whose value cannot be used.
+func (o *Options) Validate() error {
+	switch {
+	case o.Replica == "":
+		return errors.New("--replica-name must not be empty")
+	case o.DrainTimeout < 0:
+		return errors.New("--drain-timeout must not be negative")
+	}
+	return o.Live.validate()
+}
+
+// policy returns what targets may resolve to: not this host, not metadata
+// services, not the control plane that the operator itself runs on.
+func (o *Options) policy() egress.Policy {
+	policy := egress.Policy{Allow: o.Allow, Deny: slices.Clone(o.Deny), LocalSockets: o.LocalSockets}
+	if own, err := netip.ParseAddr(os.Getenv("KUBERNETES_SERVICE_HOST")); err == nil {
+		policy.Deny = append(policy.Deny, netip.PrefixFrom(own, own.BitLen()))
+	}
+	return policy
+}
+
+// podNamespace is the file from which a pod reads its namespace.
+const podNamespace = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+
+// leaseNamespace returns the namespace of the leader's Lease.
+func (o *Options) leaseNamespace() (string, error) {
+	if given := cmp.Or(o.LeaseNamespace, o.Live.Namespace); given != "" {
+		return given, nil
+	}
+	own, err := os.ReadFile(podNamespace)
+	if err != nil {
+		return "", errors.New("not in a pod: name the namespace of the leader's Lease with --leader-elect-namespace")
+	}
+	return strings.TrimSpace(string(own)), nil
+}
+
+func hostname() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+// CIDRs is the value of a flag that may be repeated and may hold a
+// comma-separated list.
+type CIDRs []netip.Prefix
+
+// String implements flag.Value.
+func (c *CIDRs) String() string {
+	texts := make([]string, len(*c))
+	for i, prefix := range *c {
+		texts[i] = prefix.String()
+	}
+	return strings.Join(texts, ",")
+}
+
+// Set implements flag.Value. It adds to the list.
+func (c *CIDRs) Set(value string) error {
+	for text := range strings.SplitSeq(value, ",") {
+		prefix, err := netip.ParsePrefix(strings.TrimSpace(text))
+		if err != nil {
+			if net.ParseIP(strings.TrimSpace(text)) != nil {
+				return fmt.Errorf("%q lacks its prefix length; write %s/32 or /128 for one address", text, text)
+			}
+			return fmt.Errorf("%q is not a CIDR such as 127.0.0.0/8", text)
+		}
+		*c = append(*c, prefix)
+	}
+	return nil
+}

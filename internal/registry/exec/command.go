@@ -1,0 +1,232 @@
+package exec
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/registry/validate"
+)
+
+const (
+	maxRequestIDLength = 128
+	maxTermLength      = 64
+	maxSubsystemLength = 128
+)
+
+// validateSpec returns what is wrong with a command in the JSON form.
+func validateSpec(spec *live.ExecSpec, rules Rules) field.ErrorList {
+	command := specCommand(spec)
+	root := command.Root
+	problems := append(validateKind(&command), validateWords(&command)...)
+	problems = append(problems, validate.Environment(root.Child("env"), spec.Env)...)
+	if len(spec.Stdin) > live.MaxExecStdinBytes {
+		problems = append(problems, field.TooLong(root.Child("stdin"), "", live.MaxExecStdinBytes))
+	}
+	if spec.TimeoutSeconds < 0 {
+		problems = append(problems, field.Invalid(root.Child("timeoutSeconds"), spec.TimeoutSeconds, "must not be negative"))
+	}
+	problems = append(problems, validateRequestID(root.Child("requestID"), spec.RequestID)...)
+	return append(problems, rules.forbid(root, map[string]bool{
+		"target": spec.Target != "", "container": spec.Container != "", "pod": spec.Pod != "", "namespace": spec.Namespace != "",
+		"subsystem": spec.Subsystem != "", "env": len(spec.Env) > 0, "stdin": len(spec.Stdin) > 0,
+	})...)
+}
+
+// validateOptions returns what is wrong with the query of a streamed command, and
+// its environment.
+func validateOptions(options *live.ExecOptions, rules Rules) (map[string]string, field.ErrorList) {
+	var problems field.ErrorList
+	command := queryCommand(options)
+	login := options.TTY && rules.Forbidden["tty"] == "" &&
+		len(command.Argv) == 0 && command.Shell == "" && command.Subsystem == ""
+	if !login {
+		problems = validateKind(&command)
+	}
+	problems = append(problems, validateWords(&command)...)
+	problems = append(problems, rules.forbid(nil, map[string]bool{
+		"target": options.Target != "", "container": options.Container != "", "pod": options.Pod != "",
+		"namespace": options.Namespace != "", "subsystem": options.Subsystem != "", "env": len(options.Env) > 0,
+		"stdin": options.Stdin, "tty": options.TTY, "term": options.Term != "",
+	})...)
+	problems = append(problems, validateStreams(options, rules)...)
+	if rules.Forbidden["tty"] == "" {
+		problems = append(problems, validateTerminal(options)...)
+	}
+	if rules.Forbidden["env"] != "" {
+		return nil, problems
+	}
+	env, malformed := readEnvironment(field.NewPath("env"), options.Env)
+	problems = append(problems, malformed...)
+	return env, append(problems, validate.Environment(field.NewPath("env"), env)...)
+}
+
+// forbid refuses the fields that are set and forbidden.
+func (r Rules) forbid(root *field.Path, set map[string]bool) (problems field.ErrorList) {
+	for _, name := range slices.Sorted(maps.Keys(r.Forbidden)) {
+		if set[name] {
+			problems = append(problems, field.Forbidden(validate.Child(root, name), r.Forbidden[name]))
+		}
+	}
+	return problems
+}
+
+func validateStreams(options *live.ExecOptions, rules Rules) field.ErrorList {
+	switch {
+	case options.Stdout || options.Stderr:
+		return nil
+	case rules.Forbidden["stdin"] != "":
+		return field.ErrorList{field.Required(field.NewPath("stdout"), "ask for at least one of stdout and stderr")}
+	case options.Stdin:
+		return nil
+	default:
+		return field.ErrorList{field.Required(field.NewPath("stdin"), "ask for at least one of stdin, stdout and stderr")}
+	}
+}
+
+func validateTerminal(options *live.ExecOptions) (problems field.ErrorList) {
+	if options.TTY && options.Stderr {
+		problems = append(problems, field.Invalid(field.NewPath("stderr"), true,
+			"a terminal has no separate stderr; leave it out with tty"))
+	}
+	if term := field.NewPath("term"); len(options.Term) > maxTermLength {
+		problems = append(problems, field.TooLong(term, "", maxTermLength))
+	} else if !validate.Printable(options.Term) {
+		problems = append(problems, field.Invalid(term, driver.Sanitize(options.Term), "must not hold control characters"))
+	}
+	return problems
+}
+
+// validateKind refuses all but exactly one of command, shell and subsystem.
+func validateKind(c *Command) field.ErrorList {
+	set := 0
+	for _, isSet := range []bool{len(c.Argv) > 0, c.Shell != "", c.Subsystem != ""} {
+		if isSet {
+			set++
+		}
+	}
+	if set == 1 {
+		return nil
+	}
+	const rule = "set exactly one of command, shell and subsystem"
+	at := validate.Child(c.Root, "command")
+	if set == 0 {
+		return field.ErrorList{field.Required(at, rule)}
+	}
+	return field.ErrorList{field.Forbidden(at, rule)}
+}
+
+func validateWords(c *Command) (problems field.ErrorList) {
+	at := validate.Child(c.Root, "command")
+	if len(c.Argv) > live.MaxCommandArguments { // each of which could be wrong
+		return field.ErrorList{field.TooMany(at, len(c.Argv), live.MaxCommandArguments)}
+	}
+	size := 0
+	for i, word := range c.Argv {
+		size += len(word)
+		problems = append(problems, validateNUL(at.Index(i), word)...)
+	}
+	switch {
+	case size > live.MaxCommandBytes:
+		problems = append(problems, field.TooLong(at, "", live.MaxCommandBytes))
+	case len(c.Argv) > 0 && c.Argv[0] == "":
+		problems = append(problems, field.Invalid(at.Index(0), "", "the name of the program must not be empty"))
+	}
+	if len(c.Shell) > live.MaxCommandBytes {
+		problems = append(problems, field.TooLong(validate.Child(c.Root, "shell"), "", live.MaxCommandBytes))
+	}
+	problems = append(problems, validateNUL(validate.Child(c.Root, "shell"), c.Shell)...)
+	if len(c.Subsystem) > maxSubsystemLength || !validate.Printable(c.Subsystem) {
+		problems = append(problems, field.Invalid(validate.Child(c.Root, "subsystem"), driver.Sanitize(c.Subsystem), fmt.Sprintf(
+			"must be at most %d printable characters, such as sftp", maxSubsystemLength)))
+	}
+	return problems
+}
+
+func validateNUL(at *field.Path, words string) field.ErrorList {
+	if !strings.ContainsRune(words, 0) {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(at, driver.Sanitize(words), "must not hold a NUL character")}
+}
+
+// readEnvironment splits NAME=value pairs.
+func readEnvironment(at *field.Path, pairs []string) (env map[string]string, problems field.ErrorList) {
+	if len(pairs) > live.MaxCommandArguments {
+		return nil, field.ErrorList{field.TooMany(at, len(pairs), live.MaxCommandArguments)}
+	}
+	for i, pair := range pairs {
+		name, value, found := strings.Cut(pair, "=")
+		_, doubled := env[name]
+		switch {
+		case !found: // its words may be a secret
+			problems = append(problems, field.Invalid(at.Index(i), "", "must be NAME=value"))
+		case doubled:
+			problems = append(problems, field.Duplicate(at.Index(i), driver.Sanitize(name)))
+		case env == nil:
+			env = map[string]string{name: value}
+		default:
+			env[name] = value
+		}
+	}
+	return env, problems
+}
+
+func validateRequestID(at *field.Path, id string) field.ErrorList {
+	switch {
+	case len(id) > maxRequestIDLength:
+		return field.ErrorList{field.TooLong(at, "", maxRequestIDLength)}
+	case !validate.Printable(id):
+		return field.ErrorList{field.Invalid(at, driver.Sanitize(id), "must not hold control characters")}
+	}
+	return nil
+}
+
+// specCommand returns the command of the JSON form, but for its input.
+func specCommand(spec *live.ExecSpec) Command {
+	return Command{
+		Command: driver.Command{
+			Place: driver.Place{Container: spec.Container, Pod: spec.Pod, Namespace: spec.Namespace},
+			Argv:  spec.Command, Shell: spec.Shell, Subsystem: spec.Subsystem, Env: spec.Env,
+		},
+		Target: spec.Target, Root: field.NewPath("spec"),
+	}
+}
+
+// queryCommand returns the command of a query, but for its environment and
+// terminal.
+func queryCommand(options *live.ExecOptions) Command {
+	return Command{
+		Command: driver.Command{
+			Place: driver.Place{Container: options.Container, Pod: options.Pod, Namespace: options.Namespace},
+			Argv:  options.Command, Shell: options.Shell, Subsystem: options.Subsystem,
+		},
+		Target: options.Target,
+	}
+}
+
+// terminal returns the terminal that a query asks for; nil if it asks for none.
+func terminal(options *live.ExecOptions, resize <-chan driver.WindowSize) *driver.TTY {
+	if !options.TTY {
+		return nil
+	}
+	return &driver.TTY{Term: options.Term, Size: firstSize(resize), Resize: resize}
+}
+
+// firstSize returns the size that the client has sent by now, or the one that
+// terminals have had since the VT100; most clients send theirs a moment later.
+func firstSize(resize <-chan driver.WindowSize) driver.WindowSize {
+	select {
+	case size, ok := <-resize:
+		if ok {
+			return size
+		}
+	default:
+	}
+	return driver.WindowSize{Columns: 80, Rows: 24}
+}

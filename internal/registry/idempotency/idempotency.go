@@ -1,0 +1,231 @@
+// Package idempotency remembers the results of commands under request IDs, so that a
+// request that is sent again does not run its command again.
+//
+//	status, repeated, err := results.Do(ctx, key, &spec, lost, run)
+//
+// A key stands for one command: another one under it is refused, and so is a new one
+// when too much is remembered. A command that has proved not to have started is not
+// remembered, so that it can be tried again.
+//
+// Trade-offs: results are in the memory of this process, for ten minutes. That memory
+// is bounded, and nothing is forgotten early to make room.
+package idempotency
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"hash"
+	"io"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/registry/refusal"
+)
+
+// bounds limit what is remembered under request IDs.
+type bounds struct {
+	// memory is how long a result is remembered at least.
+	memory time.Duration
+	// bytes bounds all entries together, and userBytes those of one user. The result
+	// of what runs when a bound is reached is still remembered in full.
+	bytes, userBytes int64
+}
+
+// standard bounds hold 130,000 short results, or 63 of the longest.
+var standard = bounds{memory: 10 * time.Minute, bytes: 128 << 20, userBytes: 64 << 20}
+
+// entryOverhead is roughly what an entry takes beside its output. It bounds the
+// number of entries, too.
+const entryOverhead = 1 << 10
+
+// Key is a request ID with the user and the scope for which it stands.
+type Key struct{ User, Scope, ID string }
+
+// entry is a request that runs or has run.
+type entry struct {
+	key    Key
+	digest [sha256.Size]byte
+	// cancel ends the command when no request waits for it any more.
+	cancel context.CancelFunc
+	// done is closed when status and err are set.
+	done   chan struct{}
+	status *live.ExecStatus
+	err    error
+
+	// waiting, bytes and ended are guarded by Results.mu.
+	waiting int
+	bytes   int64
+	ended   time.Time
+}
+
+// Results are what is remembered. They are safe for concurrent use.
+type Results struct {
+	bounds bounds
+
+	// mu guards what follows; nothing waits under it.
+	mu    sync.Mutex
+	byKey map[Key]*entry
+	// ended are those that can be forgotten, oldest first.
+	ended []*entry
+	bytes int64
+	users map[string]int64
+}
+
+// New returns Results that remember nothing yet.
+func New() *Results { return newResults(standard) }
+
+func newResults(b bounds) *Results {
+	return &Results{bounds: b, byKey: map[Key]*entry{}, users: map[string]int64{}}
+}
+
+// Do runs a command unless one runs, or has run, under the same key: then it returns
+// the result of that, and repeated is true. The context of run ends when no caller of
+// Do waits for the command any more. If run panics, lost() is remembered as its
+// result.
+func (r *Results) Do(
+	ctx context.Context, key Key, spec *live.ExecSpec, lost func() *live.ExecStatus,
+	run func(context.Context) (*live.ExecStatus, error),
+) (status *live.ExecStatus, repeated bool, err error) {
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	e, first, err := r.enter(key, digestOf(spec), cancel)
+	if err != nil {
+		return nil, false, err
+	}
+	// AfterFunc alone is not enough: the deferred call that stops it could come before
+	// its function has begun, and the command would go on although no caller waits.
+	leave := sync.OnceFunc(func() { r.leave(e) })
+	defer leave()
+	defer context.AfterFunc(ctx, leave)()
+	if !first {
+		return e.await(ctx)
+	}
+	status = lost()
+	defer func() { r.finish(e, status, err) }()
+	status, err = run(running)
+	return status, false, err
+}
+
+// await waits for the result of the first request with that ID.
+func (e *entry) await(ctx context.Context) (status *live.ExecStatus, repeated bool, err error) {
+	select {
+	case <-e.done:
+		return e.status, true, e.err
+	case <-ctx.Done():
+		return nil, false, refusal.New(refusal.Unavailable, "the request was withdrawn before the first one with its ID had ended")
+	}
+}
+
+// enter finds the entry of a request, or makes it; first reports whether it did.
+func (r *Results) enter(key Key, digest [sha256.Size]byte, cancel context.CancelFunc) (e *entry, first bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.forget(time.Now())
+	if e = r.byKey[key]; e != nil {
+		if e.digest != digest {
+			return nil, false, refusal.NotStarted(refusal.Conflict, "",
+				"spec.requestID: another command was sent with this ID; choose a new ID for each command")
+		}
+		e.waiting++
+		return e, false, nil
+	}
+	if r.full(key.User) {
+		return nil, false, refusal.NotStarted(refusal.TooManyRequests, "",
+			"too many results are remembered for request IDs, each for 10 minutes; try again later, or leave spec.requestID out")
+	}
+	e = &entry{key: key, digest: digest, cancel: cancel, done: make(chan struct{}), waiting: 1}
+	r.byKey[key] = e
+	r.account(e, entryOverhead)
+	return e, true, nil
+}
+
+// full reports whether one more entry of the user would be too many.
+func (r *Results) full(user string) bool {
+	return r.bytes+entryOverhead > r.bounds.bytes || r.users[user]+entryOverhead > r.bounds.userBytes
+}
+
+// forget drops what has been remembered for long enough.
+func (r *Results) forget(now time.Time) {
+	for len(r.ended) > 0 && now.Sub(r.ended[0].ended) >= r.bounds.memory {
+		r.drop(r.ended[0])
+		r.ended[0] = nil
+		r.ended = r.ended[1:]
+	}
+}
+
+func (r *Results) drop(e *entry) {
+	r.account(e, 0)
+	delete(r.byKey, e.key)
+}
+
+// account makes an entry count for so many bytes.
+func (r *Results) account(e *entry, bytes int64) {
+	r.bytes += bytes - e.bytes
+	r.users[e.key.User] += bytes - e.bytes
+	if r.users[e.key.User] == 0 {
+		delete(r.users, e.key.User)
+	}
+	e.bytes = bytes
+}
+
+// leave notes that one request waits no longer.
+func (r *Results) leave(e *entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e.waiting--; e.waiting == 0 {
+		e.cancel()
+	}
+}
+
+// finish keeps a result. A command that has proved not to have started is not kept,
+// so that it can be tried again under the same ID.
+func (r *Results) finish(e *entry, status *live.ExecStatus, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e.status, e.err = status, err
+	close(e.done)
+	if err != nil || status.Outcome == live.OutcomeNotStarted {
+		r.drop(e)
+		return
+	}
+	e.ended = time.Now()
+	r.account(e, sizeOf(status))
+	r.ended = append(r.ended, e)
+}
+
+func sizeOf(status *live.ExecStatus) int64 {
+	return int64(entryOverhead + len(status.Stdout) + len(status.StdoutBytes) + len(status.Stderr) + len(status.StderrBytes))
+}
+
+// digestOf returns what tells commands apart.
+func digestOf(spec *live.ExecSpec) (sum [sha256.Size]byte) {
+	d := digest{sha256.New()}
+	d.add(spec.Target, spec.Container, spec.Pod, spec.Namespace, spec.Shell, spec.Subsystem)
+	d.count(len(spec.Command))
+	d.add(spec.Command...)
+	d.count(len(spec.Env))
+	for _, name := range slices.Sorted(maps.Keys(spec.Env)) {
+		d.add(name, spec.Env[name])
+	}
+	d.count(len(spec.Stdin))
+	_, _ = d.Write(spec.Stdin)
+	d.count(int(spec.TimeoutSeconds))
+	copy(sum[:], d.Sum(nil))
+	return sum
+}
+
+// digest hashes words so that different sequences of them have different sums.
+type digest struct{ hash.Hash }
+
+func (d digest) count(n int) { _ = binary.Write(d, binary.BigEndian, int64(n)) }
+
+func (d digest) add(words ...string) {
+	for _, word := range words {
+		d.count(len(word))
+		_, _ = io.WriteString(d, word)
+	}
+}

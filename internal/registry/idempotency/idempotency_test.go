@@ -1,0 +1,97 @@
+package idempotency
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+)
+
+// counter answers each command with how many there were.
+type counter struct {
+	results *Results
+	ran     int
+	// err, when set, is why a command has no result, and outcome is what it has.
+	err     error
+	outcome live.Outcome
+}
+
+// do runs a command of ann under an ID and returns its output.
+func (c *counter) do(ctx context.Context, id string) (string, error) {
+	lost := func() *live.ExecStatus { return &live.ExecStatus{Outcome: live.OutcomeUnknown, Stdout: "lost"} }
+	run := func(context.Context) (*live.ExecStatus, error) {
+		c.ran++
+		return &live.ExecStatus{Outcome: c.outcome, Stdout: strconv.Itoa(c.ran)}, c.err
+	}
+	status, _, err := c.results.Do(ctx, Key{User: "ann", Scope: "web", ID: id}, new(live.ExecSpec), lost, run)
+	if err != nil {
+		return "", err
+	}
+	return status.Stdout, nil
+}
+
+func TestOnlyWhatMayHaveRunIsRemembered(t *testing.T) {
+	c := &counter{results: New(), outcome: live.OutcomeNotStarted}
+	_, _ = c.do(t.Context(), "one")
+	c.outcome, c.err = live.OutcomeCompleted, apierrors.NewBadRequest("canary")
+	_, _ = c.do(t.Context(), "one")
+	if n := len(c.results.byKey); n != 0 {
+		t.Errorf("%d requests are remembered", n)
+	}
+	c.err = nil
+	if got, err := c.do(t.Context(), "one"); got != "3" || err != nil {
+		t.Errorf("run %s, %v", got, err)
+	}
+	if n := len(c.results.byKey); n != 1 {
+		t.Errorf("%d requests are remembered", n)
+	}
+}
+
+func TestNothingIsLeftOfWhatIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &counter{results: New(), outcome: live.OutcomeCompleted}
+		_, _ = c.do(t.Context(), "one")
+		time.Sleep(10 * time.Minute)
+		r := c.results
+		r.forget(time.Now())
+		if len(r.byKey)+len(r.ended)+len(r.users) != 0 || r.bytes != 0 {
+			t.Errorf("left are %d requests, %d bytes, users %v", len(r.byKey), r.bytes, r.users)
+		}
+	})
+}
+
+func TestRequestsAreRefusedRatherThanForgotten(t *testing.T) {
+	for name, limits := range map[string]bounds{
+		"when all have too many": {memory: 10 * time.Minute, bytes: 2*entryOverhead + 2, userBytes: 1 << 20},
+		"when one has too many":  {memory: 10 * time.Minute, bytes: 1 << 20, userBytes: 2*entryOverhead + 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := &counter{results: newResults(limits), outcome: live.OutcomeCompleted}
+				wantRun := func(id, want string) {
+					t.Helper()
+					if got, err := c.do(t.Context(), id); got != want || err != nil {
+						t.Errorf("%s was answered with run %s, %v", id, got, err)
+					}
+				}
+				wantRun("one", "1")
+				time.Sleep(time.Minute)
+				wantRun("two", "2")
+				_, err := c.do(t.Context(), "three")
+				if !apierrors.IsTooManyRequests(err) || !strings.Contains(err.Error(), "request IDs") {
+					t.Errorf("answered %v, want %d", err, http.StatusTooManyRequests)
+				}
+				wantRun("one", "1")
+				time.Sleep(9 * time.Minute)
+				wantRun("three", "3")
+			})
+		})
+	}
+}

@@ -1,0 +1,119 @@
+// Package proxy hands HTTP requests to the API of a target itself, such as that of a
+// Docker engine or a Kubernetes cluster.
+//
+//	storage["connectionpools/proxy"] = proxy.New(gate)
+//	...
+//	next.ServeHTTP(w, proxy.HideQuery(req)) // in front of the generic server
+//
+// A request is authorized like a command, and then passed on as it was sent: with
+// the credentials of the target's connection, and with none of the client's. The
+// answer is the target's, whatever its status; our own answers are Status objects
+// with an outcome among their causes.
+//
+// Trade-offs: when kube-apiserver stands in front of this server, it rewrites the
+// path and the query in its own way, hides redirects, and takes Impersonate- headers
+// for its own. It also closes an upgraded connection as a whole when either side
+// ends its half, which is why our own client asks for frames on it. A direct request
+// is not changed.
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/registry/rest"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/halfclose"
+	"github.com/connpool/connpool/internal/registry/refusal"
+	"github.com/connpool/connpool/internal/registry/use"
+	"github.com/connpool/connpool/internal/registry/validate"
+	"github.com/connpool/connpool/internal/stream"
+)
+
+// Storage is the REST storage of the subresource proxy.
+type Storage struct{ gate *use.Gate }
+
+var _ rest.Connecter = (*Storage)(nil)
+
+// New returns the storage.
+func New(gate *use.Gate) *Storage { return &Storage{gate: gate} }
+
+// New implements rest.Storage.
+func (*Storage) New() runtime.Object { return &live.ProxyOptions{} }
+
+// Destroy implements rest.Storage.
+func (*Storage) Destroy() {}
+
+// ConnectMethods implements rest.Connecter.
+func (*Storage) ConnectMethods() []string {
+	return []string{
+		http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions,
+	}
+}
+
+// NewConnectOptions implements rest.Connecter.
+func (*Storage) NewConnectOptions() (options runtime.Object, subpath bool, subpathKey string) {
+	return &live.ProxyOptions{}, true, "path"
+}
+
+// Connect implements rest.Connecter.
+func (s *Storage) Connect(ctx context.Context, pool string, options runtime.Object, responder rest.Responder) (http.Handler, error) {
+	u, err := s.gate.Admit(ctx, pool, "proxy")
+	if err != nil {
+		return nil, err
+	}
+	return u.Handler(u.Begin, responder, func(w http.ResponseWriter, req *http.Request) error {
+		return serve(w, req, u, options.(*live.ProxyOptions), responder) //nolint:forcetypeassert // NewConnectOptions made it
+	}), nil
+}
+
+// serve hands one request on, with a lease for as long as it takes.
+func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.ProxyOptions, responder rest.Responder) error {
+	location, target, problems := locate(req, options.Path)
+	u.Target, u.Method, u.Path = target, req.Method, location.EscapedPath()
+	if u.Transport = "http"; stream.IsUpgrade(req) {
+		u.Transport = driver.Sanitize(strings.ToLower(req.Header.Get("Upgrade")))
+	}
+	if problems = append(problems, forbidImpersonation(req.Header)...); len(problems) > 0 {
+		return refusal.Invalid(problems)
+	}
+	route, err := u.Route(req.Context(), field.NewPath("path"), target)
+	if err != nil {
+		return err
+	}
+	lease, err := u.Lease(req.Context(), route, fits)
+	if err != nil {
+		return err
+	}
+	proxier, ok := lease.Conn().(driver.Proxier)
+	if !ok {
+		lease.Release()
+		return refusal.NotStarted(refusal.BadRequest, "", fmt.Sprintf(
+			"target %s has no HTTP API that could be proxied; use exec", lease.Target.Name))
+	}
+	if stream.IsUpgrade(req) {
+		w = halfclose.Accept(w, req)
+	}
+	r := &proxiedRequest{
+		use: u, lease: lease, info: route.LeaseInfo(lease), proxier: proxier, location: location, responder: responder,
+	}
+	r.serve(w, req)
+	return nil
+}
+
+// fits refuses targets without an HTTP API.
+func fits(target *v1alpha1.ConnectionTarget) field.ErrorList {
+	kind := target.Spec.Type()
+	if kind != v1alpha1.TargetTypeSSH {
+		return nil
+	}
+	return field.ErrorList{field.Forbidden(field.NewPath("path"), validate.OfType(target.Name, kind)+
+		", which has no HTTP API; use exec or portforward")}
+}

@@ -1,0 +1,268 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"sync"
+	"time"
+
+	"k8s.io/apiserver/pkg/registry/rest"
+
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/poolset"
+	"github.com/connpool/connpool/internal/registry/refusal"
+	"github.com/connpool/connpool/internal/registry/use"
+	"github.com/connpool/connpool/internal/stream"
+)
+
+// unreadGrace is how long a client that does not read has to take what is left
+// when its time is over.
+const unreadGrace = 5 * time.Second
+
+// proxiedRequest is one proxied request and its answer. httputil.ReverseProxy moves
+// both, in the goroutine of the request; this type has what ReverseProxy does not do.
+type proxiedRequest struct {
+	use       *use.Use
+	info      use.LeaseInfo
+	lease     poolset.Lease
+	proxier   driver.Proxier
+	location  *url.URL
+	responder rest.Responder
+	bytes     use.Traffic
+	// ctx ends with the request. end ends it for a cause, of which the first counts.
+	ctx context.Context //nolint:containedctx // a proxied request is as short as a call
+	end context.CancelCauseFunc
+
+	// failure is why there is no answer.
+	failure error
+	// status of the answer; 0 while there is none.
+	status int
+	// whole reports whether the answer was read to its end. cut is why it was not.
+	whole bool
+	cut   error
+	// switched is the connection if it has become that of another protocol.
+	switched *clientEnd
+	answer   io.Closer
+}
+
+// serve answers the request and ends the lease. It panics with http.ErrAbortHandler
+// when an answer that has begun cannot be completed, so that the client does not take
+// its beginning for the whole.
+func (r *proxiedRequest) serve(w http.ResponseWriter, req *http.Request) {
+	ctx, stop := r.use.Watch(req.Context())
+	defer stop()
+	ctx, r.end = context.WithCancelCause(ctx)
+	r.ctx = ctx
+	defer r.end(context.Canceled)
+	defer use.EndWith(r.lease.Conn(), r.end)() //nolint:contextcheck // the context of the connection tells of its end
+	r.use.AuditStarted(r.info, nil)
+	began := time.Now()
+	defer func() { r.finish(time.Since(began)) }()
+	defer hurryWith(ctx, w)()
+	// An answer may begin before the request has ended: engines report the progress of
+	// what is being sent to them. HTTP/2 always allows that.
+	_ = http.NewResponseController(w).EnableFullDuplex()
+	proxy := httputil.ReverseProxy{
+		Rewrite:        r.rewrite,
+		Transport:      r,
+		ModifyResponse: func(answer *http.Response) error { return r.answered(w.Header(), answer) },
+		ErrorHandler:   func(w http.ResponseWriter, _ *http.Request, err error) { r.fail(w, err) },
+		FlushInterval:  -1,
+		BufferPool:     proxyBuffers{},
+		ErrorLog:       log.New(io.Discard, "", 0), // what fails is in the audit line
+	}
+	proxy.ServeHTTP(&switchable{w, r}, req.WithContext(ctx))
+}
+
+// rewrite turns the request into the one that the target gets.
+func (r *proxiedRequest) rewrite(request *httputil.ProxyRequest) {
+	out := request.Out
+	out.URL, out.Host, out.RequestURI = r.location, "", ""
+	cleanRequest(out.Header)
+	if out.Body != nil {
+		out.Body = countedBody{out.Body, use.CountedReader{Reader: out.Body, N: &r.bytes.In}}
+	}
+}
+
+type countedBody struct {
+	io.Closer
+	use.CountedReader
+}
+
+// RoundTrip implements http.RoundTripper, once.
+func (r *proxiedRequest) RoundTrip(out *http.Request) (*http.Response, error) {
+	return r.proxier.Proxy(out)
+}
+
+// answered turns the answer of the target into the one that the client gets. A header
+// of the target comes before one of this server with the same name.
+func (r *proxiedRequest) answered(own http.Header, answer *http.Response) error {
+	r.status, r.answer = answer.StatusCode, answer.Body
+	cleanAnswer(answer.Header)
+	r.info.Announce(own, r.use.RequestID)
+	for name := range answer.Header {
+		own.Del(name)
+	}
+	if both, ok := answer.Body.(io.ReadWriteCloser); ok && answer.StatusCode == http.StatusSwitchingProtocols {
+		answer.Body = &targetEnd{both, r}
+	} else {
+		answer.Body = &answerBody{answer.Body, r}
+	}
+	return nil
+}
+
+// answerBody notes how far an answer was read.
+type answerBody struct {
+	io.ReadCloser
+
+	request *proxiedRequest
+}
+
+// Read implements io.Reader.
+func (b *answerBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.request.bytes.Out.Add(int64(n))
+	switch {
+	case errors.Is(err, io.EOF):
+		b.request.whole = true
+	case err != nil:
+		b.request.cut = err
+	}
+	return n, err
+}
+
+// fail answers a request that got no answer. When an upgrade fails halfway, the
+// client cannot be answered any more.
+func (r *proxiedRequest) fail(w http.ResponseWriter, err error) {
+	if r.switched != nil {
+		r.cut = err
+		return
+	}
+	if r.status != 0 { // an answer that cannot be passed on
+		err = &driver.Error{
+			Reason: driver.ProtocolError, Stage: driver.StageStart, Started: true, Message: driver.Sanitize(err.Error()), Err: err,
+		}
+		r.status = 0
+	}
+	r.failure = err
+	r.info.Announce(w.Header(), r.use.RequestID)
+	r.responder.Error(r.refuse(err))
+}
+
+// refuse returns what is known about a request that got no answer.
+func (r *proxiedRequest) refuse(err error) error {
+	reason, message := use.Why(r.ctx, err)
+	if driver.OutcomeOf(err) == driver.NotStarted {
+		return refusal.NotStarted(refusal.Unavailable, reason,
+			fmt.Sprintf("the request was not sent to target %s: %s", r.info.Target, message))
+	}
+	with := refusal.BadGateway
+	if reason == string(driver.Timeout) {
+		with = refusal.GatewayTimeout
+	}
+	return refusal.Unknown(with, reason, fmt.Sprintf(
+		"target %s may have received request %s and gave no answer: %s", r.info.Target, r.use.RequestID, message))
+}
+
+// finish writes how the request ended, and gives its lease back.
+func (r *proxiedRequest) finish(duration time.Duration) {
+	if r.answer != nil {
+		_ = r.answer.Close() // an upgrade that failed leaves it open
+	}
+	problem := r.problem()
+	result := use.Result{Lease: r.info, Duration: duration, HTTPStatus: r.status}
+	result.Conclude(r.ctx, problem)
+	if result.Completed() && !r.whole && r.switched == nil {
+		result.Reason = reasonClientGone
+	}
+	r.use.AuditEnded(&result, &r.bytes)
+	if hasLeft(context.Cause(r.ctx)) {
+		problem = nil // the connection is not to blame
+	}
+	r.use.Gate.Config.Pools.Return(r.lease, problem)
+}
+
+// reasonClientGone surfaces when a client does not wait for the end of an answer,
+// for example when it follows a log.
+const reasonClientGone = "ClientGone"
+
+// problem returns why it is unknown how the request ended; nil when it is known. Any
+// status tells that, and so does a client that has seen enough.
+func (r *proxiedRequest) problem() error {
+	cause := context.Cause(r.ctx)
+	switch {
+	case r.failure != nil:
+		return r.failure
+	case r.status == 0: // a panic
+		return &driver.Error{Reason: driver.ProtocolError, Started: true, Message: "the operator failed"}
+	case r.whole, hasLeft(cause):
+		return nil
+	case cause != nil: // it may be that of a connection on which nothing ran
+		ended := *driver.AsError(cause)
+		ended.Started = true
+		return &ended
+	case r.cut != nil && r.switched == nil:
+		return endedEarly(r.cut)
+	}
+	return nil
+}
+
+// vanish ends a request whose connection speaks another protocol, unless it has
+// ended already.
+func (r *proxiedRequest) vanish(cause error) {
+	r.end(cause)
+	if r.switched != nil {
+		r.switched.finish()
+	}
+}
+
+// hasLeft reports whether a request has ended because its client has seen enough.
+func hasLeft(cause error) bool {
+	return errors.Is(cause, context.Canceled) || errors.Is(cause, stream.ErrClientGone)
+}
+
+func endedEarly(err error) error {
+	return &driver.Error{
+		Reason: driver.Unreachable, Stage: driver.StageRun, Started: true, Message: "the answer ended early", Err: err,
+	}
+}
+
+// hurryWith makes writes that are stuck fail once ctx has ended. undo takes that
+// back, because the client's next request may come on the same connection.
+func hurryWith(ctx context.Context, w http.ResponseWriter) (undo func()) {
+	control := http.NewResponseController(w)
+	hurried := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(hurried)
+		_ = control.SetWriteDeadline(time.Now().Add(unreadGrace))
+	})
+	return func() {
+		if stop() {
+			return
+		}
+		<-hurried
+		_ = control.SetWriteDeadline(time.Time{})
+	}
+}
+
+// proxyBuffers lends the buffers that move answers.
+type proxyBuffers struct{}
+
+const proxyBufferSize = 32 << 10
+
+var proxyBufferPool = sync.Pool{New: func() any { return new([proxyBufferSize]byte) }}
+
+// Get implements httputil.BufferPool.
+func (proxyBuffers) Get() []byte {
+	buffer, _ := proxyBufferPool.Get().(*[proxyBufferSize]byte)
+	return buffer[:]
+}
+
+// Put implements httputil.BufferPool.
+func (proxyBuffers) Put(buffer []byte) { proxyBufferPool.Put((*[proxyBufferSize]byte)(buffer)) }

@@ -1,0 +1,100 @@
+// Package refusal makes the errors that answer requests of the live API: an HTTP
+// status, one sentence with the next step, and causes for programs. They answer
+// requests in which nothing was started, or of which the outcome is unknown.
+//
+//	return refusal.NotStarted(refusal.Unavailable, "", "the pool is gone; try again")
+//	return refusal.Invalid(problems) // 400, with a cause for each field
+//
+// Trade-offs: no refusal has a Retry-After. Clients would send the request again on
+// their own, and a command would run twice.
+package refusal
+
+import (
+	"net/http"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/api/v1alpha1"
+)
+
+// Answer is an HTTP status with its reason in the Kubernetes API.
+type Answer struct {
+	code   int32
+	reason metav1.StatusReason
+}
+
+// Answers that refuse a request.
+var (
+	BadRequest      = Answer{http.StatusBadRequest, metav1.StatusReasonBadRequest}
+	Conflict        = Answer{http.StatusConflict, metav1.StatusReasonConflict}
+	Gone            = Answer{http.StatusGone, metav1.StatusReasonGone}
+	TooLarge        = Answer{http.StatusRequestEntityTooLarge, metav1.StatusReasonRequestEntityTooLarge}
+	UnknownMedia    = Answer{http.StatusUnsupportedMediaType, metav1.StatusReasonUnsupportedMediaType}
+	TooManyRequests = Answer{http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests}
+	BadGateway      = Answer{http.StatusBadGateway, "BadGateway"}
+	GatewayTimeout  = Answer{http.StatusGatewayTimeout, metav1.StatusReasonTimeout}
+	Unavailable     = Answer{http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable}
+)
+
+// New returns the error that answers a request in which nothing was started. It
+// never says after which time to try again: clients would, on their own, and send a
+// command twice.
+func New(with Answer, message string, causes ...metav1.StatusCause) *apierrors.StatusError {
+	status := metav1.Status{Status: metav1.StatusFailure, Code: with.code, Reason: with.reason, Message: message}
+	if len(causes) > 0 {
+		status.Details = &metav1.StatusDetails{Causes: causes}
+	}
+	return &apierrors.StatusError{ErrStatus: status}
+}
+
+// NotStarted refuses like New. Its causes say that nothing ran, which matters to
+// the client, and give the reason if there is one.
+func NotStarted(with Answer, reason, message string) *apierrors.StatusError {
+	return withOutcome(with, live.OutcomeNotStarted, reason, message)
+}
+
+// Unknown answers a request that may have reached its target.
+func Unknown(with Answer, reason, message string) *apierrors.StatusError {
+	return withOutcome(with, live.OutcomeUnknown, reason, message)
+}
+
+func withOutcome(with Answer, outcome live.Outcome, reason, message string) *apierrors.StatusError {
+	causes := []metav1.StatusCause{{Type: live.CauseOutcome, Message: string(outcome)}}
+	if reason != "" {
+		causes = append(causes, metav1.StatusCause{Type: live.CauseReason, Message: reason})
+	}
+	return New(with, message, causes...)
+}
+
+// Invalid refuses a request with 400 and a cause for each field.
+func Invalid(problems field.ErrorList) *apierrors.StatusError {
+	causes := make([]metav1.StatusCause, 0, len(problems))
+	for _, problem := range problems {
+		causes = append(causes, metav1.StatusCause{
+			Type: metav1.CauseType(problem.Type), Field: problem.Field, Message: problem.ErrorBody(),
+		})
+	}
+	return New(BadRequest, problems.ToAggregate().Error(), causes...)
+}
+
+// Unread returns the refusal for a declared object that err says could not be
+// read: 404 if it does not exist, else 503 that hides why. what names it in a
+// sentence.
+func Unread(err error, resource, name, what string) *apierrors.StatusError {
+	if apierrors.IsNotFound(err) {
+		return apierrors.NewNotFound(v1alpha1.Resource(resource), name)
+	}
+	return NotStarted(Unavailable, "", "the operator cannot read "+what+" now; try again")
+}
+
+// List joins at most so many names.
+func List(names []string, atMost int) string {
+	if len(names) > atMost {
+		names = append(append([]string{}, names[:atMost]...), "...")
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,116 @@
+package session
+
+import (
+	"context"
+	"errors"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apiserver/pkg/endpoints/request"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/registry/exec"
+	"github.com/connpool/connpool/internal/registry/use"
+)
+
+// AdmitCommand finds a session for its owner, who must be permitted to use sessions,
+// and the pool. It is an exec.AdmitFunc.
+func (s *Sessions) AdmitCommand(ctx context.Context, name string) (*use.Use, exec.Backend, error) {
+	if err := s.gate.Authorize(ctx, "sessions", name, "exec"); err != nil {
+		return nil, nil, err
+	}
+	found, err := s.store.find(request.NamespaceValue(ctx), name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if who, _ := request.UserFrom(ctx); !owns(found.use.User(), who) {
+		return nil, nil, apierrors.NewForbidden(live.Resource("sessions"), name,
+			errors.New("only its creator may use a session; create one of your own"))
+	}
+	u, err := s.gate.Admit(ctx, found.use.PoolName.Name, "exec")
+	if err != nil {
+		return nil, nil, err
+	}
+	u.Session, u.Target, u.Place = name, found.info.Target, found.use.Place
+	return u, backend{found}, nil
+}
+
+// backend runs commands in a session.
+type backend struct{ session *liveSession }
+
+// Begin implements exec.Backend. The session itself is the use that counts.
+func (b backend) Begin() (end func(), err error) { return b.session.use.Gate.Join() }
+
+// Rules implements exec.Backend.
+func (backend) Rules() exec.Rules {
+	return exec.Rules{Forbidden: forbidden, AfterTimeout: "; the session has ended with it, create another one"}
+}
+
+// forbidden are the fields that commands in sessions do not have, and what to do
+// instead.
+var forbidden = map[string]string{
+	"target":    "the session stays on its target; leave it out",
+	"container": "the session stays in its container; leave it out",
+	"pod":       "the session stays in its pod; leave it out",
+	"namespace": "the session stays in its pod; leave it out",
+	"subsystem": "a session runs no subsystem; use the pool's exec",
+	"env":       "a session keeps its environment; set it when creating the session, or export it in a command",
+	"stdin":     "a command in a session has an empty input; use the pool's exec",
+	"tty":       "a session has no terminal; use the pool's exec",
+	"term":      "a session has no terminal; use the pool's exec",
+}
+
+// Scope implements exec.Backend.
+func (b backend) Scope(context.Context) (string, error) {
+	return "session/" + string(b.session.object.UID), nil
+}
+
+// Open implements exec.Backend.
+func (b backend) Open(context.Context, *exec.Command) (exec.Runner, error) {
+	if err := b.session.begin(); err != nil {
+		return nil, err
+	}
+	return &runner{session: b.session, outcome: driver.NotStarted}, nil
+}
+
+// runner runs a command that the session has counted.
+type runner struct {
+	session *liveSession
+	outcome driver.Outcome
+}
+
+// Lease implements exec.Runner. A command need not wait for the connection of its
+// session.
+func (r *runner) Lease() use.LeaseInfo {
+	info := r.session.info
+	info.Acquired, info.Wait = live.AcquiredWarm, 0
+	return info
+}
+
+// Watch implements exec.Runner. The permission of the owner ends the session, and
+// that ends the command.
+func (r *runner) Watch(ctx context.Context) (watched context.Context, stop func()) {
+	watched, cancel := context.WithCancel(ctx)
+	detach := context.AfterFunc(r.session.ctx, cancel)
+	return watched, func() {
+		detach()
+		cancel()
+	}
+}
+
+// Run implements exec.Runner. A command whose session has ended before it began says
+// why the session did.
+func (r *runner) Run(ctx context.Context, command driver.Command, streams driver.Streams) (driver.ExitStatus, error) {
+	r.outcome = driver.Unknown // of a command that panics, too
+	status, err := r.session.shell.Run(ctx, driver.Command{Argv: command.Argv, Shell: command.Shell}, streams.Stdout, streams.Stderr)
+	r.outcome = driver.OutcomeOf(err)
+	if ended := r.session.shell.Err(); ended != nil && r.outcome == driver.NotStarted {
+		failure := *ended
+		failure.Started = false
+		return status, &failure
+	}
+	return status, err
+}
+
+// Close implements exec.Runner.
+func (r *runner) Close() { r.session.finish(r.outcome) }

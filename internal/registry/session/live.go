@@ -1,0 +1,203 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/poolset"
+	"github.com/connpool/connpool/internal/registry/refusal"
+	"github.com/connpool/connpool/internal/registry/use"
+	shells "github.com/connpool/connpool/internal/session"
+)
+
+// liveSession is a session with its lease.
+type liveSession struct {
+	// use is the request that created it, which lasts as long as the session.
+	use   *use.Use
+	store *store
+
+	object  live.Session // without what changes
+	created time.Time
+	env     map[string]string // until the shell has it
+
+	shell *shells.Shell
+	lease poolset.Lease
+	info  use.LeaseInfo
+	// release ends the use.
+	release func()
+	// ctx ends when the session does, after the reason is known.
+	ctx    context.Context //nolint:containedctx // of its life, which no call spans
+	cancel context.CancelFunc
+
+	// open and endedAt are guarded by store.mu.
+	open    bool
+	endedAt time.Time
+
+	// mu guards what follows; nothing waits under it.
+	mu       sync.Mutex
+	running  int // commands, including those that wait for their turn
+	count    int64
+	lastUsed time.Time
+	// idleSince is when the last one has ended.
+	idleSince time.Time
+	// ending reports whether the session ends after what it runs now.
+	ending bool
+	idle   *time.Timer
+}
+
+func (s *liveSession) name() types.NamespacedName {
+	return types.NamespacedName{Namespace: s.object.Namespace, Name: s.object.Name}
+}
+
+// describe returns the session in the words of the API.
+func (s *liveSession) describe() *live.Session {
+	session := s.object.DeepCopy()
+	status := &session.Status
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	status.State, status.CommandCount = live.SessionReady, s.count
+	if !s.lastUsed.IsZero() {
+		status.LastUsedTime = &metav1.Time{Time: s.lastUsed}
+	}
+	why := s.shell.Err()
+	switch {
+	case why != nil:
+		status.State, status.Reason, status.Message = live.SessionEnded, string(why.Reason), why.Message+"; create another session"
+	case s.running > 0:
+		status.State = live.SessionBusy
+	}
+	return session
+}
+
+// endReason returns why a session ends.
+func endReason(reason driver.Reason, message string) *driver.Error {
+	return &driver.Error{Reason: reason, Stage: driver.StageSession, Message: message}
+}
+
+// end ends the session for a reason.
+func (s *liveSession) end(why *driver.Error) {
+	s.shell.End(why)
+	s.cancel()
+}
+
+// supervise starts to watch over the session in the background: it ends the session
+// when its time is over, and gives the lease back once the session has ended.
+func (s *liveSession) supervise() {
+	s.mu.Lock()
+	s.idleSince = time.Now()
+	s.idle = time.AfterFunc(s.idleTimeout(), s.endIfIdle)
+	s.mu.Unlock()
+	go func() {
+		s.wait()
+		s.use.Gate.Config.Pools.Return(s.lease, s.shell.Failure())
+		s.store.retire(s)
+		s.audit("session ended")
+		s.release()
+	}()
+	if s.store.opened(s) {
+		s.endWhenIdle()
+	}
+}
+
+// wait returns when the shell has ended. It ends the shell when its time is over.
+func (s *liveSession) wait() {
+	defer s.idle.Stop()
+	defer s.cancel()
+	ctx, stop := s.use.Watch(s.ctx)
+	defer stop()
+	expiry := time.NewTimer(seconds(s.object.Spec.TTLSeconds))
+	defer expiry.Stop()
+	select {
+	case <-s.shell.Done():
+	case <-expiry.C:
+		s.end(endReason(reasonExpired, "its ttlSeconds are over"))
+	case <-ctx.Done():
+		switch cause := context.Cause(ctx); {
+		case errors.Is(cause, use.ErrRevoked):
+			s.end(endReason(use.ReasonRevoked,
+				"the permission of its creator was revoked; ask for the verb create on the pool's exec again"))
+		case errors.Is(cause, use.ErrShutdown):
+			s.end(errShutDown)
+		}
+	}
+	<-s.shell.Done()
+}
+
+func (s *liveSession) idleTimeout() time.Duration { return seconds(s.object.Spec.IdleTimeoutSeconds) }
+
+// endIfIdle ends the session unless a command has come in the meantime.
+func (s *liveSession) endIfIdle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running == 0 && time.Since(s.idleSince) >= s.idleTimeout() {
+		s.end(endReason(reasonIdle, "it has run no command for its idleTimeoutSeconds"))
+	}
+}
+
+// errShutDown is why a session ends when the operator stops.
+var errShutDown = endReason(use.ReasonShutdown, "the operator was shut down")
+
+// endWhenIdle ends the session, after the commands that it runs now.
+func (s *liveSession) endWhenIdle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending = true; s.running == 0 {
+		s.end(errShutDown)
+	}
+}
+
+// begin counts a command, unless the session has ended. If it returns no error, finish
+// must be called.
+func (s *liveSession) begin() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	why := s.shell.Err()
+	if why == nil && s.ending {
+		why = errShutDown
+	}
+	if why != nil {
+		return refusal.NotStarted(refusal.Gone, string(why.Reason), fmt.Sprintf(
+			"session %s has ended: %s; create another session", s.object.Name, why.Message))
+	}
+	s.running++
+	s.idle.Stop()
+	return nil
+}
+
+// finish notes that a command is over.
+func (s *liveSession) finish(outcome driver.Outcome) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running--
+	s.idleSince = time.Now()
+	if outcome != driver.NotStarted {
+		s.count++
+		s.lastUsed = s.idleSince
+	}
+	switch {
+	case s.running > 0 || s.shell.Err() != nil:
+	case s.ending:
+		s.end(errShutDown)
+	default:
+		s.idle.Reset(s.idleTimeout())
+	}
+}
+
+// audit writes a line about the session.
+func (s *liveSession) audit(message string) {
+	var facts []any
+	if why := s.shell.Err(); why != nil {
+		s.mu.Lock()
+		facts = append(facts, "reason", why.Reason, "commands", s.count, "duration", time.Since(s.created))
+		s.mu.Unlock()
+	}
+	s.use.AuditSession(message, s.info, facts...)
+}

@@ -1,0 +1,163 @@
+// Package session is the sessions of the live API: shells that stay on a leased
+// connection and run the commands of their creator, one after the other.
+//
+//	sessions := session.New(gate)
+//	storage["sessions"] = sessions
+//	storage["sessions/exec"] = commands.Storage(sessions.AdmitCommand)
+//	...
+//	sessions.EndWhenIdle() // when the operator stops
+//
+// A session is one use of its pool, with one lease, from its creation to its end. It
+// ends when it is deleted, when its time is over, when it has been idle for too long,
+// when its creator loses the permission, or with its shell or connection. The limits
+// on uses count the session, and not the commands in it.
+//
+// Trade-offs: sessions live in the memory of this process and end with it. An ended
+// session is listed for ten more minutes, so that its user can read why it ended.
+package session
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/registry/rest"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/registry/list"
+	"github.com/connpool/connpool/internal/registry/refusal"
+	"github.com/connpool/connpool/internal/registry/use"
+)
+
+// Reasons why a session was ended, beside those of uses.
+const (
+	// reasonDeleted surfaces when a user has deleted the session.
+	reasonDeleted driver.Reason = "Deleted"
+	// reasonExpired surfaces when the session's ttlSeconds are over.
+	reasonExpired driver.Reason = "Expired"
+	// reasonIdle surfaces when it has run no command for idleTimeoutSeconds.
+	reasonIdle driver.Reason = "Idle"
+)
+
+// Sessions is the REST storage of sessions: create, get, list and delete. There is
+// no watch, because sessions change often, and no deletecollection: without it, the
+// namespace controller deletes sessions one by one.
+type Sessions struct {
+	list.Table[*live.Session]
+
+	gate  *use.Gate
+	store *store
+}
+
+var (
+	_ rest.Scoper               = (*Sessions)(nil)
+	_ rest.SingularNameProvider = (*Sessions)(nil)
+	_ rest.CategoriesProvider   = (*Sessions)(nil)
+	_ rest.Creater              = (*Sessions)(nil) //nolint:misspell // it is Kubernetes' word
+	_ rest.Getter               = (*Sessions)(nil)
+	_ rest.Lister               = (*Sessions)(nil)
+	_ rest.GracefulDeleter      = (*Sessions)(nil)
+)
+
+// New returns the storage, without any session.
+func New(gate *use.Gate) *Sessions { return &Sessions{Table: table, gate: gate, store: newStore()} }
+
+// EndWhenIdle ends the sessions that run no command, and the others after what they
+// run now. New sessions are refused from then on.
+func (s *Sessions) EndWhenIdle() { s.store.endWhenIdle() }
+
+// New implements rest.Storage.
+func (*Sessions) New() runtime.Object { return &live.Session{} }
+
+// Destroy implements rest.Storage.
+func (*Sessions) Destroy() {}
+
+// NamespaceScoped implements rest.Scoper.
+func (*Sessions) NamespaceScoped() bool { return true }
+
+// GetSingularName implements rest.SingularNameProvider.
+func (*Sessions) GetSingularName() string { return "session" }
+
+// Categories implements rest.CategoriesProvider.
+func (*Sessions) Categories() []string { return []string{"connpool"} }
+
+// NewList implements rest.Lister.
+func (*Sessions) NewList() runtime.Object { return &live.SessionList{} }
+
+// Get implements rest.Getter.
+func (s *Sessions) Get(ctx context.Context, name string, _ *metav1.GetOptions) (runtime.Object, error) {
+	found, err := s.store.find(request.NamespaceValue(ctx), name)
+	if err != nil {
+		return nil, err
+	}
+	return found.describe(), nil
+}
+
+// List implements rest.Lister. It always answers in one page.
+func (s *Sessions) List(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
+	wanted, err := list.Select(options, selectable)
+	if err != nil {
+		return nil, err
+	}
+	all := &live.SessionList{
+		TypeMeta: metav1.TypeMeta{APIVersion: live.GroupVersion.String(), Kind: "SessionList"},
+		Items:    []live.Session{},
+	}
+	for _, found := range s.store.all(request.NamespaceValue(ctx)) {
+		if session := found.describe(); wanted.Matches(session) {
+			all.Items = append(all.Items, *session)
+		}
+	}
+	slices.SortFunc(all.Items, func(a, b live.Session) int { return list.Compare(&a.ObjectMeta, &b.ObjectMeta) })
+	return all, nil
+}
+
+// Delete implements rest.GracefulDeleter. The session is gone from the list at once,
+// even one that has ended before: the namespace controller waits for that.
+func (s *Sessions) Delete(
+	ctx context.Context, name string, validate rest.ValidateObjectFunc, options *metav1.DeleteOptions,
+) (runtime.Object, bool, error) {
+	found, err := s.store.find(request.NamespaceValue(ctx), name)
+	if err != nil {
+		return nil, false, err
+	}
+	session := found.describe()
+	if err := mayDelete(ctx, session, validate, options); err != nil {
+		return nil, false, err
+	}
+	s.store.remove(found)
+	by := ""
+	if who, ok := request.UserFrom(ctx); ok {
+		by = who.GetName()
+	}
+	found.end(endReason(reasonDeleted, "it was deleted by "+driver.Sanitize(by)))
+	return session, true, nil
+}
+
+// mayDelete runs the admission of a deletion. There are no dry runs.
+func mayDelete(ctx context.Context, session *live.Session, validate rest.ValidateObjectFunc, options *metav1.DeleteOptions) error {
+	if options == nil {
+		options = new(metav1.DeleteOptions)
+	}
+	if wanted := options.Preconditions; wanted != nil && wanted.UID != nil && *wanted.UID != session.UID {
+		return apierrors.NewConflict(live.Resource("sessions"), session.Name,
+			errors.New("the session of that name has another UID"))
+	}
+	return refusal.RunAdmission(ctx, session, validate, &metav1.CreateOptions{DryRun: options.DryRun})
+}
+
+// owns reports whether a user is the owner of a session. UIDs are compared only if
+// both are known: a request past kube-apiserver may come without one.
+func owns(owner, who user.Info) bool {
+	if who == nil || owner.GetName() != who.GetName() {
+		return false
+	}
+	return owner.GetUID() == "" || who.GetUID() == "" || owner.GetUID() == who.GetUID()
+}

@@ -1,0 +1,115 @@
+package use
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/connpool/connpool/internal/registry/refusal"
+)
+
+// Limits bound what runs at the same time. 0 means no bound.
+type Limits struct {
+	// StreamsPerUser bounds the uses of one user, and StreamsPerPool those of one
+	// pool; commands of the JSON form count like streams.
+	StreamsPerUser, StreamsPerPool int
+}
+
+// PoolName identifies a pool.
+type PoolName struct{ Namespace, Name string }
+
+// counter counts the uses that run.
+type counter struct {
+	limits Limits
+	// canceled is closed when all uses have to end.
+	canceled   chan struct{}
+	cancelOnce sync.Once
+
+	// mu guards what follows; nothing waits under it.
+	mu      sync.Mutex
+	total   int
+	users   map[string]int
+	pools   map[PoolName]int
+	waiting []chan struct{} // closed when total is 0
+}
+
+func newCounter(limits Limits) *counter {
+	return &counter{limits: limits, canceled: make(chan struct{}), users: map[string]int{}, pools: map[PoolName]int{}}
+}
+
+func (c *counter) cancel() { c.cancelOnce.Do(func() { close(c.canceled) }) }
+
+// begin counts one more use until end is called once. The error is a refusal with
+// 429 that names the limit.
+func (c *counter) begin(user string, pool PoolName) (end func(), err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case reached(c.users[user], c.limits.StreamsPerUser):
+		return nil, tooMany("user", c.limits.StreamsPerUser, "--max-streams-per-user")
+	case reached(c.pools[pool], c.limits.StreamsPerPool):
+		return nil, tooMany("pool", c.limits.StreamsPerPool, "--max-streams-per-pool")
+	}
+	c.total++
+	c.users[user]++
+	c.pools[pool]++
+	return func() { c.end(user, pool) }, nil
+}
+
+// join counts one more use that no limit bounds, until end is called once.
+func (c *counter) join() (end func(), err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.total++
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.release()
+	}, nil
+}
+
+func reached(have, limit int) bool { return limit > 0 && have >= limit }
+
+func tooMany(of string, limit int, flag string) error {
+	return refusal.NotStarted(refusal.TooManyRequests, "", fmt.Sprintf(
+		"the %s has %d uses of connections at the same time, which is the limit of the operator's flag %s; "+
+			"wait for one to end", of, limit, flag))
+}
+
+func (c *counter) end(user string, pool PoolName) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	countDown(c.users, user)
+	countDown(c.pools, pool)
+	c.release()
+}
+
+// release counts one use less. mu is held.
+func (c *counter) release() {
+	if c.total--; c.total > 0 {
+		return
+	}
+	for _, waiter := range c.waiting {
+		close(waiter)
+	}
+	c.waiting = nil
+}
+
+// countDown deletes a key whose count comes to 0, so that the map does not grow.
+func countDown[K comparable](counts map[K]int, key K) {
+	if counts[key]--; counts[key] == 0 {
+		delete(counts, key)
+	}
+}
+
+// idle returns a channel that is closed once no use runs.
+func (c *counter) idle() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	idle := make(chan struct{})
+	if c.total == 0 {
+		close(idle)
+	} else {
+		c.waiting = append(c.waiting, idle)
+	}
+	return idle
+}

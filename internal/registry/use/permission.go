@@ -1,0 +1,91 @@
+package use
+
+import (
+	"context"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
+	"k8s.io/apiserver/pkg/endpoints/request"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/registry/refusal"
+)
+
+const (
+	// RecheckPeriod is how often the permission of a use is checked while it lasts.
+	// With the authorizer's cache of 10 s, a use ends within 45 s after its user has
+	// lost the permission.
+	RecheckPeriod = 15 * time.Second
+	// recheckTimeout bounds one check.
+	recheckTimeout = 10 * time.Second
+)
+
+// permissionFor is the permission that a use needs: create on the exact
+// subresource, whatever the HTTP method.
+func permissionFor(ctx context.Context, resource, name, subresource string) authorizer.AttributesRecord {
+	attributes := authorizer.AttributesRecord{
+		Verb: "create", Namespace: request.NamespaceValue(ctx),
+		APIGroup: live.GroupVersion.Group, APIVersion: live.GroupVersion.Version,
+		Resource: resource, Subresource: subresource, Name: name,
+		ResourceRequest: true,
+	}
+	attributes.User, _ = request.UserFrom(ctx)
+	if info, ok := request.RequestInfoFrom(ctx); ok {
+		attributes.Path = info.Path
+	}
+	return attributes
+}
+
+// Authorize checks that the user may create the subresource of an object, as Admit
+// does for pools.
+func (g *Gate) Authorize(ctx context.Context, resource, name, subresource string) error {
+	return g.authorize(ctx, permissionFor(ctx, resource, name, subresource))
+}
+
+// authorize fails closed: an authorizer that cannot be asked permits nothing.
+func (g *Gate) authorize(ctx context.Context, wanted authorizer.AttributesRecord) error {
+	if wanted.User == nil {
+		return apierrors.NewUnauthorized("the request has no user")
+	}
+	decision, reason, err := g.Config.Authorizer.Authorize(ctx, wanted)
+	switch {
+	case decision == authorizer.DecisionAllow:
+		return nil
+	case err != nil:
+		return refusal.NotStarted(refusal.Unavailable, "", "whether this is permitted cannot be decided now; try again")
+	default:
+		return responsewriters.ForbiddenStatusError(wanted, reason)
+	}
+}
+
+// watch implements Use.Watch. An authorizer that cannot decide ends nothing.
+func (g *Gate) watch(ctx context.Context, permission authorizer.AttributesRecord) (watched context.Context, stop func()) {
+	watched, end := context.WithCancelCause(ctx)
+	go func() {
+		ticker := time.NewTicker(RecheckPeriod)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-watched.Done():
+				return
+			case <-g.running.canceled:
+				end(ErrShutdown)
+				return
+			case <-ticker.C:
+				if g.revoked(watched, permission) {
+					end(ErrRevoked)
+				}
+			}
+		}
+	}()
+	return watched, func() { end(context.Canceled) }
+}
+
+func (g *Gate) revoked(ctx context.Context, permission authorizer.AttributesRecord) bool {
+	ctx, cancel := context.WithTimeout(ctx, recheckTimeout)
+	defer cancel()
+	decision, _, err := g.Config.Authorizer.Authorize(ctx, permission)
+	return decision != authorizer.DecisionAllow && err == nil
+}

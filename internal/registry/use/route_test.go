@@ -1,0 +1,144 @@
+package use_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"testing"
+	"testing/synctest"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/poolset"
+	"github.com/connpool/connpool/internal/registry/registrytest"
+)
+
+func TestWhyThereIsNoConnection(t *testing.T) {
+	paused := func(p *poolset.Policy) { p.Paused = true }
+	for name, test := range map[string]struct {
+		arrange func(*fixture)
+		target  string
+		code    int
+		reason  string
+		words   []string
+	}{
+		"the pool is not declared": {func(*fixture) {}, "", 404, "", []string{"connectionpools.connpool.dev", `"web"`}},
+		"the target is not declared": {func(f *fixture) {
+			f.Web()
+		}, "web-2", 404, "", []string{"connectiontargets.connpool.dev", `"web-2"`}},
+		"the target is of another pool": {func(f *fixture) {
+			f.Web()
+			f.Connect(f.Target("db-1", "db"), f.Pool("db"))
+		}, "db-1", 400, "", []string{"spec.target", "not of pool web", "web-1"}},
+		"the target of a pool of one is another": {func(f *fixture) {
+			f.Connect(f.Target("web-1", "web"), f.Pool("web", registrytest.OnlyFor("web-1")))
+			f.Target("web-2", "web")
+		}, "web-2", 400, "", []string{"not of pool web", "web-1"}},
+		"several targets and none is named": {func(f *fixture) {
+			pool := f.Pool("web")
+			f.Connect(f.Target("web-1", "web"), pool)
+			f.Connect(f.Target("web-2", "web"), pool)
+		}, "", 400, "", []string{"spec.target", "web-1, web-2", "LeastLoaded"}},
+		"the target lacks its Secret": {func(f *fixture) {
+			f.Web()
+			f.Target("web-2", "web", registrytest.Ready(metav1.ConditionFalse, "CredentialsMissing", "the Secret does not exist"))
+		}, "web-2", 503, "CredentialsMissing", []string{"target web-2", "the Secret does not exist"}},
+		"the only target lacks its Secret": {func(f *fixture) {
+			f.Pool("web", registrytest.OnlyFor("web-1"))
+			f.Target("web-1", "web", registrytest.Ready(metav1.ConditionFalse, "CredentialsMissing", "the Secret does not exist"))
+		}, "", 503, "CredentialsMissing", []string{"target web-1"}},
+		"the pool has no target": {func(f *fixture) {
+			f.Pool("web", registrytest.LeastLoaded).Status.Conditions = []metav1.Condition{{
+				Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: "NoTargets", Message: "nothing matches",
+			}}
+		}, "", 503, "NoTargets", []string{"pool web", "nothing matches"}},
+		"nothing is known yet": {func(f *fixture) {
+			f.Pool("web", registrytest.LeastLoaded)
+			f.Target("web-1", "web")
+		}, "web-1", 503, "Pending", []string{"try again"}},
+		"the pool is paused": {func(f *fixture) {
+			f.ConnectWith(f.Target("web-1", "web"), f.Fake, paused, f.Pool("web", registrytest.LeastLoaded))
+		}, "", 503, "Paused", []string{"pool web", "Active"}},
+		"the target is down": {func(f *fixture) {
+			f.Fake.OnDial(func(context.Context, driver.Endpoint) error {
+				return &driver.Error{Reason: driver.AuthenticationFailed, Stage: driver.StageAuthentication, Message: "the key is refused"}
+			})
+			f.Web()
+		}, "web-1", 503, "AuthenticationFailed", []string{"target web-1", "the key is refused"}},
+		"the target is still dialed": {func(f *fixture) {
+			f.Fake.OnDial(func(ctx context.Context, _ driver.Endpoint) error {
+				<-ctx.Done()
+				return ctx.Err()
+			})
+			f.Web()
+		}, "web-1", 503, "Timeout", []string{"still being dialed"}},
+		"objects cannot be read": {func(f *fixture) {
+			f.Objects.Err = errors.New("canary: cache is not synced")
+		}, "", 503, "", []string{"cannot read the pool"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inFixture(t, func(f *fixture) {
+				test.arrange(f)
+				got := f.Post(f.Context(), "web", registrytest.On(test.target))
+				got.WantRefusal(f, test.code, test.words...)
+				if reason := registrytest.Causes(got.Status)[live.CauseReason]; reason != test.reason {
+					t.Errorf("reason is %q, want %q", reason, test.reason)
+				}
+				if outcome := registrytest.Causes(got.Status)[live.CauseOutcome]; test.code == 503 && outcome != string(live.OutcomeNotStarted) {
+					t.Errorf("outcome is %q", outcome)
+				}
+				if f.Execs() != 0 {
+					t.Error("something ran")
+				}
+			})
+		})
+	}
+}
+
+func TestWhichTargetACommandRunsOn(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*v1alpha1.ConnectionPool)
+		target string
+	}{
+		"the one that is named":                 {func(*v1alpha1.ConnectionPool) {}, "web-1"},
+		"the only one":                          {registrytest.OnlyFor("web-1"), ""},
+		"the only one, named":                   {registrytest.OnlyFor("web-1"), "web-1"},
+		"any, if the pool routes to any":        {registrytest.LeastLoaded, ""},
+		"the one that is named, if to any else": {registrytest.LeastLoaded, "web-1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inFixture(t, func(f *fixture) {
+				f.Connect(f.Target("web-1", "web"), f.Pool("web", test.change))
+				got := f.Post(f.Context(), "web", registrytest.On(test.target))
+				got.WantOutcome(f, live.OutcomeCompleted)
+				if got.Exec.Status.Target != "web-1" {
+					t.Errorf("it ran on %q", got.Exec.Status.Target)
+				}
+			})
+		})
+	}
+}
+
+func TestAFullPoolIsA429(t *testing.T) {
+	inFixture(t, func(f *fixture) {
+		narrow := func(p *poolset.Policy) { p.LeasesPerConn, p.MaxPending = 1, 1 }
+		f.ConnectWith(f.Target("web-1", "web"), f.Fake, narrow, f.Pool("web", registrytest.LeastLoaded))
+		release := make(chan struct{})
+		f.Fake.OnExec(registrytest.Lasting(release))
+		running := f.Later(f.Context(), "web", registrytest.Command("sleep"))
+		synctest.Wait()
+		waiting := f.Later(f.Context(), "web", registrytest.Command("true"))
+		synctest.Wait()
+		f.Post(f.Context(), "web", registrytest.Command("true")).WantRefusal(f, http.StatusTooManyRequests, "wait for pool web", "maxPending")
+		got := <-waiting
+		got.WantRefusal(f, http.StatusTooManyRequests, "every session of pool web")
+		if registrytest.Causes(got.Status)[live.CauseReason] != "PoolExhausted" {
+			t.Errorf("causes are %v", got.Status.Details)
+		}
+		close(release)
+		<-running
+	})
+}

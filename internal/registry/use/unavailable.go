@@ -1,0 +1,158 @@
+package use
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/poolset"
+	"github.com/connpool/connpool/internal/registry/refusal"
+)
+
+// refuse words an error of the pools for the client. It is worded only here: the
+// pools return bare errors.
+func (r Route) refuse(ctx context.Context, err error) *apierrors.StatusError {
+	switch {
+	case errors.Is(err, poolset.ErrTargetRequired):
+		return r.ambiguous(ctx)
+	case errors.Is(err, poolset.ErrUnknownPool), errors.Is(err, poolset.ErrUnknownTarget):
+		return r.absent(ctx)
+	case errors.Is(err, connpool.ErrPaused):
+		return refusal.NotStarted(refusal.Unavailable, v1alpha1.ReasonPaused, fmt.Sprintf(
+			"pool %s is paused; set its state to Active", r.pool.Name))
+	case errors.Is(err, connpool.ErrQueueFull):
+		return refusal.NotStarted(refusal.TooManyRequests, v1alpha1.ReasonPoolExhausted, fmt.Sprintf(
+			"too many requests wait for pool %s already; try again later, or raise its acquire.maxPending or size.max", r.pool.Name))
+	case errors.Is(err, connpool.ErrExhausted):
+		return refusal.NotStarted(refusal.TooManyRequests, v1alpha1.ReasonPoolExhausted, fmt.Sprintf(
+			"every session of pool %s is in use and none became free in time; try again later, or raise its size.max", r.pool.Name))
+	}
+	return r.down(err)
+}
+
+// down says that there is a pool for the target, and no connection.
+func (r Route) down(err error) *apierrors.StatusError {
+	subject := r.subject()
+	failure, ok := errors.AsType[*driver.Error](err)
+	switch {
+	case ok:
+		return refusal.NotStarted(refusal.Unavailable, string(failure.Reason), fmt.Sprintf(
+			"%s cannot be reached: %s", subject, failure.Error()))
+	case errors.Is(err, connpool.ErrDialPending), errors.Is(err, context.DeadlineExceeded):
+		return refusal.NotStarted(refusal.Unavailable, v1alpha1.ReasonTimeout, subject+" is still being dialed; try again")
+	default:
+		return refusal.NotStarted(refusal.Unavailable, "", subject+" gave no connection before the request or the pool ended; try again")
+	}
+}
+
+// subject returns what a message is about.
+func (r Route) subject() string {
+	switch {
+	case r.target != nil:
+		return "target " + r.target.Name
+	case r.pool.Spec.TargetRef != nil:
+		return "target " + r.pool.Spec.TargetRef.Name
+	default:
+		return "pool " + r.pool.Name
+	}
+}
+
+// Failure returns the error of a command on a lease of the route in the words of the
+// API. When a server refuses one more channel, the pools acquire another lease for
+// the command; if they refuse that, the error has no reason and wraps theirs, which is
+// worded here as by Lease. All other errors are returned as they are.
+func (r Route) Failure(ctx context.Context, err error) error {
+	failure, ok := errors.AsType[*driver.Error](err)
+	if !ok || failure.Started || failure.Reason != "" || failure.Err == nil {
+		return err
+	}
+	refused := r.refuse(ctx, failure.Err)
+	return &driver.Error{Reason: reasonOf(refused), Message: refused.ErrStatus.Message, Err: err}
+}
+
+// reasonOf returns the reason among the causes of a refusal.
+func reasonOf(refused *apierrors.StatusError) driver.Reason {
+	if details := refused.ErrStatus.Details; details != nil {
+		for _, cause := range details.Causes {
+			if cause.Type == live.CauseReason {
+				return driver.Reason(cause.Message)
+			}
+		}
+	}
+	return ""
+}
+
+// ambiguous lists the targets of which the request must name one.
+func (r Route) ambiguous(ctx context.Context) *apierrors.StatusError {
+	message := fmt.Sprintf("pool %s may have several targets; name one, or set its routing to LeastLoaded", r.pool.Name)
+	if names := r.members(ctx); len(names) > 0 {
+		message += "; it has " + refusal.List(names, 10)
+	}
+	return refusal.Invalid(field.ErrorList{field.Required(r.field, message)})
+}
+
+// members returns the names of the targets that the pool selects, in order.
+func (r Route) members(ctx context.Context) (names []string) {
+	targets, err := r.objects.Targets(ctx, r.pool.Namespace)
+	if err != nil {
+		return nil
+	}
+	for i := range targets {
+		if r.pool.Selects(&targets[i]) {
+			names = append(names, targets[i].Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// absent says why the pools do not have what is declared: they have only what can be
+// used.
+func (r Route) absent(ctx context.Context) *apierrors.StatusError {
+	if r.target != nil && !r.pool.Selects(r.target) {
+		return r.notInPool(ctx)
+	}
+	target := r.target
+	if ref := r.pool.Spec.TargetRef; target == nil && ref != nil {
+		// If the target cannot be read, the condition of the pool says why.
+		target, _ = r.objects.Target(ctx, r.pool.Namespace, ref.Name)
+	}
+	if target != nil {
+		if ready := meta.FindStatusCondition(target.Status.Conditions, v1alpha1.ConditionReady); Unready(ready) {
+			return notReady("target "+target.Name, ready)
+		}
+	}
+	if ready := meta.FindStatusCondition(r.pool.Status.Conditions, v1alpha1.ConditionReady); Unready(ready) {
+		return notReady("pool "+r.pool.Name, ready)
+	}
+	return refusal.NotStarted(refusal.Unavailable, v1alpha1.ReasonPending, fmt.Sprintf(
+		"the operator has not made the connections of pool %s yet; try again", r.pool.Name))
+}
+
+func (r Route) notInPool(ctx context.Context) *apierrors.StatusError {
+	message := "the target is not of pool " + r.pool.Name
+	if names := r.members(ctx); len(names) > 0 {
+		message += ", which has " + refusal.List(names, 10)
+	}
+	return refusal.Invalid(field.ErrorList{field.Invalid(r.field, r.target.Name, message)})
+}
+
+// Unready reports whether a condition says that something is not ready.
+func Unready(ready *metav1.Condition) bool {
+	return ready != nil && ready.Status != metav1.ConditionTrue
+}
+
+func notReady(subject string, ready *metav1.Condition) *apierrors.StatusError {
+	return refusal.NotStarted(refusal.Unavailable, ready.Reason, fmt.Sprintf(
+		"%s is not ready: %s: %s", subject, ready.Reason, ready.Message))
+}

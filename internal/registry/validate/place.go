@@ -1,0 +1,120 @@
+// Package validate has the rules for fields that several requests of the live API
+// have in common: places in a target, names and environments.
+//
+//	problems := validate.Place(root, place)(target)
+//	problems = append(problems, validate.Environment(root.Child("env"), env)...)
+//
+// Problems name the field and the next step. They never repeat a value that may be
+// a secret, and show others without control characters.
+package validate
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// Place returns a function that says whether a target has a place. The fields that
+// name the place are below root.
+func Place(root *field.Path, place driver.Place) func(*v1alpha1.ConnectionTarget) field.ErrorList {
+	return func(target *v1alpha1.ConnectionTarget) field.ErrorList {
+		switch target.Spec.Type() {
+		case v1alpha1.TargetTypeDocker:
+			return inEngine(root, target.Name, place)
+		case v1alpha1.TargetTypeKubernetes:
+			return InCluster(root, target.Name, place)
+		default:
+			return OnHost(root, target.Name, place)
+		}
+	}
+}
+
+// OfType says of which type a target is, at the beginning of a message.
+func OfType(target string, kind v1alpha1.TargetType) string {
+	return fmt.Sprintf("target %s is of type %s", target, kind)
+}
+
+const maxNameLength = 253
+
+// containerName is what Docker calls a name; an ID is one, too.
+var containerName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
+
+func inEngine(root *field.Path, target string, place driver.Place) field.ErrorList {
+	at := Child(root, "container")
+	subject := OfType(target, v1alpha1.TargetTypeDocker)
+	problems := forbidPod(root, subject+", which has no pods; name a container instead", place)
+	switch {
+	case place.Container == "":
+		problems = append(problems, field.Required(at, subject+": name the container, or give its ID"))
+	case len(place.Container) > maxNameLength:
+		problems = append(problems, field.TooLong(at, "", maxNameLength))
+	case !containerName.MatchString(place.Container):
+		problems = append(problems, field.Invalid(at, driver.Sanitize(place.Container),
+			"must be the name or ID of a container: letters, digits, _, . and -, of which the first is a letter or digit"))
+	}
+	return problems
+}
+
+// InCluster returns what is wrong with a place in a cluster.
+func InCluster(root *field.Path, target string, place driver.Place) field.ErrorList {
+	var problems field.ErrorList
+	if place.Pod == "" {
+		problems = append(problems, field.Required(Child(root, "pod"),
+			OfType(target, v1alpha1.TargetTypeKubernetes)+": name the pod, and its namespace if it is not that of the target"))
+		return problems
+	}
+	problems = append(problems, Name(Child(root, "pod"), place.Pod, validation.IsDNS1123Subdomain)...)
+	problems = append(problems, Name(Child(root, "namespace"), place.Namespace, validation.IsDNS1123Label)...)
+	return append(problems, Name(Child(root, "container"), place.Container, validation.IsDNS1123Label)...)
+}
+
+// Name checks an optional name of something in a cluster.
+func Name(at *field.Path, name string, check func(string) []string) (problems field.ErrorList) {
+	if name == "" {
+		return nil
+	}
+	for _, rule := range check(name) {
+		problems = append(problems, field.Invalid(at, driver.Sanitize(name), rule))
+	}
+	return problems
+}
+
+// OnHost returns what is wrong with a place on a host, which has none.
+func OnHost(root *field.Path, target string, place driver.Place) field.ErrorList {
+	subject := OfType(target, v1alpha1.TargetTypeSSH)
+	problems := forbidPod(root, subject+", which has no pods; leave it out", place)
+	if place.Container != "" {
+		problems = append(problems, field.Forbidden(Child(root, "container"), subject+", which has no containers; leave it out"))
+	}
+	return problems
+}
+
+func forbidPod(root *field.Path, why string, place driver.Place) (problems field.ErrorList) {
+	if place.Pod != "" {
+		problems = append(problems, field.Forbidden(Child(root, "pod"), why))
+	}
+	if place.Namespace != "" {
+		problems = append(problems, field.Forbidden(Child(root, "namespace"), why))
+	}
+	return problems
+}
+
+// Child returns a field below root, or at the top when root is nil.
+func Child(root *field.Path, name string) *field.Path {
+	if root == nil {
+		return field.NewPath(name)
+	}
+	return root.Child(name)
+}
+
+// Printable reports whether words hold no control characters.
+func Printable(words string) bool {
+	return !strings.ContainsFunc(words, func(r rune) bool { return !unicode.IsPrint(r) })
+}

@@ -1,0 +1,312 @@
+package serving
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apiserver/pkg/server/dynamiccertificates"
+	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	aggregatorclient "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset/typed/apiregistration/v1"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+)
+
+var (
+	_ dynamiccertificates.CertKeyContentProvider = (*CertRotator)(nil)
+	_ dynamiccertificates.Notifier               = (*CertRotator)(nil)
+)
+
+// maxConflictRetries is how often a write is tried again because another replica
+// was quicker. The other one did what was due, so the second try nearly always
+// finds nothing left to do.
+const maxConflictRetries = 5
+
+// Options say for which Services the certificate is. Namespace and Service are
+// required.
+type Options struct {
+	// Namespace of the operator: of the Service and of the Secret.
+	Namespace string
+	// Service is the Service that clients call. The Secret has its name, followed by
+	// -certs.
+	Service string
+	// Others are further Services that serve with the same certificate.
+	Others []string
+	// APIService is the one that gets our authorities as its caBundle, if it refers
+	// to the Service; none when empty.
+	APIService string
+	// Now is the clock; time.Now when nil.
+	Now func() time.Time
+}
+
+// SecretName is the name of the Secret that all replicas share.
+func (o Options) SecretName() string { return o.Service + "-certs" }
+
+// Names are the DNS names and addresses for which the certificate is good. The one
+// that kube-apiserver calls is the first.
+func (o Options) Names() []string {
+	var names []string
+	for _, service := range append([]string{o.Service}, o.Others...) {
+		inNamespace := service + "." + o.Namespace
+		names = append(names, inNamespace+".svc", inNamespace+".svc.cluster.local", inNamespace, service)
+	}
+	return append(names, "localhost", "127.0.0.1")
+}
+
+// CertRotator holds the certificate with which to serve, and keeps it valid and
+// trusted. It works on every replica. It is safe for concurrent use.
+type CertRotator struct {
+	options     Options
+	secrets     coreclient.SecretInterface
+	apiServices aggregatorclient.APIServiceInterface
+	current     atomic.Pointer[served]
+
+	mu        sync.Mutex // guards listeners
+	listeners []dynamiccertificates.Listener
+}
+
+// served is the part of the contents that clients get to see, and its key.
+type served struct {
+	certificate                    *tls.Certificate
+	certificatePEM, keyPEM, bundle []byte
+}
+
+// NewCertRotator makes a rotator that has no certificate yet: see EnsureCertificate.
+func NewCertRotator(config *rest.Config, options Options) (*CertRotator, error) {
+	if options.Namespace == "" || options.Service == "" {
+		return nil, errors.New("the namespace and the name of the live API's Service are required")
+	}
+	if options.Now == nil {
+		options.Now = time.Now
+	}
+	core, err := coreclient.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make a client for Secrets: %w", err)
+	}
+	aggregator, err := aggregatorclient.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make a client for APIServices: %w", err)
+	}
+	return &CertRotator{options: options, secrets: core.Secrets(options.Namespace), apiServices: aggregator.APIServices()}, nil
+}
+
+// EnsureCertificate returns when there is a certificate. When ctx ends before, it
+// returns what the last try failed with. The APIService need not have the authority
+// by then: Start sees to that.
+func (r *CertRotator) EnsureCertificate(ctx context.Context) error {
+	logger := log.FromContext(ctx).WithName("serving").WithValues("task", "get a serving certificate")
+	var last error
+	untilItWorks(ctx, logger, func(ctx context.Context) error {
+		last = r.Refresh(ctx)
+		if r.current.Load() != nil {
+			return nil
+		}
+		return last
+	})
+	if r.current.Load() == nil {
+		return fmt.Errorf("get a serving certificate: %w", last)
+	}
+	return nil
+}
+
+// Start implements manager.Runnable. It calls Refresh once a minute until ctx ends.
+func (r *CertRotator) Start(ctx context.Context) error {
+	repeat(ctx, "keep the serving certificate", r.Refresh)
+	return nil
+}
+
+// NeedLeaderElection implements manager.LeaderElectionRunnable: every replica
+// serves.
+func (r *CertRotator) NeedLeaderElection() bool { return false }
+
+// Refresh does what is due to the Secret, gives its authorities to the APIService,
+// and makes its certificate the current one. It does the last although the second
+// fails.
+func (r *CertRotator) Refresh(ctx context.Context) error {
+	next, err := r.ensureSecret(ctx)
+	if err != nil {
+		return err
+	}
+	err = r.updateAPIService(ctx, next.bundle)
+	r.activate(next)
+	return err
+}
+
+// ensureSecret returns what the Secret holds after all that was due was done to
+// it, by this replica or by another one.
+func (r *CertRotator) ensureSecret(ctx context.Context) (*served, error) {
+	for attempt := 1; ; attempt++ {
+		next, err := r.tryEnsureSecret(ctx)
+		if err == nil || attempt > maxConflictRetries || !isOvertaken(err) {
+			return next, err
+		}
+	}
+}
+
+// isOvertaken reports whether a write failed because another replica has written
+// since the read before it.
+func isOvertaken(err error) bool {
+	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err)
+}
+
+func (r *CertRotator) tryEnsureSecret(ctx context.Context) (*served, error) {
+	secret, err := r.secrets.Get(ctx, r.options.SecretName(), metav1.GetOptions{})
+	missing := apierrors.IsNotFound(err)
+	if err != nil && !missing {
+		return nil, fmt.Errorf("read Secret %s: %w", r.options.SecretName(), err)
+	}
+	if missing {
+		secret = r.newSecret()
+	}
+	next, due, err := renew(r.options.Now(), readContents(secret.Data), r.options.Names())
+	if err != nil {
+		return nil, err
+	}
+	if due.needed() {
+		if err := r.store(ctx, secret, next, missing); err != nil {
+			return nil, fmt.Errorf("write Secret %s: %w", r.options.SecretName(), err)
+		}
+		log.FromContext(ctx).WithName("serving").Info("renewed the serving certificate's Secret", "newAuthorityBecause", due.authority,
+			"newCertificateBecause", due.certificate, "authoritiesForgotten", due.forgotten)
+	}
+	return newServed(next)
+}
+
+func (r *CertRotator) newSecret() *corev1.Secret {
+	return &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: r.options.Namespace,
+			Name:      r.options.SecretName(),
+			Labels:    map[string]string{"app.kubernetes.io/name": "connpool", "app.kubernetes.io/managed-by": "connpool"},
+		},
+		Type: corev1.SecretTypeTLS,
+	}
+}
+
+func (r *CertRotator) store(ctx context.Context, secret *corev1.Secret, next contents, missing bool) error {
+	if secret.Data == nil {
+		secret.Data = map[string][]byte{}
+	}
+	if err := next.write(secret.Data); err != nil {
+		return err
+	}
+	var err error
+	if missing {
+		_, err = r.secrets.Create(ctx, secret, metav1.CreateOptions{})
+	} else {
+		_, err = r.secrets.Update(ctx, secret, metav1.UpdateOptions{})
+	}
+	return err
+}
+
+func newServed(c contents) (*served, error) {
+	data := map[string][]byte{}
+	if err := c.write(data); err != nil {
+		return nil, err
+	}
+	return &served{
+		certificate: c.certificate, certificatePEM: data[certificateKey], keyPEM: data[privateKeyKey], bundle: data[authoritiesKey],
+	}, nil
+}
+
+// updateAPIService writes the bundle into the APIService, so that kube-apiserver
+// trusts it. An APIService that is missing, or that refers to another Service, is
+// left alone.
+func (r *CertRotator) updateAPIService(ctx context.Context, bundle []byte) error {
+	if r.options.APIService == "" {
+		return nil
+	}
+	found, err := r.apiServices.Get(ctx, r.options.APIService, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read APIService %s: %w", r.options.APIService, err)
+	}
+	if !r.isOurs(found.Spec.Service) || bytes.Equal(found.Spec.CABundle, bundle) {
+		return nil
+	}
+	// An APIService with insecureSkipTLSVerify must not have a bundle.
+	patch, err := json.Marshal(map[string]any{"spec": map[string]any{"caBundle": bundle, "insecureSkipTLSVerify": nil}})
+	if err != nil {
+		return err
+	}
+	if _, err := r.apiServices.Patch(ctx, found.Name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+		return fmt.Errorf("write the caBundle of APIService %s: %w", found.Name, err)
+	}
+	log.FromContext(ctx).WithName("serving").Info("wrote the caBundle of the APIService", "name", found.Name)
+	return nil
+}
+
+func (r *CertRotator) isOurs(service *apiregistrationv1.ServiceReference) bool {
+	return service != nil && service.Namespace == r.options.Namespace && service.Name == r.options.Service
+}
+
+// activate makes next what new connections are served with, and tells the
+// listeners if that is another certificate or key.
+func (r *CertRotator) activate(next *served) {
+	before := r.current.Swap(next)
+	if before != nil && bytes.Equal(before.certificatePEM, next.certificatePEM) && bytes.Equal(before.keyPEM, next.keyPEM) {
+		return
+	}
+	r.mu.Lock()
+	listeners := slices.Clone(r.listeners)
+	r.mu.Unlock()
+	for _, listener := range listeners {
+		listener.Enqueue()
+	}
+}
+
+// Name implements dynamiccertificates.CertKeyContentProvider. It says for logs where
+// the certificate is from.
+func (r *CertRotator) Name() string {
+	return "secret/" + r.options.Namespace + "/" + r.options.SecretName()
+}
+
+// CurrentCertKeyContent returns the certificate and its key in PEM; both are nil
+// before there is one.
+func (r *CertRotator) CurrentCertKeyContent() (certificate, key []byte) {
+	current := r.current.Load()
+	if current == nil {
+		return nil, nil
+	}
+	return current.certificatePEM, current.keyPEM
+}
+
+// CABundle returns the trusted authorities in PEM; nil before there are any.
+func (r *CertRotator) CABundle() []byte {
+	current := r.current.Load()
+	if current == nil {
+		return nil
+	}
+	return current.bundle
+}
+
+// GetCertificate is made for a tls.Config. It fails before there is a certificate.
+func (r *CertRotator) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	current := r.current.Load()
+	if current == nil {
+		return nil, errors.New("there is no serving certificate yet")
+	}
+	return current.certificate, nil
+}
+
+// AddListener implements dynamiccertificates.Notifier. The listener is told when the
+// certificate or its key has changed.
+func (r *CertRotator) AddListener(listener dynamiccertificates.Listener) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.listeners = append(r.listeners, listener)
+}

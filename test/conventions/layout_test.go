@@ -1,0 +1,326 @@
+package conventions
+
+import "slices"
+
+// row is one package of the repository, or all below a folder.
+type row struct {
+	// folder is the package's path; a trailing "/..." means all packages below it.
+	folder string
+	// is ends the sentence "It is ...".
+	is string
+	// imports are the packages of this module that it may import, and modules
+	// those of others, as patterns. The standard library is always allowed.
+	imports, modules []string
+	// lines is how many lines of production code it may have, and because ends the
+	// sentence "It is that long because ...". Without them it is defaultLines.
+	lines   int
+	because string
+}
+
+// defaultLines bounds a package that gives no reason to be longer.
+const defaultLines = 1000
+
+const aDriver = "one protocol is one package, with its commands, streams, identity checks and error classes"
+
+var kubernetes = []string{"k8s.io/...", "sigs.k8s.io/...", "github.com/go-logr/logr"}
+
+// layout is every package: what it is, what it may import, how long it may get.
+// docs/explanation/architecture.md shows it, and make update-conventions writes it there.
+var layout = []row{
+	{
+		folder: "api/v1alpha1", is: "the custom resources: what a user may declare, and the status that the operator writes",
+		modules: []string{"k8s.io/apimachinery/..."},
+		lines:   1400, because: "three quarters of it are the text of `kubectl explain`",
+	},
+	{
+		folder: "api/live/v1alpha1", is: "the types of the live API: connections, sessions, commands, the options of streams",
+		modules: []string{"k8s.io/apimachinery/..."},
+	},
+	{
+		folder: "client", is: "the Go client of the live API: commands and streams with their outcomes",
+		imports: []string{"./api/live/v1alpha1", "./internal/halfclose", "./internal/kubestream"},
+		modules: []string{
+			"k8s.io/apimachinery/...", "k8s.io/client-go/...", "k8s.io/streaming/...", "k8s.io/utils/...",
+			"github.com/gorilla/websocket", "github.com/moby/spdystream/...",
+		},
+		lines: 2500, because: "it speaks exec, port-forward, sessions and the proxy, each in a form that keeps the outcome",
+	},
+	{
+		folder: "client/applyconfiguration/...", is: "server-side apply for the custom resources; generated",
+		imports: []string{"./api/v1alpha1", "./client/applyconfiguration/..."},
+		modules: []string{"k8s.io/apimachinery/...", "k8s.io/client-go/...", "sigs.k8s.io/structured-merge-diff/..."},
+	},
+	{
+		folder: "cmd/manager", is: "the operator's flags, and the choice of its drivers",
+		imports: []string{"./api/...", "./internal/..."},
+		modules: kubernetes,
+	},
+	{
+		folder: "cmd/kubectl-connpool", is: "the main function of the kubectl plugin",
+		imports: []string{"./internal/cli/..."},
+		modules: []string{"k8s.io/cli-runtime/...", "k8s.io/client-go/..."},
+	},
+	{
+		folder: "internal/connpool", is: "the engine: a bounded set of warm connections of any type",
+		lines: 2200, because: "everything that shares its one lock is in it",
+	},
+	{
+		folder: "internal/driver", is: "what a protocol has to offer, and the classes of its failures",
+		lines: 550, because: "every driver and every caller depends on it, so it holds contracts and next to no code",
+	},
+	{
+		folder: "internal/driver/keepalive", is: "when a connection that does not answer is dead; shared by the drivers",
+		imports: []string{"./internal/driver"},
+	},
+	{
+		folder: "internal/driver/stdio", is: "the input and output of a command; shared by the drivers",
+	},
+	{
+		folder: "internal/driver/running", is: "the commands that run on a connection, to end them with it; shared by the drivers",
+	},
+	{
+		folder: "internal/driver/dialerr", is: "why a TCP connection failed, as a classified error; shared by the drivers",
+		imports: []string{"./internal/driver"},
+	},
+	{
+		folder: "internal/driver/standby", is: "sockets that are dialed ahead and watched until they are needed; shared by the drivers",
+	},
+	{
+		folder: "internal/driver/ssh", is: "the SSH driver",
+		imports: sharedByDrivers, modules: []string{"golang.org/x/crypto/ssh/...", "golang.org/x/sys/unix"},
+		lines: 2600, because: aDriver,
+	},
+	{
+		folder: "internal/driver/docker", is: "the Docker driver",
+		imports: sharedByDrivers,
+		modules: []string{"github.com/docker/docker/...", "github.com/containerd/errdefs"},
+		lines:   2500, because: aDriver,
+	},
+	{
+		folder: "internal/driver/kube", is: "the Kubernetes driver",
+		imports: append(slices.Clone(sharedByDrivers), "./internal/kubestream"),
+		modules: []string{"k8s.io/apimachinery/...", "k8s.io/client-go/...", "k8s.io/streaming/...", "github.com/gorilla/websocket"},
+		lines:   2500, because: aDriver,
+	},
+	{
+		folder: "internal/driver/drivertest", is: "the conformance suite that every driver passes, and a fake driver",
+		imports: []string{"./internal/driver"}, modules: []string{"github.com/google/go-cmp/..."},
+	},
+	{
+		folder: "internal/kubestream", is: "the client side of Kubernetes' exec and port-forward protocols, and the heartbeat of both sides",
+		modules: []string{"k8s.io/apimachinery/...", "k8s.io/streaming/...", "github.com/gorilla/websocket"},
+	},
+	{
+		folder: "internal/egress", is: "TCP connections to addresses that the policy allows",
+		imports: []string{"./internal/driver"},
+	},
+	{
+		folder: "internal/reach", is: "how a target is reached: access versions, jump hosts, and which dials are refused for now",
+		imports: []string{"./internal/connpool", "./internal/driver"},
+		lines:   1200, because: "jump hosts are pools of their own, and all that decides about a dial is in one place",
+	},
+	{
+		folder: "internal/poolset", is: "all live pools of the process, by the UIDs of target and pool",
+		imports: []string{"./internal/connpool", "./internal/driver", "./internal/reach"},
+		lines:   1700, because: "desired state and requests meet in it, so the rules of both are there",
+	},
+	{
+		folder: "internal/warming", is: "how many warm connections a schedule wants at a time: pure functions",
+		imports: []string{"./api/v1alpha1"}, modules: []string{"github.com/robfig/cron/v3"},
+	},
+	{
+		folder: "internal/controller/connectiontarget", is: "the controller that passes a target to the pool set and writes the target's status",
+		imports: []string{
+			"./api/v1alpha1", "./client/applyconfiguration/...", "./internal/connpool", "./internal/controller/status",
+			"./internal/driver", "./internal/poolset", "./internal/reach", "./internal/warming",
+		},
+		modules: kubernetes,
+		lines:   1600, because: "a target's facts come from five kinds of objects, and each has its checks and its conditions",
+	},
+	{
+		folder: "internal/controller/connectionpool", is: "the controller that adds the targets' statuses up into the pool's",
+		imports: []string{"./api/v1alpha1", "./client/applyconfiguration/...", "./internal/controller/status", "./internal/driver", "./internal/warming"},
+		modules: kubernetes,
+	},
+	{
+		folder: "internal/controller/status", is: "when a status is worth a write, and how it is written",
+		imports: []string{"./api/v1alpha1", "./internal/driver"},
+		modules: append(slices.Clone(kubernetes), "golang.org/x/time/rate"),
+	},
+	{
+		folder: "internal/session", is: "a shell that stays, on any connection that runs commands",
+		imports: []string{"./internal/driver"},
+	},
+	{
+		folder: "internal/session/sessiontest", is: "a shell for tests of sessions",
+		imports: []string{"./internal/driver"},
+	},
+	{
+		folder: "internal/halfclose", is: "the end of one direction of an upgraded connection, across proxies that would end both",
+	},
+	{
+		folder: "internal/stream", is: "the server side of Kubernetes' exec and port-forward protocols",
+		imports: []string{"./internal/driver", "./internal/kubestream"},
+		modules: []string{
+			"k8s.io/apimachinery/...", "k8s.io/streaming/...", "github.com/gorilla/websocket", "github.com/moby/spdystream/...",
+		},
+		lines: 2000, because: "it serves two protocols on two transports each, with the bounds that the libraries lack",
+	},
+	{
+		folder: "internal/registry/use", is: "what all uses share: permission, limits, lease, result, audit, and why a lease is refused",
+		imports: append([]string{"./internal/connpool", "./internal/registry/naming"}, requests...), modules: kubernetes,
+	},
+	{
+		folder: "internal/registry/refusal", is: "the HTTP status and the causes of every refused request",
+		imports: apis, modules: kubernetes,
+	},
+	{
+		folder: "internal/registry/validate", is: "the rules for fields that several requests have",
+		imports: append([]string{"./internal/driver"}, apis...), modules: kubernetes,
+	},
+	{
+		folder: "internal/registry/idempotency", is: "the results of commands, kept by request ID",
+		imports: append([]string{"./internal/registry/refusal"}, apis...),
+	},
+	{
+		folder: "internal/registry/naming", is: "the names of live connections",
+		imports: []string{"./internal/poolset"}, modules: append([]string{"github.com/google/uuid"}, kubernetes...),
+	},
+	{
+		folder: "internal/registry/list", is: "selectors and tables for objects that are not stored",
+		imports: []string{"./internal/driver", "./internal/registry/refusal"}, modules: kubernetes,
+	},
+	{
+		folder: "internal/registry/exec", is: "commands, as streams and as JSON, in a pool or in a session",
+		imports: append([]string{"./internal/registry/idempotency"}, requests...), modules: kubernetes,
+	},
+	{
+		folder: "internal/registry/session", is: "the session objects: who owns one, how long it lives",
+		imports: append([]string{"./internal/registry/exec", "./internal/registry/list", "./internal/session"}, requests...),
+		modules: kubernetes,
+	},
+	{
+		folder: "internal/registry/proxy", is: "requests passed on to a target's HTTP API",
+		imports: append([]string{"./internal/halfclose"}, requests...), modules: kubernetes,
+	},
+	{
+		folder: "internal/registry/forward", is: "port-forwards, and their limits",
+		imports: requests, modules: kubernetes,
+	},
+	{
+		folder: "internal/registry/registrytest", is: "the live API over fake connections, for tests of its requests",
+		imports: []string{"./..."}, modules: []string{"..."},
+	},
+	{
+		folder: "internal/registry", is: "all resources of the live API; connections, drain and check are its own",
+		imports: append([]string{"./internal/connpool", "./internal/registry/..."}, requests...),
+		modules: kubernetes,
+	},
+	{
+		folder: "internal/apiserver", is: "the generic API server around the registry: who the user is, what the user may do",
+		imports: []string{"./api/live/v1alpha1", "./internal/apiserver/openapi", "./internal/driver", "./internal/registry/..."},
+		modules: kubernetes,
+	},
+	{
+		folder: "internal/apiserver/openapi", is: "the OpenAPI description of the live API; generated",
+		imports: []string{"./api/live/v1alpha1"}, modules: []string{"k8s.io/apimachinery/...", "k8s.io/kube-openapi/..."},
+	},
+	{
+		folder: "internal/serving", is: "the live API's certificate, and the endpoint to which its Service leads",
+		modules: kubernetes,
+	},
+	{
+		folder: "internal/leader", is: "the lock with which one replica leads, and keeps leading while kube-apiserver is away",
+		modules: kubernetes,
+	},
+	{
+		folder: "internal/metrics", is: "a snapshot of the pool set, read when Prometheus scrapes",
+		imports: []string{"./internal/connpool", "./internal/driver", "./internal/poolset", "./internal/reach"},
+		modules: []string{"github.com/prometheus/client_golang/..."},
+	},
+	{
+		folder: "internal/operator", is: "the whole operator: controllers, live API and pool set, wired, run and drained",
+		imports: []string{"./api/...", "./internal/..."}, modules: kubernetes,
+	},
+	{
+		folder: "internal/cli", is: "the kubectl plugin: its commands, in groups",
+		imports: append([]string{"./internal/cli/..."}, commands...),
+		modules: terminalModules,
+	},
+	{
+		folder: "internal/cli/plugin", is: "what commands are made with: the factory, common flags, completion",
+		imports: []string{"./client", "./internal/cli/cluster", "./internal/cli/exit"}, modules: terminalModules,
+	},
+	{
+		folder: "internal/cli/cluster", is: "the cluster that a command talks to, and what to do when it refuses",
+		imports: append([]string{"./client", "./internal/cli/exit"}, apis...), modules: terminalModules,
+	},
+	{
+		folder: "internal/cli/remote", is: "a command on a target: how it is written, and what its end means",
+		imports: []string{"./api/live/v1alpha1", "./client", "./internal/cli/cluster", "./internal/cli/exit", "./internal/cli/plugin"}, modules: terminalModules,
+	},
+	{
+		folder: "internal/cli/terminal", is: "the local terminal: its size, and raw mode",
+		imports: []string{"./client"}, modules: []string{"golang.org/x/term"},
+	},
+	{
+		folder: "internal/cli/display", is: "text for people: tables, colors, times, safe words of others",
+		imports: []string{"./internal/cli/terminal"}, modules: []string{"k8s.io/apimachinery/..."},
+	},
+	{
+		folder: "internal/cli/exit", is: "exit codes, and the next step after an error",
+		imports: []string{"./internal/cli/display"},
+	},
+	{
+		folder: "internal/cli/listen", is: "the local ends of forwards and proxies",
+	},
+	{
+		folder: "internal/cli/cp", is: "the command cp: files, over sftp",
+		imports: commands, modules: append([]string{"github.com/pkg/sftp"}, terminalModules...),
+		lines: 1200, because: "a planner, a transfer and the guards against hostile servers belong to one copy",
+	},
+	{
+		folder: "internal/cli/hostkeys", is: "the command hostkeys: scans an SSH host and prints a target that pins its keys",
+		imports: commands, modules: append([]string{"golang.org/x/crypto/ssh/..."}, terminalModules...),
+	},
+	{
+		folder: "internal/cli/clitest", is: "a cluster with connpool for tests of commands",
+		imports: []string{"./..."}, modules: []string{"..."},
+	},
+	{
+		folder: "internal/cli/...", is: "the other commands, each in the package of its name: exec, run, session, proxy, top and more",
+		imports: commands, modules: terminalModules,
+	},
+	{
+		folder: "test/...", is: "support for tests of the whole: a control plane, sshd, Docker, a node with pods, faults of the network",
+		imports: []string{"./..."}, modules: []string{"..."},
+	},
+	{
+		folder: "hack/...", is: "the lab, generators, benchmarks and counters",
+		imports: []string{"./..."}, modules: []string{"..."},
+	},
+}
+
+// sharedByDrivers is what a driver may import of this module.
+var sharedByDrivers = []string{
+	"./internal/driver", "./internal/driver/keepalive", "./internal/driver/stdio", "./internal/driver/running",
+	"./internal/driver/dialerr", "./internal/driver/standby",
+}
+
+// apis are the types of both APIs.
+var apis = []string{"./api/live/v1alpha1", "./api/v1alpha1"}
+
+// requests is what a request of the live API may import. What differs by request is added in its row.
+var requests = append([]string{
+	"./internal/driver", "./internal/poolset", "./internal/stream",
+	"./internal/registry/use", "./internal/registry/refusal", "./internal/registry/validate",
+}, apis...)
+
+// commands is what a command of the plugin may import: no other command.
+var commands = append([]string{
+	"./client", "./internal/cli/plugin", "./internal/cli/cluster", "./internal/cli/remote", "./internal/cli/terminal",
+	"./internal/cli/display", "./internal/cli/exit", "./internal/cli/listen",
+}, apis...)
+
+// terminalModules are those of commands.
+var terminalModules = []string{"k8s.io/...", "sigs.k8s.io/yaml", "github.com/spf13/...", "golang.org/x/sync/errgroup"}
