@@ -20,17 +20,14 @@ var (
 	// ErrUnknownTarget means that the pool does not have the target, or that the
 	// target cannot be used: the set does not keep what is not usable.
 	ErrUnknownTarget = errors.New("poolset: the pool has no such target")
-	// ErrTargetRequired means that the pool may have several targets and the
-	// request names none.
-	ErrTargetRequired = errors.New("poolset: the request must name a target of the pool")
 )
 
 // Request says which connection is wanted.
 type Request struct {
 	// Pool is the UID of the pool.
 	Pool string
-	// Target is the UID of the target; it may be empty if the pool's policy says
-	// Single or AnyTarget.
+	// Target is the UID of the target. When empty, the least loaded target that
+	// serves is used; whether a pool allows that is for the caller to know.
 	Target string
 }
 
@@ -75,9 +72,6 @@ func (r *roster) route(request Request) (*member, error) {
 	for _, m := range members {
 		candidates = append(candidates, candidateOf(m))
 	}
-	if !candidates[0].anyTarget {
-		return nil, ErrTargetRequired
-	}
 	return slices.MinFunc(candidates, candidate.compare).member, nil
 }
 
@@ -98,10 +92,8 @@ func (r *roster) routeToTarget(request Request) (*member, error) {
 // candidate is what routing knows of a member.
 type candidate struct {
 	member *member
-	// anyTarget reports whether the policy lets a request name no target.
-	anyTarget bool
-	down      bool
-	load      int
+	down   bool
+	load   int
 }
 
 func candidateOf(m *member) candidate {
@@ -109,10 +101,9 @@ func candidateOf(m *member) candidate {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return candidate{
-		member:    m,
-		anyTarget: m.policy.AnyTarget || m.policy.Single,
-		down:      m.overall().state == HealthDown || stats.Warm() == 0,
-		load:      stats.Leases + stats.Pending,
+		member: m,
+		down:   m.overall().state == HealthDown || stats.Warm() == 0,
+		load:   stats.Leases + stats.Pending,
 	}
 }
 

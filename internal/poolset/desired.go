@@ -48,12 +48,6 @@ type Policy struct {
 	// connections with a free slot; nil means none. It decides on the health of the
 	// target and never closes a connection.
 	ProbeCommand []string
-	// Single says that the pool is declared for one target only, so that a
-	// request need not name it. How many targets it happens to have now says
-	// nothing: others may come, or be away for the moment.
-	Single bool
-	// AnyTarget lets a request that names no target use any healthy one.
-	AnyTarget bool
 }
 
 func (p Policy) keepalive() reach.Keepalive {

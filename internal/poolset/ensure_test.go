@@ -312,7 +312,7 @@ func TestATargetOfTheSameNameInheritsNothing(t *testing.T) {
 		f.ensure(f.target("web", pool("p")))
 		old := f.fake.Live()[0]
 		f.set.Remove("web-uid")
-		successor := f.target("web", pool("p", single))
+		successor := f.target("web", pool("p"))
 		successor.UID, successor.Access = "another-uid", f.access("elsewhere", "v1", nil)
 		f.ensure(successor)
 		execution, err := execIn(f.Context(), f.set, Request{Pool: "p-uid"}, driver.Command{Argv: []string{"true"}}, driver.Streams{})

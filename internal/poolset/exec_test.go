@@ -143,9 +143,8 @@ func TestAnErrorOfAcquireTellsWhyAndProvesThatNothingRan(t *testing.T) {
 		want    error
 		reason  driver.Reason
 	}{
-		"no such pool":           {func(*fixture) {}, request("none", ""), ErrUnknownPool, ""},
-		"no such target":         {func(*fixture) {}, request("p", "none"), ErrUnknownTarget, ""},
-		"no target named of two": {func(f *fixture) { f.ensure(f.target("db", pool("p"))) }, request("p", ""), ErrTargetRequired, ""},
+		"no such pool":   {func(*fixture) {}, request("none", ""), ErrUnknownPool, ""},
+		"no such target": {func(*fixture) {}, request("p", "none"), ErrUnknownTarget, ""},
 		"every slot is leased": {
 			func(f *fixture) {
 				f.ensure(f.target("web", pool("p", impatient)))
@@ -247,7 +246,7 @@ func TestARequestThatNamesNoTarget(t *testing.T) {
 		withFixture(t, func(f *fixture) {
 			f.refuse(driver.Unreachable, host("a"))
 			for _, name := range []string{"a", "b", "c"} {
-				f.ensure(f.target(name, pool("p", anyTarget)))
+				f.ensure(f.target(name, pool("p")))
 			}
 			var got []string
 			for range 4 {
@@ -262,20 +261,9 @@ func TestARequestThatNamesNoTarget(t *testing.T) {
 	})
 	t.Run("runs on the only target there is", func(t *testing.T) {
 		withFixture(t, func(f *fixture) {
-			f.ensure(f.target("web", pool("p", single)))
+			f.ensure(f.target("web", pool("p")))
 			if got, err := f.exec(request("p", "")); err != nil || got.Target != ref("web") {
 				t.Errorf("ran at %v, %v", got.Target, err)
-			}
-		})
-	})
-	t.Run("runs nowhere if the pool routes by name, however many targets are left", func(t *testing.T) {
-		withFixture(t, func(f *fixture) {
-			f.ensure(f.target("a", pool("p")), f.target("b", pool("p")))
-			for range 2 {
-				if _, err := f.set.Acquire(f.Context(), request("p", "")); !errors.Is(err, ErrTargetRequired) {
-					t.Errorf("error %v, want %v", err, ErrTargetRequired)
-				}
-				f.set.Remove("a-uid") // its Secret was deleted; the pool selects it still
 			}
 		})
 	})

@@ -82,10 +82,6 @@ func minWarm(n int) func(*Policy) { return func(p *Policy) { p.MinWarm = n } }
 
 func paused(p *Policy) { p.Paused = true }
 
-func single(p *Policy) { p.Single = true }
-
-func anyTarget(p *Policy) { p.AnyTarget = true }
-
 // target is a target whose host has its name, with credentials of version v1.
 func (f *fixture) target(name string, pools ...Pool) Target {
 	return Target{Ref: ref(name), Type: "fake", Access: f.access(name, "v1", nil), Pools: pools}

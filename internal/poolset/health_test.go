@@ -204,7 +204,7 @@ func TestASpareConnectionIsKeptWhileTheTargetTakesNoNewOne(t *testing.T) {
 func TestAFailedTargetIsTriedAgainAlthoughNothingAsksForIt(t *testing.T) {
 	t.Run("a pool on demand whose requests go to other targets", func(t *testing.T) {
 		withFixture(t, func(f *fixture) {
-			f.ensure(f.target("a", pool("p", minWarm(0), anyTarget)), f.target("0", pool("p", minWarm(0), anyTarget)))
+			f.ensure(f.target("a", pool("p", minWarm(0))), f.target("0", pool("p", minWarm(0))))
 			f.refuse(driver.Unreachable, host("a"))
 			if _, err := f.set.Acquire(f.Context(), request("p", "a")); err == nil {
 				t.Fatal("leased although the host is unreachable")

@@ -70,8 +70,6 @@ func policy(spec *v1alpha1.ConnectionPoolSpec, now time.Time) poolset.Policy {
 		FailureThreshold:  int(ptr.Deref(spec.Health.FailureThreshold, 3)),
 		SuccessThreshold:  int(ptr.Deref(spec.Health.SuccessThreshold, 2)),
 		ProbeCommand:      spec.Health.Command,
-		Single:            spec.TargetRef != nil,
-		AnyTarget:         ptr.Deref(spec.Routing, v1alpha1.RoutingByName) == v1alpha1.RoutingLeastLoaded,
 	}
 }
 

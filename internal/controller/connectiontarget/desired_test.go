@@ -49,7 +49,7 @@ func TestEveryFieldOfAPoolArrives(t *testing.T) {
 			ProbePeriod: 12 * time.Second, ProbeTimeout: 13 * time.Second, ProbeFailures: 14, Paused: true,
 		},
 		KeepaliveInterval: 11 * time.Second, KeepaliveTimeout: 13 * time.Second,
-		FailureThreshold: 14, SuccessThreshold: 15, ProbeCommand: []string{"check"}, Single: true, AnyTarget: true,
+		FailureThreshold: 14, SuccessThreshold: 15, ProbeCommand: []string{"check"},
 	}
 	if diff := cmp.Diff(want, policy(spec, time.Now())); diff != "" {
 		t.Errorf("policy (-want +got):\n%s", diff)

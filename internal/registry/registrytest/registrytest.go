@@ -318,7 +318,6 @@ func (f *Fixture) ConnectWith(
 				MinWarm: 1, Max: 1, LeasesPerConn: 100, MaxPending: 10, AcquireTimeout: time.Second, DrainTimeout: 5 * time.Minute,
 			},
 			FailureThreshold: 1, SuccessThreshold: 1,
-			Single: pool.Spec.TargetRef != nil, AnyTarget: pool.Spec.Routing != nil && *pool.Spec.Routing == v1alpha1.RoutingLeastLoaded,
 		}
 		if change != nil {
 			change(&policy)

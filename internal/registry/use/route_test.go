@@ -42,6 +42,9 @@ func TestWhyThereIsNoConnection(t *testing.T) {
 			f.Connect(f.Target("web-1", "web"), pool)
 			f.Connect(f.Target("web-2", "web"), pool)
 		}, "", 400, "", []string{"spec.target", "web-1, web-2", "LeastLoaded"}},
+		"one target is left and none is named": {func(f *fixture) {
+			f.Connect(f.Target("web-1", "web"), f.Pool("web")) // others may be away for the moment
+		}, "", 400, "", []string{"spec.target", "web-1", "LeastLoaded"}},
 		"the target lacks its Secret": {func(f *fixture) {
 			f.Web()
 			f.Target("web-2", "web", registrytest.Ready(metav1.ConditionFalse, "CredentialsMissing", "the Secret does not exist"))

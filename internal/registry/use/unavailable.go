@@ -23,8 +23,6 @@ import (
 // pools return bare errors.
 func (r Route) refuse(ctx context.Context, err error) *apierrors.StatusError {
 	switch {
-	case errors.Is(err, poolset.ErrTargetRequired):
-		return r.ambiguous(ctx)
 	case errors.Is(err, poolset.ErrUnknownPool), errors.Is(err, poolset.ErrUnknownTarget):
 		return r.absent(ctx)
 	case errors.Is(err, connpool.ErrPaused):
