@@ -90,7 +90,7 @@ func newChecks(applier *applier, background *reach.Background) *checks {
 // check joins the check of a target that runs or is remembered, or starts one, and
 // waits for its result.
 func (s *checks) check(ctx context.Context, target string) (Check, error) {
-	c := s.start(target) //nolint:contextcheck // others may wait for it after this caller has left
+	c := s.start(target)
 	if c == nil {
 		return Check{}, ErrUnknownTarget
 	}
@@ -115,6 +115,7 @@ func (s *checks) start(uid string) *check {
 		return nil
 	}
 	c := &check{version: version, done: make(chan struct{})}
+	//nolint:contextcheck // a check ends with the set, which cuts it before other work
 	if !s.background.Go(func(context.Context) { s.run(uid, c) }) {
 		return nil
 	}

@@ -66,6 +66,22 @@ func TestAChangedKeepaliveReplacesTheConnectionsOneByOne(t *testing.T) {
 	})
 }
 
+func TestAChangedKeepaliveIsTriedAgainIfItCouldNotBePrepared(t *testing.T) {
+	withFixture(t, func(f *fixture) {
+		slower := func(p *Policy) { p.KeepaliveInterval = time.Minute }
+		f.ensure(f.target("web", pool("p")))
+		f.fake.OnPrepare(func(driver.Endpoint) error { return &driver.Error{Reason: driver.CertificateInvalid} })
+		if err := f.set.Ensure(f.target("web", pool("p", slower))); driver.AsError(err).Reason != driver.CertificateInvalid {
+			t.Errorf("Ensure: %v, want %s", err, driver.CertificateInvalid)
+		}
+		f.fake.OnPrepare(nil)
+		f.ensure(f.target("web", pool("p", slower)))
+		sleep(time.Second)
+		f.wantLive(1, func(e driver.Endpoint) bool { return e.KeepaliveInterval == time.Minute })
+		f.wantLive(1, everything)
+	})
+}
+
 func TestPoolsComeAndGo(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		f.ensure(f.target("web", pool("p")))

@@ -116,10 +116,11 @@ func (h health) afterProbe() health {
 
 // afterDialFailure follows a dial that failed.
 func (h health) afterDialFailure(err *driver.Error, t thresholds) health {
-	h.dialable = false
-	h.dialFailures++
-	return h.afterFailure(err, h.state != HealthUp || err.Reason.Permanent() || err.RetryAfter >= longPause ||
-		h.dialFailures >= t.failures)
+	next := h.afterFailure(err, h.state != HealthUp || err.Reason.Permanent() || err.RetryAfter >= longPause ||
+		h.dialFailures+1 >= t.failures)
+	next.dialable = false
+	next.dialFailures++
+	return next
 }
 
 // afterFailure follows a failure, which may be decisive.

@@ -11,7 +11,7 @@
 // Each pair of pool and target is a member with one connection pool. How a target is
 // reached is the business of package reach, below: the members of a target share
 // what was learned of its access, and all targets behind a jump host share its
-// connections. The files depend on each other in one direction: desired, health,
+// connections. The files depend on each other in one direction: health, desired,
 // observation and healthcommand; member; departed and roster; acquire, exec, ensure
 // and check; and Set, which is the whole.
 //

@@ -47,23 +47,23 @@ type PoolOptions struct {
 	Notify  func()
 	// Dialed is told the result of each dial that the pool still waits for.
 	Dialed func(by *Dialer, made driver.Conn, err error)
-	// Changed is told how the pool changes to another dialer. It is called before
-	// that dials and with the pool's lock held, so it must not call Follow or
-	// ServerVersion.
+	// Changed is told of a Change before the new dialer dials. It is called with the
+	// pool's lock held, so it must not call Follow or ServerVersion.
 	Changed func(Change)
 }
 
-// Change is how a pool changes to another dialer.
+// Change is how a pool changes from one dialer to another.
 type Change int
 
 const (
-	// Rotated: the host and the account are the same, and earlier connections serve
-	// until the new dialer has proven itself.
+	// Rotated means that the host and the account are the same, and earlier
+	// connections serve until the new dialer has proven itself.
 	Rotated Change = iota
-	// Distrusted: the server is not the pinned one, and earlier connections are
-	// given up.
+	// Distrusted means that the server is not the pinned one, and earlier
+	// connections are given up.
 	Distrusted
-	// Moved: another host or account is meant, and earlier connections are given up.
+	// Moved means that another host or account is meant, and earlier connections are
+	// given up.
 	Moved
 )
 
@@ -78,8 +78,8 @@ type Pool struct {
 	changed    func(Change)
 	dialer     atomic.Pointer[Dialer]
 
-	// mu guards the rest. While it is held, the pool may be called, and no earlier
-	// dialer's failure can change what is dialed.
+	// mu guards the rest, and is held while the dialer changes. The connpool.Pool may
+	// be called under it.
 	mu sync.Mutex
 	// trusted are the pins that the newest connection was made with.
 	trusted string

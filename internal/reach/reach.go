@@ -1,14 +1,17 @@
 // Package reach makes connections to targets: it knows how a target is reached and
 // when it may be dialed.
 //
-// An Access says how to reach a target. A Network turns each version of it into one
-// Version, which all pools of the target share, and a Version into Dialers, one for
-// each keepalive. Dialer.Dial is the one verb: it passes the breaker of the version,
-// waits until the jump host is connected, takes a place in the dial budget, obeys
-// the throttle of the server, and calls the driver. A Pool is a connpool.Pool whose
-// connections are made in this way and which follows its access from version to
-// version. The connections to a jump host are such a Pool, too: the targets behind
-// it share them.
+// An Access says how to reach a target, and a Version is one version of that, which
+// all pools of the target share. Its Dialers, one for each pool, have one verb: Dial
+// passes the breaker of the version, waits until the jump host is connected, takes a
+// place in the dial budget, obeys the throttle of the server, and calls the driver.
+// A Pool is a connpool.Pool whose connections are dialed in this way and which
+// follows its access from version to version. The connections to a jump host are
+// such a Pool, too, which the targets behind it share.
+//
+// Usage: Network.Version finds or makes the version of an access, Version.Dialer and
+// Dialer.Prepare a dialer, Network.NewPool a pool; Pool.Follow gives it the next
+// dialer. Jump hosts are made known by Network.EnsureJumpHost.
 //
 // Which replica of the operator dials a target will be decided here, above the
 // breaker, once there are several.
