@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// dialers are callers of a budget and what became of them.
+// dialers are the callers of a budget and their turns.
 type dialers struct {
 	t      *testing.T
 	budget *Budget
@@ -19,7 +19,7 @@ type dialers struct {
 	turns  chan turn
 }
 
-// turn is that a caller was admitted.
+// turn is the admission of a caller.
 type turn struct {
 	name string
 	done func(error)

@@ -89,9 +89,8 @@ type fixture struct {
 	dropped  []error
 }
 
-// newFixture runs in a bubble. The pool is closed when the test ends. Where a test
-// does not say how many callers may wait, 100 may; to say that none may, it says
-// -1.
+// newFixture runs in a bubble. The pool is closed when the test ends. A MaxPending
+// of 0 means 100 here; a test in which no caller may wait says -1.
 func newFixture(t tester, limits Limits) *fixture {
 	limits.MaxPending = cmp.Or(limits.MaxPending, 100)
 	fix := &fixture{t: t, dials: make(chan *call, 10000), probes: make(chan *call, 10000)}
@@ -123,7 +122,7 @@ func (fix *fixture) drop(_ *fakeConn, cause error) {
 	fix.dropped = append(fix.dropped, cause)
 }
 
-// drops are the causes of the losses that the pool told of.
+// drops returns the causes of the losses that Dropped was told of.
 func (fix *fixture) drops() []error {
 	fix.mu.Lock()
 	defer fix.mu.Unlock()
@@ -281,7 +280,7 @@ func (fix *fixture) lease() *Lease[*fakeConn] {
 	return fix.ask().got()
 }
 
-// summary says in words how the pool is, leaving out what is zero.
+// summary describes the pool in words, without what is zero.
 func (fix *fixture) summary() string {
 	synctest.Wait()
 	s := fix.pool.Stats()

@@ -8,7 +8,7 @@ import (
 )
 
 func TestNarrow(t *testing.T) {
-	// leases takes so many of one connection that carries eight.
+	// leases takes a number of leases of one connection that carries eight.
 	leases := func(t *testing.T, n int) (*fixture, []*Lease[*fakeConn], *fakeConn) {
 		fix := newFixture(t, Limits{MinWarm: 1, LeasesPerConn: 8, MaxAge: time.Hour, DialTimeout: time.Hour})
 		conn := fix.connect()

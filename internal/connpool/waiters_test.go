@@ -63,7 +63,7 @@ func TestWaiting(t *testing.T) {
 	})
 }
 
-// queueAt is what Acquire does when it read the clock at an instant.
+// queueAt does what Acquire does if it read the clock at an instant.
 func (fix *fixture) queueAt(now instant) *waiter[*fakeConn] {
 	fix.t.Helper()
 	fix.pool.mu.Lock()

@@ -243,7 +243,7 @@ func (fix *walker) free() int {
 	return free
 }
 
-// check is what must hold after every step.
+// check checks what must hold after every step.
 func (fix *walker) check(rt *rapid.T) {
 	fix.collect()
 	fix.checkAnswers(rt)
@@ -263,7 +263,8 @@ func (fix *walker) check(rt *rapid.T) {
 	}
 }
 
-// checkAnswers sorts out who got a lease: in order, of a connection that serves.
+// checkAnswers checks which callers got a lease: in order, of a connection that
+// serves.
 func (fix *walker) checkAnswers(rt *rapid.T) {
 	var waiting []*attempt
 	for _, a := range fix.asks {
@@ -291,7 +292,7 @@ func (fix *walker) checkError(rt *rapid.T, err error) {
 	rt.Fatalf("Acquire failed with %v", err)
 }
 
-// checkConns compares the pool's books with the remote's and the users'.
+// checkConns compares what the pool counts with what the remote and the users know.
 func (fix *walker) checkConns(rt *rapid.T) {
 	leases := map[*fakeConn]int{}
 	for _, l := range fix.held {

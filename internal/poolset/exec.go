@@ -25,17 +25,17 @@ type Execution struct {
 // allows fewer channels than its pool believes. Each time lowers what the pool believes.
 const MaxSessionRefusals = 8
 
-// execOn runs one command on a lease, and on another one if the server refuses a
-// channel.
-func execOn(
-	ctx context.Context, lease Lease, another func() (Lease, error), command driver.Command, streams driver.Streams,
+// execOn runs one command on a lease of the request, and on another one if the server
+// refuses a channel.
+func (r *roster) execOn(
+	ctx context.Context, lease Lease, request Request, command driver.Command, streams driver.Streams,
 ) (Execution, error) {
 	for refusals := 0; ; refusals++ {
 		execution, err := execOnce(ctx, lease, command, streams)
 		if refusals == MaxSessionRefusals || !reach.SessionRefused(err) {
 			return execution, err
 		}
-		if lease, err = another(); err != nil {
+		if lease, err = r.acquire(ctx, request); err != nil {
 			return execution, notStarted(err)
 		}
 	}

@@ -137,8 +137,7 @@ func (s *Set) Acquire(ctx context.Context, request Request) (Lease, error) {
 func (s *Set) ExecOn(
 	ctx context.Context, lease Lease, request Request, command driver.Command, streams driver.Streams,
 ) (Execution, error) {
-	another := func() (Lease, error) { return s.Acquire(ctx, request) }
-	return execOn(ctx, lease, another, command, streams)
+	return s.roster.execOn(ctx, lease, request, command, streams)
 }
 
 // Return ends a lease after what was done with it has ended with err: a connection
