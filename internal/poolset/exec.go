@@ -35,23 +35,21 @@ func execOn(
 		if refusals == MaxSessionRefusals || !reach.SessionRefused(err) {
 			return execution, err
 		}
-		next, acquireErr := another()
-		if acquireErr != nil {
-			return execution, noOther(err, acquireErr)
+		if lease, err = another(); err != nil {
+			return execution, notStarted(err)
 		}
-		lease = next
 	}
 }
 
-// noOther says why a command did not start: the failure of the target, if that is
-// why no other connection could be had, or else the refusal of the channel. The
-// error of Acquire is in the chain.
-func noOther(refused, acquireErr error) error {
-	failure := *driver.AsError(refused)
-	if down, ok := errors.AsType[*driver.Error](acquireErr); ok {
-		failure = *down
+// notStarted returns an error of Acquire as proof that nothing ran. A failure of the
+// target stays as it was. What the pool itself refuses has no reason: it is put into
+// words by those who know what the request was, by the error in the chain.
+func notStarted(err error) error {
+	failure := driver.Error{Message: driver.Sanitize(err.Error())}
+	if classified, ok := errors.AsType[*driver.Error](err); ok {
+		failure = *classified
 	}
-	failure.Started, failure.Err = false, acquireErr
+	failure.Started, failure.Err = false, err
 	return &failure
 }
 

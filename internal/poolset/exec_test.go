@@ -143,15 +143,15 @@ func TestAnErrorOfAcquireTellsWhyAndProvesThatNothingRan(t *testing.T) {
 		want    error
 		reason  driver.Reason
 	}{
-		"no such pool":           {func(*fixture) {}, request("none", ""), ErrUnknownPool, driver.SessionLimit},
-		"no such target":         {func(*fixture) {}, request("p", "none"), ErrUnknownTarget, driver.SessionLimit},
-		"no target named of two": {func(f *fixture) { f.ensure(f.target("db", pool("p"))) }, request("p", ""), ErrTargetRequired, driver.SessionLimit},
+		"no such pool":           {func(*fixture) {}, request("none", ""), ErrUnknownPool, ""},
+		"no such target":         {func(*fixture) {}, request("p", "none"), ErrUnknownTarget, ""},
+		"no target named of two": {func(f *fixture) { f.ensure(f.target("db", pool("p"))) }, request("p", ""), ErrTargetRequired, ""},
 		"every slot is leased": {
 			func(f *fixture) {
 				f.ensure(f.target("web", pool("p", impatient)))
 				lease := f.acquire(request("p", "web"))
 				time.AfterFunc(time.Minute, lease.Release)
-			}, request("p", "web"), connpool.ErrAcquireTimeout, driver.SessionLimit,
+			}, request("p", "web"), connpool.ErrAcquireTimeout, "",
 		},
 		"too many wait already": {
 			func(f *fixture) {
@@ -164,10 +164,10 @@ func TestAnErrorOfAcquireTellsWhyAndProvesThatNothingRan(t *testing.T) {
 				}()
 				sleep(0)
 				time.AfterFunc(time.Minute, first.Release)
-			}, request("p", "web"), connpool.ErrQueueFull, driver.SessionLimit,
+			}, request("p", "web"), connpool.ErrQueueFull, "",
 		},
 		"the pool is paused": {
-			func(f *fixture) { f.ensure(f.target("web", pool("p", paused))) }, request("p", "web"), connpool.ErrPaused, driver.SessionLimit,
+			func(f *fixture) { f.ensure(f.target("web", pool("p", paused))) }, request("p", "web"), connpool.ErrPaused, "",
 		},
 		"the first dial has not ended": {
 			func(f *fixture) {
@@ -176,7 +176,7 @@ func TestAnErrorOfAcquireTellsWhyAndProvesThatNothingRan(t *testing.T) {
 					return nil
 				})
 				f.ensure(f.target("slow", pool("p", impatient)))
-			}, request("p", "slow"), connpool.ErrDialPending, driver.SessionLimit,
+			}, request("p", "slow"), connpool.ErrDialPending, "",
 		},
 		"the target is down": {
 			func(f *fixture) {
@@ -197,8 +197,7 @@ func TestAnErrorOfAcquireTellsWhyAndProvesThatNothingRan(t *testing.T) {
 				if tc.want != nil && !errors.Is(err, tc.want) {
 					t.Errorf("error %v, want %v", err, tc.want)
 				}
-				full := &driver.Error{Reason: driver.SessionLimit, Message: "open failed"}
-				ended := noOther(full, err) // as ExecOn returns it
+				ended := notStarted(err) // as ExecOn returns it
 				if driver.OutcomeOf(ended) != driver.NotStarted || !errors.Is(ended, err) {
 					t.Errorf("%v: outcome %s, want %s because of %v", ended, driver.OutcomeOf(ended), driver.NotStarted, err)
 				}
