@@ -2,10 +2,50 @@ package exec
 
 import (
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 )
+
+// budget bounds how many bytes are held at the same time.
+type budget struct {
+	// most bounds all of them, mostUser those of one user.
+	most, mostUser int64
+
+	mu    sync.Mutex // guards what follows
+	bytes int64
+	users map[string]int64
+}
+
+func newBudget(most, mostUser int64) *budget {
+	return &budget{most: most, mostUser: mostUser, users: map[string]int64{}}
+}
+
+// take counts more bytes, and reports whether that is within the bounds.
+func (b *budget) take(user string, bytes int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.bytes+bytes > b.most || b.users[user]+bytes > b.mostUser {
+		return false
+	}
+	b.count(user, bytes)
+	return true
+}
+
+// give gives back what take has counted.
+func (b *budget) give(user string, bytes int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.count(user, -bytes)
+}
+
+func (b *budget) count(user string, bytes int64) {
+	b.bytes += bytes
+	if b.users[user] += bytes; b.users[user] == 0 {
+		delete(b.users, user)
+	}
+}
 
 // capture keeps the beginning of an output and drops the rest, so that the
 // command can go on. It keeps less when all outputs together are too much.
