@@ -2,6 +2,7 @@ package exec
 
 import (
 	"github.com/connpool/connpool/internal/registry/idempotency"
+	"github.com/connpool/connpool/internal/registry/quota"
 	"github.com/connpool/connpool/internal/registry/refusal"
 )
 
@@ -20,14 +21,14 @@ const (
 // Commands runs commands within common bounds. It is safe for concurrent use.
 type Commands struct {
 	// input and output are what commands of the JSON form hold in memory.
-	input, output *budget
+	input, output *quota.Quota
 	results       *idempotency.Results
 }
 
 // NewCommands returns Commands that have run nothing yet.
 func NewCommands() *Commands {
 	return &Commands{
-		input: newBudget(maxBytes, maxUserBytes), output: newBudget(maxBytes, maxUserBytes),
+		input: quota.New(maxBytes, maxUserBytes), output: quota.New(maxBytes, maxUserBytes),
 		results: idempotency.New(),
 	}
 }
@@ -38,9 +39,9 @@ func (c *Commands) holdBody(user string, length int64) (release func(), err erro
 	if length < 0 || length > maxExecBytes {
 		length = maxExecBytes
 	}
-	if !c.input.take(user, length) {
+	if !c.input.Take(user, length) {
 		return nil, refusal.NotStarted(refusal.TooManyRequests, "", "the operator holds too much input of other commands; "+
 			"try again later, or stream the input, with an upgrade to WebSocket or SPDY")
 	}
-	return func() { c.input.give(user, length) }, nil
+	return func() { c.input.Add(user, -length) }, nil
 }

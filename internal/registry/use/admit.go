@@ -46,13 +46,6 @@ func (u *Use) Handler(
 	})
 }
 
-// Watch returns a context that ends when the user loses the permission, with
-// ErrRevoked, or when the gate cancels all uses, with ErrShutdown. stop must be
-// called.
-func (u *Use) Watch(ctx context.Context) (watched context.Context, stop func()) {
-	return u.Gate.watch(ctx, u.permission)
-}
-
 // transportOf returns json, websocket or spdy.
 func transportOf(req *http.Request) string {
 	switch {
