@@ -60,9 +60,12 @@ func (f *Fixture) resource(out http.ResponseWriter, r *http.Request, group strin
 		f.Refuse(out, forbidden(verb, group, resource+sub, name, namespace))
 		return
 	}
-	f.serve(out, r, group+"/"+resource+sub, namespace, name)
+	if sub == "" || f.has(out, resource, namespace, name) {
+		f.serve(out, r, group+"/"+resource+sub, namespace, name)
+	}
 }
 
+// serve answers for an object that exists, or for a list.
 func (f *Fixture) serve(out http.ResponseWriter, r *http.Request, what, namespace, name string) {
 	switch what {
 	case "connpool.dev/connectionpools":
@@ -74,27 +77,17 @@ func (f *Fixture) serve(out http.ResponseWriter, r *http.Request, what, namespac
 	case "live.connpool.dev/connections":
 		f.list(out, r, namespace)
 	case "live.connpool.dev/connectionpools/drain", "live.connpool.dev/connections/drain":
-		if f.has(out, strings.TrimSuffix(strings.TrimPrefix(what, "live.connpool.dev/"), "/drain"), namespace, name) {
-			f.Answer(out, livev1alpha1.Drain{Status: livev1alpha1.DrainStatus{Connections: int32(len(f.Connections))}})
-		}
+		f.Answer(out, livev1alpha1.Drain{Status: livev1alpha1.DrainStatus{Connections: int32(len(f.Connections))}})
 	case "live.connpool.dev/connectiontargets/check":
-		if f.has(out, "connectiontargets", namespace, name) {
-			f.Answer(out, livev1alpha1.Check{Status: f.Checks[name]})
-		}
+		f.Answer(out, livev1alpha1.Check{Status: f.Checks[name]})
 	case "live.connpool.dev/sessions":
 		f.session(out, r, namespace, name)
 	case "live.connpool.dev/sessions/exec":
-		if f.has(out, "sessions", namespace, name) {
-			f.execIn(out, r, namespace, name)
-		}
+		f.execIn(out, r, namespace, name)
 	case "live.connpool.dev/connectionpools/exec":
-		if f.has(out, "connectionpools", namespace, name) {
-			f.ServeExec(out, r, namespace)
-		}
+		f.ServeExec(out, r, namespace)
 	case "live.connpool.dev/connectionpools/proxy":
-		if f.has(out, "connectionpools", namespace, name) {
-			f.proxied(out, r)
-		}
+		f.proxied(out, r)
 	default:
 		f.Refuse(out, notFound("", ""))
 	}
@@ -144,6 +137,7 @@ func serveObjects[L, T any](f *Fixture, out http.ResponseWriter, list L, items [
 	}
 }
 
+// has reports whether an object exists, and refuses the request if it does not.
 func (f *Fixture) has(out http.ResponseWriter, resource, namespace, name string) bool {
 	found := map[string]int{
 		"connectionpools": len(in(f.Pools, namespace, name)), "connectiontargets": len(in(f.Targets, namespace, name)),
@@ -166,6 +160,7 @@ func (f *Fixture) list(out http.ResponseWriter, r *http.Request, namespace strin
 	f.Answer(out, list)
 }
 
+// ServeExec runs a command on the target that a request names.
 func (f *Fixture) ServeExec(out http.ResponseWriter, r *http.Request, namespace string) {
 	query := r.URL.Query()
 	options := livev1alpha1.ExecOptions{
@@ -266,6 +261,7 @@ func (f *Fixture) review(out http.ResponseWriter, r *http.Request) {
 	f.Answer(out, review)
 }
 
+// Answer sends an object.
 func (f *Fixture) Answer(out http.ResponseWriter, object any) {
 	out.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(out).Encode(object); err != nil {
@@ -273,6 +269,7 @@ func (f *Fixture) Answer(out http.ResponseWriter, object any) {
 	}
 }
 
+// Refuse sends a failure.
 func (f *Fixture) Refuse(out http.ResponseWriter, status metav1.Status) {
 	status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
 	status.Status = metav1.StatusFailure

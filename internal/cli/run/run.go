@@ -283,7 +283,8 @@ func (o *options) failure(ctx context.Context, results []targetResult) error {
 		return nil
 	}
 	if bad == len(results) && results[0].Outcome == livev1alpha1.OutcomeNotStarted {
-		exit.PrintHint(o.ErrOut, o.Cluster.Explain(ctx, results[0].err, cluster.AskedToStream("exec", o.namespace, o.command.Pool, results[0].Target)))
+		asked := cluster.AskedToStream("exec", o.namespace, o.command.Pool, results[0].Target)
+		exit.PrintHint(o.ErrOut, o.Cluster.Explain(ctx, results[0].err, asked))
 	}
 	return exit.With(exit.Failed)
 }
