@@ -88,14 +88,14 @@ func parsePorts(values []string) ([]uint16, error) {
 func forwardChannels(ctx context.Context, socket *webSocket, ports []uint16, dial DialFunc) {
 	defer socket.close()
 	defer socket.expireWith(ctx)()
-	to := receiver{data: map[byte]io.Writer{}, closed: func(byte) {}}
+	from := channels{}
 	inputs := make([]*inbox, len(ports))
 	for n := range ports {
 		inputs[n] = newInbox()
-		to.data[dataChannel(n)] = inputs[n]
+		from[dataChannel(n)] = inputs[n]
 	}
 	socket.start(ctx, func() error {
-		err := socket.receive(to)
+		err := socket.receive(from)
 		for _, input := range inputs {
 			input.close(io.ErrUnexpectedEOF)
 		}
