@@ -120,17 +120,11 @@ func forwardChannel(ctx context.Context, socket *webSocket, n int, port uint16, 
 	data, problems := dataChannel(n), dataChannel(n)+1
 	_, _ = socket.send(data, number)
 	_, _ = socket.send(problems, number)
-	failed := func(err error) { _, _ = socket.send(problems, []byte(dialError(err))) }
-	target, err := dial(ctx, port)
-	if err != nil {
-		failed(err)
-		return
-	}
 	defer context.AfterFunc(ctx, input.discard)()
-	join(ctx, side{
-		in:     input,
-		out:    channelWriter{socket, data},
-		failed: failed,
-		ended:  input.discard, // the protocol has no message for it
-	}, target)
+	side{
+		in:       input,
+		out:      channelWriter{socket, data},
+		problems: channelWriter{socket, problems},
+		ended:    input.discard, // the protocol has no message for it
+	}.connect(ctx, dial, port)
 }
