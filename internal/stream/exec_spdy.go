@@ -128,13 +128,13 @@ func (e *spdyExec) serve(ctx context.Context, conn *spdyConn, run RunFunc) {
 func (e *spdyExec) driverStreams(conn *spdyConn) driver.Streams {
 	var streams driver.Streams
 	if stream := e.streams[streamStdin]; stream != nil {
-		streams.Stdin = spdyReader{conn, stream}
+		streams.Stdin = spdyStream{conn, stream}
 	}
 	if stream := e.streams[streamStdout]; stream != nil {
-		streams.Stdout = spdyWriter{conn, stream}
+		streams.Stdout = spdyStream{conn, stream}
 	}
 	if stream := e.streams[streamStderr]; stream != nil {
-		streams.Stderr = spdyWriter{conn, stream}
+		streams.Stderr = spdyStream{conn, stream}
 	}
 	return streams
 }
@@ -143,7 +143,7 @@ func (e *spdyExec) driverStreams(conn *spdyConn) driver.Streams {
 // clients of the first protocol stop reading when the output ends.
 func (e *spdyExec) finish(conn *spdyConn, status *metav1.Status) {
 	if text := encodeStatus(status, e.protocol); len(text) > 0 {
-		_, _ = spdyWriter{conn, e.streams[streamError]}.Write(text)
+		_, _ = spdyStream{conn, e.streams[streamError]}.Write(text)
 	}
 	_ = e.streams[streamError].Close()
 	for _, name := range []string{streamStdout, streamStderr} {

@@ -165,12 +165,8 @@ func (f *forwards) connect(conn *spdyConn, id string, pair *streamPair) {
 	defer pair.error.Close() //nolint:errcheck // the client is gone if it fails
 	ctx, cancel := endWith(f.ctx, conn.running)
 	defer cancel()
-	client := side{
-		in:       spdyReader{conn, pair.data},
-		out:      spdyWriter{conn, pair.data},
-		problems: spdyWriter{conn, pair.error},
-		ended:    func() { _ = pair.data.Close() },
-	}
+	data := spdyStream{conn, pair.data}
+	client := side{in: data, out: data, problems: spdyStream{conn, pair.error}, ended: func() { _ = pair.data.Close() }}
 	select {
 	case f.connected <- struct{}{}:
 		defer func() { <-f.connected }()

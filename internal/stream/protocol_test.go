@@ -285,7 +285,7 @@ func FuzzFramesArriveWhole(f *testing.F) {
 		if len(pieces) != 3 || !bytes.Equal(bytes.Join(pieces, nil), stream) {
 			t.Errorf("%d pieces, want the 3 frames", len(pieces))
 		}
-		in := &frames{reader: bytes.NewReader(append(stream, 0, 0, 0, 1, 0, more, 0, 0))}
+		in := &frames{reader: bytes.NewReader(append(stream, 0, 0, 0, 1, 0, more, 0, 0)), ponged: func(uint32) {}}
 		_, err := io.ReadAll(in)
 		if tooLong := int(more)<<16 > maxFrame; (err == errFrameTooLong) != tooLong { //nolint:errorlint // exactly this one
 			t.Errorf("error %v, want refused %t", err, tooLong)
