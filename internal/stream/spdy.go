@@ -75,7 +75,7 @@ func (l limits) upgradeSPDY(w http.ResponseWriter, r *http.Request, protocols []
 	_ = header.Write(buffers)
 	_, _ = buffers.WriteString("\r\n")
 	if err := buffers.Flush(); err != nil {
-		h.transport.cut()
+		_ = h.transport.Close()
 		return nil, "", false
 	}
 	return &frames{transport: h.transport, reader: buffers.Reader, writer: h.transport}, protocol, true
@@ -88,7 +88,7 @@ func serveSPDY(ctx context.Context, f *frames, accept func(*spdyConn, *spdystrea
 	conn, err := spdystream.NewConnectionWithOptions(f, true,
 		wire.WithMaxHeaderCount(maxHeaders), wire.WithMaxHeaderFieldSize(maxHeaderSize))
 	if err != nil {
-		f.cut()
+		_ = f.Close()
 		return nil, fmt.Errorf("serve SPDY: %w", err)
 	}
 	running, stop := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -96,7 +96,7 @@ func serveSPDY(ctx context.Context, f *frames, accept func(*spdyConn, *spdystrea
 	c.read.Store(never)
 	f.ponged = c.ponged
 	gone := func() {
-		c.frames.cut()
+		_ = c.frames.Close()
 		stop(ErrClientGone)
 	}
 	c.workers.Go(func() { conn.Serve(func(s *spdystream.Stream) { accept(c, s) }) })
@@ -141,7 +141,7 @@ func (c *spdyConn) drop(s *spdystream.Stream) {
 // close ends the connection and waits for the goroutines that serve it. It resets the
 // streams, because the library waits until everything that arrived on them is read.
 func (c *spdyConn) close() {
-	c.frames.cut()
+	_ = c.frames.Close()
 	c.mu.Lock()
 	open := c.open
 	c.open = nil

@@ -83,7 +83,7 @@ func (s *webSocket) start(ctx context.Context, receive func() error) {
 	s.pinger = kubestream.NewPinger(s.conn)
 	s.conn.SetCloseHandler(func(int, string) error { return nil })
 	gone := func() {
-		s.cut()
+		_ = s.Close()
 		stop(ErrClientGone)
 	}
 	s.workers.Go(func() {
@@ -98,7 +98,7 @@ func (s *webSocket) start(ctx context.Context, receive func() error) {
 
 // close ends the connection and waits for the goroutines that serve it.
 func (s *webSocket) close() {
-	s.cut()
+	_ = s.Close()
 	s.workers.Wait()
 }
 
