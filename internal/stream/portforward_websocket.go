@@ -53,7 +53,7 @@ func (l limits) serveTunnel(w http.ResponseWriter, r *http.Request, dial DialFun
 	if !ok {
 		return
 	}
-	reader, writer := kubestream.NewMessageReader(socket.conn), messageWriter{socket.conn}
+	reader, writer := websocket.JoinMessages(socket.conn, ""), messageWriter{socket.conn}
 	l.forward(r.Context(), &frames{transport: socket.transport, reader: reader, writer: writer}, dial)
 }
 
