@@ -149,7 +149,7 @@ var layout = []row{
 	},
 	{
 		folder: "internal/session", is: "a shell that stays, on any connection that runs commands",
-		imports: []string{"./internal/driver"},
+		imports: []string{"./internal/driver"}, modules: []string{"golang.org/x/sync/semaphore"},
 	},
 	{
 		folder: "internal/session/sessiontest", is: "a shell for tests of sessions",
