@@ -19,6 +19,7 @@ import (
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/retry"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	aggregatorclient "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset/typed/apiregistration/v1"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -28,11 +29,6 @@ var (
 	_ dynamiccertificates.CertKeyContentProvider = (*CertRotator)(nil)
 	_ dynamiccertificates.Notifier               = (*CertRotator)(nil)
 )
-
-// maxConflictRetries is how often a write is tried again because another replica
-// was quicker. The other one did what was due, so the second try nearly always
-// finds nothing left to do.
-const maxConflictRetries = 5
 
 // Options say for which Services the certificate is. Namespace and Service are
 // required.
@@ -145,14 +141,14 @@ func (r *CertRotator) Refresh(ctx context.Context) error {
 }
 
 // ensureSecret returns what the Secret holds after all that was due was done to
-// it, by this replica or by another one.
-func (r *CertRotator) ensureSecret(ctx context.Context) (*served, error) {
-	for attempt := 1; ; attempt++ {
-		next, err := r.tryEnsureSecret(ctx)
-		if err == nil || attempt > maxConflictRetries || !isOvertaken(err) {
-			return next, err
-		}
-	}
+// it, by this replica or by another one. A replica that was quicker did what was
+// due, so the second try nearly always finds nothing left to do.
+func (r *CertRotator) ensureSecret(ctx context.Context) (next *served, err error) {
+	err = retry.OnError(retry.DefaultRetry, isOvertaken, func() error {
+		next, err = r.tryEnsureSecret(ctx)
+		return err
+	})
+	return next, err
 }
 
 // isOvertaken reports whether a write failed because another replica has written
