@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"path/filepath"
 
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/client-go/rest"
@@ -46,13 +45,14 @@ func (o *LiveOptions) certificate(ctx context.Context, cluster *rest.Config) (se
 // serveMetricsWith lets the metrics have the same certificate as the live API, so
 // that a scraper can verify it. Without one, controller-runtime makes one for the
 // metrics that no scraper can verify.
-func (o *LiveOptions) serveMetricsWith(c servingCertificate, metrics *metricsserver.Options) {
-	switch c := c.(type) {
-	case *serving.CertRotator:
-		metrics.TLSOpts = append(metrics.TLSOpts, func(config *tls.Config) { config.GetCertificate = c.GetCertificate })
-	case nil:
-	default:
-		metrics.CertDir, metrics.CertName = filepath.Split(o.CertFile)
-		metrics.KeyName = filepath.Base(o.KeyFile)
+func serveMetricsWith(c servingCertificate, metrics *metricsserver.Options) {
+	if c == nil {
+		return
 	}
+	metrics.TLSOpts = append(metrics.TLSOpts, func(config *tls.Config) {
+		config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			pair, err := tls.X509KeyPair(c.CurrentCertKeyContent())
+			return &pair, err
+		}
+	})
 }

@@ -35,7 +35,7 @@ func (o *Options) newManager(cluster *rest.Config, certificate servingCertificat
 			return nil, err
 		}
 	}
-	o.Live.serveMetricsWith(certificate, &settings.Metrics)
+	serveMetricsWith(certificate, &settings.Metrics)
 	mgr, err := ctrl.NewManager(cluster, settings)
 	if err != nil {
 		return nil, fmt.Errorf("make the manager: %w", err)
