@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"testing"
 
-	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	certutil "k8s.io/client-go/util/cert"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 )
@@ -22,8 +21,6 @@ func (c *changing) CurrentCertKeyContent() (certificate, key []byte) {
 	c.pairs = c.pairs[1:]
 	return pair[0], pair[1]
 }
-
-var _ dynamiccertificates.CertKeyContentProvider = (*changing)(nil)
 
 func TestTheMetricsHaveTheCertificateOfTheLiveAPI(t *testing.T) {
 	certificate := &changing{}
