@@ -35,7 +35,7 @@ type Options struct {
 	Replica string
 	// Allow are addresses that targets may resolve to although the operator refuses them
 	// by default. Deny are addresses that it refuses in addition. Allow wins.
-	Allow, Deny CIDRs
+	Allow, Deny []netip.Prefix
 	// LocalSockets lets targets use unix sockets of the operator's own host.
 	LocalSockets bool
 	// DrainTimeout bounds how long uses may go on when the operator ends.
@@ -53,10 +53,10 @@ func (o *Options) Register(flags *flag.FlagSet) {
 	flags.BoolVar(&o.LeaderElect, "leader-elect", false, "let one replica at a time hold the connections")
 	flags.StringVar(&o.LeaseNamespace, "leader-elect-namespace", "", "namespace of the Lease; the operator's own when empty")
 	flags.StringVar(&o.Replica, "replica-name", hostname(), "name of this replica in the status of targets")
-	flags.Var(&o.Allow, "allow-cidrs",
-		"comma-separated CIDRs that targets may resolve to although they are loopback, link-local or the like")
-	flags.Var(&o.Deny, "deny-cidrs",
-		"comma-separated CIDRs that targets must not resolve to, such as those of the control plane's endpoints")
+	flags.Func("allow-cidrs", "comma-separated CIDRs that targets may resolve to although they are loopback, link-local or the like",
+		appendCIDRs(&o.Allow))
+	flags.Func("deny-cidrs", "comma-separated CIDRs that targets must not resolve to, such as those of the control plane's endpoints",
+		appendCIDRs(&o.Deny))
 	flags.BoolVar(&o.LocalSockets, "allow-local-sockets", false,
 		"let targets use unix sockets of the operator's own host; every user who may write targets then has what those sockets give")
 	flags.DurationVar(&o.DrainTimeout, "drain-timeout", 5*time.Minute, "how long what runs may go on after SIGTERM")
@@ -107,30 +107,20 @@ func hostname() string {
 	return name
 }
 
-// CIDRs is the value of a flag that may be repeated and may hold a
+// appendCIDRs returns the setter of a flag that may be repeated and may hold a
 // comma-separated list.
-type CIDRs []netip.Prefix
-
-// String implements flag.Value.
-func (c *CIDRs) String() string {
-	texts := make([]string, len(*c))
-	for i, prefix := range *c {
-		texts[i] = prefix.String()
-	}
-	return strings.Join(texts, ",")
-}
-
-// Set implements flag.Value. It adds to the list.
-func (c *CIDRs) Set(value string) error {
-	for text := range strings.SplitSeq(value, ",") {
-		prefix, err := netip.ParsePrefix(strings.TrimSpace(text))
-		if err != nil {
-			if net.ParseIP(strings.TrimSpace(text)) != nil {
-				return fmt.Errorf("%q lacks its prefix length; write %s/32 or /128 for one address", text, text)
+func appendCIDRs(to *[]netip.Prefix) func(string) error {
+	return func(value string) error {
+		for text := range strings.SplitSeq(value, ",") {
+			prefix, err := netip.ParsePrefix(strings.TrimSpace(text))
+			if err != nil {
+				if net.ParseIP(strings.TrimSpace(text)) != nil {
+					return fmt.Errorf("%q lacks its prefix length; write %s/32 or /128 for one address", text, text)
+				}
+				return fmt.Errorf("%q is not a CIDR such as 127.0.0.0/8", text)
 			}
-			return fmt.Errorf("%q is not a CIDR such as 127.0.0.0/8", text)
+			*to = append(*to, prefix)
 		}
-		*c = append(*c, prefix)
+		return nil
 	}
-	return nil
 }
