@@ -52,7 +52,8 @@ func (o *Options) Register(flags *flag.FlagSet) {
 	flags.StringVar(&o.ProbeAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz; 0 turns them off")
 	flags.BoolVar(&o.LeaderElect, "leader-elect", false, "let one replica at a time hold the connections")
 	flags.StringVar(&o.LeaseNamespace, "leader-elect-namespace", "", "namespace of the Lease; the operator's own when empty")
-	flags.StringVar(&o.Replica, "replica-name", hostname(), "name of this replica in the status of targets")
+	host, _ := os.Hostname() // Validate asks for a name when the host has none
+	flags.StringVar(&o.Replica, "replica-name", host, "name of this replica in the status of targets")
 	flags.Func("allow-cidrs", "comma-separated CIDRs that targets may resolve to although they are loopback, link-local or the like",
 		appendCIDRs(&o.Allow))
 	flags.Func("deny-cidrs", "comma-separated CIDRs that targets must not resolve to, such as those of the control plane's endpoints",
@@ -97,14 +98,6 @@ func (o *Options) leaseNamespace() (string, error) {
 		return "", errors.New("not in a pod: name the namespace of the leader's Lease with --leader-elect-namespace")
 	}
 	return strings.TrimSpace(string(own)), nil
-}
-
-func hostname() string {
-	name, err := os.Hostname()
-	if err != nil {
-		return ""
-	}
-	return name
 }
 
 // appendCIDRs returns the setter of a flag that may be repeated and may hold a
