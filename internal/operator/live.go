@@ -18,24 +18,14 @@ import (
 	"github.com/connpool/connpool/internal/serving"
 )
 
-// LiveOptions are the settings of the live API.
+// LiveOptions are the settings of the live API; their flags say what they mean.
 type LiveOptions struct {
-	// Address to serve on; "0" or nothing turns the live API off.
-	Address string
-	// CertFile and KeyFile are the certificate and its key, in one directory; the
-	// operator issues its own when they are empty.
-	CertFile, KeyFile string
-	// Service is the name, and Namespace the namespace, of the Service of the live
-	// API. The certificates that the operator issues are in that namespace, too.
-	Service, Namespace string
-	// Advertise is the IP address at which the Service finds this replica while it
-	// leads; the replica is not published when it is empty.
-	Advertise string
-	// StreamsPerUser and StreamsPerPool bound the uses that run at the same time; 0
-	// is no bound.
+	Address                        string
+	CertFile, KeyFile              string
+	Service, Namespace             string
+	Advertise                      string
 	StreamsPerUser, StreamsPerPool int
-	// AuditCommands puts the words of commands into audit lines.
-	AuditCommands bool
+	AuditCommands                  bool
 }
 
 func (o *LiveOptions) register(flags *flag.FlagSet) {

@@ -18,30 +18,16 @@ import (
 // Options are the settings of the operator. Register gives each its flag and its
 // default; the flag's text says what it means.
 type Options struct {
-	// Version of the program, as the live API describes itself.
-	Version string
-	// Kubeconfig is the path of the kubeconfig; the in-cluster configuration is used
-	// when it is empty. Only Run reads it.
-	Kubeconfig string
-	// MetricsAddress and ProbeAddress are where metrics and health are served; "0"
-	// turns them off.
-	MetricsAddress string
-	ProbeAddress   string
-	// LeaderElect lets one replica at a time hold the connections. LeaseNamespace is
-	// where its Lease is; that of the live API, or else the pod's own, when empty.
-	LeaderElect    bool
-	LeaseNamespace string
-	// Replica is the name of this replica in the status of targets.
-	Replica string
-	// Allow are addresses that targets may resolve to although the operator refuses them
-	// by default. Deny are addresses that it refuses in addition. Allow wins.
-	Allow, Deny []netip.Prefix
-	// LocalSockets lets targets use unix sockets of the operator's own host.
-	LocalSockets bool
-	// DrainTimeout bounds how long uses may go on when the operator ends.
-	DrainTimeout time.Duration
-	// Live are the settings of the live API.
-	Live LiveOptions
+	Version                      string // of the program; it has no flag
+	Kubeconfig                   string // only Run reads it
+	MetricsAddress, ProbeAddress string
+	LeaderElect                  bool
+	LeaseNamespace               string // see leaseNamespace for an empty one
+	Replica                      string
+	Allow, Deny                  []netip.Prefix // Allow wins
+	LocalSockets                 bool
+	DrainTimeout                 time.Duration
+	Live                         LiveOptions
 }
 
 // Register adds the flags, with their defaults.
@@ -88,7 +74,8 @@ func (o *Options) policy() egress.Policy {
 // podNamespace is the file from which a pod reads its namespace.
 const podNamespace = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
-// leaseNamespace returns the namespace of the leader's Lease.
+// leaseNamespace returns the namespace of the leader's Lease: the one that is set,
+// or that of the live API, or else the pod's own.
 func (o *Options) leaseNamespace() (string, error) {
 	if given := cmp.Or(o.LeaseNamespace, o.Live.Namespace); given != "" {
 		return given, nil
