@@ -1,7 +1,7 @@
 // Package leader makes the lock with which one replica at a time leads. The leader
 // holds the connections.
 //
-//	lock, err := leader.NewLock(config, leader.Options{Namespace: "connpool-system", Replica: "replica-1", Log: log})
+//	lock, err := leader.NewLock(config, "connpool-system", "replica-1", log)
 //	manager.Options{LeaderElectionResourceLockInterface: lock, ...}
 //
 // The lock keeps the leadership while kube-apiserver is away: no other replica can
@@ -49,18 +49,6 @@ const (
 	callTimeout = 8 * time.Second
 )
 
-// Options say which Lease is locked, and by which replica. Namespace and Replica
-// are required.
-type Options struct {
-	// Namespace of the Lease.
-	Namespace string
-	// Replica is the name of this replica. Two replicas of one name do not take one
-	// another for themselves.
-	Replica string
-	// Log is told when kube-apiserver stops to answer, and when it answers again.
-	Log logr.Logger
-}
-
 // patientLock is a lock that keeps the leadership while kube-apiserver is away.
 //
 // The elector calls it from one goroutine.
@@ -77,19 +65,21 @@ type patientLock struct {
 	outages int
 }
 
-// NewLock makes the lock of the leader's Lease.
-func NewLock(config *rest.Config, o Options) (resourcelock.Interface, error) {
+// NewLock makes the lock of the leader's Lease in the namespace. Two replicas of one
+// name do not take one another for themselves. The log is told when kube-apiserver
+// stops answering, and when it answers again.
+func NewLock(config *rest.Config, namespace, replica string, log logr.Logger) (resourcelock.Interface, error) {
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("make a client for the Lease: %w", err)
 	}
-	identity := resourcelock.ResourceLockConfig{Identity: o.Replica + "_" + string(uuid.NewUUID())}
-	lease, err := resourcelock.New(resourcelock.LeasesResourceLock, o.Namespace, leaseName,
+	identity := resourcelock.ResourceLockConfig{Identity: replica + "_" + string(uuid.NewUUID())}
+	lease, err := resourcelock.New(resourcelock.LeasesResourceLock, namespace, leaseName,
 		client.CoreV1(), client.CoordinationV1(), identity)
 	if err != nil {
 		return nil, fmt.Errorf("make the lock of the Lease: %w", err)
 	}
-	return &patientLock{Interface: lease, log: o.Log}, nil
+	return &patientLock{Interface: lease, log: log}, nil
 }
 
 // Get implements resourcelock.Interface.

@@ -29,9 +29,7 @@ func (o *Options) newManager(cluster *rest.Config, certificate servingCertificat
 		if err != nil {
 			return nil, err
 		}
-		settings.LeaderElectionResourceLockInterface, err = leader.NewLock(cluster, leader.Options{
-			Namespace: namespace, Replica: o.Replica, Log: ctrl.Log.WithName("leader"),
-		})
+		settings.LeaderElectionResourceLockInterface, err = leader.NewLock(cluster, namespace, o.Replica, ctrl.Log.WithName("leader"))
 		if err != nil {
 			return nil, err
 		}
