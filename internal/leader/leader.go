@@ -56,9 +56,8 @@ type patientLock struct {
 	resourcelock.Interface
 
 	log logr.Logger
-	// own is the record with which this replica holds the Lease; nil while it does
-	// not.
-	own *resourcelock.LeaderElectionRecord
+	// holds reports whether this replica holds the Lease, as far as it knows.
+	holds bool
 	// away reports whether the last call got no answer. outages counts how often
 	// answers came again.
 	away    bool
@@ -91,9 +90,7 @@ func (l *patientLock) Get(ctx context.Context) (*resourcelock.LeaderElectionReco
 	if err != nil {
 		return nil, nil, err
 	}
-	if record.HolderIdentity != l.Identity() {
-		l.own = nil
-	}
+	l.holds = l.holds && record.HolderIdentity == l.Identity()
 	// The elector starts to wait anew when the raw record has changed. So it changes
 	// after each outage: the holder had no chance to renew the Lease.
 	return record, strconv.AppendInt(slices.Clone(raw), int64(l.outages), 10), nil
@@ -101,32 +98,30 @@ func (l *patientLock) Get(ctx context.Context) (*resourcelock.LeaderElectionReco
 
 // Create implements resourcelock.Interface.
 func (l *patientLock) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return l.noteWrite(record, l.Interface.Create(ctx, record))
+	return l.write(ctx, record, l.Interface.Create)
 }
 
 // Update implements resourcelock.Interface. For the holder of the Lease it
 // succeeds when kube-apiserver gives no answer.
 func (l *patientLock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	err := l.noteWrite(record, l.Interface.Update(ctx, record))
-	if l.away && l.own != nil {
+	err := l.write(ctx, record, l.Interface.Update)
+	if l.away && l.holds {
 		return nil
 	}
 	return err
 }
 
-// noteWrite remembers whether this replica holds the Lease after a write. It
-// returns the error of the write.
-func (l *patientLock) noteWrite(record resourcelock.LeaderElectionRecord, err error) error {
+// write writes the record, and remembers whether this replica holds the Lease after
+// it.
+func (l *patientLock) write(ctx context.Context, record resourcelock.LeaderElectionRecord,
+	call func(context.Context, resourcelock.LeaderElectionRecord) error,
+) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	err := call(ctx, record)
 	l.noteAnswer(err)
-	switch {
-	case err == nil && record.HolderIdentity == l.Identity():
-		l.own = &record
-	case !l.away:
-		l.own = nil
+	if !l.away {
+		l.holds = err == nil && record.HolderIdentity == l.Identity()
 	}
 	return err
 }
