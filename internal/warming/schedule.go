@@ -26,7 +26,11 @@ func Floor(now time.Time, schedules []v1alpha1.WarmingSchedule) (floor int, next
 		if end.Before(start) {
 			floor = max(floor, int(schedule.MinWarm))
 		}
-		next = earliest(next, start, end)
+		for _, change := range []time.Time{start, end} {
+			if next.IsZero() || change.Before(next) {
+				next = change
+			}
+		}
 	}
 	return floor, next
 }
@@ -42,7 +46,7 @@ func Check(now time.Time, schedules []v1alpha1.WarmingSchedule) error {
 	return nil
 }
 
-// window returns when the schedule next starts and next ends, after now.
+// window returns when the schedule next starts and next ends, after now. Neither is zero.
 func window(s v1alpha1.WarmingSchedule, now time.Time) (start, end time.Time, err error) {
 	name := "UTC"
 	if s.TimeZone != nil {
@@ -77,15 +81,4 @@ func next(now time.Time, expression string) (time.Time, error) {
 		return due, fmt.Errorf("%q never comes due; correct the day or the month", expression)
 	}
 	return due, nil
-}
-
-// earliest returns the earliest of the times that are not zero.
-func earliest(times ...time.Time) time.Time {
-	var first time.Time
-	for _, t := range times {
-		if first.IsZero() || (!t.IsZero() && t.Before(first)) {
-			first = t
-		}
-	}
-	return first
 }

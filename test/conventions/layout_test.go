@@ -149,7 +149,7 @@ var layout = []row{
 	},
 	{
 		folder: "internal/session", is: "a shell that stays, on any connection that runs commands",
-		imports: []string{"./internal/driver"},
+		imports: []string{"./internal/driver"}, modules: []string{"golang.org/x/sync/semaphore"},
 	},
 	{
 		folder: "internal/session/sessiontest", is: "a shell for tests of sessions",
@@ -180,7 +180,10 @@ var layout = []row{
 	},
 	{
 		folder: "internal/registry/idempotency", is: "the results of commands, kept by request ID",
-		imports: append([]string{"./internal/registry/refusal"}, apis...),
+		imports: append([]string{"./internal/registry/quota", "./internal/registry/refusal"}, apis...),
+	},
+	{
+		folder: "internal/registry/quota", is: "how many bytes are held in memory, for all users and for each",
 	},
 	{
 		folder: "internal/registry/naming", is: "the names of live connections",
@@ -192,7 +195,7 @@ var layout = []row{
 	},
 	{
 		folder: "internal/registry/exec", is: "commands, as streams and as JSON, in a pool or in a session",
-		imports: append([]string{"./internal/registry/idempotency"}, requests...), modules: kubernetes,
+		imports: append([]string{"./internal/registry/idempotency", "./internal/registry/quota"}, requests...), modules: kubernetes,
 	},
 	{
 		folder: "internal/registry/session", is: "the session objects: who owns one, how long it lives",

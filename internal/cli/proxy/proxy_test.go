@@ -16,7 +16,6 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"

@@ -261,7 +261,7 @@ func TestAnUpgradeIsAStreamWhoseInputCanEnd(t *testing.T) {
 		}
 		stream := response.Body.(interface {
 			io.ReadWriteCloser
-			CloseWrite() error
+			driver.HalfCloser
 		})
 		_, _ = io.WriteString(stream, "four")
 		_ = stream.CloseWrite()

@@ -52,7 +52,7 @@ func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 	if socket.idle() {
 		shared.spares.Put(socket)
 	} else {
-		go socket.Close() //nolint:errcheck // the farewell of TLS may take long
+		go socket.Close() //nolint:errcheck // TLS close_notify may take long
 	}
 	shared.spares.Replenish()
 	return made, nil

@@ -128,6 +128,7 @@ func (n *network) dialTransport(ctx context.Context, _, _ string) (net.Conn, err
 	socket := &tracked{Conn: raw, network: n}
 	if !n.track(socket) {
 		_ = raw.Close()
+		//nolint:contextcheck // it is the client's end that counts
 		return nil, driver.Ended(context.Cause(n.ctx), n.config.address, driver.StageConnect, false)
 	}
 	return n.handshake(ctx, socket, n.secure.requests)

@@ -96,5 +96,5 @@ func (b *bodyUntil) Close() error {
 // idle reports whether everything has been read and another request may follow.
 func (s *socket) idle() bool { return !s.spent && s.reader.Buffered() == 0 }
 
-// hangUp closes the socket at once, without the farewell of TLS, which may take long.
+// hangUp closes the socket at once, without close_notify, which may take long.
 func (s *socket) hangUp() { _ = s.NetConn().Close() }

@@ -5,12 +5,13 @@ import (
 	"unicode/utf8"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/registry/quota"
 )
 
 // capture keeps the beginning of an output and drops the rest, so that the
 // command can go on. It keeps less when all outputs together are too much.
 type capture struct {
-	budget    *budget
+	quota     *quota.Quota
 	user      string
 	kept      strings.Builder
 	truncated bool
@@ -19,8 +20,8 @@ type capture struct {
 // output is what the command of a JSON form writes.
 type output struct{ stdout, stderr capture }
 
-func newOutput(b *budget, user string) *output {
-	return &output{stdout: capture{budget: b, user: user}, stderr: capture{budget: b, user: user}}
+func newOutput(q *quota.Quota, user string) *output {
+	return &output{stdout: capture{quota: q, user: user}, stderr: capture{quota: q, user: user}}
 }
 
 // release says that the output is held no longer. It is called once, when the
@@ -41,7 +42,7 @@ func (o *output) putInto(status *live.ExecStatus) {
 func (c *capture) Write(p []byte) (int, error) {
 	keep := min(len(p), live.MaxExecOutputBytes-c.kept.Len())
 	// What comes after a gap is not the beginning.
-	if c.truncated || !c.budget.take(c.user, int64(keep)) {
+	if c.truncated || !c.quota.Take(c.user, int64(keep)) {
 		keep = 0
 	}
 	c.truncated = c.truncated || keep < len(p)
@@ -49,7 +50,7 @@ func (c *capture) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (c *capture) release() { c.budget.give(c.user, int64(c.kept.Len())) }
+func (c *capture) release() { c.quota.Add(c.user, -int64(c.kept.Len())) }
 
 // text returns the output as a string if it is UTF-8, else as bytes. A character
 // that the bound cuts in two is left out.

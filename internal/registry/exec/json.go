@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"mime"
 	"net/http"
 	"time"
@@ -21,9 +22,6 @@ import (
 	"github.com/connpool/connpool/internal/registry/refusal"
 	"github.com/connpool/connpool/internal/registry/use"
 )
-
-// maxExecBytes bounds the encoded Exec object: its stdin grows by a third.
-const maxExecBytes = 2 << 20
 
 // post runs the command of an Exec object and answers the object with its result.
 // Every outcome of a command that had a lease is a 200, because a client or a proxy
@@ -80,6 +78,17 @@ func (r *request) readExec(w http.ResponseWriter, req *http.Request) (*live.Exec
 		return nil, refusal.New(refusal.BadRequest, "the body is no Exec object: "+driver.Sanitize(err.Error()))
 	}
 	return object, r.checkIdentity(object)
+}
+
+// bodyTimeout bounds how long a client may take to send an Exec object.
+const bodyTimeout = 30 * time.Second
+
+// readBody reads a body of bounded length in bounded time. After that, the HTTP server
+// itself removes the deadline, because it reads on to notice that the client leaves.
+func readBody(w http.ResponseWriter, req *http.Request) ([]byte, error) {
+	// A response without deadlines is one in memory, whose client is not slow.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+	return io.ReadAll(http.MaxBytesReader(w, req.Body, maxExecBytes))
 }
 
 // toJSON returns the body as JSON. It knows JSON and YAML.

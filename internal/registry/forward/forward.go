@@ -94,10 +94,6 @@ func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.P
 	return nil
 }
 
-func placeOf(options *live.PortForwardOptions) driver.Place {
-	return driver.Place{Pod: options.Pod, Namespace: options.Namespace}
-}
-
 // dialer returns what connects to what the options name; nil when the connection
 // cannot.
 func dialer(conn driver.Conn, options *live.PortForwardOptions) stream.DialFunc {

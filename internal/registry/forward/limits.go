@@ -66,6 +66,10 @@ func fits(options *live.PortForwardOptions) use.Fit {
 	}
 }
 
+func placeOf(options *live.PortForwardOptions) driver.Place {
+	return driver.Place{Pod: options.Pod, Namespace: options.Namespace}
+}
+
 func forbidHost(why string, options *live.PortForwardOptions) (problems field.ErrorList) {
 	if options.Host != "" {
 		problems = append(problems, field.Forbidden(field.NewPath("host"), why))

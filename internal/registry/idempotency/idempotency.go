@@ -23,20 +23,19 @@ import (
 	"time"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/registry/quota"
 	"github.com/connpool/connpool/internal/registry/refusal"
 )
 
-// bounds limit what is remembered under request IDs.
-type bounds struct {
+const (
 	// memory is how long a result is remembered at least.
-	memory time.Duration
-	// bytes bounds all entries together, and userBytes those of one user. The result
-	// of what runs when a bound is reached is still remembered in full.
-	bytes, userBytes int64
-}
-
-// standard bounds hold 130,000 short results, or 63 of the longest.
-var standard = bounds{memory: 10 * time.Minute, bytes: 128 << 20, userBytes: 64 << 20}
+	memory = 10 * time.Minute
+	// maxBytes bounds all entries together, and maxUserBytes those of one user: 130,000
+	// short results, or 63 of the longest. The result of what runs when a bound is
+	// reached is still remembered in full.
+	maxBytes     = 128 << 20
+	maxUserBytes = 64 << 20
+)
 
 // entryOverhead is roughly what an entry takes beside its output. It bounds the
 // number of entries, too.
@@ -64,23 +63,20 @@ type entry struct {
 
 // Results are what is remembered. They are safe for concurrent use.
 type Results struct {
-	bounds bounds
+	// held counts the bytes of all entries.
+	held *quota.Quota
 
 	// mu guards what follows; nothing waits under it.
 	mu    sync.Mutex
 	byKey map[Key]*entry
 	// ended are those that can be forgotten, oldest first.
 	ended []*entry
-	bytes int64
-	users map[string]int64
 }
 
 // New returns Results that remember nothing yet.
-func New() *Results { return newResults(standard) }
+func New() *Results { return newResults(quota.New(maxBytes, maxUserBytes)) }
 
-func newResults(b bounds) *Results {
-	return &Results{bounds: b, byKey: map[Key]*entry{}, users: map[string]int64{}}
-}
+func newResults(held *quota.Quota) *Results { return &Results{held: held, byKey: map[Key]*entry{}} }
 
 // Do runs a command unless one runs, or has run, under the same key: then it returns
 // the result of that, and repeated is true. The context of run ends when no caller of
@@ -133,24 +129,18 @@ func (r *Results) enter(key Key, digest [sha256.Size]byte, cancel context.Cancel
 		e.waiting++
 		return e, false, nil
 	}
-	if r.full(key.User) {
+	if !r.held.Take(key.User, entryOverhead) {
 		return nil, false, refusal.NotStarted(refusal.TooManyRequests, "",
 			"too many results are remembered for request IDs, each for 10 minutes; try again later, or leave spec.requestID out")
 	}
-	e = &entry{key: key, digest: digest, cancel: cancel, done: make(chan struct{}), waiting: 1}
+	e = &entry{key: key, digest: digest, cancel: cancel, done: make(chan struct{}), waiting: 1, bytes: entryOverhead}
 	r.byKey[key] = e
-	r.account(e, entryOverhead)
 	return e, true, nil
-}
-
-// full reports whether one more entry of the user would be too many.
-func (r *Results) full(user string) bool {
-	return r.bytes+entryOverhead > r.bounds.bytes || r.users[user]+entryOverhead > r.bounds.userBytes
 }
 
 // forget drops what has been remembered for long enough.
 func (r *Results) forget(now time.Time) {
-	for len(r.ended) > 0 && now.Sub(r.ended[0].ended) >= r.bounds.memory {
+	for len(r.ended) > 0 && now.Sub(r.ended[0].ended) >= memory {
 		r.drop(r.ended[0])
 		r.ended[0] = nil
 		r.ended = r.ended[1:]
@@ -158,18 +148,8 @@ func (r *Results) forget(now time.Time) {
 }
 
 func (r *Results) drop(e *entry) {
-	r.account(e, 0)
+	r.held.Add(e.key.User, -e.bytes)
 	delete(r.byKey, e.key)
-}
-
-// account makes an entry count for so many bytes.
-func (r *Results) account(e *entry, bytes int64) {
-	r.bytes += bytes - e.bytes
-	r.users[e.key.User] += bytes - e.bytes
-	if r.users[e.key.User] == 0 {
-		delete(r.users, e.key.User)
-	}
-	e.bytes = bytes
 }
 
 // leave notes that one request waits no longer.
@@ -193,12 +173,15 @@ func (r *Results) finish(e *entry, status *live.ExecStatus, err error) {
 		return
 	}
 	e.ended = time.Now()
-	r.account(e, sizeOf(status))
+	grown := outputOf(status)
+	r.held.Add(e.key.User, grown)
+	e.bytes += grown
 	r.ended = append(r.ended, e)
 }
 
-func sizeOf(status *live.ExecStatus) int64 {
-	return int64(entryOverhead + len(status.Stdout) + len(status.StdoutBytes) + len(status.Stderr) + len(status.StderrBytes))
+// outputOf returns how many bytes of output a result has.
+func outputOf(status *live.ExecStatus) int64 {
+	return int64(len(status.Stdout) + len(status.StdoutBytes) + len(status.Stderr) + len(status.StderrBytes))
 }
 
 // digestOf returns what tells commands apart.

@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/registry/quota"
 )
 
 // counter answers each command with how many there were.
@@ -61,20 +62,23 @@ func TestNothingIsLeftOfWhatIsForgotten(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		r := c.results
 		r.forget(time.Now())
-		if len(r.byKey)+len(r.ended)+len(r.users) != 0 || r.bytes != 0 {
-			t.Errorf("left are %d requests, %d bytes, users %v", len(r.byKey), r.bytes, r.users)
+		if len(r.byKey)+len(r.ended) != 0 {
+			t.Errorf("left are %d requests, %d have ended", len(r.byKey), len(r.ended))
+		}
+		if !r.held.Take("ann", maxUserBytes) || !r.held.Take("bob", maxBytes-maxUserBytes) {
+			t.Error("some of their bytes still count")
 		}
 	})
 }
 
 func TestRequestsAreRefusedRatherThanForgotten(t *testing.T) {
-	for name, limits := range map[string]bounds{
-		"when all have too many": {memory: 10 * time.Minute, bytes: 2*entryOverhead + 2, userBytes: 1 << 20},
-		"when one has too many":  {memory: 10 * time.Minute, bytes: 1 << 20, userBytes: 2*entryOverhead + 2},
+	for name, held := range map[string]*quota.Quota{
+		"when all have too many": quota.New(2*entryOverhead+2, 1<<20),
+		"when one has too many":  quota.New(1<<20, 2*entryOverhead+2),
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := &counter{results: newResults(limits), outcome: live.OutcomeCompleted}
+				c := &counter{results: newResults(held), outcome: live.OutcomeCompleted}
 				wantRun := func(id, want string) {
 					t.Helper()
 					if got, err := c.do(t.Context(), id); got != want || err != nil {

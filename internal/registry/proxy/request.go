@@ -18,7 +18,6 @@ import (
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/registry/refusal"
 	"github.com/connpool/connpool/internal/registry/use"
-	"github.com/connpool/connpool/internal/stream"
 )
 
 // unreadGrace is how long a client that does not read has to take what is left
@@ -34,21 +33,16 @@ type proxiedRequest struct {
 	proxier   driver.Proxier
 	location  *url.URL
 	responder rest.Responder
-	bytes     use.Traffic
-	// ctx ends with the request. end ends it for a cause, of which the first counts.
-	ctx context.Context //nolint:containedctx // a proxied request is as short as a call
-	end context.CancelCauseFunc
+	life      lifetime
 
 	// failure is why there is no answer.
 	failure error
 	// status of the answer; 0 while there is none.
 	status int
 	// whole reports whether the answer was read to its end. cut is why it was not.
-	whole bool
-	cut   error
-	// switched is the connection if it has become that of another protocol.
-	switched *clientEnd
-	answer   io.Closer
+	whole  bool
+	cut    error
+	answer io.Closer
 }
 
 // serve answers the request and ends the lease. It panics with http.ErrAbortHandler
@@ -57,10 +51,10 @@ type proxiedRequest struct {
 func (r *proxiedRequest) serve(w http.ResponseWriter, req *http.Request) {
 	ctx, stop := r.use.Watch(req.Context())
 	defer stop()
-	ctx, r.end = context.WithCancelCause(ctx)
-	r.ctx = ctx
-	defer r.end(context.Canceled)
-	defer use.EndWith(r.lease.Conn(), r.end)() //nolint:contextcheck // the context of the connection tells of its end
+	ctx, r.life.end = context.WithCancelCause(ctx)
+	r.life.ctx = ctx
+	defer r.life.end(context.Canceled)
+	defer use.EndWith(r.lease.Conn(), r.life.end)() //nolint:contextcheck // the context of the connection tells of its end
 	r.use.AuditStarted(r.info, nil)
 	began := time.Now()
 	defer func() { r.finish(time.Since(began)) }()
@@ -77,7 +71,7 @@ func (r *proxiedRequest) serve(w http.ResponseWriter, req *http.Request) {
 		BufferPool:     proxyBuffers{},
 		ErrorLog:       log.New(io.Discard, "", 0), // what fails is in the audit line
 	}
-	proxy.ServeHTTP(&switchable{w, r}, req.WithContext(ctx))
+	proxy.ServeHTTP(&switchable{w, &r.life}, req.WithContext(ctx))
 }
 
 // rewrite turns the request into the one that the target gets.
@@ -86,7 +80,7 @@ func (r *proxiedRequest) rewrite(request *httputil.ProxyRequest) {
 	out.URL, out.Host, out.RequestURI = r.location, "", ""
 	cleanRequest(out.Header)
 	if out.Body != nil {
-		out.Body = countedBody{out.Body, use.CountedReader{Reader: out.Body, N: &r.bytes.In}}
+		out.Body = countedBody{out.Body, use.CountedReader{Reader: out.Body, N: &r.life.bytes.In}}
 	}
 }
 
@@ -110,7 +104,7 @@ func (r *proxiedRequest) answered(own http.Header, answer *http.Response) error 
 		own.Del(name)
 	}
 	if both, ok := answer.Body.(io.ReadWriteCloser); ok && answer.StatusCode == http.StatusSwitchingProtocols {
-		answer.Body = &targetEnd{both, r}
+		answer.Body = &targetEnd{both, &r.life}
 	} else {
 		answer.Body = &answerBody{answer.Body, r}
 	}
@@ -127,7 +121,7 @@ type answerBody struct {
 // Read implements io.Reader.
 func (b *answerBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	b.request.bytes.Out.Add(int64(n))
+	b.request.life.bytes.Out.Add(int64(n))
 	switch {
 	case errors.Is(err, io.EOF):
 		b.request.whole = true
@@ -140,7 +134,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 // fail answers a request that got no answer. When an upgrade fails halfway, the
 // client cannot be answered any more.
 func (r *proxiedRequest) fail(w http.ResponseWriter, err error) {
-	if r.switched != nil {
+	if r.life.switched != nil {
 		r.cut = err
 		return
 	}
@@ -157,7 +151,7 @@ func (r *proxiedRequest) fail(w http.ResponseWriter, err error) {
 
 // refuse returns what is known about a request that got no answer.
 func (r *proxiedRequest) refuse(err error) error {
-	reason, message := use.Why(r.ctx, err)
+	reason, message := use.Why(r.life.ctx, err)
 	if driver.OutcomeOf(err) == driver.NotStarted {
 		return refusal.NotStarted(refusal.Unavailable, reason,
 			fmt.Sprintf("the request was not sent to target %s: %s", r.info.Target, message))
@@ -177,12 +171,12 @@ func (r *proxiedRequest) finish(duration time.Duration) {
 	}
 	problem := r.problem()
 	result := use.Result{Lease: r.info, Duration: duration, HTTPStatus: r.status}
-	result.Conclude(r.ctx, problem)
-	if result.Completed() && !r.whole && r.switched == nil {
+	result.Conclude(r.life.ctx, problem)
+	if result.Completed() && !r.whole && r.life.switched == nil {
 		result.Reason = reasonClientGone
 	}
-	r.use.AuditEnded(&result, &r.bytes)
-	if hasLeft(context.Cause(r.ctx)) {
+	r.use.AuditEnded(&result, &r.life.bytes)
+	if hasLeft(context.Cause(r.life.ctx)) {
 		problem = nil // the connection is not to blame
 	}
 	r.use.Gate.Config.Pools.Return(r.lease, problem)
@@ -195,7 +189,7 @@ const reasonClientGone = "ClientGone"
 // problem returns why it is unknown how the request ended; nil when it is known. Any
 // status tells that, and so does a client that has seen enough.
 func (r *proxiedRequest) problem() error {
-	cause := context.Cause(r.ctx)
+	cause := context.Cause(r.life.ctx)
 	switch {
 	case r.failure != nil:
 		return r.failure
@@ -207,30 +201,10 @@ func (r *proxiedRequest) problem() error {
 		ended := *driver.AsError(cause)
 		ended.Started = true
 		return &ended
-	case r.cut != nil && r.switched == nil:
+	case r.cut != nil && r.life.switched == nil:
 		return endedEarly(r.cut)
 	}
 	return nil
-}
-
-// vanish ends a request whose connection speaks another protocol, unless it has
-// ended already.
-func (r *proxiedRequest) vanish(cause error) {
-	r.end(cause)
-	if r.switched != nil {
-		r.switched.finish()
-	}
-}
-
-// hasLeft reports whether a request has ended because its client has seen enough.
-func hasLeft(cause error) bool {
-	return errors.Is(cause, context.Canceled) || errors.Is(cause, stream.ErrClientGone)
-}
-
-func endedEarly(err error) error {
-	return &driver.Error{
-		Reason: driver.Unreachable, Stage: driver.StageRun, Started: true, Message: "the answer ended early", Err: err,
-	}
 }
 
 // hurryWith makes writes that are stuck fail once ctx has ended. undo takes that

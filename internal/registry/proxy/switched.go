@@ -10,14 +10,47 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/registry/use"
 	"github.com/connpool/connpool/internal/stream"
 )
+
+// lifetime is how long a request lasts, and what it has moved by now.
+type lifetime struct {
+	// ctx ends with the request. end ends it for a cause, of which the first counts.
+	ctx   context.Context //nolint:containedctx // a proxied request is as short as a call
+	end   context.CancelCauseFunc
+	bytes use.Traffic
+	// switched is the client's end of the connection if that has become one of another
+	// protocol.
+	switched *clientEnd
+}
+
+// vanish ends a request whose connection speaks another protocol, unless it has
+// ended already.
+func (l *lifetime) vanish(cause error) {
+	l.end(cause)
+	if l.switched != nil {
+		l.switched.finish()
+	}
+}
+
+// hasLeft reports whether a request has ended because its client has seen enough.
+func hasLeft(cause error) bool {
+	return errors.Is(cause, context.Canceled) || errors.Is(cause, stream.ErrClientGone)
+}
+
+func endedEarly(err error) error {
+	return &driver.Error{
+		Reason: driver.Unreachable, Stage: driver.StageRun, Started: true, Message: "the answer ended early", Err: err,
+	}
+}
 
 // switchable is a response whose connection can become that of another protocol.
 type switchable struct {
 	http.ResponseWriter
 
-	request *proxiedRequest
+	life *lifetime
 }
 
 // Unwrap lets http.ResponseController find what is inside.
@@ -31,9 +64,9 @@ func (s *switchable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	ahead, _ := buffers.Reader.Peek(buffers.Reader.Buffered())
-	taken := &clientEnd{Conn: conn, ahead: slices.Clone(ahead), request: s.request}
-	s.request.switched = taken
-	context.AfterFunc(s.request.ctx, taken.finish)
+	taken := &clientEnd{Conn: conn, ahead: slices.Clone(ahead), life: s.life}
+	s.life.switched = taken
+	context.AfterFunc(s.life.ctx, taken.finish)
 	return taken, buffers, nil
 }
 
@@ -42,9 +75,9 @@ type clientEnd struct {
 	net.Conn
 
 	// ahead is what was read before the upgrade; only Read touches it.
-	ahead   []byte
-	request *proxiedRequest
-	half    sync.Once
+	ahead []byte
+	life  *lifetime
+	half  sync.Once
 }
 
 // Read implements net.Conn.
@@ -55,12 +88,12 @@ func (c *clientEnd) Read(p []byte) (n int, err error) {
 	} else {
 		n, err = c.Conn.Read(p)
 	}
-	c.request.bytes.In.Add(int64(n))
+	c.life.bytes.In.Add(int64(n))
 	switch {
 	case errors.Is(err, io.EOF):
 		c.half.Do(c.awaitLeave)
 	case err != nil:
-		c.request.end(stream.ErrClientGone)
+		c.life.end(stream.ErrClientGone)
 	}
 	return n, err
 }
@@ -76,16 +109,16 @@ func (c *clientEnd) awaitLeave() {
 	}
 	go func() {
 		_, _ = secured.NetConn().Read(make([]byte, 1))
-		c.request.end(stream.ErrClientGone)
+		c.life.end(stream.ErrClientGone)
 	}()
 }
 
 // Write implements net.Conn.
 func (c *clientEnd) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
-	c.request.bytes.Out.Add(int64(n))
+	c.life.bytes.Out.Add(int64(n))
 	if err != nil {
-		c.request.end(stream.ErrClientGone)
+		c.life.end(stream.ErrClientGone)
 	}
 	return n, err
 }
@@ -106,7 +139,7 @@ func closeWrite(end any) error {
 // finish ends the connection with its request. If the request was cut, the connection
 // is reset: an orderly end would look like the end of the output.
 func (c *clientEnd) finish() {
-	if hasLeft(context.Cause(c.request.ctx)) {
+	if hasLeft(context.Cause(c.life.ctx)) {
 		_ = c.Close()
 		return
 	}
@@ -124,7 +157,7 @@ func (c *clientEnd) finish() {
 type targetEnd struct {
 	io.ReadWriteCloser
 
-	request *proxiedRequest
+	life *lifetime
 }
 
 // Read implements io.Reader. A target that vanishes ends the request before the
@@ -132,7 +165,7 @@ type targetEnd struct {
 func (e *targetEnd) Read(p []byte) (int, error) {
 	n, err := e.ReadWriteCloser.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
-		e.request.vanish(endedEarly(err))
+		e.life.vanish(endedEarly(err))
 	}
 	return n, err
 }

@@ -245,7 +245,7 @@ func TestUpgradesThatFail(t *testing.T) {
 func TestAConnectionWithoutHalvesEndsAsAWhole(t *testing.T) {
 	near, _ := net.Pipe()
 	defer near.Close()
-	c := &clientEnd{Conn: near, request: new(proxiedRequest)}
+	c := &clientEnd{Conn: near, life: new(lifetime)}
 	if err := c.CloseWrite(); err == nil {
 		t.Error("half of it has ended")
 	}

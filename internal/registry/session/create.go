@@ -7,11 +7,9 @@ import (
 	"slices"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -28,12 +26,8 @@ import (
 	shells "github.com/connpool/connpool/internal/session"
 )
 
-const (
-	// maxLabels bounds what is kept of what the creator sends.
-	maxLabels = 32
-	// maxNamesTried bounds how often another name is chosen because one is taken.
-	maxNamesTried = 8
-)
+// maxLabels bounds what is kept of what the creator sends.
+const maxLabels = 32
 
 // Create opens the shell of a session.
 func (s *Sessions) Create(
@@ -66,7 +60,7 @@ func (s *Sessions) open(ctx context.Context, u *use.Use, wanted *live.Session) (
 	if err != nil {
 		return nil, err
 	}
-	opened := newSession(u, s.store, wanted, release)
+	opened := newSession(u, wanted, release)
 	if err := s.store.reserve(opened); err != nil {
 		opened.cancel()
 		release()
@@ -80,17 +74,20 @@ func (s *Sessions) open(ctx context.Context, u *use.Use, wanted *live.Session) (
 		return nil, err
 	}
 	opened.audit("session started")
-	opened.supervise() //nolint:contextcheck // the session outlives its request
+	opened.supervise(func() { s.store.retire(opened) }) //nolint:contextcheck // the session outlives its request
+	if tooLate := s.store.opened(opened); tooLate {
+		opened.endWhenIdle()
+	}
 	return opened, nil
 }
 
 // newSession returns a session without a shell.
-func newSession(u *use.Use, store *store, wanted *live.Session, release func()) *liveSession {
+func newSession(u *use.Use, wanted *live.Session, release func()) *liveSession {
 	spec := wanted.Spec
 	spec.TTLSeconds = cmp.Or(spec.TTLSeconds, live.DefaultSessionTTLSeconds)
 	spec.IdleTimeoutSeconds = cmp.Or(spec.IdleTimeoutSeconds, live.DefaultSessionIdleTimeoutSeconds)
 	now := time.Now()
-	created := &liveSession{use: u, store: store, release: release, created: now, env: spec.Env}
+	created := &liveSession{use: u, release: release, created: now, env: spec.Env}
 	spec.Env = nil // it may hold secrets, and the client need not get it back
 	created.object = live.Session{
 		TypeMeta: metav1.TypeMeta{APIVersion: live.GroupVersion.String(), Kind: "Session"},
@@ -109,8 +106,6 @@ func newSession(u *use.Use, store *store, wanted *live.Session, release func()) 
 	created.ctx, created.cancel = context.WithCancel(context.Background())
 	return created
 }
-
-func seconds(n int32) time.Duration { return time.Duration(n) * time.Second }
 
 // start leases a connection and starts the shell on it. A server that refuses one
 // more channel lets it try another connection.
@@ -199,9 +194,4 @@ func validateSeconds(at *field.Path, value int32) field.ErrorList {
 	}
 	return field.ErrorList{field.Invalid(at, value, fmt.Sprintf(
 		"must be between 1 and %d, or 0 for the default", live.MaxSessionTTLSeconds))}
-}
-
-// taken refuses a name that another session has.
-func taken(name types.NamespacedName) error {
-	return apierrors.NewAlreadyExists(live.Resource("sessions"), name.Name)
 }

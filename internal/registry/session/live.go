@@ -18,11 +18,20 @@ import (
 	shells "github.com/connpool/connpool/internal/session"
 )
 
+// Reasons why a session was ended, beside those of uses.
+const (
+	// reasonDeleted surfaces when a user has deleted the session.
+	reasonDeleted driver.Reason = "Deleted"
+	// reasonExpired surfaces when the session's ttlSeconds are over.
+	reasonExpired driver.Reason = "Expired"
+	// reasonIdle surfaces when it has run no command for idleTimeoutSeconds.
+	reasonIdle driver.Reason = "Idle"
+)
+
 // liveSession is a session with its lease.
 type liveSession struct {
 	// use is the request that created it, which lasts as long as the session.
-	use   *use.Use
-	store *store
+	use *use.Use
 
 	object  live.Session // without what changes
 	created time.Time
@@ -89,8 +98,9 @@ func (s *liveSession) end(why *driver.Error) {
 }
 
 // supervise starts to watch over the session in the background: it ends the session
-// when its time is over, and gives the lease back once the session has ended.
-func (s *liveSession) supervise() {
+// when its time is over. Once the session has ended, it gives the lease back and calls
+// retire.
+func (s *liveSession) supervise(retire func()) {
 	s.mu.Lock()
 	s.idleSince = time.Now()
 	s.idle = time.AfterFunc(s.idleTimeout(), s.endIfIdle)
@@ -98,13 +108,10 @@ func (s *liveSession) supervise() {
 	go func() {
 		s.wait()
 		s.use.Gate.Config.Pools.Return(s.lease, s.shell.Failure())
-		s.store.retire(s)
+		retire()
 		s.audit("session ended")
 		s.release()
 	}()
-	if s.store.opened(s) {
-		s.endWhenIdle()
-	}
 }
 
 // wait returns when the shell has ended. It ends the shell when its time is over.
@@ -130,6 +137,8 @@ func (s *liveSession) wait() {
 	}
 	<-s.shell.Done()
 }
+
+func seconds(n int32) time.Duration { return time.Duration(n) * time.Second }
 
 func (s *liveSession) idleTimeout() time.Duration { return seconds(s.object.Spec.IdleTimeoutSeconds) }
 

@@ -36,16 +36,6 @@ import (
 	"github.com/connpool/connpool/internal/registry/use"
 )
 
-// Reasons why a session was ended, beside those of uses.
-const (
-	// reasonDeleted surfaces when a user has deleted the session.
-	reasonDeleted driver.Reason = "Deleted"
-	// reasonExpired surfaces when the session's ttlSeconds are over.
-	reasonExpired driver.Reason = "Expired"
-	// reasonIdle surfaces when it has run no command for idleTimeoutSeconds.
-	reasonIdle driver.Reason = "Idle"
-)
-
 // Sessions is the REST storage of sessions: create, get, list and delete. There is
 // no watch, because sessions change often, and no deletecollection: without it, the
 // namespace controller deletes sessions one by one.

@@ -18,6 +18,8 @@ const (
 	endedMemory = 10 * time.Minute
 	// maxEnded bounds how many ended sessions are listed; the oldest go first.
 	maxEnded = 1000
+	// maxNamesTried bounds how often another name is chosen because one is taken.
+	maxNamesTried = 8
 )
 
 // store has the sessions of this process.
@@ -56,6 +58,11 @@ func (s *store) reserve(session *liveSession) error {
 	session.object.Name = name.Name
 	s.byName[name] = session
 	return nil
+}
+
+// taken refuses a name that another session has.
+func taken(name types.NamespacedName) error {
+	return apierrors.NewAlreadyExists(live.Resource("sessions"), name.Name)
 }
 
 func (s *store) lives(name types.NamespacedName) bool {

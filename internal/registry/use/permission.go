@@ -60,8 +60,10 @@ func (g *Gate) authorize(ctx context.Context, wanted authorizer.AttributesRecord
 	}
 }
 
-// watch implements Use.Watch. An authorizer that cannot decide ends nothing.
-func (g *Gate) watch(ctx context.Context, permission authorizer.AttributesRecord) (watched context.Context, stop func()) {
+// Watch returns a context that ends when the user loses the permission, with
+// ErrRevoked, or when the gate cancels all uses, with ErrShutdown. An authorizer that
+// cannot decide ends nothing. stop must be called.
+func (u *Use) Watch(ctx context.Context) (watched context.Context, stop func()) {
 	watched, end := context.WithCancelCause(ctx)
 	go func() {
 		ticker := time.NewTicker(RecheckPeriod)
@@ -70,11 +72,11 @@ func (g *Gate) watch(ctx context.Context, permission authorizer.AttributesRecord
 			select {
 			case <-watched.Done():
 				return
-			case <-g.running.canceled:
+			case <-u.Gate.running.canceled:
 				end(ErrShutdown)
 				return
 			case <-ticker.C:
-				if g.revoked(watched, permission) {
+				if u.Gate.revoked(watched, u.permission) {
 					end(ErrRevoked)
 				}
 			}

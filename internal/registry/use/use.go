@@ -27,58 +27,15 @@ package use
 
 import (
 	"context"
-	"net/http"
-	"strings"
 
-	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
-	"k8s.io/apiserver/pkg/endpoints/request"
-	"k8s.io/apiserver/pkg/registry/rest"
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
-	"github.com/connpool/connpool/internal/poolset"
-	"github.com/connpool/connpool/internal/stream"
 )
-
-// Pools is what uses need of a poolset.Set.
-type Pools interface {
-	// Acquire leases a connection.
-	Acquire(ctx context.Context, request poolset.Request) (poolset.Lease, error)
-	// ExecOn runs a command on a lease and ends the lease.
-	ExecOn(
-		ctx context.Context, lease poolset.Lease, request poolset.Request, command driver.Command, streams driver.Streams,
-	) (poolset.Execution, error)
-	// Return ends a lease after what was done with it has ended with err.
-	Return(lease poolset.Lease, err error)
-}
-
-// Objects reads declared objects from a cache. The error for an object that does
-// not exist satisfies apierrors.IsNotFound. The cache owns what is returned.
-type Objects interface {
-	Pool(ctx context.Context, namespace, name string) (*v1alpha1.ConnectionPool, error)
-	Target(ctx context.Context, namespace, name string) (*v1alpha1.ConnectionTarget, error)
-	// Targets returns those of a namespace, or of all when it is empty.
-	Targets(ctx context.Context, namespace string) ([]v1alpha1.ConnectionTarget, error)
-}
-
-// Config is what a Gate works with.
-type Config struct {
-	// Pools, Objects and Authorizer are required.
-	Pools      Pools
-	Objects    Objects
-	Authorizer authorizer.UnconditionalAuthorizer
-	// Audit gets a line for every use when it starts, when it ends and when it is
-	// refused. The zero value writes none.
-	Audit logr.Logger
-	// AuditCommands puts the words of commands into these lines. They may hold
-	// secrets; standard input and the environment are never written.
-	AuditCommands bool
-	Limits        Limits
-}
 
 // Gate admits uses. It is safe for concurrent use.
 type Gate struct {
@@ -123,22 +80,6 @@ type Use struct {
 	pool *v1alpha1.ConnectionPool
 }
 
-// Admit authorizes a request to use a pool.
-func (g *Gate) Admit(ctx context.Context, pool, subresource string) (*Use, error) {
-	namespace := request.NamespaceValue(ctx)
-	u := &Use{
-		Gate:       g,
-		PoolName:   PoolName{Namespace: namespace, Name: pool},
-		RequestID:  RequestIDOf(ctx),
-		permission: permissionFor(ctx, "connectionpools", pool, subresource),
-	}
-	if err := g.authorize(ctx, u.permission); err != nil {
-		u.AuditRefused(err)
-		return nil, err
-	}
-	return u, nil
-}
-
 // RequestIDOf returns the ID of the request in the API server's own audit log, so
 // that the lines of both logs can be matched.
 func RequestIDOf(ctx context.Context) string {
@@ -151,32 +92,6 @@ func RequestIDOf(ctx context.Context) string {
 // Begin counts the use until end is called once, unless it is one too many.
 func (u *Use) Begin() (end func(), err error) { return u.Gate.running.begin(u.UserName(), u.PoolName) }
 
-// Handler serves the request as one use, which begin counts. An error from serve
-// means that nothing was started and nothing was answered.
-func (u *Use) Handler(
-	begin func() (end func(), err error), responder rest.Responder, serve func(http.ResponseWriter, *http.Request) error,
-) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		u.Transport = transportOf(req)
-		end, err := begin()
-		if err == nil {
-			defer end()
-			err = serve(w, req)
-		}
-		if err != nil {
-			u.AuditRefused(err)
-			responder.Error(err)
-		}
-	})
-}
-
-// Watch returns a context that ends when the user loses the permission, with
-// ErrRevoked, or when the gate cancels all uses, with ErrShutdown. stop must be
-// called.
-func (u *Use) Watch(ctx context.Context) (watched context.Context, stop func()) {
-	return u.Gate.watch(ctx, u.permission)
-}
-
 // User returns the user of the request.
 func (u *Use) User() user.Info { return u.permission.User }
 
@@ -186,16 +101,4 @@ func (u *Use) UserName() string {
 		return ""
 	}
 	return u.permission.User.GetName()
-}
-
-// transportOf returns json, websocket or spdy.
-func transportOf(req *http.Request) string {
-	switch {
-	case !stream.IsUpgrade(req):
-		return "json"
-	case strings.EqualFold(req.Header.Get("Upgrade"), "websocket"):
-		return "websocket"
-	default:
-		return "spdy"
-	}
 }

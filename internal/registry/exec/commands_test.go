@@ -13,12 +13,17 @@ import (
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/drivertest"
+	"github.com/connpool/connpool/internal/registry/quota"
 	"github.com/connpool/connpool/internal/registry/registrytest"
 )
 
+// isUnused reports whether nothing of a quota is taken. It takes all of it.
+func isUnused(b *quota.Quota, most, mostUser int64) bool {
+	return b.Take("frank", mostUser) && b.Take("grace", most-mostUser)
+}
+
 func TestInputOfManyCommandsIsBounded(t *testing.T) {
 	c := NewCommands()
-	b := c.input
 	var releases []func()
 	fill := func(user string) (n int) {
 		for {
@@ -45,8 +50,8 @@ func TestInputOfManyCommandsIsBounded(t *testing.T) {
 	for _, release := range releases {
 		release()
 	}
-	if b.bytes != 0 || len(b.users) != 0 {
-		t.Errorf("%d bytes of %v are left", b.bytes, b.users)
+	if !isUnused(c.input, maxBytes, maxUserBytes) {
+		t.Error("some bytes are left")
 	}
 }
 
@@ -55,8 +60,8 @@ func TestInputIsNotHeldAfterItsCommand(t *testing.T) {
 		f.Web()
 		f.Post(f.Context(), "web", registrytest.Command("true"))
 		f.Post(f.Context(), "web", "no object")
-		if held := f.commands.input.bytes; held != 0 {
-			t.Errorf("%d bytes are held", held)
+		if !isUnused(f.commands.input, maxBytes, maxUserBytes) {
+			t.Error("some bytes are held")
 		}
 	})
 }
@@ -68,7 +73,7 @@ func TestOutputOfManyCommandsIsBounded(t *testing.T) {
 		f.Web()
 		release := make(chan struct{})
 		const each, most = 100, 1000
-		f.commands.output = newBudget(most, most/2)
+		f.commands.output = quota.New(most, most/2)
 		long := bytes.Repeat([]byte("x"), each)
 		f.Fake.OnExec(func(_ context.Context, _ *drivertest.FakeConn, _ driver.Command, streams driver.Streams) (driver.ExitStatus, error) {
 			_, _ = streams.Stdout.Write(long)
@@ -81,8 +86,8 @@ func TestOutputOfManyCommandsIsBounded(t *testing.T) {
 			answers = append(answers, f.Later(f.Context(), "web", registrytest.Command("yes"), registrytest.As([]string{"ann", "bob", "cat", "dan"}[n%4])))
 		}
 		synctest.Wait()
-		if held := f.commands.output.bytes; held != most {
-			t.Errorf("%d bytes are held, want %d", held, most)
+		if f.commands.output.Take("eve", 1) {
+			t.Errorf("less than %d bytes are held", most)
 		}
 		close(release)
 		whole := 0
@@ -95,33 +100,33 @@ func TestOutputOfManyCommandsIsBounded(t *testing.T) {
 			}
 			whole += kept
 		}
-		if whole != most || f.commands.output.bytes != 0 || len(f.commands.output.users) != 0 {
-			t.Errorf("%d bytes came back, %d are still held", whole, f.commands.output.bytes)
+		if unused := isUnused(f.commands.output, most, most/2); whole != most || !unused {
+			t.Errorf("%d bytes came back, none is still held: %t", whole, unused)
 		}
 	})
 }
 
 func TestOutputOfOneUserIsBounded(t *testing.T) {
-	budget := newBudget(maxBytes, maxUserBytes)
+	held := quota.New(maxBytes, maxUserBytes)
 	var kept []*capture
 	long := make([]byte, live.MaxExecOutputBytes)
 	for range maxUserBytes/len(long) + 1 {
-		c := &capture{budget: budget, user: "ann"}
+		c := &capture{quota: held, user: "ann"}
 		_, _ = c.Write(long)
 		kept = append(kept, c)
 	}
 	if last := kept[len(kept)-1]; !last.truncated || last.kept.Len() != 0 {
 		t.Error("ann holds one more")
 	}
-	other := &capture{budget: budget, user: "bob"}
+	other := &capture{quota: held, user: "bob"}
 	if _, _ = other.Write(long); other.truncated {
 		t.Error("bob may hold nothing")
 	}
 	for _, c := range append(kept, other) {
 		c.release()
 	}
-	if budget.bytes != 0 {
-		t.Errorf("%d bytes are left", budget.bytes)
+	if !isUnused(held, maxBytes, maxUserBytes) {
+		t.Error("some bytes are left")
 	}
 }
 

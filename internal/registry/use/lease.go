@@ -1,0 +1,73 @@
+package use
+
+import (
+	"context"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/poolset"
+	"github.com/connpool/connpool/internal/registry/refusal"
+)
+
+// Pool reads the declared pool, once.
+func (u *Use) Pool(ctx context.Context) (*v1alpha1.ConnectionPool, error) {
+	if u.pool != nil {
+		return u.pool, nil
+	}
+	pool, err := u.Gate.Config.Objects.Pool(ctx, u.PoolName.Namespace, u.PoolName.Name)
+	if err != nil {
+		return nil, refusal.Unread(err, "connectionpools", u.PoolName.Name, "the pool")
+	}
+	u.pool = pool
+	return pool, nil
+}
+
+// Route finds the pool, and the target that the request names in a field.
+func (u *Use) Route(ctx context.Context, at *field.Path, target string) (Route, error) {
+	pool, err := u.Pool(ctx)
+	if err != nil {
+		return Route{}, err
+	}
+	u.Target = target
+	to := Route{pool: pool, field: at, objects: u.Gate.Config.Objects}
+	if target == "" {
+		if pool.Spec.TargetRef == nil && !routesToAny(pool) {
+			return to, to.ambiguous(ctx)
+		}
+		return to, nil
+	}
+	to.target, err = to.objects.Target(ctx, pool.Namespace, target)
+	if err != nil {
+		return to, refusal.Unread(err, "connectiontargets", driver.Sanitize(target), "the target")
+	}
+	return to, nil
+}
+
+// Lease leases a connection to a target that the request fits. A request that does
+// not fit is refused before the lease when it or the pool names the target, and after
+// it when the pools have chosen one.
+func (u *Use) Lease(ctx context.Context, to Route, fits Fit) (poolset.Lease, error) {
+	target := to.onlyTarget(ctx)
+	if target != nil {
+		if problems := fits(target); len(problems) > 0 {
+			if !to.pool.Selects(target) {
+				return poolset.Lease{}, to.absent(ctx)
+			}
+			return poolset.Lease{}, refusal.Invalid(problems)
+		}
+	}
+	lease, err := u.Gate.Config.Pools.Acquire(ctx, to.Request())
+	if err != nil {
+		return poolset.Lease{}, to.refuse(ctx, err)
+	}
+	u.Target = lease.Target.Name
+	if target == nil {
+		if err := to.fitsChosen(ctx, lease.Target, fits); err != nil {
+			lease.Release()
+			return poolset.Lease{}, err
+		}
+	}
+	return lease, nil
+}
