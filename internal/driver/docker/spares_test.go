@@ -22,7 +22,7 @@ func TestACommandOnAWarmConnectionDialsNothingFirst(t *testing.T) {
 		conn := mustDial(t, Options{}, endpointOf(engine))
 		mustRun(t, conn, place) // leaves a socket for requests
 		awaitSpares(t, conn)
-		conn.dialer.endpoint.Dial = func(context.Context, string, string) (net.Conn, error) {
+		conn.dialer.endpoint.Reopen = func(context.Context, string, string) (net.Conn, error) {
 			return nil, net.ErrClosed // so that only what is ready can serve
 		}
 		if out, err := run(conn, place, "echo served"); out != "served\n" || err != nil {
