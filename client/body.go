@@ -20,8 +20,6 @@ var errNothingSent = errors.New("the connection was closed before the request wa
 // net/http has taken all of it: until then the server cannot have started the
 // command.
 type onceBody struct {
-	size int64
-
 	mu       sync.Mutex
 	unread   *bytes.Reader
 	withheld bool
@@ -29,30 +27,25 @@ type onceBody struct {
 	multiplexed bool
 }
 
-// encode returns an object as a body of JSON.
-func encode(object any) (*onceBody, error) {
+// newRequest returns a request, and its body with an object. Without an object, the body
+// is nil.
+func newRequest(ctx context.Context, method string, u *url.URL, object any) (*http.Request, *onceBody, error) {
+	request, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	request.Header.Set("Accept", "application/json")
 	if object == nil {
-		return nil, nil //nolint:nilnil // no object is no body, as in net/http
+		return request, nil, nil
 	}
 	data, err := json.Marshal(object)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return &onceBody{size: int64(len(data)), unread: bytes.NewReader(data)}, nil
-}
-
-func newRequest(ctx context.Context, method string, u *url.URL, body *onceBody) (*http.Request, error) {
-	request, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-	request.Header.Set("Accept", "application/json")
-	if body == nil {
-		return request, nil
-	}
+	body := &onceBody{unread: bytes.NewReader(data)}
 	request.Header.Set("Content-Type", "application/json")
-	request.Body, request.ContentLength = body, body.size
-	return request.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: body.gotConn})), nil
+	request.Body, request.ContentLength = body, int64(len(data))
+	return request.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: body.gotConn})), body, nil
 }
 
 // once sends a request at most once.
@@ -95,11 +88,14 @@ func (b *onceBody) Read(p []byte) (int, error) {
 func (b *onceBody) Close() error { return nil }
 
 // failed classifies a request without an answer. From now on, no more of the body
-// is given to net/http.
+// is given to net/http. The body may be nil.
 //
 // HTTP/2 also calls GetBody when the server reset the stream in a way that
 // usually means that it did not read the request. That is no proof.
 func (b *onceBody) failed(err error) *Error {
+	if b == nil {
+		return unknown(err)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.unread.Len() > 0 || errors.Is(err, errNothingSent) && !b.multiplexed {

@@ -36,6 +36,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"path"
@@ -151,24 +152,44 @@ func checkNames(names ...string) error {
 // call sends in as JSON, if it is not nil, and reads the answer into out, if that is
 // not nil.
 func (c *Client) call(ctx context.Context, method string, u *url.URL, in, out any) error {
-	body, err := encode(in)
-	if err != nil {
-		return err
-	}
-	request, err := newRequest(ctx, method, u, body)
-	if err != nil {
-		return err
-	}
-	response, err := c.http.Do(request)
-	if err != nil {
-		return err
+	response, failed := c.send(ctx, method, u, in)
+	if failed != nil {
+		return failed.Err
 	}
 	defer response.Body.Close()
-	if refusal := refusal(response); refusal != nil {
-		return refusal.StatusError
-	}
 	if out == nil {
 		return nil
 	}
 	return json.NewDecoder(response.Body).Decode(out)
+}
+
+// create sends an object once, and reads the answer into it.
+func (c *Client) create(ctx context.Context, u *url.URL, object any) *Error {
+	response, failed := c.send(ctx, http.MethodPost, u, object)
+	if failed != nil {
+		return failed
+	}
+	defer response.Body.Close()
+	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswerBytes)).Decode(object); err != nil {
+		return unknown(fmt.Errorf("read the answer: %w", err))
+	}
+	return nil
+}
+
+// send sends an object, if it is not nil, at most once. An answer that is not a success
+// is an error. The caller closes the body.
+func (c *Client) send(ctx context.Context, method string, u *url.URL, object any) (*http.Response, *Error) {
+	request, body, err := newRequest(ctx, method, u, object)
+	if err != nil {
+		return nil, notStarted(err)
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, body.failed(err)
+	}
+	if response.StatusCode < http.StatusOK || response.StatusCode >= http.StatusMultipleChoices {
+		defer response.Body.Close()
+		return nil, refused(readRefusal(response))
+	}
+	return response, nil
 }

@@ -170,14 +170,7 @@ func neverForwarded(message string) bool {
 		strings.HasPrefix(message, "error dialing backend: ")
 }
 
-// refusal reads an answer that is not a success. It returns nil for one that is.
-func refusal(response *http.Response) *refusalError {
-	if response.StatusCode >= http.StatusOK && response.StatusCode < http.StatusMultipleChoices {
-		return nil
-	}
-	return readRefusal(response)
-}
-
+// readRefusal reads an answer that is not a success.
 func readRefusal(response *http.Response) *refusalError {
 	// What could be read is more useful than the error of the rest.
 	body, _ := io.ReadAll(io.LimitReader(response.Body, 64<<10))

@@ -3,11 +3,9 @@ package client
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math"
-	"net/http"
 	"net/url"
 	"time"
 
@@ -137,30 +135,6 @@ func readStdin(stdin io.Reader) ([]byte, error) {
 		return nil, fmt.Errorf("stdin is longer than %d bytes; Stream has no bound", live.MaxExecStdinBytes)
 	}
 	return data, nil
-}
-
-// create sends an object once, and reads the answer into it.
-func (c *Client) create(ctx context.Context, u *url.URL, object any) *Error {
-	body, err := encode(object)
-	if err != nil {
-		return notStarted(err)
-	}
-	request, err := newRequest(ctx, http.MethodPost, u, body)
-	if err != nil {
-		return notStarted(err)
-	}
-	response, err := c.http.Do(request)
-	if err != nil {
-		return body.failed(err)
-	}
-	defer response.Body.Close()
-	if refusal := refusal(response); refusal != nil {
-		return refused(refusal)
-	}
-	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswerBytes)).Decode(object); err != nil {
-		return unknown(fmt.Errorf("read the answer: %w", err))
-	}
-	return nil
 }
 
 func (p *Pool) url(subresource string) (*url.URL, error) {

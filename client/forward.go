@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"path"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -46,10 +49,7 @@ func (p *Pool) ForwardPod(ctx context.Context, target string, pod types.Namespac
 	case port == 0:
 		return nil, notStarted(errors.New("0 is no port of a pod: give one from 1 to 65535"))
 	}
-	query := url.Values{"pod": {pod.Name}}
-	if pod.Namespace != "" {
-		query.Set("namespace", pod.Namespace)
-	}
+	query := queryOf(map[string]string{"pod": pod.Name, "namespace": pod.Namespace})
 	number := strconv.Itoa(int(port))
 	return p.forward(ctx, target, pod.Name+":"+number, number, query)
 }
@@ -77,10 +77,8 @@ func (p *Pool) forward(ctx context.Context, target, address, port string, query 
 // forwardQuery splits an address into the query of the request and the port that
 // each connection names.
 func forwardQuery(address string) (query url.Values, port string, err error) {
-	query = url.Values{}
 	if path.IsAbs(address) {
-		query.Set("socket", address)
-		return query, "1", nil // the protocol requires a port, which the server ignores
+		return url.Values{"socket": {address}}, "1", nil // the protocol requires a port, which the server ignores
 	}
 	host, port := "", address
 	if strings.Contains(address, ":") {
@@ -91,10 +89,7 @@ func forwardQuery(address string) (query url.Values, port string, err error) {
 	if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 {
 		return nil, "", fmt.Errorf("%q names no port: give a port from 1 to 65535, host:port, or the path of a socket", address)
 	}
-	if host != "" {
-		query.Set("host", host)
-	}
-	return query, port, nil
+	return queryOf(map[string]string{"host": host}), port, nil
 }
 
 // Dial opens a connection. The protocol does not say whether something listens at
@@ -113,3 +108,61 @@ func (f *Forwarder) Done() <-chan bool { return f.forwarder.Done() }
 
 // Close ends the forwarder and every connection dialed through it.
 func (f *Forwarder) Close() { f.forwarder.Close() }
+
+// reportWait is how long the end of a connection without data waits for the
+// reason.
+const reportWait = time.Second
+
+var _ net.Conn = (*forwarded)(nil)
+
+// forwarded is one connection of a Forwarder.
+type forwarded struct {
+	*kubestream.Conn
+
+	address string
+	// heard means that data has come.
+	heard atomic.Bool
+}
+
+// Read reads what the target sends. If the target sends nothing because nothing
+// listens at the address, the error says so.
+func (c *forwarded) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.heard.Store(true)
+	}
+	if errors.Is(err, io.EOF) {
+		err = c.endError(err)
+	}
+	return n, err
+}
+
+// endError tells the end of the data from what went wrong.
+func (c *forwarded) endError(end error) error {
+	wait := reportWait
+	if c.heard.Load() {
+		wait = 0
+	}
+	if report := c.Report(wait); report != "" {
+		return fmt.Errorf("connect to %s: %s", c.address, report)
+	}
+	if c.Lost() {
+		return io.ErrUnexpectedEOF
+	}
+	return end
+}
+
+// LocalAddr returns an empty address: the connection begins in this process.
+func (c *forwarded) LocalAddr() net.Addr { return address("") }
+
+// RemoteAddr returns the address as given to Forward.
+func (c *forwarded) RemoteAddr() net.Addr { return address(c.address) }
+
+// address is an address as seen from a target.
+type address string
+
+// Network returns a name that the net package cannot dial.
+func (address) Network() string { return "connpool" }
+
+// String returns the address as it was given.
+func (a address) String() string { return string(a) }

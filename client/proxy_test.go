@@ -110,7 +110,7 @@ func twoDirections(t *testing.T, accept func(http.ResponseWriter, *http.Request)
 		_ = buffered.Flush()
 		_, _ = io.Copy(conn, buffered.Reader)
 		_, _ = io.WriteString(conn, "bye")
-		_ = conn.(closeWriter).CloseWrite()
+		_ = conn.(interface{ CloseWrite() error }).CloseWrite()
 	})
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://docker/attach", http.NoBody)
 	if err != nil {

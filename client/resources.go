@@ -16,31 +16,38 @@ import (
 // select by are live.FieldPool and its neighbors. Errors are those of the API, for
 // the apierrors functions.
 func (c *Client) Connections(ctx context.Context, namespace string, options metav1.ListOptions) (*live.ConnectionList, error) {
+	query := queryOf(map[string]string{
+		"labelSelector": options.LabelSelector, "fieldSelector": options.FieldSelector, "continue": options.Continue,
+	})
+	if options.Limit > 0 {
+		query.Set("limit", strconv.FormatInt(options.Limit, 10))
+	}
+	return list[live.ConnectionList](ctx, c, namespace, "connections", query)
+}
+
+// list reads the objects of a resource in a namespace, or in all of them.
+func list[L any](ctx context.Context, c *Client, namespace, resource string, query url.Values) (*L, error) {
 	if namespace != "" {
 		if err := checkNames(namespace); err != nil {
 			return nil, err
 		}
 	}
-	u := c.resource(namespace, "connections")
-	u.RawQuery = listQuery(options).Encode()
-	list := &live.ConnectionList{}
-	if err := c.call(ctx, http.MethodGet, u, nil, list); err != nil {
+	u := c.resource(namespace, resource)
+	u.RawQuery = query.Encode()
+	objects := new(L)
+	if err := c.call(ctx, http.MethodGet, u, nil, objects); err != nil {
 		return nil, err
 	}
-	return list, nil
+	return objects, nil
 }
 
-func listQuery(options metav1.ListOptions) url.Values {
+// queryOf returns a query of the values that are not empty.
+func queryOf(values map[string]string) url.Values {
 	query := url.Values{}
-	for name, value := range map[string]string{
-		"labelSelector": options.LabelSelector, "fieldSelector": options.FieldSelector, "continue": options.Continue,
-	} {
+	for name, value := range values {
 		if value != "" {
 			query.Set(name, value)
 		}
-	}
-	if options.Limit > 0 {
-		query.Set("limit", strconv.FormatInt(options.Limit, 10))
 	}
 	return query
 }

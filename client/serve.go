@@ -74,12 +74,9 @@ func (f *Forwarder) serve(ctx context.Context, local net.Conn) error {
 	return err
 }
 
-// closeWriter is a connection that can end one direction.
-type closeWriter interface{ CloseWrite() error }
-
 // closeWrite ends one direction of a connection, or both if it cannot end one.
 func closeWrite(conn net.Conn) {
-	if half, ok := conn.(closeWriter); ok {
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()
 		return
 	}

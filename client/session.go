@@ -82,16 +82,7 @@ func (c *Client) Session(namespace, name string) *Session {
 // A session that has ended stays in the list for some minutes, with the reason.
 // Errors are those of the API, for the apierrors functions.
 func (c *Client) Sessions(ctx context.Context, namespace string) (*live.SessionList, error) {
-	if namespace != "" {
-		if err := checkNames(namespace); err != nil {
-			return nil, err
-		}
-	}
-	list := &live.SessionList{}
-	if err := c.call(ctx, http.MethodGet, c.resource(namespace, "sessions"), nil, list); err != nil {
-		return nil, err
-	}
-	return list, nil
+	return list[live.SessionList](ctx, c, namespace, "sessions", nil)
 }
 
 // Name returns the name of the session in its namespace.

@@ -12,16 +12,18 @@ import (
 // the labels that targetSelector asks for. A pool with an invalid targetSelector
 // selects no target.
 func (p *ConnectionPool) Selects(target *ConnectionTarget) bool {
-	selects, err := p.Selector()
-	return err == nil && selects(target)
+	selects, _ := p.Selector()
+	return selects(target)
 }
 
 // Selector returns Selects as a function, for callers that ask about many targets:
 // targetSelector is parsed only once. The error says that targetSelector is invalid.
+// The function then selects no target.
 func (p *ConnectionPool) Selector() (func(*ConnectionTarget) bool, error) {
 	selector, err := metav1.LabelSelectorAsSelector(p.Spec.TargetSelector)
 	if err != nil {
-		return nil, fmt.Errorf("parse targetSelector: %w", err)
+		none := func(*ConnectionTarget) bool { return false }
+		return none, fmt.Errorf("parse targetSelector: %w", err)
 	}
 	return func(target *ConnectionTarget) bool {
 		if target.Namespace != p.Namespace || !p.DeletionTimestamp.IsZero() || !target.DeletionTimestamp.IsZero() {

@@ -1,12 +1,12 @@
 // Command kubectl-connpool is the kubectl plugin of connpool. Under the name
-// connpool it works by itself.
+// connpool it works without kubectl.
 package main
 
 import (
 	"os"
 
 	"k8s.io/cli-runtime/pkg/genericiooptions"
-	// Kubeconfigs may say that users log in with OpenID Connect.
+	// A kubeconfig may let its user log in with OpenID Connect.
 	_ "k8s.io/client-go/plugin/pkg/client/auth/oidc"
 
 	"github.com/connpool/connpool/internal/cli"

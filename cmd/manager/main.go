@@ -12,6 +12,11 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/controller/connectiontarget"
+	"github.com/connpool/connpool/internal/driver/docker"
+	"github.com/connpool/connpool/internal/driver/kube"
+	"github.com/connpool/connpool/internal/driver/ssh"
 	"github.com/connpool/connpool/internal/operator"
 )
 
@@ -40,4 +45,49 @@ func run(arguments []string) error {
 	ctrl.SetLogger(logger)
 	klog.SetLogger(logger) // of client-go and the API server
 	return operator.Run(ctrl.SetupSignalHandler(), s.operator, s.drivers())
+}
+
+// settings are what the flags say.
+type settings struct {
+	operator     operator.Options
+	qps          float64 // of each kubeconfig, as burst is
+	burst        int
+	logging      zap.Options
+	printVersion bool
+}
+
+// parse returns valid settings. It prints the flags and returns flag.ErrHelp when
+// the arguments ask for help.
+func parse(arguments []string) (settings, error) {
+	s := settings{operator: operator.Options{Version: version}}
+	flags := flag.NewFlagSet("manager", flag.ContinueOnError)
+	s.operator.Register(flags)
+	flags.Float64Var(&s.qps, "kubernetes-qps", 50,
+		"requests, commands and port-forwards that may begin in a second with the same kubeconfig, over time")
+	flags.IntVar(&s.burst, "kubernetes-burst", 100, "how many of them may begin at once")
+	flags.BoolVar(&s.printVersion, "version", false, "print the version and exit")
+	s.logging.BindFlags(flags)
+	if err := flags.Parse(arguments); err != nil || s.printVersion {
+		return s, err
+	}
+	return s, s.validate(flags.Args())
+}
+
+func (s *settings) validate(arguments []string) error {
+	switch {
+	case len(arguments) > 0:
+		return fmt.Errorf("unexpected argument %q; all settings are flags, see --help", arguments[0])
+	case s.qps <= 0 || s.burst <= 0:
+		return errors.New("--kubernetes-qps and --kubernetes-burst must be greater than 0")
+	}
+	return s.operator.Validate()
+}
+
+// drivers are the protocols that this build speaks.
+func (s *settings) drivers() connectiontarget.Drivers {
+	return connectiontarget.Drivers{
+		v1alpha1.TargetTypeSSH:        ssh.New(ssh.Options{}),
+		v1alpha1.TargetTypeDocker:     docker.New(docker.Options{}),
+		v1alpha1.TargetTypeKubernetes: kube.New(kube.Options{QPS: float32(s.qps), Burst: s.burst}),
+	}
 }

@@ -3,8 +3,8 @@
 //
 //	go run ./hack/cli-reference >docs/reference/kubectl-connpool.md
 //
-// The words are those of --help, unchanged, so that there is one text to keep
-// right. The order is that of the list of commands.
+// It prints the text of --help unchanged, so that there is one text to maintain,
+// in the order of the list of commands.
 package main
 
 import (
@@ -29,7 +29,7 @@ Generated from the help of each command. How to install it, and how names are co
 works without kubectl.
 `
 
-// entry is a command in the list of commands.
+// entry matches a command in a list of commands.
 var entry = regexp.MustCompile(`(?m)^  ([a-z][a-z-]*) +[A-Z]`)
 
 func main() {
@@ -41,7 +41,7 @@ func main() {
 	fmt.Print(page)
 }
 
-// reference is the whole page.
+// reference returns the whole page.
 func reference() (string, error) {
 	all, err := help()
 	if err != nil {
@@ -51,7 +51,8 @@ func reference() (string, error) {
 	return head + "\n" + indented(all) + below, err
 }
 
-// sections are those of the commands in the help of the one above them.
+// sections returns the sections of the commands that the help of the command above
+// them lists.
 func sections(text string, above ...string) (string, error) {
 	list, _, _ := strings.Cut(text, "\nFlags:\n")
 	if !strings.Contains(list, " COMMAND\n") {
@@ -73,7 +74,7 @@ func sections(text string, above ...string) (string, error) {
 	return page.String(), nil
 }
 
-// help is the help of a command, or of the program.
+// help returns the help of a command, or of the program.
 func help(command ...string) (string, error) {
 	var out bytes.Buffer
 	streams := genericiooptions.IOStreams{In: strings.NewReader(""), Out: &out, ErrOut: io.Discard}

@@ -52,7 +52,7 @@ and then: kubectl create rolebinding connpool-connectionpools-drain-web --namesp
 	clitest.WantStderr(t, f.Run("status", "-A"), 1, "kind: ClusterRole", "verbs: [get, list]", "clusterrolebinding")
 }
 
-func TestNamesThatAreNotThere(t *testing.T) {
+func TestNamesThatDoNotExist(t *testing.T) {
 	f := shop(t)
 	clitest.WantStderr(t, f.Run("status", "wep"), 1, "Did you mean web?")
 	clitest.WantStderr(t, f.Run("status", "something"), 1, "There is db, web.")
@@ -60,15 +60,15 @@ func TestNamesThatAreNotThere(t *testing.T) {
 	clitest.WantStderr(t, f.Run("statsu"), 1, "status")
 }
 
-func TestProblemsBesideTheCommand(t *testing.T) {
+func TestProblemsOfTheClusterAreExplained(t *testing.T) {
 	tests := map[string]struct {
 		answer http.HandlerFunc
 		words  []string
 	}{
-		"nobody serves the API": {
+		"no server serves the API": {
 			http.NotFound, []string{"kubectl connpool doctor"},
 		},
-		"the operator is away": {
+		"the operator does not answer": {
 			func(out http.ResponseWriter, _ *http.Request) {
 				http.Error(out, "service unavailable", http.StatusServiceUnavailable)
 			},
@@ -95,7 +95,7 @@ func TestWithoutACluster(t *testing.T) {
 	clitest.WantStderr(t, f.Run("status"), 1, "The cluster does not answer")
 }
 
-func TestUsagesSayTheNameThatWasTyped(t *testing.T) {
+func TestUsagesShowTheNameThatWasTyped(t *testing.T) {
 	for path, name := range map[string]string{
 		"/usr/bin/kubectl-connpool": "kubectl connpool", "connpool": "connpool", "kubectl-connpool.exe": "kubectl connpool",
 	} {

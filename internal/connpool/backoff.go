@@ -10,8 +10,8 @@ const (
 	parkTime = 5 * time.Minute
 )
 
-// Steady is the age from which the loss of a connection is no sign of a target
-// that takes connections only to drop them.
+// Steady is the age at which a connection has lasted. The loss of a younger one is a
+// sign of a target that takes connections only to drop them.
 const Steady = 10 * time.Second
 
 // Backoff is how long to wait after the given number of consecutive failures:
@@ -27,7 +27,7 @@ func Backoff(failures int, random float64) time.Duration {
 	return time.Duration(random * float64(ceiling))
 }
 
-// failureStreak is what dialing has met with lately, and when to try again.
+// failureStreak is the recent failures to dial, and when to try again.
 type failureStreak struct {
 	failures int
 	err      error
@@ -35,11 +35,12 @@ type failureStreak struct {
 	// step drives the backoff. Dials that ran side by side count once.
 	step int
 	last instant
-	// next is the earliest next dial; parked says why it is far.
+	// next is the earliest next dial; parked reports whether dialing was stopped
+	// until then rather than backed off.
 	next   instant
 	parked bool
-	// flaps counts connections lost soon after they were made, flapped is when
-	// the last one was. Dials that succeed do not end such a streak.
+	// flaps counts connections lost before they were Steady, flapped is when the
+	// last one was lost. Dials that succeed do not end such a streak.
 	flaps   int
 	flapped instant
 }
@@ -47,7 +48,7 @@ type failureStreak struct {
 // waits reports whether it is too early to dial.
 func (t *failureStreak) waits(now instant) bool { return now < t.next }
 
-// failed takes note of a failed dial.
+// failed records a failed dial.
 func (t *failureStreak) failed(err error, v Verdict, began, now instant, random float64) {
 	t.note(err, now)
 	if t.step == 0 || began > t.last {
@@ -62,12 +63,12 @@ func (t *failureStreak) failed(err error, v Verdict, began, now instant, random 
 	t.next = now + wait
 }
 
-// succeeded takes note of a dial that succeeded.
+// succeeded records a dial that succeeded.
 func (t *failureStreak) succeeded() { *t = failureStreak{flaps: t.flaps, flapped: t.flapped} }
 
-// lost takes note of a connection's death. The first redial is immediate; only
-// a target that keeps dropping young connections is backed off from. It reports
-// whether this was one, and the first of those that were lost together.
+// lost records a connection's death. The first redial is immediate; only a target
+// that keeps dropping young connections is backed off from. It reports whether the
+// connection was young, and the first of those that were lost together.
 func (t *failureStreak) lost(cause error, created, now instant, random float64) (young bool) {
 	if now-created >= Steady {
 		t.flaps = 0
@@ -94,7 +95,7 @@ func (t *failureStreak) note(err error, now instant) {
 	t.err = err
 }
 
-// forgive allows the next dial at once. What went wrong stays on record.
+// forgive allows the next dial at once. The failures stay in the statistics.
 func (t *failureStreak) forgive() {
 	t.step, t.flaps, t.next, t.parked = 0, 0, 0, false
 }

@@ -7,36 +7,38 @@ import (
 	"time"
 )
 
-// streakMemory is how long a route that failed is remembered after its last
-// dial: longer than any backoff, so that it is still known when it is retried.
-const streakMemory = time.Hour
+// failureMemory is how long a failed route is remembered after its last dial:
+// longer than any backoff, so that it is still known when it is retried.
+const failureMemory = time.Hour
 
 // Budget bounds the dials that run at once in a process, to one host and
-// through one jump host. It is shared by pools.
+// through one jump host. Pools share it. A DialFunc asks it; a Pool does not.
 //
-// Hosts that do not answer must not keep those that do waiting, however many
-// they are: a route whose last dial failed comes after all others, and such
-// routes together have two thirds of the places.
+// Hosts that do not answer must not keep the others waiting, however many they
+// are: a route whose last dial failed comes after all others, and such routes
+// together have two thirds of the places.
 type Budget struct {
 	process, perHost, perJumpHost int
 	// failingPlaces bounds the dials of routes whose last dial failed.
 	failingPlaces int
 
 	mu sync.Mutex
-	// running counts admitted dials in all, failing those among them of routes
-	// that were in a streak of failures, hosts and jump hosts by those.
+	// running counts all admitted dials, failing those of them whose route's last
+	// dial had failed, hosts and jumpHosts those to each host and through each jump
+	// host.
 	running, failing int
 	hosts, jumpHosts map[string]int
-	// queues holds the callers who wait, by route; trusted and doubted are the
-	// orders in which the routes of each class get their turn.
+	// queues holds the callers who wait, by route. The two lists of turns are the
+	// orders in which the healthy and the failing routes get their turn.
 	queues                     map[route]*routeQueue
 	healthyTurns, failingTurns list[*routeQueue]
-	// streaks holds the routes whose last dial failed; oldest first in byAge.
-	streaks map[route]*element[streak]
-	byAge   list[streak]
+	// failed holds the routes whose last dial failed; oldest first in byAge.
+	failed map[route]*element[failedRoute]
+	byAge  list[failedRoute]
 }
 
-// route is what two dials share that wait for the same places.
+// route is the host and the jump host of a dial. Dials of one route wait for the
+// same places.
 type route struct{ host, jumpHost string }
 
 // routeQueue is the callers who wait for one route, in order of arrival.
@@ -46,20 +48,20 @@ type routeQueue struct {
 	callers list[*admission]
 }
 
-// admission is a caller of Admit. Its class is set before admitted is closed.
+// admission is a caller of Admit. Its failing is set before admitted is closed.
 type admission struct {
 	admitted chan struct{}
 	failing  bool
 }
 
-// streak is that the last dial of a route failed, and when.
-type streak struct {
+// failedRoute is a route whose last dial failed, and when.
+type failedRoute struct {
 	route route
 	last  time.Time
 }
 
-// NewBudget makes a budget of so many dials at once for the process, each host
-// and each jump host.
+// NewBudget makes a budget with the numbers of dials that may run at once in the
+// process, to each host, and through each jump host.
 func NewBudget(process, perHost, perJumpHost int) *Budget {
 	return &Budget{
 		process:       process,
@@ -69,7 +71,7 @@ func NewBudget(process, perHost, perJumpHost int) *Budget {
 		hosts:         map[string]int{},
 		jumpHosts:     map[string]int{},
 		queues:        map[route]*routeQueue{},
-		streaks:       map[route]*element[streak]{},
+		failed:        map[route]*element[failedRoute]{},
 	}
 }
 
@@ -93,7 +95,7 @@ func (b *Budget) Admit(ctx context.Context, hostKey, jumpHostKey string) (done f
 	if b.withdraw(r, caller) {
 		return nil, ctx.Err()
 	}
-	done(context.Canceled) // admitted just now, but nobody is left to dial
+	done(context.Canceled) // admitted just now, but the caller has left
 	return nil, ctx.Err()
 }
 
@@ -105,21 +107,21 @@ func (b *Budget) enqueue(r route, caller *element[*admission]) {
 		q = &routeQueue{route: r}
 		q.turn.value = q
 		b.queues[r] = q
-		b.class(r).pushBack(&q.turn)
+		b.turns(r).pushBack(&q.turn)
 	}
 	q.callers.pushBack(caller)
 	b.admit()
 }
 
-// class is the order in which a route gets its turn.
-func (b *Budget) class(r route) *list[*routeQueue] {
-	if b.streaks[r] != nil {
+// turns is the list in which a route gets its turn.
+func (b *Budget) turns(r route) *list[*routeQueue] {
+	if b.failed[r] != nil {
 		return &b.failingTurns
 	}
 	return &b.healthyTurns
 }
 
-// withdraw takes a caller out of its queue and reports whether it was there.
+// withdraw removes a caller from its queue and reports whether it was there.
 func (b *Budget) withdraw(r route, caller *element[*admission]) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -127,7 +129,7 @@ func (b *Budget) withdraw(r route, caller *element[*admission]) bool {
 		return false
 	}
 	caller.leave()
-	b.forget(b.queues[r])
+	b.dropEmpty(b.queues[r])
 	return true
 }
 
@@ -146,7 +148,7 @@ func (b *Budget) leave(r route, d *admission, result error) {
 	b.admit()
 }
 
-// release counts down and forgets what has come to nothing.
+// release counts down and deletes keys whose count is 0.
 func release(counts map[string]int, key string) {
 	counts[key]--
 	if counts[key] == 0 {
@@ -154,33 +156,34 @@ func release(counts map[string]int, key string) {
 	}
 }
 
-// learn takes note of how a route's dial ended, and forgets streaks so old that
-// nobody seems to dial those routes any more.
+// learn records how a route's dial ended, and forgets failures so old that the
+// routes seem to be dialed no more.
 func (b *Budget) learn(r route, good bool, now time.Time) {
-	b.endStreak(r)
+	b.forgetFailure(r)
 	if !good {
-		e := &element[streak]{value: streak{r, now}}
-		b.streaks[r] = e
+		e := &element[failedRoute]{value: failedRoute{r, now}}
+		b.failed[r] = e
 		b.byAge.pushBack(e)
 	}
-	if q := b.queues[r]; q != nil && q.turn.in != b.class(r) {
+	if q := b.queues[r]; q != nil && q.turn.in != b.turns(r) {
 		q.turn.leave()
-		b.class(r).pushBack(&q.turn)
+		b.turns(r).pushBack(&q.turn)
 	}
-	for e := b.byAge.head; e != nil && now.Sub(e.value.last) > streakMemory; e = b.byAge.head {
-		b.endStreak(e.value.route)
+	for e := b.byAge.head; e != nil && now.Sub(e.value.last) > failureMemory; e = b.byAge.head {
+		b.forgetFailure(e.value.route)
 	}
 }
 
-// endStreak takes it that a route is good. Callers who wait keep their class.
-func (b *Budget) endStreak(r route) {
-	if e := b.streaks[r]; e != nil {
+// forgetFailure makes a route a healthy one. Its queue stays in its list of turns.
+func (b *Budget) forgetFailure(r route) {
+	if e := b.failed[r]; e != nil {
 		e.leave()
-		delete(b.streaks, r)
+		delete(b.failed, r)
 	}
 }
 
-// admit lets in whoever may, each route in its turn, those in doubt last.
+// admit lets in as many callers as possible, each route in its turn, healthy routes
+// first.
 func (b *Budget) admit() {
 	for b.running < b.process {
 		q := b.first(&b.healthyTurns)
@@ -194,7 +197,8 @@ func (b *Budget) admit() {
 	}
 }
 
-// first is the route whose turn it is among those that may dial; nil if none.
+// first returns the route whose turn it is among those that may dial; nil if no
+// route may.
 func (b *Budget) first(turns *list[*routeQueue]) *routeQueue {
 	for turn := turns.head; turn != nil; turn = turn.next {
 		if b.mayDial(turn.value.route) {
@@ -208,7 +212,7 @@ func (b *Budget) mayDial(r route) bool {
 	return b.hosts[r.host] < b.perHost && (r.jumpHost == "" || b.jumpHosts[r.jumpHost] < b.perJumpHost)
 }
 
-// admitFirst lets in the first caller of a route, whose next turn comes last.
+// admitFirst lets in the first caller of a route. The route's next turn comes last.
 func (b *Budget) admitFirst(q *routeQueue) {
 	caller := q.callers.head
 	caller.leave()
@@ -222,12 +226,12 @@ func (b *Budget) admitFirst(q *routeQueue) {
 	}
 	q.turn.leave()
 	turns.pushBack(&q.turn)
-	b.forget(q)
+	b.dropEmpty(q)
 	close(caller.value.admitted)
 }
 
-// forget drops a route that nobody waits for.
-func (b *Budget) forget(q *routeQueue) {
+// dropEmpty forgets the queue of a route that no caller waits for.
+func (b *Budget) dropEmpty(q *routeQueue) {
 	if q.callers.len == 0 {
 		q.turn.leave()
 		delete(b.queues, q.route)

@@ -136,7 +136,7 @@ func TestBudget(t *testing.T) {
 				done(nil)
 			}
 			b := d.budget
-			if n := len(b.hosts) + len(b.jumpHosts) + len(b.queues) + len(b.streaks) + b.healthyTurns.len + b.running; n != 0 {
+			if n := len(b.hosts) + len(b.jumpHosts) + len(b.queues) + len(b.failed) + b.healthyTurns.len + b.running; n != 0 {
 				t.Errorf("%d entries left", n)
 			}
 		},
@@ -196,13 +196,13 @@ func TestBudget(t *testing.T) {
 			d.dones["a1"](fmt.Errorf("dial: %w", context.Canceled))
 			d.expect("a2")
 		},
-		"a route that nobody dials any more is forgotten, failed or not": func(t *testing.T) {
+		"a route that is no longer dialed is forgotten, failed or not": func(t *testing.T) {
 			d := newDialers(t, 1, 1, 1)
 			d.fail("a1", "b1")
-			after(streakMemory + time.Second)
+			after(failureMemory + time.Second)
 			d.fail("c1")
-			if b := d.budget; len(b.streaks) != 1 || b.byAge.len != 1 {
-				t.Errorf("%d streaks and %d ages, want only the new one", len(b.streaks), b.byAge.len)
+			if b := d.budget; len(b.failed) != 1 || b.byAge.len != 1 {
+				t.Errorf("%d streaks and %d ages, want only the new one", len(b.failed), b.byAge.len)
 			}
 		},
 		"a thousand hosts that do not answer keep no good one waiting": func(t *testing.T) {

@@ -38,9 +38,8 @@ func (p *Pool[C]) dial(g *generation[C], limits Limits, proof bool, began instan
 	p.change(func(s *state[C], now instant) { s.dialed(c, o, now) })
 }
 
-// connect dials. A connection that is to prove its
-// generation is probed before anybody relies on it; one that is dead already
-// is a failed dial.
+// connect dials. A connection that is to prove its generation is probed before it
+// is used; one that is dead already counts as a failed dial.
 func (p *Pool[C]) connect(g *generation[C], limits Limits, proof bool) (o outcome[C]) {
 	ctx, cancel := context.WithTimeout(g.ctx, limits.DialTimeout)
 	defer cancel()
@@ -67,7 +66,7 @@ func (s *state[C]) current(g *generation[C]) bool {
 	return !s.ended && (g == s.gen || g == s.next)
 }
 
-// dialFailed takes note of a failed dial.
+// dialFailed records a failed dial.
 func (s *state[C]) dialFailed(g *generation[C], o outcome[C], now instant) {
 	s.dialing--
 	g.dialing--
@@ -80,8 +79,8 @@ func (s *state[C]) dialFailed(g *generation[C], o outcome[C], now instant) {
 	g.streak.failed(o.err, o.verdict, o.began, now, s.pool.random())
 }
 
-// dialed takes a new connection in: to the oldest waiter, else idle; closed
-// again if nobody wants its generation any more.
+// dialed adds a new connection and serves the oldest waiters with it. It closes the
+// connection again if its generation is no longer wanted.
 func (s *state[C]) dialed(c *conn[C], o outcome[C], now instant) {
 	s.dialing--
 	c.gen.dialing--
@@ -107,7 +106,8 @@ func (s *state[C]) dialed(c *conn[C], o outcome[C], now instant) {
 	s.releaseOneRetiring()
 }
 
-// releaseOneRetiring lets one retiring connection go: its successor has come.
+// releaseOneRetiring lets one retiring connection go, because a successor is there:
+// an unused one, else the oldest.
 func (s *state[C]) releaseOneRetiring() {
 	var oldest *conn[C]
 	for _, c := range s.conns {
@@ -127,7 +127,7 @@ func (s *state[C]) releaseOneRetiring() {
 	}
 }
 
-// rotate takes new credentials: on trial if something serves, else at once.
+// rotate takes new credentials: on trial if a connection serves, else at once.
 func (s *state[C]) rotate(dial DialFunc[C]) {
 	if s.ended {
 		return
@@ -145,7 +145,8 @@ func (s *state[C]) adopt() {
 	s.retire(func(c *conn[C]) bool { return c.gen != s.gen })
 }
 
-// replace takes another target: nothing made for the old one is leased again.
+// replace takes another target: connections made for the old one are never leased
+// again.
 func (s *state[C]) replace(dial DialFunc[C], now instant) {
 	if s.ended {
 		return

@@ -10,29 +10,29 @@ func TestDropped(t *testing.T) {
 	limits := Limits{MinWarm: 1, Max: 2}
 	bubbles(t, map[string]func(*testing.T){
 		"a connection that dies young is told of, with the cause": func(t *testing.T) {
-			w := newWorld(t, limits)
-			w.connect().cancel(errKilled)
+			fix := newFixture(t, limits)
+			fix.connect().cancel(errKilled)
 			synctest.Wait()
-			if got := w.drops(); len(got) != 1 || !errors.Is(got[0], errKilled) {
+			if got := fix.drops(); len(got) != 1 || !errors.Is(got[0], errKilled) {
 				t.Errorf("told of %v, want %v", got, errKilled)
 			}
 		},
 		"one that has lasted is not": func(t *testing.T) {
-			w := newWorld(t, limits)
-			conn := w.connect()
+			fix := newFixture(t, limits)
+			conn := fix.connect()
 			after(Steady)
 			conn.cancel(errKilled)
 			synctest.Wait()
-			if got := w.drops(); len(got) != 0 {
+			if got := fix.drops(); len(got) != 0 {
 				t.Errorf("told of %v, want nothing", got)
 			}
 		},
 		"nor one that the pool closed": func(t *testing.T) {
-			w := newWorld(t, limits)
-			w.connect()
-			_ = w.pool.Close()
+			fix := newFixture(t, limits)
+			fix.connect()
+			_ = fix.pool.Close()
 			synctest.Wait()
-			if got := w.drops(); len(got) != 0 {
+			if got := fix.drops(); len(got) != 0 {
 				t.Errorf("told of %v, want nothing", got)
 			}
 		},

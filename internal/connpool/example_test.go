@@ -13,8 +13,8 @@ type wire struct {
 	cancel context.CancelFunc
 }
 
-func (w *wire) Context() context.Context { return w.ctx }
-func (w *wire) Close() error             { w.cancel(); return nil }
+func (fix *wire) Context() context.Context { return fix.ctx }
+func (fix *wire) Close() error             { fix.cancel(); return nil }
 
 func dial(context.Context) (*wire, error) {
 	ctx, cancel := context.WithCancel(context.Background())

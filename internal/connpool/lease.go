@@ -105,12 +105,12 @@ func (l *Lease[C]) Discard() {
 
 // Narrow gives the lease back, not counted as a use, and says that the server
 // refused one session more. From then on no connection carries more leases than
-// this one carried when the lease came, or does without it now if those are
+// this one carried when the lease came, or carries without it now if those are
 // more, since they may have opened their sessions first; but at least one.
-// The lesson ends with the connection that taught it: when it is to be replaced
-// or is lost, and with its generation. So what was passing heals within
-// Limits.MaxAge, and a server that means it teaches it again, at the price of
-// one refusal, which proves that nothing was started.
+// The cap is forgotten with the connection on which it was learned: when that is to
+// be replaced or is lost, and with its generation. So a passing limit is forgotten
+// within Limits.MaxAge, and a lasting one is learned again at the price of one
+// refusal, which proves that nothing was started.
 func (l *Lease[C]) Narrow() {
 	l.pool.change(func(s *state[C], _ instant) {
 		if c := s.unlease(l); c != nil {

@@ -11,7 +11,7 @@ const maxJitter = 0.1
 // due reports whether an instant has come; 0 never comes.
 func due(at, now instant) bool { return at > 0 && at <= now }
 
-// earlier is the first of two instants, of which 0 never comes.
+// earlier returns the first of two instants, of which 0 never comes.
 func earlier(a, b instant) instant {
 	if a == 0 || b > 0 && b < a {
 		return b
@@ -43,8 +43,8 @@ func (l Limits) worn(created instant, jitter float64, uses int64, now instant) b
 // drained reports whether a draining connection is to be closed.
 func drained(leased int, cutoff, now instant) bool { return leased == 0 || due(cutoff, now) }
 
-// idleDue is when a connection has been idle for too long, at the earliest: a
-// leased one has its idle time still before it. 0 is never.
+// idleDue is when a connection has been idle for too long, at the earliest. The
+// idle time of a leased one has not begun. 0 is never.
 func (l Limits) idleDue(leased int, lastUsed, now instant) instant {
 	if l.MaxIdle <= 0 {
 		return 0
@@ -74,8 +74,8 @@ type demand struct {
 	waiters        int
 	// recover asks for one dial even if nothing else does.
 	recover bool
-	// cautious is that the target is not known to take a dial: then one at a
-	// time, so that a bad key is offered once and not once for each connection.
+	// cautious is set while the target is not known to take a dial: then one dial at
+	// a time, so that a bad key is offered once and not once for each connection.
 	cautious bool
 }
 

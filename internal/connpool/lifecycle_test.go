@@ -17,8 +17,8 @@ func TestDials(t *testing.T) {
 		"one connection serves as many waiters as it has slots":  {demand{max: 9, slots: 8, waiters: 9}, 2},
 		"waiters get no more than the maximum":                   {demand{max: 2, slots: 1, waiters: 9, fresh: 1}, 1},
 		"each retiring connection gets a successor":              {demand{minWarm: 1, max: 4, slots: 1, retiring: 2}, 2},
-		"successors fit beside a full house":                     {demand{max: 2, slots: 1, retiring: 2}, 2},
-		"a fresh full house leaves no room":                      {demand{max: 2, slots: 1, fresh: 2, retiring: 2, waiters: 5}, 0},
+		"successors fit beside a full pool":                      {demand{max: 2, slots: 1, retiring: 2}, 2},
+		"a fresh full pool leaves no room":                       {demand{max: 2, slots: 1, fresh: 2, retiring: 2, waiters: 5}, 0},
 		"closing connections hold their slot":                    {demand{minWarm: 1, max: 1, slots: 1, closing: 1}, 0},
 		"stale dials hold their slot":                            {demand{minWarm: 1, max: 1, slots: 1, stale: 1}, 0},
 		"draining connections do not":                            {demand{minWarm: 1, max: 1, slots: 1, draining: 1}, 1},
@@ -66,7 +66,7 @@ func TestDue(t *testing.T) {
 		"a deadline on Acquire always applies":             {Limits{}.withDefaults().AcquireTimeout, 10 * time.Second},
 		"a deadline on dials always applies":               {Limits{}.withDefaults().DialTimeout, 10 * time.Second},
 		"a negative limit is the default, as is none":      {Limits{Max: -1}.withDefaults().Max, 1},
-		"nobody waits unless a limit says so":              {Limits{}.withDefaults().MaxPending, 0},
+		"no caller waits unless a limit says so":           {Limits{}.withDefaults().MaxPending, 0},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -16,9 +16,9 @@ type Limits struct {
 	// LeasesPerConn bounds the leases that share a connection; default 1.
 	LeasesPerConn int
 	// MaxPending bounds the callers that wait in Acquire, also those that wait
-	// for a dial; with 0 nobody waits. Who may not wait fails with ErrQueueFull,
-	// but has the connection dialed that it lacked, if Max allows one more, so
-	// that a pool without warm connections serves the next.
+	// for a dial; with 0 no caller waits. A caller that may not wait fails with
+	// ErrQueueFull, but the connection that it lacked is dialed if Max allows, so
+	// that a pool without warm connections serves the next caller.
 	MaxPending int
 	// AcquireTimeout bounds the wait in Acquire; default 10 s.
 	AcquireTimeout time.Duration
@@ -27,7 +27,7 @@ type Limits struct {
 	// MaxAge replaces a connection before it is this old: up to 10 % earlier,
 	// so that connections of one age do not leave together.
 	MaxAge time.Duration
-	// MaxIdle closes a connection that nobody used for this long, but never
+	// MaxIdle closes a connection that was not used for this long, but never
 	// goes below MinWarm.
 	MaxIdle time.Duration
 	// MaxUses replaces a connection after this many leases.
@@ -46,12 +46,12 @@ type Limits struct {
 	// or nothing serves, whether or not a connection is needed: only a dial can
 	// tell that the target is good again. What is more than needed idles out.
 	Recover bool
-	// Paused hands out nothing new and dials nothing; what runs finishes and
-	// warm connections stay.
+	// Paused refuses new leases and dials nothing; running leases finish, and warm
+	// connections stay.
 	Paused bool
 }
 
-// withDefaults puts defaults where zeros are not meant.
+// withDefaults replaces zeros by defaults where a zero means the default.
 func (l Limits) withDefaults() Limits {
 	orElse(&l.Max, 1)
 	orElse(&l.LeasesPerConn, 1)

@@ -7,7 +7,7 @@ type list[T any] struct {
 	len        int
 }
 
-// element is a value's place in at most one list.
+// element holds a value in at most one list.
 type element[T any] struct {
 	value      T
 	prev, next *element[T]
@@ -36,7 +36,7 @@ func (l *list[T]) pushBack(e *element[T]) {
 	l.len++
 }
 
-// leave takes the element out of its list, if it is in one.
+// leave removes the element from its list, if it is in one.
 func (e *element[T]) leave() {
 	l := e.in
 	if l == nil {

@@ -5,8 +5,8 @@ import "context"
 // maxProbes bounds the probes of one pool that run at once.
 const maxProbes = 4
 
-// tick settles when something is due. The alarm has rung: whoever read the clock
-// before that, and got the lock after, must not count on it.
+// tick settles when something is due. The timer has fired, so a caller that read the
+// clock before and gets the lock later must not rely on the alarm.
 func (p *Pool[C]) tick() { p.change(func(s *state[C], _ instant) { s.alarm = 0 }) }
 
 // settle makes the pool what its limits want it to be now, as far as that is
@@ -26,7 +26,8 @@ func (s *state[C]) settle(now instant) {
 	s.finish()
 }
 
-// retireWorn retires what is too old or used up, and closes what has drained.
+// retireWorn retires connections that are too old or used up, and closes those that
+// have drained.
 func (s *state[C]) retireWorn(now instant) {
 	for _, c := range s.conns {
 		switch {
@@ -38,7 +39,7 @@ func (s *state[C]) retireWorn(now instant) {
 	}
 }
 
-// trim lets go of what is more than the limits allow or need.
+// trim lets go of connections beyond what the limits allow or need.
 func (s *state[C]) trim(now instant) {
 	for s.count[fresh] > s.limits.Max {
 		s.move(s.coldest(), draining)
@@ -57,7 +58,8 @@ func (s *state[C]) trim(now instant) {
 	}
 }
 
-// coldest is the serving connection that would be missed least.
+// coldest returns the fresh connection that is needed least: the one with the
+// fewest leases, then the one unused for longest.
 func (s *state[C]) coldest() *conn[C] {
 	var coldest *conn[C]
 	for _, c := range s.conns {
@@ -72,8 +74,8 @@ func (s *state[C]) coldest() *conn[C] {
 	return coldest
 }
 
-// dispensable reports that a retiring connection needs no successor: nobody
-// uses it and there are enough others, or no more may be dialed.
+// dispensable reports whether a retiring connection needs no successor: it carries
+// no lease and there are enough others, or no more may be dialed.
 func (s *state[C]) dispensable(c *conn[C]) bool {
 	if s.count[fresh] >= s.limits.Max {
 		return true
@@ -84,7 +86,7 @@ func (s *state[C]) dispensable(c *conn[C]) bool {
 // dialWanted starts the dials that are wanted and due.
 func (s *state[C]) dialWanted(now instant) { s.dialFor(0, now) }
 
-// dialFor is dialWanted when so many callers more want a slot than may wait.
+// dialFor is dialWanted with a number of callers that want a slot but may not wait.
 func (s *state[C]) dialFor(refused int, now instant) {
 	if s.refuse != nil || s.gen.streak.waits(now) {
 		return
@@ -96,7 +98,7 @@ func (s *state[C]) dialFor(refused int, now instant) {
 	}
 }
 
-// wanted gathers what decides how many dials to start.
+// wanted returns what decides how many dials to start.
 func (s *state[C]) wanted() demand {
 	d := demand{
 		minWarm:  s.limits.MinWarm,
@@ -118,8 +120,8 @@ func (s *state[C]) wanted() demand {
 	return d
 }
 
-// tryRotation dials with the new credentials when that is due. They are taken
-// unproved when the old ones have nothing left to lose.
+// tryRotation dials with the new credentials when that is due. It adopts them
+// unproved when the old ones serve nothing any more.
 func (s *state[C]) tryRotation(now instant) {
 	switch {
 	case s.next == nil || s.refuse != nil:
@@ -131,8 +133,8 @@ func (s *state[C]) tryRotation(now instant) {
 	}
 }
 
-// spent reports that the current generation serves nobody and that dialing it
-// again has failed or is not wanted.
+// spent reports whether the current generation has no connection that serves, and
+// dialing it again has failed or is not wanted.
 func (s *state[C]) spent(now instant) bool {
 	if s.serving() > 0 || s.gen.dialing > 0 {
 		return false
@@ -174,8 +176,7 @@ func (p *Pool[C]) tryProbe(ctx context.Context, c C, limits Limits) error {
 	return p.probe(ctx, c)
 }
 
-// probed takes note of a probe's result and closes a connection that failed
-// too often.
+// probed records a probe's result and closes a connection that failed too often.
 func (s *state[C]) probed(c *conn[C], err error, now instant) {
 	s.probing--
 	c.probing = false
@@ -201,7 +202,7 @@ func (s *state[C]) probed(c *conn[C], err error, now instant) {
 // armTimer sets the timer for the next thing that is due.
 func (s *state[C]) armTimer(now instant) { s.fireBy(s.nextDue(now), now) }
 
-// fireBy makes the timer settle at an instant, if it would not do so before.
+// fireBy makes the timer fire at an instant, unless it fires before.
 func (s *state[C]) fireBy(at, now instant) {
 	if at == 0 || s.alarm > now && s.alarm <= at {
 		return
@@ -230,7 +231,7 @@ func (s *state[C]) nextDue(now instant) instant {
 	return earlier(earlier(next, s.overdueAt()), s.nextDial(now))
 }
 
-// nextDial is when a backoff ends that something waits for; 0 is never.
+// nextDial is when a backoff ends after which a dial is wanted; 0 is never.
 func (s *state[C]) nextDial(now instant) instant {
 	var next instant
 	if s.refuse != nil {

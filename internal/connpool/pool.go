@@ -6,9 +6,9 @@
 // lease by outcome. SetLimits, Rotate, Replace and Retry tell a live pool what
 // changed; Drain and Close end it and return when everything is closed.
 //
-// The mechanism (pool, leases, waiters, dials) is below, the policy (keeper and
-// lifecycle: minimum warm, ageing, idle time, uses, probing, backoff) above it;
-// every decision about time is a pure function that takes now.
+// The mechanism (pool, leases, waiters, dials) is apart from the policy (policy.go
+// and lifecycle.go: minimum warm, age, idle time, uses, probing, backoff), and every
+// decision about time is a pure function that takes now.
 //
 // Trade-offs: one mutex for each pool, because a pool has few connections and
 // its critical sections are tens of nanoseconds. Connections are packed, not
@@ -55,9 +55,9 @@ type Options[C Conn] struct {
 	Probe func(context.Context, C) error
 	// Judge decides how a dial failure is retried; nil means always backoff.
 	Judge func(error) Verdict
-	// Dropped is told of a connection that died, and why, before it was Steady:
-	// the dial that made it proved little. Of several that were lost together it
-	// is told of one. Calls come on their own goroutines.
+	// Dropped is told of a connection that died before it was Steady, and why: the
+	// dial that made it proved little. Of several that were lost together it is told
+	// of one. Each call comes on a goroutine of its own.
 	Dropped func(conn C, cause error)
 	// Notify is called after a transition that Stats shows: connection gained or
 	// lost, dial failed or succeeded, parked, probe threshold crossed, rotation
@@ -75,12 +75,12 @@ type Options[C Conn] struct {
 // Pool is a bounded set of warm connections. Its methods are safe for
 // concurrent use.
 //
-// The law of the lock: mu guards everything in s and every connection, lease,
+// The rule of the lock: mu guards everything in s and every connection, lease,
 // waiter and generation reachable from it. Methods of state run with the lock
-// held and neither block, nor do I/O, nor call back; what must, they start as a
-// goroutine that takes the lock again when it is done. Methods of Pool take the
+// held, and neither block, nor do I/O, nor call back: for that they start a
+// goroutine, which takes the lock again when it is done. Methods of Pool take the
 // lock. Every method that changes more than the count of leases calls settle
-// before it unlocks; between calls the state is therefore always settled.
+// before it unlocks, so between calls the state is always settled.
 type Pool[C Conn] struct {
 	probe   func(context.Context, C) error
 	judge   func(error) Verdict
@@ -93,7 +93,7 @@ type Pool[C Conn] struct {
 	ctx  context.Context
 	cut  context.CancelFunc
 	done chan struct{}
-	// waiters are those that may be used again.
+	// waiters holds waiters that may be used again.
 	waiters sync.Pool
 
 	mu sync.Mutex
@@ -200,8 +200,8 @@ func (p *Pool[C]) Retry() {
 }
 
 // Hold runs use while it keeps a slot of one connection, as a lease would but
-// counted nowhere, and reports whether there was a free one: a check of the
-// connection must neither exceed its limit nor go before those who wait.
+// counted nowhere, and reports whether one was free. A check of the connection
+// must neither exceed its limit nor overtake callers who wait.
 func (p *Pool[C]) Hold(of C, use func()) bool {
 	c := p.hold(of)
 	if c == nil {
@@ -245,7 +245,7 @@ func (p *Pool[C]) Recycle(id uint64) bool {
 }
 
 // RecycleAll replaces every connection and retires each when unused. It returns
-// how many connections that concerns which were to stay until now.
+// how many connections there are that were to stay until now.
 func (p *Pool[C]) RecycleAll() (retired int) {
 	p.change(func(s *state[C], _ instant) { retired = s.retire(func(*conn[C]) bool { return true }) })
 	return retired
@@ -280,8 +280,8 @@ func (p *Pool[C]) Close() error {
 	return nil
 }
 
-// closeAll closes what there is, whoever uses it, waits for the end and
-// returns how many connections carried leases.
+// closeAll closes every connection, also those in use, waits until all is closed,
+// and returns how many connections carried leases.
 func (p *Pool[C]) closeAll() (cut int) {
 	p.cut()
 	p.change(func(s *state[C], _ instant) {

@@ -8,155 +8,155 @@ import (
 )
 
 func TestRotation(t *testing.T) {
-	serving := func(t *testing.T) (*world, *fakeConn) {
-		w := newWorld(t, Limits{MinWarm: 1, LeasesPerConn: 2, Max: 2})
-		conn := w.connect()
-		w.pool.Rotate(w.dialer("new"))
-		return w, conn
+	serving := func(t *testing.T) (*fixture, *fakeConn) {
+		fix := newFixture(t, Limits{MinWarm: 1, LeasesPerConn: 2, Max: 2})
+		conn := fix.connect()
+		fix.pool.Rotate(fix.dialer("new"))
+		return fix, conn
 	}
 	bubbles(t, map[string]func(*testing.T){
 		"the new credentials are dialed and probed before the old leave": func(t *testing.T) {
-			w, old := serving(t)
-			dial := w.dial()
+			fix, old := serving(t)
+			dial := fix.dial()
 			dial.result <- nil
-			probe := w.probeCall()
-			w.expectClosed(old, false)
-			w.expect("1 idle, 1 dialing")
+			probe := fix.probeCall()
+			fix.expectClosed(old, false)
+			fix.expect("1 idle, 1 dialing")
 			probe.result <- nil
-			w.expectClosed(old, true)
-			w.expect("1 idle")
-			if r := w.pool.Stats().Rotation; r.Pending {
+			fix.expectClosed(old, true)
+			fix.expect("1 idle")
+			if r := fix.pool.Stats().Rotation; r.Pending {
 				t.Errorf("rotation %+v, want none pending", r)
 			}
-			if w.lease().Conn() != dial.conn {
+			if fix.lease().Conn() != dial.conn {
 				t.Error("not the new connection is leased")
 			}
 		},
 		"credentials that are refused leave the old ones serving, and say so": func(t *testing.T) {
-			w, old := serving(t)
-			w.refuse(errBadKey)
-			r := w.pool.Stats().Rotation
+			fix, old := serving(t)
+			fix.refuse(errBadKey)
+			r := fix.pool.Stats().Rotation
 			if !r.Pending || !r.Parked || !errors.Is(r.Err, errBadKey) || r.Since.IsZero() {
 				t.Errorf("rotation %+v, want pending and parked", r)
 			}
-			if f := w.pool.Stats().Dial; f.Failures != 0 {
+			if f := fix.pool.Stats().Dial; f.Failures != 0 {
 				t.Errorf("failures %+v of the old credentials, want none", f)
 			}
-			if w.lease().Conn() != old {
+			if fix.lease().Conn() != old {
 				t.Error("the old connection does not serve")
 			}
 			after(5 * time.Minute)
-			w.connect()
-			w.probeCall().result <- nil
-			w.expect("1 idle, 1 draining, 1 leases")
+			fix.connect()
+			fix.probeCall().result <- nil
+			fix.expect("1 idle, 1 draining, 1 leases")
 		},
 		"credentials whose connection fails its probe are not taken": func(t *testing.T) {
-			w, old := serving(t)
-			conn := w.connect()
-			w.probeCall().result <- errRefused
-			w.expectClosed(conn, true)
-			w.expectClosed(old, false)
-			if r := w.pool.Stats().Rotation; !r.Pending || !errors.Is(r.Err, errRefused) {
+			fix, old := serving(t)
+			conn := fix.connect()
+			fix.probeCall().result <- errRefused
+			fix.expectClosed(conn, true)
+			fix.expectClosed(old, false)
+			if r := fix.pool.Stats().Rotation; !r.Pending || !errors.Is(r.Err, errRefused) {
 				t.Errorf("rotation %+v, want pending with the probe's error", r)
 			}
 			after(time.Second)
-			w.connect()
-			w.probeCall().result <- nil
-			w.expectClosed(old, true)
+			fix.connect()
+			fix.probeCall().result <- nil
+			fix.expectClosed(old, true)
 		},
 		"while new credentials are on trial, losses are replaced with the old": func(t *testing.T) {
-			w, old := serving(t)
-			w.refuse(errBadKey)
+			fix, old := serving(t)
+			fix.refuse(errBadKey)
 			old.cancel(errKilled)
-			if conn := w.connect(); conn.target != "old" {
+			if conn := fix.connect(); conn.target != "old" {
 				t.Errorf("dialed with the %s credentials", conn.target)
 			}
-			w.expect("1 idle")
+			fix.expect("1 idle")
 		},
 		"the trial takes no room from a replacement": func(t *testing.T) {
-			w := newWorld(t, Limits{MinWarm: 1, Max: 1})
-			conn := w.connect()
-			w.pool.Rotate(w.dialer("new"))
-			w.dial()
+			fix := newFixture(t, Limits{MinWarm: 1, Max: 1})
+			conn := fix.connect()
+			fix.pool.Rotate(fix.dialer("new"))
+			fix.dial()
 			conn.cancel(errKilled)
-			w.expect("2 dialing")
+			fix.expect("2 dialing")
 		},
 		"when the old credentials can no longer be dialed, the new ones are taken": func(t *testing.T) {
-			w, old := serving(t)
-			w.refuse(errRefused)
+			fix, old := serving(t)
+			fix.refuse(errRefused)
 			old.cancel(errKilled)
-			w.refuse(errBadKey)
+			fix.refuse(errBadKey)
 			after(time.Second)
-			if conn := w.connect(); conn.target != "new" {
+			if conn := fix.connect(); conn.target != "new" {
 				t.Errorf("dialed with the %s credentials", conn.target)
 			}
-			if r := w.pool.Stats().Rotation; r.Pending {
+			if r := fix.pool.Stats().Rotation; r.Pending {
 				t.Error("rotation still pending")
 			}
 		},
 		"newer credentials supersede those on trial": func(t *testing.T) {
-			w, _ := serving(t)
-			first := w.dial()
-			w.pool.Rotate(w.dialer("newer"))
+			fix, _ := serving(t)
+			first := fix.dial()
+			fix.pool.Rotate(fix.dialer("newer"))
 			synctest.Wait()
 			if first.ctx.Err() == nil {
 				t.Error("the superseded dial still runs")
 			}
-			if conn := w.connect(); conn.target != "newer" {
+			if conn := fix.connect(); conn.target != "newer" {
 				t.Errorf("dialed with the %s credentials", conn.target)
 			}
-			w.probeCall().result <- nil
-			w.expect("1 idle")
+			fix.probeCall().result <- nil
+			fix.expect("1 idle")
 		},
 		"a superseded trial that succeeds after all is closed": func(t *testing.T) {
-			w, old := serving(t)
-			first := w.dial()
+			fix, old := serving(t)
+			first := fix.dial()
 			first.result <- nil
 			synctest.Wait()
-			probe := w.probeCall()
+			probe := fix.probeCall()
 			probe.result <- nil
-			w.pool.Rotate(w.dialer("newer"))
-			w.expectClosed(first.conn, true)
-			w.expectClosed(old, false)
+			fix.pool.Rotate(fix.dialer("newer"))
+			fix.expectClosed(first.conn, true)
+			fix.expectClosed(old, false)
 		},
 		"Retry tries parked credentials at once": func(t *testing.T) {
-			w, old := serving(t)
-			w.refuse(errBadKey)
-			w.pool.Retry()
-			w.connect()
-			w.probeCall().result <- nil
-			w.expectClosed(old, true)
+			fix, old := serving(t)
+			fix.refuse(errBadKey)
+			fix.pool.Retry()
+			fix.connect()
+			fix.probeCall().result <- nil
+			fix.expectClosed(old, true)
 		},
 		"Replace ends the trial": func(t *testing.T) {
-			w, _ := serving(t)
-			trial := w.dial()
-			w.pool.Replace(w.dialer("other"))
+			fix, _ := serving(t)
+			trial := fix.dial()
+			fix.pool.Replace(fix.dialer("other"))
 			synctest.Wait()
 			if trial.ctx.Err() == nil {
 				t.Error("the trial still runs")
 			}
-			if conn := w.connect(); conn.target != "other" {
+			if conn := fix.connect(); conn.target != "other" {
 				t.Errorf("dialed %s", conn.target)
 			}
-			w.expect("1 idle")
+			fix.expect("1 idle")
 		},
 		"every old connection leaves when its successor is warm": func(t *testing.T) {
-			w := newWorld(t, Limits{MinWarm: 3, Max: 3})
+			fix := newFixture(t, Limits{MinWarm: 3, Max: 3})
 			var old []*fakeConn
 			for range 3 {
-				old = append(old, w.connect())
+				old = append(old, fix.connect())
 			}
-			w.pool.Rotate(w.dialer("new"))
-			w.connect()
-			w.probeCall().result <- nil
+			fix.pool.Rotate(fix.dialer("new"))
+			fix.connect()
+			fix.probeCall().result <- nil
 			for _, want := range []string{"3 idle, 2 dialing", "3 idle, 1 dialing", "3 idle"} {
-				w.expect(want)
+				fix.expect(want)
 				if want != "3 idle" {
-					w.connect()
+					fix.connect()
 				}
 			}
 			for _, c := range old {
-				w.expectClosed(c, true)
+				fix.expectClosed(c, true)
 			}
 		},
 	})

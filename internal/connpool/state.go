@@ -35,7 +35,7 @@ type state[C Conn] struct {
 	spare *Lease[C]
 
 	probing int
-	// timer settles at alarm, 0 is never; it may ring early, never late.
+	// timer settles at alarm, 0 is never; it may fire early, never late.
 	timer *time.Timer
 	alarm instant
 	// changed asks unlock to notify.
@@ -56,7 +56,7 @@ const (
 	retiring
 	// draining: takes no new lease, closes after the last one.
 	draining
-	// closing: being closed, whoever uses it.
+	// closing: being closed, also if it carries leases.
 	closing
 	// gone: closed.
 	gone
@@ -96,7 +96,7 @@ func (c *conn[C]) serves() bool { return c.state == fresh || c.state == retiring
 // serving counts the connections that may be leased.
 func (s *state[C]) serving() int { return s.count[fresh] + s.count[retiring] }
 
-// generation is the connections that one dial function makes.
+// generation is the connections that one dial function makes, and its dials.
 type generation[C Conn] struct {
 	number int
 	dial   DialFunc[C]
@@ -107,8 +107,8 @@ type generation[C Conn] struct {
 	// proved is set by the first dial that succeeds.
 	proved bool
 	streak failureStreak
-	// learnedCap is the learned bound on leases for each connection, 0 is none; taughtBy
-	// is the connection that it was learned on.
+	// learnedCap is the learned bound on leases for each connection, 0 is none;
+	// capSource is the connection that it was learned on.
 	learnedCap int
 	capSource  *conn[C]
 }
@@ -141,18 +141,17 @@ func (s *state[C]) move(c *conn[C], to phase) {
 	}
 }
 
-// reindex puts a connection where Acquire finds it, or takes it away from there.
-// Connections that carry leases come first, then the one used last, so that
-// surplus connections stay unused and idle out; those on their way out come
-// last of all.
+// reindex moves a connection to the list in which pick finds it, or out of all lists.
+// Connections that carry leases come first, then the one used last, so that surplus
+// connections stay unused and idle out. Retiring ones come last.
 func (s *state[C]) reindex(c *conn[C]) {
-	shelf := s.listFor(c)
-	if c.elem.in == shelf {
+	list := s.listFor(c)
+	if c.elem.in == list {
 		return
 	}
 	c.elem.leave()
-	if shelf != nil {
-		shelf.pushFront(&c.elem)
+	if list != nil {
+		list.pushFront(&c.elem)
 	}
 }
 
@@ -234,7 +233,7 @@ func (s *state[C]) setLimits(limits Limits) {
 	s.resize()
 }
 
-// resize applies the limit, or what was learned, on leases for each connection.
+// resize applies the limit, or the learned cap, on leases for each connection.
 func (s *state[C]) resize() {
 	s.slots = s.limits.LeasesPerConn
 	if s.gen.learnedCap > 0 {
@@ -255,7 +254,7 @@ func (s *state[C]) lowerCap(c *conn[C], leases int) {
 	}
 }
 
-// forgetCap forgets what was learned on a connection that leaves.
+// forgetCap forgets the cap that was learned on a connection that leaves.
 func (s *state[C]) forgetCap(c *conn[C]) {
 	if c.gen.capSource == c {
 		c.gen.learnedCap, c.gen.capSource = 0, nil
@@ -305,7 +304,7 @@ func (s *state[C]) end() {
 	s.drop(0)
 }
 
-// finish tells whoever waits that everything is closed.
+// finish closes done once everything is closed.
 func (s *state[C]) finish() {
 	if !s.ended || s.finished || len(s.conns)+s.dialing+s.probing > 0 {
 		return
@@ -324,7 +323,7 @@ func (p *Pool[C]) shut(c *conn[C]) {
 	p.change(func(s *state[C], _ instant) { s.move(c, gone) })
 }
 
-// died takes note that a connection ended by itself.
+// died records that a connection ended by itself.
 func (p *Pool[C]) died(c *conn[C]) {
 	cause := context.Cause(c.conn.Context())
 	p.change(func(s *state[C], now instant) {

@@ -60,7 +60,7 @@ type Failure struct {
 	Err error
 	// Since is the first failure of the streak, Next the earliest next try.
 	Since, Next time.Time
-	// Parked reports that trying was stopped until Next rather than backed off.
+	// Parked reports whether dialing was stopped until Next rather than backed off.
 	Parked bool
 }
 
@@ -74,7 +74,7 @@ type ProbeHealth struct {
 
 // Rotation is the state of new credentials given to Rotate.
 type Rotation struct {
-	// Pending reports that the old credentials still serve.
+	// Pending reports whether the new credentials are still on trial.
 	Pending bool
 	// Failure says why the new ones could not be proved so far.
 	Failure
@@ -89,9 +89,9 @@ type AcquireCount struct {
 
 // DialCount counts dials by result.
 type DialCount struct {
-	// Abandoned dials ended after nobody wanted their generation any more.
+	// Abandoned dials ended after their generation was given up.
 	Succeeded, Failed, Abandoned uint64
-	// Time is the sum over successful dials.
+	// Time is the sum of the durations of successful dials.
 	Time time.Duration
 }
 

@@ -59,7 +59,7 @@ func stress(t *testing.T) {
 		t.Error(err)
 	}
 	if pool.Stats().Uses == 0 {
-		t.Error("nobody used the pool")
+		t.Error("no caller used the pool")
 	}
 	if err := pool.Drain(t.Context()); err != nil {
 		t.Errorf("Drain: %v", err)

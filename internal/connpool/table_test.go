@@ -14,10 +14,10 @@ import (
 func TestDialing(t *testing.T) {
 	bubbles(t, map[string]func(*testing.T){
 		"a dial that succeeds goes to the oldest waiter": func(t *testing.T) {
-			w := newWorld(t, Limits{Max: 1})
-			first, second := w.ask(), w.ask()
-			w.expect("1 dialing, 2 pending")
-			conn := w.connect()
+			fix := newFixture(t, Limits{Max: 1})
+			first, second := fix.ask(), fix.ask()
+			fix.expect("1 dialing, 2 pending")
+			conn := fix.connect()
 			if got := first.got().Conn(); got != conn {
 				t.Errorf("leased %p, want the new connection %p", got, conn)
 			}
@@ -29,45 +29,45 @@ func TestDialing(t *testing.T) {
 			}
 		},
 		"a dial that succeeds without a waiter becomes idle": func(t *testing.T) {
-			w := newWorld(t, Limits{MinWarm: 1})
-			w.connect()
-			w.expect("1 idle")
+			fix := newFixture(t, Limits{MinWarm: 1})
+			fix.connect()
+			fix.expect("1 idle")
 		},
 		"a dial that succeeds after Replace is closed": func(t *testing.T) {
-			w := newWorld(t, Limits{MinWarm: 1})
-			old := w.dial()
+			fix := newFixture(t, Limits{MinWarm: 1})
+			old := fix.dial()
 			old.result <- nil // done, but not yet seen by the pool
-			w.pool.Replace(w.dialer("new"))
-			w.expectClosed(old.conn, true)
-			if w.connect().target != "new" {
+			fix.pool.Replace(fix.dialer("new"))
+			fix.expectClosed(old.conn, true)
+			if fix.connect().target != "new" {
 				t.Error("the old target was dialed again")
 			}
-			w.expect("1 idle")
+			fix.expect("1 idle")
 		},
 		"a dial that succeeds after Rotate is closed when nothing served before": func(t *testing.T) {
-			w := newWorld(t, Limits{MinWarm: 1})
-			old := w.dial()
+			fix := newFixture(t, Limits{MinWarm: 1})
+			old := fix.dial()
 			old.result <- nil
-			w.pool.Rotate(w.dialer("new"))
-			w.expectClosed(old.conn, true)
-			if w.connect().target != "new" {
+			fix.pool.Rotate(fix.dialer("new"))
+			fix.expectClosed(old.conn, true)
+			if fix.connect().target != "new" {
 				t.Error("the old credentials were dialed again")
 			}
-			w.expect("1 idle")
+			fix.expect("1 idle")
 		},
 		"a dial that succeeds after Close is closed, and Close waits for it": func(t *testing.T) {
-			w := newWorld(t, Limits{MinWarm: 1})
-			dial := w.dial()
+			fix := newFixture(t, Limits{MinWarm: 1})
+			dial := fix.dial()
 			dial.conn.closing = make(chan struct{})
 			dial.result <- nil
-			done := background(func() { _ = w.pool.Close() })
+			done := background(func() { _ = fix.pool.Close() })
 			if ended(done) {
 				t.Fatal("Close returned before the new connection was closed")
 			}
 			close(dial.conn.closing)
 			<-done
-			w.expectClosed(dial.conn, true)
-			w.expect("empty")
+			fix.expectClosed(dial.conn, true)
+			fix.expect("empty")
 		},
 		"a dial that ignores its context is waited for by Close": func(t *testing.T) {
 			release := make(chan struct{})
@@ -87,32 +87,32 @@ func TestDialing(t *testing.T) {
 			}
 		},
 		"a dial that ends with a dead connection has failed": func(t *testing.T) {
-			w := newWorld(t, Limits{MinWarm: 1})
-			dial := w.dial()
+			fix := newFixture(t, Limits{MinWarm: 1})
+			dial := fix.dial()
 			dial.conn.cancel(errKilled)
 			dial.result <- nil
-			w.expect("empty")
-			w.expectClosed(dial.conn, true)
-			if f := w.pool.Stats().Dial; !errors.Is(f.Err, errKilled) {
+			fix.expect("empty")
+			fix.expectClosed(dial.conn, true)
+			if f := fix.pool.Stats().Dial; !errors.Is(f.Err, errKilled) {
 				t.Errorf("failure %v, want what killed it", f.Err)
 			}
 		},
 		"a dial that fails frees its slot and tells the waiters that the target is down": func(t *testing.T) {
-			w := newWorld(t, Limits{Max: 1})
-			a := w.ask()
-			w.refuse(errRefused)
+			fix := newFixture(t, Limits{Max: 1})
+			a := fix.ask()
+			fix.refuse(errRefused)
 			var down *DownError
 			if !errors.As(a.failed(), &down) || !errors.Is(down, errRefused) {
 				t.Fatalf("error %v, want DownError with the cause", a.err)
 			}
-			w.expect("empty")
+			fix.expect("empty")
 		},
 		"a dial that fails while others serve lets the waiters wait": func(t *testing.T) {
-			w := newWorld(t, Limits{Max: 2})
-			a := w.ask()
-			w.connect()
-			b := w.ask()
-			w.refuse(errRefused)
+			fix := newFixture(t, Limits{Max: 2})
+			a := fix.ask()
+			fix.connect()
+			b := fix.ask()
+			fix.refuse(errRefused)
 			if !b.waits() {
 				t.Fatalf("the caller failed with %v", b.err)
 			}
@@ -122,56 +122,56 @@ func TestDialing(t *testing.T) {
 			}
 		},
 		"a dial that fails after Replace does not count against the new target": func(t *testing.T) {
-			w := newWorld(t, Limits{MinWarm: 1})
-			w.dial().fail(errRefused)
-			w.pool.Replace(w.dialer("new"))
+			fix := newFixture(t, Limits{MinWarm: 1})
+			fix.dial().fail(errRefused)
+			fix.pool.Replace(fix.dialer("new"))
 			synctest.Wait()
-			if s := w.pool.Stats(); s.Dial.Failures != 0 || s.Dials.Failed != 0 || s.Dials.Abandoned != 1 {
+			if s := fix.pool.Stats(); s.Dial.Failures != 0 || s.Dials.Failed != 0 || s.Dials.Abandoned != 1 {
 				t.Errorf("failures %+v, dials %+v, want one abandoned", s.Dial, s.Dials)
 			}
-			w.connect()
+			fix.connect()
 		},
 		"Acquire waits": func(t *testing.T) {
-			w := newWorld(t, Limits{MinWarm: 1})
-			if !w.ask().waits() {
+			fix := newFixture(t, Limits{MinWarm: 1})
+			if !fix.ask().waits() {
 				t.Error("Acquire returned before the dial ended")
 			}
-			w.expect("1 dialing, 1 pending")
+			fix.expect("1 dialing, 1 pending")
 		},
 		"a caller who gives up leaves the dial to the next waiter": func(t *testing.T) {
-			w := newWorld(t, Limits{Max: 1})
-			a := w.ask()
+			fix := newFixture(t, Limits{Max: 1})
+			a := fix.ask()
 			a.cancel()
 			if err := a.failed(); !errors.Is(err, context.Canceled) {
 				t.Errorf("error %v, want canceled", err)
 			}
-			b := w.ask()
-			w.quietDuringDial()
-			conn := w.connect()
+			b := fix.ask()
+			fix.quietDuringDial()
+			conn := fix.connect()
 			if b.got().Conn() != conn {
 				t.Error("the dial was not used")
 			}
 		},
-		"a caller who gives up leaves the connection idle when nobody else waits": func(t *testing.T) {
-			w := newWorld(t, Limits{Max: 1})
-			w.ask().cancel()
-			w.connect()
-			w.expect("1 idle")
+		"a caller who gives up leaves the connection idle when no other caller waits": func(t *testing.T) {
+			fix := newFixture(t, Limits{Max: 1})
+			fix.ask().cancel()
+			fix.connect()
+			fix.expect("1 idle")
 		},
 		"Invalidate cancels the dial": func(t *testing.T) {
-			w := newWorld(t, Limits{MinWarm: 1})
-			old := w.dial()
-			w.pool.Replace(w.dialer("new"))
+			fix := newFixture(t, Limits{MinWarm: 1})
+			old := fix.dial()
+			fix.pool.Replace(fix.dialer("new"))
 			synctest.Wait()
 			if old.ctx.Err() == nil {
 				t.Error("the old dial still runs")
 			}
 		},
 		"Drain cancels the dial and returns when it has ended": func(t *testing.T) {
-			w := newWorld(t, Limits{MinWarm: 1, DrainTimeout: time.Minute})
-			w.dial()
+			fix := newFixture(t, Limits{MinWarm: 1, DrainTimeout: time.Minute})
+			fix.dial()
 			start := time.Now()
-			if err := w.pool.Drain(t.Context()); err != nil {
+			if err := fix.pool.Drain(t.Context()); err != nil {
 				t.Errorf("Drain: %v", err)
 			}
 			if took := time.Since(start); took > 0 {
@@ -182,96 +182,96 @@ func TestDialing(t *testing.T) {
 }
 
 func TestIdle(t *testing.T) {
-	idle := func(t *testing.T) (*world, *fakeConn) {
-		w := newWorld(t, Limits{MinWarm: 1, DrainTimeout: time.Minute})
-		return w, w.connect()
+	idle := func(t *testing.T) (*fixture, *fakeConn) {
+		fix := newFixture(t, Limits{MinWarm: 1, DrainTimeout: time.Minute})
+		return fix, fix.connect()
 	}
 	bubbles(t, map[string]func(*testing.T){
 		"Acquire leases it at once": func(t *testing.T) {
-			w, conn := idle(t)
-			l := w.lease()
+			fix, conn := idle(t)
+			l := fix.lease()
 			if l.Conn() != conn || l.How() != Warm || l.Wait() != 0 {
 				t.Errorf("got %p %s after %s, want %p warm at once", l.Conn(), l.How(), l.Wait(), conn)
 			}
-			w.expect("1 in use, 1 leases")
+			fix.expect("1 in use, 1 leases")
 		},
 		"Acquire with a context that has ended leases nothing": func(t *testing.T) {
-			w, _ := idle(t)
+			fix, _ := idle(t)
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			if _, err := w.pool.Acquire(ctx); !errors.Is(err, context.Canceled) {
+			if _, err := fix.pool.Acquire(ctx); !errors.Is(err, context.Canceled) {
 				t.Errorf("error %v, want canceled", err)
 			}
-			w.expect("1 idle")
+			fix.expect("1 idle")
 		},
 		"Replace closes it": func(t *testing.T) {
-			w, conn := idle(t)
-			w.pool.Replace(w.dialer("new"))
-			w.expectClosed(conn, true)
-			w.expect("1 dialing")
+			fix, conn := idle(t)
+			fix.pool.Replace(fix.dialer("new"))
+			fix.expectClosed(conn, true)
+			fix.expect("1 dialing")
 		},
 		"Recycle closes it when its successor is warm": func(t *testing.T) {
-			w, conn := idle(t)
-			if !w.pool.Recycle(w.pool.Conns()[0].ID) {
+			fix, conn := idle(t)
+			if !fix.pool.Recycle(fix.pool.Conns()[0].ID) {
 				t.Fatal("the connection was not found")
 			}
-			w.expect("1 idle, 1 dialing")
-			w.expectClosed(conn, false)
-			w.connect()
-			w.expectClosed(conn, true)
-			w.expect("1 idle")
+			fix.expect("1 idle, 1 dialing")
+			fix.expectClosed(conn, false)
+			fix.connect()
+			fix.expectClosed(conn, true)
+			fix.expect("1 idle")
 		},
 		"Recycle of an unknown connection says so": func(t *testing.T) {
-			w, _ := idle(t)
-			if w.pool.Recycle(99) {
+			fix, _ := idle(t)
+			if fix.pool.Recycle(99) {
 				t.Error("an unknown connection was found")
 			}
-			w.expect("1 idle")
+			fix.expect("1 idle")
 		},
 		"Drain closes it": func(t *testing.T) {
-			w, conn := idle(t)
-			if err := w.pool.Drain(t.Context()); err != nil {
+			fix, conn := idle(t)
+			if err := fix.pool.Drain(t.Context()); err != nil {
 				t.Errorf("Drain: %v", err)
 			}
-			w.expectClosed(conn, true)
-			w.expect("empty")
+			fix.expectClosed(conn, true)
+			fix.expect("empty")
 		},
 		"Close closes it": func(t *testing.T) {
-			w, conn := idle(t)
-			_ = w.pool.Close()
-			w.expectClosed(conn, true)
-			w.expect("empty")
+			fix, conn := idle(t)
+			_ = fix.pool.Close()
+			fix.expectClosed(conn, true)
+			fix.expect("empty")
 		},
 		"its death is seen and repaired at once": func(t *testing.T) {
-			w, conn := idle(t)
+			fix, conn := idle(t)
 			conn.cancel(errKilled)
-			w.expect("1 dialing")
-			w.expectClosed(conn, true)
+			fix.expect("1 dialing")
+			fix.expectClosed(conn, true)
 		},
 	})
 }
 
 func TestLeased(t *testing.T) {
 	// one connection of two slots, one of them leased
-	leased := func(t *testing.T) (*world, *Lease[*fakeConn], *fakeConn) {
-		w := newWorld(t, Limits{MinWarm: 1, LeasesPerConn: 2, MaxPending: 1, DrainTimeout: time.Minute})
-		conn := w.connect()
-		return w, w.lease(), conn
+	leased := func(t *testing.T) (*fixture, *Lease[*fakeConn], *fakeConn) {
+		fix := newFixture(t, Limits{MinWarm: 1, LeasesPerConn: 2, MaxPending: 1, DrainTimeout: time.Minute})
+		conn := fix.connect()
+		return fix, fix.lease(), conn
 	}
 	bubbles(t, map[string]func(*testing.T){
 		"Acquire takes another slot while there is one": func(t *testing.T) {
-			w, _, conn := leased(t)
-			if w.lease().Conn() != conn {
+			fix, _, conn := leased(t)
+			if fix.lease().Conn() != conn {
 				t.Error("another connection was leased")
 			}
-			w.expect("1 in use, 2 leases")
-			w.quiet()
+			fix.expect("1 in use, 2 leases")
+			fix.quiet()
 		},
 		"Acquire waits when no slot is free, until one is released": func(t *testing.T) {
-			w, l, _ := leased(t)
-			w.lease()
-			a := w.ask()
-			w.expect("1 in use, 2 leases, 1 pending")
+			fix, l, _ := leased(t)
+			fix.lease()
+			a := fix.ask()
+			fix.expect("1 in use, 2 leases, 1 pending")
 			after(time.Second)
 			l.Release()
 			if got := a.got(); got.How() != Queued || got.Wait() != time.Second {
@@ -279,157 +279,157 @@ func TestLeased(t *testing.T) {
 			}
 		},
 		"Acquire fails at once when the queue is full": func(t *testing.T) {
-			w, _, _ := leased(t)
-			w.lease()
-			w.ask()
-			err := w.ask().failed()
+			fix, _, _ := leased(t)
+			fix.lease()
+			fix.ask()
+			err := fix.ask().failed()
 			if !errors.Is(err, ErrQueueFull) || !errors.Is(err, ErrExhausted) || errors.Is(err, ErrAcquireTimeout) {
 				t.Errorf("error %v, want queue full", err)
 			}
 		},
 		"Acquire fails after its timeout when nothing is released": func(t *testing.T) {
-			w, _, _ := leased(t)
-			w.lease()
-			a := w.ask()
+			fix, _, _ := leased(t)
+			fix.lease()
+			a := fix.ask()
 			after(10 * time.Second)
 			err := a.failed()
 			if !errors.Is(err, ErrAcquireTimeout) || !errors.Is(err, ErrExhausted) || errors.Is(err, ErrQueueFull) {
 				t.Errorf("error %v, want acquire timeout", err)
 			}
-			w.expect("1 in use, 2 leases")
+			fix.expect("1 in use, 2 leases")
 		},
 		"Release of one of two leases keeps it leased": func(t *testing.T) {
-			w, l, _ := leased(t)
-			w.lease()
+			fix, l, _ := leased(t)
+			fix.lease()
 			l.Release()
-			w.expect("1 in use, 1 leases")
+			fix.expect("1 in use, 1 leases")
 		},
 		"Release of the last lease makes it idle": func(t *testing.T) {
-			w, l, _ := leased(t)
+			fix, l, _ := leased(t)
 			l.Release()
-			w.expect("1 idle")
-			if uses := w.pool.Stats().Uses; uses != 1 {
+			fix.expect("1 idle")
+			if uses := fix.pool.Stats().Uses; uses != 1 {
 				t.Errorf("%d uses, want 1", uses)
 			}
 		},
 		"Release a second time does nothing": func(t *testing.T) {
-			w, l, _ := leased(t)
+			fix, l, _ := leased(t)
 			l.Release()
 			l.Release()
 			l.Discard()
 			l.Narrow()
-			w.expect("1 idle")
-			if uses := w.pool.Stats().Uses; uses != 1 {
+			fix.expect("1 idle")
+			if uses := fix.pool.Stats().Uses; uses != 1 {
 				t.Errorf("%d uses, want 1", uses)
 			}
 		},
 		"Release of the last lease closes it after Replace": func(t *testing.T) {
-			w, l, conn := leased(t)
-			w.pool.Replace(w.dialer("new"))
-			w.expectClosed(conn, false)
+			fix, l, conn := leased(t)
+			fix.pool.Replace(fix.dialer("new"))
+			fix.expectClosed(conn, false)
 			l.Release()
-			w.expectClosed(conn, true)
+			fix.expectClosed(conn, true)
 		},
 		"Release of the last lease closes it when it is used up and replaced": func(t *testing.T) {
-			w, l, conn := leased(t)
-			w.pool.SetLimits(Limits{MinWarm: 1, LeasesPerConn: 2, MaxUses: 1})
-			other := w.lease()
+			fix, l, conn := leased(t)
+			fix.pool.SetLimits(Limits{MinWarm: 1, LeasesPerConn: 2, MaxUses: 1})
+			other := fix.lease()
 			other.Release() // the last use it may have
-			w.expect("1 in use, 1 dialing, 1 leases")
-			w.connect()
-			w.expect("1 idle, 1 draining, 1 leases")
+			fix.expect("1 in use, 1 dialing, 1 leases")
+			fix.connect()
+			fix.expect("1 idle, 1 draining, 1 leases")
 			l.Release()
-			w.expectClosed(conn, true)
+			fix.expectClosed(conn, true)
 		},
 		"Discard of the last lease closes and replaces it": func(t *testing.T) {
-			w, l, conn := leased(t)
+			fix, l, conn := leased(t)
 			l.Discard()
-			w.expectClosed(conn, true)
-			w.expect("1 dialing")
+			fix.expectClosed(conn, true)
+			fix.expect("1 dialing")
 		},
 		"Discard of one of two leases drains it": func(t *testing.T) {
-			w, l, conn := leased(t)
-			other := w.lease()
+			fix, l, conn := leased(t)
+			other := fix.lease()
 			l.Discard()
-			w.expect("1 dialing, 1 draining, 1 leases")
-			w.expectClosed(conn, false)
+			fix.expect("1 dialing, 1 draining, 1 leases")
+			fix.expectClosed(conn, false)
 			other.Release()
-			w.expectClosed(conn, true)
+			fix.expectClosed(conn, true)
 		},
 		"Narrow lowers what each connection carries and counts no use": func(t *testing.T) {
-			w, _, _ := leased(t)
-			w.lease().Narrow()
-			stats := w.pool.Stats()
+			fix, _, _ := leased(t)
+			fix.lease().Narrow()
+			stats := fix.pool.Stats()
 			if stats.Cap != 1 || stats.Uses != 0 || stats.Leases != 1 {
 				t.Errorf("cap %d, uses %d, leases %d, want 1, 0, 1", stats.Cap, stats.Uses, stats.Leases)
 			}
-			if !w.ask().waits() {
+			if !fix.ask().waits() {
 				t.Error("a lease more than the server carries")
 			}
 		},
 		"Narrow of the only lease leaves one slot": func(t *testing.T) {
-			w, l, _ := leased(t)
+			fix, l, _ := leased(t)
 			l.Narrow()
-			w.lease()
-			if !w.ask().waits() {
+			fix.lease()
+			if !fix.ask().waits() {
 				t.Error("more than one slot is left")
 			}
 		},
 		"what Narrow learned is forgotten with the next generation": func(t *testing.T) {
-			w, l, _ := leased(t)
+			fix, l, _ := leased(t)
 			l.Narrow()
-			w.pool.Replace(w.dialer("new"))
-			w.connect()
-			w.lease()
-			w.lease()
-			w.expect("1 in use, 2 leases")
+			fix.pool.Replace(fix.dialer("new"))
+			fix.connect()
+			fix.lease()
+			fix.lease()
+			fix.expect("1 in use, 2 leases")
 		},
 		"Replace drains it and leases only the new target": func(t *testing.T) {
-			w, _, _ := leased(t)
-			w.pool.Replace(w.dialer("new"))
-			w.expect("1 dialing, 1 draining, 1 leases")
-			a := w.ask()
-			w.connect()
+			fix, _, _ := leased(t)
+			fix.pool.Replace(fix.dialer("new"))
+			fix.expect("1 dialing, 1 draining, 1 leases")
+			a := fix.ask()
+			fix.connect()
 			if a.got().Conn().target != "new" {
 				t.Error("the old target was leased after Replace")
 			}
 		},
 		"Rotate keeps it until the new credentials are proved": func(t *testing.T) {
-			w, l, conn := leased(t)
-			w.pool.Rotate(w.dialer("new"))
-			w.expect("1 in use, 1 dialing, 1 leases")
-			if w.lease().Conn() != conn {
+			fix, l, conn := leased(t)
+			fix.pool.Rotate(fix.dialer("new"))
+			fix.expect("1 in use, 1 dialing, 1 leases")
+			if fix.lease().Conn() != conn {
 				t.Error("the old connection does not serve")
 			}
-			w.connect()
-			w.probeCall().result <- nil
-			w.expect("1 idle, 1 draining, 2 leases")
+			fix.connect()
+			fix.probeCall().result <- nil
+			fix.expect("1 idle, 1 draining, 2 leases")
 			l.Release()
-			w.expectClosed(conn, false)
+			fix.expectClosed(conn, false)
 		},
 		"Recycle drains it when its successor is warm": func(t *testing.T) {
-			w, l, conn := leased(t)
-			if id := w.pool.Conns()[0].ID; l.ID() != id {
+			fix, l, conn := leased(t)
+			if id := fix.pool.Conns()[0].ID; l.ID() != id {
 				t.Errorf("the lease is of connection %d, want %d", l.ID(), id)
 			}
-			if first, again := w.pool.RecycleAll(), w.pool.RecycleAll(); first != 1 || again != 0 {
+			if first, again := fix.pool.RecycleAll(), fix.pool.RecycleAll(); first != 1 || again != 0 {
 				t.Errorf("%d connections recycled, then %d; want 1, then none", first, again)
 			}
-			w.expect("1 in use, 1 dialing, 1 leases")
-			w.connect()
-			w.expect("1 idle, 1 draining, 1 leases")
+			fix.expect("1 in use, 1 dialing, 1 leases")
+			fix.connect()
+			fix.expect("1 idle, 1 draining, 1 leases")
 			l.Release()
-			w.expectClosed(conn, true)
+			fix.expectClosed(conn, true)
 		},
 		"Drain waits for its lease": func(t *testing.T) {
-			w, l, conn := leased(t)
+			fix, l, conn := leased(t)
 			var err error
-			done := background(func() { err = w.pool.Drain(t.Context()) })
+			done := background(func() { err = fix.pool.Drain(t.Context()) })
 			if ended(done) {
 				t.Fatal("Drain returned while a lease runs")
 			}
-			w.expectClosed(conn, false)
-			if err := w.ask().failed(); !errors.Is(err, ErrClosed) {
+			fix.expectClosed(conn, false)
+			if err := fix.ask().failed(); !errors.Is(err, ErrClosed) {
 				t.Errorf("Acquire while draining: %v, want closed", err)
 			}
 			l.Release()
@@ -437,35 +437,35 @@ func TestLeased(t *testing.T) {
 			if err != nil {
 				t.Errorf("Drain: %v", err)
 			}
-			w.expectClosed(conn, true)
+			fix.expectClosed(conn, true)
 		},
 		"Drain tells waiters that the pool is closed": func(t *testing.T) {
-			w, l, _ := leased(t)
-			w.lease()
-			a := w.ask()
-			done := background(func() { _ = w.pool.Drain(t.Context()) })
+			fix, l, _ := leased(t)
+			fix.lease()
+			a := fix.ask()
+			done := background(func() { _ = fix.pool.Drain(t.Context()) })
 			if err := a.failed(); !errors.Is(err, ErrClosed) {
 				t.Errorf("error %v, want closed", err)
 			}
 			l.Release()
-			_ = w.pool.Close()
+			_ = fix.pool.Close()
 			<-done
 		},
 		"Close cuts it": func(t *testing.T) {
-			w, l, conn := leased(t)
-			_ = w.pool.Close()
-			w.expectClosed(conn, true)
+			fix, l, conn := leased(t)
+			_ = fix.pool.Close()
+			fix.expectClosed(conn, true)
 			l.Release()
-			w.expect("empty")
+			fix.expect("empty")
 		},
 		"its death closes it at once, and its lease may end later": func(t *testing.T) {
-			w, l, conn := leased(t)
+			fix, l, conn := leased(t)
 			conn.cancel(errKilled)
-			w.expectClosed(conn, true)
-			w.expect("1 dialing, 1 leases")
+			fix.expectClosed(conn, true)
+			fix.expect("1 dialing, 1 leases")
 			l.Release()
-			w.connect()
-			w.expect("1 idle")
+			fix.connect()
+			fix.expect("1 idle")
 		},
 	})
 }

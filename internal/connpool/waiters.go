@@ -3,8 +3,8 @@ package connpool
 import "context"
 
 // waiter is a caller in the queue. Its results are set before answered gets its
-// one value; they belong to the caller then, who reads them and gives the waiter
-// back for the next one.
+// one value. From then on they belong to the caller, who reads them and gives the
+// waiter back to be used again.
 type waiter[C Conn] struct {
 	elem     element[*waiter[C]]
 	since    instant
@@ -13,7 +13,7 @@ type waiter[C Conn] struct {
 	err      error
 }
 
-// queue lets a caller wait for a slot, or says at once why that is hopeless.
+// queue lets a caller wait for a slot, or returns at once why it cannot get one.
 func (s *state[C]) queue(now instant) (*waiter[C], error) {
 	if err := s.hopeless(now); err != nil {
 		return nil, err
@@ -30,7 +30,7 @@ func (s *state[C]) queue(now instant) (*waiter[C], error) {
 	return w, nil
 }
 
-// hopeless is why no caller can get a lease soon; nil if one can.
+// hopeless returns why no caller can get a lease soon; nil if one can.
 func (s *state[C]) hopeless(now instant) error {
 	if s.refuse != nil {
 		return s.refuse
@@ -66,7 +66,7 @@ func (s *state[C]) newWaiter() *waiter[C] {
 	return w
 }
 
-// giveUp takes a caller out of the queue, unless it was answered just now.
+// giveUp removes a waiter from the queue, unless it was answered just now.
 func (p *Pool[C]) giveUp(w *waiter[C], err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -75,7 +75,7 @@ func (p *Pool[C]) giveUp(w *waiter[C], err error) {
 	}
 }
 
-// overdue is why a caller waited in vain.
+// overdue returns the error of a caller that waited for too long.
 func (s *state[C]) overdue() error {
 	switch {
 	case s.serving() > 0:
@@ -95,7 +95,7 @@ func (s *state[C]) answer(w *waiter[C], l *Lease[C], err error) {
 	w.answered <- struct{}{}
 }
 
-// serve gives free slots to callers in the order in which they came.
+// serve gives free slots to waiters in the order in which they came.
 func (s *state[C]) serve(how How, now instant) {
 	for s.waiters.head != nil {
 		c := s.pick()
@@ -107,8 +107,8 @@ func (s *state[C]) serve(how How, now instant) {
 	}
 }
 
-// dismiss answers those who wait in vain: all when it is hopeless, else those
-// who have waited for too long, who are the first.
+// dismiss answers waiters with an error: all when no lease can be had soon, else
+// those who have waited for too long, who are the first in the queue.
 func (s *state[C]) dismiss(now instant) {
 	hopeless := s.hopeless(now)
 	for s.waiters.head != nil {
@@ -123,8 +123,7 @@ func (s *state[C]) dismiss(now instant) {
 	}
 }
 
-// overdueAt is when the caller who came first has waited for too long; 0 when
-// nobody waits.
+// overdueAt is when the first waiter has waited for too long; 0 without waiters.
 func (s *state[C]) overdueAt() instant {
 	if s.waiters.head == nil {
 		return 0

@@ -42,7 +42,7 @@ func (t *bubbleT) Cleanup(f func()) { t.cleanup = f }
 
 // walker is the model: what a user of the pool and the remote know.
 type walker struct {
-	*world
+	*fixture
 	limits Limits
 	// peak is the highest Max so far: a lower one cuts nothing.
 	peak int
@@ -61,29 +61,29 @@ type walker struct {
 
 func walk(rt *bubbleT) {
 	limits := drawLimits(rt.T)
-	w := &walker{world: newWorld(rt, limits), limits: limits, peak: limits.Max, barred: map[*fakeConn]bool{}}
+	fix := &walker{fixture: newFixture(rt, limits), limits: limits, peak: limits.Max, barred: map[*fakeConn]bool{}}
 	rt.Repeat(map[string]func(*rapid.T){
-		"":            w.check,
-		"acquire":     w.acquire,
-		"release":     func(rt *rapid.T) { w.end(rt, (*Lease[*fakeConn]).Release) },
-		"discard":     w.discard,
-		"narrow":      func(rt *rapid.T) { w.end(rt, (*Lease[*fakeConn]).Narrow) },
-		"give up":     w.giveUp,
-		"dial ok":     w.dialOK,
-		"dial fails":  w.dialFails,
-		"probe ends":  w.probeEnds,
-		"remote dies": w.remoteDies,
-		"rotate":      func(*rapid.T) { w.pool.Rotate(w.dialer(w.target())) },
-		"replace":     w.replace,
-		"recycle":     w.recycle,
-		"retry":       func(*rapid.T) { w.pool.Retry() },
-		"set limits":  w.setLimits,
+		"":            fix.check,
+		"acquire":     fix.acquire,
+		"release":     func(rt *rapid.T) { fix.end(rt, (*Lease[*fakeConn]).Release) },
+		"discard":     fix.discard,
+		"narrow":      func(rt *rapid.T) { fix.end(rt, (*Lease[*fakeConn]).Narrow) },
+		"give up":     fix.giveUp,
+		"dial ok":     fix.dialOK,
+		"dial fails":  fix.dialFails,
+		"probe ends":  fix.probeEnds,
+		"remote dies": fix.remoteDies,
+		"rotate":      func(*rapid.T) { fix.pool.Rotate(fix.dialer(fix.target())) },
+		"replace":     fix.replace,
+		"recycle":     fix.recycle,
+		"retry":       func(*rapid.T) { fix.pool.Retry() },
+		"set limits":  fix.setLimits,
 		"time passes": func(rt *rapid.T) { after(drawPause(rt)) },
 	})
 	if rapid.Bool().Draw(rt.T, "rest before the end") {
-		w.rest(rt.T)
+		fix.rest(rt.T)
 	}
-	w.drain(rt.T)
+	fix.drain(rt.T)
 }
 
 func drawLimits(rt *rapid.T) Limits {
@@ -107,59 +107,59 @@ func drawPause(rt *rapid.T) time.Duration {
 	return rapid.SampledFrom([]time.Duration{1, time.Millisecond, time.Second, 7 * time.Second, time.Minute, 6 * time.Minute}).Draw(rt, "pause")
 }
 
-func (w *walker) target() string {
-	w.targets++
-	return fmt.Sprintf("target %d", w.targets)
+func (fix *walker) target() string {
+	fix.targets++
+	return fmt.Sprintf("target %d", fix.targets)
 }
 
-func (w *walker) acquire(rt *rapid.T) {
-	free := w.free()
-	a := w.ask()
-	w.asks = append(w.asks, a)
+func (fix *walker) acquire(rt *rapid.T) {
+	free := fix.free()
+	a := fix.ask()
+	fix.asks = append(fix.asks, a)
 	switch {
-	case w.limits.Paused && !errors.Is(a.err, ErrPaused):
+	case fix.limits.Paused && !errors.Is(a.err, ErrPaused):
 		rt.Fatalf("paused pool: Acquire gave %v", a.err)
-	case !w.limits.Paused && free > 0 && (a.waits() || a.err != nil || a.lease.How() != Warm):
-		rt.Fatalf("%d slots free, but Acquire gave %v; pool: %s", free, a.err, w.summary())
+	case !fix.limits.Paused && free > 0 && (a.waits() || a.err != nil || a.lease.How() != Warm):
+		rt.Fatalf("%d slots free, but Acquire gave %v; pool: %s", free, a.err, fix.summary())
 	}
 }
 
 // end ends a lease held.
-func (w *walker) end(rt *rapid.T, how func(*Lease[*fakeConn])) *fakeConn {
-	if len(w.held) == 0 {
+func (fix *walker) end(rt *rapid.T, how func(*Lease[*fakeConn])) *fakeConn {
+	if len(fix.held) == 0 {
 		rt.Skip("no lease")
 	}
-	i := rapid.IntRange(0, len(w.held)-1).Draw(rt, "lease")
-	l := w.held[i]
+	i := rapid.IntRange(0, len(fix.held)-1).Draw(rt, "lease")
+	l := fix.held[i]
 	conn := l.Conn()
-	w.held = slices.Delete(w.held, i, i+1)
+	fix.held = slices.Delete(fix.held, i, i+1)
 	how(l)
 	return conn
 }
 
-func (w *walker) discard(rt *rapid.T) {
-	w.barred[w.end(rt, (*Lease[*fakeConn]).Discard)] = true
+func (fix *walker) discard(rt *rapid.T) {
+	fix.barred[fix.end(rt, (*Lease[*fakeConn]).Discard)] = true
 }
 
-func (w *walker) giveUp(rt *rapid.T) {
-	if len(w.asks) == 0 {
-		rt.Skip("nobody waits")
+func (fix *walker) giveUp(rt *rapid.T) {
+	if len(fix.asks) == 0 {
+		rt.Skip("no caller waits")
 	}
-	rapid.SampledFrom(w.asks).Draw(rt, "caller").cancel()
+	rapid.SampledFrom(fix.asks).Draw(rt, "caller").cancel()
 }
 
 // collect takes the calls that the remote has got since.
-func (w *walker) collect() {
+func (fix *walker) collect() {
 	synctest.Wait()
-	for len(w.dials) > 0 {
-		w.running = append(w.running, <-w.dials)
+	for len(fix.dials) > 0 {
+		fix.running = append(fix.running, <-fix.dials)
 	}
-	for len(w.probes) > 0 {
-		w.probing = append(w.probing, <-w.probes)
+	for len(fix.probes) > 0 {
+		fix.probing = append(fix.probing, <-fix.probes)
 	}
 	over := func(c *call) bool { return c.ctx.Err() != nil }
-	w.running = slices.DeleteFunc(w.running, over)
-	w.probing = slices.DeleteFunc(w.probing, over)
+	fix.running = slices.DeleteFunc(fix.running, over)
+	fix.probing = slices.DeleteFunc(fix.probing, over)
 }
 
 // take removes one call at random.
@@ -173,117 +173,117 @@ func take(rt *rapid.T, calls *[]*call) *call {
 	return c
 }
 
-func (w *walker) dialOK(rt *rapid.T) {
-	c := take(rt, &w.running)
-	w.made = append(w.made, c.conn)
+func (fix *walker) dialOK(rt *rapid.T) {
+	c := take(rt, &fix.running)
+	fix.made = append(fix.made, c.conn)
 	if rapid.IntRange(0, 9).Draw(rt, "stillborn") == 0 {
 		c.conn.cancel(errKilled)
 	}
 	c.result <- nil
 }
 
-func (w *walker) dialFails(rt *rapid.T) {
-	take(rt, &w.running).fail(rapid.SampledFrom([]error{errRefused, errBadKey}).Draw(rt, "error"))
+func (fix *walker) dialFails(rt *rapid.T) {
+	take(rt, &fix.running).fail(rapid.SampledFrom([]error{errRefused, errBadKey}).Draw(rt, "error"))
 }
 
-func (w *walker) probeEnds(rt *rapid.T) {
-	take(rt, &w.probing).result <- rapid.SampledFrom([]error{nil, errRefused}).Draw(rt, "result")
+func (fix *walker) probeEnds(rt *rapid.T) {
+	take(rt, &fix.probing).result <- rapid.SampledFrom([]error{nil, errRefused}).Draw(rt, "result")
 }
 
-func (w *walker) remoteDies(rt *rapid.T) {
-	if len(w.made) == 0 {
+func (fix *walker) remoteDies(rt *rapid.T) {
+	if len(fix.made) == 0 {
 		rt.Skip("no connection")
 	}
-	c := rapid.SampledFrom(w.made).Draw(rt, "connection")
-	w.barred[c] = true
+	c := rapid.SampledFrom(fix.made).Draw(rt, "connection")
+	fix.barred[c] = true
 	c.cancel(errKilled)
 }
 
-func (w *walker) replace(*rapid.T) {
-	for _, c := range w.made {
-		w.barred[c] = true
+func (fix *walker) replace(*rapid.T) {
+	for _, c := range fix.made {
+		fix.barred[c] = true
 	}
-	for _, c := range w.running {
-		w.barred[c.conn] = true
+	for _, c := range fix.running {
+		fix.barred[c.conn] = true
 	}
-	w.pool.Replace(w.dialer(w.target()))
+	fix.pool.Replace(fix.dialer(fix.target()))
 }
 
-func (w *walker) recycle(rt *rapid.T) {
-	conns := w.pool.Conns()
+func (fix *walker) recycle(rt *rapid.T) {
+	conns := fix.pool.Conns()
 	if len(conns) == 0 || rapid.Bool().Draw(rt, "all") {
-		w.pool.RecycleAll()
+		fix.pool.RecycleAll()
 		return
 	}
-	w.pool.Recycle(rapid.SampledFrom(conns).Draw(rt, "connection").ID)
+	fix.pool.Recycle(rapid.SampledFrom(conns).Draw(rt, "connection").ID)
 }
 
-func (w *walker) setLimits(rt *rapid.T) {
-	w.limits = drawLimits(rt)
-	w.peak = max(w.peak, w.limits.Max)
-	w.pool.SetLimits(w.limits)
+func (fix *walker) setLimits(rt *rapid.T) {
+	fix.limits = drawLimits(rt)
+	fix.peak = max(fix.peak, fix.limits.Max)
+	fix.pool.SetLimits(fix.limits)
 }
 
 // slots is how many leases a connection carries now.
-func (w *walker) slots() int {
-	if learned := w.pool.Stats().Cap; learned > 0 {
-		return min(learned, w.limits.LeasesPerConn)
+func (fix *walker) slots() int {
+	if learned := fix.pool.Stats().Cap; learned > 0 {
+		return min(learned, fix.limits.LeasesPerConn)
 	}
-	return w.limits.LeasesPerConn
+	return fix.limits.LeasesPerConn
 }
 
 // free counts the slots that Acquire must find.
-func (w *walker) free() int {
+func (fix *walker) free() int {
 	free := 0
-	for _, c := range w.pool.Conns() {
+	for _, c := range fix.pool.Conns() {
 		if c.State == Idle || c.State == Leased {
-			free += max(0, w.slots()-c.Leases)
+			free += max(0, fix.slots()-c.Leases)
 		}
 	}
 	return free
 }
 
 // check is what must hold after every step.
-func (w *walker) check(rt *rapid.T) {
-	w.collect()
-	w.checkAnswers(rt)
-	w.checkConns(rt)
-	if err := w.pool.audit(); err != nil {
-		rt.Fatalf("%v; pool: %s", err, w.summary())
+func (fix *walker) check(rt *rapid.T) {
+	fix.collect()
+	fix.checkAnswers(rt)
+	fix.checkConns(rt)
+	if err := fix.pool.audit(); err != nil {
+		rt.Fatalf("%v; pool: %s", err, fix.summary())
 	}
-	stats := w.pool.Stats()
-	if stats.Leases != len(w.held) || stats.Pending != len(w.asks) {
-		rt.Fatalf("%d leases and %d callers; pool: %s", len(w.held), len(w.asks), w.summary())
+	stats := fix.pool.Stats()
+	if stats.Leases != len(fix.held) || stats.Pending != len(fix.asks) {
+		rt.Fatalf("%d leases and %d callers; pool: %s", len(fix.held), len(fix.asks), fix.summary())
 	}
-	if free := w.free(); len(w.asks) > 0 && free > 0 {
-		rt.Fatalf("%d callers wait beside %d free slots; pool: %s", len(w.asks), free, w.summary())
+	if free := fix.free(); len(fix.asks) > 0 && free > 0 {
+		rt.Fatalf("%d callers wait beside %d free slots; pool: %s", len(fix.asks), free, fix.summary())
 	}
-	if all := stats.Idle + stats.InUse + stats.Draining + stats.Dialing; all > 2*w.peak+1 {
-		rt.Fatalf("%d connections in all, want at most twice %d and one on trial; pool: %s", all, w.peak, w.summary())
+	if all := stats.Idle + stats.InUse + stats.Draining + stats.Dialing; all > 2*fix.peak+1 {
+		rt.Fatalf("%d connections in all, want at most twice %d and one on trial; pool: %s", all, fix.peak, fix.summary())
 	}
 }
 
 // checkAnswers sorts out who got a lease: in order, of a connection that serves.
-func (w *walker) checkAnswers(rt *rapid.T) {
+func (fix *walker) checkAnswers(rt *rapid.T) {
 	var waiting []*attempt
-	for _, a := range w.asks {
+	for _, a := range fix.asks {
 		switch {
 		case a.waits():
 			waiting = append(waiting, a)
 		case a.err != nil:
-			w.checkError(rt, a.err)
+			fix.checkError(rt, a.err)
 		case len(waiting) > 0:
-			rt.Fatalf("a caller was overtaken; pool: %s", w.summary())
-		case w.barred[a.lease.Conn()]:
-			rt.Fatalf("a connection was leased that must not be: %s, %v; pool: %s", a.lease.Conn().target, context.Cause(a.lease.Conn().ctx), w.summary())
+			rt.Fatalf("a caller was overtaken; pool: %s", fix.summary())
+		case fix.barred[a.lease.Conn()]:
+			rt.Fatalf("a connection was leased that must not be: %s, %v; pool: %s", a.lease.Conn().target, context.Cause(a.lease.Conn().ctx), fix.summary())
 		default:
-			w.held = append(w.held, a.lease)
+			fix.held = append(fix.held, a.lease)
 		}
 	}
-	w.asks = waiting
+	fix.asks = waiting
 }
 
-func (w *walker) checkError(rt *rapid.T, err error) {
+func (fix *walker) checkError(rt *rapid.T, err error) {
 	var down *DownError
 	if errors.As(err, &down) || errors.Is(err, ErrExhausted) || errors.Is(err, ErrPaused) || errors.Is(err, context.Canceled) {
 		return
@@ -292,13 +292,13 @@ func (w *walker) checkError(rt *rapid.T, err error) {
 }
 
 // checkConns compares the pool's books with the remote's and the users'.
-func (w *walker) checkConns(rt *rapid.T) {
+func (fix *walker) checkConns(rt *rapid.T) {
 	leases := map[*fakeConn]int{}
-	for _, l := range w.held {
+	for _, l := range fix.held {
 		leases[l.Conn()]++
 	}
 	known := map[*fakeConn]bool{}
-	for _, c := range w.pool.Conns() {
+	for _, c := range fix.pool.Conns() {
 		known[c.Conn] = true
 		if c.Leases != leases[c.Conn] {
 			rt.Fatalf("connection %d has %d leases, users hold %d", c.ID, c.Leases, leases[c.Conn])
@@ -307,63 +307,63 @@ func (w *walker) checkConns(rt *rapid.T) {
 			rt.Fatalf("connection %d is dead and %s", c.ID, c.State)
 		}
 	}
-	for _, c := range w.probing {
+	for _, c := range fix.probing {
 		known[c.conn] = true // on trial
 	}
-	for _, c := range w.made {
+	for _, c := range fix.made {
 		if !known[c] && !c.isClosed() {
-			rt.Fatalf("a connection to %s is open and forgotten; pool: %s", c.target, w.summary())
+			rt.Fatalf("a connection to %s is open and forgotten; pool: %s", c.target, fix.summary())
 		}
 	}
 }
 
 // rest lets the remote answer everything, ends the leases and checks that the
 // pool gets what its limits ask for, and gives up everything in the end.
-func (w *walker) rest(rt *rapid.T) {
-	w.limits = Limits{MinWarm: 2, Max: 4, LeasesPerConn: 2, MaxIdle: time.Minute, DrainTimeout: time.Minute}
-	w.peak = max(w.peak, w.limits.Max)
-	w.pool.SetLimits(w.limits)
+func (fix *walker) rest(rt *rapid.T) {
+	fix.limits = Limits{MinWarm: 2, Max: 4, LeasesPerConn: 2, MaxIdle: time.Minute, DrainTimeout: time.Minute}
+	fix.peak = max(fix.peak, fix.limits.Max)
+	fix.pool.SetLimits(fix.limits)
 	for range 600 {
-		w.check(rt)
-		for _, c := range append(w.running, w.probing...) {
+		fix.check(rt)
+		for _, c := range append(fix.running, fix.probing...) {
 			c.result <- nil
 		}
-		w.running, w.probing = nil, nil
-		w.check(rt)
-		for _, l := range w.held {
+		fix.running, fix.probing = nil, nil
+		fix.check(rt)
+		for _, l := range fix.held {
 			l.Release()
 		}
-		w.held = nil
+		fix.held = nil
 		after(time.Second)
 	}
-	w.check(rt)
-	stats := w.pool.Stats()
-	if w.summary() != "2 idle" || stats.Rotation.Pending {
-		rt.Fatalf("did not come to rest: %s, %+v", w.summary(), stats)
+	fix.check(rt)
+	stats := fix.pool.Stats()
+	if fix.summary() != "2 idle" || stats.Rotation.Pending {
+		rt.Fatalf("did not come to rest: %s, %+v", fix.summary(), stats)
 	}
 }
 
 // drain ends the pool in whatever state it is. Leases that are still held are
 // cut at the deadline, and only they can make it wait.
-func (w *walker) drain(rt *rapid.T) {
-	w.check(rt)
-	busy := slices.ContainsFunc(w.pool.Conns(), func(c ConnStats[*fakeConn]) bool { return c.Leases > 0 })
+func (fix *walker) drain(rt *rapid.T) {
+	fix.check(rt)
+	busy := slices.ContainsFunc(fix.pool.Conns(), func(c ConnStats[*fakeConn]) bool { return c.Leases > 0 })
 	var err error
-	done := background(func() { err = w.pool.Drain(context.Background()) })
+	done := background(func() { err = fix.pool.Drain(context.Background()) })
 	if ended(done) == busy {
-		rt.Fatalf("Drain ended: %v, leases: %v; pool: %s", busy, busy, w.summary())
+		rt.Fatalf("Drain ended: %v, leases: %v; pool: %s", busy, busy, fix.summary())
 	}
-	after(w.limits.DrainTimeout)
-	cut := busy && w.limits.ProbePeriod == 0 // else a probe may have been faster
+	after(fix.limits.DrainTimeout)
+	cut := busy && fix.limits.ProbePeriod == 0 // else a probe may have been faster
 	if !ended(done) || cut && !errors.Is(err, context.DeadlineExceeded) || !busy && err != nil {
-		rt.Fatalf("Drain gave %v; pool: %s", err, w.summary())
+		rt.Fatalf("Drain gave %v; pool: %s", err, fix.summary())
 	}
-	for _, a := range w.asks {
+	for _, a := range fix.asks {
 		if a.waits() {
 			rt.Fatalf("a caller waits for a drained pool")
 		}
 	}
-	for _, c := range w.made {
+	for _, c := range fix.made {
 		if !c.isClosed() {
 			rt.Fatalf("a connection outlived the pool")
 		}

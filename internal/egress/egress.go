@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
@@ -44,7 +45,7 @@ func (p Policy) Check(address netip.Addr) error {
 		Reason: driver.AddressDenied,
 		Stage:  driver.StageConnect,
 		Message: fmt.Sprintf("the address %s is %s, which targets must not use; choose another host, "+
-			"or have the operator started with --allow-cidrs=%s", address, kind, single(address)),
+			"or have the operator started with --allow-cidrs=%s", address, kind, netip.PrefixFrom(address, address.BitLen())),
 	}
 }
 
@@ -95,18 +96,8 @@ func builtin(address netip.Addr) string {
 	return ""
 }
 
-// single returns the CIDR that holds only this address.
-func single(address netip.Addr) netip.Prefix {
-	return netip.PrefixFrom(address, address.BitLen())
-}
-
 func contains(prefixes []netip.Prefix, address netip.Addr) bool {
-	for _, prefix := range prefixes {
-		if prefix.Contains(address) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(prefixes, func(prefix netip.Prefix) bool { return prefix.Contains(address) })
 }
 
 // Dial connects from the operator's own network. Its errors are those of

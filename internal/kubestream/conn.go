@@ -1,6 +1,7 @@
 package kubestream
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -65,11 +66,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 // a complete report. A report may come a little later than the end of the data. None
 // comes while the target has ended only its own direction.
 func (c *Conn) Report(wait time.Duration) string {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
 	select {
 	case <-c.reported:
-	case <-timer.C:
+	case <-time.After(wait):
 	}
 	select {
 	case <-c.reported:
@@ -188,3 +187,56 @@ func (c *Conn) LocalAddr() net.Addr { return c.forwarder.socket.conn.LocalAddr()
 
 // RemoteAddr implements net.Conn. It is the server's.
 func (c *Conn) RemoteAddr() net.Addr { return c.forwarder.socket.conn.RemoteAddr() }
+
+// deadlines are those of a connection that has none of its own. When one passes,
+// the connection ends for good.
+type deadlines struct {
+	// expire ends the connection.
+	expire func()
+	// expired means that a deadline has passed.
+	expired atomic.Bool
+
+	mu      sync.Mutex // guards what follows
+	stopped bool
+	timers  [2]*time.Timer
+}
+
+// SetDeadline implements net.Conn.
+func (d *deadlines) SetDeadline(at time.Time) error {
+	return errors.Join(d.SetReadDeadline(at), d.SetWriteDeadline(at))
+}
+
+// SetReadDeadline implements net.Conn.
+func (d *deadlines) SetReadDeadline(at time.Time) error { return d.set(0, at) }
+
+// SetWriteDeadline implements net.Conn.
+func (d *deadlines) SetWriteDeadline(at time.Time) error { return d.set(1, at) }
+
+func (d *deadlines) set(which int, at time.Time) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stopped {
+		return net.ErrClosed
+	}
+	if timer := d.timers[which]; timer != nil {
+		timer.Stop()
+	}
+	if !at.IsZero() {
+		d.timers[which] = time.AfterFunc(time.Until(at), func() {
+			d.expired.Store(true)
+			d.expire()
+		})
+	}
+	return nil
+}
+
+func (d *deadlines) stop() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stopped = true
+	for _, timer := range d.timers {
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+}

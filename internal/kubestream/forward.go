@@ -3,11 +3,14 @@ package kubestream
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"sync/atomic"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"k8s.io/apimachinery/pkg/util/portforward"
 	"k8s.io/streaming/pkg/httpstream"
 	"k8s.io/streaming/pkg/httpstream/spdy"
@@ -125,4 +128,32 @@ func (f *Forwarder) Close() {
 	// The last frames are written at once or not at all.
 	defer time.AfterFunc(lastWords, f.socket.Cut).Stop()
 	_ = f.streams.Close()
+}
+
+// tunnel is a byte stream in the messages of a socket.
+type tunnel struct {
+	net.Conn // the connection below: its addresses, and its deadlines
+
+	socket *Socket
+	reader io.Reader
+}
+
+func newTunnel(socket *Socket) *tunnel {
+	return &tunnel{Conn: socket.conn.NetConn(), socket: socket, reader: websocket.JoinMessages(socket.conn, "")}
+}
+
+func (t *tunnel) Read(p []byte) (int, error) { return t.reader.Read(p) }
+
+// Write sends one message.
+func (t *tunnel) Write(p []byte) (int, error) {
+	if err := t.socket.send(p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// Close ends the tunnel at once.
+func (t *tunnel) Close() error {
+	t.socket.Cut()
+	return nil
 }

@@ -21,7 +21,7 @@ import (
 type serverTunnel struct {
 	net.Conn
 
-	reader *MessageReader
+	reader io.Reader
 	socket *websocket.Conn
 }
 
@@ -39,7 +39,7 @@ func portServer(t *testing.T, serve service) *Socket {
 	t.Helper()
 	socket, server := pair(t, ForwardProtocol, Heartbeat{})
 	reports := make(chan httpstream.Stream, 1)
-	streams, err := spdy.NewServerConnection(serverTunnel{server.NetConn(), NewMessageReader(server), server},
+	streams, err := spdy.NewServerConnection(serverTunnel{server.NetConn(), websocket.JoinMessages(server, ""), server},
 		func(stream httpstream.Stream, replySent <-chan struct{}) error {
 			if stream.Headers().Get("Streamtype") == "error" {
 				reports <- stream

@@ -69,16 +69,3 @@ const (
 	// lastWords is how long the end of a stream waits for the other side.
 	lastWords = time.Second
 )
-
-// Heartbeat says how a client finds out that its server is dead.
-type Heartbeat struct {
-	// Ping is how often pings are sent. If it is 0, none are, and silence means nothing.
-	Ping time.Duration
-	// Patience is how long a server may be silent that would send something if it lived.
-	Patience time.Duration
-	// PeerPings means that the server sends pings unasked, more often than Patience, and
-	// expects the same. Any other server is pinged only while it is silent: if it closed
-	// its socket with an unread ping in it, its kernel would send a reset, which discards
-	// output that is still on its way.
-	PeerPings bool
-}

@@ -138,3 +138,15 @@ func (s *Socket) Close() error {
 	})
 	return nil
 }
+
+// closeAtOnce closes the connection below TLS, because the end of TLS can take seconds.
+func closeAtOnce(conn net.Conn) {
+	for {
+		layer, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			_ = conn.Close()
+			return
+		}
+		conn = layer.NetConn()
+	}
+}

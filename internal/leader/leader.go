@@ -1,7 +1,7 @@
 // Package leader makes the lock with which one replica at a time leads. The leader
 // holds the connections.
 //
-//	lock, err := leader.NewLock(config, leader.Options{Namespace: "connpool-system", Replica: "replica-1", Log: log})
+//	lock, err := leader.NewLock(config, "connpool-system", "replica-1", log)
 //	manager.Options{LeaderElectionResourceLockInterface: lock, ...}
 //
 // The lock keeps the leadership while kube-apiserver is away: no other replica can
@@ -49,18 +49,6 @@ const (
 	callTimeout = 8 * time.Second
 )
 
-// Options say which Lease is locked, and by which replica. Namespace and Replica
-// are required.
-type Options struct {
-	// Namespace of the Lease.
-	Namespace string
-	// Replica is the name of this replica. Two replicas of one name do not take one
-	// another for themselves.
-	Replica string
-	// Log is told when kube-apiserver stops to answer, and when it answers again.
-	Log logr.Logger
-}
-
 // patientLock is a lock that keeps the leadership while kube-apiserver is away.
 //
 // The elector calls it from one goroutine.
@@ -68,28 +56,29 @@ type patientLock struct {
 	resourcelock.Interface
 
 	log logr.Logger
-	// own is the record with which this replica holds the Lease; nil while it does
-	// not.
-	own *resourcelock.LeaderElectionRecord
+	// holds reports whether this replica holds the Lease, as far as it knows.
+	holds bool
 	// away reports whether the last call got no answer. outages counts how often
 	// answers came again.
 	away    bool
 	outages int
 }
 
-// NewLock makes the lock of the leader's Lease.
-func NewLock(config *rest.Config, o Options) (resourcelock.Interface, error) {
+// NewLock makes the lock of the leader's Lease in the namespace. Two replicas of one
+// name do not take one another for themselves. The log is told when kube-apiserver
+// stops answering, and when it answers again.
+func NewLock(config *rest.Config, namespace, replica string, log logr.Logger) (resourcelock.Interface, error) {
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("make a client for the Lease: %w", err)
 	}
-	identity := resourcelock.ResourceLockConfig{Identity: o.Replica + "_" + string(uuid.NewUUID())}
-	lease, err := resourcelock.New(resourcelock.LeasesResourceLock, o.Namespace, leaseName,
+	identity := resourcelock.ResourceLockConfig{Identity: replica + "_" + string(uuid.NewUUID())}
+	lease, err := resourcelock.New(resourcelock.LeasesResourceLock, namespace, leaseName,
 		client.CoreV1(), client.CoordinationV1(), identity)
 	if err != nil {
 		return nil, fmt.Errorf("make the lock of the Lease: %w", err)
 	}
-	return &patientLock{Interface: lease, log: o.Log}, nil
+	return &patientLock{Interface: lease, log: log}, nil
 }
 
 // Get implements resourcelock.Interface.
@@ -101,9 +90,7 @@ func (l *patientLock) Get(ctx context.Context) (*resourcelock.LeaderElectionReco
 	if err != nil {
 		return nil, nil, err
 	}
-	if record.HolderIdentity != l.Identity() {
-		l.own = nil
-	}
+	l.holds = l.holds && record.HolderIdentity == l.Identity()
 	// The elector starts to wait anew when the raw record has changed. So it changes
 	// after each outage: the holder had no chance to renew the Lease.
 	return record, strconv.AppendInt(slices.Clone(raw), int64(l.outages), 10), nil
@@ -111,32 +98,30 @@ func (l *patientLock) Get(ctx context.Context) (*resourcelock.LeaderElectionReco
 
 // Create implements resourcelock.Interface.
 func (l *patientLock) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return l.noteWrite(record, l.Interface.Create(ctx, record))
+	return l.write(ctx, record, l.Interface.Create)
 }
 
 // Update implements resourcelock.Interface. For the holder of the Lease it
 // succeeds when kube-apiserver gives no answer.
 func (l *patientLock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	err := l.noteWrite(record, l.Interface.Update(ctx, record))
-	if l.away && l.own != nil {
+	err := l.write(ctx, record, l.Interface.Update)
+	if l.away && l.holds {
 		return nil
 	}
 	return err
 }
 
-// noteWrite remembers whether this replica holds the Lease after a write. It
-// returns the error of the write.
-func (l *patientLock) noteWrite(record resourcelock.LeaderElectionRecord, err error) error {
+// write writes the record, and remembers whether this replica holds the Lease after
+// it.
+func (l *patientLock) write(ctx context.Context, record resourcelock.LeaderElectionRecord,
+	call func(context.Context, resourcelock.LeaderElectionRecord) error,
+) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	err := call(ctx, record)
 	l.noteAnswer(err)
-	switch {
-	case err == nil && record.HolderIdentity == l.Identity():
-		l.own = &record
-	case !l.away:
-		l.own = nil
+	if !l.away {
+		l.holds = err == nil && record.HolderIdentity == l.Identity()
 	}
 	return err
 }

@@ -1,13 +1,15 @@
-// Package metrics shows the live pools to Prometheus: a snapshot read at scrape
-// time, so that nothing is counted twice and no series outlives its pool.
+// Package metrics exposes the live pools to Prometheus. It reads one snapshot at each
+// scrape, so nothing is counted twice and no series outlives its pool.
 //
-// Labels are bounded: namespace, pool, type and an enumerated result, never a
-// user, a command or a target. Counters are sums over the targets of a pool,
-// those included that have left it. A pool that loses its last target has no
-// series; its counters start again with the next target, as after a restart.
+// Labels are bounded: namespace, pool, type and one label with a fixed set of
+// values, never a user, a command or a target. Counters are sums over the targets of
+// a pool, including targets that have left it. A pool without targets has no series.
+// When it gets a target again, its counters start at 0, as after a restart.
 package metrics
 
 import (
+	"slices"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/connpool/connpool/internal/connpool"
@@ -15,26 +17,26 @@ import (
 	"github.com/connpool/connpool/internal/poolset"
 )
 
-// Source is what is measured.
+// Source provides the snapshot.
 type Source interface {
 	Snapshot() []poolset.PoolObservation
 }
 
-// Collector implements prometheus.Collector.
+// Collector collects the metrics of the live pools.
 type Collector struct{ source Source }
 
-// NewCollector makes a collector of the source.
+// NewCollector returns a collector that reads source.
 func NewCollector(source Source) *Collector { return &Collector{source: source} }
 
 var _ prometheus.Collector = &Collector{}
 
 var (
 	targets     = desc("targets", "Targets of the pool by health.", "health")
-	connections = desc("connections", "Connections by state.", "state")
-	leases      = desc("leases", "Uses that run now.")
+	connections = desc("connections", "Connections by state. Warm connections are those in the states idle and in_use.", "state")
+	leases      = desc("leases", "Uses of connections that run now.")
 	pending     = desc("acquires_pending", "Requests that wait for a connection now.")
 	uses        = desc("uses_total", "Uses of connections that have ended.")
-	acquires    = desc("acquire_duration_seconds", "How long requests waited for a connection.", "result")
+	acquires    = desc("acquire_duration_seconds", "How long requests waited until they got a connection.", "result")
 	dials       = desc("dials_total", "Dials by result: ok, or the reason of the failure.", "result")
 	handshakes  = desc("handshake_duration_seconds", "How long successful dials took.")
 	probes      = desc("probes_total", "Health probes by result.", "result")
@@ -46,35 +48,30 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("connpool_"+name, help, append([]string{"namespace", "pool", "type"}, labels...), nil)
 }
 
-// Describe sends nothing but fixed descriptions.
+// Describe implements prometheus.Collector.
 func (c *Collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{targets, connections, leases, pending, uses, acquires, dials, handshakes, probes, saved} {
 		out <- d
 	}
 }
 
-// Collect reads one snapshot.
+// Collect implements prometheus.Collector. It reads one snapshot.
 func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	for key, total := range sum(c.source.Snapshot()) {
-		e := emitter{out: out, labels: []string{key.namespace, key.pool, key.kind}}
-		total.emit(e)
+		total.emit(emitter{out: out, labels: []string{key.namespace, key.pool, key.kind}})
 	}
 }
 
-// key is what a series is about.
+// key identifies the series of a pool and a type of targets.
 type key struct{ namespace, pool, kind string }
 
-// totals add up one pool's targets.
+// totals are sums over the targets of a pool. Of the Stats, only numbers are added.
 type totals struct {
-	up, down, unknown              int
-	idle, inUse, dialing, draining int
-	leases, pending                int
-	uses                           int64
-	acquired                       [3]connpool.AcquireCount
-	dials                          connpool.DialCount
-	failures                       map[driver.Reason]uint64
-	probes                         connpool.ProbeCount
-	saved                          float64
+	connpool.Stats
+
+	health   map[poolset.HealthState]int
+	failures map[driver.Reason]uint64
+	saved    float64
 }
 
 func sum(snapshot []poolset.PoolObservation) map[key]*totals {
@@ -82,7 +79,7 @@ func sum(snapshot []poolset.PoolObservation) map[key]*totals {
 	for _, o := range snapshot {
 		k := key{o.Pool.Namespace, o.Pool.Name, o.Type}
 		if sums[k] == nil {
-			sums[k] = &totals{failures: map[driver.Reason]uint64{}}
+			sums[k] = &totals{health: map[poolset.HealthState]int{}, failures: map[driver.Reason]uint64{}}
 		}
 		sums[k].add(o)
 	}
@@ -91,63 +88,52 @@ func sum(snapshot []poolset.PoolObservation) map[key]*totals {
 
 func (t *totals) add(o poolset.PoolObservation) {
 	if !o.Departed {
-		t.addHealth(o.Health)
+		t.health[o.Health]++
 	}
-	t.idle += o.Idle
-	t.inUse += o.InUse
-	t.dialing += o.Dialing
-	t.draining += o.Draining
-	t.leases += o.Leases
-	t.pending += o.Pending
-	t.uses += o.Uses
+	t.Idle += o.Idle
+	t.InUse += o.InUse
+	t.Dialing += o.Dialing
+	t.Draining += o.Draining
+	t.Leases += o.Leases
+	t.Pending += o.Pending
+	t.Uses += o.Uses
 	for how := range o.Acquired {
-		t.acquired[how].Count += o.Acquired[how].Count
-		t.acquired[how].Wait += o.Acquired[how].Wait
+		t.Acquired[how].Count += o.Acquired[how].Count
+		t.Acquired[how].Wait += o.Acquired[how].Wait
 	}
-	t.dials.Succeeded += o.Dials.Succeeded
-	t.dials.Time += o.Dials.Time
+	t.Dials.Succeeded += o.Dials.Succeeded
+	t.Dials.Time += o.Dials.Time
 	for reason, n := range o.DialFailures {
 		t.failures[reason] += n
 	}
-	t.probes.Succeeded += o.Probes.Succeeded
-	t.probes.Failed += o.Probes.Failed
+	t.Probes.Succeeded += o.Probes.Succeeded
+	t.Probes.Failed += o.Probes.Failed
 	if o.Dials.Succeeded > 0 {
 		t.saved += o.Dials.Time.Seconds() / float64(o.Dials.Succeeded) * float64(o.Acquired[connpool.Warm].Count)
 	}
 }
 
-func (t *totals) addHealth(state poolset.HealthState) {
-	switch state {
-	case poolset.HealthUp:
-		t.up++
-	case poolset.HealthDown:
-		t.down++
-	default:
-		t.unknown++
-	}
-}
-
 func (t *totals) emit(e emitter) {
-	e.gauge(targets, float64(t.up), "up")
-	e.gauge(targets, float64(t.down), "down")
-	e.gauge(targets, float64(t.unknown), "unknown")
-	e.gauge(connections, float64(t.idle), "idle")
-	e.gauge(connections, float64(t.inUse), "in_use")
-	e.gauge(connections, float64(t.dialing), "dialing")
-	e.gauge(connections, float64(t.draining), "draining")
-	e.gauge(leases, float64(t.leases))
-	e.gauge(pending, float64(t.pending))
-	e.counter(uses, float64(t.uses))
-	for how, acquired := range t.acquired {
+	e.gauge(targets, float64(t.health[poolset.HealthUp]), "up")
+	e.gauge(targets, float64(t.health[poolset.HealthDown]), "down")
+	e.gauge(targets, float64(t.health[poolset.HealthUnknown]), "unknown")
+	e.gauge(connections, float64(t.Idle), "idle")
+	e.gauge(connections, float64(t.InUse), "in_use")
+	e.gauge(connections, float64(t.Dialing), "dialing")
+	e.gauge(connections, float64(t.Draining), "draining")
+	e.gauge(leases, float64(t.Leases))
+	e.gauge(pending, float64(t.Pending))
+	e.counter(uses, float64(t.Uses))
+	for how, acquired := range t.Acquired {
 		e.summary(acquires, acquired.Count, acquired.Wait.Seconds(), connpool.How(how).String())
 	}
-	e.counter(dials, float64(t.dials.Succeeded), "ok")
+	e.counter(dials, float64(t.Dials.Succeeded), "ok")
 	for reason, n := range t.failures {
 		e.counter(dials, float64(n), string(reason))
 	}
-	e.summary(handshakes, t.dials.Succeeded, t.dials.Time.Seconds())
-	e.counter(probes, float64(t.probes.Succeeded), "ok")
-	e.counter(probes, float64(t.probes.Failed), "failed")
+	e.summary(handshakes, t.Dials.Succeeded, t.Dials.Time.Seconds())
+	e.counter(probes, float64(t.Probes.Succeeded), "ok")
+	e.counter(probes, float64(t.Probes.Failed), "failed")
 	e.gauge(saved, t.saved)
 }
 
@@ -158,17 +144,13 @@ type emitter struct {
 }
 
 func (e emitter) gauge(d *prometheus.Desc, value float64, labels ...string) {
-	e.out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, e.with(labels)...)
+	e.out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, slices.Concat(e.labels, labels)...)
 }
 
 func (e emitter) counter(d *prometheus.Desc, value float64, labels ...string) {
-	e.out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, value, e.with(labels)...)
+	e.out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, value, slices.Concat(e.labels, labels)...)
 }
 
 func (e emitter) summary(d *prometheus.Desc, count uint64, sum float64, labels ...string) {
-	e.out <- prometheus.MustNewConstSummary(d, count, sum, nil, e.with(labels)...)
-}
-
-func (e emitter) with(labels []string) []string {
-	return append(append([]string{}, e.labels...), labels...)
+	e.out <- prometheus.MustNewConstSummary(d, count, sum, nil, slices.Concat(e.labels, labels)...)
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/connpool/connpool/internal/poolset"
 )
 
-// snapshot is a source that always says the same.
+// snapshot is a source that always returns itself.
 type snapshot []poolset.PoolObservation
 
 func (s snapshot) Snapshot() []poolset.PoolObservation { return s }
@@ -27,8 +27,8 @@ func observation(pool, kind string, health poolset.HealthState, stats connpool.S
 	}
 }
 
-// small is two targets of one pool, one of which fails, one that has left it,
-// and a pool of another protocol that has done nothing.
+// small returns two targets of one pool, of which one fails, a target that has left
+// that pool, and a pool of another protocol that has done nothing.
 func small() snapshot {
 	up := observation("web", "ssh", poolset.HealthUp, connpool.Stats{
 		Idle: 2, InUse: 1, Dialing: 1, Draining: 1, Leases: 3, Pending: 2, Uses: 100,
@@ -52,7 +52,7 @@ func TestTheExpositionIsTheGoldenOne(t *testing.T) {
 	}
 	defer func() { _ = file.Close() }()
 	if err := testutil.CollectAndCompare(NewCollector(small()), file); err != nil {
-		t.Errorf("%v\nIf the change is meant, change %s.", err, golden)
+		t.Errorf("%v\nIf the change is intended, change %s.", err, golden)
 	}
 }
 

@@ -2,6 +2,7 @@ package operator
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -11,31 +12,27 @@ import (
 	"path/filepath"
 	"sync"
 
+	"k8s.io/apiserver/pkg/server/dynamiccertificates"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/apiserver"
 	"github.com/connpool/connpool/internal/registry"
 	"github.com/connpool/connpool/internal/serving"
 )
 
-// LiveOptions are the settings of the live API.
+// LiveOptions are the settings of the live API; their flags say what they mean.
 type LiveOptions struct {
-	// Address to serve on; "0" or nothing turns the live API off.
-	Address string
-	// CertFile and KeyFile are the certificate and its key, in one directory; the
-	// operator issues its own when they are empty.
-	CertFile, KeyFile string
-	// Service is the name, and Namespace the namespace, of the Service of the live
-	// API. The certificates that the operator issues are in that namespace, too.
-	Service, Namespace string
-	// Advertise is the IP address at which the Service finds this replica while it
-	// leads; the replica is not published when it is empty.
-	Advertise string
-	// StreamsPerUser and StreamsPerPool bound the uses that run at the same time; 0
-	// is no bound.
+	Address                        string
+	CertFile, KeyFile              string
+	Service, Namespace             string
+	Advertise                      string
 	StreamsPerUser, StreamsPerPool int
-	// AuditCommands puts the words of commands into audit lines.
-	AuditCommands bool
+	AuditCommands                  bool
 }
 
 func (o *LiveOptions) register(flags *flag.FlagSet) {
@@ -70,6 +67,50 @@ func (o *LiveOptions) validate() error {
 		return errors.New("--max-streams-per-user and --max-streams-per-pool must not be negative")
 	}
 	return nil
+}
+
+// metricsService is the Service of the metrics in config/manager.
+const metricsService = "connpool-metrics"
+
+// servingCertificate is what the live API and the metrics serve with.
+type servingCertificate = dynamiccertificates.CertKeyContentProvider
+
+// certificate returns the certificate of the files, or without files one that the
+// operator issues itself. It returns nil when the live API is off.
+func (o *LiveOptions) certificate(ctx context.Context, cluster *rest.Config) (servingCertificate, error) {
+	if o.off() {
+		return nil, nil //nolint:nilnil // nothing needs one
+	}
+	if o.CertFile != "" {
+		files, err := dynamiccertificates.NewDynamicServingContentFromFiles("live-api", o.CertFile, o.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the certificate of the live API: %w; check --tls-cert-file and --tls-private-key-file", err)
+		}
+		return files, nil
+	}
+	rotator, err := serving.NewCertRotator(cluster, serving.Options{
+		Namespace: o.Namespace, Service: o.Service, Others: []string{metricsService},
+		APIService: live.GroupVersion.Version + "." + live.GroupName,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return rotator, rotator.EnsureCertificate(ctx)
+}
+
+// serveMetricsWith lets the metrics have the same certificate as the live API, so
+// that a scraper can verify it. Without one, controller-runtime makes one for the
+// metrics that no scraper can verify.
+func serveMetricsWith(c servingCertificate, metrics *metricsserver.Options) {
+	if c == nil {
+		return
+	}
+	metrics.TLSOpts = append(metrics.TLSOpts, func(config *tls.Config) {
+		config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			pair, err := tls.X509KeyPair(c.CurrentCertKeyContent())
+			return &pair, err
+		}
+	})
 }
 
 // liveAPI is the live API of this replica. Every replica serves it.
@@ -183,4 +224,29 @@ func (o *LiveOptions) publish(mgr manager.Manager, listening net.Addr) error {
 		return fmt.Errorf("publish the live API: %w; check --live-advertise-address", err)
 	}
 	return mgr.Add(publisher)
+}
+
+// objects reads pools and targets from the manager's cache. What it returns is
+// shared with the cache and must not be changed.
+type objects struct{ cache client.Reader }
+
+// Pool implements registry.Objects.
+func (o objects) Pool(ctx context.Context, namespace, name string) (*v1alpha1.ConnectionPool, error) {
+	var pool v1alpha1.ConnectionPool
+	err := o.cache.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &pool, client.UnsafeDisableDeepCopy)
+	return &pool, err
+}
+
+// Target implements registry.Objects.
+func (o objects) Target(ctx context.Context, namespace, name string) (*v1alpha1.ConnectionTarget, error) {
+	var target v1alpha1.ConnectionTarget
+	err := o.cache.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &target, client.UnsafeDisableDeepCopy)
+	return &target, err
+}
+
+// Targets implements registry.Objects.
+func (o objects) Targets(ctx context.Context, namespace string) ([]v1alpha1.ConnectionTarget, error) {
+	var targets v1alpha1.ConnectionTargetList
+	err := o.cache.List(ctx, &targets, client.InNamespace(namespace), client.UnsafeDisableDeepCopy)
+	return targets.Items, err
 }

@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -28,19 +29,18 @@ func (o *Options) newManager(cluster *rest.Config, certificate servingCertificat
 		if err != nil {
 			return nil, err
 		}
-		settings.LeaderElectionResourceLockInterface, err = leader.NewLock(cluster, leader.Options{
-			Namespace: namespace, Replica: o.Replica, Log: ctrl.Log.WithName("leader"),
-		})
+		settings.LeaderElectionResourceLockInterface, err = leader.NewLock(cluster, namespace, o.Replica, ctrl.Log.WithName("leader"))
 		if err != nil {
 			return nil, err
 		}
 	}
-	o.Live.serveMetricsWith(certificate, &settings.Metrics)
+	serveMetricsWith(certificate, &settings.Metrics)
 	mgr, err := ctrl.NewManager(cluster, settings)
 	if err != nil {
 		return nil, fmt.Errorf("make the manager: %w", err)
 	}
-	return mgr, addChecks(mgr)
+	// Both fail only on a manager that runs.
+	return mgr, errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping))
 }
 
 func (o *Options) managerOptions() manager.Options {
@@ -78,14 +78,4 @@ func cacheOptions() cache.Options {
 			&corev1.ConfigMap{}: ours,
 		},
 	}
-}
-
-func addChecks(mgr manager.Manager) error {
-	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
-		return fmt.Errorf("add the health check: %w", err)
-	}
-	if err := mgr.AddReadyzCheck("ping", healthz.Ping); err != nil {
-		return fmt.Errorf("add the readiness check: %w", err)
-	}
-	return nil
 }

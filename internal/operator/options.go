@@ -18,30 +18,16 @@ import (
 // Options are the settings of the operator. Register gives each its flag and its
 // default; the flag's text says what it means.
 type Options struct {
-	// Version of the program, as the live API describes itself.
-	Version string
-	// Kubeconfig is the path of the kubeconfig; the in-cluster configuration is used
-	// when it is empty. Only Run reads it.
-	Kubeconfig string
-	// MetricsAddress and ProbeAddress are where metrics and health are served; "0"
-	// turns them off.
-	MetricsAddress string
-	ProbeAddress   string
-	// LeaderElect lets one replica at a time hold the connections. LeaseNamespace is
-	// where its Lease is; that of the live API, or else the pod's own, when empty.
-	LeaderElect    bool
-	LeaseNamespace string
-	// Replica is the name of this replica in the status of targets.
-	Replica string
-	// Allow are addresses that targets may resolve to although the operator refuses them
-	// by default. Deny are addresses that it refuses in addition. Allow wins.
-	Allow, Deny CIDRs
-	// LocalSockets lets targets use unix sockets of the operator's own host.
-	LocalSockets bool
-	// DrainTimeout bounds how long uses may go on when the operator ends.
-	DrainTimeout time.Duration
-	// Live are the settings of the live API.
-	Live LiveOptions
+	Version                      string // of the program; it has no flag
+	Kubeconfig                   string // only Run reads it
+	MetricsAddress, ProbeAddress string
+	LeaderElect                  bool
+	LeaseNamespace               string // see leaseNamespace for an empty one
+	Replica                      string
+	Allow, Deny                  []netip.Prefix // Allow wins
+	LocalSockets                 bool
+	DrainTimeout                 time.Duration
+	Live                         LiveOptions
 }
 
 // Register adds the flags, with their defaults.
@@ -52,11 +38,12 @@ func (o *Options) Register(flags *flag.FlagSet) {
 	flags.StringVar(&o.ProbeAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz; 0 turns them off")
 	flags.BoolVar(&o.LeaderElect, "leader-elect", false, "let one replica at a time hold the connections")
 	flags.StringVar(&o.LeaseNamespace, "leader-elect-namespace", "", "namespace of the Lease; the operator's own when empty")
-	flags.StringVar(&o.Replica, "replica-name", hostname(), "name of this replica in the status of targets")
-	flags.Var(&o.Allow, "allow-cidrs",
-		"comma-separated CIDRs that targets may resolve to although they are loopback, link-local or the like")
-	flags.Var(&o.Deny, "deny-cidrs",
-		"comma-separated CIDRs that targets must not resolve to, such as those of the control plane's endpoints")
+	host, _ := os.Hostname() // Validate asks for a name when the host has none
+	flags.StringVar(&o.Replica, "replica-name", host, "name of this replica in the status of targets")
+	flags.Func("allow-cidrs", "comma-separated CIDRs that targets may resolve to although they are loopback, link-local or the like",
+		appendCIDRs(&o.Allow))
+	flags.Func("deny-cidrs", "comma-separated CIDRs that targets must not resolve to, such as those of the control plane's endpoints",
+		appendCIDRs(&o.Deny))
 	flags.BoolVar(&o.LocalSockets, "allow-local-sockets", false,
 		"let targets use unix sockets of the operator's own host; every user who may write targets then has what those sockets give")
 	flags.DurationVar(&o.DrainTimeout, "drain-timeout", 5*time.Minute, "how long what runs may go on after SIGTERM")
@@ -87,7 +74,8 @@ func (o *Options) policy() egress.Policy {
 // podNamespace is the file from which a pod reads its namespace.
 const podNamespace = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
-// leaseNamespace returns the namespace of the leader's Lease.
+// leaseNamespace returns the namespace of the leader's Lease: the one that is set,
+// or that of the live API, or else the pod's own.
 func (o *Options) leaseNamespace() (string, error) {
 	if given := cmp.Or(o.LeaseNamespace, o.Live.Namespace); given != "" {
 		return given, nil
@@ -99,38 +87,20 @@ func (o *Options) leaseNamespace() (string, error) {
 	return strings.TrimSpace(string(own)), nil
 }
 
-func hostname() string {
-	name, err := os.Hostname()
-	if err != nil {
-		return ""
-	}
-	return name
-}
-
-// CIDRs is the value of a flag that may be repeated and may hold a
+// appendCIDRs returns the setter of a flag that may be repeated and may hold a
 // comma-separated list.
-type CIDRs []netip.Prefix
-
-// String implements flag.Value.
-func (c *CIDRs) String() string {
-	texts := make([]string, len(*c))
-	for i, prefix := range *c {
-		texts[i] = prefix.String()
-	}
-	return strings.Join(texts, ",")
-}
-
-// Set implements flag.Value. It adds to the list.
-func (c *CIDRs) Set(value string) error {
-	for text := range strings.SplitSeq(value, ",") {
-		prefix, err := netip.ParsePrefix(strings.TrimSpace(text))
-		if err != nil {
-			if net.ParseIP(strings.TrimSpace(text)) != nil {
-				return fmt.Errorf("%q lacks its prefix length; write %s/32 or /128 for one address", text, text)
+func appendCIDRs(to *[]netip.Prefix) func(string) error {
+	return func(value string) error {
+		for text := range strings.SplitSeq(value, ",") {
+			prefix, err := netip.ParsePrefix(strings.TrimSpace(text))
+			if err != nil {
+				if net.ParseIP(strings.TrimSpace(text)) != nil {
+					return fmt.Errorf("%q lacks its prefix length; write %s/32 or /128 for one address", text, text)
+				}
+				return fmt.Errorf("%q is not a CIDR such as 127.0.0.0/8", text)
 			}
-			return fmt.Errorf("%q is not a CIDR such as 127.0.0.0/8", text)
+			*to = append(*to, prefix)
 		}
-		*c = append(*c, prefix)
+		return nil
 	}
-	return nil
 }

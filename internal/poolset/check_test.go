@@ -39,7 +39,7 @@ func (f *fixture) wantStages(got Check, reason driver.Reason, want ...driver.Sta
 	}
 }
 
-func TestACheckOfATargetThatNobodyUsesIsRefused(t *testing.T) {
+func TestACheckOfATargetThatNoPoolUsesIsRefused(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		f.ensure(Target{Ref: ref("idle"), Access: f.access("idle", "v1", nil)}, f.target("gone", pool("p")))
 		f.set.Remove("gone-uid")
@@ -99,7 +99,7 @@ func TestACheckThatSucceedsEndsTheParking(t *testing.T) {
 		f.ensure(f.target("web", pool("p"), pool("q")))
 		sleep(time.Minute)
 		f.wantHealth("web", "p", HealthDown)
-		f.fake.OnDial(nil) // somebody has put the key on the server
+		f.fake.OnDial(nil) // the key was put on the server
 		f.check("web")
 		sleep(5 * time.Second)
 		for _, name := range []string{"p", "q"} {
@@ -110,7 +110,7 @@ func TestACheckThatSucceedsEndsTheParking(t *testing.T) {
 	})
 }
 
-func TestWhoeverChecksMeanwhileSharesTheResult(t *testing.T) {
+func TestCallersWhoCheckMeanwhileShareTheResult(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		f.ensure(f.target("web", pool("p")))
 		f.fake.OnDial(func(context.Context, driver.Endpoint) error {
@@ -128,7 +128,7 @@ func TestWhoeverChecksMeanwhileSharesTheResult(t *testing.T) {
 	})
 }
 
-// Whoever checks a wrong key in a loop must not have us banned.
+// A caller who checks a wrong key in a loop must not get the operator banned.
 func TestARefusalIsSharedForAWhile(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		web := f.target("web", pool("p"))

@@ -150,7 +150,7 @@ func (a *applier) sweepJumpHosts() {
 			used[jumpHost.UID] = true
 		}
 	}
-	a.network.KeepJumpHosts(used)
+	a.network.SweepJumpHosts(used)
 }
 
 // retryBehind lets everything behind a jump host be dialed at once, since what stood

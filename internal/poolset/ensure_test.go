@@ -262,7 +262,7 @@ func TestWhatIsSeenOfTheOldHostSaysNothingOfTheNewOne(t *testing.T) {
 	})
 }
 
-func TestADialThatNobodyWaitsForAnyMoreCountsForNothing(t *testing.T) {
+func TestADialThatIsNoLongerWantedCountsForNothing(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		web := f.target("web", pool("p", func(p *Policy) { p.FailureThreshold = 1 }))
 		f.ensure(web)
@@ -307,17 +307,17 @@ func TestARemovedTargetIsGoneAtOnceAndWhatRunsGetsAGrace(t *testing.T) {
 	})
 }
 
-func TestANamesakeInheritsNothing(t *testing.T) {
+func TestATargetOfTheSameNameInheritsNothing(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		f.ensure(f.target("web", pool("p")))
 		old := f.fake.Live()[0]
 		f.set.Remove("web-uid")
-		namesake := f.target("web", pool("p", single))
-		namesake.UID, namesake.Access = "another-uid", f.access("elsewhere", "v1", nil)
-		f.ensure(namesake)
+		successor := f.target("web", pool("p", single))
+		successor.UID, successor.Access = "another-uid", f.access("elsewhere", "v1", nil)
+		f.ensure(successor)
 		execution, err := execIn(f.Context(), f.set, Request{Pool: "p-uid"}, driver.Command{Argv: []string{"true"}}, driver.Streams{})
 		if err != nil || execution.Target.UID != "another-uid" {
-			t.Errorf("ran at %v, %v; want at the namesake", execution.Target, err)
+			t.Errorf("ran at %v, %v; want at the successor", execution.Target, err)
 		}
 		if _, err := f.exec(request("p", "web")); !errors.Is(err, ErrUnknownTarget) {
 			t.Errorf("the old UID: %v, want %v", err, ErrUnknownTarget)
@@ -356,7 +356,7 @@ func TestAPausedPoolFinishesWhatRunsAndHandsOutNothing(t *testing.T) {
 	})
 }
 
-func TestSubscribersHearOfTransitionsAndNotOfLeases(t *testing.T) {
+func TestSubscribersAreToldOfTransitionsAndNotOfLeases(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		f.ensure(f.target("web", pool("p")))
 		if f.news.Load() == 0 {

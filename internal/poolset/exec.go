@@ -41,9 +41,9 @@ func execOn(
 	}
 }
 
-// notStarted marks an error of Acquire as proof that nothing ran. It keeps a
-// classified failure as it was, and adds no words of its own: what the pool refuses
-// is put into words by those who know what the request was.
+// notStarted returns an error of Acquire as proof that nothing ran. A failure of the
+// target stays as it was. What the pool itself refuses has no reason: it is put into
+// words by those who know what the request was, by the error in the chain.
 func notStarted(err error) error {
 	failure := driver.Error{Message: driver.Sanitize(err.Error())}
 	if classified, ok := errors.AsType[*driver.Error](err); ok {

@@ -14,7 +14,7 @@ import (
 	"github.com/connpool/connpool/internal/driver/drivertest"
 )
 
-// sessions is a server that allows so many sessions on each connection.
+// sessions is a server that allows a limited number of channels on a connection.
 type sessions struct {
 	limit int
 	took  time.Duration
@@ -79,7 +79,7 @@ func TestAServerThatAllowsFewerSessionsFailsNoCommand(t *testing.T) {
 	})
 }
 
-func TestAServerThatRefusesEverySessionIsNotAskedForEver(t *testing.T) {
+func TestAServerThatRefusesEverySessionIsAskedAFewTimesOnly(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		server := &sessions{running: map[*drivertest.FakeConn]int{}}
 		f.fake.OnExec(server.serve)
@@ -281,7 +281,7 @@ func TestARequestThatNamesNoTarget(t *testing.T) {
 	})
 }
 
-func TestACommandOnATargetThatRunsNoneSaysSo(t *testing.T) {
+func TestATargetThatRunsNoCommandsSaysSo(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		web := f.target("web", pool("p"))
 		web.Driver = plain{f.fake}

@@ -164,13 +164,13 @@ func TestASlowReaderHoldsBackItsOwnCommandOnly(t *testing.T) {
 	running.Wait()
 }
 
-// zeros is an input without end.
+// zeros is an endless input.
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
-// F21: input that nobody reads.
-func TestInputThatNobodyReadsHoldsBackNothing(t *testing.T) {
+// F21: input that the command does not read.
+func TestInputThatIsNotReadHoldsBackNothing(t *testing.T) {
 	release := make(chan struct{})
 	r := startRemote(t, func(_ context.Context, command sshserver.Command) int {
 		if command.Line == "deaf" {
@@ -222,7 +222,7 @@ func TestAConnectionThatIsLostInMidCommandLeavesItUnknownAtOnce(t *testing.T) {
 }
 
 // F06: the reply is lost, then the caller's patience ends. The connection is not
-// known to be dead, but nobody else gets it.
+// known to be dead, but no other caller gets it.
 func TestAFrozenConnectionIsNotHandedOn(t *testing.T) {
 	r := startRemote(t, func(ctx context.Context, command sshserver.Command) int {
 		if command.Line == "long" {
@@ -275,7 +275,7 @@ func TestACheckNamesTheStageThatFails(t *testing.T) {
 		reason driver.Reason
 	}{
 		"the address is denied": {func(r *remote, _ *Target) { r.allow = nil }, driver.StageConnect, driver.AddressDenied},
-		"nobody listens":        {func(r *remote, _ *Target) { r.proxy.Close() }, driver.StageConnect, driver.Unreachable},
+		"nothing listens":       {func(r *remote, _ *Target) { r.proxy.Close() }, driver.StageConnect, driver.Unreachable},
 		"another host key": {
 			func(r *remote, target *Target) {
 				target.Endpoint.KnownHosts = []byte(startRemote(r.T, nil).server.KnownHosts)
@@ -313,8 +313,8 @@ func TestACheckNamesTheStageThatFails(t *testing.T) {
 	}
 }
 
-// anyHost leaves of a known_hosts line only the key, which then speaks for
-// whatever host is dialed.
+// anyHost removes the host from a known_hosts line, so that the key stands for
+// every host.
 func anyHost(line []byte) []byte {
 	_, key, _ := bytes.Cut(line, []byte(" "))
 	return key

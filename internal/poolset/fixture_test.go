@@ -28,7 +28,7 @@ type fixture struct {
 	news atomic.Int64
 }
 
-// inWorld runs a test in virtual time, closes the set and fails on leaks.
+// withFixture runs a test in virtual time, closes the set and fails on leaks.
 func withFixture(t *testing.T, test func(*fixture)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -98,7 +98,7 @@ func (f *fixture) access(host, version string, via *JumpHost) Access {
 		Identity: host, Version: version, JumpHost: via,
 	}
 	if via != nil {
-		a.Driver, a.Identity = tunnelled{f.fake}, host+" via "+via.Identity
+		a.Driver, a.Identity = tunneled{f.fake}, host+" via "+via.Identity
 	}
 	return a
 }
@@ -112,7 +112,7 @@ func (t Target) rotated(version string) Target {
 
 func keyOf(e driver.Endpoint) string { return string(e.Credentials["key"]) }
 
-// refuse makes the dials fail that the condition names.
+// refuse makes the matching dials fail.
 func (f *fixture) refuse(reason driver.Reason, which func(driver.Endpoint) bool) {
 	f.fake.OnDial(func(_ context.Context, e driver.Endpoint) error {
 		if which(e) {
@@ -143,7 +143,7 @@ func (f *fixture) ensure(targets ...Target) {
 	synctest.Wait()
 }
 
-// dials counts the dials so far that match.
+// dials returns how many dials so far match.
 func (f *fixture) dials(which func(driver.Endpoint) bool) (n int) {
 	for _, e := range f.fake.Dials() {
 		if which(e) {
@@ -153,7 +153,7 @@ func (f *fixture) dials(which func(driver.Endpoint) bool) (n int) {
 	return n
 }
 
-// live are the living connections that match.
+// live returns the live connections that match.
 func (f *fixture) live(which func(driver.Endpoint) bool) (conns []*drivertest.FakeConn) {
 	for _, c := range f.fake.Live() {
 		if which(c.Endpoint) {
@@ -177,7 +177,7 @@ func (f *fixture) wantLive(want int, which func(driver.Endpoint) bool) {
 	}
 }
 
-// seen is what is true of a target in a pool.
+// seen returns what is true of a target in a pool.
 func (f *fixture) seen(target, pool string) PoolObservation {
 	f.Helper()
 	o, ok := f.set.Observe(target + "-uid")
@@ -250,12 +250,12 @@ func sink(carrier context.Context) net.Conn {
 	return near
 }
 
-// tunnelled is the fake driver for hosts behind a jump host: its connections
+// tunneled is the fake driver for hosts behind a jump host: its connections
 // live on a stream of the endpoint's transport, and end with it.
-type tunnelled struct{ *drivertest.Fake }
+type tunneled struct{ *drivertest.Fake }
 
 // Prepare implements driver.Driver.
-func (d tunnelled) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
+func (d tunneled) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
 	inner, err := d.Fake.Prepare(endpoint)
 	return tunnelDialer{inner, endpoint}, err
 }

@@ -179,7 +179,7 @@ func TestATargetWhoseDialsFailStaysDownAlthoughItsConnectionsServe(t *testing.T)
 	})
 }
 
-func TestAConnectionThatMayNotBeNeededIsNotGivenUpForATargetThatTakesNoMore(t *testing.T) {
+func TestASpareConnectionIsKeptWhileTheTargetTakesNoNewOne(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		one := func(p *Policy) { p.LeasesPerConn = 1 }
 		f.ensure(f.target("web", pool("p", minWarm(0), one)))

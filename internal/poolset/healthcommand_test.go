@@ -12,7 +12,7 @@ import (
 
 func checked(p *Policy) { p.ProbeCommand = []string{"check"} }
 
-// answers makes every command end with the code by then.
+// answers makes every command end with the code at that time.
 func (f *fixture) answers(code *atomic.Int32) {
 	f.fake.OnExec(func(context.Context, *drivertest.FakeConn, driver.Command, driver.Streams) (driver.ExitStatus, error) {
 		return driver.ExitStatus{Code: int(code.Load())}, nil

@@ -13,7 +13,7 @@ import (
 	"github.com/connpool/connpool/internal/driver/drivertest"
 )
 
-// crowd is so many targets behind one jump host.
+// crowd ensures n targets behind one jump host.
 func (f *fixture) crowd(jump *JumpHost, n int, changes ...func(*Policy)) {
 	f.Helper()
 	for i := range n {
@@ -56,8 +56,8 @@ func TestACrowdSurvivesTheDeathOfItsJumpHost(t *testing.T) {
 	})
 }
 
-// the jump host is lost between the moment when a dial is let in and the moment
-// when it wants its stream: nobody is to blame for that, so it begins anew.
+// The jump host is lost between the moment when a dial is let in and the moment
+// when it wants its stream. That is no failure of the target, so the dial starts over.
 func TestADialWhoseJumpHostIsLostInBetweenBeginsAnew(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		f.letJumpHostsForward()
@@ -85,7 +85,7 @@ func TestADialWhoseJumpHostIsLostInBetweenBeginsAnew(t *testing.T) {
 
 // A Docker connection opens more sockets while it lives. They need no place in
 // the budget, and wait for a jump host that is away for a moment.
-func TestWhatALivingConnectionOpensWaitsForItsJumpHost(t *testing.T) {
+func TestWhatALiveConnectionReopensWaitsForItsJumpHost(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		f.letJumpHostsForward()
 		jump := f.jumpHost("jump", "v1", nil)
@@ -135,8 +135,8 @@ func TestADialInItsTurnDoesNotWaitForItsJumpHost(t *testing.T) {
 	})
 }
 
-// F04 for jump hosts: whoever finds out that it is frozen frees all others.
-func TestAFrozenJumpHostIsFoundOutByTheFirstThatWantsAStream(t *testing.T) {
+// F04 for jump hosts: the first caller that finds it frozen frees all others.
+func TestAFrozenJumpHostIsNoticedByTheFirstStream(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		f.letJumpHostsForward()
 		jump := f.jumpHost("jump", "v1", nil)
@@ -170,7 +170,7 @@ func TestAJumpHostIsObserved(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		f.letJumpHostsForward()
 		if _, ok := f.set.Observe("jump-uid"); ok {
-			t.Error("seen before anybody needs it")
+			t.Error("seen before a target needs it")
 		}
 		jump := f.jumpHost("jump", "v1", nil)
 		f.ensure(f.behind(jump, "a", pool("p", minWarm(0))))
@@ -197,12 +197,12 @@ func TestAJumpHostIsObserved(t *testing.T) {
 		}
 		f.set.Remove("a-uid")
 		if _, ok := f.set.Observe("jump-uid"); ok {
-			t.Error("still seen although nobody needs it")
+			t.Error("still seen although no target needs it")
 		}
 	})
 }
 
-func TestNewsOfAJumpHostIsToldInItsOwnName(t *testing.T) {
+func TestSubscribersAreToldOfJumpHosts(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		f.letJumpHostsForward()
 		told := make(chan Ref, 1000)
@@ -222,7 +222,7 @@ func TestNewsOfAJumpHostIsToldInItsOwnName(t *testing.T) {
 		f.set.Remove("a-uid")
 		sleep(time.Second)
 		if heard() == 0 {
-			t.Error("nothing was told when nobody needs it any more")
+			t.Error("nothing was told when no target needed it any more")
 		}
 	})
 }

@@ -236,7 +236,7 @@ func TestWhatIsBehindAJumpHostFollowsItsCorrectionAtOnce(t *testing.T) {
 	}
 }
 
-func TestAJumpHostsPauseIsNotLongerBehindIt(t *testing.T) {
+func TestAJumpHostsThrottleIsNotLongerBehindIt(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		f.letJumpHostsForward()
 		f.fake.OnDial(func(_ context.Context, e driver.Endpoint) error {
@@ -285,7 +285,7 @@ func TestAJumpTargetThatCannotForwardIsNamed(t *testing.T) {
 	})
 }
 
-// plain is a driver whose connections can do nothing but live.
+// plain is a driver whose connections can neither run nor forward anything.
 type plain struct{ *drivertest.Fake }
 
 // Prepare implements driver.Driver.

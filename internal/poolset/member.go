@@ -176,7 +176,7 @@ func (m *member) recordHealth(by *reach.Dialer, event healthEvent, err *driver.E
 // mu.
 func (m *member) concerns(by *reach.Dialer, err *driver.Error) bool {
 	newest := m.pool.Dialer()
-	if by.Identity() != newest.Identity() {
+	if by.Version().Identity() != newest.Version().Identity() {
 		return false
 	}
 	return err == nil || by != newest || !m.pool.Stats().Rotation.Pending
@@ -187,7 +187,7 @@ func (m *member) concerns(by *reach.Dialer, err *driver.Error) bool {
 func (m *member) recordCommandHealth(by *reach.Dialer, failure error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if by.Identity() != m.pool.Dialer().Identity() || len(m.policy.ProbeCommand) == 0 {
+	if by.Version().Identity() != m.pool.Dialer().Version().Identity() || len(m.policy.ProbeCommand) == 0 {
 		return
 	}
 	before := m.commandHealth.state

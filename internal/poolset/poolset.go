@@ -127,8 +127,9 @@ func (s *Set) Acquire(ctx context.Context, request Request) (Lease, error) {
 // ExecOn runs one command on a lease of the request, and ends the lease. Its
 // error carries the outcome: driver.OutcomeOf tells. A command for which the server
 // refused a channel has proved not to have started and tries another connection,
-// which it acquires in the same way; if Acquire refuses that, its error is in the
-// chain. Nothing else is retried.
+// which it acquires in the same way. If Acquire refuses that, its error is in the
+// chain, and the reason is empty unless the target is to blame. Nothing else is
+// retried.
 //
 // When ctx ends, the remote process is signaled and the outcome is Unknown. A
 // connection on which a command did not complete gives its slot to others only

@@ -17,8 +17,8 @@ const proofTimeout = 5 * time.Second
 // one lets one command at a time run, on one connection.
 func one(p *Policy) { p.Max, p.LeasesPerConn = 1, 1 }
 
-// A connection on which a command did not complete may be dead without anybody
-// knowing yet: the next caller must not be the one who finds out.
+// A connection on which a command did not complete may be dead without a sign of
+// it yet: the next caller must not be the one who finds out.
 func TestAConnectionOnWhichACommandDidNotCompleteProvesItselfFirst(t *testing.T) {
 	frozen := func(ctx context.Context, _ *drivertest.FakeConn) error {
 		<-ctx.Done()
@@ -80,7 +80,7 @@ func dies(_ context.Context, conn *drivertest.FakeConn) error {
 	return &driver.Error{Reason: driver.Unreachable, Stage: driver.StageKeepalive, Message: "lost"}
 }
 
-func TestNoProofIsWaitedForAtTheEnd(t *testing.T) {
+func TestCloseDoesNotWaitForAProofThatHangs(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		f.ensure(f.target("web", pool("p", one)))
 		f.fake.OnProbe(func(ctx context.Context, _ *drivertest.FakeConn) error {

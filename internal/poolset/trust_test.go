@@ -21,10 +21,10 @@ func TestChangedPins(t *testing.T) {
 		reason driver.Reason
 		keeps  bool
 	}{
-		"the host is not the one that is pinned now":  {driver.HostKeyMismatch, given},
-		"its certificate is revoked":                  {driver.CertificateInvalid, given},
-		"nobody knows, because it cannot be reached":  {driver.Unreachable, kept},
-		"the host is right and the key is wrong also": {driver.AuthenticationFailed, kept},
+		"the host is not the one that is pinned now":      {driver.HostKeyMismatch, given},
+		"its certificate is revoked":                      {driver.CertificateInvalid, given},
+		"that is not known, because it cannot be reached": {driver.Unreachable, kept},
+		"the host is right and the key is wrong also":     {driver.AuthenticationFailed, kept},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -67,8 +67,8 @@ func TestChangedPinsThatAreRightCutNothing(t *testing.T) {
 	})
 }
 
-// The pins were changed before the Secret was; it is still them that count.
-func TestTheTrialOfChangedPinsOutlivesANewerOne(t *testing.T) {
+// The pins were changed first, then the Secret: the pins still count.
+func TestChangedPinsStillCountAfterTheSecretChanges(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		web := f.target("web", pool("p"))
 		f.ensure(web)
@@ -82,7 +82,7 @@ func TestTheTrialOfChangedPinsOutlivesANewerOne(t *testing.T) {
 	})
 }
 
-func TestAChangedSecretDoesNotDisownAHostThatChangedItsKey(t *testing.T) {
+func TestAChangedSecretKeepsTheConnectionsToAHostThatChangedItsKey(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		web := f.target("web", pool("p"))
 		f.ensure(web)
@@ -93,7 +93,7 @@ func TestAChangedSecretDoesNotDisownAHostThatChangedItsKey(t *testing.T) {
 	})
 }
 
-func TestPinsThatCannotBeReadVouchForNobody(t *testing.T) {
+func TestPinsThatCannotBeReadTrustNoConnection(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		web := f.target("web", pool("p"))
 		f.ensure(web)
@@ -106,7 +106,7 @@ func TestPinsThatCannotBeReadVouchForNobody(t *testing.T) {
 	})
 }
 
-func TestAJumpHostThatIsNotThePinnedOneAnyMoreIsGivenUp(t *testing.T) {
+func TestAJumpHostThatIsNoLongerThePinnedOneIsGivenUp(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		f.letJumpHostsForward()
 		old, changed := f.jumpHost("jump", "v1", nil), f.jumpHost("jump", "v2", nil)
@@ -121,7 +121,7 @@ func TestAJumpHostThatIsNotThePinnedOneAnyMoreIsGivenUp(t *testing.T) {
 	})
 }
 
-// A certificate that is not valid yet is one day.
+// A certificate that is not valid yet becomes valid.
 func TestAJumpHostThatCouldNotBePreparedIsPreparedAgain(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		f.letJumpHostsForward()
@@ -140,7 +140,7 @@ func TestAJumpHostThatCouldNotBePreparedIsPreparedAgain(t *testing.T) {
 }
 
 // A client's certificate has expired, and the authority has changed with it.
-func TestACertificateOfOursThatIsNoGoodSaysNothingOfTheServer(t *testing.T) {
+func TestABadClientCertificateSaysNothingOfTheServer(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		web := f.target("web", pool("p"))
 		f.ensure(web)

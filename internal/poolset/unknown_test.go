@@ -9,7 +9,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// F15 for what does not even say where it leads: such as a kubeconfig.
+// F15 for credentials that name the server themselves, such as a kubeconfig.
 func TestAnUnknownIdentityIsTheOneThatItWas(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		web := f.target("web", pool("p"))

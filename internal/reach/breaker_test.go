@@ -112,7 +112,7 @@ func TestAnAbandonedTrialHandsOver(t *testing.T) {
 			t.Errorf("first: %v, want canceled", err)
 		}
 		if !second.began {
-			t.Fatal("nobody took the trial over")
+			t.Fatal("the waiting caller did not take the trial over")
 		}
 		second.answer <- nil
 		if err := <-second.result; err != nil {
@@ -137,7 +137,7 @@ func TestAWaiterMayLeaveBeforeTheTrialEnds(t *testing.T) {
 	})
 }
 
-func TestAFailureOpensTheBreakerAsLongAsItHolds(t *testing.T) {
+func TestAFailureOpensTheBreakerForItsTime(t *testing.T) {
 	throttled := &driver.Error{Reason: driver.ThrottledByServer, RetryAfter: 90 * time.Second}
 	tests := map[string]struct {
 		err  *driver.Error

@@ -31,20 +31,22 @@ type Dialer struct {
 	prepared driver.Dialer // nil until Prepare has succeeded
 }
 
+// Dialer returns a dialer with the keepalive. It is not prepared yet.
+func (v *Version) Dialer(keepalive Keepalive) *Dialer {
+	return &Dialer{version: v, keepalive: keepalive}
+}
+
 // Is reports whether d dials the version with the keepalive.
 func (d *Dialer) Is(v *Version, keepalive Keepalive) bool {
 	return d.version == v && d.keepalive == keepalive
 }
 
-// Version is the version that is dialed.
+// Version is the version that d dials.
 func (d *Dialer) Version() *Version { return d.version }
 
-// Identity is the Access.Identity of the version.
-func (d *Dialer) Identity() string { return d.version.access.Identity }
-
-// Prepare parses what the access holds; it dials nothing, but may take as long as
-// the decryption of a key. Its error is a *driver.Error. Dial does it, too, if it
-// has not succeeded yet: what cannot be used now may be usable later, such as a
+// Prepare parses what the access holds. It dials nothing, but may take as long as
+// the decryption of a key. Its error is a *driver.Error. Dial prepares, too, until
+// it has succeeded once: what cannot be used now may be usable later, such as a
 // certificate that is not valid yet.
 func (d *Dialer) Prepare() error {
 	_, err := d.prepare()
@@ -57,19 +59,14 @@ func (d *Dialer) prepare() (driver.Dialer, error) {
 	if d.prepared != nil {
 		return d.prepared, nil
 	}
-	prepared, err := d.version.access.Driver.Prepare(d.endpoint())
+	endpoint := d.version.endpoint()
+	endpoint.KeepaliveInterval, endpoint.KeepaliveTimeout = d.keepalive.Interval, d.keepalive.Timeout
+	prepared, err := d.version.access.Driver.Prepare(endpoint)
 	if err != nil {
 		return nil, err
 	}
 	d.prepared = prepared
 	return prepared, nil
-}
-
-func (d *Dialer) endpoint() driver.Endpoint {
-	endpoint := d.version.access.Endpoint
-	endpoint.KeepaliveInterval, endpoint.KeepaliveTimeout = d.keepalive.Interval, d.keepalive.Timeout
-	endpoint.Dial, endpoint.Reopen = d.version.transport.dial, d.version.transport.reopen
-	return endpoint
 }
 
 // Dial makes one connection: once the breaker lets it, the jump host is connected,
@@ -138,23 +135,16 @@ type Watch struct {
 // watched. It obeys the budget like any other dial. A failure changes nothing for
 // other dials; a success ends the server's throttle.
 func (v *Version) DialAside(ctx context.Context, watch Watch) (driver.Conn, error) {
-	endpoint := v.access.Endpoint
-	endpoint.Dial, endpoint.Reopen = watch.Transport(v.transport.dial), v.transport.reopen
-	endpoint.Trace = watch.Passed
+	endpoint := v.endpoint()
+	endpoint.Dial, endpoint.Trace = watch.Transport(endpoint.Dial), watch.Passed
 	prepared, err := v.access.Driver.Prepare(endpoint)
 	if err != nil {
 		return nil, err
 	}
 	watch.Passed(driver.StagePrepare, "the credentials and the pinned identity can be used")
-	if err := v.transport.ready(ctx); err != nil {
-		return nil, err
-	}
-	done, err := v.limits.budget.Admit(ctx, v.host(), v.jumpHost())
+	done, err := v.admit(ctx)
 	if err != nil {
-		return nil, &driver.Error{
-			Reason: driver.Timeout, Stage: driver.StageConnect, Err: err,
-			Message: "too many other connections are being made just now; try again",
-		}
+		return nil, err
 	}
 	made, err := dialWithin(ctx, prepared)
 	if err != nil {

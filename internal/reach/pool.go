@@ -129,7 +129,7 @@ func (p *Pool) SetLimits(limits connpool.Limits) {
 func (p *Pool) Follow(next *Dialer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.dialer.Swap(next).Identity() == next.Identity() {
+	if p.dialer.Swap(next).version.Identity() == next.version.Identity() {
 		p.changed(Rotated)
 		p.Rotate(p.dialBy(next))
 		return

@@ -96,9 +96,9 @@ func (n *Network) newJumpHost(ref Ref, version *Version) *jumpHost {
 	})}
 }
 
-// KeepJumpHosts retires the jump hosts whose UIDs are not in use, as soon as nothing
+// SweepJumpHosts retires the jump hosts whose UIDs are not in use, as soon as nothing
 // runs over them.
-func (n *Network) KeepJumpHosts(used map[string]bool) {
+func (n *Network) SweepJumpHosts(used map[string]bool) {
 	n.jumpHosts.mu.Lock()
 	defer n.jumpHosts.mu.Unlock()
 	for uid, h := range n.jumpHosts.byUID {

@@ -26,7 +26,7 @@ func direct(egress driver.DialFunc) transport {
 	return transport{ready: func(context.Context) error { return nil }, dial: egress, reopen: egress}
 }
 
-// limits are what the dials of all targets share.
+// limits are what bounds the dials of all targets.
 type limits struct {
 	budget    *connpool.Budget
 	throttles throttles
@@ -63,9 +63,11 @@ func (v *Version) MayServe(want Access, err error) bool {
 // Forgive lets the next dial try at once what failed for this version.
 func (v *Version) Forgive() { v.breaker.forgive() }
 
-// Dialer returns a dialer with the keepalive. It is not prepared yet.
-func (v *Version) Dialer(keepalive Keepalive) *Dialer {
-	return &Dialer{version: v, keepalive: keepalive}
+// endpoint is what the driver is given, without a keepalive.
+func (v *Version) endpoint() driver.Endpoint {
+	endpoint := v.access.Endpoint
+	endpoint.Dial, endpoint.Reopen = v.transport.dial, v.transport.reopen
+	return endpoint
 }
 
 // invalidated reports whether err, which came from the pins of today, proves that

@@ -3,7 +3,6 @@ package serving
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,20 +18,13 @@ import (
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/retry"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	aggregatorclient "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset/typed/apiregistration/v1"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 )
 
-var (
-	_ dynamiccertificates.CertKeyContentProvider = (*CertRotator)(nil)
-	_ dynamiccertificates.Notifier               = (*CertRotator)(nil)
-)
-
-// maxConflictRetries is how often a write is tried again because another replica
-// was quicker. The other one did what was due, so the second try nearly always
-// finds nothing left to do.
-const maxConflictRetries = 5
+var _ dynamiccertificates.CertKeyContentProvider = (*CertRotator)(nil)
 
 // Options say for which Services the certificate is. Namespace and Service are
 // required.
@@ -77,11 +69,8 @@ type CertRotator struct {
 	listeners []dynamiccertificates.Listener
 }
 
-// served is the part of the contents that clients get to see, and its key.
-type served struct {
-	certificate                    *tls.Certificate
-	certificatePEM, keyPEM, bundle []byte
-}
+// served is a certificate with its key, in PEM.
+type served struct{ certificate, key []byte }
 
 // NewCertRotator makes a rotator that has no certificate yet: see EnsureCertificate.
 func NewCertRotator(config *rest.Config, options Options) (*CertRotator, error) {
@@ -135,24 +124,24 @@ func (r *CertRotator) NeedLeaderElection() bool { return false }
 // and makes its certificate the current one. It does the last although the second
 // fails.
 func (r *CertRotator) Refresh(ctx context.Context) error {
-	next, err := r.ensureSecret(ctx)
+	data, err := r.ensureSecret(ctx)
 	if err != nil {
 		return err
 	}
-	err = r.updateAPIService(ctx, next.bundle)
-	r.activate(next)
+	err = r.updateAPIService(ctx, data[authoritiesKey])
+	r.activate(&served{certificate: data[certificateKey], key: data[privateKeyKey]})
 	return err
 }
 
 // ensureSecret returns what the Secret holds after all that was due was done to
-// it, by this replica or by another one.
-func (r *CertRotator) ensureSecret(ctx context.Context) (*served, error) {
-	for attempt := 1; ; attempt++ {
-		next, err := r.tryEnsureSecret(ctx)
-		if err == nil || attempt > maxConflictRetries || !isOvertaken(err) {
-			return next, err
-		}
-	}
+// it, by this replica or by another one. A replica that was quicker did what was
+// due, so the second try nearly always finds nothing left to do.
+func (r *CertRotator) ensureSecret(ctx context.Context) (data map[string][]byte, err error) {
+	err = retry.OnError(retry.DefaultRetry, isOvertaken, func() error {
+		data, err = r.tryEnsureSecret(ctx)
+		return err
+	})
+	return data, err
 }
 
 // isOvertaken reports whether a write failed because another replica has written
@@ -161,7 +150,7 @@ func isOvertaken(err error) bool {
 	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err)
 }
 
-func (r *CertRotator) tryEnsureSecret(ctx context.Context) (*served, error) {
+func (r *CertRotator) tryEnsureSecret(ctx context.Context) (map[string][]byte, error) {
 	secret, err := r.secrets.Get(ctx, r.options.SecretName(), metav1.GetOptions{})
 	missing := apierrors.IsNotFound(err)
 	if err != nil && !missing {
@@ -170,18 +159,24 @@ func (r *CertRotator) tryEnsureSecret(ctx context.Context) (*served, error) {
 	if missing {
 		secret = r.newSecret()
 	}
+	if secret.Data == nil {
+		secret.Data = map[string][]byte{}
+	}
 	next, due, err := renew(r.options.Now(), readContents(secret.Data), r.options.Names())
 	if err != nil {
 		return nil, err
 	}
+	if err := next.write(secret.Data); err != nil {
+		return nil, err
+	}
 	if due.needed() {
-		if err := r.store(ctx, secret, next, missing); err != nil {
+		if err := r.store(ctx, secret, missing); err != nil {
 			return nil, fmt.Errorf("write Secret %s: %w", r.options.SecretName(), err)
 		}
 		log.FromContext(ctx).WithName("serving").Info("renewed the serving certificate's Secret", "newAuthorityBecause", due.authority,
 			"newCertificateBecause", due.certificate, "authoritiesForgotten", due.forgotten)
 	}
-	return newServed(next)
+	return secret.Data, nil
 }
 
 func (r *CertRotator) newSecret() *corev1.Secret {
@@ -195,30 +190,13 @@ func (r *CertRotator) newSecret() *corev1.Secret {
 	}
 }
 
-func (r *CertRotator) store(ctx context.Context, secret *corev1.Secret, next contents, missing bool) error {
-	if secret.Data == nil {
-		secret.Data = map[string][]byte{}
-	}
-	if err := next.write(secret.Data); err != nil {
-		return err
-	}
-	var err error
+func (r *CertRotator) store(ctx context.Context, secret *corev1.Secret, missing bool) (err error) {
 	if missing {
 		_, err = r.secrets.Create(ctx, secret, metav1.CreateOptions{})
 	} else {
 		_, err = r.secrets.Update(ctx, secret, metav1.UpdateOptions{})
 	}
 	return err
-}
-
-func newServed(c contents) (*served, error) {
-	data := map[string][]byte{}
-	if err := c.write(data); err != nil {
-		return nil, err
-	}
-	return &served{
-		certificate: c.certificate, certificatePEM: data[certificateKey], keyPEM: data[privateKeyKey], bundle: data[authoritiesKey],
-	}, nil
 }
 
 // updateAPIService writes the bundle into the APIService, so that kube-apiserver
@@ -258,7 +236,7 @@ func (r *CertRotator) isOurs(service *apiregistrationv1.ServiceReference) bool {
 // listeners if that is another certificate or key.
 func (r *CertRotator) activate(next *served) {
 	before := r.current.Swap(next)
-	if before != nil && bytes.Equal(before.certificatePEM, next.certificatePEM) && bytes.Equal(before.keyPEM, next.keyPEM) {
+	if before != nil && bytes.Equal(before.certificate, next.certificate) && bytes.Equal(before.key, next.key) {
 		return
 	}
 	r.mu.Lock()
@@ -282,25 +260,7 @@ func (r *CertRotator) CurrentCertKeyContent() (certificate, key []byte) {
 	if current == nil {
 		return nil, nil
 	}
-	return current.certificatePEM, current.keyPEM
-}
-
-// CABundle returns the trusted authorities in PEM; nil before there are any.
-func (r *CertRotator) CABundle() []byte {
-	current := r.current.Load()
-	if current == nil {
-		return nil
-	}
-	return current.bundle
-}
-
-// GetCertificate is made for a tls.Config. It fails before there is a certificate.
-func (r *CertRotator) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	current := r.current.Load()
-	if current == nil {
-		return nil, errors.New("there is no serving certificate yet")
-	}
-	return current.certificate, nil
+	return current.certificate, current.key
 }
 
 // AddListener implements dynamiccertificates.Notifier. The listener is told when the

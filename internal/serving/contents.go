@@ -1,10 +1,10 @@
 package serving
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
+	"slices"
 
 	certutil "k8s.io/client-go/util/cert"
 	"k8s.io/client-go/util/keyutil"
@@ -33,11 +33,7 @@ type contents struct {
 func readContents(data map[string][]byte) contents {
 	var c contents
 	found, _ := certutil.ParseCertsPEM(data[authoritiesKey])
-	for _, candidate := range found {
-		if candidate.IsCA {
-			c.authorities = append(c.authorities, candidate)
-		}
-	}
+	c.authorities = slices.DeleteFunc(found, func(candidate *x509.Certificate) bool { return !candidate.IsCA })
 	key, _ := keyutil.ParsePrivateKeyPEM(data[authorityKeyKey])
 	if signer, ok := key.(*ecdsa.PrivateKey); ok && len(c.authorities) > 0 && signer.PublicKey.Equal(c.authorities[0].PublicKey) {
 		c.signer = signer
@@ -66,25 +62,15 @@ func (c contents) write(data map[string][]byte) error {
 // bundle returns the authorities in PEM.
 func (c contents) bundle() []byte { return encode(c.authorities...) }
 
-// signedByAny reports whether one of the authorities has signed the certificate.
-func signedByAny(authorities []*x509.Certificate, certificate *x509.Certificate) bool {
-	for _, authority := range authorities {
-		if certificate.CheckSignatureFrom(authority) == nil {
-			return true
-		}
-	}
-	return false
-}
-
 // encode writes certificates in PEM.
 func encode(certificates ...*x509.Certificate) []byte {
-	var text bytes.Buffer
-	for _, certificate := range certificates {
-		data, err := certutil.EncodeCertificates(certificate)
-		if err != nil {
-			panic(err) // writing to memory does not fail
-		}
-		text.Write(data)
-	}
-	return text.Bytes()
+	text, _ := certutil.EncodeCertificates(certificates...) // writing to memory does not fail
+	return text
+}
+
+// signedByAny reports whether one of the authorities has signed the certificate.
+func signedByAny(authorities []*x509.Certificate, certificate *x509.Certificate) bool {
+	return slices.ContainsFunc(authorities, func(authority *x509.Certificate) bool {
+		return certificate.CheckSignatureFrom(authority) == nil
+	})
 }

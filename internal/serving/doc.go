@@ -5,7 +5,6 @@
 //	rotator, err := serving.NewCertRotator(config, serving.Options{Namespace: "connpool-system", Service: "connpool-live"})
 //	err = rotator.EnsureCertificate(ctx)  // before anything serves
 //	server.Certificate = rotator          // dynamiccertificates.CertKeyContentProvider
-//	metrics.GetCertificate = rotator.GetCertificate
 //	mgr.Add(rotator)                      // every replica
 //	mgr.Add(publisher)                    // leader only
 //

@@ -15,13 +15,13 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// portName is the name of the Service's port. The endpoint's port must have the
-// same name.
-const portName = "https"
-
-// managedBy is the label by which Kubernetes' own controllers leave the
-// EndpointSlice alone.
-const managedBy = "connpool.dev"
+const (
+	// portName is the name of the Service's port and of the endpoint's.
+	portName = "https"
+	// managedBy is the label by which Kubernetes' own controllers leave the
+	// EndpointSlice alone.
+	managedBy = "connpool.dev"
+)
 
 // Endpoint is where this replica serves, and for which Service.
 type Endpoint struct {
@@ -93,7 +93,6 @@ func (p *Publisher) Start(ctx context.Context) error {
 // publishes itself.
 func (p *Publisher) NeedLeaderElection() bool { return true }
 
-// publish makes the EndpointSlice the wanted one.
 func (p *Publisher) publish(ctx context.Context) error {
 	found, err := p.slices.Get(ctx, p.want.Name, metav1.GetOptions{})
 	switch {
@@ -103,7 +102,9 @@ func (p *Publisher) publish(ctx context.Context) error {
 	case p.isOurs(found):
 		return nil
 	case found.AddressType != p.want.AddressType: // which cannot be changed
-		err = p.replace(ctx, found)
+		if err = p.remove(ctx, found); err == nil {
+			_, err = p.slices.Create(ctx, p.want, metav1.CreateOptions{})
+		}
 	default:
 		changed := p.want.DeepCopy()
 		changed.ResourceVersion = found.ResourceVersion
@@ -121,14 +122,6 @@ func (p *Publisher) isOurs(found *discoveryv1.EndpointSlice) bool {
 		equality.Semantic.DeepEqual(found.Labels, p.want.Labels) &&
 		equality.Semantic.DeepEqual(found.Endpoints, p.want.Endpoints) &&
 		equality.Semantic.DeepEqual(found.Ports, p.want.Ports)
-}
-
-func (p *Publisher) replace(ctx context.Context, found *discoveryv1.EndpointSlice) error {
-	if err := p.remove(ctx, found); err != nil {
-		return err
-	}
-	_, err := p.slices.Create(ctx, p.want, metav1.CreateOptions{})
-	return err
 }
 
 // withdraw deletes the EndpointSlice if it still points at this replica.

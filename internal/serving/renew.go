@@ -2,6 +2,7 @@ package serving
 
 import (
 	"crypto/x509"
+	"math/big"
 	"slices"
 	"time"
 )
@@ -102,12 +103,8 @@ func lacksName(certificate *x509.Certificate, names []string) bool {
 // earlier. The serial number, which is random, decides how much earlier. So replicas
 // agree on the time, and installations that were made together do not renew at once.
 func renewalTime(certificate *x509.Certificate) time.Time {
-	serial := certificate.SerialNumber.Bits()
-	early := time.Duration(0)
-	if len(serial) > 0 {
-		early = time.Duration(uint64(serial[0]) % uint64(jitter))
-	}
-	return issuedAt(certificate).Add(certificateLife*2/3 - early)
+	early := new(big.Int).Mod(certificate.SerialNumber, big.NewInt(int64(jitter)))
+	return issuedAt(certificate).Add(certificateLife*2/3 - time.Duration(early.Int64()))
 }
 
 // trusted returns the authorities that stay in the bundle: the one that signs, and

@@ -67,7 +67,7 @@ const (
 type Shell struct {
 	input          *input
 	stdout, stderr *scanner
-	turns          *fifo // of the commands
+	turns          *queue // of the commands
 	// cancel ends the shell by force.
 	cancel context.CancelFunc
 	// ending is closed when why is set, done when the shell has ended and the execer
@@ -90,7 +90,7 @@ type Shell struct {
 func Start(ctx context.Context, execer driver.Execer, place driver.Place, env map[string]string) (*Shell, error) {
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Shell{
-		input: newInput(), stdout: new(scanner), stderr: new(scanner), turns: new(fifo), cancel: cancel,
+		input: newInput(), stdout: new(scanner), stderr: new(scanner), turns: newQueue(), cancel: cancel,
 		ending: make(chan struct{}), done: make(chan struct{}),
 	}
 	s.input.write(preamble)

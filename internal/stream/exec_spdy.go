@@ -1,7 +1,7 @@
 package stream
 
 import (
-	"context"
+	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -38,10 +38,14 @@ func (l limits) serveExecSPDY(w http.ResponseWriter, r *http.Request, options Ex
 	defer conn.frames.expireWith(r.Context())()
 	ctx, cancel := endWith(r.Context(), conn.running)
 	defer cancel()
-	if !e.awaitStreams(ctx, l.open) {
+	select {
+	case <-e.complete:
+	case <-ctx.Done():
+		return
+	case <-time.After(l.open):
 		return
 	}
-	e.serve(ctx, conn, run)
+	e.finish(conn, run(ctx, e.driverStreams(conn), e.resize(conn)))
 	conn.finished.Store(true)
 	conn.frames.linger(r.Context(), conn.running.Done())
 }
@@ -49,7 +53,6 @@ func (l limits) serveExecSPDY(w http.ResponseWriter, r *http.Request, options Ex
 // spdyExec is a command behind SPDY streams.
 type spdyExec struct {
 	protocol string
-	sizes    *sizes
 	// complete is closed when all the streams are open.
 	complete chan struct{}
 
@@ -60,25 +63,18 @@ type spdyExec struct {
 }
 
 func newSPDYExec(protocol string, options ExecOptions) *spdyExec {
-	e := &spdyExec{
-		protocol: protocol,
-		sizes:    newSizes(),
-		complete: make(chan struct{}),
-		missing:  map[string]bool{streamError: true},
-		streams:  map[string]*spdystream.Stream{},
-	}
 	resizes := protocol != remotecommand.StreamProtocolV1Name && protocol != remotecommand.StreamProtocolV2Name
-	for name, wanted := range map[string]bool{
+	missing := map[string]bool{
+		streamError:  true,
 		streamStdin:  options.Stdin,
 		streamStdout: options.Stdout,
 		streamStderr: options.Stderr,
 		streamResize: options.TTY && resizes,
-	} {
-		if wanted {
-			e.missing[name] = true
-		}
 	}
-	return e
+	maps.DeleteFunc(missing, func(_ string, wanted bool) bool { return !wanted })
+	return &spdyExec{
+		protocol: protocol, complete: make(chan struct{}), missing: missing, streams: map[string]*spdystream.Stream{},
+	}
 }
 
 // accept takes the streams that the options name, each once.
@@ -100,41 +96,30 @@ func (e *spdyExec) accept(conn *spdyConn, stream *spdystream.Stream) {
 	}
 }
 
-// awaitStreams reports whether the client has opened all streams in time.
-func (e *spdyExec) awaitStreams(ctx context.Context, limit time.Duration) bool {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	select {
-	case <-e.complete:
-		return true
-	case <-ctx.Done():
-		return false
+// resize starts to read the sizes of the terminal, if there is one.
+func (e *spdyExec) resize(conn *spdyConn) <-chan driver.WindowSize {
+	stream := e.streams[streamResize]
+	if stream == nil {
+		return nil
 	}
-}
-
-// serve runs the command and sends its status.
-func (e *spdyExec) serve(ctx context.Context, conn *spdyConn, run RunFunc) {
-	var resize <-chan driver.WindowSize
-	if stream := e.streams[streamResize]; stream != nil {
-		resize = e.sizes.newest
-		conn.workers.Go(func() {
-			defer e.sizes.close()
-			_ = move(e.sizes, stream)
-		})
-	}
-	e.finish(conn, run(ctx, e.driverStreams(conn), resize))
+	sizes := newSizes()
+	conn.workers.Go(func() {
+		defer sizes.close()
+		_ = move(sizes, stream)
+	})
+	return sizes.newest
 }
 
 func (e *spdyExec) driverStreams(conn *spdyConn) driver.Streams {
 	var streams driver.Streams
 	if stream := e.streams[streamStdin]; stream != nil {
-		streams.Stdin = spdyReader{conn, stream}
+		streams.Stdin = spdyStream{conn, stream}
 	}
 	if stream := e.streams[streamStdout]; stream != nil {
-		streams.Stdout = spdyWriter{conn, stream}
+		streams.Stdout = spdyStream{conn, stream}
 	}
 	if stream := e.streams[streamStderr]; stream != nil {
-		streams.Stderr = spdyWriter{conn, stream}
+		streams.Stderr = spdyStream{conn, stream}
 	}
 	return streams
 }
@@ -143,7 +128,7 @@ func (e *spdyExec) driverStreams(conn *spdyConn) driver.Streams {
 // clients of the first protocol stop reading when the output ends.
 func (e *spdyExec) finish(conn *spdyConn, status *metav1.Status) {
 	if text := encodeStatus(status, e.protocol); len(text) > 0 {
-		_, _ = spdyWriter{conn, e.streams[streamError]}.Write(text)
+		_, _ = spdyStream{conn, e.streams[streamError]}.Write(text)
 	}
 	_ = e.streams[streamError].Close()
 	for _, name := range []string{streamStdout, streamStderr} {

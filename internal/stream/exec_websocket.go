@@ -53,7 +53,7 @@ func endWith(ctx, other context.Context) (context.Context, func()) {
 // socketExec is a command behind a WebSocket.
 type socketExec struct {
 	socket  *webSocket
-	options ExecOptions
+	from    channels // those of the client
 	streams driver.Streams
 	stdin   *inbox
 	sizes   *sizes
@@ -61,9 +61,9 @@ type socketExec struct {
 }
 
 func newSocketExec(socket *webSocket, options ExecOptions) *socketExec {
-	e := &socketExec{socket: socket, options: options, stdin: newInbox(), sizes: newSizes()}
+	e := &socketExec{socket: socket, from: channels{}, stdin: newInbox(), sizes: newSizes()}
 	if options.Stdin {
-		e.streams.Stdin = e.stdin
+		e.streams.Stdin, e.from[remotecommand.StreamStdIn] = e.stdin, e.stdin
 	}
 	if options.Stdout {
 		e.streams.Stdout = channelWriter{socket, remotecommand.StreamStdOut}
@@ -72,7 +72,7 @@ func newSocketExec(socket *webSocket, options ExecOptions) *socketExec {
 		e.streams.Stderr = channelWriter{socket, remotecommand.StreamStdErr}
 	}
 	if options.TTY {
-		e.resize = e.sizes.newest
+		e.resize, e.from[remotecommand.StreamResize] = e.sizes.newest, e.sizes
 	}
 	return e
 }
@@ -82,18 +82,7 @@ func newSocketExec(socket *webSocket, options ExecOptions) *socketExec {
 func (e *socketExec) receive() error {
 	defer e.sizes.close()
 	defer e.stdin.close(io.ErrUnexpectedEOF)
-	to := receiver{data: map[byte]io.Writer{}, closed: func(channel byte) {
-		if channel == remotecommand.StreamStdIn {
-			e.stdin.close(io.EOF)
-		}
-	}}
-	if e.options.Stdin {
-		to.data[remotecommand.StreamStdIn] = e.stdin
-	}
-	if e.options.TTY {
-		to.data[remotecommand.StreamResize] = e.sizes
-	}
-	return e.socket.receive(to)
+	return e.socket.receive(e.from)
 }
 
 // greet sends an empty message on the first channel. Some clients wait for it, to know
@@ -101,9 +90,9 @@ func (e *socketExec) receive() error {
 func (e *socketExec) greet() error {
 	channel := byte(remotecommand.StreamErr)
 	switch {
-	case e.options.Stdout:
+	case e.streams.Stdout != nil:
 		channel = remotecommand.StreamStdOut
-	case e.options.Stderr:
+	case e.streams.Stderr != nil:
 		channel = remotecommand.StreamStdErr
 	}
 	_, err := e.socket.send(channel, nil)

@@ -36,8 +36,8 @@ type frames struct {
 	pending *[]byte
 	// nextStream is the lowest number that the client may give to its next stream.
 	nextStream uint32
-	// ponged is called with the ID of a ping that the client has answered. It is set
-	// before the first Read.
+	// ponged is called with the ID of each ping of the client: an even one answers a
+	// ping of this side. It is set before the first Read.
 	ponged func(id uint32)
 
 	writing sync.Mutex // held for one frame
@@ -60,15 +60,10 @@ func (f *frames) inspect(kind uint16, word uint32) error {
 		}
 		f.nextStream = word + 2
 	case framePing:
-		if f.ponged != nil && isOwnPing(word) {
-			f.ponged(word)
-		}
+		f.ponged(word)
 	}
 	return nil
 }
-
-// isOwnPing reports whether a ping is the server's: those have even IDs.
-func isOwnPing(id uint32) bool { return id%2 == 0 }
 
 // Write implements net.Conn. The library calls it from one goroutine at a time, and
 // never for parts of two frames.
@@ -143,7 +138,7 @@ func (c *frameCursor) advance(p []byte, inspect func(kind uint16, word uint32) e
 		c.have += copy(c.head[c.have:], p[:n])
 		c.left -= n
 		p = p[n:]
-		if before < len(c.head) && c.have == len(c.head) && inspect != nil && c.isControl() {
+		if before < len(c.head) && c.have == len(c.head) && inspect != nil && c.head[0]&0x80 != 0 { // a control frame
 			if err := inspect(binary.BigEndian.Uint16(c.head[2:]), binary.BigEndian.Uint32(c.head[frameHeader:])&0x7fffffff); err != nil {
 				return err
 			}
@@ -154,8 +149,6 @@ func (c *frameCursor) advance(p []byte, inspect func(kind uint16, word uint32) e
 	}
 	return nil
 }
-
-func (c *frameCursor) isControl() bool { return c.head[0]&0x80 != 0 }
 
 // complete reports whether the cursor is between two frames.
 func (c *frameCursor) complete() bool { return c.have == 0 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"sync"
 
 	"github.com/connpool/connpool/internal/driver"
@@ -15,20 +14,24 @@ type side struct {
 	// in fails, and does not end, when the client has given up the connection.
 	in  io.Reader
 	out io.Writer
-	// failed tells the client why the connection to the target failed.
-	failed func(error)
+	// problems tells the client why the connection to the target failed.
+	problems io.Writer
 	// ended tells the client that the target sends no more.
 	ended func()
 }
 
-// join moves bytes in both directions until both have ended, or ctx has. It closes
-// target.
-func join(ctx context.Context, client side, target net.Conn) {
+// connect dials, and moves bytes in both directions until both have ended, or ctx has.
+func (s side) connect(ctx context.Context, dial DialFunc, port uint16) {
+	target, err := dial(ctx, port)
+	if err != nil {
+		s.fail(err)
+		return
+	}
 	defer target.Close()
 	defer context.AfterFunc(ctx, func() { _ = target.Close() })()
 	var workers sync.WaitGroup
 	workers.Go(func() {
-		err := move(target, client.in)
+		err := move(target, s.in)
 		half, ok := target.(driver.HalfCloser)
 		if err != nil || !ok {
 			_ = target.Close()
@@ -36,17 +39,17 @@ func join(ctx context.Context, client side, target net.Conn) {
 		}
 		_ = half.CloseWrite()
 	})
-	if err := move(client.out, target); err != nil {
+	if err := move(s.out, target); err != nil {
 		if explained, ok := errors.AsType[*driver.Error](err); ok { // some targets refuse a connection only when it is read
-			client.failed(explained)
+			s.fail(explained)
 		}
 		_ = target.Close()
 	}
-	client.ended()
+	s.ended()
 	workers.Wait()
 }
 
-// dialError is the message to a client about a port that cannot be reached.
-func dialError(err error) string {
-	return driver.Sanitize(driver.AsError(err).Message)
+// fail tells the client why its port cannot be reached.
+func (s side) fail(err error) {
+	_, _ = io.WriteString(s.problems, driver.Sanitize(driver.AsError(err).Message))
 }

@@ -41,7 +41,10 @@ func (l limits) serveForwardSPDY(w http.ResponseWriter, r *http.Request, dial Di
 
 // forward serves a port-forward until the client leaves or ctx ends.
 func (l limits) forward(ctx context.Context, framed *frames, dial DialFunc) {
-	f := &forwards{ctx: ctx, dial: dial, opening: l.open, pairs: map[string]*streamPair{}}
+	f := &forwards{
+		ctx: ctx, dial: dial, opening: l.open,
+		connected: make(chan struct{}, maxForwards), pairs: map[string]*streamPair{},
+	}
 	conn, err := serveSPDY(ctx, framed, f.accept)
 	if err != nil {
 		return
@@ -62,11 +65,11 @@ type forwards struct {
 	dial    DialFunc
 	opening time.Duration
 	workers sync.WaitGroup
+	// connected holds a value for each pair that leads to the target.
+	connected chan struct{}
 
 	mu    sync.Mutex
 	pairs map[string]*streamPair
-	// connected counts the pairs that lead to the target.
-	connected int
 }
 
 // streamPair is one connection: a stream for its data, and one for errors.
@@ -162,38 +165,13 @@ func (f *forwards) connect(conn *spdyConn, id string, pair *streamPair) {
 	defer pair.error.Close() //nolint:errcheck // the client is gone if it fails
 	ctx, cancel := endWith(f.ctx, conn.running)
 	defer cancel()
-	failed := func(err error) { _, _ = spdyWriter{conn, pair.error}.Write([]byte(dialError(err))) }
-	if !f.enter() {
-		failed(errTooManyForwards)
-		return
+	data := spdyStream{conn, pair.data}
+	client := side{in: data, out: data, problems: spdyStream{conn, pair.error}, ended: func() { _ = pair.data.Close() }}
+	select {
+	case f.connected <- struct{}{}:
+		defer func() { <-f.connected }()
+		client.connect(ctx, f.dial, pair.port)
+	default:
+		client.fail(errTooManyForwards)
 	}
-	defer f.leave()
-	target, err := f.dial(ctx, pair.port)
-	if err != nil {
-		failed(err)
-		return
-	}
-	join(ctx, side{
-		in:     spdyReader{conn, pair.data},
-		out:    spdyWriter{conn, pair.data},
-		failed: failed,
-		ended:  func() { _ = pair.data.Close() },
-	}, target)
-}
-
-// enter counts one connection more. It reports whether that is not too many.
-func (f *forwards) enter() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.connected >= maxForwards {
-		return false
-	}
-	f.connected++
-	return true
-}
-
-func (f *forwards) leave() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.connected--
 }

@@ -53,7 +53,7 @@ func (l limits) serveTunnel(w http.ResponseWriter, r *http.Request, dial DialFun
 	if !ok {
 		return
 	}
-	reader, writer := kubestream.NewMessageReader(socket.conn), messageWriter{socket.conn}
+	reader, writer := websocket.JoinMessages(socket.conn, ""), messageWriter{socket.conn}
 	l.forward(r.Context(), &frames{transport: socket.transport, reader: reader, writer: writer}, dial)
 }
 
@@ -88,14 +88,14 @@ func parsePorts(values []string) ([]uint16, error) {
 func forwardChannels(ctx context.Context, socket *webSocket, ports []uint16, dial DialFunc) {
 	defer socket.close()
 	defer socket.expireWith(ctx)()
-	to := receiver{data: map[byte]io.Writer{}, closed: func(byte) {}}
+	from := channels{}
 	inputs := make([]*inbox, len(ports))
 	for n := range ports {
 		inputs[n] = newInbox()
-		to.data[dataChannel(n)] = inputs[n]
+		from[dataChannel(n)] = inputs[n]
 	}
 	socket.start(ctx, func() error {
-		err := socket.receive(to)
+		err := socket.receive(from)
 		for _, input := range inputs {
 			input.close(io.ErrUnexpectedEOF)
 		}
@@ -120,17 +120,11 @@ func forwardChannel(ctx context.Context, socket *webSocket, n int, port uint16, 
 	data, problems := dataChannel(n), dataChannel(n)+1
 	_, _ = socket.send(data, number)
 	_, _ = socket.send(problems, number)
-	failed := func(err error) { _, _ = socket.send(problems, []byte(dialError(err))) }
-	target, err := dial(ctx, port)
-	if err != nil {
-		failed(err)
-		return
-	}
 	defer context.AfterFunc(ctx, input.discard)()
-	join(ctx, side{
-		in:     input,
-		out:    channelWriter{socket, data},
-		failed: failed,
-		ended:  input.discard, // the protocol has no message for it
-	}, target)
+	side{
+		in:       input,
+		out:      channelWriter{socket, data},
+		problems: channelWriter{socket, problems},
+		ended:    input.discard, // the protocol has no message for it
+	}.connect(ctx, dial, port)
 }

@@ -39,15 +39,19 @@ type spdyConn struct {
 	// count up to which the client is known to have read.
 	sent, written, read atomic.Uint64
 	finished            atomic.Bool
-	pings               pings
 	// running ends when nothing more comes from the client.
 	running context.Context
 	workers sync.WaitGroup
 
 	// mu guards what follows.
-	mu     sync.Mutex
-	open   map[*spdystream.Stream]struct{}
-	closed bool
+	mu sync.Mutex
+	// open is nil when the connection is closed.
+	open map[*spdystream.Stream]struct{}
+	// ping is the ID of the last ping, pong that of the last one that was answered. A
+	// ping that is not answered is sent again.
+	ping, pong uint32
+	// pinged is the count of output frames when ping was sent for the first time.
+	pinged uint64
 }
 
 // upgradeSPDY answers the request, also if it fails.
@@ -71,7 +75,7 @@ func (l limits) upgradeSPDY(w http.ResponseWriter, r *http.Request, protocols []
 	_ = header.Write(buffers)
 	_, _ = buffers.WriteString("\r\n")
 	if err := buffers.Flush(); err != nil {
-		h.transport.cut()
+		_ = h.transport.Close()
 		return nil, "", false
 	}
 	return &frames{transport: h.transport, reader: buffers.Reader, writer: h.transport}, protocol, true
@@ -84,7 +88,7 @@ func serveSPDY(ctx context.Context, f *frames, accept func(*spdyConn, *spdystrea
 	conn, err := spdystream.NewConnectionWithOptions(f, true,
 		wire.WithMaxHeaderCount(maxHeaders), wire.WithMaxHeaderFieldSize(maxHeaderSize))
 	if err != nil {
-		f.cut()
+		_ = f.Close()
 		return nil, fmt.Errorf("serve SPDY: %w", err)
 	}
 	running, stop := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -92,7 +96,7 @@ func serveSPDY(ctx context.Context, f *frames, accept func(*spdyConn, *spdystrea
 	c.read.Store(never)
 	f.ponged = c.ponged
 	gone := func() {
-		c.frames.cut()
+		_ = c.frames.Close()
 		stop(ErrClientGone)
 	}
 	c.workers.Go(func() { conn.Serve(func(s *spdystream.Stream) { accept(c, s) }) })
@@ -110,13 +114,15 @@ func serveSPDY(ctx context.Context, f *frames, accept func(*spdyConn, *spdystrea
 // take accepts a stream, unless the connection is closed.
 func (c *spdyConn) take(s *spdystream.Stream) bool {
 	c.mu.Lock()
-	if c.closed {
-		c.mu.Unlock()
+	closed := c.open == nil
+	if !closed {
+		c.open[s] = struct{}{}
+	}
+	c.mu.Unlock()
+	if closed {
 		_ = s.Reset()
 		return false
 	}
-	c.open[s] = struct{}{}
-	c.mu.Unlock()
 	if err := s.SendReply(http.Header{}, false); err != nil {
 		c.drop(s) // otherwise the library hangs when the client resets the stream
 		return false
@@ -135,9 +141,8 @@ func (c *spdyConn) drop(s *spdystream.Stream) {
 // close ends the connection and waits for the goroutines that serve it. It resets the
 // streams, because the library waits until everything that arrived on them is read.
 func (c *spdyConn) close() {
-	c.frames.cut()
+	_ = c.frames.Close()
 	c.mu.Lock()
-	c.closed = true
 	open := c.open
 	c.open = nil
 	c.mu.Unlock()
@@ -145,15 +150,6 @@ func (c *spdyConn) close() {
 		_ = s.Reset()
 	}
 	c.workers.Wait()
-}
-
-// pings are those that this side sends. A ping that is not answered is sent again.
-type pings struct {
-	mu       sync.Mutex
-	id       uint32
-	answered bool
-	// written is the count of output frames when the ping was sent for the first time.
-	written uint64
 }
 
 // keep pings the client. While input waits for the command, this side does not read,
@@ -176,70 +172,58 @@ func (c *spdyConn) keep(gone func()) {
 }
 
 func (c *spdyConn) nextPing() (id uint32) {
-	p := &c.pings
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.answered || p.id == 0 {
-		p.id, p.answered, p.written = p.id+2, false, c.written.Load()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pong == c.ping {
+		c.ping, c.pinged = c.ping+2, c.written.Load()
 	}
-	return p.id
+	return c.ping
 }
 
 // ponged records what the client has read. Output and pings are sent whole and in
 // order, so the client has read what was written before the ping that it answers.
 func (c *spdyConn) ponged(id uint32) {
-	p := &c.pings
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if id == p.id && !p.answered {
-		p.answered = true
-		c.read.Store(p.written)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if id == c.ping && id != c.pong {
+		c.pong = id
+		c.read.Store(c.pinged)
 	}
 }
 
-// spdyReader is the incoming direction of a stream. The library reports every end as
-// io.EOF. Here, input that ends with a reset or with the connection was cut.
-type spdyReader struct {
+// spdyStream is a stream as a reader and a writer.
+type spdyStream struct {
 	conn   *spdyConn
 	stream *spdystream.Stream
 }
 
-func (r spdyReader) Read(p []byte) (int, error) {
-	n, err := r.stream.Read(p)
-	if errors.Is(err, io.EOF) && r.conn.forgotten(r.stream) {
+// Read fails if the input ends with a reset or with the connection, for then it was
+// cut. The library reports these ends as io.EOF too, but it removes the stream before
+// readers learn of them. It keeps a stream on which the client has only ended its own
+// direction.
+func (s spdyStream) Read(p []byte) (int, error) {
+	n, err := s.stream.Read(p)
+	if errors.Is(err, io.EOF) && s.conn.conn.FindStream(s.stream.Identifier()) == nil {
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err
 }
 
-// forgotten reports whether the library has removed a stream. It does that before
-// readers learn of a reset. It keeps a stream on which the client has only ended its
-// own direction.
-func (c *spdyConn) forgotten(s *spdystream.Stream) bool {
-	return c.conn.FindStream(s.Identifier()) == nil
-}
-
-// spdyWriter is the outgoing direction of a stream. Its frames are small, so that
-// streams can take turns.
-type spdyWriter struct {
-	conn   *spdyConn
-	stream *spdystream.Stream
-}
-
 var errReset = errors.New("the client has reset the stream")
 
-func (w spdyWriter) Write(p []byte) (int, error) {
+// Write sends small frames, so that streams can take turns.
+func (s spdyStream) Write(p []byte) (int, error) {
 	sent := 0
 	for sent < len(p) {
-		if w.stream.IsFinished() {
+		if s.stream.IsFinished() {
 			return sent, errReset
 		}
 		part := p[sent:min(len(p), sent+maxMessage)]
-		w.conn.sent.Add(1)
-		if _, err := w.stream.Write(part); err != nil {
+		s.conn.sent.Add(1)
+		if _, err := s.stream.Write(part); err != nil {
 			return sent, err
 		}
-		w.conn.written.Add(1)
+		s.conn.written.Add(1)
 		sent += len(part)
 	}
 	return sent, nil

@@ -35,7 +35,7 @@ func (t *transport) Read(p []byte) (int, error) {
 		t.ahead = t.ahead[n:]
 		return n, nil
 	}
-	return t.wire.Read(p)
+	return t.Conn.Read(p)
 }
 
 // Write implements net.Conn. After the end of the stream's context, the client has the
@@ -47,12 +47,9 @@ func (t *transport) Write(p []byte) (int, error) {
 	return t.Conn.Write(p)
 }
 
-// cut closes the connection. Later calls do nothing.
-func (t *transport) cut() { _ = t.Conn.Close() }
-
 // Close implements net.Conn. It may be called again, and never fails.
 func (t *transport) Close() error {
-	t.cut()
+	_ = t.Conn.Close()
 	return nil
 }
 
@@ -76,7 +73,7 @@ func (t *transport) expireWith(ctx context.Context) func() bool {
 // watch closes the transport when the client is dead, until ctx ends.
 func (t *transport) watch(ctx context.Context, wouldSend func() bool) {
 	if t.wire.Watch(ctx.Done(), t.limits.ping/2, t.limits.silence, wouldSend) {
-		t.cut()
+		_ = t.Close()
 	}
 }
 
@@ -90,10 +87,8 @@ func (t *transport) linger(ctx context.Context, closed <-chan struct{}) {
 		return
 	case <-ctx.Done():
 	}
-	timer := time.NewTimer(t.limits.grace)
-	defer timer.Stop()
 	select {
 	case <-closed:
-	case <-timer.C:
+	case <-time.After(t.limits.grace):
 	}
 }

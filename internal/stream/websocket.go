@@ -29,14 +29,12 @@ var copyBuffers = sync.Pool{New: func() any { return new([maxMessage]byte) }}
 // never by a cookie, and a proxy between has another name than the server.
 var upgrader = websocket.Upgrader{
 	CheckOrigin:     func(*http.Request) bool { return true },
-	WriteBufferSize: 1 + base64Size(maxMessage),
+	WriteBufferSize: 1 + base64.StdEncoding.EncodedLen(maxMessage),
 	WriteBufferPool: &sync.Pool{},
 	Error: func(w http.ResponseWriter, _ *http.Request, code int, reason error) {
 		refuse(w, code, reason.Error())
 	},
 }
-
-func base64Size(n int) int { return base64.StdEncoding.EncodedLen(n) }
 
 // webSocket is an upgraded request that carries numbered channels.
 //
@@ -85,7 +83,7 @@ func (s *webSocket) start(ctx context.Context, receive func() error) {
 	s.pinger = kubestream.NewPinger(s.conn)
 	s.conn.SetCloseHandler(func(int, string) error { return nil })
 	gone := func() {
-		s.cut()
+		_ = s.Close()
 		stop(ErrClientGone)
 	}
 	s.workers.Go(func() {
@@ -100,7 +98,7 @@ func (s *webSocket) start(ctx context.Context, receive func() error) {
 
 // close ends the connection and waits for the goroutines that serve it.
 func (s *webSocket) close() {
-	s.cut()
+	_ = s.Close()
 	s.workers.Wait()
 }
 
@@ -125,16 +123,11 @@ func (s *webSocket) keep(gone func()) {
 	}
 }
 
-// receiver says where the data of each channel goes. Data for other channels is
-// dropped.
-type receiver struct {
-	data map[byte]io.Writer
-	// closed is called when the client has closed a channel.
-	closed func(channel byte)
-}
+// channels say where the data of each channel goes. Data for other channels is dropped.
+type channels map[byte]io.Writer
 
 // receive reads messages until the connection ends.
-func (s *webSocket) receive(to receiver) error {
+func (s *webSocket) receive(to channels) error {
 	for {
 		_, message, err := s.conn.NextReader()
 		if err != nil {
@@ -147,15 +140,15 @@ func (s *webSocket) receive(to receiver) error {
 }
 
 // dispatch passes one message to its channel.
-func (s *webSocket) dispatch(message io.Reader, to receiver) error {
+func (s *webSocket) dispatch(message io.Reader, to channels) error {
 	var channel [1]byte
 	if _, err := io.ReadFull(message, channel[:]); err != nil {
 		return ignoreEOF(err) // empty messages are legal and mean nothing
 	}
 	if channel[0] == remotecommand.StreamClose && s.protocol == remotecommand.StreamProtocolV5Name {
 		_, err := io.ReadFull(message, channel[:])
-		if err == nil {
-			to.closed(channel[0])
+		if input, ok := to[channel[0]].(*inbox); ok && err == nil {
+			input.close(io.EOF)
 		}
 		return ignoreEOF(err)
 	}
@@ -163,7 +156,7 @@ func (s *webSocket) dispatch(message io.Reader, to receiver) error {
 		channel[0] -= '0'
 		message = base64.NewDecoder(base64.StdEncoding, message)
 	}
-	return move(to.data[channel[0]], message)
+	return move(to[channel[0]], message)
 }
 
 // move copies without keeping a buffer between messages. dst may be nil.

@@ -1,6 +1,6 @@
-// Package warming says how many connections are wanted now: pure functions from
-// schedules and the time to a wanted floor. Whoever asks gets told when to ask
-// again, so nothing here waits or remembers.
+// Package warming computes how many connections a pool wants now, from its schedules
+// and the time. Its functions are pure. They return when the caller must ask again,
+// so nothing here waits or keeps state.
 package warming
 
 import (
@@ -13,25 +13,30 @@ import (
 	"github.com/connpool/connpool/api/v1alpha1"
 )
 
-// Floor returns the highest MinWarm of the schedules that hold now, 0 when none
-// does, and the next time at which that may change, zero when never. Schedules
-// that Check refuses do not count.
+// Floor returns the highest MinWarm of the schedules that hold now, 0 if no schedule
+// holds, and the next time at which that may change, the zero time if it never does.
+// Schedules that Check refuses do not count.
 func Floor(now time.Time, schedules []v1alpha1.WarmingSchedule) (floor int, next time.Time) {
 	for _, schedule := range schedules {
 		start, end, err := window(schedule, now)
 		if err != nil {
 			continue
 		}
-		// It holds if it ends before it starts again.
+		// A schedule holds if its next end comes before its next start.
 		if end.Before(start) {
 			floor = max(floor, int(schedule.MinWarm))
 		}
-		next = earliest(next, start, end)
+		for _, change := range []time.Time{start, end} {
+			if next.IsZero() || change.Before(next) {
+				next = change
+			}
+		}
 	}
 	return floor, next
 }
 
-// Check says in one sentence what is wrong with the first bad schedule.
+// Check returns an error that says in one sentence what is wrong with the first
+// schedule that can never hold; nil if there is none.
 func Check(now time.Time, schedules []v1alpha1.WarmingSchedule) error {
 	for _, schedule := range schedules {
 		if _, _, err := window(schedule, now); err != nil {
@@ -41,7 +46,7 @@ func Check(now time.Time, schedules []v1alpha1.WarmingSchedule) error {
 	return nil
 }
 
-// window returns when the schedule starts and ends next.
+// window returns when the schedule next starts and next ends, after now. Neither is zero.
 func window(s v1alpha1.WarmingSchedule, now time.Time) (start, end time.Time, err error) {
 	name := "UTC"
 	if s.TimeZone != nil {
@@ -61,6 +66,8 @@ func window(s v1alpha1.WarmingSchedule, now time.Time) (start, end time.Time, er
 	return start, end, nil
 }
 
+// next returns when a cron expression next comes due, in the time zone of now. The
+// error completes a sentence that begins with the name of the field.
 func next(now time.Time, expression string) (time.Time, error) {
 	if strings.Contains(expression, "TZ=") {
 		return time.Time{}, fmt.Errorf("%q must not name a time zone; use timeZone", expression)
@@ -74,15 +81,4 @@ func next(now time.Time, expression string) (time.Time, error) {
 		return due, fmt.Errorf("%q never comes due; correct the day or the month", expression)
 	}
 	return due, nil
-}
-
-// earliest returns the earliest of the times that are not zero.
-func earliest(times ...time.Time) time.Time {
-	var first time.Time
-	for _, t := range times {
-		if first.IsZero() || (!t.IsZero() && t.Before(first)) {
-			first = t
-		}
-	}
-	return first
 }

@@ -66,7 +66,7 @@ var layout = []row{
 	},
 	{
 		folder: "internal/driver", is: "what a protocol has to offer, and the classes of its failures",
-		lines: 500, because: "every driver and every caller depends on it, so it holds contracts and next to no code",
+		lines: 550, because: "every driver and every caller depends on it, so it holds contracts and next to no code",
 	},
 	{
 		folder: "internal/driver/keepalive", is: "when a connection that does not answer is dead; shared by the drivers",
@@ -149,7 +149,7 @@ var layout = []row{
 	},
 	{
 		folder: "internal/session", is: "a shell that stays, on any connection that runs commands",
-		imports: []string{"./internal/driver"},
+		imports: []string{"./internal/driver"}, modules: []string{"golang.org/x/sync/semaphore"},
 	},
 	{
 		folder: "internal/session/sessiontest", is: "a shell for tests of sessions",

@@ -1,11 +1,11 @@
-// Package crd tests the declarative API as its users meet it: each rule by an
-// object that breaks it, with the field and the words of the error.
+// Package crd tests the declarative API as its users meet it. For each rule there is
+// an object that breaks it, and the field and the words of the error.
 //
-// The same cases run twice. TestSchema asks the code of the API server that
-// validates custom resources, in this process and within two seconds; it is for
-// the one who edits a rule. TestServer asks a real API server, which adds what
-// lies around that code: admission of the CRDs, defaults, tables, the scale
-// subresource and server-side apply.
+// The same cases run twice. TestSchema runs the code of the API server that
+// validates custom resources, in this process and within two seconds. It is for
+// developers who edit a rule. TestServer asks a real API server, which adds the
+// admission of the CRDs, defaults, tables, the scale subresource and server-side
+// apply.
 package crd
 
 import (
@@ -24,11 +24,11 @@ import (
 
 const bases = "../../config/crd/bases"
 
-// validator says what is wrong with an object.
+// validator returns what is wrong with an object.
 type validator func(*testing.T, *unstructured.Unstructured) []metav1.StatusCause
 
-// checkRefusals checks that each bad object is refused with an error that names
-// its field, and with no other.
+// checkRefusals checks that each bad object is refused, and that every error names
+// its field.
 func checkRefusals(t *testing.T, validate validator) {
 	t.Helper()
 	for _, part := range slices.Sorted(maps.Keys(refusals)) {
@@ -68,7 +68,7 @@ func checkAccepted(t *testing.T, validate validator) {
 	}
 }
 
-// definitions are the CRDs by kind.
+// definitions returns the CRDs by kind.
 func definitions(t *testing.T) map[string]*apiextensionsv1.CustomResourceDefinition {
 	t.Helper()
 	files, err := filepath.Glob(bases + "/*.yaml")

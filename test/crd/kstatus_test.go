@@ -11,8 +11,8 @@ import (
 	acv1alpha1 "github.com/connpool/connpool/client/applyconfiguration/api/v1alpha1"
 )
 
-// testWaiting checks what those who wait by kstatus (Flux, Argo CD) understand,
-// from the moment of creation on, when the operator has not yet written a word.
+// testWaiting checks what clients that wait by kstatus, such as Flux and Argo CD,
+// see from the creation on, before the operator has written a status.
 func testWaiting(t *testing.T, api client.Client) {
 	stored := create(t, api, object(t, pool, nil))
 	if got := waiting(t, api, client.ObjectKeyFromObject(stored)); got != status.InProgressStatus {

@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Objects that are accepted as they are. Each case changes one of them.
+// Valid objects. Each case changes one of them.
 const (
 	sshTarget = `
 apiVersion: connpool.dev/v1alpha1
@@ -63,13 +63,13 @@ spec:
 
 const (
 	ed25519Key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICNqhBEUMfCLTYhRJcDdXd3WSzXhxQLrvK9gQR4Rc1pC"
-	// canary stands for the secret half of a private key: no message may repeat it.
+	// canary stands for the secret part of a private key, which no message may repeat.
 	canary     = "CANARYb64CANARYb64"
 	privateKey = "-----BEGIN OPENSSH PRIVATE KEY-----\n" + canary + "\n-----END OPENSSH PRIVATE KEY-----\n"
 )
 
-// rsaKey is a public key of the given size. Its modulus has no factors that
-// anybody knows, which nobody checks before using it.
+// rsaKey returns a public key of the given size. Its modulus is not a product of two
+// known primes, which no reader of public keys checks.
 func rsaKey(bits int, exponent int64) string {
 	modulus := new(big.Int).Lsh(big.NewInt(1), uint(bits))
 	modulus.Sub(modulus, big.NewInt(1))
@@ -84,8 +84,8 @@ func dsaKey() string {
 	return "ssh-dss " + base64.StdEncoding.EncodeToString(ssh.Marshal(struct{ Name, P string }{"ssh-dss", "\x01"}))
 }
 
-// object parses a manifest and applies changes: a path with dots (and indices)
-// gets a value, or is removed where the value is nil.
+// object parses a manifest and applies changes. Each sets the value at a path of
+// names and indices with dots between them, or removes it if the value is nil.
 func object(t *testing.T, manifest string, changes change) *unstructured.Unstructured {
 	t.Helper()
 	content := map[string]any{}
@@ -102,8 +102,8 @@ func object(t *testing.T, manifest string, changes change) *unstructured.Unstruc
 	return parse(t, changed)
 }
 
-// parse reads a manifest by way of JSON, which has the types that the API
-// server sees.
+// parse converts a manifest to JSON and parses that, so that values have the types
+// that the API server sees.
 func parse(t *testing.T, manifest []byte) *unstructured.Unstructured {
 	t.Helper()
 	content, err := yaml.YAMLToJSON(manifest)

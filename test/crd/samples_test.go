@@ -12,7 +12,7 @@ import (
 )
 
 // TestSamples checks that the samples are accepted, that their Secrets have the
-// label, and that no private key has slipped in.
+// label, and that they hold no private key.
 func TestSamples(t *testing.T) {
 	validate := offline(t)
 	for file, objects := range samples(t) {
@@ -32,7 +32,7 @@ func TestSamples(t *testing.T) {
 	}
 }
 
-// samples are the objects of the sample files.
+// samples returns the objects of the sample files by file.
 func samples(t *testing.T) map[string][]unstructured.Unstructured {
 	t.Helper()
 	files, err := filepath.Glob("../../config/samples/*.yaml")

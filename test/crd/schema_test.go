@@ -51,7 +51,7 @@ func TestDefinitions(t *testing.T) {
 }
 
 // TestDescriptions checks that `kubectl explain` has an answer for each field,
-// and that whatever users may write is bounded.
+// and that everything that users may write is bounded.
 func TestDescriptions(t *testing.T) {
 	for kind, definition := range definitions(t) {
 		properties := definition.Spec.Versions[0].Schema.OpenAPIV3Schema
@@ -89,7 +89,7 @@ func TestDescriptions(t *testing.T) {
 func walk(path string, in apiextensionsv1.JSONSchemaProps, visit func(string, apiextensionsv1.JSONSchemaProps)) {
 	for _, name := range slices.Sorted(maps.Keys(in.Properties)) {
 		if !strings.Contains(path, ".") && name != "spec" && name != "status" {
-			continue // the standard's own
+			continue // fields of every Kubernetes object
 		}
 		property := in.Properties[name]
 		below := path + "." + name

@@ -30,8 +30,8 @@ import (
 // settle bounds how long the API server may take to serve a new definition.
 const settle = 30 * time.Second
 
-// TestServer asks a real API server for everything that users can see of the
-// API. Its parts share one server, and each leaves it as it found it.
+// TestServer asks a real API server for everything that users see of the API. Its
+// parts share one server, and each removes what it created.
 func TestServer(t *testing.T) {
 	plane, err := controlplane.Start(t.Context(), controlplane.Options{})
 	if err != nil {
@@ -94,7 +94,7 @@ func causes(t *testing.T, err error) []metav1.StatusCause {
 		if cause.Field == "<nil>" { // "some rules were not checked"
 			continue
 		}
-		cause.Field = strings.TrimPrefix(cause.Field, ".") // the scale subresource writes it so
+		cause.Field = strings.TrimPrefix(cause.Field, ".") // the scale subresource writes a dot
 		named = append(named, cause)
 	}
 	return named
@@ -240,7 +240,7 @@ func testTargetColumns(t *testing.T, api client.Client, config *rest.Config) {
 	})
 }
 
-// column is the head of a column and its cell in the only row.
+// column is the name of a column and its cell in the only row.
 type column struct {
 	head string
 	cell any
@@ -302,8 +302,8 @@ func testNames(t *testing.T, config *rest.Config) {
 	}
 }
 
-// testRatcheting checks that an object from before a rule can still be changed
-// elsewhere, so that a new rule locks nobody out.
+// testRatcheting checks that an object which breaks a newer rule can still be changed
+// in other fields, so that a new rule locks no user out.
 func testRatcheting(t *testing.T, api client.Client) {
 	install(t, api, func(definition *apiextensionsv1.CustomResourceDefinition) {
 		if definition.Spec.Names.Kind != "ConnectionTarget" {
@@ -362,7 +362,7 @@ func applyStatus(t *testing.T, api client.Client, object runtime.ApplyConfigurat
 	}
 }
 
-// install applies the CRDs, changed where that is asked for, and waits until
+// install creates or updates the CRDs, after change if it is not nil, and waits until
 // they are served.
 func install(t *testing.T, api client.Client, change func(*apiextensionsv1.CustomResourceDefinition)) {
 	t.Helper()

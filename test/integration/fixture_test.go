@@ -150,7 +150,7 @@ func startOperator() (stop func(), err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	op, err := operator.New(ctx, env.config, operator.Options{
 		MetricsAddress: env.metrics, ProbeAddress: "0", Replica: "replica-1",
-		Allow: operator.CIDRs{netip.MustParsePrefix("127.0.0.0/8")}, DrainTimeout: 5 * time.Second,
+		Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, DrainTimeout: 5 * time.Second,
 		Live: operator.LiveOptions{Address: env.live, Namespace: controlplane.APINamespace, Service: controlplane.APIService},
 	}, drivers())
 	if err != nil {

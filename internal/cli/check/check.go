@@ -135,7 +135,8 @@ func (o *options) checkAll(ctx context.Context) ([]checked, error) {
 // error only: they are alike.
 func (o *options) failure(ctx context.Context, results []checked) error {
 	if i := slices.IndexFunc(results, func(c checked) bool { return c.err != nil }); i >= 0 {
-		exit.PrintHint(o.ErrOut, o.Cluster.Explain(ctx, results[i].err, cluster.AskedToCreate(cluster.Targets+"/check", o.namespace, results[i].Target)))
+		asked := cluster.AskedToCreate(cluster.Targets+"/check", o.namespace, results[i].Target)
+		exit.PrintHint(o.ErrOut, o.Cluster.Explain(ctx, results[i].err, asked))
 	}
 	if slices.ContainsFunc(results, func(c checked) bool { return !c.ready() }) {
 		return exit.With(exit.Failed)
@@ -186,6 +187,7 @@ func printStage(out io.Writer, p display.Paint, stage *livev1alpha1.CheckStage) 
 	if stage.Reason != "" {
 		message = display.OneLine(stage.Reason) + ": " + message
 	}
-	line := fmt.Sprintf("  %s %-16s %8s  %s", p.Mark(stage.Passed), display.OneLine(stage.Name), display.Micros(stage.DurationMicroseconds), message)
+	line := fmt.Sprintf("  %s %-16s %8s  %s",
+		p.Mark(stage.Passed), display.OneLine(stage.Name), display.Micros(stage.DurationMicroseconds), message)
 	fmt.Fprintln(out, strings.TrimRight(line, " "))
 }

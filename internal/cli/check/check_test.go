@@ -4,9 +4,13 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/cli/clitest"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestCheckExplainsStageByStage(t *testing.T) {
 	f := clitest.Shop(t, New)

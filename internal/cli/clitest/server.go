@@ -19,25 +19,28 @@ import (
 	"github.com/connpool/connpool/internal/stream"
 )
 
+// api serves the APIs of the cluster.
+type api struct{ *Fixture }
+
 // ServeHTTP answers as the cluster would.
-func (f *Fixture) ServeHTTP(out http.ResponseWriter, r *http.Request) {
-	f.mu.Lock()
-	f.asked = append(f.asked, r.Method+" "+r.URL.RequestURI())
-	answer := f.Answers[r.URL.Path]
-	f.mu.Unlock()
+func (a api) ServeHTTP(out http.ResponseWriter, r *http.Request) {
+	a.mu.Lock()
+	a.asked = append(a.asked, r.Method+" "+r.URL.RequestURI())
+	answer := a.Answers[r.URL.Path]
+	a.mu.Unlock()
 	segments := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	switch {
 	case answer != nil:
 		answer(out, r)
 	case len(segments) > 3 && segments[0] == "apis" && strings.HasSuffix(segments[1], v1alpha1.GroupName):
-		f.resource(out, r, segments[1], segments[3:])
+		a.resource(out, r, segments[1], segments[3:])
 	default:
-		f.other(out, r)
+		a.other(out, r)
 	}
 }
 
 // resource answers for a path, which begins behind the version.
-func (f *Fixture) resource(out http.ResponseWriter, r *http.Request, group string, path []string) {
+func (a api) resource(out http.ResponseWriter, r *http.Request, group string, path []string) {
 	namespace := ""
 	if path[0] == "namespaces" {
 		namespace, path = path[1], path[2:]
@@ -56,60 +59,53 @@ func (f *Fixture) resource(out http.ResponseWriter, r *http.Request, group strin
 	if len(path) > 2 {
 		sub = "/" + path[2]
 	}
-	if f.Denied[verb+" "+group+"/"+resource+sub] {
-		f.Refuse(out, forbidden(verb, group, resource+sub, name, namespace))
+	if a.Denied[verb+" "+group+"/"+resource+sub] {
+		a.Refuse(out, forbidden(verb, group, resource+sub, name, namespace))
 		return
 	}
-	f.serve(out, r, group+"/"+resource+sub, namespace, name)
+	if sub == "" || a.has(out, resource, namespace, name) {
+		a.serve(out, r, group+"/"+resource+sub, namespace, name)
+	}
 }
 
-func (f *Fixture) serve(out http.ResponseWriter, r *http.Request, what, namespace, name string) {
+// serve answers for an object that exists, or for a list.
+func (a api) serve(out http.ResponseWriter, r *http.Request, what, namespace, name string) {
 	switch what {
 	case "connpool.dev/connectionpools":
-		list := v1alpha1.ConnectionPoolList{Items: in(f.Pools, namespace, name)}
-		serveObjects(f, out, list, list.Items, "connectionpools", name)
+		list := v1alpha1.ConnectionPoolList{Items: in(a.Pools, namespace, name)}
+		serveObjects(a, out, list, list.Items, "connectionpools", name)
 	case "connpool.dev/connectiontargets":
-		list := v1alpha1.ConnectionTargetList{Items: in(f.Targets, namespace, name)}
-		serveObjects(f, out, list, list.Items, "connectiontargets", name)
+		list := v1alpha1.ConnectionTargetList{Items: in(a.Targets, namespace, name)}
+		serveObjects(a, out, list, list.Items, "connectiontargets", name)
 	case "live.connpool.dev/connections":
-		f.list(out, r, namespace)
+		a.list(out, r, namespace)
 	case "live.connpool.dev/connectionpools/drain", "live.connpool.dev/connections/drain":
-		if f.has(out, strings.TrimSuffix(strings.TrimPrefix(what, "live.connpool.dev/"), "/drain"), namespace, name) {
-			f.Answer(out, livev1alpha1.Drain{Status: livev1alpha1.DrainStatus{Connections: int32(len(f.Connections))}})
-		}
+		a.Answer(out, livev1alpha1.Drain{Status: livev1alpha1.DrainStatus{Connections: int32(len(a.Connections))}})
 	case "live.connpool.dev/connectiontargets/check":
-		if f.has(out, "connectiontargets", namespace, name) {
-			f.Answer(out, livev1alpha1.Check{Status: f.Checks[name]})
-		}
+		a.Answer(out, livev1alpha1.Check{Status: a.Checks[name]})
 	case "live.connpool.dev/sessions":
-		f.session(out, r, namespace, name)
+		a.session(out, r, namespace, name)
 	case "live.connpool.dev/sessions/exec":
-		if f.has(out, "sessions", namespace, name) {
-			f.execIn(out, r, namespace, name)
-		}
+		a.execIn(out, r, namespace, name)
 	case "live.connpool.dev/connectionpools/exec":
-		if f.has(out, "connectionpools", namespace, name) {
-			f.ServeExec(out, r, namespace)
-		}
+		a.ServeExec(out, r, namespace)
 	case "live.connpool.dev/connectionpools/proxy":
-		if f.has(out, "connectionpools", namespace, name) {
-			f.proxied(out, r)
-		}
+		a.proxied(out, r)
 	default:
-		f.Refuse(out, notFound("", ""))
+		a.Refuse(out, notFound("", ""))
 	}
 }
 
 // proxied passes a request to the API of a target that exists.
-func (f *Fixture) proxied(out http.ResponseWriter, r *http.Request) {
+func (a api) proxied(out http.ResponseWriter, r *http.Request) {
 	_, behind, _ := strings.Cut(r.URL.Path, "/proxy/")
 	target, path, _ := strings.Cut(behind, "/")
-	if !f.has(out, "connectiontargets", "", target) {
+	if !a.has(out, "connectiontargets", "", target) {
 		return
 	}
 	asked := r.Clone(r.Context())
 	asked.URL.Path, asked.URL.RawPath = "/"+path, ""
-	f.API.ServeHTTP(out, asked)
+	a.API.ServeHTTP(out, asked)
 }
 
 // named is an API object.
@@ -133,39 +129,41 @@ func in[T any, P interface {
 	return fitting
 }
 
-func serveObjects[L, T any](f *Fixture, out http.ResponseWriter, list L, items []T, resource, name string) {
+func serveObjects[L, T any](a api, out http.ResponseWriter, list L, items []T, resource, name string) {
 	switch {
 	case name == "":
-		f.Answer(out, list)
+		a.Answer(out, list)
 	case len(items) == 0:
-		f.Refuse(out, notFound(resource, name))
+		a.Refuse(out, notFound(resource, name))
 	default:
-		f.Answer(out, items[0])
+		a.Answer(out, items[0])
 	}
 }
 
-func (f *Fixture) has(out http.ResponseWriter, resource, namespace, name string) bool {
+// has reports whether an object exists, and refuses the request if it does not.
+func (a api) has(out http.ResponseWriter, resource, namespace, name string) bool {
 	found := map[string]int{
-		"connectionpools": len(in(f.Pools, namespace, name)), "connectiontargets": len(in(f.Targets, namespace, name)),
-		"connections": len(in(f.Connections, namespace, name)), "sessions": len(in(f.Sessions, namespace, name)),
+		"connectionpools": len(in(a.Pools, namespace, name)), "connectiontargets": len(in(a.Targets, namespace, name)),
+		"connections": len(in(a.Connections, namespace, name)), "sessions": len(in(a.Sessions, namespace, name)),
 	}[resource]
 	if found == 0 {
-		f.Refuse(out, notFound(resource, name))
+		a.Refuse(out, notFound(resource, name))
 	}
 	return found > 0
 }
 
-func (f *Fixture) list(out http.ResponseWriter, r *http.Request, namespace string) {
+func (a api) list(out http.ResponseWriter, r *http.Request, namespace string) {
 	selector, err := fields.ParseSelector(r.URL.Query().Get("fieldSelector"))
 	if err != nil {
-		f.t.Error(err)
+		a.t.Error(err)
 	}
-	list := livev1alpha1.ConnectionList{Items: slices.DeleteFunc(in(f.Connections, namespace, ""), func(c livev1alpha1.Connection) bool {
+	list := livev1alpha1.ConnectionList{Items: slices.DeleteFunc(in(a.Connections, namespace, ""), func(c livev1alpha1.Connection) bool {
 		return !selector.Matches(fields.Set{"pool": c.Pool, "target": c.Target, "state": string(c.State)})
 	})}
-	f.Answer(out, list)
+	a.Answer(out, list)
 }
 
+// ServeExec runs a command on the target that a request names.
 func (f *Fixture) ServeExec(out http.ResponseWriter, r *http.Request, namespace string) {
 	query := r.URL.Query()
 	options := livev1alpha1.ExecOptions{
@@ -173,7 +171,7 @@ func (f *Fixture) ServeExec(out http.ResponseWriter, r *http.Request, namespace 
 		Command: query["command"], Shell: query.Get("shell"), Env: query["env"],
 		Stdin: query.Get("stdin") == "true", Stdout: true, Stderr: true, TTY: query.Get("tty") == "true", Term: query.Get("term"),
 	}
-	if options.Target != "" && !f.has(out, "connectiontargets", namespace, options.Target) {
+	if options.Target != "" && !(api{f}).has(out, "connectiontargets", namespace, options.Target) {
 		return
 	}
 	wants := stream.ExecOptions{
@@ -185,66 +183,66 @@ func (f *Fixture) ServeExec(out http.ResponseWriter, r *http.Request, namespace 
 }
 
 // session creates, lists, shows or deletes sessions.
-func (f *Fixture) session(out http.ResponseWriter, r *http.Request, namespace, name string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+func (a api) session(out http.ResponseWriter, r *http.Request, namespace, name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	switch {
 	case r.Method == http.MethodPost:
 		var s livev1alpha1.Session
 		if err := json.NewDecoder(r.Body).Decode(&s); err != nil {
-			f.t.Error(err)
+			a.t.Error(err)
 		}
-		if len(in(f.Pools, namespace, s.Spec.Pool)) == 0 {
-			f.Refuse(out, notFound("connectionpools", s.Spec.Pool))
+		if len(in(a.Pools, namespace, s.Spec.Pool)) == 0 {
+			a.Refuse(out, notFound("connectionpools", s.Spec.Pool))
 			return
 		}
 		if s.Name == "" {
 			s.Name = s.Spec.Pool + "-x7k2"
 		}
 		s.Status = livev1alpha1.SessionStatus{State: livev1alpha1.SessionReady, Owner: "alice", Target: s.Spec.Target}
-		f.Sessions = append(f.Sessions, s)
-		f.Answer(out, s)
+		a.Sessions = append(a.Sessions, s)
+		a.Answer(out, s)
 	case name == "":
-		f.Answer(out, livev1alpha1.SessionList{Items: in(f.Sessions, namespace, "")})
-	case !f.has(out, "sessions", namespace, name):
+		a.Answer(out, livev1alpha1.SessionList{Items: in(a.Sessions, namespace, "")})
+	case !a.has(out, "sessions", namespace, name):
 	default:
-		f.Answer(out, in(f.Sessions, namespace, name)[0])
+		a.Answer(out, in(a.Sessions, namespace, name)[0])
 		if r.Method == http.MethodDelete {
-			f.Sessions = slices.DeleteFunc(f.Sessions, func(s livev1alpha1.Session) bool { return s.Name == name })
+			a.Sessions = slices.DeleteFunc(a.Sessions, func(s livev1alpha1.Session) bool { return s.Name == name })
 		}
 	}
 }
 
 // execIn runs a command in a session, unless the session has ended.
-func (f *Fixture) execIn(out http.ResponseWriter, r *http.Request, namespace, name string) {
-	if status := in(f.Sessions, namespace, name)[0].Status; status.State == livev1alpha1.SessionEnded {
+func (a api) execIn(out http.ResponseWriter, r *http.Request, namespace, name string) {
+	if status := in(a.Sessions, namespace, name)[0].Status; status.State == livev1alpha1.SessionEnded {
 		refusal := *Fails(livev1alpha1.OutcomeNotStarted, status.Reason, status.Message)
 		refusal.Code, refusal.Reason = http.StatusConflict, metav1.StatusReasonConflict
-		f.Refuse(out, refusal)
+		a.Refuse(out, refusal)
 		return
 	}
-	f.ServeExec(out, r, namespace)
+	a.ServeExec(out, r, namespace)
 }
 
 // other answers for the other APIs, which doctor and completion ask.
-func (f *Fixture) other(out http.ResponseWriter, r *http.Request) {
+func (a api) other(out http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/version":
-		f.Answer(out, map[string]string{"gitVersion": "v1.37.2"})
+		a.Answer(out, map[string]string{"gitVersion": "v1.37.2"})
 	case "/apis/connpool.dev/v1alpha1":
-		f.Answer(out, metav1.APIResourceList{APIResources: []metav1.APIResource{{Name: "connectionpools"}, {Name: "connectiontargets"}}})
+		a.Answer(out, metav1.APIResourceList{APIResources: []metav1.APIResource{{Name: "connectionpools"}, {Name: "connectiontargets"}}})
 	case "/apis/live.connpool.dev/v1alpha1":
-		f.Answer(out, metav1.APIResourceList{APIResources: []metav1.APIResource{{Name: "connections"}}})
+		a.Answer(out, metav1.APIResourceList{APIResources: []metav1.APIResource{{Name: "connections"}}})
 	case "/apis/apiregistration.k8s.io/v1/apiservices/v1alpha1.live.connpool.dev":
-		f.Answer(out, map[string]any{"status": map[string]any{"conditions": []map[string]any{{"type": "Available", "status": "True"}}}})
+		a.Answer(out, map[string]any{"status": map[string]any{"conditions": []map[string]any{{"type": "Available", "status": "True"}}}})
 	case "/openapi/v3/apis/live.connpool.dev/v1alpha1":
-		f.Answer(out, map[string]any{"info": map[string]any{"version": "v1.2.4"}})
+		a.Answer(out, map[string]any{"info": map[string]any{"version": "v1.2.4"}})
 	case "/apis/authentication.k8s.io/v1/selfsubjectreviews":
-		f.Answer(out, map[string]any{"status": map[string]any{"userInfo": map[string]any{"username": "alice"}}})
+		a.Answer(out, map[string]any{"status": map[string]any{"userInfo": map[string]any{"username": "alice"}}})
 	case "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews":
-		f.review(out, r)
+		a.review(out, r)
 	case "/api/v1/namespaces":
-		f.Answer(out, metav1.PartialObjectMetadataList{Items: []metav1.PartialObjectMetadata{
+		a.Answer(out, metav1.PartialObjectMetadataList{Items: []metav1.PartialObjectMetadata{
 			{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}, {ObjectMeta: metav1.ObjectMeta{Name: "kube-system"}},
 		}})
 	default:
@@ -252,20 +250,21 @@ func (f *Fixture) other(out http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (f *Fixture) review(out http.ResponseWriter, r *http.Request) {
+func (a api) review(out http.ResponseWriter, r *http.Request) {
 	var review authorizationv1.SelfSubjectAccessReview
 	if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
-		f.t.Error(err)
+		a.t.Error(err)
 	}
-	a := review.Spec.ResourceAttributes
-	what := a.Verb + " " + a.Group + "/" + a.Resource
-	if a.Subresource != "" {
-		what += "/" + a.Subresource
+	asked := review.Spec.ResourceAttributes
+	what := asked.Verb + " " + asked.Group + "/" + asked.Resource
+	if asked.Subresource != "" {
+		what += "/" + asked.Subresource
 	}
-	review.Status.Allowed = !f.Denied[what]
-	f.Answer(out, review)
+	review.Status.Allowed = !a.Denied[what]
+	a.Answer(out, review)
 }
 
+// Answer sends an object.
 func (f *Fixture) Answer(out http.ResponseWriter, object any) {
 	out.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(out).Encode(object); err != nil {
@@ -273,6 +272,7 @@ func (f *Fixture) Answer(out http.ResponseWriter, object any) {
 	}
 }
 
+// Refuse sends a failure.
 func (f *Fixture) Refuse(out http.ResponseWriter, status metav1.Status) {
 	status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
 	status.Status = metav1.StatusFailure

@@ -59,7 +59,8 @@ func Shop(t *testing.T, commands ...func(*plugin.Factory) *cobra.Command) *Fixtu
 		Target("db-1", "db"), Target("web-1", "web"), Target("web-2", "web"),
 	}
 	f.Targets[2].Status.Conditions = []metav1.Condition{
-		condition("Ready", "False", "AuthenticationFailed", "The server refuses the key.\x1b[31m Add its public half to authorized_keys.", 12),
+		condition("Ready", "False", "AuthenticationFailed",
+			"The server refuses the key.\x1b[31m Add its public half to authorized_keys.", 12),
 		condition("CredentialsReady", "True", "CredentialsValid", "The Secret can be used.", 180),
 		condition("Reachable", "False", "AuthenticationFailed", "The server refuses the key: publickey.", 12),
 	}

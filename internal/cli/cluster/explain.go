@@ -29,7 +29,7 @@ func (c *Cluster) Explain(ctx context.Context, err error, what Asked) error {
 		return exit.Hint(err, "This would permit it; give it to a user who may create roles:\n\n%s", what.role())
 	case apierrors.IsUnauthorized(err):
 		return exit.Hint(err, "The cluster does not know you: renew the credentials of your kubeconfig's user.")
-	case apierrors.IsNotFound(err) && !IsNamed(err), isFromAggregator(err):
+	case apierrors.IsNotFound(err) && !isNamed(err), isFromAggregator(err):
 		return exit.Hint(err, "The API %s does not answer as it should. Find out why: %s doctor", what.Group, c.program)
 	case apierrors.IsNotFound(err):
 		return c.explainNotFound(ctx, err, what)
@@ -46,9 +46,9 @@ func isTargets(err error) bool {
 	return apierrors.HasStatusCause(err, livev1alpha1.CauseReason)
 }
 
-// IsNamed reports whether a 404 is about an object. A 404 about a path that no
+// isNamed reports whether a 404 is about an object. A 404 about a path that no
 // server serves has no name.
-func IsNamed(err error) bool {
+func isNamed(err error) bool {
 	details := detailsOf(err)
 	return details != nil && details.Name != ""
 }
@@ -76,14 +76,16 @@ func isConnection(err error) bool {
 
 // explainNotFound offers names that exist.
 func (c *Cluster) explainNotFound(ctx context.Context, err error, what Asked) error {
-	offer := c.offerPools
+	offer := offerPools
 	switch {
-	case isAboutTarget(err, what):
-		offer = c.offerTargets
+	case isAbout(err, Targets) || strings.HasPrefix(what.Resource, Targets):
+		offer = offerTargets
 	case isAbout(err, Sessions):
-		offer = c.offerSessions
+		offer = offerSessions
+	case strings.HasPrefix(what.Resource, Connections):
+		offer = offerConnections
 	}
-	text, offerErr := offer(ctx, what)
+	text, offerErr := offer(ctx, c, what)
 	if offerErr != nil {
 		// The user asked about the first error; the second would only distract.
 		return err
@@ -91,7 +93,13 @@ func (c *Cluster) explainNotFound(ctx context.Context, err error, what Asked) er
 	return exit.Hint(err, "%s", text)
 }
 
-func (c *Cluster) offerPools(ctx context.Context, what Asked) (string, error) {
+// isAbout reports whether a server says that its error is about a resource.
+func isAbout(err error, resource string) bool {
+	details := detailsOf(err)
+	return details != nil && details.Kind == resource
+}
+
+func offerPools(ctx context.Context, c *Cluster, what Asked) (string, error) {
 	objects, err := c.Objects()
 	if err != nil {
 		return "", err
@@ -100,7 +108,7 @@ func (c *Cluster) offerPools(ctx context.Context, what Asked) (string, error) {
 	return c.Offer("pool", cmp.Or(what.Pool, what.Name), what.Namespace, Names(all)), err
 }
 
-func (c *Cluster) offerTargets(ctx context.Context, what Asked) (string, error) {
+func offerTargets(ctx context.Context, c *Cluster, what Asked) (string, error) {
 	objects, err := c.Objects()
 	if err != nil {
 		return "", err
@@ -113,7 +121,7 @@ func (c *Cluster) offerTargets(ctx context.Context, what Asked) (string, error) 
 	return c.Offer("target", cmp.Or(what.Target, what.Name), what.Namespace, known), err
 }
 
-func (c *Cluster) offerSessions(ctx context.Context, what Asked) (string, error) {
+func offerSessions(ctx context.Context, c *Cluster, what Asked) (string, error) {
 	live, err := c.Live()
 	if err != nil {
 		return "", err
@@ -128,15 +136,10 @@ func (c *Cluster) offerSessions(ctx context.Context, what Asked) (string, error)
 	return "The operator forgets a session some minutes after its end, and all of them when it is restarted. Create another.", nil
 }
 
-// isAboutTarget reports whether it is the target that was not found.
-func isAboutTarget(err error, what Asked) bool {
-	return isAbout(err, Targets) || strings.HasPrefix(what.Resource, Targets)
-}
-
-// isAbout reports whether a server says that its error is about a resource.
-func isAbout(err error, resource string) bool {
-	details := detailsOf(err)
-	return details != nil && details.Kind == resource
+// offerConnections names no connection, because one with a similar name is no
+// substitute.
+func offerConnections(_ context.Context, c *Cluster, _ Asked) (string, error) {
+	return "Connections come and go. See those that there are: " + c.program + " connections", nil
 }
 
 // Offer returns a sentence with names that exist, in place of one that does not.

@@ -8,8 +8,6 @@ import (
 	"strings"
 
 	"golang.org/x/sync/errgroup"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
@@ -78,10 +76,10 @@ func (o Objects) TargetNames(ctx context.Context, namespace, pool string) ([]str
 
 // TargetsOf returns those of the given targets that a pool selects, by name.
 func TargetsOf(pool *v1alpha1.ConnectionPool, all []v1alpha1.ConnectionTarget) []v1alpha1.ConnectionTarget {
-	selects := selectorOf(pool)
+	selects, _ := pool.Selector() // the pool's conditions say whether targetSelector is invalid
 	var selected []v1alpha1.ConnectionTarget
 	for _, target := range all {
-		if target.Namespace == pool.Namespace && selects(&target) {
+		if selects(&target) {
 			selected = append(selected, target)
 		}
 	}
@@ -117,18 +115,6 @@ func (c *Cluster) Members(ctx context.Context, namespace, name string) ([]v1alph
 		return nil, exit.Hint(fmt.Errorf("pool %s has no targets", name), "See why: %s status %s", c.program, name)
 	}
 	return members, nil
-}
-
-func selectorOf(pool *v1alpha1.ConnectionPool) func(*v1alpha1.ConnectionTarget) bool {
-	if ref := pool.Spec.TargetRef; ref != nil {
-		return func(t *v1alpha1.ConnectionTarget) bool { return t.Name == ref.Name }
-	}
-	selector, err := metav1.LabelSelectorAsSelector(pool.Spec.TargetSelector)
-	if err != nil {
-		// The pool's conditions say what is wrong with it.
-		selector = labels.Nothing()
-	}
-	return func(t *v1alpha1.ConnectionTarget) bool { return selector.Matches(labels.Set(t.Labels)) }
 }
 
 // Names returns the names of objects.

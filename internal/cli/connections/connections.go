@@ -85,7 +85,8 @@ func (o *options) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	list, err := cluster.AllConnections(ctx, live, o.scope.Namespace, metav1.ListOptions{LabelSelector: o.selector, FieldSelector: o.fields()})
+	options := metav1.ListOptions{LabelSelector: o.selector, FieldSelector: o.fields()}
+	list, err := cluster.AllConnections(ctx, live, o.scope.Namespace, options)
 	if err != nil {
 		return o.Cluster.Explain(ctx, err, cluster.AskedForConnections(o.scope.Namespace))
 	}

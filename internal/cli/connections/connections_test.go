@@ -6,9 +6,13 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/cli/clitest"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestConnectionsAreListed(t *testing.T) {
 	f := clitest.Shop(t, New, NewDrain)
@@ -31,7 +35,7 @@ web-1-7   web    web-1    InUse   2        41     -      480µs   30m   ssh    3
 	}
 }
 
-func TestLongListsAreReadToTheirEnd(t *testing.T) {
+func TestLongListsAreReadPageByPage(t *testing.T) {
 	f := clitest.Shop(t, New, NewDrain)
 	f.Answers["/apis/live.connpool.dev/v1alpha1/namespaces/shop/connections"] = func(out http.ResponseWriter, r *http.Request) {
 		page := livev1alpha1.ConnectionList{Items: f.Connections[:1]}

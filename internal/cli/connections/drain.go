@@ -7,14 +7,12 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
 	"github.com/connpool/connpool/internal/cli/display"
-	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/plugin"
 )
 
@@ -126,15 +124,9 @@ func (o *drainOptions) drain(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	if o.connection != "" {
-		return 1, o.explainConnection(ctx, live.DrainConnection(ctx, o.namespace, o.connection))
+		err := live.DrainConnection(ctx, o.namespace, o.connection)
+		return 1, o.Cluster.Explain(ctx, err, cluster.AskedToCreate(cluster.Connections+"/drain", o.namespace, o.connection))
 	}
 	drained, err := live.Pool(o.namespace, o.pool).Drain(ctx)
 	return drained, o.Cluster.Explain(ctx, err, cluster.AskedToCreate(cluster.Pools+"/drain", o.namespace, o.pool))
-}
-
-func (o *drainOptions) explainConnection(ctx context.Context, err error) error {
-	if apierrors.IsNotFound(err) && cluster.IsNamed(err) {
-		return exit.Hint(err, "Connections come and go. See those that there are: %s connections", o.Name)
-	}
-	return o.Cluster.Explain(ctx, err, cluster.AskedToCreate(cluster.Connections+"/drain", o.namespace, o.connection))
 }

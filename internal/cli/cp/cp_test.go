@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/pkg/sftp"
+	"go.uber.org/goleak"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
@@ -27,7 +28,9 @@ import (
 	"github.com/connpool/connpool/internal/stream"
 )
 
-func TestLocationsAreReadAsPeopleMeanThem(t *testing.T) {
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestLocationsAreReadAsUsersMeanThem(t *testing.T) {
 	for _, c := range []struct {
 		name, text string
 		want       location
@@ -71,7 +74,7 @@ func TestCopiesThatMakeNoSenseAreRefused(t *testing.T) {
 	}
 }
 
-func TestLinksThatLeaveTheTreeAreKnown(t *testing.T) {
+func TestLinksThatLeaveTheTreeAreRecognized(t *testing.T) {
 	for _, c := range []struct {
 		target string
 		depth  int
@@ -168,7 +171,7 @@ func put(t *testing.T, name, content string, mode fs.FileMode) {
 	}
 }
 
-// listing is what is in a directory: names, permissions, contents and links.
+// listing returns what is in a directory: names, permissions, contents and links.
 func listing(t *testing.T, directory string) map[string]string {
 	t.Helper()
 	found := map[string]string{}
@@ -346,10 +349,11 @@ func TestStandardStreamsAreCopied(t *testing.T) {
 	}
 }
 
-// brokenAfter breaks the connection when the server has sent or got so much.
+// brokenAfter breaks the connection when limit bytes have passed.
 func brokenAfter(limit int64) subsystemFunc {
 	return func(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
-		limited := &budget{left: limit}
+		// Both directions break, or each side could wait for the other.
+		limited := &budget{left: limit, spent: func() { _ = stdin.(io.Closer).Close() }, breaks: true}
 		err := served(ctx, budgetReader{limited, stdin}, budgetWriter{limited, stdout})
 		if limited.remains() {
 			return err

@@ -18,11 +18,14 @@ import (
 	"github.com/pkg/sftp"
 )
 
-// budget is how many bytes may still pass.
+// budget counts down the bytes that may still pass.
 type budget struct {
-	mu    sync.Mutex
-	left  int64
+	mu   sync.Mutex
+	left int64
+	// spent is called once when nothing is left.
 	spent func()
+	// breaks says that nothing passes then.
+	breaks bool
 }
 
 func (b *budget) take(n int) error {
@@ -30,13 +33,14 @@ func (b *budget) take(n int) error {
 	defer b.mu.Unlock()
 	before := b.left
 	b.left -= int64(n)
-	switch {
-	case b.left > 0:
+	if b.left > 0 {
 		return nil
-	case b.spent == nil:
-		return io.ErrUnexpectedEOF
-	case before > 0:
+	}
+	if before > 0 {
 		b.spent()
+	}
+	if b.breaks {
+		return io.ErrUnexpectedEOF
 	}
 	return nil
 }
@@ -72,7 +76,7 @@ func (b budgetWriter) Write(p []byte) (int, error) {
 	return b.Writer.Write(p)
 }
 
-// hostile is a server whose directories hold what it likes.
+// hostile is a server that invents the entries of its directories.
 type hostile map[string][]fakeInfo
 
 func (h hostile) serve(_ context.Context, stdin io.Reader, stdout io.Writer) error {
@@ -160,7 +164,7 @@ func TestAHostileServerWritesNothingOutside(t *testing.T) {
 			"/tree/up": {file},
 		}, []string{"in", "in/up", "in/up/file"}, true},
 		{"a file that promises more than it holds", hostile{"/tree": {{name: "file", mode: 0o644, size: 1 << 40}}}, []string{"in"}, true},
-		{"a program that makes its user somebody else", hostile{"/tree": {{name: "su", mode: fs.ModeSetuid | 0o755, size: 4}}}, []string{"in", "in/su"}, false},
+		{"a setuid program", hostile{"/tree": {{name: "su", mode: fs.ModeSetuid | 0o755, size: 4}}}, []string{"in", "in/su"}, false},
 		{"a device", hostile{"/tree": {{name: "null", mode: fs.ModeDevice | 0o666}}}, []string{"in"}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -180,7 +184,7 @@ func TestAHostileServerWritesNothingOutside(t *testing.T) {
 	}
 }
 
-func TestATreeWithoutEndIsGivenUp(t *testing.T) {
+func TestATreeWithoutEndIsRefused(t *testing.T) {
 	test := newCopyTest(t)
 	server := hostile{}
 	name := "/tree"

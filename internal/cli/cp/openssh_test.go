@@ -14,7 +14,7 @@ import (
 	"github.com/connpool/connpool/test/openssh"
 )
 
-// sftpOf is the sftp subsystem of a real server.
+// sftpOf returns the sftp subsystem of a real server.
 func sftpOf(t *testing.T, server *openssh.Server) subsystemFunc {
 	t.Helper()
 	key, err := ssh.ParsePrivateKey(server.PrivateKey)

@@ -7,8 +7,12 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/connpool/connpool/internal/cli/clitest"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestDoctorFindsAllInOrder(t *testing.T) {
 	f := clitest.Shop(t, New)
@@ -42,7 +46,7 @@ func TestDoctorFindsAllInOrder(t *testing.T) {
 `)
 }
 
-func TestDoctorTellsWhatIsBrokenAndWhatIsMerelyDenied(t *testing.T) {
+func TestDoctorDistinguishesWhatIsBrokenFromWhatIsDenied(t *testing.T) {
 	notInstalled := http.NotFound
 	tests := map[string]struct {
 		path   string
@@ -61,7 +65,7 @@ func TestDoctorTellsWhatIsBrokenAndWhatIsMerelyDenied(t *testing.T) {
 			path:   "/apis/apiregistration.k8s.io/v1/apiservices/v1alpha1.live.connpool.dev",
 			answer: notInstalled, code: 1, line: "the live API is not registered",
 		},
-		"the operator is away": {
+		"the operator does not answer": {
 			path: "/apis/live.connpool.dev/v1alpha1", code: 1, line: "✘ operator",
 			answer: func(out http.ResponseWriter, _ *http.Request) {
 				http.Error(out, "no endpoints", http.StatusServiceUnavailable)

@@ -17,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -36,9 +35,7 @@ type options struct {
 	command   remote.Command
 	namespace string
 	stdin     bool
-	timeout   time.Duration
 	quiet     bool
-	shell     bool
 }
 
 // New returns the command exec.
@@ -73,15 +70,15 @@ func New(f *plugin.Factory) *cobra.Command {
 	o.command.RegisterTarget(f, command)
 	flags.BoolVarP(&o.stdin, "stdin", "i", false, "Pass input on to the command")
 	flags.BoolVarP(&o.command.TTY, "tty", "t", false, "Give the command a terminal")
-	flags.BoolVar(&o.shell, "shell", false, "Let the remote user's shell interpret the command")
+	flags.BoolVar(&o.command.Shell, "shell", false, "Let the remote user's shell interpret the command")
 	flags.StringArrayVar(&o.command.Env, "env", nil, remote.EnvUsage)
-	flags.DurationVar(&o.timeout, "timeout", 0, "End the command after this long, such as 30s; 0 means never")
+	flags.DurationVar(&o.command.Timeout, "timeout", 0, "End the command after this long, such as 30s; 0 means never")
 	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Say nothing but what the command says")
 	return command
 }
 
 func (o *options) complete(command *cobra.Command, args []string) (err error) {
-	if err := o.command.Read(command, args, o.shell); err != nil {
+	if err := o.command.Read(command, args); err != nil {
 		return exit.Hint(err, "For example: %s exec web/web-1 -- uptime", o.Name)
 	}
 	if o.command.TTY && !terminal.Is(o.In) {
@@ -95,9 +92,6 @@ func (o *options) complete(command *cobra.Command, args []string) (err error) {
 }
 
 func (o *options) validate() error {
-	if o.timeout < 0 {
-		return fmt.Errorf("--timeout %s is negative", o.timeout)
-	}
 	if o.command.IsEmpty() && !o.command.TTY {
 		return errors.New("there is no command: write it after --, or ask for a shell with -it")
 	}
@@ -120,7 +114,6 @@ func (o *options) run(ctx context.Context) error {
 // stream runs the command, in a raw terminal if it has one.
 func (o *options) stream(ctx context.Context, pool *client.Pool) (client.Result, error) {
 	command, streams := o.command.ForClient(), client.Streams{Stdout: o.Out, Stderr: o.ErrOut}
-	command.Timeout = o.timeout
 	if o.stdin {
 		command.Stdin = o.In
 	}

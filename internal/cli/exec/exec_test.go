@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
@@ -14,6 +15,8 @@ import (
 	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/driver"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // echo prints its arguments and copies its input.
 func echo(_ context.Context, options livev1alpha1.ExecOptions, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
@@ -25,7 +28,7 @@ func echo(_ context.Context, options livev1alpha1.ExecOptions, streams driver.St
 	return clitest.Exits(0, "")
 }
 
-// placeIn is where in the target a command runs; nothing on a host.
+// placeIn returns the place in the target where a command runs; "" on a host.
 func placeIn(options livev1alpha1.ExecOptions) string {
 	if options.Container == "" && options.Pod == "" {
 		return ""
@@ -39,17 +42,17 @@ func TestExecPassesArgumentsAndStreamsOn(t *testing.T) {
 		stdin string
 		want  string
 	}{
-		"arguments as given":          {[]string{"web", "--", "ls", "-l", "a b"}, "", `["ls" "-l" "a b"][]` + "\n"},
-		"a target behind a slash":     {[]string{"web/web-1", "--", "id"}, "", `web-1["id"][]` + "\n"},
-		"a target in a flag":          {[]string{"web", "--target", "web-2", "--", "id"}, "", `web-2["id"][]` + "\n"},
-		"a line for the shell":        {[]string{"web", "--shell", "--", "ls", "| wc"}, "", `[]ls | wc[]` + "\n"},
-		"in a container":              {[]string{"web", "-c", "app", "--", "ps"}, "", `(//app)["ps"][]` + "\n"},
-		"in a pod":                    {[]string{"web", "--pod", "w-0", "--", "ps"}, "", `(/w-0/)["ps"][]` + "\n"},
-		"in a pod's container":        {[]string{"web", "--pod", "w-0", "--pod-namespace", "n", "--container", "app", "--", "ps"}, "", `(n/w-0/app)["ps"][]` + "\n"},
-		"variables":                   {[]string{"web", "--env", "A=1", "--env", "B=x=y", "--", "env"}, "", `["env"][A=1 B=x=y]` + "\n"},
-		"input if asked for":          {[]string{"web", "-i", "--", "cat"}, "in", `["cat"][]` + "\nin"},
-		"no input if not asked for":   {[]string{"web", "--", "cat"}, "in", `["cat"][]` + "\n"},
-		"no terminal, so no terminal": {[]string{"web", "-it", "--", "cat"}, "in", `["cat"][]` + "\nin"},
+		"arguments as given":                      {[]string{"web", "--", "ls", "-l", "a b"}, "", `["ls" "-l" "a b"][]` + "\n"},
+		"a target behind a slash":                 {[]string{"web/web-1", "--", "id"}, "", `web-1["id"][]` + "\n"},
+		"a target in a flag":                      {[]string{"web", "--target", "web-2", "--", "id"}, "", `web-2["id"][]` + "\n"},
+		"a line for the shell":                    {[]string{"web", "--shell", "--", "ls", "| wc"}, "", `[]ls | wc[]` + "\n"},
+		"in a container":                          {[]string{"web", "-c", "app", "--", "ps"}, "", `(//app)["ps"][]` + "\n"},
+		"in a pod":                                {[]string{"web", "--pod", "w-0", "--", "ps"}, "", `(/w-0/)["ps"][]` + "\n"},
+		"in a pod's container":                    {[]string{"web", "--pod", "w-0", "--pod-namespace", "n", "--container", "app", "--", "ps"}, "", `(n/w-0/app)["ps"][]` + "\n"},
+		"variables":                               {[]string{"web", "--env", "A=1", "--env", "B=x=y", "--", "env"}, "", `["env"][A=1 B=x=y]` + "\n"},
+		"input if asked for":                      {[]string{"web", "-i", "--", "cat"}, "in", `["cat"][]` + "\nin"},
+		"no input if not asked for":               {[]string{"web", "--", "cat"}, "in", `["cat"][]` + "\n"},
+		"a terminal is not passed on without one": {[]string{"web", "-it", "--", "cat"}, "in", `["cat"][]` + "\nin"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -84,7 +87,7 @@ func TestExitCodes(t *testing.T) {
 		"it did not start": {
 			clitest.Fails(livev1alpha1.OutcomeNotStarted, "SessionLimit", "The server refuses one more session."), 254, "not started",
 		},
-		"nobody knows": {
+		"it is unknown whether it ran": {
 			clitest.Fails(livev1alpha1.OutcomeUnknown, "Unreachable", "The connection broke."), 255, "(request req-7)",
 		},
 	}
@@ -117,19 +120,19 @@ func TestCommandsThatAreRefusedDidNotStart(t *testing.T) {
 			[]string{"web", "--", "id"},
 			[]string{`resources: ["connectionpools/exec"]`, `resourceNames: ["web"]`, "verbs: [create, get]"},
 		},
-		"no such pool":             {"", []string{"wbe", "--", "id"}, []string{"Did you mean web?"}},
-		"no such target":           {"", []string{"web/web-9", "--", "id"}, []string{"Did you mean web-1 or web-2?"}},
-		"no command":               {"", []string{"web"}, []string{"there is no command"}},
-		"no pool":                  {"", []string{"--", "id"}, []string{"which pool?"}},
-		"no dashes":                {"", []string{"web", "id"}, []string{"write -- before the command"}},
-		"two targets":              {"", []string{"web/web-1", "--target", "web-2", "--", "id"}, []string{"different targets"}},
-		"a variable without value": {"", []string{"web", "--env", "A", "--", "id"}, []string{"NAME=value"}},
-		"a flag that is not there": {"", []string{"web", "--tree", "--", "id"}, []string{"--tree"}},
-		"too many words":           {"", append([]string{"web", "--"}, make([]string, 1025)...), []string{"at most 1024"}},
-		"too long a line":          {"", []string{"web", "--", strings.Repeat("x", 128<<10+1)}, []string{"at most 131072"}},
-		"a namespace without pod":  {"", []string{"web", "--pod-namespace", "n", "--", "id"}, []string{"name the pod with --pod"}},
-		"a pod with a namespace":   {"", []string{"web", "--pod", "n/w-0", "--", "id"}, []string{"--pod-namespace"}},
-		"a negative timeout":       {"", []string{"web", "--timeout", "-1s", "--", "id"}, []string{"negative"}},
+		"no such pool":               {"", []string{"wbe", "--", "id"}, []string{"Did you mean web?"}},
+		"no such target":             {"", []string{"web/web-9", "--", "id"}, []string{"Did you mean web-1 or web-2?"}},
+		"no command":                 {"", []string{"web"}, []string{"there is no command"}},
+		"no pool":                    {"", []string{"--", "id"}, []string{"which pool?"}},
+		"no dashes":                  {"", []string{"web", "id"}, []string{"write -- before the command"}},
+		"two targets":                {"", []string{"web/web-1", "--target", "web-2", "--", "id"}, []string{"different targets"}},
+		"a variable without value":   {"", []string{"web", "--env", "A", "--", "id"}, []string{"NAME=value"}},
+		"a flag that does not exist": {"", []string{"web", "--tree", "--", "id"}, []string{"--tree"}},
+		"too many words":             {"", append([]string{"web", "--"}, make([]string, 1025)...), []string{"at most 1024"}},
+		"too long a line":            {"", []string{"web", "--", strings.Repeat("x", 128<<10+1)}, []string{"at most 131072"}},
+		"a namespace without pod":    {"", []string{"web", "--pod-namespace", "n", "--", "id"}, []string{"name the pod with --pod"}},
+		"a pod with a namespace":     {"", []string{"web", "--pod", "n/w-0", "--", "id"}, []string{"--pod-namespace"}},
+		"a negative timeout":         {"", []string{"web", "--timeout", "-1s", "--", "id"}, []string{"negative"}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

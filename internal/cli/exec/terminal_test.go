@@ -21,7 +21,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-func TestATerminalIsRawMeanwhileAndRestoredAfterwards(t *testing.T) {
+func TestATerminalIsRawDuringACommandAndRestoredAfterIt(t *testing.T) {
 	keys, screen := clitest.Keyboard(t)
 	before, err := term.GetState(int(screen.Fd()))
 	if err != nil {

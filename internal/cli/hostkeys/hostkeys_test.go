@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
 	"sigs.k8s.io/yaml"
 
@@ -21,7 +22,9 @@ import (
 	"github.com/connpool/connpool/test/sshserver"
 )
 
-// signer signs with a key that was just made.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// signer returns a signer for a key that was just made.
 func signer(t *testing.T, key crypto.PrivateKey, err error) ssh.Signer {
 	t.Helper()
 	if err != nil {
@@ -72,7 +75,7 @@ func TestAScanShowsWhatToCompareAndPrintsWhatToPin(t *testing.T) {
 	}
 }
 
-func TestEveryKeyOfOpenSSHIsSeenAndNobodyLogsIn(t *testing.T) {
+func TestAScanSeesEveryKeyOfOpenSSHAndDoesNotLogIn(t *testing.T) {
 	server, err := openssh.Start(t.Context(), openssh.Options{Config: []string{"LogLevel VERBOSE"}})
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +94,7 @@ func TestEveryKeyOfOpenSSHIsSeenAndNobodyLogsIn(t *testing.T) {
 		t.Errorf("the pins are %q, want an ed25519 and an ECDSA key", keys)
 	}
 	if log := server.Log(); strings.Contains(log, "Failed") || strings.Contains(log, "userauth") {
-		t.Errorf("somebody tried to log in:\n%s", log)
+		t.Errorf("the scan tried to log in:\n%s", log)
 	}
 }
 
@@ -125,9 +128,9 @@ func TestAScanThatFailsSaysWhy(t *testing.T) {
 		name, host, want string
 	}{
 		{"nothing listens", closed.Addr().String(), "connection refused"},
-		{"nobody answers", silent.Addr().String(), "does not answer in time"},
+		{"the server is silent", silent.Addr().String(), "does not answer in time"},
 		{"it is no SSH server", other.Addr().String(), "does not speak SSH"},
-		{"a port that is none", "host:0", "no port"},
+		{"a port that is not one", "host:0", "no port"},
 		{"a Docker engine", "tcp://build-1:2376", "ca.crt in its tlsRef"},
 		{"a cluster", "https://10.0.0.1:6443", "kubeconfig"},
 		{"an option", "host:22:22:", "name of a host"},

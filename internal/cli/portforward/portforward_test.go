@@ -13,10 +13,13 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
 
 	"github.com/connpool/connpool/internal/cli/clitest"
 	"github.com/connpool/connpool/internal/stream"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestForwardsAreReadFromBothEnds(t *testing.T) {
 	for _, c := range []struct {

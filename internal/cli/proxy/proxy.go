@@ -74,7 +74,7 @@ func New(f *plugin.Factory) *cobra.Command {
 }
 
 func (o *options) complete(command *cobra.Command, args []string) (err error) {
-	if err := o.command.Read(command, args, false); err != nil {
+	if err := o.command.Read(command, args); err != nil {
 		return exit.Hint(err, "For example: %s proxy ci -- docker ps", o.Name)
 	}
 	o.hasPort = command.Flags().Changed("port")

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -24,8 +25,10 @@ import (
 	"github.com/connpool/connpool/internal/cli/exit"
 )
 
-// dockerAPI is a Docker engine as far as a proxy can tell: it has a version, says
-// what it was asked, streams events, and lets connections be taken over.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// dockerAPI answers as a Docker engine does, as far as a proxy can see: it has a
+// version, echoes requests, streams events, and lets clients hijack connections.
 func dockerAPI() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /version", func(out http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(out, `{"ApiVersion":"1.41"}`) })
@@ -59,7 +62,7 @@ func kubernetesAPI() http.Handler {
 	return mux
 }
 
-// shop is a shop whose targets have an HTTP API.
+// shop is a cluster whose targets have an HTTP API.
 func shop(t *testing.T, api http.Handler) *clitest.Fixture {
 	t.Helper()
 	clitest.TempDir(t)
@@ -78,7 +81,7 @@ func unixClient(t *testing.T, host string) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// exported is the value of a variable that is to be typed.
+// exported returns the value of a variable that the user is told to export.
 func exported(printed clitest.Lines, name string) string {
 	for printed.Scan() {
 		if _, text, ok := strings.Cut(printed.Text(), "export "+name+"="); ok {
@@ -113,7 +116,7 @@ func TestAnEngineIsServedOnASocket(t *testing.T) {
 	}
 }
 
-func TestWhatStreamsComesAtOnceAndEndsWithTheProxy(t *testing.T) {
+func TestAStreamArrivesAtOnceAndEndsWithTheProxy(t *testing.T) {
 	printed, stop := shop(t, dockerAPI()).Start("proxy", "web/web-1")
 	response, err := unixClient(t, exported(printed, "DOCKER_HOST")).Get("http://docker/events")
 	if err != nil {
@@ -130,8 +133,8 @@ func TestWhatStreamsComesAtOnceAndEndsWithTheProxy(t *testing.T) {
 	}
 }
 
-// As docker does: the connection is taken over, and its input ends first.
-func TestAConnectionThatIsTakenOverIsClosedHalfByHalf(t *testing.T) {
+// docker hijacks the connection, and ends its input first.
+func TestAHijackedConnectionIsClosedHalfByHalf(t *testing.T) {
 	printed, stop := shop(t, dockerAPI()).Start("proxy", "web/web-1")
 	defer stop()
 	conn := attach(t, exported(printed, "DOCKER_HOST"), "hel")
@@ -144,7 +147,7 @@ func TestAConnectionThatIsTakenOverIsClosedHalfByHalf(t *testing.T) {
 	}
 }
 
-func TestAConnectionThatIsTakenOverEndsWithTheProxy(t *testing.T) {
+func TestAHijackedConnectionEndsWithTheProxy(t *testing.T) {
 	printed, stop := shop(t, dockerAPI()).Start("proxy", "web/web-1")
 	conn := attach(t, exported(printed, "DOCKER_HOST"), "")
 	stop()
@@ -153,7 +156,7 @@ func TestAConnectionThatIsTakenOverEndsWithTheProxy(t *testing.T) {
 	}
 }
 
-// attach takes a connection over, and has sent something ahead.
+// attach hijacks a connection, and sends something ahead of the answer.
 func attach(t *testing.T, host, ahead string) *hijacked {
 	t.Helper()
 	conn, err := net.Dial("unix", strings.TrimPrefix(host, "unix://"))
@@ -205,7 +208,8 @@ func TestAClusterIsServedByAKubeconfig(t *testing.T) {
 	stop()
 }
 
-// podsKind is the kind of what a cluster answers when it is asked for pods.
+// podsKind returns the kind of the object that a cluster answers when it is asked
+// for pods.
 func podsKind(t *testing.T, config *rest.Config) string {
 	t.Helper()
 	client, err := rest.HTTPClientFor(config)
@@ -264,7 +268,7 @@ func TestWebPagesGetNothingFromAPort(t *testing.T) {
 	}
 }
 
-func TestACommandIsRunWithTheAPIAndItsEndPassedOn(t *testing.T) {
+func TestACommandRunsWithTheAPIAndItsExitCodeIsPassedOn(t *testing.T) {
 	tests := map[string]struct {
 		api    http.Handler
 		words  []string
@@ -304,7 +308,7 @@ func TestInputGoesToTheCommand(t *testing.T) {
 	clitest.Want(t, got, 0, "in")
 }
 
-func TestProxiesThatCannotBeHadSayWhy(t *testing.T) {
+func TestProxiesThatAreRefusedSayWhy(t *testing.T) {
 	noAPI := http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(out, "<html>") })
 	tests := map[string]struct {
 		api    http.Handler
@@ -317,17 +321,17 @@ func TestProxiesThatCannotBeHadSayWhy(t *testing.T) {
 			[]string{"web/web-1"},
 			[]string{`resources: ["connectionpools/proxy"]`, `resourceNames: ["web"]`, "verbs: [create, get, update, patch, delete]"},
 		},
-		"several targets":          {dockerAPI(), "", []string{"web"}, []string{"pool web has 2 targets", "proxy web/web-1", "web-2"}},
-		"no such pool":             {dockerAPI(), "", []string{"wep"}, []string{"Did you mean web?"}},
-		"no such target":           {dockerAPI(), "", []string{"web/web-9"}, []string{"Did you mean web-1 or web-2?"}},
-		"another kind of API":      {noAPI, "", []string{"web/web-1"}, []string{"neither as a Docker engine nor as a cluster"}},
-		"no such command":          {dockerAPI(), "", []string{"web/web-1", "--", "no-such-command"}, []string{"no-such-command", "not found"}},
-		"a socket for kubectl":     {kubernetesAPI(), "", []string{"web/web-1", "--socket", "s", "--", "true"}, []string{"leave --socket out"}},
-		"a socket that cannot be":  {dockerAPI(), "", []string{"web/web-1", "--socket", "/no/such/dir"}, []string{"listen on the socket"}},
-		"a socket's path too long": {dockerAPI(), "", []string{"web/web-1", "--socket", "/tmp/" + strings.Repeat("x", 200)}, []string{"too long"}},
-		"a port and a socket":      {dockerAPI(), "", []string{"web/web-1", "--socket", "s", "--port", "1"}, []string{"port", "socket"}},
-		"a port that is none":      {dockerAPI(), "", []string{"web/web-1", "--port", "65536"}, []string{"--port 65536"}},
-		"the command without dash": {dockerAPI(), "", []string{"web", "docker", "ps"}, []string{"write -- before the command"}},
+		"several targets":              {dockerAPI(), "", []string{"web"}, []string{"pool web has 2 targets", "proxy web/web-1", "web-2"}},
+		"no such pool":                 {dockerAPI(), "", []string{"wep"}, []string{"Did you mean web?"}},
+		"no such target":               {dockerAPI(), "", []string{"web/web-9"}, []string{"Did you mean web-1 or web-2?"}},
+		"another kind of API":          {noAPI, "", []string{"web/web-1"}, []string{"neither as a Docker engine nor as a cluster"}},
+		"no such command":              {dockerAPI(), "", []string{"web/web-1", "--", "no-such-command"}, []string{"no-such-command", "not found"}},
+		"a socket for kubectl":         {kubernetesAPI(), "", []string{"web/web-1", "--socket", "s", "--", "true"}, []string{"leave --socket out"}},
+		"a socket that cannot be made": {dockerAPI(), "", []string{"web/web-1", "--socket", "/no/such/dir"}, []string{"listen on the socket"}},
+		"a socket's path too long":     {dockerAPI(), "", []string{"web/web-1", "--socket", "/tmp/" + strings.Repeat("x", 200)}, []string{"too long"}},
+		"a port and a socket":          {dockerAPI(), "", []string{"web/web-1", "--socket", "s", "--port", "1"}, []string{"port", "socket"}},
+		"a port that is not one":       {dockerAPI(), "", []string{"web/web-1", "--port", "65536"}, []string{"--port 65536"}},
+		"the command without dash":     {dockerAPI(), "", []string{"web", "docker", "ps"}, []string{"write -- before the command"}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -338,7 +342,7 @@ func TestProxiesThatCannotBeHadSayWhy(t *testing.T) {
 	}
 }
 
-func TestNobodyElseCanBeMeant(t *testing.T) {
+func TestAnotherUserCannotBeImpersonated(t *testing.T) {
 	printed, stop := shop(t, dockerAPI()).Start("proxy", "web/web-1")
 	defer stop()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://docker/version", http.NoBody)
@@ -356,7 +360,7 @@ func TestNobodyElseCanBeMeant(t *testing.T) {
 	}
 }
 
-func TestATargetThatIsLostIsSaidInWordsThatToolsUnderstand(t *testing.T) {
+func TestALostTargetIsReportedAsAStatus(t *testing.T) {
 	f := shop(t, dockerAPI())
 	printed, stop := f.Start("proxy", "web/web-1")
 	defer stop()

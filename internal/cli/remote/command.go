@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -31,12 +32,14 @@ type Command struct {
 	Pool   string
 	Target string
 	Place  Place
-	// Words of the command, or a line for the shell.
-	Words []string
-	Line  string
+	Words  []string
+	// Shell makes one line of the words, which a shell interprets.
+	Shell bool
 	// Env holds pairs of the form NAME=value.
 	Env []string
 	TTY bool
+	// Timeout ends the command; 0 means never.
+	Timeout time.Duration
 }
 
 // RegisterTarget adds --target.
@@ -47,15 +50,23 @@ func (c *Command) RegisterTarget(f *plugin.Factory, command *cobra.Command) {
 
 // ForClient returns the command as the client takes it.
 func (c *Command) ForClient() client.Command {
-	words := c.Words
-	if c.IsEmpty() && !c.Place.IsTarget() {
-		words = []string{"sh"} // a container has no login that would choose a shell
-	}
-	return client.Command{
+	command := client.Command{
 		Target: c.Target, Container: c.Place.Container, Pod: c.Place.Pod, Namespace: c.Place.Namespace,
-		Argv: words, Shell: c.Line, Env: c.variables(),
+		Env: c.variables(), Timeout: c.Timeout,
 	}
+	switch {
+	case c.IsEmpty() && c.Place.IsTarget(): // the login shell of a host
+	case c.IsEmpty():
+		command.Argv = []string{"sh"} // a container has no login that would choose a shell
+	case c.Shell:
+		command.Shell = c.line()
+	default:
+		command.Argv = c.Words
+	}
+	return command
 }
+
+func (c *Command) line() string { return strings.Join(c.Words, " ") }
 
 // variables returns the --env flags as a map.
 func (c *Command) variables() map[string]string {
@@ -68,8 +79,8 @@ func (c *Command) variables() map[string]string {
 }
 
 // Read takes POOL[/TARGET] and the command behind -- from the arguments.
-func (c *Command) Read(command *cobra.Command, args []string, shell bool) error {
-	pool, err := c.ReadAfter(command, args, "pool", shell)
+func (c *Command) Read(command *cobra.Command, args []string) error {
+	pool, err := c.ReadAfter(command, args, "pool")
 	if err != nil {
 		return err
 	}
@@ -78,7 +89,7 @@ func (c *Command) Read(command *cobra.Command, args []string, shell bool) error 
 
 // ReadAfter takes the command behind -- from the arguments, and returns the name
 // before it, which is that of a thing such as a pool.
-func (c *Command) ReadAfter(command *cobra.Command, args []string, thing string, shell bool) (name string, err error) {
+func (c *Command) ReadAfter(command *cobra.Command, args []string, thing string) (name string, err error) {
 	dash := command.ArgsLenAtDash()
 	if dash < 0 {
 		dash = len(args)
@@ -90,9 +101,6 @@ func (c *Command) ReadAfter(command *cobra.Command, args []string, thing string,
 		return "", fmt.Errorf("write -- before the command: %s -- %s", args[0], strings.Join(args[1:], " "))
 	}
 	c.Words = args[dash:]
-	if shell {
-		c.Line, c.Words = strings.Join(c.Words, " "), nil
-	}
 	return args[0], nil
 }
 
@@ -116,7 +124,7 @@ func PoolAndTarget(argument string) (pool, target string) {
 }
 
 // IsEmpty reports whether there is nothing to run.
-func (c *Command) IsEmpty() bool { return len(c.Words) == 0 && c.Line == "" }
+func (c *Command) IsEmpty() bool { return len(c.Words) == 0 || c.Shell && c.line() == "" }
 
 // Validate refuses what the API would refuse.
 func (c *Command) Validate() error {
@@ -136,11 +144,17 @@ func (c *Command) Validate() error {
 
 // ValidateWords keeps what is to be run within the bounds of the API.
 func (c *Command) ValidateWords() error {
-	if len(c.Words) > livev1alpha1.MaxCommandArguments {
-		return fmt.Errorf("the command has %d words, and at most %d are allowed", len(c.Words), livev1alpha1.MaxCommandArguments)
+	if c.Timeout < 0 {
+		return fmt.Errorf("--timeout %s is negative", c.Timeout)
 	}
-	size := len(c.Line)
-	for _, word := range c.Words {
+	words, size := c.Words, 0
+	if c.Shell {
+		words = []string{c.line()}
+	}
+	if len(words) > livev1alpha1.MaxCommandArguments {
+		return fmt.Errorf("the command has %d words, and at most %d are allowed", len(words), livev1alpha1.MaxCommandArguments)
+	}
+	for _, word := range words {
 		size += len(word)
 	}
 	if size > livev1alpha1.MaxCommandBytes {

@@ -47,9 +47,7 @@ type options struct {
 	targets   []string
 	selector  string
 	parallel  int
-	timeout   time.Duration
 	failFast  bool
-	shell     bool
 }
 
 // New returns the command run.
@@ -79,16 +77,16 @@ func New(f *plugin.Factory) *cobra.Command {
 	flags.StringArrayVar(&o.targets, "target", nil, "On this target; may be repeated")
 	flags.StringVarP(&o.selector, "selector", "l", "", "On the targets with these labels")
 	flags.IntVar(&o.parallel, "parallel", 10, "On at most this many at the same time")
-	flags.DurationVar(&o.timeout, "timeout", 0, "End each command after this long, such as 30s; 0 means never")
+	flags.DurationVar(&o.command.Timeout, "timeout", 0, "End each command after this long, such as 30s; 0 means never")
 	flags.BoolVar(&o.failFast, "fail-fast", false, "Start no more after the first failure; what runs may end")
-	flags.BoolVar(&o.shell, "shell", false, "Let the remote user's shell interpret the command")
+	flags.BoolVar(&o.command.Shell, "shell", false, "Let the remote user's shell interpret the command")
 	flags.StringArrayVar(&o.command.Env, "env", nil, remote.EnvUsage)
 	plugin.CompleteFlag(command, "target", f.CompleteTarget)
 	return command
 }
 
 func (o *options) complete(command *cobra.Command, args []string) (err error) {
-	if err := o.command.Read(command, args, o.shell); err != nil {
+	if err := o.command.Read(command, args); err != nil {
 		return exit.Hint(err, "For example: %s run web --all -- uptime", o.Name)
 	}
 	if o.command.Target != "" {
@@ -114,8 +112,6 @@ func (o *options) validate() error {
 		return errors.New("there is no command: write it after --")
 	case o.parallel < 1:
 		return fmt.Errorf("--parallel %d leaves nothing to run", o.parallel)
-	case o.timeout < 0:
-		return fmt.Errorf("--timeout %s is negative", o.timeout)
 	}
 	if _, err := labels.Parse(o.selector); err != nil {
 		return fmt.Errorf("-l: %w", err)
@@ -233,7 +229,7 @@ func skipped(ctx context.Context, target string) targetResult {
 
 func (o *options) runOne(ctx context.Context, pool *client.Pool, target string, lines *lineMixer) targetResult {
 	command := o.command.ForClient()
-	command.Target, command.Timeout = target, o.timeout
+	command.Target = target
 	if o.output.IsMachine() {
 		stdout, stderr := &headBuffer{}, &headBuffer{}
 		r := runOn(ctx, pool, command, client.Streams{Stdout: stdout, Stderr: stderr})
@@ -283,7 +279,8 @@ func (o *options) failure(ctx context.Context, results []targetResult) error {
 		return nil
 	}
 	if bad == len(results) && results[0].Outcome == livev1alpha1.OutcomeNotStarted {
-		exit.PrintHint(o.ErrOut, o.Cluster.Explain(ctx, results[0].err, cluster.AskedToStream("exec", o.namespace, o.command.Pool, results[0].Target)))
+		asked := cluster.AskedToStream("exec", o.namespace, o.command.Pool, results[0].Target)
+		exit.PrintHint(o.ErrOut, o.Cluster.Explain(ctx, results[0].err, asked))
 	}
 	return exit.With(exit.Failed)
 }

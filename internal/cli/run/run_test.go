@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"go.uber.org/goleak"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
@@ -18,7 +19,9 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// hosts runs something else on each target.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// hosts is a cluster whose targets run different commands.
 func hosts(t *testing.T, commands map[string]clitest.RemoteFunc) *clitest.Fixture {
 	t.Helper()
 	f := clitest.Shop(t, New)
@@ -30,7 +33,7 @@ func hosts(t *testing.T, commands map[string]clitest.RemoteFunc) *clitest.Fixtur
 	return f
 }
 
-// prints makes a command that prints and exits.
+// prints returns a command that prints and exits.
 func prints(stdout, stderr string, code int) clitest.RemoteFunc {
 	return func(_ context.Context, _ livev1alpha1.ExecOptions, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
 		_, _ = io.WriteString(streams.Stdout, stdout)
@@ -104,7 +107,7 @@ func TestRunExplainsWhatStopsItEverywhere(t *testing.T) {
 	clitest.WantStderr(t, f.Run("run", "wep", "--all", "--", "it"), 1, "Did you mean web?")
 }
 
-func TestRunNeedsToKnowWhere(t *testing.T) {
+func TestRunRefusesToGuessTheTargets(t *testing.T) {
 	f := clitest.New(t, New)
 	for _, words := range [][]string{
 		{"web", "--", "it"},
@@ -122,7 +125,7 @@ func TestRunNeedsToKnowWhere(t *testing.T) {
 	}
 }
 
-func TestRunGoesOnWithoutATargetThatIsAway(t *testing.T) {
+func TestRunContinuesWithoutATargetThatIsNotReady(t *testing.T) {
 	f := hosts(t, map[string]clitest.RemoteFunc{"web-2": prints("here\n", "", 0)})
 	refused := metav1.Status{Code: http.StatusServiceUnavailable, Reason: metav1.StatusReasonServiceUnavailable, Message: "web-1 is not ready"}
 	f.Answers["/apis/live.connpool.dev/v1alpha1/namespaces/shop/connectionpools/web/exec"] = func(out http.ResponseWriter, r *http.Request) {

@@ -3,8 +3,6 @@ package session
 import (
 	"context"
 	"errors"
-	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -21,8 +19,6 @@ type execOptions struct {
 	command   remote.Command // without a place, which the session has
 	namespace string
 	session   string
-	shell     bool
-	timeout   time.Duration
 	quiet     bool
 }
 
@@ -47,14 +43,14 @@ func newExec(f *plugin.Factory) *cobra.Command {
 		RunE:                  plugin.RunE(o.complete, o.validate, o.run),
 	}
 	flags := command.Flags()
-	flags.BoolVar(&o.shell, "shell", false, "Let the shell interpret the command")
-	flags.DurationVar(&o.timeout, "timeout", 0, "End the command, and the session, after this long, such as 30s; 0 means never")
+	flags.BoolVar(&o.command.Shell, "shell", false, "Let the shell interpret the command")
+	flags.DurationVar(&o.command.Timeout, "timeout", 0, "End the command, and the session, after this long, such as 30s; 0 means never")
 	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Say nothing but what the command says")
 	return command
 }
 
 func (o *execOptions) complete(command *cobra.Command, args []string) error {
-	name, err := o.command.ReadAfter(command, args, "session", o.shell)
+	name, err := o.command.ReadAfter(command, args, "session")
 	if err != nil {
 		return exit.Hint(err, "For example: %s session exec NAME -- cd /tmp", o.Name)
 	}
@@ -64,10 +60,7 @@ func (o *execOptions) complete(command *cobra.Command, args []string) error {
 }
 
 func (o *execOptions) validate() error {
-	switch {
-	case o.timeout < 0:
-		return fmt.Errorf("--timeout %s is negative", o.timeout)
-	case o.command.IsEmpty():
+	if o.command.IsEmpty() {
 		return errors.New("there is no command: write it after --")
 	}
 	return o.command.ValidateWords()
@@ -79,7 +72,6 @@ func (o *execOptions) run(ctx context.Context) error {
 		return err
 	}
 	command := o.command.ForClient()
-	command.Timeout = o.timeout
 	result, err := live.Session(o.namespace, o.session).Stream(ctx, command, client.Streams{Stdout: o.Out, Stderr: o.ErrOut})
 	ending := remote.Ending{
 		Quiet: o.quiet, Asked: cluster.AskedToUseSession(o.namespace, o.session),

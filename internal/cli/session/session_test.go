@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
@@ -17,6 +18,8 @@ import (
 	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/driver"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func session(name, owner string, state livev1alpha1.SessionState) livev1alpha1.Session {
 	ends := metav1.NewTime(clitest.Noon.Add(40 * time.Minute))
@@ -84,7 +87,7 @@ func TestASessionForPrograms(t *testing.T) {
 	}
 }
 
-func TestSessionsThatCannotBeHadSayWhy(t *testing.T) {
+func TestSessionsThatAreRefusedSayWhy(t *testing.T) {
 	tests := map[string]struct {
 		denied string
 		words  []string
@@ -95,11 +98,11 @@ func TestSessionsThatCannotBeHadSayWhy(t *testing.T) {
 			[]string{"web"},
 			[]string{`resources: ["sessions"]`, `resources: ["connectionpools/exec"]`, `resourceNames: ["web"]`, "verbs: [create]"},
 		},
-		"no such pool":       {"", []string{"wep"}, []string{"Did you mean web?"}},
-		"too long a life":    {"", []string{"web", "--ttl", "25h"}, []string{"--ttl", "24h0m0s"}},
-		"no idle time":       {"", []string{"web", "--idle-timeout", "0"}, []string{"--idle-timeout"}},
-		"a name that is not": {"", []string{"web", "--name", "A b"}, []string{"--name"}},
-		"two targets":        {"", []string{"web/web-1", "--target", "web-2"}, []string{"different targets"}},
+		"no such pool":             {"", []string{"wep"}, []string{"Did you mean web?"}},
+		"too long a life":          {"", []string{"web", "--ttl", "25h"}, []string{"--ttl", "24h0m0s"}},
+		"no idle time":             {"", []string{"web", "--idle-timeout", "0"}, []string{"--idle-timeout"}},
+		"a name that is not valid": {"", []string{"web", "--name", "A b"}, []string{"--name"}},
+		"two targets":              {"", []string{"web/web-1", "--target", "web-2"}, []string{"different targets"}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -132,8 +135,8 @@ func TestACommandThatASessionDoesNotRun(t *testing.T) {
 		says   []string
 	}{
 		"the session has ended": {"", []string{"web-c", "--", "ls"}, []string{"run nothing for 10 minutes; create another"}},
-		"it never was":          {"", []string{"web-d", "--", "ls"}, []string{"Did you mean web-a or web-b?"}},
-		"it is long gone":       {"", []string{"deploy-17", "--", "ls"}, []string{"forgets a session", "Create another"}},
+		"it never existed":      {"", []string{"web-d", "--", "ls"}, []string{"Did you mean web-a or web-b?"}},
+		"it ended long ago":     {"", []string{"deploy-17", "--", "ls"}, []string{"forgets a session", "Create another"}},
 		"no permission": {
 			"get live.connpool.dev/sessions/exec",
 			[]string{"web-a", "--", "ls"},

@@ -5,10 +5,14 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/connpool/connpool/internal/cli/clitest"
 )
 
-func TestStatusTellsOfAllPoolsAndOfWhatFails(t *testing.T) {
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestStatusShowsAllPoolsAndWhatFails(t *testing.T) {
 	clitest.Want(t, clitest.Shop(t, New).Run("status"), 0, `
 NAME   TYPE   HEALTH     TARGETS   WARM   IN USE   USES    OLDEST   LAST USED
 db     ssh    Ready      1/1       2      0        17      52m      3m
@@ -77,7 +81,7 @@ func TestStatusWithoutPools(t *testing.T) {
 	clitest.WantStderr(t, got, 0, "No pools in namespace shop.")
 }
 
-func TestWhoMayNotSeeTargetsStillSeesPools(t *testing.T) {
+func TestAUserWhoMayNotReadTargetsStillSeesPools(t *testing.T) {
 	f := clitest.Shop(t, New)
 	f.Denied["list connpool.dev/connectiontargets"] = true
 	got := f.Run("status")

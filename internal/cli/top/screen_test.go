@@ -30,7 +30,7 @@ type viewer struct {
 	seen bytes.Buffer
 }
 
-// until reads until a text is shown that was not shown before.
+// until reads until the terminal shows a text again.
 func (v *viewer) until(text string) string {
 	v.t.Helper()
 	buffer := make([]byte, 4096)
@@ -54,7 +54,7 @@ func (v *viewer) press(keys string) {
 	}
 }
 
-// counting serves connections whose uses grow with each look.
+// counting serves connections whose uses grow with each request.
 func counting(f *clitest.Fixture) {
 	looks := make(chan int64, 1)
 	looks <- 0
@@ -98,7 +98,7 @@ func TestTopFollowsKeysAndSizesAndLeavesTheTerminalAsItWas(t *testing.T) {
 			if shown := v.until("q quit"); strings.Index(shown, "\r\na ") > strings.Index(shown, "\r\nb ") {
 				t.Errorf("not sorted by name: %q", shown)
 			}
-			v.until(" uses/s") // a second look
+			v.until(" uses/s") // a second sample
 			v.press("u")
 			v.until("\x1b[K\r\nb ")
 			v.until("\x1b[K\r\na ")

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
@@ -15,7 +16,9 @@ import (
 	"github.com/connpool/connpool/internal/cli/clitest"
 )
 
-// connectionOf makes a connection that was made so many minutes ago.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// connectionOf returns a connection of the given age in minutes.
 func connectionOf(name, pool string, inUse int32, uses, roundTrip int64, age int) livev1alpha1.Connection {
 	state := livev1alpha1.ConnectionIdle
 	if inUse > 0 {
@@ -27,8 +30,8 @@ func connectionOf(name, pool string, inUse int32, uses, roundTrip int64, age int
 	}
 }
 
-// twoLooks are 2 seconds apart: a is fast and old, b busy and slow, c new.
-func twoLooks() (before, now snapshot) {
+// twoSnapshots are 2 seconds apart: a is fast and old, b busy and slow, c new.
+func twoSnapshots() (before, now snapshot) {
 	before = newSnapshot(clitest.Noon.Add(-2*time.Second), []livev1alpha1.Connection{
 		connectionOf("a", "web", 0, 100, 200, 50),
 		connectionOf("b", "web", 0, 10, 900, 20),
@@ -41,8 +44,8 @@ func twoLooks() (before, now snapshot) {
 	return before, now
 }
 
-func TestRatesAreThoseBetweenTwoLooks(t *testing.T) {
-	before, now := twoLooks()
+func TestRatesAreDifferencesOfTwoSnapshots(t *testing.T) {
+	before, now := twoSnapshots()
 	got := map[string]float64{}
 	for _, r := range now.since(before).rows {
 		got[r.name] = r.rate
@@ -59,7 +62,7 @@ func TestRatesAreThoseBetweenTwoLooks(t *testing.T) {
 		{"the clock was set back", snapshot{at: clitest.Noon.Add(time.Hour), rows: before.rows}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, now := twoLooks()
+			_, now := twoSnapshots()
 			if r := now.since(c.before).rows[0]; r.hasRate {
 				t.Errorf("the rate is said to be %f", r.rate)
 			}
@@ -89,7 +92,7 @@ func TestRowsAreSortedByKeys(t *testing.T) {
 					t.Fatalf("%q quits", key)
 				}
 			}
-			before, now := twoLooks()
+			before, now := twoSnapshots()
 			var names []string
 			for _, r := range view.rows(now.since(before)) {
 				names = append(names, r.name)
@@ -106,8 +109,8 @@ func TestRowsAreSortedByKeys(t *testing.T) {
 	}
 }
 
-func TestPoolsAddTheirConnectionsUp(t *testing.T) {
-	before, now := twoLooks()
+func TestPoolsSumUpTheirConnections(t *testing.T) {
+	before, now := twoSnapshots()
 	got := strings.Join(view{by: byUses, pools: true}.table(now.since(before)).Lines(), "\n")
 	want := `POOL   CONNECTIONS   IN USE   USES   USES/S   RTT     OLDEST
 web    2             3        131    10.5     900µs   50m
@@ -118,7 +121,7 @@ db     1             1        4      2.0      -       0s`
 }
 
 func TestAPageFitsItsTerminal(t *testing.T) {
-	_, now := twoLooks()
+	_, now := twoSnapshots()
 	for _, c := range []struct {
 		name          string
 		columns, rows uint16
@@ -143,16 +146,16 @@ func TestAPageFitsItsTerminal(t *testing.T) {
 	}
 }
 
-func TestALookThatFailsLeavesWhatWasSeen(t *testing.T) {
-	before, now := twoLooks()
-	f := watcher{now: before}
-	f.see(sample{err: errors.New("the cluster does not answer")})
-	if f.problem == "" || len(f.now.rows) != 2 {
-		t.Errorf("it shows %q and %d rows", f.problem, len(f.now.rows))
+func TestAFailedSampleLeavesThePageAsItWas(t *testing.T) {
+	before, now := twoSnapshots()
+	w := watcher{now: before}
+	w.see(sample{err: errors.New("the cluster does not answer")})
+	if w.problem == "" || len(w.now.rows) != 2 {
+		t.Errorf("it shows %q and %d rows", w.problem, len(w.now.rows))
 	}
-	f.see(sample{snapshot: now})
-	if f.problem != "" || len(f.now.rows) != 3 || !f.now.rows[0].hasRate {
-		t.Errorf("it shows %q and %+v", f.problem, f.now.rows)
+	w.see(sample{snapshot: now})
+	if w.problem != "" || len(w.now.rows) != 3 || !w.now.rows[0].hasRate {
+		t.Errorf("it shows %q and %+v", w.problem, w.now.rows)
 	}
 }
 

@@ -134,10 +134,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 // targets returns the pool's targets in the order of their names. They belong to the
 // cache: the caller must not change them.
 func (r *Reconciler) targets(ctx context.Context, pool *v1alpha1.ConnectionPool) ([]v1alpha1.ConnectionTarget, error) {
-	selects, err := pool.Selector()
-	if err != nil {
-		return nil, nil // report says that targetSelector is invalid
-	}
+	selects, _ := pool.Selector() // report says whether targetSelector is invalid
 	var all v1alpha1.ConnectionTargetList
 	if err := r.Client.List(ctx, &all, client.InNamespace(pool.Namespace), client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("list targets: %w", err)

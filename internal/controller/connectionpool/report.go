@@ -137,7 +137,7 @@ func (s *totals) count(pool *v1alpha1.ConnectionPool, target *v1alpha1.Connectio
 	s.failing = append(s.failing, failing)
 }
 
-// unreadyReason is why a target is not ready for the pool: what its share says, or
+// unreadyReason returns why a target is not ready for the pool: what its share says, or
 // its condition Ready if it has no share.
 func unreadyReason(share *v1alpha1.TargetPoolStatus, ready *metav1.Condition) string {
 	switch {

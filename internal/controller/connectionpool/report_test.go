@@ -18,12 +18,12 @@ import (
 	"github.com/connpool/connpool/internal/controller/status"
 )
 
-// noon is when the targets' Ready turned last.
+// noon is when the condition Ready of the targets last changed.
 var noon = metav1.NewTime(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC))
 
-// selecting is a pool with a selector.
 var now = time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
 
+// selecting returns a pool with a selector.
 func selecting(changes ...func(*v1alpha1.ConnectionPool)) *v1alpha1.ConnectionPool {
 	pool := &v1alpha1.ConnectionPool{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: "web", UID: "web-uid", Generation: 3},
@@ -47,10 +47,10 @@ func wanting(n int32) func(*v1alpha1.ConnectionPool) {
 	return func(pool *v1alpha1.ConnectionPool) { pool.Spec.Size.MinWarm = &n }
 }
 
-// ready is a target with its connection to the pool.
+// ready returns a target that has the connection that the pool wants.
 func ready(name string) v1alpha1.ConnectionTarget { return sharing(name, true, "") }
 
-// failing is a target without, for a reason, since a minute after noon.
+// failing returns a target that lacks the connection for the reason, since noon.
 func failing(name, reason string) v1alpha1.ConnectionTarget { return sharing(name, false, reason) }
 
 func sharing(name string, good bool, reason string) v1alpha1.ConnectionTarget {
@@ -69,7 +69,7 @@ func sharing(name string, good bool, reason string) v1alpha1.ConnectionTarget {
 	return target
 }
 
-// known is a target that says something of itself and nothing of the pool.
+// known returns a target that has a condition Ready and no share of the pool.
 func known(name string, good bool, reason string) v1alpha1.ConnectionTarget {
 	state := metav1.ConditionFalse
 	if good {
@@ -80,7 +80,7 @@ func known(name string, good bool, reason string) v1alpha1.ConnectionTarget {
 	return target
 }
 
-// unknown is a target that nobody has looked at.
+// unknown returns a target that the operator has not reconciled.
 func unknown(name string) v1alpha1.ConnectionTarget {
 	return v1alpha1.ConnectionTarget{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: name},
@@ -88,7 +88,7 @@ func unknown(name string) v1alpha1.ConnectionTarget {
 	}
 }
 
-func summary(t *testing.T, pool *v1alpha1.ConnectionPool, next v1alpha1.ConnectionPoolStatus) (conditions []string, verdict kstatus.Status) {
+func summary(t *testing.T, pool *v1alpha1.ConnectionPool, next v1alpha1.ConnectionPoolStatus) (conditions []string, computed kstatus.Status) {
 	t.Helper()
 	for _, c := range next.Conditions {
 		conditions = append(conditions, c.Type+"="+string(c.Status)+"/"+c.Reason)
@@ -106,7 +106,7 @@ func summary(t *testing.T, pool *v1alpha1.ConnectionPool, next v1alpha1.Connecti
 	return conditions, result.Status
 }
 
-func TestConditionsSayWhatIsTrue(t *testing.T) {
+func TestConditionsOfAPool(t *testing.T) {
 	type targets = []v1alpha1.ConnectionTarget
 	was := report(selecting(), targets{ready("web-1")}, v1alpha1.ConnectionPoolStatus{}, now)
 	never := v1alpha1.ConnectionPoolStatus{}
@@ -149,7 +149,7 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 			kstatus.CurrentStatus,
 			[]string{"web-2 (CredentialsMissing)"},
 		},
-		"nobody has looked at its targets": {
+		"its targets have not been reconciled": {
 			selecting(),
 			targets{unknown("web-1")},
 			never,
@@ -165,7 +165,7 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 			kstatus.InProgressStatus,
 			[]string{"2 of 2"},
 		},
-		"some connections are on the way for the first time": {
+		"some connections are being made for the first time": {
 			selecting(),
 			targets{ready("web-1"), failing("web-2", "Warming")},
 			never,
@@ -173,7 +173,7 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 			kstatus.InProgressStatus,
 			[]string{"1 of 2"},
 		},
-		"a target comes to a pool that is ready": {
+		"a target joins a pool that is ready": {
 			selecting(),
 			targets{ready("web-1"), unknown("web-2")},
 			was,
@@ -237,12 +237,12 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			next := report(tc.pool, tc.targets, tc.last, now)
-			conditions, verdict := summary(t, tc.pool.DeepCopy(), next)
+			conditions, computed := summary(t, tc.pool.DeepCopy(), next)
 			if diff := cmp.Diff(tc.want, conditions); diff != "" {
 				t.Errorf("conditions (-want +got):\n%s", diff)
 			}
-			if verdict != tc.flux {
-				t.Errorf("kstatus says %s, want %s", verdict, tc.flux)
+			if computed != tc.flux {
+				t.Errorf("kstatus says %s, want %s", computed, tc.flux)
 			}
 			for _, words := range tc.says {
 				if message := next.Conditions[0].Message; !strings.Contains(message, words) {
@@ -254,7 +254,7 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 			}
 			again := report(tc.pool, tc.targets, next, now)
 			if status.Changed(next.Conditions, again.Conditions) {
-				t.Errorf("the same facts make conditions turn:\n%s", cmp.Diff(next.Conditions, again.Conditions))
+				t.Errorf("the same facts change conditions:\n%s", cmp.Diff(next.Conditions, again.Conditions))
 			}
 		})
 	}
@@ -288,7 +288,7 @@ func TestFailingTargetsAreListedOldestFirstAndAtMostTen(t *testing.T) {
 	}
 }
 
-func TestFiguresAddUpOverTheTargets(t *testing.T) {
+func TestCountersAddUpOverTheTargets(t *testing.T) {
 	late := ready("web-2")
 	late.Status.Pools[0].OldestConnectionTime = new(metav1.NewTime(noon.Add(time.Hour)))
 	late.Status.Pools[0].LastUsedTime = new(metav1.NewTime(noon.Add(time.Hour)))

@@ -33,10 +33,10 @@ func access(path []pathElement, drivers Drivers) poolset.Access {
 	a := here.access()
 	a.Driver = drivers[here.target.Spec.Type()]
 	if len(path) > 1 {
-		hop := path[1]
-		a.JumpHost = &poolset.JumpHost{Ref: refOf(hop.target), Access: access(path[1:], drivers)}
+		jumpHost := path[1]
+		a.JumpHost = &poolset.JumpHost{Ref: refOf(jumpHost.target), Access: access(path[1:], drivers)}
 		// The same address through another host may be another machine.
-		a.Identity += " via " + string(hop.target.UID) + " " + a.JumpHost.Identity
+		a.Identity += " via " + string(jumpHost.target.UID) + " " + a.JumpHost.Identity
 	}
 	return a
 }

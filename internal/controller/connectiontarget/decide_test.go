@@ -13,7 +13,7 @@ import (
 	"github.com/connpool/connpool/internal/driver/drivertest"
 )
 
-// canary stands in every credential, and must stand nowhere else.
+// canary is part of every credential and must be nowhere else.
 const canary = "s3cr3t-canary"
 
 var sshOnly = Drivers{v1alpha1.TargetTypeSSH: new(drivertest.Fake)}
@@ -54,8 +54,8 @@ func poolNamed(name string) v1alpha1.ConnectionPool {
 	}
 }
 
-// through makes the facts those of a target behind jump targets of these names; the
-// nearest comes first.
+// through makes the facts those of a target behind jump hosts of these names, of
+// which the nearest comes first.
 func through(names ...string) func(*facts) {
 	return func(f *facts) {
 		for _, name := range names {
@@ -72,7 +72,7 @@ func both(changes ...func(*facts)) func(*facts) {
 	}
 }
 
-func TestTheFirstThingThatIsMissingNamesItselfAndTheNextStep(t *testing.T) {
+func TestTheFirstFailedCheckNamesTheProblemAndTheNextStep(t *testing.T) {
 	tests := map[string]struct {
 		change    func(*facts)
 		reason    string
@@ -90,7 +90,7 @@ func TestTheFirstThingThatIsMissingNamesItselfAndTheNextStep(t *testing.T) {
 				f.path = nil
 			}, v1alpha1.ReasonDriverUnavailable, "", true, []string{"docker"},
 		},
-		"a pool comes before everything else": {
+		"no pool selects it and its Secret is missing": {
 			func(f *facts) { f.pools, f.path[0].secret = nil, nil }, v1alpha1.ReasonNotSelected, "", false, nil,
 		},
 		"the Secret is missing or not labeled": {
@@ -111,36 +111,36 @@ func TestTheFirstThingThatIsMissingNamesItselfAndTheNextStep(t *testing.T) {
 			}, v1alpha1.ReasonHostKeysInvalid, v1alpha1.ConditionCredentialsReady, true,
 			[]string{"ssh.hostKeys.secretRef", "kubectl label secret -n prod pins"},
 		},
-		"the jump target does not exist": {
+		"the jump host does not exist": {
 			func(f *facts) { f.path = append(f.path, pathElement{name: "bastion"}) },
 			v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true,
 			[]string{"bastion does not exist", "ssh.jumpTargetRef", "web -> bastion"},
 		},
-		"the jump target is of another type": {
+		"the jump host is of another type": {
 			both(through("bastion"), func(f *facts) { f.path[1].target.Spec = v1alpha1.ConnectionTargetSpec{} }),
 			v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true,
 			[]string{"bastion is not of type ssh"},
 		},
-		"the jump target is itself": {
+		"the jump host is itself": {
 			through("web"), v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true, []string{"cycle", "web -> web"},
 		},
-		"the jump targets form a cycle": {
+		"the jump hosts form a cycle": {
 			through("a", "b", "a"), v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true, []string{"web -> a -> b -> a"},
 		},
-		"there are more than three jump targets": {
+		"there are more than three jump hosts": {
 			through("a", "b", "c", "d"), v1alpha1.ReasonJumpTargetInvalid, v1alpha1.ConditionReachable, true,
 			[]string{"more than 3", "web -> a -> b -> c -> d"},
 		},
-		"a jump target's Secret is missing": {
+		"a jump host's Secret is missing": {
 			both(through("a", "b"), func(f *facts) { f.path[2].secret = nil }),
 			v1alpha1.ReasonJumpTargetNotReady, v1alpha1.ConditionReachable, true,
-			[]string{"jump target b", "kubectl label secret -n prod b-ssh"},
+			[]string{"jump host b", "kubectl label secret -n prod b-ssh"},
 		},
-		"a jump target's host keys are missing": {
+		"a jump host's host keys are missing": {
 			both(through("a"), func(f *facts) {
 				f.path[1].target.Spec.SSH.HostKeys = v1alpha1.HostKeys{SecretRef: &v1alpha1.KeyRef{Name: "pins", Key: "k"}}
 				f.path[1].knownHosts = nil
-			}), v1alpha1.ReasonJumpTargetNotReady, v1alpha1.ConditionReachable, true, []string{"jump target a", "ssh.hostKeys.secretRef"},
+			}), v1alpha1.ReasonJumpTargetNotReady, v1alpha1.ConditionReachable, true, []string{"jump host a", "ssh.hostKeys.secretRef"},
 		},
 	}
 	for name, tc := range tests {
@@ -167,10 +167,10 @@ func TestTheFirstThingThatIsMissingNamesItselfAndTheNextStep(t *testing.T) {
 	}
 }
 
-func TestNothingIsMissingOfACompleteTarget(t *testing.T) {
+func TestACompleteTargetHasNoProblem(t *testing.T) {
 	for name, change := range map[string]func(*facts){
-		"reached directly":          func(*facts) {},
-		"behind three jump targets": through("a", "b", "c"),
+		"reached directly":        func(*facts) {},
+		"behind three jump hosts": through("a", "b", "c"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := complete()

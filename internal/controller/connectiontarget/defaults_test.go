@@ -2,7 +2,6 @@ package connectiontarget
 
 import (
 	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -50,7 +49,7 @@ func TestTheDefaultsInGoAreThoseOfTheCRD(t *testing.T) {
 // of its CRD.
 func fillIn(t *testing.T, plural, object string, into any) {
 	t.Helper()
-	content, err := os.ReadFile(filepath.Join("../../../config/crd/bases", "connpool.dev_"+plural+".yaml"))
+	content, err := os.ReadFile("../../../config/crd/bases/connpool.dev_" + plural + ".yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -85,7 +85,7 @@ func TestAScheduleRaisesTheFloorWhileItHolds(t *testing.T) {
 	}
 }
 
-// What makes another host or account, and what only makes new credentials.
+// The identity changes with the host or the account, the version with credentials.
 func TestIdentityAndVersionChangeWithWhatTheyStandFor(t *testing.T) {
 	const same, other = false, true
 	tests := map[string]struct {
@@ -105,20 +105,20 @@ func TestIdentityAndVersionChangeWithWhatTheyStandFor(t *testing.T) {
 			func(f *facts) { f.path[0].secret.Data["passphrase"] = nil }, same, other,
 		},
 		"other pinned keys": {func(f *facts) { f.path[0].knownHosts = []byte("other") }, same, same},
-		"another jump target": {
+		"another jump host": {
 			func(f *facts) { f.path[1] = elementOf(sshTarget("another")) }, other, same,
 		},
-		"another host of the jump target": {
+		"another host of the jump host": {
 			func(f *facts) { f.path[1].target.Spec.SSH.Host = "elsewhere" }, other, same,
 		},
-		"a namesake of the jump target": {func(f *facts) { f.path[1].target.UID = "new" }, other, same},
-		"another jump target at the far end": {
+		"a namesake of the jump host": {func(f *facts) { f.path[1].target.UID = "new" }, other, same},
+		"another jump host at the far end": {
 			func(f *facts) { f.path[2] = elementOf(sshTarget("another")) }, other, same,
 		},
-		"another Secret of the jump target": {
+		"another Secret of the jump host": {
 			func(f *facts) { f.path[1].secret.Data["ssh-privatekey"] = []byte("new") }, same, same,
 		},
-		"no jump target": {func(f *facts) { f.path = f.path[:1] }, other, same},
+		"no jump host": {func(f *facts) { f.path = f.path[:1] }, other, same},
 	}
 	wanted := func(change func(*facts)) *poolset.Target {
 		f := complete()
@@ -139,7 +139,7 @@ func TestIdentityAndVersionChangeWithWhatTheyStandFor(t *testing.T) {
 	}
 }
 
-func TestOtherPinnedKeysAreAMatterOfTrust(t *testing.T) {
+func TestTrustChangesWithThePinnedKeysOnly(t *testing.T) {
 	f := complete()
 	before := desired(f, sshOnly)
 	f.path[0].secret.Data["ssh-privatekey"] = []byte("new")
@@ -152,17 +152,17 @@ func TestOtherPinnedKeysAreAMatterOfTrust(t *testing.T) {
 	}
 }
 
-func TestAChangedSecretOfAJumpTargetReachesTheHop(t *testing.T) {
+func TestAChangedSecretChangesTheVersionOfItsJumpHostOnly(t *testing.T) {
 	f := complete()
 	through("near", "far")(&f)
 	before := desired(f, sshOnly)
 	f.path[1].secret.Data["ssh-privatekey"] = []byte("new")
 	after := desired(f, sshOnly)
 	if after.JumpHost.Version == before.JumpHost.Version || after.JumpHost.JumpHost.Version != before.JumpHost.JumpHost.Version {
-		t.Error("want another version of the near hop only")
+		t.Error("want another version of the near jump host only")
 	}
 	if after.JumpHost.Name != "near" || after.JumpHost.JumpHost.Name != "far" || after.JumpHost.JumpHost.JumpHost != nil {
-		t.Errorf("way %s, %s; want near, far", after.JumpHost.Name, after.JumpHost.JumpHost.Name)
+		t.Errorf("jump hosts %s, %s; want near, far", after.JumpHost.Name, after.JumpHost.JumpHost.Name)
 	}
 }
 

@@ -12,16 +12,16 @@ import (
 	"github.com/connpool/connpool/internal/poolset"
 )
 
-// jumpHostOnly makes the facts those of a target that only others need.
+// jumpHostOnly makes the facts those of a jump host that no pool selects.
 func jumpHostOnly(f *facts) { f.pools, f.onlyJumpHost = nil, true }
 
-func hopSeen(health poolset.HealthState, warm int, changes ...func(*poolset.PoolObservation)) *poolset.PoolObservation {
+func jumpHostSeen(health poolset.HealthState, warm int, changes ...func(*poolset.PoolObservation)) *poolset.PoolObservation {
 	seen := seenBy("", health, warm, changes...)
 	seen.Pool, seen.MinWarm = poolset.Ref{}, 0
 	return &seen
 }
 
-func TestATargetThatOnlyOthersNeedSaysHowItIs(t *testing.T) {
+func TestConditionsOfATargetThatIsOnlyAJumpHost(t *testing.T) {
 	const valid, connected, ready = "CredentialsReady=True/CredentialsValid", "Reachable=True/Connected", "Ready=True/JumpHost"
 	tests := map[string]struct {
 		change func(*facts)
@@ -29,37 +29,37 @@ func TestATargetThatOnlyOthersNeedSaysHowItIs(t *testing.T) {
 		want   []string
 		flux   kstatus.Status
 	}{
-		"nobody has been dialed through it yet": {
+		"no target has been dialed through it yet": {
 			want: []string{valid, "Reachable=Unknown/Pending", ready}, flux: kstatus.CurrentStatus,
 		},
 		"its first dial runs": {
-			seen: hopSeen(poolset.HealthUnknown, 0),
+			seen: jumpHostSeen(poolset.HealthUnknown, 0),
 			want: []string{valid, "Reachable=Unknown/Pending", ready}, flux: kstatus.CurrentStatus,
 		},
 		"it is connected": {
-			seen: hopSeen(poolset.HealthUp, 1),
+			seen: jumpHostSeen(poolset.HealthUp, 1),
 			want: []string{valid, connected, ready}, flux: kstatus.CurrentStatus,
 		},
 		"it was connected and is not needed for the moment": {
-			seen: hopSeen(poolset.HealthUp, 0),
+			seen: jumpHostSeen(poolset.HealthUp, 0),
 			want: []string{valid, connected, ready}, flux: kstatus.CurrentStatus,
 		},
 		"it does not answer": {
-			seen: hopSeen(poolset.HealthDown, 0, failing(driver.Unreachable)),
+			seen: jumpHostSeen(poolset.HealthDown, 0, failing(driver.Unreachable)),
 			want: []string{valid, "Reachable=False/Unreachable", "Ready=False/Unreachable", "Reconciling=True/Retrying"},
 			flux: kstatus.InProgressStatus,
 		},
 		"it takes no more connections, those it has serve": {
-			seen: hopSeen(poolset.HealthDown, 1, failing(driver.Unreachable)),
+			seen: jumpHostSeen(poolset.HealthDown, 1, failing(driver.Unreachable)),
 			want: []string{valid, "Reachable=False/Unreachable", ready}, flux: kstatus.CurrentStatus,
 		},
 		"it refuses the key": {
-			seen: hopSeen(poolset.HealthDown, 0, failing(driver.AuthenticationFailed)),
+			seen: jumpHostSeen(poolset.HealthDown, 0, failing(driver.AuthenticationFailed)),
 			want: []string{valid, "Reachable=False/AuthenticationFailed", "Ready=False/AuthenticationFailed", "Stalled=True/AuthenticationFailed"},
 			flux: kstatus.FailedStatus,
 		},
-		"its Secret turns out to be of no use": {
-			seen: hopSeen(poolset.HealthDown, 0, failing(driver.CredentialsInvalid)),
+		"its Secret cannot be used": {
+			seen: jumpHostSeen(poolset.HealthDown, 0, failing(driver.CredentialsInvalid)),
 			want: []string{
 				"CredentialsReady=False/CredentialsInvalid", "Reachable=False/CredentialsInvalid",
 				"Ready=False/CredentialsInvalid", "Stalled=True/CredentialsInvalid",
@@ -67,7 +67,7 @@ func TestATargetThatOnlyOthersNeedSaysHowItIs(t *testing.T) {
 			flux: kstatus.FailedStatus,
 		},
 		"its changed Secret is refused, earlier connections serve": {
-			seen: hopSeen(poolset.HealthUp, 1, refused(driver.AuthenticationFailed)),
+			seen: jumpHostSeen(poolset.HealthUp, 1, refused(driver.AuthenticationFailed)),
 			want: []string{"CredentialsReady=False/CredentialsInvalid", connected, ready, "Stalled=True/CredentialsInvalid"},
 			flux: kstatus.FailedStatus,
 		},
@@ -89,21 +89,21 @@ func TestATargetThatOnlyOthersNeedSaysHowItIs(t *testing.T) {
 			}
 			decided := decide(f, allDrivers)
 			if decided.want != nil {
-				t.Error("it is to be dialed for a pool")
+				t.Error("the pools are told to dial it for a pool")
 			}
 			seen := poolset.Observation{JumpHost: tc.seen}
 			next := report(f, decided, seen, v1alpha1.ConnectionTargetStatus{}, "replica")
-			conditions, verdict := summary(t, next)
+			conditions, computed := summary(t, next)
 			if diff := cmp.Diff(tc.want, conditions); diff != "" {
 				t.Errorf("conditions (-want +got):\n%s", diff)
 			}
-			if verdict != tc.flux {
-				t.Errorf("kstatus says %s, want %s", verdict, tc.flux)
+			if computed != tc.flux {
+				t.Errorf("kstatus says %s, want %s", computed, tc.flux)
 			}
 			checkForm(t, next)
 			again := report(f, decided, seen, next, "replica")
 			if status.Changed(next.Conditions, again.Conditions) {
-				t.Errorf("the same facts make conditions turn:\n%s", cmp.Diff(next.Conditions, again.Conditions))
+				t.Errorf("the same facts change conditions:\n%s", cmp.Diff(next.Conditions, again.Conditions))
 			}
 		})
 	}
@@ -112,7 +112,7 @@ func TestATargetThatOnlyOthersNeedSaysHowItIs(t *testing.T) {
 func TestAJumpHostsConnectionsAreCounted(t *testing.T) {
 	f := complete()
 	jumpHostOnly(&f)
-	carrying := hopSeen(poolset.HealthUp, 1, func(o *poolset.PoolObservation) { o.InUse = 2 })
+	carrying := jumpHostSeen(poolset.HealthUp, 1, func(o *poolset.PoolObservation) { o.InUse = 2 })
 	next := report(f, decide(f, allDrivers), poolset.Observation{ServerVersion: "OpenSSH", JumpHost: carrying}, v1alpha1.ConnectionTargetStatus{}, "replica")
 	if *next.Connections.Warm != 3 || *next.Connections.InUse != 2 || *next.Replica != "replica" || *next.ServerVersion != "OpenSSH" {
 		t.Errorf("status %+v", next)

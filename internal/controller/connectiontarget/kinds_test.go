@@ -24,8 +24,8 @@ var allDrivers = Drivers{
 	v1alpha1.TargetTypeKubernetes: new(drivertest.Fake),
 }
 
-// factsOf are the facts of a target of any type, with a Secret that has the keys
-// of every type.
+// factsOf returns the facts of a target of any type. Its Secret has the keys of every
+// type.
 func factsOf(spec v1alpha1.ConnectionTargetSpec) facts {
 	f := complete()
 	f.target.Spec = spec
@@ -49,7 +49,7 @@ func onSocket() facts {
 	return f
 }
 
-// overSSH is a docker target behind ssh targets of these names.
+// overSSH returns the facts of a docker target behind ssh targets of these names.
 func overSSH(names ...string) func() facts {
 	return func() facts {
 		f := onSocket()
@@ -67,13 +67,14 @@ func ofCluster() facts {
 	return f
 }
 
-// readCluster does what gathering does.
+// readCluster reads the kubeconfig as gather does.
 func (f *facts) readCluster() {
 	spec := f.target.Spec.Kubernetes
 	f.path[0].cluster = readCluster(f.path[0].secret.Data[spec.KubeconfigRef.Key], ptr.Deref(spec.Context, ""))
 }
 
-// kubeconfig has two contexts: the current one, prod, leads to the server.
+// kubeconfig returns a kubeconfig with two contexts. The current one, prod, leads to
+// the server.
 func kubeconfig(server string) string {
 	return fmt.Sprintf(`{kind: Config, apiVersion: v1, current-context: prod,
   clusters: [{name: one, cluster: {server: %q, certificate-authority-data: Q0E=}},
@@ -82,7 +83,7 @@ func kubeconfig(server string) string {
   users: [{name: me, user: {token: %s}}]}`, server, canary)
 }
 
-func TestWhatIsMissingOfDockerAndKubernetesTargetsNamesItself(t *testing.T) {
+func TestFailedChecksOfDockerAndKubernetesTargetsNameTheProblem(t *testing.T) {
 	tests := map[string]struct {
 		facts  func() facts
 		change func(*facts)
@@ -102,15 +103,15 @@ func TestWhatIsMissingOfDockerAndKubernetesTargetsNamesItself(t *testing.T) {
 			func(f *facts) { f.path[1] = pathElement{name: "build-1", target: overTLS().target} }, v1alpha1.ReasonJumpTargetInvalid,
 			[]string{"build-1 is not of type ssh", "docker.sshTargetRef", "web -> build-1"},
 		},
-		"a jump target behind the ssh target does not exist": {
+		"a jump host behind the ssh target does not exist": {
 			overSSH("build-1", "bastion"), func(f *facts) { f.path[2] = pathElement{name: "bastion"} }, v1alpha1.ReasonJumpTargetInvalid,
 			[]string{"bastion does not exist", "ssh.jumpTargetRef", "web -> build-1 -> bastion"},
 		},
-		"the jump targets behind the ssh target form a cycle": {
+		"the jump hosts behind the ssh target form a cycle": {
 			overSSH("build-1", "bastion", "build-1"), nil, v1alpha1.ReasonJumpTargetInvalid,
 			[]string{"cycle", "web -> build-1 -> bastion -> build-1"},
 		},
-		"the ssh target and its jump targets are more than three": {
+		"the ssh target and its jump hosts are more than three": {
 			overSSH("a", "b", "c", "d"), nil, v1alpha1.ReasonJumpTargetInvalid, []string{"more than 3", "web -> a -> b -> c -> d"},
 		},
 		"the Secret of the ssh target is missing": {
@@ -148,13 +149,13 @@ func TestWhatIsMissingOfDockerAndKubernetesTargetsNamesItself(t *testing.T) {
 	}
 }
 
-func TestEachTypeOfTargetIsReachedInItsOwnWay(t *testing.T) {
+func TestEachTypeOfTargetHasItsOwnAccess(t *testing.T) {
 	tests := map[string]struct {
-		facts    func() facts
-		want     driver.Endpoint
-		keys     []string
-		hops     string
-		endpoint string
+		facts     func() facts
+		want      driver.Endpoint
+		keys      []string
+		jumpHosts string
+		endpoint  string
 	}{
 		"an engine over TLS": {
 			overTLS,
@@ -165,12 +166,12 @@ func TestEachTypeOfTargetIsReachedInItsOwnWay(t *testing.T) {
 		"an engine on the operator's own host": {
 			onSocket, driver.Endpoint{Network: "unix", Address: "/var/run/docker.sock"}, nil, "", "unix:///var/run/docker.sock",
 		},
-		"an engine behind an ssh target and its bastion": {
+		"an engine behind an ssh target and its jump host": {
 			overSSH("build-1", "bastion"),
 			driver.Endpoint{Network: "unix", Address: "/var/run/docker.sock"},
 			nil, "build-1 bastion", "unix:///var/run/docker.sock via ssh target build-1",
 		},
-		"an engine behind as many jumps as there may be": {
+		"an engine behind as many ssh targets as there may be": {
 			overSSH("a", "b", "c"),
 			driver.Endpoint{Network: "unix", Address: "/var/run/docker.sock"},
 			nil, "a b c", "unix:///var/run/docker.sock via ssh target a",
@@ -211,8 +212,8 @@ func TestEachTypeOfTargetIsReachedInItsOwnWay(t *testing.T) {
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Errorf("endpoint (-want +got):\n%s", diff)
 			}
-			if hops := hopsOf(decided.want); hops != tc.hops {
-				t.Errorf("reached through %q, want %q", hops, tc.hops)
+			if jumpHosts := jumpHostsOf(decided.want); jumpHosts != tc.jumpHosts {
+				t.Errorf("reached through %q, want %q", jumpHosts, tc.jumpHosts)
 			}
 			next := report(f, decided, poolset.Observation{}, v1alpha1.ConnectionTargetStatus{}, "replica")
 			if ptr.Deref(next.Endpoint, "") != tc.endpoint || *next.Type != f.target.Spec.Type() {
@@ -223,16 +224,16 @@ func TestEachTypeOfTargetIsReachedInItsOwnWay(t *testing.T) {
 	}
 }
 
-func hopsOf(want *poolset.Target) string {
+func jumpHostsOf(want *poolset.Target) string {
 	var names []string
-	for via := want.JumpHost; via != nil; via = via.JumpHost {
-		names = append(names, via.Name)
+	for jumpHost := want.JumpHost; jumpHost != nil; jumpHost = jumpHost.JumpHost {
+		names = append(names, jumpHost.Name)
 	}
 	return strings.Join(names, " ")
 }
 
-// What makes another host or account, what only makes new connections, and what
-// makes another pinned identity.
+// The identity changes with the host or the account, the version with what new
+// connections use, and trust with the pinned identity.
 func TestIdentityVersionAndTrustOfDockerAndKubernetesTargets(t *testing.T) {
 	const same, other = false, true
 	secret := func(key, value string) func(*facts) {
@@ -294,15 +295,15 @@ func TestIdentityVersionAndTrustOfDockerAndKubernetesTargets(t *testing.T) {
 	}
 }
 
-// F15 for clusters: nobody can tell where a broken kubeconfig leads, so it leads
-// nowhere else, and the status goes on telling where what serves is connected to.
+// F15 for clusters: a broken kubeconfig does not say where it leads, so the identity
+// stays the same, and the status keeps the endpoint of the connections that serve.
 func TestAKubeconfigThatCannotBeReadHasNoIdentity(t *testing.T) {
 	tests := map[string]string{
 		"it is empty":                   "",
-		"it is no YAML":                 "{",
+		"it is not YAML":                "{",
 		"it has no such context":        "{kind: Config, apiVersion: v1, current-context: gone}",
 		"its context lacks its cluster": "{kind: Config, apiVersion: v1, current-context: a, contexts: [{name: a, context: {cluster: b}}]}",
-		"its server is no URL":          kubeconfig("https://%zz"),
+		"its server is not a URL":       kubeconfig("https://%zz"),
 		"its server has no host":        kubeconfig("https://"),
 		"it is too large":               kubeconfig("https://prod.example.com") + strings.Repeat("\n", maxKubeconfigBytes),
 	}
@@ -324,14 +325,14 @@ func TestAKubeconfigThatCannotBeReadHasNoIdentity(t *testing.T) {
 	}
 }
 
-func TestAServersURLIsShownWithoutWhatMayBeSecret(t *testing.T) {
+func TestAServersURLIsShownWithoutUserAndQuery(t *testing.T) {
 	shown, address := serverOf("https://me:" + canary + "@prod.example.com/clusters/c-1/?token=" + canary)
 	if shown != "https://prod.example.com/clusters/c-1" || address != "prod.example.com:443" {
 		t.Errorf("%s at %s", shown, address)
 	}
 }
 
-func TestTargetsAreFoundByWhatTheyReferTo(t *testing.T) {
+func TestTargetsAreIndexedByWhatTheyReferTo(t *testing.T) {
 	target := func(spec v1alpha1.ConnectionTargetSpec) *v1alpha1.ConnectionTarget {
 		return &v1alpha1.ConnectionTarget{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: spec}
 	}
@@ -342,11 +343,11 @@ func TestTargetsAreFoundByWhatTheyReferTo(t *testing.T) {
 		target         *v1alpha1.ConnectionTarget
 		secrets, jumps []string
 	}{
-		"an ssh target":     {jump, []string{"web-ssh", "pins"}, []string{"bastion"}},
-		"an engine":         {target(overTLS().target.Spec), []string{"build-tls"}, nil},
-		"a local engine":    {target(onSocket().target.Spec), nil, nil},
-		"an engine via ssh": {target(overSSH("build-1")().target.Spec), nil, []string{"build-1"}},
-		"a cluster":         {target(ofCluster().target.Spec), []string{"prod-kubeconfig"}, nil},
+		"an ssh target":      {jump, []string{"web-ssh", "pins"}, []string{"bastion"}},
+		"an engine":          {target(overTLS().target.Spec), []string{"build-tls"}, nil},
+		"a local engine":     {target(onSocket().target.Spec), nil, nil},
+		"an engine over ssh": {target(overSSH("build-1")().target.Spec), nil, []string{"build-1"}},
+		"a cluster":          {target(ofCluster().target.Spec), []string{"prod-kubeconfig"}, nil},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -354,7 +355,7 @@ func TestTargetsAreFoundByWhatTheyReferTo(t *testing.T) {
 				t.Errorf("Secrets %v, want %v", got, tc.secrets)
 			}
 			if got := jumpNames(tc.target); !slices.Equal(got, tc.jumps) {
-				t.Errorf("jump targets %v, want %v", got, tc.jumps)
+				t.Errorf("jump hosts %v, want %v", got, tc.jumps)
 			}
 		})
 	}

@@ -296,10 +296,10 @@ func (r *reporter) ready(found *problem, pools []poolset.PoolObservation, shares
 // jumpHostReady sets Ready of a jump host that no pool selects. The operator connects
 // to it only when it dials a target behind it, so the jump host is ready unless it
 // fails.
-func (r *reporter) jumpHostReady(hops []poolset.PoolObservation) {
-	for _, hop := range hops {
-		if hop.Err != nil && hop.Warm() == 0 {
-			r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, string(hop.Err.Reason), hop.Err.Error())
+func (r *reporter) jumpHostReady(jumpHosts []poolset.PoolObservation) {
+	for _, jumpHost := range jumpHosts {
+		if jumpHost.Err != nil && jumpHost.Warm() == 0 {
+			r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, string(jumpHost.Err.Reason), jumpHost.Err.Error())
 			return
 		}
 	}

@@ -50,7 +50,7 @@ func pausedPool(o *poolset.PoolObservation) { o.Paused, o.MinWarm = true, 0 }
 
 func onDemand(o *poolset.PoolObservation) { o.MinWarm = 0 }
 
-// wasReady is the last status of a target that was ready in pool p.
+// wasReady returns the last status of a target that was ready for pool p.
 func wasReady() v1alpha1.ConnectionTargetStatus {
 	f := complete()
 	return report(f, decide(f, sshOnly), observation(seenBy("p", poolset.HealthUp, 1)), v1alpha1.ConnectionTargetStatus{}, "replica")
@@ -60,9 +60,9 @@ func observation(pools ...poolset.PoolObservation) poolset.Observation {
 	return poolset.Observation{ServerVersion: "OpenSSH", Pools: pools}
 }
 
-// summary is the conditions as "Type=Status/Reason", and what kstatus makes of
-// them.
-func summary(t *testing.T, next v1alpha1.ConnectionTargetStatus) (conditions []string, verdict kstatus.Status) {
+// summary returns the conditions as "Type=Status/Reason", and what kstatus computes
+// from them.
+func summary(t *testing.T, next v1alpha1.ConnectionTargetStatus) (conditions []string, computed kstatus.Status) {
 	t.Helper()
 	for _, c := range next.Conditions {
 		conditions = append(conditions, c.Type+"="+string(c.Status)+"/"+c.Reason)
@@ -81,7 +81,7 @@ func summary(t *testing.T, next v1alpha1.ConnectionTargetStatus) (conditions []s
 	return conditions, result.Status
 }
 
-func TestConditionsSayWhatIsTrue(t *testing.T) {
+func TestConditionsOfATarget(t *testing.T) {
 	ready := wasReady()
 	never := v1alpha1.ConnectionTargetStatus{}
 	refusal := func(decided *decision) {
@@ -99,7 +99,7 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 		want   []string
 		flux   kstatus.Status
 	}{
-		"nobody selects it": {
+		"no pool selects it": {
 			change: func(f *facts) { f.pools = nil },
 			want:   []string{"CredentialsReady=Unknown/NotSelected", "Reachable=Unknown/NotSelected", "Ready=False/NotSelected"},
 			flux:   kstatus.InProgressStatus,
@@ -112,7 +112,7 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 			},
 			flux: kstatus.FailedStatus,
 		},
-		"its way is a cycle": {
+		"its jump hosts form a cycle": {
 			change: through("web"),
 			want: []string{
 				"CredentialsReady=Unknown/JumpTargetInvalid", "Reachable=False/JumpTargetInvalid",
@@ -165,7 +165,7 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 			last: ready, seen: []poolset.PoolObservation{seenBy("p", poolset.HealthDown, 1, failing(driver.Unreachable))},
 			want: []string{valid, "Reachable=False/Unreachable", warm}, flux: kstatus.CurrentStatus,
 		},
-		"it was down and has connections again, for how long nobody knows (F35)": {
+		"it was down and has connections again, which may not last (F35)": {
 			seen: []poolset.PoolObservation{seenBy("p", poolset.HealthDown, 1, failing(driver.Unreachable))},
 			want: []string{valid, "Reachable=False/Unreachable", "Ready=False/Unreachable", "Reconciling=True/Retrying"},
 			flux: kstatus.InProgressStatus,
@@ -196,7 +196,7 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 			seen: []poolset.PoolObservation{seenBy("a", poolset.HealthUnknown, 0, pausedPool), seenBy("p", poolset.HealthUp, 1)},
 			want: []string{valid, connected, warm}, flux: kstatus.CurrentStatus,
 		},
-		"one of its pools has just come": {
+		"one of its pools is new": {
 			last: ready, seen: []poolset.PoolObservation{seenBy("a", poolset.HealthUnknown, 0), seenBy("p", poolset.HealthUp, 1)},
 			want: []string{valid, connected, "Ready=False/Warming", "Reconciling=True/Warming"}, flux: kstatus.InProgressStatus,
 		},
@@ -226,17 +226,17 @@ func TestConditionsSayWhatIsTrue(t *testing.T) {
 				last = tc.last
 			}
 			next := report(f, decided, observation(tc.seen...), last, "replica")
-			conditions, verdict := summary(t, next)
+			conditions, computed := summary(t, next)
 			if diff := cmp.Diff(tc.want, conditions); diff != "" {
 				t.Errorf("conditions (-want +got):\n%s", diff)
 			}
-			if verdict != tc.flux {
-				t.Errorf("kstatus says %s, want %s", verdict, tc.flux)
+			if computed != tc.flux {
+				t.Errorf("kstatus says %s, want %s", computed, tc.flux)
 			}
 			checkForm(t, next)
 			again := report(f, decided, observation(tc.seen...), next, "replica")
 			if status.Changed(next.Conditions, again.Conditions) {
-				t.Errorf("the same facts make conditions turn:\n%s", cmp.Diff(next.Conditions, again.Conditions))
+				t.Errorf("the same facts change conditions:\n%s", cmp.Diff(next.Conditions, again.Conditions))
 			}
 		})
 	}
@@ -286,7 +286,7 @@ func TestATransitionKeepsItsTimeAsLongAsTheStatusStays(t *testing.T) {
 	}
 }
 
-func TestFiguresAddUpOverThePools(t *testing.T) {
+func TestCountersAddUpOverThePools(t *testing.T) {
 	early := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	stats := func(s connpool.Stats) func(*poolset.PoolObservation) {
 		return func(o *poolset.PoolObservation) { o.Stats = s }
@@ -347,12 +347,12 @@ func TestTheLastErrorFitsTheAPI(t *testing.T) {
 			&v1alpha1.TargetError{Reason: "CredentialsMissing", Message: "create it"},
 		},
 		"not being selected is no error": {&problem{reason: "NotSelected", message: "select it"}, nil, nil},
-		"a driver says nothing": {
+		"the message of a driver is empty": {
 			nil,
 			[]poolset.PoolObservation{{Err: &driver.Error{Reason: driver.Timeout}}},
 			&v1alpha1.TargetError{Reason: "Timeout", Message: "Timeout"},
 		},
-		"a driver says too much": {
+		"the message of a driver is too long": {
 			nil,
 			[]poolset.PoolObservation{{Err: long}},
 			&v1alpha1.TargetError{Reason: "JumpTargetNotReady", Message: strings.Repeat("ü", 510) + "..."},
@@ -371,7 +371,7 @@ func TestTheLastErrorFitsTheAPI(t *testing.T) {
 	}
 }
 
-func TestARestartOfTheOperatorTurnsNothing(t *testing.T) {
+func TestARestartOfTheOperatorChangesNoCondition(t *testing.T) {
 	f := complete()
 	last := wasReady()
 	next := report(f, decide(f, sshOnly), observation(seenBy("p", poolset.HealthUnknown, 0)), last, "replica")
@@ -385,7 +385,7 @@ func TestARestartOfTheOperatorTurnsNothing(t *testing.T) {
 	}
 }
 
-func TestAPoolWhoseDialsFailIsNotReadyOnItsPastAlone(t *testing.T) {
+func TestAPoolWhoseDialsFailDoesNotStayReady(t *testing.T) {
 	f := complete()
 	losing := func(o *poolset.PoolObservation) { o.Dial.Failures = 1 }
 	next := report(f, decide(f, sshOnly), observation(seenBy("p", poolset.HealthUp, 0, losing)), wasReady(), "replica")
@@ -394,15 +394,15 @@ func TestAPoolWhoseDialsFailIsNotReadyOnItsPastAlone(t *testing.T) {
 	}
 }
 
-func TestWhatPoolsJudgeByIsNews(t *testing.T) {
+func TestAChangeOfAShareIsNotable(t *testing.T) {
 	tests := map[string]struct {
 		change func(*v1alpha1.TargetPoolStatus)
 		want   bool
 	}{
-		"uses are figures":           {func(p *v1alpha1.TargetPoolStatus) { p.UseCount = new(int64(9)) }, false},
-		"another minimum is news":    {func(p *v1alpha1.TargetPoolStatus) { p.MinWarm = new(int32(9)) }, true},
-		"readiness is news":          {func(p *v1alpha1.TargetPoolStatus) { p.Ready = new(false) }, true},
-		"the reason it lacks is too": {func(p *v1alpha1.TargetPoolStatus) { p.Reason = new("Timeout") }, true},
+		"uses are counters":              {func(p *v1alpha1.TargetPoolStatus) { p.UseCount = new(int64(9)) }, false},
+		"another minimum is notable":     {func(p *v1alpha1.TargetPoolStatus) { p.MinWarm = new(int32(9)) }, true},
+		"readiness is notable":           {func(p *v1alpha1.TargetPoolStatus) { p.Ready = new(false) }, true},
+		"the reason it lacks is notable": {func(p *v1alpha1.TargetPoolStatus) { p.Reason = new("Timeout") }, true},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -410,7 +410,7 @@ func TestWhatPoolsJudgeByIsNews(t *testing.T) {
 			next := *last.DeepCopy()
 			tc.change(&next.Pools[0])
 			if got := sharesDiffer(last, next); got != tc.want {
-				t.Errorf("news: %t, want %t", got, tc.want)
+				t.Errorf("notable: %t, want %t", got, tc.want)
 			}
 		})
 	}

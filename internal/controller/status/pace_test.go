@@ -11,11 +11,11 @@ import (
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-func TestATurnIsWrittenAtOnce(t *testing.T) {
+func TestATransitionIsWrittenAtOnce(t *testing.T) {
 	pace := NewPace[int](NewBudget())
 	pace.Wrote(start, "a", 1)
 	if write, _ := pace.Due(start, "a", 2, Transition); !write {
-		t.Error("a turn waits")
+		t.Error("a transition waits")
 	}
 }
 
@@ -24,11 +24,11 @@ func TestAnUnchangedStatusIsNeverWritten(t *testing.T) {
 	pace.Wrote(start, "a", 1)
 	write, after := pace.Due(start.Add(time.Hour), "a", 1, Transition)
 	if write || after != 0 {
-		t.Errorf("Due = %t, %s; want no write and no later question", write, after)
+		t.Errorf("Due = %t, %s; want no write and no later call", write, after)
 	}
 }
 
-func TestARefreshWaitsForItsInterval(t *testing.T) {
+func TestCountersWaitForTheInterval(t *testing.T) {
 	pace := NewPace[int](NewBudget())
 	pace.Wrote(start, "a", 1)
 	write, after := pace.Due(start.Add(10*time.Second), "a", 2, Counters)
@@ -36,11 +36,11 @@ func TestARefreshWaitsForItsInterval(t *testing.T) {
 		t.Errorf("Due = %t, %s; want to wait for the rest of the interval", write, after)
 	}
 	if write, _ := pace.Due(start.Add(Interval), "a", 3, Counters); !write {
-		t.Error("the refresh is still not written at the end of its interval")
+		t.Error("the counters are still not written at the end of the interval")
 	}
 }
 
-func TestARefreshAfterALongQuietTimeWaitsOnlyForWhatComesWithIt(t *testing.T) {
+func TestCountersThatWereLongUnchangedWaitOnlyUntilTheyHaveSettled(t *testing.T) {
 	pace := NewPace[int](NewBudget())
 	pace.Wrote(start, "a", 1)
 	if _, after := pace.Due(start.Add(time.Hour), "a", 2, Counters); after != settle {
@@ -48,18 +48,18 @@ func TestARefreshAfterALongQuietTimeWaitsOnlyForWhatComesWithIt(t *testing.T) {
 	}
 }
 
-func TestNewsWaitsOnlyUntilItHasSettled(t *testing.T) {
+func TestANotableChangeWaitsOnlyUntilItHasSettled(t *testing.T) {
 	pace := NewPace[int](NewBudget())
 	pace.Wrote(start, "a", 1)
 	if write, after := pace.Due(start.Add(time.Second), "a", 2, Notable); write || after != settle {
 		t.Errorf("Due = %t, %s; want to wait until it has settled", write, after)
 	}
 	if write, _ := pace.Due(start.Add(time.Second+settle), "a", 3, Notable); !write {
-		t.Error("the news is still not written when it has settled")
+		t.Error("the change is still not written when it has settled")
 	}
 }
 
-func TestNewsDoesNotQueueBehindFigures(t *testing.T) {
+func TestANotableChangeDoesNotQueueBehindCounters(t *testing.T) {
 	pace := NewPace[int](NewBudget())
 	for i := range 1000 {
 		uid := types.UID(strconv.Itoa(i))
@@ -70,11 +70,11 @@ func TestNewsDoesNotQueueBehindFigures(t *testing.T) {
 	pace.Wrote(start, "a", 1)
 	pace.Due(start.Add(Interval-settle), "a", 2, Notable)
 	if write, after := pace.Due(start.Add(Interval), "a", 2, Notable); !write {
-		t.Errorf("the news waits for %s", after)
+		t.Errorf("the change waits for %s", after)
 	}
 }
 
-func TestRefreshesOfManyObjectsShareTheRateOldestFirst(t *testing.T) {
+func TestCountersOfManyObjectsShareTheRateOldestFirst(t *testing.T) {
 	pace := NewPace[int](NewBudget())
 	const objects = 100
 	var previous time.Duration
@@ -89,7 +89,7 @@ func TestRefreshesOfManyObjectsShareTheRateOldestFirst(t *testing.T) {
 		previous = after
 	}
 	if want := time.Duration(objects-1) * time.Second / Rate; previous < want {
-		t.Errorf("the last of %d refreshes is due after %s, want at least %s", objects, previous, want)
+		t.Errorf("the last of %d writes is due after %s, want at least %s", objects, previous, want)
 	}
 }
 
@@ -107,7 +107,7 @@ func TestWhatAnEarlierProcessWroteIsNotWrittenAgain(t *testing.T) {
 	}
 }
 
-func TestTurned(t *testing.T) {
+func TestChanged(t *testing.T) {
 	ready := metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Warm", Message: "a", ObservedGeneration: 1}
 	with := func(change func(*metav1.Condition)) []metav1.Condition {
 		changed := ready
@@ -118,32 +118,32 @@ func TestTurned(t *testing.T) {
 		after []metav1.Condition
 		want  bool
 	}{
-		"the same is no turn":             {with(func(*metav1.Condition) {}), false},
-		"another message is no turn":      {with(func(c *metav1.Condition) { c.Message = "b" }), false},
-		"another status is a turn":        {with(func(c *metav1.Condition) { c.Status = metav1.ConditionFalse }), true},
-		"another reason is a turn":        {with(func(c *metav1.Condition) { c.Reason = "Cold" }), true},
-		"a passing failure is a turn":     {with(func(c *metav1.Condition) { c.Reason = "Timeout" }), true},
-		"another generation is a turn":    {with(func(c *metav1.Condition) { c.ObservedGeneration = 2 }), true},
-		"another type is a turn":          {with(func(c *metav1.Condition) { c.Type = "Stalled" }), true},
-		"a condition that goes is a turn": {nil, true},
+		"the same is no change":             {with(func(*metav1.Condition) {}), false},
+		"another message is no change":      {with(func(c *metav1.Condition) { c.Message = "b" }), false},
+		"another status is a change":        {with(func(c *metav1.Condition) { c.Status = metav1.ConditionFalse }), true},
+		"another reason is a change":        {with(func(c *metav1.Condition) { c.Reason = "Cold" }), true},
+		"a transient failure is a change":   {with(func(c *metav1.Condition) { c.Reason = "Timeout" }), true},
+		"another generation is a change":    {with(func(c *metav1.Condition) { c.ObservedGeneration = 2 }), true},
+		"another type is a change":          {with(func(c *metav1.Condition) { c.Type = "Stalled" }), true},
+		"a condition that goes is a change": {nil, true},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			if got := Changed([]metav1.Condition{ready}, tc.after); got != tc.want {
-				t.Errorf("Turned = %t, want %t", got, tc.want)
+				t.Errorf("Changed = %t, want %t", got, tc.want)
 			}
 		})
 	}
 }
 
-func TestOnePassingFailureInsteadOfAnotherIsNoTurn(t *testing.T) {
+func TestOneTransientFailureInsteadOfAnotherIsNoChange(t *testing.T) {
 	failing := func(reason string) []metav1.Condition {
 		return []metav1.Condition{{Type: "Ready", Status: metav1.ConditionFalse, Reason: reason}}
 	}
 	if Changed(failing("Timeout"), failing("Unreachable")) {
-		t.Error("Timeout to Unreachable counts as a turn")
+		t.Error("Timeout to Unreachable counts as a change")
 	}
 	if !Changed(failing("Timeout"), failing("HostKeyMismatch")) {
-		t.Error("Timeout to HostKeyMismatch does not count as a turn, although somebody must act")
+		t.Error("Timeout to HostKeyMismatch does not count as a change, although a person must act")
 	}
 }

@@ -39,25 +39,25 @@ const (
 )
 
 // signal is best effort: the container may have no shell, or be gone.
-func (e *execution) signal(ctx context.Context, signals string) {
-	script := fmt.Sprintf(signalScript, signals, markVariable, e.mark)
-	created, err := e.conn.client.ContainerExecCreate(ctx, e.command.Place.Container, container.ExecOptions{
+func (p *process) signal(ctx context.Context, signals string) {
+	script := fmt.Sprintf(signalScript, signals, markVariable, p.mark)
+	created, err := p.conn.client.ContainerExecCreate(ctx, p.container, container.ExecOptions{
 		Cmd: []string{"sh", "-c", script},
 	})
 	if err == nil && plainID(created.ID) {
-		_ = e.conn.client.ContainerExecStart(ctx, created.ID, container.ExecStartOptions{Detach: true})
+		_ = p.conn.client.ContainerExecStart(ctx, created.ID, container.ExecStartOptions{Detach: true})
 	}
 }
 
 // signalLater ends a command in the background that may run although its caller has
 // left.
-func (e *execution) signalLater() {
+func (p *process) signalLater() {
 	go func() {
-		ctx, cancel := context.WithTimeout(e.conn.ctx, e.conn.options.StageTimeout)
+		ctx, cancel := context.WithTimeout(p.conn.ctx, p.conn.options.StageTimeout)
 		defer cancel()
-		e.signal(ctx, askToEnd)
-		if sleep(ctx, e.conn.options.KillGrace) {
-			e.signal(ctx, kill)
+		p.signal(ctx, askToEnd)
+		if sleep(ctx, p.conn.options.KillGrace) {
+			p.signal(ctx, kill)
 		}
 	}()
 }
@@ -77,7 +77,7 @@ func (e *execution) terminate() {
 func (e *execution) endsAfter(signals string) bool {
 	ctx, cancel := context.WithTimeout(e.conn.ctx, e.conn.options.KillGrace)
 	defer cancel()
-	go e.signal(ctx, signals)
+	go e.process.signal(ctx, signals)
 	select {
 	case <-e.ended:
 		return true

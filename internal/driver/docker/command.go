@@ -55,12 +55,12 @@ func badCommand(format string, args ...any) *driver.Error {
 	return driver.Errorf(driver.ProtocolError, driver.StageStart, format, args...)
 }
 
-// config returns what the engine is asked to prepare.
-func (e *execution) config() container.ExecOptions {
+// execOptions returns what the engine is asked to prepare.
+func execOptions(command driver.Command, stdin bool, mark string) container.ExecOptions {
 	return container.ExecOptions{
-		Cmd: argvOf(e.command), Env: e.environment(), DetachKeys: detachKeys,
-		AttachStdin: e.stdin != nil, AttachStdout: true, AttachStderr: true,
-		Tty: e.command.TTY != nil, ConsoleSize: consoleSize(e.command.TTY),
+		Cmd: argvOf(command), Env: environment(command, mark), DetachKeys: detachKeys,
+		AttachStdin: stdin, AttachStdout: true, AttachStderr: true,
+		Tty: command.TTY != nil, ConsoleSize: consoleSize(command.TTY),
 	}
 }
 
@@ -74,19 +74,19 @@ func argvOf(command driver.Command) []string {
 	return []string{"sh"}
 }
 
-func (e *execution) environment() []string {
-	environment := []string{markVariable + "=" + e.mark}
-	if tty := e.command.TTY; tty != nil {
+func environment(command driver.Command, mark string) []string {
+	variables := []string{markVariable + "=" + mark}
+	if tty := command.TTY; tty != nil {
 		term := tty.Term
 		if term == "" {
 			term = "xterm"
 		}
-		environment = append(environment, "TERM="+term)
+		variables = append(variables, "TERM="+term)
 	}
-	for _, name := range slices.Sorted(maps.Keys(e.command.Env)) {
-		environment = append(environment, name+"="+e.command.Env[name])
+	for _, name := range slices.Sorted(maps.Keys(command.Env)) {
+		variables = append(variables, name+"="+command.Env[name])
 	}
-	return environment
+	return variables
 }
 
 func consoleSize(tty *driver.TTY) *[2]uint {

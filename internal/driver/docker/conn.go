@@ -63,13 +63,6 @@ func newConn(d *dialer) *conn {
 	return c
 }
 
-// establish begins the life of a connection whose dial has succeeded.
-func (c *conn) establish(handshake time.Duration) {
-	c.info.Handshake = handshake
-	c.sockets.ahead.Replenish()
-	c.monitor.Start()
-}
-
 // Context implements driver.Conn.
 func (c *conn) Context() context.Context { return c.ctx }
 
@@ -86,7 +79,7 @@ func (c *conn) Close() error {
 	c.closing.Store(true)
 	ctx, cancel := context.WithTimeout(c.ctx, signalTimeout)
 	defer cancel()
-	c.running.End(ctx, func(e *execution) { e.signal(ctx, askToEnd) })
+	c.running.End(ctx, func(e *execution) { e.process.signal(ctx, askToEnd) })
 	c.end(context.Canceled)
 	return nil
 }

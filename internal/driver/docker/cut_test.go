@@ -13,13 +13,13 @@ import (
 
 // Output whose end was cut off must not look like all of it: crypto/tls accepts an end
 // between two records.
-func TestOnlyTheFarewellOfTLSIsAProperEnd(t *testing.T) {
+func TestOnlyCloseNotifyIsAProperEnd(t *testing.T) {
 	tests := map[string]struct {
 		end  func(engine *tls.Conn) error
 		want error
 	}{
-		"the engine says farewell": {(*tls.Conn).Close, nil},
-		"the transport is cut":     {func(engine *tls.Conn) error { return engine.NetConn().Close() }, errCut},
+		"the engine sends close_notify": {(*tls.Conn).Close, nil},
+		"the transport is cut":          {func(engine *tls.Conn) error { return engine.NetConn().Close() }, errCut},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -44,7 +44,9 @@ func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 		}
 		return nil, err
 	}
-	c.establish(time.Since(begin))
+	c.info.Handshake = time.Since(begin)
+	c.sockets.ahead.Replenish()
+	c.monitor.Start()
 	return c, nil
 }
 
@@ -179,7 +181,9 @@ func (c *conn) introduce(response *http.Response) error {
 	}
 	c.version = version
 	c.info.ServerVersion = describe(response.Header.Get("Server"), version)
-	return c.useVersion(version)
+	var err error
+	c.client, err = newClient(c.transport, version)
+	return err
 }
 
 // describe names the engine by a header such as "Docker/20.10.24 (linux)".
@@ -191,18 +195,18 @@ func describe(server, version string) string {
 	return driver.Sanitize(strings.Join(strings.Fields(name+" "+number+" (API "+version+")"), " "))
 }
 
-// useVersion makes the client for a version of the API.
-func (c *conn) useVersion(version string) (err error) {
-	c.client, err = client.NewClientWithOpts(
+// newClient makes the client for a version of the API.
+func newClient(transport http.RoundTripper, version string) (*client.Client, error) {
+	made, err := client.NewClientWithOpts(
 		client.WithHost("http://"+host),
-		client.WithHTTPClient(&http.Client{Transport: bounded{c.transport}, CheckRedirect: client.CheckRedirect}),
+		client.WithHTTPClient(&http.Client{Transport: bounded{transport}, CheckRedirect: client.CheckRedirect}),
 	)
 	if err != nil {
-		return driver.Errorf(driver.ProtocolError, driver.StageSession,
+		return nil, driver.Errorf(driver.ProtocolError, driver.StageSession,
 			"no client could be made: %s", driver.Sanitize(err.Error())).Because(err)
 	}
-	c.client.NegotiateAPIVersionPing(types.Ping{APIVersion: version})
-	return nil
+	made.NegotiateAPIVersionPing(types.Ping{APIVersion: version})
+	return made, nil
 }
 
 // bounded is a transport that bounds its answers, because the Docker client does not.

@@ -5,9 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"time"
-
-	"github.com/docker/docker/api/types/container"
 
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/stdio"
@@ -25,21 +22,20 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 	if c.ctx.Err() != nil || c.closing.Load() {
 		return driver.ExitStatus{}, c.death(driver.StageSession, false)
 	}
-	e := newExecution(c, command, streams)
-	if err := e.create(ctx); err != nil {
+	prepared := &process{conn: c, container: command.Place.Container, mark: newMark()}
+	if err := prepared.create(ctx, execOptions(command, streams.Stdin != nil, prepared.mark)); err != nil {
 		return driver.ExitStatus{}, err
 	}
-	return e.run(ctx)
+	return newExecution(prepared, command, streams).run(ctx)
 }
 
 // execution is one command. One goroutine receives its output, others send its input
 // and the size of its terminal.
 type execution struct {
 	conn    *conn
-	command driver.Command
+	process *process
+	tty     *driver.TTY
 	stdin   io.Reader
-	mark    string // the value of markVariable in its environment
-	id      string // the engine's ID of it
 
 	stdout, stderr *stdio.Output
 
@@ -53,9 +49,9 @@ type execution struct {
 	outputErr error
 }
 
-func newExecution(c *conn, command driver.Command, streams driver.Streams) *execution {
+func newExecution(prepared *process, command driver.Command, streams driver.Streams) *execution {
 	e := &execution{
-		conn: c, command: command, stdin: streams.Stdin, mark: newMark(),
+		conn: prepared.conn, process: prepared, tty: command.TTY, stdin: streams.Stdin,
 		broken: make(chan string, 1), ended: make(chan struct{}),
 	}
 	e.stdout, e.stderr = e.outputTo(streams.Stdout), e.outputTo(streams.Stderr)
@@ -69,42 +65,6 @@ func (e *execution) outputTo(writer io.Writer) *stdio.Output {
 
 // Ended implements running.Command.
 func (e *execution) Ended() <-chan struct{} { return e.ended }
-
-// create asks the engine to prepare the command. It starts nothing.
-func (e *execution) create(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, e.conn.options.StageTimeout)
-	defer cancel()
-	created, err := e.conn.client.ContainerExecCreate(ctx, e.command.Place.Container, e.config())
-	if err == nil && !plainID(created.ID) {
-		return driver.Errorf(driver.ProtocolError, driver.StageStart,
-			"the engine prepared the command under no name; check what answers at %s", e.conn.endpoint.Address)
-	}
-	e.id = created.ID
-	if err == nil {
-		return nil
-	}
-	return e.conn.failed(ctx, err, driver.StageStart, "the container "+e.command.Place.Container)
-}
-
-// failed classifies why a request failed that starts nothing.
-func (c *conn) failed(ctx context.Context, err error, stage driver.Stage, what string) *driver.Error {
-	if c.ctx.Err() != nil {
-		return c.death(stage, false)
-	}
-	if ctx.Err() != nil {
-		return driver.Errorf(driver.Timeout, stage,
-			"%s did not answer in time; check that it is not overloaded", c.endpoint.Address).Because(ctx.Err())
-	}
-	if unreached, ok := driver.Classified(err); ok { // no socket could be dialed
-		return unreached
-	}
-	if refused := answerError(err, stage, what); refused != nil {
-		return refused
-	}
-	c.monitor.Suspect()
-	return driver.Errorf(driver.Unreachable, stage,
-		"the connection to %s broke; check the Docker engine and the network", c.endpoint.Address).Because(err)
-}
 
 // run starts the command and waits for its end. Ending a command goes on when the
 // caller has left, so that uses the context of the connection.
@@ -144,7 +104,7 @@ func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 // receive copies the output to its end.
 func (e *execution) receive(reader *bufio.Reader) {
 	defer close(e.ended)
-	if e.command.TTY != nil {
+	if e.tty != nil {
 		e.outputErr = stdio.Copy(e.stdout, reader)
 		return
 	}
@@ -162,7 +122,7 @@ func (e *execution) sendInput() {
 		e.breakOff("the command's input broke off")
 		return
 	}
-	if e.command.TTY != nil { // a terminal has no end of input
+	if e.tty != nil { // a terminal has no end of input
 		return
 	}
 	if err := e.socket.CloseWrite(); errors.Is(err, errors.ErrUnsupported) {
@@ -172,8 +132,7 @@ func (e *execution) sendInput() {
 
 // resize sends the size of the terminal whenever it changes.
 func (e *execution) resize() {
-	tty := e.command.TTY
-	if tty == nil {
+	if e.tty == nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(e.conn.ctx)
@@ -182,42 +141,17 @@ func (e *execution) resize() {
 		<-e.ended
 		cancel()
 	}()
-	e.setSize(ctx, tty.Size)
+	e.process.setSize(ctx, e.tty.Size)
 	for {
 		select {
-		case size, ok := <-tty.Resize:
+		case size, ok := <-e.tty.Resize:
 			if !ok {
 				return
 			}
-			e.setSize(ctx, size)
+			e.process.setSize(ctx, size)
 		case <-ctx.Done():
 			return
 		}
-	}
-}
-
-// setSize tries for a while, because the engine refuses it until the command runs.
-func (e *execution) setSize(ctx context.Context, size driver.WindowSize) {
-	if size.Columns == 0 || size.Rows == 0 {
-		return
-	}
-	options := container.ResizeOptions{Width: uint(size.Columns), Height: uint(size.Rows)}
-	for pause := 10 * time.Millisecond; pause < time.Second; pause *= 2 {
-		if e.conn.client.ContainerExecResize(ctx, e.id, options) == nil || !sleep(ctx, pause) {
-			return
-		}
-	}
-}
-
-// sleep reports whether the time passed before the context ended.
-func sleep(ctx context.Context, pause time.Duration) bool {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
 	}
 }
 
@@ -231,7 +165,7 @@ func (e *execution) breakOff(what string) {
 
 // result returns how the command ended, after the end of its output.
 //
-//nolint:contextcheck // what ends a command goes on when the caller has left
+//nolint:contextcheck // ending a command goes on when the caller has left
 func (e *execution) result(ctx context.Context) (driver.ExitStatus, error) {
 	if e.conn.closing.Load() || e.conn.ctx.Err() != nil {
 		return driver.ExitStatus{}, e.conn.death(driver.StageRun, true)

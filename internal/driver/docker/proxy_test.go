@@ -245,9 +245,8 @@ func TestAnUpgradeIsAStreamWhoseInputCanEnd(t *testing.T) {
 	place := startContainer(t, engine)
 	for name, endpointOf := range transports {
 		conn := mustDial(t, Options{}, endpointOf(engine))
-		created, err := conn.client.ContainerExecCreate(t.Context(), place.Container, (&execution{
-			conn: conn, stdin: strings.NewReader(""), command: driver.Command{Argv: []string{"wc", "-c"}},
-		}).config())
+		created, err := conn.client.ContainerExecCreate(t.Context(), place.Container,
+			execOptions(driver.Command{Argv: []string{"wc", "-c"}}, true, newMark()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -262,7 +261,7 @@ func TestAnUpgradeIsAStreamWhoseInputCanEnd(t *testing.T) {
 		}
 		stream := response.Body.(interface {
 			io.ReadWriteCloser
-			CloseWrite() error
+			driver.HalfCloser
 		})
 		_, _ = io.WriteString(stream, "four")
 		_ = stream.CloseWrite()

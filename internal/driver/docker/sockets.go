@@ -38,7 +38,7 @@ func (s *socket) CloseWrite() error {
 	return driver.CloseWrite(s.Conn)
 }
 
-// Close closes the transport. It does not send the farewell of TLS, because that would
+// Close closes the transport. It does not send close_notify first, because that would
 // wait for an engine that does not read.
 func (s *socket) Close() error { return s.wire.Close() }
 
@@ -48,11 +48,11 @@ type wire struct {
 
 	sockets *sockets
 	written atomic.Int64
-	// encrypted is true if it carries TLS, which has a farewell of its own.
+	// encrypted is true if it carries TLS, which ends with close_notify.
 	encrypted bool
 }
 
-// errCut is the end of a transport without the farewell of TLS. Between two records,
+// errCut is the end of a transport without close_notify. Between two TLS records,
 // crypto/tls would take io.EOF for a proper end, and a cut stream for a whole one. It
 // does the same with io.ErrUnexpectedEOF itself, so errCut only wraps that.
 var errCut = fmt.Errorf("the transport ended before TLS did: %w", io.ErrUnexpectedEOF)

@@ -30,7 +30,7 @@ const consoleSizeVersion = "1.42"
 // start sends the request that starts the command, once, and returns the reader of the
 // command's output.
 func (e *execution) start(ctx context.Context) (*bufio.Reader, error) {
-	request, err := e.startRequest()
+	request, err := e.process.startRequest(e.tty)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ func (e *execution) start(ctx context.Context) (*bufio.Reader, error) {
 	before := e.socket.wire.written.Load()
 	if _, err := e.socket.Write(request); err != nil && e.socket.wire.written.Load() == before {
 		stop()
-		return nil, e.unwritten(ctx, err)
+		return nil, e.process.unwritten(ctx, err)
 	}
 	response, reader, err := readAnswer(e.socket, nil) //nolint:bodyclose // the socket is the body
 	if stopped := stop(); err != nil || !stopped {
@@ -50,24 +50,23 @@ func (e *execution) start(ctx context.Context) (*bufio.Reader, error) {
 	}
 	lift()
 	if response.StatusCode != http.StatusSwitchingProtocols {
-		return nil, e.startError(response)
+		return nil, e.refused(response)
 	}
 	return reader, nil
 }
 
 // startRequest returns the request as bytes. They are written at once, so that a socket
 // whose first Write fails has taken nothing.
-func (e *execution) startRequest() ([]byte, error) {
-	options := container.ExecStartOptions{Tty: e.command.TTY != nil}
-	if versions.GreaterThanOrEqualTo(e.conn.client.ClientVersion(), consoleSizeVersion) {
-		options.ConsoleSize = consoleSize(e.command.TTY)
+func (p *process) startRequest(tty *driver.TTY) ([]byte, error) {
+	options := container.ExecStartOptions{Tty: tty != nil}
+	if versions.GreaterThanOrEqualTo(p.conn.client.ClientVersion(), consoleSizeVersion) {
+		options.ConsoleSize = consoleSize(tty)
 	}
 	body, err := json.Marshal(options)
 	if err != nil {
 		return nil, driver.Errorf(driver.ProtocolError, driver.StageStart, "the start of a command cannot be written").Because(err)
 	}
-	target := "http://" + host + "/v" + e.conn.client.ClientVersion() + "/exec/" + e.id + "/start"
-	request, err := http.NewRequest(http.MethodPost, target, bytes.NewReader(body)) //nolint:noctx // it is only written
+	request, err := http.NewRequest(http.MethodPost, p.url("start"), bytes.NewReader(body)) //nolint:noctx // it is only written
 	if err != nil {
 		return nil, driver.Errorf(driver.ProtocolError, driver.StageStart, "the start of a command cannot be addressed").Because(err)
 	}
@@ -80,16 +79,16 @@ func (e *execution) startRequest() ([]byte, error) {
 }
 
 // unwritten classifies why no byte of a start was written.
-func (e *execution) unwritten(ctx context.Context, err error) *driver.Error {
-	if e.conn.ctx.Err() != nil {
-		return e.conn.death(driver.StageStart, false)
+func (p *process) unwritten(ctx context.Context, err error) *driver.Error {
+	if p.conn.ctx.Err() != nil {
+		return p.conn.death(driver.StageStart, false)
 	}
 	if ctx.Err() != nil {
 		return driver.Errorf(driver.Timeout, driver.StageStart, "the caller gave up before the command was started").Because(ctx.Err())
 	}
-	e.conn.monitor.Suspect()
+	p.conn.monitor.Suspect()
 	return driver.Errorf(driver.Unreachable, driver.StageStart,
-		"the connection to %s broke before the command was started", e.conn.endpoint.Address).Because(err)
+		"the connection to %s broke before the command was started", p.conn.endpoint.Address).Because(err)
 }
 
 // unanswered classifies a start that was not answered. The command may run, so it is
@@ -99,7 +98,7 @@ func (e *execution) unanswered(ctx context.Context, err error) *driver.Error {
 	if e.conn.ctx.Err() != nil {
 		return e.conn.death(driver.StageStart, true)
 	}
-	e.signalLater() //nolint:contextcheck // it goes on when the caller has left
+	e.process.signalLater() //nolint:contextcheck // it goes on when the caller has left
 	if ctx.Err() != nil {
 		return unknown(driver.Timeout, driver.StageStart,
 			"the caller gave up while the command was being started; it was signaled to end").Because(ctx.Err())
@@ -114,9 +113,9 @@ func (e *execution) unanswered(ctx context.Context, err error) *driver.Error {
 		"the connection to %s broke while the command was being started", e.conn.endpoint.Address).Because(err)
 }
 
-// startError classifies an answer that is not a stream. By a 4xx the engine says that
-// it started nothing. A 5xx may come from a gateway and proves nothing.
-func (e *execution) startError(response *http.Response) *driver.Error {
+// refused classifies an answer that is not a stream. By a 4xx the engine says that it
+// started nothing. A 5xx may come from a gateway and proves nothing.
+func (e *execution) refused(response *http.Response) *driver.Error {
 	defer e.socket.Close()                                      //nolint:errcheck // it is used up
 	_ = e.socket.SetDeadline(time.Now().Add(inspectTimeout))    // for the message
 	said, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10)) // as much as there is
@@ -133,7 +132,7 @@ func (e *execution) startError(response *http.Response) *driver.Error {
 			"the engine was told twice to start the command (%s); check what stands before it", words)
 	case code == http.StatusNotFound, code == http.StatusConflict:
 		return driver.Errorf(driver.NotFound, driver.StageStart,
-			"the container %s does not run any more (%s); look with docker ps --all", e.command.Place.Container, words)
+			"the container %s does not run any more (%s); look with docker ps --all", e.process.container, words)
 	case code == http.StatusForbidden, code == http.StatusUnauthorized:
 		return driver.Errorf(driver.Forbidden, driver.StageStart,
 			"the engine forbids to start commands (%s); allow it in its authorization plugin, or in the proxy before its socket", words)
@@ -152,15 +151,15 @@ func (e *execution) startError(response *http.Response) *driver.Error {
 //nolint:contextcheck // ending a command goes on when the caller has left
 func (e *execution) exitStatus(ctx context.Context) (driver.ExitStatus, error) {
 	for pause := 2 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		state, err := e.inspect(ctx)
+		state, err := e.process.inspect(ctx)
 		if e.conn.closing.Load() || e.conn.ctx.Err() != nil {
 			return driver.ExitStatus{}, e.conn.death(driver.StageRun, true)
 		}
 		if err != nil && ctx.Err() == nil {
-			return driver.ExitStatus{}, e.noExitCode(err)
+			return driver.ExitStatus{}, e.process.noExitCode(err)
 		}
 		if err == nil && !state.Running {
-			return e.statusOf(state)
+			return statusOf(state, driver.Sanitize(string(e.output.said)))
 		}
 		if !sleep(ctx, pause) {
 			e.terminate()
@@ -181,24 +180,23 @@ type state struct {
 
 // inspect asks what became of the command. That changes nothing, so it asks again if
 // the answer was lost.
-func (e *execution) inspect(ctx context.Context) (state, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.conn.options.StageTimeout)
+func (p *process) inspect(ctx context.Context) (state, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.conn.options.StageTimeout)
 	defer cancel()
-	found, err := e.inspectOnce(ctx)
+	found, err := p.inspectOnce(ctx)
 	if err != nil && ctx.Err() == nil && !errdefs.IsNotFound(err) {
-		found, err = e.inspectOnce(ctx)
+		found, err = p.inspectOnce(ctx)
 	}
 	return found, err
 }
 
 // inspectOnce does not use the Docker client, which takes a missing exit code for 0.
-func (e *execution) inspectOnce(ctx context.Context) (found state, err error) {
-	target := "http://" + host + "/v" + e.conn.client.ClientVersion() + "/exec/" + e.id + "/json"
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target, http.NoBody)
+func (p *process) inspectOnce(ctx context.Context) (found state, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url("json"), http.NoBody)
 	if err != nil {
 		return state{}, err
 	}
-	response, err := bounded{e.conn.transport}.RoundTrip(request)
+	response, err := bounded{p.conn.transport}.RoundTrip(request)
 	if err != nil {
 		return state{}, err
 	}
@@ -214,9 +212,8 @@ func (e *execution) inspectOnce(ctx context.Context) (found state, err error) {
 }
 
 // statusOf returns how a command ended. One with neither an exit code nor a process was
-// never started.
-func (e *execution) statusOf(found state) (driver.ExitStatus, error) {
-	said := driver.Sanitize(string(e.output.said))
+// never started. said are the messages of the engine in the command's streams.
+func statusOf(found state, said string) (driver.ExitStatus, error) {
 	switch {
 	case found.ExitCode == nil && found.Pid == 0:
 		return driver.ExitStatus{}, driver.Errorf(driver.ProtocolError, driver.StageStart,
@@ -239,15 +236,15 @@ func orNothing(words string) string {
 }
 
 // noExitCode classifies why the exit code is not known.
-func (e *execution) noExitCode(err error) *driver.Error {
+func (p *process) noExitCode(err error) *driver.Error {
 	if errdefs.IsNotFound(err) {
 		return unknown(driver.NotFound, driver.StageRun,
 			"the engine knows the command no more: the container %s was removed or restarted, or the engine was",
-			e.command.Place.Container).Because(err)
+			p.container).Because(err)
 	}
-	e.conn.monitor.Suspect()
+	p.conn.monitor.Suspect()
 	return unknown(driver.Unreachable, driver.StageRun,
-		"the command's output ended, but %s did not tell its exit code", e.conn.endpoint.Address).Because(err)
+		"the command's output ended, but %s did not tell its exit code", p.conn.endpoint.Address).Because(err)
 }
 
 // cutOff classifies a stream that broke. The engine may tell whether the command still
@@ -255,7 +252,7 @@ func (e *execution) noExitCode(err error) *driver.Error {
 func (e *execution) cutOff() *driver.Error {
 	ctx, cancel := context.WithTimeout(e.conn.ctx, inspectTimeout)
 	defer cancel()
-	state, err := e.inspect(ctx)
+	state, err := e.process.inspect(ctx)
 	result := unknown(driver.Unreachable, driver.StageRun,
 		"the command's streams broke; whether it still runs is not known").Because(e.outputErr)
 	switch {
@@ -264,7 +261,7 @@ func (e *execution) cutOff() *driver.Error {
 	case err != nil:
 		e.conn.monitor.Suspect()
 	case state.Running:
-		e.signalLater()
+		e.process.signalLater()
 		result.Message = "the command's streams broke while it ran; it was signaled to end"
 	default:
 		result.Message = "the command has ended, but its streams broke before, so its output is not whole"

@@ -124,8 +124,8 @@ func TestAnEngineWithoutTLSIsRecognized(t *testing.T) {
 func TestARealEngineRefusesACertificateOfAnotherAuthority(t *testing.T) {
 	engine := sharedEngine(t)
 	endpoint := tcpEndpoint(engine)
-	stranger := secretOf(t, newAuthority(t))
-	endpoint.Credentials["tls.crt"], endpoint.Credentials["tls.key"] = stranger["tls.crt"], stranger["tls.key"]
+	otherSecret := secretOf(t, newAuthority(t))
+	endpoint.Credentials["tls.crt"], endpoint.Credentials["tls.key"] = otherSecret["tls.crt"], otherSecret["tls.key"]
 	for range 20 { // because the alert or the reset may come first
 		_, err := dialWith(t.Context(), Options{}, endpoint)
 		wantError(t, err, driver.AuthenticationFailed, driver.StageAuthentication)

@@ -55,32 +55,37 @@ func (s suite) cancel(t *testing.T) {
 		t.Run("because its connection is closed, and is signaled", s.closeRunning)
 		t.Run("while its output is not taken, and is signaled all the same", s.cancelStuck)
 	}
-	t.Run("because its output has no reader", func(t *testing.T) {
-		reader, writer := io.Pipe()
-		_ = reader.Close()
-		_, err := s.start(t.Context(), conn, driver.Command{Argv: []string{"yes"}},
-			driver.Streams{Stdout: writer})
-		wantOutcome(t, err, driver.Unknown)
-	})
-	t.Run("because its input broke off, which it must not take for the end", func(t *testing.T) {
-		whole := filepath.Join(t.TempDir(), "whole")
-		stdin, feed := io.Pipe()
-		go func() {
-			_, _ = io.WriteString(feed, "half")
-			_ = feed.CloseWithError(io.ErrUnexpectedEOF)
-		}()
-		line := "cat >/dev/null && echo yes > " + whole
-		_, err := s.start(t.Context(), conn, driver.Command{Shell: line}, driver.Streams{Stdin: stdin})
-		wantOutcome(t, err, driver.Unknown)
-		if _, err := os.Stat(whole); s.Signals && err == nil {
-			t.Error("the command ended as if it had got all of its input")
-		}
-	})
+	t.Run("because its output has no reader", func(t *testing.T) { s.cancelUnread(t, conn) })
+	t.Run("because its input broke off, which it must not take for the end", func(t *testing.T) { s.cancelCutInput(t, conn) })
 	t.Run("and the connection goes on", func(t *testing.T) {
 		if got := s.run(t, conn, driver.Command{Argv: []string{"echo", "on"}}, nil).Stdout; got != "on\n" {
 			t.Errorf("output %q", got)
 		}
 	})
+}
+
+func (s suite) cancelUnread(t *testing.T, conn driver.Conn) {
+	t.Helper()
+	reader, writer := io.Pipe()
+	_ = reader.Close()
+	_, err := s.start(t.Context(), conn, driver.Command{Argv: []string{"yes"}}, driver.Streams{Stdout: writer})
+	wantOutcome(t, err, driver.Unknown)
+}
+
+func (s suite) cancelCutInput(t *testing.T, conn driver.Conn) {
+	t.Helper()
+	whole := filepath.Join(t.TempDir(), "whole")
+	stdin, feed := io.Pipe()
+	go func() {
+		_, _ = io.WriteString(feed, "half")
+		_ = feed.CloseWithError(io.ErrUnexpectedEOF)
+	}()
+	line := "cat >/dev/null && echo yes > " + whole
+	_, err := s.start(t.Context(), conn, driver.Command{Shell: line}, driver.Streams{Stdin: stdin})
+	wantOutcome(t, err, driver.Unknown)
+	if _, err := os.Stat(whole); s.Signals && err == nil {
+		t.Error("the command ended as if it had got all of its input")
+	}
 }
 
 // cancelReady cancels a command after it has said that it runs.

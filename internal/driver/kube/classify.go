@@ -84,13 +84,13 @@ func transportError(err error, stage driver.Stage, address string) *driver.Error
 }
 
 // answerError classifies an answer that is not a success, or returns nil.
-func (c *client) answerError(a *answer, stage driver.Stage) *driver.Error {
+func (c *config) answerError(a *answer, stage driver.Stage) *driver.Error {
 	if a.status >= 200 && a.status < 300 {
 		return nil
 	}
-	result := statusError(a, stage, c.config.address)
+	result := statusError(a, stage, c.address)
 	if result.Reason == driver.AuthenticationFailed {
-		result.Message = c.config.address + " does not accept " + c.config.describe() + "; replace it in the Secret"
+		result.Message = c.address + " does not accept " + c.describe() + "; replace it in the Secret"
 	}
 	return result
 }

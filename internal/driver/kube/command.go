@@ -21,8 +21,8 @@ import (
 
 // completePlace checks the names of a pod, which become parts of a path, and fills in
 // the namespace.
-func (c *conn) completePlace(place driver.Place) (driver.Place, *driver.Error) {
-	place.Namespace = cmp.Or(place.Namespace, c.namespace)
+func completePlace(place driver.Place, namespace string) (driver.Place, *driver.Error) {
+	place.Namespace = cmp.Or(place.Namespace, namespace)
 	if place.Pod == "" {
 		return place, driver.Errorf(driver.NotFound, driver.StageStart, "a cluster runs commands in pods only; name the pod")
 	}
@@ -95,10 +95,10 @@ const defaultContainerAnnotation = "kubectl.kubernetes.io/default-container"
 
 // defaultContainer returns the name in the pod's annotation, or nothing if there is
 // none or the pod may not be read.
-func (c *conn) defaultContainer(ctx context.Context, place driver.Place) string {
-	ctx, cancel := context.WithTimeout(ctx, c.client.options.StageTimeout)
+func defaultContainer(ctx context.Context, c *client, place driver.Place) string {
+	ctx, cancel := context.WithTimeout(ctx, c.options.StageTimeout)
 	defer cancel()
-	got, err := c.client.askMetadata(ctx, podPath(place))
+	got, err := c.askMetadata(ctx, podPath(place))
 	if err != nil || got.status != http.StatusOK {
 		return ""
 	}

@@ -43,20 +43,13 @@ func (c *conn) Close() error {
 
 // Probe implements driver.Conn.
 func (c *conn) Probe(ctx context.Context) error {
-	if err := c.dead(driver.StageKeepalive); err != nil {
-		return err
+	if c.ctx.Err() != nil {
+		return c.death(driver.StageKeepalive, false)
 	}
 	return c.client.probe(ctx)
 }
 
-// dead returns why the connection can begin no more requests, or nil.
-func (c *conn) dead(stage driver.Stage) *driver.Error {
-	if c.ctx.Err() == nil {
-		return nil
-	}
-	return c.death(stage, false)
-}
-
+// death returns why an operation failed on a connection that has ended.
 func (c *conn) death(stage driver.Stage, started bool) *driver.Error {
 	return driver.Ended(context.Cause(c.ctx), c.client.config.address, stage, started)
 }
@@ -64,8 +57,8 @@ func (c *conn) death(stage driver.Stage, started bool) *driver.Error {
 // begin waits for the turn of a request. It returns why the request cannot begin, or
 // nil.
 func (c *conn) begin(ctx context.Context) *driver.Error {
-	if err := c.dead(driver.StageSession); err != nil {
-		return err
+	if c.ctx.Err() != nil {
+		return c.death(driver.StageSession, false)
 	}
 	if ctx.Err() != nil {
 		return driver.Errorf(driver.Timeout, driver.StageSession, "the caller gave up before anything was begun").Because(ctx.Err())
@@ -73,23 +66,12 @@ func (c *conn) begin(ctx context.Context) *driver.Error {
 	return c.client.admit(ctx)
 }
 
-// joinContexts returns a context that ends with that of the caller or that of the
-// connection. Its cause is that of the one that ended.
-func (c *conn) joinContexts(ctx context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })
-	return ctx, func() {
-		stop()
-		cancel(context.Canceled)
-	}
-}
-
 // socket takes a socket that was dialed ahead, or dials one.
 func (c *conn) socket(ctx context.Context) (*socket, *driver.Error) {
 	if taken, ok := c.client.spares.Take(); ok {
 		return taken, nil
 	}
-	opened, err := c.client.open(ctx, c.client.anyDialFunc())
+	opened, err := c.client.network.open(ctx, c.client.network.anyDialFunc())
 	switch {
 	case err == nil:
 		return opened, nil
@@ -97,4 +79,15 @@ func (c *conn) socket(ctx context.Context) (*socket, *driver.Error) {
 		return nil, c.death(driver.StageConnect, false)
 	}
 	return nil, driver.AsError(err)
+}
+
+// joinContexts returns a context that ends with the first of the two. Its cause is that
+// of the one that ended.
+func joinContexts(ctx, other context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(other, func() { cancel(context.Cause(other)) })
+	return ctx, func() {
+		stop()
+		cancel(context.Canceled)
+	}
 }

@@ -5,12 +5,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"net"
 	"net/http"
 	"time"
 
 	"github.com/connpool/connpool/internal/driver"
-	"github.com/connpool/connpool/internal/driver/dialerr"
 )
 
 // userAgent is the name of the driver's own requests.
@@ -29,32 +27,6 @@ func newSecure(config *config) (*secure, error) {
 	requests := sockets.Clone()
 	requests.NextProtos = []string{"h2", "http/1.1"}
 	return &secure{requests: requests, sockets: sockets}, nil
-}
-
-// connect opens a byte stream to the server.
-func (c *client) connect(ctx context.Context, dial driver.DialFunc) (net.Conn, error) {
-	if err := c.config.checkTime(time.Now()); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, c.options.StageTimeout)
-	defer cancel()
-	raw, err := dial(ctx, "tcp", c.config.address)
-	if err != nil {
-		return nil, dialerr.Connect(err, c.config.address, hints)
-	}
-	return raw, nil
-}
-
-// handshake encrypts a byte stream. It closes the stream on failure.
-func (c *client) handshake(ctx context.Context, raw net.Conn, config *tls.Config) (*tls.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.options.StageTimeout)
-	defer cancel()
-	socket := tls.Client(raw, config)
-	if err := socket.HandshakeContext(ctx); err != nil {
-		_ = raw.Close()
-		return nil, tlsError(err, c.config.address)
-	}
-	return socket, nil
 }
 
 // Dial implements driver.Dialer.
@@ -77,7 +49,11 @@ func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 	made.info = driver.Info{
 		ServerVersion: version, RemoteAddress: socket.RemoteAddr().String(), Handshake: time.Since(begin),
 	}
-	shared.keep(socket)
+	if socket.idle() {
+		shared.spares.Put(socket)
+	} else {
+		go socket.Close() //nolint:errcheck // TLS close_notify may take long
+	}
 	shared.spares.Replenish()
 	return made, nil
 }
@@ -88,7 +64,7 @@ func (d *dialer) prove(ctx context.Context, shared *client) (*socket, string, er
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(shared.ctx, cancel)() //nolint:contextcheck // whichever ends first
-	opened, err := shared.open(ctx, d.endpoint.Dial)
+	opened, err := shared.network.open(ctx, d.endpoint.Dial)
 	if err != nil {
 		return nil, "", d.gaveUp(ctx, shared, err)
 	}
@@ -116,7 +92,7 @@ func (d *dialer) introduce(ctx context.Context, shared *client, opened *socket) 
 		return shared.ready(ctx, opened, driver.StageAuthentication)
 	})
 	if err == nil {
-		err = shared.answerError(ready, driver.StageAuthentication)
+		err = shared.config.answerError(ready, driver.StageAuthentication)
 	}
 	if err != nil {
 		return "", err

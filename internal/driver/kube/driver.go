@@ -126,13 +126,13 @@ func (d *Driver) acquire(by *dialer) (*client, *reference, error) {
 		}
 		d.clients[by.digest] = shared
 	}
-	return shared, shared.retain(by.endpoint.Reopen), nil
+	return shared, shared.network.retain(by.endpoint.Reopen), nil
 }
 
 // release gives a reference back. The last one closes the client.
 func (d *Driver) release(by *dialer, shared *client, ref *reference) {
 	d.mu.Lock()
-	last := shared.release(ref)
+	last := shared.network.release(ref)
 	if last && d.clients[by.digest] == shared {
 		delete(d.clients, by.digest)
 	}

@@ -15,7 +15,7 @@ import (
 
 // Exec implements driver.Execer.
 func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.Streams) (driver.ExitStatus, error) {
-	place, err := c.completePlace(command.Place)
+	place, err := completePlace(command.Place, c.namespace)
 	if err != nil {
 		return driver.ExitStatus{}, err
 	}
@@ -26,7 +26,7 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 	if err := c.begin(ctx); err != nil {
 		return driver.ExitStatus{}, err
 	}
-	running, done := c.joinContexts(ctx)
+	running, done := joinContexts(ctx, c.ctx)
 	defer done()
 	socket, err := c.startCommand(running, place, argv, command.TTY != nil)
 	if err != nil {
@@ -58,12 +58,12 @@ func (c *conn) startCommand(ctx context.Context, place driver.Place, argv []stri
 		return socket, err
 	}
 	if place.Container == "" && asksForContainer(refused) {
-		if place.Container = c.defaultContainer(ctx, place); place.Container != "" {
+		if place.Container = defaultContainer(ctx, c.client, place); place.Container != "" {
 			socket, refused, err = c.upgrade(ctx, execPath(place), execQuery(place, argv, tty), kubestream.ExecProtocol)
 		}
 	}
 	if refused != nil {
-		err = c.startError(refused, place)
+		err = startError(c.client, refused, place)
 	}
 	return socket, err
 }
@@ -113,9 +113,9 @@ func (e *execution) result(said *metav1.Status, place driver.Place) (driver.Exit
 }
 
 // startError classifies an answer that is not an upgrade.
-func (c *conn) startError(refused *answer, place driver.Place) *driver.Error {
+func startError(c *client, refused *answer, place driver.Place) *driver.Error {
 	if refused.status == http.StatusUnauthorized {
-		c.client.monitor.Suspect()
+		c.monitor.Suspect()
 	}
 	said := messageOf(refused)
 	switch refused.status {
@@ -135,11 +135,11 @@ func (c *conn) startError(refused *answer, place driver.Place) *driver.Error {
 		return driver.Errorf(driver.Forbidden, driver.StageStart, "%s", driver.Sanitize(
 			"the cluster forbids it; allow it there by RBAC (create and get on pods/exec and pods/portforward): "+said))
 	}
-	result := c.client.answerError(refused, driver.StageStart)
+	result := c.config.answerError(refused, driver.StageStart)
 	if result == nil { // a 2xx, where only 101 or an error is possible
 		result = driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"%s answers an upgrade with status %d; check that what stands before it passes WebSockets on",
-			c.client.config.address, refused.status)
+			c.config.address, refused.status)
 	}
 	result.Started = mayHaveStarted(refused)
 	return result

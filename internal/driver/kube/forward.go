@@ -17,7 +17,7 @@ import (
 // the first Read returns a *driver.Error. The stream is a driver.HalfCloser. A deadline
 // that passes ends it for good.
 func (c *conn) ForwardPod(ctx context.Context, pod driver.Place, port uint16) (net.Conn, error) {
-	place, err := c.completePlace(pod)
+	place, err := completePlace(pod, c.namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -27,11 +27,11 @@ func (c *conn) ForwardPod(ctx context.Context, pod driver.Place, port uint16) (n
 	if err := c.begin(ctx); err != nil {
 		return nil, err
 	}
-	opening, done := c.joinContexts(ctx)
+	opening, done := joinContexts(ctx, c.ctx)
 	defer done()
 	socket, refused, err := c.upgrade(opening, podPath(place)+"/portforward", nil, kubestream.ForwardProtocol)
 	if refused != nil {
-		err = c.startError(refused, place)
+		err = startError(c.client, refused, place)
 	}
 	if err != nil {
 		return nil, c.preferConnError(ctx, err)

@@ -92,7 +92,7 @@ func (c *client) handlePing(result keepalive.Result[*answer]) {
 	case result.Err != nil:
 		c.end(result.Err)
 	case result.Answer.status == http.StatusUnauthorized:
-		c.end(c.answerError(result.Answer, driver.StageKeepalive))
+		c.end(c.config.answerError(result.Answer, driver.StageKeepalive))
 	default:
 		c.spares.Replenish()
 	}
@@ -107,7 +107,7 @@ func (c *client) probe(ctx context.Context) error {
 	if result.Err != nil {
 		return driver.AsError(result.Err) // all who wait get the same result
 	}
-	if refused := c.answerError(result.Answer, driver.StageKeepalive); refused != nil {
+	if refused := c.config.answerError(result.Answer, driver.StageKeepalive); refused != nil {
 		return refused
 	}
 	return nil

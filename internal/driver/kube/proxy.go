@@ -31,8 +31,8 @@ func (c *conn) Proxy(request *http.Request) (*http.Response, error) {
 	if err := c.begin(request.Context()); err != nil {
 		return nil, err
 	}
-	ctx, done := c.joinContexts(request.Context())
-	out, err := c.outgoing(ctx, request)
+	ctx, done := joinContexts(request.Context(), c.ctx)
+	out, err := c.client.config.outgoing(ctx, request)
 	if err != nil {
 		done()
 		return nil, err
@@ -41,7 +41,7 @@ func (c *conn) Proxy(request *http.Request) (*http.Response, error) {
 	if isUpgrade(request.Header) {
 		response, err = c.proxyUpgrade(out)
 	} else {
-		response, err = c.proxyRequest(out)
+		response, err = c.client.proxyRequest(out)
 	}
 	if err != nil {
 		done()
@@ -65,16 +65,16 @@ func isUpgrade(header http.Header) bool {
 
 // outgoing returns the request as the server gets it: with the credentials of the
 // connection only.
-func (c *conn) outgoing(ctx context.Context, request *http.Request) (*http.Request, *driver.Error) {
+func (c *config) outgoing(ctx context.Context, request *http.Request) (*http.Request, *driver.Error) {
 	escaped := request.URL.EscapedPath()
-	address, err := c.client.config.url(escaped, request.URL.RawQuery)
-	if err != nil || !strings.HasPrefix(escaped, "/") || holdsDots(escaped) && c.client.config.path != "" {
+	address, err := c.url(escaped, request.URL.RawQuery)
+	if err != nil || !strings.HasPrefix(escaped, "/") || holdsDots(escaped) && c.path != "" {
 		return nil, driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"the path of the request must begin with a slash and lead nowhere else; write it without dots")
 	}
 	out := request.Clone(ctx)
 	out.URL, out.Host, out.RequestURI, out.Close = address, "", "", false
-	c.client.config.authenticate(out.Header)
+	c.authenticate(out.Header)
 	for _, name := range replayHeaders {
 		out.Header.Del(name)
 	}
@@ -85,7 +85,7 @@ func (c *conn) outgoing(ctx context.Context, request *http.Request) (*http.Reque
 }
 
 // proxyRequest sends a request over the shared transport.
-func (c *conn) proxyRequest(out *http.Request) (*http.Response, *driver.Error) {
+func (c *client) proxyRequest(out *http.Request) (*http.Response, *driver.Error) {
 	for _, name := range hopByHopHeaders {
 		out.Header.Del(name)
 	}
@@ -96,20 +96,20 @@ func (c *conn) proxyRequest(out *http.Request) (*http.Response, *driver.Error) {
 	out = out.WithContext(httptrace.WithClientTrace(out.Context(), &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { sent.Store(true) }, // it is written next
 	}))
-	response, err := c.client.transport.RoundTrip(out)
+	response, err := c.transport.RoundTrip(out)
 	if err == nil {
 		return response, nil
 	}
-	result := c.unsent(out.Context(), err) //nolint:contextcheck // that of the request
+	result := unsent(out.Context(), err, c.config.address) //nolint:contextcheck // that of the request
 	result.Started = sent.Load() && !notLookedAt(err)
 	return nil, result
 }
 
-func (c *conn) unsent(ctx context.Context, err error) *driver.Error {
+func unsent(ctx context.Context, err error, address string) *driver.Error {
 	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
 		err = cause
 	}
-	return transportError(err, driver.StageRun, c.client.config.address)
+	return transportError(err, driver.StageRun, address)
 }
 
 // keepBody reads a small body into memory, so that it can be sent again.
@@ -146,7 +146,7 @@ func (c *conn) proxyUpgrade(out *http.Request) (*http.Response, *driver.Error) {
 	response, err := socket.RoundTrip(out)
 	if err != nil {
 		_ = socket.NetConn().Close()
-		result := c.unsent(out.Context(), err)
+		result := unsent(out.Context(), err, c.client.config.address)
 		result.Started = true
 		return nil, result
 	}

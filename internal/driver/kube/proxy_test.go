@@ -100,7 +100,7 @@ func TestKubectlsOlderProtocolWorksThroughTheProxyToo(t *testing.T) {
 	defer response.Body.Close()
 	stream, ok := response.Body.(interface {
 		io.ReadWriteCloser
-		CloseWrite() error
+		driver.HalfCloser
 	})
 	if response.StatusCode != http.StatusSwitchingProtocols || !ok {
 		t.Fatalf("status %d, body %T", response.StatusCode, response.Body)
@@ -282,7 +282,7 @@ func TestAPortForwardCarriesBothDirectionsAndTheirEnds(t *testing.T) {
 	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<17)
 	go func() {
 		_, _ = stream.Write(data)
-		_ = stream.(interface{ CloseWrite() error }).CloseWrite()
+		_ = driver.CloseWrite(stream)
 	}()
 	got, err := io.ReadAll(stream)
 	if err != nil || !bytes.Equal(got, data) {

@@ -18,10 +18,10 @@ import (
 )
 
 func TestServersThatAreNotWhatTheySeem(t *testing.T) {
-	stranger := httptest.NewUnstartedServer(http.NotFoundHandler())
-	stranger.Config.ErrorLog = log.New(io.Discard, "", 0)
-	stranger.StartTLS()
-	t.Cleanup(stranger.Close)
+	unknown := httptest.NewUnstartedServer(http.NotFoundHandler())
+	unknown.Config.ErrorLog = log.New(io.Discard, "", 0)
+	unknown.StartTLS()
+	t.Cleanup(unknown.Close)
 	plainHTTP := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(plainHTTP.Close)
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
@@ -30,7 +30,7 @@ func TestServersThatAreNotWhatTheySeem(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = silent.Close() })
 	config := &rest.Config{Host: "https://localhost", BearerToken: "token"}
-	config.CAData = pemOf(stranger.Certificate())
+	config.CAData = pemOf(unknown.Certificate())
 	wrongName := endpointOf(t, config)
 	config.Host = "https://127.0.0.1"
 	known := endpointOf(t, config)
@@ -39,11 +39,11 @@ func TestServersThatAreNotWhatTheySeem(t *testing.T) {
 		reason   driver.Reason
 		stage    driver.Stage
 	}{
-		"of an unknown authority":    {to(admin(t), stranger.Listener.Addr().String()), driver.CertificateInvalid, driver.StageTLS},
-		"of another name":            {to(wrongName, stranger.Listener.Addr().String()), driver.CertificateInvalid, driver.StageTLS},
+		"of an unknown authority":    {to(admin(t), unknown.Listener.Addr().String()), driver.CertificateInvalid, driver.StageTLS},
+		"of another name":            {to(wrongName, unknown.Listener.Addr().String()), driver.CertificateInvalid, driver.StageTLS},
 		"that speak no TLS":          {to(admin(t), plainHTTP.Listener.Addr().String()), driver.ProtocolError, driver.StageTLS},
 		"that say nothing":           {to(admin(t), silent.Addr().String()), driver.Timeout, driver.StageTLS},
-		"that are no API":            {to(known, stranger.Listener.Addr().String()), driver.ProtocolError, driver.StageAuthentication},
+		"that are no API":            {to(known, unknown.Listener.Addr().String()), driver.ProtocolError, driver.StageAuthentication},
 		"that do not listen":         {to(admin(t), "127.0.0.1:1"), driver.Unreachable, driver.StageConnect},
 		"whose name does not exist":  {to(admin(t), "nowhere.invalid:443"), driver.DNSError, driver.StageResolve},
 		"that the operator may not ": {denied(admin(t)), driver.AddressDenied, driver.StageConnect},

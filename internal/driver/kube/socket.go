@@ -8,8 +8,6 @@ import (
 	"io"
 	"net/http"
 	"time"
-
-	"github.com/connpool/connpool/internal/driver"
 )
 
 // past is a deadline that ends what waits.
@@ -32,19 +30,10 @@ type socket struct {
 	spent bool
 }
 
-// open dials a socket.
-func (c *client) open(ctx context.Context, dial driver.DialFunc) (*socket, error) {
-	raw, err := c.connect(ctx, dial)
-	if err != nil {
-		return nil, err
-	}
-	secured, err := c.handshake(ctx, raw, c.secure.sockets)
-	if err != nil {
-		return nil, err
-	}
-	opened := &socket{Conn: secured, left: -1}
-	opened.reader = bufio.NewReaderSize(opened, 4<<10)
-	return opened, nil
+func newSocket(encrypted *tls.Conn) *socket {
+	s := &socket{Conn: encrypted, left: -1}
+	s.reader = bufio.NewReaderSize(s, 4<<10)
+	return s
 }
 
 // Read implements net.Conn.
@@ -107,5 +96,5 @@ func (b *bodyUntil) Close() error {
 // idle reports whether everything has been read and another request may follow.
 func (s *socket) idle() bool { return !s.spent && s.reader.Buffered() == 0 }
 
-// hangUp closes the socket at once, without the farewell of TLS, which may take long.
+// hangUp closes the socket at once, without close_notify, which may take long.
 func (s *socket) hangUp() { _ = s.NetConn().Close() }

@@ -20,7 +20,7 @@ const (
 func (c *client) newSpares() *standby.Standby[*socket] {
 	return standby.New(standby.Options[*socket]{
 		Count:     spareSockets,
-		Dial:      func() (*socket, error) { return c.open(c.ctx, c.anyDialFunc()) },
+		Dial:      func() (*socket, error) { return c.network.open(c.ctx, c.network.anyDialFunc()) },
 		Freshness: freshness,
 		Refresh:   c.refresh,
 		Lost: func(age time.Duration) {
@@ -29,15 +29,6 @@ func (c *client) newSpares() *standby.Standby[*socket] {
 			}
 		},
 	})
-}
-
-// keep gives a socket to the spares, unless its server is about to close it.
-func (c *client) keep(socket *socket) {
-	if socket.idle() {
-		c.spares.Put(socket)
-		return
-	}
-	go socket.Close() //nolint:errcheck // the farewell of TLS may take long
 }
 
 // refresh makes a round trip on a socket, so that the server keeps it.

@@ -27,7 +27,7 @@ func (c *conn) upgrade(ctx context.Context, path string, query url.Values, proto
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.client.options.StageTimeout)
 	defer cancel()
-	opened, refused, err := c.shakeHands(ctx, socket, address, protocol)
+	opened, refused, err := c.client.config.shakeHands(ctx, socket, address, protocol)
 	if err == nil {
 		return opened, refused, nil
 	}
@@ -42,17 +42,17 @@ func (c *conn) upgrade(ctx context.Context, path string, query url.Values, proto
 
 // shakeHands upgrades on a socket that is open already, and closes it if that
 // fails or if the server refuses.
-func (c *conn) shakeHands(
+func (c *config) shakeHands(
 	ctx context.Context, socket *socket, address *url.URL, protocol string,
 ) (*kubestream.Socket, *answer, error) {
 	header := http.Header{"User-Agent": {userAgent}}
-	c.client.config.authenticate(header)
+	c.authenticate(header)
 	dialer := websocket.Dialer{
 		NetDialContext: func(context.Context, string, string) (net.Conn, error) { return socket, nil },
 		Subprotocols:   []string{protocol},
 	}
 	socket.left = maxHeaderBytes
-	heartbeat := c.client.config.heartbeat()
+	heartbeat := c.heartbeat()
 	opened, response, err := kubestream.Upgrade(ctx, dialer, address.String(), header, heartbeat) //nolint:bodyclose // it is in memory
 	socket.left = -1
 	if err == nil {

@@ -30,7 +30,7 @@ type conn struct {
 	info      driver.Info
 	monitor   *keepalive.Monitor[struct{}]
 	closing   atomic.Bool // Close was called, and is what ends the commands
-	unasked   flood
+	unasked   unasked
 	spare     spare
 	listeners listeners
 	running   running.Set[*sessionChannel] // channels on which a command may run
@@ -39,27 +39,16 @@ type conn struct {
 func newConn(d *dialer, t *transport) *conn {
 	c := &conn{options: d.options, endpoint: d.endpoint, transport: t}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	c.spare.conn, c.unasked.end = c, c.end
 	c.monitor = keepalive.New(keepalive.Options[struct{}]{
 		Address: d.endpoint.Address, Interval: d.endpoint.KeepaliveInterval, Timeout: d.endpoint.KeepaliveTimeout,
-		Ask: c.ping, Heard: t.heard.Load, Dead: c.declareDead,
+		Ask: func() (struct{}, error) { // it ends with the connection at the latest
+			_, _, err := c.client.SendRequest(keepaliveRequest, true, nil)
+			return struct{}{}, err
+		},
+		Heard: t.heard.Load, Dead: c.declareDead,
 	})
 	return c
-}
-
-// start takes over the library's connection.
-func (c *conn) start(client ssh.Conn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
-	c.client = client
-	go c.serve(channels, requests)
-}
-
-// establish begins the life of a connection whose dial has succeeded.
-func (c *conn) establish(handshake time.Duration) {
-	c.info = driver.Info{
-		ServerVersion: driver.Sanitize(string(c.client.ServerVersion())),
-		RemoteAddress: c.transport.RemoteAddr().String(),
-		Handshake:     handshake,
-	}
-	c.monitor.Start()
 }
 
 // Context implements driver.Conn.
@@ -100,40 +89,18 @@ func (c *conn) serve(channels <-chan ssh.NewChannel, requests <-chan *ssh.Reques
 				channels = nil
 				continue
 			}
-			c.offered(channel)
+			if !c.listeners.take(channel) && !c.unasked.add(1) {
+				_ = channel.Reject(ssh.UnknownChannelType, "not asked for")
+			}
 		case request, ok := <-requests:
 			if !ok {
 				requests = nil
 				continue
 			}
-			c.decline(request)
+			c.unasked.decline(request)
 		}
 	}
 	c.end(c.endError(c.client.Wait()))
-}
-
-func (c *conn) offered(channel ssh.NewChannel) {
-	if c.listeners.take(channel) || c.flooded(1) {
-		return
-	}
-	_ = channel.Reject(ssh.UnknownChannelType, "not asked for")
-}
-
-func (c *conn) decline(request *ssh.Request) {
-	if !c.flooded(1) && request.WantReply {
-		_ = request.Reply(false, nil)
-	}
-}
-
-// flooded counts what the server sent unasked. It reports whether that was too much,
-// and then ends the connection.
-func (c *conn) flooded(weight int64) bool {
-	if !c.unasked.add(weight, time.Now()) {
-		return false
-	}
-	c.end(driver.Errorf(driver.ProtocolError, driver.StageRun,
-		"the server sent more than 1000 unasked messages in 10 seconds; check what serves this host"))
-	return true
 }
 
 func (c *conn) endError(err error) *driver.Error {
@@ -166,12 +133,6 @@ func (c *conn) deadline(stage driver.Stage) *time.Timer {
 		c.end(driver.Errorf(driver.Timeout, stage,
 			"%s did not answer within %s; check that it is not overloaded", c.endpoint.Address, c.options.StageTimeout))
 	})
-}
-
-// ping makes one round trip. It ends with the connection at the latest.
-func (c *conn) ping() (struct{}, error) {
-	_, _, err := c.client.SendRequest(keepaliveRequest, true, nil)
-	return struct{}{}, err
 }
 
 // declareDead ends a connection whose server is dead.

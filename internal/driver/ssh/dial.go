@@ -31,7 +31,9 @@ func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 	}
 	a := newAttempt(d, network)
 	defer a.timer.Stop()
-	stop := context.AfterFunc(ctx, func() { a.giveUp(ctx) })
+	stop := context.AfterFunc(ctx, func() {
+		a.fail(driver.Errorf(driver.Timeout, a.currentStage(), "the caller did not wait any longer").Because(ctx.Err()))
+	})
 	defer stop()
 	return a.run(begin) //nolint:contextcheck // the connection has a life of its own
 }
@@ -82,8 +84,9 @@ func (a *attempt) run(begin time.Time) (driver.Conn, error) {
 		return nil, a.explain(err)
 	}
 	a.enter(driver.StageSession, a.login())
-	a.conn.start(client, channels, requests)
-	opened, err := a.conn.openFirst()
+	a.conn.client = client
+	go a.conn.serve(channels, requests)
+	opened, err := a.conn.spare.openFirst()
 	if err != nil {
 		a.fail(err)
 	}
@@ -92,7 +95,12 @@ func (a *attempt) run(begin time.Time) (driver.Conn, error) {
 		return nil, err
 	}
 	a.trace(opened)
-	a.conn.establish(time.Since(begin))
+	a.conn.info = driver.Info{
+		ServerVersion: driver.Sanitize(string(client.ServerVersion())),
+		RemoteAddress: a.transport.RemoteAddr().String(),
+		Handshake:     time.Since(begin),
+	}
+	a.conn.monitor.Start()
 	return a.conn, nil
 }
 
@@ -160,10 +168,6 @@ func (a *attempt) timeout() {
 		a.dialer.endpoint.Address, a.dialer.options.StageTimeout))
 }
 
-func (a *attempt) giveUp(ctx context.Context) {
-	a.fail(driver.Errorf(driver.Timeout, a.currentStage(), "the caller did not wait any longer").Because(ctx.Err()))
-}
-
 func (a *attempt) currentStage() driver.Stage {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -207,7 +211,7 @@ func (a *attempt) explainBanner(err error) error {
 
 // checkHostKey is called in every key exchange, including those after the handshake.
 func (a *attempt) checkHostKey(address string, _ net.Addr, key ssh.PublicKey) error {
-	if a.conn.flooded(rekeyWeight) {
+	if a.conn.unasked.add(rekeyWeight) {
 		return errors.New("too many key exchanges")
 	}
 	a.enter(driver.StageHostKey, "the server has proved that it owns the key it shows")

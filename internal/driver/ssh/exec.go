@@ -26,11 +26,11 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 		return driver.ExitStatus{}, driver.Errorf(driver.Timeout, driver.StageSession,
 			"the caller gave up before the command was started").Because(err)
 	}
-	s, err := c.acquire(ctx)
+	s, err := c.spare.acquire(ctx)
 	if err != nil {
 		return driver.ExitStatus{}, err
 	}
-	defer c.release()
+	defer c.spare.refill()
 	e := &execution{
 		conn: c, channel: s, command: command, request: request, stdin: streams.Stdin,
 		answered: make(chan error, 1), broken: make(chan string, 1),

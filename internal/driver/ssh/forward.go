@@ -26,7 +26,7 @@ func (c *conn) Forward(ctx context.Context, network, address string) (net.Conn, 
 		if o.err != nil {
 			return nil, o.err
 		}
-		return c.newStream(o.channel, endpointAddr{network, address}), nil
+		return newStream(c, o.channel, endpointAddr{network, address}), nil
 	case <-ctx.Done():
 		go func() {
 			if late := <-answer; late.err == nil {
@@ -49,19 +49,13 @@ func (c *conn) openStream(kind string, extra []byte, address string) opened {
 	}
 	channel, requests, err := c.client.OpenChannel(kind, extra)
 	if err == nil {
-		go c.declineAll(requests)
+		go c.unasked.declineAll(requests)
 		return opened{channel: channel}
 	}
 	if refused := forwardError(err, address); refused != nil {
 		return opened{err: refused}
 	}
 	return opened{err: c.broken(err, driver.StageSession, false)}
-}
-
-func (c *conn) declineAll(requests <-chan *ssh.Request) {
-	for request := range requests {
-		c.decline(request)
-	}
 }
 
 // forwardRequest returns the channel type and the data of RFC 4254, section 7.2, or of

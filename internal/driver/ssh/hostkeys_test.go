@@ -119,12 +119,12 @@ func hostCertificate(t *testing.T, authority ssh.Signer, change func(*ssh.Certif
 
 func TestOnlyWhatIsPinnedPassesTheCheck(t *testing.T) {
 	authority, _ := newKey(t)
-	stranger, _ := newKey(t)
+	unpinned, _ := newKey(t)
 	plain, _ := newKey(t)
 	revoked := hostCertificate(t, authority, nil)
 	text := strings.Join([]string{
 		line(plain.PublicKey()), "@cert-authority " + line(authority.PublicKey()), "@revoked " + line(revoked.Key),
-		"@revoked * " + line(stranger.PublicKey()), line(stranger.PublicKey()),
+		"@revoked * " + line(unpinned.PublicKey()), line(unpinned.PublicKey()),
 	}, "\n")
 	p, err := parsePinnedKeys([]byte(text), "web-1:22")
 	if err != nil {
@@ -137,7 +137,7 @@ func TestOnlyWhatIsPinnedPassesTheCheck(t *testing.T) {
 	}{
 		"a pinned key":                       {plain.PublicKey(), ""},
 		"an unknown key":                     {unknown.PublicKey(), driver.HostKeyMismatch},
-		"a pinned key that is revoked too":   {stranger.PublicKey(), driver.HostKeyMismatch},
+		"a pinned key that is revoked too":   {unpinned.PublicKey(), driver.HostKeyMismatch},
 		"a certificate":                      {hostCertificate(t, authority, nil), ""},
 		"a certificate of another authority": {hostCertificate(t, unknown, nil), driver.HostKeyMismatch},
 		"the key of the authority itself":    {authority.PublicKey(), driver.HostKeyMismatch},

@@ -182,8 +182,8 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, l.conn.broken(err, driver.StageSession, false)
 		}
-		go l.conn.declineAll(requests)
-		return l.conn.newStream(channel, l.address), nil
+		go l.conn.unasked.declineAll(requests)
+		return newStream(l.conn, channel, l.address), nil
 	}
 }
 

@@ -38,14 +38,16 @@ type opening struct {
 // tried again when a channel has ended. Callers notice nothing of this until there are
 // really too many channels.
 type spare struct {
+	conn *conn
+
 	mu   sync.Mutex
 	next *opening // nil when there is none
 }
 
 // openFirst opens the first spare and says what was found, for a trace. A server that
 // grants no session at all may still serve as a jump host.
-func (c *conn) openFirst() (found string, err error) {
-	o := c.spare.replenish(c.open)
+func (s *spare) openFirst() (found string, err error) {
+	o := s.replenish()
 	<-o.done
 	failed, ok := driver.Classified(o.err)
 	switch {
@@ -58,14 +60,14 @@ func (c *conn) openFirst() (found string, err error) {
 }
 
 // take returns the next channel and starts to open the one after it.
-func (s *spare) take(open func() *opening) *opening {
+func (s *spare) take() *opening {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	taken := s.next
 	if taken == nil || taken.useless() {
-		taken = open()
+		taken = s.open()
 	}
-	s.next = open()
+	s.next = s.open()
 	return taken
 }
 
@@ -79,11 +81,11 @@ func (s *spare) takeExisting() *opening {
 }
 
 // replenish returns the next channel, and starts to open it if there is none.
-func (s *spare) replenish(open func() *opening) *opening {
+func (s *spare) replenish() *opening {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.next == nil || s.next.useless() {
-		s.next = open()
+		s.next = s.open()
 	}
 	return s.next
 }
@@ -107,16 +109,16 @@ func (o *opening) useless() bool {
 }
 
 // open starts to open a channel.
-func (c *conn) open() *opening {
+func (s *spare) open() *opening {
 	o := &opening{done: make(chan struct{})}
 	go func() {
 		defer close(o.done)
-		o.channel, o.err = c.openChannel()
+		o.channel, o.err = openChannel(s.conn)
 	}()
 	return o
 }
 
-func (c *conn) openChannel() (*sessionChannel, error) {
+func openChannel(c *conn) (*sessionChannel, error) {
 	if c.ctx.Err() != nil {
 		return nil, c.death(driver.StageSession, false)
 	}
@@ -131,7 +133,7 @@ func (c *conn) openChannel() (*sessionChannel, error) {
 	}
 	if err == nil {
 		s := &sessionChannel{Channel: channel, ended: make(chan struct{})}
-		go c.attend(s, requests)
+		go s.attend(requests, &c.unasked)
 		return s, nil
 	}
 	if refused := sessionError(err, driver.StageSession); refused != nil {
@@ -142,7 +144,7 @@ func (c *conn) openChannel() (*sessionChannel, error) {
 
 // attend handles the server's requests on a channel until it ends. OpenSSH sends its
 // keepalives there, also on a channel without a command.
-func (c *conn) attend(s *sessionChannel, requests <-chan *ssh.Request) {
+func (s *sessionChannel) attend(requests <-chan *ssh.Request, unasked *unasked) {
 	defer close(s.ended)
 	for request := range requests {
 		switch {
@@ -153,7 +155,7 @@ func (c *conn) attend(s *sessionChannel, requests <-chan *ssh.Request) {
 			s.exited = true
 			s.status = signalStatus(request.Payload)
 		default:
-			c.decline(request)
+			unasked.decline(request)
 		}
 	}
 }
@@ -180,8 +182,8 @@ func signalStatus(payload []byte) driver.ExitStatus {
 }
 
 // acquire returns a channel on which nothing has been started.
-func (c *conn) acquire(ctx context.Context) (*sessionChannel, error) {
-	o := c.spare.take(c.open)
+func (s *spare) acquire(ctx context.Context) (*sessionChannel, error) {
+	o := s.take()
 	for {
 		select {
 		case <-o.done:
@@ -193,7 +195,7 @@ func (c *conn) acquire(ctx context.Context) (*sessionChannel, error) {
 		if !ok {
 			return o.channel, nil
 		}
-		next := c.spare.takeExisting()
+		next := s.takeExisting()
 		if failed.Reason != driver.SessionLimit || next == nil {
 			return nil, failed
 		}
@@ -208,10 +210,10 @@ func (o *opening) abandon() {
 	}
 }
 
-// release opens a spare again that the server refused while another channel was open.
-func (c *conn) release() {
-	if c.ctx.Err() == nil {
-		c.spare.replenish(c.open)
+// refill opens a spare again that the server refused while another channel was open.
+func (s *spare) refill() {
+	if s.conn.ctx.Err() == nil {
+		s.replenish()
 	}
 }
 

@@ -37,8 +37,8 @@ type readResult struct {
 // maxRead bounds the buffer behind one Read.
 const maxRead = 32 << 10
 
-func (c *conn) newStream(channel ssh.Channel, remote net.Addr) *stream {
-	return &stream{channel: channel, conn: c, remote: remote, closed: make(chan struct{})}
+func newStream(conn *conn, channel ssh.Channel, remote net.Addr) *stream {
+	return &stream{channel: channel, conn: conn, remote: remote, closed: make(chan struct{})}
 }
 
 // Read implements net.Conn.

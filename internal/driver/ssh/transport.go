@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/connpool/connpool/internal/driver"
 )
 
@@ -118,7 +120,7 @@ func appendUpTo(text []byte, b byte, limit int) []byte {
 // text returns what the server has said so far.
 func (g *greeting) text() string { return string(g.said) + string(g.line) }
 
-// floodLimit is how many unasked messages a server may send in floodWindow.
+// floodLimit is how many messages a server may send unasked in floodWindow.
 // OpenSSH sends one at the login, and a keepalive every few seconds if configured.
 const (
 	floodLimit  = 1000
@@ -127,18 +129,38 @@ const (
 	rekeyWeight = 20
 )
 
-// flood counts unasked messages.
-type flood struct {
+// unasked counts and declines what a server sends unasked.
+type unasked struct {
+	end func(cause error) // the connection's
+
 	count atomic.Int64
 	since atomic.Int64
 }
 
-// add reports whether the limit is exceeded. The windows are rough, because the two
-// counters do not change together, but that is enough to recognize a flood.
-func (f *flood) add(weight int64, now time.Time) bool {
-	if now.UnixNano()-f.since.Load() > int64(floodWindow) {
-		f.since.Store(now.UnixNano())
-		f.count.Store(0)
+// add counts a message. It reports whether the limit is exceeded, and then ends the
+// connection. The windows are rough, because the two counters do not change together,
+// but that is enough to recognize a flood.
+func (u *unasked) add(weight int64) bool {
+	if now := time.Now(); now.UnixNano()-u.since.Load() > int64(floodWindow) {
+		u.since.Store(now.UnixNano())
+		u.count.Store(0)
 	}
-	return f.count.Add(weight) > floodLimit
+	if u.count.Add(weight) <= floodLimit {
+		return false
+	}
+	u.end(driver.Errorf(driver.ProtocolError, driver.StageRun,
+		"the server sent more than 1000 unasked messages in 10 seconds; check what serves this host"))
+	return true
+}
+
+func (u *unasked) decline(request *ssh.Request) {
+	if !u.add(1) && request.WantReply {
+		_ = request.Reply(false, nil)
+	}
+}
+
+func (u *unasked) declineAll(requests <-chan *ssh.Request) {
+	for request := range requests {
+		u.decline(request)
+	}
 }

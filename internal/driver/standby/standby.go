@@ -105,7 +105,7 @@ func (s *Standby[S]) Put(socket S) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || len(s.ready) >= s.options.Count {
-		go socket.Close() // the farewell of TLS may take long
+		go socket.Close() // TLS close_notify may take long
 		return
 	}
 	e := &entry[S]{socket: socket, since: time.Now(), watched: make(chan struct{})}

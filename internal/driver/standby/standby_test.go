@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -204,21 +205,22 @@ func TestPutClosesWhatIsTooMuch(t *testing.T) {
 }
 
 func TestASocketIsRefreshedUntilThatFails(t *testing.T) {
-	refreshed, failing := 0, false
+	var refreshed atomic.Int64
+	var failing atomic.Bool
 	refresh := func(o *Options[net.Conn]) {
 		o.Count, o.Freshness = 1, 20*time.Second
 		o.Refresh = func(net.Conn) bool {
-			refreshed++
-			return !failing
+			refreshed.Add(1)
+			return !failing.Load()
 		}
 	}
 	virtually(t, refresh, func(t *testing.T, s *server, kept *Standby[net.Conn]) {
 		time.Sleep(65 * time.Second)
 		synctest.Wait()
-		if refreshed != 3 || kept.Ready() != 1 || s.dials() != 1 {
-			t.Errorf("refreshed %d times, %d ready after %d dials", refreshed, kept.Ready(), s.dials())
+		if refreshed.Load() != 3 || kept.Ready() != 1 || s.dials() != 1 {
+			t.Errorf("refreshed %d times, %d ready after %d dials", refreshed.Load(), kept.Ready(), s.dials())
 		}
-		failing = true
+		failing.Store(true)
 		time.Sleep(20 * time.Second)
 		synctest.Wait()
 		if got := s.losses(); kept.Ready() != 0 || !slices.Equal(got, []time.Duration{20 * time.Second}) {

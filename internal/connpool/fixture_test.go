@@ -70,15 +70,15 @@ type call struct {
 
 func (c *call) fail(err error) { c.result <- err }
 
-// tester is what a world needs of *testing.T or *rapid.T.
+// tester is what a fixture needs of *testing.T or *rapid.T.
 type tester interface {
 	Helper()
 	Fatalf(format string, args ...any)
 	Cleanup(func())
 }
 
-// world is a pool whose dials and probes the test decides one by one.
-type world struct {
+// fixture is a pool whose dials and probes the test decides one by one.
+type fixture struct {
 	t      tester
 	pool   *Pool[*fakeConn]
 	dials  chan *call
@@ -89,61 +89,61 @@ type world struct {
 	dropped  []error
 }
 
-// newWorld runs in a bubble. The pool is closed when the test ends. Where a test
+// newFixture runs in a bubble. The pool is closed when the test ends. Where a test
 // does not say how many callers may wait, 100 may; to say that none may, it says
 // -1.
-func newWorld(t tester, limits Limits) *world {
+func newFixture(t tester, limits Limits) *fixture {
 	limits.MaxPending = cmp.Or(limits.MaxPending, 100)
-	w := &world{t: t, dials: make(chan *call, 10000), probes: make(chan *call, 10000)}
-	w.mu.Lock() // Notify may come before New returns
-	defer w.mu.Unlock()
-	w.pool = New(Options[*fakeConn]{
-		Dial:    w.dialer("old"),
-		Probe:   w.probe,
+	fix := &fixture{t: t, dials: make(chan *call, 10000), probes: make(chan *call, 10000)}
+	fix.mu.Lock() // Notify may come before New returns
+	defer fix.mu.Unlock()
+	fix.pool = New(Options[*fakeConn]{
+		Dial:    fix.dialer("old"),
+		Probe:   fix.probe,
 		Judge:   func(err error) Verdict { return Verdict{Park: errors.Is(err, errBadKey)} },
-		Dropped: w.drop,
-		Notify:  w.notify,
+		Dropped: fix.drop,
+		Notify:  fix.notify,
 		Random:  rand.New(rand.NewPCG(1, 2)).Float64,
 		Limits:  limits,
 	})
-	t.Cleanup(func() { _ = w.pool.Close() })
-	return w
+	t.Cleanup(func() { _ = fix.pool.Close() })
+	return fix
 }
 
-func (w *world) notify() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.pool.Stats() // would deadlock under the pool's lock
-	w.notified++
+func (fix *fixture) notify() {
+	fix.mu.Lock()
+	defer fix.mu.Unlock()
+	fix.pool.Stats() // would deadlock under the pool's lock
+	fix.notified++
 }
 
-func (w *world) drop(_ *fakeConn, cause error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.dropped = append(w.dropped, cause)
+func (fix *fixture) drop(_ *fakeConn, cause error) {
+	fix.mu.Lock()
+	defer fix.mu.Unlock()
+	fix.dropped = append(fix.dropped, cause)
 }
 
 // drops are the causes of the losses that the pool told of.
-func (w *world) drops() []error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.dropped
+func (fix *fixture) drops() []error {
+	fix.mu.Lock()
+	defer fix.mu.Unlock()
+	return fix.dropped
 }
 
 // transitions returns how often the pool notified since the last call.
-func (w *world) transitions() int {
+func (fix *fixture) transitions() int {
 	synctest.Wait()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	n := w.notified
-	w.notified = 0
+	fix.mu.Lock()
+	defer fix.mu.Unlock()
+	n := fix.notified
+	fix.notified = 0
 	return n
 }
 
-func (w *world) dialer(target string) DialFunc[*fakeConn] {
+func (fix *fixture) dialer(target string) DialFunc[*fakeConn] {
 	return func(ctx context.Context) (*fakeConn, error) {
 		c := &call{target: target, conn: newFakeConn(target), result: make(chan error, 1), ctx: ctx}
-		w.dials <- c
+		fix.dials <- c
 		select {
 		case err := <-c.result:
 			return c.conn, err
@@ -153,9 +153,9 @@ func (w *world) dialer(target string) DialFunc[*fakeConn] {
 	}
 }
 
-func (w *world) probe(ctx context.Context, conn *fakeConn) error {
+func (fix *fixture) probe(ctx context.Context, conn *fakeConn) error {
 	c := &call{target: conn.target, conn: conn, result: make(chan error, 1), ctx: ctx}
-	w.probes <- c
+	fix.probes <- c
 	select {
 	case err := <-c.result:
 		return err
@@ -165,62 +165,62 @@ func (w *world) probe(ctx context.Context, conn *fakeConn) error {
 }
 
 // next returns the oldest call that runs; there must be one.
-func (w *world) next(calls chan *call, what string) *call {
-	w.t.Helper()
+func (fix *fixture) next(calls chan *call, what string) *call {
+	fix.t.Helper()
 	synctest.Wait()
 	for len(calls) > 0 {
 		if c := <-calls; c.ctx.Err() == nil {
 			return c
 		}
 	}
-	w.t.Fatalf("no %s runs; pool: %s", what, w.summary())
+	fix.t.Fatalf("no %s runs; pool: %s", what, fix.summary())
 	return nil
 }
 
-func (w *world) dial() *call      { w.t.Helper(); return w.next(w.dials, "dial") }
-func (w *world) probeCall() *call { w.t.Helper(); return w.next(w.probes, "probe") }
+func (fix *fixture) dial() *call      { fix.t.Helper(); return fix.next(fix.dials, "dial") }
+func (fix *fixture) probeCall() *call { fix.t.Helper(); return fix.next(fix.probes, "probe") }
 
 // connect lets the next dial succeed.
-func (w *world) connect() *fakeConn {
-	w.t.Helper()
-	c := w.dial()
+func (fix *fixture) connect() *fakeConn {
+	fix.t.Helper()
+	c := fix.dial()
 	c.result <- nil
 	synctest.Wait()
 	return c.conn
 }
 
 // refuse lets the next dial fail.
-func (w *world) refuse(err error) {
-	w.t.Helper()
-	w.dial().fail(err)
+func (fix *fixture) refuse(err error) {
+	fix.t.Helper()
+	fix.dial().fail(err)
 	synctest.Wait()
 }
 
 // running counts the dials that run and that the test has not seen.
-func (w *world) running() int {
+func (fix *fixture) running() int {
 	synctest.Wait()
 	n := 0
-	for range len(w.dials) {
-		c := <-w.dials
+	for range len(fix.dials) {
+		c := <-fix.dials
 		if c.ctx.Err() == nil {
 			n++
 		}
-		w.dials <- c
+		fix.dials <- c
 	}
 	return n
 }
 
 // quiet checks that no dial runs that the test has not seen.
-func (w *world) quiet() {
-	w.t.Helper()
-	if n := w.running(); n > 0 {
-		w.t.Fatalf("%d dials more than expected; pool: %s", n, w.summary())
+func (fix *fixture) quiet() {
+	fix.t.Helper()
+	if n := fix.running(); n > 0 {
+		fix.t.Fatalf("%d dials more than expected; pool: %s", n, fix.summary())
 	}
 }
 
 // attempt is an Acquire under way.
 type attempt struct {
-	w      *world
+	fix    *fixture
 	cancel context.CancelFunc
 	done   chan struct{}
 	lease  *Lease[*fakeConn]
@@ -228,13 +228,13 @@ type attempt struct {
 }
 
 // ask starts an Acquire.
-func (w *world) ask() *attempt {
+func (fix *fixture) ask() *attempt {
 	ctx, cancel := context.WithCancel(context.Background())
-	a := &attempt{w: w, cancel: cancel, done: make(chan struct{})}
+	a := &attempt{fix: fix, cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(a.done)
 		defer cancel()
-		a.lease, a.err = w.pool.Acquire(ctx)
+		a.lease, a.err = fix.pool.Acquire(ctx)
 	}()
 	synctest.Wait()
 	return a
@@ -253,38 +253,38 @@ func (a *attempt) waits() bool {
 
 // got returns the lease that the Acquire must have by now.
 func (a *attempt) got() *Lease[*fakeConn] {
-	a.w.t.Helper()
+	a.fix.t.Helper()
 	if a.waits() {
-		a.w.t.Fatalf("Acquire still waits; pool: %s", a.w.summary())
+		a.fix.t.Fatalf("Acquire still waits; pool: %s", a.fix.summary())
 	}
 	if a.err != nil {
-		a.w.t.Fatalf("Acquire: %v; pool: %s", a.err, a.w.summary())
+		a.fix.t.Fatalf("Acquire: %v; pool: %s", a.err, a.fix.summary())
 	}
 	return a.lease
 }
 
 // failed returns the error that the Acquire must have by now.
 func (a *attempt) failed() error {
-	a.w.t.Helper()
+	a.fix.t.Helper()
 	if a.waits() {
-		a.w.t.Fatalf("Acquire still waits; pool: %s", a.w.summary())
+		a.fix.t.Fatalf("Acquire still waits; pool: %s", a.fix.summary())
 	}
 	if a.err == nil {
-		a.w.t.Fatalf("Acquire succeeded; pool: %s", a.w.summary())
+		a.fix.t.Fatalf("Acquire succeeded; pool: %s", a.fix.summary())
 	}
 	return a.err
 }
 
 // lease acquires what must be free.
-func (w *world) lease() *Lease[*fakeConn] {
-	w.t.Helper()
-	return w.ask().got()
+func (fix *fixture) lease() *Lease[*fakeConn] {
+	fix.t.Helper()
+	return fix.ask().got()
 }
 
 // summary says in words how the pool is, leaving out what is zero.
-func (w *world) summary() string {
+func (fix *fixture) summary() string {
 	synctest.Wait()
-	s := w.pool.Stats()
+	s := fix.pool.Stats()
 	var words []string
 	for _, part := range []struct {
 		n    int
@@ -307,18 +307,18 @@ func (w *world) summary() string {
 	return strings.Join(words, ", ")
 }
 
-func (w *world) expect(want string) {
-	w.t.Helper()
-	if got := w.summary(); got != want {
-		w.t.Fatalf("pool: %s; want: %s", got, want)
+func (fix *fixture) expect(want string) {
+	fix.t.Helper()
+	if got := fix.summary(); got != want {
+		fix.t.Fatalf("pool: %s; want: %s", got, want)
 	}
 }
 
-func (w *world) expectClosed(c *fakeConn, want bool) {
-	w.t.Helper()
+func (fix *fixture) expectClosed(c *fakeConn, want bool) {
+	fix.t.Helper()
 	synctest.Wait()
 	if c.isClosed() != want {
-		w.t.Fatalf("connection closed: %v, want %v; pool: %s", c.isClosed(), want, w.summary())
+		fix.t.Fatalf("connection closed: %v, want %v; pool: %s", c.isClosed(), want, fix.summary())
 	}
 }
 
@@ -357,15 +357,15 @@ func bubbles(t *testing.T, cases map[string]func(t *testing.T)) {
 }
 
 // quietDuringDial checks that exactly one dial runs.
-func (w *world) quietDuringDial() {
-	w.t.Helper()
-	if n := w.running(); n != 1 {
-		w.t.Fatalf("%d dials run, want 1", n)
+func (fix *fixture) quietDuringDial() {
+	fix.t.Helper()
+	if n := fix.running(); n != 1 {
+		fix.t.Fatalf("%d dials run, want 1", n)
 	}
 }
 
 // open lets a Close that was held back return.
-func (w *world) open(c *fakeConn) {
+func (fix *fixture) open(c *fakeConn) {
 	select {
 	case <-c.closing:
 	default:

@@ -1,0 +1,191 @@
+package kube
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/dialerr"
+)
+
+// network opens the byte streams of a client, and knows those of its transport.
+type network struct {
+	config  *config
+	secure  *secure
+	timeout time.Duration   // of each stage
+	ctx     context.Context //nolint:containedctx // the client's
+	// lost is told that the last socket of the transport ended by itself.
+	lost func()
+
+	mu         sync.Mutex              // guards what follows
+	references map[*reference]struct{} // the connections that keep the client alive
+	sockets    map[*tracked]struct{}   // those of the transport
+}
+
+// reference is a connection that keeps a client alive. The client may dial with its
+// DialFunc.
+type reference struct{ dial driver.DialFunc }
+
+// retain adds a reference.
+func (n *network) retain(dial driver.DialFunc) *reference {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	ref := &reference{dial: dial}
+	n.references[ref] = struct{}{}
+	return ref
+}
+
+// release removes a reference and reports whether it was the last one.
+func (n *network) release(ref *reference) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.references, ref)
+	return len(n.references) == 0
+}
+
+// anyDialFunc returns the DialFunc of one of the references.
+func (n *network) anyDialFunc() driver.DialFunc {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for ref := range n.references {
+		return ref.dial
+	}
+	return func(context.Context, string, string) (net.Conn, error) { return nil, errUnused }
+}
+
+// connect opens a byte stream to the server.
+func (n *network) connect(ctx context.Context, dial driver.DialFunc) (net.Conn, error) {
+	if err := n.config.checkTime(time.Now()); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.timeout)
+	defer cancel()
+	raw, err := dial(ctx, "tcp", n.config.address)
+	if err != nil {
+		return nil, dialerr.Connect(err, n.config.address, hints)
+	}
+	return raw, nil
+}
+
+// handshake encrypts a byte stream. It closes the stream on failure.
+func (n *network) handshake(ctx context.Context, raw net.Conn, config *tls.Config) (*tls.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.timeout)
+	defer cancel()
+	encrypted := tls.Client(raw, config)
+	if err := encrypted.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, tlsError(err, n.config.address)
+	}
+	return encrypted, nil
+}
+
+// open dials a socket.
+func (n *network) open(ctx context.Context, dial driver.DialFunc) (*socket, error) {
+	raw, err := n.connect(ctx, dial)
+	if err != nil {
+		return nil, err
+	}
+	encrypted, err := n.handshake(ctx, raw, n.secure.sockets)
+	if err != nil {
+		return nil, err
+	}
+	return newSocket(encrypted), nil
+}
+
+// newTransport makes the HTTP transport, which dials when it has to. It neither
+// compresses nor follows redirects, and ignores the environment's HTTP proxies.
+func (n *network) newTransport() *http.Transport {
+	transport := &http.Transport{
+		DialTLSContext:         n.dialTransport,
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: maxHeaderBytes,
+		MaxIdleConnsPerHost:    spareSockets, // where the server speaks HTTP/1.1 only
+	}
+	if n.config.keepalive.interval > 0 {
+		transport.HTTP2 = &http.HTTP2Config{
+			SendPingTimeout: n.config.keepalive.interval, PingTimeout: n.config.keepalive.timeout,
+		}
+	}
+	return transport
+}
+
+// dialTransport dials for the transport. The context is that of the first request that
+// needs the socket. It is not kept, because others may use the socket later.
+func (n *network) dialTransport(ctx context.Context, _, _ string) (net.Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(n.ctx, cancel)() //nolint:contextcheck // whichever ends first
+	raw, err := n.connect(ctx, n.anyDialFunc())
+	if err != nil {
+		return nil, err
+	}
+	socket := &tracked{Conn: raw, network: n}
+	if !n.track(socket) {
+		_ = raw.Close()
+		//nolint:contextcheck // it is the client's end that counts
+		return nil, driver.Ended(context.Cause(n.ctx), n.config.address, driver.StageConnect, false)
+	}
+	return n.handshake(ctx, socket, n.secure.requests)
+}
+
+// track keeps a socket of the transport, and reports whether the client still lives.
+func (n *network) track(socket *tracked) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ctx.Err() != nil {
+		return false
+	}
+	n.sockets[socket] = struct{}{}
+	return true
+}
+
+// forget removes a socket, and reports whether it was the last one.
+func (n *network) forget(socket *tracked) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	_, known := n.sockets[socket]
+	delete(n.sockets, socket)
+	return known && len(n.sockets) == 0
+}
+
+// close closes the sockets of the transport. The context must have ended.
+func (n *network) close() {
+	n.mu.Lock()
+	sockets := n.sockets
+	n.sockets = nil
+	n.mu.Unlock()
+	for socket := range sockets {
+		_ = socket.Conn.Close()
+	}
+}
+
+// tracked is a socket of the transport. The network is told of its end.
+type tracked struct {
+	net.Conn
+
+	network *network
+	failed  atomic.Bool // a Read has failed
+}
+
+// Read implements net.Conn.
+func (t *tracked) Read(p []byte) (int, error) {
+	n, err := t.Conn.Read(p)
+	if err != nil {
+		t.failed.Store(true)
+	}
+	return n, err
+}
+
+// Close implements net.Conn.
+func (t *tracked) Close() error {
+	if last := t.network.forget(t); last && t.failed.Load() {
+		t.network.lost()
+	}
+	return t.Conn.Close()
+}
