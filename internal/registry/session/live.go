@@ -57,9 +57,9 @@ type liveSession struct {
 	lastUsed time.Time
 	// idleSince is when the last one has ended.
 	idleSince time.Time
-	// ending reports whether the session ends after what it runs now.
-	ending bool
-	idle   *time.Timer
+	// endsWhenIdle reports whether the session ends after what it runs now.
+	endsWhenIdle bool
+	idle         *time.Timer
 }
 
 func (s *liveSession) name() types.NamespacedName {
@@ -158,7 +158,7 @@ var errShutDown = endReason(use.ReasonShutdown, "the operator was shut down")
 func (s *liveSession) endWhenIdle() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ending = true; s.running == 0 {
+	if s.endsWhenIdle = true; s.running == 0 {
 		s.end(errShutDown)
 	}
 }
@@ -169,7 +169,7 @@ func (s *liveSession) begin() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	why := s.shell.Err()
-	if why == nil && s.ending {
+	if why == nil && s.endsWhenIdle {
 		why = errShutDown
 	}
 	if why != nil {
@@ -193,7 +193,7 @@ func (s *liveSession) finish(outcome driver.Outcome) {
 	}
 	switch {
 	case s.running > 0 || s.shell.Err() != nil:
-	case s.ending:
+	case s.endsWhenIdle:
 		s.end(errShutDown)
 	default:
 		s.idle.Reset(s.idleTimeout())

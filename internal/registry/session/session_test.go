@@ -343,6 +343,9 @@ func TestDeletingASessionEndsWhatRunsInIt(t *testing.T) {
 		}
 		got = <-waiting
 		got.WantOutcome(f, live.OutcomeNotStarted)
+		if got.Exec.Status.Reason != "Deleted" || !strings.Contains(got.Exec.Status.Message, "admin") {
+			t.Errorf("the command that waited ended with %+v", got.Exec.Status)
+		}
 		if err := f.drop(name); !apierrors.IsNotFound(err) {
 			t.Errorf("it is still there: %v", err)
 		}
