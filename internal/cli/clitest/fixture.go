@@ -104,7 +104,7 @@ func New(t *testing.T, commands ...func(*plugin.Factory) *cobra.Command) *Fixtur
 		}
 		return root
 	}
-	server := httptest.NewServer(api{f})
+	server := httptest.NewServer(&api{f})
 	t.Cleanup(server.Close)
 	f.URL = server.URL
 	return f

@@ -23,7 +23,7 @@ import (
 type api struct{ *Fixture }
 
 // ServeHTTP answers as the cluster would.
-func (a api) ServeHTTP(out http.ResponseWriter, r *http.Request) {
+func (a *api) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	a.asked = append(a.asked, r.Method+" "+r.URL.RequestURI())
 	answer := a.Answers[r.URL.Path]
@@ -40,7 +40,7 @@ func (a api) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 }
 
 // resource answers for a path, which begins behind the version.
-func (a api) resource(out http.ResponseWriter, r *http.Request, group string, path []string) {
+func (a *api) resource(out http.ResponseWriter, r *http.Request, group string, path []string) {
 	namespace := ""
 	if path[0] == "namespaces" {
 		namespace, path = path[1], path[2:]
@@ -69,7 +69,7 @@ func (a api) resource(out http.ResponseWriter, r *http.Request, group string, pa
 }
 
 // serve answers for an object that exists, or for a list.
-func (a api) serve(out http.ResponseWriter, r *http.Request, what, namespace, name string) {
+func (a *api) serve(out http.ResponseWriter, r *http.Request, what, namespace, name string) {
 	switch what {
 	case "connpool.dev/connectionpools":
 		list := v1alpha1.ConnectionPoolList{Items: in(a.Pools, namespace, name)}
@@ -97,7 +97,7 @@ func (a api) serve(out http.ResponseWriter, r *http.Request, what, namespace, na
 }
 
 // proxied passes a request to the API of a target that exists.
-func (a api) proxied(out http.ResponseWriter, r *http.Request) {
+func (a *api) proxied(out http.ResponseWriter, r *http.Request) {
 	_, behind, _ := strings.Cut(r.URL.Path, "/proxy/")
 	target, path, _ := strings.Cut(behind, "/")
 	if !a.has(out, "connectiontargets", "", target) {
@@ -129,7 +129,7 @@ func in[T any, P interface {
 	return fitting
 }
 
-func serveObjects[L, T any](a api, out http.ResponseWriter, list L, items []T, resource, name string) {
+func serveObjects[L, T any](a *api, out http.ResponseWriter, list L, items []T, resource, name string) {
 	switch {
 	case name == "":
 		a.Answer(out, list)
@@ -141,7 +141,7 @@ func serveObjects[L, T any](a api, out http.ResponseWriter, list L, items []T, r
 }
 
 // has reports whether an object exists, and refuses the request if it does not.
-func (a api) has(out http.ResponseWriter, resource, namespace, name string) bool {
+func (a *api) has(out http.ResponseWriter, resource, namespace, name string) bool {
 	found := map[string]int{
 		"connectionpools": len(in(a.Pools, namespace, name)), "connectiontargets": len(in(a.Targets, namespace, name)),
 		"connections": len(in(a.Connections, namespace, name)), "sessions": len(in(a.Sessions, namespace, name)),
@@ -152,7 +152,7 @@ func (a api) has(out http.ResponseWriter, resource, namespace, name string) bool
 	return found > 0
 }
 
-func (a api) list(out http.ResponseWriter, r *http.Request, namespace string) {
+func (a *api) list(out http.ResponseWriter, r *http.Request, namespace string) {
 	selector, err := fields.ParseSelector(r.URL.Query().Get("fieldSelector"))
 	if err != nil {
 		a.t.Error(err)
@@ -171,7 +171,7 @@ func (f *Fixture) ServeExec(out http.ResponseWriter, r *http.Request, namespace 
 		Command: query["command"], Shell: query.Get("shell"), Env: query["env"],
 		Stdin: query.Get("stdin") == "true", Stdout: true, Stderr: true, TTY: query.Get("tty") == "true", Term: query.Get("term"),
 	}
-	if options.Target != "" && !(api{f}).has(out, "connectiontargets", namespace, options.Target) {
+	if options.Target != "" && !(&api{f}).has(out, "connectiontargets", namespace, options.Target) {
 		return
 	}
 	wants := stream.ExecOptions{
@@ -183,7 +183,7 @@ func (f *Fixture) ServeExec(out http.ResponseWriter, r *http.Request, namespace 
 }
 
 // session creates, lists, shows or deletes sessions.
-func (a api) session(out http.ResponseWriter, r *http.Request, namespace, name string) {
+func (a *api) session(out http.ResponseWriter, r *http.Request, namespace, name string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
@@ -214,7 +214,7 @@ func (a api) session(out http.ResponseWriter, r *http.Request, namespace, name s
 }
 
 // execIn runs a command in a session, unless the session has ended.
-func (a api) execIn(out http.ResponseWriter, r *http.Request, namespace, name string) {
+func (a *api) execIn(out http.ResponseWriter, r *http.Request, namespace, name string) {
 	if status := in(a.Sessions, namespace, name)[0].Status; status.State == livev1alpha1.SessionEnded {
 		refusal := *Fails(livev1alpha1.OutcomeNotStarted, status.Reason, status.Message)
 		refusal.Code, refusal.Reason = http.StatusConflict, metav1.StatusReasonConflict
@@ -225,7 +225,7 @@ func (a api) execIn(out http.ResponseWriter, r *http.Request, namespace, name st
 }
 
 // other answers for the other APIs, which doctor and completion ask.
-func (a api) other(out http.ResponseWriter, r *http.Request) {
+func (a *api) other(out http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/version":
 		a.Answer(out, map[string]string{"gitVersion": "v1.37.2"})
@@ -250,7 +250,7 @@ func (a api) other(out http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (a api) review(out http.ResponseWriter, r *http.Request) {
+func (a *api) review(out http.ResponseWriter, r *http.Request) {
 	var review authorizationv1.SelfSubjectAccessReview
 	if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
 		a.t.Error(err)

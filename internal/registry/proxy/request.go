@@ -51,10 +51,10 @@ type proxiedRequest struct {
 func (r *proxiedRequest) serve(w http.ResponseWriter, req *http.Request) {
 	ctx, stop := r.use.Watch(req.Context())
 	defer stop()
-	ctx, r.life.end = context.WithCancelCause(ctx)
-	r.life.ctx = ctx
-	defer r.life.end(context.Canceled)
-	defer use.EndWith(r.lease.Conn(), r.life.end)() //nolint:contextcheck // the context of the connection tells of its end
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(context.Canceled)
+	r.life = lifetime{ctx: ctx, end: end}
+	defer use.EndWith(r.lease.Conn(), end)() //nolint:contextcheck // the context of the connection tells of its end
 	r.use.AuditStarted(r.info, nil)
 	began := time.Now()
 	defer func() { r.finish(time.Since(began)) }()
