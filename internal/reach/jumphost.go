@@ -80,7 +80,7 @@ func (j *jumpHosts) matching(match func(*jumpHost) bool) (found []*jumpHost) {
 }
 
 // tunnel is the transport through a jump host. It looks the host up for each
-// stream, because its connections may have been pointed elsewhere since.
+// stream, because it may have been retired and made known again since.
 type tunnel struct {
 	hosts *jumpHosts
 	Ref
@@ -144,7 +144,8 @@ func (t tunnel) release(held *Lease, failure error) {
 	releaseProven(t.hosts.background, held)
 }
 
-// acquireAtOnce is acquire for a caller that must not wait.
+// acquireAtOnce is acquire for a dial, which must not wait. If the jump host is lost
+// between the look and the lease, it does wait, within the bound of the dial.
 func (t tunnel) acquireAtOnce(ctx context.Context) (*Lease, error) {
 	if h := t.hosts.get(t.UID); h == nil || !h.hasRoom() {
 		return nil, t.notReady(&driver.Error{Reason: driver.Unreachable, Message: "its connection was lost", Err: errNoRoom})

@@ -31,6 +31,24 @@ func TestACommandOnAWarmConnectionDialsNothingFirst(t *testing.T) {
 	}
 }
 
+// A dial must not wait for a jump host; what is opened later may.
+func TestOnlyTheFirstSocketIsOpenedByDial(t *testing.T) {
+	engine := sharedEngine(t)
+	for name, endpointOf := range transports {
+		var dials atomic.Int64
+		endpoint := endpointOf(engine)
+		endpoint.Reopen = endpoint.Dial
+		endpoint.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			dials.Add(1)
+			return endpoint.Reopen(ctx, network, address)
+		}
+		awaitSpares(t, mustDial(t, Options{}, endpoint))
+		if n := dials.Load(); n != 1 {
+			t.Errorf("%s: Dial was called %d times, want once", name, n)
+		}
+	}
+}
+
 func awaitSpares(t *testing.T, conn *conn) {
 	t.Helper()
 	ticker := time.NewTicker(time.Millisecond)
