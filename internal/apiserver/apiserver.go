@@ -69,7 +69,7 @@ type Config struct {
 	generic    *server.RecommendedConfig
 	codecs     serializer.CodecFactory
 	scheme     *runtime.Scheme
-	delegation *delegation
+	authorizer authorizer.Authorizer
 }
 
 // Config reads from kube-apiserver which authorities to trust, and follows changes
@@ -78,10 +78,6 @@ func (o Options) Config(ctx context.Context) (*Config, error) {
 	client, err := kubernetes.NewForConfig(o.Cluster)
 	if err != nil {
 		return nil, fmt.Errorf("make a client of kube-apiserver: %w", err)
-	}
-	delegation, err := newDelegation(ctx, client)
-	if err != nil {
-		return nil, err
 	}
 	scheme, err := newScheme()
 	if err != nil {
@@ -92,10 +88,11 @@ func (o Options) Config(ctx context.Context) (*Config, error) {
 	if err := o.apply(config, scheme); err != nil {
 		return nil, err
 	}
-	if err := delegation.apply(config, o.Audit); err != nil {
-		return nil, fmt.Errorf("trust the clients' authorities: %w", err)
+	authorizer, err := delegate(ctx, client, &config.Config, o.Audit)
+	if err != nil {
+		return nil, err
 	}
-	return &Config{generic: config, codecs: codecs, scheme: scheme, delegation: delegation}, nil
+	return &Config{generic: config, codecs: codecs, scheme: scheme, authorizer: authorizer}, nil
 }
 
 func (o Options) apply(config *server.RecommendedConfig, scheme *runtime.Scheme) error {
@@ -124,7 +121,7 @@ func (o Options) apply(config *server.RecommendedConfig, scheme *runtime.Scheme)
 }
 
 // Authorizer says what a user may do. Its answers are cached for 10 s.
-func (c *Config) Authorizer() authorizer.Authorizer { return c.delegation.authorizer }
+func (c *Config) Authorizer() authorizer.Authorizer { return c.authorizer }
 
 // Server is a live API that can be run.
 type Server struct{ generic *server.GenericAPIServer }
