@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -30,6 +31,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/openapi"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
@@ -109,8 +111,8 @@ func (o Options) apply(config *server.RecommendedConfig, scheme *runtime.Scheme)
 	config.OpenAPIV3Config = server.DefaultOpenAPIV3Config(definitions.GetOpenAPIDefinitions, namer)
 	config.OpenAPIV3Config.Info.Title, config.OpenAPIV3Config.Info.Version = "connpool", o.Version
 	config.EffectiveVersion = compatibility.DefaultBuildEffectiveVersion()
-	config.RequestInfoResolver = newVerbResolver()
-	config.LongRunningFunc = isLongRunning
+	config.RequestInfoResolver = verbResolver{server.NewRequestInfoResolver(&config.Config)}
+	config.LongRunningFunc = func(_ *http.Request, info *request.RequestInfo) bool { return isUse(info) }
 	config.BuildHandlerChainFunc = buildChain
 	config.ShutdownSendRetryAfter = false // a command must never be sent again
 	config.EnableProfiling = false
@@ -167,4 +169,28 @@ func newScheme() (*runtime.Scheme, error) {
 	scheme.AddUnversionedTypes(unversioned,
 		&metav1.Status{}, &metav1.APIVersions{}, &metav1.APIGroupList{}, &metav1.APIGroup{}, &metav1.APIResourceList{})
 	return scheme, scheme.SetVersionPriority(live.GroupVersion)
+}
+
+// keepalive makes the server notice within 15 s that the host of an idle client has
+// vanished, so that the client's commands are ended. The user timeout of TCP would
+// also cut clients that only do not read for a while.
+var keepalive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 3 * time.Second, Count: 3}
+
+// keepAliveListener is a listener whose connections have keepalive. They have all
+// methods of TCP connections, but are of another type: on a *net.TCPConn the generic
+// server would set a keepalive of 3 minutes.
+type keepAliveListener struct{ net.Listener }
+
+// Accept implements net.Listener.
+func (l keepAliveListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return conn, nil
+	}
+	_ = tcp.SetKeepAliveConfig(keepalive) // the connection also works without it
+	return struct{ *net.TCPConn }{tcp}, nil
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/go-logr/logr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/apis/apiserver"
+	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/authentication/authenticatorfactory"
 	"k8s.io/apiserver/pkg/authentication/request/headerrequest"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
@@ -19,6 +21,8 @@ import (
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/apiserver/pkg/server/options"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/connpool/connpool/internal/driver"
 )
 
 const (
@@ -44,7 +48,7 @@ var errOpenProxy = errors.New("kube-apiserver runs without --requestheader-allow
 // and returns the authorizer that asks. The generic server's own options do the same,
 // but they let every client in as system:anonymous, and read their configuration
 // from kubeconfig files only.
-func delegate(ctx context.Context, client kubernetes.Interface, config *server.Config, audit logr.Logger) (authorizer.Authorizer, error) {
+func delegate(ctx context.Context, client kubernetes.Interface, config *server.Config, log logr.Logger) (authorizer.Authorizer, error) {
 	clientCA, proxy, err := trust(ctx, client)
 	if err != nil {
 		return nil, err
@@ -66,7 +70,7 @@ func delegate(ctx context.Context, client kubernetes.Interface, config *server.C
 	if err != nil {
 		return nil, fmt.Errorf("delegate authorization: %w", err)
 	}
-	config.Authorization.Authorizer = auditingAuthorizer{reviews, audit}
+	config.Authorization.Authorizer = auditingAuthorizer{reviews, log}
 	if err := errors.Join(
 		config.Authentication.ApplyClientCert(clientCA, config.SecureServing),
 		config.Authentication.ApplyClientCert(proxy.CAContentProvider, config.SecureServing),
@@ -124,9 +128,9 @@ func namesProvider(names func() []string) headerrequest.StringSliceProvider {
 }
 
 func openConditions() []apiserver.AnonymousAuthCondition {
-	conditions := make([]apiserver.AnonymousAuthCondition, 0, len(openPaths))
-	for _, path := range openPaths {
-		conditions = append(conditions, apiserver.AnonymousAuthCondition{Path: path})
+	conditions := make([]apiserver.AnonymousAuthCondition, len(openPaths))
+	for i, path := range openPaths {
+		conditions[i].Path = path
 	}
 	return conditions
 }
@@ -151,4 +155,25 @@ func newAuthorizer(client kubernetes.Interface) (authorizer.Authorizer, error) {
 		union.NamedAuthorizer{AuthorizerName: "open-paths", Authorizer: open},
 		union.NamedAuthorizer{AuthorizerName: "reviews", Authorizer: reviews},
 	)
+}
+
+// auditingAuthorizer writes an audit line, like the registry's, for each use that is
+// refused before the request reaches the registry. kube-apiserver's audit log has no
+// line for a request that was sent to this server directly.
+type auditingAuthorizer struct {
+	authorizer.Authorizer
+
+	log logr.Logger
+}
+
+// Authorize implements authorizer.Authorizer.
+func (a auditingAuthorizer) Authorize(ctx context.Context, request authorizer.Attributes) (authorizer.Decision, string, error) {
+	decision, reason, err := a.Authorizer.Authorize(ctx, request)
+	if decision != authorizer.DecisionAllow && isUsed(request.GetSubresource()) {
+		a.log.Info("use refused",
+			"user", driver.Sanitize(request.GetUser().GetName()), "namespace", driver.Sanitize(request.GetNamespace()),
+			"pool", driver.Sanitize(request.GetName()), "subresource", request.GetSubresource(),
+			"requestID", audit.GetAuditIDTruncated(ctx), "code", http.StatusForbidden, "reason", "Forbidden")
+	}
+	return decision, reason, err
 }
