@@ -83,17 +83,14 @@ func delegate(ctx context.Context, client kubernetes.Interface, config *server.C
 // trust reads, and follows, which authorities may certify clients and the front
 // proxy.
 func trust(ctx context.Context, client kubernetes.Interface) (
-	clientCA dynamiccertificates.CAContentProvider, proxy *authenticatorfactory.RequestHeaderConfig, err error,
+	dynamiccertificates.CAContentProvider, *authenticatorfactory.RequestHeaderConfig, error,
 ) {
-	clientCA, err = dynamiccertificates.NewDynamicCAFromConfigMapController(
+	clientCA, clientErr := dynamiccertificates.NewDynamicCAFromConfigMapController(
 		"client-ca", metav1.NamespaceSystem, trustConfigMap, "client-ca-file", client)
-	if err != nil {
-		return nil, nil, fmt.Errorf("find the clients' authority: %w", err)
-	}
-	proxyCA, err := dynamiccertificates.NewDynamicCAFromConfigMapController(
+	proxyCA, proxyErr := dynamiccertificates.NewDynamicCAFromConfigMapController(
 		"request-header-ca", metav1.NamespaceSystem, trustConfigMap, "requestheader-client-ca-file", client)
-	if err != nil {
-		return nil, nil, fmt.Errorf("find the front proxy's authority: %w", err)
+	if err := errors.Join(clientErr, proxyErr); err != nil {
+		return nil, nil, fmt.Errorf("find the authorities of the clients and of the front proxy: %w", err)
 	}
 	headers := headerrequest.NewRequestHeaderAuthRequestController(trustConfigMap, metav1.NamespaceSystem, client,
 		"requestheader-username-headers", "requestheader-uid-headers", "requestheader-group-headers",
