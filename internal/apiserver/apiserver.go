@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -30,6 +31,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/openapi"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
@@ -69,7 +71,7 @@ type Config struct {
 	generic    *server.RecommendedConfig
 	codecs     serializer.CodecFactory
 	scheme     *runtime.Scheme
-	delegation *delegation
+	authorizer authorizer.Authorizer
 }
 
 // Config reads from kube-apiserver which authorities to trust, and follows changes
@@ -78,10 +80,6 @@ func (o Options) Config(ctx context.Context) (*Config, error) {
 	client, err := kubernetes.NewForConfig(o.Cluster)
 	if err != nil {
 		return nil, fmt.Errorf("make a client of kube-apiserver: %w", err)
-	}
-	delegation, err := newDelegation(ctx, client)
-	if err != nil {
-		return nil, err
 	}
 	scheme, err := newScheme()
 	if err != nil {
@@ -92,10 +90,11 @@ func (o Options) Config(ctx context.Context) (*Config, error) {
 	if err := o.apply(config, scheme); err != nil {
 		return nil, err
 	}
-	if err := delegation.apply(config, o.Audit); err != nil {
-		return nil, fmt.Errorf("trust the clients' authorities: %w", err)
+	authorizer, err := delegate(ctx, client, &config.Config, o.Audit)
+	if err != nil {
+		return nil, err
 	}
-	return &Config{generic: config, codecs: codecs, scheme: scheme, delegation: delegation}, nil
+	return &Config{generic: config, codecs: codecs, scheme: scheme, authorizer: authorizer}, nil
 }
 
 func (o Options) apply(config *server.RecommendedConfig, scheme *runtime.Scheme) error {
@@ -112,8 +111,8 @@ func (o Options) apply(config *server.RecommendedConfig, scheme *runtime.Scheme)
 	config.OpenAPIV3Config = server.DefaultOpenAPIV3Config(definitions.GetOpenAPIDefinitions, namer)
 	config.OpenAPIV3Config.Info.Title, config.OpenAPIV3Config.Info.Version = "connpool", o.Version
 	config.EffectiveVersion = compatibility.DefaultBuildEffectiveVersion()
-	config.RequestInfoResolver = newVerbResolver()
-	config.LongRunningFunc = isLongRunning
+	config.RequestInfoResolver = verbResolver{server.NewRequestInfoResolver(&config.Config)}
+	config.LongRunningFunc = func(_ *http.Request, info *request.RequestInfo) bool { return isUse(info) }
 	config.BuildHandlerChainFunc = buildChain
 	config.ShutdownSendRetryAfter = false // a command must never be sent again
 	config.EnableProfiling = false
@@ -124,7 +123,7 @@ func (o Options) apply(config *server.RecommendedConfig, scheme *runtime.Scheme)
 }
 
 // Authorizer says what a user may do. Its answers are cached for 10 s.
-func (c *Config) Authorizer() authorizer.Authorizer { return c.delegation.authorizer }
+func (c *Config) Authorizer() authorizer.Authorizer { return c.authorizer }
 
 // Server is a live API that can be run.
 type Server struct{ generic *server.GenericAPIServer }
@@ -170,4 +169,28 @@ func newScheme() (*runtime.Scheme, error) {
 	scheme.AddUnversionedTypes(unversioned,
 		&metav1.Status{}, &metav1.APIVersions{}, &metav1.APIGroupList{}, &metav1.APIGroup{}, &metav1.APIResourceList{})
 	return scheme, scheme.SetVersionPriority(live.GroupVersion)
+}
+
+// keepalive makes the server notice within 15 s that the host of an idle client has
+// vanished, so that the client's commands are ended. The user timeout of TCP would
+// also cut clients that only do not read for a while.
+var keepalive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 3 * time.Second, Count: 3}
+
+// keepAliveListener is a listener whose connections have keepalive. They have all
+// methods of TCP connections, but are of another type: on a *net.TCPConn the generic
+// server would set a keepalive of 3 minutes.
+type keepAliveListener struct{ net.Listener }
+
+// Accept implements net.Listener.
+func (l keepAliveListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return conn, nil
+	}
+	_ = tcp.SetKeepAliveConfig(keepalive) // the connection also works without it
+	return struct{ *net.TCPConn }{tcp}, nil
 }

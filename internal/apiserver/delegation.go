@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/go-logr/logr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/apis/apiserver"
-	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/authentication/authenticatorfactory"
 	"k8s.io/apiserver/pkg/authentication/request/headerrequest"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
@@ -20,6 +21,8 @@ import (
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/apiserver/pkg/server/options"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/connpool/connpool/internal/driver"
 )
 
 const (
@@ -41,75 +44,72 @@ var openPaths = []string{"/healthz", "/livez", "/readyz"}
 var errOpenProxy = errors.New("kube-apiserver runs without --requestheader-allowed-names: " +
 	"any certificate of its --requestheader-client-ca-file could claim to be any user; name the front proxy there")
 
-// delegation asks kube-apiserver who a client is and what it may do. The generic
-// server's own options do the same, but they let every client in as
-// system:anonymous, and read their configuration from kubeconfig files only.
-type delegation struct {
-	authenticator authenticator.Request
-	authorizer    authorizer.Authorizer
-
-	clientCA     dynamiccertificates.CAContentProvider
-	proxyCA      dynamiccertificates.CAContentProvider
-	proxyHeaders *authenticatorfactory.RequestHeaderConfig
-}
-
-func newDelegation(ctx context.Context, client kubernetes.Interface) (*delegation, error) {
-	d := &delegation{}
-	if err := d.trust(ctx, client); err != nil {
+// delegate makes the server ask kube-apiserver who a client is and what it may do,
+// and returns the authorizer that asks. The generic server's own options do the same,
+// but they let every client in as system:anonymous, and read their configuration
+// from kubeconfig files only.
+func delegate(ctx context.Context, client kubernetes.Interface, config *server.Config, log logr.Logger) (authorizer.Authorizer, error) {
+	clientCA, proxy, err := trust(ctx, client)
+	if err != nil {
 		return nil, err
 	}
-	var err error
-	d.authenticator, _, err = authenticatorfactory.DelegatingAuthenticatorConfig{
+	config.Authentication.RequestHeaderConfig = proxy
+	config.Authentication.Authenticator, _, err = authenticatorfactory.DelegatingAuthenticatorConfig{
 		Anonymous:                          &apiserver.AnonymousAuthConfig{Enabled: true, Conditions: openConditions()},
 		TokenAccessReviewClient:            client.AuthenticationV1(),
 		TokenAccessReviewTimeout:           reviewTimeout,
 		WebhookRetryBackoff:                options.DefaultAuthWebhookRetryBackoff(),
 		CacheTTL:                           reviewCacheTTL,
-		ClientCertificateCAContentProvider: d.clientCA,
-		RequestHeaderConfig:                d.proxyHeaders,
+		ClientCertificateCAContentProvider: clientCA,
+		RequestHeaderConfig:                proxy,
 	}.New()
 	if err != nil {
 		return nil, fmt.Errorf("delegate authentication: %w", err)
 	}
-	if d.authorizer, err = newAuthorizer(client); err != nil {
+	reviews, err := newAuthorizer(client)
+	if err != nil {
 		return nil, fmt.Errorf("delegate authorization: %w", err)
 	}
-	return d, nil
+	config.Authorization.Authorizer = auditingAuthorizer{reviews, log}
+	if err := errors.Join(
+		config.Authentication.ApplyClientCert(clientCA, config.SecureServing),
+		config.Authentication.ApplyClientCert(proxy.CAContentProvider, config.SecureServing),
+	); err != nil {
+		return nil, fmt.Errorf("trust the clients' authorities: %w", err)
+	}
+	return reviews, nil
 }
 
 // trust reads, and follows, which authorities may certify clients and the front
 // proxy.
-func (d *delegation) trust(ctx context.Context, client kubernetes.Interface) error {
-	clientCA, err := dynamiccertificates.NewDynamicCAFromConfigMapController(
+func trust(ctx context.Context, client kubernetes.Interface) (
+	dynamiccertificates.CAContentProvider, *authenticatorfactory.RequestHeaderConfig, error,
+) {
+	clientCA, clientErr := dynamiccertificates.NewDynamicCAFromConfigMapController(
 		"client-ca", metav1.NamespaceSystem, trustConfigMap, "client-ca-file", client)
-	if err != nil {
-		return fmt.Errorf("find the clients' authority: %w", err)
-	}
-	proxyCA, err := dynamiccertificates.NewDynamicCAFromConfigMapController(
+	proxyCA, proxyErr := dynamiccertificates.NewDynamicCAFromConfigMapController(
 		"request-header-ca", metav1.NamespaceSystem, trustConfigMap, "requestheader-client-ca-file", client)
-	if err != nil {
-		return fmt.Errorf("find the front proxy's authority: %w", err)
+	if err := errors.Join(clientErr, proxyErr); err != nil {
+		return nil, nil, fmt.Errorf("find the authorities of the clients and of the front proxy: %w", err)
 	}
 	headers := headerrequest.NewRequestHeaderAuthRequestController(trustConfigMap, metav1.NamespaceSystem, client,
 		"requestheader-username-headers", "requestheader-uid-headers", "requestheader-group-headers",
 		"requestheader-extra-headers-prefix", "requestheader-allowed-names")
 	if err := errors.Join(proxyCA.RunOnce(ctx), headers.RunOnce(ctx)); err != nil {
-		return fmt.Errorf("read ConfigMap %s in kube-system: %w", trustConfigMap, err)
+		return nil, nil, fmt.Errorf("read ConfigMap %s in kube-system: %w", trustConfigMap, err)
 	}
 	if len(headers.AllowedClientNames()) == 0 {
-		return errOpenProxy
+		return nil, nil, errOpenProxy
 	}
 	go headers.Run(ctx, 1)
-	d.clientCA, d.proxyCA = clientCA, proxyCA
-	d.proxyHeaders = &authenticatorfactory.RequestHeaderConfig{
+	return clientCA, &authenticatorfactory.RequestHeaderConfig{
 		CAContentProvider:   proxyCA,
 		UsernameHeaders:     headerrequest.StringSliceProviderFunc(headers.UsernameHeaders),
 		UIDHeaders:          headerrequest.StringSliceProviderFunc(headers.UIDHeaders),
 		GroupHeaders:        headerrequest.StringSliceProviderFunc(headers.GroupHeaders),
 		ExtraHeaderPrefixes: headerrequest.StringSliceProviderFunc(headers.ExtraHeaderPrefixes),
 		AllowedClientNames:  namesProvider(headers.AllowedClientNames),
-	}
-	return nil
+	}, nil
 }
 
 // namesProvider replaces an empty list by one with a name that no certificate has.
@@ -125,9 +125,9 @@ func namesProvider(names func() []string) headerrequest.StringSliceProvider {
 }
 
 func openConditions() []apiserver.AnonymousAuthCondition {
-	conditions := make([]apiserver.AnonymousAuthCondition, 0, len(openPaths))
-	for _, path := range openPaths {
-		conditions = append(conditions, apiserver.AnonymousAuthCondition{Path: path})
+	conditions := make([]apiserver.AnonymousAuthCondition, len(openPaths))
+	for i, path := range openPaths {
+		conditions[i].Path = path
 	}
 	return conditions
 }
@@ -154,13 +154,23 @@ func newAuthorizer(client kubernetes.Interface) (authorizer.Authorizer, error) {
 	)
 }
 
-// apply makes the server use the delegation.
-func (d *delegation) apply(config *server.RecommendedConfig, audit logr.Logger) error {
-	config.Authentication.Authenticator = d.authenticator
-	config.Authentication.RequestHeaderConfig = d.proxyHeaders
-	config.Authorization.Authorizer = auditingAuthorizer{d.authorizer, audit}
-	return errors.Join(
-		config.Authentication.ApplyClientCert(d.clientCA, config.SecureServing),
-		config.Authentication.ApplyClientCert(d.proxyCA, config.SecureServing),
-	)
+// auditingAuthorizer writes an audit line, like the registry's, for each use that is
+// refused before the request reaches the registry. kube-apiserver's audit log has no
+// line for a request that was sent to this server directly.
+type auditingAuthorizer struct {
+	authorizer.Authorizer
+
+	log logr.Logger
+}
+
+// Authorize implements authorizer.Authorizer.
+func (a auditingAuthorizer) Authorize(ctx context.Context, request authorizer.Attributes) (authorizer.Decision, string, error) {
+	decision, reason, err := a.Authorizer.Authorize(ctx, request)
+	if decision != authorizer.DecisionAllow && isUsed(request.GetSubresource()) {
+		a.log.Info("use refused",
+			"user", driver.Sanitize(request.GetUser().GetName()), "namespace", driver.Sanitize(request.GetNamespace()),
+			"pool", driver.Sanitize(request.GetName()), "subresource", request.GetSubresource(),
+			"requestID", audit.GetAuditIDTruncated(ctx), "code", http.StatusForbidden, "reason", "Forbidden")
+	}
+	return decision, reason, err
 }

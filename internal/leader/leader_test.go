@@ -113,13 +113,17 @@ func (r *replica) isLost() bool {
 	}
 }
 
-// F29.
-func TestAnOutageOfTheAPIServerMovesNoLeadership(t *testing.T) {
+// withStandby runs the test in virtual time, with a replica that leads and one that
+// waits to.
+func withStandby(t *testing.T, test func(t *testing.T, leader, standby *replica)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		store := &leaseStore{}
 		leader, standby := newReplica(t, store, "leader"), newReplica(t, store, "standby")
 		var running sync.WaitGroup
+		defer running.Wait()
+		defer cancel()
 		running.Go(func() { leader.elector.Run(ctx) })
 		time.Sleep(time.Second)
 		running.Go(func() { standby.elector.Run(ctx) })
@@ -127,7 +131,13 @@ func TestAnOutageOfTheAPIServerMovesNoLeadership(t *testing.T) {
 		if !leader.elector.IsLeader() {
 			t.Fatal("the first replica does not lead")
 		}
+		test(t, leader, standby)
+	})
+}
 
+// F29.
+func TestAnOutageOfTheAPIServerMovesNoLeadership(t *testing.T) {
+	withStandby(t, func(t *testing.T, leader, standby *replica) {
 		leader.setCut(true)
 		standby.setCut(true)
 		time.Sleep(5 * time.Minute)
@@ -141,22 +151,11 @@ func TestAnOutageOfTheAPIServerMovesNoLeadership(t *testing.T) {
 		if leader.isLost() || standby.elector.IsLeader() {
 			t.Error("the leadership moved when kube-apiserver was back")
 		}
-		cancel()
-		running.Wait()
 	})
 }
 
 func TestALeaderThatAloneIsCutOffIsReplaced(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		store := &leaseStore{}
-		leader, standby := newReplica(t, store, "leader"), newReplica(t, store, "standby")
-		var running sync.WaitGroup
-		running.Go(func() { leader.elector.Run(ctx) })
-		time.Sleep(time.Second)
-		running.Go(func() { standby.elector.Run(ctx) })
-		time.Sleep(time.Minute)
-
+	withStandby(t, func(t *testing.T, leader, standby *replica) {
 		leader.setCut(true)
 		time.Sleep(LeaseDuration + 2*RetryPeriod + RetryPeriod)
 		if !standby.elector.IsLeader() {
@@ -167,7 +166,5 @@ func TestALeaderThatAloneIsCutOffIsReplaced(t *testing.T) {
 		if !leader.isLost() {
 			t.Error("the former leader does not know that it has lost the Lease")
 		}
-		cancel()
-		running.Wait()
 	})
 }

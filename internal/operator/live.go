@@ -175,7 +175,7 @@ func (op *Operator) addLiveAPI(ctx context.Context, certificate servingCertifica
 	if op.live, err = op.newLiveAPI(ctx, listener, certificate); err != nil {
 		return fmt.Errorf("set up the live API: %w", err)
 	}
-	if err := o.publish(op.manager, listener.Addr()); err != nil {
+	if err := o.publish(op.manager, netip.MustParseAddrPort(listener.Addr().String()).Port()); err != nil {
 		return err
 	}
 	return op.manager.Add(op.live)
@@ -206,19 +206,15 @@ func (op *Operator) newLiveAPI(ctx context.Context, listener net.Listener, certi
 	return &liveAPI{serve: server.Run, waitForUses: uses.Wait}, nil
 }
 
-// publish adds to the manager what points the Service at this replica while it
-// leads.
-func (o *LiveOptions) publish(mgr manager.Manager, listening net.Addr) error {
+// publish adds to the manager what points the Service at this replica, and the port
+// that the live API got, while it leads.
+func (o *LiveOptions) publish(mgr manager.Manager, port uint16) error {
 	if o.Advertise == "" {
 		return nil
 	}
-	here, err := netip.ParseAddrPort(listening.String())
-	if err != nil {
-		return fmt.Errorf("publish the live API: %w", err)
-	}
 	publisher, err := serving.NewPublisher(mgr.GetConfig(), serving.Endpoint{
 		Namespace: o.Namespace, Service: o.Service,
-		Address: o.Advertise, Port: int32(here.Port()),
+		Address: o.Advertise, Port: int32(port),
 	})
 	if err != nil {
 		return fmt.Errorf("publish the live API: %w; check --live-advertise-address", err)

@@ -36,19 +36,19 @@ type Options struct {
 	Service string
 	// Others are further Services that serve with the same certificate.
 	Others []string
-	// APIService is the one that gets our authorities as its caBundle, if it refers
-	// to the Service; none when empty.
+	// APIService gets the authorities as its caBundle, if it refers to the Service. It
+	// may be empty.
 	APIService string
 	// Now is the clock; time.Now when nil.
 	Now func() time.Time
 }
 
-// SecretName is the name of the Secret that all replicas share.
-func (o Options) SecretName() string { return o.Service + "-certs" }
+// secretName is the name of the Secret that all replicas share.
+func (o Options) secretName() string { return o.Service + "-certs" }
 
-// Names are the DNS names and addresses for which the certificate is good. The one
+// names are the DNS names and addresses for which the certificate is good. The one
 // that kube-apiserver calls is the first.
-func (o Options) Names() []string {
+func (o Options) names() []string {
 	var names []string
 	for _, service := range append([]string{o.Service}, o.Others...) {
 		inNamespace := service + "." + o.Namespace
@@ -151,10 +151,10 @@ func isOvertaken(err error) bool {
 }
 
 func (r *CertRotator) tryEnsureSecret(ctx context.Context) (map[string][]byte, error) {
-	secret, err := r.secrets.Get(ctx, r.options.SecretName(), metav1.GetOptions{})
+	secret, err := r.secrets.Get(ctx, r.options.secretName(), metav1.GetOptions{})
 	missing := apierrors.IsNotFound(err)
 	if err != nil && !missing {
-		return nil, fmt.Errorf("read Secret %s: %w", r.options.SecretName(), err)
+		return nil, fmt.Errorf("read Secret %s: %w", r.options.secretName(), err)
 	}
 	if missing {
 		secret = r.newSecret()
@@ -162,7 +162,7 @@ func (r *CertRotator) tryEnsureSecret(ctx context.Context) (map[string][]byte, e
 	if secret.Data == nil {
 		secret.Data = map[string][]byte{}
 	}
-	next, due, err := renew(r.options.Now(), readContents(secret.Data), r.options.Names())
+	next, due, err := renew(r.options.Now(), readContents(secret.Data), r.options.names())
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +171,7 @@ func (r *CertRotator) tryEnsureSecret(ctx context.Context) (map[string][]byte, e
 	}
 	if due.needed() {
 		if err := r.store(ctx, secret, missing); err != nil {
-			return nil, fmt.Errorf("write Secret %s: %w", r.options.SecretName(), err)
+			return nil, fmt.Errorf("write Secret %s: %w", r.options.secretName(), err)
 		}
 		log.FromContext(ctx).WithName("serving").Info("renewed the serving certificate's Secret", "newAuthorityBecause", due.authority,
 			"newCertificateBecause", due.certificate, "authoritiesForgotten", due.forgotten)
@@ -183,7 +183,7 @@ func (r *CertRotator) newSecret() *corev1.Secret {
 	return &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: r.options.Namespace,
-			Name:      r.options.SecretName(),
+			Name:      r.options.secretName(),
 			Labels:    map[string]string{"app.kubernetes.io/name": "connpool", "app.kubernetes.io/managed-by": "connpool"},
 		},
 		Type: corev1.SecretTypeTLS,
@@ -250,7 +250,7 @@ func (r *CertRotator) activate(next *served) {
 // Name implements dynamiccertificates.CertKeyContentProvider. It says for logs where
 // the certificate is from.
 func (r *CertRotator) Name() string {
-	return "secret/" + r.options.Namespace + "/" + r.options.SecretName()
+	return "secret/" + r.options.Namespace + "/" + r.options.secretName()
 }
 
 // CurrentCertKeyContent returns the certificate and its key in PEM; both are nil

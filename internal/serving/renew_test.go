@@ -8,7 +8,7 @@ import (
 )
 
 var (
-	testNames = Options{Namespace: "connpool-system", Service: "connpool-live"}.Names()
+	testNames = Options{Namespace: "connpool-system", Service: "connpool-live"}.names()
 	epoch     = time.Date(2030, time.January, 1, 0, 0, 0, 0, time.UTC)
 )
 

@@ -40,6 +40,18 @@ func engineAt(space, endpoint string, edit func(*v1alpha1.DockerTarget)) *v1alph
 	}
 }
 
+// warmEngine starts an engine and waits until a pool has a connection to it.
+func warmEngine(t *testing.T) (*dockerd.Engine, *corev1.Secret, *v1alpha1.ConnectionTarget, *v1alpha1.ConnectionPool) {
+	t.Helper()
+	engine, space := dockerd.Start(t), namespace(t)
+	secret, ct := engineOver(space, engine)
+	p := pool(space, "build", "build")
+	create(t, secret, ct, p)
+	t.Cleanup(func() { _ = env.client.Delete(context.Background(), ct) })
+	condition(t, 20*time.Second, ct, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
+	return engine, secret, ct, p
+}
+
 // inContainer runs a command in a container through the pool.
 func inContainer(t *testing.T, p *v1alpha1.ConnectionPool, ct *v1alpha1.ConnectionTarget, container string, argv ...string) (string, error) {
 	t.Helper()
@@ -180,13 +192,7 @@ func issue(t *testing.T, authority *dockerd.Authority, template *x509.Certificat
 
 // F14 and F15 for engines.
 func TestCertificatesOfAnEngineAreRotated(t *testing.T) {
-	engine := dockerd.Start(t)
-	space := namespace(t)
-	secret, ct := engineOver(space, engine)
-	p := pool(space, "build", "build")
-	create(t, secret, ct, p)
-	t.Cleanup(func() { _ = env.client.Delete(context.Background(), ct) })
-	condition(t, 20*time.Second, ct, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
+	engine, secret, ct, p := warmEngine(t)
 	before := observe(p, ct).Oldest
 
 	change(t, secret, func(s *corev1.Secret) { s.Data["tls.crt"] = []byte(canary) })
@@ -207,13 +213,7 @@ func TestCertificatesOfAnEngineAreRotated(t *testing.T) {
 
 // F23 for an idle connection: the engine freezes, thaws, dies and comes back.
 func TestAnEngineThatIsAwayForAWhileComesBack(t *testing.T) {
-	engine := dockerd.Start(t)
-	space := namespace(t)
-	secret, ct := engineOver(space, engine)
-	p := pool(space, "build", "build")
-	create(t, secret, ct, p)
-	t.Cleanup(func() { _ = env.client.Delete(context.Background(), ct) })
-	condition(t, 20*time.Second, ct, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
+	engine, _, ct, p := warmEngine(t)
 
 	engine.Freeze()
 	t.Cleanup(engine.Thaw)

@@ -7,14 +7,13 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -62,7 +61,7 @@ func (f folder) background(ctx context.Context, out io.Writer, args ...string) e
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return fmt.Errorf("it did not start; the end of %s:\n%s", short(f.log()), tail(f.log(), 15))
+	return fmt.Errorf("it did not start; the end of %s:\n%s", short(f.log()), process.Tail(f.log(), 15))
 }
 
 func (f folder) serveCommand(args []string) (*exec.Cmd, io.ReadCloser, error) {
@@ -276,33 +275,10 @@ func (f folder) sshHealth(ctx context.Context) string {
 }
 
 func ready(ctx context.Context, config *rest.Config) error {
-	client, err := rest.HTTPClientFor(config)
+	client, err := discovery.NewDiscoveryClientForConfig(config)
 	if err != nil {
 		return err
 	}
-	defer client.CloseIdleConnections()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, config.Host+"/readyz", http.NoBody)
-	if err != nil {
-		return err
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return errors.New(response.Status)
-	}
-	return nil
-}
-
-// tail returns the last lines of a file.
-func tail(path string, lines int) string {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err.Error()
-	}
-
-	all := strings.Split(strings.TrimSpace(string(text)), "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
+	_, err = client.RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
+	return err
 }

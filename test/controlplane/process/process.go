@@ -114,8 +114,11 @@ func (p *Process) Err() error {
 }
 
 // LastLines returns the last n lines of the process's output.
-func (p *Process) LastLines(n int) string {
-	data, err := os.ReadFile(p.command.file("log"))
+func (p *Process) LastLines(n int) string { return Tail(p.command.file("log"), n) }
+
+// Tail returns the last lines of a file, or why it cannot be read.
+func Tail(path string, n int) string {
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return err.Error()
 	}

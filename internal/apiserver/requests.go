@@ -1,0 +1,68 @@
+package apiserver
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/server"
+
+	"github.com/connpool/connpool/internal/registry/proxy"
+)
+
+// uses are the subresources that use a connection. They have no deadline, and need
+// the verb create whatever the HTTP method.
+var uses = []string{"exec", "portforward", "proxy"}
+
+// verbResolver gives every use of a connection the verb create: a WebSocket arrives
+// as GET, and a user who may only read must not run anything.
+type verbResolver struct{ request.RequestInfoResolver }
+
+// NewRequestInfo implements request.RequestInfoResolver.
+func (r verbResolver) NewRequestInfo(req *http.Request) (*request.RequestInfo, error) {
+	info, err := r.RequestInfoResolver.NewRequestInfo(req)
+	if err == nil && isUse(info) {
+		info.Verb = "create"
+	}
+	return info, err
+}
+
+// isUse reports whether a request uses a connection.
+func isUse(info *request.RequestInfo) bool {
+	return info != nil && info.IsResourceRequest && isUsed(info.Subresource)
+}
+
+func isUsed(subresource string) bool { return slices.Contains(uses, subresource) }
+
+// buildChain returns the generic server's chain of handlers, behind one for proxied
+// requests. Those belong to another API: the generic server would refuse their
+// dryRun, and would log their query. It also refuses impersonation: the generic
+// server would apply the headers to itself and drop them, and the request would run
+// at the target as another user than the client means. For requests that come
+// through kube-apiserver that happens there.
+func buildChain(api http.Handler, config *server.Config) http.Handler {
+	next := server.DefaultBuildHandlerChain(api, config)
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		info, err := config.RequestInfoResolver.NewRequestInfo(req)
+		switch {
+		case err != nil || !isUse(info) || info.Subresource != "proxy":
+			next.ServeHTTP(w, req)
+		case len(proxy.Impersonations(req.Header)) > 0:
+			refuseImpersonation(w)
+		default:
+			next.ServeHTTP(w, proxy.HideQuery(req))
+		}
+	})
+}
+
+func refuseImpersonation(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusBadRequest)
+	_ = json.NewEncoder(w).Encode(metav1.Status{ //nolint:errchkjson // A Status always has a JSON form.
+		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+		Status:   metav1.StatusFailure, Code: http.StatusBadRequest, Reason: metav1.StatusReasonBadRequest,
+		Message: "a proxied request runs with the credentials of the target, as nobody else; leave the Impersonate- headers out",
+	})
+}
