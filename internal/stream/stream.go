@@ -24,9 +24,11 @@ package stream
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -122,4 +124,18 @@ func (l limits) servePortForward(w http.ResponseWriter, r *http.Request, dial Di
 	default:
 		refuse(w, http.StatusBadRequest, plainRequest(tunnelProtocol))
 	}
+}
+
+// encodeStatus returns how a command ended in the form that the protocol has on its
+// error stream. Since v4 that is a Status. Before, it is the message of a failure, and
+// nothing for a success.
+func encodeStatus(status *metav1.Status, protocol string) []byte {
+	if strings.HasPrefix(protocol, "v4.") || strings.HasPrefix(protocol, "v5.") {
+		text, _ := json.Marshal(status) //nolint:errchkjson // a Status always has a JSON form
+		return text
+	}
+	if status.Status == metav1.StatusSuccess {
+		return nil
+	}
+	return []byte(status.Message)
 }
