@@ -144,7 +144,6 @@ func newTunnel(socket *Socket) *tunnel {
 
 func (t *tunnel) Read(p []byte) (int, error) { return t.reader.Read(p) }
 
-// Write sends one message.
 func (t *tunnel) Write(p []byte) (int, error) {
 	if err := t.socket.send(p); err != nil {
 		return 0, err

@@ -95,16 +95,14 @@ func (e *socketExec) greet() error {
 	case e.streams.Stderr != nil:
 		channel = remotecommand.StreamStdErr
 	}
-	_, err := e.socket.send(channel, nil)
-	return err
+	return e.socket.send(channel, nil)
 }
 
 // finish sends the status, and waits until the client has it.
 func (e *socketExec) finish(ctx context.Context, status *metav1.Status) {
-	if text := encodeStatus(status, e.socket.protocol); len(text) > 0 {
-		if _, err := e.socket.send(remotecommand.StreamErr, text); err != nil {
-			return
-		}
+	text := encodeStatus(status, e.socket.protocol)
+	if _, err := (channelWriter{e.socket, remotecommand.StreamErr}).Write(text); err != nil {
+		return
 	}
 	e.socket.finish(ctx)
 }

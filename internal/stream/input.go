@@ -51,7 +51,6 @@ func (b *inbox) Write(p []byte) (int, error) {
 	return b.unread.Write(p)
 }
 
-// Read implements io.Reader. It waits for input.
 func (b *inbox) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -108,7 +108,6 @@ func newTransport(conn net.Conn, ahead []byte, l limits) *transport {
 	return &transport{Conn: wire, wire: wire, limits: l, ahead: ahead}
 }
 
-// Read implements net.Conn.
 func (t *transport) Read(p []byte) (int, error) {
 	if len(t.ahead) > 0 {
 		n := copy(p, t.ahead)
