@@ -56,12 +56,12 @@ type socketExec struct {
 	from    channels // those of the client
 	streams driver.Streams
 	stdin   *inbox
-	sizes   *sizes
+	sizes   *sizes // nil without a terminal
 	resize  <-chan driver.WindowSize
 }
 
 func newSocketExec(socket *webSocket, options ExecOptions) *socketExec {
-	e := &socketExec{socket: socket, from: channels{}, stdin: newInbox(), sizes: newSizes()}
+	e := &socketExec{socket: socket, from: channels{}, stdin: newInbox()}
 	if options.Stdin {
 		e.streams.Stdin, e.from[remotecommand.StreamStdIn] = e.stdin, e.stdin
 	}
@@ -72,6 +72,7 @@ func newSocketExec(socket *webSocket, options ExecOptions) *socketExec {
 		e.streams.Stderr = channelWriter{socket, remotecommand.StreamStdErr}
 	}
 	if options.TTY {
+		e.sizes = newSizes()
 		e.resize, e.from[remotecommand.StreamResize] = e.sizes.newest, e.sizes
 	}
 	return e
@@ -80,7 +81,9 @@ func newSocketExec(socket *webSocket, options ExecOptions) *socketExec {
 // receive serves the client's channels until the client is gone. Input that ends with
 // the connection was cut.
 func (e *socketExec) receive() error {
-	defer e.sizes.close()
+	if e.sizes != nil {
+		defer e.sizes.close()
+	}
 	defer e.stdin.close(io.ErrUnexpectedEOF)
 	return e.socket.receive(e.from)
 }
