@@ -91,10 +91,7 @@ func (f *Forwarder) Dial(ctx context.Context, port string) (*Conn, error) {
 
 // open opens the two streams of a connection: the one for errors comes first.
 func (f *Forwarder) open(port string) (*Conn, error) {
-	header := http.Header{}
-	header.Set("Port", port)
-	header.Set("Requestid", strconv.FormatInt(f.next.Add(1), 10))
-	header.Set("Streamtype", "error")
+	header := http.Header{"Port": {port}, "Requestid": {strconv.FormatInt(f.next.Add(1), 10)}, "Streamtype": {"error"}}
 	report, err := f.streams.CreateStream(header)
 	if err != nil {
 		return nil, err
