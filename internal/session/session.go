@@ -110,7 +110,8 @@ func Start(ctx context.Context, execer driver.Execer, place driver.Place, env ma
 	case ctx.Err() != nil:
 		return nil, driver.Errorf(driver.Timeout, driver.StageStart, "the caller did not wait until the shell had answered")
 	case waiting.Err() != nil:
-		return nil, driver.Errorf(driver.Timeout, driver.StageStart, "no shell answered within %s; see whether sh starts there", startTimeout)
+		return nil, driver.Errorf(driver.Timeout, driver.StageStart,
+			"no shell answered within %s; see whether sh starts there", startTimeout)
 	}
 	return nil, s.startError(said)
 }
