@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -207,9 +208,6 @@ func beginningOfStatus(body []byte) string {
 // plainRefusal makes an error of an answer's code, with its body as the message.
 func plainRefusal(code int, message string) *apierrors.StatusError {
 	err := apierrors.NewGenericServerResponse(code, "", schema.GroupResource{Group: live.GroupName}, "", "", 0, true)
-	err.ErrStatus.Message = message
-	if message == "" {
-		err.ErrStatus.Message = fmt.Sprintf("the server answered %d %s", code, http.StatusText(code))
-	}
+	err.ErrStatus.Message = cmp.Or(message, fmt.Sprintf("the server answered %d %s", code, http.StatusText(code)))
 	return err
 }

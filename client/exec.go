@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math"
 	"net/url"
 	"time"
 
@@ -114,7 +113,7 @@ func (c *Command) exec() (*live.Exec, error) {
 		Spec: live.ExecSpec{
 			Target: c.Target, Container: c.Container, Pod: c.Pod, Namespace: c.Namespace,
 			Command: c.Argv, Shell: c.Shell, Subsystem: c.Subsystem, Env: c.Env, Stdin: stdin,
-			TimeoutSeconds: int32(math.Ceil(c.Timeout.Seconds())), RequestID: c.RequestID,
+			TimeoutSeconds: wholeSeconds(c.Timeout), RequestID: c.RequestID,
 		},
 	}, nil
 }

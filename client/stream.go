@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -151,16 +152,10 @@ func microseconds(n int64) time.Duration { return time.Duration(n) * time.Micros
 func statusResult(result Result, status *metav1.Status) (Result, error) {
 	causes := causesOf(status)
 	result.Signal = causes[live.CauseSignal]
-	for cause, field := range map[metav1.CauseType]*string{
-		live.CauseTarget: &result.Target, live.CauseConnection: &result.Connection, live.CauseRequestID: &result.RequestID,
-	} {
-		if value, ok := causes[cause]; ok {
-			*field = value
-		}
-	}
-	if acquired, ok := causes[live.CauseAcquired]; ok {
-		result.Acquired = live.Acquired(acquired)
-	}
+	result.Target = cmp.Or(causes[live.CauseTarget], result.Target)
+	result.Connection = cmp.Or(causes[live.CauseConnection], result.Connection)
+	result.RequestID = cmp.Or(causes[live.CauseRequestID], result.RequestID)
+	result.Acquired = cmp.Or(live.Acquired(causes[live.CauseAcquired]), result.Acquired)
 	result.Wait = microseconds(number(causes[live.CauseAcquireMicroseconds], 0))
 	result.Duration = microseconds(number(causes[live.CauseDurationMicroseconds], 0))
 	outcome := outcomeOf(status, causes)
@@ -172,11 +167,10 @@ func statusResult(result Result, status *metav1.Status) (Result, error) {
 
 func causesOf(status *metav1.Status) map[metav1.CauseType]string {
 	causes := map[metav1.CauseType]string{}
-	if status.Details == nil {
-		return causes
-	}
-	for _, cause := range status.Details.Causes {
-		causes[cause.Type] = cause.Message
+	if status.Details != nil {
+		for _, cause := range status.Details.Causes {
+			causes[cause.Type] = cause.Message
+		}
 	}
 	return causes
 }

@@ -45,11 +45,9 @@ func newUpgraders(config *transport.Config) (sockets, others http.RoundTripper, 
 	if err != nil {
 		return nil, nil, err
 	}
-	sockets, err = transport.HTTPWrappersForConfig(config, inner)
-	if err != nil {
-		return nil, nil, fmt.Errorf("authenticate upgraded requests: %w", err)
+	if sockets, err = transport.HTTPWrappersForConfig(config, inner); err == nil {
+		others, err = transport.HTTPWrappersForConfig(config, inner.switcher())
 	}
-	others, err = transport.HTTPWrappersForConfig(config, inner.switcher())
 	if err != nil {
 		return nil, nil, fmt.Errorf("authenticate upgraded requests: %w", err)
 	}

@@ -41,12 +41,9 @@ func (p Policy) Check(address netip.Addr) error {
 	if kind == "" || contains(p.Allow, address) {
 		return nil
 	}
-	return &driver.Error{
-		Reason: driver.AddressDenied,
-		Stage:  driver.StageConnect,
-		Message: fmt.Sprintf("the address %s is %s, which targets must not use; choose another host, "+
-			"or have the operator started with --allow-cidrs=%s", address, kind, netip.PrefixFrom(address, address.BitLen())),
-	}
+	return driver.Errorf(driver.AddressDenied, driver.StageConnect,
+		"the address %s is %s, which targets must not use; choose another host, or have the operator started with --allow-cidrs=%s",
+		address, kind, netip.PrefixFrom(address, address.BitLen()))
 }
 
 // forbiddenKind says what kind of address is refused, or nothing.
@@ -103,25 +100,17 @@ func contains(prefixes []netip.Prefix, address netip.Addr) bool {
 // Dial connects from the operator's own network. Its errors are those of
 // net.Dialer, or an AddressDenied *driver.Error.
 func (p Policy) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if network == "unix" {
-		return p.dialSocket(ctx, address)
-	}
-	// The drivers send keepalives of their own, so those of TCP are off.
-	dialer := net.Dialer{Timeout: connectTimeout, KeepAlive: -1, Control: p.control}
-	return dialer.DialContext(ctx, network, address)
-}
-
-func (p Policy) dialSocket(ctx context.Context, path string) (net.Conn, error) {
-	if !p.LocalSockets {
-		return nil, &driver.Error{
-			Reason: driver.AddressDenied,
-			Stage:  driver.StageConnect,
-			Message: fmt.Sprintf("the socket %s is on the operator's own host, which targets must not use; reach the engine over TLS "+
-				"or through docker.sshTargetRef, or have the operator started with --allow-local-sockets", driver.Sanitize(path)),
-		}
-	}
 	dialer := net.Dialer{Timeout: connectTimeout}
-	return dialer.DialContext(ctx, "unix", path)
+	switch {
+	case network != "unix":
+		// The drivers send keepalives of their own, so those of TCP are off.
+		dialer.KeepAlive, dialer.Control = -1, p.control
+	case !p.LocalSockets:
+		return nil, driver.Errorf(driver.AddressDenied, driver.StageConnect,
+			"the socket %s is on the operator's own host, which targets must not use; reach the engine over TLS "+
+				"or through docker.sshTargetRef, or have the operator started with --allow-local-sockets", driver.Sanitize(address))
+	}
+	return dialer.DialContext(ctx, network, address)
 }
 
 func (p Policy) control(_, address string, _ syscall.RawConn) error {

@@ -25,6 +25,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 )
 
@@ -95,10 +96,8 @@ type conn struct {
 	stream *stream
 }
 
-// Read implements net.Conn.
 func (c *conn) Read(p []byte) (int, error) { return c.stream.Read(p) }
 
-// Write implements net.Conn.
 func (c *conn) Write(p []byte) (int, error) { return c.stream.Write(p) }
 
 // CloseWrite ends one direction.
@@ -171,10 +170,8 @@ func cut(err error) error {
 	return err
 }
 
-// Write implements io.Writer.
 func (s *stream) Write(p []byte) (written int, err error) {
-	for written < len(p) {
-		data := p[written:min(len(p), written+maxData)]
+	for data := range slices.Chunk(p, maxData) {
 		if err := s.send(data, false); err != nil {
 			return written, err
 		}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -81,11 +82,10 @@ func (c *Conn) Report(wait time.Duration) string {
 // Lost reports whether the connection to the server is lost or closed.
 func (c *Conn) Lost() bool { return c.forwarder.Lost() }
 
-// Write implements net.Conn.
 func (c *Conn) Write(p []byte) (int, error) {
 	written := 0
-	for written < len(p) {
-		n, err := c.writeFrame(p[written:min(len(p), written+frameBytes)])
+	for part := range slices.Chunk(p, frameBytes) {
+		n, err := c.writeFrame(part)
 		written += n
 		if err != nil {
 			return written, err

@@ -91,10 +91,7 @@ func (f *Forwarder) Dial(ctx context.Context, port string) (*Conn, error) {
 
 // open opens the two streams of a connection: the one for errors comes first.
 func (f *Forwarder) open(port string) (*Conn, error) {
-	header := http.Header{}
-	header.Set("Port", port)
-	header.Set("Requestid", strconv.FormatInt(f.next.Add(1), 10))
-	header.Set("Streamtype", "error")
+	header := http.Header{"Port": {port}, "Requestid": {strconv.FormatInt(f.next.Add(1), 10)}, "Streamtype": {"error"}}
 	report, err := f.streams.CreateStream(header)
 	if err != nil {
 		return nil, err
@@ -144,7 +141,6 @@ func newTunnel(socket *Socket) *tunnel {
 
 func (t *tunnel) Read(p []byte) (int, error) { return t.reader.Read(p) }
 
-// Write sends one message.
 func (t *tunnel) Write(p []byte) (int, error) {
 	if err := t.socket.send(p); err != nil {
 		return 0, err

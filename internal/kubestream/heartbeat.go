@@ -35,7 +35,6 @@ type Wire struct {
 // NewWire measures conn, which must not be read in another way.
 func NewWire(conn net.Conn) *Wire { return &Wire{Conn: conn, born: time.Now()} }
 
-// Read implements net.Conn.
 func (w *Wire) Read(p []byte) (int, error) {
 	w.reading.Store(int64(time.Since(w.born)) + 1)
 	defer w.reading.Store(0)

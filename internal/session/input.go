@@ -10,15 +10,15 @@ import (
 // shell may have seen that much.
 type input struct {
 	mu    sync.Mutex
-	wake  *sync.Cond
+	wake  sync.Cond
 	text  string
 	taken bool // something of the newest text was read
 	ended bool
 }
 
 func newInput() *input {
-	i := new(input)
-	i.wake = sync.NewCond(&i.mu)
+	i := &input{}
+	i.wake.L = &i.mu
 	return i
 }
 
@@ -50,7 +50,6 @@ func (i *input) withdraw() (some, all bool) {
 	return some, all
 }
 
-// Read implements io.Reader.
 func (i *input) Read(p []byte) (int, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

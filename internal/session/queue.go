@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"fmt"
 
 	"golang.org/x/sync/semaphore"
 
@@ -29,19 +28,15 @@ func (q *queue) enter(ctx context.Context) error {
 	select {
 	case q.present <- struct{}{}:
 	default:
-		return &driver.Error{
-			Reason: driver.PoolExhausted, Stage: driver.StageSession,
-			Message: fmt.Sprintf("%d commands wait for the session already; wait for some to end, or create another session", maxWaiting),
-		}
+		return driver.Errorf(driver.PoolExhausted, driver.StageSession,
+			"%d commands wait for the session already; wait for some to end, or create another session", maxWaiting)
 	}
 	if q.turn.Acquire(ctx, 1) == nil {
 		return nil
 	}
 	<-q.present
-	return &driver.Error{
-		Reason: driver.Timeout, Stage: driver.StageSession, Err: context.Cause(ctx),
-		Message: "the caller did not wait until the commands before had ended; the session goes on",
-	}
+	return driver.Errorf(driver.Timeout, driver.StageSession,
+		"the caller did not wait until the commands before had ended; the session goes on").Because(context.Cause(ctx))
 }
 
 // leave ends the caller's turn and gives it to the next.

@@ -66,17 +66,13 @@ func (s *Shell) handOver(ctx context.Context, text string, stdout, stderr *secti
 }
 
 func gaveUp(ctx context.Context) error {
-	return &driver.Error{
-		Reason: driver.Timeout, Stage: driver.StageSession, Err: context.Cause(ctx),
-		Message: "the caller did not wait until the command was started; the session goes on",
-	}
+	return driver.Errorf(driver.Timeout, driver.StageSession,
+		"the caller did not wait until the command was started; the session goes on").Because(context.Cause(ctx))
 }
 
 // errUnread is why a session ends when a writer has failed.
-var errUnread = &driver.Error{
-	Reason: driver.Unreachable, Stage: driver.StageRun,
-	Message: "the output of a command could not be written any more, and a shell cannot end one command alone",
-}
+var errUnread = driver.Errorf(driver.Unreachable, driver.StageRun,
+	"the output of a command could not be written any more, and a shell cannot end one command alone")
 
 // await waits until the command has ended on both streams or the session ends. It
 // returns why the session has to end, or nil if the command has ended or the session
@@ -90,10 +86,8 @@ func (s *Shell) await(ctx context.Context, progress *progress) (cause *driver.Er
 		case <-progress.failed:
 			return errUnread
 		case <-ctx.Done():
-			return &driver.Error{
-				Reason: driver.Timeout, Stage: driver.StageRun, Err: context.Cause(ctx),
-				Message: "the caller of a command did not wait any longer, and a shell cannot end one command alone",
-			}
+			return driver.Errorf(driver.Timeout, driver.StageRun,
+				"the caller of a command did not wait any longer, and a shell cannot end one command alone").Because(context.Cause(ctx))
 		}
 	}
 	return nil
@@ -147,10 +141,11 @@ func (s *Shell) idle(exited bool) {
 // ended says that a command was not started, or may have run, because the session
 // ended.
 func ended(why *driver.Error, started bool) *driver.Error {
-	end := &driver.Error{Reason: why.Reason, Stage: driver.StageSession, Started: started, Err: why}
-	end.Message = "the session has ended: " + why.Message + "; create another one"
+	stage := driver.StageSession
 	if started {
-		end.Stage = driver.StageRun
+		stage = driver.StageRun
 	}
+	end := driver.Errorf(why.Reason, stage, "the session has ended: %s; create another one", why.Message).Because(why)
+	end.Started = started
 	return end
 }

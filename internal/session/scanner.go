@@ -60,7 +60,6 @@ func (s *scanner) dismiss(atEnd bool) {
 	s.current, s.held = nil, nil
 }
 
-// Write implements io.Writer.
 func (s *scanner) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -36,7 +36,6 @@ package session
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -107,31 +106,27 @@ func Start(ctx context.Context, execer driver.Execer, place driver.Place, env ma
 	s.Close()
 	switch {
 	case lives && err == nil:
-		return nil, failed(driver.ProtocolError, "the shell refuses a variable of env: "+said.String())
+		return nil, driver.Errorf(driver.ProtocolError, driver.StageStart, "the shell refuses a variable of env: %s", said)
 	case ctx.Err() != nil:
-		return nil, failed(driver.Timeout, "the caller did not wait until the shell had answered")
+		return nil, driver.Errorf(driver.Timeout, driver.StageStart, "the caller did not wait until the shell had answered")
 	case waiting.Err() != nil:
-		return nil, failed(driver.Timeout, fmt.Sprintf("no shell answered within %s; see whether sh starts there", startTimeout))
+		return nil, driver.Errorf(driver.Timeout, driver.StageStart,
+			"no shell answered within %s; see whether sh starts there", startTimeout)
 	}
 	return nil, s.startError(said)
 }
 
 // startError says why there is no shell. said is what came instead of an answer.
 func (s *Shell) startError(said *prefixBuffer) error {
-	if s.failure == nil {
-		message := fmt.Sprintf("no shell answered: sh ended with exit code %d", s.status.Code)
-		if words := said.String(); words != "" {
-			message += " (" + words + ")"
-		}
-		return failed(driver.ProtocolError, message+"; a session needs a POSIX sh in the PATH")
+	if s.failure != nil {
+		return s.endReason()
 	}
-	failure := *driver.AsError(s.failure)
-	failure.Started = false
-	return &failure
-}
-
-func failed(reason driver.Reason, message string) *driver.Error {
-	return &driver.Error{Reason: reason, Stage: driver.StageStart, Message: message}
+	words := said.String()
+	if words != "" {
+		words = " (" + words + ")"
+	}
+	return driver.Errorf(driver.ProtocolError, driver.StageStart,
+		"no shell answered: sh ended with exit code %d%s; a session needs a POSIX sh in the PATH", s.status.Code, words)
 }
 
 // runShell runs the shell to its end.
@@ -155,14 +150,10 @@ func (s *Shell) endReason() *driver.Error {
 		failure.Started = false // it is about the shell, not about a command
 		return &failure
 	case s.status.Signal != "":
-		return exited("the shell was ended by signal " + driver.Sanitize(s.status.Signal))
+		return driver.Errorf(Exited, driver.StageRun, "the shell was ended by signal %s", driver.Sanitize(s.status.Signal))
 	default:
-		return exited(fmt.Sprintf("the shell exited with code %d", s.status.Code))
+		return driver.Errorf(Exited, driver.StageRun, "the shell exited with code %d", s.status.Code)
 	}
-}
-
-func exited(message string) *driver.Error {
-	return &driver.Error{Reason: Exited, Stage: driver.StageRun, Message: message}
 }
 
 // endWith records why the session ends; the first reason stays. The caller holds mu.
@@ -190,7 +181,7 @@ func (s *Shell) End(why *driver.Error) {
 
 // Close ends the shell and waits until it has ended.
 func (s *Shell) Close() {
-	s.End(&driver.Error{Reason: Closed, Stage: driver.StageSession, Message: "the session was closed"})
+	s.End(driver.Errorf(Closed, driver.StageSession, "the session was closed"))
 	<-s.done
 }
 
@@ -216,7 +207,6 @@ func (s *Shell) Failure() error {
 // prefixBuffer keeps the first maxPrefix bytes of what is written.
 type prefixBuffer struct{ kept strings.Builder }
 
-// Write implements io.Writer.
 func (b *prefixBuffer) Write(p []byte) (int, error) {
 	b.kept.Write(p[:min(len(p), maxPrefix-b.kept.Len())])
 	return len(p), nil

@@ -127,9 +127,7 @@ func (e *spdyExec) driverStreams(conn *spdyConn) driver.Streams {
 // finish sends the status and ends the streams. The error stream is first, because
 // clients of the first protocol stop reading when the output ends.
 func (e *spdyExec) finish(conn *spdyConn, status *metav1.Status) {
-	if text := encodeStatus(status, e.protocol); len(text) > 0 {
-		_, _ = spdyStream{conn, e.streams[streamError]}.Write(text)
-	}
+	_, _ = spdyStream{conn, e.streams[streamError]}.Write(encodeStatus(status, e.protocol))
 	_ = e.streams[streamError].Close()
 	for _, name := range []string{streamStdout, streamStderr} {
 		if stream := e.streams[name]; stream != nil {

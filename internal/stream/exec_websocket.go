@@ -56,12 +56,12 @@ type socketExec struct {
 	from    channels // those of the client
 	streams driver.Streams
 	stdin   *inbox
-	sizes   *sizes
+	sizes   *sizes // nil without a terminal
 	resize  <-chan driver.WindowSize
 }
 
 func newSocketExec(socket *webSocket, options ExecOptions) *socketExec {
-	e := &socketExec{socket: socket, from: channels{}, stdin: newInbox(), sizes: newSizes()}
+	e := &socketExec{socket: socket, from: channels{}, stdin: newInbox()}
 	if options.Stdin {
 		e.streams.Stdin, e.from[remotecommand.StreamStdIn] = e.stdin, e.stdin
 	}
@@ -72,6 +72,7 @@ func newSocketExec(socket *webSocket, options ExecOptions) *socketExec {
 		e.streams.Stderr = channelWriter{socket, remotecommand.StreamStdErr}
 	}
 	if options.TTY {
+		e.sizes = newSizes()
 		e.resize, e.from[remotecommand.StreamResize] = e.sizes.newest, e.sizes
 	}
 	return e
@@ -80,7 +81,9 @@ func newSocketExec(socket *webSocket, options ExecOptions) *socketExec {
 // receive serves the client's channels until the client is gone. Input that ends with
 // the connection was cut.
 func (e *socketExec) receive() error {
-	defer e.sizes.close()
+	if e.sizes != nil {
+		defer e.sizes.close()
+	}
 	defer e.stdin.close(io.ErrUnexpectedEOF)
 	return e.socket.receive(e.from)
 }
@@ -95,16 +98,14 @@ func (e *socketExec) greet() error {
 	case e.streams.Stderr != nil:
 		channel = remotecommand.StreamStdErr
 	}
-	_, err := e.socket.send(channel, nil)
-	return err
+	return e.socket.send(channel, nil)
 }
 
 // finish sends the status, and waits until the client has it.
 func (e *socketExec) finish(ctx context.Context, status *metav1.Status) {
-	if text := encodeStatus(status, e.socket.protocol); len(text) > 0 {
-		if _, err := e.socket.send(remotecommand.StreamErr, text); err != nil {
-			return
-		}
+	text := encodeStatus(status, e.socket.protocol)
+	if _, err := (channelWriter{e.socket, remotecommand.StreamErr}).Write(text); err != nil {
+		return
 	}
 	e.socket.finish(ctx)
 }

@@ -73,7 +73,7 @@ func (f *frames) Write(p []byte) (int, error) {
 	}
 	*f.pending = append(*f.pending, p...)
 	_ = f.out.advance(p, nil)
-	if !f.out.complete() {
+	if f.out.have > 0 { // the frame is not complete
 		return len(p), nil
 	}
 	err := f.send(*f.pending)
@@ -113,7 +113,7 @@ const (
 // bytes of a frame's header are the length of what follows it.
 type frameCursor struct {
 	head [frameHeader + frameWord]byte
-	have int
+	have int // of head; 0 between two frames
 	left int
 }
 
@@ -149,6 +149,3 @@ func (c *frameCursor) advance(p []byte, inspect func(kind uint16, word uint32) e
 	}
 	return nil
 }
-
-// complete reports whether the cursor is between two frames.
-func (c *frameCursor) complete() bool { return c.have == 0 }

@@ -56,7 +56,11 @@ func (l limits) forward(ctx context.Context, framed *frames, dial DialFunc) {
 	}
 	conn.close()
 	f.workers.Wait()
-	f.abandon()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, incomplete := range f.pairs {
+		incomplete.expire.Stop()
+	}
 }
 
 // forwards are the connections of one port-forward.
@@ -147,15 +151,6 @@ func (f *forwards) remove(conn *spdyConn, id string, pair *streamPair) {
 		if stream != nil {
 			conn.drop(stream)
 		}
-	}
-}
-
-// abandon stops the timers of incomplete pairs.
-func (f *forwards) abandon() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, pair := range f.pairs {
-		pair.expire.Stop()
 	}
 }
 

@@ -118,8 +118,7 @@ func forwardChannel(ctx context.Context, socket *webSocket, n int, port uint16, 
 	defer input.discard()
 	number := binary.LittleEndian.AppendUint16(nil, port)
 	data, problems := dataChannel(n), dataChannel(n)+1
-	_, _ = socket.send(data, number)
-	_, _ = socket.send(problems, number)
+	_, _ = socket.send(data, number), socket.send(problems, number)
 	defer context.AfterFunc(ctx, input.discard)()
 	side{
 		in:       input,

@@ -135,8 +135,9 @@ func TestFragmentedInputIsOneMessage(t *testing.T) {
 }
 
 func TestInputCutOffIsNotItsEnd(t *testing.T) {
-	result := make(chan error, 1)
+	begun, result := make(chan struct{}, 3), make(chan error, 1) // begun has room for all runs
 	s := execServer(t, standard, ExecOptions{Stdin: true}, func(_ context.Context, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
+		begun <- struct{}{}
 		_, err := io.ReadAll(streams.Stdin)
 		result <- err
 		return success()
@@ -146,6 +147,7 @@ func TestInputCutOffIsNotItsEnd(t *testing.T) {
 		if _, _, err := conn.ReadMessage(); err != nil {
 			t.Fatal(err)
 		}
+		<-begun
 		_ = conn.Close()
 		if err := <-result; err != io.ErrUnexpectedEOF { //nolint:errorlint // exactly this one
 			t.Errorf("stdin ended with %v", err)
@@ -156,6 +158,7 @@ func TestInputCutOffIsNotItsEnd(t *testing.T) {
 		openStream(t, conn, "error")
 		stdin := openStream(t, conn, "stdin")
 		fmt.Fprint(stdin, "half")
+		<-begun
 		if err := stdin.Reset(); err != nil {
 			t.Fatal(err)
 		}
@@ -171,6 +174,7 @@ func TestInputCutOffIsNotItsEnd(t *testing.T) {
 		if _, err := stdin.Write([]byte("half")); err != nil {
 			t.Fatal(err)
 		}
+		<-begun // a command whose client is gone by then does not run
 		proxy.close()
 		if err := <-result; err != io.ErrUnexpectedEOF { //nolint:errorlint // exactly this one
 			t.Errorf("stdin ended with %v", err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -214,11 +215,10 @@ var errReset = errors.New("the client has reset the stream")
 // Write sends small frames, so that streams can take turns.
 func (s spdyStream) Write(p []byte) (int, error) {
 	sent := 0
-	for sent < len(p) {
+	for part := range slices.Chunk(p, maxMessage) {
 		if s.stream.IsFinished() {
 			return sent, errReset
 		}
-		part := p[sent:min(len(p), sent+maxMessage)]
 		s.conn.sent.Add(1)
 		if _, err := s.stream.Write(part); err != nil {
 			return sent, err

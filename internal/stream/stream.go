@@ -24,9 +24,13 @@ package stream
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
+	"strings"
+	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -122,4 +126,63 @@ func (l limits) servePortForward(w http.ResponseWriter, r *http.Request, dial Di
 	default:
 		refuse(w, http.StatusBadRequest, plainRequest(tunnelProtocol))
 	}
+}
+
+// encodeStatus returns how a command ended in the form that the protocol has on its
+// error stream. Since v4 that is a Status. Before, it is the message of a failure, and
+// nothing for a success.
+func encodeStatus(status *metav1.Status, protocol string) []byte {
+	if strings.HasPrefix(protocol, "v4.") || strings.HasPrefix(protocol, "v5.") {
+		text, _ := json.Marshal(status) //nolint:errchkjson // a Status always has a JSON form
+		return text
+	}
+	if status.Status == metav1.StatusSuccess {
+		return nil
+	}
+	return []byte(status.Message)
+}
+
+// side is the client's end of a forwarded connection.
+type side struct {
+	// in fails, and does not end, when the client has given up the connection.
+	in  io.Reader
+	out io.Writer
+	// problems tells the client why the connection to the target failed.
+	problems io.Writer
+	// ended tells the client that the target sends no more.
+	ended func()
+}
+
+// connect dials, and moves bytes in both directions until both have ended, or ctx has.
+func (s side) connect(ctx context.Context, dial DialFunc, port uint16) {
+	target, err := dial(ctx, port)
+	if err != nil {
+		s.fail(err)
+		return
+	}
+	defer target.Close()
+	defer context.AfterFunc(ctx, func() { _ = target.Close() })()
+	var workers sync.WaitGroup
+	workers.Go(func() {
+		err := move(target, s.in)
+		half, ok := target.(driver.HalfCloser)
+		if err != nil || !ok {
+			_ = target.Close()
+			return
+		}
+		_ = half.CloseWrite()
+	})
+	if err := move(s.out, target); err != nil {
+		if explained, ok := errors.AsType[*driver.Error](err); ok { // some targets refuse a connection only when it is read
+			s.fail(explained)
+		}
+		_ = target.Close()
+	}
+	s.ended()
+	workers.Wait()
+}
+
+// fail tells the client why its port cannot be reached.
+func (s side) fail(err error) {
+	_, _ = io.WriteString(s.problems, driver.Sanitize(driver.AsError(err).Message))
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -187,21 +188,8 @@ func ignoreEOF(err error) error {
 // text reports whether the protocol carries base64.
 func (s *webSocket) text() bool { return strings.Contains(s.protocol, "base64") }
 
-// send writes p to a channel, in at least one message.
-func (s *webSocket) send(channel byte, p []byte) (int, error) {
-	sent := 0
-	for {
-		part := p[sent:min(len(p), sent+maxMessage)]
-		if err := s.sendMessage(channel, part); err != nil {
-			return sent, err
-		}
-		if sent += len(part); sent == len(p) {
-			return sent, nil
-		}
-	}
-}
-
-func (s *webSocket) sendMessage(channel byte, p []byte) error {
+// send writes one message to a channel.
+func (s *webSocket) send(channel byte, p []byte) error {
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	kind := websocket.BinaryMessage
@@ -227,8 +215,12 @@ type channelWriter struct {
 }
 
 func (w channelWriter) Write(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
+	sent := 0
+	for part := range slices.Chunk(p, maxMessage) {
+		if err := w.socket.send(w.channel, part); err != nil {
+			return sent, err
+		}
+		sent += len(part)
 	}
-	return w.socket.send(w.channel, p)
+	return sent, nil
 }
