@@ -192,8 +192,7 @@ func OutcomeOf(err error) Outcome {
 	if err == nil {
 		return Completed
 	}
-	var classified *Error
-	if errors.As(err, &classified) && !classified.Started {
+	if classified, ok := errors.AsType[*Error](err); ok && !classified.Started {
 		return NotStarted
 	}
 	return Unknown

@@ -2,7 +2,6 @@ package docker
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 
 	"github.com/docker/docker/api/types/container"
@@ -11,8 +10,6 @@ import (
 // markVariable is in the environment of every command, so that its processes can be
 // found.
 const markVariable = "CONNPOOL_COMMAND"
-
-func newMark() string { return rand.Text() }
 
 // signalScript signals the processes whose environment holds a mark. It uses what
 // is built into every POSIX shell, since containers may hold nothing else; `read`
@@ -44,7 +41,7 @@ func (p *process) signal(ctx context.Context, signals string) {
 	created, err := p.conn.client.ContainerExecCreate(ctx, p.container, container.ExecOptions{
 		Cmd: []string{"sh", "-c", script},
 	})
-	if err == nil && plainID(created.ID) {
+	if err == nil && plainName.MatchString(created.ID) {
 		_ = p.conn.client.ContainerExecStart(ctx, created.ID, container.ExecStartOptions{Detach: true})
 	}
 }

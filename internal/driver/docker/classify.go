@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -59,7 +60,7 @@ func certificateError(err error, address string) *driver.Error {
 			names = append(names, ip.String())
 		}
 		return bad("the engine's certificate is not for %s but for %s; issue one for that name, or correct the endpoint",
-			host, named(driver.Sanitize(strings.Join(names, ", "))))
+			host, cmp.Or(driver.Sanitize(strings.Join(names, ", ")), "no name at all"))
 	case isInvalid && wrong.Reason == x509.Expired:
 		return bad("the engine's certificate is valid from %s until %s only; renew it, or check the clocks",
 			formatDate(wrong.Cert.NotBefore), formatDate(wrong.Cert.NotAfter))
@@ -70,13 +71,6 @@ func certificateError(err error, address string) *driver.Error {
 			"correct that, or find out who answers at %s", address)
 	}
 	return nil
-}
-
-func named(names string) string {
-	if names == "" {
-		return "no name at all"
-	}
-	return names
 }
 
 // socketError classifies why a socket failed during or right after the TLS handshake.

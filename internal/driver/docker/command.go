@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"maps"
 	"regexp"
 	"slices"
@@ -15,9 +16,6 @@ import (
 // plainName matches the names and IDs that Docker gives. Any other text could become
 // another path of its API.
 var plainName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$`)
-
-// plainID reports whether the engine's ID of a command can be part of a path.
-func plainID(id string) bool { return plainName.MatchString(id) }
 
 // detachKeys detach a terminal from its command if a user types them, so they are a
 // sequence that no user types. The engine waits after ctrl-p for the rest of its
@@ -77,11 +75,7 @@ func argvOf(command driver.Command) []string {
 func environment(command driver.Command, mark string) []string {
 	variables := []string{markVariable + "=" + mark}
 	if tty := command.TTY; tty != nil {
-		term := tty.Term
-		if term == "" {
-			term = "xterm"
-		}
-		variables = append(variables, "TERM="+term)
+		variables = append(variables, "TERM="+cmp.Or(tty.Term, "xterm"))
 	}
 	for _, name := range slices.Sorted(maps.Keys(command.Env)) {
 		variables = append(variables, name+"="+command.Env[name])

@@ -3,6 +3,7 @@ package docker
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"errors"
 	"io"
 
@@ -22,7 +23,7 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 	if c.ctx.Err() != nil || c.closing.Load() {
 		return driver.ExitStatus{}, c.death(driver.StageSession, false)
 	}
-	prepared := &process{conn: c, container: command.Place.Container, mark: newMark()}
+	prepared := &process{conn: c, container: command.Place.Container, mark: rand.Text()}
 	if err := prepared.create(ctx, execOptions(command, streams.Stdin != nil, prepared.mark)); err != nil {
 		return driver.ExitStatus{}, err
 	}

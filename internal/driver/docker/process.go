@@ -22,7 +22,7 @@ func (p *process) create(ctx context.Context, options container.ExecOptions) err
 	ctx, cancel := context.WithTimeout(ctx, p.conn.options.StageTimeout)
 	defer cancel()
 	created, err := p.conn.client.ContainerExecCreate(ctx, p.container, options)
-	if err == nil && !plainID(created.ID) {
+	if err == nil && !plainName.MatchString(created.ID) {
 		return driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"the engine prepared the command under no name; check what answers at %s", p.conn.endpoint.Address)
 	}
@@ -73,12 +73,10 @@ func (p *process) setSize(ctx context.Context, size driver.WindowSize) {
 
 // sleep reports whether the time passed before the context ended.
 func sleep(ctx context.Context, pause time.Duration) bool {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return false
-	case <-timer.C:
+	case <-time.After(pause):
 		return true
 	}
 }

@@ -3,6 +3,7 @@ package docker
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -62,10 +63,8 @@ func (p *process) startRequest(tty *driver.TTY) ([]byte, error) {
 	if versions.GreaterThanOrEqualTo(p.conn.client.ClientVersion(), consoleSizeVersion) {
 		options.ConsoleSize = consoleSize(tty)
 	}
-	body, err := json.Marshal(options)
-	if err != nil {
-		return nil, driver.Errorf(driver.ProtocolError, driver.StageStart, "the start of a command cannot be written").Because(err)
-	}
+	// Marshal cannot fail: there are only booleans and numbers.
+	body, _ := json.Marshal(options)
 	request, err := http.NewRequest(http.MethodPost, p.url("start"), bytes.NewReader(body)) //nolint:noctx // it is only written
 	if err != nil {
 		return nil, driver.Errorf(driver.ProtocolError, driver.StageStart, "the start of a command cannot be addressed").Because(err)
@@ -217,7 +216,7 @@ func statusOf(found state, said string) (driver.ExitStatus, error) {
 	switch {
 	case found.ExitCode == nil && found.Pid == 0:
 		return driver.ExitStatus{}, driver.Errorf(driver.ProtocolError, driver.StageStart,
-			"the engine did not start the command (%s); look into its log", orNothing(said))
+			"the engine did not start the command (%s); look into its log", cmp.Or(said, "it does not say why"))
 	case said != "":
 		return driver.ExitStatus{}, unknown(driver.ProtocolError, driver.StageRun,
 			"the engine broke the command's streams off (%s); look into its log", said)
@@ -226,13 +225,6 @@ func statusOf(found state, said string) (driver.ExitStatus, error) {
 			"the command has ended, but the engine does not tell its exit code; look into its log")
 	}
 	return driver.ExitStatus{Code: *found.ExitCode}, nil
-}
-
-func orNothing(words string) string {
-	if words == "" {
-		return "it does not say why"
-	}
-	return words
 }
 
 // noExitCode classifies why the exit code is not known.

@@ -219,12 +219,10 @@ func (m *Monitor[A]) ask(t *trip[A]) {
 
 // endsWithin reports whether the round trip ended in time.
 func (t *trip[A]) endsWithin(timeout time.Duration) bool {
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
 	select {
 	case <-t.done:
 		return true
-	case <-timer.C:
+	case <-time.After(timeout):
 		return false
 	}
 }

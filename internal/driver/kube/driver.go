@@ -37,6 +37,7 @@
 package kube
 
 import (
+	"cmp"
 	"sync"
 	"time"
 
@@ -76,16 +77,9 @@ var (
 
 // New returns a driver.
 func New(options Options) *Driver {
-	if options.StageTimeout <= 0 {
-		options.StageTimeout = 10 * time.Second
-	}
-	if options.QPS <= 0 {
-		options.QPS = 50
-	}
-	if options.Burst <= 0 {
-		options.Burst = 100
-	}
-	return &Driver{options: options, clients: map[digest]*client{}}
+	return &Driver{clients: map[digest]*client{}, options: Options{
+		StageTimeout: cmp.Or(options.StageTimeout, 10*time.Second), QPS: cmp.Or(options.QPS, 50), Burst: cmp.Or(options.Burst, 100),
+	}}
 }
 
 // Prepare implements driver.Driver.

@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -248,15 +249,11 @@ func (e *execution) requestTerminal() error {
 	if tty == nil {
 		return nil
 	}
-	term := tty.Term
-	if term == "" {
-		term = "xterm"
-	}
 	request := struct {
 		Term                         string
 		Columns, Rows, Width, Height uint32
 		Modes                        string
-	}{Term: term, Columns: uint32(tty.Size.Columns), Rows: uint32(tty.Size.Rows), Modes: "\x00"}
+	}{Term: cmp.Or(tty.Term, "xterm"), Columns: uint32(tty.Size.Columns), Rows: uint32(tty.Size.Rows), Modes: "\x00"}
 	ok, err := e.channel.SendRequest("pty-req", true, ssh.Marshal(&request))
 	switch {
 	case err != nil:

@@ -81,15 +81,9 @@ func forwardRequest(network, address string) (string, []byte, error) {
 }
 
 func splitAddress(network, address string) (string, uint32, error) {
-	if network != "tcp" {
-		return "", 0, badAddress(network, address)
-	}
 	host, text, err := net.SplitHostPort(address)
-	if err != nil {
-		return "", 0, badAddress(network, address)
-	}
-	port, err := strconv.ParseUint(text, 10, 16)
-	if err != nil {
+	port, notANumber := strconv.ParseUint(text, 10, 16)
+	if network != "tcp" || err != nil || notANumber != nil {
 		return "", 0, badAddress(network, address)
 	}
 	return host, uint32(port), nil

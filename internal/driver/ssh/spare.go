@@ -227,12 +227,10 @@ func (s *sessionChannel) signal(name string) {
 
 // endsWithin reports whether the channel ended in time.
 func (s *sessionChannel) endsWithin(patience time.Duration) bool {
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
 	select {
 	case <-s.ended:
 		return true
-	case <-timer.C:
+	case <-time.After(patience):
 		return false
 	}
 }
