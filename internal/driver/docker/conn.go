@@ -87,7 +87,7 @@ func (c *conn) Close() error {
 // end closes all sockets, which wakes all who wait on one. The first cause counts.
 func (c *conn) end(cause error) {
 	c.cancel(cause)
-	c.sockets.close()
+	c.sockets.ahead.Close()
 	c.transport.CloseIdleConnections()
 	c.monitor.Stop()
 }

@@ -50,7 +50,7 @@ func newClient(options Options, config *config) (*client, error) {
 	})
 	c.network = &network{
 		config: config, secure: secure, timeout: options.StageTimeout, ctx: c.ctx, lost: c.monitor.Suspect,
-		references: map[*reference]struct{}{}, sockets: map[*tracked]struct{}{},
+		references: map[*reference]struct{}{},
 	}
 	c.transport = c.network.newTransport()
 	c.spares = c.newSpares()
@@ -58,11 +58,11 @@ func newClient(options Options, config *config) (*client, error) {
 	return c, nil
 }
 
-// end closes all that the client has. The first cause counts.
+// end closes all that the client has: the sockets of the transport end with the
+// context. The first cause counts.
 func (c *client) end(cause error) {
 	c.cancel(cause)
 	c.monitor.Stop()
-	c.network.close()
 	c.transport.CloseIdleConnections()
 	c.spares.Close()
 }

@@ -21,10 +21,11 @@ type network struct {
 	ctx     context.Context //nolint:containedctx // the client's
 	// lost is told that the last socket of the transport ended by itself.
 	lost func()
+	// sockets counts those of the transport.
+	sockets atomic.Int64
 
 	mu         sync.Mutex              // guards what follows
 	references map[*reference]struct{} // the connections that keep the client alive
-	sockets    map[*tracked]struct{}   // those of the transport
 }
 
 // reference is a connection that keeps a client alive. The client may dial with its
@@ -125,51 +126,26 @@ func (n *network) dialTransport(ctx context.Context, _, _ string) (net.Conn, err
 	if err != nil {
 		return nil, err
 	}
-	socket := &tracked{Conn: raw, network: n}
-	if !n.track(socket) {
+	if n.ctx.Err() != nil {
 		_ = raw.Close()
 		//nolint:contextcheck // it is the client's end that counts
 		return nil, driver.Ended(context.Cause(n.ctx), n.config.address, driver.StageConnect, false)
 	}
+	n.sockets.Add(1)
+	//nolint:contextcheck // as above
+	socket := &tracked{Conn: raw, network: n, release: context.AfterFunc(n.ctx, func() { _ = raw.Close() })}
 	return n.handshake(ctx, socket, n.secure.requests)
 }
 
-// track keeps a socket of the transport, and reports whether the client still lives.
-func (n *network) track(socket *tracked) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.ctx.Err() != nil {
-		return false
-	}
-	n.sockets[socket] = struct{}{}
-	return true
-}
-
-// forget removes a socket, and reports whether it was the last one.
-func (n *network) forget(socket *tracked) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	_, known := n.sockets[socket]
-	delete(n.sockets, socket)
-	return known && len(n.sockets) == 0
-}
-
-// close closes the sockets of the transport. The context must have ended.
-func (n *network) close() {
-	n.mu.Lock()
-	sockets := n.sockets
-	n.sockets = nil
-	n.mu.Unlock()
-	for socket := range sockets {
-		_ = socket.Conn.Close()
-	}
-}
-
-// tracked is a socket of the transport. The network is told of its end.
+// tracked is a socket of the transport. The network is told of its end, unless that
+// was the client's.
 type tracked struct {
 	net.Conn
 
 	network *network
+	// release stops listening to the end of the client, which closes the socket. It
+	// returns true once, and not after that end.
+	release func() bool
 	failed  atomic.Bool // a Read has failed
 }
 
@@ -184,7 +160,7 @@ func (t *tracked) Read(p []byte) (int, error) {
 
 // Close implements net.Conn.
 func (t *tracked) Close() error {
-	if last := t.network.forget(t); last && t.failed.Load() {
+	if t.release() && t.network.sockets.Add(-1) == 0 && t.failed.Load() {
 		t.network.lost()
 	}
 	return t.Conn.Close()
