@@ -81,6 +81,14 @@ type Endpoint struct {
 	KeepaliveTimeout  time.Duration
 }
 
+// Passed tells the Trace, if there is one, what was found in a stage. It makes a
+// remote's words in it safe.
+func (e *Endpoint) Passed(stage Stage, found string) {
+	if e.Trace != nil {
+		e.Trace(stage, Sanitize(found))
+	}
+}
+
 // Conn is one live, authenticated connection. It is safe for concurrent use.
 type Conn interface {
 	// Context is done when the connection is dead. Its cause is the *Error that says

@@ -59,13 +59,6 @@ func (d *dialer) givenUp(ctx context.Context, err error) *driver.Error {
 	return driver.Errorf(driver.Timeout, stage, "the caller did not wait any longer").Because(ctx.Err())
 }
 
-// tracef tells what was found in a stage that was passed.
-func (d *dialer) tracef(stage driver.Stage, format string, args ...any) {
-	if d.endpoint.Trace != nil {
-		d.endpoint.Trace(stage, driver.Sanitize(fmt.Sprintf(format, args...)))
-	}
-}
-
 // handshake dials the first socket, makes a round trip on it, and keeps it for later.
 func (c *conn) handshake(ctx context.Context) error {
 	s, err := c.sockets.dial(ctx, c.endpoint.Dial)
@@ -81,7 +74,7 @@ func (c *conn) handshake(ctx context.Context) error {
 	if !stop() {
 		return driver.Errorf(driver.Timeout, driver.StageSession, "the caller did not wait any longer")
 	}
-	c.dialer.tracef(driver.StageSession, "%s answers", c.info.ServerVersion)
+	c.endpoint.Passed(driver.StageSession, c.info.ServerVersion+" answers")
 	c.info.RemoteAddress = s.RemoteAddr().String()
 	c.sockets.ahead.Put(s)
 	return nil
@@ -91,8 +84,8 @@ func (d *dialer) traceTLS(s *socket) {
 	if encrypted, ok := s.Conn.(*tls.Conn); ok {
 		state := encrypted.ConnectionState()
 		leaf := state.PeerCertificates[0]
-		d.tracef(driver.StageTLS, "%s; the engine showed the certificate of %q, valid until %s",
-			tls.VersionName(state.Version), leaf.Subject.CommonName, formatDate(leaf.NotAfter))
+		d.endpoint.Passed(driver.StageTLS, fmt.Sprintf("%s; the engine showed the certificate of %q, valid until %s",
+			tls.VersionName(state.Version), leaf.Subject.CommonName, formatDate(leaf.NotAfter)))
 	}
 }
 
@@ -116,7 +109,7 @@ func (c *conn) greet(s *socket) error {
 	}
 	c.monitor.Measured(time.Since(begin))
 	if c.dialer.credentials != nil {
-		c.dialer.tracef(driver.StageAuthentication, "the engine accepted %s", c.dialer.credentials.describe())
+		c.endpoint.Passed(driver.StageAuthentication, "the engine accepted "+c.dialer.credentials.describe())
 	}
 	return c.introduce(response)
 }

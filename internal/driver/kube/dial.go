@@ -68,7 +68,7 @@ func (d *dialer) prove(ctx context.Context, shared *client) (*socket, string, er
 	if err != nil {
 		return nil, "", d.gaveUp(ctx, shared, err)
 	}
-	d.trace(driver.StageTLS, describeTLS(opened.ConnectionState()))
+	d.endpoint.Passed(driver.StageTLS, describeTLS(opened.ConnectionState()))
 	version, problem := d.introduce(ctx, shared, opened)
 	if problem != nil {
 		_ = opened.Close()
@@ -97,7 +97,7 @@ func (d *dialer) introduce(ctx context.Context, shared *client, opened *socket) 
 	if err != nil {
 		return "", err
 	}
-	d.trace(driver.StageAuthentication, "the server knows "+d.config.describe()+" and is ready")
+	d.endpoint.Passed(driver.StageAuthentication, "the server knows "+d.config.describe()+" and is ready")
 	version, err := d.stage(ctx, func(ctx context.Context) (*answer, *driver.Error) {
 		return shared.ask(ctx, shared.transport, versionPath, driver.StageSession)
 	})
@@ -105,7 +105,7 @@ func (d *dialer) introduce(ctx context.Context, shared *client, opened *socket) 
 		return "", err
 	}
 	name := nameVersion(version)
-	d.trace(driver.StageSession, name)
+	d.endpoint.Passed(driver.StageSession, name)
 	return name, nil
 }
 
@@ -113,12 +113,6 @@ func (d *dialer) stage(ctx context.Context, ask func(context.Context) (*answer, 
 	ctx, cancel := context.WithTimeout(ctx, d.driver.options.StageTimeout)
 	defer cancel()
 	return ask(ctx)
-}
-
-func (d *dialer) trace(passed driver.Stage, found string) {
-	if d.endpoint.Trace != nil {
-		d.endpoint.Trace(passed, driver.Sanitize(found))
-	}
 }
 
 // describeTLS names the TLS version and the server's certificate, for a trace.

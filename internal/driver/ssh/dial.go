@@ -94,7 +94,7 @@ func (a *attempt) run(begin time.Time) (driver.Conn, error) {
 		_ = a.conn.Close()
 		return nil, err
 	}
-	a.trace(opened)
+	a.dialer.endpoint.Passed(a.stage, opened)
 	a.conn.info = driver.Info{
 		ServerVersion: driver.Sanitize(string(client.ServerVersion())),
 		RemoteAddress: a.transport.RemoteAddr().String(),
@@ -110,13 +110,6 @@ func (a *attempt) login() string {
 		return a.dialer.endpoint.User + " logged in without credentials; the server asked for none"
 	}
 	return a.dialer.endpoint.User + " logged in with " + a.dialer.credentials.describe()
-}
-
-// trace reports what was found in the stage that was passed.
-func (a *attempt) trace(found string) {
-	if a.dialer.endpoint.Trace != nil {
-		a.dialer.endpoint.Trace(a.stage, driver.Sanitize(found))
-	}
 }
 
 func (a *attempt) config() *ssh.ClientConfig {
@@ -146,7 +139,7 @@ func (a *attempt) enter(stage driver.Stage, found string) {
 	if a.done || a.failure != nil {
 		return
 	}
-	a.trace(found)
+	a.dialer.endpoint.Passed(a.stage, found)
 	a.stage = stage
 	a.timer.Reset(a.dialer.options.StageTimeout)
 }
