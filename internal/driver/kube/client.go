@@ -35,7 +35,7 @@ type client struct {
 }
 
 func newClient(options Options, config *config) (*client, error) {
-	secure, err := newSecure(config)
+	secure, err := config.tls()
 	if err != nil {
 		return nil, err
 	}

@@ -14,21 +14,6 @@ import (
 // userAgent is the name of the driver's own requests.
 const userAgent = "connpool"
 
-// secure has two TLS configurations: one for requests, which may use HTTP/2, and one
-// for sockets of their own, which cannot.
-type secure struct{ requests, sockets *tls.Config }
-
-func newSecure(config *config) (*secure, error) {
-	sockets, err := config.tls()
-	if err != nil {
-		return nil, err
-	}
-	sockets.NextProtos = []string{"http/1.1"}
-	requests := sockets.Clone()
-	requests.NextProtos = []string{"h2", "http/1.1"}
-	return &secure{requests: requests, sockets: sockets}, nil
-}
-
 // Dial implements driver.Dialer.
 func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 	begin := time.Now()
@@ -88,9 +73,9 @@ func (d *dialer) gaveUp(ctx context.Context, shared *client, err error) error {
 
 // introduce passes the stages after TLS and returns the name of the server.
 func (d *dialer) introduce(ctx context.Context, shared *client, opened *socket) (string, *driver.Error) {
-	ready, err := d.stage(ctx, func(ctx context.Context) (*answer, *driver.Error) {
-		return shared.ready(ctx, opened, driver.StageAuthentication)
-	})
+	asking, cancel := context.WithTimeout(ctx, d.driver.options.StageTimeout)
+	defer cancel()
+	ready, err := shared.ready(asking, opened, driver.StageAuthentication)
 	if err == nil {
 		err = shared.config.answerError(ready, driver.StageAuthentication)
 	}
@@ -98,21 +83,15 @@ func (d *dialer) introduce(ctx context.Context, shared *client, opened *socket) 
 		return "", err
 	}
 	d.endpoint.Passed(driver.StageAuthentication, "the server knows "+d.config.describe()+" and is ready")
-	version, err := d.stage(ctx, func(ctx context.Context) (*answer, *driver.Error) {
-		return shared.ask(ctx, shared.transport, versionPath, driver.StageSession)
-	})
+	asking, cancel = context.WithTimeout(ctx, d.driver.options.StageTimeout)
+	defer cancel()
+	version, err := shared.ask(asking, shared.transport, versionPath, driver.StageSession)
 	if err != nil {
 		return "", err
 	}
 	name := nameVersion(version)
 	d.endpoint.Passed(driver.StageSession, name)
 	return name, nil
-}
-
-func (d *dialer) stage(ctx context.Context, ask func(context.Context) (*answer, *driver.Error)) (*answer, *driver.Error) {
-	ctx, cancel := context.WithTimeout(ctx, d.driver.options.StageTimeout)
-	defer cancel()
-	return ask(ctx)
 }
 
 // describeTLS names the TLS version and the server's certificate, for a trace.

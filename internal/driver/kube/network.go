@@ -16,7 +16,7 @@ import (
 // network opens the byte streams of a client, and knows those of its transport.
 type network struct {
 	config  *config
-	secure  *secure
+	secure  *tls.Config     // of sockets, which cannot use HTTP/2
 	timeout time.Duration   // of each stage
 	ctx     context.Context //nolint:containedctx // the client's
 	// lost is told that the last socket of the transport ended by itself.
@@ -91,7 +91,7 @@ func (n *network) open(ctx context.Context, dial driver.DialFunc) (*socket, erro
 	if err != nil {
 		return nil, err
 	}
-	encrypted, err := n.handshake(ctx, raw, n.secure.sockets)
+	encrypted, err := n.handshake(ctx, raw, n.secure)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +134,9 @@ func (n *network) dialTransport(ctx context.Context, _, _ string) (net.Conn, err
 	n.sockets.Add(1)
 	//nolint:contextcheck // as above
 	socket := &tracked{Conn: raw, network: n, release: context.AfterFunc(n.ctx, func() { _ = raw.Close() })}
-	return n.handshake(ctx, socket, n.secure.requests)
+	config := n.secure.Clone()
+	config.NextProtos = []string{"h2", "http/1.1"}
+	return n.handshake(ctx, socket, config)
 }
 
 // tracked is a socket of the transport. The network is told of its end, unless that
