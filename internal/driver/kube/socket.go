@@ -63,7 +63,11 @@ func (s *socket) RoundTrip(request *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	s.spent = s.spent || response.Close
-	response.Body = &bodyUntil{ReadCloser: response.Body, stop: stop}
+	body := response.Body
+	response.Body = closing{body, func() error {
+		defer stop() // afterwards, because closing reads the rest of the body
+		return body.Close()
+	}}
 	return response, nil
 }
 
@@ -80,18 +84,15 @@ func (s *socket) send(request *http.Request) (*http.Response, error) {
 	return http.ReadResponse(s.reader, request)
 }
 
-// bodyUntil is a body that stops watching the request's context when it is closed.
-type bodyUntil struct {
-	io.ReadCloser
+// closing is a body that is closed by a function.
+type closing struct {
+	io.Reader
 
-	stop func() bool
+	close func() error
 }
 
 // Close implements io.Closer.
-func (b *bodyUntil) Close() error {
-	defer b.stop() // afterwards, because closing reads the rest of the body
-	return b.ReadCloser.Close()
-}
+func (c closing) Close() error { return c.close() }
 
 // idle reports whether everything has been read and another request may follow.
 func (s *socket) idle() bool { return !s.spent && s.reader.Buffered() == 0 }
