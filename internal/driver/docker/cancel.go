@@ -66,8 +66,7 @@ func (e *execution) terminate() {
 		e.endsAfter(kill)
 	}
 	_ = e.socket.Close()
-	e.stdout.Silence()
-	e.stderr.Silence()
+	e.streams.Silence()
 }
 
 // endsAfter reports whether the output ended soon after the signal.
