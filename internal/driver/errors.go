@@ -150,6 +150,13 @@ func Errorf(reason Reason, stage Stage, format string, args ...any) *Error {
 	return &Error{Reason: reason, Stage: stage, Message: fmt.Sprintf(format, args...)}
 }
 
+// Unknownf is Errorf for a command that may have run.
+func Unknownf(reason Reason, stage Stage, format string, args ...any) *Error {
+	result := Errorf(reason, stage, format, args...)
+	result.Started = true
+	return result
+}
+
 // Because sets the inner cause, and returns the error itself.
 func (e *Error) Because(cause error) *Error {
 	e.Err = cause

@@ -15,12 +15,6 @@ import (
 	"github.com/connpool/connpool/internal/driver/dialerr"
 )
 
-func unknown(reason driver.Reason, stage driver.Stage, format string, args ...any) *driver.Error {
-	result := driver.Errorf(reason, stage, format, args...)
-	result.Started = true
-	return result
-}
-
 // hints are the words for Docker in the sentences of dialerr.Connect.
 var hints = dialerr.Hints{Address: "the address", Name: "its spelling", Port: "the endpoint", Server: "the Docker engine"}
 

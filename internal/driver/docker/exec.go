@@ -76,11 +76,11 @@ func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 		return e.result(ctx)
 	case <-ctx.Done():
 		e.terminate()
-		return driver.ExitStatus{}, unknown(driver.Timeout, driver.StageRun,
+		return driver.ExitStatus{}, driver.Unknownf(driver.Timeout, driver.StageRun,
 			"the caller gave up while the command ran; it was signaled to end").Because(ctx.Err())
 	case what := <-e.streams.Broken:
 		e.terminate()
-		return driver.ExitStatus{}, unknown(driver.Unreachable, driver.StageRun, "%s; the command was signaled to end", what)
+		return driver.ExitStatus{}, driver.Unknownf(driver.Unreachable, driver.StageRun, "%s; the command was signaled to end", what)
 	}
 }
 
@@ -141,7 +141,7 @@ func (e *execution) result(ctx context.Context) (driver.ExitStatus, error) {
 	select {
 	case what := <-e.streams.Broken:
 		e.terminate()
-		return driver.ExitStatus{}, unknown(driver.Unreachable, driver.StageRun, "%s; the command was signaled to end", what)
+		return driver.ExitStatus{}, driver.Unknownf(driver.Unreachable, driver.StageRun, "%s; the command was signaled to end", what)
 	default:
 	}
 	if e.outputErr != nil {

@@ -76,20 +76,20 @@ func (c *conn) unproxied(ctx context.Context, err error, received bool) *driver.
 	if c.ctx.Err() != nil {
 		return c.death(driver.StageRun, received)
 	}
-	result := &driver.Error{Stage: driver.StageRun, Started: received, Err: err}
-	classified, ok := driver.Classified(err)
+	result, ok := driver.Classified(err)
 	switch {
-	case ok:
-		result.Reason, result.Stage, result.Message = classified.Reason, classified.Stage, classified.Message
+	case ok: // no socket could be dialed
 	case ctx.Err() != nil:
-		result.Reason, result.Message = driver.Timeout, "the caller gave up before the engine answered"
+		result = driver.Errorf(driver.Timeout, driver.StageRun, "the caller gave up before the engine answered")
 	case isNetwork(err):
-		result.Reason, result.Message = driver.Unreachable, "the connection to "+c.endpoint.Address+" broke before the engine answered"
+		result = driver.Errorf(driver.Unreachable, driver.StageRun,
+			"the connection to %s broke before the engine answered", c.endpoint.Address)
 		c.monitor.Suspect()
 	default:
-		result.Reason = driver.ProtocolError
-		result.Message = "the request to " + c.endpoint.Address + " failed: " + driver.Sanitize(err.Error())
+		result = driver.Errorf(driver.ProtocolError, driver.StageRun,
+			"the request to %s failed: %s", c.endpoint.Address, driver.Sanitize(err.Error()))
 		c.monitor.Suspect()
 	}
-	return result
+	result.Started = received
+	return result.Because(err)
 }

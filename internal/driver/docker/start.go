@@ -99,16 +99,16 @@ func (e *execution) unanswered(ctx context.Context, err error) *driver.Error {
 	}
 	e.process.signalLater() //nolint:contextcheck // it goes on when the caller has left
 	if ctx.Err() != nil {
-		return unknown(driver.Timeout, driver.StageStart,
+		return driver.Unknownf(driver.Timeout, driver.StageStart,
 			"the caller gave up while the command was being started; it was signaled to end").Because(ctx.Err())
 	}
 	e.conn.monitor.Suspect()
 	if dialerr.IsTimeout(err) {
-		return unknown(driver.Timeout, driver.StageStart,
+		return driver.Unknownf(driver.Timeout, driver.StageStart,
 			"%s did not say within %s whether it started the command; check that it is not overloaded",
 			e.conn.endpoint.Address, e.conn.options.StageTimeout).Because(err)
 	}
-	return unknown(driver.Unreachable, driver.StageStart,
+	return driver.Unknownf(driver.Unreachable, driver.StageStart,
 		"the connection to %s broke while the command was being started", e.conn.endpoint.Address).Because(err)
 }
 
@@ -127,7 +127,7 @@ func (e *execution) refused(response *http.Response) *driver.Error {
 	words := driver.Sanitize(message.Message)
 	switch code := response.StatusCode; {
 	case code == http.StatusConflict && strings.Contains(words, "already"):
-		return unknown(driver.ProtocolError, driver.StageStart,
+		return driver.Unknownf(driver.ProtocolError, driver.StageStart,
 			"the engine was told twice to start the command (%s); check what stands before it", words)
 	case code == http.StatusNotFound, code == http.StatusConflict:
 		return driver.Errorf(driver.NotFound, driver.StageStart,
@@ -139,7 +139,7 @@ func (e *execution) refused(response *http.Response) *driver.Error {
 		return driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"the engine refuses to start the command (%s); look into its log", words)
 	}
-	return unknown(driver.ProtocolError, driver.StageStart,
+	return driver.Unknownf(driver.ProtocolError, driver.StageStart,
 		"%s answers the start of a command with %s instead of its streams (%s); check what stands before the engine",
 		e.conn.endpoint.Address, driver.Sanitize(response.Status), words)
 }
@@ -162,7 +162,7 @@ func (e *execution) exitStatus(ctx context.Context) (driver.ExitStatus, error) {
 		}
 		if !sleep(ctx, pause) {
 			e.terminate()
-			return driver.ExitStatus{}, unknown(driver.Timeout, driver.StageRun,
+			return driver.ExitStatus{}, driver.Unknownf(driver.Timeout, driver.StageRun,
 				"the caller gave up while the command ran; it was signaled to end").Because(ctx.Err())
 		}
 	}
@@ -218,10 +218,10 @@ func statusOf(found state, said string) (driver.ExitStatus, error) {
 		return driver.ExitStatus{}, driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"the engine did not start the command (%s); look into its log", cmp.Or(said, "it does not say why"))
 	case said != "":
-		return driver.ExitStatus{}, unknown(driver.ProtocolError, driver.StageRun,
+		return driver.ExitStatus{}, driver.Unknownf(driver.ProtocolError, driver.StageRun,
 			"the engine broke the command's streams off (%s); look into its log", said)
 	case found.ExitCode == nil:
-		return driver.ExitStatus{}, unknown(driver.ProtocolError, driver.StageRun,
+		return driver.ExitStatus{}, driver.Unknownf(driver.ProtocolError, driver.StageRun,
 			"the command has ended, but the engine does not tell its exit code; look into its log")
 	}
 	return driver.ExitStatus{Code: *found.ExitCode}, nil
@@ -230,12 +230,12 @@ func statusOf(found state, said string) (driver.ExitStatus, error) {
 // noExitCode classifies why the exit code is not known.
 func (p *process) noExitCode(err error) *driver.Error {
 	if errdefs.IsNotFound(err) {
-		return unknown(driver.NotFound, driver.StageRun,
+		return driver.Unknownf(driver.NotFound, driver.StageRun,
 			"the engine knows the command no more: the container %s was removed or restarted, or the engine was",
 			p.container).Because(err)
 	}
 	p.conn.monitor.Suspect()
-	return unknown(driver.Unreachable, driver.StageRun,
+	return driver.Unknownf(driver.Unreachable, driver.StageRun,
 		"the command's output ended, but %s did not tell its exit code", p.conn.endpoint.Address).Because(err)
 }
 
@@ -245,7 +245,7 @@ func (e *execution) cutOff() *driver.Error {
 	ctx, cancel := context.WithTimeout(e.conn.ctx, inspectTimeout)
 	defer cancel()
 	state, err := e.process.inspect(ctx)
-	result := unknown(driver.Unreachable, driver.StageRun,
+	result := driver.Unknownf(driver.Unreachable, driver.StageRun,
 		"the command's streams broke; whether it still runs is not known").Because(e.outputErr)
 	switch {
 	case e.conn.ctx.Err() != nil:

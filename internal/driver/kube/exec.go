@@ -105,11 +105,8 @@ func (e *execution) result(said *metav1.Status, place driver.Place) (driver.Exit
 	if err != nil {
 		return driver.ExitStatus{}, err
 	}
-	return driver.ExitStatus{}, &driver.Error{
-		Reason: driver.ProtocolError, Stage: driver.StageRun, Started: true,
-		Message: driver.Sanitize("the cluster lost the command and does not know how it ended; look into the kubelet's log: " +
-			said.Message),
-	}
+	return driver.ExitStatus{}, driver.Unknownf(driver.ProtocolError, driver.StageRun, "%s", driver.Sanitize(
+		"the cluster lost the command and does not know how it ended; look into the kubelet's log: "+said.Message))
 }
 
 // startError classifies an answer that is not an upgrade.

@@ -43,7 +43,7 @@ func (e *execution) run(ctx context.Context) (*metav1.Status, *driver.Error) {
 // explain says why no status came.
 func (e *execution) explain(ctx context.Context, err error) *driver.Error {
 	unknown := func(reason driver.Reason, message string) *driver.Error {
-		return &driver.Error{Reason: reason, Stage: driver.StageRun, Started: true, Message: driver.Sanitize(message), Err: err}
+		return driver.Unknownf(reason, driver.StageRun, "%s", driver.Sanitize(message)).Because(err)
 	}
 	const goesOn = "; the command lost its streams and may go on"
 	switch address := e.conn.client.config.address; {

@@ -51,9 +51,7 @@ func (s *podStream) endError() error {
 	case s.conn.ctx.Err() != nil:
 		return s.conn.death(driver.StageRun, true)
 	case s.Lost():
-		lost := driver.Errorf(driver.Unreachable, driver.StageRun, "the connection to %s was lost", s.conn.client.config.address)
-		lost.Started = true
-		return lost
+		return driver.Unknownf(driver.Unreachable, driver.StageRun, "the connection to %s was lost", s.conn.client.config.address)
 	}
 	return io.EOF
 }

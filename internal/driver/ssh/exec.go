@@ -78,10 +78,7 @@ func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 		return driver.ExitStatus{}, unknown(ctx, driver.StageRun)
 	case what := <-e.streams.Broken:
 		e.terminate()
-		return driver.ExitStatus{}, &driver.Error{
-			Reason: driver.Unreachable, Stage: driver.StageRun, Started: true,
-			Message: what + "; the command was signaled to end",
-		}
+		return driver.ExitStatus{}, driver.Unknownf(driver.Unreachable, driver.StageRun, "%s; the command was signaled to end", what)
 	}
 }
 
@@ -95,10 +92,8 @@ func (e *execution) result() (driver.ExitStatus, error) {
 	if e.channel.exited {
 		return e.channel.status, nil
 	}
-	return driver.ExitStatus{}, &driver.Error{
-		Reason: driver.ProtocolError, Stage: driver.StageRun, Started: true,
-		Message: "the server ended the command without an exit status; look into its log",
-	}
+	return driver.ExitStatus{}, driver.Unknownf(driver.ProtocolError, driver.StageRun,
+		"the server ended the command without an exit status; look into its log")
 }
 
 // discard closes the channel, on which nothing runs.
@@ -127,10 +122,8 @@ func (e *execution) callOff(ctx context.Context) error {
 }
 
 func unknown(ctx context.Context, stage driver.Stage) *driver.Error {
-	return &driver.Error{
-		Reason: driver.Timeout, Stage: stage, Started: true, Err: context.Cause(ctx),
-		Message: "the caller did not wait any longer; the command was signaled to end",
-	}
+	return driver.Unknownf(driver.Timeout, stage,
+		"the caller did not wait any longer; the command was signaled to end").Because(context.Cause(ctx))
 }
 
 // terminate signals the command to end, then kills it. The signal comes first, because
