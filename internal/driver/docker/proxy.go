@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"golang.org/x/net/http/httpguts"
+
 	"github.com/connpool/connpool/internal/driver"
 )
 
@@ -41,7 +43,7 @@ func outgoing(ctx context.Context, request *http.Request) *http.Request {
 	out := request.Clone(ctx)
 	out.URL.Scheme, out.URL.Host, out.URL.User = "http", host, nil
 	out.Host, out.RequestURI, out.Close = host, "", false
-	upgrade := upgradeOf(request.Header)
+	upgrade := httpguts.HeaderValuesContainsToken(request.Header["Connection"], "Upgrade")
 	for _, listed := range request.Header.Values("Connection") {
 		for name := range strings.SplitSeq(listed, ",") {
 			out.Header.Del(strings.TrimSpace(name))
@@ -50,26 +52,14 @@ func outgoing(ctx context.Context, request *http.Request) *http.Request {
 	for _, name := range notForwarded {
 		out.Header.Del(name)
 	}
-	if upgrade != "" {
+	if protocol := request.Header.Get("Upgrade"); upgrade && protocol != "" {
 		out.Header.Set("Connection", "Upgrade")
-		out.Header.Set("Upgrade", upgrade)
+		out.Header.Set("Upgrade", protocol)
 	}
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header.Set("User-Agent", "") // or net/http would add its own
 	}
 	return out
-}
-
-// upgradeOf returns the protocol that a request asks to upgrade to, or nothing.
-func upgradeOf(header http.Header) string {
-	for _, listed := range header.Values("Connection") {
-		for name := range strings.SplitSeq(listed, ",") {
-			if strings.EqualFold(strings.TrimSpace(name), "upgrade") {
-				return header.Get("Upgrade")
-			}
-		}
-	}
-	return ""
 }
 
 func (c *conn) unproxied(ctx context.Context, err error, received bool) *driver.Error {

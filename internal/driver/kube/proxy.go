@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"golang.org/x/net/http/httpguts"
+
 	"github.com/connpool/connpool/internal/driver"
 )
 
@@ -38,7 +40,7 @@ func (c *conn) Proxy(request *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	var response *http.Response
-	if isUpgrade(request.Header) {
+	if httpguts.HeaderValuesContainsToken(request.Header["Connection"], "Upgrade") {
 		response, err = c.proxyUpgrade(out, done)
 	} else {
 		response, err = c.client.proxyRequest(out, done)
@@ -51,15 +53,6 @@ func (c *conn) Proxy(request *http.Request) (*http.Response, error) {
 		c.client.monitor.Suspect() // it may be about the credentials, or be what a pod says
 	}
 	return response, nil
-}
-
-func isUpgrade(header http.Header) bool {
-	for option := range strings.SplitSeq(strings.Join(header.Values("Connection"), ","), ",") {
-		if strings.EqualFold(strings.TrimSpace(option), "Upgrade") {
-			return true
-		}
-	}
-	return false
 }
 
 // outgoing returns the request as the server gets it: with the credentials of the
