@@ -22,6 +22,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -228,4 +229,15 @@ type Listener interface {
 	// Listen listens on address as seen from the target. The network is "tcp"
 	// or "unix". The listener ends with the connection.
 	Listen(ctx context.Context, network, address string) (net.Listener, error)
+}
+
+// Quote turns words into a command line that any POSIX shell splits into the same
+// words. Everything is quoted, since even a plain word can be a reserved one (if)
+// or an assignment (a=b).
+func Quote(words []string) string {
+	quoted := make([]string, len(words))
+	for i, word := range words {
+		quoted[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	}
+	return strings.Join(quoted, " ")
 }
