@@ -25,7 +25,6 @@ func isNetwork(err error) bool {
 	return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// tlsError classifies why a TLS handshake failed.
 func tlsError(err error, address string) *driver.Error {
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
 	switch invalid := certificateError(err, address); {
@@ -38,7 +37,6 @@ func tlsError(err error, address string) *driver.Error {
 	return socketError(err, address, driver.StageTLS)
 }
 
-// certificateError returns what is wrong with the engine's certificate, or nil.
 func certificateError(err error, address string) *driver.Error {
 	host, _, _ := net.SplitHostPort(address)
 	wrongName, isName := errors.AsType[x509.HostnameError](err)

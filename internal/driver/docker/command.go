@@ -53,7 +53,6 @@ func badCommand(format string, args ...any) *driver.Error {
 	return driver.Errorf(driver.ProtocolError, driver.StageStart, format, args...)
 }
 
-// execOptions returns what the engine is asked to prepare.
 func execOptions(command driver.Command, stdin bool, mark string) container.ExecOptions {
 	return container.ExecOptions{
 		Cmd: argvOf(command), Env: environment(command, mark), DetachKeys: detachKeys,

@@ -98,7 +98,6 @@ func (c *conn) death(stage driver.Stage, started bool) *driver.Error {
 	return driver.Ended(context.Cause(c.ctx), c.endpoint.Address, stage, started)
 }
 
-// pingAnswer is what the engine answered to a ping.
 type pingAnswer struct {
 	version string
 	problem string // the status, if it is not 200
@@ -161,7 +160,6 @@ func (c *conn) Probe(ctx context.Context) error {
 	return nil
 }
 
-// declareDead ends a connection whose engine does not answer.
 func (c *conn) declareDead() {
 	c.end(driver.Errorf(driver.Timeout, driver.StageKeepalive,
 		"%s gave no sign of life; check the Docker engine, its host and the network", c.endpoint.Address))

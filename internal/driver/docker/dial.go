@@ -59,7 +59,6 @@ func (d *dialer) givenUp(ctx context.Context, err error) *driver.Error {
 	return driver.Errorf(driver.Timeout, stage, "the caller did not wait any longer").Because(ctx.Err())
 }
 
-// handshake dials the first socket, makes a round trip on it, and keeps it for later.
 func (c *conn) handshake(ctx context.Context) error {
 	s, err := c.sockets.dial(ctx, c.endpoint.Dial)
 	if err != nil {
@@ -157,7 +156,6 @@ func readAnswer(s *socket, request *http.Request) (*http.Response, *bufio.Reader
 	return response, reader, err
 }
 
-// introduce learns the version of the engine, and that of its API.
 func (c *conn) introduce(response *http.Response) error {
 	version := driver.Sanitize(response.Header.Get("Api-Version"))
 	switch {
@@ -188,7 +186,6 @@ func describe(server, version string) string {
 	return driver.Sanitize(strings.Join(strings.Fields(name+" "+number+" (API "+version+")"), " "))
 }
 
-// newClient makes the client for a version of the API.
 func newClient(transport http.RoundTripper, version string) (*client.Client, error) {
 	made, err := client.NewClientWithOpts(
 		client.WithHost("http://"+host),

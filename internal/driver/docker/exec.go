@@ -84,7 +84,6 @@ func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 	}
 }
 
-// receive copies the output to its end.
 func (e *execution) receive(reader *bufio.Reader) {
 	defer close(e.ended)
 	if e.tty != nil {
@@ -106,7 +105,6 @@ func (e *execution) sendInput() {
 	}
 }
 
-// resize sends the size of the terminal whenever it changes.
 func (e *execution) resize() {
 	if e.tty == nil {
 		return

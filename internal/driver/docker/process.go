@@ -34,7 +34,6 @@ func (p *process) create(ctx context.Context, options container.ExecOptions) err
 	return p.notCreated(ctx, err)
 }
 
-// notCreated classifies why the engine did not prepare the command.
 func (p *process) notCreated(ctx context.Context, err error) *driver.Error {
 	if p.conn.ctx.Err() != nil {
 		return p.conn.death(driver.StageStart, false)
@@ -54,7 +53,6 @@ func (p *process) notCreated(ctx context.Context, err error) *driver.Error {
 		"the connection to %s broke; check the Docker engine and the network", p.conn.endpoint.Address).Because(err)
 }
 
-// url returns the URL of a request about the command.
 func (p *process) url(request string) string {
 	return "http://" + host + "/v" + p.conn.client.ClientVersion() + "/exec/" + p.id + "/" + request
 }
@@ -144,7 +142,6 @@ func (e *execution) terminate() {
 	e.streams.Silence()
 }
 
-// endsAfter reports whether the output ended soon after the signal.
 func (e *execution) endsAfter(signals string) bool {
 	ctx, cancel := context.WithTimeout(e.conn.ctx, e.conn.options.KillGrace)
 	defer cancel()

@@ -38,7 +38,6 @@ func (c *conn) Proxy(request *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// outgoing returns the request as the engine gets it.
 func outgoing(ctx context.Context, request *http.Request) *http.Request {
 	out := request.Clone(ctx)
 	out.URL.Scheme, out.URL.Host, out.URL.User = "http", host, nil

@@ -19,7 +19,6 @@ import (
 // request at the same time.
 const spareSockets = 2
 
-// aLongTimeAgo ends a read at once.
 var aLongTimeAgo = time.Unix(1, 0)
 
 // socket is a byte stream to the engine, encrypted where the transport is TCP.
@@ -55,7 +54,6 @@ type wire struct {
 // does the same with io.ErrUnexpectedEOF itself, so errCut only wraps that.
 var errCut = fmt.Errorf("the transport ended before TLS did: %w", io.ErrUnexpectedEOF)
 
-// Read implements net.Conn.
 func (w *wire) Read(p []byte) (int, error) {
 	n, err := w.Conn.Read(p)
 	if n > 0 {
@@ -67,7 +65,6 @@ func (w *wire) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write implements net.Conn.
 func (w *wire) Write(p []byte) (int, error) {
 	w.written.Add(int64(len(p))) // the engine may have it before this is known
 	n, err := w.Conn.Write(p)
@@ -148,7 +145,6 @@ func (s *sockets) connect(ctx context.Context, open driver.DialFunc) (*wire, err
 	}, nil
 }
 
-// take returns a socket that was dialed ahead, or dials one.
 func (s *sockets) take(ctx context.Context) (*socket, error) {
 	if ready, ok := s.ahead.Take(); ok {
 		return ready, nil

@@ -77,7 +77,6 @@ func (p *process) startRequest(tty *driver.TTY) ([]byte, error) {
 	return text.Bytes(), err
 }
 
-// unwritten classifies why no byte of a start was written.
 func (p *process) unwritten(ctx context.Context, err error) *driver.Error {
 	if p.conn.ctx.Err() != nil {
 		return p.conn.death(driver.StageStart, false)
@@ -227,7 +226,6 @@ func statusOf(found state, said string) (driver.ExitStatus, error) {
 	return driver.ExitStatus{Code: *found.ExitCode}, nil
 }
 
-// noExitCode classifies why the exit code is not known.
 func (p *process) noExitCode(err error) *driver.Error {
 	if errdefs.IsNotFound(err) {
 		return driver.Unknownf(driver.NotFound, driver.StageRun,

@@ -77,7 +77,6 @@ type Monitor[A any] struct {
 	stopped   bool
 }
 
-// trip is one round trip.
 type trip[A any] struct {
 	done   chan struct{}
 	result Result[A] // may be read when done is closed
@@ -187,7 +186,6 @@ func (m *Monitor[A]) await(t *trip[A]) bool {
 	return false
 }
 
-// join returns the round trip that is under way, or begins one.
 func (m *Monitor[A]) join() *trip[A] {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -217,7 +215,6 @@ func (m *Monitor[A]) ask(t *trip[A]) {
 	close(t.done)
 }
 
-// endsWithin reports whether the round trip ended in time.
 func (t *trip[A]) endsWithin(timeout time.Duration) bool {
 	select {
 	case <-t.done:

@@ -29,7 +29,6 @@ var hints = dialerr.Hints{
 	Address: "the kubeconfig's server", Name: "the kubeconfig's server", Port: "the kubeconfig's server", Server: "the API server",
 }
 
-// tlsError classifies why a TLS handshake failed.
 func tlsError(err error, address string) *driver.Error {
 	var (
 		unknown  x509.UnknownAuthorityError
@@ -95,7 +94,6 @@ func (c *config) answerError(a *answer, stage driver.Stage) *driver.Error {
 	return result
 }
 
-// statusError classifies an HTTP status.
 func statusError(a *answer, stage driver.Stage, address string) *driver.Error {
 	said := messageOf(a)
 	result := driver.Errorf(driver.ProtocolError, stage, "%s",
@@ -120,7 +118,6 @@ func statusError(a *answer, stage driver.Stage, address string) *driver.Error {
 	return result
 }
 
-// retryAfter returns how long the server asks its clients to wait.
 func retryAfter(header http.Header) time.Duration {
 	seconds, err := strconv.Atoi(header.Get("Retry-After"))
 	if err != nil || seconds < 0 {
@@ -144,7 +141,6 @@ func status(body []byte) *metav1.Status {
 	return nil
 }
 
-// messageOf returns the part of an answer that is meant for people.
 func messageOf(a *answer) string {
 	if said := status(a.body); said != nil && said.Message != "" {
 		return said.Message

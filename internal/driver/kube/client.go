@@ -13,7 +13,6 @@ import (
 	"github.com/connpool/connpool/internal/driver/standby"
 )
 
-// errUnused ends a client without references.
 var errUnused = errors.New("the client has no connections")
 
 // minProbeGap is the least time between an answer and a ping that no caller asked
@@ -67,12 +66,10 @@ func (c *client) end(cause error) {
 	c.spares.Close()
 }
 
-// death says why an operation on an ended client failed.
 func (c *client) death(stage driver.Stage, started bool) *driver.Error {
 	return driver.Ended(context.Cause(c.ctx), c.config.address, stage, started)
 }
 
-// admit waits until the rate limit lets one more request begin.
 func (c *client) admit(ctx context.Context) *driver.Error {
 	err := c.limiter.Wait(ctx)
 	if err == nil {
@@ -88,7 +85,6 @@ func (c *client) admit(ctx context.Context) *driver.Error {
 }
 
 const (
-	// spareSockets is how many sockets a client keeps ahead.
 	spareSockets = 2
 	// freshness is how often each of them makes a round trip. kube-apiserver closes a
 	// new socket after 32 seconds without a request, and an old one after 90.

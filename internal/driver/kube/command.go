@@ -35,7 +35,6 @@ func completePlace(place driver.Place, namespace string) (driver.Place, *driver.
 	return place, nil
 }
 
-// commandArgv returns the program to run in the container, and its arguments.
 func commandArgv(command driver.Command) ([]string, *driver.Error) {
 	if command.Subsystem != "" {
 		return nil, driver.Errorf(driver.ProtocolError, driver.StageStart, "pods have no subsystems; run a command instead")
@@ -58,7 +57,6 @@ func commandArgv(command driver.Command) ([]string, *driver.Error) {
 	return argv, checkArgv(command, argv)
 }
 
-// checkArgv returns an error if the command could not arrive as given.
 func checkArgv(command driver.Command, argv []string) *driver.Error {
 	for name := range command.Env {
 		if name == "" || strings.ContainsAny(name, "=") || strings.HasPrefix(name, "-") {

@@ -63,7 +63,6 @@ func (c *config) tls() (*tls.Config, error) {
 	return secure, nil
 }
 
-// describe names the credentials, without a secret.
 func (c *config) describe() string {
 	if c.token != "" {
 		return "the token of the kubeconfig"

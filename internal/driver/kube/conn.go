@@ -49,7 +49,6 @@ func (c *conn) Probe(ctx context.Context) error {
 	return c.client.probe(ctx)
 }
 
-// death returns why an operation failed on a connection that has ended.
 func (c *conn) death(stage driver.Stage, started bool) *driver.Error {
 	return driver.Ended(context.Cause(c.ctx), c.client.config.address, stage, started)
 }
@@ -66,7 +65,6 @@ func (c *conn) begin(ctx context.Context) *driver.Error {
 	return c.client.admit(ctx)
 }
 
-// socket takes a socket that was dialed ahead, or dials one.
 func (c *conn) socket(ctx context.Context) (*socket, *driver.Error) {
 	if taken, ok := c.client.spares.Take(); ok {
 		return taken, nil

@@ -11,7 +11,6 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// userAgent is the name of the driver's own requests.
 const userAgent = "connpool"
 
 // Dial implements driver.Dialer.
@@ -71,7 +70,6 @@ func (d *dialer) gaveUp(ctx context.Context, shared *client, err error) error {
 	return err
 }
 
-// introduce passes the stages after TLS and returns the name of the server.
 func (d *dialer) introduce(ctx context.Context, shared *client, opened *socket) (string, *driver.Error) {
 	asking, cancel := context.WithTimeout(ctx, d.driver.options.StageTimeout)
 	defer cancel()

@@ -89,7 +89,6 @@ func execQuery(place driver.Place, argv []string, tty bool) url.Values {
 	return query
 }
 
-// result returns how the command ended.
 func (e *execution) result(said *metav1.Status, place driver.Place) (driver.ExitStatus, error) {
 	switch {
 	case said.Status == metav1.StatusSuccess:
@@ -111,7 +110,6 @@ func (e *execution) result(said *metav1.Status, place driver.Place) (driver.Exit
 		"the cluster lost the command and does not know how it ended; look into the kubelet's log: "+said.Message))
 }
 
-// startError classifies an answer that is not an upgrade.
 func startError(c *client, refused *answer, place driver.Place) *driver.Error {
 	if refused.status == http.StatusUnauthorized {
 		c.monitor.Suspect()
@@ -164,7 +162,6 @@ func mayHaveStarted(refused *answer) bool {
 	return refused.status < http.StatusMultipleChoices
 }
 
-// execution is one command on an upgraded socket.
 type execution struct {
 	conn    *conn
 	socket  *kubestream.Socket
@@ -192,7 +189,6 @@ func (e *execution) run(ctx context.Context) (*metav1.Status, *driver.Error) {
 	return status, nil
 }
 
-// explain says why no status came.
 func (e *execution) explain(ctx context.Context, err error) *driver.Error {
 	unknown := func(reason driver.Reason, message string) *driver.Error {
 		return driver.Unknownf(reason, driver.StageRun, "%s", driver.Sanitize(message)).Because(err)

@@ -44,7 +44,6 @@ func (c *conn) ForwardPod(ctx context.Context, pod driver.Place, port uint16) (n
 	return stream, nil
 }
 
-// forward opens the connection on an upgraded socket.
 func (c *conn) forward(ctx context.Context, socket *kubestream.Socket, name string, port uint16) (net.Conn, *driver.Error) {
 	ctx, cancel := context.WithTimeout(ctx, c.client.options.StageTimeout)
 	defer cancel()
@@ -78,7 +77,6 @@ func newPodStream(c *conn, socket *kubestream.Socket, opened *kubestream.Conn, n
 	return &podStream{Conn: opened, conn: c, name: name, release: context.AfterFunc(c.ctx, socket.Cut)}
 }
 
-// Read implements net.Conn.
 func (s *podStream) Read(p []byte) (int, error) {
 	n, err := s.Conn.Read(p)
 	if errors.Is(err, io.EOF) {

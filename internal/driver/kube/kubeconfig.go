@@ -194,7 +194,6 @@ func (c *config) readCertificate(now time.Time) *driver.Error {
 	return c.checkTime(now)
 }
 
-// checkTime returns an error if the client certificate is not valid now.
 func (c *config) checkTime(now time.Time) *driver.Error {
 	switch {
 	case c.notAfter.IsZero():

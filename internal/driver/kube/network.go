@@ -32,7 +32,6 @@ type network struct {
 // DialFunc.
 type reference struct{ dial driver.DialFunc }
 
-// retain adds a reference.
 func (n *network) retain(dial driver.DialFunc) *reference {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -41,7 +40,6 @@ func (n *network) retain(dial driver.DialFunc) *reference {
 	return ref
 }
 
-// release removes a reference and reports whether it was the last one.
 func (n *network) release(ref *reference) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -49,7 +47,6 @@ func (n *network) release(ref *reference) bool {
 	return len(n.references) == 0
 }
 
-// anyDialFunc returns the DialFunc of one of the references.
 func (n *network) anyDialFunc() driver.DialFunc {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -59,7 +56,6 @@ func (n *network) anyDialFunc() driver.DialFunc {
 	return func(context.Context, string, string) (net.Conn, error) { return nil, errUnused }
 }
 
-// connect opens a byte stream to the server.
 func (n *network) connect(ctx context.Context, dial driver.DialFunc) (net.Conn, error) {
 	if err := n.config.checkTime(time.Now()); err != nil {
 		return nil, err
@@ -85,7 +81,6 @@ func (n *network) handshake(ctx context.Context, raw net.Conn, config *tls.Confi
 	return encrypted, nil
 }
 
-// open dials a socket.
 func (n *network) open(ctx context.Context, dial driver.DialFunc) (*socket, error) {
 	raw, err := n.connect(ctx, dial)
 	if err != nil {
@@ -151,7 +146,6 @@ type tracked struct {
 	failed  atomic.Bool // a Read has failed
 }
 
-// Read implements net.Conn.
 func (t *tracked) Read(p []byte) (int, error) {
 	n, err := t.Conn.Read(p)
 	if err != nil {

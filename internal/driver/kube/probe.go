@@ -11,9 +11,8 @@ import (
 )
 
 const (
-	readyPath   = "/readyz"
-	versionPath = "/version"
-	// maxAnswerBytes bounds an answer that is read whole.
+	readyPath      = "/readyz"
+	versionPath    = "/version"
 	maxAnswerBytes = 64 << 10
 )
 
@@ -29,7 +28,6 @@ func (c *client) ask(ctx context.Context, over http.RoundTripper, path string, s
 	return c.get(ctx, over, path, http.Header{}, stage)
 }
 
-// askMetadata asks for an object's metadata only.
 func (c *client) askMetadata(ctx context.Context, path string) (*answer, *driver.Error) {
 	header := http.Header{"Accept": {"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}}
 	return c.get(ctx, c.transport, path, header, driver.StageStart)
@@ -77,7 +75,6 @@ func (c *client) ping() (*answer, error) {
 	return got, nil
 }
 
-// patience returns how long a sign of life may take.
 func (c *client) patience() time.Duration {
 	if c.config.keepalive.timeout > 0 {
 		return c.config.keepalive.timeout

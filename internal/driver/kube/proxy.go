@@ -171,7 +171,6 @@ type switched struct {
 	socket *socket
 }
 
-// Write implements io.Writer.
 func (s *switched) Write(p []byte) (int, error) { return s.socket.Write(p) }
 
 // CloseWrite implements driver.HalfCloser.

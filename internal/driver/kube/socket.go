@@ -17,10 +17,8 @@ import (
 	"github.com/connpool/connpool/internal/kubestream"
 )
 
-// past is a deadline that ends what waits.
 var past = time.Unix(1, 0)
 
-// maxHeaderBytes bounds the headers of an answer.
 const maxHeaderBytes = 1 << 20
 
 var errHeaderTooLong = errors.New("the headers of the answer are longer than 1 MiB")
@@ -43,7 +41,6 @@ func newSocket(encrypted *tls.Conn) *socket {
 	return s
 }
 
-// Read implements net.Conn.
 func (s *socket) Read(p []byte) (int, error) {
 	if s.left < 0 {
 		return s.Conn.Read(p)

@@ -44,7 +44,6 @@ func negotiationError(negotiation *ssh.AlgorithmNegotiationError, err error) *dr
 		"the server offers no modern %s, only %s; update the server", driver.Sanitize(negotiation.What), offered).Because(err)
 }
 
-// libraryText returns what the library says, without its prefixes.
 func libraryText(err error) string {
 	text := err.Error()
 	for {

@@ -135,7 +135,6 @@ func (c *conn) deadline(stage driver.Stage) *time.Timer {
 	})
 }
 
-// declareDead ends a connection whose server is dead.
 func (c *conn) declareDead() {
 	c.end(driver.Errorf(driver.Timeout, driver.StageKeepalive,
 		"%s gave no sign of life; check the host and the network", c.endpoint.Address))

@@ -77,7 +77,6 @@ func newAttempt(d *dialer, network net.Conn) *attempt {
 	return a
 }
 
-// run makes the connection, with a session channel that is open ahead.
 func (a *attempt) run(begin time.Time) (driver.Conn, error) {
 	client, channels, requests, err := ssh.NewClientConn(a.transport, a.dialer.endpoint.Address, a.config())
 	if err != nil {
@@ -104,7 +103,6 @@ func (a *attempt) run(begin time.Time) (driver.Conn, error) {
 	return a.conn, nil
 }
 
-// login says how the server accepted the login, for a trace.
 func (a *attempt) login() string {
 	if !a.offered {
 		return a.dialer.endpoint.User + " logged in without credentials; the server asked for none"
@@ -144,7 +142,6 @@ func (a *attempt) enter(stage driver.Stage, found string) {
 	a.timer.Reset(a.dialer.options.StageTimeout)
 }
 
-// fail ends the attempt, unless it has ended.
 func (a *attempt) fail(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -167,7 +164,6 @@ func (a *attempt) currentStage() driver.Stage {
 	return a.stage
 }
 
-// finish ends the attempt. It returns why it failed, or nil.
 func (a *attempt) finish() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -226,7 +222,6 @@ func (a *attempt) readBanner(message string) error {
 	return err
 }
 
-// authenticate offers the credentials, once.
 func (a *attempt) authenticate(server *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
 	if a.transport.cut.Load() { // the library would report this as refused credentials
 		return nil, io.ErrUnexpectedEOF

@@ -97,7 +97,6 @@ func (e *execution) result() (driver.ExitStatus, error) {
 		"the server ended the command without an exit status; look into its log")
 }
 
-// discard closes the channel, on which nothing runs.
 func (e *execution) discard(err error) error {
 	e.streams.Silence()
 	go e.channel.Close() //nolint:errcheck // it ends with the connection at the latest
@@ -143,7 +142,6 @@ func (e *execution) terminate() {
 	e.channel.endsWithin(e.conn.options.KillGrace)
 }
 
-// send starts the command, then sends its input and the sizes of its terminal.
 func (e *execution) send() {
 	deadline := e.conn.deadline(driver.StageStart)
 	err := e.start()
@@ -241,7 +239,6 @@ func (e *execution) resize(sizes <-chan driver.WindowSize) {
 	}
 }
 
-// request is the channel request that starts a command.
 type request struct {
 	kind    string
 	payload []byte

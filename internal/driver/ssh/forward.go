@@ -94,11 +94,9 @@ func badAddress(network, address string) error {
 		"use the network tcp with host:port, or unix with a path", driver.Sanitize(network+" "+address))
 }
 
-// endpointAddr is an address as the caller gave it.
 type endpointAddr struct{ network, address string }
 
 // Network implements net.Addr.
 func (a endpointAddr) Network() string { return a.network }
 
-// String implements net.Addr.
 func (a endpointAddr) String() string { return a.address }

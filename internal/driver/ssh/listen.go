@@ -13,7 +13,6 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// backlog is how many streams may wait for Accept.
 const backlog = 64
 
 // listeners are the addresses on which the server listens for this connection.
@@ -72,7 +71,6 @@ func tcpAddr(host string, port uint32) endpointAddr {
 	return endpointAddr{"tcp", net.JoinHostPort(host, strconv.FormatUint(uint64(port), 10))}
 }
 
-// add adds a listener, and reports whether its address was free.
 func (l *listeners) add(added *listener) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -86,7 +84,6 @@ func (l *listeners) add(added *listener) bool {
 	return true
 }
 
-// remove removes a listener, and reports whether it was there.
 func (l *listeners) remove(address endpointAddr) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -59,7 +59,6 @@ func (s *spare) openFirst() (found string, err error) {
 	return "", failed
 }
 
-// take returns the next channel and starts to open the one after it.
 func (s *spare) take() *opening {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -71,7 +70,6 @@ func (s *spare) take() *opening {
 	return taken
 }
 
-// takeExisting returns the next channel, or nil.
 func (s *spare) takeExisting() *opening {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,7 +78,6 @@ func (s *spare) takeExisting() *opening {
 	return taken
 }
 
-// replenish returns the next channel, and starts to open it if there is none.
 func (s *spare) replenish() *opening {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,7 +87,6 @@ func (s *spare) replenish() *opening {
 	return s.next
 }
 
-// useless reports whether the opening has failed, or its channel has ended.
 func (o *opening) useless() bool {
 	select {
 	case <-o.done:
@@ -108,7 +104,6 @@ func (o *opening) useless() bool {
 	}
 }
 
-// open starts to open a channel.
 func (s *spare) open() *opening {
 	o := &opening{done: make(chan struct{})}
 	go func() {
@@ -203,7 +198,6 @@ func (s *spare) acquire(ctx context.Context) (*sessionChannel, error) {
 	}
 }
 
-// abandon closes a channel whose caller has left.
 func (o *opening) abandon() {
 	if <-o.done; o.err == nil {
 		_ = o.channel.Close()
@@ -225,7 +219,6 @@ func (s *sessionChannel) signal(name string) {
 	_, _ = s.SendRequest("signal", false, payload(name))
 }
 
-// endsWithin reports whether the channel ended in time.
 func (s *sessionChannel) endsWithin(patience time.Duration) bool {
 	select {
 	case <-s.ended:

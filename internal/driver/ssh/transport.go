@@ -35,7 +35,6 @@ type transport struct {
 	cut, closed atomic.Bool
 }
 
-// Read implements net.Conn.
 func (t *transport) Read(p []byte) (int, error) {
 	n, err := t.Conn.Read(p)
 	if n > 0 {
@@ -60,7 +59,6 @@ func (t *transport) readGreeting(p []byte) error {
 	return err
 }
 
-// Write implements net.Conn.
 func (t *transport) Write(p []byte) (int, error) {
 	t.written.Add(int64(len(p))) // the server may have it before this is known
 	n, err := t.Conn.Write(p)
@@ -117,7 +115,6 @@ func appendUpTo(text []byte, b byte, limit int) []byte {
 	return text
 }
 
-// text returns what the server has said so far.
 func (g *greeting) text() string { return string(g.said) + string(g.line) }
 
 // floodLimit is how many messages a server may send unasked in floodWindow.

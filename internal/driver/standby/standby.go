@@ -23,7 +23,6 @@ import (
 	"time"
 )
 
-// past is a deadline that ends a Read at once.
 var past = time.Unix(1, 0)
 
 // Socket is the part of a net.Conn that is needed here.
@@ -199,7 +198,6 @@ func (s *Standby[S]) leave(e *entry[S]) (taken, closed bool) {
 	return false, s.closed
 }
 
-// arrive ends the coming of a socket.
 func (s *Standby[S]) arrive() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -97,13 +97,11 @@ func (o *Output) silence() {
 	o.writer = nil
 }
 
-// input is where the input of a command comes from.
 type input struct {
 	reader io.Reader
 	err    error // why the input ended before its end, or nil
 }
 
-// Read implements io.Reader.
 func (i *input) Read(p []byte) (int, error) {
 	n, err := i.reader.Read(p)
 	if err != nil && err != io.EOF { // io.Copy takes only io.EOF itself for the end
