@@ -38,8 +38,8 @@ type conn struct {
 	cancel    context.CancelCauseFunc
 	info      driver.Info
 	monitor   *keepalive.Monitor[pingAnswer]
-	closing   atomic.Bool             // Close was called, and is what ends the commands
-	running   running.Set[*execution] // commands that may have been started
+	closing   atomic.Bool // Close was called, and is what ends the commands
+	running   running.Set // commands that may have been started
 }
 
 func newConn(d *dialer) *conn {
@@ -79,7 +79,7 @@ func (c *conn) Close() error {
 	c.closing.Store(true)
 	ctx, cancel := context.WithTimeout(c.ctx, signalTimeout)
 	defer cancel()
-	c.running.End(ctx, func(e *execution) { e.process.signal(ctx, askToEnd) })
+	c.running.End(ctx)
 	c.end(context.Canceled)
 	return nil
 }

@@ -46,9 +46,6 @@ type execution struct {
 	outputErr error
 }
 
-// Ended implements running.Command.
-func (e *execution) Ended() <-chan struct{} { return e.ended }
-
 // run starts the command and waits for its end. Ending a command goes on when the
 // caller has left, so that uses the context of the connection.
 //
@@ -62,7 +59,7 @@ func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 		return driver.ExitStatus{}, err
 	}
 	defer e.socket.Close() //nolint:errcheck // it is used up
-	defer e.conn.running.Add(e)()
+	defer e.conn.running.Add(e.ended, func(ctx context.Context) { e.process.signal(ctx, askToEnd) })()
 	reader, err := e.start(ctx)
 	if err != nil {
 		close(e.ended)

@@ -60,7 +60,7 @@ func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 	copying.Go(func() { _ = stdio.Copy(e.streams.Stdout, e.channel) })
 	copying.Go(func() { _ = stdio.Copy(e.streams.Stderr, e.channel.Stderr()) })
 	go e.send()
-	defer e.conn.running.Add(e.channel)()
+	defer e.conn.running.Add(e.channel.ended, func(context.Context) { e.channel.signal("TERM") })()
 
 	select {
 	case err := <-e.answered:

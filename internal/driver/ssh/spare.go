@@ -211,9 +211,6 @@ func (s *spare) refill() {
 	}
 }
 
-// Ended implements running.Command.
-func (s *sessionChannel) Ended() <-chan struct{} { return s.ended }
-
 // signal is best effort: a server that does not support it does not say so.
 func (s *sessionChannel) signal(name string) {
 	_, _ = s.SendRequest("signal", false, payload(name))
