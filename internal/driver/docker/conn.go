@@ -119,11 +119,7 @@ func (c *conn) handlePing(result keepalive.Result[pingAnswer]) {
 // ping makes one round trip. It has no deadline of its own: the monitor has one, and
 // ends the connection.
 func (c *conn) ping() (pingAnswer, error) {
-	request, err := http.NewRequestWithContext(c.ctx, http.MethodGet, "http://"+host+"/_ping", http.NoBody)
-	if err != nil {
-		return pingAnswer{}, err
-	}
-	response, err := c.transport.RoundTrip(request)
+	response, err := c.transport.RoundTrip(pingRequest(c.ctx))
 	if err != nil {
 		return pingAnswer{}, err
 	}
@@ -140,6 +136,12 @@ func (c *conn) ping() (pingAnswer, error) {
 		return answer, nil
 	}
 	return pingAnswer{}, err
+}
+
+// pingRequest cannot fail: its URL is constant.
+func pingRequest(ctx context.Context) *http.Request {
+	request, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+"/_ping", http.NoBody)
+	return request
 }
 
 // Probe implements driver.Conn.

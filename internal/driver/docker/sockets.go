@@ -157,11 +157,3 @@ func (s *socket) stageDeadline(options Options) (lift func()) {
 	_ = s.SetDeadline(time.Now().Add(options.StageTimeout))
 	return func() { _ = s.SetDeadline(time.Time{}) }
 }
-
-// firstStage is the first stage that waits for the engine itself.
-func (d *dialer) firstStage() driver.Stage {
-	if d.tls == nil {
-		return driver.StageSession
-	}
-	return driver.StageTLS
-}
