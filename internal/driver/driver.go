@@ -20,10 +20,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Driver speaks one protocol.
@@ -145,6 +148,22 @@ type Command struct {
 	Env map[string]string
 	// TTY asks for a pseudo terminal; stderr then arrives on stdout.
 	TTY *TTY
+}
+
+// CheckText returns an error if the command or its environment holds a NUL byte. It may
+// hold bytes that are not UTF-8, unless notUTF8 ends the sentence that says why not.
+func (c *Command) CheckText(notUTF8 string) *Error {
+	for _, word := range slices.Concat(c.Argv, []string{c.Shell, c.Subsystem},
+		slices.Collect(maps.Keys(c.Env)), slices.Collect(maps.Values(c.Env))) {
+		switch {
+		case strings.ContainsRune(word, 0):
+			return Errorf(ProtocolError, StageStart,
+				"the command or its environment holds a NUL byte, which no process can receive; remove it")
+		case notUTF8 != "" && !utf8.ValidString(word):
+			return Errorf(ProtocolError, StageStart, "the command or its environment is not UTF-8, %s", notUTF8)
+		}
+	}
+	return nil
 }
 
 // Place is a container of a Docker engine or a pod of a cluster, in which a command

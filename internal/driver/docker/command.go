@@ -5,8 +5,6 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/docker/docker/api/types/container"
 
@@ -23,7 +21,7 @@ var plainName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$`)
 const detachKeys = "ctrl-@,ctrl-^,ctrl-@,ctrl-_,ctrl-@,ctrl-^"
 
 // check returns an error if the Docker API cannot carry the command.
-func check(command driver.Command) error {
+func check(command driver.Command) *driver.Error {
 	place := command.Place
 	switch {
 	case place.Container == "":
@@ -36,17 +34,7 @@ func check(command driver.Command) error {
 		return badCommand("containers have no subsystems such as %s, only hosts behind SSH have; run a program instead",
 			driver.Sanitize(command.Subsystem))
 	}
-	for _, word := range slices.Concat(command.Argv, []string{command.Shell},
-		slices.Collect(maps.Keys(command.Env)), slices.Collect(maps.Values(command.Env))) {
-		if strings.ContainsRune(word, 0) {
-			return badCommand("the command or its environment holds a NUL byte, which no process can receive; remove it")
-		}
-		if !utf8.ValidString(word) {
-			return badCommand("the command or its environment is not UTF-8, and the Docker API carries nothing else; " +
-				"pass such data on standard input")
-		}
-	}
-	return nil
+	return command.CheckText("and the Docker API carries nothing else; pass such data on standard input")
 }
 
 func badCommand(format string, args ...any) *driver.Error {

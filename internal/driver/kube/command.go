@@ -54,10 +54,10 @@ func commandArgv(command driver.Command) ([]string, *driver.Error) {
 	default:
 		argv = append(argv, "sh")
 	}
-	return argv, checkArgv(command, argv)
+	return argv, checkArgv(command)
 }
 
-func checkArgv(command driver.Command, argv []string) *driver.Error {
+func checkArgv(command driver.Command) *driver.Error {
 	for name := range command.Env {
 		if name == "" || strings.ContainsAny(name, "=") || strings.HasPrefix(name, "-") {
 			return driver.Errorf(driver.ProtocolError, driver.StageStart,
@@ -68,17 +68,7 @@ func checkArgv(command driver.Command, argv []string) *driver.Error {
 		return driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"a program with = in its name cannot be given environment variables; give none, or run it by a shell")
 	}
-	for _, word := range argv {
-		switch {
-		case strings.ContainsRune(word, 0):
-			return driver.Errorf(driver.ProtocolError, driver.StageStart,
-				"the command or its environment holds a NUL byte, which no process can receive; remove it")
-		case !utf8.ValidString(word):
-			return driver.Errorf(driver.ProtocolError, driver.StageStart,
-				"the command or its environment is not UTF-8, which Kubernetes cannot carry; pass such bytes by standard input")
-		}
-	}
-	return nil
+	return command.CheckText("which Kubernetes cannot carry; pass such bytes by standard input")
 }
 
 // asksForContainer reports whether the server wants one of several containers to be

@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -245,9 +244,8 @@ type request struct {
 }
 
 func newRequest(command driver.Command) (request, error) {
-	if holdsNUL(command) {
-		return request{}, driver.Errorf(driver.ProtocolError, driver.StageStart,
-			"the command or its environment holds a NUL byte, which no process can receive; remove it")
+	if err := command.CheckText(""); err != nil {
+		return request{}, err
 	}
 	switch {
 	case len(command.Argv) > 0:
@@ -261,9 +259,3 @@ func newRequest(command driver.Command) (request, error) {
 }
 
 func payload(text string) []byte { return ssh.Marshal(&struct{ Text string }{text}) }
-
-func holdsNUL(command driver.Command) bool {
-	words := slices.Concat(command.Argv, []string{command.Shell, command.Subsystem},
-		slices.Collect(maps.Keys(command.Env)), slices.Collect(maps.Values(command.Env)))
-	return slices.ContainsFunc(words, func(word string) bool { return strings.ContainsRune(word, 0) })
-}
