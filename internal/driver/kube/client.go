@@ -20,7 +20,7 @@ var errUnused = errors.New("the client has no connections")
 const minProbeGap = time.Second
 
 // client is what connections with the same config share. It lives as long as it
-// has references and the server answers. Its context's cause says why it ended.
+// has connections and the server answers. Its context's cause says why it ended.
 type client struct {
 	options   Options
 	config    *config
@@ -49,7 +49,7 @@ func newClient(options Options, config *config) (*client, error) {
 	})
 	c.network = &network{
 		config: config, secure: secure, timeout: options.StageTimeout, ctx: c.ctx, lost: c.monitor.Suspect,
-		references: map[*reference]struct{}{},
+		conns: map[*conn]driver.DialFunc{},
 	}
 	c.transport = c.network.newTransport()
 	c.spares = c.newSpares()

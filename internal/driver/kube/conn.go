@@ -2,7 +2,6 @@ package kube
 
 import (
 	"context"
-	"sync"
 
 	"github.com/connpool/connpool/internal/driver"
 )
@@ -16,12 +15,6 @@ type conn struct {
 	cancel    context.CancelCauseFunc
 	release   func()
 	info      driver.Info
-}
-
-func newConn(d *dialer, shared *client, release func()) *conn {
-	c := &conn{client: shared, namespace: d.config.namespace, release: sync.OnceFunc(release)}
-	c.ctx, c.cancel = context.WithCancelCause(shared.ctx)
-	return c
 }
 
 // Context implements driver.Conn.

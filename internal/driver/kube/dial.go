@@ -19,17 +19,16 @@ func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 	if err := d.config.checkTime(begin); err != nil {
 		return nil, err
 	}
-	shared, ref, err := d.driver.acquire(d)
+	made, err := d.driver.acquire(d)
 	if err != nil {
 		return nil, err
 	}
-	release := func() { d.driver.release(d, shared, ref) }
+	shared := made.client
 	socket, version, err := d.prove(ctx, shared)
 	if err != nil {
-		release()
+		_ = made.Close()
 		return nil, err
 	}
-	made := newConn(d, shared, release)
 	made.info = driver.Info{
 		ServerVersion: version, RemoteAddress: socket.RemoteAddr().String(), Handshake: time.Since(begin),
 	}

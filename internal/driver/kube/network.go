@@ -24,34 +24,30 @@ type network struct {
 	// sockets counts those of the transport.
 	sockets atomic.Int64
 
-	mu         sync.Mutex              // guards what follows
-	references map[*reference]struct{} // the connections that keep the client alive
+	mu    sync.Mutex                // guards what follows
+	conns map[*conn]driver.DialFunc // the connections that keep the client alive
 }
 
-// reference is a connection that keeps a client alive. The client may dial with its
-// DialFunc.
-type reference struct{ dial driver.DialFunc }
-
-func (n *network) retain(dial driver.DialFunc) *reference {
+func (n *network) retain(c *conn, dial driver.DialFunc) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	ref := &reference{dial: dial}
-	n.references[ref] = struct{}{}
-	return ref
+	n.conns[c] = dial
 }
 
-func (n *network) release(ref *reference) bool {
+// release reports whether the connection was the last one.
+func (n *network) release(c *conn) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	delete(n.references, ref)
-	return len(n.references) == 0
+	delete(n.conns, c)
+	return len(n.conns) == 0
 }
 
+// anyDialFunc returns that of any connection, since each is the operator's own egress.
 func (n *network) anyDialFunc() driver.DialFunc {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for ref := range n.references {
-		return ref.dial
+	for _, dial := range n.conns {
+		return dial
 	}
 	return func(context.Context, string, string) (net.Conn, error) { return nil, errUnused }
 }
