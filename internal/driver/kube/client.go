@@ -70,23 +70,9 @@ func (c *client) death(stage driver.Stage, started bool) *driver.Error {
 	return driver.Ended(context.Cause(c.ctx), c.config.address, stage, started)
 }
 
-func (c *client) admit(ctx context.Context) *driver.Error {
-	err := c.limiter.Wait(ctx)
-	if err == nil {
-		return nil
-	}
-	result := driver.Errorf(driver.Timeout, driver.StageSession,
-		"too much is begun at once with these credentials, and the caller could not wait for its turn; ask for less at the same time")
-	if ctx.Err() != nil {
-		result.Message = "the caller gave up before its turn"
-	}
-	result.Err = err
-	return result
-}
-
 const (
 	spareSockets = 2
-	// freshness is how often each of them makes a round trip. kube-apiserver closes a
+	// freshness is how often a spare socket makes a round trip. kube-apiserver closes a
 	// new socket after 32 seconds without a request, and an old one after 90.
 	freshness = 20 * time.Second
 )

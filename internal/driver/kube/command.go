@@ -86,7 +86,8 @@ const defaultContainerAnnotation = "kubectl.kubernetes.io/default-container"
 func defaultContainer(ctx context.Context, c *client, place driver.Place) string {
 	ctx, cancel := context.WithTimeout(ctx, c.options.StageTimeout)
 	defer cancel()
-	got, err := c.askMetadata(ctx, podPath(place))
+	header := http.Header{"Accept": {"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}}
+	got, err := c.get(ctx, c.transport, podPath(place), header, driver.StageStart)
 	if err != nil || got.status != http.StatusOK {
 		return ""
 	}

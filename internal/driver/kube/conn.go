@@ -39,7 +39,17 @@ func (c *conn) Probe(ctx context.Context) error {
 	if c.ctx.Err() != nil {
 		return c.death(driver.StageKeepalive, false)
 	}
-	return c.client.probe(ctx)
+	result, err := c.client.monitor.Probe(ctx)
+	switch {
+	case err != nil:
+		return err
+	case result.Err != nil:
+		return driver.AsError(result.Err) // all who wait get the same result
+	}
+	if refused := c.client.config.answerError(result.Answer, driver.StageKeepalive); refused != nil {
+		return refused
+	}
+	return nil
 }
 
 func (c *conn) death(stage driver.Stage, started bool) *driver.Error {
@@ -55,7 +65,15 @@ func (c *conn) begin(ctx context.Context) *driver.Error {
 	if ctx.Err() != nil {
 		return driver.Errorf(driver.Timeout, driver.StageSession, "the caller gave up before anything was begun").Because(ctx.Err())
 	}
-	return c.client.admit(ctx)
+	err := c.client.limiter.Wait(ctx)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return driver.Errorf(driver.Timeout, driver.StageSession, "the caller gave up before its turn").Because(err)
+	}
+	return driver.Errorf(driver.Timeout, driver.StageSession, "too much is begun at once with these credentials, "+
+		"and the caller could not wait for its turn; ask for less at the same time").Because(err)
 }
 
 func (c *conn) socket(ctx context.Context) (*socket, *driver.Error) {

@@ -3,7 +3,6 @@ package kube
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"net/http"
 	"time"
@@ -93,19 +92,12 @@ func (d *dialer) introduce(ctx context.Context, shared *client, opened *socket) 
 
 // describeTLS names the TLS version and the server's certificate, for a trace.
 func describeTLS(state tls.ConnectionState) string {
-	found := tls.VersionName(state.Version)
-	if len(state.PeerCertificates) == 0 {
-		return found
-	}
 	leaf := state.PeerCertificates[0]
-	return found + "; the server's certificate is for " + name(leaf) + ", issued by " + leaf.Issuer.CommonName
-}
-
-func name(certificate *x509.Certificate) string {
-	if certificate.Subject.CommonName == "" && len(certificate.DNSNames) > 0 {
-		return certificate.DNSNames[0]
+	name := leaf.Subject.CommonName
+	if name == "" && len(leaf.DNSNames) > 0 {
+		name = leaf.DNSNames[0]
 	}
-	return certificate.Subject.CommonName
+	return tls.VersionName(state.Version) + "; the server's certificate is for " + name + ", issued by " + leaf.Issuer.CommonName
 }
 
 // nameVersion returns what the server calls itself. A server may hide its version.

@@ -55,13 +55,14 @@ func (c *conn) preferConnError(ctx context.Context, err *driver.Error) *driver.E
 // containers, of which none was asked for, the server refuses, which proves that
 // nothing was started. Then the pod's default container is looked up.
 func (c *conn) startCommand(ctx context.Context, place driver.Place, argv []string, tty bool) (*kubestream.Socket, *driver.Error) {
-	socket, refused, err := c.upgrade(ctx, execPath(place), execQuery(place, argv, tty), kubestream.ExecProtocol)
+	path := podPath(place) + "/exec"
+	socket, refused, err := c.upgrade(ctx, path, execQuery(place, argv, tty), kubestream.ExecProtocol)
 	if refused == nil {
 		return socket, err
 	}
 	if place.Container == "" && asksForContainer(refused) {
 		if place.Container = defaultContainer(ctx, c.client, place); place.Container != "" {
-			socket, refused, err = c.upgrade(ctx, execPath(place), execQuery(place, argv, tty), kubestream.ExecProtocol)
+			socket, refused, err = c.upgrade(ctx, path, execQuery(place, argv, tty), kubestream.ExecProtocol)
 		}
 	}
 	if refused != nil {
@@ -73,8 +74,6 @@ func (c *conn) startCommand(ctx context.Context, place driver.Place, argv []stri
 func podPath(place driver.Place) string {
 	return "/api/v1/namespaces/" + url.PathEscape(place.Namespace) + "/pods/" + url.PathEscape(place.Pod)
 }
-
-func execPath(place driver.Place) string { return podPath(place) + "/exec" }
 
 func execQuery(place driver.Place, argv []string, tty bool) url.Values {
 	query := url.Values{"command": argv, "stdin": {"true"}, "stdout": {"true"}}

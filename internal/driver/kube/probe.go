@@ -28,11 +28,6 @@ func (c *client) ask(ctx context.Context, over http.RoundTripper, path string, s
 	return c.get(ctx, over, path, http.Header{}, stage)
 }
 
-func (c *client) askMetadata(ctx context.Context, path string) (*answer, *driver.Error) {
-	header := http.Header{"Accept": {"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}}
-	return c.get(ctx, c.transport, path, header, driver.StageStart)
-}
-
 func (c *client) get(
 	ctx context.Context, over http.RoundTripper, path string, header http.Header, stage driver.Stage,
 ) (*answer, *driver.Error) {
@@ -93,21 +88,6 @@ func (c *client) handlePing(result keepalive.Result[*answer]) {
 	default:
 		c.spares.Replenish()
 	}
-}
-
-// probe makes one round trip, and returns an error unless the server is ready.
-func (c *client) probe(ctx context.Context) error {
-	result, err := c.monitor.Probe(ctx)
-	if err != nil {
-		return err
-	}
-	if result.Err != nil {
-		return driver.AsError(result.Err) // all who wait get the same result
-	}
-	if refused := c.config.answerError(result.Answer, driver.StageKeepalive); refused != nil {
-		return refused
-	}
-	return nil
 }
 
 // unanswered classifies why there is no answer. The result belongs to the caller.
