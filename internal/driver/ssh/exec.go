@@ -31,7 +31,7 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 	if err != nil {
 		return driver.ExitStatus{}, err
 	}
-	defer c.spare.refill()
+	defer c.spare.replenish() // the server may have refused a spare while this channel was open
 	e := &execution{
 		conn: c, channel: s, command: command, request: request, streams: stdio.New(streams), answered: make(chan error, 1),
 	}

@@ -173,7 +173,10 @@ func (l *listener) request() (string, []byte) {
 func (l *listener) Accept() (net.Conn, error) {
 	select {
 	case <-l.ctx.Done():
-		return nil, l.closedError()
+		if l.conn.ctx.Err() != nil {
+			return nil, l.conn.death(driver.StageRun, false)
+		}
+		return nil, net.ErrClosed
 	case offered := <-l.streams:
 		channel, requests, err := offered.Accept()
 		if err != nil {
@@ -182,13 +185,6 @@ func (l *listener) Accept() (net.Conn, error) {
 		go l.conn.unasked.declineAll(requests)
 		return newStream(l.conn, channel, l.address), nil
 	}
-}
-
-func (l *listener) closedError() error {
-	if l.conn.ctx.Err() != nil {
-		return l.conn.death(driver.StageRun, false)
-	}
-	return net.ErrClosed
 }
 
 // Close implements net.Listener. It does not wait for the server.

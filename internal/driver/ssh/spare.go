@@ -204,13 +204,6 @@ func (o *opening) abandon() {
 	}
 }
 
-// refill opens a spare again that the server refused while another channel was open.
-func (s *spare) refill() {
-	if s.conn.ctx.Err() == nil {
-		s.replenish()
-	}
-}
-
 // signal is best effort: a server that does not support it does not say so.
 func (s *sessionChannel) signal(name string) {
 	_, _ = s.SendRequest("signal", false, payload(name))

@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -123,9 +124,7 @@ func (s *stream) RemoteAddr() net.Addr { return s.remote }
 
 // SetDeadline implements net.Conn.
 func (s *stream) SetDeadline(t time.Time) error {
-	s.readDeadline.set(t, nil)
-	s.writeTimeout.set(t, s.Close)
-	return nil
+	return errors.Join(s.SetReadDeadline(t), s.SetWriteDeadline(t))
 }
 
 // SetReadDeadline implements net.Conn.
