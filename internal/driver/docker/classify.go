@@ -91,20 +91,20 @@ func socketError(err error, address string, stage driver.Stage) *driver.Error {
 
 // answerError classifies an error that is the engine's own answer, or returns nil. It
 // is for requests that start nothing.
-func answerError(err error, stage driver.Stage, what string) *driver.Error {
+func answerError(err error, container string) *driver.Error {
 	words := driver.Sanitize(strings.TrimPrefix(err.Error(), "Error response from daemon: "))
 	switch {
 	case errdefs.IsNotFound(err):
-		return driver.Errorf(driver.NotFound, stage,
-			"%s does not exist on this engine (%s); list what there is with docker ps --all", what, words).Because(err)
+		return driver.Errorf(driver.NotFound, driver.StageStart,
+			"the container %s does not exist on this engine (%s); list what there is with docker ps --all", container, words).Because(err)
 	case errdefs.IsConflict(err):
-		return driver.Errorf(driver.NotFound, stage,
-			"%s does not run (%s); look with docker ps --all, and start it", what, words).Because(err)
+		return driver.Errorf(driver.NotFound, driver.StageStart,
+			"the container %s does not run (%s); look with docker ps --all, and start it", container, words).Because(err)
 	case errdefs.IsPermissionDenied(err), errdefs.IsUnauthorized(err):
-		return driver.Errorf(driver.Forbidden, stage,
+		return driver.Errorf(driver.Forbidden, driver.StageStart,
 			"the engine forbids this (%s); allow it in its authorization plugin, or in the proxy before its socket", words).Because(err)
 	case errdefs.IsInvalidArgument(err), errdefs.IsInternal(err), errdefs.IsNotImplemented(err), errdefs.IsUnavailable(err):
-		return driver.Errorf(driver.ProtocolError, stage, "the engine refuses: %s; look into its log", words).Because(err)
+		return driver.Errorf(driver.ProtocolError, driver.StageStart, "the engine refuses: %s; look into its log", words).Because(err)
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ func (p *process) notCreated(ctx context.Context, err error) *driver.Error {
 	if unreached, ok := driver.Classified(err); ok { // no socket could be dialed
 		return unreached
 	}
-	if refused := answerError(err, driver.StageStart, "the container "+p.container); refused != nil {
+	if refused := answerError(err, p.container); refused != nil {
 		return refused
 	}
 	p.conn.monitor.Suspect()

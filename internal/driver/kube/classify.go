@@ -87,32 +87,24 @@ func (c *config) answerError(a *answer, stage driver.Stage) *driver.Error {
 	if a.status >= 200 && a.status < 300 {
 		return nil
 	}
-	result := statusError(a, stage, c.address)
-	if result.Reason == driver.AuthenticationFailed {
-		result.Message = c.address + " does not accept " + c.describe() + "; replace it in the Secret"
-	}
-	return result
-}
-
-func statusError(a *answer, stage driver.Stage, address string) *driver.Error {
 	said := messageOf(a)
 	result := driver.Errorf(driver.ProtocolError, stage, "%s",
 		driver.Sanitize(fmt.Sprintf("%s does not answer as an API server does (status %d); check the kubeconfig's server: %s",
-			address, a.status, said)))
+			c.address, a.status, said)))
 	switch {
 	case a.status == http.StatusUnauthorized:
 		result = driver.Errorf(driver.AuthenticationFailed, stage,
-			"%s does not accept the credentials; replace them in the Secret", address)
+			"%s does not accept %s; replace it in the Secret", c.address, c.describe())
 	case a.status == http.StatusForbidden:
 		result = driver.Errorf(driver.Forbidden, stage, "%s",
 			driver.Sanitize("the cluster forbids it; allow it by RBAC there: "+said))
 	case a.status == http.StatusTooManyRequests:
 		result = driver.Errorf(driver.ThrottledByServer, stage,
-			"%s takes no more requests for now; lower what is asked of it, or raise its limits (API priority and fairness)", address)
+			"%s takes no more requests for now; lower what is asked of it, or raise its limits (API priority and fairness)", c.address)
 		result.RetryAfter = retryAfter(a.header)
 	case a.status >= http.StatusInternalServerError:
 		result = driver.Errorf(driver.Unreachable, stage, "%s",
-			driver.Sanitize(fmt.Sprintf("%s is not ready (status %d); look into the API server's log: %s", address, a.status, said)))
+			driver.Sanitize(fmt.Sprintf("%s is not ready (status %d); look into the API server's log: %s", c.address, a.status, said)))
 		result.RetryAfter = retryAfter(a.header)
 	}
 	return result

@@ -120,7 +120,7 @@ func openChannel(c *conn) (*sessionChannel, error) {
 	deadline := c.deadline(driver.StageSession)
 	defer deadline.Stop()
 	channel, requests, err := c.client.OpenChannel("session", nil)
-	if sessionError(err, driver.StageSession) != nil {
+	if sessionError(err) != nil {
 		// OpenSSH counts a session that has ended until it has read everything that
 		// arrived before, including this request. So ask once more after a round trip.
 		_, _, _ = c.client.SendRequest(keepaliveRequest, true, nil)
@@ -131,7 +131,7 @@ func openChannel(c *conn) (*sessionChannel, error) {
 		go s.attend(requests, &c.unasked)
 		return s, nil
 	}
-	if refused := sessionError(err, driver.StageSession); refused != nil {
+	if refused := sessionError(err); refused != nil {
 		return nil, refused
 	}
 	return nil, c.broken(err, driver.StageSession, false)

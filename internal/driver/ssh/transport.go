@@ -90,7 +90,7 @@ func (g *greeting) read(p []byte) (bool, error) {
 			return false, errGreetingTooLong
 		}
 		if b != '\n' {
-			g.line = appendUpTo(g.line, b, keptGreeting)
+			g.line = keep(g.line, b)
 			continue
 		}
 		if bytes.HasPrefix(g.line, []byte("SSH-")) {
@@ -103,13 +103,13 @@ func (g *greeting) read(p []byte) (bool, error) {
 
 func (g *greeting) endLine() {
 	for _, b := range append(g.line, ' ') {
-		g.said = appendUpTo(g.said, b, keptGreeting)
+		g.said = keep(g.said, b)
 	}
 	g.line = g.line[:0]
 }
 
-func appendUpTo(text []byte, b byte, limit int) []byte {
-	if len(text) < limit {
+func keep(text []byte, b byte) []byte {
+	if len(text) < keptGreeting {
 		return append(text, b)
 	}
 	return text
