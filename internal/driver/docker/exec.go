@@ -26,7 +26,10 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 	if err := prepared.create(ctx, execOptions(command, streams.Stdin != nil, prepared.mark)); err != nil {
 		return driver.ExitStatus{}, err
 	}
-	e := &execution{conn: c, process: prepared, tty: command.TTY, streams: stdio.New(streams), ended: make(chan struct{})}
+	e := &execution{
+		conn: c, process: prepared, tty: command.TTY, ended: make(chan struct{}),
+		streams: stdio.New(streams.Stdin, streams.Stdout, streams.Stderr),
+	}
 	e.output = outputs{stdout: e.streams.Stdout, stderr: e.streams.Stderr}
 	return e.run(ctx)
 }

@@ -33,7 +33,8 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 	}
 	defer c.spare.replenish() // the server may have refused a spare while this channel was open
 	e := &execution{
-		conn: c, channel: s, command: command, request: request, streams: stdio.New(streams), answered: make(chan error, 1),
+		conn: c, channel: s, command: command, request: request, answered: make(chan error, 1),
+		streams: stdio.New(streams.Stdin, streams.Stdout, streams.Stderr),
 	}
 	return e.run(ctx)
 }

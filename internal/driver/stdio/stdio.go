@@ -1,7 +1,7 @@
 // Package stdio moves the standard streams of a command between a driver's
 // connection and its caller.
 //
-//	streams := stdio.New(callers)
+//	streams := stdio.New(stdin, stdout, stderr)
 //	err := stdio.Copy(streams.Stdout, channel)
 //	whole := streams.Send(channel)
 //
@@ -14,8 +14,6 @@ package stdio
 import (
 	"io"
 	"sync"
-
-	"github.com/connpool/connpool/internal/driver"
 )
 
 // Streams are the standard streams of one command.
@@ -27,11 +25,11 @@ type Streams struct {
 	Broken chan string
 }
 
-// New returns the streams of a caller.
-func New(streams driver.Streams) *Streams {
-	s := &Streams{Stdin: streams.Stdin, Broken: make(chan string, 1)}
+// New returns the streams of a caller. Each may be nil.
+func New(stdin io.Reader, stdout, stderr io.Writer) *Streams {
+	s := &Streams{Stdin: stdin, Broken: make(chan string, 1)}
 	failed := func() { s.BreakOff("the reader of the command's output went away") }
-	s.Stdout, s.Stderr = newOutput(streams.Stdout, failed), newOutput(streams.Stderr, failed)
+	s.Stdout, s.Stderr = newOutput(stdout, failed), newOutput(stderr, failed)
 	return s
 }
 
