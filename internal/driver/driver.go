@@ -20,9 +20,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Driver speaks one protocol.
@@ -81,6 +85,14 @@ type Endpoint struct {
 	KeepaliveTimeout  time.Duration
 }
 
+// Passed tells the Trace, if there is one, what was found in a stage. It makes a
+// remote's words in it safe.
+func (e *Endpoint) Passed(stage Stage, found string) {
+	if e.Trace != nil {
+		e.Trace(stage, Sanitize(found))
+	}
+}
+
 // Conn is one live, authenticated connection. It is safe for concurrent use.
 type Conn interface {
 	// Context is done when the connection is dead. Its cause is the *Error that says
@@ -136,6 +148,22 @@ type Command struct {
 	Env map[string]string
 	// TTY asks for a pseudo terminal; stderr then arrives on stdout.
 	TTY *TTY
+}
+
+// CheckText returns an error if the command or its environment holds a NUL byte. It may
+// hold bytes that are not UTF-8, unless notUTF8 ends the sentence that says why not.
+func (c *Command) CheckText(notUTF8 string) *Error {
+	for _, word := range slices.Concat(c.Argv, []string{c.Shell, c.Subsystem},
+		slices.Collect(maps.Keys(c.Env)), slices.Collect(maps.Values(c.Env))) {
+		switch {
+		case strings.ContainsRune(word, 0):
+			return Errorf(ProtocolError, StageStart,
+				"the command or its environment holds a NUL byte, which no process can receive; remove it")
+		case notUTF8 != "" && !utf8.ValidString(word):
+			return Errorf(ProtocolError, StageStart, "the command or its environment is not UTF-8, %s", notUTF8)
+		}
+	}
+	return nil
 }
 
 // Place is a container of a Docker engine or a pod of a cluster, in which a command
@@ -220,4 +248,15 @@ type Listener interface {
 	// Listen listens on address as seen from the target. The network is "tcp"
 	// or "unix". The listener ends with the connection.
 	Listen(ctx context.Context, network, address string) (net.Listener, error)
+}
+
+// Quote turns words into a command line that any POSIX shell splits into the same
+// words. Everything is quoted, since even a plain word can be a reserved one (if)
+// or an assignment (a=b).
+func Quote(words []string) string {
+	quoted := make([]string, len(words))
+	for i, word := range words {
+		quoted[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	}
+	return strings.Join(quoted, " ")
 }

@@ -150,6 +150,13 @@ func Errorf(reason Reason, stage Stage, format string, args ...any) *Error {
 	return &Error{Reason: reason, Stage: stage, Message: fmt.Sprintf(format, args...)}
 }
 
+// Unknownf is Errorf for a command that may have run.
+func Unknownf(reason Reason, stage Stage, format string, args ...any) *Error {
+	result := Errorf(reason, stage, format, args...)
+	result.Started = true
+	return result
+}
+
 // Because sets the inner cause, and returns the error itself.
 func (e *Error) Because(cause error) *Error {
 	e.Err = cause
@@ -192,8 +199,7 @@ func OutcomeOf(err error) Outcome {
 	if err == nil {
 		return Completed
 	}
-	var classified *Error
-	if errors.As(err, &classified) && !classified.Started {
+	if classified, ok := errors.AsType[*Error](err); ok && !classified.Started {
 		return NotStarted
 	}
 	return Unknown

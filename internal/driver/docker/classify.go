@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -14,12 +15,6 @@ import (
 	"github.com/connpool/connpool/internal/driver/dialerr"
 )
 
-func unknown(reason driver.Reason, stage driver.Stage, format string, args ...any) *driver.Error {
-	result := driver.Errorf(reason, stage, format, args...)
-	result.Started = true
-	return result
-}
-
 // hints are the words for Docker in the sentences of dialerr.Connect.
 var hints = dialerr.Hints{Address: "the address", Name: "its spelling", Port: "the endpoint", Server: "the Docker engine"}
 
@@ -30,7 +25,6 @@ func isNetwork(err error) bool {
 	return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// tlsError classifies why a TLS handshake failed.
 func tlsError(err error, address string) *driver.Error {
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
 	switch invalid := certificateError(err, address); {
@@ -43,7 +37,6 @@ func tlsError(err error, address string) *driver.Error {
 	return socketError(err, address, driver.StageTLS)
 }
 
-// certificateError returns what is wrong with the engine's certificate, or nil.
 func certificateError(err error, address string) *driver.Error {
 	host, _, _ := net.SplitHostPort(address)
 	wrongName, isName := errors.AsType[x509.HostnameError](err)
@@ -59,7 +52,7 @@ func certificateError(err error, address string) *driver.Error {
 			names = append(names, ip.String())
 		}
 		return bad("the engine's certificate is not for %s but for %s; issue one for that name, or correct the endpoint",
-			host, named(driver.Sanitize(strings.Join(names, ", "))))
+			host, cmp.Or(driver.Sanitize(strings.Join(names, ", ")), "no name at all"))
 	case isInvalid && wrong.Reason == x509.Expired:
 		return bad("the engine's certificate is valid from %s until %s only; renew it, or check the clocks",
 			formatDate(wrong.Cert.NotBefore), formatDate(wrong.Cert.NotAfter))
@@ -70,13 +63,6 @@ func certificateError(err error, address string) *driver.Error {
 			"correct that, or find out who answers at %s", address)
 	}
 	return nil
-}
-
-func named(names string) string {
-	if names == "" {
-		return "no name at all"
-	}
-	return names
 }
 
 // socketError classifies why a socket failed during or right after the TLS handshake.
@@ -105,20 +91,20 @@ func socketError(err error, address string, stage driver.Stage) *driver.Error {
 
 // answerError classifies an error that is the engine's own answer, or returns nil. It
 // is for requests that start nothing.
-func answerError(err error, stage driver.Stage, what string) *driver.Error {
+func answerError(err error, container string) *driver.Error {
 	words := driver.Sanitize(strings.TrimPrefix(err.Error(), "Error response from daemon: "))
 	switch {
 	case errdefs.IsNotFound(err):
-		return driver.Errorf(driver.NotFound, stage,
-			"%s does not exist on this engine (%s); list what there is with docker ps --all", what, words).Because(err)
+		return driver.Errorf(driver.NotFound, driver.StageStart,
+			"the container %s does not exist on this engine (%s); list what there is with docker ps --all", container, words).Because(err)
 	case errdefs.IsConflict(err):
-		return driver.Errorf(driver.NotFound, stage,
-			"%s does not run (%s); look with docker ps --all, and start it", what, words).Because(err)
+		return driver.Errorf(driver.NotFound, driver.StageStart,
+			"the container %s does not run (%s); look with docker ps --all, and start it", container, words).Because(err)
 	case errdefs.IsPermissionDenied(err), errdefs.IsUnauthorized(err):
-		return driver.Errorf(driver.Forbidden, stage,
+		return driver.Errorf(driver.Forbidden, driver.StageStart,
 			"the engine forbids this (%s); allow it in its authorization plugin, or in the proxy before its socket", words).Because(err)
 	case errdefs.IsInvalidArgument(err), errdefs.IsInternal(err), errdefs.IsNotImplemented(err), errdefs.IsUnavailable(err):
-		return driver.Errorf(driver.ProtocolError, stage, "the engine refuses: %s; look into its log", words).Because(err)
+		return driver.Errorf(driver.ProtocolError, driver.StageStart, "the engine refuses: %s; look into its log", words).Because(err)
 	}
 	return nil
 }

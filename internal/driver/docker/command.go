@@ -1,11 +1,10 @@
 package docker
 
 import (
+	"cmp"
 	"maps"
 	"regexp"
 	"slices"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/docker/docker/api/types/container"
 
@@ -16,16 +15,13 @@ import (
 // another path of its API.
 var plainName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$`)
 
-// plainID reports whether the engine's ID of a command can be part of a path.
-func plainID(id string) bool { return plainName.MatchString(id) }
-
 // detachKeys detach a terminal from its command if a user types them, so they are a
 // sequence that no user types. The engine waits after ctrl-p for the rest of its
 // default, ctrl-p ctrl-q, but shells and editors need ctrl-p.
 const detachKeys = "ctrl-@,ctrl-^,ctrl-@,ctrl-_,ctrl-@,ctrl-^"
 
 // check returns an error if the Docker API cannot carry the command.
-func check(command driver.Command) error {
+func check(command driver.Command) *driver.Error {
 	place := command.Place
 	switch {
 	case place.Container == "":
@@ -38,24 +34,13 @@ func check(command driver.Command) error {
 		return badCommand("containers have no subsystems such as %s, only hosts behind SSH have; run a program instead",
 			driver.Sanitize(command.Subsystem))
 	}
-	for _, word := range slices.Concat(command.Argv, []string{command.Shell},
-		slices.Collect(maps.Keys(command.Env)), slices.Collect(maps.Values(command.Env))) {
-		if strings.ContainsRune(word, 0) {
-			return badCommand("the command or its environment holds a NUL byte, which no process can receive; remove it")
-		}
-		if !utf8.ValidString(word) {
-			return badCommand("the command or its environment is not UTF-8, and the Docker API carries nothing else; " +
-				"pass such data on standard input")
-		}
-	}
-	return nil
+	return command.CheckText("and the Docker API carries nothing else; pass such data on standard input")
 }
 
 func badCommand(format string, args ...any) *driver.Error {
 	return driver.Errorf(driver.ProtocolError, driver.StageStart, format, args...)
 }
 
-// execOptions returns what the engine is asked to prepare.
 func execOptions(command driver.Command, stdin bool, mark string) container.ExecOptions {
 	return container.ExecOptions{
 		Cmd: argvOf(command), Env: environment(command, mark), DetachKeys: detachKeys,
@@ -77,11 +62,7 @@ func argvOf(command driver.Command) []string {
 func environment(command driver.Command, mark string) []string {
 	variables := []string{markVariable + "=" + mark}
 	if tty := command.TTY; tty != nil {
-		term := tty.Term
-		if term == "" {
-			term = "xterm"
-		}
-		variables = append(variables, "TERM="+term)
+		variables = append(variables, "TERM="+cmp.Or(tty.Term, "xterm"))
 	}
 	for _, name := range slices.Sorted(maps.Keys(command.Env)) {
 		variables = append(variables, name+"="+command.Env[name])

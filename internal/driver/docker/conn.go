@@ -38,8 +38,8 @@ type conn struct {
 	cancel    context.CancelCauseFunc
 	info      driver.Info
 	monitor   *keepalive.Monitor[pingAnswer]
-	closing   atomic.Bool             // Close was called, and is what ends the commands
-	running   running.Set[*execution] // commands that may have been started
+	closing   atomic.Bool // Close was called, and is what ends the commands
+	running   running.Set // commands that may have been started
 }
 
 func newConn(d *dialer) *conn {
@@ -79,7 +79,7 @@ func (c *conn) Close() error {
 	c.closing.Store(true)
 	ctx, cancel := context.WithTimeout(c.ctx, signalTimeout)
 	defer cancel()
-	c.running.End(ctx, func(e *execution) { e.process.signal(ctx, askToEnd) })
+	c.running.End(ctx)
 	c.end(context.Canceled)
 	return nil
 }
@@ -87,7 +87,7 @@ func (c *conn) Close() error {
 // end closes all sockets, which wakes all who wait on one. The first cause counts.
 func (c *conn) end(cause error) {
 	c.cancel(cause)
-	c.sockets.close()
+	c.sockets.ahead.Close()
 	c.transport.CloseIdleConnections()
 	c.monitor.Stop()
 }
@@ -98,7 +98,6 @@ func (c *conn) death(stage driver.Stage, started bool) *driver.Error {
 	return driver.Ended(context.Cause(c.ctx), c.endpoint.Address, stage, started)
 }
 
-// pingAnswer is what the engine answered to a ping.
 type pingAnswer struct {
 	version string
 	problem string // the status, if it is not 200
@@ -120,11 +119,7 @@ func (c *conn) handlePing(result keepalive.Result[pingAnswer]) {
 // ping makes one round trip. It has no deadline of its own: the monitor has one, and
 // ends the connection.
 func (c *conn) ping() (pingAnswer, error) {
-	request, err := http.NewRequestWithContext(c.ctx, http.MethodGet, "http://"+host+"/_ping", http.NoBody)
-	if err != nil {
-		return pingAnswer{}, err
-	}
-	response, err := c.transport.RoundTrip(request)
+	response, err := c.transport.RoundTrip(pingRequest(c.ctx))
 	if err != nil {
 		return pingAnswer{}, err
 	}
@@ -141,6 +136,12 @@ func (c *conn) ping() (pingAnswer, error) {
 		return answer, nil
 	}
 	return pingAnswer{}, err
+}
+
+// pingRequest cannot fail: its URL is constant.
+func pingRequest(ctx context.Context) *http.Request {
+	request, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+"/_ping", http.NoBody)
+	return request
 }
 
 // Probe implements driver.Conn.
@@ -161,7 +162,6 @@ func (c *conn) Probe(ctx context.Context) error {
 	return nil
 }
 
-// declareDead ends a connection whose engine does not answer.
 func (c *conn) declareDead() {
 	c.end(driver.Errorf(driver.Timeout, driver.StageKeepalive,
 		"%s gave no sign of life; check the Docker engine, its host and the network", c.endpoint.Address))

@@ -59,7 +59,6 @@ func parseCredentials(secret map[string][]byte, now time.Time) (*credentials, er
 	return c, c.check(now)
 }
 
-// checkSecret checks that the keys are there and have a sensible size.
 func checkSecret(secret map[string][]byte) error {
 	for _, key := range []string{keyCA, keyCertificate, keyPrivate} {
 		value, ok := secret[key]
@@ -131,7 +130,6 @@ func outdated(format string, args ...any) *driver.Error {
 	return driver.Errorf(driver.CertificateInvalid, driver.StagePrepare, format, args...)
 }
 
-// check returns an error if the client certificate cannot be used now.
 func (c *credentials) check(now time.Time) error {
 	leaf := c.certificate.Leaf
 	switch {
@@ -172,7 +170,6 @@ func (c *credentials) config(address string) (*tls.Config, error) {
 	}, nil
 }
 
-// describe names the client certificate, for a trace.
 func (c *credentials) describe() string {
 	leaf := c.certificate.Leaf
 	return fmt.Sprintf("the certificate of %q, valid until %s", leaf.Subject.CommonName, formatDate(leaf.NotAfter))

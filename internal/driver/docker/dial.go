@@ -40,7 +40,7 @@ func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 	if err := c.handshake(ctx); err != nil {
 		_ = c.Close() //nolint:contextcheck // the connection has a life of its own
 		if ctx.Err() != nil {
-			return nil, d.givenUp(ctx, err)
+			return nil, driver.Errorf(driver.Timeout, err.Stage, "the caller did not wait any longer").Because(ctx.Err())
 		}
 		return nil, err
 	}
@@ -50,27 +50,10 @@ func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 	return c, nil
 }
 
-// givenUp returns that the caller gave up, in the stage in which the dial failed.
-func (d *dialer) givenUp(ctx context.Context, err error) *driver.Error {
-	stage := driver.AsError(err).Stage
-	if stage == "" {
-		stage = d.firstStage()
-	}
-	return driver.Errorf(driver.Timeout, stage, "the caller did not wait any longer").Because(ctx.Err())
-}
-
-// tracef tells what was found in a stage that was passed.
-func (d *dialer) tracef(stage driver.Stage, format string, args ...any) {
-	if d.endpoint.Trace != nil {
-		d.endpoint.Trace(stage, driver.Sanitize(fmt.Sprintf(format, args...)))
-	}
-}
-
-// handshake dials the first socket, makes a round trip on it, and keeps it for later.
-func (c *conn) handshake(ctx context.Context) error {
+func (c *conn) handshake(ctx context.Context) *driver.Error {
 	s, err := c.sockets.dial(ctx, c.endpoint.Dial)
 	if err != nil {
-		return err
+		return driver.AsError(err)
 	}
 	c.dialer.traceTLS(s)
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
@@ -81,7 +64,7 @@ func (c *conn) handshake(ctx context.Context) error {
 	if !stop() {
 		return driver.Errorf(driver.Timeout, driver.StageSession, "the caller did not wait any longer")
 	}
-	c.dialer.tracef(driver.StageSession, "%s answers", c.info.ServerVersion)
+	c.endpoint.Passed(driver.StageSession, c.info.ServerVersion+" answers")
 	c.info.RemoteAddress = s.RemoteAddr().String()
 	c.sockets.ahead.Put(s)
 	return nil
@@ -91,32 +74,28 @@ func (d *dialer) traceTLS(s *socket) {
 	if encrypted, ok := s.Conn.(*tls.Conn); ok {
 		state := encrypted.ConnectionState()
 		leaf := state.PeerCertificates[0]
-		d.tracef(driver.StageTLS, "%s; the engine showed the certificate of %q, valid until %s",
-			tls.VersionName(state.Version), leaf.Subject.CommonName, formatDate(leaf.NotAfter))
+		d.endpoint.Passed(driver.StageTLS, fmt.Sprintf("%s; the engine showed the certificate of %q, valid until %s",
+			tls.VersionName(state.Version), leaf.Subject.CommonName, formatDate(leaf.NotAfter)))
 	}
 }
 
 // greet sends the first request. It does not use net/http, because an engine that
 // refuses the client certificate says so while the request is written, and net/http
 // would not read that.
-func (c *conn) greet(s *socket) error {
+func (c *conn) greet(s *socket) *driver.Error {
 	stage := driver.StageSession
 	if c.dialer.credentials != nil {
 		stage = driver.StageAuthentication
 	}
 	defer s.stageDeadline(c.options)()
 	begin := time.Now()
-	request, err := http.NewRequestWithContext(c.ctx, http.MethodGet, "http://"+host+"/_ping", http.NoBody)
-	if err != nil {
-		return err
-	}
-	response, err := roundTrip(s, request) //nolint:bodyclose // it is in memory
+	response, err := roundTrip(s, pingRequest(c.ctx)) //nolint:bodyclose // it is in memory
 	if err != nil {
 		return greetingError(err, c.endpoint.Address, stage)
 	}
 	c.monitor.Measured(time.Since(begin))
 	if c.dialer.credentials != nil {
-		c.dialer.tracef(driver.StageAuthentication, "the engine accepted %s", c.dialer.credentials.describe())
+		c.endpoint.Passed(driver.StageAuthentication, "the engine accepted "+c.dialer.credentials.describe())
 	}
 	return c.introduce(response)
 }
@@ -164,8 +143,7 @@ func readAnswer(s *socket, request *http.Request) (*http.Response, *bufio.Reader
 	return response, reader, err
 }
 
-// introduce learns the version of the engine, and that of its API.
-func (c *conn) introduce(response *http.Response) error {
+func (c *conn) introduce(response *http.Response) *driver.Error {
 	version := driver.Sanitize(response.Header.Get("Api-Version"))
 	switch {
 	case response.StatusCode == http.StatusForbidden, response.StatusCode == http.StatusUnauthorized:
@@ -181,7 +159,7 @@ func (c *conn) introduce(response *http.Response) error {
 	}
 	c.version = version
 	c.info.ServerVersion = describe(response.Header.Get("Server"), version)
-	var err error
+	var err *driver.Error
 	c.client, err = newClient(c.transport, version)
 	return err
 }
@@ -195,8 +173,7 @@ func describe(server, version string) string {
 	return driver.Sanitize(strings.Join(strings.Fields(name+" "+number+" (API "+version+")"), " "))
 }
 
-// newClient makes the client for a version of the API.
-func newClient(transport http.RoundTripper, version string) (*client.Client, error) {
+func newClient(transport http.RoundTripper, version string) (*client.Client, *driver.Error) {
 	made, err := client.NewClientWithOpts(
 		client.WithHost("http://"+host),
 		client.WithHTTPClient(&http.Client{Transport: bounded{transport}, CheckRedirect: client.CheckRedirect}),

@@ -32,6 +32,7 @@
 package docker
 
 import (
+	"cmp"
 	"crypto/tls"
 	"path"
 	"time"
@@ -63,13 +64,9 @@ var (
 
 // New returns a driver.
 func New(options Options) *Driver {
-	if options.StageTimeout <= 0 {
-		options.StageTimeout = 10 * time.Second
-	}
-	if options.KillGrace <= 0 {
-		options.KillGrace = 2 * time.Second
-	}
-	return &Driver{options: options}
+	return &Driver{options: Options{
+		StageTimeout: cmp.Or(options.StageTimeout, 10*time.Second), KillGrace: cmp.Or(options.KillGrace, 2*time.Second),
+	}}
 }
 
 // Prepare implements driver.Driver.

@@ -3,8 +3,8 @@ package docker
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"errors"
-	"io"
 
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/stdio"
@@ -22,11 +22,16 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 	if c.ctx.Err() != nil || c.closing.Load() {
 		return driver.ExitStatus{}, c.death(driver.StageSession, false)
 	}
-	prepared := &process{conn: c, container: command.Place.Container, mark: newMark()}
+	prepared := &process{conn: c, container: command.Place.Container, mark: rand.Text()}
 	if err := prepared.create(ctx, execOptions(command, streams.Stdin != nil, prepared.mark)); err != nil {
 		return driver.ExitStatus{}, err
 	}
-	return newExecution(prepared, command, streams).run(ctx)
+	e := &execution{
+		conn: c, process: prepared, tty: command.TTY, ended: make(chan struct{}),
+		streams: stdio.New(streams.Stdin, streams.Stdout, streams.Stderr),
+	}
+	e.output = outputs{stdout: e.streams.Stdout, stderr: e.streams.Stderr}
+	return e.run(ctx)
 }
 
 // execution is one command. One goroutine receives its output, others send its input
@@ -35,36 +40,14 @@ type execution struct {
 	conn    *conn
 	process *process
 	tty     *driver.TTY
-	stdin   io.Reader
+	streams *stdio.Streams
+	socket  *socket
+	output  outputs
 
-	stdout, stderr *stdio.Output
-
-	socket *socket
-	output outputs
-
-	// broken gets what failed first on the caller's side.
-	broken chan string
 	// ended is closed at the end of the output. outputErr may be read then.
 	ended     chan struct{}
 	outputErr error
 }
-
-func newExecution(prepared *process, command driver.Command, streams driver.Streams) *execution {
-	e := &execution{
-		conn: prepared.conn, process: prepared, tty: command.TTY, stdin: streams.Stdin,
-		broken: make(chan string, 1), ended: make(chan struct{}),
-	}
-	e.stdout, e.stderr = e.outputTo(streams.Stdout), e.outputTo(streams.Stderr)
-	e.output = outputs{stdout: e.stdout, stderr: e.stderr}
-	return e
-}
-
-func (e *execution) outputTo(writer io.Writer) *stdio.Output {
-	return stdio.NewOutput(writer, func() { e.breakOff("the reader of the command's output went away") })
-}
-
-// Ended implements running.Command.
-func (e *execution) Ended() <-chan struct{} { return e.ended }
 
 // run starts the command and waits for its end. Ending a command goes on when the
 // caller has left, so that uses the context of the connection.
@@ -79,7 +62,7 @@ func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 		return driver.ExitStatus{}, err
 	}
 	defer e.socket.Close() //nolint:errcheck // it is used up
-	defer e.conn.running.Add(e)()
+	defer e.conn.running.Add(e.ended, func(ctx context.Context) { e.process.signal(ctx, askToEnd) })()
 	reader, err := e.start(ctx)
 	if err != nil {
 		close(e.ended)
@@ -93,44 +76,35 @@ func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 		return e.result(ctx)
 	case <-ctx.Done():
 		e.terminate()
-		return driver.ExitStatus{}, unknown(driver.Timeout, driver.StageRun,
+		return driver.ExitStatus{}, driver.Unknownf(driver.Timeout, driver.StageRun,
 			"the caller gave up while the command ran; it was signaled to end").Because(ctx.Err())
-	case what := <-e.broken:
+	case what := <-e.streams.Broken:
 		e.terminate()
-		return driver.ExitStatus{}, unknown(driver.Unreachable, driver.StageRun, "%s; the command was signaled to end", what)
+		return driver.ExitStatus{}, driver.Unknownf(driver.Unreachable, driver.StageRun, "%s; the command was signaled to end", what)
 	}
 }
 
-// receive copies the output to its end.
 func (e *execution) receive(reader *bufio.Reader) {
 	defer close(e.ended)
 	if e.tty != nil {
-		e.outputErr = stdio.Copy(e.stdout, reader)
+		e.outputErr = stdio.Copy(e.streams.Stdout, reader)
 		return
 	}
 	e.outputErr = e.output.demultiplex(reader)
 }
 
-// sendInput sends the input.
 func (e *execution) sendInput() {
-	if e.stdin == nil {
+	if e.streams.Stdin == nil {
 		return
 	}
-	input := stdio.NewInput(e.stdin)
-	if _ = stdio.Copy(e.socket, input); input.Err() != nil {
-		// Half an input must not look like a whole one: no end is sent.
-		e.breakOff("the command's input broke off")
-		return
-	}
-	if e.tty != nil { // a terminal has no end of input
+	if whole := e.streams.Send(e.socket); !whole || e.tty != nil { // a terminal has no end of input
 		return
 	}
 	if err := e.socket.CloseWrite(); errors.Is(err, errors.ErrUnsupported) {
-		e.breakOff("the way to the engine cannot carry the end of the command's input")
+		e.streams.BreakOff("the way to the engine cannot carry the end of the command's input")
 	}
 }
 
-// resize sends the size of the terminal whenever it changes.
 func (e *execution) resize() {
 	if e.tty == nil {
 		return
@@ -155,14 +129,6 @@ func (e *execution) resize() {
 	}
 }
 
-// breakOff ends the command because one of the caller's streams failed.
-func (e *execution) breakOff(what string) {
-	select {
-	case e.broken <- what:
-	default: // something else broke before
-	}
-}
-
 // result returns how the command ended, after the end of its output.
 //
 //nolint:contextcheck // ending a command goes on when the caller has left
@@ -171,9 +137,9 @@ func (e *execution) result(ctx context.Context) (driver.ExitStatus, error) {
 		return driver.ExitStatus{}, e.conn.death(driver.StageRun, true)
 	}
 	select {
-	case what := <-e.broken:
+	case what := <-e.streams.Broken:
 		e.terminate()
-		return driver.ExitStatus{}, unknown(driver.Unreachable, driver.StageRun, "%s; the command was signaled to end", what)
+		return driver.ExitStatus{}, driver.Unknownf(driver.Unreachable, driver.StageRun, "%s; the command was signaled to end", what)
 	default:
 	}
 	if e.outputErr != nil {

@@ -21,7 +21,6 @@ const (
 	streamEngine = 3 // messages of the engine itself
 )
 
-// maxEngineWords bounds how much of the engine's messages is kept.
 const maxEngineWords = 1 << 10
 
 // outputs are the destinations of frames. The writers must not fail.
@@ -69,10 +68,8 @@ func (o *outputs) of(stream byte) (io.Writer, error) {
 	return nil, fmt.Errorf("a frame of stream %d, which does not exist", stream)
 }
 
-// remarks keeps the beginning of the engine's messages.
 type remarks outputs
 
-// Write implements io.Writer.
 func (w *remarks) Write(p []byte) (int, error) {
 	w.said = append(w.said, p[:min(len(p), maxEngineWords-len(w.said))]...)
 	return len(p), nil

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"golang.org/x/net/http/httpguts"
+
 	"github.com/connpool/connpool/internal/driver"
 )
 
@@ -36,12 +38,11 @@ func (c *conn) Proxy(request *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// outgoing returns the request as the engine gets it.
 func outgoing(ctx context.Context, request *http.Request) *http.Request {
 	out := request.Clone(ctx)
 	out.URL.Scheme, out.URL.Host, out.URL.User = "http", host, nil
 	out.Host, out.RequestURI, out.Close = host, "", false
-	upgrade := upgradeOf(request.Header)
+	upgrade := httpguts.HeaderValuesContainsToken(request.Header["Connection"], "Upgrade")
 	for _, listed := range request.Header.Values("Connection") {
 		for name := range strings.SplitSeq(listed, ",") {
 			out.Header.Del(strings.TrimSpace(name))
@@ -50,9 +51,9 @@ func outgoing(ctx context.Context, request *http.Request) *http.Request {
 	for _, name := range notForwarded {
 		out.Header.Del(name)
 	}
-	if upgrade != "" {
+	if protocol := request.Header.Get("Upgrade"); upgrade && protocol != "" {
 		out.Header.Set("Connection", "Upgrade")
-		out.Header.Set("Upgrade", upgrade)
+		out.Header.Set("Upgrade", protocol)
 	}
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header.Set("User-Agent", "") // or net/http would add its own
@@ -60,36 +61,24 @@ func outgoing(ctx context.Context, request *http.Request) *http.Request {
 	return out
 }
 
-// upgradeOf returns the protocol that a request asks to upgrade to, or nothing.
-func upgradeOf(header http.Header) string {
-	for _, listed := range header.Values("Connection") {
-		for name := range strings.SplitSeq(listed, ",") {
-			if strings.EqualFold(strings.TrimSpace(name), "upgrade") {
-				return header.Get("Upgrade")
-			}
-		}
-	}
-	return ""
-}
-
 func (c *conn) unproxied(ctx context.Context, err error, received bool) *driver.Error {
 	if c.ctx.Err() != nil {
 		return c.death(driver.StageRun, received)
 	}
-	result := &driver.Error{Stage: driver.StageRun, Started: received, Err: err}
-	classified, ok := driver.Classified(err)
+	result, ok := driver.Classified(err)
 	switch {
-	case ok:
-		result.Reason, result.Stage, result.Message = classified.Reason, classified.Stage, classified.Message
+	case ok: // no socket could be dialed
 	case ctx.Err() != nil:
-		result.Reason, result.Message = driver.Timeout, "the caller gave up before the engine answered"
+		result = driver.Errorf(driver.Timeout, driver.StageRun, "the caller gave up before the engine answered")
 	case isNetwork(err):
-		result.Reason, result.Message = driver.Unreachable, "the connection to "+c.endpoint.Address+" broke before the engine answered"
+		result = driver.Errorf(driver.Unreachable, driver.StageRun,
+			"the connection to %s broke before the engine answered", c.endpoint.Address)
 		c.monitor.Suspect()
 	default:
-		result.Reason = driver.ProtocolError
-		result.Message = "the request to " + c.endpoint.Address + " failed: " + driver.Sanitize(err.Error())
+		result = driver.Errorf(driver.ProtocolError, driver.StageRun,
+			"the request to %s failed: %s", c.endpoint.Address, driver.Sanitize(err.Error()))
 		c.monitor.Suspect()
 	}
-	return result
+	result.Started = received
+	return result.Because(err)
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -246,7 +247,7 @@ func TestAnUpgradeIsAStreamWhoseInputCanEnd(t *testing.T) {
 	for name, endpointOf := range transports {
 		conn := mustDial(t, Options{}, endpointOf(engine))
 		created, err := conn.client.ContainerExecCreate(t.Context(), place.Container,
-			execOptions(driver.Command{Argv: []string{"wc", "-c"}}, true, newMark()))
+			execOptions(driver.Command{Argv: []string{"wc", "-c"}}, true, rand.Text()))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,11 +19,7 @@ import (
 // request at the same time.
 const spareSockets = 2
 
-// aLongTimeAgo ends a read at once.
 var aLongTimeAgo = time.Unix(1, 0)
-
-// errEnded means that a socket was dialed for a connection that has ended meanwhile.
-var errEnded = errors.New("the connection has ended")
 
 // socket is a byte stream to the engine, encrypted where the transport is TCP.
 type socket struct {
@@ -47,6 +42,8 @@ type wire struct {
 	net.Conn
 
 	sockets *sockets
+	// release stops listening to the end of the connection, which closes the wire.
+	release func() bool
 	written atomic.Int64
 	// encrypted is true if it carries TLS, which ends with close_notify.
 	encrypted bool
@@ -57,7 +54,6 @@ type wire struct {
 // does the same with io.ErrUnexpectedEOF itself, so errCut only wraps that.
 var errCut = fmt.Errorf("the transport ended before TLS did: %w", io.ErrUnexpectedEOF)
 
-// Read implements net.Conn.
 func (w *wire) Read(p []byte) (int, error) {
 	n, err := w.Conn.Read(p)
 	if n > 0 {
@@ -69,7 +65,6 @@ func (w *wire) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write implements net.Conn.
 func (w *wire) Write(p []byte) (int, error) {
 	w.written.Add(int64(len(p))) // the engine may have it before this is known
 	n, err := w.Conn.Write(p)
@@ -84,21 +79,18 @@ func (w *wire) CloseWrite() error {
 
 // Close implements net.Conn.
 func (w *wire) Close() error {
-	w.sockets.forget(w)
+	w.release()
 	return w.Conn.Close()
 }
 
-// sockets are all sockets of a connection, including those that are dialed ahead.
+// sockets dials the sockets of a connection, and some of them ahead. They end with the
+// context, which wakes all who wait on one.
 type sockets struct {
 	dialer *dialer
 	ctx    context.Context //nolint:containedctx // that of the connection
 	ahead  *standby.Standby[*socket]
 	// heard counts reads that brought something.
 	heard atomic.Int64
-
-	mu     sync.Mutex // guards what follows
-	closed bool
-	open   map[*wire]struct{}
 }
 
 // newSockets dials none yet. lost is called when a socket that was kept ahead ends:
@@ -106,7 +98,7 @@ type sockets struct {
 // socket is not replaced before the next request or keepalive, because an engine that
 // closes every new socket would keep the connection dialing.
 func newSockets(ctx context.Context, d *dialer, lost func()) *sockets {
-	s := &sockets{dialer: d, ctx: ctx, open: map[*wire]struct{}{}}
+	s := &sockets{dialer: d, ctx: ctx}
 	s.ahead = standby.New(standby.Options[*socket]{
 		Count: spareSockets,
 		Dial:  func() (*socket, error) { return s.dial(ctx, d.endpoint.Reopen) },
@@ -147,24 +139,12 @@ func (s *sockets) connect(ctx context.Context, open driver.DialFunc) (*wire, err
 	if err != nil {
 		return nil, dialerr.Connect(err, endpoint.Address, hints)
 	}
-	w := &wire{Conn: network, sockets: s}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		_ = network.Close()
-		return nil, errEnded
-	}
-	s.open[w] = struct{}{}
-	return w, nil
+	//nolint:contextcheck // as above
+	return &wire{
+		Conn: network, sockets: s, release: context.AfterFunc(s.ctx, func() { _ = network.Close() }),
+	}, nil
 }
 
-func (s *sockets) forget(w *wire) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.open, w)
-}
-
-// take returns a socket that was dialed ahead, or dials one.
 func (s *sockets) take(ctx context.Context) (*socket, error) {
 	if ready, ok := s.ahead.Take(); ok {
 		return ready, nil
@@ -172,28 +152,8 @@ func (s *sockets) take(ctx context.Context) (*socket, error) {
 	return s.dial(ctx, s.dialer.endpoint.Reopen)
 }
 
-// close closes all sockets, which wakes all who wait on one.
-func (s *sockets) close() {
-	s.ahead.Close()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
-	for w := range s.open {
-		_ = w.Conn.Close()
-	}
-	clear(s.open)
-}
-
 // stageDeadline bounds all reads and writes until lift is called.
 func (s *socket) stageDeadline(options Options) (lift func()) {
 	_ = s.SetDeadline(time.Now().Add(options.StageTimeout))
 	return func() { _ = s.SetDeadline(time.Time{}) }
-}
-
-// firstStage is the first stage that waits for the engine itself.
-func (d *dialer) firstStage() driver.Stage {
-	if d.tls == nil {
-		return driver.StageSession
-	}
-	return driver.StageTLS
 }

@@ -3,6 +3,7 @@ package docker
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -62,10 +63,8 @@ func (p *process) startRequest(tty *driver.TTY) ([]byte, error) {
 	if versions.GreaterThanOrEqualTo(p.conn.client.ClientVersion(), consoleSizeVersion) {
 		options.ConsoleSize = consoleSize(tty)
 	}
-	body, err := json.Marshal(options)
-	if err != nil {
-		return nil, driver.Errorf(driver.ProtocolError, driver.StageStart, "the start of a command cannot be written").Because(err)
-	}
+	// Marshal cannot fail: there are only booleans and numbers.
+	body, _ := json.Marshal(options)
 	request, err := http.NewRequest(http.MethodPost, p.url("start"), bytes.NewReader(body)) //nolint:noctx // it is only written
 	if err != nil {
 		return nil, driver.Errorf(driver.ProtocolError, driver.StageStart, "the start of a command cannot be addressed").Because(err)
@@ -78,7 +77,6 @@ func (p *process) startRequest(tty *driver.TTY) ([]byte, error) {
 	return text.Bytes(), err
 }
 
-// unwritten classifies why no byte of a start was written.
 func (p *process) unwritten(ctx context.Context, err error) *driver.Error {
 	if p.conn.ctx.Err() != nil {
 		return p.conn.death(driver.StageStart, false)
@@ -100,16 +98,16 @@ func (e *execution) unanswered(ctx context.Context, err error) *driver.Error {
 	}
 	e.process.signalLater() //nolint:contextcheck // it goes on when the caller has left
 	if ctx.Err() != nil {
-		return unknown(driver.Timeout, driver.StageStart,
+		return driver.Unknownf(driver.Timeout, driver.StageStart,
 			"the caller gave up while the command was being started; it was signaled to end").Because(ctx.Err())
 	}
 	e.conn.monitor.Suspect()
 	if dialerr.IsTimeout(err) {
-		return unknown(driver.Timeout, driver.StageStart,
+		return driver.Unknownf(driver.Timeout, driver.StageStart,
 			"%s did not say within %s whether it started the command; check that it is not overloaded",
 			e.conn.endpoint.Address, e.conn.options.StageTimeout).Because(err)
 	}
-	return unknown(driver.Unreachable, driver.StageStart,
+	return driver.Unknownf(driver.Unreachable, driver.StageStart,
 		"the connection to %s broke while the command was being started", e.conn.endpoint.Address).Because(err)
 }
 
@@ -128,7 +126,7 @@ func (e *execution) refused(response *http.Response) *driver.Error {
 	words := driver.Sanitize(message.Message)
 	switch code := response.StatusCode; {
 	case code == http.StatusConflict && strings.Contains(words, "already"):
-		return unknown(driver.ProtocolError, driver.StageStart,
+		return driver.Unknownf(driver.ProtocolError, driver.StageStart,
 			"the engine was told twice to start the command (%s); check what stands before it", words)
 	case code == http.StatusNotFound, code == http.StatusConflict:
 		return driver.Errorf(driver.NotFound, driver.StageStart,
@@ -140,7 +138,7 @@ func (e *execution) refused(response *http.Response) *driver.Error {
 		return driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"the engine refuses to start the command (%s); look into its log", words)
 	}
-	return unknown(driver.ProtocolError, driver.StageStart,
+	return driver.Unknownf(driver.ProtocolError, driver.StageStart,
 		"%s answers the start of a command with %s instead of its streams (%s); check what stands before the engine",
 		e.conn.endpoint.Address, driver.Sanitize(response.Status), words)
 }
@@ -163,7 +161,7 @@ func (e *execution) exitStatus(ctx context.Context) (driver.ExitStatus, error) {
 		}
 		if !sleep(ctx, pause) {
 			e.terminate()
-			return driver.ExitStatus{}, unknown(driver.Timeout, driver.StageRun,
+			return driver.ExitStatus{}, driver.Unknownf(driver.Timeout, driver.StageRun,
 				"the caller gave up while the command ran; it was signaled to end").Because(ctx.Err())
 		}
 	}
@@ -217,33 +215,25 @@ func statusOf(found state, said string) (driver.ExitStatus, error) {
 	switch {
 	case found.ExitCode == nil && found.Pid == 0:
 		return driver.ExitStatus{}, driver.Errorf(driver.ProtocolError, driver.StageStart,
-			"the engine did not start the command (%s); look into its log", orNothing(said))
+			"the engine did not start the command (%s); look into its log", cmp.Or(said, "it does not say why"))
 	case said != "":
-		return driver.ExitStatus{}, unknown(driver.ProtocolError, driver.StageRun,
+		return driver.ExitStatus{}, driver.Unknownf(driver.ProtocolError, driver.StageRun,
 			"the engine broke the command's streams off (%s); look into its log", said)
 	case found.ExitCode == nil:
-		return driver.ExitStatus{}, unknown(driver.ProtocolError, driver.StageRun,
+		return driver.ExitStatus{}, driver.Unknownf(driver.ProtocolError, driver.StageRun,
 			"the command has ended, but the engine does not tell its exit code; look into its log")
 	}
 	return driver.ExitStatus{Code: *found.ExitCode}, nil
 }
 
-func orNothing(words string) string {
-	if words == "" {
-		return "it does not say why"
-	}
-	return words
-}
-
-// noExitCode classifies why the exit code is not known.
 func (p *process) noExitCode(err error) *driver.Error {
 	if errdefs.IsNotFound(err) {
-		return unknown(driver.NotFound, driver.StageRun,
+		return driver.Unknownf(driver.NotFound, driver.StageRun,
 			"the engine knows the command no more: the container %s was removed or restarted, or the engine was",
 			p.container).Because(err)
 	}
 	p.conn.monitor.Suspect()
-	return unknown(driver.Unreachable, driver.StageRun,
+	return driver.Unknownf(driver.Unreachable, driver.StageRun,
 		"the command's output ended, but %s did not tell its exit code", p.conn.endpoint.Address).Because(err)
 }
 
@@ -253,7 +243,7 @@ func (e *execution) cutOff() *driver.Error {
 	ctx, cancel := context.WithTimeout(e.conn.ctx, inspectTimeout)
 	defer cancel()
 	state, err := e.process.inspect(ctx)
-	result := unknown(driver.Unreachable, driver.StageRun,
+	result := driver.Unknownf(driver.Unreachable, driver.StageRun,
 		"the command's streams broke; whether it still runs is not known").Because(e.outputErr)
 	switch {
 	case e.conn.ctx.Err() != nil:

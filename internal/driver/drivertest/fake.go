@@ -113,9 +113,7 @@ func (d *fakeDialer) Dial(ctx context.Context) (driver.Conn, error) {
 			return nil, err
 		}
 	}
-	if d.endpoint.Trace != nil {
-		d.endpoint.Trace(driver.StageSession, "session opened")
-	}
+	d.endpoint.Passed(driver.StageSession, "session opened")
 	conn := &FakeConn{Endpoint: d.endpoint, fake: d.fake}
 	conn.ctx, conn.cancel = context.WithCancelCause(context.Background())
 	d.fake.mu.Lock()

@@ -77,7 +77,6 @@ type Monitor[A any] struct {
 	stopped   bool
 }
 
-// trip is one round trip.
 type trip[A any] struct {
 	done   chan struct{}
 	result Result[A] // may be read when done is closed
@@ -91,14 +90,9 @@ func New[A any](options Options[A]) *Monitor[A] { return &Monitor[A]{options: op
 func (m *Monitor[A]) Start() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.options.Interval <= 0 || m.stopped {
-		return
-	}
-	if m.timer == nil {
+	if m.options.Interval > 0 && !m.stopped {
 		m.timer = time.AfterFunc(m.options.Interval, m.keepalive)
-		return
 	}
-	m.timer.Reset(m.options.Interval)
 }
 
 // Stop ends the keepalives. It does not wait for a round trip under way.
@@ -147,13 +141,12 @@ func (m *Monitor[A]) Suspect() {
 func (m *Monitor[A]) examine() {
 	m.mu.Lock()
 	m.suspected = false
-	if m.stopped {
-		m.mu.Unlock()
+	stopped := m.stopped
+	m.mu.Unlock()
+	if stopped {
 		return
 	}
-	t := m.joinLocked()
-	m.mu.Unlock()
-	if m.options.Dead != nil && !t.endsWithin(m.options.SuspectTimeout) {
+	if t := m.join(); m.options.Dead != nil && !t.endsWithin(m.options.SuspectTimeout) {
 		m.options.Dead()
 	}
 }
@@ -187,14 +180,9 @@ func (m *Monitor[A]) await(t *trip[A]) bool {
 	return false
 }
 
-// join returns the round trip that is under way, or begins one.
 func (m *Monitor[A]) join() *trip[A] {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.joinLocked()
-}
-
-func (m *Monitor[A]) joinLocked() *trip[A] {
 	if m.pending == nil {
 		m.pending = &trip[A]{done: make(chan struct{})}
 		go m.ask(m.pending)
@@ -217,14 +205,11 @@ func (m *Monitor[A]) ask(t *trip[A]) {
 	close(t.done)
 }
 
-// endsWithin reports whether the round trip ended in time.
 func (t *trip[A]) endsWithin(timeout time.Duration) bool {
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
 	select {
 	case <-t.done:
 		return true
-	case <-timer.C:
+	case <-time.After(timeout):
 		return false
 	}
 }

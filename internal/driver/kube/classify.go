@@ -29,7 +29,6 @@ var hints = dialerr.Hints{
 	Address: "the kubeconfig's server", Name: "the kubeconfig's server", Port: "the kubeconfig's server", Server: "the API server",
 }
 
-// tlsError classifies why a TLS handshake failed.
 func tlsError(err error, address string) *driver.Error {
 	var (
 		unknown  x509.UnknownAuthorityError
@@ -88,39 +87,29 @@ func (c *config) answerError(a *answer, stage driver.Stage) *driver.Error {
 	if a.status >= 200 && a.status < 300 {
 		return nil
 	}
-	result := statusError(a, stage, c.address)
-	if result.Reason == driver.AuthenticationFailed {
-		result.Message = c.address + " does not accept " + c.describe() + "; replace it in the Secret"
-	}
-	return result
-}
-
-// statusError classifies an HTTP status.
-func statusError(a *answer, stage driver.Stage, address string) *driver.Error {
 	said := messageOf(a)
 	result := driver.Errorf(driver.ProtocolError, stage, "%s",
 		driver.Sanitize(fmt.Sprintf("%s does not answer as an API server does (status %d); check the kubeconfig's server: %s",
-			address, a.status, said)))
+			c.address, a.status, said)))
 	switch {
 	case a.status == http.StatusUnauthorized:
 		result = driver.Errorf(driver.AuthenticationFailed, stage,
-			"%s does not accept the credentials; replace them in the Secret", address)
+			"%s does not accept %s; replace it in the Secret", c.address, c.describe())
 	case a.status == http.StatusForbidden:
 		result = driver.Errorf(driver.Forbidden, stage, "%s",
 			driver.Sanitize("the cluster forbids it; allow it by RBAC there: "+said))
 	case a.status == http.StatusTooManyRequests:
 		result = driver.Errorf(driver.ThrottledByServer, stage,
-			"%s takes no more requests for now; lower what is asked of it, or raise its limits (API priority and fairness)", address)
+			"%s takes no more requests for now; lower what is asked of it, or raise its limits (API priority and fairness)", c.address)
 		result.RetryAfter = retryAfter(a.header)
 	case a.status >= http.StatusInternalServerError:
 		result = driver.Errorf(driver.Unreachable, stage, "%s",
-			driver.Sanitize(fmt.Sprintf("%s is not ready (status %d); look into the API server's log: %s", address, a.status, said)))
+			driver.Sanitize(fmt.Sprintf("%s is not ready (status %d); look into the API server's log: %s", c.address, a.status, said)))
 		result.RetryAfter = retryAfter(a.header)
 	}
 	return result
 }
 
-// retryAfter returns how long the server asks its clients to wait.
 func retryAfter(header http.Header) time.Duration {
 	seconds, err := strconv.Atoi(header.Get("Retry-After"))
 	if err != nil || seconds < 0 {
@@ -144,7 +133,6 @@ func status(body []byte) *metav1.Status {
 	return nil
 }
 
-// messageOf returns the part of an answer that is meant for people.
 func messageOf(a *answer) string {
 	if said := status(a.body); said != nil && said.Message != "" {
 		return said.Message

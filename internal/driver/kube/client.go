@@ -13,7 +13,6 @@ import (
 	"github.com/connpool/connpool/internal/driver/standby"
 )
 
-// errUnused ends a client without references.
 var errUnused = errors.New("the client has no connections")
 
 // minProbeGap is the least time between an answer and a ping that no caller asked
@@ -21,7 +20,7 @@ var errUnused = errors.New("the client has no connections")
 const minProbeGap = time.Second
 
 // client is what connections with the same config share. It lives as long as it
-// has references and the server answers. Its context's cause says why it ended.
+// has connections and the server answers. Its context's cause says why it ended.
 type client struct {
 	options   Options
 	config    *config
@@ -35,7 +34,7 @@ type client struct {
 }
 
 func newClient(options Options, config *config) (*client, error) {
-	secure, err := newSecure(config)
+	secure, err := config.tls()
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +49,7 @@ func newClient(options Options, config *config) (*client, error) {
 	})
 	c.network = &network{
 		config: config, secure: secure, timeout: options.StageTimeout, ctx: c.ctx, lost: c.monitor.Suspect,
-		references: map[*reference]struct{}{}, sockets: map[*tracked]struct{}{},
+		conns: map[*conn]driver.DialFunc{},
 	}
 	c.transport = c.network.newTransport()
 	c.spares = c.newSpares()
@@ -58,31 +57,50 @@ func newClient(options Options, config *config) (*client, error) {
 	return c, nil
 }
 
-// end closes all that the client has. The first cause counts.
+// end closes all that the client has: the sockets of the transport end with the
+// context. The first cause counts.
 func (c *client) end(cause error) {
 	c.cancel(cause)
 	c.monitor.Stop()
-	c.network.close()
 	c.transport.CloseIdleConnections()
 	c.spares.Close()
 }
 
-// death says why an operation on an ended client failed.
 func (c *client) death(stage driver.Stage, started bool) *driver.Error {
 	return driver.Ended(context.Cause(c.ctx), c.config.address, stage, started)
 }
 
-// admit waits until the rate limit lets one more request begin.
-func (c *client) admit(ctx context.Context) *driver.Error {
-	err := c.limiter.Wait(ctx)
-	if err == nil {
-		return nil
+const (
+	spareSockets = 2
+	// freshness is how often a spare socket makes a round trip. kube-apiserver closes a
+	// new socket after 32 seconds without a request, and an old one after 90.
+	freshness = 20 * time.Second
+)
+
+func (c *client) newSpares() *standby.Standby[*socket] {
+	return standby.New(standby.Options[*socket]{
+		Count:     spareSockets,
+		Dial:      func() (*socket, error) { return c.network.open(c.ctx, c.network.anyDialFunc()) },
+		Freshness: freshness,
+		Refresh:   c.refresh,
+		Lost: func(age time.Duration) {
+			if age > freshness/2 { // a server that keeps no socket is not dialed again and again
+				c.spares.Replenish()
+			}
+		},
+	})
+}
+
+// refresh makes a round trip on a socket, so that the server keeps it.
+func (c *client) refresh(socket *socket) bool {
+	ctx, cancel := context.WithTimeout(c.ctx, c.patience())
+	defer cancel()
+	got, err := c.ask(ctx, socket, versionPath, driver.StageKeepalive)
+	if err != nil || !socket.idle() {
+		return false
 	}
-	result := driver.Errorf(driver.Timeout, driver.StageSession,
-		"too much is begun at once with these credentials, and the caller could not wait for its turn; ask for less at the same time")
-	if ctx.Err() != nil {
-		result.Message = "the caller gave up before its turn"
+	if got.status == http.StatusUnauthorized {
+		c.monitor.Suspect()
 	}
-	result.Err = err
-	return result
+	return true
 }

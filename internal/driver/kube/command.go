@@ -35,7 +35,6 @@ func completePlace(place driver.Place, namespace string) (driver.Place, *driver.
 	return place, nil
 }
 
-// commandArgv returns the program to run in the container, and its arguments.
 func commandArgv(command driver.Command) ([]string, *driver.Error) {
 	if command.Subsystem != "" {
 		return nil, driver.Errorf(driver.ProtocolError, driver.StageStart, "pods have no subsystems; run a command instead")
@@ -55,11 +54,10 @@ func commandArgv(command driver.Command) ([]string, *driver.Error) {
 	default:
 		argv = append(argv, "sh")
 	}
-	return argv, checkArgv(command, argv)
+	return argv, checkArgv(command)
 }
 
-// checkArgv returns an error if the command could not arrive as given.
-func checkArgv(command driver.Command, argv []string) *driver.Error {
+func checkArgv(command driver.Command) *driver.Error {
 	for name := range command.Env {
 		if name == "" || strings.ContainsAny(name, "=") || strings.HasPrefix(name, "-") {
 			return driver.Errorf(driver.ProtocolError, driver.StageStart,
@@ -70,17 +68,7 @@ func checkArgv(command driver.Command, argv []string) *driver.Error {
 		return driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"a program with = in its name cannot be given environment variables; give none, or run it by a shell")
 	}
-	for _, word := range argv {
-		switch {
-		case strings.ContainsRune(word, 0):
-			return driver.Errorf(driver.ProtocolError, driver.StageStart,
-				"the command or its environment holds a NUL byte, which no process can receive; remove it")
-		case !utf8.ValidString(word):
-			return driver.Errorf(driver.ProtocolError, driver.StageStart,
-				"the command or its environment is not UTF-8, which Kubernetes cannot carry; pass such bytes by standard input")
-		}
-	}
-	return nil
+	return command.CheckText("which Kubernetes cannot carry; pass such bytes by standard input")
 }
 
 // asksForContainer reports whether the server wants one of several containers to be
@@ -98,7 +86,8 @@ const defaultContainerAnnotation = "kubectl.kubernetes.io/default-container"
 func defaultContainer(ctx context.Context, c *client, place driver.Place) string {
 	ctx, cancel := context.WithTimeout(ctx, c.options.StageTimeout)
 	defer cancel()
-	got, err := c.askMetadata(ctx, podPath(place))
+	header := http.Header{"Accept": {"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}}
+	got, err := c.get(ctx, c.transport, podPath(place), header, driver.StageStart)
 	if err != nil || got.status != http.StatusOK {
 		return ""
 	}

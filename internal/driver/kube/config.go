@@ -46,7 +46,7 @@ func (c *config) digest() digest {
 // tls returns the TLS configuration of one client. It resumes TLS sessions only with a
 // token: a resumed session would outlive a client certificate.
 func (c *config) tls() (*tls.Config, error) {
-	secure := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.serverName}
+	secure := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.serverName, NextProtos: []string{"http/1.1"}}
 	if len(c.authority) > 0 {
 		secure.RootCAs = x509.NewCertPool()
 		secure.RootCAs.AppendCertsFromPEM(c.authority)
@@ -63,7 +63,6 @@ func (c *config) tls() (*tls.Config, error) {
 	return secure, nil
 }
 
-// describe names the credentials, without a secret.
 func (c *config) describe() string {
 	if c.token != "" {
 		return "the token of the kubeconfig"

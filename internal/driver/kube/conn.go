@@ -2,7 +2,6 @@ package kube
 
 import (
 	"context"
-	"sync"
 
 	"github.com/connpool/connpool/internal/driver"
 )
@@ -16,12 +15,6 @@ type conn struct {
 	cancel    context.CancelCauseFunc
 	release   func()
 	info      driver.Info
-}
-
-func newConn(d *dialer, shared *client, release func()) *conn {
-	c := &conn{client: shared, namespace: d.config.namespace, release: sync.OnceFunc(release)}
-	c.ctx, c.cancel = context.WithCancelCause(shared.ctx)
-	return c
 }
 
 // Context implements driver.Conn.
@@ -46,10 +39,19 @@ func (c *conn) Probe(ctx context.Context) error {
 	if c.ctx.Err() != nil {
 		return c.death(driver.StageKeepalive, false)
 	}
-	return c.client.probe(ctx)
+	result, err := c.client.monitor.Probe(ctx)
+	switch {
+	case err != nil:
+		return err
+	case result.Err != nil:
+		return driver.AsError(result.Err) // all who wait get the same result
+	}
+	if refused := c.client.config.answerError(result.Answer, driver.StageKeepalive); refused != nil {
+		return refused
+	}
+	return nil
 }
 
-// death returns why an operation failed on a connection that has ended.
 func (c *conn) death(stage driver.Stage, started bool) *driver.Error {
 	return driver.Ended(context.Cause(c.ctx), c.client.config.address, stage, started)
 }
@@ -63,10 +65,17 @@ func (c *conn) begin(ctx context.Context) *driver.Error {
 	if ctx.Err() != nil {
 		return driver.Errorf(driver.Timeout, driver.StageSession, "the caller gave up before anything was begun").Because(ctx.Err())
 	}
-	return c.client.admit(ctx)
+	err := c.client.limiter.Wait(ctx)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return driver.Errorf(driver.Timeout, driver.StageSession, "the caller gave up before its turn").Because(err)
+	}
+	return driver.Errorf(driver.Timeout, driver.StageSession, "too much is begun at once with these credentials, "+
+		"and the caller could not wait for its turn; ask for less at the same time").Because(err)
 }
 
-// socket takes a socket that was dialed ahead, or dials one.
 func (c *conn) socket(ctx context.Context) (*socket, *driver.Error) {
 	if taken, ok := c.client.spares.Take(); ok {
 		return taken, nil

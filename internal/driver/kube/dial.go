@@ -3,7 +3,6 @@ package kube
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"net/http"
 	"time"
@@ -11,23 +10,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// userAgent is the name of the driver's own requests.
 const userAgent = "connpool"
-
-// secure has two TLS configurations: one for requests, which may use HTTP/2, and one
-// for sockets of their own, which cannot.
-type secure struct{ requests, sockets *tls.Config }
-
-func newSecure(config *config) (*secure, error) {
-	sockets, err := config.tls()
-	if err != nil {
-		return nil, err
-	}
-	sockets.NextProtos = []string{"http/1.1"}
-	requests := sockets.Clone()
-	requests.NextProtos = []string{"h2", "http/1.1"}
-	return &secure{requests: requests, sockets: sockets}, nil
-}
 
 // Dial implements driver.Dialer.
 func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
@@ -35,17 +18,16 @@ func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 	if err := d.config.checkTime(begin); err != nil {
 		return nil, err
 	}
-	shared, ref, err := d.driver.acquire(d)
+	made, err := d.driver.acquire(d)
 	if err != nil {
 		return nil, err
 	}
-	release := func() { d.driver.release(d, shared, ref) }
+	shared := made.client
 	socket, version, err := d.prove(ctx, shared)
 	if err != nil {
-		release()
+		_ = made.Close()
 		return nil, err
 	}
-	made := newConn(d, shared, release)
 	made.info = driver.Info{
 		ServerVersion: version, RemoteAddress: socket.RemoteAddr().String(), Handshake: time.Since(begin),
 	}
@@ -68,7 +50,7 @@ func (d *dialer) prove(ctx context.Context, shared *client) (*socket, string, er
 	if err != nil {
 		return nil, "", d.gaveUp(ctx, shared, err)
 	}
-	d.trace(driver.StageTLS, describeTLS(opened.ConnectionState()))
+	d.endpoint.Passed(driver.StageTLS, describeTLS(opened.ConnectionState()))
 	version, problem := d.introduce(ctx, shared, opened)
 	if problem != nil {
 		_ = opened.Close()
@@ -86,56 +68,36 @@ func (d *dialer) gaveUp(ctx context.Context, shared *client, err error) error {
 	return err
 }
 
-// introduce passes the stages after TLS and returns the name of the server.
 func (d *dialer) introduce(ctx context.Context, shared *client, opened *socket) (string, *driver.Error) {
-	ready, err := d.stage(ctx, func(ctx context.Context) (*answer, *driver.Error) {
-		return shared.ready(ctx, opened, driver.StageAuthentication)
-	})
+	asking, cancel := context.WithTimeout(ctx, d.driver.options.StageTimeout)
+	defer cancel()
+	ready, err := shared.ready(asking, opened, driver.StageAuthentication)
 	if err == nil {
 		err = shared.config.answerError(ready, driver.StageAuthentication)
 	}
 	if err != nil {
 		return "", err
 	}
-	d.trace(driver.StageAuthentication, "the server knows "+d.config.describe()+" and is ready")
-	version, err := d.stage(ctx, func(ctx context.Context) (*answer, *driver.Error) {
-		return shared.ask(ctx, shared.transport, versionPath, driver.StageSession)
-	})
+	d.endpoint.Passed(driver.StageAuthentication, "the server knows "+d.config.describe()+" and is ready")
+	asking, cancel = context.WithTimeout(ctx, d.driver.options.StageTimeout)
+	defer cancel()
+	version, err := shared.ask(asking, shared.transport, versionPath, driver.StageSession)
 	if err != nil {
 		return "", err
 	}
 	name := nameVersion(version)
-	d.trace(driver.StageSession, name)
+	d.endpoint.Passed(driver.StageSession, name)
 	return name, nil
-}
-
-func (d *dialer) stage(ctx context.Context, ask func(context.Context) (*answer, *driver.Error)) (*answer, *driver.Error) {
-	ctx, cancel := context.WithTimeout(ctx, d.driver.options.StageTimeout)
-	defer cancel()
-	return ask(ctx)
-}
-
-func (d *dialer) trace(passed driver.Stage, found string) {
-	if d.endpoint.Trace != nil {
-		d.endpoint.Trace(passed, driver.Sanitize(found))
-	}
 }
 
 // describeTLS names the TLS version and the server's certificate, for a trace.
 func describeTLS(state tls.ConnectionState) string {
-	found := tls.VersionName(state.Version)
-	if len(state.PeerCertificates) == 0 {
-		return found
-	}
 	leaf := state.PeerCertificates[0]
-	return found + "; the server's certificate is for " + name(leaf) + ", issued by " + leaf.Issuer.CommonName
-}
-
-func name(certificate *x509.Certificate) string {
-	if certificate.Subject.CommonName == "" && len(certificate.DNSNames) > 0 {
-		return certificate.DNSNames[0]
+	name := leaf.Subject.CommonName
+	if name == "" && len(leaf.DNSNames) > 0 {
+		name = leaf.DNSNames[0]
 	}
-	return certificate.Subject.CommonName
+	return tls.VersionName(state.Version) + "; the server's certificate is for " + name + ", issued by " + leaf.Issuer.CommonName
 }
 
 // nameVersion returns what the server calls itself. A server may hide its version.

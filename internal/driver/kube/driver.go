@@ -37,6 +37,8 @@
 package kube
 
 import (
+	"cmp"
+	"context"
 	"sync"
 	"time"
 
@@ -76,16 +78,9 @@ var (
 
 // New returns a driver.
 func New(options Options) *Driver {
-	if options.StageTimeout <= 0 {
-		options.StageTimeout = 10 * time.Second
-	}
-	if options.QPS <= 0 {
-		options.QPS = 50
-	}
-	if options.Burst <= 0 {
-		options.Burst = 100
-	}
-	return &Driver{options: options, clients: map[digest]*client{}}
+	return &Driver{clients: map[digest]*client{}, options: Options{
+		StageTimeout: cmp.Or(options.StageTimeout, 10*time.Second), QPS: cmp.Or(options.QPS, 50), Burst: cmp.Or(options.Burst, 100),
+	}}
 }
 
 // Prepare implements driver.Driver.
@@ -113,31 +108,35 @@ type dialer struct {
 	digest   digest
 }
 
-// acquire returns the client of all dialers with the same config, and a reference to
-// it that must be released.
-func (d *Driver) acquire(by *dialer) (*client, *reference, error) {
+// acquire returns a connection to the client of all dialers with the same config. It
+// keeps the client alive until it is closed.
+func (d *Driver) acquire(by *dialer) (*conn, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	shared := d.clients[by.digest]
 	if shared == nil || shared.ctx.Err() != nil {
 		var err error
 		if shared, err = newClient(d.options, by.config); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		d.clients[by.digest] = shared
 	}
-	return shared, shared.network.retain(by.endpoint.Reopen), nil
+	c := &conn{client: shared, namespace: by.config.namespace}
+	c.ctx, c.cancel = context.WithCancelCause(shared.ctx)
+	c.release = sync.OnceFunc(func() { d.release(by.digest, c) })
+	shared.network.retain(c, by.endpoint.Reopen)
+	return c, nil
 }
 
-// release gives a reference back. The last one closes the client.
-func (d *Driver) release(by *dialer, shared *client, ref *reference) {
+// release lets go of a connection. The last one closes the client.
+func (d *Driver) release(of digest, c *conn) {
 	d.mu.Lock()
-	last := shared.network.release(ref)
-	if last && d.clients[by.digest] == shared {
-		delete(d.clients, by.digest)
+	last := c.client.network.release(c)
+	if last && d.clients[of] == c.client {
+		delete(d.clients, of)
 	}
 	d.mu.Unlock()
 	if last {
-		shared.end(errUnused)
+		c.client.end(errUnused)
 	}
 }

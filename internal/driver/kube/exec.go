@@ -2,6 +2,8 @@ package kube
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -53,13 +55,14 @@ func (c *conn) preferConnError(ctx context.Context, err *driver.Error) *driver.E
 // containers, of which none was asked for, the server refuses, which proves that
 // nothing was started. Then the pod's default container is looked up.
 func (c *conn) startCommand(ctx context.Context, place driver.Place, argv []string, tty bool) (*kubestream.Socket, *driver.Error) {
-	socket, refused, err := c.upgrade(ctx, execPath(place), execQuery(place, argv, tty), kubestream.ExecProtocol)
+	path := podPath(place) + "/exec"
+	socket, refused, err := c.upgrade(ctx, path, execQuery(place, argv, tty), kubestream.ExecProtocol)
 	if refused == nil {
 		return socket, err
 	}
 	if place.Container == "" && asksForContainer(refused) {
 		if place.Container = defaultContainer(ctx, c.client, place); place.Container != "" {
-			socket, refused, err = c.upgrade(ctx, execPath(place), execQuery(place, argv, tty), kubestream.ExecProtocol)
+			socket, refused, err = c.upgrade(ctx, path, execQuery(place, argv, tty), kubestream.ExecProtocol)
 		}
 	}
 	if refused != nil {
@@ -71,8 +74,6 @@ func (c *conn) startCommand(ctx context.Context, place driver.Place, argv []stri
 func podPath(place driver.Place) string {
 	return "/api/v1/namespaces/" + url.PathEscape(place.Namespace) + "/pods/" + url.PathEscape(place.Pod)
 }
-
-func execPath(place driver.Place) string { return podPath(place) + "/exec" }
 
 func execQuery(place driver.Place, argv []string, tty bool) url.Values {
 	query := url.Values{"command": argv, "stdin": {"true"}, "stdout": {"true"}}
@@ -87,7 +88,6 @@ func execQuery(place driver.Place, argv []string, tty bool) url.Values {
 	return query
 }
 
-// result returns how the command ended.
 func (e *execution) result(said *metav1.Status, place driver.Place) (driver.ExitStatus, error) {
 	switch {
 	case said.Status == metav1.StatusSuccess:
@@ -105,14 +105,10 @@ func (e *execution) result(said *metav1.Status, place driver.Place) (driver.Exit
 	if err != nil {
 		return driver.ExitStatus{}, err
 	}
-	return driver.ExitStatus{}, &driver.Error{
-		Reason: driver.ProtocolError, Stage: driver.StageRun, Started: true,
-		Message: driver.Sanitize("the cluster lost the command and does not know how it ended; look into the kubelet's log: " +
-			said.Message),
-	}
+	return driver.ExitStatus{}, driver.Unknownf(driver.ProtocolError, driver.StageRun, "%s", driver.Sanitize(
+		"the cluster lost the command and does not know how it ended; look into the kubelet's log: "+said.Message))
 }
 
-// startError classifies an answer that is not an upgrade.
 func startError(c *client, refused *answer, place driver.Place) *driver.Error {
 	if refused.status == http.StatusUnauthorized {
 		c.monitor.Suspect()
@@ -163,4 +159,64 @@ func mayHaveStarted(refused *answer) bool {
 		return said == nil
 	}
 	return refused.status < http.StatusMultipleChoices
+}
+
+type execution struct {
+	conn    *conn
+	socket  *kubestream.Socket
+	tty     *driver.TTY
+	streams driver.Streams
+}
+
+// run moves data until the status has come, and returns it. An error means that
+// the outcome is unknown.
+func (e *execution) run(ctx context.Context) (*metav1.Status, *driver.Error) {
+	streams := kubestream.Streams{Stdin: e.streams.Stdin, Stdout: e.streams.Stdout, Stderr: e.streams.Stderr}
+	switch {
+	case e.tty != nil:
+		// Container runtimes take the end of a terminal's input for the end of its output
+		// too, so it is not sent.
+		streams.StdinStaysOpen = true
+		streams.Resize = kubestream.Sizes(e.tty.Size, e.tty.Resize)
+	case streams.Stdin == nil:
+		streams.Stdin = http.NoBody
+	}
+	status, err := kubestream.Run(ctx, e.socket, streams)
+	if err != nil {
+		return nil, e.explain(ctx, err)
+	}
+	return status, nil
+}
+
+func (e *execution) explain(ctx context.Context, err error) *driver.Error {
+	unknown := func(reason driver.Reason, message string) *driver.Error {
+		return driver.Unknownf(reason, driver.StageRun, "%s", driver.Sanitize(message)).Because(err)
+	}
+	const goesOn = "; the command lost its streams and may go on"
+	switch address := e.conn.client.config.address; {
+	case errors.Is(err, kubestream.ErrInput):
+		return unknown(driver.Unreachable, "the command's input broke off"+goesOn)
+	case errors.Is(err, kubestream.ErrOutput):
+		return unknown(driver.Unreachable, "the reader of the command's output went away"+goesOn)
+	case ctx.Err() != nil:
+		return unknown(driver.Timeout, "the caller did not wait any longer"+goesOn)
+	case errors.Is(err, kubestream.ErrSilent):
+		return unknown(driver.Timeout, address+" gave no sign of life; check the API server and the network")
+	case errors.Is(err, kubestream.ErrProtocol):
+		return unknown(driver.ProtocolError, address+" broke the protocol of commands: "+err.Error())
+	default:
+		return unknown(driver.Unreachable, "the connection to "+address+" was lost"+goesOn)
+	}
+}
+
+// writeRuntimeError tells the caller what the container runtime said, where a shell
+// would: on stderr, or on a terminal.
+func (e *execution) writeRuntimeError(said string) {
+	writer := e.streams.Stderr
+	if e.tty != nil {
+		writer = e.streams.Stdout
+	}
+	if writer != nil {
+		_, _ = fmt.Fprintln(writer, driver.Sanitize(notStartedByRuntime.ReplaceAllString(said, "")))
+	}
 }

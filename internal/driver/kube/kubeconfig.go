@@ -64,15 +64,9 @@ func readConfig(cluster *api.Cluster, user *api.AuthInfo, namespace string, now 
 		serverName: cluster.TLSServerName, authority: cluster.CertificateAuthorityData,
 		certificate: user.ClientCertificateData, key: user.ClientKeyData, namespace: cmp.Or(namespace, "default"),
 	}
-	for _, read := range []func() *driver.Error{
-		func() *driver.Error { return c.readServer(cluster.Server) },
-		c.checkAuthority,
-		func() *driver.Error { return c.readToken(user.Token) },
-		func() *driver.Error { return c.readCertificate(now) },
-	} {
-		if problem := read(); problem != nil {
-			return nil, problem
-		}
+	problem := cmp.Or(c.readServer(cluster.Server), c.checkAuthority(), c.readToken(user.Token), c.readCertificate(now))
+	if problem != nil {
+		return nil, problem
 	}
 	if c.token == "" && len(c.certificate) == 0 {
 		return nil, driver.Errorf(driver.CredentialsMissing, driver.StagePrepare,
@@ -84,10 +78,7 @@ func readConfig(cluster *api.Cluster, user *api.AuthInfo, namespace string, now 
 // selectContext returns what a context refers to. An empty name means the current
 // context.
 func selectContext(file *api.Config, name string) (cluster *api.Cluster, user *api.AuthInfo, namespace string, problem *driver.Error) {
-	if name == "" {
-		name = file.CurrentContext
-	}
-	if name == "" {
+	if name = cmp.Or(name, file.CurrentContext); name == "" {
 		return nil, nil, "", invalid("the kubeconfig has no current-context; name one in kubernetes.context%s", choice(file.Contexts))
 	}
 	context := file.Contexts[name]
@@ -203,7 +194,6 @@ func (c *config) readCertificate(now time.Time) *driver.Error {
 	return c.checkTime(now)
 }
 
-// checkTime returns an error if the client certificate is not valid now.
 func (c *config) checkTime(now time.Time) *driver.Error {
 	switch {
 	case c.notAfter.IsZero():

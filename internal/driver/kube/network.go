@@ -16,49 +16,42 @@ import (
 // network opens the byte streams of a client, and knows those of its transport.
 type network struct {
 	config  *config
-	secure  *secure
+	secure  *tls.Config     // of sockets, which cannot use HTTP/2
 	timeout time.Duration   // of each stage
 	ctx     context.Context //nolint:containedctx // the client's
 	// lost is told that the last socket of the transport ended by itself.
 	lost func()
+	// sockets counts those of the transport.
+	sockets atomic.Int64
 
-	mu         sync.Mutex              // guards what follows
-	references map[*reference]struct{} // the connections that keep the client alive
-	sockets    map[*tracked]struct{}   // those of the transport
+	mu    sync.Mutex                // guards what follows
+	conns map[*conn]driver.DialFunc // the connections that keep the client alive
 }
 
-// reference is a connection that keeps a client alive. The client may dial with its
-// DialFunc.
-type reference struct{ dial driver.DialFunc }
-
-// retain adds a reference.
-func (n *network) retain(dial driver.DialFunc) *reference {
+func (n *network) retain(c *conn, dial driver.DialFunc) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	ref := &reference{dial: dial}
-	n.references[ref] = struct{}{}
-	return ref
+	n.conns[c] = dial
 }
 
-// release removes a reference and reports whether it was the last one.
-func (n *network) release(ref *reference) bool {
+// release reports whether the connection was the last one.
+func (n *network) release(c *conn) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	delete(n.references, ref)
-	return len(n.references) == 0
+	delete(n.conns, c)
+	return len(n.conns) == 0
 }
 
-// anyDialFunc returns the DialFunc of one of the references.
+// anyDialFunc returns that of any connection, since each is the operator's own egress.
 func (n *network) anyDialFunc() driver.DialFunc {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for ref := range n.references {
-		return ref.dial
+	for _, dial := range n.conns {
+		return dial
 	}
 	return func(context.Context, string, string) (net.Conn, error) { return nil, errUnused }
 }
 
-// connect opens a byte stream to the server.
 func (n *network) connect(ctx context.Context, dial driver.DialFunc) (net.Conn, error) {
 	if err := n.config.checkTime(time.Now()); err != nil {
 		return nil, err
@@ -84,13 +77,12 @@ func (n *network) handshake(ctx context.Context, raw net.Conn, config *tls.Confi
 	return encrypted, nil
 }
 
-// open dials a socket.
 func (n *network) open(ctx context.Context, dial driver.DialFunc) (*socket, error) {
 	raw, err := n.connect(ctx, dial)
 	if err != nil {
 		return nil, err
 	}
-	encrypted, err := n.handshake(ctx, raw, n.secure.sockets)
+	encrypted, err := n.handshake(ctx, raw, n.secure)
 	if err != nil {
 		return nil, err
 	}
@@ -125,55 +117,31 @@ func (n *network) dialTransport(ctx context.Context, _, _ string) (net.Conn, err
 	if err != nil {
 		return nil, err
 	}
-	socket := &tracked{Conn: raw, network: n}
-	if !n.track(socket) {
+	if n.ctx.Err() != nil {
 		_ = raw.Close()
 		//nolint:contextcheck // it is the client's end that counts
 		return nil, driver.Ended(context.Cause(n.ctx), n.config.address, driver.StageConnect, false)
 	}
-	return n.handshake(ctx, socket, n.secure.requests)
+	n.sockets.Add(1)
+	//nolint:contextcheck // as above
+	socket := &tracked{Conn: raw, network: n, release: context.AfterFunc(n.ctx, func() { _ = raw.Close() })}
+	config := n.secure.Clone()
+	config.NextProtos = []string{"h2", "http/1.1"}
+	return n.handshake(ctx, socket, config)
 }
 
-// track keeps a socket of the transport, and reports whether the client still lives.
-func (n *network) track(socket *tracked) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.ctx.Err() != nil {
-		return false
-	}
-	n.sockets[socket] = struct{}{}
-	return true
-}
-
-// forget removes a socket, and reports whether it was the last one.
-func (n *network) forget(socket *tracked) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	_, known := n.sockets[socket]
-	delete(n.sockets, socket)
-	return known && len(n.sockets) == 0
-}
-
-// close closes the sockets of the transport. The context must have ended.
-func (n *network) close() {
-	n.mu.Lock()
-	sockets := n.sockets
-	n.sockets = nil
-	n.mu.Unlock()
-	for socket := range sockets {
-		_ = socket.Conn.Close()
-	}
-}
-
-// tracked is a socket of the transport. The network is told of its end.
+// tracked is a socket of the transport. The network is told of its end, unless that
+// was the client's.
 type tracked struct {
 	net.Conn
 
 	network *network
+	// release stops listening to the end of the client, which closes the socket. It
+	// returns true once, and not after that end.
+	release func() bool
 	failed  atomic.Bool // a Read has failed
 }
 
-// Read implements net.Conn.
 func (t *tracked) Read(p []byte) (int, error) {
 	n, err := t.Conn.Read(p)
 	if err != nil {
@@ -184,7 +152,7 @@ func (t *tracked) Read(p []byte) (int, error) {
 
 // Close implements net.Conn.
 func (t *tracked) Close() error {
-	if last := t.network.forget(t); last && t.failed.Load() {
+	if t.release() && t.network.sockets.Add(-1) == 0 && t.failed.Load() {
 		t.network.lost()
 	}
 	return t.Conn.Close()

@@ -11,9 +11,8 @@ import (
 )
 
 const (
-	readyPath   = "/readyz"
-	versionPath = "/version"
-	// maxAnswerBytes bounds an answer that is read whole.
+	readyPath      = "/readyz"
+	versionPath    = "/version"
 	maxAnswerBytes = 64 << 10
 )
 
@@ -27,12 +26,6 @@ type answer struct {
 // ask sends a GET and reads the whole answer. An error means that there was none.
 func (c *client) ask(ctx context.Context, over http.RoundTripper, path string, stage driver.Stage) (*answer, *driver.Error) {
 	return c.get(ctx, over, path, http.Header{}, stage)
-}
-
-// askMetadata asks for an object's metadata only.
-func (c *client) askMetadata(ctx context.Context, path string) (*answer, *driver.Error) {
-	header := http.Header{"Accept": {"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}}
-	return c.get(ctx, c.transport, path, header, driver.StageStart)
 }
 
 func (c *client) get(
@@ -77,7 +70,6 @@ func (c *client) ping() (*answer, error) {
 	return got, nil
 }
 
-// patience returns how long a sign of life may take.
 func (c *client) patience() time.Duration {
 	if c.config.keepalive.timeout > 0 {
 		return c.config.keepalive.timeout
@@ -96,21 +88,6 @@ func (c *client) handlePing(result keepalive.Result[*answer]) {
 	default:
 		c.spares.Replenish()
 	}
-}
-
-// probe makes one round trip, and returns an error unless the server is ready.
-func (c *client) probe(ctx context.Context) error {
-	result, err := c.monitor.Probe(ctx)
-	if err != nil {
-		return err
-	}
-	if result.Err != nil {
-		return driver.AsError(result.Err) // all who wait get the same result
-	}
-	if refused := c.config.answerError(result.Answer, driver.StageKeepalive); refused != nil {
-		return refused
-	}
-	return nil
 }
 
 // unanswered classifies why there is no answer. The result belongs to the caller.

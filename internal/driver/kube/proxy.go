@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"golang.org/x/net/http/httpguts"
+
 	"github.com/connpool/connpool/internal/driver"
 )
 
@@ -38,10 +40,10 @@ func (c *conn) Proxy(request *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	var response *http.Response
-	if isUpgrade(request.Header) {
-		response, err = c.proxyUpgrade(out)
+	if httpguts.HeaderValuesContainsToken(request.Header["Connection"], "Upgrade") {
+		response, err = c.proxyUpgrade(out, done)
 	} else {
-		response, err = c.client.proxyRequest(out)
+		response, err = c.client.proxyRequest(out, done)
 	}
 	if err != nil {
 		done()
@@ -50,17 +52,7 @@ func (c *conn) Proxy(request *http.Request) (*http.Response, error) {
 	if response.StatusCode == http.StatusUnauthorized {
 		c.client.monitor.Suspect() // it may be about the credentials, or be what a pod says
 	}
-	response.Body = released(response.Body, done)
 	return response, nil
-}
-
-func isUpgrade(header http.Header) bool {
-	for option := range strings.SplitSeq(strings.Join(header.Values("Connection"), ","), ",") {
-		if strings.EqualFold(strings.TrimSpace(option), "Upgrade") {
-			return true
-		}
-	}
-	return false
 }
 
 // outgoing returns the request as the server gets it: with the credentials of the
@@ -84,8 +76,9 @@ func (c *config) outgoing(ctx context.Context, request *http.Request) (*http.Req
 	return out, nil
 }
 
-// proxyRequest sends a request over the shared transport.
-func (c *client) proxyRequest(out *http.Request) (*http.Response, *driver.Error) {
+// proxyRequest sends a request over the shared transport. done is called when the body
+// of the answer is closed.
+func (c *client) proxyRequest(out *http.Request, done func()) (*http.Response, *driver.Error) {
 	for _, name := range hopByHopHeaders {
 		out.Header.Del(name)
 	}
@@ -98,6 +91,11 @@ func (c *client) proxyRequest(out *http.Request) (*http.Response, *driver.Error)
 	}))
 	response, err := c.transport.RoundTrip(out)
 	if err == nil {
+		body := response.Body
+		response.Body = closing{body, func() error {
+			defer done()
+			return body.Close()
+		}}
 		return response, nil
 	}
 	result := unsent(out.Context(), err, c.config.address) //nolint:contextcheck // that of the request
@@ -137,8 +135,9 @@ func notLookedAt(err error) bool {
 		!strings.Contains(said, "PROTOCOL_ERROR")
 }
 
-// proxyUpgrade sends a request that may become a stream on a socket of its own.
-func (c *conn) proxyUpgrade(out *http.Request) (*http.Response, *driver.Error) {
+// proxyUpgrade sends a request that may become a stream on a socket of its own. done is
+// called when the body of the answer is closed. It must end the request's context.
+func (c *conn) proxyUpgrade(out *http.Request, done func()) (*http.Response, *driver.Error) {
 	socket, failed := c.socket(out.Context())
 	if failed != nil {
 		return nil, failed
@@ -150,78 +149,29 @@ func (c *conn) proxyUpgrade(out *http.Request) (*http.Response, *driver.Error) {
 		result.Started = true
 		return nil, result
 	}
+	body := response.Body
+	closed := closing{body, func() error {
+		defer done()
+		socket.hangUp() // before, because closing reads the rest of the body
+		return body.Close()
+	}}
+	response.Body = closed
 	if response.StatusCode == http.StatusSwitchingProtocols {
-		response.Body = &switched{socket: socket, body: response.Body, ends: context.AfterFunc(out.Context(), socket.hangUp)}
-	} else {
-		response.Body = &lastBody{ReadCloser: response.Body, socket: socket}
+		context.AfterFunc(out.Context(), socket.hangUp)
+		closed.Reader = socket.reader
+		response.Body = &switched{closing: closed, socket: socket}
 	}
 	return response, nil
 }
 
-// lastBody is the body of the last answer on a socket, which it closes.
-type lastBody struct {
-	io.ReadCloser
-
-	socket *socket
-}
-
-// Close implements io.Closer.
-func (b *lastBody) Close() error {
-	b.socket.hangUp()
-	return b.ReadCloser.Close()
-}
-
 // switched is the stream of an upgraded request.
 type switched struct {
+	closing
+
 	socket *socket
-	body   io.Closer
-	ends   func() bool
 }
 
-// Read implements io.Reader.
-func (s *switched) Read(p []byte) (int, error) { return s.socket.reader.Read(p) }
-
-// Write implements io.Writer.
 func (s *switched) Write(p []byte) (int, error) { return s.socket.Write(p) }
 
 // CloseWrite implements driver.HalfCloser.
 func (s *switched) CloseWrite() error { return s.socket.CloseWrite() }
-
-// Close implements io.Closer.
-func (s *switched) Close() error {
-	s.ends()
-	s.socket.hangUp()
-	return s.body.Close()
-}
-
-// released returns a body that calls a function when it is closed.
-func released(body io.ReadCloser, done func()) io.ReadCloser {
-	if stream, ok := body.(*switched); ok {
-		return &releasedStream{switched: stream, done: done}
-	}
-	return &releasedBody{ReadCloser: body, done: done}
-}
-
-type releasedBody struct {
-	io.ReadCloser
-
-	done func()
-}
-
-// Close implements io.Closer.
-func (b *releasedBody) Close() error {
-	defer b.done()
-	return b.ReadCloser.Close()
-}
-
-type releasedStream struct {
-	*switched
-
-	done func()
-}
-
-// Close implements io.Closer.
-func (s *releasedStream) Close() error {
-	defer s.done()
-	return s.switched.Close()
-}

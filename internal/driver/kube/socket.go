@@ -6,14 +6,19 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"net/http"
+	"net/url"
 	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/kubestream"
 )
 
-// past is a deadline that ends what waits.
 var past = time.Unix(1, 0)
 
-// maxHeaderBytes bounds the headers of an answer.
 const maxHeaderBytes = 1 << 20
 
 var errHeaderTooLong = errors.New("the headers of the answer are longer than 1 MiB")
@@ -36,7 +41,6 @@ func newSocket(encrypted *tls.Conn) *socket {
 	return s
 }
 
-// Read implements net.Conn.
 func (s *socket) Read(p []byte) (int, error) {
 	if s.left < 0 {
 		return s.Conn.Read(p)
@@ -63,7 +67,11 @@ func (s *socket) RoundTrip(request *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	s.spent = s.spent || response.Close
-	response.Body = &bodyUntil{ReadCloser: response.Body, stop: stop}
+	body := response.Body
+	response.Body = closing{body, func() error {
+		defer stop() // afterwards, because closing reads the rest of the body
+		return body.Close()
+	}}
 	return response, nil
 }
 
@@ -80,21 +88,78 @@ func (s *socket) send(request *http.Request) (*http.Response, error) {
 	return http.ReadResponse(s.reader, request)
 }
 
-// bodyUntil is a body that stops watching the request's context when it is closed.
-type bodyUntil struct {
-	io.ReadCloser
+// closing is a body that is closed by a function.
+type closing struct {
+	io.Reader
 
-	stop func() bool
+	close func() error
 }
 
 // Close implements io.Closer.
-func (b *bodyUntil) Close() error {
-	defer b.stop() // afterwards, because closing reads the rest of the body
-	return b.ReadCloser.Close()
-}
+func (c closing) Close() error { return c.close() }
 
 // idle reports whether everything has been read and another request may follow.
 func (s *socket) idle() bool { return !s.spent && s.reader.Buffered() == 0 }
 
 // hangUp closes the socket at once, without close_notify, which may take long.
 func (s *socket) hangUp() { _ = s.NetConn().Close() }
+
+// upgrade makes a WebSocket of a socket, or returns the answer of a server that
+// refuses. An error's Started tells whether the request was written.
+func (c *conn) upgrade(ctx context.Context, path string, query url.Values, protocol string) (*kubestream.Socket, *answer, *driver.Error) {
+	address, err := c.client.config.url(path, query.Encode())
+	if err != nil {
+		return nil, nil, driver.Errorf(driver.ProtocolError, driver.StageStart, "the request makes no URL; correct the names in it")
+	}
+	address.Scheme = "ws" // the socket is encrypted already
+	socket, failed := c.socket(ctx)
+	if failed != nil {
+		return nil, nil, failed
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.client.options.StageTimeout)
+	defer cancel()
+	opened, refused, err := c.client.config.shakeHands(ctx, socket, address, protocol)
+	if err == nil {
+		return opened, refused, nil
+	}
+	result := transportError(err, driver.StageStart, c.client.config.address)
+	if errors.Is(err, kubestream.ErrSubprotocol) {
+		result = driver.Errorf(driver.ProtocolError, driver.StageStart,
+			"the cluster does not speak %s; it needs Kubernetes 1.31 or newer", protocol)
+	}
+	result.Started = true
+	return nil, nil, result
+}
+
+// shakeHands upgrades on a socket that is open already, and closes it if that
+// fails or if the server refuses.
+func (c *config) shakeHands(
+	ctx context.Context, socket *socket, address *url.URL, protocol string,
+) (*kubestream.Socket, *answer, error) {
+	header := http.Header{"User-Agent": {userAgent}}
+	c.authenticate(header)
+	dialer := websocket.Dialer{
+		NetDialContext: func(context.Context, string, string) (net.Conn, error) { return socket, nil },
+		Subprotocols:   []string{protocol},
+	}
+	socket.left = maxHeaderBytes
+	heartbeat := c.heartbeat()
+	opened, response, err := kubestream.Upgrade(ctx, dialer, address.String(), header, heartbeat) //nolint:bodyclose // it is in memory
+	socket.left = -1
+	if err == nil {
+		return opened, nil, nil
+	}
+	socket.hangUp()
+	if !errors.Is(err, websocket.ErrBadHandshake) || response.StatusCode == http.StatusSwitchingProtocols {
+		return nil, nil, err
+	}
+	body := make([]byte, maxAnswerBytes)
+	n, _ := response.Body.Read(body)
+	return nil, &answer{status: response.StatusCode, header: response.Header, body: body[:n]}, nil
+}
+
+// heartbeat says how a command or a port-forward finds out that the server is dead.
+// API servers answer pings, and send none.
+func (c *config) heartbeat() kubestream.Heartbeat {
+	return kubestream.Heartbeat{Ping: c.keepalive.interval / 2, Patience: c.keepalive.interval + c.keepalive.timeout}
+}

@@ -1,58 +1,51 @@
 // Package running keeps the commands that run on a connection, so that closing it
 // can tell them to end: most would not notice that their connection is gone.
 //
-//	defer commands.Add(command)()
-//	commands.End(ctx, func(c *command) { c.signal("TERM") })
+//	defer commands.Add(command.ended, func(ctx context.Context) { command.signal("TERM") })()
+//	commands.End(ctx)
 package running
 
 import (
 	"context"
 	"maps"
-	"slices"
 	"sync"
 )
 
-// Command is a command that may run.
-type Command interface {
-	comparable
-	// Ended is closed when the command has ended.
-	Ended() <-chan struct{}
-}
-
 // Set is the commands of one connection. Its zero value is empty. It is safe for
 // concurrent use.
-type Set[C Command] struct {
-	mu       sync.Mutex // guards what follows
-	commands map[C]struct{}
+type Set struct {
+	mu      sync.Mutex // guards what follows
+	signals map[<-chan struct{}]func(context.Context)
 }
 
-// Add keeps a command until remove is called.
-func (s *Set[C]) Add(command C) (remove func()) {
+// Add keeps a command until remove is called. The channel is closed when the command
+// has ended, and signal tells it to end.
+func (s *Set) Add(ended <-chan struct{}, signal func(context.Context)) (remove func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.commands == nil {
-		s.commands = map[C]struct{}{}
+	if s.signals == nil {
+		s.signals = map[<-chan struct{}]func(context.Context){}
 	}
-	s.commands[command] = struct{}{}
+	s.signals[ended] = signal
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		delete(s.commands, command)
+		delete(s.signals, ended)
 	}
 }
 
 // End signals every command, and waits until all have ended or the context has. It
 // does not wait for a signal to return.
-func (s *Set[C]) End(ctx context.Context, signal func(C)) {
+func (s *Set) End(ctx context.Context) {
 	s.mu.Lock()
-	commands := slices.Collect(maps.Keys(s.commands))
+	signals := maps.Clone(s.signals)
 	s.mu.Unlock()
-	for _, command := range commands {
-		go signal(command)
+	for _, signal := range signals {
+		go signal(ctx)
 	}
-	for _, command := range commands {
+	for ended := range signals {
 		select {
-		case <-command.Ended():
+		case <-ended:
 		case <-ctx.Done():
 			return
 		}

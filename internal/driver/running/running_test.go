@@ -15,23 +15,19 @@ type command struct {
 
 func newCommand() *command { return &command{ended: make(chan struct{})} }
 
-func (c *command) Ended() <-chan struct{} { return c.ended }
-
-func (c *command) signal() { c.end.Do(func() { close(c.ended) }) }
+func (c *command) signal(context.Context) { c.end.Do(func() { close(c.ended) }) }
 
 func TestEndWaitsForEveryCommand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var set Set[*command]
+		var set Set
 		slow, quick := newCommand(), newCommand()
-		defer set.Add(slow)()
-		defer set.Add(quick)()
+		defer set.Add(slow.ended, func(ctx context.Context) {
+			time.Sleep(time.Second)
+			slow.signal(ctx)
+		})()
+		defer set.Add(quick.ended, quick.signal)()
 		begin := time.Now()
-		set.End(t.Context(), func(c *command) {
-			if c == slow {
-				time.Sleep(time.Second)
-			}
-			c.signal()
-		})
+		set.End(t.Context())
 		if took := time.Since(begin); took != time.Second {
 			t.Errorf("it took %s, want 1s", took)
 		}
@@ -40,23 +36,23 @@ func TestEndWaitsForEveryCommand(t *testing.T) {
 
 func TestEndDoesNotWaitLongerThanItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var set Set[*command]
+		var set Set
 		deaf := newCommand()
-		defer set.Add(deaf)()
+		defer set.Add(deaf.ended, func(context.Context) { <-deaf.ended })()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		begin := time.Now()
-		set.End(ctx, func(*command) { <-deaf.ended })
+		set.End(ctx)
 		if took := time.Since(begin); took != time.Second {
 			t.Errorf("it took %s, want 1s", took)
 		}
-		deaf.signal()
+		deaf.signal(t.Context())
 	})
 }
 
 func TestOnlyRunningCommandsAreSignaled(t *testing.T) {
-	var set Set[*command]
-	set.End(t.Context(), func(*command) { t.Error("a command of an empty set was signaled") })
-	set.Add(newCommand())()
-	set.End(t.Context(), func(*command) { t.Error("a command that was removed was signaled") })
+	var set Set
+	set.End(t.Context())
+	set.Add(newCommand().ended, func(context.Context) { t.Error("a command that was removed was signaled") })()
+	set.End(t.Context())
 }

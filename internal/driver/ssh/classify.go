@@ -44,7 +44,6 @@ func negotiationError(negotiation *ssh.AlgorithmNegotiationError, err error) *dr
 		"the server offers no modern %s, only %s; update the server", driver.Sanitize(negotiation.What), offered).Because(err)
 }
 
-// libraryText returns what the library says, without its prefixes.
 func libraryText(err error) string {
 	text := err.Error()
 	for {
@@ -92,15 +91,15 @@ func throttled(greeting, address string) *driver.Error {
 
 // sessionError classifies why the server opened no session channel. It returns nil if
 // the error is not the server's answer.
-func sessionError(err error, stage driver.Stage) *driver.Error {
+func sessionError(err error) *driver.Error {
 	refused, ok := errors.AsType[*ssh.OpenChannelError](err)
 	switch {
 	case !ok:
 		return nil
 	case refused.Reason == ssh.UnknownChannelType:
-		return driver.Errorf(driver.ProtocolError, stage, "the server offers no sessions")
+		return driver.Errorf(driver.ProtocolError, driver.StageSession, "the server offers no sessions")
 	}
-	return driver.Errorf(driver.SessionLimit, stage, "%s",
+	return driver.Errorf(driver.SessionLimit, driver.StageSession, "%s",
 		driver.Sanitize("the server refuses one more session on this connection ("+refused.Message+
 			"); lower sessionsPerConnection, or raise MaxSessions in its sshd_config")).Because(err)
 }

@@ -33,7 +33,7 @@ type conn struct {
 	unasked   unasked
 	spare     spare
 	listeners listeners
-	running   running.Set[*sessionChannel] // channels on which a command may run
+	running   running.Set // channels on which a command may run
 }
 
 func newConn(d *dialer, t *transport) *conn {
@@ -67,7 +67,7 @@ func (c *conn) Close() error {
 	c.closing.Store(true)
 	ctx, cancel := context.WithTimeout(c.ctx, signalTimeout)
 	defer cancel()
-	c.running.End(ctx, func(s *sessionChannel) { s.signal("TERM") })
+	c.running.End(ctx)
 	c.end(context.Canceled)
 	return nil
 }
@@ -135,7 +135,6 @@ func (c *conn) deadline(stage driver.Stage) *time.Timer {
 	})
 }
 
-// declareDead ends a connection whose server is dead.
 func (c *conn) declareDead() {
 	c.end(driver.Errorf(driver.Timeout, driver.StageKeepalive,
 		"%s gave no sign of life; check the host and the network", c.endpoint.Address))

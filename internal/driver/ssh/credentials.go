@@ -137,7 +137,6 @@ func isKeyType(word string) bool {
 	})
 }
 
-// weaknessOf returns why a key must not be used, or nothing.
 func weaknessOf(key ssh.PublicKey) string {
 	if key.Type() == ssh.InsecureKeyAlgoDSA { //nolint:staticcheck // to refuse it
 		return "a DSA key, which is not secure"
@@ -183,7 +182,6 @@ func certify(certificate *ssh.Certificate, signer ssh.Signer) (ssh.Signer, error
 	return certified, nil
 }
 
-// checkTime returns an error if the certificate is not valid now.
 func (c *credentials) checkTime(now time.Time) error {
 	if c.certificate == nil {
 		return nil
@@ -198,7 +196,6 @@ func (c *credentials) checkTime(now time.Time) error {
 	return nil
 }
 
-// describe names what is offered, without a secret.
 func (c *credentials) describe() string {
 	switch {
 	case c.certificate != nil:
@@ -222,7 +219,6 @@ func (c *credentials) method(allowed []string) ssh.AuthMethod {
 	return nil
 }
 
-// answer gives the password to a server that asks one hidden question.
 func (c *credentials) answer(_, _ string, questions []string, echos []bool) ([]string, error) {
 	switch {
 	case len(questions) == 0:

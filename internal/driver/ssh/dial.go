@@ -77,7 +77,6 @@ func newAttempt(d *dialer, network net.Conn) *attempt {
 	return a
 }
 
-// run makes the connection, with a session channel that is open ahead.
 func (a *attempt) run(begin time.Time) (driver.Conn, error) {
 	client, channels, requests, err := ssh.NewClientConn(a.transport, a.dialer.endpoint.Address, a.config())
 	if err != nil {
@@ -94,7 +93,7 @@ func (a *attempt) run(begin time.Time) (driver.Conn, error) {
 		_ = a.conn.Close()
 		return nil, err
 	}
-	a.trace(opened)
+	a.dialer.endpoint.Passed(a.stage, opened)
 	a.conn.info = driver.Info{
 		ServerVersion: driver.Sanitize(string(client.ServerVersion())),
 		RemoteAddress: a.transport.RemoteAddr().String(),
@@ -104,19 +103,11 @@ func (a *attempt) run(begin time.Time) (driver.Conn, error) {
 	return a.conn, nil
 }
 
-// login says how the server accepted the login, for a trace.
 func (a *attempt) login() string {
 	if !a.offered {
 		return a.dialer.endpoint.User + " logged in without credentials; the server asked for none"
 	}
 	return a.dialer.endpoint.User + " logged in with " + a.dialer.credentials.describe()
-}
-
-// trace reports what was found in the stage that was passed.
-func (a *attempt) trace(found string) {
-	if a.dialer.endpoint.Trace != nil {
-		a.dialer.endpoint.Trace(a.stage, driver.Sanitize(found))
-	}
 }
 
 func (a *attempt) config() *ssh.ClientConfig {
@@ -146,12 +137,11 @@ func (a *attempt) enter(stage driver.Stage, found string) {
 	if a.done || a.failure != nil {
 		return
 	}
-	a.trace(found)
+	a.dialer.endpoint.Passed(a.stage, found)
 	a.stage = stage
 	a.timer.Reset(a.dialer.options.StageTimeout)
 }
 
-// fail ends the attempt, unless it has ended.
 func (a *attempt) fail(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -174,7 +164,6 @@ func (a *attempt) currentStage() driver.Stage {
 	return a.stage
 }
 
-// finish ends the attempt. It returns why it failed, or nil.
 func (a *attempt) finish() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -233,7 +222,6 @@ func (a *attempt) readBanner(message string) error {
 	return err
 }
 
-// authenticate offers the credentials, once.
 func (a *attempt) authenticate(server *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
 	if a.transport.cut.Load() { // the library would report this as refused credentials
 		return nil, io.ErrUnexpectedEOF

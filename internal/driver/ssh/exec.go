@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -30,12 +31,12 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 	if err != nil {
 		return driver.ExitStatus{}, err
 	}
-	defer c.spare.refill()
+	defer c.spare.replenish() // the server may have refused a spare while this channel was open
 	e := &execution{
-		conn: c, channel: s, command: command, request: request, stdin: streams.Stdin,
-		answered: make(chan error, 1), broken: make(chan string, 1),
+		conn: c, channel: s, command: command, request: request, answered: make(chan error, 1),
+		streams: stdio.New(streams.Stdin, streams.Stdout, streams.Stderr),
 	}
-	return e.run(ctx, streams)
+	return e.run(ctx)
 }
 
 // execution is one command on one channel. One goroutine sends: it starts the command,
@@ -45,65 +46,40 @@ type execution struct {
 	channel *sessionChannel
 	command driver.Command
 	request request
-	stdin   io.Reader
+	streams *stdio.Streams
 
 	// decided becomes true when the command is about to be sent, or when it is called
 	// off before. Only one of the two can set it.
 	decided atomic.Bool
 	// answered gets the server's answer to the start.
 	answered chan error
-
-	// broken gets what failed first on the caller's side.
-	broken chan string
 }
 
-func (e *execution) run(ctx context.Context, streams driver.Streams) (driver.ExitStatus, error) {
-	stdout, stderr := e.output(streams.Stdout), e.output(streams.Stderr)
+func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 	var copying sync.WaitGroup
-	copying.Go(func() { _ = stdio.Copy(stdout, e.channel) })
-	copying.Go(func() { _ = stdio.Copy(stderr, e.channel.Stderr()) })
+	copying.Go(func() { _ = stdio.Copy(e.streams.Stdout, e.channel) })
+	copying.Go(func() { _ = stdio.Copy(e.streams.Stderr, e.channel.Stderr()) })
 	go e.send()
-	defer e.conn.running.Add(e.channel)()
+	defer e.conn.running.Add(e.channel.ended, func(context.Context) { e.channel.signal("TERM") })()
 
 	select {
 	case err := <-e.answered:
 		if err != nil {
-			return driver.ExitStatus{}, e.discard(err, stdout, stderr)
+			return driver.ExitStatus{}, e.discard(err)
 		}
 	case <-ctx.Done():
-		return driver.ExitStatus{}, e.callOff(ctx, stdout, stderr)
+		return driver.ExitStatus{}, e.callOff(ctx)
 	}
 	select {
 	case <-e.channel.ended:
 		copying.Wait()
 		return e.result()
 	case <-ctx.Done():
-		e.terminate(stdout, stderr)
+		e.terminate()
 		return driver.ExitStatus{}, unknown(ctx, driver.StageRun)
-	case what := <-e.broken:
-		e.terminate(stdout, stderr)
-		return driver.ExitStatus{}, &driver.Error{
-			Reason: driver.Unreachable, Stage: driver.StageRun, Started: true,
-			Message: what + "; the command was signaled to end",
-		}
-	}
-}
-
-func (e *execution) output(writer io.Writer) *stdio.Output {
-	return stdio.NewOutput(writer, func() { e.breakOff("the reader of the command's output went away") })
-}
-
-func silence(outputs []*stdio.Output) {
-	for _, output := range outputs {
-		output.Silence()
-	}
-}
-
-// breakOff ends the command because one of the caller's streams failed.
-func (e *execution) breakOff(what string) {
-	select {
-	case e.broken <- what:
-	default: // something else broke before
+	case what := <-e.streams.Broken:
+		e.terminate()
+		return driver.ExitStatus{}, driver.Unknownf(driver.Unreachable, driver.StageRun, "%s; the command was signaled to end", what)
 	}
 }
 
@@ -117,52 +93,45 @@ func (e *execution) result() (driver.ExitStatus, error) {
 	if e.channel.exited {
 		return e.channel.status, nil
 	}
-	return driver.ExitStatus{}, &driver.Error{
-		Reason: driver.ProtocolError, Stage: driver.StageRun, Started: true,
-		Message: "the server ended the command without an exit status; look into its log",
-	}
+	return driver.ExitStatus{}, driver.Unknownf(driver.ProtocolError, driver.StageRun,
+		"the server ended the command without an exit status; look into its log")
 }
 
-// discard closes the channel, on which nothing runs.
-func (e *execution) discard(err error, outputs ...*stdio.Output) error {
-	silence(outputs)
+func (e *execution) discard(err error) error {
+	e.streams.Silence()
 	go e.channel.Close() //nolint:errcheck // it ends with the connection at the latest
 	return err
 }
 
 // callOff ends a command whose caller leaves before the server has answered its start.
-func (e *execution) callOff(ctx context.Context, outputs ...*stdio.Output) error {
+func (e *execution) callOff(ctx context.Context) error {
 	if e.decided.CompareAndSwap(false, true) {
-		silence(outputs)
-		go e.channel.Close() //nolint:errcheck // it ends with the connection at the latest
 		err := unknown(ctx, driver.StageStart)
 		err.Started = false
-		return err
+		return e.discard(err)
 	}
 	select { // the signal must not be sent before the start
 	case err := <-e.answered:
 		if err != nil {
-			return e.discard(err, outputs...)
+			return e.discard(err)
 		}
 	case <-time.After(e.conn.options.KillGrace):
 	}
-	e.terminate(outputs...)
+	e.terminate()
 	return unknown(ctx, driver.StageStart)
 }
 
 func unknown(ctx context.Context, stage driver.Stage) *driver.Error {
-	return &driver.Error{
-		Reason: driver.Timeout, Stage: stage, Started: true, Err: context.Cause(ctx),
-		Message: "the caller did not wait any longer; the command was signaled to end",
-	}
+	return driver.Unknownf(driver.Timeout, stage,
+		"the caller did not wait any longer; the command was signaled to end").Because(context.Cause(ctx))
 }
 
 // terminate signals the command to end, then kills it. The signal comes first, because
 // the reader of the output may be slow. Some servers ignore signals, but closing the
 // channel ends at least a command with a terminal.
-func (e *execution) terminate(outputs ...*stdio.Output) {
+func (e *execution) terminate() {
 	go e.channel.signal("TERM")
-	silence(outputs)
+	e.streams.Silence()
 	if e.channel.endsWithin(e.conn.options.KillGrace) {
 		return
 	}
@@ -173,7 +142,6 @@ func (e *execution) terminate(outputs ...*stdio.Output) {
 	e.channel.endsWithin(e.conn.options.KillGrace)
 }
 
-// send starts the command, then sends its input and the sizes of its terminal.
 func (e *execution) send() {
 	deadline := e.conn.deadline(driver.StageStart)
 	err := e.start()
@@ -185,15 +153,7 @@ func (e *execution) send() {
 	if e.command.TTY != nil && e.command.TTY.Resize != nil {
 		go e.resize(e.command.TTY.Resize)
 	}
-	if e.stdin != nil {
-		input := stdio.NewInput(e.stdin)
-		if _ = stdio.Copy(e.channel, input); input.Err() != nil {
-			// Half an input must not look like a whole one: no end is sent.
-			e.breakOff("the command's input broke off")
-			return
-		}
-	}
-	if e.command.TTY == nil {
+	if whole := e.streams.Send(e.channel); whole && e.command.TTY == nil {
 		// A terminal has no end of input, and OpenSSH could not resize it after.
 		_ = e.channel.CloseWrite()
 	}
@@ -248,15 +208,11 @@ func (e *execution) requestTerminal() error {
 	if tty == nil {
 		return nil
 	}
-	term := tty.Term
-	if term == "" {
-		term = "xterm"
-	}
 	request := struct {
 		Term                         string
 		Columns, Rows, Width, Height uint32
 		Modes                        string
-	}{Term: term, Columns: uint32(tty.Size.Columns), Rows: uint32(tty.Size.Rows), Modes: "\x00"}
+	}{Term: cmp.Or(tty.Term, "xterm"), Columns: uint32(tty.Size.Columns), Rows: uint32(tty.Size.Rows), Modes: "\x00"}
 	ok, err := e.channel.SendRequest("pty-req", true, ssh.Marshal(&request))
 	switch {
 	case err != nil:
@@ -282,3 +238,25 @@ func (e *execution) resize(sizes <-chan driver.WindowSize) {
 		}
 	}
 }
+
+type request struct {
+	kind    string
+	payload []byte
+}
+
+func newRequest(command driver.Command) (request, error) {
+	if err := command.CheckText(""); err != nil {
+		return request{}, err
+	}
+	switch {
+	case len(command.Argv) > 0:
+		return request{"exec", payload(driver.Quote(command.Argv))}, nil
+	case command.Shell != "":
+		return request{"exec", payload(command.Shell)}, nil
+	case command.Subsystem != "":
+		return request{"subsystem", payload(command.Subsystem)}, nil
+	}
+	return request{kind: "shell"}, nil
+}
+
+func payload(text string) []byte { return ssh.Marshal(&struct{ Text string }{text}) }

@@ -81,15 +81,9 @@ func forwardRequest(network, address string) (string, []byte, error) {
 }
 
 func splitAddress(network, address string) (string, uint32, error) {
-	if network != "tcp" {
-		return "", 0, badAddress(network, address)
-	}
 	host, text, err := net.SplitHostPort(address)
-	if err != nil {
-		return "", 0, badAddress(network, address)
-	}
-	port, err := strconv.ParseUint(text, 10, 16)
-	if err != nil {
+	port, notANumber := strconv.ParseUint(text, 10, 16)
+	if network != "tcp" || err != nil || notANumber != nil {
 		return "", 0, badAddress(network, address)
 	}
 	return host, uint32(port), nil
@@ -100,11 +94,9 @@ func badAddress(network, address string) error {
 		"use the network tcp with host:port, or unix with a path", driver.Sanitize(network+" "+address))
 }
 
-// endpointAddr is an address as the caller gave it.
 type endpointAddr struct{ network, address string }
 
 // Network implements net.Addr.
 func (a endpointAddr) Network() string { return a.network }
 
-// String implements net.Addr.
 func (a endpointAddr) String() string { return a.address }

@@ -32,7 +32,6 @@ type pinnedKeys struct {
 	revoked     []ssh.PublicKey
 }
 
-// entry is one line of known_hosts.
 type entry struct {
 	marker string
 	hosts  string // empty: the target's host, whatever its name
@@ -301,7 +300,6 @@ func (p *pinnedKeys) mismatch(proved string) error {
 	}
 }
 
-// describe names at most three of the pinned keys.
 func (p *pinnedKeys) describe() string {
 	var names []string
 	for _, key := range p.keys {

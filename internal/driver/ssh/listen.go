@@ -13,7 +13,6 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// backlog is how many streams may wait for Accept.
 const backlog = 64
 
 // listeners are the addresses on which the server listens for this connection.
@@ -72,7 +71,6 @@ func tcpAddr(host string, port uint32) endpointAddr {
 	return endpointAddr{"tcp", net.JoinHostPort(host, strconv.FormatUint(uint64(port), 10))}
 }
 
-// add adds a listener, and reports whether its address was free.
 func (l *listeners) add(added *listener) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -86,7 +84,6 @@ func (l *listeners) add(added *listener) bool {
 	return true
 }
 
-// remove removes a listener, and reports whether it was there.
 func (l *listeners) remove(address endpointAddr) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -176,7 +173,10 @@ func (l *listener) request() (string, []byte) {
 func (l *listener) Accept() (net.Conn, error) {
 	select {
 	case <-l.ctx.Done():
-		return nil, l.closedError()
+		if l.conn.ctx.Err() != nil {
+			return nil, l.conn.death(driver.StageRun, false)
+		}
+		return nil, net.ErrClosed
 	case offered := <-l.streams:
 		channel, requests, err := offered.Accept()
 		if err != nil {
@@ -185,13 +185,6 @@ func (l *listener) Accept() (net.Conn, error) {
 		go l.conn.unasked.declineAll(requests)
 		return newStream(l.conn, channel, l.address), nil
 	}
-}
-
-func (l *listener) closedError() error {
-	if l.conn.ctx.Err() != nil {
-		return l.conn.death(driver.StageRun, false)
-	}
-	return net.ErrClosed
 }
 
 // Close implements net.Listener. It does not wait for the server.

@@ -59,7 +59,6 @@ func (s *spare) openFirst() (found string, err error) {
 	return "", failed
 }
 
-// take returns the next channel and starts to open the one after it.
 func (s *spare) take() *opening {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -71,7 +70,6 @@ func (s *spare) take() *opening {
 	return taken
 }
 
-// takeExisting returns the next channel, or nil.
 func (s *spare) takeExisting() *opening {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,7 +78,6 @@ func (s *spare) takeExisting() *opening {
 	return taken
 }
 
-// replenish returns the next channel, and starts to open it if there is none.
 func (s *spare) replenish() *opening {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,7 +87,6 @@ func (s *spare) replenish() *opening {
 	return s.next
 }
 
-// useless reports whether the opening has failed, or its channel has ended.
 func (o *opening) useless() bool {
 	select {
 	case <-o.done:
@@ -108,7 +104,6 @@ func (o *opening) useless() bool {
 	}
 }
 
-// open starts to open a channel.
 func (s *spare) open() *opening {
 	o := &opening{done: make(chan struct{})}
 	go func() {
@@ -125,7 +120,7 @@ func openChannel(c *conn) (*sessionChannel, error) {
 	deadline := c.deadline(driver.StageSession)
 	defer deadline.Stop()
 	channel, requests, err := c.client.OpenChannel("session", nil)
-	if sessionError(err, driver.StageSession) != nil {
+	if sessionError(err) != nil {
 		// OpenSSH counts a session that has ended until it has read everything that
 		// arrived before, including this request. So ask once more after a round trip.
 		_, _, _ = c.client.SendRequest(keepaliveRequest, true, nil)
@@ -136,7 +131,7 @@ func openChannel(c *conn) (*sessionChannel, error) {
 		go s.attend(requests, &c.unasked)
 		return s, nil
 	}
-	if refused := sessionError(err, driver.StageSession); refused != nil {
+	if refused := sessionError(err); refused != nil {
 		return nil, refused
 	}
 	return nil, c.broken(err, driver.StageSession, false)
@@ -203,36 +198,22 @@ func (s *spare) acquire(ctx context.Context) (*sessionChannel, error) {
 	}
 }
 
-// abandon closes a channel whose caller has left.
 func (o *opening) abandon() {
 	if <-o.done; o.err == nil {
 		_ = o.channel.Close()
 	}
 }
 
-// refill opens a spare again that the server refused while another channel was open.
-func (s *spare) refill() {
-	if s.conn.ctx.Err() == nil {
-		s.replenish()
-	}
-}
-
-// Ended implements running.Command.
-func (s *sessionChannel) Ended() <-chan struct{} { return s.ended }
-
 // signal is best effort: a server that does not support it does not say so.
 func (s *sessionChannel) signal(name string) {
 	_, _ = s.SendRequest("signal", false, payload(name))
 }
 
-// endsWithin reports whether the channel ended in time.
 func (s *sessionChannel) endsWithin(patience time.Duration) bool {
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
 	select {
 	case <-s.ended:
 		return true
-	case <-timer.C:
+	case <-time.After(patience):
 		return false
 	}
 }

@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -34,14 +35,12 @@ type readResult struct {
 	err  error
 }
 
-// maxRead bounds the buffer behind one Read.
 const maxRead = 32 << 10
 
 func newStream(conn *conn, channel ssh.Channel, remote net.Addr) *stream {
 	return &stream{channel: channel, conn: conn, remote: remote, closed: make(chan struct{})}
 }
 
-// Read implements net.Conn.
 func (s *stream) Read(p []byte) (int, error) {
 	s.reading.Lock()
 	defer s.reading.Unlock()
@@ -94,7 +93,6 @@ func (s *stream) readInto(result chan<- readResult, buffer []byte) {
 	result <- readResult{buffer[:n], err}
 }
 
-// Write implements net.Conn.
 func (s *stream) Write(p []byte) (int, error) {
 	select {
 	case <-s.closed:
@@ -126,9 +124,7 @@ func (s *stream) RemoteAddr() net.Addr { return s.remote }
 
 // SetDeadline implements net.Conn.
 func (s *stream) SetDeadline(t time.Time) error {
-	s.readDeadline.set(t, nil)
-	s.writeTimeout.set(t, s.Close)
-	return nil
+	return errors.Join(s.SetReadDeadline(t), s.SetWriteDeadline(t))
 }
 
 // SetReadDeadline implements net.Conn.
@@ -144,14 +140,12 @@ func (s *stream) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// deadline is a point in time that can be moved.
 type deadline struct {
 	mu    sync.Mutex
 	timer *time.Timer
 	done  chan struct{}
 }
 
-// passed is closed when the deadline has passed.
 func (d *deadline) passed() <-chan struct{} {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -35,7 +35,6 @@ type transport struct {
 	cut, closed atomic.Bool
 }
 
-// Read implements net.Conn.
 func (t *transport) Read(p []byte) (int, error) {
 	n, err := t.Conn.Read(p)
 	if n > 0 {
@@ -60,7 +59,6 @@ func (t *transport) readGreeting(p []byte) error {
 	return err
 }
 
-// Write implements net.Conn.
 func (t *transport) Write(p []byte) (int, error) {
 	t.written.Add(int64(len(p))) // the server may have it before this is known
 	n, err := t.Conn.Write(p)
@@ -92,7 +90,7 @@ func (g *greeting) read(p []byte) (bool, error) {
 			return false, errGreetingTooLong
 		}
 		if b != '\n' {
-			g.line = appendUpTo(g.line, b, keptGreeting)
+			g.line = keep(g.line, b)
 			continue
 		}
 		if bytes.HasPrefix(g.line, []byte("SSH-")) {
@@ -105,19 +103,18 @@ func (g *greeting) read(p []byte) (bool, error) {
 
 func (g *greeting) endLine() {
 	for _, b := range append(g.line, ' ') {
-		g.said = appendUpTo(g.said, b, keptGreeting)
+		g.said = keep(g.said, b)
 	}
 	g.line = g.line[:0]
 }
 
-func appendUpTo(text []byte, b byte, limit int) []byte {
-	if len(text) < limit {
+func keep(text []byte, b byte) []byte {
+	if len(text) < keptGreeting {
 		return append(text, b)
 	}
 	return text
 }
 
-// text returns what the server has said so far.
 func (g *greeting) text() string { return string(g.said) + string(g.line) }
 
 // floodLimit is how many messages a server may send unasked in floodWindow.

@@ -16,25 +16,17 @@ package standby
 
 import (
 	"errors"
-	"io"
+	"net"
 	"os"
 	"slices"
 	"sync"
 	"time"
 )
 
-// past is a deadline that ends a Read at once.
 var past = time.Unix(1, 0)
 
-// Socket is the part of a net.Conn that is needed here.
-type Socket interface {
-	io.ReadCloser
-	SetDeadline(at time.Time) error
-	SetReadDeadline(at time.Time) error
-}
-
 // Options say what a Standby keeps.
-type Options[S Socket] struct {
+type Options[S net.Conn] struct {
 	// Count is how many sockets are kept ahead.
 	Count int
 	// Dial opens one in the background. It must return when the connection has ended.
@@ -51,7 +43,7 @@ type Options[S Socket] struct {
 }
 
 // Standby holds the sockets. It is safe for concurrent use.
-type Standby[S Socket] struct {
+type Standby[S net.Conn] struct {
 	options Options[S]
 
 	mu     sync.Mutex  // guards what follows
@@ -61,7 +53,7 @@ type Standby[S Socket] struct {
 }
 
 // entry is one socket and its watch.
-type entry[S Socket] struct {
+type entry[S net.Conn] struct {
 	socket S
 	since  time.Time
 	taken  bool // guarded by the Standby's lock
@@ -72,7 +64,7 @@ type entry[S Socket] struct {
 }
 
 // New returns an empty Standby.
-func New[S Socket](options Options[S]) *Standby[S] { return &Standby[S]{options: options} }
+func New[S net.Conn](options Options[S]) *Standby[S] { return &Standby[S]{options: options} }
 
 // Take returns the oldest socket that is intact, if there is one, and has its
 // successor dialed. The socket belongs to the caller and has no deadline.
@@ -199,7 +191,6 @@ func (s *Standby[S]) leave(e *entry[S]) (taken, closed bool) {
 	return false, s.closed
 }
 
-// arrive ends the coming of a socket.
 func (s *Standby[S]) arrive() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

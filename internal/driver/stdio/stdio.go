@@ -1,8 +1,9 @@
 // Package stdio moves the standard streams of a command between a driver's
 // connection and its caller.
 //
-//	stdout := stdio.NewOutput(streams.Stdout, func() { breakOff("the output has nowhere to go") })
-//	err := stdio.Copy(stdout, channel)
+//	streams := stdio.New(stdin, stdout, stderr)
+//	err := stdio.Copy(streams.Stdout, channel)
+//	whole := streams.Send(channel)
 //
 // The two directions differ in what a failure on the caller's side means. Output
 // is read to its end even if the caller does not take it, because a remote waits for that
@@ -15,18 +16,62 @@ import (
 	"sync"
 )
 
+// Streams are the standard streams of one command.
+type Streams struct {
+	// Stdin is nil for an empty input.
+	Stdin          io.Reader
+	Stdout, Stderr *Output
+	// Broken gets what failed first on the caller's side.
+	Broken chan string
+}
+
+// New returns the streams of a caller. Each may be nil.
+func New(stdin io.Reader, stdout, stderr io.Writer) *Streams {
+	s := &Streams{Stdin: stdin, Broken: make(chan string, 1)}
+	failed := func() { s.BreakOff("the reader of the command's output went away") }
+	s.Stdout, s.Stderr = newOutput(stdout, failed), newOutput(stderr, failed)
+	return s
+}
+
+// BreakOff tells Broken what failed, unless something else broke before.
+func (s *Streams) BreakOff(what string) {
+	select {
+	case s.Broken <- what:
+	default:
+	}
+}
+
+// Silence has all further output discarded. When it returns, the caller's writers are
+// not used anymore.
+func (s *Streams) Silence() {
+	s.Stdout.silence()
+	s.Stderr.silence()
+}
+
+// Send copies the input, and reports whether its end may follow.
+func (s *Streams) Send(to io.Writer) bool {
+	if s.Stdin == nil {
+		return true
+	}
+	from := &input{reader: s.Stdin}
+	if _ = Copy(to, from); from.err != nil {
+		s.BreakOff("the command's input broke off")
+	}
+	return from.err == nil
+}
+
 // Output is where the output of a command goes. It is safe for concurrent use.
 type Output struct {
 	failed func()
 
-	mu     sync.Mutex // held while writing, so that Silence waits for a Write to return
+	mu     sync.Mutex // held while writing, so that silence waits for a Write to return
 	writer io.Writer  // nil discards
 }
 
-// NewOutput returns an Output that passes what it gets on to the writer, or
+// newOutput returns an Output that passes what it gets on to the writer, or
 // discards it if the writer is nil. When the writer fails, failed is called once
 // and the rest is discarded.
-func NewOutput(writer io.Writer, failed func()) *Output {
+func newOutput(writer io.Writer, failed func()) *Output {
 	return &Output{writer: writer, failed: failed}
 }
 
@@ -44,35 +89,24 @@ func (o *Output) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Silence has all further output discarded. When it returns, the writer is not
-// used anymore.
-func (o *Output) Silence() {
+func (o *Output) silence() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.writer = nil
 }
 
-// Input is where the input of a command comes from.
-type Input struct {
+type input struct {
 	reader io.Reader
-	err    error
+	err    error // why the input ended before its end, or nil
 }
 
-// NewInput returns an Input that reads from the reader.
-func NewInput(reader io.Reader) *Input { return &Input{reader: reader} }
-
-// Read implements io.Reader.
-func (i *Input) Read(p []byte) (int, error) {
+func (i *input) Read(p []byte) (int, error) {
 	n, err := i.reader.Read(p)
 	if err != nil && err != io.EOF { // io.Copy takes only io.EOF itself for the end
 		i.err = err
 	}
 	return n, err
 }
-
-// Err returns why the input ended before its end, or nil. It may be called when
-// no Read is under way.
-func (i *Input) Err() error { return i.err }
 
 var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 

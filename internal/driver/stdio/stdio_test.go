@@ -21,7 +21,7 @@ func (f *failing) Write([]byte) (int, error) {
 
 func TestOutputGoesOnWhenItsWriterFails(t *testing.T) {
 	writer, failures := new(failing), 0
-	output := NewOutput(writer, func() { failures++ })
+	output := newOutput(writer, func() { failures++ })
 	for range 3 {
 		if n, err := output.Write([]byte("words")); n != 5 || err != nil {
 			t.Errorf("wrote %d bytes, error %v, want all and none", n, err)
@@ -33,7 +33,7 @@ func TestOutputGoesOnWhenItsWriterFails(t *testing.T) {
 }
 
 func TestOutputWithoutAWriterIsDiscarded(t *testing.T) {
-	output := NewOutput(nil, func() { t.Error("it failed") })
+	output := newOutput(nil, func() { t.Error("it failed") })
 	if n, err := output.Write([]byte("words")); n != 5 || err != nil {
 		t.Errorf("wrote %d bytes, error %v", n, err)
 	}
@@ -50,12 +50,12 @@ func (b blocking) Write(p []byte) (int, error) {
 func TestSilenceWaitsForTheWriteUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		writer := blocking{make(chan struct{}), make(chan struct{})}
-		output := NewOutput(writer, func() { t.Error("it failed") })
+		output := newOutput(writer, func() { t.Error("it failed") })
 		go output.Write([]byte("words")) //nolint:errcheck // it never fails
 		<-writer.entered
 		silenced := make(chan struct{})
 		go func() {
-			output.Silence()
+			output.silence()
 			close(silenced)
 		}()
 		select {
@@ -83,9 +83,9 @@ func TestInputRemembersThatItBrokeOff(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			input := NewInput(tc.reader)
-			_ = Copy(io.Discard, input)
-			if got := input.Err(); !errors.Is(got, tc.want) {
+			from := &input{reader: tc.reader}
+			_ = Copy(io.Discard, from)
+			if got := from.err; !errors.Is(got, tc.want) {
 				t.Errorf("error %v, want %v", got, tc.want)
 			}
 		})
