@@ -114,14 +114,11 @@ func shareOf(target *v1alpha1.ConnectionTarget, pool types.UID) *v1alpha1.Target
 // Reconcile brings the status of one pool up to date.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	pool := &v1alpha1.ConnectionPool{}
-	if err := r.Client.Get(ctx, request.NamespacedName, pool); err != nil {
+	if err := r.Client.Get(ctx, request.NamespacedName, pool); err != nil || !pool.DeletionTimestamp.IsZero() {
 		r.Writer.Pace.Forget(r.uids.Replace(request.NamespacedName, ""))
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	r.Writer.Pace.Forget(r.uids.Replace(request.NamespacedName, pool.UID))
-	if !pool.DeletionTimestamp.IsZero() {
-		return ctrl.Result{}, nil
-	}
 	targets, err := r.targets(ctx, pool)
 	if err != nil {
 		return ctrl.Result{}, err

@@ -132,15 +132,11 @@ func (r *Reconciler) subscribe(_ context.Context, queue workqueue.TypedRateLimit
 // Reconcile brings the live pools and the status of one target up to date.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	target := &v1alpha1.ConnectionTarget{}
-	if err := r.Client.Get(ctx, request.NamespacedName, target); err != nil {
+	if err := r.Client.Get(ctx, request.NamespacedName, target); err != nil || !target.DeletionTimestamp.IsZero() {
 		r.forget(r.uids.Replace(request.NamespacedName, ""))
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	r.forget(r.uids.Replace(request.NamespacedName, target.UID))
-	if !target.DeletionTimestamp.IsZero() {
-		r.forget(target.UID)
-		return ctrl.Result{}, nil
-	}
 	gathered, err := r.gather(ctx, target)
 	if err != nil {
 		return ctrl.Result{}, err
