@@ -7,10 +7,8 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// Selects reports whether the target is one of the pool's: both are in the same
-// namespace, neither is being deleted, and the target has the name in targetRef or
-// the labels that targetSelector asks for. A pool with an invalid targetSelector
-// selects no target.
+// Selects reports whether the target is one of the pool's: the pool asks for it by
+// Matches, and neither is being deleted.
 func (p *ConnectionPool) Selects(target *ConnectionTarget) bool {
 	selects, _ := p.Selector()
 	return selects(target)
@@ -20,18 +18,31 @@ func (p *ConnectionPool) Selects(target *ConnectionTarget) bool {
 // targetSelector is parsed only once. The error says that targetSelector is invalid.
 // The function then selects no target.
 func (p *ConnectionPool) Selector() (func(*ConnectionTarget) bool, error) {
+	matches, err := p.matcher()
+	return func(target *ConnectionTarget) bool {
+		return p.DeletionTimestamp.IsZero() && target.DeletionTimestamp.IsZero() && matches(target)
+	}, err
+}
+
+// Matches reports whether the pool asks for the target, even while one of them is
+// being deleted: both are in the same namespace, and the target has the name in
+// targetRef or the labels that targetSelector asks for. A pool with an invalid
+// targetSelector asks for no target.
+func (p *ConnectionPool) Matches(target *ConnectionTarget) bool {
+	matches, _ := p.matcher()
+	return matches(target)
+}
+
+// matcher returns Matches as a function, and why targetSelector is invalid.
+func (p *ConnectionPool) matcher() (func(*ConnectionTarget) bool, error) {
 	selector, err := metav1.LabelSelectorAsSelector(p.Spec.TargetSelector)
 	if err != nil {
-		none := func(*ConnectionTarget) bool { return false }
-		return none, fmt.Errorf("parse targetSelector: %w", err)
+		return func(*ConnectionTarget) bool { return false }, fmt.Errorf("parse targetSelector: %w", err)
 	}
 	return func(target *ConnectionTarget) bool {
-		if target.Namespace != p.Namespace || !p.DeletionTimestamp.IsZero() || !target.DeletionTimestamp.IsZero() {
-			return false
-		}
 		if ref := p.Spec.TargetRef; ref != nil {
-			return ref.Name == target.Name
+			return target.Namespace == p.Namespace && target.Name == ref.Name
 		}
-		return selector.Matches(labels.Set(target.Labels))
+		return target.Namespace == p.Namespace && selector.Matches(labels.Set(target.Labels))
 	}, nil
 }

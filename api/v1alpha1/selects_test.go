@@ -15,10 +15,11 @@ func TestSelects(t *testing.T) {
 	tests := map[string]struct {
 		spec   ConnectionPoolSpec
 		change func(*ConnectionPool, *ConnectionTarget)
-		want   bool
+		// want is whether the pool selects the target, matches whether it asks for it.
+		want, matches bool
 	}{
-		"a target with the name in targetRef":              {spec: byName, want: true},
-		"a target with the labels that targetSelector has": {spec: byLabel, want: true},
+		"a target with the name in targetRef":              {spec: byName, want: true, matches: true},
+		"a target with the labels that targetSelector has": {spec: byLabel, want: true, matches: true},
 		"no target with another name than targetRef": {
 			spec: byName, change: func(_ *ConnectionPool, target *ConnectionTarget) { target.Name = "web-2" },
 		},
@@ -33,9 +34,11 @@ func TestSelects(t *testing.T) {
 		},
 		"no target while the pool is being deleted": {
 			spec: byName, change: func(pool *ConnectionPool, _ *ConnectionTarget) { pool.DeletionTimestamp = new(metav1.Now()) },
+			matches: true,
 		},
 		"no target that is being deleted": {
 			spec: byLabel, change: func(_ *ConnectionPool, target *ConnectionTarget) { target.DeletionTimestamp = new(metav1.Now()) },
+			matches: true,
 		},
 		"no target if targetSelector is invalid":         {spec: invalid},
 		"no target without targetRef and targetSelector": {},
@@ -51,6 +54,9 @@ func TestSelects(t *testing.T) {
 			}
 			if got := pool.Selects(target); got != tc.want {
 				t.Errorf("Selects = %t, want %t", got, tc.want)
+			}
+			if got := pool.Matches(target); got != tc.matches {
+				t.Errorf("Matches = %t, want %t", got, tc.matches)
 			}
 		})
 	}

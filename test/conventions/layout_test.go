@@ -134,15 +134,15 @@ var layout = []row{
 	{
 		folder: "internal/controller/connectiontarget", is: "the controller that passes a target to the pool set and writes the target's status",
 		imports: []string{
-			"./api/v1alpha1", "./client/applyconfiguration/...", "./internal/connpool", "./internal/controller/status",
-			"./internal/driver", "./internal/poolset", "./internal/reach", "./internal/warming",
+			"./api/v1alpha1", "./internal/connpool", "./internal/controller/status", "./internal/driver",
+			"./internal/poolset", "./internal/reach", "./internal/warming",
 		},
 		modules: kubernetes,
 		lines:   1600, because: "a target's facts come from five kinds of objects, and each has its checks and its conditions",
 	},
 	{
 		folder: "internal/controller/connectionpool", is: "the controller that adds the targets' statuses up into the pool's",
-		imports: []string{"./api/v1alpha1", "./client/applyconfiguration/...", "./internal/controller/status", "./internal/driver", "./internal/warming"},
+		imports: []string{"./api/v1alpha1", "./internal/controller/status", "./internal/warming"},
 		modules: kubernetes,
 	},
 	{

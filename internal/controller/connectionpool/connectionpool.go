@@ -13,7 +13,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -26,7 +25,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/connpool/connpool/api/v1alpha1"
-	applyv1alpha1 "github.com/connpool/connpool/client/applyconfiguration/api/v1alpha1"
 	"github.com/connpool/connpool/internal/controller/status"
 )
 
@@ -47,21 +45,13 @@ type Writer = status.Writer[v1alpha1.ConnectionPoolStatus]
 // NewWriter returns a writer that writes as often as pace allows.
 func NewWriter(c client.Client, recorder events.EventRecorder, pace *status.Pace[v1alpha1.ConnectionPoolStatus]) *Writer {
 	return &Writer{
-		Client: c, Recorder: recorder, Pace: pace, Configuration: configuration,
+		Client: c, Recorder: recorder, Pace: pace,
 		Conditions: func(s v1alpha1.ConnectionPoolStatus) []metav1.Condition { return s.Conditions },
 		// Users wait for the number of ready targets to change.
 		IsNotable: func(last, next v1alpha1.ConnectionPoolStatus) bool {
 			return !equality.Semantic.DeepEqual(last.Targets, next.Targets)
 		},
 	}
-}
-
-func configuration(pool client.Object, observed v1alpha1.ConnectionPoolStatus) (runtime.ApplyConfiguration, error) {
-	applied := applyv1alpha1.ConnectionPoolStatus()
-	if err := status.Convert(observed, applied); err != nil {
-		return nil, err
-	}
-	return applyv1alpha1.ConnectionPool(pool.GetName(), pool.GetNamespace()).WithUID(pool.GetUID()).WithStatus(applied), nil
 }
 
 // +kubebuilder:rbac:groups=connpool.dev,resources=connectionpools/status,verbs=get;patch;update
@@ -114,14 +104,11 @@ func shareOf(target *v1alpha1.ConnectionTarget, pool types.UID) *v1alpha1.Target
 // Reconcile brings the status of one pool up to date.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	pool := &v1alpha1.ConnectionPool{}
-	if err := r.Client.Get(ctx, request.NamespacedName, pool); err != nil {
+	if err := r.Client.Get(ctx, request.NamespacedName, pool); err != nil || !pool.DeletionTimestamp.IsZero() {
 		r.Writer.Pace.Forget(r.uids.Replace(request.NamespacedName, ""))
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	r.Writer.Pace.Forget(r.uids.Replace(request.NamespacedName, pool.UID))
-	if !pool.DeletionTimestamp.IsZero() {
-		return ctrl.Result{}, nil
-	}
 	targets, err := r.targets(ctx, pool)
 	if err != nil {
 		return ctrl.Result{}, err

@@ -216,7 +216,7 @@ func (r *reporter) setConditions(pool *v1alpha1.ConnectionPool, total int, s tot
 			pool.Namespace, metav1.FormatLabelSelector(pool.Spec.TargetSelector)))
 	case s.ready == total:
 		r.Set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonWarm, "every target has its warm connections")
-	case s.pending > 0 && !(s.ready > 0 && r.wasReady()):
+	case s.pending > 0 && !(s.ready > 0 && r.WasTrue(v1alpha1.ConditionReady)):
 		r.warming(total, s)
 	case s.ready > 0:
 		r.degraded(total, s)
@@ -238,12 +238,6 @@ func (r *reporter) schedules(pool *v1alpha1.ConnectionPool) {
 // notReady sets Ready=False.
 func (r *reporter) notReady(reason, message string) {
 	r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, reason, message)
-}
-
-// wasReady reports whether the pool was last found ready by its present spec.
-func (r *reporter) wasReady() bool {
-	ready := meta.FindStatusCondition(r.Last, v1alpha1.ConditionReady)
-	return ready != nil && ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == r.Generation
 }
 
 // warming sets the conditions while connections are being made.

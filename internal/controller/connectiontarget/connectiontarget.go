@@ -14,7 +14,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/events"
@@ -30,7 +29,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/connpool/connpool/api/v1alpha1"
-	applyv1alpha1 "github.com/connpool/connpool/client/applyconfiguration/api/v1alpha1"
 	"github.com/connpool/connpool/internal/controller/status"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
@@ -54,7 +52,7 @@ type Writer = status.Writer[v1alpha1.ConnectionTargetStatus]
 // NewWriter returns a writer that writes as often as pace allows.
 func NewWriter(c client.Client, recorder events.EventRecorder, pace *status.Pace[v1alpha1.ConnectionTargetStatus]) *Writer {
 	return &Writer{
-		Client: c, Recorder: recorder, Pace: pace, Configuration: configuration,
+		Client: c, Recorder: recorder, Pace: pace,
 		Conditions: func(s v1alpha1.ConnectionTargetStatus) []metav1.Condition { return s.Conditions },
 		IsNotable:  sharesDiffer,
 	}
@@ -67,14 +65,6 @@ func sharesDiffer(last, next v1alpha1.ConnectionTargetStatus) bool {
 		return ptr.Deref(a.UID, "") == ptr.Deref(b.UID, "") && ptr.Deref(a.Ready, false) == ptr.Deref(b.Ready, false) &&
 			ptr.Deref(a.Reason, "") == ptr.Deref(b.Reason, "") && ptr.Deref(a.MinWarm, 0) == ptr.Deref(b.MinWarm, 0)
 	})
-}
-
-func configuration(target client.Object, observed v1alpha1.ConnectionTargetStatus) (runtime.ApplyConfiguration, error) {
-	applied := applyv1alpha1.ConnectionTargetStatus()
-	if err := status.Convert(observed, applied); err != nil {
-		return nil, err
-	}
-	return applyv1alpha1.ConnectionTarget(target.GetName(), target.GetNamespace()).WithUID(target.GetUID()).WithStatus(applied), nil
 }
 
 // Drivers are the protocols that this build speaks.
@@ -132,15 +122,11 @@ func (r *Reconciler) subscribe(_ context.Context, queue workqueue.TypedRateLimit
 // Reconcile brings the live pools and the status of one target up to date.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	target := &v1alpha1.ConnectionTarget{}
-	if err := r.Client.Get(ctx, request.NamespacedName, target); err != nil {
+	if err := r.Client.Get(ctx, request.NamespacedName, target); err != nil || !target.DeletionTimestamp.IsZero() {
 		r.forget(r.uids.Replace(request.NamespacedName, ""))
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	r.forget(r.uids.Replace(request.NamespacedName, target.UID))
-	if !target.DeletionTimestamp.IsZero() {
-		r.forget(target.UID)
-		return ctrl.Result{}, nil
-	}
 	gathered, err := r.gather(ctx, target)
 	if err != nil {
 		return ctrl.Result{}, err

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
@@ -225,7 +224,8 @@ func refusedCredentials(pools []poolset.PoolObservation) *driver.Error {
 	return nil
 }
 
-// reachable sets Reachable.
+// reachable sets Reachable. Until a dial ends it stays true, so that a restart of the
+// operator does not change it.
 func (r *reporter) reachable(found *problem, pools []poolset.PoolObservation) {
 	failure := firstFailure(pools)
 	switch {
@@ -235,19 +235,11 @@ func (r *reporter) reachable(found *problem, pools []poolset.PoolObservation) {
 		r.Set(v1alpha1.ConditionReachable, metav1.ConditionFalse, string(failure.Reason), failure.Error())
 	case found != nil && len(pools) == 0:
 		r.Set(v1alpha1.ConditionReachable, metav1.ConditionUnknown, found.reason, "not dialed: "+found.message)
-	case slices.ContainsFunc(pools, isUp), r.wasReachable():
+	case slices.ContainsFunc(pools, isUp), r.WasTrue(v1alpha1.ConditionReachable):
 		r.Set(v1alpha1.ConditionReachable, metav1.ConditionTrue, v1alpha1.ReasonConnected, "the target answers")
 	default:
 		r.Set(v1alpha1.ConditionReachable, metav1.ConditionUnknown, v1alpha1.ReasonPending, "no dial has ended yet")
 	}
-}
-
-// wasReachable reports whether the target was last found reachable by its present
-// spec. That holds until a dial ends, so that a restart of the operator does not
-// change the condition.
-func (r *reporter) wasReachable() bool {
-	last := meta.FindStatusCondition(r.Last, v1alpha1.ConditionReachable)
-	return last != nil && last.Status == metav1.ConditionTrue && last.ObservedGeneration == r.Generation
 }
 
 func isUp(pool poolset.PoolObservation) bool { return pool.Health == poolset.HealthUp }

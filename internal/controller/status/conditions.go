@@ -1,6 +1,7 @@
 package status
 
 import (
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -39,24 +40,22 @@ func (c *Conditions) Find(kind string) *metav1.Condition {
 	return meta.FindStatusCondition(c.List, kind)
 }
 
+// WasTrue reports whether the last status has the condition, true and about the
+// present generation.
+func (c *Conditions) WasTrue(kind string) bool {
+	last := meta.FindStatusCondition(c.Last, kind)
+	return last != nil && last.Status == metav1.ConditionTrue && last.ObservedGeneration == c.Generation
+}
+
 // Changed reports whether a condition appeared, disappeared, or changed its status,
 // its reason or its generation. Another message alone does not count. Neither does
 // another transient reason instead of a transient one, because a bad network shows
 // as Timeout now and as Unreachable a moment later.
 func Changed(before, after []metav1.Condition) bool {
-	if len(before) != len(after) {
-		return true
-	}
-	known := make(map[string]metav1.Condition, len(before))
-	for _, condition := range before {
-		known[condition.Type] = condition
-	}
-	for _, condition := range after {
-		if old, ok := known[condition.Type]; !ok || changed(old, condition) {
-			return true
-		}
-	}
-	return false
+	return len(before) != len(after) || slices.ContainsFunc(after, func(condition metav1.Condition) bool {
+		old := meta.FindStatusCondition(before, condition.Type)
+		return old == nil || changed(*old, condition)
+	})
 }
 
 func changed(before, after metav1.Condition) bool {

@@ -137,3 +137,22 @@ func (p *Pace[S]) Forget(uid types.UID) {
 	defer p.mu.Unlock()
 	delete(p.last, uid)
 }
+
+// UIDs remembers the UIDs of objects by their names. When an object is gone, only its
+// name is left. The zero value is ready to use, and methods are safe for concurrent
+// use.
+type UIDs struct {
+	known sync.Map // types.UID by types.NamespacedName
+}
+
+// Replace remembers the UID of the object of that name, or forgets the name if the
+// UID is empty. It returns the UID of an earlier object of that name, or "" if there
+// was none or it has the same UID.
+func (u *UIDs) Replace(name types.NamespacedName, uid types.UID) types.UID {
+	previous, _ := u.known.Swap(name, uid)
+	u.known.CompareAndDelete(name, types.UID(""))
+	if earlier, ok := previous.(types.UID); ok && earlier != uid {
+		return earlier
+	}
+	return ""
+}

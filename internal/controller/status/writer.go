@@ -2,7 +2,6 @@ package status
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -10,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -27,12 +27,8 @@ type Writer[S any] struct {
 	Pace     *Pace[S]
 	// Conditions returns the conditions of a status.
 	Conditions func(S) []metav1.Condition
-	// Configuration returns the apply configuration of the object with the status. It
-	// must have the UID, so that the status is not written to a new object of the same
-	// name.
-	Configuration func(object client.Object, status S) (runtime.ApplyConfiguration, error)
 	// IsNotable reports whether something besides the conditions changed that users
-	// wait for. Nil means that there is no such thing.
+	// wait for.
 	IsNotable func(last, next S) bool
 }
 
@@ -45,7 +41,7 @@ func (w *Writer[S]) Write(ctx context.Context, object client.Object, last, next 
 	if !due {
 		return after, nil
 	}
-	configuration, err := w.Configuration(object, next)
+	configuration, err := w.configuration(object, next)
 	if err != nil {
 		return 0, err
 	}
@@ -62,11 +58,31 @@ func (w *Writer[S]) Write(ctx context.Context, object client.Object, last, next 
 	return 0, nil
 }
 
+// configuration returns the apply configuration of the object with the status. It has
+// the UID, so that the status is not written to a new object of the same name. Zeros
+// that are set arrive, because optional scalars of a status are pointers.
+func (w *Writer[S]) configuration(object client.Object, status S) (runtime.ApplyConfiguration, error) {
+	kind, err := w.Client.GroupVersionKindFor(object)
+	if err != nil {
+		return nil, fmt.Errorf("find the kind: %w", err)
+	}
+	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&status)
+	if err != nil {
+		return nil, fmt.Errorf("encode status: %w", err)
+	}
+	applied := &unstructured.Unstructured{Object: map[string]any{"status": fields}}
+	applied.SetGroupVersionKind(kind)
+	applied.SetNamespace(object.GetNamespace())
+	applied.SetName(object.GetName())
+	applied.SetUID(object.GetUID())
+	return client.ApplyConfigurationFromUnstructured(applied), nil
+}
+
 func (w *Writer[S]) urgency(last, next S) Urgency {
 	switch {
 	case Changed(w.Conditions(last), w.Conditions(next)):
 		return Transition
-	case w.IsNotable != nil && w.IsNotable(last, next):
+	case w.IsNotable(last, next):
 		return Notable
 	}
 	return Counters
@@ -96,16 +112,4 @@ const maxNote = 800
 
 func note(message string) string {
 	return strings.ToValidUTF8(message[:min(len(message), maxNote)], "")
-}
-
-// Convert fills in an apply configuration from a status, which has the same fields.
-func Convert(status, configuration any) error {
-	raw, err := json.Marshal(status)
-	if err != nil {
-		return fmt.Errorf("encode status: %w", err)
-	}
-	if err := json.Unmarshal(raw, configuration); err != nil {
-		return fmt.Errorf("decode status: %w", err)
-	}
-	return nil
 }

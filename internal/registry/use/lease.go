@@ -52,7 +52,7 @@ func (u *Use) Lease(ctx context.Context, to Route, fits Fit) (poolset.Lease, err
 	target := to.onlyTarget(ctx)
 	if target != nil {
 		if problems := fits(target); len(problems) > 0 {
-			if !to.pool.Selects(target) {
+			if !to.pool.Matches(target) {
 				return poolset.Lease{}, to.absent(ctx)
 			}
 			return poolset.Lease{}, refusal.Invalid(problems)

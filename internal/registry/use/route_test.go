@@ -18,6 +18,7 @@ import (
 
 func TestWhyThereIsNoConnection(t *testing.T) {
 	paused := func(p *poolset.Policy) { p.Paused = true }
+	deleted := func(target *v1alpha1.ConnectionTarget) { target.DeletionTimestamp = new(metav1.Now()) }
 	for name, test := range map[string]struct {
 		arrange func(*fixture)
 		target  string
@@ -48,6 +49,14 @@ func TestWhyThereIsNoConnection(t *testing.T) {
 		"the target lacks its Secret": {func(f *fixture) {
 			f.Web()
 			f.Target("web-2", "web", registrytest.Ready(metav1.ConditionFalse, "CredentialsMissing", "the Secret does not exist"))
+		}, "web-2", 503, "CredentialsMissing", []string{"target web-2", "the Secret does not exist"}},
+		"the target is being deleted": {func(f *fixture) {
+			f.Web()
+			f.Target("web-2", "web", deleted)
+		}, "web-2", 503, "Pending", []string{"try again"}},
+		"the target is being deleted and lacks its Secret": {func(f *fixture) {
+			f.Web()
+			f.Target("web-2", "web", deleted, registrytest.Ready(metav1.ConditionFalse, "CredentialsMissing", "the Secret does not exist"))
 		}, "web-2", 503, "CredentialsMissing", []string{"target web-2", "the Secret does not exist"}},
 		"the only target lacks its Secret": {func(f *fixture) {
 			f.Pool("web", registrytest.OnlyFor("web-1"))

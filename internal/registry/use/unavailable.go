@@ -106,7 +106,7 @@ func (r Route) members(ctx context.Context) (names []string) {
 		return nil
 	}
 	for i := range targets {
-		if r.pool.Selects(&targets[i]) {
+		if r.pool.Matches(&targets[i]) {
 			names = append(names, targets[i].Name)
 		}
 	}
@@ -117,7 +117,7 @@ func (r Route) members(ctx context.Context) (names []string) {
 // absent says why the pools do not have what is declared: they have only what can be
 // used.
 func (r Route) absent(ctx context.Context) *apierrors.StatusError {
-	if r.target != nil && !r.pool.Selects(r.target) {
+	if r.target != nil && !r.pool.Matches(r.target) {
 		return r.notInPool(ctx)
 	}
 	target := r.target
