@@ -30,13 +30,10 @@ type check struct {
 
 var _ rest.NamedCreater = (*check)(nil)
 
-// New implements rest.Storage.
 func (*check) New() runtime.Object { return &live.Check{} }
 
-// Destroy implements rest.Storage.
 func (*check) Destroy() {}
 
-// Create implements rest.NamedCreater.
 func (s *check) Create(
 	ctx context.Context, name string, object runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions,
 ) (runtime.Object, error) {

@@ -44,28 +44,20 @@ var (
 	_ rest.Lister               = (*connections)(nil)
 )
 
-// New implements rest.Storage.
 func (*connections) New() runtime.Object { return &live.Connection{} }
 
-// Destroy implements rest.Storage.
 func (*connections) Destroy() {}
 
-// NamespaceScoped implements rest.Scoper.
 func (*connections) NamespaceScoped() bool { return true }
 
-// GetSingularName implements rest.SingularNameProvider.
 func (*connections) GetSingularName() string { return "connection" }
 
-// ShortNames implements rest.ShortNamesProvider.
 func (*connections) ShortNames() []string { return []string{"cconn"} }
 
-// Categories implements rest.CategoriesProvider.
 func (*connections) Categories() []string { return []string{"connpool"} }
 
-// NewList implements rest.Lister.
 func (*connections) NewList() runtime.Object { return &live.ConnectionList{} }
 
-// Get implements rest.Getter.
 func (s *connections) Get(ctx context.Context, name string, _ *metav1.GetOptions) (runtime.Object, error) {
 	c, ok := find(s.pools, request.NamespaceValue(ctx), name)
 	if !ok {
@@ -78,7 +70,6 @@ func (s *connections) Get(ctx context.Context, name string, _ *metav1.GetOptions
 	return &connection, nil
 }
 
-// List implements rest.Lister.
 func (s *connections) List(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
 	namespace := request.NamespaceValue(ctx)
 	wanted, err := list.Select(options, selectable)

@@ -34,19 +34,14 @@ var (
 	_ rest.NamedCreater = (*poolDrain)(nil)
 )
 
-// New implements rest.Storage.
 func (*connectionDrain) New() runtime.Object { return &live.Drain{} }
 
-// Destroy implements rest.Storage.
 func (*connectionDrain) Destroy() {}
 
-// New implements rest.Storage.
 func (*poolDrain) New() runtime.Object { return &live.Drain{} }
 
-// Destroy implements rest.Storage.
 func (*poolDrain) Destroy() {}
 
-// Create implements rest.NamedCreater.
 func (s *connectionDrain) Create(
 	ctx context.Context, name string, object runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions,
 ) (runtime.Object, error) {
@@ -65,7 +60,6 @@ func (s *connectionDrain) Create(
 	return drained(ctx, name, count), nil
 }
 
-// Create implements rest.NamedCreater.
 func (s *poolDrain) Create(
 	ctx context.Context, name string, object runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions,
 ) (runtime.Object, error) {

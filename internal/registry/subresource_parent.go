@@ -20,17 +20,12 @@ var (
 	_ rest.KindProvider         = (*subresourceParent)(nil)
 )
 
-// New implements rest.Storage.
 func (p *subresourceParent) New() runtime.Object { return p.sample.DeepCopyObject() }
 
-// Destroy implements rest.Storage.
 func (*subresourceParent) Destroy() {}
 
-// NamespaceScoped implements rest.Scoper.
 func (*subresourceParent) NamespaceScoped() bool { return true }
 
-// GetSingularName implements rest.SingularNameProvider.
 func (p *subresourceParent) GetSingularName() string { return p.singular }
 
-// Kind implements rest.KindProvider.
 func (p *subresourceParent) Kind() string { return p.kind }

@@ -38,7 +38,6 @@ func (o *output) putInto(status *live.ExecStatus) {
 	status.Truncated = o.stdout.truncated || o.stderr.truncated
 }
 
-// Write implements io.Writer.
 func (c *capture) Write(p []byte) (int, error) {
 	keep := min(len(p), live.MaxExecOutputBytes-c.kept.Len())
 	// What comes after a gap is not the beginning.

@@ -26,13 +26,10 @@ func InPools(gate *use.Gate) AdmitFunc {
 // inPool runs the command of a use on a lease of its pool.
 type inPool struct{ use *use.Use }
 
-// Begin implements Backend.
 func (p inPool) Begin() (end func(), err error) { return p.use.Begin() }
 
-// Rules implements Backend.
 func (inPool) Rules() Rules { return Rules{} }
 
-// Scope implements Backend.
 func (p inPool) Scope(ctx context.Context) (string, error) {
 	pool, err := p.use.Pool(ctx)
 	if err != nil {
@@ -41,7 +38,6 @@ func (p inPool) Scope(ctx context.Context) (string, error) {
 	return string(pool.UID), nil
 }
 
-// Open implements Backend.
 func (p inPool) Open(ctx context.Context, command *Command) (Runner, error) {
 	route, err := p.use.Route(ctx, validate.Child(command.Root, "target"), command.Target)
 	if err != nil {
@@ -77,15 +73,12 @@ type leased struct {
 	ran bool
 }
 
-// Lease implements Runner.
 func (l *leased) Lease() use.LeaseInfo { return l.info }
 
-// Watch implements Runner.
 func (l *leased) Watch(ctx context.Context) (watched context.Context, stop func()) {
 	return l.use.Watch(ctx)
 }
 
-// Run implements Runner.
 func (l *leased) Run(ctx context.Context, command driver.Command, streams driver.Streams) (driver.ExitStatus, error) {
 	l.ran = true
 	execution, err := l.use.Gate.Config.Pools.ExecOn(ctx, l.lease, l.route.Request(), command, streams)
@@ -95,7 +88,6 @@ func (l *leased) Run(ctx context.Context, command driver.Command, streams driver
 	return execution.ExitStatus, l.route.Failure(ctx, err)
 }
 
-// Close implements Runner.
 func (l *leased) Close() {
 	if !l.ran {
 		l.lease.Release()

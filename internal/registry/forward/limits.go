@@ -139,20 +139,17 @@ type countedConn struct {
 	closed  func()
 }
 
-// Close implements net.Conn.
 func (c *countedConn) Close() error {
 	defer c.closed()
 	return c.Conn.Close()
 }
 
-// Read implements io.Reader.
 func (c *countedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.traffic.Out.Add(int64(n))
 	return n, err
 }
 
-// Write implements io.Writer.
 func (c *countedConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.traffic.In.Add(int64(n))

@@ -118,7 +118,6 @@ type answerBody struct {
 	request *proxiedRequest
 }
 
-// Read implements io.Reader.
 func (b *answerBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.request.life.bytes.Out.Add(int64(n))
@@ -232,11 +231,9 @@ const proxyBufferSize = 32 << 10
 
 var proxyBufferPool = sync.Pool{New: func() any { return new([proxyBufferSize]byte) }}
 
-// Get implements httputil.BufferPool.
 func (proxyBuffers) Get() []byte {
 	buffer, _ := proxyBufferPool.Get().(*[proxyBufferSize]byte)
 	return buffer[:]
 }
 
-// Put implements httputil.BufferPool.
 func (proxyBuffers) Put(buffer []byte) { proxyBufferPool.Put((*[proxyBufferSize]byte)(buffer)) }

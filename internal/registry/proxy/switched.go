@@ -80,7 +80,6 @@ type clientEnd struct {
 	half  sync.Once
 }
 
-// Read implements net.Conn.
 func (c *clientEnd) Read(p []byte) (n int, err error) {
 	if len(c.ahead) > 0 {
 		n = copy(p, c.ahead)
@@ -113,7 +112,6 @@ func (c *clientEnd) awaitLeave() {
 	}()
 }
 
-// Write implements net.Conn.
 func (c *clientEnd) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.life.bytes.Out.Add(int64(n))

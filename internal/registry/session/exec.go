@@ -41,7 +41,6 @@ type backend struct{ session *liveSession }
 // Begin implements exec.Backend. The session itself is the use that counts.
 func (b backend) Begin() (end func(), err error) { return b.session.use.Gate.Join() }
 
-// Rules implements exec.Backend.
 func (backend) Rules() exec.Rules {
 	return exec.Rules{Forbidden: forbidden, AfterTimeout: "; the session has ended with it, create another one"}
 }
@@ -60,12 +59,10 @@ var forbidden = map[string]string{
 	"term":      "a session has no terminal; use the pool's exec",
 }
 
-// Scope implements exec.Backend.
 func (b backend) Scope(context.Context) (string, error) {
 	return "session/" + string(b.session.object.UID), nil
 }
 
-// Open implements exec.Backend.
 func (b backend) Open(context.Context, *exec.Command) (exec.Runner, error) {
 	if err := b.session.begin(); err != nil {
 		return nil, err
@@ -112,5 +109,4 @@ func (r *runner) Run(ctx context.Context, command driver.Command, streams driver
 	return status, err
 }
 
-// Close implements exec.Runner.
 func (r *runner) Close() { r.session.finish(r.outcome) }

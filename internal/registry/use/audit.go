@@ -133,7 +133,6 @@ type countedWriter struct {
 	n *atomic.Int64
 }
 
-// Write implements io.Writer.
 func (w countedWriter) Write(p []byte) (int, error) {
 	n, err := w.Writer.Write(p)
 	w.n.Add(int64(n))
