@@ -15,7 +15,6 @@ import (
 // versionOptions print versions.
 type versionOptions struct {
 	*plugin.Factory
-	output plugin.Output
 	client bool
 }
 
@@ -43,10 +42,10 @@ func newVersion(f *plugin.Factory) *cobra.Command {
 			"both", "version",
 			"only this program's, without asking the cluster", "version --client"),
 		Args: cobra.NoArgs,
-		RunE: plugin.RunE(func(*cobra.Command, []string) error { return nil }, o.output.Validate, o.run),
+		RunE: f.RunE(nil, nil, o.run),
 	}
 	command.Flags().BoolVar(&o.client, "client", false, "Only this program's, without asking the cluster")
-	o.output.Register(command, plugin.JSON, plugin.YAML)
+	f.Output.Register(command, plugin.JSON, plugin.YAML)
 	return command
 }
 
@@ -55,8 +54,8 @@ func (o *versionOptions) run(ctx context.Context) error {
 	if !o.client {
 		v.Server, v.Error = o.ask(ctx)
 	}
-	if o.output.IsMachine() {
-		return o.output.Encode(o.Out, v)
+	if o.Output.IsMachine() {
+		return o.Output.Encode(o.Out, v)
 	}
 	fmt.Fprintf(o.Out, "Client: %s (%s, %s)\n", v.Client, v.Go, v.Platform)
 	switch {

@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
 	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/plugin"
@@ -29,8 +30,6 @@ import (
 // options list connections.
 type options struct {
 	*plugin.Factory
-	scope    plugin.Scope
-	output   plugin.Output
 	pool     string
 	target   string
 	state    string
@@ -50,10 +49,10 @@ func New(f *plugin.Factory) *cobra.Command {
 			"those of all namespaces to targets with a label", "connections -A -l tier=front"),
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: f.CompletePool,
-		RunE:              plugin.RunE(o.complete, o.validate, o.run),
+		RunE:              f.LiveE(o.complete, o.validate, o.run),
 	}
-	o.scope.Register(command)
-	o.output.Register(command, plugin.JSON, plugin.YAML, plugin.Name, plugin.Wide)
+	plugin.RegisterAllNamespaces(f, command)
+	f.Output.Register(command, plugin.JSON, plugin.YAML, plugin.Name, plugin.Wide)
 	flags := command.Flags()
 	flags.StringVar(&o.target, "target", "", "Only those to this target")
 	flags.StringVar(&o.state, "state", "", "Only those in this state: "+strings.Join(cluster.ConnectionStates, ", "))
@@ -63,38 +62,35 @@ func New(f *plugin.Factory) *cobra.Command {
 	return command
 }
 
-func (o *options) complete(_ *cobra.Command, args []string) (err error) {
+func (o *options) complete(_ *cobra.Command, args []string) error {
 	for _, state := range cluster.ConnectionStates {
 		if strings.EqualFold(state, o.state) {
 			o.state = state
 		}
 	}
-	o.pool, err = o.scope.Complete(o.Factory, args)
-	return err
+	o.pool = plugin.First(args)
+	return nil
 }
 
 func (o *options) validate() error {
 	if o.state != "" && !slices.Contains(cluster.ConnectionStates, o.state) {
 		return fmt.Errorf("--state %q is unknown: use one of %s", o.state, strings.Join(cluster.ConnectionStates, ", "))
 	}
-	return o.output.Validate()
+	return nil
 }
 
-func (o *options) run(ctx context.Context) error {
-	live, err := o.Cluster.Live()
-	if err != nil {
-		return err
-	}
+func (o *options) run(ctx context.Context, live *client.Client) error {
 	options := metav1.ListOptions{LabelSelector: o.selector, FieldSelector: o.fields()}
-	list, err := cluster.AllConnections(ctx, live, o.scope.Namespace, options)
+	list, err := cluster.AllConnections(ctx, live, o.Namespace, options)
 	if err != nil {
-		return o.Cluster.Explain(ctx, err, cluster.AskedForConnections(o.scope.Namespace))
+		return o.Cluster.Explain(ctx, err, cluster.AskedForConnections(o.Namespace))
 	}
 	slices.SortFunc(list.Items, func(a, b livev1alpha1.Connection) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Pool, b.Pool),
 			strings.Compare(a.Target, b.Target), strings.Compare(a.Name, b.Name))
 	})
-	return o.print(list)
+	list.SetGroupVersionKind(livev1alpha1.GroupVersion.WithKind("ConnectionList"))
+	return o.PrintList(list, "connections", connectionPrefix, cluster.Names(list.Items), func() { o.table(list.Items).Write(o.Out) })
 }
 
 // fields returns the selector of what is asked for.
@@ -110,30 +106,13 @@ func (o *options) fields() string {
 	return set.AsSelector().String()
 }
 
-func (o *options) print(list *livev1alpha1.ConnectionList) error {
-	switch {
-	case o.output.IsMachine():
-		list.SetGroupVersionKind(livev1alpha1.GroupVersion.WithKind("ConnectionList"))
-		return o.output.Encode(o.Out, list)
-	case o.output.Form == plugin.Name:
-		for _, c := range list.Items {
-			fmt.Fprintln(o.Out, connectionPrefix+display.OneLine(c.Name))
-		}
-	case len(list.Items) == 0:
-		fmt.Fprintf(o.ErrOut, "No connections%s.\n", o.scope.Where())
-	default:
-		o.table(list.Items).Write(o.Out)
-	}
-	return nil
-}
-
 func (o *options) table(items []livev1alpha1.Connection) *display.Table {
 	t := &display.Table{Columns: []string{
 		"NAMESPACE", "NAME", "POOL", "TARGET", "STATE", "IN USE", "USES", "IDLE", "RTT", "AGE",
 		"TYPE", "HANDSHAKE", "ADDRESS", "SERVER", "REPLICA",
 	}}
-	t.ShowOnlyIf(o.scope.All, "NAMESPACE")
-	t.ShowOnlyIf(o.output.Form == plugin.Wide, "TYPE", "HANDSHAKE", "ADDRESS", "SERVER", "REPLICA")
+	t.ShowOnlyIf(o.AllNamespaces, "NAMESPACE")
+	t.ShowOnlyIf(o.Output.Form == plugin.Wide, "TYPE", "HANDSHAKE", "ADDRESS", "SERVER", "REPLICA")
 	for i := range items {
 		t.Add(o.row(&items[i])...)
 	}

@@ -22,8 +22,6 @@ const connectionPrefix = "connection/"
 // drainOptions replace connections.
 type drainOptions struct {
 	*plugin.Factory
-	output     plugin.Output
-	namespace  string
 	pool       string
 	connection string
 }
@@ -41,9 +39,9 @@ func NewDrain(f *plugin.Factory) *cobra.Command {
 			"one connection", "drain "+connectionPrefix+"web-1-7"),
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completion(f),
-		RunE:              plugin.RunE(o.complete, o.validate, o.run),
+		RunE:              f.LiveE(o.complete, o.validate, o.run),
 	}
-	o.output.Register(command, plugin.JSON, plugin.YAML)
+	f.Output.Register(command, plugin.JSON, plugin.YAML)
 	return command
 }
 
@@ -72,7 +70,7 @@ func listConnections(ctx context.Context, live *client.Client, namespace string)
 	return names, nil
 }
 
-func (o *drainOptions) complete(_ *cobra.Command, args []string) (err error) {
+func (o *drainOptions) complete(_ *cobra.Command, args []string) error {
 	kind, name, qualified := strings.Cut(args[0], "/")
 	switch {
 	case !qualified:
@@ -84,26 +82,25 @@ func (o *drainOptions) complete(_ *cobra.Command, args []string) (err error) {
 	default:
 		return fmt.Errorf("%q is neither a pool nor %sNAME", args[0], connectionPrefix)
 	}
-	o.namespace, err = o.Cluster.Namespace()
-	return err
+	return nil
 }
 
 func (o *drainOptions) validate() error {
 	if o.pool == "" && o.connection == "" {
 		return errors.New("name a pool, or " + connectionPrefix + "NAME")
 	}
-	return o.output.Validate()
+	return nil
 }
 
-func (o *drainOptions) run(ctx context.Context) error {
-	drained, err := o.drain(ctx)
+func (o *drainOptions) run(ctx context.Context, live *client.Client) error {
+	drained, err := o.drain(ctx, live)
 	if err != nil {
 		return err
 	}
-	if o.output.IsMachine() {
+	if o.Output.IsMachine() {
 		drain := livev1alpha1.Drain{Status: livev1alpha1.DrainStatus{Connections: int32(drained)}}
 		drain.SetGroupVersionKind(livev1alpha1.GroupVersion.WithKind("Drain"))
-		return o.output.Encode(o.Out, drain)
+		return o.Output.Encode(o.Out, drain)
 	}
 	switch {
 	case o.connection != "":
@@ -118,15 +115,11 @@ func (o *drainOptions) run(ctx context.Context) error {
 }
 
 // drain returns how many connections are being replaced.
-func (o *drainOptions) drain(ctx context.Context) (int, error) {
-	live, err := o.Cluster.Live()
-	if err != nil {
-		return 0, err
-	}
+func (o *drainOptions) drain(ctx context.Context, live *client.Client) (int, error) {
 	if o.connection != "" {
-		err := live.DrainConnection(ctx, o.namespace, o.connection)
-		return 1, o.Cluster.Explain(ctx, err, cluster.AskedToCreate(cluster.Connections+"/drain", o.namespace, o.connection))
+		err := live.DrainConnection(ctx, o.Namespace, o.connection)
+		return 1, o.Cluster.Explain(ctx, err, cluster.AskedToCreate(cluster.Connections+"/drain", o.Namespace, o.connection))
 	}
-	drained, err := live.Pool(o.namespace, o.pool).Drain(ctx)
-	return drained, o.Cluster.Explain(ctx, err, cluster.AskedToCreate(cluster.Pools+"/drain", o.namespace, o.pool))
+	drained, err := live.Pool(o.Namespace, o.pool).Drain(ctx)
+	return drained, o.Cluster.Explain(ctx, err, cluster.AskedToCreate(cluster.Pools+"/drain", o.Namespace, o.pool))
 }

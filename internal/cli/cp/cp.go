@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -25,6 +26,8 @@ import (
 	"github.com/pkg/sftp"
 	"github.com/spf13/cobra"
 
+	"github.com/connpool/connpool/client"
+	"github.com/connpool/connpool/internal/cli/cluster"
 	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/plugin"
@@ -59,7 +62,7 @@ func New(f *plugin.Factory) *cobra.Command {
 			"a directory from a target, with its times", "cp -rp web/web-1:/var/log/nginx ./logs",
 			"what another program prints", "cp - web:backup.sql < dump.sql"),
 		Args: cobra.MinimumNArgs(2),
-		RunE: plugin.RunE(o.complete, o.validate, o.run),
+		RunE: f.LiveE(o.complete, nil, o.run),
 		ValidArgsFunction: func(command *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 			names, _ := f.CompletePoolSlashTarget(command, nil, typed)
 			for i := range names {
@@ -81,10 +84,8 @@ func (o *options) complete(_ *cobra.Command, args []string) error {
 		o.sources = append(o.sources, parseLocation(arg))
 	}
 	o.destination = parseLocation(args[last])
-	return nil
+	return checkLocations(o.sources, o.destination)
 }
-
-func (o *options) validate() error { return checkLocations(o.sources, o.destination) }
 
 // remote returns the side that is not on this machine.
 func (o *options) remote() location {
@@ -94,23 +95,23 @@ func (o *options) remote() location {
 	return o.sources[0]
 }
 
-func (o *options) run(ctx context.Context) error {
+func (o *options) run(ctx context.Context, live *client.Client) error {
 	remote := o.remote()
-	subsystem, err := sftpOn(o.Cluster, remote.pool, remote.target)
-	if err != nil {
-		return err
-	}
-	return o.over(ctx, subsystem)
+	return o.over(ctx, func(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
+		command := client.Command{Target: remote.target, Subsystem: "sftp", Stdin: stdin}
+		_, err := live.Pool(o.Namespace, remote.pool).Stream(ctx, command, client.Streams{Stdout: stdout})
+		return o.Cluster.Explain(ctx, err, cluster.AskedToStream("exec", o.Namespace, remote.pool, remote.target))
+	})
 }
 
 // over copies over an sftp subsystem.
 func (o *options) over(ctx context.Context, subsystem subsystemFunc) error {
-	client, err := openSFTP(ctx, subsystem)
+	server, err := openSFTP(ctx, subsystem)
 	if err != nil {
 		return err
 	}
-	err = o.copyAll(ctx, remoteFiles{client.Client})
-	ended := client.close()
+	err = o.copyAll(ctx, remoteFiles{server.Client})
+	ended := server.close()
 	if ctx.Err() != nil && err != nil {
 		return exit.WithError(exit.Interrupted, fmt.Errorf("interrupted, and not all is copied: %w", err))
 	}

@@ -33,11 +33,11 @@ import (
 type options struct {
 	*plugin.Factory
 
-	namespace, pool, target string
-	place                   remote.Place // without a container: ports are the pod's
-	addresses               []string
-	words                   []string
-	forwards                []forward
+	pool, target string
+	place        remote.Place // without a container: ports are the pod's
+	addresses    []string
+	words        []string
+	forwards     []forward
 }
 
 // New returns the command port-forward.
@@ -59,7 +59,7 @@ func New(f *plugin.Factory) *cobra.Command {
 			"the Docker engine of a target", "port-forward build unix:/tmp/docker.sock:unix:/var/run/docker.sock"),
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: f.CompletePoolSlashTarget,
-		RunE:              plugin.RunE(o.complete, o.validate, o.run),
+		RunE:              f.LiveE(o.complete, o.validate, o.run),
 	}
 	o.place.RegisterPod(command.Flags())
 	command.Flags().StringSliceVar(&o.addresses, "address", []string{"127.0.0.1"},
@@ -67,11 +67,10 @@ func New(f *plugin.Factory) *cobra.Command {
 	return command
 }
 
-func (o *options) complete(_ *cobra.Command, args []string) (err error) {
+func (o *options) complete(_ *cobra.Command, args []string) error {
 	o.pool, o.target = remote.PoolAndTarget(args[0])
 	o.words = args[1:]
-	o.namespace, err = o.Cluster.Namespace()
-	return err
+	return nil
 }
 
 func (o *options) validate() error {
@@ -109,18 +108,14 @@ func (o *options) through(f forward) string {
 	return f.remote + " on " + where
 }
 
-func (o *options) run(ctx context.Context) error {
-	live, err := o.Cluster.Live()
-	if err != nil {
-		return err
-	}
-	pool := live.Pool(o.namespace, o.pool)
+func (o *options) run(ctx context.Context, live *client.Client) error {
+	pool := live.Pool(o.Namespace, o.pool)
 	group, ctx := errgroup.WithContext(ctx)
 	for _, f := range o.forwards {
 		open := func(ctx context.Context) (forwarder, error) {
 			opened, err := o.openTo(ctx, pool, f.remote)
 			if err != nil {
-				return nil, o.Cluster.Explain(ctx, err, cluster.AskedToStream("portforward", o.namespace, o.pool, o.target))
+				return nil, o.Cluster.Explain(ctx, err, cluster.AskedToStream("portforward", o.Namespace, o.pool, o.target))
 			}
 			return opened, nil
 		}

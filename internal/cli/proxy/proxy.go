@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
+	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
 	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/plugin"
@@ -32,11 +33,10 @@ import (
 type options struct {
 	*plugin.Factory
 
-	command   remote.Command // its words run on this machine
-	namespace string
-	port      int
-	hasPort   bool
-	socket    string
+	command remote.Command // its words run on this machine
+	port    int
+	hasPort bool
+	socket  string
 }
 
 // New returns the command proxy.
@@ -63,7 +63,7 @@ func New(f *plugin.Factory) *cobra.Command {
 		ValidArgsFunction:     f.CompletePoolSlashTarget,
 		DisableFlagsInUseLine: true,
 		Annotations:           map[string]string{plugin.OwnFailures: "true"},
-		RunE:                  plugin.RunE(o.complete, o.validate, o.run),
+		RunE:                  f.LiveE(o.complete, o.validate, o.run),
 	}
 	flags := command.Flags()
 	o.command.RegisterTarget(f, command)
@@ -73,13 +73,12 @@ func New(f *plugin.Factory) *cobra.Command {
 	return command
 }
 
-func (o *options) complete(command *cobra.Command, args []string) (err error) {
+func (o *options) complete(command *cobra.Command, args []string) error {
 	if err := o.command.Read(command, args); err != nil {
 		return exit.Hint(err, "For example: %s proxy ci -- docker ps", o.Name)
 	}
 	o.hasPort = command.Flags().Changed("port")
-	o.namespace, err = o.Cluster.Namespace()
-	return err
+	return nil
 }
 
 func (o *options) validate() error {
@@ -92,20 +91,16 @@ func (o *options) validate() error {
 	return nil
 }
 
-func (o *options) run(ctx context.Context) error {
-	live, err := o.Cluster.Live()
-	if err != nil {
-		return err
-	}
+func (o *options) run(ctx context.Context, live *client.Client) (err error) {
 	if o.command.Target == "" {
 		if o.command.Target, err = o.onlyTarget(ctx); err != nil {
 			return err
 		}
 	}
-	api := live.Pool(o.namespace, o.command.Pool).Proxy(o.command.Target)
+	api := live.Pool(o.Namespace, o.command.Pool).Proxy(o.command.Target)
 	kind, err := kindOf(ctx, api)
 	if err != nil {
-		return o.Cluster.Explain(ctx, err, cluster.AskedToProxy(o.namespace, o.command.Pool, o.command.Target))
+		return o.Cluster.Explain(ctx, err, cluster.AskedToProxy(o.Namespace, o.command.Pool, o.command.Target))
 	}
 	return o.serve(ctx, api, kind)
 }
@@ -116,20 +111,20 @@ func (o *options) onlyTarget(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	pool, err := objects.Pool(ctx, o.namespace, o.command.Pool)
+	pool, err := objects.Pool(ctx, o.Namespace, o.command.Pool)
 	if err != nil {
-		return "", o.Cluster.Explain(ctx, err, cluster.AskedToGet(cluster.Pools, o.namespace, o.command.Pool))
+		return "", o.Cluster.Explain(ctx, err, cluster.AskedToGet(cluster.Pools, o.Namespace, o.command.Pool))
 	}
 	if pool.Spec.TargetRef != nil {
 		return pool.Spec.TargetRef.Name, nil
 	}
-	members, err := o.Cluster.Members(ctx, o.namespace, o.command.Pool)
+	members, err := o.Cluster.Members(ctx, o.Namespace, o.command.Pool)
 	if err != nil {
 		return "", err
 	}
 	if names := cluster.Names(members); len(names) > 1 {
 		return "", exit.Hint(fmt.Errorf("pool %s has %d targets, and a proxy is for one", o.command.Pool, len(names)),
-			"Name it: %s proxy %s/%s. %s", o.Name, o.command.Pool, names[0], o.Cluster.Offer("target", "", o.namespace, names))
+			"Name it: %s proxy %s/%s. %s", o.Name, o.command.Pool, names[0], o.Cluster.Offer("target", "", o.Namespace, names))
 	}
 	return members[0].Name, nil
 }
@@ -177,7 +172,7 @@ func (o *options) defaultNamespace(ctx context.Context) string {
 	if err != nil {
 		return ""
 	}
-	target, err := objects.Target(ctx, types.NamespacedName{Namespace: o.namespace, Name: o.command.Target})
+	target, err := objects.Target(ctx, types.NamespacedName{Namespace: o.Namespace, Name: o.command.Target})
 	if err != nil || target.Spec.Kubernetes == nil {
 		return ""
 	}

@@ -84,7 +84,7 @@ func (c *Command) Read(command *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	return c.ReadPool(pool)
+	return c.ReadPool(command, []string{pool})
 }
 
 // ReadAfter takes the command behind -- from the arguments, and returns the name
@@ -104,11 +104,11 @@ func (c *Command) ReadAfter(command *cobra.Command, args []string, thing string)
 	return args[0], nil
 }
 
-// ReadPool takes POOL[/TARGET].
-func (c *Command) ReadPool(argument string) error {
-	pool, target := PoolAndTarget(argument)
+// ReadPool takes POOL[/TARGET] from the first argument.
+func (c *Command) ReadPool(_ *cobra.Command, args []string) error {
+	pool, target := PoolAndTarget(args[0])
 	if target != "" && c.Target != "" && target != c.Target {
-		return fmt.Errorf("%s and --target %s name different targets", argument, c.Target)
+		return fmt.Errorf("%s and --target %s name different targets", args[0], c.Target)
 	}
 	c.Pool = pool
 	if target != "" {

@@ -20,10 +20,8 @@ import (
 // createOptions open a session.
 type createOptions struct {
 	*plugin.Factory
-	output    plugin.Output
-	command   remote.Command // without words: where the shell runs
-	namespace string
-	session   client.SessionOptions
+	command remote.Command // without words: where the shell runs
+	session client.SessionOptions
 }
 
 // newCreate returns the command session create.
@@ -40,9 +38,9 @@ func newCreate(f *plugin.Factory) *cobra.Command {
 			"with a variable, until nothing has run for a minute", "session create web --env STAGE=prod --idle-timeout 1m"),
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: f.CompletePoolSlashTarget,
-		RunE:              plugin.RunE(o.complete, o.validate, o.run),
+		RunE:              f.LiveE(o.command.ReadPool, o.validate, o.run),
 	}
-	o.output.Register(command, plugin.JSON, plugin.YAML, plugin.Name)
+	f.Output.Register(command, plugin.JSON, plugin.YAML, plugin.Name)
 	flags := command.Flags()
 	o.command.Place.Register(flags)
 	o.command.RegisterTarget(f, command)
@@ -55,14 +53,6 @@ func newCreate(f *plugin.Factory) *cobra.Command {
 	return command
 }
 
-func (o *createOptions) complete(_ *cobra.Command, args []string) (err error) {
-	if err := o.command.ReadPool(args[0]); err != nil {
-		return err
-	}
-	o.namespace, err = o.Cluster.Namespace()
-	return err
-}
-
 func (o *createOptions) validate() error {
 	const longest = livev1alpha1.MaxSessionTTLSeconds * time.Second
 	for flag, d := range map[string]time.Duration{"ttl": o.session.TTL, "idle-timeout": o.session.IdleTimeout} {
@@ -73,41 +63,34 @@ func (o *createOptions) validate() error {
 	if o.session.Name != "" && !cluster.IsName(o.session.Name) {
 		return fmt.Errorf("--name %q is no name of a Kubernetes object", o.session.Name)
 	}
-	if err := o.command.Validate(); err != nil {
-		return err
-	}
-	return o.output.Validate()
+	return o.command.Validate()
 }
 
-func (o *createOptions) run(ctx context.Context) error {
-	live, err := o.Cluster.Live()
-	if err != nil {
-		return err
-	}
+func (o *createOptions) run(ctx context.Context, live *client.Client) error {
 	where := o.command.ForClient()
 	o.session.Target, o.session.Container, o.session.Pod, o.session.Namespace = where.Target, where.Container, where.Pod, where.Namespace
 	o.session.Env = where.Env
-	session, err := live.NewSession(ctx, o.namespace, o.command.Pool, o.session)
+	session, err := live.NewSession(ctx, o.Namespace, o.command.Pool, o.session)
 	switch {
 	case errors.Is(err, client.ErrUnknown):
 		return exit.Hint(fmt.Errorf("there may be a session or not: %w", err), "Look for it: %s session list", o.Name)
 	case err != nil:
-		return o.Cluster.Explain(ctx, err, cluster.AskedToOpenSession(o.namespace, o.command.Pool, o.command.Target))
+		return o.Cluster.Explain(ctx, err, cluster.AskedToOpenSession(o.Namespace, o.command.Pool, o.command.Target))
 	}
 	return o.print(ctx, session)
 }
 
 func (o *createOptions) print(ctx context.Context, session *client.Session) error {
 	switch {
-	case o.output.Form == plugin.Name:
+	case o.Output.Form == plugin.Name:
 		fmt.Fprintln(o.Out, prefix+display.OneLine(session.Name()))
-	case o.output.IsMachine():
+	case o.Output.IsMachine():
 		object, err := session.Get(ctx)
 		if err != nil {
-			return o.Cluster.Explain(ctx, err, cluster.AskedForSessions(o.namespace, "get"))
+			return o.Cluster.Explain(ctx, err, cluster.AskedForSessions(o.Namespace, "get"))
 		}
 		object.SetGroupVersionKind(livev1alpha1.GroupVersion.WithKind("Session"))
-		return o.output.Encode(o.Out, object)
+		return o.Output.Encode(o.Out, object)
 	default:
 		fmt.Fprintln(o.Out, display.OneLine(session.Name()))
 	}

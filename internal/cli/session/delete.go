@@ -19,9 +19,8 @@ import (
 // deleteOptions end sessions.
 type deleteOptions struct {
 	*plugin.Factory
-	namespace string
-	names     []string
-	all       bool
+	names []string
+	all   bool
 }
 
 // newDelete returns the command session delete.
@@ -33,18 +32,17 @@ func newDelete(f *plugin.Factory) *cobra.Command {
 		Short:             "End sessions, and what runs in them",
 		Example:           f.Examples("one", "session delete NAME", "all that are yours in the namespace", "session delete --all"),
 		ValidArgsFunction: f.LiveNames(cluster.SessionNames),
-		RunE:              plugin.RunE(o.complete, o.validate, o.run),
+		RunE:              f.LiveE(o.complete, o.validate, o.run),
 	}
 	command.Flags().BoolVar(&o.all, "all", false, "End all sessions in the namespace that are yours")
 	return command
 }
 
-func (o *deleteOptions) complete(_ *cobra.Command, args []string) (err error) {
+func (o *deleteOptions) complete(_ *cobra.Command, args []string) error {
 	for _, arg := range args {
 		o.names = append(o.names, nameOf(arg))
 	}
-	o.namespace, err = o.Cluster.Namespace()
-	return err
+	return nil
 }
 
 func (o *deleteOptions) validate() error {
@@ -54,11 +52,7 @@ func (o *deleteOptions) validate() error {
 	return nil
 }
 
-func (o *deleteOptions) run(ctx context.Context) error {
-	live, err := o.Cluster.Live()
-	if err != nil {
-		return err
-	}
+func (o *deleteOptions) run(ctx context.Context, live *client.Client) (err error) {
 	if o.all {
 		if o.names, err = o.ours(ctx, live); err != nil {
 			return err
@@ -66,8 +60,8 @@ func (o *deleteOptions) run(ctx context.Context) error {
 	}
 	failed := 0
 	for _, name := range o.names {
-		if err := live.Session(o.namespace, name).Delete(ctx); err != nil {
-			what := cluster.AskedForSessions(o.namespace, "delete")
+		if err := live.Session(o.Namespace, name).Delete(ctx); err != nil {
+			what := cluster.AskedForSessions(o.Namespace, "delete")
 			what.Session = name
 			exit.Print(o.ErrOut, o.Cluster.Explain(ctx, err, what))
 			failed++
@@ -91,15 +85,15 @@ func (o *deleteOptions) ours(ctx context.Context, live *client.Client) ([]string
 	if err != nil {
 		return nil, fmt.Errorf("find out who you are: %w", err)
 	}
-	list, err := live.Sessions(ctx, o.namespace)
+	list, err := live.Sessions(ctx, o.Namespace)
 	if err != nil {
-		return nil, o.Cluster.Explain(ctx, err, cluster.AskedForSessions(o.namespace, "get", "list"))
+		return nil, o.Cluster.Explain(ctx, err, cluster.AskedForSessions(o.Namespace, "get", "list"))
 	}
 	list.Items = slices.DeleteFunc(list.Items, func(s livev1alpha1.Session) bool {
 		return s.Status.Owner != us || s.Status.State == livev1alpha1.SessionEnded
 	})
 	if len(list.Items) == 0 {
-		fmt.Fprintf(o.ErrOut, "No sessions of %s in namespace %s.\n", display.OneLine(us), o.namespace)
+		fmt.Fprintf(o.ErrOut, "No sessions of %s in namespace %s.\n", display.OneLine(us), o.Namespace)
 	}
 	return cluster.Names(list.Items), nil
 }

@@ -16,10 +16,9 @@ import (
 // execOptions run one command in a session.
 type execOptions struct {
 	*plugin.Factory
-	command   remote.Command // without a place, which the session has
-	namespace string
-	session   string
-	quiet     bool
+	command remote.Command // without a place, which the session has
+	session string
+	quiet   bool
 }
 
 // newExec returns the command session exec.
@@ -40,7 +39,7 @@ func newExec(f *plugin.Factory) *cobra.Command {
 		ValidArgsFunction:     plugin.Once(f.LiveNames(cluster.SessionNames)),
 		DisableFlagsInUseLine: true,
 		Annotations:           map[string]string{plugin.OwnFailures: "true"},
-		RunE:                  plugin.RunE(o.complete, o.validate, o.run),
+		RunE:                  f.LiveE(o.complete, o.validate, o.run),
 	}
 	flags := command.Flags()
 	flags.BoolVar(&o.command.Shell, "shell", false, "Let the shell interpret the command")
@@ -55,8 +54,7 @@ func (o *execOptions) complete(command *cobra.Command, args []string) error {
 		return exit.Hint(err, "For example: %s session exec NAME -- cd /tmp", o.Name)
 	}
 	o.session = nameOf(name)
-	o.namespace, err = o.Cluster.Namespace()
-	return err
+	return nil
 }
 
 func (o *execOptions) validate() error {
@@ -66,15 +64,11 @@ func (o *execOptions) validate() error {
 	return o.command.ValidateWords()
 }
 
-func (o *execOptions) run(ctx context.Context) error {
-	live, err := o.Cluster.Live()
-	if err != nil {
-		return err
-	}
+func (o *execOptions) run(ctx context.Context, live *client.Client) error {
 	command := o.command.ForClient()
-	result, err := live.Session(o.namespace, o.session).Stream(ctx, command, client.Streams{Stdout: o.Out, Stderr: o.ErrOut})
+	result, err := live.Session(o.Namespace, o.session).Stream(ctx, command, client.Streams{Stdout: o.Out, Stderr: o.ErrOut})
 	ending := remote.Ending{
-		Quiet: o.quiet, Asked: cluster.AskedToUseSession(o.namespace, o.session),
+		Quiet: o.quiet, Asked: cluster.AskedToUseSession(o.Namespace, o.session),
 		Interrupted: "the session ends together with the command, which may have done part of its work",
 	}
 	return ending.Error(ctx, o.Cluster, result, err)

@@ -29,8 +29,6 @@ import (
 // options watch connections.
 type options struct {
 	*plugin.Factory
-	scope plugin.Scope
-
 	pool     string
 	sort     string
 	interval time.Duration
@@ -53,9 +51,9 @@ func New(f *plugin.Factory) *cobra.Command {
 			"the pools of all namespaces, once", "top -A --pools --once"),
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: f.CompletePool,
-		RunE:              plugin.RunE(o.complete, o.validate, o.run),
+		RunE:              f.LiveE(o.complete, o.validate, o.run),
 	}
-	o.scope.Register(command)
+	plugin.RegisterAllNamespaces(f, command)
 	flags := command.Flags()
 	flags.DurationVar(&o.interval, "interval", 2*time.Second, "How often to look")
 	flags.StringVar(&o.sort, "sort", "u", "Key to sort by at first: u, a, i, r or n")
@@ -64,12 +62,12 @@ func New(f *plugin.Factory) *cobra.Command {
 	return command
 }
 
-func (o *options) complete(_ *cobra.Command, args []string) (err error) {
-	o.view.namespaces = o.scope.All
+func (o *options) complete(_ *cobra.Command, args []string) error {
+	o.view.namespaces = o.AllNamespaces
 	o.view.by = sortKey((o.sort + " ")[0])
 	o.once = o.once || !terminal.Is(o.Out) || !terminal.Is(o.In)
-	o.pool, err = o.scope.Complete(o.Factory, args)
-	return err
+	o.pool = plugin.First(args)
+	return nil
 }
 
 func (o *options) validate() error {
@@ -82,19 +80,15 @@ func (o *options) validate() error {
 	return nil
 }
 
-func (o *options) run(ctx context.Context) error {
-	live, err := o.Cluster.Live()
-	if err != nil {
-		return err
-	}
+func (o *options) run(ctx context.Context, live *client.Client) error {
 	var options metav1.ListOptions
 	if o.pool != "" {
 		options.FieldSelector = fields.OneTermEqualSelector(livev1alpha1.FieldPool, o.pool).String()
 	}
 	look := func(ctx context.Context) (snapshot, error) {
-		list, err := cluster.AllConnections(ctx, live, o.scope.Namespace, options)
+		list, err := cluster.AllConnections(ctx, live, o.Namespace, options)
 		if err != nil {
-			return snapshot{}, o.Cluster.Explain(ctx, err, cluster.AskedForConnections(o.scope.Namespace))
+			return snapshot{}, o.Cluster.Explain(ctx, err, cluster.AskedForConnections(o.Namespace))
 		}
 		return newSnapshot(o.Now(), list.Items), nil
 	}
