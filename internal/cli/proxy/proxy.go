@@ -13,13 +13,20 @@ package proxy
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/utils/ptr"
 
 	"github.com/connpool/connpool/client"
@@ -27,6 +34,7 @@ import (
 	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/plugin"
 	"github.com/connpool/connpool/internal/cli/remote"
+	"github.com/connpool/connpool/internal/cli/terminal"
 )
 
 // options make the API of a target reachable for its own tools.
@@ -177,4 +185,94 @@ func (o *options) defaultNamespace(ctx context.Context) string {
 		return ""
 	}
 	return ptr.Deref(target.Spec.Kubernetes.DefaultNamespace, "")
+}
+
+// apiKind is what a target's API is.
+type apiKind string
+
+const (
+	apiDocker     apiKind = "docker"
+	apiKubernetes apiKind = "kubernetes"
+)
+
+// kindOf asks the target for its version. The answer shows what the target is, and
+// that it can be reached, before a tool depends on it.
+func kindOf(ctx context.Context, api http.RoundTripper) (apiKind, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://target/version", http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	response, err := api.RoundTrip(request)
+	if err != nil {
+		return "", exit.Hint(fmt.Errorf("ask the target for its version: %w", err), "%s", cluster.CheckCluster)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, cluster.MaxAnswer))
+	if err != nil {
+		return "", fmt.Errorf("read the version of the target: %w", err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return "", cluster.Refusal(response.StatusCode, body)
+	}
+	var version struct {
+		Docker     string `json:"ApiVersion"`
+		Kubernetes string `json:"gitVersion"`
+	}
+	switch err := json.Unmarshal(body, &version); {
+	case err == nil && version.Docker != "":
+		return apiDocker, nil
+	case err == nil && version.Kubernetes != "":
+		return apiKubernetes, nil
+	}
+	return "", errors.New("the target answers neither as a Docker engine nor as a cluster")
+}
+
+// runChild runs a command on this machine and returns its exit code as an error.
+// It passes signals on, so that the command decides when to end, and what serves
+// the command does not end before.
+func runChild(ctx context.Context, streams genericiooptions.IOStreams, words, environment []string) error {
+	if ctx.Err() != nil {
+		return exit.WithError(exit.Interrupted, errors.New("interrupted before the command started"))
+	}
+	child := exec.Command(words[0], words[1:]...) //nolint:noctx // only signals end it
+	child.Stdin, child.Stdout, child.Stderr = streams.In, streams.Out, streams.ErrOut
+	child.Env = environment
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	defer signal.Stop(signals)
+	if err := child.Start(); err != nil {
+		return fmt.Errorf("the command was not run: %w", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- child.Wait() }()
+	for {
+		select {
+		case err := <-ended:
+			return childEnd(child.ProcessState, err)
+		case s := <-signals:
+			if !alreadyHas(streams.In, s) {
+				_ = child.Process.Signal(s) // It may have ended just now.
+			}
+		}
+	}
+}
+
+// alreadyHas reports whether the child got the signal, too: a terminal sends the
+// signals of its keys to every process that it runs.
+func alreadyHas(stdin any, s os.Signal) bool {
+	return terminal.Is(stdin) && (s == os.Interrupt || s == syscall.SIGQUIT)
+}
+
+// childEnd reports the end of a command as a shell would.
+func childEnd(state *os.ProcessState, err error) error {
+	if state == nil {
+		return err
+	}
+	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return exit.With(128 + int(status.Signal()))
+	}
+	if state.Success() {
+		return err // copying its streams may have failed
+	}
+	return exit.With(state.ExitCode())
 }
