@@ -180,7 +180,7 @@ func (o *options) pull(ctx context.Context, source location, remote remoteFiles)
 }
 
 func (o *options) transfer(ctx context.Context, from sourceFiles, to destinationFiles, source, destination string) ([]error, error) {
-	p := &planner{from: from, to: to}
+	p := &planner{from: from}
 	if err := p.add(ctx, source, destination, o.recursive); err != nil {
 		return nil, err
 	}
@@ -199,7 +199,7 @@ func (o *options) upload(ctx context.Context, remote remoteFiles) error {
 	}
 	m := newMeter(o.ErrOut, unknownSize, o.quiet)
 	defer m.stop()
-	return at(name, (&transfer{to: remote, meter: m}).receive(ctx, o.In, name))
+	return explain(name, (&transfer{to: remote, meter: m}).receive(ctx, o.In, name))
 }
 
 // download copies to standard output.
@@ -207,7 +207,7 @@ func (o *options) download(ctx context.Context, name string, remote remoteFiles)
 	// A progress bar would interrupt a file that is shown on the terminal.
 	m := newMeter(o.ErrOut, unknownSize, o.quiet || terminal.Is(o.Out))
 	defer m.stop()
-	return at(name, (&transfer{from: remote, meter: m}).send(ctx, name, o.Out))
+	return explain(name, (&transfer{from: remote, meter: m}).send(ctx, name, o.Out))
 }
 
 // destinationIn chooses the name of a copy as cp does: inside of the named
