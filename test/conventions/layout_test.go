@@ -255,7 +255,7 @@ var layout = []row{
 	},
 	{
 		folder: "internal/cli/plugin", is: "what commands are made with: the factory, common flags, completion",
-		imports: []string{"./client", "./internal/cli/cluster", "./internal/cli/exit"}, modules: terminalModules,
+		imports: []string{"./client", "./internal/cli/cluster", "./internal/cli/display", "./internal/cli/exit"}, modules: terminalModules,
 	},
 	{
 		folder: "internal/cli/cluster", is: "the cluster that a command talks to, and what to do when it refuses",

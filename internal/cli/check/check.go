@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
 	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/exit"
@@ -32,10 +33,8 @@ const parallelChecks = 8
 // options dial targets and explain what happens.
 type options struct {
 	*plugin.Factory
-	output    plugin.Output
-	namespace string
-	targets   []string
-	pool      string
+	targets []string
+	pool    string
 }
 
 // New returns the command check.
@@ -54,25 +53,24 @@ func New(f *plugin.Factory) *cobra.Command {
 		ValidArgsFunction: func(command *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 			return f.CompleteTarget(command, nil, typed) // any target, as often as there are arguments
 		},
-		RunE: plugin.RunE(o.complete, o.validate, o.run),
+		RunE: f.LiveE(o.complete, o.validate, o.run),
 	}
-	o.output.Register(command, plugin.JSON, plugin.YAML)
+	f.Output.Register(command, plugin.JSON, plugin.YAML)
 	command.Flags().StringVar(&o.pool, "pool", "", "Check all targets of this pool")
 	plugin.CompleteFlag(command, "pool", f.CompletePool)
 	return command
 }
 
-func (o *options) complete(_ *cobra.Command, args []string) (err error) {
+func (o *options) complete(_ *cobra.Command, args []string) error {
 	o.targets = args
-	o.namespace, err = o.Cluster.Namespace()
-	return err
+	return nil
 }
 
 func (o *options) validate() error {
 	if (len(o.targets) == 0) == (o.pool == "") {
 		return errors.New("name either targets or a pool with --pool")
 	}
-	return o.output.Validate()
+	return nil
 }
 
 // checked is the result for one target.
@@ -85,20 +83,17 @@ type checked struct {
 
 func (c checked) ready() bool { return c.err == nil && c.Status.Ready }
 
-func (o *options) run(ctx context.Context) error {
+func (o *options) run(ctx context.Context, live *client.Client) error {
 	if o.pool != "" {
-		members, err := o.Cluster.Members(ctx, o.namespace, o.pool)
+		members, err := o.Cluster.Members(ctx, o.Namespace, o.pool)
 		if err != nil {
 			return err
 		}
 		o.targets = cluster.Names(members)
 	}
-	results, err := o.checkAll(ctx)
-	if err != nil {
-		return err
-	}
-	if o.output.IsMachine() {
-		if err := o.output.Encode(o.Out, map[string]any{"checks": results}); err != nil {
+	results := o.checkAll(ctx, live)
+	if o.Output.IsMachine() {
+		if err := o.Output.Encode(o.Out, map[string]any{"checks": results}); err != nil {
 			return err
 		}
 	} else {
@@ -107,18 +102,14 @@ func (o *options) run(ctx context.Context) error {
 	return o.failure(ctx, results)
 }
 
-func (o *options) checkAll(ctx context.Context) ([]checked, error) {
-	live, err := o.Cluster.Live()
-	if err != nil {
-		return nil, err
-	}
+func (o *options) checkAll(ctx context.Context, live *client.Client) []checked {
 	results := make([]checked, len(o.targets))
 	var group errgroup.Group
 	group.SetLimit(parallelChecks)
 	for i, target := range o.targets {
 		group.Go(func() error {
 			results[i] = checked{Target: target}
-			check, err := live.Check(ctx, o.namespace, target)
+			check, err := live.Check(ctx, o.Namespace, target)
 			if err != nil {
 				results[i].err, results[i].Error = err, err.Error()
 			} else {
@@ -128,14 +119,14 @@ func (o *options) checkAll(ctx context.Context) ([]checked, error) {
 		})
 	}
 	_ = group.Wait() // errors are results
-	return results, nil
+	return results
 }
 
 // failure returns the error that carries the exit code. It explains the first
 // error only: they are alike.
 func (o *options) failure(ctx context.Context, results []checked) error {
 	if i := slices.IndexFunc(results, func(c checked) bool { return c.err != nil }); i >= 0 {
-		asked := cluster.AskedToCreate(cluster.Targets+"/check", o.namespace, results[i].Target)
+		asked := cluster.AskedToCreate(cluster.Targets+"/check", o.Namespace, results[i].Target)
 		exit.PrintHint(o.ErrOut, o.Cluster.Explain(ctx, results[i].err, asked))
 	}
 	if slices.ContainsFunc(results, func(c checked) bool { return !c.ready() }) {

@@ -29,6 +29,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/creack/pty"
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -236,4 +237,23 @@ func WantStderr(t *testing.T, got Result, code int, words ...string) {
 			t.Errorf("stderr lacks %q:\n%s", word, got.Stderr)
 		}
 	}
+}
+
+// Keyboard opens a terminal of 100 columns and 30 rows: what is written to keys is
+// read from screen, and the other way round.
+func Keyboard(t *testing.T) (keys, screen *os.File) {
+	t.Helper()
+	keys, screen, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		// In this order: a read of the terminal ends when its keys are gone.
+		_ = keys.Close()
+		_ = screen.Close()
+	})
+	if err := pty.Setsize(keys, &pty.Winsize{Cols: 100, Rows: 30}); err != nil {
+		t.Fatal(err)
+	}
+	return keys, screen
 }

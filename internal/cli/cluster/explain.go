@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/cli/exit"
 )
 
@@ -158,3 +160,173 @@ func (c *Cluster) Offer(kind, name, namespace string, known []string) string {
 }
 
 func didYouMean(names []string) string { return "Did you mean " + strings.Join(names, " or ") + "?" }
+
+// Asked is what a command asked for, so that a refusal can be explained.
+type Asked struct {
+	Group string
+	// Resource, with its subresource behind a slash.
+	Resource string
+	Verbs    []string
+	// Namespace is "" for all of them.
+	Namespace string
+	// Name of the object, or "" for all of them.
+	Name string
+	// Pool, Target and Session were asked for along with it, if they are set.
+	Pool, Target, Session string
+	// With is what else the request needs, in the same namespace.
+	With []Asked
+}
+
+// role returns the RBAC object that would permit the request.
+func (a Asked) role() string {
+	parts := []string{"connpool", strings.ReplaceAll(a.Resource, "/", "-")}
+	switch {
+	case a.Name != "":
+		parts = append(parts, a.Name)
+	case a.Resource == Sessions:
+		parts = append(parts, a.Verbs...) // or applying one role would replace another
+	}
+	name := strings.Join(parts, "-")
+	var b strings.Builder
+	kind, binding := "ClusterRole", "clusterrolebinding "+name+" --clusterrole "+name
+	if a.Namespace != "" {
+		kind, binding = "Role", fmt.Sprintf("rolebinding %s --namespace %s --role %s", name, a.Namespace, name)
+	}
+	fmt.Fprintf(&b, "apiVersion: rbac.authorization.k8s.io/v1\nkind: %s\nmetadata:\n  name: %s\n", kind, name)
+	if a.Namespace != "" {
+		fmt.Fprintf(&b, "  namespace: %s\n", a.Namespace)
+	}
+	b.WriteString("rules:\n")
+	for _, rule := range append([]Asked{a}, a.With...) {
+		b.WriteString(rule.rule())
+	}
+	fmt.Fprintf(&b, "\nand then: kubectl create %s --user USER", binding)
+	return b.String()
+}
+
+// rule returns one rule of a role.
+func (a Asked) rule() string {
+	names := ""
+	if a.Name != "" {
+		names = fmt.Sprintf("  resourceNames: [%q]\n", a.Name)
+	}
+	return fmt.Sprintf("- apiGroups: [%q]\n  resources: [%q]\n%s  verbs: [%s]\n", a.Group, a.Resource, names, strings.Join(a.Verbs, ", "))
+}
+
+// AskedToList asks for all objects of a resource of the declarative API.
+func AskedToList(resource, namespace string) Asked {
+	return Asked{Group: v1alpha1.GroupName, Resource: resource, Verbs: []string{"get", "list"}, Namespace: namespace}
+}
+
+// AskedToGet asks for one object of the declarative API.
+func AskedToGet(resource, namespace, name string) Asked {
+	return Asked{Group: v1alpha1.GroupName, Resource: resource, Verbs: []string{"get"}, Namespace: namespace, Name: name}
+}
+
+// AskedForConnections asks for a list of connections.
+func AskedForConnections(namespace string) Asked {
+	return Asked{Group: livev1alpha1.GroupName, Resource: Connections, Verbs: []string{"get", "list"}, Namespace: namespace}
+}
+
+// AskedToStream asks for a stream through a pool. It asks for get too: a WebSocket
+// is opened by GET, and kube-apiserver authorizes that method.
+func AskedToStream(subresource, namespace, pool, target string) Asked {
+	return Asked{
+		Group: livev1alpha1.GroupName, Resource: Pools + "/" + subresource, Verbs: []string{"create", "get"},
+		Namespace: namespace, Name: pool, Target: target,
+	}
+}
+
+// AskedToCreate asks for a subresource of the live API that acts once.
+func AskedToCreate(resource, namespace, name string) Asked {
+	return Asked{Group: livev1alpha1.GroupName, Resource: resource, Verbs: []string{"create"}, Namespace: namespace, Name: name}
+}
+
+// AskedToProxy asks for all Verbs: on its way a request is looked at by its
+// method, and at its end by create.
+func AskedToProxy(namespace, pool, target string) Asked {
+	return Asked{
+		Group: livev1alpha1.GroupName, Resource: Pools + "/proxy", Verbs: []string{"create", "get", "update", "patch", "delete"},
+		Namespace: namespace, Name: pool, Target: target,
+	}
+}
+
+// AskedForSessions asks for all sessions of a namespace, those of other users
+// included.
+func AskedForSessions(namespace string, verbs ...string) Asked {
+	return Asked{Group: livev1alpha1.GroupName, Resource: Sessions, Verbs: verbs, Namespace: namespace}
+}
+
+// AskedToOpenSession asks for a session, and for the exec that it stands for.
+func AskedToOpenSession(namespace, pool, target string) Asked {
+	what := AskedForSessions(namespace, "create")
+	what.Pool, what.Target = pool, target
+	what.With = []Asked{AskedToCreate(Pools+"/exec", namespace, pool)}
+	return what
+}
+
+// AskedToUseSession names no Session: a role for one that ends soon is of no use.
+func AskedToUseSession(namespace, name string) Asked {
+	what := AskedForSessions(namespace, "create", "get")
+	what.Resource = Sessions + "/exec"
+	what.Session = name
+	what.With = []Asked{AskedToCreate(Pools+"/exec", namespace, "")}
+	return what
+}
+
+// nearest returns the known words that the user may have meant by a word, at most
+// three, the best first.
+func nearest(word string, known []string) []string {
+	type guess struct {
+		word     string
+		distance int
+	}
+	var guesses []guess
+	for _, k := range known {
+		d := distance(word, k)
+		if strings.HasPrefix(k, word) || strings.HasPrefix(word, k) {
+			d = min(d, 1)
+		}
+		if d <= max(1, len(word)/3) {
+			guesses = append(guesses, guess{k, d})
+		}
+	}
+	slices.SortStableFunc(guesses, func(a, b guess) int {
+		return cmp.Or(cmp.Compare(a.distance, b.distance), cmp.Compare(a.word, b.word))
+	})
+	words := make([]string, 0, 3)
+	for _, g := range guesses[:min(3, len(guesses))] {
+		words = append(words, g.word)
+	}
+	return words
+}
+
+// distance returns how many letters of a have to be changed, added, removed or
+// swapped with their neighbor to turn it into b.
+func distance(a, b string) int {
+	// to[i][j] turns the first i letters of a into the first j letters of b.
+	to := make([][]int, len(a)+1)
+	for i := range to {
+		to[i] = make([]int, len(b)+1)
+		to[i][0] = i
+	}
+	for j := range to[0] {
+		to[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			to[i][j] = min(to[i-1][j]+1, to[i][j-1]+1, to[i-1][j-1]+differs(a[i-1], b[j-1]))
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				to[i][j] = min(to[i][j], to[i-2][j-2]+1)
+			}
+		}
+	}
+	return to[len(a)][len(b)]
+}
+
+func differs(a, b byte) int {
+	if a == b {
+		return 0
+	}
+	return 1
+}

@@ -11,6 +11,7 @@ package connections
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -21,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
 	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/plugin"
@@ -29,8 +31,6 @@ import (
 // options list connections.
 type options struct {
 	*plugin.Factory
-	scope    plugin.Scope
-	output   plugin.Output
 	pool     string
 	target   string
 	state    string
@@ -50,10 +50,10 @@ func New(f *plugin.Factory) *cobra.Command {
 			"those of all namespaces to targets with a label", "connections -A -l tier=front"),
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: f.CompletePool,
-		RunE:              plugin.RunE(o.complete, o.validate, o.run),
+		RunE:              f.LiveE(o.complete, o.validate, o.run),
 	}
-	o.scope.Register(command)
-	o.output.Register(command, plugin.JSON, plugin.YAML, plugin.Name, plugin.Wide)
+	plugin.RegisterAllNamespaces(f, command)
+	f.Output.Register(command, plugin.JSON, plugin.YAML, plugin.Name, plugin.Wide)
 	flags := command.Flags()
 	flags.StringVar(&o.target, "target", "", "Only those to this target")
 	flags.StringVar(&o.state, "state", "", "Only those in this state: "+strings.Join(cluster.ConnectionStates, ", "))
@@ -63,38 +63,35 @@ func New(f *plugin.Factory) *cobra.Command {
 	return command
 }
 
-func (o *options) complete(_ *cobra.Command, args []string) (err error) {
+func (o *options) complete(_ *cobra.Command, args []string) error {
 	for _, state := range cluster.ConnectionStates {
 		if strings.EqualFold(state, o.state) {
 			o.state = state
 		}
 	}
-	o.pool, err = o.scope.Complete(o.Factory, args)
-	return err
+	o.pool = plugin.First(args)
+	return nil
 }
 
 func (o *options) validate() error {
 	if o.state != "" && !slices.Contains(cluster.ConnectionStates, o.state) {
 		return fmt.Errorf("--state %q is unknown: use one of %s", o.state, strings.Join(cluster.ConnectionStates, ", "))
 	}
-	return o.output.Validate()
+	return nil
 }
 
-func (o *options) run(ctx context.Context) error {
-	live, err := o.Cluster.Live()
-	if err != nil {
-		return err
-	}
+func (o *options) run(ctx context.Context, live *client.Client) error {
 	options := metav1.ListOptions{LabelSelector: o.selector, FieldSelector: o.fields()}
-	list, err := cluster.AllConnections(ctx, live, o.scope.Namespace, options)
+	list, err := cluster.AllConnections(ctx, live, o.Namespace, options)
 	if err != nil {
-		return o.Cluster.Explain(ctx, err, cluster.AskedForConnections(o.scope.Namespace))
+		return o.Cluster.Explain(ctx, err, cluster.AskedForConnections(o.Namespace))
 	}
 	slices.SortFunc(list.Items, func(a, b livev1alpha1.Connection) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Pool, b.Pool),
 			strings.Compare(a.Target, b.Target), strings.Compare(a.Name, b.Name))
 	})
-	return o.print(list)
+	list.SetGroupVersionKind(livev1alpha1.GroupVersion.WithKind("ConnectionList"))
+	return o.PrintList(list, "connections", connectionPrefix, cluster.Names(list.Items), func() { o.table(list.Items).Write(o.Out) })
 }
 
 // fields returns the selector of what is asked for.
@@ -110,30 +107,13 @@ func (o *options) fields() string {
 	return set.AsSelector().String()
 }
 
-func (o *options) print(list *livev1alpha1.ConnectionList) error {
-	switch {
-	case o.output.IsMachine():
-		list.SetGroupVersionKind(livev1alpha1.GroupVersion.WithKind("ConnectionList"))
-		return o.output.Encode(o.Out, list)
-	case o.output.Form == plugin.Name:
-		for _, c := range list.Items {
-			fmt.Fprintln(o.Out, connectionPrefix+display.OneLine(c.Name))
-		}
-	case len(list.Items) == 0:
-		fmt.Fprintf(o.ErrOut, "No connections%s.\n", o.scope.Where())
-	default:
-		o.table(list.Items).Write(o.Out)
-	}
-	return nil
-}
-
 func (o *options) table(items []livev1alpha1.Connection) *display.Table {
 	t := &display.Table{Columns: []string{
 		"NAMESPACE", "NAME", "POOL", "TARGET", "STATE", "IN USE", "USES", "IDLE", "RTT", "AGE",
 		"TYPE", "HANDSHAKE", "ADDRESS", "SERVER", "REPLICA",
 	}}
-	t.ShowOnlyIf(o.scope.All, "NAMESPACE")
-	t.ShowOnlyIf(o.output.Form == plugin.Wide, "TYPE", "HANDSHAKE", "ADDRESS", "SERVER", "REPLICA")
+	t.ShowOnlyIf(o.AllNamespaces, "NAMESPACE")
+	t.ShowOnlyIf(o.Output.Form == plugin.Wide, "TYPE", "HANDSHAKE", "ADDRESS", "SERVER", "REPLICA")
 	for i := range items {
 		t.Add(o.row(&items[i])...)
 	}
@@ -151,4 +131,112 @@ func (o *options) row(c *livev1alpha1.Connection) []string {
 		idle, display.MicrosOrNone(c.RoundTripMicroseconds), display.Ago(&c.CreationTimestamp, now),
 		c.Type, display.MicrosOrNone(c.HandshakeMicroseconds), c.RemoteAddress, c.ServerVersion, c.Replica,
 	}
+}
+
+// connectionPrefix distinguishes the name of a connection from that of a pool.
+const connectionPrefix = "connection/"
+
+// drainOptions replace connections.
+type drainOptions struct {
+	*plugin.Factory
+	pool       string
+	connection string
+}
+
+// NewDrain returns the command drain.
+func NewDrain(f *plugin.Factory) *cobra.Command {
+	o := &drainOptions{Factory: f}
+	command := &cobra.Command{
+		Use:   "drain POOL | " + connectionPrefix + "NAME",
+		Short: "Replace connections by fresh ones, without cutting what runs on them",
+		Long: "Replace all connections of a pool, or one connection, by fresh ones. An old\n" +
+			"connection is closed when nothing uses it any more: nothing is cut.",
+		Example: f.Examples(
+			"every connection of a pool, for example after its hosts were restarted", "drain web",
+			"one connection", "drain "+connectionPrefix+"web-1-7"),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completion(f),
+		RunE:              f.LiveE(o.complete, o.validate, o.run),
+	}
+	f.Output.Register(command, plugin.JSON, plugin.YAML)
+	return command
+}
+
+// completion completes pools and, once their prefix is typed, connections.
+func completion(f *plugin.Factory) cobra.CompletionFunc {
+	connections := f.LiveNames(listConnections)
+	return plugin.Once(func(command *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		if !strings.HasPrefix(typed, connectionPrefix) {
+			return f.CompletePool(command, args, typed)
+		}
+		return connections(command, args, typed)
+	})
+}
+
+// listConnections lists connections as drain takes them. The first page is enough
+// for a Tab.
+func listConnections(ctx context.Context, live *client.Client, namespace string) ([]string, error) {
+	list, err := live.Connections(ctx, namespace, metav1.ListOptions{Limit: cluster.ConnectionsPerPage})
+	if err != nil {
+		return nil, err
+	}
+	names := cluster.Names(list.Items)
+	for i, name := range names {
+		names[i] = connectionPrefix + name
+	}
+	return names, nil
+}
+
+func (o *drainOptions) complete(_ *cobra.Command, args []string) error {
+	kind, name, qualified := strings.Cut(args[0], "/")
+	switch {
+	case !qualified:
+		o.pool = args[0]
+	case strings.TrimSuffix(kind, "s")+"/" == connectionPrefix:
+		o.connection = name
+	case kind == "pool" || strings.TrimSuffix(kind, "s") == "connectionpool":
+		o.pool = name
+	default:
+		return fmt.Errorf("%q is neither a pool nor %sNAME", args[0], connectionPrefix)
+	}
+	return nil
+}
+
+func (o *drainOptions) validate() error {
+	if o.pool == "" && o.connection == "" {
+		return errors.New("name a pool, or " + connectionPrefix + "NAME")
+	}
+	return nil
+}
+
+func (o *drainOptions) run(ctx context.Context, live *client.Client) error {
+	drained, err := o.drain(ctx, live)
+	if err != nil {
+		return err
+	}
+	if o.Output.IsMachine() {
+		drain := livev1alpha1.Drain{Status: livev1alpha1.DrainStatus{Connections: int32(drained)}}
+		drain.SetGroupVersionKind(livev1alpha1.GroupVersion.WithKind("Drain"))
+		return o.Output.Encode(o.Out, drain)
+	}
+	switch {
+	case o.connection != "":
+		fmt.Fprintf(o.Out, "Connection %s is being replaced; it closes when nothing uses it any more.\n", o.connection)
+	case drained == 0:
+		fmt.Fprintf(o.Out, "Pool %s has no connections to replace.\n", o.pool)
+	default:
+		fmt.Fprintf(o.Out, "Pool %s: %s being replaced; each closes when nothing uses it any more.\n",
+			o.pool, display.Count(drained, "connection is", "connections are"))
+	}
+	return nil
+}
+
+// drain returns how many connections are being replaced.
+func (o *drainOptions) drain(ctx context.Context, live *client.Client) (int, error) {
+	if o.connection != "" {
+		err := live.DrainConnection(ctx, o.Namespace, o.connection)
+		return 1, o.Cluster.Explain(ctx, err, cluster.AskedToCreate(cluster.Connections+"/drain", o.Namespace, o.connection))
+	}
+	drained, err := live.Pool(o.Namespace, o.pool).Drain(ctx)
+	return drained, o.Cluster.Explain(ctx, err, cluster.AskedToCreate(cluster.Pools+"/drain", o.Namespace, o.pool))
 }

@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -25,6 +26,8 @@ import (
 	"github.com/pkg/sftp"
 	"github.com/spf13/cobra"
 
+	"github.com/connpool/connpool/client"
+	"github.com/connpool/connpool/internal/cli/cluster"
 	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/plugin"
@@ -59,7 +62,7 @@ func New(f *plugin.Factory) *cobra.Command {
 			"a directory from a target, with its times", "cp -rp web/web-1:/var/log/nginx ./logs",
 			"what another program prints", "cp - web:backup.sql < dump.sql"),
 		Args: cobra.MinimumNArgs(2),
-		RunE: plugin.RunE(o.complete, o.validate, o.run),
+		RunE: f.LiveE(o.complete, nil, o.run),
 		ValidArgsFunction: func(command *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 			names, _ := f.CompletePoolSlashTarget(command, nil, typed)
 			for i := range names {
@@ -81,10 +84,8 @@ func (o *options) complete(_ *cobra.Command, args []string) error {
 		o.sources = append(o.sources, parseLocation(arg))
 	}
 	o.destination = parseLocation(args[last])
-	return nil
+	return checkLocations(o.sources, o.destination)
 }
-
-func (o *options) validate() error { return checkLocations(o.sources, o.destination) }
 
 // remote returns the side that is not on this machine.
 func (o *options) remote() location {
@@ -94,23 +95,23 @@ func (o *options) remote() location {
 	return o.sources[0]
 }
 
-func (o *options) run(ctx context.Context) error {
+func (o *options) run(ctx context.Context, live *client.Client) error {
 	remote := o.remote()
-	subsystem, err := sftpOn(o.Cluster, remote.pool, remote.target)
-	if err != nil {
-		return err
-	}
-	return o.over(ctx, subsystem)
+	return o.over(ctx, func(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
+		command := client.Command{Target: remote.target, Subsystem: "sftp", Stdin: stdin}
+		_, err := live.Pool(o.Namespace, remote.pool).Stream(ctx, command, client.Streams{Stdout: stdout})
+		return o.Cluster.Explain(ctx, err, cluster.AskedToStream("exec", o.Namespace, remote.pool, remote.target))
+	})
 }
 
 // over copies over an sftp subsystem.
 func (o *options) over(ctx context.Context, subsystem subsystemFunc) error {
-	client, err := openSFTP(ctx, subsystem)
+	server, err := openSFTP(ctx, subsystem)
 	if err != nil {
 		return err
 	}
-	err = o.copyAll(ctx, remoteFiles{client.Client})
-	ended := client.close()
+	err = o.copyAll(ctx, remoteFiles{server.Client})
+	ended := server.close()
 	if ctx.Err() != nil && err != nil {
 		return exit.WithError(exit.Interrupted, fmt.Errorf("interrupted, and not all is copied: %w", err))
 	}
@@ -179,7 +180,7 @@ func (o *options) pull(ctx context.Context, source location, remote remoteFiles)
 }
 
 func (o *options) transfer(ctx context.Context, from sourceFiles, to destinationFiles, source, destination string) ([]error, error) {
-	p := &planner{from: from, to: to}
+	p := &planner{from: from}
 	if err := p.add(ctx, source, destination, o.recursive); err != nil {
 		return nil, err
 	}
@@ -198,7 +199,7 @@ func (o *options) upload(ctx context.Context, remote remoteFiles) error {
 	}
 	m := newMeter(o.ErrOut, unknownSize, o.quiet)
 	defer m.stop()
-	return at(name, (&transfer{to: remote, meter: m}).receive(ctx, o.In, name))
+	return explain(name, (&transfer{to: remote, meter: m}).receive(ctx, o.In, name))
 }
 
 // download copies to standard output.
@@ -206,7 +207,7 @@ func (o *options) download(ctx context.Context, name string, remote remoteFiles)
 	// A progress bar would interrupt a file that is shown on the terminal.
 	m := newMeter(o.ErrOut, unknownSize, o.quiet || terminal.Is(o.Out))
 	defer m.stop()
-	return at(name, (&transfer{from: remote, meter: m}).send(ctx, name, o.Out))
+	return explain(name, (&transfer{from: remote, meter: m}).send(ctx, name, o.Out))
 }
 
 // destinationIn chooses the name of a copy as cp does: inside of the named
@@ -257,4 +258,79 @@ func openLocal(name string) (localFiles, string, error) {
 		return localFiles{root}, ".", nil
 	}
 	return localFiles{root}, filepath.Base(full), nil
+}
+
+// standardStream is standard input as a source, and standard output as a
+// destination.
+const standardStream = "-"
+
+// location is one side of a copy. Without a pool it is on this machine.
+type location struct {
+	pool, target, path string
+}
+
+func (l location) isRemote() bool { return l.pool != "" }
+
+func (l location) isStream() bool { return !l.isRemote() && l.path == standardStream }
+
+// sameTarget reports whether one sftp client reaches both.
+func (l location) sameTarget(other location) bool {
+	return l.pool == other.pool && l.target == other.target
+}
+
+func (l location) String() string {
+	switch {
+	case !l.isRemote():
+		return l.path
+	case l.target == "":
+		return l.pool + ":" + l.path
+	}
+	return l.pool + "/" + l.target + ":" + l.path
+}
+
+// parseLocation reads [POOL[/TARGET]:]PATH. A text without a colon, or without
+// valid names before its colon, is a file of this machine. So ./a:b always is.
+func parseLocation(text string) location {
+	local := location{path: text}
+	names, path, ok := strings.Cut(text, ":")
+	if !ok || filepath.VolumeName(text) != "" {
+		return local
+	}
+	pool, target, hasTarget := strings.Cut(names, "/")
+	if !cluster.IsName(pool) || hasTarget && !cluster.IsName(target) {
+		return local
+	}
+	return location{pool: pool, target: target, path: fromHome(path)}
+}
+
+// fromHome makes a path relative to the user's home, where sftp begins. sftp does
+// not know the ~ that users type.
+func fromHome(path string) string {
+	rest, ok := strings.CutPrefix(path, "~/")
+	switch {
+	case path == "" || path == "~" || ok && strings.Trim(rest, "/") == "":
+		return "."
+	case ok:
+		return strings.TrimLeft(rest, "/")
+	}
+	return path
+}
+
+// checkLocations refuses what cannot be copied.
+func checkLocations(sources []location, destination location) error {
+	for _, source := range sources {
+		switch {
+		case source.path == "" || destination.path == "":
+			return errors.New("a path is empty: name a file")
+		case source.isRemote() && destination.isRemote():
+			return fmt.Errorf("both %s and %s are remote: copy to this machine first, and from here on", source, destination)
+		case !source.isRemote() && !destination.isRemote():
+			return fmt.Errorf("neither %s nor %s is remote: write POOL:PATH or POOL/TARGET:PATH for the remote side", source, destination)
+		case !source.sameTarget(sources[0]):
+			return fmt.Errorf("%s and %s are of different pools or targets: copy them one after the other", sources[0], source)
+		case len(sources) > 1 && (source.isStream() || destination.isStream()):
+			return errors.New("- takes exactly one file: name one source")
+		}
+	}
+	return nil
 }

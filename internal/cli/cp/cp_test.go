@@ -66,8 +66,7 @@ func TestCopiesThatMakeNoSenseAreRefused(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := &options{}
-			_ = o.complete(nil, strings.Split(c.words, " "))
-			if err := o.validate(); err == nil || !strings.Contains(err.Error(), c.want) {
+			if err := o.complete(nil, strings.Split(c.words, " ")); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v, want one about %q", err, c.want)
 			}
 		})
@@ -150,9 +149,6 @@ func (c *copyTest) run(t testing.TB, subsystem subsystemFunc, words ...string) e
 		}
 	}
 	if err := o.complete(nil, args); err != nil {
-		t.Fatal(err)
-	}
-	if err := o.validate(); err != nil {
 		t.Fatal(err)
 	}
 	return o.over(t.Context(), subsystem)

@@ -4,19 +4,16 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
-	"path/filepath"
 	"time"
 
 	"github.com/pkg/sftp"
 )
 
-// fileSystem is what both sides of a copy need.
+// fileSystem is what both sides of a copy need. Names have slashes on every system,
+// which os.Root accepts on each.
 type fileSystem interface {
 	stat(name string) (fs.FileInfo, error) // follows a link
 	lstat(name string) (fs.FileInfo, error)
-	join(directory, name string) string
-	dir(name string) string
 }
 
 // sourceFiles is a file system from which files are copied.
@@ -57,8 +54,6 @@ func (l localFiles) chmod(name string, mode fs.FileMode) error { return l.root.C
 func (l localFiles) chtimes(name string, mtime time.Time) error {
 	return l.root.Chtimes(name, mtime, mtime)
 }
-func (l localFiles) join(directory, name string) string { return filepath.Join(directory, name) }
-func (l localFiles) dir(name string) string             { return filepath.Dir(name) }
 
 func (l localFiles) list(name string) ([]fs.FileInfo, error) {
 	directory, err := l.root.Open(name)
@@ -85,9 +80,6 @@ func (r remoteFiles) mkdir(name string) error                   { return r.clien
 func (r remoteFiles) link(target, name string) error            { return r.client.Symlink(target, name) }
 func (r remoteFiles) remove(name string) error                  { return r.client.Remove(name) }
 func (r remoteFiles) chmod(name string, mode fs.FileMode) error { return r.client.Chmod(name, mode) }
-
-func (r remoteFiles) join(directory, name string) string { return path.Join(directory, name) }
-func (r remoteFiles) dir(name string) string             { return path.Dir(name) }
 
 func (r remoteFiles) chtimes(name string, modified time.Time) error {
 	return r.client.Chtimes(name, modified, modified)

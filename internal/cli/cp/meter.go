@@ -59,8 +59,9 @@ func (m *meter) show(width int) {
 	}
 }
 
+// line divides by the time that has passed, which is therefore never zero.
 func (m *meter) line(width int) string {
-	return "\r\x1b[K" + progressLine(m.done.Load(), m.total, since(m.started, time.Now()), width-1)
+	return "\r\x1b[K" + progressLine(m.done.Load(), m.total, max(time.Since(m.started), time.Millisecond), width-1)
 }
 
 // progressLine returns what a terminal of some width shows.

@@ -20,24 +20,6 @@ type entry struct {
 	link     string // the target of a link
 }
 
-// plan is what a copy will do. Directories come before what is in them.
-type plan struct {
-	entries []entry
-	// left says what stays behind, and why.
-	left []error
-}
-
-// bytes returns how much there is to transfer.
-func (p *plan) bytes() int64 {
-	var sum int64
-	for _, e := range p.entries {
-		if e.mode.IsRegular() {
-			sum += e.size
-		}
-	}
-	return sum
-}
-
 // Bounds of a tree, so that the tree of a hostile server ends.
 const (
 	maxEntries = 1_000_000
@@ -47,8 +29,21 @@ const (
 // planner walks a tree that it does not trust.
 type planner struct {
 	from sourceFiles
-	to   destinationFiles
-	plan
+	// entries are what there is to copy. Directories come before what is in them.
+	entries []entry
+	// left says what stays behind, and why.
+	left []error
+}
+
+// bytes returns how much there is to transfer.
+func (p *planner) bytes() int64 {
+	var sum int64
+	for _, e := range p.entries {
+		if e.mode.IsRegular() {
+			sum += e.size
+		}
+	}
+	return sum
 }
 
 // add plans one thing that the user has named. It follows a link.
@@ -103,7 +98,7 @@ func (p *planner) walkDirectory(ctx context.Context, e entry, depth int) error {
 			return fmt.Errorf("the directory %q lists %q, which is no name of a file: "+
 				"the server cannot be trusted, and nothing is copied", e.from, name)
 		}
-		if err := p.walk(ctx, newEntry(p.from.join(e.from, name), p.to.join(e.to, name), child), depth+1); err != nil {
+		if err := p.walk(ctx, newEntry(path.Join(e.from, name), path.Join(e.to, name), child), depth+1); err != nil {
 			return err
 		}
 	}
@@ -129,15 +124,7 @@ func (p *planner) leave(e entry, why error) {
 
 // isPlainName reports whether a name stays in its directory.
 func isPlainName(name string) bool {
-	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
-		return false
-	}
-	for i := range len(name) {
-		if os.IsPathSeparator(name[i]) {
-			return false
-		}
-	}
-	return true
+	return name != "" && name != "." && name != ".." && !strings.ContainsAny(name, "/\x00"+string(os.PathSeparator))
 }
 
 // staysInside reports whether the target of a link that is depth directories deep
@@ -155,10 +142,12 @@ func staysInside(target string, depth int) bool {
 	return up < depth
 }
 
-// explain words an error of a file system without repeating the name and the
-// system call.
+// explain words an error of a file system, if there is one, without repeating the
+// name and the system call.
 func explain(name string, err error) error {
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%q does not exist", name)
 	case errors.Is(err, fs.ErrPermission):

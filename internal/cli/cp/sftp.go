@@ -13,7 +13,6 @@ import (
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/client"
-	"github.com/connpool/connpool/internal/cli/cluster"
 	"github.com/connpool/connpool/internal/cli/exit"
 )
 
@@ -120,21 +119,4 @@ func noSFTP(err error) error {
 		"Files are copied over the sftp subsystem. An sshd offers it by a line in its sshd_config:\n\n"+
 			"  Subsystem sftp internal-sftp\n\n"+
 			"and by a login that prints nothing without a terminal.")
-}
-
-// sftpOn returns the sftp subsystem of a target, reached through its pool.
-func sftpOn(c *cluster.Cluster, pool, target string) (subsystemFunc, error) {
-	namespace, err := c.Namespace()
-	if err != nil {
-		return nil, err
-	}
-	live, err := c.Live()
-	if err != nil {
-		return nil, err
-	}
-	return func(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
-		command := client.Command{Target: target, Subsystem: "sftp", Stdin: stdin}
-		_, err := live.Pool(namespace, pool).Stream(ctx, command, client.Streams{Stdout: stdout})
-		return c.Explain(ctx, err, cluster.AskedToStream("exec", namespace, pool, target))
-	}, nil
 }

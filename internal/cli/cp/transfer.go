@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/pkg/sftp"
 	"golang.org/x/sync/errgroup"
@@ -46,19 +46,15 @@ func (t *transfer) run(ctx context.Context, entries []entry) ([]error, error) {
 			return t.failed, err
 		}
 	}
-	if err := t.copyAll(ctx, files); err != nil {
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(filesAtOnce)
+	for _, e := range files {
+		group.Go(func() error { return t.note(groupCtx, e, t.copy(groupCtx, e)) })
+	}
+	if err := group.Wait(); err != nil {
 		return t.failed, err
 	}
 	return t.failed, t.finishDirectories(ctx)
-}
-
-func (t *transfer) copyAll(ctx context.Context, entries []entry) error {
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(filesAtOnce)
-	for _, e := range entries {
-		group.Go(func() error { return t.note(groupCtx, e, t.copy(groupCtx, e)) })
-	}
-	return group.Wait()
 }
 
 func (t *transfer) copy(ctx context.Context, e entry) error {
@@ -105,23 +101,15 @@ func (t *transfer) copyFile(ctx context.Context, e entry) error {
 // replace builds a file or link under a temporary name beside its own and renames
 // it, so that no reader sees half of it, and an old file stays until then.
 func (t *transfer) replace(name string, build func(temporary string) error) error {
-	temporary := t.to.join(t.to.dir(name), temporaryName())
+	temporary := path.Join(path.Dir(name), temporaryName())
 	err := build(temporary)
 	if err == nil {
-		err = at(name, t.to.rename(temporary, name))
+		err = explain(name, t.to.rename(temporary, name))
 	}
 	if err != nil {
 		_ = t.to.remove(temporary)
 	}
 	return err
-}
-
-// at names the destination in an error. note adds the name of the source.
-func at(name string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return explain(name, err)
 }
 
 // temporaryName returns a hidden name that is short enough for any directory.
@@ -133,7 +121,7 @@ const unknownSize = -1
 func (t *transfer) fill(ctx context.Context, name string, in io.Reader, size int64) error {
 	out, err := t.to.create(name)
 	if err != nil {
-		return at(t.to.dir(name), err)
+		return explain(path.Dir(name), err)
 	}
 	written, err := t.pump(ctx, out, in, size)
 	// Some servers report a full disk only when the file is closed.
@@ -149,18 +137,18 @@ func (t *transfer) fill(ctx context.Context, name string, in io.Reader, size int
 // pump copies with as many requests in flight as sftp allows, in either direction.
 func (t *transfer) pump(ctx context.Context, out io.Writer, in io.Reader, size int64) (int64, error) {
 	if remote, ok := in.(*sftp.File); ok {
-		return remote.WriteTo(&countingWriter{ctx: ctx, out: out, meter: t.meter})
+		return remote.WriteTo(&counting{ctx: ctx, meter: t.meter, out: out})
 	}
-	return io.Copy(out, &countingReader{ctx: ctx, in: in, meter: t.meter, size: size})
+	return io.Copy(out, &counting{ctx: ctx, meter: t.meter, in: in, size: size})
 }
 
 // setMetadata sets the permissions of a copy and, if asked for, its times. It sets
 // the plain permissions only: no copy is setuid or setgid.
 func (t *transfer) setMetadata(name string, e entry) error {
 	if err := t.to.chmod(name, e.mode.Perm()); err != nil || !t.times {
-		return at(e.to, err)
+		return explain(e.to, err)
 	}
-	return at(e.to, t.to.chtimes(name, e.modified))
+	return explain(e.to, t.to.chtimes(name, e.modified))
 }
 
 // makeDirectory makes a directory unless it exists. Only the directory that the
@@ -178,7 +166,7 @@ func (t *transfer) makeDirectory(e entry, named bool) error {
 		return fmt.Errorf("%q is in its way", e.to)
 	}
 	if err := t.to.mkdir(e.to); err != nil {
-		return at(e.to, err)
+		return explain(e.to, err)
 	}
 	t.made = append(t.made, e)
 	return nil
@@ -222,41 +210,28 @@ func (t *transfer) send(ctx context.Context, name string, out io.Writer) error {
 	return err
 }
 
-// countingReader tells the meter what it reads, and ends with its context.
-type countingReader struct {
+// counting tells the meter what passes, in either direction, and ends with its
+// context.
+type counting struct {
 	ctx   context.Context
-	in    io.Reader
 	meter *meter
+	in    io.Reader
+	out   io.Writer
 	size  int64
 }
 
-func (c *countingReader) Read(buffer []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	n, err := c.in.Read(buffer)
-	c.meter.add(n)
-	return n, err
-}
+func (c *counting) Read(buffer []byte) (int, error) { return c.count(c.in.Read, buffer) }
+
+func (c *counting) Write(data []byte) (int, error) { return c.count(c.out.Write, data) }
 
 // Size lets sftp choose how many requests to have in flight.
-func (c *countingReader) Size() int64 { return c.size }
+func (c *counting) Size() int64 { return c.size }
 
-// countingWriter tells the meter what it writes, and ends with its context.
-type countingWriter struct {
-	ctx   context.Context
-	out   io.Writer
-	meter *meter
-}
-
-func (c *countingWriter) Write(data []byte) (int, error) {
+func (c *counting) count(pass func([]byte) (int, error), data []byte) (int, error) {
 	if err := c.ctx.Err(); err != nil {
 		return 0, err
 	}
-	n, err := c.out.Write(data)
+	n, err := pass(data)
 	c.meter.add(n)
 	return n, err
 }
-
-// since returns a duration that is never zero, so that it can be a divisor.
-func since(start, now time.Time) time.Duration { return max(now.Sub(start), time.Millisecond) }

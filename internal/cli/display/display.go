@@ -16,12 +16,17 @@ package display
 import (
 	"cmp"
 	"fmt"
+	"io"
+	"os"
 	"strings"
+	"text/tabwriter"
 	"time"
 	"unicode"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
+
+	"github.com/connpool/connpool/internal/cli/terminal"
 )
 
 // None stands in a table for an absent value.
@@ -92,3 +97,94 @@ func Count[N ~int | ~int32 | ~int64](n N, one, many string) string {
 
 // OrNone returns a word on one line, or None if there is none.
 func OrNone(word string) string { return cmp.Or(OneLine(word), None) }
+
+// Table aligns columns as kubectl does.
+type Table struct {
+	Columns []string
+
+	rows   [][]string
+	hidden map[string]bool
+}
+
+// ShowOnlyIf hides columns unless the condition holds. Rows have their cells all
+// the same.
+func (t *Table) ShowOnlyIf(condition bool, columns ...string) {
+	if t.hidden == nil {
+		t.hidden = map[string]bool{}
+	}
+	for _, column := range columns {
+		t.hidden[column] = !condition
+	}
+}
+
+// Add appends a row. Its cells lose what could steer a terminal.
+func (t *Table) Add(cells ...string) {
+	for i, cell := range cells {
+		cells[i] = OrNone(cell)
+	}
+	t.rows = append(t.rows, cells)
+}
+
+// Write prints the table.
+func (t *Table) Write(out io.Writer) {
+	for _, line := range t.Lines() {
+		fmt.Fprintln(out, line)
+	}
+}
+
+// Lines returns the header and the rows.
+func (t *Table) Lines() []string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
+	for _, row := range append([][]string{t.Columns}, t.rows...) {
+		fmt.Fprintln(w, strings.Join(t.shown(row), "\t"))
+	}
+	_ = w.Flush() // a builder never fails
+	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+}
+
+// shown returns the cells of the columns that are not hidden.
+func (t *Table) shown(row []string) []string {
+	var cells []string
+	for i, cell := range row {
+		if !t.hidden[t.Columns[i]] {
+			cells = append(cells, cell)
+		}
+	}
+	return cells
+}
+
+// Paint colors words; false leaves them as they are.
+type Paint bool
+
+// The colors, named as the terminal knows them. It chooses their tone.
+const (
+	Red    = "31"
+	Green  = "32"
+	Yellow = "33"
+)
+
+// PaintFor decides whether to use colors on a stream: on a terminal, unless the
+// user has set NO_COLOR.
+func PaintFor(out io.Writer) Paint {
+	return Paint(terminal.Is(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
+}
+
+// In returns text in a color; "" is no color.
+func (p Paint) In(color, text string) string {
+	if !bool(p) || color == "" {
+		return text
+	}
+	return "\x1b[" + color + "m" + text + "\x1b[0m"
+}
+
+// Mark is the sign before a line that reports a success or a failure.
+func (p Paint) Mark(ok bool) string {
+	if ok {
+		return p.In(Green, "✔")
+	}
+	return p.In(Red, "✘")
+}
+
+// Attention is the sign before a line that reports neither.
+func (p Paint) Attention() string { return p.In(Yellow, "!") }

@@ -35,8 +35,6 @@ const questionTimeout = 10 * time.Second
 // options find out whether all is installed and permitted.
 type options struct {
 	*plugin.Factory
-	output    plugin.Output
-	namespace string
 }
 
 // Results of a question.
@@ -70,23 +68,16 @@ func New(f *plugin.Factory) *cobra.Command {
 			"you merely may not do is no failure.",
 		Example: f.Examples("in the namespace of the kubeconfig", "doctor", "in another one", "doctor -n prod"),
 		Args:    cobra.NoArgs,
-		RunE:    plugin.RunE(o.complete, o.validate, o.run),
+		RunE:    f.NamespacedE(nil, nil, o.run),
 	}
-	o.output.Register(command, plugin.JSON, plugin.YAML)
+	f.Output.Register(command, plugin.JSON, plugin.YAML)
 	return command
 }
 
-func (o *options) complete(*cobra.Command, []string) (err error) {
-	o.namespace, err = o.Cluster.Namespace()
-	return err
-}
-
-func (o *options) validate() error { return o.output.Validate() }
-
 func (o *options) run(ctx context.Context) error {
 	findings := o.examine(ctx)
-	if o.output.IsMachine() {
-		if err := o.output.Encode(o.Out, map[string]any{"findings": findings}); err != nil {
+	if o.Output.IsMachine() {
+		if err := o.Output.Encode(o.Out, map[string]any{"findings": findings}); err != nil {
 			return err
 		}
 	} else {
@@ -132,7 +123,7 @@ func (o *options) examine(ctx context.Context) []finding {
 		const next = "name a kubeconfig with --kubeconfig or KUBECONFIG, and a cluster in it with --context"
 		return []finding{{"cluster", findingBroken, err.Error(), next}}
 	}
-	e := examination{plain: plain, namespace: o.namespace, program: o.Name}
+	e := examination{plain: plain, namespace: o.Namespace, program: o.Name}
 	first := e.cluster(ctx)
 	if first.Result == findingBroken {
 		return []finding{first}

@@ -32,10 +32,9 @@ import (
 // options run one command.
 type options struct {
 	*plugin.Factory
-	command   remote.Command
-	namespace string
-	stdin     bool
-	quiet     bool
+	command remote.Command
+	stdin   bool
+	quiet   bool
 }
 
 // New returns the command exec.
@@ -63,7 +62,7 @@ func New(f *plugin.Factory) *cobra.Command {
 		ValidArgsFunction:     f.CompletePoolSlashTarget,
 		DisableFlagsInUseLine: true,
 		Annotations:           map[string]string{plugin.OwnFailures: "true"},
-		RunE:                  plugin.RunE(o.complete, o.validate, o.run),
+		RunE:                  f.LiveE(o.complete, o.validate, o.run),
 	}
 	flags := command.Flags()
 	o.command.Place.Register(flags)
@@ -77,7 +76,32 @@ func New(f *plugin.Factory) *cobra.Command {
 	return command
 }
 
-func (o *options) complete(command *cobra.Command, args []string) (err error) {
+// NewShell returns the command shell.
+func NewShell(f *plugin.Factory) *cobra.Command {
+	o := &options{Factory: f, stdin: true}
+	command := &cobra.Command{
+		Use:   "shell POOL[/TARGET]",
+		Short: "Open a shell on a target",
+		Long: "Open a shell on a target: the login shell of a host, or sh in a container or pod.\n" +
+			"It is the same as exec -it without a command.",
+		Example: f.Examples(
+			"on a host", "shell web/web-1",
+			"in a container of a Docker engine", "shell ci --container web",
+			"in a pod", "shell cluster --pod web-0"),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: f.CompletePoolSlashTarget,
+		Annotations:       map[string]string{plugin.OwnFailures: "true"},
+		RunE:              f.LiveE(o.command.ReadPool, o.validateShell, o.run),
+	}
+	flags := command.Flags()
+	o.command.TTY = true
+	o.command.Place.Register(flags)
+	o.command.RegisterTarget(f, command)
+	flags.StringArrayVar(&o.command.Env, "env", nil, remote.EnvUsage)
+	return command
+}
+
+func (o *options) complete(command *cobra.Command, args []string) error {
 	if err := o.command.Read(command, args); err != nil {
 		return exit.Hint(err, "For example: %s exec web/web-1 -- uptime", o.Name)
 	}
@@ -87,8 +111,7 @@ func (o *options) complete(command *cobra.Command, args []string) (err error) {
 			fmt.Fprintln(o.ErrOut, "note: without a terminal: standard input is none")
 		}
 	}
-	o.namespace, err = o.Cluster.Namespace()
-	return err
+	return nil
 }
 
 func (o *options) validate() error {
@@ -98,15 +121,19 @@ func (o *options) validate() error {
 	return o.command.Validate()
 }
 
-func (o *options) run(ctx context.Context) error {
-	live, err := o.Cluster.Live()
-	if err != nil {
-		return err
+func (o *options) validateShell() error {
+	if !terminal.Is(o.In) {
+		return exit.Hint(errors.New("a shell needs a terminal, and standard input is none"),
+			"To run what standard input holds: %s exec %s -i -- sh", o.Name, o.command.Pool)
 	}
-	result, err := o.stream(ctx, live.Pool(o.namespace, o.command.Pool))
+	return o.validate()
+}
+
+func (o *options) run(ctx context.Context, live *client.Client) error {
+	result, err := o.stream(ctx, live.Pool(o.Namespace, o.command.Pool))
 	ending := remote.Ending{
 		Quiet: o.quiet, Interrupted: remote.Signaled,
-		Asked: cluster.AskedToStream("exec", o.namespace, o.command.Pool, o.command.Target),
+		Asked: cluster.AskedToStream("exec", o.Namespace, o.command.Pool, o.command.Target),
 	}
 	return ending.Error(ctx, o.Cluster, result, err)
 }

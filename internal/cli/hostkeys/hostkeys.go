@@ -41,7 +41,6 @@ type options struct {
 	targetName  string
 	credentials string
 	timeout     time.Duration
-	output      plugin.Output
 }
 
 // New returns the command hostkeys.
@@ -59,14 +58,14 @@ func New(f *plugin.Factory) *cobra.Command {
 			"another port and name", "hostkeys 10.0.0.5:2222 --name jump --login ops",
 			"for a program", "hostkeys web-1.example.com -o json"),
 		Args: cobra.ExactArgs(1),
-		RunE: plugin.RunE(o.complete, o.validate, o.run),
+		RunE: f.RunE(o.complete, o.validate, o.run),
 	}
 	flags := command.Flags()
 	flags.StringVar(&o.targetName, "name", "", "Name of the target; made of HOST when absent")
 	flags.StringVar(&o.user, "login", "", "User to log in as; the same as USER@; yours when absent")
 	flags.StringVar(&o.credentials, "credentials", "", "Name of the Secret to log in with; NAME-ssh when absent")
 	flags.DurationVar(&o.timeout, "timeout", 5*time.Second, "How long the host may take to answer")
-	o.output.Register(command, plugin.YAML, plugin.JSON)
+	f.Output.Register(command, plugin.YAML, plugin.JSON)
 	return command
 }
 
@@ -148,7 +147,7 @@ func (o *options) validate() error {
 	case o.timeout <= 0:
 		return fmt.Errorf("--timeout %s is not positive", o.timeout)
 	}
-	return o.output.Validate()
+	return nil
 }
 
 func (o *options) run(ctx context.Context) error {
@@ -157,14 +156,14 @@ func (o *options) run(ctx context.Context) error {
 		return err
 	}
 	pins := strongKeys(scan.keys)
-	if !o.output.IsMachine() {
+	if !o.Output.IsMachine() {
 		o.describe(scan)
 	}
 	if len(pins) == 0 {
 		return errors.New("every key of this host is too weak to be pinned: give it an ed25519 key (ssh-keygen -A)")
 	}
-	o.output.Form = cmp.Or(o.output.Form, plugin.YAML)
-	return o.output.Encode(o.Out, o.target(pins))
+	o.Output.Form = cmp.Or(o.Output.Form, plugin.YAML)
+	return o.Output.Encode(o.Out, o.target(pins))
 }
 
 // describe prints what was found, and how to verify it.

@@ -110,7 +110,7 @@ func (f *Factory) listTargets(ctx context.Context, args []string) ([]string, err
 	if err != nil {
 		return nil, err
 	}
-	pool, _, _ := strings.Cut(first(args), "/")
+	pool, _, _ := strings.Cut(First(args), "/")
 	return objects.TargetNames(ctx, namespace, pool)
 }
 
@@ -131,8 +131,4 @@ func (f *Factory) listNamespaces(ctx context.Context, _ []string) ([]string, err
 	var list metav1.PartialObjectMetadataList
 	err = plain.Get(ctx, "/api/v1/namespaces", &list)
 	return cluster.Names(list.Items), err
-}
-
-func (f *Factory) listContexts(context.Context, []string) ([]string, error) {
-	return f.Cluster.Contexts()
 }

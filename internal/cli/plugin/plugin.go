@@ -2,13 +2,15 @@
 // Factory that each of them gets, flags that mean the same everywhere, and
 // completion.
 //
-// A command is a struct of options with three steps, which RunE puts in order:
-// complete fills in what arguments, configuration and environment say; validate
-// refuses what is known to be wrong before anything is asked; run does the work.
+// A command is a struct of options with three steps, of which it may lack the first
+// two: complete fills in what arguments and environment say; validate refuses what
+// is known to be wrong before anything is asked; run does the work. RunE puts the
+// steps in order. NamespacedE also finds the namespace, and LiveE hands run a
+// client of the live API.
 //
 //	func New(f *plugin.Factory) *cobra.Command {
 //		o := &options{Factory: f}
-//		return &cobra.Command{Use: "status [POOL]", RunE: plugin.RunE(o.complete, o.validate, o.run)}
+//		return &cobra.Command{Use: "drain POOL", RunE: f.LiveE(o.complete, o.validate, o.run)}
 //	}
 //
 // Trade-off: a command can reach everything that the Factory has, so what it needs
@@ -18,12 +20,21 @@ package plugin
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"sigs.k8s.io/yaml"
 
+	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
+	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/exit"
 )
 
@@ -38,6 +49,12 @@ type Factory struct {
 	// Now is the time from which ages are counted.
 	Now     func() time.Time
 	Cluster *cluster.Cluster
+	// Output is the -o flag of the command that runs.
+	Output Output
+	// Namespace that the command is about, once NamespacedE has found it; "" for all.
+	Namespace string
+	// AllNamespaces is the -A flag of the command that runs.
+	AllNamespaces bool
 }
 
 // New returns the factory of a process.
@@ -60,10 +77,11 @@ func (f *Factory) NewRoot() *cobra.Command {
 	root.SetIn(f.In)
 	root.SetOut(f.Out)
 	root.SetErr(f.ErrOut)
-	setHelp(root)
+	root.SetUsageTemplate(usageTemplate)
+	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
 	f.Cluster.Register(root.PersistentFlags())
 	CompleteFlag(root, "namespace", Names(f.listNamespaces))
-	CompleteFlag(root, "context", Names(f.listContexts))
+	CompleteFlag(root, "context", Names(func(context.Context, []string) ([]string, error) { return f.Cluster.Contexts() }))
 	return root
 }
 
@@ -82,17 +100,174 @@ func (f *Factory) Execute(ctx context.Context, root *cobra.Command, args []strin
 	return exit.Report(f.ErrOut, err, failed)
 }
 
-// RunE puts the three steps of a command in order.
-func RunE(
-	complete func(command *cobra.Command, args []string) error, validate func() error, run func(context.Context) error,
-) func(*cobra.Command, []string) error {
+// completeFunc fills in options from the arguments.
+type completeFunc = func(command *cobra.Command, args []string) error
+
+// RunE puts the steps of a command in order. complete and validate may be nil.
+func (f *Factory) RunE(complete completeFunc, validate func() error, run func(context.Context) error) completeFunc {
 	return func(command *cobra.Command, args []string) error {
-		if err := complete(command, args); err != nil {
-			return err
+		if complete != nil {
+			if err := complete(command, args); err != nil {
+				return err
+			}
 		}
-		if err := validate(); err != nil {
+		if validate != nil {
+			if err := validate(); err != nil {
+				return err
+			}
+		}
+		if err := f.Output.validate(command); err != nil {
 			return err
 		}
 		return run(command.Context())
 	}
+}
+
+// NamespacedE is RunE for a command that is about a namespace, or about all of them.
+func (f *Factory) NamespacedE(complete completeFunc, validate func() error, run func(context.Context) error) completeFunc {
+	return f.RunE(func(command *cobra.Command, args []string) (err error) {
+		if f.AllNamespaces && len(args) > 0 {
+			return errors.New("a name and --all-namespaces exclude each other: names are of one namespace")
+		}
+		if complete != nil {
+			if err := complete(command, args); err != nil {
+				return err
+			}
+		}
+		if !f.AllNamespaces {
+			f.Namespace, err = f.Cluster.Namespace()
+		}
+		return err
+	}, validate, run)
+}
+
+// LiveE is NamespacedE for a command that asks the live API.
+func (f *Factory) LiveE(
+	complete completeFunc, validate func() error, run func(context.Context, *client.Client) error,
+) func(*cobra.Command, []string) error {
+	return f.NamespacedE(complete, validate, func(ctx context.Context) error {
+		live, err := f.Cluster.Live()
+		if err != nil {
+			return err
+		}
+		return run(ctx, live)
+	})
+}
+
+// RegisterAllNamespaces adds -A.
+func RegisterAllNamespaces(f *Factory, command *cobra.Command) {
+	command.Flags().BoolVarP(&f.AllNamespaces, "all-namespaces", "A", false, "Of all namespaces")
+}
+
+// First returns the first argument, or "".
+func First(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return args[0]
+}
+
+// Examples formats the examples of a command: pairs of what an example does and
+// what to type.
+func (f *Factory) Examples(pairs ...string) string {
+	var b strings.Builder
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if i > 0 {
+			b.WriteString("\n\n")
+		}
+		b.WriteString("  # " + pairs[i] + "\n  " + f.Name + " " + pairs[i+1])
+	}
+	return b.String()
+}
+
+// usageTemplate is cobra's own without the flags that say which cluster. They are
+// the same in every command, so only the help of the root lists them.
+const usageTemplate = `Usage:{{if .Runnable}}
+  {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}
+  {{.CommandPath}} COMMAND{{end}}{{if .HasExample}}
+
+Examples:
+{{.Example}}{{end}}{{if .HasAvailableSubCommands}}{{$commands := .Commands}}{{range $group := .Groups}}
+
+{{.Title}}{{range $commands}}{{if (and (eq .GroupID $group.ID) .IsAvailableCommand)}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
+
+Flags:
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{if .HasParent}}
+
+The flags of kubectl that say which cluster, namespace and user work here too: {{.Root.CommandPath}} --help{{else}}
+
+{{.CommandPath}} COMMAND --help says more about a command.{{end}}
+`
+
+// Forms of output besides the one for people, which is "".
+const (
+	JSON = "json"
+	YAML = "yaml"
+	Name = "name"
+	Wide = "wide"
+)
+
+// Output is the -o flag.
+type Output struct{ Form string }
+
+// formsOfOutput is the annotation of a -o flag that holds what its command knows.
+const formsOfOutput = "connpool.dev/forms"
+
+// Register adds -o with the forms that a command knows.
+func (o *Output) Register(command *cobra.Command, allowed ...string) {
+	command.Flags().StringVarP(&o.Form, "output", "o", "", "Output format: "+strings.Join(allowed, ", "))
+	// It fails only for a flag that does not exist.
+	_ = command.Flags().SetAnnotation("output", formsOfOutput, allowed)
+	CompleteFlag(command, "output", cobra.FixedCompletions(allowed, cobra.ShellCompDirectiveNoFileComp))
+}
+
+func (o *Output) validate(command *cobra.Command) error {
+	if o.Form == "" {
+		return nil
+	}
+	allowed := command.Flags().Lookup("output").Annotations[formsOfOutput]
+	if slices.Contains(allowed, o.Form) {
+		return nil
+	}
+	return fmt.Errorf("--output %q is unknown: use one of %s", o.Form, strings.Join(allowed, ", "))
+}
+
+// IsMachine reports whether the output is for programs.
+func (o *Output) IsMachine() bool { return o.Form == JSON || o.Form == YAML }
+
+// PrintList prints a list: the object for programs, names behind a prefix for -o
+// name, and otherwise whatever print prints, or that there are none of this kind.
+func (f *Factory) PrintList(object any, kind, prefix string, names []string, print func()) error {
+	switch {
+	case f.Output.IsMachine():
+		return f.Output.Encode(f.Out, object)
+	case f.Output.Form == Name:
+		for _, name := range names {
+			fmt.Fprintln(f.Out, prefix+display.OneLine(name))
+		}
+	case len(names) > 0:
+		print()
+	case f.AllNamespaces:
+		fmt.Fprintf(f.ErrOut, "No %s in any namespace.\n", kind)
+	default:
+		fmt.Fprintf(f.ErrOut, "No %s in namespace %s.\n", kind, f.Namespace)
+	}
+	return nil
+}
+
+// Encode writes an object for programs.
+func (o *Output) Encode(out io.Writer, object any) error {
+	if o.Form == YAML {
+		text, err := yaml.Marshal(object)
+		if err != nil {
+			return err
+		}
+		_, err = out.Write(text)
+		return err
+	}
+	encoder := json.NewEncoder(out)
+	encoder.SetIndent("", "    ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(object)
 }

@@ -11,6 +11,7 @@
 package portforward
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ import (
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
 	"github.com/connpool/connpool/internal/cli/display"
+	"github.com/connpool/connpool/internal/cli/listen"
 	"github.com/connpool/connpool/internal/cli/plugin"
 	"github.com/connpool/connpool/internal/cli/remote"
 )
@@ -33,11 +35,11 @@ import (
 type options struct {
 	*plugin.Factory
 
-	namespace, pool, target string
-	place                   remote.Place // without a container: ports are the pod's
-	addresses               []string
-	words                   []string
-	forwards                []forward
+	pool, target string
+	place        remote.Place // without a container: ports are the pod's
+	addresses    []string
+	words        []string
+	forwards     []forward
 }
 
 // New returns the command port-forward.
@@ -59,7 +61,7 @@ func New(f *plugin.Factory) *cobra.Command {
 			"the Docker engine of a target", "port-forward build unix:/tmp/docker.sock:unix:/var/run/docker.sock"),
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: f.CompletePoolSlashTarget,
-		RunE:              plugin.RunE(o.complete, o.validate, o.run),
+		RunE:              f.LiveE(o.complete, o.validate, o.run),
 	}
 	o.place.RegisterPod(command.Flags())
 	command.Flags().StringSliceVar(&o.addresses, "address", []string{"127.0.0.1"},
@@ -67,11 +69,10 @@ func New(f *plugin.Factory) *cobra.Command {
 	return command
 }
 
-func (o *options) complete(_ *cobra.Command, args []string) (err error) {
+func (o *options) complete(_ *cobra.Command, args []string) error {
 	o.pool, o.target = remote.PoolAndTarget(args[0])
 	o.words = args[1:]
-	o.namespace, err = o.Cluster.Namespace()
-	return err
+	return nil
 }
 
 func (o *options) validate() error {
@@ -109,18 +110,14 @@ func (o *options) through(f forward) string {
 	return f.remote + " on " + where
 }
 
-func (o *options) run(ctx context.Context) error {
-	live, err := o.Cluster.Live()
-	if err != nil {
-		return err
-	}
-	pool := live.Pool(o.namespace, o.pool)
+func (o *options) run(ctx context.Context, live *client.Client) error {
+	pool := live.Pool(o.Namespace, o.pool)
 	group, ctx := errgroup.WithContext(ctx)
 	for _, f := range o.forwards {
 		open := func(ctx context.Context) (forwarder, error) {
 			opened, err := o.openTo(ctx, pool, f.remote)
 			if err != nil {
-				return nil, o.Cluster.Explain(ctx, err, cluster.AskedToStream("portforward", o.namespace, o.pool, o.target))
+				return nil, o.Cluster.Explain(ctx, err, cluster.AskedToStream("portforward", o.Namespace, o.pool, o.target))
 			}
 			return opened, nil
 		}
@@ -174,3 +171,107 @@ func (o *options) start(ctx context.Context, group *errgroup.Group, f forward, o
 }
 
 func (o *options) say(line string) { fmt.Fprintln(o.ErrOut, display.OneLine(line)) }
+
+// forward is a local end and where it leads.
+type forward struct {
+	network, local string // tcp and a port, or unix and a path
+	remote         string // in the words of client.Pool.Forward
+}
+
+// unixPrefix distinguishes a socket from a port.
+const unixPrefix = "unix:"
+
+// parseForward reads [LOCAL:]REMOTE.
+func parseForward(text string) (forward, error) {
+	local, remote, hasLocal := splitForward(text)
+	f := forward{network: "tcp", local: local}
+	if path, ok := strings.CutPrefix(remote, unixPrefix); ok {
+		if !strings.HasPrefix(path, "/") {
+			return forward{}, fmt.Errorf("%q: the path of a remote socket begins with /", text)
+		}
+		f.remote = path
+	} else {
+		port, err := remotePort(remote)
+		if err != nil {
+			return forward{}, fmt.Errorf("%q: %w", text, err)
+		}
+		f.remote = remote
+		if !hasLocal {
+			f.local = port
+		}
+	}
+	if path, ok := strings.CutPrefix(local, unixPrefix); ok {
+		f.network, f.local = "unix", path
+		return f, nil
+	}
+	f.local = cmp.Or(f.local, "0") // as in kubectl, :80 is port 80 from any local port
+	if !isPort(f.local, 0) {
+		return forward{}, fmt.Errorf("%q: %q is no local port from 0 to 65535", text, f.local)
+	}
+	return f, nil
+}
+
+// splitForward finds the colon between both ends. What comes first is local if
+// it is a number, a socket or nothing.
+func splitForward(text string) (local, remote string, hasLocal bool) {
+	if i := strings.LastIndex(text, ":"+unixPrefix+"/"); i >= 0 {
+		return text[:i], text[i+1:], true
+	}
+	path, isSocket := strings.CutPrefix(text, unixPrefix)
+	head, rest, ok := strings.Cut(path, ":")
+	switch {
+	case isSocket && ok:
+		return unixPrefix + head, rest, true
+	case !isSocket && ok && strings.Trim(head, "0123456789") == "":
+		return head, rest, true
+	}
+	return "", text, false
+}
+
+// remotePort returns the port of PORT or HOST:PORT.
+func remotePort(remote string) (string, error) {
+	port := remote
+	if strings.Contains(remote, ":") {
+		var err error
+		if _, port, err = net.SplitHostPort(remote); err != nil {
+			return "", errors.New("the remote is neither PORT nor HOST:PORT nor unix:/PATH")
+		}
+	}
+	if !isPort(port, 1) {
+		return "", fmt.Errorf("%q is no remote port from 1 to 65535", port)
+	}
+	return port, nil
+}
+
+// isPort reports whether a text is a port, of which the lowest allowed is given.
+func isPort(text string, lowest uint64) bool {
+	number, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && number >= lowest
+}
+
+// listen opens the local end, on all of the addresses or on none.
+func (f forward) listen(ctx context.Context, addresses []string) ([]net.Listener, error) {
+	if f.network == "unix" {
+		listener, err := listen.Unix(ctx, f.local)
+		if err != nil {
+			return nil, err
+		}
+		return []net.Listener{listener}, nil
+	}
+	var listeners []net.Listener
+	for _, address := range addresses {
+		listener, err := listen.TCP(ctx, address, f.local)
+		if err != nil {
+			closeAll(listeners)
+			return nil, err
+		}
+		listeners = append(listeners, listener)
+	}
+	return listeners, nil
+}
+
+func closeAll(listeners []net.Listener) {
+	for _, l := range listeners {
+		_ = l.Close()
+	}
+}

@@ -13,30 +13,38 @@ package proxy
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/utils/ptr"
 
+	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
 	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/plugin"
 	"github.com/connpool/connpool/internal/cli/remote"
+	"github.com/connpool/connpool/internal/cli/terminal"
 )
 
 // options make the API of a target reachable for its own tools.
 type options struct {
 	*plugin.Factory
 
-	command   remote.Command // its words run on this machine
-	namespace string
-	port      int
-	hasPort   bool
-	socket    string
+	command remote.Command // its words run on this machine
+	port    int
+	hasPort bool
+	socket  string
 }
 
 // New returns the command proxy.
@@ -63,7 +71,7 @@ func New(f *plugin.Factory) *cobra.Command {
 		ValidArgsFunction:     f.CompletePoolSlashTarget,
 		DisableFlagsInUseLine: true,
 		Annotations:           map[string]string{plugin.OwnFailures: "true"},
-		RunE:                  plugin.RunE(o.complete, o.validate, o.run),
+		RunE:                  f.LiveE(o.complete, o.validate, o.run),
 	}
 	flags := command.Flags()
 	o.command.RegisterTarget(f, command)
@@ -73,13 +81,12 @@ func New(f *plugin.Factory) *cobra.Command {
 	return command
 }
 
-func (o *options) complete(command *cobra.Command, args []string) (err error) {
+func (o *options) complete(command *cobra.Command, args []string) error {
 	if err := o.command.Read(command, args); err != nil {
 		return exit.Hint(err, "For example: %s proxy ci -- docker ps", o.Name)
 	}
 	o.hasPort = command.Flags().Changed("port")
-	o.namespace, err = o.Cluster.Namespace()
-	return err
+	return nil
 }
 
 func (o *options) validate() error {
@@ -92,20 +99,16 @@ func (o *options) validate() error {
 	return nil
 }
 
-func (o *options) run(ctx context.Context) error {
-	live, err := o.Cluster.Live()
-	if err != nil {
-		return err
-	}
+func (o *options) run(ctx context.Context, live *client.Client) (err error) {
 	if o.command.Target == "" {
 		if o.command.Target, err = o.onlyTarget(ctx); err != nil {
 			return err
 		}
 	}
-	api := live.Pool(o.namespace, o.command.Pool).Proxy(o.command.Target)
+	api := live.Pool(o.Namespace, o.command.Pool).Proxy(o.command.Target)
 	kind, err := kindOf(ctx, api)
 	if err != nil {
-		return o.Cluster.Explain(ctx, err, cluster.AskedToProxy(o.namespace, o.command.Pool, o.command.Target))
+		return o.Cluster.Explain(ctx, err, cluster.AskedToProxy(o.Namespace, o.command.Pool, o.command.Target))
 	}
 	return o.serve(ctx, api, kind)
 }
@@ -116,20 +119,20 @@ func (o *options) onlyTarget(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	pool, err := objects.Pool(ctx, o.namespace, o.command.Pool)
+	pool, err := objects.Pool(ctx, o.Namespace, o.command.Pool)
 	if err != nil {
-		return "", o.Cluster.Explain(ctx, err, cluster.AskedToGet(cluster.Pools, o.namespace, o.command.Pool))
+		return "", o.Cluster.Explain(ctx, err, cluster.AskedToGet(cluster.Pools, o.Namespace, o.command.Pool))
 	}
 	if pool.Spec.TargetRef != nil {
 		return pool.Spec.TargetRef.Name, nil
 	}
-	members, err := o.Cluster.Members(ctx, o.namespace, o.command.Pool)
+	members, err := o.Cluster.Members(ctx, o.Namespace, o.command.Pool)
 	if err != nil {
 		return "", err
 	}
 	if names := cluster.Names(members); len(names) > 1 {
 		return "", exit.Hint(fmt.Errorf("pool %s has %d targets, and a proxy is for one", o.command.Pool, len(names)),
-			"Name it: %s proxy %s/%s. %s", o.Name, o.command.Pool, names[0], o.Cluster.Offer("target", "", o.namespace, names))
+			"Name it: %s proxy %s/%s. %s", o.Name, o.command.Pool, names[0], o.Cluster.Offer("target", "", o.Namespace, names))
 	}
 	return members[0].Name, nil
 }
@@ -177,9 +180,99 @@ func (o *options) defaultNamespace(ctx context.Context) string {
 	if err != nil {
 		return ""
 	}
-	target, err := objects.Target(ctx, types.NamespacedName{Namespace: o.namespace, Name: o.command.Target})
+	target, err := objects.Target(ctx, types.NamespacedName{Namespace: o.Namespace, Name: o.command.Target})
 	if err != nil || target.Spec.Kubernetes == nil {
 		return ""
 	}
 	return ptr.Deref(target.Spec.Kubernetes.DefaultNamespace, "")
+}
+
+// apiKind is what a target's API is.
+type apiKind string
+
+const (
+	apiDocker     apiKind = "docker"
+	apiKubernetes apiKind = "kubernetes"
+)
+
+// kindOf asks the target for its version. The answer shows what the target is, and
+// that it can be reached, before a tool depends on it.
+func kindOf(ctx context.Context, api http.RoundTripper) (apiKind, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://target/version", http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	response, err := api.RoundTrip(request)
+	if err != nil {
+		return "", exit.Hint(fmt.Errorf("ask the target for its version: %w", err), "%s", cluster.CheckCluster)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, cluster.MaxAnswer))
+	if err != nil {
+		return "", fmt.Errorf("read the version of the target: %w", err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return "", cluster.Refusal(response.StatusCode, body)
+	}
+	var version struct {
+		Docker     string `json:"ApiVersion"`
+		Kubernetes string `json:"gitVersion"`
+	}
+	switch err := json.Unmarshal(body, &version); {
+	case err == nil && version.Docker != "":
+		return apiDocker, nil
+	case err == nil && version.Kubernetes != "":
+		return apiKubernetes, nil
+	}
+	return "", errors.New("the target answers neither as a Docker engine nor as a cluster")
+}
+
+// runChild runs a command on this machine and returns its exit code as an error.
+// It passes signals on, so that the command decides when to end, and what serves
+// the command does not end before.
+func runChild(ctx context.Context, streams genericiooptions.IOStreams, words, environment []string) error {
+	if ctx.Err() != nil {
+		return exit.WithError(exit.Interrupted, errors.New("interrupted before the command started"))
+	}
+	child := exec.Command(words[0], words[1:]...) //nolint:noctx // only signals end it
+	child.Stdin, child.Stdout, child.Stderr = streams.In, streams.Out, streams.ErrOut
+	child.Env = environment
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	defer signal.Stop(signals)
+	if err := child.Start(); err != nil {
+		return fmt.Errorf("the command was not run: %w", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- child.Wait() }()
+	for {
+		select {
+		case err := <-ended:
+			return childEnd(child.ProcessState, err)
+		case s := <-signals:
+			if !alreadyHas(streams.In, s) {
+				_ = child.Process.Signal(s) // It may have ended just now.
+			}
+		}
+	}
+}
+
+// alreadyHas reports whether the child got the signal, too: a terminal sends the
+// signals of its keys to every process that it runs.
+func alreadyHas(stdin any, s os.Signal) bool {
+	return terminal.Is(stdin) && (s == os.Interrupt || s == syscall.SIGQUIT)
+}
+
+// childEnd reports the end of a command as a shell would.
+func childEnd(state *os.ProcessState, err error) error {
+	if state == nil {
+		return err
+	}
+	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return exit.With(128 + int(status.Signal()))
+	}
+	if state.Success() {
+		return err // copying its streams may have failed
+	}
+	return exit.With(state.ExitCode())
 }

@@ -40,14 +40,12 @@ const maxKeptOutput = 1 << 20
 // options run one command on many targets.
 type options struct {
 	*plugin.Factory
-	output    plugin.Output
-	command   remote.Command
-	namespace string
-	all       bool
-	targets   []string
-	selector  string
-	parallel  int
-	failFast  bool
+	command  remote.Command
+	all      bool
+	targets  []string
+	selector string
+	parallel int
+	failFast bool
 }
 
 // New returns the command run.
@@ -68,9 +66,9 @@ func New(f *plugin.Factory) *cobra.Command {
 			"for a program", "run web --all -o json -- cat /etc/os-release"),
 		ValidArgsFunction:     f.CompletePool,
 		DisableFlagsInUseLine: true,
-		RunE:                  plugin.RunE(o.complete, o.validate, o.run),
+		RunE:                  f.LiveE(o.complete, o.validate, o.run),
 	}
-	o.output.Register(command, plugin.JSON, plugin.YAML)
+	f.Output.Register(command, plugin.JSON, plugin.YAML)
 	flags := command.Flags()
 	o.command.Place.Register(flags)
 	flags.BoolVar(&o.all, "all", false, "On every target of the pool")
@@ -85,7 +83,7 @@ func New(f *plugin.Factory) *cobra.Command {
 	return command
 }
 
-func (o *options) complete(command *cobra.Command, args []string) (err error) {
+func (o *options) complete(command *cobra.Command, args []string) error {
 	if err := o.command.Read(command, args); err != nil {
 		return exit.Hint(err, "For example: %s run web --all -- uptime", o.Name)
 	}
@@ -94,8 +92,7 @@ func (o *options) complete(command *cobra.Command, args []string) (err error) {
 	}
 	slices.Sort(o.targets)
 	o.targets = slices.Compact(o.targets)
-	o.namespace, err = o.Cluster.Namespace()
-	return err
+	return nil
 }
 
 func (o *options) validate() error {
@@ -116,27 +113,17 @@ func (o *options) validate() error {
 	if _, err := labels.Parse(o.selector); err != nil {
 		return fmt.Errorf("-l: %w", err)
 	}
-	if err := o.command.Validate(); err != nil {
-		return err
-	}
-	return o.output.Validate()
+	return o.command.Validate()
 }
 
-func (o *options) run(ctx context.Context) error {
+func (o *options) run(ctx context.Context, live *client.Client) error {
 	if err := o.resolve(ctx); err != nil {
 		return err
 	}
-	live, err := o.Cluster.Live()
-	if err != nil {
-		return err
-	}
-	results := o.runAll(ctx, live.Pool(o.namespace, o.command.Pool))
-	if o.output.IsMachine() {
-		err = o.output.Encode(o.Out, map[string]any{"results": results})
-	} else {
+	results := o.runAll(ctx, live.Pool(o.Namespace, o.command.Pool))
+	if !o.Output.IsMachine() {
 		o.summary(results)
-	}
-	if err != nil {
+	} else if err := o.Output.Encode(o.Out, map[string]any{"results": results}); err != nil {
 		return err
 	}
 	return o.failure(ctx, results)
@@ -148,7 +135,7 @@ func (o *options) resolve(ctx context.Context) error {
 	if len(o.targets) > 0 {
 		return nil
 	}
-	members, err := o.Cluster.Members(ctx, o.namespace, o.command.Pool)
+	members, err := o.Cluster.Members(ctx, o.Namespace, o.command.Pool)
 	if err != nil {
 		return err
 	}
@@ -230,7 +217,7 @@ func skipped(ctx context.Context, target string) targetResult {
 func (o *options) runOne(ctx context.Context, pool *client.Pool, target string, lines *lineMixer) targetResult {
 	command := o.command.ForClient()
 	command.Target = target
-	if o.output.IsMachine() {
+	if o.Output.IsMachine() {
 		stdout, stderr := &headBuffer{}, &headBuffer{}
 		r := runOn(ctx, pool, command, client.Streams{Stdout: stdout, Stderr: stderr})
 		r.Stdout, r.Stderr, r.Truncated = stdout.text(), stderr.text(), stdout.truncated || stderr.truncated
@@ -279,7 +266,7 @@ func (o *options) failure(ctx context.Context, results []targetResult) error {
 		return nil
 	}
 	if bad == len(results) && results[0].Outcome == livev1alpha1.OutcomeNotStarted {
-		asked := cluster.AskedToStream("exec", o.namespace, o.command.Pool, results[0].Target)
+		asked := cluster.AskedToStream("exec", o.Namespace, o.command.Pool, results[0].Target)
 		exit.PrintHint(o.ErrOut, o.Cluster.Explain(ctx, results[0].err, asked))
 	}
 	return exit.With(exit.Failed)

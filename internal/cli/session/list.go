@@ -3,7 +3,6 @@ package session
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
 	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/plugin"
@@ -21,8 +21,6 @@ import (
 // listOptions list sessions.
 type listOptions struct {
 	*plugin.Factory
-	scope  plugin.Scope
-	output plugin.Output
 }
 
 // newList returns the command session list.
@@ -36,56 +34,31 @@ func newList(f *plugin.Factory) *cobra.Command {
 			"minutes, with the reason.",
 		Example: f.Examples("those of the namespace", "session list", "with their owners and places", "session list -A -o wide"),
 		Args:    cobra.NoArgs,
-		RunE:    plugin.RunE(o.complete, o.output.Validate, o.run),
+		RunE:    f.LiveE(nil, nil, o.run),
 	}
-	o.scope.Register(command)
-	o.output.Register(command, plugin.JSON, plugin.YAML, plugin.Name, plugin.Wide)
+	plugin.RegisterAllNamespaces(f, command)
+	f.Output.Register(command, plugin.JSON, plugin.YAML, plugin.Name, plugin.Wide)
 	return command
 }
 
-func (o *listOptions) complete(_ *cobra.Command, args []string) error {
-	_, err := o.scope.Complete(o.Factory, args)
-	return err
-}
-
-func (o *listOptions) run(ctx context.Context) error {
-	live, err := o.Cluster.Live()
+func (o *listOptions) run(ctx context.Context, live *client.Client) error {
+	list, err := live.Sessions(ctx, o.Namespace)
 	if err != nil {
-		return err
-	}
-	list, err := live.Sessions(ctx, o.scope.Namespace)
-	if err != nil {
-		return o.Cluster.Explain(ctx, err, cluster.AskedForSessions(o.scope.Namespace, "get", "list"))
+		return o.Cluster.Explain(ctx, err, cluster.AskedForSessions(o.Namespace, "get", "list"))
 	}
 	slices.SortFunc(list.Items, func(a, b livev1alpha1.Session) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Spec.Pool, b.Spec.Pool), strings.Compare(a.Name, b.Name))
 	})
-	return o.print(list)
-}
-
-func (o *listOptions) print(list *livev1alpha1.SessionList) error {
-	switch {
-	case o.output.IsMachine():
-		list.SetGroupVersionKind(livev1alpha1.GroupVersion.WithKind("SessionList"))
-		return o.output.Encode(o.Out, list)
-	case o.output.Form == plugin.Name:
-		for i := range list.Items {
-			fmt.Fprintln(o.Out, prefix+display.OneLine(list.Items[i].Name))
-		}
-	case len(list.Items) == 0:
-		fmt.Fprintf(o.ErrOut, "No sessions%s.\n", o.scope.Where())
-	default:
-		o.table(list.Items).Write(o.Out)
-	}
-	return nil
+	list.SetGroupVersionKind(livev1alpha1.GroupVersion.WithKind("SessionList"))
+	return o.PrintList(list, "sessions", prefix, cluster.Names(list.Items), func() { o.table(list.Items).Write(o.Out) })
 }
 
 func (o *listOptions) table(items []livev1alpha1.Session) *display.Table {
 	t := &display.Table{Columns: []string{
 		"NAMESPACE", "NAME", "POOL", "TARGET", "STATE", "COMMANDS", "LAST USED", "ENDS IN", "AGE", "PLACE", "OWNER", "CONNECTION", "WHY",
 	}}
-	t.ShowOnlyIf(o.scope.All, "NAMESPACE")
-	t.ShowOnlyIf(o.output.Form == plugin.Wide, "PLACE", "OWNER", "CONNECTION", "WHY")
+	t.ShowOnlyIf(o.AllNamespaces, "NAMESPACE")
+	t.ShowOnlyIf(o.Output.Form == plugin.Wide, "PLACE", "OWNER", "CONNECTION", "WHY")
 	for i := range items {
 		t.Add(o.row(&items[i])...)
 	}

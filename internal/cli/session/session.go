@@ -9,11 +9,22 @@
 package session
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/client"
+	"github.com/connpool/connpool/internal/cli/cluster"
+	"github.com/connpool/connpool/internal/cli/display"
+	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/plugin"
+	"github.com/connpool/connpool/internal/cli/remote"
 )
 
 // prefix is how -o name marks a session. It may be typed before a name.
@@ -45,4 +56,227 @@ func New(f *plugin.Factory) *cobra.Command {
 		command.AddCommand(below)
 	}
 	return command
+}
+
+// createOptions open a session.
+type createOptions struct {
+	*plugin.Factory
+	command remote.Command // without words: where the shell runs
+	session client.SessionOptions
+}
+
+// newCreate returns the command session create.
+func newCreate(f *plugin.Factory) *cobra.Command {
+	o := &createOptions{Factory: f}
+	command := &cobra.Command{
+		Use:   "create POOL[/TARGET]",
+		Short: "Open a session and print its name",
+		Long: "Open a shell that stays, on a host, in a container or in a pod, and print its\n" +
+			"name. It holds a use of a connection until it ends. Only you can use it.",
+		Example: f.Examples(
+			"on a host", "session create web/web-1",
+			"in a container, for a script", "session create ci --container web --ttl 4h -o name",
+			"with a variable, until nothing has run for a minute", "session create web --env STAGE=prod --idle-timeout 1m"),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: f.CompletePoolSlashTarget,
+		RunE:              f.LiveE(o.command.ReadPool, o.validate, o.run),
+	}
+	f.Output.Register(command, plugin.JSON, plugin.YAML, plugin.Name)
+	flags := command.Flags()
+	o.command.Place.Register(flags)
+	o.command.RegisterTarget(f, command)
+	flags.StringArrayVar(&o.command.Env, "env", nil, "NAME=value for the shell; may be repeated")
+	flags.StringVar(&o.session.Name, "name", "", "Name of the session; chosen for you when absent")
+	flags.DurationVar(&o.session.TTL, "ttl", livev1alpha1.DefaultSessionTTLSeconds*time.Second,
+		"End it after this long, whatever it does; at most 24h")
+	flags.DurationVar(&o.session.IdleTimeout, "idle-timeout", livev1alpha1.DefaultSessionIdleTimeoutSeconds*time.Second,
+		"End it when it has run nothing for this long")
+	return command
+}
+
+func (o *createOptions) validate() error {
+	const longest = livev1alpha1.MaxSessionTTLSeconds * time.Second
+	for flag, d := range map[string]time.Duration{"ttl": o.session.TTL, "idle-timeout": o.session.IdleTimeout} {
+		if d <= 0 || d > longest {
+			return fmt.Errorf("--%s %s is not between 1s and %s", flag, d, longest)
+		}
+	}
+	if o.session.Name != "" && !cluster.IsName(o.session.Name) {
+		return fmt.Errorf("--name %q is no name of a Kubernetes object", o.session.Name)
+	}
+	return o.command.Validate()
+}
+
+func (o *createOptions) run(ctx context.Context, live *client.Client) error {
+	where := o.command.ForClient()
+	o.session.Target, o.session.Container, o.session.Pod, o.session.Namespace = where.Target, where.Container, where.Pod, where.Namespace
+	o.session.Env = where.Env
+	session, err := live.NewSession(ctx, o.Namespace, o.command.Pool, o.session)
+	switch {
+	case errors.Is(err, client.ErrUnknown):
+		return exit.Hint(fmt.Errorf("there may be a session or not: %w", err), "Look for it: %s session list", o.Name)
+	case err != nil:
+		return o.Cluster.Explain(ctx, err, cluster.AskedToOpenSession(o.Namespace, o.command.Pool, o.command.Target))
+	}
+	return o.print(ctx, session)
+}
+
+func (o *createOptions) print(ctx context.Context, session *client.Session) error {
+	switch {
+	case o.Output.Form == plugin.Name:
+		fmt.Fprintln(o.Out, prefix+display.OneLine(session.Name()))
+	case o.Output.IsMachine():
+		object, err := session.Get(ctx)
+		if err != nil {
+			return o.Cluster.Explain(ctx, err, cluster.AskedForSessions(o.Namespace, "get"))
+		}
+		object.SetGroupVersionKind(livev1alpha1.GroupVersion.WithKind("Session"))
+		return o.Output.Encode(o.Out, object)
+	default:
+		fmt.Fprintln(o.Out, display.OneLine(session.Name()))
+	}
+	return nil
+}
+
+// execOptions run one command in a session.
+type execOptions struct {
+	*plugin.Factory
+	command remote.Command // without a place, which the session has
+	session string
+	quiet   bool
+}
+
+// newExec returns the command session exec.
+func newExec(f *plugin.Factory) *cobra.Command {
+	o := &execOptions{Factory: f}
+	command := &cobra.Command{
+		Use:   "exec SESSION -- COMMAND [ARGUMENT...]",
+		Short: "Run a command in a session",
+		Long: "Run a command in the shell of a session, after those that are there already. Its\n" +
+			"arguments arrive as given, unless --shell asks the shell to interpret them; builtins\n" +
+			"such as cd and export work in both ways. Its input is empty. Ctrl-C ends the session\n" +
+			"together with the command.\n\n" +
+			"The exit code is the command's, or 254 if it surely did not run, or 255 if it may\n" +
+			"have run; both come with a message.",
+		Example: f.Examples(
+			"change the directory for what follows", "session exec NAME -- cd /srv/app",
+			"a line for the shell", "session exec NAME --shell -- 'export STAGE=prod; make deploy'"),
+		ValidArgsFunction:     plugin.Once(f.LiveNames(cluster.SessionNames)),
+		DisableFlagsInUseLine: true,
+		Annotations:           map[string]string{plugin.OwnFailures: "true"},
+		RunE:                  f.LiveE(o.complete, o.validate, o.run),
+	}
+	flags := command.Flags()
+	flags.BoolVar(&o.command.Shell, "shell", false, "Let the shell interpret the command")
+	flags.DurationVar(&o.command.Timeout, "timeout", 0, "End the command, and the session, after this long, such as 30s; 0 means never")
+	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Say nothing but what the command says")
+	return command
+}
+
+func (o *execOptions) complete(command *cobra.Command, args []string) error {
+	name, err := o.command.ReadAfter(command, args, "session")
+	if err != nil {
+		return exit.Hint(err, "For example: %s session exec NAME -- cd /tmp", o.Name)
+	}
+	o.session = nameOf(name)
+	return nil
+}
+
+func (o *execOptions) validate() error {
+	if o.command.IsEmpty() {
+		return errors.New("there is no command: write it after --")
+	}
+	return o.command.ValidateWords()
+}
+
+func (o *execOptions) run(ctx context.Context, live *client.Client) error {
+	command := o.command.ForClient()
+	result, err := live.Session(o.Namespace, o.session).Stream(ctx, command, client.Streams{Stdout: o.Out, Stderr: o.ErrOut})
+	ending := remote.Ending{
+		Quiet: o.quiet, Asked: cluster.AskedToUseSession(o.Namespace, o.session),
+		Interrupted: "the session ends together with the command, which may have done part of its work",
+	}
+	return ending.Error(ctx, o.Cluster, result, err)
+}
+
+// deleteOptions end sessions.
+type deleteOptions struct {
+	*plugin.Factory
+	names []string
+	all   bool
+}
+
+// newDelete returns the command session delete.
+func newDelete(f *plugin.Factory) *cobra.Command {
+	o := &deleteOptions{Factory: f}
+	command := &cobra.Command{
+		Use:               "delete SESSION... | --all",
+		Aliases:           []string{"rm"},
+		Short:             "End sessions, and what runs in them",
+		Example:           f.Examples("one", "session delete NAME", "all that are yours in the namespace", "session delete --all"),
+		ValidArgsFunction: f.LiveNames(cluster.SessionNames),
+		RunE:              f.LiveE(o.complete, o.validate, o.run),
+	}
+	command.Flags().BoolVar(&o.all, "all", false, "End all sessions in the namespace that are yours")
+	return command
+}
+
+func (o *deleteOptions) complete(_ *cobra.Command, args []string) error {
+	for _, arg := range args {
+		o.names = append(o.names, nameOf(arg))
+	}
+	return nil
+}
+
+func (o *deleteOptions) validate() error {
+	if (len(o.names) == 0) == !o.all {
+		return errors.New("name either sessions or --all")
+	}
+	return nil
+}
+
+func (o *deleteOptions) run(ctx context.Context, live *client.Client) (err error) {
+	if o.all {
+		if o.names, err = o.ours(ctx, live); err != nil {
+			return err
+		}
+	}
+	failed := 0
+	for _, name := range o.names {
+		if err := live.Session(o.Namespace, name).Delete(ctx); err != nil {
+			what := cluster.AskedForSessions(o.Namespace, "delete")
+			what.Session = name
+			exit.Print(o.ErrOut, o.Cluster.Explain(ctx, err, what))
+			failed++
+			continue
+		}
+		fmt.Fprintf(o.Out, "%s%s deleted\n", prefix, display.OneLine(name))
+	}
+	if failed > 0 {
+		return exit.With(exit.Failed)
+	}
+	return nil
+}
+
+// ours returns the sessions of the user that the cluster takes the caller for.
+func (o *deleteOptions) ours(ctx context.Context, live *client.Client) ([]string, error) {
+	plain, err := o.Cluster.Plain()
+	if err != nil {
+		return nil, err
+	}
+	us, err := plain.WhoAmI(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("find out who you are: %w", err)
+	}
+	list, err := live.Sessions(ctx, o.Namespace)
+	if err != nil {
+		return nil, o.Cluster.Explain(ctx, err, cluster.AskedForSessions(o.Namespace, "get", "list"))
+	}
+	list.Items = slices.DeleteFunc(list.Items, func(s livev1alpha1.Session) bool {
+		return s.Status.Owner != us || s.Status.State == livev1alpha1.SessionEnded
+	})
+	if len(list.Items) == 0 {
+		fmt.Fprintf(o.ErrOut, "No sessions of %s in namespace %s.\n", display.OneLine(us), o.Namespace)
+	}
+	return cluster.Names(list.Items), nil
 }

@@ -29,9 +29,7 @@ import (
 // options show how pools are.
 type options struct {
 	*plugin.Factory
-	scope  plugin.Scope
-	output plugin.Output
-	pool   string
+	pool string
 }
 
 // New returns the command status.
@@ -49,16 +47,16 @@ func New(f *plugin.Factory) *cobra.Command {
 			"for a program", "status web -o json"),
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: f.CompletePool,
-		RunE:              plugin.RunE(o.complete, o.output.Validate, o.run),
+		RunE:              f.NamespacedE(o.complete, nil, o.run),
 	}
-	o.scope.Register(command)
-	o.output.Register(command, plugin.JSON, plugin.YAML, plugin.Name, plugin.Wide)
+	plugin.RegisterAllNamespaces(f, command)
+	f.Output.Register(command, plugin.JSON, plugin.YAML, plugin.Name, plugin.Wide)
 	return command
 }
 
-func (o *options) complete(_ *cobra.Command, args []string) (err error) {
-	o.pool, err = o.scope.Complete(o.Factory, args)
-	return err
+func (o *options) complete(_ *cobra.Command, args []string) error {
+	o.pool = plugin.First(args)
+	return nil
 }
 
 func (o *options) run(ctx context.Context) error {
@@ -70,34 +68,19 @@ func (o *options) run(ctx context.Context) error {
 	for i := range all.pools {
 		reports = append(reports, reportOf(&all.pools[i], cluster.TargetsOf(&all.pools[i], all.targets)))
 	}
-	return o.print(reports)
+	return o.print(reports, cluster.Names(all.pools))
 }
 
-func (o *options) print(reports []poolReport) error {
-	switch {
-	case o.output.IsMachine() && o.pool != "":
-		return o.output.Encode(o.Out, reports[0])
-	case o.output.IsMachine():
-		return o.output.Encode(o.Out, map[string]any{"pools": reports})
-	case o.output.Form == plugin.Name:
-		for _, r := range reports {
-			fmt.Fprintln(o.Out, "connectionpool."+v1alpha1.GroupName+"/"+r.Name)
-		}
-	case len(reports) == 0:
-		fmt.Fprintf(o.ErrOut, "No pools%s.\n", o.scope.Where())
-	case o.pool != "":
-		o.view().one(reports[0])
-	default:
-		o.view().all(reports)
-	}
-	return nil
-}
-
-func (o *options) view() view {
-	return view{
+func (o *options) print(reports []poolReport, names []string) error {
+	v := view{
 		out: o.Out, paint: display.PaintFor(o.Out), now: o.Now(),
-		wide: o.output.Form == plugin.Wide, namespaces: o.scope.All,
+		wide: o.Output.Form == plugin.Wide, namespaces: o.AllNamespaces,
 	}
+	object, show := any(map[string]any{"pools": reports}), func() { v.all(reports) }
+	if o.pool != "" {
+		object, show = reports[0], func() { v.one(reports[0]) }
+	}
+	return o.PrintList(object, "pools", "connectionpool."+v1alpha1.GroupName+"/", names, show)
 }
 
 // gathered is what a report is made of.
@@ -118,16 +101,16 @@ func (o *options) gather(ctx context.Context) (gathered, error) {
 	group.Go(func() error {
 		if o.pool == "" {
 			var err error
-			all.pools, err = objects.Pools(ctx, o.scope.Namespace)
-			return o.Cluster.Explain(ctx, err, cluster.AskedToList(cluster.Pools, o.scope.Namespace))
+			all.pools, err = objects.Pools(ctx, o.Namespace)
+			return o.Cluster.Explain(ctx, err, cluster.AskedToList(cluster.Pools, o.Namespace))
 		}
-		pool, err := objects.Pool(ctx, o.scope.Namespace, o.pool)
+		pool, err := objects.Pool(ctx, o.Namespace, o.pool)
 		all.pools = []v1alpha1.ConnectionPool{*pool}
-		return o.Cluster.Explain(ctx, err, cluster.AskedToGet(cluster.Pools, o.scope.Namespace, o.pool))
+		return o.Cluster.Explain(ctx, err, cluster.AskedToGet(cluster.Pools, o.Namespace, o.pool))
 	})
 	var targetsErr error
 	group.Go(func() error {
-		all.targets, targetsErr = objects.Targets(ctx, o.scope.Namespace)
+		all.targets, targetsErr = objects.Targets(ctx, o.Namespace)
 		return nil
 	})
 	if err := group.Wait(); err != nil {
@@ -135,7 +118,7 @@ func (o *options) gather(ctx context.Context) (gathered, error) {
 	}
 	if targetsErr != nil {
 		exit.Print(o.ErrOut, fmt.Errorf("without details of targets: %w",
-			o.Cluster.Explain(ctx, targetsErr, cluster.AskedToList(cluster.Targets, o.scope.Namespace))))
+			o.Cluster.Explain(ctx, targetsErr, cluster.AskedToList(cluster.Targets, o.Namespace))))
 	}
 	return all, nil
 }

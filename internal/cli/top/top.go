@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,6 +24,7 @@ import (
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
+	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/plugin"
 	"github.com/connpool/connpool/internal/cli/terminal"
 )
@@ -29,8 +32,6 @@ import (
 // options watch connections.
 type options struct {
 	*plugin.Factory
-	scope plugin.Scope
-
 	pool     string
 	sort     string
 	interval time.Duration
@@ -53,9 +54,9 @@ func New(f *plugin.Factory) *cobra.Command {
 			"the pools of all namespaces, once", "top -A --pools --once"),
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: f.CompletePool,
-		RunE:              plugin.RunE(o.complete, o.validate, o.run),
+		RunE:              f.LiveE(o.complete, o.validate, o.run),
 	}
-	o.scope.Register(command)
+	plugin.RegisterAllNamespaces(f, command)
 	flags := command.Flags()
 	flags.DurationVar(&o.interval, "interval", 2*time.Second, "How often to look")
 	flags.StringVar(&o.sort, "sort", "u", "Key to sort by at first: u, a, i, r or n")
@@ -64,12 +65,12 @@ func New(f *plugin.Factory) *cobra.Command {
 	return command
 }
 
-func (o *options) complete(_ *cobra.Command, args []string) (err error) {
-	o.view.namespaces = o.scope.All
+func (o *options) complete(_ *cobra.Command, args []string) error {
+	o.view.namespaces = o.AllNamespaces
 	o.view.by = sortKey((o.sort + " ")[0])
 	o.once = o.once || !terminal.Is(o.Out) || !terminal.Is(o.In)
-	o.pool, err = o.scope.Complete(o.Factory, args)
-	return err
+	o.pool = plugin.First(args)
+	return nil
 }
 
 func (o *options) validate() error {
@@ -82,19 +83,15 @@ func (o *options) validate() error {
 	return nil
 }
 
-func (o *options) run(ctx context.Context) error {
-	live, err := o.Cluster.Live()
-	if err != nil {
-		return err
-	}
+func (o *options) run(ctx context.Context, live *client.Client) error {
 	var options metav1.ListOptions
 	if o.pool != "" {
 		options.FieldSelector = fields.OneTermEqualSelector(livev1alpha1.FieldPool, o.pool).String()
 	}
 	look := func(ctx context.Context) (snapshot, error) {
-		list, err := cluster.AllConnections(ctx, live, o.scope.Namespace, options)
+		list, err := cluster.AllConnections(ctx, live, o.Namespace, options)
 		if err != nil {
-			return snapshot{}, o.Cluster.Explain(ctx, err, cluster.AskedForConnections(o.scope.Namespace))
+			return snapshot{}, o.Cluster.Explain(ctx, err, cluster.AskedForConnections(o.Namespace))
 		}
 		return newSnapshot(o.Now(), list.Items), nil
 	}
@@ -241,4 +238,39 @@ func (w *watcher) see(s sample) {
 		return
 	}
 	w.problem, w.now = "", s.since(w.now)
+}
+
+// Escape sequences that make a terminal show another page, and come back to the
+// one before.
+const (
+	enterPage = "\x1b[?1049h\x1b[?25l"
+	leavePage = "\x1b[?25h\x1b[?1049l"
+	topLeft   = "\x1b[H"
+	clearLine = "\x1b[K"
+	clearRest = "\x1b[J"
+)
+
+const keyHelp = "u uses  a age  i in use  r round trip  n name  R reverse  p pools  q quit"
+
+// page returns the lines of one screen: the summary, the last error, as much of
+// the table as there is room for, and the keys.
+func page(v view, s snapshot, problem string, size client.Size) []string {
+	body := v.table(s).Lines()
+	head := []string{s.summary() + "  (" + s.at.Format("15:04:05") + ")", display.OneLine(problem)}
+	room := max(int(size.Rows)-len(head)-1, 1)
+	lines := slices.Concat(head, body[:min(len(body), room)], []string{keyHelp})
+	lines = lines[:min(len(lines), int(size.Rows))]
+	for i, line := range lines {
+		if runes := []rune(line); len(runes) > int(size.Columns) {
+			lines[i] = string(runes[:size.Columns])
+		}
+	}
+	return lines
+}
+
+// draw replaces what is shown. A raw terminal needs both characters of a line's
+// end.
+func draw(out io.Writer, lines []string) error {
+	_, err := io.WriteString(out, topLeft+strings.Join(lines, clearLine+"\r\n")+clearLine+clearRest)
+	return err
 }

@@ -12,15 +12,19 @@
 package remote
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/client"
+	"github.com/connpool/connpool/internal/cli/cluster"
+	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/plugin"
 )
 
@@ -84,7 +88,7 @@ func (c *Command) Read(command *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	return c.ReadPool(pool)
+	return c.ReadPool(command, []string{pool})
 }
 
 // ReadAfter takes the command behind -- from the arguments, and returns the name
@@ -104,11 +108,11 @@ func (c *Command) ReadAfter(command *cobra.Command, args []string, thing string)
 	return args[0], nil
 }
 
-// ReadPool takes POOL[/TARGET].
-func (c *Command) ReadPool(argument string) error {
-	pool, target := PoolAndTarget(argument)
+// ReadPool takes POOL[/TARGET] from the first argument.
+func (c *Command) ReadPool(_ *cobra.Command, args []string) error {
+	pool, target := PoolAndTarget(args[0])
 	if target != "" && c.Target != "" && target != c.Target {
-		return fmt.Errorf("%s and --target %s name different targets", argument, c.Target)
+		return fmt.Errorf("%s and --target %s name different targets", args[0], c.Target)
 	}
 	c.Pool = pool
 	if target != "" {
@@ -161,4 +165,94 @@ func (c *Command) ValidateWords() error {
 		return fmt.Errorf("the command has %d bytes, and at most %d are allowed", size, livev1alpha1.MaxCommandBytes)
 	}
 	return nil
+}
+
+// Place is a container of a Docker engine, or a pod of a cluster. It is zero for
+// the target itself.
+type Place struct {
+	Container string
+	Pod       string
+	// Namespace of the pod. The namespace of -n is the pool's.
+	Namespace string
+}
+
+// Register adds the flags of a place.
+func (p *Place) Register(flags *pflag.FlagSet) {
+	flags.StringVarP(&p.Container, "container", "c", "", "Container to run in: of a Docker engine, or of the pod")
+	p.RegisterPod(flags)
+}
+
+// RegisterPod adds the flags of a place that can only be a pod.
+func (p *Place) RegisterPod(flags *pflag.FlagSet) {
+	flags.StringVar(&p.Pod, "pod", "", "Pod of the cluster that the target is")
+	flags.StringVar(&p.Namespace, "pod-namespace", "", "Namespace of the pod; that of the target when absent")
+}
+
+// IsTarget reports whether the place is the target itself.
+func (p *Place) IsTarget() bool { return p.Container == "" && p.Pod == "" }
+
+// Validate refuses flags that name no place.
+func (p *Place) Validate() error {
+	switch {
+	case p.Namespace != "" && p.Pod == "":
+		return errors.New("--pod-namespace says where a pod is: name the pod with --pod")
+	case strings.Contains(p.Pod, "/"):
+		return fmt.Errorf("--pod %q is no name: write only the name, and its namespace with --pod-namespace", p.Pod)
+	case strings.Contains(p.Container, "/"):
+		return fmt.Errorf("--container %q is neither a name nor an ID", p.Container)
+	}
+	return nil
+}
+
+// Ending is how to report the end of a command.
+type Ending struct {
+	// Quiet prints nothing: only the exit code reports the end.
+	Quiet bool
+	// Asked is what was asked for, in case that it was refused.
+	Asked cluster.Asked
+	// Interrupted says what Ctrl-C did to the command.
+	Interrupted string
+}
+
+// Signaled is what Ctrl-C does to a command that has a channel of its own.
+const Signaled = "the command was told to end, and may have done part of its work; " +
+	"a server that allows no signals, such as sshd for root, lets it go on"
+
+// Error returns the error whose exit code is the command's or, if the command has
+// none, says why.
+func (e Ending) Error(ctx context.Context, c *cluster.Cluster, result client.Result, err error) error {
+	if err == nil {
+		return nil
+	}
+	if own, ok := errors.AsType[*client.ExitError](err); ok {
+		return exit.With(own.Code)
+	}
+	code, err := e.withoutCode(ctx, c, result, err)
+	if e.Quiet {
+		err = nil
+	}
+	return exit.WithError(code, err)
+}
+
+// withoutCode returns the exit code for a command whose own is not known, and
+// what to print.
+func (e Ending) withoutCode(ctx context.Context, c *cluster.Cluster, result client.Result, err error) (int, error) {
+	switch {
+	case ctx.Err() != nil && errors.Is(err, client.ErrNotStarted):
+		return exit.Interrupted, errors.New("interrupted before the command started")
+	case ctx.Err() != nil:
+		return exit.Interrupted, fmt.Errorf("interrupted: %s%s", e.Interrupted, requestOf(result))
+	case errors.Is(err, client.ErrNotStarted):
+		return exit.NotStarted, c.Explain(ctx, err, e.Asked)
+	default:
+		return exit.Unknown, exit.Hint(err, "Find out whether it ran before you run it again.")
+	}
+}
+
+// requestOf names the request, so that the user can look for it in the logs.
+func requestOf(result client.Result) string {
+	if result.RequestID == "" {
+		return ""
+	}
+	return " (request " + result.RequestID + ")"
 }

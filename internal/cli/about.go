@@ -15,7 +15,6 @@ import (
 // versionOptions print versions.
 type versionOptions struct {
 	*plugin.Factory
-	output plugin.Output
 	client bool
 }
 
@@ -43,10 +42,10 @@ func newVersion(f *plugin.Factory) *cobra.Command {
 			"both", "version",
 			"only this program's, without asking the cluster", "version --client"),
 		Args: cobra.NoArgs,
-		RunE: plugin.RunE(func(*cobra.Command, []string) error { return nil }, o.output.Validate, o.run),
+		RunE: f.RunE(nil, nil, o.run),
 	}
 	command.Flags().BoolVar(&o.client, "client", false, "Only this program's, without asking the cluster")
-	o.output.Register(command, plugin.JSON, plugin.YAML)
+	f.Output.Register(command, plugin.JSON, plugin.YAML)
 	return command
 }
 
@@ -55,8 +54,8 @@ func (o *versionOptions) run(ctx context.Context) error {
 	if !o.client {
 		v.Server, v.Error = o.ask(ctx)
 	}
-	if o.output.IsMachine() {
-		return o.output.Encode(o.Out, v)
+	if o.Output.IsMachine() {
+		return o.Output.Encode(o.Out, v)
 	}
 	fmt.Fprintf(o.Out, "Client: %s (%s, %s)\n", v.Client, v.Go, v.Platform)
 	switch {
@@ -80,4 +79,42 @@ func (o *versionOptions) ask(ctx context.Context) (version, why string) {
 		return "", "does not answer: " + err.Error()
 	}
 	return version, ""
+}
+
+// newCompletion returns the command completion.
+func newCompletion(f *plugin.Factory) *cobra.Command {
+	return &cobra.Command{
+		Use:   "completion bash|zsh|fish|powershell",
+		Short: "Print the script that completes commands and names in your shell",
+		Long: "Print the script that completes commands, pools, targets and namespaces.\n\n" +
+			"It is for the name connpool. For `kubectl connpool`, put an executable called\n" +
+			"kubectl_complete-connpool into your PATH, which holds:\n\n" +
+			"  #!/bin/sh\n  exec kubectl connpool __complete \"$@\"",
+		Example: "  # in ~/.bashrc\n  source <(" + f.Name + " completion bash)\n\n" +
+			"  # in ~/.zshrc\n  source <(" + f.Name + " completion zsh)",
+		Args:                  cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		ValidArgs:             []string{"bash", "zsh", "fish", "powershell"},
+		DisableFlagsInUseLine: true,
+		RunE: func(command *cobra.Command, args []string) error {
+			return printScript(f, command.Root(), args[0])
+		},
+	}
+}
+
+func printScript(f *plugin.Factory, root *cobra.Command, shell string) error {
+	// The script calls a single word, which is the binary's other name.
+	root.Use = "connpool"
+	root.Annotations = nil
+	switch shell {
+	case "bash":
+		return root.GenBashCompletionV2(f.Out, true)
+	case "zsh":
+		return root.GenZshCompletion(f.Out)
+	case "fish":
+		return root.GenFishCompletion(f.Out, true)
+	case "powershell":
+		return root.GenPowerShellCompletionWithDesc(f.Out)
+	default:
+		return fmt.Errorf("no completion for %q", shell)
+	}
 }
