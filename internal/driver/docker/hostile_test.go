@@ -94,7 +94,7 @@ func says(text string) func(net.Conn) {
 func forever(first, text string) func(net.Conn) {
 	return func(conn net.Conn) {
 		_, err := io.WriteString(conn, first)
-		for chunk := strings.Repeat(text, 100); err == nil; {
+		for chunk := strings.Repeat(text, 1000); err == nil; {
 			_, err = io.WriteString(conn, chunk)
 		}
 	}

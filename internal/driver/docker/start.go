@@ -63,7 +63,7 @@ func (p *process) startRequest(tty *driver.TTY) ([]byte, error) {
 	if versions.GreaterThanOrEqualTo(p.conn.client.ClientVersion(), consoleSizeVersion) {
 		options.ConsoleSize = consoleSize(tty)
 	}
-	// Marshal cannot fail: there are only booleans and numbers.
+	//nolint:errchkjson // booleans and numbers cannot fail
 	body, _ := json.Marshal(options)
 	request, err := http.NewRequest(http.MethodPost, p.url("start"), bytes.NewReader(body)) //nolint:noctx // it is only written
 	if err != nil {

@@ -55,6 +55,14 @@ func (s *server) dials() int {
 	return len(s.clients)
 }
 
+// pair returns both ends of the socket that was dialed as the i-th. Others may be dialed
+// meanwhile.
+func (s *server) pair(i int) (client, end net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.clients[i], s.servers[i]
+}
+
 func (s *server) refuse() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,10 +119,11 @@ func TestTheOldestSocketIsTakenAndReplaced(t *testing.T) {
 				t.Errorf("%d sockets are ready, want 2", got)
 			}
 			socket := take(t, kept)
-			if socket != s.clients[i] {
+			client, end := s.pair(i)
+			if socket != client {
 				t.Errorf("socket %d is not the oldest", i)
 			}
-			wantUsable(t, socket, s.servers[i])
+			wantUsable(t, socket, end)
 			synctest.Wait()
 		}
 		if got := s.dials(); got != 5 {
@@ -172,7 +181,8 @@ func TestASocketThatEndsOrSpeaksIsDropped(t *testing.T) {
 func TestATakenSocketThatHasEndedIsPassedOver(t *testing.T) {
 	virtually(t, nil, func(t *testing.T, s *server, kept *Standby[net.Conn]) {
 		_ = s.servers[0].Close() // and its watch may not have noticed yet
-		if socket := take(t, kept); socket != s.clients[1] {
+		second, _ := s.pair(1)
+		if socket := take(t, kept); socket != second {
 			t.Error("a dead socket was taken")
 		}
 		synctest.Wait()
