@@ -13,7 +13,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -83,22 +82,11 @@ func (r *Reconciler) selectors(ctx context.Context, object client.Object) []reco
 	var requests []reconcile.Request
 	for i := range pools.Items {
 		pool := &pools.Items[i]
-		if pool.Selects(target) || shareOf(target, pool.UID) != nil {
+		if pool.Selects(target) || status.Share(target.Status.Pools, pool.UID) != nil {
 			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(pool)})
 		}
 	}
 	return requests
-}
-
-// shareOf returns the pool's share of the target, nil if the target's status does not
-// mention the pool. It belongs to the target.
-func shareOf(target *v1alpha1.ConnectionTarget, pool types.UID) *v1alpha1.TargetPoolStatus {
-	for i := range target.Status.Pools {
-		if uid := target.Status.Pools[i].UID; uid != nil && *uid == pool {
-			return &target.Status.Pools[i]
-		}
-	}
-	return nil
 }
 
 // Reconcile brings the status of one pool up to date.

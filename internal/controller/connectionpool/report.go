@@ -29,20 +29,20 @@ func report(
 	pool *v1alpha1.ConnectionPool, targets []v1alpha1.ConnectionTarget, last v1alpha1.ConnectionPoolStatus, now time.Time,
 ) v1alpha1.ConnectionPoolStatus {
 	s := sum(pool, targets)
-	total, ready := int32(len(targets)), int32(s.ready)
 	next := v1alpha1.ConnectionPoolStatus{
-		ObservedGeneration:   &pool.Generation,
-		Type:                 typeOf(targets),
-		Targets:              v1alpha1.TargetCounts{Total: &total, Ready: &ready},
-		Connections:          s.connections(),
+		ObservedGeneration: &pool.Generation,
+		Type:               typeOf(targets),
+		Targets:            v1alpha1.TargetCounts{Total: new(int32(len(targets))), Ready: new(int32(s.ready))},
+		Connections: v1alpha1.PoolConnectionCounts{
+			Warm: &s.warm, InUse: &s.inUse, Dialing: &s.dialing, Draining: &s.draining, Desired: &s.desired,
+		},
 		UseCount:             &s.uses,
 		OldestConnectionTime: s.oldest,
 		LastUsedTime:         s.lastUsed,
 		FailingTargets:       s.failingLongest(),
 	}
 	if pool.Spec.TargetSelector != nil {
-		text := metav1.FormatLabelSelector(pool.Spec.TargetSelector)
-		next.Selector = &text
+		next.Selector = new(metav1.FormatLabelSelector(pool.Spec.TargetSelector))
 	}
 	r := reporter{status.Conditions{Now: now, Generation: pool.Generation, Last: last.Conditions}}
 	r.setConditions(pool, len(targets), s)
@@ -53,21 +53,16 @@ func report(
 
 // typeOf returns the type that all targets have, or mixed; nil without a target.
 func typeOf(targets []v1alpha1.ConnectionTarget) *v1alpha1.PoolType {
-	var kind v1alpha1.PoolType
-	for i := range targets {
-		one := v1alpha1.PoolType(targets[i].Spec.Type())
-		if kind != "" && kind != one {
-			one = v1alpha1.PoolTypeMixed
-		}
-		kind = one
-		if kind == v1alpha1.PoolTypeMixed {
-			break
-		}
-	}
-	if kind == "" {
+	if len(targets) == 0 {
 		return nil
 	}
-	return &kind
+	kind := targets[0].Spec.Type()
+	for i := range targets {
+		if targets[i].Spec.Type() != kind {
+			return new(v1alpha1.PoolTypeMixed)
+		}
+	}
+	return new(v1alpha1.PoolType(kind))
 }
 
 // totals are sums over the targets of a pool.
@@ -85,7 +80,7 @@ func sum(pool *v1alpha1.ConnectionPool, targets []v1alpha1.ConnectionTarget) tot
 	var s totals
 	for i := range targets {
 		target := &targets[i]
-		share := shareOf(target, pool.UID)
+		share := status.Share(target.Status.Pools, pool.UID)
 		if share != nil {
 			s.add(share)
 		} else {
@@ -153,30 +148,14 @@ func isFalse(condition *metav1.Condition) bool {
 	return condition != nil && condition.Status == metav1.ConditionFalse
 }
 
-func (s *totals) connections() v1alpha1.PoolConnectionCounts {
-	return v1alpha1.PoolConnectionCounts{
-		Warm: &s.warm, InUse: &s.inUse, Dialing: &s.dialing, Draining: &s.draining, Desired: &s.desired,
-	}
-}
-
 // failingLongest returns at most maxFailing targets: those that have failed longest.
 func (s *totals) failingLongest() []v1alpha1.FailingTarget {
 	failing := slices.Clone(s.failing)
 	slices.SortStableFunc(failing, func(a, b v1alpha1.FailingTarget) int {
-		return cmp.Or(since(a).Compare(since(b)), cmp.Compare(a.Name, b.Name))
+		var never metav1.Time
+		return cmp.Or(ptr.Deref(a.Since, never).Compare(ptr.Deref(b.Since, never).Time), cmp.Compare(a.Name, b.Name))
 	})
-	if len(failing) == 0 {
-		return nil
-	}
 	return failing[:min(len(failing), maxFailing)]
-}
-
-// since returns since when a target fails; the zero time if that is not known.
-func since(failing v1alpha1.FailingTarget) time.Time {
-	if failing.Since == nil {
-		return time.Time{}
-	}
-	return failing.Since.Time
 }
 
 // describe returns a message that names some failing targets.

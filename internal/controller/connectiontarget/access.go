@@ -26,6 +26,9 @@ const (
 	kubeconfigKey     = "kubeconfig"
 )
 
+// Drivers are the protocols that this build speaks.
+type Drivers map[v1alpha1.TargetType]driver.Driver
+
 // access describes how to reach the first element of the path through the others,
 // which are its jump hosts.
 func access(path []pathElement, drivers Drivers) poolset.Access {
@@ -39,6 +42,10 @@ func access(path []pathElement, drivers Drivers) poolset.Access {
 		a.Identity += " via " + string(jumpHost.target.UID) + " " + a.JumpHost.Identity
 	}
 	return a
+}
+
+func refOf(target *v1alpha1.ConnectionTarget) poolset.Ref {
+	return poolset.Ref{UID: string(target.UID), Namespace: target.Namespace, Name: target.Name}
 }
 
 // access describes how to reach the element itself, without its jump hosts.

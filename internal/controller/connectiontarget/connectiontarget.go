@@ -10,12 +10,12 @@ package connectiontarget
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/ptr"
@@ -38,14 +38,6 @@ import (
 // waits only for API writes.
 const workers = 8
 
-// Pools are the live pools of this process.
-type Pools interface {
-	Ensure(poolset.Target) error
-	Remove(uid string)
-	Observe(uid string) (poolset.Observation, bool)
-	Subscribe(func(poolset.Ref))
-}
-
 // Writer writes the statuses of targets.
 type Writer = status.Writer[v1alpha1.ConnectionTargetStatus]
 
@@ -67,22 +59,19 @@ func sharesDiffer(last, next v1alpha1.ConnectionTargetStatus) bool {
 	})
 }
 
-// Drivers are the protocols that this build speaks.
-type Drivers map[v1alpha1.TargetType]driver.Driver
-
 // Reconciler reconciles ConnectionTargets.
 type Reconciler struct {
 	Client client.Client
 	// Reader reads from the API server itself, not from the cache.
 	Reader  client.Reader
-	Pools   Pools
+	Pools   *poolset.Set
 	Drivers Drivers
 	// Replica is the name of this process in the status.
 	Replica string
 	Writer  *Writer
 
 	uids     status.UIDs
-	uncached uncachedSecrets
+	uncached sync.Map // uncachedSecret by the UID of its target
 }
 
 // +kubebuilder:rbac:groups=connpool.dev,resources=connectiontargets;connectionpools,verbs=get;list;watch
@@ -95,16 +84,17 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 	if err := indexTargets(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
+	targets := lookup{r.Client}
 	specOrLabels := predicate.Or(predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{})
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("connectiontarget").
 		For(&v1alpha1.ConnectionTarget{}, builder.WithPredicates(specOrLabels)).
-		Watches(&v1alpha1.ConnectionTarget{}, handler.EnqueueRequestsFromMapFunc(r.relatedTargets),
+		Watches(&v1alpha1.ConnectionTarget{}, handler.EnqueueRequestsFromMapFunc(targets.relatedTargets),
 			builder.WithPredicates(specOrLabels)).
-		Watches(&v1alpha1.ConnectionPool{}, handler.EnqueueRequestsFromMapFunc(r.allTargets),
+		Watches(&v1alpha1.ConnectionPool{}, handler.EnqueueRequestsFromMapFunc(targets.allTargets),
 			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.using(secretIndex))).
-		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(r.using(configMapIndex))).
+		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(targets.using(secretIndex))).
+		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(targets.using(configMapIndex))).
 		WatchesRawSource(source.Func(r.subscribe)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
 		Complete(r)
@@ -127,7 +117,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	r.forget(r.uids.Replace(request.NamespacedName, target.UID))
-	gathered, err := r.gather(ctx, target)
+	gathered, err := gatherer{lookup{r.Client}, r.Reader, &r.uncached}.gather(ctx, target, r.isRefused(target))
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -137,26 +127,6 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	next := report(gathered, decided, observation, last, r.Replica)
 	after, err := r.Writer.Write(ctx, target, last, next)
 	return ctrl.Result{RequeueAfter: soonest(after, nextSchedule(gathered), nextRefresh(gathered), r.nextUncachedRead(target))}, err
-}
-
-// nextRefresh returns after what time the counters are read again; 0 means never.
-// The pools send no events for uses.
-func nextRefresh(f facts) time.Duration {
-	if len(f.pools) == 0 && !f.onlyJumpHost {
-		return 0
-	}
-	return wait.Jitter(status.Interval, 0.1) // so that targets do not all come at the same time
-}
-
-// soonest returns the shortest of the waits that are not 0.
-func soonest(waits ...time.Duration) time.Duration {
-	var shortest time.Duration
-	for _, wait := range waits {
-		if wait > 0 && (shortest == 0 || wait < shortest) {
-			shortest = wait
-		}
-	}
-	return shortest
 }
 
 // act carries the decision out. If the pools refuse it, the returned decision has
@@ -177,6 +147,30 @@ func (r *Reconciler) act(target *v1alpha1.ConnectionTarget, decided decision) de
 	return decided
 }
 
+// isRefused reports whether the target refuses its credentials and they are of a
+// kind that expires.
+func (r *Reconciler) isRefused(target *v1alpha1.ConnectionTarget) bool {
+	if target.Spec.SSH != nil {
+		return false
+	}
+	seen, _ := r.Pools.Observe(string(target.UID))
+	return slices.ContainsFunc(seen.Pools, func(pool poolset.PoolObservation) bool {
+		return refusesCredentials(pool.Err) || refusesCredentials(pool.Refused)
+	})
+}
+
+func refusesCredentials(err *driver.Error) bool {
+	return err != nil && err.Reason == driver.AuthenticationFailed
+}
+
+// nextUncachedRead returns after what time the Secret is read again; 0 means never.
+func (r *Reconciler) nextUncachedRead(target *v1alpha1.ConnectionTarget) time.Duration {
+	if !r.isRefused(target) {
+		return 0
+	}
+	return uncachedReadPeriod
+}
+
 // forget drops all that is kept about a target that does not exist any more.
 func (r *Reconciler) forget(uid types.UID) {
 	if uid == "" {
@@ -184,5 +178,5 @@ func (r *Reconciler) forget(uid types.UID) {
 	}
 	r.Pools.Remove(string(uid))
 	r.Writer.Pace.Forget(uid)
-	r.uncached.forget(uid)
+	r.uncached.Delete(uid)
 }

@@ -3,10 +3,12 @@ package connectiontarget
 import (
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/ptr"
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/controller/status"
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/warming"
 )
@@ -27,10 +29,6 @@ func desired(f facts, drivers Drivers) *poolset.Target {
 	return want
 }
 
-func refOf(target *v1alpha1.ConnectionTarget) poolset.Ref {
-	return poolset.Ref{UID: string(target.UID), Namespace: target.Namespace, Name: target.Name}
-}
-
 // nextSchedule returns how long the decision holds until a schedule of a pool
 // starts or ends; 0 means for ever.
 func nextSchedule(f facts) time.Duration {
@@ -41,6 +39,26 @@ func nextSchedule(f facts) time.Duration {
 		}
 	}
 	return first
+}
+
+// nextRefresh returns after what time the counters are read again; 0 means never.
+// The pools send no events for uses.
+func nextRefresh(f facts) time.Duration {
+	if len(f.pools) == 0 && !f.onlyJumpHost {
+		return 0
+	}
+	return wait.Jitter(status.Interval, 0.1) // so that targets do not all come at the same time
+}
+
+// soonest returns the shortest of the waits that are not 0.
+func soonest(waits ...time.Duration) time.Duration {
+	var shortest time.Duration
+	for _, wait := range waits {
+		if wait > 0 && (shortest == 0 || wait < shortest) {
+			shortest = wait
+		}
+	}
+	return shortest
 }
 
 // policy translates a pool's spec. The API server fills in the defaults of the

@@ -6,18 +6,19 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/connpool/connpool/api/v1alpha1"
 )
-
-// maxJumps is how many jump hosts a path may have.
-const maxJumps = 3
 
 // facts are all that the decision depends on.
 type facts struct {
@@ -50,18 +51,36 @@ type pathElement struct {
 	cluster cluster
 }
 
+// gatherer reads facts.
+type gatherer struct {
+	lookup
+	// server reads from the API server itself, not from the cache.
+	server   client.Reader
+	uncached *sync.Map // uncachedSecret by the UID of its target
+}
+
 // gather reads the facts from the cache. It fails only if the cache does. An object
-// that does not exist is a fact.
-func (r *Reconciler) gather(ctx context.Context, target *v1alpha1.ConnectionTarget) (facts, error) {
+// that does not exist is a fact. If the target refuses its Secret, a newer one is read
+// from the API server.
+func (g gatherer) gather(ctx context.Context, target *v1alpha1.ConnectionTarget, refused bool) (facts, error) {
 	var all v1alpha1.ConnectionPoolList
-	if err := r.Client.List(ctx, &all, client.InNamespace(target.Namespace), client.UnsafeDisableDeepCopy); err != nil {
+	if err := g.cache.List(ctx, &all, client.InNamespace(target.Namespace), client.UnsafeDisableDeepCopy); err != nil {
 		return facts{}, fmt.Errorf("list pools: %w", err)
 	}
 	f := facts{now: time.Now(), target: target, pools: selectors(all.Items, target)}
-	f.onlyJumpHost = len(f.pools) == 0 && r.isJumpHost(ctx, target, all.Items)
+	f.onlyJumpHost = len(f.pools) == 0 && g.isJumpHost(ctx, target, all.Items)
 	var err error
-	f.path, err = r.path(ctx, target)
-	return f, err
+	if f.path, err = g.path(ctx, target); err != nil {
+		return facts{}, err
+	}
+	here := &f.path[0]
+	if here.secret != nil {
+		here.secret = g.newest(ctx, target.UID, here.secret, refused)
+	}
+	if spec := target.Spec.Kubernetes; spec != nil && here.secret != nil {
+		here.cluster = readCluster(here.secret.Data[spec.KubeconfigRef.Key], ptr.Deref(spec.Context, ""))
+	}
+	return f, nil
 }
 
 // selectors returns the pools that select the target, in the order of their names.
@@ -78,17 +97,17 @@ func selectors(all []v1alpha1.ConnectionPool, target *v1alpha1.ConnectionTarget)
 
 // isJumpHost reports whether one of the pools selects a target that is reached
 // through this one.
-func (r *Reconciler) isJumpHost(ctx context.Context, target *v1alpha1.ConnectionTarget, pools []v1alpha1.ConnectionPool) bool {
-	return slices.ContainsFunc(r.dependents(ctx, target), func(other v1alpha1.ConnectionTarget) bool {
+func (g gatherer) isJumpHost(ctx context.Context, target *v1alpha1.ConnectionTarget, pools []v1alpha1.ConnectionPool) bool {
+	return slices.ContainsFunc(g.dependents(ctx, target, maxJumps), func(other v1alpha1.ConnectionTarget) bool {
 		return slices.ContainsFunc(pools, func(pool v1alpha1.ConnectionPool) bool { return pool.Selects(&other) })
 	})
 }
 
 // path follows the references to jump hosts from the target on.
-func (r *Reconciler) path(ctx context.Context, target *v1alpha1.ConnectionTarget) ([]pathElement, error) {
+func (g gatherer) path(ctx context.Context, target *v1alpha1.ConnectionTarget) ([]pathElement, error) {
 	var path []pathElement
 	for next := target; ; {
-		here, err := r.pathElement(ctx, next)
+		here, err := g.pathElement(ctx, next)
 		if err != nil {
 			return nil, err
 		}
@@ -98,7 +117,7 @@ func (r *Reconciler) path(ctx context.Context, target *v1alpha1.ConnectionTarget
 			return path, nil
 		}
 		next = &v1alpha1.ConnectionTarget{}
-		found, err := r.get(ctx, target.Namespace, ref.Name, next)
+		found, err := g.get(ctx, target.Namespace, ref.Name, next)
 		if err != nil {
 			return nil, err
 		}
@@ -111,84 +130,55 @@ func (r *Reconciler) path(ctx context.Context, target *v1alpha1.ConnectionTarget
 	}
 }
 
-// jumpRef returns the reference to the ssh target through which a target is reached,
-// nil if it is reached directly, and the name of the field.
-func jumpRef(target *v1alpha1.ConnectionTarget) (field string, ref *v1alpha1.TargetRef) {
-	switch spec := target.Spec; {
-	case spec.SSH != nil:
-		return "ssh.jumpTargetRef", spec.SSH.JumpTargetRef
-	case spec.Docker != nil:
-		return "docker.sshTargetRef", spec.Docker.SSHTargetRef
-	}
-	return "", nil
-}
-
 func visited(path []pathElement, name string) bool {
 	return slices.ContainsFunc(path, func(e pathElement) bool { return e.name == name })
 }
 
 // pathElement reads the objects that a target refers to.
-func (r *Reconciler) pathElement(ctx context.Context, target *v1alpha1.ConnectionTarget) (pathElement, error) {
+func (g gatherer) pathElement(ctx context.Context, target *v1alpha1.ConnectionTarget) (pathElement, error) {
 	here := pathElement{name: target.Name, target: target}
-	var err error
 	if _, name := credentialsOf(target); name != "" {
-		here.secret, err = r.secret(ctx, target, name)
+		secret := &corev1.Secret{}
+		found, err := g.getLabeled(ctx, target.Namespace, name, secret)
+		if err != nil {
+			return pathElement{}, err
+		}
+		if found {
+			here.secret = secret
+		}
 	}
-	if err != nil {
-		return pathElement{}, err
-	}
-	switch spec := target.Spec; {
-	case spec.SSH != nil:
-		here.knownHosts, err = r.knownHosts(ctx, target)
-	case spec.Kubernetes != nil && here.secret != nil:
-		here.cluster = readCluster(here.secret.Data[spec.Kubernetes.KubeconfigRef.Key], ptr.Deref(spec.Kubernetes.Context, ""))
+	var err error
+	if target.Spec.SSH != nil {
+		here.knownHosts, err = g.knownHosts(ctx, target)
 	}
 	return here, err
 }
 
-// credentialsOf returns the name of the Secret that a target authenticates with,
-// empty if it needs none, and the name of the field.
-func credentialsOf(target *v1alpha1.ConnectionTarget) (field, name string) {
-	switch spec := target.Spec; {
-	case spec.SSH != nil:
-		return "ssh.credentialsRef", spec.SSH.CredentialsRef.Name
-	case spec.Docker != nil && spec.Docker.TLSRef != nil:
-		return "docker.tlsRef", spec.Docker.TLSRef.Name
-	case spec.Kubernetes != nil:
-		return "kubernetes.kubeconfigRef", spec.Kubernetes.KubeconfigRef.Name
-	}
-	return "", ""
-}
-
-// secret returns a Secret of a target; nil when it does not exist or is not labeled.
-func (r *Reconciler) secret(ctx context.Context, target *v1alpha1.ConnectionTarget, name string) (*corev1.Secret, error) {
-	secret := &corev1.Secret{}
-	found, err := r.get(ctx, target.Namespace, name, secret)
-	if err != nil || !found || !isLabeled(secret) {
-		return nil, err
-	}
-	return r.freshSecret(ctx, target, secret), nil
-}
-
-func (r *Reconciler) knownHosts(ctx context.Context, target *v1alpha1.ConnectionTarget) ([]byte, error) {
+func (g gatherer) knownHosts(ctx context.Context, target *v1alpha1.ConnectionTarget) ([]byte, error) {
 	keys := target.Spec.SSH.HostKeys
 	switch {
 	case keys.ConfigMapRef != nil:
 		configMap := &corev1.ConfigMap{}
-		found, err := r.get(ctx, target.Namespace, keys.ConfigMapRef.Name, configMap)
-		if value, ok := configMap.Data[keys.ConfigMapRef.Key]; found && ok && isLabeled(configMap) {
-			return []byte(value), err
+		found, err := g.getLabeled(ctx, target.Namespace, keys.ConfigMapRef.Name, configMap)
+		if value, ok := configMap.Data[keys.ConfigMapRef.Key]; found && ok {
+			return []byte(value), nil
 		}
 		return nil, err
 	case keys.SecretRef != nil:
 		secret := &corev1.Secret{}
-		found, err := r.get(ctx, target.Namespace, keys.SecretRef.Name, secret)
-		if value, ok := secret.Data[keys.SecretRef.Key]; found && ok && isLabeled(secret) {
-			return value, err
+		found, err := g.getLabeled(ctx, target.Namespace, keys.SecretRef.Name, secret)
+		if value, ok := secret.Data[keys.SecretRef.Key]; found && ok {
+			return value, nil
 		}
 		return nil, err
 	}
 	return []byte(strings.Join(keys.KnownHosts, "\n") + "\n"), nil
+}
+
+// getLabeled reads an object and reports whether it exists and targets may use it.
+func (g gatherer) getLabeled(ctx context.Context, namespace, name string, object client.Object) (bool, error) {
+	found, err := g.get(ctx, namespace, name, object)
+	return found && isLabeled(object), err
 }
 
 // isLabeled reports whether targets may use the object. The cache holds labeled
@@ -198,10 +188,64 @@ func isLabeled(object client.Object) bool {
 }
 
 // get reads an object and reports whether it exists.
-func (r *Reconciler) get(ctx context.Context, namespace, name string, object client.Object) (bool, error) {
-	err := r.Client.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, object)
+func (g gatherer) get(ctx context.Context, namespace, name string, object client.Object) (bool, error) {
+	err := g.cache.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, object)
 	if client.IgnoreNotFound(err) != nil {
 		return false, fmt.Errorf("read %s: %w", name, err)
 	}
 	return err == nil, nil
+}
+
+// uncachedReadPeriod is the shortest time between two reads of a Secret from the API
+// server itself.
+const uncachedReadPeriod = 10 * time.Second
+
+// uncachedSecret is a Secret that was read from the API server itself, because its
+// target refuses what the cache holds. A token may be replaced only when it expires,
+// and then the cache may still hold the old one.
+type uncachedSecret struct {
+	// at is when it was read, or was to be read.
+	at time.Time
+	// secret is nil if it was not newer than the cached Secret.
+	secret *corev1.Secret
+}
+
+// newest returns the cached Secret of a target, or a newer version of it.
+func (g gatherer) newest(ctx context.Context, target types.UID, cached *corev1.Secret, refused bool) *corev1.Secret {
+	kept, known := g.uncached.Load(target)
+	last, _ := kept.(uncachedSecret)
+	if refused && time.Since(last.at) >= uncachedReadPeriod {
+		known, last.at = true, time.Now()
+		last.secret = cmp.Or(g.readUncached(ctx, client.ObjectKeyFromObject(cached)), last.secret)
+	}
+	if last.secret != nil && !isNewer(last.secret, cached) {
+		last.secret = nil
+	}
+	if known {
+		g.uncached.Store(target, last)
+	}
+	return cmp.Or(last.secret, cached)
+}
+
+// readUncached returns the Secret if it can be read and targets may use it.
+func (g gatherer) readUncached(ctx context.Context, key client.ObjectKey) *corev1.Secret {
+	// At a high verbosity client-go logs what it receives. It must not log Secrets.
+	silent := log.IntoContext(ctx, logr.Discard())
+	secret := &corev1.Secret{}
+	err := g.server.Get(silent, key, secret)
+	if client.IgnoreNotFound(err) != nil {
+		log.FromContext(ctx).Error(err, "Read a refused Secret from the API server")
+	}
+	if err != nil || !isLabeled(secret) {
+		return nil
+	}
+	return secret
+}
+
+func isNewer(read, cached *corev1.Secret) bool {
+	if read.Name != cached.Name {
+		return false // the target names another Secret now
+	}
+	order, err := resourceversion.CompareResourceVersion(read.ResourceVersion, cached.ResourceVersion)
+	return err == nil && order > 0
 }

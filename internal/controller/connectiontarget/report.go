@@ -36,14 +36,12 @@ func report(
 	if endpoint != ptr.Deref(last.Endpoint, "") {
 		next.ServerVersion = optional(seen.ServerVersion)
 	}
-	current := ptr.Deref(last.ObservedGeneration, 0) == f.target.Generation
 	if len(seen.Pools) > 0 {
 		next.Replica = optional(replica)
-		shares := last.Pools
-		if !current {
-			shares = nil
+		if ptr.Deref(last.ObservedGeneration, 0) != f.target.Generation {
+			last.Pools = nil // they are about an earlier spec
 		}
-		addUp(&next, seen.Pools, f.pools, shares)
+		addUp(&next, seen.Pools, f.pools, last.Pools)
 	}
 	observed := seen.Pools
 	if f.onlyJumpHost && seen.JumpHost != nil {
@@ -51,10 +49,13 @@ func report(
 		next.Replica, next.Connections = optional(replica), counts(*seen.JumpHost)
 	}
 	r := reporter{
-		Conditions:   status.Conditions{Now: f.now, Generation: f.target.Generation, Last: last.Conditions},
-		onlyJumpHost: f.onlyJumpHost,
+		Conditions: status.Conditions{Now: f.now, Generation: f.target.Generation, Last: last.Conditions},
+		problem:    decided.problem, pools: observed, failure: firstFailure(observed), onlyJumpHost: f.onlyJumpHost,
 	}
-	r.setConditions(decided.problem, observed, next.Pools)
+	r.credentials()
+	r.reachable()
+	r.ready(next.Pools)
+	r.progress()
 	next.Conditions = r.List
 	next.LastError = lastError(decided.problem, observed)
 	return next
@@ -74,7 +75,7 @@ func addUp(
 ) {
 	var total poolset.PoolObservation
 	for _, pool := range pools {
-		next.Pools = append(next.Pools, share(pool, specMinWarm(pool, specs), lastShare(last, pool.Pool.UID)))
+		next.Pools = append(next.Pools, share(pool, specMinWarm(pool, specs), status.Share(last, types.UID(pool.Pool.UID))))
 		total.Idle += pool.Idle
 		total.InUse += pool.InUse
 		total.Dialing += pool.Dialing
@@ -105,14 +106,13 @@ func specMinWarm(pool poolset.PoolObservation, specs []v1alpha1.ConnectionPool) 
 }
 
 func share(pool poolset.PoolObservation, least int, last *v1alpha1.TargetPoolStatus) v1alpha1.TargetPoolStatus {
-	uid, wanted, desired := types.UID(pool.Pool.UID), int32(least), int32(pool.MinWarm)
 	ready := isSatisfied(pool, least, last) || isReplacing(pool, least, last)
 	own := v1alpha1.TargetPoolStatus{
 		Name:                 pool.Pool.Name,
-		UID:                  &uid,
+		UID:                  new(types.UID(pool.Pool.UID)),
 		Ready:                &ready,
-		MinWarm:              &wanted,
-		Desired:              &desired,
+		MinWarm:              new(int32(least)),
+		Desired:              new(int32(pool.MinWarm)),
 		Connections:          counts(pool),
 		UseCount:             &pool.Uses,
 		OldestConnectionTime: status.Seconds(pool.Oldest),
@@ -124,19 +124,11 @@ func share(pool poolset.PoolObservation, least int, last *v1alpha1.TargetPoolSta
 	return own
 }
 
-func lastShare(shares []v1alpha1.TargetPoolStatus, uid string) *v1alpha1.TargetPoolStatus {
-	for i := range shares {
-		if string(ptr.Deref(shares[i].UID, "")) == uid {
-			return &shares[i]
-		}
-	}
-	return nil
-}
-
 func counts(pool poolset.PoolObservation) v1alpha1.ConnectionCounts {
-	warm, inUse := int32(pool.Warm()), int32(pool.InUse)
-	dialing, draining := int32(pool.Dialing), int32(pool.Draining)
-	return v1alpha1.ConnectionCounts{Warm: &warm, InUse: &inUse, Dialing: &dialing, Draining: &draining}
+	return v1alpha1.ConnectionCounts{
+		Warm: new(int32(pool.Warm())), InUse: new(int32(pool.InUse)),
+		Dialing: new(int32(pool.Dialing)), Draining: new(int32(pool.Draining)),
+	}
 }
 
 // isSatisfied reports whether the pool has its warm connections and may count on
@@ -173,44 +165,36 @@ func shortfall(pool poolset.PoolObservation) string {
 	return v1alpha1.ReasonWarming
 }
 
-// reporter collects conditions.
+// reporter sets the conditions from the problem, if there is one, and from what is
+// observed of the pools.
 type reporter struct {
 	status.Conditions
+	problem *problem
+	pools   []poolset.PoolObservation
+	// failure is that of the first pool that has one.
+	failure *driver.Error
 	// onlyJumpHost says that no pool selects the target, so that only its connections
 	// as a jump host are observed.
 	onlyJumpHost bool
 }
 
-// setConditions sets the conditions from the problem, if there is one, and from what
-// is observed of the pools.
-func (r *reporter) setConditions(found *problem, pools []poolset.PoolObservation, shares []v1alpha1.TargetPoolStatus) {
-	r.credentials(found, pools)
-	r.reachable(found, pools)
-	r.ready(found, pools, shares)
-	r.progress(found, pools)
-}
-
 // credentials sets CredentialsReady.
-func (r *reporter) credentials(found *problem, pools []poolset.PoolObservation) {
-	if found != nil && found.condition == v1alpha1.ConditionCredentialsReady {
-		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, found.reason, found.message)
-		return
-	}
-	if found != nil {
-		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionUnknown, found.reason, "not looked at yet: "+found.message)
-		return
-	}
-	if failure := firstFailure(pools); failure != nil && failure.Reason.AboutDeclaration() {
-		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, string(failure.Reason), failure.Message)
-		return
-	}
-	if failure := refusedCredentials(pools); failure != nil {
+func (r *reporter) credentials() {
+	refused := refusedCredentials(r.pools)
+	switch {
+	case r.problem != nil && r.problem.condition == v1alpha1.ConditionCredentialsReady:
+		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, r.problem.reason, r.problem.message)
+	case r.problem != nil:
+		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionUnknown, r.problem.reason, "not looked at yet: "+r.problem.message)
+	case r.failure != nil && r.failure.Reason.AboutDeclaration():
+		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, string(r.failure.Reason), r.failure.Message)
+	case refused != nil:
 		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, v1alpha1.ReasonCredentialsInvalid,
-			"connections made with the earlier credentials keep serving, because the changed ones do not work: "+failure.Message)
-		return
+			"connections made with the earlier credentials keep serving, because the changed ones do not work: "+refused.Message)
+	default:
+		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionTrue, v1alpha1.ReasonCredentialsValid,
+			"everything that the target refers to can be used")
 	}
-	r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionTrue, v1alpha1.ReasonCredentialsValid,
-		"everything that the target refers to can be used")
 }
 
 // refusedCredentials returns why changed credentials do not work, if trying again
@@ -226,23 +210,21 @@ func refusedCredentials(pools []poolset.PoolObservation) *driver.Error {
 
 // reachable sets Reachable. Until a dial ends it stays true, so that a restart of the
 // operator does not change it.
-func (r *reporter) reachable(found *problem, pools []poolset.PoolObservation) {
-	failure := firstFailure(pools)
+func (r *reporter) reachable() {
+	isUp := func(pool poolset.PoolObservation) bool { return pool.Health == poolset.HealthUp }
 	switch {
-	case found != nil && found.condition == v1alpha1.ConditionReachable:
-		r.Set(v1alpha1.ConditionReachable, metav1.ConditionFalse, found.reason, found.message)
-	case failure != nil:
-		r.Set(v1alpha1.ConditionReachable, metav1.ConditionFalse, string(failure.Reason), failure.Error())
-	case found != nil && len(pools) == 0:
-		r.Set(v1alpha1.ConditionReachable, metav1.ConditionUnknown, found.reason, "not dialed: "+found.message)
-	case slices.ContainsFunc(pools, isUp), r.WasTrue(v1alpha1.ConditionReachable):
+	case r.problem != nil && r.problem.condition == v1alpha1.ConditionReachable:
+		r.Set(v1alpha1.ConditionReachable, metav1.ConditionFalse, r.problem.reason, r.problem.message)
+	case r.failure != nil:
+		r.Set(v1alpha1.ConditionReachable, metav1.ConditionFalse, string(r.failure.Reason), r.failure.Error())
+	case r.problem != nil && len(r.pools) == 0:
+		r.Set(v1alpha1.ConditionReachable, metav1.ConditionUnknown, r.problem.reason, "not dialed: "+r.problem.message)
+	case slices.ContainsFunc(r.pools, isUp), r.WasTrue(v1alpha1.ConditionReachable):
 		r.Set(v1alpha1.ConditionReachable, metav1.ConditionTrue, v1alpha1.ReasonConnected, "the target answers")
 	default:
 		r.Set(v1alpha1.ConditionReachable, metav1.ConditionUnknown, v1alpha1.ReasonPending, "no dial has ended yet")
 	}
 }
-
-func isUp(pool poolset.PoolObservation) bool { return pool.Health == poolset.HealthUp }
 
 // firstFailure returns the failure of the first pool that has one.
 func firstFailure(pools []poolset.PoolObservation) *driver.Error {
@@ -255,20 +237,20 @@ func firstFailure(pools []poolset.PoolObservation) *driver.Error {
 }
 
 // ready sets Ready.
-func (r *reporter) ready(found *problem, pools []poolset.PoolObservation, shares []v1alpha1.TargetPoolStatus) {
+func (r *reporter) ready(shares []v1alpha1.TargetPoolStatus) {
 	switch {
-	case found != nil && (len(pools) == 0 || r.onlyJumpHost):
-		r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, found.reason, found.message)
+	case r.problem != nil && (len(r.pools) == 0 || r.onlyJumpHost):
+		r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, r.problem.reason, r.problem.message)
 		return
 	case r.onlyJumpHost:
-		r.jumpHostReady(pools)
+		r.jumpHostReady()
 		return
-	case len(pools) == 0:
+	case len(r.pools) == 0:
 		r.Set(v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonPending, "the operator has not looked at it yet")
 		return
 	}
 	paused := 0
-	for i, pool := range pools {
+	for i, pool := range r.pools {
 		switch {
 		case pool.Paused:
 			paused++
@@ -277,7 +259,7 @@ func (r *reporter) ready(found *problem, pools []poolset.PoolObservation, shares
 			return
 		}
 	}
-	if paused == len(pools) {
+	if paused == len(r.pools) {
 		r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonPaused,
 			"every pool that selects this target is paused; set spec.state of one to Active")
 		return
@@ -288,8 +270,8 @@ func (r *reporter) ready(found *problem, pools []poolset.PoolObservation, shares
 // jumpHostReady sets Ready of a jump host that no pool selects. The operator connects
 // to it only when it dials a target behind it, so the jump host is ready unless it
 // fails.
-func (r *reporter) jumpHostReady(jumpHosts []poolset.PoolObservation) {
-	for _, jumpHost := range jumpHosts {
+func (r *reporter) jumpHostReady() {
+	for _, jumpHost := range r.pools {
 		if jumpHost.Err != nil && jumpHost.Warm() == 0 {
 			r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, string(jumpHost.Err.Reason), jumpHost.Err.Error())
 			return
@@ -308,17 +290,16 @@ func explain(pool poolset.PoolObservation) string {
 
 // progress adds Reconciling or Stalled. By the rules of kstatus they are there only
 // while they are true.
-func (r *reporter) progress(found *problem, pools []poolset.PoolObservation) {
+func (r *reporter) progress() {
 	ready := r.Find(v1alpha1.ConditionReady)
-	failure := firstFailure(pools)
 	switch {
-	case found != nil && found.stalls():
-		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, found.reason, found.message)
+	case r.problem != nil && r.problem.stalls():
+		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, r.problem.reason, r.problem.message)
 	case ready.Status == metav1.ConditionTrue:
-		r.rotating(pools)
+		r.rotating()
 	case driver.Reason(ready.Reason).Permanent():
 		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, ready.Reason, ready.Message)
-	case failure != nil:
+	case r.failure != nil:
 		r.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonRetrying, "the next attempt follows by itself")
 	case ready.Reason == v1alpha1.ReasonWarming:
 		r.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonWarming, ready.Message)
@@ -326,18 +307,14 @@ func (r *reporter) progress(found *problem, pools []poolset.PoolObservation) {
 }
 
 // rotating adds Stalled or Reconciling while changed credentials are being tried.
-func (r *reporter) rotating(pools []poolset.PoolObservation) {
-	if failure := refusedCredentials(pools); failure != nil {
+func (r *reporter) rotating() {
+	isRotating := func(pool poolset.PoolObservation) bool { return pool.Rotating }
+	if failure := refusedCredentials(r.pools); failure != nil {
 		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonCredentialsInvalid,
 			"the changed credentials do not work: "+failure.Message)
-		return
-	}
-	for _, pool := range pools {
-		if pool.Rotating {
-			r.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonRotating,
-				"changed credentials are being tried before they replace the earlier ones")
-			return
-		}
+	} else if slices.ContainsFunc(r.pools, isRotating) {
+		r.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonRotating,
+			"changed credentials are being tried before they replace the earlier ones")
 	}
 }
 

@@ -6,7 +6,9 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
 )
 
@@ -63,6 +65,17 @@ func changed(before, after metav1.Condition) bool {
 		return true
 	}
 	return before.Reason != after.Reason && !(driver.Reason(before.Reason).Transient() && driver.Reason(after.Reason).Transient())
+}
+
+// Share returns the share of the pool among those of a target; nil if it has none
+// there. It belongs to the status of the target.
+func Share(shares []v1alpha1.TargetPoolStatus, pool types.UID) *v1alpha1.TargetPoolStatus {
+	for i := range shares {
+		if uid := shares[i].UID; uid != nil && *uid == pool {
+			return &shares[i]
+		}
+	}
+	return nil
 }
 
 // Seconds returns the time as the API stores it, in whole seconds; nil for the zero

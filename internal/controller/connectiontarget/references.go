@@ -13,6 +13,9 @@ import (
 	"github.com/connpool/connpool/api/v1alpha1"
 )
 
+// maxJumps is how many jump hosts a path may have.
+const maxJumps = 3
+
 // Indexes of targets by the names of the objects that they refer to.
 const (
 	secretIndex    = "secrets"
@@ -66,59 +69,83 @@ func jumpNames(target *v1alpha1.ConnectionTarget) []string {
 	return nil
 }
 
+// credentialsOf returns the name of the Secret that a target authenticates with,
+// empty if it needs none, and the name of the field.
+func credentialsOf(target *v1alpha1.ConnectionTarget) (field, name string) {
+	switch spec := target.Spec; {
+	case spec.SSH != nil:
+		return "ssh.credentialsRef", spec.SSH.CredentialsRef.Name
+	case spec.Docker != nil && spec.Docker.TLSRef != nil:
+		return "docker.tlsRef", spec.Docker.TLSRef.Name
+	case spec.Kubernetes != nil:
+		return "kubernetes.kubeconfigRef", spec.Kubernetes.KubeconfigRef.Name
+	}
+	return "", ""
+}
+
+// jumpRef returns the reference to the ssh target through which a target is reached,
+// nil if it is reached directly, and the name of the field.
+func jumpRef(target *v1alpha1.ConnectionTarget) (field string, ref *v1alpha1.TargetRef) {
+	switch spec := target.Spec; {
+	case spec.SSH != nil:
+		return "ssh.jumpTargetRef", spec.SSH.JumpTargetRef
+	case spec.Docker != nil:
+		return "docker.sshTargetRef", spec.Docker.SSHTargetRef
+	}
+	return "", nil
+}
+
+// lookup finds targets in the cache.
+type lookup struct{ cache client.Reader }
+
 // using maps a Secret or ConfigMap to the targets that use it and to their
 // dependents.
-func (r *Reconciler) using(index string) handler.MapFunc {
+func (l lookup) using(index string) handler.MapFunc {
 	return func(ctx context.Context, object client.Object) []reconcile.Request {
-		var requests []reconcile.Request
-		for _, target := range r.list(ctx, object.GetNamespace(), client.MatchingFields{index: object.GetName()}) {
-			requests = append(requests, requestFor(&target))
-			requests = append(requests, requestsFor(r.dependents(ctx, &target))...)
+		targets := l.list(ctx, object.GetNamespace(), client.MatchingFields{index: object.GetName()})
+		for i := range targets {
+			targets = append(targets, l.dependents(ctx, &targets[i], maxJumps)...)
 		}
-		return requests
+		return requestsFor(targets)
 	}
 }
 
 // relatedTargets maps a target to its dependents and to its jump hosts.
-func (r *Reconciler) relatedTargets(ctx context.Context, object client.Object) []reconcile.Request {
+func (l lookup) relatedTargets(ctx context.Context, object client.Object) []reconcile.Request {
 	target, ok := object.(*v1alpha1.ConnectionTarget)
 	if !ok {
 		return nil
 	}
-	return append(requestsFor(r.dependents(ctx, target)), r.jumpRequests(ctx, target)...)
+	return append(requestsFor(l.dependents(ctx, target, maxJumps)), l.jumpRequests(ctx, target)...)
 }
 
-// dependents returns the targets that are reached through the target.
-func (r *Reconciler) dependents(ctx context.Context, target *v1alpha1.ConnectionTarget) []v1alpha1.ConnectionTarget {
-	return r.dependentsWithin(ctx, target, maxJumps)
-}
-
-func (r *Reconciler) dependentsWithin(ctx context.Context, target *v1alpha1.ConnectionTarget, depth int) []v1alpha1.ConnectionTarget {
-	if depth == 0 || target.Spec.SSH == nil {
+// dependents returns the targets that are reached through the target, with at most so
+// many jump hosts.
+func (l lookup) dependents(ctx context.Context, target *v1alpha1.ConnectionTarget, jumps int) []v1alpha1.ConnectionTarget {
+	if jumps == 0 || target.Spec.SSH == nil {
 		return nil
 	}
-	direct := r.list(ctx, target.Namespace, client.MatchingFields{jumpIndex: target.Name})
-	all := direct
-	for i := range direct {
-		all = append(all, r.dependentsWithin(ctx, &direct[i], depth-1)...)
+	all := l.list(ctx, target.Namespace, client.MatchingFields{jumpIndex: target.Name})
+	for i := range all {
+		all = append(all, l.dependents(ctx, &all[i], jumps-1)...)
 	}
 	return all
 }
 
 // jumpRequests returns requests for the jump hosts of the target. It ends at the
 // first that does not exist.
-func (r *Reconciler) jumpRequests(ctx context.Context, target *v1alpha1.ConnectionTarget) []reconcile.Request {
+func (l lookup) jumpRequests(ctx context.Context, target *v1alpha1.ConnectionTarget) []reconcile.Request {
 	var requests []reconcile.Request
 	for range maxJumps {
 		_, ref := jumpRef(target)
 		if ref == nil {
-			return requests
+			break
 		}
 		key := types.NamespacedName{Namespace: target.Namespace, Name: ref.Name}
 		requests = append(requests, reconcile.Request{NamespacedName: key})
 		target = &v1alpha1.ConnectionTarget{}
-		if r.Client.Get(ctx, key, target) != nil {
-			return requests
+		if l.cache.Get(ctx, key, target) != nil {
+			break
 		}
 	}
 	return requests
@@ -126,14 +153,14 @@ func (r *Reconciler) jumpRequests(ctx context.Context, target *v1alpha1.Connecti
 
 // allTargets maps a pool to all targets of its namespace, because the pool may have
 // selected any of them before its spec changed.
-func (r *Reconciler) allTargets(ctx context.Context, object client.Object) []reconcile.Request {
-	return requestsFor(r.list(ctx, object.GetNamespace()))
+func (l lookup) allTargets(ctx context.Context, object client.Object) []reconcile.Request {
+	return requestsFor(l.list(ctx, object.GetNamespace()))
 }
 
-func (r *Reconciler) list(ctx context.Context, namespace string, options ...client.ListOption) []v1alpha1.ConnectionTarget {
+func (l lookup) list(ctx context.Context, namespace string, options ...client.ListOption) []v1alpha1.ConnectionTarget {
 	var targets v1alpha1.ConnectionTargetList
 	options = append(options, client.InNamespace(namespace), client.UnsafeDisableDeepCopy)
-	if err := r.Client.List(ctx, &targets, options...); err != nil {
+	if err := l.cache.List(ctx, &targets, options...); err != nil {
 		// The cache answers from memory; it fails only when the manager stops.
 		log.FromContext(ctx).Error(err, "List targets")
 		return nil
@@ -141,14 +168,10 @@ func (r *Reconciler) list(ctx context.Context, namespace string, options ...clie
 	return targets.Items
 }
 
-func requestFor(target *v1alpha1.ConnectionTarget) reconcile.Request {
-	return reconcile.Request{NamespacedName: types.NamespacedName{Namespace: target.Namespace, Name: target.Name}}
-}
-
 func requestsFor(targets []v1alpha1.ConnectionTarget) []reconcile.Request {
 	requests := make([]reconcile.Request, len(targets))
 	for i := range targets {
-		requests[i] = requestFor(&targets[i])
+		requests[i].NamespacedName = client.ObjectKeyFromObject(&targets[i])
 	}
 	return requests
 }
