@@ -17,14 +17,10 @@ import (
 type page struct {
 	// limit is how many items it may have; 0 for all.
 	limit int
-	// after is the last item of the page before; the zero value comes before every
-	// connection.
-	after position
+	// after has the namespace and the name of the last item of the page before, which are
+	// its continue token. The zero value comes before every connection.
+	after live.Connection
 }
-
-// position is where a connection is in a list. Continue tokens have it; clients must
-// not read anything into them.
-type position struct{ namespace, name string }
 
 func pageOf(options *metainternalversion.ListOptions) (page, error) {
 	if options == nil {
@@ -34,28 +30,18 @@ func pageOf(options *metainternalversion.ListOptions) (page, error) {
 	if options.Continue == "" {
 		return wanted, nil
 	}
-	after, err := readToken(options.Continue)
-	wanted.after = after
-	return wanted, err
-}
-
-func readToken(token string) (after position, err error) {
-	data, err := base64.RawURLEncoding.DecodeString(token)
-	namespace, name, found := strings.Cut(string(data), "/")
+	token, err := base64.RawURLEncoding.DecodeString(options.Continue)
+	namespace, name, found := strings.Cut(string(token), "/")
 	if err != nil || !found {
-		return after, refusal.New(refusal.BadRequest, "continue: this is no token of an earlier list; list from the beginning")
+		return page{}, refusal.New(refusal.BadRequest, "continue: this is no token of an earlier list; list from the beginning")
 	}
-	return position{namespace: namespace, name: name}, nil
-}
-
-func (p position) token() string {
-	return base64.RawURLEncoding.EncodeToString([]byte(p.namespace + "/" + p.name))
+	wanted.after.Namespace, wanted.after.Name = namespace, name
+	return wanted, nil
 }
 
 // cut cuts the page out of all items, which are in order.
 func (p page) cut(items []live.Connection) *live.ConnectionList {
-	mark := live.Connection{ObjectMeta: metav1.ObjectMeta{Namespace: p.after.namespace, Name: p.after.name}}
-	at, found := slices.BinarySearchFunc(items, mark, compare)
+	at, found := slices.BinarySearchFunc(items, p.after, compare)
 	if found {
 		at++
 	}
@@ -69,9 +55,9 @@ func (p page) cut(items []live.Connection) *live.ConnectionList {
 	}
 	cut.Items = items[:p.limit]
 	last := cut.Items[p.limit-1]
-	cut.Continue = position{namespace: last.Namespace, name: last.Name}.token()
+	cut.Continue = base64.RawURLEncoding.EncodeToString([]byte(last.Namespace + "/" + last.Name))
 	cut.RemainingItemCount = new(int64(len(items) - p.limit))
 	return cut
 }
 
-func compare(a, b live.Connection) int { return list.Compare(&a.ObjectMeta, &b.ObjectMeta) }
+func compare(a, b live.Connection) int { return list.Compare(&a, &b) }

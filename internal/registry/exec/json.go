@@ -59,6 +59,19 @@ func (r *request) post(w http.ResponseWriter, req *http.Request, responder rest.
 // name returns the name of the pool or session in which the command runs.
 func (r *request) name() string { return cmp.Or(r.use.Session, r.use.PoolName.Name) }
 
+// holdBody counts the body of a request until release is called once. A body of
+// unknown length counts like the longest.
+func (c *Commands) holdBody(user string, length int64) (release func(), err error) {
+	if length < 0 || length > maxExecBytes {
+		length = maxExecBytes
+	}
+	if !c.input.Take(user, length) {
+		return nil, refusal.NotStarted(refusal.TooManyRequests, "", "the operator holds too much input of other commands; "+
+			"try again later, or stream the input, with an upgrade to WebSocket or SPDY")
+	}
+	return func() { c.input.Add(user, -length) }, nil
+}
+
 // readExec reads the body strictly: a misspelled field must not change what runs.
 func (r *request) readExec(w http.ResponseWriter, req *http.Request) (*live.Exec, error) {
 	body, err := readBody(w, req)
@@ -148,7 +161,7 @@ func (r *request) executeOnce(ctx context.Context, command *Command, spec *live.
 		return r.execute(ctx, command, spec, out)
 	})
 	if repeated {
-		r.use.AuditRepeated(time.Since(began))
+		r.use.Audit("use repeated", "wait", time.Since(began))
 	}
 	return status, err
 }

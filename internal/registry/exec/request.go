@@ -8,6 +8,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/registry/rest"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
@@ -22,6 +23,18 @@ type request struct {
 	use      *use.Use
 	backend  Backend
 	rules    Rules
+}
+
+func (r *request) serve(w http.ResponseWriter, req *http.Request, options *live.ExecOptions, responder rest.Responder) error {
+	switch {
+	case stream.IsUpgrade(req):
+		return r.stream(w, req, options)
+	case req.Method == http.MethodPost:
+		return r.post(w, req, responder)
+	default:
+		return refusal.NotStarted(refusal.BadRequest, "", "a command runs by POST with an Exec object, or by GET or POST "+
+			"with an upgrade to WebSocket or SPDY")
+	}
 }
 
 // stream runs a command whose streams are the client's. The lease comes before the

@@ -21,7 +21,6 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/registry/rest"
 
@@ -32,44 +31,25 @@ import (
 	"github.com/connpool/connpool/internal/stream"
 )
 
-// Storage is the REST storage of the subresource portforward.
-type Storage struct{ gate *use.Gate }
-
-var _ rest.Connecter = (*Storage)(nil)
-
-// New returns the storage.
-func New(gate *use.Gate) *Storage { return &Storage{gate: gate} }
-
-// New implements rest.Storage.
-func (*Storage) New() runtime.Object { return &live.PortForwardOptions{} }
-
-// Destroy implements rest.Storage.
-func (*Storage) Destroy() {}
-
-// ConnectMethods implements rest.Connecter.
-func (*Storage) ConnectMethods() []string { return []string{http.MethodGet, http.MethodPost} }
-
-// NewConnectOptions implements rest.Connecter.
-func (*Storage) NewConnectOptions() (options runtime.Object, subpath bool, subpathKey string) {
-	return &live.PortForwardOptions{}, false, ""
-}
-
-// Connect implements rest.Connecter.
-func (s *Storage) Connect(ctx context.Context, pool string, options runtime.Object, responder rest.Responder) (http.Handler, error) {
-	u, err := s.gate.Admit(ctx, pool, "portforward")
-	if err != nil {
-		return nil, err
+// New returns the REST storage of the subresource portforward.
+func New(gate *use.Gate) *use.Subresource[*live.PortForwardOptions] {
+	return &use.Subresource[*live.PortForwardOptions]{
+		Object: &live.PortForwardOptions{}, Options: &live.PortForwardOptions{},
+		Methods: []string{http.MethodGet, http.MethodPost},
+		Admit: func(ctx context.Context, pool string) (*use.Use, use.ServeFunc[*live.PortForwardOptions], error) {
+			u, err := gate.Admit(ctx, pool, "portforward")
+			return u, func(w http.ResponseWriter, req *http.Request, options *live.PortForwardOptions, _ rest.Responder) error {
+				return serve(w, req, u, options)
+			}, err
+		},
 	}
-	return u.Handler(u.Begin, responder, func(w http.ResponseWriter, req *http.Request) error {
-		if !stream.IsUpgrade(req) {
-			return refusal.NotStarted(refusal.BadRequest, "", "a port-forward needs an upgrade to SPDY, or to SPDY in a WebSocket")
-		}
-		return serve(w, req, u, options.(*live.PortForwardOptions)) //nolint:forcetypeassert // NewConnectOptions made it
-	}), nil
 }
 
 // serve leases one connection for as long as the client forwards ports.
 func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.PortForwardOptions) error {
+	if !stream.IsUpgrade(req) {
+		return refusal.NotStarted(refusal.BadRequest, "", "a port-forward needs an upgrade to SPDY, or to SPDY in a WebSocket")
+	}
 	u.Target, u.Place = options.Target, placeOf(options)
 	if problems := validateOptions(options); len(problems) > 0 {
 		return refusal.Invalid(problems)

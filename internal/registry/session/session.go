@@ -40,46 +40,27 @@ import (
 // no watch, because sessions change often, and no deletecollection: without it, the
 // namespace controller deletes sessions one by one.
 type Sessions struct {
-	list.Table[*live.Session]
+	list.Resource[*live.Session]
 
 	gate  *use.Gate
 	store *store
 }
 
 var (
-	_ rest.Scoper               = (*Sessions)(nil)
-	_ rest.SingularNameProvider = (*Sessions)(nil)
-	_ rest.CategoriesProvider   = (*Sessions)(nil)
-	_ rest.Creater              = (*Sessions)(nil) //nolint:misspell // it is Kubernetes' word
-	_ rest.Getter               = (*Sessions)(nil)
-	_ rest.Lister               = (*Sessions)(nil)
-	_ rest.GracefulDeleter      = (*Sessions)(nil)
+	_ rest.Creater         = (*Sessions)(nil) //nolint:misspell // it is Kubernetes' word
+	_ rest.Getter          = (*Sessions)(nil)
+	_ rest.Lister          = (*Sessions)(nil)
+	_ rest.GracefulDeleter = (*Sessions)(nil)
 )
 
 // New returns the storage, without any session.
-func New(gate *use.Gate) *Sessions { return &Sessions{Table: table, gate: gate, store: newStore()} }
+func New(gate *use.Gate) *Sessions {
+	return &Sessions{Resource: resource, gate: gate, store: newStore()}
+}
 
 // EndWhenIdle ends the sessions that run no command, and the others after what they
 // run now. New sessions are refused from then on.
 func (s *Sessions) EndWhenIdle() { s.store.endWhenIdle() }
-
-// New implements rest.Storage.
-func (*Sessions) New() runtime.Object { return &live.Session{} }
-
-// Destroy implements rest.Storage.
-func (*Sessions) Destroy() {}
-
-// NamespaceScoped implements rest.Scoper.
-func (*Sessions) NamespaceScoped() bool { return true }
-
-// GetSingularName implements rest.SingularNameProvider.
-func (*Sessions) GetSingularName() string { return "session" }
-
-// Categories implements rest.CategoriesProvider.
-func (*Sessions) Categories() []string { return []string{"connpool"} }
-
-// NewList implements rest.Lister.
-func (*Sessions) NewList() runtime.Object { return &live.SessionList{} }
 
 // Get implements rest.Getter.
 func (s *Sessions) Get(ctx context.Context, name string, _ *metav1.GetOptions) (runtime.Object, error) {
@@ -92,7 +73,7 @@ func (s *Sessions) Get(ctx context.Context, name string, _ *metav1.GetOptions) (
 
 // List implements rest.Lister. It always answers in one page.
 func (s *Sessions) List(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
-	wanted, err := list.Select(options, selectable)
+	wants, err := s.Select(options)
 	if err != nil {
 		return nil, err
 	}
@@ -101,11 +82,11 @@ func (s *Sessions) List(ctx context.Context, options *metainternalversion.ListOp
 		Items:    []live.Session{},
 	}
 	for _, found := range s.store.all(request.NamespaceValue(ctx)) {
-		if session := found.describe(); wanted.Matches(session) {
+		if session := found.describe(); wants(session) {
 			all.Items = append(all.Items, *session)
 		}
 	}
-	slices.SortFunc(all.Items, func(a, b live.Session) int { return list.Compare(&a.ObjectMeta, &b.ObjectMeta) })
+	slices.SortFunc(all.Items, func(a, b live.Session) int { return list.Compare(&a, &b) })
 	return all, nil
 }
 
@@ -123,11 +104,7 @@ func (s *Sessions) Delete(
 		return nil, false, err
 	}
 	s.store.remove(found)
-	by := ""
-	if who, ok := request.UserFrom(ctx); ok {
-		by = who.GetName()
-	}
-	found.end(endReason(reasonDeleted, "it was deleted by "+driver.Sanitize(by)))
+	found.end(endReason(reasonDeleted, "it was deleted by "+driver.Sanitize(use.UserOf(ctx))))
 	return session, true, nil
 }
 

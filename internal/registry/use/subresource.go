@@ -1,0 +1,78 @@
+package use
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/registry/rest"
+
+	"github.com/connpool/connpool/internal/stream"
+)
+
+// Subresource is the REST storage of a subresource whose requests are uses. Their
+// query is in an O.
+type Subresource[O runtime.Object] struct {
+	// Object and Options are empty ones.
+	Object  runtime.Object
+	Options O
+	Methods []string
+	// Subpath is the option that has the path behind the subresource, if there may be
+	// one.
+	Subpath string
+	// Admit authorizes a request about the object of that name.
+	Admit func(ctx context.Context, name string) (*Use, ServeFunc[O], error)
+}
+
+// ServeFunc serves a request. An error means that nothing was started and nothing was
+// answered.
+type ServeFunc[O runtime.Object] func(w http.ResponseWriter, req *http.Request, options O, responder rest.Responder) error
+
+var _ rest.Connecter = (*Subresource[runtime.Object])(nil)
+
+// New implements rest.Storage.
+func (s *Subresource[O]) New() runtime.Object { return s.Object.DeepCopyObject() }
+
+// Destroy implements rest.Storage.
+func (*Subresource[O]) Destroy() {}
+
+// ConnectMethods implements rest.Connecter.
+func (s *Subresource[O]) ConnectMethods() []string { return s.Methods }
+
+// NewConnectOptions implements rest.Connecter.
+func (s *Subresource[O]) NewConnectOptions() (options runtime.Object, subpath bool, subpathKey string) {
+	return s.Options.DeepCopyObject(), s.Subpath != "", s.Subpath
+}
+
+// Connect implements rest.Connecter.
+func (s *Subresource[O]) Connect(ctx context.Context, name string, options runtime.Object, responder rest.Responder) (http.Handler, error) {
+	u, serve, err := s.Admit(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		u.Transport = transportOf(req)
+		end, err := u.Begin()
+		if err == nil {
+			defer end()
+			err = serve(w, req, options.(O), responder) //nolint:forcetypeassert // NewConnectOptions made it
+		}
+		if err != nil {
+			u.AuditRefused(err)
+			responder.Error(err)
+		}
+	}), nil
+}
+
+// transportOf returns json, websocket or spdy.
+func transportOf(req *http.Request) string {
+	switch {
+	case !stream.IsUpgrade(req):
+		return "json"
+	case strings.EqualFold(req.Header.Get("Upgrade"), "websocket"):
+		return "websocket"
+	default:
+		return "spdy"
+	}
+}
