@@ -41,32 +41,38 @@ func (a *action) Create(
 	return a.act(ctx, name)
 }
 
+// actions act on the objects that requests name.
+type actions struct {
+	pools  *poolset.Set
+	config use.Config
+}
+
 // drainConnection replaces a connection, then retires it when it is unused.
-func (r *Registry) drainConnection(ctx context.Context, name string) (runtime.Object, error) {
-	c, err := find(ctx, r.pools, name)
+func (a *actions) drainConnection(ctx context.Context, name string) (runtime.Object, error) {
+	c, err := find(ctx, a.pools, name)
 	if err != nil {
 		return nil, err
 	}
 	count := 0 // it stays 0 if the connection drains already
-	if r.pools.Recycle(c.Pool.UID, c.Target.UID, c.ID) {
+	if a.pools.Recycle(c.Pool.UID, c.Target.UID, c.ID) {
 		count = 1
 	}
-	return r.drained(ctx, "connections/drain", name, count), nil
+	return a.drained(ctx, "connections/drain", name, count), nil
 }
 
 // drainPool drains all connections of a pool.
-func (r *Registry) drainPool(ctx context.Context, name string) (runtime.Object, error) {
-	pool, err := r.gate.Config.Objects.Pool(ctx, request.NamespaceValue(ctx), name)
+func (a *actions) drainPool(ctx context.Context, name string) (runtime.Object, error) {
+	pool, err := a.config.Objects.Pool(ctx, request.NamespaceValue(ctx), name)
 	if err != nil {
 		return nil, refusal.Unread(err, "connectionpools", name, "the pool")
 	}
-	return r.drained(ctx, "connectionpools/drain", name, r.pools.RecyclePool(string(pool.UID))), nil
+	return a.drained(ctx, "connectionpools/drain", name, a.pools.RecyclePool(string(pool.UID))), nil
 }
 
 // drained writes an audit line and returns the answer.
-func (r *Registry) drained(ctx context.Context, resource, name string, count int) *live.Drain {
+func (a *actions) drained(ctx context.Context, resource, name string, count int) *live.Drain {
 	namespace := request.NamespaceValue(ctx)
-	r.gate.Config.Audit.Info("drained", "user", driver.Sanitize(use.UserOf(ctx)), "namespace", driver.Sanitize(namespace),
+	a.config.Audit.Info("drained", "user", driver.Sanitize(use.UserOf(ctx)), "namespace", driver.Sanitize(namespace),
 		"resource", resource, "name", driver.Sanitize(name), "requestID", use.RequestIDOf(ctx), "connections", count)
 	return &live.Drain{
 		TypeMeta:   metav1.TypeMeta{APIVersion: live.GroupVersion.String(), Kind: "Drain"},
@@ -80,8 +86,8 @@ func (r *Registry) drained(ctx context.Context, resource, name string, count int
 const stageCredentials = "credentials"
 
 // check dials a target once and reports stage by stage.
-func (r *Registry) check(ctx context.Context, name string) (runtime.Object, error) {
-	target, err := r.gate.Config.Objects.Target(ctx, request.NamespaceValue(ctx), name)
+func (a *actions) check(ctx context.Context, name string) (runtime.Object, error) {
+	target, err := a.config.Objects.Target(ctx, request.NamespaceValue(ctx), name)
 	if err != nil {
 		return nil, refusal.Unread(err, "connectiontargets", name, "the target")
 	}
@@ -89,7 +95,7 @@ func (r *Registry) check(ctx context.Context, name string) (runtime.Object, erro
 		TypeMeta:   metav1.TypeMeta{APIVersion: live.GroupVersion.String(), Kind: "Check"},
 		ObjectMeta: metav1.ObjectMeta{Namespace: target.Namespace, Name: target.Name},
 	}
-	found, err := r.pools.Check(ctx, string(target.UID))
+	found, err := a.pools.Check(ctx, string(target.UID))
 	switch {
 	case errors.Is(err, poolset.ErrUnknownTarget):
 		checked.Status = declared(target)

@@ -52,18 +52,19 @@ func New(pools *poolset.Set, replica string, config use.Config) *Registry {
 
 // Storage returns the resources by their paths.
 func (r *Registry) Storage() map[string]rest.Storage {
+	do := &actions{r.pools, r.gate.Config}
 	return map[string]rest.Storage{
 		"connections": &connections{
 			Resource: connectionResource, pools: r.pools, objects: r.gate.Config.Objects, replica: r.replica,
 		},
-		"connections/drain":           &action{&live.Drain{}, r.drainConnection},
+		"connections/drain":           &action{&live.Drain{}, do.drainConnection},
 		"connectionpools":             &subresourceParent{singular: "connectionpool", kind: "ConnectionPool", sample: &live.Exec{}},
-		"connectionpools/drain":       &action{&live.Drain{}, r.drainPool},
+		"connectionpools/drain":       &action{&live.Drain{}, do.drainPool},
 		"connectionpools/exec":        r.commands.Storage(exec.InPools(r.gate)),
 		"connectionpools/portforward": forward.New(r.gate),
 		"connectionpools/proxy":       proxy.New(r.gate),
 		"connectiontargets":           &subresourceParent{singular: "connectiontarget", kind: "ConnectionTarget", sample: &live.Check{}},
-		"connectiontargets/check":     &action{&live.Check{}, r.check},
+		"connectiontargets/check":     &action{&live.Check{}, do.check},
 		"sessions":                    r.sessions,
 		"sessions/exec":               r.commands.Storage(r.sessions.AdmitCommand),
 	}

@@ -17,59 +17,12 @@ package exec
 
 import (
 	"context"
-	"net/http"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/apiserver/pkg/registry/rest"
 
-	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
-	"github.com/connpool/connpool/internal/registry/idempotency"
-	"github.com/connpool/connpool/internal/registry/quota"
 	"github.com/connpool/connpool/internal/registry/use"
 )
-
-// maxExecBytes bounds the encoded Exec object: its stdin grows by a third.
-const maxExecBytes = 2 << 20
-
-// Bounds of what the commands of the JSON form hold in memory, all together and those
-// of one user. They apply to the input, which is in Exec objects that are read or
-// used, and to the output. 2,000 of the longest would be more than the memory that the
-// operator is usually given.
-const (
-	maxBytes     = 128 << 20
-	maxUserBytes = 64 << 20
-)
-
-// Commands runs commands within common bounds. It is safe for concurrent use.
-type Commands struct {
-	// input and output are what commands of the JSON form hold in memory.
-	input, output *quota.Quota
-	results       *idempotency.Results
-}
-
-// NewCommands returns Commands that have run nothing yet.
-func NewCommands() *Commands {
-	return &Commands{
-		input: quota.New(maxBytes, maxUserBytes), output: quota.New(maxBytes, maxUserBytes),
-		results: idempotency.New(),
-	}
-}
-
-// Storage returns the subresource whose requests are admitted like that.
-func (c *Commands) Storage(admit AdmitFunc) rest.Storage {
-	return &use.Subresource[*live.ExecOptions]{
-		Object: &live.Exec{}, Options: &live.ExecOptions{}, Methods: []string{http.MethodGet, http.MethodPost},
-		Admit: func(ctx context.Context, name string) (*use.Use, use.ServeFunc[*live.ExecOptions], error) {
-			u, backend, err := admit(ctx, name)
-			if err != nil {
-				return nil, nil, err
-			}
-			r := &request{commands: c, use: u, backend: backend, rules: backend.Rules()}
-			return u, r.serve, nil
-		},
-	}
-}
 
 // Backend is where the command of one request runs.
 type Backend interface {

@@ -108,22 +108,6 @@ type Use struct {
 	pool *v1alpha1.ConnectionPool
 }
 
-// Admit authorizes a request to use a pool.
-func (g *Gate) Admit(ctx context.Context, pool, subresource string) (*Use, error) {
-	u := &Use{
-		Gate:       g,
-		PoolName:   PoolName{Namespace: request.NamespaceValue(ctx), Name: pool},
-		RequestID:  RequestIDOf(ctx),
-		permission: permissionFor(ctx, "connectionpools", pool, subresource),
-	}
-	u.Begin = func() (end func(), err error) { return g.begin(u.UserName(), u.PoolName) }
-	if err := g.authorize(ctx, u.permission); err != nil {
-		u.AuditRefused(err)
-		return nil, err
-	}
-	return u, nil
-}
-
 // RequestIDOf returns the ID of the request in the API server's own audit log, so
 // that the lines of both logs can be matched.
 func RequestIDOf(ctx context.Context) string {

@@ -6,10 +6,27 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	"github.com/connpool/connpool/internal/stream"
 )
+
+// Admit authorizes a request to use a pool.
+func (g *Gate) Admit(ctx context.Context, pool, subresource string) (*Use, error) {
+	u := &Use{
+		Gate:       g,
+		PoolName:   PoolName{Namespace: request.NamespaceValue(ctx), Name: pool},
+		RequestID:  RequestIDOf(ctx),
+		permission: permissionFor(ctx, "connectionpools", pool, subresource),
+	}
+	u.Begin = func() (end func(), err error) { return g.begin(u.UserName(), u.PoolName) }
+	if err := g.authorize(ctx, u.permission); err != nil {
+		u.AuditRefused(err)
+		return nil, err
+	}
+	return u, nil
+}
 
 // Subresource is the REST storage of a subresource whose requests are uses. Their
 // query is in an O.
