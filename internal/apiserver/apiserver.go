@@ -3,7 +3,7 @@
 // same port to clients that call it directly with a token.
 //
 //	config, err := apiserver.Options{...}.Config(ctx)
-//	storage := registry.New(registry.Config{Authorizer: config.Authorizer(), ...}).Storage()
+//	storage := registry.New(set, replica, use.Config{Authorizer: config.Authorizer(), ...}).Storage()
 //	server, err := config.New(storage)
 //	err = server.Run(ctx)
 //

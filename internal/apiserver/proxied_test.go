@@ -29,6 +29,7 @@ import (
 	"github.com/connpool/connpool/internal/driver/drivertest"
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/registry"
+	"github.com/connpool/connpool/internal/registry/use"
 )
 
 // engines is a registry with one pool, called engines, of one target, called build.
@@ -55,7 +56,7 @@ func newEngines(authorizer authorizer.UnconditionalAuthorizer) (*engines, *regis
 			},
 		}},
 	})
-	return e, registry.New(registry.Config{Pools: e.set, Objects: declared{}, Authorizer: authorizer})
+	return e, registry.New(e.set, "replica-0", use.Config{Objects: declared{}, Authorizer: authorizer})
 }
 
 func (e *engines) close() {

@@ -22,6 +22,7 @@ import (
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/apiserver"
 	"github.com/connpool/connpool/internal/registry"
+	"github.com/connpool/connpool/internal/registry/use"
 	"github.com/connpool/connpool/internal/serving"
 )
 
@@ -190,14 +191,12 @@ func (op *Operator) newLiveAPI(ctx context.Context, listener net.Listener, certi
 	if err != nil {
 		return nil, err
 	}
-	uses := registry.New(registry.Config{
-		Pools:         op.pools,
+	uses := registry.New(op.pools, o.Replica, use.Config{
 		Objects:       objects{op.manager.GetClient()},
 		Authorizer:    config.Authorizer(),
 		Audit:         audit,
 		AuditCommands: o.Live.AuditCommands,
-		Replica:       o.Replica,
-		Limits:        registry.Limits{StreamsPerUser: o.Live.StreamsPerUser, StreamsPerPool: o.Live.StreamsPerPool},
+		Limits:        use.Limits{StreamsPerUser: o.Live.StreamsPerUser, StreamsPerPool: o.Live.StreamsPerPool},
 	})
 	server, err := config.New(uses.Storage())
 	if err != nil {
@@ -226,21 +225,21 @@ func (o *LiveOptions) publish(mgr manager.Manager, port uint16) error {
 // shared with the cache and must not be changed.
 type objects struct{ cache client.Reader }
 
-// Pool implements registry.Objects.
+// Pool implements use.Objects.
 func (o objects) Pool(ctx context.Context, namespace, name string) (*v1alpha1.ConnectionPool, error) {
 	var pool v1alpha1.ConnectionPool
 	err := o.cache.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &pool, client.UnsafeDisableDeepCopy)
 	return &pool, err
 }
 
-// Target implements registry.Objects.
+// Target implements use.Objects.
 func (o objects) Target(ctx context.Context, namespace, name string) (*v1alpha1.ConnectionTarget, error) {
 	var target v1alpha1.ConnectionTarget
 	err := o.cache.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &target, client.UnsafeDisableDeepCopy)
 	return &target, err
 }
 
-// Targets implements registry.Objects.
+// Targets implements use.Objects.
 func (o objects) Targets(ctx context.Context, namespace string) ([]v1alpha1.ConnectionTarget, error) {
 	var targets v1alpha1.ConnectionTargetList
 	err := o.cache.List(ctx, &targets, client.InNamespace(namespace), client.UnsafeDisableDeepCopy)

@@ -12,12 +12,13 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/registry/registrytest"
+	"github.com/connpool/connpool/internal/registry/use"
 )
 
 // BenchmarkExec measures what the JSON form costs on top of the pools, without the
 // server in front of it.
 func BenchmarkExec(b *testing.B) {
-	f := newFixture(b, func(c *Config) { c.Audit = logr.Discard() })
+	f := newFixture(b, func(c *use.Config) { c.Audit = logr.Discard() })
 	defer f.Close()
 	f.Connect(f.Target("web-1", "web"), f.Pool("web"))
 	f.Fake.OnExec(registrytest.Saying("Mon Nov 23 04:18:59 UTC 2026\n", "", 0))

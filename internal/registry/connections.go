@@ -2,13 +2,18 @@ package registry
 
 import (
 	"context"
+	"encoding/base64"
+	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 
@@ -18,50 +23,29 @@ import (
 	"github.com/connpool/connpool/internal/registry/list"
 	"github.com/connpool/connpool/internal/registry/naming"
 	"github.com/connpool/connpool/internal/registry/refusal"
+	"github.com/connpool/connpool/internal/registry/use"
 )
 
 // connections is the REST storage of connections: get and list. It offers no watch,
 // because connections change every second, and no delete, because the namespace
 // controller would use it.
 type connections struct {
-	list.Table[*live.Connection]
+	list.Resource[*live.Connection]
 
-	pools   Pools
-	objects Objects
+	pools   *poolset.Set
+	objects use.Objects
 	replica string
 }
 
-func newConnections(pools Pools, objects Objects, replica string) *connections {
-	return &connections{Table: connectionTable, pools: pools, objects: objects, replica: replica}
-}
-
 var (
-	_ rest.Scoper               = (*connections)(nil)
-	_ rest.SingularNameProvider = (*connections)(nil)
-	_ rest.ShortNamesProvider   = (*connections)(nil)
-	_ rest.CategoriesProvider   = (*connections)(nil)
-	_ rest.Getter               = (*connections)(nil)
-	_ rest.Lister               = (*connections)(nil)
+	_ rest.Getter = (*connections)(nil)
+	_ rest.Lister = (*connections)(nil)
 )
 
-func (*connections) New() runtime.Object { return &live.Connection{} }
-
-func (*connections) Destroy() {}
-
-func (*connections) NamespaceScoped() bool { return true }
-
-func (*connections) GetSingularName() string { return "connection" }
-
-func (*connections) ShortNames() []string { return []string{"cconn"} }
-
-func (*connections) Categories() []string { return []string{"connpool"} }
-
-func (*connections) NewList() runtime.Object { return &live.ConnectionList{} }
-
 func (s *connections) Get(ctx context.Context, name string, _ *metav1.GetOptions) (runtime.Object, error) {
-	c, ok := find(s.pools, request.NamespaceValue(ctx), name)
-	if !ok {
-		return nil, apierrors.NewNotFound(live.Resource("connections"), name)
+	c, err := find(ctx, s.pools, name)
+	if err != nil {
+		return nil, err
 	}
 	connection := s.describe(c)
 	if target, err := s.objects.Target(ctx, c.Target.Namespace, c.Target.Name); err == nil && string(target.UID) == c.Target.UID {
@@ -72,7 +56,7 @@ func (s *connections) Get(ctx context.Context, name string, _ *metav1.GetOptions
 
 func (s *connections) List(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
 	namespace := request.NamespaceValue(ctx)
-	wanted, err := list.Select(options, selectable)
+	wants, err := s.Select(options)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +72,7 @@ func (s *connections) List(ctx context.Context, options *metainternalversion.Lis
 	for _, c := range s.pools.Connections(namespace) {
 		connection := s.describe(c)
 		connection.Labels = labels[types.UID(c.Target.UID)]
-		if wanted.Matches(&connection) {
+		if wants(&connection) {
 			items = append(items, connection)
 		}
 	}
@@ -139,12 +123,121 @@ func stateOf(state connpool.State) live.ConnectionState {
 	}
 }
 
-// find returns the connection of that name in the namespace.
-func find(pools Pools, namespace, name string) (poolset.Connection, bool) {
-	for _, c := range pools.Connections(namespace) {
+// find returns the connection of that name in the namespace of a request.
+func find(ctx context.Context, pools *poolset.Set, name string) (poolset.Connection, error) {
+	for _, c := range pools.Connections(request.NamespaceValue(ctx)) {
 		if naming.Possible(c.Target.Name, name) && naming.Of(c.Pool, c.Target, c.ID).Name == name {
-			return c, true
+			return c, nil
 		}
 	}
-	return poolset.Connection{}, false
+	return poolset.Connection{}, apierrors.NewNotFound(live.Resource("connections"), name)
 }
+
+var connectionResource = list.Resource[*live.Connection]{
+	Singular: "connection", Plural: "connections", Short: []string{"cconn"},
+	Object: &live.Connection{}, List: &live.ConnectionList{},
+	Columns: []list.Column[*live.Connection]{
+		list.Text("Name", 0, "Name of the connection", func(c *live.Connection, _ time.Time) any { return c.Name }),
+		list.Text("Pool", 0, "Pool that the connection belongs to", func(c *live.Connection, _ time.Time) any { return c.Pool }),
+		list.Text("Target", 0, "Target that it leads to", func(c *live.Connection, _ time.Time) any { return c.Target }),
+		list.Text("Type", 0, "Protocol of the target", func(c *live.Connection, _ time.Time) any { return c.Type }),
+		list.Text("State", 0, "Idle, InUse or Draining", func(c *live.Connection, _ time.Time) any { return string(c.State) }),
+		list.Number("In-Use", "Uses that run on it now", func(c *live.Connection, _ time.Time) any { return int64(c.InUse) }),
+		list.Number("Uses", "Uses that have ended", func(c *live.Connection, _ time.Time) any { return c.UseCount }),
+		list.Text("Age", 0, "How long ago it was made", func(c *live.Connection, now time.Time) any {
+			return duration.HumanDuration(now.Sub(c.CreationTimestamp.Time))
+		}),
+		list.Text("Idle", 0, "How long it has been unused", idleFor),
+		list.Text("RTT", 0, "Newest round trip of a keepalive", func(c *live.Connection, _ time.Time) any {
+			return milliseconds(c.RoundTripMicroseconds)
+		}),
+		list.Text("Server", 1, "What the remote calls itself", func(c *live.Connection, _ time.Time) any { return c.ServerVersion }),
+		list.Text("Address", 1, "Resolved address", func(c *live.Connection, _ time.Time) any { return c.RemoteAddress }),
+		list.Text("Handshake", 1, "How long it took to make the connection", func(c *live.Connection, _ time.Time) any {
+			return milliseconds(c.HandshakeMicroseconds)
+		}),
+		list.Text("Saved", 1, "Time that its uses did not spend on handshakes", saved),
+		list.Text("Replica", 1, "Replica of the operator that holds it", func(c *live.Connection, _ time.Time) any { return c.Replica }),
+	},
+	Fields: []list.Field[*live.Connection]{
+		{Name: "metadata.name", Value: func(c *live.Connection) string { return c.Name }},
+		{Name: "metadata.namespace", Value: func(c *live.Connection) string { return c.Namespace }},
+		{Name: live.FieldPool, Value: func(c *live.Connection) string { return c.Pool }},
+		{Name: live.FieldTarget, Value: func(c *live.Connection) string { return c.Target }},
+		{Name: live.FieldType, Value: func(c *live.Connection) string { return c.Type }},
+		{Name: live.FieldState, Value: func(c *live.Connection) string { return string(c.State) }},
+	},
+}
+
+func idleFor(c *live.Connection, now time.Time) any {
+	switch {
+	case c.InUse > 0:
+		return "0s"
+	case c.LastUsedTime != nil:
+		return duration.HumanDuration(now.Sub(c.LastUsedTime.Time))
+	default:
+		return duration.HumanDuration(now.Sub(c.CreationTimestamp.Time))
+	}
+}
+
+func saved(c *live.Connection, _ time.Time) any {
+	spared := time.Duration(c.UseCount+int64(c.InUse)) * time.Duration(c.HandshakeMicroseconds) * time.Microsecond
+	return spared.Round(time.Millisecond).String()
+}
+
+// milliseconds shows a round trip, which is 0 before the first keepalive.
+func milliseconds(microseconds int64) string {
+	if microseconds == 0 {
+		return "<none>"
+	}
+	return fmt.Sprintf("%.1fms", float64(microseconds)/1000)
+}
+
+// page says which part of a list is wanted.
+type page struct {
+	// limit is how many items it may have; 0 for all.
+	limit int
+	// after has the namespace and the name of the last item of the page before, which are
+	// its continue token. The zero value comes before every connection.
+	after live.Connection
+}
+
+func pageOf(options *metainternalversion.ListOptions) (page, error) {
+	if options == nil {
+		return page{}, nil
+	}
+	wanted := page{limit: int(max(0, options.Limit))}
+	if options.Continue == "" {
+		return wanted, nil
+	}
+	token, err := base64.RawURLEncoding.DecodeString(options.Continue)
+	namespace, name, found := strings.Cut(string(token), "/")
+	if err != nil || !found {
+		return page{}, refusal.New(refusal.BadRequest, "continue: this is no token of an earlier list; list from the beginning")
+	}
+	wanted.after.Namespace, wanted.after.Name = namespace, name
+	return wanted, nil
+}
+
+// cut cuts the page out of all items, which are in order.
+func (p page) cut(items []live.Connection) *live.ConnectionList {
+	at, found := slices.BinarySearchFunc(items, p.after, compare)
+	if found {
+		at++
+	}
+	items = items[at:]
+	cut := &live.ConnectionList{
+		TypeMeta: metav1.TypeMeta{APIVersion: live.GroupVersion.String(), Kind: "ConnectionList"},
+		Items:    items,
+	}
+	if p.limit == 0 || len(items) <= p.limit {
+		return cut
+	}
+	cut.Items = items[:p.limit]
+	last := cut.Items[p.limit-1]
+	cut.Continue = base64.RawURLEncoding.EncodeToString([]byte(last.Namespace + "/" + last.Name))
+	cut.RemainingItemCount = new(int64(len(items) - p.limit))
+	return cut
+}
+
+func compare(a, b live.Connection) int { return list.Compare(&a, &b) }

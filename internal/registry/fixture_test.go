@@ -7,6 +7,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/connpool/connpool/internal/registry/registrytest"
+	"github.com/connpool/connpool/internal/registry/use"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -18,16 +19,14 @@ type fixture struct {
 	registry *Registry
 }
 
-func newFixture(tb testing.TB, changes ...func(*Config)) *fixture {
+func newFixture(tb testing.TB, changes ...func(*use.Config)) *fixture {
 	tb.Helper()
 	f := &fixture{Fixture: registrytest.New(tb)}
-	config := Config{
-		Pools: f.Set, Objects: f.Objects, Authorizer: f.Authorizer, Replica: "replica-0", Audit: f.Gate.Config.Audit,
-	}
+	config := use.Config{Objects: f.Objects, Authorizer: f.Authorizer, Audit: f.Gate.Config.Audit}
 	for _, change := range changes {
 		change(&config)
 	}
-	f.registry = New(config)
+	f.registry = New(f.Set, "replica-0", config)
 	f.Gate, f.Storage = f.registry.gate, f.registry.Storage()
 	return f
 }

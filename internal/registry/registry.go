@@ -1,17 +1,14 @@
 // Package registry is the REST storage of the live API. It assembles the packages
 // below it and has the rest itself: connections, drains and checks.
 //
-//	r := registry.New(registry.Config{Pools: set, Objects: cache, Authorizer: authorizer})
+//	r := registry.New(set, "replica-0", use.Config{Objects: cache, Authorizer: authorizer})
 //	group.VersionedResourcesStorageMap["v1alpha1"] = r.Storage()
 //	...
 //	r.Wait(ctx) // after the last request was accepted
 //
 // Nothing is stored. Every request asks the pools for their connections; the names
-// and labels of pools and targets come from Objects.
-//
-// What runs on connections is in packages of its own: exec, session, proxy and
-// forward. They share the package use: who may use a pool, how many may, the lease,
-// the result and the audit.
+// and labels of pools and targets come from Objects. What runs on connections is in
+// packages of its own, exec, session, proxy and forward, which share the package use.
 //
 // Trade-offs: a connection is found by its name by looking at all connections of its
 // namespace, which is cheaper than a map that has to follow every change.
@@ -20,9 +17,11 @@ package registry
 import (
 	"context"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/registry/exec"
 	"github.com/connpool/connpool/internal/registry/forward"
 	"github.com/connpool/connpool/internal/registry/proxy"
@@ -32,37 +31,40 @@ import (
 
 // Registry is the storage of the live API. It is safe for concurrent use.
 type Registry struct {
-	config   Config
+	pools    *poolset.Set
+	replica  string
 	gate     *use.Gate
 	commands *exec.Commands
 	sessions *session.Sessions
 }
 
-// New makes a registry. It panics when a required collaborator is missing.
-func New(config Config) *Registry {
-	if config.Pools == nil || config.Objects == nil || config.Authorizer == nil {
-		panic("registry: Pools, Objects and Authorizer are required")
+// New makes a registry of the pools of a process, which connections call replica. Its
+// uses are configured by config, but for their pools. It panics when a required
+// collaborator is missing.
+func New(pools *poolset.Set, replica string, config use.Config) *Registry {
+	if pools == nil || config.Objects == nil || config.Authorizer == nil {
+		panic("registry: pools, Objects and Authorizer are required")
 	}
-	gate := use.NewGate(use.Config{
-		Pools: config.Pools, Objects: config.Objects, Authorizer: config.Authorizer,
-		Audit: config.Audit, AuditCommands: config.AuditCommands, Limits: config.Limits,
-	})
-	return &Registry{config: config, gate: gate, commands: exec.NewCommands(), sessions: session.New(gate)}
+	config.Pools = pools
+	gate := use.NewGate(config)
+	return &Registry{pools: pools, replica: replica, gate: gate, commands: exec.NewCommands(), sessions: session.New(gate)}
 }
 
 // Storage returns the resources by their paths.
 func (r *Registry) Storage() map[string]rest.Storage {
-	drains := drain{pools: r.config.Pools, objects: r.config.Objects, audit: r.config.Audit}
+	do := &actions{r.pools, r.gate.Config}
 	return map[string]rest.Storage{
-		"connections":                 newConnections(r.config.Pools, r.config.Objects, r.config.Replica),
-		"connections/drain":           &connectionDrain{drains},
+		"connections": &connections{
+			Resource: connectionResource, pools: r.pools, objects: r.gate.Config.Objects, replica: r.replica,
+		},
+		"connections/drain":           &action{&live.Drain{}, do.drainConnection},
 		"connectionpools":             &subresourceParent{singular: "connectionpool", kind: "ConnectionPool", sample: &live.Exec{}},
-		"connectionpools/drain":       &poolDrain{drains},
+		"connectionpools/drain":       &action{&live.Drain{}, do.drainPool},
 		"connectionpools/exec":        r.commands.Storage(exec.InPools(r.gate)),
 		"connectionpools/portforward": forward.New(r.gate),
 		"connectionpools/proxy":       proxy.New(r.gate),
 		"connectiontargets":           &subresourceParent{singular: "connectiontarget", kind: "ConnectionTarget", sample: &live.Check{}},
-		"connectiontargets/check":     &check{pools: r.config.Pools, objects: r.config.Objects},
+		"connectiontargets/check":     &action{&live.Check{}, do.check},
 		"sessions":                    r.sessions,
 		"sessions/exec":               r.commands.Storage(r.sessions.AdmitCommand),
 	}
@@ -82,3 +84,28 @@ func (r *Registry) Wait(ctx context.Context) error {
 	<-r.gate.Idle()
 	return ctx.Err()
 }
+
+// subresourceParent is a resource of which only the subresources are served: the
+// objects themselves are custom resources.
+type subresourceParent struct {
+	singular, kind string
+	// sample has a type that the live API knows; no request creates one.
+	sample runtime.Object
+}
+
+var (
+	_ rest.Storage              = (*subresourceParent)(nil)
+	_ rest.Scoper               = (*subresourceParent)(nil)
+	_ rest.SingularNameProvider = (*subresourceParent)(nil)
+	_ rest.KindProvider         = (*subresourceParent)(nil)
+)
+
+func (p *subresourceParent) New() runtime.Object { return p.sample.DeepCopyObject() }
+
+func (*subresourceParent) Destroy() {}
+
+func (*subresourceParent) NamespaceScoped() bool { return true }
+
+func (p *subresourceParent) GetSingularName() string { return p.singular }
+
+func (p *subresourceParent) Kind() string { return p.kind }

@@ -31,7 +31,7 @@ func validateSpec(spec *live.ExecSpec, rules Rules) field.ErrorList {
 	if spec.TimeoutSeconds < 0 {
 		problems = append(problems, field.Invalid(root.Child("timeoutSeconds"), spec.TimeoutSeconds, "must not be negative"))
 	}
-	problems = append(problems, validateRequestID(root.Child("requestID"), spec.RequestID)...)
+	problems = append(problems, validatePrintable(root.Child("requestID"), spec.RequestID, maxRequestIDLength)...)
 	return append(problems, rules.forbid(root, map[string]bool{
 		"target": spec.Target != "", "container": spec.Container != "", "pod": spec.Pod != "", "namespace": spec.Namespace != "",
 		"subsystem": spec.Subsystem != "", "env": len(spec.Env) > 0, "stdin": len(spec.Stdin) > 0,
@@ -94,12 +94,7 @@ func validateTerminal(options *live.ExecOptions) (problems field.ErrorList) {
 		problems = append(problems, field.Invalid(field.NewPath("stderr"), true,
 			"a terminal has no separate stderr; leave it out with tty"))
 	}
-	if term := field.NewPath("term"); len(options.Term) > maxTermLength {
-		problems = append(problems, field.TooLong(term, "", maxTermLength))
-	} else if !validate.Printable(options.Term) {
-		problems = append(problems, field.Invalid(term, driver.Sanitize(options.Term), "must not hold control characters"))
-	}
-	return problems
+	return append(problems, validatePrintable(field.NewPath("term"), options.Term, maxTermLength)...)
 }
 
 // validateKind refuses all but exactly one of command, shell and subsystem.
@@ -177,12 +172,12 @@ func readEnvironment(at *field.Path, pairs []string) (env map[string]string, pro
 	return env, problems
 }
 
-func validateRequestID(at *field.Path, id string) field.ErrorList {
+func validatePrintable(at *field.Path, words string, most int) field.ErrorList {
 	switch {
-	case len(id) > maxRequestIDLength:
-		return field.ErrorList{field.TooLong(at, "", maxRequestIDLength)}
-	case !validate.Printable(id):
-		return field.ErrorList{field.Invalid(at, driver.Sanitize(id), "must not hold control characters")}
+	case len(words) > most:
+		return field.ErrorList{field.TooLong(at, "", most)}
+	case !validate.Printable(words):
+		return field.ErrorList{field.Invalid(at, driver.Sanitize(words), "must not hold control characters")}
 	}
 	return nil
 }

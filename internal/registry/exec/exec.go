@@ -17,57 +17,64 @@ package exec
 
 import (
 	"context"
-	"net/http"
 
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	live "github.com/connpool/connpool/api/live/v1alpha1"
-	"github.com/connpool/connpool/internal/registry/refusal"
-	"github.com/connpool/connpool/internal/stream"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/registry/use"
 )
 
-// Storage is the REST storage of a subresource exec.
-type Storage struct {
-	commands *Commands
-	admit    AdmitFunc
+// Backend is where the command of one request runs.
+type Backend interface {
+	// Rules say how commands here differ from those on a lease of their own.
+	Rules() Rules
+	// Scope identifies the backend among all in which a user may use the same
+	// request ID for another command.
+	Scope(ctx context.Context) (string, error)
+	// Open gets what the command needs to run, such as a lease. Its error is a refusal.
+	// The Runner must be closed.
+	Open(ctx context.Context, command *Command) (Runner, error)
 }
 
-var _ rest.Connecter = (*Storage)(nil)
-
-// Storage returns the subresource whose requests are admitted like that.
-func (c *Commands) Storage(admit AdmitFunc) *Storage { return &Storage{commands: c, admit: admit} }
-
-// New implements rest.Storage.
-func (*Storage) New() runtime.Object { return &live.Exec{} }
-
-// Destroy implements rest.Storage.
-func (*Storage) Destroy() {}
-
-// ConnectMethods implements rest.Connecter.
-func (*Storage) ConnectMethods() []string { return []string{http.MethodGet, http.MethodPost} }
-
-// NewConnectOptions implements rest.Connecter.
-func (*Storage) NewConnectOptions() (options runtime.Object, subpath bool, subpathKey string) {
-	return &live.ExecOptions{}, false, ""
+// Rules say how commands of a backend differ from those on a lease of their own. The
+// zero value has no differences.
+type Rules struct {
+	// Forbidden are the fields that commands do not have, each with what to do
+	// instead.
+	Forbidden map[string]string
+	// AfterTimeout is added to the message of a command that its timeoutSeconds have
+	// ended.
+	AfterTimeout string
 }
 
-// Connect implements rest.Connecter.
-func (s *Storage) Connect(ctx context.Context, name string, options runtime.Object, responder rest.Responder) (http.Handler, error) {
-	u, backend, err := s.admit(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	r := &request{commands: s.commands, use: u, backend: backend, rules: backend.Rules()}
-	return u.Handler(backend.Begin, responder, func(w http.ResponseWriter, req *http.Request) error {
-		switch {
-		case stream.IsUpgrade(req):
-			return r.stream(w, req, options.(*live.ExecOptions)) //nolint:forcetypeassert // NewConnectOptions made it
-		case req.Method == http.MethodPost:
-			return r.post(w, req, responder)
-		default:
-			return refusal.NotStarted(refusal.BadRequest, "", "a command runs by POST with an Exec object, or by GET or POST "+
-				"with an upgrade to WebSocket or SPDY")
-		}
-	}), nil
+// choosesPlace reports whether the command says where it runs.
+func (r Rules) choosesPlace() bool { return r.Forbidden["target"] == "" }
+
+// Command is a command as its request describes it.
+type Command struct {
+	driver.Command
+
+	// Target that the request names; it may be empty.
+	Target string
+	// Root is the field below which the request describes the command; nil when it
+	// does so at the top.
+	Root *field.Path
 }
+
+// Runner runs one command.
+type Runner interface {
+	// Lease describes the lease on which the command runs. Run may change it.
+	Lease() use.LeaseInfo
+	// Watch returns a context that ends when the command may run no longer: its user
+	// has lost the permission, or what it runs in has ended. stop must be called.
+	Watch(ctx context.Context) (watched context.Context, stop func())
+	// Run runs the command, at most once. driver.OutcomeOf its error tells how it
+	// ended.
+	Run(ctx context.Context, command driver.Command, streams driver.Streams) (driver.ExitStatus, error)
+	// Close gives back what Open got, as far as Run has not. It is called once, after
+	// Run or instead of it.
+	Close()
+}
+
+// AdmitFunc authorizes a request to run a command in the object of that name.
+type AdmitFunc func(ctx context.Context, name string) (*use.Use, Backend, error)

@@ -26,8 +26,6 @@ func InPools(gate *use.Gate) AdmitFunc {
 // inPool runs the command of a use on a lease of its pool.
 type inPool struct{ use *use.Use }
 
-func (p inPool) Begin() (end func(), err error) { return p.use.Begin() }
-
 func (inPool) Rules() Rules { return Rules{} }
 
 func (p inPool) Scope(ctx context.Context) (string, error) {

@@ -1,6 +1,8 @@
 package exec
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,13 +10,55 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/registry/rest"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/registry/idempotency"
+	"github.com/connpool/connpool/internal/registry/quota"
 	"github.com/connpool/connpool/internal/registry/refusal"
 	"github.com/connpool/connpool/internal/registry/use"
 	"github.com/connpool/connpool/internal/stream"
 )
+
+// Bounds of what the commands of the JSON form hold in memory, all together and those
+// of one user. They apply to the input, which is in Exec objects that are read or
+// used, and to the output. 2,000 of the longest would be more than the memory that the
+// operator is usually given.
+const (
+	maxBytes     = 128 << 20
+	maxUserBytes = 64 << 20
+)
+
+// Commands runs commands within common bounds. It is safe for concurrent use.
+type Commands struct {
+	// input and output are what commands of the JSON form hold in memory.
+	input, output *quota.Quota
+	results       *idempotency.Results
+}
+
+// NewCommands returns Commands that have run nothing yet.
+func NewCommands() *Commands {
+	return &Commands{
+		input: quota.New(maxBytes, maxUserBytes), output: quota.New(maxBytes, maxUserBytes),
+		results: idempotency.New(),
+	}
+}
+
+// Storage returns the subresource whose requests are admitted like that.
+func (c *Commands) Storage(admit AdmitFunc) rest.Storage {
+	return &use.Subresource[*live.ExecOptions]{
+		Object: &live.Exec{}, Options: &live.ExecOptions{}, Methods: []string{http.MethodGet, http.MethodPost},
+		Admit: func(ctx context.Context, name string) (*use.Use, use.ServeFunc[*live.ExecOptions], error) {
+			u, backend, err := admit(ctx, name)
+			if err != nil {
+				return nil, nil, err
+			}
+			r := &request{commands: c, use: u, backend: backend, rules: backend.Rules()}
+			return u, r.serve, nil
+		},
+	}
+}
 
 // request is one request to run a command.
 type request struct {
@@ -22,6 +66,18 @@ type request struct {
 	use      *use.Use
 	backend  Backend
 	rules    Rules
+}
+
+func (r *request) serve(w http.ResponseWriter, req *http.Request, options *live.ExecOptions, responder rest.Responder) error {
+	switch {
+	case stream.IsUpgrade(req):
+		return r.stream(w, req, options)
+	case req.Method == http.MethodPost:
+		return r.post(w, req, responder)
+	default:
+		return refusal.NotStarted(refusal.BadRequest, "", "a command runs by POST with an Exec object, or by GET or POST "+
+			"with an upgrade to WebSocket or SPDY")
+	}
 }
 
 // stream runs a command whose streams are the client's. The lease comes before the
@@ -67,6 +123,109 @@ func (r *request) aim(command *Command) {
 	if r.rules.choosesPlace() {
 		r.use.Target, r.use.Place = command.Target, command.Place
 	}
+}
+
+// holdBody counts the body of a request until release is called once. A body of
+// unknown length counts like the longest.
+func (c *Commands) holdBody(user string, length int64) (release func(), err error) {
+	if length < 0 || length > maxExecBytes {
+		length = maxExecBytes
+	}
+	if !c.input.Take(user, length) {
+		return nil, refusal.NotStarted(refusal.TooManyRequests, "", "the operator holds too much input of other commands; "+
+			"try again later, or stream the input, with an upgrade to WebSocket or SPDY")
+	}
+	return func() { c.input.Add(user, -length) }, nil
+}
+
+// post runs the command of an Exec object and answers the object with its result.
+// Every outcome of a command that had a lease is a 200, because a client or a proxy
+// may repeat a request whose HTTP status is a failure.
+func (r *request) post(w http.ResponseWriter, req *http.Request, responder rest.Responder) error {
+	release, err := r.commands.holdBody(r.use.UserName(), req.ContentLength)
+	if err != nil {
+		return err
+	}
+	defer release()
+	// The output is held until it is sent.
+	out := newOutput(r.commands.output, r.use.UserName())
+	defer out.release()
+	namespace, name := r.use.PoolName.Namespace, cmp.Or(r.use.Session, r.use.PoolName.Name)
+	object, err := readExec(w, req, namespace, name)
+	if err != nil {
+		return err
+	}
+	command := specCommand(&object.Spec)
+	r.aim(&command)
+	if problems := validateSpec(&object.Spec, r.rules); len(problems) > 0 {
+		return refusal.Invalid(problems)
+	}
+	status, err := r.executeOnce(req.Context(), &command, &object.Spec, out)
+	if err != nil {
+		return err
+	}
+	object.Status = *status
+	object.Namespace, object.Name = namespace, name
+	// The client need not get its input back; it may be long, and secret.
+	object.Spec.Stdin, object.Spec.Env = nil, nil
+	responder.Object(http.StatusOK, object)
+	return nil
+}
+
+// executeOnce executes a command unless its request has an ID under which one runs or
+// has run: then the result of that is the answer.
+func (r *request) executeOnce(ctx context.Context, command *Command, spec *live.ExecSpec, out *output) (*live.ExecStatus, error) {
+	if spec.RequestID == "" {
+		return r.execute(ctx, command, spec, out)
+	}
+	scope, err := r.backend.Scope(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.use.RequestID = spec.RequestID
+	began := time.Now()
+	key := idempotency.Key{User: r.use.UserName(), Scope: scope, ID: spec.RequestID}
+	status, repeated, err := r.commands.results.Do(ctx, key, spec, r.lost, func(ctx context.Context) (*live.ExecStatus, error) {
+		return r.execute(ctx, command, spec, out)
+	})
+	if repeated {
+		r.use.Audit("use repeated", "wait", time.Since(began))
+	}
+	return status, err
+}
+
+// lost returns the result of a command of which the operator itself lost track.
+func (r *request) lost() *live.ExecStatus {
+	var result use.Result
+	result.Conclude(context.Background(), &driver.Error{
+		Reason: driver.ProtocolError, Started: true, Message: "the operator failed while it ran; see its log",
+	})
+	r.explain(context.Background(), &result)
+	return execStatus(&result, r.use.RequestID)
+}
+
+// execute runs a command and keeps its output within the bounds. An error means that
+// nothing was started.
+func (r *request) execute(ctx context.Context, command *Command, spec *live.ExecSpec, out *output) (*live.ExecStatus, error) {
+	runner, err := r.backend.Open(ctx, command)
+	if err != nil {
+		return nil, err
+	}
+	if spec.TimeoutSeconds > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, time.Duration(spec.TimeoutSeconds)*time.Second, use.ErrTimeout)
+		defer cancel()
+	}
+	ctx, stop := runner.Watch(ctx)
+	defer stop()
+	streams := driver.Streams{Stdout: &out.stdout, Stderr: &out.stderr}
+	if len(spec.Stdin) > 0 {
+		streams.Stdin = bytes.NewReader(spec.Stdin)
+	}
+	result := r.run(ctx, runner, command.Command, streams)
+	status := execStatus(&result, r.use.RequestID)
+	out.putInto(status)
+	return status, nil
 }
 
 // run runs a command and closes its runner. ctx is one of the runner's Watch.

@@ -14,11 +14,7 @@ package idempotency
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
-	"hash"
-	"io"
-	"maps"
-	"slices"
+	"encoding/json"
 	"sync"
 	"time"
 
@@ -184,31 +180,14 @@ func outputOf(status *live.ExecStatus) int64 {
 	return int64(len(status.Stdout) + len(status.StdoutBytes) + len(status.Stderr) + len(status.StderrBytes))
 }
 
-// digestOf returns what tells commands apart.
+// digestOf returns what tells commands apart. The JSON of a command says where it ends,
+// so that its input can follow.
 func digestOf(spec *live.ExecSpec) (sum [sha256.Size]byte) {
-	d := digest{sha256.New()}
-	d.add(spec.Target, spec.Container, spec.Pod, spec.Namespace, spec.Shell, spec.Subsystem)
-	d.count(len(spec.Command))
-	d.add(spec.Command...)
-	d.count(len(spec.Env))
-	for _, name := range slices.Sorted(maps.Keys(spec.Env)) {
-		d.add(name, spec.Env[name])
-	}
-	d.count(len(spec.Stdin))
-	_, _ = d.Write(spec.Stdin)
-	d.count(int(spec.TimeoutSeconds))
-	copy(sum[:], d.Sum(nil))
+	words := *spec
+	words.Stdin = nil
+	digest := sha256.New()
+	_ = json.NewEncoder(digest).Encode(words)
+	_, _ = digest.Write(spec.Stdin)
+	copy(sum[:], digest.Sum(nil))
 	return sum
-}
-
-// digest hashes words so that different sequences of them have different sums.
-type digest struct{ hash.Hash }
-
-func (d digest) count(n int) { _ = binary.Write(d, binary.BigEndian, int64(n)) }
-
-func (d digest) add(words ...string) {
-	for _, word := range words {
-		d.count(len(word))
-		_, _ = io.WriteString(d, word)
-	}
 }

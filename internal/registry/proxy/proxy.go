@@ -23,7 +23,6 @@ import (
 	"net/http"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/registry/rest"
 
@@ -37,41 +36,20 @@ import (
 	"github.com/connpool/connpool/internal/stream"
 )
 
-// Storage is the REST storage of the subresource proxy.
-type Storage struct{ gate *use.Gate }
-
-var _ rest.Connecter = (*Storage)(nil)
-
-// New returns the storage.
-func New(gate *use.Gate) *Storage { return &Storage{gate: gate} }
-
-// New implements rest.Storage.
-func (*Storage) New() runtime.Object { return &live.ProxyOptions{} }
-
-// Destroy implements rest.Storage.
-func (*Storage) Destroy() {}
-
-// ConnectMethods implements rest.Connecter.
-func (*Storage) ConnectMethods() []string {
-	return []string{
-		http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions,
+// New returns the REST storage of the subresource proxy.
+func New(gate *use.Gate) *use.Subresource[*live.ProxyOptions] {
+	return &use.Subresource[*live.ProxyOptions]{
+		Object: &live.ProxyOptions{}, Options: &live.ProxyOptions{}, Subpath: "path",
+		Methods: []string{
+			http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions,
+		},
+		Admit: func(ctx context.Context, pool string) (*use.Use, use.ServeFunc[*live.ProxyOptions], error) {
+			u, err := gate.Admit(ctx, pool, "proxy")
+			return u, func(w http.ResponseWriter, req *http.Request, options *live.ProxyOptions, responder rest.Responder) error {
+				return serve(w, req, u, options, responder)
+			}, err
+		},
 	}
-}
-
-// NewConnectOptions implements rest.Connecter.
-func (*Storage) NewConnectOptions() (options runtime.Object, subpath bool, subpathKey string) {
-	return &live.ProxyOptions{}, true, "path"
-}
-
-// Connect implements rest.Connecter.
-func (s *Storage) Connect(ctx context.Context, pool string, options runtime.Object, responder rest.Responder) (http.Handler, error) {
-	u, err := s.gate.Admit(ctx, pool, "proxy")
-	if err != nil {
-		return nil, err
-	}
-	return u.Handler(u.Begin, responder, func(w http.ResponseWriter, req *http.Request) error {
-		return serve(w, req, u, options.(*live.ProxyOptions), responder) //nolint:forcetypeassert // NewConnectOptions made it
-	}), nil
 }
 
 // serve hands one request on, with a lease for as long as it takes.

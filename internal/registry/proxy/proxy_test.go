@@ -230,7 +230,7 @@ func TestAnswersPassAsTheyAre(t *testing.T) {
 
 func TestEveryMethodIsPassedOn(t *testing.T) {
 	proxied(t, func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Method", r.Method) }, func(_ *fixture, server *httptest.Server) {
-		for _, method := range new(Storage).ConnectMethods() {
+		for _, method := range New(nil).ConnectMethods() {
 			if got := ask(t, server, method, "/x"); got.header.Get("Method") != method {
 				t.Errorf("%s arrived as %s", method, got.header.Get("Method"))
 			}

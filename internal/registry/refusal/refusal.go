@@ -10,12 +10,15 @@
 package refusal
 
 import (
+	"context"
 	"net/http"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/registry/rest"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
@@ -97,4 +100,16 @@ func List(names []string, atMost int) string {
 		names = append(append([]string{}, names[:atMost]...), "...")
 	}
 	return strings.Join(names, ", ")
+}
+
+// RunAdmission runs the admission of a request that acts at once. Such a request
+// cannot be a dry run.
+func RunAdmission(ctx context.Context, object runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions) error {
+	if options != nil && len(options.DryRun) > 0 {
+		return New(BadRequest, "dryRun is not supported: nothing can be said without doing it")
+	}
+	if validate == nil {
+		return nil
+	}
+	return validate(ctx, object)
 }

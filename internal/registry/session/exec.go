@@ -31,15 +31,13 @@ func (s *Sessions) AdmitCommand(ctx context.Context, name string) (*use.Use, exe
 	if err != nil {
 		return nil, nil, err
 	}
+	u.Begin = s.gate.Join // the session itself is the use that counts
 	u.Session, u.Target, u.Place = name, found.info.Target, found.use.Place
 	return u, backend{found}, nil
 }
 
 // backend runs commands in a session.
 type backend struct{ session *liveSession }
-
-// Begin implements exec.Backend. The session itself is the use that counts.
-func (b backend) Begin() (end func(), err error) { return b.session.use.Gate.Join() }
 
 func (backend) Rules() exec.Rules {
 	return exec.Rules{Forbidden: forbidden, AfterTimeout: "; the session has ended with it, create another one"}

@@ -202,11 +202,11 @@ func (s *liveSession) finish(outcome driver.Outcome) {
 
 // audit writes a line about the session.
 func (s *liveSession) audit(message string) {
-	var facts []any
+	facts := s.info.Facts()
 	if why := s.shell.Err(); why != nil {
 		s.mu.Lock()
 		facts = append(facts, "reason", why.Reason, "commands", s.count, "duration", time.Since(s.created))
 		s.mu.Unlock()
 	}
-	s.use.AuditSession(message, s.info, facts...)
+	s.use.Audit(message, facts...)
 }

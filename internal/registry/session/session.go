@@ -20,11 +20,13 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
@@ -40,46 +42,27 @@ import (
 // no watch, because sessions change often, and no deletecollection: without it, the
 // namespace controller deletes sessions one by one.
 type Sessions struct {
-	list.Table[*live.Session]
+	list.Resource[*live.Session]
 
 	gate  *use.Gate
 	store *store
 }
 
 var (
-	_ rest.Scoper               = (*Sessions)(nil)
-	_ rest.SingularNameProvider = (*Sessions)(nil)
-	_ rest.CategoriesProvider   = (*Sessions)(nil)
-	_ rest.Creater              = (*Sessions)(nil) //nolint:misspell // it is Kubernetes' word
-	_ rest.Getter               = (*Sessions)(nil)
-	_ rest.Lister               = (*Sessions)(nil)
-	_ rest.GracefulDeleter      = (*Sessions)(nil)
+	_ rest.Creater         = (*Sessions)(nil) //nolint:misspell // it is Kubernetes' word
+	_ rest.Getter          = (*Sessions)(nil)
+	_ rest.Lister          = (*Sessions)(nil)
+	_ rest.GracefulDeleter = (*Sessions)(nil)
 )
 
 // New returns the storage, without any session.
-func New(gate *use.Gate) *Sessions { return &Sessions{Table: table, gate: gate, store: newStore()} }
+func New(gate *use.Gate) *Sessions {
+	return &Sessions{Resource: resource, gate: gate, store: newStore()}
+}
 
 // EndWhenIdle ends the sessions that run no command, and the others after what they
 // run now. New sessions are refused from then on.
 func (s *Sessions) EndWhenIdle() { s.store.endWhenIdle() }
-
-// New implements rest.Storage.
-func (*Sessions) New() runtime.Object { return &live.Session{} }
-
-// Destroy implements rest.Storage.
-func (*Sessions) Destroy() {}
-
-// NamespaceScoped implements rest.Scoper.
-func (*Sessions) NamespaceScoped() bool { return true }
-
-// GetSingularName implements rest.SingularNameProvider.
-func (*Sessions) GetSingularName() string { return "session" }
-
-// Categories implements rest.CategoriesProvider.
-func (*Sessions) Categories() []string { return []string{"connpool"} }
-
-// NewList implements rest.Lister.
-func (*Sessions) NewList() runtime.Object { return &live.SessionList{} }
 
 // Get implements rest.Getter.
 func (s *Sessions) Get(ctx context.Context, name string, _ *metav1.GetOptions) (runtime.Object, error) {
@@ -92,7 +75,7 @@ func (s *Sessions) Get(ctx context.Context, name string, _ *metav1.GetOptions) (
 
 // List implements rest.Lister. It always answers in one page.
 func (s *Sessions) List(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
-	wanted, err := list.Select(options, selectable)
+	wants, err := s.Select(options)
 	if err != nil {
 		return nil, err
 	}
@@ -101,11 +84,11 @@ func (s *Sessions) List(ctx context.Context, options *metainternalversion.ListOp
 		Items:    []live.Session{},
 	}
 	for _, found := range s.store.all(request.NamespaceValue(ctx)) {
-		if session := found.describe(); wanted.Matches(session) {
+		if session := found.describe(); wants(session) {
 			all.Items = append(all.Items, *session)
 		}
 	}
-	slices.SortFunc(all.Items, func(a, b live.Session) int { return list.Compare(&a.ObjectMeta, &b.ObjectMeta) })
+	slices.SortFunc(all.Items, func(a, b live.Session) int { return list.Compare(&a, &b) })
 	return all, nil
 }
 
@@ -123,11 +106,7 @@ func (s *Sessions) Delete(
 		return nil, false, err
 	}
 	s.store.remove(found)
-	by := ""
-	if who, ok := request.UserFrom(ctx); ok {
-		by = who.GetName()
-	}
-	found.end(endReason(reasonDeleted, "it was deleted by "+driver.Sanitize(by)))
+	found.end(endReason(reasonDeleted, "it was deleted by "+driver.Sanitize(use.UserOf(ctx))))
 	return session, true, nil
 }
 
@@ -150,4 +129,71 @@ func owns(owner, who user.Info) bool {
 		return false
 	}
 	return owner.GetUID() == "" || who.GetUID() == "" || owner.GetUID() == who.GetUID()
+}
+
+var resource = list.Resource[*live.Session]{
+	Singular: "session", Plural: "sessions", Object: &live.Session{}, List: &live.SessionList{},
+	Columns: []list.Column[*live.Session]{
+		list.Text("Name", 0, "Name of the session", func(s *live.Session, _ time.Time) any { return s.Name }),
+		list.Text("Pool", 0, "Pool whose connection it uses", func(s *live.Session, _ time.Time) any { return s.Spec.Pool }),
+		list.Text("Target", 0, "Target on which its shell runs", func(s *live.Session, _ time.Time) any { return s.Status.Target }),
+		list.Text("State", 0, "Ready, Busy, or the reason why it ended", stateOf),
+		list.Text("Owner", 0, "Who created it, and who alone may use it", func(s *live.Session, _ time.Time) any { return s.Status.Owner }),
+		list.Number("Commands", "Commands that have been run in it", func(s *live.Session, _ time.Time) any { return s.Status.CommandCount }),
+		list.Text("Last-Used", 0, "How long ago a command ended", func(s *live.Session, now time.Time) any {
+			return ago(now, s.Status.LastUsedTime)
+		}),
+		list.Text("Expires", 0, "When it ends, whatever it does", expires),
+		list.Text("Age", 0, "How long ago it was created", func(s *live.Session, now time.Time) any {
+			return ago(now, &s.CreationTimestamp)
+		}),
+		list.Text("Place", 1, "Container or pod in which its shell runs", func(s *live.Session, _ time.Time) any { return placeIn(&s.Spec) }),
+		list.Text("Connection", 1, "Connection that it uses", func(s *live.Session, _ time.Time) any { return s.Status.Connection }),
+		list.Text("Message", 1, "Why it ended, and the next step", func(s *live.Session, _ time.Time) any { return s.Status.Message }),
+	},
+	Fields: []list.Field[*live.Session]{
+		{Name: "metadata.name", Value: func(s *live.Session) string { return s.Name }},
+		{Name: "metadata.namespace", Value: func(s *live.Session) string { return s.Namespace }},
+		{Name: live.FieldPool, Value: func(s *live.Session) string { return s.Spec.Pool }},
+		{Name: live.FieldTarget, Value: func(s *live.Session) string { return s.Status.Target }},
+		{Name: live.FieldState, Value: func(s *live.Session) string { return string(s.Status.State) }},
+	},
+}
+
+func stateOf(s *live.Session, _ time.Time) any {
+	if s.Status.State == live.SessionEnded {
+		return s.Status.Reason
+	}
+	return string(s.Status.State)
+}
+
+func ago(now time.Time, then *metav1.Time) string {
+	if then == nil {
+		return "<none>"
+	}
+	return duration.HumanDuration(now.Sub(then.Time))
+}
+
+func expires(s *live.Session, now time.Time) any {
+	if s.Status.State == live.SessionEnded || s.Status.ExpirationTime == nil {
+		return "<none>"
+	}
+	return "in " + duration.HumanDuration(s.Status.ExpirationTime.Sub(now))
+}
+
+func placeIn(spec *live.SessionSpec) string {
+	place := spec.Container
+	if spec.Pod != "" {
+		place = spec.Pod
+		if spec.Namespace != "" {
+			place = spec.Namespace + "/" + place
+		}
+		if spec.Container != "" {
+			place += ":" + spec.Container
+		}
+	}
+	if place == "" {
+		return "<none>"
+	}
+	return place
 }

@@ -48,7 +48,7 @@ func (s *store) reserve(session *liveSession) error {
 	name := session.name()
 	for tries := 0; name.Name == "" || s.lives(name); tries++ {
 		if session.object.GenerateName == "" || tries == maxNamesTried {
-			return taken(name)
+			return apierrors.NewAlreadyExists(live.Resource("sessions"), name.Name)
 		}
 		name.Name = names.SimpleNameGenerator.GenerateName(session.object.GenerateName)
 	}
@@ -58,11 +58,6 @@ func (s *store) reserve(session *liveSession) error {
 	session.object.Name = name.Name
 	s.byName[name] = session
 	return nil
-}
-
-// taken refuses a name that another session has.
-func taken(name types.NamespacedName) error {
-	return apierrors.NewAlreadyExists(live.Resource("sessions"), name.Name)
 }
 
 func (s *store) lives(name types.NamespacedName) bool {

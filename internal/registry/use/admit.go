@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 
@@ -13,13 +14,13 @@ import (
 
 // Admit authorizes a request to use a pool.
 func (g *Gate) Admit(ctx context.Context, pool, subresource string) (*Use, error) {
-	namespace := request.NamespaceValue(ctx)
 	u := &Use{
 		Gate:       g,
-		PoolName:   PoolName{Namespace: namespace, Name: pool},
+		PoolName:   PoolName{Namespace: request.NamespaceValue(ctx), Name: pool},
 		RequestID:  RequestIDOf(ctx),
 		permission: permissionFor(ctx, "connectionpools", pool, subresource),
 	}
+	u.Begin = func() (end func(), err error) { return g.begin(u.UserName(), u.PoolName) }
 	if err := g.authorize(ctx, u.permission); err != nil {
 		u.AuditRefused(err)
 		return nil, err
@@ -27,23 +28,58 @@ func (g *Gate) Admit(ctx context.Context, pool, subresource string) (*Use, error
 	return u, nil
 }
 
-// Handler serves the request as one use, which begin counts. An error from serve
-// means that nothing was started and nothing was answered.
-func (u *Use) Handler(
-	begin func() (end func(), err error), responder rest.Responder, serve func(http.ResponseWriter, *http.Request) error,
-) http.Handler {
+// Subresource is the REST storage of a subresource whose requests are uses. Their
+// query is in an O.
+type Subresource[O runtime.Object] struct {
+	// Object and Options are empty ones.
+	Object  runtime.Object
+	Options O
+	Methods []string
+	// Subpath is the option that has the path behind the subresource, if there may be
+	// one.
+	Subpath string
+	// Admit authorizes a request about the object of that name.
+	Admit func(ctx context.Context, name string) (*Use, ServeFunc[O], error)
+}
+
+// ServeFunc serves a request. An error means that nothing was started and nothing was
+// answered.
+type ServeFunc[O runtime.Object] func(w http.ResponseWriter, req *http.Request, options O, responder rest.Responder) error
+
+var _ rest.Connecter = (*Subresource[runtime.Object])(nil)
+
+// New implements rest.Storage.
+func (s *Subresource[O]) New() runtime.Object { return s.Object.DeepCopyObject() }
+
+// Destroy implements rest.Storage.
+func (*Subresource[O]) Destroy() {}
+
+// ConnectMethods implements rest.Connecter.
+func (s *Subresource[O]) ConnectMethods() []string { return s.Methods }
+
+// NewConnectOptions implements rest.Connecter.
+func (s *Subresource[O]) NewConnectOptions() (options runtime.Object, subpath bool, subpathKey string) {
+	return s.Options.DeepCopyObject(), s.Subpath != "", s.Subpath
+}
+
+// Connect implements rest.Connecter.
+func (s *Subresource[O]) Connect(ctx context.Context, name string, options runtime.Object, responder rest.Responder) (http.Handler, error) {
+	u, serve, err := s.Admit(ctx, name)
+	if err != nil {
+		return nil, err
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		u.Transport = transportOf(req)
-		end, err := begin()
+		end, err := u.Begin()
 		if err == nil {
 			defer end()
-			err = serve(w, req)
+			err = serve(w, req, options.(O), responder) //nolint:forcetypeassert // NewConnectOptions made it
 		}
 		if err != nil {
 			u.AuditRefused(err)
 			responder.Error(err)
 		}
-	})
+	}), nil
 }
 
 // transportOf returns json, websocket or spdy.

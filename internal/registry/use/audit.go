@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"sync/atomic"
-	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -51,21 +50,16 @@ func (u *Use) AuditRefused(err error) {
 // AuditStarted notes that there is a lease and the use begins. command is nil when
 // the use runs none.
 func (u *Use) AuditStarted(lease LeaseInfo, command *driver.Command) {
-	facts := lease.facts()
+	facts := lease.Facts()
 	if u.Gate.Config.AuditCommands && command != nil {
 		facts = append(facts, "command", wordsOf(*command))
 	}
 	u.Audit("use started", facts...)
 }
 
-// AuditSession writes a line about a session that uses a lease.
-func (u *Use) AuditSession(message string, lease LeaseInfo, facts ...any) {
-	u.Audit(message, append(lease.facts(), facts...)...)
-}
-
 // AuditEnded notes how the use ended.
 func (u *Use) AuditEnded(r *Result, t *Traffic) {
-	facts := append(r.Lease.facts(), "duration", r.Duration,
+	facts := append(r.Lease.Facts(), "duration", r.Duration,
 		"outcome", r.Outcome, "reason", r.Reason, "bytesIn", t.In.Load(), "bytesOut", t.Out.Load())
 	switch {
 	case r.HTTPStatus != 0:
@@ -75,10 +69,6 @@ func (u *Use) AuditEnded(r *Result, t *Traffic) {
 	}
 	u.Audit("use ended", facts...)
 }
-
-// AuditRepeated notes that a request was answered with the result of an earlier
-// one, for which it waited.
-func (u *Use) AuditRepeated(waited time.Duration) { u.Audit("use repeated", "wait", waited) }
 
 // wordsOf returns the words of a command for an audit line.
 func wordsOf(command driver.Command) []string {

@@ -36,7 +36,8 @@ func newCounter(limits Limits) *counter {
 	return &counter{limits: limits, canceled: make(chan struct{}), users: map[string]int{}, pools: map[PoolName]int{}}
 }
 
-func (c *counter) cancel() { c.cancelOnce.Do(func() { close(c.canceled) }) }
+// Cancel ends all uses: their contexts end with ErrShutdown.
+func (c *counter) Cancel() { c.cancelOnce.Do(func() { close(c.canceled) }) }
 
 // begin counts one more use until end is called once. The error is a refusal with
 // 429 that names the limit.
@@ -52,11 +53,18 @@ func (c *counter) begin(user string, pool PoolName) (end func(), err error) {
 	c.total++
 	c.users[user]++
 	c.pools[pool]++
-	return func() { c.end(user, pool) }, nil
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		countDown(c.users, user)
+		countDown(c.pools, pool)
+		c.release()
+	}, nil
 }
 
-// join counts one more use that no limit bounds, until end is called once.
-func (c *counter) join() (end func(), err error) {
+// Join counts a part of a use that the limits count already, until end is called
+// once. Idle waits for it, and no limit refuses it.
+func (c *counter) Join() (end func(), err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.total++
@@ -73,14 +81,6 @@ func tooMany(of string, limit int, flag string) error {
 	return refusal.NotStarted(refusal.TooManyRequests, "", fmt.Sprintf(
 		"the %s has %d uses of connections at the same time, which is the limit of the operator's flag %s; "+
 			"wait for one to end", of, limit, flag))
-}
-
-func (c *counter) end(user string, pool PoolName) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	countDown(c.users, user)
-	countDown(c.pools, pool)
-	c.release()
 }
 
 // release counts one use less. mu is held.
@@ -101,8 +101,8 @@ func countDown[K comparable](counts map[K]int, key K) {
 	}
 }
 
-// idle returns a channel that is closed once no use runs.
-func (c *counter) idle() <-chan struct{} {
+// Idle returns a channel that is closed once no use runs.
+func (c *counter) Idle() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	idle := make(chan struct{})

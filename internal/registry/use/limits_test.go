@@ -11,7 +11,7 @@ func TestCountsThatComeToZeroAreForgotten(t *testing.T) {
 	if _, err := c.begin("ann", PoolName{Name: "web"}); err == nil {
 		t.Error("ann has one more than the limit")
 	}
-	joined, _ := c.join()
+	joined, _ := c.Join()
 	end()
 	if len(c.users)+len(c.pools) != 0 {
 		t.Errorf("users %v and pools %v are left", c.users, c.pools)
@@ -20,5 +20,5 @@ func TestCountsThatComeToZeroAreForgotten(t *testing.T) {
 		t.Errorf("%d uses are counted, want the one that joined", c.total)
 	}
 	joined()
-	<-c.idle()
+	<-c.Idle()
 }

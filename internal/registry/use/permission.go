@@ -72,7 +72,7 @@ func (u *Use) Watch(ctx context.Context) (watched context.Context, stop func()) 
 			select {
 			case <-watched.Done():
 				return
-			case <-u.Gate.running.canceled:
+			case <-u.Gate.canceled:
 				end(ErrShutdown)
 				return
 			case <-ticker.C:

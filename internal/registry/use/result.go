@@ -64,8 +64,8 @@ func (l LeaseInfo) Announce(header http.Header, requestID string) {
 	header.Set("Connpool-Request-Id", requestID)
 }
 
-// facts are what audit lines say about a lease.
-func (l LeaseInfo) facts() []any {
+// Facts are what audit lines say about a lease.
+func (l LeaseInfo) Facts() []any {
 	return []any{"connection", l.Connection, "acquired", l.Acquired, "wait", l.Wait}
 }
 

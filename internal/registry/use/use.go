@@ -5,12 +5,9 @@
 //	gate := use.NewGate(use.Config{Pools: set, Objects: cache, Authorizer: authorizer})
 //	...
 //	u, err := gate.Admit(ctx, "web", "exec")
-//	handler := u.Handler(u.Begin, responder, func(w http.ResponseWriter, req *http.Request) error {
-//		route, err := u.Route(req.Context(), field.NewPath("target"), "web-1")
-//		...
-//		lease, err := u.Lease(req.Context(), route, validate.Place(nil, u.Place))
-//		...
-//	})
+//	...
+//	route, err := u.Route(ctx, field.NewPath("target"), "web-1")
+//	lease, err := u.Lease(ctx, route, validate.Place(nil, u.Place))
 //
 // A use needs the verb create on the exact subresource of its pool. The generic
 // server has checked the verb that it sees, which for a WebSocket is get, so Admit
@@ -28,41 +25,72 @@ package use
 import (
 	"context"
 
+	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/apiserver/pkg/endpoints/request"
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/poolset"
 )
+
+// Pools is what uses need of a poolset.Set.
+type Pools interface {
+	// Acquire leases a connection.
+	Acquire(ctx context.Context, request poolset.Request) (poolset.Lease, error)
+	// ExecOn runs a command on a lease and ends the lease.
+	ExecOn(
+		ctx context.Context, lease poolset.Lease, request poolset.Request, command driver.Command, streams driver.Streams,
+	) (poolset.Execution, error)
+	// Return ends a lease after what was done with it has ended with err.
+	Return(lease poolset.Lease, err error)
+}
+
+// Objects reads declared objects from a cache. The error for an object that does
+// not exist satisfies apierrors.IsNotFound. The cache owns what is returned.
+type Objects interface {
+	Pool(ctx context.Context, namespace, name string) (*v1alpha1.ConnectionPool, error)
+	Target(ctx context.Context, namespace, name string) (*v1alpha1.ConnectionTarget, error)
+	// Targets returns those of a namespace, or of all when it is empty.
+	Targets(ctx context.Context, namespace string) ([]v1alpha1.ConnectionTarget, error)
+}
+
+// Config is what a Gate works with.
+type Config struct {
+	// Pools, Objects and Authorizer are required.
+	Pools      Pools
+	Objects    Objects
+	Authorizer authorizer.UnconditionalAuthorizer
+	// Audit gets a line for every use when it starts, when it ends and when it is
+	// refused. The zero value writes none.
+	Audit logr.Logger
+	// AuditCommands puts the words of commands into these lines. They may hold
+	// secrets; standard input and the environment are never written.
+	AuditCommands bool
+	Limits        Limits
+}
 
 // Gate admits uses. It is safe for concurrent use.
 type Gate struct {
 	// Config is as it was given to NewGate.
 	Config Config
 
-	running *counter
+	*counter
 }
 
 // NewGate makes a gate.
-func NewGate(config Config) *Gate { return &Gate{Config: config, running: newCounter(config.Limits)} }
-
-// Idle returns a channel that is closed once no use runs.
-func (g *Gate) Idle() <-chan struct{} { return g.running.idle() }
-
-// Join counts a part of a use that the limits count already, until end is called
-// once. Idle waits for it, and no limit refuses it.
-func (g *Gate) Join() (end func(), err error) { return g.running.join() }
-
-// Cancel ends all uses: their contexts end with ErrShutdown.
-func (g *Gate) Cancel() { g.running.cancel() }
+func NewGate(config Config) *Gate { return &Gate{Config: config, counter: newCounter(config.Limits)} }
 
 // Use is one request to use a pool, and what its audit lines say.
 type Use struct {
 	Gate *Gate
 	// PoolName identifies the pool.
 	PoolName PoolName
+	// Begin counts the use until end is called once, unless it is one too many.
+	Begin func() (end func(), err error)
 	// Target is as the request names it until Lease has found one.
 	Target string
 	// Place in the target, as the request names it.
@@ -89,8 +117,13 @@ func RequestIDOf(ctx context.Context) string {
 	return string(uuid.NewUUID())
 }
 
-// Begin counts the use until end is called once, unless it is one too many.
-func (u *Use) Begin() (end func(), err error) { return u.Gate.running.begin(u.UserName(), u.PoolName) }
+// UserOf returns the name of the user of a request; it is empty without one.
+func UserOf(ctx context.Context) string {
+	if info, ok := request.UserFrom(ctx); ok {
+		return info.GetName()
+	}
+	return ""
+}
 
 // User returns the user of the request.
 func (u *Use) User() user.Info { return u.permission.User }
