@@ -1,6 +1,7 @@
 package poolset
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -42,67 +43,33 @@ type CheckStage struct {
 // again by the next one: servers count such attempts, and ban.
 const refusedFor = 5 * time.Second
 
-// refusal is why a check ended, if that was because the credentials were refused;
-// nil if not.
-func (c Check) refusal() *driver.Error {
-	last := len(c.Stages) - 1
-	if last < 0 || c.Stages[last].Err == nil || c.Stages[last].Err.Reason != driver.AuthenticationFailed {
-		return nil
-	}
-	return c.Stages[last].Err
-}
-
 // check is one that runs, or whose result is remembered. Callers who ask for it
 // meanwhile share it.
 type check struct {
 	version *reach.Version
 	done    chan struct{}
 	result  Check
-	// ended is set when the check no longer runs. From then on its result is
-	// remembered as long as remembered holds.
-	ended      bool
-	remembered reach.Refusal
+	// until is how long the result is remembered; zero while the check runs.
+	until time.Time
 }
 
 // isShared reports whether a caller who wants the version checked shares the check.
 func (c *check) isShared(version *reach.Version) bool {
-	return !c.ended || c.version == version && c.remembered.Holds()
+	return c.until.IsZero() || c.version == version && time.Now().Before(c.until)
 }
 
 // checks are the checks that run or are remembered.
 type checks struct {
-	applier    *applier
+	applier *applier
+	// background is their own, because the set cuts checks before other work.
 	background *reach.Background
-	// ctx ends what runs.
-	ctx    context.Context //nolint:containedctx // the life of the checks
-	cancel context.CancelFunc
 
 	mu       sync.Mutex
 	byTarget map[string]*check // by UID
 }
 
-func newChecks(applier *applier, background *reach.Background) *checks {
-	s := &checks{applier: applier, background: background, byTarget: map[string]*check{}}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
-	return s
-}
-
-// check joins the check of a target that runs or is remembered, or starts one, and
-// waits for its result.
-func (s *checks) check(ctx context.Context, target string) (Check, error) {
-	c := s.start(target)
-	if c == nil {
-		return Check{}, ErrUnknownTarget
-	}
-	select {
-	case <-c.done:
-		return c.result, nil
-	case <-ctx.Done():
-		return Check{}, context.Cause(ctx)
-	}
-}
-
-// start returns the check to share; nil if there is nothing to dial.
+// start joins the check of a target that runs or is remembered, or starts one. It
+// returns nil if there is nothing to dial.
 func (s *checks) start(uid string) *check {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,8 +82,7 @@ func (s *checks) start(uid string) *check {
 		return nil
 	}
 	c := &check{version: version, done: make(chan struct{})}
-	//nolint:contextcheck // a check ends with the set, which cuts it before other work
-	if !s.background.Go(func(context.Context) { s.run(uid, c) }) {
+	if !s.background.Go(func(ctx context.Context) { s.run(ctx, uid, c) }) {
 		return nil
 	}
 	s.byTarget[uid] = c
@@ -124,31 +90,32 @@ func (s *checks) start(uid string) *check {
 }
 
 // run runs a check to its end.
-func (s *checks) run(uid string, c *check) {
-	ctx, cancel := context.WithTimeout(s.ctx, checkTimeout)
+func (s *checks) run(ctx context.Context, uid string, c *check) {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	defer close(c.done)
 	r := &checkRecord{begun: time.Now()}
 	conn, err := c.version.DialAside(ctx, r.watch(c.version.JumpHost()))
 	if err != nil {
-		r.fail(failureOfCheck(ctx, err))
-		s.end(uid, c, Check{Stages: r.stages})
+		failure := failureOfCheck(ctx, err)
+		r.add(CheckStage{Stage: cmp.Or(failure.Stage, driver.StageConnect), Err: failure})
+		s.end(uid, c, Check{Stages: r.stages}, failure.Reason == driver.AuthenticationFailed)
 		return
 	}
 	info := conn.Info()
 	_ = conn.Close()
 	s.applier.proven(uid, c.version)
-	s.end(uid, c, Check{Stages: r.stages, Info: info})
+	s.end(uid, c, Check{Stages: r.stages, Info: info}, false)
 }
 
 // end takes the result of a check, and forgets the check unless the credentials were
 // refused.
-func (s *checks) end(uid string, c *check, result Check) {
+func (s *checks) end(uid string, c *check, result Check, refused bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.result, c.ended = result, true
-	if refusal := result.refusal(); refusal != nil {
-		c.remembered = reach.RefuseFor(refusal, refusedFor)
+	c.result = result
+	if refused {
+		c.until = time.Now().Add(refusedFor)
 		return
 	}
 	delete(s.byTarget, uid)
@@ -178,15 +145,6 @@ type checkRecord struct {
 // pass ends a stage that passed.
 func (r *checkRecord) pass(stage driver.Stage, found string) {
 	r.add(CheckStage{Stage: stage, Found: driver.Sanitize(found)})
-}
-
-// fail ends the stage in which the check ended.
-func (r *checkRecord) fail(err *driver.Error) {
-	stage := err.Stage
-	if stage == "" {
-		stage = driver.StageConnect
-	}
-	r.add(CheckStage{Stage: stage, Err: err})
 }
 
 // add takes a result; the newest of a stage counts.

@@ -144,7 +144,7 @@ func TestARefusalIsSharedForAWhile(t *testing.T) {
 		f.wantDials(3, everything)
 
 		f.ensure(web.rotated("v2"))
-		if got := f.check("web"); got.refusal() != nil {
+		if got := f.check("web"); got.Stages[len(got.Stages)-1].Err != nil {
 			t.Errorf("the refusal outlives what was refused: %+v", got)
 		}
 		f.refuse(driver.Unreachable, everything)

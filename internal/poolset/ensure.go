@@ -12,15 +12,16 @@ const removalGrace = 30 * time.Second
 
 // applier brings the roster and the jump hosts in line with what is declared.
 type applier struct {
-	roster  *roster
-	network *reach.Network
-	notify  func(Ref)
+	roster     *roster
+	network    *reach.Network
+	background *reach.Background
+	notify     func(Ref)
 }
 
 // ensure makes the pools of a target as wanted.
 func (a *applier) ensure(want Target) error {
 	a.inheritIdentity(&want)
-	p, err := a.prepare(want)
+	version, dialers, err := a.prepare(want)
 
 	a.roster.mu.Lock()
 	defer a.roster.mu.Unlock()
@@ -41,7 +42,7 @@ func (a *applier) ensure(want Target) error {
 	have.Ref, have.kind, have.jumpHost = want.Ref, want.Type, want.JumpHost
 	a.retireMembers(have, want.Pools)
 	a.ensureJumpHosts(want.JumpHost)
-	a.updateMembers(have, want.Pools, p)
+	a.updateMembers(have, want.Pools, version, dialers)
 	if len(have.members) == 0 {
 		delete(a.roster.targets, want.UID)
 	}
@@ -59,20 +60,15 @@ func (a *applier) inheritIdentity(want *Target) {
 	}
 }
 
-// prepared is what ensure prepares before it takes the lock.
-type prepared struct {
-	// version by which the target is to be reached; nil if its access cannot be used.
-	version *reach.Version
-	// dialers of the pools that have to dial in another way than now, by UID.
-	dialers map[string]*reach.Dialer
-}
-
-func (a *applier) prepare(want Target) (prepared, error) {
+// prepare returns the version by which the target is to be reached, nil if its access
+// cannot be used, and the dialers of the pools that have to dial in another way than
+// now, by UID. It may take long, so the caller must not hold the roster's lock.
+func (a *applier) prepare(want Target) (version *reach.Version, dialers map[string]*reach.Dialer, err error) {
 	a.roster.mu.RLock()
 	have, version := a.roster.targets[want.UID], a.version(want.UID, want.Access)
 	a.roster.mu.RUnlock()
 
-	dialers := map[string]*reach.Dialer{}
+	dialers = map[string]*reach.Dialer{}
 	for _, pool := range want.Pools {
 		// Only Ensure and Remove change what this reads.
 		if have.reaches(pool, version) {
@@ -80,11 +76,11 @@ func (a *applier) prepare(want Target) (prepared, error) {
 		}
 		dialer := version.Dialer(pool.keepalive())
 		if err := dialer.Prepare(); err != nil {
-			return prepared{}, err
+			return nil, nil, err
 		}
 		dialers[pool.UID] = dialer
 	}
-	return prepared{version: version, dialers: dialers}, nil
+	return version, dialers, nil
 }
 
 // version returns the version that the access describes: the one by which the
@@ -112,15 +108,17 @@ func (a *applier) retireMembers(have *target, pools []Pool) {
 
 // updateMembers applies the policies and the version; without a version it keeps
 // the old one and adds no pool.
-func (a *applier) updateMembers(have *target, pools []Pool, p prepared) {
-	if p.version != nil {
-		have.version = p.version
+func (a *applier) updateMembers(
+	have *target, pools []Pool, version *reach.Version, dialers map[string]*reach.Dialer,
+) {
+	if version != nil {
+		have.version = version
 	}
 	for _, pool := range pools {
-		m, dialer := have.members[pool.UID], p.dialers[pool.UID]
+		m, dialer := have.members[pool.UID], dialers[pool.UID]
 		switch {
 		case m == nil && dialer != nil:
-			m = newMember(a.network, have.Ref, pool, dialer, a.notify)
+			m = newMember(a.background, have.Ref, pool, dialer, a.notify)
 			a.roster.add(have, m)
 		case dialer != nil:
 			m.pool.Follow(dialer)
@@ -135,8 +133,7 @@ func (a *applier) updateMembers(have *target, pools []Pool, p prepared) {
 // the connections made with the old ones are retired.
 func (a *applier) ensureJumpHosts(jumpHost *JumpHost) {
 	for ; jumpHost != nil; jumpHost = jumpHost.JumpHost {
-		version := a.version(jumpHost.UID, jumpHost.Access)
-		if a.network.EnsureJumpHost(jumpHost.Ref, version) {
+		if a.network.EnsureJumpHost(jumpHost.Ref, a.version(jumpHost.UID, jumpHost.Access)) {
 			a.retryBehind(jumpHost.UID)
 		}
 	}
@@ -172,7 +169,8 @@ func (a *applier) proven(uid string, version *reach.Version) {
 	if t := a.roster.targets[uid]; t != nil && t.version == version {
 		t.retry()
 	}
-	if a.network.RetryJumpHost(uid, version) {
+	if _, pool := a.network.JumpHost(uid); pool != nil && pool.Version() == version {
+		pool.Retry()
 		a.retryBehind(uid)
 	}
 }
@@ -185,7 +183,7 @@ func (a *applier) versionInUse(uid string) *reach.Version {
 		return t.version
 	}
 	if _, pool := a.network.JumpHost(uid); pool != nil {
-		return pool.Dialer().Version()
+		return pool.Version()
 	}
 	return nil
 }

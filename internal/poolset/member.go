@@ -32,26 +32,21 @@ type member struct {
 	// handshakes is the time that successful dials took, without their waits for
 	// the breaker, the jump host and the budget.
 	handshakes time.Duration
-	// dialFailures counts failed dials by reason; nil before the first.
+	// dialFailures counts failed dials by reason.
 	dialFailures map[driver.Reason]uint64
 }
 
-func newMember(network *reach.Network, target Ref, pool Pool, dialer *reach.Dialer, notify func(Ref)) *member {
+func newMember(background *reach.Background, target Ref, pool Pool, dialer *reach.Dialer, notify func(Ref)) *member {
 	m := &member{
 		target: target, owner: pool.Ref, notify: func() { notify(target) },
-		policy: pool.Policy, commandHealth: unexamined,
+		policy: pool.Policy, commandHealth: unexamined, dialFailures: map[driver.Reason]uint64{},
 	}
 	// Dials begin at once and end by taking the lock, so they see m complete.
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.pool = network.NewPool(reach.PoolOptions{
-		Dialer:  dialer,
-		Limits:  pool.limitsFor(HealthUnknown),
-		Probe:   m.probe,
-		Dropped: m.dropped,
-		Dialed:  m.dialed,
-		Changed: m.changed,
-		Notify:  m.notify,
+	m.pool = reach.NewPool(background, reach.PoolOptions{
+		Dialer: dialer, Limits: pool.limitsFor(HealthUnknown),
+		Probe: m.probe, Dropped: m.dropped, Dialed: m.dialed, Changed: m.changed, Notify: m.notify,
 	})
 	return m
 }
@@ -85,33 +80,26 @@ func (m *member) changed(how reach.Change) {
 
 // dialed takes the result of a dial into account.
 func (m *member) dialed(by *reach.Dialer, made driver.Conn, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if err == nil {
-		m.mu.Lock()
 		m.handshakes += made.Info().Handshake
-		m.mu.Unlock()
 		m.recordHealth(by, dialSucceeded, nil)
 		return
 	}
 	failure := driver.AsError(err)
 	if !reach.IsShared(err) {
-		m.countFailure(failure.Reason)
+		m.dialFailures[failure.Reason]++
 	}
 	m.recordHealth(by, dialFailed, failure)
-}
-
-func (m *member) countFailure(reason driver.Reason) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.dialFailures == nil {
-		m.dialFailures = map[driver.Reason]uint64{}
-	}
-	m.dialFailures[reason]++
 }
 
 // dropped takes into account that a connection was lost soon after it was made.
 func (m *member) dropped(c *reach.Conn, cause error) {
 	err := *driver.AsError(cause)
 	err.Message = "connections are dropped soon after they are made: " + err.Message
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.recordHealth(c.Dialer, connDropped, &err)
 }
 
@@ -123,17 +111,27 @@ func (m *member) probe(ctx context.Context, c *reach.Conn) error {
 	if reach.SessionRefused(err) {
 		err = nil // a busy server has answered, too
 	}
-	switch {
-	case err == nil && time.Since(c.Made) < connpool.Steady:
-		m.recordHealth(c.Dialer, probeSucceeded, nil)
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		return err // the pool has given up on it
+	}
+	m.probed(c, err)
+	if err == nil {
 		m.examine(ctx, c)
-	case err == nil:
-		m.recordHealth(c.Dialer, steadySucceeded, nil)
-		m.examine(ctx, c)
-	case !errors.Is(ctx.Err(), context.Canceled): // else the pool has given up on it
-		m.recordHealth(c.Dialer, probeFailed, driver.AsError(err))
 	}
 	return err
+}
+
+func (m *member) probed(c *reach.Conn, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case err != nil:
+		m.recordHealth(c.Dialer, probeFailed, driver.AsError(err))
+	case time.Since(c.Made) < connpool.Steady:
+		m.recordHealth(c.Dialer, probeSucceeded, nil)
+	default:
+		m.recordHealth(c.Dialer, steadySucceeded, nil)
+	}
 }
 
 // examine runs the health command if it is due. It takes a slot like any other
@@ -155,10 +153,8 @@ func (m *member) examine(ctx context.Context, c *reach.Conn) {
 	})
 }
 
-// recordHealth moves the health on, and the limits with it.
+// recordHealth moves the health on, and the limits with it. The caller holds mu.
 func (m *member) recordHealth(by *reach.Dialer, event healthEvent, err *driver.Error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	if !m.concerns(by, err) {
 		return
 	}
@@ -187,7 +183,7 @@ func (m *member) concerns(by *reach.Dialer, err *driver.Error) bool {
 func (m *member) recordCommandHealth(by *reach.Dialer, failure error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if by.Version().Identity() != m.pool.Dialer().Version().Identity() || len(m.policy.ProbeCommand) == 0 {
+	if !m.concerns(by, nil) || len(m.policy.ProbeCommand) == 0 {
 		return
 	}
 	before := m.commandHealth.state

@@ -12,8 +12,8 @@
 // reached is the business of package reach, below: the members of a target share
 // what was learned of its access, and all targets behind a jump host share its
 // connections. The files depend on each other in one direction: health, desired,
-// observation and healthcommand; member; departed and roster; acquire, exec, ensure
-// and check; and Set, which is the whole.
+// observation and healthcommand; member; roster; route, ensure and check; Set, which
+// is the whole; and lease.
 //
 // Check goes beside all of this: it dials a target once and tells stage by stage
 // what it finds, also while the pools are parked or paused.
@@ -26,6 +26,7 @@
 package poolset
 
 import (
+	"cmp"
 	"context"
 	"sync/atomic"
 
@@ -50,8 +51,8 @@ type Set struct {
 func New(egress driver.DialFunc, budget *connpool.Budget) *Set {
 	s := &Set{background: reach.NewBackground(), roster: newRoster()}
 	s.network = reach.New(egress, budget, s.background, s.changed)
-	s.applier = &applier{roster: s.roster, network: s.network, notify: s.changed}
-	s.checks = newChecks(s.applier, s.background)
+	s.applier = &applier{roster: s.roster, network: s.network, background: s.background, notify: s.changed}
+	s.checks = &checks{applier: s.applier, background: reach.NewBackground(), byTarget: map[string]*check{}}
 	return s
 }
 
@@ -82,25 +83,54 @@ func (s *Set) Remove(uid string) {
 
 // Observe returns what is true of a target, and false if the set has none of
 // that UID, not even as a jump host.
-func (s *Set) Observe(uid string) (Observation, bool) {
-	var o Observation
+func (s *Set) Observe(uid string) (o Observation, ok bool) {
 	ref, pool := s.network.JumpHost(uid)
 	if pool != nil {
 		o.JumpHost, o.ServerVersion = observeJumpHost(ref, pool), pool.ServerVersion()
 	}
-	known := s.roster.observe(uid, &o)
-	return o, known || pool != nil
+	s.roster.mu.RLock()
+	defer s.roster.mu.RUnlock()
+	t := s.roster.targets[uid]
+	if t == nil {
+		return o, pool != nil
+	}
+	for _, m := range t.members {
+		o.Pools = append(o.Pools, m.observation(t.kind))
+		o.ServerVersion = cmp.Or(m.pool.ServerVersion(), o.ServerVersion)
+	}
+	return o, true
 }
 
 // Snapshot returns what is true of every target, in no particular order. Members
 // that have left a pool that still has targets are in it as Departed, without a
 // Target once they are closed, so that the sums over a pool's counters never go down.
-func (s *Set) Snapshot() []PoolObservation { return s.roster.snapshot() }
+func (s *Set) Snapshot() (all []PoolObservation) {
+	s.roster.mu.RLock()
+	defer s.roster.mu.RUnlock()
+	for _, t := range s.roster.targets {
+		for _, m := range t.members {
+			all = append(all, m.observation(t.kind))
+		}
+	}
+	return s.roster.departed.appendObservations(all, s.roster.pools)
+}
 
 // Connections returns the connections to the targets of a namespace, or to all
 // when it is empty, in no particular order. Those that are being closed are not
 // in it, nor those that drain because their target has left the pool.
-func (s *Set) Connections(namespace string) []Connection { return s.roster.connections(namespace) }
+func (s *Set) Connections(namespace string) (all []Connection) {
+	s.roster.mu.RLock()
+	defer s.roster.mu.RUnlock()
+	for _, t := range s.roster.targets {
+		if namespace != "" && t.Namespace != namespace {
+			continue
+		}
+		for _, m := range t.members {
+			all = m.appendConnections(all, t.kind)
+		}
+	}
+	return all
+}
 
 // Recycle replaces one connection of a pool to a target, both given by UID, and
 // retires it when nothing uses it any more. It reports whether the pool serves
@@ -119,32 +149,6 @@ func (s *Set) RecyclePool(pool string) (retired int) {
 	return retired
 }
 
-// Acquire leases a connection, waiting for one as the pool's policy says.
-func (s *Set) Acquire(ctx context.Context, request Request) (Lease, error) {
-	return s.roster.acquire(ctx, request)
-}
-
-// ExecOn runs one command on a lease of the request, and ends the lease. Its
-// error carries the outcome: driver.OutcomeOf tells. A command for which the server
-// refused a channel has proved not to have started and tries another connection,
-// which it acquires in the same way. If Acquire refuses that, its error is in the
-// chain, and the reason is empty unless the target is to blame. Nothing else is
-// retried.
-//
-// When ctx ends, the remote process is signaled and the outcome is Unknown. A
-// connection on which a command did not complete gives its slot to others only
-// after it has proved that it still serves.
-func (s *Set) ExecOn(
-	ctx context.Context, lease Lease, request Request, command driver.Command, streams driver.Streams,
-) (Execution, error) {
-	return s.roster.execOn(ctx, lease, request, command, streams)
-}
-
-// Return ends a lease after what was done with it has ended with err: a connection
-// that may be to blame gives its slot to others only after it has proved that it
-// still serves.
-func (s *Set) Return(lease Lease, err error) { lease.end(err) }
-
 // Check dials a target once, as it was ensured last, and reports stage by stage.
 // It goes beside the pools, whatever their state and even if they have given up
 // for now, but obeys the address policy and the dial budget, and closes what it
@@ -157,7 +161,16 @@ func (s *Set) Return(lease Lease, err error) { lease.end(err) }
 // caller waits any more. The error is ErrUnknownTarget if no pool or target behind it
 // uses a target of that UID, or that of ctx.
 func (s *Set) Check(ctx context.Context, target string) (Check, error) {
-	return s.checks.check(ctx, target)
+	c := s.checks.start(target)
+	if c == nil {
+		return Check{}, ErrUnknownTarget
+	}
+	select {
+	case <-c.done:
+		return c.result, nil
+	case <-ctx.Done():
+		return Check{}, context.Cause(ctx)
+	}
 }
 
 // Close drains everything until ctx ends, then cuts it, and returns when all is
@@ -167,8 +180,10 @@ func (s *Set) Close(ctx context.Context) {
 	defer context.AfterFunc(ctx, s.background.Cut)()
 	pools := s.roster.close()
 	s.background.Shut()
-	s.checks.cancel()
+	s.checks.background.Shut()
+	s.checks.background.Cut()
 	reach.DrainAll(ctx, pools)
+	s.checks.background.Wait()
 	s.background.Wait()
 	s.network.Close(ctx) // after what runs over the jump hosts
 }

@@ -1,6 +1,8 @@
 package poolset
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/connpool/connpool/internal/reach"
@@ -27,9 +29,6 @@ func (t *target) reaches(pool Pool, version *reach.Version) bool {
 
 // retry lets the target be dialed at once.
 func (t *target) retry() {
-	if t.version != nil {
-		t.version.Forgive()
-	}
 	for _, m := range t.members {
 		m.pool.Retry()
 	}
@@ -51,7 +50,7 @@ func newRoster() *roster {
 	return &roster{
 		targets:  map[string]*target{},
 		pools:    map[string]map[string]*member{},
-		departed: newDeparted(),
+		departed: departed{leaving: map[*member]string{}, totals: map[departedKey]PoolObservation{}},
 	}
 }
 
@@ -80,7 +79,8 @@ func (r *roster) drained(m *member) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.departed.closed(m)
-	r.departed.forget(r.pools)
+	// A pool's totals are forgotten with its last target.
+	maps.DeleteFunc(r.departed.totals, func(key departedKey, _ PoolObservation) bool { return r.pools[key.pool] == nil })
 }
 
 // close empties the roster for good, and returns the pools that were in it.
@@ -99,13 +99,10 @@ func (r *roster) close() (pools []*reach.Pool) {
 }
 
 // members returns the members of a pool.
-func (r *roster) members(pool string) (members []*member) {
+func (r *roster) members(pool string) []*member {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	for _, m := range r.pools[pool] {
-		members = append(members, m)
-	}
-	return members
+	return slices.Collect(maps.Values(r.pools[pool]))
 }
 
 // member returns a pool's member for a target; nil if there is none.
@@ -115,47 +112,38 @@ func (r *roster) member(pool, target string) *member {
 	return r.pools[pool][target]
 }
 
-// observe adds what is true of a target to an observation, and reports whether the
-// roster has it.
-func (r *roster) observe(uid string, o *Observation) bool {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	t := r.targets[uid]
-	if t == nil {
-		return false
-	}
-	for _, m := range t.members {
-		o.Pools = append(o.Pools, m.observation(t.kind))
-		if version := m.pool.ServerVersion(); version != "" {
-			o.ServerVersion = version
-		}
-	}
-	return true
+// departed is what the targets that have left a pool counted while they were in it,
+// so that the sums over a pool's counters never go down. It lasts as long as the
+// pool has a target.
+type departed struct {
+	// leaving are the members that still drain, with their protocol.
+	leaving map[*member]string
+	// totals are the counters of the members that are closed.
+	totals map[departedKey]PoolObservation
 }
 
-// snapshot returns what is true of every member, those included that departed.
-func (r *roster) snapshot() (all []PoolObservation) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	for _, t := range r.targets {
-		for _, m := range t.members {
-			all = append(all, m.observation(t.kind))
-		}
-	}
-	return r.departed.appendObservations(all, r.pools)
+type departedKey struct{ pool, kind string }
+
+// closed moves the counters of a member that has closed into the totals.
+func (d departed) closed(m *member) {
+	kind := d.leaving[m]
+	delete(d.leaving, m)
+	key := departedKey{m.owner.UID, kind}
+	d.totals[key] = d.totals[key].plus(m.observation(kind))
 }
 
-// connections returns the connections to the targets of a namespace; of all when it
-// is empty.
-func (r *roster) connections(namespace string) (all []Connection) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	for _, t := range r.targets {
-		if namespace != "" && t.Namespace != namespace {
-			continue
+// appendObservations adds what has departed from the pools that have a target.
+func (d departed) appendObservations(all []PoolObservation, pools map[string]map[string]*member) []PoolObservation {
+	for m, kind := range d.leaving {
+		if pools[m.owner.UID] != nil {
+			o := m.observation(kind)
+			o.Departed = true
+			all = append(all, o)
 		}
-		for _, m := range t.members {
-			all = m.appendConnections(all, t.kind)
+	}
+	for key, o := range d.totals {
+		if pools[key.pool] != nil {
+			all = append(all, o)
 		}
 	}
 	return all

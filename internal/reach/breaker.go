@@ -22,7 +22,7 @@ type breaker struct {
 	// trial is the dial that others wait for; nil when none runs.
 	trial *trial
 	// open is why dials are refused, and until when.
-	open Refusal
+	open refusal
 }
 
 // trial is a dial that others wait for.
@@ -33,13 +33,10 @@ type trial struct {
 
 // sharedError is a dial error that the caller did not cause itself: another
 // caller's dial got it. Metrics do not count it as a dial.
-type sharedError struct{ err error }
-
-// Error returns the message of the shared error.
-func (e *sharedError) Error() string { return e.err.Error() }
+type sharedError struct{ error }
 
 // Unwrap returns the shared error.
-func (e *sharedError) Unwrap() error { return e.err }
+func (e *sharedError) Unwrap() error { return e.error }
 
 // IsShared reports whether err is the error of another caller's dial.
 func IsShared(err error) bool {
@@ -56,9 +53,9 @@ const openFor = 5 * time.Minute
 // must dial and then call leave.
 func (b *breaker) enter(ctx context.Context) (*trial, error) {
 	b.mu.Lock()
-	if b.open.Holds() {
+	if b.open.holds() {
 		defer b.mu.Unlock()
-		return nil, &sharedError{b.open.Left()}
+		return nil, &sharedError{b.open.left()}
 	}
 	if b.closed {
 		b.mu.Unlock()
@@ -104,22 +101,43 @@ func (b *breaker) leave(ctx context.Context, mine *trial, err error) {
 func (b *breaker) forgive() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.open = Refusal{}
+	b.open = refusal{}
 }
 
 // refusalAfter returns for how long the result of a dial opens the breaker. The
 // failure of a jump host does not: that has a breaker of its own.
-func refusalAfter(err error) Refusal {
+func refusalAfter(err error) refusal {
 	if err == nil {
-		return Refusal{}
+		return refusal{}
 	}
 	failure := driver.AsError(err)
 	wait := failure.RetryAfter
 	switch {
 	case failure.Reason == driver.JumpTargetNotReady:
-		return Refusal{}
+		return refusal{}
 	case wait == 0 && failure.Reason.Permanent():
 		wait = openFor
 	}
-	return RefuseFor(failure, wait)
+	return refuseFor(failure, wait)
+}
+
+// refusal is an error that is remembered until a time. The zero value refuses
+// nothing.
+type refusal struct {
+	err   *driver.Error
+	until time.Time
+}
+
+func refuseFor(err *driver.Error, wait time.Duration) refusal {
+	return refusal{err: err, until: time.Now().Add(wait)}
+}
+
+// holds reports whether the error is still remembered.
+func (r refusal) holds() bool { return r.err != nil && time.Now().Before(r.until) }
+
+// left returns a copy of the error whose RetryAfter is the time that is left.
+func (r refusal) left() *driver.Error {
+	left := *r.err
+	left.RetryAfter = max(0, time.Until(r.until))
+	return &left
 }

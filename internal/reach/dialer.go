@@ -27,8 +27,10 @@ type Dialer struct {
 	version   *Version
 	keepalive Keepalive
 
-	mu       sync.Mutex
-	prepared driver.Dialer // nil until Prepare has succeeded
+	mu sync.Mutex
+	// prepared is set once, by the first Prepare that succeeds. After that it may be
+	// read without the lock.
+	prepared driver.Dialer
 }
 
 // Dialer returns a dialer with the keepalive. It is not prepared yet.
@@ -49,38 +51,31 @@ func (d *Dialer) Version() *Version { return d.version }
 // it has succeeded once: what cannot be used now may be usable later, such as a
 // certificate that is not valid yet.
 func (d *Dialer) Prepare() error {
-	_, err := d.prepare()
-	return err
-}
-
-func (d *Dialer) prepare() (driver.Dialer, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.prepared != nil {
-		return d.prepared, nil
+		return nil
 	}
 	endpoint := d.version.endpoint()
 	endpoint.KeepaliveInterval, endpoint.KeepaliveTimeout = d.keepalive.Interval, d.keepalive.Timeout
 	prepared, err := d.version.access.Driver.Prepare(endpoint)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		d.prepared = prepared
 	}
-	d.prepared = prepared
-	return prepared, nil
+	return err
 }
 
 // Dial makes one connection: once the breaker lets it, the jump host is connected,
 // the budget has a place, and the server is not throttled.
 func (d *Dialer) Dial(ctx context.Context) (driver.Conn, error) {
-	prepared, err := d.prepare()
-	if err != nil {
+	if err := d.Prepare(); err != nil {
 		return nil, err
 	}
 	mine, err := d.version.breaker.enter(ctx)
 	if err != nil {
 		return nil, err
 	}
-	made, err := d.version.dialInTurn(ctx, prepared)
+	made, err := d.version.dialInTurn(ctx, d.prepared)
 	d.version.breaker.leave(ctx, mine, err)
 	return made, err
 }

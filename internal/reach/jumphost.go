@@ -30,60 +30,12 @@ var jumpHostLimits = connpool.Limits{
 // targets behind it.
 var jumpHostKeepalive = Keepalive{Interval: 10 * time.Second, Timeout: 5 * time.Second}
 
-// jumpHost is the pooled connections to one jump host. It connects when the first
-// target behind it is dialed.
-type jumpHost struct {
-	Ref
-	pool *Pool
-}
-
-func (h *jumpHost) version() *Version { return h.pool.Dialer().version }
-
-// retry dials again at once.
-func (h *jumpHost) retry() {
-	h.version().Forgive()
-	h.pool.Retry()
-}
-
-// hasRoom reports whether h can carry one more stream now.
-func (h *jumpHost) hasRoom() bool {
-	return slices.ContainsFunc(h.pool.Conns(), func(c connpool.ConnStats[*Conn]) bool {
-		return c.State < connpool.Draining && c.Leases < jumpHostLimits.LeasesPerConn
-	})
-}
-
-// jumpHosts are the jump hosts in use, by their UIDs.
-type jumpHosts struct {
-	background *Background
-
-	mu    sync.RWMutex
-	byUID map[string]*jumpHost
-}
-
-// get returns the jump host; nil if it is not in use.
-func (j *jumpHosts) get(uid string) *jumpHost {
-	j.mu.RLock()
-	defer j.mu.RUnlock()
-	return j.byUID[uid]
-}
-
-// matching returns the jump hosts that match.
-func (j *jumpHosts) matching(match func(*jumpHost) bool) (found []*jumpHost) {
-	j.mu.RLock()
-	defer j.mu.RUnlock()
-	for _, h := range j.byUID {
-		if match(h) {
-			found = append(found, h)
-		}
-	}
-	return found
-}
-
-// tunnel is the transport through a jump host. It looks the host up for each
-// stream, because it may have been retired and made known again since.
+// tunnel is the transport through a jump host.
 type tunnel struct {
-	hosts *jumpHosts
 	Ref
+	// pool looks the pool up for each stream, because the jump host may have been
+	// retired and made known again since. It returns nil while it is retired.
+	pool func() *Pool
 }
 
 func (t tunnel) transport() transport {
@@ -117,11 +69,17 @@ func (t tunnel) open(
 		switch {
 		case err == nil:
 			return &stream{Conn: opened, release: sync.OnceFunc(held.Release)}, nil
-		case held.Conn().Context().Err() == nil || ctx.Err() != nil:
-			t.release(held, err)
-			return nil, err
+		case held.Conn().Context().Err() != nil && ctx.Err() == nil:
+			held.Discard() // it had died, which says nothing of the next one
+			continue
+		case driver.AsError(err).Reason == driver.Timeout:
+			// The jump host may be to blame. Then it must not keep other callers
+			// waiting until its keepalive notices.
+			ReleaseProven(held)
+		default:
+			held.Release()
 		}
-		held.Discard() // it had died, which says nothing of the next one
+		return nil, err
 	}
 }
 
@@ -133,39 +91,30 @@ func (t tunnel) forward(ctx context.Context, conn driver.Conn, network, address 
 	return forwarder.Forward(ctx, network, address)
 }
 
-// release gives back a lease through which nothing could be opened. If there was
-// no answer, the jump host may be to blame: then it must not keep other callers
-// waiting until its keepalive notices.
-func (t tunnel) release(held *Lease, failure error) {
-	if driver.AsError(failure).Reason != driver.Timeout {
-		held.Release()
-		return
-	}
-	releaseProven(t.hosts.background, held)
-}
-
 // acquireAtOnce is acquire for a dial, which must not wait. If the jump host is lost
 // between the look and the lease, it does wait, within the bound of the dial.
 func (t tunnel) acquireAtOnce(ctx context.Context) (*Lease, error) {
-	if h := t.hosts.get(t.UID); h == nil || !h.hasRoom() {
+	if pool := t.pool(); pool == nil || !slices.ContainsFunc(pool.Conns(), hasRoom) {
 		return nil, t.notReady(&driver.Error{Reason: driver.Unreachable, Message: "its connection was lost", Err: errNoRoom})
 	}
 	return t.acquire(ctx)
 }
 
+// hasRoom reports whether a connection to a jump host can carry one more stream now.
+func hasRoom(c connpool.ConnStats[*Conn]) bool {
+	return c.State < connpool.Draining && c.Leases < jumpHostLimits.LeasesPerConn
+}
+
 func (t tunnel) acquire(ctx context.Context) (*Lease, error) {
-	h := t.hosts.get(t.UID)
-	if h == nil {
+	pool := t.pool()
+	if pool == nil {
 		return nil, t.notReady(acquireFailure(connpool.ErrClosed))
 	}
-	acquired, err := h.pool.Acquire(ctx)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil, err
-		}
+	acquired, err := pool.Acquire(ctx)
+	if err != nil && ctx.Err() == nil {
 		return nil, t.notReady(acquireFailure(err))
 	}
-	return acquired, nil
+	return acquired, err
 }
 
 // notReady blames the jump host, and not the target behind it.
@@ -191,7 +140,7 @@ func acquireFailure(err error) *driver.Error {
 	}
 	failure := driver.AsError(err)
 	if down, ok := errors.AsType[*connpool.DownError](err); ok && failure.RetryAfter > 0 && !down.Until.IsZero() {
-		return Refusal{failure, down.Until}.Left()
+		return refusal{failure, down.Until}.left()
 	}
 	return failure
 }

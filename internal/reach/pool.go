@@ -2,7 +2,6 @@ package reach
 
 import (
 	"context"
-	"errors"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -29,15 +28,16 @@ type Conn struct {
 	// Examined is when the health command last ran on the connection; at first it
 	// is Made. Only the probes of the connection use it, which do not overlap.
 	Examined time.Time
+
+	pool *Pool
 }
 
 // Lease is the right to use one connection of a Pool.
 type Lease = connpool.Lease[*Conn]
 
-// PoolOptions are what a Pool is made of. Only Dialer is required. The functions
-// may be called before NewPool returns.
+// PoolOptions are what a Pool is made of. Only Dialer, which makes the first
+// connections, is required. The functions may be called before NewPool returns.
 type PoolOptions struct {
-	// Dialer makes the first connections.
 	Dialer *Dialer
 	// Limits of the pool; DialTimeout is ignored.
 	Limits connpool.Limits
@@ -87,7 +87,8 @@ type Pool struct {
 	serverVersion string
 }
 
-func newPool(background *Background, opts PoolOptions) *Pool {
+// NewPool starts a pool, which does in the background what no caller waits for.
+func NewPool(background *Background, opts PoolOptions) *Pool {
 	p := &Pool{background: background, dialed: opts.Dialed, changed: opts.Changed}
 	if p.dialed == nil {
 		p.dialed = func(*Dialer, driver.Conn, error) {}
@@ -109,6 +110,15 @@ func newPool(background *Background, opts PoolOptions) *Pool {
 
 // Dialer returns the newest dialer.
 func (p *Pool) Dialer() *Dialer { return p.dialer.Load() }
+
+// Version is the newest dialer's.
+func (p *Pool) Version() *Version { return p.Dialer().version }
+
+// Retry dials at once what is wanted, whatever has failed by the newest version.
+func (p *Pool) Retry() {
+	p.Version().breaker.forgive()
+	p.Pool.Retry()
+}
 
 // ServerVersion is what the server of the newest connection calls itself; empty
 // before the first connection.
@@ -152,7 +162,7 @@ func (p *Pool) dialBy(d *Dialer) connpool.DialFunc[*Conn] {
 			return nil, err
 		}
 		now := time.Now()
-		return &Conn{Conn: made, Dialer: d, Made: now, Examined: now}, nil
+		return &Conn{Conn: made, Dialer: d, Made: now, Examined: now, pool: p}, nil
 	}
 }
 
@@ -179,11 +189,9 @@ func (p *Pool) dropImpostor(d *Dialer, err error) {
 // ReleaseProven gives a lease back whose connection may be to blame for what went
 // wrong: as soon as the connection has answered, for which the caller does not
 // wait, or else as broken.
-func (p *Pool) ReleaseProven(lease *Lease) { releaseProven(p.background, lease) }
-
-func releaseProven(background *Background, lease *Lease) {
+func ReleaseProven(lease *Lease) {
 	conn := lease.Conn()
-	proving := conn.Context().Err() == nil && background.Go(func(ctx context.Context) {
+	proving := conn.Context().Err() == nil && conn.pool.background.Go(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, proofTimeout)
 		defer cancel()
 		if err := conn.Probe(ctx); err != nil && !SessionRefused(err) {
@@ -222,15 +230,11 @@ func DrainAll(ctx context.Context, pools []*Pool) {
 // SessionRefused reports whether err means that the server refused one more
 // channel on a connection that otherwise works, so that nothing was started.
 func SessionRefused(err error) bool {
-	classified, ok := errors.AsType[*driver.Error](err)
+	classified, ok := driver.Classified(err)
 	return ok && classified.Reason == driver.SessionLimit && !classified.Started
 }
 
-// retryVerdict returns how a failed dial is retried.
 func retryVerdict(err error) connpool.Verdict {
-	classified, ok := errors.AsType[*driver.Error](err)
-	if !ok {
-		return connpool.Verdict{}
-	}
-	return connpool.Verdict{Park: classified.Reason.Permanent(), RetryAfter: classified.RetryAfter}
+	failure := driver.AsError(err)
+	return connpool.Verdict{Park: failure.Reason.Permanent(), RetryAfter: failure.RetryAfter}
 }

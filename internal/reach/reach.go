@@ -10,13 +10,13 @@
 // such a Pool, too, which the targets behind it share.
 //
 // Usage: Network.Version finds or makes the version of an access, Version.Dialer and
-// Dialer.Prepare a dialer, Network.NewPool a pool; Pool.Follow gives it the next
-// dialer. Jump hosts are made known by Network.EnsureJumpHost.
+// Dialer.Prepare a dialer, NewPool a pool; Pool.Follow gives it the next dialer.
+// Network.EnsureJumpHost makes a jump host known.
 //
 // Which replica of the operator dials a target will be decided here, above the
 // breaker, once there are several.
 //
-// Order of locks: that of jumpHosts, that of a Pool, that of whatever its Changed
+// Order of locks: that of the Network, that of a Pool, that of whatever its Changed
 // function locks, that of its connpool.Pool. The locks of the breaker, the throttles
 // and the budget are taken last and alone.
 //
@@ -28,6 +28,7 @@ package reach
 
 import (
 	"context"
+	"sync"
 
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/driver"
@@ -40,7 +41,16 @@ type Network struct {
 	limits     *limits
 	background *Background
 	notify     func(Ref)
-	jumpHosts  *jumpHosts
+
+	mu        sync.RWMutex
+	jumpHosts map[string]jumpHost // those in use, by their UIDs
+}
+
+// jumpHost is the pooled connections to one jump host. It connects when the first
+// target behind it is dialed.
+type jumpHost struct {
+	Ref
+	*Pool
 }
 
 // New returns a network without jump hosts. Streams from the operator's own network
@@ -49,10 +59,10 @@ type Network struct {
 func New(egress driver.DialFunc, budget *connpool.Budget, background *Background, notify func(Ref)) *Network {
 	return &Network{
 		direct:     direct(egress),
-		limits:     &limits{budget: budget},
+		limits:     &limits{budget: budget, throttles: throttles{servers: map[server]refusal{}}},
 		background: background,
 		notify:     notify,
-		jumpHosts:  &jumpHosts{background: background, byUID: map[string]*jumpHost{}},
+		jumpHosts:  map[string]jumpHost{},
 	}
 }
 
@@ -60,54 +70,48 @@ func New(egress driver.DialFunc, budget *connpool.Budget, background *Background
 // the jump host with the same UID, if there is one and it has this version, so that
 // a target and the jump host that it is for others learn from one another.
 func (n *Network) Version(uid string, access Access) *Version {
-	if h := n.jumpHosts.get(uid); h != nil {
-		if v := h.version(); v.Is(access) {
+	if _, pool := n.JumpHost(uid); pool != nil {
+		if v := pool.Version(); v.Is(access) {
 			return v
 		}
 	}
 	v := &Version{access: access, limits: n.limits, transport: n.direct}
-	if access.JumpHost != nil {
-		v.transport = tunnel{n.jumpHosts, access.JumpHost.Ref}.transport()
+	if through := access.JumpHost; through != nil {
+		v.transport = tunnel{through.Ref, func() *Pool {
+			_, pool := n.JumpHost(through.UID)
+			return pool
+		}}.transport()
 	}
 	return v
 }
 
-// NewPool starts a pool.
-func (n *Network) NewPool(opts PoolOptions) *Pool { return newPool(n.background, opts) }
-
 // EnsureJumpHost makes a jump host usable by targets behind it, by the version, and
 // reports whether it existed with another one.
 func (n *Network) EnsureJumpHost(ref Ref, version *Version) (changed bool) {
-	n.jumpHosts.mu.Lock()
-	defer n.jumpHosts.mu.Unlock()
-	h := n.jumpHosts.byUID[ref.UID]
-	if h == nil {
-		n.jumpHosts.byUID[ref.UID] = n.newJumpHost(ref, version)
-		return false
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	dialer := version.Dialer(jumpHostKeepalive)
+	switch h, known := n.jumpHosts[ref.UID]; {
+	case !known:
+		n.jumpHosts[ref.UID] = jumpHost{ref, NewPool(n.background, PoolOptions{
+			Dialer: dialer, Limits: jumpHostLimits, Notify: func() { n.notify(ref) },
+		})}
+	case !h.Version().Is(version.access):
+		h.Follow(dialer)
+		return true
 	}
-	if h.version().Is(version.access) {
-		return false
-	}
-	h.pool.Follow(version.Dialer(jumpHostKeepalive))
-	return true
-}
-
-func (n *Network) newJumpHost(ref Ref, version *Version) *jumpHost {
-	return &jumpHost{Ref: ref, pool: n.NewPool(PoolOptions{
-		Dialer: version.Dialer(jumpHostKeepalive), Limits: jumpHostLimits,
-		Notify: func() { n.notify(ref) },
-	})}
+	return false
 }
 
 // SweepJumpHosts retires the jump hosts whose UIDs are not in use, as soon as nothing
 // runs over them.
 func (n *Network) SweepJumpHosts(used map[string]bool) {
-	n.jumpHosts.mu.Lock()
-	defer n.jumpHosts.mu.Unlock()
-	for uid, h := range n.jumpHosts.byUID {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for uid, h := range n.jumpHosts {
 		if !used[uid] {
-			delete(n.jumpHosts.byUID, uid)
-			h.pool.Retire(jumpHostLimits.DrainTimeout, func() {})
+			delete(n.jumpHosts, uid)
+			h.Retire(jumpHostLimits.DrainTimeout, func() {})
 			n.notify(h.Ref)
 		}
 	}
@@ -115,29 +119,21 @@ func (n *Network) SweepJumpHosts(used map[string]bool) {
 
 // JumpHost returns a jump host and its pool; nil if no target behind it is in use.
 func (n *Network) JumpHost(uid string) (Ref, *Pool) {
-	if h := n.jumpHosts.get(uid); h != nil {
-		return h.Ref, h.pool
-	}
-	return Ref{}, nil
-}
-
-// RetryJumpHost lets a jump host be dialed at once, if it is dialed by the version,
-// and reports whether it is.
-func (n *Network) RetryJumpHost(uid string, by *Version) bool {
-	h := n.jumpHosts.get(uid)
-	if h == nil || h.version() != by {
-		return false
-	}
-	h.retry()
-	return true
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	h := n.jumpHosts[uid]
+	return h.Ref, h.Pool
 }
 
 // RetryBehind lets the jump hosts behind a jump host be dialed at once, since what
 // stood in their way may be gone.
 func (n *Network) RetryBehind(uid string) {
-	behind := n.jumpHosts.matching(func(h *jumpHost) bool { return h.version().access.JumpHost.LeadsTo(uid) })
-	for _, h := range behind {
-		h.retry()
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	for _, h := range n.jumpHosts {
+		if h.Version().JumpHost().LeadsTo(uid) {
+			h.Retry()
+		}
 	}
 }
 
@@ -145,8 +141,8 @@ func (n *Network) RetryBehind(uid string) {
 // is closed. Nothing may use the network any more.
 func (n *Network) Close(ctx context.Context) {
 	var pools []*Pool
-	for _, h := range n.jumpHosts.matching(func(*jumpHost) bool { return true }) {
-		pools = append(pools, h.pool)
+	for _, h := range n.jumpHosts {
+		pools = append(pools, h.Pool)
 	}
 	DrainAll(ctx, pools)
 }

@@ -12,7 +12,7 @@ import (
 // holds for all targets at the same address.
 type throttles struct {
 	mu      sync.Mutex
-	servers map[server]Refusal
+	servers map[server]refusal
 }
 
 // server is where connections arrive: an address, as seen from the jump host with
@@ -25,11 +25,11 @@ func (t *throttles) refusal(of server) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	told := t.servers[of]
-	if !told.Holds() {
+	if !told.holds() {
 		delete(t.servers, of)
 		return nil
 	}
-	return &sharedError{told.Left()}
+	return &sharedError{told.left()}
 }
 
 // learn takes the result of a dial of the server. A success ends its throttle.
@@ -44,10 +44,7 @@ func (t *throttles) learn(of server, err error) {
 	if told.Reason != driver.ThrottledByServer || told.RetryAfter <= 0 {
 		return
 	}
-	if t.servers == nil {
-		t.servers = map[server]Refusal{}
-	}
 	// The targets at these servers may be gone, and then nothing dials them again.
-	maps.DeleteFunc(t.servers, func(_ server, r Refusal) bool { return !r.Holds() })
-	t.servers[of] = RefuseFor(told, told.RetryAfter)
+	maps.DeleteFunc(t.servers, func(_ server, r refusal) bool { return !r.holds() })
+	t.servers[of] = refuseFor(told, told.RetryAfter)
 }

@@ -2,13 +2,34 @@ package poolset
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/reach"
 )
+
+// Lease is the right to use one connection until Release, Discard or Narrow.
+type Lease struct {
+	*connpool.Lease[*reach.Conn]
+	Target Ref
+}
+
+// Conn returns the leased connection.
+func (l Lease) Conn() driver.Conn { return l.Lease.Conn().Conn }
+
+// Acquire leases a connection, waiting for one as the pool's policy says.
+func (s *Set) Acquire(ctx context.Context, request Request) (Lease, error) {
+	m, err := s.roster.route(request)
+	if err != nil {
+		return Lease{}, err
+	}
+	lease, err := m.pool.Acquire(ctx)
+	if err != nil {
+		return Lease{}, err
+	}
+	return Lease{Lease: lease, Target: m.target}, nil
+}
 
 // Execution is how a command ran.
 type Execution struct {
@@ -25,17 +46,25 @@ type Execution struct {
 // allows fewer channels than its pool believes. Each time lowers what the pool believes.
 const MaxSessionRefusals = 8
 
-// execOn runs one command on a lease of the request, and on another one if the server
-// refuses a channel.
-func (r *roster) execOn(
+// ExecOn runs one command on a lease of the request, and ends the lease. Its
+// error carries the outcome: driver.OutcomeOf tells. A command for which the server
+// refused a channel has proved not to have started and tries another connection,
+// which it acquires in the same way. If Acquire refuses that, its error is in the
+// chain, and the reason is empty unless the target is to blame. Nothing else is
+// retried.
+//
+// When ctx ends, the remote process is signaled and the outcome is Unknown. A
+// connection on which a command did not complete gives its slot to others only
+// after it has proved that it still serves.
+func (s *Set) ExecOn(
 	ctx context.Context, lease Lease, request Request, command driver.Command, streams driver.Streams,
 ) (Execution, error) {
 	for refusals := 0; ; refusals++ {
-		execution, err := execOnce(ctx, lease, command, streams)
+		execution, err := s.execOnce(ctx, lease, command, streams)
 		if refusals == MaxSessionRefusals || !reach.SessionRefused(err) {
 			return execution, err
 		}
-		if lease, err = r.acquire(ctx, request); err != nil {
+		if lease, err = s.Acquire(ctx, request); err != nil {
 			return execution, notStarted(err)
 		}
 	}
@@ -46,14 +75,14 @@ func (r *roster) execOn(
 // words by those who know what the request was, by the error in the chain.
 func notStarted(err error) error {
 	failure := driver.Error{Message: driver.Sanitize(err.Error())}
-	if classified, ok := errors.AsType[*driver.Error](err); ok {
+	if classified, ok := driver.Classified(err); ok {
 		failure = *classified
 	}
 	failure.Started, failure.Err = false, err
 	return &failure
 }
 
-func execOnce(ctx context.Context, lease Lease, command driver.Command, streams driver.Streams) (Execution, error) {
+func (s *Set) execOnce(ctx context.Context, lease Lease, command driver.Command, streams driver.Streams) (Execution, error) {
 	execution := Execution{Target: lease.Target, Connection: lease.ID(), How: lease.How(), Wait: lease.Wait()}
 	execer, ok := lease.Conn().(driver.Execer)
 	if !ok {
@@ -65,18 +94,20 @@ func execOnce(ctx context.Context, lease Lease, command driver.Command, streams 
 	}
 	status, err := execer.Exec(ctx, command, streams)
 	execution.ExitStatus = status
-	lease.end(err)
+	s.Return(lease, err)
 	return execution, err
 }
 
-// end ends the lease after its use has ended with err.
-func (l Lease) end(err error) {
+// Return ends a lease after what was done with it has ended with err: a connection
+// that may be to blame gives its slot to others only after it has proved that it
+// still serves.
+func (s *Set) Return(lease Lease, err error) {
 	switch {
 	case err == nil:
-		l.Release()
+		lease.Release()
 	case reach.SessionRefused(err):
-		l.Narrow()
+		lease.Narrow()
 	default:
-		l.pool.ReleaseProven(l.Lease)
+		reach.ReleaseProven(lease.Lease)
 	}
 }

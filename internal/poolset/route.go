@@ -1,0 +1,70 @@
+package poolset
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+)
+
+// Errors of Acquire, ExecOn and Check that say what a request got wrong. Those of
+// connpool.Pool.Acquire come through as they are.
+var (
+	// ErrUnknownPool means that the pool does not exist, or has no target that can
+	// be used: the set knows pools by their targets only.
+	ErrUnknownPool = errors.New("poolset: no such pool")
+	// ErrUnknownTarget means that the pool does not have the target, or that the
+	// target cannot be used: the set does not keep what is not usable.
+	ErrUnknownTarget = errors.New("poolset: the pool has no such target")
+)
+
+// Request says which connection is wanted.
+type Request struct {
+	// Pool is the UID of the pool.
+	Pool string
+	// Target is the UID of the target. When empty, the least loaded target that
+	// serves is used; whether a pool allows that is for the caller to know.
+	Target string
+}
+
+// route finds the member that serves the request.
+func (r *roster) route(request Request) (*member, error) {
+	if m := r.member(request.Pool, request.Target); m != nil {
+		return m, nil
+	}
+	members := r.members(request.Pool)
+	switch {
+	case len(members) == 0:
+		return nil, ErrUnknownPool
+	case request.Target != "":
+		return nil, ErrUnknownTarget
+	}
+	candidates := make([]candidate, 0, len(members))
+	for _, m := range members {
+		candidates = append(candidates, candidateOf(m))
+	}
+	return slices.MinFunc(candidates, candidate.compare).member, nil
+}
+
+// candidate is what routing knows of a member. Those that serve have rank 0, the
+// others 1.
+type candidate struct {
+	member     *member
+	rank, load int
+}
+
+func candidateOf(m *member) candidate {
+	stats := m.pool.Stats()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := candidate{member: m, load: stats.Leases + stats.Pending}
+	if m.overall().state == HealthDown || stats.Warm() == 0 {
+		c.rank = 1
+	}
+	return c
+}
+
+// compare puts those that serve first, then the least loaded, then by name.
+func (c candidate) compare(other candidate) int {
+	return cmp.Or(cmp.Compare(c.rank, other.rank), cmp.Compare(c.load, other.load),
+		cmp.Compare(c.member.target.Name, other.member.target.Name))
+}
