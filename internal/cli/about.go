@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"runtime"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,9 +16,6 @@ type versionOptions struct {
 	*plugin.Factory
 	client bool
 }
-
-// versionTimeout bounds how long the operator may take to tell its version.
-const versionTimeout = 10 * time.Second
 
 // versions of the parts.
 type versions struct {
@@ -72,8 +68,6 @@ func (o *versionOptions) ask(ctx context.Context) (version, why string) {
 	if err != nil {
 		return "", "not asked: " + err.Error()
 	}
-	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
-	defer cancel()
 	version, err = plain.OperatorVersion(ctx)
 	if err != nil {
 		return "", "does not answer: " + err.Error()

@@ -31,7 +31,7 @@ func (c *Cluster) Explain(ctx context.Context, err error, what Asked) error {
 		return exit.Hint(err, "This would permit it; give it to a user who may create roles:\n\n%s", what.role())
 	case apierrors.IsUnauthorized(err):
 		return exit.Hint(err, "The cluster does not know you: renew the credentials of your kubeconfig's user.")
-	case apierrors.IsNotFound(err) && !isNamed(err), isFromAggregator(err):
+	case apierrors.IsNotFound(err) && detailsOf(err).Name == "", isFromAggregator(err):
 		return exit.Hint(err, "The API %s does not answer as it should. Find out why: %s doctor", what.Group, c.program)
 	case apierrors.IsNotFound(err):
 		return c.explainNotFound(ctx, err, what)
@@ -48,20 +48,14 @@ func isTargets(err error) bool {
 	return apierrors.HasStatusCause(err, livev1alpha1.CauseReason)
 }
 
-// isNamed reports whether a 404 is about an object. A 404 about a path that no
-// server serves has no name.
-func isNamed(err error) bool {
-	details := detailsOf(err)
-	return details != nil && details.Name != ""
-}
-
-// detailsOf returns what a server says about an error besides its message.
-func detailsOf(err error) *metav1.StatusDetails {
+// detailsOf returns what a server says about an error besides its message. A 404
+// about a path that no server serves has no name.
+func detailsOf(err error) metav1.StatusDetails {
 	var status apierrors.APIStatus
-	if !errors.As(err, &status) {
-		return nil
+	if !errors.As(err, &status) || status.Status().Details == nil {
+		return metav1.StatusDetails{}
 	}
-	return status.Status().Details
+	return *status.Status().Details
 }
 
 // isFromAggregator reports whether kube-apiserver answered in the operator's
@@ -76,18 +70,19 @@ func isConnection(err error) bool {
 	return ok && !errors.Is(err, context.Canceled)
 }
 
-// explainNotFound offers names that exist.
+// explainNotFound offers names that exist. It names no connection, because one with
+// a similar name is no substitute.
 func (c *Cluster) explainNotFound(ctx context.Context, err error, what Asked) error {
-	offer := offerPools
+	offer, kind := c.offerPools, detailsOf(err).Kind
 	switch {
-	case isAbout(err, Targets) || strings.HasPrefix(what.Resource, Targets):
-		offer = offerTargets
-	case isAbout(err, Sessions):
-		offer = offerSessions
+	case kind == Targets || strings.HasPrefix(what.Resource, Targets):
+		offer = c.offerTargets
+	case kind == Sessions:
+		offer = c.offerSessions
 	case strings.HasPrefix(what.Resource, Connections):
-		offer = offerConnections
+		return exit.Hint(err, "Connections come and go. See those that there are: %s connections", c.program)
 	}
-	text, offerErr := offer(ctx, c, what)
+	text, offerErr := offer(ctx, what)
 	if offerErr != nil {
 		// The user asked about the first error; the second would only distract.
 		return err
@@ -95,13 +90,7 @@ func (c *Cluster) explainNotFound(ctx context.Context, err error, what Asked) er
 	return exit.Hint(err, "%s", text)
 }
 
-// isAbout reports whether a server says that its error is about a resource.
-func isAbout(err error, resource string) bool {
-	details := detailsOf(err)
-	return details != nil && details.Kind == resource
-}
-
-func offerPools(ctx context.Context, c *Cluster, what Asked) (string, error) {
+func (c *Cluster) offerPools(ctx context.Context, what Asked) (string, error) {
 	objects, err := c.Objects()
 	if err != nil {
 		return "", err
@@ -110,7 +99,7 @@ func offerPools(ctx context.Context, c *Cluster, what Asked) (string, error) {
 	return c.Offer("pool", cmp.Or(what.Pool, what.Name), what.Namespace, Names(all)), err
 }
 
-func offerTargets(ctx context.Context, c *Cluster, what Asked) (string, error) {
+func (c *Cluster) offerTargets(ctx context.Context, what Asked) (string, error) {
 	objects, err := c.Objects()
 	if err != nil {
 		return "", err
@@ -123,7 +112,7 @@ func offerTargets(ctx context.Context, c *Cluster, what Asked) (string, error) {
 	return c.Offer("target", cmp.Or(what.Target, what.Name), what.Namespace, known), err
 }
 
-func offerSessions(ctx context.Context, c *Cluster, what Asked) (string, error) {
+func (c *Cluster) offerSessions(ctx context.Context, what Asked) (string, error) {
 	live, err := c.Live()
 	if err != nil {
 		return "", err
@@ -136,12 +125,6 @@ func offerSessions(ctx context.Context, c *Cluster, what Asked) (string, error) 
 		return didYouMean(near), nil
 	}
 	return "The operator forgets a session some minutes after its end, and all of them when it is restarted. Create another.", nil
-}
-
-// offerConnections names no connection, because one with a similar name is no
-// substitute.
-func offerConnections(_ context.Context, c *Cluster, _ Asked) (string, error) {
-	return "Connections come and go. See those that there are: " + c.program + " connections", nil
 }
 
 // Offer returns a sentence with names that exist, in place of one that does not.
@@ -315,18 +298,15 @@ func distance(a, b string) int {
 	}
 	for i := 1; i <= len(a); i++ {
 		for j := 1; j <= len(b); j++ {
-			to[i][j] = min(to[i-1][j]+1, to[i][j-1]+1, to[i-1][j-1]+differs(a[i-1], b[j-1]))
+			changed := 1
+			if a[i-1] == b[j-1] {
+				changed = 0
+			}
+			to[i][j] = min(to[i-1][j]+1, to[i][j-1]+1, to[i-1][j-1]+changed)
 			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
 				to[i][j] = min(to[i][j], to[i-2][j-2]+1)
 			}
 		}
 	}
 	return to[len(a)][len(b)]
-}
-
-func differs(a, b byte) int {
-	if a == b {
-		return 0
-	}
-	return 1
 }

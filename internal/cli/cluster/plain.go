@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,6 +22,9 @@ import (
 // MaxAnswer bounds an answer, in bytes. Discovery documents and lists of
 // namespaces are far below it.
 const MaxAnswer = 16 << 20
+
+// answerTimeout bounds each answer.
+const answerTimeout = 10 * time.Second
 
 // Plain asks the cluster for a few objects of other APIs, as JSON, without their
 // generated clients.
@@ -65,6 +69,8 @@ func (p Plain) Post(ctx context.Context, path string, object any) error {
 }
 
 func (p Plain) do(ctx context.Context, method, path string, body []byte, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, p.base+path, bytes.NewReader(body))
 	if err != nil {
 		return err

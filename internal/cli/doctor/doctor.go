@@ -19,6 +19,7 @@ import (
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
@@ -29,13 +30,8 @@ import (
 	"github.com/connpool/connpool/internal/cli/plugin"
 )
 
-// questionTimeout bounds each question.
-const questionTimeout = 10 * time.Second
-
 // options find out whether all is installed and permitted.
-type options struct {
-	*plugin.Factory
-}
+type options struct{ *plugin.Factory }
 
 // Results of a question.
 const (
@@ -124,11 +120,18 @@ func (o *options) examine(ctx context.Context) []finding {
 		return []finding{{"cluster", findingBroken, err.Error(), next}}
 	}
 	e := examination{plain: plain, namespace: o.Namespace, program: o.Name}
-	first := e.cluster(ctx)
-	if first.Result == findingBroken {
-		return []finding{first}
+	var findings []finding
+	for _, question := range []struct {
+		subject string
+		ask     func(context.Context) finding
+	}{{"cluster", e.cluster}, {v1alpha1.GroupName, e.declarative}, {"APIService", e.registered}, {"operator", e.operator}} {
+		found := question.ask(ctx)
+		found.Subject = question.subject
+		findings = append(findings, found)
+		if findings[0].Result == findingBroken {
+			return findings
+		}
 	}
-	findings := []finding{first, e.declarative(ctx), e.registered(ctx), e.operator(ctx)}
 	return append(findings, e.permissions(ctx)...)
 }
 
@@ -139,64 +142,55 @@ type examination struct {
 	program   string
 }
 
-func (e examination) get(ctx context.Context, path string, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, questionTimeout)
-	defer cancel()
-	return e.plain.Get(ctx, path, into)
+// Next steps that several findings propose.
+const (
+	install = "install connpool: kubectl apply --server-side -k config/default"
+	look    = "look at the operator: kubectl -n connpool-system get pods"
+)
+
+func works(message string) finding { return finding{Result: findingOK, Message: message} }
+
+func broken(message, next string) finding {
+	return finding{Result: findingBroken, Message: message, Next: next}
 }
 
 // cluster finds out whether the cluster answers, and who the user is to it.
 func (e examination) cluster(ctx context.Context) finding {
-	found := finding{Subject: "cluster", Result: findingBroken}
 	var version struct {
 		GitVersion string `json:"gitVersion"`
 	}
-	if err := e.get(ctx, "/version", &version); err != nil {
-		found.Message = err.Error()
-		found.Next = "check --context, --server and your network"
-		if apierrors.IsUnauthorized(err) {
-			found.Next = "renew the credentials of your kubeconfig's user"
-		}
-		return found
+	err := e.plain.Get(ctx, "/version", &version)
+	switch {
+	case apierrors.IsUnauthorized(err):
+		return broken(err.Error(), "renew the credentials of your kubeconfig's user")
+	case err != nil:
+		return broken(err.Error(), "check --context, --server and your network")
 	}
-	found.Result = findingOK
-	found.Message = fmt.Sprintf("%s answers with Kubernetes %s%s", e.plain.URL(), version.GitVersion, e.identity(ctx))
-	return found
-}
-
-// identity returns who the cluster takes the user for, if it tells.
-func (e examination) identity(ctx context.Context) string {
-	ctx, cancel := context.WithTimeout(ctx, questionTimeout)
-	defer cancel()
-	name, err := e.plain.WhoAmI(ctx)
-	if err != nil || name == "" {
-		return ""
+	message := e.plain.URL() + " answers with Kubernetes " + version.GitVersion
+	if name, err := e.plain.WhoAmI(ctx); err == nil && name != "" {
+		message += "; you are " + name
 	}
-	return "; you are " + name
+	return works(message)
 }
 
 // declarative finds out whether pools and targets can be declared. It reads
 // discovery, which every user may read, and not the CRDs.
 func (e examination) declarative(ctx context.Context) finding {
-	const next = "install connpool: kubectl apply --server-side -k config/default"
-	found := finding{Subject: v1alpha1.GroupName, Result: findingBroken, Next: next}
 	served, err := e.discover(ctx, v1alpha1.GroupName)
 	if err != nil {
-		found.Message = missing(err, "the custom resources are not installed")
-		return found
+		return broken(missing(err, "the custom resources are not installed"), install)
 	}
 	for _, resource := range []string{cluster.Pools, cluster.Targets} {
 		if !slices.Contains(served, resource) {
-			found.Message = "the custom resource " + resource + " is not installed"
-			return found
+			return broken("the custom resource "+resource+" is not installed", install)
 		}
 	}
-	return finding{v1alpha1.GroupName, findingOK, "pools and targets can be declared", ""}
+	return works("pools and targets can be declared")
 }
 
 func (e examination) discover(ctx context.Context, group string) ([]string, error) {
 	var list metav1.APIResourceList
-	err := e.get(ctx, "/apis/"+group+"/v1alpha1", &list)
+	err := e.plain.Get(ctx, "/apis/"+group+"/v1alpha1", &list)
 	names := make([]string, 0, len(list.APIResources))
 	for _, resource := range list.APIResources {
 		names = append(names, resource.Name)
@@ -215,102 +209,76 @@ func missing(err error, text string) string {
 
 // registered finds out whether kube-apiserver reaches the live API.
 func (e examination) registered(ctx context.Context) finding {
-	found := finding{Subject: "APIService", Result: findingBroken}
 	var service struct {
 		Status struct {
 			Conditions []metav1.Condition `json:"conditions"`
 		} `json:"status"`
 	}
-	err := e.get(ctx, "/apis/apiregistration.k8s.io/v1/apiservices/v1alpha1."+livev1alpha1.GroupName, &service)
+	err := e.plain.Get(ctx, "/apis/apiregistration.k8s.io/v1/apiservices/v1alpha1."+livev1alpha1.GroupName, &service)
+	available := meta.FindStatusCondition(service.Status.Conditions, "Available")
+	const logs = look + "; kubectl -n connpool-system logs deployment/connpool-manager"
 	switch {
 	case apierrors.IsForbidden(err):
-		found.Result, found.Message = findingUnknown, "you may not read it, which is usual; the next line tells whether it works"
-		return found
+		return finding{Result: findingUnknown, Message: "you may not read it, which is usual; the next line tells whether it works"}
 	case err != nil:
-		found.Message = missing(err, "the live API is not registered")
-		found.Next = "install connpool: kubectl apply --server-side -k config/default"
-		return found
+		return broken(missing(err, "the live API is not registered"), install)
+	case available == nil:
+		return broken(display.None, logs)
+	case available.Status == metav1.ConditionTrue:
+		return works("kube-apiserver reaches the live API")
 	}
-	for _, c := range service.Status.Conditions {
-		if c.Type != "Available" {
-			continue
-		}
-		if c.Status == metav1.ConditionTrue {
-			found.Result, found.Message = findingOK, "kube-apiserver reaches the live API"
-			return found
-		}
-		found.Message = c.Reason + ": " + c.Message
-	}
-	found.Message = display.OrNone(found.Message)
-	found.Next = "look at the operator: kubectl -n connpool-system get pods; kubectl -n connpool-system logs deployment/connpool-manager"
-	return found
+	return broken(display.OneLine(available.Reason+": "+available.Message), logs)
 }
 
 // operator finds out whether the operator answers, and which it is.
 func (e examination) operator(ctx context.Context) finding {
-	found := finding{Subject: "operator", Result: findingBroken}
 	start := time.Now()
 	served, err := e.discover(ctx, livev1alpha1.GroupName)
-	if err != nil {
-		found.Message = missing(err, "no server answers for "+livev1alpha1.GroupName)
-		found.Next = "look at the operator: kubectl -n connpool-system get pods"
-		return found
+	message := "answers in " + display.Micros(time.Since(start).Microseconds())
+	switch {
+	case err != nil:
+		return broken(missing(err, "no server answers for "+livev1alpha1.GroupName), look)
+	case !slices.Contains(served, cluster.Connections):
+		return broken("it answers, but without connections: another version serves this API",
+			"upgrade the operator or this program until both are of one version: "+e.program+" version")
 	}
-	took := time.Since(start)
-	if !slices.Contains(served, cluster.Connections) {
-		found.Message = "it answers, but without connections: another version serves this API"
-		found.Next = "upgrade the operator or this program until both are of one version: " + e.program + " version"
-		return found
-	}
-	found.Result = findingOK
-	found.Message = "answers in " + display.Micros(took.Microseconds())
 	if version, err := e.plain.OperatorVersion(ctx); err == nil {
-		found.Message += ", version " + version
+		message += ", version " + version
 	}
-	return found
+	return works(message)
 }
 
-// wanted is a request that a user may want to make.
-type wanted struct {
-	asked cluster.Asked
-	// purpose names the commands that need it.
-	purpose string
-}
+// wanted is a request that a user may want to make. Its purpose names the commands
+// that need it.
+type wanted struct{ group, resource, verb, purpose string }
 
-func (e examination) wanted() []wanted {
-	n := e.namespace
-	one := func(group, resource, verb, purpose string) wanted {
-		return wanted{cluster.Asked{Group: group, Resource: resource, Verbs: []string{verb}, Namespace: n}, purpose}
-	}
-	return []wanted{
-		one(v1alpha1.GroupName, cluster.Pools, "list", "status"),
-		one(v1alpha1.GroupName, cluster.Targets, "list", "status, run --all"),
-		one(v1alpha1.GroupName, cluster.Pools, "create", "declare pools"),
-		one(v1alpha1.GroupName, cluster.Targets, "create", "declare targets"),
-		one(livev1alpha1.GroupName, cluster.Connections, "list", "connections, top"),
-		one(livev1alpha1.GroupName, cluster.Pools+"/exec", "create", "exec, run, cp, shell"),
-		one(livev1alpha1.GroupName, cluster.Pools+"/exec", "get", "exec, run, cp, shell"),
-		one(livev1alpha1.GroupName, cluster.Pools+"/portforward", "create", "port-forward"),
-		one(livev1alpha1.GroupName, cluster.Pools+"/portforward", "get", "port-forward"),
-		one(livev1alpha1.GroupName, cluster.Pools+"/proxy", "create", "proxy"),
-		one(livev1alpha1.GroupName, cluster.Pools+"/proxy", "get", "proxy"),
-		one(livev1alpha1.GroupName, cluster.Sessions, "create", "session create"),
-		one(livev1alpha1.GroupName, cluster.Sessions, "list", "session list"),
-		one(livev1alpha1.GroupName, cluster.Sessions, "delete", "session delete"),
-		one(livev1alpha1.GroupName, cluster.Sessions+"/exec", "create", "session exec"),
-		one(livev1alpha1.GroupName, cluster.Sessions+"/exec", "get", "session exec"),
-		one(livev1alpha1.GroupName, cluster.Pools+"/drain", "create", "drain POOL"),
-		one(livev1alpha1.GroupName, cluster.Connections+"/drain", "create", "drain connection/NAME"),
-		one(livev1alpha1.GroupName, cluster.Targets+"/check", "create", "check"),
-	}
+var allWanted = []wanted{
+	{v1alpha1.GroupName, cluster.Pools, "list", "status"},
+	{v1alpha1.GroupName, cluster.Targets, "list", "status, run --all"},
+	{v1alpha1.GroupName, cluster.Pools, "create", "declare pools"},
+	{v1alpha1.GroupName, cluster.Targets, "create", "declare targets"},
+	{livev1alpha1.GroupName, cluster.Connections, "list", "connections, top"},
+	{livev1alpha1.GroupName, cluster.Pools + "/exec", "create", "exec, run, cp, shell"},
+	{livev1alpha1.GroupName, cluster.Pools + "/exec", "get", "exec, run, cp, shell"},
+	{livev1alpha1.GroupName, cluster.Pools + "/portforward", "create", "port-forward"},
+	{livev1alpha1.GroupName, cluster.Pools + "/portforward", "get", "port-forward"},
+	{livev1alpha1.GroupName, cluster.Pools + "/proxy", "create", "proxy"},
+	{livev1alpha1.GroupName, cluster.Pools + "/proxy", "get", "proxy"},
+	{livev1alpha1.GroupName, cluster.Sessions, "create", "session create"},
+	{livev1alpha1.GroupName, cluster.Sessions, "list", "session list"},
+	{livev1alpha1.GroupName, cluster.Sessions, "delete", "session delete"},
+	{livev1alpha1.GroupName, cluster.Sessions + "/exec", "create", "session exec"},
+	{livev1alpha1.GroupName, cluster.Sessions + "/exec", "get", "session exec"},
+	{livev1alpha1.GroupName, cluster.Pools + "/drain", "create", "drain POOL"},
+	{livev1alpha1.GroupName, cluster.Connections + "/drain", "create", "drain connection/NAME"},
+	{livev1alpha1.GroupName, cluster.Targets + "/check", "create", "check"},
 }
 
 // permissions finds out what the user may do, by asking for all at the same time.
 func (e examination) permissions(ctx context.Context) []finding {
-	all := e.wanted()
-	findings := make([]finding, len(all))
+	findings := make([]finding, len(allWanted))
 	var asking sync.WaitGroup
-	for i, w := range all {
+	for i, w := range allWanted {
 		asking.Go(func() { findings[i] = e.permission(ctx, w) })
 	}
 	asking.Wait()
@@ -322,43 +290,31 @@ type accessReview struct {
 	metav1.TypeMeta `json:",inline"`
 
 	Spec struct {
-		Attributes resourceAttributes `json:"resourceAttributes"`
+		Attributes map[string]string `json:"resourceAttributes"`
 	} `json:"spec"`
 	Status struct {
 		Allowed bool `json:"allowed"`
 	} `json:"status,omitzero"`
 }
 
-type resourceAttributes struct {
-	Namespace   string `json:"namespace"`
-	Verb        string `json:"verb"`
-	Group       string `json:"group"`
-	Resource    string `json:"resource"`
-	Subresource string `json:"subresource,omitempty"`
-}
-
 func (e examination) permission(ctx context.Context, w wanted) finding {
-	resource, subresource, _ := strings.Cut(w.asked.Resource, "/")
+	resource, subresource, _ := strings.Cut(w.resource, "/")
 	review := accessReview{TypeMeta: metav1.TypeMeta{APIVersion: "authorization.k8s.io/v1", Kind: "SelfSubjectAccessReview"}}
-	review.Spec.Attributes = resourceAttributes{
-		Namespace: w.asked.Namespace, Verb: w.asked.Verbs[0], Group: w.asked.Group, Resource: resource, Subresource: subresource,
+	review.Spec.Attributes = map[string]string{
+		"namespace": e.namespace, "verb": w.verb, "group": w.group, "resource": resource, "subresource": subresource,
 	}
-	ctx, cancel := context.WithTimeout(ctx, questionTimeout)
-	defer cancel()
-	found := finding{Subject: w.asked.Verbs[0] + " " + w.asked.Resource, Result: findingOK}
-	found.Message = "permitted in namespace " + e.namespace + " (" + w.purpose + ")"
+	permitted := "permitted in namespace " + e.namespace + " (" + w.purpose + ")"
+	found := finding{Subject: w.verb + " " + w.resource, Result: findingOK, Message: permitted}
 	err := e.plain.Post(ctx, "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", &review)
 	switch {
 	case err != nil:
 		found.Result, found.Message = findingUnknown, "cannot be asked: "+err.Error()
 	case !review.Status.Allowed:
-		found.Result = findingDenied
-		found.Message = "not permitted in namespace " + e.namespace + " (" + w.purpose + ")"
+		found.Result, found.Message = findingDenied, "not "+permitted
 		if subresource != "" {
 			found.Message += ", unless by name: a Role with resourceNames is not seen here"
 		}
-		found.Next = fmt.Sprintf("ask for a Role with apiGroups: [%s], resources: [%s], verbs: [%s]",
-			w.asked.Group, w.asked.Resource, w.asked.Verbs[0])
+		found.Next = fmt.Sprintf("ask for a Role with apiGroups: [%s], resources: [%s], verbs: [%s]", w.group, w.resource, w.verb)
 	}
 	return found
 }

@@ -144,11 +144,10 @@ func (o *options) stream(ctx context.Context, pool *client.Pool) (client.Result,
 	if o.stdin {
 		command.Stdin = o.In
 	}
-	file, ok := o.In.(*os.File)
-	if !o.command.TTY || !ok {
+	if !o.command.TTY {
 		return pool.Stream(ctx, command, streams)
 	}
-	raw, err := terminal.MakeRaw(ctx, file)
+	raw, err := terminal.MakeRaw(ctx, o.In)
 	if err != nil {
 		return client.Result{}, &client.Error{Outcome: livev1alpha1.OutcomeNotStarted, Message: err.Error(), Err: err}
 	}

@@ -75,16 +75,16 @@ func (o *options) complete(_ *cobra.Command, args []string) error {
 	if !ok {
 		login, address = "", asked
 	}
-	host, port := address, 0
-	if !isURL(address) {
-		var err error
-		if host, port, err = splitHost(address); err != nil {
-			return err
-		}
+	if strings.Contains(address, "://") {
+		return fmt.Errorf("%q is no SSH host, and only those have keys to pin: "+
+			"a Docker engine is known by the ca.crt in its tlsRef, a cluster by that of its kubeconfig", address)
 	}
-	o.host, o.port = host, port
+	var err error
+	if o.host, o.port, err = splitHost(address); err != nil {
+		return err
+	}
 	o.user = cmp.Or(o.user, login, ourName())
-	o.targetName = cmp.Or(o.targetName, nameOf(host))
+	o.targetName = cmp.Or(o.targetName, nameOf(o.host))
 	o.credentials = cmp.Or(o.credentials, o.targetName+"-ssh")
 	return nil
 }
@@ -104,9 +104,6 @@ func splitHost(address string) (string, int, error) {
 	}
 	return host, int(number), nil
 }
-
-// isURL reports whether a text is the endpoint of an engine or of a cluster.
-func isURL(text string) bool { return strings.Contains(text, "://") }
 
 // isHost reports whether a text may name a host. Only DNS knows whether it does.
 func isHost(text string) bool {
@@ -133,9 +130,6 @@ func ourName() string {
 
 func (o *options) validate() error {
 	switch {
-	case isURL(o.host):
-		return fmt.Errorf("%q is no SSH host, and only those have keys to pin: "+
-			"a Docker engine is known by the ca.crt in its tlsRef, a cluster by that of its kubeconfig", o.host)
 	case !isHost(o.host):
 		return fmt.Errorf("%q is no name of a host: write HOST or HOST:PORT", o.host)
 	case !cluster.IsName(o.targetName):

@@ -1,12 +1,13 @@
 package hostkeys
 
 import (
+	"cmp"
 	"context"
+	"crypto/ecdsa"
 	"crypto/rsa"
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -55,21 +56,15 @@ func scanHost(ctx context.Context, address string, timeout time.Duration) (hostS
 		}
 		all.keys = append(all.keys, scan.keys...)
 	}
-	return all, scanError(address, all, errs)
-}
-
-// scanError returns why a scan saw no key, or may have missed one: a scan that
-// leaves out a key looks complete, which is worse than no scan.
-func scanError(address string, scan hostScan, errs []error) error {
-	for _, err := range errs {
-		if err != nil {
-			return fmt.Errorf("scan %s: %w", address, err)
-		}
+	// A scan that leaves out a key looks complete, which is worse than no scan.
+	err := cmp.Or(errs...)
+	if err == nil && len(all.keys) == 0 {
+		err = errors.New("it has no ed25519, ECDSA or RSA key: give it an ed25519 key (ssh-keygen -A)")
 	}
-	if len(scan.keys) == 0 {
-		return fmt.Errorf("scan %s: it has no ed25519, ECDSA or RSA key: give it an ed25519 key (ssh-keygen -A)", address)
+	if err != nil {
+		return all, fmt.Errorf("scan %s: %w", address, err)
 	}
-	return nil
+	return all, nil
 }
 
 // scanKind makes one handshake. A server without a key of this kind is no error.
@@ -82,7 +77,7 @@ func scanKind(ctx context.Context, address string, algorithms []string) (hostSca
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	scan := hostScan{address: conn.RemoteAddr().String()}
 	banner := &bannerConn{Conn: conn}
-	err = shakeHands(banner, address, &ssh.ClientConfig{
+	_, _, _, err = ssh.NewClientConn(banner, address, &ssh.ClientConfig{ //nolint:dogsled // the handshake fails on purpose
 		HostKeyAlgorithms: algorithms,
 		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
 			scan.keys = append(scan.keys, key)
@@ -97,12 +92,6 @@ func scanKind(ctx context.Context, address string, algorithms []string) (hostSca
 		return scan, errors.New("it accepts the connection, but does not answer in time")
 	}
 	return scan, fmt.Errorf("it does not speak SSH as it should: %w", err)
-}
-
-// shakeHands makes a handshake that its callback ends.
-func shakeHands(conn net.Conn, address string, config *ssh.ClientConfig) error {
-	_, _, _, err := ssh.NewClientConn(conn, address, config) //nolint:dogsled // the handshake fails on purpose
-	return err
 }
 
 func isNoCommonKey(err error) bool {
@@ -157,15 +146,11 @@ const minRSABits = 2048
 
 // bitsOf returns the size of a key as ssh-keygen prints it.
 func bitsOf(key ssh.PublicKey) int {
-	switch key.Type() {
-	case ssh.KeyAlgoRSA:
-		if public, ok := key.(ssh.CryptoPublicKey).CryptoPublicKey().(*rsa.PublicKey); ok {
-			return public.N.BitLen()
-		}
-	case ssh.KeyAlgoECDSA384:
-		return 384
-	case ssh.KeyAlgoECDSA521:
-		return 521
+	switch public := key.(ssh.CryptoPublicKey).CryptoPublicKey().(type) {
+	case *rsa.PublicKey:
+		return public.N.BitLen()
+	case *ecdsa.PublicKey:
+		return public.Params().BitSize
 	}
 	return 256
 }
@@ -178,8 +163,10 @@ func isStrong(key ssh.PublicKey) bool {
 // without the host.
 func strongKeys(keys []ssh.PublicKey) []string {
 	var lines []string
-	for _, key := range slices.DeleteFunc(slices.Clone(keys), func(k ssh.PublicKey) bool { return !isStrong(k) }) {
-		lines = append(lines, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))))
+	for _, key := range keys {
+		if isStrong(key) {
+			lines = append(lines, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))))
+		}
 	}
 	return lines
 }

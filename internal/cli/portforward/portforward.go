@@ -70,7 +70,7 @@ func New(f *plugin.Factory) *cobra.Command {
 }
 
 func (o *options) complete(_ *cobra.Command, args []string) error {
-	o.pool, o.target = remote.PoolAndTarget(args[0])
+	o.pool, o.target, _ = strings.Cut(args[0], "/")
 	o.words = args[1:]
 	return nil
 }
@@ -127,7 +127,10 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 			break
 		}
 	}
-	return unlessInterrupted(group.Wait())
+	if err := group.Wait(); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil // Ctrl-C is how the user ends it
 }
 
 // openTo opens a forwarder to a port of the pod, or to what the target reaches.
@@ -140,14 +143,6 @@ func (o *options) openTo(ctx context.Context, pool *client.Pool, address string)
 		return nil, err
 	}
 	return pool.ForwardPod(ctx, o.target, types.NamespacedName{Namespace: o.place.Namespace, Name: o.place.Pod}, uint16(port))
-}
-
-// unlessInterrupted returns no error for Ctrl-C, which is how the user ends it.
-func unlessInterrupted(err error) error {
-	if errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
 }
 
 // start serves one forward in the group, once it is known to work.

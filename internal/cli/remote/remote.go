@@ -110,7 +110,7 @@ func (c *Command) ReadAfter(command *cobra.Command, args []string, thing string)
 
 // ReadPool takes POOL[/TARGET] from the first argument.
 func (c *Command) ReadPool(_ *cobra.Command, args []string) error {
-	pool, target := PoolAndTarget(args[0])
+	pool, target, _ := strings.Cut(args[0], "/")
 	if target != "" && c.Target != "" && target != c.Target {
 		return fmt.Errorf("%s and --target %s name different targets", args[0], c.Target)
 	}
@@ -119,12 +119,6 @@ func (c *Command) ReadPool(_ *cobra.Command, args []string) error {
 		c.Target = target
 	}
 	return nil
-}
-
-// PoolAndTarget splits POOL or POOL/TARGET.
-func PoolAndTarget(argument string) (pool, target string) {
-	pool, target, _ = strings.Cut(argument, "/")
-	return pool, target
 }
 
 // IsEmpty reports whether there is nothing to run.

@@ -44,6 +44,7 @@ type options struct {
 	all      bool
 	targets  []string
 	selector string
+	labels   labels.Selector // what selector says
 	parallel int
 	failFast bool
 }
@@ -110,7 +111,8 @@ func (o *options) validate() error {
 	case o.parallel < 1:
 		return fmt.Errorf("--parallel %d leaves nothing to run", o.parallel)
 	}
-	if _, err := labels.Parse(o.selector); err != nil {
+	var err error
+	if o.labels, err = labels.Parse(o.selector); err != nil {
 		return fmt.Errorf("-l: %w", err)
 	}
 	return o.command.Validate()
@@ -139,12 +141,8 @@ func (o *options) resolve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	selector, err := labels.Parse(o.selector)
-	if err != nil {
-		return err
-	}
 	members = slices.DeleteFunc(members, func(t v1alpha1.ConnectionTarget) bool {
-		return !selector.Matches(labels.Set(t.Labels))
+		return !o.labels.Matches(labels.Set(t.Labels))
 	})
 	if len(members) == 0 {
 		return fmt.Errorf("no target of pool %s has the labels %s", o.command.Pool, o.selector)

@@ -11,6 +11,7 @@ package terminal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -45,23 +46,24 @@ type Raw struct {
 	// Sizes delivers the later sizes. Restore closes it.
 	Sizes <-chan client.Size
 
-	file  *os.File
-	state *term.State
-	once  sync.Once
-	stop  context.CancelFunc
-	done  sync.WaitGroup
+	stop context.CancelFunc
+	done sync.WaitGroup
 }
 
-// MakeRaw makes a terminal raw until Restore. A signal to this process restores
-// the terminal at once, whatever else the process does about the signal.
-func MakeRaw(ctx context.Context, file *os.File) (*Raw, error) {
+// MakeRaw makes the terminal that a stream is raw until Restore. A signal to this
+// process restores the terminal at once, whatever else the process does about it.
+func MakeRaw(ctx context.Context, stream any) (*Raw, error) {
+	file, ok := stream.(*os.File)
+	if !ok {
+		return nil, errors.New("standard input is no terminal")
+	}
 	state, err := term.MakeRaw(int(file.Fd()))
 	if err != nil {
 		return nil, fmt.Errorf("make the terminal raw: %w", err)
 	}
 	ctx, stop := context.WithCancel(ctx)
 	sizes := make(chan client.Size)
-	r := &Raw{Size: sizeOf(file), Sizes: sizes, file: file, state: state, stop: stop}
+	r := &Raw{Size: sizeOf(file), Sizes: sizes, stop: stop}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	r.done.Go(func() {
@@ -70,17 +72,13 @@ func MakeRaw(ctx context.Context, file *os.File) (*Raw, error) {
 		case <-signals:
 		case <-ctx.Done():
 		}
-		r.makeNormal()
+		_ = term.Restore(int(file.Fd()), state)
 	})
 	r.done.Go(func() {
 		defer close(sizes)
 		watchSize(ctx, file, sizes)
 	})
 	return r, nil
-}
-
-func (r *Raw) makeNormal() {
-	r.once.Do(func() { _ = term.Restore(int(r.file.Fd()), r.state) })
 }
 
 // Restore makes the terminal as it was.

@@ -113,24 +113,11 @@ const (
 )
 
 var orders = map[sortKey]func(a, b *row) int{
-	byUses: func(a, b *row) int {
-		return cmp.Or(cmp.Compare(b.rate, a.rate), cmp.Compare(b.uses, a.uses))
-	},
+	byUses:      func(a, b *row) int { return cmp.Or(cmp.Compare(b.rate, a.rate), cmp.Compare(b.uses, a.uses)) },
 	byAge:       func(a, b *row) int { return a.made.Compare(b.made.Time) },
 	byInUse:     func(a, b *row) int { return cmp.Compare(b.inUse, a.inUse) },
 	byRoundTrip: func(a, b *row) int { return cmp.Compare(b.roundTrip, a.roundTrip) },
 	byName:      func(_, _ *row) int { return 0 },
-}
-
-func sortRows(rows []row, by sortKey, reverse bool) {
-	slices.SortFunc(rows, func(a, b row) int {
-		decided := cmp.Or(orders[by](&a, &b), strings.Compare(a.pool, b.pool), strings.Compare(a.target, b.target),
-			strings.Compare(a.namespace, b.namespace), strings.Compare(a.name, b.name))
-		if reverse {
-			return -decided
-		}
-		return decided
-	})
 }
 
 // view is what the user has chosen to see.
@@ -163,7 +150,14 @@ func (v view) rows(s snapshot) []row {
 	if v.pools {
 		rows = s.byPool()
 	}
-	sortRows(rows, v.by, v.reverse)
+	slices.SortFunc(rows, func(a, b row) int {
+		decided := cmp.Or(orders[v.by](&a, &b), strings.Compare(a.pool, b.pool), strings.Compare(a.target, b.target),
+			strings.Compare(a.namespace, b.namespace), strings.Compare(a.name, b.name))
+		if v.reverse {
+			return -decided
+		}
+		return decided
+	})
 	return rows
 }
 

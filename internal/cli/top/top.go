@@ -9,12 +9,11 @@ package top
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -110,11 +109,7 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 
 // watch shows the page until the user quits.
 func (o *options) watch(ctx context.Context, look lookFunc, now snapshot) error {
-	keyboard, ok := o.In.(*os.File)
-	if !ok {
-		return errors.New("standard input is no terminal")
-	}
-	raw, err := terminal.MakeRaw(ctx, keyboard)
+	raw, err := terminal.MakeRaw(ctx, o.In)
 	if err != nil {
 		return err
 	}
@@ -126,16 +121,11 @@ func (o *options) watch(ctx context.Context, look lookFunc, now snapshot) error 
 	ctx, cancel := context.WithCancel(ctx)
 	seen := make(chan sample)
 	w := watcher{out: o.Out, view: o.view, now: now, size: raw.Size}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		every(ctx, o.interval, look, seen)
-	}()
-	defer func() {
-		cancel()
-		<-done
-	}()
-	return w.show(ctx, keys(ctx, keyboard), raw.Sizes, seen)
+	var looking sync.WaitGroup
+	looking.Go(func() { every(ctx, o.interval, look, seen) })
+	defer looking.Wait()
+	defer cancel()
+	return w.show(ctx, keys(ctx, o.In), raw.Sizes, seen)
 }
 
 // lookFunc asks the live API for its connections.
@@ -207,7 +197,9 @@ func (w *watcher) show(ctx context.Context, pressed <-chan byte, sizes <-chan cl
 		}
 		select {
 		case key, ok := <-pressed:
-			w.view, ok = w.press(key, ok)
+			if ok {
+				w.view, ok = w.view.press(key)
+			}
 			if !ok {
 				return nil
 			}
@@ -222,13 +214,6 @@ func (w *watcher) show(ctx context.Context, pressed <-chan byte, sizes <-chan cl
 			return nil
 		}
 	}
-}
-
-func (w *watcher) press(key byte, ok bool) (view, bool) {
-	if !ok {
-		return w.view, false
-	}
-	return w.view.press(key)
 }
 
 // see takes in a sample. One that failed leaves the page as it was, with the error.
