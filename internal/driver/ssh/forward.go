@@ -38,24 +38,19 @@ func (c *conn) Forward(ctx context.Context, network, address string) (net.Conn, 
 	}
 }
 
-type opened struct {
-	channel ssh.Channel
-	err     error
-}
-
 func (c *conn) openStream(kind string, extra []byte, address string) opened {
 	if c.ctx.Err() != nil {
 		return opened{err: c.death(driver.StageSession, false)}
 	}
-	channel, requests, err := c.client.OpenChannel(kind, extra)
-	if err == nil {
-		go c.unasked.declineAll(requests)
-		return opened{channel: channel}
+	o := openChannel(c, kind, extra)
+	if o.err == nil {
+		go c.unasked.declineAll(o.requests)
+		return o
 	}
-	if refused := forwardError(err, address); refused != nil {
+	if refused := forwardError(o.err, address); refused != nil {
 		return opened{err: refused}
 	}
-	return opened{err: c.broken(err, driver.StageSession, false)}
+	return opened{err: c.broken(o.err, driver.StageSession, false)}
 }
 
 // forwardRequest returns the channel type and the data of RFC 4254, section 7.2, or of

@@ -108,33 +108,57 @@ func (s *spare) open() *opening {
 	o := &opening{done: make(chan struct{})}
 	go func() {
 		defer close(o.done)
-		o.channel, o.err = openChannel(s.conn)
+		o.channel, o.err = openSession(s.conn)
 	}()
 	return o
 }
 
-func openChannel(c *conn) (*sessionChannel, error) {
+// opened is the library's answer to OpenChannel.
+type opened struct {
+	channel  ssh.Channel
+	requests <-chan *ssh.Request
+	err      error
+}
+
+// openChannel opens a channel, or fails when the connection ends. The library waits
+// for ever for the answer to a request that it sent after its reader had ended.
+func openChannel(c *conn, kind string, extra []byte) opened {
+	answer := make(chan opened, 1)
+	go func() {
+		var o opened
+		o.channel, o.requests, o.err = c.client.OpenChannel(kind, extra)
+		answer <- o
+	}()
+	select {
+	case o := <-answer:
+		return o
+	case <-c.ctx.Done():
+		return opened{err: context.Cause(c.ctx)}
+	}
+}
+
+func openSession(c *conn) (*sessionChannel, error) {
 	if c.ctx.Err() != nil {
 		return nil, c.death(driver.StageSession, false)
 	}
 	deadline := c.deadline(driver.StageSession)
 	defer deadline.Stop()
-	channel, requests, err := c.client.OpenChannel("session", nil)
-	if sessionError(err) != nil {
+	o := openChannel(c, "session", nil)
+	if sessionError(o.err) != nil {
 		// OpenSSH counts a session that has ended until it has read everything that
 		// arrived before, including this request. So ask once more after a round trip.
 		_, _, _ = c.client.SendRequest(keepaliveRequest, true, nil)
-		channel, requests, err = c.client.OpenChannel("session", nil)
+		o = openChannel(c, "session", nil)
 	}
-	if err == nil {
-		s := &sessionChannel{Channel: channel, ended: make(chan struct{})}
-		go s.attend(requests, &c.unasked)
+	if o.err == nil {
+		s := &sessionChannel{Channel: o.channel, ended: make(chan struct{})}
+		go s.attend(o.requests, &c.unasked)
 		return s, nil
 	}
-	if refused := sessionError(err); refused != nil {
+	if refused := sessionError(o.err); refused != nil {
 		return nil, refused
 	}
-	return nil, c.broken(err, driver.StageSession, false)
+	return nil, c.broken(o.err, driver.StageSession, false)
 }
 
 // attend handles the server's requests on a channel until it ends. OpenSSH sends its
