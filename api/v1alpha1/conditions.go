@@ -155,9 +155,8 @@ const (
 	ReasonPoolExhausted = "PoolExhausted"
 )
 
-// expectedReasons says of each of the API's own reasons whether it is expected: an
-// object is as its user wants it, or on the way there without a failure. The
-// reasons by which a failure is classified have their classes in internal/driver.
+// expectedReasons has each of the API's own reasons. Those by which a failure is
+// classified have their classes in internal/driver.
 var expectedReasons = map[string]bool{
 	ReasonWarm:              true,
 	ReasonJumpHost:          true,

@@ -118,13 +118,12 @@ func (g gatherer) path(ctx context.Context, target *v1alpha1.ConnectionTarget) (
 		}
 		next = &v1alpha1.ConnectionTarget{}
 		found, err := g.get(ctx, target.Namespace, ref.Name, next)
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		if !found {
+		case !found:
 			return append(path, pathElement{name: ref.Name}), nil
-		}
-		if next.Spec.SSH == nil {
+		case next.Spec.SSH == nil:
 			return append(path, pathElement{name: ref.Name, target: next}), nil
 		}
 	}
