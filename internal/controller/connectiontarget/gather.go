@@ -209,7 +209,8 @@ type uncachedSecret struct {
 	secret *corev1.Secret
 }
 
-// newest returns the cached Secret of a target, or a newer version of it.
+// newest returns the cached Secret of a target, or a newer version of it. A target is
+// reconciled by one worker at a time, so its entry is not changed in the meantime.
 func (g gatherer) newest(ctx context.Context, target types.UID, cached *corev1.Secret, refused bool) *corev1.Secret {
 	kept, known := g.uncached.Load(target)
 	last, _ := kept.(uncachedSecret)
