@@ -1,20 +1,16 @@
 package v1alpha1
 
-// Condition types. Ready, Reconciling and Stalled mean what kstatus says:
-//
-//   - Ready is there from the first write of a status, and its observedGeneration
-//     tells whether it is about the present spec.
-//   - Reconciling is there only while true: the operator works towards Ready and
-//     needs no help.
-//   - Stalled is there only while true: only a change of the spec, of a Secret or
-//     of the server helps, and the message says which.
+// Condition types. Ready, Reconciling and Stalled mean what kstatus says.
 const (
 	// ConditionReady says whether a target has the warm connections that its pools
-	// want, or whether a pool can serve.
+	// want, or whether a pool can serve. It is there from the first write of a status,
+	// and its observedGeneration tells whether it is about the present spec.
 	ConditionReady = "Ready"
-	// ConditionReconciling is there only while the operator works towards Ready.
+	// ConditionReconciling is there only while the operator works towards Ready and
+	// needs no help.
 	ConditionReconciling = "Reconciling"
-	// ConditionStalled is there only while nothing but a change by a person helps.
+	// ConditionStalled is there only while nothing but a change of the spec, of a
+	// Secret or of the server helps; the message says which.
 	ConditionStalled = "Stalled"
 	// ConditionCredentialsReady says, for a target, whether its Secret and host
 	// keys can be used.
@@ -159,9 +155,8 @@ const (
 	ReasonPoolExhausted = "PoolExhausted"
 )
 
-// expectedReasons says of each of the API's own reasons whether it is expected: an
-// object is as its user wants it, or on the way there without a failure. The
-// reasons by which a failure is classified have their classes in internal/driver.
+// expectedReasons has each of the API's own reasons. Those by which a failure is
+// classified have their classes in internal/driver.
 var expectedReasons = map[string]bool{
 	ReasonWarm:              true,
 	ReasonJumpHost:          true,

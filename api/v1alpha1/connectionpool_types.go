@@ -8,11 +8,8 @@ import (
 // and by which policy.
 //
 // Conditions follow kstatus, so that Flux, Argo CD and `kubectl wait` can wait
-// for them. Ready is there from the first write of the status. It is true when
-// every target has its warm connections, and also when at least one target has
-// them and Degraded says which targets lack them. Degraded, Reconciling and Stalled
-// are there only while they are true. Stalled means that only a change by a person
-// helps.
+// for them. Ready is true when every target has its warm connections, and also when
+// at least one target has them and Degraded says which targets lack them.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -39,8 +36,7 @@ type ConnectionPool struct {
 	// +required
 	Spec ConnectionPoolSpec `json:"spec,omitzero"`
 
-	// status is what the operator has observed. Its observedGeneration is -1 until
-	// the operator has seen the pool.
+	// status is what the operator has observed.
 	// +optional
 	// +kubebuilder:default={"observedGeneration":-1}
 	Status ConnectionPoolStatus `json:"status,omitzero"`
@@ -438,8 +434,9 @@ type ConnectionPoolStatus struct {
 	// +kubebuilder:validation:Minimum=-1
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 
-	// conditions are Ready and, only while they are true, Degraded, Reconciling
-	// and Stalled.
+	// conditions are Ready, from the first write of the status, and, only while they
+	// are true, Degraded, Reconciling and Stalled. Stalled means that only a change
+	// by a person helps.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

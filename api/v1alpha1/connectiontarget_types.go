@@ -19,10 +19,7 @@ const (
 // host it is.
 //
 // Conditions follow kstatus, so that Flux, Argo CD and `kubectl wait` can wait
-// for them. Ready, CredentialsReady and Reachable are there from the first write of
-// the status. Reconciling is there only while the operator works towards Ready.
-// Stalled is there only while nothing helps but a change of the spec, the Secret or
-// the server.
+// for them.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -50,8 +47,7 @@ type ConnectionTarget struct {
 	// +required
 	Spec ConnectionTargetSpec `json:"spec,omitzero"`
 
-	// status is what the operator has observed. Its observedGeneration is -1 until
-	// the operator has seen the target.
+	// status is what the operator has observed.
 	// +optional
 	// +kubebuilder:default={"observedGeneration":-1}
 	Status ConnectionTargetStatus `json:"status,omitzero"`
@@ -306,8 +302,10 @@ type ConnectionTargetStatus struct {
 	// +kubebuilder:validation:Minimum=-1
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 
-	// conditions are Ready, CredentialsReady and Reachable, and, only while they
-	// are true, Reconciling and Stalled.
+	// conditions are Ready, CredentialsReady and Reachable, from the first write of
+	// the status, and, only while they are true, Reconciling (the operator works
+	// towards Ready) and Stalled (only a change of the spec, the Secret or the server
+	// helps).
 	// +optional
 	// +listType=map
 	// +listMapKey=type

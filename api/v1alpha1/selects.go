@@ -7,8 +7,8 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// Selects reports whether the target is one of the pool's: the pool asks for it by
-// Matches, and neither is being deleted.
+// Selects reports whether the target is one of the pool's now: Matches is true, and
+// neither is being deleted.
 func (p *ConnectionPool) Selects(target *ConnectionTarget) bool {
 	selects, _ := p.Selector()
 	return selects(target)
@@ -24,10 +24,10 @@ func (p *ConnectionPool) Selector() (func(*ConnectionTarget) bool, error) {
 	}, err
 }
 
-// Matches reports whether the pool asks for the target, even while one of them is
-// being deleted: both are in the same namespace, and the target has the name in
-// targetRef or the labels that targetSelector asks for. A pool with an invalid
-// targetSelector asks for no target.
+// Matches reports whether the pool is declared for the target, even while one of them
+// is being deleted: both are in the same namespace, and the target has the name in
+// targetRef or the labels that targetSelector asks for. With an invalid
+// targetSelector it is false for all targets.
 func (p *ConnectionPool) Matches(target *ConnectionTarget) bool {
 	matches, _ := p.matcher()
 	return matches(target)

@@ -78,22 +78,17 @@ type totals struct {
 
 func sum(pool *v1alpha1.ConnectionPool, targets []v1alpha1.ConnectionTarget) totals {
 	var s totals
+	wanted := ptr.Deref(pool.Spec.Size.MinWarm, v1alpha1.DefaultMinWarm)
 	for i := range targets {
-		target := &targets[i]
-		share := status.Share(target.Status.Pools, pool.UID)
+		share := status.Share(targets[i].Status.Pools, pool.UID)
 		if share != nil {
 			s.add(share)
 		} else {
-			s.desired += wanted(pool)
+			s.desired += wanted
 		}
-		s.count(pool, target, share)
+		s.count(&targets[i], share, wanted)
 	}
 	return s
-}
-
-// wanted returns the size.minWarm of the pool.
-func wanted(pool *v1alpha1.ConnectionPool) int32 {
-	return ptr.Deref(pool.Spec.Size.MinWarm, v1alpha1.DefaultMinWarm)
 }
 
 // add adds one target's share to the sums.
@@ -113,9 +108,9 @@ func (s *totals) add(share *v1alpha1.TargetPoolStatus) {
 }
 
 // count counts the target as ready, pending or failing. The share is nil while the
-// target's status does not speak of the pool.
-func (s *totals) count(pool *v1alpha1.ConnectionPool, target *v1alpha1.ConnectionTarget, share *v1alpha1.TargetPoolStatus) {
-	if share != nil && ptr.Deref(share.Ready, false) && ptr.Deref(share.MinWarm, 0) >= wanted(pool) {
+// target's status does not speak of the pool, which wants so many warm connections.
+func (s *totals) count(target *v1alpha1.ConnectionTarget, share *v1alpha1.TargetPoolStatus, wanted int32) {
+	if share != nil && ptr.Deref(share.Ready, false) && ptr.Deref(share.MinWarm, 0) >= wanted {
 		s.ready++
 		return
 	}

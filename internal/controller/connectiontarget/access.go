@@ -20,11 +20,12 @@ import (
 // Keys of Secrets that the operator reads itself, and keys under which the drivers
 // get their credentials.
 const (
-	authorityKey      = "ca.crt"
-	certificateKey    = "tls.crt"
-	certificateKeyKey = "tls.key"
-	kubeconfigKey     = "kubeconfig"
+	authorityKey  = "ca.crt"
+	kubeconfigKey = "kubeconfig"
 )
+
+// dockerKeys are the keys of the Secret of a docker target.
+var dockerKeys = []string{authorityKey, "tls.crt", "tls.key"}
 
 // Drivers are the protocols that this build speaks.
 type Drivers map[v1alpha1.TargetType]driver.Driver
@@ -76,23 +77,17 @@ func (e pathElement) sshAccess(ssh *v1alpha1.SSHTarget) poolset.Access {
 
 func (e pathElement) dockerAccess(docker *v1alpha1.DockerTarget) poolset.Access {
 	network, address := dockerAddress(docker)
-	keys := e.keys(authorityKey, certificateKey, certificateKeyKey)
+	var keys map[string][]byte
+	if e.secret != nil {
+		keys = maps.Clone(e.secret.Data)
+		maps.DeleteFunc(keys, func(name string, _ []byte) bool { return !slices.Contains(dockerKeys, name) })
+	}
 	return poolset.Access{
 		Endpoint: driver.Endpoint{Network: network, Address: address, Credentials: keys},
 		Identity: docker.Endpoint,
 		Version:  digestOf(keys),
 		Trust:    digestOf(map[string][]byte{authorityKey: keys[authorityKey]}),
 	}
-}
-
-// keys returns the named keys of the element's Secret; nil if it has no Secret.
-func (e pathElement) keys(names ...string) map[string][]byte {
-	if e.secret == nil {
-		return nil
-	}
-	keys := maps.Clone(e.secret.Data)
-	maps.DeleteFunc(keys, func(name string, _ []byte) bool { return !slices.Contains(names, name) })
-	return keys
 }
 
 func (e pathElement) kubernetesAccess(kubernetes *v1alpha1.KubernetesTarget) poolset.Access {

@@ -1,6 +1,7 @@
 package connectiontarget
 
 import (
+	"cmp"
 	"net"
 	"net/url"
 	"strings"
@@ -37,10 +38,7 @@ func readCluster(kubeconfig []byte, context string) cluster {
 	if err != nil {
 		return cluster{}
 	}
-	if context == "" {
-		context = config.CurrentContext
-	}
-	chosen := config.Contexts[context]
+	chosen := config.Contexts[cmp.Or(context, config.CurrentContext)]
 	if chosen == nil || config.Clusters[chosen.Cluster] == nil {
 		return cluster{}
 	}

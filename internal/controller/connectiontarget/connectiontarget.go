@@ -153,14 +153,11 @@ func (r *Reconciler) isRefused(target *v1alpha1.ConnectionTarget) bool {
 	if target.Spec.SSH != nil {
 		return false
 	}
+	isRefusal := func(err *driver.Error) bool { return err != nil && err.Reason == driver.AuthenticationFailed }
 	seen, _ := r.Pools.Observe(string(target.UID))
 	return slices.ContainsFunc(seen.Pools, func(pool poolset.PoolObservation) bool {
-		return refusesCredentials(pool.Err) || refusesCredentials(pool.Refused)
+		return isRefusal(pool.Err) || isRefusal(pool.Refused)
 	})
-}
-
-func refusesCredentials(err *driver.Error) bool {
-	return err != nil && err.Reason == driver.AuthenticationFailed
 }
 
 // nextUncachedRead returns after what time the Secret is read again; 0 means never.

@@ -69,7 +69,7 @@ func policy(spec *v1alpha1.ConnectionPoolSpec, now time.Time) poolset.Policy {
 	probeTimeout := seconds(ptr.Deref(spec.Health.TimeoutSeconds, 5))
 	return poolset.Policy{
 		Limits: connpool.Limits{
-			MinWarm:        max(minWarm(spec), scheduled),
+			MinWarm:        max(int(ptr.Deref(spec.Size.MinWarm, v1alpha1.DefaultMinWarm)), scheduled),
 			Max:            int(ptr.Deref(spec.Size.Max, 4)),
 			LeasesPerConn:  int(ptr.Deref(spec.SessionsPerConnection, 8)),
 			MaxPending:     int(ptr.Deref(spec.Acquire.MaxPending, 100)),
@@ -89,10 +89,6 @@ func policy(spec *v1alpha1.ConnectionPoolSpec, now time.Time) poolset.Policy {
 		SuccessThreshold:  int(ptr.Deref(spec.Health.SuccessThreshold, 2)),
 		ProbeCommand:      spec.Health.Command,
 	}
-}
-
-func minWarm(spec *v1alpha1.ConnectionPoolSpec) int {
-	return int(ptr.Deref(spec.Size.MinWarm, v1alpha1.DefaultMinWarm))
 }
 
 func seconds(n int32) time.Duration { return time.Duration(n) * time.Second }

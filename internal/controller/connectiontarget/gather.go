@@ -118,13 +118,12 @@ func (g gatherer) path(ctx context.Context, target *v1alpha1.ConnectionTarget) (
 		}
 		next = &v1alpha1.ConnectionTarget{}
 		found, err := g.get(ctx, target.Namespace, ref.Name, next)
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		if !found {
+		case !found:
 			return append(path, pathElement{name: ref.Name}), nil
-		}
-		if next.Spec.SSH == nil {
+		case next.Spec.SSH == nil:
 			return append(path, pathElement{name: ref.Name, target: next}), nil
 		}
 	}
@@ -210,7 +209,8 @@ type uncachedSecret struct {
 	secret *corev1.Secret
 }
 
-// newest returns the cached Secret of a target, or a newer version of it.
+// newest returns the cached Secret of a target, or a newer version of it. A target is
+// reconciled by one worker at a time, so its entry is not changed in the meantime.
 func (g gatherer) newest(ctx context.Context, target types.UID, cached *corev1.Secret, refused bool) *corev1.Secret {
 	kept, known := g.uncached.Load(target)
 	last, _ := kept.(uncachedSecret)

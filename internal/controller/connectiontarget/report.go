@@ -99,7 +99,7 @@ func addUp(
 func specMinWarm(pool poolset.PoolObservation, specs []v1alpha1.ConnectionPool) int {
 	for i := range specs {
 		if string(specs[i].UID) == pool.Pool.UID {
-			return minWarm(&specs[i].Spec)
+			return int(ptr.Deref(specs[i].Spec.Size.MinWarm, v1alpha1.DefaultMinWarm))
 		}
 	}
 	return pool.MinWarm

@@ -18,19 +18,15 @@ import (
 // and by which policy.
 //
 // Conditions follow kstatus, so that Flux, Argo CD and `kubectl wait` can wait
-// for them. Ready is there from the first write of the status. It is true when
-// every target has its warm connections, and also when at least one target has
-// them and Degraded says which targets lack them. Degraded, Reconciling and Stalled
-// are there only while they are true. Stalled means that only a change by a person
-// helps.
+// for them. Ready is true when every target has its warm connections, and also when
+// at least one target has them and Degraded says which targets lack them.
 type ConnectionPoolApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:""`
 	// metadata is the standard object's metadata.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
 	// spec says which connections the operator keeps, and how.
 	Spec *ConnectionPoolSpecApplyConfiguration `json:"spec,omitempty"`
-	// status is what the operator has observed. Its observedGeneration is -1 until
-	// the operator has seen the pool.
+	// status is what the operator has observed.
 	Status *ConnectionPoolStatusApplyConfiguration `json:"status,omitempty"`
 }
 

@@ -21,8 +21,9 @@ type ConnectionPoolStatusApplyConfiguration struct {
 	// -1 until the operator has seen the pool. That tells kstatus that a new object is
 	// still in progress.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// conditions are Ready and, only while they are true, Degraded, Reconciling
-	// and Stalled.
+	// conditions are Ready, from the first write of the status, and, only while they
+	// are true, Degraded, Reconciling and Stalled. Stalled means that only a change
+	// by a person helps.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// type is the protocol of the pool's targets, or mixed. Absent while the pool
 	// has no target.

@@ -19,18 +19,14 @@ import (
 // host it is.
 //
 // Conditions follow kstatus, so that Flux, Argo CD and `kubectl wait` can wait
-// for them. Ready, CredentialsReady and Reachable are there from the first write of
-// the status. Reconciling is there only while the operator works towards Ready.
-// Stalled is there only while nothing helps but a change of the spec, the Secret or
-// the server.
+// for them.
 type ConnectionTargetApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:""`
 	// metadata is the standard object's metadata.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
 	// spec says what to connect to.
 	Spec *ConnectionTargetSpecApplyConfiguration `json:"spec,omitempty"`
-	// status is what the operator has observed. Its observedGeneration is -1 until
-	// the operator has seen the target.
+	// status is what the operator has observed.
 	Status *ConnectionTargetStatusApplyConfiguration `json:"status,omitempty"`
 }
 

@@ -20,8 +20,10 @@ type ConnectionTargetStatusApplyConfiguration struct {
 	// -1 until the operator has seen the target. That tells kstatus that a new object
 	// is still in progress.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// conditions are Ready, CredentialsReady and Reachable, and, only while they
-	// are true, Reconciling and Stalled.
+	// conditions are Ready, CredentialsReady and Reachable, from the first write of
+	// the status, and, only while they are true, Reconciling (the operator works
+	// towards Ready) and Stalled (only a change of the spec, the Secret or the server
+	// helps).
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// type is the protocol of the target. Absent until the operator has seen it.
 	Type *apiv1alpha1.TargetType `json:"type,omitempty"`
