@@ -28,10 +28,13 @@ type action struct {
 
 var _ rest.NamedCreater = (*action)(nil)
 
+// New implements rest.Storage.
 func (a *action) New() runtime.Object { return a.sample.DeepCopyObject() }
 
+// Destroy implements rest.Storage.
 func (*action) Destroy() {}
 
+// Create implements rest.NamedCreater.
 func (a *action) Create(
 	ctx context.Context, name string, object runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions,
 ) (runtime.Object, error) {

@@ -42,6 +42,7 @@ var (
 	_ rest.Lister = (*connections)(nil)
 )
 
+// Get implements rest.Getter.
 func (s *connections) Get(ctx context.Context, name string, _ *metav1.GetOptions) (runtime.Object, error) {
 	c, err := find(ctx, s.pools, name)
 	if err != nil {
@@ -54,6 +55,7 @@ func (s *connections) Get(ctx context.Context, name string, _ *metav1.GetOptions
 	return &connection, nil
 }
 
+// List implements rest.Lister.
 func (s *connections) List(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
 	namespace := request.NamespaceValue(ctx)
 	wants, err := s.Select(options)

@@ -93,19 +93,19 @@ type subresourceParent struct {
 	sample runtime.Object
 }
 
-var (
-	_ rest.Storage              = (*subresourceParent)(nil)
-	_ rest.Scoper               = (*subresourceParent)(nil)
-	_ rest.SingularNameProvider = (*subresourceParent)(nil)
-	_ rest.KindProvider         = (*subresourceParent)(nil)
-)
+var _ rest.KindProvider = (*subresourceParent)(nil)
 
+// New implements rest.Storage.
 func (p *subresourceParent) New() runtime.Object { return p.sample.DeepCopyObject() }
 
+// Destroy implements rest.Storage.
 func (*subresourceParent) Destroy() {}
 
+// NamespaceScoped implements rest.Scoper.
 func (*subresourceParent) NamespaceScoped() bool { return true }
 
+// GetSingularName implements rest.SingularNameProvider.
 func (p *subresourceParent) GetSingularName() string { return p.singular }
 
+// Kind implements rest.KindProvider.
 func (p *subresourceParent) Kind() string { return p.kind }

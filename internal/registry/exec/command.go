@@ -70,7 +70,7 @@ func validateOptions(options *live.ExecOptions, rules Rules) (map[string]string,
 func (r Rules) forbid(root *field.Path, set map[string]bool) (problems field.ErrorList) {
 	for _, name := range slices.Sorted(maps.Keys(r.Forbidden)) {
 		if set[name] {
-			problems = append(problems, field.Forbidden(validate.Child(root, name), r.Forbidden[name]))
+			problems = append(problems, field.Forbidden(root.Child(name), r.Forbidden[name]))
 		}
 	}
 	return problems
@@ -109,7 +109,7 @@ func validateKind(c *Command) field.ErrorList {
 		return nil
 	}
 	const rule = "set exactly one of command, shell and subsystem"
-	at := validate.Child(c.Root, "command")
+	at := c.Root.Child("command")
 	if set == 0 {
 		return field.ErrorList{field.Required(at, rule)}
 	}
@@ -117,7 +117,7 @@ func validateKind(c *Command) field.ErrorList {
 }
 
 func validateWords(c *Command) (problems field.ErrorList) {
-	at := validate.Child(c.Root, "command")
+	at := c.Root.Child("command")
 	if len(c.Argv) > live.MaxCommandArguments { // each of which could be wrong
 		return field.ErrorList{field.TooMany(at, len(c.Argv), live.MaxCommandArguments)}
 	}
@@ -133,11 +133,11 @@ func validateWords(c *Command) (problems field.ErrorList) {
 		problems = append(problems, field.Invalid(at.Index(0), "", "the name of the program must not be empty"))
 	}
 	if len(c.Shell) > live.MaxCommandBytes {
-		problems = append(problems, field.TooLong(validate.Child(c.Root, "shell"), "", live.MaxCommandBytes))
+		problems = append(problems, field.TooLong(c.Root.Child("shell"), "", live.MaxCommandBytes))
 	}
-	problems = append(problems, validateNUL(validate.Child(c.Root, "shell"), c.Shell)...)
+	problems = append(problems, validateNUL(c.Root.Child("shell"), c.Shell)...)
 	if len(c.Subsystem) > maxSubsystemLength || !validate.Printable(c.Subsystem) {
-		problems = append(problems, field.Invalid(validate.Child(c.Root, "subsystem"), driver.Sanitize(c.Subsystem), fmt.Sprintf(
+		problems = append(problems, field.Invalid(c.Root.Child("subsystem"), driver.Sanitize(c.Subsystem), fmt.Sprintf(
 			"must be at most %d printable characters, such as sftp", maxSubsystemLength)))
 	}
 	return problems

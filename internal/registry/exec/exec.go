@@ -25,19 +25,18 @@ import (
 )
 
 // Backend is where the command of one request runs.
-type Backend interface {
-	// Rules say how commands here differ from those on a lease of their own.
-	Rules() Rules
+type Backend struct {
+	Rules
+
 	// Scope identifies the backend among all in which a user may use the same
 	// request ID for another command.
-	Scope(ctx context.Context) (string, error)
+	Scope func(ctx context.Context) (string, error)
 	// Open gets what the command needs to run, such as a lease. Its error is a refusal.
 	// The Runner must be closed.
-	Open(ctx context.Context, command *Command) (Runner, error)
+	Open func(ctx context.Context, command *Command) (Runner, error)
 }
 
-// Rules say how commands of a backend differ from those on a lease of their own. The
-// zero value has no differences.
+// Rules say how commands differ from those on a lease of their own.
 type Rules struct {
 	// Forbidden are the fields that commands do not have, each with what to do
 	// instead.
@@ -54,10 +53,8 @@ func (r Rules) choosesPlace() bool { return r.Forbidden["target"] == "" }
 type Command struct {
 	driver.Command
 
-	// Target that the request names; it may be empty.
-	Target string
-	// Root is the field below which the request describes the command; nil when it
-	// does so at the top.
+	Target string // may be empty
+	// Root is the field that describes the command; nil when it does so at the top.
 	Root *field.Path
 }
 

@@ -21,9 +21,8 @@ import (
 	"github.com/connpool/connpool/internal/stream"
 )
 
-// Bounds of what the commands of the JSON form hold in memory, all together and those
-// of one user. They apply to the input, which is in Exec objects that are read or
-// used, and to the output. 2,000 of the longest would be more than the memory that the
+// Bounds of the input and of the output that commands of the JSON form hold in memory,
+// all together and those of one user: 2,000 of the longest would be more than the
 // operator is usually given.
 const (
 	maxBytes     = 128 << 20
@@ -54,7 +53,7 @@ func (c *Commands) Storage(admit AdmitFunc) rest.Storage {
 			if err != nil {
 				return nil, nil, err
 			}
-			r := &request{commands: c, use: u, backend: backend, rules: backend.Rules()}
+			r := &request{commands: c, use: u, backend: backend}
 			return u, r.serve, nil
 		},
 	}
@@ -65,7 +64,6 @@ type request struct {
 	commands *Commands
 	use      *use.Use
 	backend  Backend
-	rules    Rules
 }
 
 func (r *request) serve(w http.ResponseWriter, req *http.Request, options *live.ExecOptions, responder rest.Responder) error {
@@ -85,7 +83,7 @@ func (r *request) serve(w http.ResponseWriter, req *http.Request, options *live.
 func (r *request) stream(w http.ResponseWriter, req *http.Request, options *live.ExecOptions) error {
 	command := queryCommand(options)
 	r.aim(&command)
-	env, problems := validateOptions(options, r.rules)
+	env, problems := validateOptions(options, r.backend.Rules)
 	if len(problems) > 0 {
 		return refusal.Invalid(problems)
 	}
@@ -120,7 +118,7 @@ var errNotUpgraded = refusal.New(refusal.BadRequest, "the streams were not opene
 
 // aim notes where a command wants to run, for the audit.
 func (r *request) aim(command *Command) {
-	if r.rules.choosesPlace() {
+	if r.backend.choosesPlace() {
 		r.use.Target, r.use.Place = command.Target, command.Place
 	}
 }
@@ -157,7 +155,7 @@ func (r *request) post(w http.ResponseWriter, req *http.Request, responder rest.
 	}
 	command := specCommand(&object.Spec)
 	r.aim(&command)
-	if problems := validateSpec(&object.Spec, r.rules); len(problems) > 0 {
+	if problems := validateSpec(&object.Spec, r.backend.Rules); len(problems) > 0 {
 		return refusal.Invalid(problems)
 	}
 	status, err := r.executeOnce(req.Context(), &command, &object.Spec, out)
@@ -252,7 +250,7 @@ func (r *request) explain(ctx context.Context, result *use.Result) {
 		result.Message = fmt.Sprintf("the command of request %s may have run and nobody knows how it ended: %s",
 			r.use.RequestID, result.Message)
 		if errors.Is(context.Cause(ctx), use.ErrTimeout) {
-			result.Message += r.rules.AfterTimeout
+			result.Message += r.backend.AfterTimeout
 		}
 	case live.OutcomeCompleted:
 	}

@@ -50,11 +50,9 @@ type Resource[T Object] struct {
 }
 
 var (
-	_ rest.Scoper               = (*Resource[Object])(nil)
-	_ rest.SingularNameProvider = (*Resource[Object])(nil)
-	_ rest.ShortNamesProvider   = (*Resource[Object])(nil)
-	_ rest.CategoriesProvider   = (*Resource[Object])(nil)
-	_ rest.TableConvertor       = (*Resource[Object])(nil)
+	_ rest.ShortNamesProvider = (*Resource[Object])(nil)
+	_ rest.CategoriesProvider = (*Resource[Object])(nil)
+	_ rest.TableConvertor     = (*Resource[Object])(nil)
 )
 
 // New implements rest.Storage.

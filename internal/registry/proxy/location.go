@@ -83,12 +83,7 @@ func ambiguity(u *url.URL, path string) string {
 
 func hasEncodedTrick(escaped string) bool {
 	escaped = strings.ToLower(escaped)
-	for _, trick := range []string{"%2e", "%2f", "%5c", "%25", "%00"} {
-		if strings.Contains(escaped, trick) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc([]string{"%2e", "%2f", "%5c", "%25", "%00"}, func(trick string) bool { return strings.Contains(escaped, trick) })
 }
 
 // escapedEnd returns so many segments from the end of a path, as they were sent.

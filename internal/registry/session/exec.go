@@ -17,30 +17,27 @@ import (
 // and the pool. It is an exec.AdmitFunc.
 func (s *Sessions) AdmitCommand(ctx context.Context, name string) (*use.Use, exec.Backend, error) {
 	if err := s.gate.Authorize(ctx, "sessions", name, "exec"); err != nil {
-		return nil, nil, err
+		return nil, exec.Backend{}, err
 	}
 	found, err := s.store.find(request.NamespaceValue(ctx), name)
 	if err != nil {
-		return nil, nil, err
+		return nil, exec.Backend{}, err
 	}
 	if who, _ := request.UserFrom(ctx); !owns(found.use.User(), who) {
-		return nil, nil, apierrors.NewForbidden(live.Resource("sessions"), name,
+		return nil, exec.Backend{}, apierrors.NewForbidden(live.Resource("sessions"), name,
 			errors.New("only its creator may use a session; create one of your own"))
 	}
 	u, err := s.gate.Admit(ctx, found.use.PoolName.Name, "exec")
 	if err != nil {
-		return nil, nil, err
+		return nil, exec.Backend{}, err
 	}
 	u.Begin = s.gate.Join // the session itself is the use that counts
 	u.Session, u.Target, u.Place = name, found.info.Target, found.use.Place
-	return u, backend{found}, nil
-}
-
-// backend runs commands in a session.
-type backend struct{ session *liveSession }
-
-func (backend) Rules() exec.Rules {
-	return exec.Rules{Forbidden: forbidden, AfterTimeout: "; the session has ended with it, create another one"}
+	return u, exec.Backend{
+		Rules: exec.Rules{Forbidden: forbidden, AfterTimeout: "; the session has ended with it, create another one"},
+		Scope: func(context.Context) (string, error) { return "session/" + string(found.object.UID), nil },
+		Open:  found.run,
+	}, nil
 }
 
 // forbidden are the fields that commands in sessions do not have, and what to do
@@ -57,15 +54,12 @@ var forbidden = map[string]string{
 	"term":      "a session has no terminal; use the pool's exec",
 }
 
-func (b backend) Scope(context.Context) (string, error) {
-	return "session/" + string(b.session.object.UID), nil
-}
-
-func (b backend) Open(context.Context, *exec.Command) (exec.Runner, error) {
-	if err := b.session.begin(); err != nil {
+// run begins a command.
+func (s *liveSession) run(context.Context, *exec.Command) (exec.Runner, error) {
+	if err := s.begin(); err != nil {
 		return nil, err
 	}
-	return &runner{session: b.session, outcome: driver.NotStarted}, nil
+	return &runner{session: s, outcome: driver.NotStarted}, nil
 }
 
 // runner runs a command that the session has counted.
@@ -107,4 +101,5 @@ func (r *runner) Run(ctx context.Context, command driver.Command, streams driver
 	return status, err
 }
 
+// Close implements exec.Runner.
 func (r *runner) Close() { r.session.finish(r.outcome) }

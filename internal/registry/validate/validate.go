@@ -25,7 +25,7 @@ import (
 )
 
 // Place returns a function that says whether a target has a place. The fields that
-// name the place are below root.
+// name the place are below root, or at the top when it is nil.
 func Place(root *field.Path, place driver.Place) func(*v1alpha1.ConnectionTarget) field.ErrorList {
 	return func(target *v1alpha1.ConnectionTarget) field.ErrorList {
 		switch target.Spec.Type() {
@@ -50,7 +50,7 @@ const maxNameLength = 253
 var containerName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
 
 func inEngine(root *field.Path, target string, place driver.Place) field.ErrorList {
-	at := Child(root, "container")
+	at := root.Child("container")
 	subject := OfType(target, v1alpha1.TargetTypeDocker)
 	problems := forbidPod(root, subject+", which has no pods; name a container instead", place)
 	switch {
@@ -69,13 +69,13 @@ func inEngine(root *field.Path, target string, place driver.Place) field.ErrorLi
 func InCluster(root *field.Path, target string, place driver.Place) field.ErrorList {
 	var problems field.ErrorList
 	if place.Pod == "" {
-		problems = append(problems, field.Required(Child(root, "pod"),
+		problems = append(problems, field.Required(root.Child("pod"),
 			OfType(target, v1alpha1.TargetTypeKubernetes)+": name the pod, and its namespace if it is not that of the target"))
 		return problems
 	}
-	problems = append(problems, Name(Child(root, "pod"), place.Pod, validation.IsDNS1123Subdomain)...)
-	problems = append(problems, Name(Child(root, "namespace"), place.Namespace, validation.IsDNS1123Label)...)
-	return append(problems, Name(Child(root, "container"), place.Container, validation.IsDNS1123Label)...)
+	problems = append(problems, Name(root.Child("pod"), place.Pod, validation.IsDNS1123Subdomain)...)
+	problems = append(problems, Name(root.Child("namespace"), place.Namespace, validation.IsDNS1123Label)...)
+	return append(problems, Name(root.Child("container"), place.Container, validation.IsDNS1123Label)...)
 }
 
 // Name checks an optional name of something in a cluster.
@@ -94,27 +94,19 @@ func OnHost(root *field.Path, target string, place driver.Place) field.ErrorList
 	subject := OfType(target, v1alpha1.TargetTypeSSH)
 	problems := forbidPod(root, subject+", which has no pods; leave it out", place)
 	if place.Container != "" {
-		problems = append(problems, field.Forbidden(Child(root, "container"), subject+", which has no containers; leave it out"))
+		problems = append(problems, field.Forbidden(root.Child("container"), subject+", which has no containers; leave it out"))
 	}
 	return problems
 }
 
 func forbidPod(root *field.Path, why string, place driver.Place) (problems field.ErrorList) {
 	if place.Pod != "" {
-		problems = append(problems, field.Forbidden(Child(root, "pod"), why))
+		problems = append(problems, field.Forbidden(root.Child("pod"), why))
 	}
 	if place.Namespace != "" {
-		problems = append(problems, field.Forbidden(Child(root, "namespace"), why))
+		problems = append(problems, field.Forbidden(root.Child("namespace"), why))
 	}
 	return problems
-}
-
-// Child returns a field below root, or at the top when root is nil.
-func Child(root *field.Path, name string) *field.Path {
-	if root == nil {
-		return field.NewPath(name)
-	}
-	return root.Child(name)
 }
 
 // Printable reports whether words hold no control characters.
