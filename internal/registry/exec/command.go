@@ -38,8 +38,8 @@ func validateSpec(spec *live.ExecSpec, rules Rules) field.ErrorList {
 	})...)
 }
 
-// validateOptions returns what is wrong with the query of a streamed command, and
-// its environment.
+// validateOptions returns the environment of a streamed command, and what is wrong with
+// its query.
 func validateOptions(options *live.ExecOptions, rules Rules) (map[string]string, field.ErrorList) {
 	var problems field.ErrorList
 	command := queryCommand(options)
@@ -66,7 +66,6 @@ func validateOptions(options *live.ExecOptions, rules Rules) (map[string]string,
 	return env, append(problems, validate.Environment(field.NewPath("env"), env)...)
 }
 
-// forbid refuses the fields that are set and forbidden.
 func (r Rules) forbid(root *field.Path, set map[string]bool) (problems field.ErrorList) {
 	for _, name := range slices.Sorted(maps.Keys(r.Forbidden)) {
 		if set[name] {
@@ -150,7 +149,6 @@ func validateNUL(at *field.Path, words string) field.ErrorList {
 	return field.ErrorList{field.Invalid(at, driver.Sanitize(words), "must not hold a NUL character")}
 }
 
-// readEnvironment splits NAME=value pairs.
 func readEnvironment(at *field.Path, pairs []string) (env map[string]string, problems field.ErrorList) {
 	if len(pairs) > live.MaxCommandArguments {
 		return nil, field.ErrorList{field.TooMany(at, len(pairs), live.MaxCommandArguments)}
@@ -193,8 +191,7 @@ func specCommand(spec *live.ExecSpec) Command {
 	}
 }
 
-// queryCommand returns the command of a query, but for its environment and
-// terminal.
+// queryCommand returns the command of a query, but for its environment and terminal.
 func queryCommand(options *live.ExecOptions) Command {
 	return Command{
 		Command: driver.Command{
@@ -205,7 +202,6 @@ func queryCommand(options *live.ExecOptions) Command {
 	}
 }
 
-// terminal returns the terminal that a query asks for; nil if it asks for none.
 func terminal(options *live.ExecOptions, resize <-chan driver.WindowSize) *driver.TTY {
 	if !options.TTY {
 		return nil

@@ -24,7 +24,6 @@ func InPools(gate *use.Gate) AdmitFunc {
 	}
 }
 
-// inPool runs the command of a use on a lease of its pool.
 type inPool struct{ use *use.Use }
 
 func (p inPool) scope(ctx context.Context) (string, error) {
@@ -47,8 +46,7 @@ func (p inPool) open(ctx context.Context, command *Command) (Runner, error) {
 	return &leased{use: p.use, route: route, lease: lease, info: route.LeaseInfo(lease)}, nil
 }
 
-// fits returns a function that says whether a target has the place of a command. Only
-// ssh has subsystems.
+// fits returns a function that says whether a target has the place of a command.
 func fits(command *Command) use.Fit {
 	return func(target *v1alpha1.ConnectionTarget) field.ErrorList {
 		problems := validate.Place(command.Root, command.Place)(target)

@@ -31,7 +31,6 @@ const (
 
 // Commands runs commands within common bounds. It is safe for concurrent use.
 type Commands struct {
-	// input and output are what commands of the JSON form hold in memory.
 	input, output *quota.Quota
 	results       *idempotency.Results
 }
@@ -59,7 +58,6 @@ func (c *Commands) Storage(admit AdmitFunc) rest.Storage {
 	}
 }
 
-// request is one request to run a command.
 type request struct {
 	commands *Commands
 	use      *use.Use
@@ -116,15 +114,13 @@ func (r *request) stream(w http.ResponseWriter, req *http.Request, options *live
 // errNotUpgraded is for the audit; the stream itself has answered the client.
 var errNotUpgraded = refusal.New(refusal.BadRequest, "the streams were not opened")
 
-// aim notes where a command wants to run, for the audit.
 func (r *request) aim(command *Command) {
 	if r.backend.choosesPlace() {
 		r.use.Target, r.use.Place = command.Target, command.Place
 	}
 }
 
-// holdBody counts the body of a request until release is called once. A body of
-// unknown length counts like the longest.
+// holdBody counts a body until release is called once; one of unknown length is the longest.
 func (c *Commands) holdBody(user string, length int64) (release func(), err error) {
 	if length < 0 || length > maxExecBytes {
 		length = maxExecBytes
@@ -202,8 +198,7 @@ func (r *request) lost() *live.ExecStatus {
 	return execStatus(&result, r.use.RequestID)
 }
 
-// execute runs a command and keeps its output within the bounds. An error means that
-// nothing was started.
+// execute runs a command. An error means that nothing was started.
 func (r *request) execute(ctx context.Context, command *Command, spec *live.ExecSpec, out *output) (*live.ExecStatus, error) {
 	runner, err := r.backend.Open(ctx, command)
 	if err != nil {
@@ -226,7 +221,6 @@ func (r *request) execute(ctx context.Context, command *Command, spec *live.Exec
 	return status, nil
 }
 
-// run runs a command and closes its runner. ctx is one of the runner's Watch.
 func (r *request) run(ctx context.Context, runner Runner, command driver.Command, streams driver.Streams) use.Result {
 	defer runner.Close()
 	r.use.AuditStarted(runner.Lease(), &command)
@@ -240,8 +234,7 @@ func (r *request) run(ctx context.Context, runner Runner, command driver.Command
 	return result
 }
 
-// explain says in the message of a command that has not completed whether it may
-// have run.
+// explain says in the message of a command whether it may have run.
 func (r *request) explain(ctx context.Context, result *use.Result) {
 	switch result.Outcome {
 	case live.OutcomeNotStarted:

@@ -81,21 +81,18 @@ type capture struct {
 	truncated bool
 }
 
-// output is what the command of a JSON form writes.
 type output struct{ stdout, stderr capture }
 
 func newOutput(q *quota.Quota, user string) *output {
 	return &output{stdout: capture{quota: q, user: user}, stderr: capture{quota: q, user: user}}
 }
 
-// release says that the output is held no longer. It is called once, when the
-// command writes no more.
+// release is called once, when the command writes no more.
 func (o *output) release() {
 	o.stdout.release()
 	o.stderr.release()
 }
 
-// putInto puts what was kept into a status.
 func (o *output) putInto(status *live.ExecStatus) {
 	status.Stdout, status.StdoutBytes = o.stdout.text()
 	status.Stderr, status.StderrBytes = o.stderr.text()
@@ -128,7 +125,6 @@ func (c *capture) text() (string, []byte) {
 	return "", []byte(c.kept.String())
 }
 
-// withoutHalfCharacter cuts an incomplete character off the end.
 func withoutHalfCharacter(s string) string {
 	for back := 1; back < utf8.UTFMax && back <= len(s); back++ {
 		if start := len(s) - back; utf8.RuneStart(s[start]) {

@@ -24,8 +24,7 @@ import (
 	"github.com/connpool/connpool/internal/stream"
 )
 
-// unreadGrace is how long a client that does not read has to take what is left
-// when its time is over.
+// unreadGrace is how long a client that does not read has when its time is over.
 const unreadGrace = 5 * time.Second
 
 // proxiedRequest is one proxied request and its answer. httputil.ReverseProxy moves
@@ -39,10 +38,8 @@ type proxiedRequest struct {
 	responder rest.Responder
 	life      lifetime
 
-	// failure is why there is no answer.
 	failure error
-	// status of the answer; 0 while there is none.
-	status int
+	status  int
 	// whole reports whether the answer was read to its end. cut is why it was not.
 	whole  bool
 	cut    error
@@ -78,7 +75,6 @@ func (r *proxiedRequest) serve(w http.ResponseWriter, req *http.Request) {
 	proxy.ServeHTTP(&switchable{w, &r.life}, req.WithContext(ctx))
 }
 
-// rewrite turns the request into the one that the target gets.
 func (r *proxiedRequest) rewrite(request *httputil.ProxyRequest) {
 	out := request.Out
 	out.URL, out.Host, out.RequestURI = r.location, "", ""
@@ -115,7 +111,6 @@ func (r *proxiedRequest) answered(own http.Header, answer *http.Response) error 
 	return nil
 }
 
-// answerBody notes how far an answer was read.
 type answerBody struct {
 	io.ReadCloser
 
@@ -152,7 +147,6 @@ func (r *proxiedRequest) fail(w http.ResponseWriter, err error) {
 	r.responder.Error(r.refuse(err))
 }
 
-// refuse returns what is known about a request that got no answer.
 func (r *proxiedRequest) refuse(err error) error {
 	reason, message := use.Why(r.life.ctx, err)
 	if driver.OutcomeOf(err) == driver.NotStarted {
@@ -228,7 +222,6 @@ func hurryWith(ctx context.Context, w http.ResponseWriter) (undo func()) {
 	}
 }
 
-// proxyBuffers lends the buffers that move answers.
 type proxyBuffers struct{}
 
 const proxyBufferSize = 32 << 10
@@ -244,14 +237,12 @@ func (proxyBuffers) Get() []byte {
 // Put implements httputil.BufferPool.
 func (proxyBuffers) Put(buffer []byte) { proxyBufferPool.Put((*[proxyBufferSize]byte)(buffer)) }
 
-// lifetime is how long a request lasts, and what it has moved by now.
 type lifetime struct {
 	// ctx ends with the request. end ends it for a cause, of which the first counts.
 	ctx   context.Context //nolint:containedctx // a proxied request is as short as a call
 	end   context.CancelCauseFunc
 	bytes use.Traffic
-	// switched is the client's end of the connection if that has become one of another
-	// protocol.
+	// switched is the client's end of a connection that speaks another protocol by now.
 	switched *clientEnd
 }
 
@@ -299,7 +290,6 @@ func (s *switchable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return taken, buffers, nil
 }
 
-// clientEnd is the client's end of an upgraded connection.
 type clientEnd struct {
 	net.Conn
 
@@ -380,7 +370,6 @@ func (c *clientEnd) finish() {
 	_ = under.Close()
 }
 
-// targetEnd is the target's end of an upgraded connection.
 type targetEnd struct {
 	io.ReadWriteCloser
 

@@ -40,8 +40,7 @@ func (s *Sessions) AdmitCommand(ctx context.Context, name string) (*use.Use, exe
 	}, nil
 }
 
-// forbidden are the fields that commands in sessions do not have, and what to do
-// instead.
+// forbidden are the fields that commands in sessions do not have, and what to do instead.
 var forbidden = map[string]string{
 	"target":    "the session stays on its target; leave it out",
 	"container": "the session stays in its container; leave it out",
@@ -54,7 +53,6 @@ var forbidden = map[string]string{
 	"term":      "a session has no terminal; use the pool's exec",
 }
 
-// run begins a command.
 func (s *liveSession) run(context.Context, *exec.Command) (exec.Runner, error) {
 	if err := s.begin(); err != nil {
 		return nil, err
@@ -68,16 +66,14 @@ type runner struct {
 	outcome driver.Outcome
 }
 
-// Lease implements exec.Runner. A command need not wait for the connection of its
-// session.
+// Lease implements exec.Runner. The connection is there already.
 func (r *runner) Lease() use.LeaseInfo {
 	info := r.session.info
 	info.Acquired, info.Wait = live.AcquiredWarm, 0
 	return info
 }
 
-// Watch implements exec.Runner. The permission of the owner ends the session, and
-// that ends the command.
+// Watch implements exec.Runner. A session ends with its owner's permission.
 func (r *runner) Watch(ctx context.Context) (watched context.Context, stop func()) {
 	watched, cancel := context.WithCancel(ctx)
 	detach := context.AfterFunc(r.session.ctx, cancel)
@@ -87,8 +83,7 @@ func (r *runner) Watch(ctx context.Context) (watched context.Context, stop func(
 	}
 }
 
-// Run implements exec.Runner. A command whose session has ended before it began says
-// why the session did.
+// Run implements exec.Runner. What has not begun gives the reason of its session.
 func (r *runner) Run(ctx context.Context, command driver.Command, streams driver.Streams) (driver.ExitStatus, error) {
 	r.outcome = driver.Unknown // of a command that panics, too
 	status, err := r.session.shell.Run(ctx, driver.Command{Argv: command.Argv, Shell: command.Shell}, streams.Stdout, streams.Stderr)

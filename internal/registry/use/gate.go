@@ -41,8 +41,7 @@ type Config struct {
 	Pools      Pools
 	Objects    Objects
 	Authorizer authorizer.UnconditionalAuthorizer
-	// Audit gets a line for every use when it starts, when it ends and when it is
-	// refused. The zero value writes none.
+	// Audit gets a line for every use when it starts, ends or is refused; the zero value none.
 	Audit logr.Logger
 	// AuditCommands puts the words of commands into these lines. They may hold
 	// secrets; standard input and the environment are never written.
@@ -63,8 +62,7 @@ func NewGate(config Config) *Gate { return &Gate{Config: config, counter: newCou
 
 // Limits bound what runs at the same time. 0 means no bound.
 type Limits struct {
-	// StreamsPerUser bounds the uses of one user, and StreamsPerPool those of one
-	// pool; commands of the JSON form count like streams.
+	// Both bound uses; commands of the JSON form count like streams.
 	StreamsPerUser, StreamsPerPool int
 }
 
@@ -73,8 +71,7 @@ type PoolName struct{ Namespace, Name string }
 
 // counter counts the uses that run.
 type counter struct {
-	limits Limits
-	// canceled is closed when all uses have to end.
+	limits     Limits
 	canceled   chan struct{}
 	cancelOnce sync.Once
 
@@ -93,8 +90,7 @@ func newCounter(limits Limits) *counter {
 // Cancel ends all uses: their contexts end with ErrShutdown.
 func (c *counter) Cancel() { c.cancelOnce.Do(func() { close(c.canceled) }) }
 
-// begin counts one more use until end is called once. The error is a refusal with
-// 429 that names the limit.
+// begin counts one more use until end is called once, or refuses it with 429.
 func (c *counter) begin(user string, pool PoolName) (end func(), err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,25 +1,21 @@
-// Package use is what all uses of a pool share: who may use it, how many uses there
-// may be at the same time, the lease, the result, the audit lines, and the words for
-// what the pools refuse.
+// Package use is what all uses of a pool share: who may use it, how many uses there may
+// be at the same time, the lease, the result, the audit, and what a refusal says.
 //
 //	gate := use.NewGate(use.Config{Pools: set, Objects: cache, Authorizer: authorizer})
 //	...
 //	u, err := gate.Admit(ctx, "web", "exec")
-//	...
 //	route, err := u.Route(ctx, field.NewPath("target"), "web-1")
 //	lease, err := u.Lease(ctx, route, validate.Place(nil, u.Place))
 //
-// A use needs the verb create on the exact subresource of its pool. The generic
-// server has checked the verb that it sees, which for a WebSocket is get, so Admit
-// checks it again, and Watch repeats that check every 15 seconds while the use
-// lasts.
+// A use needs the verb create on the exact subresource of its pool. The generic server
+// has checked the verb that it sees, which for a WebSocket is get, so Admit checks it
+// again, and Watch repeats that while the use lasts.
 //
-// At most once: an error before the lease is an HTTP status, and a command that
-// had a lease ends with an outcome instead. No answer has a Retry-After, because
-// clients would send the command again on their own.
+// At most once: an error before the lease is an HTTP status, and a command that had a
+// lease ends with an outcome instead. No answer has a Retry-After, because clients would
+// send the command again on their own.
 //
-// Trade-offs: each process counts its own uses; several replicas do not add theirs
-// up.
+// Trade-offs: each process counts its own uses; several replicas do not add theirs up.
 package use
 
 import (
@@ -37,8 +33,7 @@ import (
 
 // Use is one request to use a pool, and what its audit lines say.
 type Use struct {
-	Gate *Gate
-	// PoolName identifies the pool.
+	Gate     *Gate
 	PoolName PoolName
 	// Begin counts the use until end is called once, unless it is one too many.
 	Begin func() (end func(), err error)
@@ -55,12 +50,10 @@ type Use struct {
 	Method, Path string
 
 	permission authorizer.AttributesRecord
-	// pool is the declared pool, once it was read.
-	pool *v1alpha1.ConnectionPool
+	pool       *v1alpha1.ConnectionPool
 }
 
-// RequestIDOf returns the ID of the request in the API server's own audit log, so
-// that the lines of both logs can be matched.
+// RequestIDOf returns the ID of the request in the API server's own audit log.
 func RequestIDOf(ctx context.Context) string {
 	if id := driver.Sanitize(audit.GetAuditIDTruncated(ctx)); id != "" {
 		return id

@@ -1,11 +1,8 @@
-// Package validate has the rules for fields that several requests of the live API
-// have in common: places in a target, names and environments.
+// Package validate has the rules for fields that several requests have in common: places
+// in a target, names and environments. Problems never repeat a value that may be a secret.
 //
 //	problems := validate.Place(root, place)(target)
 //	problems = append(problems, validate.Environment(root.Child("env"), env)...)
-//
-// Problems name the field and the next step. They never repeat a value that may be
-// a secret, and show others without control characters.
 package validate
 
 import (
@@ -117,8 +114,7 @@ func Printable(words string) bool {
 // environmentName is what POSIX calls a name.
 var environmentName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// Environment returns what is wrong with the variables of a command. It never
-// repeats a value, which may be a secret.
+// Environment returns what is wrong with the variables of a command, without their values.
 func Environment(at *field.Path, env map[string]string) (problems field.ErrorList) {
 	if len(env) > live.MaxCommandArguments {
 		return field.ErrorList{field.TooMany(at, len(env), live.MaxCommandArguments)}
