@@ -18,8 +18,7 @@ import (
 	"github.com/connpool/connpool/internal/registry/use"
 )
 
-// action is the REST storage of a subresource that acts at once, on what has that name
-// in the namespace of the request.
+// action is the REST storage of a subresource that acts at once on what has its name.
 type action struct {
 	// sample has the type of its requests.
 	sample runtime.Object
@@ -28,10 +27,13 @@ type action struct {
 
 var _ rest.NamedCreater = (*action)(nil)
 
+// New implements rest.Storage.
 func (a *action) New() runtime.Object { return a.sample.DeepCopyObject() }
 
+// Destroy implements rest.Storage.
 func (*action) Destroy() {}
 
+// Create implements rest.NamedCreater.
 func (a *action) Create(
 	ctx context.Context, name string, object runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions,
 ) (runtime.Object, error) {
@@ -41,7 +43,6 @@ func (a *action) Create(
 	return a.act(ctx, name)
 }
 
-// actions act on the objects that requests name.
 type actions struct {
 	pools  *poolset.Set
 	config use.Config
@@ -81,8 +82,7 @@ func (a *actions) drained(ctx context.Context, resource, name string, count int)
 	}
 }
 
-// stageCredentials comes before every dial: it passes if the declared target and its
-// credentials can be used.
+// stageCredentials passes if the declared target and its credentials can be used.
 const stageCredentials = "credentials"
 
 // check dials a target once and reports stage by stage.
@@ -136,8 +136,7 @@ func stageOf(found poolset.CheckStage) live.CheckStage {
 	return stage
 }
 
-// declared returns from the target's conditions why there is nothing to dial: the
-// pools have only targets that can be used.
+// declared returns why there is nothing to dial, from the target's conditions.
 func declared(target *v1alpha1.ConnectionTarget) live.CheckStatus {
 	stage := live.CheckStage{
 		Name: stageCredentials, Reason: v1alpha1.ReasonPending,

@@ -42,6 +42,7 @@ var (
 	_ rest.Lister = (*connections)(nil)
 )
 
+// Get implements rest.Getter.
 func (s *connections) Get(ctx context.Context, name string, _ *metav1.GetOptions) (runtime.Object, error) {
 	c, err := find(ctx, s.pools, name)
 	if err != nil {
@@ -54,6 +55,7 @@ func (s *connections) Get(ctx context.Context, name string, _ *metav1.GetOptions
 	return &connection, nil
 }
 
+// List implements rest.Lister.
 func (s *connections) List(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
 	namespace := request.NamespaceValue(ctx)
 	wants, err := s.Select(options)
@@ -80,7 +82,6 @@ func (s *connections) List(ctx context.Context, options *metainternalversion.Lis
 	return page.cut(items), nil
 }
 
-// labels returns the labels of targets by UID.
 func (s *connections) labels(ctx context.Context, namespace string) (map[types.UID]map[string]string, error) {
 	targets, err := s.objects.Targets(ctx, namespace)
 	if err != nil {
@@ -193,12 +194,10 @@ func milliseconds(microseconds int64) string {
 	return fmt.Sprintf("%.1fms", float64(microseconds)/1000)
 }
 
-// page says which part of a list is wanted.
 type page struct {
 	// limit is how many items it may have; 0 for all.
 	limit int
-	// after has the namespace and the name of the last item of the page before, which are
-	// its continue token. The zero value comes before every connection.
+	// after has the namespace and the name of the page before's last item, its continue token.
 	after live.Connection
 }
 

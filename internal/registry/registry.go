@@ -1,14 +1,12 @@
-// Package registry is the REST storage of the live API. It assembles the packages
-// below it and has the rest itself: connections, drains and checks.
+// Package registry is the REST storage of the live API. It assembles the packages below
+// it and has the rest itself: connections, drains and checks.
 //
 //	r := registry.New(set, "replica-0", use.Config{Objects: cache, Authorizer: authorizer})
 //	group.VersionedResourcesStorageMap["v1alpha1"] = r.Storage()
 //	...
 //	r.Wait(ctx) // after the last request was accepted
 //
-// Nothing is stored. Every request asks the pools for their connections; the names
-// and labels of pools and targets come from Objects. What runs on connections is in
-// packages of its own, exec, session, proxy and forward, which share the package use.
+// Nothing is stored: every request asks the pools for their connections.
 //
 // Trade-offs: a connection is found by its name by looking at all connections of its
 // namespace, which is cheaper than a map that has to follow every change.
@@ -38,9 +36,8 @@ type Registry struct {
 	sessions *session.Sessions
 }
 
-// New makes a registry of the pools of a process, which connections call replica. Its
-// uses are configured by config, but for their pools. It panics when a required
-// collaborator is missing.
+// New makes a registry of the pools of the replica. config says how they are used, but for
+// its Pools. New panics when a required collaborator is missing.
 func New(pools *poolset.Set, replica string, config use.Config) *Registry {
 	if pools == nil || config.Objects == nil || config.Authorizer == nil {
 		panic("registry: pools, Objects and Authorizer are required")
@@ -70,9 +67,8 @@ func (r *Registry) Storage() map[string]rest.Storage {
 	}
 }
 
-// Wait returns nil once nothing is used any more. It ends sessions, busy ones after
-// what they run now. When ctx ends first, Wait ends what is left, waits for that, and
-// returns the error of ctx.
+// Wait ends sessions, busy ones after what they run now, and returns nil once nothing is
+// used any more. When ctx ends first, it ends what is left and returns the error of ctx.
 func (r *Registry) Wait(ctx context.Context) error {
 	r.sessions.EndWhenIdle()
 	select {
@@ -85,27 +81,26 @@ func (r *Registry) Wait(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// subresourceParent is a resource of which only the subresources are served: the
-// objects themselves are custom resources.
+// subresourceParent is the parent of subresources; its objects are custom resources.
 type subresourceParent struct {
 	singular, kind string
 	// sample has a type that the live API knows; no request creates one.
 	sample runtime.Object
 }
 
-var (
-	_ rest.Storage              = (*subresourceParent)(nil)
-	_ rest.Scoper               = (*subresourceParent)(nil)
-	_ rest.SingularNameProvider = (*subresourceParent)(nil)
-	_ rest.KindProvider         = (*subresourceParent)(nil)
-)
+var _ rest.KindProvider = (*subresourceParent)(nil)
 
+// New implements rest.Storage.
 func (p *subresourceParent) New() runtime.Object { return p.sample.DeepCopyObject() }
 
+// Destroy implements rest.Storage.
 func (*subresourceParent) Destroy() {}
 
+// NamespaceScoped implements rest.Scoper.
 func (*subresourceParent) NamespaceScoped() bool { return true }
 
+// GetSingularName implements rest.SingularNameProvider.
 func (p *subresourceParent) GetSingularName() string { return p.singular }
 
+// Kind implements rest.KindProvider.
 func (p *subresourceParent) Kind() string { return p.kind }

@@ -38,8 +38,8 @@ func validateSpec(spec *live.ExecSpec, rules Rules) field.ErrorList {
 	})...)
 }
 
-// validateOptions returns what is wrong with the query of a streamed command, and
-// its environment.
+// validateOptions returns the environment of a streamed command, and what is wrong with
+// its query.
 func validateOptions(options *live.ExecOptions, rules Rules) (map[string]string, field.ErrorList) {
 	var problems field.ErrorList
 	command := queryCommand(options)
@@ -66,11 +66,10 @@ func validateOptions(options *live.ExecOptions, rules Rules) (map[string]string,
 	return env, append(problems, validate.Environment(field.NewPath("env"), env)...)
 }
 
-// forbid refuses the fields that are set and forbidden.
 func (r Rules) forbid(root *field.Path, set map[string]bool) (problems field.ErrorList) {
 	for _, name := range slices.Sorted(maps.Keys(r.Forbidden)) {
 		if set[name] {
-			problems = append(problems, field.Forbidden(validate.Child(root, name), r.Forbidden[name]))
+			problems = append(problems, field.Forbidden(root.Child(name), r.Forbidden[name]))
 		}
 	}
 	return problems
@@ -109,7 +108,7 @@ func validateKind(c *Command) field.ErrorList {
 		return nil
 	}
 	const rule = "set exactly one of command, shell and subsystem"
-	at := validate.Child(c.Root, "command")
+	at := c.Root.Child("command")
 	if set == 0 {
 		return field.ErrorList{field.Required(at, rule)}
 	}
@@ -117,7 +116,7 @@ func validateKind(c *Command) field.ErrorList {
 }
 
 func validateWords(c *Command) (problems field.ErrorList) {
-	at := validate.Child(c.Root, "command")
+	at := c.Root.Child("command")
 	if len(c.Argv) > live.MaxCommandArguments { // each of which could be wrong
 		return field.ErrorList{field.TooMany(at, len(c.Argv), live.MaxCommandArguments)}
 	}
@@ -133,11 +132,11 @@ func validateWords(c *Command) (problems field.ErrorList) {
 		problems = append(problems, field.Invalid(at.Index(0), "", "the name of the program must not be empty"))
 	}
 	if len(c.Shell) > live.MaxCommandBytes {
-		problems = append(problems, field.TooLong(validate.Child(c.Root, "shell"), "", live.MaxCommandBytes))
+		problems = append(problems, field.TooLong(c.Root.Child("shell"), "", live.MaxCommandBytes))
 	}
-	problems = append(problems, validateNUL(validate.Child(c.Root, "shell"), c.Shell)...)
+	problems = append(problems, validateNUL(c.Root.Child("shell"), c.Shell)...)
 	if len(c.Subsystem) > maxSubsystemLength || !validate.Printable(c.Subsystem) {
-		problems = append(problems, field.Invalid(validate.Child(c.Root, "subsystem"), driver.Sanitize(c.Subsystem), fmt.Sprintf(
+		problems = append(problems, field.Invalid(c.Root.Child("subsystem"), driver.Sanitize(c.Subsystem), fmt.Sprintf(
 			"must be at most %d printable characters, such as sftp", maxSubsystemLength)))
 	}
 	return problems
@@ -150,7 +149,6 @@ func validateNUL(at *field.Path, words string) field.ErrorList {
 	return field.ErrorList{field.Invalid(at, driver.Sanitize(words), "must not hold a NUL character")}
 }
 
-// readEnvironment splits NAME=value pairs.
 func readEnvironment(at *field.Path, pairs []string) (env map[string]string, problems field.ErrorList) {
 	if len(pairs) > live.MaxCommandArguments {
 		return nil, field.ErrorList{field.TooMany(at, len(pairs), live.MaxCommandArguments)}
@@ -193,8 +191,7 @@ func specCommand(spec *live.ExecSpec) Command {
 	}
 }
 
-// queryCommand returns the command of a query, but for its environment and
-// terminal.
+// queryCommand returns the command of a query, but for its environment and terminal.
 func queryCommand(options *live.ExecOptions) Command {
 	return Command{
 		Command: driver.Command{
@@ -205,7 +202,6 @@ func queryCommand(options *live.ExecOptions) Command {
 	}
 }
 
-// terminal returns the terminal that a query asks for; nil if it asks for none.
 func terminal(options *live.ExecOptions, resize <-chan driver.WindowSize) *driver.TTY {
 	if !options.TTY {
 		return nil

@@ -1,18 +1,16 @@
 // Package exec runs the commands of the live API: streamed after an upgrade, or as
-// a JSON object that comes back with its result. All commands take the same path; a
-// Backend says where they run, in a pool or in a session.
+// a JSON object that comes back with its result. All take the same path; a Backend says
+// where they run, in a pool or in a session.
 //
 //	commands := exec.NewCommands()
 //	storage["connectionpools/exec"] = commands.Storage(exec.InPools(gate))
 //	storage["sessions/exec"] = commands.Storage(sessions.AdmitCommand)
 //
-// A request is admitted, counted and validated, and gets its lease, before anything
-// may start: every error until then is an HTTP status. From then on the answer is
+// Every error until a request has its lease is an HTTP status. From then on the answer is
 // the result with its outcome, which is a 200 in the JSON form.
 //
-// Trade-offs: what the JSON form holds of inputs and outputs is bounded, for all and
-// for each user. An input that would be too much is refused, and of an output only
-// the beginning is kept; streams have no such bounds.
+// Trade-offs: an input of the JSON form that would take too much memory is refused, and of
+// an output only the beginning is kept; streams have no such bounds.
 package exec
 
 import (
@@ -25,39 +23,32 @@ import (
 )
 
 // Backend is where the command of one request runs.
-type Backend interface {
-	// Rules say how commands here differ from those on a lease of their own.
-	Rules() Rules
-	// Scope identifies the backend among all in which a user may use the same
-	// request ID for another command.
-	Scope(ctx context.Context) (string, error)
+type Backend struct {
+	Rules
+
+	// Scope identifies the backend among all in which a user's request IDs may be the same.
+	Scope func(ctx context.Context) (string, error)
 	// Open gets what the command needs to run, such as a lease. Its error is a refusal.
 	// The Runner must be closed.
-	Open(ctx context.Context, command *Command) (Runner, error)
+	Open func(ctx context.Context, command *Command) (Runner, error)
 }
 
-// Rules say how commands of a backend differ from those on a lease of their own. The
-// zero value has no differences.
+// Rules say how commands differ from those on a lease of their own.
 type Rules struct {
-	// Forbidden are the fields that commands do not have, each with what to do
-	// instead.
+	// Forbidden are the fields that commands do not have, each with what to do instead.
 	Forbidden map[string]string
-	// AfterTimeout is added to the message of a command that its timeoutSeconds have
-	// ended.
+	// AfterTimeout is added to the message when timeoutSeconds have ended a command.
 	AfterTimeout string
 }
 
-// choosesPlace reports whether the command says where it runs.
 func (r Rules) choosesPlace() bool { return r.Forbidden["target"] == "" }
 
 // Command is a command as its request describes it.
 type Command struct {
 	driver.Command
 
-	// Target that the request names; it may be empty.
-	Target string
-	// Root is the field below which the request describes the command; nil when it
-	// does so at the top.
+	Target string // may be empty
+	// Root is the field that describes the command; nil when it does so at the top.
 	Root *field.Path
 }
 
@@ -68,11 +59,10 @@ type Runner interface {
 	// Watch returns a context that ends when the command may run no longer: its user
 	// has lost the permission, or what it runs in has ended. stop must be called.
 	Watch(ctx context.Context) (watched context.Context, stop func())
-	// Run runs the command, at most once. driver.OutcomeOf its error tells how it
-	// ended.
+	// Run runs the command, at most once. driver.OutcomeOf its error tells how it ended.
 	Run(ctx context.Context, command driver.Command, streams driver.Streams) (driver.ExitStatus, error)
-	// Close gives back what Open got, as far as Run has not. It is called once, after
-	// Run or instead of it.
+	// Close gives back what Open got, as far as Run has not. It is called once, after Run
+	// or instead of it.
 	Close()
 }
 

@@ -52,7 +52,6 @@ func readBody(w http.ResponseWriter, req *http.Request) ([]byte, error) {
 	return io.ReadAll(http.MaxBytesReader(w, req.Body, maxExecBytes))
 }
 
-// toJSON returns the body as JSON. It knows JSON and YAML.
 func toJSON(contentType string, body []byte) ([]byte, error) {
 	media, _, _ := mime.ParseMediaType(contentType)
 	switch media {

@@ -17,18 +17,16 @@ func InPools(gate *use.Gate) AdmitFunc {
 	return func(ctx context.Context, pool string) (*use.Use, Backend, error) {
 		u, err := gate.Admit(ctx, pool, "exec")
 		if err != nil {
-			return nil, nil, err
+			return nil, Backend{}, err
 		}
-		return u, inPool{u}, nil
+		p := inPool{u}
+		return u, Backend{Scope: p.scope, Open: p.open}, nil
 	}
 }
 
-// inPool runs the command of a use on a lease of its pool.
 type inPool struct{ use *use.Use }
 
-func (inPool) Rules() Rules { return Rules{} }
-
-func (p inPool) Scope(ctx context.Context) (string, error) {
+func (p inPool) scope(ctx context.Context) (string, error) {
 	pool, err := p.use.Pool(ctx)
 	if err != nil {
 		return "", err
@@ -36,8 +34,8 @@ func (p inPool) Scope(ctx context.Context) (string, error) {
 	return string(pool.UID), nil
 }
 
-func (p inPool) Open(ctx context.Context, command *Command) (Runner, error) {
-	route, err := p.use.Route(ctx, validate.Child(command.Root, "target"), command.Target)
+func (p inPool) open(ctx context.Context, command *Command) (Runner, error) {
+	route, err := p.use.Route(ctx, command.Root.Child("target"), command.Target)
 	if err != nil {
 		return nil, err
 	}
@@ -48,13 +46,12 @@ func (p inPool) Open(ctx context.Context, command *Command) (Runner, error) {
 	return &leased{use: p.use, route: route, lease: lease, info: route.LeaseInfo(lease)}, nil
 }
 
-// fits returns a function that says whether a target has the place of a command. Only
-// ssh has subsystems.
+// fits returns a function that says whether a target has the place of a command.
 func fits(command *Command) use.Fit {
 	return func(target *v1alpha1.ConnectionTarget) field.ErrorList {
 		problems := validate.Place(command.Root, command.Place)(target)
 		if kind := target.Spec.Type(); command.Subsystem != "" && kind != v1alpha1.TargetTypeSSH {
-			problems = append(problems, field.Forbidden(validate.Child(command.Root, "subsystem"),
+			problems = append(problems, field.Forbidden(command.Root.Child("subsystem"),
 				validate.OfType(target.Name, kind)+", which has no subsystems; run a program with command"))
 		}
 		return problems
@@ -71,12 +68,15 @@ type leased struct {
 	ran bool
 }
 
+// Lease implements Runner.
 func (l *leased) Lease() use.LeaseInfo { return l.info }
 
+// Watch implements Runner.
 func (l *leased) Watch(ctx context.Context) (watched context.Context, stop func()) {
 	return l.use.Watch(ctx)
 }
 
+// Run implements Runner.
 func (l *leased) Run(ctx context.Context, command driver.Command, streams driver.Streams) (driver.ExitStatus, error) {
 	l.ran = true
 	execution, err := l.use.Gate.Config.Pools.ExecOn(ctx, l.lease, l.route.Request(), command, streams)
@@ -86,6 +86,7 @@ func (l *leased) Run(ctx context.Context, command driver.Command, streams driver
 	return execution.ExitStatus, l.route.Failure(ctx, err)
 }
 
+// Close implements Runner.
 func (l *leased) Close() {
 	if !l.ran {
 		l.lease.Release()

@@ -21,9 +21,8 @@ import (
 	"github.com/connpool/connpool/internal/stream"
 )
 
-// Bounds of what the commands of the JSON form hold in memory, all together and those
-// of one user. They apply to the input, which is in Exec objects that are read or
-// used, and to the output. 2,000 of the longest would be more than the memory that the
+// Bounds of the input and of the output that commands of the JSON form hold in memory,
+// all together and those of one user: 2,000 of the longest would be more than the
 // operator is usually given.
 const (
 	maxBytes     = 128 << 20
@@ -32,7 +31,6 @@ const (
 
 // Commands runs commands within common bounds. It is safe for concurrent use.
 type Commands struct {
-	// input and output are what commands of the JSON form hold in memory.
 	input, output *quota.Quota
 	results       *idempotency.Results
 }
@@ -54,18 +52,16 @@ func (c *Commands) Storage(admit AdmitFunc) rest.Storage {
 			if err != nil {
 				return nil, nil, err
 			}
-			r := &request{commands: c, use: u, backend: backend, rules: backend.Rules()}
+			r := &request{commands: c, use: u, backend: backend}
 			return u, r.serve, nil
 		},
 	}
 }
 
-// request is one request to run a command.
 type request struct {
 	commands *Commands
 	use      *use.Use
 	backend  Backend
-	rules    Rules
 }
 
 func (r *request) serve(w http.ResponseWriter, req *http.Request, options *live.ExecOptions, responder rest.Responder) error {
@@ -85,7 +81,7 @@ func (r *request) serve(w http.ResponseWriter, req *http.Request, options *live.
 func (r *request) stream(w http.ResponseWriter, req *http.Request, options *live.ExecOptions) error {
 	command := queryCommand(options)
 	r.aim(&command)
-	env, problems := validateOptions(options, r.rules)
+	env, problems := validateOptions(options, r.backend.Rules)
 	if len(problems) > 0 {
 		return refusal.Invalid(problems)
 	}
@@ -118,15 +114,13 @@ func (r *request) stream(w http.ResponseWriter, req *http.Request, options *live
 // errNotUpgraded is for the audit; the stream itself has answered the client.
 var errNotUpgraded = refusal.New(refusal.BadRequest, "the streams were not opened")
 
-// aim notes where a command wants to run, for the audit.
 func (r *request) aim(command *Command) {
-	if r.rules.choosesPlace() {
+	if r.backend.choosesPlace() {
 		r.use.Target, r.use.Place = command.Target, command.Place
 	}
 }
 
-// holdBody counts the body of a request until release is called once. A body of
-// unknown length counts like the longest.
+// holdBody counts a body until release is called once; one of unknown length is the longest.
 func (c *Commands) holdBody(user string, length int64) (release func(), err error) {
 	if length < 0 || length > maxExecBytes {
 		length = maxExecBytes
@@ -157,7 +151,7 @@ func (r *request) post(w http.ResponseWriter, req *http.Request, responder rest.
 	}
 	command := specCommand(&object.Spec)
 	r.aim(&command)
-	if problems := validateSpec(&object.Spec, r.rules); len(problems) > 0 {
+	if problems := validateSpec(&object.Spec, r.backend.Rules); len(problems) > 0 {
 		return refusal.Invalid(problems)
 	}
 	status, err := r.executeOnce(req.Context(), &command, &object.Spec, out)
@@ -204,8 +198,7 @@ func (r *request) lost() *live.ExecStatus {
 	return execStatus(&result, r.use.RequestID)
 }
 
-// execute runs a command and keeps its output within the bounds. An error means that
-// nothing was started.
+// execute runs a command. An error means that nothing was started.
 func (r *request) execute(ctx context.Context, command *Command, spec *live.ExecSpec, out *output) (*live.ExecStatus, error) {
 	runner, err := r.backend.Open(ctx, command)
 	if err != nil {
@@ -228,7 +221,6 @@ func (r *request) execute(ctx context.Context, command *Command, spec *live.Exec
 	return status, nil
 }
 
-// run runs a command and closes its runner. ctx is one of the runner's Watch.
 func (r *request) run(ctx context.Context, runner Runner, command driver.Command, streams driver.Streams) use.Result {
 	defer runner.Close()
 	r.use.AuditStarted(runner.Lease(), &command)
@@ -242,8 +234,7 @@ func (r *request) run(ctx context.Context, runner Runner, command driver.Command
 	return result
 }
 
-// explain says in the message of a command that has not completed whether it may
-// have run.
+// explain says in the message of a command whether it may have run.
 func (r *request) explain(ctx context.Context, result *use.Result) {
 	switch result.Outcome {
 	case live.OutcomeNotStarted:
@@ -252,7 +243,7 @@ func (r *request) explain(ctx context.Context, result *use.Result) {
 		result.Message = fmt.Sprintf("the command of request %s may have run and nobody knows how it ended: %s",
 			r.use.RequestID, result.Message)
 		if errors.Is(context.Cause(ctx), use.ErrTimeout) {
-			result.Message += r.rules.AfterTimeout
+			result.Message += r.backend.AfterTimeout
 		}
 	case live.OutcomeCompleted:
 	}

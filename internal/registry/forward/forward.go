@@ -266,6 +266,7 @@ type countedConn struct {
 	closed  func()
 }
 
+// Close implements net.Conn.
 func (c *countedConn) Close() error {
 	defer c.closed()
 	return c.Conn.Close()

@@ -3,12 +3,11 @@
 //
 //	status, repeated, err := results.Do(ctx, key, &spec, lost, run)
 //
-// A key stands for one command: another one under it is refused, and so is a new one
-// when too much is remembered. A command that has proved not to have started is not
-// remembered, so that it can be tried again.
+// A key stands for one command: another one under it is refused, and so is a new one when
+// too much is remembered. A command that has not started is not remembered.
 //
-// Trade-offs: results are in the memory of this process, for ten minutes. That memory
-// is bounded, and nothing is forgotten early to make room.
+// Trade-offs: results are in the memory of this process, for ten minutes. That memory is
+// bounded, and nothing is forgotten early to make room.
 package idempotency
 
 import (
@@ -33,14 +32,12 @@ const (
 	maxUserBytes = 64 << 20
 )
 
-// entryOverhead is roughly what an entry takes beside its output. It bounds the
-// number of entries, too.
+// entryOverhead is roughly what an entry takes beside its output, so it bounds their number.
 const entryOverhead = 1 << 10
 
 // Key is a request ID with the user and the scope for which it stands.
 type Key struct{ User, Scope, ID string }
 
-// entry is a request that runs or has run.
 type entry struct {
 	key    Key
 	digest [sha256.Size]byte
@@ -59,7 +56,6 @@ type entry struct {
 
 // Results are what is remembered. They are safe for concurrent use.
 type Results struct {
-	// held counts the bytes of all entries.
 	held *quota.Quota
 
 	// mu guards what follows; nothing waits under it.
@@ -74,10 +70,9 @@ func New() *Results { return newResults(quota.New(maxBytes, maxUserBytes)) }
 
 func newResults(held *quota.Quota) *Results { return &Results{held: held, byKey: map[Key]*entry{}} }
 
-// Do runs a command unless one runs, or has run, under the same key: then it returns
-// the result of that, and repeated is true. The context of run ends when no caller of
-// Do waits for the command any more. If run panics, lost() is remembered as its
-// result.
+// Do runs a command unless one runs, or has run, under the same key: then it returns the
+// result of that, and repeated is true. The context of run ends when no caller waits any
+// more. If run panics, lost() is its result.
 func (r *Results) Do(
 	ctx context.Context, key Key, spec *live.ExecSpec, lost func() *live.ExecStatus,
 	run func(context.Context) (*live.ExecStatus, error),
@@ -102,7 +97,6 @@ func (r *Results) Do(
 	return status, false, err
 }
 
-// await waits for the result of the first request with that ID.
 func (e *entry) await(ctx context.Context) (status *live.ExecStatus, repeated bool, err error) {
 	select {
 	case <-e.done:
@@ -134,7 +128,6 @@ func (r *Results) enter(key Key, digest [sha256.Size]byte, cancel context.Cancel
 	return e, true, nil
 }
 
-// forget drops what has been remembered for long enough.
 func (r *Results) forget(now time.Time) {
 	for len(r.ended) > 0 && now.Sub(r.ended[0].ended) >= memory {
 		r.drop(r.ended[0])
@@ -148,7 +141,6 @@ func (r *Results) drop(e *entry) {
 	delete(r.byKey, e.key)
 }
 
-// leave notes that one request waits no longer.
 func (r *Results) leave(e *entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -175,7 +167,6 @@ func (r *Results) finish(e *entry, status *live.ExecStatus, err error) {
 	r.ended = append(r.ended, e)
 }
 
-// outputOf returns how many bytes of output a result has.
 func outputOf(status *live.ExecStatus) int64 {
 	return int64(len(status.Stdout) + len(status.StdoutBytes) + len(status.Stderr) + len(status.StderrBytes))
 }

@@ -1,11 +1,9 @@
-// Package list is what the resources of the live API have in common whose objects are
-// made for each request: how they are listed, selected, ordered and shown.
+// Package list is what resources have in common whose objects are made for each request:
+// how they are listed, selected, ordered and shown. Embed a Resource.
 //
 //	wants, err := resource.Select(options)
 //	...
 //	if wants(&session) {
-//
-// Embed a Resource to implement most of REST storage.
 //
 // Trade-offs: every list looks at all objects. They are in memory, and few.
 package list
@@ -50,11 +48,9 @@ type Resource[T Object] struct {
 }
 
 var (
-	_ rest.Scoper               = (*Resource[Object])(nil)
-	_ rest.SingularNameProvider = (*Resource[Object])(nil)
-	_ rest.ShortNamesProvider   = (*Resource[Object])(nil)
-	_ rest.CategoriesProvider   = (*Resource[Object])(nil)
-	_ rest.TableConvertor       = (*Resource[Object])(nil)
+	_ rest.ShortNamesProvider = (*Resource[Object])(nil)
+	_ rest.CategoriesProvider = (*Resource[Object])(nil)
+	_ rest.TableConvertor     = (*Resource[Object])(nil)
 )
 
 // New implements rest.Storage.
@@ -123,8 +119,7 @@ func (r *Resource[T]) unknown(name string) error {
 		driver.Sanitize(name), r.Plural, strings.Join(known, ", ")))
 }
 
-// Compare orders objects by namespace and name, which do not change while a list is
-// paged through.
+// Compare orders objects by namespace and name, which stay while a list is paged through.
 func Compare(a, b metav1.Object) int {
 	return cmp.Or(strings.Compare(a.GetNamespace(), b.GetNamespace()), strings.Compare(a.GetName(), b.GetName()))
 }

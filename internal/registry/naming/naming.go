@@ -2,10 +2,8 @@
 //
 //	naming.Of(pool, target, 7).Name // web-1-0f3a9c1b22
 //
-// A name and a UID follow from the UIDs of pool and target and the number of the
-// connection, so that a name can be found again and nothing has to be remembered.
-//
-// Trade-offs: a connection is found by making the names of all connections.
+// Name and UID follow from the UIDs of pool and target and the number of the connection,
+// so nothing has to be remembered, and a connection is found by making all names.
 package naming
 
 import (
@@ -40,11 +38,9 @@ func Of(pool, target poolset.Ref, id uint64) Identity {
 	return Identity{Name: name, UID: types.UID(uuid.NewSHA1(uuid.Nil, sum[:]).String())}
 }
 
-// Possible reports whether a connection to the target may have that name. It is
-// quicker than to make the name.
+// Possible reports, quicker than Of, whether a connection to the target may have that name.
 func Possible(target, name string) bool { return strings.HasPrefix(name, namePrefix(target)) }
 
-// namePrefix returns the part of a name that people read.
 func namePrefix(target string) string {
 	if len(target) > maxTargetInName {
 		target = strings.TrimRight(target[:maxTargetInName], "-.")

@@ -12,7 +12,6 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// queryKey is where a hidden query is in the context of its request.
 type queryKey struct{}
 
 type query struct {
@@ -40,10 +39,9 @@ func queryOf(req *http.Request) query {
 	return query{raw: req.URL.RawQuery, forced: req.URL.ForceQuery}
 }
 
-// locate splits the target off the path behind proxy and returns what is asked of
-// it, as it was sent: nothing is decoded, cleaned or put in order. What was
-// authorized must be what is asked for, so a path that can be read in two ways is
-// refused.
+// locate splits the target off the path behind proxy and returns what is asked of it, as
+// it was sent. What was authorized must be what is asked for, so a path that can be read
+// in two ways is refused.
 func locate(req *http.Request, path string) (location *url.URL, target string, problems field.ErrorList) {
 	path = strings.TrimPrefix(path, "/")
 	target, rest, _ := strings.Cut(path, "/")
@@ -82,13 +80,8 @@ func ambiguity(u *url.URL, path string) string {
 }
 
 func hasEncodedTrick(escaped string) bool {
-	escaped = strings.ToLower(escaped)
-	for _, trick := range []string{"%2e", "%2f", "%5c", "%25", "%00"} {
-		if strings.Contains(escaped, trick) {
-			return true
-		}
-	}
-	return false
+	tricks := []string{"%2e", "%2f", "%5c", "%25", "%00"}
+	return slices.ContainsFunc(tricks, func(trick string) bool { return strings.Contains(strings.ToLower(escaped), trick) })
 }
 
 // escapedEnd returns so many segments from the end of a path, as they were sent.
@@ -120,8 +113,7 @@ func Impersonations(header http.Header) (names []string) {
 	return names
 }
 
-// forbidImpersonation refuses a request that wants to be another user's at the
-// target. Without these headers it would run as a user that the client did not ask for.
+// forbidImpersonation refuses what would run as a user that the client did not ask for.
 func forbidImpersonation(header http.Header) (problems field.ErrorList) {
 	for _, name := range Impersonations(header) {
 		problems = append(problems, field.Forbidden(field.NewPath("headers").Key(driver.Sanitize(name)),
@@ -130,7 +122,6 @@ func forbidImpersonation(header http.Header) (problems field.ErrorList) {
 	return problems
 }
 
-// cleanRequest removes from a request what is not for the target.
 func cleanRequest(header http.Header) {
 	for name := range header {
 		if slices.ContainsFunc(identifying, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
@@ -149,8 +140,7 @@ func cleanRequest(header http.Header) {
 	}
 }
 
-// ours is the prefix of the headers that this server sets: a target does not know what
-// they say.
+// ours is the prefix of the headers that only this server may set.
 const ours = "Connpool-"
 
 // siteHeaders are headers by which a server tells clients how to treat it. Clients
@@ -162,7 +152,6 @@ var siteHeaders = []string{
 	"Access-Control-Allow-Origin", "Access-Control-Expose-Headers",
 }
 
-// cleanAnswer removes from an answer what is not for the client.
 func cleanAnswer(header http.Header) {
 	for name := range header {
 		if strings.HasPrefix(name, ours) || slices.Contains(siteHeaders, name) {

@@ -5,16 +5,14 @@
 //	...
 //	next.ServeHTTP(w, proxy.HideQuery(req)) // in front of the generic server
 //
-// A request is authorized like a command, and then passed on as it was sent: with
-// the credentials of the target's connection, and with none of the client's. The
-// answer is the target's, whatever its status; our own answers are Status objects
-// with an outcome among their causes.
+// A request is passed on as it was sent: with the credentials of the target's connection,
+// and with none of the client's. The answer is the target's, whatever its status; our own
+// answers are Status objects with an outcome among their causes.
 //
-// Trade-offs: when kube-apiserver stands in front of this server, it rewrites the
-// path and the query in its own way, hides redirects, and takes Impersonate- headers
-// for its own. It also closes an upgraded connection as a whole when either side
-// ends its half, which is why our own client asks for frames on it. A direct request
-// is not changed.
+// Trade-offs: kube-apiserver in front of this server rewrites path and query in its own
+// way, hides redirects, takes Impersonate- headers for its own, and closes an upgraded
+// connection as a whole when either side ends its half, which is why our own client asks
+// for frames on it. A direct request is not changed.
 package proxy
 
 import (
@@ -86,7 +84,6 @@ func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.P
 	return nil
 }
 
-// fits refuses targets without an HTTP API.
 func fits(target *v1alpha1.ConnectionTarget) field.ErrorList {
 	kind := target.Spec.Type()
 	if kind != v1alpha1.TargetTypeSSH {

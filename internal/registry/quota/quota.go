@@ -1,14 +1,10 @@
-// Package quota bounds how many bytes are held in memory at the same time, for all
-// users together and for each of them.
+// Package quota bounds how many bytes are held in memory at the same time, for all users
+// together and for each of them. A quota only counts; callers give back what they took.
 //
-//	held := quota.New(128<<20, 64<<20)
 //	if !held.Take("ann", 1<<20) {
 //		// refuse it
 //	}
-//	...
-//	held.Add("ann", -1<<20)
-//
-// Trade-offs: a quota only counts. Its callers give back what they have taken.
+//	defer held.Add("ann", -1<<20)
 package quota
 
 import "sync"
@@ -28,8 +24,7 @@ func New(most, mostUser int64) *Quota {
 	return &Quota{most: most, mostUser: mostUser, users: map[string]int64{}}
 }
 
-// Take counts more bytes of a user unless that exceeds a bound, and reports whether it
-// has.
+// Take counts more bytes of a user, or returns false if that would exceed a bound.
 func (q *Quota) Take(user string, bytes int64) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

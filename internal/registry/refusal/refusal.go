@@ -1,12 +1,11 @@
-// Package refusal makes the errors that answer requests of the live API: an HTTP
-// status, one sentence with the next step, and causes for programs. They answer
-// requests in which nothing was started, or of which the outcome is unknown.
+// Package refusal makes the errors that answer requests of the live API: an HTTP status,
+// one sentence with the next step, and causes for programs.
 //
 //	return refusal.NotStarted(refusal.Unavailable, "", "the pool is gone; try again")
 //	return refusal.Invalid(problems) // 400, with a cause for each field
 //
-// Trade-offs: no refusal has a Retry-After. Clients would send the request again on
-// their own, and a command would run twice.
+// Trade-offs: no refusal has a Retry-After. Clients would send the request again on their
+// own, and a command would run twice.
 package refusal
 
 import (
@@ -43,9 +42,7 @@ var (
 	Unavailable     = Answer{http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable}
 )
 
-// New returns the error that answers a request in which nothing was started. It
-// never says after which time to try again: clients would, on their own, and send a
-// command twice.
+// New returns the error that answers a request in which nothing was started.
 func New(with Answer, message string, causes ...metav1.StatusCause) *apierrors.StatusError {
 	status := metav1.Status{Status: metav1.StatusFailure, Code: with.code, Reason: with.reason, Message: message}
 	if len(causes) > 0 {
@@ -54,8 +51,7 @@ func New(with Answer, message string, causes ...metav1.StatusCause) *apierrors.S
 	return &apierrors.StatusError{ErrStatus: status}
 }
 
-// NotStarted refuses like New. Its causes say that nothing ran, which matters to
-// the client, and give the reason if there is one.
+// NotStarted refuses like New, with causes that say that nothing ran, and why.
 func NotStarted(with Answer, reason, message string) *apierrors.StatusError {
 	return withOutcome(with, live.OutcomeNotStarted, reason, message)
 }
@@ -84,9 +80,8 @@ func Invalid(problems field.ErrorList) *apierrors.StatusError {
 	return New(BadRequest, problems.ToAggregate().Error(), causes...)
 }
 
-// Unread returns the refusal for a declared object that err says could not be
-// read: 404 if it does not exist, else 503 that hides why. what names it in a
-// sentence.
+// Unread refuses because of a declared object that could not be read: with 404 if it does
+// not exist, else with 503. what names it in a sentence.
 func Unread(err error, resource, name, what string) *apierrors.StatusError {
 	if apierrors.IsNotFound(err) {
 		return apierrors.NewNotFound(v1alpha1.Resource(resource), name)
@@ -102,8 +97,7 @@ func List(names []string, atMost int) string {
 	return strings.Join(names, ", ")
 }
 
-// RunAdmission runs the admission of a request that acts at once. Such a request
-// cannot be a dry run.
+// RunAdmission runs the admission of a request that acts at once, which has no dry run.
 func RunAdmission(ctx context.Context, object runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions) error {
 	if options != nil && len(options.DryRun) > 0 {
 		return New(BadRequest, "dryRun is not supported: nothing can be said without doing it")

@@ -81,7 +81,6 @@ func (s *Sessions) open(ctx context.Context, u *use.Use, wanted *live.Session) (
 	return opened, nil
 }
 
-// newSession returns a session without a shell.
 func newSession(u *use.Use, wanted *live.Session, release func()) *liveSession {
 	spec := wanted.Spec
 	spec.TTLSeconds = cmp.Or(spec.TTLSeconds, live.DefaultSessionTTLSeconds)
@@ -107,8 +106,7 @@ func newSession(u *use.Use, wanted *live.Session, release func()) *liveSession {
 	return created
 }
 
-// start leases a connection and starts the shell on it. A server that refuses one
-// more channel lets it try another connection.
+// start starts the shell on a lease, or on another one if the server refuses the channel.
 func (s *liveSession) start(ctx context.Context) error {
 	spec := &s.object.Spec
 	s.use.Target = spec.Target
@@ -161,7 +159,6 @@ func noShell(target poolset.Ref, err error) error {
 	return refusal.NotStarted(with, string(failure.Reason), fmt.Sprintf("no session on target %s: %s", target.Name, failure.Error()))
 }
 
-// validateSession returns what is wrong with a session that a user wants to create.
 func validateSession(s *live.Session) field.ErrorList {
 	root := field.NewPath("spec")
 	problems := validateMetadataName(s)

@@ -17,34 +17,30 @@ import (
 // and the pool. It is an exec.AdmitFunc.
 func (s *Sessions) AdmitCommand(ctx context.Context, name string) (*use.Use, exec.Backend, error) {
 	if err := s.gate.Authorize(ctx, "sessions", name, "exec"); err != nil {
-		return nil, nil, err
+		return nil, exec.Backend{}, err
 	}
 	found, err := s.store.find(request.NamespaceValue(ctx), name)
 	if err != nil {
-		return nil, nil, err
+		return nil, exec.Backend{}, err
 	}
 	if who, _ := request.UserFrom(ctx); !owns(found.use.User(), who) {
-		return nil, nil, apierrors.NewForbidden(live.Resource("sessions"), name,
+		return nil, exec.Backend{}, apierrors.NewForbidden(live.Resource("sessions"), name,
 			errors.New("only its creator may use a session; create one of your own"))
 	}
 	u, err := s.gate.Admit(ctx, found.use.PoolName.Name, "exec")
 	if err != nil {
-		return nil, nil, err
+		return nil, exec.Backend{}, err
 	}
 	u.Begin = s.gate.Join // the session itself is the use that counts
 	u.Session, u.Target, u.Place = name, found.info.Target, found.use.Place
-	return u, backend{found}, nil
+	return u, exec.Backend{
+		Rules: exec.Rules{Forbidden: forbidden, AfterTimeout: "; the session has ended with it, create another one"},
+		Scope: func(context.Context) (string, error) { return "session/" + string(found.object.UID), nil },
+		Open:  found.run,
+	}, nil
 }
 
-// backend runs commands in a session.
-type backend struct{ session *liveSession }
-
-func (backend) Rules() exec.Rules {
-	return exec.Rules{Forbidden: forbidden, AfterTimeout: "; the session has ended with it, create another one"}
-}
-
-// forbidden are the fields that commands in sessions do not have, and what to do
-// instead.
+// forbidden are the fields that commands in sessions do not have, and what to do instead.
 var forbidden = map[string]string{
 	"target":    "the session stays on its target; leave it out",
 	"container": "the session stays in its container; leave it out",
@@ -57,15 +53,11 @@ var forbidden = map[string]string{
 	"term":      "a session has no terminal; use the pool's exec",
 }
 
-func (b backend) Scope(context.Context) (string, error) {
-	return "session/" + string(b.session.object.UID), nil
-}
-
-func (b backend) Open(context.Context, *exec.Command) (exec.Runner, error) {
-	if err := b.session.begin(); err != nil {
+func (s *liveSession) run(context.Context, *exec.Command) (exec.Runner, error) {
+	if err := s.begin(); err != nil {
 		return nil, err
 	}
-	return &runner{session: b.session, outcome: driver.NotStarted}, nil
+	return &runner{session: s, outcome: driver.NotStarted}, nil
 }
 
 // runner runs a command that the session has counted.
@@ -74,16 +66,14 @@ type runner struct {
 	outcome driver.Outcome
 }
 
-// Lease implements exec.Runner. A command need not wait for the connection of its
-// session.
+// Lease implements exec.Runner. The connection is there already.
 func (r *runner) Lease() use.LeaseInfo {
 	info := r.session.info
 	info.Acquired, info.Wait = live.AcquiredWarm, 0
 	return info
 }
 
-// Watch implements exec.Runner. The permission of the owner ends the session, and
-// that ends the command.
+// Watch implements exec.Runner. A session ends with its owner's permission.
 func (r *runner) Watch(ctx context.Context) (watched context.Context, stop func()) {
 	watched, cancel := context.WithCancel(ctx)
 	detach := context.AfterFunc(r.session.ctx, cancel)
@@ -93,8 +83,7 @@ func (r *runner) Watch(ctx context.Context) (watched context.Context, stop func(
 	}
 }
 
-// Run implements exec.Runner. A command whose session has ended before it began says
-// why the session did.
+// Run implements exec.Runner. What has not begun gives the reason of its session.
 func (r *runner) Run(ctx context.Context, command driver.Command, streams driver.Streams) (driver.ExitStatus, error) {
 	r.outcome = driver.Unknown // of a command that panics, too
 	status, err := r.session.shell.Run(ctx, driver.Command{Argv: command.Argv, Shell: command.Shell}, streams.Stdout, streams.Stderr)
@@ -107,4 +96,5 @@ func (r *runner) Run(ctx context.Context, command driver.Command, streams driver
 	return status, err
 }
 
+// Close implements exec.Runner.
 func (r *runner) Close() { r.session.finish(r.outcome) }

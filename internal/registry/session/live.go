@@ -37,10 +37,9 @@ type liveSession struct {
 	created time.Time
 	env     map[string]string // until the shell has it
 
-	shell *shells.Shell
-	lease poolset.Lease
-	info  use.LeaseInfo
-	// release ends the use.
+	shell   *shells.Shell
+	lease   poolset.Lease
+	info    use.LeaseInfo
 	release func()
 	// ctx ends when the session does, after the reason is known.
 	ctx    context.Context //nolint:containedctx // of its life, which no call spans
@@ -51,13 +50,11 @@ type liveSession struct {
 	endedAt time.Time
 
 	// mu guards what follows; nothing waits under it.
-	mu       sync.Mutex
-	running  int // commands, including those that wait for their turn
-	count    int64
-	lastUsed time.Time
-	// idleSince is when the last one has ended.
-	idleSince time.Time
-	// endsWhenIdle reports whether the session ends after what it runs now.
+	mu           sync.Mutex
+	running      int // commands, including those that wait for their turn
+	count        int64
+	lastUsed     time.Time
+	idleSince    time.Time
 	endsWhenIdle bool
 	idle         *time.Timer
 }
@@ -86,20 +83,17 @@ func (s *liveSession) describe() *live.Session {
 	return session
 }
 
-// endReason returns why a session ends.
 func endReason(reason driver.Reason, message string) *driver.Error {
 	return &driver.Error{Reason: reason, Stage: driver.StageSession, Message: message}
 }
 
-// end ends the session for a reason.
 func (s *liveSession) end(why *driver.Error) {
 	s.shell.End(why)
 	s.cancel()
 }
 
-// supervise starts to watch over the session in the background: it ends the session
-// when its time is over. Once the session has ended, it gives the lease back and calls
-// retire.
+// supervise waits for the end of the session in the background, gives the lease back and
+// calls retire.
 func (s *liveSession) supervise(retire func()) {
 	s.mu.Lock()
 	s.idleSince = time.Now()
@@ -151,7 +145,6 @@ func (s *liveSession) endIfIdle() {
 	}
 }
 
-// errShutDown is why a session ends when the operator stops.
 var errShutDown = endReason(use.ReasonShutdown, "the operator was shut down")
 
 // endWhenIdle ends the session, after the commands that it runs now.
@@ -163,8 +156,7 @@ func (s *liveSession) endWhenIdle() {
 	}
 }
 
-// begin counts a command, unless the session has ended. If it returns no error, finish
-// must be called.
+// begin counts a command until finish, unless the session has ended.
 func (s *liveSession) begin() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -181,7 +173,6 @@ func (s *liveSession) begin() error {
 	return nil
 }
 
-// finish notes that a command is over.
 func (s *liveSession) finish(outcome driver.Outcome) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -200,7 +191,6 @@ func (s *liveSession) finish(outcome driver.Outcome) {
 	}
 }
 
-// audit writes a line about the session.
 func (s *liveSession) audit(message string) {
 	facts := s.info.Facts()
 	if why := s.shell.Err(); why != nil {

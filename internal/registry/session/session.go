@@ -4,13 +4,10 @@
 //	sessions := session.New(gate)
 //	storage["sessions"] = sessions
 //	storage["sessions/exec"] = commands.Storage(sessions.AdmitCommand)
-//	...
-//	sessions.EndWhenIdle() // when the operator stops
 //
-// A session is one use of its pool, with one lease, from its creation to its end. It
-// ends when it is deleted, when its time is over, when it has been idle for too long,
-// when its creator loses the permission, or with its shell or connection. The limits
-// on uses count the session, and not the commands in it.
+// A session is one use of its pool, with one lease, and the limits count it, not the
+// commands in it. It ends when it is deleted, when its time is over, when it has been idle
+// for too long, when its creator loses the permission, or with its shell or connection.
 //
 // Trade-offs: sessions live in the memory of this process and end with it. An ended
 // session is listed for ten more minutes, so that its user can read why it ended.

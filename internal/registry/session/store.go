@@ -22,13 +22,11 @@ const (
 	maxNamesTried = 8
 )
 
-// store has the sessions of this process.
 type store struct {
 	mu     sync.Mutex // guards what follows; nothing waits under it
 	byName map[types.NamespacedName]*liveSession
 	// ended are those of byName that have ended, oldest first.
-	ended []*liveSession
-	// closed reports whether new sessions are refused.
+	ended  []*liveSession
 	closed bool
 }
 
@@ -36,8 +34,7 @@ func newStore() *store {
 	return &store{byName: map[types.NamespacedName]*liveSession{}}
 }
 
-// reserve gives a session its name before it has a shell. An ended session gives up
-// its name.
+// reserve gives a session its name, which an ended session gives up.
 func (s *store) reserve(session *liveSession) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,8 +88,7 @@ func (s *store) all(namespace string) []*liveSession {
 	return found
 }
 
-// opened lists a session from now on. tooLate reports whether new sessions have been
-// refused since it was reserved.
+// opened lists a session. tooLate reports whether new ones are refused by now.
 func (s *store) opened(session *liveSession) (tooLate bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,7 +108,6 @@ func (s *store) retire(session *liveSession) {
 	s.forget(session.endedAt)
 }
 
-// remove forgets a session at once.
 func (s *store) remove(session *liveSession) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -134,8 +129,6 @@ func (s *store) forget(now time.Time) {
 	}
 }
 
-// endWhenIdle ends the sessions that run no command, and the others after what they
-// run now. New sessions are refused from then on.
 func (s *store) endWhenIdle() {
 	s.mu.Lock()
 	s.closed = true

@@ -28,22 +28,19 @@ func (g *Gate) Admit(ctx context.Context, pool, subresource string) (*Use, error
 	return u, nil
 }
 
-// Subresource is the REST storage of a subresource whose requests are uses. Their
-// query is in an O.
+// Subresource is the REST storage of a subresource whose requests are uses with a query O.
 type Subresource[O runtime.Object] struct {
 	// Object and Options are empty ones.
 	Object  runtime.Object
 	Options O
 	Methods []string
-	// Subpath is the option that has the path behind the subresource, if there may be
-	// one.
+	// Subpath is the option that has the path behind the subresource, if there may be one.
 	Subpath string
 	// Admit authorizes a request about the object of that name.
 	Admit func(ctx context.Context, name string) (*Use, ServeFunc[O], error)
 }
 
-// ServeFunc serves a request. An error means that nothing was started and nothing was
-// answered.
+// ServeFunc serves a request. An error means that nothing was started or answered.
 type ServeFunc[O runtime.Object] func(w http.ResponseWriter, req *http.Request, options O, responder rest.Responder) error
 
 var _ rest.Connecter = (*Subresource[runtime.Object])(nil)

@@ -10,8 +10,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// subject returns what every audit line says. The namespace of a pod has a key of
-// its own beside that of the pool.
+// subject returns what every audit line says. A pod has a key for its own namespace.
 func (u *Use) subject() []any {
 	line := []any{
 		"user", driver.Sanitize(u.UserName()), "namespace", driver.Sanitize(u.PoolName.Namespace), "pool", driver.Sanitize(u.PoolName.Name),
@@ -47,8 +46,7 @@ func (u *Use) AuditRefused(err error) {
 	u.Audit("use refused", "code", code, "reason", reason, "message", driver.Sanitize(err.Error()))
 }
 
-// AuditStarted notes that there is a lease and the use begins. command is nil when
-// the use runs none.
+// AuditStarted notes that there is a lease. command is nil when the use runs none.
 func (u *Use) AuditStarted(lease LeaseInfo, command *driver.Command) {
 	facts := lease.Facts()
 	if u.Gate.Config.AuditCommands && command != nil {
@@ -70,7 +68,6 @@ func (u *Use) AuditEnded(r *Result, t *Traffic) {
 	u.Audit("use ended", facts...)
 }
 
-// wordsOf returns the words of a command for an audit line.
 func wordsOf(command driver.Command) []string {
 	switch {
 	case command.Shell != "":
@@ -85,8 +82,7 @@ func wordsOf(command driver.Command) []string {
 	return safe
 }
 
-// Traffic counts bytes by their direction: In goes to the target, Out comes from
-// it.
+// Traffic counts bytes: In goes to the target, Out comes from it.
 type Traffic struct{ In, Out atomic.Int64 }
 
 // Count puts counters around streams.

@@ -14,16 +14,13 @@ import (
 )
 
 const (
-	// RecheckPeriod is how often the permission of a use is checked while it lasts.
-	// With the authorizer's cache of 10 s, a use ends within 45 s after its user has
-	// lost the permission.
-	RecheckPeriod = 15 * time.Second
-	// recheckTimeout bounds one check.
+	// RecheckPeriod is how often the permission of a use is checked while it lasts. With the
+	// authorizer's cache of 10 s, a use ends within 45 s after its user has lost it.
+	RecheckPeriod  = 15 * time.Second
 	recheckTimeout = 10 * time.Second
 )
 
-// permissionFor is the permission that a use needs: create on the exact
-// subresource, whatever the HTTP method.
+// permissionFor is create on the exact subresource, whatever the HTTP method.
 func permissionFor(ctx context.Context, resource, name, subresource string) authorizer.AttributesRecord {
 	attributes := authorizer.AttributesRecord{
 		Verb: "create", Namespace: request.NamespaceValue(ctx),
@@ -38,8 +35,7 @@ func permissionFor(ctx context.Context, resource, name, subresource string) auth
 	return attributes
 }
 
-// Authorize checks that the user may create the subresource of an object, as Admit
-// does for pools.
+// Authorize checks that the user may create the subresource of an object.
 func (g *Gate) Authorize(ctx context.Context, resource, name, subresource string) error {
 	return g.authorize(ctx, permissionFor(ctx, resource, name, subresource))
 }

@@ -30,10 +30,8 @@ var (
 	ErrTimeout = errors.New("timeoutSeconds have passed")
 )
 
-// LeaseInfo describes a lease and how it was got. A lease itself must not be asked
-// once it has ended.
+// LeaseInfo describes a lease. A lease itself must not be asked once it has ended.
 type LeaseInfo struct {
-	// Target and Connection are names.
 	Target, Connection string
 	Acquired           live.Acquired
 	Wait               time.Duration
@@ -86,8 +84,7 @@ type Result struct {
 // Completed reports whether the use has completed.
 func (r *Result) Completed() bool { return r.Outcome == live.OutcomeCompleted }
 
-// Conclude sets the outcome that follows from the error of the use, and why. ctx is
-// the context of the use.
+// Conclude sets the outcome that follows from the error of the use, and why.
 func (r *Result) Conclude(ctx context.Context, err error) {
 	r.Outcome = live.Outcome(driver.OutcomeOf(err))
 	if err != nil {
@@ -95,8 +92,7 @@ func (r *Result) Conclude(ctx context.Context, err error) {
 	}
 }
 
-// Why returns why a use ended. What the operator did comes before what the remote
-// made of it.
+// Why returns why a use ended: what the operator did comes before what the remote says.
 func Why(ctx context.Context, err error) (reason, message string) {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, ErrRevoked):
@@ -110,8 +106,7 @@ func Why(ctx context.Context, err error) (reason, message string) {
 	return string(classified.Reason), classified.Error()
 }
 
-// EndWith ends a use when its connection ends, with the cause of that, until stop
-// is called.
+// EndWith ends a use with its connection, and the cause of that, until stop is called.
 func EndWith(conn driver.Conn, end context.CancelCauseFunc) (stop func() bool) {
 	return context.AfterFunc(conn.Context(), func() {
 		cause := context.Cause(conn.Context())

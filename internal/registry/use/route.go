@@ -11,8 +11,7 @@ import (
 	"github.com/connpool/connpool/internal/registry/refusal"
 )
 
-// Route is the declared pool, and the declared target if the request names one, that
-// a request wants to use.
+// Route is the declared pool, and the target if the request names one.
 type Route struct {
 	pool *v1alpha1.ConnectionPool
 	// target is nil when the request names none.
@@ -38,8 +37,7 @@ func routesToAny(pool *v1alpha1.ConnectionPool) bool {
 	return pool.Spec.Routing != nil && *pool.Spec.Routing == v1alpha1.RoutingLeastLoaded
 }
 
-// onlyTarget returns the only target that the request can mean; nil when there are
-// several, or when it cannot be read.
+// onlyTarget returns the only target that the request can mean; nil when it is not known.
 func (r Route) onlyTarget(ctx context.Context) *v1alpha1.ConnectionTarget {
 	ref := r.pool.Spec.TargetRef
 	if r.target != nil || ref == nil {
@@ -52,8 +50,7 @@ func (r Route) onlyTarget(ctx context.Context) *v1alpha1.ConnectionTarget {
 	return target
 }
 
-// fitsChosen refuses the target that the pools have chosen if the request does not
-// fit it.
+// fitsChosen refuses the target that the pools have chosen if the request does not fit it.
 func (r Route) fitsChosen(ctx context.Context, chosen poolset.Ref, fits Fit) error {
 	target, err := r.objects.Target(ctx, r.pool.Namespace, chosen.Name)
 	if err != nil || string(target.UID) != chosen.UID {

@@ -19,8 +19,7 @@ import (
 	"github.com/connpool/connpool/internal/registry/refusal"
 )
 
-// refuse words an error of the pools for the client. It is worded only here: the
-// pools return bare errors.
+// refuse words an error of the pools, which return bare errors, for the client.
 func (r Route) refuse(ctx context.Context, err error) *apierrors.StatusError {
 	switch {
 	case errors.Is(err, poolset.ErrUnknownPool), errors.Is(err, poolset.ErrUnknownTarget):
@@ -53,7 +52,6 @@ func (r Route) down(err error) *apierrors.StatusError {
 	}
 }
 
-// subject returns what a message is about.
 func (r Route) subject() string {
 	switch {
 	case r.target != nil:
@@ -65,10 +63,9 @@ func (r Route) subject() string {
 	}
 }
 
-// Failure returns the error of a command on a lease of the route in the words of the
-// API. When a server refuses one more channel, the pools acquire another lease for
-// the command; if they refuse that, the error has no reason and wraps theirs, which is
-// worded here as by Lease. All other errors are returned as they are.
+// Failure returns the error of a command on a lease of the route in the words of the API.
+// When a server refuses one more channel, the pools acquire another lease; if they refuse
+// that, the error has no reason and wraps theirs. All other errors are returned as they are.
 func (r Route) Failure(ctx context.Context, err error) error {
 	failure, ok := errors.AsType[*driver.Error](err)
 	if !ok || failure.Started || failure.Reason != "" || failure.Err == nil {
@@ -78,7 +75,6 @@ func (r Route) Failure(ctx context.Context, err error) error {
 	return &driver.Error{Reason: reasonOf(refused), Message: refused.ErrStatus.Message, Err: err}
 }
 
-// reasonOf returns the reason among the causes of a refusal.
 func reasonOf(refused *apierrors.StatusError) driver.Reason {
 	if details := refused.ErrStatus.Details; details != nil {
 		for _, cause := range details.Causes {
@@ -114,8 +110,7 @@ func (r Route) members(ctx context.Context) (names []string) {
 	return names
 }
 
-// absent says why the pools do not have what is declared: they have only what can be
-// used.
+// absent says why the pools lack what is declared: they have only what can be used.
 func (r Route) absent(ctx context.Context) *apierrors.StatusError {
 	if r.target != nil && !r.pool.Matches(r.target) {
 		return r.notInPool(ctx)

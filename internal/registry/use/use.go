@@ -1,31 +1,26 @@
-// Package use is what all uses of a pool share: who may use it, how many uses there
-// may be at the same time, the lease, the result, the audit lines, and the words for
-// what the pools refuse.
+// Package use is what all uses of a pool share: who may use it, how many uses there may
+// be at the same time, the lease, the result, the audit, and what a refusal says.
 //
 //	gate := use.NewGate(use.Config{Pools: set, Objects: cache, Authorizer: authorizer})
 //	...
 //	u, err := gate.Admit(ctx, "web", "exec")
-//	...
 //	route, err := u.Route(ctx, field.NewPath("target"), "web-1")
 //	lease, err := u.Lease(ctx, route, validate.Place(nil, u.Place))
 //
-// A use needs the verb create on the exact subresource of its pool. The generic
-// server has checked the verb that it sees, which for a WebSocket is get, so Admit
-// checks it again, and Watch repeats that check every 15 seconds while the use
-// lasts.
+// A use needs the verb create on the exact subresource of its pool. The generic server
+// has checked the verb that it sees, which for a WebSocket is get, so Admit checks it
+// again, and Watch repeats that while the use lasts.
 //
-// At most once: an error before the lease is an HTTP status, and a command that
-// had a lease ends with an outcome instead. No answer has a Retry-After, because
-// clients would send the command again on their own.
+// At most once: an error before the lease is an HTTP status, and a command that had a
+// lease ends with an outcome instead. No answer has a Retry-After, because clients would
+// send the command again on their own.
 //
-// Trade-offs: each process counts its own uses; several replicas do not add theirs
-// up.
+// Trade-offs: each process counts its own uses; several replicas do not add theirs up.
 package use
 
 import (
 	"context"
 
-	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -34,60 +29,11 @@ import (
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
-	"github.com/connpool/connpool/internal/poolset"
 )
-
-// Pools is what uses need of a poolset.Set.
-type Pools interface {
-	// Acquire leases a connection.
-	Acquire(ctx context.Context, request poolset.Request) (poolset.Lease, error)
-	// ExecOn runs a command on a lease and ends the lease.
-	ExecOn(
-		ctx context.Context, lease poolset.Lease, request poolset.Request, command driver.Command, streams driver.Streams,
-	) (poolset.Execution, error)
-	// Return ends a lease after what was done with it has ended with err.
-	Return(lease poolset.Lease, err error)
-}
-
-// Objects reads declared objects from a cache. The error for an object that does
-// not exist satisfies apierrors.IsNotFound. The cache owns what is returned.
-type Objects interface {
-	Pool(ctx context.Context, namespace, name string) (*v1alpha1.ConnectionPool, error)
-	Target(ctx context.Context, namespace, name string) (*v1alpha1.ConnectionTarget, error)
-	// Targets returns those of a namespace, or of all when it is empty.
-	Targets(ctx context.Context, namespace string) ([]v1alpha1.ConnectionTarget, error)
-}
-
-// Config is what a Gate works with.
-type Config struct {
-	// Pools, Objects and Authorizer are required.
-	Pools      Pools
-	Objects    Objects
-	Authorizer authorizer.UnconditionalAuthorizer
-	// Audit gets a line for every use when it starts, when it ends and when it is
-	// refused. The zero value writes none.
-	Audit logr.Logger
-	// AuditCommands puts the words of commands into these lines. They may hold
-	// secrets; standard input and the environment are never written.
-	AuditCommands bool
-	Limits        Limits
-}
-
-// Gate admits uses. It is safe for concurrent use.
-type Gate struct {
-	// Config is as it was given to NewGate.
-	Config Config
-
-	*counter
-}
-
-// NewGate makes a gate.
-func NewGate(config Config) *Gate { return &Gate{Config: config, counter: newCounter(config.Limits)} }
 
 // Use is one request to use a pool, and what its audit lines say.
 type Use struct {
-	Gate *Gate
-	// PoolName identifies the pool.
+	Gate     *Gate
 	PoolName PoolName
 	// Begin counts the use until end is called once, unless it is one too many.
 	Begin func() (end func(), err error)
@@ -104,12 +50,10 @@ type Use struct {
 	Method, Path string
 
 	permission authorizer.AttributesRecord
-	// pool is the declared pool, once it was read.
-	pool *v1alpha1.ConnectionPool
+	pool       *v1alpha1.ConnectionPool
 }
 
-// RequestIDOf returns the ID of the request in the API server's own audit log, so
-// that the lines of both logs can be matched.
+// RequestIDOf returns the ID of the request in the API server's own audit log.
 func RequestIDOf(ctx context.Context) string {
 	if id := driver.Sanitize(audit.GetAuditIDTruncated(ctx)); id != "" {
 		return id

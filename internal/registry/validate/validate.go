@@ -1,11 +1,8 @@
-// Package validate has the rules for fields that several requests of the live API
-// have in common: places in a target, names and environments.
+// Package validate has the rules for fields that several requests have in common: places
+// in a target, names and environments. Problems never repeat a value that may be a secret.
 //
 //	problems := validate.Place(root, place)(target)
 //	problems = append(problems, validate.Environment(root.Child("env"), env)...)
-//
-// Problems name the field and the next step. They never repeat a value that may be
-// a secret, and show others without control characters.
 package validate
 
 import (
@@ -25,7 +22,7 @@ import (
 )
 
 // Place returns a function that says whether a target has a place. The fields that
-// name the place are below root.
+// name the place are below root, or at the top when it is nil.
 func Place(root *field.Path, place driver.Place) func(*v1alpha1.ConnectionTarget) field.ErrorList {
 	return func(target *v1alpha1.ConnectionTarget) field.ErrorList {
 		switch target.Spec.Type() {
@@ -50,7 +47,7 @@ const maxNameLength = 253
 var containerName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
 
 func inEngine(root *field.Path, target string, place driver.Place) field.ErrorList {
-	at := Child(root, "container")
+	at := root.Child("container")
 	subject := OfType(target, v1alpha1.TargetTypeDocker)
 	problems := forbidPod(root, subject+", which has no pods; name a container instead", place)
 	switch {
@@ -69,13 +66,13 @@ func inEngine(root *field.Path, target string, place driver.Place) field.ErrorLi
 func InCluster(root *field.Path, target string, place driver.Place) field.ErrorList {
 	var problems field.ErrorList
 	if place.Pod == "" {
-		problems = append(problems, field.Required(Child(root, "pod"),
+		problems = append(problems, field.Required(root.Child("pod"),
 			OfType(target, v1alpha1.TargetTypeKubernetes)+": name the pod, and its namespace if it is not that of the target"))
 		return problems
 	}
-	problems = append(problems, Name(Child(root, "pod"), place.Pod, validation.IsDNS1123Subdomain)...)
-	problems = append(problems, Name(Child(root, "namespace"), place.Namespace, validation.IsDNS1123Label)...)
-	return append(problems, Name(Child(root, "container"), place.Container, validation.IsDNS1123Label)...)
+	problems = append(problems, Name(root.Child("pod"), place.Pod, validation.IsDNS1123Subdomain)...)
+	problems = append(problems, Name(root.Child("namespace"), place.Namespace, validation.IsDNS1123Label)...)
+	return append(problems, Name(root.Child("container"), place.Container, validation.IsDNS1123Label)...)
 }
 
 // Name checks an optional name of something in a cluster.
@@ -94,27 +91,19 @@ func OnHost(root *field.Path, target string, place driver.Place) field.ErrorList
 	subject := OfType(target, v1alpha1.TargetTypeSSH)
 	problems := forbidPod(root, subject+", which has no pods; leave it out", place)
 	if place.Container != "" {
-		problems = append(problems, field.Forbidden(Child(root, "container"), subject+", which has no containers; leave it out"))
+		problems = append(problems, field.Forbidden(root.Child("container"), subject+", which has no containers; leave it out"))
 	}
 	return problems
 }
 
 func forbidPod(root *field.Path, why string, place driver.Place) (problems field.ErrorList) {
 	if place.Pod != "" {
-		problems = append(problems, field.Forbidden(Child(root, "pod"), why))
+		problems = append(problems, field.Forbidden(root.Child("pod"), why))
 	}
 	if place.Namespace != "" {
-		problems = append(problems, field.Forbidden(Child(root, "namespace"), why))
+		problems = append(problems, field.Forbidden(root.Child("namespace"), why))
 	}
 	return problems
-}
-
-// Child returns a field below root, or at the top when root is nil.
-func Child(root *field.Path, name string) *field.Path {
-	if root == nil {
-		return field.NewPath(name)
-	}
-	return root.Child(name)
 }
 
 // Printable reports whether words hold no control characters.
@@ -125,8 +114,7 @@ func Printable(words string) bool {
 // environmentName is what POSIX calls a name.
 var environmentName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// Environment returns what is wrong with the variables of a command. It never
-// repeats a value, which may be a secret.
+// Environment returns what is wrong with the variables of a command, without their values.
 func Environment(at *field.Path, env map[string]string) (problems field.ErrorList) {
 	if len(env) > live.MaxCommandArguments {
 		return field.ErrorList{field.TooMany(at, len(env), live.MaxCommandArguments)}

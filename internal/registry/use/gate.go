@@ -1,16 +1,68 @@
 package use
 
 import (
+	"context"
 	"fmt"
 	"sync"
 
+	"github.com/go-logr/logr"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/registry/refusal"
 )
 
+// Pools is what uses need of a poolset.Set.
+type Pools interface {
+	// Acquire leases a connection.
+	Acquire(ctx context.Context, request poolset.Request) (poolset.Lease, error)
+	// ExecOn runs a command on a lease and ends the lease.
+	ExecOn(
+		ctx context.Context, lease poolset.Lease, request poolset.Request, command driver.Command, streams driver.Streams,
+	) (poolset.Execution, error)
+	// Return ends a lease after what was done with it has ended with err.
+	Return(lease poolset.Lease, err error)
+}
+
+// Objects reads declared objects from a cache. The error for an object that does
+// not exist satisfies apierrors.IsNotFound. The cache owns what is returned.
+type Objects interface {
+	Pool(ctx context.Context, namespace, name string) (*v1alpha1.ConnectionPool, error)
+	Target(ctx context.Context, namespace, name string) (*v1alpha1.ConnectionTarget, error)
+	// Targets returns those of a namespace, or of all when it is empty.
+	Targets(ctx context.Context, namespace string) ([]v1alpha1.ConnectionTarget, error)
+}
+
+// Config is what a Gate works with.
+type Config struct {
+	// Pools, Objects and Authorizer are required.
+	Pools      Pools
+	Objects    Objects
+	Authorizer authorizer.UnconditionalAuthorizer
+	// Audit gets a line for every use when it starts, ends or is refused; the zero value none.
+	Audit logr.Logger
+	// AuditCommands puts the words of commands into these lines. They may hold
+	// secrets; standard input and the environment are never written.
+	AuditCommands bool
+	Limits        Limits
+}
+
+// Gate admits uses. It is safe for concurrent use.
+type Gate struct {
+	// Config is as it was given to NewGate.
+	Config Config
+
+	*counter
+}
+
+// NewGate makes a gate.
+func NewGate(config Config) *Gate { return &Gate{Config: config, counter: newCounter(config.Limits)} }
+
 // Limits bound what runs at the same time. 0 means no bound.
 type Limits struct {
-	// StreamsPerUser bounds the uses of one user, and StreamsPerPool those of one
-	// pool; commands of the JSON form count like streams.
+	// Both bound uses; commands of the JSON form count like streams.
 	StreamsPerUser, StreamsPerPool int
 }
 
@@ -19,8 +71,7 @@ type PoolName struct{ Namespace, Name string }
 
 // counter counts the uses that run.
 type counter struct {
-	limits Limits
-	// canceled is closed when all uses have to end.
+	limits     Limits
 	canceled   chan struct{}
 	cancelOnce sync.Once
 
@@ -39,8 +90,7 @@ func newCounter(limits Limits) *counter {
 // Cancel ends all uses: their contexts end with ErrShutdown.
 func (c *counter) Cancel() { c.cancelOnce.Do(func() { close(c.canceled) }) }
 
-// begin counts one more use until end is called once. The error is a refusal with
-// 429 that names the limit.
+// begin counts one more use until end is called once, or refuses it with 429.
 func (c *counter) begin(user string, pool PoolName) (end func(), err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
