@@ -36,14 +36,9 @@ type PoolObservation struct {
 	Health HealthState
 	// Err is why Health is Down; nil when it is not.
 	Err *driver.Error
-	// Refused is why new credentials could not be proven while the old ones
-	// serve; nil when there are none, or when no attempt has ended.
-	Refused *driver.Error
-	// DialFailures counts failed dials by reason; nil when there were none. The
-	// error of another pool's dial is not counted.
+	// DialFailures counts failed dials by reason, without the errors of other pools'
+	// dials.
 	DialFailures map[driver.Reason]uint64
-	// Rotating reports whether new credentials are being proven.
-	Rotating bool
 	// Departed reports whether the target is no longer the pool's, so that its
 	// health means nothing. Only Snapshot returns such observations.
 	Departed bool
@@ -100,7 +95,7 @@ func (o PoolObservation) plus(other PoolObservation) PoolObservation {
 // that is known of it.
 func observeJumpHost(ref Ref, pool *reach.Pool) *PoolObservation {
 	stats := pool.Stats()
-	o := &PoolObservation{Target: ref, Stats: stats, Rotating: stats.Rotation.Pending, Refused: refused(stats)}
+	o := &PoolObservation{Target: ref, Stats: stats}
 	switch {
 	case stats.Dial.Failures > 0:
 		o.Health, o.Err = HealthDown, driver.AsError(stats.Dial.Err)
@@ -110,10 +105,11 @@ func observeJumpHost(ref Ref, pool *reach.Pool) *PoolObservation {
 	return o
 }
 
-// refused returns why new credentials could not be proven; nil if that is not known.
-func refused(stats connpool.Stats) *driver.Error {
-	if !stats.Rotation.Pending || stats.Rotation.Err == nil {
+// Refused returns why new credentials could not be proven while the old ones serve;
+// nil when there are none, or when no attempt has ended.
+func (o PoolObservation) Refused() *driver.Error {
+	if o.Rotation.Err == nil {
 		return nil
 	}
-	return driver.AsError(stats.Rotation.Err)
+	return driver.AsError(o.Rotation.Err)
 }

@@ -17,16 +17,6 @@ type target struct {
 	members  map[string]*member // by pool UID
 }
 
-// reaches reports whether the pool's connections are made by the version and obey
-// its policy's keepalive.
-func (t *target) reaches(pool Pool, version *reach.Version) bool {
-	if t == nil {
-		return false
-	}
-	m := t.members[pool.UID]
-	return m != nil && m.pool.Dialer().Is(version, pool.keepalive())
-}
-
 // retry lets the target be dialed at once.
 func (t *target) retry() {
 	for _, m := range t.members {

@@ -35,8 +35,8 @@ type Conn struct {
 // Lease is the right to use one connection of a Pool.
 type Lease = connpool.Lease[*Conn]
 
-// PoolOptions are what a Pool is made of. Only Dialer, which makes the first
-// connections, is required. The functions may be called before NewPool returns.
+// PoolOptions are what a Pool is made of. Dialer, which makes the first connections,
+// Dialed and Changed are required. The functions may be called before NewPool returns.
 type PoolOptions struct {
 	Dialer *Dialer
 	// Limits of the pool; DialTimeout is ignored.
@@ -90,12 +90,6 @@ type Pool struct {
 // NewPool starts a pool, which does in the background what no caller waits for.
 func NewPool(background *Background, opts PoolOptions) *Pool {
 	p := &Pool{background: background, dialed: opts.Dialed, changed: opts.Changed}
-	if p.dialed == nil {
-		p.dialed = func(*Dialer, driver.Conn, error) {}
-	}
-	if p.changed == nil {
-		p.changed = func(Change) {}
-	}
 	p.dialer.Store(opts.Dialer)
 	opts.Limits.DialTimeout = noTimeout
 	// Dials begin at once and end by taking the lock, so they see p complete.

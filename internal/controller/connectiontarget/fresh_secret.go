@@ -68,7 +68,7 @@ func (r *Reconciler) isRefused(target *v1alpha1.ConnectionTarget) bool {
 	}
 	seen, _ := r.Pools.Observe(string(target.UID))
 	return slices.ContainsFunc(seen.Pools, func(pool poolset.PoolObservation) bool {
-		return refusesCredentials(pool.Err) || refusesCredentials(pool.Refused)
+		return refusesCredentials(pool.Err) || refusesCredentials(pool.Refused())
 	})
 }
 

@@ -218,8 +218,8 @@ func (r *reporter) credentials(found *problem, pools []poolset.PoolObservation) 
 // does not help. A failure of the network says nothing about credentials.
 func refusedCredentials(pools []poolset.PoolObservation) *driver.Error {
 	for _, pool := range pools {
-		if pool.Refused != nil && pool.Refused.Reason.Permanent() {
-			return pool.Refused
+		if refused := pool.Refused(); refused != nil && refused.Reason.Permanent() {
+			return refused
 		}
 	}
 	return nil
@@ -341,7 +341,7 @@ func (r *reporter) rotating(pools []poolset.PoolObservation) {
 		return
 	}
 	for _, pool := range pools {
-		if pool.Rotating {
+		if pool.Rotation.Pending {
 			r.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonRotating,
 				"changed credentials are being tried before they replace the earlier ones")
 			return
@@ -357,7 +357,7 @@ func lastError(found *problem, pools []poolset.PoolObservation) *v1alpha1.Target
 	failure := firstFailure(pools)
 	for _, pool := range pools {
 		if failure == nil {
-			failure = pool.Refused
+			failure = pool.Refused()
 		}
 	}
 	switch {
