@@ -60,14 +60,6 @@ type Connection struct {
 	Info   driver.Info
 }
 
-// Age is how long the oldest serving connection has lived; 0 when there is none.
-func (o PoolObservation) Age(now time.Time) time.Duration {
-	if o.Oldest.IsZero() {
-		return 0
-	}
-	return now.Sub(o.Oldest)
-}
-
 // plus adds the counters of another observation. The sum is of what has departed.
 func (o PoolObservation) plus(other PoolObservation) PoolObservation {
 	o.Departed, o.Pool, o.Type = true, other.Pool, other.Type

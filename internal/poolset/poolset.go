@@ -15,9 +15,6 @@
 // observation and healthcommand; member; roster; route, ensure and check; Set, which
 // is the whole; and lease.
 //
-// Check goes beside all of this: it dials a target once and tells stage by stage
-// what it finds, also while the pools are parked or paused.
-//
 // Order of locks: that of the checks, that of the roster, those of package reach,
 // that of a member, that of its connection pool.
 //
@@ -112,7 +109,19 @@ func (s *Set) Snapshot() (all []PoolObservation) {
 			all = append(all, m.observation(t.kind))
 		}
 	}
-	return s.roster.departed.appendObservations(all, s.roster.pools)
+	for m, kind := range s.roster.leaving {
+		if s.roster.pools[m.owner.UID] != nil {
+			o := m.observation(kind)
+			o.Departed = true
+			all = append(all, o)
+		}
+	}
+	for key, o := range s.roster.departed {
+		if s.roster.pools[key.pool] != nil {
+			all = append(all, o)
+		}
+	}
+	return all
 }
 
 // Connections returns the connections to the targets of a namespace, or to all
@@ -150,10 +159,10 @@ func (s *Set) RecyclePool(pool string) (retired int) {
 }
 
 // Check dials a target once, as it was ensured last, and reports stage by stage.
-// It goes beside the pools, whatever their state and even if they have given up
-// for now, but obeys the address policy and the dial budget, and closes what it
-// made. Success lets the target's pools, and those behind it if it is a jump
-// host, dial at once; failure changes nothing for them.
+// It goes beside the pools, also while they are parked or paused, but obeys the
+// address policy and the dial budget, and closes what it made. Success lets the
+// target's pools, and those behind it if it is a jump host, dial at once; failure
+// changes nothing for them.
 //
 // One check of a target runs at a time, so that a wrong key is offered once: callers
 // who ask meanwhile, or within 5 s after the credentials were refused and the access

@@ -81,10 +81,9 @@ type Pool struct {
 	// mu guards the rest, and is held while the dialer changes. The connpool.Pool may
 	// be called under it.
 	mu sync.Mutex
-	// trusted are the pins that the newest connection was made with.
-	trusted string
-	// serverVersion is what the newest connection's server calls itself.
-	serverVersion string
+	// trusted are the pins that the newest connection was made with, serverVersion is
+	// what its server calls itself.
+	trusted, serverVersion string
 }
 
 // NewPool starts a pool, which does in the background what no caller waits for.

@@ -37,7 +37,7 @@ import (
 // Network is what the dials of a process share: the transport, the dial budget, the
 // throttles and the jump hosts. Its methods are safe for concurrent use.
 type Network struct {
-	direct     transport
+	direct     transport // from the operator's own network
 	limits     *limits
 	background *Background
 	notify     func(Ref)
@@ -58,7 +58,7 @@ type jumpHost struct {
 // changed; it must neither block nor call the network.
 func New(egress driver.DialFunc, budget *connpool.Budget, background *Background, notify func(Ref)) *Network {
 	return &Network{
-		direct:     direct(egress),
+		direct:     transport{ready: func(context.Context) error { return nil }, dial: egress, reopen: egress},
 		limits:     &limits{budget: budget, throttles: throttles{servers: map[server]refusal{}}},
 		background: background,
 		notify:     notify,

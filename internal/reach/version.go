@@ -74,11 +74,6 @@ type transport struct {
 	reopen driver.DialFunc
 }
 
-// direct is the transport from the operator's own network.
-func direct(egress driver.DialFunc) transport {
-	return transport{ready: func(context.Context) error { return nil }, dial: egress, reopen: egress}
-}
-
 // limits are what bounds the dials of all targets.
 type limits struct {
 	budget    *connpool.Budget
