@@ -30,9 +30,7 @@ type PoolObservation struct {
 	MinWarm int
 	// Paused reports whether the pool hands out nothing.
 	Paused bool
-	// Stats are the engine's.
 	connpool.Stats
-	// Health says whether the target can be dialed and serves.
 	Health HealthState
 	// Err is why Health is Down; nil when it is not.
 	Err *driver.Error

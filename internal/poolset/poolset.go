@@ -11,9 +11,9 @@
 // Each pair of pool and target is a member with one connection pool. How a target is
 // reached is the business of package reach, below: the members of a target share
 // what was learned of its access, and all targets behind a jump host share its
-// connections. The files depend on each other in one direction: health, desired,
-// observation and healthcommand; member; roster; route, ensure and check; Set, which
-// is the whole; and lease.
+// connections. The files depend on each other in one direction: health, desired and
+// observation; member; roster; route, ensure and check; Set, which is the whole; and
+// lease.
 //
 // Order of locks: that of the checks, that of the roster, those of package reach,
 // that of a member, that of its connection pool.
@@ -46,7 +46,10 @@ type Set struct {
 // New makes an empty set. Streams from the operator's own network are opened by
 // egress, and dials stay within the budget.
 func New(egress driver.DialFunc, budget *connpool.Budget) *Set {
-	s := &Set{background: reach.NewBackground(), roster: newRoster()}
+	s := &Set{background: reach.NewBackground(), roster: &roster{
+		targets: map[string]*target{}, pools: map[string]map[string]*member{},
+		leaving: map[*member]string{}, departed: map[departedKey]PoolObservation{},
+	}}
 	s.network = reach.New(egress, budget, s.background, s.changed)
 	s.applier = &applier{roster: s.roster, network: s.network, background: s.background, notify: s.changed}
 	s.checks = &checks{applier: s.applier, background: reach.NewBackground(), byTarget: map[string]*check{}}

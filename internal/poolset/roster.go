@@ -42,13 +42,6 @@ type roster struct {
 
 type departedKey struct{ pool, kind string }
 
-func newRoster() *roster {
-	return &roster{
-		targets: map[string]*target{}, pools: map[string]map[string]*member{},
-		leaving: map[*member]string{}, departed: map[departedKey]PoolObservation{},
-	}
-}
-
 // add enters a member. The caller holds mu.
 func (r *roster) add(t *target, m *member) {
 	t.members[m.owner.UID] = m
@@ -76,7 +69,7 @@ func (r *roster) drained(m *member) {
 	key := departedKey{m.owner.UID, r.leaving[m]}
 	delete(r.leaving, m)
 	r.departed[key] = r.departed[key].plus(m.observation(key.kind))
-	maps.DeleteFunc(r.departed, func(key departedKey, _ PoolObservation) bool { return r.pools[key.pool] == nil })
+	maps.DeleteFunc(r.departed, func(of departedKey, _ PoolObservation) bool { return r.pools[of.pool] == nil })
 }
 
 // close empties the roster for good, and returns the pools that were in it.

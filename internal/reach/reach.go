@@ -13,9 +13,6 @@
 // Dialer.Prepare a dialer, NewPool a pool; Pool.Follow gives it the next dialer.
 // Network.EnsureJumpHost makes a jump host known.
 //
-// Which replica of the operator dials a target will be decided here, above the
-// breaker, once there are several.
-//
 // Order of locks: that of the Network, that of a Pool, that of whatever its Changed
 // function locks, that of its connpool.Pool. The locks of the breaker, the throttles
 // and the budget are taken last and alone.
@@ -38,7 +35,8 @@ import (
 // throttles and the jump hosts. Its methods are safe for concurrent use.
 type Network struct {
 	direct     transport // from the operator's own network
-	limits     *limits
+	budget     *connpool.Budget
+	throttles  *throttles
 	background *Background
 	notify     func(Ref)
 
@@ -59,7 +57,8 @@ type jumpHost struct {
 func New(egress driver.DialFunc, budget *connpool.Budget, background *Background, notify func(Ref)) *Network {
 	return &Network{
 		direct:     transport{ready: func(context.Context) error { return nil }, dial: egress, reopen: egress},
-		limits:     &limits{budget: budget, throttles: throttles{servers: map[server]refusal{}}},
+		budget:     budget,
+		throttles:  &throttles{servers: map[server]refusal{}},
 		background: background,
 		notify:     notify,
 		jumpHosts:  map[string]jumpHost{},
@@ -75,7 +74,7 @@ func (n *Network) Version(uid string, access Access) *Version {
 			return v
 		}
 	}
-	v := &Version{access: access, limits: n.limits, transport: n.direct}
+	v := &Version{access: access, transport: n.direct, budget: n.budget, throttles: n.throttles}
 	if through := access.JumpHost; through != nil {
 		v.transport = tunnel{through.Ref, func() *Pool {
 			_, pool := n.JumpHost(through.UID)
