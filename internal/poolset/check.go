@@ -53,11 +53,6 @@ type check struct {
 	until time.Time
 }
 
-// isShared reports whether a caller who wants the version checked shares the check.
-func (c *check) isShared(version *reach.Version) bool {
-	return c.until.IsZero() || c.version == version && time.Now().Before(c.until)
-}
-
 // checks are the checks that run or are remembered.
 type checks struct {
 	applier *applier
@@ -73,7 +68,9 @@ type checks struct {
 func (s *checks) start(uid string) *check {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	maps.DeleteFunc(s.byTarget, func(of string, c *check) bool { return !c.isShared(s.applier.versionInUse(of)) })
+	maps.DeleteFunc(s.byTarget, func(of string, c *check) bool {
+		return !c.until.IsZero() && (!time.Now().Before(c.until) || c.version != s.applier.versionInUse(of))
+	})
 	if shared := s.byTarget[uid]; shared != nil {
 		return shared
 	}
@@ -95,7 +92,8 @@ func (s *checks) run(ctx context.Context, uid string, c *check) {
 	defer cancel()
 	defer close(c.done)
 	r := &checkRecord{begun: time.Now()}
-	conn, err := c.version.DialAside(ctx, r.watch(c.version.JumpHost()))
+	watch := func(dial driver.DialFunc) driver.DialFunc { return r.watch(dial, c.version.JumpHost()) }
+	conn, err := c.version.DialAside(ctx, watch, r.pass)
 	if err != nil {
 		failure := failureOfCheck(ctx, err)
 		r.add(CheckStage{Stage: cmp.Or(failure.Stage, driver.StageConnect), Err: failure})
@@ -168,24 +166,23 @@ func (r *checkRecord) restart() {
 	r.begun = time.Now()
 }
 
-// watch has a dial tell the record how it goes.
-func (r *checkRecord) watch(through *JumpHost) reach.Watch {
-	return reach.Watch{Passed: r.pass, Transport: func(dial driver.DialFunc) driver.DialFunc {
-		return func(ctx context.Context, network, address string) (net.Conn, error) {
-			r.restart()
-			ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{DNSDone: r.resolved})
-			conn, err := dial(ctx, network, address)
-			if err != nil {
-				return nil, err
-			}
-			found := "connected to " + conn.RemoteAddr().String()
-			if through != nil {
-				found = fmt.Sprintf("connected to %s through the jump target %s", address, through.Name)
-			}
-			r.pass(driver.StageConnect, found)
-			return conn, nil
+// watch has a dial, whose stream is opened by the function, tell the record how it
+// goes.
+func (r *checkRecord) watch(dial driver.DialFunc, through *JumpHost) driver.DialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		r.restart()
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{DNSDone: r.resolved})
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
 		}
-	}}
+		found := "connected to " + conn.RemoteAddr().String()
+		if through != nil {
+			found = fmt.Sprintf("connected to %s through the jump target %s", address, through.Name)
+		}
+		r.pass(driver.StageConnect, found)
+		return conn, nil
+	}
 }
 
 // resolved records the addresses of a name. The net package calls it for names

@@ -122,7 +122,7 @@ func TestCountersOfATargetThatLeftStayInThePoolsSum(t *testing.T) {
 		}
 		f.set.Remove("b-uid")
 		sleep(time.Second)
-		if got := f.set.Snapshot(); len(got) != 0 || len(f.set.roster.departed.totals)+len(f.set.roster.departed.leaving) != 0 {
+		if got := f.set.Snapshot(); len(got) != 0 || len(f.set.roster.departed)+len(f.set.roster.leaving) != 0 {
 			t.Errorf("snapshot %v, want nothing of a pool without targets", got)
 		}
 	})

@@ -41,8 +41,7 @@ type Policy struct {
 	// Keepalive of live connections, and the time an answer may take.
 	KeepaliveInterval, KeepaliveTimeout time.Duration
 	// FailureThreshold is how many failures in a row make a target bad, and
-	// SuccessThreshold is how many successes in a row make it good
-	// again.
+	// SuccessThreshold how many successes in a row make it good again.
 	FailureThreshold, SuccessThreshold int
 	// ProbeCommand is run after the protocol's own probe, every ProbePeriod, on
 	// connections with a free slot; nil means none. It decides on the health of the

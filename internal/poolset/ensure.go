@@ -1,6 +1,7 @@
 package poolset
 
 import (
+	"slices"
 	"time"
 
 	"github.com/connpool/connpool/internal/reach"
@@ -20,9 +21,7 @@ type applier struct {
 
 // ensure makes the pools of a target as wanted.
 func (a *applier) ensure(want Target) error {
-	a.inheritIdentity(&want)
-	version, dialers, err := a.prepare(want)
-
+	version, dialers, err := a.prepare(&want)
 	a.roster.mu.Lock()
 	defer a.roster.mu.Unlock()
 	if a.roster.closed {
@@ -50,28 +49,22 @@ func (a *applier) ensure(want Target) error {
 	return err
 }
 
-// inheritIdentity gives a target whose access does not tell which host or account
-// is meant the identity that it had.
-func (a *applier) inheritIdentity(want *Target) {
+// prepare returns the version by which the target is to be reached, nil if its access
+// cannot be used, and the dialers of the pools that have to dial in another way than
+// now, by UID. It gives a target whose access does not tell which host or account is
+// meant the identity that it had. The caller must not hold the roster's lock.
+func (a *applier) prepare(want *Target) (version *reach.Version, dialers map[string]*reach.Dialer, err error) {
 	a.roster.mu.RLock()
-	defer a.roster.mu.RUnlock()
 	if have := a.roster.targets[want.UID]; want.Identity == "" && have != nil && have.kind == want.Type {
 		want.Identity = have.version.Identity()
 	}
-}
-
-// prepare returns the version by which the target is to be reached, nil if its access
-// cannot be used, and the dialers of the pools that have to dial in another way than
-// now, by UID. It may take long, so the caller must not hold the roster's lock.
-func (a *applier) prepare(want Target) (version *reach.Version, dialers map[string]*reach.Dialer, err error) {
-	a.roster.mu.RLock()
-	have, version := a.roster.targets[want.UID], a.version(want.UID, want.Access)
+	version = a.version(want.UID, want.Access)
 	a.roster.mu.RUnlock()
 
 	dialers = map[string]*reach.Dialer{}
 	for _, pool := range want.Pools {
-		// Only Ensure and Remove change what this reads.
-		if have.reaches(pool, version) {
+		m := a.roster.member(pool.UID, want.UID)
+		if m != nil && m.pool.Dialer().Is(version, pool.keepalive()) {
 			continue
 		}
 		dialer := version.Dialer(pool.keepalive())
@@ -95,12 +88,8 @@ func (a *applier) version(uid string, access Access) *reach.Version {
 
 // retireMembers drains the pools that no longer want the target.
 func (a *applier) retireMembers(have *target, pools []Pool) {
-	wanted := map[string]bool{}
-	for _, pool := range pools {
-		wanted[pool.UID] = true
-	}
 	for uid, m := range have.members {
-		if !wanted[uid] {
+		if !slices.ContainsFunc(pools, func(wanted Pool) bool { return wanted.UID == uid }) {
 			a.retire(have, m)
 		}
 	}

@@ -133,7 +133,7 @@ func TestRotatedCredentialsReplaceTheOldOnesWithoutAFailedCommand(t *testing.T) 
 		}
 		sleep(5 * time.Second)
 		f.ensure(web.rotated("v2"))
-		if !f.seen("web", "p").Rotating {
+		if !f.seen("web", "p").Rotation.Pending {
 			t.Error("Rotating is not observed")
 		}
 		sleep(time.Minute)
@@ -144,8 +144,8 @@ func TestRotatedCredentialsReplaceTheOldOnesWithoutAFailedCommand(t *testing.T) 
 			}
 		}
 		f.wantLive(0, key("v1"))
-		if got := f.seen("web", "p"); got.Rotating || got.Warm() < 3 || got.Health != HealthUp {
-			t.Errorf("rotating %v, %d serve, health %v; want false, at least 3, up", got.Rotating, got.Warm(), got.Health)
+		if got := f.seen("web", "p"); got.Rotation.Pending || got.Warm() < 3 || got.Health != HealthUp {
+			t.Errorf("rotating %v, %d serve, health %v; want false, at least 3, up", got.Rotation.Pending, got.Warm(), got.Health)
 		}
 	})
 }
@@ -159,8 +159,8 @@ func TestRefusedCredentialsLeaveTheOldConnectionsServing(t *testing.T) {
 		f.ensure(web.rotated("wrong"))
 		for _, name := range []string{"p", "q"} {
 			got := f.seen("web", name)
-			if got.Refused == nil || got.Refused.Reason != driver.AuthenticationFailed || got.Health != HealthUp || got.Err != nil {
-				t.Errorf("%s: refused %v, health %v, %v; want refused and up", name, got.Refused, got.Health, got.Err)
+			if got.Refused() == nil || got.Refused().Reason != driver.AuthenticationFailed || got.Health != HealthUp || got.Err != nil {
+				t.Errorf("%s: refused %v, health %v, %v; want refused and up", name, got.Refused(), got.Health, got.Err)
 			}
 			if _, err := f.exec(request(name, "web")); err != nil {
 				t.Errorf("%s: %v", name, err)
@@ -173,8 +173,8 @@ func TestRefusedCredentialsLeaveTheOldConnectionsServing(t *testing.T) {
 		sleep(time.Second)
 		f.wantLive(3, key("v3"))
 		f.wantLive(3, everything)
-		if got := f.seen("web", "p"); got.Refused != nil {
-			t.Errorf("refused %v, want nothing", got.Refused)
+		if got := f.seen("web", "p"); got.Refused() != nil {
+			t.Errorf("refused %v, want nothing", got.Refused())
 		}
 	})
 }
@@ -192,7 +192,7 @@ func TestAProofThatFailsSaysNothingOfTheConnectionsThatServe(t *testing.T) {
 		f.ensure(web.rotated("v2"))
 		sleep(10 * time.Second)
 		f.wantHealth("web", "p", HealthUp)
-		if got := f.seen("web", "p"); got.Refused == nil {
+		if got := f.seen("web", "p"); got.Refused() == nil {
 			t.Error("it is not observed that the new credentials failed")
 		}
 	})

@@ -88,11 +88,15 @@ func (h health) next(event healthEvent, err *driver.Error, t thresholds) health 
 		h.dialable, h.dialFailures = true, 0
 		h.successes = max(h.successes, 1)
 		return h.afterSuccess(t)
-	case probeSucceeded:
-		return h.afterProbe().afterSuccess(t)
-	case steadySucceeded:
-		h.drops = 0
-		return h.afterProbe().afterSuccess(t)
+	case probeSucceeded, steadySucceeded:
+		if event == steadySucceeded {
+			h.drops = 0
+		}
+		h.probeFailures = 0
+		if h.dialable {
+			h.successes++
+		}
+		return h.afterSuccess(t)
 	case dialFailed:
 		return h.afterDialFailure(err, t)
 	case probeFailed:
@@ -101,15 +105,6 @@ func (h health) next(event healthEvent, err *driver.Error, t thresholds) health 
 	case connDropped:
 		h.drops++
 		return h.afterFailure(err, h.drops >= t.failures)
-	}
-	return h
-}
-
-// afterProbe follows a probe that succeeded.
-func (h health) afterProbe() health {
-	h.probeFailures = 0
-	if h.dialable {
-		h.successes++
 	}
 	return h
 }

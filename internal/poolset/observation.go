@@ -30,20 +30,13 @@ type PoolObservation struct {
 	MinWarm int
 	// Paused reports whether the pool hands out nothing.
 	Paused bool
-	// Stats are the engine's.
 	connpool.Stats
-	// Health says whether the target can be dialed and serves.
 	Health HealthState
 	// Err is why Health is Down; nil when it is not.
 	Err *driver.Error
-	// Refused is why new credentials could not be proven while the old ones
-	// serve; nil when there are none, or when no attempt has ended.
-	Refused *driver.Error
-	// DialFailures counts failed dials by reason; nil when there were none. The
-	// error of another pool's dial is not counted.
+	// DialFailures counts failed dials by reason, without the errors of other pools'
+	// dials.
 	DialFailures map[driver.Reason]uint64
-	// Rotating reports whether new credentials are being proven.
-	Rotating bool
 	// Departed reports whether the target is no longer the pool's, so that its
 	// health means nothing. Only Snapshot returns such observations.
 	Departed bool
@@ -63,14 +56,6 @@ type Connection struct {
 	Uses   int64
 	Leases int
 	Info   driver.Info
-}
-
-// Age is how long the oldest serving connection has lived; 0 when there is none.
-func (o PoolObservation) Age(now time.Time) time.Duration {
-	if o.Oldest.IsZero() {
-		return 0
-	}
-	return now.Sub(o.Oldest)
 }
 
 // plus adds the counters of another observation. The sum is of what has departed.
@@ -100,7 +85,7 @@ func (o PoolObservation) plus(other PoolObservation) PoolObservation {
 // that is known of it.
 func observeJumpHost(ref Ref, pool *reach.Pool) *PoolObservation {
 	stats := pool.Stats()
-	o := &PoolObservation{Target: ref, Stats: stats, Rotating: stats.Rotation.Pending, Refused: refused(stats)}
+	o := &PoolObservation{Target: ref, Stats: stats}
 	switch {
 	case stats.Dial.Failures > 0:
 		o.Health, o.Err = HealthDown, driver.AsError(stats.Dial.Err)
@@ -110,10 +95,11 @@ func observeJumpHost(ref Ref, pool *reach.Pool) *PoolObservation {
 	return o
 }
 
-// refused returns why new credentials could not be proven; nil if that is not known.
-func refused(stats connpool.Stats) *driver.Error {
-	if !stats.Rotation.Pending || stats.Rotation.Err == nil {
+// Refused returns why new credentials could not be proven while the old ones serve;
+// nil when there are none, or when no attempt has ended.
+func (o PoolObservation) Refused() *driver.Error {
+	if o.Rotation.Err == nil {
 		return nil
 	}
-	return driver.AsError(stats.Rotation.Err)
+	return driver.AsError(o.Rotation.Err)
 }

@@ -11,12 +11,9 @@
 // Each pair of pool and target is a member with one connection pool. How a target is
 // reached is the business of package reach, below: the members of a target share
 // what was learned of its access, and all targets behind a jump host share its
-// connections. The files depend on each other in one direction: health, desired,
-// observation and healthcommand; member; roster; route, ensure and check; Set, which
-// is the whole; and lease.
-//
-// Check goes beside all of this: it dials a target once and tells stage by stage
-// what it finds, also while the pools are parked or paused.
+// connections. The files depend on each other in one direction: health, desired and
+// observation; member; roster; route, ensure and check; Set, which is the whole; and
+// lease.
 //
 // Order of locks: that of the checks, that of the roster, those of package reach,
 // that of a member, that of its connection pool.
@@ -49,7 +46,10 @@ type Set struct {
 // New makes an empty set. Streams from the operator's own network are opened by
 // egress, and dials stay within the budget.
 func New(egress driver.DialFunc, budget *connpool.Budget) *Set {
-	s := &Set{background: reach.NewBackground(), roster: newRoster()}
+	s := &Set{background: reach.NewBackground(), roster: &roster{
+		targets: map[string]*target{}, pools: map[string]map[string]*member{},
+		leaving: map[*member]string{}, departed: map[departedKey]PoolObservation{},
+	}}
 	s.network = reach.New(egress, budget, s.background, s.changed)
 	s.applier = &applier{roster: s.roster, network: s.network, background: s.background, notify: s.changed}
 	s.checks = &checks{applier: s.applier, background: reach.NewBackground(), byTarget: map[string]*check{}}
@@ -112,7 +112,19 @@ func (s *Set) Snapshot() (all []PoolObservation) {
 			all = append(all, m.observation(t.kind))
 		}
 	}
-	return s.roster.departed.appendObservations(all, s.roster.pools)
+	for m, kind := range s.roster.leaving {
+		if s.roster.pools[m.owner.UID] != nil {
+			o := m.observation(kind)
+			o.Departed = true
+			all = append(all, o)
+		}
+	}
+	for key, o := range s.roster.departed {
+		if s.roster.pools[key.pool] != nil {
+			all = append(all, o)
+		}
+	}
+	return all
 }
 
 // Connections returns the connections to the targets of a namespace, or to all
@@ -150,10 +162,10 @@ func (s *Set) RecyclePool(pool string) (retired int) {
 }
 
 // Check dials a target once, as it was ensured last, and reports stage by stage.
-// It goes beside the pools, whatever their state and even if they have given up
-// for now, but obeys the address policy and the dial budget, and closes what it
-// made. Success lets the target's pools, and those behind it if it is a jump
-// host, dial at once; failure changes nothing for them.
+// It goes beside the pools, also while they are parked or paused, but obeys the
+// address policy and the dial budget, and closes what it made. Success lets the
+// target's pools, and those behind it if it is a jump host, dial at once; failure
+// changes nothing for them.
 //
 // One check of a target runs at a time, so that a wrong key is offered once: callers
 // who ask meanwhile, or within 5 s after the credentials were refused and the access

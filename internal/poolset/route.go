@@ -12,8 +12,8 @@ var (
 	// ErrUnknownPool means that the pool does not exist, or has no target that can
 	// be used: the set knows pools by their targets only.
 	ErrUnknownPool = errors.New("poolset: no such pool")
-	// ErrUnknownTarget means that the pool does not have the target, or that the
-	// target cannot be used: the set does not keep what is not usable.
+	// ErrUnknownTarget means that the pool does not have the target, or that it cannot
+	// be used.
 	ErrUnknownTarget = errors.New("poolset: the pool has no such target")
 )
 

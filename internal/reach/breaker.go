@@ -118,7 +118,7 @@ func refusalAfter(err error) refusal {
 	case wait == 0 && failure.Reason.Permanent():
 		wait = openFor
 	}
-	return refuseFor(failure, wait)
+	return refusal{failure, time.Now().Add(wait)}
 }
 
 // refusal is an error that is remembered until a time. The zero value refuses
@@ -126,10 +126,6 @@ func refusalAfter(err error) refusal {
 type refusal struct {
 	err   *driver.Error
 	until time.Time
-}
-
-func refuseFor(err *driver.Error, wait time.Duration) refusal {
-	return refusal{err: err, until: time.Now().Add(wait)}
 }
 
 // holds reports whether the error is still remembered.

@@ -87,12 +87,12 @@ func (v *Version) dialInTurn(ctx context.Context, prepared driver.Dialer) (drive
 		if err != nil {
 			return nil, err
 		}
-		if err := v.limits.throttles.refusal(v.server()); err != nil {
+		if err := v.throttles.refusal(v.server()); err != nil {
 			done(context.Canceled) // nothing was dialed
 			return nil, err
 		}
 		made, err := dialWithin(ctx, prepared)
-		v.limits.throttles.learn(v.server(), err)
+		v.throttles.learn(v.server(), err)
 		if restarts < maxRestarts && errors.Is(err, errNoRoom) {
 			done(context.Canceled) // nothing was learned of the target
 			continue
@@ -109,7 +109,7 @@ func (v *Version) admit(ctx context.Context) (done func(result error), err error
 	if err := v.transport.ready(ctx); err != nil {
 		return nil, err
 	}
-	return v.limits.budget.Admit(ctx, v.host(), v.jumpHost())
+	return v.budget.Admit(ctx, v.host(), v.jumpHost())
 }
 
 func dialWithin(ctx context.Context, prepared driver.Dialer) (driver.Conn, error) {
@@ -118,25 +118,20 @@ func dialWithin(ctx context.Context, prepared driver.Dialer) (driver.Conn, error
 	return prepared.Dial(ctx)
 }
 
-// Watch is told how a dial goes.
-type Watch struct {
-	// Transport wraps the function that opens the dial's stream.
-	Transport func(driver.DialFunc) driver.DialFunc
-	// Passed is told of each stage that has passed.
-	Passed driver.TraceFunc
-}
-
-// DialAside makes one connection beside the breaker and the throttles, and has it
-// watched. It obeys the budget like any other dial. A failure changes nothing for
-// other dials; a success ends the server's throttle.
-func (v *Version) DialAside(ctx context.Context, watch Watch) (driver.Conn, error) {
+// DialAside makes one connection beside the breaker and the throttles. The function
+// that opens its stream is wrapped, and passed is told of each stage that has passed.
+// It obeys the budget like any other dial. A failure changes nothing for other dials;
+// a success ends the server's throttle.
+func (v *Version) DialAside(
+	ctx context.Context, wrap func(driver.DialFunc) driver.DialFunc, passed driver.TraceFunc,
+) (driver.Conn, error) {
 	endpoint := v.endpoint()
-	endpoint.Dial, endpoint.Trace = watch.Transport(endpoint.Dial), watch.Passed
+	endpoint.Dial, endpoint.Trace = wrap(endpoint.Dial), passed
 	prepared, err := v.access.Driver.Prepare(endpoint)
 	if err != nil {
 		return nil, err
 	}
-	watch.Passed(driver.StagePrepare, "the credentials and the pinned identity can be used")
+	passed(driver.StagePrepare, "the credentials and the pinned identity can be used")
 	done, err := v.admit(ctx)
 	if err != nil {
 		return nil, err
@@ -147,6 +142,6 @@ func (v *Version) DialAside(ctx context.Context, watch Watch) (driver.Conn, erro
 		return nil, err
 	}
 	done(nil)
-	v.limits.throttles.learn(v.server(), nil)
+	v.throttles.learn(v.server(), nil)
 	return made, nil
 }

@@ -19,6 +19,49 @@ const (
 	proofTimeout = 5 * time.Second
 )
 
+// Background is the work that no caller waits for, such as proofs, drains and
+// checks. Its methods are safe for concurrent use.
+type Background struct {
+	ctx  context.Context //nolint:containedctx // the life of the work
+	cut  context.CancelFunc
+	work sync.WaitGroup
+
+	mu   sync.Mutex
+	shut bool
+}
+
+// NewBackground returns a Background that runs nothing yet.
+func NewBackground() *Background {
+	b := &Background{}
+	b.ctx, b.cut = context.WithCancel(context.Background())
+	return b
+}
+
+// Go runs work on a goroutine of its own, with a context that Cut ends. After
+// Shut it does nothing. It reports whether the work runs.
+func (b *Background) Go(work func(context.Context)) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.shut {
+		return false
+	}
+	b.work.Go(func() { work(b.ctx) })
+	return true
+}
+
+// Shut takes no more work.
+func (b *Background) Shut() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.shut = true
+}
+
+// Cut ends the context of the work.
+func (b *Background) Cut() { b.cut() }
+
+// Wait returns when all work has ended. Call Shut first.
+func (b *Background) Wait() { b.work.Wait() }
+
 // Conn is a connection that knows how it was made.
 type Conn struct {
 	driver.Conn
@@ -35,8 +78,8 @@ type Conn struct {
 // Lease is the right to use one connection of a Pool.
 type Lease = connpool.Lease[*Conn]
 
-// PoolOptions are what a Pool is made of. Only Dialer, which makes the first
-// connections, is required. The functions may be called before NewPool returns.
+// PoolOptions are what a Pool is made of. Dialer, which makes the first connections,
+// Dialed and Changed are required. The functions may be called before NewPool returns.
 type PoolOptions struct {
 	Dialer *Dialer
 	// Limits of the pool; DialTimeout is ignored.
@@ -81,21 +124,14 @@ type Pool struct {
 	// mu guards the rest, and is held while the dialer changes. The connpool.Pool may
 	// be called under it.
 	mu sync.Mutex
-	// trusted are the pins that the newest connection was made with.
-	trusted string
-	// serverVersion is what the newest connection's server calls itself.
-	serverVersion string
+	// trusted are the pins that the newest connection was made with, serverVersion is
+	// what its server calls itself.
+	trusted, serverVersion string
 }
 
 // NewPool starts a pool, which does in the background what no caller waits for.
 func NewPool(background *Background, opts PoolOptions) *Pool {
 	p := &Pool{background: background, dialed: opts.Dialed, changed: opts.Changed}
-	if p.dialed == nil {
-		p.dialed = func(*Dialer, driver.Conn, error) {}
-	}
-	if p.changed == nil {
-		p.changed = func(Change) {}
-	}
 	p.dialer.Store(opts.Dialer)
 	opts.Limits.DialTimeout = noTimeout
 	// Dials begin at once and end by taking the lock, so they see p complete.

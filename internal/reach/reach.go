@@ -13,9 +13,6 @@
 // Dialer.Prepare a dialer, NewPool a pool; Pool.Follow gives it the next dialer.
 // Network.EnsureJumpHost makes a jump host known.
 //
-// Which replica of the operator dials a target will be decided here, above the
-// breaker, once there are several.
-//
 // Order of locks: that of the Network, that of a Pool, that of whatever its Changed
 // function locks, that of its connpool.Pool. The locks of the breaker, the throttles
 // and the budget are taken last and alone.
@@ -37,8 +34,9 @@ import (
 // Network is what the dials of a process share: the transport, the dial budget, the
 // throttles and the jump hosts. Its methods are safe for concurrent use.
 type Network struct {
-	direct     transport
-	limits     *limits
+	direct     transport // from the operator's own network
+	budget     *connpool.Budget
+	throttles  *throttles
 	background *Background
 	notify     func(Ref)
 
@@ -58,8 +56,9 @@ type jumpHost struct {
 // changed; it must neither block nor call the network.
 func New(egress driver.DialFunc, budget *connpool.Budget, background *Background, notify func(Ref)) *Network {
 	return &Network{
-		direct:     direct(egress),
-		limits:     &limits{budget: budget, throttles: throttles{servers: map[server]refusal{}}},
+		direct:     transport{ready: func(context.Context) error { return nil }, dial: egress, reopen: egress},
+		budget:     budget,
+		throttles:  &throttles{servers: map[server]refusal{}},
 		background: background,
 		notify:     notify,
 		jumpHosts:  map[string]jumpHost{},
@@ -75,7 +74,7 @@ func (n *Network) Version(uid string, access Access) *Version {
 			return v
 		}
 	}
-	v := &Version{access: access, limits: n.limits, transport: n.direct}
+	v := &Version{access: access, transport: n.direct, budget: n.budget, throttles: n.throttles}
 	if through := access.JumpHost; through != nil {
 		v.transport = tunnel{through.Ref, func() *Pool {
 			_, pool := n.JumpHost(through.UID)
@@ -95,6 +94,7 @@ func (n *Network) EnsureJumpHost(ref Ref, version *Version) (changed bool) {
 	case !known:
 		n.jumpHosts[ref.UID] = jumpHost{ref, NewPool(n.background, PoolOptions{
 			Dialer: dialer, Limits: jumpHostLimits, Notify: func() { n.notify(ref) },
+			Dialed: func(*Dialer, driver.Conn, error) {}, Changed: func(Change) {},
 		})}
 	case !h.Version().Is(version.access):
 		h.Follow(dialer)

@@ -62,7 +62,7 @@ func (f *fixture) jumpHost() *JumpHost {
 func TestTheWaitForTheBudgetDoesNotCountAgainstTheBoundOfADial(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		const long = 10 * dialTimeout
-		done, err := f.network.limits.budget.Admit(f.Context(), "another", "")
+		done, err := f.network.budget.Admit(f.Context(), "another", "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,7 +131,7 @@ func TestARefusalTellsTheTimeThatIsLeft(t *testing.T) {
 			t.Error("the zero value holds")
 		}
 		told := &driver.Error{Reason: driver.ThrottledByServer, RetryAfter: time.Hour}
-		r := refuseFor(told, time.Minute)
+		r := refusal{told, time.Now().Add(time.Minute)}
 		time.Sleep(50 * time.Second)
 		if left := r.left(); !r.holds() || left.Reason != told.Reason || left.RetryAfter != 10*time.Second {
 			t.Errorf("holds %t, %s left for %s, want 10s for %s", r.holds(), left.RetryAfter, left.Reason, told.Reason)

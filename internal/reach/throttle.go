@@ -3,6 +3,7 @@ package reach
 import (
 	"maps"
 	"sync"
+	"time"
 
 	"github.com/connpool/connpool/internal/driver"
 )
@@ -24,12 +25,10 @@ type server struct{ address, jumpHost string }
 func (t *throttles) refusal(of server) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	told := t.servers[of]
-	if !told.holds() {
-		delete(t.servers, of)
-		return nil
+	if told := t.servers[of]; told.holds() {
+		return &sharedError{told.left()}
 	}
-	return &sharedError{told.left()}
+	return nil
 }
 
 // learn takes the result of a dial of the server. A success ends its throttle.
@@ -46,5 +45,5 @@ func (t *throttles) learn(of server, err error) {
 	}
 	// The targets at these servers may be gone, and then nothing dials them again.
 	maps.DeleteFunc(t.servers, func(_ server, r refusal) bool { return !r.holds() })
-	t.servers[of] = refuseFor(told, told.RetryAfter)
+	t.servers[of] = refusal{told, time.Now().Add(told.RetryAfter)}
 }

@@ -74,24 +74,15 @@ type transport struct {
 	reopen driver.DialFunc
 }
 
-// direct is the transport from the operator's own network.
-func direct(egress driver.DialFunc) transport {
-	return transport{ready: func(context.Context) error { return nil }, dial: egress, reopen: egress}
-}
-
-// limits are what bounds the dials of all targets.
-type limits struct {
-	budget    *connpool.Budget
-	throttles throttles
-}
-
 // Version is one version of an access. Everything that dials the target by it
 // shares its breaker, so that a wrong key is tried once.
 type Version struct {
 	access    Access
 	transport transport
-	limits    *limits
 	breaker   breaker
+	// What bounds the dials of all targets.
+	budget    *connpool.Budget
+	throttles *throttles
 }
 
 // Is reports whether v is the version that the access describes.

@@ -156,7 +156,7 @@ func (r *Reconciler) isRefused(target *v1alpha1.ConnectionTarget) bool {
 	isRefusal := func(err *driver.Error) bool { return err != nil && err.Reason == driver.AuthenticationFailed }
 	seen, _ := r.Pools.Observe(string(target.UID))
 	return slices.ContainsFunc(seen.Pools, func(pool poolset.PoolObservation) bool {
-		return isRefusal(pool.Err) || isRefusal(pool.Refused)
+		return isRefusal(pool.Err) || isRefusal(pool.Refused())
 	})
 }
 

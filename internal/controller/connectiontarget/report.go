@@ -201,8 +201,8 @@ func (r *reporter) credentials() {
 // does not help. A failure of the network says nothing about credentials.
 func refusedCredentials(pools []poolset.PoolObservation) *driver.Error {
 	for _, pool := range pools {
-		if pool.Refused != nil && pool.Refused.Reason.Permanent() {
-			return pool.Refused
+		if refused := pool.Refused(); refused != nil && refused.Reason.Permanent() {
+			return refused
 		}
 	}
 	return nil
@@ -308,7 +308,7 @@ func (r *reporter) progress() {
 
 // rotating adds Stalled or Reconciling while changed credentials are being tried.
 func (r *reporter) rotating() {
-	isRotating := func(pool poolset.PoolObservation) bool { return pool.Rotating }
+	isRotating := func(pool poolset.PoolObservation) bool { return pool.Rotation.Pending }
 	if failure := refusedCredentials(r.pools); failure != nil {
 		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonCredentialsInvalid,
 			"the changed credentials do not work: "+failure.Message)
@@ -326,7 +326,7 @@ func lastError(found *problem, pools []poolset.PoolObservation) *v1alpha1.Target
 	failure := firstFailure(pools)
 	for _, pool := range pools {
 		if failure == nil {
-			failure = pool.Refused
+			failure = pool.Refused()
 		}
 	}
 	switch {

@@ -41,8 +41,8 @@ func failing(reason driver.Reason) func(*poolset.PoolObservation) {
 
 func refused(reason driver.Reason) func(*poolset.PoolObservation) {
 	return func(o *poolset.PoolObservation) {
-		o.Rotating = true
-		o.Refused = &driver.Error{Reason: reason, Stage: driver.StageAuthentication, Message: "it said no; try something else"}
+		o.Rotation.Pending = true
+		o.Rotation.Err = &driver.Error{Reason: reason, Stage: driver.StageAuthentication, Message: "it said no; try something else"}
 	}
 }
 
@@ -176,7 +176,7 @@ func TestConditionsOfATarget(t *testing.T) {
 			flux: kstatus.InProgressStatus,
 		},
 		"changed credentials are being tried": {
-			last: ready, seen: []poolset.PoolObservation{seenBy("p", poolset.HealthUp, 1, func(o *poolset.PoolObservation) { o.Rotating = true })},
+			last: ready, seen: []poolset.PoolObservation{seenBy("p", poolset.HealthUp, 1, func(o *poolset.PoolObservation) { o.Rotation.Pending = true })},
 			want: []string{valid, connected, warm, "Reconciling=True/Rotating"}, flux: kstatus.InProgressStatus,
 		},
 		"changed credentials are refused, earlier connections serve (F15)": {
