@@ -100,7 +100,6 @@ func (c *Cluster) Contexts() ([]string, error) {
 	return slices.Collect(maps.Keys(config.Contexts)), err
 }
 
-// restConfig says where the cluster is and who the user is.
 func (c *Cluster) restConfig() (*rest.Config, error) {
 	config, err := c.loader().ClientConfig()
 	if err != nil {

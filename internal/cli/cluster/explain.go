@@ -187,7 +187,6 @@ func (a Asked) role() string {
 	return b.String()
 }
 
-// rule returns one rule of a role.
 func (a Asked) rule() string {
 	names := ""
 	if a.Name != "" {

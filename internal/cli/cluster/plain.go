@@ -30,7 +30,6 @@ const answerTimeout = 10 * time.Second
 // generated clients.
 type Plain struct {
 	http *http.Client
-	// base is the URL of the cluster.
 	base string
 }
 

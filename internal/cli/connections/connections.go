@@ -28,7 +28,6 @@ import (
 	"github.com/connpool/connpool/internal/cli/plugin"
 )
 
-// options list connections.
 type options struct {
 	*plugin.Factory
 	pool     string
@@ -136,7 +135,6 @@ func (o *options) row(c *livev1alpha1.Connection) []string {
 // connectionPrefix distinguishes the name of a connection from that of a pool.
 const connectionPrefix = "connection/"
 
-// drainOptions replace connections.
 type drainOptions struct {
 	*plugin.Factory
 	pool       string
@@ -231,7 +229,6 @@ func (o *drainOptions) run(ctx context.Context, live *client.Client) error {
 	return nil
 }
 
-// drain returns how many connections are being replaced.
 func (o *drainOptions) drain(ctx context.Context, live *client.Client) (int, error) {
 	if o.connection != "" {
 		err := live.DrainConnection(ctx, o.Namespace, o.connection)

@@ -24,7 +24,6 @@ type subsystemFunc func(ctx context.Context, stdin io.Reader, stdout io.Writer) 
 // and to end.
 const partingTime = 3 * time.Second
 
-// sftpClient talks to an sftp server.
 type sftpClient struct {
 	*sftp.Client
 

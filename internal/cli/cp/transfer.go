@@ -199,7 +199,6 @@ func (t *transfer) receive(ctx context.Context, in io.Reader, name string) error
 	})
 }
 
-// send copies a file to a stream.
 func (t *transfer) send(ctx context.Context, name string, out io.Writer) error {
 	in, err := t.from.open(name)
 	if err != nil {

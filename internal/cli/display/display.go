@@ -143,7 +143,6 @@ func (t *Table) Lines() []string {
 	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
 }
 
-// shown returns the cells of the columns that are not hidden.
 func (t *Table) shown(row []string) []string {
 	var cells []string
 	for i, cell := range row {

@@ -30,7 +30,6 @@ import (
 	"github.com/connpool/connpool/internal/cli/plugin"
 )
 
-// options find out whether all is installed and permitted.
 type options struct{ *plugin.Factory }
 
 // Results of a question.
@@ -45,12 +44,10 @@ const (
 
 // finding is the answer to one question.
 type finding struct {
-	// Subject is what was examined.
 	Subject string `json:"subject"`
 	Result  string `json:"result"`
 	Message string `json:"message"`
-	// Next is the next step.
-	Next string `json:"next,omitempty"`
+	Next    string `json:"next,omitempty"`
 }
 
 // New returns the command doctor.
@@ -99,7 +96,6 @@ func (o *options) print(findings []finding) {
 	}
 }
 
-// sign marks a finding.
 func sign(p display.Paint, result string) string {
 	switch result {
 	case findingOK:
@@ -135,7 +131,6 @@ func (o *options) examine(ctx context.Context) []finding {
 	return append(findings, e.permissions(ctx)...)
 }
 
-// examination asks a cluster.
 type examination struct {
 	plain     cluster.Plain
 	namespace string

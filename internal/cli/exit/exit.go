@@ -56,7 +56,6 @@ func With(code int) error { return WithError(code, nil) }
 // WithError returns an error that ends the process with code and prints err.
 func WithError(code int, err error) error { return &codeError{code: code, err: err} }
 
-// hintedError is an error with the next step.
 type hintedError struct {
 	err  error
 	hint string

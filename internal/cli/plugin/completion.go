@@ -122,7 +122,6 @@ func (f *Factory) namespaced() (objects cluster.Objects, namespace string, err e
 	return objects, namespace, err
 }
 
-// listNamespaces lists the namespaces of the cluster.
 func (f *Factory) listNamespaces(ctx context.Context, _ []string) ([]string, error) {
 	plain, err := f.Cluster.Plain()
 	if err != nil {

@@ -43,8 +43,7 @@ type Factory struct {
 	genericiooptions.IOStreams
 
 	// Name that usages print: "kubectl connpool" or "connpool".
-	Name string
-	// Version of this binary.
+	Name    string
 	Version string
 	// Now is the time from which ages are counted.
 	Now     func() time.Time
@@ -100,7 +99,6 @@ func (f *Factory) Execute(ctx context.Context, root *cobra.Command, args []strin
 	return exit.Report(f.ErrOut, err, failed)
 }
 
-// completeFunc fills in options from the arguments.
 type completeFunc = func(command *cobra.Command, args []string) error
 
 // RunE puts the steps of a command in order. complete and validate may be nil.

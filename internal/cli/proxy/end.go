@@ -151,7 +151,6 @@ func (e *localEnd) dockerHost() string {
 	return strings.Replace(e.address(), "http://", "tcp://", 1)
 }
 
-// advice returns what to type next.
 func (e *localEnd) advice() []string {
 	switch {
 	case e.kind == apiDocker:

@@ -37,7 +37,6 @@ import (
 	"github.com/connpool/connpool/internal/cli/terminal"
 )
 
-// options make the API of a target reachable for its own tools.
 type options struct {
 	*plugin.Factory
 
@@ -158,7 +157,6 @@ func (o *options) serve(ctx context.Context, api http.RoundTripper, kind apiKind
 	return nil
 }
 
-// open makes the local end.
 func (o *options) open(ctx context.Context, kind apiKind) (*localEnd, error) {
 	switch {
 	case o.socket != "" && kind == apiKubernetes && len(o.command.Words) > 0:
@@ -187,7 +185,6 @@ func (o *options) defaultNamespace(ctx context.Context) string {
 	return ptr.Deref(target.Spec.Kubernetes.DefaultNamespace, "")
 }
 
-// apiKind is what a target's API is.
 type apiKind string
 
 const (

@@ -72,7 +72,6 @@ func (c *Command) ForClient() client.Command {
 
 func (c *Command) line() string { return strings.Join(c.Words, " ") }
 
-// variables returns the --env flags as a map.
 func (c *Command) variables() map[string]string {
 	env := make(map[string]string, len(c.Env))
 	for _, pair := range c.Env {

@@ -37,7 +37,6 @@ import (
 // bytes.
 const maxKeptOutput = 1 << 20
 
-// options run one command on many targets.
 type options struct {
 	*plugin.Factory
 	command  remote.Command
@@ -151,7 +150,6 @@ func (o *options) resolve(ctx context.Context) error {
 	return nil
 }
 
-// targetResult is the result on one target.
 type targetResult struct {
 	Target    string               `json:"target"`
 	Outcome   livev1alpha1.Outcome `json:"outcome"`
@@ -227,7 +225,6 @@ func (o *options) runOne(ctx context.Context, pool *client.Pool, target string, 
 	return runOn(ctx, pool, command, client.Streams{Stdout: stdout, Stderr: stderr})
 }
 
-// runOn runs one command and returns its result.
 func runOn(ctx context.Context, pool *client.Pool, command client.Command, streams client.Streams) targetResult {
 	start := time.Now()
 	result, err := pool.Stream(ctx, command, streams)

@@ -48,7 +48,6 @@ func (m *lineMixer) writers(target string) (stdout, stderr *lineWriter) {
 	return &lineWriter{mixer: m, to: m.out, prefix: prefix}, &lineWriter{mixer: m, to: m.err, prefix: prefix}
 }
 
-// lineWriter marks the lines of one stream.
 type lineWriter struct {
 	mixer  *lineMixer
 	to     io.Writer

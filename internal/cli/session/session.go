@@ -30,7 +30,6 @@ import (
 // prefix is how -o name marks a session. It may be typed before a name.
 const prefix = "session/"
 
-// nameOf returns the name of a session from an argument.
 func nameOf(argument string) string { return strings.TrimPrefix(argument, prefix) }
 
 // New returns the command session, with the commands below it.
@@ -58,14 +57,12 @@ func New(f *plugin.Factory) *cobra.Command {
 	return command
 }
 
-// createOptions open a session.
 type createOptions struct {
 	*plugin.Factory
 	command remote.Command // without words: where the shell runs
 	session client.SessionOptions
 }
 
-// newCreate returns the command session create.
 func newCreate(f *plugin.Factory) *cobra.Command {
 	o := &createOptions{Factory: f}
 	command := &cobra.Command{
@@ -138,7 +135,6 @@ func (o *createOptions) print(ctx context.Context, session *client.Session) erro
 	return nil
 }
 
-// execOptions run one command in a session.
 type execOptions struct {
 	*plugin.Factory
 	command remote.Command // without a place, which the session has
@@ -146,7 +142,6 @@ type execOptions struct {
 	quiet   bool
 }
 
-// newExec returns the command session exec.
 func newExec(f *plugin.Factory) *cobra.Command {
 	o := &execOptions{Factory: f}
 	command := &cobra.Command{
@@ -199,14 +194,12 @@ func (o *execOptions) run(ctx context.Context, live *client.Client) error {
 	return ending.Error(ctx, o.Cluster, result, err)
 }
 
-// deleteOptions end sessions.
 type deleteOptions struct {
 	*plugin.Factory
 	names []string
 	all   bool
 }
 
-// newDelete returns the command session delete.
 func newDelete(f *plugin.Factory) *cobra.Command {
 	o := &deleteOptions{Factory: f}
 	command := &cobra.Command{

@@ -26,7 +26,6 @@ import (
 	"github.com/connpool/connpool/internal/cli/plugin"
 )
 
-// options show how pools are.
 type options struct {
 	*plugin.Factory
 	pool string
@@ -83,7 +82,6 @@ func (o *options) print(reports []poolReport, names []string) error {
 	return o.PrintList(object, "pools", "connectionpool."+v1alpha1.GroupName+"/", names, show)
 }
 
-// gathered is what a report is made of.
 type gathered struct {
 	pools   []v1alpha1.ConnectionPool
 	targets []v1alpha1.ConnectionTarget
@@ -130,7 +128,6 @@ const (
 	healthUnknown  = "Unknown"
 )
 
-// poolReport is what status says of a pool.
 type poolReport struct {
 	Name      string `json:"name"`
 	Namespace string `json:"namespace"`
@@ -152,7 +149,6 @@ type poolReport struct {
 	Members []targetReport `json:"members,omitempty"`
 }
 
-// failure is why a target fails.
 type failure struct {
 	Name   string       `json:"name"`
 	Reason string       `json:"reason"`
@@ -161,7 +157,6 @@ type failure struct {
 	Message string `json:"message,omitempty"`
 }
 
-// targetReport is what status says of a target.
 type targetReport struct {
 	Name          string                    `json:"name"`
 	Endpoint      string                    `json:"endpoint,omitempty"`

@@ -144,7 +144,6 @@ func (v view) press(key byte) (view, bool) {
 	return v, true
 }
 
-// rows are the lines of a table, sorted.
 func (v view) rows(s snapshot) []row {
 	rows := slices.Clone(s.rows)
 	if v.pools {
@@ -161,7 +160,6 @@ func (v view) rows(s snapshot) []row {
 	return rows
 }
 
-// table returns the table of a snapshot.
 func (v view) table(s snapshot) *display.Table {
 	age := "AGE"
 	if v.pools {

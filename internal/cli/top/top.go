@@ -28,7 +28,6 @@ import (
 	"github.com/connpool/connpool/internal/cli/terminal"
 )
 
-// options watch connections.
 type options struct {
 	*plugin.Factory
 	pool     string
@@ -131,7 +130,6 @@ func (o *options) watch(ctx context.Context, look lookFunc, now snapshot) error 
 // lookFunc asks the live API for its connections.
 type lookFunc func(context.Context) (snapshot, error)
 
-// sample is the answer to one look.
 type sample struct {
 	snapshot
 
@@ -179,7 +177,6 @@ func keys(ctx context.Context, keyboard io.Reader) <-chan byte {
 	return pressed
 }
 
-// watcher shows the page.
 type watcher struct {
 	out     io.Writer
 	view    view
