@@ -169,22 +169,17 @@ func (a Asked) role() string {
 	case a.Resource == Sessions:
 		parts = append(parts, a.Verbs...) // or applying one role would replace another
 	}
-	name := strings.Join(parts, "-")
-	var b strings.Builder
-	kind, binding := "ClusterRole", "clusterrolebinding "+name+" --clusterrole "+name
+	name, rules := strings.Join(parts, "-"), a.rule()
+	for _, other := range a.With {
+		rules += other.rule()
+	}
+	kind, metadata, binding := "ClusterRole", "", "clusterrolebinding "+name+" --clusterrole "+name
 	if a.Namespace != "" {
-		kind, binding = "Role", fmt.Sprintf("rolebinding %s --namespace %s --role %s", name, a.Namespace, name)
+		kind, metadata = "Role", "  namespace: "+a.Namespace+"\n"
+		binding = fmt.Sprintf("rolebinding %s --namespace %s --role %s", name, a.Namespace, name)
 	}
-	fmt.Fprintf(&b, "apiVersion: rbac.authorization.k8s.io/v1\nkind: %s\nmetadata:\n  name: %s\n", kind, name)
-	if a.Namespace != "" {
-		fmt.Fprintf(&b, "  namespace: %s\n", a.Namespace)
-	}
-	b.WriteString("rules:\n")
-	for _, rule := range append([]Asked{a}, a.With...) {
-		b.WriteString(rule.rule())
-	}
-	fmt.Fprintf(&b, "\nand then: kubectl create %s --user USER", binding)
-	return b.String()
+	return fmt.Sprintf("apiVersion: rbac.authorization.k8s.io/v1\nkind: %s\nmetadata:\n  name: %s\n%srules:\n%s\n"+
+		"and then: kubectl create %s --user USER", kind, name, metadata, rules, binding)
 }
 
 func (a Asked) rule() string {

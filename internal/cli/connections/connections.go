@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -95,14 +96,8 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 
 // fields returns the selector of what is asked for.
 func (o *options) fields() string {
-	set := fields.Set{}
-	for field, word := range map[string]string{
-		livev1alpha1.FieldPool: o.pool, livev1alpha1.FieldTarget: o.target, livev1alpha1.FieldState: o.state,
-	} {
-		if word != "" {
-			set[field] = word
-		}
-	}
+	set := fields.Set{livev1alpha1.FieldPool: o.pool, livev1alpha1.FieldTarget: o.target, livev1alpha1.FieldState: o.state}
+	maps.DeleteFunc(set, func(_, word string) bool { return word == "" })
 	return set.AsSelector().String()
 }
 

@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,13 +27,8 @@ func Names(list func(ctx context.Context, args []string) ([]string, error)) cobr
 		if err != nil {
 			cobra.CompDebugln(err.Error(), false)
 		}
-		var fitting []string
-		for _, name := range names {
-			if strings.HasPrefix(name, typed) {
-				fitting = append(fitting, name)
-			}
-		}
-		return fitting, cobra.ShellCompDirectiveNoFileComp
+		fits := slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, typed) })
+		return fits, cobra.ShellCompDirectiveNoFileComp
 	}
 }
 

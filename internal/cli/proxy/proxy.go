@@ -247,17 +247,12 @@ func runChild(ctx context.Context, streams genericiooptions.IOStreams, words, en
 		case err := <-ended:
 			return childEnd(child.ProcessState, err)
 		case s := <-signals:
-			if !alreadyHas(streams.In, s) {
+			// A terminal sends the signals of its keys to the child, too.
+			if fromKeys := s == os.Interrupt || s == syscall.SIGQUIT; !fromKeys || !terminal.Is(streams.In) {
 				_ = child.Process.Signal(s) // It may have ended just now.
 			}
 		}
 	}
-}
-
-// alreadyHas reports whether the child got the signal, too: a terminal sends the
-// signals of its keys to every process that it runs.
-func alreadyHas(stdin any, s os.Signal) bool {
-	return terminal.Is(stdin) && (s == os.Interrupt || s == syscall.SIGQUIT)
 }
 
 // childEnd reports the end of a command as a shell would.

@@ -234,21 +234,17 @@ func (o *deleteOptions) run(ctx context.Context, live *client.Client) (err error
 			return err
 		}
 	}
-	failed := 0
 	for _, name := range o.names {
-		if err := live.Session(o.Namespace, name).Delete(ctx); err != nil {
+		if failure := live.Session(o.Namespace, name).Delete(ctx); failure != nil {
 			what := cluster.AskedForSessions(o.Namespace, "delete")
 			what.Session = name
-			exit.Print(o.ErrOut, o.Cluster.Explain(ctx, err, what))
-			failed++
+			exit.Print(o.ErrOut, o.Cluster.Explain(ctx, failure, what))
+			err = exit.With(exit.Failed)
 			continue
 		}
 		fmt.Fprintf(o.Out, "%s%s deleted\n", prefix, display.OneLine(name))
 	}
-	if failed > 0 {
-		return exit.With(exit.Failed)
-	}
-	return nil
+	return err
 }
 
 // ours returns the sessions of the user that the cluster takes the caller for.
