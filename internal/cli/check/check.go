@@ -120,8 +120,7 @@ func (o *options) checkAll(ctx context.Context, live *client.Client) []checked {
 	return results
 }
 
-// failure returns the error that carries the exit code. It explains the first
-// error only: they are alike.
+// failure carries the exit code. It explains the first error only: they are alike.
 func (o *options) failure(ctx context.Context, results []checked) error {
 	if i := slices.IndexFunc(results, func(c checked) bool { return c.err != nil }); i >= 0 {
 		asked := cluster.AskedToCreate(cluster.Targets+"/check", o.Namespace, results[i].Target)

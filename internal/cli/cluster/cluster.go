@@ -74,8 +74,7 @@ var rareFlags = []string{
 	"insecure-skip-tls-verify", "proxy-url", "tls-server-name",
 }
 
-// loader reads the kubeconfig, or the ServiceAccount of the pod that this process
-// runs in.
+// loader reads the kubeconfig, or the ServiceAccount of the pod of this process.
 func (c *Cluster) loader() clientcmd.ClientConfig {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = c.kubeconfig

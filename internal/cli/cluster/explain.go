@@ -58,8 +58,7 @@ func detailsOf(err error) metav1.StatusDetails {
 	return *status.Status().Details
 }
 
-// isFromAggregator reports whether kube-apiserver answered in the operator's
-// place.
+// isFromAggregator reports whether kube-apiserver answered in the operator's place.
 func isFromAggregator(err error) bool {
 	return apierrors.IsServiceUnavailable(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
@@ -169,9 +168,10 @@ func (a Asked) role() string {
 	case a.Resource == Sessions:
 		parts = append(parts, a.Verbs...) // or applying one role would replace another
 	}
-	name, rules := strings.Join(parts, "-"), a.rule()
-	for _, other := range a.With {
-		rules += other.rule()
+	name := strings.Join(parts, "-")
+	var rules strings.Builder
+	for _, rule := range append([]Asked{a}, a.With...) {
+		rules.WriteString(rule.rule())
 	}
 	kind, metadata, binding := "ClusterRole", "", "clusterrolebinding "+name+" --clusterrole "+name
 	if a.Namespace != "" {
@@ -179,7 +179,7 @@ func (a Asked) role() string {
 		binding = fmt.Sprintf("rolebinding %s --namespace %s --role %s", name, a.Namespace, name)
 	}
 	return fmt.Sprintf("apiVersion: rbac.authorization.k8s.io/v1\nkind: %s\nmetadata:\n  name: %s\n%srules:\n%s\n"+
-		"and then: kubectl create %s --user USER", kind, name, metadata, rules, binding)
+		"and then: kubectl create %s --user USER", kind, name, metadata, rules.String(), binding)
 }
 
 func (a Asked) rule() string {
@@ -228,8 +228,7 @@ func AskedToProxy(namespace, pool, target string) Asked {
 	}
 }
 
-// AskedForSessions asks for all sessions of a namespace, those of other users
-// included.
+// AskedForSessions asks for all sessions of a namespace, of all users.
 func AskedForSessions(namespace string, verbs ...string) Asked {
 	return Asked{Group: livev1alpha1.GroupName, Resource: Sessions, Verbs: verbs, Namespace: namespace}
 }
@@ -251,8 +250,7 @@ func AskedToUseSession(namespace, name string) Asked {
 	return what
 }
 
-// nearest returns the known words that the user may have meant by a word, at most
-// three, the best first.
+// nearest returns at most three known words that the user may have meant, best first.
 func nearest(word string, known []string) []string {
 	type guess struct {
 		word     string

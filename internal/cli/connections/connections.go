@@ -166,8 +166,7 @@ func completion(f *plugin.Factory) cobra.CompletionFunc {
 	})
 }
 
-// listConnections lists connections as drain takes them. The first page is enough
-// for a Tab.
+// listConnections lists what drain takes. The first page is enough for a Tab.
 func listConnections(ctx context.Context, live *client.Client, namespace string) ([]string, error) {
 	list, err := live.Connections(ctx, namespace, metav1.ListOptions{Limit: cluster.ConnectionsPerPage})
 	if err != nil {

@@ -255,8 +255,7 @@ func openLocal(name string) (localFiles, string, error) {
 	return localFiles{root}, filepath.Base(full), nil
 }
 
-// standardStream is standard input as a source, and standard output as a
-// destination.
+// standardStream is standard input as a source, and standard output as a destination.
 const standardStream = "-"
 
 // location is one side of a copy. Without a pool it is on this machine.

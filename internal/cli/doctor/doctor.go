@@ -107,8 +107,7 @@ func sign(p display.Paint, result string) string {
 	}
 }
 
-// examine asks one question after the other. Without a cluster it stops after the
-// first.
+// examine asks one question after the other. Without a cluster it stops at the first.
 func (o *options) examine(ctx context.Context) []finding {
 	plain, err := o.Cluster.Plain()
 	if err != nil {
@@ -193,8 +192,7 @@ func (e examination) discover(ctx context.Context, group string) ([]string, erro
 	return names, err
 }
 
-// missing returns text if the error is that something does not exist, and the
-// error's own words otherwise.
+// missing returns text if something does not exist, and else the error's own words.
 func missing(err error, text string) string {
 	if apierrors.IsNotFound(err) {
 		return text
@@ -243,8 +241,7 @@ func (e examination) operator(ctx context.Context) finding {
 	return works(message)
 }
 
-// wanted is a request that a user may want to make. Its purpose names the commands
-// that need it.
+// wanted is a request that a user may want to make, and the commands that need it.
 type wanted struct{ group, resource, verb, purpose string }
 
 var allWanted = []wanted{

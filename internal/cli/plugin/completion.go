@@ -32,8 +32,7 @@ func Names(list func(ctx context.Context, args []string) ([]string, error)) cobr
 	}
 }
 
-// LiveNames makes a completion of a list of names that the live API has in the
-// namespace.
+// LiveNames makes a completion of names that the live API has in the namespace.
 func (f *Factory) LiveNames(list func(context.Context, *client.Client, string) ([]string, error)) cobra.CompletionFunc {
 	return Names(func(ctx context.Context, _ []string) ([]string, error) {
 		live, err := f.Cluster.Live()
@@ -69,8 +68,7 @@ func (f *Factory) CompletePool(command *cobra.Command, args []string, typed stri
 	return Once(Names(f.listPools))(command, args, typed)
 }
 
-// CompletePoolSlashTarget completes POOL and, once the slash is typed,
-// POOL/TARGET.
+// CompletePoolSlashTarget completes POOL and, once the slash is typed, POOL/TARGET.
 func (f *Factory) CompletePoolSlashTarget(command *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 	pool, _, slash := strings.Cut(typed, "/")
 	if !slash {
@@ -85,8 +83,7 @@ func (f *Factory) CompletePoolSlashTarget(command *cobra.Command, args []string,
 	}))(command, args, typed)
 }
 
-// CompleteTarget completes a target of the pool that is the first argument, or
-// any target if there is none.
+// CompleteTarget completes a target of the pool that is the first argument, or any.
 func (f *Factory) CompleteTarget(command *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 	return Names(f.listTargets)(command, args, typed)
 }

@@ -33,8 +33,7 @@ import (
 	"github.com/connpool/connpool/internal/cli/remote"
 )
 
-// maxKeptOutput bounds what is kept of each stream of a target for -o json, in
-// bytes.
+// maxKeptOutput bounds what -o json keeps of each stream of a target, in bytes.
 const maxKeptOutput = 1 << 20
 
 type options struct {
@@ -130,8 +129,7 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 	return o.failure(ctx, results)
 }
 
-// resolve finds the targets. A user who names them needs no permission to list
-// them.
+// resolve finds the targets. To name them needs no permission to list them.
 func (o *options) resolve(ctx context.Context) error {
 	if len(o.targets) > 0 {
 		return nil

@@ -87,8 +87,7 @@ type gathered struct {
 	targets []v1alpha1.ConnectionTarget
 }
 
-// gather asks for pools and targets at the same time. A user who may not read
-// targets still sees pools.
+// gather asks for both at once. A user who may not read targets still sees pools.
 func (o *options) gather(ctx context.Context) (gathered, error) {
 	objects, err := o.Cluster.Objects()
 	if err != nil {

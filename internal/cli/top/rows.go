@@ -22,8 +22,7 @@ type row struct {
 	connections int
 	inUse       int32
 	uses        int64
-	// rate is how many uses have ended per second since the snapshot before. It is
-	// unknown at first.
+	// rate is how many uses have ended per second since the snapshot before.
 	rate      float64
 	hasRate   bool
 	roundTrip int64 // microseconds; 0 is unknown

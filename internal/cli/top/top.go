@@ -93,8 +93,7 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 		}
 		return newSnapshot(o.Now(), list.Items), nil
 	}
-	// A failure of the first look is an ordinary error, and not a line on a page that
-	// disappears.
+	// A failure of the first look is an error, and no line on a page that disappears.
 	now, err := look(ctx)
 	if err != nil {
 		return err
@@ -136,8 +135,7 @@ type sample struct {
 	err error
 }
 
-// every looks again and again. A look that takes longer than the interval delays
-// the next one.
+// every looks again and again. A long look delays the next one.
 func every(ctx context.Context, interval time.Duration, look lookFunc, seen chan<- sample) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
@@ -185,8 +183,7 @@ type watcher struct {
 	size    client.Size
 }
 
-// show draws the page whenever something changes, until the user quits or the
-// terminal is gone.
+// show draws each change, until the user quits or the terminal is gone.
 func (w *watcher) show(ctx context.Context, pressed <-chan byte, sizes <-chan client.Size, seen <-chan sample) error {
 	for {
 		if err := draw(w.out, page(w.view, w.now, w.problem, w.size)); err != nil {
@@ -222,8 +219,7 @@ func (w *watcher) see(s sample) {
 	w.problem, w.now = "", s.since(w.now)
 }
 
-// Escape sequences that make a terminal show another page, and come back to the
-// one before.
+// Escape sequences that show another page, and come back to the one before.
 const (
 	enterPage = "\x1b[?1049h\x1b[?25l"
 	leavePage = "\x1b[?25h\x1b[?1049l"
@@ -250,8 +246,7 @@ func page(v view, s snapshot, problem string, size client.Size) []string {
 	return lines
 }
 
-// draw replaces what is shown. A raw terminal needs both characters of a line's
-// end.
+// draw replaces what is shown. A raw terminal needs both characters of a line's end.
 func draw(out io.Writer, lines []string) error {
 	_, err := io.WriteString(out, topLeft+strings.Join(lines, clearLine+"\r\n")+clearLine+clearRest)
 	return err
