@@ -72,16 +72,16 @@ func isConnection(err error) bool {
 // explainNotFound offers names that exist. It names no connection, because one with
 // a similar name is no substitute.
 func (c *Cluster) explainNotFound(ctx context.Context, err error, what Asked) error {
-	offer, kind := c.offerPools, detailsOf(err).Kind
+	offer, kind := offerPools, detailsOf(err).Kind
 	switch {
 	case kind == Targets || strings.HasPrefix(what.Resource, Targets):
-		offer = c.offerTargets
+		offer = offerTargets
 	case kind == Sessions:
-		offer = c.offerSessions
+		offer = offerSessions
 	case strings.HasPrefix(what.Resource, Connections):
 		return exit.Hint(err, "Connections come and go. See those that there are: %s connections", c.program)
 	}
-	text, offerErr := offer(ctx, what)
+	text, offerErr := offer(ctx, c, what)
 	if offerErr != nil {
 		// The user asked about the first error; the second would only distract.
 		return err
@@ -89,7 +89,7 @@ func (c *Cluster) explainNotFound(ctx context.Context, err error, what Asked) er
 	return exit.Hint(err, "%s", text)
 }
 
-func (c *Cluster) offerPools(ctx context.Context, what Asked) (string, error) {
+func offerPools(ctx context.Context, c *Cluster, what Asked) (string, error) {
 	objects, err := c.Objects()
 	if err != nil {
 		return "", err
@@ -98,7 +98,7 @@ func (c *Cluster) offerPools(ctx context.Context, what Asked) (string, error) {
 	return c.Offer("pool", cmp.Or(what.Pool, what.Name), what.Namespace, Names(all)), err
 }
 
-func (c *Cluster) offerTargets(ctx context.Context, what Asked) (string, error) {
+func offerTargets(ctx context.Context, c *Cluster, what Asked) (string, error) {
 	objects, err := c.Objects()
 	if err != nil {
 		return "", err
@@ -111,7 +111,7 @@ func (c *Cluster) offerTargets(ctx context.Context, what Asked) (string, error) 
 	return c.Offer("target", cmp.Or(what.Target, what.Name), what.Namespace, known), err
 }
 
-func (c *Cluster) offerSessions(ctx context.Context, what Asked) (string, error) {
+func offerSessions(ctx context.Context, c *Cluster, what Asked) (string, error) {
 	live, err := c.Live()
 	if err != nil {
 		return "", err

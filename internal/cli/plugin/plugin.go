@@ -234,7 +234,7 @@ func (o *Output) validate(command *cobra.Command) error {
 func (o *Output) IsMachine() bool { return o.Form == JSON || o.Form == YAML }
 
 // PrintList prints a list: the object for programs, names behind a prefix for -o
-// name, and otherwise what show prints, or that there are none of this kind.
+// name, and otherwise what show prints, or that the list is empty.
 func (f *Factory) PrintList(object any, kind, prefix string, names []string, show func()) error {
 	switch {
 	case f.Output.IsMachine():
