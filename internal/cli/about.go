@@ -11,24 +11,20 @@ import (
 	"github.com/connpool/connpool/internal/cli/plugin"
 )
 
-// versionOptions print versions.
 type versionOptions struct {
 	*plugin.Factory
 	client bool
 }
 
-// versions of the parts.
 type versions struct {
 	Client   string `json:"client"`
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
 	// Server is the operator's version, unless it was not asked or did not answer.
 	Server string `json:"server,omitempty"`
-	// Error says why Server is empty.
-	Error string `json:"error,omitempty"`
+	Error  string `json:"error,omitempty"`
 }
 
-// newVersion returns the command version.
 func newVersion(f *plugin.Factory) *cobra.Command {
 	o := &versionOptions{Factory: f}
 	command := &cobra.Command{
@@ -75,7 +71,6 @@ func (o *versionOptions) ask(ctx context.Context) (version, why string) {
 	return version, ""
 }
 
-// newCompletion returns the command completion.
 func newCompletion(f *plugin.Factory) *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion bash|zsh|fish|powershell",

@@ -88,7 +88,6 @@ func calledAs(path string) string {
 	return name
 }
 
-// newCommand makes a command.
 type newCommand func(*plugin.Factory) *cobra.Command
 
 // groups of commands, in the order of the help of the root.
@@ -102,7 +101,6 @@ var groups = []struct {
 	{"about", "About this program:", []newCommand{newVersion, newCompletion}},
 }
 
-// newRoot returns the tree of all commands.
 func newRoot(f *plugin.Factory) *cobra.Command {
 	root := f.NewRoot()
 	root.Short = "Use and watch pools of warm connections"

@@ -30,7 +30,6 @@ import (
 // The operator bounds handshakes further.
 const parallelChecks = 8
 
-// options dial targets and explain what happens.
 type options struct {
 	*plugin.Factory
 	targets []string
@@ -73,7 +72,6 @@ func (o *options) validate() error {
 	return nil
 }
 
-// checked is the result for one target.
 type checked struct {
 	Target string                    `json:"target"`
 	Status *livev1alpha1.CheckStatus `json:"status,omitempty"`
@@ -122,8 +120,7 @@ func (o *options) checkAll(ctx context.Context, live *client.Client) []checked {
 	return results
 }
 
-// failure returns the error that carries the exit code. It explains the first
-// error only: they are alike.
+// failure carries the exit code. It explains the first error only: they are alike.
 func (o *options) failure(ctx context.Context, results []checked) error {
 	if i := slices.IndexFunc(results, func(c checked) bool { return c.err != nil }); i >= 0 {
 		asked := cluster.AskedToCreate(cluster.Targets+"/check", o.Namespace, results[i].Target)
@@ -145,7 +142,6 @@ func printChecks(out io.Writer, results []checked) {
 	}
 }
 
-// printCheck explains one target stage by stage.
 func printCheck(out io.Writer, p display.Paint, c *checked) {
 	if c.err != nil {
 		fmt.Fprintf(out, "%s %s: %s\n", p.Mark(false), display.OneLine(c.Target), display.OneLine(c.Error))
@@ -161,7 +157,6 @@ func printCheck(out io.Writer, p display.Paint, c *checked) {
 	}
 }
 
-// about says what was reached.
 func about(status *livev1alpha1.CheckStatus) string {
 	text := ""
 	if status.RemoteAddress != "" {

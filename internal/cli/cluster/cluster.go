@@ -74,8 +74,7 @@ var rareFlags = []string{
 	"insecure-skip-tls-verify", "proxy-url", "tls-server-name",
 }
 
-// loader reads the kubeconfig, or the ServiceAccount of the pod that this process
-// runs in.
+// loader reads the kubeconfig, or the ServiceAccount of the pod of this process.
 func (c *Cluster) loader() clientcmd.ClientConfig {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = c.kubeconfig
@@ -100,7 +99,6 @@ func (c *Cluster) Contexts() ([]string, error) {
 	return slices.Collect(maps.Keys(config.Contexts)), err
 }
 
-// restConfig says where the cluster is and who the user is.
 func (c *Cluster) restConfig() (*rest.Config, error) {
 	config, err := c.loader().ClientConfig()
 	if err != nil {

@@ -58,8 +58,7 @@ func detailsOf(err error) metav1.StatusDetails {
 	return *status.Status().Details
 }
 
-// isFromAggregator reports whether kube-apiserver answered in the operator's
-// place.
+// isFromAggregator reports whether kube-apiserver answered in the operator's place.
 func isFromAggregator(err error) bool {
 	return apierrors.IsServiceUnavailable(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
@@ -73,16 +72,16 @@ func isConnection(err error) bool {
 // explainNotFound offers names that exist. It names no connection, because one with
 // a similar name is no substitute.
 func (c *Cluster) explainNotFound(ctx context.Context, err error, what Asked) error {
-	offer, kind := c.offerPools, detailsOf(err).Kind
+	offer, kind := offerPools, detailsOf(err).Kind
 	switch {
 	case kind == Targets || strings.HasPrefix(what.Resource, Targets):
-		offer = c.offerTargets
+		offer = offerTargets
 	case kind == Sessions:
-		offer = c.offerSessions
+		offer = offerSessions
 	case strings.HasPrefix(what.Resource, Connections):
 		return exit.Hint(err, "Connections come and go. See those that there are: %s connections", c.program)
 	}
-	text, offerErr := offer(ctx, what)
+	text, offerErr := offer(ctx, c, what)
 	if offerErr != nil {
 		// The user asked about the first error; the second would only distract.
 		return err
@@ -90,7 +89,7 @@ func (c *Cluster) explainNotFound(ctx context.Context, err error, what Asked) er
 	return exit.Hint(err, "%s", text)
 }
 
-func (c *Cluster) offerPools(ctx context.Context, what Asked) (string, error) {
+func offerPools(ctx context.Context, c *Cluster, what Asked) (string, error) {
 	objects, err := c.Objects()
 	if err != nil {
 		return "", err
@@ -99,7 +98,7 @@ func (c *Cluster) offerPools(ctx context.Context, what Asked) (string, error) {
 	return c.Offer("pool", cmp.Or(what.Pool, what.Name), what.Namespace, Names(all)), err
 }
 
-func (c *Cluster) offerTargets(ctx context.Context, what Asked) (string, error) {
+func offerTargets(ctx context.Context, c *Cluster, what Asked) (string, error) {
 	objects, err := c.Objects()
 	if err != nil {
 		return "", err
@@ -112,7 +111,7 @@ func (c *Cluster) offerTargets(ctx context.Context, what Asked) (string, error) 
 	return c.Offer("target", cmp.Or(what.Target, what.Name), what.Namespace, known), err
 }
 
-func (c *Cluster) offerSessions(ctx context.Context, what Asked) (string, error) {
+func offerSessions(ctx context.Context, c *Cluster, what Asked) (string, error) {
 	live, err := c.Live()
 	if err != nil {
 		return "", err
@@ -170,24 +169,19 @@ func (a Asked) role() string {
 		parts = append(parts, a.Verbs...) // or applying one role would replace another
 	}
 	name := strings.Join(parts, "-")
-	var b strings.Builder
-	kind, binding := "ClusterRole", "clusterrolebinding "+name+" --clusterrole "+name
-	if a.Namespace != "" {
-		kind, binding = "Role", fmt.Sprintf("rolebinding %s --namespace %s --role %s", name, a.Namespace, name)
-	}
-	fmt.Fprintf(&b, "apiVersion: rbac.authorization.k8s.io/v1\nkind: %s\nmetadata:\n  name: %s\n", kind, name)
-	if a.Namespace != "" {
-		fmt.Fprintf(&b, "  namespace: %s\n", a.Namespace)
-	}
-	b.WriteString("rules:\n")
+	var rules strings.Builder
 	for _, rule := range append([]Asked{a}, a.With...) {
-		b.WriteString(rule.rule())
+		rules.WriteString(rule.rule())
 	}
-	fmt.Fprintf(&b, "\nand then: kubectl create %s --user USER", binding)
-	return b.String()
+	kind, metadata, binding := "ClusterRole", "", "clusterrolebinding "+name+" --clusterrole "+name
+	if a.Namespace != "" {
+		kind, metadata = "Role", "  namespace: "+a.Namespace+"\n"
+		binding = fmt.Sprintf("rolebinding %s --namespace %s --role %s", name, a.Namespace, name)
+	}
+	return fmt.Sprintf("apiVersion: rbac.authorization.k8s.io/v1\nkind: %s\nmetadata:\n  name: %s\n%srules:\n%s\n"+
+		"and then: kubectl create %s --user USER", kind, name, metadata, rules.String(), binding)
 }
 
-// rule returns one rule of a role.
 func (a Asked) rule() string {
 	names := ""
 	if a.Name != "" {
@@ -234,8 +228,7 @@ func AskedToProxy(namespace, pool, target string) Asked {
 	}
 }
 
-// AskedForSessions asks for all sessions of a namespace, those of other users
-// included.
+// AskedForSessions asks for all sessions of a namespace, of all users.
 func AskedForSessions(namespace string, verbs ...string) Asked {
 	return Asked{Group: livev1alpha1.GroupName, Resource: Sessions, Verbs: verbs, Namespace: namespace}
 }
@@ -257,8 +250,7 @@ func AskedToUseSession(namespace, name string) Asked {
 	return what
 }
 
-// nearest returns the known words that the user may have meant by a word, at most
-// three, the best first.
+// nearest returns at most three known words that the user may have meant, best first.
 func nearest(word string, known []string) []string {
 	type guess struct {
 		word     string

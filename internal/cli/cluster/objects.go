@@ -31,7 +31,7 @@ type Objects struct {
 	rest *rest.RESTClient
 }
 
-// Pools returns the pools of a namespace, or those of all namespaces if it is "".
+// Pools returns the pools of a namespace, or all if it is "".
 func (o Objects) Pools(ctx context.Context, namespace string) ([]v1alpha1.ConnectionPool, error) {
 	var list v1alpha1.ConnectionPoolList
 	err := o.rest.Get().NamespaceIfScoped(namespace, namespace != "").Resource(Pools).Do(ctx).Into(&list)
@@ -55,8 +55,7 @@ func (o Objects) Target(ctx context.Context, name types.NamespacedName) (*v1alph
 	return &target, err
 }
 
-// Targets returns the targets of a namespace, or those of all namespaces if it
-// is "".
+// Targets returns the targets of a namespace, or all if it is "".
 func (o Objects) Targets(ctx context.Context, namespace string) ([]v1alpha1.ConnectionTarget, error) {
 	var list v1alpha1.ConnectionTargetList
 	err := o.rest.Get().NamespaceIfScoped(namespace, namespace != "").Resource(Targets).Do(ctx).Into(&list)
@@ -90,8 +89,7 @@ func TargetsOf(pool *v1alpha1.ConnectionPool, all []v1alpha1.ConnectionTarget) [
 	return selected
 }
 
-// Members returns the targets of a pool. It asks for the pool and the targets at
-// the same time.
+// Members returns the targets of a pool, and explains an error.
 func (c *Cluster) Members(ctx context.Context, namespace, name string) ([]v1alpha1.ConnectionTarget, error) {
 	objects, err := c.Objects()
 	if err != nil {

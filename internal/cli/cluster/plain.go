@@ -19,18 +19,15 @@ import (
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 )
 
-// MaxAnswer bounds an answer, in bytes. Discovery documents and lists of
-// namespaces are far below it.
+// MaxAnswer bounds an answer, in bytes. Usual answers are far below it.
 const MaxAnswer = 16 << 20
 
 // answerTimeout bounds each answer.
 const answerTimeout = 10 * time.Second
 
-// Plain asks the cluster for a few objects of other APIs, as JSON, without their
-// generated clients.
+// Plain asks for a few objects of other APIs, as JSON.
 type Plain struct {
 	http *http.Client
-	// base is the URL of the cluster.
 	base string
 }
 

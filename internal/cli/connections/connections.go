@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,7 +29,6 @@ import (
 	"github.com/connpool/connpool/internal/cli/plugin"
 )
 
-// options list connections.
 type options struct {
 	*plugin.Factory
 	pool     string
@@ -96,14 +96,8 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 
 // fields returns the selector of what is asked for.
 func (o *options) fields() string {
-	set := fields.Set{}
-	for field, word := range map[string]string{
-		livev1alpha1.FieldPool: o.pool, livev1alpha1.FieldTarget: o.target, livev1alpha1.FieldState: o.state,
-	} {
-		if word != "" {
-			set[field] = word
-		}
-	}
+	set := fields.Set{livev1alpha1.FieldPool: o.pool, livev1alpha1.FieldTarget: o.target, livev1alpha1.FieldState: o.state}
+	maps.DeleteFunc(set, func(_, word string) bool { return word == "" })
 	return set.AsSelector().String()
 }
 
@@ -136,7 +130,6 @@ func (o *options) row(c *livev1alpha1.Connection) []string {
 // connectionPrefix distinguishes the name of a connection from that of a pool.
 const connectionPrefix = "connection/"
 
-// drainOptions replace connections.
 type drainOptions struct {
 	*plugin.Factory
 	pool       string
@@ -173,8 +166,7 @@ func completion(f *plugin.Factory) cobra.CompletionFunc {
 	})
 }
 
-// listConnections lists connections as drain takes them. The first page is enough
-// for a Tab.
+// listConnections lists what drain takes. The first page is enough for a Tab.
 func listConnections(ctx context.Context, live *client.Client, namespace string) ([]string, error) {
 	list, err := live.Connections(ctx, namespace, metav1.ListOptions{Limit: cluster.ConnectionsPerPage})
 	if err != nil {
@@ -231,7 +223,6 @@ func (o *drainOptions) run(ctx context.Context, live *client.Client) error {
 	return nil
 }
 
-// drain returns how many connections are being replaced.
 func (o *drainOptions) drain(ctx context.Context, live *client.Client) (int, error) {
 	if o.connection != "" {
 		err := live.DrainConnection(ctx, o.Namespace, o.connection)

@@ -34,7 +34,6 @@ import (
 	"github.com/connpool/connpool/internal/cli/terminal"
 )
 
-// options copy files.
 type options struct {
 	*plugin.Factory
 
@@ -104,7 +103,6 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 	})
 }
 
-// over copies over an sftp subsystem.
 func (o *options) over(ctx context.Context, subsystem subsystemFunc) error {
 	server, err := openSFTP(ctx, subsystem)
 	if err != nil {
@@ -151,7 +149,6 @@ func (o *options) copyOne(ctx context.Context, source location, remote remoteFil
 	return o.pull(ctx, source, remote)
 }
 
-// push copies from this machine.
 func (o *options) push(ctx context.Context, source location, remote remoteFiles) ([]error, error) {
 	local, name, err := openLocal(source.path)
 	if err != nil {
@@ -165,7 +162,6 @@ func (o *options) push(ctx context.Context, source location, remote remoteFiles)
 	return o.transfer(ctx, local, remote, name, to)
 }
 
-// pull copies to this machine.
 func (o *options) pull(ctx context.Context, source location, remote remoteFiles) ([]error, error) {
 	to, err := destinationIn(os.Stat, o.destination.path, path.Base(source.path), len(o.sources) > 1)
 	if err != nil {
@@ -191,7 +187,6 @@ func (o *options) transfer(ctx context.Context, from sourceFiles, to destination
 	return append(p.left, failed...), err
 }
 
-// upload copies standard input.
 func (o *options) upload(ctx context.Context, remote remoteFiles) error {
 	name := o.destination.path
 	if info, err := remote.stat(name); err == nil && info.IsDir() {
@@ -260,8 +255,7 @@ func openLocal(name string) (localFiles, string, error) {
 	return localFiles{root}, filepath.Base(full), nil
 }
 
-// standardStream is standard input as a source, and standard output as a
-// destination.
+// standardStream is standard input as a source, and standard output as a destination.
 const standardStream = "-"
 
 // location is one side of a copy. Without a pool it is on this machine.

@@ -90,8 +90,7 @@ func (r remoteFiles) create(name string) (io.WriteCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The open of the sftp library takes no mode, so the file becomes private while
-	// it is still empty.
+	// The library opens without a mode: the file becomes private while it is empty.
 	if err := file.Chmod(0o600); err != nil {
 		return nil, closeAfter(file, err)
 	}

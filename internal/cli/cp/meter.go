@@ -72,7 +72,8 @@ func progressLine(done, total int64, elapsed time.Duration, width int) string {
 	}
 	share := min(float64(done)/float64(total), 1)
 	figures := fmt.Sprintf(" %3.0f%%  %s of %s  %s/s", 100*share, byteSize(done), byteSize(total), byteSize(rate))
-	if left := timeLeft(done, total, rate); left > 0 {
+	if rate > 0 && done < total {
+		left := time.Duration((total-done)/rate+1) * time.Second
 		figures += "  " + left.String() + " left"
 	}
 	bar := min(width-len(figures)-2, 40)
@@ -81,13 +82,6 @@ func progressLine(done, total int64, elapsed time.Duration, width int) string {
 	}
 	full := int(share * float64(bar))
 	return "[" + strings.Repeat("=", full) + strings.Repeat(" ", bar-full) + "]" + figures
-}
-
-func timeLeft(done, total, rate int64) time.Duration {
-	if rate <= 0 || done >= total {
-		return 0
-	}
-	return time.Duration((total-done)/rate+1) * time.Second
 }
 
 func clip(line string, width int) string { return line[:min(len(line), max(width, 0))] }

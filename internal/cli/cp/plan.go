@@ -35,7 +35,6 @@ type planner struct {
 	left []error
 }
 
-// bytes returns how much there is to transfer.
 func (p *planner) bytes() int64 {
 	var sum int64
 	for _, e := range p.entries {

@@ -16,15 +16,12 @@ import (
 	"github.com/connpool/connpool/internal/cli/exit"
 )
 
-// subsystemFunc runs the sftp subsystem of a target with these streams, until
-// either side ends it.
+// subsystemFunc runs the sftp subsystem of a target until either side ends it.
 type subsystemFunc func(ctx context.Context, stdin io.Reader, stdout io.Writer) error
 
-// partingTime is how long a server may take to remove the rest of a canceled copy,
-// and to end.
+// partingTime is how long a server may take to clean up after a canceled copy.
 const partingTime = 3 * time.Second
 
-// sftpClient talks to an sftp server.
 type sftpClient struct {
 	*sftp.Client
 
@@ -92,8 +89,7 @@ func (s *sftpClient) close() error {
 	return s.err
 }
 
-// isNoHost reports whether the target is an engine or a cluster, which have no
-// subsystems.
+// isNoHost reports whether the target is of a kind that has no subsystems.
 func isNoHost(err error) bool {
 	return apierrors.IsBadRequest(err) && strings.Contains(err.Error(), "subsystem")
 }

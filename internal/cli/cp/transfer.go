@@ -16,8 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// filesAtOnce is how many files are copied at the same time, which hides the round
-// trips of small ones.
+// filesAtOnce hides the round trips of small files.
 const filesAtOnce = 8
 
 // transfer carries out a plan.
@@ -67,8 +66,7 @@ func (t *transfer) copy(ctx context.Context, e entry) error {
 	return t.copyFile(ctx, e)
 }
 
-// note keeps the failure of a single file, and returns an error that ends the whole
-// transfer.
+// note keeps the failure of a file, and returns an error that ends the transfer.
 func (t *transfer) note(ctx context.Context, e entry, err error) error {
 	switch {
 	case err == nil:
@@ -199,7 +197,6 @@ func (t *transfer) receive(ctx context.Context, in io.Reader, name string) error
 	})
 }
 
-// send copies a file to a stream.
 func (t *transfer) send(ctx context.Context, name string, out io.Writer) error {
 	in, err := t.from.open(name)
 	if err != nil {
@@ -210,8 +207,7 @@ func (t *transfer) send(ctx context.Context, name string, out io.Writer) error {
 	return err
 }
 
-// counting tells the meter what passes, in either direction, and ends with its
-// context.
+// counting tells the meter what passes in either direction, and ends with its context.
 type counting struct {
 	ctx   context.Context
 	meter *meter

@@ -32,8 +32,7 @@ import (
 // None stands in a table for an absent value.
 const None = "-"
 
-// Printable returns text without control characters and invisible ones, so that
-// it cannot steer a terminal. Line breaks stay.
+// Printable returns text that cannot steer a terminal. Line breaks stay.
 func Printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -106,8 +105,7 @@ type Table struct {
 	hidden map[string]bool
 }
 
-// ShowOnlyIf hides columns unless the condition holds. Rows have their cells all
-// the same.
+// ShowOnlyIf hides columns, whose cells each row has, unless the condition holds.
 func (t *Table) ShowOnlyIf(condition bool, columns ...string) {
 	if t.hidden == nil {
 		t.hidden = map[string]bool{}
@@ -143,7 +141,6 @@ func (t *Table) Lines() []string {
 	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
 }
 
-// shown returns the cells of the columns that are not hidden.
 func (t *Table) shown(row []string) []string {
 	var cells []string
 	for i, cell := range row {
@@ -164,8 +161,7 @@ const (
 	Yellow = "33"
 )
 
-// PaintFor decides whether to use colors on a stream: on a terminal, unless the
-// user has set NO_COLOR.
+// PaintFor allows colors on a terminal, unless the user has set NO_COLOR.
 func PaintFor(out io.Writer) Paint {
 	return Paint(terminal.Is(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
 }

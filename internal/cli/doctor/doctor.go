@@ -30,7 +30,6 @@ import (
 	"github.com/connpool/connpool/internal/cli/plugin"
 )
 
-// options find out whether all is installed and permitted.
 type options struct{ *plugin.Factory }
 
 // Results of a question.
@@ -45,12 +44,10 @@ const (
 
 // finding is the answer to one question.
 type finding struct {
-	// Subject is what was examined.
 	Subject string `json:"subject"`
 	Result  string `json:"result"`
 	Message string `json:"message"`
-	// Next is the next step.
-	Next string `json:"next,omitempty"`
+	Next    string `json:"next,omitempty"`
 }
 
 // New returns the command doctor.
@@ -99,7 +96,6 @@ func (o *options) print(findings []finding) {
 	}
 }
 
-// sign marks a finding.
 func sign(p display.Paint, result string) string {
 	switch result {
 	case findingOK:
@@ -111,8 +107,7 @@ func sign(p display.Paint, result string) string {
 	}
 }
 
-// examine asks one question after the other. Without a cluster it stops after the
-// first.
+// examine asks one question after the other. Without a cluster it stops at the first.
 func (o *options) examine(ctx context.Context) []finding {
 	plain, err := o.Cluster.Plain()
 	if err != nil {
@@ -135,7 +130,6 @@ func (o *options) examine(ctx context.Context) []finding {
 	return append(findings, e.permissions(ctx)...)
 }
 
-// examination asks a cluster.
 type examination struct {
 	plain     cluster.Plain
 	namespace string
@@ -198,8 +192,7 @@ func (e examination) discover(ctx context.Context, group string) ([]string, erro
 	return names, err
 }
 
-// missing returns text if the error is that something does not exist, and the
-// error's own words otherwise.
+// missing returns text if something does not exist, and else the error's own words.
 func missing(err error, text string) string {
 	if apierrors.IsNotFound(err) {
 		return text
@@ -248,8 +241,7 @@ func (e examination) operator(ctx context.Context) finding {
 	return works(message)
 }
 
-// wanted is a request that a user may want to make. Its purpose names the commands
-// that need it.
+// wanted is a request that a user may want to make, and the commands that need it.
 type wanted struct{ group, resource, verb, purpose string }
 
 var allWanted = []wanted{

@@ -29,7 +29,6 @@ import (
 	"github.com/connpool/connpool/internal/cli/terminal"
 )
 
-// options run one command.
 type options struct {
 	*plugin.Factory
 	command remote.Command

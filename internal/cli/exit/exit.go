@@ -27,8 +27,7 @@ const (
 	Failed = 1
 	// NotStarted says that the remote command certainly did not run.
 	NotStarted = 254
-	// Unknown says that the remote command may have run, as the same code of ssh
-	// does.
+	// Unknown says that the remote command may have run. It is a code of ssh, too.
 	Unknown = 255
 	// Interrupted is how a shell reports a program that Ctrl-C ended.
 	Interrupted = 130
@@ -56,7 +55,6 @@ func With(code int) error { return WithError(code, nil) }
 // WithError returns an error that ends the process with code and prints err.
 func WithError(code int, err error) error { return &codeError{code: code, err: err} }
 
-// hintedError is an error with the next step.
 type hintedError struct {
 	err  error
 	hint string

@@ -31,7 +31,6 @@ import (
 	"github.com/connpool/connpool/internal/cli/plugin"
 )
 
-// options scan a host.
 type options struct {
 	*plugin.Factory
 
@@ -178,7 +177,6 @@ func (o *options) describe(scan hostScan) {
 		"Then commit this target, and make the Secret %s for it:\n\n", shortType(scan.keys[0]), o.credentials)
 }
 
-// target pins the keys.
 func (o *options) target(pins []string) *v1alpha1.ConnectionTarget {
 	spec := &v1alpha1.SSHTarget{
 		Host:           o.host,

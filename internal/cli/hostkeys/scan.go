@@ -32,8 +32,7 @@ type hostScan struct {
 	keys    []ssh.PublicKey
 }
 
-// errSeen ends a handshake as soon as the key is seen, long before the client
-// would authenticate.
+// errSeen ends a handshake when the key is seen, long before the client would log in.
 var errSeen = errors.New("the host key is seen")
 
 // scanHost asks a host for its keys, one handshake for each kind.
@@ -159,8 +158,7 @@ func isStrong(key ssh.PublicKey) bool {
 	return key.Type() != ssh.KeyAlgoRSA || bitsOf(key) >= minRSABits
 }
 
-// strongKeys returns the keys that a target may pin, in the form of known_hosts
-// without the host.
+// strongKeys returns the keys that a target may pin, in the form of authorized_keys.
 func strongKeys(keys []ssh.PublicKey) []string {
 	var lines []string
 	for _, key := range keys {

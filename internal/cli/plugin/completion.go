@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,18 +27,12 @@ func Names(list func(ctx context.Context, args []string) ([]string, error)) cobr
 		if err != nil {
 			cobra.CompDebugln(err.Error(), false)
 		}
-		var fitting []string
-		for _, name := range names {
-			if strings.HasPrefix(name, typed) {
-				fitting = append(fitting, name)
-			}
-		}
-		return fitting, cobra.ShellCompDirectiveNoFileComp
+		fits := slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, typed) })
+		return fits, cobra.ShellCompDirectiveNoFileComp
 	}
 }
 
-// LiveNames makes a completion of a list of names that the live API has in the
-// namespace.
+// LiveNames makes a completion of names that the live API has in the namespace.
 func (f *Factory) LiveNames(list func(context.Context, *client.Client, string) ([]string, error)) cobra.CompletionFunc {
 	return Names(func(ctx context.Context, _ []string) ([]string, error) {
 		live, err := f.Cluster.Live()
@@ -73,8 +68,7 @@ func (f *Factory) CompletePool(command *cobra.Command, args []string, typed stri
 	return Once(Names(f.listPools))(command, args, typed)
 }
 
-// CompletePoolSlashTarget completes POOL and, once the slash is typed,
-// POOL/TARGET.
+// CompletePoolSlashTarget completes POOL and, once the slash is typed, POOL/TARGET.
 func (f *Factory) CompletePoolSlashTarget(command *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 	pool, _, slash := strings.Cut(typed, "/")
 	if !slash {
@@ -89,8 +83,7 @@ func (f *Factory) CompletePoolSlashTarget(command *cobra.Command, args []string,
 	}))(command, args, typed)
 }
 
-// CompleteTarget completes a target of the pool that is the first argument, or
-// any target if there is none.
+// CompleteTarget completes a target of the pool that is the first argument, or any.
 func (f *Factory) CompleteTarget(command *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 	return Names(f.listTargets)(command, args, typed)
 }
@@ -122,7 +115,6 @@ func (f *Factory) namespaced() (objects cluster.Objects, namespace string, err e
 	return objects, namespace, err
 }
 
-// listNamespaces lists the namespaces of the cluster.
 func (f *Factory) listNamespaces(ctx context.Context, _ []string) ([]string, error) {
 	plain, err := f.Cluster.Plain()
 	if err != nil {

@@ -43,8 +43,7 @@ type Factory struct {
 	genericiooptions.IOStreams
 
 	// Name that usages print: "kubectl connpool" or "connpool".
-	Name string
-	// Version of this binary.
+	Name    string
 	Version string
 	// Now is the time from which ages are counted.
 	Now     func() time.Time
@@ -62,8 +61,7 @@ func New(name, version string, streams genericiooptions.IOStreams) *Factory {
 	return &Factory{IOStreams: streams, Name: name, Version: version, Now: time.Now, Cluster: cluster.New(name, version)}
 }
 
-// NewRoot returns the command above all others. It has the flags that say which
-// cluster, and no commands yet.
+// NewRoot returns the command above all others, still without those below it.
 func (f *Factory) NewRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:           f.Name,
@@ -100,11 +98,11 @@ func (f *Factory) Execute(ctx context.Context, root *cobra.Command, args []strin
 	return exit.Report(f.ErrOut, err, failed)
 }
 
-// completeFunc fills in options from the arguments.
-type completeFunc = func(command *cobra.Command, args []string) error
+// RunFunc is a function that cobra runs.
+type RunFunc = func(command *cobra.Command, args []string) error
 
 // RunE puts the steps of a command in order. complete and validate may be nil.
-func (f *Factory) RunE(complete completeFunc, validate func() error, run func(context.Context) error) completeFunc {
+func (f *Factory) RunE(complete RunFunc, validate func() error, run func(context.Context) error) RunFunc {
 	return func(command *cobra.Command, args []string) error {
 		if complete != nil {
 			if err := complete(command, args); err != nil {
@@ -124,7 +122,7 @@ func (f *Factory) RunE(complete completeFunc, validate func() error, run func(co
 }
 
 // NamespacedE is RunE for a command that is about a namespace, or about all of them.
-func (f *Factory) NamespacedE(complete completeFunc, validate func() error, run func(context.Context) error) completeFunc {
+func (f *Factory) NamespacedE(complete RunFunc, validate func() error, run func(context.Context) error) RunFunc {
 	return f.RunE(func(command *cobra.Command, args []string) (err error) {
 		if f.AllNamespaces && len(args) > 0 {
 			return errors.New("a name and --all-namespaces exclude each other: names are of one namespace")
@@ -143,8 +141,8 @@ func (f *Factory) NamespacedE(complete completeFunc, validate func() error, run 
 
 // LiveE is NamespacedE for a command that asks the live API.
 func (f *Factory) LiveE(
-	complete completeFunc, validate func() error, run func(context.Context, *client.Client) error,
-) func(*cobra.Command, []string) error {
+	complete RunFunc, validate func() error, run func(context.Context, *client.Client) error,
+) RunFunc {
 	return f.NamespacedE(complete, validate, func(ctx context.Context) error {
 		live, err := f.Cluster.Live()
 		if err != nil {
@@ -167,8 +165,7 @@ func First(args []string) string {
 	return args[0]
 }
 
-// Examples formats the examples of a command: pairs of what an example does and
-// what to type.
+// Examples formats pairs of what an example does and what to type.
 func (f *Factory) Examples(pairs ...string) string {
 	var b strings.Builder
 	for i := 0; i+1 < len(pairs); i += 2 {
@@ -237,8 +234,8 @@ func (o *Output) validate(command *cobra.Command) error {
 func (o *Output) IsMachine() bool { return o.Form == JSON || o.Form == YAML }
 
 // PrintList prints a list: the object for programs, names behind a prefix for -o
-// name, and otherwise whatever print prints, or that there are none of this kind.
-func (f *Factory) PrintList(object any, kind, prefix string, names []string, print func()) error {
+// name, and otherwise what show prints, or that the list is empty.
+func (f *Factory) PrintList(object any, kind, prefix string, names []string, show func()) error {
 	switch {
 	case f.Output.IsMachine():
 		return f.Output.Encode(f.Out, object)
@@ -247,7 +244,7 @@ func (f *Factory) PrintList(object any, kind, prefix string, names []string, pri
 			fmt.Fprintln(f.Out, prefix+display.OneLine(name))
 		}
 	case len(names) > 0:
-		print()
+		show()
 	case f.AllNamespaces:
 		fmt.Fprintf(f.ErrOut, "No %s in any namespace.\n", kind)
 	default:

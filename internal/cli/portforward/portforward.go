@@ -31,7 +31,6 @@ import (
 	"github.com/connpool/connpool/internal/cli/remote"
 )
 
-// options forward local ports and sockets through a target.
 type options struct {
 	*plugin.Factory
 
@@ -173,7 +172,6 @@ type forward struct {
 	remote         string // in the words of client.Pool.Forward
 }
 
-// unixPrefix distinguishes a socket from a port.
 const unixPrefix = "unix:"
 
 // parseForward reads [LOCAL:]REMOTE.

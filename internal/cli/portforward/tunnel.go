@@ -16,7 +16,6 @@ type forwarder interface {
 	Close()
 }
 
-// openFunc opens a forwarder.
 type openFunc func(context.Context) (forwarder, error)
 
 // tunnel keeps a forward working. Its listeners live as long as the command, and

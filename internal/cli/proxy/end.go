@@ -86,9 +86,8 @@ func openPort(ctx context.Context, kind apiKind, port int) (*localEnd, error) {
 	return end.withKubeconfig(&clientcmdapi.Cluster{Server: "http://" + listener.Addr().String()}, "")
 }
 
-// openPrivatePort serves a cluster on a port whose token stands in a kubeconfig
-// that only its owner can read. It needs TLS, without
-// which kubectl would not send the token.
+// openPrivatePort serves a cluster on a port whose token stands in a kubeconfig that
+// only its owner can read. kubectl sends a token only over TLS.
 func openPrivatePort(ctx context.Context, namespace string) (*localEnd, error) {
 	certificate, authority, err := newCertificate()
 	if err != nil {
@@ -105,8 +104,7 @@ func openPrivatePort(ctx context.Context, namespace string) (*localEnd, error) {
 	}, namespace)
 }
 
-// withKubeconfig writes the file that leads kubectl to this end. If that fails, it
-// removes the end.
+// withKubeconfig writes the file that leads kubectl to this end, or removes the end.
 func (e *localEnd) withKubeconfig(cluster *clientcmdapi.Cluster, namespace string) (*localEnd, error) {
 	const name = "connpool"
 	config := clientcmdapi.NewConfig()
@@ -151,7 +149,6 @@ func (e *localEnd) dockerHost() string {
 	return strings.Replace(e.address(), "http://", "tcp://", 1)
 }
 
-// advice returns what to type next.
 func (e *localEnd) advice() []string {
 	switch {
 	case e.kind == apiDocker:
@@ -172,8 +169,7 @@ var overriddenEnv = []string{
 	"HELM_KUBEASGROUPS", "HELM_KUBETLS_SERVER_NAME", "HELM_KUBEINSECURE_SKIP_TLS_VERIFY",
 }
 
-// environment returns the environment of this process with the variables that
-// lead a tool to this end.
+// environment returns the environment of a tool that is led to this end.
 func (e *localEnd) environment() []string {
 	variables := slices.DeleteFunc(os.Environ(), func(pair string) bool {
 		name, _, _ := strings.Cut(pair, "=")
@@ -185,8 +181,7 @@ func (e *localEnd) environment() []string {
 	return append(variables, "KUBECONFIG="+e.kubeconfig)
 }
 
-// newCertificate makes a self-signed certificate for this process alone. It is its
-// own authority.
+// newCertificate makes a certificate for this process alone, which signs itself.
 func newCertificate() (certificate tls.Certificate, authority []byte, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -37,7 +37,6 @@ import (
 	"github.com/connpool/connpool/internal/cli/terminal"
 )
 
-// options make the API of a target reachable for its own tools.
 type options struct {
 	*plugin.Factory
 
@@ -158,7 +157,6 @@ func (o *options) serve(ctx context.Context, api http.RoundTripper, kind apiKind
 	return nil
 }
 
-// open makes the local end.
 func (o *options) open(ctx context.Context, kind apiKind) (*localEnd, error) {
 	switch {
 	case o.socket != "" && kind == apiKubernetes && len(o.command.Words) > 0:
@@ -187,7 +185,6 @@ func (o *options) defaultNamespace(ctx context.Context) string {
 	return ptr.Deref(target.Spec.Kubernetes.DefaultNamespace, "")
 }
 
-// apiKind is what a target's API is.
 type apiKind string
 
 const (
@@ -250,17 +247,12 @@ func runChild(ctx context.Context, streams genericiooptions.IOStreams, words, en
 		case err := <-ended:
 			return childEnd(child.ProcessState, err)
 		case s := <-signals:
-			if !alreadyHas(streams.In, s) {
+			// A terminal sends the signals of its keys to the child, too.
+			if fromKeys := s == os.Interrupt || s == syscall.SIGQUIT; !fromKeys || !terminal.Is(streams.In) {
 				_ = child.Process.Signal(s) // It may have ended just now.
 			}
 		}
 	}
-}
-
-// alreadyHas reports whether the child got the signal, too: a terminal sends the
-// signals of its keys to every process that it runs.
-func alreadyHas(stdin any, s os.Signal) bool {
-	return terminal.Is(stdin) && (s == os.Interrupt || s == syscall.SIGQUIT)
 }
 
 // childEnd reports the end of a command as a shell would.

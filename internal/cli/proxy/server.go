@@ -162,8 +162,7 @@ func isLoopbackName(host string) bool {
 	return slices.Contains([]string{"localhost", listen.Loopback, "::1"}, strings.Trim(host, "[]"))
 }
 
-// answerFor answers in the place of a target that was not asked, or did not
-// answer.
+// answerFor answers in the place of a target that was not asked or did not answer.
 func answerFor(out http.ResponseWriter, _ *http.Request, err error) {
 	code, reason := http.StatusBadGateway, metav1.StatusReasonServiceUnavailable
 	if errors.Is(err, client.ErrNotProxied) {

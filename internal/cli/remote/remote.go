@@ -72,7 +72,6 @@ func (c *Command) ForClient() client.Command {
 
 func (c *Command) line() string { return strings.Join(c.Words, " ") }
 
-// variables returns the --env flags as a map.
 func (c *Command) variables() map[string]string {
 	env := make(map[string]string, len(c.Env))
 	for _, pair := range c.Env {
@@ -161,8 +160,7 @@ func (c *Command) ValidateWords() error {
 	return nil
 }
 
-// Place is a container of a Docker engine, or a pod of a cluster. It is zero for
-// the target itself.
+// Place is a container or a pod in a target. It is zero for the target itself.
 type Place struct {
 	Container string
 	Pod       string
@@ -212,8 +210,7 @@ type Ending struct {
 const Signaled = "the command was told to end, and may have done part of its work; " +
 	"a server that allows no signals, such as sshd for root, lets it go on"
 
-// Error returns the error whose exit code is the command's or, if the command has
-// none, says why.
+// Error returns an error with the exit code of the command or, without one, says why.
 func (e Ending) Error(ctx context.Context, c *cluster.Cluster, result client.Result, err error) error {
 	if err == nil {
 		return nil
@@ -228,8 +225,7 @@ func (e Ending) Error(ctx context.Context, c *cluster.Cluster, result client.Res
 	return exit.WithError(code, err)
 }
 
-// withoutCode returns the exit code for a command whose own is not known, and
-// what to print.
+// withoutCode returns the exit code and the error if that of the command is unknown.
 func (e Ending) withoutCode(ctx context.Context, c *cluster.Cluster, result client.Result, err error) (int, error) {
 	switch {
 	case ctx.Err() != nil && errors.Is(err, client.ErrNotStarted):

@@ -33,11 +33,9 @@ import (
 	"github.com/connpool/connpool/internal/cli/remote"
 )
 
-// maxKeptOutput bounds what is kept of each stream of a target for -o json, in
-// bytes.
+// maxKeptOutput bounds what -o json keeps of each stream of a target, in bytes.
 const maxKeptOutput = 1 << 20
 
-// options run one command on many targets.
 type options struct {
 	*plugin.Factory
 	command  remote.Command
@@ -131,8 +129,7 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 	return o.failure(ctx, results)
 }
 
-// resolve finds the targets. A user who names them needs no permission to list
-// them.
+// resolve finds the targets. To name them needs no permission to list them.
 func (o *options) resolve(ctx context.Context) error {
 	if len(o.targets) > 0 {
 		return nil
@@ -151,7 +148,6 @@ func (o *options) resolve(ctx context.Context) error {
 	return nil
 }
 
-// targetResult is the result on one target.
 type targetResult struct {
 	Target    string               `json:"target"`
 	Outcome   livev1alpha1.Outcome `json:"outcome"`
@@ -227,7 +223,6 @@ func (o *options) runOne(ctx context.Context, pool *client.Pool, target string, 
 	return runOn(ctx, pool, command, client.Streams{Stdout: stdout, Stderr: stderr})
 }
 
-// runOn runs one command and returns its result.
 func runOn(ctx context.Context, pool *client.Pool, command client.Command, streams client.Streams) targetResult {
 	start := time.Now()
 	result, err := pool.Stream(ctx, command, streams)

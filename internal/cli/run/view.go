@@ -48,7 +48,6 @@ func (m *lineMixer) writers(target string) (stdout, stderr *lineWriter) {
 	return &lineWriter{mixer: m, to: m.out, prefix: prefix}, &lineWriter{mixer: m, to: m.err, prefix: prefix}
 }
 
-// lineWriter marks the lines of one stream.
 type lineWriter struct {
 	mixer  *lineMixer
 	to     io.Writer
@@ -105,8 +104,7 @@ func (b *headBuffer) Write(p []byte) (int, error) {
 // text returns what was kept, as text that JSON can carry.
 func (b *headBuffer) text() string { return strings.ToValidUTF8(b.kept.String(), "\uFFFD") }
 
-// summary prints a line for each target, on standard error so that the output of
-// the commands can go elsewhere.
+// summary prints a line for each target, apart from the output of the commands.
 func (o *options) summary(results []targetResult) {
 	t := &display.Table{Columns: []string{"TARGET", "OUTCOME", "EXIT", "TIME", "WHY"}}
 	p, good := display.PaintFor(o.ErrOut), 0

@@ -18,12 +18,10 @@ import (
 	"github.com/connpool/connpool/internal/cli/plugin"
 )
 
-// listOptions list sessions.
 type listOptions struct {
 	*plugin.Factory
 }
 
-// newList returns the command session list.
 func newList(f *plugin.Factory) *cobra.Command {
 	o := &listOptions{Factory: f}
 	command := &cobra.Command{

@@ -30,7 +30,6 @@ import (
 // prefix is how -o name marks a session. It may be typed before a name.
 const prefix = "session/"
 
-// nameOf returns the name of a session from an argument.
 func nameOf(argument string) string { return strings.TrimPrefix(argument, prefix) }
 
 // New returns the command session, with the commands below it.
@@ -58,14 +57,12 @@ func New(f *plugin.Factory) *cobra.Command {
 	return command
 }
 
-// createOptions open a session.
 type createOptions struct {
 	*plugin.Factory
 	command remote.Command // without words: where the shell runs
 	session client.SessionOptions
 }
 
-// newCreate returns the command session create.
 func newCreate(f *plugin.Factory) *cobra.Command {
 	o := &createOptions{Factory: f}
 	command := &cobra.Command{
@@ -138,7 +135,6 @@ func (o *createOptions) print(ctx context.Context, session *client.Session) erro
 	return nil
 }
 
-// execOptions run one command in a session.
 type execOptions struct {
 	*plugin.Factory
 	command remote.Command // without a place, which the session has
@@ -146,7 +142,6 @@ type execOptions struct {
 	quiet   bool
 }
 
-// newExec returns the command session exec.
 func newExec(f *plugin.Factory) *cobra.Command {
 	o := &execOptions{Factory: f}
 	command := &cobra.Command{
@@ -199,14 +194,12 @@ func (o *execOptions) run(ctx context.Context, live *client.Client) error {
 	return ending.Error(ctx, o.Cluster, result, err)
 }
 
-// deleteOptions end sessions.
 type deleteOptions struct {
 	*plugin.Factory
 	names []string
 	all   bool
 }
 
-// newDelete returns the command session delete.
 func newDelete(f *plugin.Factory) *cobra.Command {
 	o := &deleteOptions{Factory: f}
 	command := &cobra.Command{
@@ -241,21 +234,17 @@ func (o *deleteOptions) run(ctx context.Context, live *client.Client) (err error
 			return err
 		}
 	}
-	failed := 0
 	for _, name := range o.names {
-		if err := live.Session(o.Namespace, name).Delete(ctx); err != nil {
+		if failure := live.Session(o.Namespace, name).Delete(ctx); failure != nil {
 			what := cluster.AskedForSessions(o.Namespace, "delete")
 			what.Session = name
-			exit.Print(o.ErrOut, o.Cluster.Explain(ctx, err, what))
-			failed++
+			exit.Print(o.ErrOut, o.Cluster.Explain(ctx, failure, what))
+			err = exit.With(exit.Failed)
 			continue
 		}
 		fmt.Fprintf(o.Out, "%s%s deleted\n", prefix, display.OneLine(name))
 	}
-	if failed > 0 {
-		return exit.With(exit.Failed)
-	}
-	return nil
+	return err
 }
 
 // ours returns the sessions of the user that the cluster takes the caller for.

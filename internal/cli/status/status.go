@@ -26,7 +26,6 @@ import (
 	"github.com/connpool/connpool/internal/cli/plugin"
 )
 
-// options show how pools are.
 type options struct {
 	*plugin.Factory
 	pool string
@@ -60,15 +59,15 @@ func (o *options) complete(_ *cobra.Command, args []string) error {
 }
 
 func (o *options) run(ctx context.Context) error {
-	all, err := o.gather(ctx)
+	pools, targets, err := o.gather(ctx)
 	if err != nil {
 		return err
 	}
-	reports := make([]poolReport, 0, len(all.pools))
-	for i := range all.pools {
-		reports = append(reports, reportOf(&all.pools[i], cluster.TargetsOf(&all.pools[i], all.targets)))
+	reports := make([]poolReport, 0, len(pools))
+	for i := range pools {
+		reports = append(reports, reportOf(&pools[i], cluster.TargetsOf(&pools[i], targets)))
 	}
-	return o.print(reports, cluster.Names(all.pools))
+	return o.print(reports, cluster.Names(pools))
 }
 
 func (o *options) print(reports []poolReport, names []string) error {
@@ -83,44 +82,35 @@ func (o *options) print(reports []poolReport, names []string) error {
 	return o.PrintList(object, "pools", "connectionpool."+v1alpha1.GroupName+"/", names, show)
 }
 
-// gathered is what a report is made of.
-type gathered struct {
-	pools   []v1alpha1.ConnectionPool
-	targets []v1alpha1.ConnectionTarget
-}
-
-// gather asks for pools and targets at the same time. A user who may not read
-// targets still sees pools.
-func (o *options) gather(ctx context.Context) (gathered, error) {
+// gather asks for both at once. A user who may not read targets still sees pools.
+func (o *options) gather(ctx context.Context) (pools []v1alpha1.ConnectionPool, targets []v1alpha1.ConnectionTarget, err error) {
 	objects, err := o.Cluster.Objects()
 	if err != nil {
-		return gathered{}, err
+		return nil, nil, err
 	}
-	var all gathered
 	var group errgroup.Group
-	group.Go(func() error {
+	group.Go(func() (err error) {
 		if o.pool == "" {
-			var err error
-			all.pools, err = objects.Pools(ctx, o.Namespace)
+			pools, err = objects.Pools(ctx, o.Namespace)
 			return o.Cluster.Explain(ctx, err, cluster.AskedToList(cluster.Pools, o.Namespace))
 		}
 		pool, err := objects.Pool(ctx, o.Namespace, o.pool)
-		all.pools = []v1alpha1.ConnectionPool{*pool}
+		pools = []v1alpha1.ConnectionPool{*pool}
 		return o.Cluster.Explain(ctx, err, cluster.AskedToGet(cluster.Pools, o.Namespace, o.pool))
 	})
 	var targetsErr error
 	group.Go(func() error {
-		all.targets, targetsErr = objects.Targets(ctx, o.Namespace)
+		targets, targetsErr = objects.Targets(ctx, o.Namespace)
 		return nil
 	})
 	if err := group.Wait(); err != nil {
-		return gathered{}, err
+		return nil, nil, err
 	}
 	if targetsErr != nil {
 		exit.Print(o.ErrOut, fmt.Errorf("without details of targets: %w",
 			o.Cluster.Explain(ctx, targetsErr, cluster.AskedToList(cluster.Targets, o.Namespace))))
 	}
-	return all, nil
+	return pools, targets, nil
 }
 
 // Words for the health of a pool or target, unless a condition has a better one.
@@ -130,7 +120,6 @@ const (
 	healthUnknown  = "Unknown"
 )
 
-// poolReport is what status says of a pool.
 type poolReport struct {
 	Name      string `json:"name"`
 	Namespace string `json:"namespace"`
@@ -152,7 +141,6 @@ type poolReport struct {
 	Members []targetReport `json:"members,omitempty"`
 }
 
-// failure is why a target fails.
 type failure struct {
 	Name   string       `json:"name"`
 	Reason string       `json:"reason"`
@@ -161,7 +149,6 @@ type failure struct {
 	Message string `json:"message,omitempty"`
 }
 
-// targetReport is what status says of a target.
 type targetReport struct {
 	Name          string                    `json:"name"`
 	Endpoint      string                    `json:"endpoint,omitempty"`

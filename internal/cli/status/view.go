@@ -14,13 +14,11 @@ import (
 	"github.com/connpool/connpool/internal/cli/display"
 )
 
-// view prints reports for people.
 type view struct {
 	out   io.Writer
 	paint display.Paint
 	now   time.Time
-	// wide adds columns.
-	wide bool
+	wide  bool
 	// namespaces says that the reports are of several namespaces.
 	namespaces bool
 }
@@ -51,7 +49,6 @@ func (v view) row(r poolReport) []string {
 	}
 }
 
-// failing prints why a pool is not healthy.
 func (v view) failing(r poolReport) {
 	if r.Health == healthReady {
 		return
@@ -183,7 +180,6 @@ func (v view) sign(c metav1.Condition) string {
 
 func (v view) age(at *metav1.Time) string { return display.Ago(at, v.now) }
 
-// readyOf formats how many of the targets are ready.
 func readyOf(c v1alpha1.TargetCounts) string {
 	if c.Total == nil {
 		return display.None

@@ -105,8 +105,7 @@ func watchSize(ctx context.Context, file *os.File, sizes chan<- client.Size) {
 	}
 }
 
-// sizeOf returns the size of a terminal, or the usual size if the terminal does
-// not tell.
+// sizeOf returns the size of a terminal, or the usual one if it does not tell.
 func sizeOf(file *os.File) client.Size {
 	columns, rows, err := term.GetSize(int(file.Fd()))
 	if err != nil || columns == 0 || rows == 0 {

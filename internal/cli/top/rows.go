@@ -22,8 +22,7 @@ type row struct {
 	connections int
 	inUse       int32
 	uses        int64
-	// rate is how many uses have ended per second since the snapshot before. It is
-	// unknown at first.
+	// rate is how many uses have ended per second since the snapshot before.
 	rate      float64
 	hasRate   bool
 	roundTrip int64 // microseconds; 0 is unknown
@@ -144,7 +143,6 @@ func (v view) press(key byte) (view, bool) {
 	return v, true
 }
 
-// rows are the lines of a table, sorted.
 func (v view) rows(s snapshot) []row {
 	rows := slices.Clone(s.rows)
 	if v.pools {
@@ -161,7 +159,6 @@ func (v view) rows(s snapshot) []row {
 	return rows
 }
 
-// table returns the table of a snapshot.
 func (v view) table(s snapshot) *display.Table {
 	age := "AGE"
 	if v.pools {

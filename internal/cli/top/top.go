@@ -28,7 +28,6 @@ import (
 	"github.com/connpool/connpool/internal/cli/terminal"
 )
 
-// options watch connections.
 type options struct {
 	*plugin.Factory
 	pool     string
@@ -94,8 +93,7 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 		}
 		return newSnapshot(o.Now(), list.Items), nil
 	}
-	// A failure of the first look is an ordinary error, and not a line on a page that
-	// disappears.
+	// A failure of the first look is an error, and no line on a page that disappears.
 	now, err := look(ctx)
 	if err != nil {
 		return err
@@ -131,15 +129,13 @@ func (o *options) watch(ctx context.Context, look lookFunc, now snapshot) error 
 // lookFunc asks the live API for its connections.
 type lookFunc func(context.Context) (snapshot, error)
 
-// sample is the answer to one look.
 type sample struct {
 	snapshot
 
 	err error
 }
 
-// every looks again and again. A look that takes longer than the interval delays
-// the next one.
+// every looks again and again. A long look delays the next one.
 func every(ctx context.Context, interval time.Duration, look lookFunc, seen chan<- sample) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
@@ -179,7 +175,6 @@ func keys(ctx context.Context, keyboard io.Reader) <-chan byte {
 	return pressed
 }
 
-// watcher shows the page.
 type watcher struct {
 	out     io.Writer
 	view    view
@@ -188,8 +183,7 @@ type watcher struct {
 	size    client.Size
 }
 
-// show draws the page whenever something changes, until the user quits or the
-// terminal is gone.
+// show draws each change, until the user quits or the terminal is gone.
 func (w *watcher) show(ctx context.Context, pressed <-chan byte, sizes <-chan client.Size, seen <-chan sample) error {
 	for {
 		if err := draw(w.out, page(w.view, w.now, w.problem, w.size)); err != nil {
@@ -225,8 +219,7 @@ func (w *watcher) see(s sample) {
 	w.problem, w.now = "", s.since(w.now)
 }
 
-// Escape sequences that make a terminal show another page, and come back to the
-// one before.
+// Escape sequences that show another page, and come back to the one before.
 const (
 	enterPage = "\x1b[?1049h\x1b[?25l"
 	leavePage = "\x1b[?25h\x1b[?1049l"
@@ -253,8 +246,7 @@ func page(v view, s snapshot, problem string, size client.Size) []string {
 	return lines
 }
 
-// draw replaces what is shown. A raw terminal needs both characters of a line's
-// end.
+// draw replaces what is shown. A raw terminal needs both characters of a line's end.
 func draw(out io.Writer, lines []string) error {
 	_, err := io.WriteString(out, topLeft+strings.Join(lines, clearLine+"\r\n")+clearLine+clearRest)
 	return err
