@@ -44,15 +44,13 @@ func New(gate *use.Gate) *use.Subresource[*live.PortForwardOptions] {
 		Methods: []string{http.MethodGet, http.MethodPost},
 		Admit: func(ctx context.Context, pool string) (*use.Use, use.ServeFunc[*live.PortForwardOptions], error) {
 			u, err := gate.Admit(ctx, pool, "portforward")
-			return u, func(w http.ResponseWriter, req *http.Request, options *live.PortForwardOptions, _ rest.Responder) error {
-				return serve(w, req, u, options)
-			}, err
+			return u, serve, err
 		},
 	}
 }
 
 // serve leases one connection for as long as the client forwards ports.
-func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.PortForwardOptions) error {
+func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.PortForwardOptions, _ rest.Responder) error {
 	if !stream.IsUpgrade(req) {
 		return refusal.NotStarted(refusal.BadRequest, "", "a port-forward needs an upgrade to SPDY, or to SPDY in a WebSocket")
 	}
