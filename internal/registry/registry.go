@@ -149,7 +149,6 @@ func (r *Registry) drainConnection(ctx context.Context, name string) (runtime.Ob
 	return r.drained(ctx, "connections/drain", name, count), nil
 }
 
-// drainPool drains all connections of a pool.
 func (r *Registry) drainPool(ctx context.Context, name string) (runtime.Object, error) {
 	pool, err := r.gate.Config.Objects.Pool(ctx, request.NamespaceValue(ctx), name)
 	if err != nil {
@@ -195,7 +194,6 @@ func (r *Registry) check(ctx context.Context, name string) (runtime.Object, erro
 	return checked, nil
 }
 
-// statusOf puts the stages of a dial into the words of the API.
 func statusOf(found poolset.Check) live.CheckStatus {
 	status := live.CheckStatus{
 		Ready: len(found.Stages) > 0, ServerVersion: found.Info.ServerVersion, RemoteAddress: found.Info.RemoteAddress,

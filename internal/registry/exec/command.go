@@ -27,7 +27,6 @@ const (
 	maxSubsystemLength = 128
 )
 
-// validateSpec returns what is wrong with a command in the JSON form.
 func validateSpec(spec *live.ExecSpec, rules Rules) field.ErrorList {
 	command := specCommand(spec)
 	root := command.Root

@@ -168,8 +168,7 @@ func (r *request) post(w http.ResponseWriter, req *http.Request, responder rest.
 	return nil
 }
 
-// executeOnce executes a command unless its request has an ID under which one runs or
-// has run: then the result of that is the answer.
+// executeOnce executes a command unless one runs, or has run, under its request ID.
 func (r *request) executeOnce(ctx context.Context, command *Command, spec *live.ExecSpec, out *output) (*live.ExecStatus, error) {
 	if spec.RequestID == "" {
 		return r.execute(ctx, command, spec, out)

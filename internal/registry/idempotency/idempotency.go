@@ -145,8 +145,7 @@ func (r *Results) leave(e *entry) {
 	}
 }
 
-// finish keeps a result. A command that has proved not to have started is not kept,
-// so that it can be tried again under the same ID.
+// finish keeps a result, but for that of a command that has not started.
 func (r *Results) finish(e *entry, status *live.ExecStatus, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

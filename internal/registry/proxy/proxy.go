@@ -59,7 +59,6 @@ func New(gate *use.Gate) *use.Subresource[*live.ProxyOptions] {
 	}
 }
 
-// serve hands one request on, with a lease for as long as it takes.
 func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.ProxyOptions, responder rest.Responder) error {
 	location, target, problems := locate(req, options.Path)
 	u.Target, u.Method, u.Path = target, req.Method, location.EscapedPath()

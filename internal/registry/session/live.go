@@ -30,7 +30,6 @@ const (
 	reasonIdle driver.Reason = "Idle"
 )
 
-// liveSession is a session with its lease.
 type liveSession struct {
 	// use is the request that created it, which lasts as long as the session.
 	use *use.Use
@@ -65,7 +64,6 @@ func (s *liveSession) name() types.NamespacedName {
 	return types.NamespacedName{Namespace: s.object.Namespace, Name: s.object.Name}
 }
 
-// describe returns the session in the words of the API.
 func (s *liveSession) describe() *live.Session {
 	session := s.object.DeepCopy()
 	status := &session.Status
@@ -94,8 +92,7 @@ func (s *liveSession) end(why *driver.Error) {
 	s.cancel()
 }
 
-// supervise waits for the end of the session in the background, gives the lease back and
-// calls retire.
+// supervise waits for the end in the background, gives the lease back and calls retire.
 func (s *liveSession) supervise(retire func()) {
 	s.mu.Lock()
 	s.idleSince = time.Now()
@@ -310,7 +307,6 @@ func (s *store) drop(session *liveSession) {
 	}
 }
 
-// forget drops ended sessions that have been listed for long enough.
 func (s *store) forget(now time.Time) {
 	for len(s.ended) > 0 && (len(s.ended) > maxEnded || now.Sub(s.ended[0].endedAt) >= endedMemory) {
 		s.drop(s.ended[0])

@@ -79,7 +79,6 @@ func (s *Subresource[O]) Connect(ctx context.Context, name string, options runti
 	}), nil
 }
 
-// transportOf returns json, websocket or spdy.
 func transportOf(req *http.Request) string {
 	switch {
 	case !stream.IsUpgrade(req):
