@@ -218,7 +218,6 @@ func pageOf(options *metainternalversion.ListOptions) (page, error) {
 	return wanted, nil
 }
 
-// cut cuts the page out of all items, which are in order.
 func (p page) cut(items []live.Connection) *live.ConnectionList {
 	at, found := slices.BinarySearchFunc(items, p.after, compare)
 	if found {

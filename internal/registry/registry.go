@@ -14,15 +14,22 @@ package registry
 
 import (
 	"context"
+	"errors"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/registry/exec"
 	"github.com/connpool/connpool/internal/registry/forward"
 	"github.com/connpool/connpool/internal/registry/proxy"
+	"github.com/connpool/connpool/internal/registry/refusal"
 	"github.com/connpool/connpool/internal/registry/session"
 	"github.com/connpool/connpool/internal/registry/use"
 )
@@ -49,19 +56,18 @@ func New(pools *poolset.Set, replica string, config use.Config) *Registry {
 
 // Storage returns the resources by their paths.
 func (r *Registry) Storage() map[string]rest.Storage {
-	do := &actions{r.pools, r.gate.Config}
 	return map[string]rest.Storage{
 		"connections": &connections{
 			Resource: connectionResource, pools: r.pools, objects: r.gate.Config.Objects, replica: r.replica,
 		},
-		"connections/drain":           &action{&live.Drain{}, do.drainConnection},
+		"connections/drain":           &action{&live.Drain{}, r.drainConnection},
 		"connectionpools":             &subresourceParent{singular: "connectionpool", kind: "ConnectionPool", sample: &live.Exec{}},
-		"connectionpools/drain":       &action{&live.Drain{}, do.drainPool},
+		"connectionpools/drain":       &action{&live.Drain{}, r.drainPool},
 		"connectionpools/exec":        r.commands.Storage(exec.InPools(r.gate)),
 		"connectionpools/portforward": forward.New(r.gate),
 		"connectionpools/proxy":       proxy.New(r.gate),
 		"connectiontargets":           &subresourceParent{singular: "connectiontarget", kind: "ConnectionTarget", sample: &live.Check{}},
-		"connectiontargets/check":     &action{&live.Check{}, do.check},
+		"connectiontargets/check":     &action{&live.Check{}, r.check},
 		"sessions":                    r.sessions,
 		"sessions/exec":               r.commands.Storage(r.sessions.AdmitCommand),
 	}
@@ -104,3 +110,126 @@ func (p *subresourceParent) GetSingularName() string { return p.singular }
 
 // Kind implements rest.KindProvider.
 func (p *subresourceParent) Kind() string { return p.kind }
+
+// action is the REST storage of a subresource that acts at once on what has its name.
+type action struct {
+	// sample has the type of its requests.
+	sample runtime.Object
+	act    func(ctx context.Context, name string) (runtime.Object, error)
+}
+
+var _ rest.NamedCreater = (*action)(nil)
+
+// New implements rest.Storage.
+func (a *action) New() runtime.Object { return a.sample.DeepCopyObject() }
+
+// Destroy implements rest.Storage.
+func (*action) Destroy() {}
+
+// Create implements rest.NamedCreater.
+func (a *action) Create(
+	ctx context.Context, name string, object runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions,
+) (runtime.Object, error) {
+	if err := refusal.RunAdmission(ctx, object, validate, options); err != nil {
+		return nil, err
+	}
+	return a.act(ctx, name)
+}
+
+// drainConnection replaces a connection, then retires it when it is unused.
+func (r *Registry) drainConnection(ctx context.Context, name string) (runtime.Object, error) {
+	c, err := find(ctx, r.pools, name)
+	if err != nil {
+		return nil, err
+	}
+	count := 0 // it stays 0 if the connection drains already
+	if r.pools.Recycle(c.Pool.UID, c.Target.UID, c.ID) {
+		count = 1
+	}
+	return r.drained(ctx, "connections/drain", name, count), nil
+}
+
+func (r *Registry) drainPool(ctx context.Context, name string) (runtime.Object, error) {
+	pool, err := r.gate.Config.Objects.Pool(ctx, request.NamespaceValue(ctx), name)
+	if err != nil {
+		return nil, refusal.Unread(err, "connectionpools", name, "the pool")
+	}
+	return r.drained(ctx, "connectionpools/drain", name, r.pools.RecyclePool(string(pool.UID))), nil
+}
+
+// drained writes an audit line and returns the answer.
+func (r *Registry) drained(ctx context.Context, resource, name string, count int) *live.Drain {
+	namespace := request.NamespaceValue(ctx)
+	r.gate.Config.Audit.Info("drained", "user", driver.Sanitize(use.UserOf(ctx)), "namespace", driver.Sanitize(namespace),
+		"resource", resource, "name", driver.Sanitize(name), "requestID", use.RequestIDOf(ctx), "connections", count)
+	return &live.Drain{
+		TypeMeta:   metav1.TypeMeta{APIVersion: live.GroupVersion.String(), Kind: "Drain"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Status:     live.DrainStatus{Connections: int32(count)},
+	}
+}
+
+// stageCredentials passes if the declared target and its credentials can be used.
+const stageCredentials = "credentials"
+
+// check dials a target once and reports stage by stage.
+func (r *Registry) check(ctx context.Context, name string) (runtime.Object, error) {
+	target, err := r.gate.Config.Objects.Target(ctx, request.NamespaceValue(ctx), name)
+	if err != nil {
+		return nil, refusal.Unread(err, "connectiontargets", name, "the target")
+	}
+	checked := &live.Check{
+		TypeMeta:   metav1.TypeMeta{APIVersion: live.GroupVersion.String(), Kind: "Check"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: target.Namespace, Name: target.Name},
+	}
+	found, err := r.pools.Check(ctx, string(target.UID))
+	switch {
+	case errors.Is(err, poolset.ErrUnknownTarget):
+		checked.Status = declared(target)
+	case err != nil:
+		return nil, refusal.New(refusal.Unavailable, "the check did not come to its end: "+driver.AsError(err).Error())
+	default:
+		checked.Status = statusOf(found)
+	}
+	return checked, nil
+}
+
+func statusOf(found poolset.Check) live.CheckStatus {
+	status := live.CheckStatus{
+		Ready: len(found.Stages) > 0, ServerVersion: found.Info.ServerVersion, RemoteAddress: found.Info.RemoteAddress,
+	}
+	if len(found.Stages) == 0 || found.Stages[0].Stage != driver.StagePrepare {
+		status.Stages = append(status.Stages, live.CheckStage{Name: stageCredentials, Passed: true})
+	}
+	for _, stage := range found.Stages {
+		status.Ready = status.Ready && stage.Err == nil
+		status.Stages = append(status.Stages, stageOf(stage))
+	}
+	return status
+}
+
+func stageOf(found poolset.CheckStage) live.CheckStage {
+	stage := live.CheckStage{
+		Name: string(found.Stage), Passed: found.Err == nil,
+		DurationMicroseconds: found.Duration.Microseconds(), Message: found.Found,
+	}
+	if found.Stage == driver.StagePrepare {
+		stage.Name = stageCredentials
+	}
+	if found.Err != nil {
+		stage.Reason, stage.Message = string(found.Err.Reason), found.Err.Message
+	}
+	return stage
+}
+
+// declared returns why there is nothing to dial, from the target's conditions.
+func declared(target *v1alpha1.ConnectionTarget) live.CheckStatus {
+	stage := live.CheckStage{
+		Name: stageCredentials, Reason: v1alpha1.ReasonPending,
+		Message: "the operator has not prepared the target yet; try again",
+	}
+	if ready := meta.FindStatusCondition(target.Status.Conditions, v1alpha1.ConditionReady); use.Unready(ready) {
+		stage.Reason, stage.Message = ready.Reason, ready.Message
+	}
+	return live.CheckStatus{Stages: []live.CheckStage{stage}}
+}

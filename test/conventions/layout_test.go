@@ -193,7 +193,7 @@ var layout = []row{
 		imports: []string{"./internal/poolset"}, modules: append([]string{"github.com/google/uuid"}, kubernetes...),
 	},
 	{
-		folder: "internal/registry/list", is: "selectors and tables for objects that are not stored",
+		folder: "internal/registry/list", is: "what resources have in common whose objects are not stored: selectors, order, tables",
 		imports: []string{"./internal/driver", "./internal/registry/refusal"}, modules: kubernetes,
 	},
 	{

@@ -64,7 +64,9 @@ type request struct {
 	backend  Backend
 }
 
-func (r *request) serve(w http.ResponseWriter, req *http.Request, options *live.ExecOptions, responder rest.Responder) error {
+func (r *request) serve(
+	w http.ResponseWriter, req *http.Request, _ *use.Use, options *live.ExecOptions, responder rest.Responder,
+) error {
 	switch {
 	case stream.IsUpgrade(req):
 		return r.stream(w, req, options)
@@ -115,7 +117,7 @@ func (r *request) stream(w http.ResponseWriter, req *http.Request, options *live
 var errNotUpgraded = refusal.New(refusal.BadRequest, "the streams were not opened")
 
 func (r *request) aim(command *Command) {
-	if r.backend.choosesPlace() {
+	if r.backend.Forbidden["target"] == "" {
 		r.use.Target, r.use.Place = command.Target, command.Place
 	}
 }
@@ -166,8 +168,7 @@ func (r *request) post(w http.ResponseWriter, req *http.Request, responder rest.
 	return nil
 }
 
-// executeOnce executes a command unless its request has an ID under which one runs or
-// has run: then the result of that is the answer.
+// executeOnce executes a command unless one runs, or has run, under its request ID.
 func (r *request) executeOnce(ctx context.Context, command *Command, spec *live.ExecSpec, out *output) (*live.ExecStatus, error) {
 	if spec.RequestID == "" {
 		return r.execute(ctx, command, spec, out)

@@ -44,15 +44,13 @@ func New(gate *use.Gate) *use.Subresource[*live.PortForwardOptions] {
 		Methods: []string{http.MethodGet, http.MethodPost},
 		Admit: func(ctx context.Context, pool string) (*use.Use, use.ServeFunc[*live.PortForwardOptions], error) {
 			u, err := gate.Admit(ctx, pool, "portforward")
-			return u, func(w http.ResponseWriter, req *http.Request, options *live.PortForwardOptions, _ rest.Responder) error {
-				return serve(w, req, u, options)
-			}, err
+			return u, serve, err
 		},
 	}
 }
 
 // serve leases one connection for as long as the client forwards ports.
-func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.PortForwardOptions) error {
+func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.PortForwardOptions, _ rest.Responder) error {
 	if !stream.IsUpgrade(req) {
 		return refusal.NotStarted(refusal.BadRequest, "", "a port-forward needs an upgrade to SPDY, or to SPDY in a WebSocket")
 	}
@@ -80,8 +78,7 @@ func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.P
 	return nil
 }
 
-// dialer returns what connects to what the options name; nil when the connection
-// cannot.
+// dialer returns what connects to what the options name; nil when the connection cannot.
 func dialer(conn driver.Conn, options *live.PortForwardOptions) stream.DialFunc {
 	pod := placeOf(options)
 	pods, toPods := conn.(driver.PodForwarder)
@@ -114,8 +111,7 @@ func forward(w http.ResponseWriter, req *http.Request, u *use.Use, conn driver.C
 	u.AuditEnded(&result, &bytes)
 }
 
-// dialFrom connects from the target's side to what the options name. The client of
-// the forward reads its errors.
+// dialFrom connects from the target's side. The client of the forward reads its errors.
 func dialFrom(ctx context.Context, from driver.Forwarder, options *live.PortForwardOptions, port uint16) (net.Conn, error) {
 	network, address := "unix", options.Socket
 	if address == "" {
@@ -132,7 +128,6 @@ func dialFrom(ctx context.Context, from driver.Forwarder, options *live.PortForw
 	return far, nil
 }
 
-// dialPod connects to a port of a pod.
 func dialPod(ctx context.Context, from driver.PodForwarder, pod driver.Place, port uint16) (net.Conn, error) {
 	if port == 0 {
 		return nil, errNoPort
@@ -147,7 +142,6 @@ func dialPod(ctx context.Context, from driver.PodForwarder, pod driver.Place, po
 
 var errNoPort = errors.New("port 0 is no port to forward to; choose one from 1 to 65535")
 
-// validateOptions returns what is wrong with the query of a port-forward.
 func validateOptions(options *live.PortForwardOptions) (problems field.ErrorList) {
 	const maxSocketLength = 107 // what sun_path holds
 	socket := field.NewPath("socket")
@@ -207,11 +201,9 @@ func forbidHost(why string, options *live.PortForwardOptions) (problems field.Er
 	return problems
 }
 
-// limiter counts the connections of one port-forward, each of which can hold
-// megabytes. The request itself stands for one of them, and every further one is
-// a use like any other.
+// limiter counts the connections of one port-forward. The request itself stands for one of
+// them, and every further one is a use like any other.
 type limiter struct {
-	// begin counts one more use.
 	begin func() (end func(), err error)
 
 	mu   sync.Mutex // guards what follows
@@ -259,7 +251,6 @@ func (l *limiter) remove() {
 	}
 }
 
-// countedConn counts what goes to the target and what comes from it.
 type countedConn struct {
 	net.Conn
 	traffic *use.Traffic

@@ -89,21 +89,17 @@ func (r *Results) Do(
 	defer leave()
 	defer context.AfterFunc(ctx, leave)()
 	if !first {
-		return e.await(ctx)
+		select {
+		case <-e.done:
+			return e.status, true, e.err
+		case <-ctx.Done():
+			return nil, false, refusal.New(refusal.Unavailable, "the request was withdrawn before the first one with its ID had ended")
+		}
 	}
 	status = lost()
 	defer func() { r.finish(e, status, err) }()
 	status, err = run(running)
 	return status, false, err
-}
-
-func (e *entry) await(ctx context.Context) (status *live.ExecStatus, repeated bool, err error) {
-	select {
-	case <-e.done:
-		return e.status, true, e.err
-	case <-ctx.Done():
-		return nil, false, refusal.New(refusal.Unavailable, "the request was withdrawn before the first one with its ID had ended")
-	}
 }
 
 // enter finds the entry of a request, or makes it; first reports whether it did.
@@ -149,8 +145,7 @@ func (r *Results) leave(e *entry) {
 	}
 }
 
-// finish keeps a result. A command that has proved not to have started is not kept,
-// so that it can be tried again under the same ID.
+// finish keeps a result, but for that of a command that has not started.
 func (r *Results) finish(e *entry, status *live.ExecStatus, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -161,14 +156,10 @@ func (r *Results) finish(e *entry, status *live.ExecStatus, err error) {
 		return
 	}
 	e.ended = time.Now()
-	grown := outputOf(status)
+	grown := int64(len(status.Stdout) + len(status.StdoutBytes) + len(status.Stderr) + len(status.StderrBytes))
 	r.held.Add(e.key.User, grown)
 	e.bytes += grown
 	r.ended = append(r.ended, e)
-}
-
-func outputOf(status *live.ExecStatus) int64 {
-	return int64(len(status.Stdout) + len(status.StdoutBytes) + len(status.Stderr) + len(status.StderrBytes))
 }
 
 // digestOf returns what tells commands apart. The JSON of a command says where it ends,

@@ -16,7 +16,7 @@ import (
 // AdmitCommand finds a session for its owner, who must be permitted to use sessions,
 // and the pool. It is an exec.AdmitFunc.
 func (s *Sessions) AdmitCommand(ctx context.Context, name string) (*use.Use, exec.Backend, error) {
-	if err := s.gate.Authorize(ctx, "sessions", name, "exec"); err != nil {
+	if _, err := s.gate.Authorize(ctx, "sessions", name, "exec"); err != nil {
 		return nil, exec.Backend{}, err
 	}
 	found, err := s.store.find(request.NamespaceValue(ctx), name)

@@ -41,8 +41,9 @@ import (
 type Sessions struct {
 	list.Resource[*live.Session]
 
-	gate  *use.Gate
-	store *store
+	*store
+
+	gate *use.Gate
 }
 
 var (
@@ -56,10 +57,6 @@ var (
 func New(gate *use.Gate) *Sessions {
 	return &Sessions{Resource: resource, gate: gate, store: newStore()}
 }
-
-// EndWhenIdle ends the sessions that run no command, and the others after what they
-// run now. New sessions are refused from then on.
-func (s *Sessions) EndWhenIdle() { s.store.endWhenIdle() }
 
 // Get implements rest.Getter.
 func (s *Sessions) Get(ctx context.Context, name string, _ *metav1.GetOptions) (runtime.Object, error) {

@@ -15,13 +15,13 @@ import (
 // Admit authorizes a request to use a pool.
 func (g *Gate) Admit(ctx context.Context, pool, subresource string) (*Use, error) {
 	u := &Use{
-		Gate:       g,
-		PoolName:   PoolName{Namespace: request.NamespaceValue(ctx), Name: pool},
-		RequestID:  RequestIDOf(ctx),
-		permission: permissionFor(ctx, "connectionpools", pool, subresource),
+		Gate:      g,
+		PoolName:  PoolName{Namespace: request.NamespaceValue(ctx), Name: pool},
+		RequestID: RequestIDOf(ctx),
 	}
 	u.Begin = func() (end func(), err error) { return g.begin(u.UserName(), u.PoolName) }
-	if err := g.authorize(ctx, u.permission); err != nil {
+	var err error
+	if u.permission, err = g.Authorize(ctx, "connectionpools", pool, subresource); err != nil {
 		u.AuditRefused(err)
 		return nil, err
 	}
@@ -41,7 +41,7 @@ type Subresource[O runtime.Object] struct {
 }
 
 // ServeFunc serves a request. An error means that nothing was started or answered.
-type ServeFunc[O runtime.Object] func(w http.ResponseWriter, req *http.Request, options O, responder rest.Responder) error
+type ServeFunc[O runtime.Object] func(w http.ResponseWriter, req *http.Request, u *Use, options O, responder rest.Responder) error
 
 var _ rest.Connecter = (*Subresource[runtime.Object])(nil)
 
@@ -70,7 +70,7 @@ func (s *Subresource[O]) Connect(ctx context.Context, name string, options runti
 		end, err := u.Begin()
 		if err == nil {
 			defer end()
-			err = serve(w, req, options.(O), responder) //nolint:forcetypeassert // NewConnectOptions made it
+			err = serve(w, req, u, options.(O), responder) //nolint:forcetypeassert // NewConnectOptions made it
 		}
 		if err != nil {
 			u.AuditRefused(err)
@@ -79,7 +79,6 @@ func (s *Subresource[O]) Connect(ctx context.Context, name string, options runti
 	}), nil
 }
 
-// transportOf returns json, websocket or spdy.
 func transportOf(req *http.Request) string {
 	switch {
 	case !stream.IsUpgrade(req):

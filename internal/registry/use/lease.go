@@ -2,12 +2,16 @@ package use
 
 import (
 	"context"
+	"net/http"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
+	"github.com/connpool/connpool/internal/registry/naming"
 	"github.com/connpool/connpool/internal/registry/refusal"
 )
 
@@ -70,4 +74,41 @@ func (u *Use) Lease(ctx context.Context, to Route, fits Fit) (poolset.Lease, err
 		}
 	}
 	return lease, nil
+}
+
+// LeaseInfo describes a lease. A lease itself must not be asked once it has ended.
+type LeaseInfo struct {
+	Target, Connection string
+	Acquired           live.Acquired
+	Wait               time.Duration
+}
+
+// LeaseInfo describes a lease of the route.
+func (r Route) LeaseInfo(lease poolset.Lease) LeaseInfo {
+	return r.LeaseInfoFor(poolset.Execution{
+		Target: lease.Target, Connection: lease.ID(), How: lease.How(), Wait: lease.Wait(),
+	})
+}
+
+// LeaseInfoFor describes the lease of the route on which a command has run.
+func (r Route) LeaseInfoFor(ran poolset.Execution) LeaseInfo {
+	return LeaseInfo{
+		Target:     ran.Target.Name,
+		Connection: naming.Of(poolset.Ref{UID: string(r.pool.UID)}, ran.Target, ran.Connection).Name,
+		Acquired:   [...]live.Acquired{live.AcquiredWarm, live.AcquiredQueued, live.AcquiredDialed}[ran.How],
+		Wait:       ran.Wait,
+	}
+}
+
+// Announce puts into the headers of an answer what is known before it.
+func (l LeaseInfo) Announce(header http.Header, requestID string) {
+	header.Set("Connpool-Connection", l.Connection)
+	header.Set("Connpool-Target", l.Target)
+	header.Set("Connpool-Acquired", string(l.Acquired))
+	header.Set("Connpool-Request-Id", requestID)
+}
+
+// Facts are what audit lines say about a lease.
+func (l LeaseInfo) Facts() []any {
+	return []any{"connection", l.Connection, "acquired", l.Acquired, "wait", l.Wait}
 }

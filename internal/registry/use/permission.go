@@ -35,24 +35,21 @@ func permissionFor(ctx context.Context, resource, name, subresource string) auth
 	return attributes
 }
 
-// Authorize checks that the user may create the subresource of an object.
-func (g *Gate) Authorize(ctx context.Context, resource, name, subresource string) error {
-	return g.authorize(ctx, permissionFor(ctx, resource, name, subresource))
-}
-
-// authorize fails closed: an authorizer that cannot be asked permits nothing.
-func (g *Gate) authorize(ctx context.Context, wanted authorizer.AttributesRecord) error {
+// Authorize checks that the user may create the subresource of an object, and returns
+// that permission. It fails closed: an authorizer that cannot be asked permits nothing.
+func (g *Gate) Authorize(ctx context.Context, resource, name, subresource string) (authorizer.AttributesRecord, error) {
+	wanted := permissionFor(ctx, resource, name, subresource)
 	if wanted.User == nil {
-		return apierrors.NewUnauthorized("the request has no user")
+		return wanted, apierrors.NewUnauthorized("the request has no user")
 	}
 	decision, reason, err := g.Config.Authorizer.Authorize(ctx, wanted)
 	switch {
 	case decision == authorizer.DecisionAllow:
-		return nil
+		return wanted, nil
 	case err != nil:
-		return refusal.NotStarted(refusal.Unavailable, "", "whether this is permitted cannot be decided now; try again")
+		return wanted, refusal.NotStarted(refusal.Unavailable, "", "whether this is permitted cannot be decided now; try again")
 	default:
-		return responsewriters.ForbiddenStatusError(wanted, reason)
+		return wanted, responsewriters.ForbiddenStatusError(wanted, reason)
 	}
 }
 

@@ -3,13 +3,14 @@ package use
 import (
 	"context"
 	"errors"
-	"net/http"
+	"io"
+	"sync/atomic"
 	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
-	"github.com/connpool/connpool/internal/poolset"
-	"github.com/connpool/connpool/internal/registry/naming"
 )
 
 // Reasons of a use that the operator ends, beside those of the drivers.
@@ -29,43 +30,6 @@ var (
 	// ErrTimeout says that the timeoutSeconds of a command have passed.
 	ErrTimeout = errors.New("timeoutSeconds have passed")
 )
-
-// LeaseInfo describes a lease. A lease itself must not be asked once it has ended.
-type LeaseInfo struct {
-	Target, Connection string
-	Acquired           live.Acquired
-	Wait               time.Duration
-}
-
-// LeaseInfo describes a lease of the route.
-func (r Route) LeaseInfo(lease poolset.Lease) LeaseInfo {
-	return r.LeaseInfoFor(poolset.Execution{
-		Target: lease.Target, Connection: lease.ID(), How: lease.How(), Wait: lease.Wait(),
-	})
-}
-
-// LeaseInfoFor describes the lease of the route on which a command has run.
-func (r Route) LeaseInfoFor(ran poolset.Execution) LeaseInfo {
-	return LeaseInfo{
-		Target:     ran.Target.Name,
-		Connection: naming.Of(poolset.Ref{UID: string(r.pool.UID)}, ran.Target, ran.Connection).Name,
-		Acquired:   [...]live.Acquired{live.AcquiredWarm, live.AcquiredQueued, live.AcquiredDialed}[ran.How],
-		Wait:       ran.Wait,
-	}
-}
-
-// Announce puts into the headers of an answer what is known before it.
-func (l LeaseInfo) Announce(header http.Header, requestID string) {
-	header.Set("Connpool-Connection", l.Connection)
-	header.Set("Connpool-Target", l.Target)
-	header.Set("Connpool-Acquired", string(l.Acquired))
-	header.Set("Connpool-Request-Id", requestID)
-}
-
-// Facts are what audit lines say about a lease.
-func (l LeaseInfo) Facts() []any {
-	return []any{"connection", l.Connection, "acquired", l.Acquired, "wait", l.Wait}
-}
 
 // Result is how a use ended.
 type Result struct {
@@ -118,4 +82,119 @@ func EndWith(conn driver.Conn, end context.CancelCauseFunc) (stop func() bool) {
 		}
 		end(cause)
 	})
+}
+
+// subject returns what every audit line says. A pod has a key for its own namespace.
+func (u *Use) subject() []any {
+	line := []any{
+		"user", driver.Sanitize(u.UserName()), "namespace", driver.Sanitize(u.PoolName.Namespace), "pool", driver.Sanitize(u.PoolName.Name),
+		"target", driver.Sanitize(u.Target), "subresource", u.permission.Subresource, "transport", u.Transport,
+		"requestID", u.RequestID,
+	}
+	for _, fact := range [][2]string{
+		{"session", u.Session},
+		{"method", u.Method},
+		{"path", u.Path},
+		{"container", u.Place.Container},
+		{"pod", u.Place.Pod},
+		{"podNamespace", u.Place.Namespace},
+	} {
+		if fact[1] != "" {
+			line = append(line, fact[0], driver.Sanitize(fact[1]))
+		}
+	}
+	return line
+}
+
+// Audit writes a line about the use.
+func (u *Use) Audit(message string, facts ...any) {
+	u.Gate.Config.Audit.Info(message, append(u.subject(), facts...)...)
+}
+
+// AuditRefused notes that nothing was started, and why.
+func (u *Use) AuditRefused(err error) {
+	code, reason := int32(0), "Unknown"
+	if status, ok := errors.AsType[*apierrors.StatusError](err); ok {
+		code, reason = status.Status().Code, string(status.Status().Reason)
+	}
+	u.Audit("use refused", "code", code, "reason", reason, "message", driver.Sanitize(err.Error()))
+}
+
+// AuditStarted notes that there is a lease. command is nil when the use runs none.
+func (u *Use) AuditStarted(lease LeaseInfo, command *driver.Command) {
+	facts := lease.Facts()
+	if u.Gate.Config.AuditCommands && command != nil {
+		facts = append(facts, "command", wordsOf(*command))
+	}
+	u.Audit("use started", facts...)
+}
+
+// AuditEnded notes how the use ended.
+func (u *Use) AuditEnded(r *Result, t *Traffic) {
+	facts := append(r.Lease.Facts(), "duration", r.Duration,
+		"outcome", r.Outcome, "reason", r.Reason, "bytesIn", t.In.Load(), "bytesOut", t.Out.Load())
+	switch {
+	case r.HTTPStatus != 0:
+		facts = append(facts, "status", r.HTTPStatus)
+	case r.Completed():
+		facts = append(facts, "exitCode", r.Code)
+	}
+	u.Audit("use ended", facts...)
+}
+
+func wordsOf(command driver.Command) []string {
+	switch {
+	case command.Shell != "":
+		return []string{driver.Sanitize(command.Shell)}
+	case command.Subsystem != "":
+		return []string{driver.Sanitize(command.Subsystem)}
+	}
+	safe := make([]string, len(command.Argv))
+	for i, word := range command.Argv {
+		safe[i] = driver.Sanitize(word)
+	}
+	return safe
+}
+
+// Traffic counts bytes: In goes to the target, Out comes from it.
+type Traffic struct{ In, Out atomic.Int64 }
+
+// Count puts counters around streams.
+func (t *Traffic) Count(streams driver.Streams) driver.Streams {
+	if streams.Stdin != nil {
+		streams.Stdin = CountedReader{streams.Stdin, &t.In}
+	}
+	if streams.Stdout != nil {
+		streams.Stdout = countedWriter{streams.Stdout, &t.Out}
+	}
+	if streams.Stderr != nil {
+		streams.Stderr = countedWriter{streams.Stderr, &t.Out}
+	}
+	return streams
+}
+
+// CountedReader adds to N what is read.
+type CountedReader struct {
+	io.Reader
+
+	N *atomic.Int64
+}
+
+// Read implements io.Reader.
+func (r CountedReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	r.N.Add(int64(n))
+	return n, err
+}
+
+type countedWriter struct {
+	io.Writer
+
+	n *atomic.Int64
+}
+
+func (w countedWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	w.n.Add(int64(n))
+	return n, err
 }
