@@ -164,12 +164,12 @@ func (r *Results) finish(e *entry, status *live.ExecStatus, err error) {
 
 // digestOf returns what tells commands apart. The JSON of a command says where it ends,
 // so that its input can follow.
-func digestOf(spec *live.ExecSpec) (sum [sha256.Size]byte) {
+func digestOf(spec *live.ExecSpec) [sha256.Size]byte {
 	words := *spec
 	words.Stdin = nil
+	encoded, _ := json.Marshal(words) //nolint:errchkjson // words and numbers always have a JSON
 	digest := sha256.New()
-	_ = json.NewEncoder(digest).Encode(words)
+	_, _ = digest.Write(encoded)
 	_, _ = digest.Write(spec.Stdin)
-	copy(sum[:], digest.Sum(nil))
-	return sum
+	return [sha256.Size]byte(digest.Sum(nil))
 }

@@ -133,7 +133,9 @@ var resource = list.Resource[*live.Session]{
 		list.Text("Target", 0, "Target on which its shell runs", func(s *live.Session, _ time.Time) any { return s.Status.Target }),
 		list.Text("State", 0, "Ready, Busy, or the reason why it ended", stateOf),
 		list.Text("Owner", 0, "Who created it, and who alone may use it", func(s *live.Session, _ time.Time) any { return s.Status.Owner }),
-		list.Number("Commands", "Commands that have been run in it", func(s *live.Session, _ time.Time) any { return s.Status.CommandCount }),
+		list.Number("Commands", "Commands that have been run in it", func(s *live.Session, _ time.Time) any {
+			return s.Status.CommandCount
+		}),
 		list.Text("Last-Used", 0, "How long ago a command ended", func(s *live.Session, now time.Time) any {
 			return ago(now, s.Status.LastUsedTime)
 		}),
@@ -141,7 +143,7 @@ var resource = list.Resource[*live.Session]{
 		list.Text("Age", 0, "How long ago it was created", func(s *live.Session, now time.Time) any {
 			return ago(now, &s.CreationTimestamp)
 		}),
-		list.Text("Place", 1, "Container or pod in which its shell runs", func(s *live.Session, _ time.Time) any { return placeIn(&s.Spec) }),
+		list.Text("Place", 1, "Container or pod in which its shell runs", placeIn),
 		list.Text("Connection", 1, "Connection that it uses", func(s *live.Session, _ time.Time) any { return s.Status.Connection }),
 		list.Text("Message", 1, "Why it ended, and the next step", func(s *live.Session, _ time.Time) any { return s.Status.Message }),
 	},
@@ -175,7 +177,8 @@ func expires(s *live.Session, now time.Time) any {
 	return "in " + duration.HumanDuration(s.Status.ExpirationTime.Sub(now))
 }
 
-func placeIn(spec *live.SessionSpec) string {
+func placeIn(s *live.Session, _ time.Time) any {
+	spec := &s.Spec
 	place := spec.Container
 	if spec.Pod != "" {
 		place = spec.Pod

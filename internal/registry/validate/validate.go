@@ -64,13 +64,11 @@ func inEngine(root *field.Path, target string, place driver.Place) field.ErrorLi
 
 // InCluster returns what is wrong with a place in a cluster.
 func InCluster(root *field.Path, target string, place driver.Place) field.ErrorList {
-	var problems field.ErrorList
 	if place.Pod == "" {
-		problems = append(problems, field.Required(root.Child("pod"),
-			OfType(target, v1alpha1.TargetTypeKubernetes)+": name the pod, and its namespace if it is not that of the target"))
-		return problems
+		return field.ErrorList{field.Required(root.Child("pod"),
+			OfType(target, v1alpha1.TargetTypeKubernetes)+": name the pod, and its namespace if it is not that of the target")}
 	}
-	problems = append(problems, Name(root.Child("pod"), place.Pod, validation.IsDNS1123Subdomain)...)
+	problems := Name(root.Child("pod"), place.Pod, validation.IsDNS1123Subdomain)
 	problems = append(problems, Name(root.Child("namespace"), place.Namespace, validation.IsDNS1123Label)...)
 	return append(problems, Name(root.Child("container"), place.Container, validation.IsDNS1123Label)...)
 }
