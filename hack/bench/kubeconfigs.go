@@ -75,7 +75,6 @@ func fillClusters(ctx context.Context, at served, count int) (any, error) {
 			Address:     server.Host,
 			Credentials: map[string][]byte{"kubeconfig": at.Kubeconfigs[i%len(at.Kubeconfigs)]},
 		}
-		//nolint:contextcheck // a set has a life of its own
 		if err := pools.Ensure(target); err != nil {
 			return nil, err
 		}

@@ -218,7 +218,6 @@ func fillPools(ctx context.Context, at served, count int) (any, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	for i := range count {
 		uid := strconv.Itoa(i)
-		//nolint:contextcheck // a set has a life of its own
 		if err := pools.Ensure(targetOn(at, uid, sshDriver)); err != nil {
 			return nil, err
 		}

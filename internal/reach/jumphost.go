@@ -160,7 +160,7 @@ func (s *stream) Close() error {
 // CloseWrite ends one direction, or both if the stream cannot end only one: a
 // command in a container learns by it that its input is over.
 func (s *stream) CloseWrite() error {
-	if half, ok := s.Conn.(interface{ CloseWrite() error }); ok {
+	if half, ok := s.Conn.(driver.HalfCloser); ok {
 		return half.CloseWrite()
 	}
 	return s.Close()

@@ -277,7 +277,7 @@ func (c *countedConn) Write(p []byte) (int, error) {
 
 // CloseWrite ends one direction, or both if the connection cannot end only one.
 func (c *countedConn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+	if half, ok := c.Conn.(driver.HalfCloser); ok {
 		return half.CloseWrite()
 	}
 	return c.Close()

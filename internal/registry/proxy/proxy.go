@@ -423,7 +423,7 @@ var errNoHalf = errors.New("the connection cannot end one direction only")
 func (c *clientEnd) CloseWrite() error { return closeWrite(c.Conn) }
 
 func closeWrite(end any) error {
-	half, ok := end.(interface{ CloseWrite() error })
+	half, ok := end.(driver.HalfCloser)
 	if !ok {
 		return errNoHalf
 	}
