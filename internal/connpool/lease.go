@@ -22,7 +22,7 @@ func (h How) String() string { return [...]string{"warm", "queued", "dialed"}[h]
 
 // Lease is the right to use a connection, until exactly one call of Release,
 // Discard or Narrow. A second call does nothing, unless the lease was handed
-// to another caller in between: leases are recycled, so drop the pointer.
+// to another caller in between: leases are reused, so drop the pointer.
 type Lease[C Conn] struct {
 	pool *Pool[C]
 	// conn is nil when the lease has ended.
@@ -76,14 +76,14 @@ func (l *Lease[C]) Release() {
 	p.mu.Lock()
 	if c := p.s.unlease(l); c != nil {
 		p.s.used(c, now)
-		p.s.recycle(c, now)
+		p.s.reuse(c, now)
 	}
 	p.unlock()
 }
 
-// recycle makes the slot of an ended lease useful again. Only a connection
-// that is, or now becomes, worn needs more than the next caller.
-func (s *state[C]) recycle(c *conn[C], now instant) {
+// reuse gives the slot of an ended lease to the next caller. A connection that
+// is, or now becomes, worn needs more.
+func (s *state[C]) reuse(c *conn[C], now instant) {
 	s.reindex(c)
 	if c.state != fresh || s.limits.usedUp(c.uses) {
 		s.settle(now)

@@ -168,8 +168,8 @@ func (p *Pool[C]) unlock() {
 	}
 }
 
-// SetLimits replaces the limits of a live pool. Connections above the new
-// limits are retired gracefully.
+// SetLimits replaces the limits of a live pool. Connections beyond the new
+// maximum are drained; those that are now too old or used up are retired.
 func (p *Pool[C]) SetLimits(limits Limits) {
 	p.change(func(s *state[C], _ instant) { s.setLimits(limits) })
 }
@@ -229,8 +229,8 @@ func (p *Pool[C]) hold(of C) *conn[C] {
 	return nil
 }
 
-// Recycle replaces one connection and retires it when unused. It reports
-// whether the pool serves with a connection of that ID.
+// Recycle retires one connection: it serves until its successor is warm and is
+// then drained. It reports whether the pool serves with a connection of that ID.
 func (p *Pool[C]) Recycle(id uint64) bool {
 	found := false
 	p.change(func(s *state[C], _ instant) {
@@ -244,8 +244,8 @@ func (p *Pool[C]) Recycle(id uint64) bool {
 	return found
 }
 
-// RecycleAll replaces every connection and retires each when unused. It returns
-// how many connections there are that were to stay until now.
+// RecycleAll retires every connection that is not retiring yet, and returns how
+// many these are.
 func (p *Pool[C]) RecycleAll() (retired int) {
 	p.change(func(s *state[C], _ instant) { retired = s.retire(func(*conn[C]) bool { return true }) })
 	return retired

@@ -47,7 +47,7 @@ func TestConnectionsAreListedAsTheyAre(t *testing.T) {
 	})
 }
 
-func TestOneConnectionIsReplacedThenRetired(t *testing.T) {
+func TestOneConnectionIsReplacedThenDrained(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		f.ensure(f.target("web", pool("p")))
 		lease := f.acquire(request("p", "web"))

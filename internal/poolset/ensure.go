@@ -39,7 +39,7 @@ func (a *applier) ensure(want Target) error {
 		return err
 	}
 	have.Ref, have.kind, have.jumpHost = want.Ref, want.Type, want.JumpHost
-	a.retireMembers(have, want.Pools)
+	a.removeUnwanted(have, want.Pools)
 	a.ensureJumpHosts(want.JumpHost)
 	a.updateMembers(have, want.Pools, version, dialers)
 	if len(have.members) == 0 {
@@ -86,11 +86,11 @@ func (a *applier) version(uid string, access Access) *reach.Version {
 	return a.network.Version(uid, access)
 }
 
-// retireMembers drains the pools that no longer want the target.
-func (a *applier) retireMembers(have *target, pools []Pool) {
+// removeUnwanted removes the pools that no longer want the target.
+func (a *applier) removeUnwanted(have *target, pools []Pool) {
 	for uid, m := range have.members {
 		if !slices.ContainsFunc(pools, func(wanted Pool) bool { return wanted.UID == uid }) {
-			a.retire(have, m)
+			a.removeMember(have, m)
 		}
 	}
 }
@@ -128,7 +128,7 @@ func (a *applier) ensureJumpHosts(jumpHost *JumpHost) {
 	}
 }
 
-// sweepJumpHosts retires the jump hosts that no target uses any more.
+// sweepJumpHosts drains the jump hosts that no target uses any more.
 func (a *applier) sweepJumpHosts() {
 	used := map[string]bool{}
 	for _, t := range a.roster.targets {
@@ -177,21 +177,21 @@ func (a *applier) versionInUse(uid string) *reach.Version {
 	return nil
 }
 
-// remove retires a target. The caller holds the roster's lock.
+// remove forgets a target and drains its pools. The caller holds the roster's lock.
 func (a *applier) remove(uid string) {
 	have := a.roster.targets[uid]
 	if have == nil {
 		return
 	}
 	for _, m := range have.members {
-		a.retire(have, m)
+		a.removeMember(have, m)
 	}
 	delete(a.roster.targets, uid)
 	a.sweepJumpHosts()
 }
 
-// retire takes a member out of the roster and drains it in the background.
-func (a *applier) retire(have *target, m *member) {
+// removeMember takes a member out of the roster and drains it in the background.
+func (a *applier) removeMember(have *target, m *member) {
 	a.roster.take(have, m)
-	m.pool.Retire(min(m.policy.DrainTimeout, removalGrace), func() { a.roster.drained(m) })
+	m.pool.StartDrain(min(m.policy.DrainTimeout, removalGrace), func() { a.roster.drained(m) })
 }

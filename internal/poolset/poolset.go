@@ -144,16 +144,16 @@ func (s *Set) Connections(namespace string) (all []Connection) {
 	return all
 }
 
-// Recycle replaces one connection of a pool to a target, both given by UID, and
-// retires it when nothing uses it any more. It reports whether the pool serves
-// with such a connection.
+// Recycle retires one connection of a pool to a target, both given by UID: it
+// serves until its successor is warm and is then drained. It reports whether the
+// pool serves with such a connection.
 func (s *Set) Recycle(pool, target string, id uint64) bool {
 	m := s.roster.member(pool, target)
 	return m != nil && m.pool.Recycle(id)
 }
 
-// RecyclePool replaces every connection of a pool, given by UID, retires each
-// when nothing uses it any more, and returns how many there are.
+// RecyclePool retires every connection of a pool, given by UID, that is not
+// retiring yet, and returns how many these are.
 func (s *Set) RecyclePool(pool string) (retired int) {
 	for _, m := range s.roster.members(pool) {
 		retired += m.pool.RecycleAll()

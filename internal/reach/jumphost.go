@@ -34,7 +34,7 @@ var jumpHostKeepalive = Keepalive{Interval: 10 * time.Second, Timeout: 5 * time.
 type tunnel struct {
 	Ref
 	// pool looks the pool up for each stream, because the jump host may have been
-	// retired and made known again since. It returns nil while it is retired.
+	// swept and made known again since. It returns nil while the jump host is unknown.
 	pool func() *Pool
 }
 

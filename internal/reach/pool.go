@@ -241,9 +241,9 @@ func ReleaseProven(lease *Lease) {
 	}
 }
 
-// Retire drains the pool in the background, for at most the patience, and then
+// StartDrain drains the pool in the background, for at most the patience, and then
 // calls then.
-func (p *Pool) Retire(patience time.Duration, then func()) {
+func (p *Pool) StartDrain(patience time.Duration, then func()) {
 	p.background.Go(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()

@@ -103,15 +103,15 @@ func (n *Network) EnsureJumpHost(ref Ref, version *Version) (changed bool) {
 	return false
 }
 
-// SweepJumpHosts retires the jump hosts whose UIDs are not in use, as soon as nothing
-// runs over them.
+// SweepJumpHosts drains the jump hosts whose UIDs are not in use: their connections
+// close when nothing runs over them any more.
 func (n *Network) SweepJumpHosts(used map[string]bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for uid, h := range n.jumpHosts {
 		if !used[uid] {
 			delete(n.jumpHosts, uid)
-			h.Retire(jumpHostLimits.DrainTimeout, func() {})
+			h.StartDrain(jumpHostLimits.DrainTimeout, func() {})
 			n.notify(h.Ref)
 		}
 	}

@@ -188,7 +188,7 @@ func TestAConnectionSaysWhatItIs(t *testing.T) {
 	})
 }
 
-func TestDrainReplacesAndRetires(t *testing.T) {
+func TestDrainReplacesThenCloses(t *testing.T) {
 	inFixture(t, func(f *fixture) {
 		f.Web()
 		before := f.connections().describe(f.Set.Connections("")[0])

@@ -136,7 +136,7 @@ func (a *action) Create(
 	return a.act(ctx, name)
 }
 
-// drainConnection replaces a connection, then retires it when it is unused.
+// drainConnection recycles a connection: it serves until its successor is warm.
 func (r *Registry) drainConnection(ctx context.Context, name string) (runtime.Object, error) {
 	c, err := find(ctx, r.pools, name)
 	if err != nil {

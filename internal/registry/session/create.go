@@ -74,7 +74,7 @@ func (s *Sessions) open(ctx context.Context, u *use.Use, wanted *live.Session) (
 		return nil, err
 	}
 	opened.audit("session started")
-	opened.supervise(func() { s.store.retire(opened) }) //nolint:contextcheck // the session outlives its request
+	opened.supervise(func() { s.store.markEnded(opened) }) //nolint:contextcheck // the session outlives its request
 	if tooLate := s.store.opened(opened); tooLate {
 		opened.endWhenIdle()
 	}

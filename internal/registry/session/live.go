@@ -92,8 +92,8 @@ func (s *liveSession) end(why *driver.Error) {
 	s.cancel()
 }
 
-// supervise waits for the end in the background, gives the lease back and calls retire.
-func (s *liveSession) supervise(retire func()) {
+// supervise waits for the end in the background, gives the lease back and calls ended.
+func (s *liveSession) supervise(ended func()) {
 	s.mu.Lock()
 	s.idleSince = time.Now()
 	s.idle = time.AfterFunc(s.idleTimeout(), s.endIfIdle)
@@ -101,7 +101,7 @@ func (s *liveSession) supervise(retire func()) {
 	go func() {
 		s.wait()
 		s.use.Gate.Config.Pools.Return(s.lease, s.shell.Failure())
-		retire()
+		ended()
 		s.audit("session ended")
 		s.release()
 	}()
@@ -283,8 +283,8 @@ func (s *store) opened(session *liveSession) (tooLate bool) {
 	return s.closed
 }
 
-// retire notes that a session has ended; it stays listed for a while.
-func (s *store) retire(session *liveSession) {
+// markEnded notes that a session has ended; it stays listed for a while.
+func (s *store) markEnded(session *liveSession) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	session.endedAt = time.Now()
