@@ -178,7 +178,7 @@ func (r *checkRecord) watch(dial driver.DialFunc, through *JumpHost) driver.Dial
 		}
 		found := "connected to " + conn.RemoteAddr().String()
 		if through != nil {
-			found = fmt.Sprintf("connected to %s through the jump target %s", address, through.Name)
+			found = fmt.Sprintf("connected to %s through the jump host %s", address, through.Name)
 		}
 		r.pass(driver.StageConnect, found)
 		return conn, nil

@@ -238,7 +238,7 @@ func TestACheckGoesThroughTheJumpHost(t *testing.T) {
 			f.ensure(f.behind(f.jumpHost("jump", "v1", nil), "a", pool("p")))
 			got := f.check("a")
 			f.wantStages(got, "", driver.StagePrepare, driver.StageConnect, driver.StageSession)
-			if found := got.Stages[1].Found; found != "connected to a:22 through the jump target jump" {
+			if found := got.Stages[1].Found; found != "connected to a:22 through the jump host jump" {
 				t.Errorf("found %q", found)
 			}
 			f.wantDials(1, host("jump"))

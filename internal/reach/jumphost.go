@@ -122,7 +122,7 @@ func (t tunnel) notReady(cause *driver.Error) error {
 	return &driver.Error{
 		Reason:     driver.JumpTargetNotReady,
 		Stage:      driver.StageConnect,
-		Message:    fmt.Sprintf("the jump target %s cannot be used: %s", t.Name, cause),
+		Message:    fmt.Sprintf("the jump host %s cannot be used: %s", t.Name, cause),
 		RetryAfter: cause.RetryAfter,
 		Err:        cause,
 	}

@@ -131,7 +131,7 @@ func TestTargetsAreReachedThroughJumpTargets(t *testing.T) {
 	condition(t, 20*time.Second, ct, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
 	out, err := execute(t, p, ct, "echo", "through")
 	if err != nil || out != "through\n" {
-		t.Fatalf("a command through the jump target: %q, %v", out, err)
+		t.Fatalf("a command through the jump host: %q, %v", out, err)
 	}
 
 	change(t, jumpHost, func(jumpHost *v1alpha1.ConnectionTarget) {

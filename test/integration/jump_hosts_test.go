@@ -173,8 +173,8 @@ func TestAJumpTargetThatOnlyOthersNeedSaysSoAndCanBeChecked(t *testing.T) {
 		}
 	}
 	found := checkTarget(t, env.config, chain[2])
-	if !found.Ready || !strings.Contains(stagesOf(found), "through the jump target middle") {
-		t.Errorf("a check of the inner jump target says %s", stagesOf(found))
+	if !found.Ready || !strings.Contains(stagesOf(found), "through the jump host middle") {
+		t.Errorf("a check of the inner jump host says %s", stagesOf(found))
 	}
 	remove(t, p)
 	for _, jumpHost := range chain {
