@@ -104,9 +104,9 @@ func (l *Lease[C]) Discard() {
 }
 
 // Narrow gives the lease back, not counted as a use, and says that the server
-// refused one session more. From then on no connection carries more leases than
+// refused one channel more. From then on no connection carries more leases than
 // this one carried when the lease came, or carries without it now if those are
-// more, since they may have opened their sessions first; but at least one.
+// more, since they may have opened their channels first; but at least one.
 // The cap is forgotten with the connection on which it was learned: when that is to
 // be replaced or is lost, and with its generation. So a passing limit is forgotten
 // within Limits.MaxAge, and a lasting one is learned again at the price of one

@@ -28,7 +28,7 @@ const (
 	// CertificateInvalid surfaces when a TLS or SSH certificate of the server is
 	// expired, not yet valid, revoked, or for another name.
 	CertificateInvalid Reason = "CertificateInvalid"
-	// SessionLimit surfaces when the server refuses one more session on a
+	// SessionLimit surfaces when the server refuses one more session channel on a
 	// connection that otherwise works.
 	SessionLimit Reason = "SessionLimit"
 	// ThrottledByServer surfaces when the server refuses connections for a while.
@@ -48,7 +48,7 @@ const (
 	// JumpTargetNotReady surfaces when the jump host on the way cannot be reached.
 	JumpTargetNotReady Reason = "JumpTargetNotReady"
 	// PoolExhausted surfaces when every connection that a pool may have is in use
-	// and no session became free in time.
+	// and none became free in time.
 	PoolExhausted Reason = "PoolExhausted"
 	// AddressDenied surfaces when policy forbids the resolved address.
 	AddressDenied Reason = "AddressDenied"

@@ -180,7 +180,7 @@ func (c cutStream) endsWithin(t *testing.T, bound time.Duration) {
 // FAULTS, section 4, row 11.
 func TestStreamsEndWithWhatPermittedThem(t *testing.T) {
 	makeSSHUser(t)
-	const revoked, cut = "the permission was revoked", "may have run and nobody knows how it ended"
+	const revoked, cut = "the permission was revoked", "may have run, and its outcome is not known"
 	tests := map[string]struct {
 		end  func(*testing.T, fixture)
 		says string

@@ -56,7 +56,7 @@ func TestARefusedSecondLeaseIsWordedLikeTheFirst(t *testing.T) {
 		"it may have run": {
 			driver.Error{Started: true, Message: "reset", Err: connpool.ErrQueueFull},
 			live.OutcomeUnknown, "",
-			"the command of request id may have run and nobody knows how it ended: reset",
+			"the command of request id may have run, and its outcome is not known: reset",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

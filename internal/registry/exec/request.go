@@ -241,7 +241,7 @@ func (r *request) explain(ctx context.Context, result *use.Result) {
 	case live.OutcomeNotStarted:
 		result.Message = "the command was not started: " + result.Message
 	case live.OutcomeUnknown:
-		result.Message = fmt.Sprintf("the command of request %s may have run and nobody knows how it ended: %s",
+		result.Message = fmt.Sprintf("the command of request %s may have run, and its outcome is not known: %s",
 			r.use.RequestID, result.Message)
 		if errors.Is(context.Cause(ctx), use.ErrTimeout) {
 			result.Message += r.backend.AfterTimeout

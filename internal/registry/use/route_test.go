@@ -146,7 +146,7 @@ func TestAFullPoolIsA429(t *testing.T) {
 		synctest.Wait()
 		f.Post(f.Context(), "web", registrytest.Command("true")).WantRefusal(f, http.StatusTooManyRequests, "wait for pool web", "maxPending")
 		got := <-waiting
-		got.WantRefusal(f, http.StatusTooManyRequests, "every session of pool web")
+		got.WantRefusal(f, http.StatusTooManyRequests, "every connection that pool web may have")
 		if registrytest.Causes(got.Status)[live.CauseReason] != "PoolExhausted" {
 			t.Errorf("causes are %v", got.Status.Details)
 		}
