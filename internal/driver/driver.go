@@ -32,7 +32,9 @@ import (
 // Driver speaks one protocol.
 type Driver interface {
 	// Prepare checks an endpoint without any I/O and returns what dials it.
-	// Errors are *Error with a reason of the Credentials or HostKey kind.
+	// An error is an *Error whose reason says what to correct: CredentialsMissing,
+	// CredentialsInvalid, HostKeysInvalid, CertificateInvalid for an expired client
+	// certificate, or ProtocolError for an address that the protocol does not know.
 	Prepare(Endpoint) (Dialer, error)
 }
 

@@ -61,7 +61,8 @@ const (
 )
 
 // class says what to do next about a reason. A reason in no class is about one request
-// only.
+// as a rule. Forbidden can also be the condition of a target: its server forbids what
+// every dial or probe asks for.
 type class struct {
 	// permanent failures need a change of the Secret, the pinned keys, the spec or the
 	// server. Repeating the attempt does not cure them.

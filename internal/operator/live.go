@@ -46,8 +46,10 @@ func (o *LiveOptions) register(flags *flag.FlagSet) {
 		"namespace of that Service and of the certificates; POD_NAMESPACE when empty")
 	flags.StringVar(&o.Advertise, "live-advertise-address", os.Getenv("POD_IP"),
 		"IP at which this replica is found while it holds the connections; POD_IP when empty; without either it is not published")
-	flags.IntVar(&o.StreamsPerUser, "max-streams-per-user", 2000, "commands and forwards of one user at the same time; 0 for no bound")
-	flags.IntVar(&o.StreamsPerPool, "max-streams-per-pool", 2000, "commands and forwards in one pool at the same time; 0 for no bound")
+	flags.IntVar(&o.StreamsPerUser, "max-streams-per-user", 2000,
+		"uses of one user at the same time: commands, sessions, proxied requests, each connection through a port-forward; 0 for no bound")
+	flags.IntVar(&o.StreamsPerPool, "max-streams-per-pool", 2000,
+		"uses of one pool at the same time, counted in the same way; 0 for no bound")
 	flags.BoolVar(&o.AuditCommands, "audit-commands", false, "put the words of commands into audit lines; they may hold secrets")
 }
 

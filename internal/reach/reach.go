@@ -13,6 +13,9 @@
 // Dialer.Prepare a dialer, NewPool a pool; Pool.Follow gives it the next dialer.
 // Network.EnsureJumpHost makes a jump host known.
 //
+// Which replica of the operator dials a target will be decided here, above the breaker,
+// once several replicas hold connections.
+//
 // Order of locks: that of the Network, that of a Pool, that of whatever its Changed
 // function locks, that of its connpool.Pool. The locks of the breaker, the throttles
 // and the budget are taken last and alone.

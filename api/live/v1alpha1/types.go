@@ -92,7 +92,8 @@ type Drain struct {
 
 // DrainStatus is what a Drain did.
 type DrainStatus struct {
-	// connections is how many connections are drained from now on.
+	// connections is how many connections of the pool are replaced from now on, without
+	// those that were being replaced already. Of one connection, it is 1 while it serves.
 	Connections int32 `json:"connections"`
 }
 

@@ -146,7 +146,7 @@ func NewDrain(f *plugin.Factory) *cobra.Command {
 			"connection is closed when nothing uses it any more: nothing is cut.",
 		Example: f.Examples(
 			"every connection of a pool, for example after its hosts were restarted", "drain web",
-			"one connection", "drain "+connectionPrefix+"web-1-7"),
+			"one connection", "drain "+connectionPrefix+"web-1-1f97440b27"),
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completion(f),
 		RunE:              f.LiveE(o.complete, o.validate, o.run),

@@ -3,7 +3,8 @@
 // and writes what it observes of the live pools into the target's status.
 //
 // A reconciliation gathers the facts, decides by an ordered list of pure checks,
-// acts, observes and reports. It never dials, and it waits only for API writes. The
+// acts, observes and reports. It never dials. It waits for writes to the API server,
+// and for one read: that of a Secret whose target refuses what the cache holds. The
 // live pools request a reconciliation when their connections change.
 package connectiontarget
 
@@ -35,7 +36,7 @@ import (
 )
 
 // workers is how many targets are reconciled at the same time. A reconciliation
-// waits only for API writes.
+// waits for the API server only.
 const workers = 8
 
 // Writer writes the statuses of targets.
@@ -150,7 +151,7 @@ func (r *Reconciler) act(target *v1alpha1.ConnectionTarget, decided decision) de
 // isRefused reports whether the target refuses its credentials and they are of a
 // kind that expires.
 func (r *Reconciler) isRefused(target *v1alpha1.ConnectionTarget) bool {
-	if target.Spec.SSH != nil {
+	if !expires(target.Spec.Type()) {
 		return false
 	}
 	isRefusal := func(err *driver.Error) bool { return err != nil && err.Reason == driver.AuthenticationFailed }
@@ -158,6 +159,18 @@ func (r *Reconciler) isRefused(target *v1alpha1.ConnectionTarget) bool {
 	return slices.ContainsFunc(seen.Pools, func(pool poolset.PoolObservation) bool {
 		return isRefusal(pool.Err) || isRefusal(pool.Refused())
 	})
+}
+
+// expires reports whether the credentials of a type are such that expire, so that a
+// newer version of the Secret may be about to arrive: certificates and tokens are, the
+// keys and passwords of SSH are not.
+func expires(kind v1alpha1.TargetType) bool {
+	switch kind {
+	case v1alpha1.TargetTypeDocker, v1alpha1.TargetTypeKubernetes:
+		return true
+	case v1alpha1.TargetTypeSSH:
+	}
+	return false
 }
 
 // nextUncachedRead returns after what time the Secret is read again; 0 means never.

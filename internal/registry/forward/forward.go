@@ -175,6 +175,8 @@ func fits(options *live.PortForwardOptions) use.Fit {
 		kind := target.Spec.Type()
 		subject := validate.OfType(target.Name, kind)
 		switch kind {
+		case v1alpha1.TargetTypeSSH:
+			return validate.OnHost(nil, target.Name, place)
 		case v1alpha1.TargetTypeDocker:
 			return field.ErrorList{field.Forbidden(field.NewPath("target"), subject+
 				", which forwards no ports; run a client in the container with exec, or choose a target of type ssh or kubernetes")}
@@ -182,7 +184,7 @@ func fits(options *live.PortForwardOptions) use.Fit {
 			problems := validate.InCluster(nil, target.Name, place)
 			return append(problems, forbidHost(subject+", where ports belong to pods; name a pod instead", options)...)
 		default:
-			return validate.OnHost(nil, target.Name, place)
+			return validate.UnknownType(target.Name, kind)
 		}
 	}
 }

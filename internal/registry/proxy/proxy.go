@@ -92,13 +92,17 @@ func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.P
 	return nil
 }
 
+// fits says what of a proxied request a target does not have: an HTTP API.
 func fits(target *v1alpha1.ConnectionTarget) field.ErrorList {
-	kind := target.Spec.Type()
-	if kind != v1alpha1.TargetTypeSSH {
+	switch kind := target.Spec.Type(); kind {
+	case v1alpha1.TargetTypeDocker, v1alpha1.TargetTypeKubernetes:
 		return nil
+	case v1alpha1.TargetTypeSSH:
+		return field.ErrorList{field.Forbidden(field.NewPath("path"), validate.OfType(target.Name, kind)+
+			", which has no HTTP API; use exec or portforward")}
+	default:
+		return validate.UnknownType(target.Name, kind)
 	}
-	return field.ErrorList{field.Forbidden(field.NewPath("path"), validate.OfType(target.Name, kind)+
-		", which has no HTTP API; use exec or portforward")}
 }
 
 // unreadGrace is how long a client that does not read has when its time is over.

@@ -4,6 +4,9 @@
 //	return refusal.NotStarted(refusal.Unavailable, "", "the pool is gone; try again")
 //	return refusal.Invalid(problems) // 400, with a cause for each field
 //
+// The sentences are worded where a request is refused: those for a lease in refusals.go
+// of package use, those of one kind of request in its own package.
+//
 // Trade-offs: no refusal has a Retry-After. Clients would send the request again on their
 // own, and a command would run twice.
 package refusal

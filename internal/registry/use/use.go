@@ -1,5 +1,6 @@
 // Package use is what all uses of a pool share: who may use it, how many uses there may
-// be at the same time, the lease, the result, the audit, and what a refusal says.
+// be at the same time, the lease, the result and the audit. The refusals of a lease, of
+// all that the pools can answer, are worded in refusals.go.
 //
 //	gate := use.NewGate(use.Config{Pools: set, Objects: cache, Authorizer: authorizer})
 //	...

@@ -25,15 +25,23 @@ import (
 // name the place are below root, or at the top when it is nil.
 func Place(root *field.Path, place driver.Place) func(*v1alpha1.ConnectionTarget) field.ErrorList {
 	return func(target *v1alpha1.ConnectionTarget) field.ErrorList {
-		switch target.Spec.Type() {
+		switch kind := target.Spec.Type(); kind {
+		case v1alpha1.TargetTypeSSH:
+			return OnHost(root, target.Name, place)
 		case v1alpha1.TargetTypeDocker:
 			return inEngine(root, target.Name, place)
 		case v1alpha1.TargetTypeKubernetes:
 			return InCluster(root, target.Name, place)
 		default:
-			return OnHost(root, target.Name, place)
+			return UnknownType(target.Name, kind)
 		}
 	}
+}
+
+// UnknownType refuses a target of a type for which the live API has no rules.
+func UnknownType(target string, kind v1alpha1.TargetType) field.ErrorList {
+	return field.ErrorList{field.Forbidden(field.NewPath("target"), OfType(target, kind)+
+		", which this request does not support; choose a target of another type")}
 }
 
 // OfType says of which type a target is, at the beginning of a message.
