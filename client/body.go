@@ -91,7 +91,7 @@ func (b *onceBody) Close() error { return nil }
 // is given to net/http. The body may be nil.
 //
 // HTTP/2 also calls GetBody when the server reset the stream in a way that
-// usually means that it did not read the request. That is no proof.
+// usually means that it did not read the request. That does not prove it.
 func (b *onceBody) failed(err error) *Error {
 	if b == nil {
 		return unknown(err)

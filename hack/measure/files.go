@@ -169,7 +169,7 @@ func receiver(declared *ast.FuncDecl) string {
 var oddWords = regexp.MustCompile(`(?i)\b(whoever|nobody|somebody|anybody|none of)\b`)
 
 // commentWords returns how many words the comments have, and how many of them are odd.
-// Directives such as go:build are no comments.
+// Directives such as go:build are not comments.
 func commentWords(files []file) (words, odd int) {
 	for _, f := range files {
 		for _, group := range f.tree.Comments {

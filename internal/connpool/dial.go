@@ -92,7 +92,7 @@ func (s *state[C]) dialed(c *conn[C], o outcome[C], now instant) {
 	}
 	s.tally.dials.Succeeded++
 	s.tally.dials.Time += o.took
-	c.gen.proved = true
+	c.gen.proven = true
 	c.gen.streak.succeeded()
 	if c.gen == s.next {
 		s.adopt()
@@ -156,7 +156,7 @@ func (s *state[C]) replace(dial DialFunc[C], now instant) {
 	s.drop(now + s.limits.DrainTimeout)
 }
 
-// abandon forgets credentials that have not been proved.
+// abandon forgets credentials that have not been proven.
 func (s *state[C]) abandon() {
 	if s.next != nil {
 		s.next.cancel()

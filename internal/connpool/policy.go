@@ -112,7 +112,7 @@ func (s *state[C]) wanted() demand {
 		stale:    s.dialing - s.gen.dialing,
 		waiters:  s.waiters.len,
 		recover:  s.limits.Recover && (s.gen.streak.failures > 0 || s.serving() == 0),
-		cautious: !s.gen.proved || s.gen.streak.failures > 0,
+		cautious: !s.gen.proven || s.gen.streak.failures > 0,
 	}
 	if s.next != nil {
 		d.stale -= s.next.dialing
@@ -121,7 +121,7 @@ func (s *state[C]) wanted() demand {
 }
 
 // tryRotation dials with the new credentials when that is due. It adopts them
-// unproved when the old ones serve nothing any more.
+// unproven when the old ones serve nothing any more.
 func (s *state[C]) tryRotation(now instant) {
 	switch {
 	case s.next == nil || s.refuse != nil:

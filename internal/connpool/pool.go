@@ -61,7 +61,7 @@ type Options[C Conn] struct {
 	Dropped func(conn C, cause error)
 	// Notify is called after a transition that Stats shows: connection gained or
 	// lost, dial failed or succeeded, parked, probe threshold crossed, rotation
-	// proved or failed; not for each lease. Calls come without the pool's lock,
+	// proven or failed; not for each lease. Calls come without the pool's lock,
 	// concurrently, from inside any method, and even before New returns: it must
 	// neither block nor take a lock that callers of the pool hold.
 	Notify func()

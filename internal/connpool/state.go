@@ -15,7 +15,7 @@ type state[C Conn] struct {
 	// ended is set by Drain and Close, finished when done was closed.
 	ended, finished bool
 
-	// gen is what is dialed; next are credentials not proved yet, or nil.
+	// gen is what is dialed; next are credentials not proven yet, or nil.
 	gen, next   *generation[C]
 	generations int
 	// dialing counts running dials of every generation.
@@ -104,8 +104,8 @@ type generation[C Conn] struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	dialing int
-	// proved is set by the first dial that succeeds.
-	proved bool
+	// proven is set by the first dial that succeeds.
+	proven bool
 	streak failureStreak
 	// learnedCap is the learned bound on leases for each connection, 0 is none;
 	// capSource is the connection that it was learned on.

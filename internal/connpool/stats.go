@@ -76,7 +76,7 @@ type ProbeHealth struct {
 type Rotation struct {
 	// Pending reports whether the new credentials are still on trial.
 	Pending bool
-	// Failure says why the new ones could not be proved so far.
+	// Failure says why the new ones could not be proven so far.
 	Failure
 }
 

@@ -394,7 +394,7 @@ func TestLeased(t *testing.T) {
 				t.Error("the old target was leased after Replace")
 			}
 		},
-		"Rotate keeps it until the new credentials are proved": func(t *testing.T) {
+		"Rotate keeps it until the new credentials are proven": func(t *testing.T) {
 			fix, l, conn := leased(t)
 			fix.pool.Rotate(fix.dialer("new"))
 			fix.expect("1 in use, 1 dialing, 1 leases")

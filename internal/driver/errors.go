@@ -186,7 +186,7 @@ func (e *Error) Unwrap() error { return e.Err }
 type Outcome string
 
 const (
-	// NotStarted means proved not to have run: safe to retry.
+	// NotStarted means proven not to have run: safe to retry.
 	NotStarted Outcome = "NotStarted"
 	// Completed means ended with a known exit status.
 	Completed Outcome = "Completed"

@@ -17,13 +17,13 @@ func TestOutcomeOf(t *testing.T) {
 		want Outcome
 	}{
 		"no error means the command completed":                   {nil, Completed},
-		"a classified error before the start is proved":          {&Error{Reason: SessionLimit}, NotStarted},
+		"a classified error before the start is proven":          {&Error{Reason: SessionLimit}, NotStarted},
 		"a classified error after the start is unknown":          {&Error{Reason: Timeout, Started: true}, Unknown},
 		"a wrapped classified error keeps its outcome":           {fmt.Errorf("run: %w", &Error{Reason: Timeout}), NotStarted},
 		"an unclassified error proves nothing":                   {errors.New("boom"), Unknown},
 		"an unclassified deadline proves nothing":                {context.DeadlineExceeded, Unknown},
 		"the inner cause does not change a classified outcome":   {&Error{Err: context.Canceled}, NotStarted},
-		"an outer Started wins over an inner proved not started": {&Error{Started: true, Err: &Error{}}, Unknown},
+		"an outer Started wins over an inner proven not started": {&Error{Started: true, Err: &Error{}}, Unknown},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

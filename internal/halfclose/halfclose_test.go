@@ -114,7 +114,7 @@ func TestADirectionEndsAcrossAProxyThatWouldEndBoth(t *testing.T) {
 		t.Fatal(err)
 	}
 	closeWrite(t, conn)
-	closeWrite(t, conn) // a second call is no error
+	closeWrite(t, conn) // a second call is not an error
 	output, err := io.ReadAll(conn)
 	if err != nil || string(output) != want {
 		t.Errorf("%d bytes came back, %v", len(output), err)

@@ -142,7 +142,7 @@ func (c *command) sendInput(ctx context.Context, end context.CancelCauseFunc) {
 			return
 		}
 		switch {
-		case err == io.EOF: // as in io.Copy, an error that wraps io.EOF is no end
+		case err == io.EOF: // as in io.Copy, an error that wraps io.EOF is not an end
 			if !c.streams.StdinStaysOpen {
 				_ = c.socket.send([]byte{remotecommand.StreamClose, remotecommand.StreamStdIn})
 			}

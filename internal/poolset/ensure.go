@@ -151,7 +151,7 @@ func (a *applier) retryBehind(uid string) {
 }
 
 // proven lets every caller dial who was kept from it by failures of the version,
-// which a check has proven just now.
+// which a check has proved just now.
 func (a *applier) proven(uid string, version *reach.Version) {
 	a.roster.mu.RLock()
 	defer a.roster.mu.RUnlock()

@@ -57,7 +57,7 @@ func TestACrowdSurvivesTheDeathOfItsJumpHost(t *testing.T) {
 }
 
 // The jump host is lost between the moment when a dial is let in and the moment
-// when it wants its stream. That is no failure of the target, so the dial starts over.
+// when it wants its stream. That is not a failure of the target, so the dial starts over.
 func TestADialWhoseJumpHostIsLostInBetweenBeginsAnew(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		f.letJumpHostsForward()

@@ -48,7 +48,7 @@ const MaxSessionRefusals = 8
 
 // ExecOn runs one command on a lease of the request, and ends the lease. Its
 // error carries the outcome: driver.OutcomeOf tells. A command for which the server
-// refused a channel has proved not to have started and tries another connection,
+// refused a channel is proven not to have started and tries another connection,
 // which it acquires in the same way. If Acquire refuses that, its error is in the
 // chain, and the reason is empty unless the target is to blame. Nothing else is
 // retried.

@@ -100,7 +100,7 @@ type Change int
 
 const (
 	// Rotated means that the host and the account are the same, and earlier
-	// connections serve until the new dialer has proven itself.
+	// connections serve until the new dialer has proved itself.
 	Rotated Change = iota
 	// Distrusted means that the server is not the pinned one, and earlier
 	// connections are given up.
@@ -247,7 +247,7 @@ func (p *Pool) StartDrain(patience time.Duration, then func()) {
 	p.background.Go(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
-		// Leases that are cut at the end of the patience are no error.
+		// Leases that are cut at the end of the patience are not an error.
 		_ = p.Drain(ctx)
 		then()
 	})

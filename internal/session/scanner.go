@@ -50,7 +50,7 @@ func (s *scanner) expect(next *section) {
 }
 
 // dismiss drops the current section and waits for a write to it. If the stream is at
-// its end, the held data was no marker, and the section gets it.
+// its end, the held data was not a marker, and the section gets it.
 func (s *scanner) dismiss(atEnd bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -74,7 +74,7 @@ func answer(code int, body []byte) Report {
 		return result(body)
 	}
 	var status metav1.Status
-	_ = json.Unmarshal(body, &status) // it is no Status if a proxy has answered
+	_ = json.Unmarshal(body, &status) // it is not a Status if a proxy has answered
 	return refusal(code, &status)
 }
 

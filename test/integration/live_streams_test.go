@@ -40,7 +40,7 @@ func spdy(ctx context.Context, config *rest.Config, f fixture, shell string, str
 	return e.StreamWithContext(ctx, streams)
 }
 
-// jsonForm runs the command line by the JSON form, which is no stream but ends like
+// jsonForm runs the command line by the JSON form, which is not a stream but ends like
 // one.
 func jsonForm(ctx context.Context, config *rest.Config, f fixture, shell string, _ remotecommand.StreamOptions) error {
 	_, exec, err := post(ctx, config, f, live.ExecSpec{Shell: shell})

@@ -92,8 +92,9 @@ type Drain struct {
 
 // DrainStatus is what a Drain did.
 type DrainStatus struct {
-	// connections is how many connections of the pool are replaced from now on, without
-	// those that were being replaced already. Of one connection, it is 1 while it serves.
+	// connections is how many connections this drain replaces. For a pool, those that
+	// are being replaced already do not count. For one connection it is 1, or 0 if the
+	// connection takes no more uses.
 	Connections int32 `json:"connections"`
 }
 

@@ -464,7 +464,7 @@ func schema_connpool_api_live_v1alpha1_DrainStatus(ref common.ReferenceCallback)
 				Properties: map[string]spec.Schema{
 					"connections": {
 						SchemaProps: spec.SchemaProps{
-							Description: "connections is how many connections are drained from now on.",
+							Description: "connections is how many connections this drain replaces. For a pool, those that are being replaced already do not count. For one connection it is 1, or 0 if the connection takes no more uses.",
 							Default:     0,
 							Type:        []string{"integer"},
 							Format:      "int32",

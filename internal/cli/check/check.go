@@ -4,7 +4,7 @@
 // stage what was found, how long it took and, where it failed, what to do.
 //
 // Trade-off: the targets of a pool are checked a few at a time, so that a check of
-// a large pool is no burst of handshakes.
+// a large pool is not a burst of handshakes.
 package check
 
 import (

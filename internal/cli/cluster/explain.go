@@ -70,7 +70,7 @@ func isConnection(err error) bool {
 }
 
 // explainNotFound offers names that exist. It names no connection, because one with
-// a similar name is no substitute.
+// a similar name is not a substitute.
 func (c *Cluster) explainNotFound(ctx context.Context, err error, what Asked) error {
 	offer, kind := offerPools, detailsOf(err).Kind
 	switch {

@@ -166,7 +166,7 @@ func PaintFor(out io.Writer) Paint {
 	return Paint(terminal.Is(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
 }
 
-// In returns text in a color; "" is no color.
+// In returns text in a color; an empty color leaves it as it is.
 func (p Paint) In(color, text string) string {
 	if !bool(p) || color == "" {
 		return text

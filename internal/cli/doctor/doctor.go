@@ -58,7 +58,7 @@ func New(f *plugin.Factory) *cobra.Command {
 		Short: "Find out whether everything is installed, and what you may do",
 		Long: "Find out whether connpool is installed and answers, and what you may do in the\n" +
 			"namespace. It changes nothing. The exit code is 1 if something is broken; what\n" +
-			"you merely may not do is no failure.",
+			"you merely may not do is not a failure.",
 		Example: f.Examples("in the namespace of the kubeconfig", "doctor", "in another one", "doctor -n prod"),
 		Args:    cobra.NoArgs,
 		RunE:    f.NamespacedE(nil, nil, o.run),

@@ -66,7 +66,7 @@ func scanHost(ctx context.Context, address string, timeout time.Duration) (hostS
 	return all, nil
 }
 
-// scanKind makes one handshake. A server without a key of this kind is no error.
+// scanKind makes one handshake. A server without a key of this kind is not an error.
 func scanKind(ctx context.Context, address string, algorithms []string) (hostScan, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {

@@ -4,7 +4,7 @@
 // A forward is read from [LOCAL:]REMOTE. A tunnel keeps it working: its listeners
 // live as long as the command, and when the connection behind them is lost, it
 // opens another one. All forwards end with the first error, or with Ctrl-C, which
-// is no error.
+// is not an error.
 //
 // Trade-off: what was open when a connection is lost is closed and not resumed,
 // because only its two ends know whether that would be right.

@@ -1,7 +1,7 @@
 // Package top shows connections as they change.
 //
 // It asks the live API again and again and shows each answer on a page of its own,
-// as a table that the user sorts by keys. Where the output is no terminal it prints
+// as a table that the user sorts by keys. Where the output is not a terminal it prints
 // one table and ends.
 //
 // Trade-off: rates are differences between two answers, so the first page has none.
@@ -45,7 +45,7 @@ func New(f *plugin.Factory) *cobra.Command {
 		Short: "Watch connections as they change",
 		Long: "Watch connections as they change, busiest first.\n\n" +
 			"Keys: u, a, i, r and n sort by uses per second, age, uses now, round trip and name; R reverses; p shows pools\n" +
-			"instead of connections; q quits. Where the output is no terminal, the table is printed once.",
+			"instead of connections; q quits. Where the output is not a terminal, the table is printed once.",
 		Example: f.Examples(
 			"all connections of the namespace", "top",
 			"those of a pool, the slowest first", "top web --sort r",

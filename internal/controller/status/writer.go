@@ -34,7 +34,7 @@ type Writer[S any] struct {
 
 // Write applies the next status if it is due, and records an event if Ready changed.
 // Otherwise it returns after what time to call it again; 0 means not before something
-// changes. It is no error if the object does not exist any more.
+// changes. It is not an error if the object does not exist any more.
 func (w *Writer[S]) Write(ctx context.Context, object client.Object, last, next S) (after time.Duration, err error) {
 	now := time.Now()
 	due, after := w.Pace.Due(now, object.GetUID(), next, w.urgency(last, next))

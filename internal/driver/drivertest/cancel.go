@@ -33,7 +33,7 @@ func (u *untilReady) Write(p []byte) (int, error) {
 
 func (s suite) cancel(t *testing.T) {
 	conn := s.dial(t)
-	t.Run("before it starts, which is proved", func(t *testing.T) {
+	t.Run("before it starts, which is proven", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		_, err := s.try(ctx, conn, driver.Command{Argv: []string{"true"}}, nil)

@@ -183,9 +183,8 @@ func fits(options *live.PortForwardOptions) use.Fit {
 		case v1alpha1.TargetTypeKubernetes:
 			problems := validate.InCluster(nil, target.Name, place)
 			return append(problems, forbidHost(subject+", where ports belong to pods; name a pod instead", options)...)
-		default:
-			return validate.UnknownType(target.Name, kind)
 		}
+		return validate.UnknownType(target.Name, kind)
 	}
 }
 

@@ -94,15 +94,15 @@ func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.P
 
 // fits says what of a proxied request a target does not have: an HTTP API.
 func fits(target *v1alpha1.ConnectionTarget) field.ErrorList {
-	switch kind := target.Spec.Type(); kind {
+	kind := target.Spec.Type()
+	switch kind {
 	case v1alpha1.TargetTypeDocker, v1alpha1.TargetTypeKubernetes:
 		return nil
 	case v1alpha1.TargetTypeSSH:
 		return field.ErrorList{field.Forbidden(field.NewPath("path"), validate.OfType(target.Name, kind)+
 			", which has no HTTP API; use exec or portforward")}
-	default:
-		return validate.UnknownType(target.Name, kind)
 	}
+	return validate.UnknownType(target.Name, kind)
 }
 
 // unreadGrace is how long a client that does not read has when its time is over.

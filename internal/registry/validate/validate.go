@@ -25,16 +25,16 @@ import (
 // name the place are below root, or at the top when it is nil.
 func Place(root *field.Path, place driver.Place) func(*v1alpha1.ConnectionTarget) field.ErrorList {
 	return func(target *v1alpha1.ConnectionTarget) field.ErrorList {
-		switch kind := target.Spec.Type(); kind {
+		kind := target.Spec.Type()
+		switch kind {
 		case v1alpha1.TargetTypeSSH:
 			return OnHost(root, target.Name, place)
 		case v1alpha1.TargetTypeDocker:
 			return inEngine(root, target.Name, place)
 		case v1alpha1.TargetTypeKubernetes:
 			return InCluster(root, target.Name, place)
-		default:
-			return UnknownType(target.Name, kind)
 		}
+		return UnknownType(target.Name, kind)
 	}
 }
 

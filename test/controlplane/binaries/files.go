@@ -48,7 +48,7 @@ func (s set) isStamped(bin string, wanted release) bool {
 // publish puts the programs into bin, one after the other, and the stamp last. Each
 // file appears as a whole, even when other processes publish at the same time.
 func (s set) publish(cache, bin string, wanted release) error {
-	if err := os.MkdirAll(bin, 0o755); err != nil { //nolint:gosec // programs are no secret
+	if err := os.MkdirAll(bin, 0o755); err != nil { //nolint:gosec // programs are not secret
 		return err
 	}
 	fresh, err := os.MkdirTemp(bin, ".new-")
