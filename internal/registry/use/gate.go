@@ -62,7 +62,8 @@ func NewGate(config Config) *Gate { return &Gate{Config: config, counter: newCou
 
 // Limits bound what runs at the same time. 0 means no bound.
 type Limits struct {
-	// Both bound uses; commands of the JSON form count like streams.
+	// Both bound uses: commands in any form, sessions, proxied requests, and each
+	// connection through a port-forward.
 	StreamsPerUser, StreamsPerPool int
 }
 

@@ -32,7 +32,8 @@ func (r Route) refuse(ctx context.Context, err error) *apierrors.StatusError {
 			"too many requests wait for pool %s already; try again later, or raise its acquire.maxPending or size.max", r.pool.Name))
 	case errors.Is(err, connpool.ErrExhausted):
 		return refusal.NotStarted(refusal.TooManyRequests, v1alpha1.ReasonPoolExhausted, fmt.Sprintf(
-			"every connection that pool %s may have is in use, and none became free in time; try again later, or raise its size.max", r.pool.Name))
+			"every connection that pool %s may have is in use, and none became free in time; try again later, or raise its size.max",
+			r.pool.Name))
 	}
 	return r.down(err)
 }
