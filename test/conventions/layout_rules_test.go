@@ -216,9 +216,9 @@ func (r row) importsInWords() string {
 func (r row) below() string { return "./" + strings.TrimSuffix(r.folder, "/...") + "/..." }
 
 // namesOf returns the names of patterns, with a group's name for all of its members.
-func namesOf(patterns []string, groups []group) (names []string) {
+func namesOf(patterns []string, known []group) (names []string) {
 	var inGroups []string
-	for _, g := range groups {
+	for _, g := range known {
 		if rest, all := without(patterns, g.members); all {
 			patterns, inGroups = rest, append(inGroups, g.name)
 		}
