@@ -76,7 +76,7 @@ test-unit: ## Run the tests that need no API server, with the race detector; abo
 	go test -race $(ARGS) ./api/... ./internal/...
 
 .PHONY: test
-test: test-deps lint verify control-plane ## Lint, verify, and run all tests on a real API server, sshd and Docker engine; about 12 minutes
+test: test-deps lint verify control-plane ## Lint, verify, and run all tests but test-e2e, on a real API server, sshd and Docker engine; about 12 minutes
 	@hack/say 'unit, sshd and control-plane tests, with the race detector'
 	go test -race -timeout 30m $(ARGS) ./...
 
@@ -142,7 +142,7 @@ bench: ## Measure how fast it is, each row beside its comparator
 	go run ./hack/bench
 
 .PHONY: measure
-measure: ## Count what says something about the form of the code: sizes, references, repeated lines, words
+measure: ## Count sizes, references between files, repeated lines and unclear words in the code
 	go run ./hack/measure
 
 ##@ Deploy to the cluster of the current kubectl context

@@ -11,6 +11,7 @@ import (
 
 var (
 	link       = regexp.MustCompile(`\]\(([^)#\s]+)[^)]*\)`)
+	goFile     = regexp.MustCompile("`([A-Za-z0-9_./-]+\\.go)`")
 	makeTarget = regexp.MustCompile("(?m)(?:`|^ +(?:\\$ )?)make ([a-z][a-z0-9-]*)")
 )
 
@@ -25,6 +26,16 @@ func documentRules() []rule {
 				"docs/b.md": "[folder](../docs)\n",
 			},
 			want: []string{"docs/a.md: links to ../c.md"},
+		},
+		{
+			name:  "documents name Go files that exist",
+			why:   "files are moved and split, and a reader who does not find the named one has to search for its code",
+			check: missingSources,
+			bad: map[string]string{
+				"internal/x/a.go": "package x\n",
+				"docs/a.md":       "`a.go`, `x/a.go`, `internal/x/a.go`, `b.go`, `y/a.go`, `*.go` and all files in Go.\n",
+			},
+			want: []string{"docs/a.md: names b.go", "docs/a.md: names y/a.go"},
 		},
 		{
 			name:  "documents name make targets that exist",
@@ -56,6 +67,15 @@ func exists(repository tree, name string) bool {
 		}
 	}
 	return false
+}
+
+// missingSources accepts a file's name, its path, and the end of its path.
+func missingSources(repository tree) []string {
+	return inDocuments(repository, goFile, "names ", func(_, name string) bool {
+		return slices.ContainsFunc(repository.sources, func(s source) bool {
+			return s.path == name || strings.HasSuffix(s.path, "/"+name)
+		})
+	})
 }
 
 func missingTargets(repository tree) []string {

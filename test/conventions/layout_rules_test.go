@@ -165,7 +165,7 @@ func staleTable(repository tree) []string {
 func withTable(repository tree) string {
 	before, rest, _ := strings.Cut(repository.text[architecture], tableStart)
 	_, after, _ := strings.Cut(rest, tableEnd)
-	return before + tableStart + "\n\n" + table(repository) + "\n" + tableEnd + after
+	return before + tableStart + "\n\n" + table(repository) + "\n" + groupsInWords() + "\n" + tableEnd + after
 }
 
 // table has the rows of the packages that exist.
@@ -179,36 +179,58 @@ func table(repository tree) string {
 	text.WriteString("| package | what it is | may import | lines at most |\n|---|---|---|---|\n")
 	for _, r := range layout {
 		if used[r.folder] {
-			fmt.Fprintf(&text, "| `%s` | %s | %s | %s |\n", r.folder, r.is, r.importsInWords(repository), r.linesInWords())
+			fmt.Fprintf(&text, "| `%s` | %s | %s | %s |\n", r.folder, r.is, r.importsInWords(), r.linesInWords())
 		}
 	}
 	return text.String()
 }
 
-// importsInWords is a cell of the table: packages of this module that exist, then
+// groupsInWords is a table of what the groups contain.
+func groupsInWords() string {
+	var text strings.Builder
+	text.WriteString("Where a row names a group, it may import all of this:\n\n| group | packages |\n|---|---|\n")
+	for i, g := range groups {
+		fmt.Fprintf(&text, "| %s | %s |\n", g.name, strings.Join(namesOf(g.members, groups[i+1:]), ", "))
+	}
+	return text.String()
+}
+
+// importsInWords is a cell of the table: packages of this module, then groups and
 // other modules.
-func (r row) importsInWords(repository tree) string {
-	if slices.Contains(r.modules, "...") {
+func (r row) importsInWords() string {
+	switch {
+	case slices.Contains(r.modules, "..."):
 		return "anything"
-	}
-	var names []string
-	for _, pattern := range r.imports {
-		folder := strings.TrimPrefix(pattern, "./")
-		if exists(repository, strings.TrimSuffix(folder, "/...")) {
-			names = append(names, "`"+folder+"`")
-		}
-	}
-	modules, areKubernetes := without(r.modules, kubernetes)
-	if areKubernetes {
-		names = append(names, "Kubernetes libraries")
-	}
-	for _, pattern := range modules {
-		names = append(names, strings.TrimSuffix(pattern, "/..."))
-	}
-	if len(names) == 0 {
+	case len(r.imports)+len(r.modules) == 0:
 		return "the standard library only"
 	}
-	return strings.Join(names, ", ")
+	own := slices.DeleteFunc(slices.Clone(r.imports), func(pattern string) bool { return pattern == r.below() })
+	names := namesOf(own, groups)
+	if len(own) < len(r.imports) {
+		names = append(names, "the packages below it")
+	}
+	return strings.Join(append(names, namesOf(r.modules, groups)...), ", ")
+}
+
+// below is the pattern of the packages below the row's folder.
+func (r row) below() string { return "./" + strings.TrimSuffix(r.folder, "/...") + "/..." }
+
+// namesOf returns the names of patterns, with a group's name for all of its members.
+func namesOf(patterns []string, known []group) (names []string) {
+	var inGroups []string
+	for _, g := range known {
+		if rest, all := without(patterns, g.members); all {
+			patterns, inGroups = rest, append(inGroups, g.name)
+		}
+	}
+	for _, pattern := range patterns {
+		if folder, ours := strings.CutPrefix(pattern, "./"); ours {
+			names = append(names, "`"+folder+"`")
+		} else {
+			names = append(names, strings.TrimSuffix(pattern, "/..."))
+		}
+	}
+	return append(names, inGroups...)
 }
 
 // without returns the modules that are not in the set, and reports whether the whole set was there.
@@ -237,10 +259,27 @@ func TestTheLayoutIsComplete(t *testing.T) {
 		if r.is == "" || (r.lines == 0) != (r.because == "") {
 			t.Errorf("%s: want a description, and a reason exactly if it has a ceiling of its own", r.folder)
 		}
-		if !exists(repository, strings.TrimSuffix(r.folder, "/...")) {
-			t.Errorf("%s: has a row in the layout, but does not exist", r.folder)
+		for _, pattern := range append([]string{"./" + r.folder}, r.imports...) {
+			if pattern != "./..." && !exists(repository, strings.TrimPrefix(strings.TrimSuffix(pattern, "/..."), "./")) {
+				t.Errorf("%s: its row names %s, which does not exist", r.folder, pattern)
+			}
+		}
+		for _, pattern := range r.repeated() {
+			t.Errorf("%s: its row names %s twice, or the package itself", r.folder, pattern)
 		}
 	}
+}
+
+// repeated returns the imports that another one contains, or that are the row's own package.
+func (r row) repeated() (found []string) {
+	own := "./" + strings.TrimSuffix(r.folder, "/...")
+	for _, pattern := range r.imports {
+		others, _ := without(append(slices.Clone(r.imports), own), []string{pattern})
+		if pattern != r.below() && matches(others, strings.TrimSuffix(expand(pattern), "/...")) {
+			found = append(found, pattern)
+		}
+	}
+	return found
 }
 
 func TestUpdateTheTableOfPackages(t *testing.T) {

@@ -171,7 +171,7 @@ var layout = []row{
 	},
 	{
 		folder: "internal/registry/use", is: "what all uses share: permission, limits, lease, result, audit, and why a lease is refused",
-		imports: append([]string{"./internal/connpool", "./internal/registry/naming"}, requests...), modules: kubernetes,
+		imports: append([]string{"./internal/connpool", "./internal/registry/naming"}, belowUse...), modules: kubernetes,
 	},
 	{
 		folder: "internal/registry/refusal", is: "the HTTP status and the causes of every refused request",
@@ -219,7 +219,9 @@ var layout = []row{
 	},
 	{
 		folder: "internal/registry", is: "all resources of the live API; connections, drain and check are its own",
-		imports: append([]string{"./internal/connpool", "./internal/registry/..."}, requests...),
+		imports: append([]string{
+			"./internal/connpool", "./internal/driver", "./internal/poolset", "./internal/stream", "./internal/registry/...",
+		}, apis...),
 		modules: kubernetes,
 	},
 	{
@@ -250,7 +252,7 @@ var layout = []row{
 	},
 	{
 		folder: "internal/cli", is: "the kubectl plugin: its commands, in groups",
-		imports: append([]string{"./internal/cli/..."}, commands...),
+		imports: append([]string{"./client", "./internal/cli/..."}, apis...),
 		modules: terminalModules,
 	},
 	{
@@ -316,11 +318,13 @@ var sharedByDrivers = []string{
 // apis are the types of both APIs.
 var apis = []string{"./api/live/v1alpha1", "./api/v1alpha1"}
 
-// requests is what a request of the live API may import. What differs by request is added in its row.
-var requests = append([]string{
-	"./internal/driver", "./internal/poolset", "./internal/stream",
-	"./internal/registry/use", "./internal/registry/refusal", "./internal/registry/validate",
+// belowUse is what registry/use may import, and every request of the live API too.
+var belowUse = append([]string{
+	"./internal/driver", "./internal/poolset", "./internal/stream", "./internal/registry/refusal", "./internal/registry/validate",
 }, apis...)
+
+// requests is what a request of the live API may import. What differs by request is added in its row.
+var requests = append([]string{"./internal/registry/use"}, belowUse...)
 
 // commands is what a command of the plugin may import: no other command.
 var commands = append([]string{
@@ -330,3 +334,20 @@ var commands = append([]string{
 
 // terminalModules are those of commands.
 var terminalModules = []string{"k8s.io/...", "sigs.k8s.io/yaml", "github.com/spf13/...", "golang.org/x/sync/errgroup"}
+
+// group is a set of patterns under a name.
+type group struct {
+	name    string
+	members []string
+}
+
+// groups are the sets that many rows share. The table in the documentation names
+// them, and lists their members once. A group stands before those that it contains.
+var groups = []group{
+	{"what drivers share", sharedByDrivers},
+	{"what requests share", requests},
+	{"what commands share", commands},
+	{"both APIs", apis},
+	{"libraries of Kubernetes", kubernetes},
+	{"libraries for commands", terminalModules},
+}
