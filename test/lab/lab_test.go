@@ -97,7 +97,7 @@ func TestALab(t *testing.T) {
 	}
 	f.run("down")
 	for _, pid := range append(left, pid) {
-		if isAlive(pid) {
+		if !ends(pid) {
 			t.Errorf("process %d is left running", pid)
 		}
 	}
@@ -229,7 +229,7 @@ func TestALabThatWasKilledIsRecognized(t *testing.T) {
 	}
 	f.up()
 	for _, pid := range left {
-		if isAlive(pid) {
+		if !ends(pid) {
 			t.Errorf("process %d of the killed lab is left running", pid)
 		}
 	}
@@ -256,6 +256,20 @@ func TestATakenPortIsNamedWithItsFlag(t *testing.T) {
 	if left := f.leftovers(); len(left) > 0 {
 		t.Errorf("processes %v are left running", left)
 	}
+}
+
+// ends reports whether a process ends within a few seconds: the kernel needs a moment
+// for one that was killed, and more of them on a busy machine.
+func ends(pid int) bool {
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for range 500 {
+		if !isAlive(pid) {
+			return true
+		}
+		<-ticker.C
+	}
+	return false
 }
 
 // isAlive reports whether a process runs. One that has ended and waits to be reaped
