@@ -154,7 +154,7 @@ func (r *Resource[T]) ConvertToTable(_ context.Context, object, options runtime.
 		if !ok {
 			return fmt.Errorf("there is no table of a %T", object)
 		}
-		row := metav1.TableRow{Object: runtime.RawExtension{Object: item}}
+		row := metav1.TableRow{Object: runtime.RawExtension{Object: item}, Cells: make([]any, 0, len(r.Columns))}
 		for _, column := range r.Columns {
 			row.Cells = append(row.Cells, column.Cell(item, now))
 		}
