@@ -2,8 +2,6 @@ package use
 
 import (
 	"context"
-	"net/http"
-	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -76,13 +74,6 @@ func (u *Use) Lease(ctx context.Context, to Route, fits Fit) (poolset.Lease, err
 	return lease, nil
 }
 
-// LeaseInfo describes a lease. A lease itself must not be asked once it has ended.
-type LeaseInfo struct {
-	Target, Connection string
-	Acquired           live.Acquired
-	Wait               time.Duration
-}
-
 // LeaseInfo describes a lease of the route.
 func (r Route) LeaseInfo(lease poolset.Lease) LeaseInfo {
 	return r.LeaseInfoFor(poolset.Execution{
@@ -98,17 +89,4 @@ func (r Route) LeaseInfoFor(ran poolset.Execution) LeaseInfo {
 		Acquired:   [...]live.Acquired{live.AcquiredWarm, live.AcquiredQueued, live.AcquiredDialed}[ran.How],
 		Wait:       ran.Wait,
 	}
-}
-
-// Announce puts into the headers of an answer what is known before it.
-func (l LeaseInfo) Announce(header http.Header, requestID string) {
-	header.Set("Connpool-Connection", l.Connection)
-	header.Set("Connpool-Target", l.Target)
-	header.Set("Connpool-Acquired", string(l.Acquired))
-	header.Set("Connpool-Request-Id", requestID)
-}
-
-// Facts are what audit lines say about a lease.
-func (l LeaseInfo) Facts() []any {
-	return []any{"connection", l.Connection, "acquired", l.Acquired, "wait", l.Wait}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -197,4 +198,24 @@ func (w countedWriter) Write(p []byte) (int, error) {
 	n, err := w.Writer.Write(p)
 	w.n.Add(int64(n))
 	return n, err
+}
+
+// LeaseInfo describes a lease. A lease itself must not be asked once it has ended.
+type LeaseInfo struct {
+	Target, Connection string
+	Acquired           live.Acquired
+	Wait               time.Duration
+}
+
+// Announce puts into the headers of an answer what is known before it.
+func (l LeaseInfo) Announce(header http.Header, requestID string) {
+	header.Set("Connpool-Connection", l.Connection)
+	header.Set("Connpool-Target", l.Target)
+	header.Set("Connpool-Acquired", string(l.Acquired))
+	header.Set("Connpool-Request-Id", requestID)
+}
+
+// Facts are what audit lines say about a lease.
+func (l LeaseInfo) Facts() []any {
+	return []any{"connection", l.Connection, "acquired", l.Acquired, "wait", l.Wait}
 }
