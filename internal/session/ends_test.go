@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -160,4 +161,42 @@ type playing func(context.Context, driver.Streams) (driver.ExitStatus, error)
 // Exec implements driver.Execer.
 func (p playing) Exec(ctx context.Context, _ driver.Command, streams driver.Streams) (driver.ExitStatus, error) {
 	return p(ctx, streams)
+}
+
+// losing runs a shell whose output is lost from a moment on.
+type losing struct {
+	local
+
+	lost *atomic.Bool
+}
+
+// Exec implements driver.Execer.
+func (l losing) Exec(ctx context.Context, command driver.Command, streams driver.Streams) (driver.ExitStatus, error) {
+	streams.Stdout, streams.Stderr = l.through(streams.Stdout), l.through(streams.Stderr)
+	return l.local.Exec(ctx, command, streams)
+}
+
+func (l losing) through(to io.Writer) io.Writer {
+	return writerFunc(func(p []byte) (int, error) {
+		if l.lost.Load() {
+			return len(p), nil
+		}
+		return to.Write(p)
+	})
+}
+
+type writerFunc func([]byte) (int, error)
+
+// Write implements io.Writer.
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func TestACommandWhoseBeginningIsLostMayHaveRun(t *testing.T) {
+	here := losing{local: local{shell: dash, dir: t.TempDir()}, lost: new(atomic.Bool)}
+	shell := start(t, here, nil)
+	here.lost.Store(true)
+	_, err := shell.Run(t.Context(), driver.Command{Shell: ": >ran; exit 3"}, nil, nil)
+	if got := driver.OutcomeOf(err); got != driver.Unknown {
+		t.Errorf("outcome %s (%v), want %s", got, err, driver.Unknown)
+	}
+	awaitFile(t, here.dir+"/ran")
 }
