@@ -63,6 +63,6 @@ func refuseImpersonation(w http.ResponseWriter) {
 	_ = json.NewEncoder(w).Encode(metav1.Status{ //nolint:errchkjson // A Status always has a JSON form.
 		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
 		Status:   metav1.StatusFailure, Code: http.StatusBadRequest, Reason: metav1.StatusReasonBadRequest,
-		Message: "a proxied request runs with the credentials of the target, as nobody else; leave the Impersonate- headers out",
+		Message: "a proxied request runs with the credentials of the target and for no other user; leave the Impersonate- headers out",
 	})
 }

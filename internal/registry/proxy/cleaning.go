@@ -117,7 +117,7 @@ func Impersonations(header http.Header) (names []string) {
 func forbidImpersonation(header http.Header) (problems field.ErrorList) {
 	for _, name := range Impersonations(header) {
 		problems = append(problems, field.Forbidden(field.NewPath("headers").Key(driver.Sanitize(name)),
-			"a proxied request runs with the credentials of the target, as nobody else; leave the header out"))
+			"a proxied request runs with the credentials of the target and for no other user; leave the header out"))
 	}
 	return problems
 }
