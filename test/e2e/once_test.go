@@ -48,7 +48,10 @@ func TestCommandsRunAtMostOnceWhateverBreaks(t *testing.T) {
 				if f.in != nil && strike == nil {
 					continue
 				}
-				t.Run(p.name, func(t *testing.T) { p.load(t, strike) })
+				t.Run(p.name, func(t *testing.T) {
+					p.awaitCommand(t) // the place before may share what it broke
+					p.load(t, strike)
+				})
 			}
 			for _, p := range places() { // some share what was broken
 				p.awaitCommand(t)
@@ -87,14 +90,16 @@ func (p place) load(t *testing.T, strike func(context.Context) error) {
 	}
 }
 
-// awaitCommand returns when a command completes there again.
+// awaitCommand returns when a command completes there again. A target whose connections
+// were lost soon after they were made, again and again, is dialed after up to 60 s, and
+// is up when a connection has lasted for 10 s.
 func (p place) awaitCommand(t *testing.T) {
 	t.Helper()
 	spec := p.spec
 	spec.Command = []string{"true"}
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
-	timeout := time.After(30 * time.Second)
+	timeout := time.After(90 * time.Second)
 	for {
 		code, got := post(t, fixture.direct, p.pool, spec)
 		if got.Outcome == live.OutcomeCompleted {
