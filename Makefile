@@ -150,9 +150,11 @@ measure: ## Count sizes, references between files, repeated lines and unclear wo
 .PHONY: install
 install: ## Install the CRDs
 	kubectl apply --server-side -k config/crd
+	kubectl apply --server-side -k config/admission
 
 .PHONY: uninstall
 uninstall: ## Remove the CRDs, and with them every pool and target
+	kubectl delete --ignore-not-found -k config/admission
 	kubectl delete --ignore-not-found -k config/crd
 
 .PHONY: deploy
