@@ -132,7 +132,8 @@ var layout = []row{
 		imports: []string{"./api/v1alpha1"}, modules: []string{"github.com/robfig/cron/v3"},
 	},
 	{
-		folder: "internal/audit", is: "how audit lines write words that others have chosen",
+		folder: "internal/audit", is: "how audit lines name users and requests, and write words that others have chosen",
+		modules: kubernetes,
 	},
 	{
 		folder: "internal/controller/connectiontarget", is: "the controller that passes a target to the pool set and writes the target's status",

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -88,10 +89,11 @@ func (r *request) stream(w http.ResponseWriter, req *http.Request, options *live
 		return refusal.Invalid(problems)
 	}
 	command.Env = env
-	runner, err := r.backend.Open(req.Context(), &command)
+	runner, err := r.open(req.Context(), &command)
 	if err != nil {
 		return err
 	}
+	defer runner.Close()
 	runner.Lease().Announce(w.Header(), r.use.RequestID)
 	// The stream itself has to end with the permission: a write to a client that does
 	// not read waits, and so would the command.
@@ -107,7 +109,6 @@ func (r *request) stream(w http.ResponseWriter, req *http.Request, options *live
 			return streamStatus(&result, r.use.RequestID)
 		})
 	if !upgraded {
-		runner.Close()
 		r.use.AuditRefused(errNotUpgraded)
 	}
 	return nil
@@ -179,7 +180,7 @@ func (r *request) executeOnce(ctx context.Context, command *Command, spec *live.
 	}
 	r.use.RequestID = spec.RequestID
 	began := time.Now()
-	key := idempotency.Key{User: r.use.UserName(), Scope: scope, ID: spec.RequestID}
+	key := idempotency.Key{User: r.use.UserName(), UID: r.use.User().GetUID(), Scope: scope, ID: spec.RequestID}
 	status, repeated, err := r.commands.results.Do(ctx, key, spec, r.lost, func(ctx context.Context) (*live.ExecStatus, error) {
 		return r.execute(ctx, command, spec, out)
 	})
@@ -201,10 +202,11 @@ func (r *request) lost() *live.ExecStatus {
 
 // execute runs a command. An error means that nothing was started.
 func (r *request) execute(ctx context.Context, command *Command, spec *live.ExecSpec, out *output) (*live.ExecStatus, error) {
-	runner, err := r.backend.Open(ctx, command)
+	runner, err := r.open(ctx, command)
 	if err != nil {
 		return nil, err
 	}
+	defer runner.Close()
 	if spec.TimeoutSeconds > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, time.Duration(spec.TimeoutSeconds)*time.Second, use.ErrTimeout)
@@ -221,6 +223,25 @@ func (r *request) execute(ctx context.Context, command *Command, spec *live.Exec
 	out.putInto(status)
 	return status, nil
 }
+
+// open gets a runner that may be closed more than once: after its run, so that nothing is
+// held while the client reads, and in any case at the end, even after a panic.
+func (r *request) open(ctx context.Context, command *Command) (Runner, error) {
+	runner, err := r.backend.Open(ctx, command)
+	if err != nil {
+		return nil, err
+	}
+	return closableRunner{runner, sync.OnceFunc(runner.Close)}, nil
+}
+
+type closableRunner struct {
+	Runner
+
+	closeOnce func()
+}
+
+// Close implements Runner.
+func (r closableRunner) Close() { r.closeOnce() }
 
 func (r *request) run(ctx context.Context, runner Runner, command driver.Command, streams driver.Streams) use.Result {
 	defer runner.Close()

@@ -47,6 +47,9 @@ func New(gate *use.Gate) *use.Subresource[*live.PortForwardOptions] {
 	return &use.Subresource[*live.PortForwardOptions]{
 		Object: &live.PortForwardOptions{}, Options: &live.PortForwardOptions{},
 		Methods: []string{http.MethodGet, http.MethodPost},
+		Describe: func(u *use.Use, _ *http.Request, options *live.PortForwardOptions) {
+			u.Target, u.Place, u.Host, u.Socket = options.Target, placeOf(options), hostOf(options), options.Socket
+		},
 		Admit: func(ctx context.Context, pool string) (*use.Use, use.ServeFunc[*live.PortForwardOptions], error) {
 			u, err := gate.Admit(ctx, pool, "portforward")
 			return u, serve, err
@@ -59,7 +62,6 @@ func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.P
 	if !stream.IsUpgrade(req) {
 		return refusal.NotStarted(refusal.BadRequest, "", "a port-forward needs an upgrade to SPDY, or to SPDY in a WebSocket")
 	}
-	u.Target, u.Place, u.Host, u.Socket = options.Target, placeOf(options), hostOf(options), options.Socket
 	if problems := validateOptions(options); len(problems) > 0 {
 		return refusal.Invalid(problems)
 	}

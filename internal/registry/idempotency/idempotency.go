@@ -35,8 +35,9 @@ const (
 // entryOverhead is roughly what an entry takes beside its output, so it bounds their number.
 const entryOverhead = 1 << 10
 
-// Key is a request ID with the user and the scope for which it stands.
-type Key struct{ User, Scope, ID string }
+// Key is a request ID with the user and the scope for which it stands. UID is that of the
+// user, if it is known: another user of the same name does not get the results.
+type Key struct{ User, UID, Scope, ID string }
 
 type entry struct {
 	key    Key

@@ -52,6 +52,7 @@ func New(gate *use.Gate) *use.Subresource[*live.ProxyOptions] {
 		Methods: []string{
 			http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions,
 		},
+		Describe: describe,
 		Admit: func(ctx context.Context, pool string) (*use.Use, use.ServeFunc[*live.ProxyOptions], error) {
 			u, err := gate.Admit(ctx, pool, "proxy")
 			return u, serve, err
@@ -59,12 +60,17 @@ func New(gate *use.Gate) *use.Subresource[*live.ProxyOptions] {
 	}
 }
 
-func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.ProxyOptions, responder rest.Responder) error {
-	location, target, problems := locate(req, options.Path)
+// describe tells the audit what is asked of the target, although it may not be.
+func describe(u *use.Use, req *http.Request, options *live.ProxyOptions) {
+	location, target, _ := locate(req, options.Path)
 	u.Target, u.Method, u.Path = target, req.Method, location.EscapedPath()
 	if u.Transport = "http"; stream.IsUpgrade(req) {
 		u.Transport = driver.Sanitize(strings.ToLower(req.Header.Get("Upgrade")))
 	}
+}
+
+func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.ProxyOptions, responder rest.Responder) error {
+	location, target, problems := locate(req, options.Path)
 	if problems = append(problems, forbidImpersonation(req.Header)...); len(problems) > 0 {
 		return refusal.Invalid(problems)
 	}

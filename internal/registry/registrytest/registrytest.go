@@ -359,7 +359,7 @@ func (f *Fixture) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	if who == "" {
 		who = "alice"
 	}
-	ctx = request.WithUser(ctx, &user.DefaultInfo{Name: who})
+	ctx = request.WithUser(ctx, &user.DefaultInfo{Name: who, UID: req.Header.Get("Test-Uid")})
 	ctx = request.WithRequestInfo(ctx, &request.RequestInfo{Path: req.URL.Path})
 	req = req.WithContext(ctx)
 	answer := &responder{rw}
@@ -477,6 +477,14 @@ func (f *Fixture) Send(req *http.Request) Reply {
 // As sends a request as another user.
 func As(name string) func(*http.Request) {
 	return func(req *http.Request) { req.Header.Set("Test-User", name) }
+}
+
+// AsOneOf sends a request as the user of that name who has that UID.
+func AsOneOf(name, uid string) func(*http.Request) {
+	return func(req *http.Request) {
+		As(name)(req)
+		req.Header.Set("Test-Uid", uid)
+	}
 }
 
 // Command returns an Exec object.

@@ -9,16 +9,13 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 
+	"github.com/connpool/connpool/internal/audit"
 	"github.com/connpool/connpool/internal/stream"
 )
 
 // Admit authorizes a request to use a pool.
 func (g *Gate) Admit(ctx context.Context, pool, subresource string) (*Use, error) {
-	u := &Use{
-		Gate:      g,
-		PoolName:  PoolName{Namespace: request.NamespaceValue(ctx), Name: pool},
-		RequestID: RequestIDOf(ctx),
-	}
+	u := g.unadmitted(ctx, pool, subresource)
 	u.Begin = func() (end func(), err error) { return g.begin(u.UserName(), u.PoolName) }
 	var err error
 	if u.permission, err = g.Authorize(ctx, "connectionpools", pool, subresource); err != nil {
@@ -26,6 +23,23 @@ func (g *Gate) Admit(ctx context.Context, pool, subresource string) (*Use, error
 		return nil, err
 	}
 	return u, nil
+}
+
+// unadmitted returns a use that nothing permits yet.
+func (g *Gate) unadmitted(ctx context.Context, pool, subresource string) *Use {
+	id := audit.RequestIDOf(ctx)
+	return &Use{
+		Gate: g, PoolName: PoolName{Namespace: request.NamespaceValue(ctx), Name: pool}, RequestID: id, AuditID: id,
+		permission: permissionFor(ctx, "connectionpools", pool, subresource),
+	}
+}
+
+// AuditRefusedSession notes that a request to use a session was refused before its pool
+// was asked about. pool is empty if it is not known.
+func (g *Gate) AuditRefusedSession(ctx context.Context, session, pool string, err error) {
+	u := g.unadmitted(ctx, pool, "exec")
+	u.Session = session
+	u.AuditRefused(err)
 }
 
 // Subresource is the REST storage of a subresource whose requests are uses with a query O.
@@ -36,6 +50,9 @@ type Subresource[O runtime.Object] struct {
 	Methods []string
 	// Subpath is the option that has the path behind the subresource, if there may be one.
 	Subpath string
+	// Describe tells the use what its audit lines say about a request, before anything else
+	// of it is looked at. nil tells nothing.
+	Describe func(u *Use, req *http.Request, options O)
 	// Admit authorizes a request about the object of that name.
 	Admit func(ctx context.Context, name string) (*Use, ServeFunc[O], error)
 }
@@ -67,6 +84,9 @@ func (s *Subresource[O]) Connect(ctx context.Context, name string, options runti
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		u.Transport = transportOf(req)
+		if s.Describe != nil {
+			s.Describe(u, req, options.(O)) //nolint:forcetypeassert // NewConnectOptions made it
+		}
 		end, err := u.Begin()
 		if err == nil {
 			defer end()
