@@ -166,6 +166,7 @@ func (r *proxiedRequest) rewrite(request *httputil.ProxyRequest) {
 	out := request.Out
 	out.URL, out.Host, out.RequestURI = r.location, "", ""
 	cleanRequest(out.Header)
+	out.Trailer = nil // only their names would be sent, which can be those of any header
 	if out.Body != nil {
 		out.Body = countedBody{out.Body, use.CountedReader{Reader: out.Body, N: &r.life.bytes.In}}
 	}
@@ -186,6 +187,7 @@ func (r *proxiedRequest) RoundTrip(out *http.Request) (*http.Response, error) {
 func (r *proxiedRequest) answered(own http.Header, answer *http.Response) error {
 	r.status, r.answer = answer.StatusCode, answer.Body
 	cleanAnswer(answer.Header)
+	removeSiteHeaders(answer.Trailer)
 	r.info.Announce(own, r.use.RequestID)
 	for name := range answer.Header {
 		own.Del(name)
@@ -193,7 +195,7 @@ func (r *proxiedRequest) answered(own http.Header, answer *http.Response) error 
 	if both, ok := answer.Body.(io.ReadWriteCloser); ok && answer.StatusCode == http.StatusSwitchingProtocols {
 		answer.Body = &targetEnd{both, &r.life}
 	} else {
-		answer.Body = &answerBody{answer.Body, r}
+		answer.Body = &answerBody{answer.Body, r, answer}
 	}
 	return nil
 }
@@ -202,6 +204,7 @@ type answerBody struct {
 	io.ReadCloser
 
 	request *proxiedRequest
+	answer  *http.Response
 }
 
 func (b *answerBody) Read(p []byte) (int, error) {
@@ -210,6 +213,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	switch {
 	case errors.Is(err, io.EOF):
 		b.request.whole = true
+		removeSiteHeaders(b.answer.Trailer) // which has its values by now
 	case err != nil:
 		b.request.cut = err
 	}
