@@ -101,7 +101,7 @@ var layout = []row{
 	},
 	{
 		folder: "internal/driver/kube", is: "the Kubernetes driver",
-		imports: append(slices.Clone(sharedByDrivers), "./internal/kubestream"),
+		imports: append(slices.Clone(sharedByDrivers), "./internal/kubeconfig", "./internal/kubestream"),
 		modules: []string{
 			"k8s.io/apimachinery/...", "k8s.io/client-go/...", "k8s.io/streaming/...",
 			"github.com/gorilla/websocket", "golang.org/x/net/http/httpguts",
@@ -115,6 +115,10 @@ var layout = []row{
 	{
 		folder: "internal/kubestream", is: "the client side of Kubernetes' exec and port-forward protocols, and the heartbeat of both sides",
 		modules: []string{"k8s.io/apimachinery/...", "k8s.io/streaming/...", "github.com/gorilla/websocket"},
+	},
+	{
+		folder: "internal/kubeconfig", is: "what a context of a kubeconfig refers to, read within bounds and once for each content",
+		modules: []string{"go.yaml.in/yaml/v3", "k8s.io/client-go/...", "k8s.io/utils/..."},
 	},
 	{
 		folder: "internal/egress", is: "TCP connections to addresses that the policy allows",
@@ -138,7 +142,7 @@ var layout = []row{
 		folder: "internal/controller/connectiontarget", is: "the controller that passes a target to the pool set and writes the target's status",
 		imports: []string{
 			"./api/v1alpha1", "./internal/connpool", "./internal/controller/status", "./internal/driver",
-			"./internal/poolset", "./internal/reach", "./internal/warming",
+			"./internal/kubeconfig", "./internal/poolset", "./internal/reach", "./internal/warming",
 		},
 		modules: kubernetes,
 		lines:   1600, because: "a target's facts come from five kinds of objects, and each has its checks and its conditions",

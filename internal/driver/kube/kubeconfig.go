@@ -5,26 +5,19 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"maps"
 	"net"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/kubeconfig"
 )
 
-const (
-	// keyKubeconfig is the key of the Secret that this driver reads.
-	keyKubeconfig      = "kubeconfig"
-	maxKubeconfigBytes = 1 << 20
-	// maxNamesBytes bounds the list of names in a message.
-	maxNamesBytes = 100
-)
+// keyKubeconfig is the key of the Secret that this driver reads.
+const keyKubeconfig = "kubeconfig"
 
 func invalid(format string, args ...any) *driver.Error {
 	return &driver.Error{
@@ -33,27 +26,20 @@ func invalid(format string, args ...any) *driver.Error {
 	}
 }
 
-// readKubeconfig reads a kubeconfig. Errors of the library may quote its content, so
-// they are not repeated.
 func readKubeconfig(secret map[string][]byte, contextName string, now time.Time) (*config, error) {
 	text, ok := secret[keyKubeconfig]
-	switch {
-	case !ok || len(text) == 0:
+	if !ok || len(text) == 0 {
 		return nil, driver.Errorf(driver.CredentialsMissing, driver.StagePrepare,
 			"the Secret holds no kubeconfig; put one with embedded credentials there")
-	case len(text) > maxKubeconfigBytes:
-		return nil, invalid("the kubeconfig is larger than 1 MiB; " +
-			"keep only the context that is needed: kubectl config view --raw --minify --flatten")
 	}
-	file, err := clientcmd.Load(text)
+	chosen, err := kubeconfig.Read(text, contextName)
 	if err != nil {
-		return nil, invalid("the kubeconfig cannot be read; check that it is YAML or JSON as kubectl writes it: kubectl config view --raw")
+		return nil, invalid("%s", err)
 	}
-	cluster, user, namespace, problem := selectContext(file, contextName)
-	if problem != nil {
-		return nil, problem
+	if chosen.User == nil {
+		return nil, invalid("the kubeconfig's context %q refers to the user %q, which it does not have; add it", chosen.Name, chosen.UserName)
 	}
-	return readConfig(cluster, user, namespace, now)
+	return readConfig(chosen.Cluster, chosen.User, chosen.Namespace, now)
 }
 
 func readConfig(cluster *api.Cluster, user *api.AuthInfo, namespace string, now time.Time) (*config, error) {
@@ -73,39 +59,6 @@ func readConfig(cluster *api.Cluster, user *api.AuthInfo, namespace string, now 
 			"the kubeconfig's user has no credentials; embed a token, or client-certificate-data and client-key-data")
 	}
 	return c, nil
-}
-
-// selectContext returns what a context refers to. An empty name means the current
-// context.
-func selectContext(file *api.Config, name string) (cluster *api.Cluster, user *api.AuthInfo, namespace string, problem *driver.Error) {
-	if name = cmp.Or(name, file.CurrentContext); name == "" {
-		return nil, nil, "", invalid("the kubeconfig has no current-context; name one in kubernetes.context%s", choice(file.Contexts))
-	}
-	context := file.Contexts[name]
-	if context == nil {
-		return nil, nil, "", invalid("the kubeconfig has no context %q; correct kubernetes.context%s", name, choice(file.Contexts))
-	}
-	if cluster = file.Clusters[context.Cluster]; cluster == nil {
-		return nil, nil, "", invalid("the kubeconfig's context %q refers to the cluster %q, which it does not have; add it",
-			name, context.Cluster)
-	}
-	if user = file.AuthInfos[context.AuthInfo]; user == nil {
-		return nil, nil, "", invalid("the kubeconfig's context %q refers to the user %q, which it does not have; add it",
-			name, context.AuthInfo)
-	}
-	return cluster, user, context.Namespace, nil
-}
-
-// choice lists the contexts of the file, as far as they fit into a message.
-func choice(contexts map[string]*api.Context) string {
-	names := strings.Join(slices.Sorted(maps.Keys(contexts)), ", ")
-	switch {
-	case names == "":
-		return ""
-	case len(names) > maxNamesBytes:
-		names = strings.ToValidUTF8(names[:maxNamesBytes], "") + "..."
-	}
-	return "; it has " + names
 }
 
 const (

@@ -187,7 +187,7 @@ func TestSecretsWithoutAKubeconfig(t *testing.T) {
 	}{
 		"none":                 {nil, "holds no kubeconfig"},
 		"an empty one":         {map[string][]byte{keyKubeconfig: {}}, "holds no kubeconfig"},
-		"one that is too long": {map[string][]byte{keyKubeconfig: make([]byte, maxKubeconfigBytes+1)}, "1 MiB"},
+		"one that is too long": {map[string][]byte{keyKubeconfig: make([]byte, 64<<10+1)}, "64 KiB"},
 		"one that is no YAML":  {map[string][]byte{keyKubeconfig: []byte("{" + canary)}, "cannot be read"},
 		"one of another kind":  {map[string][]byte{keyKubeconfig: []byte("apiVersion: v1\nkind: Secret\ndata: {a: " + canary + "}")}, "cannot be read"},
 		"one with a wrong type": {map[string][]byte{
