@@ -68,20 +68,22 @@ const (
 )
 
 // refusedField names the first field that asks for what the driver never does: run a
-// program, read a file, trust any server, use a proxy, or impersonate a user.
+// program, read a file, trust any server, use a proxy, or impersonate a user. A path
+// with its data beside it asks for no file: the data wins, as in client-go. A tokenFile
+// wins over the token.
 func refusedField(cluster *api.Cluster, user *api.AuthInfo) (field, advice string) {
 	for _, refused := range []struct {
 		is            bool
 		field, advice string
 	}{
 		{cluster.InsecureSkipTLSVerify, "insecure-skip-tls-verify", "the server must prove who it is; embed certificate-authority-data"},
-		{cluster.CertificateAuthority != "", "certificate-authority", embedInstead},
+		{cluster.CertificateAuthority != "" && len(cluster.CertificateAuthorityData) == 0, "certificate-authority", embedInstead},
 		{cluster.ProxyURL != "", "proxy-url", "the cluster must be reached directly; remove it"},
 		{user.Exec != nil, "exec", "programs are not run; " + tokenInstead},
 		{user.AuthProvider != nil, "auth-provider", "plugins are not run; " + tokenInstead},
 		{user.TokenFile != "", "tokenFile", embedInstead},
-		{user.ClientCertificate != "", "client-certificate", embedInstead},
-		{user.ClientKey != "", "client-key", embedInstead},
+		{user.ClientCertificate != "" && len(user.ClientCertificateData) == 0, "client-certificate", embedInstead},
+		{user.ClientKey != "" && len(user.ClientKeyData) == 0, "client-key", embedInstead},
 		{user.Impersonate != "", "as", noImpersonate},
 		{user.ImpersonateUID != "", "as-uid", noImpersonate},
 		{len(user.ImpersonateGroups) > 0, "as-groups", noImpersonate},

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -231,6 +232,31 @@ func TestWhatIsTakenFromAKubeconfig(t *testing.T) {
 	secure, err := got.tls()
 	if err != nil || secure.RootCAs == nil || secure.ServerName != "kubernetes" {
 		t.Errorf("TLS %+v, error %v", secure, err)
+	}
+}
+
+// kubectl and client-go take the data where a path stands beside it.
+func TestTheDataWinsOverAPathBesideIt(t *testing.T) {
+	certificate, key := clientPair(t, -time.Hour, time.Hour)
+	file, cluster, user := usable()
+	cluster.CertificateAuthority, cluster.CertificateAuthorityData = "/ca.crt", certificate
+	user.Token, user.ClientCertificate, user.ClientKey = "", "/tls.crt", "/tls.key"
+	user.ClientCertificateData, user.ClientKeyData = certificate, key
+	got, err := readKubeconfig(write(t, file), "", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got.authority, certificate) || !bytes.Equal(got.certificate, certificate) || !bytes.Equal(got.key, key) {
+		t.Error("the data was not taken")
+	}
+	for field, remove := range map[string]func(){
+		"client-key":            func() { user.ClientKeyData = nil },
+		"client-certificate":    func() { user.ClientCertificateData = nil },
+		"certificate-authority": func() { cluster.CertificateAuthorityData = nil },
+	} {
+		remove()
+		wantInvalid(t, write(t, file), "", "field "+field+" is refused")
+		user.ClientKeyData, user.ClientCertificateData, cluster.CertificateAuthorityData = key, certificate, certificate
 	}
 }
 
