@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -13,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/keybounds"
 	"github.com/connpool/connpool/internal/kubeconfig"
 )
 
@@ -116,8 +118,22 @@ func (c *config) readServer(text string) *driver.Error {
 }
 
 func (c *config) checkAuthority() *driver.Error {
+	if problem := withinBounds("certificate-authority-data", c.authority); problem != nil {
+		return problem
+	}
 	if len(c.authority) > 0 && !x509.NewCertPool().AppendCertsFromPEM(c.authority) {
 		return invalid("the kubeconfig's field certificate-authority-data holds no certificate; put the base64 of a PEM file there")
+	}
+	return nil
+}
+
+// withinBounds refuses keys and chains that would cost too much.
+func withinBounds(field string, text []byte) *driver.Error {
+	switch err := keybounds.CheckPEM(text); {
+	case errors.Is(err, keybounds.ErrTooLong):
+		return invalid("the kubeconfig's field %s holds %s, which costs too much to use; put a shorter key there", field, err)
+	case err != nil:
+		return invalid("the kubeconfig's field %s holds %s; keep those that are needed", field, err)
 	}
 	return nil
 }
@@ -139,6 +155,10 @@ func (c *config) readCertificate(now time.Time) *driver.Error {
 		return invalid("the kubeconfig has client-certificate-data without client-key-data; add the key")
 	case len(c.certificate) == 0:
 		return invalid("the kubeconfig has client-key-data without client-certificate-data; add the certificate")
+	}
+	problem := cmp.Or(withinBounds("client-certificate-data", c.certificate), withinBounds("client-key-data", c.key))
+	if problem != nil {
+		return problem
 	}
 	pair, err := tls.X509KeyPair(c.certificate, c.key)
 	if err != nil {

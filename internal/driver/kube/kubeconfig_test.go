@@ -5,8 +5,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"math/big"
@@ -258,6 +260,51 @@ func TestTheDataWinsOverAPathBesideIt(t *testing.T) {
 		wantInvalid(t, write(t, file), "", "field "+field+" is refused")
 		user.ClientKeyData, user.ClientCertificateData, cluster.CertificateAuthorityData = key, certificate, certificate
 	}
+}
+
+// The keys have the form of RSA keys only. A real one of this length takes minutes to make.
+func TestKeysBeyondTheBoundAreRefused(t *testing.T) {
+	certificate, _ := clientPair(t, -time.Hour, time.Hour)
+	number := new(big.Int).SetBit(big.NewInt(1), 16383, 1)
+	der, err := asn1.Marshal(struct{ Version, N, E, D, P, Q *big.Int }{new(big.Int), number, big.NewInt(3), number, number, number})
+	if err != nil {
+		t.Fatal(err)
+	}
+	longKey := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: der})
+	for name, c := range map[string]struct {
+		change func(*api.Cluster, *api.AuthInfo)
+		words  []string
+	}{
+		"a key of 16,384 bits": {
+			func(_ *api.Cluster, u *api.AuthInfo) { u.ClientCertificateData, u.ClientKeyData = certificate, longKey },
+			[]string{"client-key-data", "8,192 bits", "put a shorter key"},
+		},
+		"authorities with long keys": {
+			func(c *api.Cluster, _ *api.AuthInfo) { c.CertificateAuthorityData = longAuthority(t, number) },
+			[]string{"certificate-authority-data", "8,192 bits"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file, cluster, user := usable()
+			c.change(cluster, user)
+			wantInvalid(t, write(t, file), "", c.words...)
+		})
+	}
+}
+
+// longAuthority returns a certificate for an RSA key with this modulus.
+func longAuthority(t *testing.T, modulus *big.Int) []byte {
+	t.Helper()
+	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &rsa.PublicKey{N: modulus, E: 65537}, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
 func FuzzKubeconfig(f *testing.F) {
