@@ -113,8 +113,15 @@ var layout = []row{
 		imports: []string{"./internal/driver"}, modules: []string{"github.com/google/go-cmp/..."},
 	},
 	{
+		folder: "internal/spdyframe", is: "SPDY frames, looked at before the library takes them; for both sides of a port-forward",
+		modules: []string{"github.com/moby/spdystream/..."},
+	},
+	{
 		folder: "internal/kubestream", is: "the client side of Kubernetes' exec and port-forward protocols, and the heartbeat of both sides",
-		modules: []string{"k8s.io/apimachinery/...", "k8s.io/streaming/...", "github.com/gorilla/websocket"},
+		imports: []string{"./internal/spdyframe"},
+		modules: []string{
+			"k8s.io/apimachinery/...", "k8s.io/streaming/...", "github.com/gorilla/websocket", "github.com/moby/spdystream/...",
+		},
 	},
 	{
 		folder: "internal/kubeconfig", is: "what a context of a kubeconfig refers to, read within bounds and once for each content",
@@ -170,7 +177,7 @@ var layout = []row{
 	},
 	{
 		folder: "internal/stream", is: "the server side of Kubernetes' exec and port-forward protocols",
-		imports: []string{"./internal/driver", "./internal/kubestream"},
+		imports: []string{"./internal/driver", "./internal/kubestream", "./internal/spdyframe"},
 		modules: []string{
 			"k8s.io/apimachinery/...", "k8s.io/streaming/...", "github.com/gorilla/websocket", "github.com/moby/spdystream/...",
 		},
