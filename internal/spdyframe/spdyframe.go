@@ -157,6 +157,7 @@ func fits(kind Kind, length int) bool {
 		return length == 4
 	case RstStream, GoAway, WindowUpdate:
 		return length == 8
+	case Data: // which is no control frame
 	}
 	return false
 }

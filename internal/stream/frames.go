@@ -48,15 +48,16 @@ func (f *frames) Read(p []byte) (int, error) {
 
 // inspect checks a frame of the client.
 func (f *frames) inspect(frame spdyframe.Frame) error {
-	switch frame.Kind {
-	case spdyframe.SynStream:
-		if frame.Word < f.nextStream {
-			return errStreamOrder
-		}
-		f.nextStream = frame.Word + 2
-	case spdyframe.Ping:
+	if frame.Kind == spdyframe.Ping {
 		f.ponged(frame.Word)
 	}
+	if frame.Kind != spdyframe.SynStream {
+		return nil
+	}
+	if frame.Word < f.nextStream {
+		return errStreamOrder
+	}
+	f.nextStream = frame.Word + 2
 	return nil
 }
 

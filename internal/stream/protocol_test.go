@@ -17,7 +17,6 @@ import (
 	"k8s.io/streaming/pkg/httpstream"
 
 	"github.com/connpool/connpool/internal/driver"
-
 	"github.com/connpool/connpool/internal/spdyframe"
 )
 
