@@ -108,3 +108,8 @@ func answerError(err error, container string) *driver.Error {
 	}
 	return nil
 }
+
+// isPaused reports whether the engine refused because the container is paused.
+func isPaused(err error) bool {
+	return errdefs.IsConflict(err) && strings.Contains(err.Error(), "paused")
+}

@@ -40,11 +40,13 @@ type conn struct {
 	monitor   *keepalive.Monitor[pingAnswer]
 	closing   atomic.Bool // Close was called, and is what ends the commands
 	running   running.Set // commands that may have been started
+	watch     watch       // of their containers
 }
 
 func newConn(d *dialer) *conn {
 	c := &conn{dialer: d, options: d.options, endpoint: d.endpoint}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	c.watch.conn = c
 	c.sockets = newSockets(c.ctx, d, func() { c.monitor.Suspect() })
 	c.monitor = keepalive.New(keepalive.Options[pingAnswer]{
 		Address: d.endpoint.Address, Interval: d.endpoint.KeepaliveInterval, Timeout: d.endpoint.KeepaliveTimeout,

@@ -54,6 +54,8 @@ func play(t *testing.T, server hostile) driver.Endpoint {
 
 const pongText = "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nServer: Docker/20.10.24 (linux)\r\nContent-Length: 2\r\n\r\nOK"
 
+const upgradedText = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+
 // speaks answers requests until the socket ends: with the handler of their path, or as a
 // healthy engine.
 func speaks(routes map[string]func(net.Conn), seen ...func(path, body string)) hostile {
@@ -76,6 +78,9 @@ func speaks(routes map[string]func(net.Conn), seen ...func(path, body string)) h
 			}
 			if answer != "" && strings.HasSuffix(request.URL.Path, "/containers/web/exec") {
 				answer = jsonText(`{"Id":"abc"}`)
+				if strings.Contains(string(body), `"sh","-c"`) { // a command of the driver's own
+					answer = jsonText(`{"Id":"helper"}`)
+				}
 			}
 			_, _ = io.WriteString(conn, answer)
 		}
@@ -153,7 +158,7 @@ func heap() uint64 {
 
 // The engine's answers to the steps of a command decide which outcome is known.
 func TestTheAnswerToAStartDecidesWhatIsKnown(t *testing.T) {
-	const upgraded = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+	const upgraded = upgradedText
 	exited := says(jsonText(`{"ID":"abc","Running":false,"ExitCode":3,"Pid":1}`))
 	streams := func(text string) func(net.Conn) {
 		return func(conn net.Conn) {
@@ -246,8 +251,8 @@ func (l *limited) Write(p []byte) (int, error) {
 func TestAStartIsSentOnceWhateverHappens(t *testing.T) {
 	var starts atomic.Int64
 	end := func(conn net.Conn) { _ = conn.Close() }
-	count := func(path, body string) {
-		if strings.HasSuffix(path, "/start") && strings.Contains(body, `"Detach":false`) { // unlike those that signal
+	count := func(path, _ string) {
+		if strings.HasSuffix(path, "/exec/abc/start") {
 			starts.Add(1)
 		}
 	}
