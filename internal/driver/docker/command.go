@@ -76,9 +76,3 @@ func consoleSize(tty *driver.TTY) *[2]uint {
 	}
 	return &[2]uint{uint(tty.Size.Rows), uint(tty.Size.Columns)}
 }
-
-// The exit codes of a shell that cannot start a program.
-const (
-	codeNoPermission = 126
-	codeNoProgram    = 127
-)

@@ -38,7 +38,7 @@ func newExecution(prepared *process, tty *driver.TTY, streams driver.Streams) *e
 		conn: prepared.conn, process: prepared, tty: tty, ended: make(chan struct{}), orphaned: make(chan struct{}),
 		streams: stdio.New(streams.Stdin, streams.Stdout, streams.Stderr),
 	}
-	e.output = outputs{stdout: e.streams.Stdout, stderr: e.streams.Stderr}
+	e.output = outputs{stdout: e.streams.Stdout, stderr: e.streams.Stderr, refusal: refusal{never: e.neverStarted}}
 	return e
 }
 
@@ -101,7 +101,7 @@ func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 func (e *execution) receive(reader *bufio.Reader) {
 	defer close(e.ended)
 	if e.tty != nil {
-		e.outputErr = stdio.Copy(e.streams.Stdout, reader)
+		e.outputErr = stdio.Copy(opening{e.streams.Stdout, &e.output.refusal}, reader)
 		return
 	}
 	e.outputErr = e.output.demultiplex(reader)

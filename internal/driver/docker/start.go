@@ -130,6 +130,8 @@ func (e *execution) refused(response *http.Response) *driver.Error {
 	case code == http.StatusConflict && strings.Contains(words, "already"):
 		return driver.Unknownf(driver.ProtocolError, driver.StageStart,
 			"the engine was told twice to start the command (%s); check what stands before it", words)
+	case code == http.StatusConflict && strings.Contains(words, "paused"):
+		return paused(e.process.container, words)
 	case code == http.StatusNotFound, code == http.StatusConflict:
 		return driver.Errorf(driver.NotFound, driver.StageStart,
 			"the container %s does not run any more (%s); look with docker ps --all", e.process.container, words)
@@ -160,6 +162,9 @@ func (e *execution) exitStatus(ctx context.Context) (driver.ExitStatus, error) {
 			return driver.ExitStatus{}, e.process.noExitCode(err)
 		case err == nil && !state.Running:
 			e.last = state
+			if said := string(e.output.refusal.said); strings.HasPrefix(said, refusalPrefix) && state.neverHadAProcess() {
+				return e.refusedBy(said)
+			}
 			return statusOf(state, driver.Sanitize(string(e.output.said)))
 		case orphaned:
 			return driver.ExitStatus{}, e.lostContainer(ctx)
