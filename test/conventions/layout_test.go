@@ -86,6 +86,9 @@ var layout = []row{
 		folder: "internal/driver/standby", is: "sockets that are dialed ahead and watched until they are needed; shared by the drivers",
 	},
 	{
+		folder: "internal/driver/keybounds", is: "how long the keys and chains of a Secret may be; shared by the drivers",
+	},
+	{
 		folder: "internal/driver/ssh", is: "the SSH driver",
 		imports: sharedByDrivers, modules: []string{"golang.org/x/crypto/ssh/...", "golang.org/x/sys/unix"},
 		lines: 2500, because: aDriver,
@@ -312,7 +315,7 @@ var layout = []row{
 // sharedByDrivers is what a driver may import of this module.
 var sharedByDrivers = []string{
 	"./internal/driver", "./internal/driver/keepalive", "./internal/driver/stdio", "./internal/driver/running",
-	"./internal/driver/dialerr", "./internal/driver/standby",
+	"./internal/driver/dialerr", "./internal/driver/standby", "./internal/driver/keybounds",
 }
 
 // apis are the types of both APIs.
