@@ -14,10 +14,12 @@ import (
 )
 
 const (
-	// maxHelp bounds how long one look at a container's processes may take.
-	maxHelp = 4 * time.Second
-	// maxCensus bounds the list of a container's processes.
-	maxCensus = 1 << 20
+	// maxHelpers bounds the looks at the processes of containers that run at the same time
+	// on a connection, and maxCensus the list that each gets, in bytes.
+	maxHelpers = 8
+	maxCensus  = 128 << 10
+	// maxSignaled bounds how many processes are signaled in one round by their numbers.
+	maxSignaled = 4096
 	// maxRounds bounds how often processes are looked for that appeared meanwhile.
 	maxRounds = 4
 )
@@ -43,7 +45,7 @@ type pursuit struct {
 func (p *pursuit) signal(ctx context.Context, signals string) error {
 	signaled := map[int]bool{}
 	for range maxRounds {
-		pids := p.unmarked
+		pids := p.unmarked[:min(len(p.unmarked), maxSignaled)]
 		if err := p.look(ctx, signals, pids); err != nil {
 			return err
 		}
@@ -108,6 +110,12 @@ func (p *pursuit) over(ctx context.Context) (bool, error) {
 // census runs a shell in the command's container that sends signals and lists the
 // processes. It runs as the user of all commands, so it may do no more than they.
 func (p *pursuit) census(ctx context.Context, signals string, pids []int) (census, state, error) {
+	select {
+	case p.process.conn.helpers <- struct{}{}:
+		defer func() { <-p.process.conn.helpers }()
+	case <-ctx.Done():
+		return census{}, state{}, errNotInTime
+	}
 	helper := &process{conn: p.process.conn, container: p.process.container, mark: rand.Text(), helps: true}
 	var said limitedBuffer
 	argv := []string{"sh", "-c", script(p.process.mark, signals, pids)}
@@ -130,8 +138,9 @@ func (p *pursuit) census(ctx context.Context, signals string, pids []int) (censu
 }
 
 var (
-	errNoShell  = errors.New("the container has no sh to signal it with")
-	errNoCensus = errors.New("the container's sh does not tell its processes")
+	errNoShell   = errors.New("the container has no sh to signal it with")
+	errNotInTime = errors.New("there was no time to look at its processes")
+	errNoCensus  = errors.New("the container's sh does not tell its processes")
 )
 
 // limitedBuffer is a writer that fails after maxCensus bytes.
@@ -217,7 +226,7 @@ func (e *execution) isOver(p *pursuit) (bool, error) {
 }
 
 func (e *execution) helpTimeout() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(e.conn.ctx, min(e.conn.options.StageTimeout, maxHelp))
+	return context.WithTimeout(e.conn.ctx, e.conn.options.StageTimeout)
 }
 
 // remaining says why a command has not ended that was killed.

@@ -65,6 +65,7 @@ func TestWhatACommandHasStartedEndsWithIt(t *testing.T) {
 		"beside a parent that has left":                       {nil, []string{"sh", "-c", "(env -i sleep 5101 &); sleep 5102"}},
 		"that ignores TERM":                                   {nil, []string{"env", "-i", "/bin/sh", "-c", "trap '' TERM; sleep 5101; sleep 5101"}},
 		"in the process namespace of the host":                {[]string{"--pid=host"}, []string{"env", "-i", "sleep", "5101"}},
+		"under a strange name":                                {nil, []string{"sh", "-c", `printf 'a) S 1\n2 (' >/proc/$$/comm; env -i sleep 5101; true`}},
 		"in an empty environment, by an unprivileged user":    {[]string{"--user=nobody"}, []string{"env", "-i", "sleep", "5101"}},
 		"in an empty environment, in a container with --init": {[]string{"--init"}, []string{"env", "-i", "sleep", "5101"}},
 	}
@@ -151,11 +152,11 @@ func containerWith(t *testing.T, engine *dockerd.Engine, options ...string) driv
 
 // stat returns a line of a census.
 func stat(pid int, mark string, parent, session int, begun uint64) string {
-	return fmt.Sprintf("%d %s S %d %d %d 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 %d 0\n", pid, mark, parent, session, session, begun)
+	return fmt.Sprintf("%d %s S %d %d %d\n", pid, mark, parent, session, begun)
 }
 
 func TestTheProcessesOfACommandAreThoseThatDescendFromIt(t *testing.T) {
-	const initial = "1 none S 0 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 10 0\n"
+	initial := stat(1, "none", 0, 1, 10)
 	self := stat(90, "other", 0, 90, 5000) + "self 90\n"
 	tests := map[string]struct {
 		text  string
@@ -170,7 +171,7 @@ func TestTheProcessesOfACommandAreThoseThatDescendFromIt(t *testing.T) {
 		"not a later one of that number":    {initial + stat(7, "none", 1, 6, 400), map[int]uint64{7: 100}, map[int]uint64{}},
 		"not the container's first":         {initial + stat(7, "own", 1, 1, 100) + stat(8, "none", 1, 1, 90), nil, map[int]uint64{7: 100}},
 		"not what has another mark":         {initial + stat(7, "own", 0, 7, 100) + stat(8, "other", 7, 7, 101), nil, map[int]uint64{7: 100}},
-		"not a program with a strange name": {initial + "8 none ) S 0\n" + stat(7, "own", 0, 7, 100), nil, map[int]uint64{7: 100}},
+		"not a line that is something else": {initial + "8 none ) S 0\n" + stat(7, "own", 0, 7, 100), nil, map[int]uint64{7: 100}},
 		"not what has ended":                {initial + strings.Replace(stat(7, "own", 0, 7, 100), " S ", " Z ", 1), nil, map[int]uint64{}},
 	}
 	for name, tc := range tests {
@@ -183,6 +184,23 @@ func TestTheProcessesOfACommandAreThoseThatDescendFromIt(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A container may send what it likes as its list of processes.
+func TestALongChainOfProcessesIsFollowedQuickly(t *testing.T) {
+	const length = 16_000
+	var chain census
+	for pid := length; pid > 1; pid-- {
+		chain.seen = append(chain.seen, sighting{pid: pid, parent: pid - 1, session: pid})
+	}
+	chain.seen = append(chain.seen, sighting{pid: 2, parent: 0, session: 2, mark: "own"})
+	begin := time.Now()
+	if got := len(chain.kin(nil)); got != length-1 {
+		t.Errorf("%d processes found of %d", got, length-1)
+	}
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("it took %s", took)
 	}
 }
 

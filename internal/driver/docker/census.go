@@ -18,7 +18,8 @@ const markVariable = "CONNPOOL_COMMAND"
 // of a process that has ended have another parent. It uses what is built into every POSIX
 // shell, since containers may hold nothing else; `read` drops the zeros between
 // variables. A program may have any name, so what stands before the last ")" of stat is
-// cut off.
+// cut off; state, parent, session and beginning are the 1st, 2nd, 4th and 20th field
+// behind it.
 //
 //nolint:dupword // loops within loops
 const censusScript = `whole() {
@@ -36,7 +37,8 @@ mark() {
 for dir in /proc/[0-9]*; do
   mark "$dir"
   whole "$dir/stat"
-  [ -n "$text" ] && echo "${dir#/proc/} $mark ${text##*) }"
+  set -- ${text##*) }
+  [ $# -ge 20 ] && echo "${dir#/proc/} $mark $1 $2 $4 ${20}"
 done
 for signal in %[3]s; do
   for pid in %[4]s; do kill "-$signal" "$pid" 2>/dev/null; done
@@ -96,20 +98,17 @@ func parseCensus(text string) (found census, whole bool) {
 	return found, false
 }
 
-// parseSighting reads the process's number, its mark, and the fields of its stat from
-// the third on: state, parent, process group, session. Its beginning is the 22nd. What
-// has ended and waits for its parent is no sighting.
+// parseSighting reads a process's number, its mark, state, parent, session and beginning.
+// What has ended and waits for its parent is no sighting.
 func parseSighting(fields []string) (s sighting, ok bool) {
-	const ofStat, begunAt = 2, 22 - 3
-	if len(fields) <= ofStat+begunAt || fields[ofStat] == "Z" || fields[ofStat] == "X" {
+	if len(fields) != 6 || fields[2] == "Z" || fields[2] == "X" {
 		return s, false
 	}
-	stat := fields[ofStat:]
 	var errs [4]error
 	s.pid, errs[0] = strconv.Atoi(fields[0])
-	s.parent, errs[1] = strconv.Atoi(stat[1])
-	s.session, errs[2] = strconv.Atoi(stat[3])
-	s.begun, errs[3] = strconv.ParseUint(stat[begunAt], 10, 64)
+	s.parent, errs[1] = strconv.Atoi(fields[3])
+	s.session, errs[2] = strconv.Atoi(fields[4])
+	s.begun, errs[3] = strconv.ParseUint(fields[5], 10, 64)
 	s.mark = fields[1]
 	return s, errs == [4]error{} && s.pid > 0
 }
@@ -118,21 +117,27 @@ func parseSighting(fields []string) (s sighting, ok bool) {
 // already by their number and beginning, their descendants, and what else is in their
 // sessions. Each command has a session of its own.
 func (c census) kin(known map[int]uint64) map[int]uint64 {
-	members, sessions := map[int]uint64{}, map[int]bool{}
-	for grown := true; grown; {
-		grown = false
-		for _, s := range c.seen {
-			_, isMember := members[s.pid]
-			_, fromMember := members[s.parent]
-			begun, isKnown := known[s.pid]
-			if isMember || s.pid <= 1 || s.mark == "other" {
-				continue
-			}
-			if s.mark == "own" || isKnown && begun == s.begun || fromMember || sessions[s.session] {
-				members[s.pid], grown = s.begun, true
-				sessions[s.session] = s.session > 1
-			}
+	children, sessions, members := map[int][]sighting{}, map[int][]sighting{}, map[int]uint64{}
+	var next []sighting
+	for _, s := range c.seen {
+		if s.pid <= 1 || s.mark == "other" {
+			continue
 		}
+		children[s.parent] = append(children[s.parent], s)
+		sessions[s.session] = append(sessions[s.session], s)
+		if begun, isKnown := known[s.pid]; s.mark == "own" || isKnown && begun == s.begun {
+			next = append(next, s)
+		}
+	}
+	delete(sessions, 0) // outside of the container
+	delete(sessions, 1) // the container's own
+	for len(next) > 0 {
+		s := next[0]
+		members[s.pid] = s.begun
+		next = append(next[1:], children[s.pid]...)
+		next = append(next, sessions[s.session]...)
+		delete(children, s.pid) // so that each is taken once, however the text lies
+		delete(sessions, s.session)
 	}
 	return members
 }

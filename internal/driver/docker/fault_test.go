@@ -306,6 +306,19 @@ func TestACommandMayQuoteTheRuntime(t *testing.T) {
 	}
 }
 
+// The engine repeats a command when it is asked for its exit code.
+func TestALongCommandHasAnExitCode(t *testing.T) {
+	engine := sharedEngine(t)
+	place := startContainer(t, engine)
+	conn := mustDial(t, Options{}, unixEndpoint(engine))
+	for _, letter := range []string{"x", "\x01", "ü", "<"} {
+		command := driver.Command{Place: place, Argv: []string{"sh", "-c", "exit 5", strings.Repeat(letter, 60_000), strings.Repeat(letter, 60_000)}}
+		if status, err := conn.Exec(t.Context(), command, driver.Streams{}); err != nil || status.Code != 5 {
+			t.Errorf("%q: status %+v, error %v", letter, status, err)
+		}
+	}
+}
+
 func TestACommandOutlivesItsOutput(t *testing.T) {
 	engine := sharedEngine(t)
 	place := startContainer(t, engine)

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api"
+
 	"github.com/connpool/connpool/internal/driver"
 )
 
@@ -99,8 +101,8 @@ func says(text string) func(net.Conn) {
 func forever(first, text string) func(net.Conn) {
 	return func(conn net.Conn) {
 		_, err := io.WriteString(conn, first)
-		for chunk := strings.Repeat(text, 1000); err == nil; {
-			_, err = io.WriteString(conn, chunk)
+		for chunk := bytes.Repeat([]byte(text), max(1, 16<<10/len(text))); err == nil; {
+			_, err = conn.Write(chunk)
 		}
 	}
 }
@@ -146,6 +148,74 @@ func TestAServerThatIsNoEngineIsGivenUpInTimeAndWithinBounds(t *testing.T) {
 				t.Errorf("the heap grew by %d MiB", grown>>20)
 			}
 		})
+	}
+}
+
+// A connection is made only if commands can run on it.
+func TestAnEngineWhoseAPICannotRunCommandsIsNotConnected(t *testing.T) {
+	pong := func(version string) string { return strings.Replace(pongText, "1.41", version, 1) }
+	const tooOld = `{"message":"client version 1.51 is too old. Minimum supported API version is 1.90"}`
+	refused := fmt.Sprintf("HTTP/1.1 400 Bad Request\r\nApi-Version: 1.99\r\nContent-Length: %d\r\n\r\n%s", len(tooOld), tooOld)
+	tests := map[string]struct {
+		ping, versioned string
+		words           string // none if it can
+	}{
+		"at most 1.24":                 {pong("1.24"), pong("1.24"), "at most 1.24, and commands need 1.25"},
+		"at most 1.25":                 {pong("1.25"), "", ""},
+		"at most the operator's":       {pong(api.DefaultVersion), "", ""},
+		"newer, and takes older":       {pong("1.99"), pong("1.99"), ""},
+		"newer, and does not":          {pong("1.99"), refused, "Minimum supported API version is 1.90"},
+		"newer, and answers nonsense":  {pong("1.99"), "HTTP/1.1 400 Bad Request\r\nContent-Length: 1\r\n\r\n[", "400 Bad Request"},
+		"a version that is a path":     {pong("1.41/../.."), "", "tells no API version"},
+		"a version that is no version": {pong("new"), "", "tells no API version"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			var versioned atomic.Bool
+			endpoint := play(t, func(conn net.Conn) {
+				for reader := bufio.NewReader(conn); ; {
+					request, err := http.ReadRequest(reader)
+					if err != nil {
+						return
+					}
+					if request.URL.Path == "/v"+api.DefaultVersion+"/_ping" {
+						versioned.Store(true)
+						_, _ = io.WriteString(conn, tc.versioned)
+						continue
+					}
+					_, _ = io.WriteString(conn, tc.ping)
+				}
+			})
+			conn, err := dialWith(t.Context(), Options{StageTimeout: time.Second}, endpoint)
+			if tc.words == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = conn.Close()
+				return
+			}
+			if got := wantError(t, err, driver.ProtocolError, driver.StageSession); !strings.Contains(got.Message, tc.words) {
+				t.Errorf("message %q, want it to say %q", got.Message, tc.words)
+			}
+			if versioned.Load() != strings.HasPrefix(name, "newer") {
+				t.Errorf("asked for its version: %t", versioned.Load())
+			}
+		})
+	}
+}
+
+// The same question, to a real engine, about a version that it does not take.
+func TestAnEngineAnswersAPingOfAVersionThatItDoesNotTakeWithAnError(t *testing.T) {
+	conn := mustDial(t, Options{}, unixEndpoint(sharedEngine(t)))
+	for version, want := range map[string]int{"/v1.5": http.StatusBadRequest, "/v1.25": http.StatusOK} {
+		response, err := conn.transport.RoundTrip(pingRequest(t.Context(), version))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if response.StatusCode != want {
+			t.Errorf("%s: %s, want %d", version, response.Status, want)
+		}
+		_ = response.Body.Close()
 	}
 }
 

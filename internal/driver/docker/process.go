@@ -15,6 +15,7 @@ type process struct {
 	container string
 	mark      string // the value of markVariable in its environment
 	id        string // the engine's ID of it
+	size      int    // of its arguments, in bytes
 	begun     time.Time
 	// helps is true for a command of the driver's own, which ends another one. When it
 	// fails, it is left alone.
@@ -25,6 +26,9 @@ type process struct {
 func (p *process) create(ctx context.Context, options container.ExecOptions) error {
 	ctx, cancel := context.WithTimeout(ctx, p.conn.options.StageTimeout)
 	defer cancel()
+	for _, word := range options.Cmd {
+		p.size += len(word)
+	}
 	created, err := p.conn.client.ContainerExecCreate(ctx, p.container, options)
 	if err == nil && !plainName.MatchString(created.ID) {
 		return driver.Errorf(driver.ProtocolError, driver.StageStart,

@@ -207,8 +207,12 @@ func (p *process) inspect(ctx context.Context) (state, error) {
 	return found, err
 }
 
+// inspectOnce does not use the Docker client, which takes a missing exit code for 0. The
+// answer repeats the command, and JSON may need six bytes for one.
 func (p *process) inspectOnce(ctx context.Context) (found state, err error) {
-	err = getJSON(ctx, p.conn, "/exec/"+p.id+"/json", &found)
+	err = get(ctx, p.conn, "/exec/"+p.id+"/json", maxAnswer+6*int64(p.size), func(body *json.Decoder) error {
+		return body.Decode(&found)
+	})
 	return found, err
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -125,40 +124,63 @@ func (e *execution) belongsTo(ctx context.Context, now life) bool {
 
 // life returns that of a container, which has no beginning if the container does not
 // run.
-func (w *watch) life(ctx context.Context, container string) (life, error) {
-	var found struct {
-		ID    string `json:"Id"`
-		State struct {
-			Running   bool   `json:"Running"`
-			StartedAt string `json:"StartedAt"`
-		} `json:"State"`
-	}
-	err := getJSON(ctx, w.conn, "/containers/"+container+"/json", &found)
-	if !found.State.Running {
-		found.State.StartedAt = ""
-	}
-	return life{id: found.ID, started: found.State.StartedAt}, err
+func (w *watch) life(ctx context.Context, container string) (found life, err error) {
+	err = get(ctx, w.conn, "/containers/"+container+"/json", maxAnswer, func(body *json.Decoder) error {
+		found, err = readLife(body)
+		return err
+	})
+	return found, err
 }
 
-// getJSON reads an answer of the engine. It does not use the Docker client, which takes a missing
-// exit code for 0.
-func getJSON(ctx context.Context, c *conn, path string, into any) error {
+// readLife reads the beginning of a container's description. The rest may be long, and is
+// not needed.
+func readLife(from *json.Decoder) (found life, err error) {
+	if _, err := from.Token(); err != nil {
+		return life{}, err
+	}
+	var state struct {
+		Running   bool
+		StartedAt string
+	}
+	for hasState := false; !hasState || found.id == ""; {
+		name, err := from.Token()
+		if err != nil {
+			return life{}, err
+		}
+		var into any = new(json.RawMessage)
+		switch name {
+		case "Id":
+			into = &found.id
+		case "State":
+			into, hasState = &state, true
+		}
+		if err := from.Decode(into); err != nil {
+			return life{}, err
+		}
+	}
+	if state.Running {
+		found.started = state.StartedAt
+	}
+	return found, nil
+}
+
+// get has an answer of the engine read, of which no more than a number of bytes is taken.
+func get(ctx context.Context, c *conn, path string, limit int64, read func(*json.Decoder) error) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, apiURL(c, path), http.NoBody)
 	if err != nil {
 		return err
 	}
-	response, err := bounded{c.transport}.RoundTrip(request)
+	response, err := bounded{c.transport, limit}.RoundTrip(request)
 	if err != nil {
 		return err
 	}
 	defer response.Body.Close()
 	switch code := response.StatusCode; {
 	case code < http.StatusMultipleChoices:
-		return json.NewDecoder(response.Body).Decode(into)
+		return read(json.NewDecoder(response.Body))
 	case code == http.StatusNotFound:
 		return errdefs.ErrNotFound
 	}
-	_, _ = io.CopyN(io.Discard, response.Body, maxHeader) // so that the socket can be used again
 	return errors.New("the engine answers with " + driver.Sanitize(response.Status))
 }
 
