@@ -185,7 +185,7 @@ func (op *Operator) addLiveAPI(ctx context.Context, certificate servingCertifica
 }
 
 func (op *Operator) newLiveAPI(ctx context.Context, listener net.Listener, certificate servingCertificate) (*liveAPI, error) {
-	o, audit := op.options, op.manager.GetLogger().WithName("audit")
+	o, audit := op.options, op.manager.GetLogger().WithName(auditLogger)
 	config, err := apiserver.Options{
 		Listener: listener, Certificate: certificate, Cluster: op.manager.GetConfig(),
 		Audit: audit, Version: o.Version, ShutdownTimeout: o.DrainTimeout,

@@ -146,9 +146,12 @@ var layout = []row{
 		imports: []string{"./api/v1alpha1"}, modules: []string{"github.com/robfig/cron/v3"},
 	},
 	{
+		folder: "internal/audit", is: "how audit lines write words that others have chosen",
+	},
+	{
 		folder: "internal/controller/connectiontarget", is: "the controller that passes a target to the pool set and writes the target's status",
 		imports: []string{
-			"./api/v1alpha1", "./internal/connpool", "./internal/controller/status", "./internal/driver",
+			"./api/v1alpha1", "./internal/audit", "./internal/connpool", "./internal/controller/status", "./internal/driver",
 			"./internal/kubeconfig", "./internal/poolset", "./internal/reach", "./internal/warming",
 		},
 		modules: kubernetes,
@@ -234,13 +237,13 @@ var layout = []row{
 	{
 		folder: "internal/registry", is: "all resources of the live API; connections, drain and check are its own",
 		imports: append([]string{
-			"./internal/connpool", "./internal/driver", "./internal/poolset", "./internal/stream", "./internal/registry/...",
+			"./internal/audit", "./internal/connpool", "./internal/driver", "./internal/poolset", "./internal/stream", "./internal/registry/...",
 		}, apis...),
 		modules: kubernetes,
 	},
 	{
 		folder: "internal/apiserver", is: "the generic API server around the registry: who the user is, what the user may do",
-		imports: []string{"./api/live/v1alpha1", "./internal/apiserver/openapi", "./internal/driver", "./internal/registry/..."},
+		imports: []string{"./api/live/v1alpha1", "./internal/apiserver/openapi", "./internal/audit", "./internal/driver", "./internal/registry/..."},
 		modules: kubernetes,
 	},
 	{
@@ -334,7 +337,7 @@ var apis = []string{"./api/live/v1alpha1", "./api/v1alpha1"}
 
 // belowUse is what registry/use may import, and every request of the live API too.
 var belowUse = append([]string{
-	"./internal/driver", "./internal/poolset", "./internal/stream", "./internal/registry/refusal", "./internal/registry/validate",
+	"./internal/audit", "./internal/driver", "./internal/poolset", "./internal/stream", "./internal/registry/refusal", "./internal/registry/validate",
 }, apis...)
 
 // requests is what a request of the live API may import. What differs by request is added in its row.

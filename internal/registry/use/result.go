@@ -96,6 +96,8 @@ func (u *Use) subject() []any {
 		{"session", u.Session},
 		{"method", u.Method},
 		{"path", u.Path},
+		{"host", u.Host},
+		{"socket", u.Socket},
 		{"container", u.Place.Container},
 		{"pod", u.Place.Pod},
 		{"podNamespace", u.Place.Namespace},
