@@ -21,9 +21,11 @@ package operator
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"runtime/debug"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -51,6 +53,16 @@ const (
 // Go's default of 100 would keep about 20 KiB more for each of them resident.
 const gcPercent = 50
 
+// memoryLimit returns how many bytes Go may use: GOMEMLIMIT, or what Run has set instead,
+// which is 90% of the limit of the process's cgroup. 0 means that there is none.
+func memoryLimit() int64 {
+	limit := debug.SetMemoryLimit(-1)
+	if limit == math.MaxInt64 {
+		return 0
+	}
+	return limit
+}
+
 // Operator is an operator that can be run once.
 type Operator struct {
 	options Options
@@ -65,6 +77,8 @@ func Run(ctx context.Context, o Options, drivers connectiontarget.Drivers) error
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
+	// A cgroup that cannot be read is like none: requests are then bounded for 2 GiB.
+	_, _ = memlimit.Set()
 	cluster, err := clientcmd.BuildConfigFromFlags("", o.Kubeconfig)
 	if err != nil {
 		return fmt.Errorf("find the cluster: %w; name a kubeconfig with --kubeconfig, or run in a pod", err)

@@ -3,7 +3,9 @@ package operator
 import (
 	"flag"
 	"io"
+	"math"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"testing"
 )
@@ -33,6 +35,8 @@ func TestBadFlagsAreRefusedWithTheNextStep(t *testing.T) {
 		"a key in another directory":         {[]string{"--tls-cert-file=/a/tls.crt", "--tls-private-key-file=/b/tls.key"}, "one directory"},
 		"no namespace for own certificates":  {[]string{"--live-namespace="}, "--live-namespace"},
 		"a negative number of streams":       {[]string{"--live-namespace=x", "--max-streams-per-pool=-1"}, "--max-streams-per-pool"},
+		"a negative number of forwards":      {[]string{"--live-namespace=x", "--max-forwarded-connections=-1"}, "--max-forwarded-connections"},
+		"a share that is a percentage":       {[]string{"--live-namespace=x", "--namespace-share=12.5"}, "0.125"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -78,5 +82,17 @@ func TestTheLeaseIsWhereTheOperatorIs(t *testing.T) {
 				t.Errorf("the Lease is in %q (%v), want %q", namespace, err, tc.want)
 			}
 		})
+	}
+}
+
+func TestTheMemoryForRequestsFollowsGOMEMLIMIT(t *testing.T) {
+	before := debug.SetMemoryLimit(math.MaxInt64)
+	defer debug.SetMemoryLimit(before)
+	if got := memoryLimit(); got != 0 {
+		t.Errorf("without a limit it is %d", got)
+	}
+	debug.SetMemoryLimit(460 << 20)
+	if got := memoryLimit(); got != 460<<20 {
+		t.Errorf("it is %d", got)
 	}
 }

@@ -51,7 +51,7 @@ func New(pools *poolset.Set, replica string, config use.Config) *Registry {
 	}
 	config.Pools = pools
 	gate := use.NewGate(config)
-	return &Registry{pools: pools, replica: replica, gate: gate, commands: exec.NewCommands(), sessions: session.New(gate)}
+	return &Registry{pools: pools, replica: replica, gate: gate, commands: exec.NewCommands(gate.Memory), sessions: session.New(gate)}
 }
 
 // Storage returns the resources by their paths.
