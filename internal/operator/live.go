@@ -141,6 +141,7 @@ func serveMetricsWith(c servingCertificate, metrics *metricsserver.Options) {
 // liveAPI is the live API of this replica. Every replica serves it.
 type liveAPI struct {
 	serve       func(context.Context) error // runs the API server
+	relieve     func(context.Context)       // keeps its memory bounded; nil without a limit
 	waitForUses func(context.Context) error // cuts them when the context ends
 	// serving is done when nothing listens any more and every answer is sent.
 	serving sync.WaitGroup
@@ -155,7 +156,14 @@ func (l *liveAPI) NeedLeaderElection() bool { return false }
 // shell open.
 func (l *liveAPI) Start(ctx context.Context) error {
 	failed := make(chan error, 1)
-	l.serving.Go(func() { failed <- l.serve(ctx) })
+	relieving, stop := context.WithCancel(context.WithoutCancel(ctx)) // uses go on when ctx ends
+	l.serving.Go(func() {
+		defer stop()
+		failed <- l.serve(ctx)
+	})
+	if l.relieve != nil {
+		go l.relieve(relieving)
+	}
 	select {
 	case err := <-failed:
 		return err
@@ -228,7 +236,12 @@ func (op *Operator) newLiveAPI(ctx context.Context, listener net.Listener, certi
 	if err != nil {
 		return nil, err
 	}
-	return &liveAPI{serve: server.Run, waitForUses: uses.Wait}, nil
+	served := &liveAPI{serve: server.Run, waitForUses: uses.Wait}
+	if limits.Memory > 0 {
+		memory := &relief{limit: limits.Memory, relieve: uses.Relieve, log: op.manager.GetLogger().WithName("memory")}
+		served.relieve = memory.run
+	}
+	return served, nil
 }
 
 // publish adds to the manager what points the Service at this replica, and the port

@@ -21,7 +21,6 @@ package operator
 import (
 	"context"
 	"fmt"
-	"math"
 	"os"
 	"runtime/debug"
 
@@ -52,16 +51,6 @@ const (
 // otherwise. Idle connections are most of the heap and make little garbage, so
 // Go's default of 100 would keep about 20 KiB more for each of them resident.
 const gcPercent = 50
-
-// memoryLimit returns how many bytes Go may use: GOMEMLIMIT, or what Run has set instead,
-// which is 90% of the limit of the process's cgroup. 0 means that there is none.
-func memoryLimit() int64 {
-	limit := debug.SetMemoryLimit(-1)
-	if limit == math.MaxInt64 {
-		return 0
-	}
-	return limit
-}
 
 // Operator is an operator that can be run once.
 type Operator struct {

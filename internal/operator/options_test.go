@@ -3,9 +3,7 @@ package operator
 import (
 	"flag"
 	"io"
-	"math"
 	"net/netip"
-	"runtime/debug"
 	"strings"
 	"testing"
 )
@@ -82,17 +80,5 @@ func TestTheLeaseIsWhereTheOperatorIs(t *testing.T) {
 				t.Errorf("the Lease is in %q (%v), want %q", namespace, err, tc.want)
 			}
 		})
-	}
-}
-
-func TestTheMemoryForRequestsFollowsGOMEMLIMIT(t *testing.T) {
-	before := debug.SetMemoryLimit(math.MaxInt64)
-	defer debug.SetMemoryLimit(before)
-	if got := memoryLimit(); got != 0 {
-		t.Errorf("without a limit it is %d", got)
-	}
-	debug.SetMemoryLimit(460 << 20)
-	if got := memoryLimit(); got != 460<<20 {
-		t.Errorf("it is %d", got)
 	}
 }

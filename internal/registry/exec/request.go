@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"sync"
@@ -91,12 +92,15 @@ func (r *request) stream(w http.ResponseWriter, req *http.Request, options *live
 	// not read waits, and so would the command.
 	ctx, stop := runner.Watch(req.Context())
 	defer stop()
+	ctx, cut := context.WithCancelCause(ctx)
+	defer cut(context.Canceled)
 	upgraded := false
 	wanted := stream.ExecOptions{Stdin: options.Stdin, Stdout: options.Stdout, Stderr: options.Stderr, TTY: options.TTY}
 	stream.ServeExec(w, req.WithContext(ctx), wanted,
 		func(ctx context.Context, streams driver.Streams, resize <-chan driver.WindowSize) *metav1.Status {
 			upgraded = true
 			command.TTY = terminal(options, resize)
+			defer r.deliver(&streams, cut)()
 			result := r.run(ctx, runner, command.Command, streams)
 			return streamStatus(&result, r.use.RequestID)
 		})
@@ -105,6 +109,22 @@ func (r *request) stream(w http.ResponseWriter, req *http.Request, options *live
 		r.use.AuditRefused(errNotUpgraded)
 	}
 	return nil
+}
+
+// deliver watches what the client takes of the output until stop is called.
+func (r *request) deliver(streams *driver.Streams, cut context.CancelCauseFunc) (stop func()) {
+	var all []*use.Delivery
+	for _, out := range []*io.Writer{&streams.Stdout, &streams.Stderr} {
+		if *out != nil {
+			d := r.use.Deliver(func() { cut(stream.ErrUnread) })
+			*out, all = d.Writer(*out), append(all, d)
+		}
+	}
+	return func() {
+		for _, d := range all {
+			d.Close()
+		}
+	}
 }
 
 // errNotUpgraded is for the audit; the stream itself has answered the client.

@@ -56,6 +56,8 @@ type Gate struct {
 	Memory Memory
 
 	*counter
+
+	deliveries deliveries
 }
 
 // NewGate makes a gate.
@@ -72,7 +74,8 @@ type counter struct {
 	canceled   chan struct{}
 	cancelOnce sync.Once
 
-	streams *quota.Quota
+	// streams counts uses, forwards the connections through port-forwards.
+	streams, forwards *quota.Quota
 
 	// mu guards what follows; nothing waits under it.
 	mu      sync.Mutex
@@ -84,7 +87,8 @@ type counter struct {
 func newCounter(limits Limits) *counter {
 	return &counter{
 		limits: limits, canceled: make(chan struct{}), pools: map[PoolName]int{},
-		streams: quota.New(limits.bounds(limits.Streams, limits.StreamsPerUser)),
+		streams:  quota.New(limits.bounds(limits.Streams, limits.StreamsPerUser)),
+		forwards: quota.New(limits.bounds(limits.Forwards, limits.ForwardsPerUser)),
 	}
 }
 

@@ -49,6 +49,21 @@ func shared(full quota.Full, what string, limit int, flag string) error {
 		"%s have as many of the %d %s of the operator's flag %s as they may have now; wait for one to end", full, limit, what, flag))
 }
 
+// BeginForward counts one more connection through a port-forward until end is called
+// once, or refuses it.
+func (u *Use) BeginForward() (end func(), err error) {
+	c, owner := u.Gate.counter, u.Owner()
+	const what = "connections through port-forwards"
+	switch full := c.forwards.Take(owner, 1); full {
+	case quota.Free:
+		return func() { c.forwards.Add(owner, -1) }, nil
+	case quota.OfUser:
+		return nil, tooMany("the user has", what, c.limits.ForwardsPerUser, "--max-forwarded-connections-per-user")
+	default:
+		return nil, shared(full, what, c.limits.Forwards, "--max-forwarded-connections")
+	}
+}
+
 func tooMany(who, what string, limit int, flag string) error {
 	return refusal.NotStarted(refusal.TooManyRequests, "", fmt.Sprintf(
 		"%s %d %s at the same time, which is the limit of the operator's flag %s; wait for one to end", who, limit, what, flag))
