@@ -188,7 +188,8 @@ var layout = []row{
 	},
 	{
 		folder: "internal/registry/use", is: "what all uses share: permission, limits, lease, result, audit, and why a lease is refused",
-		imports: append([]string{"./internal/connpool", "./internal/registry/naming"}, belowUse...), modules: kubernetes,
+		imports: append([]string{"./internal/connpool", "./internal/registry/naming", "./internal/registry/quota"}, belowUse...),
+		modules: kubernetes,
 	},
 	{
 		folder: "internal/registry/refusal", is: "the HTTP status and the causes of every refused request",
@@ -203,7 +204,7 @@ var layout = []row{
 		imports: append([]string{"./internal/registry/quota", "./internal/registry/refusal"}, apis...),
 	},
 	{
-		folder: "internal/registry/quota", is: "how many bytes are held in memory, for all users and for each",
+		folder: "internal/registry/quota", is: "what all users, each namespace and each user may take of what is scarce, such as memory",
 	},
 	{
 		folder: "internal/registry/naming", is: "the names of live connections",
@@ -265,7 +266,8 @@ var layout = []row{
 	},
 	{
 		folder: "internal/operator", is: "the whole operator: controllers, live API and pool set, wired, run and drained",
-		imports: []string{"./api/...", "./internal/..."}, modules: kubernetes,
+		imports: []string{"./api/...", "./internal/..."},
+		modules: append([]string{"github.com/KimMachineGun/automemlimit/memlimit"}, kubernetes...),
 	},
 	{
 		folder: "internal/cli", is: "the kubectl plugin: its commands, in groups",
