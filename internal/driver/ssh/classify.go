@@ -12,6 +12,7 @@ import (
 
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/dialerr"
+	"github.com/connpool/connpool/internal/driver/ssh/knownhosts"
 )
 
 // hints are the words for SSH in the sentences of dialerr.Connect.
@@ -35,7 +36,7 @@ func negotiationError(negotiation *ssh.AlgorithmNegotiationError, err error) *dr
 	offered := driver.Sanitize(strings.Join(negotiation.RequestedAlgorithms, ", "))
 	if strings.Contains(negotiation.What, "host key") {
 		return &driver.Error{
-			Reason: driver.HostKeyMismatch, Stage: driver.StageHostKey, RetryAfter: mismatchRetryAfter, Err: err,
+			Reason: driver.HostKeyMismatch, Stage: driver.StageHostKey, RetryAfter: knownhosts.MismatchRetryAfter, Err: err,
 			Message: "the server has no host key of a type that hostKeys pin, only " + offered +
 				"; if its keys were changed on purpose, update hostKeys",
 		}

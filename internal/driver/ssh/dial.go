@@ -14,6 +14,7 @@ import (
 
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/dialerr"
+	"github.com/connpool/connpool/internal/driver/ssh/knownhosts"
 )
 
 // maxAuthBanner bounds the texts that a server may show before it accepts a login.
@@ -122,7 +123,7 @@ func (a *attempt) config() *ssh.ClientConfig {
 		},
 		User:              a.dialer.endpoint.User,
 		ClientVersion:     "SSH-2.0-connpool",
-		HostKeyAlgorithms: a.dialer.pins.algorithms(),
+		HostKeyAlgorithms: a.dialer.pins.Algorithms(),
 		HostKeyCallback:   a.checkHostKey,
 		BannerCallback:    a.readBanner,
 		AuthCallback:      a.authenticate,
@@ -204,11 +205,11 @@ func (a *attempt) checkHostKey(address string, _ net.Addr, key ssh.PublicKey) er
 		return errors.New("too many key exchanges")
 	}
 	a.enter(driver.StageHostKey, "the server has proved that it owns the key it shows")
-	if err := a.dialer.pins.check(address, key); err != nil {
+	if err := a.dialer.pins.Check(address, key); err != nil {
 		a.fail(err)
 		return err
 	}
-	a.enter(driver.StageAuthentication, "the server showed "+describeKey(key)+", which hostKeys pin")
+	a.enter(driver.StageAuthentication, "the server showed "+knownhosts.Describe(key)+", which hostKeys pin")
 	return nil
 }
 

@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/ssh/knownhosts"
 )
 
 // Options change the driver's patience. The zero value is right for production;
@@ -65,7 +66,7 @@ func (d *Driver) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
 	if err != nil {
 		return nil, err
 	}
-	pins, err := parsePinnedKeys(endpoint.KnownHosts, endpoint.Address)
+	pins, err := knownhosts.Parse(endpoint.KnownHosts, endpoint.Address)
 	if err != nil {
 		return nil, err
 	}
@@ -77,5 +78,5 @@ type dialer struct {
 	options     Options
 	endpoint    driver.Endpoint
 	credentials *credentials
-	pins        *pinnedKeys
+	pins        *knownhosts.Pins
 }

@@ -1,7 +1,10 @@
-package ssh
+package knownhosts
 
 import (
+	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/rsa"
+	"encoding/pem"
 	"net"
 	"os"
 	"os/exec"
@@ -14,6 +17,7 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/ssh/sshkey"
 )
 
 func line(key ssh.PublicKey) string { return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))) }
@@ -53,7 +57,7 @@ func TestPinsSpeakForTheHostThatTheyName(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := parsePinnedKeys([]byte(tc.line), tc.address)
+			_, err := Parse([]byte(tc.line), tc.address)
 			if (err == nil) != tc.pinned {
 				t.Errorf("error %v, want pinned: %v", err, tc.pinned)
 			}
@@ -63,7 +67,7 @@ func TestPinsSpeakForTheHostThatTheyName(t *testing.T) {
 
 func TestBadPinsAreRefusedWithTheNextStep(t *testing.T) {
 	signer, private := newKey(t)
-	small, err := ssh.NewPublicKey(&rsaKey(t, "1024").PublicKey)
+	small, err := ssh.NewPublicKey(&rsaKey(t, 1024).PublicKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +90,7 @@ func TestBadPinsAreRefusedWithTheNextStep(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := parsePinnedKeys([]byte(tc.text), "web-1:22")
+			_, err := Parse([]byte(tc.text), "web-1:22")
 			if err == nil {
 				t.Fatal("accepted")
 			}
@@ -126,7 +130,7 @@ func TestOnlyWhatIsPinnedPassesTheCheck(t *testing.T) {
 		line(plain.PublicKey()), "@cert-authority " + line(authority.PublicKey()), "@revoked " + line(revoked.Key),
 		"@revoked * " + line(unpinned.PublicKey()), line(unpinned.PublicKey()),
 	}, "\n")
-	p, err := parsePinnedKeys([]byte(text), "web-1:22")
+	p, err := Parse([]byte(text), "web-1:22")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,11 +152,11 @@ func TestOnlyWhatIsPinnedPassesTheCheck(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			err := p.check("web-1:22", tc.key)
+			err := p.Check("web-1:22", tc.key)
 			if err == nil && tc.want == "" {
 				return
 			}
-			if got := driver.AsError(err); got.Reason != tc.want || got.RetryAfter != mismatchRetryAfter {
+			if got := driver.AsError(err); got.Reason != tc.want || got.RetryAfter != MismatchRetryAfter {
 				t.Errorf("%v, want %q", err, tc.want)
 			}
 		})
@@ -165,8 +169,8 @@ func FuzzKnownHosts(f *testing.F) {
 	f.Add("@cert-authority *.example.com,!web-1 " + key)
 	f.Add("|1|F1E1KeoE/eEWhi10WpGv4OdiO6Y=|3988QV0VE8wmZL7suNrYQLITLCg= " + key)
 	f.Fuzz(func(t *testing.T, text string) {
-		p, err := parsePinnedKeys([]byte(text), "web-1:22")
-		if err == nil && len(p.algorithms()) == 0 {
+		p, err := Parse([]byte(text), "web-1:22")
+		if err == nil && len(p.Algorithms()) == 0 {
 			t.Error("accepted without an algorithm to ask for")
 		}
 		if err != nil && driver.AsError(err).Reason != driver.HostKeysInvalid {
@@ -184,7 +188,7 @@ func FuzzHostPatterns(f *testing.F) {
 	f.Fuzz(func(t *testing.T, hosts, host string) {
 		hosts, host = strings.ToLower(hosts), strings.ToLower(host)
 		if strings.ContainsAny(hosts+host, "#@[]:|\"\\") || hosts == "" || host == "" || host[0] == '-' ||
-			len(hosts)+len(host) > 200 || isKeyType(hosts) || !isASCII(hosts+host) {
+			len(hosts)+len(host) > 200 || sshkey.IsType(hosts) || !isASCII(hosts+host) {
 			t.Skip("no line of known_hosts")
 		}
 		signer, _ := newKey(t)
@@ -194,7 +198,7 @@ func FuzzHostPatterns(f *testing.F) {
 			t.Fatal(err)
 		}
 		theirs := exec.Command("ssh-keygen", "-F", host, "-f", path).Run() == nil
-		_, err := parsePinnedKeys([]byte(text), net.JoinHostPort(host, "22"))
+		_, err := Parse([]byte(text), net.JoinHostPort(host, "22"))
 		if ours := err == nil; ours != theirs {
 			t.Errorf("%q for %q: ours %v, theirs %v", hosts, host, ours, theirs)
 		}
@@ -203,4 +207,31 @@ func FuzzHostPatterns(f *testing.F) {
 
 func isASCII(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < '!' || r > '~' })
+}
+
+func newKey(t *testing.T) (ssh.Signer, []byte) {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(private, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.NewSignerFromKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer, pem.EncodeToMemory(block)
+}
+
+func rsaKey(t *testing.T, bits int) *rsa.PrivateKey {
+	t.Helper()
+	t.Setenv("GODEBUG", "rsa1024min=0")
+	key, err := rsa.GenerateKey(rand.Reader, bits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }

@@ -1,4 +1,6 @@
-package ssh
+// Package knownhosts reads the host keys that a target pins, in the syntax of
+// known_hosts, and checks what a server proves against them.
+package knownhosts
 
 import (
 	"bytes"
@@ -16,17 +18,18 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/ssh/sshkey"
 )
 
 const (
 	maxKnownHostsBytes = 1 << 20
-	// mismatchRetryAfter is how long a server whose identity changed is not dialed: a
+	// MismatchRetryAfter is how long a server whose identity changed is not dialed: a
 	// person has to look first.
-	mismatchRetryAfter = 5 * time.Minute
+	MismatchRetryAfter = 5 * time.Minute
 )
 
-// pinnedKeys are the keys by which one host may prove its identity.
-type pinnedKeys struct {
+// Pins are the keys by which one host may prove its identity.
+type Pins struct {
 	keys        []ssh.PublicKey
 	authorities []ssh.PublicKey
 	revoked     []ssh.PublicKey
@@ -43,9 +46,9 @@ func hostKeysInvalid(format string, args ...any) error {
 	return driver.Errorf(driver.HostKeysInvalid, driver.StagePrepare, "hostKeys: "+format, args...)
 }
 
-// parsePinnedKeys returns what known_hosts says about the address. It ignores lines
+// Parse returns what known_hosts says about the address. It ignores lines
 // about other hosts, because targets may share a file.
-func parsePinnedKeys(text []byte, address string) (*pinnedKeys, error) {
+func Parse(text []byte, address string) (*Pins, error) {
 	switch {
 	case len(bytes.TrimSpace(text)) == 0:
 		return nil, hostKeysInvalid("there are none; add the output of ssh-keyscan, once you have verified it")
@@ -55,7 +58,7 @@ func parsePinnedKeys(text []byte, address string) (*pinnedKeys, error) {
 		return nil, hostKeysInvalid("hold a private key; remove it, regard it as disclosed, and pin the public key instead")
 	}
 	host := knownhosts.Normalize(strings.ToLower(address))
-	p, number := new(pinnedKeys), 0
+	p, number := new(Pins), 0
 	for line := range strings.Lines(string(text)) {
 		number++
 		if err := p.addLine(line, host); err != nil {
@@ -68,7 +71,7 @@ func parsePinnedKeys(text []byte, address string) (*pinnedKeys, error) {
 	return p, nil
 }
 
-func (p *pinnedKeys) addLine(line, host string) error {
+func (p *Pins) addLine(line, host string) error {
 	line = strings.TrimSpace(line)
 	if line == "" || strings.HasPrefix(line, "#") {
 		return nil
@@ -94,7 +97,7 @@ func (p *pinnedKeys) addLine(line, host string) error {
 }
 
 func checkStrength(key ssh.PublicKey) error {
-	if weakness := weaknessOf(key); weakness != "" {
+	if weakness := sshkey.Weakness(key); weakness != "" {
 		return fmt.Errorf("is %s; pin another key of the server, an ed25519 one if possible", weakness)
 	}
 	if len(algorithms(key.Type())) == 0 {
@@ -111,7 +114,7 @@ func parseEntry(line string) (entry, error) {
 			return e, errors.New("has an unknown marker; only @cert-authority and @revoked are known")
 		}
 	}
-	if len(fields) > 0 && !isKeyType(fields[0]) {
+	if len(fields) > 0 && !sshkey.IsType(fields[0]) {
 		e.hosts, fields = fields[0], fields[1:]
 	}
 	if len(fields) < 2 {
@@ -210,10 +213,10 @@ func algorithms(kind string) []string {
 	return nil
 }
 
-// algorithms returns the host key algorithms to ask the server for: only those that a
+// Algorithms returns the host key algorithms to ask the server for: only those that a
 // pinned key can verify. Otherwise a server with several keys may show one that is not
 // pinned, and look like an impostor.
-func (p *pinnedKeys) algorithms() []string {
+func (p *Pins) Algorithms() []string {
 	var wanted []string
 	if len(p.authorities) > 0 {
 		wanted = []string{
@@ -231,9 +234,9 @@ func (p *pinnedKeys) algorithms() []string {
 	return wanted
 }
 
-// check returns an error unless the key or certificate is pinned. The server has proved
+// Check returns an error unless the key or certificate is pinned. The server has proved
 // that it owns it.
-func (p *pinnedKeys) check(address string, key ssh.PublicKey) error {
+func (p *Pins) Check(address string, key ssh.PublicKey) error {
 	certificate, ok := key.(*ssh.Certificate)
 	if !ok {
 		return p.checkKey(key)
@@ -249,17 +252,17 @@ func (p *pinnedKeys) check(address string, key ssh.PublicKey) error {
 		return nil
 	}
 	return &driver.Error{
-		Reason: driver.CertificateInvalid, Stage: driver.StageHostKey, RetryAfter: mismatchRetryAfter, Err: err,
+		Reason: driver.CertificateInvalid, Stage: driver.StageHostKey, RetryAfter: MismatchRetryAfter, Err: err,
 		Message: driver.Sanitize("the server's host certificate is refused: " +
 			strings.TrimPrefix(err.Error(), "ssh: ") + "; have it signed again for this host"),
 	}
 }
 
-func (p *pinnedKeys) checkCertificate(host string, certificate *ssh.Certificate) error {
+func (p *Pins) checkCertificate(host string, certificate *ssh.Certificate) error {
 	if certificate.CertType != ssh.HostCert {
 		return errors.New("it is for a user, not for a host")
 	}
-	if weakness := weaknessOf(certificate.Key); weakness != "" {
+	if weakness := sshkey.Weakness(certificate.Key); weakness != "" {
 		return fmt.Errorf("it certifies %s", weakness)
 	}
 	checker := ssh.CertChecker{IsRevoked: func(c *ssh.Certificate) bool {
@@ -268,7 +271,7 @@ func (p *pinnedKeys) checkCertificate(host string, certificate *ssh.Certificate)
 	return checker.CheckCert(host, certificate)
 }
 
-func (p *pinnedKeys) checkKey(key ssh.PublicKey) error {
+func (p *Pins) checkKey(key ssh.PublicKey) error {
 	switch {
 	case contains(p.revoked, key):
 		return p.mismatch(ssh.FingerprintSHA256(key) + ", which is marked @revoked")
@@ -278,8 +281,8 @@ func (p *pinnedKeys) checkKey(key ssh.PublicKey) error {
 	return p.mismatch(ssh.FingerprintSHA256(key))
 }
 
-// describeKey names a host key or certificate by its fingerprint, which people compare.
-func describeKey(key ssh.PublicKey) string {
+// Describe names a host key or certificate by its fingerprint, which people compare.
+func Describe(key ssh.PublicKey) string {
 	if certificate, ok := key.(*ssh.Certificate); ok {
 		return "a certificate of the " + certificate.Key.Type() + " key " + ssh.FingerprintSHA256(certificate.Key) +
 			", signed by " + ssh.FingerprintSHA256(certificate.SignatureKey)
@@ -292,15 +295,15 @@ func contains(keys []ssh.PublicKey, key ssh.PublicKey) bool {
 	return slices.ContainsFunc(keys, func(pinned ssh.PublicKey) bool { return bytes.Equal(pinned.Marshal(), blob) })
 }
 
-func (p *pinnedKeys) mismatch(proved string) error {
+func (p *Pins) mismatch(proved string) error {
 	return &driver.Error{
-		Reason: driver.HostKeyMismatch, Stage: driver.StageHostKey, RetryAfter: mismatchRetryAfter,
+		Reason: driver.HostKeyMismatch, Stage: driver.StageHostKey, RetryAfter: MismatchRetryAfter,
 		Message: fmt.Sprintf("the server proved %s, but hostKeys pin %s; no credential was offered. "+
 			"If its key was changed on purpose, update hostKeys", proved, p.describe()),
 	}
 }
 
-func (p *pinnedKeys) describe() string {
+func (p *Pins) describe() string {
 	var names []string
 	for _, key := range p.keys {
 		names = append(names, ssh.FingerprintSHA256(key))
