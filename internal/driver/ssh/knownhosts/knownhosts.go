@@ -4,9 +4,6 @@ package knownhosts
 
 import (
 	"bytes"
-	"crypto/hmac"
-	"crypto/sha1" //nolint:gosec // the format of hashed known_hosts
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -15,7 +12,6 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/ssh/sshkey"
@@ -32,23 +28,22 @@ const (
 type Pins struct {
 	keys        []ssh.PublicKey
 	authorities []ssh.PublicKey
-	revoked     []ssh.PublicKey
-}
-
-type entry struct {
-	marker string
-	hosts  string // empty: the target's host, whatever its name
-	kind   string
-	key    string
+	// revoked are keys in their wire format, of whatever type and strength.
+	revoked [][]byte
+	skipped []string
 }
 
 func hostKeysInvalid(format string, args ...any) error {
 	return driver.Errorf(driver.HostKeysInvalid, driver.StagePrepare, "hostKeys: "+format, args...)
 }
 
-// Parse returns what known_hosts says about the address. It ignores lines
-// about other hosts, because targets may share a file.
+// Parse returns what known_hosts says about the address. Like ssh, it skips lines that
+// it cannot use, and fails only if no usable one is about the host: targets share files
+// of hundreds of lines. On another port than 22, lines about the host without a port
+// count too where ssh looks for them: authorities always, and keys if no line names the
+// host with its port.
 func Parse(text []byte, address string) (*Pins, error) {
+	text = bytes.TrimPrefix(text, []byte("\ufeff"))
 	switch {
 	case len(bytes.TrimSpace(text)) == 0:
 		return nil, hostKeysInvalid("there are none; add the output of ssh-keyscan, once you have verified it")
@@ -57,149 +52,41 @@ func Parse(text []byte, address string) (*Pins, error) {
 	case bytes.Contains(text, []byte("PRIVATE KEY")):
 		return nil, hostKeysInvalid("hold a private key; remove it, regard it as disclosed, and pin the public key instead")
 	}
-	host := knownhosts.Normalize(strings.ToLower(address))
-	p, number := new(Pins), 0
+	r := newReader(address)
+	number := 0
 	for line := range strings.Lines(string(text)) {
 		number++
-		if err := p.addLine(line, host); err != nil {
-			return nil, hostKeysInvalid("line %d %s", number, err)
+		if err := r.read(strings.TrimSpace(line)); err != nil {
+			r.skipped = append(r.skipped, fmt.Sprintf("line %d %s", number, err))
 		}
 	}
-	if len(p.keys)+len(p.authorities) == 0 {
-		return nil, hostKeysInvalid("no line is about %s; add one that starts with %s", host, host)
+	p := r.pins()
+	switch {
+	case len(p.keys)+len(p.authorities) > 0:
+		return p, nil
+	case len(p.skipped) > 0:
+		return nil, hostKeysInvalid("no line can be used for %s: %s; add one that starts with %s", r.host, p.listSkipped(), r.host)
 	}
-	return p, nil
+	return nil, hostKeysInvalid("no line is about %s; add one that starts with %s", r.host, r.host)
 }
 
-func (p *Pins) addLine(line, host string) error {
-	line = strings.TrimSpace(line)
-	if line == "" || strings.HasPrefix(line, "#") {
-		return nil
+// Warning says which lines are not used although they are about the host, or about no
+// host that can be told, and why. It is empty if there are none.
+func (p *Pins) Warning() string {
+	if len(p.skipped) == 0 {
+		return ""
 	}
-	e, err := parseEntry(line)
-	if err != nil || !e.matches(host) {
-		return err
-	}
-	key, err := e.publicKey()
-	if err != nil {
-		return err
-	}
-	switch e.marker {
-	case "@revoked": // whatever its strength
-		p.revoked = append(p.revoked, key)
-		return nil
-	case "@cert-authority":
-		p.authorities = append(p.authorities, key)
-	case "":
-		p.keys = append(p.keys, key)
-	}
-	return checkStrength(key)
+	return "of hostKeys " + p.listSkipped() + ", and is not used"
 }
 
-func checkStrength(key ssh.PublicKey) error {
-	if weakness := sshkey.Weakness(key); weakness != "" {
-		return fmt.Errorf("is %s; pin another key of the server, an ed25519 one if possible", weakness)
-	}
-	if len(algorithms(key.Type())) == 0 {
-		return fmt.Errorf("has a key of type %s, which cannot be verified; pin another key of the server", key.Type())
-	}
-	return nil
-}
+// maxListed is how many skipped lines are named.
+const maxListed = 3
 
-func parseEntry(line string) (entry, error) {
-	fields, e := strings.Fields(line), entry{}
-	if strings.HasPrefix(fields[0], "@") {
-		e.marker, fields = fields[0], fields[1:]
-		if e.marker != "@cert-authority" && e.marker != "@revoked" {
-			return e, errors.New("has an unknown marker; only @cert-authority and @revoked are known")
-		}
+func (p *Pins) listSkipped() string {
+	if len(p.skipped) <= maxListed {
+		return strings.Join(p.skipped, ", ")
 	}
-	if len(fields) > 0 && !sshkey.IsType(fields[0]) {
-		e.hosts, fields = fields[0], fields[1:]
-	}
-	if len(fields) < 2 {
-		return e, errors.New(`is not a host key; write "ssh-ed25519 AAAA..." or "host ssh-ed25519 AAAA..."`)
-	}
-	e.kind, e.key = fields[0], fields[1]
-	return e, nil
-}
-
-func (e entry) publicKey() (ssh.PublicKey, error) {
-	if e.kind == ssh.InsecureKeyAlgoDSA { //nolint:staticcheck // to refuse it
-		return nil, errors.New("is a DSA key, which is not secure; pin another key of the server")
-	}
-	blob, err := base64.StdEncoding.DecodeString(e.key)
-	if err != nil {
-		return nil, errors.New("has a key that is not in base64; copy the whole line again")
-	}
-	key, err := ssh.ParsePublicKey(blob)
-	if err != nil || key.Type() != e.kind {
-		return nil, errors.New("has a key that cannot be read as its type says; copy the whole line again")
-	}
-	if _, ok := key.(*ssh.Certificate); ok {
-		return nil, errors.New("is a certificate; pin its authority with @cert-authority instead")
-	}
-	return key, nil
-}
-
-// matches reports whether the entry is about the host. It follows sshd(8): one hashed
-// name, or patterns separated by commas, of which a negated one counts first.
-func (e entry) matches(host string) bool {
-	if e.hosts == "" {
-		return true
-	}
-	if strings.HasPrefix(e.hosts, "|1|") {
-		return matchesHash(e.hosts, host)
-	}
-	matched := false
-	for word := range strings.SplitSeq(strings.ToLower(e.hosts), ",") {
-		pattern, negated := strings.CutPrefix(word, "!")
-		if !matchesPattern(knownhosts.Normalize(pattern), host) {
-			continue
-		}
-		if negated {
-			return false
-		}
-		matched = true
-	}
-	return matched
-}
-
-func matchesHash(hashed, host string) bool {
-	salt, hash, _ := strings.Cut(strings.TrimPrefix(hashed, "|1|"), "|")
-	key, err := base64.StdEncoding.DecodeString(salt)
-	if err != nil {
-		return false
-	}
-	want, err := base64.StdEncoding.DecodeString(hash)
-	if err != nil {
-		return false
-	}
-	mac := hmac.New(sha1.New, key)
-	mac.Write([]byte(host))
-	return hmac.Equal(mac.Sum(nil), want)
-}
-
-// matchesPattern reports whether the name matches a pattern with * and ?. It takes time
-// proportional to the product of the lengths, for any pattern.
-func matchesPattern(pattern, name string) bool {
-	p, n, star, mark := 0, 0, -1, 0
-	for n < len(name) {
-		switch {
-		case p < len(pattern) && pattern[p] == '*':
-			star, mark = p, n
-			p++
-		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == name[n]):
-			p++
-			n++
-		case star >= 0: // let the last star swallow one more
-			mark++
-			p, n = star+1, mark
-		default:
-			return false
-		}
-	}
-	return strings.Trim(pattern[p:], "*") == ""
+	return fmt.Sprintf("%s, and so on for %d more", strings.Join(p.skipped[:maxListed], ", "), len(p.skipped)-maxListed)
 }
 
 // algorithms returns the signature algorithms that are accepted for a type of key.
@@ -235,18 +122,27 @@ func (p *Pins) Algorithms() []string {
 }
 
 // Check returns an error unless the key or certificate is pinned. The server has proved
-// that it owns it.
+// that it owns it. Like ssh, it takes a certificate that does not pass for the bare key
+// in it, unless it is revoked.
 func (p *Pins) Check(address string, key ssh.PublicKey) error {
 	certificate, ok := key.(*ssh.Certificate)
 	if !ok {
 		return p.checkKey(key)
 	}
+	err := p.checkCertificate(address, certificate)
+	if err != nil && !p.revokes(certificate) && contains(p.keys, certificate.Key) {
+		return nil
+	}
+	return err
+}
+
+func (p *Pins) checkCertificate(address string, certificate *ssh.Certificate) error {
 	if !contains(p.authorities, certificate.SignatureKey) {
 		return p.mismatch("a certificate signed by " + ssh.FingerprintSHA256(certificate.SignatureKey))
 	}
 	host, _, err := net.SplitHostPort(address)
 	if err == nil {
-		err = p.checkCertificate(strings.ToLower(host), certificate)
+		err = p.verify(strings.ToLower(host), certificate)
 	}
 	if err == nil {
 		return nil
@@ -258,22 +154,31 @@ func (p *Pins) Check(address string, key ssh.PublicKey) error {
 	}
 }
 
-func (p *Pins) checkCertificate(host string, certificate *ssh.Certificate) error {
+func (p *Pins) verify(host string, certificate *ssh.Certificate) error {
 	if certificate.CertType != ssh.HostCert {
 		return errors.New("it is for a user, not for a host")
 	}
 	if weakness := sshkey.Weakness(certificate.Key); weakness != "" {
 		return fmt.Errorf("it certifies %s", weakness)
 	}
-	checker := ssh.CertChecker{IsRevoked: func(c *ssh.Certificate) bool {
-		return contains(p.revoked, c.Key) || contains(p.revoked, c.SignatureKey)
-	}}
-	return checker.CheckCert(host, certificate)
+	if certificate.Signature.Format == ssh.KeyAlgoRSA {
+		return errors.New("its authority signed with SHA-1, which is not secure; sign with ssh-keygen -t rsa-sha2-512 or an ed25519 authority")
+	}
+	return (&ssh.CertChecker{IsRevoked: p.revokes}).CheckCert(host, certificate)
+}
+
+func (p *Pins) revokes(certificate *ssh.Certificate) bool {
+	return p.isRevoked(certificate.Key) || p.isRevoked(certificate.SignatureKey)
+}
+
+func (p *Pins) isRevoked(key ssh.PublicKey) bool {
+	blob := key.Marshal()
+	return slices.ContainsFunc(p.revoked, func(revoked []byte) bool { return bytes.Equal(revoked, blob) })
 }
 
 func (p *Pins) checkKey(key ssh.PublicKey) error {
 	switch {
-	case contains(p.revoked, key):
+	case p.isRevoked(key):
 		return p.mismatch(ssh.FingerprintSHA256(key) + ", which is marked @revoked")
 	case contains(p.keys, key):
 		return nil

@@ -35,7 +35,7 @@ func TestPinsSpeakForTheHostThatTheyName(t *testing.T) {
 		"the host in other letters":               {"Web-1 " + key, "wEB-1:22", true},
 		"another host":                            {"web-2 " + key, "web-1:22", false},
 		"one of several":                          {"web-2,web-1 " + key, "web-1:22", true},
-		"the host on another port":                {"web-1 " + key, "web-1:2222", false},
+		"the host on another port":                {"web-1 " + key, "web-1:2222", true},
 		"the host and its port":                   {"[web-1]:2222 " + key, "web-1:2222", true},
 		"the usual port, written out":             {"[web-1]:22 " + key, "web-1:22", true},
 		"an IPv6 address":                         {"2001:db8::1 " + key, "[2001:db8::1]:22", true},

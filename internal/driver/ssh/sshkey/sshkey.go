@@ -4,20 +4,21 @@ package sshkey
 import (
 	"crypto/rsa"
 	"fmt"
-	"slices"
-	"strings"
+	"regexp"
 
 	"golang.org/x/crypto/ssh"
 )
 
 const minRSABits = 2048
 
-// IsType reports whether the word begins like the type of a public key.
-func IsType(word string) bool {
-	return slices.ContainsFunc([]string{"ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-"}, func(prefix string) bool {
-		return strings.HasPrefix(word, prefix)
-	})
-}
+// types are the types of public keys and certificates that OpenSSH knows.
+var types = regexp.MustCompile(`^(ssh-(rsa|dss|ed25519|mldsa-(44|65|87))|ecdsa-sha2-nistp(256|384|521)|` +
+	`sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com|` +
+	`(ssh-(rsa|dss|ed25519)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256))-cert-v0[01]@openssh\.com)$`)
+
+// IsType reports whether the word is the type of a public key or certificate. A host
+// may have a name that begins like one.
+func IsType(word string) bool { return types.MatchString(word) }
 
 // Weakness says why the key is not secure, in words that continue "is", or nothing.
 func Weakness(key ssh.PublicKey) string {
