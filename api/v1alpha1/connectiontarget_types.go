@@ -147,19 +147,20 @@ type HostKeys struct {
 	// knownHosts are the accepted keys, one in each item. An item is a bare public
 	// key ("ssh-ed25519 AAAA..."), which is accepted for this target's host and port,
 	// or a known_hosts line with host patterns, hashed names, @cert-authority or
-	// @revoked. DSA keys and RSA keys under 2048 bits are refused. Absent when
-	// configMapRef or secretRef is used.
+	// @revoked. DSA keys and RSA keys under 2048 bits are refused here, unless they are
+	// @revoked. Absent when configMapRef or secretRef is used.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=4096
-	// +kubebuilder:validation:items:XValidation:rule=`self.contains('PRIVATE KEY') || self.contains('b3BlbnNzaC1rZXktdjE') || (self.matches(r'^\s*((@cert-authority|@revoked)[ \t]+)?([^\s@#][^\s]*[ \t]+)?[a-z][a-z0-9@.-]*[ \t]+AAAA[A-Za-z0-9+/]+={0,2}([ \t][^\r\n]*)?\s*$') && !self.matches(r'(^|\s)ssh-dss\s') && !self.matches(r'AAAAB3NzaC1yc2EAAAA(DAQAB(AAAA|AAABA[A-P])|BIwAA(A[A-P]|AQ[A-D]))'))`,message="knownHosts items must be public keys or known_hosts lines",messageExpression=`self.matches(r'(^|\s)ssh-dss\s') ? 'knownHosts must not hold DSA keys (ssh-dss), which are too weak: use the ed25519 key of the server, which ssh-keyscan -t ed25519 prints' : self.matches(r'AAAAB3NzaC1yc2EAAAA(DAQAB(AAAA|AAABA[A-P])|BIwAA(A[A-P]|AQ[A-D]))') ? 'knownHosts must not hold RSA keys under 2048 bits, which are too weak: use the ed25519 key of the server, which ssh-keyscan -t ed25519 prints' : 'knownHosts items must be one public key (ssh-ed25519 AAAA...) or one known_hosts line each: copy a line that ssh-keyscan prints, without its # comments'`
+	// +kubebuilder:validation:items:XValidation:rule=`self.contains('PRIVATE KEY') || self.contains('b3BlbnNzaC1rZXktdjE') || (self.matches(r'^\s*((@cert-authority|@revoked)[ \t]+)?([^\s@#][^\s]*[ \t]+)?[a-z][a-z0-9@.-]*[ \t]+AAAA[A-Za-z0-9+/]+={0,2}([ \t][^\r\n]*)?\s*$') && (self.matches(r'^\s*@revoked\s') || (!self.matches(r'(^|\s)ssh-dss\s') && !self.matches(r'AAAAB3NzaC1yc2EAAAA(DAQAB(AAAA|AAABA[A-P])|BIwAA(A[A-P]|AQ[A-D]))'))))`,message="knownHosts items must be public keys or known_hosts lines",messageExpression=`self.matches(r'(^|\s)ssh-dss\s') ? 'knownHosts must not hold DSA keys (ssh-dss), which are too weak: use the ed25519 key of the server, which ssh-keyscan -t ed25519 prints' : self.matches(r'AAAAB3NzaC1yc2EAAAA(DAQAB(AAAA|AAABA[A-P])|BIwAA(A[A-P]|AQ[A-D]))') ? 'knownHosts must not hold RSA keys under 2048 bits, which are too weak: use the ed25519 key of the server, which ssh-keyscan -t ed25519 prints' : 'knownHosts items must be one public key (ssh-ed25519 AAAA...) or one known_hosts line each: copy a line that ssh-keyscan prints, without its # comments'`
 	// +kubebuilder:validation:XValidation:rule=`!self.exists(k, k.contains('PRIVATE KEY') || k.contains('b3BlbnNzaC1rZXktdjE'))`,message="knownHosts must not hold a private key: put the server's public key here, and replace the private key, which must count as disclosed"
 	KnownHosts []string `json:"knownHosts,omitempty"`
 
-	// configMapRef names the key of a ConfigMap that holds a known_hosts file. Like
+	// configMapRef names the key of a ConfigMap that holds a known_hosts file. Lines
+	// that cannot be used are skipped, as ssh does, and named in CredentialsReady. Like
 	// a Secret it needs the label connpool.dev/credentials: "true", because the
 	// operator reads no object without it. Absent when knownHosts or secretRef is
 	// used.

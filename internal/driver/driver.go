@@ -45,6 +45,12 @@ type Dialer interface {
 	Dial(ctx context.Context) (Conn, error)
 }
 
+// Warner is a Dialer that does without a part of its endpoint.
+type Warner interface {
+	// Warning says without which and why, as safe as an Error's Message; empty if none.
+	Warning() string
+}
+
 // DialFunc opens a byte stream. It has the signature of net.Dialer.DialContext.
 type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 

@@ -65,6 +65,21 @@ func (d *Dialer) Prepare() error {
 	return err
 }
 
+// Warning says without which part of its access d dials; empty if with all, and before
+// it is prepared.
+func (d *Dialer) Warning() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return warningOf(d.prepared)
+}
+
+func warningOf(prepared driver.Dialer) string {
+	if warner, ok := prepared.(driver.Warner); ok {
+		return warner.Warning()
+	}
+	return ""
+}
+
 // Dial makes one connection: once the breaker lets it, the jump host is connected,
 // the budget has a place, and the server is not throttled.
 func (d *Dialer) Dial(ctx context.Context) (driver.Conn, error) {
@@ -131,7 +146,11 @@ func (v *Version) DialAside(
 	if err != nil {
 		return nil, err
 	}
-	passed(driver.StagePrepare, "the credentials and the pinned identity can be used")
+	found := "the credentials and the pinned identity can be used"
+	if warning := warningOf(prepared); warning != "" {
+		found = driver.Sanitize(found + "; " + warning)
+	}
+	passed(driver.StagePrepare, found)
 	done, err := v.admit(ctx)
 	if err != nil {
 		return nil, err

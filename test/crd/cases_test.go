@@ -304,6 +304,7 @@ var accepted = map[string]struct {
 	"a key with a line break behind it":        {sshTarget, change{"spec.ssh.hostKeys.knownHosts": items(ed25519Key + "\n")}},
 	"a certificate authority":                  {sshTarget, change{"spec.ssh.hostKeys.knownHosts": items("@cert-authority *.example.com " + ed25519Key)}},
 	"a revoked key beside a good one":          {sshTarget, change{"spec.ssh.hostKeys.knownHosts": items("@revoked * "+rsaKey(2048, 65537), ed25519Key)}},
+	"weak keys that are revoked": {sshTarget, change{"spec.ssh.hostKeys.knownHosts": items("@revoked * "+dsaKey(), "@revoked "+rsaKey(1024, 65537), ed25519Key)}},
 	"RSA keys of 2048 and 4096 bits":           {sshTarget, change{"spec.ssh.hostKeys.knownHosts": items(rsaKey(2048, 65537), rsaKey(4096, 65537), rsaKey(2048, 35))}},
 	"host keys in a ConfigMap":                 {sshTarget, change{"spec.ssh.hostKeys": map[string]any{"configMapRef": map[string]any{"name": "known", "key": "known_hosts"}}}},
 	"host keys in a Secret":                    {sshTarget, change{"spec.ssh.hostKeys": map[string]any{"secretRef": map[string]any{"name": "known", "key": "known_hosts"}}}},

@@ -47,6 +47,7 @@ type Driver struct{ options Options }
 var (
 	_ driver.Driver    = (*Driver)(nil)
 	_ driver.Dialer    = (*dialer)(nil)
+	_ driver.Warner    = (*dialer)(nil)
 	_ driver.Conn      = (*conn)(nil)
 	_ driver.Execer    = (*conn)(nil)
 	_ driver.Forwarder = (*conn)(nil)
@@ -73,10 +74,13 @@ func (d *Driver) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
 	return &dialer{options: d.options, endpoint: endpoint, credentials: credentials, pins: pins}, nil
 }
 
-// dialer implements driver.Dialer.
+// dialer implements driver.Dialer and driver.Warner.
 type dialer struct {
 	options     Options
 	endpoint    driver.Endpoint
 	credentials *credentials
 	pins        *knownhosts.Pins
 }
+
+// Warning implements driver.Warner.
+func (d *dialer) Warning() string { return d.pins.Warning() }

@@ -76,7 +76,7 @@ func (p *Pins) Warning() string {
 	if len(p.skipped) == 0 {
 		return ""
 	}
-	return "of hostKeys " + p.listSkipped() + ", and is not used"
+	return "hostKeys are used without some lines: " + p.listSkipped()
 }
 
 // maxListed is how many skipped lines are named.

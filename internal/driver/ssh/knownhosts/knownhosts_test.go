@@ -105,6 +105,89 @@ func TestBadPinsAreRefusedWithTheNextStep(t *testing.T) {
 	}
 }
 
+func TestSkippedLinesAreNamed(t *testing.T) {
+	signer, _ := newKey(t)
+	good := "web-1 " + line(signer.PublicKey()) + "\n"
+	tests := map[string]struct{ text, want string }{
+		"nothing is skipped":       {good, ""},
+		"lines of other hosts":     {good + "web-2 ssh-dss AAAA\nweb-2 ssh-ed25519 %%%", ""},
+		"a word":                   {"canary\n" + good, "hostKeys are used without some lines: line 1 is not a host key"},
+		"a weak key":               {good + "web-1 ssh-dss AAAA", "line 2 is a DSA key"},
+		"a merge conflict":         {"<<<<<<< HEAD\n" + good + "=======\n", "line 1 is not a host key"},
+		"a marker for this host":   {"@trusted web-1 ssh-ed25519 AAAA\n" + good, "line 1 has an unknown marker"},
+		"many lines are summed up": {strings.Repeat("canary\n", 9) + good, ", and so on for 6 more"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			p, err := Parse([]byte(tc.text), "web-1:22")
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := p.Warning()
+			if !strings.Contains(got, tc.want) || (tc.want == "") != (got == "") || strings.Contains(got, "canary") {
+				t.Errorf("warning %q, want %q in it", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestAByteOrderMarkHidesNoLine(t *testing.T) {
+	signer, _ := newKey(t)
+	if _, err := Parse([]byte("\ufeffweb-1 "+line(signer.PublicKey())), "web-1:22"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAnOfferedKeyThatIsRevokedIsRefusedWhateverItsKind goes on where the library may not
+// even know the type of the key.
+func TestAnOfferedKeyThatIsRevokedIsRefusedWhateverItsKind(t *testing.T) {
+	good, _ := newKey(t)
+	small, err := ssh.NewPublicKey(&rsaKey(t, 1024).PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, revoked := range map[string]ssh.PublicKey{
+		"a weak key": small, "a good key": good.PublicKey(), "the key in a certificate": hostCertificate(t, good, func(c *ssh.Certificate) {
+			c.Key = good.PublicKey()
+		}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, err := Parse([]byte("@revoked * "+line(revoked)+"\nweb-1 "+line(good.PublicKey())), "web-1:22")
+			if err != nil {
+				t.Fatal(err)
+			}
+			offered := revoked
+			if certificate, ok := revoked.(*ssh.Certificate); ok {
+				offered = certificate.Key
+			}
+			if err := p.Check("web-1:22", offered); err == nil || !strings.Contains(err.Error(), "@revoked") {
+				t.Errorf("Check = %v, want a refusal that says @revoked", err)
+			}
+		})
+	}
+}
+
+func TestAnAuthorityThatSignsWithSHA1IsRefused(t *testing.T) {
+	authority, err := ssh.NewSignerFromKey(rsaKey(t, 2048))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for algorithm, accepted := range map[string]bool{ssh.KeyAlgoRSA: false, ssh.KeyAlgoRSASHA256: true, ssh.KeyAlgoRSASHA512: true} {
+		signer, err := ssh.NewSignerWithAlgorithms(authority.(ssh.AlgorithmSigner), []string{algorithm})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := Parse([]byte("@cert-authority * "+line(authority.PublicKey())), "web-1:22")
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = p.Check("web-1:22", hostCertificate(t, signer, nil))
+		if (err == nil) != accepted || err != nil && driver.AsError(err).Reason != driver.CertificateInvalid {
+			t.Errorf("signed by %s: %v, want accepted: %t", algorithm, err, accepted)
+		}
+	}
+}
+
 func hostCertificate(t *testing.T, authority ssh.Signer, change func(*ssh.Certificate)) *ssh.Certificate {
 	t.Helper()
 	host, _ := newKey(t)
