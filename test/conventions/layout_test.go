@@ -86,6 +86,9 @@ var layout = []row{
 		folder: "internal/driver/standby", is: "sockets that are dialed ahead and watched until they are needed; shared by the drivers",
 	},
 	{
+		folder: "internal/driver/keybounds", is: "how long the keys and chains of a Secret may be; shared by the drivers",
+	},
+	{
 		folder: "internal/driver/ssh", is: "the SSH driver",
 		imports: append([]string{"./internal/driver/ssh/..."}, sharedByDrivers...),
 		modules: []string{"golang.org/x/crypto/ssh/...", "golang.org/x/sys/unix"},
@@ -97,7 +100,7 @@ var layout = []row{
 	},
 	{
 		folder: "internal/driver/ssh/sshkey", is: "private keys in all their formats, and what is wrong with a key",
-		modules: []string{"golang.org/x/crypto/ssh/..."},
+		imports: []string{"./internal/driver/keybounds"}, modules: []string{"golang.org/x/crypto/ssh/..."},
 	},
 	{
 		folder: "internal/driver/docker", is: "the Docker driver",
@@ -321,7 +324,7 @@ var layout = []row{
 // sharedByDrivers is what a driver may import of this module.
 var sharedByDrivers = []string{
 	"./internal/driver", "./internal/driver/keepalive", "./internal/driver/stdio", "./internal/driver/running",
-	"./internal/driver/dialerr", "./internal/driver/standby",
+	"./internal/driver/dialerr", "./internal/driver/standby", "./internal/driver/keybounds",
 }
 
 // apis are the types of both APIs.
