@@ -107,7 +107,7 @@ type SSHTarget struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
-	// +kubebuilder:validation:XValidation:rule=`!self.matches(r'^-|[\s[:cntrl:]]')`,message="user must not start with - or contain spaces, line breaks or control characters: write the login name as the server knows it"
+	// +kubebuilder:validation:XValidation:rule=`!self.matches(r'^[- ]| $|[[:cntrl:]]')`,message="user must not start with -, begin or end with a space, or contain line breaks or control characters: write the login name as the server knows it"
 	User string `json:"user,omitempty"`
 
 	// credentialsRef names the Secret to authenticate with. The Secret needs the
@@ -118,6 +118,16 @@ type SSHTarget struct {
 	// connections, each after its last use.
 	// +required
 	CredentialsRef SecretRef `json:"credentialsRef,omitzero"`
+
+	// loginTimeoutSeconds is how long, in seconds, the operator waits for the server's
+	// greeting and, after the key exchange, for its answer to the login. Raise it for a
+	// server whose logins are slow, because of its DNS or its directory of users. A check
+	// ends after 30 seconds in any case. 10 when absent.
+	// +optional
+	// +kubebuilder:default=10
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=120
+	LoginTimeoutSeconds *int32 `json:"loginTimeoutSeconds,omitempty"`
 
 	// hostKeys says by which keys the server proves its identity. It is required:
 	// there is no way to accept any key, and no credential is offered to a server

@@ -67,6 +67,9 @@ type Endpoint struct {
 	User string
 	// Context of the kubeconfig; Kubernetes only. Empty means its current-context.
 	Context string
+	// LoginTimeout bounds the waits for a server's banner and for its answer to the login;
+	// SSH only. 0 means that of the driver's other stages.
+	LoginTimeout time.Duration
 	// Namespace of requests that name none; Kubernetes only. Empty means that of the
 	// context, or else "default".
 	Namespace string

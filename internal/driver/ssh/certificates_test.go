@@ -71,11 +71,17 @@ func certifiedOpenSSH(t *testing.T, authority ssh.Signer, principal string) driv
 
 func userCertificate(t *testing.T, authority ssh.Signer, user string) map[string][]byte {
 	t.Helper()
+	return changedCertificate(t, authority, user, func(*ssh.Certificate) {})
+}
+
+func changedCertificate(t *testing.T, authority ssh.Signer, user string, change func(*ssh.Certificate)) map[string][]byte {
+	t.Helper()
 	key, text := newKey(t)
 	cert := &ssh.Certificate{
 		Key: key.PublicKey(), CertType: ssh.UserCert, ValidPrincipals: []string{user},
 		ValidAfter: uint64(time.Now().Add(-time.Hour).Unix()), ValidBefore: uint64(time.Now().Add(time.Hour).Unix()),
 	}
+	change(cert)
 	if err := cert.SignCert(rand.Reader, authority); err != nil {
 		t.Fatal(err)
 	}

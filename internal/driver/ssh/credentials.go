@@ -3,6 +3,7 @@ package ssh
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -140,6 +141,43 @@ func (c *credentials) describe() string {
 		return "the key " + ssh.FingerprintSHA256(c.signer.PublicKey())
 	}
 	return "the password"
+}
+
+// suspect says what in the credentials themselves may be why a server refuses them for
+// the user, to be added to a sentence. It is empty if there is nothing.
+func (c *credentials) suspect(user string) string {
+	switch {
+	case c.certificate != nil:
+		return suspectCertificate(c.certificate, user)
+	case c.signer != nil && c.signer.PublicKey().Type() == ssh.KeyAlgoRSA:
+		return ". If the server is old, it may take SHA-1 signatures of RSA keys only: use an ed25519 key"
+	}
+	return ""
+}
+
+// suspectCertificate names what in a certificate limits where it is good for a login.
+func suspectCertificate(c *ssh.Certificate, user string) string {
+	var parts []string
+	switch {
+	case len(c.ValidPrincipals) == 0:
+		parts = append(parts, "no principals, without which sshd accepts it for no user")
+	case !slices.Contains(c.ValidPrincipals, user):
+		parts = append(parts, "the principals "+strings.Join(c.ValidPrincipals, ", ")+", but not "+user)
+	}
+	for _, option := range slices.Sorted(maps.Keys(c.CriticalOptions)) {
+		switch option {
+		case "source-address":
+			parts = append(parts, "the source-address "+c.CriticalOptions[option]+", which must be the operator's")
+		case "force-command", "verify-required":
+			parts = append(parts, "the critical option "+option)
+		default:
+			parts = append(parts, "the critical option "+option+", which sshd may not know")
+		}
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return ". " + driver.Sanitize("The certificate has "+strings.Join(parts, ", and "))
 }
 
 // method returns a way to authenticate that the server allows, or nil.
