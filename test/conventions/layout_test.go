@@ -90,8 +90,17 @@ var layout = []row{
 	},
 	{
 		folder: "internal/driver/ssh", is: "the SSH driver",
-		imports: sharedByDrivers, modules: []string{"golang.org/x/crypto/ssh/...", "golang.org/x/sys/unix"},
-		lines: 2500, because: aDriver,
+		imports: append([]string{"./internal/driver/ssh/..."}, sharedByDrivers...),
+		modules: []string{"golang.org/x/crypto/ssh/...", "golang.org/x/sys/unix"},
+		lines:   2500, because: aDriver,
+	},
+	{
+		folder: "internal/driver/ssh/knownhosts", is: "the host keys that a target pins, and the check of what a server proves",
+		imports: []string{"./internal/driver", "./internal/driver/ssh/sshkey"}, modules: []string{"golang.org/x/crypto/ssh/..."},
+	},
+	{
+		folder: "internal/driver/ssh/sshkey", is: "private keys in all their formats, and what is wrong with a key",
+		imports: []string{"./internal/driver/keybounds"}, modules: []string{"golang.org/x/crypto/ssh/..."},
 	},
 	{
 		folder: "internal/driver/docker", is: "the Docker driver",
