@@ -128,7 +128,8 @@ type Execer interface {
 	// Exec runs one command to its end. A nil error means Completed: the command
 	// ended with the status. Otherwise the error is an *Error whose Started tells
 	// NotStarted from Unknown. When ctx ends, the remote process is signaled where the
-	// server allows it, and the outcome is Unknown.
+	// server allows it, and the outcome is Unknown. The message then says what is known
+	// of the end of the process.
 	//
 	// Exec returns only when it does not use the streams anymore, except for a Read of
 	// Stdin that has not returned.

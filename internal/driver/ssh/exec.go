@@ -75,11 +75,9 @@ func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 		copying.Wait()
 		return e.result()
 	case <-ctx.Done():
-		e.terminate()
-		return driver.ExitStatus{}, unknown(ctx, driver.StageRun)
+		return driver.ExitStatus{}, e.canceled(ctx, driver.StageRun)
 	case what := <-e.streams.Broken:
-		e.terminate()
-		return driver.ExitStatus{}, driver.Unknownf(driver.Unreachable, driver.StageRun, "%s; the command was signaled to end", what)
+		return driver.ExitStatus{}, e.terminate(driver.Unknownf(driver.Unreachable, driver.StageRun, "%s", what))
 	}
 }
 
@@ -106,9 +104,8 @@ func (e *execution) discard(err error) error {
 // callOff ends a command whose caller leaves before the server has answered its start.
 func (e *execution) callOff(ctx context.Context) error {
 	if e.decided.CompareAndSwap(false, true) {
-		err := unknown(ctx, driver.StageStart)
-		err.Started = false
-		return e.discard(err)
+		return e.discard(driver.Errorf(driver.Timeout, driver.StageStart,
+			"the caller gave up before the command was started").Because(context.Cause(ctx)))
 	}
 	select { // the signal must not be sent before the start
 	case err := <-e.answered:
@@ -117,29 +114,43 @@ func (e *execution) callOff(ctx context.Context) error {
 		}
 	case <-time.After(e.conn.options.KillGrace):
 	}
-	e.terminate()
-	return unknown(ctx, driver.StageStart)
+	return e.canceled(ctx, driver.StageStart)
 }
 
-func unknown(ctx context.Context, stage driver.Stage) *driver.Error {
-	return driver.Unknownf(driver.Timeout, stage,
-		"the caller did not wait any longer; the command was signaled to end").Because(context.Cause(ctx))
+func (e *execution) canceled(ctx context.Context, stage driver.Stage) error {
+	return e.terminate(driver.Unknownf(driver.Timeout, stage, "the command was canceled").Because(context.Cause(ctx)))
 }
 
-// terminate signals the command to end, then kills it. The signal comes first, because
-// the reader of the output may be slow. Some servers ignore signals, but closing the
-// channel ends at least a command with a terminal.
-func (e *execution) terminate() {
+// terminate ends the command as far as the server lets it, and adds to the reason what
+// is known of that.
+func (e *execution) terminate(why *driver.Error) error {
+	why.Message += "; " + e.signalToEnd()
+	if !e.channel.hasEnded() {
+		why.Leftover = e.channel.ended
+	}
+	return why
+}
+
+// signalToEnd signals the command to end, then kills it, and returns what came of it.
+// The signal comes first, because the reader of the output may be slow.
+//
+// Servers do not say whether they pass a signal on, and closing the channel ends
+// nothing but a command with a terminal. OpenSSH signals no process of root, nor that
+// of a forced command, and keeps the channel open until it has ended.
+func (e *execution) signalToEnd() string {
 	go e.channel.signal("TERM")
 	e.streams.Silence()
-	if e.channel.endsWithin(e.conn.options.KillGrace) {
-		return
+	if e.channel.endsWithin(e.conn.options.KillGrace) && e.channel.exited {
+		return "it was signaled, and has ended"
 	}
 	go func() {
 		e.channel.signal("KILL")
 		_ = e.channel.Close()
 	}()
-	e.channel.endsWithin(e.conn.options.KillGrace)
+	if e.channel.endsWithin(e.conn.options.KillGrace) && e.channel.exited {
+		return "it was signaled, and its first process has ended; others that it started may still run"
+	}
+	return "the server did not confirm that the command ended; it may still run"
 }
 
 func (e *execution) send() {
