@@ -141,7 +141,7 @@ type Execer interface {
 type Command struct {
 	// Place is where in the target it runs.
 	Place Place
-	// Argv is quoted for a POSIX shell, so that arguments arrive as given.
+	// Argv is quoted for the shells on the way, so that arguments arrive as given.
 	Argv []string
 	// Shell is a command line that the remote shell interprets.
 	Shell string
@@ -251,15 +251,4 @@ type Listener interface {
 	// Listen listens on address as seen from the target. The network is "tcp"
 	// or "unix". The listener ends with the connection.
 	Listen(ctx context.Context, network, address string) (net.Listener, error)
-}
-
-// Quote turns words into a command line that any POSIX shell splits into the same
-// words. Everything is quoted, since even a plain word can be a reserved one (if)
-// or an assignment (a=b).
-func Quote(words []string) string {
-	quoted := make([]string, len(words))
-	for i, word := range words {
-		quoted[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-	}
-	return strings.Join(quoted, " ")
 }

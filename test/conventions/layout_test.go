@@ -86,8 +86,11 @@ var layout = []row{
 		folder: "internal/driver/standby", is: "sockets that are dialed ahead and watched until they are needed; shared by the drivers",
 	},
 	{
+		folder: "internal/driver/shellquote", is: "words as a command line, from which any login shell gets the same words",
+	},
+	{
 		folder: "internal/driver/ssh", is: "the SSH driver",
-		imports: sharedByDrivers, modules: []string{"golang.org/x/crypto/ssh/...", "golang.org/x/sys/unix"},
+		imports: append([]string{"./internal/driver/shellquote"}, sharedByDrivers...), modules: []string{"golang.org/x/crypto/ssh/...", "golang.org/x/sys/unix"},
 		lines: 2500, because: aDriver,
 	},
 	{
@@ -152,7 +155,7 @@ var layout = []row{
 	},
 	{
 		folder: "internal/session", is: "a shell that stays, on any connection that runs commands",
-		imports: []string{"./internal/driver"}, modules: []string{"golang.org/x/sync/semaphore"},
+		imports: []string{"./internal/driver", "./internal/driver/shellquote"}, modules: []string{"golang.org/x/sync/semaphore"},
 	},
 	{
 		folder: "internal/session/sessiontest", is: "a shell for tests of sessions",

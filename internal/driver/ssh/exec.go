@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,12 +15,16 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/shellquote"
 	"github.com/connpool/connpool/internal/driver/stdio"
 )
 
 // Exec implements driver.Execer.
 func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.Streams) (driver.ExitStatus, error) {
 	request, err := newRequest(command)
+	if err == nil {
+		err = c.refuseForWindows(command.Argv)
+	}
 	if err != nil {
 		return driver.ExitStatus{}, err
 	}
@@ -261,13 +266,39 @@ func newRequest(command driver.Command) (request, error) {
 	}
 	switch {
 	case len(command.Argv) > 0:
-		return request{"exec", payload(driver.Quote(command.Argv))}, nil
+		return requestOf(command.Argv)
 	case command.Shell != "":
 		return request{"exec", payload(command.Shell)}, nil
 	case command.Subsystem != "":
 		return request{"subsystem", payload(command.Subsystem)}, nil
 	}
 	return request{kind: "shell"}, nil
+}
+
+// maxLine is what Linux takes as one argument, less a NUL byte: sshd passes the whole
+// line to the login shell in one.
+const maxLine = 128<<10 - 1
+
+func requestOf(argv []string) (request, error) {
+	line := shellquote.Login(argv)
+	if len(line) > maxLine {
+		return request{}, driver.Errorf(driver.ProtocolError, driver.StageStart,
+			"the command has %d bytes when it is quoted for the login shell, which takes less than 128 KiB; send long text as input",
+			len(line))
+	}
+	return request{"exec", payload(line)}, nil
+}
+
+// refuseForWindows returns an error for words of which cmd, the usual shell of OpenSSH
+// for Windows, would execute a part: it knows no single quotes.
+func (c *conn) refuseForWindows(argv []string) error {
+	special := func(word string) bool { return strings.ContainsAny(word, "&|<>^%\"\r\n") }
+	if !strings.Contains(c.info.ServerVersion, "Windows") || !slices.ContainsFunc(argv, special) {
+		return nil
+	}
+	return driver.Errorf(driver.ProtocolError, driver.StageStart,
+		"an argument holds a character (such as & or %%) by which the shell of this Windows server may execute a part of it; "+
+			"send a line for that shell instead (--shell, or the field shell)")
 }
 
 func payload(text string) []byte { return ssh.Marshal(&struct{ Text string }{text}) }
