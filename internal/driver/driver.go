@@ -147,7 +147,7 @@ type Command struct {
 	Shell string
 	// Subsystem names a service of the remote server, such as "sftp".
 	Subsystem string
-	// Env is offered to the server, which may ignore it.
+	// Env is set for the command. If the server refuses a variable, nothing is started.
 	Env map[string]string
 	// TTY asks for a pseudo terminal; stderr then arrives on stdout.
 	TTY *TTY

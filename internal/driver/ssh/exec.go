@@ -177,10 +177,8 @@ func (e *execution) send() {
 
 // start returns nil once the server has accepted the command.
 func (e *execution) start() error {
-	for _, name := range slices.Sorted(maps.Keys(e.command.Env)) {
-		// No answer is asked for: servers refuse most variables, which is not a failure.
-		variable := struct{ Name, Value string }{name, e.command.Env[name]}
-		_, _ = e.channel.SendRequest("env", false, ssh.Marshal(&variable))
+	if err := e.setEnvironment(); err != nil {
+		return err
 	}
 	if err := e.requestTerminal(); err != nil {
 		return err
@@ -217,6 +215,25 @@ func (e *execution) unanswered(err error, written bool) error {
 		Reason: driver.ProtocolError, Stage: driver.StageStart, Started: written, Err: err,
 		Message: "the server closed the session instead of starting the command",
 	}
+}
+
+// setEnvironment waits for the server's answer to each variable, because the command
+// must not run without one. The library has one request of a channel under way at a
+// time.
+func (e *execution) setEnvironment() error {
+	for _, name := range slices.Sorted(maps.Keys(e.command.Env)) {
+		variable := struct{ Name, Value string }{name, e.command.Env[name]}
+		ok, err := e.channel.SendRequest("env", true, ssh.Marshal(&variable))
+		switch {
+		case err != nil:
+			return e.unanswered(err, false)
+		case !ok:
+			return driver.Errorf(driver.ProtocolError, driver.StageStart,
+				"the server does not take the variable %s; allow it with AcceptEnv in its sshd_config, "+
+					"or set it in the command (env NAME=value program)", driver.Sanitize(name))
+		}
+	}
+	return nil
 }
 
 func (e *execution) requestTerminal() error {
