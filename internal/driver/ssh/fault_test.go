@@ -369,6 +369,46 @@ func TestEnvironmentAndSubsystemReachTheServer(t *testing.T) {
 	}
 }
 
+func TestRekeysThatFollowDataEndNoConnection(t *testing.T) {
+	for _, limit := range []string{"1M", "4M"} {
+		t.Run(limit, func(t *testing.T) {
+			_, endpoint := startOpenSSH(t, "RekeyLimit "+limit)
+			conn := mustDial(t, Options{}, endpoint)
+			const size = 200 << 20
+			for name, streams := range map[string]driver.Streams{
+				"output": {}, "input": {Stdin: io.LimitReader(zeros{}, size)},
+			} {
+				line := fmt.Sprintf("head -c %d /dev/zero", size)
+				if streams.Stdin != nil {
+					line = "wc -c"
+				}
+				var count counter
+				streams.Stdout = &count
+				status, err := conn.Exec(t.Context(), driver.Command{Shell: line}, streams)
+				if err != nil || status.Code != 0 || streams.Stdin == nil && count != size {
+					t.Errorf("%s: %+v, %v after %d bytes", name, status, err, count)
+				}
+			}
+			mustRun(t, conn)
+		})
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+type counter int64
+
+// Write implements io.Writer.
+func (c *counter) Write(p []byte) (int, error) {
+	*c += counter(len(p))
+	return len(p), nil
+}
+
 // reconfigure changes what the server's configuration says, for later connections.
 func reconfigure(t *testing.T, server *openssh.Server, from, to string) {
 	t.Helper()
