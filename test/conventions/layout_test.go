@@ -89,8 +89,11 @@ var layout = []row{
 		folder: "internal/driver/keybounds", is: "how long the keys and chains of a Secret may be; shared by the drivers",
 	},
 	{
+		folder: "internal/driver/shellquote", is: "words as a command line, from which any login shell gets the same words",
+	},
+	{
 		folder: "internal/driver/ssh", is: "the SSH driver",
-		imports: append([]string{"./internal/driver/ssh/..."}, sharedByDrivers...),
+		imports: append([]string{"./internal/driver/shellquote", "./internal/driver/ssh/..."}, sharedByDrivers...),
 		modules: []string{"golang.org/x/crypto/ssh/...", "golang.org/x/sys/unix"},
 		lines:   2500, because: aDriver,
 	},
@@ -178,7 +181,7 @@ var layout = []row{
 	},
 	{
 		folder: "internal/session", is: "a shell that stays, on any connection that runs commands",
-		imports: []string{"./internal/driver"}, modules: []string{"golang.org/x/sync/semaphore"},
+		imports: []string{"./internal/driver", "./internal/driver/shellquote"}, modules: []string{"golang.org/x/sync/semaphore"},
 	},
 	{
 		folder: "internal/session/sessiontest", is: "a shell for tests of sessions",
