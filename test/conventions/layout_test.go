@@ -283,8 +283,16 @@ var layout = []row{
 		folder: "internal/cli/listen", is: "the local ends of forwards and proxies",
 	},
 	{
-		folder: "internal/cli/cp", is: "the command cp: files, over sftp",
+		folder: "internal/cli/cp/sftpclient", is: "an sftp client on a target, guarded against what servers send, and why there is none",
 		imports: commands, modules: append([]string{"github.com/pkg/sftp"}, terminalModules...),
+	},
+	{
+		folder: "internal/cli/cp/progress", is: "how much of a copy is done, shown on a terminal",
+		imports: []string{"./internal/cli/terminal"},
+	},
+	{
+		folder: "internal/cli/cp", is: "the command cp: files, over sftp",
+		imports: append([]string{"./internal/cli/cp/..."}, commands...), modules: append([]string{"github.com/pkg/sftp"}, terminalModules...),
 		lines: 1200, because: "a planner, a transfer and the guards against hostile servers belong to one copy",
 	},
 	{
