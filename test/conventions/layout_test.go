@@ -38,7 +38,7 @@ var layout = []row{
 	},
 	{
 		folder: "client", is: "the Go client of the live API: commands and streams with their outcomes",
-		imports: []string{"./api/live/v1alpha1", "./internal/halfclose", "./internal/kubestream"},
+		imports: []string{"./api/live/v1alpha1", "./internal/halfclose", "./internal/kubestream", "./internal/redirect"},
 		modules: []string{
 			"k8s.io/apimachinery/...", "k8s.io/client-go/...", "k8s.io/streaming/...", "k8s.io/utils/...",
 			"github.com/gorilla/websocket", "github.com/moby/spdystream/...",
@@ -162,6 +162,9 @@ var layout = []row{
 		folder: "internal/halfclose", is: "the end of one direction of an upgraded connection, across proxies that would end both",
 	},
 	{
+		folder: "internal/redirect", is: "the redirects of a target, across proxies that refuse them",
+	},
+	{
 		folder: "internal/stream", is: "the server side of Kubernetes' exec and port-forward protocols",
 		imports: []string{"./internal/driver", "./internal/kubestream"},
 		modules: []string{
@@ -207,7 +210,7 @@ var layout = []row{
 	},
 	{
 		folder: "internal/registry/proxy", is: "requests passed on to a target's HTTP API",
-		imports: append([]string{"./internal/halfclose"}, requests...), modules: kubernetes,
+		imports: append([]string{"./internal/halfclose", "./internal/redirect"}, requests...), modules: kubernetes,
 	},
 	{
 		folder: "internal/registry/forward", is: "port-forwards, and their limits",
