@@ -23,6 +23,7 @@ import (
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
+	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/plugin"
 	"github.com/connpool/connpool/internal/cli/remote"
@@ -34,6 +35,7 @@ type options struct {
 	command remote.Command
 	stdin   bool
 	quiet   bool
+	tty     ttyMode
 }
 
 // New returns the command exec.
@@ -46,7 +48,8 @@ func New(f *plugin.Factory) *cobra.Command {
 			"It runs on a host; in the --container of a Docker engine; or in the --pod of a\n" +
 			"cluster. Its arguments arrive as given; no shell interprets them unless --shell\n" +
 			"asks for it. Without -i the command's input is empty. Without a command, -it opens\n" +
-			"a shell. Ctrl-C signals the command; a second one leaves at once.\n\n" +
+			"a shell. -t gives the command a terminal if there is one here, and -tt in any case.\n" +
+			"Ctrl-C ends the command, as far as its target allows; a second one leaves at once.\n\n" +
 			"The exit code is the command's, or 128 plus the number of the signal that ended\n" +
 			"it. Two codes are this program's own, and come with a message:\n\n" +
 			"  254  the command surely did not run: it is safe to try again\n" +
@@ -67,7 +70,7 @@ func New(f *plugin.Factory) *cobra.Command {
 	o.command.Place.Register(flags)
 	o.command.RegisterTarget(f, command)
 	flags.BoolVarP(&o.stdin, "stdin", "i", false, "Pass input on to the command")
-	flags.BoolVarP(&o.command.TTY, "tty", "t", false, "Give the command a terminal")
+	flags.VarPF(&o.tty, "tty", "t", "Give the command a terminal; twice, or --tty=always: also if there is none here").NoOptDefVal = "true"
 	flags.BoolVar(&o.command.Shell, "shell", false, "Let the remote user's shell interpret the command")
 	flags.StringArrayVar(&o.command.Env, "env", nil, remote.EnvUsage)
 	flags.DurationVar(&o.command.Timeout, "timeout", 0, "End the command after this long, such as 30s; 0 means never")
@@ -104,13 +107,18 @@ func (o *options) complete(command *cobra.Command, args []string) error {
 	if err := o.command.Read(command, args); err != nil {
 		return exit.Hint(err, "For example: %s exec web/web-1 -- uptime", o.Name)
 	}
-	if o.command.TTY && !terminal.Is(o.In) {
-		o.command.TTY = false
-		if !o.quiet {
-			fmt.Fprintln(o.ErrOut, "note: without a terminal: standard input is none")
-		}
+	o.command.TTY = o.tty == ttyAlways || o.tty == ttyIfHere && terminal.Is(o.In)
+	if o.tty == ttyIfHere && !o.command.TTY {
+		o.note("without a terminal: standard input is none; -tt asks for one in any case")
 	}
 	return nil
+}
+
+// note says something that is neither of the command nor an error.
+func (o *options) note(text string) {
+	if !o.quiet {
+		fmt.Fprintln(o.ErrOut, "note:", display.OneLine(text))
+	}
 }
 
 func (o *options) validate() error {
@@ -130,12 +138,21 @@ func (o *options) validateShell() error {
 
 func (o *options) run(ctx context.Context, live *client.Client) error {
 	result, err := o.stream(ctx, live.Pool(o.Namespace, o.command.Pool))
+	if own, ok := errors.AsType[*client.ExitError](err); ok && own.Code == notFound {
+		if hint := o.command.ShellHint(); hint != "" {
+			o.note(hint)
+		}
+	}
 	ending := remote.Ending{
-		Quiet: o.quiet, Interrupted: remote.Signaled,
+		Quiet: o.quiet, Interrupted: remote.Canceled,
 		Asked: cluster.AskedToStream("exec", o.Namespace, o.command.Pool, o.command.Target),
 	}
 	return ending.Error(ctx, o.Cluster, result, err)
 }
+
+// notFound is the exit code of shells, containers and pods for a program that does
+// not exist.
+const notFound = 127
 
 // stream runs the command, in a raw terminal if it has one.
 func (o *options) stream(ctx context.Context, pool *client.Pool) (client.Result, error) {
@@ -144,6 +161,10 @@ func (o *options) stream(ctx context.Context, pool *client.Pool) (client.Result,
 		command.Stdin = o.In
 	}
 	if !o.command.TTY {
+		return pool.Stream(ctx, command, streams)
+	}
+	if !terminal.Is(o.In) {
+		streams.Terminal = &client.Terminal{Term: os.Getenv("TERM"), Size: terminal.SizeOf(o.Out)}
 		return pool.Stream(ctx, command, streams)
 	}
 	raw, err := terminal.MakeRaw(ctx, o.In)
