@@ -15,7 +15,6 @@ package exec
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -23,7 +22,6 @@ import (
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
-	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/plugin"
 	"github.com/connpool/connpool/internal/cli/remote"
@@ -108,17 +106,10 @@ func (o *options) complete(command *cobra.Command, args []string) error {
 		return exit.Hint(err, "For example: %s exec web/web-1 -- uptime", o.Name)
 	}
 	o.command.TTY = o.tty == ttyAlways || o.tty == ttyIfHere && terminal.Is(o.In)
-	if o.tty == ttyIfHere && !o.command.TTY {
-		o.note("without a terminal: standard input is none; -tt asks for one in any case")
+	if o.tty == ttyIfHere && !o.command.TTY && !o.quiet {
+		exit.PrintNote(o.ErrOut, "without a terminal: standard input is none; -tt asks for one in any case")
 	}
 	return nil
-}
-
-// note says something that is neither of the command nor an error.
-func (o *options) note(text string) {
-	if !o.quiet {
-		fmt.Fprintln(o.ErrOut, "note:", display.OneLine(text))
-	}
 }
 
 func (o *options) validate() error {
@@ -138,21 +129,12 @@ func (o *options) validateShell() error {
 
 func (o *options) run(ctx context.Context, live *client.Client) error {
 	result, err := o.stream(ctx, live.Pool(o.Namespace, o.command.Pool))
-	if own, ok := errors.AsType[*client.ExitError](err); ok && own.Code == notFound {
-		if hint := o.command.ShellHint(); hint != "" {
-			o.note(hint)
-		}
-	}
 	ending := remote.Ending{
-		Quiet: o.quiet, Interrupted: remote.Canceled,
+		Quiet: o.quiet, Interrupted: remote.Canceled, Command: &o.command, Notes: o.ErrOut,
 		Asked: cluster.AskedToStream("exec", o.Namespace, o.command.Pool, o.command.Target),
 	}
 	return ending.Error(ctx, o.Cluster, result, err)
 }
-
-// notFound is the exit code of shells, containers and pods for a program that does
-// not exist.
-const notFound = 127
 
 // stream runs the command, in a raw terminal if it has one.
 func (o *options) stream(ctx context.Context, pool *client.Pool) (client.Result, error) {

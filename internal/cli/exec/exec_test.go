@@ -221,7 +221,7 @@ func TestALineThatIsNoProgramGetsAHint(t *testing.T) {
 	}{
 		"a pipeline":                    {[]string{"ls | wc -l"}, 127, `note: "ls | wc -l" was taken for the name of one program; with --shell`},
 		"a program with its argument":   {[]string{"systemctl status"}, 127, "with --shell"},
-		"an assignment":                 {[]string{"FOO=1", "env"}, 127, `"FOO=1" was taken for the name of a program; --env sets a variable`},
+		"an assignment":                 {[]string{"FOO=1", "env"}, 127, `"FOO=1" was taken for the name of a program; with --shell`},
 		"a misspelled program":          {[]string{"sl", "-l"}, 127, ""},
 		"a path with an equals sign":    {[]string{"/opt/a=b/run"}, 127, ""},
 		"a line that failed":            {[]string{"ls | wc -l"}, 1, ""},

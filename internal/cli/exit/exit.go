@@ -106,3 +106,10 @@ func PrintHint(out io.Writer, err error) {
 		fmt.Fprintf(out, "\n%s\n", display.Printable(hint))
 	}
 }
+
+// PrintNote prints what is neither an error nor output of a command, unless it is empty.
+func PrintNote(out io.Writer, text string) {
+	if text != "" {
+		fmt.Fprintln(out, "note:", display.OneLine(text))
+	}
+}

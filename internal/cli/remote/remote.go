@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -120,10 +121,14 @@ func (c *Command) ReadPool(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-// ShellHint returns what to say about a command that the target did not find, if it
-// looks like a line for a shell; "" if it does not.
-func (c *Command) ShellHint() string {
-	if c.Shell || len(c.Words) == 0 {
+// notFound is the exit code of shells, containers and pods for a program that does
+// not exist.
+const notFound = 127
+
+// Note returns what to say about a command that ended with an exit code: that it looks
+// like a line for a shell, if no program was found. It is "" if there is nothing to say.
+func (c *Command) Note(exitCode int) string {
+	if exitCode != notFound || c.Shell || len(c.Words) == 0 {
 		return ""
 	}
 	first := c.Words[0]
@@ -132,7 +137,7 @@ func (c *Command) ShellHint() string {
 	case len(c.Words) == 1 && strings.ContainsAny(first, " \t\n|&;<>()$`*?"):
 		return fmt.Sprintf("%q was taken for the name of one program; with --shell the target's shell interprets it", first)
 	case assigns && !strings.Contains(name, "/"):
-		return fmt.Sprintf("%q was taken for the name of a program; --env sets a variable, and --shell takes a line", first)
+		return fmt.Sprintf("%q was taken for the name of a program; with --shell the target's shell sets the variable", first)
 	}
 	return ""
 }
@@ -251,6 +256,9 @@ type Ending struct {
 	Asked cluster.Asked
 	// Interrupted says what Ctrl-C did to the command.
 	Interrupted string
+	// Command that has ended, and where notes about it go.
+	Command *Command
+	Notes   io.Writer
 }
 
 // Canceled is what Ctrl-C does to a command that has a stream of its own. The stream
@@ -264,6 +272,9 @@ func (e Ending) Error(ctx context.Context, c *cluster.Cluster, result client.Res
 		return nil
 	}
 	if own, ok := errors.AsType[*client.ExitError](err); ok {
+		if !e.Quiet {
+			exit.PrintNote(e.Notes, e.Command.Note(own.Code))
+		}
 		return exit.With(own.Code)
 	}
 	code, err := e.withoutCode(ctx, c, result, err)

@@ -54,6 +54,15 @@ func TestRunMarksLinesAndSumsUp(t *testing.T) {
 	clitest.WantStderr(t, f.Run("run", "web", "-l", "app=db", "--", "it"), 1, "no target of pool web has the labels app=db")
 }
 
+func TestALineThatIsNoProgramGetsOneHint(t *testing.T) {
+	f := hosts(t, map[string]clitest.RemoteFunc{"web-1": prints("", "", 127), "web-2": prints("", "", 127)})
+	got := f.Run("run", "web", "--all", "--", "ls | wc -l")
+	clitest.WantStderr(t, got, 1, `note: "ls | wc -l" was taken for the name of one program`)
+	if n := strings.Count(got.Stderr, "note:"); n != 1 {
+		t.Errorf("%d notes:\n%s", n, got.Stderr)
+	}
+}
+
 func TestRunForPrograms(t *testing.T) {
 	f := hosts(t, map[string]clitest.RemoteFunc{
 		"web-1": prints(strings.Repeat("x", maxKeptOutput+1), "err", 0),

@@ -12,6 +12,7 @@ import (
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/cli/display"
+	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/terminal"
 )
 
@@ -144,6 +145,12 @@ func (o *options) summary(results []targetResult) {
 		fmt.Fprintln(o.ErrOut, marks[i], line)
 	}
 	fmt.Fprintf(o.ErrOut, "\n%d of %s succeeded\n", good, display.Count(len(results), "target", "targets"))
+	for i := range results {
+		if code := results[i].ExitCode; code != nil && o.command.Note(*code) != "" {
+			exit.PrintNote(o.ErrOut, o.command.Note(*code))
+			return // the same is true of the others
+		}
+	}
 }
 
 func (r *targetResult) exit() string {
