@@ -38,7 +38,7 @@ var layout = []row{
 	},
 	{
 		folder: "client", is: "the Go client of the live API: commands and streams with their outcomes",
-		imports: []string{"./api/live/v1alpha1", "./internal/halfclose", "./internal/kubestream"},
+		imports: []string{"./api/live/v1alpha1", "./internal/halfclose", "./internal/kubestream", "./internal/redirect"},
 		modules: []string{
 			"k8s.io/apimachinery/...", "k8s.io/client-go/...", "k8s.io/streaming/...", "k8s.io/utils/...",
 			"github.com/gorilla/websocket", "github.com/moby/spdystream/...",
@@ -191,6 +191,9 @@ var layout = []row{
 		folder: "internal/halfclose", is: "the end of one direction of an upgraded connection, across proxies that would end both",
 	},
 	{
+		folder: "internal/redirect", is: "the redirects of a target, across proxies that refuse them",
+	},
+	{
 		folder: "internal/stream", is: "the server side of Kubernetes' exec and port-forward protocols",
 		imports: []string{"./internal/driver", "./internal/kubestream", "./internal/spdyframe"},
 		modules: []string{
@@ -237,7 +240,7 @@ var layout = []row{
 	},
 	{
 		folder: "internal/registry/proxy", is: "requests passed on to a target's HTTP API",
-		imports: append([]string{"./internal/halfclose"}, requests...), modules: kubernetes,
+		imports: append([]string{"./internal/halfclose", "./internal/redirect"}, requests...), modules: kubernetes,
 	},
 	{
 		folder: "internal/registry/forward", is: "port-forwards, and their limits",
@@ -314,8 +317,16 @@ var layout = []row{
 		folder: "internal/cli/listen", is: "the local ends of forwards and proxies",
 	},
 	{
-		folder: "internal/cli/cp", is: "the command cp: files, over sftp",
+		folder: "internal/cli/cp/sftpclient", is: "an sftp client on a target, guarded against what servers send, and why there is none",
 		imports: commands, modules: append([]string{"github.com/pkg/sftp"}, terminalModules...),
+	},
+	{
+		folder: "internal/cli/cp/progress", is: "how much of a copy is done, shown on a terminal",
+		imports: []string{"./internal/cli/terminal"},
+	},
+	{
+		folder: "internal/cli/cp", is: "the command cp: files, over sftp",
+		imports: append([]string{"./internal/cli/cp/..."}, commands...), modules: append([]string{"github.com/pkg/sftp"}, terminalModules...),
 		lines: 1200, because: "a planner, a transfer and the guards against hostile servers belong to one copy",
 	},
 	{
