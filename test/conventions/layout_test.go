@@ -109,7 +109,7 @@ var layout = []row{
 		folder: "internal/driver/docker", is: "the Docker driver",
 		imports: sharedByDrivers,
 		modules: []string{"github.com/docker/docker/...", "github.com/containerd/errdefs", "golang.org/x/net/http/httpguts"},
-		lines:   2500, because: aDriver,
+		lines:   2600, because: aDriver,
 	},
 	{
 		folder: "internal/driver/kube", is: "the Kubernetes driver",
@@ -134,6 +134,7 @@ var layout = []row{
 		modules: []string{
 			"k8s.io/apimachinery/...", "k8s.io/streaming/...", "github.com/gorilla/websocket", "github.com/moby/spdystream/...",
 		},
+		lines: 1200, because: "it speaks two protocols, and bounds what a hostile server may send",
 	},
 	{
 		folder: "internal/kubeconfig", is: "what a context of a kubeconfig refers to, read within bounds and once for each content",
@@ -205,6 +206,7 @@ var layout = []row{
 		folder: "internal/registry/use", is: "what all uses share: permission, limits, lease, result, audit, and why a lease is refused",
 		imports: append([]string{"./internal/connpool", "./internal/registry/naming", "./internal/registry/quota"}, belowUse...),
 		modules: kubernetes,
+		lines:   1300, because: "every rule that all uses obey is in one place",
 	},
 	{
 		folder: "internal/registry/refusal", is: "the HTTP status and the causes of every refused request",
