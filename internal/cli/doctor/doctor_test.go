@@ -78,6 +78,13 @@ func TestDoctorDistinguishesWhatIsBrokenFromWhatIsDenied(t *testing.T) {
 				_, _ = out.Write([]byte(`{"status":{"conditions":[{"type":"Available","status":"False","reason":"MissingEndpoints","message":"no endpoints"}]}}`))
 			},
 		},
+		"the logs of all replicas are proposed": {
+			path: "/apis/apiregistration.k8s.io/v1/apiservices/v1alpha1.live.connpool.dev", code: 1,
+			line: "logs -l app.kubernetes.io/name=connpool --prefix",
+			answer: func(out http.ResponseWriter, _ *http.Request) {
+				_, _ = out.Write([]byte(`{"status":{"conditions":[{"type":"Available","status":"False","reason":"FailedDiscoveryCheck"}]}}`))
+			},
+		},
 		"the APIService may not be read": {
 			path: "/apis/apiregistration.k8s.io/v1/apiservices/v1alpha1.live.connpool.dev", code: 0, line: "! APIService",
 			answer: func(out http.ResponseWriter, _ *http.Request) { out.WriteHeader(http.StatusForbidden) },

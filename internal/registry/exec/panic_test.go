@@ -40,7 +40,7 @@ func TestAPanicGivesBackWhatACommandHolds(t *testing.T) {
 		t.Run("in "+where, func(t *testing.T) {
 			inFixture(t, func(f *fixture) {
 				runner := &countingRunner{panics: where}
-				f.Storage["connectionpools/exec"] = NewCommands().Storage(func(ctx context.Context, pool string) (*use.Use, Backend, error) {
+				f.Storage["connectionpools/exec"] = NewCommands(f.Gate.Memory).Storage(func(ctx context.Context, pool string) (*use.Use, Backend, error) {
 					u, err := f.Gate.Admit(ctx, pool, "exec")
 					return u, Backend{Open: func(context.Context, *Command) (Runner, error) { return runner, nil }}, err
 				})

@@ -3,8 +3,8 @@
 //
 //	storage["connectionpools/portforward"] = forward.New(gate)
 //
-// Each connection through a forward counts as a use, because it can hold megabytes;
-// the request itself stands for the first of them.
+// A request is a use like any other. The connections through it have limits of their
+// own, because each can hold megabytes.
 //
 // Trade-offs: a forward ends with its connection. It is not moved to another one,
 // because the connections through it could not be moved either.
@@ -139,7 +139,7 @@ func forward(w http.ResponseWriter, req *http.Request, u *use.Use, conn driver.C
 	u.AuditStarted(info, nil)
 	var bytes use.Traffic
 	began := time.Now()
-	limited := &limiter{begin: u.Begin}
+	limited := limiter{u}
 	stream.ServePortForward(w, req.WithContext(ctx), limited.limit(audited(dial, u), &bytes))
 	result := use.Result{Lease: info, Duration: time.Since(began)}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
@@ -239,60 +239,37 @@ func forbidHost(why string, options *live.PortForwardOptions) (problems field.Er
 	return problems
 }
 
-// limiter counts the connections of one port-forward. The request itself stands for one of
-// them, and every further one is a use like any other.
-type limiter struct {
-	begin func() (end func(), err error)
-
-	mu   sync.Mutex // guards what follows
-	open int
-	ends []func()
-}
+// limiter counts the connections of port-forwards, and watches what their clients take.
+type limiter struct{ use *use.Use }
 
 // limit returns dial with the counts around it. A connection that would be one too
 // many is refused with an error that its client reads.
-func (l *limiter) limit(dial stream.DialFunc, bytes *use.Traffic) stream.DialFunc {
+func (l limiter) limit(dial stream.DialFunc, bytes *use.Traffic) stream.DialFunc {
 	return func(ctx context.Context, port uint16) (net.Conn, error) {
-		if err := l.add(); err != nil {
-			return nil, err
+		end, err := l.use.BeginForward()
+		if err != nil {
+			return nil, fmt.Errorf("the port is not forwarded once more: %w", err)
 		}
 		far, err := dial(ctx, port)
 		if err != nil {
-			l.remove()
+			end()
 			return nil, err
 		}
-		return &countedConn{Conn: far, traffic: bytes, closed: sync.OnceFunc(l.remove)}, nil
-	}
-}
-
-func (l *limiter) add() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.open > 0 {
-		end, err := l.begin()
-		if err != nil {
-			return fmt.Errorf("the port is not forwarded once more: %w", err)
-		}
-		l.ends = append(l.ends, end)
-	}
-	l.open++
-	return nil
-}
-
-func (l *limiter) remove() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.open--
-	if last := len(l.ends) - 1; last >= 0 {
-		l.ends[last]()
-		l.ends = l.ends[:last]
+		c := &countedConn{Conn: far, traffic: bytes, delivery: l.use.Deliver(func() { _ = far.Close() })}
+		c.closed = sync.OnceFunc(func() {
+			c.delivery.Close()
+			end()
+		})
+		return c, nil
 	}
 }
 
 type countedConn struct {
 	net.Conn
-	traffic *use.Traffic
-	closed  func()
+
+	traffic  *use.Traffic
+	delivery *use.Delivery
+	closed   func()
 }
 
 // Close implements net.Conn.
@@ -301,8 +278,13 @@ func (c *countedConn) Close() error {
 	return c.Conn.Close()
 }
 
+// Read implements net.Conn. What it returns is offered to the client until the next call.
 func (c *countedConn) Read(p []byte) (int, error) {
+	c.delivery.Taken()
 	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.delivery.Offered()
+	}
 	c.traffic.Out.Add(int64(n))
 	return n, err
 }

@@ -28,6 +28,7 @@ import (
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/registry/quota"
 )
 
 // Use is one request to use a pool, and what its audit lines say.
@@ -66,6 +67,11 @@ func UserOf(ctx context.Context) string {
 		return info.GetName()
 	}
 	return ""
+}
+
+// Owner is whose shares of the limits the use takes.
+func (u *Use) Owner() quota.Owner {
+	return quota.Owner{Namespace: u.PoolName.Namespace, User: u.UserName()}
 }
 
 // User returns the user of the request.
