@@ -128,7 +128,10 @@ func engineAPI(w http.ResponseWriter, r *http.Request) {
 type declared struct{}
 
 func (declared) Pool(_ context.Context, namespace, name string) (*v1alpha1.ConnectionPool, error) {
-	return &v1alpha1.ConnectionPool{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, UID: "engines"}}, nil
+	return &v1alpha1.ConnectionPool{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, UID: "engines"},
+		Spec:       v1alpha1.ConnectionPoolSpec{TargetRef: &v1alpha1.TargetRef{Name: "build"}},
+	}, nil
 }
 
 func (declared) Target(_ context.Context, namespace, name string) (*v1alpha1.ConnectionTarget, error) {
