@@ -254,6 +254,7 @@ var allWanted = []wanted{
 	{livev1alpha1.GroupName, cluster.Pools + "/exec", "get", "exec, run, cp, shell"},
 	{livev1alpha1.GroupName, cluster.Pools + "/portforward", "create", "port-forward"},
 	{livev1alpha1.GroupName, cluster.Pools + "/portforward", "get", "port-forward"},
+	{livev1alpha1.GroupName, cluster.Pools + "/socketforward", "create", "port-forward of unix sockets"},
 	{livev1alpha1.GroupName, cluster.Pools + "/proxy", "create", "proxy"},
 	{livev1alpha1.GroupName, cluster.Pools + "/proxy", "get", "proxy"},
 	{livev1alpha1.GroupName, cluster.Sessions, "create", "session create"},

@@ -20,29 +20,30 @@ func TestDoctorFindsAllInOrder(t *testing.T) {
 	got.Stdout = regexp.MustCompile(`in [0-9.]+(µs|ms),`).ReplaceAllString(got.Stdout, "in 1ms,")
 	got.Stdout = strings.ReplaceAll(got.Stdout, f.URL, "https://cluster")
 	clitest.Want(t, got, 0, `
-✔ cluster                             https://cluster answers with Kubernetes v1.37.2; you are alice
-✔ connpool.dev                        pools and targets can be declared
-✔ APIService                          kube-apiserver reaches the live API
-✔ operator                            answers in 1ms, version v1.2.4
-✔ list connectionpools                permitted in namespace shop (status)
-✔ list connectiontargets              permitted in namespace shop (status, run --all)
-✔ create connectionpools              permitted in namespace shop (declare pools)
-✔ create connectiontargets            permitted in namespace shop (declare targets)
-✔ list connections                    permitted in namespace shop (connections, top)
-✔ create connectionpools/exec         permitted in namespace shop (exec, run, cp, shell)
-✔ get connectionpools/exec            permitted in namespace shop (exec, run, cp, shell)
-✔ create connectionpools/portforward  permitted in namespace shop (port-forward)
-✔ get connectionpools/portforward     permitted in namespace shop (port-forward)
-✔ create connectionpools/proxy        permitted in namespace shop (proxy)
-✔ get connectionpools/proxy           permitted in namespace shop (proxy)
-✔ create sessions                     permitted in namespace shop (session create)
-✔ list sessions                       permitted in namespace shop (session list)
-✔ delete sessions                     permitted in namespace shop (session delete)
-✔ create sessions/exec                permitted in namespace shop (session exec)
-✔ get sessions/exec                   permitted in namespace shop (session exec)
-✔ create connectionpools/drain        permitted in namespace shop (drain POOL)
-✔ create connections/drain            permitted in namespace shop (drain connection/NAME)
-✔ create connectiontargets/check      permitted in namespace shop (check)
+✔ cluster                               https://cluster answers with Kubernetes v1.37.2; you are alice
+✔ connpool.dev                          pools and targets can be declared
+✔ APIService                            kube-apiserver reaches the live API
+✔ operator                              answers in 1ms, version v1.2.4
+✔ list connectionpools                  permitted in namespace shop (status)
+✔ list connectiontargets                permitted in namespace shop (status, run --all)
+✔ create connectionpools                permitted in namespace shop (declare pools)
+✔ create connectiontargets              permitted in namespace shop (declare targets)
+✔ list connections                      permitted in namespace shop (connections, top)
+✔ create connectionpools/exec           permitted in namespace shop (exec, run, cp, shell)
+✔ get connectionpools/exec              permitted in namespace shop (exec, run, cp, shell)
+✔ create connectionpools/portforward    permitted in namespace shop (port-forward)
+✔ get connectionpools/portforward       permitted in namespace shop (port-forward)
+✔ create connectionpools/socketforward  permitted in namespace shop (port-forward of unix sockets)
+✔ create connectionpools/proxy          permitted in namespace shop (proxy)
+✔ get connectionpools/proxy             permitted in namespace shop (proxy)
+✔ create sessions                       permitted in namespace shop (session create)
+✔ list sessions                         permitted in namespace shop (session list)
+✔ delete sessions                       permitted in namespace shop (session delete)
+✔ create sessions/exec                  permitted in namespace shop (session exec)
+✔ get sessions/exec                     permitted in namespace shop (session exec)
+✔ create connectionpools/drain          permitted in namespace shop (drain POOL)
+✔ create connections/drain              permitted in namespace shop (drain connection/NAME)
+✔ create connectiontargets/check        permitted in namespace shop (check)
 `)
 }
 

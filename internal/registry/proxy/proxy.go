@@ -129,6 +129,8 @@ type proxiedRequest struct {
 	whole  bool
 	cut    error
 	answer io.Closer
+	// delivery is that of the answer.
+	delivery *use.Delivery
 }
 
 // serve answers the request and ends the lease. It panics with http.ErrAbortHandler
@@ -141,6 +143,8 @@ func (r *proxiedRequest) serve(w http.ResponseWriter, req *http.Request) {
 	defer end(context.Canceled)
 	r.life = lifetime{ctx: ctx, end: end}
 	defer use.EndWith(r.lease.Conn(), end)() //nolint:contextcheck // the context of the connection tells of its end
+	r.delivery = r.use.Deliver(func() { end(stream.ErrUnread) })
+	defer r.delivery.Close()
 	r.use.AuditStarted(r.info, nil)
 	began := time.Now()
 	defer func() { r.finish(time.Since(began)) }()
@@ -203,8 +207,13 @@ type answerBody struct {
 	request *proxiedRequest
 }
 
+// Read implements io.Reader. What it returns is offered to the client until the next call.
 func (b *answerBody) Read(p []byte) (int, error) {
+	b.request.delivery.Taken()
 	n, err := b.ReadCloser.Read(p)
+	if n > 0 {
+		b.request.delivery.Offered()
+	}
 	b.request.life.bytes.Out.Add(int64(n))
 	switch {
 	case errors.Is(err, io.EOF):
@@ -297,7 +306,11 @@ func hurryWith(ctx context.Context, w http.ResponseWriter) (undo func()) {
 	hurried := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(hurried)
-		_ = control.SetWriteDeadline(time.Now().Add(unreadGrace))
+		grace := unreadGrace
+		if errors.Is(context.Cause(ctx), stream.ErrUnread) {
+			grace = 0
+		}
+		_ = control.SetWriteDeadline(time.Now().Add(grace))
 	})
 	return func() {
 		if stop() {
