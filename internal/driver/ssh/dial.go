@@ -215,7 +215,8 @@ func (a *attempt) explainRefusal(err error) error {
 		return a.refusal
 	}
 	return driver.Errorf(driver.AuthenticationFailed, driver.StageAuthentication,
-		"%s takes signatures of RSA keys with SHA-1 only, which is not secure, so %s was not offered; use an ed25519 key, or update the server",
+		"%s takes signatures of RSA keys with SHA-1 only, which is not secure, so %s was not offered; "+
+			"use an ed25519 key, or update the server",
 		a.dialer.endpoint.User+"@"+a.dialer.endpoint.Address, a.dialer.credentials.describe())
 }
 
@@ -290,7 +291,8 @@ func (a *attempt) refusedLogin(server *ssh.ClientAuthContext) error {
 			login, a.dialer.credentials.describe(), allowed)
 	}
 	refusal := driver.Errorf(driver.AuthenticationFailed, driver.StageAuthentication,
-		"%s refused %s; check the user name, its authorized_keys and shell, and AllowUsers and DenyUsers of the server, or replace the Secret%s",
+		"%s refused %s; check the user name, its authorized_keys and shell, and AllowUsers and DenyUsers of the server, "+
+			"or replace the Secret%s",
 		login, a.dialer.credentials.describe(), a.dialer.credentials.suspect(a.dialer.endpoint.User))
 	refusal.MayCureSoon = a.dialer.credentials.signer != nil
 	return refusal

@@ -61,16 +61,26 @@ func TestTheServersWordsStandInEveryFailureOfTheLogin(t *testing.T) {
 		reason driver.Reason
 		want   string
 	}{
-		"a refusal": {banner: banner, reason: driver.AuthenticationFailed, want: ". The server said: Your account is locked:[31m call 555-1234",
-			refuse: func(net.Conn) error { return errors.New("no") }},
-		"a cut": {banner: banner, reason: driver.Unreachable, want: "The server said: Your account is locked:",
-			refuse: func(conn net.Conn) error { return conn.Close() }},
-		"silence": {banner: banner, reason: driver.Timeout, want: "The server said: Your account is locked:",
-			refuse: func(net.Conn) error { time.Sleep(time.Hour); return nil }},
-		"words before the version": {before: "down for repair\r\n", reason: driver.AuthenticationFailed, want: "The server said: down for repair",
-			refuse: func(net.Conn) error { return errors.New("no") }},
-		"no words": {reason: driver.AuthenticationFailed, want: "or replace the Secret",
-			refuse: func(net.Conn) error { return errors.New("no") }},
+		"a refusal": {
+			banner: banner, reason: driver.AuthenticationFailed, want: ". The server said: Your account is locked:[31m call 555-1234",
+			refuse: func(net.Conn) error { return errors.New("no") },
+		},
+		"a cut": {
+			banner: banner, reason: driver.Unreachable, want: "The server said: Your account is locked:",
+			refuse: func(conn net.Conn) error { return conn.Close() },
+		},
+		"silence": {
+			banner: banner, reason: driver.Timeout, want: "The server said: Your account is locked:",
+			refuse: func(net.Conn) error { time.Sleep(time.Hour); return nil },
+		},
+		"words before the version": {
+			before: "down for repair\r\n", reason: driver.AuthenticationFailed, want: "The server said: down for repair",
+			refuse: func(net.Conn) error { return errors.New("no") },
+		},
+		"no words": {
+			reason: driver.AuthenticationFailed, want: "or replace the Secret",
+			refuse: func(net.Conn) error { return errors.New("no") },
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inEnv(t, func(t *testing.T, w *env) {
@@ -220,6 +230,22 @@ func TestAlgorithmsThatAreNotSharedAreNamedWithTheRightAdvice(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAnRSAKeyIsNotOfferedForSHA1 has a server that announces nothing better.
+func TestAnRSAKeyIsNotOfferedForSHA1(t *testing.T) {
+	_, clientKey := newRSA(t)
+	inEnv(t, func(t *testing.T, w *env) {
+		w.endpoint.Credentials["ssh-privatekey"] = clientKey
+		config := w.config()
+		config.PublicKeyAuthAlgorithms = []string{ssh.KeyAlgoRSA}
+		w.server = w.handshake(config, nil)
+		_, _, err := w.dial(t)
+		got := wantError(t, err, driver.AuthenticationFailed, driver.StageAuthentication)
+		if !strings.Contains(got.Message, "with SHA-1 only") || !strings.Contains(got.Message, "was not offered") || got.MayCureSoon {
+			t.Errorf("message %q, early attempts: %t", got.Message, got.MayCureSoon)
+		}
+	})
 }
 
 // TestARefusedCertificateIsSuspectedOfWhatItHolds has certificates that OpenSSH refuses
