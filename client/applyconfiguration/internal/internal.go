@@ -80,7 +80,6 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: sessionsPerConnection
       type:
         scalar: numeric
-      default: 8
     - name: size
       type:
         namedType: com.github.connpool.connpool.api.v1alpha1.PoolSize

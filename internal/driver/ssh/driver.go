@@ -18,8 +18,10 @@
 // accepted the command: OpenSSH grants no window before, so sending earlier would gain
 // nothing.
 //
-// A command with a terminal costs a second round trip: it waits for the server's answer
-// to the request for the terminal, because it must not run without one.
+// A command with a terminal costs a second round trip, and each variable of its
+// environment one more: it waits for the server's answer to the request for them, because
+// it must not run without them. Variables are not put into the command line instead,
+// where every user of the host could read their values.
 package ssh
 
 import (

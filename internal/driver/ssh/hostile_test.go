@@ -505,3 +505,36 @@ func succeed(channel ssh.Channel, requests <-chan *ssh.Request) {
 		_ = channel.Close()
 	}
 }
+
+// No Windows server can run here. Its shell, cmd, would execute what follows an &.
+func TestWordsThatAWindowsShellMayExecuteAreNotStarted(t *testing.T) {
+	inEnv(t, func(t *testing.T, w *env) {
+		config := w.config()
+		config.ServerVersion = "SSH-2.0-OpenSSH_for_Windows_9.5"
+		w.server = w.handshake(config, func(_ *ssh.ServerConn, channels <-chan ssh.NewChannel) {
+			acceptAll(channels, func(channel ssh.Channel, requests <-chan *ssh.Request) {
+				for request := range requests {
+					_ = request.Reply(true, nil)
+					_, _ = channel.SendRequest("exit-status", false, make([]byte, 4))
+					_ = channel.Close()
+				}
+			})
+		})
+		conn, _, err := w.dial(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, word := range []string{"a&calc", "%PATH%", "a\nb", `a"b`} {
+			_, err := conn.Exec(t.Context(), driver.Command{Argv: []string{"echo", word}}, driver.Streams{})
+			if refused := wantError(t, err, driver.ProtocolError, driver.StageStart); refused.Started {
+				t.Errorf("%q counts as started", word)
+			}
+		}
+		for _, command := range []driver.Command{{Argv: []string{"echo", "plain"}}, {Shell: "echo a & echo b"}} {
+			if _, err := conn.Exec(t.Context(), command, driver.Streams{}); err != nil {
+				t.Errorf("%+v: %v", command, err)
+			}
+		}
+		_ = conn.Close()
+	})
+}
