@@ -248,6 +248,40 @@ func TestAnRSAKeyIsNotOfferedForSHA1(t *testing.T) {
 	})
 }
 
+// TestAWrongKeyIsOneWhereTheServerAllowsOneAttempt has a server that ends the connection
+// instead of refusing the key. Taken for a fault of the network it would be dialed again
+// and again.
+func TestAWrongKeyIsOneWhereTheServerAllowsOneAttempt(t *testing.T) {
+	_, endpoint := startOpenSSH(t, "MaxAuthTries 1")
+	_, wrong := newKey(t)
+	endpoint.Credentials = map[string][]byte{"ssh-privatekey": wrong}
+	_, err := dialWith(t.Context(), Options{}, endpoint)
+	if got := wantError(t, err, driver.AuthenticationFailed, driver.StageAuthentication); !strings.Contains(got.Message, "refused the key") {
+		t.Errorf("message %q", got.Message)
+	}
+}
+
+func TestAServerThatSaysWhyItEndsTheConnectionIsQuoted(t *testing.T) {
+	err := handshakeError(errors.New(`ssh: handshake failed: ssh: disconnect, reason 11: "closed for\x1b[31m repair"`),
+		driver.StageAuthentication, "host:22")
+	if err.Reason != driver.Unreachable || !strings.Contains(err.Message, `said "closed for[31m repair"`) {
+		t.Errorf("%s: %q", err.Reason, err.Message)
+	}
+}
+
+func TestAServerOfTheFirstVersionIsToldToUpdate(t *testing.T) {
+	inEnv(t, func(t *testing.T, w *env) {
+		w.server = func(conn net.Conn) {
+			_, _ = io.WriteString(conn, "SSH-1.5-OpenSSH_3.0\r\n")
+			conn.(memoryConn).out.Close()
+		}
+		_, _, err := w.dial(t)
+		if got := wantError(t, err, driver.ProtocolError, driver.StageBanner); !strings.Contains(got.Message, "version 1 of SSH") {
+			t.Errorf("message %q", got.Message)
+		}
+	})
+}
+
 // TestARefusedCertificateIsSuspectedOfWhatItHolds has certificates that OpenSSH refuses
 // without saying why.
 func TestARefusedCertificateIsSuspectedOfWhatItHolds(t *testing.T) {
