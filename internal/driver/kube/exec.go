@@ -28,6 +28,7 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 	if err := c.begin(ctx); err != nil {
 		return driver.ExitStatus{}, err
 	}
+	defer c.use()()
 	running, done := joinContexts(ctx, c.ctx)
 	defer done()
 	socket, err := c.startCommand(running, place, argv, command.TTY != nil)

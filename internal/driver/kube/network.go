@@ -42,6 +42,21 @@ func (n *network) release(c *conn) bool {
 	return len(n.conns) == 0
 }
 
+// endIdle ends the connections on which nothing runs. It reports whether none is left.
+func (n *network) endIdle(cause error) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	none := true
+	for c := range n.conns {
+		if c.running.Load() > 0 {
+			none = false
+			continue
+		}
+		c.cancel(cause)
+	}
+	return none
+}
+
 // anyDialFunc returns that of any connection, since each is the operator's own egress.
 func (n *network) anyDialFunc() driver.DialFunc {
 	n.mu.Lock()

@@ -78,13 +78,13 @@ func (c *client) patience() time.Duration {
 }
 
 // handlePing ends the client if the server gave no answer or does not accept the
-// credentials anymore. Any other answer is a sign of life, also an error.
+// credentials anymore, unless they were replaced. Any other answer is a sign of life, also an error.
 func (c *client) handlePing(result keepalive.Result[*answer]) {
 	switch {
 	case result.Err != nil:
 		c.end(result.Err)
 	case result.Answer.status == http.StatusUnauthorized:
-		c.end(c.config.answerError(result.Answer, driver.StageKeepalive))
+		c.refused(result.Answer)
 	default:
 		c.spares.Replenish()
 	}
