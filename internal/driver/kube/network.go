@@ -104,6 +104,10 @@ func (n *network) open(ctx context.Context, dial driver.DialFunc) (*socket, erro
 	return newSocket(encrypted), nil
 }
 
+// maxUnreadBytes is how much of an answer may wait for its reader. It also bounds how much
+// of one answer comes in a round trip.
+const maxUnreadBytes = 1 << 20
+
 // newTransport makes the HTTP transport, which dials when it has to. It neither
 // compresses nor follows redirects, and ignores the environment's HTTP proxies.
 func (n *network) newTransport() *http.Transport {
@@ -114,10 +118,9 @@ func (n *network) newTransport() *http.Transport {
 		MaxResponseHeaderBytes: maxHeaderBytes,
 		MaxIdleConnsPerHost:    spareSockets, // where the server speaks HTTP/1.1 only
 	}
+	transport.HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerStream: maxUnreadBytes}
 	if n.config.keepalive.interval > 0 {
-		transport.HTTP2 = &http.HTTP2Config{
-			SendPingTimeout: n.config.keepalive.interval, PingTimeout: n.config.keepalive.timeout,
-		}
+		transport.HTTP2.SendPingTimeout, transport.HTTP2.PingTimeout = n.config.keepalive.interval, n.config.keepalive.timeout
 	}
 	return transport
 }
