@@ -189,24 +189,26 @@ func (e *execution) run(ctx context.Context) (*metav1.Status, *driver.Error) {
 	return status, nil
 }
 
+// goesOn is what is known of a command whose streams are cut.
+const goesOn = "; Kubernetes signals no command, so it may run on in the pod without its streams"
+
 func (e *execution) explain(ctx context.Context, err error) *driver.Error {
 	unknown := func(reason driver.Reason, message string) *driver.Error {
-		return driver.Unknownf(reason, driver.StageRun, "%s", driver.Sanitize(message)).Because(err)
+		return driver.Unknownf(reason, driver.StageRun, "%s", driver.Sanitize(message)+goesOn).Because(err)
 	}
-	const goesOn = "; the command lost its streams and may go on"
 	switch address := e.conn.client.config.address; {
 	case errors.Is(err, kubestream.ErrInput):
-		return unknown(driver.Unreachable, "the command's input broke off"+goesOn)
+		return unknown(driver.Unreachable, "the command's input broke off")
 	case errors.Is(err, kubestream.ErrOutput):
-		return unknown(driver.Unreachable, "the reader of the command's output went away"+goesOn)
+		return unknown(driver.Unreachable, "the reader of the command's output went away")
 	case ctx.Err() != nil:
-		return unknown(driver.Timeout, "the caller did not wait any longer"+goesOn)
+		return unknown(driver.Timeout, "the caller did not wait any longer")
 	case errors.Is(err, kubestream.ErrSilent):
 		return unknown(driver.Timeout, address+" gave no sign of life; check the API server and the network")
 	case errors.Is(err, kubestream.ErrProtocol):
 		return unknown(driver.ProtocolError, address+" broke the protocol of commands: "+err.Error())
 	default:
-		return unknown(driver.Unreachable, "the connection to "+address+" was lost"+goesOn)
+		return unknown(driver.Unreachable, "the connection to "+address+" was lost")
 	}
 }
 

@@ -222,3 +222,24 @@ func TestAReaderThatStopsForAWhileLosesNothing(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestACanceledCommandSaysThatItMayRunOn(t *testing.T) {
+	conn := mustDial(t, Options{}, admin(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	begun := writerFunc(func(p []byte) (int, error) {
+		cancel()
+		return len(p), nil
+	})
+	input, _ := io.Pipe()
+	_, err := conn.Exec(ctx, driver.Command{Place: web, Shell: "echo begun; cat"}, driver.Streams{Stdin: input, Stdout: begun})
+	_ = input.Close()
+	got := wantError(t, err, driver.Timeout, driver.StageRun)
+	if !got.Started || !strings.Contains(got.Message, "may run on in the pod") || strings.Contains(got.Message, "signaled") {
+		t.Errorf("%+v", got)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

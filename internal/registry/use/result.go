@@ -65,7 +65,7 @@ func Why(ctx context.Context, err error) (reason, message string) {
 	case errors.Is(cause, ErrShutdown):
 		return ReasonShutdown, "the operator was shut down"
 	case errors.Is(cause, ErrTimeout):
-		return string(driver.Timeout), "its timeoutSeconds have passed and it was signaled to end"
+		return string(driver.Timeout), "its timeoutSeconds have passed: " + driver.AsError(err).Message
 	}
 	classified := driver.AsError(err)
 	return string(classified.Reason), classified.Error()
