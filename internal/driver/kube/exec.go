@@ -61,13 +61,19 @@ func (c *conn) startCommand(ctx context.Context, place driver.Place, argv []stri
 	if refused == nil {
 		return socket, err
 	}
+	chosen := ""
 	if place.Container == "" && asksForContainer(refused) {
-		if place.Container = defaultContainer(ctx, c.client, place); place.Container != "" {
-			socket, refused, err = c.upgrade(ctx, path, execQuery(place, argv, tty), kubestream.ExecProtocol)
-		}
+		chosen = defaultContainer(ctx, c.client, place)
+	}
+	if chosen != "" {
+		place.Container = chosen
+		socket, refused, err = c.upgrade(ctx, path, execQuery(place, argv, tty), kubestream.ExecProtocol)
 	}
 	if refused != nil {
 		err = startError(c.client, refused, place)
+	}
+	if err != nil && chosen != "" {
+		err.Message += driver.Sanitize(" (container " + chosen + " is what the pod's annotation " + defaultContainerAnnotation + " names)")
 	}
 	return socket, err
 }

@@ -57,6 +57,7 @@ func TestCommandsSayWhatTheyLack(t *testing.T) {
 		"a container that is missing":    {driver.Command{Place: driver.Place{Pod: "web", Container: "db"}, Argv: argv}, driver.NotFound, "container db"},
 		"one of many containers":         {driver.Command{Place: driver.Place{Pod: "two"}, Argv: argv}, driver.NotFound, "app log"},
 		"a container that does not run":  {driver.Command{Place: driver.Place{Pod: "two", Container: "log"}, Argv: argv}, driver.NotFound, "does not run this container"},
+		"an annotation that is wrong":    {driver.Command{Place: driver.Place{Pod: "misled"}, Argv: argv}, driver.NotFound, defaultContainerAnnotation},
 		"a subsystem":                    {driver.Command{Place: web, Subsystem: "sftp"}, driver.ProtocolError, "no subsystems"},
 		"a variable that env cannot set": {driver.Command{Place: web, Argv: argv, Env: map[string]string{"a=b": ""}}, driver.ProtocolError, "rename it"},
 		"a program that env would take for a variable": {
@@ -87,6 +88,9 @@ func TestWhatAContainerRuns(t *testing.T) {
 		stdout, stderr string
 		code           int
 	}{
+		"the default container of a pod with long annotations": {
+			command: driver.Command{Place: driver.Place{Pod: "large"}, Shell: "echo $CONTAINER"}, stdout: "log\n",
+		},
 		"the default container of a pod": {
 			command: driver.Command{Place: driver.Place{Pod: "annotated"}, Shell: "echo $CONTAINER"}, stdout: "log\n",
 		},
