@@ -37,11 +37,14 @@ func subjectOf(token string) string {
 	if err != nil {
 		return ""
 	}
-	var claims struct{ Iss, Sub string }
-	if json.Unmarshal(text, &claims) != nil || claims.Sub == "" {
+	var claims struct {
+		Issuer  string `json:"iss"`
+		Subject string `json:"sub"`
+	}
+	if json.Unmarshal(text, &claims) != nil || claims.Subject == "" {
 		return ""
 	}
-	return fmt.Sprintf("%q of %q", claims.Sub, claims.Iss)
+	return fmt.Sprintf("%q of %q", claims.Subject, claims.Issuer)
 }
 
 // superseded reports whether the server accepts another credential of the client's

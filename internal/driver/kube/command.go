@@ -96,7 +96,9 @@ func defaultContainer(ctx context.Context, c *client, place driver.Place) string
 		return ""
 	}
 	var pod struct { // no more, because a hostile cluster chooses how much there is
-		Metadata struct{ Annotations map[string]string }
+		Metadata struct {
+			Annotations map[string]string `json:"annotations"`
+		} `json:"metadata"`
 	}
 	if json.Unmarshal(got.body, &pod) != nil {
 		return ""
