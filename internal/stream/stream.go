@@ -43,6 +43,10 @@ import (
 // its connection or vanished.
 var ErrClientGone = errors.New("the client is gone")
 
+// ErrUnread is the cause of a context that ends a stream because its client does not
+// read. Such a stream ends at once, without a status.
+var ErrUnread = errors.New("the client does not read")
+
 // ExecOptions are the streams that a command has. The client must open exactly
 // these.
 type ExecOptions struct {
