@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -551,4 +552,48 @@ func TestWordsThatAWindowsShellMayExecuteAreNotStarted(t *testing.T) {
 		}
 		_ = conn.Close()
 	})
+}
+
+func TestACommandWhoseSessionWasClosedBeforeItWasSentTriesAnother(t *testing.T) {
+	for name, tc := range map[string]struct {
+		closes int
+		want   driver.Outcome
+	}{
+		"as often as allowed": {maxStarts - 1, driver.Completed},
+		"not for ever":        {1000, driver.NotStarted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inEnv(t, func(t *testing.T, w *env) {
+				var left atomic.Int64
+				left.Store(int64(tc.closes))
+				w.server = w.handshake(w.config(), func(_ *ssh.ServerConn, channels <-chan ssh.NewChannel) {
+					acceptAll(channels, func(channel ssh.Channel, requests <-chan *ssh.Request) {
+						for request := range requests {
+							if request.Type == "pty-req" && left.Add(-1) >= 0 {
+								_ = channel.Close()
+								return
+							}
+							_ = request.Reply(true, nil)
+							if request.Type == "exec" {
+								_, _ = channel.SendRequest("exit-status", false, make([]byte, 4))
+								_ = channel.Close()
+							}
+						}
+					})
+				})
+				conn, _, err := w.dial(t)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = conn.Exec(t.Context(), driver.Command{Shell: "true", TTY: &driver.TTY{}}, driver.Streams{})
+				if got := driver.OutcomeOf(err); got != tc.want {
+					t.Errorf("outcome %s (%v), want %s", got, err, tc.want)
+				}
+				if asked := tc.closes - int(left.Load()); tc.want == driver.NotStarted && asked != maxStarts {
+					t.Errorf("%d sessions were tried, want %d", asked, maxStarts)
+				}
+				_ = conn.Close()
+			})
+		})
+	}
 }

@@ -3,6 +3,7 @@ package ssh
 import (
 	"context"
 	"encoding/binary"
+	"strings"
 	"sync"
 	"time"
 
@@ -66,7 +67,9 @@ func (s *spare) take() *opening {
 	if taken == nil || taken.useless() {
 		taken = s.open()
 	}
-	s.next = s.open()
+	if s.next = nil; s.conn.opensAhead() {
+		s.next = s.open()
+	}
 	return taken
 }
 
@@ -85,6 +88,12 @@ func (s *spare) replenish() *opening {
 		s.next = s.open()
 	}
 	return s.next
+}
+
+// opensAhead reports whether a channel may wait for its command. Whenever a command
+// ends, dropbear closes all sessions that have none, and often fails over it.
+func (c *conn) opensAhead() bool {
+	return !strings.Contains(string(c.client.ServerVersion()), "dropbear")
 }
 
 func (o *opening) useless() bool {

@@ -158,7 +158,7 @@ func (u *unasked) add(weight int64) bool {
 		return false
 	}
 	u.end(driver.Errorf(driver.ProtocolError, driver.StageRun,
-		"within 10 seconds the server sent more than 1000 unasked messages, or exchanged keys more than 50 times with little data between; "+
+		"within 10 seconds the server sent more than 1000 unasked messages, or exchanged keys more than 50 times without data between; "+
 			"check what serves this host"))
 	return true
 }
