@@ -53,7 +53,7 @@ func (s *spare) openFirst() (found string, err error) {
 	failed, ok := driver.Classified(o.err)
 	switch {
 	case !ok:
-		return "session opened", nil
+		return "session opened; whether a command runs in it, only a command shows", nil
 	case failed.Reason == driver.SessionLimit:
 		return "the server grants no session now; it can still serve as a jump host", nil
 	}
