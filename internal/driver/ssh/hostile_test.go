@@ -347,58 +347,6 @@ func TestAServerThatIsNotSSHIsNamed(t *testing.T) {
 	})
 }
 
-func TestAFloodEndsTheConnectionWithinBoundedMemory(t *testing.T) {
-	const flood = 10_000
-	floods := map[string]func(*ssh.ServerConn){
-		"channel opens": func(server *ssh.ServerConn) {
-			for range flood {
-				go server.OpenChannel("x11", nil) //nolint:errcheck // refused
-			}
-		},
-		"global requests": func(server *ssh.ServerConn) {
-			for range flood {
-				if _, _, err := server.SendRequest("anything", false, nil); err != nil {
-					return
-				}
-			}
-		},
-		"key exchanges": func(server *ssh.ServerConn) {
-			// The server's threshold makes it exchange keys every few messages.
-			for range flood {
-				if _, _, err := server.SendRequest("keepalive@openssh.com", true, bytes.Repeat([]byte("x"), 300)); err != nil {
-					return
-				}
-			}
-		},
-	}
-	for name, attack := range floods {
-		t.Run(name, func(t *testing.T) {
-			inEnv(t, func(t *testing.T, w *env) {
-				config := w.config()
-				config.RekeyThreshold = 256
-				if name != "key exchanges" {
-					config.RekeyThreshold = 0
-				}
-				w.server = w.handshake(config, func(server *ssh.ServerConn, channels <-chan ssh.NewChannel) {
-					go acceptAll(channels, ignore)
-					attack(server)
-				})
-				before := heap()
-				conn, _, err := w.dial(t)
-				if err != nil { // the flood was faster than the first session
-					wantError(t, err, driver.ProtocolError, driver.StageSession)
-					return
-				}
-				<-conn.Context().Done()
-				wantError(t, context.Cause(conn.Context()), driver.ProtocolError, driver.StageRun)
-				if grown := int64(heap()) - int64(before); grown > 32<<20 {
-					t.Errorf("the heap grew by %d MiB", grown>>20)
-				}
-			})
-		})
-	}
-}
-
 func heap() uint64 {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)

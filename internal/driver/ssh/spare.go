@@ -10,6 +10,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/ssh/flood"
 )
 
 // sessionChannel is an open session channel, on which one command may be started.
@@ -132,6 +133,9 @@ func openChannel(c *conn, kind string, extra []byte) opened {
 	}()
 	select {
 	case o := <-answer:
+		if o.err == nil {
+			o.channel = c.transport.guard.Watch(o.channel)
+		}
 		return o
 	case <-c.ctx.Done():
 		return opened{err: context.Cause(c.ctx)}
@@ -153,7 +157,7 @@ func openSession(c *conn) (*sessionChannel, error) {
 	}
 	if o.err == nil {
 		s := &sessionChannel{Channel: o.channel, ended: make(chan struct{})}
-		go s.attend(o.requests, &c.unasked)
+		go s.attend(o.requests, &c.transport.guard)
 		return s, nil
 	}
 	if refused := sessionError(o.err); refused != nil {
@@ -164,8 +168,9 @@ func openSession(c *conn) (*sessionChannel, error) {
 
 // attend handles the server's requests on a channel until it ends. OpenSSH sends its
 // keepalives there, also on a channel without a command.
-func (s *sessionChannel) attend(requests <-chan *ssh.Request, unasked *unasked) {
+func (s *sessionChannel) attend(requests <-chan *ssh.Request, guard *flood.Guard) {
 	defer close(s.ended)
+	defer guard.Closed()
 	for request := range requests {
 		switch {
 		case request.Type == "exit-status" && len(request.Payload) >= 4:
@@ -175,7 +180,7 @@ func (s *sessionChannel) attend(requests <-chan *ssh.Request, unasked *unasked) 
 			s.exited = true
 			s.status = signalStatus(request.Payload)
 		default:
-			unasked.decline(request)
+			guard.Decline(request)
 		}
 	}
 }
