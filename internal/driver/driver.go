@@ -45,6 +45,12 @@ type Dialer interface {
 	Dial(ctx context.Context) (Conn, error)
 }
 
+// Warner is a Dialer that does without a part of its endpoint.
+type Warner interface {
+	// Warning says without which and why, as safe as an Error's Message; empty if none.
+	Warning() string
+}
+
 // DialFunc opens a byte stream. It has the signature of net.Dialer.DialContext.
 type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
@@ -61,6 +67,9 @@ type Endpoint struct {
 	User string
 	// Context of the kubeconfig; Kubernetes only. Empty means its current-context.
 	Context string
+	// LoginTimeout bounds the waits for a server's banner and for its answer to the login;
+	// SSH only. 0 means that of the driver's other stages.
+	LoginTimeout time.Duration
 	// Namespace of requests that name none; Kubernetes only. Empty means that of the
 	// context, or else "default".
 	Namespace string

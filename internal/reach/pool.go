@@ -156,6 +156,9 @@ func (p *Pool) Retry() {
 	p.Pool.Retry()
 }
 
+// Warning is that of the dialer.
+func (p *Pool) Warning() string { return p.dialer.Load().Warning() }
+
 // ServerVersion is what the server of the newest connection calls itself; empty
 // before the first connection.
 func (p *Pool) ServerVersion() string {

@@ -126,20 +126,23 @@ type ExecStatus struct {
 	// message says why the outcome is not Completed, and the next step.
 	// +optional
 	Message string `json:"message,omitempty"`
-	// stdout of the command if it is valid UTF-8, at most 1 MiB.
+	// stdout of the command, at most 1 MiB, if it is valid UTF-8 of which JSON makes at most
+	// twice as much. Text that is mostly control characters is in stdoutBytes.
 	// +optional
 	Stdout string `json:"stdout,omitempty"`
-	// stdoutBytes is stdout if it is not valid UTF-8.
+	// stdoutBytes is stdout if the field stdout cannot have it.
 	// +optional
 	StdoutBytes []byte `json:"stdoutBytes,omitempty"`
-	// stderr of the command if it is valid UTF-8, at most 1 MiB.
+	// stderr of the command, at most 1 MiB, if it is valid UTF-8 of which JSON makes at most
+	// twice as much. Text that is mostly control characters is in stderrBytes.
 	// +optional
 	Stderr string `json:"stderr,omitempty"`
-	// stderrBytes is stderr if it is not valid UTF-8.
+	// stderrBytes is stderr if the field stderr cannot have it.
 	// +optional
 	StderrBytes []byte `json:"stderrBytes,omitempty"`
-	// truncated says whether stdout or stderr was longer than its bound. The operator
-	// read and dropped the rest, so that the command could go on.
+	// truncated says whether stdout or stderr was longer than its bound, or than the memory
+	// that was left for output. The operator read and dropped the rest, so that the command
+	// could go on.
 	// +optional
 	Truncated bool `json:"truncated,omitempty"`
 	// target on which the command ran.

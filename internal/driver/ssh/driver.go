@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/ssh/knownhosts"
 )
 
 // Options change the driver's patience. The zero value is right for production;
@@ -48,6 +49,7 @@ type Driver struct{ options Options }
 var (
 	_ driver.Driver    = (*Driver)(nil)
 	_ driver.Dialer    = (*dialer)(nil)
+	_ driver.Warner    = (*dialer)(nil)
 	_ driver.Conn      = (*conn)(nil)
 	_ driver.Execer    = (*conn)(nil)
 	_ driver.Forwarder = (*conn)(nil)
@@ -67,17 +69,20 @@ func (d *Driver) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
 	if err != nil {
 		return nil, err
 	}
-	pins, err := parsePinnedKeys(endpoint.KnownHosts, endpoint.Address)
+	pins, err := knownhosts.Parse(endpoint.KnownHosts, endpoint.Address)
 	if err != nil {
 		return nil, err
 	}
 	return &dialer{options: d.options, endpoint: endpoint, credentials: credentials, pins: pins}, nil
 }
 
-// dialer implements driver.Dialer.
+// dialer implements driver.Dialer and driver.Warner.
 type dialer struct {
 	options     Options
 	endpoint    driver.Endpoint
 	credentials *credentials
-	pins        *pinnedKeys
+	pins        *knownhosts.Pins
 }
+
+// Warning implements driver.Warner.
+func (d *dialer) Warning() string { return d.pins.Warning() }

@@ -333,20 +333,6 @@ func TestAServerThatCutsAuthenticationHasNotRefusedIt(t *testing.T) {
 	})
 }
 
-func TestAServerThatIsNotSSHIsNamed(t *testing.T) {
-	inEnv(t, func(t *testing.T, w *env) {
-		w.server = func(conn net.Conn) {
-			_, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\x1b[31m\r\n")
-			conn.(memoryConn).out.Close()
-		}
-		_, _, err := w.dial(t)
-		got := wantError(t, err, driver.ProtocolError, driver.StageBanner)
-		if !strings.Contains(got.Message, "HTTP/1.1 400") || strings.Contains(got.Message, "\x1b") {
-			t.Errorf("message %q", got.Message)
-		}
-	})
-}
-
 func heap() uint64 {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
