@@ -15,19 +15,13 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/connpool/connpool/internal/driver"
-	"github.com/connpool/connpool/test/openssh"
 )
 
 // startDropbear starts a dropbear for a user that it makes: dropbear looks for the
 // keys of a user in the user's home only.
 func startDropbear(t *testing.T) driver.Endpoint {
 	t.Helper()
-	const name = "connpool-dropbear"
-	remove, err := openssh.CreateUser(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(remove)
+	name := newUser(t, "/bin/sh")
 	account, err := user.Lookup(name)
 	if err != nil {
 		t.Fatal(err)
