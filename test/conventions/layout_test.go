@@ -92,6 +92,10 @@ var layout = []row{
 		folder: "internal/driver/shellquote", is: "words as a command line, from which any login shell gets the same words",
 	},
 	{
+		folder: "internal/driver/ssh/flood", is: "the end of a connection whose server sends too much that was not asked for",
+		imports: []string{"./internal/driver"}, modules: []string{"golang.org/x/crypto/ssh"},
+	},
+	{
 		folder: "internal/driver/ssh", is: "the SSH driver",
 		imports: append([]string{"./internal/driver/shellquote", "./internal/driver/ssh/..."}, sharedByDrivers...),
 		modules: []string{"golang.org/x/crypto/ssh/...", "golang.org/x/sys/unix"},

@@ -239,7 +239,7 @@ func (a *attempt) quote(err error) error {
 
 // checkHostKey is called in every key exchange, including those after the handshake.
 func (a *attempt) checkHostKey(address string, _ net.Addr, key ssh.PublicKey) error {
-	if !a.transport.rekeyed() && a.conn.unasked.add(rekeyWeight) {
+	if a.transport.guard.Rekeyed() {
 		return errors.New("too many key exchanges")
 	}
 	a.enter(driver.StageHostKey, "the server has proved that it owns the key it shows")
