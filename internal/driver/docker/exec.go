@@ -166,6 +166,7 @@ func (e *execution) closed() bool {
 	return e.conn.ctx.Err() != nil || e.conn.closing.Load() && !e.process.helps
 }
 
+//nolint:contextcheck // ending a command goes on when the caller has left
 func (e *execution) givenUp(ctx context.Context) *driver.Error {
 	return driver.Unknownf(driver.Timeout, driver.StageRun,
 		"the caller gave up while the command ran; %s", e.terminate()).Because(ctx.Err())
