@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/connpool/connpool/internal/driver"
@@ -14,6 +15,7 @@ import (
 
 // Exec implements driver.Execer.
 func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.Streams) (driver.ExitStatus, error) {
+	command.Place.Container = strings.TrimPrefix(command.Place.Container, "/") // engines write names so
 	if err := check(command); err != nil {
 		return driver.ExitStatus{}, err
 	}
