@@ -99,13 +99,15 @@ func (p *pursuit) lostRoot(ctx context.Context, found census.Census, helper stat
 	return found.Root(time.Since(p.process.begun))
 }
 
-// over reports whether the command and all of its processes that are known have ended.
+// over reports whether the command and all of its processes that are known have ended. A
+// command that the engine has not started yet may still be.
 func (p *pursuit) over(ctx context.Context) (bool, error) {
 	if err := p.look(ctx, "", nil); err != nil {
 		return false, err
 	}
 	now, err := p.process.inspect(ctx)
-	return err == nil && !now.Running && len(p.known) == 0, nil
+	hasRun := now.ExitCode != nil || now.Pid != 0
+	return err == nil && hasRun && !now.Running && len(p.known) == 0, nil
 }
 
 // count runs a shell in the command's container that sends signals and lists the
@@ -252,5 +254,5 @@ func unconfirmed(err error) string {
 	if refused, ok := driver.Classified(err); ok {
 		why = refused.Message
 	}
-	return "the engine did not confirm that the command ended, so it may go on (" + why + ")"
+	return "the engine did not confirm that the command ended; it may still run (" + why + ")"
 }
