@@ -3,7 +3,10 @@ package docker
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -146,4 +149,31 @@ func containerWith(t *testing.T, engine *dockerd.Engine, options ...string) driv
 	}
 	t.Cleanup(func() { mustDocker(t, engine, "rm", "--force", name) })
 	return driver.Place{Container: name}
+}
+
+// An engine may start a command only after its caller has left. So one that has not begun
+// has not ended, and is killed in the end.
+func TestACommandThatMayStillBeStartedIsKilledLater(t *testing.T) {
+	killed := make(chan struct{})
+	var once sync.Once
+	conn := mustDial(t, Options{StageTimeout: time.Second, KillGrace: 10 * time.Millisecond}, play(t, speaks(map[string]func(net.Conn){
+		"/exec/abc/start": hold,
+		"/exec/abc/json":  says(jsonText(`{"ID":"abc","Running":false,"ExitCode":null,"Pid":0}`)),
+		"/exec/helper/start": func(conn net.Conn) {
+			_, _ = io.WriteString(conn, upgradedText+string(frame(1, "1 none S 0 1 10\n90 other S 0 90 5000\nself 90\n")))
+			_ = conn.(*net.UnixConn).CloseWrite()
+		},
+		"/exec/helper/json": says(jsonText(`{"ID":"helper","ExitCode":0,"Pid":8}`)),
+	}, func(path, body string) {
+		if strings.HasSuffix(path, "/containers/web/exec") && strings.Contains(body, kill) {
+			once.Do(func() { close(killed) })
+		}
+	})))
+	_, err := conn.Exec(t.Context(), driver.Command{Place: driver.Place{Container: "web"}, Argv: []string{"x"}}, driver.Streams{})
+	wantOutcome(t, err, driver.Unknown)
+	select {
+	case <-killed:
+	case <-time.After(patience):
+		t.Error("the command was not killed")
+	}
 }
