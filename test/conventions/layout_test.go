@@ -111,9 +111,12 @@ var layout = []row{
 	},
 	{
 		folder: "internal/driver/docker", is: "the Docker driver",
-		imports: sharedByDrivers,
+		imports: append(slices.Clone(sharedByDrivers), "./internal/driver/docker/census"),
 		modules: []string{"github.com/docker/docker/...", "github.com/containerd/errdefs", "golang.org/x/net/http/httpguts"},
 		lines:   2600, because: aDriver,
+	},
+	{
+		folder: "internal/driver/docker/census", is: "which processes of a container belong to a command: a script, and functions of its output",
 	},
 	{
 		folder: "internal/driver/kube", is: "the Kubernetes driver",
