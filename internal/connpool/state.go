@@ -20,6 +20,8 @@ type state[C Conn] struct {
 	generations int
 	// dialing counts running dials of every generation.
 	dialing int
+	// recycles counts the calls of RecycleAll.
+	recycles int
 
 	// conns are all connections, oldest first; count counts them by phase.
 	conns  []*conn[C]
@@ -100,7 +102,8 @@ func (s *state[C]) serving() int { return s.count[fresh] + s.count[retiring] }
 type generation[C Conn] struct {
 	number int
 	dial   DialFunc[C]
-	// ctx ends when the generation is superseded, and with it its dials.
+	// ctx ends when the generation's dials are no longer wanted. A generation that is
+	// superseded gets no other.
 	ctx     context.Context
 	cancel  context.CancelFunc
 	dialing int
@@ -224,11 +227,13 @@ func (s *state[C]) used(c *conn[C], now instant) {
 // setLimits takes new limits.
 func (s *state[C]) setLimits(limits Limits) {
 	s.limits = limits.withDefaults()
-	if !s.ended {
+	switch {
+	case s.ended:
+	case limits.Paused:
+		s.refuse = ErrPaused
+		s.giveUpDials()
+	default:
 		s.refuse = nil
-		if limits.Paused {
-			s.refuse = ErrPaused
-		}
 	}
 	s.resize()
 }
