@@ -75,7 +75,7 @@ func fillClusters(ctx context.Context, at served, count int) (any, error) {
 			Address:     server.Host,
 			Credentials: map[string][]byte{"kubeconfig": at.Kubeconfigs[i%len(at.Kubeconfigs)]},
 		}
-		if err := pools.Ensure(target); err != nil {
+		if err := ensure(pools, target); err != nil {
 			return nil, err
 		}
 		group.Go(func() error {

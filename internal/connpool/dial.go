@@ -170,12 +170,16 @@ func (s *state[C]) replace(dial DialFunc[C], now instant) {
 
 // giveUpDials ends the dials that run; what they make nevertheless is closed.
 func (s *state[C]) giveUpDials() {
-	for _, g := range []*generation[C]{s.gen, s.next} {
-		if g != nil {
-			g.cancel()
-			g.ctx, g.cancel = context.WithCancel(s.pool.ctx)
-		}
+	s.restart(s.gen)
+	if s.next != nil {
+		s.restart(s.next)
 	}
+}
+
+// restart ends the dials of a generation, and lets it dial again.
+func (s *state[C]) restart(g *generation[C]) {
+	g.cancel()
+	g.ctx, g.cancel = context.WithCancel(s.pool.ctx)
 }
 
 // abandon forgets credentials that have not been proven.

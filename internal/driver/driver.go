@@ -43,6 +43,10 @@ type Dialer interface {
 	// Dial makes one authenticated connection or fails with an *Error. It
 	// bounds every stage by itself and ends early when ctx ends.
 	Dial(ctx context.Context) (Conn, error)
+	// With returns a dialer by the same preparation whose Endpoint is changed in what
+	// Prepare does not look at: Dial, Reopen, Trace and the keepalive. A change of Dial
+	// sets Reopen, too.
+	With(change func(*Endpoint)) Dialer
 }
 
 // DialFunc opens a byte stream. It has the signature of net.Dialer.DialContext.

@@ -3,6 +3,7 @@ package poolset
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -57,10 +58,23 @@ func startRemote(t *testing.T, handler sshserver.Handler, changes ...func(*Polic
 	r := &remote{T: t, server: server, proxy: proxy, allow: loopback}
 	r.set = New(r.dial, connpool.NewBudget(30, 3, 6))
 	t.Cleanup(func() { closed(r.set, 0) })
-	if err := r.set.Ensure(r.target(pool("p", changes...))); err != nil {
+	if err := r.ensured(r.target(pool("p", changes...))); err != nil {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// ensured applies a target and returns how that ended, once its credentials are
+// prepared.
+func (r *remote) ensured(target Target) error {
+	for {
+		err := r.set.Ensure(target)
+		preparing, ok := errors.AsType[*PreparingError](err)
+		if !ok {
+			return err
+		}
+		<-preparing.Done
+	}
 }
 
 // dial finds the server, or the proxy before it, by name.
@@ -296,7 +310,7 @@ func TestACheckNamesTheStageThatFails(t *testing.T) {
 			target := r.target(pool("p", paused))
 			tc.breaks(r, &target)
 			target.Version, target.Endpoint.KnownHosts = "v2", anyHost(target.Endpoint.KnownHosts)
-			if err := r.set.Ensure(target); err != nil {
+			if err := r.ensured(target); err != nil {
 				t.Fatal(err)
 			}
 			got, err := r.set.Check(t.Context(), "web-uid")

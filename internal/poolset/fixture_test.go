@@ -132,11 +132,22 @@ func key(version string) func(driver.Endpoint) bool {
 func (f *fixture) ensure(targets ...Target) {
 	f.Helper()
 	for _, target := range targets {
-		if err := f.set.Ensure(target); err != nil {
+		if err := f.ensured(target); err != nil {
 			f.Fatalf("Ensure %s: %v", target.Name, err)
 		}
 	}
 	synctest.Wait()
+}
+
+// ensured applies a target and returns how that ended, once its credentials are
+// prepared.
+func (f *fixture) ensured(target Target) error {
+	err := f.set.Ensure(target)
+	if isPreparing(err) {
+		synctest.Wait()
+		return f.set.Ensure(target)
+	}
+	return err
 }
 
 // dials returns how many dials so far match.
@@ -259,6 +270,13 @@ func (d tunneled) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
 type tunnelDialer struct {
 	driver.Dialer
 	endpoint driver.Endpoint
+}
+
+// With implements driver.Dialer.
+func (d tunnelDialer) With(change func(*driver.Endpoint)) driver.Dialer {
+	change(&d.endpoint)
+	d.Dialer = d.Dialer.With(change)
+	return d
 }
 
 // Dial implements driver.Dialer.

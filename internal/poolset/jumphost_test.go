@@ -296,6 +296,11 @@ func (d plain) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
 
 type plainDialer struct{ driver.Dialer }
 
+// With implements driver.Dialer.
+func (d plainDialer) With(change func(*driver.Endpoint)) driver.Dialer {
+	return plainDialer{d.Dialer.With(change)}
+}
+
 // Dial implements driver.Dialer.
 func (d plainDialer) Dial(ctx context.Context) (driver.Conn, error) {
 	made, err := d.Dialer.Dial(ctx)

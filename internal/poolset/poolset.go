@@ -68,9 +68,11 @@ func (s *Set) changed(ref Ref) {
 }
 
 // Ensure makes the pools of a target as wanted and returns at once; connections
-// follow in the background. A *driver.Error means that the access cannot be used as
-// given; connections made earlier for the same host and account then keep serving,
-// under the new policies, unless it is the changed pins that are wrong.
+// follow in the background. A *PreparingError means that it is not known yet whether
+// the access can be used: subscribers are told when Ensure is to be called again. A
+// *driver.Error means that it cannot be used as given. In both cases connections made
+// earlier for the same host and account keep serving, under the new policies, unless it
+// is the changed pins that are wrong.
 func (s *Set) Ensure(want Target) error { return s.applier.ensure(want) }
 
 // Remove forgets a target. What runs on it may finish within a short grace; new
@@ -79,6 +81,7 @@ func (s *Set) Remove(uid string) {
 	s.roster.mu.Lock()
 	defer s.roster.mu.Unlock()
 	s.applier.remove(uid)
+	s.network.Forget(uid)
 }
 
 // Observe returns what is true of a target, and false if the set has none of

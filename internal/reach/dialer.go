@@ -3,7 +3,6 @@ package reach
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/connpool/connpool/internal/driver"
@@ -26,14 +25,9 @@ var errNoRoom = errors.New("reach: the jump host has no room")
 type Dialer struct {
 	version   *Version
 	keepalive Keepalive
-
-	mu sync.Mutex
-	// prepared is set once, by the first Prepare that succeeds. After that it may be
-	// read without the lock.
-	prepared driver.Dialer
 }
 
-// Dialer returns a dialer with the keepalive. It is not prepared yet.
+// Dialer returns a dialer with the keepalive.
 func (v *Version) Dialer(keepalive Keepalive) *Dialer {
 	return &Dialer{version: v, keepalive: keepalive}
 }
@@ -46,38 +40,26 @@ func (d *Dialer) Is(v *Version, keepalive Keepalive) bool {
 // Version is the version that d dials.
 func (d *Dialer) Version() *Version { return d.version }
 
-// Prepare parses what the access holds. It dials nothing, but may take as long as
-// the decryption of a key. Its error is a *driver.Error. Dial prepares, too, until
-// it has succeeded once: what cannot be used now may be usable later, such as a
-// certificate that is not valid yet.
-func (d *Dialer) Prepare() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.prepared != nil {
-		return nil
-	}
-	endpoint := d.version.endpoint()
-	endpoint.KeepaliveInterval, endpoint.KeepaliveTimeout = d.keepalive.Interval, d.keepalive.Timeout
-	prepared, err := d.version.access.Driver.Prepare(endpoint)
-	if err == nil {
-		d.prepared = prepared
-	}
-	return err
-}
-
-// Dial makes one connection: once the breaker lets it, the jump host is connected,
-// the budget has a place, and the server is not throttled.
+// Dial makes one connection: once the access is prepared, the breaker lets it, the
+// jump host is connected, the budget has a place, and the server is not throttled.
 func (d *Dialer) Dial(ctx context.Context) (driver.Conn, error) {
-	if err := d.Prepare(); err != nil {
+	prepared, err := d.version.preparation.Dialer(ctx)
+	if err != nil {
 		return nil, err
 	}
 	mine, err := d.version.breaker.enter(ctx)
 	if err != nil {
 		return nil, err
 	}
-	made, err := d.version.dialInTurn(ctx, d.prepared)
+	made, err := d.version.dialInTurn(ctx, prepared.With(d.settings))
 	d.version.breaker.leave(ctx, mine, err)
 	return made, err
+}
+
+// settings are what the dialer asks of connections beside the access.
+func (d *Dialer) settings(e *driver.Endpoint) {
+	e.Dial, e.Reopen = d.version.transport.dial, d.version.transport.reopen
+	e.KeepaliveInterval, e.KeepaliveTimeout = d.keepalive.Interval, d.keepalive.Timeout
 }
 
 // dialInTurn makes one connection when it is its turn.
@@ -125,12 +107,15 @@ func dialWithin(ctx context.Context, prepared driver.Dialer) (driver.Conn, error
 func (v *Version) DialAside(
 	ctx context.Context, wrap func(driver.DialFunc) driver.DialFunc, passed driver.TraceFunc,
 ) (driver.Conn, error) {
-	endpoint := v.endpoint()
-	endpoint.Dial, endpoint.Trace = wrap(endpoint.Dial), passed
-	prepared, err := v.access.Driver.Prepare(endpoint)
+	prepared, err := v.preparation.Checked(ctx)
 	if err != nil {
-		return nil, err
+		failure := *driver.AsError(err)
+		failure.Stage = driver.StagePrepare
+		return nil, &failure
 	}
+	prepared = prepared.With(func(e *driver.Endpoint) {
+		e.Dial, e.Reopen, e.Trace = wrap(v.transport.dial), v.transport.reopen, passed
+	})
 	passed(driver.StagePrepare, "the credentials and the pinned identity can be used")
 	done, err := v.admit(ctx)
 	if err != nil {

@@ -9,9 +9,9 @@
 // follows its access from version to version. The connections to a jump host are
 // such a Pool, too, which the targets behind it share.
 //
-// Usage: Network.Version finds or makes the version of an access, Version.Dialer and
-// Dialer.Prepare a dialer, NewPool a pool; Pool.Follow gives it the next dialer.
-// Network.EnsureJumpHost makes a jump host known.
+// Usage: Network.Version finds or makes the version of an access, Version.Prepare
+// examines it, Version.Dialer makes a dialer, NewPool a pool; Pool.Follow gives it the
+// next dialer. Network.EnsureJumpHost makes a jump host known.
 //
 // Which replica of the operator dials a target will be decided here, above the breaker,
 // once several replicas hold connections.
@@ -32,6 +32,7 @@ import (
 
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/reach/preparation"
 )
 
 // Network is what the dials of a process share: the transport, the dial budget, the
@@ -41,10 +42,14 @@ type Network struct {
 	budget     *connpool.Budget
 	throttles  *throttles
 	background *Background
+	shares     *preparation.Shares
 	notify     func(Ref)
 
 	mu        sync.RWMutex
 	jumpHosts map[string]jumpHost // those in use, by their UIDs
+	// candidates are versions that no target and no jump host uses yet, because they
+	// are being prepared or cannot be; by UID.
+	candidates map[string]*Version
 }
 
 // jumpHost is the pooled connections to one jump host. It connects when the first
@@ -63,21 +68,36 @@ func New(egress driver.DialFunc, budget *connpool.Budget, background *Background
 		budget:     budget,
 		throttles:  &throttles{servers: map[server]refusal{}},
 		background: background,
+		shares:     preparation.NewShares(),
 		notify:     notify,
 		jumpHosts:  map[string]jumpHost{},
+		candidates: map[string]*Version{},
 	}
 }
 
 // Version returns the version that the access of a target describes. It is that of
 // the jump host with the same UID, if there is one and it has this version, so that
-// a target and the jump host that it is for others learn from one another.
-func (n *Network) Version(uid string, access Access) *Version {
-	if _, pool := n.JumpHost(uid); pool != nil {
-		if v := pool.Version(); v.Is(access) {
-			return v
-		}
+// a target and the jump host that it is for others learn from one another. A new
+// version is remembered until Used or Forget is called.
+func (n *Network) Version(of Ref, access Access) *Version {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if h, known := n.jumpHosts[of.UID]; known && h.Version().Is(access) {
+		return h.Version()
 	}
-	v := &Version{access: access, transport: n.direct, budget: n.budget, throttles: n.throttles}
+	if v := n.candidates[of.UID]; v.Is(access) {
+		return v
+	}
+	v := n.newVersion(of, access)
+	n.candidates[of.UID] = v
+	return v
+}
+
+func (n *Network) newVersion(of Ref, access Access) *Version {
+	v := &Version{
+		access: access, transport: n.direct, budget: n.budget, throttles: n.throttles,
+		preparation: n.shares.New(of.Namespace, access.Driver, access.Endpoint),
+	}
 	if through := access.JumpHost; through != nil {
 		v.transport = tunnel{through.Ref, func() *Pool {
 			_, pool := n.JumpHost(through.UID)
@@ -87,11 +107,29 @@ func (n *Network) Version(uid string, access Access) *Version {
 	return v
 }
 
+// Used tells the network that a version is used from now on, so that its user knows
+// it.
+func (n *Network) Used(uid string, version *Version) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.candidates[uid] == version {
+		delete(n.candidates, uid)
+	}
+}
+
+// Forget forgets the version of a target that is not used yet.
+func (n *Network) Forget(uid string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.candidates, uid)
+}
+
 // EnsureJumpHost makes a jump host usable by targets behind it, by the version, and
 // reports whether it existed with another one.
 func (n *Network) EnsureJumpHost(ref Ref, version *Version) (changed bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	delete(n.candidates, ref.UID)
 	dialer := version.Dialer(jumpHostKeepalive)
 	switch h, known := n.jumpHosts[ref.UID]; {
 	case !known:

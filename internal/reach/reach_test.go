@@ -45,7 +45,7 @@ func (f *fixture) access(host string, jumpHost *JumpHost) Access {
 }
 
 func (f *fixture) version(host string) *Version {
-	return f.network.Version(host+"-uid", f.access(host, nil))
+	return f.network.Version(Ref{UID: host + "-uid"}, f.access(host, nil))
 }
 
 // jumpHost is a jump host that is in use and not connected yet.
@@ -55,7 +55,7 @@ func (f *fixture) jumpHost() *JumpHost {
 		return near, far.Close()
 	})
 	j := &JumpHost{Ref: Ref{UID: "jump-uid", Name: "jump"}, Access: f.access("jump", nil)}
-	f.network.EnsureJumpHost(j.Ref, f.network.Version(j.UID, j.Access))
+	f.network.EnsureJumpHost(j.Ref, f.network.Version(j.Ref, j.Access))
 	return j
 }
 
@@ -94,16 +94,16 @@ func TestADialThatLosesItsJumpHostEachTimeEnds(t *testing.T) {
 
 func TestOnlyWhatIsReopenedWaitsForAJumpHost(t *testing.T) {
 	withFixture(t, func(f *fixture) {
-		endpoint := f.network.Version("web-uid", f.access("web", f.jumpHost())).endpoint()
-		if _, err := endpoint.Dial(f.Context(), "tcp", "web:22"); !errors.Is(err, errNoRoom) || len(f.fake.Dials()) > 0 {
+		through := f.network.Version(Ref{UID: "web-uid"}, f.access("web", f.jumpHost())).transport
+		if _, err := through.dial(f.Context(), "tcp", "web:22"); !errors.Is(err, errNoRoom) || len(f.fake.Dials()) > 0 {
 			t.Errorf("Dial: %v after %d dials, want %v without any", err, len(f.fake.Dials()), errNoRoom)
 		}
-		stream, err := endpoint.Reopen(f.Context(), "tcp", "web:22")
+		stream, err := through.reopen(f.Context(), "tcp", "web:22")
 		if err != nil {
 			t.Fatalf("Reopen: %v", err)
 		}
 		_ = stream.Close()
-		if stream, err = endpoint.Dial(f.Context(), "tcp", "web:22"); err != nil {
+		if stream, err = through.dial(f.Context(), "tcp", "web:22"); err != nil {
 			t.Fatalf("Dial, connected: %v", err)
 		}
 		_ = stream.Close()
@@ -114,12 +114,12 @@ func TestTheSameAccessOfATargetAndAJumpHostIsOneVersion(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		j := f.jumpHost()
 		_, pool := f.network.JumpHost(j.UID)
-		if f.network.Version(j.UID, j.Access) != pool.Dialer().Version() {
+		if f.network.Version(j.Ref, j.Access) != pool.Dialer().Version() {
 			t.Error("the target has a version of its own")
 		}
 		changed := j.Access
 		changed.Version = "v2"
-		if f.network.Version(j.UID, changed) == pool.Dialer().Version() {
+		if f.network.Version(j.Ref, changed) == pool.Dialer().Version() {
 			t.Error("another access is the same version")
 		}
 	})

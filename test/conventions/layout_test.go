@@ -118,8 +118,12 @@ var layout = []row{
 		imports: []string{"./internal/driver"},
 	},
 	{
-		folder: "internal/reach", is: "how a target is reached: access versions, jump hosts, and which dials are refused for now",
+		folder: "internal/reach/preparation", is: "credentials prepared once for each version, with a share for each namespace",
 		imports: []string{"./internal/connpool", "./internal/driver"},
+	},
+	{
+		folder: "internal/reach", is: "how a target is reached: access versions, jump hosts, and which dials are refused for now",
+		imports: []string{"./internal/connpool", "./internal/driver", "./internal/reach/preparation"},
 		lines:   1200, because: "jump hosts are pools of their own, and all that decides about a dial is in one place",
 	},
 	{

@@ -303,6 +303,19 @@ func (f *Fixture) Connect(target *v1alpha1.ConnectionTarget, pools ...*v1alpha1.
 	f.ConnectWith(target, f.Fake, nil, pools...)
 }
 
+// Ensured applies a target to a set and returns how that ended, once its credentials
+// are prepared.
+func Ensured(set *poolset.Set, want poolset.Target) error {
+	for {
+		err := set.Ensure(want)
+		preparing, ok := errors.AsType[*poolset.PreparingError](err)
+		if !ok {
+			return err
+		}
+		<-preparing.Done
+	}
+}
+
 // ConnectWith is Connect with another driver and a changed policy.
 func (f *Fixture) ConnectWith(
 	target *v1alpha1.ConnectionTarget, with driver.Driver, change func(*poolset.Policy), pools ...*v1alpha1.ConnectionPool,
@@ -326,7 +339,7 @@ func (f *Fixture) ConnectWith(
 			Ref: poolset.Ref{UID: string(pool.UID), Namespace: pool.Namespace, Name: pool.Name}, Policy: policy,
 		})
 	}
-	if err := f.Set.Ensure(want); err != nil {
+	if err := Ensured(f.Set, want); err != nil {
 		f.Fatal(err)
 	}
 	for _, pool := range want.Pools {
