@@ -46,6 +46,9 @@ const (
 	// ReasonSessionLimit surfaces when the server refuses one more session channel on
 	// a connection that otherwise works.
 	ReasonSessionLimit = "SessionLimit"
+	// ReasonConnectionLimit surfaces when the targets of the namespace have as many
+	// connections as the operator's --max-connections-per-namespace allows.
+	ReasonConnectionLimit = "ConnectionLimit"
 	// ReasonThrottledByServer surfaces when the server refuses connections for a
 	// while.
 	ReasonThrottledByServer = "ThrottledByServer"

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	connpoolssh "github.com/connpool/connpool/internal/driver/ssh"
 	"github.com/connpool/connpool/internal/egress"
@@ -226,7 +227,7 @@ func ensure(pools *poolset.Set, target poolset.Target) error {
 // its own, by the defaults of the API, used once.
 func fillPools(ctx context.Context, at served, count int) (any, error) {
 	policy := egress.Policy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
-	pools := poolset.New(policy.Dial, connpool.NewBudget(dialsAtOnce, dialsAtOnce, dialsAtOnce))
+	pools := poolset.New(policy.Dial, dialbudget.New(dialsAtOnce, dialsAtOnce, dialsAtOnce))
 	sshDriver := connpoolssh.New(connpoolssh.Options{})
 	group, ctx := errgroup.WithContext(ctx)
 	for i := range count {

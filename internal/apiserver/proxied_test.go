@@ -25,6 +25,7 @@ import (
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/drivertest"
 	"github.com/connpool/connpool/internal/poolset"
@@ -45,7 +46,7 @@ type engines struct {
 func newEngines(authorizer authorizer.UnconditionalAuthorizer) (*engines, *registry.Registry) {
 	e := &engines{Fake: new(drivertest.Fake), api: httptest.NewServer(http.HandlerFunc(engineAPI))}
 	nowhere := func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("nowhere") }
-	e.set = poolset.New(nowhere, connpool.NewBudget(30, 30, 30))
+	e.set = poolset.New(nowhere, dialbudget.New(30, 30, 30))
 	_ = registrytest.Ensured(e.set, poolset.Target{
 		Ref: poolset.Ref{UID: "build", Namespace: "default", Name: "build"}, Type: "docker",
 		Access: poolset.Access{Driver: e, Identity: "build"},

@@ -45,7 +45,7 @@ func (p *Pool[C]) dial(a dialAttempt[C]) {
 		return
 	}
 	c := &conn[C]{conn: o.conn, gen: a.gen}
-	c.elem.value = c
+	c.elem.Value = c
 	c.unwatch = context.AfterFunc(o.conn.Context(), func() { p.died(c) })
 	p.change(func(s *state[C], now instant) { s.dialed(c, a, o, now) })
 }

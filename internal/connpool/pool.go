@@ -220,7 +220,7 @@ func (p *Pool[C]) hold(of C) *conn[C] {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.s.conns {
-		if any(c.conn) == any(of) && c.elem.in != nil {
+		if any(c.conn) == any(of) && c.elem.In != nil {
 			c.leased++
 			p.s.reindex(c)
 			return c

@@ -148,7 +148,7 @@ func (p *Pool[C]) Stats() Stats {
 		Dialing:  s.dialing,
 		Draining: s.count[draining] + s.count[closing],
 		Leases:   s.tally.leases,
-		Pending:  s.waiters.len,
+		Pending:  s.waiters.Len,
 		Uses:     s.tally.uses,
 		LastUsed: p.at(s.tally.lastUsed),
 		Cap:      s.gen.learnedCap,

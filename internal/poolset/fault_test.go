@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/ssh"
 	"github.com/connpool/connpool/internal/egress"
@@ -56,7 +57,7 @@ func startRemote(t *testing.T, handler sshserver.Handler, changes ...func(*Polic
 	}
 	t.Cleanup(proxy.Close)
 	r := &remote{T: t, server: server, proxy: proxy, allow: loopback}
-	r.set = New(r.dial, connpool.NewBudget(30, 3, 6))
+	r.set = New(r.dial, dialbudget.New(30, 3, 6))
 	t.Cleanup(func() { closed(r.set, 0) })
 	if err := r.ensured(r.target(pool("p", changes...))); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/drivertest"
 )
@@ -22,7 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type fixture struct {
 	*testing.T
 	fake   *drivertest.Fake
-	budget *connpool.Budget
+	budget *dialbudget.Budget
 	set    *Set
 	// news counts what subscribers were told.
 	news atomic.Int64
@@ -33,7 +34,7 @@ func withFixture(t *testing.T, test func(*fixture)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		f := &fixture{T: t, fake: new(drivertest.Fake)}
-		f.budget = connpool.NewBudget(30, 3, 6)
+		f.budget = dialbudget.New(30, 3, 6)
 		f.set = New(directly, f.budget)
 		f.set.Subscribe(func(Ref) { f.news.Add(1) })
 		defer func() {

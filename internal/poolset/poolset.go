@@ -27,7 +27,7 @@ import (
 	"context"
 	"sync/atomic"
 
-	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/reach"
 )
@@ -45,7 +45,7 @@ type Set struct {
 
 // New makes an empty set. Streams from the operator's own network are opened by
 // egress, and dials stay within the budget.
-func New(egress driver.DialFunc, budget *connpool.Budget) *Set {
+func New(egress driver.DialFunc, budget *dialbudget.Budget) *Set {
 	s := &Set{background: reach.NewBackground(), roster: &roster{
 		targets: map[string]*target{}, pools: map[string]map[string]*member{},
 		leaving: map[*member]string{}, departed: map[departedKey]PoolObservation{},
@@ -60,6 +60,11 @@ func New(egress driver.DialFunc, budget *connpool.Budget) *Set {
 // gained or lost, a dial, or a change of health; not a lease. The function must
 // neither block nor call the set; it replaces the one of an earlier call.
 func (s *Set) Subscribe(notify func(Ref)) { s.notify.Store(&notify) }
+
+// LimitConnections bounds how many connections the targets of one namespace may have;
+// 0 is no bound. More are not dialed, with the reason ConnectionLimit. Those that live
+// stay.
+func (s *Set) LimitConnections(perNamespace int) { s.network.LimitConnections(perNamespace) }
 
 func (s *Set) changed(ref Ref) {
 	if notify := s.notify.Load(); notify != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 )
 
@@ -40,9 +41,24 @@ func (d *Dialer) Is(v *Version, keepalive Keepalive) bool {
 // Version is the version that d dials.
 func (d *Dialer) Version() *Version { return d.version }
 
-// Dial makes one connection: once the access is prepared, the breaker lets it, the
-// jump host is connected, the budget has a place, and the server is not throttled.
+// Dial makes one connection, if its namespace may have one more: once the access is
+// prepared, the breaker lets it, the jump host is connected, the budget has a place, and
+// the server is not throttled.
 func (d *Dialer) Dial(ctx context.Context) (driver.Conn, error) {
+	give, err := d.version.connections.take(d.version.namespace)
+	if err != nil {
+		return nil, err
+	}
+	made, err := d.dial(ctx)
+	if err != nil {
+		give()
+		return nil, err
+	}
+	context.AfterFunc(made.Context(), give) //nolint:contextcheck // the connection has a life of its own
+	return made, nil
+}
+
+func (d *Dialer) dial(ctx context.Context) (driver.Conn, error) {
 	prepared, err := d.version.preparation.Dialer(ctx)
 	if err != nil {
 		return nil, err
@@ -91,7 +107,7 @@ func (v *Version) admit(ctx context.Context) (done func(result error), err error
 	if err := v.transport.ready(ctx); err != nil {
 		return nil, err
 	}
-	return v.budget.Admit(ctx, v.host(), v.jumpHost())
+	return v.budget.Admit(ctx, dialbudget.Route{Namespace: v.namespace, Host: v.host(), JumpHost: v.jumpHost()})
 }
 
 func dialWithin(ctx context.Context, prepared driver.Dialer) (driver.Conn, error) {

@@ -30,7 +30,7 @@ import (
 	"context"
 	"sync"
 
-	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/reach/preparation"
 )
@@ -39,11 +39,13 @@ import (
 // throttles and the jump hosts. Its methods are safe for concurrent use.
 type Network struct {
 	direct     transport // from the operator's own network
-	budget     *connpool.Budget
+	budget     *dialbudget.Budget
 	throttles  *throttles
 	background *Background
 	shares     *preparation.Shares
-	notify     func(Ref)
+	// connections bounds those of each namespace.
+	connections *connections
+	notify      func(Ref)
 
 	mu        sync.RWMutex
 	jumpHosts map[string]jumpHost // those in use, by their UIDs
@@ -62,16 +64,17 @@ type jumpHost struct {
 // New returns a network without jump hosts. Streams from the operator's own network
 // are opened by egress. notify is called with each jump host whose state has
 // changed; it must neither block nor call the network.
-func New(egress driver.DialFunc, budget *connpool.Budget, background *Background, notify func(Ref)) *Network {
+func New(egress driver.DialFunc, budget *dialbudget.Budget, background *Background, notify func(Ref)) *Network {
 	return &Network{
-		direct:     transport{ready: func(context.Context) error { return nil }, dial: egress, reopen: egress},
-		budget:     budget,
-		throttles:  &throttles{servers: map[server]refusal{}},
-		background: background,
-		shares:     preparation.NewShares(),
-		notify:     notify,
-		jumpHosts:  map[string]jumpHost{},
-		candidates: map[string]*Version{},
+		direct:      transport{ready: func(context.Context) error { return nil }, dial: egress, reopen: egress},
+		budget:      budget,
+		throttles:   &throttles{servers: map[server]refusal{}},
+		background:  background,
+		shares:      preparation.NewShares(),
+		connections: &connections{held: map[string]int{}},
+		notify:      notify,
+		jumpHosts:   map[string]jumpHost{},
+		candidates:  map[string]*Version{},
 	}
 }
 
@@ -95,7 +98,7 @@ func (n *Network) Version(of Ref, access Access) *Version {
 
 func (n *Network) newVersion(of Ref, access Access) *Version {
 	v := &Version{
-		access: access, transport: n.direct, budget: n.budget, throttles: n.throttles,
+		namespace: of.Namespace, access: access, transport: n.direct, budget: n.budget, throttles: n.throttles, connections: n.connections,
 		preparation: n.shares.New(of.Namespace, access.Driver, access.Endpoint),
 	}
 	if through := access.JumpHost; through != nil {

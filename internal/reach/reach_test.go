@@ -10,7 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/drivertest"
 )
@@ -30,7 +30,7 @@ func withFixture(t *testing.T, test func(*fixture)) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fixture{T: t, fake: new(drivertest.Fake)}
 		background := NewBackground()
-		f.network = New(nil, connpool.NewBudget(1, 1, 1), background, func(Ref) {})
+		f.network = New(nil, dialbudget.New(1, 1, 1), background, func(Ref) {})
 		defer func() {
 			background.Shut()
 			background.Wait()
@@ -62,7 +62,7 @@ func (f *fixture) jumpHost() *JumpHost {
 func TestTheWaitForTheBudgetDoesNotCountAgainstTheBoundOfADial(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		const long = 10 * dialTimeout
-		done, err := f.network.budget.Admit(f.Context(), "another", "")
+		done, err := f.network.budget.Admit(f.Context(), dialbudget.Route{Host: "another"})
 		if err != nil {
 			t.Fatal(err)
 		}

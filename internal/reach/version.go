@@ -5,7 +5,7 @@ import (
 	"net"
 	"time"
 
-	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/reach/preparation"
 )
@@ -78,14 +78,16 @@ type transport struct {
 // Version is one version of an access. Everything that dials the target by it
 // shares its breaker, so that a wrong key is tried once.
 type Version struct {
+	namespace string // of the target
 	access    Access
 	transport transport
 	breaker   breaker
 	// preparation is that of the endpoint, for all who dial it.
 	preparation *preparation.Preparation
 	// What bounds the dials of all targets.
-	budget    *connpool.Budget
-	throttles *throttles
+	budget      *dialbudget.Budget
+	throttles   *throttles
+	connections *connections
 }
 
 // Is reports whether v is the version that the access describes.

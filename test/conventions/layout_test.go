@@ -61,8 +61,16 @@ var layout = []row{
 		modules: []string{"k8s.io/cli-runtime/...", "k8s.io/client-go/..."},
 	},
 	{
+		folder: "internal/list", is: "linked lists whose elements are part of their values; shared with the dial budget",
+	},
+	{
+		folder: "internal/dialbudget", is: "how many dials run at once: for the process, a host, a jump host, with shares by namespace",
+		imports: []string{"./internal/list"},
+	},
+	{
 		folder: "internal/connpool", is: "the engine: a bounded set of warm connections of any type",
-		lines: 2200, because: "everything that shares its one lock is in it",
+		imports: []string{"./internal/list"},
+		lines:   2200, because: "everything that shares its one lock is in it",
 	},
 	{
 		folder: "internal/driver", is: "what a protocol has to offer, and the classes of its failures",
@@ -119,16 +127,16 @@ var layout = []row{
 	},
 	{
 		folder: "internal/reach/preparation", is: "credentials prepared once for each version, with a share for each namespace",
-		imports: []string{"./internal/connpool", "./internal/driver"},
+		imports: []string{"./internal/dialbudget", "./internal/driver"},
 	},
 	{
 		folder: "internal/reach", is: "how a target is reached: access versions, jump hosts, and which dials are refused for now",
-		imports: []string{"./internal/connpool", "./internal/driver", "./internal/reach/preparation"},
+		imports: []string{"./internal/connpool", "./internal/dialbudget", "./internal/driver", "./internal/reach/preparation"},
 		lines:   1200, because: "jump hosts are pools of their own, and all that decides about a dial is in one place",
 	},
 	{
 		folder: "internal/poolset", is: "all live pools of the process, by the UIDs of target and pool",
-		imports: []string{"./internal/connpool", "./internal/driver", "./internal/reach"},
+		imports: []string{"./internal/connpool", "./internal/dialbudget", "./internal/driver", "./internal/reach"},
 		lines:   1700, because: "desired state and requests meet in it, so the rules of both are there",
 	},
 	{

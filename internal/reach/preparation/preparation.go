@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 )
 
@@ -39,12 +39,12 @@ func (e *RunningError) Error() string {
 }
 
 // Shares bound the preparations that run at the same time.
-type Shares struct{ turns *connpool.Budget }
+type Shares struct{ turns *dialbudget.Budget }
 
 // NewShares returns shares that let as many preparations run as there are processors,
 // and at least two, so that one that takes long does not keep all others waiting.
 func NewShares() *Shares {
-	return &Shares{connpool.NewBudget(max(2, runtime.GOMAXPROCS(0)), perNamespace, 1)}
+	return &Shares{dialbudget.New(max(1, runtime.GOMAXPROCS(0)/2), perNamespace, 1)}
 }
 
 // Preparation is that of one endpoint. It is safe for concurrent use.
@@ -149,7 +149,7 @@ func (p *Preparation) result(ctx context.Context, known func() (driver.Dialer, e
 	if ok {
 		return dialer, own(err)
 	}
-	done, err := p.shares.turns.Admit(ctx, p.namespace, "")
+	done, err := p.shares.turns.Admit(ctx, dialbudget.Route{Namespace: p.namespace, Host: p.namespace})
 	if err != nil {
 		return nil, err
 	}

@@ -40,6 +40,7 @@ import (
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/drivertest"
 	"github.com/connpool/connpool/internal/poolset"
@@ -78,7 +79,7 @@ func New(tb testing.TB, changes ...func(*use.Config)) *Fixture {
 	if err := live.AddToScheme(f.Scheme); err != nil {
 		tb.Fatal(err)
 	}
-	f.Set = poolset.New(nowhere, connpool.NewBudget(30, 30, 30))
+	f.Set = poolset.New(nowhere, dialbudget.New(30, 30, 30))
 	config := use.Config{
 		Pools: f.Set, Objects: f.Objects, Authorizer: f.Authorizer,
 		Audit: funcr.New(func(_, args string) { f.note(args) }, funcr.Options{}),
