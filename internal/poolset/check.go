@@ -93,7 +93,7 @@ func (s *checks) run(ctx context.Context, uid string, c *check) {
 	defer close(c.done)
 	r := &checkRecord{begun: time.Now()}
 	watch := func(dial driver.DialFunc) driver.DialFunc { return r.watch(dial, c.version.JumpHost()) }
-	conn, err := c.version.DialAside(ctx, watch, r.pass)
+	conn, err := c.version.DialAside(ctx, watch, r.pass, !s.applier.isPooled(uid))
 	if err != nil {
 		failure := failureOfCheck(ctx, err)
 		r.add(CheckStage{Stage: cmp.Or(failure.Stage, driver.StageConnect), Err: failure})

@@ -192,6 +192,13 @@ func (a *applier) versionInUse(uid string) *reach.Version {
 	return nil
 }
 
+// isPooled reports whether a pool has the target, so that it is not only a jump host.
+func (a *applier) isPooled(uid string) bool {
+	a.roster.mu.RLock()
+	defer a.roster.mu.RUnlock()
+	return a.roster.targets[uid] != nil
+}
+
 // remove forgets a target and drains its pools. The caller holds the roster's lock.
 func (a *applier) remove(uid string) {
 	have := a.roster.targets[uid]

@@ -161,12 +161,14 @@ func (s *Set) Recycle(pool, target string, id uint64) bool {
 }
 
 // RecyclePool retires every connection of a pool, given by UID, that is not
-// retiring yet, and returns how many these are.
+// retiring yet, and returns how many these are. With them go the connections by which
+// its targets are jump hosts of others, and those to the jump hosts on the way to them:
+// no other request reaches those.
 func (s *Set) RecyclePool(pool string) (retired int) {
 	for _, m := range s.roster.members(pool) {
 		retired += m.pool.RecycleAll()
 	}
-	return retired
+	return retired + s.network.RecycleJumpHosts(s.roster.jumpHosts(pool))
 }
 
 // Check dials a target once, as it was ensured last, and reports stage by stage.

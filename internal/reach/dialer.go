@@ -26,6 +26,8 @@ var errNoRoom = errors.New("reach: the jump host has no room")
 type Dialer struct {
 	version   *Version
 	keepalive Keepalive
+	// forwardOnly is set for the connections to a jump host.
+	forwardOnly bool
 }
 
 // Dialer returns a dialer with the keepalive.
@@ -68,13 +70,18 @@ func (d *Dialer) dial(ctx context.Context) (driver.Conn, error) {
 		return nil, err
 	}
 	made, err := d.version.dialInTurn(ctx, prepared.With(d.settings))
-	d.version.breaker.leave(ctx, mine, err)
+	proof := err
+	if SessionRefused(err) {
+		proof = nil // the access works: only commands need a session
+	}
+	d.version.breaker.leave(ctx, mine, proof)
 	return made, err
 }
 
 // settings are what the dialer asks of connections beside the access.
 func (d *Dialer) settings(e *driver.Endpoint) {
 	e.Dial, e.Reopen = d.version.transport.dial, d.version.transport.reopen
+	e.ForwardOnly = d.forwardOnly
 	e.KeepaliveInterval, e.KeepaliveTimeout = d.keepalive.Interval, d.keepalive.Timeout
 }
 
@@ -118,10 +125,11 @@ func dialWithin(ctx context.Context, prepared driver.Dialer) (driver.Conn, error
 
 // DialAside makes one connection beside the breaker and the throttles. The function
 // that opens its stream is wrapped, and passed is told of each stage that has passed.
+// forwardOnly says that the target is of use without a session, as a jump host.
 // It obeys the budget like any other dial. A failure changes nothing for other dials;
 // a success ends the server's throttle.
 func (v *Version) DialAside(
-	ctx context.Context, wrap func(driver.DialFunc) driver.DialFunc, passed driver.TraceFunc,
+	ctx context.Context, wrap func(driver.DialFunc) driver.DialFunc, passed driver.TraceFunc, forwardOnly bool,
 ) (driver.Conn, error) {
 	prepared, err := v.preparation.Checked(ctx)
 	if err != nil {
@@ -131,6 +139,7 @@ func (v *Version) DialAside(
 	}
 	prepared = prepared.With(func(e *driver.Endpoint) {
 		e.Dial, e.Reopen, e.Trace = wrap(v.transport.dial), v.transport.reopen, passed
+		e.ForwardOnly = forwardOnly
 	})
 	passed(driver.StagePrepare, "the credentials and the pinned identity can be used")
 	done, err := v.admit(ctx)

@@ -73,6 +73,9 @@ type Conn struct {
 	Examined time.Time
 
 	pool *Pool
+	// refusing is since when a jump host has refused every stream on the connection,
+	// in nanoseconds; 0 if the last one was opened.
+	refusing atomic.Int64
 }
 
 // Lease is the right to use one connection of a Pool.

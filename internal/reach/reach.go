@@ -134,6 +134,7 @@ func (n *Network) EnsureJumpHost(ref Ref, version *Version) (changed bool) {
 	defer n.mu.Unlock()
 	delete(n.candidates, ref.UID)
 	dialer := version.Dialer(jumpHostKeepalive)
+	dialer.forwardOnly = true
 	switch h, known := n.jumpHosts[ref.UID]; {
 	case !known:
 		n.jumpHosts[ref.UID] = jumpHost{ref, NewPool(n.background, PoolOptions{
@@ -167,6 +168,19 @@ func (n *Network) JumpHost(uid string) (Ref, *Pool) {
 	defer n.mu.RUnlock()
 	h := n.jumpHosts[uid]
 	return h.Ref, h.Pool
+}
+
+// RecycleJumpHosts retires the connections to jump hosts, given by UID, that are not
+// retiring yet, and returns how many these are.
+func (n *Network) RecycleJumpHosts(uids map[string]bool) (retired int) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	for uid, h := range n.jumpHosts {
+		if uids[uid] {
+			retired += h.RecycleAll()
+		}
+	}
+	return retired
 }
 
 // RetryBehind lets the jump hosts behind a jump host be dialed at once, since what
