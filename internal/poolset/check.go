@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/connpool/connpool/internal/background"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/reach"
 )
@@ -57,7 +58,7 @@ type check struct {
 type checks struct {
 	applier *applier
 	// background is their own, because the set cuts checks before other work.
-	background *reach.Background
+	background *background.Work
 
 	mu       sync.Mutex
 	byTarget map[string]*check // by UID

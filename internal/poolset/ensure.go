@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/connpool/connpool/internal/background"
 	"github.com/connpool/connpool/internal/reach"
 )
 
@@ -16,7 +17,7 @@ const removalGrace = 30 * time.Second
 type applier struct {
 	roster     *roster
 	network    *reach.Network
-	background *reach.Background
+	background *background.Work
 	notify     func(Ref)
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/connpool/connpool/internal/background"
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/reach"
@@ -37,7 +38,7 @@ type member struct {
 	dialFailures map[driver.Reason]uint64
 }
 
-func newMember(background *reach.Background, target Ref, pool Pool, dialer *reach.Dialer, notify func(Ref)) *member {
+func newMember(work *background.Work, target Ref, pool Pool, dialer *reach.Dialer, notify func(Ref)) *member {
 	m := &member{
 		target: target, owner: pool.Ref, notify: func() { notify(target) },
 		policy: pool.Policy, commandHealth: unexamined, dialFailures: map[driver.Reason]uint64{},
@@ -45,7 +46,7 @@ func newMember(background *reach.Background, target Ref, pool Pool, dialer *reac
 	// Dials begin at once and end by taking the lock, so they see m complete.
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.pool = reach.NewPool(background, reach.PoolOptions{
+	m.pool = reach.NewPool(work, reach.PoolOptions{
 		Dialer: dialer, Limits: pool.limitsFor(HealthUnknown),
 		Probe: m.probe, Dropped: m.dropped, Dialed: m.dialed, Changed: m.changed, Notify: m.notify,
 	})

@@ -27,6 +27,7 @@ import (
 	"context"
 	"sync/atomic"
 
+	"github.com/connpool/connpool/internal/background"
 	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/reach"
@@ -36,7 +37,7 @@ import (
 // Ensure and Remove for one target must not run at the same time.
 type Set struct {
 	notify     atomic.Pointer[func(Ref)]
-	background *reach.Background
+	background *background.Work
 	network    *reach.Network
 	roster     *roster
 	applier    *applier
@@ -46,13 +47,13 @@ type Set struct {
 // New makes an empty set. Streams from the operator's own network are opened by
 // egress, and dials stay within the budget.
 func New(egress driver.DialFunc, budget *dialbudget.Budget) *Set {
-	s := &Set{background: reach.NewBackground(), roster: &roster{
+	s := &Set{background: background.New(), roster: &roster{
 		targets: map[string]*target{}, pools: map[string]map[string]*member{},
 		leaving: map[*member]string{}, departed: map[departedKey]PoolObservation{},
 	}}
 	s.network = reach.New(egress, budget, s.background, s.changed)
 	s.applier = &applier{roster: s.roster, network: s.network, background: s.background, notify: s.changed}
-	s.checks = &checks{applier: s.applier, background: reach.NewBackground(), byTarget: map[string]*check{}}
+	s.checks = &checks{applier: s.applier, background: background.New(), byTarget: map[string]*check{}}
 	return s
 }
 

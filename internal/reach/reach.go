@@ -30,6 +30,7 @@ import (
 	"context"
 	"sync"
 
+	"github.com/connpool/connpool/internal/background"
 	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/reach/preparation"
@@ -41,7 +42,7 @@ type Network struct {
 	direct     transport // from the operator's own network
 	budget     *dialbudget.Budget
 	throttles  *throttles
-	background *Background
+	background *background.Work
 	shares     *preparation.Shares
 	// connections bounds those of each namespace.
 	connections *connections
@@ -64,12 +65,12 @@ type jumpHost struct {
 // New returns a network without jump hosts. Streams from the operator's own network
 // are opened by egress. notify is called with each jump host whose state has
 // changed; it must neither block nor call the network.
-func New(egress driver.DialFunc, budget *dialbudget.Budget, background *Background, notify func(Ref)) *Network {
+func New(egress driver.DialFunc, budget *dialbudget.Budget, work *background.Work, notify func(Ref)) *Network {
 	return &Network{
 		direct:      transport{ready: func(context.Context) error { return nil }, dial: egress, reopen: egress},
 		budget:      budget,
 		throttles:   &throttles{servers: map[server]refusal{}},
-		background:  background,
+		background:  work,
 		shares:      preparation.NewShares(),
 		connections: &connections{held: map[string]int{}},
 		notify:      notify,

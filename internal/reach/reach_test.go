@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/connpool/connpool/internal/background"
 	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/drivertest"
@@ -29,11 +30,11 @@ func withFixture(t *testing.T, test func(*fixture)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		f := &fixture{T: t, fake: new(drivertest.Fake)}
-		background := NewBackground()
-		f.network = New(nil, dialbudget.New(1, 1, 1), background, func(Ref) {})
+		work := background.New()
+		f.network = New(nil, dialbudget.New(1, 1, 1), work, func(Ref) {})
 		defer func() {
-			background.Shut()
-			background.Wait()
+			work.Shut()
+			work.Wait()
 			f.network.Close(context.Background())
 		}()
 		test(f)
@@ -148,7 +149,7 @@ func TestARefusalTellsTheTimeThatIsLeft(t *testing.T) {
 
 func TestBackgroundWorkEndsWithItsOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := NewBackground()
+		b := background.New()
 		ended := false
 		if !b.Go(func(ctx context.Context) { <-ctx.Done(); ended = true }) {
 			t.Fatal("nothing is run")

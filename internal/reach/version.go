@@ -5,6 +5,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/connpool/connpool/internal/background"
 	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/reach/preparation"
@@ -102,9 +103,9 @@ type PreparingError = preparation.RunningError
 
 // Prepare returns whether the access can be used: with nil, with a *driver.Error that
 // says why not, or with a *PreparingError. It never waits: what is not known yet is
-// found out in the background, and then is called.
-func (v *Version) Prepare(background *Background, then func()) error {
-	return v.preparation.Start(background.Go, then)
+// found out in the background, as work, and then is called.
+func (v *Version) Prepare(work *background.Work, then func()) error {
+	return v.preparation.Start(work.Go, then)
 }
 
 // Identity is the Access.Identity of the version.

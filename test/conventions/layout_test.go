@@ -64,6 +64,9 @@ var layout = []row{
 		folder: "internal/list", is: "linked lists whose elements are part of their values; shared with the dial budget",
 	},
 	{
+		folder: "internal/background", is: "work that no caller waits for, and its end",
+	},
+	{
 		folder: "internal/dialbudget", is: "how many dials run at once: for the process, a host, a jump host, with shares by namespace",
 		imports: []string{"./internal/list"},
 	},
@@ -131,12 +134,14 @@ var layout = []row{
 	},
 	{
 		folder: "internal/reach", is: "how a target is reached: access versions, jump hosts, and which dials are refused for now",
-		imports: []string{"./internal/connpool", "./internal/dialbudget", "./internal/driver", "./internal/reach/preparation"},
-		lines:   1200, because: "jump hosts are pools of their own, and all that decides about a dial is in one place",
+		imports: []string{
+			"./internal/background", "./internal/connpool", "./internal/dialbudget", "./internal/driver", "./internal/reach/preparation",
+		},
+		lines: 1200, because: "jump hosts are pools of their own, and all that decides about a dial is in one place",
 	},
 	{
 		folder: "internal/poolset", is: "all live pools of the process, by the UIDs of target and pool",
-		imports: []string{"./internal/connpool", "./internal/dialbudget", "./internal/driver", "./internal/reach"},
+		imports: []string{"./internal/background", "./internal/connpool", "./internal/dialbudget", "./internal/driver", "./internal/reach"},
 		lines:   1700, because: "desired state and requests meet in it, so the rules of both are there",
 	},
 	{

@@ -95,11 +95,28 @@ func TestARefusedTokenIsReadPastTheCache(t *testing.T) {
 		}
 		return result
 	}
+	news := make(chan struct{}, 1)
+	set.Subscribe(func(poolset.Ref) {
+		select {
+		case news <- struct{}{}:
+		default:
+		}
+	})
 	serving := func(health poolset.HealthState) {
 		t.Helper()
 		eventually(t, 10*time.Second, fmt.Sprint("health ", health), func() (bool, string) {
 			seen, _ := set.Observe(string(ct.UID))
-			return len(seen.Pools) == 1 && seen.Pools[0].Health == health, fmt.Sprintf("%+v", seen)
+			if len(seen.Pools) == 1 && seen.Pools[0].Health == health {
+				return true, ""
+			}
+			select {
+			case <-news: // such as that the credentials are prepared
+				if health == poolset.HealthUp {
+					reconcile()
+				}
+			default:
+			}
+			return false, fmt.Sprintf("%+v", seen)
 		})
 	}
 	reconcile()

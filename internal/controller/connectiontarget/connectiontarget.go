@@ -190,7 +190,9 @@ func (r *Reconciler) nextUncachedRead(target *v1alpha1.ConnectionTarget) time.Du
 	if !r.isRefused(target) {
 		return 0
 	}
-	return uncachedReadPeriod
+	kept, _ := r.uncached.Load(target.UID)
+	last, _ := kept.(uncachedSecret)
+	return max(last.next(), time.Second)
 }
 
 // forget drops all that is kept about a target that does not exist any more.
