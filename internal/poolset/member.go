@@ -1,6 +1,7 @@
 package poolset
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,6 +94,9 @@ func (m *member) dialed(by *reach.Dialer, made driver.Conn, err error) {
 	if !reach.IsShared(err) {
 		m.dialFailures[failure.Reason]++
 	}
+	if reach.SessionRefused(err) && m.pool.Stats().Warm() > 0 {
+		return // there are too many sessions already, which do serve
+	}
 	m.recordHealth(by, dialFailed, failure)
 }
 
@@ -110,10 +114,10 @@ func (m *member) dropped(c *reach.Conn, cause error) {
 // in its own period, says whether the target is, and closes nothing.
 func (m *member) probe(ctx context.Context, c *reach.Conn) error {
 	err := c.Probe(ctx)
-	if reach.SessionRefused(err) {
-		err = nil // a busy server has answered, too
-	}
-	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+	switch {
+	case reach.SessionRefused(err), m.isHeldUp(err):
+		return nil // nothing was learned of the target
+	case err != nil && errors.Is(ctx.Err(), context.Canceled):
 		return err // the pool has given up on it
 	}
 	m.probed(c, err)
@@ -121,6 +125,20 @@ func (m *member) probe(ctx context.Context, c *reach.Conn) error {
 		m.examine(ctx, c)
 	}
 	return err
+}
+
+// isHeldUp reports whether err is a late answer of a target that is busy with the pool's
+// own uses: at least half of the slots are leased. The keepalive, if there is one, tells
+// whether such a connection lives.
+func (m *member) isHeldUp(err error) bool {
+	if err == nil || driver.AsError(err).Reason != driver.Timeout {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	stats := m.pool.Stats()
+	slots := stats.Warm() * max(1, cmp.Or(stats.Cap, m.policy.LeasesPerConn))
+	return m.policy.KeepaliveInterval > 0 && 2*stats.Leases >= slots
 }
 
 func (m *member) probed(c *reach.Conn, err error) {
@@ -148,7 +166,8 @@ func (m *member) examine(ctx context.Context, c *reach.Conn) {
 	m.pool.Hold(c, func() {
 		c.Examined = time.Now()
 		failure := runHealthCommand(ctx, c.Conn, command)
-		if c.Context().Err() != nil || errors.Is(ctx.Err(), context.Canceled) || reach.SessionRefused(failure) {
+		if c.Context().Err() != nil || errors.Is(ctx.Err(), context.Canceled) || reach.SessionRefused(failure) ||
+			m.isHeldUp(failure) {
 			return // nothing was learned of the target
 		}
 		m.recordCommandHealth(c.Dialer, failure)
