@@ -81,6 +81,9 @@ type conn[C Conn] struct {
 	elem   list.Element[*conn[C]]
 	leased int
 	uses   int64
+	// leftovers counts leases left behind; tainted stays true after the first of them.
+	leftovers int
+	tainted   bool
 
 	created, lastUsed instant
 	// jitter in [0, 1) spreads the ages and probes of connections.
@@ -162,7 +165,7 @@ func (s *state[C]) reindex(c *conn[C]) {
 
 func (s *state[C]) listFor(c *conn[C]) *list.List[*conn[C]] {
 	switch {
-	case !c.serves() || c.leased >= s.slots:
+	case !c.serves() || c.leased+c.leftovers >= s.slots:
 		return nil
 	case c.state == retiring:
 		return &s.leaving

@@ -11,7 +11,8 @@ import (
 
 const (
 	// dialTimeout bounds one dial once it may start. The drivers bound each stage
-	// by themselves; this is the bound of all stages together.
+	// by themselves; this is the bound of all stages together. Two stages have the
+	// bound of the endpoint's LoginTimeout, which comes on top.
 	dialTimeout = time.Minute
 	// maxRestarts bounds how often one dial begins anew because its jump host had
 	// no room when its turn had come.
@@ -60,6 +61,17 @@ func (d *Dialer) Dial(ctx context.Context) (driver.Conn, error) {
 	return made, nil
 }
 
+// Warning says without which part of its access d dials; empty if with all, and before
+// it is prepared.
+func (d *Dialer) Warning() string { return warningOf(d.version.preparation.Known()) }
+
+func warningOf(prepared driver.Dialer) string {
+	if warner, ok := prepared.(driver.Warner); ok {
+		return warner.Warning()
+	}
+	return ""
+}
+
 func (d *Dialer) dial(ctx context.Context) (driver.Conn, error) {
 	prepared, err := d.version.preparation.Dialer(ctx)
 	if err != nil {
@@ -70,12 +82,11 @@ func (d *Dialer) dial(ctx context.Context) (driver.Conn, error) {
 		return nil, err
 	}
 	made, err := d.version.dialInTurn(ctx, prepared.With(d.settings))
-	proof := err
-	if SessionRefused(err) {
-		proof = nil // the access works: only commands need a session
+	if SessionRefused(err) { // which proves the access: only commands need a session
+		_ = d.version.breaker.leave(ctx, mine, nil)
+		return nil, err
 	}
-	d.version.breaker.leave(ctx, mine, proof)
-	return made, err
+	return made, d.version.breaker.leave(ctx, mine, err)
 }
 
 // settings are what the dialer asks of connections beside the access.
@@ -96,7 +107,7 @@ func (v *Version) dialInTurn(ctx context.Context, prepared driver.Dialer) (drive
 			done(context.Canceled) // nothing was dialed
 			return nil, err
 		}
-		made, err := dialWithin(ctx, prepared)
+		made, err := v.dialWithin(ctx, prepared)
 		v.throttles.learn(v.server(), err)
 		if restarts < maxRestarts && errors.Is(err, errNoRoom) {
 			done(context.Canceled) // nothing was learned of the target
@@ -117,8 +128,8 @@ func (v *Version) admit(ctx context.Context) (done func(result error), err error
 	return v.budget.Admit(ctx, dialbudget.Route{Namespace: v.namespace, Host: v.host(), JumpHost: v.jumpHost()})
 }
 
-func dialWithin(ctx context.Context, prepared driver.Dialer) (driver.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+func (v *Version) dialWithin(ctx context.Context, prepared driver.Dialer) (driver.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout+2*v.access.Endpoint.LoginTimeout)
 	defer cancel()
 	return prepared.Dial(ctx)
 }
@@ -141,12 +152,16 @@ func (v *Version) DialAside(
 		e.Dial, e.Reopen, e.Trace = wrap(v.transport.dial), v.transport.reopen, passed
 		e.ForwardOnly = forwardOnly
 	})
-	passed(driver.StagePrepare, "the credentials and the pinned identity can be used")
+	found := "the credentials and the pinned identity can be used"
+	if warning := warningOf(prepared); warning != "" {
+		found = driver.Sanitize(found + "; " + warning)
+	}
+	passed(driver.StagePrepare, found)
 	done, err := v.admit(ctx)
 	if err != nil {
 		return nil, err
 	}
-	made, err := dialWithin(ctx, prepared)
+	made, err := v.dialWithin(ctx, prepared)
 	if err != nil {
 		done(context.Canceled) // which tells the budget nothing
 		return nil, err

@@ -129,6 +129,13 @@ func (p *Preparation) Dialer(ctx context.Context) (driver.Dialer, error) {
 	})
 }
 
+// Known returns the dialer if there is one already; nil if not.
+func (p *Preparation) Known() driver.Dialer {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dialer
+}
+
 // Checked is Dialer with a result that is new.
 func (p *Preparation) Checked(ctx context.Context) (driver.Dialer, error) {
 	return p.result(ctx, func() (driver.Dialer, error, bool) { return p.last.dialer, p.last.err, p.last.isNew() })
