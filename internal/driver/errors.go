@@ -167,9 +167,12 @@ func Unknownf(reason Reason, stage Stage, format string, args ...any) *Error {
 	return result
 }
 
-// Because sets the inner cause, and returns the error itself.
+// Because sets the inner cause, and returns the error itself. Of a cause with the long
+// words of a remote the beginning is kept, since errors are remembered.
 func (e *Error) Because(cause error) *Error {
-	e.Err = cause
+	if e.Err = cause; cause != nil && len(cause.Error()) > 4*maxRemoteWords {
+		e.Err = errors.New(Sanitize(cause.Error()))
+	}
 	return e
 }
 

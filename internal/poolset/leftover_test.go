@@ -29,6 +29,22 @@ type stubborn struct {
 	hold string
 }
 
+// ensureSSH gives the set a target with the pool.
+func ensureSSH(t *testing.T, set *Set, server *openssh.Server, change func(*Policy)) {
+	t.Helper()
+	access := Access{
+		Driver: ssh.New(ssh.Options{KillGrace: 100 * time.Millisecond}),
+		Endpoint: driver.Endpoint{
+			Address: server.Addr, User: server.User, KnownHosts: []byte(server.KnownHosts),
+			Credentials: map[string][]byte{"ssh-privatekey": server.PrivateKey},
+		},
+		Identity: server.Addr, Version: "v1",
+	}
+	if err := (&remote{T: t, set: set}).ensured(Target{Ref: ref("web"), Type: "ssh", Access: access, Pools: []Pool{pool("p", change)}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func startStubborn(t *testing.T, config string, change func(*Policy)) stubborn {
 	t.Helper()
 	server, err := openssh.Start(t.Context(), openssh.Options{Dir: t.TempDir(), Config: []string{config, forced}})
@@ -44,17 +60,7 @@ func startStubborn(t *testing.T, config string, change func(*Policy)) stubborn {
 		_ = os.Remove(s.hold)
 		closed(s.set, time.Second)
 	})
-	access := Access{
-		Driver: ssh.New(ssh.Options{KillGrace: 100 * time.Millisecond}),
-		Endpoint: driver.Endpoint{
-			Address: server.Addr, User: server.User, KnownHosts: []byte(server.KnownHosts),
-			Credentials: map[string][]byte{"ssh-privatekey": server.PrivateKey},
-		},
-		Identity: server.Addr, Version: "v1",
-	}
-	if err := (&remote{T: t, set: s.set}).ensured(Target{Ref: ref("web"), Type: "ssh", Access: access, Pools: []Pool{pool("p", change)}}); err != nil {
-		t.Fatal(err)
-	}
+	ensureSSH(t, s.set, server, change)
 	return s
 }
 

@@ -66,6 +66,7 @@ var checks = []func(facts, Drivers) *problem{
 	checkJumps,
 	checkSecret,
 	checkKubeconfig,
+	checkConsent,
 	checkHostKeys,
 }
 

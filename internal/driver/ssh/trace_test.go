@@ -52,7 +52,7 @@ func TestATraceSaysWhatWasFound(t *testing.T) {
 				{driver.StageKeyExchange, "the server has proved that it owns the key it shows"},
 				{driver.StageHostKey, "the server showed the ssh-ed25519 key " + ssh.FingerprintSHA256(server.HostKey) + ", which hostKeys pin"},
 				{driver.StageAuthentication, tc.login},
-				{driver.StageSession, "session opened"},
+				{driver.StageSession, "session opened; whether a command runs in it, only a command shows"},
 			}
 			if diff := cmp.Diff(want, *told); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)

@@ -48,6 +48,8 @@ func TestEachTypeHasItsPlaces(t *testing.T) {
 		"no container of an engine":           {registrytest.Docker, driver.Place{}, []string{"container: Required", "web-1 is of type docker", "name the container"}},
 		"a pod of an engine":                  {registrytest.Docker, driver.Place{Container: "web", Pod: "p"}, []string{"pod: Forbidden", "name a container instead"}},
 		"a namespace of an engine":            {registrytest.Docker, driver.Place{Container: "web", Namespace: "n"}, []string{"namespace: Forbidden"}},
+		"a container as the engine names it":  {registrytest.Docker, driver.Place{Container: "/web"}, nil},
+		"a container with two slashes":        {registrytest.Docker, driver.Place{Container: "//web"}, []string{"container: Invalid", "name or ID"}},
 		"a container with a slash":            {registrytest.Docker, driver.Place{Container: "a/../b"}, []string{"container: Invalid", "name or ID"}},
 		"a container that is an option":       {registrytest.Docker, driver.Place{Container: "-rf"}, []string{"container: Invalid"}},
 		"a container with a query":            {registrytest.Docker, driver.Place{Container: "a?b"}, []string{"container: Invalid"}},
