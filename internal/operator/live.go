@@ -215,16 +215,16 @@ func (op *Operator) addLiveAPI(ctx context.Context, certificate servingCertifica
 }
 
 func (op *Operator) newLiveAPI(ctx context.Context, listener net.Listener, certificate servingCertificate) (*liveAPI, error) {
-	o, audit := op.options, op.manager.GetLogger().WithName("audit")
+	o, audit, limits := op.options, op.manager.GetLogger().WithName("audit"), op.options.Live.Limits
+	limits.Memory = memoryLimit()
 	config, err := apiserver.Options{
 		Listener: listener, Certificate: certificate, Cluster: op.manager.GetConfig(),
 		Audit: audit, Version: o.Version, ShutdownTimeout: o.DrainTimeout,
+		Requests: limits.Requests(),
 	}.Config(ctx)
 	if err != nil {
 		return nil, err
 	}
-	limits := o.Live.Limits
-	limits.Memory = memoryLimit()
 	uses := registry.New(op.pools, o.Replica, use.Config{
 		Objects:       objects{op.manager.GetClient()},
 		Authorizer:    config.Authorizer(),

@@ -69,10 +69,11 @@ func tooMany(who, what string, limit int, flag string) error {
 		"%s %d %s at the same time, which is the limit of the operator's flag %s; wait for one to end", who, limit, what, flag))
 }
 
-// Memory is what requests hold in memory, in bytes. The parts together are 3/8 of what
-// the process may use; connections to targets, streams and garbage need the rest.
+// Memory is what uses hold in memory, in bytes. The parts, with that of other requests,
+// are 7/16 of what the process may use; connections to targets, streams and garbage need
+// the rest.
 type Memory struct {
-	// Input counts what clients have sent: bodies, and the heads of requests that last.
+	// Input counts what clients have sent: bodies, and what each request holds else.
 	Input *quota.Quota
 	// Output counts what commands of the JSON form have written, until it is sent.
 	Output *quota.Quota
@@ -81,10 +82,13 @@ type Memory struct {
 }
 
 func newMemory(l Limits) Memory {
-	whole, share := cmp.Or(l.Memory, unboundedMemory), cmp.Or(l.NamespaceShare, DefaultNamespaceShare)
-	return Memory{
-		Input:   quota.New(quota.Of(whole/16, share)),
-		Output:  quota.New(quota.Of(whole/4, share)),
-		Results: quota.New(quota.Of(whole/16, share)),
-	}
+	return Memory{Input: l.partOfMemory(16), Output: l.partOfMemory(4), Results: l.partOfMemory(16)}
+}
+
+// Requests returns a quota of the bytes of requests that are no uses.
+func (l Limits) Requests() *quota.Quota { return l.partOfMemory(16) }
+
+// partOfMemory returns a quota of an nth of the memory.
+func (l Limits) partOfMemory(n int64) *quota.Quota {
+	return quota.New(quota.Of(cmp.Or(l.Memory, unboundedMemory)/n, cmp.Or(l.NamespaceShare, DefaultNamespaceShare)))
 }
