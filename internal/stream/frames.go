@@ -7,12 +7,16 @@ import (
 	"sync"
 )
 
-// maxFrame is the longest SPDY frame that a client may send. The library would accept
-// frames of 16 MiB and queue 50 of them. Stock clients send 32 KiB.
-const maxFrame = 128 << 10
+// The longest SPDY frames that a client may send, with data and without. The library would
+// accept frames of 16 MiB and queue 250 of them. Stock clients send 32 KiB of data, and 200
+// bytes else.
+const (
+	maxFrame   = 128 << 10
+	maxControl = 16 << 10
+)
 
 var (
-	errFrameTooLong = errors.New("the client sent a SPDY frame of more than 128 KiB")
+	errFrameTooLong = errors.New("the client sent a SPDY frame of more than 128 KiB, or 16 KiB without data")
 	errStreamOrder  = errors.New("the client opened SPDY streams out of order")
 )
 
@@ -32,6 +36,7 @@ type frames struct {
 
 	reader  io.Reader
 	writer  io.Writer
+	unread  unread
 	in, out frameCursor
 	pending *[]byte
 	// nextStream is the lowest number that the client may give to its next stream.
@@ -43,16 +48,28 @@ type frames struct {
 	writing sync.Mutex // held for one frame
 }
 
+// Read implements net.Conn. While too much is not read of what came, it waits, and with it
+// everything that the client sends.
 func (f *frames) Read(p []byte) (int, error) {
+	f.unread.wait()
 	n, err := f.reader.Read(p)
-	if err := f.in.advance(p[:n], f.inspect); err != nil {
+	if err := f.in.advance(p[:n], f); err != nil {
 		return 0, err
 	}
 	return n, err
 }
 
-// inspect checks a control frame of the client by its first word.
-func (f *frames) inspect(kind uint16, word uint32) error {
+// Close implements net.Conn.
+func (f *frames) Close() error {
+	f.unread.close()
+	return f.transport.Close()
+}
+
+// data counts a data frame of the client.
+func (f *frames) data(stream uint32, length int) { f.unread.add(stream, length) }
+
+// control checks a control frame of the client by its first word.
+func (f *frames) control(kind uint16, word uint32) error {
 	switch kind {
 	case frameSynStream:
 		if word < f.nextStream {
@@ -117,10 +134,17 @@ type frameCursor struct {
 	left int
 }
 
-// advance moves the cursor over p. It calls inspect, if that is not nil, with the first
-// word of each control frame. It fails at a frame that is too long, and when inspect
-// does.
-func (c *frameCursor) advance(p []byte, inspect func(kind uint16, word uint32) error) error {
+// inspector looks at frames.
+type inspector interface {
+	// control is called with the first word of each control frame. Its error ends all.
+	control(kind uint16, word uint32) error
+	// data is called at the beginning of each data frame.
+	data(stream uint32, length int)
+}
+
+// advance moves the cursor over p, and shows the frames to inspect, if that is not nil. It
+// fails at a frame that is too long, and when inspect does.
+func (c *frameCursor) advance(p []byte, inspect inspector) error {
 	for len(p) > 0 {
 		if c.have < frameHeader {
 			n := copy(c.head[c.have:frameHeader], p)
@@ -129,8 +153,15 @@ func (c *frameCursor) advance(p []byte, inspect func(kind uint16, word uint32) e
 			if c.have < frameHeader {
 				return nil
 			}
-			if c.left = int(binary.BigEndian.Uint32(c.head[4:]) & 0xffffff); c.left > maxFrame {
+			isControl, most := c.head[0]&0x80 != 0, maxFrame
+			if isControl {
+				most = maxControl
+			}
+			if c.left = int(binary.BigEndian.Uint32(c.head[4:]) & 0xffffff); c.left > most {
 				return errFrameTooLong
+			}
+			if inspect != nil && !isControl {
+				inspect.data(binary.BigEndian.Uint32(c.head[:]), c.left)
 			}
 		}
 		n := min(c.left, len(p))
@@ -139,7 +170,7 @@ func (c *frameCursor) advance(p []byte, inspect func(kind uint16, word uint32) e
 		c.left -= n
 		p = p[n:]
 		if before < len(c.head) && c.have == len(c.head) && inspect != nil && c.head[0]&0x80 != 0 { // a control frame
-			if err := inspect(binary.BigEndian.Uint16(c.head[2:]), binary.BigEndian.Uint32(c.head[frameHeader:])&0x7fffffff); err != nil {
+			if err := inspect.control(binary.BigEndian.Uint16(c.head[2:]), binary.BigEndian.Uint32(c.head[frameHeader:])&0x7fffffff); err != nil {
 				return err
 			}
 		}
