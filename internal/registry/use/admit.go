@@ -23,7 +23,7 @@ func (g *Gate) Admit(ctx context.Context, pool, subresource string) (*Use, error
 		PoolName:  PoolName{Namespace: request.NamespaceValue(ctx), Name: pool},
 		RequestID: RequestIDOf(ctx),
 	}
-	u.Begin = func() (end func(), err error) { return g.begin(u.UserName(), u.PoolName) }
+	u.Begin = func() (end func(), err error) { return g.Begin(u.Owner(), u.PoolName.Name) }
 	var err error
 	if u.permission, err = g.Authorize(ctx, "connectionpools", pool, subresource); err != nil {
 		u.AuditRefused(err)

@@ -1,4 +1,14 @@
-package use
+// Package limits bounds what all users of the live API do at the same time: uses,
+// connections through port-forwards, and the memory of their requests.
+//
+//	uses := limits.NewCounter(l)
+//	end, err := uses.Begin(owner, "web")
+//	...
+//	memory := limits.NewMemory(l)
+//	full := memory.Input.Take(owner, 1<<20)
+//
+// Trade-offs: each process counts its own; several replicas do not add theirs up.
+package limits
 
 import (
 	"cmp"
@@ -51,8 +61,7 @@ func shared(full quota.Full, what string, limit int, flag string) error {
 
 // BeginForward counts one more connection through a port-forward until end is called
 // once, or refuses it.
-func (u *Use) BeginForward() (end func(), err error) {
-	c, owner := u.Gate.counter, u.Owner()
+func (c *Counter) BeginForward(owner quota.Owner) (end func(), err error) {
 	const what = "connections through port-forwards"
 	switch full := c.forwards.Take(owner, 1); full {
 	case quota.Free:
@@ -81,7 +90,8 @@ type Memory struct {
 	Results *quota.Quota
 }
 
-func newMemory(l Limits) Memory {
+// NewMemory returns Memory of which nothing is held.
+func NewMemory(l Limits) Memory {
 	return Memory{Input: l.partOfMemory(16), Output: l.partOfMemory(4), Results: l.partOfMemory(16)}
 }
 
