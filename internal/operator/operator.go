@@ -52,6 +52,9 @@ const (
 // Go's default of 100 would keep about 20 KiB more for each of them resident.
 const gcPercent = 50
 
+// auditLogger is the name of the logger of all audit lines.
+const auditLogger = "audit"
+
 // Operator is an operator that can be run once.
 type Operator struct {
 	options Options
@@ -138,6 +141,7 @@ func (op *Operator) addControllers(ctx context.Context, drivers connectiontarget
 		Pools:   op.pools,
 		Drivers: drivers,
 		Replica: op.options.Replica,
+		Audit:   op.manager.GetLogger().WithName(auditLogger),
 		Writer:  connectiontarget.NewWriter(client, recorder, status.NewPace[v1alpha1.ConnectionTargetStatus](budget)),
 	}
 	if err := targets.SetupWithManager(ctx, op.manager); err != nil {

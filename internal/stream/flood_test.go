@@ -14,6 +14,8 @@ import (
 
 	"github.com/gorilla/websocket"
 	"github.com/moby/spdystream/spdy"
+
+	"github.com/connpool/connpool/internal/spdyframe"
 )
 
 // A client can send data on every stream, and its command reads none of it.
@@ -80,7 +82,7 @@ func TestFloodsTakeNoMemory(t *testing.T) {
 	settings[0] = 16_000
 	shorter := make([]uint32, 1+2*2_000)
 	shorter[0] = 2_000
-	data := make([]byte, frameHeader+maxMessage)
+	data := make([]byte, spdyframe.HeaderBytes+maxMessage)
 	binary.BigEndian.PutUint32(data, 9)
 	binary.BigEndian.PutUint32(data[4:], maxMessage)
 	spdyFlood := func(next func(n int) []byte) func(*testing.T, string, *tls.Config) func() {
@@ -102,11 +104,11 @@ func TestFloodsTakeNoMemory(t *testing.T) {
 		}
 	}
 	for name, flood := range map[string]func(*testing.T, string, *tls.Config) (stop func()){
-		"SPDY: pings":         spdyFlood(func(n int) []byte { return control(framePing, uint32(2*n+1)) }),
+		"SPDY: pings":         spdyFlood(func(n int) []byte { return control(uint16(spdyframe.Ping), uint32(2*n+1)) }),
 		"SPDY: long settings": spdyFlood(func(int) []byte { return control(4, settings...) }),
 		"SPDY: settings behind pings": spdyFlood(func(n int) []byte {
 			if n < 100_000 {
-				return control(framePing, uint32(2*n+1))
+				return control(uint16(spdyframe.Ping), uint32(2*n+1))
 			}
 			return control(4, shorter...)
 		}),

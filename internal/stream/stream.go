@@ -153,6 +153,9 @@ type side struct {
 	out io.Writer
 	// problems tells the client why the connection to the target failed.
 	problems io.Writer
+	// reported, if it is not nil, tells the client that nothing follows on problems.
+	// Clients wait for that, and may keep their own direction open.
+	reported func()
 	// ended tells the client that the target sends no more.
 	ended func()
 }
@@ -189,4 +192,7 @@ func (s side) connect(ctx context.Context, dial DialFunc, port uint16) {
 // fail tells the client why its port cannot be reached.
 func (s side) fail(err error) {
 	_, _ = io.WriteString(s.problems, driver.Sanitize(driver.AsError(err).Message))
+	if s.reported != nil {
+		s.reported()
+	}
 }

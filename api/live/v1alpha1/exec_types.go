@@ -86,16 +86,17 @@ type ExecSpec struct {
 	// subsystems.
 	// +optional
 	Subsystem string `json:"subsystem,omitempty"`
-	// env holds environment variables. A server may ignore them: sshd accepts only
-	// those that its AcceptEnv lists. In a pod, the program env must exist.
+	// env holds environment variables. If a server refuses one, the command is not
+	// started: sshd accepts only those that its AcceptEnv lists. In a pod, the program
+	// env must exist.
 	// +optional
 	Env map[string]string `json:"env,omitempty"`
 	// stdin of the command, at most 1 MiB. Absent means empty.
 	// +optional
 	Stdin []byte `json:"stdin,omitempty"`
 	// timeoutSeconds is after how many seconds the command is signaled to end. Its
-	// outcome is then Unknown. 0 or absent means that only the request's own timeout
-	// holds.
+	// outcome is then Unknown, and the message says whether the server confirmed its
+	// end. 0 or absent means that only the request's own timeout holds.
 	// +optional
 	TimeoutSeconds int32 `json:"timeoutSeconds,omitempty"`
 	// requestID makes it safe to repeat a request. The operator remembers the result

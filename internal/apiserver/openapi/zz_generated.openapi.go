@@ -738,7 +738,7 @@ func schema_connpool_api_live_v1alpha1_ExecSpec(ref common.ReferenceCallback) co
 					},
 					"env": {
 						SchemaProps: spec.SchemaProps{
-							Description: "env holds environment variables. A server may ignore them: sshd accepts only those that its AcceptEnv lists. In a pod, the program env must exist.",
+							Description: "env holds environment variables. If a server refuses one, the command is not started: sshd accepts only those that its AcceptEnv lists. In a pod, the program env must exist.",
 							Type:        []string{"object"},
 							AdditionalProperties: &spec.SchemaOrBool{
 								Allows: true,
@@ -760,7 +760,7 @@ func schema_connpool_api_live_v1alpha1_ExecSpec(ref common.ReferenceCallback) co
 					},
 					"timeoutSeconds": {
 						SchemaProps: spec.SchemaProps{
-							Description: "timeoutSeconds is after how many seconds the command is signaled to end. Its outcome is then Unknown. 0 or absent means that only the request's own timeout holds.",
+							Description: "timeoutSeconds is after how many seconds the command is signaled to end. Its outcome is then Unknown, and the message says whether the server confirmed its end. 0 or absent means that only the request's own timeout holds.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},

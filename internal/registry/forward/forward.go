@@ -38,6 +38,11 @@ import (
 	"github.com/connpool/connpool/internal/stream"
 )
 
+// socketforward is the subresource that permits to forward unix sockets, beside
+// portforward. No request is about it. A socket is not the network: that of a Docker
+// engine is root on its host.
+const socketforward = "socketforward"
+
 // New returns the REST storage of the subresource portforward.
 func New(gate *use.Gate) *use.Subresource[*live.PortForwardOptions] {
 	return &use.Subresource[*live.PortForwardOptions]{
@@ -55,9 +60,14 @@ func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.P
 	if !stream.IsUpgrade(req) {
 		return refusal.NotStarted(refusal.BadRequest, "", "a port-forward needs an upgrade to SPDY, or to SPDY in a WebSocket")
 	}
-	u.Target, u.Place = options.Target, placeOf(options)
+	u.Target, u.Place, u.Host, u.Socket = options.Target, placeOf(options), hostOf(options), options.Socket
 	if problems := validateOptions(options); len(problems) > 0 {
 		return refusal.Invalid(problems)
+	}
+	if options.Socket != "" {
+		if err := u.Require(req.Context(), "connectionpools", u.PoolName.Name, socketforward); err != nil {
+			return err
+		}
 	}
 	route, err := u.Route(req.Context(), field.NewPath("target"), options.Target)
 	if err != nil {
@@ -77,6 +87,31 @@ func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.P
 	info.Announce(w.Header(), u.RequestID)
 	forward(w, req, u, lease.Conn(), info, dial)
 	return nil
+}
+
+// hostOf returns the host to which the options lead; it is empty if that is no host.
+func hostOf(options *live.PortForwardOptions) string {
+	if options.Socket != "" || options.Pod != "" {
+		return options.Host
+	}
+	return cmp.Or(options.Host, "localhost")
+}
+
+// audited returns dial with an audit line about each connection that it has made or
+// could not make. The client chooses the ports one by one, after the use has started.
+func audited(dial stream.DialFunc, u *use.Use) stream.DialFunc {
+	return func(ctx context.Context, port uint16) (net.Conn, error) {
+		far, err := dial(ctx, port)
+		var facts []any
+		if u.Socket == "" { // the port of a socket means nothing
+			facts = append(facts, "port", port)
+		}
+		if err != nil {
+			facts = append(facts, "message", driver.Sanitize(err.Error()))
+		}
+		u.Audit("forward dialed", facts...)
+		return far, err
+	}
 }
 
 // dialer returns what connects to what the options name; nil when the connection cannot.
@@ -104,7 +139,7 @@ func forward(w http.ResponseWriter, req *http.Request, u *use.Use, conn driver.C
 	var bytes use.Traffic
 	began := time.Now()
 	limited := limiter{u}
-	stream.ServePortForward(w, req.WithContext(ctx), limited.limit(dial, &bytes))
+	stream.ServePortForward(w, req.WithContext(ctx), limited.limit(audited(dial, u), &bytes))
 	result := use.Result{Lease: info, Duration: time.Since(began)}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		result.Reason, result.Message = use.Why(ctx, cause)
@@ -119,7 +154,7 @@ func dialFrom(ctx context.Context, from driver.Forwarder, options *live.PortForw
 		if port == 0 {
 			return nil, errNoPort
 		}
-		network, address = "tcp", net.JoinHostPort(strings.Trim(cmp.Or(options.Host, "localhost"), "[]"), strconv.Itoa(int(port)))
+		network, address = "tcp", net.JoinHostPort(strings.Trim(hostOf(options), "[]"), strconv.Itoa(int(port)))
 	}
 	far, err := from.Forward(ctx, network, address)
 	if err != nil {

@@ -10,9 +10,9 @@
 // answers are Status objects with an outcome among their causes.
 //
 // Trade-offs: kube-apiserver in front of this server rewrites path and query in its own
-// way, hides redirects, takes Impersonate- headers for its own, and closes an upgraded
-// connection as a whole when either side ends its half, which is why our own client asks
-// for frames on it. A direct request is not changed.
+// way, refuses redirects, takes Impersonate- headers for its own, and closes an upgraded
+// connection as a whole when either side ends its half. That is why our own client asks
+// for frames on it, and for redirects in another form. A direct request is not changed.
 package proxy
 
 import (
@@ -39,6 +39,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/halfclose"
 	"github.com/connpool/connpool/internal/poolset"
+	"github.com/connpool/connpool/internal/redirect"
 	"github.com/connpool/connpool/internal/registry/delivery"
 	"github.com/connpool/connpool/internal/registry/refusal"
 	"github.com/connpool/connpool/internal/registry/use"
@@ -88,6 +89,7 @@ func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.P
 	}
 	r := &proxiedRequest{
 		use: u, lease: lease, info: route.LeaseInfo(lease), proxier: proxier, location: location, responder: responder,
+		renames: redirect.Take(req.Header),
 	}
 	r.serve(w, req)
 	return nil
@@ -119,6 +121,8 @@ type proxiedRequest struct {
 	location  *url.URL
 	responder rest.Responder
 	life      lifetime
+	// renames says that the client asked for redirects that pass kube-apiserver.
+	renames bool
 
 	failure error
 	status  int
@@ -185,6 +189,7 @@ func (r *proxiedRequest) RoundTrip(out *http.Request) (*http.Response, error) {
 func (r *proxiedRequest) answered(own http.Header, answer *http.Response) error {
 	r.status, r.answer = answer.StatusCode, answer.Body
 	cleanAnswer(answer.Header)
+	redirect.Rename(answer.Header, r.renames)
 	r.info.Announce(own, r.use.RequestID)
 	for name := range answer.Header {
 		own.Del(name)

@@ -72,7 +72,7 @@ func Why(ctx context.Context, err error) (reason, message string) {
 		return ReasonUnread, "the client did not read the output, and the operator needed the memory in which it waited; " +
 			"read it, or write it to a file on the target"
 	case errors.Is(cause, ErrTimeout):
-		return string(driver.Timeout), "its timeoutSeconds have passed and it was signaled to end"
+		return string(driver.Timeout), "its timeoutSeconds have passed: " + driver.AsError(err).Message
 	}
 	classified := driver.AsError(err)
 	return string(classified.Reason), classified.Error()
@@ -103,6 +103,8 @@ func (u *Use) subject() []any {
 		{"session", u.Session},
 		{"method", u.Method},
 		{"path", u.Path},
+		{"host", u.Host},
+		{"socket", u.Socket},
 		{"container", u.Place.Container},
 		{"pod", u.Place.Pod},
 		{"podNamespace", u.Place.Namespace},

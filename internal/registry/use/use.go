@@ -51,8 +51,13 @@ type Use struct {
 	// Method and Path of a proxied request, without its query.
 	Method, Path string
 
+	// Host, or Socket, to which a port-forward leads.
+	Host, Socket string
+
 	permission authorizer.AttributesRecord
-	pool       *v1alpha1.ConnectionPool
+	// required are permissions that it needs beside that one.
+	required []authorizer.AttributesRecord
+	pool     *v1alpha1.ConnectionPool
 }
 
 // RequestIDOf returns the ID of the request in the API server's own audit log.
