@@ -45,8 +45,10 @@ func dial2(t *testing.T, config *tls.Config, settings ...http2.Setting) *client2
 // request returns the header block of a request, whose token kube-apiserver has to review.
 func (c *client2) request(method, path string, more ...string) []byte {
 	c.block.Reset()
-	fields := append([]string{":method", method, ":scheme", "https", ":authority", env.address, ":path", path,
-		"authorization", "Bearer none"}, more...)
+	fields := []string{
+		":method", method, ":scheme", "https", ":authority", env.address, ":path", path, "authorization", "Bearer none",
+	}
+	fields = append(fields, more...)
 	for n := 0; n < len(fields); n += 2 {
 		_ = c.header.WriteField(hpack.HeaderField{Name: fields[n], Value: fields[n+1], Sensitive: true})
 	}

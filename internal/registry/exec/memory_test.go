@@ -42,7 +42,7 @@ func TestAnswersFullOfNULDoNotExceedTheMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
+		t.Cleanup(func() { _ = conn.Close() })
 		const body = `{"spec": {"command": ["zeros"]}}`
 		_, _ = fmt.Fprintf(conn, "POST /pools/web/exec HTTP/1.1\r\nHost: pools\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 		readers = append(readers, bufio.NewReader(conn))

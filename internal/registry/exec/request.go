@@ -144,8 +144,9 @@ func (c *Commands) holdBody(owner quota.Owner, length int64) (release func(), er
 		length = maxExecBytes
 	}
 	if full := c.memory.Input.Take(owner, length); full != quota.Free {
-		return nil, refusal.NotStarted(refusal.TooManyRequests, "", fmt.Sprintf("the operator holds too much input of other commands of %s; "+
-			"try again later, or stream the input, with an upgrade to WebSocket or SPDY", full))
+		return nil, refusal.NotStarted(refusal.TooManyRequests, "", fmt.Sprintf(
+			"the operator holds too much input of other commands of %s; "+
+				"try again later, or stream the input, with an upgrade to WebSocket or SPDY", full))
 	}
 	return func() { c.memory.Input.Add(owner, -length) }, nil
 }
