@@ -49,8 +49,8 @@ const (
 	// ReasonThrottledByServer surfaces when the server refuses connections for a
 	// while.
 	ReasonThrottledByServer = "ThrottledByServer"
-	// ReasonCredentialsMissing surfaces when a Secret is absent, unlabeled or lacks
-	// a key.
+	// ReasonCredentialsMissing surfaces when a Secret is absent, unlabeled, lacks a key,
+	// or says that it is not for this host.
 	ReasonCredentialsMissing = "CredentialsMissing"
 	// ReasonCredentialsInvalid surfaces when the content of a Secret cannot be used. It
 	// also surfaces when the server refuses a changed Secret while connections made

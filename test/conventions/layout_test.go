@@ -164,7 +164,7 @@ var layout = []row{
 	{
 		folder: "internal/controller/connectiontarget", is: "the controller that passes a target to the pool set and writes the target's status",
 		imports: []string{
-			"./api/v1alpha1", "./internal/audit", "./internal/connpool", "./internal/controller/status", "./internal/driver",
+			"./api/v1alpha1", "./internal/audit", "./internal/connpool", "./internal/controller/consent", "./internal/controller/status", "./internal/driver",
 			"./internal/kubeconfig", "./internal/poolset", "./internal/reach", "./internal/warming",
 		},
 		modules: kubernetes,
@@ -174,6 +174,10 @@ var layout = []row{
 		folder: "internal/controller/connectionpool", is: "the controller that adds the targets' statuses up into the pool's",
 		imports: []string{"./api/v1alpha1", "./internal/controller/status", "./internal/warming"},
 		modules: kubernetes,
+	},
+	{
+		folder: "internal/controller/consent", is: "to which hosts the owner of a Secret lets its credentials go",
+		imports: []string{"./internal/driver"},
 	},
 	{
 		folder: "internal/controller/status", is: "when a status is worth a write, and how it is written",

@@ -41,6 +41,7 @@ var checks = []func(facts, Drivers) *problem{
 	checkJumps,
 	checkSecret,
 	checkKubeconfig,
+	checkConsent,
 	checkHostKeys,
 }
 

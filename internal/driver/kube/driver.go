@@ -116,7 +116,7 @@ func (d *Driver) acquire(by *dialer) (*conn, error) {
 	shared := d.clients[by.digest]
 	if shared == nil || shared.ctx.Err() != nil {
 		var err error
-		if shared, err = newClient(d.options, by.config); err != nil {
+		if shared, err = newClient(d.options, by.config, d.superseded); err != nil {
 			return nil, err
 		}
 		d.clients[by.digest] = shared

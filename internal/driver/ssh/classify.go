@@ -7,6 +7,7 @@ import (
 	"net"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,6 +26,10 @@ var hints = dialerr.Hints{Address: "the address", Name: "its spelling", Port: "t
 func handshakeError(err error, stage driver.Stage, address string) *driver.Error {
 	if negotiation, ok := errors.AsType[*ssh.AlgorithmNegotiationError](err); ok {
 		return negotiationError(negotiation, err)
+	}
+	if words := disconnectWords(err); words != "" {
+		return driver.Errorf(driver.Unreachable, stage,
+			"%s ended the connection and said %q; look into the server's log", address, words).Because(err)
 	}
 	if isClosed(err) {
 		return driver.Errorf(driver.Unreachable, stage,
@@ -132,6 +137,23 @@ func protocolOf(said string) string {
 		}
 	}
 	return ""
+}
+
+// disconnect is how the library words the message with which a server ends a connection.
+var disconnect = regexp.MustCompile(`ssh: disconnect, reason \d+: (".*")`)
+
+// disconnectWords returns what a server said when it ended the connection; empty if it
+// said nothing, or did not end it.
+func disconnectWords(err error) string {
+	match := disconnect.FindStringSubmatch(err.Error())
+	if match == nil {
+		return ""
+	}
+	words, err := strconv.Unquote(match[1])
+	if err != nil {
+		return ""
+	}
+	return driver.Sanitize(words)
 }
 
 func libraryText(err error) string {

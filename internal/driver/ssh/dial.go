@@ -200,6 +200,11 @@ func (a *attempt) explain(err error) error {
 	case failure != nil:
 	case a.refusal != nil:
 		failure = a.explainRefusal(err)
+	case a.offered && strings.Contains(strings.ToLower(disconnectWords(err)), "too many authentication failures"):
+		failure = a.refusedCredentials() // by a server that allows one attempt
+	case strings.HasPrefix(string(a.greeting.line), "SSH-1.") && !strings.HasPrefix(string(a.greeting.line), "SSH-1.99"):
+		failure = driver.Errorf(driver.ProtocolError, driver.StageBanner,
+			"%s speaks version 1 of SSH only, which is not secure; update the server", a.dialer.endpoint.Address).Because(err)
 	case a.stage == driver.StageBanner:
 		failure = bannerError(err, a.greeting.text(), a.dialer.endpoint.Address)
 	default:
@@ -215,7 +220,8 @@ func (a *attempt) explainRefusal(err error) error {
 		return a.refusal
 	}
 	return driver.Errorf(driver.AuthenticationFailed, driver.StageAuthentication,
-		"%s takes signatures of RSA keys with SHA-1 only, which is not secure, so %s was not offered; use an ed25519 key, or update the server",
+		"%s takes signatures of RSA keys with SHA-1 only, which is not secure, so %s was not offered; "+
+			"use an ed25519 key, or update the server",
 		a.dialer.endpoint.User+"@"+a.dialer.endpoint.Address, a.dialer.credentials.describe())
 }
 
@@ -289,8 +295,14 @@ func (a *attempt) refusedLogin(server *ssh.ClientAuthContext) error {
 			"%s accepted %s but wants more (%s), which is not supported; relax its AuthenticationMethods",
 			login, a.dialer.credentials.describe(), allowed)
 	}
+	return a.refusedCredentials()
+}
+
+func (a *attempt) refusedCredentials() error {
+	login := a.dialer.endpoint.User + "@" + a.dialer.endpoint.Address
 	refusal := driver.Errorf(driver.AuthenticationFailed, driver.StageAuthentication,
-		"%s refused %s; check the user name, its authorized_keys and shell, and AllowUsers and DenyUsers of the server, or replace the Secret%s",
+		"%s refused %s; check the user name, its authorized_keys and shell, and AllowUsers and DenyUsers of the server, "+
+			"or replace the Secret%s",
 		login, a.dialer.credentials.describe(), a.dialer.credentials.suspect(a.dialer.endpoint.User))
 	refusal.MayCureSoon = a.dialer.credentials.signer != nil
 	return refusal
