@@ -35,6 +35,7 @@ import (
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/apiserver"
+	"github.com/connpool/connpool/internal/registry/limits"
 	"github.com/connpool/connpool/test/controlplane"
 )
 
@@ -90,7 +91,7 @@ func serve(ctx context.Context) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	config, err := apiserver.Options{Listener: listener, Certificate: content, Cluster: env.plane.Config, Audit: countDenials()}.Config(ctx)
+	config, err := apiserver.Options{Listener: listener, Certificate: content, Cluster: env.plane.Config, Audit: countDenials(), Requests: limits.Limits{}.Requests()}.Config(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -90,7 +90,7 @@ func (r *Registry) Wait(ctx context.Context) error {
 
 // Relieve frees about that many bytes by cutting outputs that clients do not read, and
 // returns how many outputs it has cut.
-func (r *Registry) Relieve(bytes int64) int { return r.gate.Relieve(bytes) }
+func (r *Registry) Relieve(bytes int64) int { return r.gate.Deliveries.Relieve(bytes) }
 
 // subresourceParent is the parent of subresources; its objects are custom resources.
 type subresourceParent struct {

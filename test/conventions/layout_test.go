@@ -233,7 +233,10 @@ var layout = []row{
 	},
 	{
 		folder: "internal/registry/use", is: "what all uses share: permission, limits, lease, result, audit, and why a lease is refused",
-		imports: append([]string{"./internal/connpool", "./internal/registry/naming", "./internal/registry/quota"}, belowUse...),
+		imports: append([]string{
+			"./internal/connpool", "./internal/registry/delivery", "./internal/registry/limits", "./internal/registry/naming",
+			"./internal/registry/quota",
+		}, belowUse...),
 		modules: kubernetes,
 		lines:   1300, because: "every rule that all uses obey is in one place",
 	},
@@ -253,6 +256,14 @@ var layout = []row{
 		folder: "internal/registry/quota", is: "what all users, each namespace and each user may take of what is scarce, such as memory",
 	},
 	{
+		folder: "internal/registry/limits", is: "how many uses and how much memory of requests there may be at the same time",
+		imports: append([]string{"./internal/registry/quota", "./internal/registry/refusal"}, apis...),
+	},
+	{
+		folder: "internal/registry/delivery", is: "output on its way to clients, and what is cut of it when memory is short",
+		imports: []string{"./internal/registry/quota"},
+	},
+	{
 		folder: "internal/registry/naming", is: "the names of live connections",
 		imports: []string{"./internal/poolset"}, modules: append([]string{"github.com/google/uuid"}, kubernetes...),
 	},
@@ -262,7 +273,10 @@ var layout = []row{
 	},
 	{
 		folder: "internal/registry/exec", is: "commands, as streams and as JSON, in a pool or in a session",
-		imports: append([]string{"./internal/registry/idempotency", "./internal/registry/quota"}, requests...), modules: kubernetes,
+		imports: append([]string{
+			"./internal/registry/delivery", "./internal/registry/idempotency", "./internal/registry/limits", "./internal/registry/quota",
+		}, requests...),
+		modules: kubernetes,
 	},
 	{
 		folder: "internal/registry/session", is: "the session objects: who owns one, how long it lives",
@@ -271,11 +285,12 @@ var layout = []row{
 	},
 	{
 		folder: "internal/registry/proxy", is: "requests passed on to a target's HTTP API",
-		imports: append([]string{"./internal/halfclose", "./internal/redirect"}, requests...), modules: kubernetes,
+		imports: append([]string{"./internal/halfclose", "./internal/redirect", "./internal/registry/delivery"}, requests...),
+		modules: kubernetes,
 	},
 	{
 		folder: "internal/registry/forward", is: "port-forwards, and their limits",
-		imports: requests, modules: kubernetes,
+		imports: append([]string{"./internal/registry/delivery"}, requests...), modules: kubernetes,
 	},
 	{
 		folder: "internal/registry/registrytest", is: "the live API over fake connections, for tests of its requests",

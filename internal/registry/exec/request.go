@@ -18,7 +18,9 @@ import (
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/registry/delivery"
 	"github.com/connpool/connpool/internal/registry/idempotency"
+	"github.com/connpool/connpool/internal/registry/limits"
 	"github.com/connpool/connpool/internal/registry/quota"
 	"github.com/connpool/connpool/internal/registry/refusal"
 	"github.com/connpool/connpool/internal/registry/use"
@@ -27,14 +29,14 @@ import (
 
 // Commands runs commands within common bounds. It is safe for concurrent use.
 type Commands struct {
-	memory  use.Memory
+	memory  limits.Memory
 	results *idempotency.Results
 	// encoding is held while an answer is encoded, which takes several times its length.
 	encoding sync.Mutex
 }
 
 // NewCommands returns Commands that have run nothing yet.
-func NewCommands(memory use.Memory) *Commands {
+func NewCommands(memory limits.Memory) *Commands {
 	return &Commands{memory: memory, results: idempotency.New(memory.Results)}
 }
 
@@ -113,10 +115,10 @@ func (r *request) stream(w http.ResponseWriter, req *http.Request, options *live
 
 // deliver watches what the client takes of the output until stop is called.
 func (r *request) deliver(streams *driver.Streams, cut context.CancelCauseFunc) (stop func()) {
-	var all []*use.Delivery
+	var all []*delivery.Delivery
 	for _, out := range []*io.Writer{&streams.Stdout, &streams.Stderr} {
 		if *out != nil {
-			d := r.use.Deliver(func() { cut(stream.ErrUnread) })
+			d := r.use.Gate.Deliveries.Begin(r.use.Owner(), func() { cut(stream.ErrUnread) })
 			*out, all = d.Writer(*out), append(all, d)
 		}
 	}
@@ -142,8 +144,9 @@ func (c *Commands) holdBody(owner quota.Owner, length int64) (release func(), er
 		length = maxExecBytes
 	}
 	if full := c.memory.Input.Take(owner, length); full != quota.Free {
-		return nil, refusal.NotStarted(refusal.TooManyRequests, "", fmt.Sprintf("the operator holds too much input of other commands of %s; "+
-			"try again later, or stream the input, with an upgrade to WebSocket or SPDY", full))
+		return nil, refusal.NotStarted(refusal.TooManyRequests, "", fmt.Sprintf(
+			"the operator holds too much input of other commands of %s; "+
+				"try again later, or stream the input, with an upgrade to WebSocket or SPDY", full))
 	}
 	return func() { c.memory.Input.Add(owner, -length) }, nil
 }

@@ -31,6 +31,7 @@ import (
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/registry/delivery"
 	"github.com/connpool/connpool/internal/registry/refusal"
 	"github.com/connpool/connpool/internal/registry/use"
 	"github.com/connpool/connpool/internal/registry/validate"
@@ -246,7 +247,7 @@ type limiter struct{ use *use.Use }
 // many is refused with an error that its client reads.
 func (l limiter) limit(dial stream.DialFunc, bytes *use.Traffic) stream.DialFunc {
 	return func(ctx context.Context, port uint16) (net.Conn, error) {
-		end, err := l.use.BeginForward()
+		end, err := l.use.Gate.BeginForward(l.use.Owner())
 		if err != nil {
 			return nil, fmt.Errorf("the port is not forwarded once more: %w", err)
 		}
@@ -255,7 +256,7 @@ func (l limiter) limit(dial stream.DialFunc, bytes *use.Traffic) stream.DialFunc
 			end()
 			return nil, err
 		}
-		c := &countedConn{Conn: far, traffic: bytes, delivery: l.use.Deliver(func() { _ = far.Close() })}
+		c := &countedConn{Conn: far, traffic: bytes, delivery: l.use.Gate.Deliveries.Begin(l.use.Owner(), func() { _ = far.Close() })}
 		c.closed = sync.OnceFunc(func() {
 			c.delivery.Close()
 			end()
@@ -268,7 +269,7 @@ type countedConn struct {
 	net.Conn
 
 	traffic  *use.Traffic
-	delivery *use.Delivery
+	delivery *delivery.Delivery
 	closed   func()
 }
 

@@ -40,6 +40,7 @@ import (
 	"github.com/connpool/connpool/internal/halfclose"
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/redirect"
+	"github.com/connpool/connpool/internal/registry/delivery"
 	"github.com/connpool/connpool/internal/registry/refusal"
 	"github.com/connpool/connpool/internal/registry/use"
 	"github.com/connpool/connpool/internal/registry/validate"
@@ -136,7 +137,7 @@ type proxiedRequest struct {
 	cut    error
 	answer io.Closer
 	// delivery is that of the answer.
-	delivery *use.Delivery
+	delivery *delivery.Delivery
 }
 
 // serve answers the request and ends the lease. It panics with http.ErrAbortHandler
@@ -149,7 +150,7 @@ func (r *proxiedRequest) serve(w http.ResponseWriter, req *http.Request) {
 	defer end(context.Canceled)
 	r.life = lifetime{ctx: ctx, end: end}
 	defer use.EndWith(r.lease.Conn(), end)() //nolint:contextcheck // the context of the connection tells of its end
-	r.delivery = r.use.Deliver(func() { end(stream.ErrUnread) })
+	r.delivery = r.use.Gate.Deliveries.Begin(r.use.Owner(), func() { end(stream.ErrUnread) })
 	defer r.delivery.Close()
 	r.use.AuditStarted(r.info, nil)
 	began := time.Now()
