@@ -78,9 +78,16 @@ func (l *localFiles) stat(name string) (fs.FileInfo, error)   { return l.root.St
 func (l *localFiles) lstat(name string) (fs.FileInfo, error)  { return l.root.Lstat(l.in(name)) }
 func (l *localFiles) readLink(name string) (string, error)    { return l.root.Readlink(l.in(name)) }
 func (l *localFiles) open(name string) (io.ReadCloser, error) { return l.root.Open(l.in(name)) }
-func (l *localFiles) link(target, name string) error          { return l.root.Symlink(target, l.in(name)) }
-func (l *localFiles) rename(from, to string) error            { return l.root.Rename(l.in(from), l.in(to)) }
 func (l *localFiles) remove(name string) error                { return l.root.Remove(l.in(name)) }
+
+func (l *localFiles) link(target, name string) error {
+	return l.root.Symlink(target, l.in(name))
+}
+
+func (l *localFiles) rename(from, to string) error {
+	return l.root.Rename(l.in(from), l.in(to))
+}
+
 func (l *localFiles) chmod(name string, mode fs.FileMode) error {
 	return l.root.Chmod(l.in(name), mode)
 }
