@@ -98,26 +98,32 @@ func Start(ctx context.Context, execer driver.Execer, place driver.Place, env ma
 	defer stop()
 	said := new(prefixBuffer)
 	status, err := s.run(waiting, assignments(env), &section{}, &section{before: said, out: said})
-	lives := s.Err() == nil
-	if lives && err == nil && status.Code == 0 {
+	lives := s.Err() == nil && err == nil
+	if lives && status.Code == 0 {
 		return s, nil
 	}
 	s.cancel()
 	s.Close()
+	var why *driver.Error
 	switch {
-	case lives && err == nil:
-		return nil, driver.Errorf(driver.ProtocolError, driver.StageStart, "the shell refuses a variable of env: %s", said)
+	case lives:
+		why = driver.Errorf(driver.ProtocolError, driver.StageStart, "the shell refuses a variable of env: %s", said)
 	case ctx.Err() != nil:
-		return nil, driver.Errorf(driver.Timeout, driver.StageStart, "the caller did not wait until the shell had answered")
+		why = driver.Errorf(driver.Timeout, driver.StageStart, "the caller did not wait until the shell had answered")
 	case waiting.Err() != nil:
-		return nil, driver.Errorf(driver.Timeout, driver.StageStart,
+		why = driver.Errorf(driver.Timeout, driver.StageStart,
 			"no shell answered within %s; see whether sh starts there", startTimeout)
+	default:
+		why = s.startError(said)
 	}
-	return nil, s.startError(said)
+	if failure, ok := driver.Classified(s.failure); ok {
+		why.Leftover = failure.Leftover
+	}
+	return nil, why
 }
 
 // startError says why there is no shell. said is what came instead of an answer.
-func (s *Shell) startError(said *prefixBuffer) error {
+func (s *Shell) startError(said *prefixBuffer) *driver.Error {
 	if s.failure != nil {
 		return s.endReason()
 	}

@@ -119,3 +119,22 @@ func TestASessionWhoseCommandCannotBeEndedLeavesItBehind(t *testing.T) {
 		})
 	}
 }
+
+func TestAShellThatDoesNotAnswerAndCannotBeEndedLeavesItselfBehind(t *testing.T) {
+	marks := t.TempDir()
+	conn, _ := dialSSH(t, "ForceCommand >"+marks+"/started; while [ -e "+marks+"/started ]; do sleep 0.1; done")
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	go func() {
+		awaitFile(t, marks+"/started")
+		leave()
+	}()
+	_, err := session.Start(ctx, conn.(driver.Execer), driver.Place{}, nil)
+	wantOutcome(t, err, driver.NotStarted, driver.Timeout)
+	leftover := driver.AsError(err).Leftover
+	if leftover == nil {
+		t.Fatal("nothing tells that the shell occupies its channel")
+	}
+	_ = os.Remove(marks + "/started")
+	<-leftover
+}

@@ -7,7 +7,7 @@
 //
 // The other side is not trusted. Names that leave their directory end the copy,
 // links that leave the tree stay behind, trees have bounds, and os.Root keeps
-// every write inside of the destination.
+// every write inside of the destination, which is the copied directory for a tree.
 //
 // Trade-off: hosts only. Containers and pods have no sftp, and the error proposes
 // tar.
@@ -177,7 +177,7 @@ func (o *options) push(ctx context.Context, source location, remote remoteFiles)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = local.root.Close() }()
+	defer local.close()
 	to, err := destinationIn(remote.stat, o.destination.path, filepath.Base(source.path), len(o.sources) > 1)
 	if err != nil {
 		return nil, err
@@ -194,7 +194,7 @@ func (o *options) pull(ctx context.Context, source location, remote remoteFiles)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = local.root.Close() }()
+	defer local.close()
 	return o.transfer(ctx, remote, local, source.path, name)
 }
 
@@ -283,19 +283,19 @@ func resolve(name string) (string, error) {
 const maxLinks = 40
 
 // openLocal opens the directory of a path, and returns the name in it.
-func openLocal(name string) (localFiles, string, error) {
+func openLocal(name string) (*localFiles, string, error) {
 	full, err := resolve(name)
 	if err != nil {
-		return localFiles{}, "", explain(name, err)
+		return nil, "", explain(name, err)
 	}
 	root, err := os.OpenRoot(filepath.Dir(full))
 	if err != nil {
-		return localFiles{}, "", explain(filepath.Dir(full), err)
+		return nil, "", explain(filepath.Dir(full), err)
 	}
 	if filepath.Dir(full) == full {
-		return localFiles{root}, ".", nil
+		return &localFiles{root: root}, ".", nil
 	}
-	return localFiles{root}, filepath.Base(full), nil
+	return &localFiles{root: root}, filepath.Base(full), nil
 }
 
 // standardStream is standard input as a source, and standard output as a destination.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -397,6 +398,24 @@ func TestABrokenTransferNamesTheFileThatIsIncomplete(t *testing.T) {
 				t.Errorf("error %v, printed %q; want the file named", err, &test.problem)
 			}
 		})
+	}
+}
+
+func TestAStreamThatFailsBeforeItsFirstByteLeavesTheFileAsItWas(t *testing.T) {
+	test := newCopyTest(t)
+	put(t, test.remote+"/file", "old", 0o644)
+	err := test.runWith(t, iotest.ErrReader(errors.New("broken input")), served, "-", "R:file")
+	if err == nil || !strings.Contains(err.Error(), "broken input") || strings.Contains(test.problem.String(), "incomplete") {
+		t.Errorf("error %v, printed %q; want the input's error, and no file named", err, &test.problem)
+	}
+	if diff := cmp.Diff(map[string]string{"file": "-rw-r--r-- old"}, listing(t, test.remote)); diff != "" {
+		t.Errorf("what is there (-want +got):\n%s", diff)
+	}
+	if err := test.runWith(t, strings.NewReader(""), served, "-", "R:file"); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(map[string]string{"file": "-rw-r--r-- "}, listing(t, test.remote)); diff != "" {
+		t.Errorf("after an empty input (-want +got):\n%s", diff)
 	}
 }
 

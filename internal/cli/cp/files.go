@@ -4,6 +4,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/connpool/connpool/internal/cli/cp/sftpclient"
@@ -31,6 +32,8 @@ type destinationFiles interface {
 	// those that the umask of its side takes away.
 	create(name string, mode fs.FileMode) (io.WriteCloser, error)
 	mkdir(name string, mode fs.FileMode) error
+	// enter is told the directory that a whole tree is copied to.
+	enter(name string) error
 	// overwrite empties a file, and makes it if there is none. It follows links.
 	overwrite(name string, mode fs.FileMode) (io.WriteCloser, error)
 	link(target, name string) error
@@ -43,22 +46,58 @@ type destinationFiles interface {
 
 // localFiles is a directory of this machine. os.Root promises that no name and no
 // link leads out of it, so a hostile server cannot reach anything else.
-type localFiles struct{ root *os.Root }
-
-func (l localFiles) stat(name string) (fs.FileInfo, error)     { return l.root.Stat(name) }
-func (l localFiles) lstat(name string) (fs.FileInfo, error)    { return l.root.Lstat(name) }
-func (l localFiles) readLink(name string) (string, error)      { return l.root.Readlink(name) }
-func (l localFiles) open(name string) (io.ReadCloser, error)   { return l.root.Open(name) }
-func (l localFiles) link(target, name string) error            { return l.root.Symlink(target, name) }
-func (l localFiles) rename(from, to string) error              { return l.root.Rename(from, to) }
-func (l localFiles) remove(name string) error                  { return l.root.Remove(name) }
-func (l localFiles) chmod(name string, mode fs.FileMode) error { return l.root.Chmod(name, mode) }
-func (l localFiles) chtimes(name string, mtime time.Time) error {
-	return l.root.Chtimes(name, mtime, mtime)
+type localFiles struct {
+	root *os.Root
+	// entered is the name of the root, once it is the directory of a tree.
+	entered string
 }
 
-func (l localFiles) list(name string) ([]fs.FileInfo, error) {
-	directory, err := l.root.Open(name)
+// enter makes the directory of a tree the bound of all names: a link in it must not lead
+// to what is beside it.
+func (l *localFiles) enter(name string) error {
+	tree, err := l.root.OpenRoot(name)
+	if err != nil {
+		return err
+	}
+	l.close()
+	l.root, l.entered = tree, name
+	return nil
+}
+
+func (l *localFiles) close() { _ = l.root.Close() }
+
+// in returns what a name is called in the root.
+func (l *localFiles) in(name string) string {
+	if name == l.entered {
+		return "."
+	}
+	return strings.TrimPrefix(name, l.entered+"/")
+}
+
+func (l *localFiles) stat(name string) (fs.FileInfo, error)   { return l.root.Stat(l.in(name)) }
+func (l *localFiles) lstat(name string) (fs.FileInfo, error)  { return l.root.Lstat(l.in(name)) }
+func (l *localFiles) readLink(name string) (string, error)    { return l.root.Readlink(l.in(name)) }
+func (l *localFiles) open(name string) (io.ReadCloser, error) { return l.root.Open(l.in(name)) }
+func (l *localFiles) remove(name string) error                { return l.root.Remove(l.in(name)) }
+
+func (l *localFiles) link(target, name string) error {
+	return l.root.Symlink(target, l.in(name))
+}
+
+func (l *localFiles) rename(from, to string) error {
+	return l.root.Rename(l.in(from), l.in(to))
+}
+
+func (l *localFiles) chmod(name string, mode fs.FileMode) error {
+	return l.root.Chmod(l.in(name), mode)
+}
+
+func (l *localFiles) chtimes(name string, mtime time.Time) error {
+	return l.root.Chtimes(l.in(name), mtime, mtime)
+}
+
+func (l *localFiles) list(name string) ([]fs.FileInfo, error) {
+	directory, err := l.root.Open(l.in(name))
 	if err != nil {
 		return nil, err
 	}
@@ -66,16 +105,16 @@ func (l localFiles) list(name string) ([]fs.FileInfo, error) {
 	return directory.Readdir(-1)
 }
 
-func (l localFiles) create(name string, mode fs.FileMode) (io.WriteCloser, error) {
-	return l.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode.Perm())
+func (l *localFiles) create(name string, mode fs.FileMode) (io.WriteCloser, error) {
+	return l.root.OpenFile(l.in(name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode.Perm())
 }
 
-func (l localFiles) overwrite(name string, mode fs.FileMode) (io.WriteCloser, error) {
-	return l.root.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode.Perm())
+func (l *localFiles) overwrite(name string, mode fs.FileMode) (io.WriteCloser, error) {
+	return l.root.OpenFile(l.in(name), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode.Perm())
 }
 
-func (l localFiles) mkdir(name string, mode fs.FileMode) error {
-	return l.root.Mkdir(name, mode.Perm())
+func (l *localFiles) mkdir(name string, mode fs.FileMode) error {
+	return l.root.Mkdir(l.in(name), mode.Perm())
 }
 
 // remoteFiles is the file system of an sftp server.
@@ -108,6 +147,9 @@ func (r remoteFiles) mkdir(name string, mode fs.FileMode) error {
 	r.client.Make(name, mode)
 	return r.client.Mkdir(name)
 }
+
+// enter does nothing: where links lead on the server is the matter of its users.
+func (r remoteFiles) enter(string) error { return nil }
 
 // rename replaces the new name in one step if the server can. Otherwise it removes
 // the new name first.

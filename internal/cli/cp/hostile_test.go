@@ -225,3 +225,53 @@ func TestALinkThatLeavesTheDestinationIsNotFollowed(t *testing.T) {
 		t.Errorf("what is there (-want +got):\n%s", diff)
 	}
 }
+
+func TestALinkThatLeavesTheTreeButNotWhatIsAroundItIsNotFollowed(t *testing.T) {
+	test := newCopyTest(t)
+	put(t, test.remote+"/tree/out", "evil", 0o644)
+	put(t, test.remote+"/tree/new", "good", 0o644)
+	put(t, test.local+"/secret", "old", 0o600)
+	put(t, test.local+"/tree/old", "old", 0o644)
+	if err := os.Symlink("../secret", test.local+"/tree/out"); err != nil {
+		t.Fatal(err)
+	}
+	if err := test.run(t, served, "-r", "R:tree/.", "L:tree"); err == nil || !strings.Contains(test.problem.String(), "tree/out") {
+		t.Errorf("error %v, printed %q; want the link named", err, &test.problem)
+	}
+	want := map[string]string{
+		"secret": "-rw------- old", "tree": "drwxr-xr-x", "tree/old": "-rw-r--r-- old", "tree/new": "-rw-r--r-- good",
+		"tree/out": "-> ../secret",
+	}
+	if diff := cmp.Diff(want, listing(t, test.local)); diff != "" {
+		t.Errorf("what is there (-want +got):\n%s", diff)
+	}
+}
+
+// A link to a directory is not one of the tree, so nothing is written through it.
+func TestWhatIsInADirectoryThatCannotBeMadeStaysBehind(t *testing.T) {
+	for _, c := range []struct{ name, from, to string }{{"to a target", "L:", "R:"}, {"from a target", "R:", "L:"}} {
+		t.Run(c.name, func(t *testing.T) {
+			test := newCopyTest(t)
+			sides := map[string]string{"L:": test.local, "R:": test.remote}
+			there, here := sides[c.from], sides[c.to]
+			put(t, there+"/tree/sub/deep/file", "evil", 0o644)
+			put(t, there+"/tree/subway", "good", 0o644)
+			put(t, here+"/into/other/file", "old", 0o600)
+			if err := os.Symlink("other", here+"/into/sub"); err != nil {
+				t.Fatal(err)
+			}
+			err := test.run(t, served, "-r", c.from+"tree/.", c.to+"into")
+			if err == nil || strings.Count(test.problem.String(), "not copied: ") != 1 ||
+				!strings.Contains(test.problem.String(), "in its way, so nothing in it is copied") {
+				t.Errorf("error %v, printed %q; want one line about the directory", err, &test.problem)
+			}
+			want := map[string]string{
+				"into": "drwxr-xr-x", "into/other": "drwxr-xr-x", "into/other/file": "-rw------- old", "into/sub": "-> other",
+				"into/subway": "-rw-r--r-- good",
+			}
+			if diff := cmp.Diff(want, listing(t, here)); diff != "" {
+				t.Errorf("what is there (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

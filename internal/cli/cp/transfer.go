@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -39,15 +40,9 @@ type transfer struct {
 // run copies everything. It goes on after the failure of a single file, and
 // returns those failures; the error is what ended the whole transfer.
 func (t *transfer) run(ctx context.Context, entries []entry) ([]error, error) {
-	var files []entry
-	for i, e := range entries {
-		if !e.mode.IsDir() {
-			files = append(files, e)
-			continue
-		}
-		if err := t.note(ctx, e, t.makeDirectory(e, i == 0)); err != nil {
-			return t.failed, err
-		}
+	files, err := t.makeDirectories(ctx, entries)
+	if err != nil {
+		return t.failed, err
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(filesAtOnce)
@@ -58,6 +53,28 @@ func (t *transfer) run(ctx context.Context, entries []entry) ([]error, error) {
 		return t.failed, err
 	}
 	return t.failed, t.finishDirectories(ctx)
+}
+
+// makeDirectories makes the directories of a plan, and returns what else there is to
+// copy. What is in a directory that cannot be made stays behind with it.
+func (t *transfer) makeDirectories(ctx context.Context, entries []entry) (files []entry, err error) {
+	failed := "" // the last directory that could not be made; what is in it follows it
+	for i, e := range entries {
+		if failed != "" && strings.HasPrefix(e.to, failed+"/") {
+			continue
+		}
+		if !e.mode.IsDir() {
+			files = append(files, e)
+			continue
+		}
+		if err := t.makeDirectory(e, i == 0); err != nil {
+			err = t.note(ctx, e, fmt.Errorf("%w, so nothing in it is copied", err))
+			if failed = e.to; err != nil || i == 0 {
+				return nil, err
+			}
+		}
+	}
+	return files, nil
 }
 
 func (t *transfer) copy(ctx context.Context, e entry) error {
@@ -103,15 +120,17 @@ func (t *transfer) makeDirectory(e entry, named bool) error {
 	}
 	info, err := look(e.to)
 	switch {
-	case err == nil && info.IsDir():
-		return nil
-	case err == nil:
+	case err == nil && !info.IsDir():
 		return fmt.Errorf("%q is in its way", e.to)
+	case err != nil:
+		if err := t.to.mkdir(e.to, e.mode|ownerMayFill); err != nil {
+			return explain(e.to, err)
+		}
+		t.made = append(t.made, e)
 	}
-	if err := t.to.mkdir(e.to, e.mode|ownerMayFill); err != nil {
-		return explain(e.to, err)
+	if named {
+		return explain(e.to, t.to.enter(e.to))
 	}
-	t.made = append(t.made, e)
 	return nil
 }
 

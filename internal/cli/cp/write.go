@@ -1,6 +1,7 @@
 package cp
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -31,9 +32,14 @@ func (t *transfer) copyFile(ctx context.Context, e entry) error {
 	return err
 }
 
-// receive copies a stream of unknown length to a file.
+// receive copies a stream of unknown length to a file. It waits for the beginning of the
+// stream, so that one without any leaves a file that exists as it is.
 func (t *transfer) receive(ctx context.Context, in io.Reader, name string) error {
-	err := t.write(ctx, in, entry{to: name, mode: 0o666, size: unknownSize})
+	begun := bufio.NewReader(in)
+	if _, err := begun.Peek(1); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	err := t.write(ctx, begun, entry{to: name, mode: 0o666, size: unknownSize})
 	if refused, ok := errors.AsType[*renameError](err); ok {
 		return fmt.Errorf("all of it is in %q, which cannot be renamed to %q: %s", refused.temporary, name, reasonOf(refused.err))
 	}

@@ -226,7 +226,7 @@ func (e *execution) unanswered(err error, written bool) error {
 		return e.conn.broken(err, driver.StageStart, written)
 	}
 	<-e.channel.ended
-	if e.channel.exited {
+	if e.channel.exited && written {
 		return nil // some servers end a quick command before they answer its start
 	}
 	if !written {

@@ -531,3 +531,22 @@ func TestACommandWhoseSessionWasClosedBeforeItWasSentTriesAnother(t *testing.T) 
 		})
 	}
 }
+
+func TestAnEndThatComesBeforeTheCommandWasSentIsNoEndOfTheCommand(t *testing.T) {
+	inEnv(t, func(t *testing.T, w *env) {
+		w.server = w.handshake(w.config(), func(_ *ssh.ServerConn, channels <-chan ssh.NewChannel) {
+			acceptAll(channels, func(channel ssh.Channel, requests <-chan *ssh.Request) {
+				succeed(channel, requests) // at the request for a terminal
+			})
+		})
+		conn, _, err := w.dial(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		status, err := conn.Exec(t.Context(), driver.Command{Shell: "true", TTY: &driver.TTY{}}, driver.Streams{})
+		if got := driver.OutcomeOf(err); got != driver.NotStarted {
+			t.Errorf("status %+v, outcome %s (%v), want %s", status, got, err, driver.NotStarted)
+		}
+		_ = conn.Close()
+	})
+}

@@ -52,6 +52,8 @@ func TestPinsSpeakForTheHostThatTheyName(t *testing.T) {
 		"a revoked key alone is no pin":           {"@revoked web-1 " + key, "web-1:22", false},
 		"an authority is a pin":                   {"@cert-authority web-* " + key, "web-1:22", true},
 		"an authority of other hosts is none":     {"@cert-authority db-* " + key, "web-1:22", false},
+		"a pattern with the colon of IPv6":        {"2001:* " + key, "[2001:db8::1]:22", true},
+		"a negated pattern for IPv6":              {"2001:db8::*,!2001:* " + key, "[2001:db8::1]:22", false},
 		"a bare authority is about any host":      {"@cert-authority " + key, "web-1:22", true},
 		"a pattern that would take long to match": {strings.Repeat("*a", 200) + "b " + key, strings.Repeat("a", 250) + ":22", false},
 	}

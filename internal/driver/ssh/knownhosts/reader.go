@@ -177,7 +177,8 @@ func (e entry) matches(host string) bool {
 	matched := false
 	for word := range strings.SplitSeq(strings.ToLower(e.hosts), ",") {
 		pattern, negated := strings.CutPrefix(word, "!")
-		if !matchesPattern(knownhosts.Normalize(pattern), host) {
+		// Normalize would take the end of 2001:* for a port.
+		if !matchesPattern(pattern, host) && !matchesPattern(knownhosts.Normalize(pattern), host) {
 			continue
 		}
 		if negated {
