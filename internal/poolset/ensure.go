@@ -2,6 +2,7 @@ package poolset
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"time"
 
@@ -36,8 +37,8 @@ func (a *applier) ensure(want Target) error {
 	case have == nil:
 		have = &target{kind: want.Type, members: map[string]*member{}}
 		a.roster.targets[want.UID] = have
-	case err != nil && !isPreparing(err) && !have.version.MayServe(want.Access, err):
-		a.remove(want.UID)
+	case err != nil && !have.version.MayServe(want.Access, err):
+		a.remove(want.UID, graceOf(err))
 		return err
 	}
 	a.removeUnwanted(have, want.Pools)
@@ -52,11 +53,13 @@ func (a *applier) ensure(want Target) error {
 	return err
 }
 
-// isPreparing reports whether it is not known yet whether an access can be used. Then
-// what serves goes on, even if another host is meant: the answer will come soon.
-func isPreparing(err error) bool {
-	_, preparing := errors.AsType[*PreparingError](err)
-	return preparing
+// graceOf returns how long leases may go on although no new ones are served because of
+// err: while the credentials for another host are being prepared, as long as the pools say.
+func graceOf(err error) time.Duration {
+	if _, preparing := errors.AsType[*PreparingError](err); preparing {
+		return math.MaxInt64
+	}
+	return removalGrace
 }
 
 // prepare returns the version by which the target is to be reached; nil, and why, if
@@ -201,13 +204,13 @@ func (a *applier) isPooled(uid string) bool {
 }
 
 // remove forgets a target and drains its pools. The caller holds the roster's lock.
-func (a *applier) remove(uid string) {
+func (a *applier) remove(uid string, grace time.Duration) {
 	have := a.roster.targets[uid]
 	if have == nil {
 		return
 	}
 	for _, m := range have.members {
-		a.removeMember(have, m, removalGrace)
+		a.removeMember(have, m, grace)
 	}
 	delete(a.roster.targets, uid)
 	a.sweepJumpHosts()

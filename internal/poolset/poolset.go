@@ -86,7 +86,7 @@ func (s *Set) Ensure(want Target) error { return s.applier.ensure(want) }
 func (s *Set) Remove(uid string) {
 	s.roster.mu.Lock()
 	defer s.roster.mu.Unlock()
-	s.applier.remove(uid)
+	s.applier.remove(uid, removalGrace)
 	s.network.Forget(uid)
 }
 

@@ -141,27 +141,31 @@ func TestCredentialsThatCannotBeUsedAreNotPreparedAtEachLook(t *testing.T) {
 }
 
 func TestWhatServesGoesOnWhileChangedCredentialsAreBeingPrepared(t *testing.T) {
-	for name, change := range map[string]func(Target) Target{
-		"of the same account": func(web Target) Target { return web.rotated("v2") },
-		"of another host": func(web Target) Target {
-			web.Identity, web.Endpoint.Address = "elsewhere", "slow-elsewhere:22"
+	for name, tc := range map[string]struct {
+		change func(Target) Target
+		serves int // connections
+	}{
+		"of the same account": {func(web Target) Target { return web.rotated("v2") }, 2},
+		// A command for the new host must not run on the old one.
+		"but not of another host": {func(web Target) Target {
+			web.Identity, web.Endpoint.Address = "elsewhere", "elsewhere:22"
 			return web
-		},
+		}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			withFixture(t, func(f *fixture) {
 				web := f.target("web", pool("p"))
 				f.ensure(web)
 				p := f.countPreparations()
-				changed := change(web)
+				changed := tc.change(web)
 				changed.Endpoint.Address = "slow-" + changed.Endpoint.Address
 				changed.Pools = []Pool{pool("p", minWarm(2))}
 				if err := f.set.Ensure(changed); !isPreparing(err) {
 					t.Fatalf("Ensure: %v, want that it is being prepared", err)
 				}
 				synctest.Wait()
-				f.wantLive(2, key("v1"))
-				if _, err := f.exec(request("p", "web")); err != nil {
+				f.wantLive(tc.serves, key("v1"))
+				if _, err := f.exec(request("p", "web")); (err == nil) != (tc.serves > 0) {
 					t.Errorf("exec meanwhile: %v", err)
 				}
 				news := f.news.Load()
