@@ -46,6 +46,9 @@ const (
 	// ReasonSessionLimit surfaces when the server refuses one more session channel on
 	// a connection that otherwise works.
 	ReasonSessionLimit = "SessionLimit"
+	// ReasonConnectionLimit surfaces when the targets of the namespace have as many
+	// connections as the operator's --max-connections-per-namespace allows.
+	ReasonConnectionLimit = "ConnectionLimit"
 	// ReasonThrottledByServer surfaces when the server refuses connections for a
 	// while.
 	ReasonThrottledByServer = "ThrottledByServer"
@@ -99,7 +102,9 @@ const (
 // Reasons of conditions that are about to change.
 const (
 	// ReasonPending surfaces in Ready=Unknown and Reachable=Unknown when the operator
-	// has seen the target and no dial has ended yet.
+	// has seen the target and no dial has ended yet. It surfaces in Ready=False,
+	// CredentialsReady=Unknown and Reconciling=True while keys are being decrypted, or
+	// wait because other keys of the namespace come first.
 	ReasonPending = "Pending"
 	// ReasonWarming surfaces in Ready=False and Reconciling=True when connections are
 	// being made and no dial has failed.

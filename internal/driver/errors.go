@@ -31,6 +31,9 @@ const (
 	// SessionLimit surfaces when the server refuses one more session channel on a
 	// connection that otherwise works.
 	SessionLimit Reason = "SessionLimit"
+	// ConnectionLimit surfaces when the targets of a namespace have as many connections
+	// as the operator's --max-connections-per-namespace allows.
+	ConnectionLimit Reason = "ConnectionLimit"
 	// ThrottledByServer surfaces when the server refuses connections for a while.
 	ThrottledByServer Reason = "ThrottledByServer"
 	// CredentialsMissing surfaces when the Secret is absent, unlabeled or lacks
@@ -85,6 +88,7 @@ var classes = map[Reason]class{
 	HostKeyMismatch:      {permanent: true, identity: true},
 	CertificateInvalid:   {permanent: true, identity: true},
 	SessionLimit:         {transient: true},
+	ConnectionLimit:      {transient: true},
 	ThrottledByServer:    {transient: true},
 	CredentialsMissing:   {permanent: true, declared: true},
 	CredentialsInvalid:   {permanent: true, declared: true},

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/drivertest"
 	"github.com/connpool/connpool/test/openssh"
@@ -133,7 +133,7 @@ func TestAHealthCommandTellsWhatALoginThatMayRunNothingPrints(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Stop)
-	set := New(new(net.Dialer).DialContext, connpool.NewBudget(30, 3, 6))
+	set := New(new(net.Dialer).DialContext, dialbudget.New(30, 3, 6))
 	t.Cleanup(func() { closed(set, time.Second) })
 	down := make(chan struct{}, 100)
 	set.Subscribe(func(Ref) { down <- struct{}{} })

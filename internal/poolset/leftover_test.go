@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/drivertest"
 	"github.com/connpool/connpool/internal/driver/ssh"
@@ -40,7 +40,7 @@ func ensureSSH(t *testing.T, set *Set, server *openssh.Server, change func(*Poli
 		},
 		Identity: server.Addr, Version: "v1",
 	}
-	if err := set.Ensure(Target{Ref: ref("web"), Type: "ssh", Access: access, Pools: []Pool{pool("p", change)}}); err != nil {
+	if err := (&remote{T: t, set: set}).ensured(Target{Ref: ref("web"), Type: "ssh", Access: access, Pools: []Pool{pool("p", change)}}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -52,7 +52,7 @@ func startStubborn(t *testing.T, config string, change func(*Policy)) stubborn {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Stop)
-	s := stubborn{t, New(new(net.Dialer).DialContext, connpool.NewBudget(30, 3, 6)), filepath.Join(server.Dir, "hold")}
+	s := stubborn{t, New(new(net.Dialer).DialContext, dialbudget.New(30, 3, 6)), filepath.Join(server.Dir, "hold")}
 	if err := os.WriteFile(s.hold, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

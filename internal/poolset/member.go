@@ -1,6 +1,7 @@
 package poolset
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/connpool/connpool/internal/background"
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/reach"
@@ -38,7 +40,7 @@ type member struct {
 	dialFailures map[driver.Reason]uint64
 }
 
-func newMember(background *reach.Background, target Ref, pool Pool, dialer *reach.Dialer, notify func(Ref)) *member {
+func newMember(work *background.Work, target Ref, pool Pool, dialer *reach.Dialer, notify func(Ref)) *member {
 	m := &member{
 		target: target, owner: pool.Ref, notify: func() { notify(target) },
 		policy: pool.Policy, commandHealth: unexamined, dialFailures: map[driver.Reason]uint64{},
@@ -46,7 +48,7 @@ func newMember(background *reach.Background, target Ref, pool Pool, dialer *reac
 	// Dials begin at once and end by taking the lock, so they see m complete.
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.pool = reach.NewPool(background, reach.PoolOptions{
+	m.pool = reach.NewPool(work, reach.PoolOptions{
 		Dialer: dialer, Limits: pool.limitsFor(HealthUnknown),
 		Probe: m.probe, Dropped: m.dropped, Dialed: m.dialed, Changed: m.changed, Notify: m.notify,
 	})
@@ -93,6 +95,9 @@ func (m *member) dialed(by *reach.Dialer, made driver.Conn, err error) {
 	if !reach.IsShared(err) {
 		m.dialFailures[failure.Reason]++
 	}
+	if reach.SessionRefused(err) && m.pool.Stats().Warm() > 0 {
+		return // there are too many sessions already, which do serve
+	}
 	m.recordHealth(by, dialFailed, failure)
 }
 
@@ -110,10 +115,10 @@ func (m *member) dropped(c *reach.Conn, cause error) {
 // in its own period, says whether the target is, and closes nothing.
 func (m *member) probe(ctx context.Context, c *reach.Conn) error {
 	err := c.Probe(ctx)
-	if reach.SessionRefused(err) {
-		err = nil // a busy server has answered, too
-	}
-	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+	switch {
+	case reach.SessionRefused(err), m.isHeldUp(err):
+		return nil // nothing was learned of the target
+	case err != nil && errors.Is(ctx.Err(), context.Canceled):
 		return err // the pool has given up on it
 	}
 	m.probed(c, err)
@@ -121,6 +126,20 @@ func (m *member) probe(ctx context.Context, c *reach.Conn) error {
 		m.examine(ctx, c)
 	}
 	return err
+}
+
+// isHeldUp reports whether err is a late answer of a target that is busy with the pool's
+// own uses: at least half of the slots are leased. The keepalive, if there is one, tells
+// whether such a connection lives.
+func (m *member) isHeldUp(err error) bool {
+	if err == nil || driver.AsError(err).Reason != driver.Timeout {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	stats := m.pool.Stats()
+	slots := stats.Warm() * max(1, cmp.Or(stats.Cap, m.policy.LeasesPerConn))
+	return m.policy.KeepaliveInterval > 0 && 2*stats.Leases >= slots
 }
 
 func (m *member) probed(c *reach.Conn, err error) {
@@ -151,7 +170,8 @@ func (m *member) examine(ctx context.Context, c *reach.Conn) {
 		if classified, ok := driver.Classified(failure); ok {
 			leftover = classified.Leftover
 		}
-		if c.Context().Err() != nil || errors.Is(ctx.Err(), context.Canceled) || reach.SessionRefused(failure) {
+		if c.Context().Err() != nil || errors.Is(ctx.Err(), context.Canceled) || reach.SessionRefused(failure) ||
+			m.isHeldUp(failure) {
 			return leftover // nothing was learned of the target
 		}
 		m.recordCommandHealth(c.Dialer, failure)

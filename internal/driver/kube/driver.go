@@ -100,6 +100,15 @@ func (d *Driver) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
 	return &dialer{driver: d, endpoint: endpoint, config: config, digest: config.digest()}, nil
 }
 
+// With implements driver.Dialer.
+func (d *dialer) With(change func(*driver.Endpoint)) driver.Dialer {
+	changed, config := *d, *d.config
+	change(&changed.endpoint)
+	config.keepalive = keepaliveTimes{changed.endpoint.KeepaliveInterval, changed.endpoint.KeepaliveTimeout}
+	changed.config, changed.digest = &config, config.digest()
+	return &changed
+}
+
 // dialer implements driver.Dialer.
 type dialer struct {
 	driver   *Driver

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -209,7 +210,7 @@ func sessionError(err error) *driver.Error {
 	case !ok:
 		return nil
 	case refused.Reason == ssh.UnknownChannelType:
-		return driver.Errorf(driver.ProtocolError, driver.StageSession, "the server offers no sessions")
+		return driver.Errorf(driver.ProtocolError, driver.StageSession, "the server offers no sessions").Because(err)
 	}
 	return driver.Errorf(driver.SessionLimit, driver.StageSession, "%s",
 		driver.Sanitize("the server refuses one more session on this connection ("+refused.Message+
@@ -233,6 +234,10 @@ func forwardError(err error, address string) *driver.Error {
 		result.Message = "the server has no room for one more stream on this connection"
 	default:
 		result.Message = driver.Sanitize("the server cannot connect to " + address + ": " + refused.Message)
+		if path.IsAbs(address) {
+			result.Message += "; if the socket is there, the user may lack the right to it: put the user into the socket's group, " +
+				"such as docker, and drain the pool, because a connection keeps the groups of its login"
+		}
 	}
 	return result
 }

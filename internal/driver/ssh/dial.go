@@ -99,9 +99,12 @@ func (a *attempt) run(begin time.Time) (driver.Conn, error) {
 	a.enter(driver.StageSession, a.login())
 	a.conn.client = client
 	go a.conn.serve(channels, requests)
-	opened, err := a.conn.spare.openFirst()
-	if err != nil {
-		a.fail(err)
+	opened := "no session is needed, because it only forwards"
+	if !a.dialer.endpoint.ForwardOnly {
+		opened = "session opened; whether a command runs in it, only a command shows"
+		if err := a.conn.spare.openFirst(); err != nil {
+			a.fail(err)
+		}
 	}
 	if err := a.finish(); err != nil {
 		_ = a.conn.Close()

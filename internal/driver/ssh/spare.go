@@ -3,6 +3,7 @@ package ssh
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -46,19 +47,21 @@ type spare struct {
 	next *opening // nil when there is none
 }
 
-// openFirst opens the first spare and says what was found, for a trace. A server that
-// grants no session at all may still serve as a jump host.
-func (s *spare) openFirst() (found string, err error) {
+// openFirst opens the first spare. Without one no command can run.
+func (s *spare) openFirst() error {
 	o := s.replenish()
 	<-o.done
 	failed, ok := driver.Classified(o.err)
-	switch {
-	case !ok:
-		return "session opened; whether a command runs in it, only a command shows", nil
-	case failed.Reason == driver.SessionLimit:
-		return "the server grants no session now; it can still serve as a jump host", nil
+	if !ok {
+		return nil
 	}
-	return "", failed
+	refused, isAnswer := errors.AsType[*ssh.OpenChannelError](failed.Err)
+	if !isAnswer {
+		return failed
+	}
+	return driver.Errorf(driver.SessionLimit, driver.StageSession, "%s", driver.Sanitize(
+		"the server grants no session ("+refused.Message+"), so no command can run; raise MaxSessions in its sshd_config, "+
+			"or let no pool select the target: it can still serve as a jump host")).Because(failed.Err)
 }
 
 func (s *spare) take() *opening {

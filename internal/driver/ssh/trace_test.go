@@ -79,6 +79,7 @@ func TestATraceOfAWrongKeyEndsBeforeAuthentication(t *testing.T) {
 
 func TestATraceTellsOfAServerWithoutSessions(t *testing.T) {
 	_, endpoint := startOpenSSH(t, "MaxSessions 0")
+	endpoint.ForwardOnly = true
 	endpoint, told := tracing(endpoint)
 	mustDial(t, Options{}, endpoint)
 	if last := (*told)[len(*told)-1]; last.Stage != driver.StageSession || !strings.Contains(last.Found, "no session") {

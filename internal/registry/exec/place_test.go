@@ -164,7 +164,7 @@ func TestAuditSaysWhereInATarget(t *testing.T) {
 		f.Post(f.Context(), "web", in(driver.Place{Pod: "web-0", Container: "app", Namespace: "prod"})).WantOutcome(f, live.OutcomeCompleted)
 		f.Post(f.Context(), "web", in(driver.Place{Pod: "bad\npod"})).WantRefusal(f, http.StatusBadRequest)
 		for _, want := range []string{
-			`"container"="app" "pod"="web-0" "podNamespace"="prod"`, fmt.Sprintf(`"namespace"=%q`, registrytest.Namespace), `"pod"="bad pod"`,
+			`"container"="app" "pod"="web-0" "podNamespace"="prod"`, fmt.Sprintf(`"namespace"=%q`, registrytest.Namespace), `"pod"="bad\npod"`,
 		} {
 			if !strings.Contains(f.Audit(), want) {
 				t.Errorf("audit does not contain %s: %s", want, f.Audit())

@@ -1,4 +1,4 @@
-package use
+package delivery
 
 import (
 	"slices"
@@ -6,20 +6,18 @@ import (
 	"testing/synctest"
 	"time"
 
-	"k8s.io/apiserver/pkg/authentication/user"
+	"github.com/connpool/connpool/internal/registry/quota"
 )
 
 // The outputs that are cut are those of the namespace that holds most, and there those
-// that wait for longest. What is read is never cut.
+// that wait for longest. What is read is never cut, and nothing is cut twice.
 func TestWhatIsCutWhenMemoryIsShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := NewGate(Config{})
+		var g Deliveries
 		var cut []string
 		deliver := func(namespace, name string) *Delivery {
-			u := &Use{Gate: g, PoolName: PoolName{Namespace: namespace}}
-			u.permission.User = &user.DefaultInfo{Name: name}
 			time.Sleep(time.Second)
-			return u.Deliver(func() { cut = append(cut, name) })
+			return g.Begin(quota.Owner{Namespace: namespace, User: name}, func() { cut = append(cut, name) })
 		}
 		// The first to wait belongs to a namespace that holds little.
 		deliver("team", "ann").Offered()
@@ -37,7 +35,7 @@ func TestWhatIsCutWhenMemoryIsShort(t *testing.T) {
 			t.Errorf("cut are %v, want first %v", cut, want)
 		}
 		cut = nil
-		if n := g.Relieve(1 << 40); n != 4 || slices.Contains(cut, "robot 2") || slices.Contains(cut, "robot 4") {
+		if n := g.Relieve(1 << 40); n != 1 || slices.Contains(cut, "robot 2") || slices.Contains(cut, "robot 4") {
 			t.Errorf("%d are cut: %v", n, cut)
 		}
 		if n := g.Relieve(0); n != 0 {
