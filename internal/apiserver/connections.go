@@ -179,7 +179,9 @@ func (c *connection) Close() error {
 	if !c.closed {
 		c.closed = true
 		c.of.leave(c)
-		delete(c.of.open, c.RemoteAddr().String())
+		if address := c.RemoteAddr().String(); c.of.open[address] == c { // a later one may have it
+			delete(c.of.open, address)
+		}
 	}
 	c.of.mu.Unlock()
 	return c.TCPConn.Close()

@@ -132,3 +132,33 @@ func TestAClientThatReadsNothingIsCut(t *testing.T) {
 		t.Errorf("after the use the write ended with %v", err)
 	}
 }
+
+// A client that has reset a connection may use its port again before the server has
+// closed its end of the old one.
+func TestAConnectionIsKnownAlthoughAnEarlierOneHadItsAddress(t *testing.T) {
+	c := listen(t)
+	dial := func(port int) (client *net.TCPConn, server *connection) {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}}
+		dialed, err := dialer.DialContext(t.Context(), "tcp", c.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = dialed.Close() })
+		accepted, err := c.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = accepted.Close() })
+		return dialed.(*net.TCPConn), accepted.(*connection)
+	}
+	client, old := dial(0)
+	_ = client.SetLinger(0) // Close resets
+	_ = client.Close()
+	_, again := dial(client.LocalAddr().(*net.TCPAddr).Port)
+	_ = old.Close()
+	done := c.admit(again.RemoteAddr().String(), true)
+	defer done()
+	if again.running != 1 {
+		t.Error("a request on the new connection does not count as one")
+	}
+}

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -36,7 +37,10 @@ const (
 // pursuit ends the processes of one command. It is not safe for concurrent use.
 type pursuit struct {
 	process *process
-	known   map[int]uint64 // when each process began that the last look found
+	// home is the ID of the command's container, once it is known. Another one may get the
+	// name, with processes of others under the same numbers.
+	home  string
+	known map[int]uint64 // when each process began that the last look found
 	// unmarked are those of them that do not have the mark.
 	unmarked []int
 }
@@ -64,9 +68,13 @@ func (p *pursuit) signal(ctx context.Context, signals string) error {
 // given and to those with the mark.
 func (p *pursuit) look(ctx context.Context, signals string, pids []int) error {
 	found, helper, err := p.count(ctx, signals, pids)
+	if p.isElsewhere(ctx, found, helper, err) {
+		found, helper, err = p.count(ctx, signals, pids)
+	}
 	if err != nil {
 		return err
 	}
+	p.home = cmp.Or(p.home, idOf(helper))
 	kin := found.Kin(p.known)
 	if len(kin) == 0 {
 		if root, ok := p.lostRoot(ctx, found, helper); ok {
@@ -80,6 +88,30 @@ func (p *pursuit) look(ctx context.Context, signals string, pids []int) error {
 		}
 	}
 	return nil
+}
+
+// isElsewhere reports whether the command is in another container than the one that was
+// looked into by its name, and remembers which.
+func (p *pursuit) isElsewhere(ctx context.Context, found census.Census, helper state, err error) bool {
+	refused, _ := driver.Classified(err)
+	absent := refused != nil && refused.Reason == driver.NotFound
+	if p.home != "" || err != nil && !absent || len(found.Kin(p.known)) > 0 {
+		return false
+	}
+	now, err := p.process.inspect(ctx)
+	if err != nil || idOf(now) == idOf(helper) {
+		return false
+	}
+	p.home = idOf(now)
+	return p.home != ""
+}
+
+// idOf returns the ID of the container of a command, as far as the engine tells it.
+func idOf(s state) string {
+	if plainName.MatchString(s.ContainerID) {
+		return s.ContainerID
+	}
+	return ""
 }
 
 // lostRoot returns the first process of a command without mark and kin. The engine says
@@ -119,7 +151,7 @@ func (p *pursuit) count(ctx context.Context, signals string, pids []int) (census
 	case <-ctx.Done():
 		return census.Census{}, state{}, errNotInTime
 	}
-	helper := &process{conn: p.process.conn, container: p.process.container, mark: rand.Text(), helps: true}
+	helper := &process{conn: p.process.conn, container: cmp.Or(p.home, p.process.container), mark: rand.Text(), helps: true}
 	var said limitedBuffer
 	argv := []string{"sh", "-c", census.Script(p.process.mark, signals, pids)}
 	err := helper.create(ctx, execOptions(driver.Command{Argv: argv}, false, helper.mark))

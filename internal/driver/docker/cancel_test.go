@@ -177,3 +177,37 @@ func TestACommandThatMayStillBeStartedIsKilledLater(t *testing.T) {
 		t.Error("the command was not killed")
 	}
 }
+
+// The name of a container may pass to another one while a command runs, as it does when
+// docker compose replaces a container.
+func TestACommandIsEndedInItsOwnContainerAndNotInANamesake(t *testing.T) {
+	engine := sharedEngine(t)
+	for name, argv := range map[string][]string{
+		"with its mark":           {"sleep", "5401"},
+		"in an empty environment": {"env", "-i", "sleep", "5401"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			place := containerWith(t, engine)
+			old := driver.Place{Container: place.Container + "-old"}
+			t.Cleanup(func() { mustDocker(t, engine, "rm", "--force", old.Container) })
+			conn := mustDial(t, Options{KillGrace: time.Second}, unixEndpoint(engine))
+			told := cancelRunning(t, conn, place, argv, "sleep 5401", func() {
+				mustDocker(t, engine, "rename", place.Container, old.Container)
+				if _, err := engine.Container(t.Context(), "--name="+place.Container); err != nil {
+					t.Error(err)
+				}
+				mustDocker(t, engine, "exec", "--detach", place.Container, "sleep", "5402")
+				awaitProcess(t, conn, place, "sleep 5402")
+			})
+			if left := processesNamed(t, conn, old, "sleep 5401"); left != "" {
+				t.Errorf("still runs: %s", left)
+			}
+			if processesNamed(t, conn, place, "sleep 5402") == "" {
+				t.Error("a process in another container was killed")
+			}
+			if !strings.Contains(told.Message, "has ended") {
+				t.Errorf("the caller is told %q", told.Message)
+			}
+		})
+	}
+}

@@ -60,8 +60,12 @@ type execution struct {
 
 	// orphaned is closed when the container has died in which the command was started.
 	orphaned chan struct{}
-	life     life  // of the container; only the watch uses it
 	last     state // what the engine said of the command in the end
+
+	// life and home are those of the container, home being its ID, once the watch knows
+	// them. Only the watch uses them.
+	life life
+	home string
 }
 
 // run starts the command and waits for its end. Ending a command goes on when the

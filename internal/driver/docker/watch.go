@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -73,7 +74,8 @@ func (w *watch) long() map[string][]*execution {
 	found := map[string][]*execution{}
 	for e, begun := range w.commands {
 		if time.Since(begun) >= w.conn.options.WatchInterval {
-			found[e.process.container] = append(found[e.process.container], e)
+			container := cmp.Or(e.home, e.process.container)
+			found[container] = append(found[container], e)
 		}
 	}
 	return found
@@ -87,7 +89,7 @@ func (w *watch) lookAt(container string, commands []*execution) {
 		return // nothing is known; the next look may tell
 	}
 	for _, e := range commands {
-		if err != nil || !e.belongsTo(ctx, now) {
+		if !e.belongsTo(ctx, now) {
 			w.orphan(e)
 		}
 	}
@@ -103,8 +105,10 @@ func (w *watch) orphan(e *execution) {
 }
 
 // belongsTo reports whether the command was started in this life of the container, as far
-// as is known. At the first look the engine tells: it forgets the commands of earlier
-// ones. Only the watch calls it.
+// as is known; the life of one that does not exist is empty. At the first look the engine
+// tells: it forgets the commands of earlier ones. A container may have lost its name since
+// the command was started, so from then on it is looked at by its ID. Only the watch calls
+// it.
 func (e *execution) belongsTo(ctx context.Context, now life) bool {
 	if e.life != (life{}) {
 		return e.life == now
@@ -115,10 +119,11 @@ func (e *execution) belongsTo(ctx context.Context, now life) bool {
 		return false
 	case err != nil:
 		return true
-	case found.ContainerID != "" && found.ContainerID != now.id:
-		return false // another container has the name now
+	case e.home == "" && found.ContainerID != now.id && plainName.MatchString(found.ContainerID):
+		e.home = found.ContainerID
+		return true // the next look tells
 	}
-	e.life = now
+	e.life, e.home = now, now.id
 	return now.started != ""
 }
 

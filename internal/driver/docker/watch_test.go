@@ -91,14 +91,17 @@ func TestAContainerIsLookedAtOnceForAllOfItsCommands(t *testing.T) {
 		switch {
 		case strings.HasSuffix(path, "/exec/abc/json"):
 			execs.Add(1)
-		case strings.HasSuffix(path, "/containers/web/json") && containers.Add(1) == looks:
-			close(enough)
+		case strings.HasSuffix(path, "/containers/web/json"), strings.HasSuffix(path, "/containers/c/json"):
+			if containers.Add(1) == looks {
+				close(enough)
+			}
 		}
 	}
 	conn := mustDial(t, Options{KillGrace: time.Millisecond, WatchInterval: 300 * time.Millisecond}, play(t, speaks(map[string]func(net.Conn){
 		"/start":               func(conn net.Conn) { _, _ = io.WriteString(conn, upgradedText) },
 		"/exec/abc/json":       says(jsonText(`{"ID":"abc","Running":true,"Pid":7,"ContainerID":"c"}`)),
 		"/containers/web/json": says(jsonText(`{"Id":"c","State":{"Running":true,"StartedAt":"x"}}`)),
+		"/containers/c/json":   says(jsonText(`{"Id":"c","State":{"Running":true,"StartedAt":"x"}}`)),
 	}, count)))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -124,4 +127,22 @@ func mustDocker(t *testing.T, engine *dockerd.Engine, arguments ...string) strin
 		t.Error(err)
 	}
 	return strings.TrimSpace(out)
+}
+
+func TestACommandGoesOnWhenItsContainerIsRenamed(t *testing.T) {
+	engine := sharedEngine(t)
+	place := containerWith(t, engine)
+	renamed := place.Container + "-renamed"
+	conn := mustDial(t, Options{KillGrace: 100 * time.Millisecond, WatchInterval: 200 * time.Millisecond}, unixEndpoint(engine))
+	running := make(chan struct{})
+	go func() {
+		<-running
+		mustDocker(t, engine, "rename", place.Container, renamed)
+	}()
+	_, err := conn.Exec(t.Context(), driver.Command{Place: place, Shell: "echo runs; exec sleep 4"},
+		driver.Streams{Stdout: &signaled{then: func() { close(running) }}})
+	if err != nil {
+		t.Error(err)
+	}
+	mustDocker(t, engine, "rename", renamed, place.Container)
 }
