@@ -100,6 +100,9 @@ var layout = []row{
 		folder: "internal/driver/keybounds", is: "how long the keys and chains of a Secret may be; shared by the drivers",
 	},
 	{
+		folder: "internal/driver/runtimeerr", is: "why a container runtime started no process for a command; shared by docker and kube",
+	},
+	{
 		folder: "internal/driver/shellquote", is: "words as a command line, from which any login shell gets the same words",
 	},
 	{
@@ -122,7 +125,7 @@ var layout = []row{
 	},
 	{
 		folder: "internal/driver/docker", is: "the Docker driver",
-		imports: append(slices.Clone(sharedByDrivers), "./internal/driver/docker/census"),
+		imports: append(slices.Clone(sharedByDrivers), "./internal/driver/docker/census", "./internal/driver/runtimeerr"),
 		modules: []string{"github.com/docker/docker/...", "github.com/containerd/errdefs", "golang.org/x/net/http/httpguts"},
 		lines:   2600, because: aDriver,
 	},
@@ -131,7 +134,7 @@ var layout = []row{
 	},
 	{
 		folder: "internal/driver/kube", is: "the Kubernetes driver",
-		imports: append(slices.Clone(sharedByDrivers), "./internal/kubeconfig", "./internal/kubestream"),
+		imports: append(slices.Clone(sharedByDrivers), "./internal/driver/runtimeerr", "./internal/kubeconfig", "./internal/kubestream"),
 		modules: []string{
 			"k8s.io/apimachinery/...", "k8s.io/client-go/...", "k8s.io/streaming/...",
 			"github.com/gorilla/websocket", "golang.org/x/net/http/httpguts",
