@@ -170,15 +170,19 @@ var layout = []row{
 		imports: []string{"./internal/dialbudget", "./internal/driver"},
 	},
 	{
-		folder: "internal/reach", is: "how a target is reached: access versions, jump hosts, and which dials are refused for now",
+		folder: "internal/reach/refusals", is: "which dials are refused for now, by the breaker of an access version or the throttle of a server",
+		imports: []string{"./internal/driver"},
+	},
+	{
+		folder: "internal/reach", is: "how a target is reached: access versions, jump hosts, and what a dial passes",
 		imports: []string{
-			"./internal/background", "./internal/connpool", "./internal/dialbudget", "./internal/driver", "./internal/reach/preparation",
+			"./internal/background", "./internal/connpool", "./internal/dialbudget", "./internal/driver", "./internal/reach/...",
 		},
-		lines: 1250, because: "jump hosts are pools of their own, and all that decides about a dial is in one place",
+		lines: 1050, because: "jump hosts are pools of their own, which dial as their targets do",
 	},
 	{
 		folder: "internal/poolset", is: "all live pools of the process, by the UIDs of target and pool",
-		imports: []string{"./internal/background", "./internal/connpool", "./internal/dialbudget", "./internal/driver", "./internal/reach"},
+		imports: []string{"./internal/background", "./internal/connpool", "./internal/dialbudget", "./internal/driver", "./internal/reach", "./internal/reach/refusals"},
 		lines:   1700, because: "desired state and requests meet in it, so the rules of both are there",
 	},
 	{
