@@ -77,7 +77,7 @@ var layout = []row{
 	},
 	{
 		folder: "internal/driver", is: "what a protocol has to offer, and the classes of its failures",
-		lines: 570, because: "every driver and every caller depends on it, so it holds contracts and next to no code",
+		lines: 560, because: "every driver and every caller depends on it, so it holds contracts and next to no code",
 	},
 	{
 		folder: "internal/driver/keepalive", is: "when a connection that does not answer is dead; shared by the drivers",
@@ -127,7 +127,7 @@ var layout = []row{
 		folder: "internal/driver/docker", is: "the Docker driver",
 		imports: append(slices.Clone(sharedByDrivers), "./internal/driver/docker/census", "./internal/driver/runtimeerr"),
 		modules: []string{"github.com/docker/docker/...", "github.com/containerd/errdefs", "golang.org/x/net/http/httpguts"},
-		lines:   2600, because: aDriver,
+		lines:   2500, because: aDriver,
 	},
 	{
 		folder: "internal/driver/docker/census", is: "which processes of a container belong to a command: a script, and functions of its output",
@@ -155,7 +155,6 @@ var layout = []row{
 		modules: []string{
 			"k8s.io/apimachinery/...", "k8s.io/streaming/...", "github.com/gorilla/websocket", "github.com/moby/spdystream/...",
 		},
-		lines: 1200, because: "it speaks two protocols, and bounds what a hostile server may send",
 	},
 	{
 		folder: "internal/kubeconfig", is: "what a context of a kubeconfig refers to, read within bounds and once for each content",
