@@ -317,8 +317,8 @@ type PoolHealth struct {
 	// after the probe of the protocol, at most once every periodSeconds on each
 	// connection. It must exit with 0. It may run at any time, so it must change
 	// nothing. Absent means that only the protocol is probed, which costs the target
-	// less. Who sets or changes it, or chooses other targets for a pool that has one,
-	// needs the verb create on the pool's exec in the live API.
+	// less. A user who sets or changes it, or chooses other targets for a pool that has
+	// one, needs the verb create on the pool's exec in the live API.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1

@@ -94,7 +94,7 @@ func TestYAMLIsRefusedNeitherAsAnAnswerNorInAProxy(t *testing.T) {
 	}
 }
 
-// Whoever is not admitted cannot keep a socket by sending a body slowly.
+// A client that is not admitted cannot keep a socket by sending a body slowly.
 func TestSlowBodiesOfRequestsThatAreNotAdmittedHoldNoSockets(t *testing.T) {
 	powerless, err := env.plane.ServiceAccount(t.Context(), corev1.NamespaceDefault, "slow")
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/reach"
+	"github.com/connpool/connpool/internal/reach/refusals"
 )
 
 // member is one pool's connections to one target.
@@ -92,7 +93,7 @@ func (m *member) dialed(by *reach.Dialer, made driver.Conn, err error) {
 		return
 	}
 	failure := driver.AsError(err)
-	if !reach.IsShared(err) {
+	if !refusals.IsShared(err) {
 		m.dialFailures[failure.Reason]++
 	}
 	if reach.SessionRefused(err) && m.pool.Stats().Warm() > 0 {

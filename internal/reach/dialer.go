@@ -77,16 +77,16 @@ func (d *Dialer) dial(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	mine, err := d.version.breaker.enter(ctx)
+	mine, err := d.version.breaker.Enter(ctx)
 	if err != nil {
 		return nil, err
 	}
 	made, err := d.version.dialInTurn(ctx, prepared.With(d.settings))
 	if SessionRefused(err) { // which proves the access: only commands need a session
-		_ = d.version.breaker.leave(ctx, mine, nil)
+		_ = d.version.breaker.Leave(ctx, mine, nil)
 		return nil, err
 	}
-	return made, d.version.breaker.leave(ctx, mine, err)
+	return made, d.version.breaker.Leave(ctx, mine, err)
 }
 
 // settings are what the dialer asks of connections beside the access.
@@ -103,12 +103,12 @@ func (v *Version) dialInTurn(ctx context.Context, prepared driver.Dialer) (drive
 		if err != nil {
 			return nil, err
 		}
-		if err := v.throttles.refusal(v.server()); err != nil {
+		if err := v.throttles.Refusal(v.server()); err != nil {
 			done(context.Canceled) // nothing was dialed
 			return nil, err
 		}
 		made, err := v.dialWithin(ctx, prepared)
-		v.throttles.learn(v.server(), err)
+		v.throttles.Learn(v.server(), err)
 		if restarts < maxRestarts && errors.Is(err, errNoRoom) {
 			done(context.Canceled) // nothing was learned of the target
 			continue
@@ -167,6 +167,6 @@ func (v *Version) DialAside(
 		return nil, err
 	}
 	done(nil)
-	v.throttles.learn(v.server(), nil)
+	v.throttles.Learn(v.server(), nil)
 	return made, nil
 }

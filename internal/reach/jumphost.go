@@ -11,6 +11,7 @@ import (
 
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/reach/refusals"
 )
 
 // jumpHostLimits are those of the connections to one jump host. Few connections
@@ -160,7 +161,7 @@ func acquireFailure(err error) *driver.Error {
 	}
 	failure := driver.AsError(err)
 	if down, ok := errors.AsType[*connpool.DownError](err); ok && failure.RetryAfter > 0 && !down.Until.IsZero() {
-		return refusal{failure, down.Until}.left()
+		return refusals.Left(failure, down.Until)
 	}
 	return failure
 }

@@ -6,9 +6,11 @@ import (
 
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/reach/refusals"
 )
 
 func TestFailuresOfAJumpHostsPoolAreSaidInAUsersWords(t *testing.T) {
+	wrongKey := &driver.Error{Reason: driver.AuthenticationFailed, Message: "permission denied"}
 	tests := map[string]struct {
 		err  error
 		want driver.Reason
@@ -17,7 +19,7 @@ func TestFailuresOfAJumpHostsPoolAreSaidInAUsersWords(t *testing.T) {
 		"too many streams":             {connpool.ErrQueueFull, driver.SessionLimit},
 		"still dialing":                {&connpool.DownError{Err: connpool.ErrDialPending}, driver.Timeout},
 		"down for a reason of its own": {&connpool.DownError{Err: wrongKey}, driver.AuthenticationFailed},
-		"down by a shared error":       {&connpool.DownError{Err: &sharedError{wrongKey}}, driver.AuthenticationFailed},
+		"down by a shared error":       {&connpool.DownError{Err: &refusals.SharedError{Err: wrongKey}}, driver.AuthenticationFailed},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

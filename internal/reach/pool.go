@@ -113,7 +113,7 @@ func (p *Pool) Version() *Version { return p.Dialer().version }
 
 // Retry dials at once what is wanted, whatever has failed by the newest version.
 func (p *Pool) Retry() {
-	p.Version().breaker.forgive()
+	p.Version().breaker.Forgive()
 	p.Pool.Retry()
 }
 

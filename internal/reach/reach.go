@@ -34,6 +34,7 @@ import (
 	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/reach/preparation"
+	"github.com/connpool/connpool/internal/reach/refusals"
 )
 
 // Network is what the dials of a process share: the transport, the dial budget, the
@@ -41,7 +42,7 @@ import (
 type Network struct {
 	direct     transport // from the operator's own network
 	budget     *dialbudget.Budget
-	throttles  *throttles
+	throttles  *refusals.Throttles
 	background *background.Work
 	shares     *preparation.Shares
 	// connections bounds those of each namespace.
@@ -69,7 +70,7 @@ func New(egress driver.DialFunc, budget *dialbudget.Budget, work *background.Wor
 	return &Network{
 		direct:      transport{ready: func(context.Context) error { return nil }, dial: egress, reopen: egress},
 		budget:      budget,
-		throttles:   &throttles{servers: map[server]refusal{}},
+		throttles:   refusals.NewThrottles(),
 		background:  work,
 		shares:      preparation.NewShares(),
 		connections: &connections{held: map[string]int{}},

@@ -9,6 +9,7 @@ import (
 	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/reach/preparation"
+	"github.com/connpool/connpool/internal/reach/refusals"
 )
 
 // Ref names an object for humans and events. Its UID is what identifies it, so
@@ -82,12 +83,12 @@ type Version struct {
 	namespace string // of the target
 	access    Access
 	transport transport
-	breaker   breaker
+	breaker   refusals.Breaker
 	// preparation is that of the endpoint, for all who dial it.
 	preparation *preparation.Preparation
 	// What bounds the dials of all targets.
 	budget      *dialbudget.Budget
-	throttles   *throttles
+	throttles   *refusals.Throttles
 	connections *connections
 }
 
@@ -148,4 +149,6 @@ func (v *Version) jumpHost() string {
 	return v.access.JumpHost.UID
 }
 
-func (v *Version) server() server { return server{v.access.Endpoint.Address, v.jumpHost()} }
+func (v *Version) server() refusals.Server {
+	return refusals.Server{Address: v.access.Endpoint.Address, JumpHost: v.jumpHost()}
+}

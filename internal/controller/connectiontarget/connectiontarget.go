@@ -13,7 +13,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -33,6 +32,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/controller/credentials"
 	"github.com/connpool/connpool/internal/controller/status"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
@@ -77,9 +77,9 @@ type Reconciler struct {
 	// is gone; the zero value none.
 	Audit logr.Logger
 
-	health   healthCommands
-	uids     status.UIDs
-	uncached sync.Map // uncachedSecret by the UID of its target
+	health  healthCommands
+	uids    status.UIDs
+	rereads credentials.Rereads
 }
 
 // +kubebuilder:rbac:groups=connpool.dev,resources=connectiontargets;connectionpools,verbs=get;list;watch
@@ -125,7 +125,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	r.forget(r.uids.Replace(request.NamespacedName, target.UID))
-	gathered, err := gatherer{lookup{r.Client}, r.Reader, &r.uncached}.gather(ctx, target, r.isRefused(target))
+	gathered, err := gatherer{lookup{r.Client}, r.Reader, &r.rereads}.gather(ctx, target, r.isRefused(target))
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -137,7 +137,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	last := r.Writer.Pace.Last(target.UID, target.Status)
 	next := report(gathered, decided, observation, last, r.Replica)
 	after, err := r.Writer.Write(ctx, target, last, next)
-	return ctrl.Result{RequeueAfter: soonest(after, nextSchedule(gathered), nextRefresh(gathered), r.nextUncachedRead(target))}, err
+	return ctrl.Result{RequeueAfter: soonest(after, nextSchedule(gathered), nextRefresh(gathered), r.nextReread(target))}, err
 }
 
 // act carries the decision out. If the pools refuse it, or do not know yet whether they
@@ -193,14 +193,12 @@ func expires(kind v1alpha1.TargetType) bool {
 	return false
 }
 
-// nextUncachedRead returns after what time the Secret is read again; 0 means never.
-func (r *Reconciler) nextUncachedRead(target *v1alpha1.ConnectionTarget) time.Duration {
+// nextReread returns after what time the Secret is read again; 0 means never.
+func (r *Reconciler) nextReread(target *v1alpha1.ConnectionTarget) time.Duration {
 	if !r.isRefused(target) {
 		return 0
 	}
-	kept, _ := r.uncached.Load(target.UID)
-	last, _ := kept.(uncachedSecret)
-	return max(last.next(), time.Second)
+	return max(r.rereads.Next(target.UID), time.Second)
 }
 
 // forget drops all that is kept about a target that does not exist any more.
@@ -211,5 +209,5 @@ func (r *Reconciler) forget(uid types.UID) {
 	r.Pools.Remove(string(uid))
 	r.health.forget(uid)
 	r.Writer.Pace.Forget(uid)
-	r.uncached.Delete(uid)
+	r.rereads.Forget(uid)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/docker/census"
+	"github.com/connpool/connpool/internal/driver/runtimeerr"
 )
 
 const (
@@ -164,7 +165,7 @@ func (p *pursuit) count(ctx context.Context, signals string, pids []int) (census
 	switch {
 	case err != nil:
 		return census.Census{}, state{}, err
-	case status.Code == codeNoProgram || status.Code == codeNoPermission:
+	case status.Code == runtimeerr.NoProgram || status.Code == runtimeerr.NoPermission:
 		return census.Census{}, state{}, errNoShell
 	case !whole:
 		return census.Census{}, state{}, errNoCensus

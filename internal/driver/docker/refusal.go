@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/runtimeerr"
 )
 
 // When the container runtime cannot start a command, the engine sends the runtime's
@@ -21,18 +22,7 @@ const (
 	maxRefusal = 4 << 10
 )
 
-// These are the same for pods, in the kube driver.
-var (
-	refusalIntroduction = regexp.MustCompile(`^.*OCI runtime exec failed: exec failed: (.*unable to start container process: )?`)
-	noProgram           = regexp.MustCompile(`executable file not found in \$PATH|no such file or directory`)
-	noPermission        = regexp.MustCompile(`permission denied|is a directory|exec format error`)
-)
-
-// The exit codes of a shell that cannot start a program.
-const (
-	codeNoPermission = 126
-	codeNoProgram    = 127
-)
+var refusalIntroduction = regexp.MustCompile(`^.*OCI runtime exec failed: exec failed: (.*unable to start container process: )?`)
 
 // refusal is what the runtime said in place of a command.
 type refusal struct {
@@ -80,7 +70,7 @@ func (e *execution) neverStarted() bool {
 }
 
 func (s state) neverHadAProcess() bool {
-	return !s.Running && s.Pid == 0 && s.ExitCode != nil && (*s.ExitCode == codeNoPermission || *s.ExitCode == codeNoProgram)
+	return !s.Running && s.Pid == 0 && s.ExitCode != nil && (*s.ExitCode == runtimeerr.NoPermission || *s.ExitCode == runtimeerr.NoProgram)
 }
 
 // refusedBy returns how a command ended that the runtime did not start: as in a shell
@@ -88,13 +78,8 @@ func (s state) neverHadAProcess() bool {
 // error.
 func (e *execution) refusedBy(said string) (driver.ExitStatus, error) {
 	words := driver.Sanitize(strings.TrimSuffix(strings.TrimSpace(refusalIntroduction.ReplaceAllString(said, "")), ": unknown"))
-	var code int
-	switch {
-	case noProgram.MatchString(said):
-		code = codeNoProgram
-	case noPermission.MatchString(said):
-		code = codeNoPermission
-	default:
+	code, known := runtimeerr.ExitCode(said)
+	if !known {
 		return driver.ExitStatus{}, driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"the container's runtime did not start the command (%s); look into the engine's log", words)
 	}

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/remotecommand"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/runtimeerr"
 )
 
 // completePlace checks the names of a pod, which become parts of a path, and fills in
@@ -126,28 +127,19 @@ var (
 	noKubelet        = regexp.MustCompile(`^(Internal error occurred: )*error (dialing backend|sending request: \w+ "[^"]*"): ` +
 		`(dial tcp|proxy error from|No agent available|tls: failed to verify certificate|x509: )`)
 	notStartedByRuntime = regexp.MustCompile(`^.*OCI runtime exec failed: exec failed: .*unable to start container process: `)
-	noProgram           = regexp.MustCompile(`executable file not found in \$PATH|no such file or directory`)
-	noPermission        = regexp.MustCompile(`permission denied|is a directory|exec format error`)
 	noContainer         = regexp.MustCompile(`^(Internal error occurred: )*error executing command in container: ` +
 		`(container is not created or running|failed to exec in container: failed to get container: |` +
 		`rpc error: code = NotFound desc = |.*container is in CONTAINER_EXITED state)`)
-)
-
-// Exit codes of a shell that cannot start a program.
-const (
-	codeNoPermission = 126
-	codeNoProgram    = 127
 )
 
 // neverRan recognizes a command that was not started. It returns the exit code that a
 // shell would give it, or an error. It returns neither if the command may have run.
 func neverRan(said string, place driver.Place) (code int, err *driver.Error) {
 	where := "pod " + place.Pod + " in namespace " + place.Namespace
+	if code, known := runtimeerr.ExitCode(said); known && notStartedByRuntime.MatchString(said) {
+		return code, nil
+	}
 	switch {
-	case notStartedByRuntime.MatchString(said) && noProgram.MatchString(said):
-		return codeNoProgram, nil
-	case notStartedByRuntime.MatchString(said) && noPermission.MatchString(said):
-		return codeNoPermission, nil
 	case refusedByKubelet.MatchString(said), noContainer.MatchString(said):
 		return 0, driver.Errorf(driver.NotFound, driver.StageStart, "%s", driver.Sanitize(
 			where+" does not run this container, or its kubelet refuses; check it with kubectl describe: "+said))

@@ -102,10 +102,10 @@ func (d *Driver) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
 
 // With implements driver.Dialer.
 func (d *dialer) With(change func(*driver.Endpoint)) driver.Dialer {
-	changed, config := *d, *d.config
+	changed, settings := *d, *d.config
 	change(&changed.endpoint)
-	config.keepalive = keepaliveTimes{changed.endpoint.KeepaliveInterval, changed.endpoint.KeepaliveTimeout}
-	changed.config, changed.digest = &config, config.digest()
+	settings.keepalive = keepaliveTimes{changed.endpoint.KeepaliveInterval, changed.endpoint.KeepaliveTimeout}
+	changed.config, changed.digest = &settings, settings.digest()
 	return &changed
 }
 

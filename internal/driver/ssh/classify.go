@@ -125,7 +125,7 @@ var protocols = []struct {
 }
 
 // protocolOf names the protocol that a server seems to speak, or is empty. The server's
-// own words are not repeated: who may write targets must not read with them what
+// own words are not repeated: a user who may write targets must not read with them what
 // services in the operator's network say.
 func protocolOf(said string) string {
 	runes := make([]rune, len(said)) // one for each byte

@@ -19,8 +19,8 @@ import (
 	"github.com/connpool/connpool/test/openssh"
 )
 
-// TestAServiceThatIsNotSSHIsNamedWithoutItsWords keeps who may write targets from reading
-// what other services say.
+// TestAServiceThatIsNotSSHIsNamedWithoutItsWords keeps users who may write targets from
+// reading what other services say.
 func TestAServiceThatIsNotSSHIsNamedWithoutItsWords(t *testing.T) {
 	for name, tc := range map[string]struct{ says, want string }{
 		"HTTP":                 {"HTTP/1.1 400 Bad Request\r\nX: canary\r\n\r\n", "seems to speak HTTP"},

@@ -1,7 +1,7 @@
 // Package preparation parses what accesses hold, such as keys: once for each version
 // of an access, and for each namespace only a few at a time.
 //
-// To decrypt a key may take seconds of CPU, and whoever writes the Secret decides how
+// To decrypt a key may take seconds of CPU, and the user who writes the Secret decides how
 // many. So no caller that works for all namespaces waits for it: Start returns at
 // once, and the callers of Dialer wait on goroutines of their own. Namespaces take
 // turns, so that one with many expensive keys delays only itself.

@@ -115,7 +115,8 @@ func (r *Results) enter(key Key, digest [sha256.Size]byte, cancel context.Cancel
 	}
 	if full := r.held.Take(key.Owner, entryOverhead); full != quota.Free {
 		return nil, false, refusal.NotStarted(refusal.TooManyRequests, "", fmt.Sprintf(
-			"too many results of %s are remembered for request IDs, each for 10 minutes; try again later, or leave spec.requestID out", full))
+			"too many results of %s are remembered for request IDs, each for 10 minutes; "+
+				"try again later, or leave spec.requestID out", full))
 	}
 	e = &entry{key: key, digest: digest, cancel: cancel, done: make(chan struct{}), waiting: 1, bytes: entryOverhead}
 	r.byKey[key] = e

@@ -1,4 +1,4 @@
-package reach
+package refusals
 
 import (
 	"context"
@@ -9,18 +9,18 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// breaker is the circuit breaker of one access version. While it is half-open, a
+// Breaker is the circuit breaker of one access version. While it is half-open, a
 // single trial dial finds out whether the target works. After a success it is
 // closed and dials pass freely. After a permanent failure, or one for which the
 // server named a time, it is open for a while and refuses dials. Dials that
 // waited for a trial that failed get its error instead of repeating it. So a
 // wrong key is offered once, however many pools and connections want the target.
-type breaker struct {
+type Breaker struct {
 	mu sync.Mutex
 	// closed is set by a dial that succeeded and cleared by one that failed.
 	closed bool
 	// trial is the dial that others wait for; nil when none runs.
-	trial *trial
+	trial *Trial
 	// open is why dials are refused, and until when.
 	open refusal
 	// early counts the early attempts after refusals; all are spent once a dial has
@@ -28,22 +28,25 @@ type breaker struct {
 	early int
 }
 
-// trial is a dial that others wait for.
-type trial struct {
+// Trial is a dial that others wait for.
+type Trial struct {
 	done chan struct{}
 	err  error
 }
 
-// sharedError is a dial error that the caller did not cause itself: another
+// SharedError is a dial error that the caller did not cause itself: another
 // caller's dial got it. Metrics do not count it as a dial.
-type sharedError struct{ error }
+type SharedError struct{ Err error }
+
+// Error is that of the shared error.
+func (e *SharedError) Error() string { return e.Err.Error() }
 
 // Unwrap returns the shared error.
-func (e *sharedError) Unwrap() error { return e.error }
+func (e *SharedError) Unwrap() error { return e.Err }
 
 // IsShared reports whether err is the error of another caller's dial.
 func IsShared(err error) bool {
-	_, shared := errors.AsType[*sharedError](err)
+	_, shared := errors.AsType[*SharedError](err)
 	return shared
 }
 
@@ -58,14 +61,14 @@ const openFor = 5 * time.Minute
 // OpenSSH's PerSourcePenalties punish each.
 var earlyAttempts = []time.Duration{15 * time.Second, time.Minute}
 
-// enter returns the trial that the caller must run, or nil if the breaker is
-// closed. Its error is that of ctx, or a *sharedError. A caller that got no error
-// must dial and then call leave.
-func (b *breaker) enter(ctx context.Context) (*trial, error) {
+// Enter returns the trial that the caller must run, or nil if the breaker is
+// closed. Its error is that of ctx, or a *SharedError. A caller that got no error
+// must dial and then call Leave.
+func (b *Breaker) Enter(ctx context.Context) (*Trial, error) {
 	b.mu.Lock()
 	if b.open.holds() {
 		defer b.mu.Unlock()
-		return nil, &sharedError{b.open.left()}
+		return nil, &SharedError{b.open.left()}
 	}
 	if b.closed {
 		b.mu.Unlock()
@@ -73,7 +76,7 @@ func (b *breaker) enter(ctx context.Context) (*trial, error) {
 	}
 	if b.trial == nil {
 		defer b.mu.Unlock()
-		b.trial = &trial{done: make(chan struct{})}
+		b.trial = &Trial{done: make(chan struct{})}
 		return b.trial, nil
 	}
 	running := b.trial
@@ -81,18 +84,18 @@ func (b *breaker) enter(ctx context.Context) (*trial, error) {
 	select {
 	case <-running.done:
 		if running.err != nil {
-			return nil, &sharedError{running.err}
+			return nil, &SharedError{running.err}
 		}
-		return b.enter(ctx)
+		return b.Enter(ctx)
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
 }
 
-// leave takes the result of a dial, and returns it with the wait until the next if that
+// Leave takes the result of a dial, and returns it with the wait until the next if that
 // is an early one. A dial that failed because ctx ended proves nothing: one of the
 // callers that wait for its trial makes the next.
-func (b *breaker) leave(ctx context.Context, mine *trial, err error) error {
+func (b *Breaker) Leave(ctx context.Context, mine *Trial, err error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err == nil || ctx.Err() == nil {
@@ -111,7 +114,7 @@ func (b *breaker) leave(ctx context.Context, mine *trial, err error) error {
 }
 
 // hasten returns the result of a dial, with a wait if the next is an early attempt.
-func (b *breaker) hasten(err error) error {
+func (b *Breaker) hasten(err error) error {
 	if err == nil {
 		b.early = len(earlyAttempts)
 		return nil
@@ -125,8 +128,8 @@ func (b *breaker) hasten(err error) error {
 	return failure
 }
 
-// forgive allows the next dial or trial at once. A closed breaker stays closed.
-func (b *breaker) forgive() {
+// Forgive allows the next dial or trial at once. A closed breaker stays closed.
+func (b *Breaker) Forgive() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.open = refusal{}
@@ -147,21 +150,4 @@ func refusalAfter(err error) refusal {
 		wait = openFor
 	}
 	return refusal{failure, time.Now().Add(wait)}
-}
-
-// refusal is an error that is remembered until a time. The zero value refuses
-// nothing.
-type refusal struct {
-	err   *driver.Error
-	until time.Time
-}
-
-// holds reports whether the error is still remembered.
-func (r refusal) holds() bool { return r.err != nil && time.Now().Before(r.until) }
-
-// left returns a copy of the error whose RetryAfter is the time that is left.
-func (r refusal) left() *driver.Error {
-	left := *r.err
-	left.RetryAfter = max(0, time.Until(r.until))
-	return &left
 }

@@ -1,4 +1,4 @@
-package reach
+package refusals
 
 import (
 	"testing"
@@ -11,11 +11,11 @@ import (
 func TestThrottlesThatAreOverAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		throttled := &driver.Error{Reason: driver.ThrottledByServer, RetryAfter: time.Minute}
-		known := throttles{servers: map[server]refusal{}}
-		known.learn(server{address: "gone:22"}, throttled)
+		known := NewThrottles()
+		known.Learn(Server{Address: "gone:22"}, throttled)
 		time.Sleep(2 * time.Minute)
-		known.learn(server{address: "new:22"}, throttled)
-		if len(known.servers) != 1 || known.refusal(server{address: "new:22"}) == nil {
+		known.Learn(Server{Address: "new:22"}, throttled)
+		if len(known.servers) != 1 || known.Refusal(Server{Address: "new:22"}) == nil {
 			t.Errorf("throttles of %v, want that of the new server only", known.servers)
 		}
 	})

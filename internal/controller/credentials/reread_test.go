@@ -1,8 +1,7 @@
-package connectiontarget
+package credentials
 
 import (
 	"context"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,11 +35,11 @@ func secretOf(version string) *corev1.Secret {
 func TestARefusedSecretIsReadPastTheCacheMoreAndMoreRarely(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := &reads{secret: secretOf("1")}
-		g := gatherer{server: api, uncached: &sync.Map{}}
+		var rereads Rereads
 		reconcileFor := func(d time.Duration, cached string, refused bool) (n int, newest *corev1.Secret) {
 			before := api.n
 			for range d / time.Second {
-				newest = g.newest(t.Context(), "uid", secretOf(cached), refused)
+				newest = rereads.Newest(t.Context(), api, "uid", secretOf(cached), refused)
 				time.Sleep(time.Second)
 			}
 			return api.n - before, newest

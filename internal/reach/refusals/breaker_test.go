@@ -1,4 +1,4 @@
-package reach
+package refusals
 
 import (
 	"context"
@@ -24,19 +24,19 @@ type attempt struct {
 	began  bool
 }
 
-func through(ctx context.Context, b *breaker) *attempt {
+func through(ctx context.Context, b *Breaker) *attempt {
 	a := &attempt{answer: make(chan error), result: make(chan error, 1)}
 	go func() { a.result <- a.run(ctx, b) }()
 	synctest.Wait()
 	return a
 }
 
-func (a *attempt) run(ctx context.Context, b *breaker) (err error) {
-	mine, err := b.enter(ctx)
+func (a *attempt) run(ctx context.Context, b *Breaker) (err error) {
+	mine, err := b.Enter(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = b.leave(ctx, mine, err) }()
+	defer func() { _ = b.Leave(ctx, mine, err) }()
 	a.began = true
 	select {
 	case err := <-a.answer:
@@ -55,7 +55,7 @@ func reasonOf(err error) driver.Reason {
 
 func TestABreakerLetsOneTrialInAndSharesItsError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &breaker{}
+		b := &Breaker{}
 		first, second := through(t.Context(), b), through(t.Context(), b)
 		if !first.began || second.began {
 			t.Fatalf("began: %v and %v, want only the first", first.began, second.began)
@@ -76,7 +76,7 @@ func TestABreakerLetsOneTrialInAndSharesItsError(t *testing.T) {
 
 func TestAClosedBreakerLetsDialsPassFreely(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &breaker{}
+		b := &Breaker{}
 		trial, waiting := through(t.Context(), b), through(t.Context(), b)
 		trial.answer <- nil
 		synctest.Wait()
@@ -102,15 +102,15 @@ func TestARefusedKeyGetsFewEarlyAttempts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := &breaker{}
+				b := &Breaker{}
 				if tc.accepted {
-					_ = b.leave(t.Context(), nil, nil)
+					_ = b.Leave(t.Context(), nil, nil)
 				}
 				var waits []time.Duration
 				for begin := time.Now(); time.Since(begin) < 27*time.Minute; {
-					_, err := b.enter(t.Context())
+					_, err := b.Enter(t.Context())
 					if err == nil {
-						err = b.leave(t.Context(), nil, fresh)
+						err = b.Leave(t.Context(), nil, fresh)
 					}
 					wait := max(driver.AsError(err).RetryAfter, 0)
 					if wait == 0 {
@@ -133,7 +133,7 @@ func TestARefusedKeyGetsFewEarlyAttempts(t *testing.T) {
 
 func TestABreakerNeedsATrialAgainAfterAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &breaker{closed: true}
+		b := &Breaker{closed: true}
 		failing := through(t.Context(), b)
 		failing.answer <- refusedOnce
 		<-failing.result
@@ -147,7 +147,7 @@ func TestABreakerNeedsATrialAgainAfterAFailure(t *testing.T) {
 
 func TestAnAbandonedTrialHandsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &breaker{}
+		b := &Breaker{}
 		ctx, cancel := context.WithCancel(t.Context())
 		first, second := through(ctx, b), through(t.Context(), b)
 		cancel()
@@ -167,7 +167,7 @@ func TestAnAbandonedTrialHandsOver(t *testing.T) {
 
 func TestAWaiterMayLeaveBeforeTheTrialEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &breaker{}
+		b := &Breaker{}
 		ctx, cancel := context.WithCancel(t.Context())
 		first, second := through(t.Context(), b), through(ctx, b)
 		cancel()
@@ -194,7 +194,7 @@ func TestAFailureOpensTheBreakerForItsTime(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := &breaker{}
+				b := &Breaker{}
 				first := through(t.Context(), b)
 				first.answer <- tc.err
 				<-first.result
