@@ -164,7 +164,8 @@ func TestASocketNeedsARightOfItsOwn(t *testing.T) {
 		f.Authorizer.Answer = withoutSockets
 		req := httptest.NewRequestWithContext(f.Context(), http.MethodGet, "/pools/web/portforward?socket=/run/docker.sock", http.NoBody)
 		registrytest.Upgrading(req)
-		f.Send(req).WantRefusal(f, http.StatusForbidden, "connectionpools/socketforward", "create", `"alice"`, `"web"`)
+		f.Send(req).WantRefusal(f, http.StatusForbidden, "connectionpools/socketforward", "create", `"alice"`, `"web"`,
+			fmt.Sprintf("in the namespace %q", registrytest.Namespace))
 		if line := f.Audit(); !strings.Contains(line, `"msg"="use refused"`) || !strings.Contains(line, `"socket"="/run/docker.sock"`) {
 			t.Errorf("audit says %s", line)
 		}
