@@ -152,6 +152,24 @@ func TestTheAuditNamesEachHostPortAndSocketThatIsDialed(t *testing.T) {
 	}
 }
 
+func TestTheAdviceAboutAnUnreachableAddressIsNotCut(t *testing.T) {
+	advice := strings.Repeat("what a server says; ", 12) + "the next step"
+	served(t, func(f *fixture, server *httptest.Server) {
+		f.Fake.OnForward(func(context.Context, *drivertest.FakeConn, string, string) (net.Conn, error) {
+			return nil, &driver.Error{Reason: driver.Unreachable, Stage: driver.StageSession, Message: advice}
+		})
+		stop := make(chan struct{})
+		port, ended := forwarding(t, server, "?host=none.internal", "0:5432", stop)
+		_, _ = connectTo(t, port).Read(make([]byte, 1))
+		close(stop)
+		<-ended
+		want := `"message"="none.internal:5432 cannot be reached from the target: ` + advice + `"`
+		if !strings.Contains(f.Audit(), want) {
+			t.Errorf("%s is missing in %s", want, f.Audit())
+		}
+	})
+}
+
 func TestASocketNeedsARightOfItsOwn(t *testing.T) {
 	withoutSockets := func(asked authorizer.Attributes) (authorizer.Decision, string, error) {
 		if asked.GetSubresource() == "socketforward" {
