@@ -220,7 +220,8 @@ func (f *Forwarder) serve(ctx context.Context, local net.Conn) error {
 		_, _ = io.Copy(remote, local) // the side that closed the connection knows
 		closeWrite(remote)
 	})
-	_, err = io.Copy(local, remote)
+	// Only Write is passed on: ReadFrom would put the addresses of this machine before the reason.
+	_, err = io.Copy(struct{ io.Writer }{local}, remote)
 	closeWrite(local)
 	if err != nil {
 		_ = local.Close()

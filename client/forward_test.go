@@ -247,7 +247,7 @@ func TestServeReportsAndEndsWithTheForwarder(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if err := <-reported; !strings.Contains(err.Error(), "81") {
+	if err := <-reported; !strings.HasPrefix(err.Error(), "connect to 81: ") {
 		t.Errorf("reported %v", err)
 	}
 	forwarder.Close()

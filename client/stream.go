@@ -51,7 +51,7 @@ const (
 )
 
 // errTimeout ends a Stream after its command's Timeout.
-var errTimeout = errors.New("the command's timeout passed")
+var errTimeout = errors.New("the command's timeout passed; the operator was told to end it, and part of its work may be done")
 
 // Stream runs a command and copies its streams while it runs. Its result and
 // error are those of Exec, without the output. When ctx ends, the command is

@@ -232,6 +232,27 @@ func TestACheckOfCredentialsThatCannotBeUsedEndsBeforeAnyDial(t *testing.T) {
 	})
 }
 
+func TestACheckSaysThatChangedCredentialsCannotBeUsedWhileEarlierOnesServe(t *testing.T) {
+	withFixture(t, func(f *fixture) {
+		web := f.target("web", pool("p"))
+		f.ensure(web)
+		sleep(time.Minute)
+		f.fake.OnPrepare(func(e driver.Endpoint) error {
+			if keyOf(e) == "garbage" {
+				return &driver.Error{Reason: driver.CredentialsInvalid, Message: "cannot be read"}
+			}
+			return nil
+		})
+		if err := f.ensured(f.target("web", pool("p")).rotated("garbage")); err == nil {
+			t.Fatal("Ensure accepts garbage")
+		}
+		f.wantStages(f.check("web"), driver.CredentialsInvalid, driver.StagePrepare)
+		f.wantDials(1, everything)
+		f.ensure(web)
+		f.wantStages(f.check("web"), "", driver.StagePrepare, driver.StageSession)
+	})
+}
+
 func TestACheckGoesThroughTheJumpHost(t *testing.T) {
 	t.Run("and names it", func(t *testing.T) {
 		withFixture(t, func(f *fixture) {

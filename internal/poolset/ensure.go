@@ -41,6 +41,10 @@ func (a *applier) ensure(want Target) error {
 		a.remove(want.UID, graceOf(err))
 		return err
 	}
+	have.refused = nil
+	if err != nil && !isPreparing(err) {
+		have.refused = err
+	}
 	a.removeUnwanted(have, want.Pools)
 	if version != nil || have.version.Identity() == want.Identity {
 		a.describe(have, want)
@@ -192,6 +196,17 @@ func (a *applier) versionInUse(uid string) *reach.Version {
 	}
 	if _, pool := a.network.JumpHost(uid); pool != nil {
 		return pool.Version()
+	}
+	return nil
+}
+
+// refusalOf returns why the newest access of a target cannot be used, while an earlier
+// one serves; nil if it can, or if that is not known yet.
+func (a *applier) refusalOf(uid string) error {
+	a.roster.mu.RLock()
+	defer a.roster.mu.RUnlock()
+	if t := a.roster.targets[uid]; t != nil {
+		return t.refused
 	}
 	return nil
 }

@@ -177,7 +177,8 @@ func (s *Set) RecyclePool(pool string) (retired int) {
 // It goes beside the pools, also while they are parked or paused, but obeys the
 // address policy and the dial budget, and closes what it made. Success lets the
 // target's pools, and those behind it if it is a jump host, dial at once; failure
-// changes nothing for them.
+// changes nothing for them. Credentials that cannot be used are reported and nothing is
+// dialed, although connections made with earlier ones may serve.
 //
 // One check of a target runs at a time, so that a wrong key is offered once: callers
 // who ask meanwhile, or within 5 s after the credentials were refused and the access
@@ -185,6 +186,9 @@ func (s *Set) RecyclePool(pool string) (retired int) {
 // caller waits any more. The error is ErrUnknownTarget if no pool or target behind it
 // uses a target of that UID, or that of ctx.
 func (s *Set) Check(ctx context.Context, target string) (Check, error) {
+	if refused := s.checks.applier.refusalOf(target); refused != nil {
+		return Check{Stages: []CheckStage{{Stage: driver.StagePrepare, Err: driver.AsError(refused)}}}, nil
+	}
 	c := s.checks.start(target)
 	if c == nil {
 		return Check{}, ErrUnknownTarget

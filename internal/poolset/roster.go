@@ -13,6 +13,7 @@ type target struct {
 	Ref
 	kind     string
 	version  *reach.Version // nil while the target is new
+	refused  error          // why the access that is wanted now cannot be used, so that version stays
 	jumpHost *JumpHost
 	members  map[string]*member // by pool UID
 }

@@ -191,7 +191,7 @@ func (s side) connect(ctx context.Context, dial DialFunc, port uint16) {
 
 // fail tells the client why its port cannot be reached.
 func (s side) fail(err error) {
-	_, _ = io.WriteString(s.problems, driver.Sanitize(driver.AsError(err).Message))
+	_, _ = io.WriteString(s.problems, driver.AsError(err).Message)
 	if s.reported != nil {
 		s.reported()
 	}

@@ -1,10 +1,16 @@
 package cluster
 
 import (
+	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/connpool/connpool/internal/cli/exit"
 )
 
 func TestNearestNames(t *testing.T) {
@@ -35,6 +41,19 @@ func TestRareFlagsAreThere(t *testing.T) {
 	for _, name := range rareFlags {
 		if flags.Lookup(name) == nil {
 			t.Errorf("there is no --%s", name)
+		}
+	}
+}
+
+func TestARoleIsProposedOnlyWhereItHelps(t *testing.T) {
+	for why, want := range map[string]bool{
+		`User "alice" cannot create resource "sessions/exec" in API group "live.connpool.dev" in the namespace "team"`: true,
+		"only its creator may use a session; create one of your own":                                                   false,
+	} {
+		err := apierrors.NewForbidden(schema.GroupResource{Group: "live.connpool.dev", Resource: "sessions"}, "s-1", errors.New(why))
+		hint := exit.HintOf((&Cluster{}).Explain(t.Context(), err, Asked{Resource: "sessions/exec", Verbs: []string{"create"}, Namespace: "team"}))
+		if proposed := strings.Contains(hint, "kind: Role"); proposed != want {
+			t.Errorf("%s: the hint is %q", why, hint)
 		}
 	}
 }

@@ -27,7 +27,7 @@ func (c *Cluster) Explain(ctx context.Context, err error, what Asked) error {
 		return nil
 	case isTargets(err):
 		return err // the target's message says the next step
-	case apierrors.IsForbidden(err):
+	case lacksRole(err):
 		return exit.Hint(err, "This would permit it; give it to a user who may create roles:\n\n%s", what.role())
 	case apierrors.IsUnauthorized(err):
 		return exit.Hint(err, "The cluster does not know you: renew the credentials of your kubeconfig's user.")
@@ -46,6 +46,12 @@ func (c *Cluster) Explain(ctx context.Context, err error, what Asked) error {
 // not exist, a cluster that forbids it to the pool's credentials.
 func isTargets(err error) bool {
 	return apierrors.HasStatusCause(err, livev1alpha1.CauseReason)
+}
+
+// lacksRole reports whether a Role would permit what was refused. Other refusals, such as
+// that of another user's session, say the next step themselves.
+func lacksRole(err error) bool {
+	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), " cannot ")
 }
 
 // detailsOf returns what a server says about an error besides its message. A 404

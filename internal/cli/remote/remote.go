@@ -30,7 +30,7 @@ import (
 )
 
 // EnvUsage is the help of an --env flag for a single command.
-const EnvUsage = "NAME=value to offer to the server, which may ignore it; not for secrets; may be repeated"
+const EnvUsage = "NAME=value to set; if the server refuses it the command does not run; not for secrets; may be repeated"
 
 // Command is what to run, and where.
 type Command struct {

@@ -35,7 +35,7 @@ func TestAnswersFullOfNULDoNotExceedTheMemory(t *testing.T) {
 	server := httptest.NewTLSServer(f)
 	defer server.Close()
 	runtime.GC()
-	before, peak := objects(), uint64(0)
+	before, peak := objects(), int64(0)
 	var readers []*bufio.Reader
 	for range clients {
 		conn, err := (&tls.Dialer{Config: server.Client().Transport.(*http.Transport).TLSClientConfig}).DialContext(t.Context(), "tcp", server.Listener.Addr().String())
@@ -70,8 +70,8 @@ func TestAnswersFullOfNULDoNotExceedTheMemory(t *testing.T) {
 }
 
 // objects is the memory of all objects, of dead ones as well until they are collected.
-func objects() uint64 {
+func objects() int64 {
 	samples := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
 	metrics.Read(samples)
-	return samples[0].Value.Uint64()
+	return int64(samples[0].Value.Uint64())
 }

@@ -109,7 +109,7 @@ func audited(dial stream.DialFunc, u *use.Use) stream.DialFunc {
 			facts = append(facts, "port", port)
 		}
 		if err != nil {
-			facts = append(facts, "message", driver.Sanitize(err.Error()))
+			facts = append(facts, "message", driver.AsError(err).Message)
 		}
 		u.Audit("forward dialed", facts...)
 		return far, err
@@ -160,8 +160,7 @@ func dialFrom(ctx context.Context, from driver.Forwarder, options *live.PortForw
 	}
 	far, err := from.Forward(ctx, network, address)
 	if err != nil {
-		classified := driver.AsError(err)
-		return nil, fmt.Errorf("%s cannot be reached from the target: %s", address, classified.Error())
+		return nil, unreachable(address+" cannot be reached from the target", err)
 	}
 	return far, nil
 }
@@ -172,10 +171,16 @@ func dialPod(ctx context.Context, from driver.PodForwarder, pod driver.Place, po
 	}
 	far, err := from.ForwardPod(ctx, pod, port)
 	if err != nil {
-		classified := driver.AsError(err)
-		return nil, fmt.Errorf("port %d of pod %s cannot be reached: %s", port, pod.Pod, classified.Error())
+		return nil, unreachable(fmt.Sprintf("port %d of pod %s cannot be reached", port, pod.Pod), err)
 	}
 	return far, nil
+}
+
+// unreachable says what cannot be reached, and why. The words of a server in it are
+// bounded already, and the advice after them must not be cut.
+func unreachable(what string, err error) *driver.Error {
+	why := driver.AsError(err)
+	return &driver.Error{Reason: why.Reason, Message: what + ": " + why.Message, Err: err}
 }
 
 var errNoPort = errors.New("port 0 is no port to forward to; choose one from 1 to 65535")

@@ -116,7 +116,7 @@ func TestWhyAPortOfAPodIsNotForwarded(t *testing.T) {
 	options := &live.PortForwardOptions{Pod: "web-0"}
 	api := &registrytest.Remote{Pods: func(driver.Place, uint16) (net.Conn, error) { return nil, missing }}
 	dial := dialer(registrytest.NewRemoteConn(api), options)
-	if _, err := dial(t.Context(), 80); err == nil || !strings.Contains(err.Error(), "port 80 of pod web-0 cannot be reached: session: the pod does not exist") {
+	if _, err := dial(t.Context(), 80); err == nil || !strings.Contains(err.Error(), "port 80 of pod web-0 cannot be reached: the pod does not exist") {
 		t.Errorf("error is %v", err)
 	}
 	if _, err := dial(t.Context(), 0); !errors.Is(err, errNoPort) {

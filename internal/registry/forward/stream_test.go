@@ -152,6 +152,24 @@ func TestTheAuditNamesEachHostPortAndSocketThatIsDialed(t *testing.T) {
 	}
 }
 
+func TestTheAdviceAboutAnUnreachableAddressIsNotCut(t *testing.T) {
+	advice := strings.Repeat("what a server says; ", 12) + "the next step"
+	served(t, func(f *fixture, server *httptest.Server) {
+		f.Fake.OnForward(func(context.Context, *drivertest.FakeConn, string, string) (net.Conn, error) {
+			return nil, &driver.Error{Reason: driver.Unreachable, Stage: driver.StageSession, Message: advice}
+		})
+		stop := make(chan struct{})
+		port, ended := forwarding(t, server, "?host=none.internal", "0:5432", stop)
+		_, _ = connectTo(t, port).Read(make([]byte, 1))
+		close(stop)
+		<-ended
+		want := `"message"="none.internal:5432 cannot be reached from the target: ` + advice + `"`
+		if !strings.Contains(f.Audit(), want) {
+			t.Errorf("%s is missing in %s", want, f.Audit())
+		}
+	})
+}
+
 func TestASocketNeedsARightOfItsOwn(t *testing.T) {
 	withoutSockets := func(asked authorizer.Attributes) (authorizer.Decision, string, error) {
 		if asked.GetSubresource() == "socketforward" {
@@ -164,7 +182,8 @@ func TestASocketNeedsARightOfItsOwn(t *testing.T) {
 		f.Authorizer.Answer = withoutSockets
 		req := httptest.NewRequestWithContext(f.Context(), http.MethodGet, "/pools/web/portforward?socket=/run/docker.sock", http.NoBody)
 		registrytest.Upgrading(req)
-		f.Send(req).WantRefusal(f, http.StatusForbidden, "connectionpools/socketforward", "create", `"alice"`, `"web"`)
+		f.Send(req).WantRefusal(f, http.StatusForbidden, "connectionpools/socketforward", "create", `"alice"`, `"web"`,
+			fmt.Sprintf("in the namespace %q", registrytest.Namespace))
 		if line := f.Audit(); !strings.Contains(line, `"msg"="use refused"`) || !strings.Contains(line, `"socket"="/run/docker.sock"`) {
 			t.Errorf("audit says %s", line)
 		}

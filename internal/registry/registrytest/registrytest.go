@@ -368,12 +368,11 @@ func (f *Fixture) Execs() (n int) {
 // becomes a namespace, a pool, a subresource and options.
 func (f *Fixture) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	resource, name, subresource, path := split(req.URL.Path)
-	ctx := request.WithNamespace(req.Context(), Namespace)
 	who := req.Header.Get("Test-User")
 	if who == "" {
 		who = "alice"
 	}
-	ctx = request.WithUser(ctx, &user.DefaultInfo{Name: who, UID: req.Header.Get("Test-Uid")})
+	ctx := request.WithUser(req.Context(), &user.DefaultInfo{Name: who, UID: req.Header.Get("Test-Uid")})
 	ctx = request.WithRequestInfo(ctx, &request.RequestInfo{Path: req.URL.Path})
 	req = req.WithContext(ctx)
 	answer := &responder{rw}
@@ -391,7 +390,8 @@ func (f *Fixture) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 		answer.Error(apierrors.NewBadRequest(err.Error()))
 		return
 	}
-	handler, err := storage.Connect(ctx, name, options, answer)
+	// Only this context has the namespace, and not that of the request.
+	handler, err := storage.Connect(request.WithNamespace(ctx, Namespace), name, options, answer)
 	if err != nil {
 		answer.Error(err)
 		return

@@ -54,9 +54,10 @@ func (g *Gate) Authorize(ctx context.Context, resource, name, subresource string
 	}
 }
 
-// Require checks one more permission without which the use may not begin, nor go on.
+// Require checks one more permission, in the namespace of the pool, without which the use
+// may not begin, nor go on. The context of an HTTP request has the user, but no namespace.
 func (u *Use) Require(ctx context.Context, resource, name, subresource string) error {
-	required, err := u.Gate.Authorize(ctx, resource, name, subresource)
+	required, err := u.Gate.Authorize(request.WithNamespace(ctx, u.PoolName.Namespace), resource, name, subresource)
 	if err == nil {
 		u.required = append(u.required, required)
 	}
