@@ -24,9 +24,6 @@ import (
 	live "github.com/connpool/connpool/client"
 )
 
-// hold is how long a client that does not read, or does not finish, goes on.
-const hold = 8 * time.Second
-
 // byClients are the attacks by those who may use a pool, or who only reach the port.
 func byClients() []attack {
 	return []attack{
@@ -102,7 +99,7 @@ func unreadOutput(t *testing.T, attacker tenant) {
 		fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
 			strings.TrimPrefix(attacker.url("connectionpools/own/exec"), "https://"+env.address), attacker.direct.BearerToken, len(body), body)
 	}
-	time.Sleep(hold)
+	meanwhile(t)
 }
 
 // dial opens a TLS connection to the operator's own port, which ends with the test.
@@ -136,7 +133,7 @@ func endlessInput(t *testing.T, attacker tenant) {
 			}
 		}
 	}
-	time.Sleep(hold)
+	meanwhile(t)
 }
 
 // beginBody begins a request whose body lacks its end. It returns the connection.
@@ -190,12 +187,12 @@ func unreadForwards(t *testing.T, attacker tenant) {
 	}()
 	pool := serveAttacker(t, attacker)
 	_, port, _ := net.SplitHostPort(flood.Addr().String())
-	ctx, cancel := context.WithTimeout(t.Context(), hold)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	for range 12 {
 		go forwardUnread(ctx, pool, port)
 	}
-	<-ctx.Done()
+	meanwhile(t)
 }
 
 // forwardUnread opens as many connections as it may, up to 10, until ctx ends. They
@@ -250,9 +247,12 @@ func requestHeaders(attacker tenant, extra map[string]string) []byte {
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
 	fields := [][2]string{
-		{":method", "POST"}, {":scheme", "https"}, {":authority", "x"},
+		{":method", "POST"},
+		{":scheme", "https"},
+		{":authority", "x"},
 		{":path", strings.TrimPrefix(attacker.url("connectionpools/p/exec"), "https://"+env.address)},
-		{"authorization", "Bearer " + attacker.direct.BearerToken}, {"content-type", "application/json"},
+		{"authorization", "Bearer " + attacker.direct.BearerToken},
+		{"content-type", "application/json"},
 	}
 	for name, value := range extra {
 		fields = append(fields, [2]string{name, value})
@@ -269,7 +269,7 @@ func endlessHeaders(t *testing.T, attacker tenant) {
 	for range 4 {
 		conn, framer := dialHTTP2(t, attacker)
 		all.Go(func() {
-			defer conn.Close()
+			defer conn.Close() //nolint:errcheck // the operator may have closed it
 			_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: fragment})
 			for sent := 0; sent < 16*mebi; sent += len(fragment) {
 				if framer.WriteContinuation(1, false, fragment) != nil {

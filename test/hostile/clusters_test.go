@@ -15,9 +15,8 @@ import (
 	"github.com/gorilla/websocket"
 	"github.com/moby/spdystream/spdy"
 	"k8s.io/apimachinery/pkg/types"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
-
 	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
 // byClusters are the attacks by the API servers that a tenant has added as targets.
@@ -41,11 +40,11 @@ func clusterSends(send func(to io.Writer)) func(*testing.T, tenant) {
 			if err != nil {
 				return
 			}
-			defer socket.Close()
+			defer socket.Close() //nolint:errcheck // the operator may have closed it
 			_ = socket.SetWriteDeadline(time.Now().Add(30 * time.Second))
 			send(&messages{socket})
 			upgraded <- struct{}{}
-			time.Sleep(hold)
+			<-t.Context().Done()
 		})
 		attacker.addCluster(t, "evil", server)
 		attacker.ready(t, "evil", 30*time.Second)
@@ -62,7 +61,7 @@ func clusterSends(send func(to io.Writer)) func(*testing.T, tenant) {
 		}
 		select {
 		case <-upgraded:
-			time.Sleep(hold / 2)
+			meanwhile(t)
 		case <-ctx.Done():
 			t.Error("the operator has not asked the cluster")
 		}
@@ -167,5 +166,5 @@ func endlessAnswers(t *testing.T, attacker tenant) {
 	for i := range 4 {
 		attacker.addCluster(t, "evil-"+strconv.Itoa(i), server)
 	}
-	time.Sleep(hold)
+	meanwhile(t)
 }

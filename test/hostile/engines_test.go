@@ -52,7 +52,7 @@ func engineAnswers(answer func(to io.Writer)) func(*testing.T, tenant) {
 		for i := range 4 {
 			attacker.addEngine(t, fmt.Sprint("evil-", i), socket)
 		}
-		time.Sleep(hold)
+		meanwhile(t)
 	}
 }
 
@@ -101,14 +101,14 @@ func floodedExec(t *testing.T, attacker tenant) {
 	attacker.addEngine(t, "evil", socket)
 	attacker.ready(t, "evil", 30*time.Second)
 	pool := attacker.client(t).Pool(attacker.namespace, "evil")
-	ctx, cancel := context.WithTimeout(t.Context(), hold)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	for range 8 {
 		go func() {
 			_, _ = pool.Stream(ctx, live.Command{Container: "c", Argv: []string{"true"}}, live.Streams{Stdout: stuck{ctx}})
 		}()
 	}
-	<-ctx.Done()
+	meanwhile(t)
 }
 
 // stuck is a writer that takes nothing until its context ends.

@@ -15,9 +15,6 @@ type attack struct {
 	run func(t *testing.T, attacker tenant)
 }
 
-// quiet is how long the neighbor is measured before the attacks.
-const quiet = 3 * time.Second
-
 // slow is a latency that no attack may cause at the 99th percentile, whatever else the
 // machine does.
 const slow = 5 * time.Second
@@ -34,9 +31,9 @@ type row struct {
 }
 
 func TestNoTenantServerOrClientHurtsTheOthers(t *testing.T) {
-	innocent := newNeighbor(t)
-	stop := innocent.watch()
-	time.Sleep(quiet)
+	env.innocent = newNeighbor(t)
+	stop := env.innocent.watch()
+	meanwhile(t)
 	took, failures := stop()
 	if len(failures) > 0 {
 		t.Fatalf("the neighbor cannot run commands: %v", failures[0])
@@ -49,7 +46,7 @@ func TestNoTenantServerOrClientHurtsTheOthers(t *testing.T) {
 			r := row{attack: a}
 			defer func() { rows = append(rows, r) }()
 			defer r.judge(t)
-			r.measure(t, innocent, attacker)
+			r.measure(t, attacker)
 		})
 	}
 	t.Logf("limit %d MiB; the neighbor's p99 is %s when nothing else happens\n%s", env.limit/mebi, calm, table(rows, calm))
@@ -64,19 +61,19 @@ func attacks() []attack {
 }
 
 // measure lets the attack happen beside the neighbor's commands.
-func (r *row) measure(t *testing.T, innocent *neighbor, attacker tenant) {
+func (r *row) measure(t *testing.T, attacker tenant) {
 	t.Helper()
 	forgetPeak(t)
 	r.before, _ = resident(t)
 	computed := processorTime()
-	stop := innocent.watch()
+	stop := env.innocent.watch()
 	defer func() {
 		r.computed = max(0, processorTime()-computed)
 		took, failures := stop()
 		r.p99, r.commands, r.failures = percentile(took, 99), len(took), failures
 		_, r.peak = resident(t)
 		attacker.leave(t)
-		r.died = env.revive(t, innocent)
+		r.died = env.revive(t)
 	}()
 	r.run(t, attacker)
 }

@@ -6,10 +6,9 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
-
-	"k8s.io/client-go/rest"
 
 	live "github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/test/openssh"
@@ -27,8 +26,8 @@ const (
 // neighbor is an innocent tenant with a warm pool.
 type neighbor struct {
 	tenant
-	pool    *live.Pool
-	cluster *rest.Config
+	pool *live.Pool
+	ran  atomic.Int64 // commands
 }
 
 // newNeighbor returns a neighbor whose pool is warm.
@@ -75,6 +74,7 @@ func (n *neighbor) watch() (stop func() (took []time.Duration, failures []error)
 		defer ticker.Stop()
 		for ctx.Err() == nil {
 			duration, err := n.command()
+			n.ran.Add(1)
 			if took = append(took, duration); err != nil {
 				failures = append(failures, err)
 			}
@@ -101,6 +101,17 @@ func (n *neighbor) command() (time.Duration, error) {
 		err = fmt.Errorf("the neighbor's command printed %q", result.Stdout)
 	}
 	return time.Since(begin), err
+}
+
+// meanwhile returns when the neighbor has run so many further commands that their 99th
+// percentile is known.
+func meanwhile(t *testing.T) {
+	t.Helper()
+	enough := env.innocent.ran.Load() + 200
+	eventually(t, time.Minute, "the neighbor runs 200 commands", func(context.Context) (bool, string) {
+		ran := env.innocent.ran.Load()
+		return ran >= enough, fmt.Sprintf("%d to come", enough-ran)
+	})
 }
 
 // percentile returns the value that so many percent of the durations do not exceed.

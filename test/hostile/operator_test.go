@@ -12,10 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -33,6 +35,7 @@ type environment struct {
 	plane    *controlplane.ControlPlane
 	client   client.Client
 	operator *process.Process
+	innocent *neighbor
 	lift     func() // the limit of the operator's memory
 	flags    []string
 	dir      string
@@ -52,6 +55,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (code int, err error) {
+	ctrl.SetLogger(logr.Discard()) // of this process
 	if env.dir, err = os.MkdirTemp("", "connpool-hostile-"); err != nil {
 		return 1, err
 	}
@@ -118,7 +122,7 @@ func (e *environment) launch() (err error) {
 }
 
 // revive starts the operator anew if it has died, and returns why it has.
-func (e *environment) revive(t *testing.T, innocent *neighbor) error {
+func (e *environment) revive(t *testing.T) error {
 	t.Helper()
 	select {
 	case <-e.operator.Exited():
@@ -131,7 +135,7 @@ func (e *environment) revive(t *testing.T, innocent *neighbor) error {
 		t.Fatal(err)
 	}
 	eventually(t, time.Minute, "the neighbor runs commands again", func(context.Context) (bool, string) {
-		_, err := innocent.command()
+		_, err := e.innocent.command()
 		return err == nil, errorText(err)
 	})
 	return died
@@ -181,7 +185,7 @@ func flags() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer listener.Close() //nolint:errcheck // it has accepted nothing
+	defer listener.Close()
 	env.address = listener.Addr().String()
 	port := listener.Addr().(*net.TCPAddr).Port
 	if err := env.plane.RegisterAPI(context.Background(), live.GroupName, live.GroupVersion.Version, int32(port)); err != nil {

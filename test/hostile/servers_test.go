@@ -1,12 +1,16 @@
 package hostile
 
 import (
+	"context"
+	"io"
 	"net"
 	"testing"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
+
+	live "github.com/connpool/connpool/client"
 )
 
 // byServers are the attacks by the SSH servers that a tenant has added as targets.
@@ -14,6 +18,7 @@ func byServers() []attack {
 	return []attack{
 		{"a server that opens channels", "20,000 channels", serverDoes(openChannels)},
 		{"a server that asks", "50,000 global requests", serverDoes(askForEver)},
+		{"a server's output without an end", "8 commands read, 8 unread", floodedCommands},
 		{"a server's banner without an end", "gigabytes before the version", endlessBanner},
 	}
 }
@@ -21,30 +26,39 @@ func byServers() []attack {
 // serverDoes makes a target of a server that does this on each connection.
 func serverDoes(attack func(ssh.Conn)) func(*testing.T, tenant) {
 	return func(t *testing.T, attacker tenant) {
-		signer, err := ssh.NewSignerFromSigner(newPrivateKey(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		config := &ssh.ServerConfig{NoClientAuth: true}
-		config.AddHostKey(signer)
-		address := listen(t, func(raw net.Conn) {
-			conn, channels, requests, err := ssh.NewServerConn(raw, config)
-			if err != nil {
-				return
-			}
-			go ssh.DiscardRequests(requests)
-			go func() {
-				for channel := range channels {
-					_ = channel.Reject(ssh.Prohibited, "no")
-				}
-			}()
-			attack(conn)
-		})
-		attacker.secret(t, "login", login(plainKey(t)))
-		attacker.create(t, attacker.sshTarget("evil", address, knownhosts.Line([]string{address}, signer.PublicKey()), "me"),
-			attacker.poolOf("evil", "evil"))
-		time.Sleep(hold)
+		refuse := func(channel ssh.NewChannel) { _ = channel.Reject(ssh.Prohibited, "no") }
+		addServer(t, attacker, attack, refuse)
+		meanwhile(t)
 	}
+}
+
+// addServer makes the target and the pool evil, of a server that does this on each
+// connection and that serves each channel so.
+func addServer(t *testing.T, attacker tenant, attack func(ssh.Conn), serve func(ssh.NewChannel)) {
+	t.Helper()
+	signer, err := ssh.NewSignerFromSigner(newPrivateKey(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := &ssh.ServerConfig{NoClientAuth: true}
+	config.AddHostKey(signer)
+	address := listen(t, func(raw net.Conn) {
+		conn, channels, requests, err := ssh.NewServerConn(raw, config)
+		if err != nil {
+			return
+		}
+		go ssh.DiscardRequests(requests)
+		go func() {
+			for channel := range channels {
+				go serve(channel)
+			}
+		}()
+		attack(conn)
+	})
+	attacker.secret(t, "login", login(plainKey(t)))
+	pool := attacker.poolOf("evil", "evil")
+	pool.Spec.SessionsPerConnection = new(int32(8))
+	attacker.create(t, attacker.sshTarget("evil", address, knownhosts.Line([]string{address}, signer.PublicKey()), "me"), pool)
 }
 
 // listen serves connections until the test ends, each for a minute at most.
@@ -99,5 +113,38 @@ func endlessBanner(t *testing.T, attacker tenant) {
 	attacker.secret(t, "login", login(plainKey(t)))
 	known := knownhosts.Line([]string{address}, newKey(t))
 	attacker.create(t, attacker.sshTarget("evil", address, known, "me"), attacker.poolOf("evil", "evil"))
-	time.Sleep(hold)
+	meanwhile(t)
+}
+
+// floodedCommands runs commands that print without an end.
+func floodedCommands(t *testing.T, attacker tenant) {
+	addServer(t, attacker, func(conn ssh.Conn) { _ = conn.Wait() }, floodSession)
+	attacker.ready(t, "evil", 30*time.Second)
+	pool := attacker.client(t).Pool(attacker.namespace, "evil")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for range 8 {
+		go func() { _, _ = pool.Exec(ctx, live.Command{Argv: []string{"true"}}) }()
+		go func() {
+			_, _ = pool.Stream(ctx, live.Command{Argv: []string{"true"}}, live.Streams{Stdout: stuck{ctx}, Stderr: stuck{ctx}})
+		}()
+	}
+	meanwhile(t)
+}
+
+// floodSession starts every command, and prints on both outputs for ever.
+func floodSession(offer ssh.NewChannel) {
+	channel, requests, err := offer.Accept()
+	if err != nil {
+		return
+	}
+	for request := range requests {
+		if request.WantReply {
+			_ = request.Reply(true, nil)
+		}
+		if request.Type == "exec" {
+			go func() { _, _ = io.Copy(channel, letters{}) }()
+			go func() { _, _ = io.Copy(channel.Stderr(), letters{}) }()
+		}
+	}
 }

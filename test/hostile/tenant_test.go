@@ -3,6 +3,7 @@ package hostile
 import (
 	"context"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -152,15 +153,10 @@ func (n tenant) condition(t *testing.T, target string, bound time.Duration, is f
 			return false, err.Error()
 		}
 		said := meta.FindStatusCondition(found.Status.Conditions, v1alpha1.ConditionReady)
-		for _, c := range found.Status.Conditions {
-			if is(c) {
-				return true, ""
-			}
-		}
 		if said == nil {
 			return false, "no condition"
 		}
-		return false, said.Reason + ": " + said.Message
+		return slices.ContainsFunc(found.Status.Conditions, is), said.Reason + ": " + said.Message
 	})
 }
 
