@@ -32,7 +32,7 @@ func byClients() []attack {
 		{"input that does not end", "2 accounts, 131 bodies each", endlessInput},
 		{"forwarded connections, unread", "120 connections to an endless server", unreadForwards},
 		{"anonymous bodies that do not end", "300 connections", anonymousBodies},
-		{"HTTP/2 streams that are reset", "20,000 streams", rapidReset},
+		{"HTTP/2 streams that are reset", "4 connections, 20,000 streams each", rapidReset},
 		{"HTTP/2 headers that do not end", "4 connections, 16 MiB of CONTINUATION each", endlessHeaders},
 	}
 }
@@ -73,6 +73,7 @@ func aliasesInRequests(t *testing.T, attacker tenant) {
 		}
 	}
 	all.Wait()
+	meanwhile(t)
 }
 
 func httpClient(t *testing.T, config *rest.Config) *http.Client {
@@ -216,9 +217,16 @@ func (endless) Read(p []byte) (int, error) { return len(p), nil }
 
 // rapidReset opens streams and resets each at once.
 func rapidReset(t *testing.T, attacker tenant) {
-	conn, framer := dialHTTP2(t, attacker)
 	block := requestHeaders(attacker, nil)
-	go func() { _, _ = io.Copy(io.Discard, conn) }()
+	for range 4 {
+		conn, framer := dialHTTP2(t, attacker)
+		go func() { _, _ = io.Copy(io.Discard, conn) }()
+		go resetStreams(framer, block)
+	}
+	meanwhile(t)
+}
+
+func resetStreams(framer *http2.Framer, block []byte) {
 	for i := range uint32(20_000) {
 		id := 2*i + 1
 		if framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndHeaders: true}) != nil ||
@@ -265,10 +273,9 @@ func requestHeaders(attacker tenant, extra map[string]string) []byte {
 
 func endlessHeaders(t *testing.T, attacker tenant) {
 	fragment := requestHeaders(attacker, map[string]string{"x-filler": strings.Repeat("a", 12<<10)})
-	var all sync.WaitGroup
 	for range 4 {
 		conn, framer := dialHTTP2(t, attacker)
-		all.Go(func() {
+		go func() {
 			defer conn.Close() //nolint:errcheck // the operator may have closed it
 			_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: fragment})
 			for sent := 0; sent < 16*mebi; sent += len(fragment) {
@@ -276,7 +283,7 @@ func endlessHeaders(t *testing.T, attacker tenant) {
 					return
 				}
 			}
-		})
+		}()
 	}
-	all.Wait()
+	meanwhile(t)
 }

@@ -9,43 +9,36 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const mebi = 1 << 20
 
-// limitMemory makes the kernel end the process when it holds more bytes.
-func limitMemory(pid int, bytes int64) (lift func(), err error) {
-	lift, err = limitGroup(pid, bytes)
+// underLimit returns the arguments with which /bin/sh runs a program under a limit of
+// its memory. The program is in the control group from the beginning, since the operator
+// looks at its limit when it starts.
+func underLimit(bytes int64, program string, arguments []string) (script []string, lift func()) {
+	group, err := makeGroup(bytes)
+	limit := fmt.Sprintf("ulimit -d %d", bytes>>10)
 	if err == nil {
-		return lift, nil
+		limit = fmt.Sprintf("echo $$ >%s/cgroup.procs", group)
 	}
-	limit := unix.Rlimit{Cur: uint64(bytes), Max: uint64(bytes)}
-	if err := unix.Prlimit(pid, unix.RLIMIT_DATA, &limit, nil); err != nil {
-		return nil, fmt.Errorf("limit the operator's memory: %w", err)
-	}
-	return func() {}, nil
+	return append([]string{"-c", limit + ` && exec "$0" "$@"`, program}, arguments...), func() { _ = os.Remove(group) }
 }
 
-// limitGroup puts the process into a control group of its own.
-func limitGroup(pid int, bytes int64) (lift func(), err error) {
+// makeGroup makes a control group. Only root may, as a rule.
+func makeGroup(bytes int64) (group string, err error) {
 	root, file := "/sys/fs/cgroup/memory", "memory.limit_in_bytes"
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
 		root, file = "/sys/fs/cgroup", "memory.max"
 	}
-	group := filepath.Join(root, fmt.Sprintf("connpool-hostile-%d", pid))
-	if err := os.Mkdir(group, 0o755); err != nil {
-		return nil, err
+	if group, err = os.MkdirTemp(root, "connpool-hostile-"); err != nil {
+		return "", err
 	}
-	lift = func() { _ = os.Remove(group) }
-	for name, value := range map[string]int64{file: bytes, "cgroup.procs": int64(pid)} {
-		if err := os.WriteFile(filepath.Join(group, name), []byte(strconv.FormatInt(value, 10)), 0); err != nil {
-			lift()
-			return nil, err
-		}
+	err = os.WriteFile(filepath.Join(group, file), []byte(strconv.FormatInt(bytes, 10)), 0)
+	if err != nil {
+		_ = os.Remove(group)
 	}
-	return lift, nil
+	return group, err
 }
 
 // resident returns how many bytes of memory the process holds, and the most since

@@ -113,11 +113,9 @@ func (e *environment) program() string { return filepath.Join(e.dir, "manager") 
 
 // launch starts the operator under its limit, also after an earlier one has died.
 func (e *environment) launch() (err error) {
-	e.operator, err = process.Start(process.Command{Name: "manager", Path: e.program(), Args: e.flags, Dir: e.dir})
-	if err != nil {
-		return err
-	}
-	e.lift, err = limitMemory(e.operator.Pid(), e.limit)
+	var script []string
+	script, e.lift = underLimit(e.limit, e.program(), e.flags)
+	e.operator, err = process.Start(process.Command{Name: "manager", Path: "/bin/sh", Args: script, Dir: e.dir})
 	return err
 }
 
