@@ -148,11 +148,13 @@ measure: ## Count sizes, references between files, repeated lines and unclear wo
 ##@ Deploy to the cluster of the current kubectl context
 
 .PHONY: install
-install: ## Install the CRDs
+install: ## Install the CRDs and the policies that guard them
 	kubectl apply --server-side -k config/crd
+	kubectl apply --server-side -k config/admission
 
 .PHONY: uninstall
-uninstall: ## Remove the CRDs, and with them every pool and target
+uninstall: ## Remove the policies and the CRDs, and with them every pool and target
+	kubectl delete --ignore-not-found -k config/admission
 	kubectl delete --ignore-not-found -k config/crd
 
 .PHONY: deploy

@@ -40,7 +40,8 @@ type Command struct {
 	Shell string
 	// Subsystem names a service of the remote server, such as "sftp".
 	Subsystem string
-	// Env is offered to the server, which may ignore it.
+	// Env is set for the command. If the server refuses a variable, as sshd does that
+	// does not name it in AcceptEnv, the command is not started.
 	Env map[string]string
 	// Stdin is read to its end; nil is an empty input. Exec takes at most 1 MiB.
 	Stdin io.Reader

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/kubestream"
 	"github.com/connpool/connpool/internal/stream"
 )
@@ -44,7 +45,11 @@ func target(t testing.TB, serve func(net.Conn)) *Pool {
 	})
 	w := newFixture(t, true, func(rw http.ResponseWriter, r *http.Request) {
 		stream.ServePortForward(rw, r, func(ctx context.Context, port uint16) (net.Conn, error) {
-			if port != 80 {
+			switch port {
+			case 80:
+			case 82:
+				return silentPod{}, nil
+			default:
 				return nil, errors.New("connection refused")
 			}
 			return (&net.Dialer{}).DialContext(ctx, "tcp", listener.Addr().String())
@@ -109,6 +114,23 @@ func TestForwardToNothing(t *testing.T) {
 	conn := dial(t, forward(t, target(t, echoService), "81"))
 	_, err := conn.Read(make([]byte, 1))
 	if err == nil || !strings.Contains(err.Error(), "81") || errors.Is(err, io.EOF) {
+		t.Errorf("got %v, want to hear why", err)
+	}
+}
+
+// silentPod is a pod that refuses a connection only when it is read, as pods do.
+type silentPod struct{ net.Conn }
+
+func (silentPod) Read([]byte) (int, error) {
+	return 0, &driver.Error{Message: "nothing listens on the pod's port"}
+}
+func (silentPod) Write(p []byte) (int, error) { return len(p), nil }
+func (silentPod) Close() error                { return nil }
+
+// A client that keeps its own direction open, as most do, hears why at once.
+func TestForwardToAPodWithoutAListenerSaysSoWhileTheInputIsOpen(t *testing.T) {
+	conn := dial(t, forward(t, target(t, echoService), "82"))
+	if _, err := conn.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "nothing listens on the pod's port") {
 		t.Errorf("got %v, want to hear why", err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"k8s.io/streaming/pkg/httpstream"
 
 	"github.com/connpool/connpool/internal/halfclose"
+	"github.com/connpool/connpool/internal/redirect"
 )
 
 // targetAPI sends requests to the HTTP API of one target.
@@ -31,7 +32,7 @@ var ErrNotProxied = errors.New("the request is not handed on")
 // A request with headers that impersonate another user (Impersonate-), or with a
 // path that leads out of the target's API, fails with ErrNotProxied. The answer is
 // the target's, or a metav1.Status of the live API that says why the target got no
-// request. Redirects are not followed. net/http repeats only reading requests that
+// request. Redirects are returned and not followed. net/http repeats only reading requests that
 // got no answer. An accepted upgrade has status 101 and a body that is an
 // io.ReadWriteCloser, as with http.Transport.
 func (p *Pool) Proxy(target string) http.RoundTripper { return &targetAPI{pool: p, target: target} }
@@ -55,6 +56,7 @@ func (a *targetAPI) RoundTrip(request *http.Request) (*http.Response, error) {
 		header.Del(name)
 	}
 	halfclose.Withdraw(header)
+	redirect.Ask(header)
 	if header.Get("Accept-Encoding") == "" {
 		// Without this, net/http would ask for gzip, and unpack the answer.
 		header.Set("Accept-Encoding", "identity")
@@ -62,7 +64,11 @@ func (a *targetAPI) RoundTrip(request *http.Request) (*http.Response, error) {
 	if httpstream.IsUpgradeRequest(outgoing) {
 		return a.upgrade(outgoing)
 	}
-	return a.pool.client.http.Transport.RoundTrip(outgoing)
+	response, err := a.pool.client.http.Transport.RoundTrip(outgoing)
+	if err == nil {
+		redirect.Restore(response.Header)
+	}
+	return response, err
 }
 
 // upgrade sends a request that switches protocols. For a raw stream of Docker it
@@ -74,6 +80,7 @@ func (a *targetAPI) upgrade(request *http.Request) (*http.Response, error) {
 	}
 	response, err := a.pool.client.switching.RoundTrip(request)
 	if err == nil {
+		redirect.Restore(response.Header)
 		halfclose.Unwrap(response)
 	}
 	return response, err

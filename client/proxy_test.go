@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/connpool/connpool/internal/halfclose"
+	"github.com/connpool/connpool/internal/redirect"
 )
 
 const proxyPath = "/apis/live.connpool.dev/v1alpha1/namespaces/shop/connectionpools/web/proxy/ci"
@@ -74,6 +75,40 @@ func TestWhatWouldMeanSomethingElseOnTheWayIsNotSent(t *testing.T) {
 			}
 			if !errors.Is(err, ErrNotProxied) || w.requests.Load() != 0 {
 				t.Errorf("it was sent, or %v", err)
+			}
+		})
+	}
+}
+
+// The server stands for the operator behind a kube-apiserver, which refuses an answer
+// that has a Location.
+func TestARedirectComesBackAsTheTargetSentIt(t *testing.T) {
+	for name, upgrade := range map[string]string{"of a request": "", "of an upgrade": "websocket"} {
+		t.Run(name, func(t *testing.T) {
+			w := newFixture(t, true, func(rw http.ResponseWriter, r *http.Request) {
+				asked := redirect.Take(r.Header)
+				rw.Header().Set("Location", "/login?from=%2F")
+				redirect.Rename(rw.Header(), asked)
+				if rw.Header().Get("Location") != "" || len(r.Header["Connpool-Rename-Location"]) > 0 {
+					t.Errorf("asked with %v, answered with %v", r.Header, rw.Header())
+				}
+				rw.WriteHeader(http.StatusFound)
+			})
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://cluster/", http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if upgrade != "" {
+				request.Header.Set("Connection", "Upgrade")
+				request.Header.Set("Upgrade", upgrade)
+			}
+			response, err := proxied(t, w).RoundTrip(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			if response.StatusCode != http.StatusFound || response.Header.Get("Location") != "/login?from=%2F" || response.Header.Get("Connpool-Location") != "" {
+				t.Errorf("got %s, %v", response.Status, response.Header)
 			}
 		})
 	}

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that tests need, where they are missing: tests
-# run against the system's own OpenSSH and Docker, the race detector needs a C
-# compiler, the live API is tried with the Python and JavaScript clients of
-# Kubernetes, and a node with real pods is made of containerd and its like.
+# run against the system's own OpenSSH and Docker, with every login shell, the
+# race detector needs a C compiler, the live API is tried with the Python and
+# JavaScript clients of Kubernetes, and a node with real pods is made of
+# containerd and its like.
 set -euo pipefail
 PATH="$PATH:/usr/sbin"
 
@@ -21,6 +22,12 @@ command -v containerd >/dev/null || missing+=(containerd)
 command -v runc >/dev/null || missing+=(runc)
 command -v ip >/dev/null || missing+=(iproute2)
 [[ -x /usr/lib/cni/bridge ]] || missing+=(containernetworking-plugins)
+# Arguments must arrive whatever the login shell is: all that Debian has.
+for shell in zsh mksh fish tcsh yash posh; do
+	command -v "$shell" >/dev/null || missing+=("$shell")
+done
+command -v ksh93 >/dev/null || missing+=(ksh93u+m)
+command -v bsd-csh >/dev/null || missing+=(csh)
 # Images are built of it, and nothing but it.
 [[ -x /bin/busybox ]] || missing+=(busybox-static)
 

@@ -87,9 +87,9 @@ type ConnectionPoolSpec struct {
 
 	// sessionsPerConnection is how many uses may share one connection at the same
 	// time. If a server allows fewer, as sshd does by MaxSessions, the operator
-	// learns that when the server refuses one. 8 when absent.
+	// learns that when the server refuses one. When absent, 8 for ssh targets, and
+	// 100 for docker and kubernetes targets, whose servers have no such limit.
 	// +optional
-	// +kubebuilder:default=8
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
 	SessionsPerConnection *int32 `json:"sessionsPerConnection,omitempty"`
@@ -152,6 +152,28 @@ const (
 
 // DefaultMinWarm is size.minWarm of a pool that does not set it.
 const DefaultMinWarm = 1
+
+// DefaultMaxConnections is size.max of a pool that does not set it.
+const DefaultMaxConnections = 4
+
+// sessionsPerConnection of a pool that does not set it. sshd allows 10 sessions by
+// default, of which one is opened ahead. An engine or API server has no limit on a
+// connection, so long streams, such as logs that are followed, must not use it up.
+const (
+	DefaultSessionsPerSSHConnection  = 8
+	DefaultSessionsPerHTTPConnection = 100
+)
+
+// SessionsOn returns how many uses may share one connection to a target of the type.
+func (s *ConnectionPoolSpec) SessionsOn(target TargetType) int32 {
+	switch {
+	case s.SessionsPerConnection != nil:
+		return *s.SessionsPerConnection
+	case target == TargetTypeSSH:
+		return DefaultSessionsPerSSHConnection
+	}
+	return DefaultSessionsPerHTTPConnection
+}
 
 // PoolSize bounds the number of connections to each target.
 //
@@ -295,7 +317,8 @@ type PoolHealth struct {
 	// after the probe of the protocol, at most once every periodSeconds on each
 	// connection. It must exit with 0. It may run at any time, so it must change
 	// nothing. Absent means that only the protocol is probed, which costs the target
-	// less.
+	// less. Who sets or changes it, or chooses other targets for a pool that has one,
+	// needs the verb create on the pool's exec in the live API.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1

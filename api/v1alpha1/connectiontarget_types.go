@@ -107,7 +107,7 @@ type SSHTarget struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
-	// +kubebuilder:validation:XValidation:rule=`!self.matches(r'^-|[\s[:cntrl:]]')`,message="user must not start with - or contain spaces, line breaks or control characters: write the login name as the server knows it"
+	// +kubebuilder:validation:XValidation:rule=`!self.matches(r'^[- ]| $|[[:cntrl:]]')`,message="user must not start with -, begin or end with a space, or contain line breaks or control characters: write the login name as the server knows it"
 	User string `json:"user,omitempty"`
 
 	// credentialsRef names the Secret to authenticate with. The Secret needs the
@@ -118,6 +118,16 @@ type SSHTarget struct {
 	// connections, each after its last use.
 	// +required
 	CredentialsRef SecretRef `json:"credentialsRef,omitzero"`
+
+	// loginTimeoutSeconds is how long, in seconds, the operator waits for the server's
+	// greeting and, after the key exchange, for its answer to the login. Raise it for a
+	// server whose logins are slow, because of its DNS or its directory of users. A check
+	// ends after 30 seconds in any case. 10 when absent.
+	// +optional
+	// +kubebuilder:default=10
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=120
+	LoginTimeoutSeconds *int32 `json:"loginTimeoutSeconds,omitempty"`
 
 	// hostKeys says by which keys the server proves its identity. It is required:
 	// there is no way to accept any key, and no credential is offered to a server
@@ -147,19 +157,20 @@ type HostKeys struct {
 	// knownHosts are the accepted keys, one in each item. An item is a bare public
 	// key ("ssh-ed25519 AAAA..."), which is accepted for this target's host and port,
 	// or a known_hosts line with host patterns, hashed names, @cert-authority or
-	// @revoked. DSA keys and RSA keys under 2048 bits are refused. Absent when
-	// configMapRef or secretRef is used.
+	// @revoked. DSA keys and RSA keys under 2048 bits are refused here, unless they are
+	// @revoked. Absent when configMapRef or secretRef is used.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=4096
-	// +kubebuilder:validation:items:XValidation:rule=`self.contains('PRIVATE KEY') || self.contains('b3BlbnNzaC1rZXktdjE') || (self.matches(r'^\s*((@cert-authority|@revoked)[ \t]+)?([^\s@#][^\s]*[ \t]+)?[a-z][a-z0-9@.-]*[ \t]+AAAA[A-Za-z0-9+/]+={0,2}([ \t][^\r\n]*)?\s*$') && !self.matches(r'(^|\s)ssh-dss\s') && !self.matches(r'AAAAB3NzaC1yc2EAAAA(DAQAB(AAAA|AAABA[A-P])|BIwAA(A[A-P]|AQ[A-D]))'))`,message="knownHosts items must be public keys or known_hosts lines",messageExpression=`self.matches(r'(^|\s)ssh-dss\s') ? 'knownHosts must not hold DSA keys (ssh-dss), which are too weak: use the ed25519 key of the server, which ssh-keyscan -t ed25519 prints' : self.matches(r'AAAAB3NzaC1yc2EAAAA(DAQAB(AAAA|AAABA[A-P])|BIwAA(A[A-P]|AQ[A-D]))') ? 'knownHosts must not hold RSA keys under 2048 bits, which are too weak: use the ed25519 key of the server, which ssh-keyscan -t ed25519 prints' : 'knownHosts items must be one public key (ssh-ed25519 AAAA...) or one known_hosts line each: copy a line that ssh-keyscan prints, without its # comments'`
+	// +kubebuilder:validation:items:XValidation:rule=`self.contains('PRIVATE KEY') || self.contains('b3BlbnNzaC1rZXktdjE') || (self.matches(r'^\s*((@cert-authority|@revoked)[ \t]+)?([^\s@#][^\s]*[ \t]+)?[a-z][a-z0-9@.-]*[ \t]+AAAA[A-Za-z0-9+/]+={0,2}([ \t][^\r\n]*)?\s*$') && (self.matches(r'^\s*@revoked\s') || (!self.matches(r'(^|\s)ssh-dss\s') && !self.matches(r'AAAAB3NzaC1yc2EAAAA(DAQAB(AAAA|AAABA[A-P])|BIwAA(A[A-P]|AQ[A-D]))'))))`,message="knownHosts items must be public keys or known_hosts lines",messageExpression=`self.matches(r'(^|\s)ssh-dss\s') ? 'knownHosts must not hold DSA keys (ssh-dss), which are too weak: use the ed25519 key of the server, which ssh-keyscan -t ed25519 prints' : self.matches(r'AAAAB3NzaC1yc2EAAAA(DAQAB(AAAA|AAABA[A-P])|BIwAA(A[A-P]|AQ[A-D]))') ? 'knownHosts must not hold RSA keys under 2048 bits, which are too weak: use the ed25519 key of the server, which ssh-keyscan -t ed25519 prints' : 'knownHosts items must be one public key (ssh-ed25519 AAAA...) or one known_hosts line each: copy a line that ssh-keyscan prints, without its # comments'`
 	// +kubebuilder:validation:XValidation:rule=`!self.exists(k, k.contains('PRIVATE KEY') || k.contains('b3BlbnNzaC1rZXktdjE'))`,message="knownHosts must not hold a private key: put the server's public key here, and replace the private key, which must count as disclosed"
 	KnownHosts []string `json:"knownHosts,omitempty"`
 
-	// configMapRef names the key of a ConfigMap that holds a known_hosts file. Like
+	// configMapRef names the key of a ConfigMap that holds a known_hosts file. Lines
+	// that cannot be used are skipped, as ssh does, and named in CredentialsReady. Like
 	// a Secret it needs the label connpool.dev/credentials: "true", because the
 	// operator reads no object without it. Absent when knownHosts or secretRef is
 	// used.

@@ -687,6 +687,11 @@ func (in *SSHTarget) DeepCopyInto(out *SSHTarget) {
 		**out = **in
 	}
 	out.CredentialsRef = in.CredentialsRef
+	if in.LoginTimeoutSeconds != nil {
+		in, out := &in.LoginTimeoutSeconds, &out.LoginTimeoutSeconds
+		*out = new(int32)
+		**out = **in
+	}
 	in.HostKeys.DeepCopyInto(&out.HostKeys)
 	if in.JumpTargetRef != nil {
 		in, out := &in.JumpTargetRef, &out.JumpTargetRef

@@ -101,6 +101,9 @@ func (c *cluster) deploy(ctx context.Context, program string) error {
 	if err := c.plane.InstallCRDs(ctx, filepath.Join(root, "config", "crd", "bases")); err != nil {
 		return err
 	}
+	if err := c.plane.InstallPolicies(ctx, filepath.Join(root, "config", "admission")); err != nil {
+		return err
+	}
 	if err := c.connect(); err != nil {
 		return err
 	}

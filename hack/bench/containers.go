@@ -12,6 +12,7 @@ import (
 
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/docker"
+	"github.com/connpool/connpool/internal/driver/shellquote"
 	"github.com/connpool/connpool/test/dockerd"
 	"github.com/connpool/connpool/test/netfault"
 )
@@ -226,7 +227,7 @@ func (h *dockerHost) cli(address string) contender {
 // has no option for its key and port.
 func (h *dockerHost) cliOverSSH(ctx context.Context, host *route) contender {
 	line := host.ssh(ctx, fmt.Sprintf("DOCKER_HOST=unix://%s exec docker system dial-stdio", h.engine.Socket))
-	script := "#!/bin/sh\nexec " + driver.Quote(slices.Concat([]string{line.Path}, line.Args[1:])) + "\n"
+	script := "#!/bin/sh\nexec " + shellquote.Words(slices.Concat([]string{line.Path}, line.Args[1:])) + "\n"
 	return contender{dockerOverSSH, func(ctx context.Context) error {
 		if err := os.WriteFile(filepath.Join(host.dir, "ssh"), []byte(script), 0o700); err != nil { //nolint:gosec // a program
 			return err

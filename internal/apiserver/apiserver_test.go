@@ -38,8 +38,8 @@ import (
 	"github.com/connpool/connpool/test/controlplane"
 )
 
-// env is one control plane and one live API on it. The storage of the live API only
-// says who used it.
+// env is one control plane and one live API on it. Commands and most proxied requests
+// there only say who used them.
 var env struct {
 	plane   *controlplane.ControlPlane
 	address string
@@ -94,11 +94,11 @@ func serve(ctx context.Context) (stop func(), err error) {
 		return nil, err
 	}
 	fleet, served := newEngines(config.Authorizer())
-	proxy, _ := served.Storage()["connectionpools/proxy"].(rest.Connecter)
-	server, err := config.New(map[string]rest.Storage{
-		"connectionpools": parent{}, "connectionpools/exec": user{},
-		"connectionpools/proxy": proxies{user: user{subpath: true}, real: proxy},
-	})
+	storage := served.Storage()
+	proxy, _ := storage["connectionpools/proxy"].(rest.Connecter)
+	storage["connectionpools"], storage["connectionpools/exec"] = parent{}, user{}
+	storage["connectionpools/proxy"] = proxies{user: user{subpath: true}, real: proxy}
+	server, err := config.New(storage)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/endpoints/request"
@@ -36,33 +37,47 @@ func isUse(info *request.RequestInfo) bool {
 
 func isUsed(subresource string) bool { return slices.Contains(uses, subresource) }
 
-// buildChain returns the generic server's chain of handlers, behind one for proxied
-// requests. Those belong to another API: the generic server would refuse their
-// dryRun, and would log their query. It also refuses impersonation: the generic
-// server would apply the headers to itself and drop them, and the request would run
-// at the target as another user than the client means. For requests that come
-// through kube-apiserver that happens there.
+// buildChain returns the generic server's chain of handlers, behind one for what the
+// generic server must not see as it is.
+//
+// Proxied requests belong to another API: the generic server would refuse their dryRun,
+// and would log their query. It would apply impersonation headers to itself and drop
+// them, and the request would run at the target as another user than the client means.
+// For requests that come through kube-apiserver that happens there.
+//
+// All other bodies must not be YAML, whose aliases let 60 KB decode to hundreds of
+// megabytes, before anything else of the request is looked at.
 func buildChain(api http.Handler, config *server.Config) http.Handler {
 	next := server.DefaultBuildHandlerChain(api, config)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		info, err := config.RequestInfoResolver.NewRequestInfo(req)
+		proxied := err == nil && isUse(info) && info.Subresource == "proxy"
 		switch {
-		case err != nil || !isUse(info) || info.Subresource != "proxy":
+		case !proxied && isYAML(req):
+			refuse(w, http.StatusUnsupportedMediaType, metav1.StatusReasonUnsupportedMediaType,
+				"this API reads no YAML; send the same object as JSON, with the Content-Type application/json")
+		case !proxied:
 			next.ServeHTTP(w, req)
 		case len(proxy.Impersonations(req.Header)) > 0:
-			refuseImpersonation(w)
+			refuse(w, http.StatusBadRequest, metav1.StatusReasonBadRequest,
+				"a proxied request runs with the credentials of the target and for no other user; leave the Impersonate- headers out")
 		default:
 			next.ServeHTTP(w, proxy.HideQuery(req))
 		}
 	})
 }
 
-func refuseImpersonation(w http.ResponseWriter) {
+// isYAML reports whether the body claims to be any kind of YAML, such as
+// application/yaml or application/apply-patch+yaml.
+func isYAML(req *http.Request) bool {
+	return strings.Contains(strings.ToLower(strings.Join(req.Header.Values("Content-Type"), ",")), "yaml")
+}
+
+func refuse(w http.ResponseWriter, code int, reason metav1.StatusReason, message string) {
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusBadRequest)
+	w.WriteHeader(code)
 	_ = json.NewEncoder(w).Encode(metav1.Status{ //nolint:errchkjson // A Status always has a JSON form.
 		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
-		Status:   metav1.StatusFailure, Code: http.StatusBadRequest, Reason: metav1.StatusReasonBadRequest,
-		Message: "a proxied request runs with the credentials of the target and for no other user; leave the Impersonate- headers out",
+		Status:   metav1.StatusFailure, Code: int32(code), Reason: reason, Message: message,
 	})
 }

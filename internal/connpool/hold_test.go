@@ -8,9 +8,10 @@ func TestHolding(t *testing.T) {
 			fix := newFixture(t, Limits{MinWarm: 1, Max: 1})
 			conn := fix.connect()
 			var waiting *attempt
-			held := fix.pool.Hold(conn, func() {
+			held := fix.pool.Hold(conn, func() <-chan struct{} {
 				waiting = fix.ask()
 				fix.expect("1 in use, 1 pending")
+				return nil
 			})
 			if !held {
 				t.Fatal("no slot was held")
@@ -25,7 +26,10 @@ func TestHolding(t *testing.T) {
 			fix := newFixture(t, Limits{MinWarm: 1, Max: 1})
 			conn := fix.connect()
 			fix.lease()
-			if fix.pool.Hold(conn, func() { t.Error("used") }) {
+			if fix.pool.Hold(conn, func() <-chan struct{} {
+				t.Error("used")
+				return nil
+			}) {
 				t.Error("held")
 			}
 		},

@@ -21,7 +21,7 @@ const (
 func (h How) String() string { return [...]string{"warm", "queued", "dialed"}[h] }
 
 // Lease is the right to use a connection, until exactly one call of Release,
-// Discard or Narrow. A second call does nothing, unless the lease was handed
+// Discard, Narrow or LeaveBehind. A second call does nothing, unless the lease was handed
 // to another caller in between: leases are reused, so drop the pointer.
 type Lease[C Conn] struct {
 	pool *Pool[C]
@@ -111,11 +111,44 @@ func (l *Lease[C]) Discard() {
 // be replaced or is lost, and with its generation. So a passing limit is forgotten
 // within Limits.MaxAge, and a lasting one is learned again at the price of one
 // refusal, which proves that nothing was started.
+//
+// Where leftovers have taken channels, a refusal teaches nothing about the server's
+// limit. It shows that the connection has no more room, so that one is drained.
 func (l *Lease[C]) Narrow() {
 	l.pool.change(func(s *state[C], _ instant) {
-		if c := s.unlease(l); c != nil {
+		switch c := s.unlease(l); {
+		case c == nil:
+		case c.tainted:
+			s.move(c, draining)
+		default:
 			s.lowerCap(c, max(l.beside, c.leased))
 			s.reindex(c)
 		}
 	})
+}
+
+// LeaveBehind gives the lease back and says that what ran on it may not have ended: it
+// is a leftover, which occupies the slot until ended is closed, at the latest with the
+// connection. That is replaced: until then it serves with the slots that are left, and
+// it is not kept for the sake of leftovers.
+func (l *Lease[C]) LeaveBehind(ended <-chan struct{}) {
+	l.pool.change(func(s *state[C], now instant) {
+		if c := s.unlease(l); c != nil {
+			s.used(c, now)
+			s.leaveBehind(c, ended)
+		}
+	})
+}
+
+func (s *state[C]) leaveBehind(c *conn[C], ended <-chan struct{}) {
+	c.leftovers, c.tainted = c.leftovers+1, true
+	s.reindex(c)
+	s.move(c, retiring)
+	go func() {
+		<-ended
+		s.pool.change(func(s *state[C], _ instant) {
+			c.leftovers--
+			s.reindex(c)
+		})
+	}()
 }

@@ -201,17 +201,21 @@ func (p *Pool[C]) Retry() {
 
 // Hold runs use while it keeps a slot of one connection, as a lease would but
 // counted nowhere, and reports whether one was free. A check of the connection
-// must neither exceed its limit nor overtake callers who wait.
-func (p *Pool[C]) Hold(of C, use func()) bool {
+// must neither exceed its limit nor overtake callers who wait. If what use has started
+// may not have ended, it returns what Lease.LeaveBehind takes, else nil.
+func (p *Pool[C]) Hold(of C, use func() (leftover <-chan struct{})) bool {
 	c := p.hold(of)
 	if c == nil {
 		return false
 	}
-	defer p.change(func(s *state[C], _ instant) {
+	leftover := use()
+	p.change(func(s *state[C], _ instant) {
 		c.leased--
 		s.reindex(c)
+		if leftover != nil {
+			s.leaveBehind(c, leftover)
+		}
 	})
-	use()
 	return true
 }
 

@@ -77,6 +77,9 @@ type conn[C Conn] struct {
 	elem   element[*conn[C]]
 	leased int
 	uses   int64
+	// leftovers counts leases left behind; tainted stays true after the first of them.
+	leftovers int
+	tainted   bool
 
 	created, lastUsed instant
 	// jitter in [0, 1) spreads the ages and probes of connections.
@@ -157,7 +160,7 @@ func (s *state[C]) reindex(c *conn[C]) {
 
 func (s *state[C]) listFor(c *conn[C]) *list[*conn[C]] {
 	switch {
-	case !c.serves() || c.leased >= s.slots:
+	case !c.serves() || c.leased+c.leftovers >= s.slots:
 		return nil
 	case c.state == retiring:
 		return &s.leaving

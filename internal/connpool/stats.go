@@ -107,9 +107,9 @@ type ConnStats[C Conn] struct {
 	State State
 	// Created and LastUsed are equal before the first use.
 	Created, LastUsed time.Time
-	// Uses counts ended leases, Leases those that run.
-	Uses   int64
-	Leases int
+	// Uses counts ended leases, Leases those that run, Leftovers those left behind.
+	Uses              int64
+	Leases, Leftovers int
 	// Generation counts the dial functions the pool has had, from 1.
 	Generation int
 }
@@ -224,6 +224,7 @@ func (p *Pool[C]) Conns() []ConnStats[C] {
 			LastUsed:   p.at(c.lastUsed),
 			Uses:       c.uses,
 			Leases:     c.leased,
+			Leftovers:  c.leftovers,
 			Generation: c.gen.number,
 		})
 	}

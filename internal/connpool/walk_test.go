@@ -57,6 +57,8 @@ type walker struct {
 	made []*fakeConn
 	// barred must never be leased again.
 	barred map[*fakeConn]bool
+	// leftovers are what was left behind and has not ended.
+	leftovers []context.CancelFunc
 }
 
 func walk(rt *bubbleT) {
@@ -68,6 +70,8 @@ func walk(rt *bubbleT) {
 		"release":     func(rt *rapid.T) { fix.end(rt, (*Lease[*fakeConn]).Release) },
 		"discard":     fix.discard,
 		"narrow":      func(rt *rapid.T) { fix.end(rt, (*Lease[*fakeConn]).Narrow) },
+		"leave":       fix.leaveBehind,
+		"ends late":   fix.leftoverEnds,
 		"give up":     fix.giveUp,
 		"dial ok":     fix.dialOK,
 		"dial fails":  fix.dialFails,
@@ -139,6 +143,23 @@ func (fix *walker) end(rt *rapid.T, how func(*Lease[*fakeConn])) *fakeConn {
 
 func (fix *walker) discard(rt *rapid.T) {
 	fix.barred[fix.end(rt, (*Lease[*fakeConn]).Discard)] = true
+}
+
+func (fix *walker) leaveBehind(rt *rapid.T) {
+	fix.end(rt, func(l *Lease[*fakeConn]) {
+		leftover, ended := context.WithCancel(l.Conn().ctx)
+		fix.leftovers = append(fix.leftovers, ended)
+		l.LeaveBehind(leftover.Done())
+	})
+}
+
+func (fix *walker) leftoverEnds(rt *rapid.T) {
+	if len(fix.leftovers) == 0 {
+		rt.Skip("no leftover")
+	}
+	fix.leftovers[0]()
+	fix.leftovers = fix.leftovers[1:]
+	synctest.Wait()
 }
 
 func (fix *walker) giveUp(rt *rapid.T) {
@@ -237,7 +258,7 @@ func (fix *walker) free() int {
 	free := 0
 	for _, c := range fix.pool.Conns() {
 		if c.State == Idle || c.State == Leased {
-			free += max(0, fix.slots()-c.Leases)
+			free += max(0, fix.slots()-c.Leases-c.Leftovers)
 		}
 	}
 	return free

@@ -45,6 +45,12 @@ type Dialer interface {
 	Dial(ctx context.Context) (Conn, error)
 }
 
+// Warner is a Dialer that does without a part of its endpoint.
+type Warner interface {
+	// Warning says without which and why, as safe as an Error's Message; empty if none.
+	Warning() string
+}
+
 // DialFunc opens a byte stream. It has the signature of net.Dialer.DialContext.
 type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
@@ -61,6 +67,9 @@ type Endpoint struct {
 	User string
 	// Context of the kubeconfig; Kubernetes only. Empty means its current-context.
 	Context string
+	// LoginTimeout bounds the waits for a server's banner and for its answer to the login;
+	// SSH only. 0 means that of the driver's other stages.
+	LoginTimeout time.Duration
 	// Namespace of requests that name none; Kubernetes only. Empty means that of the
 	// context, or else "default".
 	Namespace string
@@ -128,7 +137,8 @@ type Execer interface {
 	// Exec runs one command to its end. A nil error means Completed: the command
 	// ended with the status. Otherwise the error is an *Error whose Started tells
 	// NotStarted from Unknown. When ctx ends, the remote process is signaled where the
-	// server allows it, and the outcome is Unknown.
+	// server allows it, and the outcome is Unknown. The message then says what is known
+	// of the end of the process.
 	//
 	// Exec returns only when it does not use the streams anymore, except for a Read of
 	// Stdin that has not returned.
@@ -140,13 +150,13 @@ type Execer interface {
 type Command struct {
 	// Place is where in the target it runs.
 	Place Place
-	// Argv is quoted for a POSIX shell, so that arguments arrive as given.
+	// Argv is quoted for the shells on the way, so that arguments arrive as given.
 	Argv []string
 	// Shell is a command line that the remote shell interprets.
 	Shell string
 	// Subsystem names a service of the remote server, such as "sftp".
 	Subsystem string
-	// Env is offered to the server, which may ignore it.
+	// Env is set for the command. If the server refuses a variable, nothing is started.
 	Env map[string]string
 	// TTY asks for a pseudo terminal; stderr then arrives on stdout.
 	TTY *TTY
@@ -250,15 +260,4 @@ type Listener interface {
 	// Listen listens on address as seen from the target. The network is "tcp"
 	// or "unix". The listener ends with the connection.
 	Listen(ctx context.Context, network, address string) (net.Listener, error)
-}
-
-// Quote turns words into a command line that any POSIX shell splits into the same
-// words. Everything is quoted, since even a plain word can be a reserved one (if)
-// or an assignment (a=b).
-func Quote(words []string) string {
-	quoted := make([]string, len(words))
-	for i, word := range words {
-		quoted[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-	}
-	return strings.Join(quoted, " ")
 }

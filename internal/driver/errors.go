@@ -141,6 +141,11 @@ type Error struct {
 	// RetryAfter is how long to wait before the next attempt, because the server asks for
 	// it or the driver advises it; 0 leaves it to the caller's backoff.
 	RetryAfter time.Duration
+	// MayCureSoon says that a server that is new may be about to accept the credentials.
+	MayCureSoon bool
+	// Leftover is set if the server did not confirm that a command had ended, which then
+	// occupies its channel. It is closed when the server does, or the connection ends.
+	Leftover <-chan struct{}
 	// Err is the inner cause, for logs.
 	Err error
 }

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"k8s.io/streaming/pkg/httpstream"
+	"github.com/moby/spdystream"
 )
 
 // maxReportBytes bounds the text of a Report. The rest of a longer one adds nothing.
@@ -24,7 +24,7 @@ type Conn struct {
 	deadlines
 
 	forwarder         *Forwarder
-	data, errorStream httpstream.Stream
+	data, errorStream *spdystream.Stream
 	// reported is closed when report is complete.
 	reported chan struct{}
 	report   string
@@ -35,15 +35,34 @@ type Conn struct {
 	writeClosed bool
 }
 
-func newConn(forwarder *Forwarder, data, errorStream httpstream.Stream) *Conn {
+func newConn(forwarder *Forwarder, data, errorStream *spdystream.Stream) *Conn {
 	c := &Conn{forwarder: forwarder, data: data, errorStream: errorStream, reported: make(chan struct{})}
 	c.expire = c.abort
-	go func() {
-		defer close(c.reported)
-		text, _ := io.ReadAll(io.LimitReader(errorStream, maxReportBytes))
-		c.report = string(text)
-	}()
+	go c.readReport()
 	return c
+}
+
+// readReport keeps the beginning of what the server reports. It reads on, because the
+// rest would hold back other frames.
+func (c *Conn) readReport() {
+	from := counted{c.errorStream, c.forwarder.guard}
+	text, _ := io.ReadAll(io.LimitReader(from, maxReportBytes))
+	c.report = string(text)
+	close(c.reported)
+	_, _ = io.Copy(io.Discard, from)
+}
+
+// counted is a stream whose guard is told what was read.
+type counted struct {
+	*spdystream.Stream
+
+	guard *guard
+}
+
+func (c counted) Read(p []byte) (int, error) {
+	n, err := c.Stream.Read(p)
+	c.guard.took(n)
+	return n, err
 }
 
 // Read implements net.Conn. It returns io.EOF when the data has ended for any reason:
@@ -51,6 +70,7 @@ func newConn(forwarder *Forwarder, data, errorStream httpstream.Stream) *Conn {
 func (c *Conn) Read(p []byte) (int, error) {
 	n, err := c.data.Read(p)
 	if err == nil || n > 0 {
+		c.forwarder.guard.took(n)
 		return n, nil
 	}
 	switch {
@@ -170,17 +190,9 @@ func (c *Conn) abort() {
 
 // cancel tells the server that its data is not wanted any more. Reset does not, once
 // this side has ended its own direction.
-func (c *Conn) cancel() {
-	if stream, ok := c.data.(interface{ Cancel() error }); ok {
-		_ = stream.Cancel()
-	}
-	_ = c.data.Reset()
-}
+func (c *Conn) cancel() { _, _ = c.data.Cancel(), c.data.Reset() }
 
-func (c *Conn) forget() {
-	_, _ = c.data.Reset(), c.errorStream.Reset()
-	c.forwarder.streams.RemoveStreams(c.data, c.errorStream)
-}
+func (c *Conn) forget() { c.forwarder.drop(c.data, c.errorStream) }
 
 // LocalAddr implements net.Conn. It is that of the socket.
 func (c *Conn) LocalAddr() net.Addr { return c.forwarder.socket.conn.LocalAddr() }

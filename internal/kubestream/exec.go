@@ -116,6 +116,9 @@ func (c *command) dispatch(message []byte) (*metav1.Status, error) {
 	case remotecommand.StreamStdErr:
 		_, err = c.streams.Stderr.Write(data)
 	case remotecommand.StreamErr:
+		if len(data) > maxStatusBytes {
+			return nil, fmt.Errorf("%w: longer than 64 KiB", ErrProtocol)
+		}
 		status := &metav1.Status{}
 		if err := json.Unmarshal(data, status); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrProtocol, err)

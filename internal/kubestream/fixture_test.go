@@ -3,6 +3,8 @@ package kubestream
 import (
 	"bufio"
 	"context"
+	"crypto/sha1" //nolint:gosec // the protocol has it
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -108,3 +110,10 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// acceptKey is what a server must answer to prove that it speaks WebSocket.
+func acceptKey(request *http.Request) string {
+	const guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+	sum := sha1.Sum([]byte(request.Header.Get("Sec-Websocket-Key") + guid)) //nolint:gosec // the protocol has it
+	return base64.StdEncoding.EncodeToString(sum[:])
+}

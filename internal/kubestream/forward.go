@@ -2,18 +2,21 @@ package kubestream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
+	"github.com/moby/spdystream"
 	"k8s.io/apimachinery/pkg/util/portforward"
-	"k8s.io/streaming/pkg/httpstream"
-	"k8s.io/streaming/pkg/httpstream/spdy"
+
+	"github.com/connpool/connpool/internal/spdyframe"
 )
 
 // ForwardProtocol is the subprotocol that a Forwarder speaks.
@@ -23,31 +26,41 @@ const ForwardProtocol = portforward.WebsocketsSPDYTunnelingPortForwardV1
 // use.
 type Forwarder struct {
 	socket  *Socket
-	streams httpstream.Connection
+	guard   *guard
+	streams *spdystream.Connection
 	next    atomic.Int64
 	// single means that the only connection owns the socket.
 	single bool
+
+	mu   sync.Mutex
+	open map[*spdystream.Stream]struct{} // nil when the forwarder is closed
 }
 
 // NewForwarder takes over a socket that was upgraded to ForwardProtocol. If it fails,
 // it cuts the socket.
-func NewForwarder(socket *Socket) (*Forwarder, error) {
-	streams, err := spdy.NewClientConnection(newTunnel(socket))
+func NewForwarder(socket *Socket) (*Forwarder, error) { return newForwarder(socket, false) }
+
+func newForwarder(socket *Socket, single bool) (*Forwarder, error) {
+	guarded := newGuard(newTunnel(socket), single)
+	streams, err := spdystream.NewConnectionWithOptions(guarded, false, spdyframe.Options()...)
 	if err != nil {
+		socket.Cut()
 		return nil, fmt.Errorf("speak SPDY: %w", err)
 	}
-	return &Forwarder{socket: socket, streams: streams}, nil
+	go streams.Serve(spdystream.NoOpStreamHandler) // the guard lets no stream of the server pass
+	return &Forwarder{
+		socket: socket, guard: guarded, streams: streams, single: single, open: map[*spdystream.Stream]struct{}{},
+	}, nil
 }
 
 // DialSingle opens the only connection over a socket, which ends with the connection:
 // when that is closed, or when one of its deadlines passes. If DialSingle fails, it
 // cuts the socket.
 func DialSingle(ctx context.Context, socket *Socket, port string) (*Conn, error) {
-	f, err := NewForwarder(socket)
+	f, err := newForwarder(socket, true)
 	if err != nil {
 		return nil, err
 	}
-	f.single = true
 	conn, err := f.Dial(ctx, port)
 	if err != nil {
 		socket.Cut()
@@ -70,7 +83,7 @@ func (f *Forwarder) Dial(ctx context.Context, port string) (*Conn, error) {
 	opened, abandoned := make(chan result), make(chan struct{})
 	defer close(abandoned)
 	go func() {
-		conn, err := f.open(port) // waits up to 30 s for the server, whatever becomes of the socket
+		conn, err := f.connect(port) // waits up to 30 s for the server
 		select {
 		case opened <- result{conn, err}:
 		case <-abandoned:
@@ -89,22 +102,70 @@ func (f *Forwarder) Dial(ctx context.Context, port string) (*Conn, error) {
 	}
 }
 
-// open opens the two streams of a connection: the one for errors comes first.
-func (f *Forwarder) open(port string) (*Conn, error) {
+// replyTimeout is how long the server may take to accept a stream.
+const replyTimeout = 30 * time.Second
+
+// connect opens the two streams of a connection: the one for errors comes first.
+func (f *Forwarder) connect(port string) (*Conn, error) {
 	header := http.Header{"Port": {port}, "Requestid": {strconv.FormatInt(f.next.Add(1), 10)}, "Streamtype": {"error"}}
-	report, err := f.streams.CreateStream(header)
+	report, err := f.stream(header)
 	if err != nil {
 		return nil, err
 	}
 	_ = report.Close() // this side sends nothing on it
 	header.Set("Streamtype", "data")
-	data, err := f.streams.CreateStream(header)
+	data, err := f.stream(header)
 	if err != nil {
-		_ = report.Reset()
-		f.streams.RemoveStreams(report)
+		f.drop(report)
 		return nil, err
 	}
 	return newConn(f, data, report), nil
+}
+
+func (f *Forwarder) stream(header http.Header) (*spdystream.Stream, error) {
+	stream, err := f.streams.CreateStream(header, nil, false)
+	if err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	closed := f.open == nil
+	if !closed {
+		f.open[stream] = struct{}{}
+	}
+	f.mu.Unlock()
+	if closed {
+		_ = stream.Reset()
+		return nil, ErrClosed
+	}
+	if err := f.wait(stream); err != nil {
+		f.drop(stream)
+		return nil, err
+	}
+	return stream, nil
+}
+
+// wait waits for the server's reply. The library does not notice the end of the
+// connection meanwhile, so this looks for it.
+func (f *Forwarder) wait(stream *spdystream.Stream) error {
+	for end := time.Now().Add(replyTimeout); ; {
+		err := stream.WaitTimeout(replyTimeout / 100)
+		switch {
+		case !errors.Is(err, spdystream.ErrTimeout), time.Now().After(end):
+			return err
+		case f.Lost():
+			return ErrClosed
+		}
+	}
+}
+
+// drop ends streams in both directions and forgets them.
+func (f *Forwarder) drop(streams ...*spdystream.Stream) {
+	for _, stream := range streams {
+		_ = stream.Reset()
+		f.mu.Lock()
+		delete(f.open, stream)
+		f.mu.Unlock()
+	}
 }
 
 // Done is closed when the connection to the server is lost or closed.
@@ -124,6 +185,13 @@ func (f *Forwarder) Lost() bool {
 func (f *Forwarder) Close() {
 	// The last frames are written at once or not at all.
 	defer time.AfterFunc(lastWords, f.socket.Cut).Stop()
+	f.mu.Lock()
+	open := f.open
+	f.open = nil
+	f.mu.Unlock()
+	for stream := range open {
+		_ = stream.Reset() // the library waits for the end of every stream
+	}
 	_ = f.streams.Close()
 }
 

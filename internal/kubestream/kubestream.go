@@ -51,6 +51,9 @@ var (
 	ErrSilent = errors.New("the server gave no sign of life")
 	// ErrSubprotocol means that the server upgraded to a protocol that was not asked for.
 	ErrSubprotocol = errors.New("the server chose another protocol")
+	// ErrExtension means that the server compresses, which was not asked for. The
+	// WebSocket library would unfold a mebibyte to a gigabyte.
+	ErrExtension = errors.New("the server chose a WebSocket extension that was not asked for")
 	// ErrProtocol means that the server sent a status that cannot be read.
 	ErrProtocol = errors.New("unreadable status")
 	// ErrInput means that the caller's Stdin failed. The end of the input was not sent.
@@ -66,6 +69,8 @@ const (
 	frameBytes = 32 << 10
 	// maxMessageBytes bounds a message of the server, which sends a few dozen KiB.
 	maxMessageBytes = 1 << 20
+	// maxStatusBytes bounds the status of a command. Kubelets send a sentence.
+	maxStatusBytes = 64 << 10
 	// lastWords is how long the end of a stream waits for the other side.
 	lastWords = time.Second
 )

@@ -67,6 +67,9 @@ func Upgrade(
 	case !slices.Contains(dialer.Subprotocols, conn.Subprotocol()):
 		closeAtOnce(wire)
 		return nil, nil, fmt.Errorf("%w: %q", ErrSubprotocol, conn.Subprotocol())
+	case response.Header.Get("Sec-Websocket-Extensions") != "":
+		closeAtOnce(wire)
+		return nil, nil, ErrExtension
 	}
 	return newSocket(conn, wire, heartbeat), response, nil
 }
@@ -104,7 +107,7 @@ func (s *Socket) next(message *bytes.Buffer) error {
 	message.Reset()
 	_, reader, err := s.conn.NextReader()
 	if err == nil {
-		_, err = message.ReadFrom(reader)
+		_, err = message.ReadFrom(reader) // SetReadLimit bounds it
 	}
 	if err != nil && s.silent.Load() {
 		return fmt.Errorf("%w for %s", ErrSilent, s.heartbeat.Patience)

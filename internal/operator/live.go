@@ -28,12 +28,12 @@ import (
 
 // LiveOptions are the settings of the live API; their flags say what they mean.
 type LiveOptions struct {
-	Address                        string
-	CertFile, KeyFile              string
-	Service, Namespace             string
-	Advertise                      string
-	StreamsPerUser, StreamsPerPool int
-	AuditCommands                  bool
+	Address            string
+	CertFile, KeyFile  string
+	Service, Namespace string
+	Advertise          string
+	Limits             use.Limits // but for Memory, which the process has
+	AuditCommands      bool
 }
 
 func (o *LiveOptions) register(flags *flag.FlagSet) {
@@ -46,11 +46,23 @@ func (o *LiveOptions) register(flags *flag.FlagSet) {
 		"namespace of that Service and of the certificates; POD_NAMESPACE when empty")
 	flags.StringVar(&o.Advertise, "live-advertise-address", os.Getenv("POD_IP"),
 		"IP at which this replica is found while it holds the connections; POD_IP when empty; without either it is not published")
-	flags.IntVar(&o.StreamsPerUser, "max-streams-per-user", 2000,
-		"uses of one user at the same time: commands, sessions, proxied requests, each connection through a port-forward; 0 for no bound")
-	flags.IntVar(&o.StreamsPerPool, "max-streams-per-pool", 2000,
-		"uses of one pool at the same time, counted in the same way; 0 for no bound")
+	o.registerLimits(flags)
 	flags.BoolVar(&o.AuditCommands, "audit-commands", false, "put the words of commands into audit lines; they may hold secrets")
+}
+
+func (o *LiveOptions) registerLimits(flags *flag.FlagSet) {
+	l := &o.Limits
+	flags.IntVar(&l.Streams, "max-streams", 4000,
+		"uses of all users at the same time: commands, sessions, proxied requests, port-forwards; 0 for no bound")
+	flags.IntVar(&l.StreamsPerUser, "max-streams-per-user", 2000, "uses of one user at the same time; 0 for no bound")
+	flags.IntVar(&l.StreamsPerPool, "max-streams-per-pool", 2000, "uses of one pool at the same time; 0 for no bound")
+	flags.IntVar(&l.Forwards, "max-forwarded-connections", 400,
+		"connections through the port-forwards of all users at the same time, each of which can hold 2 MiB; 0 for no bound")
+	flags.IntVar(&l.ForwardsPerUser, "max-forwarded-connections-per-user", 100,
+		"connections through the port-forwards of one user at the same time; 0 for no bound")
+	flags.Float64Var(&l.NamespaceShare, "namespace-share", use.DefaultNamespaceShare,
+		"part of --max-streams, of --max-forwarded-connections and of the memory for requests that each namespace has for itself; "+
+			"it gets more while half of the whole is free")
 }
 
 // off reports whether the live API is turned off.
@@ -66,8 +78,18 @@ func (o *LiveOptions) validate() error {
 		return errors.New("--tls-cert-file and --tls-private-key-file must be in one directory")
 	case o.CertFile == "" && o.Namespace == "":
 		return errors.New("--live-namespace must name the namespace of the operator's Service, where its certificates are kept")
-	case o.StreamsPerUser < 0 || o.StreamsPerPool < 0:
-		return errors.New("--max-streams-per-user and --max-streams-per-pool must not be negative")
+	}
+	return validateLimits(&o.Limits)
+}
+
+func validateLimits(l *use.Limits) error {
+	switch {
+	case min(l.Streams, l.StreamsPerUser, l.StreamsPerPool) < 0:
+		return errors.New("--max-streams, --max-streams-per-user and --max-streams-per-pool must not be negative")
+	case min(l.Forwards, l.ForwardsPerUser) < 0:
+		return errors.New("--max-forwarded-connections and --max-forwarded-connections-per-user must not be negative")
+	case l.NamespaceShare <= 0 || l.NamespaceShare > 1:
+		return errors.New("--namespace-share must be more than 0 and at most 1, such as 0.125 for an eighth")
 	}
 	return nil
 }
@@ -119,6 +141,7 @@ func serveMetricsWith(c servingCertificate, metrics *metricsserver.Options) {
 // liveAPI is the live API of this replica. Every replica serves it.
 type liveAPI struct {
 	serve       func(context.Context) error // runs the API server
+	relieve     func(context.Context)       // keeps its memory bounded; nil without a limit
 	waitForUses func(context.Context) error // cuts them when the context ends
 	// serving is done when nothing listens any more and every answer is sent.
 	serving sync.WaitGroup
@@ -133,7 +156,14 @@ func (l *liveAPI) NeedLeaderElection() bool { return false }
 // shell open.
 func (l *liveAPI) Start(ctx context.Context) error {
 	failed := make(chan error, 1)
-	l.serving.Go(func() { failed <- l.serve(ctx) })
+	relieving, stop := context.WithCancel(context.WithoutCancel(ctx)) // uses go on when ctx ends
+	l.serving.Go(func() {
+		defer stop()
+		failed <- l.serve(ctx)
+	})
+	if l.relieve != nil {
+		go l.relieve(relieving)
+	}
 	select {
 	case err := <-failed:
 		return err
@@ -185,7 +215,7 @@ func (op *Operator) addLiveAPI(ctx context.Context, certificate servingCertifica
 }
 
 func (op *Operator) newLiveAPI(ctx context.Context, listener net.Listener, certificate servingCertificate) (*liveAPI, error) {
-	o, audit := op.options, op.manager.GetLogger().WithName("audit")
+	o, audit := op.options, op.manager.GetLogger().WithName(auditLogger)
 	config, err := apiserver.Options{
 		Listener: listener, Certificate: certificate, Cluster: op.manager.GetConfig(),
 		Audit: audit, Version: o.Version, ShutdownTimeout: o.DrainTimeout,
@@ -193,18 +223,25 @@ func (op *Operator) newLiveAPI(ctx context.Context, listener net.Listener, certi
 	if err != nil {
 		return nil, err
 	}
+	limits := o.Live.Limits
+	limits.Memory = memoryLimit()
 	uses := registry.New(op.pools, o.Replica, use.Config{
 		Objects:       objects{op.manager.GetClient()},
 		Authorizer:    config.Authorizer(),
 		Audit:         audit,
 		AuditCommands: o.Live.AuditCommands,
-		Limits:        use.Limits{StreamsPerUser: o.Live.StreamsPerUser, StreamsPerPool: o.Live.StreamsPerPool},
+		Limits:        limits,
 	})
 	server, err := config.New(uses.Storage())
 	if err != nil {
 		return nil, err
 	}
-	return &liveAPI{serve: server.Run, waitForUses: uses.Wait}, nil
+	served := &liveAPI{serve: server.Run, waitForUses: uses.Wait}
+	if limits.Memory > 0 {
+		memory := &relief{limit: limits.Memory, relieve: uses.Relieve, log: op.manager.GetLogger().WithName("memory")}
+		served.relieve = memory.run
+	}
+	return served, nil
 }
 
 // publish adds to the manager what points the Service at this replica, and the port

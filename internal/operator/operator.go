@@ -24,6 +24,7 @@ import (
 	"os"
 	"runtime/debug"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -51,6 +52,9 @@ const (
 // Go's default of 100 would keep about 20 KiB more for each of them resident.
 const gcPercent = 50
 
+// auditLogger is the name of the logger of all audit lines.
+const auditLogger = "audit"
+
 // Operator is an operator that can be run once.
 type Operator struct {
 	options Options
@@ -65,6 +69,8 @@ func Run(ctx context.Context, o Options, drivers connectiontarget.Drivers) error
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
+	// A cgroup that cannot be read is like none: requests are then bounded for 2 GiB.
+	_, _ = memlimit.Set()
 	cluster, err := clientcmd.BuildConfigFromFlags("", o.Kubeconfig)
 	if err != nil {
 		return fmt.Errorf("find the cluster: %w; name a kubeconfig with --kubeconfig, or run in a pod", err)
@@ -135,6 +141,7 @@ func (op *Operator) addControllers(ctx context.Context, drivers connectiontarget
 		Pools:   op.pools,
 		Drivers: drivers,
 		Replica: op.options.Replica,
+		Audit:   op.manager.GetLogger().WithName(auditLogger),
 		Writer:  connectiontarget.NewWriter(client, recorder, status.NewPace[v1alpha1.ConnectionTargetStatus](budget)),
 	}
 	if err := targets.SetupWithManager(ctx, op.manager); err != nil {

@@ -33,6 +33,8 @@ func TestBadFlagsAreRefusedWithTheNextStep(t *testing.T) {
 		"a key in another directory":         {[]string{"--tls-cert-file=/a/tls.crt", "--tls-private-key-file=/b/tls.key"}, "one directory"},
 		"no namespace for own certificates":  {[]string{"--live-namespace="}, "--live-namespace"},
 		"a negative number of streams":       {[]string{"--live-namespace=x", "--max-streams-per-pool=-1"}, "--max-streams-per-pool"},
+		"a negative number of forwards":      {[]string{"--live-namespace=x", "--max-forwarded-connections=-1"}, "--max-forwarded-connections"},
+		"a share that is a percentage":       {[]string{"--live-namespace=x", "--namespace-share=12.5"}, "0.125"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -9,7 +9,8 @@ import (
 	"github.com/connpool/connpool/internal/reach"
 )
 
-// Lease is the right to use one connection until Release, Discard or Narrow.
+// Lease is the right to use one connection, until Return or a method of the lease
+// gives it back.
 type Lease struct {
 	*connpool.Lease[*reach.Conn]
 	Target Ref
@@ -100,7 +101,7 @@ func (s *Set) execOnce(ctx context.Context, lease Lease, command driver.Command,
 
 // Return ends a lease after what was done with it has ended with err: a connection
 // that may be to blame gives its slot to others only after it has proved that it
-// still serves.
+// still serves, and not if a leftover occupies it.
 func (s *Set) Return(lease Lease, err error) {
 	switch {
 	case err == nil:
@@ -108,6 +109,6 @@ func (s *Set) Return(lease Lease, err error) {
 	case reach.SessionRefused(err):
 		lease.Narrow()
 	default:
-		reach.ReleaseProven(lease.Lease)
+		reach.ReleaseProven(lease.Lease, err)
 	}
 }

@@ -144,13 +144,17 @@ func (m *member) examine(ctx context.Context, c *reach.Conn) {
 	if len(command) == 0 {
 		return
 	}
-	m.pool.Hold(c, func() {
+	m.pool.Hold(c, func() (leftover <-chan struct{}) {
 		c.Examined = time.Now()
 		failure := runHealthCommand(ctx, c.Conn, command)
+		if classified, ok := driver.Classified(failure); ok {
+			leftover = classified.Leftover
+		}
 		if c.Context().Err() != nil || errors.Is(ctx.Err(), context.Canceled) || reach.SessionRefused(failure) {
-			return // nothing was learned of the target
+			return leftover // nothing was learned of the target
 		}
 		m.recordCommandHealth(c.Dialer, failure)
+		return leftover
 	})
 }
 

@@ -14,6 +14,9 @@ type Observation struct {
 	// ServerVersion is what the server calls itself; empty before the first
 	// connection.
 	ServerVersion string
+	// Warning says without which part of its access the target is dialed, such as a line
+	// of its pinned keys; empty if with all.
+	Warning string
 	// Pools that have the target, in no particular order.
 	Pools []PoolObservation
 	// JumpHost is the connections by which the target is the jump host of others,

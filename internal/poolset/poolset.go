@@ -86,7 +86,7 @@ func (s *Set) Remove(uid string) {
 func (s *Set) Observe(uid string) (o Observation, ok bool) {
 	ref, pool := s.network.JumpHost(uid)
 	if pool != nil {
-		o.JumpHost, o.ServerVersion = observeJumpHost(ref, pool), pool.ServerVersion()
+		o.JumpHost, o.ServerVersion, o.Warning = observeJumpHost(ref, pool), pool.ServerVersion(), pool.Warning()
 	}
 	s.roster.mu.RLock()
 	defer s.roster.mu.RUnlock()
@@ -97,6 +97,7 @@ func (s *Set) Observe(uid string) (o Observation, ok bool) {
 	for _, m := range t.members {
 		o.Pools = append(o.Pools, m.observation(t.kind))
 		o.ServerVersion = cmp.Or(m.pool.ServerVersion(), o.ServerVersion)
+		o.Warning = cmp.Or(m.pool.Warning(), o.Warning)
 	}
 	return o, true
 }

@@ -23,6 +23,9 @@ type breaker struct {
 	trial *trial
 	// open is why dials are refused, and until when.
 	open refusal
+	// early counts the early attempts after refusals; all are spent once a dial has
+	// succeeded.
+	early int
 }
 
 // trial is a dial that others wait for.
@@ -47,6 +50,13 @@ func IsShared(err error) bool {
 // openFor is how long a failure that only a change can cure is not tried again:
 // one bad key must not get the whole cluster penalized.
 const openFor = 5 * time.Minute
+
+// earlyAttempts are the waits after which credentials are offered again that a server
+// has refused and has not accepted before: its users may be made while it boots. With
+// these and openFor a server sees at most four failed logins in ten minutes, fewer than
+// fail2ban takes for an attack (five), and never two within the five seconds by which
+// OpenSSH's PerSourcePenalties punish each.
+var earlyAttempts = []time.Duration{15 * time.Second, time.Minute}
 
 // enter returns the trial that the caller must run, or nil if the breaker is
 // closed. Its error is that of ctx, or a *sharedError. A caller that got no error
@@ -79,12 +89,14 @@ func (b *breaker) enter(ctx context.Context) (*trial, error) {
 	}
 }
 
-// leave takes the result of a dial. A dial that failed because ctx ended proves
-// nothing: one of the callers that wait for its trial makes the next.
-func (b *breaker) leave(ctx context.Context, mine *trial, err error) {
+// leave takes the result of a dial, and returns it with the wait until the next if that
+// is an early one. A dial that failed because ctx ended proves nothing: one of the
+// callers that wait for its trial makes the next.
+func (b *breaker) leave(ctx context.Context, mine *trial, err error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err == nil || ctx.Err() == nil {
+		err = b.hasten(err)
 		b.closed = err == nil
 		b.open = refusalAfter(err)
 		if mine != nil {
@@ -95,6 +107,22 @@ func (b *breaker) leave(ctx context.Context, mine *trial, err error) {
 		b.trial = nil
 		close(mine.done)
 	}
+	return err
+}
+
+// hasten returns the result of a dial, with a wait if the next is an early attempt.
+func (b *breaker) hasten(err error) error {
+	if err == nil {
+		b.early = len(earlyAttempts)
+		return nil
+	}
+	failure, ok := driver.Classified(err)
+	if !ok || !failure.MayCureSoon || failure.RetryAfter > 0 || b.early >= len(earlyAttempts) {
+		return err
+	}
+	failure.RetryAfter = earlyAttempts[b.early]
+	b.early++
+	return failure
 }
 
 // forgive allows the next dial or trial at once. A closed breaker stays closed.

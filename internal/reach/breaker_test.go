@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/connpool/connpool/internal/driver"
 )
 
@@ -34,7 +36,7 @@ func (a *attempt) run(ctx context.Context, b *breaker) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { b.leave(ctx, mine, err) }()
+	defer func() { _ = b.leave(ctx, mine, err) }()
 	a.began = true
 	select {
 	case err := <-a.answer:
@@ -85,6 +87,48 @@ func TestAClosedBreakerLetsDialsPassFreely(t *testing.T) {
 		waiting.answer <- nil
 		another.answer <- nil
 	})
+}
+
+// TestARefusedKeyGetsFewEarlyAttempts stays below what fail2ban takes for an attack: five
+// failed logins within ten minutes.
+func TestARefusedKeyGetsFewEarlyAttempts(t *testing.T) {
+	fresh := &driver.Error{Reason: driver.AuthenticationFailed, MayCureSoon: true, Message: "refused"}
+	for name, tc := range map[string]struct {
+		accepted bool
+		want     []time.Duration // the waits between attempts in the first half hour
+	}{
+		"a server that has never accepted it": {false, []time.Duration{15 * time.Second, time.Minute, openFor, openFor, openFor, openFor, openFor}},
+		"a server that accepted it before":    {true, []time.Duration{openFor, openFor, openFor, openFor, openFor, openFor}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := &breaker{}
+				if tc.accepted {
+					_ = b.leave(t.Context(), nil, nil)
+				}
+				var waits []time.Duration
+				for begin := time.Now(); time.Since(begin) < 27*time.Minute; {
+					_, err := b.enter(t.Context())
+					if err == nil {
+						err = b.leave(t.Context(), nil, fresh)
+					}
+					wait := max(driver.AsError(err).RetryAfter, 0)
+					if wait == 0 {
+						wait = openFor
+					}
+					waits = append(waits, wait)
+					b.trial = nil
+					time.Sleep(wait)
+				}
+				if diff := cmp.Diff(tc.want, waits[:len(tc.want)]); diff != "" {
+					t.Errorf("waits (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+	if fresh.RetryAfter != 0 {
+		t.Error("the driver's error was changed")
+	}
 }
 
 func TestABreakerNeedsATrialAgainAfterAFailure(t *testing.T) {

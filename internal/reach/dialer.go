@@ -11,7 +11,8 @@ import (
 
 const (
 	// dialTimeout bounds one dial once it may start. The drivers bound each stage
-	// by themselves; this is the bound of all stages together.
+	// by themselves; this is the bound of all stages together. Two stages have the
+	// bound of the endpoint's LoginTimeout, which comes on top.
 	dialTimeout = time.Minute
 	// maxRestarts bounds how often one dial begins anew because its jump host had
 	// no room when its turn had come.
@@ -65,6 +66,21 @@ func (d *Dialer) Prepare() error {
 	return err
 }
 
+// Warning says without which part of its access d dials; empty if with all, and before
+// it is prepared.
+func (d *Dialer) Warning() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return warningOf(d.prepared)
+}
+
+func warningOf(prepared driver.Dialer) string {
+	if warner, ok := prepared.(driver.Warner); ok {
+		return warner.Warning()
+	}
+	return ""
+}
+
 // Dial makes one connection: once the breaker lets it, the jump host is connected,
 // the budget has a place, and the server is not throttled.
 func (d *Dialer) Dial(ctx context.Context) (driver.Conn, error) {
@@ -76,8 +92,7 @@ func (d *Dialer) Dial(ctx context.Context) (driver.Conn, error) {
 		return nil, err
 	}
 	made, err := d.version.dialInTurn(ctx, d.prepared)
-	d.version.breaker.leave(ctx, mine, err)
-	return made, err
+	return made, d.version.breaker.leave(ctx, mine, err)
 }
 
 // dialInTurn makes one connection when it is its turn.
@@ -91,7 +106,7 @@ func (v *Version) dialInTurn(ctx context.Context, prepared driver.Dialer) (drive
 			done(context.Canceled) // nothing was dialed
 			return nil, err
 		}
-		made, err := dialWithin(ctx, prepared)
+		made, err := v.dialWithin(ctx, prepared)
 		v.throttles.learn(v.server(), err)
 		if restarts < maxRestarts && errors.Is(err, errNoRoom) {
 			done(context.Canceled) // nothing was learned of the target
@@ -112,8 +127,8 @@ func (v *Version) admit(ctx context.Context) (done func(result error), err error
 	return v.budget.Admit(ctx, v.host(), v.jumpHost())
 }
 
-func dialWithin(ctx context.Context, prepared driver.Dialer) (driver.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+func (v *Version) dialWithin(ctx context.Context, prepared driver.Dialer) (driver.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout+2*v.access.Endpoint.LoginTimeout)
 	defer cancel()
 	return prepared.Dial(ctx)
 }
@@ -131,12 +146,16 @@ func (v *Version) DialAside(
 	if err != nil {
 		return nil, err
 	}
-	passed(driver.StagePrepare, "the credentials and the pinned identity can be used")
+	found := "the credentials and the pinned identity can be used"
+	if warning := warningOf(prepared); warning != "" {
+		found = driver.Sanitize(found + "; " + warning)
+	}
+	passed(driver.StagePrepare, found)
 	done, err := v.admit(ctx)
 	if err != nil {
 		return nil, err
 	}
-	made, err := dialWithin(ctx, prepared)
+	made, err := v.dialWithin(ctx, prepared)
 	if err != nil {
 		done(context.Canceled) // which tells the budget nothing
 		return nil, err

@@ -75,7 +75,7 @@ func (t tunnel) open(
 		case driver.AsError(err).Reason == driver.Timeout:
 			// The jump host may be to blame. Then it must not keep other callers
 			// waiting until its keepalive notices.
-			ReleaseProven(held)
+			ReleaseProven(held, err)
 		default:
 			held.Release()
 		}

@@ -156,6 +156,9 @@ func (p *Pool) Retry() {
 	p.Pool.Retry()
 }
 
+// Warning is that of the dialer.
+func (p *Pool) Warning() string { return p.dialer.Load().Warning() }
+
 // ServerVersion is what the server of the newest connection calls itself; empty
 // before the first connection.
 func (p *Pool) ServerVersion() string {
@@ -222,19 +225,23 @@ func (p *Pool) dropImpostor(d *Dialer, err error) {
 	}
 }
 
-// ReleaseProven gives a lease back whose connection may be to blame for what went
-// wrong: as soon as the connection has answered, for which the caller does not
-// wait, or else as broken.
-func ReleaseProven(lease *Lease) {
+// ReleaseProven gives a lease back whose connection may be to blame for the error: as
+// soon as the connection has answered, for which the caller does not wait, or else as
+// broken. If the error tells of a leftover, its slot stays taken.
+func ReleaseProven(lease *Lease, err error) {
+	leftover := driver.AsError(err).Leftover
 	conn := lease.Conn()
 	proving := conn.Context().Err() == nil && conn.pool.background.Go(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, proofTimeout)
 		defer cancel()
-		if err := conn.Probe(ctx); err != nil && !SessionRefused(err) {
+		switch err := conn.Probe(ctx); {
+		case err != nil && !SessionRefused(err):
 			lease.Discard()
-			return
+		case leftover != nil:
+			lease.LeaveBehind(leftover)
+		default:
+			lease.Release()
 		}
-		lease.Release()
 	})
 	if !proving {
 		lease.Discard()

@@ -51,7 +51,7 @@ func New(pools *poolset.Set, replica string, config use.Config) *Registry {
 	}
 	config.Pools = pools
 	gate := use.NewGate(config)
-	return &Registry{pools: pools, replica: replica, gate: gate, commands: exec.NewCommands(), sessions: session.New(gate)}
+	return &Registry{pools: pools, replica: replica, gate: gate, commands: exec.NewCommands(gate.Memory), sessions: session.New(gate)}
 }
 
 // Storage returns the resources by their paths.
@@ -86,6 +86,10 @@ func (r *Registry) Wait(ctx context.Context) error {
 	<-r.gate.Idle()
 	return ctx.Err()
 }
+
+// Relieve frees about that many bytes by cutting outputs that clients do not read, and
+// returns how many outputs it has cut.
+func (r *Registry) Relieve(bytes int64) int { return r.gate.Relieve(bytes) }
 
 // subresourceParent is the parent of subresources; its objects are custom resources.
 type subresourceParent struct {

@@ -141,11 +141,11 @@ func (s *Shell) idle(exited bool) {
 // ended says that a command was not started, or may have run, because the session
 // ended.
 func ended(why *driver.Error, started bool) *driver.Error {
-	stage := driver.StageSession
+	stage, fate := driver.StageSession, ""
 	if started {
-		stage = driver.StageRun
+		stage, fate = driver.StageRun, "; the command may still run"
 	}
-	end := driver.Errorf(why.Reason, stage, "the session has ended: %s; create another one", why.Message).Because(why)
+	end := driver.Errorf(why.Reason, stage, "the session has ended: %s%s; create another one", why.Message, fate).Because(why)
 	end.Started = started
 	return end
 }

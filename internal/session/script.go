@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/shellquote"
 )
 
 // preamble copies the shell's own stdout and stderr to the descriptors that the
@@ -51,7 +52,7 @@ func script(n nonce, command string) string {
 	halves := strings.NewReplacer("LEFT", n.left, "RIGHT", n.right)
 	return halves.Replace(`
 { { \unset -f command; \command printf '%s%s+\n' LEFT RIGHT >&8; \command printf '%s%s+\n' LEFT RIGHT >&9; } >/dev/null 2>&1
-{ \command eval `) + driver.Quote([]string{command + "\n"}) + halves.Replace(`
+{ \command eval `) + shellquote.Words([]string{command + "\n"}) + halves.Replace(`
 } </dev/null >&8 2>&9 8>&- 9>&-
 { connpool_status=$?; \unset -f command; \command printf '%s%s-%s\n' LEFT RIGHT "$connpool_status" >&8
 \command printf '%s%s-\n' LEFT RIGHT >&9; \unset connpool_status; } >/dev/null 2>&1; }
@@ -65,7 +66,7 @@ func assignments(env map[string]string) string {
 	}
 	exports := make([]string, 0, len(env))
 	for _, name := range slices.Sorted(maps.Keys(env)) {
-		exports = append(exports, `\command export `+name+"="+driver.Quote([]string{env[name]}))
+		exports = append(exports, `\command export `+name+"="+shellquote.Words([]string{env[name]}))
 	}
 	return strings.Join(exports, " &&\n")
 }
@@ -74,7 +75,7 @@ func assignments(env map[string]string) string {
 func commandLine(command driver.Command) (string, error) {
 	line := command.Shell
 	if len(command.Argv) > 0 {
-		line = driver.Quote(command.Argv)
+		line = shellquote.Words(command.Argv)
 	}
 	switch {
 	case command.Subsystem != "" || command.TTY != nil || len(command.Env) > 0 || command.Place != (driver.Place{}):

@@ -2,20 +2,23 @@ package session_test
 
 import (
 	"bytes"
+	"context"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/ssh"
+	"github.com/connpool/connpool/internal/session"
 	"github.com/connpool/connpool/test/openssh"
 )
 
 // dialSSH starts a real sshd and connects to it.
-func dialSSH(t testing.TB) (driver.Conn, *openssh.Server) {
+func dialSSH(t testing.TB, config ...string) (driver.Conn, *openssh.Server) {
 	t.Helper()
-	server, err := openssh.Start(t.Context(), openssh.Options{Dir: t.TempDir()})
+	server, err := openssh.Start(t.Context(), openssh.Options{Dir: t.TempDir(), Config: config})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,4 +86,36 @@ func BenchmarkCommandOverSSH(b *testing.B) {
 			}
 		}
 	})
+}
+
+// sshd signals no forced command, as it signals none of root.
+func TestASessionWhoseCommandCannotBeEndedLeavesItBehind(t *testing.T) {
+	ends := map[string]func(*session.Shell, context.CancelFunc){
+		"when its caller leaves": func(_ *session.Shell, leave context.CancelFunc) { leave() },
+		"when it is deleted": func(shell *session.Shell, _ context.CancelFunc) {
+			shell.End(&driver.Error{Reason: "Deleted", Message: "a user deleted it"})
+		},
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			conn, server := dialSSH(t, `ForceCommand sh -c "$SSH_ORIGINAL_COMMAND"`)
+			shell := start(t, conn.(driver.Execer), nil)
+			ctx, leave := context.WithCancel(t.Context())
+			defer leave()
+			go func() {
+				awaitFile(t, server.Dir+"/started")
+				end(shell, leave)
+			}()
+			_, err := shell.Run(ctx, driver.Command{Shell: "cd " + server.Dir + "; : >started; while [ -e started ]; do sleep 0.1; done"}, nil, nil)
+			if driver.OutcomeOf(err) != driver.Unknown || !strings.Contains(err.Error(), "may still run") {
+				t.Error(err)
+			}
+			leftover := driver.AsError(shell.Failure()).Leftover
+			if leftover == nil {
+				t.Fatal("nothing tells that the command occupies its channel")
+			}
+			_ = os.Remove(server.Dir + "/started")
+			<-leftover
+		})
+	}
 }

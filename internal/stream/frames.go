@@ -5,19 +5,14 @@ import (
 	"errors"
 	"io"
 	"sync"
+
+	"github.com/connpool/connpool/internal/spdyframe"
 )
 
-// maxFrame is the longest SPDY frame that a client may send. The library would accept
-// frames of 16 MiB and queue 50 of them. Stock clients send 32 KiB.
-const maxFrame = 128 << 10
-
-var (
-	errFrameTooLong = errors.New("the client sent a SPDY frame of more than 128 KiB")
-	errStreamOrder  = errors.New("the client opened SPDY streams out of order")
-)
+var errStreamOrder = errors.New("the client opened SPDY streams out of order")
 
 // frameBuffers lends the buffers in which outgoing frames gather.
-var frameBuffers = sync.Pool{New: func() any { return new(make([]byte, 0, maxMessage+frameHeader)) }}
+var frameBuffers = sync.Pool{New: func() any { return new(make([]byte, 0, maxMessage+spdyframe.HeaderBytes)) }}
 
 // frames is the transport that the SPDY library uses. It sends each frame in one
 // piece, which the library writes in three. Each piece is a system call, a TLS record
@@ -32,7 +27,7 @@ type frames struct {
 
 	reader  io.Reader
 	writer  io.Writer
-	in, out frameCursor
+	in, out spdyframe.Cursor
 	pending *[]byte
 	// nextStream is the lowest number that the client may give to its next stream.
 	nextStream uint32
@@ -45,23 +40,24 @@ type frames struct {
 
 func (f *frames) Read(p []byte) (int, error) {
 	n, err := f.reader.Read(p)
-	if err := f.in.advance(p[:n], f.inspect); err != nil {
+	if err := f.in.Advance(p[:n], f.inspect); err != nil {
 		return 0, err
 	}
 	return n, err
 }
 
-// inspect checks a control frame of the client by its first word.
-func (f *frames) inspect(kind uint16, word uint32) error {
-	switch kind {
-	case frameSynStream:
-		if word < f.nextStream {
-			return errStreamOrder
-		}
-		f.nextStream = word + 2
-	case framePing:
-		f.ponged(word)
+// inspect checks a frame of the client.
+func (f *frames) inspect(frame spdyframe.Frame) error {
+	if frame.Kind == spdyframe.Ping {
+		f.ponged(frame.Word)
 	}
+	if frame.Kind != spdyframe.SynStream {
+		return nil
+	}
+	if frame.Word < f.nextStream {
+		return errStreamOrder
+	}
+	f.nextStream = frame.Word + 2
 	return nil
 }
 
@@ -72,8 +68,8 @@ func (f *frames) Write(p []byte) (int, error) {
 		f.pending, _ = frameBuffers.Get().(*[]byte)
 	}
 	*f.pending = append(*f.pending, p...)
-	_ = f.out.advance(p, nil)
-	if f.out.have > 0 { // the frame is not complete
+	_ = f.out.Advance(p, nil)
+	if !f.out.Between() {
 		return len(p), nil
 	}
 	err := f.send(*f.pending)
@@ -88,7 +84,7 @@ func (f *frames) Write(p []byte) (int, error) {
 
 // ping sends a ping, whose id must be even.
 func (f *frames) ping(id uint32) error {
-	return f.send(binary.BigEndian.AppendUint32([]byte{0x80, 3, 0, framePing, 0, 0, 0, 4}, id))
+	return f.send(binary.BigEndian.AppendUint32([]byte{0x80, 3, 0, byte(spdyframe.Ping), 0, 0, 0, 4}, id))
 }
 
 func (f *frames) send(frame []byte) error {
@@ -96,56 +92,4 @@ func (f *frames) send(frame []byte) error {
 	defer f.writing.Unlock()
 	_, err := f.writer.Write(frame)
 	return err
-}
-
-// The kinds of control frames that inspect looks at.
-const (
-	frameSynStream = 1
-	framePing      = 6
-)
-
-const (
-	frameHeader = 8
-	frameWord   = 4
-)
-
-// frameCursor follows the boundaries of frames in a stream of bytes. The last three
-// bytes of a frame's header are the length of what follows it.
-type frameCursor struct {
-	head [frameHeader + frameWord]byte
-	have int // of head; 0 between two frames
-	left int
-}
-
-// advance moves the cursor over p. It calls inspect, if that is not nil, with the first
-// word of each control frame. It fails at a frame that is too long, and when inspect
-// does.
-func (c *frameCursor) advance(p []byte, inspect func(kind uint16, word uint32) error) error {
-	for len(p) > 0 {
-		if c.have < frameHeader {
-			n := copy(c.head[c.have:frameHeader], p)
-			c.have += n
-			p = p[n:]
-			if c.have < frameHeader {
-				return nil
-			}
-			if c.left = int(binary.BigEndian.Uint32(c.head[4:]) & 0xffffff); c.left > maxFrame {
-				return errFrameTooLong
-			}
-		}
-		n := min(c.left, len(p))
-		before := c.have
-		c.have += copy(c.head[c.have:], p[:n])
-		c.left -= n
-		p = p[n:]
-		if before < len(c.head) && c.have == len(c.head) && inspect != nil && c.head[0]&0x80 != 0 { // a control frame
-			if err := inspect(binary.BigEndian.Uint16(c.head[2:]), binary.BigEndian.Uint32(c.head[frameHeader:])&0x7fffffff); err != nil {
-				return err
-			}
-		}
-		if c.left == 0 {
-			c.have = 0
-		}
-	}
-	return nil
 }

@@ -161,7 +161,10 @@ func (f *forwards) connect(conn *spdyConn, id string, pair *streamPair) {
 	ctx, cancel := endWith(f.ctx, conn.running)
 	defer cancel()
 	data := spdyStream{conn, pair.data}
-	client := side{in: data, out: data, problems: spdyStream{conn, pair.error}, ended: func() { _ = pair.data.Close() }}
+	client := side{
+		in: data, out: data, problems: spdyStream{conn, pair.error},
+		reported: func() { _ = pair.error.Close() }, ended: func() { _ = pair.data.Close() },
+	}
 	select {
 	case f.connected <- struct{}{}:
 		defer func() { <-f.connected }()

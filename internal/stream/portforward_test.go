@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
 	"k8s.io/client-go/tools/portforward"
@@ -219,23 +220,35 @@ func (lateRefusal) Read([]byte) (int, error) {
 func (lateRefusal) Write(p []byte) (int, error) { return len(p), nil }
 func (lateRefusal) Close() error                { return nil }
 
+// The client reads the whole message although it keeps its own direction open.
 func TestATargetThatRefusesLateIsExplained(t *testing.T) {
 	for name, newDialer := range forwardDialers {
-		t.Run(name, func(t *testing.T) {
-			s := server(t, func(w http.ResponseWriter, r *http.Request) {
-				ServePortForward(w, r, func(context.Context, uint16) (net.Conn, error) { return lateRefusal{}, nil })
+		for _, open := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, input open: %t", name, open), func(t *testing.T) {
+				s := server(t, func(w http.ResponseWriter, r *http.Request) {
+					ServePortForward(w, r, func(context.Context, uint16) (net.Conn, error) { return lateRefusal{}, nil })
+				})
+				conn, _, err := newDialer(t, s).Dial("portforward.k8s.io")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = conn.Close() }()
+				problems, data := openPair(t, conn, "81")
+				if !open {
+					_ = data.Close()
+				}
+				defer time.AfterFunc(20*time.Second, func() { _ = conn.Close() }).Stop()
+				message, _ := io.ReadAll(problems)
+				select {
+				case <-conn.CloseChan():
+					t.Error("the message did not end")
+				default:
+				}
+				if string(message) != "nothing listens on port 81 of the pod" {
+					t.Errorf("message %q", message)
+				}
 			})
-			conn, _, err := newDialer(t, s).Dial("portforward.k8s.io")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = conn.Close() }()
-			problems, data := openPair(t, conn, "81")
-			_ = data.Close()
-			if message, _ := io.ReadAll(problems); string(message) != "nothing listens on port 81 of the pod" {
-				t.Errorf("message %q", message)
-			}
-		})
+		}
 	}
 }
 

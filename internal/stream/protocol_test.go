@@ -17,6 +17,7 @@ import (
 	"k8s.io/streaming/pkg/httpstream"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/spdyframe"
 )
 
 // dialWebSocket opens a WebSocket, without a library that knows channels.
@@ -291,7 +292,7 @@ func FuzzFramesArriveWhole(f *testing.F) {
 		}
 		in := &frames{reader: bytes.NewReader(append(stream, 0, 0, 0, 1, 0, more, 0, 0)), ponged: func(uint32) {}}
 		_, err := io.ReadAll(in)
-		if tooLong := int(more)<<16 > maxFrame; (err == errFrameTooLong) != tooLong { //nolint:errorlint // exactly this one
+		if tooLong := int(more)<<16 > spdyframe.MaxBytes; (err == spdyframe.ErrTooLong) != tooLong { //nolint:errorlint // exactly this one
 			t.Errorf("error %v, want refused %t", err, tooLong)
 		}
 	})

@@ -12,20 +12,14 @@ import (
 	"time"
 
 	"github.com/moby/spdystream"
-	wire "github.com/moby/spdystream/spdy"
 	"k8s.io/streaming/pkg/httpstream"
 	"k8s.io/streaming/pkg/httpstream/spdy"
+
+	"github.com/connpool/connpool/internal/spdyframe"
 )
 
 // never is a count of frames that is never reached.
 const never = ^uint64(0)
-
-// Bounds of a stream's headers. Stock clients send three short ones. Headers are
-// compressed, and could expand to a thousand times their size.
-const (
-	maxHeaders    = 16
-	maxHeaderSize = 1 << 10
-)
 
 // spdyConn is an upgraded request that carries SPDY streams.
 //
@@ -86,8 +80,7 @@ func (l limits) upgradeSPDY(w http.ResponseWriter, r *http.Request, protocols []
 // which takes each with take or refuses it with Reset. The end of ctx does not end the
 // connection, because the status may still have to be sent.
 func serveSPDY(ctx context.Context, f *frames, accept func(*spdyConn, *spdystream.Stream)) (*spdyConn, error) {
-	conn, err := spdystream.NewConnectionWithOptions(f, true,
-		wire.WithMaxHeaderCount(maxHeaders), wire.WithMaxHeaderFieldSize(maxHeaderSize))
+	conn, err := spdystream.NewConnectionWithOptions(f, true, spdyframe.Options()...)
 	if err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("serve SPDY: %w", err)

@@ -43,6 +43,10 @@ import (
 // its connection or vanished.
 var ErrClientGone = errors.New("the client is gone")
 
+// ErrUnread is the cause of a context that ends a stream because its client does not
+// read. Such a stream ends at once, without a status.
+var ErrUnread = errors.New("the client does not read")
+
 // ExecOptions are the streams that a command has. The client must open exactly
 // these.
 type ExecOptions struct {
@@ -149,6 +153,9 @@ type side struct {
 	out io.Writer
 	// problems tells the client why the connection to the target failed.
 	problems io.Writer
+	// reported, if it is not nil, tells the client that nothing follows on problems.
+	// Clients wait for that, and may keep their own direction open.
+	reported func()
 	// ended tells the client that the target sends no more.
 	ended func()
 }
@@ -185,4 +192,7 @@ func (s side) connect(ctx context.Context, dial DialFunc, port uint16) {
 // fail tells the client why its port cannot be reached.
 func (s side) fail(err error) {
 	_, _ = io.WriteString(s.problems, driver.Sanitize(driver.AsError(err).Message))
+	if s.reported != nil {
+		s.reported()
+	}
 }

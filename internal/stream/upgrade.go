@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"net/http"
 	"slices"
@@ -144,6 +145,10 @@ func (t *transport) hurry() {
 // that.
 func (t *transport) expireWith(ctx context.Context) func() bool {
 	return context.AfterFunc(ctx, func() {
+		if errors.Is(context.Cause(ctx), ErrUnread) {
+			_ = t.Close()
+			return
+		}
 		t.over.Store(true)
 		t.hurry()
 	})

@@ -4,6 +4,7 @@
 //	plane, err := controlplane.Start(ctx, controlplane.Options{})
 //	defer plane.Stop()
 //	err = plane.InstallCRDs(ctx, "config/crd/bases")
+//	err = plane.InstallPolicies(ctx, "config/admission")
 //	client, err := client.New(plane.Config, client.Options{})
 //
 // RBAC is on, and so is what an aggregated API needs (request headers and a front
@@ -50,6 +51,8 @@ type Options struct {
 	Dir string
 	// Port of kube-apiserver; a free one when 0.
 	Port int
+	// Flags are more flags of kube-apiserver.
+	Flags []string
 	// Say tells the user about steps that take long; nil says nothing.
 	Say binaries.Say
 }
@@ -85,7 +88,7 @@ func Start(ctx context.Context, options Options) (*ControlPlane, error) {
 		plane.removeDir()
 		return nil, err
 	}
-	if err := plane.launch(ctx, programs, options.Port); err != nil {
+	if err := plane.launch(ctx, programs, options); err != nil {
 		plane.Stop()
 		return nil, err
 	}
@@ -95,25 +98,25 @@ func Start(ctx context.Context, options Options) (*ControlPlane, error) {
 }
 
 // launch tries again when another process has taken a port.
-func (p *ControlPlane) launch(ctx context.Context, programs string, port int) error {
+func (p *ControlPlane) launch(ctx context.Context, programs string, options Options) error {
 	for attempt := 1; ; attempt++ {
-		err := p.launchOnce(ctx, programs, port)
-		if err == nil || attempt == attempts || port != 0 || !strings.Contains(err.Error(), "address already in use") {
+		err := p.launchOnce(ctx, programs, options)
+		if err == nil || attempt == attempts || options.Port != 0 || !strings.Contains(err.Error(), "address already in use") {
 			return err
 		}
 		p.stopProcesses()
 	}
 }
 
-func (p *ControlPlane) launchOnce(ctx context.Context, programs string, port int) error {
+func (p *ControlPlane) launchOnce(ctx context.Context, programs string, options Options) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	ports, err := freePorts(3)
 	if err != nil {
 		return err
 	}
-	if port != 0 {
-		ports[2] = port
+	if options.Port != 0 {
+		ports[2] = options.Port
 	}
 	data := filepath.Join(p.Dir, "etcd-data")
 	if err := os.RemoveAll(data); err != nil {
@@ -128,7 +131,7 @@ func (p *ControlPlane) launchOnce(ctx context.Context, programs string, port int
 	}
 	p.apiserver, err = process.Start(process.Command{
 		Name: "kube-apiserver", Path: filepath.Join(programs, "kube-apiserver"), Dir: p.Dir,
-		Args: apiserverFlags(p.keys, ports[0], ports[2]),
+		Args: append(apiserverFlags(p.keys, ports[0], ports[2]), options.Flags...),
 	})
 	if err != nil {
 		return err

@@ -108,7 +108,6 @@ func testDefaults(t *testing.T, api client.Client) {
 		"targetSelector":        map[string]any{"matchLabels": map[string]any{"app": "web"}},
 		"routing":               "ByName",
 		"size":                  map[string]any{"minWarm": int64(1), "max": int64(4)},
-		"sessionsPerConnection": int64(8),
 		"acquire":               map[string]any{"timeoutSeconds": int64(10), "maxPending": int64(100)},
 		"lifecycle": map[string]any{
 			"maxAgeSeconds": int64(3600), "maxIdleSeconds": int64(300), "maxUses": int64(0), "drainTimeoutSeconds": int64(300),

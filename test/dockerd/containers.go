@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/connpool/connpool/test/image"
 )
@@ -86,4 +88,21 @@ func Command(ctx context.Context, host string, arguments ...string) (*exec.Cmd, 
 		return strings.HasPrefix(variable, "DOCKER_")
 	}), "DOCKER_HOST="+host, "DOCKER_CONFIG=/nonexistent")
 	return cmd, nil
+}
+
+// KillShim kills the supervisor of a running container (SIGKILL), and nothing else.
+func (e *Engine) KillShim(ctx context.Context, container string) error {
+	text, err := e.Docker(ctx, "inspect", "--format={{.State.Pid}}", container)
+	if err != nil {
+		return err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(text))
+	if err != nil {
+		return fmt.Errorf("the process of container %s: %w", container, err)
+	}
+	shim := parentOf(pid)
+	if shim <= 1 {
+		return fmt.Errorf("container %s has no supervisor", container)
+	}
+	return syscall.Kill(shim, syscall.SIGKILL)
 }

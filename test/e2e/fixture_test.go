@@ -178,6 +178,9 @@ func startPlane(ctx context.Context) (err error) {
 	if err := fixture.plane.InstallCRDs(ctx, filepath.Join(root, "config", "crd", "bases")); err != nil {
 		return err
 	}
+	if err := fixture.plane.InstallPolicies(ctx, filepath.Join(root, "config", "admission")); err != nil {
+		return err
+	}
 	api, err := kubernetes.NewForConfig(fixture.plane.Config)
 	if err != nil {
 		return err

@@ -2,19 +2,23 @@ package integration
 
 import (
 	"context"
+	"io"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/connpool/connpool/api/v1alpha1"
+	goclient "github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/driver"
 )
 
@@ -207,4 +211,49 @@ func TestAClusterOfAnotherAuthorityIsNotTrusted(t *testing.T) {
 	}))
 	condition(t, 20*time.Second, c.target, v1alpha1.ConditionReady, no, v1alpha1.ReasonCertificateInvalid)
 	condition(t, time.Second, c.target, v1alpha1.ConditionStalled, yes, v1alpha1.ReasonCertificateInvalid)
+}
+
+// kube-apiserver is here twice: as the target that redirects, and in front of the
+// operator, where it refuses redirects.
+func TestARedirectOfAClusterPassesKubeAPIServer(t *testing.T) {
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "redirecting"}}
+	create(t, node)
+	t.Cleanup(func() { _ = env.client.Delete(context.Background(), node) })
+	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.1"}}
+	if err := env.client.Status().Update(t.Context(), node); err != nil {
+		t.Fatal(err)
+	}
+	space := namespace(t)
+	account, err := env.plane.ServiceAccount(t.Context(), space, "node-proxy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta := metav1.ObjectMeta{Name: space + "-node-proxy"}
+	create(t, &rbacv1.ClusterRole{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{
+		{APIGroups: []string{""}, Resources: []string{"nodes/proxy"}, Verbs: []string{"get"}},
+	}}, &rbacv1.ClusterRoleBinding{
+		ObjectMeta: meta,
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: meta.Name},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: space, Name: "node-proxy"}},
+	})
+	c := aCluster(t, kubeconfigOf(t, account))
+	condition(t, 20*time.Second, c.pool, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
+	live, err := goclient.New(env.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const path = "/api/v1/nodes/redirecting/proxy"
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://target"+path, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := live.Pool(c.pool.Namespace, c.pool.Name).Proxy(c.target.Name).RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, _ := io.ReadAll(response.Body)
+	if response.StatusCode != http.StatusMovedPermanently || response.Header.Get("Location") != path+"/" {
+		t.Errorf("got %s, %v, %s", response.Status, response.Header, body)
+	}
 }

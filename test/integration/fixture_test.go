@@ -102,8 +102,8 @@ func runTests(m *testing.M) int {
 		return 1
 	}
 	defer plane.Stop()
-	if err := plane.InstallCRDs(context.Background(), crds); err != nil {
-		fmt.Fprintln(os.Stderr, "install the CRDs:", err)
+	if err := installAPI(context.Background(), plane); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	env.plane, env.config = plane, plane.Config
@@ -117,8 +117,10 @@ func runTests(m *testing.M) int {
 	return leakedSecrets(code)
 }
 
-// crds is the directory of the custom resource definitions.
-const crds = "../../config/crd/bases"
+// installAPI installs the custom resource definitions, and the policies that guard them.
+func installAPI(ctx context.Context, plane *controlplane.ControlPlane) error {
+	return errors.Join(plane.InstallCRDs(ctx, "../../config/crd/bases"), plane.InstallPolicies(ctx, "../../config/admission"))
+}
 
 // drivers are those of cmd/manager.
 func drivers() connectiontarget.Drivers {

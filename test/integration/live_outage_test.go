@@ -42,7 +42,7 @@ func ownPlane(t *testing.T) {
 	if env.client, err = client.New(plane.Config, client.Options{Scheme: shared.client.Scheme()}); err != nil {
 		t.Fatal(err)
 	}
-	err = errors.Join(plane.InstallCRDs(t.Context(), crds),
+	err = errors.Join(installAPI(t.Context(), plane),
 		plane.RegisterAPI(t.Context(), live.GroupName, live.GroupVersion.Version, port))
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/client-go/tools/remotecommand"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
+	goclient "github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/test/netfault"
 )
 
@@ -256,4 +258,24 @@ func startVanisher(t *testing.T, f fixture, config *rest.Config, run stream) *va
 	}()
 	t.Cleanup(func() { proxy.Close(); <-ended })
 	return v
+}
+
+// As `exec -tt` asks for it: a terminal, without input and without a size that changes.
+func TestATerminalNeedsNoInput(t *testing.T) {
+	f, config := usable(t)
+	pools, err := goclient.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, input := range map[string]io.Reader{"no input": nil, "input that ends": strings.NewReader("x\n")} {
+		t.Run(name, func(t *testing.T) {
+			var output bytes.Buffer
+			_, err := pools.Pool(f.pool.Namespace, f.pool.Name).Stream(t.Context(),
+				goclient.Command{Target: f.target.Name, Argv: []string{"tty"}, Stdin: input},
+				goclient.Streams{Stdout: &output, Terminal: &goclient.Terminal{Size: goclient.Size{Columns: 80, Rows: 24}}})
+			if err != nil || !strings.Contains(output.String(), "/dev/pts/") {
+				t.Errorf("got %q, %v", &output, err)
+			}
+		})
+	}
 }

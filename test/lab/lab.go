@@ -111,7 +111,7 @@ func (l *Lab) startControlPlane(ctx context.Context, port int) error {
 		return fmt.Errorf("start the control plane: %w", err)
 	}
 	l.control, l.access, l.exited = control, &control.Access, control.Failed()
-	if err := l.installCRDs(ctx); err != nil {
+	if err := l.installAPI(ctx); err != nil {
 		return err
 	}
 	kubeconfig, err := control.Kubeconfig()
@@ -125,12 +125,15 @@ func (l *Lab) startControlPlane(ctx context.Context, port int) error {
 	return nil
 }
 
-func (l *Lab) installCRDs(ctx context.Context) error {
+func (l *Lab) installAPI(ctx context.Context) error {
 	root, err := binaries.Checkout()
 	if err != nil {
 		return err
 	}
-	return l.access.InstallCRDs(ctx, filepath.Join(root, "config", "crd", "bases"))
+	return errors.Join(
+		l.access.InstallCRDs(ctx, filepath.Join(root, "config", "crd", "bases")),
+		l.access.InstallPolicies(ctx, filepath.Join(root, "config", "admission")),
+	)
 }
 
 func (l *Lab) startSSH(ctx context.Context, port int) error {

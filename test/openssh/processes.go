@@ -171,11 +171,16 @@ func stat(pid int) procStat {
 // user stays until the returned function removes it. An existing user is used as it is,
 // and is not removed.
 func CreateUser(name string) (remove func(), err error) {
+	return CreateUserWithShell(name, plainShell())
+}
+
+// CreateUserWithShell is CreateUser with another login shell, which is a path.
+func CreateUserWithShell(name, shell string) (remove func(), err error) {
 	if _, err := user.Lookup(name); err == nil {
 		return func() {}, nil
 	}
 	// A password of "*" matches nothing but, unlike "!", does not lock the account.
-	out, err := exec.Command("useradd", "--create-home", "--shell", plainShell(), "--password", "*", name).CombinedOutput()
+	out, err := exec.Command("useradd", "--create-home", "--shell", shell, "--password", "*", name).CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("create the user %s (this needs root): %w: %s", name, err, bytes.TrimSpace(out))
 	}

@@ -86,16 +86,17 @@ type ExecSpec struct {
 	// subsystems.
 	// +optional
 	Subsystem string `json:"subsystem,omitempty"`
-	// env holds environment variables. A server may ignore them: sshd accepts only
-	// those that its AcceptEnv lists. In a pod, the program env must exist.
+	// env holds environment variables. If a server refuses one, the command is not
+	// started: sshd accepts only those that its AcceptEnv lists. In a pod, the program
+	// env must exist.
 	// +optional
 	Env map[string]string `json:"env,omitempty"`
 	// stdin of the command, at most 1 MiB. Absent means empty.
 	// +optional
 	Stdin []byte `json:"stdin,omitempty"`
 	// timeoutSeconds is after how many seconds the command is signaled to end. Its
-	// outcome is then Unknown. 0 or absent means that only the request's own timeout
-	// holds.
+	// outcome is then Unknown, and the message says whether the server confirmed its
+	// end. 0 or absent means that only the request's own timeout holds.
 	// +optional
 	TimeoutSeconds int32 `json:"timeoutSeconds,omitempty"`
 	// requestID makes it safe to repeat a request. The operator remembers the result
@@ -125,20 +126,23 @@ type ExecStatus struct {
 	// message says why the outcome is not Completed, and the next step.
 	// +optional
 	Message string `json:"message,omitempty"`
-	// stdout of the command if it is valid UTF-8, at most 1 MiB.
+	// stdout of the command, at most 1 MiB, if it is valid UTF-8 of which JSON makes at most
+	// twice as much. Text that is mostly control characters is in stdoutBytes.
 	// +optional
 	Stdout string `json:"stdout,omitempty"`
-	// stdoutBytes is stdout if it is not valid UTF-8.
+	// stdoutBytes is stdout if the field stdout cannot have it.
 	// +optional
 	StdoutBytes []byte `json:"stdoutBytes,omitempty"`
-	// stderr of the command if it is valid UTF-8, at most 1 MiB.
+	// stderr of the command, at most 1 MiB, if it is valid UTF-8 of which JSON makes at most
+	// twice as much. Text that is mostly control characters is in stderrBytes.
 	// +optional
 	Stderr string `json:"stderr,omitempty"`
-	// stderrBytes is stderr if it is not valid UTF-8.
+	// stderrBytes is stderr if the field stderr cannot have it.
 	// +optional
 	StderrBytes []byte `json:"stderrBytes,omitempty"`
-	// truncated says whether stdout or stderr was longer than its bound. The operator
-	// read and dropped the rest, so that the command could go on.
+	// truncated says whether stdout or stderr was longer than its bound, or than the memory
+	// that was left for output. The operator read and dropped the rest, so that the command
+	// could go on.
 	// +optional
 	Truncated bool `json:"truncated,omitempty"`
 	// target on which the command ran.

@@ -80,7 +80,6 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: sessionsPerConnection
       type:
         scalar: numeric
-      default: 8
     - name: size
       type:
         namedType: com.github.connpool.connpool.api.v1alpha1.PoolSize
@@ -409,6 +408,10 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: jumpTargetRef
       type:
         namedType: com.github.connpool.connpool.api.v1alpha1.TargetRef
+    - name: loginTimeoutSeconds
+      type:
+        scalar: numeric
+      default: 10
     - name: port
       type:
         scalar: numeric

@@ -738,7 +738,7 @@ func schema_connpool_api_live_v1alpha1_ExecSpec(ref common.ReferenceCallback) co
 					},
 					"env": {
 						SchemaProps: spec.SchemaProps{
-							Description: "env holds environment variables. A server may ignore them: sshd accepts only those that its AcceptEnv lists. In a pod, the program env must exist.",
+							Description: "env holds environment variables. If a server refuses one, the command is not started: sshd accepts only those that its AcceptEnv lists. In a pod, the program env must exist.",
 							Type:        []string{"object"},
 							AdditionalProperties: &spec.SchemaOrBool{
 								Allows: true,
@@ -760,7 +760,7 @@ func schema_connpool_api_live_v1alpha1_ExecSpec(ref common.ReferenceCallback) co
 					},
 					"timeoutSeconds": {
 						SchemaProps: spec.SchemaProps{
-							Description: "timeoutSeconds is after how many seconds the command is signaled to end. Its outcome is then Unknown. 0 or absent means that only the request's own timeout holds.",
+							Description: "timeoutSeconds is after how many seconds the command is signaled to end. Its outcome is then Unknown, and the message says whether the server confirmed its end. 0 or absent means that only the request's own timeout holds.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},
@@ -823,35 +823,35 @@ func schema_connpool_api_live_v1alpha1_ExecStatus(ref common.ReferenceCallback) 
 					},
 					"stdout": {
 						SchemaProps: spec.SchemaProps{
-							Description: "stdout of the command if it is valid UTF-8, at most 1 MiB.",
+							Description: "stdout of the command, at most 1 MiB, if it is valid UTF-8 of which JSON makes at most twice as much. Text that is mostly control characters is in stdoutBytes.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"stdoutBytes": {
 						SchemaProps: spec.SchemaProps{
-							Description: "stdoutBytes is stdout if it is not valid UTF-8.",
+							Description: "stdoutBytes is stdout if the field stdout cannot have it.",
 							Type:        []string{"string"},
 							Format:      "byte",
 						},
 					},
 					"stderr": {
 						SchemaProps: spec.SchemaProps{
-							Description: "stderr of the command if it is valid UTF-8, at most 1 MiB.",
+							Description: "stderr of the command, at most 1 MiB, if it is valid UTF-8 of which JSON makes at most twice as much. Text that is mostly control characters is in stderrBytes.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"stderrBytes": {
 						SchemaProps: spec.SchemaProps{
-							Description: "stderrBytes is stderr if it is not valid UTF-8.",
+							Description: "stderrBytes is stderr if the field stderr cannot have it.",
 							Type:        []string{"string"},
 							Format:      "byte",
 						},
 					},
 					"truncated": {
 						SchemaProps: spec.SchemaProps{
-							Description: "truncated says whether stdout or stderr was longer than its bound. The operator read and dropped the rest, so that the command could go on.",
+							Description: "truncated says whether stdout or stderr was longer than its bound, or than the memory that was left for output. The operator read and dropped the rest, so that the command could go on.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},

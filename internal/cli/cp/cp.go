@@ -1,8 +1,9 @@
 // Package cp copies files to and from a host, over the sftp subsystem of a target.
 //
 // A planner walks the source and lists what there is to copy, and a transfer then
-// copies it, several files at a time. Each file is written under a temporary name
-// and renamed when it is complete, so that no reader sees half of it.
+// copies it, several files at a time. A new file is written under a temporary name
+// and renamed when it is complete, so that no reader sees half of it. One that
+// exists is written in place, so that it keeps its owner, permissions and links.
 //
 // The other side is not trusted. Names that leave their directory end the copy,
 // links that leave the tree stay behind, trees have bounds, and os.Root keeps
@@ -28,6 +29,8 @@ import (
 
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
+	"github.com/connpool/connpool/internal/cli/cp/progress"
+	"github.com/connpool/connpool/internal/cli/cp/sftpclient"
 	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/plugin"
@@ -53,9 +56,10 @@ func New(f *plugin.Factory) *cobra.Command {
 		Long: "Copy files to and from a host, over sftp.\n\n" +
 			"One side is POOL:PATH or POOL/TARGET:PATH; a relative path begins at the user's home. What has no colon, or\n" +
 			"begins with ./ or /, is a file of this machine; - is standard input or output.\n\n" +
-			"A file appears under its name only when it is complete: it is written to a temporary name beside it and then\n" +
-			"renamed. Only a connection that breaks may leave a .connpool-* on the target. Permissions are kept. Links that\n" +
-			"lead out of what is copied stay behind, and are reported.",
+			"A new file appears under its name only when it is complete: it is written to a temporary name beside it and\n" +
+			"then renamed. It has the permissions of its source, without those that the umask of its side takes away. A\n" +
+			"file that exists is written in place, as scp does: it keeps its owner, permissions and links, and is incomplete\n" +
+			"if the copy breaks off. Links in a tree that lead out of it stay behind, and are reported.",
 		Example: f.Examples(
 			"to the one target of a pool, or any of it", "cp site.conf web:/etc/nginx/conf.d/",
 			"a directory from a target, with its times", "cp -rp web/web-1:/var/log/nginx ./logs",
@@ -72,7 +76,7 @@ func New(f *plugin.Factory) *cobra.Command {
 	}
 	flags := command.Flags()
 	flags.BoolVarP(&o.recursive, "recursive", "r", false, "Copy directories with all that is in them")
-	flags.BoolVarP(&o.times, "preserve", "p", false, "Keep the times of modification, too")
+	flags.BoolVarP(&o.times, "preserve", "p", false, "Give copies the permissions and times of their sources, whatever the umask is")
 	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Show no progress")
 	return command
 }
@@ -98,18 +102,37 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 	remote := o.remote()
 	return o.over(ctx, func(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 		command := client.Command{Target: remote.target, Subsystem: "sftp", Stdin: stdin}
-		_, err := live.Pool(o.Namespace, remote.pool).Stream(ctx, command, client.Streams{Stdout: stdout})
+		said := &beginning{}
+		_, err := live.Pool(o.Namespace, remote.pool).Stream(ctx, command, client.Streams{Stdout: stdout, Stderr: said})
+		if own, ok := errors.AsType[*client.ExitError](err); ok && said.String() != "" {
+			return fmt.Errorf("%w, and it said %q", own, said)
+		}
 		return o.Cluster.Explain(ctx, err, cluster.AskedToStream("exec", o.Namespace, remote.pool, remote.target))
 	})
 }
 
-func (o *options) over(ctx context.Context, subsystem subsystemFunc) error {
-	server, err := openSFTP(ctx, subsystem)
+// beginning keeps the first bytes that a server writes to its standard error.
+type beginning struct{ text []byte }
+
+func (b *beginning) Write(p []byte) (int, error) {
+	const most = 512
+	b.text = append(b.text, p[:min(len(p), most-len(b.text))]...)
+	return len(p), nil
+}
+
+// String returns what was kept, on one line.
+func (b *beginning) String() string { return display.OneLine(strings.ToValidUTF8(string(b.text), "")) }
+
+func (o *options) over(ctx context.Context, subsystem sftpclient.Subsystem) error {
+	server, err := sftpclient.Open(ctx, subsystem, o.ErrOut)
 	if err != nil {
 		return err
 	}
-	err = o.copyAll(ctx, remoteFiles{server.Client})
-	ended := server.close()
+	err = o.copyAll(ctx, remoteFiles{server})
+	ended := server.Close()
+	if failure := server.Failure(); failure != nil {
+		return failure
+	}
 	if ctx.Err() != nil && err != nil {
 		return exit.WithError(exit.Interrupted, fmt.Errorf("interrupted, and not all is copied: %w", err))
 	}
@@ -180,9 +203,10 @@ func (o *options) transfer(ctx context.Context, from sourceFiles, to destination
 	if err := p.add(ctx, source, destination, o.recursive); err != nil {
 		return nil, err
 	}
-	m := newMeter(o.ErrOut, p.bytes(), o.quiet)
-	defer m.stop()
-	t := &transfer{from: from, to: to, times: o.times, meter: m}
+	t := &transfer{from: from, to: to, times: o.times}
+	defer t.notes.show(o.ErrOut)
+	t.meter = progress.NewMeter(o.ErrOut, p.bytes(), o.quiet)
+	defer t.meter.Stop()
 	failed, err := t.run(ctx, p.entries)
 	return append(p.left, failed...), err
 }
@@ -192,16 +216,18 @@ func (o *options) upload(ctx context.Context, remote remoteFiles) error {
 	if info, err := remote.stat(name); err == nil && info.IsDir() {
 		return fmt.Errorf("%q is a directory: name the file in it that standard input becomes", name)
 	}
-	m := newMeter(o.ErrOut, unknownSize, o.quiet)
-	defer m.stop()
-	return explain(name, (&transfer{to: remote, meter: m}).receive(ctx, o.In, name))
+	t := &transfer{to: remote}
+	defer t.notes.show(o.ErrOut)
+	t.meter = progress.NewMeter(o.ErrOut, unknownSize, o.quiet)
+	defer t.meter.Stop()
+	return explain(name, t.receive(ctx, o.In, name))
 }
 
 // download copies to standard output.
 func (o *options) download(ctx context.Context, name string, remote remoteFiles) error {
 	// A progress bar would interrupt a file that is shown on the terminal.
-	m := newMeter(o.ErrOut, unknownSize, o.quiet || terminal.Is(o.Out))
-	defer m.stop()
+	m := progress.NewMeter(o.ErrOut, unknownSize, o.quiet || terminal.Is(o.Out))
+	defer m.Stop()
 	return explain(name, (&transfer{from: remote, meter: m}).send(ctx, name, o.Out))
 }
 
@@ -226,18 +252,35 @@ func destinationIn(stat func(string) (fs.FileInfo, error), name, base string, se
 	return name, nil
 }
 
-// resolve follows the links of a path on this machine, if the path exists.
+// resolve follows the links of a path on this machine. The file itself need not
+// exist, nor the one to which its link leads.
 func resolve(name string) (string, error) {
 	absolute, err := filepath.Abs(name)
 	if err != nil {
 		return "", err
 	}
-	followed, err := filepath.EvalSymlinks(absolute)
-	if errors.Is(err, fs.ErrNotExist) {
-		return absolute, nil
+	for range maxLinks {
+		followed, err := filepath.EvalSymlinks(absolute)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return followed, err
+		}
+		target, err := os.Readlink(absolute)
+		if err != nil { // it is no link: it or its directory does not exist
+			return absolute, nil //nolint:nilerr // the attempt to open it says what is wrong
+		}
+		directory, err := filepath.EvalSymlinks(filepath.Dir(absolute))
+		if err != nil {
+			return "", err
+		}
+		if absolute = target; !filepath.IsAbs(target) {
+			absolute = filepath.Join(directory, target)
+		}
 	}
-	return followed, err
+	return "", errors.New("too many links")
 }
+
+// maxLinks is how many links in a row a system follows.
+const maxLinks = 40
 
 // openLocal opens the directory of a path, and returns the name in it.
 func openLocal(name string) (localFiles, string, error) {

@@ -15,20 +15,18 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/pkg/sftp"
-	"go.uber.org/goleak"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/clitest"
+	"github.com/connpool/connpool/internal/cli/cp/sftpclient"
 	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/plugin"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/stream"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestLocationsAreReadAsUsersMeanThem(t *testing.T) {
 	for _, c := range []struct {
@@ -133,9 +131,14 @@ func newCopyTest(t *testing.T) *copyTest {
 }
 
 // run copies; L: and R: stand for the two directories.
-func (c *copyTest) run(t testing.TB, subsystem subsystemFunc, words ...string) error {
+func (c *copyTest) run(t testing.TB, subsystem sftpclient.Subsystem, words ...string) error {
 	t.Helper()
-	o := &options{Factory: &plugin.Factory{IOStreams: genericiooptions.IOStreams{In: &c.in, Out: &c.out, ErrOut: &c.problem}}}
+	return c.runWith(t, &c.in, subsystem, words...)
+}
+
+func (c *copyTest) runWith(t testing.TB, in io.Reader, subsystem sftpclient.Subsystem, words ...string) error {
+	t.Helper()
+	o := &options{Factory: &plugin.Factory{IOStreams: genericiooptions.IOStreams{In: in, Out: &c.out, ErrOut: &c.problem}}}
 	var args []string
 	for _, word := range words {
 		switch word {
@@ -346,7 +349,7 @@ func TestStandardStreamsAreCopied(t *testing.T) {
 }
 
 // brokenAfter breaks the connection when limit bytes have passed.
-func brokenAfter(limit int64) subsystemFunc {
+func brokenAfter(limit int64) sftpclient.Subsystem {
 	return func(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 		// Both directions break, or each side could wait for the other.
 		limited := &budget{left: limit, spent: func() { _ = stdin.(io.Closer).Close() }, breaks: true}
@@ -358,25 +361,40 @@ func brokenAfter(limit int64) subsystemFunc {
 	}
 }
 
-func TestABrokenTransferLeavesWhatWasThere(t *testing.T) {
+func TestABrokenTransferLeavesNoHalfOfANewFile(t *testing.T) {
 	for _, c := range []struct{ name, from, to string }{{"to a target", "L:", "R:"}, {"from a target", "R:", "L:"}} {
 		t.Run(c.name, func(t *testing.T) {
 			test := newCopyTest(t)
 			for _, side := range []string{test.local, test.remote} {
 				put(t, side+"/new", strings.Repeat("new", 1_000_000), 0o644)
-				put(t, side+"/file", "old", 0o644)
 			}
 			err := test.run(t, brokenAfter(1_000_000), c.from+"new", c.to+"file")
 			if !errors.Is(err, client.ErrUnknown) {
 				t.Errorf("error %v, want the one that broke it", err)
 			}
 			for _, side := range []string{test.local, test.remote} {
-				if data, _ := os.ReadFile(side + "/file"); string(data) != "old" {
-					t.Errorf("the file holds %d other bytes", len(data))
+				if _, there := listing(t, side)["file"]; there {
+					t.Error("half of the file has its name")
 				}
 			}
-			if c.to == "L:" && len(listing(t, test.local)) != 2 {
+			if c.to == "L:" && len(listing(t, test.local)) != 1 {
 				t.Errorf("something was left behind: %v", len(listing(t, test.local)))
+			}
+		})
+	}
+}
+
+func TestABrokenTransferNamesTheFileThatIsIncomplete(t *testing.T) {
+	for _, c := range []struct{ name, from, to string }{{"to a target", "L:", "R:"}, {"from a target", "R:", "L:"}} {
+		t.Run(c.name, func(t *testing.T) {
+			test := newCopyTest(t)
+			for _, side := range []string{test.local, test.remote} {
+				put(t, side+"/new", strings.Repeat("new", 1_000_000), 0o644)
+				put(t, side+"/file", "old", 0o600)
+			}
+			err := test.run(t, brokenAfter(1_000_000), c.from+"new", c.to+"file")
+			if !errors.Is(err, client.ErrUnknown) || !strings.Contains(test.problem.String(), "note: incomplete: ") {
+				t.Errorf("error %v, printed %q; want the file named", err, &test.problem)
 			}
 		})
 	}
@@ -405,18 +423,13 @@ func TestACanceledTransferCleansUpBehindIt(t *testing.T) {
 func TestTargetsWithoutSFTPAreExplained(t *testing.T) {
 	for _, c := range []struct {
 		name      string
-		subsystem subsystemFunc
+		subsystem sftpclient.Subsystem
 	}{
 		{"the server refuses the subsystem", func(context.Context, io.Reader, io.Writer) error {
 			return &client.Error{Outcome: "NotStarted", Reason: "ProtocolError", Message: "the server refuses to start this"}
 		}},
 		{"the program is missing", func(context.Context, io.Reader, io.Writer) error {
 			return &client.ExitError{Code: 127}
-		}},
-		{"the login prints a greeting", func(_ context.Context, stdin io.Reader, stdout io.Writer) error {
-			go func() { _, _ = io.WriteString(stdout, "Welcome to web-1, have a nice day!\n") }()
-			_, err := io.Copy(io.Discard, stdin)
-			return err
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -425,6 +438,43 @@ func TestTargetsWithoutSFTPAreExplained(t *testing.T) {
 			err := test.run(t, c.subsystem, "L:a", "R:a")
 			if hint := exit.HintOf(err); !strings.Contains(hint, "Subsystem sftp") {
 				t.Errorf("error %v without the next step", err)
+			}
+		})
+	}
+}
+
+func TestALoginThatSpoilsSFTPIsQuoted(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		stdout, stderr string
+		code           int
+		says           []string
+	}{
+		{"a greeting", "Welcome to web-1,\x1b[2J have a nice day!\n", "", 0, []string{"prints text before it", `"Welcome to web-1,[2J have a nice day!"`, ".bashrc"}},
+		{"a short greeting", "Hi\n", "", 0, []string{"prints text before it", `"Hi"`}},
+		{"nologin", "This account is currently not available.\n", "", 1, []string{"exit code 1", "account is currently not available", "login shell may be nologin"}},
+		{"an expired password", "", "WARNING: Your password has expired.\n", 1, []string{"Your password has expired", "expired password"}},
+		{"a shell that is false", "", "", 1, []string{"exit status 1", "nologin or false", "Subsystem sftp internal-sftp"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := clitest.New(t, New)
+			f.Answers[clitest.LivePools+"/web/exec"] = func(out http.ResponseWriter, r *http.Request) {
+				stream.ServeExec(out, r, stream.ExecOptions{Stdin: true, Stdout: true, Stderr: true},
+					func(ctx context.Context, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
+						_, _ = io.WriteString(streams.Stdout, c.stdout)
+						_, _ = io.WriteString(streams.Stderr, c.stderr)
+						if c.code == 0 {
+							_ = served(ctx, streams.Stdin, streams.Stdout)
+						}
+						return clitest.Exits(c.code, "")
+					})
+			}
+			name := t.TempDir() + "/a"
+			put(t, name, "", 0o644)
+			got := f.Run("cp", name, "web/web-1:b")
+			clitest.WantStderr(t, got, exit.Failed, c.says...)
+			if strings.Contains(got.Stderr, "may have run") {
+				t.Errorf("a wrong track: %s", got.Stderr)
 			}
 		})
 	}

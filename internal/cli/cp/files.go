@@ -6,7 +6,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/pkg/sftp"
+	"github.com/connpool/connpool/internal/cli/cp/sftpclient"
 )
 
 // fileSystem is what both sides of a copy need. Names have slashes on every system,
@@ -27,9 +27,12 @@ type sourceFiles interface {
 // destinationFiles is a file system to which files are copied.
 type destinationFiles interface {
 	fileSystem
-	// create makes a new file that only its owner may read.
-	create(name string) (io.WriteCloser, error)
-	mkdir(name string) error
+	// create makes a new file, and mkdir a directory, with these permissions without
+	// those that the umask of its side takes away.
+	create(name string, mode fs.FileMode) (io.WriteCloser, error)
+	mkdir(name string, mode fs.FileMode) error
+	// overwrite empties a file, and makes it if there is none. It follows links.
+	overwrite(name string, mode fs.FileMode) (io.WriteCloser, error)
 	link(target, name string) error
 	// rename replaces what has the new name, unless it is a directory.
 	rename(from, to string) error
@@ -46,7 +49,6 @@ func (l localFiles) stat(name string) (fs.FileInfo, error)     { return l.root.S
 func (l localFiles) lstat(name string) (fs.FileInfo, error)    { return l.root.Lstat(name) }
 func (l localFiles) readLink(name string) (string, error)      { return l.root.Readlink(name) }
 func (l localFiles) open(name string) (io.ReadCloser, error)   { return l.root.Open(name) }
-func (l localFiles) mkdir(name string) error                   { return l.root.Mkdir(name, 0o700) }
 func (l localFiles) link(target, name string) error            { return l.root.Symlink(target, name) }
 func (l localFiles) rename(from, to string) error              { return l.root.Rename(from, to) }
 func (l localFiles) remove(name string) error                  { return l.root.Remove(name) }
@@ -64,19 +66,26 @@ func (l localFiles) list(name string) ([]fs.FileInfo, error) {
 	return directory.Readdir(-1)
 }
 
-func (l localFiles) create(name string) (io.WriteCloser, error) {
-	return l.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+func (l localFiles) create(name string, mode fs.FileMode) (io.WriteCloser, error) {
+	return l.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode.Perm())
+}
+
+func (l localFiles) overwrite(name string, mode fs.FileMode) (io.WriteCloser, error) {
+	return l.root.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode.Perm())
+}
+
+func (l localFiles) mkdir(name string, mode fs.FileMode) error {
+	return l.root.Mkdir(name, mode.Perm())
 }
 
 // remoteFiles is the file system of an sftp server.
-type remoteFiles struct{ client *sftp.Client }
+type remoteFiles struct{ client *sftpclient.Client }
 
 func (r remoteFiles) stat(name string) (fs.FileInfo, error)     { return r.client.Stat(name) }
 func (r remoteFiles) lstat(name string) (fs.FileInfo, error)    { return r.client.Lstat(name) }
 func (r remoteFiles) list(name string) ([]fs.FileInfo, error)   { return r.client.ReadDir(name) }
 func (r remoteFiles) readLink(name string) (string, error)      { return r.client.ReadLink(name) }
 func (r remoteFiles) open(name string) (io.ReadCloser, error)   { return r.client.Open(name) }
-func (r remoteFiles) mkdir(name string) error                   { return r.client.Mkdir(name) }
 func (r remoteFiles) link(target, name string) error            { return r.client.Symlink(target, name) }
 func (r remoteFiles) remove(name string) error                  { return r.client.Remove(name) }
 func (r remoteFiles) chmod(name string, mode fs.FileMode) error { return r.client.Chmod(name, mode) }
@@ -85,16 +94,19 @@ func (r remoteFiles) chtimes(name string, modified time.Time) error {
 	return r.client.Chtimes(name, modified, modified)
 }
 
-func (r remoteFiles) create(name string) (io.WriteCloser, error) {
-	file, err := r.client.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY)
-	if err != nil {
-		return nil, err
-	}
-	// The library opens without a mode: the file becomes private while it is empty.
-	if err := file.Chmod(0o600); err != nil {
-		return nil, closeAfter(file, err)
-	}
-	return file, nil
+func (r remoteFiles) create(name string, mode fs.FileMode) (io.WriteCloser, error) {
+	r.client.Make(name, mode)
+	return r.client.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY)
+}
+
+func (r remoteFiles) overwrite(name string, mode fs.FileMode) (io.WriteCloser, error) {
+	r.client.Make(name, mode)
+	return r.client.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY)
+}
+
+func (r remoteFiles) mkdir(name string, mode fs.FileMode) error {
+	r.client.Make(name, mode)
+	return r.client.Mkdir(name)
 }
 
 // rename replaces the new name in one step if the server can. Otherwise it removes
@@ -109,10 +121,4 @@ func (r remoteFiles) rename(from, to string) error {
 		}
 	}
 	return r.client.Rename(from, to)
-}
-
-// closeAfter closes something that failed, and returns the error of that.
-func closeAfter(closer io.Closer, err error) error {
-	_ = closer.Close()
-	return err
 }

@@ -200,3 +200,28 @@ func TestATreeWithoutEndIsRefused(t *testing.T) {
 		t.Errorf("%d entries were made", len(got))
 	}
 }
+
+// A file is written where a link leads, unless that is outside of the destination: a
+// user who downloads a tree over an old one may not know what its links lead to.
+func TestALinkThatLeavesTheDestinationIsNotFollowed(t *testing.T) {
+	test := newCopyTest(t)
+	put(t, test.remote+"/tree/out", "evil", 0o644)
+	put(t, test.remote+"/tree/inside", "good", 0o644)
+	put(t, test.local+"/secret", "old", 0o600)
+	put(t, test.local+"/a/in/target", "old", 0o600)
+	for name, target := range map[string]string{"out": "../../secret", "inside": "target"} {
+		if err := os.Symlink(target, test.local+"/a/in/"+name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := test.run(t, served, "-r", "R:tree/.", "L:a/in"); err == nil || !strings.Contains(test.problem.String(), "in/out") {
+		t.Errorf("error %v, printed %q; want the link named", err, &test.problem)
+	}
+	want := map[string]string{
+		"a": "drwxr-xr-x", "a/in": "drwxr-xr-x", "secret": "-rw------- old", "a/in/out": "-> ../../secret",
+		"a/in/inside": "-> target", "a/in/target": "-rw------- good",
+	}
+	if diff := cmp.Diff(want, listing(t, test.local)); diff != "" {
+		t.Errorf("what is there (-want +got):\n%s", diff)
+	}
+}

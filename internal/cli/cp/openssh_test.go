@@ -11,11 +11,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/crypto/ssh"
 
+	"github.com/connpool/connpool/internal/cli/cp/sftpclient"
+	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/test/openssh"
 )
 
 // sftpOf returns the sftp subsystem of a real server.
-func sftpOf(t *testing.T, server *openssh.Server) subsystemFunc {
+func sftpOf(t *testing.T, server *openssh.Server) sftpclient.Subsystem {
 	t.Helper()
 	key, err := ssh.ParsePrivateKey(server.PrivateKey)
 	if err != nil {
@@ -72,5 +74,21 @@ func TestATreeGoesToOpenSSHAndComesBack(t *testing.T) {
 	}
 	if info, err := os.Lstat(test.local + "/plain"); err != nil || !info.Mode().IsRegular() {
 		t.Errorf("a link that the user names is not followed: %v, %v", info, err)
+	}
+}
+
+func TestALoginOfOpenSSHThatPrintsIsQuoted(t *testing.T) {
+	server, err := openssh.Start(t.Context(), openssh.Options{
+		Config: []string{"ForceCommand echo Welcome to this host; exec /usr/lib/openssh/sftp-server"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Stop()
+	test := newCopyTest(t)
+	put(t, test.local+"/a", "", 0o644)
+	err = test.run(t, sftpOf(t, server), "L:a", "R:a")
+	if err == nil || !strings.Contains(err.Error(), "Welcome to this host") || !strings.Contains(exit.HintOf(err), ".bashrc") {
+		t.Errorf("error %v, want the greeting and the next step", err)
 	}
 }

@@ -20,10 +20,14 @@ type entry struct {
 	link     string // the target of a link
 }
 
-// Bounds of a tree, so that the tree of a hostile server ends.
+// Bounds of a tree, so that the tree of a hostile server ends. Package sftpclient
+// bounds what a server lists before it is kept.
 const (
 	maxEntries = 1_000_000
 	maxDepth   = 256
+	// maxPaths bounds the paths of all entries, in bytes: a path repeats those of
+	// the directories above it.
+	maxPaths = 512 << 20
 )
 
 // planner walks a tree that it does not trust.
@@ -33,6 +37,8 @@ type planner struct {
 	entries []entry
 	// left says what stays behind, and why.
 	left []error
+	// paths is how many bytes the paths of the entries have.
+	paths int
 }
 
 func (p *planner) bytes() int64 {
@@ -68,8 +74,9 @@ func (p *planner) walk(ctx context.Context, e entry, depth int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if len(p.entries) >= maxEntries || depth > maxDepth {
-		return fmt.Errorf("%q has no end: after %d entries, %d directories deep", e.from, len(p.entries), depth)
+	p.paths += len(e.from) + len(e.to)
+	if len(p.entries) >= maxEntries || depth > maxDepth || p.paths > maxPaths {
+		return fmt.Errorf("%.200q has no end: after %d entries, %d directories deep", e.from, len(p.entries), depth)
 	}
 	switch {
 	case e.mode.IsRegular():
@@ -94,7 +101,7 @@ func (p *planner) walkDirectory(ctx context.Context, e entry, depth int) error {
 	for _, child := range children {
 		name := child.Name()
 		if !isPlainName(name) {
-			return fmt.Errorf("the directory %q lists %q, which is no name of a file: "+
+			return fmt.Errorf("the directory %.200q lists %.200q, which is no name of a file: "+
 				"the server cannot be trusted, and nothing is copied", e.from, name)
 		}
 		if err := p.walk(ctx, newEntry(path.Join(e.from, name), path.Join(e.to, name), child), depth+1); err != nil {
@@ -106,11 +113,12 @@ func (p *planner) walkDirectory(ctx context.Context, e entry, depth int) error {
 
 func (p *planner) addLink(e entry, depth int) {
 	target, err := p.from.readLink(e.from)
+	p.paths += len(target)
 	switch {
 	case err != nil:
 		p.leave(e, err)
 	case !staysInside(target, depth):
-		p.leave(e, fmt.Errorf("it is a link to %q, which is outside of what is copied", target))
+		p.leave(e, fmt.Errorf("it is a link to %.200q, which is outside of what is copied", target))
 	default:
 		e.link = target
 		p.entries = append(p.entries, e)

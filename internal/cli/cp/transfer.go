@@ -2,18 +2,18 @@ package cp
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
 	"slices"
-	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pkg/sftp"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/connpool/connpool/internal/cli/cp/progress"
 )
 
 // filesAtOnce hides the round trips of small files.
@@ -25,7 +25,11 @@ type transfer struct {
 	to   destinationFiles
 	// times are preserved as well as permissions.
 	times bool
-	meter *meter
+	meter *progress.Meter
+
+	// inPlace says that the destination refuses to rename.
+	inPlace atomic.Bool
+	notes   notes
 
 	mu     sync.Mutex
 	failed []error // of single files
@@ -61,7 +65,7 @@ func (t *transfer) copy(ctx context.Context, e entry) error {
 		return err
 	}
 	if e.mode&fs.ModeSymlink != 0 {
-		return t.replace(e.to, func(temporary string) error { return t.to.link(e.link, temporary) })
+		return t.makeLink(e)
 	}
 	return t.copyFile(ctx, e)
 }
@@ -82,71 +86,12 @@ func (t *transfer) note(ctx context.Context, e entry, err error) error {
 	return nil
 }
 
-func (t *transfer) copyFile(ctx context.Context, e entry) error {
-	in, err := t.from.open(e.from)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = in.Close() }()
-	return t.replace(e.to, func(temporary string) error {
-		if err := t.fill(ctx, temporary, in, e.size); err != nil {
-			return err
-		}
-		return t.setMetadata(temporary, e)
-	})
-}
-
-// replace builds a file or link under a temporary name beside its own and renames
-// it, so that no reader sees half of it, and an old file stays until then.
-func (t *transfer) replace(name string, build func(temporary string) error) error {
-	temporary := path.Join(path.Dir(name), temporaryName())
-	err := build(temporary)
-	if err == nil {
-		err = explain(name, t.to.rename(temporary, name))
-	}
-	if err != nil {
-		_ = t.to.remove(temporary)
-	}
-	return err
-}
-
-// temporaryName returns a hidden name that is short enough for any directory.
-func temporaryName() string { return ".connpool-" + strings.ToLower(rand.Text()[:16]) }
-
-// unknownSize is the size of a stream.
-const unknownSize = -1
-
-func (t *transfer) fill(ctx context.Context, name string, in io.Reader, size int64) error {
-	out, err := t.to.create(name)
-	if err != nil {
-		return explain(path.Dir(name), err)
-	}
-	written, err := t.pump(ctx, out, in, size)
-	// Some servers report a full disk only when the file is closed.
-	if err := errors.Join(err, out.Close()); err != nil {
-		return err
-	}
-	if written < size {
-		return fmt.Errorf("it ended after %d of %d bytes", written, size)
-	}
-	return nil
-}
-
 // pump copies with as many requests in flight as sftp allows, in either direction.
 func (t *transfer) pump(ctx context.Context, out io.Writer, in io.Reader, size int64) (int64, error) {
 	if remote, ok := in.(*sftp.File); ok {
 		return remote.WriteTo(&counting{ctx: ctx, meter: t.meter, out: out})
 	}
 	return io.Copy(out, &counting{ctx: ctx, meter: t.meter, in: in, size: size})
-}
-
-// setMetadata sets the permissions of a copy and, if asked for, its times. It sets
-// the plain permissions only: no copy is setuid or setgid.
-func (t *transfer) setMetadata(name string, e entry) error {
-	if err := t.to.chmod(name, e.mode.Perm()); err != nil || !t.times {
-		return explain(e.to, err)
-	}
-	return explain(e.to, t.to.chtimes(name, e.modified))
 }
 
 // makeDirectory makes a directory unless it exists. Only the directory that the
@@ -163,41 +108,49 @@ func (t *transfer) makeDirectory(e entry, named bool) error {
 	case err == nil:
 		return fmt.Errorf("%q is in its way", e.to)
 	}
-	if err := t.to.mkdir(e.to); err != nil {
+	if err := t.to.mkdir(e.to, e.mode|ownerMayFill); err != nil {
 		return explain(e.to, err)
 	}
 	t.made = append(t.made, e)
 	return nil
 }
 
+// ownerMayFill are the permissions that a directory needs while it is filled.
+const ownerMayFill fs.FileMode = 0o700
+
 // finishDirectories sets the metadata of directories last, and of the deepest
 // first: the permissions of a directory may forbid to write in it, and each write
 // changes its time.
 func (t *transfer) finishDirectories(ctx context.Context) error {
 	for _, e := range slices.Backward(t.made) {
-		if err := t.note(ctx, e, t.setMetadata(e.to, e)); err != nil {
+		if err := t.note(ctx, e, t.finishDirectory(e)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// receive copies a stream of unknown length to a file, which keeps its
-// permissions if it exists.
-func (t *transfer) receive(ctx context.Context, in io.Reader, name string) error {
-	mode := fs.FileMode(0o644)
-	if info, err := t.to.stat(name); err == nil {
-		mode = info.Mode()
+func (t *transfer) finishDirectory(e entry) error {
+	lent := ownerMayFill &^ e.mode
+	if t.times || lent == 0 {
+		return t.preserve(e.to, e)
 	}
-	return t.replace(name, func(temporary string) error {
-		if err := t.fill(ctx, temporary, in, unknownSize); err != nil {
-			return err
-		}
-		return t.to.chmod(temporary, mode.Perm())
-	})
+	info, err := t.to.lstat(e.to)
+	if err != nil {
+		return explain(e.to, err)
+	}
+	return t.refusable(e.to, "permissions", t.to.chmod(e.to, info.Mode().Perm()&^lent))
 }
 
+// send copies a file to a stream.
 func (t *transfer) send(ctx context.Context, name string, out io.Writer) error {
+	info, err := t.from.stat(name)
+	switch {
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular(): // to open a FIFO could wait for ever
+		return errors.New("it is no file")
+	}
 	in, err := t.from.open(name)
 	if err != nil {
 		return err
@@ -210,7 +163,7 @@ func (t *transfer) send(ctx context.Context, name string, out io.Writer) error {
 // counting tells the meter what passes in either direction, and ends with its context.
 type counting struct {
 	ctx   context.Context
-	meter *meter
+	meter *progress.Meter
 	in    io.Reader
 	out   io.Writer
 	size  int64
@@ -228,6 +181,6 @@ func (c *counting) count(pass func([]byte) (int, error), data []byte) (int, erro
 		return 0, err
 	}
 	n, err := pass(data)
-	c.meter.add(n)
+	c.meter.Add(n)
 	return n, err
 }

@@ -48,6 +48,25 @@ func Printable(text string) string {
 	}, text)
 }
 
+// Visible returns a line of output in which each character that could steer a
+// terminal is seen instead: ESC as ^[, CR as ^M, and what is no text as a replacement
+// character. Tabs stay. A CR at the end belongs to the line break, and is dropped.
+func Visible(line string) string {
+	var b strings.Builder
+	for _, r := range strings.TrimSuffix(line, "\r") {
+		switch {
+		case r == '\t' || unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r < ' ' || r == '\x7f':
+			b.WriteByte('^')
+			b.WriteByte(byte(r) ^ '@')
+		default:
+			b.WriteRune(unicode.ReplacementChar)
+		}
+	}
+	return b.String()
+}
+
 // OneLine returns printable text without line breaks.
 func OneLine(text string) string {
 	return strings.Join(strings.Fields(Printable(text)), " ")

@@ -209,7 +209,7 @@ func (e examination) registered(ctx context.Context) finding {
 	}
 	err := e.plain.Get(ctx, "/apis/apiregistration.k8s.io/v1/apiservices/v1alpha1."+livev1alpha1.GroupName, &service)
 	available := meta.FindStatusCondition(service.Status.Conditions, "Available")
-	const logs = look + "; kubectl -n connpool-system logs deployment/connpool-manager"
+	const logs = look + "; kubectl -n connpool-system logs -l app.kubernetes.io/name=connpool --prefix --tail=100"
 	switch {
 	case apierrors.IsForbidden(err):
 		return finding{Result: findingUnknown, Message: "you may not read it, which is usual; the next line tells whether it works"}
@@ -254,6 +254,7 @@ var allWanted = []wanted{
 	{livev1alpha1.GroupName, cluster.Pools + "/exec", "get", "exec, run, cp, shell"},
 	{livev1alpha1.GroupName, cluster.Pools + "/portforward", "create", "port-forward"},
 	{livev1alpha1.GroupName, cluster.Pools + "/portforward", "get", "port-forward"},
+	{livev1alpha1.GroupName, cluster.Pools + "/socketforward", "create", "port-forward of unix sockets"},
 	{livev1alpha1.GroupName, cluster.Pools + "/proxy", "create", "proxy"},
 	{livev1alpha1.GroupName, cluster.Pools + "/proxy", "get", "proxy"},
 	{livev1alpha1.GroupName, cluster.Sessions, "create", "session create"},

@@ -20,29 +20,30 @@ func TestDoctorFindsAllInOrder(t *testing.T) {
 	got.Stdout = regexp.MustCompile(`in [0-9.]+(µs|ms),`).ReplaceAllString(got.Stdout, "in 1ms,")
 	got.Stdout = strings.ReplaceAll(got.Stdout, f.URL, "https://cluster")
 	clitest.Want(t, got, 0, `
-✔ cluster                             https://cluster answers with Kubernetes v1.37.2; you are alice
-✔ connpool.dev                        pools and targets can be declared
-✔ APIService                          kube-apiserver reaches the live API
-✔ operator                            answers in 1ms, version v1.2.4
-✔ list connectionpools                permitted in namespace shop (status)
-✔ list connectiontargets              permitted in namespace shop (status, run --all)
-✔ create connectionpools              permitted in namespace shop (declare pools)
-✔ create connectiontargets            permitted in namespace shop (declare targets)
-✔ list connections                    permitted in namespace shop (connections, top)
-✔ create connectionpools/exec         permitted in namespace shop (exec, run, cp, shell)
-✔ get connectionpools/exec            permitted in namespace shop (exec, run, cp, shell)
-✔ create connectionpools/portforward  permitted in namespace shop (port-forward)
-✔ get connectionpools/portforward     permitted in namespace shop (port-forward)
-✔ create connectionpools/proxy        permitted in namespace shop (proxy)
-✔ get connectionpools/proxy           permitted in namespace shop (proxy)
-✔ create sessions                     permitted in namespace shop (session create)
-✔ list sessions                       permitted in namespace shop (session list)
-✔ delete sessions                     permitted in namespace shop (session delete)
-✔ create sessions/exec                permitted in namespace shop (session exec)
-✔ get sessions/exec                   permitted in namespace shop (session exec)
-✔ create connectionpools/drain        permitted in namespace shop (drain POOL)
-✔ create connections/drain            permitted in namespace shop (drain connection/NAME)
-✔ create connectiontargets/check      permitted in namespace shop (check)
+✔ cluster                               https://cluster answers with Kubernetes v1.37.2; you are alice
+✔ connpool.dev                          pools and targets can be declared
+✔ APIService                            kube-apiserver reaches the live API
+✔ operator                              answers in 1ms, version v1.2.4
+✔ list connectionpools                  permitted in namespace shop (status)
+✔ list connectiontargets                permitted in namespace shop (status, run --all)
+✔ create connectionpools                permitted in namespace shop (declare pools)
+✔ create connectiontargets              permitted in namespace shop (declare targets)
+✔ list connections                      permitted in namespace shop (connections, top)
+✔ create connectionpools/exec           permitted in namespace shop (exec, run, cp, shell)
+✔ get connectionpools/exec              permitted in namespace shop (exec, run, cp, shell)
+✔ create connectionpools/portforward    permitted in namespace shop (port-forward)
+✔ get connectionpools/portforward       permitted in namespace shop (port-forward)
+✔ create connectionpools/socketforward  permitted in namespace shop (port-forward of unix sockets)
+✔ create connectionpools/proxy          permitted in namespace shop (proxy)
+✔ get connectionpools/proxy             permitted in namespace shop (proxy)
+✔ create sessions                       permitted in namespace shop (session create)
+✔ list sessions                         permitted in namespace shop (session list)
+✔ delete sessions                       permitted in namespace shop (session delete)
+✔ create sessions/exec                  permitted in namespace shop (session exec)
+✔ get sessions/exec                     permitted in namespace shop (session exec)
+✔ create connectionpools/drain          permitted in namespace shop (drain POOL)
+✔ create connections/drain              permitted in namespace shop (drain connection/NAME)
+✔ create connectiontargets/check        permitted in namespace shop (check)
 `)
 }
 
@@ -75,6 +76,13 @@ func TestDoctorDistinguishesWhatIsBrokenFromWhatIsDenied(t *testing.T) {
 			path: "/apis/apiregistration.k8s.io/v1/apiservices/v1alpha1.live.connpool.dev", code: 1, line: "MissingEndpoints: no endpoints",
 			answer: func(out http.ResponseWriter, _ *http.Request) {
 				_, _ = out.Write([]byte(`{"status":{"conditions":[{"type":"Available","status":"False","reason":"MissingEndpoints","message":"no endpoints"}]}}`))
+			},
+		},
+		"the logs of all replicas are proposed": {
+			path: "/apis/apiregistration.k8s.io/v1/apiservices/v1alpha1.live.connpool.dev", code: 1,
+			line: "logs -l app.kubernetes.io/name=connpool --prefix",
+			answer: func(out http.ResponseWriter, _ *http.Request) {
+				_, _ = out.Write([]byte(`{"status":{"conditions":[{"type":"Available","status":"False","reason":"FailedDiscoveryCheck"}]}}`))
 			},
 		},
 		"the APIService may not be read": {

@@ -15,7 +15,6 @@ package exec
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -34,6 +33,7 @@ type options struct {
 	command remote.Command
 	stdin   bool
 	quiet   bool
+	tty     ttyMode
 }
 
 // New returns the command exec.
@@ -46,7 +46,8 @@ func New(f *plugin.Factory) *cobra.Command {
 			"It runs on a host; in the --container of a Docker engine; or in the --pod of a\n" +
 			"cluster. Its arguments arrive as given; no shell interprets them unless --shell\n" +
 			"asks for it. Without -i the command's input is empty. Without a command, -it opens\n" +
-			"a shell. Ctrl-C signals the command; a second one leaves at once.\n\n" +
+			"a shell. -t gives the command a terminal if there is one here, and -tt in any case.\n" +
+			"Ctrl-C ends the command, as far as its target allows; a second one leaves at once.\n\n" +
 			"The exit code is the command's, or 128 plus the number of the signal that ended\n" +
 			"it. Two codes are this program's own, and come with a message:\n\n" +
 			"  254  the command surely did not run: it is safe to try again\n" +
@@ -67,7 +68,7 @@ func New(f *plugin.Factory) *cobra.Command {
 	o.command.Place.Register(flags)
 	o.command.RegisterTarget(f, command)
 	flags.BoolVarP(&o.stdin, "stdin", "i", false, "Pass input on to the command")
-	flags.BoolVarP(&o.command.TTY, "tty", "t", false, "Give the command a terminal")
+	flags.VarPF(&o.tty, "tty", "t", "Give the command a terminal; twice, or --tty=always: also if there is none here").NoOptDefVal = "true"
 	flags.BoolVar(&o.command.Shell, "shell", false, "Let the remote user's shell interpret the command")
 	flags.StringArrayVar(&o.command.Env, "env", nil, remote.EnvUsage)
 	flags.DurationVar(&o.command.Timeout, "timeout", 0, "End the command after this long, such as 30s; 0 means never")
@@ -104,11 +105,9 @@ func (o *options) complete(command *cobra.Command, args []string) error {
 	if err := o.command.Read(command, args); err != nil {
 		return exit.Hint(err, "For example: %s exec web/web-1 -- uptime", o.Name)
 	}
-	if o.command.TTY && !terminal.Is(o.In) {
-		o.command.TTY = false
-		if !o.quiet {
-			fmt.Fprintln(o.ErrOut, "note: without a terminal: standard input is none")
-		}
+	o.command.TTY = o.tty == ttyAlways || o.tty == ttyIfHere && terminal.Is(o.In)
+	if o.tty == ttyIfHere && !o.command.TTY && !o.quiet {
+		exit.PrintNote(o.ErrOut, "without a terminal: standard input is none; -tt asks for one in any case")
 	}
 	return nil
 }
@@ -131,7 +130,7 @@ func (o *options) validateShell() error {
 func (o *options) run(ctx context.Context, live *client.Client) error {
 	result, err := o.stream(ctx, live.Pool(o.Namespace, o.command.Pool))
 	ending := remote.Ending{
-		Quiet: o.quiet, Interrupted: remote.Signaled,
+		Quiet: o.quiet, Interrupted: remote.Canceled, Command: &o.command, Notes: o.ErrOut,
 		Asked: cluster.AskedToStream("exec", o.Namespace, o.command.Pool, o.command.Target),
 	}
 	return ending.Error(ctx, o.Cluster, result, err)
@@ -144,6 +143,10 @@ func (o *options) stream(ctx context.Context, pool *client.Pool) (client.Result,
 		command.Stdin = o.In
 	}
 	if !o.command.TTY {
+		return pool.Stream(ctx, command, streams)
+	}
+	if !terminal.Is(o.In) {
+		streams.Terminal = &client.Terminal{Term: os.Getenv("TERM"), Size: terminal.SizeOf(o.Out)}
 		return pool.Stream(ctx, command, streams)
 	}
 	raw, err := terminal.MakeRaw(ctx, o.In)

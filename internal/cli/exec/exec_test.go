@@ -47,7 +47,10 @@ func TestExecPassesArgumentsAndStreamsOn(t *testing.T) {
 		"a target in a flag":                      {[]string{"web", "--target", "web-2", "--", "id"}, "", `web-2["id"][]` + "\n"},
 		"a line for the shell":                    {[]string{"web", "--shell", "--", "ls", "| wc"}, "", `[]ls | wc[]` + "\n"},
 		"in a container":                          {[]string{"web", "-c", "app", "--", "ps"}, "", `(//app)["ps"][]` + "\n"},
+		"in a container as inspect names it":      {[]string{"web", "-c", "/app", "--", "ps"}, "", `(//app)["ps"][]` + "\n"},
+		"in a container by a short ID":            {[]string{"web", "-c", "4f1d2c3b4a59", "--", "ps"}, "", `(//4f1d2c3b4a59)["ps"][]` + "\n"},
 		"in a pod":                                {[]string{"web", "--pod", "w-0", "--", "ps"}, "", `(/w-0/)["ps"][]` + "\n"},
+		"in a pod as -o name prints it":           {[]string{"web", "--pod", "pod/w-0", "--", "ps"}, "", `(/w-0/)["ps"][]` + "\n"},
 		"in a pod's container":                    {[]string{"web", "--pod", "w-0", "--pod-namespace", "n", "--container", "app", "--", "ps"}, "", `(n/w-0/app)["ps"][]` + "\n"},
 		"variables":                               {[]string{"web", "--env", "A=1", "--env", "B=x=y", "--", "env"}, "", `["env"][A=1 B=x=y]` + "\n"},
 		"input if asked for":                      {[]string{"web", "-i", "--", "cat"}, "in", `["cat"][]` + "\nin"},
@@ -155,8 +158,96 @@ func TestCtrlCEndsTheRemoteCommand(t *testing.T) {
 		return clitest.Fails(livev1alpha1.OutcomeUnknown, "", "canceled")
 	}
 	got := f.RunContext(ctx, nil, "exec", "web", "--", "sleep", "1000")
-	clitest.WantStderr(t, got, exit.Interrupted, "interrupted", "told to end")
+	clitest.WantStderr(t, got, exit.Interrupted, "interrupted", "told to end", "whether it has ended is not known")
 	<-ended
+}
+
+func TestATerminalCanBeForced(t *testing.T) {
+	tests := map[string]struct {
+		flags []string
+		tty   bool
+		note  bool
+	}{
+		"not asked for":               {nil, false, false},
+		"asked for once":              {[]string{"-t"}, false, true},
+		"asked for once, with input":  {[]string{"-it"}, false, true},
+		"asked for once, quietly":     {[]string{"-qt"}, false, false},
+		"asked for, and taken back":   {[]string{"-tt", "--tty=false"}, false, false},
+		"forced":                      {[]string{"-tt"}, true, false},
+		"forced, with input":          {[]string{"-itt"}, true, false},
+		"forced, in two words":        {[]string{"-t", "-t"}, true, false},
+		"forced, quietly":             {[]string{"-q", "-tt"}, true, false},
+		"forced, in a word":           {[]string{"--tty=always"}, true, false},
+		"asked for in a word":         {[]string{"--tty"}, false, true},
+		"asked for as kubectl has it": {[]string{"--tty=true"}, false, true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("TERM", "vt220")
+			f := clitest.Shop(t, New, NewShell)
+			f.Remote = func(_ context.Context, options livev1alpha1.ExecOptions, streams driver.Streams, resize <-chan driver.WindowSize) *metav1.Status {
+				if options.TTY != test.tty || test.tty && options.Term != "vt220" {
+					t.Errorf("asked for %+v", options)
+				}
+				if test.tty {
+					if size := <-resize; size.Columns != 80 || size.Rows != 24 {
+						t.Errorf("the size is %+v", size)
+					}
+				}
+				if streams.Stdin != nil {
+					_, _ = io.Copy(streams.Stdout, streams.Stdin)
+				}
+				return clitest.Exits(0, "")
+			}
+			got := f.RunWith(strings.NewReader("in"), append(append([]string{"exec", "web"}, test.flags...), "--", "tty")...)
+			want := ""
+			if options := strings.Join(test.flags, " "); strings.Contains(options, "i") && !strings.Contains(options, "tty") {
+				want = "in"
+			}
+			clitest.Want(t, got, 0, want)
+			if noted := strings.Contains(got.Stderr, "note: without a terminal"); noted != test.note {
+				t.Errorf("said %q", got.Stderr)
+			}
+		})
+	}
+	clitest.WantStderr(t, clitest.New(t, New).Run("exec", "web", "--tty=sometimes", "--", "tty"), exit.NotStarted, "neither always nor true nor false")
+}
+
+func TestALineThatIsNoProgramGetsAHint(t *testing.T) {
+	tests := map[string]struct {
+		words []string
+		code  int
+		hint  string
+	}{
+		"a pipeline":                    {[]string{"ls | wc -l"}, 127, `note: "ls | wc -l" was taken for the name of one program; with --shell`},
+		"a program with its argument":   {[]string{"systemctl status"}, 127, "with --shell"},
+		"an assignment":                 {[]string{"FOO=1", "env"}, 127, `"FOO=1" was taken for the name of a program; with --shell`},
+		"a misspelled program":          {[]string{"sl", "-l"}, 127, ""},
+		"a path with an equals sign":    {[]string{"/opt/a=b/run"}, 127, ""},
+		"a line that failed":            {[]string{"ls | wc -l"}, 1, ""},
+		"a program that was not found":  {[]string{"sh", "-c", "ls | wc -l"}, 127, ""},
+		"a line that the shell has got": {[]string{"--shell", "--", "nope | wc"}, 127, ""},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			f := clitest.Shop(t, New, NewShell)
+			f.Remote = func(context.Context, livev1alpha1.ExecOptions, driver.Streams, <-chan driver.WindowSize) *metav1.Status {
+				return clitest.Exits(test.code, "")
+			}
+			words := append([]string{"--"}, test.words...)
+			if test.words[0] == "--shell" {
+				words = test.words
+			}
+			got := f.Run(append([]string{"exec", "web"}, words...)...)
+			clitest.WantStderr(t, got, test.code, test.hint)
+			if test.hint == "" && got.Stderr != "" {
+				t.Errorf("said %q", got.Stderr)
+			}
+			if quiet := f.Run(append([]string{"exec", "-q", "web"}, words...)...); quiet.Stderr != "" {
+				t.Errorf("quietly: said %q", quiet.Stderr)
+			}
+		})
+	}
 }
 
 func TestATimeoutEndsTheRemoteCommand(t *testing.T) {

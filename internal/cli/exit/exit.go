@@ -93,15 +93,23 @@ func Report(out io.Writer, err error, failed int) int {
 	return code
 }
 
-// Print prints an error and, if it has one, the next step.
+// Print prints an error and, if it has one, the next step. Further lines of an error
+// are indented: a server may have written them, and they are no next step.
 func Print(out io.Writer, err error) {
-	fmt.Fprintln(out, "error:", display.Printable(err.Error()))
+	fmt.Fprintln(out, "error:", strings.ReplaceAll(display.Printable(err.Error()), "\n", "\n  "))
 	PrintHint(out, err)
 }
 
 // PrintHint prints the next step, if the error has one.
 func PrintHint(out io.Writer, err error) {
 	if hint := HintOf(err); hint != "" {
-		fmt.Fprintf(out, "\n%s\n", hint)
+		fmt.Fprintf(out, "\n%s\n", display.Printable(hint))
+	}
+}
+
+// PrintNote prints what is neither an error nor output of a command, unless it is empty.
+func PrintNote(out io.Writer, text string) {
+	if text != "" {
+		fmt.Fprintln(out, "note:", display.OneLine(text))
 	}
 }

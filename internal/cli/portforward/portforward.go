@@ -116,7 +116,7 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 		open := func(ctx context.Context) (forwarder, error) {
 			opened, err := o.openTo(ctx, pool, f.remote)
 			if err != nil {
-				return nil, o.Cluster.Explain(ctx, err, cluster.AskedToStream("portforward", o.Namespace, o.pool, o.target))
+				return nil, o.Cluster.Explain(ctx, err, o.asked(f))
 			}
 			return opened, nil
 		}
@@ -130,6 +130,17 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 		return err
 	}
 	return nil // Ctrl-C is how the user ends it
+}
+
+// asked is what a forward asks for. A unix socket needs a permission of its own.
+func (o *options) asked(f forward) cluster.Asked {
+	asked := cluster.AskedToStream("portforward", o.Namespace, o.pool, o.target)
+	if strings.HasPrefix(f.remote, "/") {
+		socket := asked
+		socket.Resource, socket.Verbs = cluster.Pools+"/socketforward", []string{"create"}
+		asked.With = append(asked.With, socket)
+	}
+	return asked
 }
 
 // openTo opens a forwarder to a port of the pod, or to what the target reaches.

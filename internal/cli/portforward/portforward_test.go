@@ -162,6 +162,17 @@ func TestAForwardThatCannotBeginEndsAtOnce(t *testing.T) {
 	clitest.WantStderr(t, f.Run("port-forward", "web/web-1", ":80"), 1, "This would permit it", "connectionpools/portforward")
 }
 
+func TestTheRoleForASocketHasBothRules(t *testing.T) {
+	f := clitest.Shop(t, New)
+	f.Denied["get live.connpool.dev/connectionpools/portforward"] = true
+	const socketRule = "resources: [\"connectionpools/socketforward\"]\n  resourceNames: [\"web\"]\n  verbs: [create]\n"
+	clitest.WantStderr(t, f.Run("port-forward", "web/web-1", "unix:/run/docker.sock"), 1,
+		"resources: [\"connectionpools/portforward\"]\n  resourceNames: [\"web\"]\n  verbs: [create, get]\n", socketRule)
+	if refused := f.Run("port-forward", "web/web-1", "80"); strings.Contains(refused.Stderr, "socketforward") {
+		t.Errorf("a port needs no socketforward: %s", refused.Stderr)
+	}
+}
+
 func TestAPodsPortIsForwarded(t *testing.T) {
 	f := clitest.Shop(t, New)
 	f.Answers[clitest.LivePools+"/web/portforward"] = func(out http.ResponseWriter, r *http.Request) {

@@ -8,13 +8,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/gorilla/websocket"
 	"go.uber.org/goleak"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -229,24 +232,47 @@ func podsKind(t *testing.T, config *rest.Config) string {
 	return object.Kind
 }
 
-func TestWebPagesGetNothingFromAPort(t *testing.T) {
-	printed, stop := shop(t, kubernetesAPI()).Start("proxy", "web/web-1", "--port", "0")
-	defer stop()
-	line := printed.Next("at http://127.0.0.1:")
-	_, address, _ := strings.Cut(line, "http://")
+// openTestPort serves a target on a port for everybody, and returns its address.
+func openTestPort(t *testing.T, api http.Handler) (address, port string) {
+	t.Helper()
+	printed, stop := shop(t, api).Start("proxy", "web/web-1", "--port", "0")
+	t.Cleanup(func() { stop() })
+	_, address, _ = strings.Cut(printed.Next("at http://127.0.0.1:"), "http://")
 	address, _, _ = strings.Cut(address, " ")
-	_, port, _ := net.SplitHostPort(address)
+	_, port, _ = net.SplitHostPort(address)
+	return address, port
+}
+
+func TestWebPagesGetNothingFromAPort(t *testing.T) {
+	address, port := openTestPort(t, kubernetesAPI())
 	tests := map[string]struct {
-		host, header string
-		code         int
+		host   string
+		header http.Header
+		code   int
 	}{
-		"a tool":                          {address, "Accept", http.StatusOK},
-		"a tool that says localhost":      {"localhost:" + port, "Accept", http.StatusOK},
-		"IPv6":                            {"[::1]:" + port, "Accept", http.StatusOK},
-		"a name that was bound again":     {"evil.example.com:" + port, "Accept", http.StatusForbidden},
-		"a name that only looks like one": {"localhost.example.com", "Accept", http.StatusForbidden},
-		"a page's script":                 {address, "Origin", http.StatusForbidden},
-		"a page's image":                  {address, "Sec-Fetch-Site", http.StatusForbidden},
+		"a tool":                          {address, nil, http.StatusOK},
+		"a tool that says localhost":      {"localhost:" + port, nil, http.StatusOK},
+		"IPv6":                            {"[::1]:" + port, nil, http.StatusOK},
+		"a name that was bound again":     {"evil.example.com:" + port, nil, http.StatusForbidden},
+		"a name that only looks like one": {"localhost.example.com", nil, http.StatusForbidden},
+		"a page's image":                  {address, http.Header{"Sec-Fetch-Site": {"cross-site"}}, http.StatusForbidden},
+		"a page of the target's":          {address, http.Header{"Sec-Fetch-Site": {"same-origin"}, "Origin": {"http://" + address}}, http.StatusForbidden},
+		"a page that was navigated to":    {address, http.Header{"Sec-Fetch-Site": {"none"}}, http.StatusForbidden},
+
+		"a tool that names the address it asks":       {address, http.Header{"Origin": {"http://" + address}}, http.StatusOK},
+		"a tool that asks localhost and says so":      {"localhost:" + port, http.Header{"Origin": {"http://localhost:" + port}}, http.StatusOK},
+		"a tool that writes in capitals":              {"LOCALHOST:" + port, http.Header{"Origin": {"http://localhost:" + port}}, http.StatusForbidden},
+		"a page of a name that was bound again":       {"evil.example.com:" + port, http.Header{"Origin": {"http://evil.example.com:" + port}}, http.StatusForbidden},
+		"a page elsewhere":                            {address, http.Header{"Origin": {"https://evil.example.com"}}, http.StatusForbidden},
+		"a page of another port of this machine":      {"localhost:" + port, http.Header{"Origin": {"http://localhost:3000"}}, http.StatusForbidden},
+		"a page of another name of this machine":      {address, http.Header{"Origin": {"http://localhost:" + port}}, http.StatusForbidden},
+		"a page of this machine without a port":       {address, http.Header{"Origin": {"http://127.0.0.1"}}, http.StatusForbidden},
+		"a tool that is wrong about the scheme":       {address, http.Header{"Origin": {"https://" + address}}, http.StatusOK},
+		"a page of another scheme":                    {address, http.Header{"Origin": {"httpx://" + address}}, http.StatusForbidden},
+		"a page in a sandbox":                         {address, http.Header{"Origin": {"null"}}, http.StatusForbidden},
+		"a page whose origin begins with the address": {address, http.Header{"Origin": {"http://" + address + ".example.com"}}, http.StatusForbidden},
+		"two origins":     {address, http.Header{"Origin": {"http://" + address, "http://evil.example.com"}}, http.StatusForbidden},
+		"an empty origin": {address, http.Header{"Origin": {""}}, http.StatusForbidden},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -255,7 +281,7 @@ func TestWebPagesGetNothingFromAPort(t *testing.T) {
 				t.Fatal(err)
 			}
 			request.Host, request.Close = test.host, true
-			request.Header.Set(test.header, "x")
+			maps.Copy(request.Header, test.header)
 			response, err := http.DefaultClient.Do(request)
 			if err != nil {
 				t.Fatal(err)
@@ -266,6 +292,57 @@ func TestWebPagesGetNothingFromAPort(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The clients of Kubernetes and Docker for Python use this package, which always
+// sends an Origin.
+func TestWebSocketsOfPythonPassAPort(t *testing.T) {
+	const script = `
+import os, sys, websocket
+connection = websocket.create_connection(sys.argv[1], subprotocols=["v4.channel.k8s.io"], header=sys.argv[2:],
+    sslopt={"ca_certs": os.environ.get("CA")})
+connection.send("ping")
+print(connection.recv())
+connection.close()
+`
+	mux := http.NewServeMux()
+	mux.Handle("/version", kubernetesAPI())
+	mux.HandleFunc("/exec", func(out http.ResponseWriter, r *http.Request) {
+		upgrader := websocket.Upgrader{Subprotocols: []string{"v4.channel.k8s.io"}, CheckOrigin: func(*http.Request) bool { return true }}
+		conn, err := upgrader.Upgrade(out, r, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		_, message, _ := conn.ReadMessage()
+		_ = conn.WriteMessage(websocket.TextMessage, append(message, " back"...))
+	})
+	run := func(t *testing.T, words, environment []string) {
+		t.Helper()
+		command := exec.CommandContext(t.Context(), "/usr/bin/python3", append([]string{"-c", script}, words...)...)
+		command.Env = append(os.Environ(), environment...)
+		if output, err := command.CombinedOutput(); err != nil || string(output) != "ping back\n" {
+			t.Errorf("%v: %s", err, output)
+		}
+	}
+	t.Run("that is open", func(t *testing.T) {
+		address, _ := openTestPort(t, mux)
+		run(t, []string{"ws://" + address + "/exec"}, nil)
+	})
+	t.Run("with a token", func(t *testing.T) {
+		printed, stop := shop(t, mux).Start("proxy", "web/web-1")
+		defer stop()
+		config, err := clientcmd.BuildConfigFromFlags("", exported(printed, "KUBECONFIG"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		authority := filepath.Join(t.TempDir(), "ca.crt")
+		if err := os.WriteFile(authority, config.CAData, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		run(t, []string{strings.Replace(config.Host, "https", "wss", 1) + "/exec", "Authorization: Bearer " + config.BearerToken}, []string{"CA=" + authority})
+	})
 }
 
 func TestACommandRunsWithTheAPIAndItsExitCodeIsPassedOn(t *testing.T) {

@@ -137,7 +137,7 @@ func (s *proxyServer) begin() bool {
 // rejectReason returns why a request is refused, or "": it lacks the token of a
 // private port, or a web page made it. Pages can send requests to the ports of
 // this machine, under any name that resolves to it. They can neither change the
-// headers that their browser adds, nor reach a socket.
+// headers that their browser adds, Host, Origin and Sec-Fetch-Site, nor reach a socket.
 func (e *localEnd) rejectReason(request *http.Request) string {
 	if e.Addr().Network() == "unix" {
 		return ""
@@ -145,12 +145,25 @@ func (e *localEnd) rejectReason(request *http.Request) string {
 	switch header := request.Header; {
 	case !isLoopbackName(request.Host):
 		return "requests for the host " + display.OneLine(request.Host) + " are refused; this is " + listen.Loopback
-	case header.Get("Origin") != "" || header.Get("Sec-Fetch-Site") != "":
+	case header.Get("Sec-Fetch-Site") != "" || !isOwnOrigin(request):
 		return "requests of web pages are refused"
 	case e.token != "" && subtle.ConstantTimeCompare([]byte(header.Get("Authorization")), []byte("Bearer "+e.token)) != 1:
 		return "the token of this proxy is missing: use the kubeconfig that it has written"
 	}
 	return ""
+}
+
+// isOwnOrigin reports whether a request names no origin or, as WebSocket clients of
+// Python do, the very address that it asks. A page of another address can neither
+// leave its origin out of a request that changes something, nor name this one. The
+// scheme does not matter, and some clients get it wrong: only one is served here.
+func isOwnOrigin(request *http.Request) bool {
+	origins := request.Header.Values("Origin")
+	if len(origins) != 1 {
+		return len(origins) == 0
+	}
+	address, isHTTP := strings.CutPrefix(origins[0], "http")
+	return isHTTP && strings.TrimPrefix(address, "s") == "://"+request.Host
 }
 
 // isLoopbackName reports whether a Host header names this machine by a name that

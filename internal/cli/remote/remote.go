@@ -5,7 +5,7 @@
 // registers its flags, and passes the result of the client to an Ending.
 //
 //	result, err := live.Pool(namespace, o.command.Pool).Stream(ctx, o.command.ForClient(), streams)
-//	return remote.Ending{Asked: asked, Interrupted: remote.Signaled}.Error(ctx, f.Cluster, result, err)
+//	return remote.Ending{Asked: asked, Interrupted: remote.Canceled}.Error(ctx, f.Cluster, result, err)
 //
 // Trade-off: the bounds of the API are checked here a second time, so that a
 // command that is too long fails with a sentence and not with a refused request.
@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -120,6 +121,27 @@ func (c *Command) ReadPool(_ *cobra.Command, args []string) error {
 	return nil
 }
 
+// notFound is the exit code of shells, containers and pods for a program that does
+// not exist.
+const notFound = 127
+
+// Note returns what to say about a command that ended with an exit code: that it looks
+// like a line for a shell, if no program was found. It is "" if there is nothing to say.
+func (c *Command) Note(exitCode int) string {
+	if exitCode != notFound || c.Shell || len(c.Words) == 0 {
+		return ""
+	}
+	first := c.Words[0]
+	name, _, assigns := strings.Cut(first, "=")
+	switch {
+	case len(c.Words) == 1 && strings.ContainsAny(first, " \t\n|&;<>()$`*?"):
+		return fmt.Sprintf("%q was taken for the name of one program; with --shell the target's shell interprets it", first)
+	case assigns && !strings.Contains(name, "/"):
+		return fmt.Sprintf("%q was taken for the name of a program; with --shell the target's shell sets the variable", first)
+	}
+	return ""
+}
+
 // IsEmpty reports whether there is nothing to run.
 func (c *Command) IsEmpty() bool { return len(c.Words) == 0 || c.Shell && c.line() == "" }
 
@@ -170,15 +192,45 @@ type Place struct {
 
 // Register adds the flags of a place.
 func (p *Place) Register(flags *pflag.FlagSet) {
-	flags.StringVarP(&p.Container, "container", "c", "", "Container to run in: of a Docker engine, or of the pod")
+	flags.VarP(nameValue{&p.Container, []string{"/"}}, "container", "c", "Container to run in: of a Docker engine, or of the pod")
 	p.RegisterPod(flags)
 }
 
 // RegisterPod adds the flags of a place that can only be a pod.
 func (p *Place) RegisterPod(flags *pflag.FlagSet) {
-	flags.StringVar(&p.Pod, "pod", "", "Pod of the cluster that the target is")
+	flags.Var(nameValue{&p.Pod, []string{"pod/", "pods/", "po/"}}, "pod", "Pod of the cluster that the target is")
 	flags.StringVar(&p.Namespace, "pod-namespace", "", "Namespace of the pod; that of the target when absent")
 }
+
+// nameValue is a flag with a name, which docker and kubectl print and take with a
+// prefix, too: /web and pod/web-0.
+type nameValue struct {
+	name     *string
+	prefixes []string
+}
+
+// Set implements pflag.Value.
+func (v nameValue) Set(text string) error {
+	for _, prefix := range v.prefixes {
+		if name, ok := strings.CutPrefix(text, prefix); ok {
+			text = name
+			break
+		}
+	}
+	*v.name = text
+	return nil
+}
+
+// String implements pflag.Value.
+func (v nameValue) String() string {
+	if v.name == nil {
+		return ""
+	}
+	return *v.name
+}
+
+// Type implements pflag.Value.
+func (v nameValue) Type() string { return "string" }
 
 // IsTarget reports whether the place is the target itself.
 func (p *Place) IsTarget() bool { return p.Container == "" && p.Pod == "" }
@@ -204,11 +256,15 @@ type Ending struct {
 	Asked cluster.Asked
 	// Interrupted says what Ctrl-C did to the command.
 	Interrupted string
+	// Command that has ended, and where notes about it go.
+	Command *Command
+	Notes   io.Writer
 }
 
-// Signaled is what Ctrl-C does to a command that has a channel of its own.
-const Signaled = "the command was told to end, and may have done part of its work; " +
-	"a server that allows no signals, such as sshd for root, lets it go on"
+// Canceled is what Ctrl-C does to a command that has a stream of its own. The stream
+// is closed at once, so what the target then did is not known here.
+const Canceled = "the operator was told to end the command, which may have done part of its work; " +
+	"whether it has ended is not known, and the target decides whether it can be ended at all"
 
 // Error returns an error with the exit code of the command or, without one, says why.
 func (e Ending) Error(ctx context.Context, c *cluster.Cluster, result client.Result, err error) error {
@@ -216,6 +272,9 @@ func (e Ending) Error(ctx context.Context, c *cluster.Cluster, result client.Res
 		return nil
 	}
 	if own, ok := errors.AsType[*client.ExitError](err); ok {
+		if !e.Quiet {
+			exit.PrintNote(e.Notes, e.Command.Note(own.Code))
+		}
 		return exit.With(own.Code)
 	}
 	code, err := e.withoutCode(ctx, c, result, err)

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -51,6 +52,15 @@ func TestRunMarksLinesAndSumsUp(t *testing.T) {
 	clitest.Want(t, f.Run("run", "web/web-1", "--", "it"), 0, "web-1 | one\nweb-1 | two\n")
 	clitest.Want(t, f.Run("run", "db", "-l", "app=web", "--", "it"), 1, "")
 	clitest.WantStderr(t, f.Run("run", "web", "-l", "app=db", "--", "it"), 1, "no target of pool web has the labels app=db")
+}
+
+func TestALineThatIsNoProgramGetsOneHint(t *testing.T) {
+	f := hosts(t, map[string]clitest.RemoteFunc{"web-1": prints("", "", 127), "web-2": prints("", "", 127)})
+	got := f.Run("run", "web", "--all", "--", "ls | wc -l")
+	clitest.WantStderr(t, got, 1, `note: "ls | wc -l" was taken for the name of one program`)
+	if n := strings.Count(got.Stderr, "note:"); n != 1 {
+		t.Errorf("%d notes:\n%s", n, got.Stderr)
+	}
 }
 
 func TestRunForPrograms(t *testing.T) {
@@ -158,5 +168,33 @@ func TestLinesOfTargetsAreNeverMixed(t *testing.T) {
 	want := "long | 1\nlong | 2\na    | begun\na    | \na    | " + strings.Repeat("x", maxLine) + "\nlong | 3\n"
 	if out.String() != want {
 		t.Errorf("printed %.200q", out.String())
+	}
+}
+
+func TestATargetCannotForgeTheLinesOfAnother(t *testing.T) {
+	const forged = "x\r\x1b[2Kweb-2 | all good\x9b\u009b\u202e\x07\tend\r\n"
+	keys, screen := clitest.Keyboard(t)
+	mixer := newLineMixer(screen, screen, []string{"web-1", "web-2"})
+	mixer.paint = false
+	for _, writer := range []func(string) (*lineWriter, *lineWriter){
+		mixer.writers, func(target string) (*lineWriter, *lineWriter) { out, err := mixer.writers(target); return err, out },
+	} {
+		w, _ := writer("web-1")
+		if _, err := io.WriteString(w, forged); err != nil {
+			t.Fatal(err)
+		}
+		line, err := bufio.NewReader(keys).ReadString('\n')
+		if want := "web-1 | x^M^[[2Kweb-2 | all good\uFFFD\uFFFD\uFFFD^G\tend\r\n"; line != want || err != nil {
+			t.Errorf("on a terminal: %q, %v, want %q", line, err, want)
+		}
+	}
+	var out bytes.Buffer
+	mixer = newLineMixer(&out, &out, []string{"web-1", "web-2"})
+	w, _ := mixer.writers("web-1")
+	_, _ = io.WriteString(w, forged)
+	_, _ = io.WriteString(w, "last\r")
+	w.end()
+	if want := "web-1 | x\rweb-1 | " + strings.TrimPrefix(forged, "x\r") + "web-1 | last\r\n"; out.String() != want {
+		t.Errorf("in a file: %q, want %q", &out, want)
 	}
 }

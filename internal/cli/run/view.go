@@ -12,6 +12,8 @@ import (
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/cli/display"
+	"github.com/connpool/connpool/internal/cli/exit"
+	"github.com/connpool/connpool/internal/cli/terminal"
 )
 
 // maxLine bounds how much of an unfinished line is held back, in bytes. A longer
@@ -45,14 +47,20 @@ func newLineMixer(out, err io.Writer, targets []string) *lineMixer {
 func (m *lineMixer) writers(target string) (stdout, stderr *lineWriter) {
 	color := nameColors[m.names[target]%len(nameColors)]
 	prefix := m.paint.In(color, fmt.Sprintf("%-*s", m.width, target)) + " | "
-	return &lineWriter{mixer: m, to: m.out, prefix: prefix}, &lineWriter{mixer: m, to: m.err, prefix: prefix}
+	return m.writer(m.out, prefix), m.writer(m.err, prefix)
+}
+
+func (m *lineMixer) writer(to io.Writer, prefix string) *lineWriter {
+	return &lineWriter{mixer: m, to: to, prefix: prefix, shown: terminal.Is(to)}
 }
 
 type lineWriter struct {
 	mixer  *lineMixer
 	to     io.Writer
 	prefix string
-	rest   []byte
+	// shown says that a terminal shows the lines.
+	shown bool
+	rest  []byte
 }
 
 // Write prints whole lines and keeps the rest for later.
@@ -81,8 +89,23 @@ func (w *lineWriter) end() {
 func (w *lineWriter) print(line []byte) error {
 	w.mixer.mu.Lock()
 	defer w.mixer.mu.Unlock()
-	_, err := fmt.Fprintf(w.to, "%s%s\n", w.prefix, line)
+	_, err := fmt.Fprintf(w.to, "%s%s\n", w.prefix, w.marked(string(line)))
 	return err
+}
+
+// marked returns a line that cannot pass for one of another target. On a terminal its
+// control characters are seen and do nothing. Elsewhere its bytes stay, and what follows
+// a carriage return is marked with the target again.
+func (w *lineWriter) marked(line string) string {
+	if w.shown {
+		return display.Visible(line)
+	}
+	text, isEnd := strings.CutSuffix(line, "\r")
+	text = strings.ReplaceAll(text, "\r", "\r"+w.prefix)
+	if isEnd {
+		text += "\r"
+	}
+	return text
 }
 
 // headBuffer keeps the beginning of a stream, at most maxKeptOutput bytes.
@@ -122,6 +145,12 @@ func (o *options) summary(results []targetResult) {
 		fmt.Fprintln(o.ErrOut, marks[i], line)
 	}
 	fmt.Fprintf(o.ErrOut, "\n%d of %s succeeded\n", good, display.Count(len(results), "target", "targets"))
+	for i := range results {
+		if code := results[i].ExitCode; code != nil && o.command.Note(*code) != "" {
+			exit.PrintNote(o.ErrOut, o.command.Note(*code))
+			return // the same is true of the others
+		}
+	}
 }
 
 func (r *targetResult) exit() string {

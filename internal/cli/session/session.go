@@ -188,8 +188,8 @@ func (o *execOptions) run(ctx context.Context, live *client.Client) error {
 	command := o.command.ForClient()
 	result, err := live.Session(o.Namespace, o.session).Stream(ctx, command, client.Streams{Stdout: o.Out, Stderr: o.ErrOut})
 	ending := remote.Ending{
-		Quiet: o.quiet, Asked: cluster.AskedToUseSession(o.Namespace, o.session),
-		Interrupted: "the session ends together with the command, which may have done part of its work",
+		Quiet: o.quiet, Asked: cluster.AskedToUseSession(o.Namespace, o.session), Command: &o.command, Notes: o.ErrOut,
+		Interrupted: "the session ends; the command may have done part of its work, and whether it has ended is not known",
 	}
 	return ending.Error(ctx, o.Cluster, result, err)
 }

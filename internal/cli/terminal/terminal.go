@@ -105,7 +105,16 @@ func watchSize(ctx context.Context, file *os.File, sizes chan<- client.Size) {
 	}
 }
 
-// sizeOf returns the size of a terminal, or the usual one if it does not tell.
+// SizeOf returns the size of the terminal that a stream is, or the usual one if it is
+// none or does not tell.
+func SizeOf(stream any) client.Size {
+	file, ok := stream.(*os.File)
+	if !ok {
+		return client.Size{Columns: 80, Rows: 24}
+	}
+	return sizeOf(file)
+}
+
 func sizeOf(file *os.File) client.Size {
 	columns, rows, err := term.GetSize(int(file.Fd()))
 	if err != nil || columns == 0 || rows == 0 {

@@ -64,13 +64,15 @@ func (e pathElement) access() poolset.Access {
 func (e pathElement) sshAccess(ssh *v1alpha1.SSHTarget) poolset.Access {
 	return poolset.Access{
 		Endpoint: driver.Endpoint{
-			Address:     addressOf(ssh),
-			User:        ssh.User,
-			Credentials: e.secret.Data,
-			KnownHosts:  e.knownHosts,
+			Address:      addressOf(ssh),
+			User:         ssh.User,
+			LoginTimeout: seconds(ptr.Deref(ssh.LoginTimeoutSeconds, 0)),
+			Credentials:  e.secret.Data,
+			KnownHosts:   e.knownHosts,
 		},
 		Identity: ssh.User + "@" + addressOf(ssh),
-		Version:  digestOf(e.secret.Data),
+		// A dialer keeps its timeout, so another one is another version.
+		Version: digestOf(e.secret.Data) + fmt.Sprintf(" %d", ptr.Deref(ssh.LoginTimeoutSeconds, 0)),
 		Trust:    digestOf(map[string][]byte{"known_hosts": e.knownHosts}),
 	}
 }

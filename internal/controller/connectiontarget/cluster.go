@@ -1,18 +1,13 @@
 package connectiontarget
 
 import (
-	"cmp"
 	"net"
 	"net/url"
 	"strings"
 
-	"k8s.io/client-go/tools/clientcmd"
-
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/kubeconfig"
 )
-
-// maxKubeconfigBytes is how large a kubeconfig may be.
-const maxKubeconfigBytes = 1 << 20
 
 // cluster is what a kubeconfig says of its API server. It is zero if the kubeconfig
 // cannot be read. The driver says what is wrong with it.
@@ -30,19 +25,12 @@ type cluster struct {
 
 // readCluster reads a kubeconfig without validating it. An empty context means its
 // current-context.
-func readCluster(kubeconfig []byte, context string) cluster {
-	if len(kubeconfig) > maxKubeconfigBytes {
-		return cluster{}
-	}
-	config, err := clientcmd.Load(kubeconfig)
+func readCluster(text []byte, context string) cluster {
+	chosen, err := kubeconfig.Read(text, context)
 	if err != nil {
 		return cluster{}
 	}
-	chosen := config.Contexts[cmp.Or(context, config.CurrentContext)]
-	if chosen == nil || config.Clusters[chosen.Cluster] == nil {
-		return cluster{}
-	}
-	named := config.Clusters[chosen.Cluster]
+	named := chosen.Cluster
 	server, address := serverOf(named.Server)
 	if server == "" {
 		return cluster{}

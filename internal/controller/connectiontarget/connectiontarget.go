@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -70,7 +71,11 @@ type Reconciler struct {
 	// Replica is the name of this process in the status.
 	Replica string
 	Writer  *Writer
+	// Audit gets a line when a health command begins to be used on a target, changes or
+	// is gone; the zero value none.
+	Audit logr.Logger
 
+	health   healthCommands
 	uids     status.UIDs
 	uncached sync.Map // uncachedSecret by the UID of its target
 }
@@ -135,6 +140,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 func (r *Reconciler) act(target *v1alpha1.ConnectionTarget, decided decision) decision {
 	if decided.want == nil {
 		r.Pools.Remove(string(target.UID))
+		r.health.forget(target.UID)
 		return decided
 	}
 	if err := r.Pools.Ensure(*decided.want); err != nil {
@@ -144,7 +150,9 @@ func (r *Reconciler) act(target *v1alpha1.ConnectionTarget, decided decision) de
 			reason:    string(refusal.Reason),
 			message:   refusal.Message,
 		}
+		return decided
 	}
+	r.health.audit(r.Audit, decided.want)
 	return decided
 }
 
@@ -187,6 +195,7 @@ func (r *Reconciler) forget(uid types.UID) {
 		return
 	}
 	r.Pools.Remove(string(uid))
+	r.health.forget(uid)
 	r.Writer.Pace.Forget(uid)
 	r.uncached.Delete(uid)
 }

@@ -31,7 +31,7 @@ func TestTheDefaultsInGoAreThoseOfTheCRD(t *testing.T) {
 	_, withZone := warming.Floor(now, pool.Spec.Warming.Schedules)
 
 	tests := map[string]struct{ inGo, inCRD any }{
-		"the policy of a pool":         {policy(&v1alpha1.ConnectionPoolSpec{}, now), policy(&pool.Spec, now)},
+		"the policy of a pool":         {policy(&v1alpha1.ConnectionPoolSpec{}, v1alpha1.TargetTypeSSH, now), policy(&pool.Spec, v1alpha1.TargetTypeSSH, now)},
 		"size.minWarm":                 {int32(v1alpha1.DefaultMinWarm), *pool.Spec.Size.MinWarm},
 		"timeZone of a schedule":       {withoutZone.UTC(), withZone.UTC()},
 		"the address of an SSH target": {addressOf(&v1alpha1.SSHTarget{Host: "web"}), addressOf(target.Spec.SSH)},

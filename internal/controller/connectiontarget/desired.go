@@ -23,7 +23,7 @@ func desired(f facts, drivers Drivers) *poolset.Target {
 	for i := range f.pools {
 		want.Pools = append(want.Pools, poolset.Pool{
 			Ref:    poolset.Ref{UID: string(f.pools[i].UID), Namespace: f.pools[i].Namespace, Name: f.pools[i].Name},
-			Policy: policy(&f.pools[i].Spec, f.now),
+			Policy: policy(&f.pools[i].Spec, f.target.Spec.Type(), f.now),
 		})
 	}
 	return want
@@ -61,17 +61,17 @@ func soonest(waits ...time.Duration) time.Duration {
 	return shortest
 }
 
-// policy translates a pool's spec. The API server fills in the defaults of the
+// policy translates a pool's spec for a target of a type. The API server fills in the defaults of the
 // CRD. The same defaults stand here for objects that no API server has handled, and
 // a test compares them.
-func policy(spec *v1alpha1.ConnectionPoolSpec, now time.Time) poolset.Policy {
+func policy(spec *v1alpha1.ConnectionPoolSpec, target v1alpha1.TargetType, now time.Time) poolset.Policy {
 	scheduled, _ := warming.Floor(now, spec.Warming.Schedules)
 	probeTimeout := seconds(ptr.Deref(spec.Health.TimeoutSeconds, 5))
 	return poolset.Policy{
 		Limits: connpool.Limits{
 			MinWarm:        max(int(ptr.Deref(spec.Size.MinWarm, v1alpha1.DefaultMinWarm)), scheduled),
-			Max:            int(ptr.Deref(spec.Size.Max, 4)),
-			LeasesPerConn:  int(ptr.Deref(spec.SessionsPerConnection, 8)),
+			Max:            int(ptr.Deref(spec.Size.Max, v1alpha1.DefaultMaxConnections)),
+			LeasesPerConn:  int(spec.SessionsOn(target)),
 			MaxPending:     int(ptr.Deref(spec.Acquire.MaxPending, 100)),
 			AcquireTimeout: seconds(ptr.Deref(spec.Acquire.TimeoutSeconds, 10)),
 			MaxAge:         seconds(ptr.Deref(spec.Lifecycle.MaxAgeSeconds, 3600)),

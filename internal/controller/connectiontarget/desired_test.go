@@ -14,15 +14,20 @@ import (
 func TestAnEmptyPoolHasTheDefaultsOfTheAPI(t *testing.T) {
 	want := poolset.Policy{
 		Limits: connpool.Limits{
-			MinWarm: 1, Max: 4, LeasesPerConn: 8, MaxPending: 100, AcquireTimeout: 10 * time.Second,
+			MinWarm: 1, Max: 4, MaxPending: 100, AcquireTimeout: 10 * time.Second,
 			MaxAge: time.Hour, MaxIdle: 5 * time.Minute, DrainTimeout: 5 * time.Minute,
 			ProbePeriod: time.Minute, ProbeTimeout: 5 * time.Second, ProbeFailures: 3,
 		},
 		KeepaliveInterval: 15 * time.Second, KeepaliveTimeout: 5 * time.Second,
 		FailureThreshold: 3, SuccessThreshold: 2,
 	}
-	if diff := cmp.Diff(want, policy(&v1alpha1.ConnectionPoolSpec{}, time.Now())); diff != "" {
-		t.Errorf("policy (-want +got):\n%s", diff)
+	for target, leases := range map[v1alpha1.TargetType]int{
+		v1alpha1.TargetTypeSSH: 8, v1alpha1.TargetTypeDocker: 100, v1alpha1.TargetTypeKubernetes: 100,
+	} {
+		want.LeasesPerConn = leases
+		if diff := cmp.Diff(want, policy(&v1alpha1.ConnectionPoolSpec{}, target, time.Now())); diff != "" {
+			t.Errorf("policy for %s (-want +got):\n%s", target, diff)
+		}
 	}
 }
 
@@ -51,7 +56,7 @@ func TestEveryFieldOfAPoolArrives(t *testing.T) {
 		KeepaliveInterval: 11 * time.Second, KeepaliveTimeout: 13 * time.Second,
 		FailureThreshold: 14, SuccessThreshold: 15, ProbeCommand: []string{"check"},
 	}
-	if diff := cmp.Diff(want, policy(spec, time.Now())); diff != "" {
+	if diff := cmp.Diff(want, policy(spec, v1alpha1.TargetTypeDocker, time.Now())); diff != "" {
 		t.Errorf("policy (-want +got):\n%s", diff)
 	}
 }
@@ -62,7 +67,7 @@ func TestZeroTurnsOffWhatMayBeOff(t *testing.T) {
 		Lifecycle: v1alpha1.PoolLifecycle{MaxAgeSeconds: new(int32(0)), MaxIdleSeconds: new(int32(0))},
 		Health:    v1alpha1.PoolHealth{KeepaliveSeconds: new(int32(0))},
 	}
-	got := policy(spec, time.Now())
+	got := policy(spec, v1alpha1.TargetTypeDocker, time.Now())
 	if got.MinWarm != 0 || got.MaxAge != 0 || got.MaxIdle != 0 || got.KeepaliveInterval != 0 {
 		t.Errorf("policy %+v, want zeros", got)
 	}

@@ -31,7 +31,7 @@ func factsOf(spec v1alpha1.ConnectionTargetSpec) facts {
 	f.target.Spec = spec
 	here := pathElement{name: f.target.Name, target: f.target, secret: &corev1.Secret{Data: map[string][]byte{
 		"ca.crt": []byte("CA"), "tls.crt": []byte("certificate"), "tls.key": []byte(canary),
-		"config": []byte(kubeconfig("https://prod.example.com:6443")), "stray": []byte(canary),
+		"config": []byte(kubeconfigText("https://prod.example.com:6443")), "stray": []byte(canary),
 	}}}
 	f.path = []pathElement{here}
 	return f
@@ -73,9 +73,9 @@ func (f *facts) readCluster() {
 	f.path[0].cluster = readCluster(f.path[0].secret.Data[spec.KubeconfigRef.Key], ptr.Deref(spec.Context, ""))
 }
 
-// kubeconfig returns a kubeconfig with two contexts. The current one, prod, leads to
+// kubeconfigText returns a kubeconfig with two contexts. The current one, prod, leads to
 // the server.
-func kubeconfig(server string) string {
+func kubeconfigText(server string) string {
 	return fmt.Sprintf(`{kind: Config, apiVersion: v1, current-context: prod,
   clusters: [{name: one, cluster: {server: %q, certificate-authority-data: Q0E=}},
              {name: two, cluster: {server: "https://test.example.com", tls-server-name: kubernetes}}],
@@ -256,13 +256,13 @@ func TestIdentityVersionAndTrustOfDockerAndKubernetesTargets(t *testing.T) {
 		"another Secret of the ssh target": {
 			overSSH("build-1"), func(f *facts) { f.path[1].secret.Data["ssh-privatekey"] = []byte("new") }, same, same, same,
 		},
-		"another token":  {ofCluster, secret("config", strings.ReplaceAll(kubeconfig("https://prod.example.com:6443"), canary, "new")), same, other, same},
-		"another server": {ofCluster, secret("config", kubeconfig("https://elsewhere.example.com")), other, other, same},
+		"another token":  {ofCluster, secret("config", strings.ReplaceAll(kubeconfigText("https://prod.example.com:6443"), canary, "new")), same, other, same},
+		"another server": {ofCluster, secret("config", kubeconfigText("https://elsewhere.example.com")), other, other, same},
 		"the same server without its scheme, and with a slash": {
-			ofCluster, secret("config", kubeconfig("prod.example.com:6443/")), same, other, same,
+			ofCluster, secret("config", kubeconfigText("prod.example.com:6443/")), same, other, same,
 		},
 		"another authority of a cluster": {
-			ofCluster, secret("config", strings.ReplaceAll(kubeconfig("https://prod.example.com:6443"), "Q0E=", "bmV3")), same, other, other,
+			ofCluster, secret("config", strings.ReplaceAll(kubeconfigText("https://prod.example.com:6443"), "Q0E=", "bmV3")), same, other, other,
 		},
 		"another context of the spec": {
 			ofCluster, func(f *facts) { f.target.Spec.Kubernetes.Context = new("test") }, other, same, other,
@@ -303,9 +303,9 @@ func TestAKubeconfigThatCannotBeReadHasNoIdentity(t *testing.T) {
 		"it is not YAML":                "{",
 		"it has no such context":        "{kind: Config, apiVersion: v1, current-context: gone}",
 		"its context lacks its cluster": "{kind: Config, apiVersion: v1, current-context: a, contexts: [{name: a, context: {cluster: b}}]}",
-		"its server is not a URL":       kubeconfig("https://%zz"),
-		"its server has no host":        kubeconfig("https://"),
-		"it is too large":               kubeconfig("https://prod.example.com") + strings.Repeat("\n", maxKubeconfigBytes),
+		"its server is not a URL":       kubeconfigText("https://%zz"),
+		"its server has no host":        kubeconfigText("https://"),
+		"it is too large":               kubeconfigText("https://prod.example.com") + strings.Repeat("\n", 64<<10),
 	}
 	for name, content := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -50,7 +50,8 @@ func report(
 	}
 	r := reporter{
 		Conditions: status.Conditions{Now: f.now, Generation: f.target.Generation, Last: last.Conditions},
-		problem:    decided.problem, pools: observed, failure: firstFailure(observed), onlyJumpHost: f.onlyJumpHost,
+		problem:    decided.problem, pools: observed, failure: firstFailure(observed), warning: seen.Warning,
+		onlyJumpHost: f.onlyJumpHost,
 	}
 	r.credentials()
 	r.reachable()
@@ -173,6 +174,8 @@ type reporter struct {
 	pools   []poolset.PoolObservation
 	// failure is that of the first pool that has one.
 	failure *driver.Error
+	// warning says what is not used of what the target refers to.
+	warning string
 	// onlyJumpHost says that no pool selects the target, so that only its connections
 	// as a jump host are observed.
 	onlyJumpHost bool
@@ -191,6 +194,9 @@ func (r *reporter) credentials() {
 	case refused != nil:
 		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, v1alpha1.ReasonCredentialsInvalid,
 			"connections made with the earlier credentials keep serving, because the changed ones do not work: "+refused.Message)
+	case r.warning != "":
+		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionTrue, v1alpha1.ReasonCredentialsValid,
+			"what the target refers to can be used, but "+r.warning)
 	default:
 		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionTrue, v1alpha1.ReasonCredentialsValid,
 			"everything that the target refers to can be used")

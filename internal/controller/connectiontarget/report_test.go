@@ -324,6 +324,17 @@ func TestTheServerVersionIsRememberedForTheSameEndpointOnly(t *testing.T) {
 	}
 }
 
+func TestAWarningAboutWhatIsNotUsedStandsInTheCondition(t *testing.T) {
+	f := complete()
+	seen := observation(seenBy("p", poolset.HealthUp, 1))
+	seen.Warning = "hostKeys are used without some lines: line 2 is not a host key"
+	next := report(f, decide(f, sshOnly), seen, v1alpha1.ConnectionTargetStatus{}, "replica")
+	condition := meta.FindStatusCondition(next.Conditions, v1alpha1.ConditionCredentialsReady)
+	if condition.Status != metav1.ConditionTrue || !strings.Contains(condition.Message, seen.Warning) {
+		t.Errorf("%s: %q, want True and the warning", condition.Status, condition.Message)
+	}
+}
+
 func TestTheLastErrorFitsTheAPI(t *testing.T) {
 	long := &driver.Error{Reason: driver.JumpTargetNotReady, Message: strings.Repeat("ü", 1000)}
 	tests := map[string]struct {

@@ -97,6 +97,8 @@ func answerError(err error, container string) *driver.Error {
 	case errdefs.IsNotFound(err):
 		return driver.Errorf(driver.NotFound, driver.StageStart,
 			"the container %s does not exist on this engine (%s); list what there is with docker ps --all", container, words).Because(err)
+	case isPaused(err):
+		return paused(container, words).Because(err)
 	case errdefs.IsConflict(err):
 		return driver.Errorf(driver.NotFound, driver.StageStart,
 			"the container %s does not run (%s); look with docker ps --all, and start it", container, words).Because(err)
@@ -107,4 +109,14 @@ func answerError(err error, container string) *driver.Error {
 		return driver.Errorf(driver.ProtocolError, driver.StageStart, "the engine refuses: %s; look into its log", words).Because(err)
 	}
 	return nil
+}
+
+func paused(container, words string) *driver.Error {
+	return driver.Errorf(driver.NotFound, driver.StageStart,
+		"the container %s is paused (%s); let it go on with docker unpause", container, words)
+}
+
+// isPaused reports whether the engine refused because the container is paused.
+func isPaused(err error) bool {
+	return errdefs.IsConflict(err) && strings.Contains(err.Error(), "paused")
 }

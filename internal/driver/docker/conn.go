@@ -38,13 +38,16 @@ type conn struct {
 	cancel    context.CancelCauseFunc
 	info      driver.Info
 	monitor   *keepalive.Monitor[pingAnswer]
-	closing   atomic.Bool // Close was called, and is what ends the commands
-	running   running.Set // commands that may have been started
+	closing   atomic.Bool   // Close was called, and is what ends the commands
+	running   running.Set   // commands that may have been started
+	watch     watch         // of their containers
+	helpers   chan struct{} // holds one element for each look at the processes of a container
 }
 
 func newConn(d *dialer) *conn {
-	c := &conn{dialer: d, options: d.options, endpoint: d.endpoint}
+	c := &conn{dialer: d, options: d.options, endpoint: d.endpoint, helpers: make(chan struct{}, maxHelpers)}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	c.watch.conn = c
 	c.sockets = newSockets(c.ctx, d, func() { c.monitor.Suspect() })
 	c.monitor = keepalive.New(keepalive.Options[pingAnswer]{
 		Address: d.endpoint.Address, Interval: d.endpoint.KeepaliveInterval, Timeout: d.endpoint.KeepaliveTimeout,
@@ -119,7 +122,7 @@ func (c *conn) handlePing(result keepalive.Result[pingAnswer]) {
 // ping makes one round trip. It has no deadline of its own: the monitor has one, and
 // ends the connection.
 func (c *conn) ping() (pingAnswer, error) {
-	response, err := c.transport.RoundTrip(pingRequest(c.ctx))
+	response, err := c.transport.RoundTrip(pingRequest(c.ctx, ""))
 	if err != nil {
 		return pingAnswer{}, err
 	}
@@ -138,9 +141,10 @@ func (c *conn) ping() (pingAnswer, error) {
 	return pingAnswer{}, err
 }
 
-// pingRequest cannot fail: its URL is constant.
-func pingRequest(ctx context.Context) *http.Request {
-	request, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+"/_ping", http.NoBody)
+// pingRequest is a ping, of a version of the API if that is not empty. It cannot fail,
+// because its URL is a plain one.
+func pingRequest(ctx context.Context, version string) *http.Request {
+	request, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+version+"/_ping", http.NoBody)
 	return request
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/keybounds"
 )
 
 // The keys of a Secret that this driver reads.
@@ -70,6 +71,9 @@ func checkSecret(secret map[string][]byte) error {
 			return invalid("the Secret's key %s is empty; fill it", key)
 		case len(value) > maxSecretBytes:
 			return invalid("the Secret's key %s is larger than 64 KiB; it holds something else than it should", key)
+		}
+		if err := keybounds.CheckPEM(value); err != nil {
+			return invalid("the Secret's key %s holds %s, which the operator does not use; replace it", key, err.Error()).Because(err)
 		}
 	}
 	return nil

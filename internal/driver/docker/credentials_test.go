@@ -3,12 +3,16 @@ package docker
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"maps"
+	"math/big"
 	"net"
 	"strings"
 	"testing"
@@ -116,6 +120,9 @@ func TestCredentialsAreCheckedWithoutIO(t *testing.T) {
 		"a certificate for servers only":           {secret: issued(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }), reason: driver.CredentialsInvalid, words: "clientAuth"},
 		"a certificate that has expired":           {secret: issued(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), reason: driver.CertificateInvalid, words: "expired"},
 		"a certificate that is not valid yet":      {secret: issued(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }), reason: driver.CertificateInvalid, words: "not valid before"},
+		"a private key that takes long to use":     {secret: with("tls.key", longKey(t)), reason: driver.CredentialsInvalid, words: "8,192 bits"},
+		"an authority that takes long to verify":   {secret: with("ca.crt", longAuthority(t)), reason: driver.CredentialsInvalid, words: "8,192 bits"},
+		"a bundle of very many authorities":        {secret: with("ca.crt", bytes.Repeat(good["ca.crt"], 101)), reason: driver.CredentialsInvalid, words: "100 certificates"},
 		"a certificate without any extended usage": {secret: issued(func(c *x509.Certificate) { c.ExtKeyUsage = nil })},
 	}
 	for name, tc := range tests {
@@ -132,6 +139,38 @@ func TestCredentialsAreCheckedWithoutIO(t *testing.T) {
 			}
 		})
 	}
+}
+
+// longModulus is no product of primes, but what it costs is the same.
+func longModulus() *big.Int {
+	return new(big.Int).Add(new(big.Int).Lsh(big.NewInt(1), 16_384), big.NewInt(1))
+}
+
+func longKey(t *testing.T) []byte {
+	t.Helper()
+	der, err := asn1.Marshal(struct {
+		Version int
+		Modulus *big.Int
+	}{0, longModulus()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: der})
+}
+
+func longAuthority(t *testing.T) []byte {
+	t.Helper()
+	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	parent := &x509.Certificate{PublicKey: signer.Public()}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &rsa.PublicKey{N: longModulus(), E: 65537}, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
 // cut takes the middle out of a PEM file.

@@ -2,17 +2,22 @@ package docker
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
+	"github.com/docker/docker/api"
 	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/versions"
 	"github.com/docker/docker/client"
 
 	"github.com/connpool/connpool/internal/driver"
@@ -22,11 +27,16 @@ import (
 const (
 	// maxHeader bounds the head of an answer.
 	maxHeader = 64 << 10
-	// maxAnswer bounds the body of an answer that this driver reads itself.
-	maxAnswer = 1 << 20
+	// maxAnswer bounds the body of an answer that this driver reads itself. Many commands
+	// may wait for one at the same time.
+	maxAnswer = 64 << 10
+	// minVersion is the first API version in which a command has an environment.
+	minVersion = "1.25"
 	// host is the host name in requests. It is never resolved.
 	host = "docker"
 )
+
+var plainVersion = regexp.MustCompile(`^[0-9]{1,4}\.[0-9]{1,4}$`)
 
 // Dial implements driver.Dialer.
 func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
@@ -89,7 +99,7 @@ func (c *conn) greet(s *socket) *driver.Error {
 	}
 	defer s.stageDeadline(c.options)()
 	begin := time.Now()
-	response, err := roundTrip(s, pingRequest(c.ctx)) //nolint:bodyclose // it is in memory
+	response, err := roundTrip(s, pingRequest(c.ctx, "")) //nolint:bodyclose // it is in memory
 	if err != nil {
 		return greetingError(err, c.endpoint.Address, stage)
 	}
@@ -97,7 +107,10 @@ func (c *conn) greet(s *socket) *driver.Error {
 	if c.dialer.credentials != nil {
 		c.endpoint.Passed(driver.StageAuthentication, "the engine accepted "+c.dialer.credentials.describe())
 	}
-	return c.introduce(response)
+	if err := c.introduce(response); err != nil {
+		return err
+	}
+	return c.checkVersion(s)
 }
 
 func greetingError(err error, address string, stage driver.Stage) *driver.Error {
@@ -153,15 +166,40 @@ func (c *conn) introduce(response *http.Response) *driver.Error {
 		return driver.Errorf(driver.ProtocolError, driver.StageSession,
 			"%s answers /_ping with %s; check that it is a Docker engine, and look into its log",
 			c.endpoint.Address, driver.Sanitize(response.Status))
-	case version == "":
+	case !plainVersion.MatchString(version):
 		return driver.Errorf(driver.ProtocolError, driver.StageSession,
 			"%s tells no API version; check that it is a Docker engine of version 1.13 or later", c.endpoint.Address)
+	case versions.LessThan(version, minVersion):
+		return driver.Errorf(driver.ProtocolError, driver.StageSession,
+			"the engine's API is at most %s, and commands need %s; update it to Docker 1.13 or later", version, minVersion)
 	}
 	c.version = version
 	c.info.ServerVersion = describe(response.Header.Get("Server"), version)
 	var err *driver.Error
 	c.client, err = newClient(c.transport, version)
 	return err
+}
+
+// checkVersion asks an engine that is newer than this driver whether it takes requests of
+// the driver's version. Without that it would refuse every command.
+func (c *conn) checkVersion(s *socket) *driver.Error {
+	if !versions.GreaterThan(c.version, api.DefaultVersion) {
+		return nil
+	}
+	response, err := roundTrip(s, pingRequest(c.ctx, "/v"+c.client.ClientVersion())) //nolint:bodyclose // it is in memory
+	if err != nil {
+		return greetingError(err, c.endpoint.Address, driver.StageSession)
+	}
+	if response.StatusCode == http.StatusOK {
+		return nil
+	}
+	var said struct {
+		Message string `json:"message"`
+	}
+	_ = json.NewDecoder(response.Body).Decode(&said) // or there are no words
+	return driver.Errorf(driver.ProtocolError, driver.StageSession,
+		"the engine's API is %s, and it does not take the operator's, which is at most %s (%s); update the operator, or lower the engine's minimum",
+		c.version, api.DefaultVersion, cmp.Or(driver.Sanitize(said.Message), driver.Sanitize(response.Status)))
 }
 
 // describe names the engine by a header such as "Docker/20.10.24 (linux)".
@@ -176,7 +214,7 @@ func describe(server, version string) string {
 func newClient(transport http.RoundTripper, version string) (*client.Client, *driver.Error) {
 	made, err := client.NewClientWithOpts(
 		client.WithHost("http://"+host),
-		client.WithHTTPClient(&http.Client{Transport: bounded{transport}, CheckRedirect: client.CheckRedirect}),
+		client.WithHTTPClient(&http.Client{Transport: bounded{transport, maxAnswer}, CheckRedirect: client.CheckRedirect}),
 	)
 	if err != nil {
 		return nil, driver.Errorf(driver.ProtocolError, driver.StageSession,
@@ -187,7 +225,11 @@ func newClient(transport http.RoundTripper, version string) (*client.Client, *dr
 }
 
 // bounded is a transport that bounds its answers, because the Docker client does not.
-type bounded struct{ http.RoundTripper }
+type bounded struct {
+	http.RoundTripper
+
+	limit int64 // of a body, in bytes
+}
 
 // RoundTrip implements http.RoundTripper.
 func (b bounded) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -196,7 +238,7 @@ func (b bounded) RoundTrip(request *http.Request) (*http.Response, error) {
 		response.Body = struct {
 			io.Reader
 			io.Closer
-		}{io.LimitReader(response.Body, maxAnswer), response.Body}
+		}{io.LimitReader(response.Body, b.limit), response.Body}
 	}
 	return response, err
 }

@@ -24,8 +24,15 @@
 //
 // The engine cannot signal a command. So every command has a random value in its
 // environment, CONNPOOL_COMMAND. To cancel it, the driver runs a shell in the same
-// container, which signals the processes that have the value. That is best effort: the
-// container may have no shell, and a program may have changed its user.
+// container, as the user of all commands. The shell lists the processes; those that have
+// the value, their descendants and what else is in their sessions are the command's, and
+// are signaled. A program that was started without the value and has replaced the first
+// process is recognized only if no other process can be it. Then the driver looks again,
+// and says whether all have ended. The container may have no shell, or be paused; then
+// the caller is told that the command may go on.
+//
+// The engine does not end the streams of a command whose container dies in an unusual
+// way. So the driver looks at the containers of long commands now and then.
 //
 // The Docker API carries commands as JSON, so arguments that are not UTF-8 are
 // refused. Engines before API 1.42 get a terminal's size only once the command runs.
@@ -47,8 +54,12 @@ type Options struct {
 	// a create or start; 10 s when 0.
 	StageTimeout time.Duration
 	// KillGrace is how long a canceled command may take to end after TERM, and
-	// again after KILL; 2 s when 0.
+	// again after KILL, and the streams of any command after its container; 2 s
+	// when 0.
 	KillGrace time.Duration
+	// WatchInterval is how often the containers of commands are looked at that have
+	// run for that long; 5 s when 0.
+	WatchInterval time.Duration
 }
 
 // Driver implements driver.Driver.
@@ -66,6 +77,7 @@ var (
 func New(options Options) *Driver {
 	return &Driver{options: Options{
 		StageTimeout: cmp.Or(options.StageTimeout, 10*time.Second), KillGrace: cmp.Or(options.KillGrace, 2*time.Second),
+		WatchInterval: cmp.Or(options.WatchInterval, 5*time.Second),
 	}}
 }
 

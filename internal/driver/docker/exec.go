@@ -5,6 +5,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
+	"time"
 
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/stdio"
@@ -22,16 +24,22 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 	if c.ctx.Err() != nil || c.closing.Load() {
 		return driver.ExitStatus{}, c.death(driver.StageSession, false)
 	}
-	prepared := &process{conn: c, container: command.Place.Container, mark: rand.Text()}
+	prepared := &process{conn: c, container: command.Place.Container, mark: rand.Text(), begun: time.Now()}
 	if err := prepared.create(ctx, execOptions(command, streams.Stdin != nil, prepared.mark)); err != nil {
 		return driver.ExitStatus{}, err
 	}
+	e := newExecution(prepared, command.TTY, streams)
+	defer c.watch.add(e)()
+	return e.run(ctx)
+}
+
+func newExecution(prepared *process, tty *driver.TTY, streams driver.Streams) *execution {
 	e := &execution{
-		conn: c, process: prepared, tty: command.TTY, ended: make(chan struct{}),
+		conn: prepared.conn, process: prepared, tty: tty, ended: make(chan struct{}), orphaned: make(chan struct{}),
 		streams: stdio.New(streams.Stdin, streams.Stdout, streams.Stderr),
 	}
-	e.output = outputs{stdout: e.streams.Stdout, stderr: e.streams.Stderr}
-	return e.run(ctx)
+	e.output = outputs{stdout: e.streams.Stdout, stderr: e.streams.Stderr, refusal: refusal{never: e.neverStarted}}
+	return e
 }
 
 // execution is one command. One goroutine receives its output, others send its input
@@ -47,6 +55,11 @@ type execution struct {
 	// ended is closed at the end of the output. outputErr may be read then.
 	ended     chan struct{}
 	outputErr error
+
+	// orphaned is closed when the container has died in which the command was started.
+	orphaned chan struct{}
+	life     life  // of the container; only the watch uses it
+	last     state // what the engine said of the command in the end
 }
 
 // run starts the command and waits for its end. Ending a command goes on when the
@@ -62,7 +75,9 @@ func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 		return driver.ExitStatus{}, err
 	}
 	defer e.socket.Close() //nolint:errcheck // it is used up
-	defer e.conn.running.Add(e.ended, func(ctx context.Context) { e.process.signal(ctx, askToEnd) })()
+	if !e.process.helps {
+		defer e.conn.running.Add(e.ended, func(ctx context.Context) { _ = (&pursuit{process: e.process}).signal(ctx, askToEnd) })()
+	}
 	reader, err := e.start(ctx)
 	if err != nil {
 		close(e.ended)
@@ -74,20 +89,19 @@ func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 	select {
 	case <-e.ended:
 		return e.result(ctx)
+	case <-e.orphaned:
+		return e.outlived(ctx)
 	case <-ctx.Done():
-		e.terminate()
-		return driver.ExitStatus{}, driver.Unknownf(driver.Timeout, driver.StageRun,
-			"the caller gave up while the command ran; it was signaled to end").Because(ctx.Err())
+		return driver.ExitStatus{}, e.givenUp(ctx)
 	case what := <-e.streams.Broken:
-		e.terminate()
-		return driver.ExitStatus{}, driver.Unknownf(driver.Unreachable, driver.StageRun, "%s; the command was signaled to end", what)
+		return driver.ExitStatus{}, e.brokenOff(what)
 	}
 }
 
 func (e *execution) receive(reader *bufio.Reader) {
 	defer close(e.ended)
 	if e.tty != nil {
-		e.outputErr = stdio.Copy(e.streams.Stdout, reader)
+		e.outputErr = stdio.Copy(opening{e.streams.Stdout, &e.output.refusal}, reader)
 		return
 	}
 	e.outputErr = e.output.demultiplex(reader)
@@ -133,17 +147,62 @@ func (e *execution) resize() {
 //
 //nolint:contextcheck // ending a command goes on when the caller has left
 func (e *execution) result(ctx context.Context) (driver.ExitStatus, error) {
-	if e.conn.closing.Load() || e.conn.ctx.Err() != nil {
+	if e.closed() {
 		return driver.ExitStatus{}, e.conn.death(driver.StageRun, true)
 	}
 	select {
 	case what := <-e.streams.Broken:
-		e.terminate()
-		return driver.ExitStatus{}, driver.Unknownf(driver.Unreachable, driver.StageRun, "%s; the command was signaled to end", what)
+		return driver.ExitStatus{}, e.brokenOff(what)
 	default:
 	}
 	if e.outputErr != nil {
 		return driver.ExitStatus{}, e.cutOff()
 	}
 	return e.exitStatus(ctx)
+}
+
+// closed reports whether the connection has ended, or is about to end its commands.
+func (e *execution) closed() bool {
+	return e.conn.ctx.Err() != nil || e.conn.closing.Load() && !e.process.helps
+}
+
+func (e *execution) givenUp(ctx context.Context) *driver.Error {
+	return driver.Unknownf(driver.Timeout, driver.StageRun,
+		"the caller gave up while the command ran; %s", e.terminate()).Because(ctx.Err())
+}
+
+func (e *execution) brokenOff(what string) *driver.Error {
+	return driver.Unknownf(driver.Unreachable, driver.StageRun, "%s; %s", what, e.terminate())
+}
+
+// outlived returns how a command ended whose container died. Its streams may end a
+// moment later.
+func (e *execution) outlived(ctx context.Context) (driver.ExitStatus, error) {
+	grace, cancel := context.WithTimeout(ctx, e.conn.options.KillGrace)
+	defer cancel()
+	select {
+	case <-e.ended:
+		return e.result(ctx)
+	case <-grace.Done():
+	}
+	_ = e.socket.Close()
+	e.streams.Silence()
+	return driver.ExitStatus{}, e.lostContainer(ctx)
+}
+
+// lostContainer says that the container died. Even if the engine tells an exit code,
+// output may be missing, so the outcome stays unknown.
+func (e *execution) lostContainer(ctx context.Context) *driver.Error {
+	if e.conn.ctx.Err() != nil {
+		return e.conn.death(driver.StageRun, true)
+	}
+	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
+	defer cancel()
+	known := "whether the command goes on is not known"
+	if found, err := e.process.inspect(ctx); err == nil && !found.Running && found.ExitCode != nil {
+		known = fmt.Sprintf("the engine says that the command ended with code %d, but its output may not be whole", *found.ExitCode)
+	}
+	return driver.Unknownf(driver.NotFound, driver.StageRun,
+		"the container %s died while the command ran, and the engine did not end the command's streams; %s; look with docker ps --all",
+		e.process.container, known)
 }

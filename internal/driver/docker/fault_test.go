@@ -236,7 +236,7 @@ func TestContainersThatCannotRunCommandsAreNotFound(t *testing.T) {
 	}{
 		"missing":             {driver.Place{Container: "no-such"}, driver.NotFound, "no-such does not exist"},
 		"stopped":             {stopped, driver.NotFound, "does not run"},
-		"paused":              {paused, driver.NotFound, "is paused"},
+		"paused":              {paused, driver.NotFound, "with docker unpause"},
 		"unnamed":             {driver.Place{}, driver.ProtocolError, "name one"},
 		"a pod":               {driver.Place{Container: running.Container, Pod: "web"}, driver.ProtocolError, "no pods"},
 		"a path to somewhere": {driver.Place{Container: "../../images"}, driver.ProtocolError, "no name or ID"},
@@ -256,19 +256,67 @@ func TestContainersThatCannotRunCommandsAreNotFound(t *testing.T) {
 	}
 }
 
-// docker exec answers this with exit code 126 and a message, too.
-func TestAMissingProgramIsReportedAsDockerDoes(t *testing.T) {
+// A command that was never started has not written anything, and pods answer the same.
+func TestAProgramThatCannotBeStartedIsReportedAsAShellDoes(t *testing.T) {
 	engine := sharedEngine(t)
 	place := startContainer(t, engine)
 	conn := mustDial(t, Options{}, unixEndpoint(engine))
-	var output bytes.Buffer
-	status, err := conn.Exec(t.Context(), driver.Command{Place: place, Argv: []string{"no-such"}},
-		driver.Streams{Stdout: &output, Stderr: &output})
-	if err != nil || status.Code != 126 && status.Code != 127 || !strings.Contains(output.String(), "no-such") {
-		t.Errorf("status %+v, error %v, output %q", status, err, &output)
+	tests := map[string]struct {
+		argv []string
+		code int
+	}{
+		"missing":           {[]string{"no-such"}, 127},
+		"missing at a path": {[]string{"/bin/no-such"}, 127},
+		"a file of text":    {[]string{"/etc/passwd"}, 126},
+		"a directory":       {[]string{"/etc"}, 126},
 	}
-	_, err = conn.Exec(t.Context(), driver.Command{Place: place, Subsystem: "sftp"}, driver.Streams{})
+	for name, tc := range tests {
+		for _, tty := range []*driver.TTY{nil, {}} {
+			t.Run(fmt.Sprintf("%s, terminal %t", name, tty != nil), func(t *testing.T) {
+				var stdout, stderr bytes.Buffer
+				status, err := conn.Exec(t.Context(), driver.Command{Place: place, Argv: tc.argv, TTY: tty},
+					driver.Streams{Stdout: &stdout, Stderr: &stderr})
+				said, silent := &stderr, &stdout
+				if tty != nil {
+					said, silent = &stdout, &stderr
+				}
+				if err != nil || status.Code != tc.code || !strings.Contains(said.String(), tc.argv[0]) || silent.Len() > 0 {
+					t.Errorf("status %+v, error %v, output %q, errors %q", status, err, &stdout, &stderr)
+				}
+			})
+		}
+	}
+	_, err := conn.Exec(t.Context(), driver.Command{Place: place, Subsystem: "sftp"}, driver.Streams{})
 	wantOutcome(t, err, driver.NotStarted)
+}
+
+// What looks like a message of the runtime is the command's if the command has run.
+func TestACommandMayQuoteTheRuntime(t *testing.T) {
+	engine := sharedEngine(t)
+	place := startContainer(t, engine)
+	conn := mustDial(t, Options{}, unixEndpoint(engine))
+	const quote = "OCI runtime exec failed: exec failed: unable to start container process: no such file or directory"
+	for _, code := range []int{0, 126, 127} {
+		var stdout bytes.Buffer
+		status, err := conn.Exec(t.Context(), driver.Command{Place: place, Shell: fmt.Sprintf("echo %s; exit %d", quote, code)},
+			driver.Streams{Stdout: &stdout})
+		if err != nil || status.Code != code || stdout.String() != quote+"\n" {
+			t.Errorf("status %+v, error %v, output %q", status, err, &stdout)
+		}
+	}
+}
+
+// The engine repeats a command when it is asked for its exit code.
+func TestALongCommandHasAnExitCode(t *testing.T) {
+	engine := sharedEngine(t)
+	place := startContainer(t, engine)
+	conn := mustDial(t, Options{}, unixEndpoint(engine))
+	for _, letter := range []string{"x", "\x01", "ü", "<"} {
+		command := driver.Command{Place: place, Argv: []string{"sh", "-c", "exit 5", strings.Repeat(letter, 60_000), strings.Repeat(letter, 60_000)}}
+		if status, err := conn.Exec(t.Context(), command, driver.Streams{}); err != nil || status.Code != 5 {
+			t.Errorf("%q: status %+v, error %v", letter, status, err)
+		}
+	}
 }
 
 func TestACommandOutlivesItsOutput(t *testing.T) {

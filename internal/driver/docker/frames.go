@@ -28,6 +28,8 @@ type outputs struct {
 	stdout, stderr io.Writer
 	// said is the beginning of the engine's messages.
 	said []byte
+	// refusal is the message of a runtime that started nothing.
+	refusal refusal
 }
 
 // demultiplex copies frames until the stream ends between two of them. It passes a
@@ -35,7 +37,7 @@ type outputs struct {
 func (o *outputs) demultiplex(from *bufio.Reader) error {
 	var header [frameHeader]byte
 	frame := &io.LimitedReader{R: from}
-	for {
+	for first := true; ; first = false {
 		if _, err := io.ReadFull(from, header[:]); err != nil {
 			if errors.Is(err, io.EOF) { // not in the middle of a header
 				return nil
@@ -47,6 +49,9 @@ func (o *outputs) demultiplex(from *bufio.Reader) error {
 			return err
 		}
 		frame.N = int64(binary.BigEndian.Uint32(header[4:]))
+		if first && o.refusal.takes(header[0], frame.N, from) {
+			to = &o.refusal
+		}
 		if err := stdio.Copy(to, frame); err != nil {
 			return err
 		}

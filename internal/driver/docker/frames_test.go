@@ -18,7 +18,7 @@ func frame(stream byte, text string) []byte {
 
 func demultiplex(from io.Reader) (stdout, stderr, said string, err error) {
 	var out, errs bytes.Buffer
-	o := outputs{stdout: &out, stderr: &errs}
+	o := outputs{stdout: &out, stderr: &errs, refusal: refusal{never: func() bool { return false }}}
 	err = o.demultiplex(bufio.NewReader(from))
 	return out.String(), errs.String(), string(o.said), err
 }

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api"
+
 	"github.com/connpool/connpool/internal/driver"
 )
 
@@ -54,6 +56,8 @@ func play(t *testing.T, server hostile) driver.Endpoint {
 
 const pongText = "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nServer: Docker/20.10.24 (linux)\r\nContent-Length: 2\r\n\r\nOK"
 
+const upgradedText = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+
 // speaks answers requests until the socket ends: with the handler of their path, or as a
 // healthy engine.
 func speaks(routes map[string]func(net.Conn), seen ...func(path, body string)) hostile {
@@ -76,6 +80,9 @@ func speaks(routes map[string]func(net.Conn), seen ...func(path, body string)) h
 			}
 			if answer != "" && strings.HasSuffix(request.URL.Path, "/containers/web/exec") {
 				answer = jsonText(`{"Id":"abc"}`)
+				if strings.Contains(string(body), `"sh","-c"`) { // a command of the driver's own
+					answer = jsonText(`{"Id":"helper"}`)
+				}
 			}
 			_, _ = io.WriteString(conn, answer)
 		}
@@ -94,8 +101,8 @@ func says(text string) func(net.Conn) {
 func forever(first, text string) func(net.Conn) {
 	return func(conn net.Conn) {
 		_, err := io.WriteString(conn, first)
-		for chunk := strings.Repeat(text, 1000); err == nil; {
-			_, err = io.WriteString(conn, chunk)
+		for chunk := bytes.Repeat([]byte(text), max(1, 16<<10/len(text))); err == nil; {
+			_, err = conn.Write(chunk)
 		}
 	}
 }
@@ -144,6 +151,74 @@ func TestAServerThatIsNoEngineIsGivenUpInTimeAndWithinBounds(t *testing.T) {
 	}
 }
 
+// A connection is made only if commands can run on it.
+func TestAnEngineWhoseAPICannotRunCommandsIsNotConnected(t *testing.T) {
+	pong := func(version string) string { return strings.Replace(pongText, "1.41", version, 1) }
+	const tooOld = `{"message":"client version 1.51 is too old. Minimum supported API version is 1.90"}`
+	refused := fmt.Sprintf("HTTP/1.1 400 Bad Request\r\nApi-Version: 1.99\r\nContent-Length: %d\r\n\r\n%s", len(tooOld), tooOld)
+	tests := map[string]struct {
+		ping, versioned string
+		words           string // none if it can
+	}{
+		"at most 1.24":                 {pong("1.24"), pong("1.24"), "at most 1.24, and commands need 1.25"},
+		"at most 1.25":                 {pong("1.25"), "", ""},
+		"at most the operator's":       {pong(api.DefaultVersion), "", ""},
+		"newer, and takes older":       {pong("1.99"), pong("1.99"), ""},
+		"newer, and does not":          {pong("1.99"), refused, "Minimum supported API version is 1.90"},
+		"newer, and answers nonsense":  {pong("1.99"), "HTTP/1.1 400 Bad Request\r\nContent-Length: 1\r\n\r\n[", "400 Bad Request"},
+		"a version that is a path":     {pong("1.41/../.."), "", "tells no API version"},
+		"a version that is no version": {pong("new"), "", "tells no API version"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			var versioned atomic.Bool
+			endpoint := play(t, func(conn net.Conn) {
+				for reader := bufio.NewReader(conn); ; {
+					request, err := http.ReadRequest(reader)
+					if err != nil {
+						return
+					}
+					if request.URL.Path == "/v"+api.DefaultVersion+"/_ping" {
+						versioned.Store(true)
+						_, _ = io.WriteString(conn, tc.versioned)
+						continue
+					}
+					_, _ = io.WriteString(conn, tc.ping)
+				}
+			})
+			conn, err := dialWith(t.Context(), Options{StageTimeout: time.Second}, endpoint)
+			if tc.words == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = conn.Close()
+				return
+			}
+			if got := wantError(t, err, driver.ProtocolError, driver.StageSession); !strings.Contains(got.Message, tc.words) {
+				t.Errorf("message %q, want it to say %q", got.Message, tc.words)
+			}
+			if versioned.Load() != strings.HasPrefix(name, "newer") {
+				t.Errorf("asked for its version: %t", versioned.Load())
+			}
+		})
+	}
+}
+
+// The same question, to a real engine, about a version that it does not take.
+func TestAnEngineAnswersAPingOfAVersionThatItDoesNotTakeWithAnError(t *testing.T) {
+	conn := mustDial(t, Options{}, unixEndpoint(sharedEngine(t)))
+	for version, want := range map[string]int{"/v1.5": http.StatusBadRequest, "/v1.25": http.StatusOK} {
+		response, err := conn.transport.RoundTrip(pingRequest(t.Context(), version))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if response.StatusCode != want {
+			t.Errorf("%s: %s, want %d", version, response.Status, want)
+		}
+		_ = response.Body.Close()
+	}
+}
+
 func heap() uint64 {
 	runtime.GC()
 	var stats runtime.MemStats
@@ -153,7 +228,7 @@ func heap() uint64 {
 
 // The engine's answers to the steps of a command decide which outcome is known.
 func TestTheAnswerToAStartDecidesWhatIsKnown(t *testing.T) {
-	const upgraded = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+	const upgraded = upgradedText
 	exited := says(jsonText(`{"ID":"abc","Running":false,"ExitCode":3,"Pid":1}`))
 	streams := func(text string) func(net.Conn) {
 		return func(conn net.Conn) {
@@ -166,26 +241,28 @@ func TestTheAnswerToAStartDecidesWhatIsKnown(t *testing.T) {
 		outcome driver.Outcome
 		reason  driver.Reason
 	}{
-		"it runs and ends":                     {map[string]func(net.Conn){"/start": streams(string(frame(1, "x"))), "/json": exited}, driver.Completed, ""},
-		"no answer to the preparation":         {map[string]func(net.Conn){"/containers/web/exec": hold}, driver.NotStarted, driver.Timeout},
-		"a preparation that does not end":      {map[string]func(net.Conn){"/containers/web/exec": forever("HTTP/1.1 201 C\r\nContent-Type: application/json\r\n\r\n{\"Id\":\"", "a")}, driver.NotStarted, driver.Unreachable},
-		"a preparation with a path for a name": {map[string]func(net.Conn){"/containers/web/exec": says(jsonText(`{"Id":"../../x"}`))}, driver.NotStarted, driver.ProtocolError},
-		"a refused preparation":                {map[string]func(net.Conn){"/containers/web/exec": says("HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")}, driver.NotStarted, driver.Forbidden},
-		"no answer to the start":               {map[string]func(net.Conn){"/start": hold}, driver.Unknown, driver.Timeout},
-		"the socket ends instead":              {map[string]func(net.Conn){"/start": func(conn net.Conn) { _ = conn.Close() }}, driver.Unknown, driver.Unreachable},
-		"the container has stopped":            {map[string]func(net.Conn){"/start": says("HTTP/1.1 409 Conflict\r\nContent-Length: 4\r\n\r\nstop")}, driver.NotStarted, driver.NotFound},
-		"the engine forgot":                    {map[string]func(net.Conn){"/start": says("HTTP/1.1 404 None\r\nContent-Length: 0\r\n\r\n")}, driver.NotStarted, driver.NotFound},
-		"a gateway gave up":                    {map[string]func(net.Conn){"/start": says("HTTP/1.1 504 Gateway\r\nContent-Length: 0\r\n\r\n")}, driver.Unknown, driver.ProtocolError},
-		"an answer without streams":            {map[string]func(net.Conn){"/start": says("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")}, driver.Unknown, driver.ProtocolError},
-		"headers without an end":               {map[string]func(net.Conn){"/start": forever(upgraded[:len(upgraded)-2], "A: b\r\n")}, driver.Unknown, driver.Unreachable},
-		"streams that make no sense":           {map[string]func(net.Conn){"/start": streams(string(frame(9, "x"))), "/json": exited}, driver.Unknown, driver.ProtocolError},
-		"a frame that is cut off":              {map[string]func(net.Conn){"/start": streams(string(frame(1, "text")[:9])), "/json": exited}, driver.Unknown, driver.Unreachable},
-		"the engine's own error":               {map[string]func(net.Conn){"/start": streams(string(frame(3, "broke"))), "/json": exited}, driver.Unknown, driver.ProtocolError},
-		"no streams and never a process":       {map[string]func(net.Conn){"/start": streams(string(frame(3, "cannot"))), "/json": says(jsonText(`{"ID":"abc"}`))}, driver.NotStarted, driver.ProtocolError},
-		"an engine that forgets the process":   {map[string]func(net.Conn){"/start": streams(string(frame(1, "x"))), "/json": says(jsonText(`{"ID":"abc","ExitCode":3,"Pid":0}`))}, driver.Completed, ""},
-		"a process without an exit code":       {map[string]func(net.Conn){"/start": streams(""), "/json": says(jsonText(`{"ID":"abc","ExitCode":null,"Pid":7}`))}, driver.Unknown, driver.ProtocolError},
-		"started before, by a gateway":         {map[string]func(net.Conn){"/start": says("HTTP/1.1 409 Conflict\r\nContent-Length: 34\r\n\r\nexec command abc is already running")}, driver.Unknown, driver.ProtocolError},
-		"an exit code that is not known":       {map[string]func(net.Conn){"/start": streams(""), "/json": says("HTTP/1.1 404 None\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"message\":\"x\"}")}, driver.Unknown, driver.NotFound},
+		"it runs and ends":                        {map[string]func(net.Conn){"/start": streams(string(frame(1, "x"))), "/json": exited}, driver.Completed, ""},
+		"no answer to the preparation":            {map[string]func(net.Conn){"/containers/web/exec": hold}, driver.NotStarted, driver.Timeout},
+		"a preparation that does not end":         {map[string]func(net.Conn){"/containers/web/exec": forever("HTTP/1.1 201 C\r\nContent-Type: application/json\r\n\r\n{\"Id\":\"", "a")}, driver.NotStarted, driver.Unreachable},
+		"a preparation with a path for a name":    {map[string]func(net.Conn){"/containers/web/exec": says(jsonText(`{"Id":"../../x"}`))}, driver.NotStarted, driver.ProtocolError},
+		"a refused preparation":                   {map[string]func(net.Conn){"/containers/web/exec": says("HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")}, driver.NotStarted, driver.Forbidden},
+		"no answer to the start":                  {map[string]func(net.Conn){"/start": hold}, driver.Unknown, driver.Timeout},
+		"the socket ends instead":                 {map[string]func(net.Conn){"/start": func(conn net.Conn) { _ = conn.Close() }}, driver.Unknown, driver.Unreachable},
+		"the container has stopped":               {map[string]func(net.Conn){"/start": says("HTTP/1.1 409 Conflict\r\nContent-Length: 4\r\n\r\nstop")}, driver.NotStarted, driver.NotFound},
+		"the container is paused":                 {map[string]func(net.Conn){"/start": says("HTTP/1.1 409 Conflict\r\nContent-Length: 9\r\n\r\nis paused")}, driver.NotStarted, driver.NotFound},
+		"the engine forgot":                       {map[string]func(net.Conn){"/start": says("HTTP/1.1 404 None\r\nContent-Length: 0\r\n\r\n")}, driver.NotStarted, driver.NotFound},
+		"a gateway gave up":                       {map[string]func(net.Conn){"/start": says("HTTP/1.1 504 Gateway\r\nContent-Length: 0\r\n\r\n")}, driver.Unknown, driver.ProtocolError},
+		"an answer without streams":               {map[string]func(net.Conn){"/start": says("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")}, driver.Unknown, driver.ProtocolError},
+		"headers without an end":                  {map[string]func(net.Conn){"/start": forever(upgraded[:len(upgraded)-2], "A: b\r\n")}, driver.Unknown, driver.Unreachable},
+		"streams that make no sense":              {map[string]func(net.Conn){"/start": streams(string(frame(9, "x"))), "/json": exited}, driver.Unknown, driver.ProtocolError},
+		"a frame that is cut off":                 {map[string]func(net.Conn){"/start": streams(string(frame(1, "text")[:9])), "/json": exited}, driver.Unknown, driver.Unreachable},
+		"the engine's own error":                  {map[string]func(net.Conn){"/start": streams(string(frame(3, "broke"))), "/json": exited}, driver.Unknown, driver.ProtocolError},
+		"no streams and never a process":          {map[string]func(net.Conn){"/start": streams(string(frame(3, "cannot"))), "/json": says(jsonText(`{"ID":"abc"}`))}, driver.NotStarted, driver.ProtocolError},
+		"an engine that forgets the process":      {map[string]func(net.Conn){"/start": streams(string(frame(1, "x"))), "/json": says(jsonText(`{"ID":"abc","ExitCode":3,"Pid":0}`))}, driver.Completed, ""},
+		"a process without an exit code":          {map[string]func(net.Conn){"/start": streams(""), "/json": says(jsonText(`{"ID":"abc","ExitCode":null,"Pid":7}`))}, driver.Unknown, driver.ProtocolError},
+		"a runtime that fails for another reason": {map[string]func(net.Conn){"/start": streams(string(frame(1, refusalPrefix+"broken"))), "/json": says(jsonText(`{"ID":"abc","ExitCode":126,"Pid":0}`))}, driver.NotStarted, driver.ProtocolError},
+		"started before, by a gateway":            {map[string]func(net.Conn){"/start": says("HTTP/1.1 409 Conflict\r\nContent-Length: 34\r\n\r\nexec command abc is already running")}, driver.Unknown, driver.ProtocolError},
+		"an exit code that is not known":          {map[string]func(net.Conn){"/start": streams(""), "/json": says("HTTP/1.1 404 None\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"message\":\"x\"}")}, driver.Unknown, driver.NotFound},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -246,8 +323,8 @@ func (l *limited) Write(p []byte) (int, error) {
 func TestAStartIsSentOnceWhateverHappens(t *testing.T) {
 	var starts atomic.Int64
 	end := func(conn net.Conn) { _ = conn.Close() }
-	count := func(path, body string) {
-		if strings.HasSuffix(path, "/start") && strings.Contains(body, `"Detach":false`) { // unlike those that signal
+	count := func(path, _ string) {
+		if strings.HasSuffix(path, "/exec/abc/start") {
 			starts.Add(1)
 		}
 	}

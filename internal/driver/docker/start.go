@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -27,6 +26,9 @@ const inspectTimeout = 2 * time.Second
 // consoleSizeVersion is the first API version that takes a terminal's size with the
 // start.
 const consoleSizeVersion = "1.42"
+
+// beingSignaled is said of a command that signalLater ends.
+const beingSignaled = "it is being signaled to end, and whether it does is not known"
 
 // start sends the request that starts the command, once, and returns the reader of the
 // command's output.
@@ -96,10 +98,10 @@ func (e *execution) unanswered(ctx context.Context, err error) *driver.Error {
 	if e.conn.ctx.Err() != nil {
 		return e.conn.death(driver.StageStart, true)
 	}
-	e.process.signalLater() //nolint:contextcheck // it goes on when the caller has left
+	e.signalLater() //nolint:contextcheck // it goes on when the caller has left
 	if ctx.Err() != nil {
 		return driver.Unknownf(driver.Timeout, driver.StageStart,
-			"the caller gave up while the command was being started; it was signaled to end").Because(ctx.Err())
+			"the caller gave up while the command was being started; "+beingSignaled).Because(ctx.Err())
 	}
 	e.conn.monitor.Suspect()
 	if dialerr.IsTimeout(err) {
@@ -128,6 +130,8 @@ func (e *execution) refused(response *http.Response) *driver.Error {
 	case code == http.StatusConflict && strings.Contains(words, "already"):
 		return driver.Unknownf(driver.ProtocolError, driver.StageStart,
 			"the engine was told twice to start the command (%s); check what stands before it", words)
+	case code == http.StatusConflict && strings.Contains(words, "paused"):
+		return paused(e.process.container, words)
 	case code == http.StatusNotFound, code == http.StatusConflict:
 		return driver.Errorf(driver.NotFound, driver.StageStart,
 			"the container %s does not run any more (%s); look with docker ps --all", e.process.container, words)
@@ -149,21 +153,34 @@ func (e *execution) refused(response *http.Response) *driver.Error {
 //nolint:contextcheck // ending a command goes on when the caller has left
 func (e *execution) exitStatus(ctx context.Context) (driver.ExitStatus, error) {
 	for pause := 2 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		orphaned := e.isOrphaned()
 		state, err := e.process.inspect(ctx)
-		if e.conn.closing.Load() || e.conn.ctx.Err() != nil {
+		switch {
+		case e.closed():
 			return driver.ExitStatus{}, e.conn.death(driver.StageRun, true)
-		}
-		if err != nil && ctx.Err() == nil {
+		case err != nil && ctx.Err() == nil:
 			return driver.ExitStatus{}, e.process.noExitCode(err)
-		}
-		if err == nil && !state.Running {
+		case err == nil && !state.Running:
+			e.last = state
+			if said := string(e.output.refusal.said); strings.HasPrefix(said, refusalPrefix) && state.neverHadAProcess() {
+				return e.refusedBy(said)
+			}
 			return statusOf(state, driver.Sanitize(string(e.output.said)))
+		case orphaned:
+			return driver.ExitStatus{}, e.lostContainer(ctx)
 		}
 		if !sleep(ctx, pause) {
-			e.terminate()
-			return driver.ExitStatus{}, driver.Unknownf(driver.Timeout, driver.StageRun,
-				"the caller gave up while the command ran; it was signaled to end").Because(ctx.Err())
+			return driver.ExitStatus{}, e.givenUp(ctx)
 		}
+	}
+}
+
+func (e *execution) isOrphaned() bool {
+	select {
+	case <-e.orphaned:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -174,6 +191,8 @@ type state struct {
 	// that: some engines, such as Podman, forget it when the process has ended.
 	ExitCode *int `json:"ExitCode"`
 	Pid      int  `json:"Pid"`
+	// ContainerID is the full ID of its container.
+	ContainerID string `json:"ContainerID"`
 }
 
 // inspect asks what became of the command. That changes nothing, so it asks again if
@@ -188,25 +207,13 @@ func (p *process) inspect(ctx context.Context) (state, error) {
 	return found, err
 }
 
-// inspectOnce does not use the Docker client, which takes a missing exit code for 0.
+// inspectOnce does not use the Docker client, which takes a missing exit code for 0. The
+// answer repeats the command, and JSON may need six bytes for one.
 func (p *process) inspectOnce(ctx context.Context) (found state, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url("json"), http.NoBody)
-	if err != nil {
-		return state{}, err
-	}
-	response, err := bounded{p.conn.transport}.RoundTrip(request)
-	if err != nil {
-		return state{}, err
-	}
-	defer response.Body.Close()
-	switch code := response.StatusCode; {
-	case code < http.StatusMultipleChoices:
-		err = json.NewDecoder(response.Body).Decode(&found)
-		return found, err
-	case code == http.StatusNotFound:
-		return state{}, errdefs.ErrNotFound
-	}
-	return state{}, errors.New("the engine answers with " + driver.Sanitize(response.Status))
+	err = get(ctx, p.conn, "/exec/"+p.id+"/json", maxAnswer+6*int64(p.size), func(body *json.Decoder) error {
+		return body.Decode(&found)
+	})
+	return found, err
 }
 
 // statusOf returns how a command ended. One with neither an exit code nor a process was
@@ -251,8 +258,8 @@ func (e *execution) cutOff() *driver.Error {
 	case err != nil:
 		e.conn.monitor.Suspect()
 	case state.Running:
-		e.process.signalLater()
-		result.Message = "the command's streams broke while it ran; it was signaled to end"
+		e.signalLater()
+		result.Message = "the command's streams broke while it ran; " + beingSignaled
 	default:
 		result.Message = "the command has ended, but its streams broke before, so its output is not whole"
 	}

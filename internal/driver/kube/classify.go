@@ -133,9 +133,12 @@ func status(body []byte) *metav1.Status {
 	return nil
 }
 
+// maxQuotedBytes bounds what a message quotes of an answer that is not the API's own.
+const maxQuotedBytes = 100
+
 func messageOf(a *answer) string {
 	if said := status(a.body); said != nil && said.Message != "" {
 		return said.Message
 	}
-	return string(a.body[:min(len(a.body), maxNamesBytes)])
+	return string(a.body[:min(len(a.body), maxQuotedBytes)])
 }

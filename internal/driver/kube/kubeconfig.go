@@ -4,27 +4,22 @@ import (
 	"cmp"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/keybounds"
+	"github.com/connpool/connpool/internal/kubeconfig"
 )
 
-const (
-	// keyKubeconfig is the key of the Secret that this driver reads.
-	keyKubeconfig      = "kubeconfig"
-	maxKubeconfigBytes = 1 << 20
-	// maxNamesBytes bounds the list of names in a message.
-	maxNamesBytes = 100
-)
+// keyKubeconfig is the key of the Secret that this driver reads.
+const keyKubeconfig = "kubeconfig"
 
 func invalid(format string, args ...any) *driver.Error {
 	return &driver.Error{
@@ -33,27 +28,20 @@ func invalid(format string, args ...any) *driver.Error {
 	}
 }
 
-// readKubeconfig reads a kubeconfig. Errors of the library may quote its content, so
-// they are not repeated.
 func readKubeconfig(secret map[string][]byte, contextName string, now time.Time) (*config, error) {
 	text, ok := secret[keyKubeconfig]
-	switch {
-	case !ok || len(text) == 0:
+	if !ok || len(text) == 0 {
 		return nil, driver.Errorf(driver.CredentialsMissing, driver.StagePrepare,
 			"the Secret holds no kubeconfig; put one with embedded credentials there")
-	case len(text) > maxKubeconfigBytes:
-		return nil, invalid("the kubeconfig is larger than 1 MiB; " +
-			"keep only the context that is needed: kubectl config view --raw --minify --flatten")
 	}
-	file, err := clientcmd.Load(text)
+	chosen, err := kubeconfig.Read(text, contextName)
 	if err != nil {
-		return nil, invalid("the kubeconfig cannot be read; check that it is YAML or JSON as kubectl writes it: kubectl config view --raw")
+		return nil, invalid("%s", err)
 	}
-	cluster, user, namespace, problem := selectContext(file, contextName)
-	if problem != nil {
-		return nil, problem
+	if chosen.User == nil {
+		return nil, invalid("the kubeconfig's context %q refers to the user %q, which it does not have; add it", chosen.Name, chosen.UserName)
 	}
-	return readConfig(cluster, user, namespace, now)
+	return readConfig(chosen.Cluster, chosen.User, chosen.Namespace, now)
 }
 
 func readConfig(cluster *api.Cluster, user *api.AuthInfo, namespace string, now time.Time) (*config, error) {
@@ -75,39 +63,6 @@ func readConfig(cluster *api.Cluster, user *api.AuthInfo, namespace string, now 
 	return c, nil
 }
 
-// selectContext returns what a context refers to. An empty name means the current
-// context.
-func selectContext(file *api.Config, name string) (cluster *api.Cluster, user *api.AuthInfo, namespace string, problem *driver.Error) {
-	if name = cmp.Or(name, file.CurrentContext); name == "" {
-		return nil, nil, "", invalid("the kubeconfig has no current-context; name one in kubernetes.context%s", choice(file.Contexts))
-	}
-	context := file.Contexts[name]
-	if context == nil {
-		return nil, nil, "", invalid("the kubeconfig has no context %q; correct kubernetes.context%s", name, choice(file.Contexts))
-	}
-	if cluster = file.Clusters[context.Cluster]; cluster == nil {
-		return nil, nil, "", invalid("the kubeconfig's context %q refers to the cluster %q, which it does not have; add it",
-			name, context.Cluster)
-	}
-	if user = file.AuthInfos[context.AuthInfo]; user == nil {
-		return nil, nil, "", invalid("the kubeconfig's context %q refers to the user %q, which it does not have; add it",
-			name, context.AuthInfo)
-	}
-	return cluster, user, context.Namespace, nil
-}
-
-// choice lists the contexts of the file, as far as they fit into a message.
-func choice(contexts map[string]*api.Context) string {
-	names := strings.Join(slices.Sorted(maps.Keys(contexts)), ", ")
-	switch {
-	case names == "":
-		return ""
-	case len(names) > maxNamesBytes:
-		names = strings.ToValidUTF8(names[:maxNamesBytes], "") + "..."
-	}
-	return "; it has " + names
-}
-
 const (
 	embedInstead  = "files are not read; embed the content: kubectl config view --raw --minify --flatten"
 	tokenInstead  = "embed a token or a client certificate instead"
@@ -115,20 +70,22 @@ const (
 )
 
 // refusedField names the first field that asks for what the driver never does: run a
-// program, read a file, trust any server, use a proxy, or impersonate a user.
+// program, read a file, trust any server, use a proxy, or impersonate a user. A path
+// with its data beside it asks for no file: the data wins, as in client-go. A tokenFile
+// wins over the token.
 func refusedField(cluster *api.Cluster, user *api.AuthInfo) (field, advice string) {
 	for _, refused := range []struct {
 		is            bool
 		field, advice string
 	}{
 		{cluster.InsecureSkipTLSVerify, "insecure-skip-tls-verify", "the server must prove who it is; embed certificate-authority-data"},
-		{cluster.CertificateAuthority != "", "certificate-authority", embedInstead},
+		{cluster.CertificateAuthority != "" && len(cluster.CertificateAuthorityData) == 0, "certificate-authority", embedInstead},
 		{cluster.ProxyURL != "", "proxy-url", "the cluster must be reached directly; remove it"},
 		{user.Exec != nil, "exec", "programs are not run; " + tokenInstead},
 		{user.AuthProvider != nil, "auth-provider", "plugins are not run; " + tokenInstead},
 		{user.TokenFile != "", "tokenFile", embedInstead},
-		{user.ClientCertificate != "", "client-certificate", embedInstead},
-		{user.ClientKey != "", "client-key", embedInstead},
+		{user.ClientCertificate != "" && len(user.ClientCertificateData) == 0, "client-certificate", embedInstead},
+		{user.ClientKey != "" && len(user.ClientKeyData) == 0, "client-key", embedInstead},
 		{user.Impersonate != "", "as", noImpersonate},
 		{user.ImpersonateUID != "", "as-uid", noImpersonate},
 		{len(user.ImpersonateGroups) > 0, "as-groups", noImpersonate},
@@ -161,8 +118,22 @@ func (c *config) readServer(text string) *driver.Error {
 }
 
 func (c *config) checkAuthority() *driver.Error {
+	if problem := withinBounds("certificate-authority-data", c.authority); problem != nil {
+		return problem
+	}
 	if len(c.authority) > 0 && !x509.NewCertPool().AppendCertsFromPEM(c.authority) {
 		return invalid("the kubeconfig's field certificate-authority-data holds no certificate; put the base64 of a PEM file there")
+	}
+	return nil
+}
+
+// withinBounds refuses keys and chains that would cost too much.
+func withinBounds(field string, text []byte) *driver.Error {
+	switch err := keybounds.CheckPEM(text); {
+	case errors.Is(err, keybounds.ErrTooLong):
+		return invalid("the kubeconfig's field %s holds %s, which costs too much to use; put a shorter key there", field, err)
+	case err != nil:
+		return invalid("the kubeconfig's field %s holds %s; keep those that are needed", field, err)
 	}
 	return nil
 }
@@ -184,6 +155,10 @@ func (c *config) readCertificate(now time.Time) *driver.Error {
 		return invalid("the kubeconfig has client-certificate-data without client-key-data; add the key")
 	case len(c.certificate) == 0:
 		return invalid("the kubeconfig has client-key-data without client-certificate-data; add the certificate")
+	}
+	problem := cmp.Or(withinBounds("client-certificate-data", c.certificate), withinBounds("client-key-data", c.key))
+	if problem != nil {
+		return problem
 	}
 	pair, err := tls.X509KeyPair(c.certificate, c.key)
 	if err != nil {

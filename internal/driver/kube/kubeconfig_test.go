@@ -1,11 +1,14 @@
 package kube
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"math/big"
@@ -187,7 +190,7 @@ func TestSecretsWithoutAKubeconfig(t *testing.T) {
 	}{
 		"none":                 {nil, "holds no kubeconfig"},
 		"an empty one":         {map[string][]byte{keyKubeconfig: {}}, "holds no kubeconfig"},
-		"one that is too long": {map[string][]byte{keyKubeconfig: make([]byte, maxKubeconfigBytes+1)}, "1 MiB"},
+		"one that is too long": {map[string][]byte{keyKubeconfig: make([]byte, 64<<10+1)}, "64 KiB"},
 		"one that is no YAML":  {map[string][]byte{keyKubeconfig: []byte("{" + canary)}, "cannot be read"},
 		"one of another kind":  {map[string][]byte{keyKubeconfig: []byte("apiVersion: v1\nkind: Secret\ndata: {a: " + canary + "}")}, "cannot be read"},
 		"one with a wrong type": {map[string][]byte{
@@ -232,6 +235,76 @@ func TestWhatIsTakenFromAKubeconfig(t *testing.T) {
 	if err != nil || secure.RootCAs == nil || secure.ServerName != "kubernetes" {
 		t.Errorf("TLS %+v, error %v", secure, err)
 	}
+}
+
+// kubectl and client-go take the data where a path stands beside it.
+func TestTheDataWinsOverAPathBesideIt(t *testing.T) {
+	certificate, key := clientPair(t, -time.Hour, time.Hour)
+	file, cluster, user := usable()
+	cluster.CertificateAuthority, cluster.CertificateAuthorityData = "/ca.crt", certificate
+	user.Token, user.ClientCertificate, user.ClientKey = "", "/tls.crt", "/tls.key"
+	user.ClientCertificateData, user.ClientKeyData = certificate, key
+	got, err := readKubeconfig(write(t, file), "", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got.authority, certificate) || !bytes.Equal(got.certificate, certificate) || !bytes.Equal(got.key, key) {
+		t.Error("the data was not taken")
+	}
+	for field, remove := range map[string]func(){
+		"client-key":            func() { user.ClientKeyData = nil },
+		"client-certificate":    func() { user.ClientCertificateData = nil },
+		"certificate-authority": func() { cluster.CertificateAuthorityData = nil },
+	} {
+		remove()
+		wantInvalid(t, write(t, file), "", "field "+field+" is refused")
+		user.ClientKeyData, user.ClientCertificateData, cluster.CertificateAuthorityData = key, certificate, certificate
+	}
+}
+
+// The keys have the form of RSA keys only. A real one of this length takes minutes to make.
+func TestKeysBeyondTheBoundAreRefused(t *testing.T) {
+	certificate, _ := clientPair(t, -time.Hour, time.Hour)
+	number := new(big.Int).SetBit(big.NewInt(1), 16383, 1)
+	der, err := asn1.Marshal(struct{ Version, N, E, D, P, Q *big.Int }{new(big.Int), number, big.NewInt(3), number, number, number})
+	if err != nil {
+		t.Fatal(err)
+	}
+	longKey := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: der})
+	for name, c := range map[string]struct {
+		change func(*api.Cluster, *api.AuthInfo)
+		words  []string
+	}{
+		"a key of 16,384 bits": {
+			func(_ *api.Cluster, u *api.AuthInfo) { u.ClientCertificateData, u.ClientKeyData = certificate, longKey },
+			[]string{"client-key-data", "8,192 bits", "put a shorter key"},
+		},
+		"authorities with long keys": {
+			func(c *api.Cluster, _ *api.AuthInfo) { c.CertificateAuthorityData = longAuthority(t, number) },
+			[]string{"certificate-authority-data", "8,192 bits"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file, cluster, user := usable()
+			c.change(cluster, user)
+			wantInvalid(t, write(t, file), "", c.words...)
+		})
+	}
+}
+
+// longAuthority returns a certificate for an RSA key with this modulus.
+func longAuthority(t *testing.T, modulus *big.Int) []byte {
+	t.Helper()
+	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &rsa.PublicKey{N: modulus, E: 65537}, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
 func FuzzKubeconfig(f *testing.F) {

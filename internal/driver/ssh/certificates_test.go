@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +14,24 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/test/openssh"
 )
+
+func line(key ssh.PublicKey) string { return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))) }
+
+func hostCertificate(t *testing.T, authority ssh.Signer, change func(*ssh.Certificate)) *ssh.Certificate {
+	t.Helper()
+	host, _ := newKey(t)
+	c := &ssh.Certificate{
+		Key: host.PublicKey(), CertType: ssh.HostCert, ValidPrincipals: []string{"web-1"},
+		ValidAfter: uint64(time.Now().Add(-time.Hour).Unix()), ValidBefore: uint64(time.Now().Add(time.Hour).Unix()),
+	}
+	if change != nil {
+		change(c)
+	}
+	if err := c.SignCert(rand.Reader, authority); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
 
 // certifiedOpenSSH starts a server whose host certificate, and those of its users, are
 // issued by one authority.
@@ -52,11 +71,17 @@ func certifiedOpenSSH(t *testing.T, authority ssh.Signer, principal string) driv
 
 func userCertificate(t *testing.T, authority ssh.Signer, user string) map[string][]byte {
 	t.Helper()
+	return changedCertificate(t, authority, user, func(*ssh.Certificate) {})
+}
+
+func changedCertificate(t *testing.T, authority ssh.Signer, user string, change func(*ssh.Certificate)) map[string][]byte {
+	t.Helper()
 	key, text := newKey(t)
 	cert := &ssh.Certificate{
 		Key: key.PublicKey(), CertType: ssh.UserCert, ValidPrincipals: []string{user},
 		ValidAfter: uint64(time.Now().Add(-time.Hour).Unix()), ValidBefore: uint64(time.Now().Add(time.Hour).Unix()),
 	}
+	change(cert)
 	if err := cert.SignCert(rand.Reader, authority); err != nil {
 		t.Fatal(err)
 	}

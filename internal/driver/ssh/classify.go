@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/dialerr"
+	"github.com/connpool/connpool/internal/driver/ssh/knownhosts"
 )
 
 // hints are the words for SSH in the sentences of dialerr.Connect.
@@ -31,17 +34,104 @@ func handshakeError(err error, stage driver.Stage, address string) *driver.Error
 		driver.Sanitize(address+" does not speak SSH as it should: "+libraryText(err))).Because(err)
 }
 
+// oldAlgorithms are what servers offer that know nothing better: algorithms that are not
+// secure, which the library does not offer by default.
+var oldAlgorithms = regexp.MustCompile(`^(diffie-hellman-group(1|14|-exchange)-sha1|ssh-rsa|ssh-dss|` +
+	`.*-cbc(@.*)?|arcfour.*|none|hmac-(sha1|md5|ripemd160)(-96)?(-etm)?(@.*)?)$`)
+
+// settings are the settings of sshd_config by the words of the library.
+var settings = []struct{ word, name string }{
+	{"key exchange", "KexAlgorithms"}, {"cipher", "Ciphers"}, {"MAC", "MACs"}, {"compression", "Compression"},
+}
+
 func negotiationError(negotiation *ssh.AlgorithmNegotiationError, err error) *driver.Error {
-	offered := driver.Sanitize(strings.Join(negotiation.RequestedAlgorithms, ", "))
-	if strings.Contains(negotiation.What, "host key") {
+	offers := slices.DeleteFunc(slices.Clone(negotiation.RequestedAlgorithms), isExtension)
+	supports := slices.DeleteFunc(slices.Clone(negotiation.SupportedAlgorithms), isExtension)
+	offered := driver.Sanitize(strings.Join(offers, ", "))
+	isOld := !slices.ContainsFunc(offers, func(name string) bool { return !oldAlgorithms.MatchString(name) })
+	what := driver.Sanitize(negotiation.What)
+	switch {
+	case strings.Contains(what, "host key") && isOld && slices.Contains(supports, ssh.KeyAlgoRSASHA512):
+		return driver.Errorf(driver.ProtocolError, driver.StageKeyExchange,
+			"the server proves its host key with SHA-1 only (%s), which is not secure; update the server", offered).Because(err)
+	case strings.Contains(what, "host key"):
 		return &driver.Error{
-			Reason: driver.HostKeyMismatch, Stage: driver.StageHostKey, RetryAfter: mismatchRetryAfter, Err: err,
+			Reason: driver.HostKeyMismatch, Stage: driver.StageHostKey, RetryAfter: knownhosts.MismatchRetryAfter, Err: err,
 			Message: "the server has no host key of a type that hostKeys pin, only " + offered +
 				"; if its keys were changed on purpose, update hostKeys",
 		}
+	case isOld:
+		return driver.Errorf(driver.ProtocolError, driver.StageKeyExchange,
+			"the server offers no secure %s, only %s; update the server", what, offered).Because(err)
 	}
 	return driver.Errorf(driver.ProtocolError, driver.StageKeyExchange,
-		"the server offers no modern %s, only %s; update the server", driver.Sanitize(negotiation.What), offered).Because(err)
+		"the server offers no %s that connpool supports, only %s; allow one of %s%s",
+		what, offered, strings.Join(supports, ", "), settingOf(what)).Because(err)
+}
+
+// isExtension reports whether a name in the list of key exchanges is the announcement of
+// an extension.
+func isExtension(name string) bool {
+	return strings.HasPrefix(name, "kex-strict-") || strings.HasPrefix(name, "ext-info-")
+}
+
+func settingOf(what string) string {
+	for _, setting := range settings {
+		if strings.Contains(what, setting.word) {
+			return " in " + setting.name + " of its sshd_config"
+		}
+	}
+	return ""
+}
+
+// bannerError classifies the end of a connection that did not greet as SSH servers do.
+func bannerError(err error, said, address string) *driver.Error {
+	if refusal := throttled(said, address); refusal != nil {
+		return refusal
+	}
+	switch protocol := protocolOf(said); {
+	case isClosed(err) && said == "":
+		return driver.Errorf(driver.Unreachable, driver.StageBanner,
+			"%s closed the connection without a word; check that it is an SSH server that accepts this client", address).Because(err)
+	case protocol != "":
+		return driver.Errorf(driver.ProtocolError, driver.StageBanner,
+			"%s is not an SSH server, it seems to speak %s; check host and port", address, protocol).Because(err)
+	}
+	return driver.Errorf(driver.ProtocolError, driver.StageBanner,
+		"%s is not an SSH server, or greets in more than 64 KiB; check host and port", address).Because(err)
+}
+
+// protocols are what servers of other protocols begin with.
+var protocols = []struct {
+	name  string
+	begin *regexp.Regexp
+}{
+	{"HTTP", regexp.MustCompile(`^(HTTP/|(?i)<(!doctype|html))`)},
+	{"TLS", regexp.MustCompile(`^[\x14-\x17]\x03`)},
+	{"SMTP", regexp.MustCompile(`(?i)^220[ -].*(smtp|mail)`)},
+	{"FTP", regexp.MustCompile(`^(220|421)[ -]`)},
+	{"POP3", regexp.MustCompile(`^\+OK`)},
+	{"IMAP", regexp.MustCompile(`^\* OK`)},
+	{"Telnet", regexp.MustCompile(`^\xff[\xfb-\xfe]`)},
+	{"VNC", regexp.MustCompile(`^RFB `)},
+	{"Redis", regexp.MustCompile(`^-(ERR|DENIED|NOAUTH)`)},
+	{"MySQL", regexp.MustCompile(`(?s)^.\x00\x00\x00[\x0a\xff ]`)},
+}
+
+// protocolOf names the protocol that a server seems to speak, or is empty. The server's
+// own words are not repeated: who may write targets must not read with them what
+// services in the operator's network say.
+func protocolOf(said string) string {
+	runes := make([]rune, len(said)) // one for each byte
+	for i := range len(said) {
+		runes[i] = rune(said[i])
+	}
+	for _, p := range protocols {
+		if p.begin.MatchString(string(runes)) {
+			return p.name
+		}
+	}
+	return ""
 }
 
 func libraryText(err error) string {

@@ -2,11 +2,8 @@ package ssh
 
 import (
 	"bytes"
-	"crypto/rsa"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
-	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +11,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/ssh/sshkey"
 )
 
 // The keys of a Secret that this driver reads.
@@ -24,10 +22,7 @@ const (
 	keyPassword    = "password"
 )
 
-const (
-	maxSecretBytes = 64 << 10
-	minRSABits     = 2048
-)
+const maxSecretBytes = 64 << 10
 
 // credentials prove the identity of the operator, in one way.
 type credentials struct {
@@ -92,72 +87,14 @@ func checkSecret(secret map[string][]byte) error {
 func withoutNewline(text []byte) string { return strings.TrimRight(string(text), "\r\n") }
 
 func parsePrivateKey(text, passphrase []byte) (ssh.Signer, error) {
-	text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))
-	if block, _ := pem.Decode(text); block == nil || strings.Contains(block.Type, "PUBLIC KEY") {
-		return nil, invalid("the Secret's key ssh-privatekey %s", notAKey(string(text)))
-	}
-	key, err := ssh.ParsePrivateKey(text)
-	if _, encrypted := errors.AsType[*ssh.PassphraseMissingError](err); encrypted {
-		if len(passphrase) == 0 {
-			return nil, invalid("the Secret's key ssh-privatekey is encrypted; add its passphrase under the key passphrase")
-		}
-		key, err = ssh.ParsePrivateKeyWithPassphrase(text, []byte(withoutNewline(passphrase)))
-	}
-	if errors.Is(err, x509.IncorrectPasswordError) {
-		return nil, invalid("the Secret's key passphrase does not decrypt ssh-privatekey; correct it")
-	}
-	if err != nil {
-		return nil, invalid("the Secret's key ssh-privatekey cannot be read as a private key, it may be cut off; " +
-			"copy the whole file again, or make a new key with ssh-keygen -t ed25519")
-	}
-	if weakness := weaknessOf(key.PublicKey()); weakness != "" {
-		return nil, invalid("the Secret's key ssh-privatekey is %s; make a new one with ssh-keygen -t ed25519", weakness)
-	}
-	return withoutSHA1(key)
-}
-
-// notAKey says what the text is that should be a private key.
-func notAKey(text string) string {
-	trimmed := strings.TrimSpace(text)
+	signer, err := sshkey.ParsePrivate(text, withoutNewline(passphrase))
 	switch {
-	case strings.Contains(trimmed, "PUBLIC KEY"), isKeyType(strings.SplitN(trimmed, " ", 2)[0]):
-		return "is a public key; put the private key there, the file without .pub"
-	case strings.HasPrefix(trimmed, "PuTTY-User-Key-File"):
-		return "is in PuTTY's format; convert it with puttygen -O private-openssh"
-	case strings.Contains(trimmed, "-----BEGIN"):
-		return "is cut off or damaged; copy the whole file again, from its BEGIN line to its END line"
+	case errors.Is(err, sshkey.ErrPassphrase):
+		return nil, invalid("the Secret's key passphrase does not decrypt ssh-privatekey; correct it")
+	case err != nil:
+		return nil, invalid("the Secret's key ssh-privatekey %s", err)
 	}
-	return "is not a private key; put the file there that ssh-keygen wrote"
-}
-
-// isKeyType reports whether the word begins like the type of a public key.
-func isKeyType(word string) bool {
-	return slices.ContainsFunc([]string{"ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-"}, func(prefix string) bool {
-		return strings.HasPrefix(word, prefix)
-	})
-}
-
-func weaknessOf(key ssh.PublicKey) string {
-	if key.Type() == ssh.InsecureKeyAlgoDSA { //nolint:staticcheck // to refuse it
-		return "a DSA key, which is not secure"
-	}
-	crypto, ok := key.(ssh.CryptoPublicKey)
-	if !ok {
-		return ""
-	}
-	if public, ok := crypto.CryptoPublicKey().(*rsa.PublicKey); ok && public.N.BitLen() < minRSABits {
-		return fmt.Sprintf("an RSA key of %d bits, fewer than %d", public.N.BitLen(), minRSABits)
-	}
-	return ""
-}
-
-// withoutSHA1 returns a signer that does not sign with SHA-1 if the key is an RSA key.
-func withoutSHA1(key ssh.Signer) (ssh.Signer, error) {
-	signer, ok := key.(ssh.AlgorithmSigner)
-	if !ok || key.PublicKey().Type() != ssh.KeyAlgoRSA {
-		return key, nil
-	}
-	return ssh.NewSignerWithAlgorithms(signer, []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256})
+	return signer, nil
 }
 
 func parseCertificate(text []byte) (*ssh.Certificate, error) {
@@ -204,6 +141,43 @@ func (c *credentials) describe() string {
 		return "the key " + ssh.FingerprintSHA256(c.signer.PublicKey())
 	}
 	return "the password"
+}
+
+// suspect says what in the credentials themselves may be why a server refuses them for
+// the user, to be added to a sentence. It is empty if there is nothing.
+func (c *credentials) suspect(user string) string {
+	switch {
+	case c.certificate != nil:
+		return suspectCertificate(c.certificate, user)
+	case c.signer != nil && c.signer.PublicKey().Type() == ssh.KeyAlgoRSA:
+		return ". If the server is old, it may take SHA-1 signatures of RSA keys only: use an ed25519 key"
+	}
+	return ""
+}
+
+// suspectCertificate names what in a certificate limits where it is good for a login.
+func suspectCertificate(c *ssh.Certificate, user string) string {
+	var parts []string
+	switch {
+	case len(c.ValidPrincipals) == 0:
+		parts = append(parts, "no principals, without which sshd accepts it for no user")
+	case !slices.Contains(c.ValidPrincipals, user):
+		parts = append(parts, "the principals "+strings.Join(c.ValidPrincipals, ", ")+", but not "+user)
+	}
+	for _, option := range slices.Sorted(maps.Keys(c.CriticalOptions)) {
+		switch option {
+		case "source-address":
+			parts = append(parts, "the source-address "+c.CriticalOptions[option]+", which must be the operator's")
+		case "force-command", "verify-required":
+			parts = append(parts, "the critical option "+option)
+		default:
+			parts = append(parts, "the critical option "+option+", which sshd may not know")
+		}
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return ". " + driver.Sanitize("The certificate has "+strings.Join(parts, ", and "))
 }
 
 // method returns a way to authenticate that the server allows, or nil.

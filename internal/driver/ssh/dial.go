@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -9,11 +10,13 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/dialerr"
+	"github.com/connpool/connpool/internal/driver/ssh/knownhosts"
 )
 
 // maxAuthBanner bounds the texts that a server may show before it accepts a login.
@@ -58,8 +61,10 @@ type attempt struct {
 	transport *transport
 	greeting  *greeting
 	conn      *conn
-	offered   bool // credentials have been offered
-	banner    int  // bytes of authentication banners
+	offered   bool   // credentials have been offered
+	refusal   error  // why the server let nobody in
+	banner    int    // bytes of authentication banners
+	said      string // the last line of them that has words
 
 	mu      sync.Mutex // guards what follows
 	stage   driver.Stage
@@ -73,8 +78,17 @@ func newAttempt(d *dialer, network net.Conn) *attempt {
 	a.greeting = &greeting{enter: a.enter}
 	a.transport = &transport{Conn: network, greeting: a.greeting}
 	a.conn = newConn(d, a.transport)
-	a.timer = time.AfterFunc(d.options.StageTimeout, a.timeout)
+	a.timer = time.AfterFunc(a.limit(), a.timeout)
 	return a
+}
+
+// limit is how long the current stage may take.
+func (a *attempt) limit() time.Duration {
+	own := a.dialer.endpoint.LoginTimeout
+	if own > 0 && (a.stage == driver.StageBanner || a.stage == driver.StageAuthentication) {
+		return own
+	}
+	return a.dialer.options.StageTimeout
 }
 
 func (a *attempt) run(begin time.Time) (driver.Conn, error) {
@@ -122,7 +136,7 @@ func (a *attempt) config() *ssh.ClientConfig {
 		},
 		User:              a.dialer.endpoint.User,
 		ClientVersion:     "SSH-2.0-connpool",
-		HostKeyAlgorithms: a.dialer.pins.algorithms(),
+		HostKeyAlgorithms: a.dialer.pins.Algorithms(),
 		HostKeyCallback:   a.checkHostKey,
 		BannerCallback:    a.readBanner,
 		AuthCallback:      a.authenticate,
@@ -139,7 +153,7 @@ func (a *attempt) enter(stage driver.Stage, found string) {
 	}
 	a.dialer.endpoint.Passed(a.stage, found)
 	a.stage = stage
-	a.timer.Reset(a.dialer.options.StageTimeout)
+	a.timer.Reset(a.limit())
 }
 
 func (a *attempt) fail(err error) {
@@ -153,9 +167,15 @@ func (a *attempt) fail(err error) {
 }
 
 func (a *attempt) timeout() {
-	a.fail(driver.Errorf(driver.Timeout, a.currentStage(),
-		"%s did not answer within %s; check that it is an SSH server and not overloaded",
-		a.dialer.endpoint.Address, a.dialer.options.StageTimeout))
+	a.mu.Lock()
+	stage, limit := a.stage, a.limit()
+	a.mu.Unlock()
+	next := "check that it is an SSH server and not overloaded"
+	if stage == driver.StageBanner || stage == driver.StageAuthentication {
+		next += "; if its logins are slow, raise ssh.loginTimeoutSeconds of the target"
+	}
+	a.fail(driver.Errorf(driver.Timeout, stage, "%s did not answer within %s, which is connpool's limit; %s",
+		a.dialer.endpoint.Address, limit, next))
 }
 
 func (a *attempt) currentStage() driver.Stage {
@@ -175,44 +195,62 @@ func (a *attempt) finish() error {
 // explain returns why the handshake failed: what the attempt found itself, or else the
 // library's error.
 func (a *attempt) explain(err error) error {
-	if failure := a.finish(); failure != nil {
-		return failure
+	failure := a.finish()
+	switch {
+	case failure != nil:
+	case a.refusal != nil:
+		failure = a.explainRefusal(err)
+	case a.stage == driver.StageBanner:
+		failure = bannerError(err, a.greeting.text(), a.dialer.endpoint.Address)
+	default:
+		failure = handshakeError(err, a.stage, a.dialer.endpoint.Address)
 	}
-	if a.stage != driver.StageBanner {
-		return handshakeError(err, a.stage, a.dialer.endpoint.Address)
-	}
-	return a.explainBanner(err)
+	return a.quote(failure)
 }
 
-func (a *attempt) explainBanner(err error) error {
-	address, said := a.dialer.endpoint.Address, a.greeting.text()
-	if refusal := throttled(said, address); refusal != nil {
-		return refusal
+// explainRefusal returns why no login succeeded. The library's error tells whether the
+// key was offered at all.
+func (a *attempt) explainRefusal(err error) error {
+	if !strings.Contains(err.Error(), "no common public key signature algorithm") {
+		return a.refusal
 	}
-	if isClosed(err) && said == "" {
-		return driver.Errorf(driver.Unreachable, driver.StageBanner,
-			"%s closed the connection without a word; check that it is an SSH server that accepts this client", address).Because(err)
+	return driver.Errorf(driver.AuthenticationFailed, driver.StageAuthentication,
+		"%s takes signatures of RSA keys with SHA-1 only, which is not secure, so %s was not offered; use an ed25519 key, or update the server",
+		a.dialer.endpoint.User+"@"+a.dialer.endpoint.Address, a.dialer.credentials.describe())
+}
+
+// quote adds what the server said before it refused the login: that is where it says
+// why. The server has proved its identity by then.
+func (a *attempt) quote(err error) error {
+	failure, ok := driver.Classified(err)
+	said := cmp.Or(a.said, driver.Sanitize(string(a.greeting.said)))
+	if !ok || failure.Stage != driver.StageAuthentication || said == "" {
+		return err
 	}
-	return driver.Errorf(driver.ProtocolError, driver.StageBanner,
-		"%s is not an SSH server, or greets in more than 64 KiB; check host and port. It said: %s",
-		address, driver.Sanitize(said)).Because(err)
+	failure.Message += ". The server said: " + said
+	return failure
 }
 
 // checkHostKey is called in every key exchange, including those after the handshake.
 func (a *attempt) checkHostKey(address string, _ net.Addr, key ssh.PublicKey) error {
-	if a.conn.unasked.add(rekeyWeight) {
+	if !a.transport.rekeyed() && a.conn.unasked.add(rekeyWeight) {
 		return errors.New("too many key exchanges")
 	}
 	a.enter(driver.StageHostKey, "the server has proved that it owns the key it shows")
-	if err := a.dialer.pins.check(address, key); err != nil {
+	if err := a.dialer.pins.Check(address, key); err != nil {
 		a.fail(err)
 		return err
 	}
-	a.enter(driver.StageAuthentication, "the server showed "+describeKey(key)+", which hostKeys pin")
+	a.enter(driver.StageAuthentication, "the server showed "+knownhosts.Describe(key)+", which hostKeys pin")
 	return nil
 }
 
 func (a *attempt) readBanner(message string) error {
+	for line := range strings.Lines(message) {
+		if strings.ContainsFunc(line, unicode.IsLetter) { // not a frame around the words
+			a.said = driver.Sanitize(line)
+		}
+	}
 	if a.banner += len(message); a.banner <= maxAuthBanner {
 		return nil
 	}
@@ -234,9 +272,8 @@ func (a *attempt) authenticate(server *ssh.ClientAuthContext) (ssh.AuthMethod, e
 		a.offered = true
 		return method, nil
 	}
-	err := a.refusedLogin(server)
-	a.fail(err)
-	return nil, err
+	a.refusal = a.refusedLogin(server)
+	return nil, nil //nolint:nilnil // there is none, and the library says why
 }
 
 func (a *attempt) refusedLogin(server *ssh.ClientAuthContext) error {
@@ -252,7 +289,9 @@ func (a *attempt) refusedLogin(server *ssh.ClientAuthContext) error {
 			"%s accepted %s but wants more (%s), which is not supported; relax its AuthenticationMethods",
 			login, a.dialer.credentials.describe(), allowed)
 	}
-	return driver.Errorf(driver.AuthenticationFailed, driver.StageAuthentication,
-		"%s refused %s; check the user name and what the server accepts for it, such as its authorized_keys, or replace the Secret",
-		login, a.dialer.credentials.describe())
+	refusal := driver.Errorf(driver.AuthenticationFailed, driver.StageAuthentication,
+		"%s refused %s; check the user name, its authorized_keys and shell, and AllowUsers and DenyUsers of the server, or replace the Secret%s",
+		login, a.dialer.credentials.describe(), a.dialer.credentials.suspect(a.dialer.endpoint.User))
+	refusal.MayCureSoon = a.dialer.credentials.signer != nil
+	return refusal
 }

@@ -18,8 +18,10 @@
 // accepted the command: OpenSSH grants no window before, so sending earlier would gain
 // nothing.
 //
-// A command with a terminal costs a second round trip: it waits for the server's answer
-// to the request for the terminal, because it must not run without one.
+// A command with a terminal costs a second round trip, and each variable of its
+// environment one more: it waits for the server's answer to the request for them, because
+// it must not run without them. Variables are not put into the command line instead,
+// where every user of the host could read their values.
 package ssh
 
 import (
@@ -27,6 +29,7 @@ import (
 	"time"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/ssh/knownhosts"
 )
 
 // Options change the driver's patience. The zero value is right for production;
@@ -46,6 +49,7 @@ type Driver struct{ options Options }
 var (
 	_ driver.Driver    = (*Driver)(nil)
 	_ driver.Dialer    = (*dialer)(nil)
+	_ driver.Warner    = (*dialer)(nil)
 	_ driver.Conn      = (*conn)(nil)
 	_ driver.Execer    = (*conn)(nil)
 	_ driver.Forwarder = (*conn)(nil)
@@ -65,17 +69,20 @@ func (d *Driver) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
 	if err != nil {
 		return nil, err
 	}
-	pins, err := parsePinnedKeys(endpoint.KnownHosts, endpoint.Address)
+	pins, err := knownhosts.Parse(endpoint.KnownHosts, endpoint.Address)
 	if err != nil {
 		return nil, err
 	}
 	return &dialer{options: d.options, endpoint: endpoint, credentials: credentials, pins: pins}, nil
 }
 
-// dialer implements driver.Dialer.
+// dialer implements driver.Dialer and driver.Warner.
 type dialer struct {
 	options     Options
 	endpoint    driver.Endpoint
 	credentials *credentials
-	pins        *pinnedKeys
+	pins        *knownhosts.Pins
 }
+
+// Warning implements driver.Warner.
+func (d *dialer) Warning() string { return d.pins.Warning() }

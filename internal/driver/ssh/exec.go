@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,12 +15,16 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/shellquote"
 	"github.com/connpool/connpool/internal/driver/stdio"
 )
 
 // Exec implements driver.Execer.
 func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.Streams) (driver.ExitStatus, error) {
 	request, err := newRequest(command)
+	if err == nil {
+		err = c.refuseForWindows(command.Argv)
+	}
 	if err != nil {
 		return driver.ExitStatus{}, err
 	}
@@ -75,11 +80,9 @@ func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 		copying.Wait()
 		return e.result()
 	case <-ctx.Done():
-		e.terminate()
-		return driver.ExitStatus{}, unknown(ctx, driver.StageRun)
+		return driver.ExitStatus{}, e.canceled(ctx, driver.StageRun)
 	case what := <-e.streams.Broken:
-		e.terminate()
-		return driver.ExitStatus{}, driver.Unknownf(driver.Unreachable, driver.StageRun, "%s; the command was signaled to end", what)
+		return driver.ExitStatus{}, e.terminate(driver.Unknownf(driver.Unreachable, driver.StageRun, "%s", what))
 	}
 }
 
@@ -106,9 +109,8 @@ func (e *execution) discard(err error) error {
 // callOff ends a command whose caller leaves before the server has answered its start.
 func (e *execution) callOff(ctx context.Context) error {
 	if e.decided.CompareAndSwap(false, true) {
-		err := unknown(ctx, driver.StageStart)
-		err.Started = false
-		return e.discard(err)
+		return e.discard(driver.Errorf(driver.Timeout, driver.StageStart,
+			"the caller gave up before the command was started").Because(context.Cause(ctx)))
 	}
 	select { // the signal must not be sent before the start
 	case err := <-e.answered:
@@ -117,29 +119,43 @@ func (e *execution) callOff(ctx context.Context) error {
 		}
 	case <-time.After(e.conn.options.KillGrace):
 	}
-	e.terminate()
-	return unknown(ctx, driver.StageStart)
+	return e.canceled(ctx, driver.StageStart)
 }
 
-func unknown(ctx context.Context, stage driver.Stage) *driver.Error {
-	return driver.Unknownf(driver.Timeout, stage,
-		"the caller did not wait any longer; the command was signaled to end").Because(context.Cause(ctx))
+func (e *execution) canceled(ctx context.Context, stage driver.Stage) error {
+	return e.terminate(driver.Unknownf(driver.Timeout, stage, "the command was canceled").Because(context.Cause(ctx)))
 }
 
-// terminate signals the command to end, then kills it. The signal comes first, because
-// the reader of the output may be slow. Some servers ignore signals, but closing the
-// channel ends at least a command with a terminal.
-func (e *execution) terminate() {
+// terminate ends the command as far as the server lets it, and adds to the reason what
+// is known of that.
+func (e *execution) terminate(why *driver.Error) error {
+	why.Message += "; " + e.signalToEnd()
+	if !e.channel.hasEnded() {
+		why.Leftover = e.channel.ended
+	}
+	return why
+}
+
+// signalToEnd signals the command to end, then kills it, and returns what came of it.
+// The signal comes first, because the reader of the output may be slow.
+//
+// Servers do not say whether they pass a signal on, and closing the channel ends
+// nothing but a command with a terminal. OpenSSH signals no process of root, nor that
+// of a forced command, and keeps the channel open until it has ended.
+func (e *execution) signalToEnd() string {
 	go e.channel.signal("TERM")
 	e.streams.Silence()
-	if e.channel.endsWithin(e.conn.options.KillGrace) {
-		return
+	if e.channel.endsWithin(e.conn.options.KillGrace) && e.channel.exited {
+		return "it was signaled, and has ended"
 	}
 	go func() {
 		e.channel.signal("KILL")
 		_ = e.channel.Close()
 	}()
-	e.channel.endsWithin(e.conn.options.KillGrace)
+	if e.channel.endsWithin(e.conn.options.KillGrace) && e.channel.exited {
+		return "it was signaled, and its first process has ended; others that it started may still run"
+	}
+	return "the server did not confirm that the command ended; it may still run"
 }
 
 func (e *execution) send() {
@@ -161,10 +177,8 @@ func (e *execution) send() {
 
 // start returns nil once the server has accepted the command.
 func (e *execution) start() error {
-	for _, name := range slices.Sorted(maps.Keys(e.command.Env)) {
-		// No answer is asked for: servers refuse most variables, which is not a failure.
-		variable := struct{ Name, Value string }{name, e.command.Env[name]}
-		_, _ = e.channel.SendRequest("env", false, ssh.Marshal(&variable))
+	if err := e.setEnvironment(); err != nil {
+		return err
 	}
 	if err := e.requestTerminal(); err != nil {
 		return err
@@ -201,6 +215,25 @@ func (e *execution) unanswered(err error, written bool) error {
 		Reason: driver.ProtocolError, Stage: driver.StageStart, Started: written, Err: err,
 		Message: "the server closed the session instead of starting the command",
 	}
+}
+
+// setEnvironment waits for the server's answer to each variable, because the command
+// must not run without one. The library has one request of a channel under way at a
+// time.
+func (e *execution) setEnvironment() error {
+	for _, name := range slices.Sorted(maps.Keys(e.command.Env)) {
+		variable := struct{ Name, Value string }{name, e.command.Env[name]}
+		ok, err := e.channel.SendRequest("env", true, ssh.Marshal(&variable))
+		switch {
+		case err != nil:
+			return e.unanswered(err, false)
+		case !ok:
+			return driver.Errorf(driver.ProtocolError, driver.StageStart,
+				"the server does not take the variable %s; allow it with AcceptEnv in its sshd_config, "+
+					"or set it in the command (env NAME=value program)", driver.Sanitize(name))
+		}
+	}
+	return nil
 }
 
 func (e *execution) requestTerminal() error {
@@ -250,13 +283,39 @@ func newRequest(command driver.Command) (request, error) {
 	}
 	switch {
 	case len(command.Argv) > 0:
-		return request{"exec", payload(driver.Quote(command.Argv))}, nil
+		return requestOf(command.Argv)
 	case command.Shell != "":
 		return request{"exec", payload(command.Shell)}, nil
 	case command.Subsystem != "":
 		return request{"subsystem", payload(command.Subsystem)}, nil
 	}
 	return request{kind: "shell"}, nil
+}
+
+// maxLine is what Linux takes as one argument, less a NUL byte: sshd passes the whole
+// line to the login shell in one.
+const maxLine = 128<<10 - 1
+
+func requestOf(argv []string) (request, error) {
+	line := shellquote.Login(argv)
+	if len(line) > maxLine {
+		return request{}, driver.Errorf(driver.ProtocolError, driver.StageStart,
+			"the command has %d bytes when it is quoted for the login shell, which takes less than 128 KiB; send long text as input",
+			len(line))
+	}
+	return request{"exec", payload(line)}, nil
+}
+
+// refuseForWindows returns an error for words of which cmd, the usual shell of OpenSSH
+// for Windows, would execute a part: it knows no single quotes.
+func (c *conn) refuseForWindows(argv []string) error {
+	special := func(word string) bool { return strings.ContainsAny(word, "&|<>^%\"\r\n") }
+	if !strings.Contains(c.info.ServerVersion, "Windows") || !slices.ContainsFunc(argv, special) {
+		return nil
+	}
+	return driver.Errorf(driver.ProtocolError, driver.StageStart,
+		"an argument holds a character (such as & or %%) by which the shell of this Windows server may execute a part of it; "+
+			"send a line for that shell instead (--shell, or the field shell)")
 }
 
 func payload(text string) []byte { return ssh.Marshal(&struct{ Text string }{text}) }

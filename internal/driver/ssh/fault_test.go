@@ -22,6 +22,7 @@ import (
 
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/test/netfault"
+	"github.com/connpool/connpool/test/openssh"
 )
 
 // patience bounds how long a test waits for what must happen.
@@ -365,6 +366,86 @@ func TestEnvironmentAndSubsystemReachTheServer(t *testing.T) {
 	_, err = conn.Exec(t.Context(), driver.Command{Subsystem: "no-such"}, driver.Streams{})
 	if refused := wantError(t, err, driver.ProtocolError, driver.StageStart); refused.Started {
 		t.Error("a refused subsystem counts as started")
+	}
+}
+
+func TestRekeysThatFollowDataEndNoConnection(t *testing.T) {
+	for _, limit := range []string{"1M", "4M"} {
+		t.Run(limit, func(t *testing.T) {
+			_, endpoint := startOpenSSH(t, "RekeyLimit "+limit)
+			conn := mustDial(t, Options{}, endpoint)
+			const size = 200 << 20
+			for name, streams := range map[string]driver.Streams{
+				"output": {}, "input": {Stdin: io.LimitReader(zeros{}, size)},
+			} {
+				line := fmt.Sprintf("head -c %d /dev/zero", size)
+				if streams.Stdin != nil {
+					line = "wc -c"
+				}
+				var count counter
+				streams.Stdout = &count
+				status, err := conn.Exec(t.Context(), driver.Command{Shell: line}, streams)
+				if err != nil || status.Code != 0 || streams.Stdin == nil && count != size {
+					t.Errorf("%s: %+v, %v after %d bytes", name, status, err, count)
+				}
+			}
+			mustRun(t, conn)
+		})
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+type counter int64
+
+// Write implements io.Writer.
+func (c *counter) Write(p []byte) (int, error) {
+	*c += counter(len(p))
+	return len(p), nil
+}
+
+// reconfigure changes what the server's configuration says, for later connections.
+func reconfigure(t *testing.T, server *openssh.Server, from, to string) {
+	t.Helper()
+	path := filepath.Join(server.Dir, "sshd_config")
+	config, err := os.ReadFile(path)
+	if err != nil || !bytes.Contains(config, []byte(from)) {
+		t.Fatalf("%q is not configured: %v", from, err)
+	}
+	if err := os.WriteFile(path, bytes.Replace(config, []byte(from), []byte(to), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	server.StopListener()
+	if err := server.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestACommandDoesNotRunWithoutAVariableThatTheServerRefuses(t *testing.T) {
+	server, endpoint := startOpenSSH(t)
+	reconfigure(t, server, "AcceptEnv *", "AcceptEnv LC_*")
+	conn := mustDial(t, Options{}, endpoint)
+	ran := filepath.Join(server.Dir, "ran")
+	command := driver.Command{Shell: "touch " + ran, Env: map[string]string{"LC_STAGE": "prod", "STAGE": "prod"}}
+	_, err := conn.Exec(t.Context(), command, driver.Streams{})
+	refused := wantError(t, err, driver.ProtocolError, driver.StageStart)
+	if refused.Started || !strings.Contains(refused.Message, "variable STAGE") || strings.Contains(refused.Message, "prod") {
+		t.Errorf("started %t: %s", refused.Started, refused.Message)
+	}
+	mustRun(t, conn)
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("the command ran all the same")
+	}
+	delete(command.Env, "STAGE")
+	command.Shell = "echo $LC_STAGE"
+	var stdout bytes.Buffer
+	if _, err := conn.Exec(t.Context(), command, driver.Streams{Stdout: &stdout}); err != nil || stdout.String() != "prod\n" {
+		t.Errorf("output %q, error %v", stdout.String(), err)
 	}
 }
 

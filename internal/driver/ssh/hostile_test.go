@@ -332,20 +332,6 @@ func TestAServerThatCutsAuthenticationHasNotRefusedIt(t *testing.T) {
 	})
 }
 
-func TestAServerThatIsNotSSHIsNamed(t *testing.T) {
-	inEnv(t, func(t *testing.T, w *env) {
-		w.server = func(conn net.Conn) {
-			_, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\x1b[31m\r\n")
-			conn.(memoryConn).out.Close()
-		}
-		_, _, err := w.dial(t)
-		got := wantError(t, err, driver.ProtocolError, driver.StageBanner)
-		if !strings.Contains(got.Message, "HTTP/1.1 400") || strings.Contains(got.Message, "\x1b") {
-			t.Errorf("message %q", got.Message)
-		}
-	})
-}
-
 func TestAFloodEndsTheConnectionWithinBoundedMemory(t *testing.T) {
 	const flood = 10_000
 	floods := map[string]func(*ssh.ServerConn){
@@ -518,4 +504,37 @@ func succeed(channel ssh.Channel, requests <-chan *ssh.Request) {
 		_, _ = channel.SendRequest("exit-status", false, []byte{0, 0, 0, 0})
 		_ = channel.Close()
 	}
+}
+
+// No Windows server can run here. Its shell, cmd, would execute what follows an &.
+func TestWordsThatAWindowsShellMayExecuteAreNotStarted(t *testing.T) {
+	inEnv(t, func(t *testing.T, w *env) {
+		config := w.config()
+		config.ServerVersion = "SSH-2.0-OpenSSH_for_Windows_9.5"
+		w.server = w.handshake(config, func(_ *ssh.ServerConn, channels <-chan ssh.NewChannel) {
+			acceptAll(channels, func(channel ssh.Channel, requests <-chan *ssh.Request) {
+				for request := range requests {
+					_ = request.Reply(true, nil)
+					_, _ = channel.SendRequest("exit-status", false, make([]byte, 4))
+					_ = channel.Close()
+				}
+			})
+		})
+		conn, _, err := w.dial(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, word := range []string{"a&calc", "%PATH%", "a\nb", `a"b`} {
+			_, err := conn.Exec(t.Context(), driver.Command{Argv: []string{"echo", word}}, driver.Streams{})
+			if refused := wantError(t, err, driver.ProtocolError, driver.StageStart); refused.Started {
+				t.Errorf("%q counts as started", word)
+			}
+		}
+		for _, command := range []driver.Command{{Argv: []string{"echo", "plain"}}, {Shell: "echo a & echo b"}} {
+			if _, err := conn.Exec(t.Context(), command, driver.Streams{}); err != nil {
+				t.Errorf("%+v: %v", command, err)
+			}
+		}
+		_ = conn.Close()
+	})
 }

@@ -93,15 +93,7 @@ func (o *opening) useless() bool {
 	default:
 		return false
 	}
-	if o.err != nil {
-		return true
-	}
-	select {
-	case <-o.channel.ended:
-		return true
-	default:
-		return false
-	}
+	return o.err != nil || o.channel.hasEnded()
 }
 
 func (s *spare) open() *opening {
@@ -231,6 +223,15 @@ func (o *opening) abandon() {
 // signal is best effort: a server that does not support it does not say so.
 func (s *sessionChannel) signal(name string) {
 	_, _ = s.SendRequest("signal", false, payload(name))
+}
+
+func (s *sessionChannel) hasEnded() bool {
+	select {
+	case <-s.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 func (s *sessionChannel) endsWithin(patience time.Duration) bool {

@@ -25,9 +25,11 @@ type transport struct {
 	// greeting is nil once the version has been read. The library reads from one
 	// goroutine at a time, so it needs no lock.
 	greeting *greeting
-	// heard counts the reads that returned data, written the bytes that were or may have
-	// been written.
-	heard, written atomic.Int64
+	// heard counts the reads that returned data, received the bytes of these, written the
+	// bytes that were or may have been written.
+	heard, received, written atomic.Int64
+	// rekeyedAt is what received and written were together at the last key exchange.
+	rekeyedAt atomic.Int64
 	// ended is set before the library sees the end, so that a stream that ended with its
 	// connection is not taken for one that the server closed.
 	ended atomic.Bool
@@ -39,6 +41,7 @@ func (t *transport) Read(p []byte) (int, error) {
 	n, err := t.Conn.Read(p)
 	if n > 0 {
 		t.heard.Add(1)
+		t.received.Add(int64(n))
 	}
 	if err == nil && t.greeting != nil {
 		err = t.readGreeting(p[:n])
@@ -71,6 +74,12 @@ func (t *transport) Close() error {
 	t.closed.Store(true)
 	t.ended.Store(true)
 	return t.Conn.Close()
+}
+
+// rekeyed notes a key exchange. It reports whether much data went before it, both ways.
+func (t *transport) rekeyed() (afterData bool) {
+	now := t.received.Load() + t.written.Load()
+	return now-t.rekeyedAt.Swap(now) >= rekeyData
 }
 
 // greeting is what a server sends up to its version line.
@@ -124,6 +133,9 @@ const (
 	floodWindow = 10 * time.Second
 	// rekeyWeight counts a key exchange, which costs far more than a message.
 	rekeyWeight = 20
+	// rekeyData is after how many bytes a key exchange is not counted: servers ask for
+	// one after so much data (RekeyLimit), which a fast transfer reaches all the time.
+	rekeyData = 512 << 10
 )
 
 // unasked counts and declines what a server sends unasked.
@@ -146,7 +158,8 @@ func (u *unasked) add(weight int64) bool {
 		return false
 	}
 	u.end(driver.Errorf(driver.ProtocolError, driver.StageRun,
-		"the server sent more than 1000 unasked messages in 10 seconds; check what serves this host"))
+		"within 10 seconds the server sent more than 1000 unasked messages, or exchanged keys more than 50 times with little data between; "+
+			"check what serves this host"))
 	return true
 }
 

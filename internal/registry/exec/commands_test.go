@@ -3,131 +3,176 @@ package exec
 import (
 	"bufio"
 	"bytes"
-	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	live "github.com/connpool/connpool/api/live/v1alpha1"
-	"github.com/connpool/connpool/internal/driver"
-	"github.com/connpool/connpool/internal/driver/drivertest"
 	"github.com/connpool/connpool/internal/registry/quota"
 	"github.com/connpool/connpool/internal/registry/registrytest"
+	"github.com/connpool/connpool/internal/registry/use"
 )
 
 // isUnused reports whether nothing of a quota is taken. It takes all of it.
-func isUnused(b *quota.Quota, most, mostUser int64) bool {
-	return b.Take("frank", mostUser) && b.Take("grace", most-mostUser)
-}
-
-func TestInputOfManyCommandsIsBounded(t *testing.T) {
-	c := NewCommands()
-	var releases []func()
-	fill := func(user string) (n int) {
-		for {
-			release, err := c.holdBody(user, -1)
-			if err != nil {
-				return n
-			}
-			releases = append(releases, release)
-			n++
+func isUnused(q *quota.Quota, most int64) bool {
+	for n := range int64(8) { // Each namespace has an eighth, and each user may take it.
+		if q.Take(quota.Owner{Namespace: fmt.Sprint(n), User: fmt.Sprint("frank", n)}, most/8) != quota.Free {
+			return false
 		}
 	}
-	if n := fill("ann"); n != maxUserBytes/maxExecBytes {
-		t.Errorf("ann holds %d", n)
-	}
-	if _, err := c.holdBody("ann", 1); err == nil {
-		t.Error("ann holds one more")
-	}
-	if n := fill("bob"); n != (maxBytes-maxUserBytes)/maxExecBytes {
-		t.Errorf("bob holds %d", n)
-	}
-	if _, err := c.holdBody("cat", 1); err == nil {
-		t.Error("all together hold one more")
-	}
-	for _, release := range releases {
-		release()
-	}
-	if !isUnused(c.input, maxBytes, maxUserBytes) {
-		t.Error("some bytes are left")
-	}
+	return true
 }
+
+// small is what requests may hold in a process of 64 MiB: 4 MiB of input and of results,
+// 16 MiB of output.
+func small(c *use.Config) { c.Limits.Memory = 64 << 20 }
+
+const (
+	mib         = 1 << 20
+	smallInput  = 4 * mib
+	smallOutput = 16 * mib
+)
+
+func of(user string) quota.Owner { return quota.Owner{Namespace: registrytest.Namespace, User: user} }
 
 func TestInputIsNotHeldAfterItsCommand(t *testing.T) {
 	inFixture(t, func(f *fixture) {
 		f.Web()
 		f.Post(f.Context(), "web", registrytest.Command("true"))
 		f.Post(f.Context(), "web", "no object")
-		if !isUnused(f.commands.input, maxBytes, maxUserBytes) {
+		if !isUnused(f.Gate.Memory.Input, smallInput) {
 			t.Error("some bytes are held")
 		}
-	})
+	}, small)
+}
+
+// The users of one namespace can send as much as they like: the administrator's command
+// in another namespace is read all the same.
+func TestBodiesOfOneNamespaceLeaveThoseOfOthers(t *testing.T) {
+	inFixture(t, func(f *fixture) {
+		c, held := f.commands, 0
+		for n := range 100 {
+			for _, length := range []int64{-1, 64 << 10, 2 << 10, 60} {
+				if _, err := c.holdBody(of(fmt.Sprint("robot ", n)), length); err == nil {
+					held++
+				}
+			}
+		}
+		if held == 0 || held == 400 {
+			t.Errorf("%d of 400 bodies are held", held)
+		}
+		_, err := c.holdBody(of("another robot"), 64<<10)
+		if !apierrors.IsTooManyRequests(err) || !strings.Contains(err.Error(), string(quota.OfNamespace)) {
+			t.Errorf("one more is refused with %v", err)
+		}
+		if _, err := c.holdBody(quota.Owner{Namespace: "kube-system", User: "admin"}, 256<<10); err != nil {
+			t.Errorf("the administrator: %v", err)
+		}
+	}, small)
 }
 
 // Many outputs together are bounded, too. What is beyond the bound is dropped, and the
-// commands go on.
-func TestOutputOfManyCommandsIsBounded(t *testing.T) {
+// commands go on. Another namespace still has its share.
+func TestOutputOfOneNamespaceIsBoundedAndLeavesThatOfOthers(t *testing.T) {
 	inFixture(t, func(f *fixture) {
-		f.Web()
-		release := make(chan struct{})
-		const each, most = 100, 1000
-		f.commands.output = quota.New(most, most/2)
-		long := bytes.Repeat([]byte("x"), each)
-		f.Fake.OnExec(func(_ context.Context, _ *drivertest.FakeConn, _ driver.Command, streams driver.Streams) (driver.ExitStatus, error) {
-			_, _ = streams.Stdout.Write(long)
-			_, _ = streams.Stderr.Write(long)
-			<-release
-			return driver.ExitStatus{}, nil
-		})
-		answers := make([]<-chan registrytest.Reply, 0, 10)
-		for n := range cap(answers) {
-			answers = append(answers, f.Later(f.Context(), "web", registrytest.Command("yes"), registrytest.As([]string{"ann", "bob", "cat", "dan"}[n%4])))
-		}
-		synctest.Wait()
-		if f.commands.output.Take("eve", 1) {
-			t.Errorf("less than %d bytes are held", most)
-		}
-		close(release)
+		held := f.Gate.Memory.Output
+		long := make([]byte, live.MaxExecOutputBytes)
+		var all []*output
 		whole := 0
-		for _, answer := range answers {
-			got := <-answer
-			got.WantOutcome(f, live.OutcomeCompleted)
-			kept := len(got.Exec.Status.Stdout) + len(got.Exec.Status.Stderr)
-			if got.Exec.Status.Truncated != (kept < 2*each) {
-				t.Errorf("%d bytes, truncated: %t", kept, got.Exec.Status.Truncated)
-			}
-			whole += kept
+		for n := range 100 {
+			out := newOutput(held, of(fmt.Sprint("robot ", n)))
+			_, _ = out.stdout.Write(long)
+			_, _ = out.stderr.Write(long)
+			whole += out.stdout.kept.Len() + out.stderr.kept.Len()
+			all = append(all, out)
 		}
-		if unused := isUnused(f.commands.output, most, most/2); whole != most || !unused {
-			t.Errorf("%d bytes came back, none is still held: %t", whole, unused)
+		if whole > smallOutput/2/outputCost || whole < smallOutput/4/outputCost {
+			t.Errorf("%d bytes of one namespace are kept", whole)
 		}
-	})
+		other := newOutput(held, quota.Owner{Namespace: "kube-system", User: "admin"})
+		_, _ = other.stdout.Write(long)
+		if other.stdout.truncated {
+			t.Error("the output in another namespace is cut")
+		}
+		for _, out := range append(all, other) {
+			out.release()
+		}
+		if !isUnused(held, smallOutput) {
+			t.Error("some bytes are left")
+		}
+	}, small)
 }
 
-func TestOutputOfOneUserIsBounded(t *testing.T) {
-	held := quota.New(maxBytes, maxUserBytes)
-	var kept []*capture
-	long := make([]byte, live.MaxExecOutputBytes)
-	for range maxUserBytes/len(long) + 1 {
-		c := &capture{quota: held, user: "ann"}
-		_, _ = c.Write(long)
-		kept = append(kept, c)
+// What is held for an answer counts until the client has it, and that takes bounded time.
+func TestAnAnswerThatIsNotReadIsHeldForAMinute(t *testing.T) {
+	inFixture(t, func(f *fixture) {
+		f.Web()
+		f.Fake.OnExec(registrytest.Saying(strings.Repeat("x", live.MaxExecOutputBytes), "", 0))
+		listener, stop := registrytest.Serve(f)
+		defer stop()
+		client, _ := listener.Dial(f.Context(), "", "")
+		defer client.Close()
+		const body = `{"spec": {"command": ["yes"]}}`
+		_, _ = fmt.Fprintf(client, "POST /pools/web/exec HTTP/1.1\r\nHost: pools\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		synctest.Wait()
+		if isUnused(f.Gate.Memory.Output, smallOutput) {
+			t.Error("an answer that waits to be sent does not count")
+		}
+		began := time.Now()
+		<-f.Gate.Idle()
+		if after := time.Since(began); after != sendTimeout {
+			t.Errorf("it was held for %v", after)
+		}
+	}, small)
+}
+
+// Each byte of an answer's output takes at most two, whatever it is.
+func TestOutputThatJSONWouldBlowUpComesAsBytes(t *testing.T) {
+	for name, test := range map[string]struct {
+		output  string
+		asBytes bool
+	}{
+		"words":            {strings.Repeat("plain words\n", 1000), false},
+		"HTML":             {strings.Repeat("<b>&amp;</b>", 1000), false},
+		"quotes":           {strings.Repeat(`"`, 10_000), false},
+		"NUL":              {strings.Repeat("\x00", 10_000), true},
+		"colors and words": {strings.Repeat("\x1b[32mok\x1b[0m\n", 1000), false},
+		"escapes":          {strings.Repeat("\x1b", 10_000), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inFixture(t, func(f *fixture) {
+				f.Web()
+				f.Fake.OnExec(registrytest.Saying(test.output, "", 0))
+				status := f.Post(f.Context(), "web", registrytest.Command("cat")).Exec.Status
+				if got := status.Stdout + string(status.StdoutBytes); got != test.output || (status.Stdout == "") != test.asBytes {
+					t.Errorf("%d characters, %d bytes", len(status.Stdout), len(status.StdoutBytes))
+				}
+				if text := f.commands.encode(&live.Exec{Status: status}); len(text) > outputCost*len(test.output)+500 {
+					t.Errorf("%d bytes are sent as %d", len(test.output), len(text))
+				}
+				if got := jsonLength(test.output); got+2 != encodedLength(t, test.output) {
+					t.Errorf("its length in JSON is %d", got)
+				}
+			})
+		})
 	}
-	if last := kept[len(kept)-1]; !last.truncated || last.kept.Len() != 0 {
-		t.Error("ann holds one more")
+}
+
+func encodedLength(t *testing.T, s string) int {
+	t.Helper()
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(s); err != nil {
+		t.Fatal(err)
 	}
-	other := &capture{quota: held, user: "bob"}
-	if _, _ = other.Write(long); other.truncated {
-		t.Error("bob may hold nothing")
-	}
-	for _, c := range append(kept, other) {
-		c.release()
-	}
-	if !isUnused(held, maxBytes, maxUserBytes) {
-		t.Error("some bytes are left")
-	}
+	return text.Len() - 1 // without the end of the line
 }
 
 // A client that sends nothing is refused after a while; a command may last.

@@ -2,7 +2,7 @@
 // a JSON object that comes back with its result. All take the same path; a Backend says
 // where they run, in a pool or in a session.
 //
-//	commands := exec.NewCommands()
+//	commands := exec.NewCommands(gate.Memory)
 //	storage["connectionpools/exec"] = commands.Storage(exec.InPools(gate))
 //	storage["sessions/exec"] = commands.Storage(sessions.AdmitCommand)
 //

@@ -21,7 +21,8 @@ type fixture struct {
 
 func newFixture(tb testing.TB, changes ...func(*use.Config)) *fixture {
 	tb.Helper()
-	f := &fixture{Fixture: registrytest.New(tb, changes...), commands: NewCommands()}
+	f := &fixture{Fixture: registrytest.New(tb, changes...)}
+	f.commands = NewCommands(f.Gate.Memory)
 	f.Storage["connectionpools/exec"] = f.commands.Storage(InPools(f.Gate))
 	return f
 }

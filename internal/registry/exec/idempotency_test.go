@@ -206,3 +206,21 @@ func TestAResultIsForgottenAfterTenMinutes(t *testing.T) {
 		}
 	})
 }
+
+// Each repetition holds a copy of its result until it is sent, so it counts as well.
+func TestARepetitionWaitsForRoomForItsResult(t *testing.T) {
+	inFixture(t, func(f *fixture) {
+		f.Web()
+		counting(f)
+		object := registrytest.Identified("one", "date")
+		f.Post(f.Context(), "web", object).WantOutcome(f, live.OutcomeCompleted)
+		held := f.Gate.Memory.Output
+		held.Add(of("robot"), smallOutput)
+		f.Post(f.Context(), "web", object).WantRefusal(f, http.StatusTooManyRequests, "has run", "again later")
+		held.Add(of("robot"), -smallOutput)
+		f.Post(f.Context(), "web", object).WantOutcome(f, live.OutcomeCompleted)
+		if f.Execs() != 1 || !isUnused(held, smallOutput) {
+			t.Errorf("it ran %d times, or some bytes are left", f.Execs())
+		}
+	}, small)
+}

@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"strconv"
+	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,26 +25,17 @@ import (
 	"github.com/connpool/connpool/internal/stream"
 )
 
-// Bounds of the input and of the output that commands of the JSON form hold in memory,
-// all together and those of one user: 2,000 of the longest would be more than the
-// operator is usually given.
-const (
-	maxBytes     = 128 << 20
-	maxUserBytes = 64 << 20
-)
-
 // Commands runs commands within common bounds. It is safe for concurrent use.
 type Commands struct {
-	input, output *quota.Quota
-	results       *idempotency.Results
+	memory  use.Memory
+	results *idempotency.Results
+	// encoding is held while an answer is encoded, which takes several times its length.
+	encoding sync.Mutex
 }
 
 // NewCommands returns Commands that have run nothing yet.
-func NewCommands() *Commands {
-	return &Commands{
-		input: quota.New(maxBytes, maxUserBytes), output: quota.New(maxBytes, maxUserBytes),
-		results: idempotency.New(),
-	}
+func NewCommands(memory use.Memory) *Commands {
+	return &Commands{memory: memory, results: idempotency.New(memory.Results)}
 }
 
 // Storage returns the subresource whose requests are admitted like that.
@@ -65,13 +60,13 @@ type request struct {
 }
 
 func (r *request) serve(
-	w http.ResponseWriter, req *http.Request, _ *use.Use, options *live.ExecOptions, responder rest.Responder,
+	w http.ResponseWriter, req *http.Request, _ *use.Use, options *live.ExecOptions, _ rest.Responder,
 ) error {
 	switch {
 	case stream.IsUpgrade(req):
 		return r.stream(w, req, options)
 	case req.Method == http.MethodPost:
-		return r.post(w, req, responder)
+		return r.post(w, req)
 	default:
 		return refusal.NotStarted(refusal.BadRequest, "", "a command runs by POST with an Exec object, or by GET or POST "+
 			"with an upgrade to WebSocket or SPDY")
@@ -97,12 +92,15 @@ func (r *request) stream(w http.ResponseWriter, req *http.Request, options *live
 	// not read waits, and so would the command.
 	ctx, stop := runner.Watch(req.Context())
 	defer stop()
+	ctx, cut := context.WithCancelCause(ctx)
+	defer cut(context.Canceled)
 	upgraded := false
 	wanted := stream.ExecOptions{Stdin: options.Stdin, Stdout: options.Stdout, Stderr: options.Stderr, TTY: options.TTY}
 	stream.ServeExec(w, req.WithContext(ctx), wanted,
 		func(ctx context.Context, streams driver.Streams, resize <-chan driver.WindowSize) *metav1.Status {
 			upgraded = true
 			command.TTY = terminal(options, resize)
+			defer r.deliver(&streams, cut)()
 			result := r.run(ctx, runner, command.Command, streams)
 			return streamStatus(&result, r.use.RequestID)
 		})
@@ -111,6 +109,22 @@ func (r *request) stream(w http.ResponseWriter, req *http.Request, options *live
 		r.use.AuditRefused(errNotUpgraded)
 	}
 	return nil
+}
+
+// deliver watches what the client takes of the output until stop is called.
+func (r *request) deliver(streams *driver.Streams, cut context.CancelCauseFunc) (stop func()) {
+	var all []*use.Delivery
+	for _, out := range []*io.Writer{&streams.Stdout, &streams.Stderr} {
+		if *out != nil {
+			d := r.use.Deliver(func() { cut(stream.ErrUnread) })
+			*out, all = d.Writer(*out), append(all, d)
+		}
+	}
+	return func() {
+		for _, d := range all {
+			d.Close()
+		}
+	}
 }
 
 // errNotUpgraded is for the audit; the stream itself has answered the client.
@@ -123,28 +137,28 @@ func (r *request) aim(command *Command) {
 }
 
 // holdBody counts a body until release is called once; one of unknown length is the longest.
-func (c *Commands) holdBody(user string, length int64) (release func(), err error) {
+func (c *Commands) holdBody(owner quota.Owner, length int64) (release func(), err error) {
 	if length < 0 || length > maxExecBytes {
 		length = maxExecBytes
 	}
-	if !c.input.Take(user, length) {
-		return nil, refusal.NotStarted(refusal.TooManyRequests, "", "the operator holds too much input of other commands; "+
-			"try again later, or stream the input, with an upgrade to WebSocket or SPDY")
+	if full := c.memory.Input.Take(owner, length); full != quota.Free {
+		return nil, refusal.NotStarted(refusal.TooManyRequests, "", fmt.Sprintf("the operator holds too much input of other commands of %s; "+
+			"try again later, or stream the input, with an upgrade to WebSocket or SPDY", full))
 	}
-	return func() { c.input.Add(user, -length) }, nil
+	return func() { c.memory.Input.Add(owner, -length) }, nil
 }
 
 // post runs the command of an Exec object and answers the object with its result.
 // Every outcome of a command that had a lease is a 200, because a client or a proxy
 // may repeat a request whose HTTP status is a failure.
-func (r *request) post(w http.ResponseWriter, req *http.Request, responder rest.Responder) error {
-	release, err := r.commands.holdBody(r.use.UserName(), req.ContentLength)
+func (r *request) post(w http.ResponseWriter, req *http.Request) error {
+	release, err := r.commands.holdBody(r.use.Owner(), req.ContentLength)
 	if err != nil {
 		return err
 	}
 	defer release()
-	// The output is held until it is sent.
-	out := newOutput(r.commands.output, r.use.UserName())
+	// Its encoded form counts until it is sent.
+	out := newOutput(r.commands.memory.Output, r.use.Owner())
 	defer out.release()
 	namespace, name := r.use.PoolName.Namespace, cmp.Or(r.use.Session, r.use.PoolName.Name)
 	object, err := readExec(w, req, namespace, name)
@@ -156,7 +170,7 @@ func (r *request) post(w http.ResponseWriter, req *http.Request, responder rest.
 	if problems := validateSpec(&object.Spec, r.backend.Rules); len(problems) > 0 {
 		return refusal.Invalid(problems)
 	}
-	status, err := r.executeOnce(req.Context(), &command, &object.Spec, out)
+	status, repeated, err := r.executeOnce(req.Context(), &command, &object.Spec, out)
 	if err != nil {
 		return err
 	}
@@ -164,29 +178,66 @@ func (r *request) post(w http.ResponseWriter, req *http.Request, responder rest.
 	object.Namespace, object.Name = namespace, name
 	// The client need not get its input back; it may be long, and secret.
 	object.Spec.Stdin, object.Spec.Env = nil, nil
-	responder.Object(http.StatusOK, object)
+	text := r.commands.encode(object)
+	if full := out.cover(len(text)); repeated && full != quota.Free {
+		return refusal.New(refusal.TooManyRequests, fmt.Sprintf("the command has run, and its result is remembered, but the operator "+
+			"holds too much output of other commands of %s; send the same request again later", full))
+	}
+	send(w, text)
 	return nil
 }
 
+// encode returns the JSON of an answer. One is encoded at a time.
+func (c *Commands) encode(object *live.Exec) []byte {
+	c.encoding.Lock()
+	defer c.encoding.Unlock()
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(object) //nolint:errchkjson // an Exec always has a JSON form
+	return bytes.Clone(text.Bytes())
+}
+
+// sendTimeout bounds how long a client may take to read the answer to an Exec object.
+const sendTimeout = time.Minute
+
+// send writes an answer in bounded time, because its bytes count as long as they are
+// held. The deadline must not stay for the next request on the connection.
+func send(w http.ResponseWriter, text []byte) {
+	controller := http.NewResponseController(w)
+	// A response without deadlines is one in memory, whose client is not slow.
+	_ = controller.SetWriteDeadline(time.Now().Add(sendTimeout))
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	w.WriteHeader(http.StatusOK)
+	if _, err := w.Write(text); err != nil || controller.Flush() != nil {
+		return
+	}
+	_ = controller.SetWriteDeadline(time.Time{})
+}
+
 // executeOnce executes a command unless one runs, or has run, under its request ID.
-func (r *request) executeOnce(ctx context.Context, command *Command, spec *live.ExecSpec, out *output) (*live.ExecStatus, error) {
+func (r *request) executeOnce(
+	ctx context.Context, command *Command, spec *live.ExecSpec, out *output,
+) (status *live.ExecStatus, repeated bool, err error) {
 	if spec.RequestID == "" {
-		return r.execute(ctx, command, spec, out)
+		status, err = r.execute(ctx, command, spec, out)
+		return status, false, err
 	}
 	scope, err := r.backend.Scope(ctx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	r.use.RequestID = spec.RequestID
 	began := time.Now()
-	key := idempotency.Key{User: r.use.UserName(), Scope: scope, ID: spec.RequestID}
-	status, repeated, err := r.commands.results.Do(ctx, key, spec, r.lost, func(ctx context.Context) (*live.ExecStatus, error) {
+	key := idempotency.Key{Owner: r.use.Owner(), Scope: scope, ID: spec.RequestID}
+	status, repeated, err = r.commands.results.Do(ctx, key, spec, r.lost, func(ctx context.Context) (*live.ExecStatus, error) {
 		return r.execute(ctx, command, spec, out)
 	})
 	if repeated {
 		r.use.Audit("use repeated", "wait", time.Since(began))
 	}
-	return status, err
+	return status, repeated, err
 }
 
 // lost returns the result of a command of which the operator itself lost track.

@@ -22,7 +22,7 @@ func newFixture(tb testing.TB, changes ...func(*use.Config)) *fixture {
 	tb.Helper()
 	f := &fixture{registrytest.New(tb, changes...)}
 	f.Storage["connectionpools/portforward"] = New(f.Gate)
-	f.Storage["connectionpools/exec"] = exec.NewCommands().Storage(exec.InPools(f.Gate))
+	f.Storage["connectionpools/exec"] = exec.NewCommands(f.Gate.Memory).Storage(exec.InPools(f.Gate))
 	return f
 }
 

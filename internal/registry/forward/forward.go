@@ -3,8 +3,8 @@
 //
 //	storage["connectionpools/portforward"] = forward.New(gate)
 //
-// Each connection through a forward counts as a use, because it can hold megabytes;
-// the request itself stands for the first of them.
+// A request is a use like any other. The connections through it have limits of their
+// own, because each can hold megabytes.
 //
 // Trade-offs: a forward ends with its connection. It is not moved to another one,
 // because the connections through it could not be moved either.
@@ -37,6 +37,11 @@ import (
 	"github.com/connpool/connpool/internal/stream"
 )
 
+// socketforward is the subresource that permits to forward unix sockets, beside
+// portforward. No request is about it. A socket is not the network: that of a Docker
+// engine is root on its host.
+const socketforward = "socketforward"
+
 // New returns the REST storage of the subresource portforward.
 func New(gate *use.Gate) *use.Subresource[*live.PortForwardOptions] {
 	return &use.Subresource[*live.PortForwardOptions]{
@@ -54,9 +59,14 @@ func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.P
 	if !stream.IsUpgrade(req) {
 		return refusal.NotStarted(refusal.BadRequest, "", "a port-forward needs an upgrade to SPDY, or to SPDY in a WebSocket")
 	}
-	u.Target, u.Place = options.Target, placeOf(options)
+	u.Target, u.Place, u.Host, u.Socket = options.Target, placeOf(options), hostOf(options), options.Socket
 	if problems := validateOptions(options); len(problems) > 0 {
 		return refusal.Invalid(problems)
+	}
+	if options.Socket != "" {
+		if err := u.Require(req.Context(), "connectionpools", u.PoolName.Name, socketforward); err != nil {
+			return err
+		}
 	}
 	route, err := u.Route(req.Context(), field.NewPath("target"), options.Target)
 	if err != nil {
@@ -76,6 +86,31 @@ func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.P
 	info.Announce(w.Header(), u.RequestID)
 	forward(w, req, u, lease.Conn(), info, dial)
 	return nil
+}
+
+// hostOf returns the host to which the options lead; it is empty if that is no host.
+func hostOf(options *live.PortForwardOptions) string {
+	if options.Socket != "" || options.Pod != "" {
+		return options.Host
+	}
+	return cmp.Or(options.Host, "localhost")
+}
+
+// audited returns dial with an audit line about each connection that it has made or
+// could not make. The client chooses the ports one by one, after the use has started.
+func audited(dial stream.DialFunc, u *use.Use) stream.DialFunc {
+	return func(ctx context.Context, port uint16) (net.Conn, error) {
+		far, err := dial(ctx, port)
+		var facts []any
+		if u.Socket == "" { // the port of a socket means nothing
+			facts = append(facts, "port", port)
+		}
+		if err != nil {
+			facts = append(facts, "message", driver.Sanitize(err.Error()))
+		}
+		u.Audit("forward dialed", facts...)
+		return far, err
+	}
 }
 
 // dialer returns what connects to what the options name; nil when the connection cannot.
@@ -102,8 +137,8 @@ func forward(w http.ResponseWriter, req *http.Request, u *use.Use, conn driver.C
 	u.AuditStarted(info, nil)
 	var bytes use.Traffic
 	began := time.Now()
-	limited := &limiter{begin: u.Begin}
-	stream.ServePortForward(w, req.WithContext(ctx), limited.limit(dial, &bytes))
+	limited := limiter{u}
+	stream.ServePortForward(w, req.WithContext(ctx), limited.limit(audited(dial, u), &bytes))
 	result := use.Result{Lease: info, Duration: time.Since(began)}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		result.Reason, result.Message = use.Why(ctx, cause)
@@ -118,7 +153,7 @@ func dialFrom(ctx context.Context, from driver.Forwarder, options *live.PortForw
 		if port == 0 {
 			return nil, errNoPort
 		}
-		network, address = "tcp", net.JoinHostPort(strings.Trim(cmp.Or(options.Host, "localhost"), "[]"), strconv.Itoa(int(port)))
+		network, address = "tcp", net.JoinHostPort(strings.Trim(hostOf(options), "[]"), strconv.Itoa(int(port)))
 	}
 	far, err := from.Forward(ctx, network, address)
 	if err != nil {
@@ -202,60 +237,37 @@ func forbidHost(why string, options *live.PortForwardOptions) (problems field.Er
 	return problems
 }
 
-// limiter counts the connections of one port-forward. The request itself stands for one of
-// them, and every further one is a use like any other.
-type limiter struct {
-	begin func() (end func(), err error)
-
-	mu   sync.Mutex // guards what follows
-	open int
-	ends []func()
-}
+// limiter counts the connections of port-forwards, and watches what their clients take.
+type limiter struct{ use *use.Use }
 
 // limit returns dial with the counts around it. A connection that would be one too
 // many is refused with an error that its client reads.
-func (l *limiter) limit(dial stream.DialFunc, bytes *use.Traffic) stream.DialFunc {
+func (l limiter) limit(dial stream.DialFunc, bytes *use.Traffic) stream.DialFunc {
 	return func(ctx context.Context, port uint16) (net.Conn, error) {
-		if err := l.add(); err != nil {
-			return nil, err
+		end, err := l.use.BeginForward()
+		if err != nil {
+			return nil, fmt.Errorf("the port is not forwarded once more: %w", err)
 		}
 		far, err := dial(ctx, port)
 		if err != nil {
-			l.remove()
+			end()
 			return nil, err
 		}
-		return &countedConn{Conn: far, traffic: bytes, closed: sync.OnceFunc(l.remove)}, nil
-	}
-}
-
-func (l *limiter) add() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.open > 0 {
-		end, err := l.begin()
-		if err != nil {
-			return fmt.Errorf("the port is not forwarded once more: %w", err)
-		}
-		l.ends = append(l.ends, end)
-	}
-	l.open++
-	return nil
-}
-
-func (l *limiter) remove() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.open--
-	if last := len(l.ends) - 1; last >= 0 {
-		l.ends[last]()
-		l.ends = l.ends[:last]
+		c := &countedConn{Conn: far, traffic: bytes, delivery: l.use.Deliver(func() { _ = far.Close() })}
+		c.closed = sync.OnceFunc(func() {
+			c.delivery.Close()
+			end()
+		})
+		return c, nil
 	}
 }
 
 type countedConn struct {
 	net.Conn
-	traffic *use.Traffic
-	closed  func()
+
+	traffic  *use.Traffic
+	delivery *use.Delivery
+	closed   func()
 }
 
 // Close implements net.Conn.
@@ -264,8 +276,13 @@ func (c *countedConn) Close() error {
 	return c.Conn.Close()
 }
 
+// Read implements net.Conn. What it returns is offered to the client until the next call.
 func (c *countedConn) Read(p []byte) (int, error) {
+	c.delivery.Taken()
 	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.delivery.Offered()
+	}
 	c.traffic.Out.Add(int64(n))
 	return n, err
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/connpool/connpool/internal/driver/drivertest"
 	"github.com/connpool/connpool/internal/registry/registrytest"
 	"github.com/connpool/connpool/internal/registry/use"
+	"github.com/connpool/connpool/internal/stream"
 )
 
 func TestEachTypeForwardsItsPorts(t *testing.T) {
@@ -125,10 +126,9 @@ func TestWhyAPortOfAPodIsNotForwarded(t *testing.T) {
 	}
 }
 
-// The request counts as the first connection; each further one is one more use of its
-// user.
+// Connections have a limit of their own, beside that of uses.
 func TestConnectionsOfAForwardAreLimited(t *testing.T) {
-	f := newFixture(t, func(c *use.Config) { c.Limits.StreamsPerUser = 2 })
+	f := newFixture(t, func(c *use.Config) { c.Limits.ForwardsPerUser, c.Limits.StreamsPerUser = 2, 2 })
 	defer f.Close()
 	f.Web()
 	server := httptest.NewServer(f)
@@ -141,7 +141,7 @@ func TestConnectionsOfAForwardAreLimited(t *testing.T) {
 	defer close(stop)
 	echoThrough(t, port)
 	echoThrough(t, port)
-	f.Post(t.Context(), "web", registrytest.Command("true")).WantRefusal(f, http.StatusTooManyRequests, "--max-streams-per-user")
+	f.Post(t.Context(), "web", registrytest.Command("true")).WantOutcome(f, live.OutcomeCompleted)
 	third := connectTo(t, port)
 	if rest, _ := io.ReadAll(third); len(rest) != 0 {
 		t.Errorf("%q came back", rest)
@@ -153,43 +153,83 @@ func TestConnectionsOfAForwardAreLimited(t *testing.T) {
 	f.Post(t.Context(), "web", registrytest.Command("true")).WantOutcome(f, live.OutcomeCompleted)
 }
 
-func TestUsesOfAForwardEndWithItsConnections(t *testing.T) {
-	f := newFixture(t, func(c *use.Config) { c.Limits.StreamsPerUser = 2 })
-	defer f.Close()
-	ann := request.WithUser(request.WithNamespace(t.Context(), registrytest.Namespace), &user.DefaultInfo{Name: "ann"})
-	u, err := f.Gate.Admit(ann, "web", "portforward")
+// limited returns what dials for a user within the limits of forwards.
+func limited(t *testing.T, f *fixture, name string, dial func() (net.Conn, error)) stream.DialFunc {
+	t.Helper()
+	ctx := request.WithUser(request.WithNamespace(t.Context(), registrytest.Namespace), &user.DefaultInfo{Name: name})
+	u, err := f.Gate.Admit(ctx, "web", "portforward")
 	if err != nil {
 		t.Fatal(err)
 	}
-	limited := &limiter{begin: u.Begin}
-	var dialed error
-	dial := limited.limit(func(context.Context, uint16) (net.Conn, error) {
-		if dialed != nil {
-			return nil, dialed
-		}
-		near, _ := net.Pipe()
-		return near, nil
-	}, new(use.Traffic))
-	var open []net.Conn
-	for range 3 {
-		conn, err := dial(t.Context(), 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		open = append(open, conn)
+	return limiter{u}.limit(func(context.Context, uint16) (net.Conn, error) { return dial() }, new(use.Traffic))
+}
+
+func TestForwardedConnectionsAreBoundedByUserAndByNamespace(t *testing.T) {
+	for name, test := range map[string]struct {
+		limits use.Limits
+		users  []string
+		most   int
+		says   string
+	}{
+		"one user":                   {use.Limits{ForwardsPerUser: 3}, []string{"ann"}, 3, "--max-forwarded-connections-per-user"},
+		"the users of one namespace": {use.Limits{Forwards: 16, ForwardsPerUser: 3}, []string{"ann", "bob", "cat"}, 8, "users of the namespace"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, func(c *use.Config) { c.Limits = test.limits })
+			defer f.Close()
+			var open []net.Conn
+			var refused error
+			for _, name := range test.users {
+				dial := limited(t, f, name, func() (net.Conn, error) {
+					near, _ := net.Pipe()
+					return near, nil
+				})
+				for refused = nil; refused == nil; {
+					var conn net.Conn
+					if conn, refused = dial(t.Context(), 1); refused == nil {
+						open = append(open, conn)
+					}
+				}
+			}
+			if len(open) != test.most || !strings.Contains(refused.Error(), test.says) {
+				t.Errorf("%d are open, then: %v", len(open), refused)
+			}
+			for _, conn := range open {
+				_ = conn.Close()
+				_ = conn.Close()
+			}
+			failed := errors.New("refused")
+			dial := limited(t, f, "ann", func() (net.Conn, error) { return nil, failed })
+			for range test.most + 1 {
+				if _, err := dial(t.Context(), 1); !errors.Is(err, failed) {
+					t.Errorf("error is %v", err)
+				}
+			}
+		})
 	}
-	if _, err := dial(t.Context(), 1); err == nil || !strings.Contains(err.Error(), "--max-streams-per-user") {
-		t.Errorf("one more: %v", err)
+}
+
+// A connection whose client does not read holds memory until it is cut.
+func TestAForwardedConnectionThatIsNotReadIsCutWhenMemoryIsShort(t *testing.T) {
+	f := newFixture(t)
+	defer f.Close()
+	near, far := net.Pipe()
+	conn, err := limited(t, f, "ann", func() (net.Conn, error) { return near, nil })(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, conn := range open {
-		_ = conn.Close()
-		_ = conn.Close()
+	defer conn.Close()
+	if cut := f.Gate.Relieve(1); cut != 0 {
+		t.Error("a connection without output is cut")
 	}
-	dialed = errors.New("refused")
-	if _, err := dial(t.Context(), 1); !errors.Is(err, dialed) {
-		t.Errorf("error is %v", err)
+	go func() { _, _ = far.Write([]byte("x")) }()
+	if _, err := conn.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
 	}
-	if !f.Idle() || limited.open != 0 {
-		t.Errorf("a use is left, or %d are open", limited.open)
+	if cut := f.Gate.Relieve(1); cut != 1 {
+		t.Errorf("%d connections are cut", cut)
+	}
+	if _, err := far.Write([]byte("x")); err == nil {
+		t.Error("the target can still write")
 	}
 }

@@ -2,6 +2,7 @@ package forward
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,7 +12,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/client-go/rest"
 	clientportforward "k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
@@ -20,6 +26,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/drivertest"
 	"github.com/connpool/connpool/internal/registry/registrytest"
+	"github.com/connpool/connpool/internal/registry/use"
 )
 
 // forwarding opens a forward of one port with the stock client.
@@ -96,6 +103,112 @@ func TestStockClientsForwardPorts(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestTheAuditNamesEachHostPortAndSocketThatIsDialed(t *testing.T) {
+	for name, test := range map[string]struct {
+		query string
+		dials int // the stock client ends with the first that fails
+		facts []string
+	}{
+		"a port of the target":  {"", 2, []string{`"host"="localhost"`, `"port"=5432`}},
+		"a port of another":     {"?host=db.internal", 2, []string{`"host"="db.internal"`, `"port"=5432`}},
+		"a socket":              {"?socket=/run/docker.sock", 2, []string{`"socket"="/run/docker.sock"`}},
+		"what cannot be dialed": {"?host=none.internal", 1, []string{`"host"="none.internal"`, `"port"=5432`, `"message"="none.internal:5432 cannot be reached`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			served(t, func(f *fixture, server *httptest.Server) {
+				f.Fake.OnForward(func(_ context.Context, _ *drivertest.FakeConn, _, address string) (net.Conn, error) {
+					if strings.HasPrefix(address, "none") {
+						return nil, &driver.Error{Reason: driver.Unreachable, Message: "nothing listens"}
+					}
+					return echoingConn(), nil
+				})
+				stop := make(chan struct{})
+				port, ended := forwarding(t, server, test.query, "0:5432", stop)
+				defer func() { close(stop); <-ended }()
+				for range test.dials {
+					conn := connectTo(t, port)
+					_, _ = io.WriteString(conn, "ping")
+					_, _ = conn.Read(make([]byte, 1)) // it is dialed, or refused
+				}
+				dials := 0
+				for line := range strings.SplitSeq(f.Audit(), "\n") {
+					if !strings.Contains(line, `"msg"="forward dialed"`) {
+						continue
+					}
+					dials++
+					for _, want := range append(test.facts, `"user"="alice"`, `"pool"="web"`, `"target"="web-1"`) {
+						if !strings.Contains(line, want) {
+							t.Errorf("%s is missing in %s", want, line)
+						}
+					}
+				}
+				if dials != test.dials {
+					t.Errorf("%d lines about %d dials: %s", dials, test.dials, f.Audit())
+				}
+			})
+		})
+	}
+}
+
+func TestASocketNeedsARightOfItsOwn(t *testing.T) {
+	withoutSockets := func(asked authorizer.Attributes) (authorizer.Decision, string, error) {
+		if asked.GetSubresource() == "socketforward" {
+			return authorizer.DecisionNoOpinion, "no rule allows it", nil
+		}
+		return authorizer.DecisionAllow, "", nil
+	}
+	inFixture(t, func(f *fixture) {
+		f.Web()
+		f.Authorizer.Answer = withoutSockets
+		req := httptest.NewRequestWithContext(f.Context(), http.MethodGet, "/pools/web/portforward?socket=/run/docker.sock", http.NoBody)
+		registrytest.Upgrading(req)
+		f.Send(req).WantRefusal(f, http.StatusForbidden, "connectionpools/socketforward", "create", `"alice"`, `"web"`)
+		if line := f.Audit(); !strings.Contains(line, `"msg"="use refused"`) || !strings.Contains(line, `"socket"="/run/docker.sock"`) {
+			t.Errorf("audit says %s", line)
+		}
+	})
+	served(t, func(f *fixture, server *httptest.Server) {
+		f.Authorizer.Answer = withoutSockets
+		f.Fake.OnForward(echoing("tcp localhost:5432"))
+		stop := make(chan struct{})
+		port, ended := forwarding(t, server, "", "0:5432", stop)
+		defer func() { close(stop); <-ended }()
+		echoThrough(t, port)
+	})
+}
+
+func TestAForwardedSocketEndsWithItsRight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		defer f.Close()
+		f.Web()
+		u, err := f.Gate.Admit(request.WithNamespace(asAlice(t.Context()), registrytest.Namespace), "web", "portforward")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := u.Require(request.WithNamespace(asAlice(t.Context()), registrytest.Namespace), "connectionpools", "web", socketforward); err != nil {
+			t.Fatal(err)
+		}
+		watched, stop := u.Watch(t.Context())
+		defer stop()
+		f.Authorizer.Answer = func(asked authorizer.Attributes) (authorizer.Decision, string, error) {
+			if asked.GetSubresource() == socketforward {
+				return authorizer.DecisionNoOpinion, "", nil
+			}
+			return authorizer.DecisionAllow, "", nil
+		}
+		revoked := time.Now()
+		<-watched.Done()
+		if !errors.Is(context.Cause(watched), use.ErrRevoked) || time.Since(revoked) > 45*time.Second {
+			t.Errorf("it ended after %v: %v", time.Since(revoked), context.Cause(watched))
+		}
+	})
+}
+
+func asAlice(ctx context.Context) context.Context {
+	return request.WithUser(ctx, &user.DefaultInfo{Name: "alice"})
 }
 
 func TestAForwardEndsWithItsConnection(t *testing.T) {

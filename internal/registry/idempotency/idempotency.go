@@ -14,6 +14,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"sync"
 	"time"
 
@@ -25,18 +26,15 @@ import (
 const (
 	// memory is how long a result is remembered at least.
 	memory = 10 * time.Minute
-	// maxBytes bounds all entries together, and maxUserBytes those of one user: 130,000
-	// short results, or 63 of the longest. The result of what runs when a bound is
-	// reached is still remembered in full.
-	maxBytes     = 128 << 20
-	maxUserBytes = 64 << 20
+	// entryOverhead is roughly what an entry takes beside its output, so it bounds their number.
+	entryOverhead = 1 << 10
 )
 
-// entryOverhead is roughly what an entry takes beside its output, so it bounds their number.
-const entryOverhead = 1 << 10
-
-// Key is a request ID with the user and the scope for which it stands.
-type Key struct{ User, Scope, ID string }
+// Key is a request ID with the owner and the scope for which it stands.
+type Key struct {
+	Owner     quota.Owner
+	Scope, ID string
+}
 
 type entry struct {
 	key    Key
@@ -65,10 +63,9 @@ type Results struct {
 	ended []*entry
 }
 
-// New returns Results that remember nothing yet.
-func New() *Results { return newResults(quota.New(maxBytes, maxUserBytes)) }
-
-func newResults(held *quota.Quota) *Results { return &Results{held: held, byKey: map[Key]*entry{}} }
+// New returns Results that remember nothing yet. held counts their bytes; the result of
+// what runs when a bound is reached is still remembered in full.
+func New(held *quota.Quota) *Results { return &Results{held: held, byKey: map[Key]*entry{}} }
 
 // Do runs a command unless one runs, or has run, under the same key: then it returns the
 // result of that, and repeated is true. The context of run ends when no caller waits any
@@ -115,9 +112,9 @@ func (r *Results) enter(key Key, digest [sha256.Size]byte, cancel context.Cancel
 		e.waiting++
 		return e, false, nil
 	}
-	if !r.held.Take(key.User, entryOverhead) {
-		return nil, false, refusal.NotStarted(refusal.TooManyRequests, "",
-			"too many results are remembered for request IDs, each for 10 minutes; try again later, or leave spec.requestID out")
+	if full := r.held.Take(key.Owner, entryOverhead); full != quota.Free {
+		return nil, false, refusal.NotStarted(refusal.TooManyRequests, "", fmt.Sprintf(
+			"too many results of %s are remembered for request IDs, each for 10 minutes; try again later, or leave spec.requestID out", full))
 	}
 	e = &entry{key: key, digest: digest, cancel: cancel, done: make(chan struct{}), waiting: 1, bytes: entryOverhead}
 	r.byKey[key] = e
@@ -133,7 +130,7 @@ func (r *Results) forget(now time.Time) {
 }
 
 func (r *Results) drop(e *entry) {
-	r.held.Add(e.key.User, -e.bytes)
+	r.held.Add(e.key.Owner, -e.bytes)
 	delete(r.byKey, e.key)
 }
 
@@ -157,7 +154,7 @@ func (r *Results) finish(e *entry, status *live.ExecStatus, err error) {
 	}
 	e.ended = time.Now()
 	grown := int64(len(status.Stdout) + len(status.StdoutBytes) + len(status.Stderr) + len(status.StderrBytes))
-	r.held.Add(e.key.User, grown)
+	r.held.Add(e.key.Owner, grown)
 	e.bytes += grown
 	r.ended = append(r.ended, e)
 }

@@ -24,6 +24,10 @@ type counter struct {
 	outcome live.Outcome
 }
 
+var ann = quota.Owner{Namespace: "team", User: "ann"}
+
+func roomy() *quota.Quota { return quota.New(quota.Bounds{All: 1 << 20}) }
+
 // do runs a command of ann under an ID and returns its output.
 func (c *counter) do(ctx context.Context, id string) (string, error) {
 	lost := func() *live.ExecStatus { return &live.ExecStatus{Outcome: live.OutcomeUnknown, Stdout: "lost"} }
@@ -31,7 +35,7 @@ func (c *counter) do(ctx context.Context, id string) (string, error) {
 		c.ran++
 		return &live.ExecStatus{Outcome: c.outcome, Stdout: strconv.Itoa(c.ran)}, c.err
 	}
-	status, _, err := c.results.Do(ctx, Key{User: "ann", Scope: "web", ID: id}, new(live.ExecSpec), lost, run)
+	status, _, err := c.results.Do(ctx, Key{Owner: ann, Scope: "web", ID: id}, new(live.ExecSpec), lost, run)
 	if err != nil {
 		return "", err
 	}
@@ -39,7 +43,7 @@ func (c *counter) do(ctx context.Context, id string) (string, error) {
 }
 
 func TestOnlyWhatMayHaveRunIsRemembered(t *testing.T) {
-	c := &counter{results: New(), outcome: live.OutcomeNotStarted}
+	c := &counter{results: New(roomy()), outcome: live.OutcomeNotStarted}
 	_, _ = c.do(t.Context(), "one")
 	c.outcome, c.err = live.OutcomeCompleted, apierrors.NewBadRequest("canary")
 	_, _ = c.do(t.Context(), "one")
@@ -57,7 +61,7 @@ func TestOnlyWhatMayHaveRunIsRemembered(t *testing.T) {
 
 func TestNothingIsLeftOfWhatIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &counter{results: New(), outcome: live.OutcomeCompleted}
+		c := &counter{results: New(roomy()), outcome: live.OutcomeCompleted}
 		_, _ = c.do(t.Context(), "one")
 		time.Sleep(10 * time.Minute)
 		r := c.results
@@ -65,7 +69,7 @@ func TestNothingIsLeftOfWhatIsForgotten(t *testing.T) {
 		if len(r.byKey)+len(r.ended) != 0 {
 			t.Errorf("left are %d requests, %d have ended", len(r.byKey), len(r.ended))
 		}
-		if !r.held.Take("ann", maxUserBytes) || !r.held.Take("bob", maxBytes-maxUserBytes) {
+		if r.held.Take(ann, 1<<20) != quota.Free {
 			t.Error("some of their bytes still count")
 		}
 	})
@@ -73,12 +77,12 @@ func TestNothingIsLeftOfWhatIsForgotten(t *testing.T) {
 
 func TestRequestsAreRefusedRatherThanForgotten(t *testing.T) {
 	for name, held := range map[string]*quota.Quota{
-		"when all have too many": quota.New(2*entryOverhead+2, 1<<20),
-		"when one has too many":  quota.New(1<<20, 2*entryOverhead+2),
+		"when all have too many": quota.New(quota.Bounds{All: 2*entryOverhead + 2}),
+		"when one has too many":  quota.New(quota.Bounds{User: 2*entryOverhead + 2}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := &counter{results: newResults(held), outcome: live.OutcomeCompleted}
+				c := &counter{results: New(held), outcome: live.OutcomeCompleted}
 				wantRun := func(id, want string) {
 					t.Helper()
 					if got, err := c.do(t.Context(), id); got != want || err != nil {

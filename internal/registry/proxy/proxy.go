@@ -10,9 +10,9 @@
 // answers are Status objects with an outcome among their causes.
 //
 // Trade-offs: kube-apiserver in front of this server rewrites path and query in its own
-// way, hides redirects, takes Impersonate- headers for its own, and closes an upgraded
-// connection as a whole when either side ends its half, which is why our own client asks
-// for frames on it. A direct request is not changed.
+// way, refuses redirects, takes Impersonate- headers for its own, and closes an upgraded
+// connection as a whole when either side ends its half. That is why our own client asks
+// for frames on it, and for redirects in another form. A direct request is not changed.
 package proxy
 
 import (
@@ -39,6 +39,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/halfclose"
 	"github.com/connpool/connpool/internal/poolset"
+	"github.com/connpool/connpool/internal/redirect"
 	"github.com/connpool/connpool/internal/registry/refusal"
 	"github.com/connpool/connpool/internal/registry/use"
 	"github.com/connpool/connpool/internal/registry/validate"
@@ -87,6 +88,7 @@ func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.P
 	}
 	r := &proxiedRequest{
 		use: u, lease: lease, info: route.LeaseInfo(lease), proxier: proxier, location: location, responder: responder,
+		renames: redirect.Take(req.Header),
 	}
 	r.serve(w, req)
 	return nil
@@ -118,6 +120,8 @@ type proxiedRequest struct {
 	location  *url.URL
 	responder rest.Responder
 	life      lifetime
+	// renames says that the client asked for redirects that pass kube-apiserver.
+	renames bool
 
 	failure error
 	status  int
@@ -125,6 +129,8 @@ type proxiedRequest struct {
 	whole  bool
 	cut    error
 	answer io.Closer
+	// delivery is that of the answer.
+	delivery *use.Delivery
 }
 
 // serve answers the request and ends the lease. It panics with http.ErrAbortHandler
@@ -137,6 +143,8 @@ func (r *proxiedRequest) serve(w http.ResponseWriter, req *http.Request) {
 	defer end(context.Canceled)
 	r.life = lifetime{ctx: ctx, end: end}
 	defer use.EndWith(r.lease.Conn(), end)() //nolint:contextcheck // the context of the connection tells of its end
+	r.delivery = r.use.Deliver(func() { end(stream.ErrUnread) })
+	defer r.delivery.Close()
 	r.use.AuditStarted(r.info, nil)
 	began := time.Now()
 	defer func() { r.finish(time.Since(began)) }()
@@ -180,6 +188,7 @@ func (r *proxiedRequest) RoundTrip(out *http.Request) (*http.Response, error) {
 func (r *proxiedRequest) answered(own http.Header, answer *http.Response) error {
 	r.status, r.answer = answer.StatusCode, answer.Body
 	cleanAnswer(answer.Header)
+	redirect.Rename(answer.Header, r.renames)
 	r.info.Announce(own, r.use.RequestID)
 	for name := range answer.Header {
 		own.Del(name)
@@ -198,8 +207,13 @@ type answerBody struct {
 	request *proxiedRequest
 }
 
+// Read implements io.Reader. What it returns is offered to the client until the next call.
 func (b *answerBody) Read(p []byte) (int, error) {
+	b.request.delivery.Taken()
 	n, err := b.ReadCloser.Read(p)
+	if n > 0 {
+		b.request.delivery.Offered()
+	}
 	b.request.life.bytes.Out.Add(int64(n))
 	switch {
 	case errors.Is(err, io.EOF):
@@ -292,7 +306,11 @@ func hurryWith(ctx context.Context, w http.ResponseWriter) (undo func()) {
 	hurried := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(hurried)
-		_ = control.SetWriteDeadline(time.Now().Add(unreadGrace))
+		grace := unreadGrace
+		if errors.Is(context.Cause(ctx), stream.ErrUnread) {
+			grace = 0
+		}
+		_ = control.SetWriteDeadline(time.Now().Add(grace))
 	})
 	return func() {
 		if stop() {

@@ -17,6 +17,7 @@ import (
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/redirect"
 	"github.com/connpool/connpool/internal/registry/registrytest"
 	"github.com/connpool/connpool/internal/registry/use"
 )
@@ -226,6 +227,27 @@ func TestAnswersPassAsTheyAre(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestARedirectIsRenamedOnlyIfTheClientAsks(t *testing.T) {
+	target := func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Connpool-Rename-Location") != "" {
+			t.Error("the target sees the wish")
+		}
+		w.Header().Set("Location", "/login")
+		w.Header().Set("Connpool-Location", "theirs")
+		w.WriteHeader(http.StatusFound)
+	}
+	proxied(t, target, func(_ *fixture, server *httptest.Server) {
+		got := ask(t, server, http.MethodGet, "/x")
+		if got.status != http.StatusFound || got.header.Get("Location") != "/login" || got.header.Get("Connpool-Location") != "" {
+			t.Errorf("to a stock client: %d %v", got.status, got.header)
+		}
+		got = ask(t, server, http.MethodGet, "/x", func(r *http.Request) { redirect.Ask(r.Header) })
+		if got.status != http.StatusFound || got.header.Get("Location") != "" || got.header.Get("Connpool-Location") != "/login" {
+			t.Errorf("to our client: %d %v", got.status, got.header)
+		}
+	})
 }
 
 func TestEveryMethodIsPassedOn(t *testing.T) {

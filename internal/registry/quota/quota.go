@@ -1,50 +1,102 @@
-// Package quota bounds how many bytes are held in memory at the same time, for all users
-// together and for each of them. A quota only counts; callers give back what they took.
+// Package quota shares out what is scarce, such as bytes in memory: among all users
+// together, the namespaces, and each user. A quota only counts; callers give back what
+// they took.
 //
-//	if !held.Take("ann", 1<<20) {
-//		// refuse it
+//	if full := held.Take(owner, 1<<20); full != quota.Free {
+//		// refuse it, and say that the limit of full is reached
 //	}
-//	defer held.Add("ann", -1<<20)
+//	defer held.Add(owner, -1<<20)
+//
+// Users and ServiceAccounts are cheap to make, so a bound for each of them protects
+// nobody else. Each namespace therefore has a share of its own. It can take more, but
+// only from the first half of the whole: the other half stays for other namespaces.
 package quota
 
 import "sync"
 
-// Quota counts bytes. It is safe for concurrent use.
-type Quota struct {
-	// most bounds all bytes, mostUser those of one user.
-	most, mostUser int64
+// Owner is for whom something is counted.
+type Owner struct{ Namespace, User string }
 
-	mu    sync.Mutex // guards what follows
-	bytes int64
-	users map[string]int64
+// Bounds are what may be taken at the same time. 0 is no bound.
+type Bounds struct {
+	// All bounds everything, and User what one user takes in all namespaces.
+	All, User int64
+	// Namespace is what the owners in one namespace can take, whatever others have
+	// taken, unless the shares of all namespaces are more than All.
+	Namespace int64
+}
+
+// Of returns the bounds of a whole of that size, of which a namespace has that share.
+func Of(all int64, share float64) Bounds {
+	return Bounds{All: all, User: all / 4, Namespace: int64(float64(all) * share)}
+}
+
+// Full says which bound is reached, as the subject of a sentence.
+type Full string
+
+// Which bound is reached.
+const (
+	Free        Full = ""
+	OfAll       Full = "all users together"
+	OfNamespace Full = "the users of the namespace"
+	OfUser      Full = "the user"
+)
+
+// Quota counts what is taken. It is safe for concurrent use.
+type Quota struct {
+	bounds Bounds
+
+	mu         sync.Mutex // guards what follows
+	taken      int64
+	namespaces map[string]int64
+	users      map[string]int64
 }
 
 // New returns a quota of which nothing is taken.
-func New(most, mostUser int64) *Quota {
-	return &Quota{most: most, mostUser: mostUser, users: map[string]int64{}}
+func New(bounds Bounds) *Quota {
+	return &Quota{bounds: bounds, namespaces: map[string]int64{}, users: map[string]int64{}}
 }
 
-// Take counts more bytes of a user, or returns false if that would exceed a bound.
-func (q *Quota) Take(user string, bytes int64) bool {
+// Take counts n more, unless that would exceed a bound.
+func (q *Quota) Take(owner Owner, n int64) Full {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.bytes+bytes > q.most || q.users[user]+bytes > q.mostUser {
-		return false
+	if full := q.reached(owner, n); full != Free {
+		return full
 	}
-	q.add(user, bytes)
-	return true
+	q.add(owner, n)
+	return Free
 }
 
-// Add counts bytes whatever the bounds. Negative ones give back what was counted.
-func (q *Quota) Add(user string, bytes int64) {
+func (q *Quota) reached(owner Owner, n int64) Full {
+	exceeds := func(taken, bound int64) bool { return bound > 0 && taken+n > bound }
+	switch {
+	case exceeds(q.users[owner.User], q.bounds.User):
+		return OfUser
+	case exceeds(q.namespaces[owner.Namespace], q.bounds.Namespace) && exceeds(q.taken, q.bounds.All/2):
+		return OfNamespace
+	case exceeds(q.taken, q.bounds.All):
+		return OfAll
+	}
+	return Free
+}
+
+// Add counts n whatever the bounds. A negative n gives back what was counted.
+func (q *Quota) Add(owner Owner, n int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.add(user, bytes)
+	q.add(owner, n)
 }
 
-func (q *Quota) add(user string, bytes int64) {
-	q.bytes += bytes
-	if q.users[user] += bytes; q.users[user] == 0 {
-		delete(q.users, user)
+func (q *Quota) add(owner Owner, n int64) {
+	q.taken += n
+	count(q.namespaces, owner.Namespace, n)
+	count(q.users, owner.User, n)
+}
+
+// count forgets what comes to 0, so that the map does not grow.
+func count(counts map[string]int64, of string, n int64) {
+	if counts[of] += n; counts[of] == 0 {
+		delete(counts, of)
 	}
 }

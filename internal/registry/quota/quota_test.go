@@ -3,26 +3,54 @@ package quota
 import "testing"
 
 func TestAQuotaBoundsEachUserAndAll(t *testing.T) {
-	q := New(10, 6)
+	q := New(Bounds{All: 10, User: 6})
+	ann, bob, cat := Owner{User: "ann"}, Owner{User: "bob"}, Owner{User: "cat"}
 	for _, step := range []struct {
-		user  string
-		bytes int64
-		want  bool
+		owner Owner
+		n     int64
+		want  Full
 	}{
-		{"ann", 6, true}, {"ann", 1, false}, {"bob", 5, false}, {"bob", 4, true}, {"cat", 1, false}, {"cat", 0, true},
+		{ann, 6, Free}, {ann, 1, OfUser}, {bob, 5, OfAll}, {bob, 4, Free}, {cat, 1, OfAll}, {cat, 0, Free},
 	} {
-		if got := q.Take(step.user, step.bytes); got != step.want {
-			t.Errorf("%s takes %d: %t", step.user, step.bytes, got)
+		if got := q.Take(step.owner, step.n); got != step.want {
+			t.Errorf("%s takes %d: %q", step.owner.User, step.n, got)
 		}
 	}
-	q.Add("bob", 3)
-	q.Add("ann", -6)
-	if q.Take("cat", 4) || !q.Take("cat", 3) {
+	q.Add(bob, 3)
+	q.Add(ann, -6)
+	if q.Take(cat, 4) != OfAll || q.Take(cat, 3) != Free {
 		t.Error("what was added beyond the bound does not count")
 	}
-	q.Add("bob", -7)
-	q.Add("cat", -3)
-	if q.bytes != 0 || len(q.users) != 0 {
-		t.Errorf("%d bytes of %v are left", q.bytes, q.users)
+	q.Add(bob, -7)
+	q.Add(cat, -3)
+	if q.taken != 0 || len(q.users) != 0 || len(q.namespaces) != 0 {
+		t.Errorf("%d of %v and %v are left", q.taken, q.users, q.namespaces)
+	}
+}
+
+func TestManyUsersOfANamespaceLeaveTheSharesOfOthers(t *testing.T) {
+	q := New(Of(800, 1.0/8))
+	took := int64(0)
+	for _, user := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
+		for q.Take(Owner{"tenant", user}, 1) == Free {
+			took++
+		}
+	}
+	if took != 400 {
+		t.Errorf("the users of one namespace took %d of 800, want half", took)
+	}
+	for _, other := range []string{"kube-system", "team-a", "team-b", "team-c"} {
+		if full := q.Take(Owner{other, "user of " + other}, 100); full != Free {
+			t.Errorf("namespace %s has no share: %s", other, full)
+		}
+		if full := q.Take(Owner{other, "other user of " + other}, 1); full != OfNamespace {
+			t.Errorf("namespace %s took more than its share: %q", other, full)
+		}
+	}
+}
+
+func TestWithoutBoundsEverythingIsFree(t *testing.T) {
+	if full := New(Bounds{}).Take(Owner{}, 1<<60); full != Free {
+		t.Error(full)
 	}
 }

@@ -4,7 +4,7 @@
 //
 //	f := registrytest.New(t)
 //	defer f.Close()
-//	f.Storage["connectionpools/exec"] = exec.NewCommands().Storage(exec.InPools(f.Gate))
+//	f.Storage["connectionpools/exec"] = exec.NewCommands(f.Gate.Memory).Storage(exec.InPools(f.Gate))
 //	f.Web() // pool web with target web-1
 //	f.Post(t.Context(), "web", registrytest.Command("true")).WantOutcome(t, live.OutcomeCompleted)
 //

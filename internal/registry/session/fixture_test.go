@@ -76,7 +76,7 @@ func newFixture(tb testing.TB, changes ...func(*use.Config)) *fixture {
 	tb.Helper()
 	f := &fixture{Fixture: registrytest.New(tb, changes...)}
 	f.sessions = New(f.Gate)
-	commands := exec.NewCommands()
+	commands := exec.NewCommands(f.Gate.Memory)
 	f.Storage["sessions/exec"] = commands.Storage(f.sessions.AdmitCommand)
 	f.Storage["connectionpools/exec"] = commands.Storage(exec.InPools(f.Gate))
 	return f

@@ -24,7 +24,7 @@ func inFixture(t *testing.T, test func(*fixture), changes ...func(*use.Config)) 
 	synctest.Test(t, func(t *testing.T) {
 		f := &fixture{registrytest.New(t, changes...)}
 		defer f.Close()
-		f.Storage["connectionpools/exec"] = exec.NewCommands().Storage(exec.InPools(f.Gate))
+		f.Storage["connectionpools/exec"] = exec.NewCommands(f.Gate.Memory).Storage(exec.InPools(f.Gate))
 		f.Storage["connectionpools/portforward"] = forward.New(f.Gate)
 		f.Storage["connectionpools/proxy"] = proxy.New(f.Gate)
 		test(f)

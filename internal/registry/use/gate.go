@@ -2,7 +2,6 @@ package use
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
 	"github.com/go-logr/logr"
@@ -11,7 +10,7 @@ import (
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
-	"github.com/connpool/connpool/internal/registry/refusal"
+	"github.com/connpool/connpool/internal/registry/quota"
 )
 
 // Pools is what uses need of a poolset.Set.
@@ -53,18 +52,17 @@ type Config struct {
 type Gate struct {
 	// Config is as it was given to NewGate.
 	Config Config
+	// Memory is what all requests share.
+	Memory Memory
 
 	*counter
+
+	deliveries deliveries
 }
 
 // NewGate makes a gate.
-func NewGate(config Config) *Gate { return &Gate{Config: config, counter: newCounter(config.Limits)} }
-
-// Limits bound what runs at the same time. 0 means no bound.
-type Limits struct {
-	// Both bound uses: commands in any form, sessions, proxied requests, and each
-	// connection through a port-forward.
-	StreamsPerUser, StreamsPerPool int
+func NewGate(config Config) *Gate {
+	return &Gate{Config: config, Memory: newMemory(config.Limits), counter: newCounter(config.Limits)}
 }
 
 // PoolName identifies a pool.
@@ -76,16 +74,22 @@ type counter struct {
 	canceled   chan struct{}
 	cancelOnce sync.Once
 
+	// streams counts uses, forwards the connections through port-forwards.
+	streams, forwards *quota.Quota
+
 	// mu guards what follows; nothing waits under it.
 	mu      sync.Mutex
 	total   int
-	users   map[string]int
 	pools   map[PoolName]int
 	waiting []chan struct{} // closed when total is 0
 }
 
 func newCounter(limits Limits) *counter {
-	return &counter{limits: limits, canceled: make(chan struct{}), users: map[string]int{}, pools: map[PoolName]int{}}
+	return &counter{
+		limits: limits, canceled: make(chan struct{}), pools: map[PoolName]int{},
+		streams:  quota.New(limits.bounds(limits.Streams, limits.StreamsPerUser)),
+		forwards: quota.New(limits.bounds(limits.Forwards, limits.ForwardsPerUser)),
+	}
 }
 
 // Cancel ends all uses: their contexts end with ErrShutdown.
@@ -95,19 +99,19 @@ func (c *counter) Cancel() { c.cancelOnce.Do(func() { close(c.canceled) }) }
 func (c *counter) begin(user string, pool PoolName) (end func(), err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case reached(c.users[user], c.limits.StreamsPerUser):
-		return nil, tooMany("user", c.limits.StreamsPerUser, "--max-streams-per-user")
-	case reached(c.pools[pool], c.limits.StreamsPerPool):
-		return nil, tooMany("pool", c.limits.StreamsPerPool, "--max-streams-per-pool")
+	if most := c.limits.StreamsPerPool; most > 0 && c.pools[pool] >= most {
+		return nil, tooMany("the pool has", "uses of connections", most, "--max-streams-per-pool")
+	}
+	owner := quota.Owner{Namespace: pool.Namespace, User: user}
+	if full := c.streams.Take(owner, 1); full != quota.Free {
+		return nil, c.limits.refuseStream(full)
 	}
 	c.total++
-	c.users[user]++
 	c.pools[pool]++
 	return func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		countDown(c.users, user)
+		c.streams.Add(owner, -1)
 		countDown(c.pools, pool)
 		c.release()
 	}, nil
@@ -124,14 +128,6 @@ func (c *counter) Join() (end func(), err error) {
 		defer c.mu.Unlock()
 		c.release()
 	}, nil
-}
-
-func reached(have, limit int) bool { return limit > 0 && have >= limit }
-
-func tooMany(of string, limit int, flag string) error {
-	return refusal.NotStarted(refusal.TooManyRequests, "", fmt.Sprintf(
-		"the %s has %d uses of connections at the same time, which is the limit of the operator's flag %s; "+
-			"wait for one to end", of, limit, flag))
 }
 
 // release counts one use less. mu is held.

@@ -1,6 +1,10 @@
 package use
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/connpool/connpool/internal/registry/quota"
+)
 
 func TestCountsThatComeToZeroAreForgotten(t *testing.T) {
 	c := newCounter(Limits{StreamsPerUser: 1})
@@ -13,8 +17,8 @@ func TestCountsThatComeToZeroAreForgotten(t *testing.T) {
 	}
 	joined, _ := c.Join()
 	end()
-	if len(c.users)+len(c.pools) != 0 {
-		t.Errorf("users %v and pools %v are left", c.users, c.pools)
+	if len(c.pools) != 0 || c.streams.Take(quota.Owner{User: "ann"}, 1) != quota.Free {
+		t.Errorf("pools %v, or ann, are left", c.pools)
 	}
 	if c.total != 1 {
 		t.Errorf("%d uses are counted, want the one that joined", c.total)

@@ -2,6 +2,7 @@ package use
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -53,7 +54,16 @@ func (g *Gate) Authorize(ctx context.Context, resource, name, subresource string
 	}
 }
 
-// Watch returns a context that ends when the user loses the permission, with
+// Require checks one more permission without which the use may not begin, nor go on.
+func (u *Use) Require(ctx context.Context, resource, name, subresource string) error {
+	required, err := u.Gate.Authorize(ctx, resource, name, subresource)
+	if err == nil {
+		u.required = append(u.required, required)
+	}
+	return err
+}
+
+// Watch returns a context that ends when the user loses a permission of the use, with
 // ErrRevoked, or when the gate cancels all uses, with ErrShutdown. An authorizer that
 // cannot decide ends nothing. stop must be called.
 func (u *Use) Watch(ctx context.Context) (watched context.Context, stop func()) {
@@ -69,13 +79,18 @@ func (u *Use) Watch(ctx context.Context) (watched context.Context, stop func()) 
 				end(ErrShutdown)
 				return
 			case <-ticker.C:
-				if u.Gate.revoked(watched, u.permission) {
+				if u.revoked(watched) {
 					end(ErrRevoked)
 				}
 			}
 		}
 	}()
 	return watched, func() { end(context.Canceled) }
+}
+
+func (u *Use) revoked(ctx context.Context) bool {
+	return u.Gate.revoked(ctx, u.permission) ||
+		slices.ContainsFunc(u.required, func(more authorizer.AttributesRecord) bool { return u.Gate.revoked(ctx, more) })
 }
 
 func (g *Gate) revoked(ctx context.Context, permission authorizer.AttributesRecord) bool {

@@ -130,6 +130,7 @@ func TestUsesAreLimited(t *testing.T) {
 	}{
 		"by user": {use.Limits{StreamsPerUser: 1}, "--max-streams-per-user", registrytest.As("bob")},
 		"by pool": {use.Limits{StreamsPerPool: 1}, "--max-streams-per-pool", nil},
+		"of all":  {use.Limits{Streams: 1, NamespaceShare: 1}, "--max-streams", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inFixture(t, func(f *fixture) {

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
@@ -29,13 +30,27 @@ func (r Route) refuse(ctx context.Context, err error) *apierrors.StatusError {
 			"pool %s is paused; set its state to Active", r.pool.Name))
 	case errors.Is(err, connpool.ErrQueueFull):
 		return refusal.NotStarted(refusal.TooManyRequests, v1alpha1.ReasonPoolExhausted, fmt.Sprintf(
-			"too many requests wait for pool %s already; try again later, or raise its acquire.maxPending or size.max", r.pool.Name))
+			"too many requests wait for pool %s already; try again later, or raise its acquire.maxPending or its %s",
+			r.pool.Name, r.moreUses(ctx)))
 	case errors.Is(err, connpool.ErrExhausted):
 		return refusal.NotStarted(refusal.TooManyRequests, v1alpha1.ReasonPoolExhausted, fmt.Sprintf(
-			"every connection that pool %s may have is in use, and none became free in time; try again later, or raise its size.max",
-			r.pool.Name))
+			"every connection that pool %s may have is in use, and none became free in time; try again later, or raise its %s",
+			r.pool.Name, r.moreUses(ctx)))
 	}
 	return r.down(err)
+}
+
+// moreUses names the field of the pool that lets more uses run at the same time, and what
+// it would have to be for twice as many. An sshd bounds the sessions of a connection, so
+// only more connections help there.
+func (r Route) moreUses(ctx context.Context) string {
+	connections := ptr.Deref(r.pool.Spec.Size.Max, v1alpha1.DefaultMaxConnections)
+	target := r.onlyTarget(ctx)
+	if target == nil || target.Spec.Type() == v1alpha1.TargetTypeSSH {
+		return fmt.Sprintf("size.max, which is %d, to %d", connections, 2*connections)
+	}
+	uses := r.pool.Spec.SessionsOn(target.Spec.Type())
+	return fmt.Sprintf("sessionsPerConnection, which is %d on each of %d connections, to %d", uses, connections, 2*uses)
 }
 
 // down says that there is a pool for the target, and no connection.

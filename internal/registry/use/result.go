@@ -12,6 +12,7 @@ import (
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/stream"
 )
 
 // Reasons of a use that the operator ends, beside those of the drivers.
@@ -20,6 +21,9 @@ const (
 	ReasonRevoked = "PermissionRevoked"
 	// ReasonShutdown surfaces when the operator stops before the use has ended.
 	ReasonShutdown = "ShuttingDown"
+	// ReasonUnread surfaces when the client did not read the output and the operator
+	// needed the memory in which it waited.
+	ReasonUnread = "OutputUnread"
 )
 
 // Causes with which the context of a use ends.
@@ -64,8 +68,11 @@ func Why(ctx context.Context, err error) (reason, message string) {
 		return ReasonRevoked, "the permission was revoked; ask for the verb create on the subresource again"
 	case errors.Is(cause, ErrShutdown):
 		return ReasonShutdown, "the operator was shut down"
+	case errors.Is(cause, stream.ErrUnread):
+		return ReasonUnread, "the client did not read the output, and the operator needed the memory in which it waited; " +
+			"read it, or write it to a file on the target"
 	case errors.Is(cause, ErrTimeout):
-		return string(driver.Timeout), "its timeoutSeconds have passed and it was signaled to end"
+		return string(driver.Timeout), "its timeoutSeconds have passed: " + driver.AsError(err).Message
 	}
 	classified := driver.AsError(err)
 	return string(classified.Reason), classified.Error()
@@ -96,6 +103,8 @@ func (u *Use) subject() []any {
 		{"session", u.Session},
 		{"method", u.Method},
 		{"path", u.Path},
+		{"host", u.Host},
+		{"socket", u.Socket},
 		{"container", u.Place.Container},
 		{"pod", u.Place.Pod},
 		{"podNamespace", u.Place.Namespace},

@@ -134,6 +134,38 @@ func TestWhichTargetACommandRunsOn(t *testing.T) {
 	}
 }
 
+// The field that helps depends on what bounds a connection.
+func TestAFullPoolNamesTheFieldToRaiseAndByHowMuch(t *testing.T) {
+	docker := func(target *v1alpha1.ConnectionTarget) {
+		target.Spec = v1alpha1.ConnectionTargetSpec{Docker: &v1alpha1.DockerTarget{}}
+	}
+	container := registrytest.Command("true")
+	container.Spec.Container = "web"
+	tests := map[string]struct {
+		kind    func(*v1alpha1.ConnectionTarget)
+		command live.Exec
+		words   string
+	}{
+		"of an ssh target":   {func(*v1alpha1.ConnectionTarget) {}, registrytest.Command("true"), "raise its size.max, which is 4, to 8"},
+		"of a docker target": {docker, container, "raise its sessionsPerConnection, which is 100 on each of 4 connections, to 200"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			inFixture(t, func(f *fixture) {
+				narrow := func(p *poolset.Policy) { p.LeasesPerConn, p.MaxPending = 1, 1 }
+				f.ConnectWith(f.Target("web-1", "web", test.kind), f.Fake, narrow, f.Pool("web", registrytest.OnlyFor("web-1")))
+				release := make(chan struct{})
+				f.Fake.OnExec(registrytest.Lasting(release))
+				running := f.Later(f.Context(), "web", test.command)
+				synctest.Wait()
+				f.Post(f.Context(), "web", test.command).WantRefusal(f, http.StatusTooManyRequests, "every connection that pool web may have", test.words)
+				close(release)
+				<-running
+			})
+		})
+	}
+}
+
 func TestAFullPoolIsA429(t *testing.T) {
 	inFixture(t, func(f *fixture) {
 		narrow := func(p *poolset.Policy) { p.LeasesPerConn, p.MaxPending = 1, 1 }

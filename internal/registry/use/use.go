@@ -30,6 +30,7 @@ import (
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/registry/quota"
 )
 
 // Use is one request to use a pool, and what its audit lines say.
@@ -50,8 +51,13 @@ type Use struct {
 	// Method and Path of a proxied request, without its query.
 	Method, Path string
 
+	// Host, or Socket, to which a port-forward leads.
+	Host, Socket string
+
 	permission authorizer.AttributesRecord
-	pool       *v1alpha1.ConnectionPool
+	// required are permissions that it needs beside that one.
+	required []authorizer.AttributesRecord
+	pool     *v1alpha1.ConnectionPool
 }
 
 // RequestIDOf returns the ID of the request in the API server's own audit log.
@@ -68,6 +74,11 @@ func UserOf(ctx context.Context) string {
 		return info.GetName()
 	}
 	return ""
+}
+
+// Owner is whose shares of the limits the use takes.
+func (u *Use) Owner() quota.Owner {
+	return quota.Owner{Namespace: u.PoolName.Namespace, User: u.UserName()}
 }
 
 // User returns the user of the request.

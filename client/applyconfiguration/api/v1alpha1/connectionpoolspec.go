@@ -28,7 +28,8 @@ type ConnectionPoolSpecApplyConfiguration struct {
 	Size *PoolSizeApplyConfiguration `json:"size,omitempty"`
 	// sessionsPerConnection is how many uses may share one connection at the same
 	// time. If a server allows fewer, as sshd does by MaxSessions, the operator
-	// learns that when the server refuses one. 8 when absent.
+	// learns that when the server refuses one. When absent, 8 for ssh targets, and
+	// 100 for docker and kubernetes targets, whose servers have no such limit.
 	SessionsPerConnection *int32 `json:"sessionsPerConnection,omitempty"`
 	// acquire says how requests wait for a connection.
 	Acquire *PoolAcquireApplyConfiguration `json:"acquire,omitempty"`

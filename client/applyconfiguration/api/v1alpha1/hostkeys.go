@@ -15,10 +15,11 @@ type HostKeysApplyConfiguration struct {
 	// knownHosts are the accepted keys, one in each item. An item is a bare public
 	// key ("ssh-ed25519 AAAA..."), which is accepted for this target's host and port,
 	// or a known_hosts line with host patterns, hashed names, @cert-authority or
-	// @revoked. DSA keys and RSA keys under 2048 bits are refused. Absent when
-	// configMapRef or secretRef is used.
+	// @revoked. DSA keys and RSA keys under 2048 bits are refused here, unless they are
+	// @revoked. Absent when configMapRef or secretRef is used.
 	KnownHosts []string `json:"knownHosts,omitempty"`
-	// configMapRef names the key of a ConfigMap that holds a known_hosts file. Like
+	// configMapRef names the key of a ConfigMap that holds a known_hosts file. Lines
+	// that cannot be used are skipped, as ssh does, and named in CredentialsReady. Like
 	// a Secret it needs the label connpool.dev/credentials: "true", because the
 	// operator reads no object without it. Absent when knownHosts or secretRef is
 	// used.

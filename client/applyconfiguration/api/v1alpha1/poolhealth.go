@@ -33,7 +33,8 @@ type PoolHealthApplyConfiguration struct {
 	// after the probe of the protocol, at most once every periodSeconds on each
 	// connection. It must exit with 0. It may run at any time, so it must change
 	// nothing. Absent means that only the protocol is probed, which costs the target
-	// less.
+	// less. Who sets or changes it, or chooses other targets for a pool that has one,
+	// needs the verb create on the pool's exec in the live API.
 	Command []string `json:"command,omitempty"`
 }
 

@@ -23,6 +23,11 @@ type SSHTargetApplyConfiguration struct {
 	// proves the new credentials by one connection. Then it replaces the old
 	// connections, each after its last use.
 	CredentialsRef *SecretRefApplyConfiguration `json:"credentialsRef,omitempty"`
+	// loginTimeoutSeconds is how long, in seconds, the operator waits for the server's
+	// greeting and, after the key exchange, for its answer to the login. Raise it for a
+	// server whose logins are slow, because of its DNS or its directory of users. A check
+	// ends after 30 seconds in any case. 10 when absent.
+	LoginTimeoutSeconds *int32 `json:"loginTimeoutSeconds,omitempty"`
 	// hostKeys says by which keys the server proves its identity. It is required:
 	// there is no way to accept any key, and no credential is offered to a server
 	// that has not proved its identity.
@@ -69,6 +74,14 @@ func (b *SSHTargetApplyConfiguration) WithUser(value string) *SSHTargetApplyConf
 // If called multiple times, the CredentialsRef field is set to the value of the last call.
 func (b *SSHTargetApplyConfiguration) WithCredentialsRef(value *SecretRefApplyConfiguration) *SSHTargetApplyConfiguration {
 	b.CredentialsRef = value
+	return b
+}
+
+// WithLoginTimeoutSeconds sets the LoginTimeoutSeconds field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LoginTimeoutSeconds field is set to the value of the last call.
+func (b *SSHTargetApplyConfiguration) WithLoginTimeoutSeconds(value int32) *SSHTargetApplyConfiguration {
+	b.LoginTimeoutSeconds = &value
 	return b
 }
 

@@ -1,4 +1,11 @@
-package cp
+// Package progress counts what a copy transfers, and shows it on a terminal.
+//
+//	m := progress.NewMeter(os.Stderr, size, false)
+//	defer m.Stop()
+//
+// Trade-off: it is written here because the usual library for progress bars brings
+// tables of Unicode along, which every other command would load, too.
+package progress
 
 import (
 	"fmt"
@@ -11,13 +18,10 @@ import (
 	"github.com/connpool/connpool/internal/cli/terminal"
 )
 
-// meter counts what is transferred, and shows it on a terminal.
-//
-// It is written here because the usual library for progress bars brings tables of
-// Unicode along, which every other command would load, too.
-type meter struct {
+// Meter counts what is transferred, and shows it on a terminal.
+type Meter struct {
 	started time.Time
-	total   int64 // unknownSize for a stream
+	total   int64 // bytes; not positive for a stream, whose size is unknown
 	done    atomic.Int64
 
 	out  io.Writer
@@ -25,24 +29,26 @@ type meter struct {
 	ends sync.WaitGroup
 }
 
-// newMeter shows its count on out every 200 ms if that is a terminal.
-func newMeter(out io.Writer, total int64, quiet bool) *meter {
-	m := &meter{started: time.Now(), total: total, out: out, quit: make(chan struct{})}
+// NewMeter shows its count on out every 200 ms, if that is a terminal and quiet is
+// false. A total that is not positive is unknown.
+func NewMeter(out io.Writer, total int64, quiet bool) *Meter {
+	m := &Meter{started: time.Now(), total: total, out: out, quit: make(chan struct{})}
 	if width, ok := terminal.Width(out); ok && !quiet {
 		m.ends.Go(func() { m.show(width) })
 	}
 	return m
 }
 
-func (m *meter) add(n int) { m.done.Add(int64(n)) }
+// Add counts n bytes more.
+func (m *Meter) Add(n int) { m.done.Add(int64(n)) }
 
-// stop shows the last count.
-func (m *meter) stop() {
+// Stop shows the last count.
+func (m *Meter) Stop() {
 	close(m.quit)
 	m.ends.Wait()
 }
 
-func (m *meter) show(width int) {
+func (m *Meter) show(width int) {
 	ticker := time.NewTicker(200 * time.Millisecond)
 	defer ticker.Stop()
 	for {
@@ -60,7 +66,7 @@ func (m *meter) show(width int) {
 }
 
 // line divides by the time that has passed, which is therefore never zero.
-func (m *meter) line(width int) string {
+func (m *Meter) line(width int) string {
 	return "\r\x1b[K" + progressLine(m.done.Load(), m.total, max(time.Since(m.started), time.Millisecond), width-1)
 }
 

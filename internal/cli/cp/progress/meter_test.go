@@ -1,4 +1,4 @@
-package cp
+package progress
 
 import (
 	"io"
@@ -19,7 +19,7 @@ func TestTheProgressFitsTheTerminal(t *testing.T) {
 	}{
 		{"a wide terminal has a bar", 512 << 20, 1 << 30, 80, "[================                 ]  50%  512 MiB of 1.0 GiB  51 MiB/s  11s left"},
 		{"a narrow one has figures", 512 << 20, 1 << 30, 44, "50%  512 MiB of 1.0 GiB  51 MiB/s  11s left"},
-		{"a stream has no end", 10 << 10, unknownSize, 80, "10 KiB  1.0 KiB/s"},
+		{"a stream has no end", 10 << 10, -1, 80, "10 KiB  1.0 KiB/s"},
 		{"a tiny one is not overrun", 512 << 20, 1 << 30, 7, "50%  51"},
 		{"what grew is complete", 2048, 1024, 32, "100%  2.0 KiB of 1.0 KiB  204 B/"},
 	} {
@@ -42,9 +42,9 @@ func TestProgressIsShownOnATerminalOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, quiet := range []bool{true, false} {
-		m := newMeter(theirs, 100, quiet)
-		m.add(100)
-		m.stop()
+		m := NewMeter(theirs, 100, quiet)
+		m.Add(100)
+		m.Stop()
 	}
 	if err := theirs.Close(); err != nil {
 		t.Fatal(err)

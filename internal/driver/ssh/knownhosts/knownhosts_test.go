@@ -1,7 +1,10 @@
-package ssh
+package knownhosts
 
 import (
+	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/rsa"
+	"encoding/pem"
 	"net"
 	"os"
 	"os/exec"
@@ -14,6 +17,7 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/ssh/sshkey"
 )
 
 func line(key ssh.PublicKey) string { return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))) }
@@ -31,7 +35,7 @@ func TestPinsSpeakForTheHostThatTheyName(t *testing.T) {
 		"the host in other letters":               {"Web-1 " + key, "wEB-1:22", true},
 		"another host":                            {"web-2 " + key, "web-1:22", false},
 		"one of several":                          {"web-2,web-1 " + key, "web-1:22", true},
-		"the host on another port":                {"web-1 " + key, "web-1:2222", false},
+		"the host on another port":                {"web-1 " + key, "web-1:2222", true},
 		"the host and its port":                   {"[web-1]:2222 " + key, "web-1:2222", true},
 		"the usual port, written out":             {"[web-1]:22 " + key, "web-1:22", true},
 		"an IPv6 address":                         {"2001:db8::1 " + key, "[2001:db8::1]:22", true},
@@ -53,7 +57,7 @@ func TestPinsSpeakForTheHostThatTheyName(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := parsePinnedKeys([]byte(tc.line), tc.address)
+			_, err := Parse([]byte(tc.line), tc.address)
 			if (err == nil) != tc.pinned {
 				t.Errorf("error %v, want pinned: %v", err, tc.pinned)
 			}
@@ -63,7 +67,7 @@ func TestPinsSpeakForTheHostThatTheyName(t *testing.T) {
 
 func TestBadPinsAreRefusedWithTheNextStep(t *testing.T) {
 	signer, private := newKey(t)
-	small, err := ssh.NewPublicKey(&rsaKey(t, "1024").PublicKey)
+	small, err := ssh.NewPublicKey(&rsaKey(t, 1024).PublicKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +90,7 @@ func TestBadPinsAreRefusedWithTheNextStep(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := parsePinnedKeys([]byte(tc.text), "web-1:22")
+			_, err := Parse([]byte(tc.text), "web-1:22")
 			if err == nil {
 				t.Fatal("accepted")
 			}
@@ -98,6 +102,89 @@ func TestBadPinsAreRefusedWithTheNextStep(t *testing.T) {
 				t.Errorf("%q repeats the value", got.Message)
 			}
 		})
+	}
+}
+
+func TestSkippedLinesAreNamed(t *testing.T) {
+	signer, _ := newKey(t)
+	good := "web-1 " + line(signer.PublicKey()) + "\n"
+	tests := map[string]struct{ text, want string }{
+		"nothing is skipped":       {good, ""},
+		"lines of other hosts":     {good + "web-2 ssh-dss AAAA\nweb-2 ssh-ed25519 %%%", ""},
+		"a word":                   {"canary\n" + good, "hostKeys are used without some lines: line 1 is not a host key"},
+		"a weak key":               {good + "web-1 ssh-dss AAAA", "line 2 is a DSA key"},
+		"a merge conflict":         {"<<<<<<< HEAD\n" + good + "=======\n", "line 1 is not a host key"},
+		"a marker for this host":   {"@trusted web-1 ssh-ed25519 AAAA\n" + good, "line 1 has an unknown marker"},
+		"many lines are summed up": {strings.Repeat("canary\n", 9) + good, ", and so on for 6 more"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			p, err := Parse([]byte(tc.text), "web-1:22")
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := p.Warning()
+			if !strings.Contains(got, tc.want) || (tc.want == "") != (got == "") || strings.Contains(got, "canary") {
+				t.Errorf("warning %q, want %q in it", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestAByteOrderMarkHidesNoLine(t *testing.T) {
+	signer, _ := newKey(t)
+	if _, err := Parse([]byte("\ufeffweb-1 "+line(signer.PublicKey())), "web-1:22"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAnOfferedKeyThatIsRevokedIsRefusedWhateverItsKind goes on where the library may not
+// even know the type of the key.
+func TestAnOfferedKeyThatIsRevokedIsRefusedWhateverItsKind(t *testing.T) {
+	good, _ := newKey(t)
+	small, err := ssh.NewPublicKey(&rsaKey(t, 1024).PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, revoked := range map[string]ssh.PublicKey{
+		"a weak key": small, "a good key": good.PublicKey(), "the key in a certificate": hostCertificate(t, good, func(c *ssh.Certificate) {
+			c.Key = good.PublicKey()
+		}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, err := Parse([]byte("@revoked * "+line(revoked)+"\nweb-1 "+line(good.PublicKey())), "web-1:22")
+			if err != nil {
+				t.Fatal(err)
+			}
+			offered := revoked
+			if certificate, ok := revoked.(*ssh.Certificate); ok {
+				offered = certificate.Key
+			}
+			if err := p.Check("web-1:22", offered); err == nil || !strings.Contains(err.Error(), "@revoked") {
+				t.Errorf("Check = %v, want a refusal that says @revoked", err)
+			}
+		})
+	}
+}
+
+func TestAnAuthorityThatSignsWithSHA1IsRefused(t *testing.T) {
+	authority, err := ssh.NewSignerFromKey(rsaKey(t, 2048))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for algorithm, accepted := range map[string]bool{ssh.KeyAlgoRSA: false, ssh.KeyAlgoRSASHA256: true, ssh.KeyAlgoRSASHA512: true} {
+		signer, err := ssh.NewSignerWithAlgorithms(authority.(ssh.AlgorithmSigner), []string{algorithm})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := Parse([]byte("@cert-authority * "+line(authority.PublicKey())), "web-1:22")
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = p.Check("web-1:22", hostCertificate(t, signer, nil))
+		if (err == nil) != accepted || err != nil && driver.AsError(err).Reason != driver.CertificateInvalid {
+			t.Errorf("signed by %s: %v, want accepted: %t", algorithm, err, accepted)
+		}
 	}
 }
 
@@ -126,7 +213,7 @@ func TestOnlyWhatIsPinnedPassesTheCheck(t *testing.T) {
 		line(plain.PublicKey()), "@cert-authority " + line(authority.PublicKey()), "@revoked " + line(revoked.Key),
 		"@revoked * " + line(unpinned.PublicKey()), line(unpinned.PublicKey()),
 	}, "\n")
-	p, err := parsePinnedKeys([]byte(text), "web-1:22")
+	p, err := Parse([]byte(text), "web-1:22")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,11 +235,11 @@ func TestOnlyWhatIsPinnedPassesTheCheck(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			err := p.check("web-1:22", tc.key)
+			err := p.Check("web-1:22", tc.key)
 			if err == nil && tc.want == "" {
 				return
 			}
-			if got := driver.AsError(err); got.Reason != tc.want || got.RetryAfter != mismatchRetryAfter {
+			if got := driver.AsError(err); got.Reason != tc.want || got.RetryAfter != MismatchRetryAfter {
 				t.Errorf("%v, want %q", err, tc.want)
 			}
 		})
@@ -165,8 +252,8 @@ func FuzzKnownHosts(f *testing.F) {
 	f.Add("@cert-authority *.example.com,!web-1 " + key)
 	f.Add("|1|F1E1KeoE/eEWhi10WpGv4OdiO6Y=|3988QV0VE8wmZL7suNrYQLITLCg= " + key)
 	f.Fuzz(func(t *testing.T, text string) {
-		p, err := parsePinnedKeys([]byte(text), "web-1:22")
-		if err == nil && len(p.algorithms()) == 0 {
+		p, err := Parse([]byte(text), "web-1:22")
+		if err == nil && len(p.Algorithms()) == 0 {
 			t.Error("accepted without an algorithm to ask for")
 		}
 		if err != nil && driver.AsError(err).Reason != driver.HostKeysInvalid {
@@ -184,7 +271,7 @@ func FuzzHostPatterns(f *testing.F) {
 	f.Fuzz(func(t *testing.T, hosts, host string) {
 		hosts, host = strings.ToLower(hosts), strings.ToLower(host)
 		if strings.ContainsAny(hosts+host, "#@[]:|\"\\") || hosts == "" || host == "" || host[0] == '-' ||
-			len(hosts)+len(host) > 200 || isKeyType(hosts) || !isASCII(hosts+host) {
+			len(hosts)+len(host) > 200 || sshkey.IsType(hosts) || !isASCII(hosts+host) {
 			t.Skip("no line of known_hosts")
 		}
 		signer, _ := newKey(t)
@@ -194,7 +281,7 @@ func FuzzHostPatterns(f *testing.F) {
 			t.Fatal(err)
 		}
 		theirs := exec.Command("ssh-keygen", "-F", host, "-f", path).Run() == nil
-		_, err := parsePinnedKeys([]byte(text), net.JoinHostPort(host, "22"))
+		_, err := Parse([]byte(text), net.JoinHostPort(host, "22"))
 		if ours := err == nil; ours != theirs {
 			t.Errorf("%q for %q: ours %v, theirs %v", hosts, host, ours, theirs)
 		}
@@ -203,4 +290,31 @@ func FuzzHostPatterns(f *testing.F) {
 
 func isASCII(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < '!' || r > '~' })
+}
+
+func newKey(t *testing.T) (ssh.Signer, []byte) {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(private, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.NewSignerFromKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer, pem.EncodeToMemory(block)
+}
+
+func rsaKey(t *testing.T, bits int) *rsa.PrivateKey {
+	t.Helper()
+	t.Setenv("GODEBUG", "rsa1024min=0")
+	key, err := rsa.GenerateKey(rand.Reader, bits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }

@@ -1,0 +1,47 @@
+package use
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"k8s.io/apiserver/pkg/authentication/user"
+)
+
+// The outputs that are cut are those of the namespace that holds most, and there those
+// that wait for longest. What is read is never cut.
+func TestWhatIsCutWhenMemoryIsShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(Config{})
+		var cut []string
+		deliver := func(namespace, name string) *Delivery {
+			u := &Use{Gate: g, PoolName: PoolName{Namespace: namespace}}
+			u.permission.User = &user.DefaultInfo{Name: name}
+			time.Sleep(time.Second)
+			return u.Deliver(func() { cut = append(cut, name) })
+		}
+		// The first to wait belongs to a namespace that holds little.
+		deliver("team", "ann").Offered()
+		deliver("tenant", "robot 1").Offered()
+		slow := deliver("tenant", "robot 2")
+		slow.Offered()
+		deliver("tenant", "robot 3").Offered()
+		deliver("tenant", "robot 4").Close()
+		deliver("tenant", "robot 5").Offered()
+		slow.Taken()
+		if n := g.Relieve(2*unreadBytes + 1); n != 3 {
+			t.Errorf("%d are cut", n)
+		}
+		if want := []string{"robot 1", "robot 3"}; !slices.Equal(cut[:2], want) {
+			t.Errorf("cut are %v, want first %v", cut, want)
+		}
+		cut = nil
+		if n := g.Relieve(1 << 40); n != 4 || slices.Contains(cut, "robot 2") || slices.Contains(cut, "robot 4") {
+			t.Errorf("%d are cut: %v", n, cut)
+		}
+		if n := g.Relieve(0); n != 0 {
+			t.Errorf("%d are cut without need", n)
+		}
+	})
+}

@@ -1,0 +1,90 @@
+package use
+
+import (
+	"cmp"
+	"fmt"
+
+	"github.com/connpool/connpool/internal/registry/quota"
+	"github.com/connpool/connpool/internal/registry/refusal"
+)
+
+// Limits bound what runs at the same time. 0 means no bound, unless said otherwise.
+type Limits struct {
+	// All three bound uses: commands in any form, sessions, proxied requests, and
+	// port-forwards.
+	Streams, StreamsPerUser, StreamsPerPool int
+	// Both bound the connections through port-forwards.
+	Forwards, ForwardsPerUser int
+	// NamespaceShare is the part of everything that users share which each namespace
+	// has for itself; 0 means DefaultNamespaceShare.
+	NamespaceShare float64
+	// Memory is how many bytes the process may use; 0 means unboundedMemory.
+	Memory int64
+}
+
+// DefaultNamespaceShare is what a namespace has for itself.
+const DefaultNamespaceShare = 1.0 / 8
+
+// unboundedMemory is the memory for which a process plans that has no limit.
+const unboundedMemory = 2 << 30
+
+// bounds returns how many of a kind there may be.
+func (l Limits) bounds(all, perUser int) quota.Bounds {
+	b := quota.Of(int64(all), cmp.Or(l.NamespaceShare, DefaultNamespaceShare))
+	b.User = int64(perUser)
+	return b
+}
+
+// refuseStream refuses one use more than a bound allows.
+func (l Limits) refuseStream(full quota.Full) error {
+	if full == quota.OfUser {
+		return tooMany("the user has", "uses of connections", l.StreamsPerUser, "--max-streams-per-user")
+	}
+	return shared(full, "uses of connections", l.Streams, "--max-streams")
+}
+
+// shared refuses one more of what is shared by all users.
+func shared(full quota.Full, what string, limit int, flag string) error {
+	return refusal.NotStarted(refusal.TooManyRequests, "", fmt.Sprintf(
+		"%s have as many of the %d %s of the operator's flag %s as they may have now; wait for one to end", full, limit, what, flag))
+}
+
+// BeginForward counts one more connection through a port-forward until end is called
+// once, or refuses it.
+func (u *Use) BeginForward() (end func(), err error) {
+	c, owner := u.Gate.counter, u.Owner()
+	const what = "connections through port-forwards"
+	switch full := c.forwards.Take(owner, 1); full {
+	case quota.Free:
+		return func() { c.forwards.Add(owner, -1) }, nil
+	case quota.OfUser:
+		return nil, tooMany("the user has", what, c.limits.ForwardsPerUser, "--max-forwarded-connections-per-user")
+	default:
+		return nil, shared(full, what, c.limits.Forwards, "--max-forwarded-connections")
+	}
+}
+
+func tooMany(who, what string, limit int, flag string) error {
+	return refusal.NotStarted(refusal.TooManyRequests, "", fmt.Sprintf(
+		"%s %d %s at the same time, which is the limit of the operator's flag %s; wait for one to end", who, limit, what, flag))
+}
+
+// Memory is what requests hold in memory, in bytes. The parts together are 3/8 of what
+// the process may use; connections to targets, streams and garbage need the rest.
+type Memory struct {
+	// Input counts what clients have sent: bodies, and the heads of requests that last.
+	Input *quota.Quota
+	// Output counts what commands of the JSON form have written, until it is sent.
+	Output *quota.Quota
+	// Results counts what is remembered for request IDs.
+	Results *quota.Quota
+}
+
+func newMemory(l Limits) Memory {
+	whole, share := cmp.Or(l.Memory, unboundedMemory), cmp.Or(l.NamespaceShare, DefaultNamespaceShare)
+	return Memory{
+		Input:   quota.New(quota.Of(whole/16, share)),
+		Output:  quota.New(quota.Of(whole/4, share)),
+		Results: quota.New(quota.Of(whole/16, share)),
+	}
+}
