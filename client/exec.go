@@ -45,7 +45,8 @@ type Command struct {
 	Env map[string]string
 	// Stdin is read to its end; nil is an empty input. Exec takes at most 1 MiB.
 	Stdin io.Reader
-	// Timeout after which the command is signaled to end, and its outcome is unknown.
+	// Timeout after which the command is ended as far as its target allows, and its
+	// outcome is unknown.
 	// It does not include the wait for a connection. Exec rounds it up to seconds. 0
 	// means no timeout but that of the context.
 	Timeout time.Duration
@@ -81,7 +82,7 @@ type Result struct {
 // Exec runs a command and returns its whole result. The error is nil if the exit
 // code is 0, an *ExitError if it is another one, and an *Error if the command is
 // not known to have ended. The result has what is known in each case. When ctx
-// ends, the command is signaled to end, and its outcome is unknown.
+// ends, the command is ended as far as its target allows, and its outcome is unknown.
 func (p *Pool) Exec(ctx context.Context, command Command) (Result, error) {
 	u, err := p.url("exec")
 	if err != nil {

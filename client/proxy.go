@@ -93,7 +93,7 @@ var notProxied = []string{"Authorization", "Cookie", "Idempotency-Key", "X-Idemp
 // checkProxied refuses headers that the Kubernetes API server would take for itself.
 func checkProxied(request *http.Request) error {
 	for name := range request.Header {
-		if strings.HasPrefix(http.CanonicalHeaderKey(name), "Impersonate-") {
+		if strings.HasPrefix(http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-")), "Impersonate-") {
 			return fmt.Errorf("%w with the header %s: the target acts as the user of the pool's credentials", ErrNotProxied, name)
 		}
 	}

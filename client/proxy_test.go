@@ -59,6 +59,7 @@ func TestWhatWouldMeanSomethingElseOnTheWayIsNotSent(t *testing.T) {
 	tests := map[string]struct{ url, header string }{
 		"another user":          {"http://cluster/api", "Impersonate-User"},
 		"another user's groups": {"http://cluster/api", "Impersonate-Group"},
+		"with underscores":      {"http://cluster/api", "impersonate_user"},
 		"a way out":             {"http://cluster/a/../../exec", "Accept"},
 		"an encoded way out":    {"http://cluster/a/%2e%2e/exec", "Accept"},
 	}

@@ -55,7 +55,7 @@ var errTimeout = errors.New("the command's timeout passed")
 
 // Stream runs a command and copies its streams while it runs. Its result and
 // error are those of Exec, without the output. When ctx ends, the command is
-// signaled to end, and its outcome is unknown.
+// ended as far as its target allows, and its outcome is unknown.
 //
 // When Stream returns, it no longer uses the streams, except for a Read of Stdin
 // that has not returned. A writer that fails ends the command. One that blocks makes

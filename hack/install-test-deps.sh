@@ -27,6 +27,7 @@ for shell in zsh mksh fish tcsh yash posh; do
 	command -v "$shell" >/dev/null || missing+=("$shell")
 done
 command -v ksh93 >/dev/null || missing+=(ksh93u+m)
+command -v dropbear >/dev/null || missing+=(dropbear-bin)
 command -v bsd-csh >/dev/null || missing+=(csh)
 # Images are built of it, and nothing but it.
 [[ -x /bin/busybox ]] || missing+=(busybox-static)

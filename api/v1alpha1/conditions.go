@@ -46,11 +46,14 @@ const (
 	// ReasonSessionLimit surfaces when the server refuses one more session channel on
 	// a connection that otherwise works.
 	ReasonSessionLimit = "SessionLimit"
+	// ReasonConnectionLimit surfaces when the targets of the namespace have as many
+	// connections as the operator's --max-connections-per-namespace allows.
+	ReasonConnectionLimit = "ConnectionLimit"
 	// ReasonThrottledByServer surfaces when the server refuses connections for a
 	// while.
 	ReasonThrottledByServer = "ThrottledByServer"
-	// ReasonCredentialsMissing surfaces when a Secret is absent, unlabeled or lacks
-	// a key.
+	// ReasonCredentialsMissing surfaces when a Secret is absent, unlabeled, lacks a key,
+	// or says that it is not for this host.
 	ReasonCredentialsMissing = "CredentialsMissing"
 	// ReasonCredentialsInvalid surfaces when the content of a Secret cannot be used. It
 	// also surfaces when the server refuses a changed Secret while connections made
@@ -99,7 +102,9 @@ const (
 // Reasons of conditions that are about to change.
 const (
 	// ReasonPending surfaces in Ready=Unknown and Reachable=Unknown when the operator
-	// has seen the target and no dial has ended yet.
+	// has seen the target and no dial has ended yet. It surfaces in Ready=False,
+	// CredentialsReady=Unknown and Reconciling=True while keys are being decrypted, or
+	// wait because other keys of the namespace come first.
 	ReasonPending = "Pending"
 	// ReasonWarming surfaces in Ready=False and Reconciling=True when connections are
 	// being made and no dial has failed.

@@ -14,6 +14,13 @@ const (
 	CredentialsLabelValue = "true"
 )
 
+// HostsAnnotation of a Secret names the hosts to which its credentials may go, separated
+// by commas: names, in which * stands for any characters, addresses, and ranges such as
+// 10.0.0.0/8. A name is in no range, whatever it resolves to. The jump hosts on the way
+// must be named, too. Without it a user who may write targets can send the credentials
+// to a server of their own, and so read a password.
+const HostsAnnotation = "connpool.dev/hosts"
+
 // ConnectionTarget is one endpoint and how to authenticate to it. The operator
 // dials it only while a ConnectionPool selects it, or selects a target whose jump
 // host it is.
@@ -111,7 +118,8 @@ type SSHTarget struct {
 	User string `json:"user,omitempty"`
 
 	// credentialsRef names the Secret to authenticate with. The Secret needs the
-	// label connpool.dev/credentials: "true". It holds either ssh-privatekey, as in
+	// label connpool.dev/credentials: "true", and its annotation connpool.dev/hosts, if
+	// it has one, must name the host and its jump hosts. It holds either ssh-privatekey, as in
 	// Secrets of type kubernetes.io/ssh-auth, with optional passphrase and
 	// ssh-certificate, or password. When the Secret changes, the operator first
 	// proves the new credentials by one connection. Then it replaces the old

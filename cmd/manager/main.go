@@ -41,7 +41,7 @@ func run(arguments []string) error {
 		fmt.Println(version)
 		return nil
 	}
-	logger := zap.New(zap.UseFlagOptions(&s.logging))
+	logger := operator.WithoutBodies(zap.New(zap.UseFlagOptions(&s.logging)))
 	ctrl.SetLogger(logger)
 	klog.SetLogger(logger) // of client-go and the API server
 	return operator.Run(ctrl.SetupSignalHandler(), s.operator, s.drivers())

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/kube"
 	"github.com/connpool/connpool/internal/egress"
@@ -64,7 +64,7 @@ func fillClusters(ctx context.Context, at served, count int) (any, error) {
 		return nil, err
 	}
 	policy := egress.Policy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
-	pools := poolset.New(policy.Dial, connpool.NewBudget(dialsAtOnce, dialsAtOnce, dialsAtOnce))
+	pools := poolset.New(policy.Dial, dialbudget.New(dialsAtOnce, dialsAtOnce, dialsAtOnce))
 	kubernetes := kube.New(kube.Options{})
 	group, ctx := errgroup.WithContext(ctx)
 	for i := range count {
@@ -75,7 +75,7 @@ func fillClusters(ctx context.Context, at served, count int) (any, error) {
 			Address:     server.Host,
 			Credentials: map[string][]byte{"kubeconfig": at.Kubeconfigs[i%len(at.Kubeconfigs)]},
 		}
-		if err := pools.Ensure(target); err != nil {
+		if err := ensure(pools, target); err != nil {
 			return nil, err
 		}
 		group.Go(func() error {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	connpoolssh "github.com/connpool/connpool/internal/driver/ssh"
 	"github.com/connpool/connpool/internal/egress"
@@ -209,16 +211,28 @@ func weigh(fill func() (any, error), count int) (cost footprint, err error) {
 	return footprint{(warm - before) / each, (collected - before) / each}, err
 }
 
+// ensure applies a target, once its credentials are prepared.
+func ensure(pools *poolset.Set, target poolset.Target) error {
+	for {
+		err := pools.Ensure(target)
+		preparing, ok := errors.AsType[*poolset.PreparingError](err)
+		if !ok {
+			return err
+		}
+		<-preparing.Done
+	}
+}
+
 // fillPools holds connections as the operator does: each target with a pool of
 // its own, by the defaults of the API, used once.
 func fillPools(ctx context.Context, at served, count int) (any, error) {
 	policy := egress.Policy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
-	pools := poolset.New(policy.Dial, connpool.NewBudget(dialsAtOnce, dialsAtOnce, dialsAtOnce))
+	pools := poolset.New(policy.Dial, dialbudget.New(dialsAtOnce, dialsAtOnce, dialsAtOnce))
 	sshDriver := connpoolssh.New(connpoolssh.Options{})
 	group, ctx := errgroup.WithContext(ctx)
 	for i := range count {
 		uid := strconv.Itoa(i)
-		if err := pools.Ensure(targetOn(at, uid, sshDriver)); err != nil {
+		if err := ensure(pools, targetOn(at, uid, sshDriver)); err != nil {
 			return nil, err
 		}
 		group.Go(func() error {

@@ -42,11 +42,26 @@ import (
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	definitions "github.com/connpool/connpool/internal/apiserver/openapi"
+	"github.com/connpool/connpool/internal/registry/quota"
 )
 
-// maxStreamsPerConnection bounds the requests on one HTTP/2 connection. The
-// aggregator sends all users' requests over few of them.
-const maxStreamsPerConnection = 1000
+const (
+	// maxStreamsPerConnection bounds the requests on one HTTP/2 connection, each of which
+	// may have 256 KiB of body that is not read yet. Clients, and the aggregator, open
+	// another connection for more.
+	maxStreamsPerConnection = 100
+	// maxBodyBytes bounds the body of a request that is no use. The longest is a session
+	// with an environment of 128 KiB.
+	maxBodyBytes = 1 << 20
+)
+
+// cipherSuites are those of TLS 1.2, without CBC, which Go would offer for old clients.
+// Those of TLS 1.3 are all good.
+var cipherSuites = []string{
+	"TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+	"TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+	"TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256", "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+}
 
 // Options are what a server needs.
 type Options struct {
@@ -62,6 +77,8 @@ type Options struct {
 	Audit logr.Logger
 	// Version of the program, for its OpenAPI description.
 	Version string
+	// Requests counts the bytes of the requests that are no uses, while they run.
+	Requests *quota.Quota
 	// ShutdownTimeout bounds how long requests may go on when Run's context ends.
 	ShutdownTimeout time.Duration
 }
@@ -99,9 +116,11 @@ func (o Options) Config(ctx context.Context) (*Config, error) {
 
 func (o Options) apply(config *server.RecommendedConfig, scheme *runtime.Scheme) error {
 	serving := options.NewSecureServingOptions()
-	serving.Listener = keepAliveListener{o.Listener}
+	accepted := newConnections(o.Listener)
+	serving.Listener = accepted
 	serving.ServerCert = options.GeneratableKeyCert{GeneratedCert: o.Certificate}
 	serving.HTTP2MaxStreamsPerConnection = maxStreamsPerConnection
+	serving.CipherSuites = cipherSuites
 	if err := serving.WithLoopback().ApplyTo(&config.SecureServing, &config.LoopbackClientConfig); err != nil {
 		return fmt.Errorf("serve on %s: %w", o.Listener.Addr(), err)
 	}
@@ -113,7 +132,12 @@ func (o Options) apply(config *server.RecommendedConfig, scheme *runtime.Scheme)
 	config.EffectiveVersion = compatibility.DefaultBuildEffectiveVersion()
 	config.RequestInfoResolver = verbResolver{server.NewRequestInfoResolver(&config.Config)}
 	config.LongRunningFunc = func(_ *http.Request, info *request.RequestInfo) bool { return isUse(info) }
-	config.BuildHandlerChainFunc = buildChain
+	config.BuildHandlerChainFunc = func(api http.Handler, config *server.Config) http.Handler {
+		return buildChain(accepted.track(shared(api, o.Requests)), config)
+	}
+	// Both would be one bound for all users. Options.Requests is shared by namespaces.
+	config.MaxRequestsInFlight, config.MaxMutatingRequestsInFlight = 0, 0
+	config.MaxRequestBodyBytes = maxBodyBytes
 	config.ShutdownSendRetryAfter = false // a command must never be sent again
 	config.EnableProfiling = false
 	config.EnableIndex = false
@@ -169,28 +193,4 @@ func newScheme() (*runtime.Scheme, error) {
 	scheme.AddUnversionedTypes(unversioned,
 		&metav1.Status{}, &metav1.APIVersions{}, &metav1.APIGroupList{}, &metav1.APIGroup{}, &metav1.APIResourceList{})
 	return scheme, scheme.SetVersionPriority(live.GroupVersion)
-}
-
-// keepalive makes the server notice within 15 s that the host of an idle client has
-// vanished, so that the client's commands are ended. The user timeout of TCP would
-// also cut clients that only do not read for a while.
-var keepalive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 3 * time.Second, Count: 3}
-
-// keepAliveListener is a listener whose connections have keepalive. They have all
-// methods of TCP connections, but are of another type: on a *net.TCPConn the generic
-// server would set a keepalive of 3 minutes.
-type keepAliveListener struct{ net.Listener }
-
-// Accept implements net.Listener.
-func (l keepAliveListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok {
-		return conn, nil
-	}
-	_ = tcp.SetKeepAliveConfig(keepalive) // the connection also works without it
-	return struct{ *net.TCPConn }{tcp}, nil
 }

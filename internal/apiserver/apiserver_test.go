@@ -35,6 +35,7 @@ import (
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/apiserver"
+	"github.com/connpool/connpool/internal/registry/limits"
 	"github.com/connpool/connpool/test/controlplane"
 )
 
@@ -47,8 +48,9 @@ var env struct {
 	authority *x509.CertPool
 	ca        []byte
 	uses      atomic.Int32
-	// denied counts audit lines.
-	denied atomic.Int32
+	// denied counts audit lines, and lastDenied is the last one.
+	denied     atomic.Int32
+	lastDenied atomic.Value
 }
 
 func TestMain(m *testing.M) { os.Exit(runTests(m)) }
@@ -89,7 +91,7 @@ func serve(ctx context.Context) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	config, err := apiserver.Options{Listener: listener, Certificate: content, Cluster: env.plane.Config, Audit: countDenials()}.Config(ctx)
+	config, err := apiserver.Options{Listener: listener, Certificate: content, Cluster: env.plane.Config, Audit: countDenials(), Requests: limits.Limits{}.Requests()}.Config(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -144,10 +146,11 @@ func trust(ctx context.Context, ca []byte) error {
 	})
 }
 
-// countDenials returns an audit log that only counts the refused uses.
+// countDenials returns an audit log that only counts refusals, and keeps the last.
 func countDenials() logr.Logger {
 	return funcr.New(func(_, line string) {
 		if strings.Contains(line, "use refused") {
+			env.lastDenied.Store(line)
 			env.denied.Add(1)
 		}
 	}, funcr.Options{})
@@ -182,7 +185,7 @@ func (user) Connect(ctx context.Context, name string, options runtime.Object, _ 
 	who, _ := request.UserFrom(ctx)
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		env.uses.Add(1)
-		fmt.Fprintf(w, "%s %s %s/%s %s by %s ", info.Verb, info.Resource, info.Namespace, name, info.Subresource, who.GetName())
+		fmt.Fprintf(w, "%s %s %s/%s %s by %s UID %s ", info.Verb, info.Resource, info.Namespace, name, info.Subresource, who.GetName(), who.GetUID())
 		_ = json.NewEncoder(w).Encode(options)
 	}), nil
 }
@@ -333,6 +336,53 @@ func TestUsingNeedsCreateWhateverTheMethod(t *testing.T) {
 	}
 }
 
+func TestARefusalBeforeTheRegistryIsAuditedAsWhatItIs(t *testing.T) {
+	config, err := env.plane.ServiceAccount(t.Context(), corev1.NamespaceDefault, "curious")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const base = "/apis/live.connpool.dev/v1alpha1/namespaces/default/"
+	for name, test := range map[string]struct {
+		method, path string
+		// want are facts of the line; nil means that there is none.
+		want []string
+	}{
+		"a command":              {"POST", base + "connectionpools/web/exec", []string{`"pool"="web"`, `"subresource"="exec"`, `"verb"="create"`}},
+		"a command in a session": {"POST", base + "sessions/s/exec", []string{`"session"="s"`, `"subresource"="exec"`}},
+		"a proxied request": {"DELETE", base + "connectionpools/web/proxy/build/x?secret=1", []string{
+			`"pool"="web"`, `"subresource"="proxy"`, `"path"="` + base + `connectionpools/web/proxy/build/x"`,
+		}},
+		"a drain":             {"POST", base + "connectionpools/web/drain", []string{`"pool"="web"`, `"subresource"="drain"`}},
+		"a check":             {"POST", base + "connectiontargets/t/check", []string{`"target"="t"`, `"subresource"="check"`}},
+		"a session's end":     {"DELETE", base + "sessions/s", []string{`"session"="s"`, `"verb"="delete"`}},
+		"a look":              {"GET", base + "sessions", nil},
+		"what is not our API": {"POST", "/apis/apps/v1/namespaces/default/deployments", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := env.denied.Load()
+			header := http.Header{"Authorization": {"Bearer " + config.BearerToken}, "Audit-Id": {"spoofed"}}
+			if status, body := send(t, &tls.Config{}, test.method, test.path, header); status != http.StatusForbidden {
+				t.Fatalf("answered %d %s", status, body)
+			}
+			if lines := env.denied.Load() - before; (lines == 1) != (test.want != nil) {
+				t.Fatalf("%d lines", lines)
+			}
+			if test.want == nil {
+				return
+			}
+			line, _ := env.lastDenied.Load().(string)
+			for _, want := range append(test.want, `"user"="system:serviceaccount:default:curious" "uid"="`, `"namespace"="default"`, `"code"=403`, `"requestID"="`) {
+				if !strings.Contains(line, want) {
+					t.Errorf("%s is missing in %s", want, line)
+				}
+			}
+			if strings.Contains(line, "spoofed") || strings.Contains(line, "secret") {
+				t.Errorf("the line is %s", line)
+			}
+		})
+	}
+}
+
 const proxyPath = "/apis/live.connpool.dev/v1alpha1/namespaces/default/connectionpools/web/proxy/build/containers/json"
 
 // A request must not be authorized for one pool and run in another.
@@ -395,6 +445,74 @@ func TestUsersOfKubeAPIServerAreThemselvesHere(t *testing.T) {
 	want := "create connectionpools default/web exec by alice"
 	if !strings.HasPrefix(string(body), want) || !strings.Contains(string(body), `"command":["a","b c"]`) || !strings.Contains(string(body), `"tty":true`) {
 		t.Errorf("%d %q, want %q with the options", response.StatusCode, body, want)
+	}
+}
+
+func TestARecreatedServiceAccountIsNotItsNamesake(t *testing.T) {
+	permit(t, "phoenix", "create")
+	admin, err := kubernetes.NewForConfig(env.plane.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	accounts := admin.CoreV1().ServiceAccounts(corev1.NamespaceDefault)
+	var old http.Header
+	for range 2 {
+		config, err := env.plane.ServiceAccount(t.Context(), corev1.NamespaceDefault, "phoenix")
+		if err != nil {
+			t.Fatal(err)
+		}
+		account, err := accounts.Get(t.Context(), "phoenix", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := "by system:serviceaccount:default:phoenix UID " + string(account.UID) + " "
+		header := http.Header{"Authorization": {"Bearer " + config.BearerToken}}
+		if status, body := send(t, &tls.Config{}, http.MethodPost, execPath, header); !strings.Contains(body, want) {
+			t.Errorf("directly: %d %s, want %s", status, body, want)
+		}
+		eventually(t, "it is itself through kube-apiserver", func() bool {
+			return strings.Contains(throughKubeAPIServer(t, config), want)
+		})
+		if err := accounts.Delete(t.Context(), "phoenix", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		old = header
+	}
+	eventually(t, "the token of the deleted one permits nothing", func() bool {
+		status, _ := send(t, &tls.Config{}, http.MethodPost, execPath, old)
+		return status == http.StatusUnauthorized || status == http.StatusForbidden
+	})
+}
+
+func throughKubeAPIServer(t *testing.T, config *restclient.Config) string {
+	t.Helper()
+	client, err := restclient.HTTPClientFor(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.CloseIdleConnections()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, config.Host+execPath, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, 45*time.Second, true,
+		func(context.Context) (bool, error) { return is(), nil })
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
 	}
 }
 

@@ -5,13 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/go-logr/logr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/apis/apiserver"
-	"k8s.io/apiserver/pkg/audit"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/authenticatorfactory"
+	"k8s.io/apiserver/pkg/authentication/group"
 	"k8s.io/apiserver/pkg/authentication/request/headerrequest"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
@@ -22,6 +24,8 @@ import (
 	"k8s.io/apiserver/pkg/server/options"
 	"k8s.io/client-go/kubernetes"
 
+	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/audit"
 	"github.com/connpool/connpool/internal/driver"
 )
 
@@ -54,22 +58,24 @@ func delegate(ctx context.Context, client kubernetes.Interface, config *server.C
 		return nil, err
 	}
 	config.Authentication.RequestHeaderConfig = proxy
-	config.Authentication.Authenticator, _, err = authenticatorfactory.DelegatingAuthenticatorConfig{
+	known := newAccounts(client.CoreV1())
+	direct, _, err := authenticatorfactory.DelegatingAuthenticatorConfig{
 		Anonymous:                          &apiserver.AnonymousAuthConfig{Enabled: true, Conditions: openConditions()},
 		TokenAccessReviewClient:            client.AuthenticationV1(),
 		TokenAccessReviewTimeout:           reviewTimeout,
 		WebhookRetryBackoff:                options.DefaultAuthWebhookRetryBackoff(),
 		CacheTTL:                           reviewCacheTTL,
 		ClientCertificateCAContentProvider: clientCA,
-		RequestHeaderConfig:                proxy,
 	}.New()
 	if err != nil {
 		return nil, fmt.Errorf("delegate authentication: %w", err)
 	}
+	config.Authentication.Authenticator = &identifier{front: frontProxy(proxy), direct: direct, accounts: known}
 	reviews, err := newAuthorizer(client)
 	if err != nil {
 		return nil, fmt.Errorf("delegate authorization: %w", err)
 	}
+	reviews = existenceAuthorizer{reviews, known}
 	config.Authorization.Authorizer = auditingAuthorizer{reviews, log}
 	if err := errors.Join(
 		config.Authentication.ApplyClientCert(clientCA, config.SecureServing),
@@ -78,6 +84,14 @@ func delegate(ctx context.Context, client kubernetes.Interface, config *server.C
 		return nil, fmt.Errorf("trust the clients' authorities: %w", err)
 	}
 	return reviews, nil
+}
+
+// frontProxy authenticates requests that kube-apiserver passes on.
+func frontProxy(proxy *authenticatorfactory.RequestHeaderConfig) authenticator.Request {
+	return group.NewAuthenticatedGroupAdder(headerrequest.NewDynamicVerifyOptionsSecure(
+		proxy.CAContentProvider.VerifyOptions, proxy.AllowedClientNames,
+		proxy.UsernameHeaders, proxy.UIDHeaders, proxy.GroupHeaders, proxy.ExtraHeaderPrefixes,
+	))
 }
 
 // trust reads, and follows, which authorities may certify clients and the front
@@ -154,9 +168,9 @@ func newAuthorizer(client kubernetes.Interface) (authorizer.Authorizer, error) {
 	)
 }
 
-// auditingAuthorizer writes an audit line, like the registry's, for each use that is
-// refused before the request reaches the registry. kube-apiserver's audit log has no
-// line for a request that was sent to this server directly.
+// auditingAuthorizer writes an audit line, like the registry's, for each request to use or
+// to change something that is refused before it reaches the registry. kube-apiserver's
+// audit log has no line for a request that was sent to this server directly.
 type auditingAuthorizer struct {
 	authorizer.Authorizer
 
@@ -164,13 +178,31 @@ type auditingAuthorizer struct {
 }
 
 // Authorize implements authorizer.Authorizer.
-func (a auditingAuthorizer) Authorize(ctx context.Context, request authorizer.Attributes) (authorizer.Decision, string, error) {
-	decision, reason, err := a.Authorizer.Authorize(ctx, request)
-	if decision != authorizer.DecisionAllow && isUsed(request.GetSubresource()) {
-		a.log.Info("use refused",
-			"user", driver.Sanitize(request.GetUser().GetName()), "namespace", driver.Sanitize(request.GetNamespace()),
-			"pool", driver.Sanitize(request.GetName()), "subresource", request.GetSubresource(),
-			"requestID", audit.GetAuditIDTruncated(ctx), "code", http.StatusForbidden, "reason", "Forbidden")
+func (a auditingAuthorizer) Authorize(ctx context.Context, asked authorizer.Attributes) (authorizer.Decision, string, error) {
+	decision, reason, err := a.Authorizer.Authorize(ctx, asked)
+	if decision == authorizer.DecisionAllow || asked.GetAPIGroup() != live.GroupName || asked.IsReadOnly() {
+		return decision, reason, err
 	}
+	facts := append(audit.UserOf(ctx), "namespace", audit.Name(asked.GetNamespace()), subjectOf(asked), audit.Name(asked.GetName()),
+		"subresource", audit.Name(asked.GetSubresource()), "verb", audit.Name(asked.GetVerb()), "path", audit.Exact(asked.GetPath()),
+		"requestID", audit.Name(audit.RequestIDOf(ctx)))
+	if err != nil {
+		facts = append(facts, "code", http.StatusInternalServerError, "reason", "InternalError", "message", driver.Sanitize(err.Error()))
+	} else {
+		facts = append(facts, "code", http.StatusForbidden, "reason", "Forbidden", "message", driver.Sanitize(reason))
+	}
+	a.log.Info("use refused", facts...)
 	return decision, reason, err
+}
+
+// subjectOf returns the field that names what a request is about.
+func subjectOf(asked authorizer.Attributes) string {
+	switch asked.GetResource() {
+	case "connectionpools":
+		return "pool"
+	case "connectiontargets":
+		return "target"
+	default: // sessions and connections
+		return strings.TrimSuffix(asked.GetResource(), "s")
+	}
 }

@@ -2,11 +2,17 @@ package apiserver_test
 
 import (
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/connpool/connpool/test/controlplane"
 )
@@ -85,5 +91,44 @@ func TestYAMLIsRefusedNeitherAsAnAnswerNorInAProxy(t *testing.T) {
 	status, text = asRoot(t, http.MethodPost, namespacePath+"connectiontargets/web/check", "application/json", "{}")
 	if status != http.StatusNotFound {
 		t.Errorf("JSON: %d %s", status, text)
+	}
+}
+
+// Whoever is not admitted cannot keep a socket by sending a body slowly.
+func TestSlowBodiesOfRequestsThatAreNotAdmittedHoldNoSockets(t *testing.T) {
+	powerless, err := env.plane.ServiceAccount(t.Context(), corev1.NamespaceDefault, "slow")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct{ path, header string }{
+		"no token":         {execPath, ""},
+		"an invalid token": {execPath, "Authorization: Bearer none\r\n"},
+		"no permission":    {execPath, "Authorization: Bearer " + powerless.BearerToken + "\r\n"},
+		"no path":          {"/nothing", ""},
+		"health":           {"/readyz", ""},
+		"YAML":             {execPath, "Content-Type: application/yaml\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const clients = 50
+			began := time.Now()
+			var all []*tls.Conn
+			for range clients {
+				conn, err := (&tls.Dialer{Config: &tls.Config{RootCAs: env.authority}}).DialContext(t.Context(), "tcp", env.address)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				_, _ = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\n%sTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n", test.path, test.header)
+				all = append(all, conn.(*tls.Conn))
+			}
+			deadline := time.Now().Add(10 * time.Second)
+			for n, conn := range all {
+				_ = conn.SetReadDeadline(deadline)
+				if answer, err := io.ReadAll(conn); errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Fatalf("%d of %d are still held after %v; this one was answered %q", clients-n, clients, time.Since(began), answer)
+				}
+			}
+			t.Logf("all are gone after %v", time.Since(began))
+		})
 	}
 }

@@ -25,10 +25,12 @@ import (
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/drivertest"
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/registry"
+	"github.com/connpool/connpool/internal/registry/registrytest"
 	"github.com/connpool/connpool/internal/registry/use"
 )
 
@@ -44,8 +46,8 @@ type engines struct {
 func newEngines(authorizer authorizer.UnconditionalAuthorizer) (*engines, *registry.Registry) {
 	e := &engines{Fake: new(drivertest.Fake), api: httptest.NewServer(http.HandlerFunc(engineAPI))}
 	nowhere := func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("nowhere") }
-	e.set = poolset.New(nowhere, connpool.NewBudget(30, 30, 30))
-	_ = e.set.Ensure(poolset.Target{
+	e.set = poolset.New(nowhere, dialbudget.New(30, 30, 30))
+	_ = registrytest.Ensured(e.set, poolset.Target{
 		Ref: poolset.Ref{UID: "build", Namespace: "default", Name: "build"}, Type: "docker",
 		Access: poolset.Access{Driver: e, Identity: "build"},
 		Pools: []poolset.Pool{{
@@ -75,6 +77,10 @@ type enginesDialer struct {
 	driver.Dialer
 
 	engines *engines
+}
+
+func (d enginesDialer) With(change func(*driver.Endpoint)) driver.Dialer {
+	return enginesDialer{d.Dialer.With(change), d.engines}
 }
 
 func (d enginesDialer) Dial(ctx context.Context) (driver.Conn, error) {
@@ -128,7 +134,10 @@ func engineAPI(w http.ResponseWriter, r *http.Request) {
 type declared struct{}
 
 func (declared) Pool(_ context.Context, namespace, name string) (*v1alpha1.ConnectionPool, error) {
-	return &v1alpha1.ConnectionPool{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, UID: "engines"}}, nil
+	return &v1alpha1.ConnectionPool{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, UID: "engines"},
+		Spec:       v1alpha1.ConnectionPoolSpec{TargetRef: &v1alpha1.TargetRef{Name: "build"}},
+	}, nil
 }
 
 func (declared) Target(_ context.Context, namespace, name string) (*v1alpha1.ConnectionTarget, error) {

@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"k8s.io/apiserver/pkg/server"
 
 	"github.com/connpool/connpool/internal/registry/proxy"
+	"github.com/connpool/connpool/internal/registry/quota"
 )
 
 // uses are the subresources that use a connection. They have no deadline, and need
@@ -49,7 +51,11 @@ func isUsed(subresource string) bool { return slices.Contains(uses, subresource)
 // megabytes, before anything else of the request is looked at.
 func buildChain(api http.Handler, config *server.Config) http.Handler {
 	next := server.DefaultBuildHandlerChain(api, config)
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	uses := func(req *http.Request) bool {
+		info, err := config.RequestInfoResolver.NewRequestInfo(req)
+		return err == nil && isUse(info)
+	}
+	return withDeadlines(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		info, err := config.RequestInfoResolver.NewRequestInfo(req)
 		proxied := err == nil && isUse(info) && info.Subresource == "proxy"
 		switch {
@@ -64,6 +70,34 @@ func buildChain(api http.Handler, config *server.Config) http.Handler {
 		default:
 			next.ServeHTTP(w, proxy.HideQuery(req))
 		}
+	}), uses)
+}
+
+// requestBytes is about what a request takes beside its body.
+const requestBytes = 16 << 10
+
+// shared refuses requests, other than uses, of which the user's namespace has too many
+// already. Uses have their own limits.
+func shared(api http.Handler, held *quota.Quota) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		info, _ := request.RequestInfoFrom(req.Context())
+		who, ok := request.UserFrom(req.Context())
+		if !ok || info == nil || isUse(info) {
+			api.ServeHTTP(w, req)
+			return
+		}
+		length := req.ContentLength
+		if length < 0 || length > maxBodyBytes {
+			length = maxBodyBytes
+		}
+		owner, cost := quota.Owner{Namespace: info.Namespace, User: who.GetName()}, requestBytes+length
+		if full := held.Take(owner, cost); full != quota.Free {
+			refuse(w, http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests,
+				fmt.Sprintf("the operator serves too many other requests of %s; try again later", full))
+			return
+		}
+		defer held.Add(owner, -cost)
+		api.ServeHTTP(w, req)
 	})
 }
 

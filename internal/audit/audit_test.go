@@ -48,3 +48,18 @@ func TestWordsOfOthersAreWrittenAsTheyAre(t *testing.T) {
 		})
 	}
 }
+
+func TestALongNameIsCut(t *testing.T) {
+	for name, test := range map[string]struct{ given, want string }{
+		"a name":                        {"web-1\u200b", "web-1\u200b"},
+		"the longest":                   {strings.Repeat("a", 256), strings.Repeat("a", 256)},
+		"one that is none":              {strings.Repeat("a", 1<<20), strings.Repeat("a", 256) + "..."},
+		"not in the middle of a letter": {strings.Repeat("a", 255) + "\u00e9\u00e9", strings.Repeat("a", 255) + "..."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := audit.Name(test.given); string(got) != test.want {
+				t.Errorf("%q", got)
+			}
+		})
+	}
+}

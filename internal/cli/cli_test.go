@@ -1,16 +1,20 @@
 package cli
 
 import (
+	"context"
 	"net/http"
 	"os"
 	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
+	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/cli/clitest"
 	"github.com/connpool/connpool/internal/cli/plugin"
+	"github.com/connpool/connpool/internal/driver"
 )
 
 // asPlugin makes the test binary the plugin itself.
@@ -58,6 +62,30 @@ func TestNamesThatDoNotExist(t *testing.T) {
 	clitest.WantStderr(t, f.Run("status", "something"), 1, "There is db, web.")
 	clitest.WantStderr(t, f.Run("status", "web", "-n", "empty"), 1, "Namespace empty has no pools", "status -A")
 	clitest.WantStderr(t, f.Run("statsu"), 1, "status")
+}
+
+func TestNamesAreTakenAsTheyArePrinted(t *testing.T) {
+	f := shop(t)
+	const name = "connectionpool.connpool.dev/web"
+	if printed := f.Run("status", "-o", "name").Stdout; !strings.Contains(printed, name+"\n") {
+		t.Errorf("printed %q", printed)
+	}
+	f.Checks["web-1"] = livev1alpha1.CheckStatus{Ready: true}
+	f.Remote = func(context.Context, livev1alpha1.ExecOptions, driver.Streams, <-chan driver.WindowSize) *metav1.Status {
+		return clitest.Exits(0, "")
+	}
+	for _, words := range [][]string{
+		{"status", name},
+		{"drain", name},
+		{"connections", name},
+		{"top", "--once", name},
+		{"exec", name + "/web-1", "--", "true"},
+		{"check", "connectiontarget.connpool.dev/web-1"},
+	} {
+		if got := f.Run(words...); got.Code != 0 {
+			t.Errorf("%q: code %d: %s", words, got.Code, got.Stderr)
+		}
+	}
 }
 
 func TestProblemsOfTheClusterAreExplained(t *testing.T) {

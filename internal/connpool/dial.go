@@ -7,50 +7,62 @@ import (
 
 // outcome is how one dial ended.
 type outcome[C Conn] struct {
-	began instant
-	took  time.Duration
-	conn  C
-	err   error
+	took time.Duration
+	conn C
+	err  error
 	// verdict is what to do about err.
 	verdict Verdict
+}
+
+// dialAttempt is one dial.
+type dialAttempt[C Conn] struct {
+	gen *generation[C]
+	// ctx ends, under the pool's lock, when the connection is no longer wanted.
+	ctx    context.Context //nolint:containedctx // the life of the dial
+	limits Limits
+	// proof asks for a probe of the connection before it is used.
+	proof bool
+	// began is when the dial was started, recycles is state.recycles at that time.
+	began    instant
+	recycles int
 }
 
 // startDial dials one connection in the background.
 func (s *state[C]) startDial(g *generation[C], now instant) {
 	s.dialing++
 	g.dialing++
-	proof := g == s.next
-	go s.pool.dial(g, s.limits, proof, now)
+	go s.pool.dial(dialAttempt[C]{
+		gen: g, ctx: g.ctx, limits: s.limits, proof: g == s.next, began: now, recycles: s.recycles,
+	})
 }
 
 // dial makes a connection and hands it over.
-func (p *Pool[C]) dial(g *generation[C], limits Limits, proof bool, began instant) {
-	o := p.connect(g, limits, proof)
-	o.began = began
+func (p *Pool[C]) dial(a dialAttempt[C]) {
+	o := p.connect(a)
 	if o.err != nil {
 		o.verdict = p.judge(o.err)
-		p.change(func(s *state[C], now instant) { s.dialFailed(g, o, now) })
+		p.change(func(s *state[C], now instant) { s.dialFailed(a, o, now) })
 		return
 	}
-	c := &conn[C]{conn: o.conn, gen: g}
-	c.elem.value = c
+	c := &conn[C]{conn: o.conn, gen: a.gen}
+	c.elem.Value = c
 	c.unwatch = context.AfterFunc(o.conn.Context(), func() { p.died(c) })
-	p.change(func(s *state[C], now instant) { s.dialed(c, o, now) })
+	p.change(func(s *state[C], now instant) { s.dialed(c, a, o, now) })
 }
 
 // connect dials. A connection that is to prove its generation is probed before it
 // is used; one that is dead already counts as a failed dial.
-func (p *Pool[C]) connect(g *generation[C], limits Limits, proof bool) (o outcome[C]) {
-	ctx, cancel := context.WithTimeout(g.ctx, limits.DialTimeout)
+func (p *Pool[C]) connect(a dialAttempt[C]) (o outcome[C]) {
+	ctx, cancel := context.WithTimeout(a.ctx, a.limits.DialTimeout)
 	defer cancel()
 	began := p.now()
-	o.conn, o.err = g.dial(ctx)
+	o.conn, o.err = a.gen.dial(ctx)
 	o.took = p.now() - began
 	if o.err != nil {
 		return o
 	}
-	if proof && p.probe != nil {
-		o.err = p.tryProbe(g.ctx, o.conn, limits)
+	if a.proof && p.probe != nil {
+		o.err = p.tryProbe(a.ctx, o.conn, a.limits)
 	}
 	if o.err == nil {
 		o.err = context.Cause(o.conn.Context())
@@ -61,31 +73,27 @@ func (p *Pool[C]) connect(g *generation[C], limits Limits, proof bool) (o outcom
 	return o
 }
 
-// current reports whether connections of a generation are still wanted.
-func (s *state[C]) current(g *generation[C]) bool {
-	return !s.ended && (g == s.gen || g == s.next)
-}
-
 // dialFailed records a failed dial.
-func (s *state[C]) dialFailed(g *generation[C], o outcome[C], now instant) {
+func (s *state[C]) dialFailed(a dialAttempt[C], o outcome[C], now instant) {
 	s.dialing--
-	g.dialing--
-	if !s.current(g) {
+	a.gen.dialing--
+	if a.ctx.Err() != nil {
 		s.tally.dials.Abandoned++
 		return
 	}
 	s.tally.dials.Failed++
 	s.changed = true
-	g.streak.failed(o.err, o.verdict, o.began, now, s.pool.random())
+	a.gen.streak.failed(o.err, o.verdict, a.began, now, s.pool.random())
 }
 
 // dialed adds a new connection and serves the oldest waiters with it. It closes the
-// connection again if its generation is no longer wanted.
-func (s *state[C]) dialed(c *conn[C], o outcome[C], now instant) {
+// connection again if that is no longer wanted. One whose dial began before all
+// connections were recycled is retired with them.
+func (s *state[C]) dialed(c *conn[C], a dialAttempt[C], o outcome[C], now instant) {
 	s.dialing--
 	c.gen.dialing--
 	s.add(c, now)
-	if !s.current(c.gen) {
+	if a.ctx.Err() != nil {
 		s.tally.dials.Abandoned++
 		s.move(c, closing)
 		return
@@ -103,6 +111,10 @@ func (s *state[C]) dialed(c *conn[C], o outcome[C], now instant) {
 		return
 	}
 	s.serve(Dialed, now)
+	if a.recycles != s.recycles {
+		s.move(c, retiring)
+		return
+	}
 	s.releaseOneRetiring()
 }
 
@@ -154,6 +166,20 @@ func (s *state[C]) replace(dial DialFunc[C], now instant) {
 	s.abandon()
 	s.supersede(s.generation(dial))
 	s.drop(now + s.limits.DrainTimeout)
+}
+
+// giveUpDials ends the dials that run; what they make nevertheless is closed.
+func (s *state[C]) giveUpDials() {
+	s.restart(s.gen)
+	if s.next != nil {
+		s.restart(s.next)
+	}
+}
+
+// restart ends the dials of a generation, and lets it dial again.
+func (s *state[C]) restart(g *generation[C]) {
+	g.cancel()
+	g.ctx, g.cancel = context.WithCancel(s.pool.ctx)
 }
 
 // abandon forgets credentials that have not been proven.

@@ -83,6 +83,8 @@ type fixture struct {
 	pool   *Pool[*fakeConn]
 	dials  chan *call
 	probes chan *call
+	// stubborn dials go on after their context has ended.
+	stubborn bool
 
 	mu       sync.Mutex
 	notified int
@@ -143,6 +145,9 @@ func (fix *fixture) dialer(target string) DialFunc[*fakeConn] {
 	return func(ctx context.Context) (*fakeConn, error) {
 		c := &call{target: target, conn: newFakeConn(target), result: make(chan error, 1), ctx: ctx}
 		fix.dials <- c
+		if fix.stubborn {
+			return c.conn, <-c.result
+		}
 		select {
 		case err := <-c.result:
 			return c.conn, err

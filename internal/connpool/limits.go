@@ -46,8 +46,8 @@ type Limits struct {
 	// or nothing serves, whether or not a connection is needed: only a dial can
 	// tell that the target is good again. What is more than needed idles out.
 	Recover bool
-	// Paused refuses new leases and dials nothing; running leases finish, and warm
-	// connections stay.
+	// Paused refuses new leases, dials nothing and gives up the dials that run;
+	// running leases finish, and warm connections stay.
 	Paused bool
 }
 

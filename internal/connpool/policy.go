@@ -80,7 +80,7 @@ func (s *state[C]) dispensable(c *conn[C]) bool {
 	if s.count[fresh] >= s.limits.Max {
 		return true
 	}
-	return c.leased == 0 && s.waiters.len == 0 && s.serving() > s.limits.MinWarm
+	return c.leased == 0 && s.waiters.Len == 0 && s.serving() > s.limits.MinWarm
 }
 
 // dialWanted starts the dials that are wanted and due.
@@ -110,7 +110,7 @@ func (s *state[C]) wanted() demand {
 		closing:  s.count[closing],
 		dialing:  s.gen.dialing,
 		stale:    s.dialing - s.gen.dialing,
-		waiters:  s.waiters.len,
+		waiters:  s.waiters.Len,
 		recover:  s.limits.Recover && (s.gen.streak.failures > 0 || s.serving() == 0),
 		cautious: !s.gen.proven || s.gen.streak.failures > 0,
 	}

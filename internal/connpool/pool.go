@@ -224,7 +224,7 @@ func (p *Pool[C]) hold(of C) *conn[C] {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.s.conns {
-		if any(c.conn) == any(of) && c.elem.in != nil {
+		if any(c.conn) == any(of) && c.elem.In != nil {
 			c.leased++
 			p.s.reindex(c)
 			return c
@@ -249,9 +249,13 @@ func (p *Pool[C]) Recycle(id uint64) bool {
 }
 
 // RecycleAll retires every connection that is not retiring yet, and returns how
-// many these are.
+// many these are. Connections that are being dialed are retired as soon as they are
+// made.
 func (p *Pool[C]) RecycleAll() (retired int) {
-	p.change(func(s *state[C], _ instant) { retired = s.retire(func(*conn[C]) bool { return true }) })
+	p.change(func(s *state[C], _ instant) {
+		s.recycles++
+		retired = s.retire(func(*conn[C]) bool { return true })
+	})
 	return retired
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"github.com/connpool/connpool/internal/list"
 )
 
 // state is everything the lock guards.
@@ -20,6 +22,8 @@ type state[C Conn] struct {
 	generations int
 	// dialing counts running dials of every generation.
 	dialing int
+	// recycles counts the calls of RecycleAll.
+	recycles int
 
 	// conns are all connections, oldest first; count counts them by phase.
 	conns  []*conn[C]
@@ -27,10 +31,10 @@ type state[C Conn] struct {
 	lastID uint64
 	// loaded, idle and leaving hold the connections with a free slot, in the
 	// order in which they are preferred; slots is how many leases each carries.
-	loaded, idle, leaving list[*conn[C]]
+	loaded, idle, leaving list.List[*conn[C]]
 	slots                 int
 
-	waiters list[*waiter[C]]
+	waiters list.List[*waiter[C]]
 	// spare are leases to use again.
 	spare *Lease[C]
 
@@ -74,7 +78,7 @@ type conn[C Conn] struct {
 	cause   error
 
 	state  phase
-	elem   element[*conn[C]]
+	elem   list.Element[*conn[C]]
 	leased int
 	uses   int64
 	// leftovers counts leases left behind; tainted stays true after the first of them.
@@ -103,7 +107,8 @@ func (s *state[C]) serving() int { return s.count[fresh] + s.count[retiring] }
 type generation[C Conn] struct {
 	number int
 	dial   DialFunc[C]
-	// ctx ends when the generation is superseded, and with it its dials.
+	// ctx ends when the generation's dials are no longer wanted. A generation that is
+	// superseded gets no other.
 	ctx     context.Context
 	cancel  context.CancelFunc
 	dialing int
@@ -148,17 +153,17 @@ func (s *state[C]) move(c *conn[C], to phase) {
 // Connections that carry leases come first, then the one used last, so that surplus
 // connections stay unused and idle out. Retiring ones come last.
 func (s *state[C]) reindex(c *conn[C]) {
-	list := s.listFor(c)
-	if c.elem.in == list {
+	in := s.listFor(c)
+	if c.elem.In == in {
 		return
 	}
-	c.elem.leave()
-	if list != nil {
-		list.pushFront(&c.elem)
+	c.elem.Leave()
+	if in != nil {
+		in.PushFront(&c.elem)
 	}
 }
 
-func (s *state[C]) listFor(c *conn[C]) *list[*conn[C]] {
+func (s *state[C]) listFor(c *conn[C]) *list.List[*conn[C]] {
 	switch {
 	case !c.serves() || c.leased+c.leftovers >= s.slots:
 		return nil
@@ -174,12 +179,12 @@ func (s *state[C]) listFor(c *conn[C]) *list[*conn[C]] {
 // pick returns the connection to lease next, or nil.
 func (s *state[C]) pick() *conn[C] {
 	switch {
-	case s.loaded.head != nil:
-		return s.loaded.head.value
-	case s.idle.head != nil:
-		return s.idle.head.value
-	case s.leaving.head != nil:
-		return s.leaving.head.value
+	case s.loaded.Head != nil:
+		return s.loaded.Head.Value
+	case s.idle.Head != nil:
+		return s.idle.Head.Value
+	case s.leaving.Head != nil:
+		return s.leaving.Head.Value
 	default:
 		return nil
 	}
@@ -227,11 +232,13 @@ func (s *state[C]) used(c *conn[C], now instant) {
 // setLimits takes new limits.
 func (s *state[C]) setLimits(limits Limits) {
 	s.limits = limits.withDefaults()
-	if !s.ended {
+	switch {
+	case s.ended:
+	case limits.Paused:
+		s.refuse = ErrPaused
+		s.giveUpDials()
+	default:
 		s.refuse = nil
-		if limits.Paused {
-			s.refuse = ErrPaused
-		}
 	}
 	s.resize()
 }

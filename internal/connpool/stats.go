@@ -89,7 +89,7 @@ type AcquireCount struct {
 
 // DialCount counts dials by result.
 type DialCount struct {
-	// Abandoned dials ended after their generation was given up.
+	// Abandoned dials ended after they were given up.
 	Succeeded, Failed, Abandoned uint64
 	// Time is the sum of the durations of successful dials.
 	Time time.Duration
@@ -148,7 +148,7 @@ func (p *Pool[C]) Stats() Stats {
 		Dialing:  s.dialing,
 		Draining: s.count[draining] + s.count[closing],
 		Leases:   s.tally.leases,
-		Pending:  s.waiters.len,
+		Pending:  s.waiters.Len,
 		Uses:     s.tally.uses,
 		LastUsed: p.at(s.tally.lastUsed),
 		Cap:      s.gen.learnedCap,

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/connpool/connpool/internal/dialbudget"
 )
 
 // TestStress lets everything happen at once, for the race detector: callers,
@@ -19,9 +21,9 @@ func TestStress(t *testing.T) {
 
 func stress(t *testing.T) {
 	remote := &flakyRemote{}
-	budget := NewBudget(4, 3, 2)
+	budget := dialbudget.New(4, 3, 2)
 	dial := func(ctx context.Context) (*fakeConn, error) {
-		done, err := budget.Admit(ctx, "host", "")
+		done, err := budget.Admit(ctx, dialbudget.Route{Host: "host"})
 		if err != nil {
 			return nil, err
 		}

@@ -1,12 +1,16 @@
 package connpool
 
-import "context"
+import (
+	"context"
+
+	"github.com/connpool/connpool/internal/list"
+)
 
 // waiter is a caller in the queue. Its results are set before answered gets its
 // one value. From then on they belong to the caller, who reads them and gives the
 // waiter back to be used again.
 type waiter[C Conn] struct {
-	elem     element[*waiter[C]]
+	elem     list.Element[*waiter[C]]
 	since    instant
 	answered chan struct{}
 	lease    *Lease[C]
@@ -18,13 +22,13 @@ func (s *state[C]) queue(now instant) (*waiter[C], error) {
 	if err := s.hopeless(now); err != nil {
 		return nil, err
 	}
-	if s.waiters.len >= s.limits.MaxPending {
+	if s.waiters.Len >= s.limits.MaxPending {
 		s.dialFor(1, now)
 		return nil, ErrQueueFull
 	}
 	w := s.newWaiter()
 	w.since = now
-	s.waiters.pushBack(&w.elem)
+	s.waiters.PushBack(&w.elem)
 	s.dialWanted(now)
 	s.fireBy(earlier(s.overdueAt(), s.nextDial(now)), now)
 	return w, nil
@@ -62,7 +66,7 @@ func (s *state[C]) newWaiter() *waiter[C] {
 		return w
 	}
 	w := &waiter[C]{answered: make(chan struct{}, 1)}
-	w.elem.value = w
+	w.elem.Value = w
 	return w
 }
 
@@ -70,7 +74,7 @@ func (s *state[C]) newWaiter() *waiter[C] {
 func (p *Pool[C]) giveUp(w *waiter[C], err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if w.elem.in != nil {
+	if w.elem.In != nil {
 		p.s.answer(w, nil, err)
 	}
 }
@@ -90,19 +94,19 @@ func (s *state[C]) overdue() error {
 }
 
 func (s *state[C]) answer(w *waiter[C], l *Lease[C], err error) {
-	w.elem.leave()
+	w.elem.Leave()
 	w.lease, w.err = l, err
 	w.answered <- struct{}{}
 }
 
 // serve gives free slots to waiters in the order in which they came.
 func (s *state[C]) serve(how How, now instant) {
-	for s.waiters.head != nil {
+	for s.waiters.Head != nil {
 		c := s.pick()
 		if c == nil {
 			return
 		}
-		w := s.waiters.head.value
+		w := s.waiters.Head.Value
 		s.answer(w, s.lease(c, how, now-w.since), nil)
 	}
 }
@@ -111,7 +115,7 @@ func (s *state[C]) serve(how How, now instant) {
 // those who have waited for too long, who are the first in the queue.
 func (s *state[C]) dismiss(now instant) {
 	hopeless := s.hopeless(now)
-	for s.waiters.head != nil {
+	for s.waiters.Head != nil {
 		err := hopeless
 		if err == nil {
 			if !due(s.overdueAt(), now) {
@@ -119,14 +123,14 @@ func (s *state[C]) dismiss(now instant) {
 			}
 			err = s.overdue()
 		}
-		s.answer(s.waiters.head.value, nil, err)
+		s.answer(s.waiters.Head.Value, nil, err)
 	}
 }
 
 // overdueAt is when the first waiter has waited for too long; 0 without waiters.
 func (s *state[C]) overdueAt() instant {
-	if s.waiters.head == nil {
+	if s.waiters.Head == nil {
 		return 0
 	}
-	return s.waiters.head.value.since + s.limits.AcquireTimeout
+	return s.waiters.Head.Value.since + s.limits.AcquireTimeout
 }

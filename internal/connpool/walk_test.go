@@ -401,10 +401,10 @@ func (p *Pool[C]) audit() error {
 	shelved := 0
 	for _, c := range s.conns {
 		count[c.state]++
-		if c.elem.in != s.listFor(c) {
+		if c.elem.In != s.listFor(c) {
 			return fmt.Errorf("connection %d is in the wrong place", c.id)
 		}
-		if c.elem.in != nil {
+		if c.elem.In != nil {
 			shelved++
 		}
 	}
@@ -413,7 +413,7 @@ func (p *Pool[C]) audit() error {
 			return fmt.Errorf("%d connections in phase %d, counted %d", count[phase], phase, s.count[phase])
 		}
 	}
-	if kept := s.loaded.len + s.idle.len + s.leaving.len; kept != shelved {
+	if kept := s.loaded.Len + s.idle.Len + s.leaving.Len; kept != shelved {
 		return fmt.Errorf("%d connections to lease, listed %d", shelved, kept)
 	}
 	if taken := s.count[fresh] + s.count[closing]; s.dialing < 0 || s.gen.dialing < 0 || s.probing < 0 || taken < 0 {

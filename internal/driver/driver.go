@@ -43,6 +43,10 @@ type Dialer interface {
 	// Dial makes one authenticated connection or fails with an *Error. It
 	// bounds every stage by itself and ends early when ctx ends.
 	Dial(ctx context.Context) (Conn, error)
+	// With returns a dialer by the same preparation whose Endpoint is changed in what
+	// Prepare does not look at: Dial, Reopen, Trace, ForwardOnly and the keepalive. A
+	// change of Dial sets Reopen, too.
+	With(change func(*Endpoint)) Dialer
 }
 
 // Warner is a Dialer that does without a part of its endpoint.
@@ -89,6 +93,9 @@ type Endpoint struct {
 	// belong to the DialFunc. What was found is plain text without secrets, as safe as
 	// an Error's Message. It must not block. It may be nil.
 	Trace TraceFunc
+	// ForwardOnly says that the connection is to a jump host: no command runs on it, so
+	// it need not have a session; SSH only.
+	ForwardOnly bool
 	// KeepaliveInterval is how often a connection asks the server for a sign of life,
 	// idle or busy; 0 means never. KeepaliveTimeout bounds each answer. A connection
 	// without an answer in time is closed.

@@ -31,6 +31,9 @@ const (
 	// SessionLimit surfaces when the server refuses one more session channel on a
 	// connection that otherwise works.
 	SessionLimit Reason = "SessionLimit"
+	// ConnectionLimit surfaces when the targets of a namespace have as many connections
+	// as the operator's --max-connections-per-namespace allows.
+	ConnectionLimit Reason = "ConnectionLimit"
 	// ThrottledByServer surfaces when the server refuses connections for a while.
 	ThrottledByServer Reason = "ThrottledByServer"
 	// CredentialsMissing surfaces when the Secret is absent, unlabeled or lacks
@@ -85,6 +88,7 @@ var classes = map[Reason]class{
 	HostKeyMismatch:      {permanent: true, identity: true},
 	CertificateInvalid:   {permanent: true, identity: true},
 	SessionLimit:         {transient: true},
+	ConnectionLimit:      {transient: true},
 	ThrottledByServer:    {transient: true},
 	CredentialsMissing:   {permanent: true, declared: true},
 	CredentialsInvalid:   {permanent: true, declared: true},
@@ -163,9 +167,12 @@ func Unknownf(reason Reason, stage Stage, format string, args ...any) *Error {
 	return result
 }
 
-// Because sets the inner cause, and returns the error itself.
+// Because sets the inner cause, and returns the error itself. Of a cause with the long
+// words of a remote the beginning is kept, since errors are remembered.
 func (e *Error) Because(cause error) *Error {
-	e.Err = cause
+	if e.Err = cause; cause != nil && len(cause.Error()) > 4*maxRemoteWords {
+		e.Err = errors.New(Sanitize(cause.Error()))
+	}
 	return e
 }
 

@@ -4,7 +4,7 @@
 // finds a name that resolves to a forbidden address, and an odd spelling of one
 // (::ffff:127.0.0.1). Refused unless allowed are loopback, link-local and the other
 // addresses of cloud metadata services, multicast, the unspecified address, broadcast,
-// IPv6 addresses that stand for one of these in IPv4, and what the caller denies in
+// IPv6 addresses that stand for one of these in IPv4 (NAT64, 6to4, Teredo), and what the caller denies in
 // addition, such as the operator's own control plane. Unix sockets of the operator's
 // own host are refused unless all are allowed.
 package egress
@@ -48,7 +48,7 @@ func (p Policy) Check(address netip.Addr) error {
 
 // forbiddenKind says what kind of address is refused, or nothing.
 func (p Policy) forbiddenKind(address netip.Addr) string {
-	for _, meant := range []netip.Addr{address, embedded(address)} {
+	for _, meant := range append(embedded(address), address) {
 		if kind := builtin(meant); kind != "" {
 			return kind
 		}
@@ -59,17 +59,51 @@ func (p Policy) forbiddenKind(address netip.Addr) string {
 	return ""
 }
 
-// embedded returns the IPv4 address that an IPv6 address of NAT64 (RFC 6052) or 6to4
-// (RFC 3056) stands for, or else the address itself.
-func embedded(address netip.Addr) netip.Addr {
+// The ranges of IPv6 addresses that stand for IPv4 addresses.
+var (
+	nat64      = netip.MustParsePrefix("64:ff9b::/96")   // RFC 6052
+	localNAT64 = netip.MustParsePrefix("64:ff9b:1::/48") // RFC 8215
+	teredo     = netip.MustParsePrefix("2001::/32")      // RFC 4380
+	sixToFour  = netip.MustParsePrefix("2002::/16")      // RFC 3056
+	compatible = netip.MustParsePrefix("::/96")          // RFC 4291, deprecated
+)
+
+// embedded returns the IPv4 addresses that an IPv6 address may stand for.
+func embedded(address netip.Addr) []netip.Addr {
 	bytes := address.As16()
+	last := netip.AddrFrom4([4]byte(bytes[12:16]))
 	switch {
-	case netip.MustParsePrefix("64:ff9b::/96").Contains(address):
-		return netip.AddrFrom4([4]byte(bytes[12:16]))
-	case netip.MustParsePrefix("2002::/16").Contains(address):
-		return netip.AddrFrom4([4]byte(bytes[2:6]))
+	case address.Is4(), address == netip.IPv6Loopback(), address.IsUnspecified():
+	case nat64.Contains(address), compatible.Contains(address):
+		return []netip.Addr{last}
+	case localNAT64.Contains(address):
+		return inLocalNAT64(bytes)
+	case teredo.Contains(address):
+		client := [4]byte{^bytes[12], ^bytes[13], ^bytes[14], ^bytes[15]}
+		return []netip.Addr{netip.AddrFrom4([4]byte(bytes[4:8])), netip.AddrFrom4(client)}
+	case sixToFour.Contains(address):
+		return []netip.Addr{netip.AddrFrom4([4]byte(bytes[2:6]))}
 	}
-	return address
+	return nil
+}
+
+// inLocalNAT64 returns the IPv4 addresses at all places that RFC 6052 knows: which one
+// counts depends on the length of the prefix that the local network uses. Where there are
+// only zeros there is none. Byte 8 is not part of it.
+func inLocalNAT64(b [16]byte) []netip.Addr {
+	return slices.DeleteFunc([]netip.Addr{
+		netip.AddrFrom4([4]byte{b[6], b[7], b[9], b[10]}),   // a prefix of 48 bits
+		netip.AddrFrom4([4]byte{b[7], b[9], b[10], b[11]}),  // 56
+		netip.AddrFrom4([4]byte{b[9], b[10], b[11], b[12]}), // 64
+		netip.AddrFrom4([4]byte(b[12:16])),                  // 96
+	}, netip.Addr.IsUnspecified)
+}
+
+// metadata are the addresses of clouds' metadata services that are not link-local:
+// Amazon's, Google's, Alibaba's, Azure's and Oracle's.
+var metadata = []netip.Addr{
+	netip.MustParseAddr("fd00:ec2::254"), netip.MustParseAddr("fd20:ce::254"), netip.MustParseAddr("100.100.100.200"),
+	netip.MustParseAddr("168.63.129.16"), netip.MustParseAddr("192.0.0.192"),
 }
 
 // builtin says what kind of address is refused whatever the policy denies, or nothing.
@@ -87,7 +121,7 @@ func builtin(address netip.Addr) string {
 		return "the unspecified address"
 	case address == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return "the broadcast address"
-	case address == netip.MustParseAddr("fd00:ec2::254"), address == netip.MustParseAddr("100.100.100.200"):
+	case slices.Contains(metadata, address):
 		return "the address of a cloud's metadata service"
 	}
 	return ""

@@ -25,6 +25,7 @@ type Conn struct {
 
 	forwarder         *Forwarder
 	data, errorStream *spdystream.Stream
+	input             io.Reader // of data
 	// reported is closed when report is complete.
 	reported chan struct{}
 	report   string
@@ -37,40 +38,26 @@ type Conn struct {
 
 func newConn(forwarder *Forwarder, data, errorStream *spdystream.Stream) *Conn {
 	c := &Conn{forwarder: forwarder, data: data, errorStream: errorStream, reported: make(chan struct{})}
+	c.input = forwarder.guard.Counted(data)
 	c.expire = c.abort
 	go c.readReport()
 	return c
 }
 
-// readReport keeps the beginning of what the server reports. It reads on, because the
-// rest would hold back other frames.
+// readReport keeps the beginning of a report. The rest would hold back other frames.
 func (c *Conn) readReport() {
-	from := counted{c.errorStream, c.forwarder.guard}
+	from := c.forwarder.guard.Counted(c.errorStream)
 	text, _ := io.ReadAll(io.LimitReader(from, maxReportBytes))
 	c.report = string(text)
 	close(c.reported)
 	_, _ = io.Copy(io.Discard, from)
 }
 
-// counted is a stream whose guard is told what was read.
-type counted struct {
-	*spdystream.Stream
-
-	guard *guard
-}
-
-func (c counted) Read(p []byte) (int, error) {
-	n, err := c.Stream.Read(p)
-	c.guard.took(n)
-	return n, err
-}
-
 // Read implements net.Conn. It returns io.EOF when the data has ended for any reason:
 // Report and Lost tell which.
 func (c *Conn) Read(p []byte) (int, error) {
-	n, err := c.data.Read(p)
+	n, err := c.input.Read(p)
 	if err == nil || n > 0 {
-		c.forwarder.guard.took(n)
 		return n, nil
 	}
 	switch {
@@ -170,7 +157,7 @@ func (c *Conn) Close() error {
 // because unread data would block the other connections of the forwarder.
 func (c *Conn) linger() {
 	defer time.AfterFunc(lastWords, c.cancel).Stop()
-	_, _ = io.Copy(io.Discard, c.data)
+	_, _ = io.Copy(io.Discard, c.input)
 	c.forget()
 }
 

@@ -3,7 +3,7 @@ package kubestream
 import (
 	"bufio"
 	"context"
-	"crypto/sha1" //nolint:gosec // the protocol has it
+	"crypto/sha1"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -114,6 +114,6 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 // acceptKey is what a server must answer to prove that it speaks WebSocket.
 func acceptKey(request *http.Request) string {
 	const guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-	sum := sha1.Sum([]byte(request.Header.Get("Sec-Websocket-Key") + guid)) //nolint:gosec // the protocol has it
+	sum := sha1.Sum([]byte(request.Header.Get("Sec-WebSocket-Key") + guid))
 	return base64.StdEncoding.EncodeToString(sum[:])
 }

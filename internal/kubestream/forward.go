@@ -26,7 +26,7 @@ const ForwardProtocol = portforward.WebsocketsSPDYTunnelingPortForwardV1
 // use.
 type Forwarder struct {
 	socket  *Socket
-	guard   *guard
+	guard   *spdyframe.Guard
 	streams *spdystream.Connection
 	next    atomic.Int64
 	// single means that the only connection owns the socket.
@@ -38,29 +38,28 @@ type Forwarder struct {
 
 // NewForwarder takes over a socket that was upgraded to ForwardProtocol. If it fails,
 // it cuts the socket.
-func NewForwarder(socket *Socket) (*Forwarder, error) { return newForwarder(socket, false) }
+func NewForwarder(socket *Socket) (*Forwarder, error) { return newForwarder(socket, 0) }
 
-func newForwarder(socket *Socket, single bool) (*Forwarder, error) {
-	guarded := newGuard(newTunnel(socket), single)
+func newForwarder(socket *Socket, window int64) (*Forwarder, error) {
+	guarded := spdyframe.NewGuard(newTunnel(socket), window, socket.done)
 	streams, err := spdystream.NewConnectionWithOptions(guarded, false, spdyframe.Options()...)
 	if err != nil {
 		socket.Cut()
 		return nil, fmt.Errorf("speak SPDY: %w", err)
 	}
 	go streams.Serve(spdystream.NoOpStreamHandler) // the guard lets no stream of the server pass
-	return &Forwarder{
-		socket: socket, guard: guarded, streams: streams, single: single, open: map[*spdystream.Stream]struct{}{},
-	}, nil
+	return &Forwarder{socket: socket, guard: guarded, streams: streams, open: map[*spdystream.Stream]struct{}{}}, nil
 }
 
 // DialSingle opens the only connection over a socket, which ends with the connection:
 // when that is closed, or when one of its deadlines passes. If DialSingle fails, it
 // cuts the socket.
 func DialSingle(ctx context.Context, socket *Socket, port string) (*Conn, error) {
-	f, err := newForwarder(socket, true)
+	f, err := newForwarder(socket, window)
 	if err != nil {
 		return nil, err
 	}
+	f.single = true
 	conn, err := f.Dial(ctx, port)
 	if err != nil {
 		socket.Cut()
@@ -128,15 +127,10 @@ func (f *Forwarder) stream(header http.Header) (*spdystream.Stream, error) {
 		return nil, err
 	}
 	f.mu.Lock()
-	closed := f.open == nil
-	if !closed {
+	if f.open != nil {
 		f.open[stream] = struct{}{}
 	}
 	f.mu.Unlock()
-	if closed {
-		_ = stream.Reset()
-		return nil, ErrClosed
-	}
 	if err := f.wait(stream); err != nil {
 		f.drop(stream)
 		return nil, err
@@ -144,8 +138,7 @@ func (f *Forwarder) stream(header http.Header) (*spdystream.Stream, error) {
 	return stream, nil
 }
 
-// wait waits for the server's reply. The library does not notice the end of the
-// connection meanwhile, so this looks for it.
+// wait waits for the server's reply, or for the end, which the library does not notice.
 func (f *Forwarder) wait(stream *spdystream.Stream) error {
 	for end := time.Now().Add(replyTimeout); ; {
 		err := stream.WaitTimeout(replyTimeout / 100)

@@ -143,7 +143,7 @@ func TestAReaderThatComesLateGetsEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close() //nolint:errcheck // the test is over
-	for deadline := time.Now().Add(10 * time.Second); conn.forwarder.guard.held.Load() <= window; {
+	for deadline := time.Now().Add(10 * time.Second); conn.forwarder.guard.Held() <= window; {
 		if time.Now().After(deadline) {
 			t.Fatal("nothing came")
 		}
@@ -152,7 +152,7 @@ func TestAReaderThatComesLateGetsEverything(t *testing.T) {
 	if n, err := io.ReadFull(conn, make([]byte, 100*32<<10)); err != nil {
 		t.Errorf("%d bytes, error %v", n, err)
 	}
-	if held := conn.forwarder.guard.held.Load(); held != 0 {
+	if held := conn.forwarder.guard.Held(); held != 0 {
 		t.Errorf("%d bytes count as held", held)
 	}
 }

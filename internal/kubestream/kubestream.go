@@ -69,6 +69,8 @@ const (
 	frameBytes = 32 << 10
 	// maxMessageBytes bounds a message of the server, which sends a few dozen KiB.
 	maxMessageBytes = 1 << 20
+	// window is how much data may wait for the reader of the only connection of a socket.
+	window = 128 << 10
 	// maxStatusBytes bounds the status of a command. Kubelets send a sentence.
 	maxStatusBytes = 64 << 10
 	// lastWords is how long the end of a stream waits for the other side.

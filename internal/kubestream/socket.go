@@ -67,7 +67,7 @@ func Upgrade(
 	case !slices.Contains(dialer.Subprotocols, conn.Subprotocol()):
 		closeAtOnce(wire)
 		return nil, nil, fmt.Errorf("%w: %q", ErrSubprotocol, conn.Subprotocol())
-	case response.Header.Get("Sec-Websocket-Extensions") != "":
+	case response.Header.Get("Sec-WebSocket-Extensions") != "":
 		closeAtOnce(wire)
 		return nil, nil, ErrExtension
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/apiserver"
 	"github.com/connpool/connpool/internal/registry"
+	"github.com/connpool/connpool/internal/registry/limits"
 	"github.com/connpool/connpool/internal/registry/use"
 	"github.com/connpool/connpool/internal/serving"
 )
@@ -32,7 +33,7 @@ type LiveOptions struct {
 	CertFile, KeyFile  string
 	Service, Namespace string
 	Advertise          string
-	Limits             use.Limits // but for Memory, which the process has
+	Limits             limits.Limits // but for Memory, which the process has
 	AuditCommands      bool
 }
 
@@ -60,7 +61,7 @@ func (o *LiveOptions) registerLimits(flags *flag.FlagSet) {
 		"connections through the port-forwards of all users at the same time, each of which can hold 2 MiB; 0 for no bound")
 	flags.IntVar(&l.ForwardsPerUser, "max-forwarded-connections-per-user", 100,
 		"connections through the port-forwards of one user at the same time; 0 for no bound")
-	flags.Float64Var(&l.NamespaceShare, "namespace-share", use.DefaultNamespaceShare,
+	flags.Float64Var(&l.NamespaceShare, "namespace-share", limits.DefaultNamespaceShare,
 		"part of --max-streams, of --max-forwarded-connections and of the memory for requests that each namespace has for itself; "+
 			"it gets more while half of the whole is free")
 }
@@ -82,7 +83,7 @@ func (o *LiveOptions) validate() error {
 	return validateLimits(&o.Limits)
 }
 
-func validateLimits(l *use.Limits) error {
+func validateLimits(l *limits.Limits) error {
 	switch {
 	case min(l.Streams, l.StreamsPerUser, l.StreamsPerPool) < 0:
 		return errors.New("--max-streams, --max-streams-per-user and --max-streams-per-pool must not be negative")
@@ -215,30 +216,30 @@ func (op *Operator) addLiveAPI(ctx context.Context, certificate servingCertifica
 }
 
 func (op *Operator) newLiveAPI(ctx context.Context, listener net.Listener, certificate servingCertificate) (*liveAPI, error) {
-	o, audit := op.options, op.manager.GetLogger().WithName(auditLogger)
+	o, audit, bounds := op.options, op.manager.GetLogger().WithName(auditLogger), op.options.Live.Limits
+	bounds.Memory = memoryLimit()
 	config, err := apiserver.Options{
 		Listener: listener, Certificate: certificate, Cluster: op.manager.GetConfig(),
 		Audit: audit, Version: o.Version, ShutdownTimeout: o.DrainTimeout,
+		Requests: bounds.Requests(),
 	}.Config(ctx)
 	if err != nil {
 		return nil, err
 	}
-	limits := o.Live.Limits
-	limits.Memory = memoryLimit()
 	uses := registry.New(op.pools, o.Replica, use.Config{
 		Objects:       objects{op.manager.GetClient()},
 		Authorizer:    config.Authorizer(),
 		Audit:         audit,
 		AuditCommands: o.Live.AuditCommands,
-		Limits:        limits,
+		Limits:        bounds,
 	})
 	server, err := config.New(uses.Storage())
 	if err != nil {
 		return nil, err
 	}
 	served := &liveAPI{serve: server.Run, waitForUses: uses.Wait}
-	if limits.Memory > 0 {
-		memory := &relief{limit: limits.Memory, relieve: uses.Relieve, log: op.manager.GetLogger().WithName("memory")}
+	if bounds.Memory > 0 {
+		memory := &relief{limit: bounds.Memory, relieve: uses.Relieve, log: op.manager.GetLogger().WithName("memory")}
 		served.relieve = memory.run
 	}
 	return served, nil

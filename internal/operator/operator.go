@@ -31,10 +31,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/connpool/connpool/api/v1alpha1"
-	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/controller/connectionpool"
 	"github.com/connpool/connpool/internal/controller/connectiontarget"
 	"github.com/connpool/connpool/internal/controller/status"
+	"github.com/connpool/connpool/internal/dialbudget"
 	connpoolmetrics "github.com/connpool/connpool/internal/metrics"
 	"github.com/connpool/connpool/internal/poolset"
 )
@@ -101,8 +101,9 @@ func New(ctx context.Context, cluster *rest.Config, o Options, drivers connectio
 	op := &Operator{
 		options: o,
 		manager: mgr,
-		pools:   poolset.New(o.policy().Dial, connpool.NewBudget(dialsPerProcess, dialsPerHost, dialsPerJumpHost)),
+		pools:   poolset.New(o.policy().Dial, dialbudget.New(dialsPerProcess, dialsPerHost, dialsPerJumpHost)),
 	}
+	op.pools.LimitConnections(o.MaxConnections)
 	if err := op.addControllers(ctx, drivers); err != nil {
 		return nil, err
 	}

@@ -26,6 +26,7 @@ type Options struct {
 	Replica                      string
 	Allow, Deny                  []netip.Prefix // Allow wins
 	LocalSockets                 bool
+	MaxConnections               int // of the targets of one namespace
 	DrainTimeout                 time.Duration
 	Live                         LiveOptions
 }
@@ -46,6 +47,8 @@ func (o *Options) Register(flags *flag.FlagSet) {
 		appendCIDRs(&o.Deny))
 	flags.BoolVar(&o.LocalSockets, "allow-local-sockets", false,
 		"let targets use unix sockets of the operator's own host; every user who may write targets then has what those sockets give")
+	flags.IntVar(&o.MaxConnections, "max-connections-per-namespace", 5000,
+		"connections that the targets of one namespace may have, to jump hosts included; 0 for no bound")
 	flags.DurationVar(&o.DrainTimeout, "drain-timeout", 5*time.Minute, "how long what runs may go on after SIGTERM")
 	o.Live.register(flags)
 }
@@ -55,6 +58,8 @@ func (o *Options) Validate() error {
 	switch {
 	case o.Replica == "":
 		return errors.New("--replica-name must not be empty")
+	case o.MaxConnections < 0:
+		return errors.New("--max-connections-per-namespace must not be negative; 0 is no bound")
 	case o.DrainTimeout < 0:
 		return errors.New("--drain-timeout must not be negative")
 	}

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/connpool/connpool/internal/background"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/reach"
 )
@@ -57,7 +58,7 @@ type check struct {
 type checks struct {
 	applier *applier
 	// background is their own, because the set cuts checks before other work.
-	background *reach.Background
+	background *background.Work
 
 	mu       sync.Mutex
 	byTarget map[string]*check // by UID
@@ -93,7 +94,7 @@ func (s *checks) run(ctx context.Context, uid string, c *check) {
 	defer close(c.done)
 	r := &checkRecord{begun: time.Now()}
 	watch := func(dial driver.DialFunc) driver.DialFunc { return r.watch(dial, c.version.JumpHost()) }
-	conn, err := c.version.DialAside(ctx, watch, r.pass)
+	conn, err := c.version.DialAside(ctx, watch, r.pass, !s.applier.isPooled(uid))
 	if err != nil {
 		failure := failureOfCheck(ctx, err)
 		r.add(CheckStage{Stage: cmp.Or(failure.Stage, driver.StageConnect), Err: failure})

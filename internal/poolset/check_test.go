@@ -223,6 +223,7 @@ func TestACheckOfAServerThatNeverAnswersEnds(t *testing.T) {
 func TestACheckOfCredentialsThatCannotBeUsedEndsBeforeAnyDial(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		f.ensure(f.target("web", pool("p")))
+		sleep(time.Minute)
 		f.fake.OnPrepare(func(driver.Endpoint) error { // such as a certificate that has expired since
 			return &driver.Error{Reason: driver.CredentialsInvalid, Stage: driver.StagePrepare, Message: "expired"}
 		})

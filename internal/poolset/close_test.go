@@ -29,7 +29,7 @@ func TestCloseWaitsForWhatRunsAndTakesNothingNew(t *testing.T) {
 		if _, err := f.exec(request("p", "web")); !errors.Is(err, ErrUnknownPool) {
 			t.Errorf("error %v, want %v", err, ErrUnknownPool)
 		}
-		if err := f.set.Ensure(f.target("late", pool("p"))); err != nil {
+		if err := f.ensured(f.target("late", pool("p"))); err != nil {
 			t.Errorf("Ensure: %v", err)
 		}
 		<-done
@@ -160,4 +160,44 @@ func TestHandshakesAreCountedWithoutTheirWaits(t *testing.T) {
 			t.Errorf("%s spent in handshakes, want what the connections say: %s", got, want)
 		}
 	})
+}
+
+func TestWhatWasCountedOfAnotherTypeStaysWithThatType(t *testing.T) {
+	used := func(f *fixture, pool string) {
+		if _, err := f.exec(request(pool, "web")); err != nil {
+			f.Fatal(err)
+		}
+	}
+	uses := func(f *fixture, pool, kind string) (n int64) {
+		for _, o := range f.set.Snapshot() {
+			if o.Pool.Name == pool && o.Type == kind {
+				n += o.Uses
+			}
+		}
+		return n
+	}
+	for name, after := range map[string][]Pool{
+		"of a pool that stays":                     {pool("p"), pool("q")},
+		"of a pool that leaves at the same time":   {pool("q")},
+		"of a pool that stays, with a new minimum": {pool("p", minWarm(2)), pool("q")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			withFixture(t, func(f *fixture) {
+				web := f.target("web", pool("p"), pool("q"))
+				f.ensure(web, f.target("other", pool("p"))) // which keeps the pool known
+				used(f, "p")
+				other := web
+				other.Type, other.Identity, other.Pools = "another", "web as another", after
+				f.ensure(other)
+				sleep(time.Minute)
+				if old, young := uses(f, "p", "fake"), uses(f, "p", "another"); old != 1 || young != 0 {
+					t.Errorf("%d uses of the old type, %d of the new; want 1 and 0", old, young)
+				}
+				used(f, "q")
+				if n := uses(f, "q", "another"); n != 1 {
+					t.Errorf("%d uses of the new type, want 1", n)
+				}
+			})
+		})
+	}
 }

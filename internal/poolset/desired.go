@@ -15,6 +15,8 @@ type (
 	Access = reach.Access
 	// JumpHost is a target on the way to another one.
 	JumpHost = reach.JumpHost
+	// PreparingError means that the access of a target is being prepared.
+	PreparingError = reach.PreparingError
 )
 
 // Target is what should be true of one target: how to reach it, and the pools

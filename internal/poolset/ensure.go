@@ -1,9 +1,11 @@
 package poolset
 
 import (
+	"errors"
 	"slices"
 	"time"
 
+	"github.com/connpool/connpool/internal/background"
 	"github.com/connpool/connpool/internal/reach"
 )
 
@@ -15,13 +17,13 @@ const removalGrace = 30 * time.Second
 type applier struct {
 	roster     *roster
 	network    *reach.Network
-	background *reach.Background
+	background *background.Work
 	notify     func(Ref)
 }
 
 // ensure makes the pools of a target as wanted.
 func (a *applier) ensure(want Target) error {
-	version, dialers, err := a.prepare(&want)
+	version, err := a.prepare(&want)
 	a.roster.mu.Lock()
 	defer a.roster.mu.Unlock()
 	if a.roster.closed {
@@ -32,16 +34,17 @@ func (a *applier) ensure(want Target) error {
 	case have == nil && (err != nil || len(want.Pools) == 0):
 		return err
 	case have == nil:
-		have = &target{members: map[string]*member{}}
+		have = &target{kind: want.Type, members: map[string]*member{}}
 		a.roster.targets[want.UID] = have
-	case err != nil && !have.version.MayServe(want.Access, err):
+	case err != nil && !isPreparing(err) && !have.version.MayServe(want.Access, err):
 		a.remove(want.UID)
 		return err
 	}
-	have.Ref, have.kind, have.jumpHost = want.Ref, want.Type, want.JumpHost
 	a.removeUnwanted(have, want.Pools)
-	a.ensureJumpHosts(want.JumpHost)
-	a.updateMembers(have, want.Pools, version, dialers)
+	if version != nil || have.version.Identity() == want.Identity {
+		a.describe(have, want)
+	}
+	a.updateMembers(have, want.Pools, version)
 	if len(have.members) == 0 {
 		delete(a.roster.targets, want.UID)
 	}
@@ -49,68 +52,81 @@ func (a *applier) ensure(want Target) error {
 	return err
 }
 
-// prepare returns the version by which the target is to be reached, nil if its access
-// cannot be used, and the dialers of the pools that have to dial in another way than
-// now, by UID. It gives a target whose access does not tell which host or account is
-// meant the identity that it had. The caller must not hold the roster's lock.
-func (a *applier) prepare(want *Target) (version *reach.Version, dialers map[string]*reach.Dialer, err error) {
+// isPreparing reports whether it is not known yet whether an access can be used. Then
+// what serves goes on, even if another host is meant: the answer will come soon.
+func isPreparing(err error) bool {
+	_, preparing := errors.AsType[*PreparingError](err)
+	return preparing
+}
+
+// prepare returns the version by which the target is to be reached; nil, and why, if
+// its access cannot be used or is being prepared, and nil without pools. It gives a
+// target whose access does not tell which host or account is meant the identity that it
+// had. The caller must not hold the roster's lock.
+func (a *applier) prepare(want *Target) (*reach.Version, error) {
+	if len(want.Pools) == 0 {
+		a.network.Forget(want.UID)
+		return nil, nil //nolint:nilnil // no version is needed
+	}
 	a.roster.mu.RLock()
 	if have := a.roster.targets[want.UID]; want.Identity == "" && have != nil && have.kind == want.Type {
 		want.Identity = have.version.Identity()
 	}
-	version = a.version(want.UID, want.Access)
+	version := a.version(want.Ref, want.Access)
 	a.roster.mu.RUnlock()
-
-	dialers = map[string]*reach.Dialer{}
-	for _, pool := range want.Pools {
-		m := a.roster.member(pool.UID, want.UID)
-		if m != nil && m.pool.Dialer().Is(version, pool.keepalive()) {
-			continue
-		}
-		dialer := version.Dialer(pool.keepalive())
-		if err := dialer.Prepare(); err != nil {
-			return nil, nil, err
-		}
-		dialers[pool.UID] = dialer
+	if err := version.Prepare(a.background, func() { a.notify(want.Ref) }); err != nil {
+		return nil, err
 	}
-	return version, dialers, nil
+	return version, nil
 }
 
 // version returns the version that the access describes: the one by which the
 // target, or the jump host that it is for others, is reached now, or a new one. The
 // caller holds the roster's lock.
-func (a *applier) version(uid string, access Access) *reach.Version {
-	if t := a.roster.targets[uid]; t != nil && t.version.Is(access) {
+func (a *applier) version(of Ref, access Access) *reach.Version {
+	if t := a.roster.targets[of.UID]; t != nil && t.version.Is(access) {
 		return t.version
 	}
-	return a.network.Version(uid, access)
+	return a.network.Version(of, access)
+}
+
+// describe takes over what a target is, and makes its jump hosts as wanted. What was
+// counted of another protocol stays with that.
+func (a *applier) describe(have *target, want Target) {
+	if have.kind != want.Type {
+		for _, m := range have.members {
+			a.removeMember(have, m, m.policy.DrainTimeout)
+		}
+	}
+	have.Ref, have.kind, have.jumpHost = want.Ref, want.Type, want.JumpHost
+	a.ensureJumpHosts(want.JumpHost)
 }
 
 // removeUnwanted removes the pools that no longer want the target.
 func (a *applier) removeUnwanted(have *target, pools []Pool) {
 	for uid, m := range have.members {
 		if !slices.ContainsFunc(pools, func(wanted Pool) bool { return wanted.UID == uid }) {
-			a.removeMember(have, m)
+			a.removeMember(have, m, removalGrace)
 		}
 	}
 }
 
 // updateMembers applies the policies and the version; without a version it keeps
 // the old one and adds no pool.
-func (a *applier) updateMembers(
-	have *target, pools []Pool, version *reach.Version, dialers map[string]*reach.Dialer,
-) {
+func (a *applier) updateMembers(have *target, pools []Pool, version *reach.Version) {
 	if version != nil {
 		have.version = version
+		a.network.Used(have.UID, version)
 	}
 	for _, pool := range pools {
-		m, dialer := have.members[pool.UID], dialers[pool.UID]
+		m := have.members[pool.UID]
 		switch {
-		case m == nil && dialer != nil:
-			m = newMember(a.background, have.Ref, pool, dialer, a.notify)
+		case version == nil:
+		case m == nil:
+			m = newMember(a.background, have.Ref, pool, version.Dialer(pool.keepalive()), a.notify)
 			a.roster.add(have, m)
-		case dialer != nil:
-			m.pool.Follow(dialer)
+		case !m.pool.Dialer().Is(version, pool.keepalive()):
+			m.pool.Follow(version.Dialer(pool.keepalive()))
 		}
 		if m != nil {
 			m.apply(pool.Policy)
@@ -122,7 +138,7 @@ func (a *applier) updateMembers(
 // the connections made with the old ones are retired.
 func (a *applier) ensureJumpHosts(jumpHost *JumpHost) {
 	for ; jumpHost != nil; jumpHost = jumpHost.JumpHost {
-		if a.network.EnsureJumpHost(jumpHost.Ref, a.version(jumpHost.UID, jumpHost.Access)) {
+		if a.network.EnsureJumpHost(jumpHost.Ref, a.version(jumpHost.Ref, jumpHost.Access)) {
 			a.retryBehind(jumpHost.UID)
 		}
 	}
@@ -177,6 +193,13 @@ func (a *applier) versionInUse(uid string) *reach.Version {
 	return nil
 }
 
+// isPooled reports whether a pool has the target, so that it is not only a jump host.
+func (a *applier) isPooled(uid string) bool {
+	a.roster.mu.RLock()
+	defer a.roster.mu.RUnlock()
+	return a.roster.targets[uid] != nil
+}
+
 // remove forgets a target and drains its pools. The caller holds the roster's lock.
 func (a *applier) remove(uid string) {
 	have := a.roster.targets[uid]
@@ -184,14 +207,15 @@ func (a *applier) remove(uid string) {
 		return
 	}
 	for _, m := range have.members {
-		a.removeMember(have, m)
+		a.removeMember(have, m, removalGrace)
 	}
 	delete(a.roster.targets, uid)
 	a.sweepJumpHosts()
 }
 
-// removeMember takes a member out of the roster and drains it in the background.
-func (a *applier) removeMember(have *target, m *member) {
+// removeMember takes a member out of the roster and drains it in the background, for
+// at most the grace.
+func (a *applier) removeMember(have *target, m *member, grace time.Duration) {
 	a.roster.take(have, m)
-	m.pool.StartDrain(min(m.policy.DrainTimeout, removalGrace), func() { a.roster.drained(m) })
+	m.pool.StartDrain(min(m.policy.DrainTimeout, grace), func() { a.roster.drained(m) })
 }

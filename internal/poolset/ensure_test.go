@@ -66,15 +66,11 @@ func TestAChangedKeepaliveReplacesTheConnectionsOneByOne(t *testing.T) {
 	})
 }
 
-func TestAChangedKeepaliveIsTriedAgainIfItCouldNotBePrepared(t *testing.T) {
+func TestCredentialsAreNotPreparedAgainForAChangedKeepalive(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		slower := func(p *Policy) { p.KeepaliveInterval = time.Minute }
 		f.ensure(f.target("web", pool("p")))
 		f.fake.OnPrepare(func(driver.Endpoint) error { return &driver.Error{Reason: driver.CertificateInvalid} })
-		if err := f.set.Ensure(f.target("web", pool("p", slower))); driver.AsError(err).Reason != driver.CertificateInvalid {
-			t.Errorf("Ensure: %v, want %s", err, driver.CertificateInvalid)
-		}
-		f.fake.OnPrepare(nil)
 		f.ensure(f.target("web", pool("p", slower)))
 		sleep(time.Second)
 		f.wantLive(1, func(e driver.Endpoint) bool { return e.KeepaliveInterval == time.Minute })
@@ -210,7 +206,7 @@ func TestContentThatCannotBeUsedLeavesTheOldConnectionsServing(t *testing.T) {
 		})
 		bad := f.target("web", pool("p", minWarm(2)), pool("new")).rotated("garbage")
 		for range 2 {
-			if err := f.set.Ensure(bad); driver.AsError(err).Reason != driver.CredentialsInvalid {
+			if err := f.ensured(bad); driver.AsError(err).Reason != driver.CredentialsInvalid {
 				t.Fatalf("Ensure: %v, want %s", err, driver.CredentialsInvalid)
 			}
 		}
@@ -224,7 +220,7 @@ func TestContentThatCannotBeUsedLeavesTheOldConnectionsServing(t *testing.T) {
 		}
 
 		bad.Identity = "elsewhere"
-		if err := f.set.Ensure(bad); err == nil {
+		if err := f.ensured(bad); err == nil {
 			t.Fatal("Ensure accepts garbage")
 		}
 		sleep(time.Second)
@@ -239,7 +235,7 @@ func TestAnotherHostIsNeverServedByTheOldOnesConnections(t *testing.T) {
 		running := f.acquire(request("p", "web"))
 		moved := f.target("web", pool("p", minWarm(2)))
 		moved.Access = f.access("elsewhere", "v1", nil)
-		if err := f.set.Ensure(moved); err != nil {
+		if err := f.ensured(moved); err != nil {
 			t.Fatal(err)
 		}
 		for range 20 {

@@ -229,7 +229,7 @@ func TestACommandThatFindsNoOtherConnectionHasNotStarted(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		f.ensure(f.target("web", pool("p")))
 		f.fake.OnExec(func(context.Context, *drivertest.FakeConn, driver.Command, driver.Streams) (driver.ExitStatus, error) {
-			if err := f.set.Ensure(f.target("web", pool("p", paused))); err != nil {
+			if err := f.ensured(f.target("web", pool("p", paused))); err != nil {
 				t.Error(err)
 			}
 			return driver.ExitStatus{}, &driver.Error{Reason: driver.SessionLimit, Stage: driver.StageSession, Message: "open failed"}

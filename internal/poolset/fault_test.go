@@ -3,6 +3,7 @@ package poolset
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/ssh"
 	"github.com/connpool/connpool/internal/egress"
@@ -55,12 +57,25 @@ func startRemote(t *testing.T, handler sshserver.Handler, changes ...func(*Polic
 	}
 	t.Cleanup(proxy.Close)
 	r := &remote{T: t, server: server, proxy: proxy, allow: loopback}
-	r.set = New(r.dial, connpool.NewBudget(30, 3, 6))
+	r.set = New(r.dial, dialbudget.New(30, 3, 6))
 	t.Cleanup(func() { closed(r.set, 0) })
-	if err := r.set.Ensure(r.target(pool("p", changes...))); err != nil {
+	if err := r.ensured(r.target(pool("p", changes...))); err != nil {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// ensured applies a target and returns how that ended, once its credentials are
+// prepared.
+func (r *remote) ensured(target Target) error {
+	for {
+		err := r.set.Ensure(target)
+		preparing, ok := errors.AsType[*PreparingError](err)
+		if !ok {
+			return err
+		}
+		<-preparing.Done
+	}
 }
 
 // dial finds the server, or the proxy before it, by name.
@@ -296,7 +311,7 @@ func TestACheckNamesTheStageThatFails(t *testing.T) {
 			target := r.target(pool("p", paused))
 			tc.breaks(r, &target)
 			target.Version, target.Endpoint.KnownHosts = "v2", anyHost(target.Endpoint.KnownHosts)
-			if err := r.set.Ensure(target); err != nil {
+			if err := r.ensured(target); err != nil {
 				t.Fatal(err)
 			}
 			got, err := r.set.Check(t.Context(), "web-uid")

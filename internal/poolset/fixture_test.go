@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/drivertest"
 )
@@ -22,7 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type fixture struct {
 	*testing.T
 	fake   *drivertest.Fake
-	budget *connpool.Budget
+	budget *dialbudget.Budget
 	set    *Set
 	// news counts what subscribers were told.
 	news atomic.Int64
@@ -33,7 +34,7 @@ func withFixture(t *testing.T, test func(*fixture)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		f := &fixture{T: t, fake: new(drivertest.Fake)}
-		f.budget = connpool.NewBudget(30, 3, 6)
+		f.budget = dialbudget.New(30, 3, 6)
 		f.set = New(directly, f.budget)
 		f.set.Subscribe(func(Ref) { f.news.Add(1) })
 		defer func() {
@@ -132,11 +133,22 @@ func key(version string) func(driver.Endpoint) bool {
 func (f *fixture) ensure(targets ...Target) {
 	f.Helper()
 	for _, target := range targets {
-		if err := f.set.Ensure(target); err != nil {
+		if err := f.ensured(target); err != nil {
 			f.Fatalf("Ensure %s: %v", target.Name, err)
 		}
 	}
 	synctest.Wait()
+}
+
+// ensured applies a target and returns how that ended, once its credentials are
+// prepared.
+func (f *fixture) ensured(target Target) error {
+	err := f.set.Ensure(target)
+	if isPreparing(err) {
+		synctest.Wait()
+		return f.set.Ensure(target)
+	}
+	return err
 }
 
 // dials returns how many dials so far match.
@@ -259,6 +271,13 @@ func (d tunneled) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
 type tunnelDialer struct {
 	driver.Dialer
 	endpoint driver.Endpoint
+}
+
+// With implements driver.Dialer.
+func (d tunnelDialer) With(change func(*driver.Endpoint)) driver.Dialer {
+	change(&d.endpoint)
+	d.Dialer = d.Dialer.With(change)
+	return d
 }
 
 // Dial implements driver.Dialer.

@@ -2,12 +2,16 @@ package poolset
 
 import (
 	"context"
+	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/drivertest"
+	"github.com/connpool/connpool/test/openssh"
 )
 
 func checked(p *Policy) { p.ProbeCommand = []string{"check"} }
@@ -120,4 +124,30 @@ func TestAServerThatHasNoSessionForAProbeHasAnswered(t *testing.T) {
 		f.wantHealth("web", "p", HealthUp)
 		f.wantDials(1, everything)
 	})
+}
+
+// A login that may run nothing is nologin's: sshd takes its words for the command's.
+func TestAHealthCommandTellsWhatALoginThatMayRunNothingPrints(t *testing.T) {
+	server, err := openssh.Start(t.Context(), openssh.Options{Dir: t.TempDir(), Config: []string{"ForceCommand /usr/sbin/nologin"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	set := New(new(net.Dialer).DialContext, dialbudget.New(30, 3, 6))
+	t.Cleanup(func() { closed(set, time.Second) })
+	down := make(chan struct{}, 100)
+	set.Subscribe(func(Ref) { down <- struct{}{} })
+	ensureSSH(t, set, server, func(p *Policy) {
+		p.ProbeCommand, p.FailureThreshold, p.ProbePeriod = []string{"true"}, 1, 100*time.Millisecond
+	})
+	for range down {
+		o, _ := set.Observe("web-uid")
+		if len(o.Pools) == 0 || o.Pools[0].Health != HealthDown {
+			continue
+		}
+		if got := o.Pools[0].Err; got.Reason != driver.ProbeFailed || !strings.Contains(got.Message, "currently not available") {
+			t.Errorf("%s: %s", got.Reason, got.Message)
+		}
+		return
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/drivertest"
 )
@@ -65,7 +66,7 @@ func TestADialWhoseJumpHostIsLostInBetweenBeginsAnew(t *testing.T) {
 		f.ensure(f.behind(jump, "a", pool("p")))
 		held := make([]func(error), 0, 6)
 		for range 6 { // all places of the jump host
-			done, err := f.budget.Admit(f.Context(), strconv.Itoa(len(held)), "jump-uid")
+			done, err := f.budget.Admit(f.Context(), dialbudget.Route{Namespace: "default", Host: strconv.Itoa(len(held)), JumpHost: "jump-uid"})
 			if err != nil {
 				t.Fatal(err)
 			}

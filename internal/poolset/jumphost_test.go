@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -296,8 +298,119 @@ func (d plain) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
 
 type plainDialer struct{ driver.Dialer }
 
+// With implements driver.Dialer.
+func (d plainDialer) With(change func(*driver.Endpoint)) driver.Dialer {
+	return plainDialer{d.Dialer.With(change)}
+}
+
 // Dial implements driver.Dialer.
 func (d plainDialer) Dial(ctx context.Context) (driver.Conn, error) {
 	made, err := d.Dialer.Dial(ctx)
 	return struct{ driver.Conn }{made}, err
+}
+
+// enginesFor makes a jump host that refuses streams on connections that logged in before the
+// user was put into a group.
+func (f *fixture) enginesFor(joined *atomic.Int64) {
+	made := sync.Map{}
+	f.fake.OnForward(func(_ context.Context, conn *drivertest.FakeConn, _, _ string) (net.Conn, error) {
+		of, _ := made.LoadOrStore(conn, joined.Load())
+		if of == int64(0) {
+			return nil, &driver.Error{Reason: driver.Unreachable, Stage: driver.StageSession, Message: "permission denied"}
+		}
+		return sink(conn.Context()), nil
+	})
+}
+
+func TestDrainReplacesTheConnectionsToJumpHosts(t *testing.T) {
+	for name, drain := range map[string]string{"of the jump host's pool": "hosts", "of the pool behind it": "engines"} {
+		t.Run(name, func(t *testing.T) {
+			withFixture(t, func(f *fixture) {
+				var joined atomic.Int64
+				f.enginesFor(&joined)
+				jump := f.jumpHost("jump", "v1", nil)
+				f.ensure(f.target("jump", pool("hosts")), f.behind(jump, "engine", pool("engines")))
+				f.wantHealth("engine", "engines", HealthDown)
+				joined.Store(1)
+				before := f.live(host("jump"))
+				if got := f.set.RecyclePool(drain + "-uid"); got == 0 {
+					t.Error("no connection is being replaced")
+				}
+				sleep(time.Second)
+				replaced := 0
+				for _, c := range before {
+					if c.Context().Err() != nil {
+						replaced++
+					}
+				}
+				if want := map[string]int{"hosts": 2, "engines": 1}[drain]; replaced != want {
+					t.Errorf("%d connections to the jump host were replaced, want %d", replaced, want)
+				}
+				sleep(90 * time.Second)
+				f.wantHealth("engine", "engines", HealthUp)
+			})
+		})
+	}
+}
+
+func TestAJumpHostsConnectionThatMeetsOnlyRefusalsIsReplaced(t *testing.T) {
+	withFixture(t, func(f *fixture) {
+		var joined atomic.Int64
+		f.enginesFor(&joined)
+		f.ensure(f.behind(f.jumpHost("jump", "v1", nil), "engine", pool("engines")))
+		f.wantHealth("engine", "engines", HealthDown)
+		joined.Store(1)
+		sleep(replacedWithin)
+		f.wantHealth("engine", "engines", HealthUp)
+		dials := f.dials(host("jump"))
+		if dials > 3 {
+			t.Errorf("the jump host was dialed %d times", dials)
+		}
+		sleep(20 * time.Minute)
+		f.wantDials(dials, host("jump"))
+	})
+}
+
+// replacedWithin is longer than the patience with refusals and a whole backoff.
+const replacedWithin = 6 * time.Minute
+
+func TestOneRefusedStreamAmongOthersReplacesNoConnection(t *testing.T) {
+	withFixture(t, func(f *fixture) {
+		f.fake.OnForward(func(_ context.Context, conn *drivertest.FakeConn, _, address string) (net.Conn, error) {
+			if address == "bad:22" {
+				return nil, &driver.Error{Reason: driver.Unreachable, Stage: driver.StageSession, Message: "refused"}
+			}
+			return sink(conn.Context()), nil
+		})
+		jump := f.jumpHost("jump", "v1", nil)
+		f.ensure(f.behind(jump, "bad", pool("p")), f.behind(jump, "good", pool("p", func(p *Policy) { p.MaxAge = time.Minute })))
+		sleep(20 * time.Minute)
+		f.wantDials(1, host("jump"))
+	})
+}
+
+// A bastion that forwards only serves what is behind it, whatever a pool says that
+// wants sessions of it.
+func TestAJumpHostNeedsNoSessionAndAPoolDoes(t *testing.T) {
+	withFixture(t, func(f *fixture) {
+		f.letJumpHostsForward()
+		f.fake.OnDial(func(_ context.Context, e driver.Endpoint) error {
+			if e.Address == "jump:22" && !e.ForwardOnly {
+				return &driver.Error{Reason: driver.SessionLimit, Stage: driver.StageSession, Message: "no session"}
+			}
+			return nil
+		})
+		jump := f.jumpHost("jump", "v1", nil)
+		f.ensure(f.target("jump", pool("bastions")), f.behind(jump, "a", pool("p")))
+		sleep(time.Second)
+		f.wantHealth("a", "p", HealthUp)
+		if got := f.seen("jump", "bastions"); got.Health != HealthDown || got.Err.Reason != driver.SessionLimit {
+			t.Errorf("health %v, %v; want down, %s", got.Health, got.Err, driver.SessionLimit)
+		}
+		f.wantStages(f.check("jump"), driver.SessionLimit, driver.StagePrepare, driver.StageSession)
+		f.set.Remove("jump-uid")
+		if got := f.check("jump"); got.Stages[len(got.Stages)-1].Err != nil {
+			t.Errorf("as a jump host only: %v", got.Stages)
+		}
+	})
 }

@@ -52,7 +52,7 @@ const MaxSessionRefusals = 8
 // refused a channel is proven not to have started and tries another connection,
 // which it acquires in the same way. If Acquire refuses that, its error is in the
 // chain, and the reason is empty unless the target is to blame. Nothing else is
-// retried.
+// retried here.
 //
 // When ctx ends, the remote process is signaled and the outcome is Unknown. A
 // connection on which a command did not complete gives its slot to others only

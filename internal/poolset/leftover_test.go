@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/drivertest"
 	"github.com/connpool/connpool/internal/driver/ssh"
@@ -29,21 +29,9 @@ type stubborn struct {
 	hold string
 }
 
-func startStubborn(t *testing.T, config string, change func(*Policy)) stubborn {
+// ensureSSH gives the set a target with the pool.
+func ensureSSH(t *testing.T, set *Set, server *openssh.Server, change func(*Policy)) {
 	t.Helper()
-	server, err := openssh.Start(t.Context(), openssh.Options{Dir: t.TempDir(), Config: []string{config, forced}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Stop)
-	s := stubborn{t, New(new(net.Dialer).DialContext, connpool.NewBudget(30, 3, 6)), filepath.Join(server.Dir, "hold")}
-	if err := os.WriteFile(s.hold, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = os.Remove(s.hold)
-		closed(s.set, time.Second)
-	})
 	access := Access{
 		Driver: ssh.New(ssh.Options{KillGrace: 100 * time.Millisecond}),
 		Endpoint: driver.Endpoint{
@@ -52,9 +40,27 @@ func startStubborn(t *testing.T, config string, change func(*Policy)) stubborn {
 		},
 		Identity: server.Addr, Version: "v1",
 	}
-	if err := s.set.Ensure(Target{Ref: ref("web"), Type: "ssh", Access: access, Pools: []Pool{pool("p", change)}}); err != nil {
+	if err := (&remote{T: t, set: set}).ensured(Target{Ref: ref("web"), Type: "ssh", Access: access, Pools: []Pool{pool("p", change)}}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func startStubborn(t *testing.T, config string, change func(*Policy)) stubborn {
+	t.Helper()
+	server, err := openssh.Start(t.Context(), openssh.Options{Dir: t.TempDir(), Config: []string{config, forced}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	s := stubborn{t, New(new(net.Dialer).DialContext, dialbudget.New(30, 3, 6)), filepath.Join(server.Dir, "hold")}
+	if err := os.WriteFile(s.hold, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = os.Remove(s.hold)
+		closed(s.set, time.Second)
+	})
+	ensureSSH(t, s.set, server, change)
 	return s
 }
 

@@ -1,14 +1,17 @@
 package poolset
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/connpool/connpool/internal/background"
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/reach"
@@ -37,7 +40,7 @@ type member struct {
 	dialFailures map[driver.Reason]uint64
 }
 
-func newMember(background *reach.Background, target Ref, pool Pool, dialer *reach.Dialer, notify func(Ref)) *member {
+func newMember(work *background.Work, target Ref, pool Pool, dialer *reach.Dialer, notify func(Ref)) *member {
 	m := &member{
 		target: target, owner: pool.Ref, notify: func() { notify(target) },
 		policy: pool.Policy, commandHealth: unexamined, dialFailures: map[driver.Reason]uint64{},
@@ -45,7 +48,7 @@ func newMember(background *reach.Background, target Ref, pool Pool, dialer *reac
 	// Dials begin at once and end by taking the lock, so they see m complete.
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.pool = reach.NewPool(background, reach.PoolOptions{
+	m.pool = reach.NewPool(work, reach.PoolOptions{
 		Dialer: dialer, Limits: pool.limitsFor(HealthUnknown),
 		Probe: m.probe, Dropped: m.dropped, Dialed: m.dialed, Changed: m.changed, Notify: m.notify,
 	})
@@ -92,6 +95,9 @@ func (m *member) dialed(by *reach.Dialer, made driver.Conn, err error) {
 	if !reach.IsShared(err) {
 		m.dialFailures[failure.Reason]++
 	}
+	if reach.SessionRefused(err) && m.pool.Stats().Warm() > 0 {
+		return // there are too many sessions already, which do serve
+	}
 	m.recordHealth(by, dialFailed, failure)
 }
 
@@ -109,10 +115,10 @@ func (m *member) dropped(c *reach.Conn, cause error) {
 // in its own period, says whether the target is, and closes nothing.
 func (m *member) probe(ctx context.Context, c *reach.Conn) error {
 	err := c.Probe(ctx)
-	if reach.SessionRefused(err) {
-		err = nil // a busy server has answered, too
-	}
-	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+	switch {
+	case reach.SessionRefused(err), m.isHeldUp(err):
+		return nil // nothing was learned of the target
+	case err != nil && errors.Is(ctx.Err(), context.Canceled):
 		return err // the pool has given up on it
 	}
 	m.probed(c, err)
@@ -120,6 +126,20 @@ func (m *member) probe(ctx context.Context, c *reach.Conn) error {
 		m.examine(ctx, c)
 	}
 	return err
+}
+
+// isHeldUp reports whether err is a late answer of a target that is busy with the pool's
+// own uses: at least half of the slots are leased. The keepalive, if there is one, tells
+// whether such a connection lives.
+func (m *member) isHeldUp(err error) bool {
+	if err == nil || driver.AsError(err).Reason != driver.Timeout {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	stats := m.pool.Stats()
+	slots := stats.Warm() * max(1, cmp.Or(stats.Cap, m.policy.LeasesPerConn))
+	return m.policy.KeepaliveInterval > 0 && 2*stats.Leases >= slots
 }
 
 func (m *member) probed(c *reach.Conn, err error) {
@@ -150,7 +170,8 @@ func (m *member) examine(ctx context.Context, c *reach.Conn) {
 		if classified, ok := driver.Classified(failure); ok {
 			leftover = classified.Leftover
 		}
-		if c.Context().Err() != nil || errors.Is(ctx.Err(), context.Canceled) || reach.SessionRefused(failure) {
+		if c.Context().Err() != nil || errors.Is(ctx.Err(), context.Canceled) || reach.SessionRefused(failure) ||
+			m.isHeldUp(failure) {
 			return leftover // nothing was learned of the target
 		}
 		m.recordCommandHealth(c.Dialer, failure)
@@ -244,18 +265,46 @@ func (m *member) appendConnections(all []Connection, kind string) []Connection {
 	return all
 }
 
-// runHealthCommand runs a health command; an exit code other than 0 is an error.
-// It names no container or pod, so only hosts can run it.
+// runHealthCommand runs a health command; an exit code other than 0 is an error, which
+// repeats what was printed: a login without a right to run anything says so there.
+// The command names no container or pod, so only hosts can run it.
 func runHealthCommand(ctx context.Context, conn driver.Conn, command []string) error {
 	execer, ok := conn.(driver.Execer)
 	if !ok {
 		return errors.New("the target runs no commands; remove health.command from the pool")
 	}
-	status, err := execer.Exec(ctx, driver.Command{Argv: command}, driver.Streams{})
+	printed := new(printed)
+	status, err := execer.Exec(ctx, driver.Command{Argv: command}, driver.Streams{Stdout: printed, Stderr: printed})
 	if err == nil && status.Code != 0 {
-		return fmt.Errorf("health.command ended with exit code %d instead of 0; run it on the target to see why", status.Code)
+		return fmt.Errorf("health.command ended with exit code %d instead of 0; run it on the target to see why%s", status.Code, printed)
 	}
 	return err
+}
+
+// printed keeps the beginning of what a command prints.
+type printed struct {
+	mu   sync.Mutex // two streams are written
+	text strings.Builder
+}
+
+const maxPrinted = 128
+
+// Write implements io.Writer.
+func (p *printed) Write(text []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.text.Write(text[:min(len(text), maxPrinted-p.text.Len())])
+	return len(text), nil
+}
+
+// String is the end of a message, made safe.
+func (p *printed) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if words := driver.Sanitize(p.text.String()); words != "" {
+		return ". It printed: " + words
+	}
+	return ""
 }
 
 // healthCommandError classifies the error of a health command on a target that can

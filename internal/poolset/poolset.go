@@ -27,7 +27,8 @@ import (
 	"context"
 	"sync/atomic"
 
-	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/background"
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/reach"
 )
@@ -36,7 +37,7 @@ import (
 // Ensure and Remove for one target must not run at the same time.
 type Set struct {
 	notify     atomic.Pointer[func(Ref)]
-	background *reach.Background
+	background *background.Work
 	network    *reach.Network
 	roster     *roster
 	applier    *applier
@@ -45,14 +46,14 @@ type Set struct {
 
 // New makes an empty set. Streams from the operator's own network are opened by
 // egress, and dials stay within the budget.
-func New(egress driver.DialFunc, budget *connpool.Budget) *Set {
-	s := &Set{background: reach.NewBackground(), roster: &roster{
+func New(egress driver.DialFunc, budget *dialbudget.Budget) *Set {
+	s := &Set{background: background.New(), roster: &roster{
 		targets: map[string]*target{}, pools: map[string]map[string]*member{},
 		leaving: map[*member]string{}, departed: map[departedKey]PoolObservation{},
 	}}
 	s.network = reach.New(egress, budget, s.background, s.changed)
 	s.applier = &applier{roster: s.roster, network: s.network, background: s.background, notify: s.changed}
-	s.checks = &checks{applier: s.applier, background: reach.NewBackground(), byTarget: map[string]*check{}}
+	s.checks = &checks{applier: s.applier, background: background.New(), byTarget: map[string]*check{}}
 	return s
 }
 
@@ -61,6 +62,11 @@ func New(egress driver.DialFunc, budget *connpool.Budget) *Set {
 // neither block nor call the set; it replaces the one of an earlier call.
 func (s *Set) Subscribe(notify func(Ref)) { s.notify.Store(&notify) }
 
+// LimitConnections bounds how many connections the targets of one namespace may have;
+// 0 is no bound. More are not dialed, with the reason ConnectionLimit. Those that live
+// stay.
+func (s *Set) LimitConnections(perNamespace int) { s.network.LimitConnections(perNamespace) }
+
 func (s *Set) changed(ref Ref) {
 	if notify := s.notify.Load(); notify != nil {
 		(*notify)(ref)
@@ -68,9 +74,11 @@ func (s *Set) changed(ref Ref) {
 }
 
 // Ensure makes the pools of a target as wanted and returns at once; connections
-// follow in the background. A *driver.Error means that the access cannot be used as
-// given; connections made earlier for the same host and account then keep serving,
-// under the new policies, unless it is the changed pins that are wrong.
+// follow in the background. A *PreparingError means that it is not known yet whether
+// the access can be used: subscribers are told when Ensure is to be called again. A
+// *driver.Error means that it cannot be used as given. In both cases connections made
+// earlier for the same host and account keep serving, under the new policies, unless it
+// is the changed pins that are wrong.
 func (s *Set) Ensure(want Target) error { return s.applier.ensure(want) }
 
 // Remove forgets a target. What runs on it may finish within a short grace; new
@@ -79,6 +87,7 @@ func (s *Set) Remove(uid string) {
 	s.roster.mu.Lock()
 	defer s.roster.mu.Unlock()
 	s.applier.remove(uid)
+	s.network.Forget(uid)
 }
 
 // Observe returns what is true of a target, and false if the set has none of
@@ -154,12 +163,14 @@ func (s *Set) Recycle(pool, target string, id uint64) bool {
 }
 
 // RecyclePool retires every connection of a pool, given by UID, that is not
-// retiring yet, and returns how many these are.
+// retiring yet, and returns how many these are. With them go the connections by which
+// its targets are jump hosts of others, and those to the jump hosts on the way to them:
+// no other request reaches those.
 func (s *Set) RecyclePool(pool string) (retired int) {
 	for _, m := range s.roster.members(pool) {
 		retired += m.pool.RecycleAll()
 	}
-	return retired
+	return retired + s.network.RecycleJumpHosts(s.roster.jumpHosts(pool))
 }
 
 // Check dials a target once, as it was ensured last, and reports stage by stage.

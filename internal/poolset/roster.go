@@ -94,6 +94,21 @@ func (r *roster) members(pool string) []*member {
 	return slices.Collect(maps.Values(r.pools[pool]))
 }
 
+// jumpHosts returns the UIDs of a pool's targets and of all jump hosts on the way to
+// them.
+func (r *roster) jumpHosts(pool string) map[string]bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	uids := map[string]bool{}
+	for uid := range r.pools[pool] {
+		uids[uid] = true
+		for h := r.targets[uid].jumpHost; h != nil; h = h.JumpHost {
+			uids[h.UID] = true
+		}
+	}
+	return uids
+}
+
 // member returns a pool's member for a target; nil if there is none.
 func (r *roster) member(pool, target string) *member {
 	r.mu.RLock()

@@ -98,7 +98,7 @@ func TestPinsThatCannotBeReadTrustNoConnection(t *testing.T) {
 		web := f.target("web", pool("p"))
 		f.ensure(web)
 		f.fake.OnPrepare(func(driver.Endpoint) error { return &driver.Error{Reason: driver.HostKeysInvalid} })
-		if err := f.set.Ensure(web.repinned("v2")); driver.AsError(err).Reason != driver.HostKeysInvalid {
+		if err := f.ensured(web.repinned("v2")); driver.AsError(err).Reason != driver.HostKeysInvalid {
 			t.Errorf("Ensure: %v, want %s", err, driver.HostKeysInvalid)
 		}
 		sleep(time.Second)
@@ -147,7 +147,7 @@ func TestABadClientCertificateSaysNothingOfTheServer(t *testing.T) {
 		f.fake.OnPrepare(func(driver.Endpoint) error {
 			return &driver.Error{Reason: driver.CertificateInvalid, Stage: driver.StagePrepare, Message: "it has expired"}
 		})
-		if err := f.set.Ensure(web.repinned("v2")); driver.AsError(err).Reason != driver.CertificateInvalid {
+		if err := f.ensured(web.repinned("v2")); driver.AsError(err).Reason != driver.CertificateInvalid {
 			t.Fatalf("Ensure: %v, want %s", err, driver.CertificateInvalid)
 		}
 		sleep(time.Second)

@@ -22,7 +22,7 @@ func TestAnUnknownIdentityIsTheOneThatItWas(t *testing.T) {
 		})
 		broken := web.rotated("broken")
 		broken.Identity = ""
-		if err := f.set.Ensure(broken); driver.AsError(err).Reason != driver.CredentialsInvalid {
+		if err := f.ensured(broken); driver.AsError(err).Reason != driver.CredentialsInvalid {
 			t.Fatalf("Ensure: %v, want %s", err, driver.CredentialsInvalid)
 		}
 		sleep(time.Minute)

@@ -3,9 +3,9 @@ package reach
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 )
 
@@ -27,14 +27,11 @@ var errNoRoom = errors.New("reach: the jump host has no room")
 type Dialer struct {
 	version   *Version
 	keepalive Keepalive
-
-	mu sync.Mutex
-	// prepared is set once, by the first Prepare that succeeds. After that it may be
-	// read without the lock.
-	prepared driver.Dialer
+	// forwardOnly is set for the connections to a jump host.
+	forwardOnly bool
 }
 
-// Dialer returns a dialer with the keepalive. It is not prepared yet.
+// Dialer returns a dialer with the keepalive.
 func (v *Version) Dialer(keepalive Keepalive) *Dialer {
 	return &Dialer{version: v, keepalive: keepalive}
 }
@@ -47,32 +44,26 @@ func (d *Dialer) Is(v *Version, keepalive Keepalive) bool {
 // Version is the version that d dials.
 func (d *Dialer) Version() *Version { return d.version }
 
-// Prepare parses what the access holds. It dials nothing, but may take as long as
-// the decryption of a key. Its error is a *driver.Error. Dial prepares, too, until
-// it has succeeded once: what cannot be used now may be usable later, such as a
-// certificate that is not valid yet.
-func (d *Dialer) Prepare() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.prepared != nil {
-		return nil
+// Dial makes one connection, if its namespace may have one more: once the access is
+// prepared, the breaker lets it, the jump host is connected, the budget has a place, and
+// the server is not throttled.
+func (d *Dialer) Dial(ctx context.Context) (driver.Conn, error) {
+	give, err := d.version.connections.take(d.version.namespace)
+	if err != nil {
+		return nil, err
 	}
-	endpoint := d.version.endpoint()
-	endpoint.KeepaliveInterval, endpoint.KeepaliveTimeout = d.keepalive.Interval, d.keepalive.Timeout
-	prepared, err := d.version.access.Driver.Prepare(endpoint)
-	if err == nil {
-		d.prepared = prepared
+	made, err := d.dial(ctx)
+	if err != nil {
+		give()
+		return nil, err
 	}
-	return err
+	context.AfterFunc(made.Context(), give) //nolint:contextcheck // the connection has a life of its own
+	return made, nil
 }
 
 // Warning says without which part of its access d dials; empty if with all, and before
 // it is prepared.
-func (d *Dialer) Warning() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return warningOf(d.prepared)
-}
+func (d *Dialer) Warning() string { return warningOf(d.version.preparation.Known()) }
 
 func warningOf(prepared driver.Dialer) string {
 	if warner, ok := prepared.(driver.Warner); ok {
@@ -81,18 +72,28 @@ func warningOf(prepared driver.Dialer) string {
 	return ""
 }
 
-// Dial makes one connection: once the breaker lets it, the jump host is connected,
-// the budget has a place, and the server is not throttled.
-func (d *Dialer) Dial(ctx context.Context) (driver.Conn, error) {
-	if err := d.Prepare(); err != nil {
+func (d *Dialer) dial(ctx context.Context) (driver.Conn, error) {
+	prepared, err := d.version.preparation.Dialer(ctx)
+	if err != nil {
 		return nil, err
 	}
 	mine, err := d.version.breaker.enter(ctx)
 	if err != nil {
 		return nil, err
 	}
-	made, err := d.version.dialInTurn(ctx, d.prepared)
+	made, err := d.version.dialInTurn(ctx, prepared.With(d.settings))
+	if SessionRefused(err) { // which proves the access: only commands need a session
+		_ = d.version.breaker.leave(ctx, mine, nil)
+		return nil, err
+	}
 	return made, d.version.breaker.leave(ctx, mine, err)
+}
+
+// settings are what the dialer asks of connections beside the access.
+func (d *Dialer) settings(e *driver.Endpoint) {
+	e.Dial, e.Reopen = d.version.transport.dial, d.version.transport.reopen
+	e.ForwardOnly = d.forwardOnly
+	e.KeepaliveInterval, e.KeepaliveTimeout = d.keepalive.Interval, d.keepalive.Timeout
 }
 
 // dialInTurn makes one connection when it is its turn.
@@ -124,7 +125,7 @@ func (v *Version) admit(ctx context.Context) (done func(result error), err error
 	if err := v.transport.ready(ctx); err != nil {
 		return nil, err
 	}
-	return v.budget.Admit(ctx, v.host(), v.jumpHost())
+	return v.budget.Admit(ctx, dialbudget.Route{Namespace: v.namespace, Host: v.host(), JumpHost: v.jumpHost()})
 }
 
 func (v *Version) dialWithin(ctx context.Context, prepared driver.Dialer) (driver.Conn, error) {
@@ -135,17 +136,22 @@ func (v *Version) dialWithin(ctx context.Context, prepared driver.Dialer) (drive
 
 // DialAside makes one connection beside the breaker and the throttles. The function
 // that opens its stream is wrapped, and passed is told of each stage that has passed.
+// forwardOnly says that the target is of use without a session, as a jump host.
 // It obeys the budget like any other dial. A failure changes nothing for other dials;
 // a success ends the server's throttle.
 func (v *Version) DialAside(
-	ctx context.Context, wrap func(driver.DialFunc) driver.DialFunc, passed driver.TraceFunc,
+	ctx context.Context, wrap func(driver.DialFunc) driver.DialFunc, passed driver.TraceFunc, forwardOnly bool,
 ) (driver.Conn, error) {
-	endpoint := v.endpoint()
-	endpoint.Dial, endpoint.Trace = wrap(endpoint.Dial), passed
-	prepared, err := v.access.Driver.Prepare(endpoint)
+	prepared, err := v.preparation.Checked(ctx)
 	if err != nil {
-		return nil, err
+		failure := *driver.AsError(err)
+		failure.Stage = driver.StagePrepare
+		return nil, &failure
 	}
+	prepared = prepared.With(func(e *driver.Endpoint) {
+		e.Dial, e.Reopen, e.Trace = wrap(v.transport.dial), v.transport.reopen, passed
+		e.ForwardOnly = forwardOnly
+	})
 	found := "the credentials and the pinned identity can be used"
 	if warning := warningOf(prepared); warning != "" {
 		found = driver.Sanitize(found + "; " + warning)

@@ -30,6 +30,11 @@ var jumpHostLimits = connpool.Limits{
 // targets behind it.
 var jumpHostKeepalive = Keepalive{Interval: 10 * time.Second, Timeout: 5 * time.Second}
 
+// replaceAfter is for how long every stream of a connection must have been refused
+// before the connection is replaced. What its account may do was fixed at the login:
+// one that has been put into a group since is not in it on this connection.
+const replaceAfter = 3 * time.Minute
+
 // tunnel is the transport through a jump host.
 type tunnel struct {
 	Ref
@@ -68,6 +73,7 @@ func (t tunnel) open(
 		opened, err := t.forward(ctx, held.Conn().Conn, network, address)
 		switch {
 		case err == nil:
+			held.Conn().refusing.Store(0)
 			return &stream{Conn: opened, release: sync.OnceFunc(held.Release)}, nil
 		case held.Conn().Context().Err() != nil && ctx.Err() == nil:
 			held.Discard() // it had died, which says nothing of the next one
@@ -77,9 +83,23 @@ func (t tunnel) open(
 			// waiting until its keepalive notices.
 			ReleaseProven(held, err)
 		default:
+			if ctx.Err() == nil {
+				held.Conn().refused(held.ID(), time.Now())
+			}
 			held.Release()
 		}
 		return nil, err
+	}
+}
+
+// refused takes note that the jump host has refused a stream, and has the connection
+// replaced if it does nothing else.
+func (c *Conn) refused(id uint64, now time.Time) {
+	if c.refusing.CompareAndSwap(0, now.UnixNano()) {
+		return
+	}
+	if now.Sub(time.Unix(0, c.refusing.Load())) >= replaceAfter {
+		c.pool.Recycle(id)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/connpool/connpool/internal/background"
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/driver"
 )
@@ -19,49 +20,6 @@ const (
 	proofTimeout = 5 * time.Second
 )
 
-// Background is the work that no caller waits for, such as proofs, drains and
-// checks. Its methods are safe for concurrent use.
-type Background struct {
-	ctx  context.Context //nolint:containedctx // the life of the work
-	cut  context.CancelFunc
-	work sync.WaitGroup
-
-	mu   sync.Mutex
-	shut bool
-}
-
-// NewBackground returns a Background that runs nothing yet.
-func NewBackground() *Background {
-	b := &Background{}
-	b.ctx, b.cut = context.WithCancel(context.Background())
-	return b
-}
-
-// Go runs work on a goroutine of its own, with a context that Cut ends. After
-// Shut it does nothing. It reports whether the work runs.
-func (b *Background) Go(work func(context.Context)) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.shut {
-		return false
-	}
-	b.work.Go(func() { work(b.ctx) })
-	return true
-}
-
-// Shut takes no more work.
-func (b *Background) Shut() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.shut = true
-}
-
-// Cut ends the context of the work.
-func (b *Background) Cut() { b.cut() }
-
-// Wait returns when all work has ended. Call Shut first.
-func (b *Background) Wait() { b.work.Wait() }
-
 // Conn is a connection that knows how it was made.
 type Conn struct {
 	driver.Conn
@@ -73,6 +31,9 @@ type Conn struct {
 	Examined time.Time
 
 	pool *Pool
+	// refusing is since when a jump host has refused every stream on the connection,
+	// in nanoseconds; 0 if the last one was opened.
+	refusing atomic.Int64
 }
 
 // Lease is the right to use one connection of a Pool.
@@ -116,7 +77,7 @@ const (
 type Pool struct {
 	*connpool.Pool[*Conn]
 
-	background *Background
+	background *background.Work
 	dialed     func(*Dialer, driver.Conn, error)
 	changed    func(Change)
 	dialer     atomic.Pointer[Dialer]
@@ -130,8 +91,8 @@ type Pool struct {
 }
 
 // NewPool starts a pool, which does in the background what no caller waits for.
-func NewPool(background *Background, opts PoolOptions) *Pool {
-	p := &Pool{background: background, dialed: opts.Dialed, changed: opts.Changed}
+func NewPool(work *background.Work, opts PoolOptions) *Pool {
+	p := &Pool{background: work, dialed: opts.Dialed, changed: opts.Changed}
 	p.dialer.Store(opts.Dialer)
 	opts.Limits.DialTimeout = noTimeout
 	// Dials begin at once and end by taking the lock, so they see p complete.

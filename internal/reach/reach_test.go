@@ -10,7 +10,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/background"
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/drivertest"
 )
@@ -29,11 +30,11 @@ func withFixture(t *testing.T, test func(*fixture)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		f := &fixture{T: t, fake: new(drivertest.Fake)}
-		background := NewBackground()
-		f.network = New(nil, connpool.NewBudget(1, 1, 1), background, func(Ref) {})
+		work := background.New()
+		f.network = New(nil, dialbudget.New(1, 1, 1), work, func(Ref) {})
 		defer func() {
-			background.Shut()
-			background.Wait()
+			work.Shut()
+			work.Wait()
 			f.network.Close(context.Background())
 		}()
 		test(f)
@@ -45,7 +46,7 @@ func (f *fixture) access(host string, jumpHost *JumpHost) Access {
 }
 
 func (f *fixture) version(host string) *Version {
-	return f.network.Version(host+"-uid", f.access(host, nil))
+	return f.network.Version(Ref{UID: host + "-uid"}, f.access(host, nil))
 }
 
 // jumpHost is a jump host that is in use and not connected yet.
@@ -55,14 +56,14 @@ func (f *fixture) jumpHost() *JumpHost {
 		return near, far.Close()
 	})
 	j := &JumpHost{Ref: Ref{UID: "jump-uid", Name: "jump"}, Access: f.access("jump", nil)}
-	f.network.EnsureJumpHost(j.Ref, f.network.Version(j.UID, j.Access))
+	f.network.EnsureJumpHost(j.Ref, f.network.Version(j.Ref, j.Access))
 	return j
 }
 
 func TestTheWaitForTheBudgetDoesNotCountAgainstTheBoundOfADial(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		const long = 10 * dialTimeout
-		done, err := f.network.budget.Admit(f.Context(), "another", "")
+		done, err := f.network.budget.Admit(f.Context(), dialbudget.Route{Host: "another"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,16 +95,16 @@ func TestADialThatLosesItsJumpHostEachTimeEnds(t *testing.T) {
 
 func TestOnlyWhatIsReopenedWaitsForAJumpHost(t *testing.T) {
 	withFixture(t, func(f *fixture) {
-		endpoint := f.network.Version("web-uid", f.access("web", f.jumpHost())).endpoint()
-		if _, err := endpoint.Dial(f.Context(), "tcp", "web:22"); !errors.Is(err, errNoRoom) || len(f.fake.Dials()) > 0 {
+		through := f.network.Version(Ref{UID: "web-uid"}, f.access("web", f.jumpHost())).transport
+		if _, err := through.dial(f.Context(), "tcp", "web:22"); !errors.Is(err, errNoRoom) || len(f.fake.Dials()) > 0 {
 			t.Errorf("Dial: %v after %d dials, want %v without any", err, len(f.fake.Dials()), errNoRoom)
 		}
-		stream, err := endpoint.Reopen(f.Context(), "tcp", "web:22")
+		stream, err := through.reopen(f.Context(), "tcp", "web:22")
 		if err != nil {
 			t.Fatalf("Reopen: %v", err)
 		}
 		_ = stream.Close()
-		if stream, err = endpoint.Dial(f.Context(), "tcp", "web:22"); err != nil {
+		if stream, err = through.dial(f.Context(), "tcp", "web:22"); err != nil {
 			t.Fatalf("Dial, connected: %v", err)
 		}
 		_ = stream.Close()
@@ -114,12 +115,12 @@ func TestTheSameAccessOfATargetAndAJumpHostIsOneVersion(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		j := f.jumpHost()
 		_, pool := f.network.JumpHost(j.UID)
-		if f.network.Version(j.UID, j.Access) != pool.Dialer().Version() {
+		if f.network.Version(j.Ref, j.Access) != pool.Dialer().Version() {
 			t.Error("the target has a version of its own")
 		}
 		changed := j.Access
 		changed.Version = "v2"
-		if f.network.Version(j.UID, changed) == pool.Dialer().Version() {
+		if f.network.Version(j.Ref, changed) == pool.Dialer().Version() {
 			t.Error("another access is the same version")
 		}
 	})
@@ -148,7 +149,7 @@ func TestARefusalTellsTheTimeThatIsLeft(t *testing.T) {
 
 func TestBackgroundWorkEndsWithItsOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := NewBackground()
+		b := background.New()
 		ended := false
 		if !b.Go(func(ctx context.Context) { <-ctx.Done(); ended = true }) {
 			t.Fatal("nothing is run")

@@ -5,8 +5,10 @@ import (
 	"net"
 	"time"
 
-	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/background"
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/reach/preparation"
 )
 
 // Ref names an object for humans and events. Its UID is what identifies it, so
@@ -77,18 +79,33 @@ type transport struct {
 // Version is one version of an access. Everything that dials the target by it
 // shares its breaker, so that a wrong key is tried once.
 type Version struct {
+	namespace string // of the target
 	access    Access
 	transport transport
 	breaker   breaker
+	// preparation is that of the endpoint, for all who dial it.
+	preparation *preparation.Preparation
 	// What bounds the dials of all targets.
-	budget    *connpool.Budget
-	throttles *throttles
+	budget      *dialbudget.Budget
+	throttles   *throttles
+	connections *connections
 }
 
 // Is reports whether v is the version that the access describes.
 func (v *Version) Is(access Access) bool {
 	return v != nil && v.access.Identity == access.Identity && v.access.Version == access.Version &&
 		v.access.Trust == access.Trust
+}
+
+// PreparingError means that the credentials of an access are being prepared, or wait
+// for their turn.
+type PreparingError = preparation.RunningError
+
+// Prepare returns whether the access can be used: with nil, with a *driver.Error that
+// says why not, or with a *PreparingError. It never waits: what is not known yet is
+// found out in the background, as work, and then is called.
+func (v *Version) Prepare(work *background.Work, then func()) error {
+	return v.preparation.Start(work.Go, then)
 }
 
 // Identity is the Access.Identity of the version.
@@ -102,13 +119,6 @@ func (v *Version) JumpHost() *JumpHost { return v.access.JumpHost }
 // another host, or has other pins that are to blame.
 func (v *Version) MayServe(want Access, err error) bool {
 	return v.access.Identity == want.Identity && !v.invalidated(want.Trust, err)
-}
-
-// endpoint is what the driver is given, without a keepalive.
-func (v *Version) endpoint() driver.Endpoint {
-	endpoint := v.access.Endpoint
-	endpoint.Dial, endpoint.Reopen = v.transport.dial, v.transport.reopen
-	return endpoint
 }
 
 // invalidated reports whether err, which came from the pins of today, proves that

@@ -24,6 +24,7 @@ import (
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/audit"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/registry/exec"
@@ -89,7 +90,7 @@ func (r *Registry) Wait(ctx context.Context) error {
 
 // Relieve frees about that many bytes by cutting outputs that clients do not read, and
 // returns how many outputs it has cut.
-func (r *Registry) Relieve(bytes int64) int { return r.gate.Relieve(bytes) }
+func (r *Registry) Relieve(bytes int64) int { return r.gate.Deliveries.Relieve(bytes) }
 
 // subresourceParent is the parent of subresources; its objects are custom resources.
 type subresourceParent struct {
@@ -164,8 +165,8 @@ func (r *Registry) drainPool(ctx context.Context, name string) (runtime.Object, 
 // drained writes an audit line and returns the answer.
 func (r *Registry) drained(ctx context.Context, resource, name string, count int) *live.Drain {
 	namespace := request.NamespaceValue(ctx)
-	r.gate.Config.Audit.Info("drained", "user", driver.Sanitize(use.UserOf(ctx)), "namespace", driver.Sanitize(namespace),
-		"resource", resource, "name", driver.Sanitize(name), "requestID", use.RequestIDOf(ctx), "connections", count)
+	r.gate.Config.Audit.Info("drained", append(audit.UserOf(ctx), "namespace", audit.Name(namespace),
+		"resource", resource, "name", audit.Name(name), "requestID", audit.Name(audit.RequestIDOf(ctx)), "connections", count)...)
 	return &live.Drain{
 		TypeMeta:   metav1.TypeMeta{APIVersion: live.GroupVersion.String(), Kind: "Drain"},
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},

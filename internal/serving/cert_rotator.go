@@ -14,7 +14,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
@@ -110,10 +112,33 @@ func (r *CertRotator) EnsureCertificate(ctx context.Context) error {
 	return nil
 }
 
-// Start implements manager.Runnable. It calls Refresh once a minute until ctx ends.
+// Start implements manager.Runnable. Until ctx ends it calls Refresh once a minute, and at
+// once when the Secret changes: if one replica issues a new authority, because the Secret
+// was deleted, nothing trusts what the others serve.
 func (r *CertRotator) Start(ctx context.Context) error {
+	var following sync.WaitGroup
+	following.Go(func() { r.follow(ctx) })
+	defer following.Wait()
 	repeat(ctx, "keep the serving certificate", r.Refresh)
 	return nil
+}
+
+// follow calls Refresh when the Secret changes, until ctx ends. What fails in it is left
+// to the next look.
+func (r *CertRotator) follow(ctx context.Context) {
+	wait.JitterUntilWithContext(ctx, func(ctx context.Context) {
+		only := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, r.options.secretName()).String()}
+		changes, err := r.secrets.Watch(ctx, only)
+		if err != nil {
+			return
+		}
+		defer changes.Stop()
+		defer context.AfterFunc(ctx, changes.Stop)()
+		_ = bounded(ctx, r.Refresh) // of what happened before there was a watch
+		for range changes.ResultChan() {
+			_ = bounded(ctx, r.Refresh)
+		}
+	}, retryPeriod, spread, true)
 }
 
 // NeedLeaderElection implements manager.LeaderElectionRunnable: every replica

@@ -16,8 +16,11 @@ import (
 )
 
 const (
-	// MaxBytes is the longest frame that a peer may send. Stock peers send 32 KiB.
+	// MaxBytes is the longest frame that a peer may send. Stock peers send 32 KiB of
+	// data, and 200 bytes else.
 	MaxBytes = 128 << 10
+	// MaxControlBytes is the longest frame without data.
+	MaxControlBytes = 16 << 10
 	// Bounds of a stream's headers. Stock peers send three short ones.
 	maxHeaders     = 16
 	maxHeaderBytes = 1 << 10
@@ -30,8 +33,9 @@ const HeaderBytes = 8
 const wordBytes = 4
 
 var (
-	// ErrTooLong means that the peer sent a frame of more than MaxBytes.
-	ErrTooLong = errors.New("the peer sent a SPDY frame of more than 128 KiB")
+	// ErrTooLong means that the peer sent a frame of more than MaxBytes, or a control
+	// frame of more than MaxControlBytes.
+	ErrTooLong = errors.New("the peer sent a SPDY frame of more than 128 KiB, or 16 KiB without data")
 	// ErrMalformed means that the peer sent a control frame that does not exist, or whose
 	// length does not fit its kind.
 	ErrMalformed = errors.New("the peer sent a malformed SPDY frame")
@@ -121,7 +125,7 @@ func (c *Cursor) length() int { return int(binary.BigEndian.Uint32(c.head[4:]) &
 func (c *Cursor) begin(inspect func(Frame) error) error {
 	c.left = c.length()
 	switch {
-	case c.left > MaxBytes:
+	case c.left > MaxBytes, c.isControl() && c.left > MaxControlBytes:
 		return ErrTooLong
 	case c.isControl() && !fits(c.kind(), c.left):
 		return ErrMalformed

@@ -33,7 +33,7 @@ func TestFramesOutOfBoundsAreErrors(t *testing.T) {
 	}{
 		"data of the greatest length": {data(1, spdyframe.MaxBytes), nil},
 		"data that is longer":         {data(1, spdyframe.MaxBytes+1), spdyframe.ErrTooLong},
-		"a long control frame":        {[]byte{0x80, 3, 0, byte(spdyframe.Headers), 0, 2, 0, 1}, spdyframe.ErrTooLong},
+		"a long control frame":        {[]byte{0x80, 3, 0, byte(spdyframe.Headers), 0, 0, 0x40, 1}, spdyframe.ErrTooLong},
 		"a ping":                      {control(spdyframe.Ping, 0, 0, 0, 1), nil},
 		"a ping without an ID":        {control(spdyframe.Ping), spdyframe.ErrMalformed},
 		"a ping with more":            {control(spdyframe.Ping, 0, 0, 0, 1, 0), spdyframe.ErrMalformed},

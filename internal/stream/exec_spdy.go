@@ -105,7 +105,7 @@ func (e *spdyExec) resize(conn *spdyConn) <-chan driver.WindowSize {
 	sizes := newSizes()
 	conn.workers.Go(func() {
 		defer sizes.close()
-		_ = move(sizes, stream)
+		_ = move(sizes, spdyStream{conn, stream})
 	})
 	return sizes.newest
 }

@@ -9,7 +9,14 @@ import (
 	"github.com/connpool/connpool/internal/spdyframe"
 )
 
-var errStreamOrder = errors.New("the client opened SPDY streams out of order")
+var (
+	errStreamOrder    = errors.New("the client opened SPDY streams out of order")
+	errControlTooLong = errors.New("the client sent a SPDY frame without data of more than 16 KiB")
+)
+
+// maxControl is the longest frame without data that a client may send. Behind workers that
+// wait, the library queues 250 of them. Those of stock clients have 200 bytes.
+const maxControl = 16 << 10
 
 // frameBuffers lends the buffers in which outgoing frames gather.
 var frameBuffers = sync.Pool{New: func() any { return new(make([]byte, 0, maxMessage+spdyframe.HeaderBytes)) }}
@@ -27,6 +34,7 @@ type frames struct {
 
 	reader  io.Reader
 	writer  io.Writer
+	unread  unread
 	in, out spdyframe.Cursor
 	pending *[]byte
 	// nextStream is the lowest number that the client may give to its next stream.
@@ -38,7 +46,10 @@ type frames struct {
 	writing sync.Mutex // held for one frame
 }
 
+// Read implements net.Conn. While too much is not read of what came, it waits, and with it
+// everything that the client sends.
 func (f *frames) Read(p []byte) (int, error) {
+	f.unread.wait()
 	n, err := f.reader.Read(p)
 	if err := f.in.Advance(p[:n], f.inspect); err != nil {
 		return 0, err
@@ -46,18 +57,26 @@ func (f *frames) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Close implements net.Conn.
+func (f *frames) Close() error {
+	f.unread.close()
+	return f.transport.Close()
+}
+
 // inspect checks a frame of the client.
 func (f *frames) inspect(frame spdyframe.Frame) error {
-	if frame.Kind == spdyframe.Ping {
+	switch {
+	case frame.Kind == spdyframe.Data:
+		f.unread.add(frame.Word, frame.Length)
+	case frame.Length > maxControl:
+		return errControlTooLong
+	case frame.Kind == spdyframe.Ping:
 		f.ponged(frame.Word)
-	}
-	if frame.Kind != spdyframe.SynStream {
-		return nil
-	}
-	if frame.Word < f.nextStream {
+	case frame.Kind == spdyframe.SynStream && frame.Word < f.nextStream:
 		return errStreamOrder
+	case frame.Kind == spdyframe.SynStream:
+		f.nextStream = frame.Word + 2
 	}
-	f.nextStream = frame.Word + 2
 	return nil
 }
 

@@ -12,7 +12,7 @@ import (
 
 const (
 	// inboxLimit is how much unread input is kept.
-	inboxLimit = 256 << 10
+	inboxLimit = 128 << 10
 	// inboxIdle is the largest buffer that an empty inbox keeps.
 	inboxIdle = 64 << 10
 )

@@ -117,6 +117,7 @@ func (c *spdyConn) take(s *spdystream.Stream) bool {
 		_ = s.Reset()
 		return false
 	}
+	c.frames.unread.open(s.Identifier())
 	if err := s.SendReply(http.Header{}, false); err != nil {
 		c.drop(s) // otherwise the library hangs when the client resets the stream
 		return false
@@ -130,6 +131,7 @@ func (c *spdyConn) drop(s *spdystream.Stream) {
 	delete(c.open, s)
 	c.mu.Unlock()
 	_ = s.Reset()
+	c.frames.unread.drop(s.Identifier())
 }
 
 // close ends the connection and waits for the goroutines that serve it. It resets the
@@ -197,6 +199,7 @@ type spdyStream struct {
 // direction.
 func (s spdyStream) Read(p []byte) (int, error) {
 	n, err := s.stream.Read(p)
+	s.conn.frames.unread.add(s.stream.Identifier(), -n)
 	if errors.Is(err, io.EOF) && s.conn.conn.FindStream(s.stream.Identifier()) == nil {
 		err = io.ErrUnexpectedEOF
 	}

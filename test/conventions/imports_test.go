@@ -24,11 +24,11 @@ type boundary struct {
 
 var boundaries = []boundary{
 	{
-		name:     "the engine imports the standard library only",
-		why:      "it must not know what it pools: every kind of connection would depend on what it imports",
-		from:     []string{"./internal/connpool"},
-		standard: true,
-		bad:      [2]string{"./internal/connpool", "./internal/driver"},
+		name: "the engine imports the standard library and lists only",
+		why:  "it must not know what it pools: every kind of connection would depend on what it imports",
+		from: []string{"./internal/connpool"},
+		only: []string{"./internal/list"},
+		bad:  [2]string{"./internal/connpool", "./internal/driver"},
 	},
 	{
 		name:     "the driver seam imports the standard library only",

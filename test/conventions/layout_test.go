@@ -61,12 +61,23 @@ var layout = []row{
 		modules: []string{"k8s.io/cli-runtime/...", "k8s.io/client-go/..."},
 	},
 	{
+		folder: "internal/list", is: "linked lists whose elements are part of their values; shared with the dial budget",
+	},
+	{
+		folder: "internal/background", is: "work that no caller waits for, and its end",
+	},
+	{
+		folder: "internal/dialbudget", is: "how many dials run at once: for the process, a host, a jump host, with shares by namespace",
+		imports: []string{"./internal/list"},
+	},
+	{
 		folder: "internal/connpool", is: "the engine: a bounded set of warm connections of any type",
-		lines: 2200, because: "everything that shares its one lock is in it",
+		imports: []string{"./internal/list"},
+		lines:   2200, because: "everything that shares its one lock is in it",
 	},
 	{
 		folder: "internal/driver", is: "what a protocol has to offer, and the classes of its failures",
-		lines: 550, because: "every driver and every caller depends on it, so it holds contracts and next to no code",
+		lines: 570, because: "every driver and every caller depends on it, so it holds contracts and next to no code",
 	},
 	{
 		folder: "internal/driver/keepalive", is: "when a connection that does not answer is dead; shared by the drivers",
@@ -92,6 +103,10 @@ var layout = []row{
 		folder: "internal/driver/shellquote", is: "words as a command line, from which any login shell gets the same words",
 	},
 	{
+		folder: "internal/driver/ssh/flood", is: "the end of a connection whose server sends too much that was not asked for",
+		imports: []string{"./internal/driver"}, modules: []string{"golang.org/x/crypto/ssh"},
+	},
+	{
 		folder: "internal/driver/ssh", is: "the SSH driver",
 		imports: append([]string{"./internal/driver/shellquote", "./internal/driver/ssh/..."}, sharedByDrivers...),
 		modules: []string{"golang.org/x/crypto/ssh/...", "golang.org/x/sys/unix"},
@@ -107,9 +122,12 @@ var layout = []row{
 	},
 	{
 		folder: "internal/driver/docker", is: "the Docker driver",
-		imports: sharedByDrivers,
+		imports: append(slices.Clone(sharedByDrivers), "./internal/driver/docker/census"),
 		modules: []string{"github.com/docker/docker/...", "github.com/containerd/errdefs", "golang.org/x/net/http/httpguts"},
 		lines:   2600, because: aDriver,
+	},
+	{
+		folder: "internal/driver/docker/census", is: "which processes of a container belong to a command: a script, and functions of its output",
 	},
 	{
 		folder: "internal/driver/kube", is: "the Kubernetes driver",
@@ -145,13 +163,19 @@ var layout = []row{
 		imports: []string{"./internal/driver"},
 	},
 	{
+		folder: "internal/reach/preparation", is: "credentials prepared once for each version, with a share for each namespace",
+		imports: []string{"./internal/dialbudget", "./internal/driver"},
+	},
+	{
 		folder: "internal/reach", is: "how a target is reached: access versions, jump hosts, and which dials are refused for now",
-		imports: []string{"./internal/connpool", "./internal/driver"},
-		lines:   1200, because: "jump hosts are pools of their own, and all that decides about a dial is in one place",
+		imports: []string{
+			"./internal/background", "./internal/connpool", "./internal/dialbudget", "./internal/driver", "./internal/reach/preparation",
+		},
+		lines: 1250, because: "jump hosts are pools of their own, and all that decides about a dial is in one place",
 	},
 	{
 		folder: "internal/poolset", is: "all live pools of the process, by the UIDs of target and pool",
-		imports: []string{"./internal/connpool", "./internal/driver", "./internal/reach"},
+		imports: []string{"./internal/background", "./internal/connpool", "./internal/dialbudget", "./internal/driver", "./internal/reach"},
 		lines:   1700, because: "desired state and requests meet in it, so the rules of both are there",
 	},
 	{
@@ -159,21 +183,26 @@ var layout = []row{
 		imports: []string{"./api/v1alpha1"}, modules: []string{"github.com/robfig/cron/v3"},
 	},
 	{
-		folder: "internal/audit", is: "how audit lines write words that others have chosen",
+		folder: "internal/audit", is: "how audit lines name users and requests, and write words that others have chosen",
+		modules: kubernetes,
 	},
 	{
 		folder: "internal/controller/connectiontarget", is: "the controller that passes a target to the pool set and writes the target's status",
 		imports: []string{
-			"./api/v1alpha1", "./internal/audit", "./internal/connpool", "./internal/controller/status", "./internal/driver",
+			"./api/v1alpha1", "./internal/audit", "./internal/connpool", "./internal/controller/consent", "./internal/controller/status", "./internal/driver",
 			"./internal/kubeconfig", "./internal/poolset", "./internal/reach", "./internal/warming",
 		},
 		modules: kubernetes,
-		lines:   1600, because: "a target's facts come from five kinds of objects, and each has its checks and its conditions",
+		lines:   1650, because: "a target's facts come from five kinds of objects, and each has its checks and its conditions",
 	},
 	{
 		folder: "internal/controller/connectionpool", is: "the controller that adds the targets' statuses up into the pool's",
 		imports: []string{"./api/v1alpha1", "./internal/controller/status", "./internal/warming"},
 		modules: kubernetes,
+	},
+	{
+		folder: "internal/controller/consent", is: "to which hosts the owner of a Secret lets its credentials go",
+		imports: []string{"./internal/driver"},
 	},
 	{
 		folder: "internal/controller/status", is: "when a status is worth a write, and how it is written",
@@ -204,7 +233,10 @@ var layout = []row{
 	},
 	{
 		folder: "internal/registry/use", is: "what all uses share: permission, limits, lease, result, audit, and why a lease is refused",
-		imports: append([]string{"./internal/connpool", "./internal/registry/naming", "./internal/registry/quota"}, belowUse...),
+		imports: append([]string{
+			"./internal/connpool", "./internal/registry/delivery", "./internal/registry/limits", "./internal/registry/naming",
+			"./internal/registry/quota",
+		}, belowUse...),
 		modules: kubernetes,
 		lines:   1300, because: "every rule that all uses obey is in one place",
 	},
@@ -224,6 +256,14 @@ var layout = []row{
 		folder: "internal/registry/quota", is: "what all users, each namespace and each user may take of what is scarce, such as memory",
 	},
 	{
+		folder: "internal/registry/limits", is: "how many uses and how much memory of requests there may be at the same time",
+		imports: append([]string{"./internal/registry/quota", "./internal/registry/refusal"}, apis...),
+	},
+	{
+		folder: "internal/registry/delivery", is: "output on its way to clients, and what is cut of it when memory is short",
+		imports: []string{"./internal/registry/quota"},
+	},
+	{
 		folder: "internal/registry/naming", is: "the names of live connections",
 		imports: []string{"./internal/poolset"}, modules: append([]string{"github.com/google/uuid"}, kubernetes...),
 	},
@@ -233,7 +273,10 @@ var layout = []row{
 	},
 	{
 		folder: "internal/registry/exec", is: "commands, as streams and as JSON, in a pool or in a session",
-		imports: append([]string{"./internal/registry/idempotency", "./internal/registry/quota"}, requests...), modules: kubernetes,
+		imports: append([]string{
+			"./internal/registry/delivery", "./internal/registry/idempotency", "./internal/registry/limits", "./internal/registry/quota",
+		}, requests...),
+		modules: kubernetes,
 	},
 	{
 		folder: "internal/registry/session", is: "the session objects: who owns one, how long it lives",
@@ -242,11 +285,12 @@ var layout = []row{
 	},
 	{
 		folder: "internal/registry/proxy", is: "requests passed on to a target's HTTP API",
-		imports: append([]string{"./internal/halfclose", "./internal/redirect"}, requests...), modules: kubernetes,
+		imports: append([]string{"./internal/halfclose", "./internal/redirect", "./internal/registry/delivery"}, requests...),
+		modules: kubernetes,
 	},
 	{
 		folder: "internal/registry/forward", is: "port-forwards, and their limits",
-		imports: requests, modules: kubernetes,
+		imports: append([]string{"./internal/registry/delivery"}, requests...), modules: kubernetes,
 	},
 	{
 		folder: "internal/registry/registrytest", is: "the live API over fake connections, for tests of its requests",

@@ -105,10 +105,10 @@ func testDefaults(t *testing.T, api client.Client) {
 		"spec.warming.schedules.0.timeZone": nil, "spec.warming.prediction": map[string]any{},
 	}))
 	want := map[string]any{
-		"targetSelector":        map[string]any{"matchLabels": map[string]any{"app": "web"}},
-		"routing":               "ByName",
-		"size":                  map[string]any{"minWarm": int64(1), "max": int64(4)},
-		"acquire":               map[string]any{"timeoutSeconds": int64(10), "maxPending": int64(100)},
+		"targetSelector": map[string]any{"matchLabels": map[string]any{"app": "web"}},
+		"routing":        "ByName",
+		"size":           map[string]any{"minWarm": int64(1), "max": int64(4)},
+		"acquire":        map[string]any{"timeoutSeconds": int64(10), "maxPending": int64(100)},
 		"lifecycle": map[string]any{
 			"maxAgeSeconds": int64(3600), "maxIdleSeconds": int64(300), "maxUses": int64(0), "drainTimeoutSeconds": int64(300),
 		},

@@ -135,7 +135,7 @@ func drivers() connectiontarget.Drivers {
 // can look at.
 func startOperator() (stop func(), err error) {
 	env.output = &recorder{}
-	ctrl.SetLogger(zap.New(zap.WriteTo(env.output), zap.UseDevMode(true), zap.Level(zapcore.Level(-10))))
+	ctrl.SetLogger(operator.WithoutBodies(zap.New(zap.WriteTo(env.output), zap.UseDevMode(true), zap.Level(zapcore.Level(-10)))))
 	klog.SetLogger(ctrl.Log)
 	env.metrics, env.live = freeAddress(), freeAddress()
 	_, port := split(env.live)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -187,6 +188,9 @@ func TestStreamsEndWithWhatPermittedThem(t *testing.T) {
 	}{
 		"the permission": {func(t *testing.T, f fixture) {
 			remove(t, &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: f.pool.Namespace, Name: "worker"}})
+		}, revoked},
+		"the ServiceAccount": {func(t *testing.T, f fixture) {
+			remove(t, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: f.pool.Namespace, Name: "worker"}})
 		}, revoked},
 		"the pool":   {func(t *testing.T, f fixture) { remove(t, f.pool) }, cut},
 		"the target": {func(t *testing.T, f fixture) { remove(t, f.target) }, cut},

@@ -16,9 +16,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/connpool/connpool/api/v1alpha1"
-	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/controller/connectiontarget"
 	"github.com/connpool/connpool/internal/controller/status"
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/drivertest"
 	"github.com/connpool/connpool/internal/poolset"
@@ -77,7 +77,7 @@ func TestARefusedTokenIsReadPastTheCache(t *testing.T) {
 	create(t, secret, ct, p)
 
 	fake := new(drivertest.Fake)
-	set := poolset.New(nil, connpool.NewBudget(1, 1, 1))
+	set := poolset.New(nil, dialbudget.New(1, 1, 1))
 	t.Cleanup(func() { set.Close(context.Background()) })
 	api := &counted{Reader: env.client}
 	r := &connectiontarget.Reconciler{
@@ -95,11 +95,28 @@ func TestARefusedTokenIsReadPastTheCache(t *testing.T) {
 		}
 		return result
 	}
+	news := make(chan struct{}, 1)
+	set.Subscribe(func(poolset.Ref) {
+		select {
+		case news <- struct{}{}:
+		default:
+		}
+	})
 	serving := func(health poolset.HealthState) {
 		t.Helper()
 		eventually(t, 10*time.Second, fmt.Sprint("health ", health), func() (bool, string) {
 			seen, _ := set.Observe(string(ct.UID))
-			return len(seen.Pools) == 1 && seen.Pools[0].Health == health, fmt.Sprintf("%+v", seen)
+			if len(seen.Pools) == 1 && seen.Pools[0].Health == health {
+				return true, ""
+			}
+			select {
+			case <-news: // such as that the credentials are prepared
+				if health == poolset.HealthUp {
+					reconcile()
+				}
+			default:
+			}
+			return false, fmt.Sprintf("%+v", seen)
 		})
 	}
 	reconcile()

@@ -184,7 +184,7 @@ func CreateUserWithShell(name, shell string) (remove func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("create the user %s (this needs root): %w: %s", name, err, bytes.TrimSpace(out))
 	}
-	return func() { _ = exec.Command("userdel", "--remove", name).Run() }, nil
+	return func() { _ = exec.Command("userdel", "--force", "--remove", name).Run() }, nil
 }
 
 func plainShell() string {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -337,6 +338,39 @@ func TestAnEmptiedCertificateIsIssuedAgainByTheSameAuthority(t *testing.T) {
 	refresh(t, rotator)
 	if after, _ := rotator.CurrentCertKeyContent(); bytes.Equal(before, after) || !bytes.Equal(bundle, authorities(t)) {
 		t.Error("the certificate is the same, or the authority is not")
+	}
+}
+
+// Whichever replica looks first issues a new authority, and the others must not go on
+// serving what nothing trusts any more until they look, too.
+func TestADeletedSecretIsReplacedInAllReplicasAtOnce(t *testing.T) {
+	forgetSecret(t)
+	c := newClock()
+	replicas := []*serving.CertRotator{newRotator(t, c), newRotator(t, c)}
+	refresh(t, replicas...)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	for _, replica := range replicas {
+		running.Go(func() { _ = replica.Start(ctx) })
+	}
+	for range 3 {
+		before, _ := replicas[0].CurrentCertKeyContent()
+		deleted := time.Now()
+		forgetSecret(t)
+		eventually(t, "all replicas serve what is trusted", func(context.Context) error {
+			first, _ := replicas[0].CurrentCertKeyContent()
+			second, _ := replicas[1].CurrentCertKeyContent()
+			if bytes.Equal(first, before) || !bytes.Equal(first, second) {
+				return errors.New("they serve other certificates")
+			}
+			return nil
+		})
+		t.Logf("after %s", time.Since(deleted))
+		if !bytes.Equal(published(t), authorities(t)) {
+			t.Error("kube-apiserver trusts another bundle")
+		}
 	}
 }
 

@@ -46,6 +46,8 @@ type Options struct {
 	Handler Handler
 	// MaxSessions bounds the session channels of one connection; 0 means unbounded.
 	MaxSessions int
+	// ForwardOnly makes it a bastion that does not know session channels.
+	ForwardOnly bool
 }
 
 // Handler runs one command and returns its exit code. The context ends when the
@@ -273,6 +275,10 @@ func (c *connection) open(channel ssh.NewChannel) {
 }
 
 func (c *connection) openSession(channel ssh.NewChannel) {
+	if c.server.options.ForwardOnly {
+		_ = channel.Reject(ssh.UnknownChannelType, "unknown channel type")
+		return
+	}
 	if !c.countSession() {
 		_ = channel.Reject(ssh.ResourceShortage, "no more sessions")
 		return

@@ -61,7 +61,9 @@ func New(f *plugin.Factory) *cobra.Command {
 }
 
 func (o *options) complete(_ *cobra.Command, args []string) error {
-	o.targets = args
+	for _, arg := range args {
+		o.targets = append(o.targets, cluster.WithoutKind(arg))
+	}
 	return nil
 }
 

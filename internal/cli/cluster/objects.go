@@ -26,6 +26,17 @@ const (
 	Sessions    = "sessions"
 )
 
+// WithoutKind returns the name of a pool or target, also if its kind is before it, as
+// `-o name` prints it: connectionpool.connpool.dev/web is web.
+func WithoutKind(name string) string {
+	for _, kind := range []string{"connectionpool", "connectiontarget"} {
+		if bare, ok := strings.CutPrefix(name, kind+"."+v1alpha1.GroupName+"/"); ok {
+			return bare
+		}
+	}
+	return name
+}
+
 // Objects reads the declarative API.
 type Objects struct {
 	rest *rest.RESTClient

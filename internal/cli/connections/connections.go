@@ -180,10 +180,11 @@ func listConnections(ctx context.Context, live *client.Client, namespace string)
 }
 
 func (o *drainOptions) complete(_ *cobra.Command, args []string) error {
-	kind, name, qualified := strings.Cut(args[0], "/")
+	argument := cluster.WithoutKind(args[0])
+	kind, name, qualified := strings.Cut(argument, "/")
 	switch {
 	case !qualified:
-		o.pool = args[0]
+		o.pool = argument
 	case strings.TrimSuffix(kind, "s")+"/" == connectionPrefix:
 		o.connection = name
 	case kind == "pool" || strings.TrimSuffix(kind, "s") == "connectionpool":

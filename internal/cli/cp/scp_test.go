@@ -3,6 +3,7 @@
 package cp
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -129,11 +130,43 @@ func (h *host) prepare(t *testing.T) {
 	h.options = []string{
 		"-F", "none", "-i", directory + "/key", "-o", "UserKnownHostsFile=" + directory + "/known_hosts",
 		"-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes",
-		// All copies share one connection, which ends with the server.
-		"-o", "ControlMaster=auto", "-o", "ControlPersist=yes", "-o", "ControlPath=" + directory + "/mux",
+		"-o", "ControlPath=" + directory + "/mux",
 	}
 	h.ssh = strings.Join(append(append([]string{"ssh", "-p", port}, h.options...), h.owner.Username+"@127.0.0.1"), " ")
 	h.options = append(h.options, "-q", "-P", port)
+	h.connect(t)
+}
+
+// connect makes the connection that all copies share.
+func (h *host) connect(t *testing.T) {
+	t.Helper()
+	words := append(strings.Fields(h.ssh), "-M", "-N", "-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo connected")
+	command := exec.Command(words[0], words[1:]...)
+	h.become(t, command)
+	printed, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = command.Process.Kill()
+		_ = command.Wait()
+	})
+	if line, err := bufio.NewReader(printed).ReadString('\n'); err != nil {
+		t.Fatalf("no connection: %q, %v; the server's log: %s", line, err, h.server.Log())
+	}
+}
+
+// become makes a command run as the user.
+func (h *host) become(t *testing.T, command *exec.Cmd) {
+	t.Helper()
+	command.Env = append(os.Environ(), sshVariable+"="+h.ssh, "HOME="+h.owner.HomeDir)
+	if os.Geteuid() == 0 {
+		uid, gid := h.ids(t)
+		command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+	}
 }
 
 // directory returns a new directory of the user.
@@ -175,14 +208,10 @@ func (h *host) ids(t *testing.T) (uid, gid int) {
 func (h *host) run(t *testing.T, stdin string, words ...string) (output string, ok bool) {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), "sh", append([]string{"-c", `umask 077; exec "$@"`, "sh"}, words...)...)
-	command.Env = append(os.Environ(), sshVariable+"="+h.ssh, "HOME="+h.owner.HomeDir)
+	h.become(t, command)
 	command.Stdin = strings.NewReader(stdin)
 	var printed bytes.Buffer
 	command.Stdout, command.Stderr = &printed, &printed
-	if os.Geteuid() == 0 {
-		uid, gid := h.ids(t)
-		command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
-	}
 	err := command.Run()
 	if exited := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exited) {
 		t.Fatal(err)

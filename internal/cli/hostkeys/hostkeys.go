@@ -2,7 +2,7 @@
 // that pins them.
 //
 // The scan starts at the user's machine and does not pass the operator. It makes
-// one handshake for each kind of key and never logs in. The target goes to
+// one handshake for each kind of key, one after the other, and never logs in. The target goes to
 // standard output, and what the user must compare to standard error.
 //
 // Trade-off: a scan alone proves nothing, as with ssh-keyscan, so the output says
@@ -70,9 +70,9 @@ func New(f *plugin.Factory) *cobra.Command {
 
 func (o *options) complete(_ *cobra.Command, args []string) error {
 	asked := strings.TrimPrefix(args[0], "ssh://")
-	login, address, ok := strings.Cut(asked, "@")
-	if !ok {
-		login, address = "", asked
+	login, address := "", asked
+	if at := strings.LastIndex(asked, "@"); at >= 0 { // a user may have a realm
+		login, address = asked[:at], asked[at+1:]
 	}
 	if strings.Contains(address, "://") {
 		return fmt.Errorf("%q is no SSH host, and only those have keys to pin: "+
@@ -90,6 +90,9 @@ func (o *options) complete(_ *cobra.Command, args []string) error {
 
 // splitHost reads HOST[:PORT], with or without the brackets of IPv6.
 func splitHost(address string) (string, int, error) {
+	if strings.HasPrefix(address, "[") != strings.Contains(address, "]") {
+		return "", 0, fmt.Errorf("%q has one bracket of two: write [ADDRESS]:PORT", address)
+	}
 	host, port := strings.TrimSuffix(strings.TrimPrefix(address, "["), "]"), "22"
 	if strings.Contains(address, "]:") || strings.Count(address, ":") == 1 {
 		var err error

@@ -98,6 +98,36 @@ func TestAScanSeesEveryKeyOfOpenSSHAndDoesNotLogIn(t *testing.T) {
 	}
 }
 
+func TestAScanWorksWhereOneHandshakeIsAllowedAtATime(t *testing.T) {
+	for _, limit := range []string{"PerSourceMaxStartups 1", "MaxStartups 1:100:1"} {
+		t.Run(limit, func(t *testing.T) {
+			server, err := openssh.Start(t.Context(), openssh.Options{Config: []string{limit}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer server.Stop()
+			for range 4 {
+				got := clitest.New(t, New).Run("hostkeys", server.Addr, "-o", "json", "--timeout", "30s")
+				if got.Code != 0 || strings.Count(got.Stdout, "AAAA") < 2 {
+					t.Fatalf("exit code %d: %s%s", got.Code, got.Stderr, got.Stdout)
+				}
+			}
+		})
+	}
+}
+
+func TestAUserMayHaveARealm(t *testing.T) {
+	server, err := sshserver.Start(sshserver.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	got := clitest.New(t, New).Run("hostkeys", "deploy@corp.example@"+server.Addr, "--name", "x", "-o", "json")
+	if got.Code != 0 || !strings.Contains(got.Stdout, `"deploy@corp.example"`) {
+		t.Errorf("exit code %d: %s%s", got.Code, got.Stderr, got.Stdout)
+	}
+}
+
 func TestAScanThatFailsSaysWhy(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -129,7 +159,9 @@ func TestAScanThatFailsSaysWhy(t *testing.T) {
 	}{
 		{"nothing listens", closed.Addr().String(), "connection refused"},
 		{"the server is silent", silent.Addr().String(), "does not answer in time"},
-		{"it is no SSH server", other.Addr().String(), "does not speak SSH"},
+		{"it is no SSH server", other.Addr().String(), `does not speak SSH, but said "HTTP/1.1 400 Bad Request"`},
+		{"half of a bracket", "[::1", "one bracket of two"},
+		{"the other half", "::1]:22", "one bracket of two"},
 		{"a port that is not one", "host:0", "no port"},
 		{"a Docker engine", "tcp://build-1:2376", "ca.crt in its tlsRef"},
 		{"a cluster", "https://10.0.0.1:6443", "kubeconfig"},

@@ -1,7 +1,6 @@
 package hostkeys
 
 import (
-	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/rsa"
@@ -32,38 +31,50 @@ type hostScan struct {
 	keys    []ssh.PublicKey
 }
 
+// errBusy says that the server takes no more connections for now.
+var errBusy = errors.New(`it takes no more connections for now, and said "Exceeded MaxStartups": try again, or with a longer --timeout`)
+
 // errSeen ends a handshake when the key is seen, long before the client would log in.
 var errSeen = errors.New("the host key is seen")
 
-// scanHost asks a host for its keys, one handshake for each kind.
+// scanHost asks a host for its keys, one handshake for each kind. They follow each other,
+// because servers limit how many may go on at once from one address.
 func scanHost(ctx context.Context, address string, timeout time.Duration) (hostScan, error) {
-	scans := make([]hostScan, len(keyKinds))
-	errs := make([]error, len(keyKinds))
-	var kinds sync.WaitGroup
-	for i, algorithms := range keyKinds {
-		kinds.Go(func() {
-			bounded, cancel := context.WithTimeout(ctx, timeout)
-			defer cancel()
-			scans[i], errs[i] = scanKind(bounded, address, algorithms)
-		})
-	}
-	kinds.Wait()
 	var all hostScan
-	for _, scan := range scans {
-		if scan.address != "" {
-			all.address, all.server = scan.address, scan.server
+	for _, algorithms := range keyKinds {
+		scan, err := scanWithin(ctx, address, algorithms, timeout)
+		if err != nil {
+			// A scan that leaves out a key looks complete, which is worse than no scan.
+			return all, fmt.Errorf("scan %s: %w", address, err)
 		}
+		all.address, all.server = scan.address, scan.server
 		all.keys = append(all.keys, scan.keys...)
 	}
-	// A scan that leaves out a key looks complete, which is worse than no scan.
-	err := cmp.Or(errs...)
-	if err == nil && len(all.keys) == 0 {
-		err = errors.New("it has no ed25519, ECDSA or RSA key: give it an ed25519 key (ssh-keygen -A)")
-	}
-	if err != nil {
-		return all, fmt.Errorf("scan %s: %w", address, err)
+	if len(all.keys) == 0 {
+		return all, fmt.Errorf("scan %s: it has no ed25519, ECDSA or RSA key: give it an ed25519 key (ssh-keygen -A)", address)
 	}
 	return all, nil
+}
+
+// busyPause is the wait before a server is asked again that takes no more connections for
+// a moment. It may not have noticed yet that the handshake before has ended.
+const busyPause = 250 * time.Millisecond
+
+// scanWithin makes one handshake, and another as long as the server is busy.
+func scanWithin(ctx context.Context, address string, algorithms []string, timeout time.Duration) (hostScan, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	for {
+		scan, err := scanKind(ctx, address, algorithms)
+		if !errors.Is(err, errBusy) {
+			return scan, err
+		}
+		select {
+		case <-time.After(busyPause):
+		case <-ctx.Done():
+			return scan, err
+		}
+	}
 }
 
 // scanKind makes one handshake. A server without a key of this kind is not an error.
@@ -76,7 +87,9 @@ func scanKind(ctx context.Context, address string, algorithms []string) (hostSca
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	scan := hostScan{address: conn.RemoteAddr().String()}
 	banner := &bannerConn{Conn: conn}
+	supported := ssh.SupportedAlgorithms()
 	_, _, _, err = ssh.NewClientConn(banner, address, &ssh.ClientConfig{ //nolint:dogsled // the handshake fails on purpose
+		Config:            ssh.Config{KeyExchanges: supported.KeyExchanges, Ciphers: supported.Ciphers, MACs: supported.MACs},
 		HostKeyAlgorithms: algorithms,
 		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
 			scan.keys = append(scan.keys, key)
@@ -89,6 +102,10 @@ func scanKind(ctx context.Context, address string, algorithms []string) (hostSca
 		return scan, nil
 	case ctx.Err() != nil:
 		return scan, errors.New("it accepts the connection, but does not answer in time")
+	case strings.Contains(banner.said(), "Exceeded MaxStartups"):
+		return scan, errBusy
+	case scan.server == "" && banner.said() != "":
+		return scan, fmt.Errorf("it does not speak SSH, but said %q: is the port right?", banner.said())
 	}
 	return scan, fmt.Errorf("it does not speak SSH as it should: %w", err)
 }
@@ -131,13 +148,19 @@ func (b *bannerConn) Read(p []byte) (int, error) {
 
 // version returns what the server calls itself.
 func (b *bannerConn) version() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	line, _, _ := strings.Cut(string(b.first), "\n")
+	line := b.said()
 	if !strings.HasPrefix(line, "SSH-") {
 		return ""
 	}
-	return display.OneLine(line)
+	return line
+}
+
+// said returns the first line of the server.
+func (b *bannerConn) said() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	line, _, _ := strings.Cut(string(b.first), "\n")
+	return display.OneLine(strings.TrimSpace(line))
 }
 
 // minRSABits is the size under which the operator refuses an RSA key.

@@ -162,7 +162,7 @@ func First(args []string) string {
 	if len(args) == 0 {
 		return ""
 	}
-	return args[0]
+	return cluster.WithoutKind(args[0])
 }
 
 // Examples formats pairs of what an example does and what to type.

@@ -12,12 +12,10 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/gorilla/websocket"
 	"go.uber.org/goleak"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -26,6 +24,8 @@ import (
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/cli/clitest"
 	"github.com/connpool/connpool/internal/cli/exit"
+	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/stream"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -259,20 +259,20 @@ func TestWebPagesGetNothingFromAPort(t *testing.T) {
 		"a page of the target's":          {address, http.Header{"Sec-Fetch-Site": {"same-origin"}, "Origin": {"http://" + address}}, http.StatusForbidden},
 		"a page that was navigated to":    {address, http.Header{"Sec-Fetch-Site": {"none"}}, http.StatusForbidden},
 
-		"a tool that names the address it asks":       {address, http.Header{"Origin": {"http://" + address}}, http.StatusOK},
-		"a tool that asks localhost and says so":      {"localhost:" + port, http.Header{"Origin": {"http://localhost:" + port}}, http.StatusOK},
-		"a tool that writes in capitals":              {"LOCALHOST:" + port, http.Header{"Origin": {"http://localhost:" + port}}, http.StatusForbidden},
-		"a page of a name that was bound again":       {"evil.example.com:" + port, http.Header{"Origin": {"http://evil.example.com:" + port}}, http.StatusForbidden},
-		"a page elsewhere":                            {address, http.Header{"Origin": {"https://evil.example.com"}}, http.StatusForbidden},
-		"a page of another port of this machine":      {"localhost:" + port, http.Header{"Origin": {"http://localhost:3000"}}, http.StatusForbidden},
-		"a page of another name of this machine":      {address, http.Header{"Origin": {"http://localhost:" + port}}, http.StatusForbidden},
-		"a page of this machine without a port":       {address, http.Header{"Origin": {"http://127.0.0.1"}}, http.StatusForbidden},
-		"a tool that is wrong about the scheme":       {address, http.Header{"Origin": {"https://" + address}}, http.StatusOK},
-		"a page of another scheme":                    {address, http.Header{"Origin": {"httpx://" + address}}, http.StatusForbidden},
-		"a page in a sandbox":                         {address, http.Header{"Origin": {"null"}}, http.StatusForbidden},
-		"a page whose origin begins with the address": {address, http.Header{"Origin": {"http://" + address + ".example.com"}}, http.StatusForbidden},
-		"two origins":     {address, http.Header{"Origin": {"http://" + address, "http://evil.example.com"}}, http.StatusForbidden},
-		"an empty origin": {address, http.Header{"Origin": {""}}, http.StatusForbidden},
+		"a tool that names the address it asks":  {address, http.Header{"Origin": {"http://" + address}}, http.StatusOK},
+		"a tool that asks localhost and says so": {"localhost:" + port, http.Header{"Origin": {"http://localhost:" + port}}, http.StatusOK},
+		"a tool that writes in capitals":         {"LOCALHOST:" + port, http.Header{"Origin": {"http://localhost:" + port}}, http.StatusForbidden},
+		"a page of a name that was bound again":  {"evil.example.com:" + port, http.Header{"Origin": {"http://evil.example.com:" + port}}, http.StatusForbidden},
+		"a page elsewhere":                       {address, http.Header{"Origin": {"https://evil.example.com"}}, http.StatusForbidden},
+		"a page of another port of this machine": {"localhost:" + port, http.Header{"Origin": {"http://localhost:3000"}}, http.StatusForbidden},
+		"a page of another name of this machine": {address, http.Header{"Origin": {"http://localhost:" + port}}, http.StatusForbidden},
+		"a page of this machine without a port":  {address, http.Header{"Origin": {"http://127.0.0.1"}}, http.StatusForbidden},
+		"a tool that is wrong about the scheme":  {address, http.Header{"Origin": {"https://" + address}}, http.StatusOK},
+		"a page of another scheme":               {address, http.Header{"Origin": {"httpx://" + address}}, http.StatusForbidden},
+		"a page in a sandbox":                    {address, http.Header{"Origin": {"null"}}, http.StatusForbidden},
+		"a page whose origin only begins so":     {address, http.Header{"Origin": {"http://" + address + ".example.com"}}, http.StatusForbidden},
+		"two origins, of which one is right":     {address, http.Header{"Origin": {"http://" + address, "http://evil.example.com"}}, http.StatusForbidden},
+		"a page whose origin is hidden":          {address, http.Header{"Origin": {""}}, http.StatusForbidden},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -294,55 +294,35 @@ func TestWebPagesGetNothingFromAPort(t *testing.T) {
 	}
 }
 
-// The clients of Kubernetes and Docker for Python use this package, which always
-// sends an Origin.
-func TestWebSocketsOfPythonPassAPort(t *testing.T) {
+// The client of Kubernetes for Python always sends an Origin with a WebSocket, and so
+// does that of Docker.
+func TestPythonsKubernetesClientRunsCommandsThroughAPort(t *testing.T) {
 	const script = `
-import os, sys, websocket
-connection = websocket.create_connection(sys.argv[1], subprotocols=["v4.channel.k8s.io"], header=sys.argv[2:],
-    sslopt={"ca_certs": os.environ.get("CA")})
-connection.send("ping")
-print(connection.recv())
-connection.close()
+import sys
+from kubernetes import client, config
+from kubernetes.stream import stream
+api = client.CoreV1Api(config.new_client_from_config(sys.argv[1]))
+print(stream(api.connect_get_namespaced_pod_exec, "web-0", "prod", command=["hostname"], stdout=True, stderr=True))
 `
 	mux := http.NewServeMux()
 	mux.Handle("/version", kubernetesAPI())
-	mux.HandleFunc("/exec", func(out http.ResponseWriter, r *http.Request) {
-		upgrader := websocket.Upgrader{Subprotocols: []string{"v4.channel.k8s.io"}, CheckOrigin: func(*http.Request) bool { return true }}
-		conn, err := upgrader.Upgrade(out, r, nil)
-		if err != nil {
-			t.Error(err)
-			return
+	mux.HandleFunc("/api/v1/namespaces/prod/pods/web-0/exec", func(out http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Origin") == "" {
+			t.Error("the client sends no Origin any more")
 		}
-		defer func() { _ = conn.Close() }()
-		_, message, _ := conn.ReadMessage()
-		_ = conn.WriteMessage(websocket.TextMessage, append(message, " back"...))
+		stream.ServeExec(out, r, stream.ExecOptions{Stdout: true, Stderr: true},
+			func(_ context.Context, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
+				_, _ = io.WriteString(streams.Stdout, "web-0")
+				return clitest.Exits(0, "")
+			})
 	})
-	run := func(t *testing.T, words, environment []string) {
-		t.Helper()
-		command := exec.CommandContext(t.Context(), "/usr/bin/python3", append([]string{"-c", script}, words...)...)
-		command.Env = append(os.Environ(), environment...)
-		if output, err := command.CombinedOutput(); err != nil || string(output) != "ping back\n" {
-			t.Errorf("%v: %s", err, output)
-		}
+	for name, words := range map[string][]string{"with a token": nil, "that is open": {"--port", "0"}} {
+		t.Run(name, func(t *testing.T) {
+			line := append([]string{"proxy", "web/web-1"}, words...)
+			got := shop(t, mux).Run(append(line, "--", "sh", "-c", `/usr/bin/python3 -c "$0" "$KUBECONFIG"`, script)...)
+			clitest.Want(t, got, 0, "web-0\n")
+		})
 	}
-	t.Run("that is open", func(t *testing.T) {
-		address, _ := openTestPort(t, mux)
-		run(t, []string{"ws://" + address + "/exec"}, nil)
-	})
-	t.Run("with a token", func(t *testing.T) {
-		printed, stop := shop(t, mux).Start("proxy", "web/web-1")
-		defer stop()
-		config, err := clientcmd.BuildConfigFromFlags("", exported(printed, "KUBECONFIG"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		authority := filepath.Join(t.TempDir(), "ca.crt")
-		if err := os.WriteFile(authority, config.CAData, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		run(t, []string{strings.Replace(config.Host, "https", "wss", 1) + "/exec", "Authorization: Bearer " + config.BearerToken}, []string{"CA=" + authority})
-	})
 }
 
 func TestACommandRunsWithTheAPIAndItsExitCodeIsPassedOn(t *testing.T) {

@@ -73,7 +73,7 @@ func (e pathElement) sshAccess(ssh *v1alpha1.SSHTarget) poolset.Access {
 		Identity: ssh.User + "@" + addressOf(ssh),
 		// A dialer keeps its timeout, so another one is another version.
 		Version: digestOf(e.secret.Data) + fmt.Sprintf(" %d", ptr.Deref(ssh.LoginTimeoutSeconds, 0)),
-		Trust:    digestOf(map[string][]byte{"known_hosts": e.knownHosts}),
+		Trust:   digestOf(map[string][]byte{"known_hosts": e.knownHosts}),
 	}
 }
 

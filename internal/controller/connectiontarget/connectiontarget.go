@@ -3,13 +3,15 @@
 // and writes what it observes of the live pools into the target's status.
 //
 // A reconciliation gathers the facts, decides by an ordered list of pure checks,
-// acts, observes and reports. It never dials. It waits for writes to the API server,
-// and for one read: that of a Secret whose target refuses what the cache holds. The
-// live pools request a reconciliation when their connections change.
+// acts, observes and reports. It never dials, and never waits for keys to be decrypted.
+// It waits for writes to the API server, and for one read: that of a Secret whose target
+// refuses what the cache holds. The live pools request a reconciliation when their
+// connections change, and when credentials have been prepared.
 package connectiontarget
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -129,21 +131,31 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	}
 	decided := r.act(target, decide(gathered, r.Drivers))
 	observation, _ := r.Pools.Observe(string(target.UID))
+	if wait := decided.quietFor(target, len(observation.Pools) > 0); wait > 0 {
+		return ctrl.Result{RequeueAfter: wait}, nil
+	}
 	last := r.Writer.Pace.Last(target.UID, target.Status)
 	next := report(gathered, decided, observation, last, r.Replica)
 	after, err := r.Writer.Write(ctx, target, last, next)
 	return ctrl.Result{RequeueAfter: soonest(after, nextSchedule(gathered), nextRefresh(gathered), r.nextUncachedRead(target))}, err
 }
 
-// act carries the decision out. If the pools refuse it, the returned decision has
-// the problem.
+// act carries the decision out. If the pools refuse it, or do not know yet whether they
+// do, the returned decision has the problem. In the second case the pools request a
+// reconciliation as soon as they know.
 func (r *Reconciler) act(target *v1alpha1.ConnectionTarget, decided decision) decision {
 	if decided.want == nil {
 		r.Pools.Remove(string(target.UID))
 		r.health.forget(target.UID)
 		return decided
 	}
-	if err := r.Pools.Ensure(*decided.want); err != nil {
+	err := r.Pools.Ensure(*decided.want)
+	if preparing, ok := errors.AsType[*poolset.PreparingError](err); ok {
+		decided.problem = &problem{reason: v1alpha1.ReasonPending, message: preparing.Error()}
+		decided.preparing = preparing.Since
+		return decided
+	}
+	if err != nil {
 		refusal := driver.AsError(err)
 		decided.problem = &problem{
 			condition: v1alpha1.ConditionCredentialsReady,
@@ -186,7 +198,9 @@ func (r *Reconciler) nextUncachedRead(target *v1alpha1.ConnectionTarget) time.Du
 	if !r.isRefused(target) {
 		return 0
 	}
-	return uncachedReadPeriod
+	kept, _ := r.uncached.Load(target.UID)
+	last, _ := kept.(uncachedSecret)
+	return max(last.next(), time.Second)
 }
 
 // forget drops all that is kept about a target that does not exist any more.

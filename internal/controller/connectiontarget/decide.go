@@ -3,8 +3,12 @@ package connectiontarget
 import (
 	"fmt"
 	"strings"
+	"time"
+
+	"k8s.io/utils/ptr"
 
 	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/controller/status"
 	"github.com/connpool/connpool/internal/poolset"
 )
 
@@ -16,6 +20,27 @@ type decision struct {
 	// problem is why want is nil, or why the pools refused it. Nil means that there
 	// is none.
 	problem *problem
+	// preparing is since when the credentials are being prepared; zero if they are not.
+	preparing time.Time
+}
+
+// quietPreparation is how long credentials may be prepared before a status says so.
+const quietPreparation = time.Second
+
+// quietFor returns for how long the status stays as it is while the credentials are
+// being prepared; 0 means that it does not. That the operator has restarted and that
+// keys take their time is no news for a target that does not serve yet.
+func (d decision) quietFor(target *v1alpha1.ConnectionTarget, serves bool) time.Duration {
+	if d.preparing.IsZero() {
+		return 0
+	}
+	if left := quietPreparation - time.Since(d.preparing); left > 0 {
+		return left
+	}
+	if !serves && ptr.Deref(target.Status.ObservedGeneration, 0) == target.Generation {
+		return status.Interval
+	}
+	return 0
 }
 
 // problem is the first fact that keeps the target from being dialed.
@@ -41,6 +66,7 @@ var checks = []func(facts, Drivers) *problem{
 	checkJumps,
 	checkSecret,
 	checkKubeconfig,
+	checkConsent,
 	checkHostKeys,
 }
 

@@ -181,3 +181,32 @@ func TestACompleteTargetHasNoProblem(t *testing.T) {
 		})
 	}
 }
+
+func TestAStatusDoesNotChangeWhileKeysArePreparedInUsualTime(t *testing.T) {
+	target := func(observed int64) *v1alpha1.ConnectionTarget {
+		target := sshTarget("web")
+		target.Generation, target.Status.ObservedGeneration = 3, &observed
+		return target
+	}
+	ago := func(d time.Duration) time.Time { return time.Now().Add(-d) }
+	tests := map[string]struct {
+		preparing time.Time
+		observed  int64
+		serves    bool
+		quiet     bool
+	}{
+		"nothing is being prepared":                   {quiet: false},
+		"a new target, since a moment":                {preparing: ago(0), quiet: true},
+		"a new target, for long":                      {preparing: ago(time.Minute), quiet: false},
+		"a target that was there before a restart":    {preparing: ago(time.Minute), observed: 3, quiet: true},
+		"a target that serves, since a moment":        {preparing: ago(0), observed: 3, serves: true, quiet: true},
+		"a target that serves, with counters to show": {preparing: ago(time.Minute), observed: 3, serves: true, quiet: false},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := (decision{preparing: tc.preparing}).quietFor(target(tc.observed), tc.serves); (got > 0) != tc.quiet {
+				t.Errorf("quiet for %s, want quiet: %v", got, tc.quiet)
+			}
+		})
+	}
+}

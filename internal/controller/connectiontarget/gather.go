@@ -195,18 +195,42 @@ func (g gatherer) get(ctx context.Context, namespace, name string, object client
 	return err == nil, nil
 }
 
-// uncachedReadPeriod is the shortest time between two reads of a Secret from the API
-// server itself.
-const uncachedReadPeriod = 10 * time.Second
+// A Secret is read from the API server itself after these times: first soon, since a
+// new one may be about to arrive, then more and more rarely.
+const (
+	firstUncachedRead = 10 * time.Second
+	lastUncachedRead  = 5 * time.Minute
+)
 
 // uncachedSecret is a Secret that was read from the API server itself, because its
 // target refuses what the cache holds. A token may be replaced only when it expires,
 // and then the cache may still hold the old one.
 type uncachedSecret struct {
-	// at is when it was read, or was to be read.
-	at time.Time
+	// at is when it was read, or was to be read; wait is how long it is not read again.
+	at   time.Time
+	wait time.Duration
+	// version is that of the Secret that the target refuses.
+	version string
 	// secret is nil if it was not newer than the cached Secret.
 	secret *corev1.Secret
+}
+
+// next is after what time the Secret is read again.
+func (u uncachedSecret) next() time.Duration { return max(0, u.wait-time.Since(u.at)) }
+
+// isDue reports whether a Secret of the version, which the target refuses, is to be
+// read again. Another version than before need not wait for long.
+func (u uncachedSecret) isDue(version string) bool {
+	return u.next() == 0 || u.version != version && time.Since(u.at) >= firstUncachedRead
+}
+
+// after returns what is remembered of a read of a refused Secret of the version.
+func (u uncachedSecret) after(version string, read *corev1.Secret) uncachedSecret {
+	next := uncachedSecret{at: time.Now(), wait: firstUncachedRead, version: version, secret: cmp.Or(read, u.secret)}
+	if u.version == version {
+		next.wait = min(2*u.wait, lastUncachedRead)
+	}
+	return next
 }
 
 // newest returns the cached Secret of a target, or a newer version of it. A target is
@@ -214,9 +238,13 @@ type uncachedSecret struct {
 func (g gatherer) newest(ctx context.Context, target types.UID, cached *corev1.Secret, refused bool) *corev1.Secret {
 	kept, known := g.uncached.Load(target)
 	last, _ := kept.(uncachedSecret)
-	if refused && time.Since(last.at) >= uncachedReadPeriod {
-		known, last.at = true, time.Now()
-		last.secret = cmp.Or(g.readUncached(ctx, client.ObjectKeyFromObject(cached)), last.secret)
+	version := cmp.Or(last.secret, cached).ResourceVersion
+	if refused && last.isDue(version) {
+		known = true
+		last = last.after(version, g.readUncached(ctx, client.ObjectKeyFromObject(cached)))
+	}
+	if !refused {
+		last.wait, last.version = min(last.wait, firstUncachedRead), ""
 	}
 	if last.secret != nil && !isNewer(last.secret, cached) {
 		last.secret = nil

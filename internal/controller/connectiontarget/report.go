@@ -299,6 +299,8 @@ func explain(pool poolset.PoolObservation) string {
 func (r *reporter) progress() {
 	ready := r.Find(v1alpha1.ConditionReady)
 	switch {
+	case r.problem != nil && r.problem.reason == v1alpha1.ReasonPending:
+		r.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonPending, r.problem.message)
 	case r.problem != nil && r.problem.stalls():
 		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, r.problem.reason, r.problem.message)
 	case ready.Status == metav1.ConditionTrue:

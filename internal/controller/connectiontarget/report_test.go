@@ -120,6 +120,20 @@ func TestConditionsOfATarget(t *testing.T) {
 			},
 			flux: kstatus.FailedStatus,
 		},
+		"its keys are being prepared": {
+			decide: func(decided *decision) { decided.problem = &problem{reason: v1alpha1.ReasonPending, message: "wait"} },
+			want: []string{
+				"CredentialsReady=Unknown/Pending", "Reachable=Unknown/Pending", "Ready=False/Pending", "Reconciling=True/Pending",
+			},
+			flux: kstatus.InProgressStatus,
+		},
+		"its changed keys are being prepared while the earlier ones serve": {
+			decide: func(decided *decision) { decided.problem = &problem{reason: v1alpha1.ReasonPending, message: "wait"} },
+			last:   ready,
+			seen:   []poolset.PoolObservation{seenBy("p", poolset.HealthUp, 1)},
+			want:   []string{"CredentialsReady=Unknown/Pending", connected, warm, "Reconciling=True/Pending"},
+			flux:   kstatus.InProgressStatus,
+		},
 		"its Secret cannot be used": {
 			decide: refusal,
 			want: []string{

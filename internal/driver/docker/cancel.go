@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/docker/census"
 )
 
 const (
@@ -62,20 +63,20 @@ func (p *pursuit) signal(ctx context.Context, signals string) error {
 // look finds the processes of the command that live, and then sends signals to those
 // given and to those with the mark.
 func (p *pursuit) look(ctx context.Context, signals string, pids []int) error {
-	found, helper, err := p.census(ctx, signals, pids)
+	found, helper, err := p.count(ctx, signals, pids)
 	if err != nil {
 		return err
 	}
-	kin := found.kin(p.known)
+	kin := found.Kin(p.known)
 	if len(kin) == 0 {
 		if root, ok := p.lostRoot(ctx, found, helper); ok {
-			kin = found.kin(map[int]uint64{root.pid: root.begun})
+			kin = found.Kin(map[int]uint64{root.PID: root.Begun})
 		}
 	}
 	p.known, p.unmarked = kin, nil
-	for _, s := range found.seen {
-		if _, ok := kin[s.pid]; ok && s.mark != "own" {
-			p.unmarked = append(p.unmarked, s.pid)
+	for _, s := range found.Seen {
+		if _, ok := kin[s.PID]; ok && s.Mark != census.Own {
+			p.unmarked = append(p.unmarked, s.PID)
 		}
 	}
 	return nil
@@ -83,56 +84,58 @@ func (p *pursuit) look(ctx context.Context, signals string, pids []int) error {
 
 // lostRoot returns the first process of a command without mark and kin. The engine says
 // afterwards whether the command still runs, which proves that it was seen.
-func (p *pursuit) lostRoot(ctx context.Context, found census, helper state) (sighting, bool) {
+func (p *pursuit) lostRoot(ctx context.Context, found census.Census, helper state) (census.Sighting, bool) {
 	now, err := p.process.inspect(ctx)
 	if err != nil || !now.Running {
-		return sighting{}, false
+		return census.Sighting{}, false
 	}
-	if helper.Pid == found.self.pid { // the container has the process namespace of the engine
-		at := slices.IndexFunc(found.seen, func(s sighting) bool { return s.pid == now.Pid && s.pid > 1 })
+	if helper.Pid == found.Self.PID { // the container has the process namespace of the engine
+		at := slices.IndexFunc(found.Seen, func(s census.Sighting) bool { return s.PID == now.Pid && s.PID > 1 })
 		if at < 0 {
-			return sighting{}, false
+			return census.Sighting{}, false
 		}
-		return found.seen[at], true
+		return found.Seen[at], true
 	}
-	return found.root(time.Since(p.process.begun))
+	return found.Root(time.Since(p.process.begun))
 }
 
-// over reports whether the command and all of its processes that are known have ended.
+// over reports whether the command and all of its processes that are known have ended. A
+// command that the engine has not started yet may still be.
 func (p *pursuit) over(ctx context.Context) (bool, error) {
 	if err := p.look(ctx, "", nil); err != nil {
 		return false, err
 	}
 	now, err := p.process.inspect(ctx)
-	return err == nil && !now.Running && len(p.known) == 0, nil
+	hasRun := now.ExitCode != nil || now.Pid != 0
+	return err == nil && hasRun && !now.Running && len(p.known) == 0, nil
 }
 
-// census runs a shell in the command's container that sends signals and lists the
+// count runs a shell in the command's container that sends signals and lists the
 // processes. It runs as the user of all commands, so it may do no more than they.
-func (p *pursuit) census(ctx context.Context, signals string, pids []int) (census, state, error) {
+func (p *pursuit) count(ctx context.Context, signals string, pids []int) (census.Census, state, error) {
 	select {
 	case p.process.conn.helpers <- struct{}{}:
 		defer func() { <-p.process.conn.helpers }()
 	case <-ctx.Done():
-		return census{}, state{}, errNotInTime
+		return census.Census{}, state{}, errNotInTime
 	}
 	helper := &process{conn: p.process.conn, container: p.process.container, mark: rand.Text(), helps: true}
 	var said limitedBuffer
-	argv := []string{"sh", "-c", script(p.process.mark, signals, pids)}
+	argv := []string{"sh", "-c", census.Script(p.process.mark, signals, pids)}
 	err := helper.create(ctx, execOptions(driver.Command{Argv: argv}, false, helper.mark))
 	if err != nil {
-		return census{}, state{}, err
+		return census.Census{}, state{}, err
 	}
 	e := newExecution(helper, nil, driver.Streams{Stdout: &said})
 	status, err := e.run(ctx)
-	found, whole := parseCensus(said.String())
+	found, whole := census.Parse(said.String())
 	switch {
 	case err != nil:
-		return census{}, state{}, err
+		return census.Census{}, state{}, err
 	case status.Code == codeNoProgram || status.Code == codeNoPermission:
-		return census{}, state{}, errNoShell
+		return census.Census{}, state{}, errNoShell
 	case !whole:
-		return census{}, state{}, errNoCensus
+		return census.Census{}, state{}, errNoCensus
 	}
 	return found, e.last, nil
 }
@@ -251,5 +254,5 @@ func unconfirmed(err error) string {
 	if refused, ok := driver.Classified(err); ok {
 		why = refused.Message
 	}
-	return "the engine did not confirm that the command ended, so it may go on (" + why + ")"
+	return "the engine did not confirm that the command ended; it may still run (" + why + ")"
 }

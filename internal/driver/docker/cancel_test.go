@@ -3,11 +3,12 @@ package docker
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/test/dockerd"
@@ -99,7 +100,7 @@ func TestWhatOthersRunInTheContainerIsLeftAlone(t *testing.T) {
 	awaitProcess(t, conn, place, "sleep 5201")
 	mustDocker(t, engine, "exec", "--detach", place.Container, "sleep", "5202")
 	awaitProcess(t, conn, place, "sleep 5202")
-	cancelRunning(t, conn, place, []string{"sh", "-c", "sleep 5203; true"}, "sleep 5203", nil)
+	_ = cancelRunning(t, conn, place, []string{"sh", "-c", "sleep 5203; true"}, "sleep 5203", nil)
 	told := cancelRunning(t, conn, place, []string{"env", "-i", "sleep", "5204"}, "sleep 5204", func() {
 		mustDocker(t, engine, "exec", "--detach", place.Container, "sleep", "5205")
 	})
@@ -150,92 +151,29 @@ func containerWith(t *testing.T, engine *dockerd.Engine, options ...string) driv
 	return driver.Place{Container: name}
 }
 
-// stat returns a line of a census.
-func stat(pid int, mark string, parent, session int, begun uint64) string {
-	return fmt.Sprintf("%d %s S %d %d %d\n", pid, mark, parent, session, begun)
-}
-
-func TestTheProcessesOfACommandAreThoseThatDescendFromIt(t *testing.T) {
-	initial := stat(1, "none", 0, 1, 10)
-	self := stat(90, "other", 0, 90, 5000) + "self 90\n"
-	tests := map[string]struct {
-		text  string
-		known map[int]uint64
-		want  map[int]uint64
-	}{
-		"its mark":                          {initial + stat(7, "own", 0, 7, 100), nil, map[int]uint64{7: 100}},
-		"children without a mark":           {initial + stat(7, "own", 0, 7, 100) + stat(8, "none", 7, 7, 101) + stat(9, "none", 8, 9, 102), nil, map[int]uint64{7: 100, 8: 101, 9: 102}},
-		"a child with a lower number":       {initial + stat(5, "none", 7, 5, 101) + stat(7, "own", 0, 7, 100), nil, map[int]uint64{5: 101, 7: 100}},
-		"what shares its session":           {initial + stat(8, "none", 1, 7, 101) + stat(9, "own", 1, 7, 102), nil, map[int]uint64{8: 101, 9: 102}},
-		"what is known":                     {initial + stat(7, "none", 1, 6, 100), map[int]uint64{7: 100}, map[int]uint64{7: 100}},
-		"not a later one of that number":    {initial + stat(7, "none", 1, 6, 400), map[int]uint64{7: 100}, map[int]uint64{}},
-		"not the container's first":         {initial + stat(7, "own", 1, 1, 100) + stat(8, "none", 1, 1, 90), nil, map[int]uint64{7: 100}},
-		"not what has another mark":         {initial + stat(7, "own", 0, 7, 100) + stat(8, "other", 7, 7, 101), nil, map[int]uint64{7: 100}},
-		"not a line that is something else": {initial + "8 none ) S 0\n" + stat(7, "own", 0, 7, 100), nil, map[int]uint64{7: 100}},
-		"not what has ended":                {initial + strings.Replace(stat(7, "own", 0, 7, 100), " S ", " Z ", 1), nil, map[int]uint64{}},
-	}
-	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
-			found, whole := parseCensus(tc.text + self)
-			if !whole {
-				t.Fatal("the census is not whole")
-			}
-			if diff := cmp.Diff(tc.want, found.kin(tc.known)); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
-// A container may send what it likes as its list of processes.
-func TestALongChainOfProcessesIsFollowedQuickly(t *testing.T) {
-	const length = 16_000
-	var chain census
-	for pid := length; pid > 1; pid-- {
-		chain.seen = append(chain.seen, sighting{pid: pid, parent: pid - 1, session: pid})
-	}
-	chain.seen = append(chain.seen, sighting{pid: 2, parent: 0, session: 2, mark: "own"})
-	begin := time.Now()
-	if got := len(chain.kin(nil)); got != length-1 {
-		t.Errorf("%d processes found of %d", got, length-1)
-	}
-	if took := time.Since(begin); took > 2*time.Second {
-		t.Errorf("it took %s", took)
-	}
-}
-
-func TestAProcessIsTakenForTheCommandOnlyIfNoOtherCanBe(t *testing.T) {
-	const age = 10 * time.Second
-	self := stat(90, "other", 0, 90, 5000) + "self 90\n"
-	tests := map[string]struct {
-		text string
-		want int
-	}{
-		"the only one":                     {stat(7, "none", 0, 7, 4500), 7},
-		"one of two":                       {stat(7, "none", 0, 7, 4500) + stat(8, "none", 0, 8, 4600), 0},
-		"beside one that is older":         {stat(7, "none", 0, 7, 4500) + stat(8, "none", 0, 8, 3000), 7},
-		"beside one with another mark":     {stat(7, "none", 0, 7, 4500) + stat(8, "other", 0, 8, 4600), 7},
-		"one that was started inside":      {stat(7, "none", 1, 7, 4500), 0},
-		"the container's own first":        {stat(1, "none", 0, 1, 4500), 0},
-		"none, but a child of what is not": {stat(7, "none", 0, 5, 4500), 0},
-	}
-	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
-			found, _ := parseCensus(tc.text + self)
-			root, ok := found.root(age)
-			if root.pid != tc.want || ok != (tc.want != 0) {
-				t.Errorf("took %d, want %d", root.pid, tc.want)
-			}
-		})
-	}
-}
-
-func TestACensusIsWholeOrNone(t *testing.T) {
-	for _, text := range []string{
-		"", "self", "self x\n", "self 7\n", stat(7, "own", 0, 7, 1), "7 own\nself 7\n", "-7 own S\n", strings.Repeat("x", 1<<17) + "\nself 7\n",
-	} {
-		if found, whole := parseCensus(text); whole {
-			t.Errorf("%.20q is a whole census: %+v", text, found)
+// An engine may start a command only after its caller has left. So one that has not begun
+// has not ended, and is killed in the end.
+func TestACommandThatMayStillBeStartedIsKilledLater(t *testing.T) {
+	killed := make(chan struct{})
+	var once sync.Once
+	conn := mustDial(t, Options{StageTimeout: time.Second, KillGrace: 10 * time.Millisecond}, play(t, speaks(map[string]func(net.Conn){
+		"/exec/abc/start": hold,
+		"/exec/abc/json":  says(jsonText(`{"ID":"abc","Running":false,"ExitCode":null,"Pid":0}`)),
+		"/exec/helper/start": func(conn net.Conn) {
+			_, _ = io.WriteString(conn, upgradedText+string(frame(1, "1 none S 0 1 10\n90 other S 0 90 5000\nself 90\n")))
+			_ = conn.(*net.UnixConn).CloseWrite()
+		},
+		"/exec/helper/json": says(jsonText(`{"ID":"helper","ExitCode":0,"Pid":8}`)),
+	}, func(path, body string) {
+		if strings.HasSuffix(path, "/containers/web/exec") && strings.Contains(body, kill) {
+			once.Do(func() { close(killed) })
 		}
+	})))
+	_, err := conn.Exec(t.Context(), driver.Command{Place: driver.Place{Container: "web"}, Argv: []string{"x"}}, driver.Streams{})
+	wantOutcome(t, err, driver.Unknown)
+	select {
+	case <-killed:
+	case <-time.After(patience):
+		t.Error("the command was not killed")
 	}
 }

@@ -97,6 +97,9 @@ func answerError(err error, container string) *driver.Error {
 	case errdefs.IsNotFound(err):
 		return driver.Errorf(driver.NotFound, driver.StageStart,
 			"the container %s does not exist on this engine (%s); list what there is with docker ps --all", container, words).Because(err)
+	case strings.Contains(strings.ToLower(words), "multiple ids found"):
+		return driver.Errorf(driver.NotFound, driver.StageStart,
+			"%s is the beginning of several containers' IDs (%s); give more of the ID, or the name", container, words).Because(err)
 	case isPaused(err):
 		return paused(container, words).Because(err)
 	case errdefs.IsConflict(err):

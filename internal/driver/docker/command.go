@@ -9,6 +9,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/docker/census"
 )
 
 // plainName matches the names and IDs that Docker gives. Any other text could become
@@ -60,7 +61,7 @@ func argvOf(command driver.Command) []string {
 }
 
 func environment(command driver.Command, mark string) []string {
-	variables := []string{markVariable + "=" + mark}
+	variables := []string{census.Variable + "=" + mark}
 	if tty := command.TTY; tty != nil {
 		variables = append(variables, "TERM="+cmp.Or(tty.Term, "xterm"))
 	}

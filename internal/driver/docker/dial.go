@@ -198,7 +198,8 @@ func (c *conn) checkVersion(s *socket) *driver.Error {
 	}
 	_ = json.NewDecoder(response.Body).Decode(&said) // or there are no words
 	return driver.Errorf(driver.ProtocolError, driver.StageSession,
-		"the engine's API is %s, and it does not take the operator's, which is at most %s (%s); update the operator, or lower the engine's minimum",
+		"the engine's API is %s, and it does not take the operator's, which is at most %s (%s); "+
+			"update the operator, or lower the engine's minimum",
 		c.version, api.DefaultVersion, cmp.Or(driver.Sanitize(said.Message), driver.Sanitize(response.Status)))
 }
 

@@ -111,6 +111,13 @@ func checkSocket(endpoint driver.Endpoint) error {
 	return nil
 }
 
+// With implements driver.Dialer.
+func (d *dialer) With(change func(*driver.Endpoint)) driver.Dialer {
+	changed := *d
+	change(&changed.endpoint)
+	return &changed
+}
+
 // dialer implements driver.Dialer.
 type dialer struct {
 	options     Options

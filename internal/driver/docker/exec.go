@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/connpool/connpool/internal/driver"
@@ -14,6 +15,7 @@ import (
 
 // Exec implements driver.Execer.
 func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.Streams) (driver.ExitStatus, error) {
+	command.Place.Container = strings.TrimPrefix(command.Place.Container, "/") // engines write names so
 	if err := check(command); err != nil {
 		return driver.ExitStatus{}, err
 	}
@@ -166,9 +168,10 @@ func (e *execution) closed() bool {
 	return e.conn.ctx.Err() != nil || e.conn.closing.Load() && !e.process.helps
 }
 
+//nolint:contextcheck // ending a command goes on when the caller has left
 func (e *execution) givenUp(ctx context.Context) *driver.Error {
 	return driver.Unknownf(driver.Timeout, driver.StageRun,
-		"the caller gave up while the command ran; %s", e.terminate()).Because(ctx.Err())
+		"the caller did not wait any longer; %s", e.terminate()).Because(ctx.Err())
 }
 
 func (e *execution) brokenOff(what string) *driver.Error {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -253,6 +254,50 @@ func TestContainersThatCannotRunCommandsAreNotFound(t *testing.T) {
 	mustRun(t, conn, running)
 	if _, err := engine.Docker(t.Context(), "unpause", paused.Container); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAContainerIsNamedAsInDocker(t *testing.T) {
+	engine := sharedEngine(t)
+	name := startContainer(t, engine).Container
+	id := mustDocker(t, engine, "inspect", "--format={{.Id}}", name)
+	conn := mustDial(t, Options{}, unixEndpoint(engine))
+	for kind, given := range map[string]string{
+		"name": name, "name as the engine writes it": "/" + name, "ID": id, "short ID": id[:12],
+	} {
+		if out, err := run(conn, driver.Place{Container: given}, "echo served"); out != "served\n" || err != nil {
+			t.Errorf("by %s: output %q, error %v", kind, out, err)
+		}
+	}
+}
+
+// An engine starts commands one after the other. Those that wait do not hold up what says
+// whether the connection lives.
+func TestABurstOfStartsDoesNotHoldUpAProbe(t *testing.T) {
+	engine := sharedEngine(t)
+	place := startContainer(t, engine)
+	conn := mustDial(t, Options{}, unixEndpoint(engine))
+	var running sync.WaitGroup
+	for range 60 {
+		running.Go(func() { mustRun(t, conn, place) })
+	}
+	ended := make(chan struct{})
+	go func() {
+		running.Wait()
+		close(ended)
+	}()
+	for probes := 0; ; probes++ {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // that of a pool
+		err := conn.Probe(ctx)
+		cancel()
+		if err != nil {
+			t.Errorf("probe %d: %v", probes, err)
+		}
+		select {
+		case <-ended:
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
 }
 

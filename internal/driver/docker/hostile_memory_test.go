@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"runtime/debug"
@@ -109,7 +110,7 @@ func floods() map[string]func(net.Conn) {
 		"messages of the runtime": forever(upgradedText, string(frame(1, refusalPrefix+strings.Repeat("x", 1000)))),
 		"a frame that drips":      drip(upgradedText+giant, "x"),
 		"a header that drips":     drip(upgradedText, "\x01"),
-		"a list of processes":     forever(upgradedText+string(frame(1, "")), string(frame(1, stat(7, "own", 0, 7, 1)))),
+		"a list of processes":     forever(upgradedText+string(frame(1, "")), string(frame(1, "7 own S 0 7 1\n"))),
 	}
 }
 
@@ -152,12 +153,10 @@ func attack(t *testing.T, routes map[string]func(net.Conn), ends bool) {
 		"/containers/web/json": says(jsonText(`{"Id":"c","State":{"Running":true,"StartedAt":"x"}}`)),
 		"/resize":              says("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
 	}
-	for route, answer := range routes {
-		all[route] = answer
-	}
-	options := Options{StageTimeout: 300 * time.Millisecond, KillGrace: 10 * time.Millisecond, WatchInterval: 50 * time.Millisecond}
+	maps.Copy(all, routes)
+	options := Options{StageTimeout: 200 * time.Millisecond, KillGrace: 10 * time.Millisecond, WatchInterval: 50 * time.Millisecond}
 	conn := mustDial(t, options, play(t, speaks(all)))
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	stop := peak()
 	begin := time.Now()
@@ -190,14 +189,14 @@ func TestAHostileAnswerToAPingOrAProxiedRequestCostsLittleMemory(t *testing.T) {
 		t.Run("ping, "+name, func(t *testing.T) {
 			stop := peak()
 			endpoint := play(t, speaks(map[string]func(net.Conn){"/_ping": answer}))
-			if conn, err := dialWith(t.Context(), Options{StageTimeout: 300 * time.Millisecond}, endpoint); err == nil {
+			if conn, err := dialWith(t.Context(), Options{StageTimeout: 200 * time.Millisecond}, endpoint); err == nil {
 				_ = conn.Close()
 			}
 			wantPeak(t, stop)
 		})
 		t.Run("proxy, "+name, func(t *testing.T) {
-			conn := mustDial(t, Options{StageTimeout: 300 * time.Millisecond}, play(t, speaks(map[string]func(net.Conn){"/info": answer})))
-			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			conn := mustDial(t, Options{StageTimeout: 200 * time.Millisecond}, play(t, speaks(map[string]func(net.Conn){"/info": answer})))
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 			defer cancel()
 			stop := peak()
 			request, err := http.NewRequestWithContext(ctx, http.MethodGet, "/info", http.NoBody)

@@ -246,6 +246,7 @@ func TestTheAnswerToAStartDecidesWhatIsKnown(t *testing.T) {
 		"a preparation that does not end":         {map[string]func(net.Conn){"/containers/web/exec": forever("HTTP/1.1 201 C\r\nContent-Type: application/json\r\n\r\n{\"Id\":\"", "a")}, driver.NotStarted, driver.Unreachable},
 		"a preparation with a path for a name":    {map[string]func(net.Conn){"/containers/web/exec": says(jsonText(`{"Id":"../../x"}`))}, driver.NotStarted, driver.ProtocolError},
 		"a refused preparation":                   {map[string]func(net.Conn){"/containers/web/exec": says("HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")}, driver.NotStarted, driver.Forbidden},
+		"an ID that begins several":               {map[string]func(net.Conn){"/containers/web/exec": says("HTTP/1.1 500 No\r\nContent-Type: application/json\r\nContent-Length: 56\r\n\r\n{\"message\":\"Multiple IDs found with provided prefix: w\"}")}, driver.NotStarted, driver.NotFound},
 		"no answer to the start":                  {map[string]func(net.Conn){"/start": hold}, driver.Unknown, driver.Timeout},
 		"the socket ends instead":                 {map[string]func(net.Conn){"/start": func(conn net.Conn) { _ = conn.Close() }}, driver.Unknown, driver.Unreachable},
 		"the container has stopped":               {map[string]func(net.Conn){"/start": says("HTTP/1.1 409 Conflict\r\nContent-Length: 4\r\n\r\nstop")}, driver.NotStarted, driver.NotFound},

@@ -13,7 +13,7 @@ import (
 type process struct {
 	conn      *conn
 	container string
-	mark      string // the value of markVariable in its environment
+	mark      string // the value of census.Variable in its environment
 	id        string // the engine's ID of it
 	size      int    // of its arguments, in bytes
 	begun     time.Time

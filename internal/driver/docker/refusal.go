@@ -88,7 +88,7 @@ func (s state) neverHadAProcess() bool {
 // error.
 func (e *execution) refusedBy(said string) (driver.ExitStatus, error) {
 	words := driver.Sanitize(strings.TrimSuffix(strings.TrimSpace(refusalIntroduction.ReplaceAllString(said, "")), ": unknown"))
-	code := 0
+	var code int
 	switch {
 	case noProgram.MatchString(said):
 		code = codeNoProgram

@@ -149,23 +149,21 @@ func (e *execution) refused(response *http.Response) *driver.Error {
 
 // exitStatus asks for the exit code until there is one: the output may end before the
 // command does.
-//
-//nolint:contextcheck // ending a command goes on when the caller has left
 func (e *execution) exitStatus(ctx context.Context) (driver.ExitStatus, error) {
 	for pause := 2 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		orphaned := e.isOrphaned()
-		state, err := e.process.inspect(ctx)
+		found, err := e.process.inspect(ctx)
 		switch {
 		case e.closed():
 			return driver.ExitStatus{}, e.conn.death(driver.StageRun, true)
 		case err != nil && ctx.Err() == nil:
 			return driver.ExitStatus{}, e.process.noExitCode(err)
-		case err == nil && !state.Running:
-			e.last = state
-			if said := string(e.output.refusal.said); strings.HasPrefix(said, refusalPrefix) && state.neverHadAProcess() {
+		case err == nil && !found.Running:
+			e.last = found
+			if said := string(e.output.refusal.said); strings.HasPrefix(said, refusalPrefix) && found.neverHadAProcess() {
 				return e.refusedBy(said)
 			}
-			return statusOf(state, driver.Sanitize(string(e.output.said)))
+			return statusOf(found, driver.Sanitize(string(e.output.said)))
 		case orphaned:
 			return driver.ExitStatus{}, e.lostContainer(ctx)
 		}

@@ -102,6 +102,13 @@ type fakeDialer struct {
 	endpoint driver.Endpoint
 }
 
+// With implements driver.Dialer.
+func (d *fakeDialer) With(change func(*driver.Endpoint)) driver.Dialer {
+	changed := *d
+	change(&changed.endpoint)
+	return &changed
+}
+
 // Dial implements driver.Dialer.
 func (d *fakeDialer) Dial(ctx context.Context) (driver.Conn, error) {
 	d.fake.mu.Lock()

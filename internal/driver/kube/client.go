@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/client-go/util/flowcontrol"
@@ -22,24 +23,29 @@ const minProbeGap = time.Second
 // client is what connections with the same config share. It lives as long as it
 // has connections and the server answers. Its context's cause says why it ended.
 type client struct {
-	options   Options
-	config    *config
-	ctx       context.Context //nolint:containedctx // done when the client has ended
-	cancel    context.CancelCauseFunc
-	network   *network
-	transport *http.Transport // for what needs no socket of its own
-	limiter   flowcontrol.RateLimiter
-	spares    *standby.Standby[*socket]
-	monitor   *keepalive.Monitor[*answer]
+	options Options
+	config  *config
+	ctx     context.Context //nolint:containedctx // done when the client has ended
+	cancel  context.CancelCauseFunc
+	network *network
+	// account is whom the credentials stand for, accepted says that the server took them
+	// the last time that it was asked, and superseded that it takes others of the account.
+	account    string
+	accepted   atomic.Bool
+	superseded func(*client) bool
+	transport  *http.Transport // for what needs no socket of its own
+	limiter    flowcontrol.RateLimiter
+	spares     *standby.Standby[*socket]
+	monitor    *keepalive.Monitor[*answer]
 }
 
-func newClient(options Options, config *config) (*client, error) {
+func newClient(options Options, config *config, superseded func(*client) bool) (*client, error) {
 	secure, err := config.tls()
 	if err != nil {
 		return nil, err
 	}
 	c := &client{
-		options: options, config: config,
+		options: options, config: config, account: config.accountOf(), superseded: superseded,
 		limiter: flowcontrol.NewTokenBucketRateLimiter(options.QPS, options.Burst),
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())

@@ -81,21 +81,29 @@ func asksForContainer(refused *answer) bool {
 // container.
 const defaultContainerAnnotation = "kubectl.kubernetes.io/default-container"
 
+// maxMetadataBytes bounds the metadata of a pod, whose annotations alone may have
+// 256 KiB.
+const maxMetadataBytes = 1 << 20
+
 // defaultContainer returns the name in the pod's annotation, or nothing if there is
 // none or the pod may not be read.
 func defaultContainer(ctx context.Context, c *client, place driver.Place) string {
 	ctx, cancel := context.WithTimeout(ctx, c.options.StageTimeout)
 	defer cancel()
 	header := http.Header{"Accept": {"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}}
-	got, err := c.get(ctx, c.transport, podPath(place), header, driver.StageStart)
+	got, err := c.get(ctx, c.transport, podPath(place), header, maxMetadataBytes, driver.StageStart)
 	if err != nil || got.status != http.StatusOK {
 		return ""
 	}
-	var pod metav1.PartialObjectMetadata
+	var pod struct { // no more, because a hostile cluster chooses how much there is
+		Metadata struct {
+			Annotations map[string]string `json:"annotations"`
+		} `json:"metadata"`
+	}
 	if json.Unmarshal(got.body, &pod) != nil {
 		return ""
 	}
-	return pod.Annotations[defaultContainerAnnotation]
+	return pod.Metadata.Annotations[defaultContainerAnnotation]
 }
 
 func exitCode(said *metav1.Status) (int, bool) {

@@ -2,6 +2,8 @@ package kube
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 
 	"github.com/connpool/connpool/internal/driver"
 )
@@ -15,6 +17,14 @@ type conn struct {
 	cancel    context.CancelCauseFunc
 	release   func()
 	info      driver.Info
+	// running counts the commands, port-forwards and requests that have not ended.
+	running atomic.Int64
+}
+
+// use counts something that runs on the connection until it has ended.
+func (c *conn) use() (ended func()) {
+	c.running.Add(1)
+	return sync.OnceFunc(func() { c.running.Add(-1) })
 }
 
 // Context implements driver.Conn.
@@ -46,10 +56,25 @@ func (c *conn) Probe(ctx context.Context) error {
 	case result.Err != nil:
 		return driver.AsError(result.Err) // all who wait get the same result
 	}
-	if refused := c.client.config.answerError(result.Answer, driver.StageKeepalive); refused != nil {
-		return refused
+	refused := c.client.config.answerError(result.Answer, driver.StageKeepalive)
+	if refused == nil || c.lives(refused) {
+		return nil
 	}
-	return nil
+	return refused
+}
+
+// lives reports whether the connection is as good as before although the server refused
+// a probe: it throttles its clients, perhaps for a burst of their own, or what runs on
+// the connection goes on with a credential that was replaced, see client.refused.
+func (c *conn) lives(refused *driver.Error) bool {
+	switch refused.Reason {
+	case driver.ThrottledByServer:
+		return true
+	case driver.AuthenticationFailed:
+		return c.running.Load() > 0 && c.ctx.Err() == nil && c.client.superseded(c.client)
+	default:
+		return false
+	}
 }
 
 func (c *conn) death(stage driver.Stage, started bool) *driver.Error {

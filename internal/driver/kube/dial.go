@@ -36,6 +36,7 @@ func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 	} else {
 		go socket.Close() //nolint:errcheck // TLS close_notify may take long
 	}
+	shared.accepted.Store(true)
 	shared.spares.Replenish()
 	return made, nil
 }

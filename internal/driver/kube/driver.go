@@ -100,6 +100,15 @@ func (d *Driver) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
 	return &dialer{driver: d, endpoint: endpoint, config: config, digest: config.digest()}, nil
 }
 
+// With implements driver.Dialer.
+func (d *dialer) With(change func(*driver.Endpoint)) driver.Dialer {
+	changed, config := *d, *d.config
+	change(&changed.endpoint)
+	config.keepalive = keepaliveTimes{changed.endpoint.KeepaliveInterval, changed.endpoint.KeepaliveTimeout}
+	changed.config, changed.digest = &config, config.digest()
+	return &changed
+}
+
 // dialer implements driver.Dialer.
 type dialer struct {
 	driver   *Driver
@@ -116,7 +125,7 @@ func (d *Driver) acquire(by *dialer) (*conn, error) {
 	shared := d.clients[by.digest]
 	if shared == nil || shared.ctx.Err() != nil {
 		var err error
-		if shared, err = newClient(d.options, by.config); err != nil {
+		if shared, err = newClient(d.options, by.config, d.superseded); err != nil {
 			return nil, err
 		}
 		d.clients[by.digest] = shared

@@ -28,6 +28,7 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 	if err := c.begin(ctx); err != nil {
 		return driver.ExitStatus{}, err
 	}
+	defer c.use()()
 	running, done := joinContexts(ctx, c.ctx)
 	defer done()
 	socket, err := c.startCommand(running, place, argv, command.TTY != nil)
@@ -60,13 +61,19 @@ func (c *conn) startCommand(ctx context.Context, place driver.Place, argv []stri
 	if refused == nil {
 		return socket, err
 	}
+	chosen := ""
 	if place.Container == "" && asksForContainer(refused) {
-		if place.Container = defaultContainer(ctx, c.client, place); place.Container != "" {
-			socket, refused, err = c.upgrade(ctx, path, execQuery(place, argv, tty), kubestream.ExecProtocol)
-		}
+		chosen = defaultContainer(ctx, c.client, place)
+	}
+	if chosen != "" {
+		place.Container = chosen
+		socket, refused, err = c.upgrade(ctx, path, execQuery(place, argv, tty), kubestream.ExecProtocol)
 	}
 	if refused != nil {
 		err = startError(c.client, refused, place)
+	}
+	if err != nil && chosen != "" {
+		err.Message += driver.Sanitize(" (container " + chosen + " is what the pod's annotation " + defaultContainerAnnotation + " names)")
 	}
 	return socket, err
 }
@@ -188,24 +195,26 @@ func (e *execution) run(ctx context.Context) (*metav1.Status, *driver.Error) {
 	return status, nil
 }
 
+// goesOn is what is known of a command whose streams are cut.
+const goesOn = "; Kubernetes signals no command, so it may run on in the pod without its streams"
+
 func (e *execution) explain(ctx context.Context, err error) *driver.Error {
 	unknown := func(reason driver.Reason, message string) *driver.Error {
-		return driver.Unknownf(reason, driver.StageRun, "%s", driver.Sanitize(message)).Because(err)
+		return driver.Unknownf(reason, driver.StageRun, "%s", driver.Sanitize(message)+goesOn).Because(err)
 	}
-	const goesOn = "; the command lost its streams and may go on"
 	switch address := e.conn.client.config.address; {
 	case errors.Is(err, kubestream.ErrInput):
-		return unknown(driver.Unreachable, "the command's input broke off"+goesOn)
+		return unknown(driver.Unreachable, "the command's input broke off")
 	case errors.Is(err, kubestream.ErrOutput):
-		return unknown(driver.Unreachable, "the reader of the command's output went away"+goesOn)
+		return unknown(driver.Unreachable, "the reader of the command's output went away")
 	case ctx.Err() != nil:
-		return unknown(driver.Timeout, "the caller did not wait any longer"+goesOn)
+		return unknown(driver.Timeout, "the caller did not wait any longer")
 	case errors.Is(err, kubestream.ErrSilent):
 		return unknown(driver.Timeout, address+" gave no sign of life; check the API server and the network")
 	case errors.Is(err, kubestream.ErrProtocol):
 		return unknown(driver.ProtocolError, address+" broke the protocol of commands: "+err.Error())
 	default:
-		return unknown(driver.Unreachable, "the connection to "+address+" was lost"+goesOn)
+		return unknown(driver.Unreachable, "the connection to "+address+" was lost")
 	}
 }
 

@@ -57,6 +57,7 @@ func TestCommandsSayWhatTheyLack(t *testing.T) {
 		"a container that is missing":    {driver.Command{Place: driver.Place{Pod: "web", Container: "db"}, Argv: argv}, driver.NotFound, "container db"},
 		"one of many containers":         {driver.Command{Place: driver.Place{Pod: "two"}, Argv: argv}, driver.NotFound, "app log"},
 		"a container that does not run":  {driver.Command{Place: driver.Place{Pod: "two", Container: "log"}, Argv: argv}, driver.NotFound, "does not run this container"},
+		"an annotation that is wrong":    {driver.Command{Place: driver.Place{Pod: "misled"}, Argv: argv}, driver.NotFound, defaultContainerAnnotation},
 		"a subsystem":                    {driver.Command{Place: web, Subsystem: "sftp"}, driver.ProtocolError, "no subsystems"},
 		"a variable that env cannot set": {driver.Command{Place: web, Argv: argv, Env: map[string]string{"a=b": ""}}, driver.ProtocolError, "rename it"},
 		"a program that env would take for a variable": {
@@ -87,6 +88,9 @@ func TestWhatAContainerRuns(t *testing.T) {
 		stdout, stderr string
 		code           int
 	}{
+		"the default container of a pod with long annotations": {
+			command: driver.Command{Place: driver.Place{Pod: "large"}, Shell: "echo $CONTAINER"}, stdout: "log\n",
+		},
 		"the default container of a pod": {
 			command: driver.Command{Place: driver.Place{Pod: "annotated"}, Shell: "echo $CONTAINER"}, stdout: "log\n",
 		},
@@ -222,3 +226,24 @@ func TestAReaderThatStopsForAWhileLosesNothing(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestACanceledCommandSaysThatItMayRunOn(t *testing.T) {
+	conn := mustDial(t, Options{}, admin(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	begun := writerFunc(func(p []byte) (int, error) {
+		cancel()
+		return len(p), nil
+	})
+	input, _ := io.Pipe()
+	_, err := conn.Exec(ctx, driver.Command{Place: web, Shell: "echo begun; cat"}, driver.Streams{Stdin: input, Stdout: begun})
+	_ = input.Close()
+	got := wantError(t, err, driver.Timeout, driver.StageRun)
+	if !got.Started || !strings.Contains(got.Message, "may run on in the pod") || strings.Contains(got.Message, "signaled") {
+		t.Errorf("%+v", got)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

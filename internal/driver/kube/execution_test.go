@@ -33,7 +33,8 @@ func TestACommandWithoutAStatusIsUnknownAndSaysWhy(t *testing.T) {
 			e := &execution{conn: &conn{client: &client{config: &config{address: "cluster:6443"}}}}
 			err := e.explain(test.ctx, fmt.Errorf("wrapped: %w", test.err))
 			wantError(t, err, test.reason, driver.StageRun)
-			if driver.OutcomeOf(err) != driver.Unknown || !strings.Contains(err.Message, test.word) {
+			if driver.OutcomeOf(err) != driver.Unknown || !strings.Contains(err.Message, test.word) ||
+				!strings.HasSuffix(err.Message, "it may run on in the pod without its streams") {
 				t.Errorf("outcome %s, message %q", driver.OutcomeOf(err), err.Message)
 			}
 		})

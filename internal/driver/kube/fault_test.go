@@ -467,3 +467,30 @@ func TestCommandsCutInTheMiddleAreUnknownAndTheirOutputIsABeginning(t *testing.T
 		}
 	}
 }
+
+func TestABurstOfStartsFailsNoProbe(t *testing.T) {
+	conn := mustDial(t, Options{}, admin(t))
+	var starts sync.WaitGroup
+	for range 150 { // more than Options.Burst
+		starts.Go(func() {
+			if _, err := conn.Exec(t.Context(), driver.Command{Place: web, Argv: []string{"true"}}, driver.Streams{}); driver.OutcomeOf(err) != driver.Completed {
+				t.Errorf("a command: %v", err)
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() {
+		starts.Wait()
+		close(done)
+	}()
+	for {
+		if err := conn.Probe(t.Context()); err != nil {
+			t.Fatalf("probe: %v", err)
+		}
+		select {
+		case <-done:
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}

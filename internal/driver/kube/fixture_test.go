@@ -103,6 +103,10 @@ func createPods(config *rest.Config, port int) error {
 		createPod(ctx, client, "web", nodeName, nil, one),
 		createPod(ctx, client, "two", nodeName, nil, two),
 		createPod(ctx, client, "annotated", nodeName, map[string]string{defaultContainerAnnotation: "log"}, two),
+		createPod(ctx, client, "large", nodeName, map[string]string{
+			"a": strings.Repeat("a", 200<<10), defaultContainerAnnotation: "log",
+		}, two),
+		createPod(ctx, client, "misled", nodeName, map[string]string{defaultContainerAnnotation: "none"}, two),
 		createPod(ctx, client, "pending", "", nil, one),
 	)
 }

@@ -28,6 +28,17 @@ func (c *conn) ForwardPod(ctx context.Context, pod driver.Place, port uint16) (n
 	if err := c.begin(ctx); err != nil {
 		return nil, err
 	}
+	ended := c.use()
+	stream, err := c.openForward(ctx, place, port)
+	if err != nil {
+		ended()
+		return nil, c.preferConnError(ctx, err)
+	}
+	stream.ended = ended
+	return stream, nil
+}
+
+func (c *conn) openForward(ctx context.Context, place driver.Place, port uint16) (*podStream, *driver.Error) {
 	opening, done := joinContexts(ctx, c.ctx)
 	defer done()
 	socket, refused, err := c.upgrade(opening, podPath(place)+"/portforward", nil, kubestream.ForwardProtocol)
@@ -35,16 +46,12 @@ func (c *conn) ForwardPod(ctx context.Context, pod driver.Place, port uint16) (n
 		err = startError(c.client, refused, place)
 	}
 	if err != nil {
-		return nil, c.preferConnError(ctx, err)
+		return nil, err
 	}
-	stream, err := c.forward(opening, socket, fmt.Sprintf("port %d of pod %s", port, place.Pod), port)
-	if err != nil {
-		return nil, c.preferConnError(ctx, err)
-	}
-	return stream, nil
+	return c.forward(opening, socket, fmt.Sprintf("port %d of pod %s", port, place.Pod), port)
 }
 
-func (c *conn) forward(ctx context.Context, socket *kubestream.Socket, name string, port uint16) (net.Conn, *driver.Error) {
+func (c *conn) forward(ctx context.Context, socket *kubestream.Socket, name string, port uint16) (*podStream, *driver.Error) {
 	ctx, cancel := context.WithTimeout(ctx, c.client.options.StageTimeout)
 	defer cancel()
 	opened, err := kubestream.DialSingle(ctx, socket, strconv.Itoa(int(port)))
@@ -69,6 +76,8 @@ type podStream struct {
 	name string
 	// release stops listening to the end of conn.
 	release func() bool
+	// ended tells conn that the stream has ended.
+	ended func()
 }
 
 var _ net.Conn = (*podStream)(nil)
@@ -105,5 +114,6 @@ func (s *podStream) endError() error {
 func (s *podStream) Close() error {
 	s.release()
 	_ = s.Conn.Close()
+	s.ended()
 	return nil
 }

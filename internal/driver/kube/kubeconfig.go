@@ -39,7 +39,8 @@ func readKubeconfig(secret map[string][]byte, contextName string, now time.Time)
 		return nil, invalid("%s", err)
 	}
 	if chosen.User == nil {
-		return nil, invalid("the kubeconfig's context %q refers to the user %q, which it does not have; add it", chosen.Name, chosen.UserName)
+		return nil, invalid("the kubeconfig's context %q refers to the user %q, which it does not have; add it",
+			chosen.Name, chosen.UserName)
 	}
 	return readConfig(chosen.Cluster, chosen.User, chosen.Namespace, now)
 }

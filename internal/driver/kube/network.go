@@ -42,6 +42,21 @@ func (n *network) release(c *conn) bool {
 	return len(n.conns) == 0
 }
 
+// endIdle ends the connections on which nothing runs. It reports whether none is left.
+func (n *network) endIdle(cause error) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	none := true
+	for c := range n.conns {
+		if c.running.Load() > 0 {
+			none = false
+			continue
+		}
+		c.cancel(cause)
+	}
+	return none
+}
+
 // anyDialFunc returns that of any connection, since each is the operator's own egress.
 func (n *network) anyDialFunc() driver.DialFunc {
 	n.mu.Lock()
@@ -89,6 +104,10 @@ func (n *network) open(ctx context.Context, dial driver.DialFunc) (*socket, erro
 	return newSocket(encrypted), nil
 }
 
+// maxUnreadBytes is how much of an answer may wait for its reader. It also bounds how much
+// of one answer comes in a round trip.
+const maxUnreadBytes = 1 << 20
+
 // newTransport makes the HTTP transport, which dials when it has to. It neither
 // compresses nor follows redirects, and ignores the environment's HTTP proxies.
 func (n *network) newTransport() *http.Transport {
@@ -99,10 +118,9 @@ func (n *network) newTransport() *http.Transport {
 		MaxResponseHeaderBytes: maxHeaderBytes,
 		MaxIdleConnsPerHost:    spareSockets, // where the server speaks HTTP/1.1 only
 	}
+	transport.HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerStream: maxUnreadBytes}
 	if n.config.keepalive.interval > 0 {
-		transport.HTTP2 = &http.HTTP2Config{
-			SendPingTimeout: n.config.keepalive.interval, PingTimeout: n.config.keepalive.timeout,
-		}
+		transport.HTTP2.SendPingTimeout, transport.HTTP2.PingTimeout = n.config.keepalive.interval, n.config.keepalive.timeout
 	}
 	return transport
 }

@@ -25,11 +25,12 @@ type answer struct {
 
 // ask sends a GET and reads the whole answer. An error means that there was none.
 func (c *client) ask(ctx context.Context, over http.RoundTripper, path string, stage driver.Stage) (*answer, *driver.Error) {
-	return c.get(ctx, over, path, http.Header{}, stage)
+	return c.get(ctx, over, path, http.Header{}, maxAnswerBytes, stage)
 }
 
+// get reads at most so many bytes of the answer.
 func (c *client) get(
-	ctx context.Context, over http.RoundTripper, path string, header http.Header, stage driver.Stage,
+	ctx context.Context, over http.RoundTripper, path string, header http.Header, limit int64, stage driver.Stage,
 ) (*answer, *driver.Error) {
 	address, err := c.config.url(path, "")
 	if err != nil {
@@ -42,7 +43,7 @@ func (c *client) get(
 		return nil, c.unanswered(err, stage)
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswerBytes))
+	body, err := io.ReadAll(io.LimitReader(response.Body, limit))
 	if err != nil {
 		return nil, c.unanswered(err, stage)
 	}
@@ -78,13 +79,13 @@ func (c *client) patience() time.Duration {
 }
 
 // handlePing ends the client if the server gave no answer or does not accept the
-// credentials anymore. Any other answer is a sign of life, also an error.
+// credentials anymore, unless they were replaced. Any other answer is a sign of life, also an error.
 func (c *client) handlePing(result keepalive.Result[*answer]) {
 	switch {
 	case result.Err != nil:
 		c.end(result.Err)
 	case result.Answer.status == http.StatusUnauthorized:
-		c.end(c.config.answerError(result.Answer, driver.StageKeepalive))
+		c.refused(result.Answer)
 	default:
 		c.spares.Replenish()
 	}

@@ -33,7 +33,12 @@ func (c *conn) Proxy(request *http.Request) (*http.Response, error) {
 	if err := c.begin(request.Context()); err != nil {
 		return nil, err
 	}
-	ctx, done := joinContexts(request.Context(), c.ctx)
+	ended := c.use()
+	ctx, leave := joinContexts(request.Context(), c.ctx)
+	done := func() {
+		leave()
+		ended()
+	}
 	out, err := c.client.config.outgoing(ctx, request)
 	if err != nil {
 		done()

@@ -19,9 +19,11 @@ import (
 
 var past = time.Unix(1, 0)
 
-const maxHeaderBytes = 1 << 20
+// maxHeaderBytes bounds the headers of an answer. Servers bound those of requests to a
+// few dozen KiB, and answers have shorter ones.
+const maxHeaderBytes = 256 << 10
 
-var errHeaderTooLong = errors.New("the headers of the answer are longer than 1 MiB")
+var errHeaderTooLong = errors.New("the headers of the answer are longer than 256 KiB")
 
 // socket is an encrypted byte stream that speaks HTTP/1.1, for one request at a time.
 type socket struct {
@@ -67,12 +69,30 @@ func (s *socket) RoundTrip(request *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	s.spent = s.spent || response.Close
-	body := response.Body
+	body := &ending{Reader: response.Body}
+	whole := response.Body.Close
 	response.Body = closing{body, func() error {
 		defer stop() // afterwards, because closing reads the rest of the body
-		return body.Close()
+		if !body.ended {
+			s.spent = true
+			s.hangUp() // before, because the rest may have no end
+		}
+		return whole()
 	}}
 	return response, nil
+}
+
+// ending notes the end of what it reads.
+type ending struct {
+	io.Reader
+
+	ended bool
+}
+
+func (e *ending) Read(p []byte) (int, error) {
+	n, err := e.Reader.Read(p)
+	e.ended = e.ended || err != nil
+	return n, err
 }
 
 func (s *socket) send(request *http.Request) (*http.Response, error) {

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,6 +27,10 @@ var hints = dialerr.Hints{Address: "the address", Name: "its spelling", Port: "t
 func handshakeError(err error, stage driver.Stage, address string) *driver.Error {
 	if negotiation, ok := errors.AsType[*ssh.AlgorithmNegotiationError](err); ok {
 		return negotiationError(negotiation, err)
+	}
+	if words := disconnectWords(err); words != "" {
+		return driver.Errorf(driver.Unreachable, stage,
+			"%s ended the connection and said %q; look into the server's log", address, words).Because(err)
 	}
 	if isClosed(err) {
 		return driver.Errorf(driver.Unreachable, stage,
@@ -134,6 +140,23 @@ func protocolOf(said string) string {
 	return ""
 }
 
+// disconnect is how the library words the message with which a server ends a connection.
+var disconnect = regexp.MustCompile(`ssh: disconnect, reason \d+: (".*")`)
+
+// disconnectWords returns what a server said when it ended the connection; empty if it
+// said nothing, or did not end it.
+func disconnectWords(err error) string {
+	match := disconnect.FindStringSubmatch(err.Error())
+	if match == nil {
+		return ""
+	}
+	words, err := strconv.Unquote(match[1])
+	if err != nil {
+		return ""
+	}
+	return driver.Sanitize(words)
+}
+
 func libraryText(err error) string {
 	text := err.Error()
 	for {
@@ -187,7 +210,7 @@ func sessionError(err error) *driver.Error {
 	case !ok:
 		return nil
 	case refused.Reason == ssh.UnknownChannelType:
-		return driver.Errorf(driver.ProtocolError, driver.StageSession, "the server offers no sessions")
+		return driver.Errorf(driver.ProtocolError, driver.StageSession, "the server offers no sessions").Because(err)
 	}
 	return driver.Errorf(driver.SessionLimit, driver.StageSession, "%s",
 		driver.Sanitize("the server refuses one more session on this connection ("+refused.Message+
@@ -211,6 +234,10 @@ func forwardError(err error, address string) *driver.Error {
 		result.Message = "the server has no room for one more stream on this connection"
 	default:
 		result.Message = driver.Sanitize("the server cannot connect to " + address + ": " + refused.Message)
+		if path.IsAbs(address) {
+			result.Message += "; if the socket is there, the user may lack the right to it: put the user into the socket's group, " +
+				"such as docker, and drain the pool, because a connection keeps the groups of its login"
+		}
 	}
 	return result
 }

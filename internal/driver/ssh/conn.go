@@ -30,7 +30,6 @@ type conn struct {
 	info      driver.Info
 	monitor   *keepalive.Monitor[struct{}]
 	closing   atomic.Bool // Close was called, and is what ends the commands
-	unasked   unasked
 	spare     spare
 	listeners listeners
 	running   running.Set // channels on which a command may run
@@ -39,11 +38,12 @@ type conn struct {
 func newConn(d *dialer, t *transport) *conn {
 	c := &conn{options: d.options, endpoint: d.endpoint, transport: t}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
-	c.spare.conn, c.unasked.end = c, c.end
+	c.spare.conn, t.guard.End = c, c.end
 	c.monitor = keepalive.New(keepalive.Options[struct{}]{
 		Address: d.endpoint.Address, Interval: d.endpoint.KeepaliveInterval, Timeout: d.endpoint.KeepaliveTimeout,
 		Ask: func() (struct{}, error) { // it ends with the connection at the latest
 			_, _, err := c.client.SendRequest(keepaliveRequest, true, nil)
+			t.guard.Answered()
 			return struct{}{}, err
 		},
 		Heard: t.heard.Load, Dead: c.declareDead,
@@ -89,7 +89,7 @@ func (c *conn) serve(channels <-chan ssh.NewChannel, requests <-chan *ssh.Reques
 				channels = nil
 				continue
 			}
-			if !c.listeners.take(channel) && !c.unasked.add(1) {
+			if !c.listeners.take(channel) && !c.transport.guard.Add(1) {
 				_ = channel.Reject(ssh.UnknownChannelType, "not asked for")
 			}
 		case request, ok := <-requests:
@@ -97,7 +97,7 @@ func (c *conn) serve(channels <-chan ssh.NewChannel, requests <-chan *ssh.Reques
 				requests = nil
 				continue
 			}
-			c.unasked.decline(request)
+			c.transport.guard.Decline(request)
 		}
 	}
 	c.end(c.endError(c.client.Wait()))

@@ -99,9 +99,12 @@ func (a *attempt) run(begin time.Time) (driver.Conn, error) {
 	a.enter(driver.StageSession, a.login())
 	a.conn.client = client
 	go a.conn.serve(channels, requests)
-	opened, err := a.conn.spare.openFirst()
-	if err != nil {
-		a.fail(err)
+	opened := "no session is needed, because it only forwards"
+	if !a.dialer.endpoint.ForwardOnly {
+		opened = "session opened; whether a command runs in it, only a command shows"
+		if err := a.conn.spare.openFirst(); err != nil {
+			a.fail(err)
+		}
 	}
 	if err := a.finish(); err != nil {
 		_ = a.conn.Close()
@@ -200,6 +203,11 @@ func (a *attempt) explain(err error) error {
 	case failure != nil:
 	case a.refusal != nil:
 		failure = a.explainRefusal(err)
+	case a.offered && strings.Contains(strings.ToLower(disconnectWords(err)), "too many authentication failures"):
+		failure = a.refusedCredentials() // by a server that allows one attempt
+	case strings.HasPrefix(string(a.greeting.line), "SSH-1.") && !strings.HasPrefix(string(a.greeting.line), "SSH-1.99"):
+		failure = driver.Errorf(driver.ProtocolError, driver.StageBanner,
+			"%s speaks version 1 of SSH only, which is not secure; update the server", a.dialer.endpoint.Address).Because(err)
 	case a.stage == driver.StageBanner:
 		failure = bannerError(err, a.greeting.text(), a.dialer.endpoint.Address)
 	default:
@@ -215,7 +223,8 @@ func (a *attempt) explainRefusal(err error) error {
 		return a.refusal
 	}
 	return driver.Errorf(driver.AuthenticationFailed, driver.StageAuthentication,
-		"%s takes signatures of RSA keys with SHA-1 only, which is not secure, so %s was not offered; use an ed25519 key, or update the server",
+		"%s takes signatures of RSA keys with SHA-1 only, which is not secure, so %s was not offered; "+
+			"use an ed25519 key, or update the server",
 		a.dialer.endpoint.User+"@"+a.dialer.endpoint.Address, a.dialer.credentials.describe())
 }
 
@@ -233,7 +242,7 @@ func (a *attempt) quote(err error) error {
 
 // checkHostKey is called in every key exchange, including those after the handshake.
 func (a *attempt) checkHostKey(address string, _ net.Addr, key ssh.PublicKey) error {
-	if !a.transport.rekeyed() && a.conn.unasked.add(rekeyWeight) {
+	if a.transport.guard.Rekeyed() {
 		return errors.New("too many key exchanges")
 	}
 	a.enter(driver.StageHostKey, "the server has proved that it owns the key it shows")
@@ -289,8 +298,14 @@ func (a *attempt) refusedLogin(server *ssh.ClientAuthContext) error {
 			"%s accepted %s but wants more (%s), which is not supported; relax its AuthenticationMethods",
 			login, a.dialer.credentials.describe(), allowed)
 	}
+	return a.refusedCredentials()
+}
+
+func (a *attempt) refusedCredentials() error {
+	login := a.dialer.endpoint.User + "@" + a.dialer.endpoint.Address
 	refusal := driver.Errorf(driver.AuthenticationFailed, driver.StageAuthentication,
-		"%s refused %s; check the user name, its authorized_keys and shell, and AllowUsers and DenyUsers of the server, or replace the Secret%s",
+		"%s refused %s; check the user name, its authorized_keys and shell, and AllowUsers and DenyUsers of the server, "+
+			"or replace the Secret%s",
 		login, a.dialer.credentials.describe(), a.dialer.credentials.suspect(a.dialer.endpoint.User))
 	refusal.MayCureSoon = a.dialer.credentials.signer != nil
 	return refusal

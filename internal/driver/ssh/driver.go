@@ -76,6 +76,13 @@ func (d *Driver) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
 	return &dialer{options: d.options, endpoint: endpoint, credentials: credentials, pins: pins}, nil
 }
 
+// With implements driver.Dialer.
+func (d *dialer) With(change func(*driver.Endpoint)) driver.Dialer {
+	changed := *d
+	change(&changed.endpoint)
+	return &changed
+}
+
 // dialer implements driver.Dialer and driver.Warner.
 type dialer struct {
 	options     Options

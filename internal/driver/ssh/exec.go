@@ -28,6 +28,22 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 	if err != nil {
 		return driver.ExitStatus{}, err
 	}
+	for starts := 1; ; starts++ {
+		status, err := c.execOnce(ctx, command, request, streams)
+		if starts == maxStarts || !errors.Is(err, errClosedEarly) {
+			return status, err
+		}
+	}
+}
+
+// maxStarts bounds how often a command tries another channel, because the server closed
+// the one that it had before anything was sent there.
+const maxStarts = 3
+
+// errClosedEarly is the cause of an error that proves that nothing was started.
+var errClosedEarly = errors.New("closed before the command was sent")
+
+func (c *conn) execOnce(ctx context.Context, command driver.Command, request request, streams driver.Streams) (driver.ExitStatus, error) {
 	if err := ctx.Err(); err != nil {
 		return driver.ExitStatus{}, driver.Errorf(driver.Timeout, driver.StageSession,
 			"the caller gave up before the command was started").Because(err)
@@ -36,7 +52,9 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 	if err != nil {
 		return driver.ExitStatus{}, err
 	}
-	defer c.spare.replenish() // the server may have refused a spare while this channel was open
+	if c.opensAhead() {
+		defer c.spare.replenish() // the server may have refused a spare while this channel was open
+	}
 	e := &execution{
 		conn: c, channel: s, command: command, request: request, answered: make(chan error, 1),
 		streams: stdio.New(streams.Stdin, streams.Stdout, streams.Stderr),
@@ -210,6 +228,9 @@ func (e *execution) unanswered(err error, written bool) error {
 	<-e.channel.ended
 	if e.channel.exited {
 		return nil // some servers end a quick command before they answer its start
+	}
+	if !written {
+		err = errClosedEarly
 	}
 	return &driver.Error{
 		Reason: driver.ProtocolError, Stage: driver.StageStart, Started: written, Err: err,

@@ -23,6 +23,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/test/netfault"
 	"github.com/connpool/connpool/test/openssh"
+	"github.com/connpool/connpool/test/sshserver"
 )
 
 // patience bounds how long a test waits for what must happen.
@@ -323,14 +324,31 @@ func (c tell) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestAServerWithoutSessionsIsOfUseAsAJumpHost(t *testing.T) {
-	_, jumpEndpoint := startOpenSSH(t, "MaxSessions 0")
-	_, inner := startOpenSSH(t)
-	jumpHost := mustDial(t, Options{}, jumpEndpoint)
-	_, err := run(jumpHost, "true")
-	wantError(t, err, driver.SessionLimit, driver.StageSession)
-	inner.Dial = jumpHost.Forward
-	mustRun(t, mustDial(t, Options{}, inner))
+func TestAServerWithoutSessionsIsOfUseAsAJumpHostOnly(t *testing.T) {
+	for name, start := range map[string]func() driver.Endpoint{
+		"MaxSessions 0": func() driver.Endpoint {
+			_, endpoint := startOpenSSH(t, "MaxSessions 0")
+			return endpoint
+		},
+		"unknown channel type": func() driver.Endpoint {
+			_, endpoint := startEmbedded(t, sshserver.Options{Password: "right", ForwardOnly: true})
+			return endpoint
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			jumpEndpoint := start()
+			_, err := dialWith(t.Context(), Options{}, jumpEndpoint)
+			refused := wantError(t, err, driver.SessionLimit, driver.StageSession)
+			if !strings.Contains(refused.Message, "jump host") {
+				t.Errorf("message %q, want that it is of use as a jump host", refused.Message)
+			}
+			jumpEndpoint.ForwardOnly = true
+			jumpHost := mustDial(t, Options{}, jumpEndpoint)
+			_, inner := startOpenSSH(t)
+			inner.Dial = jumpHost.Forward
+			mustRun(t, mustDial(t, Options{}, inner))
+		})
+	}
 }
 
 func TestAConnectionDiesWithItsJumpHost(t *testing.T) {

@@ -44,7 +44,7 @@ func (c *conn) openStream(kind string, extra []byte, address string) opened {
 	}
 	o := openChannel(c, kind, extra)
 	if o.err == nil {
-		go c.unasked.declineAll(o.requests)
+		go c.transport.guard.DeclineAll(o.requests)
 		return o
 	}
 	if refused := forwardError(o.err, address); refused != nil {

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -332,58 +333,6 @@ func TestAServerThatCutsAuthenticationHasNotRefusedIt(t *testing.T) {
 	})
 }
 
-func TestAFloodEndsTheConnectionWithinBoundedMemory(t *testing.T) {
-	const flood = 10_000
-	floods := map[string]func(*ssh.ServerConn){
-		"channel opens": func(server *ssh.ServerConn) {
-			for range flood {
-				go server.OpenChannel("x11", nil) //nolint:errcheck // refused
-			}
-		},
-		"global requests": func(server *ssh.ServerConn) {
-			for range flood {
-				if _, _, err := server.SendRequest("anything", false, nil); err != nil {
-					return
-				}
-			}
-		},
-		"key exchanges": func(server *ssh.ServerConn) {
-			// The server's threshold makes it exchange keys every few messages.
-			for range flood {
-				if _, _, err := server.SendRequest("keepalive@openssh.com", true, bytes.Repeat([]byte("x"), 300)); err != nil {
-					return
-				}
-			}
-		},
-	}
-	for name, attack := range floods {
-		t.Run(name, func(t *testing.T) {
-			inEnv(t, func(t *testing.T, w *env) {
-				config := w.config()
-				config.RekeyThreshold = 256
-				if name != "key exchanges" {
-					config.RekeyThreshold = 0
-				}
-				w.server = w.handshake(config, func(server *ssh.ServerConn, channels <-chan ssh.NewChannel) {
-					go acceptAll(channels, ignore)
-					attack(server)
-				})
-				before := heap()
-				conn, _, err := w.dial(t)
-				if err != nil { // the flood was faster than the first session
-					wantError(t, err, driver.ProtocolError, driver.StageSession)
-					return
-				}
-				<-conn.Context().Done()
-				wantError(t, context.Cause(conn.Context()), driver.ProtocolError, driver.StageRun)
-				if grown := int64(heap()) - int64(before); grown > 32<<20 {
-					t.Errorf("the heap grew by %d MiB", grown>>20)
-				}
-			})
-		})
-	}
-}
-
 func heap() uint64 {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
@@ -537,4 +486,48 @@ func TestWordsThatAWindowsShellMayExecuteAreNotStarted(t *testing.T) {
 		}
 		_ = conn.Close()
 	})
+}
+
+func TestACommandWhoseSessionWasClosedBeforeItWasSentTriesAnother(t *testing.T) {
+	for name, tc := range map[string]struct {
+		closes int
+		want   driver.Outcome
+	}{
+		"as often as allowed": {maxStarts - 1, driver.Completed},
+		"not for ever":        {1000, driver.NotStarted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inEnv(t, func(t *testing.T, w *env) {
+				var left atomic.Int64
+				left.Store(int64(tc.closes))
+				w.server = w.handshake(w.config(), func(_ *ssh.ServerConn, channels <-chan ssh.NewChannel) {
+					acceptAll(channels, func(channel ssh.Channel, requests <-chan *ssh.Request) {
+						for request := range requests {
+							if request.Type == "pty-req" && left.Add(-1) >= 0 {
+								_ = channel.Close()
+								return
+							}
+							_ = request.Reply(true, nil)
+							if request.Type == "exec" {
+								_, _ = channel.SendRequest("exit-status", false, make([]byte, 4))
+								_ = channel.Close()
+							}
+						}
+					})
+				})
+				conn, _, err := w.dial(t)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = conn.Exec(t.Context(), driver.Command{Shell: "true", TTY: &driver.TTY{}}, driver.Streams{})
+				if got := driver.OutcomeOf(err); got != tc.want {
+					t.Errorf("outcome %s (%v), want %s", got, err, tc.want)
+				}
+				if asked := tc.closes - int(left.Load()); tc.want == driver.NotStarted && asked != maxStarts {
+					t.Errorf("%d sessions were tried, want %d", asked, maxStarts)
+				}
+				_ = conn.Close()
+			})
+		})
+	}
 }

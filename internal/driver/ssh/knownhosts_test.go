@@ -30,7 +30,7 @@ func init() { //nolint:gochecknoinits // the program is not to run tests then
 	if address == "" {
 		return
 	}
-	conn, err := net.Dial("tcp", address) //nolint:noctx // ssh ends the process
+	conn, err := net.Dial("tcp", address)
 	if err != nil {
 		os.Exit(1)
 	}

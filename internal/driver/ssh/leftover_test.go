@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,13 +20,7 @@ func startAsUser(t *testing.T) driver.Endpoint {
 	t.Helper()
 	options := openssh.Options{Dir: t.TempDir()}
 	if os.Geteuid() == 0 {
-		options.User = "connpool-leftover"
-		options.Dir = dirForUser(t)
-		remove, err := openssh.CreateUser(options.User)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(remove)
+		options.User, options.Dir = newUser(t, "/bin/sh"), dirForUser(t)
 	}
 	server, err := openssh.Start(t.Context(), options)
 	if err != nil {
@@ -34,6 +29,20 @@ func startAsUser(t *testing.T) driver.Endpoint {
 	t.Cleanup(server.Stop)
 	return endpointOf(server.Addr, server.User, server.KnownHosts, server.PrivateKey)
 }
+
+// newUser makes a user of this test alone, who goes with it. It needs root.
+func newUser(t *testing.T, shell string) string {
+	t.Helper()
+	name := fmt.Sprintf("connpool-%d-%d", os.Getpid(), users.Add(1))
+	remove, err := openssh.CreateUserWithShell(name, shell)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(remove)
+	return name
+}
+
+var users atomic.Int64
 
 // dirForUser returns a folder below which another user can find files. Those of
 // t.TempDir are for its owner only.

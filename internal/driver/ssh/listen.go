@@ -182,7 +182,8 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, l.conn.broken(err, driver.StageSession, false)
 		}
-		go l.conn.unasked.declineAll(requests)
+		channel = l.conn.transport.guard.Watch(channel)
+		go l.conn.transport.guard.DeclineAll(requests)
 		return newStream(l.conn, channel, l.address), nil
 	}
 }

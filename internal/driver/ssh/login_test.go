@@ -61,16 +61,26 @@ func TestTheServersWordsStandInEveryFailureOfTheLogin(t *testing.T) {
 		reason driver.Reason
 		want   string
 	}{
-		"a refusal": {banner: banner, reason: driver.AuthenticationFailed, want: ". The server said: Your account is locked:[31m call 555-1234",
-			refuse: func(net.Conn) error { return errors.New("no") }},
-		"a cut": {banner: banner, reason: driver.Unreachable, want: "The server said: Your account is locked:",
-			refuse: func(conn net.Conn) error { return conn.Close() }},
-		"silence": {banner: banner, reason: driver.Timeout, want: "The server said: Your account is locked:",
-			refuse: func(net.Conn) error { time.Sleep(time.Hour); return nil }},
-		"words before the version": {before: "down for repair\r\n", reason: driver.AuthenticationFailed, want: "The server said: down for repair",
-			refuse: func(net.Conn) error { return errors.New("no") }},
-		"no words": {reason: driver.AuthenticationFailed, want: "or replace the Secret",
-			refuse: func(net.Conn) error { return errors.New("no") }},
+		"a refusal": {
+			banner: banner, reason: driver.AuthenticationFailed, want: ". The server said: Your account is locked:[31m call 555-1234",
+			refuse: func(net.Conn) error { return errors.New("no") },
+		},
+		"a cut": {
+			banner: banner, reason: driver.Unreachable, want: "The server said: Your account is locked:",
+			refuse: func(conn net.Conn) error { return conn.Close() },
+		},
+		"silence": {
+			banner: banner, reason: driver.Timeout, want: "The server said: Your account is locked:",
+			refuse: func(net.Conn) error { time.Sleep(time.Hour); return nil },
+		},
+		"words before the version": {
+			before: "down for repair\r\n", reason: driver.AuthenticationFailed, want: "The server said: down for repair",
+			refuse: func(net.Conn) error { return errors.New("no") },
+		},
+		"no words": {
+			reason: driver.AuthenticationFailed, want: "or replace the Secret",
+			refuse: func(net.Conn) error { return errors.New("no") },
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inEnv(t, func(t *testing.T, w *env) {
@@ -220,6 +230,56 @@ func TestAlgorithmsThatAreNotSharedAreNamedWithTheRightAdvice(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAnRSAKeyIsNotOfferedForSHA1 has a server that announces nothing better.
+func TestAnRSAKeyIsNotOfferedForSHA1(t *testing.T) {
+	_, clientKey := newRSA(t)
+	inEnv(t, func(t *testing.T, w *env) {
+		w.endpoint.Credentials["ssh-privatekey"] = clientKey
+		config := w.config()
+		config.PublicKeyAuthAlgorithms = []string{ssh.KeyAlgoRSA}
+		w.server = w.handshake(config, nil)
+		_, _, err := w.dial(t)
+		got := wantError(t, err, driver.AuthenticationFailed, driver.StageAuthentication)
+		if !strings.Contains(got.Message, "with SHA-1 only") || !strings.Contains(got.Message, "was not offered") || got.MayCureSoon {
+			t.Errorf("message %q, early attempts: %t", got.Message, got.MayCureSoon)
+		}
+	})
+}
+
+// TestAWrongKeyIsOneWhereTheServerAllowsOneAttempt has a server that ends the connection
+// instead of refusing the key. Taken for a fault of the network it would be dialed again
+// and again.
+func TestAWrongKeyIsOneWhereTheServerAllowsOneAttempt(t *testing.T) {
+	_, endpoint := startOpenSSH(t, "MaxAuthTries 1")
+	_, wrong := newKey(t)
+	endpoint.Credentials = map[string][]byte{"ssh-privatekey": wrong}
+	_, err := dialWith(t.Context(), Options{}, endpoint)
+	if got := wantError(t, err, driver.AuthenticationFailed, driver.StageAuthentication); !strings.Contains(got.Message, "refused the key") {
+		t.Errorf("message %q", got.Message)
+	}
+}
+
+func TestAServerThatSaysWhyItEndsTheConnectionIsQuoted(t *testing.T) {
+	err := handshakeError(errors.New(`ssh: handshake failed: ssh: disconnect, reason 11: "closed for\x1b[31m repair"`),
+		driver.StageAuthentication, "host:22")
+	if err.Reason != driver.Unreachable || !strings.Contains(err.Message, `said "closed for[31m repair"`) {
+		t.Errorf("%s: %q", err.Reason, err.Message)
+	}
+}
+
+func TestAServerOfTheFirstVersionIsToldToUpdate(t *testing.T) {
+	inEnv(t, func(t *testing.T, w *env) {
+		w.server = func(conn net.Conn) {
+			_, _ = io.WriteString(conn, "SSH-1.5-OpenSSH_3.0\r\n")
+			conn.(memoryConn).out.Close()
+		}
+		_, _, err := w.dial(t)
+		if got := wantError(t, err, driver.ProtocolError, driver.StageBanner); !strings.Contains(got.Message, "version 1 of SSH") {
+			t.Errorf("message %q", got.Message)
+		}
+	})
 }
 
 // TestARefusedCertificateIsSuspectedOfWhatItHolds has certificates that OpenSSH refuses

@@ -21,7 +21,7 @@ var loginShells = []string{
 // dialWithLoginShell connects to a real sshd as a user with the login shell.
 func dialWithLoginShell(t *testing.T, shell string) *conn {
 	t.Helper()
-	options := openssh.Options{Dir: dirForUser(t), User: "connpool-shell"}
+	options := openssh.Options{Dir: dirForUser(t)}
 	program, err := exec.LookPath(shell)
 	if err != nil {
 		t.Fatalf("%v; hack/install-test-deps.sh installs it", err)
@@ -33,13 +33,9 @@ func dialWithLoginShell(t *testing.T, shell string) *conn {
 		}
 	}
 	if os.Geteuid() == 0 {
-		remove, err := openssh.CreateUserWithShell(options.User, program)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(remove)
+		options.User = newUser(t, program)
 	} else { // this is how sshd starts a login shell
-		options.User, options.Config = "", []string{"ForceCommand exec " + program + ` -c "$SSH_ORIGINAL_COMMAND"`}
+		options.Config = []string{"ForceCommand exec " + program + ` -c "$SSH_ORIGINAL_COMMAND"`}
 	}
 	server, err := openssh.Start(t.Context(), options)
 	if err != nil {

@@ -3,12 +3,15 @@ package ssh
 import (
 	"context"
 	"encoding/binary"
+	"errors"
+	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/ssh/flood"
 )
 
 // sessionChannel is an open session channel, on which one command may be started.
@@ -44,19 +47,21 @@ type spare struct {
 	next *opening // nil when there is none
 }
 
-// openFirst opens the first spare and says what was found, for a trace. A server that
-// grants no session at all may still serve as a jump host.
-func (s *spare) openFirst() (found string, err error) {
+// openFirst opens the first spare. Without one no command can run.
+func (s *spare) openFirst() error {
 	o := s.replenish()
 	<-o.done
 	failed, ok := driver.Classified(o.err)
-	switch {
-	case !ok:
-		return "session opened", nil
-	case failed.Reason == driver.SessionLimit:
-		return "the server grants no session now; it can still serve as a jump host", nil
+	if !ok {
+		return nil
 	}
-	return "", failed
+	refused, isAnswer := errors.AsType[*ssh.OpenChannelError](failed.Err)
+	if !isAnswer {
+		return failed
+	}
+	return driver.Errorf(driver.SessionLimit, driver.StageSession, "%s", driver.Sanitize(
+		"the server grants no session ("+refused.Message+"), so no command can run; raise MaxSessions in its sshd_config, "+
+			"or let no pool select the target: it can still serve as a jump host")).Because(failed.Err)
 }
 
 func (s *spare) take() *opening {
@@ -66,7 +71,9 @@ func (s *spare) take() *opening {
 	if taken == nil || taken.useless() {
 		taken = s.open()
 	}
-	s.next = s.open()
+	if s.next = nil; s.conn.opensAhead() {
+		s.next = s.open()
+	}
 	return taken
 }
 
@@ -85,6 +92,12 @@ func (s *spare) replenish() *opening {
 		s.next = s.open()
 	}
 	return s.next
+}
+
+// opensAhead reports whether a channel may wait for its command. Whenever a command
+// ends, dropbear closes all sessions that have none, and often fails over it.
+func (c *conn) opensAhead() bool {
+	return !strings.Contains(string(c.client.ServerVersion()), "dropbear")
 }
 
 func (o *opening) useless() bool {
@@ -123,6 +136,9 @@ func openChannel(c *conn, kind string, extra []byte) opened {
 	}()
 	select {
 	case o := <-answer:
+		if o.err == nil {
+			o.channel = c.transport.guard.Watch(o.channel)
+		}
 		return o
 	case <-c.ctx.Done():
 		return opened{err: context.Cause(c.ctx)}
@@ -144,7 +160,7 @@ func openSession(c *conn) (*sessionChannel, error) {
 	}
 	if o.err == nil {
 		s := &sessionChannel{Channel: o.channel, ended: make(chan struct{})}
-		go s.attend(o.requests, &c.unasked)
+		go s.attend(o.requests, &c.transport.guard)
 		return s, nil
 	}
 	if refused := sessionError(o.err); refused != nil {
@@ -155,8 +171,9 @@ func openSession(c *conn) (*sessionChannel, error) {
 
 // attend handles the server's requests on a channel until it ends. OpenSSH sends its
 // keepalives there, also on a channel without a command.
-func (s *sessionChannel) attend(requests <-chan *ssh.Request, unasked *unasked) {
+func (s *sessionChannel) attend(requests <-chan *ssh.Request, guard *flood.Guard) {
 	defer close(s.ended)
+	defer guard.Closed()
 	for request := range requests {
 		switch {
 		case request.Type == "exit-status" && len(request.Payload) >= 4:
@@ -166,7 +183,7 @@ func (s *sessionChannel) attend(requests <-chan *ssh.Request, unasked *unasked) 
 			s.exited = true
 			s.status = signalStatus(request.Payload)
 		default:
-			unasked.decline(request)
+			guard.Decline(request)
 		}
 	}
 }

@@ -22,7 +22,8 @@ import (
 // isUnused reports whether nothing of a quota is taken. It takes all of it.
 func isUnused(q *quota.Quota, most int64) bool {
 	for n := range int64(8) { // Each namespace has an eighth, and each user may take it.
-		if q.Take(quota.Owner{Namespace: fmt.Sprint(n), User: fmt.Sprint("frank", n)}, most/8) != quota.Free {
+		name := fmt.Sprint("frank ", n)
+		if q.Take(quota.Owner{Namespace: name, User: name}, most/8) != quota.Free {
 			return false
 		}
 	}

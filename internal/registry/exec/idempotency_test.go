@@ -53,6 +53,7 @@ func TestWhatMakesARequestAnother(t *testing.T) {
 	}{
 		"another ID":   {"web", registrytest.Identified("two", "date"), registrytest.As("alice")},
 		"another user": {"web", registrytest.Identified("one", "date"), registrytest.As("bob")},
+		"a namesake":   {"web", registrytest.Identified("one", "date"), registrytest.AsOneOf("alice", "2")},
 		"another pool": {"db", registrytest.Identified("one", "date"), registrytest.As("alice")},
 		"no ID":        {"web", registrytest.Command("date"), registrytest.As("alice")},
 	} {

@@ -48,6 +48,8 @@ func TestEachTypeHasItsPlaces(t *testing.T) {
 		"no container of an engine":           {registrytest.Docker, driver.Place{}, []string{"container: Required", "web-1 is of type docker", "name the container"}},
 		"a pod of an engine":                  {registrytest.Docker, driver.Place{Container: "web", Pod: "p"}, []string{"pod: Forbidden", "name a container instead"}},
 		"a namespace of an engine":            {registrytest.Docker, driver.Place{Container: "web", Namespace: "n"}, []string{"namespace: Forbidden"}},
+		"a container as the engine names it":  {registrytest.Docker, driver.Place{Container: "/web"}, nil},
+		"a container with two slashes":        {registrytest.Docker, driver.Place{Container: "//web"}, []string{"container: Invalid", "name or ID"}},
 		"a container with a slash":            {registrytest.Docker, driver.Place{Container: "a/../b"}, []string{"container: Invalid", "name or ID"}},
 		"a container that is an option":       {registrytest.Docker, driver.Place{Container: "-rf"}, []string{"container: Invalid"}},
 		"a container with a query":            {registrytest.Docker, driver.Place{Container: "a?b"}, []string{"container: Invalid"}},
@@ -162,7 +164,7 @@ func TestAuditSaysWhereInATarget(t *testing.T) {
 		f.Post(f.Context(), "web", in(driver.Place{Pod: "web-0", Container: "app", Namespace: "prod"})).WantOutcome(f, live.OutcomeCompleted)
 		f.Post(f.Context(), "web", in(driver.Place{Pod: "bad\npod"})).WantRefusal(f, http.StatusBadRequest)
 		for _, want := range []string{
-			`"container"="app" "pod"="web-0" "podNamespace"="prod"`, fmt.Sprintf(`"namespace"=%q`, registrytest.Namespace), `"pod"="bad pod"`,
+			`"container"="app" "pod"="web-0" "podNamespace"="prod"`, fmt.Sprintf(`"namespace"=%q`, registrytest.Namespace), `"pod"="bad\npod"`,
 		} {
 			if !strings.Contains(f.Audit(), want) {
 				t.Errorf("audit does not contain %s: %s", want, f.Audit())

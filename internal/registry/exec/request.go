@@ -18,7 +18,9 @@ import (
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/registry/delivery"
 	"github.com/connpool/connpool/internal/registry/idempotency"
+	"github.com/connpool/connpool/internal/registry/limits"
 	"github.com/connpool/connpool/internal/registry/quota"
 	"github.com/connpool/connpool/internal/registry/refusal"
 	"github.com/connpool/connpool/internal/registry/use"
@@ -27,14 +29,14 @@ import (
 
 // Commands runs commands within common bounds. It is safe for concurrent use.
 type Commands struct {
-	memory  use.Memory
+	memory  limits.Memory
 	results *idempotency.Results
 	// encoding is held while an answer is encoded, which takes several times its length.
 	encoding sync.Mutex
 }
 
 // NewCommands returns Commands that have run nothing yet.
-func NewCommands(memory use.Memory) *Commands {
+func NewCommands(memory limits.Memory) *Commands {
 	return &Commands{memory: memory, results: idempotency.New(memory.Results)}
 }
 
@@ -83,10 +85,11 @@ func (r *request) stream(w http.ResponseWriter, req *http.Request, options *live
 		return refusal.Invalid(problems)
 	}
 	command.Env = env
-	runner, err := r.backend.Open(req.Context(), &command)
+	runner, err := r.open(req.Context(), &command)
 	if err != nil {
 		return err
 	}
+	defer runner.Close()
 	runner.Lease().Announce(w.Header(), r.use.RequestID)
 	// The stream itself has to end with the permission: a write to a client that does
 	// not read waits, and so would the command.
@@ -105,7 +108,6 @@ func (r *request) stream(w http.ResponseWriter, req *http.Request, options *live
 			return streamStatus(&result, r.use.RequestID)
 		})
 	if !upgraded {
-		runner.Close()
 		r.use.AuditRefused(errNotUpgraded)
 	}
 	return nil
@@ -113,10 +115,10 @@ func (r *request) stream(w http.ResponseWriter, req *http.Request, options *live
 
 // deliver watches what the client takes of the output until stop is called.
 func (r *request) deliver(streams *driver.Streams, cut context.CancelCauseFunc) (stop func()) {
-	var all []*use.Delivery
+	var all []*delivery.Delivery
 	for _, out := range []*io.Writer{&streams.Stdout, &streams.Stderr} {
 		if *out != nil {
-			d := r.use.Deliver(func() { cut(stream.ErrUnread) })
+			d := r.use.Gate.Deliveries.Begin(r.use.Owner(), func() { cut(stream.ErrUnread) })
 			*out, all = d.Writer(*out), append(all, d)
 		}
 	}
@@ -142,8 +144,9 @@ func (c *Commands) holdBody(owner quota.Owner, length int64) (release func(), er
 		length = maxExecBytes
 	}
 	if full := c.memory.Input.Take(owner, length); full != quota.Free {
-		return nil, refusal.NotStarted(refusal.TooManyRequests, "", fmt.Sprintf("the operator holds too much input of other commands of %s; "+
-			"try again later, or stream the input, with an upgrade to WebSocket or SPDY", full))
+		return nil, refusal.NotStarted(refusal.TooManyRequests, "", fmt.Sprintf(
+			"the operator holds too much input of other commands of %s; "+
+				"try again later, or stream the input, with an upgrade to WebSocket or SPDY", full))
 	}
 	return func() { c.memory.Input.Add(owner, -length) }, nil
 }
@@ -230,7 +233,7 @@ func (r *request) executeOnce(
 	}
 	r.use.RequestID = spec.RequestID
 	began := time.Now()
-	key := idempotency.Key{Owner: r.use.Owner(), Scope: scope, ID: spec.RequestID}
+	key := idempotency.Key{Owner: r.use.Owner(), UID: r.use.User().GetUID(), Scope: scope, ID: spec.RequestID}
 	status, repeated, err = r.commands.results.Do(ctx, key, spec, r.lost, func(ctx context.Context) (*live.ExecStatus, error) {
 		return r.execute(ctx, command, spec, out)
 	})
@@ -252,10 +255,11 @@ func (r *request) lost() *live.ExecStatus {
 
 // execute runs a command. An error means that nothing was started.
 func (r *request) execute(ctx context.Context, command *Command, spec *live.ExecSpec, out *output) (*live.ExecStatus, error) {
-	runner, err := r.backend.Open(ctx, command)
+	runner, err := r.open(ctx, command)
 	if err != nil {
 		return nil, err
 	}
+	defer runner.Close()
 	if spec.TimeoutSeconds > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, time.Duration(spec.TimeoutSeconds)*time.Second, use.ErrTimeout)
@@ -272,6 +276,25 @@ func (r *request) execute(ctx context.Context, command *Command, spec *live.Exec
 	out.putInto(status)
 	return status, nil
 }
+
+// open gets a runner that may be closed more than once: after its run, so that nothing is
+// held while the client reads, and in any case at the end, even after a panic.
+func (r *request) open(ctx context.Context, command *Command) (Runner, error) {
+	runner, err := r.backend.Open(ctx, command)
+	if err != nil {
+		return nil, err
+	}
+	return closableRunner{runner, sync.OnceFunc(runner.Close)}, nil
+}
+
+type closableRunner struct {
+	Runner
+
+	closeOnce func()
+}
+
+// Close implements Runner.
+func (r closableRunner) Close() { r.closeOnce() }
 
 func (r *request) run(ctx context.Context, runner Runner, command driver.Command, streams driver.Streams) use.Result {
 	defer runner.Close()

@@ -44,7 +44,7 @@ func TestAClientThatDoesNotReadIsCutWhenMemoryIsShort(t *testing.T) {
 		}
 		synctest.Wait()
 		began := time.Now()
-		if cut := f.Gate.Relieve(1); cut != 1 {
+		if cut := f.Gate.Deliveries.Relieve(1); cut != 1 {
 			t.Fatalf("%d are cut", cut)
 		}
 		<-f.Gate.Idle()
@@ -54,7 +54,7 @@ func TestAClientThatDoesNotReadIsCutWhenMemoryIsShort(t *testing.T) {
 		if audit := f.Audit(); !strings.Contains(audit, use.ReasonUnread) {
 			t.Errorf("audit says %s", audit)
 		}
-		if cut := f.Gate.Relieve(1); cut != 0 {
+		if cut := f.Gate.Deliveries.Relieve(1); cut != 0 {
 			t.Errorf("%d more are cut", cut)
 		}
 	})

@@ -31,6 +31,7 @@ import (
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/registry/delivery"
 	"github.com/connpool/connpool/internal/registry/refusal"
 	"github.com/connpool/connpool/internal/registry/use"
 	"github.com/connpool/connpool/internal/registry/validate"
@@ -47,6 +48,9 @@ func New(gate *use.Gate) *use.Subresource[*live.PortForwardOptions] {
 	return &use.Subresource[*live.PortForwardOptions]{
 		Object: &live.PortForwardOptions{}, Options: &live.PortForwardOptions{},
 		Methods: []string{http.MethodGet, http.MethodPost},
+		Describe: func(u *use.Use, _ *http.Request, options *live.PortForwardOptions) {
+			u.Target, u.Place, u.Host, u.Socket = options.Target, placeOf(options), hostOf(options), options.Socket
+		},
 		Admit: func(ctx context.Context, pool string) (*use.Use, use.ServeFunc[*live.PortForwardOptions], error) {
 			u, err := gate.Admit(ctx, pool, "portforward")
 			return u, serve, err
@@ -59,7 +63,6 @@ func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.P
 	if !stream.IsUpgrade(req) {
 		return refusal.NotStarted(refusal.BadRequest, "", "a port-forward needs an upgrade to SPDY, or to SPDY in a WebSocket")
 	}
-	u.Target, u.Place, u.Host, u.Socket = options.Target, placeOf(options), hostOf(options), options.Socket
 	if problems := validateOptions(options); len(problems) > 0 {
 		return refusal.Invalid(problems)
 	}
@@ -244,7 +247,7 @@ type limiter struct{ use *use.Use }
 // many is refused with an error that its client reads.
 func (l limiter) limit(dial stream.DialFunc, bytes *use.Traffic) stream.DialFunc {
 	return func(ctx context.Context, port uint16) (net.Conn, error) {
-		end, err := l.use.BeginForward()
+		end, err := l.use.Gate.BeginForward(l.use.Owner())
 		if err != nil {
 			return nil, fmt.Errorf("the port is not forwarded once more: %w", err)
 		}
@@ -253,7 +256,7 @@ func (l limiter) limit(dial stream.DialFunc, bytes *use.Traffic) stream.DialFunc
 			end()
 			return nil, err
 		}
-		c := &countedConn{Conn: far, traffic: bytes, delivery: l.use.Deliver(func() { _ = far.Close() })}
+		c := &countedConn{Conn: far, traffic: bytes, delivery: l.use.Gate.Deliveries.Begin(l.use.Owner(), func() { _ = far.Close() })}
 		c.closed = sync.OnceFunc(func() {
 			c.delivery.Close()
 			end()
@@ -266,7 +269,7 @@ type countedConn struct {
 	net.Conn
 
 	traffic  *use.Traffic
-	delivery *use.Delivery
+	delivery *delivery.Delivery
 	closed   func()
 }
 

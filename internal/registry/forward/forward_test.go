@@ -18,6 +18,7 @@ import (
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/drivertest"
+	"github.com/connpool/connpool/internal/registry/limits"
 	"github.com/connpool/connpool/internal/registry/registrytest"
 	"github.com/connpool/connpool/internal/registry/use"
 	"github.com/connpool/connpool/internal/stream"
@@ -166,13 +167,13 @@ func limited(t *testing.T, f *fixture, name string, dial func() (net.Conn, error
 
 func TestForwardedConnectionsAreBoundedByUserAndByNamespace(t *testing.T) {
 	for name, test := range map[string]struct {
-		limits use.Limits
+		limits limits.Limits
 		users  []string
 		most   int
 		says   string
 	}{
-		"one user":                   {use.Limits{ForwardsPerUser: 3}, []string{"ann"}, 3, "--max-forwarded-connections-per-user"},
-		"the users of one namespace": {use.Limits{Forwards: 16, ForwardsPerUser: 3}, []string{"ann", "bob", "cat"}, 8, "users of the namespace"},
+		"one user":                   {limits.Limits{ForwardsPerUser: 3}, []string{"ann"}, 3, "--max-forwarded-connections-per-user"},
+		"the users of one namespace": {limits.Limits{Forwards: 16, ForwardsPerUser: 3}, []string{"ann", "bob", "cat"}, 8, "users of the namespace"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, func(c *use.Config) { c.Limits = test.limits })
@@ -219,14 +220,14 @@ func TestAForwardedConnectionThatIsNotReadIsCutWhenMemoryIsShort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if cut := f.Gate.Relieve(1); cut != 0 {
+	if cut := f.Gate.Deliveries.Relieve(1); cut != 0 {
 		t.Error("a connection without output is cut")
 	}
 	go func() { _, _ = far.Write([]byte("x")) }()
 	if _, err := conn.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	if cut := f.Gate.Relieve(1); cut != 1 {
+	if cut := f.Gate.Deliveries.Relieve(1); cut != 1 {
 		t.Errorf("%d connections are cut", cut)
 	}
 	if _, err := far.Write([]byte("x")); err == nil {

@@ -244,6 +244,10 @@ func (d execOnly) Prepare(endpoint driver.Endpoint) (driver.Dialer, error) {
 
 type execOnlyDialer struct{ driver.Dialer }
 
+func (d execOnlyDialer) With(change func(*driver.Endpoint)) driver.Dialer {
+	return execOnlyDialer{d.Dialer.With(change)}
+}
+
 func (d execOnlyDialer) Dial(ctx context.Context) (driver.Conn, error) {
 	conn, err := d.Dialer.Dial(ctx)
 	return struct{ driver.Conn }{conn}, err

@@ -30,10 +30,11 @@ const (
 	entryOverhead = 1 << 10
 )
 
-// Key is a request ID with the owner and the scope for which it stands.
+// Key is a request ID with the owner and the scope for which it stands. UID is that of the
+// user, if it is known: another user of the same name does not get the results.
 type Key struct {
-	Owner     quota.Owner
-	Scope, ID string
+	Owner          quota.Owner
+	UID, Scope, ID string
 }
 
 type entry struct {

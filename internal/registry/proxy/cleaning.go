@@ -101,12 +101,31 @@ const (
 
 // identifying are the prefixes of headers that identify a client. They are for this
 // server only: a target knows the credentials of its connection, and no others.
-var identifying = []string{"Authorization", "Cookie", "Forwarded", "X-Forwarded-", "X-Remote-", impersonation}
+var identifying = []string{"Authorization", "Proxy-Authorization", "Cookie", "Forwarded", "X-Forwarded-", "X-Remote-", impersonation}
+
+// hasPrefix reports whether a header is one of those with the prefix. Servers that hand
+// headers to programs as variables take all signs in a name for the same one: there,
+// X_Remote_User is X-Remote-User.
+func hasPrefix(name, prefix string) bool {
+	if len(name) < len(prefix) {
+		return false
+	}
+	for i := range len(prefix) {
+		if sign := prefix[i] == '-'; sign == isLetterOrDigit(name[i]) || !sign && name[i]|0x20 != prefix[i]|0x20 {
+			return false
+		}
+	}
+	return true
+}
+
+func isLetterOrDigit(c byte) bool {
+	return 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9'
+}
 
 // Impersonations returns the headers by which a request wants to act as another user.
 func Impersonations(header http.Header) (names []string) {
 	for name := range header {
-		if strings.HasPrefix(name, impersonation) {
+		if hasPrefix(name, impersonation) {
 			names = append(names, name)
 		}
 	}
@@ -124,8 +143,8 @@ func forbidImpersonation(header http.Header) (problems field.ErrorList) {
 
 func cleanRequest(header http.Header) {
 	for name := range header {
-		if slices.ContainsFunc(identifying, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
-			header.Del(name)
+		if slices.ContainsFunc(identifying, func(prefix string) bool { return hasPrefix(name, prefix) }) {
+			delete(header, name)
 		}
 	}
 	var protocols []string
@@ -143,19 +162,30 @@ func cleanRequest(header http.Header) {
 // ours is the prefix of the headers that only this server may set.
 const ours = "Connpool-"
 
-// siteHeaders are headers by which a server tells clients how to treat it. Clients
-// would apply those of a target to this server, so they are removed.
+// siteHeaders are the prefixes of headers by which a server tells clients how to treat it,
+// or who they are to it. Clients would apply those of a target to this server, so they
+// are removed. A browser would even ask its user for the password to this server.
 var siteHeaders = []string{
-	"Audit-Id",
-	"Set-Cookie", "Alt-Svc", "Clear-Site-Data", "Strict-Transport-Security",
-	"Access-Control-Allow-Credentials", "Access-Control-Allow-Headers", "Access-Control-Allow-Methods",
-	"Access-Control-Allow-Origin", "Access-Control-Expose-Headers",
+	ours, "Audit-Id", "Set-Cookie", "Www-Authenticate", "Alt-Svc", "Clear-Site-Data", "Strict-Transport-Security", "Public-Key-Pins",
+	"Access-Control-", "Service-Worker-Allowed", "Refresh", "Report-To", "Reporting-Endpoints", "Nel", "Accept-Ch",
+	"Origin-Agent-Cluster", "Content-Security-Policy",
 }
 
+// confinement keeps what a browser shows of a target from acting as a page of this server,
+// with the user's rights here: no scripts, no forms, no origin, no guess at its type.
+var confinement = map[string]string{"Content-Security-Policy": "sandbox", "X-Content-Type-Options": "nosniff"}
+
 func cleanAnswer(header http.Header) {
+	removeSiteHeaders(header)
+	for name, value := range confinement {
+		header.Set(name, value)
+	}
+}
+
+func removeSiteHeaders(header http.Header) {
 	for name := range header {
-		if strings.HasPrefix(name, ours) || slices.Contains(siteHeaders, name) {
-			header.Del(name)
+		if slices.ContainsFunc(siteHeaders, func(prefix string) bool { return hasPrefix(name, prefix) }) {
+			delete(header, name)
 		}
 	}
 }

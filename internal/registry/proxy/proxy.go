@@ -40,6 +40,7 @@ import (
 	"github.com/connpool/connpool/internal/halfclose"
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/redirect"
+	"github.com/connpool/connpool/internal/registry/delivery"
 	"github.com/connpool/connpool/internal/registry/refusal"
 	"github.com/connpool/connpool/internal/registry/use"
 	"github.com/connpool/connpool/internal/registry/validate"
@@ -53,6 +54,7 @@ func New(gate *use.Gate) *use.Subresource[*live.ProxyOptions] {
 		Methods: []string{
 			http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions,
 		},
+		Describe: describe,
 		Admit: func(ctx context.Context, pool string) (*use.Use, use.ServeFunc[*live.ProxyOptions], error) {
 			u, err := gate.Admit(ctx, pool, "proxy")
 			return u, serve, err
@@ -60,12 +62,17 @@ func New(gate *use.Gate) *use.Subresource[*live.ProxyOptions] {
 	}
 }
 
-func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.ProxyOptions, responder rest.Responder) error {
-	location, target, problems := locate(req, options.Path)
+// describe tells the audit what is asked of the target, although it may not be.
+func describe(u *use.Use, req *http.Request, options *live.ProxyOptions) {
+	location, target, _ := locate(req, options.Path)
 	u.Target, u.Method, u.Path = target, req.Method, location.EscapedPath()
 	if u.Transport = "http"; stream.IsUpgrade(req) {
 		u.Transport = driver.Sanitize(strings.ToLower(req.Header.Get("Upgrade")))
 	}
+}
+
+func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.ProxyOptions, responder rest.Responder) error {
+	location, target, problems := locate(req, options.Path)
 	if problems = append(problems, forbidImpersonation(req.Header)...); len(problems) > 0 {
 		return refusal.Invalid(problems)
 	}
@@ -130,7 +137,7 @@ type proxiedRequest struct {
 	cut    error
 	answer io.Closer
 	// delivery is that of the answer.
-	delivery *use.Delivery
+	delivery *delivery.Delivery
 }
 
 // serve answers the request and ends the lease. It panics with http.ErrAbortHandler
@@ -143,7 +150,7 @@ func (r *proxiedRequest) serve(w http.ResponseWriter, req *http.Request) {
 	defer end(context.Canceled)
 	r.life = lifetime{ctx: ctx, end: end}
 	defer use.EndWith(r.lease.Conn(), end)() //nolint:contextcheck // the context of the connection tells of its end
-	r.delivery = r.use.Deliver(func() { end(stream.ErrUnread) })
+	r.delivery = r.use.Gate.Deliveries.Begin(r.use.Owner(), func() { end(stream.ErrUnread) })
 	defer r.delivery.Close()
 	r.use.AuditStarted(r.info, nil)
 	began := time.Now()
@@ -168,6 +175,7 @@ func (r *proxiedRequest) rewrite(request *httputil.ProxyRequest) {
 	out := request.Out
 	out.URL, out.Host, out.RequestURI = r.location, "", ""
 	cleanRequest(out.Header)
+	out.Trailer = nil // only their names would be sent, which can be those of any header
 	if out.Body != nil {
 		out.Body = countedBody{out.Body, use.CountedReader{Reader: out.Body, N: &r.life.bytes.In}}
 	}
@@ -188,6 +196,7 @@ func (r *proxiedRequest) RoundTrip(out *http.Request) (*http.Response, error) {
 func (r *proxiedRequest) answered(own http.Header, answer *http.Response) error {
 	r.status, r.answer = answer.StatusCode, answer.Body
 	cleanAnswer(answer.Header)
+	removeSiteHeaders(answer.Trailer)
 	redirect.Rename(answer.Header, r.renames)
 	r.info.Announce(own, r.use.RequestID)
 	for name := range answer.Header {
@@ -196,7 +205,7 @@ func (r *proxiedRequest) answered(own http.Header, answer *http.Response) error 
 	if both, ok := answer.Body.(io.ReadWriteCloser); ok && answer.StatusCode == http.StatusSwitchingProtocols {
 		answer.Body = &targetEnd{both, &r.life}
 	} else {
-		answer.Body = &answerBody{answer.Body, r}
+		answer.Body = &answerBody{answer.Body, r, answer}
 	}
 	return nil
 }
@@ -205,6 +214,7 @@ type answerBody struct {
 	io.ReadCloser
 
 	request *proxiedRequest
+	answer  *http.Response
 }
 
 // Read implements io.Reader. What it returns is offered to the client until the next call.
@@ -218,6 +228,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	switch {
 	case errors.Is(err, io.EOF):
 		b.request.whole = true
+		removeSiteHeaders(b.answer.Trailer) // which has its values by now
 	case err != nil:
 		b.request.cut = err
 	}

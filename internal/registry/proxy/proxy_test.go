@@ -32,7 +32,7 @@ func TestWhatTheProxyRefuses(t *testing.T) {
 		"no target":                {"", 400, "name a target"},
 		"no target but a slash":    {"/", 400, "name a target"},
 		"an unknown target":        {"/other/version", 404, "other"},
-		"a target of another pool": {"/db-1/version", 400, "not of pool web"},
+		"a target of another pool": {"/db-1/version", 404, "has no target"},
 		"two dots":                 {"/build-1/../../x", 400, ".."},
 		"two dots at the end":      {"/build-1/..", 400, ".."},
 		"one dot":                  {"/./build-1", 400, ".."},
@@ -132,13 +132,14 @@ func TestCredentialsStayHere(t *testing.T) {
 		for _, name := range []string{
 			"Authorization", "Cookie", "Proxy-Authorization", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-User",
 			"X-Remote-User", "X-Remote-Group", "X-Remote-Uid", "X-Remote-Extra-Scopes",
+			"X_Remote_User", "x_remote-extra-scopes", "X.Remote.User", "X_Forwarded_For", "Proxy_Authorization", "authorization",
 		} {
 			req.Header.Add(name, "canary")
 			req.Header.Add(name, "canary again")
 		}
 		req.Header.Set(protocolsHeader, bearerProtocol+"canary, v5.channel.k8s.io")
 		req.Header.Add(protocolsHeader, "v4.channel.k8s.io,"+bearerProtocol+"canary")
-		for name, value := range map[string]string{"X-Registry-Auth": "kept", "Accept": "application/json", "X-Docker-Expose-Session-Uuid": "kept"} {
+		for name, value := range map[string]string{"X-Registry-Auth": "kept", "Accept": "application/json", "X-Docker-Expose-Session-Uuid": "kept", "X-Remotely": "kept"} {
 			req.Header.Set(name, value)
 		}
 		f.ServeHTTP(httptest.NewRecorder(), req)
@@ -146,7 +147,7 @@ func TestCredentialsStayHere(t *testing.T) {
 			t.Errorf("the target sees %s", got)
 		}
 		for _, want := range []string{
-			"X-Registry-Auth: kept", "X-Docker-Expose-Session-Uuid: kept", "Accept: application/json", "Upgrade: websocket", "Connection: Upgrade",
+			"X-Registry-Auth: kept", "X-Docker-Expose-Session-Uuid: kept", "X-Remotely: kept", "Accept: application/json", "Upgrade: websocket", "Connection: Upgrade",
 			"Sec-Websocket-Protocol: v5.channel.k8s.io, v4.channel.k8s.io",
 		} {
 			if !strings.Contains(got, want) {
@@ -157,7 +158,7 @@ func TestCredentialsStayHere(t *testing.T) {
 }
 
 func TestImpersonationIsRefused(t *testing.T) {
-	for _, name := range []string{"Impersonate-User", "impersonate-group", "Impersonate-Extra-Scopes", "Impersonate-Uid"} {
+	for _, name := range []string{"Impersonate-User", "impersonate-group", "Impersonate-Extra-Scopes", "Impersonate-Uid", "Impersonate_User", "IMPERSONATE_GROUP", "Impersonate.User"} {
 		inFixture(t, func(f *fixture) {
 			f.Engine(registrytest.InMemory(func(http.ResponseWriter, *http.Request) { t.Error("it was sent") }))
 			req := httptest.NewRequestWithContext(f.Context(), http.MethodGet, registrytest.ProxyPath+"/x", http.NoBody)
@@ -178,7 +179,7 @@ func TestAnswersPassAsTheyAre(t *testing.T) {
 		gone   []string
 	}{
 		"a success":              {200, http.Header{"Api-Version": {"1.41"}, "X-Twice": {"a", "b"}}, nil},
-		"the target's own 401":   {401, http.Header{"Www-Authenticate": {"Basic realm=engine"}}, nil},
+		"the target's own 401":   {401, http.Header{}, []string{"Www-Authenticate"}},
 		"the target's own 429":   {429, http.Header{"Retry-After": {"7"}}, nil},
 		"a redirect":             {307, http.Header{"Location": {"https://elsewhere.example/x?y"}}, nil},
 		"a redirect to its path": {301, http.Header{"Location": {"/containers/"}}, nil},
@@ -186,12 +187,16 @@ func TestAnswersPassAsTheyAre(t *testing.T) {
 		"not modified":           {304, http.Header{"Etag": {`"x"`}}, nil},
 		"what governs clients": {200, http.Header{"Content-Type": {"text/html"}}, []string{
 			"Set-Cookie", "Access-Control-Allow-Origin", "Strict-Transport-Security", "Alt-Svc", "Clear-Site-Data",
+			"Refresh", "Service-Worker-Allowed", "Access-Control-Max-Age", "Report-To", "Nel", "Accept-Ch", "Content-Security-Policy-Report-Only",
 		}},
+		"a page":                 {200, http.Header{"Content-Type": {"text/html"}, "Content-Security-Policy": {"sandbox"}, "X-Content-Type-Options": {"nosniff"}}, nil},
 		"what we would say, too": {200, http.Header{"Cache-Control": {"theirs"}}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			proxied(t, func(w http.ResponseWriter, _ *http.Request) {
 				maps.Copy(w.Header(), test.header)
+				w.Header().Set("Content-Security-Policy", "script-src *")
+				w.Header().Set("X-Content-Type-Options", "theirs")
 				w.Header().Set("Connpool-Target", "theirs")
 				for _, name := range test.gone {
 					w.Header().Set(name, "x")
@@ -215,6 +220,9 @@ func TestAnswersPassAsTheyAre(t *testing.T) {
 						t.Errorf("%s is %q", name, got.header[name])
 					}
 				}
+				if got.header.Get("Content-Security-Policy") != "sandbox" || got.header.Get("X-Content-Type-Options") != "nosniff" {
+					t.Errorf("a browser may run it: %v", got.header)
+				}
 				if got.header.Get("Connpool-Target") == "theirs" {
 					t.Error("the target says which target it is")
 				}
@@ -227,6 +235,38 @@ func TestAnswersPassAsTheyAre(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestTrailersCarryNothingBetweenClientAndTarget(t *testing.T) {
+	arrived := make(chan []string, 1)
+	proxied(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		arrived <- slices.Sorted(maps.Keys(r.Trailer))
+		w.Header().Set("Trailer", "Set-Cookie, X-Sum")
+		_, _ = io.WriteString(w, "the body")
+		w.Header().Set("Set-Cookie", "canary=1")
+		w.Header().Set("X-Sum", "7")
+		w.Header().Set(http.TrailerPrefix+"Connpool-Target", "theirs")
+	}, func(_ *fixture, server *httptest.Server) {
+		body, sent := io.Pipe()
+		go func() {
+			_, _ = io.WriteString(sent, "input")
+			_ = sent.Close()
+		}()
+		response := open(t, server, http.MethodPost, "/x", body, func(r *http.Request) {
+			r.Trailer = http.Header{"Impersonate-User": {"root"}, "X_remote_user": {"root"}}
+		})
+		defer response.Body.Close()
+		if got, err := io.ReadAll(response.Body); err != nil || string(got) != "the body" {
+			t.Errorf("answered %q, %v", got, err)
+		}
+		if names := <-arrived; len(names) > 0 {
+			t.Errorf("the target sees the trailers %v", names)
+		}
+		if got := response.Trailer; got.Get("Set-Cookie") != "" || got.Get("Connpool-Target") != "" || got.Get("X-Sum") != "7" {
+			t.Errorf("the client sees the trailers %v", got)
+		}
+	})
 }
 
 func TestARedirectIsRenamedOnlyIfTheClientAsks(t *testing.T) {

@@ -40,6 +40,7 @@ import (
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/drivertest"
 	"github.com/connpool/connpool/internal/poolset"
@@ -78,7 +79,7 @@ func New(tb testing.TB, changes ...func(*use.Config)) *Fixture {
 	if err := live.AddToScheme(f.Scheme); err != nil {
 		tb.Fatal(err)
 	}
-	f.Set = poolset.New(nowhere, connpool.NewBudget(30, 30, 30))
+	f.Set = poolset.New(nowhere, dialbudget.New(30, 30, 30))
 	config := use.Config{
 		Pools: f.Set, Objects: f.Objects, Authorizer: f.Authorizer,
 		Audit: funcr.New(func(_, args string) { f.note(args) }, funcr.Options{}),
@@ -303,6 +304,19 @@ func (f *Fixture) Connect(target *v1alpha1.ConnectionTarget, pools ...*v1alpha1.
 	f.ConnectWith(target, f.Fake, nil, pools...)
 }
 
+// Ensured applies a target to a set and returns how that ended, once its credentials
+// are prepared.
+func Ensured(set *poolset.Set, want poolset.Target) error {
+	for {
+		err := set.Ensure(want)
+		preparing, ok := errors.AsType[*poolset.PreparingError](err)
+		if !ok {
+			return err
+		}
+		<-preparing.Done
+	}
+}
+
 // ConnectWith is Connect with another driver and a changed policy.
 func (f *Fixture) ConnectWith(
 	target *v1alpha1.ConnectionTarget, with driver.Driver, change func(*poolset.Policy), pools ...*v1alpha1.ConnectionPool,
@@ -326,7 +340,7 @@ func (f *Fixture) ConnectWith(
 			Ref: poolset.Ref{UID: string(pool.UID), Namespace: pool.Namespace, Name: pool.Name}, Policy: policy,
 		})
 	}
-	if err := f.Set.Ensure(want); err != nil {
+	if err := Ensured(f.Set, want); err != nil {
 		f.Fatal(err)
 	}
 	for _, pool := range want.Pools {
@@ -359,7 +373,7 @@ func (f *Fixture) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	if who == "" {
 		who = "alice"
 	}
-	ctx = request.WithUser(ctx, &user.DefaultInfo{Name: who})
+	ctx = request.WithUser(ctx, &user.DefaultInfo{Name: who, UID: req.Header.Get("Test-Uid")})
 	ctx = request.WithRequestInfo(ctx, &request.RequestInfo{Path: req.URL.Path})
 	req = req.WithContext(ctx)
 	answer := &responder{rw}
@@ -477,6 +491,14 @@ func (f *Fixture) Send(req *http.Request) Reply {
 // As sends a request as another user.
 func As(name string) func(*http.Request) {
 	return func(req *http.Request) { req.Header.Set("Test-User", name) }
+}
+
+// AsOneOf sends a request as the user of that name who has that UID.
+func AsOneOf(name, uid string) func(*http.Request) {
+	return func(req *http.Request) {
+		As(name)(req)
+		req.Header.Set("Test-Uid", uid)
+	}
 }
 
 // Command returns an Exec object.

@@ -42,6 +42,11 @@ type remoteDialer struct {
 	remote *Remote
 }
 
+// With implements driver.Dialer.
+func (d remoteDialer) With(change func(*driver.Endpoint)) driver.Dialer {
+	return remoteDialer{d.Dialer.With(change), d.remote}
+}
+
 // Dial implements driver.Dialer.
 func (d remoteDialer) Dial(ctx context.Context) (driver.Conn, error) {
 	conn, err := d.Dialer.Dial(ctx)

@@ -16,29 +16,49 @@ import (
 // AdmitCommand finds a session for its owner, who must be permitted to use sessions,
 // and the pool. It is an exec.AdmitFunc.
 func (s *Sessions) AdmitCommand(ctx context.Context, name string) (*use.Use, exec.Backend, error) {
-	if _, err := s.gate.Authorize(ctx, "sessions", name, "exec"); err != nil {
+	found, pool, err := s.findOwn(ctx, name)
+	if err != nil {
+		s.gate.AuditRefusedSession(ctx, name, pool, err)
 		return nil, exec.Backend{}, err
 	}
-	found, err := s.store.find(request.NamespaceValue(ctx), name)
+	u, err := s.gate.Admit(ctx, pool, "exec")
 	if err != nil {
 		return nil, exec.Backend{}, err
 	}
-	if who, _ := request.UserFrom(ctx); !owns(found.use.User(), who) {
-		return nil, exec.Backend{}, apierrors.NewForbidden(live.Resource("sessions"), name,
-			errors.New("only its creator may use a session; create one of your own"))
-	}
-	u, err := s.gate.Admit(ctx, found.use.PoolName.Name, "exec")
-	if err != nil {
+	u.Session, u.Target, u.Place = name, found.info.Target, found.use.Place
+	if err := u.Require(ctx, "sessions", name, "exec"); err != nil {
+		u.AuditRefused(err)
 		return nil, exec.Backend{}, err
 	}
 	u.Begin = s.gate.Join // the session itself is the use that counts
-	u.Session, u.Target, u.Place = name, found.info.Target, found.use.Place
 	return u, exec.Backend{
 		Rules: exec.Rules{Forbidden: forbidden, AfterTimeout: "; the session has ended with it, create another one"},
 		Scope: func(context.Context) (string, error) { return "session/" + string(found.object.UID), nil },
-		Open:  found.run,
+		Open: func(context.Context, *exec.Command) (exec.Runner, error) {
+			if err := found.begin(); err != nil {
+				return nil, err
+			}
+			return &runner{session: found, use: u, outcome: driver.NotStarted}, nil
+		},
 	}, nil
 }
+
+// findOwn finds a session for its owner, and the name of its pool, as far as it gets.
+func (s *Sessions) findOwn(ctx context.Context, name string) (found *liveSession, pool string, err error) {
+	if _, err := s.gate.Authorize(ctx, "sessions", name, "exec"); err != nil {
+		return nil, "", err
+	}
+	if found, err = s.store.find(request.NamespaceValue(ctx), name); err != nil {
+		return nil, "", err
+	}
+	pool = found.use.PoolName.Name
+	if who, _ := request.UserFrom(ctx); !owns(found.use.User(), who) {
+		return nil, pool, apierrors.NewForbidden(live.Resource("sessions"), name, errNotOwner)
+	}
+	return found, pool, nil
+}
+
+var errNotOwner = errors.New("only its creator may use a session, and no other user of that name; create one of your own")
 
 // forbidden are the fields that commands in sessions do not have, and what to do instead.
 var forbidden = map[string]string{
@@ -53,16 +73,11 @@ var forbidden = map[string]string{
 	"term":      "a session has no terminal; use the pool's exec",
 }
 
-func (s *liveSession) run(context.Context, *exec.Command) (exec.Runner, error) {
-	if err := s.begin(); err != nil {
-		return nil, err
-	}
-	return &runner{session: s, outcome: driver.NotStarted}, nil
-}
-
 // runner runs a command that the session has counted.
 type runner struct {
 	session *liveSession
+	// use is the command's own, beside that of its session.
+	use     *use.Use
 	outcome driver.Outcome
 }
 
@@ -73,13 +88,16 @@ func (r *runner) Lease() use.LeaseInfo {
 	return info
 }
 
-// Watch implements exec.Runner. A session ends with its owner's permission.
+// Watch implements exec.Runner. A session ends with its owner's permission to use the
+// pool, and a command in it also with the permission to use sessions.
 func (r *runner) Watch(ctx context.Context) (watched context.Context, stop func()) {
-	watched, cancel := context.WithCancel(ctx)
+	watched, unwatch := r.use.Watch(ctx)
+	watched, cancel := context.WithCancel(watched)
 	detach := context.AfterFunc(r.session.ctx, cancel)
 	return watched, func() {
 		detach()
 		cancel()
+		unwatch()
 	}
 }
 

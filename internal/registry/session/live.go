@@ -13,6 +13,7 @@ import (
 	"k8s.io/apiserver/pkg/storage/names"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/audit"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/registry/refusal"
@@ -58,6 +59,7 @@ type liveSession struct {
 	idleSince    time.Time
 	endsWhenIdle bool
 	idle         *time.Timer
+	deletedBy    string // the user who has deleted it, if one has
 }
 
 func (s *liveSession) name() types.NamespacedName {
@@ -85,6 +87,14 @@ func (s *liveSession) describe() *live.Session {
 
 func endReason(reason driver.Reason, message string) *driver.Error {
 	return &driver.Error{Reason: reason, Stage: driver.StageSession, Message: message}
+}
+
+// delete ends the session because a user has deleted it.
+func (s *liveSession) delete(who string) {
+	s.mu.Lock()
+	s.deletedBy = who
+	s.mu.Unlock()
+	s.end(endReason(reasonDeleted, "it was deleted by "+driver.Sanitize(who)))
 }
 
 func (s *liveSession) end(why *driver.Error) {
@@ -123,7 +133,8 @@ func (s *liveSession) wait() {
 		switch cause := context.Cause(ctx); {
 		case errors.Is(cause, use.ErrRevoked):
 			s.end(endReason(use.ReasonRevoked,
-				"the permission of its creator was revoked; ask for the verb create on the pool's exec again"))
+				"the permission of its creator was revoked, or the creator's ServiceAccount was deleted; "+
+					"ask for the verb create on the pool's exec again"))
 		case errors.Is(cause, use.ErrShutdown):
 			s.end(errShutDown)
 		}
@@ -195,6 +206,9 @@ func (s *liveSession) audit(message string) {
 	if why := s.shell.Err(); why != nil {
 		s.mu.Lock()
 		facts = append(facts, "reason", why.Reason, "commands", s.count, "duration", time.Since(s.created))
+		if s.deletedBy != "" {
+			facts = append(facts, "deletedBy", audit.Exact(s.deletedBy))
+		}
 		s.mu.Unlock()
 	}
 	s.use.Audit(message, facts...)

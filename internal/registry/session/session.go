@@ -29,7 +29,6 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
-	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/registry/list"
 	"github.com/connpool/connpool/internal/registry/refusal"
 	"github.com/connpool/connpool/internal/registry/use"
@@ -100,7 +99,7 @@ func (s *Sessions) Delete(
 		return nil, false, err
 	}
 	s.store.remove(found)
-	found.end(endReason(reasonDeleted, "it was deleted by "+driver.Sanitize(use.UserOf(ctx))))
+	found.delete(use.UserOf(ctx))
 	return session, true, nil
 }
 
@@ -116,13 +115,10 @@ func mayDelete(ctx context.Context, session *live.Session, validate rest.Validat
 	return refusal.RunAdmission(ctx, session, validate, &metav1.CreateOptions{DryRun: options.DryRun})
 }
 
-// owns reports whether a user is the owner of a session. UIDs are compared only if
-// both are known: a request past kube-apiserver may come without one.
+// owns reports whether a user is the owner of a session, and no other of that name. An
+// unknown UID is not equal to a known one: the user may have been created anew.
 func owns(owner, who user.Info) bool {
-	if who == nil || owner.GetName() != who.GetName() {
-		return false
-	}
-	return owner.GetUID() == "" || who.GetUID() == "" || owner.GetUID() == who.GetUID()
+	return who != nil && owner.GetName() == who.GetName() && owner.GetUID() == who.GetUID()
 }
 
 var resource = list.Resource[*live.Session]{

@@ -205,7 +205,9 @@ func TestOnlyItsCreatorUsesASession(t *testing.T) {
 		want       bool
 	}{
 		"the same":           {user.DefaultInfo{Name: "a", UID: "1"}, user.DefaultInfo{Name: "a", UID: "1"}, true},
-		"without a UID":      {user.DefaultInfo{Name: "a", UID: "1"}, user.DefaultInfo{Name: "a"}, true},
+		"both without a UID": {user.DefaultInfo{Name: "a"}, user.DefaultInfo{Name: "a"}, true},
+		"without a UID":      {user.DefaultInfo{Name: "a", UID: "1"}, user.DefaultInfo{Name: "a"}, false},
+		"now with a UID":     {user.DefaultInfo{Name: "a"}, user.DefaultInfo{Name: "a", UID: "1"}, false},
 		"a namesake":         {user.DefaultInfo{Name: "a", UID: "1"}, user.DefaultInfo{Name: "a", UID: "2"}, false},
 		"another user":       {user.DefaultInfo{Name: "a"}, user.DefaultInfo{Name: "b"}, false},
 		"a UID is no excuse": {user.DefaultInfo{Name: "a", UID: "1"}, user.DefaultInfo{Name: "b", UID: "1"}, false},

@@ -2,30 +2,48 @@ package use
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 
+	"github.com/connpool/connpool/internal/audit"
+	"github.com/connpool/connpool/internal/registry/quota"
+	"github.com/connpool/connpool/internal/registry/refusal"
 	"github.com/connpool/connpool/internal/stream"
 )
 
 // Admit authorizes a request to use a pool.
 func (g *Gate) Admit(ctx context.Context, pool, subresource string) (*Use, error) {
-	u := &Use{
-		Gate:      g,
-		PoolName:  PoolName{Namespace: request.NamespaceValue(ctx), Name: pool},
-		RequestID: RequestIDOf(ctx),
-	}
-	u.Begin = func() (end func(), err error) { return g.begin(u.UserName(), u.PoolName) }
+	u := g.unadmitted(ctx, pool, subresource)
+	u.Begin = func() (end func(), err error) { return g.Begin(u.Owner(), u.PoolName.Name) }
 	var err error
 	if u.permission, err = g.Authorize(ctx, "connectionpools", pool, subresource); err != nil {
 		u.AuditRefused(err)
 		return nil, err
 	}
 	return u, nil
+}
+
+// unadmitted returns a use that nothing permits yet.
+func (g *Gate) unadmitted(ctx context.Context, pool, subresource string) *Use {
+	id := audit.RequestIDOf(ctx)
+	return &Use{
+		Gate: g, PoolName: PoolName{Namespace: request.NamespaceValue(ctx), Name: pool}, RequestID: id, AuditID: id,
+		permission: permissionFor(ctx, "connectionpools", pool, subresource),
+	}
+}
+
+// AuditRefusedSession notes that a request to use a session was refused before its pool
+// was asked about. pool is empty if it is not known.
+func (g *Gate) AuditRefusedSession(ctx context.Context, session, pool string, err error) {
+	u := g.unadmitted(ctx, pool, "exec")
+	u.Session = session
+	u.AuditRefused(err)
 }
 
 // Subresource is the REST storage of a subresource whose requests are uses with a query O.
@@ -36,6 +54,9 @@ type Subresource[O runtime.Object] struct {
 	Methods []string
 	// Subpath is the option that has the path behind the subresource, if there may be one.
 	Subpath string
+	// Describe tells the use what its audit lines say about a request, before anything else
+	// of it is looked at. nil tells nothing.
+	Describe func(u *Use, req *http.Request, options O)
 	// Admit authorizes a request about the object of that name.
 	Admit func(ctx context.Context, name string) (*Use, ServeFunc[O], error)
 }
@@ -67,9 +88,14 @@ func (s *Subresource[O]) Connect(ctx context.Context, name string, options runti
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		u.Transport = transportOf(req)
-		end, err := u.Begin()
+		if s.Describe != nil {
+			s.Describe(u, req, options.(O)) //nolint:forcetypeassert // NewConnectOptions made it
+		}
+		end, err := u.begin(req)
 		if err == nil {
 			defer end()
+			// The deadline was for requests of which it is not known who sends them.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 			err = serve(w, req, u, options.(O), responder) //nolint:forcetypeassert // NewConnectOptions made it
 		}
 		if err != nil {
@@ -77,6 +103,56 @@ func (s *Subresource[O]) Connect(ctx context.Context, name string, options runti
 			responder.Error(err)
 		}
 	}), nil
+}
+
+// begin counts the use and its request until end is called once.
+func (u *Use) begin(req *http.Request) (end func(), err error) {
+	counted, err := u.Begin()
+	if err != nil {
+		return nil, err
+	}
+	release, err := u.hold(sizeOf(req))
+	if err != nil {
+		counted()
+		return nil, err
+	}
+	return func() {
+		release()
+		counted()
+	}, nil
+}
+
+// uploadWindow is how much of a body HTTP/2 keeps that is not read yet.
+const uploadWindow = 256 << 10
+
+// sizeOf is how much a request holds as long as its use lasts: its head, as it came and
+// as it is understood, and what has arrived of its body.
+func sizeOf(req *http.Request) int64 {
+	size := len(req.RequestURI)
+	for name, values := range req.Header {
+		for _, value := range values {
+			size += len(name) + len(value)
+		}
+	}
+	held := 3 * int64(size)
+	switch {
+	case req.ProtoMajor < 2 || req.ContentLength == 0:
+		return held
+	case req.ContentLength < 0:
+		return held + uploadWindow
+	default:
+		return held + min(req.ContentLength, uploadWindow)
+	}
+}
+
+// hold counts the size of a request until release is called once.
+func (u *Use) hold(size int64) (release func(), err error) {
+	held, owner := u.Gate.Memory.Input, u.Owner()
+	if full := held.Take(owner, size); full != quota.Free {
+		return nil, refusal.NotStarted(refusal.TooManyRequests, "",
+			fmt.Sprintf("the operator holds too much of other requests of %s; try again later, or send shorter headers", full))
+	}
+	return func() { held.Add(owner, -size) }, nil
 }
 
 func transportOf(req *http.Request) string {

@@ -3,6 +3,7 @@ package use
 import (
 	"context"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
@@ -41,7 +42,10 @@ func (u *Use) Route(ctx context.Context, at *field.Path, target string) (Route, 
 		return to, nil
 	}
 	to.target, err = to.objects.Target(ctx, pool.Namespace, target)
-	if err != nil {
+	switch {
+	case apierrors.IsNotFound(err), err == nil && !pool.Matches(to.target):
+		return to, to.notInPool(ctx, target)
+	case err != nil:
 		return to, refusal.Unread(err, "connectiontargets", driver.Sanitize(target), "the target")
 	}
 	return to, nil
@@ -54,9 +58,6 @@ func (u *Use) Lease(ctx context.Context, to Route, fits Fit) (poolset.Lease, err
 	target := to.onlyTarget(ctx)
 	if target != nil {
 		if problems := fits(target); len(problems) > 0 {
-			if !to.pool.Matches(target) {
-				return poolset.Lease{}, to.absent(ctx)
-			}
 			return poolset.Lease{}, refusal.Invalid(problems)
 		}
 	}

@@ -75,7 +75,7 @@ func (u *Use) Watch(ctx context.Context) (watched context.Context, stop func()) 
 			select {
 			case <-watched.Done():
 				return
-			case <-u.Gate.canceled:
+			case <-u.Gate.Canceled():
 				end(ErrShutdown)
 				return
 			case <-ticker.C:

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/registry/limits"
 	"github.com/connpool/connpool/internal/registry/registrytest"
 	"github.com/connpool/connpool/internal/registry/use"
 )
@@ -124,13 +125,13 @@ func TestWhatIsDeletedEndsWhatRuns(t *testing.T) {
 
 func TestUsesAreLimited(t *testing.T) {
 	for name, test := range map[string]struct {
-		limits use.Limits
+		limits limits.Limits
 		flag   string
 		other  func(*http.Request)
 	}{
-		"by user": {use.Limits{StreamsPerUser: 1}, "--max-streams-per-user", registrytest.As("bob")},
-		"by pool": {use.Limits{StreamsPerPool: 1}, "--max-streams-per-pool", nil},
-		"of all":  {use.Limits{Streams: 1, NamespaceShare: 1}, "--max-streams", nil},
+		"by user": {limits.Limits{StreamsPerUser: 1}, "--max-streams-per-user", registrytest.As("bob")},
+		"by pool": {limits.Limits{StreamsPerPool: 1}, "--max-streams-per-pool", nil},
+		"of all":  {limits.Limits{Streams: 1, NamespaceShare: 1}, "--max-streams", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inFixture(t, func(f *fixture) {

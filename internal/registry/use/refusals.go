@@ -128,9 +128,6 @@ func (r Route) members(ctx context.Context) (names []string) {
 
 // absent says why the pools lack what is declared: they have only what can be used.
 func (r Route) absent(ctx context.Context) *apierrors.StatusError {
-	if r.target != nil && !r.pool.Matches(r.target) {
-		return r.notInPool(ctx)
-	}
 	target := r.target
 	if ref := r.pool.Spec.TargetRef; target == nil && ref != nil {
 		// If the target cannot be read, the condition of the pool says why.
@@ -148,12 +145,15 @@ func (r Route) absent(ctx context.Context) *apierrors.StatusError {
 		"the operator has not made the connections of pool %s yet; try again", r.pool.Name))
 }
 
-func (r Route) notInPool(ctx context.Context) *apierrors.StatusError {
-	message := "the target is not of pool " + r.pool.Name
+// notInPool refuses a target that the pool does not select, in the same words whether it
+// exists or not: that is no matter of a user who may use this pool.
+func (r Route) notInPool(ctx context.Context, name string) *apierrors.StatusError {
+	refused := apierrors.NewNotFound(v1alpha1.Resource("connectiontargets"), driver.Sanitize(name))
+	refused.ErrStatus.Message = fmt.Sprintf("pool %s has no target %q", r.pool.Name, driver.Sanitize(name))
 	if names := r.members(ctx); len(names) > 0 {
-		message += ", which has " + refusal.List(names, 10)
+		refused.ErrStatus.Message += "; it has " + refusal.List(names, 10)
 	}
-	return refusal.Invalid(field.ErrorList{field.Invalid(r.field, r.target.Name, message)})
+	return refused
 }
 
 // Unready reports whether a condition says that something is not ready.

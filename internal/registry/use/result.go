@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/audit"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/stream"
 )
@@ -65,7 +66,8 @@ func (r *Result) Conclude(ctx context.Context, err error) {
 func Why(ctx context.Context, err error) (reason, message string) {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, ErrRevoked):
-		return ReasonRevoked, "the permission was revoked; ask for the verb create on the subresource again"
+		return ReasonRevoked, "the permission was revoked, or the user's ServiceAccount was deleted; " +
+			"ask for the verb create on the subresource again"
 	case errors.Is(cause, ErrShutdown):
 		return ReasonShutdown, "the operator was shut down"
 	case errors.Is(cause, stream.ErrUnread):
@@ -94,15 +96,15 @@ func EndWith(conn driver.Conn, end context.CancelCauseFunc) (stop func() bool) {
 
 // subject returns what every audit line says. A pod has a key for its own namespace.
 func (u *Use) subject() []any {
-	line := []any{
-		"user", driver.Sanitize(u.UserName()), "namespace", driver.Sanitize(u.PoolName.Namespace), "pool", driver.Sanitize(u.PoolName.Name),
-		"target", driver.Sanitize(u.Target), "subresource", u.permission.Subresource, "transport", u.Transport,
-		"requestID", u.RequestID,
-	}
+	line := append(audit.User(u.User()),
+		"namespace", audit.Name(u.PoolName.Namespace), "pool", audit.Name(u.PoolName.Name),
+		"target", audit.Name(u.Target), "subresource", u.permission.Subresource, "transport", u.Transport,
+		"requestID", audit.Name(u.RequestID),
+	)
 	for _, fact := range [][2]string{
+		{"auditID", u.otherID()},
 		{"session", u.Session},
 		{"method", u.Method},
-		{"path", u.Path},
 		{"host", u.Host},
 		{"socket", u.Socket},
 		{"container", u.Place.Container},
@@ -110,10 +112,21 @@ func (u *Use) subject() []any {
 		{"podNamespace", u.Place.Namespace},
 	} {
 		if fact[1] != "" {
-			line = append(line, fact[0], driver.Sanitize(fact[1]))
+			line = append(line, fact[0], audit.Name(fact[1]))
 		}
 	}
+	if u.Path != "" {
+		line = append(line, "path", audit.Exact(u.Path)) // whose end may matter most
+	}
 	return line
+}
+
+// otherID returns the ID in the API server's own log, if the client has chosen RequestID.
+func (u *Use) otherID() string {
+	if u.AuditID == u.RequestID {
+		return ""
+	}
+	return u.AuditID
 }
 
 // Audit writes a line about the use.
@@ -152,18 +165,14 @@ func (u *Use) AuditEnded(r *Result, t *Traffic) {
 	u.Audit("use ended", facts...)
 }
 
-func wordsOf(command driver.Command) []string {
+func wordsOf(command driver.Command) []audit.Exact {
 	switch {
 	case command.Shell != "":
-		return []string{driver.Sanitize(command.Shell)}
+		return audit.Words([]string{command.Shell})
 	case command.Subsystem != "":
-		return []string{driver.Sanitize(command.Subsystem)}
+		return audit.Words([]string{command.Subsystem})
 	}
-	safe := make([]string, len(command.Argv))
-	for i, word := range command.Argv {
-		safe[i] = driver.Sanitize(word)
-	}
-	return safe
+	return audit.Words(command.Argv)
 }
 
 // Traffic counts bytes: In goes to the target, Out comes from it.

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 
+	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
@@ -29,15 +32,19 @@ func TestWhyThereIsNoConnection(t *testing.T) {
 		"the pool is not declared": {func(*fixture) {}, "", 404, "", []string{"connectionpools.connpool.dev", `"web"`}},
 		"the target is not declared": {func(f *fixture) {
 			f.Web()
-		}, "web-2", 404, "", []string{"connectiontargets.connpool.dev", `"web-2"`}},
+		}, "web-2", 404, "", []string{`pool web has no target "web-2"; it has web-1`}},
 		"the target is of another pool": {func(f *fixture) {
 			f.Web()
 			f.Connect(f.Target("db-1", "db"), f.Pool("db"))
-		}, "db-1", 400, "", []string{"spec.target", "not of pool web", "web-1"}},
+		}, "db-1", 404, "", []string{`pool web has no target "db-1"; it has web-1`}},
+		"the target of another pool is of another type": {func(f *fixture) {
+			f.Web()
+			f.Connect(f.Target("db-1", "db", registrytest.Docker), f.Pool("db"))
+		}, "db-1", 404, "", []string{`pool web has no target "db-1"; it has web-1`}},
 		"the target of a pool of one is another": {func(f *fixture) {
 			f.Connect(f.Target("web-1", "web"), f.Pool("web", registrytest.OnlyFor("web-1")))
 			f.Target("web-2", "web")
-		}, "web-2", 400, "", []string{"not of pool web", "web-1"}},
+		}, "web-2", 404, "", []string{`pool web has no target "web-2"; it has web-1`}},
 		"several targets and none is named": {func(f *fixture) {
 			pool := f.Pool("web")
 			f.Connect(f.Target("web-1", "web"), pool)
@@ -185,4 +192,29 @@ func TestAFullPoolIsA429(t *testing.T) {
 		close(release)
 		<-running
 	})
+}
+
+// A user who may use one pool must not learn what else is in its namespace.
+func TestARefusalDoesNotSayWhichTargetsExist(t *testing.T) {
+	answers := map[string]registrytest.Reply{}
+	for _, exists := range []bool{true, false} {
+		inFixture(t, func(f *fixture) {
+			f.Web()
+			if exists {
+				f.Connect(f.Target("db-1", "db"), f.Pool("db"))
+			}
+			for _, path := range []string{"exec", "proxy/db-1/version", "portforward?target=db-1"} {
+				req := httptest.NewRequestWithContext(f.Context(), http.MethodPost, "/pools/web/"+path, strings.NewReader(`{"spec":{"target":"db-1","command":["id"]}}`))
+				if strings.HasPrefix(path, "portforward") {
+					registrytest.Upgrading(req)
+				}
+				got := f.Send(req)
+				if before, ok := answers[path]; ok && !cmp.Equal(before.Status, got.Status) {
+					t.Errorf("%s: one answer is %+v, the other %+v", path, before.Status, got.Status)
+				}
+				answers[path] = got
+				got.WantRefusal(f, http.StatusNotFound, "db-1")
+			}
+		})
+	}
 }

@@ -22,8 +22,6 @@ package use
 import (
 	"context"
 
-	"k8s.io/apimachinery/pkg/util/uuid"
-	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/request"
@@ -45,7 +43,10 @@ type Use struct {
 	Place driver.Place
 	// Transport says in one word how the request came.
 	Transport string
+	// RequestID is the client's own, if it has sent one, and AuditID otherwise.
 	RequestID string
+	// AuditID is the ID of the request in the API server's own audit log.
+	AuditID string
 	// Session is the name of the session in which the use runs, if it runs in one.
 	Session string
 	// Method and Path of a proxied request, without its query.
@@ -58,14 +59,6 @@ type Use struct {
 	// required are permissions that it needs beside that one.
 	required []authorizer.AttributesRecord
 	pool     *v1alpha1.ConnectionPool
-}
-
-// RequestIDOf returns the ID of the request in the API server's own audit log.
-func RequestIDOf(ctx context.Context) string {
-	if id := driver.Sanitize(audit.GetAuditIDTruncated(ctx)); id != "" {
-		return id
-	}
-	return string(uuid.NewUUID())
 }
 
 // UserOf returns the name of the user of a request; it is empty without one.

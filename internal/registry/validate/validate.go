@@ -51,8 +51,9 @@ func OfType(target string, kind v1alpha1.TargetType) string {
 
 const maxNameLength = 253
 
-// containerName is what Docker calls a name; an ID is one, too.
-var containerName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
+// containerName is what Docker calls a name; an ID is one, too. Engines write a name with
+// a slash before it, and take it so.
+var containerName = regexp.MustCompile(`^/?[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
 
 func inEngine(root *field.Path, target string, place driver.Place) field.ErrorList {
 	at := root.Child("container")

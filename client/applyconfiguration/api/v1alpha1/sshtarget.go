@@ -17,7 +17,8 @@ type SSHTargetApplyConfiguration struct {
 	// user is the name to log in as.
 	User *string `json:"user,omitempty"`
 	// credentialsRef names the Secret to authenticate with. The Secret needs the
-	// label connpool.dev/credentials: "true". It holds either ssh-privatekey, as in
+	// label connpool.dev/credentials: "true", and its annotation connpool.dev/hosts, if
+	// it has one, must name the host and its jump hosts. It holds either ssh-privatekey, as in
 	// Secrets of type kubernetes.io/ssh-auth, with optional passphrase and
 	// ssh-certificate, or password. When the Secret changes, the operator first
 	// proves the new credentials by one connection. Then it replaces the old

@@ -162,7 +162,8 @@ func (p *Pins) verify(host string, certificate *ssh.Certificate) error {
 		return fmt.Errorf("it certifies %s", weakness)
 	}
 	if certificate.Signature.Format == ssh.KeyAlgoRSA {
-		return errors.New("its authority signed with SHA-1, which is not secure; sign with ssh-keygen -t rsa-sha2-512 or an ed25519 authority")
+		return errors.New("its authority signed with SHA-1, which is not secure; " +
+			"sign with ssh-keygen -t rsa-sha2-512 or an ed25519 authority")
 	}
 	return (&ssh.CertChecker{IsRevoked: p.revokes}).CheckCert(host, certificate)
 }

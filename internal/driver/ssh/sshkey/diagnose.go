@@ -44,7 +44,8 @@ func notPEM(text string) error {
 	case err == nil && strings.HasPrefix(string(decoded), "openssh-key-v1"):
 		return errors.New("lacks its BEGIN and END lines" + theFile)
 	case strings.Contains(text, "PRIVATE KEY"):
-		return errors.New("has other characters than the five hyphens before and after BEGIN and END, as word processors write them" + theFile)
+		return errors.New("has other characters than five hyphens before and after BEGIN and END, as word processors write them" +
+			theFile)
 	}
 	return errors.New("is not a private key; put the file there that ssh-keygen wrote")
 }

@@ -87,9 +87,11 @@ func parseBlock(block *pem.Block, passphrase string) (ssh.Signer, error) {
 			return signer, nil
 		}
 	}
-	return nil, errors.New("cannot be read as a private key, it may be cut off; " +
-		"copy the whole file again, or make a new key with ssh-keygen -t ed25519")
+	return nil, errDamaged
 }
+
+var errDamaged = errors.New("cannot be read as a private key, it may be cut off; " +
+	"copy the whole file again, or make a new key with ssh-keygen -t ed25519")
 
 var errTooLong = fmt.Errorf("is %w; make a new one with ssh-keygen -t ed25519", keybounds.ErrTooLong)
 
@@ -123,9 +125,9 @@ var ciphers = []string{"none", "aes256-ctr", "aes256-cbc"}
 
 func checkContainer(der []byte) error {
 	var c container
-	inside, ok := bytes.CutPrefix(der, []byte("openssh-key-v1\x00"))
-	if !ok || ssh.Unmarshal(inside, &c) != nil {
-		return nil // the parser says that it is damaged
+	inside, _ := bytes.CutPrefix(der, []byte("openssh-key-v1\x00"))
+	if ssh.Unmarshal(inside, &c) != nil {
+		return errDamaged
 	}
 	var public struct {
 		Type string

@@ -71,8 +71,8 @@ func changed(change func(string) string) func(*testing.T) []byte {
 	}
 }
 
-func replaced(old, new string) func(*testing.T) []byte {
-	return changed(func(key string) string { return strings.ReplaceAll(key, old, new) })
+func replaced(part, by string) func(*testing.T) []byte {
+	return changed(func(key string) string { return strings.ReplaceAll(key, part, by) })
 }
 
 func inUTF16(key string) string {
@@ -192,7 +192,7 @@ func securityKey(*testing.T) []byte {
 // makeLong returns an RSA key of 8,200 bits. ssh-keygen would need minutes to find one, so
 // it has many small factors.
 var makeLong = sync.OnceValues(func() (*rsa.PrivateKey, error) {
-	return rsa.GenerateMultiPrimeKey(rand.Reader, 5, 8200) //nolint:staticcheck // to be fast
+	return rsa.GenerateMultiPrimeKey(rand.Reader, 16, 8200) //nolint:staticcheck // to be fast
 })
 
 // longRSA returns the key of makeLong in a format.
@@ -231,7 +231,7 @@ func longRSA(form string) func(*testing.T) []byte {
 func TestAKeyOfManyRoundsCostsNothing(t *testing.T) {
 	text := keygen("-t", "ed25519", "-N", passphrase, "-a", "1")(t)
 	block, _ := pem.Decode(text)
-	rounds := bytes.Replace(block.Bytes, []byte{0, 0, 0, 16}, []byte{0, 0, 0, 16}, 1) // the length of the salt stays
+	rounds := bytes.Clone(block.Bytes)
 	at := bytes.Index(rounds, []byte{0, 0, 0, 1, 0, 0, 0, 1})
 	if at < 0 {
 		t.Fatal("the rounds are not where they should be")

@@ -1,4 +1,14 @@
-package use
+// Package limits bounds what all users of the live API do at the same time: uses,
+// connections through port-forwards, and the memory of their requests.
+//
+//	uses := limits.NewCounter(l)
+//	end, err := uses.Begin(owner, "web")
+//	...
+//	memory := limits.NewMemory(l)
+//	full := memory.Input.Take(owner, 1<<20)
+//
+// Trade-offs: each process counts its own; several replicas do not add theirs up.
+package limits
 
 import (
 	"cmp"
@@ -51,8 +61,7 @@ func shared(full quota.Full, what string, limit int, flag string) error {
 
 // BeginForward counts one more connection through a port-forward until end is called
 // once, or refuses it.
-func (u *Use) BeginForward() (end func(), err error) {
-	c, owner := u.Gate.counter, u.Owner()
+func (c *Counter) BeginForward(owner quota.Owner) (end func(), err error) {
 	const what = "connections through port-forwards"
 	switch full := c.forwards.Take(owner, 1); full {
 	case quota.Free:
@@ -69,10 +78,11 @@ func tooMany(who, what string, limit int, flag string) error {
 		"%s %d %s at the same time, which is the limit of the operator's flag %s; wait for one to end", who, limit, what, flag))
 }
 
-// Memory is what requests hold in memory, in bytes. The parts together are 3/8 of what
-// the process may use; connections to targets, streams and garbage need the rest.
+// Memory is what uses hold in memory, in bytes. The parts, with that of other requests,
+// are 7/16 of what the process may use; connections to targets, streams and garbage need
+// the rest.
 type Memory struct {
-	// Input counts what clients have sent: bodies, and the heads of requests that last.
+	// Input counts what clients have sent: bodies, and what each request holds else.
 	Input *quota.Quota
 	// Output counts what commands of the JSON form have written, until it is sent.
 	Output *quota.Quota
@@ -80,11 +90,15 @@ type Memory struct {
 	Results *quota.Quota
 }
 
-func newMemory(l Limits) Memory {
-	whole, share := cmp.Or(l.Memory, unboundedMemory), cmp.Or(l.NamespaceShare, DefaultNamespaceShare)
-	return Memory{
-		Input:   quota.New(quota.Of(whole/16, share)),
-		Output:  quota.New(quota.Of(whole/4, share)),
-		Results: quota.New(quota.Of(whole/16, share)),
-	}
+// NewMemory returns Memory of which nothing is held.
+func NewMemory(l Limits) Memory {
+	return Memory{Input: l.partOfMemory(16), Output: l.partOfMemory(4), Results: l.partOfMemory(16)}
+}
+
+// Requests returns a quota of the bytes of requests that are no uses.
+func (l Limits) Requests() *quota.Quota { return l.partOfMemory(16) }
+
+// partOfMemory returns a quota of an nth of the memory.
+func (l Limits) partOfMemory(n int64) *quota.Quota {
+	return quota.New(quota.Of(cmp.Or(l.Memory, unboundedMemory)/n, cmp.Or(l.NamespaceShare, DefaultNamespaceShare)))
 }

@@ -1,4 +1,4 @@
-package connpool
+package dialbudget
 
 import (
 	"cmp"
@@ -17,6 +17,8 @@ type dialers struct {
 	budget *Budget
 	dones  map[string]func(error)
 	turns  chan turn
+	// namespace is that of the next callers.
+	namespace string
 }
 
 // turn is the admission of a caller.
@@ -29,7 +31,7 @@ type turn struct {
 func (d *dialers) admit(jumpHost string, names ...string) {
 	for _, name := range names {
 		go func() {
-			done, err := d.budget.Admit(d.t.Context(), name[:1], jumpHost)
+			done, err := d.budget.Admit(d.t.Context(), Route{d.namespace, name[:1], jumpHost})
 			if err != nil {
 				return
 			}
@@ -59,7 +61,7 @@ func (d *dialers) expect(want ...string) {
 }
 
 func newDialers(t *testing.T, process, perHost, perJumpHost int) *dialers {
-	return &dialers{t: t, budget: NewBudget(process, perHost, perJumpHost), dones: map[string]func(error){}, turns: make(chan turn, 1000)}
+	return &dialers{t: t, budget: New(process, perHost, perJumpHost), dones: map[string]func(error){}, turns: make(chan turn, 1000)}
 }
 
 func TestBudget(t *testing.T) {
@@ -99,6 +101,40 @@ func TestBudget(t *testing.T) {
 			d.dones["a1"](nil)
 			d.expect("c1")
 		},
+		"one namespace cannot take all places, and another has its share of them": func(t *testing.T) {
+			d := newDialers(t, 4, 4, 4)
+			d.namespace = "tenant"
+			d.admit("", "a1", "b1", "c1", "d1", "e1", "f1")
+			d.expect("a1", "b1", "c1", "d1")
+			d.namespace = "other"
+			d.admit("", "m1", "n1", "o1")
+			d.expect("m1", "n1")
+			d.namespace = "third"
+			d.admit("", "x1", "y1")
+			d.expect("x1")
+			d.dones["a1"](nil) // the namespace with the fewest dials is the next
+			d.expect("y1")
+		},
+		"one namespace cannot take all places of a host that others use, too": func(t *testing.T) {
+			d := newDialers(t, 30, 3, 6)
+			d.namespace = "tenant"
+			d.admit("", "a1", "a2", "a3", "a4")
+			d.expect("a1", "a2", "a3")
+			d.namespace = "other"
+			d.admit("", "a5", "a6", "a7")
+			d.expect("a5", "a6")
+		},
+		"the failing hosts of one namespace leave places for those of another": func(t *testing.T) {
+			d := newDialers(t, 6, 1, 1)
+			d.namespace = "tenant"
+			d.fail("a1", "b1", "c1", "d1", "e1")
+			d.admit("", "a2", "b2", "c2", "d2", "e2")
+			d.expect("a2", "b2", "c2", "d2")
+			d.namespace = "other"
+			d.fail("m1")
+			d.admit("", "m2")
+			d.expect("m2")
+		},
 		"giving back twice frees one place": func(t *testing.T) {
 			d := newDialers(t, 1, 1, 1)
 			d.admit("", "a1", "a2", "a3")
@@ -113,7 +149,7 @@ func TestBudget(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			result := make(chan error)
 			go func() {
-				_, err := d.budget.Admit(ctx, "a", "")
+				_, err := d.budget.Admit(ctx, Route{Host: "a"})
 				result <- err
 			}()
 			synctest.Wait()
@@ -129,14 +165,14 @@ func TestBudget(t *testing.T) {
 		"nothing is remembered of those who left": func(t *testing.T) {
 			d := newDialers(t, 3, 2, 2)
 			for i := range 100 {
-				done, err := d.budget.Admit(t.Context(), fmt.Sprint("host", i), fmt.Sprint("jump host", i))
+				done, err := d.budget.Admit(t.Context(), Route{fmt.Sprint("namespace", i), fmt.Sprint("host", i), fmt.Sprint("jump host", i)})
 				if err != nil {
 					t.Fatal(err)
 				}
 				done(nil)
 			}
 			b := d.budget
-			if n := len(b.hosts) + len(b.jumpHosts) + len(b.queues) + len(b.failed) + b.healthyTurns.len + b.running; n != 0 {
+			if n := len(b.hosts) + len(b.jumpHosts) + len(b.queues) + len(b.failed) + len(b.healthyTurns) + len(b.failing) + len(b.failingTurns) + len(b.running); n != 0 {
 				t.Errorf("%d entries left", n)
 			}
 		},
@@ -201,19 +237,19 @@ func TestBudget(t *testing.T) {
 			d.fail("a1", "b1")
 			after(failureMemory + time.Second)
 			d.fail("c1")
-			if b := d.budget; len(b.failed) != 1 || b.byAge.len != 1 {
-				t.Errorf("%d streaks and %d ages, want only the new one", len(b.failed), b.byAge.len)
+			if b := d.budget; len(b.failed) != 1 || b.byAge.Len != 1 {
+				t.Errorf("%d streaks and %d ages, want only the new one", len(b.failed), b.byAge.Len)
 			}
 		},
 		"a thousand hosts that do not answer keep no good one waiting": func(t *testing.T) {
-			b := NewBudget(30, 3, 6)
+			b := New(30, 3, 6)
 			ctx, cancel := context.WithCancel(t.Context())
 			for i := range 1000 {
 				go tarpit(ctx, b, fmt.Sprint("bad", i))
 			}
 			after(10 * time.Minute)
 			began := time.Now()
-			done, err := b.Admit(ctx, "good", "")
+			done, err := b.Admit(ctx, Route{Host: "good"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -240,7 +276,7 @@ func (d *dialers) fail(names ...string) {
 // tarpit dials a host that takes long not to answer, again and again.
 func tarpit(ctx context.Context, b *Budget, host string) {
 	for {
-		done, err := b.Admit(ctx, host, "")
+		done, err := b.Admit(ctx, Route{Host: host})
 		if err != nil {
 			return
 		}
@@ -249,5 +285,30 @@ func tarpit(ctx context.Context, b *Budget, host string) {
 		if pause(ctx, 30*time.Second) != nil { // the mean backoff
 			return
 		}
+	}
+}
+
+var errRefused = errors.New("connection refused")
+
+// bubbles runs each case as a subtest in virtual time.
+func bubbles(t *testing.T, cases map[string]func(t *testing.T)) {
+	for name, run := range cases {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, run) })
+	}
+}
+
+// after lets virtual time pass.
+func after(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// pause waits, in virtual time, or returns the error of ctx.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }

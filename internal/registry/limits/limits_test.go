@@ -1,4 +1,4 @@
-package use
+package limits
 
 import (
 	"testing"
@@ -7,12 +7,12 @@ import (
 )
 
 func TestCountsThatComeToZeroAreForgotten(t *testing.T) {
-	c := newCounter(Limits{StreamsPerUser: 1})
-	end, err := c.begin("ann", PoolName{Name: "web"})
+	c := NewCounter(Limits{StreamsPerUser: 1})
+	end, err := c.Begin(quota.Owner{User: "ann"}, "web")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.begin("ann", PoolName{Name: "web"}); err == nil {
+	if _, err := c.Begin(quota.Owner{User: "ann"}, "web"); err == nil {
 		t.Error("ann has one more than the limit")
 	}
 	joined, _ := c.Join()

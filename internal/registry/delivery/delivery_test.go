@@ -1,4 +1,4 @@
-package use
+package delivery
 
 import (
 	"slices"
@@ -6,20 +6,18 @@ import (
 	"testing/synctest"
 	"time"
 
-	"k8s.io/apiserver/pkg/authentication/user"
+	"github.com/connpool/connpool/internal/registry/quota"
 )
 
 // The outputs that are cut are those of the namespace that holds most, and there those
 // that wait for longest. What is read is never cut.
 func TestWhatIsCutWhenMemoryIsShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := NewGate(Config{})
+		var g Deliveries
 		var cut []string
 		deliver := func(namespace, name string) *Delivery {
-			u := &Use{Gate: g, PoolName: PoolName{Namespace: namespace}}
-			u.permission.User = &user.DefaultInfo{Name: name}
 			time.Sleep(time.Second)
-			return u.Deliver(func() { cut = append(cut, name) })
+			return g.Begin(quota.Owner{Namespace: namespace, User: name}, func() { cut = append(cut, name) })
 		}
 		// The first to wait belongs to a namespace that holds little.
 		deliver("team", "ann").Offered()

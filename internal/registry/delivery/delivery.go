@@ -1,4 +1,16 @@
-package use
+// Package delivery watches what clients take of the output that is sent to them, and cuts
+// what they do not read when memory is short.
+//
+//	d := deliveries.Begin(owner, cut)
+//	defer d.Close()
+//	streams.Stdout = d.Writer(streams.Stdout)
+//	...
+//	deliveries.Relieve(64 << 20)
+//
+// Trade-offs: how much waits cannot be asked, so each output that waits counts as the most
+// that it can be. Nothing is cut while there is memory, because a pager that waits for a
+// key looks the same as a client that never reads.
+package delivery
 
 import (
 	"cmp"
@@ -15,8 +27,9 @@ import (
 // read: the window of an SSH channel. It is kept there until the client reads or leaves.
 const unreadBytes = 2 << 20
 
-// deliveries are the outputs that are on their way to clients.
-type deliveries struct {
+// Deliveries are the outputs that are on their way to clients. The zero value has none. It
+// is safe for concurrent use.
+type Deliveries struct {
 	mu  sync.Mutex // guards what follows
 	all map[*Delivery]struct{}
 }
@@ -26,22 +39,22 @@ type deliveries struct {
 type Delivery struct {
 	owner quota.Owner
 	cut   func()
-	all   *deliveries
+	all   *Deliveries
 	// since is when the part began to wait that the client has not taken; 0 while none
 	// does. It is in nanoseconds of Unix time.
 	since atomic.Int64
 }
 
-// Deliver begins a delivery. cut is called if the operator needs the memory in which the
+// Begin begins a delivery. cut is called if the operator needs the memory in which the
 // output waits, perhaps more than once. Close must be called.
-func (u *Use) Deliver(cut func()) *Delivery {
-	d := &Delivery{owner: u.Owner(), cut: cut, all: &u.Gate.deliveries}
-	d.all.mu.Lock()
-	defer d.all.mu.Unlock()
-	if d.all.all == nil {
-		d.all.all = map[*Delivery]struct{}{}
+func (a *Deliveries) Begin(owner quota.Owner, cut func()) *Delivery {
+	d := &Delivery{owner: owner, cut: cut, all: a}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.all == nil {
+		a.all = map[*Delivery]struct{}{}
 	}
-	d.all.all[d] = struct{}{}
+	a.all[d] = struct{}{}
 	return d
 }
 
@@ -75,8 +88,8 @@ func (w deliveringWriter) Write(p []byte) (int, error) {
 // Relieve cuts outputs that clients do not read until about that many bytes are free, and
 // returns how many it has cut. It takes from the namespace in which most wait, and there
 // those that have waited for longest: clients that read, if slowly, come last.
-func (g *Gate) Relieve(bytes int64) (cut int) {
-	waiting := g.deliveries.waiting()
+func (a *Deliveries) Relieve(bytes int64) (cut int) {
+	waiting := a.waiting()
 	for ; bytes > 0 && len(waiting) > 0; bytes -= unreadBytes {
 		most := ""
 		for namespace := range waiting {
@@ -96,7 +109,7 @@ func (g *Gate) Relieve(bytes int64) (cut int) {
 
 // waiting returns the deliveries that wait, by namespace, those that have waited for
 // longest first.
-func (a *deliveries) waiting() map[string][]*Delivery {
+func (a *Deliveries) waiting() map[string][]*Delivery {
 	type wait struct {
 		*Delivery
 

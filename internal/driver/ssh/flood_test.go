@@ -1,0 +1,167 @@
+package ssh
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+func TestAFloodEndsTheConnectionWithinBoundedMemory(t *testing.T) {
+	const flood = 10_000
+	floods := map[string]func(*ssh.ServerConn){
+		"channel opens": func(server *ssh.ServerConn) {
+			for range flood {
+				go server.OpenChannel("x11", nil) //nolint:errcheck // refused
+			}
+		},
+		"global requests": func(server *ssh.ServerConn) {
+			for range flood {
+				if _, _, err := server.SendRequest("anything", false, nil); err != nil {
+					return
+				}
+			}
+		},
+		"key exchanges": func(server *ssh.ServerConn) {
+			// The server's threshold makes it exchange keys every few messages.
+			for range flood {
+				if _, _, err := server.SendRequest("keepalive@openssh.com", true, bytes.Repeat([]byte("x"), 300)); err != nil {
+					return
+				}
+			}
+		},
+	}
+	for name, attack := range floods {
+		t.Run(name, func(t *testing.T) {
+			inEnv(t, func(t *testing.T, w *env) {
+				config := w.config()
+				config.RekeyThreshold = 256
+				if name != "key exchanges" {
+					config.RekeyThreshold = 0
+				}
+				w.server = w.handshake(config, func(server *ssh.ServerConn, channels <-chan ssh.NewChannel) {
+					go acceptAll(channels, ignore)
+					attack(server)
+				})
+				before := heap()
+				conn, _, err := w.dial(t)
+				if err != nil { // the flood was faster than the first session
+					wantError(t, err, driver.ProtocolError, driver.StageSession)
+					return
+				}
+				<-conn.Context().Done()
+				wantError(t, context.Cause(conn.Context()), driver.ProtocolError, driver.StageRun)
+				if grown := int64(heap()) - int64(before); grown > 32<<20 {
+					t.Errorf("the heap grew by %d MiB", grown>>20)
+				}
+			})
+		})
+	}
+}
+
+// The library holds what is not read, at up to 50 bytes of memory for each of data.
+func TestAFloodOnASessionEndsTheConnectionWithinBoundedMemory(t *testing.T) {
+	flood := func(send func() error) {
+		for range 4 << 20 {
+			if send() != nil {
+				return
+			}
+		}
+	}
+	oneByte := func(w io.Writer) func() error {
+		return func() error {
+			_, err := w.Write([]byte("x"))
+			return err
+		}
+	}
+	floods := map[string]func(channel ssh.Channel, started bool){
+		"data before a command": func(channel ssh.Channel, started bool) {
+			if !started {
+				flood(oneByte(channel))
+			}
+		},
+		"errors before a command": func(channel ssh.Channel, started bool) {
+			if !started {
+				flood(oneByte(channel.Stderr()))
+			}
+		},
+		"data that the caller of a command does not take": func(channel ssh.Channel, started bool) {
+			if started {
+				flood(oneByte(channel))
+			}
+		},
+		"exit codes without end": func(channel ssh.Channel, started bool) {
+			if started {
+				flood(func() error {
+					_, err := channel.SendRequest("exit-status", false, make([]byte, 4))
+					return err
+				})
+			}
+		},
+	}
+	for name, attack := range floods {
+		t.Run(name, func(t *testing.T) {
+			inEnv(t, func(t *testing.T, w *env) {
+				w.server = w.handshake(w.config(), func(_ *ssh.ServerConn, channels <-chan ssh.NewChannel) {
+					acceptAll(channels, func(channel ssh.Channel, requests <-chan *ssh.Request) {
+						go attack(channel, false)
+						for request := range requests {
+							_ = request.Reply(true, nil)
+							go attack(channel, true)
+						}
+					})
+				})
+				before := heap()
+				conn, _, err := w.dial(t)
+				if err != nil {
+					t.Fatal(err)
+				}
+				stuck := &stuckWriter{reached: make(chan struct{}), release: make(chan struct{})}
+				go conn.Exec(context.Background(), driver.Command{Shell: "x"}, driver.Streams{Stdout: stuck, Stderr: stuck}) //nolint:errcheck // what ends it is looked at below
+				select {
+				case <-conn.Context().Done():
+				case <-time.After(time.Minute): // virtual
+					t.Error("the connection goes on")
+				}
+				runtime.GC()
+				grown := int64(heap()) - int64(before)
+				close(stuck.release)
+				_ = conn.Close()
+				wantError(t, context.Cause(conn.Context()), driver.ProtocolError, driver.StageRun)
+				if t.Logf("the heap grew by %d MiB", grown>>20); grown > 32<<20 {
+					t.Error("this is too much")
+				}
+			})
+		})
+	}
+}
+
+func TestTheLongWordsOfAServerAreNotKept(t *testing.T) {
+	long := strings.Repeat("long ", 40<<10)
+	inEnv(t, func(t *testing.T, w *env) {
+		w.server = w.handshake(w.config(), func(_ *ssh.ServerConn, channels <-chan ssh.NewChannel) {
+			for offered := range channels {
+				_ = offered.Reject(ssh.Prohibited, long)
+			}
+		})
+		conn, _, err := w.dial(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = run(conn, "true")
+		for ; err != nil; err = errors.Unwrap(err) {
+			if len(err.Error()) > 1024 {
+				t.Errorf("an error holds %d bytes", len(err.Error()))
+			}
+		}
+		_ = conn.Close()
+	})
+}
