@@ -30,7 +30,7 @@ func byClients() []attack {
 		{"requests full of aliases", "8 bodies of 62 KB of YAML", aliasesInRequests},
 		{"output that doubles, unread", "24 commands, 2 MiB of NUL each", unreadOutput},
 		{"input that does not end", "2 accounts, 131 bodies each", endlessInput},
-		{"forwarded connections, unread", "120 connections to an endless server", unreadForwards},
+		{"forwarded connections, unread", "4 users, 120 connections to an endless server each", unreadForwards},
 		{"anonymous bodies that do not end", "300 connections", anonymousBodies},
 		{"HTTP/2 streams that are reset", "4 connections, 20,000 streams each", rapidReset},
 		{"HTTP/2 headers that do not end", "4 connections, 16 MiB of CONTINUATION each", endlessHeaders},
@@ -186,12 +186,18 @@ func unreadForwards(t *testing.T, attacker tenant) {
 			go func() { _, _ = io.Copy(conn, endless{}) }()
 		}
 	}()
-	pool := serveAttacker(t, attacker)
+	serveAttacker(t, attacker)
 	_, port, _ := net.SplitHostPort(flood.Addr().String())
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	for range 12 {
-		go forwardUnread(ctx, pool, port)
+	for i := range 4 {
+		user, err := live.New(attacker.account(t, fmt.Sprint("user-", i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 12 {
+			go forwardUnread(ctx, user.Pool(attacker.namespace, "own"), port)
+		}
 	}
 	meanwhile(t)
 }

@@ -18,7 +18,7 @@ func byServers() []attack {
 	return []attack{
 		{"a server that opens channels", "20,000 channels", serverDoes(openChannels)},
 		{"a server that asks", "50,000 global requests", serverDoes(askForEver)},
-		{"a server's output without an end", "8 commands read, 8 unread", floodedCommands},
+		{"a server's output without an end", "8 commands, and 200 that are not read", floodedCommands},
 		{"a server's banner without an end", "gigabytes before the version", endlessBanner},
 	}
 }
@@ -57,7 +57,7 @@ func addServer(t *testing.T, attacker tenant, attack func(ssh.Conn), serve func(
 	})
 	attacker.secret(t, "login", login(plainKey(t)))
 	pool := attacker.poolOf("evil", "evil")
-	pool.Spec.SessionsPerConnection = new(int32(8))
+	pool.Spec.SessionsPerConnection = new(int32(100))
 	attacker.create(t, attacker.sshTarget("evil", address, knownhosts.Line([]string{address}, signer.PublicKey()), "me"), pool)
 }
 
@@ -125,6 +125,8 @@ func floodedCommands(t *testing.T, attacker tenant) {
 	defer cancel()
 	for range 8 {
 		go func() { _, _ = pool.Exec(ctx, live.Command{Argv: []string{"true"}}) }()
+	}
+	for range 200 {
 		go func() {
 			_, _ = pool.Stream(ctx, live.Command{Argv: []string{"true"}}, live.Streams{Stdout: stuck{ctx}, Stderr: stuck{ctx}})
 		}()
