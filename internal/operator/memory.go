@@ -3,6 +3,7 @@ package operator
 import (
 	"context"
 	"math"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -22,46 +23,64 @@ func memoryLimit() int64 {
 
 const (
 	// memoryPeriod is how often the memory is looked at.
-	memoryPeriod = 100 * time.Millisecond
+	memoryPeriod = 50 * time.Millisecond
 	// enough is the part of the limit that may be in use before unread output is cut.
-	// Garbage, and what comes until the next look, need the rest.
-	enough = 0.6
+	// Garbage, the kernel's buffers, and what comes until the next look, need the rest.
+	enough = 0.5
+	// step is the part of the limit by which the heap grows before it is worth a garbage
+	// collection to find out how much of it is in use.
+	step = 1.0 / 16
 )
 
-// relief cuts output that is not read when too much memory is in use.
+// relief cuts output that is not read when too much memory is in use. It does not wait
+// for the runtime to collect garbage: a fast server fills the windows of a hundred
+// streams before that.
 type relief struct {
 	limit   int64
 	relieve func(bytes int64) (cut int)
+	// collect collects garbage, and returns how many bytes are in use.
+	collect func() int64
 	log     logr.Logger
-	// cycle is the garbage collection after which it has cut. Only the next one can tell
-	// what that has freed.
-	cycle uint64
+	// used is what was in use at the last collection, or less if the heap has shrunk.
+	used int64
 }
 
 // run looks at the memory until ctx ends.
 func (r *relief) run(ctx context.Context) {
 	ticker := time.NewTicker(memoryPeriod)
 	defer ticker.Stop()
-	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/cycles/total:gc-cycles"}}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+			r.look(measure("/memory/classes/heap/objects:bytes"))
 		}
-		metrics.Read(samples)
-		r.look(int64(samples[0].Value.Uint64()), samples[1].Value.Uint64())
 	}
 }
 
-// look decides by how much was in use after a garbage collection.
-func (r *relief) look(used int64, cycle uint64) {
-	excess := used - int64(enough*float64(r.limit))
-	if excess <= 0 || cycle == r.cycle {
+func collectGarbage() int64 {
+	runtime.GC()
+	return measure("/gc/heap/live:bytes")
+}
+
+func measure(name string) int64 {
+	sample := []metrics.Sample{{Name: name}}
+	metrics.Read(sample)
+	return int64(sample[0].Value.Uint64())
+}
+
+// look decides by the size of the heap, which includes garbage.
+func (r *relief) look(heap int64) {
+	r.used = min(r.used, heap)
+	allowed := int64(enough * float64(r.limit))
+	if heap <= allowed || heap < r.used+int64(step*float64(r.limit)) {
 		return
 	}
-	r.cycle = cycle
-	if cut := r.relieve(excess); cut > 0 {
-		r.log.Info("cut output that clients do not read, to free memory", "outputs", cut, "bytesInUse", used, "limit", r.limit)
+	if r.used = r.collect(); r.used <= allowed {
+		return
+	}
+	if cut := r.relieve(r.used - allowed); cut > 0 {
+		r.log.Info("cut output that clients do not read, to free memory", "outputs", cut, "bytesInUse", r.used, "limit", r.limit)
 	}
 }

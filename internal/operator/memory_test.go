@@ -3,6 +3,7 @@ package operator
 import (
 	"math"
 	"runtime/debug"
+	"slices"
 	"testing"
 )
 
@@ -18,25 +19,35 @@ func TestTheMemoryForRequestsFollowsGOMEMLIMIT(t *testing.T) {
 	}
 }
 
-// Only a garbage collection tells what an earlier cut has freed.
-func TestUnreadOutputIsCutOnceForEachCollection(t *testing.T) {
+// Only a garbage collection tells what is in use, so there is one each time the heap has
+// grown by a sixteenth of the limit, and none else.
+func TestUnreadOutputIsCutAsFastAsTheHeapGrows(t *testing.T) {
 	var asked []int64
-	r := &relief{limit: 1000, relieve: func(bytes int64) int {
-		asked = append(asked, bytes)
-		return 1
-	}}
+	collections, inUse := 0, int64(0)
+	r := &relief{
+		limit:   1600,
+		collect: func() int64 { collections++; return inUse },
+		relieve: func(bytes int64) int { asked = append(asked, bytes); return 1 },
+	}
 	for _, look := range []struct {
-		used  int64
-		cycle uint64
-		want  int
+		name              string
+		heap, inUse       int64
+		collections, cuts int
 	}{
-		{600, 1, 0}, {650, 2, 1}, {650, 2, 1}, {590, 3, 1}, {700, 4, 2}, {700, 5, 3},
+		{"half of the limit is enough", 800, 800, 0, 0},
+		{"most of it is garbage", 900, 400, 1, 0},
+		{"it has grown again, and is in use", 950, 950, 2, 1},
+		{"what was cut is not collected yet", 1000, 850, 2, 1},
+		{"it grows although something was cut", 1050, 1050, 3, 2},
+		{"it has shrunk", 600, 600, 3, 2},
+		{"a small growth above a small heap", 801, 801, 4, 3},
 	} {
-		if r.look(look.used, look.cycle); len(asked) != look.want {
-			t.Errorf("after %d bytes in cycle %d it was asked for %v", look.used, look.cycle, asked)
+		inUse = look.inUse
+		if r.look(look.heap); collections != look.collections || len(asked) != look.cuts {
+			t.Errorf("%s: %d collections and %d cuts, want %d and %d", look.name, collections, len(asked), look.collections, look.cuts)
 		}
 	}
-	if asked[0] != 50 || asked[1] != 100 {
-		t.Errorf("it was asked for %v", asked)
+	if want := []int64{150, 250, 1}; !slices.Equal(asked, want) {
+		t.Errorf("it was asked for %v, want %v", asked, want)
 	}
 }

@@ -193,7 +193,7 @@ var layout = []row{
 			"./internal/kubeconfig", "./internal/poolset", "./internal/reach", "./internal/warming",
 		},
 		modules: kubernetes,
-		lines:   1650, because: "a target's facts come from five kinds of objects, and each has its checks and its conditions",
+		lines:   1700, because: "a target's facts come from five kinds of objects, and each has its checks and its conditions",
 	},
 	{
 		folder: "internal/controller/connectionpool", is: "the controller that adds the targets' statuses up into the pool's",

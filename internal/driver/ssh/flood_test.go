@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -164,4 +166,48 @@ func TestTheLongWordsOfAServerAreNotKept(t *testing.T) {
 		}
 		_ = conn.Close()
 	})
+}
+
+// A stream that is closed may be held for long by a goroutine that waits for its client.
+func TestAClosedStreamHoldsNothingThatWasNotRead(t *testing.T) {
+	const streams, window = 8, 2 << 20
+	inEnv(t, func(t *testing.T, w *env) {
+		w.server = w.handshake(w.config(), func(_ *ssh.ServerConn, channels <-chan ssh.NewChannel) {
+			acceptAll(channels, func(channel ssh.Channel, requests <-chan *ssh.Request) {
+				go ignore(channel, requests)
+				_, _ = channel.Write(make([]byte, 2*window))
+			})
+		})
+		conn, _, err := w.dial(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := heapInUse()
+		var open []net.Conn
+		for range streams {
+			stream, err := conn.Forward(t.Context(), "tcp", "host:80")
+			if err != nil {
+				t.Fatal(err)
+			}
+			open = append(open, stream)
+		}
+		synctest.Wait()
+		if held := heapInUse() - before; held < streams*window {
+			t.Fatalf("the unread data takes %d KiB, so this test finds nothing out", held>>10)
+		}
+		for _, stream := range open {
+			_ = stream.Close()
+		}
+		synctest.Wait()
+		if held := heapInUse() - before; held > streams*window/2 { // pipes hold some of it
+			t.Errorf("closed streams hold %d KiB", held>>10)
+		}
+		runtime.KeepAlive(open)
+		_ = conn.Close()
+	})
+}
+
+func heapInUse() int64 {
+	runtime.GC()
+	return int64(heap())
 }

@@ -111,9 +111,17 @@ func (s *stream) CloseWrite() error { return s.channel.CloseWrite() }
 func (s *stream) Close() error {
 	s.closing.Do(func() {
 		close(s.closed)
-		go s.channel.Close() //nolint:errcheck // it ends with the connection at the latest
+		go s.abandon()
 	})
 	return nil
+}
+
+// abandon ends with the connection at the latest.
+func (s *stream) abandon() {
+	_ = s.channel.Close()
+	// What has come and was not read, up to 2 MiB, would otherwise be kept as long as the
+	// owner of the stream keeps it. The server gets no further window for it.
+	_, _ = io.Copy(io.Discard, s.channel)
 }
 
 // LocalAddr implements net.Conn.

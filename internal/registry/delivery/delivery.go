@@ -45,8 +45,8 @@ type Delivery struct {
 	since atomic.Int64
 }
 
-// Begin begins a delivery. cut is called if the operator needs the memory in which the
-// output waits, perhaps more than once. Close must be called.
+// Begin begins a delivery. cut is called, once at most, if the operator needs the memory in
+// which the output waits. Close must be called.
 func (a *Deliveries) Begin(owner quota.Owner, cut func()) *Delivery {
 	d := &Delivery{owner: owner, cut: cut, all: a}
 	a.mu.Lock()
@@ -98,6 +98,7 @@ func (a *Deliveries) Relieve(bytes int64) (cut int) {
 			}
 		}
 		longest := waiting[most]
+		longest[0].Close() // it may wait for its client for long, but holds nothing any more
 		longest[0].cut()
 		cut++
 		if waiting[most] = longest[1:]; len(longest) == 1 {
