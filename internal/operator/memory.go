@@ -23,13 +23,13 @@ func memoryLimit() int64 {
 
 const (
 	// memoryPeriod is how often the memory is looked at.
-	memoryPeriod = 50 * time.Millisecond
+	memoryPeriod = 20 * time.Millisecond
 	// enough is the part of the limit that may be in use before unread output is cut.
 	// Garbage, the kernel's buffers, and what comes until the next look, need the rest.
 	enough = 0.5
 	// step is the part of the limit by which the heap grows before it is worth a garbage
 	// collection to find out how much of it is in use.
-	step = 1.0 / 16
+	step = 1.0 / 32
 )
 
 // relief cuts output that is not read when too much memory is in use. It does not wait
