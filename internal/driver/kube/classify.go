@@ -61,6 +61,10 @@ func tlsError(err error, address string) *driver.Error {
 	return result
 }
 
+// lostByPing is what the library calls a connection on which no PING was answered. It
+// exports no error for it.
+const lostByPing = "http2: client connection lost"
+
 // transportError classifies why no answer came. The result belongs to the caller.
 func transportError(err error, stage driver.Stage, address string) *driver.Error {
 	if classified, ok := driver.Classified(err); ok {
@@ -72,7 +76,7 @@ func transportError(err error, stage driver.Stage, address string) *driver.Error
 	switch {
 	case errors.Is(err, context.Canceled):
 		result = driver.Errorf(driver.Timeout, stage, "the caller gave up")
-	case dialerr.IsTimeout(err):
+	case dialerr.IsTimeout(err), strings.Contains(err.Error(), lostByPing):
 		result = driver.Errorf(driver.Timeout, stage, "%s did not answer in time; check that it is not overloaded", address)
 	case isOperation, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
 		result = driver.Errorf(driver.Unreachable, stage,

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"testing"
 	"time"
 
@@ -75,4 +76,10 @@ func TestEachCallerGetsItsOwnCopyOfTheEndOfAConnection(t *testing.T) {
 			t.Errorf("%+v, want a copy of %+v", got, cause)
 		}
 	}
+}
+
+// Either the keepalive of this driver or the PING of the library notices it first.
+func TestAServerThatAnswersNoPingHasTimedOut(t *testing.T) {
+	err := &url.Error{Op: "Get", URL: "https://host/readyz", Err: errors.New("http2: client connection lost")}
+	wantError(t, transportError(err, driver.StageKeepalive, "host"), driver.Timeout, driver.StageKeepalive)
 }
