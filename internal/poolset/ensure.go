@@ -60,10 +60,16 @@ func (a *applier) ensure(want Target) error {
 // graceOf returns how long leases may go on although no new ones are served because of
 // err: while the credentials for another host are being prepared, as long as the pools say.
 func graceOf(err error) time.Duration {
-	if _, preparing := errors.AsType[*PreparingError](err); preparing {
+	if isPreparing(err) {
 		return math.MaxInt64
 	}
 	return removalGrace
+}
+
+// isPreparing reports whether it is not known yet whether an access can be used.
+func isPreparing(err error) bool {
+	_, preparing := errors.AsType[*PreparingError](err)
+	return preparing
 }
 
 // prepare returns the version by which the target is to be reached; nil, and why, if

@@ -2,7 +2,6 @@ package poolset
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"sync/atomic"
@@ -298,9 +297,4 @@ func (d tunnelDialer) Dial(ctx context.Context) (driver.Conn, error) {
 		made.(*drivertest.FakeConn).Kill(nil)
 	}()
 	return made, nil
-}
-
-func isPreparing(err error) bool {
-	_, preparing := errors.AsType[*PreparingError](err)
-	return preparing
 }
