@@ -108,7 +108,7 @@ func TestAnUpgradeTellsOfItsLease(t *testing.T) {
 
 func TestAStreamWithOnlyGetRunsNothing(t *testing.T) {
 	served(t, func(f *fixture, server *httptest.Server) {
-		f.Authorizer.Answer = registrytest.OnlyGet
+		f.Authorizer.DecideBy(registrytest.OnlyGet)
 		e, err := clientcommand.NewWebSocketExecutor(&rest.Config{Host: server.URL}, http.MethodGet, server.URL+"/pools/web/exec?command=id&stdout=1")
 		if err != nil {
 			t.Fatal(err)

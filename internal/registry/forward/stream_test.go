@@ -179,7 +179,7 @@ func TestASocketNeedsARightOfItsOwn(t *testing.T) {
 	}
 	inFixture(t, func(f *fixture) {
 		f.Web()
-		f.Authorizer.Answer = withoutSockets
+		f.Authorizer.DecideBy(withoutSockets)
 		req := httptest.NewRequestWithContext(f.Context(), http.MethodGet, "/pools/web/portforward?socket=/run/docker.sock", http.NoBody)
 		registrytest.Upgrading(req)
 		f.Send(req).WantRefusal(f, http.StatusForbidden, "connectionpools/socketforward", "create", `"alice"`, `"web"`,
@@ -189,7 +189,7 @@ func TestASocketNeedsARightOfItsOwn(t *testing.T) {
 		}
 	})
 	served(t, func(f *fixture, server *httptest.Server) {
-		f.Authorizer.Answer = withoutSockets
+		f.Authorizer.DecideBy(withoutSockets)
 		f.Fake.OnForward(echoing("tcp localhost:5432"))
 		stop := make(chan struct{})
 		port, ended := forwarding(t, server, "", "0:5432", stop)
@@ -212,12 +212,12 @@ func TestAForwardedSocketEndsWithItsRight(t *testing.T) {
 		}
 		watched, stop := u.Watch(t.Context())
 		defer stop()
-		f.Authorizer.Answer = func(asked authorizer.Attributes) (authorizer.Decision, string, error) {
+		f.Authorizer.DecideBy(func(asked authorizer.Attributes) (authorizer.Decision, string, error) {
 			if asked.GetSubresource() == socketforward {
 				return authorizer.DecisionNoOpinion, "", nil
 			}
 			return authorizer.DecisionAllow, "", nil
-		}
+		})
 		revoked := time.Now()
 		<-watched.Done()
 		if !errors.Is(context.Cause(watched), use.ErrRevoked) || time.Since(revoked) > 45*time.Second {

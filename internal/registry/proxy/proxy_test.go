@@ -373,7 +373,7 @@ func TestOurRefusalsAreToldFromThoseOfTheTarget(t *testing.T) {
 		if status := refusalOf(t, theirs); len(registrytest.Causes(status)) != 0 || theirs.header.Get("Connpool-Connection") == "" {
 			t.Errorf("%+v, %v", status, theirs.header)
 		}
-		f.Authorizer.Answer = registrytest.OnlyGet
+		f.Authorizer.DecideBy(registrytest.OnlyGet)
 		ours := ask(t, server, http.MethodGet, "/x")
 		if status := refusalOf(t, ours); !strings.Contains(status.Message, "connectionpools/proxy") || ours.header.Get("Connpool-Connection") != "" {
 			t.Errorf("%+v, %v", status, ours.header)

@@ -230,9 +230,14 @@ func (a *Authorizer) Authorize(_ context.Context, asked authorizer.Attributes) (
 
 // Decide makes it give that answer from now on.
 func (a *Authorizer) Decide(decision authorizer.Decision, err error) {
+	a.DecideBy(func(authorizer.Attributes) (authorizer.Decision, string, error) { return decision, "", err })
+}
+
+// DecideBy makes it answer so from now on.
+func (a *Authorizer) DecideBy(answer func(authorizer.Attributes) (authorizer.Decision, string, error)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.Answer = func(authorizer.Attributes) (authorizer.Decision, string, error) { return decision, "", err }
+	a.Answer = answer
 }
 
 // Questions returns what it was asked.

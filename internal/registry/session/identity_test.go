@@ -95,12 +95,12 @@ func TestACommandInASessionEndsWithThePermissionToUseSessions(t *testing.T) {
 	inSessions(t, func(f *fixture) {
 		name := f.create().Name
 		running := f.runLater(f.Context(), name, "sleep 3600")
-		f.Authorizer.Answer = func(asked authorizer.Attributes) (authorizer.Decision, string, error) {
+		f.Authorizer.DecideBy(func(asked authorizer.Attributes) (authorizer.Decision, string, error) {
 			if asked.GetResource() == "sessions" {
 				return authorizer.DecisionNoOpinion, "", nil
 			}
 			return authorizer.DecisionAllow, "", nil
-		}
+		})
 		revoked := time.Now()
 		got := <-running
 		got.WantOutcome(f, live.OutcomeUnknown)

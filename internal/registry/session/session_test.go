@@ -230,7 +230,7 @@ func TestSessionsNeedThePoolsExec(t *testing.T) {
 	inSessions(t, func(f *fixture) {
 		name := f.create().Name
 		for _, resource := range []string{"sessions", "connectionpools"} {
-			f.Authorizer.Answer = without(resource)
+			f.Authorizer.DecideBy(without(resource))
 			f.run(f.Context(), name, "pwd").WantRefusal(f, http.StatusForbidden, resource+"/exec")
 		}
 		if _, err := f.tryCreate(live.Session{Spec: live.SessionSpec{Pool: "web"}}); !apierrors.IsForbidden(err) {

@@ -31,7 +31,7 @@ func TestEveryTransportNeedsCreate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inFixture(t, func(f *fixture) {
 				f.Web()
-				f.Authorizer.Answer = registrytest.OnlyGet
+				f.Authorizer.DecideBy(registrytest.OnlyGet)
 				req := httptest.NewRequestWithContext(f.Context(), http.MethodPost, test.path, http.NoBody)
 				test.change(req)
 				f.Send(req).WantRefusal(f, http.StatusForbidden, `"alice"`, "create", "connectionpools/"+test.want, "no rule allows it")
