@@ -116,11 +116,13 @@ func TestAKubeconfigThatCannotBeUsedSaysWhy(t *testing.T) {
 		"an auth-provider": {user(func(u *clientcmdapi.AuthInfo) {
 			u.AuthProvider = &clientcmdapi.AuthProviderConfig{Name: "oidc", Config: map[string]string{"id-token": canary}}
 		}), "auth-provider"},
-		"a file of a token":                {user(func(u *clientcmdapi.AuthInfo) { u.TokenFile = "/etc/passwd" }), "tokenFile"},
-		"a file of a client certificate":   {user(func(u *clientcmdapi.AuthInfo) { u.ClientCertificate = "/etc/passwd" }), "client-certificate"},
-		"a file of a client key":           {user(func(u *clientcmdapi.AuthInfo) { u.ClientKey = "/etc/passwd" }), "client-key"},
-		"impersonation":                    {user(func(u *clientcmdapi.AuthInfo) { u.Impersonate = "system:admin" }), "field as "},
-		"a file of an authority":           {server(func(c *clientcmdapi.Cluster) { c.CertificateAuthority = "/etc/passwd" }), "certificate-authority"},
+		"a file of a token":              {user(func(u *clientcmdapi.AuthInfo) { u.TokenFile = "/etc/passwd" }), "tokenFile"},
+		"a file of a client certificate": {user(func(u *clientcmdapi.AuthInfo) { u.ClientCertificate = "/etc/passwd" }), "client-certificate"},
+		"a file of a client key":         {user(func(u *clientcmdapi.AuthInfo) { u.ClientKey = "/etc/passwd" }), "client-key"},
+		"impersonation":                  {user(func(u *clientcmdapi.AuthInfo) { u.Impersonate = "system:admin" }), "field as "},
+		"a file of an authority": {server(func(c *clientcmdapi.Cluster) {
+			c.CertificateAuthority, c.CertificateAuthorityData = "/etc/passwd", nil // data would win over the file
+		}), "certificate-authority"},
 		"no verification of the server":    {server(func(c *clientcmdapi.Cluster) { c.InsecureSkipTLSVerify = true }), "insecure-skip-tls-verify"},
 		"a proxy":                          {server(func(c *clientcmdapi.Cluster) { c.ProxyURL = "http://me:" + canary + "@proxy" }), "proxy-url"},
 		"no such context":                  {kubeconfigOf(t, config, func(file *clientcmdapi.Config) { file.CurrentContext = "gone" }), "context"},
