@@ -30,25 +30,10 @@ func byEngines() []attack {
 func engineAnswers(answer func(to io.Writer)) func(*testing.T, tenant) {
 	return func(t *testing.T, attacker tenant) {
 		socket := filepath.Join(t.TempDir(), "s")
-		listener, err := net.Listen("unix", socket)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = listener.Close() })
-		go func() {
-			for {
-				conn, err := listener.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					defer conn.Close()
-					_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
-					_, _ = conn.Read(make([]byte, 4096))
-					answer(conn)
-				}()
-			}
-		}()
+		listen(t, "unix", socket, func(conn net.Conn) {
+			_, _ = conn.Read(make([]byte, 4096))
+			answer(conn)
+		})
 		for i := range 4 {
 			attacker.addEngine(t, fmt.Sprint("evil-", i), socket)
 		}

@@ -42,7 +42,7 @@ func addServer(t *testing.T, attacker tenant, attack func(ssh.Conn), serve func(
 	}
 	config := &ssh.ServerConfig{NoClientAuth: true}
 	config.AddHostKey(signer)
-	address := listen(t, func(raw net.Conn) {
+	address := listen(t, "tcp", "127.0.0.1:0", func(raw net.Conn) {
 		conn, channels, requests, err := ssh.NewServerConn(raw, config)
 		if err != nil {
 			return
@@ -62,9 +62,9 @@ func addServer(t *testing.T, attacker tenant, attack func(ssh.Conn), serve func(
 }
 
 // listen serves connections until the test ends, each for a minute at most.
-func listen(t *testing.T, serve func(net.Conn)) (address string) {
+func listen(t *testing.T, network, address string, serve func(net.Conn)) (listening string) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen(network, address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func askForEver(conn ssh.Conn) {
 }
 
 func endlessBanner(t *testing.T, attacker tenant) {
-	address := listen(t, func(raw net.Conn) {
+	address := listen(t, "tcp", "127.0.0.1:0", func(raw net.Conn) {
 		for {
 			if _, err := raw.Write(append(make([]byte, 200), '\r', '\n')); err != nil {
 				return

@@ -62,7 +62,7 @@ type attempt struct {
 	greeting  *greeting
 	conn      *conn
 	offered   bool   // credentials have been offered
-	refusal   error  // why the server let nobody in
+	refusal   error  // why the server refused the login
 	banner    int    // bytes of authentication banners
 	said      string // the last line of them that has words
 

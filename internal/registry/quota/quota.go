@@ -8,7 +8,7 @@
 //	defer held.Add(owner, -1<<20)
 //
 // Users and ServiceAccounts are cheap to make, so a bound for each of them protects
-// nobody else. Each namespace therefore has a share of its own. It can take more, but
+// no other user. Each namespace therefore has a share of its own. It can take more, but
 // only from the first half of the whole: the other half stays for other namespaces.
 package quota
 
