@@ -133,7 +133,7 @@ func (o Options) apply(config *server.RecommendedConfig, scheme *runtime.Scheme)
 	config.RequestInfoResolver = verbResolver{server.NewRequestInfoResolver(&config.Config)}
 	config.LongRunningFunc = func(_ *http.Request, info *request.RequestInfo) bool { return isUse(info) }
 	config.BuildHandlerChainFunc = func(api http.Handler, config *server.Config) http.Handler {
-		return buildChain(accepted.track(shared(api, o.Requests)), config)
+		return buildChain(accepted.track(withoutWatch(shared(api, o.Requests))), config)
 	}
 	// Both would be one bound for all users. Options.Requests is shared by namespaces.
 	config.MaxRequestsInFlight, config.MaxMutatingRequestsInFlight = 0, 0

@@ -193,12 +193,17 @@ func (user) Connect(ctx context.Context, name string, options runtime.Object, _ 
 // permit lets a user do the verbs on exec and proxy of every pool.
 func permit(t *testing.T, name string, verbs ...string) {
 	t.Helper()
+	permitOn(t, []string{"connectionpools/exec", "connectionpools/proxy"}, name, verbs...)
+}
+
+func permitOn(t *testing.T, resources []string, name string, verbs ...string) {
+	t.Helper()
 	admin, err := kubernetes.NewForConfig(env.plane.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: []rbacv1.PolicyRule{{
-		APIGroups: []string{live.GroupName}, Resources: []string{"connectionpools/exec", "connectionpools/proxy"}, Verbs: verbs,
+		APIGroups: []string{live.GroupName}, Resources: resources, Verbs: verbs,
 	}}}
 	if _, err := admin.RbacV1().ClusterRoles().Create(t.Context(), role, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
@@ -551,4 +556,32 @@ func TestTheVerbsOfAProxyAreListed(t *testing.T) {
 		}
 	}
 	t.Errorf("it is not listed: %v", resources.APIResources)
+}
+
+func TestAWatchIsRefusedWithWhatToTypeInstead(t *testing.T) {
+	permitOn(t, []string{"connections", "sessions"}, "watcher", "list", "watch")
+	permitOn(t, []string{"connections", "sessions"}, "lister", "list")
+	header := func(user string) http.Header {
+		config, err := env.plane.ServiceAccount(t.Context(), corev1.NamespaceDefault, user)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return http.Header{"Authorization": {"Bearer " + config.BearerToken}}
+	}
+	watcher, lister := header("watcher"), header("lister")
+	const api, namespaced = "/apis/live.connpool.dev/v1alpha1/", "/apis/live.connpool.dev/v1alpha1/namespaces/default/"
+	for path, want := range map[string]string{
+		namespaced + "connections?watch=true":                       "kubectl connpool connections --watch",
+		namespaced + "connections?watch=1&fieldSelector=pool%3Dweb": "kubectl connpool connections --watch",
+		namespaced + "sessions?watch=true":                          "kubectl connpool session list --watch",
+		api + "connections?watch=true":                              "kubectl connpool connections --watch",
+	} {
+		got, body := send(t, &tls.Config{}, "GET", path, watcher)
+		if got != http.StatusMethodNotAllowed || !strings.Contains(body, want) {
+			t.Errorf("%s: status %d, want 405 with %q: %s", path, got, want, body)
+		}
+		if got, body := send(t, &tls.Config{}, "GET", path, lister); got != http.StatusForbidden {
+			t.Errorf("%s: without the verb the status is %d, want 403: %s", path, got, body)
+		}
+	}
 }

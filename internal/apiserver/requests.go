@@ -101,6 +101,25 @@ func shared(api http.Handler, held *quota.Quota) http.Handler {
 	})
 }
 
+// polling is what to type for resources that cannot be watched.
+var polling = map[string]string{
+	"connections": "kubectl connpool connections --watch",
+	"sessions":    "kubectl connpool session list --watch",
+}
+
+// withoutWatch refuses watches with the command that shows changes nevertheless.
+func withoutWatch(api http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		info, _ := request.RequestInfoFrom(req.Context())
+		if info == nil || info.Verb != "watch" || polling[info.Resource] == "" {
+			api.ServeHTTP(w, req)
+			return
+		}
+		refuse(w, http.StatusMethodNotAllowed, metav1.StatusReasonMethodNotAllowed, fmt.Sprintf(
+			"%s are not stored and cannot be watched; to see how they change, type: %s", info.Resource, polling[info.Resource]))
+	})
+}
+
 // isYAML reports whether the body claims to be any kind of YAML, such as
 // application/yaml or application/apply-patch+yaml.
 func isYAML(req *http.Request) bool {

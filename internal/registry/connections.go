@@ -1,9 +1,9 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -11,13 +11,14 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/columns"
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/registry/list"
@@ -79,7 +80,62 @@ func (s *connections) List(ctx context.Context, options *metainternalversion.Lis
 		}
 	}
 	slices.SortFunc(items, compare)
-	return page.cut(items), nil
+	cut := page.cut(items)
+	if page.isFirst() && !selectsSingly(options) {
+		cut.Counts = s.counts(namespace, labels, wants)
+	}
+	return cut, nil
+}
+
+// selectsSingly reports whether a list selects connections by what counts do not have.
+func selectsSingly(options *metainternalversion.ListOptions) bool {
+	if options == nil || options.FieldSelector == nil {
+		return false
+	}
+	return slices.ContainsFunc(options.FieldSelector.Requirements(), func(r fields.Requirement) bool {
+		return r.Field == live.FieldState || r.Field == "metadata.name"
+	})
+}
+
+// counts returns the figures of each pool and target whose connections are wanted.
+func (s *connections) counts(
+	namespace string, labels map[types.UID]map[string]string, wants func(*live.Connection) bool,
+) (all []live.ConnectionCounts) {
+	for _, o := range s.pools.Snapshot() {
+		member := live.Connection{Pool: o.Pool.Name, Target: o.Target.Name, Type: o.Type}
+		member.Namespace, member.Labels = o.Pool.Namespace, labels[types.UID(o.Target.UID)]
+		if (namespace == "" || o.Pool.Namespace == namespace) && wants(&member) {
+			all = append(all, countsOf(o))
+		}
+	}
+	slices.SortFunc(all, func(a, b live.ConnectionCounts) int {
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Pool, b.Pool), strings.Compare(a.Target, b.Target))
+	})
+	return all
+}
+
+func countsOf(o poolset.PoolObservation) live.ConnectionCounts {
+	counts := live.ConnectionCounts{
+		Namespace: o.Pool.Namespace, Pool: o.Pool.Name, Warm: int32(o.Warm()), InUse: int32(o.InUse),
+		Dialing: int32(o.Dialing), Draining: int32(o.Draining), UseCount: o.Uses,
+		OldestConnectionTime: timeOf(o.Oldest), LastUsedTime: timeOf(o.LastUsed),
+	}
+	if o.Departed {
+		return counts
+	}
+	counts.Target = o.Target.Name
+	if !o.Paused {
+		counts.Desired = int32(o.MinWarm)
+	}
+	return counts
+}
+
+// timeOf returns nil for a time that never was.
+func timeOf(at time.Time) *metav1.Time {
+	if at.IsZero() {
+		return nil
+	}
+	return &metav1.Time{Time: at}
 }
 
 func (s *connections) labels(ctx context.Context, namespace string) (map[types.UID]map[string]string, error) {
@@ -137,29 +193,7 @@ func find(ctx context.Context, pools *poolset.Set, name string) (poolset.Connect
 var connectionResource = list.Resource[*live.Connection]{
 	Singular: "connection", Plural: "connections", Short: []string{"cconn"},
 	Object: &live.Connection{}, List: &live.ConnectionList{},
-	Columns: []list.Column[*live.Connection]{
-		list.Text("Name", 0, "Name of the connection", func(c *live.Connection, _ time.Time) any { return c.Name }),
-		list.Text("Pool", 0, "Pool that the connection belongs to", func(c *live.Connection, _ time.Time) any { return c.Pool }),
-		list.Text("Target", 0, "Target that it leads to", func(c *live.Connection, _ time.Time) any { return c.Target }),
-		list.Text("Type", 0, "Protocol of the target", func(c *live.Connection, _ time.Time) any { return c.Type }),
-		list.Text("State", 0, "Idle, InUse or Draining", func(c *live.Connection, _ time.Time) any { return string(c.State) }),
-		list.Number("In-Use", "Uses that run on it now", func(c *live.Connection, _ time.Time) any { return int64(c.InUse) }),
-		list.Number("Uses", "Uses that have ended", func(c *live.Connection, _ time.Time) any { return c.UseCount }),
-		list.Text("Age", 0, "How long ago it was made", func(c *live.Connection, now time.Time) any {
-			return duration.HumanDuration(now.Sub(c.CreationTimestamp.Time))
-		}),
-		list.Text("Idle", 0, "How long it has been unused", idleFor),
-		list.Text("RTT", 0, "Newest round trip of a keepalive", func(c *live.Connection, _ time.Time) any {
-			return milliseconds(c.RoundTripMicroseconds)
-		}),
-		list.Text("Server", 1, "What the remote calls itself", func(c *live.Connection, _ time.Time) any { return c.ServerVersion }),
-		list.Text("Address", 1, "Resolved address", func(c *live.Connection, _ time.Time) any { return c.RemoteAddress }),
-		list.Text("Handshake", 1, "How long it took to make the connection", func(c *live.Connection, _ time.Time) any {
-			return milliseconds(c.HandshakeMicroseconds)
-		}),
-		list.Text("Saved", 1, "Time that its uses did not spend on handshakes", saved),
-		list.Text("Replica", 1, "Replica of the operator that holds it", func(c *live.Connection, _ time.Time) any { return c.Replica }),
-	},
+	Columns: columns.Connections,
 	Fields: []list.Field[*live.Connection]{
 		{Name: "metadata.name", Value: func(c *live.Connection) string { return c.Name }},
 		{Name: "metadata.namespace", Value: func(c *live.Connection) string { return c.Namespace }},
@@ -168,30 +202,6 @@ var connectionResource = list.Resource[*live.Connection]{
 		{Name: live.FieldType, Value: func(c *live.Connection) string { return c.Type }},
 		{Name: live.FieldState, Value: func(c *live.Connection) string { return string(c.State) }},
 	},
-}
-
-func idleFor(c *live.Connection, now time.Time) any {
-	switch {
-	case c.InUse > 0:
-		return "0s"
-	case c.LastUsedTime != nil:
-		return duration.HumanDuration(now.Sub(c.LastUsedTime.Time))
-	default:
-		return duration.HumanDuration(now.Sub(c.CreationTimestamp.Time))
-	}
-}
-
-func saved(c *live.Connection, _ time.Time) any {
-	spared := time.Duration(c.UseCount+int64(c.InUse)) * time.Duration(c.HandshakeMicroseconds) * time.Microsecond
-	return spared.Round(time.Millisecond).String()
-}
-
-// milliseconds shows a round trip, which is 0 before the first keepalive.
-func milliseconds(microseconds int64) string {
-	if microseconds == 0 {
-		return "<none>"
-	}
-	return fmt.Sprintf("%.1fms", float64(microseconds)/1000)
 }
 
 type page struct {
@@ -217,6 +227,9 @@ func pageOf(options *metainternalversion.ListOptions) (page, error) {
 	wanted.after.Namespace, wanted.after.Name = namespace, name
 	return wanted, nil
 }
+
+// isFirst reports whether no page was before.
+func (p page) isFirst() bool { return p.after.Name == "" }
 
 func (p page) cut(items []live.Connection) *live.ConnectionList {
 	at, found := slices.BinarySearchFunc(items, p.after, compare)

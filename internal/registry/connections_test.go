@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -89,6 +91,73 @@ func TestConnectionsAreSelected(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestAListCountsWhatIsBeingDialedToo(t *testing.T) {
+	inFixture(t, func(f *fixture) {
+		defer close(f.estate())
+		dialed := make(chan struct{})
+		f.Fake.OnDial(func(context.Context, driver.Endpoint) error {
+			<-dialed
+			return nil
+		})
+		f.Connect(f.Target("slow-1", "web"), f.Pool("slow"))
+		synctest.Wait()
+		got := f.counts("", nil)
+		want := []live.ConnectionCounts{
+			{Pool: "db", Target: "db-1", Desired: 1, Warm: 1, UseCount: 1},
+			{Pool: "slow", Target: "slow-1", Desired: 1, Dialing: 1},
+			{Pool: "web", Target: "web-1", Desired: 1, Warm: 1, UseCount: 1},
+			{Pool: "web", Target: "web-2", Desired: 1, Warm: 1, InUse: 1, UseCount: 1},
+		}
+		if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(live.ConnectionCounts{}, "Namespace", "OldestConnectionTime", "LastUsedTime")); diff != "" {
+			t.Errorf("counts (-want +got):\n%s", diff)
+		}
+		if got[1].OldestConnectionTime != nil || got[0].OldestConnectionTime == nil {
+			t.Errorf("the oldest are %v and %v", got[1].OldestConnectionTime, got[0].OldestConnectionTime)
+		}
+		close(dialed)
+		synctest.Wait()
+		if after := f.counts("", nil)[1]; after.Warm != 1 || after.Dialing != 0 {
+			t.Errorf("once it is dialed: %+v", after)
+		}
+	})
+}
+
+func TestCountsAreOfWhatAListSelects(t *testing.T) {
+	for name, test := range map[string]struct {
+		namespace string
+		options   metainternalversion.ListOptions
+		want      int
+	}{
+		"all":                          {registrytest.Namespace, metainternalversion.ListOptions{}, 3},
+		"another namespace":            {"other", metainternalversion.ListOptions{}, 0},
+		"a pool":                       {"", metainternalversion.ListOptions{FieldSelector: fields.ParseSelectorOrDie("pool=web")}, 2},
+		"a label":                      {"", metainternalversion.ListOptions{LabelSelector: labels.SelectorFromSet(labels.Set{"name": "db-1"})}, 1},
+		"a first page":                 {"", metainternalversion.ListOptions{Limit: 1}, 3},
+		"not on later pages":           {"", metainternalversion.ListOptions{Limit: 1, Continue: "YS9i"}, 0},
+		"not of a state":               {"", metainternalversion.ListOptions{FieldSelector: fields.ParseSelectorOrDie("state!=Idle")}, 0},
+		"not of one connection's name": {"", metainternalversion.ListOptions{FieldSelector: fields.ParseSelectorOrDie("metadata.name!=x")}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inFixture(t, func(f *fixture) {
+				defer close(f.estate())
+				if got := f.counts(test.namespace, &test.options); len(got) != test.want {
+					t.Errorf("counts are %+v, want %d", got, test.want)
+				}
+			})
+		})
+	}
+}
+
+// counts lists connections and returns the counts.
+func (f *fixture) counts(namespace string, options *metainternalversion.ListOptions) []live.ConnectionCounts {
+	f.Helper()
+	list, err := f.connections().List(f.inNamespace(namespace), options)
+	if err != nil {
+		f.Fatal(err)
+	}
+	return list.(*live.ConnectionList).Counts
 }
 
 func TestAnUnknownFieldIsRefusedByItsName(t *testing.T) {

@@ -66,6 +66,44 @@ type ConnectionList struct {
 	metav1.ListMeta `json:"metadata,omitempty"`
 
 	Items []Connection `json:"items"`
+	// counts are the figures of pools at the time of the list, by target. They include
+	// connections that are being dialed, which are no items. Only the first page of a list
+	// has them, and only if no connection is selected by its state or its name.
+	// +optional
+	// +listType=atomic
+	Counts []ConnectionCounts `json:"counts,omitempty"`
+}
+
+// ConnectionCounts counts a pool's connections to one of its targets by what they do.
+type ConnectionCounts struct {
+	// namespace of the pool and the target.
+	Namespace string `json:"namespace"`
+	// pool that the connections belong to.
+	Pool string `json:"pool"`
+	// target that they lead to. Absent for targets that have left the pool: their
+	// connections drain, and their uses still count.
+	// +optional
+	Target string `json:"target,omitempty"`
+	// desired is how many connections the pool wants to keep warm now. Schedules count.
+	Desired int32 `json:"desired"`
+	// warm is how many connections can serve: idle or in use.
+	Warm int32 `json:"warm"`
+	// inUse is how many of the warm connections carry at least one use.
+	InUse int32 `json:"inUse"`
+	// dialing is how many connections are being made.
+	Dialing int32 `json:"dialing"`
+	// draining is how many connections take no new use and close after the last one.
+	Draining int32 `json:"draining"`
+	// useCount is how many uses have ended since this replica of the operator took over
+	// the target, also on connections that are closed.
+	UseCount int64 `json:"useCount"`
+	// oldestConnectionTime is when the oldest warm connection was made. Absent while
+	// there is none.
+	// +optional
+	OldestConnectionTime *metav1.Time `json:"oldestConnectionTime,omitempty"`
+	// lastUsedTime is when a use last ended. Absent before the first one ended.
+	// +optional
+	LastUsedTime *metav1.Time `json:"lastUsedTime,omitempty"`
 }
 
 // Fields by which connections and sessions can be selected, besides metadata.name

@@ -26,6 +26,11 @@ func (in Connection) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ConnectionCounts) OpenAPIModelName() string {
+	return "com.github.connpool.connpool.api.live.v1alpha1.ConnectionCounts"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in ConnectionList) OpenAPIModelName() string {
 	return "com.github.connpool.connpool.api.live.v1alpha1.ConnectionList"
 }

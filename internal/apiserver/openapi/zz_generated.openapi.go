@@ -20,6 +20,7 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha1.CheckStage{}.OpenAPIModelName():          schema_connpool_api_live_v1alpha1_CheckStage(ref),
 		v1alpha1.CheckStatus{}.OpenAPIModelName():         schema_connpool_api_live_v1alpha1_CheckStatus(ref),
 		v1alpha1.Connection{}.OpenAPIModelName():          schema_connpool_api_live_v1alpha1_Connection(ref),
+		v1alpha1.ConnectionCounts{}.OpenAPIModelName():    schema_connpool_api_live_v1alpha1_ConnectionCounts(ref),
 		v1alpha1.ConnectionList{}.OpenAPIModelName():      schema_connpool_api_live_v1alpha1_ConnectionList(ref),
 		v1alpha1.Drain{}.OpenAPIModelName():               schema_connpool_api_live_v1alpha1_Drain(ref),
 		v1alpha1.DrainStatus{}.OpenAPIModelName():         schema_connpool_api_live_v1alpha1_DrainStatus(ref),
@@ -365,6 +366,105 @@ func schema_connpool_api_live_v1alpha1_Connection(ref common.ReferenceCallback) 
 	}
 }
 
+func schema_connpool_api_live_v1alpha1_ConnectionCounts(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ConnectionCounts counts a pool's connections to one of its targets by what they do.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"namespace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namespace of the pool and the target.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"pool": {
+						SchemaProps: spec.SchemaProps{
+							Description: "pool that the connections belong to.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"target": {
+						SchemaProps: spec.SchemaProps{
+							Description: "target that they lead to. Absent for targets that have left the pool: their connections drain, and their uses still count.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"desired": {
+						SchemaProps: spec.SchemaProps{
+							Description: "desired is how many connections the pool wants to keep warm now. Schedules count.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"warm": {
+						SchemaProps: spec.SchemaProps{
+							Description: "warm is how many connections can serve: idle or in use.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"inUse": {
+						SchemaProps: spec.SchemaProps{
+							Description: "inUse is how many of the warm connections carry at least one use.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"dialing": {
+						SchemaProps: spec.SchemaProps{
+							Description: "dialing is how many connections are being made.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"draining": {
+						SchemaProps: spec.SchemaProps{
+							Description: "draining is how many connections take no new use and close after the last one.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"useCount": {
+						SchemaProps: spec.SchemaProps{
+							Description: "useCount is how many uses have ended since this replica of the operator took over the target, also on connections that are closed.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"oldestConnectionTime": {
+						SchemaProps: spec.SchemaProps{
+							Description: "oldestConnectionTime is when the oldest warm connection was made. Absent while there is none.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"lastUsedTime": {
+						SchemaProps: spec.SchemaProps{
+							Description: "lastUsedTime is when a use last ended. Absent before the first one ended.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"namespace", "pool", "desired", "warm", "inUse", "dialing", "draining", "useCount"},
+			},
+		},
+		Dependencies: []string{
+			v1.Time{}.OpenAPIModelName()},
+	}
+}
+
 func schema_connpool_api_live_v1alpha1_ConnectionList(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -404,12 +504,30 @@ func schema_connpool_api_live_v1alpha1_ConnectionList(ref common.ReferenceCallba
 							},
 						},
 					},
+					"counts": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "counts are the figures of pools at the time of the list, by target. They include connections that are being dialed, which are no items. Only the first page of a list has them, and only if no connection is selected by its state or its name.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.ConnectionCounts{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
 				},
 				Required: []string{"items"},
 			},
 		},
 		Dependencies: []string{
-			v1alpha1.Connection{}.OpenAPIModelName(), v1.ListMeta{}.OpenAPIModelName()},
+			v1alpha1.Connection{}.OpenAPIModelName(), v1alpha1.ConnectionCounts{}.OpenAPIModelName(), v1.ListMeta{}.OpenAPIModelName()},
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apiserver/pkg/registry/rest"
 
+	"github.com/connpool/connpool/internal/columns"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/registry/refusal"
 )
@@ -42,7 +43,7 @@ type Resource[T Object] struct {
 	// Object and List are empty ones.
 	Object  T
 	List    runtime.Object
-	Columns []Column[T]
+	Columns []columns.Column[T]
 	// Fields are those that selectors may name.
 	Fields []Field[T]
 }
@@ -124,26 +125,21 @@ func Compare(a, b metav1.Object) int {
 	return cmp.Or(strings.Compare(a.GetNamespace(), b.GetNamespace()), strings.Compare(a.GetName(), b.GetName()))
 }
 
-// Column is one column of a table.
-type Column[T any] struct {
-	metav1.TableColumnDefinition
+// none stands in a table for an absent value, as kubectl writes it.
+const none = "<none>"
 
-	Cell func(object T, now time.Time) any
-}
-
-// Text returns a column of words. The column called Name has the names of objects, and
-// one of priority 1 is shown with -o wide only.
-func Text[T any](name string, priority int32, description string, cell func(T, time.Time) any) Column[T] {
-	column := metav1.TableColumnDefinition{Name: name, Type: "string", Description: description, Priority: priority}
-	if name == "Name" {
-		column.Format = "name"
+func definitionOf[T any](column columns.Column[T]) metav1.TableColumnDefinition {
+	definition := metav1.TableColumnDefinition{Name: column.Name, Type: "string", Description: column.Description}
+	if column.Name == "Name" {
+		definition.Format = "name"
 	}
-	return Column[T]{column, cell}
-}
-
-// Number returns a column of integers.
-func Number[T any](name, description string, cell func(T, time.Time) any) Column[T] {
-	return Column[T]{metav1.TableColumnDefinition{Name: name, Type: "integer", Description: description}, cell}
+	if column.Integer {
+		definition.Type = "integer"
+	}
+	if column.Wide {
+		definition.Priority = 1
+	}
+	return definition
 }
 
 // ConvertToTable implements rest.TableConvertor for one object, or a list of them.
@@ -156,7 +152,7 @@ func (r *Resource[T]) ConvertToTable(_ context.Context, object, options runtime.
 		}
 		row := metav1.TableRow{Object: runtime.RawExtension{Object: item}, Cells: make([]any, 0, len(r.Columns))}
 		for _, column := range r.Columns {
-			row.Cells = append(row.Cells, column.Cell(item, now))
+			row.Cells = append(row.Cells, cellOf(column.Cell(item, now)))
 		}
 		table.Rows = append(table.Rows, row)
 		return nil
@@ -173,8 +169,15 @@ func (r *Resource[T]) ConvertToTable(_ context.Context, object, options runtime.
 	}
 	if wanted, ok := options.(*metav1.TableOptions); !ok || !wanted.NoHeaders {
 		for _, column := range r.Columns {
-			table.ColumnDefinitions = append(table.ColumnDefinitions, column.TableColumnDefinition)
+			table.ColumnDefinitions = append(table.ColumnDefinitions, definitionOf(column))
 		}
 	}
 	return table, nil
+}
+
+func cellOf(value any) any {
+	if value == "" {
+		return none
+	}
+	return value
 }

@@ -17,18 +17,17 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/columns"
 	"github.com/connpool/connpool/internal/registry/list"
 	"github.com/connpool/connpool/internal/registry/refusal"
 	"github.com/connpool/connpool/internal/registry/use"
@@ -123,26 +122,7 @@ func owns(owner, who user.Info) bool {
 
 var resource = list.Resource[*live.Session]{
 	Singular: "session", Plural: "sessions", Object: &live.Session{}, List: &live.SessionList{},
-	Columns: []list.Column[*live.Session]{
-		list.Text("Name", 0, "Name of the session", func(s *live.Session, _ time.Time) any { return s.Name }),
-		list.Text("Pool", 0, "Pool whose connection it uses", func(s *live.Session, _ time.Time) any { return s.Spec.Pool }),
-		list.Text("Target", 0, "Target on which its shell runs", func(s *live.Session, _ time.Time) any { return s.Status.Target }),
-		list.Text("State", 0, "Ready, Busy, or the reason why it ended", stateOf),
-		list.Text("Owner", 0, "Who created it, and who alone may use it", func(s *live.Session, _ time.Time) any { return s.Status.Owner }),
-		list.Number("Commands", "Commands that have been run in it", func(s *live.Session, _ time.Time) any {
-			return s.Status.CommandCount
-		}),
-		list.Text("Last-Used", 0, "How long ago a command ended", func(s *live.Session, now time.Time) any {
-			return ago(now, s.Status.LastUsedTime)
-		}),
-		list.Text("Expires", 0, "When it ends, whatever it does", expires),
-		list.Text("Age", 0, "How long ago it was created", func(s *live.Session, now time.Time) any {
-			return ago(now, &s.CreationTimestamp)
-		}),
-		list.Text("Place", 1, "Container or pod in which its shell runs", placeIn),
-		list.Text("Connection", 1, "Connection that it uses", func(s *live.Session, _ time.Time) any { return s.Status.Connection }),
-		list.Text("Message", 1, "Why it ended, and the next step", func(s *live.Session, _ time.Time) any { return s.Status.Message }),
-	},
+	Columns: columns.Sessions,
 	Fields: []list.Field[*live.Session]{
 		{Name: "metadata.name", Value: func(s *live.Session) string { return s.Name }},
 		{Name: "metadata.namespace", Value: func(s *live.Session) string { return s.Namespace }},
@@ -150,43 +130,4 @@ var resource = list.Resource[*live.Session]{
 		{Name: live.FieldTarget, Value: func(s *live.Session) string { return s.Status.Target }},
 		{Name: live.FieldState, Value: func(s *live.Session) string { return string(s.Status.State) }},
 	},
-}
-
-func stateOf(s *live.Session, _ time.Time) any {
-	if s.Status.State == live.SessionEnded {
-		return s.Status.Reason
-	}
-	return string(s.Status.State)
-}
-
-func ago(now time.Time, then *metav1.Time) string {
-	if then == nil {
-		return "<none>"
-	}
-	return duration.HumanDuration(now.Sub(then.Time))
-}
-
-func expires(s *live.Session, now time.Time) any {
-	if s.Status.State == live.SessionEnded || s.Status.ExpirationTime == nil {
-		return "<none>"
-	}
-	return "in " + duration.HumanDuration(s.Status.ExpirationTime.Sub(now))
-}
-
-func placeIn(s *live.Session, _ time.Time) any {
-	spec := &s.Spec
-	place := spec.Container
-	if spec.Pod != "" {
-		place = spec.Pod
-		if spec.Namespace != "" {
-			place = spec.Namespace + "/" + place
-		}
-		if spec.Container != "" {
-			place += ":" + spec.Container
-		}
-	}
-	if place == "" {
-		return "<none>"
-	}
-	return place
 }

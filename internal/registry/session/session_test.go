@@ -525,7 +525,7 @@ func TestListsOfSessions(t *testing.T) {
 		if _, err := f.sessions.List(asUser(f.Context(), "bob"), &metainternalversion.ListOptions{FieldSelector: fields.OneTermEqualSelector("owner", "a")}); !apierrors.IsBadRequest(err) {
 			t.Errorf("an unknown field: %v", err)
 		}
-		f.tableSays("b", "b web web-1 Exited alice 1 0s <none> 0s")
+		f.tableSays("b", "b web web-1 Ended: Exited alice 1 0s <none> 0s")
 		f.tableSays("a", "a web web-1 Ready alice 0 <none> in 60m 0s")
 	})
 }
