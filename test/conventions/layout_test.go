@@ -278,8 +278,12 @@ var layout = []row{
 		imports: []string{"./internal/poolset"}, modules: append([]string{"github.com/google/uuid"}, kubernetes...),
 	},
 	{
+		folder: "internal/columns", is: "what a table shows of connections and sessions; shared by the live API and the plugin",
+		imports: []string{"./api/live/v1alpha1"}, modules: []string{"k8s.io/apimachinery/..."},
+	},
+	{
 		folder: "internal/registry/list", is: "what resources have in common whose objects are not stored: selectors, order, tables",
-		imports: []string{"./internal/driver", "./internal/registry/refusal"}, modules: kubernetes,
+		imports: []string{"./internal/columns", "./internal/driver", "./internal/registry/refusal"}, modules: kubernetes,
 	},
 	{
 		folder: "internal/registry/exec", is: "commands, as streams and as JSON, in a pool or in a session",
@@ -290,7 +294,9 @@ var layout = []row{
 	},
 	{
 		folder: "internal/registry/session", is: "the session objects: who owns one, how long it lives",
-		imports: append([]string{"./internal/registry/exec", "./internal/registry/list", "./internal/session"}, requests...),
+		imports: append([]string{
+			"./internal/columns", "./internal/registry/exec", "./internal/registry/list", "./internal/session",
+		}, requests...),
 		modules: kubernetes,
 	},
 	{
@@ -309,7 +315,8 @@ var layout = []row{
 	{
 		folder: "internal/registry", is: "all resources of the live API; connections, drain and check are its own",
 		imports: append([]string{
-			"./internal/audit", "./internal/connpool", "./internal/driver", "./internal/poolset", "./internal/stream", "./internal/registry/...",
+			"./internal/audit", "./internal/columns", "./internal/connpool", "./internal/driver", "./internal/poolset", "./internal/stream",
+			"./internal/registry/...",
 		}, apis...),
 		modules: kubernetes,
 	},
@@ -363,7 +370,12 @@ var layout = []row{
 	},
 	{
 		folder: "internal/cli/display", is: "text for people: tables, colors, times, safe words of others",
-		imports: []string{"./internal/cli/terminal"}, modules: []string{"k8s.io/apimachinery/..."},
+		imports: []string{"./internal/cli/terminal", "./internal/columns"}, modules: []string{"k8s.io/apimachinery/..."},
+	},
+	{
+		folder: "internal/cli/listing", is: "how lists are shown: tables, JSONPaths, columns of the user's choice, order, and what changes",
+		imports: []string{"./internal/cli/display", "./internal/cli/exit", "./internal/cli/plugin", "./internal/columns"},
+		modules: terminalModules,
 	},
 	{
 		folder: "internal/cli/exit", is: "exit codes, and the next step after an error",
@@ -427,7 +439,7 @@ var requests = append([]string{"./internal/registry/use"}, belowUse...)
 // commands is what a command of the plugin may import: no other command.
 var commands = append([]string{
 	"./client", "./internal/cli/plugin", "./internal/cli/cluster", "./internal/cli/remote", "./internal/cli/terminal",
-	"./internal/cli/display", "./internal/cli/exit", "./internal/cli/listen",
+	"./internal/cli/display", "./internal/cli/exit", "./internal/cli/listen", "./internal/cli/listing", "./internal/columns",
 }, apis...)
 
 // terminalModules are those of commands.

@@ -73,7 +73,9 @@ type Fixture struct {
 	Pools       []v1alpha1.ConnectionPool
 	Targets     []v1alpha1.ConnectionTarget
 	Connections []livev1alpha1.Connection
-	Sessions    []livev1alpha1.Session
+	// Counts are what the live API counts. If nil, they follow from Connections.
+	Counts   []livev1alpha1.ConnectionCounts
+	Sessions []livev1alpha1.Session
 	// Checks are the results of checks, by target.
 	Checks map[string]livev1alpha1.CheckStatus
 	// Denied holds each "verb group/resource" that RBAC refuses.

@@ -12,6 +12,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
@@ -72,7 +73,7 @@ func (a *api) resource(out http.ResponseWriter, r *http.Request, group string, p
 func (a *api) serve(out http.ResponseWriter, r *http.Request, what, namespace, name string) {
 	switch what {
 	case "connpool.dev/connectionpools":
-		list := v1alpha1.ConnectionPoolList{Items: in(a.Pools, namespace, name)}
+		list := v1alpha1.ConnectionPoolList{Items: labeled(in(a.Pools, namespace, name), r)}
 		serveObjects(a, out, list, list.Items, "connectionpools", name)
 	case "connpool.dev/connectiontargets":
 		list := v1alpha1.ConnectionTargetList{Items: in(a.Targets, namespace, name)}
@@ -129,6 +130,12 @@ func in[T any, P interface {
 	return fitting
 }
 
+// labeled returns the pools that the label selector of a request selects.
+func labeled(pools []v1alpha1.ConnectionPool, r *http.Request) []v1alpha1.ConnectionPool {
+	selector, _ := labels.Parse(r.URL.Query().Get("labelSelector"))
+	return slices.DeleteFunc(pools, func(p v1alpha1.ConnectionPool) bool { return !selector.Matches(labels.Set(p.Labels)) })
+}
+
 func serveObjects[L, T any](a *api, out http.ResponseWriter, list L, items []T, resource, name string) {
 	switch {
 	case name == "":
@@ -160,7 +167,29 @@ func (a *api) list(out http.ResponseWriter, r *http.Request, namespace string) {
 	list := livev1alpha1.ConnectionList{Items: slices.DeleteFunc(in(a.Connections, namespace, ""), func(c livev1alpha1.Connection) bool {
 		return !selector.Matches(fields.Set{"pool": c.Pool, "target": c.Target, "state": string(c.State)})
 	})}
+	list.Counts = slices.DeleteFunc(slices.Clone(a.counts()), func(c livev1alpha1.ConnectionCounts) bool {
+		return namespace != "" && c.Namespace != namespace || !selector.Matches(fields.Set{"pool": c.Pool, "target": c.Target})
+	})
+	if limit, err := strconv.Atoi(r.URL.Query().Get("limit")); err == nil {
+		list.Items = list.Items[:min(len(list.Items), limit)]
+	}
 	a.Answer(out, list)
+}
+
+// counts returns the counts of the fixture, by default one for each connection.
+func (a *api) counts() []livev1alpha1.ConnectionCounts {
+	if a.Counts != nil {
+		return a.Counts
+	}
+	var counts []livev1alpha1.ConnectionCounts
+	for i := range a.Connections {
+		c := &a.Connections[i]
+		counts = append(counts, livev1alpha1.ConnectionCounts{
+			Namespace: c.Namespace, Pool: c.Pool, Target: c.Target, Desired: 1, Warm: 1, InUse: min(c.InUse, 1), UseCount: c.UseCount,
+			OldestConnectionTime: &c.CreationTimestamp, LastUsedTime: c.LastUsedTime,
+		})
+	}
+	return counts
 }
 
 // ServeExec runs a command on the target that a request names.

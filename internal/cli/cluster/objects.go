@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
@@ -26,15 +27,42 @@ const (
 	Sessions    = "sessions"
 )
 
-// WithoutKind returns the name of a pool or target, also if its kind is before it, as
-// `-o name` prints it: connectionpool.connpool.dev/web is web.
+// kinds are the words for pools and targets that may stand before a name, as kubectl
+// takes them, also with the group behind a dot.
+var kinds = []string{
+	"connectionpool", "connectionpools", "cpool", "pool", "connectiontarget", "connectiontargets", "ctarget", "target",
+}
+
+// WithoutKind returns the name of a pool or target, also if its kind is before it:
+// connectionpool/web, connectionpool.connpool.dev/web and pool/web are web. A pool that
+// is called pool is still found by its name, but for that of a target behind it.
 func WithoutKind(name string) string {
-	for _, kind := range []string{"connectionpool", "connectiontarget"} {
-		if bare, ok := strings.CutPrefix(name, kind+"."+v1alpha1.GroupName+"/"); ok {
-			return bare
-		}
+	kind, bare, ok := strings.Cut(name, "/")
+	kind = strings.TrimSuffix(strings.ToLower(kind), "."+v1alpha1.GroupName)
+	if ok && slices.Contains(kinds, kind) {
+		return bare
 	}
 	return name
+}
+
+// MustExist returns an error if one of a pool and a target, of which either may be
+// "", is known not to exist. A user who may not read them gets none.
+func (c *Cluster) MustExist(ctx context.Context, namespace, pool, target string) error {
+	objects, err := c.Objects()
+	if err != nil {
+		return err
+	}
+	if pool != "" {
+		if _, err := objects.Pool(ctx, namespace, pool); apierrors.IsNotFound(err) {
+			return c.Explain(ctx, err, AskedToGet(Pools, namespace, pool))
+		}
+	}
+	if target != "" && namespace != "" {
+		if _, err := objects.Target(ctx, types.NamespacedName{Namespace: namespace, Name: target}); apierrors.IsNotFound(err) {
+			return c.Explain(ctx, err, AskedToGet(Targets, namespace, target))
+		}
+	}
+	return nil
 }
 
 // Objects reads the declarative API.
@@ -44,8 +72,18 @@ type Objects struct {
 
 // Pools returns the pools of a namespace, or all if it is "".
 func (o Objects) Pools(ctx context.Context, namespace string) ([]v1alpha1.ConnectionPool, error) {
+	return o.LabeledPools(ctx, namespace, "")
+}
+
+// LabeledPools returns the pools that a label selector selects, of a namespace, or of
+// all if it is "".
+func (o Objects) LabeledPools(ctx context.Context, namespace, selector string) ([]v1alpha1.ConnectionPool, error) {
 	var list v1alpha1.ConnectionPoolList
-	err := o.rest.Get().NamespaceIfScoped(namespace, namespace != "").Resource(Pools).Do(ctx).Into(&list)
+	request := o.rest.Get().NamespaceIfScoped(namespace, namespace != "").Resource(Pools)
+	if selector != "" {
+		request = request.Param("labelSelector", selector)
+	}
+	err := request.Do(ctx).Into(&list)
 	return list.Items, err
 }
 

@@ -15,26 +15,28 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
 	"github.com/connpool/connpool/internal/cli/display"
+	"github.com/connpool/connpool/internal/cli/listing"
 	"github.com/connpool/connpool/internal/cli/plugin"
+	"github.com/connpool/connpool/internal/columns"
 )
 
 type options struct {
 	*plugin.Factory
-	pool     string
-	target   string
-	state    string
-	selector string
+	list   *listing.Flags
+	pool   string
+	target string
+	state  string
 }
 
 // New returns the command connections.
@@ -42,22 +44,21 @@ func New(f *plugin.Factory) *cobra.Command {
 	o := &options{Factory: f}
 	command := &cobra.Command{
 		Use:     "connections [POOL]",
-		Aliases: []string{"conns"},
+		Aliases: []string{"connection", "conns", "cconn"},
 		Short:   "List the warm connections that there are now",
 		Example: f.Examples(
 			"all connections of the namespace", "connections",
 			"those of a pool that are in use now", "connections web --state InUse",
-			"those of all namespaces to targets with a label", "connections -A -l tier=front"),
+			"those of all namespaces to targets with a label", "connections -A -l tier=front",
+			"the busiest last, and then what changes", "connections --sort-by .useCount -w"),
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: f.CompletePool,
 		RunE:              f.LiveE(o.complete, o.validate, o.run),
 	}
-	plugin.RegisterAllNamespaces(f, command)
-	f.Output.Register(command, plugin.JSON, plugin.YAML, plugin.Name, plugin.Wide)
+	o.list = listing.Register(f, command, "targets")
 	flags := command.Flags()
 	flags.StringVar(&o.target, "target", "", "Only those to this target")
 	flags.StringVar(&o.state, "state", "", "Only those in this state: "+strings.Join(cluster.ConnectionStates, ", "))
-	flags.StringVarP(&o.selector, "selector", "l", "", "Only those to targets with these labels")
 	plugin.CompleteFlag(command, "target", f.CompleteTarget)
 	plugin.CompleteFlag(command, "state", cobra.FixedCompletions(cluster.ConnectionStates, cobra.ShellCompDirectiveNoFileComp))
 	return command
@@ -69,7 +70,7 @@ func (o *options) complete(_ *cobra.Command, args []string) error {
 			o.state = state
 		}
 	}
-	o.pool = plugin.First(args)
+	o.pool, o.target = plugin.First(args), cluster.WithoutKind(o.target)
 	return nil
 }
 
@@ -81,17 +82,40 @@ func (o *options) validate() error {
 }
 
 func (o *options) run(ctx context.Context, live *client.Client) error {
-	options := metav1.ListOptions{LabelSelector: o.selector, FieldSelector: o.fields()}
+	list := &listing.List[livev1alpha1.Connection]{
+		Flags: o.list, Kind: "connections", Prefix: connectionPrefix, Columns: columns.Connections,
+		Read: func(ctx context.Context) ([]livev1alpha1.Connection, error) { return o.read(ctx, live) },
+		Wrap: func(items []livev1alpha1.Connection) any {
+			list := livev1alpha1.ConnectionList{Items: items}
+			list.SetGroupVersionKind(livev1alpha1.GroupVersion.WithKind("ConnectionList"))
+			return list
+		},
+		Key: func(c *livev1alpha1.Connection) types.NamespacedName {
+			return types.NamespacedName{Namespace: c.Namespace, Name: c.Name}
+		},
+		Gone: func(c *livev1alpha1.Connection) { c.State = closed },
+	}
+	return list.Show(ctx)
+}
+
+// closed is the state of a connection that is no longer there, in a watch.
+const closed livev1alpha1.ConnectionState = "Closed"
+
+func (o *options) read(ctx context.Context, live *client.Client) ([]livev1alpha1.Connection, error) {
+	options := metav1.ListOptions{LabelSelector: o.list.Selector, FieldSelector: o.fields()}
 	list, err := cluster.AllConnections(ctx, live, o.Namespace, options)
 	if err != nil {
-		return o.Cluster.Explain(ctx, err, cluster.AskedForConnections(o.Namespace))
+		return nil, o.Cluster.Explain(ctx, err, cluster.AskedForConnections(o.Namespace))
+	}
+	if len(list.Items) == 0 {
+		// An empty list may come from a name that does not exist.
+		err = o.Cluster.MustExist(ctx, o.Namespace, o.pool, o.target)
 	}
 	slices.SortFunc(list.Items, func(a, b livev1alpha1.Connection) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Pool, b.Pool),
 			strings.Compare(a.Target, b.Target), strings.Compare(a.Name, b.Name))
 	})
-	list.SetGroupVersionKind(livev1alpha1.GroupVersion.WithKind("ConnectionList"))
-	return o.PrintList(list, "connections", connectionPrefix, cluster.Names(list.Items), func() { o.table(list.Items).Write(o.Out) })
+	return list.Items, err
 }
 
 // fields returns the selector of what is asked for.
@@ -99,32 +123,6 @@ func (o *options) fields() string {
 	set := fields.Set{livev1alpha1.FieldPool: o.pool, livev1alpha1.FieldTarget: o.target, livev1alpha1.FieldState: o.state}
 	maps.DeleteFunc(set, func(_, word string) bool { return word == "" })
 	return set.AsSelector().String()
-}
-
-func (o *options) table(items []livev1alpha1.Connection) *display.Table {
-	t := &display.Table{Columns: []string{
-		"NAMESPACE", "NAME", "POOL", "TARGET", "STATE", "IN USE", "USES", "IDLE", "RTT", "AGE",
-		"TYPE", "HANDSHAKE", "ADDRESS", "SERVER", "REPLICA",
-	}}
-	t.ShowOnlyIf(o.AllNamespaces, "NAMESPACE")
-	t.ShowOnlyIf(o.Output.Form == plugin.Wide, "TYPE", "HANDSHAKE", "ADDRESS", "SERVER", "REPLICA")
-	for i := range items {
-		t.Add(o.row(&items[i])...)
-	}
-	return t
-}
-
-func (o *options) row(c *livev1alpha1.Connection) []string {
-	now := o.Now()
-	idle := display.None
-	if c.State == livev1alpha1.ConnectionIdle {
-		idle = display.Ago(cmp.Or(c.LastUsedTime, &c.CreationTimestamp), now)
-	}
-	return []string{
-		c.Namespace, c.Name, c.Pool, c.Target, string(c.State), strconv.Itoa(int(c.InUse)), strconv.FormatInt(c.UseCount, 10),
-		idle, display.MicrosOrNone(c.RoundTripMicroseconds), display.Ago(&c.CreationTimestamp, now),
-		c.Type, display.MicrosOrNone(c.HandshakeMicroseconds), c.RemoteAddress, c.ServerVersion, c.Replica,
-	}
 }
 
 // connectionPrefix distinguishes the name of a connection from that of a pool.
@@ -180,16 +178,13 @@ func listConnections(ctx context.Context, live *client.Client, namespace string)
 }
 
 func (o *drainOptions) complete(_ *cobra.Command, args []string) error {
-	argument := cluster.WithoutKind(args[0])
-	kind, name, qualified := strings.Cut(argument, "/")
-	switch {
-	case !qualified:
-		o.pool = argument
-	case strings.TrimSuffix(kind, "s")+"/" == connectionPrefix:
+	kind, name, isQualified := strings.Cut(args[0], "/")
+	resource := strings.TrimSuffix(strings.TrimSuffix(kind, "."+livev1alpha1.GroupName), "s")
+	if isQualified && resource+"/" == connectionPrefix {
 		o.connection = name
-	case kind == "pool" || strings.TrimSuffix(kind, "s") == "connectionpool":
-		o.pool = name
-	default:
+		return nil
+	}
+	if o.pool = cluster.WithoutKind(args[0]); strings.Contains(o.pool, "/") || isQualified && strings.Contains(kind, "target") {
 		return fmt.Errorf("%q is neither a pool nor %sNAME", args[0], connectionPrefix)
 	}
 	return nil

@@ -9,8 +9,8 @@
 //	t.Add(c.Name, display.Ago(&c.CreationTimestamp, now))
 //	t.Write(out)
 //
-// Trade-off: the tables are a few lines around text/tabwriter, because the
-// printers of cli-runtime bring the types of every Kubernetes API along.
+// Trade-off: the tables are a few lines of our own. The printers of cli-runtime want
+// objects of the API, and what is shown here often is none.
 package display
 
 import (
@@ -19,7 +19,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
 
@@ -27,6 +26,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/connpool/connpool/internal/cli/terminal"
+	"github.com/connpool/connpool/internal/columns"
 )
 
 // None stands in a table for an absent value.
@@ -81,21 +81,7 @@ func Ago(at *metav1.Time, now time.Time) string {
 }
 
 // Micros formats a duration that an API gives in microseconds.
-func Micros(n int64) string {
-	d := time.Duration(n) * time.Microsecond
-	switch {
-	case d < time.Millisecond:
-		return fmt.Sprintf("%dµs", n)
-	case d < 10*time.Millisecond:
-		return fmt.Sprintf("%.1fms", float64(n)/1e3)
-	case d < time.Second:
-		return fmt.Sprintf("%dms", d.Milliseconds())
-	case d < time.Minute:
-		return fmt.Sprintf("%.1fs", d.Seconds())
-	default:
-		return d.Round(time.Second).String()
-	}
-}
+func Micros(n int64) string { return columns.Micros(n) }
 
 // MicrosOrNone formats a duration in microseconds of which 0 means unknown.
 func MicrosOrNone(n int64) string {
@@ -115,60 +101,6 @@ func Count[N ~int | ~int32 | ~int64](n N, one, many string) string {
 
 // OrNone returns a word on one line, or None if there is none.
 func OrNone(word string) string { return cmp.Or(OneLine(word), None) }
-
-// Table aligns columns as kubectl does.
-type Table struct {
-	Columns []string
-
-	rows   [][]string
-	hidden map[string]bool
-}
-
-// ShowOnlyIf hides columns, whose cells each row has, unless the condition holds.
-func (t *Table) ShowOnlyIf(condition bool, columns ...string) {
-	if t.hidden == nil {
-		t.hidden = map[string]bool{}
-	}
-	for _, column := range columns {
-		t.hidden[column] = !condition
-	}
-}
-
-// Add appends a row. Its cells lose what could steer a terminal.
-func (t *Table) Add(cells ...string) {
-	for i, cell := range cells {
-		cells[i] = OrNone(cell)
-	}
-	t.rows = append(t.rows, cells)
-}
-
-// Write prints the table.
-func (t *Table) Write(out io.Writer) {
-	for _, line := range t.Lines() {
-		fmt.Fprintln(out, line)
-	}
-}
-
-// Lines returns the header and the rows.
-func (t *Table) Lines() []string {
-	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
-	for _, row := range append([][]string{t.Columns}, t.rows...) {
-		fmt.Fprintln(w, strings.Join(t.shown(row), "\t"))
-	}
-	_ = w.Flush() // a builder never fails
-	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
-}
-
-func (t *Table) shown(row []string) []string {
-	var cells []string
-	for i, cell := range row {
-		if !t.hidden[t.Columns[i]] {
-			cells = append(cells, cell)
-		}
-	}
-	return cells
-}
 
 // Paint colors words; false leaves them as they are.
 type Paint bool

@@ -20,21 +20,15 @@ package plugin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
-	"sigs.k8s.io/yaml"
 
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
-	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/exit"
 )
 
@@ -196,75 +190,3 @@ The flags of kubectl that say which cluster, namespace and user work here too: {
 
 {{.CommandPath}} COMMAND --help says more about a command.{{end}}
 `
-
-// Forms of output besides the one for people, which is "".
-const (
-	JSON = "json"
-	YAML = "yaml"
-	Name = "name"
-	Wide = "wide"
-)
-
-// Output is the -o flag.
-type Output struct{ Form string }
-
-// formsOfOutput is the annotation of a -o flag that holds what its command knows.
-const formsOfOutput = "connpool.dev/forms"
-
-// Register adds -o with the forms that a command knows.
-func (o *Output) Register(command *cobra.Command, allowed ...string) {
-	command.Flags().StringVarP(&o.Form, "output", "o", "", "Output format: "+strings.Join(allowed, ", "))
-	// It fails only for a flag that does not exist.
-	_ = command.Flags().SetAnnotation("output", formsOfOutput, allowed)
-	CompleteFlag(command, "output", cobra.FixedCompletions(allowed, cobra.ShellCompDirectiveNoFileComp))
-}
-
-func (o *Output) validate(command *cobra.Command) error {
-	if o.Form == "" {
-		return nil
-	}
-	allowed := command.Flags().Lookup("output").Annotations[formsOfOutput]
-	if slices.Contains(allowed, o.Form) {
-		return nil
-	}
-	return fmt.Errorf("--output %q is unknown: use one of %s", o.Form, strings.Join(allowed, ", "))
-}
-
-// IsMachine reports whether the output is for programs.
-func (o *Output) IsMachine() bool { return o.Form == JSON || o.Form == YAML }
-
-// PrintList prints a list: the object for programs, names behind a prefix for -o
-// name, and otherwise what show prints, or that the list is empty.
-func (f *Factory) PrintList(object any, kind, prefix string, names []string, show func()) error {
-	switch {
-	case f.Output.IsMachine():
-		return f.Output.Encode(f.Out, object)
-	case f.Output.Form == Name:
-		for _, name := range names {
-			fmt.Fprintln(f.Out, prefix+display.OneLine(name))
-		}
-	case len(names) > 0:
-		show()
-	case f.AllNamespaces:
-		fmt.Fprintf(f.ErrOut, "No %s in any namespace.\n", kind)
-	default:
-		fmt.Fprintf(f.ErrOut, "No %s in namespace %s.\n", kind, f.Namespace)
-	}
-	return nil
-}
-
-// Encode writes an object for programs.
-func (o *Output) Encode(out io.Writer, object any) error {
-	if o.Form == YAML {
-		text, err := yaml.Marshal(object)
-		if err != nil {
-			return err
-		}
-		_, err = out.Write(text)
-		return err
-	}
-	encoder := json.NewEncoder(out)
-	encoder.SetIndent("", "    ")
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(object)
-}

@@ -3,93 +3,90 @@ package session
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/util/duration"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
-	"github.com/connpool/connpool/internal/cli/display"
+	"github.com/connpool/connpool/internal/cli/listing"
 	"github.com/connpool/connpool/internal/cli/plugin"
+	"github.com/connpool/connpool/internal/columns"
 )
 
 type listOptions struct {
 	*plugin.Factory
+	list  *listing.Flags
+	pool  string
+	wants labels.Selector
 }
 
 func newList(f *plugin.Factory) *cobra.Command {
 	o := &listOptions{Factory: f}
 	command := &cobra.Command{
-		Use:     "list",
+		Use:     "list [POOL]",
 		Aliases: []string{"ls"},
 		Short:   "List the sessions that there are, and why others ended",
 		Long: "List the sessions that there are. One that has ended stays in the list for some\n" +
 			"minutes, with the reason.",
-		Example: f.Examples("those of the namespace", "session list", "with their owners and places", "session list -A -o wide"),
-		Args:    cobra.NoArgs,
-		RunE:    f.LiveE(nil, nil, o.run),
+		Example: f.Examples("those of the namespace", "session list",
+			"those of a pool, and then what changes", "session list web -w",
+			"with their places and connections", "session list -A -o wide"),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: f.CompletePool,
+		RunE:              f.LiveE(o.complete, o.validate, o.run),
 	}
-	plugin.RegisterAllNamespaces(f, command)
-	f.Output.Register(command, plugin.JSON, plugin.YAML, plugin.Name, plugin.Wide)
+	o.list = listing.Register(f, command, "sessions")
 	return command
 }
 
+func (o *listOptions) complete(_ *cobra.Command, args []string) error {
+	o.pool = plugin.First(args)
+	return nil
+}
+
+func (o *listOptions) validate() (err error) {
+	if o.wants, err = labels.Parse(o.list.Selector); err != nil {
+		return fmt.Errorf("--selector: %w", err)
+	}
+	return nil
+}
+
 func (o *listOptions) run(ctx context.Context, live *client.Client) error {
+	list := &listing.List[livev1alpha1.Session]{
+		Flags: o.list, Kind: "sessions", Prefix: prefix, Columns: columns.Sessions,
+		Read: func(ctx context.Context) ([]livev1alpha1.Session, error) { return o.read(ctx, live) },
+		Wrap: func(items []livev1alpha1.Session) any {
+			list := livev1alpha1.SessionList{Items: items}
+			list.SetGroupVersionKind(livev1alpha1.GroupVersion.WithKind("SessionList"))
+			return list
+		},
+		Key: func(s *livev1alpha1.Session) types.NamespacedName {
+			return types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
+		},
+	}
+	return list.Show(ctx)
+}
+
+func (o *listOptions) read(ctx context.Context, live *client.Client) ([]livev1alpha1.Session, error) {
 	list, err := live.Sessions(ctx, o.Namespace)
 	if err != nil {
-		return o.Cluster.Explain(ctx, err, cluster.AskedForSessions(o.Namespace, "get", "list"))
+		return nil, o.Cluster.Explain(ctx, err, cluster.AskedForSessions(o.Namespace, "get", "list"))
 	}
-	slices.SortFunc(list.Items, func(a, b livev1alpha1.Session) int {
+	items := slices.DeleteFunc(list.Items, func(s livev1alpha1.Session) bool {
+		return o.pool != "" && s.Spec.Pool != o.pool || !o.wants.Matches(labels.Set(s.Labels))
+	})
+	if len(items) == 0 {
+		// An empty list may come from a name that does not exist.
+		err = o.Cluster.MustExist(ctx, o.Namespace, o.pool, "")
+	}
+	slices.SortFunc(items, func(a, b livev1alpha1.Session) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Spec.Pool, b.Spec.Pool), strings.Compare(a.Name, b.Name))
 	})
-	list.SetGroupVersionKind(livev1alpha1.GroupVersion.WithKind("SessionList"))
-	return o.PrintList(list, "sessions", prefix, cluster.Names(list.Items), func() { o.table(list.Items).Write(o.Out) })
-}
-
-func (o *listOptions) table(items []livev1alpha1.Session) *display.Table {
-	t := &display.Table{Columns: []string{
-		"NAMESPACE", "NAME", "POOL", "TARGET", "STATE", "COMMANDS", "LAST USED", "ENDS IN", "AGE", "PLACE", "OWNER", "CONNECTION", "WHY",
-	}}
-	t.ShowOnlyIf(o.AllNamespaces, "NAMESPACE")
-	t.ShowOnlyIf(o.Output.Form == plugin.Wide, "PLACE", "OWNER", "CONNECTION", "WHY")
-	for i := range items {
-		t.Add(o.row(&items[i])...)
-	}
-	return t
-}
-
-func (o *listOptions) row(s *livev1alpha1.Session) []string {
-	now, state := o.Now(), string(s.Status.State)
-	if s.Status.Reason != "" {
-		state += ": " + s.Status.Reason
-	}
-	return []string{
-		s.Namespace, s.Name, s.Spec.Pool, cmp.Or(s.Status.Target, s.Spec.Target), state, strconv.FormatInt(s.Status.CommandCount, 10),
-		display.Ago(s.Status.LastUsedTime, now), endsIn(&s.Status, now), display.Ago(&s.CreationTimestamp, now),
-		placeOf(&s.Spec), s.Status.Owner, s.Status.Connection, s.Status.Message,
-	}
-}
-
-// endsIn formats how long a session may still live.
-func endsIn(status *livev1alpha1.SessionStatus, now time.Time) string {
-	if status.State == livev1alpha1.SessionEnded || status.ExpirationTime.IsZero() {
-		return display.None
-	}
-	return duration.HumanDuration(max(0, status.ExpirationTime.Sub(now)))
-}
-
-// placeOf formats the place in its target where a session runs.
-func placeOf(spec *livev1alpha1.SessionSpec) string {
-	var words []string
-	for _, word := range [][2]string{{"namespace ", spec.Namespace}, {"pod ", spec.Pod}, {"container ", spec.Container}} {
-		if word[1] != "" {
-			words = append(words, word[0]+word[1])
-		}
-	}
-	return strings.Join(words, ", ")
+	return items, err
 }

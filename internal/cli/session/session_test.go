@@ -158,19 +158,26 @@ func TestACommandThatASessionDoesNotRun(t *testing.T) {
 func TestSessionsAreListed(t *testing.T) {
 	f := sessionShop(t)
 	clitest.Want(t, f.Run("session", "list"), 0, `
-NAME    POOL   TARGET   STATE         COMMANDS   LAST USED   ENDS IN   AGE
-web-a   web    web-1    Ready         12         2m          40m       20m
-web-b   web    web-1    Busy          12         2m          40m       20m
-web-c   web    web-1    Ended: Idle   12         2m          -         20m
+NAME    POOL   TARGET   STATE         OWNER   COMMANDS   LAST-USED   EXPIRES   AGE
+web-a   web    web-1    Ready         alice   12         2m          in 40m    20m
+web-b   web    web-1    Busy          bob     12         2m          in 40m    20m
+web-c   web    web-1    Ended: Idle   alice   12         2m          -         20m
 `)
 	wide := f.Run("session", "list", "-A", "-o", "wide").Stdout
-	for _, word := range []string{"shop", "pod w-0, container app", "alice", "web-1-7", "create another"} {
+	for _, word := range []string{"shop", "w-0:app", "alice", "web-1-7", "create another"} {
 		if !strings.Contains(wide, word) {
 			t.Errorf("there is no %q in\n%s", word, wide)
 		}
 	}
 	clitest.Want(t, f.Run("session", "list", "-o", "name"), 0, "session/web-a\nsession/web-b\nsession/web-c\n")
 	clitest.WantStderr(t, f.Run("session", "list", "-n", "empty"), 0, "No sessions in namespace empty.")
+	clitest.Want(t, f.Run("session", "list", "pool/web", "--sort-by", ".status.owner", "--no-headers", "-o", "custom-columns=N:.metadata.name"),
+		0, "web-a\nweb-c\nweb-b\n")
+	clitest.WantStderr(t, f.Run("session", "list", "db"), 0, "No sessions in namespace shop.")
+	clitest.WantStderr(t, f.Run("session", "list", "wob"), 1, `connectionpools "wob" not found`, "Did you mean web?")
+	f.Sessions[1].Labels = map[string]string{"job": "b"}
+	clitest.Want(t, f.Run("session", "list", "-l", "job=b", "-o", "name"), 0, "session/web-b\n")
+	clitest.WantStderr(t, f.Run("session", "list", "-l", "="), 1, "--selector")
 	f.Denied["list live.connpool.dev/sessions"] = true
 	clitest.WantStderr(t, f.Run("session", "list"), 1, `resources: ["sessions"]`, "verbs: [get, list]")
 }

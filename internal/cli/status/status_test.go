@@ -14,9 +14,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestStatusShowsAllPoolsAndWhatFails(t *testing.T) {
 	clitest.Want(t, clitest.Shop(t, New).Run("status"), 0, `
-NAME   TYPE   HEALTH     TARGETS   WARM   IN USE   USES    OLDEST   LAST USED
-db     ssh    Ready      1/1       2      0        17      52m      3m
-web    ssh    Degraded   1/2       1      1        10423   30m      0s
+NAME   TYPE   TARGETS   READY-TARGETS   WARM   IN-USE   USES    OLDEST   READY   STATUS     AGE
+db     ssh    1         1               1      0        17      52m      True    Warm       -
+web    ssh    2         1               1      1        10423   30m      True    Degraded   -
 
 web: Degraded for 12m. 1 of 2 targets lacks its warm connections: web-2.
   ✘ web-2: AuthenticationFailed for 12m
@@ -27,10 +27,10 @@ web: Degraded for 12m. 1 of 2 targets lacks its warm connections: web-2.
 func TestStatusOfAllNamespacesNamesThem(t *testing.T) {
 	got := clitest.Shop(t, New).Run("status", "-A", "-o", "wide")
 	clitest.Want(t, got, 0, `
-NAMESPACE   NAME   TYPE   HEALTH     TARGETS   WARM   IN USE   USES    OLDEST   LAST USED   WANTED   DIALING   DRAINING   SINCE
-shop        db     ssh    Ready      1/1       2      0        17      52m      3m          2        0         0          3h
-shop        web    ssh    Degraded   1/2       1      1        10423   30m      0s          2        0         0          12m
-other       new    -      Unknown    -         -      -        0       -        -           -        -         -          -
+NAMESPACE   NAME   TYPE   TARGETS   READY-TARGETS   WARM   IN-USE   USES    OLDEST   READY   STATUS     AGE   LAST-USED   DESIRED   DIALING   DRAINING   SINCE
+shop        db     ssh    1         1               1      0        17      52m      True    Warm       -     3m          1         0         0          3h
+shop        web    ssh    2         1               1      1        10423   30m      True    Degraded   -     0s          1         0         0          12m
+other       new    -      -         -               0      0        0       -        -       Unknown    -     -           0         0         0          -
 
 shop/web: Degraded for 12m. 1 of 2 targets lacks its warm connections: web-2.
   ✘ web-2: AuthenticationFailed for 12m
@@ -44,14 +44,14 @@ func TestStatusOfOnePoolShowsItsTargetsAndTheirConditions(t *testing.T) {
 	clitest.Want(t, clitest.Shop(t, New).Run("status", "web"), 0, `
 Pool web (ssh) in namespace shop
 
-Health:      Degraded for 12m. 1 of 2 targets lacks its warm connections: web-2.
+Status:      Degraded for 12m. 1 of 2 targets lacks its warm connections: web-2.
 Targets:     1/2 ready
-Connections: 1 warm of 2 wanted, 1 in use, 0 dialing, 0 draining, oldest 30m
+Connections: 1 warm of 1 wanted, 1 in use, 0 dialing, 0 draining, oldest 30m
 Uses:        10423, last 0s ago
 
-TARGET   HEALTH                 WARM   IN USE   USES   LAST USED   ENDPOINT
-web-1    Ready                  1      0        9      -           deploy@web-1:22
-web-2    AuthenticationFailed   1      0        9      -           deploy@web-2:22
+NAME    TYPE   ENDPOINT          WARM   IN-USE   USES   OLDEST   READY   STATUS                 AGE
+web-1   -      deploy@web-1:22   1      1        41     30m      True    Warm                   -
+web-2   -      deploy@web-2:22   0      0        9      -        False   AuthenticationFailed   -
 
 ✘ web-2: AuthenticationFailed for 12m. The server refuses the key.[31m Add its public half to authorized_keys.
     ✔ CredentialsReady=True for 3h, CredentialsValid: The Secret can be used.

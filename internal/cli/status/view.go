@@ -3,12 +3,12 @@ package status
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/cli/display"
@@ -17,64 +17,56 @@ import (
 type view struct {
 	out   io.Writer
 	paint display.Paint
-	now   time.Time
+	now   func() time.Time
 	wide  bool
 	// namespaces says that the reports are of several namespaces.
 	namespaces bool
+	noHeaders  bool
 }
 
-// all prints a line for each pool, and then what fails.
-func (v view) all(reports []poolReport) {
-	t := display.Table{Columns: []string{
-		"NAMESPACE", "NAME", "TYPE", "HEALTH", "TARGETS", "WARM", "IN USE", "USES", "OLDEST", "LAST USED",
-		"WANTED", "DIALING", "DRAINING", "SINCE",
-	}}
-	t.ShowOnlyIf(v.namespaces, "NAMESPACE")
-	t.ShowOnlyIf(v.wide, "WANTED", "DIALING", "DRAINING", "SINCE")
-	for _, r := range reports {
-		t.Add(v.row(r)...)
-	}
-	t.Write(v.out)
-	for _, r := range reports {
-		v.failing(r)
+// below prints what fails, below the table of pools.
+func (v view) below(reports []poolReport) {
+	for i := range reports {
+		v.failing(&reports[i])
 	}
 }
 
-func (v view) row(r poolReport) []string {
-	c := r.Connections
-	return []string{
-		r.Namespace, r.Name, r.Type, r.Health, readyOf(r.Targets), number(c.Warm), number(c.InUse),
-		strconv.FormatInt(r.UseCount, 10), v.age(r.Oldest), v.age(r.LastUsed),
-		number(c.Desired), number(c.Dialing), number(c.Draining), v.age(r.Since),
-	}
-}
+// mostFailing bounds the failing targets of a pool that are printed in a list of pools.
+const mostFailing = 10
 
-func (v view) failing(r poolReport) {
-	if r.Health == healthReady {
+func (v view) failing(r *poolReport) {
+	if r.isFine() {
 		return
 	}
 	name := r.Name
 	if v.namespaces {
 		name = r.Namespace + "/" + name
 	}
-	fmt.Fprintf(v.out, "\n%s: %s\n", name, v.sentence(r.Health, r.Message, r.Since))
-	for _, f := range r.Failing {
-		v.failure(f)
+	fmt.Fprintf(v.out, "\n%s: %s\n", name, v.sentence(r.Status, r.Message, r.Since))
+	shown := r.Failing[:min(len(r.Failing), mostFailing)]
+	for _, t := range slices.Concat(r.Troubles, shown) {
+		v.trouble(t)
 	}
-	if more := ptr.Deref(r.Targets.Total, 0) - ptr.Deref(r.Targets.Ready, 0) - int32(len(r.Failing)); more > 0 && len(r.Failing) > 0 {
-		fmt.Fprintf(v.out, "  and %d more\n", more)
+	if more := len(r.Failing) + r.unlisted() - len(shown); more > 0 {
+		fmt.Fprintf(v.out, "  and %d more; name the pool to see them\n", more)
 	}
 }
 
-// failure prints why a target fails, and the next step.
-func (v view) failure(f failure) {
-	since := ""
-	if f.Since != nil {
-		since = " for " + v.age(f.Since)
+// trouble prints why a target fails, or what is wrong with the pool, and the next step.
+func (v view) trouble(t trouble) {
+	text := display.OneLine(t.Reason)
+	if t.Name != "" {
+		text = display.OneLine(t.Name) + ": " + text
 	}
-	fmt.Fprintf(v.out, "  %s %s: %s%s\n", v.paint.Mark(false), display.OneLine(f.Name), display.OneLine(f.Reason), since)
-	if f.Message != "" {
-		fmt.Fprintf(v.out, "    %s\n", display.OneLine(f.Message))
+	if t.Since != nil {
+		text += " for " + v.age(t.Since)
+	}
+	if t.Serving {
+		text += ", still serving"
+	}
+	fmt.Fprintf(v.out, "  %s %s\n", v.paint.Mark(false), text)
+	if t.Message != "" {
+		fmt.Fprintf(v.out, "    %s\n", display.OneLine(t.Message))
 	}
 }
 
@@ -90,37 +82,54 @@ func (v view) sentence(health, message string, since *metav1.Time) string {
 	return text
 }
 
-func colorOf(health string) string {
-	switch health {
-	case healthReady:
-		return display.Green
-	case healthDegraded, healthUnknown, v1alpha1.ReasonWarming, v1alpha1.ReasonPending, v1alpha1.ReasonPaused:
-		return display.Yellow
-	default:
-		return display.Red
+// colorOf returns the color of a status: that of its worst word.
+func colorOf(status string) string {
+	color := display.Green
+	for word := range strings.SplitSeq(status, ",") {
+		switch word {
+		case healthReady, v1alpha1.ReasonWarm, v1alpha1.ReasonJumpHost:
+		case healthDegraded, healthUnknown, v1alpha1.ReasonWarming, v1alpha1.ReasonPending, v1alpha1.ReasonPaused,
+			v1alpha1.ReasonRotating, v1alpha1.ReasonNotSelected:
+			color = display.Yellow
+		default:
+			return display.Red
+		}
 	}
+	return color
 }
 
 // one prints all that is known about a pool.
-func (v view) one(r poolReport) {
+func (v view) one(r *poolReport) {
 	c := r.Connections
-	fmt.Fprintf(v.out, "%s in namespace %s\n\n", v.title(r), r.Namespace)
-	v.field("Health", v.sentence(r.Health, r.Message, r.Since))
-	v.field("Targets", readyOf(r.Targets)+" ready")
-	v.field("Connections", fmt.Sprintf("%s warm of %s wanted, %s in use, %s dialing, %s draining, oldest %s",
-		number(c.Warm), number(c.Desired), number(c.InUse), number(c.Dialing), number(c.Draining), v.age(r.Oldest)))
-	v.field("Uses", fmt.Sprintf("%d, last %s", r.UseCount, v.before(r.LastUsed)))
+	if !v.noHeaders {
+		fmt.Fprintf(v.out, "%s in namespace %s\n\n", v.title(r), r.Namespace)
+		v.field("Status", v.sentence(r.Status, r.Message, r.Since))
+		for _, t := range r.Troubles {
+			v.trouble(t)
+		}
+		v.field("Targets", fractionOf(r.Targets)+" ready")
+		v.field("Connections", fmt.Sprintf("%s warm of %s wanted, %s in use, %s dialing, %s draining, oldest %s",
+			number(c.Warm), number(c.Desired), number(c.InUse), number(c.Dialing), number(c.Draining), v.age(r.Oldest)))
+		v.field("Uses", fmt.Sprintf("%d, last %s", r.UseCount, v.before(r.LastUsed)))
+	}
 	if len(r.Members) == 0 {
+		v.nameless(r)
 		return
 	}
-	fmt.Fprintln(v.out)
 	v.members(r.Members)
-	for _, m := range r.Members {
-		v.member(m)
+	for i := range r.Members {
+		v.member(&r.Members[i])
 	}
 }
 
-func (v view) title(r poolReport) string {
+// nameless prints the failing targets of a pool whose targets cannot be read.
+func (v view) nameless(r *poolReport) {
+	for _, t := range r.Failing {
+		v.trouble(t)
+	}
+}
+
+func (v view) title(r *poolReport) string {
 	if r.Type == "" {
 		return "Pool " + r.Name
 	}
@@ -138,25 +147,34 @@ func (v view) before(at *metav1.Time) string {
 }
 
 func (v view) members(members []targetReport) {
-	t := display.Table{Columns: []string{
-		"TARGET", "HEALTH", "WARM", "IN USE", "USES", "LAST USED", "ENDPOINT", "SERVER", "REPLICA", "SINCE",
-	}}
-	t.ShowOnlyIf(v.wide, "SERVER", "REPLICA", "SINCE")
-	for _, m := range members {
-		t.Add(m.Name, m.Health, number(m.Connections.Warm), number(m.Connections.InUse), strconv.FormatInt(m.UseCount, 10),
-			v.age(m.LastUsed), m.Endpoint, m.ServerVersion, m.Replica, v.age(m.Since))
+	t := &display.Table{
+		NoHeaders: v.noHeaders, Paint: v.paint, Colors: map[string]func(string) string{titleOfStatus: colorOf},
+	}
+	for _, column := range targetColumns {
+		t.Columns = append(t.Columns, column.Title())
+		t.ShowOnlyIf(!column.Wide || v.wide, column.Title())
+	}
+	for i := range members {
+		var cells []string
+		for _, column := range targetColumns {
+			cells = append(cells, fmt.Sprint(column.Cell(&members[i], v.now())))
+		}
+		t.Add(cells...)
+	}
+	if !v.noHeaders {
+		fmt.Fprintln(v.out)
 	}
 	t.Write(v.out)
 }
 
-// member prints the conditions of a target that is not ready.
-func (v view) member(m targetReport) {
-	if m.Ready {
+// member prints the conditions of a target that is not as it should be.
+func (v view) member(m *targetReport) {
+	if m.isFine() || v.noHeaders {
 		return
 	}
-	fmt.Fprintf(v.out, "\n%s %s: %s\n", v.paint.Mark(false), m.Name, v.sentence(m.Health, m.Message, m.Since))
+	fmt.Fprintf(v.out, "\n%s %s: %s\n", v.paint.Mark(false), m.Name, v.sentence(m.Status, m.Message, m.Since))
 	for _, c := range m.Conditions {
-		if c.Type == v1alpha1.ConditionReady || c.Message == m.Message {
+		if c.Type == v1alpha1.ConditionReady || !m.Ready && c.Message == m.Message {
 			continue
 		}
 		fmt.Fprintf(v.out, "    %s %s=%s for %s, %s: %s\n", v.sign(c),
@@ -178,13 +196,13 @@ func (v view) sign(c metav1.Condition) string {
 	}
 }
 
-func (v view) age(at *metav1.Time) string { return display.Ago(at, v.now) }
+func (v view) age(at *metav1.Time) string { return display.Ago(at, v.now()) }
 
-func readyOf(c v1alpha1.TargetCounts) string {
+func fractionOf(c v1alpha1.TargetCounts) string {
 	if c.Total == nil {
 		return display.None
 	}
-	return strings.Join([]string{number(c.Ready), number(c.Total)}, "/")
+	return number(c.Ready) + "/" + number(c.Total)
 }
 
 func number(n *int32) string {
