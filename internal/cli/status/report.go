@@ -77,7 +77,9 @@ type trouble struct {
 }
 
 type targetReport struct {
-	Name          string                    `json:"name"`
+	Name string `json:"name"`
+	// Namespace of a target that no pool selects. Others have that of their pool.
+	Namespace     string                    `json:"namespace,omitempty"`
 	Type          string                    `json:"type,omitempty"`
 	Endpoint      string                    `json:"endpoint,omitempty"`
 	Health        string                    `json:"health"`

@@ -31,6 +31,8 @@ type options struct {
 	*plugin.Factory
 	list *listing.Flags
 	pool string
+	// others are the targets that no pool selects, as the last look found them.
+	others []targetReport
 	// noted are the notes that have been printed. A watch prints each once.
 	noted map[string]bool
 }
@@ -79,12 +81,12 @@ func (o *options) run(ctx context.Context) error {
 		Flags: o.list, Kind: "pools", Prefix: "connectionpool." + v1alpha1.GroupName + "/",
 		Columns: poolColumns, Colors: map[string]func(string) string{titleOfStatus: colorOf},
 		Read: o.read,
-		Wrap: func(reports []poolReport) any { return map[string]any{"pools": reports} },
+		Wrap: o.wrap,
 		Key: func(r *poolReport) types.NamespacedName {
 			return types.NamespacedName{Namespace: r.Namespace, Name: r.Name}
 		},
 		Gone:  func(r *poolReport) { r.Ready, r.Status = false, "Deleted" },
-		Below: v.below,
+		Below: func(reports []poolReport) { v.below(reports, o.others) },
 	}
 	if o.pool != "" {
 		list.Single = v.one
@@ -92,16 +94,47 @@ func (o *options) run(ctx context.Context) error {
 	return list.Show(ctx)
 }
 
+func (o *options) wrap(reports []poolReport) any {
+	object := map[string]any{"pools": reports}
+	if len(o.others) > 0 {
+		object["otherTargets"] = o.others
+	}
+	return object
+}
+
 func (o *options) read(ctx context.Context) ([]poolReport, error) {
 	found, err := o.gather(ctx)
 	if err != nil {
 		return nil, err
 	}
-	reports := make([]poolReport, 0, len(found.pools))
+	reports, selected := make([]poolReport, 0, len(found.pools)), map[types.UID]bool{}
 	for i := range found.pools {
-		reports = append(reports, reportOf(&found.pools[i], cluster.TargetsOf(&found.pools[i], found.targets), found.counts))
+		members := cluster.TargetsOf(&found.pools[i], found.targets)
+		for j := range members {
+			selected[members[j].UID] = true
+		}
+		reports = append(reports, reportOf(&found.pools[i], members, found.counts))
+	}
+	o.others = nil
+	if o.pool == "" && o.list.Selector == "" {
+		o.others = othersOf(found.targets, selected)
 	}
 	return reports, nil
+}
+
+// othersOf returns the targets that no pool has selected, but for jump hosts that are
+// as they should be.
+func othersOf(targets []v1alpha1.ConnectionTarget, selected map[types.UID]bool) (others []targetReport) {
+	for i := range targets {
+		if selected[targets[i].UID] {
+			continue
+		}
+		if other := reportOfTarget(&targets[i], ""); !other.isFine() {
+			other.Namespace = targets[i].Namespace
+			others = append(others, other)
+		}
+	}
+	return others
 }
 
 // gathered is what the APIs say.

@@ -25,9 +25,28 @@ type view struct {
 }
 
 // below prints what fails, below the table of pools.
-func (v view) below(reports []poolReport) {
+func (v view) below(reports []poolReport, others []targetReport) {
 	for i := range reports {
 		v.failing(&reports[i])
+	}
+	if len(others) == 0 {
+		return
+	}
+	fmt.Fprintln(v.out, "\nTargets that no pool selects:")
+	shown := others[:min(len(others), mostFailing)]
+	for i := range shown {
+		t := shown[i].trouble()
+		if v.namespaces {
+			t.Name = shown[i].Namespace + "/" + t.Name
+		}
+		v.trouble(t)
+	}
+	v.more(len(others) - len(shown))
+}
+
+func (v view) more(n int) {
+	if n > 0 {
+		fmt.Fprintf(v.out, "  +%d more\n", n)
 	}
 }
 
@@ -47,9 +66,7 @@ func (v view) failing(r *poolReport) {
 	for _, t := range slices.Concat(r.Troubles, shown) {
 		v.trouble(t)
 	}
-	if more := len(r.Failing) + r.unlisted() - len(shown); more > 0 {
-		fmt.Fprintf(v.out, "  and %d more; name the pool to see them\n", more)
-	}
+	v.more(len(r.Failing) + r.unlisted() - len(shown))
 }
 
 // trouble prints why a target fails, or what is wrong with the pool, and the next step.
@@ -64,7 +81,11 @@ func (v view) trouble(t trouble) {
 	if t.Serving {
 		text += ", still serving"
 	}
-	fmt.Fprintf(v.out, "  %s %s\n", v.paint.Mark(false), text)
+	mark := v.paint.Mark(false)
+	if v1alpha1.IsExpectedReason(t.Reason) {
+		mark = v.paint.Attention()
+	}
+	fmt.Fprintf(v.out, "  %s %s\n", mark, text)
 	if t.Message != "" {
 		fmt.Fprintf(v.out, "    %s\n", display.OneLine(t.Message))
 	}
