@@ -57,9 +57,15 @@ func SumOf(counts []livev1alpha1.ConnectionCounts) (sum livev1alpha1.ConnectionC
 		if c.OldestConnectionTime != nil && (sum.OldestConnectionTime == nil || c.OldestConnectionTime.Before(sum.OldestConnectionTime)) {
 			sum.OldestConnectionTime = c.OldestConnectionTime
 		}
-		if sum.LastUsedTime.Before(c.LastUsedTime) {
-			sum.LastUsedTime = c.LastUsedTime
-		}
+		sum.LastUsedTime = Later(sum.LastUsedTime, c.LastUsedTime)
 	}
 	return sum
+}
+
+// Later returns the later one of two times, of which either may be nil.
+func Later(a, b *metav1.Time) *metav1.Time {
+	if a == nil || a.Before(b) {
+		return b
+	}
+	return a
 }

@@ -198,7 +198,7 @@ func AllConnections(
 		if err != nil {
 			return nil, err
 		}
-		all.Items = append(all.Items, page.Items...)
+		all.Items, all.Counts = append(all.Items, page.Items...), append(all.Counts, page.Counts...)
 		if options.Continue = page.Continue; options.Continue == "" {
 			return all, nil
 		}

@@ -117,12 +117,15 @@ func PaintFor(out io.Writer) Paint {
 	return Paint(terminal.Is(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
 }
 
+// ColorOff ends a color.
+const ColorOff = "\x1b[0m"
+
 // In returns text in a color; an empty color leaves it as it is.
 func (p Paint) In(color, text string) string {
-	if !bool(p) || color == "" {
+	if !bool(p) || color == "" || text == "" {
 		return text
 	}
-	return "\x1b[" + color + "m" + text + "\x1b[0m"
+	return "\x1b[" + color + "m" + text + ColorOff
 }
 
 // Mark is the sign before a line that reports a success or a failure.

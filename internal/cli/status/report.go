@@ -1,7 +1,6 @@
 package status
 
 import (
-	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -141,7 +140,8 @@ func reportOf(pool *v1alpha1.ConnectionPool, members []v1alpha1.ConnectionTarget
 }
 
 // take takes the figures of this moment. Of the two counts of uses the higher one is
-// newer: the live one begins anew with each replica of the operator.
+// newer, and of two times the later one: the live ones begin anew with each replica of
+// the operator.
 func (r *poolReport) take(counts []livev1alpha1.ConnectionCounts) {
 	sum, byTarget := cluster.SumOf(counts), make(map[string]livev1alpha1.ConnectionCounts, len(counts))
 	for _, c := range counts {
@@ -153,12 +153,12 @@ func (r *poolReport) take(counts []livev1alpha1.ConnectionCounts) {
 	r.FiguresFrom = figuresLive
 	r.Connections.Desired, r.Connections.Warm, r.Connections.InUse = &sum.Desired, &sum.Warm, &sum.InUse
 	r.Connections.Dialing, r.Connections.Draining = &sum.Dialing, &sum.Draining
-	r.UseCount, r.Oldest, r.LastUsed = max(r.UseCount, sum.UseCount), sum.OldestConnectionTime, cmp.Or(sum.LastUsedTime, r.LastUsed)
+	r.UseCount, r.Oldest, r.LastUsed = max(r.UseCount, sum.UseCount), sum.OldestConnectionTime, cluster.Later(sum.LastUsedTime, r.LastUsed)
 }
 
 func (m *targetReport) take(own livev1alpha1.ConnectionCounts) {
 	m.Connections = v1alpha1.ConnectionCounts{Warm: &own.Warm, InUse: &own.InUse, Dialing: &own.Dialing, Draining: &own.Draining}
-	m.UseCount, m.Oldest, m.LastUsed = max(m.UseCount, own.UseCount), own.OldestConnectionTime, cmp.Or(own.LastUsedTime, m.LastUsed)
+	m.UseCount, m.Oldest, m.LastUsed = max(m.UseCount, own.UseCount), own.OldestConnectionTime, cluster.Later(own.LastUsedTime, m.LastUsed)
 }
 
 // reportOfTarget reports a target with its stored figures in one pool.

@@ -108,18 +108,19 @@ func TestFiguresAreOfThisMoment(t *testing.T) {
 	// The operator has written that one of three connections is warm; now all are, and one
 	// that belonged to a target that has left drains.
 	pool := &f.Pools[1].Status
+	pool.LastUsedTime = nil
 	pool.Connections = v1alpha1.PoolConnectionCounts{
 		Warm: new(int32(1)), InUse: new(int32(0)), Desired: new(int32(3)), Dialing: new(int32(2)), Draining: new(int32(0)),
 	}
 	f.Counts = []livev1alpha1.ConnectionCounts{
 		{Namespace: "shop", Pool: "web", Target: "web-1", Desired: 2, Warm: 2, InUse: 2, UseCount: 10400, OldestConnectionTime: clitest.MinutesAgo(7)},
-		{Namespace: "shop", Pool: "web", Target: "web-2", Desired: 1, Warm: 1, UseCount: 30, LastUsedTime: clitest.MinutesAgo(0)},
+		{Namespace: "shop", Pool: "web", Target: "web-2", Desired: 1, Warm: 1, UseCount: 30, LastUsedTime: clitest.MinutesAgo(2)},
 		{Namespace: "shop", Pool: "web", Draining: 1, UseCount: 5},
 		{Namespace: "other", Pool: "web", Target: "web-1", Warm: 50},
 	}
 	got := f.Run("status", "web")
 	for _, want := range []string{
-		"3 warm of 3 wanted, 2 in use, 0 dialing, 1 draining, oldest 7m\n", "Uses:        10435, last 0s ago\n",
+		"3 warm of 3 wanted, 2 in use, 0 dialing, 1 draining, oldest 7m\n", "Uses:        10435, last 2m ago\n",
 		"web-1   -      deploy@web-1:22   2      2        10400   7m",
 	} {
 		if !strings.Contains(got.Stdout, want) {

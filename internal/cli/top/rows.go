@@ -9,19 +9,26 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/cli/cluster"
 	"github.com/connpool/connpool/internal/cli/display"
 )
 
-// row is a connection, or the sum of all connections of a pool.
+// row is a connection, the sum of all connections of a pool, or a target that fails.
 type row struct {
 	namespace, name, pool, target, state string
+	// fails says that the row is a target that fails. Its state is the reason, and made
+	// is since when.
+	fails bool
 
 	connections int
-	inUse       int32
-	uses        int64
+	// failing is how many targets of a pool fail.
+	failing int
+	inUse   int32
+	uses    int64
 	// rate is how many uses have ended per second since the snapshot before.
 	rate      float64
 	hasRate   bool
@@ -36,6 +43,10 @@ func (r *row) key() string { return r.namespace + "/" + r.name }
 type snapshot struct {
 	at   time.Time
 	rows []row
+	// pools are what the operator says of pools, and failing the targets that fail, the
+	// longest failing first. dialing is how many connections are being made.
+	pools, failing []row
+	dialing        int32
 }
 
 func newSnapshot(at time.Time, connections []livev1alpha1.Connection) snapshot {
@@ -47,6 +58,26 @@ func newSnapshot(at time.Time, connections []livev1alpha1.Connection) snapshot {
 			connections: 1, inUse: c.InUse, uses: c.UseCount, roundTrip: c.RoundTripMicroseconds, made: c.CreationTimestamp,
 		})
 	}
+	return s
+}
+
+// with adds what the operator says of pools: which of their targets fail.
+func (s snapshot) with(pools []v1alpha1.ConnectionPool) snapshot {
+	for i := range pools {
+		p := &pools[i]
+		failing := len(p.Status.FailingTargets)
+		if failing > 0 {
+			// At most ten are named.
+			failing = max(failing, int(ptr.Deref(p.Status.Targets.Total, 0)-ptr.Deref(p.Status.Targets.Ready, 0)))
+		}
+		s.pools = append(s.pools, row{namespace: p.Namespace, name: p.Name, pool: p.Name, failing: failing})
+		for _, f := range p.Status.FailingTargets {
+			s.failing = append(s.failing, row{
+				namespace: p.Namespace, pool: p.Name, target: f.Name, state: f.Reason, fails: true, made: ptr.Deref(f.Since, metav1.Time{}),
+			})
+		}
+	}
+	slices.SortStableFunc(s.failing, func(a, b row) int { return a.made.Compare(b.made.Time) })
 	return s
 }
 
@@ -71,7 +102,10 @@ func (s snapshot) since(before snapshot) snapshot {
 // byPool adds connections up.
 func (s snapshot) byPool() []row {
 	pools := map[string]int{}
-	var rows []row
+	rows := slices.Clone(s.pools)
+	for i := range rows {
+		pools[rows[i].namespace+"/"+rows[i].pool] = i
+	}
 	for i := range s.rows {
 		r := &s.rows[i]
 		key := r.namespace + "/" + r.pool
@@ -79,7 +113,7 @@ func (s snapshot) byPool() []row {
 		if !ok {
 			at = len(rows)
 			pools[key] = at
-			rows = append(rows, row{namespace: r.namespace, name: r.pool, pool: r.pool, made: r.made, hasRate: r.hasRate})
+			rows = append(rows, row{namespace: r.namespace, name: r.pool, pool: r.pool})
 		}
 		rows[at].add(r)
 	}
@@ -93,8 +127,9 @@ func (r *row) add(c *row) {
 	r.inUse += c.inUse
 	r.uses += c.uses
 	r.rate += c.rate
+	r.hasRate = r.hasRate || c.hasRate
 	r.roundTrip = max(r.roundTrip, c.roundTrip)
-	if c.made.Before(&r.made) {
+	if r.made.IsZero() || c.made.Before(&r.made) {
 		r.made = c.made
 	}
 }
@@ -112,8 +147,10 @@ const (
 )
 
 var orders = map[sortKey]func(a, b *row) int{
-	byUses:      func(a, b *row) int { return cmp.Or(cmp.Compare(b.rate, a.rate), cmp.Compare(b.uses, a.uses)) },
-	byAge:       func(a, b *row) int { return a.made.Compare(b.made.Time) },
+	byUses: func(a, b *row) int { return cmp.Or(cmp.Compare(b.rate, a.rate), cmp.Compare(b.uses, a.uses)) },
+	byAge: func(a, b *row) int {
+		return cmp.Or(compareBool(b.made.IsZero(), a.made.IsZero()), a.made.Compare(b.made.Time))
+	},
 	byInUse:     func(a, b *row) int { return cmp.Compare(b.inUse, a.inUse) },
 	byRoundTrip: func(a, b *row) int { return cmp.Compare(b.roundTrip, a.roundTrip) },
 	byName:      func(_, _ *row) int { return 0 },
@@ -143,6 +180,7 @@ func (v view) press(key byte) (view, bool) {
 	return v, true
 }
 
+// rows returns what is shown, in its order. What fails comes first in each of them.
 func (v view) rows(s snapshot) []row {
 	rows := slices.Clone(s.rows)
 	if v.pools {
@@ -152,29 +190,97 @@ func (v view) rows(s snapshot) []row {
 		decided := cmp.Or(orders[v.by](&a, &b), strings.Compare(a.pool, b.pool), strings.Compare(a.target, b.target),
 			strings.Compare(a.namespace, b.namespace), strings.Compare(a.name, b.name))
 		if v.reverse {
-			return -decided
+			decided = -decided
 		}
-		return decided
+		return cmp.Or(compareBool(b.failing > 0, a.failing > 0), decided)
 	})
-	return rows
+	if v.pools {
+		return rows
+	}
+	return append(slices.Clone(s.failing), rows...)
 }
 
-func (v view) table(s snapshot) *display.Table {
+// compareBool orders false before true.
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	default:
+		return 1
+	}
+}
+
+// table returns the table of a snapshot. A page marks the column that it is sorted by.
+func (v view) table(s snapshot, paint display.Paint, isPage bool) *display.Table {
 	age := "AGE"
 	if v.pools {
 		age = "OLDEST"
 	}
-	t := &display.Table{Columns: []string{
-		"NAMESPACE", "NAME", "POOL", "TARGET", "STATE", "CONNECTIONS", "IN USE", "USES", "USES/S", "RTT", age,
-	}}
+	columns := []string{
+		"NAMESPACE", "NAME", "POOL", "TARGET", "STATE", "CONNECTIONS", "FAILING", "IN-USE", "USES", "USES/S", "RTT", age,
+	}
+	t := &display.Table{Columns: columns, Paint: paint, Colors: map[string]func(string) string{"STATE": colorOfState, "FAILING": colorOfFailing}}
 	t.ShowOnlyIf(v.namespaces, "NAMESPACE")
-	t.ShowOnlyIf(v.pools, "CONNECTIONS")
+	t.ShowOnlyIf(v.pools, "CONNECTIONS", "FAILING")
 	t.ShowOnlyIf(!v.pools, "NAME", "TARGET", "STATE")
+	if isPage {
+		v.mark(columns)
+	}
 	for _, r := range v.rows(s) {
-		t.Add(r.namespace, r.name, r.pool, r.target, r.state, strconv.Itoa(r.connections), strconv.Itoa(int(r.inUse)),
-			strconv.FormatInt(r.uses, 10), r.perSecond(), display.MicrosOrNone(r.roundTrip), display.Ago(&r.made, s.at))
+		t.Add(r.cells(s.at)...)
 	}
 	return t
+}
+
+// sorted are the columns by which rows are sorted.
+var sorted = map[sortKey][]string{
+	byUses: {"USES/S"}, byAge: {"AGE", "OLDEST"}, byInUse: {"IN-USE"}, byRoundTrip: {"RTT"}, byName: {"POOL"},
+}
+
+// mark marks the column that rows are sorted by, and the direction.
+func (v view) mark(columns []string) {
+	arrow := "▼"
+	if v.reverse != (v.by == byName) {
+		arrow = "▲"
+	}
+	for i, column := range columns {
+		if slices.Contains(sorted[v.by], column) {
+			columns[i] += arrow
+		}
+	}
+}
+
+func (r *row) cells(now time.Time) []string {
+	connections, inUse, uses := strconv.Itoa(r.connections), strconv.Itoa(int(r.inUse)), strconv.FormatInt(r.uses, 10)
+	if r.fails {
+		connections, inUse, uses = "", "", ""
+	}
+	return []string{
+		r.namespace, r.name, r.pool, r.target, r.state, connections, strconv.Itoa(r.failing), inUse, uses, r.perSecond(),
+		display.MicrosOrNone(r.roundTrip), display.Ago(&r.made, now),
+	}
+}
+
+func colorOfState(state string) string {
+	switch livev1alpha1.ConnectionState(state) {
+	case livev1alpha1.ConnectionIdle:
+		return ""
+	case livev1alpha1.ConnectionInUse:
+		return display.Green
+	case livev1alpha1.ConnectionDraining:
+		return display.Yellow
+	default:
+		return display.Red
+	}
+}
+
+func colorOfFailing(count string) string {
+	if count == "0" {
+		return ""
+	}
+	return display.Red
 }
 
 func (r *row) perSecond() string {
@@ -198,6 +304,16 @@ func (s snapshot) summary() string {
 		if states[state] > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", states[state], state))
 		}
+	}
+	if s.dialing > 0 {
+		parts = append(parts, fmt.Sprintf("%d dialing", s.dialing))
+	}
+	failing := 0
+	for i := range s.pools {
+		failing += s.pools[i].failing
+	}
+	if failing > 0 {
+		parts = append(parts, display.Count(failing, "target fails", "targets fail"))
 	}
 	line := strings.Join(parts, ", ")
 	if hasRate {

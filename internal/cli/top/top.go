@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
 	"github.com/connpool/connpool/internal/cli/display"
@@ -86,23 +87,54 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 	if o.pool != "" {
 		options.FieldSelector = fields.OneTermEqualSelector(livev1alpha1.FieldPool, o.pool).String()
 	}
-	look := func(ctx context.Context) (snapshot, error) {
-		list, err := cluster.AllConnections(ctx, live, o.Namespace, options)
-		if err != nil {
-			return snapshot{}, o.Cluster.Explain(ctx, err, cluster.AskedForConnections(o.Namespace))
-		}
-		return newSnapshot(o.Now(), list.Items), nil
-	}
+	look := func(ctx context.Context) (snapshot, error) { return o.look(ctx, live, options) }
 	// A failure of the first look is an error, and no line on a page that disappears.
 	now, err := look(ctx)
 	if err != nil {
 		return err
 	}
+	if o.pool != "" && len(now.rows) == 0 {
+		if err := o.Cluster.MustExist(ctx, o.Namespace, o.pool, ""); err != nil {
+			return err
+		}
+	}
 	if o.once {
-		o.view.table(now).Write(o.Out)
+		o.view.table(now, display.PaintFor(o.Out), false).Write(o.Out)
 		return nil
 	}
 	return o.watch(ctx, look, now)
+}
+
+// look asks for connections and, at the same time, for the pools and what fails in them.
+// The latter is little however many targets there are, and left out if it cannot be read.
+func (o *options) look(ctx context.Context, live *client.Client, options metav1.ListOptions) (snapshot, error) {
+	var pools []v1alpha1.ConnectionPool
+	var asking sync.WaitGroup
+	asking.Go(func() { pools = o.readPools(ctx) })
+	list, err := cluster.AllConnections(ctx, live, o.Namespace, options)
+	asking.Wait()
+	if err != nil {
+		return snapshot{}, o.Cluster.Explain(ctx, err, cluster.AskedForConnections(o.Namespace))
+	}
+	now := newSnapshot(o.Now(), list.Items).with(pools)
+	now.dialing = cluster.SumOf(list.Counts).Dialing
+	return now, nil
+}
+
+func (o *options) readPools(ctx context.Context) []v1alpha1.ConnectionPool {
+	objects, err := o.Cluster.Objects()
+	if err != nil {
+		return nil
+	}
+	if o.pool == "" {
+		pools, _ := objects.Pools(ctx, o.Namespace)
+		return pools
+	}
+	pool, err := objects.Pool(ctx, o.Namespace, o.pool)
+	if err != nil {
+		return nil
+	}
+	return []v1alpha1.ConnectionPool{*pool}
 }
 
 // watch shows the page until the user quits.
@@ -118,7 +150,7 @@ func (o *options) watch(ctx context.Context, look lookFunc, now snapshot) error 
 	defer fmt.Fprint(o.Out, leavePage)
 	ctx, cancel := context.WithCancel(ctx)
 	seen := make(chan sample)
-	w := watcher{out: o.Out, view: o.view, now: now, size: raw.Size}
+	w := watcher{out: o.Out, view: o.view, now: now, size: raw.Size, paint: display.PaintFor(o.Out)}
 	var looking sync.WaitGroup
 	looking.Go(func() { every(ctx, o.interval, look, seen) })
 	defer looking.Wait()
@@ -181,12 +213,13 @@ type watcher struct {
 	now     snapshot
 	problem string
 	size    client.Size
+	paint   display.Paint
 }
 
 // show draws each change, until the user quits or the terminal is gone.
 func (w *watcher) show(ctx context.Context, pressed <-chan byte, sizes <-chan client.Size, seen <-chan sample) error {
 	for {
-		if err := draw(w.out, page(w.view, w.now, w.problem, w.size)); err != nil {
+		if err := draw(w.out, page(w.view, w.now, w.problem, w.size, w.paint)); err != nil {
 			return err
 		}
 		select {
@@ -232,18 +265,42 @@ const keyHelp = "u uses  a age  i in use  r round trip  n name  R reverse  p poo
 
 // page returns the lines of one screen: the summary, the last error, as much of
 // the table as there is room for, and the keys.
-func page(v view, s snapshot, problem string, size client.Size) []string {
-	body := v.table(s).Lines()
-	head := []string{s.summary() + "  (" + s.at.Format("15:04:05") + ")", display.OneLine(problem)}
+func page(v view, s snapshot, problem string, size client.Size, paint display.Paint) []string {
+	body := v.table(s, paint, true).Lines()
+	head := []string{s.summary() + "  (" + s.at.Format("15:04:05") + ")", paint.In(display.Red, display.OneLine(problem))}
 	room := max(int(size.Rows)-len(head)-1, 1)
+	if more := len(body) - room + 1; more > 1 && room > 1 {
+		body = append(body[:room-1], fmt.Sprintf("+%d more", more))
+	}
 	lines := slices.Concat(head, body[:min(len(body), room)], []string{keyHelp})
 	lines = lines[:min(len(lines), int(size.Rows))]
 	for i, line := range lines {
-		if runes := []rune(line); len(runes) > int(size.Columns) {
-			lines[i] = string(runes[:size.Columns])
-		}
+		lines[i] = cut(line, int(size.Columns))
 	}
 	return lines
+}
+
+// cut shortens a line to so many characters. What changes its color is none.
+func cut(line string, columns int) string {
+	var b strings.Builder
+	isColor, isColored := false, false
+	for _, r := range line {
+		switch {
+		case r == '\x1b':
+			isColor, isColored = true, !isColored
+		case isColor:
+			isColor = r != 'm'
+		case columns == 0:
+			if isColored {
+				b.WriteString(display.ColorOff)
+			}
+			return b.String()
+		default:
+			columns--
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
 }
 
 // draw replaces what is shown. A raw terminal needs both characters of a line's end.

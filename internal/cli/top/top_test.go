@@ -3,6 +3,7 @@ package top
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/clitest"
 )
@@ -111,10 +113,10 @@ func TestRowsAreSortedByKeys(t *testing.T) {
 
 func TestPoolsSumUpTheirConnections(t *testing.T) {
 	before, now := twoSnapshots()
-	got := strings.Join(view{by: byUses, pools: true}.table(now.since(before)).Lines(), "\n")
-	want := `POOL   CONNECTIONS   IN USE   USES   USES/S   RTT     OLDEST
-web    2             3        131    10.5     900µs   50m
-db     1             1        4      2.0      -       0s`
+	got := strings.Join(view{by: byUses, pools: true}.table(now.since(before), false, false).Lines(), "\n")
+	want := `POOL   CONNECTIONS   FAILING   IN-USE   USES   USES/S   RTT     OLDEST
+web    2             0         3        131    10.5     900µs   50m
+db     1             0         1        4      2.0      -       0s`
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the pools (-want +got):\n%s", diff)
 	}
@@ -133,12 +135,12 @@ func TestAPageFitsItsTerminal(t *testing.T) {
 		{"a tiny one shows something", 1, 1, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			lines := page(view{by: byUses}, now, "error: µ", client.Size{Columns: c.columns, Rows: c.rows})
+			lines := page(view{by: byUses}, now, "error: µ", client.Size{Columns: c.columns, Rows: c.rows}, true)
 			if len(lines) != c.want {
 				t.Errorf("%d lines, want %d", len(lines), c.want)
 			}
 			for _, line := range lines {
-				if len([]rune(line)) > int(c.columns) {
+				if len([]rune(plain(line))) > int(c.columns) {
 					t.Errorf("%q is too long", line)
 				}
 			}
@@ -162,17 +164,104 @@ func TestAFailedSampleLeavesThePageAsItWas(t *testing.T) {
 func TestWithoutATerminalTheTableIsPrintedOnce(t *testing.T) {
 	f := clitest.Shop(t, New)
 	f.Connections = []livev1alpha1.Connection{connectionOf("a", "web", 1, 5, 200, 50), connectionOf("b", "db", 0, 9, 0, 5)}
-	clitest.Want(t, f.Run("top", "web"), 0, `NAME   POOL   TARGET   STATE   IN USE   USES   USES/S   RTT     AGE
-a      web    web-1    InUse   1        5      -        200µs   50m
+	clitest.Want(t, f.Run("top", "web"), 0, `NAME   POOL   TARGET   STATE                  IN-USE   USES   USES/S   RTT     AGE
+-      web    web-2    AuthenticationFailed   -        -      -        -       12m
+a      web    web-1    InUse                  1        5      -        200µs   50m
 `)
-	clitest.Want(t, f.Run("top", "-A", "--pools", "--sort", "n"), 0, `NAMESPACE   POOL   CONNECTIONS   IN USE   USES   USES/S   RTT     OLDEST
-shop        db     1             0        9      -        -       5m
-shop        web    1             1        5      -        200µs   50m
+	clitest.Want(t, f.Run("top", "-A", "--pools", "--sort", "n"), 0, `NAMESPACE   POOL   CONNECTIONS   FAILING   IN-USE   USES   USES/S   RTT     OLDEST
+shop        web    1             1         1        5      -        200µs   50m
+shop        db     1             0         0        9      -        -       5m
+other       new    0             0         0        0      -        -       -
 `)
+	clitest.WantStderr(t, f.Run("top", "wob"), 1, `connectionpools "wob" not found`, "Did you mean web?")
 	clitest.WantStderr(t, f.Run("top", "web", "-A"), 1, "exclude each other")
 	clitest.WantStderr(t, f.Run("top", "--sort", "z"), 1, `--sort "z" is unknown`)
 	clitest.WantStderr(t, f.Run("top", "--sort", ""), 1, `--sort "" is unknown`)
 	clitest.WantStderr(t, f.Run("top", "--interval", "1ms"), 1, "too short")
 	f.Denied["list live.connpool.dev/connections"] = true
 	clitest.WantStderr(t, f.Run("top"), 1, "This would permit it", fmt.Sprintf("%q", "connections"))
+}
+
+// plain returns a line without its colors.
+func plain(line string) string {
+	return regexp.MustCompile("\x1b\\[[0-9]*m").ReplaceAllString(line, "")
+}
+
+// failingPool has six failing targets of seven, of which it names two.
+func failingPool() v1alpha1.ConnectionPool {
+	return v1alpha1.ConnectionPool{
+		ObjectMeta: metav1.ObjectMeta{Name: "db", Namespace: "shop"},
+		Status: v1alpha1.ConnectionPoolStatus{
+			Targets: v1alpha1.TargetCounts{Total: new(int32(7)), Ready: new(int32(1))},
+			FailingTargets: []v1alpha1.FailingTarget{
+				{Name: "db-2", Reason: "Timeout", Since: clitest.MinutesAgo(3)}, {Name: "db-1", Reason: "Unreachable", Since: clitest.MinutesAgo(9)},
+			},
+		},
+	}
+}
+
+func TestWhatFailsComesFirstInEveryOrder(t *testing.T) {
+	before, now := twoSnapshots()
+	now = now.since(before).with([]v1alpha1.ConnectionPool{failingPool(), {ObjectMeta: metav1.ObjectMeta{Name: "idle", Namespace: "shop"}}})
+	now.dialing = 2
+	for _, keys := range []string{"", "a", "i", "r", "n", "nR", "uR"} {
+		view := view{by: byUses}
+		for _, key := range []byte(keys) {
+			view, _ = view.press(key)
+		}
+		rows := view.rows(now)
+		if len(rows) != 5 || rows[0].target != "db-1" || rows[1].target != "db-2" {
+			t.Errorf("%q begins with %s and %s", keys, rows[0].target, rows[1].target)
+		}
+		view, _ = view.press('p')
+		if rows := view.rows(now); rows[0].pool != "db" || len(rows) != 3 {
+			t.Errorf("%q of pools begins with %s, of %d", keys, rows[0].pool, len(rows))
+		}
+	}
+	if got, want := now.summary(), "3 connections, 1 Idle, 2 InUse, 2 dialing, 6 targets fail; 12.5 uses/s"; got != want {
+		t.Errorf("the summary is %q, want %q", got, want)
+	}
+}
+
+func TestAPageSaysHowMuchItCutsAndHowItIsSorted(t *testing.T) {
+	_, now := twoSnapshots()
+	now = now.with([]v1alpha1.ConnectionPool{failingPool()})
+	for keys, mark := range map[string]string{
+		"": "USES/S▼", "uR": "USES/S▲", "a": "AGE▼", "i": "IN-USE▼", "r": "RTT▼", "n": "POOL▲", "nR": "POOL▼", "ap": "OLDEST▼",
+	} {
+		view := view{by: byUses}
+		for _, key := range []byte(keys) {
+			if keys == "uR" && key == 'u' {
+				continue
+			}
+			view, _ = view.press(key)
+		}
+		lines := page(view, now, "", client.Size{Columns: 200, Rows: 6}, false)
+		if !strings.Contains(lines[2], mark) {
+			t.Errorf("%q: there is no %s in %q", keys, mark, lines[2])
+		}
+	}
+	lines := page(view{by: byUses}, now, "", client.Size{Columns: 200, Rows: 6}, false)
+	if len(lines) != 6 || !strings.Contains(lines[3], "db-1") || lines[4] != "+4 more" || lines[5] != keyHelp {
+		t.Errorf("the page is %q", lines)
+	}
+	all := page(view{by: byUses}, now, "", client.Size{Columns: 200, Rows: 9}, false)
+	if strings.Contains(strings.Join(all, "\n"), "more") || len(all) != 9 {
+		t.Errorf("a page with room for all is %q", all)
+	}
+}
+
+func TestStatesAreColoredAndLinesStillFit(t *testing.T) {
+	_, now := twoSnapshots()
+	now = now.with([]v1alpha1.ConnectionPool{failingPool()})
+	lines := page(view{by: byUses}, now, "", client.Size{Columns: 30, Rows: 20}, true)
+	if want := "-      db     db-1     \x1b[31mUnreach\x1b[0m"; lines[3] != want {
+		t.Errorf("the line is %q, want %q", lines[3], want)
+	}
+	wide := strings.Join(page(view{by: byUses}, now, "", client.Size{Columns: 200, Rows: 20}, true), "\n")
+	for _, want := range []string{"\x1b[31mUnreachable\x1b[0m", "\x1b[32mInUse\x1b[0m", "Idle  "} {
+		if !strings.Contains(wide, want) {
+			t.Errorf("there is no %q in %q", want, wide)
+		}
+	}
 }
