@@ -117,7 +117,7 @@ func TestAPoolThatServesWithBadCredentialsSaysSo(t *testing.T) {
 NAME   TYPE   TARGETS   READY-TARGETS   WARM   IN-USE   USES   OLDEST   READY   STATUS                    AGE
 db     ssh    1         1               1      0        17     52m      True    Warm,CredentialsInvalid   -
 
-db: Warm,CredentialsInvalid for 3h. All targets have their warm connections.
+db: Warm,CredentialsInvalid. All targets have their warm connections.
   ✘ db-1: CredentialsInvalid for 4m, still serving
     The key in the Secret is refused; put the right one into it.
 `)

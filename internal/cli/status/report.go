@@ -134,7 +134,7 @@ func reportOf(pool *v1alpha1.ConnectionPool, members []v1alpha1.ConnectionTarget
 	words := wordsOf(status.Conditions, v1alpha1.ConditionStalled)
 	report.Message, report.Since, report.Ready, report.Troubles = words.message, words.since, words.ready, words.troubles
 	report.Failing = report.failing(status.FailingTargets)
-	others := append(reasonsOf(words.troubles, len(words.troubles)), report.reasonsOfTargets(status.Conditions)...)
+	others := report.otherReasons(status.Conditions)
 	report.Health, report.Status = joined(words.health, others), joined(words.reason, others)
 	return report
 }
@@ -165,7 +165,7 @@ func (m *targetReport) take(own livev1alpha1.ConnectionCounts) {
 func reportOfTarget(target *v1alpha1.ConnectionTarget, pool string) targetReport {
 	status := target.Status
 	words := wordsOf(status.Conditions, v1alpha1.ConditionStalled, v1alpha1.ConditionCredentialsReady, v1alpha1.ConditionReachable)
-	reasons := reasonsOf(words.troubles, len(words.troubles))
+	reasons := reasonsOf(words.troubles)
 	report := targetReport{
 		Name: target.Name, Type: string(ptr.Deref(status.Type, "")), Endpoint: ptr.Deref(status.Endpoint, ""),
 		ServerVersion: ptr.Deref(status.ServerVersion, ""), Replica: ptr.Deref(status.Replica, ""), Created: &target.CreationTimestamp,
@@ -206,40 +206,33 @@ func (r *poolReport) failing(named []v1alpha1.FailingTarget) (all []trouble) {
 	return all
 }
 
-// reasonsOfTargets returns the reasons of failing targets that only a person can help,
-// or why the pool is degraded if there are no such ones.
-func (r *poolReport) reasonsOfTargets(conditions []metav1.Condition) []string {
-	stuck := slices.DeleteFunc(slices.Clone(r.Failing), func(t trouble) bool { return !t.stuck })
-	if reasons := reasonsOf(stuck, maxReasons); len(reasons) > 0 {
-		return reasons
+// otherReasons returns what is wrong besides Ready: the reasons of the pool itself and of
+// failing targets that only a person can help or, without such ones, of Degraded.
+func (r *poolReport) otherReasons(conditions []metav1.Condition) (reasons []string) {
+	ofTargets := reasonsOf(slices.DeleteFunc(slices.Clone(r.Failing), func(t trouble) bool { return !t.stuck }))
+	slices.Sort(ofTargets)
+	ofTargets = slices.Compact(ofTargets)
+	reasons = append(reasonsOf(r.Troubles), ofTargets[:min(len(ofTargets), maxReasons)]...)
+	degraded, ready := meta.FindStatusCondition(conditions, v1alpha1.ConditionDegraded), meta.FindStatusCondition(conditions, v1alpha1.ConditionReady)
+	if len(reasons) == 0 && isFailure(degraded) && ready != nil && ready.Reason != v1alpha1.ReasonDegraded {
+		reasons = []string{degraded.Reason}
 	}
-	degraded := meta.FindStatusCondition(conditions, v1alpha1.ConditionDegraded)
-	if isFailure(degraded) && isWarm(conditions) {
-		return []string{degraded.Reason}
-	}
-	return nil
-}
-
-// isWarm reports whether the reason of Ready is good: it does not say that targets fail.
-func isWarm(conditions []metav1.Condition) bool {
-	ready := meta.FindStatusCondition(conditions, v1alpha1.ConditionReady)
-	return ready != nil && v1alpha1.IsExpectedReason(ready.Reason)
+	return reasons
 }
 
 // maxReasons bounds the reasons of targets in the status of a pool.
 const maxReasons = 3
 
-// reasonsOf returns the reasons of troubles, each once, and at most so many.
-func reasonsOf(troubles []trouble, most int) (reasons []string) {
+// reasonsOf returns the reasons of troubles, of which several may have the same.
+func reasonsOf(troubles []trouble) []string {
+	reasons := make([]string, 0, len(troubles))
 	for _, t := range troubles {
-		if !slices.Contains(reasons, t.Reason) && len(reasons) < most {
-			reasons = append(reasons, t.Reason)
-		}
+		reasons = append(reasons, t.Reason)
 	}
 	return reasons
 }
 
-// joined puts other reasons behind a word.
+// joined puts other reasons behind a word, each once.
 func joined(word string, others []string) string {
 	words := []string{word}
 	for _, reason := range others {

@@ -91,10 +91,11 @@ func (v view) trouble(t trouble) {
 	}
 }
 
-// sentence returns a word of health with its reason.
-func (v view) sentence(health, message string, since *metav1.Time) string {
-	text := v.paint.In(colorOf(health), display.OneLine(health))
-	if since != nil {
+// sentence returns a status with its reason. What else is wrong, behind a comma, began
+// at other times.
+func (v view) sentence(status, message string, since *metav1.Time) string {
+	text := v.paint.In(colorOf(status), display.OneLine(status))
+	if since != nil && !strings.Contains(status, ",") {
 		text += " for " + v.age(since)
 	}
 	if message != "" {
