@@ -49,7 +49,7 @@ func Register(f *plugin.Factory, command *cobra.Command, labeled string) *Flags 
 	set.StringVarP(&flags.Selector, "selector", "l", "", "Only those of "+labeled+" with these labels, such as app=web,tier!=test")
 	set.BoolVarP(&flags.IsWatch, "watch", "w", false, "After the list, print what has changed, until Ctrl-C")
 	set.BoolVar(&flags.noHeaders, "no-headers", false, "Print the rows of the table and nothing else")
-	set.StringVar(&flags.sortBy, "sort-by", "", "JSONPath of the field to sort by, such as .metadata.name; see the fields with -o json")
+	set.StringVar(&flags.sortBy, "sort-by", "", "JSONPath of the field to sort by, such as .metadata.name; -o json shows the fields")
 	return flags
 }
 

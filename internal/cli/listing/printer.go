@@ -72,6 +72,7 @@ func (l *List[T]) byPath(template string) (printer[T], error) {
 		if err != nil {
 			return err
 		}
+		l.nameItems(values)
 		var text strings.Builder
 		if err := path.Execute(&text, values); err != nil {
 			return fmt.Errorf("--output jsonpath: %w", err)
@@ -79,6 +80,14 @@ func (l *List[T]) byPath(template string) (printer[T], error) {
 		_, err = io.WriteString(l.factory.Out, text.String())
 		return err
 	}), nil
+}
+
+// nameItems lets templates call the items of any list items, as kubectl does.
+func (l *List[T]) nameItems(values any) {
+	object, isObject := values.(map[string]any)
+	if isObject && object["items"] == nil && object[l.Kind] != nil {
+		object["items"] = object[l.Kind]
+	}
 }
 
 func (l *List[T]) byName() printer[T] {

@@ -24,7 +24,7 @@ var poolColumns = slices.Concat([]columns.Column[*poolReport]{
 	columns.Ago("Oldest", "Age of the oldest connection", func(r *poolReport) *metav1.Time { return r.Oldest }),
 	columns.Text("Ready", "Whether the pool can serve", func(r *poolReport) string { return readiness(r.Ready, r.Since) }),
 	columns.Text("Status", "Why the pool is ready or not, and what else is wrong", func(r *poolReport) string { return r.Status }),
-	columns.Ago("Age", "Time since the pool was created", func(r *poolReport) *metav1.Time { return r.Created }),
+	columns.Ago("Age", "Time since the pool was created", func(r *poolReport) *metav1.Time { return r.Metadata.Created }),
 }, columns.Wide(
 	columns.Ago("Last-Used", "How long ago a use ended", func(r *poolReport) *metav1.Time { return r.LastUsed }),
 	columns.Text("Desired", "Warm connections that the pool wants", func(r *poolReport) string { return number(r.Connections.Desired) }),

@@ -29,9 +29,11 @@ const (
 )
 
 type poolReport struct {
-	Name      string `json:"name"`
-	Namespace string `json:"namespace"`
-	Type      string `json:"type,omitempty"`
+	// Metadata is where templates for kubectl look for the name.
+	Metadata  metadata `json:"metadata"`
+	Name      string   `json:"name"`
+	Namespace string   `json:"namespace"`
+	Type      string   `json:"type,omitempty"`
 	// Health is Ready, Degraded, or the reason why the pool is not ready, and after
 	// commas what else is wrong.
 	Health string `json:"health"`
@@ -50,7 +52,6 @@ type poolReport struct {
 	UseCount    int64                         `json:"useCount"`
 	Oldest      *metav1.Time                  `json:"oldestConnectionTime,omitempty"`
 	LastUsed    *metav1.Time                  `json:"lastUsedTime,omitempty"`
-	Created     *metav1.Time                  `json:"creationTimestamp,omitempty"`
 
 	// Troubles are what is wrong with the pool itself while it may serve.
 	Troubles []trouble `json:"troubles,omitempty"`
@@ -58,6 +59,13 @@ type poolReport struct {
 	Failing []trouble `json:"failingTargets,omitempty"`
 	// Members are the pool's targets.
 	Members []targetReport `json:"members,omitempty"`
+}
+
+type metadata struct {
+	Name      string            `json:"name"`
+	Namespace string            `json:"namespace"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	Created   *metav1.Time      `json:"creationTimestamp,omitempty"`
 }
 
 // trouble is something that is wrong with a pool, or with a target of it.
@@ -121,7 +129,8 @@ func (r *poolReport) unlisted() int {
 func reportOf(pool *v1alpha1.ConnectionPool, members []v1alpha1.ConnectionTarget, counts cluster.Counts) poolReport {
 	status := pool.Status
 	report := poolReport{
-		Name: pool.Name, Namespace: pool.Namespace, Type: string(ptr.Deref(status.Type, "")), Created: &pool.CreationTimestamp,
+		Name: pool.Name, Namespace: pool.Namespace, Type: string(ptr.Deref(status.Type, "")),
+		Metadata: metadata{pool.Name, pool.Namespace, pool.Labels, &pool.CreationTimestamp},
 		Targets: status.Targets, FiguresFrom: figuresStored, Connections: status.Connections,
 		UseCount: ptr.Deref(status.UseCount, 0), Oldest: status.OldestConnectionTime, LastUsed: status.LastUsedTime,
 	}

@@ -231,6 +231,8 @@ func TestStatusIsListedAsKubectlLists(t *testing.T) {
 	clitest.Want(t, f.Run("status", "-l", "team=front", "--no-headers"), 0,
 		"web   ssh   2   1   1   1   10423   30m   True   Degraded   -\n")
 	clitest.Want(t, f.Run("status", "--sort-by", ".useCount", "-o", "jsonpath={.pools[*].name}"), 0, "db web")
+	// As it is typed for kubectl.
+	clitest.Want(t, f.Run("status", "--sort-by=.metadata.name", "-o", "jsonpath={.items[*].metadata.name}"), 0, "db web")
 	clitest.Want(t, f.Run("status", "-o", "custom-columns=POOL:.name,FAILS:.failingTargets[*].name"), 0,
 		"POOL   FAILS\ndb     <none>\nweb    web-2\n")
 }
