@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -84,15 +87,22 @@ func (l *List[T]) changes(known map[types.NamespacedName]shown[T], printed print
 			known[key] = shown[T]{items[i], state}
 		}
 	}
-	for key, before := range known {
+	return append(changed, l.gone(known, present)...)
+}
+
+// gone returns the items that are no longer present, and forgets them.
+func (l *List[T]) gone(known map[types.NamespacedName]shown[T], present map[types.NamespacedName]bool) (gone []T) {
+	byName := func(a, b types.NamespacedName) int { return strings.Compare(a.String(), b.String()) }
+	for _, key := range slices.SortedFunc(maps.Keys(known), byName) {
 		if present[key] {
 			continue
 		}
+		item := known[key].item
 		delete(known, key)
 		if l.Gone != nil {
-			l.Gone(&before.item)
-			changed = append(changed, before.item)
+			l.Gone(&item)
+			gone = append(gone, item)
 		}
 	}
-	return changed
+	return gone
 }

@@ -131,7 +131,7 @@ func reportOf(pool *v1alpha1.ConnectionPool, members []v1alpha1.ConnectionTarget
 	report := poolReport{
 		Name: pool.Name, Namespace: pool.Namespace, Type: string(ptr.Deref(status.Type, "")),
 		Metadata: metadata{pool.Name, pool.Namespace, pool.Labels, &pool.CreationTimestamp},
-		Targets: status.Targets, FiguresFrom: figuresStored, Connections: status.Connections,
+		Targets:  status.Targets, FiguresFrom: figuresStored, Connections: status.Connections,
 		UseCount: ptr.Deref(status.UseCount, 0), Oldest: status.OldestConnectionTime, LastUsed: status.LastUsedTime,
 	}
 	for i := range members {

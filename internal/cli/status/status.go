@@ -212,7 +212,7 @@ func (o *options) noteStored(err error) {
 	if apierrors.IsForbidden(err) {
 		why = "you may not list connections in the API " + cluster.AskedForConnections(o.Namespace).Group
 	}
-	if text := "the figures are those that the operator wrote last, 30 s ago or more: " + why; !o.noted[text] {
+	if text := "the figures are those that the operator wrote last, and may be 30 s old or older: " + why; !o.noted[text] {
 		o.noted[text] = true
 		exit.PrintNote(o.ErrOut, text)
 	}

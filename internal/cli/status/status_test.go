@@ -173,7 +173,7 @@ func TestStatusSaysWhenItsFiguresAreStored(t *testing.T) {
 			f := clitest.Shop(t, New)
 			test.arrange(f)
 			got := f.Run("status", "db")
-			clitest.WantStderr(t, got, 0, "note: the figures are those that the operator wrote last, 30 s ago or more: ", test.says)
+			clitest.WantStderr(t, got, 0, "note: the figures are those that the operator wrote last, and may be 30 s old or older: ", test.says)
 			if !strings.Contains(got.Stdout, "2 warm of 2 wanted") {
 				t.Errorf("it prints %s", got.Stdout)
 			}
