@@ -10,7 +10,7 @@
 //	status, connections, top                    see how it is
 //	check, hostkeys, doctor                     operate it
 //	remote, plugin, cluster                     what commands are made with
-//	listing                                     lists, and the flags that they have
+//	output                                      lists, and the flags that they have
 //	display, exit, terminal, listen             printing, ending, the terminal, sockets
 //
 // An import points downwards only, and commands do not import each other.

@@ -373,7 +373,7 @@ var layout = []row{
 		imports: []string{"./internal/cli/terminal", "./internal/columns"}, modules: []string{"k8s.io/apimachinery/..."},
 	},
 	{
-		folder: "internal/cli/listing", is: "how lists are shown: tables, JSONPaths, columns of the user's choice, order, and what changes",
+		folder: "internal/cli/output", is: "how lists are shown: tables, JSONPaths, columns of the user's choice, order, and what changes",
 		imports: []string{"./internal/cli/display", "./internal/cli/exit", "./internal/cli/plugin", "./internal/columns"},
 		modules: terminalModules,
 	},
@@ -439,7 +439,7 @@ var requests = append([]string{"./internal/registry/use"}, belowUse...)
 // commands is what a command of the plugin may import: no other command.
 var commands = append([]string{
 	"./client", "./internal/cli/plugin", "./internal/cli/cluster", "./internal/cli/remote", "./internal/cli/terminal",
-	"./internal/cli/display", "./internal/cli/exit", "./internal/cli/listen", "./internal/cli/listing", "./internal/columns",
+	"./internal/cli/display", "./internal/cli/exit", "./internal/cli/listen", "./internal/cli/output", "./internal/columns",
 }, apis...)
 
 // terminalModules are those of commands.

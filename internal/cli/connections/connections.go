@@ -26,14 +26,14 @@ import (
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
 	"github.com/connpool/connpool/internal/cli/display"
-	"github.com/connpool/connpool/internal/cli/listing"
+	"github.com/connpool/connpool/internal/cli/output"
 	"github.com/connpool/connpool/internal/cli/plugin"
 	"github.com/connpool/connpool/internal/columns"
 )
 
 type options struct {
 	*plugin.Factory
-	list   *listing.Flags
+	list   *output.Flags
 	pool   string
 	target string
 	state  string
@@ -55,7 +55,7 @@ func New(f *plugin.Factory) *cobra.Command {
 		ValidArgsFunction: f.CompletePool,
 		RunE:              f.LiveE(o.complete, o.validate, o.run),
 	}
-	o.list = listing.Register(f, command, "targets")
+	o.list = output.Register(f, command, "targets")
 	flags := command.Flags()
 	flags.StringVar(&o.target, "target", "", "Only those to this target")
 	flags.StringVar(&o.state, "state", "", "Only those in this state: "+strings.Join(cluster.ConnectionStates, ", "))
@@ -82,7 +82,7 @@ func (o *options) validate() error {
 }
 
 func (o *options) run(ctx context.Context, live *client.Client) error {
-	list := &listing.List[livev1alpha1.Connection]{
+	list := &output.List[livev1alpha1.Connection]{
 		Flags: o.list, Kind: "connections", Prefix: connectionPrefix, Columns: columns.Connections,
 		Read: func(ctx context.Context) ([]livev1alpha1.Connection, error) { return o.read(ctx, live) },
 		Wrap: func(items []livev1alpha1.Connection) any {

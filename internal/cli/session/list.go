@@ -14,14 +14,14 @@ import (
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
-	"github.com/connpool/connpool/internal/cli/listing"
+	"github.com/connpool/connpool/internal/cli/output"
 	"github.com/connpool/connpool/internal/cli/plugin"
 	"github.com/connpool/connpool/internal/columns"
 )
 
 type listOptions struct {
 	*plugin.Factory
-	list  *listing.Flags
+	list  *output.Flags
 	pool  string
 	wants labels.Selector
 }
@@ -41,7 +41,7 @@ func newList(f *plugin.Factory) *cobra.Command {
 		ValidArgsFunction: f.CompletePool,
 		RunE:              f.LiveE(o.complete, o.validate, o.run),
 	}
-	o.list = listing.Register(f, command, "sessions")
+	o.list = output.Register(f, command, "sessions")
 	return command
 }
 
@@ -58,7 +58,7 @@ func (o *listOptions) validate() (err error) {
 }
 
 func (o *listOptions) run(ctx context.Context, live *client.Client) error {
-	list := &listing.List[livev1alpha1.Session]{
+	list := &output.List[livev1alpha1.Session]{
 		Flags: o.list, Kind: "sessions", Prefix: prefix, Columns: columns.Sessions,
 		Read: func(ctx context.Context) ([]livev1alpha1.Session, error) { return o.read(ctx, live) },
 		Wrap: func(items []livev1alpha1.Session) any {

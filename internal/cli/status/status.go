@@ -23,13 +23,13 @@ import (
 	"github.com/connpool/connpool/internal/cli/cluster"
 	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/exit"
-	"github.com/connpool/connpool/internal/cli/listing"
+	"github.com/connpool/connpool/internal/cli/output"
 	"github.com/connpool/connpool/internal/cli/plugin"
 )
 
 type options struct {
 	*plugin.Factory
-	list *listing.Flags
+	list *output.Flags
 	pool string
 	// others are the targets that no pool selects, as the last look found them.
 	others []targetReport
@@ -56,7 +56,7 @@ func New(f *plugin.Factory) *cobra.Command {
 		ValidArgsFunction: f.CompletePool,
 		RunE:              f.NamespacedE(o.complete, o.validate, o.run),
 	}
-	o.list = listing.Register(f, command, "pools")
+	o.list = output.Register(f, command, "pools")
 	return command
 }
 
@@ -77,7 +77,7 @@ func (o *options) run(ctx context.Context) error {
 		out: o.Out, paint: display.PaintFor(o.Out), now: o.Now,
 		wide: o.Output.Form == plugin.Wide, namespaces: o.AllNamespaces, noHeaders: o.list.HasTableOnly(),
 	}
-	list := &listing.List[poolReport]{
+	list := &output.List[poolReport]{
 		Flags: o.list, Kind: "pools", Prefix: "connectionpool." + v1alpha1.GroupName + "/",
 		Columns: poolColumns, Colors: map[string]func(string) string{titleOfStatus: colorOf},
 		Read: o.read,

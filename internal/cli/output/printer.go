@@ -1,4 +1,4 @@
-package listing
+package output
 
 import (
 	"encoding/json"
@@ -21,11 +21,11 @@ type printer[T any] struct {
 }
 
 func (l *List[T]) printer() (printer[T], error) {
-	output := &l.factory.Output
-	form, template := output.Template()
+	flag := &l.factory.Output
+	form, template := flag.Template()
 	switch {
-	case output.IsMachine():
-		return l.forEach(func(object any) error { return output.Encode(l.factory.Out, object) }), nil
+	case flag.IsMachine():
+		return l.forEach(func(object any) error { return flag.Encode(l.factory.Out, object) }), nil
 	case form == plugin.JSONPath:
 		return l.byPath(template)
 	case form == plugin.CustomColumns:

@@ -1,19 +1,19 @@
-// Package listing is how commands show lists: as a table, as JSON or YAML, by names,
+// Package output is how commands show lists: as a table, as JSON or YAML, by names,
 // JSONPaths or columns of the user's choice, sorted, and again when something changes.
 //
 // Flags are what kubectl get has: -o, -w, --no-headers, --sort-by, and -l for the
 // command to pass on. A List says what the items are and how they are read:
 //
-//	flags := listing.Register(f, command)
+//	flags := output.Register(f, command)
 //	...
-//	return (&listing.List[live.Connection]{
+//	return (&output.List[live.Connection]{
 //		Flags: flags, Kind: "connections", Prefix: "connection/",
 //		Columns: columns.Connections, Read: o.read, Wrap: wrap, Key: key,
 //	}).Show(ctx)
 //
 // Trade-off: a watch reads the whole list again and again and compares, because the
 // live API has no watch. So it sees no change that is undone between two looks.
-package listing
+package output
 
 import (
 	"context"
