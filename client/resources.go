@@ -13,7 +13,8 @@ import (
 
 // Connections lists the warm connections in a namespace, or in all of them if it
 // is empty. Of the options, the selectors, limit and continue apply. The fields to
-// select by are live.FieldPool and its neighbors. Errors are those of the API, for
+// select by are live.FieldPool and its neighbors. The first page has the counts of
+// pools by target. Errors are those of the API, for
 // the apierrors functions.
 func (c *Client) Connections(ctx context.Context, namespace string, options metav1.ListOptions) (*live.ConnectionList, error) {
 	query := queryOf(map[string]string{

@@ -242,9 +242,15 @@ func TestAConnectionSaysWhatItIs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cells := map[string]string{}
+		cells, names := map[string]string{}, []string{}
 		for i, column := range table.ColumnDefinitions {
 			cells[column.Name] = fmt.Sprint(table.Rows[0].Cells[i])
+			names = append(names, column.Name)
+		}
+		// The plugin prints the same ones.
+		want := "Name Pool Target Type State In-Use Uses Idle RTT Age Address Server Handshake Saved Replica"
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("the columns are %s, want %s", got, want)
 		}
 		for column, want := range map[string]string{
 			"Name": item.Name, "Pool": "web", "Target": "web-1", "Type": "ssh", "State": "Idle", "In-Use": "0", "Age": "90s",

@@ -83,7 +83,7 @@ func (o *options) validate() error {
 
 func (o *options) run(ctx context.Context, live *client.Client) error {
 	list := &output.List[livev1alpha1.Connection]{
-		Flags: o.list, Kind: "connections", Prefix: connectionPrefix, Columns: columns.Connections,
+		Flags: o.list, Kind: "connections", Prefix: connectionPrefix, Columns: columns.Connections, Of: output.OfPool(o.pool),
 		Read: func(ctx context.Context) ([]livev1alpha1.Connection, error) { return o.read(ctx, live) },
 		Wrap: func(items []livev1alpha1.Connection) any {
 			list := livev1alpha1.ConnectionList{Items: items}

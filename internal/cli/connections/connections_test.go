@@ -27,7 +27,7 @@ NAME      POOL   TARGET   TYPE   STATE   IN-USE   USES   IDLE   RTT     AGE   AD
 web-1-7   web    web-1    ssh    InUse   2        41     -      480µs   30m   10.0.0.7:22   SSH-2.0-OpenSSH_9.8   33ms        1.4s    connpool-manager-0
 `)
 	clitest.Want(t, f.Run("connections", "--target", "db-1", "-o", "name"), 0, "connection/db-1-3\n")
-	clitest.WantStderr(t, f.Run("connections", "web", "--state", "Draining"), 0, "No connections in namespace shop.")
+	clitest.WantStderr(t, f.Run("connections", "web", "--state", "Draining"), 0, "No connections of pool web in namespace shop.")
 	clitest.WantStderr(t, f.Run("connections", "--state", "busy"), 1, "Idle, InUse, Draining")
 
 	var list livev1alpha1.ConnectionList
@@ -72,7 +72,7 @@ func TestANameThatDoesNotExistIsAnErrorAndNoEmptyList(t *testing.T) {
 	clitest.WantStderr(t, f.Run("connections", "--target", "web-9"), 1, `connectiontargets "web-9" not found`, "Did you mean web-1 or web-2?")
 	clitest.WantStderr(t, f.Run("connections", "wob", "-o", "json"), 1, "not found")
 	f.Denied["get connpool.dev/connectionpools"] = true
-	clitest.WantStderr(t, f.Run("connections", "wob"), 0, "No connections in namespace shop.")
+	clitest.WantStderr(t, f.Run("connections", "wob"), 0, "No connections of pool wob in namespace shop.")
 }
 
 func TestTheKindMayStandBeforeTheName(t *testing.T) {

@@ -63,7 +63,9 @@ type List[T any] struct {
 	// Kind names the items in a sentence, such as "connections". Prefix stands before
 	// their names with -o name.
 	Kind, Prefix string
-	Columns      []columns.Column[*T]
+	// Of says in an empty list whose items were asked for, such as " of pool web".
+	Of      string
+	Columns []columns.Column[*T]
 	// Colors of cells, by the title of the column.
 	Colors map[string]func(cell string) string
 	// Read reads the items, in their usual order.
@@ -107,10 +109,18 @@ func (l *List[T]) Show(ctx context.Context) error {
 func (l *List[T]) sayEmpty() {
 	f := l.factory
 	if f.AllNamespaces {
-		fmt.Fprintf(f.ErrOut, "No %s in any namespace.\n", l.Kind)
+		fmt.Fprintf(f.ErrOut, "No %s%s in any namespace.\n", l.Kind, l.Of)
 		return
 	}
-	fmt.Fprintf(f.ErrOut, "No %s in namespace %s.\n", l.Kind, f.Namespace)
+	fmt.Fprintf(f.ErrOut, "No %s%s in namespace %s.\n", l.Kind, l.Of, f.Namespace)
+}
+
+// OfPool is Of for the items of a pool, unless that is "".
+func OfPool(pool string) string {
+	if pool == "" {
+		return ""
+	}
+	return " of pool " + pool
 }
 
 // table returns an empty table of the columns.

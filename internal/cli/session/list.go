@@ -59,7 +59,7 @@ func (o *listOptions) validate() (err error) {
 
 func (o *listOptions) run(ctx context.Context, live *client.Client) error {
 	list := &output.List[livev1alpha1.Session]{
-		Flags: o.list, Kind: "sessions", Prefix: prefix, Columns: columns.Sessions,
+		Flags: o.list, Kind: "sessions", Prefix: prefix, Columns: columns.Sessions, Of: output.OfPool(o.pool),
 		Read: func(ctx context.Context) ([]livev1alpha1.Session, error) { return o.read(ctx, live) },
 		Wrap: func(items []livev1alpha1.Session) any {
 			list := livev1alpha1.SessionList{Items: items}

@@ -73,7 +73,7 @@ func (o *options) validate() error {
 }
 
 func (o *options) run(ctx context.Context) error {
-	v := view{
+	v := &view{
 		out: o.Out, paint: display.PaintFor(o.Out), now: o.Now,
 		wide: o.Output.Form == plugin.Wide, namespaces: o.AllNamespaces, noHeaders: o.list.HasTableOnly(),
 	}
@@ -89,7 +89,7 @@ func (o *options) run(ctx context.Context) error {
 		Below: func(reports []poolReport) { v.below(reports, o.others) },
 	}
 	if o.pool != "" {
-		list.Single = v.one
+		list.Single = v.page
 	}
 	return list.Show(ctx)
 }

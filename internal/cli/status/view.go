@@ -22,10 +22,12 @@ type view struct {
 	// namespaces says that the reports are of several namespaces.
 	namespaces bool
 	noHeaders  bool
+	// pages counts those that have been printed.
+	pages int
 }
 
 // below prints what fails, below the table of pools.
-func (v view) below(reports []poolReport, others []targetReport) {
+func (v *view) below(reports []poolReport, others []targetReport) {
 	for i := range reports {
 		v.failing(&reports[i])
 	}
@@ -44,7 +46,7 @@ func (v view) below(reports []poolReport, others []targetReport) {
 	v.more(len(others) - len(shown))
 }
 
-func (v view) more(n int) {
+func (v *view) more(n int) {
 	if n > 0 {
 		fmt.Fprintf(v.out, "  +%d more\n", n)
 	}
@@ -53,7 +55,7 @@ func (v view) more(n int) {
 // mostFailing bounds the failing targets of a pool that are printed in a list of pools.
 const mostFailing = 10
 
-func (v view) failing(r *poolReport) {
+func (v *view) failing(r *poolReport) {
 	if r.isFine() {
 		return
 	}
@@ -70,7 +72,7 @@ func (v view) failing(r *poolReport) {
 }
 
 // trouble prints why a target fails, or what is wrong with the pool, and the next step.
-func (v view) trouble(t trouble) {
+func (v *view) trouble(t trouble) {
 	text := display.OneLine(t.Reason)
 	if t.Name != "" {
 		text = display.OneLine(t.Name) + ": " + text
@@ -93,7 +95,7 @@ func (v view) trouble(t trouble) {
 
 // sentence returns a status with its reason. What else is wrong, behind a comma, began
 // at other times.
-func (v view) sentence(status, message string, since *metav1.Time) string {
+func (v *view) sentence(status, message string, since *metav1.Time) string {
 	text := v.paint.In(colorOf(status), display.OneLine(status))
 	if since != nil && !strings.Contains(status, ",") {
 		text += " for " + v.age(since)
@@ -120,8 +122,16 @@ func colorOf(status string) string {
 	return color
 }
 
+// page prints a pool, below what a watch has printed of it before.
+func (v *view) page(r *poolReport) {
+	if v.pages++; v.pages > 1 {
+		fmt.Fprintf(v.out, "\n%s\n\n", v.now().Format(time.TimeOnly))
+	}
+	v.one(r)
+}
+
 // one prints all that is known about a pool.
-func (v view) one(r *poolReport) {
+func (v *view) one(r *poolReport) {
 	c := r.Connections
 	if !v.noHeaders {
 		fmt.Fprintf(v.out, "%s in namespace %s\n\n", v.title(r), r.Namespace)
@@ -145,30 +155,30 @@ func (v view) one(r *poolReport) {
 }
 
 // nameless prints the failing targets of a pool whose targets cannot be read.
-func (v view) nameless(r *poolReport) {
+func (v *view) nameless(r *poolReport) {
 	for _, t := range r.Failing {
 		v.trouble(t)
 	}
 }
 
-func (v view) title(r *poolReport) string {
+func (v *view) title(r *poolReport) string {
 	if r.Type == "" {
 		return "Pool " + r.Name
 	}
 	return fmt.Sprintf("Pool %s (%s)", r.Name, r.Type)
 }
 
-func (v view) field(name, text string) { fmt.Fprintf(v.out, "%-13s%s\n", name+":", text) }
+func (v *view) field(name, text string) { fmt.Fprintf(v.out, "%-13s%s\n", name+":", text) }
 
 // before says how long ago something happened, as a part of a sentence.
-func (v view) before(at *metav1.Time) string {
+func (v *view) before(at *metav1.Time) string {
 	if at.IsZero() {
 		return "never"
 	}
 	return v.age(at) + " ago"
 }
 
-func (v view) members(members []targetReport) {
+func (v *view) members(members []targetReport) {
 	t := &display.Table{
 		NoHeaders: v.noHeaders, Paint: v.paint, Colors: map[string]func(string) string{titleOfStatus: colorOf},
 	}
@@ -190,7 +200,7 @@ func (v view) members(members []targetReport) {
 }
 
 // member prints the conditions of a target that is not as it should be.
-func (v view) member(m *targetReport) {
+func (v *view) member(m *targetReport) {
 	if m.isFine() || v.noHeaders {
 		return
 	}
@@ -205,7 +215,7 @@ func (v view) member(m *targetReport) {
 }
 
 // sign marks a condition as good or bad.
-func (v view) sign(c metav1.Condition) string {
+func (v *view) sign(c metav1.Condition) string {
 	holds := c.Status == metav1.ConditionTrue
 	switch c.Type {
 	case v1alpha1.ConditionReconciling:
@@ -218,7 +228,7 @@ func (v view) sign(c metav1.Condition) string {
 	}
 }
 
-func (v view) age(at *metav1.Time) string { return display.Ago(at, v.now()) }
+func (v *view) age(at *metav1.Time) string { return display.Ago(at, v.now()) }
 
 func fractionOf(c v1alpha1.TargetCounts) string {
 	if c.Total == nil {
