@@ -26,7 +26,9 @@ var Connections = slices.Concat([]Column[*live.Connection]{
 }, Wide(
 	Text("Address", "Address that it leads to", func(c *live.Connection) string { return c.RemoteAddress }),
 	Text("Server", "What the server calls itself", func(c *live.Connection) string { return c.ServerVersion }),
-	Text("Handshake", "How long it took to make the connection", func(c *live.Connection) string { return latency(c.HandshakeMicroseconds) }),
+	Text("Handshake", "How long it took to make the connection", func(c *live.Connection) string {
+		return latency(c.HandshakeMicroseconds)
+	}),
 	Text("Saved", "Time that its uses did not spend on handshakes", func(c *live.Connection) string {
 		return latency((c.UseCount + int64(c.InUse)) * c.HandshakeMicroseconds)
 	}),

@@ -64,7 +64,8 @@ type List[T any] struct {
 	// their names with -o name.
 	Kind, Prefix string
 	// Of says in an empty list whose items were asked for, such as " of pool web".
-	Of      string
+	Of string
+
 	Columns []columns.Column[*T]
 	// Colors of cells, by the title of the column.
 	Colors map[string]func(cell string) string

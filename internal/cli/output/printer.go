@@ -33,26 +33,23 @@ func (l *List[T]) printer() (printer[T], error) {
 	case form == plugin.Name:
 		return l.byName(), nil
 	case l.Single != nil:
-		return l.forEach(func(object any) error {
-			l.Single(object.(*T))
-			return nil
-		}), nil
+		return l.asPage(), nil
 	default:
 		return l.asTable(), nil
 	}
 }
 
 // forEach prints the list as one object, or the one item, and each change by itself.
-func (l *List[T]) forEach(print func(object any) error) printer[T] {
+func (l *List[T]) forEach(show func(object any) error) printer[T] {
 	each := func(items []T) error {
 		for i := range items {
-			if err := print(&items[i]); err != nil {
+			if err := show(&items[i]); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	whole := func(items []T) error { return print(l.Wrap(items)) }
+	whole := func(items []T) error { return show(l.Wrap(items)) }
 	if l.Single != nil {
 		whole = each
 	}
@@ -102,27 +99,40 @@ func (l *List[T]) byName() printer[T] {
 	return p
 }
 
+func (l *List[T]) asPage() printer[T] {
+	p := l.forEach(nil)
+	p.changed = func(items []T) error {
+		for i := range items {
+			l.Single(&items[i])
+		}
+		return nil
+	}
+	p.whole = p.changed
+	return p
+}
+
 func (l *List[T]) asTable() printer[T] {
 	table := l.table()
-	changed := func(items []T) error {
+	p := printer[T]{state: l.lasting}
+	p.changed = func(items []T) error {
 		for i := range items {
 			table.Add(l.row(&items[i])...)
 		}
 		table.Write(l.factory.Out)
 		return nil
 	}
-	whole := func(items []T) error {
+	p.whole = func(items []T) error {
 		if len(items) == 0 {
 			l.sayEmpty()
 			return nil
 		}
-		if err := changed(items); err != nil || l.Below == nil || l.IsWatch || l.noHeaders {
+		if err := p.changed(items); err != nil || l.Below == nil || l.IsWatch || l.noHeaders {
 			return err
 		}
 		l.Below(items)
 		return nil
 	}
-	return printer[T]{whole: whole, changed: changed, state: l.lasting}
+	return p
 }
 
 // valuesOf returns an object as JSON has it, with the fields by their JSON names.

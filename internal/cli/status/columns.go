@@ -29,7 +29,7 @@ var poolColumns = slices.Concat([]columns.Column[*poolReport]{
 	columns.Ago("Last-Used", "How long ago a use ended", func(r *poolReport) *metav1.Time { return r.LastUsed }),
 	columns.Text("Desired", "Warm connections that the pool wants", func(r *poolReport) string { return number(r.Connections.Desired) }),
 	columns.Text("Dialing", "Connections that are being made", func(r *poolReport) string { return number(r.Connections.Dialing) }),
-	columns.Text("Draining", "Connections that close after their last use", func(r *poolReport) string { return number(r.Connections.Draining) }),
+	columns.Text("Draining", "Connections that will be closed", func(r *poolReport) string { return number(r.Connections.Draining) }),
 	columns.Ago("Since", "How long the status has been what it is", func(r *poolReport) *metav1.Time { return r.Since }),
 ))
 

@@ -222,7 +222,8 @@ func (r *poolReport) otherReasons(conditions []metav1.Condition) (reasons []stri
 	slices.Sort(ofTargets)
 	ofTargets = slices.Compact(ofTargets)
 	reasons = append(reasonsOf(r.Troubles), ofTargets[:min(len(ofTargets), maxReasons)]...)
-	degraded, ready := meta.FindStatusCondition(conditions, v1alpha1.ConditionDegraded), meta.FindStatusCondition(conditions, v1alpha1.ConditionReady)
+	ready := meta.FindStatusCondition(conditions, v1alpha1.ConditionReady)
+	degraded := meta.FindStatusCondition(conditions, v1alpha1.ConditionDegraded)
 	if len(reasons) == 0 && isFailure(degraded) && ready != nil && ready.Reason != v1alpha1.ReasonDegraded {
 		reasons = []string{degraded.Reason}
 	}

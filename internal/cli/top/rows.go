@@ -221,7 +221,8 @@ func (v view) table(s snapshot, paint display.Paint, isPage bool) *display.Table
 	columns := []string{
 		"NAMESPACE", "NAME", "POOL", "TARGET", "STATE", "CONNECTIONS", "FAILING", "IN-USE", "USES", "USES/S", "RTT", age,
 	}
-	t := &display.Table{Columns: columns, Paint: paint, Colors: map[string]func(string) string{"STATE": colorOfState, "FAILING": colorOfFailing}}
+	colors := map[string]func(string) string{"STATE": colorOfState, "FAILING": colorOfFailing}
+	t := &display.Table{Columns: columns, Paint: paint, Colors: colors}
 	t.ShowOnlyIf(v.namespaces, "NAMESPACE")
 	t.ShowOnlyIf(v.pools, "CONNECTIONS", "FAILING")
 	t.ShowOnlyIf(!v.pools, "NAME", "TARGET", "STATE")
