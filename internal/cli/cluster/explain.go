@@ -11,6 +11,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
@@ -95,6 +96,19 @@ func (c *Cluster) explainNotFound(ctx context.Context, err error, what Asked) er
 	return exit.Hint(err, "%s", text)
 }
 
+// RequirePool returns an error if it is known that a pool does not exist. A list of what
+// is in it would only be empty.
+func (c *Cluster) RequirePool(ctx context.Context, namespace, name string) error {
+	objects, err := c.Objects()
+	if err != nil {
+		return err
+	}
+	if _, err = objects.Pool(ctx, namespace, name); !apierrors.IsNotFound(err) {
+		return nil // another error only says that the user may not see pools
+	}
+	return c.Explain(ctx, err, AskedToGet(Pools, namespace, name))
+}
+
 func offerPools(ctx context.Context, c *Cluster, what Asked) (string, error) {
 	objects, err := c.Objects()
 	if err != nil {
@@ -115,6 +129,18 @@ func offerTargets(ctx context.Context, c *Cluster, what Asked) (string, error) {
 	}
 	known, err := objects.TargetNames(ctx, what.Namespace, pool)
 	return c.Offer("target", cmp.Or(what.Target, what.Name), what.Namespace, known), err
+}
+
+// RequireTarget returns an error if it is known that a target does not exist.
+func (c *Cluster) RequireTarget(ctx context.Context, namespace, name string) error {
+	objects, err := c.Objects()
+	if err != nil {
+		return err
+	}
+	if _, err = objects.Target(ctx, types.NamespacedName{Namespace: namespace, Name: name}); !apierrors.IsNotFound(err) {
+		return nil // another error only says that the user may not see targets
+	}
+	return c.Explain(ctx, err, AskedToGet(Targets, namespace, name))
 }
 
 func offerSessions(ctx context.Context, c *Cluster, what Asked) (string, error) {

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"golang.org/x/sync/errgroup"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
@@ -27,42 +26,27 @@ const (
 	Sessions    = "sessions"
 )
 
-// kinds are the words for pools and targets that may stand before a name, as kubectl
-// takes them, also with the group behind a dot.
-var kinds = []string{
-	"connectionpool", "connectionpools", "cpool", "pool", "connectiontarget", "connectiontargets", "ctarget", "target",
-}
+// The words for pools and for targets that kubectl takes before a name, and the shorter
+// ones of this program.
+var (
+	poolKinds   = []string{"connectionpool", "connectionpools", "cpool", "pool"}
+	targetKinds = []string{"connectiontarget", "connectiontargets", "ctarget", "target"}
+)
 
-// WithoutKind returns the name of a pool or target, also if its kind is before it:
-// connectionpool/web, connectionpool.connpool.dev/web and pool/web are web. A pool that
-// is called pool is still found by its name, but for that of a target behind it.
-func WithoutKind(name string) string {
-	kind, bare, ok := strings.Cut(name, "/")
-	kind = strings.TrimSuffix(strings.ToLower(kind), "."+v1alpha1.GroupName)
-	if ok && slices.Contains(kinds, kind) {
+// PoolName returns the name of a pool, also if its kind is before it, as `-o name` prints
+// it: connectionpool.connpool.dev/web is web, as pool/web. A target may follow. A pool
+// that itself has the name of a kind needs the kind before it: pool/pool/web-1.
+func PoolName(typed string) string { return withoutKind(typed, poolKinds) }
+
+// TargetName returns the name of a target, also if its kind is before it.
+func TargetName(typed string) string { return withoutKind(typed, targetKinds) }
+
+func withoutKind(typed string, kinds []string) string {
+	kind, bare, ok := strings.Cut(typed, "/")
+	if ok && slices.Contains(kinds, strings.TrimSuffix(kind, "."+v1alpha1.GroupName)) {
 		return bare
 	}
-	return name
-}
-
-// MustExist returns an error if one of a pool and a target, of which either may be
-// "", is known not to exist. A user who may not read them gets none.
-func (c *Cluster) MustExist(ctx context.Context, namespace, pool, target string) error {
-	objects, err := c.Objects()
-	if err != nil {
-		return err
-	}
-	if pool != "" {
-		if _, err := objects.Pool(ctx, namespace, pool); apierrors.IsNotFound(err) {
-			return c.Explain(ctx, err, AskedToGet(Pools, namespace, pool))
-		}
-	}
-	if target != "" && namespace != "" {
-		if _, err := objects.Target(ctx, types.NamespacedName{Namespace: namespace, Name: target}); apierrors.IsNotFound(err) {
-			return c.Explain(ctx, err, AskedToGet(Targets, namespace, target))
-		}
-	}
-	return nil
+	return typed
 }
 
 // Objects reads the declarative API.

@@ -70,7 +70,7 @@ func (o *options) complete(_ *cobra.Command, args []string) error {
 			o.state = state
 		}
 	}
-	o.pool, o.target = plugin.First(args), cluster.WithoutKind(o.target)
+	o.pool, o.target = plugin.First(args), cluster.TargetName(o.target)
 	return nil
 }
 
@@ -108,14 +108,26 @@ func (o *options) read(ctx context.Context, live *client.Client) ([]livev1alpha1
 		return nil, o.Cluster.Explain(ctx, err, cluster.AskedForConnections(o.Namespace))
 	}
 	if len(list.Items) == 0 {
-		// An empty list may come from a name that does not exist.
-		err = o.Cluster.MustExist(ctx, o.Namespace, o.pool, o.target)
+		err = o.requireNames(ctx)
 	}
 	slices.SortFunc(list.Items, func(a, b livev1alpha1.Connection) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Pool, b.Pool),
 			strings.Compare(a.Target, b.Target), strings.Compare(a.Name, b.Name))
 	})
 	return list.Items, err
+}
+
+// requireNames returns an error if the pool or the target does not exist.
+func (o *options) requireNames(ctx context.Context) error {
+	if o.pool != "" {
+		if err := o.Cluster.RequirePool(ctx, o.Namespace, o.pool); err != nil {
+			return err
+		}
+	}
+	if o.target != "" && !o.AllNamespaces {
+		return o.Cluster.RequireTarget(ctx, o.Namespace, o.target)
+	}
+	return nil
 }
 
 // fields returns the selector of what is asked for.
@@ -184,7 +196,7 @@ func (o *drainOptions) complete(_ *cobra.Command, args []string) error {
 		o.connection = name
 		return nil
 	}
-	if o.pool = cluster.WithoutKind(args[0]); strings.Contains(o.pool, "/") || isQualified && strings.Contains(kind, "target") {
+	if o.pool = cluster.PoolName(args[0]); strings.Contains(o.pool, "/") {
 		return fmt.Errorf("%q is neither a pool nor %sNAME", args[0], connectionPrefix)
 	}
 	return nil

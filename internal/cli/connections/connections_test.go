@@ -68,9 +68,9 @@ func TestDrainSaysWhatWasDone(t *testing.T) {
 
 func TestANameThatDoesNotExistIsAnErrorAndNoEmptyList(t *testing.T) {
 	f := clitest.Shop(t, New, NewDrain)
-	clitest.WantStderr(t, f.Run("connections", "wob"), 1, `connectionpools "wob" not found`, "Did you mean web?")
-	clitest.WantStderr(t, f.Run("connections", "--target", "web-9"), 1, `connectiontargets "web-9" not found`, "Did you mean web-1 or web-2?")
-	clitest.WantStderr(t, f.Run("connections", "wob", "-o", "json"), 1, "not found")
+	clitest.WantStderr(t, f.Run("connections", "wob"), 1, `"wob"`, "Did you mean web?")
+	clitest.WantStderr(t, f.Run("connections", "--target", "web-9"), 1, `"web-9"`, "Did you mean web-1 or web-2?")
+	clitest.WantStderr(t, f.Run("connections", "wob", "-o", "json"), 1, "wob")
 	f.Denied["get connpool.dev/connectionpools"] = true
 	clitest.WantStderr(t, f.Run("connections", "wob"), 0, "No connections of pool wob in namespace shop.")
 }

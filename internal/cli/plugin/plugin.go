@@ -156,7 +156,7 @@ func First(args []string) string {
 	if len(args) == 0 {
 		return ""
 	}
-	return cluster.WithoutKind(args[0])
+	return cluster.PoolName(args[0])
 }
 
 // Examples formats pairs of what an example does and what to type.

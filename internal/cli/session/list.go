@@ -81,9 +81,8 @@ func (o *listOptions) read(ctx context.Context, live *client.Client) ([]livev1al
 	items := slices.DeleteFunc(list.Items, func(s livev1alpha1.Session) bool {
 		return o.pool != "" && s.Spec.Pool != o.pool || !o.wants.Matches(labels.Set(s.Labels))
 	})
-	if len(items) == 0 {
-		// An empty list may come from a name that does not exist.
-		err = o.Cluster.MustExist(ctx, o.Namespace, o.pool, "")
+	if len(items) == 0 && o.pool != "" {
+		err = o.Cluster.RequirePool(ctx, o.Namespace, o.pool)
 	}
 	slices.SortFunc(items, func(a, b livev1alpha1.Session) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Spec.Pool, b.Spec.Pool), strings.Compare(a.Name, b.Name))

@@ -174,7 +174,7 @@ web-c   web    web-1    Ended: Idle   alice   12         2m          -         2
 	clitest.Want(t, f.Run("session", "list", "pool/web", "--sort-by", ".status.owner", "--no-headers", "-o", "custom-columns=N:.metadata.name"),
 		0, "web-a\nweb-c\nweb-b\n")
 	clitest.WantStderr(t, f.Run("session", "list", "db"), 0, "No sessions of pool db in namespace shop.")
-	clitest.WantStderr(t, f.Run("session", "list", "wob"), 1, `connectionpools "wob" not found`, "Did you mean web?")
+	clitest.WantStderr(t, f.Run("session", "list", "wob"), 1, `"wob"`, "Did you mean web?")
 	f.Sessions[1].Labels = map[string]string{"job": "b"}
 	clitest.Want(t, f.Run("session", "list", "-l", "job=b", "-o", "name"), 0, "session/web-b\n")
 	clitest.WantStderr(t, f.Run("session", "list", "-l", "="), 1, "--selector")

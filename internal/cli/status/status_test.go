@@ -218,7 +218,7 @@ func titles[T any](all []columns.Column[T]) (names []string) {
 
 func TestAPoolThatDoesNotExistIsAnError(t *testing.T) {
 	f := clitest.Shop(t, New)
-	clitest.WantStderr(t, f.Run("status", "wob"), 1, `connectionpools "wob" not found`, "Did you mean web?")
+	clitest.WantStderr(t, f.Run("status", "wob"), 1, `"wob"`, "Did you mean web?")
 	clitest.WantStderr(t, f.Run("status", "web", "-l", "a=b"), 1, "exclude each other")
 	for _, kind := range []string{"connectionpool/", "pool/", "cpool/", "connectionpools.connpool.dev/"} {
 		clitest.Want(t, f.Run("status", kind+"web", "-o", "name"), 0, "connectionpool.connpool.dev/web\n")

@@ -94,7 +94,7 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 		return err
 	}
 	if o.pool != "" && len(now.rows) == 0 {
-		if err := o.Cluster.MustExist(ctx, o.Namespace, o.pool, ""); err != nil {
+		if err := o.Cluster.RequirePool(ctx, o.Namespace, o.pool); err != nil {
 			return err
 		}
 	}

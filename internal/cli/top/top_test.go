@@ -173,7 +173,7 @@ shop        web    1             1         1        5      -        200µs   50m
 shop        db     1             0         0        9      -        -       5m
 other       new    0             0         0        0      -        -       -
 `)
-	clitest.WantStderr(t, f.Run("top", "wob"), 1, `connectionpools "wob" not found`, "Did you mean web?")
+	clitest.WantStderr(t, f.Run("top", "wob"), 1, `"wob"`, "Did you mean web?")
 	clitest.WantStderr(t, f.Run("top", "web", "-A"), 1, "exclude each other")
 	clitest.WantStderr(t, f.Run("top", "--sort", "z"), 1, `--sort "z" is unknown`)
 	clitest.WantStderr(t, f.Run("top", "--sort", ""), 1, `--sort "" is unknown`)
