@@ -12,7 +12,6 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/labels"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
@@ -73,7 +72,7 @@ func (a *api) resource(out http.ResponseWriter, r *http.Request, group string, p
 func (a *api) serve(out http.ResponseWriter, r *http.Request, what, namespace, name string) {
 	switch what {
 	case "connpool.dev/connectionpools":
-		list := v1alpha1.ConnectionPoolList{Items: labeled(in(a.Pools, namespace, name), r)}
+		list := v1alpha1.ConnectionPoolList{Items: in(a.Pools, namespace, name)}
 		serveObjects(a, out, list, list.Items, "connectionpools", name)
 	case "connpool.dev/connectiontargets":
 		list := v1alpha1.ConnectionTargetList{Items: in(a.Targets, namespace, name)}
@@ -128,12 +127,6 @@ func in[T any, P interface {
 		}
 	}
 	return fitting
-}
-
-// labeled returns the pools that the label selector of a request selects.
-func labeled(pools []v1alpha1.ConnectionPool, r *http.Request) []v1alpha1.ConnectionPool {
-	selector, _ := labels.Parse(r.URL.Query().Get("labelSelector"))
-	return slices.DeleteFunc(pools, func(p v1alpha1.ConnectionPool) bool { return !selector.Matches(labels.Set(p.Labels)) })
 }
 
 func serveObjects[L, T any](a *api, out http.ResponseWriter, list L, items []T, resource, name string) {

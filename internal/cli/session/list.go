@@ -31,8 +31,8 @@ func newList(f *plugin.Factory) *cobra.Command {
 	command := &cobra.Command{
 		Use:     "list [POOL]",
 		Aliases: []string{"ls"},
-		Short:   "List the sessions that there are, and why others ended",
-		Long: "List the sessions that there are. One that has ended stays in the list for some\n" +
+		Short:   "List sessions, and why others have ended",
+		Long: "List sessions. One that has ended stays in the list for some\n" +
 			"minutes, with the reason.",
 		Example: f.Examples("those of the namespace", "session list",
 			"those of a pool, and then what changes", "session list web -w",

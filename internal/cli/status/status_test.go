@@ -227,7 +227,13 @@ func TestAPoolThatDoesNotExistIsAnError(t *testing.T) {
 
 func TestStatusIsListedAsKubectlLists(t *testing.T) {
 	f := clitest.Shop(t, New)
-	f.Pools[1].Labels = map[string]string{"team": "front"}
+	f.Answers["/apis/connpool.dev/v1alpha1/namespaces/shop/connectionpools"] = func(out http.ResponseWriter, r *http.Request) {
+		list := v1alpha1.ConnectionPoolList{Items: f.Pools[:2]}
+		if r.URL.Query().Get("labelSelector") == "team=front" {
+			list.Items = f.Pools[1:2]
+		}
+		f.Answer(out, list)
+	}
 	clitest.Want(t, f.Run("status", "-l", "team=front", "--no-headers"), 0,
 		"web   ssh   2   1   1   1   10423   30m   True   Degraded   -\n")
 	clitest.Want(t, f.Run("status", "--sort-by", ".useCount", "-o", "jsonpath={.pools[*].name}"), 0, "db web")
