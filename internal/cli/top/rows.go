@@ -212,8 +212,8 @@ func compareBool(a, b bool) int {
 	}
 }
 
-// table returns the table of a snapshot. A page marks the column that it is sorted by.
-func (v view) table(s snapshot, paint display.Paint, isPage bool) *display.Table {
+// table returns the table of rows. A page marks the column that it is sorted by.
+func (v view) table(rows []row, now time.Time, paint display.Paint, isPage bool) *display.Table {
 	age := "AGE"
 	if v.pools {
 		age = "OLDEST"
@@ -229,8 +229,8 @@ func (v view) table(s snapshot, paint display.Paint, isPage bool) *display.Table
 	if isPage {
 		v.mark(columns)
 	}
-	for _, r := range v.rows(s) {
-		t.Add(r.cells(s.at)...)
+	for i := range rows {
+		t.Add(rows[i].cells(now)...)
 	}
 	return t
 }

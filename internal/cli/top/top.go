@@ -99,7 +99,7 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 		}
 	}
 	if o.once {
-		o.view.table(now, display.PaintFor(o.Out), false).Write(o.Out)
+		o.view.table(o.view.rows(now), now.at, display.PaintFor(o.Out), false).Write(o.Out)
 		return nil
 	}
 	return o.watch(ctx, look, now)
@@ -266,16 +266,26 @@ const keyHelp = "u uses  a age  i in use  r round trip  n name  R reverse  p poo
 // page returns the lines of one screen: the summary, the last error, as much of
 // the table as there is room for, and the keys.
 func page(v view, s snapshot, problem string, size client.Size, paint display.Paint) []string {
-	body := v.table(s, paint, true).Lines()
 	head := []string{s.summary() + "  (" + s.at.Format("15:04:05") + ")", paint.In(display.Red, display.OneLine(problem))}
-	room := max(int(size.Rows)-len(head)-1, 1)
-	if more := len(body) - room + 1; more > 1 && room > 1 {
-		body = append(body[:room-1], fmt.Sprintf("+%d more", more))
-	}
-	lines := slices.Concat(head, body[:min(len(body), room)], []string{keyHelp})
+	lines := slices.Concat(head, body(v, s, max(int(size.Rows)-len(head)-1, 1), paint), []string{keyHelp})
 	lines = lines[:min(len(lines), int(size.Rows))]
 	for i, line := range lines {
 		lines[i] = cut(line, int(size.Columns))
+	}
+	return lines
+}
+
+// body returns the table, or as much of it as there are lines, and how much is cut. What
+// is cut costs nothing more than its place in the order.
+func body(v view, s snapshot, room int, paint display.Paint) []string {
+	rows := v.rows(s)
+	fitting := room - 1 // below the head
+	if len(rows) > fitting && fitting > 0 {
+		fitting--
+	}
+	lines := v.table(rows[:min(len(rows), fitting)], s.at, paint, true).Lines()
+	if more := len(rows) - fitting; more > 0 && room > 1 {
+		lines = append(lines, fmt.Sprintf("+%d more", more))
 	}
 	return lines
 }

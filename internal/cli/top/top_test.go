@@ -113,7 +113,8 @@ func TestRowsAreSortedByKeys(t *testing.T) {
 
 func TestPoolsSumUpTheirConnections(t *testing.T) {
 	before, now := twoSnapshots()
-	got := strings.Join(view{by: byUses, pools: true}.table(now.since(before), false, false).Lines(), "\n")
+	now, pools := now.since(before), view{by: byUses, pools: true}
+	got := strings.Join(pools.table(pools.rows(now), now.at, false, false).Lines(), "\n")
 	want := `POOL   CONNECTIONS   FAILING   IN-USE   USES   USES/S   RTT     OLDEST
 web    2             0         3        131    10.5     900µs   50m
 db     1             0         1        4      2.0      -       0s`
