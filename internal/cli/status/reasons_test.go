@@ -57,6 +57,8 @@ var places = map[string]struct {
 }
 
 func TestEveryReasonIsSeen(t *testing.T) {
+	f := clitest.Shop(t, New)
+	pools, targets := f.Pools[:1], f.Targets[:1]
 	for _, reason := range reasons(t) {
 		for name, place := range places {
 			if place.ready && v1alpha1.IsExpectedReason(reason) {
@@ -67,7 +69,7 @@ func TestEveryReasonIsSeen(t *testing.T) {
 					Type: place.kind, Status: metav1.ConditionStatus(place.status), Reason: reason,
 					Message: "What happened, and the next step.", LastTransitionTime: *clitest.MinutesAgo(4),
 				}
-				f := clitest.Shop(t, New)
+				f.Pools, f.Targets = []v1alpha1.ConnectionPool{*pools[0].DeepCopy()}, []v1alpha1.ConnectionTarget{*targets[0].DeepCopy()}
 				pool, target := &f.Pools[0], &f.Targets[0]
 				switch {
 				case place.ofPool && place.ready:
