@@ -8,8 +8,8 @@
 //	cli                                         the tree of commands
 //	exec, run, session, cp, portforward, proxy  use a pool
 //	status, connections, top                    see how it is
-//	check, hostkeys, doctor                     operate it
-//	remote, plugin, cluster                     what commands are made with
+//	target, check, hostkeys, doctor             operate it
+//	remote, sshhost, plugin, cluster            what commands are made with
 //	display, exit, terminal, listen             printing, ending, the terminal, sockets
 //
 // An import points downwards only, and commands do not import each other.
@@ -46,6 +46,7 @@ import (
 	"github.com/connpool/connpool/internal/cli/run"
 	"github.com/connpool/connpool/internal/cli/session"
 	"github.com/connpool/connpool/internal/cli/status"
+	"github.com/connpool/connpool/internal/cli/target"
 	"github.com/connpool/connpool/internal/cli/top"
 )
 
@@ -97,7 +98,7 @@ var groups = []struct {
 }{
 	{"use", "Use a pool:", []newCommand{exec.New, run.New, exec.NewShell, session.New, cp.New, portforward.New, proxy.New}},
 	{"watch", "See how it is:", []newCommand{status.New, connections.New, top.New}},
-	{"operate", "Operate it:", []newCommand{check.New, connections.NewDrain, hostkeys.New, doctor.New}},
+	{"operate", "Operate it:", []newCommand{target.New, check.New, connections.NewDrain, hostkeys.New, doctor.New}},
 	{"about", "About this program:", []newCommand{newVersion, newCompletion}},
 }
 

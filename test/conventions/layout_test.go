@@ -386,8 +386,24 @@ var layout = []row{
 		lines: 1200, because: "a planner, a transfer and the guards against hostile servers belong to one copy",
 	},
 	{
+		folder: "internal/cli/sshhost", is: "an SSH host before it is a target: its address, its keys, and the objects that make it one",
+		imports: []string{"./api/v1alpha1", "./internal/cli/display", "./internal/cli/plugin", "./internal/driver/ssh/knownhosts", "./internal/driver/ssh/sshkey"},
+		modules: append([]string{"golang.org/x/crypto/ssh/..."}, terminalModules...),
+	},
+	{
 		folder: "internal/cli/hostkeys", is: "the command hostkeys: scans an SSH host and prints a target that pins its keys",
-		imports: commands, modules: append([]string{"golang.org/x/crypto/ssh/..."}, terminalModules...),
+		imports: append([]string{"./internal/cli/sshhost"}, commands...), modules: terminalModules,
+	},
+	{
+		folder: "internal/cli/target/change", is: "what server-side apply would change, found out before it does",
+		imports: []string{"./internal/cli/cluster"}, modules: terminalModules,
+	},
+	{
+		folder: "internal/cli/target", is: "the command target: makes a host a target, with its Secret and a pool, in one step",
+		imports: append([]string{
+			"./internal/cli/sshhost", "./internal/cli/target/change", "./internal/driver/ssh/knownhosts", "./internal/driver/ssh/sshkey",
+		}, commands...),
+		modules: append([]string{"golang.org/x/crypto/ssh/..."}, terminalModules...),
 	},
 	{
 		folder: "internal/cli/clitest", is: "a cluster with connpool for tests of commands",
