@@ -8,7 +8,7 @@
 //	cli                                         the tree of commands
 //	exec, run, session, cp, portforward, proxy  use a pool
 //	status, connections, top                    see how it is
-//	target, check, hostkeys, doctor             operate it
+//	target, importer, hostkeys, check, doctor   operate it
 //	remote, sshhost, plugin, cluster            what commands are made with
 //	display, exit, terminal, listen             printing, ending, the terminal, sockets
 //
@@ -40,6 +40,7 @@ import (
 	"github.com/connpool/connpool/internal/cli/doctor"
 	"github.com/connpool/connpool/internal/cli/exec"
 	"github.com/connpool/connpool/internal/cli/hostkeys"
+	"github.com/connpool/connpool/internal/cli/importer"
 	"github.com/connpool/connpool/internal/cli/plugin"
 	"github.com/connpool/connpool/internal/cli/portforward"
 	"github.com/connpool/connpool/internal/cli/proxy"
@@ -98,7 +99,7 @@ var groups = []struct {
 }{
 	{"use", "Use a pool:", []newCommand{exec.New, run.New, exec.NewShell, session.New, cp.New, portforward.New, proxy.New}},
 	{"watch", "See how it is:", []newCommand{status.New, connections.New, top.New}},
-	{"operate", "Operate it:", []newCommand{target.New, check.New, connections.NewDrain, hostkeys.New, doctor.New}},
+	{"operate", "Operate it:", []newCommand{target.New, importer.New, check.New, connections.NewDrain, hostkeys.New, doctor.New}},
 	{"about", "About this program:", []newCommand{newVersion, newCompletion}},
 }
 

@@ -406,6 +406,22 @@ var layout = []row{
 		modules: append([]string{"golang.org/x/crypto/ssh/..."}, terminalModules...),
 	},
 	{
+		folder: "internal/cli/importer/hosts", is: "what importers have in common: hosts with groups and jump hosts, and notes of what is left out",
+		imports: []string{"./internal/cli/sshhost"},
+	},
+	{
+		folder: "internal/cli/importer/sshconfig", is: "the hosts of a file of ssh_config",
+		imports: []string{"./internal/cli/importer/hosts", "./internal/cli/sshhost"}, modules: []string{"github.com/kevinburke/ssh_config"},
+	},
+	{
+		folder: "internal/cli/importer/ansible", is: "the hosts of inventories of Ansible, in INI and YAML",
+		imports: []string{"./internal/cli/importer/hosts", "./internal/cli/sshhost"}, modules: []string{"sigs.k8s.io/yaml"},
+	},
+	{
+		folder: "internal/cli/importer", is: "the command import: prints the hosts of other programs' files as targets and pools",
+		imports: append([]string{"./internal/cli/importer/...", "./internal/cli/sshhost"}, commands...), modules: terminalModules,
+	},
+	{
 		folder: "internal/cli/clitest", is: "a cluster with connpool for tests of commands",
 		imports: []string{"./..."}, modules: []string{"..."},
 	},

@@ -110,6 +110,16 @@ func ReadKnownHosts(files ...string) (*KnownHosts, error) {
 	return known, nil
 }
 
+// AddExisting adds those of the files that can be read.
+func (k *KnownHosts) AddExisting(files ...string) {
+	for _, file := range files {
+		if text, err := os.ReadFile(file); err == nil {
+			k.Files = append(k.Files, file)
+			k.text = append(append(k.text, text...), '\n')
+		}
+	}
+}
+
 // Find returns what is known of a host's keys; nothing if there is no line about it.
 func (k *KnownHosts) Find(host string, port int) *knownhosts.Pins {
 	return knownhosts.Find(k.text, Join(host, port))

@@ -101,18 +101,17 @@ func (o *addOptions) firstSeen(scan *sshhost.Scan) (hostKeys, error) {
 	return hostKeys{v1alpha1.HostKeys{KnownHosts: keys}, true}, nil
 }
 
-// dialer returns how to reach the host for a scan: from here, or through the jump host.
-func (p *plan) dialer(ctx context.Context) (dial sshhost.DialFunc, stop func(), err error) {
+// dialer returns how to reach the host for a scan: from here, or through the jump host. If
+// that cannot be used, each dial says why.
+func (p *plan) dialer(ctx context.Context) (dial sshhost.DialFunc, stop func()) {
 	if p.target.Jump == "" {
-		return sshhost.FromHere, func() {}, nil
+		return sshhost.FromHere, func() {}
 	}
 	forwarder, err := p.throughJump(ctx)
 	if err != nil {
-		refused := func(context.Context, string, string) (net.Conn, error) { return nil, err }
-		return refused, func() {}, nil
+		return func(context.Context, string, string) (net.Conn, error) { return nil, err }, func() {}
 	}
-	throughJump := func(ctx context.Context, _, _ string) (net.Conn, error) { return forwarder.Dial(ctx) }
-	return throughJump, forwarder.Close, nil
+	return func(ctx context.Context, _, _ string) (net.Conn, error) { return forwarder.Dial(ctx) }, forwarder.Close
 }
 
 // throughJump opens a forward to the host by a pool that has the jump host's target.

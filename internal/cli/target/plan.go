@@ -47,10 +47,7 @@ func (p *plan) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	dial, stop, err := p.dialer(ctx)
-	if err != nil {
-		return err
-	}
+	dial, stop := p.dialer(ctx)
 	defer stop()
 	if p.host, err = p.findHostKeys(ctx, existing, dial); err != nil {
 		return err
