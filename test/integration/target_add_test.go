@@ -2,12 +2,15 @@ package integration
 
 import (
 	"bytes"
+	"encoding/pem"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/creack/pty"
+	"golang.org/x/crypto/ssh"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
@@ -157,4 +160,47 @@ func TestAHostThatShowsAnotherKeyThanItsTargetPinsIsRefused(t *testing.T) {
 	}
 	t.Cleanup(impostor.Stop)
 	u.types(add+identity+" --name own --replace", 1, "THE HOST KEY HAS CHANGED", "known from the target own")
+}
+
+// typesAtTerminal runs a line at a terminal at which a person types the keys.
+func (u *user) typesAtTerminal(line, keys string) (code int, shown string) {
+	u.t.Helper()
+	keyboard, screen, err := pty.Open()
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	defer keyboard.Close()
+	defer screen.Close()
+	if _, err := keyboard.WriteString(keys); err != nil {
+		u.t.Fatal(err)
+	}
+	var printed bytes.Buffer
+	args := append([]string{"kubectl-connpool", "--kubeconfig", u.kubeconfig, "-n", u.namespace}, strings.Fields(line)...)
+	code = cli.Main(args, "test", genericiooptions.IOStreams{In: screen, Out: &printed, ErrOut: &printed})
+	return code, printed.String()
+}
+
+func TestAPersonAtATerminalDecidesAboutHostKeyAndPassphrase(t *testing.T) {
+	server := startSSHD(t)
+	u := newUser(t, namespace(t), env.config)
+	add, _ := ownHost(t, server)
+	key, err := ssh.ParseRawPrivateKey(server.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := ssh.MarshalPrivateKeyWithPassphrase(key, "", []byte("open"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := strings.Replace(add, "--yes", "--name own --identity "+writeFile(t, "sealed", pem.EncodeToMemory(sealed)), 1)
+	code, shown := u.typesAtTerminal(line, "open\nno\n")
+	if code != 1 || !strings.Contains(shown, "nothing was changed") || !strings.Contains(shown, "SHA256:") || strings.Contains(shown, "open\n") {
+		t.Errorf("after no: exit code %d:\n%s", code, shown)
+	}
+	u.types("exec own -- true", 254)
+	code, shown = u.typesAtTerminal(line, "wrong\nopen\nyes\n")
+	if code != 0 || !strings.Contains(shown, "own is ready") {
+		t.Errorf("after yes: exit code %d:\n%s", code, shown)
+	}
+	u.types("exec own -- echo it-works", 0, "it-works")
 }

@@ -93,11 +93,11 @@ type KnownHosts struct {
 func ReadKnownHosts(files ...string) (*KnownHosts, error) {
 	mayBeAbsent := len(files) == 0
 	if mayBeAbsent {
-		files = []string{ExpandHome("~/.ssh/known_hosts"), "/etc/ssh/ssh_known_hosts"}
+		files = []string{"~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts"}
 	}
 	known := &KnownHosts{}
 	for _, file := range files {
-		text, err := os.ReadFile(file)
+		text, err := os.ReadFile(ExpandHome(file))
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && mayBeAbsent:
 			continue
