@@ -91,7 +91,7 @@ type ConnectionTargetSpec struct {
 
 // SSHTarget is a host reached over SSH.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.hostKeys)",fieldPath=".hostKeys",reason=FieldValueRequired,message="hostKeys is required, because no server is trusted unseen: run ssh-keyscan against the host, compare the fingerprint with the server's administrator and put the line into hostKeys.knownHosts"
+// +kubebuilder:validation:XValidation:rule="has(self.hostKeys)",fieldPath=".hostKeys",reason=FieldValueRequired,message="hostKeys is required, because no server is trusted unseen: run kubectl connpool hostkeys against the host, compare the fingerprint with the server's administrator and put the key into hostKeys.knownHosts"
 type SSHTarget struct {
 	// host is the DNS name or the IP address of the server, without user and port.
 	// IPv6 addresses stand without brackets. The operator checks the resolved address
@@ -159,7 +159,7 @@ type SSHTarget struct {
 // HostKeys says with which keys a server may prove its identity, in the syntax of
 // OpenSSH's known_hosts. Exactly one field is set.
 //
-// +kubebuilder:validation:XValidation:rule="(has(self.knownHosts) ? 1 : 0) + (has(self.configMapRef) ? 1 : 0) + (has(self.secretRef) ? 1 : 0) == 1",message="hostKeys needs exactly one of knownHosts, configMapRef and secretRef, because no server is trusted unseen: run ssh-keyscan against the host, compare the fingerprint with the server's administrator and put the line into knownHosts"
+// +kubebuilder:validation:XValidation:rule="(has(self.knownHosts) ? 1 : 0) + (has(self.configMapRef) ? 1 : 0) + (has(self.secretRef) ? 1 : 0) == 1",message="hostKeys needs exactly one of knownHosts, configMapRef and secretRef, because no server is trusted unseen: run kubectl connpool hostkeys against the host, compare the fingerprint with the server's administrator and put the key into knownHosts"
 // +kubebuilder:validation:MinProperties=0
 type HostKeys struct {
 	// knownHosts are the accepted keys, one in each item. An item is a bare public
@@ -173,7 +173,7 @@ type HostKeys struct {
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=4096
-	// +kubebuilder:validation:items:XValidation:rule=`self.contains('PRIVATE KEY') || self.contains('b3BlbnNzaC1rZXktdjE') || (self.matches(r'^\s*((@cert-authority|@revoked)[ \t]+)?([^\s@#][^\s]*[ \t]+)?[a-z][a-z0-9@.-]*[ \t]+AAAA[A-Za-z0-9+/]+={0,2}([ \t][^\r\n]*)?\s*$') && (self.matches(r'^\s*@revoked\s') || (!self.matches(r'(^|\s)ssh-dss\s') && !self.matches(r'AAAAB3NzaC1yc2EAAAA(DAQAB(AAAA|AAABA[A-P])|BIwAA(A[A-P]|AQ[A-D]))'))))`,message="knownHosts items must be public keys or known_hosts lines",messageExpression=`self.matches(r'(^|\s)ssh-dss\s') ? 'knownHosts must not hold DSA keys (ssh-dss), which are too weak: use the ed25519 key of the server, which ssh-keyscan -t ed25519 prints' : self.matches(r'AAAAB3NzaC1yc2EAAAA(DAQAB(AAAA|AAABA[A-P])|BIwAA(A[A-P]|AQ[A-D]))') ? 'knownHosts must not hold RSA keys under 2048 bits, which are too weak: use the ed25519 key of the server, which ssh-keyscan -t ed25519 prints' : 'knownHosts items must be one public key (ssh-ed25519 AAAA...) or one known_hosts line each: copy a line that ssh-keyscan prints, without its # comments'`
+	// +kubebuilder:validation:items:XValidation:rule=`self.contains('PRIVATE KEY') || self.contains('b3BlbnNzaC1rZXktdjE') || (self.matches(r'^\s*((@cert-authority|@revoked)[ \t]+)?([^\s@#][^\s]*[ \t]+)?[a-z][a-z0-9@.-]*[ \t]+AAAA[A-Za-z0-9+/]+={0,2}([ \t][^\r\n]*)?\s*$') && (self.matches(r'^\s*@revoked\s') || (!self.matches(r'(^|\s)ssh-dss\s') && !self.matches(r'AAAAB3NzaC1yc2EAAAA(DAQAB(AAAA|AAABA[A-P])|BIwAA(A[A-P]|AQ[A-D]))'))))`,message="knownHosts items must be public keys or known_hosts lines",messageExpression=`self.matches(r'(^|\s)ssh-dss\s') ? 'knownHosts must not hold DSA keys (ssh-dss), which are too weak: use the ed25519 key of the server, which kubectl connpool hostkeys prints' : self.matches(r'AAAAB3NzaC1yc2EAAAA(DAQAB(AAAA|AAABA[A-P])|BIwAA(A[A-P]|AQ[A-D]))') ? 'knownHosts must not hold RSA keys under 2048 bits, which are too weak: use the ed25519 key of the server, which kubectl connpool hostkeys prints' : 'knownHosts items must be one public key (ssh-ed25519 AAAA...) or one known_hosts line each: copy one that kubectl connpool hostkeys prints, without its # comments'`
 	// +kubebuilder:validation:XValidation:rule=`!self.exists(k, k.contains('PRIVATE KEY') || k.contains('b3BlbnNzaC1rZXktdjE'))`,message="knownHosts must not hold a private key: put the server's public key here, and replace the private key, which must count as disclosed"
 	KnownHosts []string `json:"knownHosts,omitempty"`
 

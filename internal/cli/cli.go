@@ -8,8 +8,8 @@
 //	cli                                         the tree of commands
 //	exec, run, session, cp, portforward, proxy  use a pool
 //	status, connections, top                    see how it is
-//	check, hostkeys, doctor                     operate it
-//	remote, plugin, cluster                     what commands are made with
+//	target, importer, hostkeys, check, doctor   operate it
+//	remote, sshhost, plugin, cluster            what commands are made with
 //	output                                      lists, and the flags that they have
 //	display, exit, terminal, listen             printing, ending, the terminal, sockets
 //
@@ -41,12 +41,14 @@ import (
 	"github.com/connpool/connpool/internal/cli/doctor"
 	"github.com/connpool/connpool/internal/cli/exec"
 	"github.com/connpool/connpool/internal/cli/hostkeys"
+	"github.com/connpool/connpool/internal/cli/importer"
 	"github.com/connpool/connpool/internal/cli/plugin"
 	"github.com/connpool/connpool/internal/cli/portforward"
 	"github.com/connpool/connpool/internal/cli/proxy"
 	"github.com/connpool/connpool/internal/cli/run"
 	"github.com/connpool/connpool/internal/cli/session"
 	"github.com/connpool/connpool/internal/cli/status"
+	"github.com/connpool/connpool/internal/cli/target"
 	"github.com/connpool/connpool/internal/cli/top"
 )
 
@@ -98,7 +100,7 @@ var groups = []struct {
 }{
 	{"use", "Use a pool:", []newCommand{exec.New, run.New, exec.NewShell, session.New, cp.New, portforward.New, proxy.New}},
 	{"watch", "See how it is:", []newCommand{status.New, connections.New, top.New}},
-	{"operate", "Operate it:", []newCommand{check.New, connections.NewDrain, hostkeys.New, doctor.New}},
+	{"operate", "Operate it:", []newCommand{target.New, importer.New, check.New, connections.NewDrain, hostkeys.New, doctor.New}},
 	{"about", "About this program:", []newCommand{newVersion, newCompletion}},
 }
 

@@ -398,8 +398,40 @@ var layout = []row{
 		lines: 1200, because: "a planner, a transfer and the guards against hostile servers belong to one copy",
 	},
 	{
+		folder: "internal/cli/sshhost", is: "an SSH host before it is a target: its address, its keys, and the objects that make it one",
+		imports: []string{"./api/v1alpha1", "./internal/cli/display", "./internal/cli/plugin", "./internal/driver/ssh/knownhosts", "./internal/driver/ssh/sshkey"},
+		modules: append([]string{"golang.org/x/crypto/ssh/..."}, terminalModules...),
+	},
+	{
 		folder: "internal/cli/hostkeys", is: "the command hostkeys: scans an SSH host and prints a target that pins its keys",
-		imports: commands, modules: append([]string{"golang.org/x/crypto/ssh/..."}, terminalModules...),
+		imports: append([]string{"./internal/cli/sshhost"}, commands...), modules: terminalModules,
+	},
+	{
+		folder: "internal/cli/target/change", is: "what server-side apply would change, found out before it does",
+		imports: []string{"./internal/cli/cluster"}, modules: terminalModules,
+	},
+	{
+		folder: "internal/cli/target", is: "the command target: makes a host a target, with its Secret and a pool, in one step",
+		imports: append([]string{
+			"./internal/cli/sshhost", "./internal/cli/target/change", "./internal/driver/ssh/knownhosts", "./internal/driver/ssh/sshkey",
+		}, commands...),
+		modules: append([]string{"golang.org/x/crypto/ssh/..."}, terminalModules...),
+	},
+	{
+		folder: "internal/cli/importer/hosts", is: "what importers have in common: hosts with groups and jump hosts, and notes of what is left out",
+		imports: []string{"./internal/cli/sshhost"},
+	},
+	{
+		folder: "internal/cli/importer/sshconfig", is: "the hosts of a file of ssh_config",
+		imports: []string{"./internal/cli/importer/hosts", "./internal/cli/sshhost"}, modules: []string{"github.com/kevinburke/ssh_config"},
+	},
+	{
+		folder: "internal/cli/importer/ansible", is: "the hosts of inventories of Ansible, in INI and YAML",
+		imports: []string{"./internal/cli/importer/hosts", "./internal/cli/sshhost"}, modules: []string{"sigs.k8s.io/yaml"},
+	},
+	{
+		folder: "internal/cli/importer", is: "the command import: prints the hosts of other programs' files as targets and pools",
+		imports: append([]string{"./internal/cli/importer/...", "./internal/cli/sshhost"}, commands...), modules: terminalModules,
 	},
 	{
 		folder: "internal/cli/clitest", is: "a cluster with connpool for tests of commands",

@@ -81,8 +81,8 @@ var refusals = map[string]map[string]refusal{
 		"a Secret's name with a namespace": {sshTarget, change{"spec.ssh.credentialsRef.name": "kube-system/x"}, "spec.ssh.credentialsRef.name", "Secret in this namespace"},
 	},
 	"ssh.hostKeys": {
-		"no host keys":          {sshTarget, change{"spec.ssh.hostKeys": nil}, "spec.ssh.hostKeys", "run ssh-keyscan"},
-		"host keys of no kind":  {sshTarget, change{"spec.ssh.hostKeys": map[string]any{}}, "spec.ssh.hostKeys", "ssh-keyscan"},
+		"no host keys":          {sshTarget, change{"spec.ssh.hostKeys": nil}, "spec.ssh.hostKeys", "run kubectl connpool hostkeys"},
+		"host keys of no kind":  {sshTarget, change{"spec.ssh.hostKeys": map[string]any{}}, "spec.ssh.hostKeys", "kubectl connpool hostkeys"},
 		"an empty list of keys": {sshTarget, change{"spec.ssh.hostKeys.knownHosts": items()}, "spec.ssh.hostKeys.knownHosts", "at least 1 items"},
 		"an empty key":          {sshTarget, change{"spec.ssh.hostKeys.knownHosts": items("")}, "spec.ssh.hostKeys.knownHosts[0]", "at least 1 char"},
 		"host keys in two places": {
@@ -115,7 +115,7 @@ var refusals = map[string]map[string]refusal{
 		"an RSA key of 1024 bits":    {sshTarget, change{"spec.ssh.hostKeys.knownHosts": items(rsaKey(1024, 65537))}, "spec.ssh.hostKeys.knownHosts[0]", "under 2048 bits"},
 		"an old RSA key of 1024":     {sshTarget, change{"spec.ssh.hostKeys.knownHosts": items(rsaKey(1024, 35))}, "spec.ssh.hostKeys.knownHosts[0]", "under 2048 bits"},
 		"an RSA key of 2040 bits":    {sshTarget, change{"spec.ssh.hostKeys.knownHosts": items(rsaKey(2040, 65537))}, "spec.ssh.hostKeys.knownHosts[0]", "under 2048 bits"},
-		"a word":                     {sshTarget, change{"spec.ssh.hostKeys.knownHosts": items("any")}, "spec.ssh.hostKeys.knownHosts[0]", "copy a line that ssh-keyscan prints"},
+		"a word":                     {sshTarget, change{"spec.ssh.hostKeys.knownHosts": items("any")}, "spec.ssh.hostKeys.knownHosts[0]", "copy one that kubectl connpool hostkeys prints"},
 		"a comment":                  {sshTarget, change{"spec.ssh.hostKeys.knownHosts": items("# web-1:22 SSH-2.0-OpenSSH_10.0")}, "spec.ssh.hostKeys.knownHosts[0]", "without its # comments"},
 		"a fingerprint":              {sshTarget, change{"spec.ssh.hostKeys.knownHosts": items("SHA256:uNiVztksCsDhcc0u9e8BrcJYYd8MVG3Pu4eoVpn6S6s")}, "spec.ssh.hostKeys.knownHosts[0]", "one public key"},
 		"two keys in one item":       {sshTarget, change{"spec.ssh.hostKeys.knownHosts": items(ed25519Key + "\n" + ed25519Key)}, "spec.ssh.hostKeys.knownHosts[0]", "each"},

@@ -53,7 +53,7 @@ func (p Plain) URL() string { return p.base }
 
 // Get reads the object at a path.
 func (p Plain) Get(ctx context.Context, path string, into any) error {
-	return p.do(ctx, http.MethodGet, path, nil, into)
+	return p.do(ctx, plainRequest{method: http.MethodGet, path: path}, into)
 }
 
 // Post sends an object and reads the answer into it.
@@ -62,19 +62,25 @@ func (p Plain) Post(ctx context.Context, path string, object any) error {
 	if err != nil {
 		return fmt.Errorf("encode the request: %w", err)
 	}
-	return p.do(ctx, http.MethodPost, path, body, object)
+	return p.do(ctx, plainRequest{http.MethodPost, path, "application/json", body}, object)
 }
 
-func (p Plain) do(ctx context.Context, method, path string, body []byte, into any) error {
+// plainRequest is a request and, unless its body is nil, the type of that.
+type plainRequest struct {
+	method, path, contentType string
+	body                      []byte
+}
+
+func (p Plain) do(ctx context.Context, asked plainRequest, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, method, p.base+path, bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, asked.method, p.base+asked.path, bytes.NewReader(asked.body))
 	if err != nil {
 		return err
 	}
 	request.Header.Set("Accept", "application/json")
-	if body != nil {
-		request.Header.Set("Content-Type", "application/json")
+	if asked.body != nil {
+		request.Header.Set("Content-Type", asked.contentType)
 	}
 	response, err := p.http.Do(request)
 	if err != nil {
@@ -83,13 +89,13 @@ func (p Plain) do(ctx context.Context, method, path string, body []byte, into an
 	defer response.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, MaxAnswer))
 	if err != nil {
-		return fmt.Errorf("read the answer to %s: %w", path, err)
+		return fmt.Errorf("read the answer to %s: %w", asked.path, err)
 	}
 	if response.StatusCode >= http.StatusMultipleChoices {
 		return Refusal(response.StatusCode, answer)
 	}
 	if err := json.Unmarshal(answer, into); err != nil {
-		return fmt.Errorf("read the answer to %s: %w", path, err)
+		return fmt.Errorf("read the answer to %s: %w", asked.path, err)
 	}
 	return nil
 }

@@ -162,7 +162,7 @@ func TestAScanThatFailsSaysWhy(t *testing.T) {
 		{"it is no SSH server", other.Addr().String(), `does not speak SSH, but said "HTTP/1.1 400 Bad Request"`},
 		{"half of a bracket", "[::1", "one bracket of two"},
 		{"the other half", "::1]:22", "one bracket of two"},
-		{"a port that is not one", "host:0", "no port"},
+		{"a port that is not one", "host:0", "not a valid port (1-65535)"},
 		{"a Docker engine", "tcp://build-1:2376", "ca.crt in its tlsRef"},
 		{"a cluster", "https://10.0.0.1:6443", "kubeconfig"},
 		{"an option", "host:22:22:", "name of a host"},
@@ -170,34 +170,5 @@ func TestAScanThatFailsSaysWhy(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			clitest.WantStderr(t, clitest.New(t, New).Run("hostkeys", c.host, "--timeout", "200ms", "--name", "x"), 1, c.want)
 		})
-	}
-}
-
-func TestHostsAreReadWithTheirPorts(t *testing.T) {
-	for _, c := range []struct {
-		text, host, name string
-		port             int
-	}{
-		{"web-1.example.com", "web-1.example.com", "web-1.example.com", 22},
-		{"web-1:2222", "web-1", "web-1", 2222},
-		{"2001:db8::1", "2001:db8::1", "2001-db8-1", 22},
-		{"[2001:db8::1]:2222", "2001:db8::1", "2001-db8-1", 2222},
-		{"[2001:db8::1]", "2001:db8::1", "2001-db8-1", 22},
-		{"Web_1.local.", "Web_1.local.", "web-1.local", 22},
-	} {
-		t.Run(c.text, func(t *testing.T) {
-			host, port, err := splitHost(c.text)
-			if err != nil || host != c.host || port != c.port || nameOf(host) != c.name {
-				t.Errorf("got %q, %d, %q, %v", host, port, nameOf(host), err)
-			}
-		})
-	}
-}
-
-func TestWeakKeysAreNotPinned(t *testing.T) {
-	key, err := rsa.GenerateKey(rand.Reader, 1024)
-	weak := signer(t, key, err)
-	if isStrong(weak.PublicKey()) || len(strongKeys([]ssh.PublicKey{weak.PublicKey()})) > 0 {
-		t.Error("an RSA key of 1024 bits would be pinned")
 	}
 }

@@ -46,12 +46,24 @@ func Parse(text []byte, address string) (*Pins, error) {
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
 	switch {
 	case len(bytes.TrimSpace(text)) == 0:
-		return nil, hostKeysInvalid("there are none; add the output of ssh-keyscan, once you have verified it")
+		return nil, hostKeysInvalid("there are none; add those that kubectl connpool hostkeys prints, once you have verified them")
 	case len(text) > maxKnownHostsBytes:
 		return nil, hostKeysInvalid("larger than 1 MiB; keep only the lines of this host")
 	case bytes.Contains(text, []byte("PRIVATE KEY")):
 		return nil, hostKeysInvalid("hold a private key; remove it, regard it as disclosed, and pin the public key instead")
 	}
+	p, host := Find(text, address), newReader(address).host
+	switch {
+	case !p.IsEmpty():
+		return p, nil
+	case len(p.skipped) > 0:
+		return nil, hostKeysInvalid("no line can be used for %s: %s; add one that starts with %s", host, p.listSkipped(), host)
+	}
+	return nil, hostKeysInvalid("no line is about %s; add one that starts with %s", host, host)
+}
+
+// Find is Parse for a text that may say nothing about the address.
+func Find(text []byte, address string) *Pins {
 	r := newReader(address)
 	number := 0
 	for line := range strings.Lines(string(text)) {
@@ -60,14 +72,39 @@ func Parse(text []byte, address string) (*Pins, error) {
 			r.skipped = append(r.skipped, fmt.Sprintf("line %d %s", number, err))
 		}
 	}
-	p := r.pins()
-	switch {
-	case len(p.keys)+len(p.authorities) > 0:
-		return p, nil
-	case len(p.skipped) > 0:
-		return nil, hostKeysInvalid("no line can be used for %s: %s; add one that starts with %s", r.host, p.listSkipped(), r.host)
+	return r.pins()
+}
+
+// IsEmpty reports whether there is nothing by which the host could prove its identity.
+func (p *Pins) IsEmpty() bool { return len(p.keys)+len(p.authorities) == 0 }
+
+// Has reports whether a key is pinned itself.
+func (p *Pins) Has(key ssh.PublicKey) bool { return contains(p.keys, key) }
+
+// HasAuthority reports whether a certificate of the host may prove its identity.
+func (p *Pins) HasAuthority() bool { return len(p.authorities) > 0 }
+
+// Revokes reports whether a key must never prove it.
+func (p *Pins) Revokes(key ssh.PublicKey) bool { return p.isRevoked(key) }
+
+// Lines returns the pins in the syntax of known_hosts, for one host whatever its name.
+func (p *Pins) Lines() []string {
+	var lines []string
+	line := func(prefix string, key ssh.PublicKey) {
+		lines = append(lines, prefix+strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))))
 	}
-	return nil, hostKeysInvalid("no line is about %s; add one that starts with %s", r.host, r.host)
+	for _, key := range p.keys {
+		line("", key)
+	}
+	for _, key := range p.authorities {
+		line("@cert-authority * ", key)
+	}
+	for _, blob := range p.revoked {
+		if key, err := ssh.ParsePublicKey(blob); err == nil {
+			line("@revoked * ", key)
+		}
+	}
+	return lines
 }
 
 // Warning says which lines are not used although they are about the host, or about no
@@ -205,11 +242,12 @@ func (p *Pins) mismatch(proved string) error {
 	return &driver.Error{
 		Reason: driver.HostKeyMismatch, Stage: driver.StageHostKey, RetryAfter: MismatchRetryAfter,
 		Message: fmt.Sprintf("the server proved %s, but hostKeys pin %s; no credential was offered. "+
-			"If its key was changed on purpose, update hostKeys", proved, p.describe()),
+			"If its key was changed on purpose, update hostKeys", proved, p.Describe()),
 	}
 }
 
-func (p *Pins) describe() string {
+// Describe names the pins by their fingerprints, which people compare.
+func (p *Pins) Describe() string {
 	var names []string
 	for _, key := range p.keys {
 		names = append(names, ssh.FingerprintSHA256(key))

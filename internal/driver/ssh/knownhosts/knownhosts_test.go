@@ -75,7 +75,7 @@ func TestBadPinsAreRefusedWithTheNextStep(t *testing.T) {
 	}
 	key := line(signer.PublicKey())
 	tests := map[string]struct{ text, says string }{
-		"none":                          {" \n", "ssh-keyscan"},
+		"none":                          {" \n", "kubectl connpool hostkeys"},
 		"a private key":                 {string(private), "private key"},
 		"something else":                {"canary", "line 1 is not a host key"},
 		"an unknown marker":             {"@trusted web-1 " + key, "unknown marker"},

@@ -18,15 +18,18 @@ import (
 // told otherwise. 64 take half a second of a processor that all targets share.
 const maxRounds = 64
 
+// ErrEncrypted says that the key is encrypted and there is no passphrase.
+var ErrEncrypted = errors.New("is encrypted; add its passphrase under the key passphrase")
+
 // ErrPassphrase says that the passphrase does not decrypt the key.
 var ErrPassphrase = errors.New("is encrypted, and the passphrase does not decrypt it")
 
 // ParsePrivate returns a signer for a private key, which never signs with SHA-1. The
 // passphrase may be empty. The key is the first in the text, in any of the formats of
-// ssh-keygen and openssl that the library reads; what editors add does not matter: a
-// byte order mark, carriage returns, blanks around lines. An error is ErrPassphrase, or
-// its text continues the key's name: what is wrong with the key, and the next step. It
-// repeats nothing of the key.
+// ssh-keygen and openssl that the library reads; what editors add does not matter: a byte
+// order mark, carriage returns, blanks around lines. An error is ErrEncrypted,
+// ErrPassphrase, or its text continues the key's name: what is wrong with the key, and
+// the next step. It repeats nothing of the key.
 func ParsePrivate(text []byte, passphrase string) (ssh.Signer, error) {
 	block, err := privateBlock(clean(text))
 	if err != nil {
@@ -72,7 +75,7 @@ func parseBlock(block *pem.Block, passphrase string) (ssh.Signer, error) {
 	key, err := ssh.ParseRawPrivateKey(text)
 	if _, encrypted := errors.AsType[*ssh.PassphraseMissingError](err); encrypted {
 		if passphrase == "" {
-			return nil, errors.New("is encrypted; add its passphrase under the key passphrase")
+			return nil, ErrEncrypted
 		}
 		key, err = ssh.ParseRawPrivateKeyWithPassphrase(text, []byte(passphrase))
 	}

@@ -1,9 +1,7 @@
-package hostkeys
+package sshhost
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/rsa"
 	"errors"
 	"fmt"
 	"net"
@@ -24,12 +22,35 @@ var keyKinds = [][]string{
 	{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256},
 }
 
-// hostScan is what a host answered.
-type hostScan struct {
-	address string // the IP and port that answered
-	server  string // what it calls itself
-	keys    []ssh.PublicKey
+// Scan is what a host answered.
+type Scan struct {
+	// Address is the IP and port that answered.
+	Address string
+	// Server is what it calls itself; "" if it does not say.
+	Server string
+	// Keys are those that it proved to own, the best type first.
+	Keys []ssh.PublicKey
 }
+
+// DialFunc makes a connection to a host. A net.Dialer's DialContext is one.
+type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+// FromHere dials from the user's machine.
+func FromHere(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, &DialError{err: plainDialError(err)}
+	}
+	return conn, nil
+}
+
+// DialError says that a host could not be reached from where it was dialed. Its keys may
+// be right nevertheless.
+type DialError struct{ err error }
+
+func (e *DialError) Error() string { return e.err.Error() }
+
+func (e *DialError) Unwrap() error { return e.err }
 
 // errBusy says that the server takes no more connections for now.
 var errBusy = errors.New(`it takes no more connections for now, and said "Exceeded MaxStartups": try again, or with a longer --timeout`)
@@ -37,20 +58,21 @@ var errBusy = errors.New(`it takes no more connections for now, and said "Exceed
 // errSeen ends a handshake when the key is seen, long before the client would log in.
 var errSeen = errors.New("the host key is seen")
 
-// scanHost asks a host for its keys, one handshake for each kind. They follow each other,
-// because servers limit how many may go on at once from one address.
-func scanHost(ctx context.Context, address string, timeout time.Duration) (hostScan, error) {
-	var all hostScan
+// ScanHost asks a host for its keys, one handshake for each kind, and never logs in. The
+// handshakes follow each other, because servers limit how many may go on at once from one
+// address. The timeout is that of each.
+func ScanHost(ctx context.Context, dial DialFunc, address string, timeout time.Duration) (Scan, error) {
+	var all Scan
 	for _, algorithms := range keyKinds {
-		scan, err := scanWithin(ctx, address, algorithms, timeout)
+		scan, err := scanWithin(ctx, dial, address, algorithms, timeout)
 		if err != nil {
 			// A scan that leaves out a key looks complete, which is worse than no scan.
 			return all, fmt.Errorf("scan %s: %w", address, err)
 		}
-		all.address, all.server = scan.address, scan.server
-		all.keys = append(all.keys, scan.keys...)
+		all.Address, all.Server = scan.Address, scan.Server
+		all.Keys = append(all.Keys, scan.Keys...)
 	}
-	if len(all.keys) == 0 {
+	if len(all.Keys) == 0 {
 		return all, fmt.Errorf("scan %s: it has no ed25519, ECDSA or RSA key: give it an ed25519 key (ssh-keygen -A)", address)
 	}
 	return all, nil
@@ -61,11 +83,13 @@ func scanHost(ctx context.Context, address string, timeout time.Duration) (hostS
 const busyPause = 250 * time.Millisecond
 
 // scanWithin makes one handshake, and another as long as the server is busy.
-func scanWithin(ctx context.Context, address string, algorithms []string, timeout time.Duration) (hostScan, error) {
+func scanWithin(
+	ctx context.Context, dial DialFunc, address string, algorithms []string, timeout time.Duration,
+) (Scan, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	for {
-		scan, err := scanKind(ctx, address, algorithms)
+		scan, err := scanKind(ctx, dial, address, algorithms)
 		if !errors.Is(err, errBusy) {
 			return scan, err
 		}
@@ -78,33 +102,33 @@ func scanWithin(ctx context.Context, address string, algorithms []string, timeou
 }
 
 // scanKind makes one handshake. A server without a key of this kind is not an error.
-func scanKind(ctx context.Context, address string, algorithms []string) (hostScan, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+func scanKind(ctx context.Context, dial DialFunc, address string, algorithms []string) (Scan, error) {
+	conn, err := dial(ctx, "tcp", address)
 	if err != nil {
-		return hostScan{}, plainDialError(err)
+		return Scan{}, err
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	scan := hostScan{address: conn.RemoteAddr().String()}
+	scan := Scan{Address: conn.RemoteAddr().String()}
 	banner := &bannerConn{Conn: conn}
 	supported := ssh.SupportedAlgorithms()
 	_, _, _, err = ssh.NewClientConn(banner, address, &ssh.ClientConfig{ //nolint:dogsled // the handshake fails on purpose
 		Config:            ssh.Config{KeyExchanges: supported.KeyExchanges, Ciphers: supported.Ciphers, MACs: supported.MACs},
 		HostKeyAlgorithms: algorithms,
 		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
-			scan.keys = append(scan.keys, key)
+			scan.Keys = append(scan.Keys, key)
 			return errSeen
 		},
 	})
-	scan.server = banner.version()
+	scan.Server = banner.version()
 	switch {
-	case len(scan.keys) > 0 || isNoCommonKey(err):
+	case len(scan.Keys) > 0 || isNoCommonKey(err):
 		return scan, nil
 	case ctx.Err() != nil:
 		return scan, errors.New("it accepts the connection, but does not answer in time")
 	case strings.Contains(banner.said(), "Exceeded MaxStartups"):
 		return scan, errBusy
-	case scan.server == "" && banner.said() != "":
+	case scan.Server == "" && banner.said() != "":
 		return scan, fmt.Errorf("it does not speak SSH, but said %q: is the port right?", banner.said())
 	}
 	return scan, fmt.Errorf("it does not speak SSH as it should: %w", err)
@@ -161,41 +185,4 @@ func (b *bannerConn) said() string {
 	defer b.mu.Unlock()
 	line, _, _ := strings.Cut(string(b.first), "\n")
 	return display.OneLine(strings.TrimSpace(line))
-}
-
-// minRSABits is the size under which the operator refuses an RSA key.
-const minRSABits = 2048
-
-// bitsOf returns the size of a key as ssh-keygen prints it.
-func bitsOf(key ssh.PublicKey) int {
-	switch public := key.(ssh.CryptoPublicKey).CryptoPublicKey().(type) {
-	case *rsa.PublicKey:
-		return public.N.BitLen()
-	case *ecdsa.PublicKey:
-		return public.Params().BitSize
-	}
-	return 256
-}
-
-func isStrong(key ssh.PublicKey) bool {
-	return key.Type() != ssh.KeyAlgoRSA || bitsOf(key) >= minRSABits
-}
-
-// strongKeys returns the keys that a target may pin, in the form of authorized_keys.
-func strongKeys(keys []ssh.PublicKey) []string {
-	var lines []string
-	for _, key := range keys {
-		if isStrong(key) {
-			lines = append(lines, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))))
-		}
-	}
-	return lines
-}
-
-// shortType returns the name of a key's type in the files of /etc/ssh.
-func shortType(key ssh.PublicKey) string {
-	if strings.HasPrefix(key.Type(), "ecdsa-") {
-		return "ecdsa"
-	}
-	return strings.TrimPrefix(key.Type(), "ssh-")
 }
