@@ -126,8 +126,8 @@ func (o *addOptions) complete(_ *cobra.Command, args []string) error {
 	address.User = cmp.Or(o.login, address.User, sshhost.OurName())
 	o.target.Address = address
 	o.target.Name = cmp.Or(o.target.Name, sshhost.NameOf(address.Host))
-	o.target.Jump = cluster.WithoutKind(o.target.Jump)
-	o.pool = cluster.WithoutKind(o.pool)
+	o.target.Jump = cluster.TargetName(o.target.Jump)
+	o.pool = cluster.PoolName(o.pool)
 	o.target.Secret = cmp.Or(o.secret, o.target.Name+"-ssh")
 	o.identity = sshhost.ExpandHome(o.identity)
 	o.knownHosts = sshhost.ExpandHome(o.knownHosts)
