@@ -233,7 +233,7 @@ func (o *options) copyAll(ctx context.Context, copyOne func(context.Context, loc
 	for _, source := range o.sources {
 		failed, err := copyOne(ctx, source)
 		for _, failure := range failed {
-			fmt.Fprintln(o.ErrOut, "not copied:", display.OneLine(failure.Error()))
+			fmt.Fprintln(o.ErrOut, "not copied:", display.OneLine(exit.Words(failure.Error())))
 		}
 		if err != nil {
 			return err

@@ -192,7 +192,10 @@ func parseForward(text string, ofPod bool) (forward, error) {
 	local, remote, hasLocal := splitForward(text)
 	f := forward{network: "tcp", local: local}
 	port, err := remotePort(remote, ofPod)
-	if err != nil {
+	switch {
+	case err != nil && remote == text:
+		return forward{}, err
+	case err != nil:
 		return forward{}, fmt.Errorf("%q: %w", text, err)
 	}
 	f.remote = strings.TrimPrefix(remote, unixPrefix)
@@ -237,13 +240,13 @@ func remotePort(remote string, ofPod bool) (string, error) {
 	case ofPod && len(validation.IsValidPortName(remote)) == 0:
 		return "", nil
 	case isSocket && !strings.HasPrefix(path, "/"):
-		return "", errors.New("the path of a remote socket begins with /")
+		return "", fmt.Errorf("%q: the path of a remote socket begins with /", path)
 	case isSocket:
 		return "", nil
 	case strings.Contains(remote, ":"):
 		var err error
 		if _, port, err = net.SplitHostPort(remote); err != nil {
-			return "", errors.New("the remote is neither PORT nor HOST:PORT nor unix:/PATH")
+			return "", fmt.Errorf("%q is neither PORT nor HOST:PORT nor unix:/PATH", remote)
 		}
 	}
 	if !isPort(port, 1) {

@@ -160,7 +160,7 @@ func TestAForwardThatCannotBeginEndsAtOnce(t *testing.T) {
 	f.Denied["get live.connpool.dev/connectionpools/portforward"] = true
 	clitest.WantStderr(t, f.Run("port-forward", "web/web-1", port+":80"), 1, "listen on port "+port+" of 127.0.0.1", "address already in use")
 	clitest.WantStderr(t, f.Run("port-forward", "web/web-1", ":none"), 1, `"none" is not a valid port (1-65535)`)
-	clitest.WantStderr(t, f.Run("port-forward", "web/web-1", "70000"), 1, `"70000" is not a valid port (1-65535)`)
+	clitest.WantStderr(t, f.Run("port-forward", "web/web-1", "70000"), 1, `error: "70000" is not a valid port (1-65535)`)
 	clitest.WantStderr(t, f.Run("port-forward", "web/web-1", "70000:80"), 1, `"70000" is not a valid local port (0-65535)`)
 	delete(f.Answers, clitest.LivePools+"/web/portforward")
 	clitest.WantStderr(t, f.Run("port-forward", "web/web-1", ":80"), 1, "This would permit it", "connectionpools/portforward")

@@ -35,7 +35,7 @@ func (c *conn) PodPort(ctx context.Context, pod driver.Place, port string) (uint
 	if failed != nil {
 		return 0, failed
 	}
-	if failed := c.begin(ctx); failed != nil {
+	if failed = c.begin(ctx); failed != nil {
 		return 0, failed
 	}
 	defer c.use()()

@@ -243,7 +243,8 @@ func validatePort(path *field.Path, options *live.PortForwardOptions) (problems 
 	}
 	number, err := strconv.ParseUint(options.Port, 10, 16)
 	if (err != nil || number == 0) && len(validation.IsValidPortName(options.Port)) > 0 {
-		problems = append(problems, field.Invalid(path, driver.Sanitize(options.Port), "must be a port from 1 to 65535, or the name of one"))
+		problems = append(problems, field.Invalid(path, driver.Sanitize(options.Port),
+			"must be a port from 1 to 65535, or the name of one"))
 	}
 	return problems
 }
