@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -110,12 +111,24 @@ func (e *ExitError) Exited() bool { return e.Signal == "" }
 
 // notStarted is a failure before anything was sent.
 func notStarted(err error) *Error {
-	return &Error{Outcome: live.OutcomeNotStarted, Message: err.Error(), Err: err}
+	return &Error{Outcome: live.OutcomeNotStarted, Message: wordsOf(err), Err: err}
 }
 
 // unknown is a failure after the command may have been sent.
 func unknown(err error) *Error {
-	return &Error{Outcome: live.OutcomeUnknown, Message: err.Error(), Err: err}
+	return &Error{Outcome: live.OutcomeUnknown, Message: wordsOf(err), Err: err}
+}
+
+// wordsOf returns what an error says. The words of contexts are none for people, who
+// read them at the end of a command.
+func wordsOf(err error) string {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return "the caller has canceled it"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "the caller's deadline has passed"
+	}
+	return err.Error()
 }
 
 // refused classifies the API's refusal of a command. The outcome is what the API

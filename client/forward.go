@@ -55,6 +55,19 @@ func (p *Pool) ForwardPod(ctx context.Context, target string, pod types.Namespac
 	return p.forward(ctx, target, pod.Name+":"+number, number, query)
 }
 
+// ForwardPodPort is ForwardPod for a port with a name, which a container of the pod gives
+// it. It is looked up once, now.
+func (p *Pool) ForwardPodPort(ctx context.Context, target string, pod types.NamespacedName, port string) (*Forwarder, error) {
+	if pod.Name == "" || port == "" {
+		return nil, notStarted(errors.New("the pod or its port has no name"))
+	}
+	query := queryOf(map[string]string{"pod": pod.Name, "namespace": pod.Namespace, "port": port})
+	return p.forward(ctx, target, pod.Name+":"+port, ignoredPort, query)
+}
+
+// ignoredPort is in streams because the protocol requires a port.
+const ignoredPort = "1"
+
 func (p *Pool) forward(ctx context.Context, target, address, port string, query url.Values) (*Forwarder, error) {
 	u, err := p.url("portforward")
 	if err != nil {
@@ -79,7 +92,7 @@ func (p *Pool) forward(ctx context.Context, target, address, port string, query 
 // each connection names.
 func forwardQuery(address string) (query url.Values, port string, err error) {
 	if path.IsAbs(address) {
-		return url.Values{"socket": {address}}, "1", nil // the protocol requires a port, which the server ignores
+		return url.Values{"socket": {address}}, ignoredPort, nil
 	}
 	host, port := "", address
 	if strings.Contains(address, ":") {

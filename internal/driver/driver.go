@@ -250,6 +250,9 @@ type Forwarder interface {
 type PodForwarder interface {
 	// ForwardPod connects to a port of the pod, from within its network.
 	ForwardPod(ctx context.Context, pod Place, port uint16) (net.Conn, error)
+	// PodPort returns the number of a port of the pod, which is given by its number, by
+	// its name, or as "" for none in particular. It fails if there is no such pod.
+	PodPort(ctx context.Context, pod Place, port string) (uint16, error)
 }
 
 // Proxier passes requests on to the target's own HTTP API.

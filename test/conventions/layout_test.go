@@ -393,9 +393,32 @@ var layout = []row{
 		imports: []string{"./internal/cli/terminal"},
 	},
 	{
-		folder: "internal/cli/cp", is: "the command cp: files, over sftp",
+		folder: "internal/cli/cp/location", is: "the two sides of a copy, as they stand on a command line",
+		imports: []string{"./internal/cli/cluster"},
+	},
+	{
+		folder: "internal/cli/cp/notes", is: "what a user should know about single files of a copy",
+		imports: []string{"./internal/cli/display"},
+	},
+	{
+		folder: "internal/cli/cp/tree", is: "how far a tree of files is trusted that another machine lists",
+	},
+	{
+		folder: "internal/cli/cp/tarstream", is: "trees of files as tar streams, guarded against what containers send",
+		imports: []string{"./internal/cli/cp/tree"},
+	},
+	{
+		folder: "internal/cli/cp/container", is: "the files of a container or pod, by programs that run in it",
+		imports: []string{"./client", "./internal/cli/display", "./internal/cli/exit"},
+	},
+	{
+		folder: "internal/cli/cp/transfer", is: "what is copied from one file system to another, and how; the other one is not trusted",
+		imports: []string{"./client", "./internal/cli/cp/notes", "./internal/cli/cp/progress", "./internal/cli/cp/tarstream", "./internal/cli/cp/tree"},
+		modules: []string{"github.com/pkg/sftp", "golang.org/x/sync/errgroup"},
+	},
+	{
+		folder: "internal/cli/cp", is: "the command cp: files of hosts over sftp, and of containers and pods over exec",
 		imports: append([]string{"./internal/cli/cp/..."}, commands...), modules: append([]string{"github.com/pkg/sftp"}, terminalModules...),
-		lines: 1200, because: "a planner, a transfer and the guards against hostile servers belong to one copy",
 	},
 	{
 		folder: "internal/cli/sshhost", is: "an SSH host before it is a target: its address, its keys, and the objects that make it one",

@@ -81,6 +81,11 @@ type PortForwardOptions struct {
 	// without pod.
 	// +optional
 	Namespace string `json:"namespace,omitempty"`
+	// port of the pod, by its number or by the name that a container gives it. The
+	// operator then ignores the number of the port in the streams. Absent means that
+	// the streams name the port. Refused without pod.
+	// +optional
+	Port string `json:"port,omitempty"`
 	// host that the port belongs to, as seen from the target. Absent means localhost.
 	// +optional
 	Host string `json:"host,omitempty"`
@@ -137,7 +142,7 @@ func readBool(query url.Values, name string) (bool, error) {
 func (o *PortForwardOptions) read(query url.Values) error {
 	*o = PortForwardOptions{
 		Target: query.Get("target"), Pod: query.Get("pod"), Namespace: query.Get("namespace"),
-		Host: query.Get("host"), Socket: query.Get("socket"),
+		Port: query.Get("port"), Host: query.Get("host"), Socket: query.Get("socket"),
 	}
 	return nil
 }

@@ -1065,6 +1065,13 @@ func schema_connpool_api_live_v1alpha1_PortForwardOptions(ref common.ReferenceCa
 							Format:      "",
 						},
 					},
+					"port": {
+						SchemaProps: spec.SchemaProps{
+							Description: "port of the pod, by its number or by the name that a container gives it. The operator then ignores the number of the port in the streams. Absent means that the streams name the port. Refused without pod.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
 					"host": {
 						SchemaProps: spec.SchemaProps{
 							Description: "host that the port belongs to, as seen from the target. Absent means localhost.",

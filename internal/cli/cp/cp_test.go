@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
@@ -20,40 +21,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
+	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/clitest"
+	"github.com/connpool/connpool/internal/cli/cp/location"
 	"github.com/connpool/connpool/internal/cli/cp/sftpclient"
 	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/plugin"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/stream"
 )
-
-func TestLocationsAreReadAsUsersMeanThem(t *testing.T) {
-	for _, c := range []struct {
-		name, text string
-		want       location
-	}{
-		{"a pool and a path", "web:/etc/hosts", location{pool: "web", path: "/etc/hosts"}},
-		{"a pool, a target and a path", "web/web-1:logs", location{pool: "web", target: "web-1", path: "logs"}},
-		{"no path means home", "web:", location{pool: "web", path: "."}},
-		{"a tilde means home", "web:~", location{pool: "web", path: "."}},
-		{"a path after a tilde begins at home", "web:~/a/b", location{pool: "web", path: "a/b"}},
-		{"a remote path may have colons", "web:a:b", location{pool: "web", path: "a:b"}},
-		{"a plain file is local", "file", location{path: "file"}},
-		{"a dot makes a name with a colon local", "./a:b", location{path: "./a:b"}},
-		{"an absolute path with a colon is local", "/a:b", location{path: "/a:b"}},
-		{"what cannot be a pool's name is local", "Web_1:x", location{path: "Web_1:x"}},
-		{"what cannot be a target's name is local", "web/Web_1:x", location{path: "web/Web_1:x"}},
-		{"a hyphen is a stream", "-", location{path: "-"}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			if got := parseLocation(c.text); got != c.want {
-				t.Errorf("parseLocation(%q) = %+v, want %+v", c.text, got, c.want)
-			}
-		})
-	}
-}
 
 func TestCopiesThatMakeNoSenseAreRefused(t *testing.T) {
 	for _, c := range []struct{ name, words, want string }{
@@ -69,28 +46,6 @@ func TestCopiesThatMakeNoSenseAreRefused(t *testing.T) {
 				t.Errorf("error %v, want one about %q", err, c.want)
 			}
 		})
-	}
-}
-
-func TestLinksThatLeaveTheTreeAreRecognized(t *testing.T) {
-	for _, c := range []struct {
-		target string
-		depth  int
-		want   bool
-	}{
-		{"sibling", 1, true},
-		{"../a/b", 2, true},
-		{"..", 2, true},
-		{"..", 1, false},
-		{"../x", 1, false},
-		{"../../x", 2, false},
-		{"/etc/passwd", 3, false},
-		{"a/../../b", 3, false}, // what a is decides where that leads
-		{"", 1, false},
-	} {
-		if got := staysInside(c.target, c.depth); got != c.want {
-			t.Errorf("staysInside(%q, %d) = %v, want %v", c.target, c.depth, got, c.want)
-		}
 	}
 }
 
@@ -425,8 +380,8 @@ func TestACanceledTransferCleansUpBehindIt(t *testing.T) {
 	put(t, test.local+"/big", strings.Repeat("big", 1_000_000), 0o644)
 	o := &options{
 		Factory:     &plugin.Factory{IOStreams: genericiooptions.IOStreams{ErrOut: &test.problem}},
-		sources:     []location{{path: test.local + "/big"}},
-		destination: location{pool: "web", path: test.remote + "/big"},
+		sources:     []location.Location{{Path: test.local + "/big"}},
+		destination: location.Location{Pool: "web", Path: test.remote + "/big"},
 	}
 	err := o.over(ctx, func(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 		return served(ctx, budgetReader{&budget{left: 500_000, spent: cancel}, stdin}, stdout)
@@ -499,13 +454,81 @@ func TestALoginThatSpoilsSFTPIsQuoted(t *testing.T) {
 	}
 }
 
-func TestContainersAreLeftToTar(t *testing.T) {
+func TestATargetThatIsNoHostNeedsAContainerOrPod(t *testing.T) {
 	test := newCopyTest(t)
 	put(t, test.local+"/a", "", 0o644)
 	refusal := apierrors.NewBadRequest("subsystem: Forbidden: target ci is of type docker, and only ssh targets have subsystems")
 	err := test.run(t, func(context.Context, io.Reader, io.Writer) error { return refusal }, "L:a", "R:a")
-	if hint := exit.HintOf(err); !strings.Contains(hint, "tar cf - FILE") {
+	if hint := exit.HintOf(err); !strings.Contains(hint, "--container NAME") || strings.Contains(err.Error(), "Forbidden") {
 		t.Errorf("error %v without the next step", err)
+	}
+}
+
+func TestAPoolOfSeveralTargetsNeedsTheNameOfOne(t *testing.T) {
+	f := clitest.Shop(t, New)
+	name := t.TempDir() + "/a"
+	put(t, name, "", 0o644)
+	for _, words := range [][]string{{name, "web:b"}, {"web:b", name}, {"-r", name, "web:b", "-c", "app"}, {"web:b", "-", "--pod", "app-0"}} {
+		got := f.Run(append([]string{"cp"}, words...)...)
+		clitest.WantStderr(t, got, exit.Failed, "web has 2 targets: name one, web/web-1, web/web-2")
+	}
+	for i := range 7 {
+		f.Targets = append(f.Targets, clitest.Target(fmt.Sprintf("web-%d", i+3), "web"))
+	}
+	clitest.WantStderr(t, f.Run("cp", name, "web:b"), exit.Failed, "web/web-5, or one of 4 more")
+	for _, asked := range f.Requests() {
+		if strings.Contains(asked, "/exec") {
+			t.Errorf("asked %q", asked)
+		}
+	}
+}
+
+func TestFilesOfAContainerAreCopiedThroughAPool(t *testing.T) {
+	f := clitest.Shop(t, New)
+	directory := t.TempDir()
+	f.Remote = func(
+		ctx context.Context, options livev1alpha1.ExecOptions, streams driver.Streams, _ <-chan driver.WindowSize,
+	) *metav1.Status {
+		if options.Target != "db-1" || options.Container != "app" || options.Pod != "web-0" || options.Namespace != "shop" {
+			t.Errorf("asked for %+v", options)
+		}
+		err := programs("/usr/bin")(ctx, options.Command, streams.Stdin, streams.Stdout, streams.Stderr)
+		if ended, ok := errors.AsType[*client.ExitError](err); ok {
+			return clitest.Exits(ended.Code, "")
+		}
+		return clitest.Exits(0, "")
+	}
+	put(t, directory+"/tree/a", strings.Repeat("through the wire ", 300_000), 0o640)
+	place := []string{"-c", "app", "--pod", "web-0", "--pod-namespace", "shop"}
+	for _, words := range [][]string{
+		{"-r", directory + "/tree", "db:" + directory + "/there"}, {"-r", "db:" + directory + "/there", directory + "/back"},
+		{"db:" + directory + "/there/a", directory + "/one"}, {directory + "/one", "db/db-1:" + directory + "/two"},
+	} {
+		clitest.WantStderr(t, f.Run(append(append([]string{"cp"}, words...), place...)...), 0)
+	}
+	got := listing(t, directory)
+	for _, name := range []string{"there/a", "back/a", "one", "two"} {
+		if got[name] != got["tree/a"] {
+			t.Errorf("%s has %d bytes", name, len(got[name]))
+		}
+	}
+	clitest.WantStderr(t, f.Run(append([]string{"cp", "db:" + directory + "/none/x", "."}, place...)...), exit.Failed,
+		`error: "`+directory+`/none/x" does not exist`)
+}
+
+func TestARefusedCopySaysNothingOfACommand(t *testing.T) {
+	f := clitest.Shop(t, New)
+	f.Answers[clitest.LivePools+"/db/exec"] = func(out http.ResponseWriter, _ *http.Request) {
+		refusal := *clitest.Fails(livev1alpha1.OutcomeNotStarted, "NotFound", "There is no pod web-0.")
+		refusal.Code = http.StatusBadRequest
+		f.Refuse(out, refusal)
+	}
+	for _, words := range [][]string{{"db:x", "."}, {"db:x", ".", "--pod", "web-0"}} {
+		got := f.Run(append([]string{"cp"}, words...)...)
+		clitest.WantStderr(t, got, exit.Failed, "There is no pod web-0. (request req-7)")
+		if strings.Contains(got.Stderr, "command") {
+			t.Errorf("said %q", got.Stderr)
+		}
 	}
 }
 

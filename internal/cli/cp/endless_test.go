@@ -1,7 +1,6 @@
 package cp
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"io"
@@ -165,12 +164,5 @@ func TestNamesOfAServerCannotSteerATerminal(t *testing.T) {
 		if text := textOf(err) + test.problem.String(); err == nil || strings.ContainsAny(text, "\x1b\r\x07\u202e") {
 			t.Errorf("printed %q", text)
 		}
-	}
-	var printed bytes.Buffer
-	n := &notes{}
-	n.add("incomplete", evil, "")
-	n.show(&printed)
-	if strings.ContainsAny(printed.String(), "\x1b\r\x07\u202e") {
-		t.Errorf("printed %q", &printed)
 	}
 }

@@ -16,6 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/pkg/sftp"
+
+	"github.com/connpool/connpool/internal/cli/cp/tree"
 )
 
 // budget counts down the bytes that may still pass.
@@ -188,7 +190,7 @@ func TestATreeWithoutEndIsRefused(t *testing.T) {
 	test := newCopyTest(t)
 	server := hostile{}
 	name := "/tree"
-	for range maxDepth + 2 {
+	for range tree.MaxDepth + 2 {
 		server[name] = []fakeInfo{{name: "d", mode: fs.ModeDir | 0o755}}
 		name += "/d"
 	}

@@ -77,13 +77,16 @@ func HintOf(err error) string {
 	return ""
 }
 
-// Report prints an error and returns the exit code that it means, which is
-// failed unless the error has a code of its own.
+// Report prints an error and returns the exit code that it means: its own if it has one,
+// Interrupted if the user has ended the command, and otherwise failed.
 func Report(out io.Writer, err error, failed int) int {
 	if err == nil {
 		return 0
 	}
 	code := failed
+	if isInterrupt(err) {
+		code = Interrupted
+	}
 	if own, ok := errors.AsType[*codeError](err); ok {
 		code, err = own.code, own.err
 	}
@@ -96,7 +99,7 @@ func Report(out io.Writer, err error, failed int) int {
 // Print prints an error and, if it has one, the next step. Further lines of an error
 // are indented: a server may have written them, and they are no next step.
 func Print(out io.Writer, err error) {
-	fmt.Fprintln(out, "error:", strings.ReplaceAll(display.Printable(err.Error()), "\n", "\n  "))
+	fmt.Fprintln(out, "error:", strings.ReplaceAll(display.Printable(Words(err.Error())), "\n", "\n  "))
 	PrintHint(out, err)
 }
 
@@ -110,6 +113,6 @@ func PrintHint(out io.Writer, err error) {
 // PrintNote prints what is neither an error nor output of a command, unless it is empty.
 func PrintNote(out io.Writer, text string) {
 	if text != "" {
-		fmt.Fprintln(out, "note:", display.OneLine(text))
+		fmt.Fprintln(out, "note:", display.OneLine(Words(text)))
 	}
 }

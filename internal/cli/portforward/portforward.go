@@ -22,10 +22,12 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
 	"github.com/connpool/connpool/internal/cli/display"
+	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/listen"
 	"github.com/connpool/connpool/internal/cli/plugin"
 	"github.com/connpool/connpool/internal/cli/remote"
@@ -50,12 +52,14 @@ func New(f *plugin.Factory) *cobra.Command {
 		Long: "Listen here, and reach what the target reaches, until Ctrl-C.\n\n" +
 			"REMOTE is a port of the target, HOST:PORT as seen from it, or unix:/PATH of a socket on it. LOCAL is a port, or\n" +
 			"unix:/PATH of a socket that only you may use; without it, the port is the same as the remote one. Port 0, and a\n" +
-			"remote socket without LOCAL, mean any free port. With --pod, REMOTE is a port of that pod.\n\n" +
+			"remote socket or the name of a port without LOCAL, mean any free port. With --pod, REMOTE is a port of that pod,\n" +
+			"by its number or by the name that a container gives it.\n\n" +
 			"When the connection behind it is lost, it is made again: what was open is closed, and what is new waits.",
 		Example: f.Examples(
 			"a database that listens on the target itself", "port-forward db/db-1 5432",
 			"another host's web server, as seen from a target", "port-forward web 8080:intranet.example.com:80",
 			"a pod of a cluster", "port-forward cluster --pod web-0 8080:80",
+			"a port of a pod by its name", "port-forward cluster --pod web-0 8080:http",
 			"several at once", "port-forward web/web-1 8080:80 8443:443",
 			"the Docker engine of a target", "port-forward build unix:/tmp/docker.sock:unix:/var/run/docker.sock"),
 		Args:              cobra.MinimumNArgs(2),
@@ -64,7 +68,7 @@ func New(f *plugin.Factory) *cobra.Command {
 	}
 	o.place.RegisterPod(command.Flags())
 	command.Flags().StringSliceVar(&o.addresses, "address", []string{"127.0.0.1"},
-		"Addresses to listen on; everybody who reaches them reaches the remote, too")
+		"Addresses to listen on, such as localhost, 0.0.0.0 or ::; everybody who reaches them reaches the remote, too")
 	return command
 }
 
@@ -79,12 +83,9 @@ func (o *options) validate() error {
 		return err
 	}
 	for _, word := range o.words {
-		f, err := parseForward(word)
+		f, err := parseForward(word, o.place.Pod != "")
 		if err != nil {
 			return err
-		}
-		if o.place.Pod != "" && !isPort(f.remote, 1) {
-			return fmt.Errorf("%q is no port of a pod: with --pod, the remote is a port from 1 to 65535", f.remote)
 		}
 		o.forwards = append(o.forwards, f)
 	}
@@ -116,7 +117,7 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 		open := func(ctx context.Context) (forwarder, error) {
 			opened, err := o.openTo(ctx, pool, f.remote)
 			if err != nil {
-				return nil, o.Cluster.Explain(ctx, err, o.asked(f))
+				return nil, o.Cluster.Explain(ctx, cluster.WithoutCommand(err), o.asked(f))
 			}
 			return opened, nil
 		}
@@ -148,11 +149,12 @@ func (o *options) openTo(ctx context.Context, pool *client.Pool, address string)
 	if o.place.Pod == "" {
 		return pool.Forward(ctx, o.target, address)
 	}
+	pod := types.NamespacedName{Namespace: o.place.Namespace, Name: o.place.Pod}
 	port, err := strconv.ParseUint(address, 10, 16)
 	if err != nil {
-		return nil, err
+		return pool.ForwardPodPort(ctx, o.target, pod, address)
 	}
-	return pool.ForwardPod(ctx, o.target, types.NamespacedName{Namespace: o.place.Namespace, Name: o.place.Pod}, uint16(port))
+	return pool.ForwardPod(ctx, o.target, pod, uint16(port))
 }
 
 // start serves one forward in the group, once it is known to work.
@@ -175,7 +177,7 @@ func (o *options) start(ctx context.Context, group *errgroup.Group, f forward, o
 	return nil
 }
 
-func (o *options) say(line string) { fmt.Fprintln(o.ErrOut, display.OneLine(line)) }
+func (o *options) say(line string) { fmt.Fprintln(o.ErrOut, display.OneLine(exit.Words(line))) }
 
 // forward is a local end and where it leads.
 type forward struct {
@@ -185,24 +187,20 @@ type forward struct {
 
 const unixPrefix = "unix:"
 
-// parseForward reads [LOCAL:]REMOTE.
-func parseForward(text string) (forward, error) {
+// parseForward reads [LOCAL:]REMOTE, whose remote may be a port of a pod.
+func parseForward(text string, ofPod bool) (forward, error) {
 	local, remote, hasLocal := splitForward(text)
 	f := forward{network: "tcp", local: local}
-	if path, ok := strings.CutPrefix(remote, unixPrefix); ok {
-		if !strings.HasPrefix(path, "/") {
-			return forward{}, fmt.Errorf("%q: the path of a remote socket begins with /", text)
-		}
-		f.remote = path
-	} else {
-		port, err := remotePort(remote)
-		if err != nil {
-			return forward{}, fmt.Errorf("%q: %w", text, err)
-		}
-		f.remote = remote
-		if !hasLocal {
-			f.local = port
-		}
+	port, err := remotePort(remote, ofPod)
+	switch {
+	case err != nil && remote == text:
+		return forward{}, err
+	case err != nil:
+		return forward{}, fmt.Errorf("%q: %w", text, err)
+	}
+	f.remote = strings.TrimPrefix(remote, unixPrefix)
+	if !hasLocal {
+		f.local = port
 	}
 	if path, ok := strings.CutPrefix(local, unixPrefix); ok {
 		f.network, f.local = "unix", path
@@ -210,7 +208,7 @@ func parseForward(text string) (forward, error) {
 	}
 	f.local = cmp.Or(f.local, "0") // as in kubectl, :80 is port 80 from any local port
 	if !isPort(f.local, 0) {
-		return forward{}, fmt.Errorf("%q: %q is no local port from 0 to 65535", text, f.local)
+		return forward{}, fmt.Errorf("%q: %q is not a valid local port (0-65535)", text, f.local)
 	}
 	return f, nil
 }
@@ -232,17 +230,27 @@ func splitForward(text string) (local, remote string, hasLocal bool) {
 	return "", text, false
 }
 
-// remotePort returns the port of PORT or HOST:PORT.
-func remotePort(remote string) (string, error) {
+// remotePort returns the port of a remote, and "" if it has none that is a number.
+func remotePort(remote string, ofPod bool) (string, error) {
+	path, isSocket := strings.CutPrefix(remote, unixPrefix)
 	port := remote
-	if strings.Contains(remote, ":") {
+	switch {
+	case ofPod && (isSocket || strings.Contains(remote, ":")):
+		return "", fmt.Errorf("%q is not a port of a pod: with --pod, the remote is a port (1-65535) or its name", remote)
+	case ofPod && len(validation.IsValidPortName(remote)) == 0:
+		return "", nil
+	case isSocket && !strings.HasPrefix(path, "/"):
+		return "", fmt.Errorf("%q: the path of a remote socket begins with /", path)
+	case isSocket:
+		return "", nil
+	case strings.Contains(remote, ":"):
 		var err error
 		if _, port, err = net.SplitHostPort(remote); err != nil {
-			return "", errors.New("the remote is neither PORT nor HOST:PORT nor unix:/PATH")
+			return "", fmt.Errorf("%q is neither PORT nor HOST:PORT nor unix:/PATH", remote)
 		}
 	}
 	if !isPort(port, 1) {
-		return "", fmt.Errorf("%q is no remote port from 1 to 65535", port)
+		return "", fmt.Errorf("%q is not a valid port (1-65535)", port)
 	}
 	return port, nil
 }
@@ -264,12 +272,12 @@ func (f forward) listen(ctx context.Context, addresses []string) ([]net.Listener
 	}
 	var listeners []net.Listener
 	for _, address := range addresses {
-		listener, err := listen.TCP(ctx, address, f.local)
+		opened, err := listen.Every(ctx, address, f.local)
 		if err != nil {
 			closeAll(listeners)
 			return nil, err
 		}
-		listeners = append(listeners, listener)
+		listeners = append(listeners, opened...)
 	}
 	return listeners, nil
 }

@@ -14,7 +14,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/cli/clitest"
 	"github.com/connpool/connpool/internal/stream"
 )
@@ -42,7 +44,7 @@ func TestForwardsAreReadFromBothEnds(t *testing.T) {
 		{"unix:/tmp/a.sock:db:80", forward{"unix", "/tmp/a.sock", "db:80"}},
 	} {
 		t.Run(c.text, func(t *testing.T) {
-			got, err := parseForward(c.text)
+			got, err := parseForward(c.text, false)
 			if err != nil || got != c.want {
 				t.Errorf("got %+v, %v, want %+v", got, err, c.want)
 			}
@@ -53,7 +55,7 @@ func TestForwardsAreReadFromBothEnds(t *testing.T) {
 func TestForwardsThatLeadNowhereAreRefused(t *testing.T) {
 	for _, text := range []string{"", "0", "65536", "80:0", "80:http", "http", "1:2:3:4", "99999:80", "unix:run.sock", "8080:unix:run"} {
 		t.Run(text, func(t *testing.T) {
-			if got, err := parseForward(text); err == nil {
+			if got, err := parseForward(text, false); err == nil {
 				t.Errorf("read as %+v", got)
 			}
 		})
@@ -157,7 +159,9 @@ func TestAForwardThatCannotBeginEndsAtOnce(t *testing.T) {
 	echo(f)
 	f.Denied["get live.connpool.dev/connectionpools/portforward"] = true
 	clitest.WantStderr(t, f.Run("port-forward", "web/web-1", port+":80"), 1, "listen on port "+port+" of 127.0.0.1", "address already in use")
-	clitest.WantStderr(t, f.Run("port-forward", "web/web-1", ":none"), 1, `"none" is no remote port`)
+	clitest.WantStderr(t, f.Run("port-forward", "web/web-1", ":none"), 1, `"none" is not a valid port (1-65535)`)
+	clitest.WantStderr(t, f.Run("port-forward", "web/web-1", "70000"), 1, `error: "70000" is not a valid port (1-65535)`)
+	clitest.WantStderr(t, f.Run("port-forward", "web/web-1", "70000:80"), 1, `"70000" is not a valid local port (0-65535)`)
 	delete(f.Answers, clitest.LivePools+"/web/portforward")
 	clitest.WantStderr(t, f.Run("port-forward", "web/web-1", ":80"), 1, "This would permit it", "connectionpools/portforward")
 }
@@ -203,6 +207,56 @@ func TestAPodsPortIsForwarded(t *testing.T) {
 
 func TestOnlyPortsOfAPodAreForwarded(t *testing.T) {
 	for _, remote := range []string{"db:80", "unix:/run/a.sock"} {
-		clitest.WantStderr(t, clitest.Shop(t, New).Run("port-forward", "web", "--pod", "w-0", "8080:"+remote), 1, "is no port of a pod")
+		clitest.WantStderr(t, clitest.Shop(t, New).Run("port-forward", "web", "--pod", "w-0", "8080:"+remote), 1, "is not a port of a pod")
+	}
+}
+
+func TestAPortOfAPodMayHaveAName(t *testing.T) {
+	for text, want := range map[string]forward{
+		"8080:http": {"tcp", "8080", "http"}, "http": {"tcp", "0", "http"}, ":http": {"tcp", "0", "http"},
+		"unix:/tmp/a.sock:http": {"unix", "/tmp/a.sock", "http"}, "80": {"tcp", "80", "80"},
+	} {
+		if got, err := parseForward(text, true); err != nil || got != want {
+			t.Errorf("%s: got %+v, %v", text, got, err)
+		}
+	}
+	f := clitest.Shop(t, New)
+	f.Answers[clitest.LivePools+"/web/portforward"] = func(out http.ResponseWriter, r *http.Request) {
+		query := r.URL.Query()
+		stream.ServePortForward(out, r, func(context.Context, uint16) (net.Conn, error) {
+			near, far := net.Pipe()
+			go func() {
+				defer far.Close()
+				fmt.Fprintf(far, "%s of %s\n", query.Get("port"), query.Get("pod"))
+			}()
+			return near, nil
+		})
+	}
+	printed, stop := f.Start("port-forward", "web", "--pod", "w-0", ":http")
+	conn, err := net.Dial("tcp", addressOf(printed.Next("-> http of pod w-0 on web")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if got, err := io.ReadAll(conn); err != nil || string(got) != "http of w-0\n" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if code := stop(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+func TestAPodThatIsAbsentIsSaidBeforeAnythingIsForwarded(t *testing.T) {
+	f := clitest.Shop(t, New)
+	f.Answers[clitest.LivePools+"/web/portforward"] = func(out http.ResponseWriter, _ *http.Request) {
+		refusal := *clitest.Fails(livev1alpha1.OutcomeNotStarted, "NotFound", "there is no pod w-0")
+		refusal.Code, refusal.Reason = http.StatusBadRequest, metav1.StatusReasonBadRequest
+		f.Refuse(out, refusal)
+	}
+	got := f.Run("port-forward", "web", "--pod", "w-0", ":80")
+	clitest.Want(t, got, 1, "")
+	clitest.WantStderr(t, got, 1, "error: there is no pod w-0 (request req-7)")
+	if strings.Contains(got.Stderr, "command") {
+		t.Errorf("it speaks of a command: %s", got.Stderr)
 	}
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
+	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/plugin"
 	"github.com/connpool/connpool/internal/cli/remote"
@@ -89,7 +90,7 @@ func (o *options) complete(command *cobra.Command, args []string) error {
 	if o.command.Target != "" {
 		o.targets = append(o.targets, o.command.Target)
 	}
-	slices.Sort(o.targets)
+	slices.SortFunc(o.targets, display.NaturalOrder)
 	o.targets = slices.Compact(o.targets)
 	return nil
 }
@@ -145,6 +146,7 @@ func (o *options) resolve(ctx context.Context) error {
 		return fmt.Errorf("no target of pool %s has the labels %s", o.command.Pool, o.selector)
 	}
 	o.targets = cluster.Names(members)
+	slices.SortFunc(o.targets, display.NaturalOrder)
 	return nil
 }
 
@@ -160,7 +162,10 @@ type targetResult struct {
 	RequestID string               `json:"requestID,omitempty"`
 	Stdout    string               `json:"stdout,omitempty"`
 	Stderr    string               `json:"stderr,omitempty"`
-	Truncated bool                 `json:"truncated,omitempty"`
+	// StdoutBytes and StderrBytes are in place of Stdout and Stderr if that is no text.
+	StdoutBytes []byte `json:"stdoutBytes,omitempty"`
+	StderrBytes []byte `json:"stderrBytes,omitempty"`
+	Truncated   bool   `json:"truncated,omitempty"`
 
 	err error
 }
@@ -168,11 +173,18 @@ type targetResult struct {
 // reasonSkipped is the reason of a target whose turn did not come.
 const reasonSkipped = "Skipped"
 
+// reasonInterrupted is the reason of a target whose command Ctrl-C has ended.
+const reasonInterrupted = "Interrupted"
+
+func (r *targetResult) skipped() bool { return r.Reason == reasonSkipped }
+
 func (r *targetResult) ok() bool { return r.err == nil && r.Outcome == livev1alpha1.OutcomeCompleted }
 
 func (o *options) runAll(ctx context.Context, pool *client.Pool) []targetResult {
 	results := make([]targetResult, len(o.targets))
 	lines := newLineMixer(o.Out, o.ErrOut, o.targets)
+	shown := showProgress(lines, len(o.targets))
+	defer shown.stop()
 	var failed atomic.Bool
 	var group errgroup.Group
 	group.SetLimit(o.parallel)
@@ -182,6 +194,7 @@ func (o *options) runAll(ctx context.Context, pool *client.Pool) []targetResult 
 			if !results[i].ok() {
 				failed.Store(true)
 			}
+			shown.add()
 			return nil
 		})
 	}
@@ -194,13 +207,17 @@ func (o *options) turn(ctx context.Context, failed bool, pool *client.Pool, targ
 	if ctx.Err() != nil || failed && o.failFast {
 		return skipped(ctx, target)
 	}
-	return o.runOne(ctx, pool, target, lines)
+	r := o.runOne(ctx, pool, target, lines)
+	if ctx.Err() != nil && r.Outcome == livev1alpha1.OutcomeNotStarted {
+		return skipped(ctx, target)
+	}
+	return r
 }
 
 func skipped(ctx context.Context, target string) targetResult {
 	message := "another target failed before"
 	if ctx.Err() != nil {
-		message = "interrupted"
+		message = "interrupted before the command started"
 	}
 	return targetResult{
 		Target: target, Outcome: livev1alpha1.OutcomeNotStarted, Reason: reasonSkipped, Message: message,
@@ -214,7 +231,9 @@ func (o *options) runOne(ctx context.Context, pool *client.Pool, target string, 
 	if o.Output.IsMachine() {
 		stdout, stderr := &headBuffer{}, &headBuffer{}
 		r := runOn(ctx, pool, command, client.Streams{Stdout: stdout, Stderr: stderr})
-		r.Stdout, r.Stderr, r.Truncated = stdout.text(), stderr.text(), stdout.truncated || stderr.truncated
+		r.Stdout, r.StdoutBytes = stdout.textOrBytes()
+		r.Stderr, r.StderrBytes = stderr.textOrBytes()
+		r.Truncated = stdout.truncated || stderr.truncated
 		return r
 	}
 	stdout, stderr := lines.writers(target)
@@ -231,7 +250,10 @@ func runOn(ctx context.Context, pool *client.Pool, command client.Command, strea
 		Acquired: string(result.Acquired), RequestID: result.RequestID, err: err,
 	}
 	if failed, ok := errors.AsType[*client.Error](err); ok {
-		r.Outcome, r.Reason, r.Message = failed.Outcome, failed.Reason, failed.Message
+		r.Outcome, r.Reason, r.Message = failed.Outcome, failed.Reason, exit.Words(failed.Message)
+		if ctx.Err() != nil && r.Outcome == livev1alpha1.OutcomeUnknown {
+			r.Reason, r.Message = reasonInterrupted, remote.Canceled
+		}
 		r.RequestID = cmp.Or(r.RequestID, failed.RequestID)
 		return r
 	}
@@ -249,18 +271,14 @@ func (o *options) failure(ctx context.Context, results []targetResult) error {
 	if ctx.Err() != nil {
 		return exit.With(exit.Interrupted)
 	}
-	bad := 0
-	for i := range results {
-		if !results[i].ok() {
-			bad++
-		}
-	}
-	if bad == 0 {
+	good := func(r targetResult) bool { return r.ok() }
+	ran := slices.DeleteFunc(slices.Clone(results), func(r targetResult) bool { return r.skipped() })
+	switch {
+	case len(ran) == len(results) && !slices.ContainsFunc(results, func(r targetResult) bool { return !r.ok() }):
 		return nil
-	}
-	if bad == len(results) && results[0].Outcome == livev1alpha1.OutcomeNotStarted {
-		asked := cluster.AskedToStream("exec", o.Namespace, o.command.Pool, results[0].Target)
-		exit.PrintHint(o.ErrOut, o.Cluster.Explain(ctx, results[0].err, asked))
+	case !slices.ContainsFunc(ran, good) && ran[0].Outcome == livev1alpha1.OutcomeNotStarted:
+		asked := cluster.AskedToStream("exec", o.Namespace, o.command.Pool, ran[0].Target)
+		exit.PrintHint(o.ErrOut, o.Cluster.Explain(ctx, ran[0].err, asked))
 	}
 	return exit.With(exit.Failed)
 }

@@ -8,14 +8,19 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.uber.org/goleak"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/cli/clitest"
 	"github.com/connpool/connpool/internal/driver"
 )
@@ -88,7 +93,113 @@ func TestRunStopsAtTheFirstFailureIfAsked(t *testing.T) {
 	f := hosts(t, map[string]clitest.RemoteFunc{"web-1": prints("", "", 1), "web-2": prints("no\n", "", 0)})
 	got := f.Run("run", "web", "--all", "--parallel", "1", "--fail-fast", "--", "it")
 	clitest.Want(t, got, 1, "")
-	clitest.WantStderr(t, got, 1, "NotStarted", "Skipped: another target failed before")
+	clitest.WantStderr(t, got, 1, "- web-2    Skipped     -      - ", " another target failed before\n",
+		"0 of 2 targets succeeded, 1 failed, 1 skipped")
+}
+
+func TestATargetThatCtrlCSkipsHasNotFailed(t *testing.T) {
+	for _, form := range []string{"", "json"} {
+		started := make(chan struct{})
+		f := hosts(t, map[string]clitest.RemoteFunc{
+			"web-1": func(ctx context.Context, _ livev1alpha1.ExecOptions, _ driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
+				close(started)
+				<-ctx.Done()
+				return nil
+			},
+			"web-2": prints("no\n", "", 0),
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			<-started
+			cancel()
+		}()
+		got := f.RunContext(ctx, nil, "run", "web", "--all", "--parallel", "1", "--output", form, "--", "it")
+		clitest.WantStderr(t, got, 130)
+		said := got.Stdout + got.Stderr
+		for _, want := range map[string][]string{
+			"": {
+				"✘ web-1    Unknown   -", "Interrupted: the operator was told to end the command",
+				"- web-2    Skipped   -      - ", " interrupted before the command started\n", "0 of 2 targets succeeded, 1 failed, 1 skipped",
+			},
+			"json": {`"reason": "Interrupted"`, `"reason": "Skipped"`},
+		}[form] {
+			if !strings.Contains(said, want) {
+				t.Errorf("it lacks %q:\n%s", want, said)
+			}
+		}
+		if strings.Contains(said, "context") {
+			t.Errorf("words of Go:\n%s", said)
+		}
+	}
+}
+
+func TestBytesThatAreNoTextSurvive(t *testing.T) {
+	const binary = "\x1f\x8b\x00\xff\xfe"
+	cut := strings.Repeat("x", maxKeptOutput-1) + "é"
+	f := hosts(t, map[string]clitest.RemoteFunc{"web-1": prints(binary, "text é", 0), "web-2": prints(cut, binary, 0)})
+	for _, form := range []string{"json", "yaml"} {
+		var report struct{ Results []targetResult }
+		got := f.Run("run", "web", "--all", "-o", form, "--", "it")
+		if err := yaml.Unmarshal([]byte(got.Stdout), &report); err != nil || len(report.Results) != 2 {
+			t.Fatalf("%v: %.300s", err, got.Stdout)
+		}
+		one, two := report.Results[0], report.Results[1]
+		if string(one.StdoutBytes) != binary || one.Stdout != "" || one.Stderr != "text é" || one.StderrBytes != nil {
+			t.Errorf("%s: first result %+v", form, one)
+		}
+		if two.Stdout != cut[:maxKeptOutput-1] || two.StdoutBytes != nil || !two.Truncated || string(two.StderrBytes) != binary {
+			t.Errorf("%s: of the second result %d bytes of text, %d others", form, len(two.Stdout), len(two.StdoutBytes))
+		}
+	}
+}
+
+func TestTargetsAreInTheOrderInWhichPeopleCount(t *testing.T) {
+	commands := map[string]clitest.RemoteFunc{}
+	for _, name := range []string{"farm-10", "farm-2", "farm-1"} {
+		commands[name] = prints("", "", 0)
+	}
+	f := hosts(t, commands)
+	f.Targets = []v1alpha1.ConnectionTarget{clitest.Target("farm-1", "web"), clitest.Target("farm-10", "web"), clitest.Target("farm-2", "web")}
+	for _, words := range [][]string{{"--all"}, {"--target", "farm-10", "--target", "farm-2", "--target", "farm-1"}} {
+		got := f.Run(append(append([]string{"run", "web"}, words...), "--", "it")...)
+		if !regexp.MustCompile(`(?s)farm-1 .*farm-2 .*farm-10 `).MatchString(got.Stderr) {
+			t.Errorf("%v:\n%s", words, got.Stderr)
+		}
+	}
+}
+
+func TestProgressIsSaidEverySomeSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		p := showProgress(newLineMixer(io.Discard, &out, nil), 12)
+		time.Sleep(sayEvery + time.Second)
+		for range 7 {
+			p.add()
+		}
+		time.Sleep(3 * sayEvery)
+		p.stop()
+		if out.String() != "7 of 12 done\n" {
+			t.Errorf("said %q", &out)
+		}
+	})
+}
+
+func TestProgressOnATerminalIsBelowTheLastLine(t *testing.T) {
+	keys, screen := clitest.Keyboard(t)
+	mixer := newLineMixer(screen, screen, []string{"web-1", "web-2"})
+	mixer.paint = false
+	p := showProgress(mixer, 2)
+	p.add()
+	shown := make([]byte, len("1 of 2 done"))
+	if _, err := io.ReadFull(keys, shown); err != nil || string(shown) != "1 of 2 done" {
+		t.Errorf("shown %q, %v", shown, err)
+	}
+	w, _ := mixer.writers("web-1")
+	_, _ = io.WriteString(w, "a line\n")
+	p.stop()
+	if line, err := bufio.NewReader(keys).ReadString('\n'); line != "\r\x1b[Kweb-1 | a line\r\n" || err != nil {
+		t.Errorf("then %q, %v", line, err)
+	}
 }
 
 func TestRunIsBoundedAndParallel(t *testing.T) {

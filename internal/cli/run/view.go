@@ -23,12 +23,22 @@ const maxLine = 64 << 10
 // lineMixer prints what many targets write, line by line, each line marked with
 // its target. What one target writes never interrupts a line of another.
 type lineMixer struct {
-	mu    sync.Mutex // guards out and err, so that lines stay whole
+	mu    sync.Mutex // guards out and err, so that lines stay whole, and below
 	out   io.Writer
 	err   io.Writer
 	width int
 	names map[string]int
 	paint display.Paint
+	// below is what a terminal shows below the last line, until the next one.
+	below string
+}
+
+// erase removes what is below the last line. The caller holds the lock.
+func (m *lineMixer) erase() {
+	if m.below != "" {
+		fmt.Fprint(m.err, "\r\x1b[K")
+		m.below = ""
+	}
 }
 
 // nameColors tell neighbors apart; red is left for failures.
@@ -89,6 +99,7 @@ func (w *lineWriter) end() {
 func (w *lineWriter) print(line []byte) error {
 	w.mixer.mu.Lock()
 	defer w.mixer.mu.Unlock()
+	w.mixer.erase()
 	_, err := fmt.Fprintf(w.to, "%s%s\n", w.prefix, w.marked(string(line)))
 	return err
 }
@@ -124,33 +135,88 @@ func (b *headBuffer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// text returns what was kept, as text that JSON can carry.
-func (b *headBuffer) text() string { return strings.ToValidUTF8(b.kept.String(), "\uFFFD") }
+// textOrBytes returns what was kept, as text if it is text. A character that the bound
+// has cut in two is left out.
+func (b *headBuffer) textOrBytes() (string, []byte) {
+	kept := b.kept.Bytes()
+	if b.truncated {
+		kept = withoutCutCharacter(kept)
+	}
+	if utf8.Valid(kept) {
+		return string(kept), nil
+	}
+	return "", b.kept.Bytes()
+}
+
+// withoutCutCharacter removes the beginning of a character from the end of a text.
+func withoutCutCharacter(text []byte) []byte {
+	for i := len(text) - 1; i >= max(0, len(text)-utf8.UTFMax); i-- {
+		if utf8.RuneStart(text[i]) {
+			if !utf8.FullRune(text[i:]) {
+				return text[:i]
+			}
+			break
+		}
+	}
+	return text
+}
 
 // summary prints a line for each target, apart from the output of the commands.
 func (o *options) summary(results []targetResult) {
 	t := &display.Table{Columns: []string{"TARGET", "OUTCOME", "EXIT", "TIME", "WHY"}}
-	p, good := display.PaintFor(o.ErrOut), 0
+	p := display.PaintFor(o.ErrOut)
 	marks := []string{" "}
 	for i := range results {
 		r := &results[i]
-		if r.ok() {
-			good++
-		}
-		marks = append(marks, p.Mark(r.ok()))
-		t.Add(r.Target, string(r.Outcome), r.exit(), r.took(), r.why())
+		marks = append(marks, r.mark(p))
+		t.Add(r.Target, r.outcome(), r.exit(), r.took(), r.why())
 	}
 	fmt.Fprintln(o.ErrOut)
 	for i, line := range t.Lines() {
 		fmt.Fprintln(o.ErrOut, marks[i], line)
 	}
-	fmt.Fprintf(o.ErrOut, "\n%d of %s succeeded\n", good, display.Count(len(results), "target", "targets"))
+	fmt.Fprintf(o.ErrOut, "\n%s\n", sum(results))
 	for i := range results {
 		if code := results[i].ExitCode; code != nil && o.command.Note(*code) != "" {
 			exit.PrintNote(o.ErrOut, o.command.Note(*code))
 			return // the same is true of the others
 		}
 	}
+}
+
+// sum says how many targets had which fate. What was skipped has not failed.
+func sum(results []targetResult) string {
+	good, skipped := 0, 0
+	for i := range results {
+		switch {
+		case results[i].skipped():
+			skipped++
+		case results[i].ok():
+			good++
+		}
+	}
+	text := fmt.Sprintf("%d of %s succeeded", good, display.Count(len(results), "target", "targets"))
+	if failed := len(results) - good - skipped; failed > 0 {
+		text += fmt.Sprintf(", %d failed", failed)
+	}
+	if skipped > 0 {
+		text += fmt.Sprintf(", %d skipped", skipped)
+	}
+	return text
+}
+
+func (r *targetResult) mark(p display.Paint) string {
+	if r.skipped() {
+		return "-"
+	}
+	return p.Mark(r.ok())
+}
+
+func (r *targetResult) outcome() string {
+	if r.skipped() {
+		return r.Reason
+	}
+	return string(r.Outcome)
 }
 
 func (r *targetResult) exit() string {
@@ -161,7 +227,7 @@ func (r *targetResult) exit() string {
 }
 
 func (r *targetResult) took() string {
-	if r.Reason == reasonSkipped {
+	if r.skipped() {
 		return ""
 	}
 	return display.Micros(int64(r.Seconds * float64(time.Second/time.Microsecond)))
@@ -173,7 +239,7 @@ func (r *targetResult) why() string {
 		return "signal " + r.Signal
 	case r.Outcome == livev1alpha1.OutcomeCompleted:
 		return ""
-	case r.Reason == "":
+	case r.Reason == "" || r.skipped():
 		return r.Message
 	default:
 		return r.Reason + ": " + r.Message

@@ -131,11 +131,20 @@ func createPod(
 		Spec:       corev1.PodSpec{NodeName: node},
 	}
 	for _, container := range containers {
-		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: container, Image: "none"})
+		has := corev1.Container{Name: container, Image: "none"}
+		if container == "app" {
+			has.Ports = []corev1.ContainerPort{
+				{Name: "http", ContainerPort: 8080}, {Name: "dns", ContainerPort: 53, Protocol: corev1.ProtocolUDP}, {ContainerPort: 9000},
+			}
+		}
+		pod.Spec.Containers = append(pod.Spec.Containers, has)
 	}
 	created, err := client.CoreV1().Pods("default").Create(ctx, pod, metav1.CreateOptions{})
 	if err != nil {
 		return err
+	}
+	if node == "" {
+		return nil // it is pending
 	}
 	created.Status.Phase = corev1.PodRunning
 	_, err = client.CoreV1().Pods("default").UpdateStatus(ctx, created, metav1.UpdateOptions{})

@@ -80,6 +80,10 @@ func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.P
 		return err
 	}
 	defer lease.Release()
+	port, err := podPort(req.Context(), lease.Conn(), options)
+	if err != nil {
+		return err
+	}
 	dial := dialer(lease.Conn(), options)
 	if dial == nil {
 		return refusal.NotStarted(refusal.BadRequest, "", fmt.Sprintf(
@@ -87,8 +91,34 @@ func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.P
 	}
 	info := route.LeaseInfo(lease)
 	info.Announce(w.Header(), u.RequestID)
-	forward(w, req, u, lease.Conn(), info, dial)
+	forward(w, req, u, lease.Conn(), info, toPort(port, audited(dial, u)))
 	return nil
+}
+
+// podPort looks a pod up, so that one that is absent is refused before anything is
+// forwarded, and returns the number of its port. That is 0 if the streams name the port.
+func podPort(ctx context.Context, conn driver.Conn, options *live.PortForwardOptions) (uint16, error) {
+	pods, ok := conn.(driver.PodForwarder)
+	if !ok || options.Pod == "" {
+		return 0, nil
+	}
+	port, err := pods.PodPort(ctx, placeOf(options), options.Port)
+	if err != nil {
+		failed, with := driver.AsError(err), refusal.Unavailable
+		if failed.Reason == driver.NotFound || failed.Reason == driver.Forbidden {
+			with = refusal.BadRequest // to try again does not help
+		}
+		return 0, refusal.NotStarted(with, string(failed.Reason), failed.Message)
+	}
+	return port, nil
+}
+
+// toPort returns dial for a port, whatever the streams name, or dial itself if it is 0.
+func toPort(port uint16, dial stream.DialFunc) stream.DialFunc {
+	if port == 0 {
+		return dial
+	}
+	return func(ctx context.Context, _ uint16) (net.Conn, error) { return dial(ctx, port) }
 }
 
 // hostOf returns the host to which the options lead; it is empty if that is no host.
@@ -141,7 +171,7 @@ func forward(w http.ResponseWriter, req *http.Request, u *use.Use, conn driver.C
 	var bytes use.Traffic
 	began := time.Now()
 	limited := limiter{u}
-	stream.ServePortForward(w, req.WithContext(ctx), limited.limit(audited(dial, u), &bytes))
+	stream.ServePortForward(w, req.WithContext(ctx), limited.limit(dial, &bytes))
 	result := use.Result{Lease: info, Duration: time.Since(began)}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		result.Reason, result.Message = use.Why(ctx, cause)
@@ -197,9 +227,24 @@ func validateOptions(options *live.PortForwardOptions) (problems field.ErrorList
 	case !path.IsAbs(options.Socket) || !validate.Printable(options.Socket):
 		problems = append(problems, field.Invalid(socket, driver.Sanitize(options.Socket), "must be the absolute path of a unix socket"))
 	}
+	if options.Port != "" {
+		problems = append(problems, validatePort(field.NewPath("port"), options)...)
+	}
 	if options.Host != "" && !isHost(options.Host) {
 		problems = append(problems, field.Invalid(field.NewPath("host"), driver.Sanitize(options.Host),
 			"must be a DNS name or an IP address, without a port"))
+	}
+	return problems
+}
+
+func validatePort(path *field.Path, options *live.PortForwardOptions) (problems field.ErrorList) {
+	if options.Pod == "" {
+		problems = append(problems, field.Forbidden(path, "is of a pod; name the pod, or give the number of a port in the stream"))
+	}
+	number, err := strconv.ParseUint(options.Port, 10, 16)
+	if (err != nil || number == 0) && len(validation.IsValidPortName(options.Port)) > 0 {
+		problems = append(problems, field.Invalid(path, driver.Sanitize(options.Port),
+			"must be a port from 1 to 65535, or the name of one"))
 	}
 	return problems
 }

@@ -37,6 +37,8 @@ func TestEachTypeForwardsItsPorts(t *testing.T) {
 		"of a socket of a cluster":    {registrytest.Kubernetes, "?pod=web&socket=/run/x", []string{"socket: Forbidden"}},
 		"of a pod whose name is none": {registrytest.Kubernetes, "?pod=a/b", []string{"pod: Invalid"}},
 		"of a namespace alone":        {registrytest.Kubernetes, "?namespace=prod", []string{"pod: Required"}},
+		"of a port without a pod":     {registrytest.SSH, "?port=http", []string{"port: Forbidden", "name the pod"}},
+		"of a port that is none":      {registrytest.Kubernetes, "?pod=web&port=70000", []string{"port: Invalid"}},
 		"of a pod of a host":          {registrytest.SSH, "?pod=web", []string{"pod: Forbidden", "type ssh", "leave it out"}},
 		"of a namespace of a host":    {registrytest.SSH, "?namespace=prod", []string{"namespace: Forbidden"}},
 	} {
@@ -77,6 +79,40 @@ func TestPortsOfPodsAreForwarded(t *testing.T) {
 	port, ended := forwarding(t, server, "?pod=db-0&namespace=prod", "0:5432", stop)
 	defer func() { close(stop); <-ended }()
 	echoThrough(t, port)
+}
+
+func TestAPortOfAPodIsForwardedByItsName(t *testing.T) {
+	f := newFixture(t)
+	defer f.Close()
+	api := &registrytest.Remote{Fake: f.Fake}
+	f.ConnectWith(f.Target("web-1", "web", registrytest.Kubernetes), api, nil, f.Pool("web", registrytest.LeastLoaded))
+	server := httptest.NewServer(f)
+	defer server.Close()
+	api.Pods = func(_ driver.Place, port uint16) (net.Conn, error) {
+		if port != 80 {
+			return nil, fmt.Errorf("port %d", port)
+		}
+		return echoingConn(), nil
+	}
+	stop := make(chan struct{})
+	port, ended := forwarding(t, server, "?pod=db-0&port=http", "0:1", stop)
+	defer func() { close(stop); <-ended }()
+	echoThrough(t, port)
+	if audit := f.Audit(); !strings.Contains(audit, `"port"=80`) {
+		t.Errorf("the audit lacks the port: %s", audit)
+	}
+}
+
+func TestAPodThatIsAbsentIsRefusedBeforeAnythingIsForwarded(t *testing.T) {
+	inFixture(t, func(f *fixture) {
+		f.ConnectWith(f.Target("web-1", "web", registrytest.Kubernetes), &registrytest.Remote{Fake: f.Fake}, nil, f.Pool("web", registrytest.LeastLoaded))
+		req := httptest.NewRequestWithContext(f.Context(), http.MethodGet, "/pools/web/portforward?pod=none", http.NoBody)
+		registrytest.Upgrading(req)
+		f.Send(req).WantRefusal(f, http.StatusBadRequest, "pod none does not exist")
+		if leases := f.Set.Connections("")[0].Leases; leases != 0 {
+			t.Errorf("%d leases are out", leases)
+		}
+	})
 }
 
 func echoingConn() net.Conn {

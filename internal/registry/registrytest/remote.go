@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"testing"
 
 	"k8s.io/apiserver/pkg/authorization/authorizer"
@@ -74,6 +75,21 @@ func (c *RemoteConn) ForwardPod(_ context.Context, pod driver.Place, port uint16
 		return nil, &driver.Error{Reason: driver.NotFound, Message: fmt.Sprintf("pod %s does not exist", pod.Pod)}
 	}
 	return c.remote.Pods(pod, port)
+}
+
+// PodPort implements driver.PodForwarder. The port http is 80.
+func (c *RemoteConn) PodPort(_ context.Context, pod driver.Place, port string) (uint16, error) {
+	if c.remote.Pods == nil {
+		return 0, &driver.Error{Reason: driver.NotFound, Message: fmt.Sprintf("pod %s does not exist", pod.Pod)}
+	}
+	if port == "http" {
+		return 80, nil
+	}
+	number, err := strconv.ParseUint("0"+port, 10, 16)
+	if err != nil {
+		return 0, &driver.Error{Reason: driver.NotFound, Message: fmt.Sprintf("pod %s has no port %s", pod.Pod, port)}
+	}
+	return uint16(number), nil
 }
 
 // Proxy implements driver.Proxier.

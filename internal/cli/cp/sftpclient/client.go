@@ -162,11 +162,22 @@ func isNoHost(err error) bool {
 }
 
 func noHost(err error) error {
-	return exit.Hint(fmt.Errorf("files are copied over sftp, which hosts have: %w", err),
-		"In and out of containers and pods, tar does it, if they have one:\n\n"+
-			"  tar cf - FILE... | kubectl connpool exec POOL --container NAME -i -- tar xf - -C /DIRECTORY\n"+
-			"  kubectl connpool exec POOL --container NAME -- tar cf - -C /DIRECTORY FILE... | tar xf -")
+	return exit.Hint(&nameless{err}, "For example:\n\n"+
+		"  kubectl connpool cp FILE POOL:/DIRECTORY --container NAME    # a container of a Docker engine\n"+
+		"  kubectl connpool cp POOL:/FILE . --pod NAME                  # a pod of a cluster")
 }
+
+// nameless says that only a container or pod has files there. The words of the refusal
+// are about a field of the request, which the user has not typed.
+type nameless struct{ refusal error }
+
+// Error implements error.
+func (*nameless) Error() string {
+	return "the target is no host: name the container with --container, or the pod with --pod"
+}
+
+// Unwrap returns the refusal.
+func (n *nameless) Unwrap() error { return n.refusal }
 
 // isProtocolError reports whether the server has no such subsystem.
 func isProtocolError(err error) bool {

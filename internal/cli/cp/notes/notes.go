@@ -1,4 +1,5 @@
-package cp
+// Package notes keeps what a user should know about single files of a copy.
+package notes
 
 import (
 	"fmt"
@@ -12,9 +13,9 @@ import (
 // maxNamed is how many files a note names.
 const maxNamed = 5
 
-// notes are what a user should know about files although, or because, the copy went
-// on or ended. Files with the same fate share a note.
-type notes struct {
+// Notes are what a user should know about files although, or because, the copy went
+// on or ended. Files with the same fate share a note. The zero value is ready.
+type Notes struct {
 	mu    sync.Mutex // guards the rest
 	order []string
 	named map[string][]string
@@ -22,8 +23,8 @@ type notes struct {
 	why   map[string]string
 }
 
-// add notes the fate of a file and, if there is one, the reason of the first.
-func (n *notes) add(fate, name, why string) {
+// Add notes the fate of a file and, if there is one, the reason of the first.
+func (n *Notes) Add(fate, name, why string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.named == nil {
@@ -40,7 +41,8 @@ func (n *notes) add(fate, name, why string) {
 	}
 }
 
-func (n *notes) show(out io.Writer) {
+// Show prints the notes.
+func (n *Notes) Show(out io.Writer) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, fate := range n.order {

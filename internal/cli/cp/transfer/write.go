@@ -1,4 +1,4 @@
-package cp
+package transfer
 
 import (
 	"bufio"
@@ -14,12 +14,12 @@ import (
 	"github.com/pkg/sftp"
 )
 
-// unknownSize is the size of a stream.
-const unknownSize = -1
+// UnknownSize is the size of a stream.
+const UnknownSize = -1
 
-// copyFile copies a file that the planner has found.
-func (t *transfer) copyFile(ctx context.Context, e entry) error {
-	in, err := t.from.open(e.from)
+// copyFile copies a file that the Planner has found.
+func (t *Transfer) copyFile(ctx context.Context, e Entry) error {
+	in, err := t.From.Open(e.From)
 	if err != nil {
 		return err
 	}
@@ -32,14 +32,23 @@ func (t *transfer) copyFile(ctx context.Context, e entry) error {
 	return err
 }
 
-// receive copies a stream of unknown length to a file. It waits for the beginning of the
+// Receive copies a stream of unknown length to a file. It waits for the beginning of the
 // stream, so that one without any leaves a file that exists as it is.
-func (t *transfer) receive(ctx context.Context, in io.Reader, name string) error {
+func (t *Transfer) Receive(ctx context.Context, in io.Reader, name string) error {
 	begun := bufio.NewReader(in)
 	if _, err := begun.Peek(1); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	err := t.write(ctx, begun, entry{to: name, mode: 0o666, size: unknownSize})
+	return t.Copy(ctx, begun, Entry{To: name, Mode: 0o666, Size: UnknownSize})
+}
+
+// Copy copies a stream to a file, which an entry describes.
+func (t *Transfer) Copy(ctx context.Context, in io.Reader, e Entry) error {
+	return whole(e.To, t.write(ctx, in, e))
+}
+
+// whole says where a stream is that cannot get its name. It cannot be read once more.
+func whole(name string, err error) error {
 	if refused, ok := errors.AsType[*renameError](err); ok {
 		return fmt.Errorf("all of it is in %q, which cannot be renamed to %q: %s", refused.temporary, name, reasonOf(refused.err))
 	}
@@ -49,20 +58,20 @@ func (t *transfer) receive(ctx context.Context, in io.Reader, name string) error
 // write copies to a file. A new one appears under its name when it is whole. One
 // that exists is written in place, and so is what a link leads to: that keeps its
 // owner, permissions, hard links and access lists, of which sftp shows only some.
-func (t *transfer) write(ctx context.Context, in io.Reader, e entry) error {
-	exists, err := t.exists(e.to)
+func (t *Transfer) write(ctx context.Context, in io.Reader, e Entry) error {
+	exists, err := t.exists(e.To)
 	switch {
 	case err != nil:
 		return err
 	case exists || t.inPlace.Load():
 		return t.overwrite(ctx, in, e)
 	}
-	return t.replace(e.to, func(temporary string) error {
-		out, err := t.to.create(temporary, e.mode)
+	return t.replace(e.To, func(temporary string) error {
+		out, err := t.To.Create(temporary, e.Mode)
 		if err != nil {
-			return explainMaking(path.Dir(e.to), err)
+			return ExplainMaking(path.Dir(e.To), err)
 		}
-		if err := t.fill(ctx, out, in, e.size); err != nil {
+		if err := t.fill(ctx, out, in, e.Size); err != nil {
 			return err
 		}
 		return t.preserve(temporary, e)
@@ -71,13 +80,13 @@ func (t *transfer) write(ctx context.Context, in io.Reader, e entry) error {
 
 // exists reports whether there is a file of this name, or a link, which may lead to
 // a file that does not exist yet.
-func (t *transfer) exists(name string) (bool, error) {
-	info, err := t.to.lstat(name)
+func (t *Transfer) exists(name string) (bool, error) {
+	info, err := t.To.Lstat(name)
 	if err != nil {
 		return false, nil //nolint:nilerr // the attempt to make the file says what is wrong
 	}
 	if info.Mode()&fs.ModeSymlink != 0 {
-		if info, err = t.to.stat(name); err != nil {
+		if info, err = t.To.Stat(name); err != nil {
 			return true, nil //nolint:nilerr // the file is made where the link leads
 		}
 	}
@@ -87,19 +96,19 @@ func (t *transfer) exists(name string) (bool, error) {
 	return true, nil
 }
 
-func (t *transfer) overwrite(ctx context.Context, in io.Reader, e entry) error {
-	out, err := t.to.overwrite(e.to, e.mode)
+func (t *Transfer) overwrite(ctx context.Context, in io.Reader, e Entry) error {
+	out, err := t.To.Overwrite(e.To, e.Mode)
 	if err != nil {
-		return explainWriting(e.to, err)
+		return ExplainWriting(e.To, err)
 	}
-	if err := t.fill(ctx, out, in, e.size); err != nil {
-		t.notes.add("incomplete", e.to, "")
+	if err := t.fill(ctx, out, in, e.Size); err != nil {
+		t.notes.Add("incomplete", e.To, "")
 		return err
 	}
-	return t.preserve(e.to, e)
+	return t.preserve(e.To, e)
 }
 
-func (t *transfer) fill(ctx context.Context, out io.WriteCloser, in io.Reader, size int64) error {
+func (t *Transfer) fill(ctx context.Context, out io.WriteCloser, in io.Reader, size int64) error {
 	written, err := t.pump(ctx, out, in, size)
 	// Some servers report a full disk only when the file is closed.
 	if err := errors.Join(err, out.Close()); err != nil {
@@ -112,24 +121,24 @@ func (t *transfer) fill(ctx context.Context, out io.WriteCloser, in io.Reader, s
 }
 
 // makeLink makes a link in the place of a file or link. What is a directory stays.
-func (t *transfer) makeLink(e entry) error {
-	err := t.replace(e.to, func(temporary string) error { return explain(e.to, t.to.link(e.link, temporary)) })
+func (t *Transfer) makeLink(e Entry) error {
+	err := t.replace(e.To, func(temporary string) error { return Explain(e.To, t.To.Link(e.Link, temporary)) })
 	if refused, ok := errors.AsType[*renameError](err); ok {
 		t.discard(refused.temporary)
-		return explain(e.to, t.to.link(e.link, e.to))
+		return Explain(e.To, t.To.Link(e.Link, e.To))
 	}
 	return err
 }
 
 // replace builds a file or link under a temporary name beside its own and renames
 // it, so that no reader sees half of it.
-func (t *transfer) replace(name string, build func(temporary string) error) error {
-	temporary := path.Join(path.Dir(name), temporaryName())
+func (t *Transfer) replace(name string, build func(temporary string) error) error {
+	temporary := path.Join(path.Dir(name), TemporaryName())
 	if err := build(temporary); err != nil {
 		t.discard(temporary)
 		return err
 	}
-	err := t.to.rename(temporary, name)
+	err := t.To.Rename(temporary, name)
 	switch {
 	case isRefusal(err):
 		t.inPlace.Store(true)
@@ -137,11 +146,11 @@ func (t *transfer) replace(name string, build func(temporary string) error) erro
 	case err != nil:
 		t.discard(temporary)
 	}
-	return explain(name, err)
+	return Explain(name, err)
 }
 
-// temporaryName returns a hidden name that is short enough for any directory.
-func temporaryName() string { return ".connpool-" + strings.ToLower(rand.Text()[:16]) }
+// TemporaryName returns a hidden name that is short enough for any directory.
+func TemporaryName() string { return ".connpool-" + strings.ToLower(rand.Text()[:16]) }
 
 // renameError says that something is complete, and could not get its name.
 type renameError struct {
@@ -156,32 +165,32 @@ func (e *renameError) Error() string {
 func (e *renameError) Unwrap() error { return e.err }
 
 // discard removes a temporary file, if it exists.
-func (t *transfer) discard(temporary string) {
-	if err := t.to.remove(temporary); isRefusal(err) {
-		t.notes.add("left behind, because it cannot be removed", temporary, reasonOf(err))
+func (t *Transfer) discard(temporary string) {
+	if err := t.To.Remove(temporary); isRefusal(err) {
+		t.notes.Add("left behind, because it cannot be removed", temporary, reasonOf(err))
 	}
 }
 
 // preserve gives a copy the permissions and times of its source, if that is asked
 // for. No copy is setuid or setgid.
-func (t *transfer) preserve(name string, e entry) error {
-	if !t.times {
+func (t *Transfer) preserve(name string, e Entry) error {
+	if !t.Times {
 		return nil
 	}
-	if err := t.refusable(e.to, "permissions", t.to.chmod(name, e.mode.Perm())); err != nil {
+	if err := t.refusable(e.To, "permissions", t.To.Chmod(name, e.Mode.Perm())); err != nil {
 		return err
 	}
-	return t.refusable(e.to, "times", t.to.chtimes(name, e.modified))
+	return t.refusable(e.To, "times", t.To.Chtimes(name, e.Modified))
 }
 
 // refusable makes a note of what the destination refuses to set: the copy is good
 // without it.
-func (t *transfer) refusable(name, what string, err error) error {
+func (t *Transfer) refusable(name, what string, err error) error {
 	if isRefusal(err) {
-		t.notes.add("copied, but the "+what+" cannot be set", name, reasonOf(err))
+		t.notes.Add("copied, but the "+what+" cannot be set", name, reasonOf(err))
 		return nil
 	}
-	return explain(name, err)
+	return Explain(name, err)
 }
 
 // isRefusal reports whether a file system does not do something that others do: it
@@ -199,16 +208,18 @@ func reasonOf(err error) string {
 	return err.Error()
 }
 
-func explainMaking(directory string, err error) error {
+// ExplainMaking words an error of a new file in a directory.
+func ExplainMaking(directory string, err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("no file can be made in the directory %q: permission denied", directory)
 	}
-	return explain(directory, err)
+	return Explain(directory, err)
 }
 
-func explainWriting(name string, err error) error {
+// ExplainWriting words an error of a file that exists.
+func ExplainWriting(name string, err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("%q exists, but may not be written: permission denied", name)
 	}
-	return explain(name, err)
+	return Explain(name, err)
 }

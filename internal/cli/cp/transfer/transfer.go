@@ -1,4 +1,4 @@
-package cp
+package transfer
 
 import (
 	"context"
@@ -14,32 +14,35 @@ import (
 	"github.com/pkg/sftp"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/connpool/connpool/client"
+	"github.com/connpool/connpool/internal/cli/cp/notes"
 	"github.com/connpool/connpool/internal/cli/cp/progress"
 )
 
 // filesAtOnce hides the round trips of small files.
 const filesAtOnce = 8
 
-// transfer carries out a plan.
-type transfer struct {
-	from sourceFiles
-	to   destinationFiles
-	// times are preserved as well as permissions.
-	times bool
-	meter *progress.Meter
+// Transfer carries out a plan.
+type Transfer struct {
+	From Source
+	To   Destination
+	// Times are preserved as well as permissions.
+	Times bool
+	// Meter counts what passes.
+	Meter *progress.Meter
 
 	// inPlace says that the destination refuses to rename.
 	inPlace atomic.Bool
-	notes   notes
+	notes   notes.Notes
 
 	mu     sync.Mutex
 	failed []error // of single files
-	made   []entry // directories that did not exist before
+	made   []Entry // directories that did not exist before
 }
 
-// run copies everything. It goes on after the failure of a single file, and
+// Run copies everything. It goes on after the failure of a single file, and
 // returns those failures; the error is what ended the whole transfer.
-func (t *transfer) run(ctx context.Context, entries []entry) ([]error, error) {
+func (t *Transfer) Run(ctx context.Context, entries []Entry) ([]error, error) {
 	files, err := t.makeDirectories(ctx, entries)
 	if err != nil {
 		return t.failed, err
@@ -55,21 +58,24 @@ func (t *transfer) run(ctx context.Context, entries []entry) ([]error, error) {
 	return t.failed, t.finishDirectories(ctx)
 }
 
+// ShowNotes prints what a user should know about the files that were copied.
+func (t *Transfer) ShowNotes(out io.Writer) { t.notes.Show(out) }
+
 // makeDirectories makes the directories of a plan, and returns what else there is to
 // copy. What is in a directory that cannot be made stays behind with it.
-func (t *transfer) makeDirectories(ctx context.Context, entries []entry) (files []entry, err error) {
+func (t *Transfer) makeDirectories(ctx context.Context, entries []Entry) (files []Entry, err error) {
 	failed := "" // the last directory that could not be made; what is in it follows it
 	for i, e := range entries {
-		if failed != "" && strings.HasPrefix(e.to, failed+"/") {
+		if failed != "" && strings.HasPrefix(e.To, failed+"/") {
 			continue
 		}
-		if !e.mode.IsDir() {
+		if !e.Mode.IsDir() {
 			files = append(files, e)
 			continue
 		}
 		if err := t.makeDirectory(e, i == 0); err != nil {
 			err = t.note(ctx, e, fmt.Errorf("%w, so nothing in it is copied", err))
-			if failed = e.to; err != nil || i == 0 {
+			if failed = e.To; err != nil || i == 0 {
 				return nil, err
 			}
 		}
@@ -77,59 +83,65 @@ func (t *transfer) makeDirectories(ctx context.Context, entries []entry) (files 
 	return files, nil
 }
 
-func (t *transfer) copy(ctx context.Context, e entry) error {
+func (t *Transfer) copy(ctx context.Context, e Entry) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if e.mode&fs.ModeSymlink != 0 {
+	if e.Mode&fs.ModeSymlink != 0 {
 		return t.makeLink(e)
 	}
 	return t.copyFile(ctx, e)
 }
 
 // note keeps the failure of a file, and returns an error that ends the transfer.
-func (t *transfer) note(ctx context.Context, e entry, err error) error {
+func (t *Transfer) note(ctx context.Context, e Entry, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case errors.Is(err, sftp.ErrSSHFxConnectionLost) || errors.Is(err, io.ErrClosedPipe):
-		return fmt.Errorf("copy %q: %w", e.from, err)
+	case errors.Is(err, sftp.ErrSSHFxConnectionLost) || errors.Is(err, io.ErrClosedPipe), isLost(err):
+		return fmt.Errorf("copy %q: %w", e.From, err)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.failed = append(t.failed, explain(e.from, err))
+	t.failed = append(t.failed, Explain(e.From, err))
 	return nil
 }
 
+// isLost reports whether a command in a container or pod could not run to its end.
+func isLost(err error) bool {
+	_, ok := errors.AsType[*client.Error](err)
+	return ok
+}
+
 // pump copies with as many requests in flight as sftp allows, in either direction.
-func (t *transfer) pump(ctx context.Context, out io.Writer, in io.Reader, size int64) (int64, error) {
+func (t *Transfer) pump(ctx context.Context, out io.Writer, in io.Reader, size int64) (int64, error) {
 	if remote, ok := in.(*sftp.File); ok {
-		return remote.WriteTo(&counting{ctx: ctx, meter: t.meter, out: out})
+		return remote.WriteTo(&counting{ctx: ctx, meter: t.Meter, out: out})
 	}
-	return io.Copy(out, &counting{ctx: ctx, meter: t.meter, in: in, size: size})
+	return io.Copy(out, &counting{ctx: ctx, meter: t.Meter, in: in, size: size})
 }
 
 // makeDirectory makes a directory unless it exists. Only the directory that the
 // user has named may be a link to one.
-func (t *transfer) makeDirectory(e entry, named bool) error {
-	look := t.to.lstat
+func (t *Transfer) makeDirectory(e Entry, named bool) error {
+	look := t.To.Lstat
 	if named {
-		look = t.to.stat
+		look = t.To.Stat
 	}
-	info, err := look(e.to)
+	info, err := look(e.To)
 	switch {
 	case err == nil && !info.IsDir():
-		return fmt.Errorf("%q is in its way", e.to)
+		return fmt.Errorf("%q is in its way", e.To)
 	case err != nil:
-		if err := t.to.mkdir(e.to, e.mode|ownerMayFill); err != nil {
-			return explain(e.to, err)
+		if err := t.To.Mkdir(e.To, e.Mode|ownerMayFill); err != nil {
+			return Explain(e.To, err)
 		}
 		t.made = append(t.made, e)
 	}
 	if named {
-		return explain(e.to, t.to.enter(e.to))
+		return Explain(e.To, t.To.Enter(e.To))
 	}
 	return nil
 }
@@ -140,7 +152,7 @@ const ownerMayFill fs.FileMode = 0o700
 // finishDirectories sets the metadata of directories last, and of the deepest
 // first: the permissions of a directory may forbid to write in it, and each write
 // changes its time.
-func (t *transfer) finishDirectories(ctx context.Context) error {
+func (t *Transfer) finishDirectories(ctx context.Context) error {
 	for _, e := range slices.Backward(t.made) {
 		if err := t.note(ctx, e, t.finishDirectory(e)); err != nil {
 			return err
@@ -149,33 +161,33 @@ func (t *transfer) finishDirectories(ctx context.Context) error {
 	return nil
 }
 
-func (t *transfer) finishDirectory(e entry) error {
-	lent := ownerMayFill &^ e.mode
-	if t.times || lent == 0 {
-		return t.preserve(e.to, e)
+func (t *Transfer) finishDirectory(e Entry) error {
+	lent := ownerMayFill &^ e.Mode
+	if t.Times || lent == 0 {
+		return t.preserve(e.To, e)
 	}
-	info, err := t.to.lstat(e.to)
+	info, err := t.To.Lstat(e.To)
 	if err != nil {
-		return explain(e.to, err)
+		return Explain(e.To, err)
 	}
-	return t.refusable(e.to, "permissions", t.to.chmod(e.to, info.Mode().Perm()&^lent))
+	return t.refusable(e.To, "permissions", t.To.Chmod(e.To, info.Mode().Perm()&^lent))
 }
 
-// send copies a file to a stream.
-func (t *transfer) send(ctx context.Context, name string, out io.Writer) error {
-	info, err := t.from.stat(name)
+// Send copies a file to a stream.
+func (t *Transfer) Send(ctx context.Context, name string, out io.Writer) error {
+	info, err := t.From.Stat(name)
 	switch {
 	case err != nil:
 		return err
 	case !info.Mode().IsRegular(): // to open a FIFO could wait for ever
 		return errors.New("it is no file")
 	}
-	in, err := t.from.open(name)
+	in, err := t.From.Open(name)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = in.Close() }()
-	_, err = t.pump(ctx, out, in, unknownSize)
+	_, err = t.pump(ctx, out, in, UnknownSize)
 	return err
 }
 

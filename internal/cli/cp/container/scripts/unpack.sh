@@ -1,0 +1,3 @@
+umask 077
+mkdir "$1" || exit
+exec tar "$2" - -C "$1"
