@@ -181,14 +181,14 @@ func (s scenario) places(t *testing.T, reason string) shown {
 	target.Status = report(f, decided, observation(s.seen...), before.Status, "replica")
 	pool := v1alpha1.ConnectionPool{ObjectMeta: poolNamed("p").ObjectMeta}
 	pool.Spec.TargetRef = &v1alpha1.TargetRef{Name: "web"}
-	earlier, _ := connectionpool.Report(&pool, append(s.others, before), v1alpha1.ConnectionPoolStatus{}, f.now)
+	earlier, _ := connectionpool.Report(&pool, append(slices.Clone(s.others), before), v1alpha1.ConnectionPoolStatus{}, f.now)
 	if s.isNew {
 		earlier = v1alpha1.ConnectionPoolStatus{}
 	}
 	if s.pool != nil {
 		s.pool(&pool)
 	}
-	targets := append(s.others, target)
+	targets := append(slices.Clone(s.others), target)
 	if s.alone {
 		targets = nil
 	}
@@ -390,8 +390,9 @@ func (s scenario) row(reason string, at shown) string {
 
 func TestEveryReasonIsShownWherePeopleLook(t *testing.T) {
 	all := scenarios()
-	table := "| reason | STATUS of the target | its conditions | STATUS of the pool | its conditions | failingTargets | events | metrics with the reason |\n" +
-		"| --- | --- | --- | --- | --- | --- | --- | --- |\n"
+	var table strings.Builder
+	table.WriteString("| reason | STATUS of the target | its conditions | STATUS of the pool | its conditions | failingTargets | events | metrics with the reason |\n" +
+		"| --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, reason := range reasonsInOrder(t) {
 		if len(all[reason]) == 0 {
 			t.Errorf("%s has no scenario: say how it comes about, so that the table shows where people see it", reason)
@@ -404,11 +405,11 @@ func TestEveryReasonIsShownWherePeopleLook(t *testing.T) {
 			if missing := s.missing(reason, at); s.never == "" && len(missing) > 0 {
 				t.Errorf("%s %s is not shown in %s", reason, s.state, strings.Join(missing, ", "))
 			}
-			table += s.row(reason, at)
+			table.WriteString(s.row(reason, at))
 		}
 	}
 	if *update {
-		if err := os.WriteFile(placesFile, []byte(table), 0o644); err != nil {
+		if err := os.WriteFile(placesFile, []byte(table.String()), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -416,7 +417,7 @@ func TestEveryReasonIsShownWherePeopleLook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(string(golden), table); diff != "" {
+	if diff := cmp.Diff(string(golden), table.String()); diff != "" {
 		t.Errorf("%s is out of date; make update-codegen (-golden +now):\n%s", placesFile, diff)
 	}
 }

@@ -30,22 +30,26 @@ func TestEventsTellOnceWhatBeginsAndWhatEnds(t *testing.T) {
 		"a new object is not ready yet": {nil, conditions{is("Ready", false, "Warming", "wait")}, nil},
 		"a new object is ready":         {nil, conditions{ready}, []Event{{"Normal", "Warm", "Warm: warm"}}},
 		"a new object fails": {
-			nil, conditions{is("Ready", false, "CredentialsMissing", "gone"), is("CredentialsReady", false, "CredentialsMissing", "gone")},
+			nil,
+			conditions{is("Ready", false, "CredentialsMissing", "gone"), is("CredentialsReady", false, "CredentialsMissing", "gone")},
 			[]Event{{"Warning", "CredentialsMissing", "CredentialsMissing: gone"}},
 		},
 		"changed credentials are refused": {
-			conditions{ready, valid, connected}, conditions{ready, refused, connected, stalled},
+			conditions{ready, valid, connected},
+			conditions{ready, refused, connected, stalled},
 			[]Event{{"Warning", "CredentialsInvalid", "CredentialsInvalid: the changed credentials are refused"}},
 		},
 		"they are still refused": {
 			conditions{ready, refused, stalled}, conditions{ready, is("CredentialsReady", false, "CredentialsInvalid", "other words"), stalled}, nil,
 		},
 		"they are put right": {
-			conditions{ready, refused, connected, stalled}, conditions{ready, valid, connected},
+			conditions{ready, refused, connected, stalled},
+			conditions{ready, valid, connected},
 			[]Event{{"Normal", "Warm", "Warm, was CredentialsInvalid: warm"}},
 		},
 		"a schedule is put right": {
-			conditions{ready, is("Stalled", true, "ScheduleInvalid", "never due")}, conditions{ready},
+			conditions{ready, is("Stalled", true, "ScheduleInvalid", "never due")},
+			conditions{ready},
 			[]Event{{"Normal", "Warm", "Warm, was ScheduleInvalid: warm"}},
 		},
 		"a target is lost": {
@@ -58,23 +62,28 @@ func TestEventsTellOnceWhatBeginsAndWhatEnds(t *testing.T) {
 			down, conditions{valid, is("Reachable", false, "Unreachable", "no route"), is("Ready", false, "Unreachable", "no route")}, nil,
 		},
 		"it takes no more connections": {
-			conditions{ready, valid, connected}, conditions{ready, valid, is("Reachable", false, "Unreachable", "refused")},
+			conditions{ready, valid, connected},
+			conditions{ready, valid, is("Reachable", false, "Unreachable", "refused")},
 			[]Event{{"Warning", "Unreachable", "Unreachable: refused"}},
 		},
 		"it takes some again": {
-			conditions{ready, valid, is("Reachable", false, "Unreachable", "refused")}, conditions{ready, valid, connected},
+			conditions{ready, valid, is("Reachable", false, "Unreachable", "refused")},
+			conditions{ready, valid, connected},
 			[]Event{{"Normal", "Connected", "Connected, was Unreachable: answers"}},
 		},
 		"what it serves with is lost, too": {
-			conditions{ready, valid, is("Reachable", false, "Unreachable", "refused")}, down,
+			conditions{ready, valid, is("Reachable", false, "Unreachable", "refused")},
+			down,
 			[]Event{{"Warning", "Timeout", "Timeout, was Warm: no answer"}},
 		},
 		"targets of a pool fail": {
-			conditions{ready}, conditions{is("Ready", true, "Degraded", "1 of 2"), is("Degraded", true, "TargetsFailing", "1 of 2")},
+			conditions{ready},
+			conditions{is("Ready", true, "Degraded", "1 of 2"), is("Degraded", true, "TargetsFailing", "1 of 2")},
 			[]Event{{"Warning", "Degraded", "Degraded, was Warm: 1 of 2"}},
 		},
 		"targets of a pool fail and still serve": {
-			conditions{ready}, conditions{ready, is("Degraded", true, "TargetsFailing", "1 of 2")},
+			conditions{ready},
+			conditions{ready, is("Degraded", true, "TargetsFailing", "1 of 2")},
 			[]Event{{"Warning", "TargetsFailing", "TargetsFailing: 1 of 2"}},
 		},
 	}
