@@ -34,7 +34,7 @@ const HostsAnnotation = "connpool.dev/hosts"
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.status.type`,description="Protocol of the target"
 // +kubebuilder:printcolumn:name="Endpoint",type=string,JSONPath=`.status.endpoint`,description="Where the target is reached"
 // +kubebuilder:printcolumn:name="Warm",type=integer,JSONPath=`.status.connections.warm`,description="Connections that can serve: idle or in use"
-// +kubebuilder:printcolumn:name="In-Use",type=integer,JSONPath=`.status.connections.inUse`,priority=1,description="Warm connections that carried a use when the operator last wrote, up to 30 s ago"
+// +kubebuilder:printcolumn:name="In-Use",type=integer,JSONPath=`.status.connections.inUse`,priority=1,description="Warm connections that carried a use when the operator last wrote, up to 40 s ago"
 // +kubebuilder:printcolumn:name="Uses",type=integer,JSONPath=`.status.useCount`,description="Uses of connections that have ended"
 // +kubebuilder:printcolumn:name="Oldest",type=date,JSONPath=`.status.oldestConnectionTime`,description="Age of the oldest connection"
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether the target serves every pool"
@@ -311,7 +311,7 @@ func (s *ConnectionTargetSpec) Type() TargetType {
 // operator writes it by server-side apply: at once when a condition changes, within
 // seconds when a pool's readiness changes, when connections have come to rest or when a
 // message about something that a person has to change is another, and otherwise at most
-// every 30 seconds and only if something changed. The live API has what changes every
+// every 40 seconds and only if something changed. The live API has what changes every
 // second.
 //
 // +kubebuilder:validation:MinProperties=1

@@ -23,8 +23,9 @@ import (
 )
 
 const (
-	// Interval is the shortest time between two writes of one object's counters.
-	Interval = 30 * time.Second
+	// Interval is the shortest time between two writes of one object's counters: three of
+	// them in two minutes of steady use.
+	Interval = 40 * time.Second
 	// Rate is how many writes of counters there may be per second, over all objects.
 	Rate = 2
 	// settle is how long a change waits for others of the same cause, so that one

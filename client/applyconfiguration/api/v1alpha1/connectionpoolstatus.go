@@ -14,7 +14,7 @@ import (
 // ConnectionPoolStatus is what the operator has observed of a pool: the sum of
 // its targets' statuses. The operator writes it by server-side apply: at once when
 // a condition changes, within seconds when the number of ready or failing targets
-// changes or connections have come to rest, and otherwise at most every 30 seconds and
+// changes or connections have come to rest, and otherwise at most every 40 seconds and
 // only if something changed. The live API has what changes every second.
 type ConnectionPoolStatusApplyConfiguration struct {
 	// observedGeneration is the metadata.generation that the status is about. It is

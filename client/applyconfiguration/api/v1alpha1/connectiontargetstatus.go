@@ -15,7 +15,7 @@ import (
 // operator writes it by server-side apply: at once when a condition changes, within
 // seconds when a pool's readiness changes, when connections have come to rest or when a
 // message about something that a person has to change is another, and otherwise at most
-// every 30 seconds and only if something changed. The live API has what changes every
+// every 40 seconds and only if something changed. The live API has what changes every
 // second.
 type ConnectionTargetStatusApplyConfiguration struct {
 	// observedGeneration is the metadata.generation that the status is about. It is
