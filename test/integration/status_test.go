@@ -16,14 +16,20 @@ import (
 	"github.com/connpool/connpool/test/openssh"
 )
 
-// twoTargets makes a pool of two targets, which are one server, and waits until both are
-// ready.
-func twoTargets(t *testing.T, server *openssh.Server) (p *v1alpha1.ConnectionPool, one, other *v1alpha1.ConnectionTarget, secret *corev1.Secret) {
+// pair is a pool of two targets, which are one server.
+type pair struct {
+	pool       *v1alpha1.ConnectionPool
+	one, other *v1alpha1.ConnectionTarget
+	secret     *corev1.Secret
+}
+
+// twoTargets makes a pair and waits until both targets are ready.
+func twoTargets(t *testing.T, server *openssh.Server) pair {
 	t.Helper()
 	space := namespace(t)
-	secret = credentials(space, "web-ssh", server)
-	one, other = target(space, "web-1", server, "web-ssh"), target(space, "web-2", server, "web-ssh")
-	p = pool(space, "web", "", size(1, 4), func(spec *v1alpha1.ConnectionPoolSpec) {
+	secret := credentials(space, "web-ssh", server)
+	one, other := target(space, "web-1", server, "web-ssh"), target(space, "web-2", server, "web-ssh")
+	p := pool(space, "web", "", size(1, 4), func(spec *v1alpha1.ConnectionPoolSpec) {
 		spec.TargetRef = nil
 		spec.TargetSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}
 	})
@@ -31,7 +37,7 @@ func twoTargets(t *testing.T, server *openssh.Server) (p *v1alpha1.ConnectionPoo
 	seen(t, p, "both targets are ready", func() bool { return p.Status.Targets.Ready != nil && *p.Status.Targets.Ready == 2 })
 	condition(t, 20*time.Second, one, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
 	condition(t, 20*time.Second, other, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
-	return p, one, other, secret
+	return pair{pool: p, one: one, other: other, secret: secret}
 }
 
 // seen waits until an object that was read again is as wanted: long enough for a busy
@@ -53,7 +59,8 @@ func summaryIs(t *testing.T, p *v1alpha1.ConnectionPool, want string) {
 
 func TestARefusedKeyIsSeenWherePeopleLookWhileTheOldConnectionsServe(t *testing.T) {
 	server := startSSHD(t)
-	p, one, other, secret := twoTargets(t, server)
+	made := twoTargets(t, server)
+	p, one, other, secret := made.pool, made.one, made.other, made.secret
 	good := secret.Data["ssh-privatekey"]
 	change(t, secret, func(s *corev1.Secret) { s.Data["ssh-privatekey"] = newKey(t).private })
 
@@ -116,7 +123,7 @@ func autoscaled(usage, averageValue float64, status int32) int32 {
 }
 
 func TestAnAutoscalerScalesAServingPoolWhichStaysReady(t *testing.T) {
-	p, _, _, _ := twoTargets(t, startSSHD(t))
+	p := twoTargets(t, startSSHD(t)).pool
 	since := condition(t, 20*time.Second, p, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm).LastTransitionTime
 	eventually(t, 5*time.Second, "another transition would have another time", func() (bool, string) { return time.Since(since.Time) > 2*time.Second, "" })
 
@@ -158,7 +165,7 @@ func TestAnAutoscalerScalesAServingPoolWhichStaysReady(t *testing.T) {
 }
 
 func TestFiguresAreRightSoonAfterAPauseHasDrainedThePool(t *testing.T) {
-	p, _, _, _ := twoTargets(t, startSSHD(t))
+	p := twoTargets(t, startSSHD(t)).pool
 	change(t, p, func(p *v1alpha1.ConnectionPool) { p.Spec.State = new(v1alpha1.PoolPaused) })
 	seen(t, p, "no connection is shown", func() bool {
 		c := p.Status.Connections
@@ -167,7 +174,8 @@ func TestFiguresAreRightSoonAfterAPauseHasDrainedThePool(t *testing.T) {
 }
 
 func TestTheUsesOfAPoolStayWhenATargetLeaves(t *testing.T) {
-	p, one, other, _ := twoTargets(t, startSSHD(t))
+	made := twoTargets(t, startSSHD(t))
+	p, one, other := made.pool, made.one, made.other
 	for _, ct := range []*v1alpha1.ConnectionTarget{one, other} {
 		for range 2 {
 			if _, err := execute(t, p, ct, "true"); err != nil {
