@@ -63,8 +63,8 @@ type ConnectionPoolStatus struct {
 	Connections PoolConnectionCounts `json:"connections,omitzero"`
 
 	// useCount is how many uses of connections have ended since the pool was created,
-	// those to targets that have left it included. It may miss the last ones before an
-	// operator ended. Absent until the operator has seen the pool.
+	// those to targets that have left it included. It may miss the last ones before a
+	// target left or an operator ended. Absent until the operator has seen the pool.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	UseCount *int64 `json:"useCount,omitempty"`

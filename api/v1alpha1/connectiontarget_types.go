@@ -374,8 +374,8 @@ type ConnectionTargetStatus struct {
 	Connections ConnectionCounts `json:"connections,omitzero"`
 
 	// useCount is how many uses of connections to this target have ended, those of pools
-	// that no longer select it included. It may miss the last ones before an operator
-	// ended. Absent until a pool selects the target.
+	// that no longer select it included. It may miss the last ones before it left a pool
+	// or an operator ended. Absent until a pool selects the target.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	UseCount *int64 `json:"useCount,omitempty"`

@@ -40,8 +40,8 @@ type ConnectionPoolStatusApplyConfiguration struct {
 	// operator has seen the pool.
 	Connections *PoolConnectionCountsApplyConfiguration `json:"connections,omitempty"`
 	// useCount is how many uses of connections have ended since the pool was created,
-	// those to targets that have left it included. It may miss the last ones before an
-	// operator ended. Absent until the operator has seen the pool.
+	// those to targets that have left it included. It may miss the last ones before a
+	// target left or an operator ended. Absent until the operator has seen the pool.
 	UseCount *int64 `json:"useCount,omitempty"`
 	// oldestConnectionTime is when the oldest warm connection was made. Absent while
 	// there is none.

@@ -47,8 +47,8 @@ type ConnectionTargetStatusApplyConfiguration struct {
 	// selects it, its connections as a jump host. Absent while there are neither.
 	Connections *ConnectionCountsApplyConfiguration `json:"connections,omitempty"`
 	// useCount is how many uses of connections to this target have ended, those of pools
-	// that no longer select it included. It may miss the last ones before an operator
-	// ended. Absent until a pool selects the target.
+	// that no longer select it included. It may miss the last ones before it left a pool
+	// or an operator ended. Absent until a pool selects the target.
 	UseCount *int64 `json:"useCount,omitempty"`
 	// oldestConnectionTime is when the oldest warm connection was made. Absent while
 	// there is none.
