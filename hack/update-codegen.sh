@@ -37,4 +37,6 @@ reference() {
 reference api/v1alpha1 api.md
 reference api/live/v1alpha1 live-api-types.md
 go run ./hack/cli-reference >docs/reference/kubectl-connpool.md
-go run ./hack/conditions api/v1alpha1/conditions.go >docs/reference/conditions.md
+places=internal/controller/connectiontarget
+go test "./$places" -run TestEveryReasonIsShownWherePeopleLook -update >&2
+go run ./hack/conditions api/v1alpha1/conditions.go "$places/testdata/places.md" >docs/reference/conditions.md

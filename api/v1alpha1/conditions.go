@@ -2,15 +2,17 @@ package v1alpha1
 
 // Condition types. Ready, Reconciling and Stalled mean what kstatus says.
 const (
-	// ConditionReady says whether a target has the warm connections that its pools
-	// want, or whether a pool can serve. It is there from the first write of a status,
-	// and its observedGeneration tells whether it is about the present spec.
+	// ConditionReady says whether a target or a pool serves. A target does when it has
+	// the warm connections that its pools want, and from then on as long as it has some;
+	// a pool does while one of its targets does. It is there from the first write of a
+	// status, and its observedGeneration tells whether it is about the present spec.
 	ConditionReady = "Ready"
-	// ConditionReconciling is there only while the operator works towards Ready and
-	// needs no help.
+	// ConditionReconciling is there only while the operator works towards what the spec
+	// asks for and needs no help.
 	ConditionReconciling = "Reconciling"
 	// ConditionStalled is there only while nothing but a change of the spec, of a
-	// Secret or of the server helps; the message says which.
+	// Secret or of the server helps; the message says which. The object may serve
+	// nevertheless: Ready says so.
 	ConditionStalled = "Stalled"
 	// ConditionCredentialsReady says, for a target, whether its Secret and host
 	// keys can be used.
@@ -18,8 +20,9 @@ const (
 	// ConditionReachable says, for a target, whether the operator can reach it, as far
 	// as the newest dials and probes tell.
 	ConditionReachable = "Reachable"
-	// ConditionDegraded is there, for a pool, only while some of its targets lack
-	// their warm connections; the message says which.
+	// ConditionDegraded is there, for a pool, only while some of its targets fail: they
+	// lack their warm connections, or serve with connections that could not be made
+	// again now. The message says which.
 	ConditionDegraded = "Degraded"
 )
 
@@ -83,8 +86,8 @@ const (
 
 // Reasons of conditions that are good.
 const (
-	// ReasonWarm surfaces in Ready=True of a target when every pool has its warm
-	// connections to it, and of a pool when it has them to every target.
+	// ReasonWarm surfaces in Ready=True of a target when it serves every pool that
+	// selects it, and of a pool when every target serves it.
 	ReasonWarm = "Warm"
 	// ReasonJumpHost surfaces in Ready=True of a target that no pool selects, when it
 	// is the jump host of selected targets and has not failed. The operator connects
@@ -107,7 +110,8 @@ const (
 	// wait because other keys of the namespace come first.
 	ReasonPending = "Pending"
 	// ReasonWarming surfaces in Ready=False and Reconciling=True when connections are
-	// being made and no dial has failed.
+	// being made and no dial has failed. It surfaces in Reconciling=True alone when more
+	// of them are being made for what serves already.
 	ReasonWarming = "Warming"
 	// ReasonRetrying surfaces in Reconciling=True when an attempt failed and the next
 	// one follows without help.
@@ -139,8 +143,8 @@ const (
 	// ReasonDegraded surfaces in Ready=True of a pool when at least one target has its
 	// warm connections and others fail. Degraded=True says which.
 	ReasonDegraded = "Degraded"
-	// ReasonTargetsFailing surfaces in Degraded=True of a pool when targets lack their
-	// warm connections because they fail, and in Ready=False when no target is ready.
+	// ReasonTargetsFailing surfaces in Degraded=True of a pool when targets fail, also
+	// those that still serve, and in Ready=False when no target is ready.
 	ReasonTargetsFailing = "TargetsFailing"
 	// ReasonNoTargets surfaces in Ready=False of a pool when its targetSelector
 	// matches no target.

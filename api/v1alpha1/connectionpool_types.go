@@ -8,22 +8,23 @@ import (
 // and by which policy.
 //
 // Conditions follow kstatus, so that Flux, Argo CD and `kubectl wait` can wait
-// for them. Ready is true when every target has its warm connections, and also when
-// at least one target has them and Degraded says which targets lack them.
+// for them. Ready is true while the pool serves: at first when every target that does not
+// fail has its warm connections, and from then on while at least one target serves.
+// Degraded says which targets fail.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:subresource:scale:specpath=.spec.size.minWarm,statuspath=.status.connections.warm,selectorpath=.status.selector
+// +kubebuilder:subresource:scale:specpath=.spec.size.minWarm,statuspath=.status.connections.warmPerTarget,selectorpath=.status.selector
 // +kubebuilder:resource:shortName=cpool,categories=connpool
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.status.type`,description="Protocol of the pool's targets"
 // +kubebuilder:printcolumn:name="Targets",type=integer,JSONPath=`.status.targets.total`,description="Targets of the pool"
 // +kubebuilder:printcolumn:name="Ready-Targets",type=integer,JSONPath=`.status.targets.ready`,description="Targets that have their warm connections"
 // +kubebuilder:printcolumn:name="Warm",type=integer,JSONPath=`.status.connections.warm`,description="Connections that can serve: idle or in use"
-// +kubebuilder:printcolumn:name="In-Use",type=integer,JSONPath=`.status.connections.inUse`,description="Warm connections that carry a use now"
+// +kubebuilder:printcolumn:name="In-Use",type=integer,JSONPath=`.status.connections.inUse`,priority=1,description="Warm connections that carried a use when the operator last wrote, up to 40 s ago"
 // +kubebuilder:printcolumn:name="Uses",type=integer,JSONPath=`.status.useCount`,description="Uses of connections that have ended"
 // +kubebuilder:printcolumn:name="Oldest",type=date,JSONPath=`.status.oldestConnectionTime`,description="Age of the oldest connection"
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether the pool can serve"
-// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="Why the pool is ready or not"
+// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.summary`,description="Why the pool is ready or not, and what else is wrong"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`,description="Time since the pool was created"
 type ConnectionPool struct {
 	metav1.TypeMeta `json:",inline"`
@@ -432,156 +433,3 @@ const (
 	// PredictionActive warms connections by them.
 	PredictionActive PredictionMode = "Active"
 )
-
-// PoolType is the protocol of a pool's targets, or mixed.
-//
-// +kubebuilder:validation:Enum=ssh;docker;kubernetes;mixed
-type PoolType string
-
-// PoolTypeMixed is the type of a pool whose targets differ in protocol. Other
-// pools have the TargetType of their targets.
-const PoolTypeMixed PoolType = "mixed"
-
-// ConnectionPoolStatus is what the operator has observed of a pool: the sum of
-// its targets' statuses. The operator writes it by server-side apply: at once when
-// a condition changes, within seconds when the number of ready targets changes, and
-// otherwise at most every 30 seconds and only if something changed. The live API
-// has what changes every second.
-//
-// +kubebuilder:validation:MinProperties=1
-type ConnectionPoolStatus struct {
-	// observedGeneration is the metadata.generation that the status is about. It is
-	// -1 until the operator has seen the pool. That tells kstatus that a new object is
-	// still in progress.
-	// +optional
-	// +kubebuilder:validation:Minimum=-1
-	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-
-	// conditions are Ready, from the first write of the status, and, only while they
-	// are true, Degraded, Reconciling and Stalled. Stalled means that only a change
-	// by a person helps.
-	// +optional
-	// +listType=map
-	// +listMapKey=type
-	// +kubebuilder:validation:MinItems=1
-	// +kubebuilder:validation:MaxItems=16
-	Conditions []metav1.Condition `json:"conditions,omitempty"`
-
-	// type is the protocol of the pool's targets, or mixed. Absent while the pool
-	// has no target.
-	// +optional
-	Type *PoolType `json:"type,omitempty"`
-
-	// targets counts the pool's targets. Absent until the operator has seen the
-	// pool.
-	// +optional
-	Targets TargetCounts `json:"targets,omitzero"`
-
-	// connections counts the pool's connections to all targets. Absent until the
-	// operator has seen the pool.
-	// +optional
-	Connections PoolConnectionCounts `json:"connections,omitzero"`
-
-	// useCount is how many uses of connections have ended since the operator's
-	// replicas took over the targets. Absent until the operator has seen the pool.
-	// +optional
-	// +kubebuilder:validation:Minimum=0
-	UseCount *int64 `json:"useCount,omitempty"`
-
-	// oldestConnectionTime is when the oldest warm connection was made. Absent while
-	// there is none.
-	// +optional
-	OldestConnectionTime *metav1.Time `json:"oldestConnectionTime,omitempty"`
-
-	// lastUsedTime is when a use of a connection last ended. Absent until the first
-	// use has ended.
-	// +optional
-	LastUsedTime *metav1.Time `json:"lastUsedTime,omitempty"`
-
-	// failingTargets are targets that lack their warm connections because of a
-	// failure, at most 10. Those that have failed longest come first. Absent when no
-	// target fails.
-	// +optional
-	// +listType=map
-	// +listMapKey=name
-	// +kubebuilder:validation:MinItems=1
-	// +kubebuilder:validation:MaxItems=10
-	FailingTargets []FailingTarget `json:"failingTargets,omitempty"`
-
-	// selector is targetSelector as text, for the scale subresource. Absent when
-	// the pool uses targetRef.
-	// +optional
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=131072
-	Selector *string `json:"selector,omitempty"`
-}
-
-// TargetCounts counts targets.
-//
-// +kubebuilder:validation:MinProperties=1
-type TargetCounts struct {
-	// total is how many targets the pool has. Absent means unknown.
-	// +optional
-	// +kubebuilder:validation:Minimum=0
-	Total *int32 `json:"total,omitempty"`
-
-	// ready is how many of them have at least the warm connections that size.minWarm
-	// asks for. Absent means unknown.
-	// +optional
-	// +kubebuilder:validation:Minimum=0
-	Ready *int32 `json:"ready,omitempty"`
-}
-
-// PoolConnectionCounts counts a pool's connections by what they do.
-//
-// +kubebuilder:validation:MinProperties=1
-type PoolConnectionCounts struct {
-	// warm is how many connections can serve: idle or in use. Absent means unknown.
-	// +optional
-	// +kubebuilder:validation:Minimum=0
-	Warm *int32 `json:"warm,omitempty"`
-
-	// inUse is how many of the warm connections carry at least one use now. Absent
-	// means unknown.
-	// +optional
-	// +kubebuilder:validation:Minimum=0
-	InUse *int32 `json:"inUse,omitempty"`
-
-	// dialing is how many connections are being made. Absent means unknown.
-	// +optional
-	// +kubebuilder:validation:Minimum=0
-	Dialing *int32 `json:"dialing,omitempty"`
-
-	// draining is how many connections take no new use and close after the last
-	// one. Absent means unknown.
-	// +optional
-	// +kubebuilder:validation:Minimum=0
-	Draining *int32 `json:"draining,omitempty"`
-
-	// desired is how many warm connections the pool wants now. Schedules count.
-	// Absent means unknown.
-	// +optional
-	// +kubebuilder:validation:Minimum=0
-	Desired *int32 `json:"desired,omitempty"`
-}
-
-// FailingTarget is a target that lacks the warm connections that the pool wants,
-// because of a failure.
-type FailingTarget struct {
-	// name is the name of the target.
-	// +required
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=253
-	Name string `json:"name,omitempty"`
-
-	// reason classifies the failure, as in the target's conditions.
-	// +required
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=256
-	Reason string `json:"reason,omitempty"`
-
-	// since is when the target's condition Ready became False. Absent when Ready is
-	// not False.
-	// +optional
-	Since *metav1.Time `json:"since,omitempty"`
-}

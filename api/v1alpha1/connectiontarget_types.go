@@ -34,11 +34,11 @@ const HostsAnnotation = "connpool.dev/hosts"
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.status.type`,description="Protocol of the target"
 // +kubebuilder:printcolumn:name="Endpoint",type=string,JSONPath=`.status.endpoint`,description="Where the target is reached"
 // +kubebuilder:printcolumn:name="Warm",type=integer,JSONPath=`.status.connections.warm`,description="Connections that can serve: idle or in use"
-// +kubebuilder:printcolumn:name="In-Use",type=integer,JSONPath=`.status.connections.inUse`,description="Warm connections that carry a use now"
+// +kubebuilder:printcolumn:name="In-Use",type=integer,JSONPath=`.status.connections.inUse`,priority=1,description="Warm connections that carried a use when the operator last wrote, up to 40 s ago"
 // +kubebuilder:printcolumn:name="Uses",type=integer,JSONPath=`.status.useCount`,description="Uses of connections that have ended"
 // +kubebuilder:printcolumn:name="Oldest",type=date,JSONPath=`.status.oldestConnectionTime`,description="Age of the oldest connection"
-// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether every pool of the target has its connections"
-// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="Why the target is ready or not"
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether the target serves every pool"
+// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.summary`,description="Why the target is ready or not, and what else is wrong"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`,description="Time since the target was created"
 // +kubebuilder:printcolumn:name="Server",type=string,JSONPath=`.status.serverVersion`,priority=1,description="What the server calls itself"
 // +kubebuilder:validation:XValidation:rule="!has(self.spec.ssh) || !has(self.spec.ssh.jumpTargetRef) || self.spec.ssh.jumpTargetRef.name != self.metadata.name",fieldPath=".spec.ssh.jumpTargetRef.name",message="jumpTargetRef must not be the target itself: name the ssh target that stands in front of it, or remove jumpTargetRef"
@@ -309,8 +309,10 @@ func (s *ConnectionTargetSpec) Type() TargetType {
 
 // ConnectionTargetStatus is what the operator has observed of a target. The
 // operator writes it by server-side apply: at once when a condition changes, within
-// seconds when a pool's readiness changes, and otherwise at most every 30 seconds
-// and only if something changed. The live API has what changes every second.
+// seconds when a pool's readiness changes, when connections have come to rest or when a
+// message about something that a person has to change is another, and otherwise at most
+// every 40 seconds and only if something changed. The live API has what changes every
+// second.
 //
 // +kubebuilder:validation:MinProperties=1
 type ConnectionTargetStatus struct {
@@ -331,6 +333,14 @@ type ConnectionTargetStatus struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// summary is the reason of Ready, and after commas the reasons of other conditions
+	// that say that something is wrong. It is for people; programs read the conditions.
+	// Absent until the operator has seen the target.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	Summary *string `json:"summary,omitempty"`
 
 	// type is the protocol of the target. Absent until the operator has seen it.
 	// +optional
@@ -363,8 +373,9 @@ type ConnectionTargetStatus struct {
 	// +optional
 	Connections ConnectionCounts `json:"connections,omitzero"`
 
-	// useCount is how many uses of connections to this target have ended since its
-	// replica took it over. Absent while no pool selects the target.
+	// useCount is how many uses of connections to this target have ended, those of pools
+	// that no longer select it included. It may miss the last ones before it left a pool
+	// or an operator ended. Absent until a pool selects the target.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	UseCount *int64 `json:"useCount,omitempty"`
@@ -438,8 +449,8 @@ type TargetPoolStatus struct {
 	// +kubebuilder:validation:Type=string
 	UID *types.UID `json:"uid,omitempty"`
 
-	// ready says whether the target has at least the warm connections that the
-	// pool's size.minWarm asks for. Absent means unknown.
+	// ready says whether the target serves the pool: it has the warm connections that
+	// size.minWarm asks for, or had them and still has some. Absent means unknown.
 	// +optional
 	Ready *bool `json:"ready,omitempty"`
 
@@ -466,8 +477,8 @@ type TargetPoolStatus struct {
 	// +optional
 	Connections ConnectionCounts `json:"connections,omitzero"`
 
-	// useCount is how many uses of them have ended since the replica took the target
-	// over. Absent means unknown.
+	// useCount is how many uses of them have ended since the pool selected the target. It
+	// may miss the last ones before an operator ended. Absent means unknown.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	UseCount *int64 `json:"useCount,omitempty"`

@@ -164,6 +164,11 @@ func (in *ConnectionPoolStatus) DeepCopyInto(out *ConnectionPoolStatus) {
 			(*in)[i].DeepCopyInto(&(*out)[i])
 		}
 	}
+	if in.Summary != nil {
+		in, out := &in.Summary, &out.Summary
+		*out = new(string)
+		**out = **in
+	}
 	if in.Type != nil {
 		in, out := &in.Type, &out.Type
 		*out = new(PoolType)
@@ -312,6 +317,11 @@ func (in *ConnectionTargetStatus) DeepCopyInto(out *ConnectionTargetStatus) {
 			(*in)[i].DeepCopyInto(&(*out)[i])
 		}
 	}
+	if in.Summary != nil {
+		in, out := &in.Summary, &out.Summary
+		*out = new(string)
+		**out = **in
+	}
 	if in.Type != nil {
 		in, out := &in.Type, &out.Type
 		*out = new(TargetType)
@@ -401,6 +411,11 @@ func (in *FailingTarget) DeepCopyInto(out *FailingTarget) {
 	if in.Since != nil {
 		in, out := &in.Since, &out.Since
 		*out = (*in).DeepCopy()
+	}
+	if in.Serving != nil {
+		in, out := &in.Serving, &out.Serving
+		*out = new(bool)
+		**out = **in
 	}
 }
 
@@ -535,6 +550,11 @@ func (in *PoolConnectionCounts) DeepCopyInto(out *PoolConnectionCounts) {
 	}
 	if in.Desired != nil {
 		in, out := &in.Desired, &out.Desired
+		*out = new(int32)
+		**out = **in
+	}
+	if in.WarmPerTarget != nil {
+		in, out := &in.WarmPerTarget, &out.WarmPerTarget
 		*out = new(int32)
 		**out = **in
 	}
@@ -735,6 +755,11 @@ func (in *TargetCounts) DeepCopyInto(out *TargetCounts) {
 	}
 	if in.Ready != nil {
 		in, out := &in.Ready, &out.Ready
+		*out = new(int32)
+		**out = **in
+	}
+	if in.Failing != nil {
+		in, out := &in.Failing, &out.Failing
 		*out = new(int32)
 		**out = **in
 	}

@@ -1,7 +1,8 @@
 // Command conditions prints the reference of condition types and reasons, from
-// the comments beside their constants:
+// the comments beside their constants, and the table of places where people see them,
+// which a test has computed with the operator's own code:
 //
-//	go run ./hack/conditions api/v1alpha1/conditions.go
+//	go run ./hack/conditions api/v1alpha1/conditions.go internal/controller/connectiontarget/testdata/places.md
 //
 // The comments are the only place where reasons are described. A developer who adds
 // a reason documents it where it is defined, and a user who sees it in a status finds
@@ -20,7 +21,19 @@ import (
 
 const head = `# Conditions and their reasons
 
-Generated from the comments in ` + "`api/v1alpha1/conditions.go`" + `.
+Generated from the comments in ` + "`api/v1alpha1/conditions.go`" + `, and at the end
+[where each reason is shown](#where-each-reason-is-shown).
+`
+
+const placesHead = `
+## Where each reason is shown
+
+What the operator makes of each reason, in a pool of one target that was warm before or is new. STATUS is the column of
+` + "`kubectl get`" + `, which is ` + "`status.summary`" + `. *In the message* means that another reason stands in the condition, and
+its message names the target with this one; an event such as *Warning TargetsFailing* does the same. The metrics are those
+whose label ` + "`reason`" + ` has the reason. If only some targets of a pool fail, it says ` + "`Degraded`" + ` instead of
+` + "`TargetsFailing`" + `.
+
 `
 
 func main() {
@@ -35,7 +48,11 @@ func main() {
 			sections = append(sections, section(group))
 		}
 	}
-	fmt.Print(head + strings.Join(sections, ""))
+	places, err := os.ReadFile(os.Args[2])
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Print(head + strings.Join(sections, "") + placesHead + string(places))
 }
 
 // section renders a group of constants: its comment and a table.

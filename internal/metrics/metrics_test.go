@@ -93,3 +93,48 @@ func TestWhatWarmConnectionsSavedIsTheMeanHandshakeForEachWarmAcquire(t *testing
 }
 
 const helpOfSaved = "Estimate of the handshake time that warm connections saved: warm acquires times the mean handshake."
+
+// failed returns the conditions of a pool with three targets, of which two fail.
+func failed() *Conditions {
+	c := new(Conditions)
+	c.Set("web-uid", "prod", "web",
+		[]Condition{{"Ready", "True", "Warm"}, {"Degraded", "True", "TargetsFailing"}},
+		map[Failing]int{
+			{Kind: "ssh", Reason: "CredentialsInvalid", Stalled: true, Serving: true}: 2,
+			{Kind: "ssh", Reason: "Timeout"}:                                          1,
+		})
+	return c
+}
+
+func TestConditionsOfPoolsAndFailingTargetsAreMetrics(t *testing.T) {
+	const want = `
+# HELP connpool_pool_condition Conditions of the pool, each 1 while it is there with this status and reason.
+# TYPE connpool_pool_condition gauge
+connpool_pool_condition{condition="Degraded",namespace="prod",pool="web",reason="TargetsFailing",status="True"} 1
+connpool_pool_condition{condition="Ready",namespace="prod",pool="web",reason="Warm",status="True"} 1
+# HELP connpool_targets_failing Targets of the pool that fail, also those that still serve.
+# TYPE connpool_targets_failing gauge
+connpool_targets_failing{namespace="prod",pool="web",reason="CredentialsInvalid",serving="true",stalled="true",type="ssh"} 2
+connpool_targets_failing{namespace="prod",pool="web",reason="Timeout",serving="false",stalled="false",type="ssh"} 1
+`
+	if err := testutil.CollectAndCompare(failed(), strings.NewReader(want)); err != nil {
+		t.Error(err)
+	}
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(failed())
+	if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
+		t.Errorf("problems %v, %v", problems, err)
+	}
+}
+
+func TestConditionsOfAPoolGoWithIt(t *testing.T) {
+	c := failed()
+	c.Set("web-uid", "prod", "web", []Condition{{"Ready", "True", "Warm"}}, nil)
+	if n := testutil.CollectAndCount(c); n != 1 {
+		t.Errorf("%d series of a pool where all is well, want 1", n)
+	}
+	c.Forget("web-uid")
+	if n := testutil.CollectAndCount(c); n != 0 {
+		t.Errorf("%d series of a pool that is gone, want none", n)
+	}
+}

@@ -25,6 +25,7 @@ import (
 	"runtime/debug"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -104,14 +105,17 @@ func New(ctx context.Context, cluster *rest.Config, o Options, drivers connectio
 		pools:   poolset.New(o.policy().Dial, dialbudget.New(dialsPerProcess, dialsPerHost, dialsPerJumpHost)),
 	}
 	op.pools.LimitConnections(o.MaxConnections)
-	if err := op.addControllers(ctx, drivers); err != nil {
+	conditions := new(connpoolmetrics.Conditions)
+	if err := op.addControllers(ctx, drivers, conditions); err != nil {
 		return nil, err
 	}
 	if err := op.addLiveAPI(ctx, certificate); err != nil {
 		return nil, err
 	}
-	if err := metrics.Registry.Register(connpoolmetrics.NewCollector(op.pools)); err != nil {
-		return nil, fmt.Errorf("register the metrics: %w", err)
+	for _, collector := range []prometheus.Collector{connpoolmetrics.NewCollector(op.pools), conditions} {
+		if err := metrics.Registry.Register(collector); err != nil {
+			return nil, fmt.Errorf("register the metrics: %w", err)
+		}
 	}
 	return op, nil
 }
@@ -134,7 +138,9 @@ func (op *Operator) Run(ctx context.Context) error {
 	return nil
 }
 
-func (op *Operator) addControllers(ctx context.Context, drivers connectiontarget.Drivers) error {
+func (op *Operator) addControllers(
+	ctx context.Context, drivers connectiontarget.Drivers, conditions *connpoolmetrics.Conditions,
+) error {
 	client, budget, recorder := op.manager.GetClient(), status.NewBudget(), op.manager.GetEventRecorder("connpool")
 	targets := &connectiontarget.Reconciler{
 		Client:  client,
@@ -149,8 +155,9 @@ func (op *Operator) addControllers(ctx context.Context, drivers connectiontarget
 		return fmt.Errorf("set up the connectiontarget controller: %w", err)
 	}
 	pools := &connectionpool.Reconciler{
-		Client: client,
-		Writer: connectionpool.NewWriter(client, recorder, status.NewPace[v1alpha1.ConnectionPoolStatus](budget)),
+		Client:  client,
+		Writer:  connectionpool.NewWriter(client, recorder, status.NewPace[v1alpha1.ConnectionPoolStatus](budget)),
+		Metrics: conditions,
 	}
 	if err := pools.SetupWithManager(op.manager); err != nil {
 		return fmt.Errorf("set up the connectionpool controller: %w", err)

@@ -136,8 +136,8 @@ func testDefaults(t *testing.T, api client.Client) {
 func testScale(t *testing.T, api client.Client) {
 	stored := create(t, api, object(t, scheduledPool, nil))
 	status := acv1alpha1.ConnectionPoolStatus().
-		WithSelector("app=web").
-		WithConnections(acv1alpha1.PoolConnectionCounts().WithWarm(1))
+		WithSelector("connpool.dev/connectionpool-uid=1").
+		WithConnections(acv1alpha1.PoolConnectionCounts().WithWarm(12).WithWarmPerTarget(1))
 	applyStatus(t, api, acv1alpha1.ConnectionPool("web", "default").WithStatus(status))
 
 	scale := &unstructured.Unstructured{}
@@ -149,7 +149,7 @@ func testScale(t *testing.T, api client.Client) {
 	if diff := cmp.Diff(map[string]any{"replicas": int64(1)}, scale.Object["spec"]); diff != "" {
 		t.Errorf("spec of scale (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(map[string]any{"replicas": int64(1), "selector": "app=web"}, scale.Object["status"]); diff != "" {
+	if diff := cmp.Diff(map[string]any{"replicas": int64(1), "selector": "connpool.dev/connectionpool-uid=1"}, scale.Object["status"]); diff != "" {
 		t.Errorf("status of scale (-want +got):\n%s", diff)
 	}
 
@@ -183,7 +183,8 @@ func testPoolColumns(t *testing.T, api client.Client, config *rest.Config) {
 	now := metav1.Now()
 	applyStatus(t, api, acv1alpha1.ConnectionPool("web", "default").WithStatus(acv1alpha1.ConnectionPoolStatus().
 		WithType(v1alpha1.PoolType(v1alpha1.TargetTypeSSH)).
-		WithTargets(acv1alpha1.TargetCounts().WithTotal(12).WithReady(11)).
+		WithSummary("Degraded").
+		WithTargets(acv1alpha1.TargetCounts().WithTotal(12).WithReady(11).WithFailing(1)).
 		WithConnections(acv1alpha1.PoolConnectionCounts().WithWarm(24).WithInUse(3)).
 		WithUseCount(10423).
 		WithOldestConnectionTime(metav1.NewTime(now.Add(-52*time.Minute))).
@@ -211,6 +212,7 @@ func testTargetColumns(t *testing.T, api client.Client, config *rest.Config) {
 	counts := acv1alpha1.ConnectionCounts().WithWarm(2).WithInUse(1).WithDialing(0).WithDraining(0)
 	applyStatus(t, api, acv1alpha1.ConnectionTarget("web-1", "default").WithStatus(acv1alpha1.ConnectionTargetStatus().
 		WithType(v1alpha1.TargetTypeSSH).
+		WithSummary("Warming,CredentialsInvalid").
 		WithEndpoint("deploy@web-1.example.com:22").
 		WithServerVersion("SSH-2.0-OpenSSH_10.0").
 		WithReplica("connpool-0").
@@ -233,7 +235,7 @@ func testTargetColumns(t *testing.T, api client.Client, config *rest.Config) {
 		{"Uses", 7.0},
 		{"Oldest", "3h"},
 		{"Ready", "False"},
-		{"Status", "Warming"},
+		{"Status", "Warming,CredentialsInvalid"},
 		{"Age", anyAge},
 		{"Server", "SSH-2.0-OpenSSH_10.0"},
 	})
@@ -266,6 +268,9 @@ func checkTable(t *testing.T, config *rest.Config, resource string, want []colum
 	var got []column
 	for i, definition := range table.ColumnDefinitions {
 		cell := table.Rows[0].Cells[i]
+		if definition.Name == "In-Use" && definition.Priority == 0 {
+			t.Error("kubectl get shows a figure by default that is wrong most of the time")
+		}
 		if definition.Name == "Age" {
 			cell = anyAge
 		}

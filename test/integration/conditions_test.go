@@ -164,7 +164,7 @@ func TestAPoolOverSeveralTargetsSaysWhichFail(t *testing.T) {
 		t.Errorf("failingTargets = %+v, want bad as Unreachable", failing)
 	}
 	expectEvent(t, bad, corev1.EventTypeWarning, v1alpha1.ReasonUnreachable)
-	if p.Status.Selector == nil || *p.Status.Selector != "app=web" {
+	if p.Status.Selector == nil || !strings.HasSuffix(*p.Status.Selector, "="+string(p.UID)) {
 		t.Errorf("selector = %v", p.Status.Selector)
 	}
 	remove(t, bad)

@@ -131,6 +131,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: selector
       type:
         scalar: string
+    - name: summary
+      type:
+        scalar: string
     - name: targets
       type:
         namedType: com.github.connpool.connpool.api.v1alpha1.TargetCounts
@@ -215,6 +218,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: serverVersion
       type:
         scalar: string
+    - name: summary
+      type:
+        scalar: string
     - name: type
       type:
         namedType: com.github.connpool.connpool.api.v1alpha1.TargetType
@@ -244,6 +250,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: reason
       type:
         scalar: string
+    - name: serving
+      type:
+        scalar: boolean
     - name: since
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
@@ -310,6 +319,9 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: numeric
     - name: warm
+      type:
+        scalar: numeric
+    - name: warmPerTarget
       type:
         scalar: numeric
 - name: com.github.connpool.connpool.api.v1alpha1.PoolHealth
@@ -428,6 +440,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.connpool.connpool.api.v1alpha1.TargetCounts
   map:
     fields:
+    - name: failing
+      type:
+        scalar: numeric
     - name: ready
       type:
         scalar: numeric

@@ -13,7 +13,9 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -25,6 +27,7 @@ import (
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/controller/status"
+	"github.com/connpool/connpool/internal/metrics"
 )
 
 // workers is how many pools are reconciled at the same time.
@@ -34,8 +37,11 @@ const workers = 4
 type Reconciler struct {
 	Client client.Client
 	Writer *Writer
+	// Metrics is told of the conditions of each pool.
+	Metrics *metrics.Conditions
 
 	uids status.UIDs
+	uses status.Tallies
 }
 
 // Writer writes the statuses of pools.
@@ -46,11 +52,19 @@ func NewWriter(c client.Client, recorder events.EventRecorder, pace *status.Pace
 	return &Writer{
 		Client: c, Recorder: recorder, Pace: pace,
 		Conditions: func(s v1alpha1.ConnectionPoolStatus) []metav1.Condition { return s.Conditions },
-		// Users wait for the number of ready targets to change.
-		IsNotable: func(last, next v1alpha1.ConnectionPoolStatus) bool {
-			return !equality.Semantic.DeepEqual(last.Targets, next.Targets)
-		},
+		IsNotable:  isNotable,
 	}
+}
+
+// isNotable reports whether something changed that users wait for: how many targets are
+// ready or fail, why, or the figures of connections that have come to rest.
+func isNotable(last, next v1alpha1.ConnectionPoolStatus) bool {
+	return !equality.Semantic.DeepEqual(last.Targets, next.Targets) || !equality.Semantic.DeepEqual(last.Summary, next.Summary) ||
+		status.CameToRest(counts(last.Connections), counts(next.Connections), ptr.Deref(next.Connections.Desired, 0))
+}
+
+func counts(of v1alpha1.PoolConnectionCounts) v1alpha1.ConnectionCounts {
+	return v1alpha1.ConnectionCounts{Warm: of.Warm, Dialing: of.Dialing, Draining: of.Draining}
 }
 
 // +kubebuilder:rbac:groups=connpool.dev,resources=connectionpools/status,verbs=get;patch;update
@@ -93,30 +107,59 @@ func (r *Reconciler) selectors(ctx context.Context, object client.Object) []reco
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	pool := &v1alpha1.ConnectionPool{}
 	if err := r.Client.Get(ctx, request.NamespacedName, pool); err != nil || !pool.DeletionTimestamp.IsZero() {
-		r.Writer.Pace.Forget(r.uids.Replace(request.NamespacedName, ""))
+		r.forget(r.uids.Replace(request.NamespacedName, ""))
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	r.Writer.Pace.Forget(r.uids.Replace(request.NamespacedName, pool.UID))
-	targets, err := r.targets(ctx, pool)
+	r.forget(r.uids.Replace(request.NamespacedName, pool.UID))
+	targets, uses, err := r.targets(ctx, pool)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
 	last := r.Writer.Pace.Last(pool.UID, pool.Status)
-	after, err := r.Writer.Write(ctx, pool, last, report(pool, targets, last, time.Now()))
+	next, failing := Report(pool, targets, last, time.Now())
+	next.UseCount = new(r.uses.Sum(pool.UID, last.UseCount, uses))
+	r.Metrics.Set(string(pool.UID), pool.Namespace, pool.Name, measured(next.Conditions), failing)
+	after, err := r.Writer.Write(ctx, pool, last, next)
 	return ctrl.Result{RequeueAfter: after}, err
 }
 
-// targets returns the pool's targets in the order of their names. They belong to the
-// cache: the caller must not change them.
-func (r *Reconciler) targets(ctx context.Context, pool *v1alpha1.ConnectionPool) ([]v1alpha1.ConnectionTarget, error) {
-	selects, _ := pool.Selector() // report says whether targetSelector is invalid
+// targets returns the pool's targets in the order of their names, and the uses by the
+// UIDs of all targets that have a share of the pool: those that have just left it, too.
+// The targets belong to the cache: the caller must not change them.
+func (r *Reconciler) targets(ctx context.Context, pool *v1alpha1.ConnectionPool) ([]v1alpha1.ConnectionTarget, map[types.UID]int64, error) {
+	selects, _ := pool.Selector() // Report says whether targetSelector is invalid
 	var all v1alpha1.ConnectionTargetList
 	if err := r.Client.List(ctx, &all, client.InNamespace(pool.Namespace), client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("list targets: %w", err)
+		return nil, nil, fmt.Errorf("list targets: %w", err)
+	}
+	uses := map[types.UID]int64{}
+	for i := range all.Items {
+		if share := status.Share(all.Items[i].Status.Pools, pool.UID); share != nil {
+			uses[all.Items[i].UID] = ptr.Deref(share.UseCount, 0)
+		}
 	}
 	targets := slices.DeleteFunc(all.Items, func(target v1alpha1.ConnectionTarget) bool {
 		return !selects(&target)
 	})
 	slices.SortFunc(targets, func(a, b v1alpha1.ConnectionTarget) int { return cmp.Compare(a.Name, b.Name) })
-	return targets, nil
+	return targets, uses, nil
+}
+
+// forget drops all that is kept about a pool that does not exist any more.
+func (r *Reconciler) forget(uid types.UID) {
+	if uid == "" {
+		return
+	}
+	r.Writer.Pace.Forget(uid)
+	r.uses.Forget(uid)
+	r.Metrics.Forget(string(uid))
+}
+
+// measured returns the conditions as metrics have them.
+func measured(all []metav1.Condition) []metrics.Condition {
+	var measured []metrics.Condition
+	for _, c := range all {
+		measured = append(measured, metrics.Condition{Type: c.Type, Status: string(c.Status), Reason: c.Reason})
+	}
+	return measured
 }

@@ -3,6 +3,7 @@ package connectionpool
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/controller/status"
+	"github.com/connpool/connpool/internal/metrics"
 	"github.com/connpool/connpool/internal/warming"
 )
 
@@ -23,32 +25,45 @@ const (
 	maxNamed = 3
 )
 
-// report returns the next status of the pool, which adds up the statuses of its
-// targets. It is pure.
-func report(
+// Report returns the next status of the pool, which adds up the statuses of its
+// targets, and how many of these fail. It is pure. The count of uses lacks those to
+// targets that have left the pool.
+func Report(
 	pool *v1alpha1.ConnectionPool, targets []v1alpha1.ConnectionTarget, last v1alpha1.ConnectionPoolStatus, now time.Time,
-) v1alpha1.ConnectionPoolStatus {
+) (v1alpha1.ConnectionPoolStatus, map[metrics.Failing]int) {
 	s := sum(pool, targets)
 	next := v1alpha1.ConnectionPoolStatus{
 		ObservedGeneration: &pool.Generation,
 		Type:               typeOf(targets),
-		Targets:            v1alpha1.TargetCounts{Total: new(int32(len(targets))), Ready: new(int32(s.ready))},
+		Targets: v1alpha1.TargetCounts{
+			Total: new(int32(len(targets))), Ready: new(int32(s.ready)), Failing: new(int32(len(s.failing))),
+		},
 		Connections: v1alpha1.PoolConnectionCounts{
 			Warm: &s.warm, InUse: &s.inUse, Dialing: &s.dialing, Draining: &s.draining, Desired: &s.desired,
+			WarmPerTarget: new(perTarget(s.warm, len(targets))),
 		},
 		UseCount:             &s.uses,
 		OldestConnectionTime: s.oldest,
 		LastUsedTime:         s.lastUsed,
 		FailingTargets:       s.failingLongest(),
-	}
-	if pool.Spec.TargetSelector != nil {
-		next.Selector = new(metav1.FormatLabelSelector(pool.Spec.TargetSelector))
+		Selector:             new(noPods + "=" + string(pool.UID)),
 	}
 	r := reporter{status.Conditions{Now: now, Generation: pool.Generation, Last: last.Conditions}}
 	r.setConditions(pool, len(targets), s)
 	r.schedules(pool)
-	next.Conditions = r.List
-	return next
+	next.Conditions, next.Summary = r.List, r.summary(s)
+	return next, s.counts()
+}
+
+// noPods is a label that no pod has.
+const noPods = v1alpha1.GroupName + "/connectionpool-uid"
+
+// perTarget returns the mean, rounded; 0 without targets.
+func perTarget(warm int32, targets int) int32 {
+	if targets == 0 {
+		return 0
+	}
+	return int32(math.Round(float64(warm) / float64(targets)))
 }
 
 // typeOf returns the type that all targets have, or mixed; nil without a target.
@@ -70,10 +85,19 @@ type totals struct {
 	warm, inUse, dialing, draining, desired int32
 	uses                                    int64
 	oldest, lastUsed                        *metav1.Time
-	// ready targets have their warm connections. Pending ones lack some and have not
-	// failed. The others are failing.
-	ready, pending int
-	failing        []v1alpha1.FailingTarget
+	// ready targets serve. Pending ones do not serve yet and have not failed. Growing
+	// ones serve and are about to have more connections. Failing ones are ready, too, if
+	// they serve nevertheless.
+	ready, pending, growing int
+	failing                 []failure
+}
+
+// failure is a target that fails.
+type failure struct {
+	v1alpha1.FailingTarget
+	kind v1alpha1.TargetType
+	// stalled says that only a change by a person helps.
+	stalled bool
 }
 
 func sum(pool *v1alpha1.ConnectionPool, targets []v1alpha1.ConnectionTarget) totals {
@@ -107,24 +131,64 @@ func (s *totals) add(share *v1alpha1.TargetPoolStatus) {
 	}
 }
 
-// count counts the target as ready, pending or failing. The share is nil while the
-// target's status does not speak of the pool, which wants so many warm connections.
+// count counts the target as ready, pending, growing or failing. The share is nil while
+// the target's status does not speak of the pool, which wants so many warm connections.
 func (s *totals) count(target *v1alpha1.ConnectionTarget, share *v1alpha1.TargetPoolStatus, wanted int32) {
-	if share != nil && ptr.Deref(share.Ready, false) && ptr.Deref(share.MinWarm, 0) >= wanted {
-		s.ready++
-		return
-	}
+	serving := share != nil && ptr.Deref(share.Ready, false)
 	ready := meta.FindStatusCondition(target.Status.Conditions, v1alpha1.ConditionReady)
-	reason := unreadyReason(share, ready)
-	if v1alpha1.IsExpectedReason(reason) {
+	switch {
+	case !serving && v1alpha1.IsExpectedReason(unreadyReason(share, ready)):
 		s.pending++
+	case !serving:
+		failing := failure{kind: target.Spec.Type(), stalled: stalled(target) != nil}
+		failing.Name, failing.Reason = target.Name, unreadyReason(share, ready)
+		if isFalse(ready) {
+			failing.Since = &ready.LastTransitionTime
+		}
+		s.failing = append(s.failing, failing)
+		return
+	case isGrowing(target, share, wanted):
+		s.growing++
+	}
+	if serving {
+		s.ready++
+	}
+	s.countFailure(target, serving)
+}
+
+// countFailure counts the target as failing if its conditions say so, although it serves
+// or, as in a paused pool, need not.
+func (s *totals) countFailure(target *v1alpha1.ConnectionTarget, serving bool) {
+	found := stalled(target)
+	failing := failure{kind: target.Spec.Type(), stalled: found != nil}
+	if found == nil {
+		found = status.Failure(target.Status.Conditions, v1alpha1.ConditionReachable)
+	}
+	// The health command of one pool says nothing about another.
+	if found == nil || found.Reason == v1alpha1.ReasonProbeFailed {
 		return
 	}
-	failing := v1alpha1.FailingTarget{Name: target.Name, Reason: reason}
-	if isFalse(ready) {
-		failing.Since = &ready.LastTransitionTime
+	failing.Name, failing.Reason, failing.Since = target.Name, found.Reason, &found.LastTransitionTime
+	if serving {
+		failing.Serving = &serving
 	}
 	s.failing = append(s.failing, failing)
+}
+
+// stalled returns the condition which says that only a change by a person helps the
+// target; nil if none does.
+func stalled(target *v1alpha1.ConnectionTarget) *metav1.Condition {
+	return status.Failure(target.Status.Conditions, v1alpha1.ConditionStalled, v1alpha1.ConditionCredentialsReady)
+}
+
+// isGrowing reports whether a target that serves does not know yet how many connections
+// the pool wants, or makes more of them.
+func isGrowing(target *v1alpha1.ConnectionTarget, share *v1alpha1.TargetPoolStatus, wanted int32) bool {
+	if ptr.Deref(share.MinWarm, 0) < wanted {
+		return true
+	}
+	reconciling := meta.FindStatusCondition(target.Status.Conditions, v1alpha1.ConditionReconciling)
+	return ptr.Deref(share.Connections.Warm, 0) < wanted && reconciling != nil && reconciling.Reason == v1alpha1.ReasonWarming
 }
 
 // unreadyReason returns why a target is not ready for the pool: what its share says, or
@@ -145,7 +209,10 @@ func isFalse(condition *metav1.Condition) bool {
 
 // failingLongest returns at most maxFailing targets: those that have failed longest.
 func (s *totals) failingLongest() []v1alpha1.FailingTarget {
-	failing := slices.Clone(s.failing)
+	var failing []v1alpha1.FailingTarget
+	for _, f := range s.failing {
+		failing = append(failing, f.FailingTarget)
+	}
 	slices.SortStableFunc(failing, func(a, b v1alpha1.FailingTarget) int {
 		var never metav1.Time
 		return cmp.Or(ptr.Deref(a.Since, never).Compare(ptr.Deref(b.Since, never).Time), cmp.Compare(a.Name, b.Name))
@@ -153,11 +220,40 @@ func (s *totals) failingLongest() []v1alpha1.FailingTarget {
 	return failing[:min(len(failing), maxFailing)]
 }
 
+// counts returns how many targets fail in which way.
+func (s *totals) counts() map[metrics.Failing]int {
+	counts := map[metrics.Failing]int{}
+	for _, f := range s.failing {
+		counts[metrics.Failing{
+			Kind: string(f.kind), Reason: f.Reason, Stalled: f.stalled, Serving: ptr.Deref(f.Serving, false),
+		}]++
+	}
+	return counts
+}
+
+// stalledReasons returns why targets fail that only a change by a person helps, each
+// reason once, at most maxNamed.
+func (s *totals) stalledReasons() []string {
+	var reasons []string
+	for _, f := range s.failing {
+		if f.stalled {
+			reasons = append(reasons, f.Reason)
+		}
+	}
+	slices.Sort(reasons)
+	reasons = slices.Compact(reasons)
+	return reasons[:min(len(reasons), maxNamed)]
+}
+
 // describe returns a message that names some failing targets.
 func (s *totals) describe(total int) string {
 	var named []string
 	for _, failing := range s.failing[:min(len(s.failing), maxNamed)] {
-		named = append(named, fmt.Sprintf("%s (%s)", failing.Name, failing.Reason))
+		text := failing.Reason
+		if ptr.Deref(failing.Serving, false) {
+			text += ", still serves"
+		}
+		named = append(named, fmt.Sprintf("%s (%s)", failing.Name, text))
 	}
 	if more := len(s.failing) - len(named); more > 0 {
 		named = append(named, fmt.Sprintf("%d more", more))
@@ -188,16 +284,21 @@ func (r *reporter) setConditions(pool *v1alpha1.ConnectionPool, total int, s tot
 		r.notReady(v1alpha1.ReasonNoTargets, fmt.Sprintf(
 			"no ConnectionTarget of namespace %s has labels that match targetSelector %s; label one or correct the selector",
 			pool.Namespace, metav1.FormatLabelSelector(pool.Spec.TargetSelector)))
-	case s.ready == total:
-		r.Set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonWarm, "every target has its warm connections")
-	case s.pending > 0 && !(s.ready > 0 && r.WasTrue(v1alpha1.ConditionReady)):
+	case s.pending > 0 && !(s.ready > 0 && r.wasReady()):
 		r.warming(total, s)
 	case s.ready > 0:
-		r.degraded(total, s)
+		r.serving(total, s)
 	default:
 		r.notReady(v1alpha1.ReasonTargetsFailing, s.describe(total))
+	}
+	if len(s.failing) > 0 {
 		r.Set(v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonTargetsFailing, s.describe(total))
 	}
+}
+
+// wasReady reports whether the pool served before, by whatever spec.
+func (r *reporter) wasReady() bool {
+	return meta.IsStatusConditionTrue(r.Last, v1alpha1.ConditionReady)
 }
 
 // schedules sets Stalled if a schedule can never hold. Valid schedules and
@@ -221,13 +322,37 @@ func (r *reporter) warming(total int, s totals) {
 	r.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonWarming, message)
 }
 
-// degraded sets the conditions while some targets are ready and others are not.
-// Pending targets do not make a pool degraded.
-func (r *reporter) degraded(total int, s totals) {
-	if len(s.failing) == 0 {
-		r.Set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonWarm, "every target has its warm connections, or is about to")
-		return
+// serving sets the conditions while at least one target serves. Pending targets do not
+// make a pool degraded.
+func (r *reporter) serving(total int, s totals) {
+	reason, message := v1alpha1.ReasonWarm, "every target has its warm connections"
+	switch {
+	case s.ready+s.pending < total:
+		reason, message = v1alpha1.ReasonDegraded, s.describe(total)
+	case len(s.failing) > 0:
+		message = "every target serves, or is about to; Degraded says which could not be connected again now"
+	case s.pending > 0:
+		message = "every target has its warm connections, or is about to"
+	case s.growing > 0:
+		message = "every target serves, and more connections are being made"
 	}
-	r.Set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonDegraded, s.describe(total))
-	r.Set(v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonTargetsFailing, s.describe(total))
+	r.Set(v1alpha1.ConditionReady, metav1.ConditionTrue, reason, message)
+	if s.growing > 0 {
+		r.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonWarming,
+			fmt.Sprintf("more connections to %d of %d targets are being made", s.growing, total))
+	}
+}
+
+// summary returns what the column STATUS shows.
+func (r *reporter) summary(s totals) *string {
+	var failures []string
+	if found := status.Failure(r.List, v1alpha1.ConditionStalled); found != nil {
+		failures = append(failures, found.Reason)
+	}
+	failures = append(failures, s.stalledReasons()...)
+	degraded := status.Failure(r.List, v1alpha1.ConditionDegraded)
+	if degraded != nil && len(failures) == 0 && r.Find(v1alpha1.ConditionReady).Reason != v1alpha1.ReasonDegraded {
+		failures = append(failures, degraded.Reason)
+	}
+	return status.Summary(r.List, failures...)
 }

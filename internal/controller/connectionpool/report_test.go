@@ -16,6 +16,7 @@ import (
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/controller/status"
+	"github.com/connpool/connpool/internal/metrics"
 )
 
 // noon is when the condition Ready of the targets last changed.
@@ -52,6 +53,19 @@ func ready(name string) v1alpha1.ConnectionTarget { return sharing(name, true, "
 
 // failing returns a target that lacks the connection for the reason, since noon.
 func failing(name, reason string) v1alpha1.ConnectionTarget { return sharing(name, false, reason) }
+
+// troubled returns a target that has the connection that the pool wants, and a condition
+// which says that it could not be made again, for the reason, since noon.
+func troubled(name, kind, reason string) v1alpha1.ConnectionTarget {
+	target := ready(name)
+	state := metav1.ConditionFalse
+	if kind == v1alpha1.ConditionStalled {
+		state = metav1.ConditionTrue
+	}
+	target.Status.Conditions = append(target.Status.Conditions,
+		metav1.Condition{Type: kind, Status: state, Reason: reason, LastTransitionTime: noon})
+	return target
+}
 
 func sharing(name string, good bool, reason string) v1alpha1.ConnectionTarget {
 	target := known(name, good, reason)
@@ -108,8 +122,13 @@ func summary(t *testing.T, pool *v1alpha1.ConnectionPool, next v1alpha1.Connecti
 
 func TestConditionsOfAPool(t *testing.T) {
 	type targets = []v1alpha1.ConnectionTarget
-	was := report(selecting(), targets{ready("web-1")}, v1alpha1.ConnectionPoolStatus{}, now)
+	was := reported(selecting(), targets{ready("web-1")}, v1alpha1.ConnectionPoolStatus{}, now)
 	never := v1alpha1.ConnectionPoolStatus{}
+	wasAt := func(generation int64) v1alpha1.ConnectionPoolStatus {
+		last := *was.DeepCopy()
+		last.Conditions[0].ObservedGeneration, last.ObservedGeneration = generation, &generation
+		return last
+	}
 	tests := map[string]struct {
 		pool    *v1alpha1.ConnectionPool
 		targets targets
@@ -184,7 +203,52 @@ func TestConditionsOfAPool(t *testing.T) {
 			selecting(wanting(2)),
 			targets{ready("web-1")},
 			never,
+			[]string{"Ready=True/Warm", "Reconciling=True/Warming"},
+			kstatus.InProgressStatus, nil,
+		},
+		"its spec has changed since it was ready, and a target has just joined": {
+			selecting(),
+			targets{ready("web-1"), unknown("web-2")},
+			wasAt(2),
+			[]string{"Ready=True/Warm"},
+			kstatus.CurrentStatus, nil,
+		},
+		"its spec selects other targets since it was ready": {
+			selecting(),
+			targets{unknown("web-2")},
+			wasAt(2),
 			[]string{"Ready=False/Warming", "Reconciling=True/Warming"},
+			kstatus.InProgressStatus, nil,
+		},
+		"a target serves, and its changed credentials are refused": {
+			selecting(),
+			targets{ready("web-1"), troubled("web-2", v1alpha1.ConditionStalled, "CredentialsInvalid")},
+			never,
+			[]string{"Ready=True/Warm", "Degraded=True/TargetsFailing"},
+			kstatus.CurrentStatus,
+			[]string{"every target serves"},
+		},
+		"a target serves and could not be connected again": {
+			selecting(),
+			targets{troubled("web-1", v1alpha1.ConditionReachable, "Unreachable")},
+			never,
+			[]string{"Ready=True/Warm", "Degraded=True/TargetsFailing"},
+			kstatus.CurrentStatus,
+			nil,
+		},
+		"the health command of another pool fails": {
+			selecting(),
+			targets{troubled("web-1", v1alpha1.ConditionReachable, "ProbeFailed")},
+			never,
+			[]string{"Ready=True/Warm"},
+			kstatus.CurrentStatus,
+			nil,
+		},
+		"some connections are being made for the first time, and a target fails": {
+			selecting(),
+			targets{failing("web-1", "Warming"), failing("web-2", "Timeout")},
+			never,
+			[]string{"Ready=False/Warming", "Reconciling=True/Warming", "Degraded=True/TargetsFailing"},
 			kstatus.InProgressStatus, nil,
 		},
 		"it is paused": {
@@ -236,7 +300,7 @@ func TestConditionsOfAPool(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			next := report(tc.pool, tc.targets, tc.last, now)
+			next := reported(tc.pool, tc.targets, tc.last, now)
 			conditions, computed := summary(t, tc.pool.DeepCopy(), next)
 			if diff := cmp.Diff(tc.want, conditions); diff != "" {
 				t.Errorf("conditions (-want +got):\n%s", diff)
@@ -252,7 +316,7 @@ func TestConditionsOfAPool(t *testing.T) {
 			if *next.ObservedGeneration != 3 || next.Conditions[0].ObservedGeneration != 3 {
 				t.Errorf("generations %d and %d, want 3", *next.ObservedGeneration, next.Conditions[0].ObservedGeneration)
 			}
-			again := report(tc.pool, tc.targets, next, now)
+			again := reported(tc.pool, tc.targets, next, now)
 			if status.Changed(next.Conditions, again.Conditions) {
 				t.Errorf("the same facts change conditions:\n%s", cmp.Diff(next.Conditions, again.Conditions))
 			}
@@ -261,7 +325,7 @@ func TestConditionsOfAPool(t *testing.T) {
 }
 
 func TestAPausedPoolHasNoFailingTargets(t *testing.T) {
-	next := report(selecting(paused), []v1alpha1.ConnectionTarget{failing("web-1", "Paused")}, v1alpha1.ConnectionPoolStatus{}, now)
+	next := reported(selecting(paused), []v1alpha1.ConnectionTarget{failing("web-1", "Paused")}, v1alpha1.ConnectionPoolStatus{}, now)
 	if len(next.FailingTargets) != 0 {
 		t.Errorf("failing %+v, want none", next.FailingTargets)
 	}
@@ -274,7 +338,7 @@ func TestFailingTargetsAreListedOldestFirstAndAtMostTen(t *testing.T) {
 		target.Status.Conditions[0].LastTransitionTime = metav1.NewTime(noon.Add(-time.Duration(i) * time.Minute))
 		targets = append(targets, target)
 	}
-	next := report(selecting(), targets, v1alpha1.ConnectionPoolStatus{}, now)
+	next := reported(selecting(), targets, v1alpha1.ConnectionPoolStatus{}, now)
 	if len(next.FailingTargets) != 10 {
 		t.Fatalf("%d listed, want 10", len(next.FailingTargets))
 	}
@@ -292,13 +356,14 @@ func TestCountersAddUpOverTheTargets(t *testing.T) {
 	late := ready("web-2")
 	late.Status.Pools[0].OldestConnectionTime = new(metav1.NewTime(noon.Add(time.Hour)))
 	late.Status.Pools[0].LastUsedTime = new(metav1.NewTime(noon.Add(time.Hour)))
-	next := report(selecting(), []v1alpha1.ConnectionTarget{ready("web-1"), late, unknown("web-3")}, v1alpha1.ConnectionPoolStatus{}, now)
+	next := reported(selecting(), []v1alpha1.ConnectionTarget{ready("web-1"), late, unknown("web-3")}, v1alpha1.ConnectionPoolStatus{}, now)
 	want := v1alpha1.ConnectionPoolStatus{
 		Type:        new(v1alpha1.PoolType("ssh")),
-		Targets:     v1alpha1.TargetCounts{Total: new(int32(3)), Ready: new(int32(2))},
-		Connections: v1alpha1.PoolConnectionCounts{Warm: new(int32(4)), InUse: new(int32(2)), Dialing: new(int32(0)), Draining: new(int32(2)), Desired: new(int32(3))},
+		Summary:     new("Warming"),
+		Targets:     v1alpha1.TargetCounts{Total: new(int32(3)), Ready: new(int32(2)), Failing: new(int32(0))},
+		Connections: v1alpha1.PoolConnectionCounts{Warm: new(int32(4)), InUse: new(int32(2)), Dialing: new(int32(0)), Draining: new(int32(2)), Desired: new(int32(3)), WarmPerTarget: new(int32(1))},
 		UseCount:    new(int64(20)), OldestConnectionTime: &noon, LastUsedTime: late.Status.Pools[0].LastUsedTime,
-		Selector: new("role=web"), ObservedGeneration: new(int64(3)),
+		Selector: new("connpool.dev/connectionpool-uid=web-uid"), ObservedGeneration: new(int64(3)),
 	}
 	next.Conditions = nil
 	if diff := cmp.Diff(want, next); diff != "" {
@@ -309,7 +374,7 @@ func TestCountersAddUpOverTheTargets(t *testing.T) {
 func TestATargetOfANamesakePoolDoesNotCount(t *testing.T) {
 	pool := selecting()
 	pool.UID = "another-uid"
-	next := report(pool, []v1alpha1.ConnectionTarget{ready("web-1")}, v1alpha1.ConnectionPoolStatus{}, now)
+	next := reported(pool, []v1alpha1.ConnectionTarget{ready("web-1")}, v1alpha1.ConnectionPoolStatus{}, now)
 	if *next.Targets.Ready != 0 || *next.UseCount != 0 {
 		t.Errorf("%d ready, %d uses; want none", *next.Targets.Ready, *next.UseCount)
 	}
@@ -336,13 +401,13 @@ func TestThePoolsTypeIsThatOfItsTargets(t *testing.T) {
 }
 
 func TestATransitionKeepsItsTimeAsLongAsTheStatusStays(t *testing.T) {
-	last := report(selecting(), []v1alpha1.ConnectionTarget{ready("web-1")}, v1alpha1.ConnectionPoolStatus{}, now)
+	last := reported(selecting(), []v1alpha1.ConnectionTarget{ready("web-1")}, v1alpha1.ConnectionPoolStatus{}, now)
 	last.Conditions[0].LastTransitionTime = noon
-	same := report(selecting(), []v1alpha1.ConnectionTarget{ready("web-1"), failing("web-2", "Timeout")}, last, now)
+	same := reported(selecting(), []v1alpha1.ConnectionTarget{ready("web-1"), failing("web-2", "Timeout")}, last, now)
 	if got := meta.FindStatusCondition(same.Conditions, v1alpha1.ConditionReady).LastTransitionTime; !got.Equal(&noon) {
 		t.Errorf("ready still, but since %s", got)
 	}
-	other := report(selecting(), []v1alpha1.ConnectionTarget{failing("web-1", "Timeout")}, last, now)
+	other := reported(selecting(), []v1alpha1.ConnectionTarget{failing("web-1", "Timeout")}, last, now)
 	if got := meta.FindStatusCondition(other.Conditions, v1alpha1.ConditionReady).LastTransitionTime; got.Equal(&noon) {
 		t.Error("not ready any more, but the time stayed")
 	}
@@ -351,8 +416,110 @@ func TestATransitionKeepsItsTimeAsLongAsTheStatusStays(t *testing.T) {
 func TestAPoolThatAsksForLessIsReadyAtOnce(t *testing.T) {
 	many := ready("web-1")
 	many.Status.Pools[0].MinWarm = new(int32(3))
-	next := report(selecting(), []v1alpha1.ConnectionTarget{many}, v1alpha1.ConnectionPoolStatus{}, now)
+	next := reported(selecting(), []v1alpha1.ConnectionTarget{many}, v1alpha1.ConnectionPoolStatus{}, now)
 	if got := meta.FindStatusCondition(next.Conditions, v1alpha1.ConditionReady); got.Status != metav1.ConditionTrue {
 		t.Errorf("Ready is %s for %s, although the target has more than is asked for", got.Status, got.Reason)
+	}
+}
+
+// reported returns the status that is reported of the pool.
+func reported(
+	pool *v1alpha1.ConnectionPool, targets []v1alpha1.ConnectionTarget, last v1alpha1.ConnectionPoolStatus, now time.Time,
+) v1alpha1.ConnectionPoolStatus {
+	next, _ := Report(pool, targets, last, now)
+	return next
+}
+
+func TestTheColumnStatusSaysWhatAPersonHasToChange(t *testing.T) {
+	type targets = []v1alpha1.ConnectionTarget
+	never := []v1alpha1.WarmingSchedule{{Name: "never", Start: "0 0 30 2 *", End: "0 1 30 2 *", MinWarm: 2}}
+	credentials := troubled("web-2", v1alpha1.ConditionStalled, "CredentialsInvalid")
+	tests := map[string]struct {
+		pool    *v1alpha1.ConnectionPool
+		targets targets
+		want    string
+	}{
+		"all is well":                   {selecting(), targets{ready("web-1")}, "Warm"},
+		"credentials of a warm target":  {selecting(), targets{ready("web-1"), credentials}, "Warm,CredentialsInvalid"},
+		"the network of a warm target":  {selecting(), targets{troubled("web-1", v1alpha1.ConditionReachable, "Timeout")}, "Warm,TargetsFailing"},
+		"the network of a cold target":  {selecting(), targets{ready("web-1"), failing("web-2", "Timeout")}, "Degraded"},
+		"no target serves":              {selecting(), targets{failing("web-2", "Timeout")}, "TargetsFailing"},
+		"a schedule that never is due":  {selecting(func(p *v1alpha1.ConnectionPool) { p.Spec.Warming.Schedules = never }), targets{ready("web-1")}, "Warm,ScheduleInvalid"},
+		"credentials in a paused pool":  {selecting(paused), targets{credentials}, "Paused,CredentialsInvalid"},
+		"both a schedule and a target":  {selecting(func(p *v1alpha1.ConnectionPool) { p.Spec.Warming.Schedules = never }), targets{credentials}, "Warm,ScheduleInvalid,CredentialsInvalid"},
+		"a pool whose selector matches": {selecting(), nil, "NoTargets"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			next := reported(tc.pool, tc.targets, v1alpha1.ConnectionPoolStatus{}, now)
+			if *next.Summary != tc.want {
+				t.Errorf("STATUS is %s, want %s", *next.Summary, tc.want)
+			}
+		})
+	}
+}
+
+func TestATargetThatServesAndFailsIsListedWithItsReason(t *testing.T) {
+	next, failing := Report(selecting(), []v1alpha1.ConnectionTarget{
+		ready("web-1"), troubled("web-2", v1alpha1.ConditionStalled, "CredentialsInvalid"),
+	}, v1alpha1.ConnectionPoolStatus{}, now)
+	want := []v1alpha1.FailingTarget{{Name: "web-2", Reason: "CredentialsInvalid", Since: &noon, Serving: new(true)}}
+	if diff := cmp.Diff(want, next.FailingTargets); diff != "" {
+		t.Errorf("failing targets (-want +got):\n%s", diff)
+	}
+	if *next.Targets.Ready != 2 || *next.Targets.Failing != 1 {
+		t.Errorf("%d ready, %d failing; want 2 and 1", *next.Targets.Ready, *next.Targets.Failing)
+	}
+	degraded := meta.FindStatusCondition(next.Conditions, v1alpha1.ConditionDegraded)
+	if words := "1 of 2 targets fail: web-2 (CredentialsInvalid, still serves)"; !strings.Contains(degraded.Message, words) {
+		t.Errorf("message %q lacks %q", degraded.Message, words)
+	}
+	counts := map[metrics.Failing]int{{Kind: "ssh", Reason: "CredentialsInvalid", Stalled: true, Serving: true}: 1}
+	if diff := cmp.Diff(counts, failing); diff != "" {
+		t.Errorf("counted (-want +got):\n%s", diff)
+	}
+}
+
+func TestTheReplicasOfScaleAreInTheUnitOfMinWarm(t *testing.T) {
+	tests := map[string]struct{ warm, targets, want int }{
+		"3 on each of 12":           {36, 12, 3},
+		"one of them is replaced":   {35, 12, 3},
+		"a target has grown by one": {37, 12, 3},
+		"half of the targets fail":  {18, 12, 2},
+		"paused":                    {0, 12, 0},
+		"no targets":                {0, 0, 0},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := perTarget(int32(tc.warm), tc.targets); int(got) != tc.want {
+				t.Errorf("%d, want %d", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestFiguresThatCameToRestAreNotable(t *testing.T) {
+	figures := func(warm, dialing, draining, desired int32) v1alpha1.ConnectionPoolStatus {
+		return v1alpha1.ConnectionPoolStatus{Connections: v1alpha1.PoolConnectionCounts{
+			Warm: &warm, Dialing: &dialing, Draining: &draining, Desired: &desired,
+		}}
+	}
+	tests := map[string]struct {
+		last, next v1alpha1.ConnectionPoolStatus
+		want       bool
+	}{
+		"dialing has ended":                  {figures(1, 2, 0, 3), figures(3, 0, 0, 3), true},
+		"dialing goes on":                    {figures(1, 2, 0, 3), figures(2, 1, 0, 3), false},
+		"draining has ended after a pause":   {figures(3, 0, 0, 3), figures(0, 0, 0, 0), true},
+		"one drains still":                   {figures(3, 0, 0, 3), figures(0, 0, 1, 0), false},
+		"a lost connection waits for a dial": {figures(3, 0, 0, 3), figures(2, 0, 0, 3), false},
+		"a replaced one is as good":          {figures(3, 0, 0, 3), figures(3, 0, 0, 3), false},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := isNotable(tc.last, tc.next); got != tc.want {
+				t.Errorf("notable: %t, want %t", got, tc.want)
+			}
+		})
 	}
 }

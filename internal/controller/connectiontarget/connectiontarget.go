@@ -21,7 +21,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -33,6 +32,7 @@ import (
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/controller/credentials"
+	"github.com/connpool/connpool/internal/controller/shares"
 	"github.com/connpool/connpool/internal/controller/status"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
@@ -50,17 +50,10 @@ func NewWriter(c client.Client, recorder events.EventRecorder, pace *status.Pace
 	return &Writer{
 		Client: c, Recorder: recorder, Pace: pace,
 		Conditions: func(s v1alpha1.ConnectionTargetStatus) []metav1.Condition { return s.Conditions },
-		IsNotable:  sharesDiffer,
+		IsNotable: func(last, next v1alpha1.ConnectionTargetStatus) bool {
+			return shares.Differ(last, next) || shares.CameToRest(last, next)
+		},
 	}
-}
-
-// sharesDiffer reports whether something changed that the conditions of pools
-// depend on.
-func sharesDiffer(last, next v1alpha1.ConnectionTargetStatus) bool {
-	return !slices.EqualFunc(last.Pools, next.Pools, func(a, b v1alpha1.TargetPoolStatus) bool {
-		return ptr.Deref(a.UID, "") == ptr.Deref(b.UID, "") && ptr.Deref(a.Ready, false) == ptr.Deref(b.Ready, false) &&
-			ptr.Deref(a.Reason, "") == ptr.Deref(b.Reason, "") && ptr.Deref(a.MinWarm, 0) == ptr.Deref(b.MinWarm, 0)
-	})
 }
 
 // Reconciler reconciles ConnectionTargets.
@@ -78,6 +71,7 @@ type Reconciler struct {
 	Audit logr.Logger
 
 	health  healthCommands
+	uses    shares.Uses
 	uids    status.UIDs
 	rereads credentials.Rereads
 }
@@ -135,7 +129,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
 	last := r.Writer.Pace.Last(target.UID, target.Status)
+	uses := r.uses.Resume(target.UID, last, observation.Pools)
 	next := report(gathered, decided, observation, last, r.Replica)
+	next.UseCount = uses
 	after, err := r.Writer.Write(ctx, target, last, next)
 	return ctrl.Result{RequeueAfter: soonest(after, nextSchedule(gathered), nextRefresh(gathered), r.nextReread(target))}, err
 }
@@ -208,6 +204,7 @@ func (r *Reconciler) forget(uid types.UID) {
 	}
 	r.Pools.Remove(string(uid))
 	r.health.forget(uid)
+	r.uses.Forget(uid)
 	r.Writer.Pace.Forget(uid)
 	r.rereads.Forget(uid)
 }

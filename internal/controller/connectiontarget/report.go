@@ -11,6 +11,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/controller/shares"
 	"github.com/connpool/connpool/internal/controller/status"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
@@ -46,20 +47,32 @@ func report(
 	observed := seen.Pools
 	if f.onlyJumpHost && seen.JumpHost != nil {
 		observed = []poolset.PoolObservation{*seen.JumpHost}
-		next.Replica, next.Connections = optional(replica), counts(*seen.JumpHost)
+		next.Replica, next.Connections = optional(replica), shares.Counts(*seen.JumpHost)
 	}
 	r := reporter{
 		Conditions: status.Conditions{Now: f.now, Generation: f.target.Generation, Last: last.Conditions},
 		problem:    decided.problem, pools: observed, failure: firstFailure(observed), warning: seen.Warning,
 		onlyJumpHost: f.onlyJumpHost,
 	}
+	r.growing = shares.IsGrowing(next.Pools, last)
 	r.credentials()
 	r.reachable()
 	r.ready(next.Pools)
 	r.progress()
-	next.Conditions = r.List
+	next.Conditions, next.Summary = r.List, column(r.List)
 	next.LastError = lastError(decided.problem, observed)
 	return next
+}
+
+// column returns what the column STATUS shows.
+func column(conditions []metav1.Condition) *string {
+	var failures []string
+	for _, kind := range []string{v1alpha1.ConditionStalled, v1alpha1.ConditionCredentialsReady, v1alpha1.ConditionReachable} {
+		if failure := status.Failure(conditions, kind); failure != nil {
+			failures = append(failures, failure.Reason)
+		}
+	}
+	return status.Summary(conditions, failures...)
 }
 
 func optional(text string) *string {
@@ -76,12 +89,11 @@ func addUp(
 ) {
 	var total poolset.PoolObservation
 	for _, pool := range pools {
-		next.Pools = append(next.Pools, share(pool, specMinWarm(pool, specs), status.Share(last, types.UID(pool.Pool.UID))))
+		next.Pools = append(next.Pools, shares.Of(pool, specMinWarm(pool, specs), status.Share(last, types.UID(pool.Pool.UID))))
 		total.Idle += pool.Idle
 		total.InUse += pool.InUse
 		total.Dialing += pool.Dialing
 		total.Draining += pool.Draining
-		total.Uses += pool.Uses
 		if total.Oldest.IsZero() || (!pool.Oldest.IsZero() && pool.Oldest.Before(total.Oldest)) {
 			total.Oldest = pool.Oldest
 		}
@@ -89,8 +101,7 @@ func addUp(
 			total.LastUsed = pool.LastUsed
 		}
 	}
-	next.Connections = counts(total)
-	next.UseCount = &total.Uses
+	next.Connections = shares.Counts(total)
 	next.OldestConnectionTime = status.Seconds(total.Oldest)
 	next.LastUsedTime = status.Seconds(total.LastUsed)
 }
@@ -106,66 +117,6 @@ func specMinWarm(pool poolset.PoolObservation, specs []v1alpha1.ConnectionPool) 
 	return pool.MinWarm
 }
 
-func share(pool poolset.PoolObservation, least int, last *v1alpha1.TargetPoolStatus) v1alpha1.TargetPoolStatus {
-	ready := isSatisfied(pool, least, last) || isReplacing(pool, least, last)
-	own := v1alpha1.TargetPoolStatus{
-		Name:                 pool.Pool.Name,
-		UID:                  new(types.UID(pool.Pool.UID)),
-		Ready:                &ready,
-		MinWarm:              new(int32(least)),
-		Desired:              new(int32(pool.MinWarm)),
-		Connections:          counts(pool),
-		UseCount:             &pool.Uses,
-		OldestConnectionTime: status.Seconds(pool.Oldest),
-		LastUsedTime:         status.Seconds(pool.LastUsed),
-	}
-	if !ready {
-		own.Reason = optional(shortfall(pool))
-	}
-	return own
-}
-
-func counts(pool poolset.PoolObservation) v1alpha1.ConnectionCounts {
-	return v1alpha1.ConnectionCounts{
-		Warm: new(int32(pool.Warm())), InUse: new(int32(pool.InUse)),
-		Dialing: new(int32(pool.Dialing)), Draining: new(int32(pool.Draining)),
-	}
-}
-
-// isSatisfied reports whether the pool has its warm connections and may count on
-// them. If the target fails dials, its live connections still serve. But if the
-// target was not ready before, its health must be Up first. Otherwise a target that
-// accepts connections only to drop them would become ready with each.
-func isSatisfied(pool poolset.PoolObservation, least int, last *v1alpha1.TargetPoolStatus) bool {
-	if pool.Paused || pool.Warm() < least {
-		return false
-	}
-	if pool.Health != poolset.HealthDown {
-		return true
-	}
-	served := least > 0 && last != nil && ptr.Deref(last.Ready, false)
-	return served && pool.Err.Reason != driver.ProbeFailed
-}
-
-// isReplacing reports whether a pool that had enough connections is replacing those
-// that it lost, when the server or the operator restarted, and no dial has failed
-// since.
-func isReplacing(pool poolset.PoolObservation, least int, last *v1alpha1.TargetPoolStatus) bool {
-	return !pool.Paused && pool.Health != poolset.HealthDown && pool.Dial.Failures == 0 && last != nil &&
-		ptr.Deref(last.Ready, false) && int(ptr.Deref(last.MinWarm, 0)) == least
-}
-
-// shortfall returns the reason why a pool lacks connections.
-func shortfall(pool poolset.PoolObservation) string {
-	switch {
-	case pool.Paused:
-		return v1alpha1.ReasonPaused
-	case pool.Err != nil:
-		return string(pool.Err.Reason)
-	}
-	return v1alpha1.ReasonWarming
-}
-
 // reporter sets the conditions from the problem, if there is one, and from what is
 // observed of the pools.
 type reporter struct {
@@ -179,6 +130,8 @@ type reporter struct {
 	// onlyJumpHost says that no pool selects the target, so that only its connections
 	// as a jump host are observed.
 	onlyJumpHost bool
+	// growing says that what serves is to have more connections.
+	growing bool
 }
 
 // credentials sets CredentialsReady.
@@ -243,7 +196,7 @@ func firstFailure(pools []poolset.PoolObservation) *driver.Error {
 }
 
 // ready sets Ready.
-func (r *reporter) ready(shares []v1alpha1.TargetPoolStatus) {
+func (r *reporter) ready(own []v1alpha1.TargetPoolStatus) {
 	switch {
 	case r.problem != nil && (len(r.pools) == 0 || r.onlyJumpHost):
 		r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, r.problem.reason, r.problem.message)
@@ -260,8 +213,8 @@ func (r *reporter) ready(shares []v1alpha1.TargetPoolStatus) {
 		switch {
 		case pool.Paused:
 			paused++
-		case !*shares[i].Ready:
-			r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, shortfall(pool), explain(pool))
+		case !*own[i].Ready:
+			r.Set(v1alpha1.ConditionReady, metav1.ConditionFalse, shares.Shortfall(pool), explain(pool))
 			return
 		}
 	}
@@ -270,7 +223,18 @@ func (r *reporter) ready(shares []v1alpha1.TargetPoolStatus) {
 			"every pool that selects this target is paused; set spec.state of one to Active")
 		return
 	}
-	r.Set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonWarm, "every pool has its warm connections")
+	r.Set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonWarm, r.serving())
+}
+
+// serving returns the message of Ready while every pool serves.
+func (r *reporter) serving() string {
+	switch {
+	case r.failure != nil:
+		return "the connections that live serve; Reachable says why no more can be made"
+	case r.growing:
+		return "every pool serves, and more connections are being made"
+	}
+	return "every pool has its warm connections"
 }
 
 // jumpHostReady sets Ready of a jump host that no pool selects. The operator connects
@@ -304,7 +268,7 @@ func (r *reporter) progress() {
 	case r.problem != nil && r.problem.stalls():
 		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, r.problem.reason, r.problem.message)
 	case ready.Status == metav1.ConditionTrue:
-		r.rotating()
+		r.progressServing()
 	case driver.Reason(ready.Reason).Permanent():
 		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, ready.Reason, ready.Message)
 	case r.failure != nil:
@@ -314,15 +278,22 @@ func (r *reporter) progress() {
 	}
 }
 
-// rotating adds Stalled or Reconciling while changed credentials are being tried.
-func (r *reporter) rotating() {
+// progressServing adds Stalled while what serves could not be made again without a
+// change, or Reconciling while changed credentials or more connections are on their way.
+func (r *reporter) progressServing() {
 	isRotating := func(pool poolset.PoolObservation) bool { return pool.Rotation.Pending }
-	if failure := refusedCredentials(r.pools); failure != nil {
+	refused := refusedCredentials(r.pools)
+	switch {
+	case refused != nil:
 		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonCredentialsInvalid,
-			"the changed credentials do not work: "+failure.Message)
-	} else if slices.ContainsFunc(r.pools, isRotating) {
+			"the changed credentials do not work: "+refused.Message)
+	case r.failure != nil && r.failure.Reason.Permanent():
+		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, string(r.failure.Reason), r.failure.Error())
+	case slices.ContainsFunc(r.pools, isRotating):
 		r.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonRotating,
 			"changed credentials are being tried before they replace the earlier ones")
+	case r.growing && r.failure == nil:
+		r.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonWarming, r.serving())
 	}
 }
 

@@ -84,6 +84,8 @@ func summary(t *testing.T, next v1alpha1.ConnectionTargetStatus) (conditions []s
 func TestConditionsOfATarget(t *testing.T) {
 	ready := wasReady()
 	never := v1alpha1.ConnectionTargetStatus{}
+	onDemandReady := *ready.DeepCopy()
+	onDemandReady.Pools[0].MinWarm = new(int32(0))
 	refusal := func(decided *decision) {
 		decided.problem = &problem{
 			condition: v1alpha1.ConditionCredentialsReady, reason: v1alpha1.ReasonCredentialsInvalid,
@@ -222,7 +224,23 @@ func TestConditionsOfATarget(t *testing.T) {
 		"its pool wants one connection more": {
 			change: func(f *facts) { f.pools[0].Spec.Size.MinWarm = new(int32(2)) }, last: ready,
 			seen: []poolset.PoolObservation{seenBy("p", poolset.HealthUp, 1, func(o *poolset.PoolObservation) { o.MinWarm = 2 })},
-			want: []string{valid, connected, "Ready=False/Warming", "Reconciling=True/Warming"}, flux: kstatus.InProgressStatus,
+			want: []string{valid, connected, warm, "Reconciling=True/Warming"}, flux: kstatus.InProgressStatus,
+		},
+		"the one connection more cannot be made": {
+			change: func(f *facts) { f.pools[0].Spec.Size.MinWarm = new(int32(2)) }, last: ready,
+			seen: []poolset.PoolObservation{seenBy("p", poolset.HealthDown, 1, failing(driver.Timeout))},
+			want: []string{valid, "Reachable=False/Timeout", warm}, flux: kstatus.CurrentStatus,
+		},
+		"its pool wants its first connection": {
+			last: onDemandReady,
+			seen: []poolset.PoolObservation{seenBy("p", poolset.HealthUnknown, 0)},
+			want: []string{valid, connected, warm, "Reconciling=True/Warming"}, flux: kstatus.InProgressStatus,
+		},
+		"the server refuses the key now, the connections that live serve": {
+			last: ready,
+			seen: []poolset.PoolObservation{seenBy("p", poolset.HealthDown, 1, failing(driver.AuthenticationFailed))},
+			want: []string{valid, "Reachable=False/AuthenticationFailed", warm, "Stalled=True/AuthenticationFailed"},
+			flux: kstatus.FailedStatus,
 		},
 	}
 	for name, tc := range tests {
@@ -317,8 +335,8 @@ func TestCountersAddUpOverThePools(t *testing.T) {
 	if diff := cmp.Diff(want, next.Connections); diff != "" {
 		t.Errorf("connections (-want +got):\n%s", diff)
 	}
-	if *next.UseCount != 12 || !next.OldestConnectionTime.Time.Equal(early) || !next.LastUsedTime.Time.Equal(early.Add(time.Hour)) {
-		t.Errorf("%d uses, oldest %s, last used %s", *next.UseCount, next.OldestConnectionTime, next.LastUsedTime)
+	if !next.OldestConnectionTime.Time.Equal(early) || !next.LastUsedTime.Time.Equal(early.Add(time.Hour)) {
+		t.Errorf("oldest %s, last used %s", next.OldestConnectionTime, next.LastUsedTime)
 	}
 	if *next.Replica != "replica" || *next.ServerVersion != "OpenSSH" || *next.Endpoint != "deploy@web.example.com:22" || *next.Type != "ssh" {
 		t.Errorf("replica %s, server %s, endpoint %s, type %s", *next.Replica, *next.ServerVersion, *next.Endpoint, *next.Type)
@@ -416,27 +434,5 @@ func TestAPoolWhoseDialsFailDoesNotStayReady(t *testing.T) {
 	next := report(f, decide(f, sshOnly), observation(seenBy("p", poolset.HealthUp, 0, losing)), wasReady(), "replica")
 	if *next.Pools[0].Ready {
 		t.Error("without a connection, and with a failed dial, the target is still ready")
-	}
-}
-
-func TestAChangeOfAShareIsNotable(t *testing.T) {
-	tests := map[string]struct {
-		change func(*v1alpha1.TargetPoolStatus)
-		want   bool
-	}{
-		"uses are counters":              {func(p *v1alpha1.TargetPoolStatus) { p.UseCount = new(int64(9)) }, false},
-		"another minimum is notable":     {func(p *v1alpha1.TargetPoolStatus) { p.MinWarm = new(int32(9)) }, true},
-		"readiness is notable":           {func(p *v1alpha1.TargetPoolStatus) { p.Ready = new(false) }, true},
-		"the reason it lacks is notable": {func(p *v1alpha1.TargetPoolStatus) { p.Reason = new("Timeout") }, true},
-	}
-	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
-			last := wasReady()
-			next := *last.DeepCopy()
-			tc.change(&next.Pools[0])
-			if got := sharesDiffer(last, next); got != tc.want {
-				t.Errorf("notable: %t, want %t", got, tc.want)
-			}
-		})
 	}
 }

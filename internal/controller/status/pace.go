@@ -1,12 +1,13 @@
 // Package status writes what the controllers have observed. Conditions collects
 // conditions, Pace decides when a change is worth an API write, and Writer writes by
-// server-side apply and records an event when Ready changes.
+// server-side apply and records events when something fails or works again. Tallies keep
+// sums from falling.
 //
 // Every write costs the control plane space in etcd and a message to every watcher.
-// So a status is written at once when a condition changes, and never when nothing
-// changed. Counters, which change all the time, are written at most once per
-// Interval for each object. All such writes together share one Rate, in the order
-// in which they became due.
+// So a status is written at once when a condition changes, seconds later when something
+// else changed that users wait for, and never when nothing changed. Counters, which
+// change all the time, are written at most once per Interval for each object. All such
+// writes together share one Rate, in the order in which they became due.
 package status
 
 import (
@@ -16,11 +17,15 @@ import (
 	"golang.org/x/time/rate"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+
+	"github.com/connpool/connpool/api/v1alpha1"
 )
 
 const (
-	// Interval is the shortest time between two writes of one object's counters.
-	Interval = 30 * time.Second
+	// Interval is the shortest time between two writes of one object's counters: three of
+	// them in two minutes of steady use.
+	Interval = 40 * time.Second
 	// Rate is how many writes of counters there may be per second, over all objects.
 	Rate = 2
 	// settle is how long a change waits for others of the same cause, so that one
@@ -32,11 +37,11 @@ const (
 type Urgency int
 
 const (
-	// Counters means that only counters or messages changed. They wait for the
-	// Interval and for the Rate.
+	// Counters means that only counters changed, or messages about what comes and goes.
+	// They wait for the Interval and for the Rate.
 	Counters Urgency = iota
-	// Notable means that something changed that users wait for. It is written as soon
-	// as it has settled.
+	// Notable means that something changed that users wait for, such as the message that
+	// says what they have to change. It is written as soon as it has settled.
 	Notable
 	// Transition means that a condition changed. It is written at once.
 	Transition
@@ -155,4 +160,14 @@ func (u *UIDs) Replace(name types.NamespacedName, uid types.UID) types.UID {
 		return earlier
 	}
 	return ""
+}
+
+// CameToRest reports whether no connection is dialed or drained any more and the figures
+// that were written last are about another moment. Until then they are about to change
+// again, and nothing would correct them afterwards. A target that fails lacks some of the
+// desired connections: its figures come and go, and its conditions speak for it.
+func CameToRest(last, next v1alpha1.ConnectionCounts, desired int32) bool {
+	last.InUse, next.InUse = nil, nil
+	return ptr.Deref(next.Dialing, 0) == 0 && ptr.Deref(next.Draining, 0) == 0 && ptr.Deref(next.Warm, 0) >= desired &&
+		!equality.Semantic.DeepEqual(last, next)
 }

@@ -147,3 +147,36 @@ func TestOneTransientFailureInsteadOfAnotherIsNoChange(t *testing.T) {
 		t.Error("Timeout to HostKeyMismatch does not count as a change, although a person must act")
 	}
 }
+
+// Two targets and their two pools, of which a command ends every 150 ms: a target looks at
+// its counts once per Interval, and its pool when the target's status has changed.
+func TestTwoMinutesOfCommandsOnTwoPoolsCostAtMostTwelveWrites(t *testing.T) {
+	for phase := time.Duration(0); phase < Interval; phase += time.Second {
+		pace := NewPace[int](NewBudget())
+		writes := 0
+		written := func(now time.Time, uid types.UID, uses int) bool {
+			due, _ := pace.Due(now, uid, uses, Counters)
+			if due {
+				pace.Wrote(now, uid, uses)
+				writes++
+			}
+			return due
+		}
+		shown := map[types.UID]int{}
+		looked := map[types.UID]int{}
+		for at := time.Duration(0); at < 2*time.Minute; at += 150 * time.Millisecond {
+			now := start.Add(at)
+			for i, uid := range []types.UID{"a", "b"} {
+				if turn := int((at + phase + time.Duration(i)*7*time.Second) / Interval); turn > looked[uid] {
+					looked[uid] = turn
+					shown[uid] = int(at / time.Millisecond)
+				}
+				written(now, "target "+uid, shown[uid])
+				written(now, "pool "+uid, shown[uid])
+			}
+		}
+		if writes > 12 {
+			t.Errorf("beginning %s after a look: %d writes", phase, writes)
+		}
+	}
+}

@@ -3,18 +3,13 @@ package status
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"github.com/connpool/connpool/api/v1alpha1"
 )
 
 // fieldOwner is the manager of statuses in server-side apply.
@@ -32,7 +27,7 @@ type Writer[S any] struct {
 	IsNotable func(last, next S) bool
 }
 
-// Write applies the next status if it is due, and records an event if Ready changed.
+// Write applies the next status if it is due, and records the events of the change.
 // Otherwise it returns after what time to call it again; 0 means not before something
 // changes. It is not an error if the object does not exist any more.
 func (w *Writer[S]) Write(ctx context.Context, object client.Object, last, next S) (after time.Duration, err error) {
@@ -52,9 +47,9 @@ func (w *Writer[S]) Write(ctx context.Context, object client.Object, last, next 
 		return 0, fmt.Errorf("apply status: %w", err)
 	}
 	w.Pace.Wrote(now, object.GetUID(), next)
-	w.recordEvent(object,
-		meta.FindStatusCondition(w.Conditions(last), v1alpha1.ConditionReady),
-		meta.FindStatusCondition(w.Conditions(next), v1alpha1.ConditionReady))
+	for _, event := range Events(w.Conditions(last), w.Conditions(next)) {
+		w.Recorder.Eventf(object, nil, event.Type, event.Reason, "Reconcile", "%s", event.Note)
+	}
 	return 0, nil
 }
 
@@ -82,34 +77,8 @@ func (w *Writer[S]) urgency(last, next S) Urgency {
 	switch {
 	case Changed(w.Conditions(last), w.Conditions(next)):
 		return Transition
-	case w.IsNotable(last, next):
+	case Reworded(w.Conditions(last), w.Conditions(next)), w.IsNotable(last, next):
 		return Notable
 	}
 	return Counters
-}
-
-// recordEvent records that the reason or the status of Ready changed. It records no
-// event when an object has its first Ready condition, unless that is true or a
-// failure.
-func (w *Writer[S]) recordEvent(object client.Object, before, after *metav1.Condition) {
-	kind := corev1.EventTypeWarning
-	if v1alpha1.IsExpectedReason(after.Reason) {
-		kind = corev1.EventTypeNormal
-	}
-	switch {
-	case before == nil && kind == corev1.EventTypeNormal && after.Status != metav1.ConditionTrue:
-		return
-	case before == nil:
-		w.Recorder.Eventf(object, nil, kind, after.Reason, "Reconcile", "%s: %s", after.Reason, note(after.Message))
-	case before.Status != after.Status || changed(*before, *after) && before.Reason != after.Reason:
-		w.Recorder.Eventf(object, nil, kind, after.Reason, "Reconcile", "%s, was %s: %s", after.Reason, before.Reason, note(after.Message))
-	}
-}
-
-// maxNote bounds the message in the note of an event, in bytes. It leaves room for
-// two reasons in the 1,024 bytes that the API allows.
-const maxNote = 800
-
-func note(message string) string {
-	return strings.ToValidUTF8(message[:min(len(message), maxNote)], "")
 }

@@ -18,8 +18,9 @@ import (
 // and by which policy.
 //
 // Conditions follow kstatus, so that Flux, Argo CD and `kubectl wait` can wait
-// for them. Ready is true when every target has its warm connections, and also when
-// at least one target has them and Degraded says which targets lack them.
+// for them. Ready is true while the pool serves: at first when every target that does not
+// fail has its warm connections, and from then on while at least one target serves.
+// Degraded says which targets fail.
 type ConnectionPoolApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:""`
 	// metadata is the standard object's metadata.

@@ -13,9 +13,9 @@ import (
 //
 // ConnectionPoolStatus is what the operator has observed of a pool: the sum of
 // its targets' statuses. The operator writes it by server-side apply: at once when
-// a condition changes, within seconds when the number of ready targets changes, and
-// otherwise at most every 30 seconds and only if something changed. The live API
-// has what changes every second.
+// a condition changes, within seconds when the number of ready or failing targets
+// changes or connections have come to rest, and otherwise at most every 40 seconds and
+// only if something changed. The live API has what changes every second.
 type ConnectionPoolStatusApplyConfiguration struct {
 	// observedGeneration is the metadata.generation that the status is about. It is
 	// -1 until the operator has seen the pool. That tells kstatus that a new object is
@@ -25,6 +25,11 @@ type ConnectionPoolStatusApplyConfiguration struct {
 	// are true, Degraded, Reconciling and Stalled. Stalled means that only a change
 	// by a person helps.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
+	// summary is the reason of Ready, and after commas what else is wrong: the reason of
+	// Stalled, and the reasons of failing targets that only a change by a person cures,
+	// at most 3, or TargetsFailing for others. It is for people; programs read the
+	// conditions. Absent until the operator has seen the pool.
+	Summary *string `json:"summary,omitempty"`
 	// type is the protocol of the pool's targets, or mixed. Absent while the pool
 	// has no target.
 	Type *apiv1alpha1.PoolType `json:"type,omitempty"`
@@ -34,8 +39,9 @@ type ConnectionPoolStatusApplyConfiguration struct {
 	// connections counts the pool's connections to all targets. Absent until the
 	// operator has seen the pool.
 	Connections *PoolConnectionCountsApplyConfiguration `json:"connections,omitempty"`
-	// useCount is how many uses of connections have ended since the operator's
-	// replicas took over the targets. Absent until the operator has seen the pool.
+	// useCount is how many uses of connections have ended since the pool was created,
+	// those to targets that have left it included. It may miss the last ones before a
+	// target left or an operator ended. Absent until the operator has seen the pool.
 	UseCount *int64 `json:"useCount,omitempty"`
 	// oldestConnectionTime is when the oldest warm connection was made. Absent while
 	// there is none.
@@ -43,12 +49,13 @@ type ConnectionPoolStatusApplyConfiguration struct {
 	// lastUsedTime is when a use of a connection last ended. Absent until the first
 	// use has ended.
 	LastUsedTime *metav1.Time `json:"lastUsedTime,omitempty"`
-	// failingTargets are targets that lack their warm connections because of a
-	// failure, at most 10. Those that have failed longest come first. Absent when no
-	// target fails.
+	// failingTargets are targets that fail, at most 10: they lack their warm connections
+	// because of a failure, or serve with connections that could not be made again now.
+	// Those that have failed longest come first. Absent when no target fails.
 	FailingTargets []FailingTargetApplyConfiguration `json:"failingTargets,omitempty"`
-	// selector is targetSelector as text, for the scale subresource. Absent when
-	// the pool uses targetRef.
+	// selector selects no pods, since a pool's connections are no pods. The scale
+	// subresource has it, because a HorizontalPodAutoscaler refuses to work without one.
+	// Absent until the operator has seen the pool.
 	Selector *string `json:"selector,omitempty"`
 }
 
@@ -76,6 +83,14 @@ func (b *ConnectionPoolStatusApplyConfiguration) WithConditions(values ...*v1.Co
 		}
 		b.Conditions = append(b.Conditions, *values[i])
 	}
+	return b
+}
+
+// WithSummary sets the Summary field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Summary field is set to the value of the last call.
+func (b *ConnectionPoolStatusApplyConfiguration) WithSummary(value string) *ConnectionPoolStatusApplyConfiguration {
+	b.Summary = &value
 	return b
 }
 

@@ -13,8 +13,10 @@ import (
 //
 // ConnectionTargetStatus is what the operator has observed of a target. The
 // operator writes it by server-side apply: at once when a condition changes, within
-// seconds when a pool's readiness changes, and otherwise at most every 30 seconds
-// and only if something changed. The live API has what changes every second.
+// seconds when a pool's readiness changes, when connections have come to rest or when a
+// message about something that a person has to change is another, and otherwise at most
+// every 40 seconds and only if something changed. The live API has what changes every
+// second.
 type ConnectionTargetStatusApplyConfiguration struct {
 	// observedGeneration is the metadata.generation that the status is about. It is
 	// -1 until the operator has seen the target. That tells kstatus that a new object
@@ -25,6 +27,10 @@ type ConnectionTargetStatusApplyConfiguration struct {
 	// towards Ready) and Stalled (only a change of the spec, the Secret or the server
 	// helps).
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
+	// summary is the reason of Ready, and after commas the reasons of other conditions
+	// that say that something is wrong. It is for people; programs read the conditions.
+	// Absent until the operator has seen the target.
+	Summary *string `json:"summary,omitempty"`
 	// type is the protocol of the target. Absent until the operator has seen it.
 	Type *apiv1alpha1.TargetType `json:"type,omitempty"`
 	// endpoint is where the target is reached, for people: user@host:port for
@@ -40,8 +46,9 @@ type ConnectionTargetStatusApplyConfiguration struct {
 	// connections counts the connections of all pools to this target, or, if no pool
 	// selects it, its connections as a jump host. Absent while there are neither.
 	Connections *ConnectionCountsApplyConfiguration `json:"connections,omitempty"`
-	// useCount is how many uses of connections to this target have ended since its
-	// replica took it over. Absent while no pool selects the target.
+	// useCount is how many uses of connections to this target have ended, those of pools
+	// that no longer select it included. It may miss the last ones before it left a pool
+	// or an operator ended. Absent until a pool selects the target.
 	UseCount *int64 `json:"useCount,omitempty"`
 	// oldestConnectionTime is when the oldest warm connection was made. Absent while
 	// there is none.
@@ -82,6 +89,14 @@ func (b *ConnectionTargetStatusApplyConfiguration) WithConditions(values ...*v1.
 		}
 		b.Conditions = append(b.Conditions, *values[i])
 	}
+	return b
+}
+
+// WithSummary sets the Summary field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Summary field is set to the value of the last call.
+func (b *ConnectionTargetStatusApplyConfiguration) WithSummary(value string) *ConnectionTargetStatusApplyConfiguration {
+	b.Summary = &value
 	return b
 }
 

@@ -9,16 +9,19 @@ import (
 // FailingTargetApplyConfiguration represents a declarative configuration of the FailingTarget type for use
 // with apply.
 //
-// FailingTarget is a target that lacks the warm connections that the pool wants,
-// because of a failure.
+// FailingTarget is a target that lacks the warm connections that the pool wants because
+// of a failure, or that serves with connections that could not be made again now.
 type FailingTargetApplyConfiguration struct {
 	// name is the name of the target.
 	Name *string `json:"name,omitempty"`
 	// reason classifies the failure, as in the target's conditions.
 	Reason *string `json:"reason,omitempty"`
-	// since is when the target's condition Ready became False. Absent when Ready is
-	// not False.
+	// since is when the target's condition Ready became False or, while the target still
+	// serves, when the condition with the reason got its status. Absent means unknown.
 	Since *v1.Time `json:"since,omitempty"`
+	// serving is true while the target nevertheless serves with the connections that it
+	// has. Absent when it does not.
+	Serving *bool `json:"serving,omitempty"`
 }
 
 // FailingTargetApplyConfiguration constructs a declarative configuration of the FailingTarget type for use with
@@ -48,5 +51,13 @@ func (b *FailingTargetApplyConfiguration) WithReason(value string) *FailingTarge
 // If called multiple times, the Since field is set to the value of the last call.
 func (b *FailingTargetApplyConfiguration) WithSince(value v1.Time) *FailingTargetApplyConfiguration {
 	b.Since = &value
+	return b
+}
+
+// WithServing sets the Serving field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Serving field is set to the value of the last call.
+func (b *FailingTargetApplyConfiguration) WithServing(value bool) *FailingTargetApplyConfiguration {
+	b.Serving = &value
 	return b
 }

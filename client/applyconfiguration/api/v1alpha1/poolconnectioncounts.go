@@ -20,6 +20,10 @@ type PoolConnectionCountsApplyConfiguration struct {
 	// desired is how many warm connections the pool wants now. Schedules count.
 	// Absent means unknown.
 	Desired *int32 `json:"desired,omitempty"`
+	// warmPerTarget is how many warm connections a target has on average, rounded, in
+	// the unit of size.minWarm. It is the number of replicas in the scale subresource.
+	// Absent means unknown.
+	WarmPerTarget *int32 `json:"warmPerTarget,omitempty"`
 }
 
 // PoolConnectionCountsApplyConfiguration constructs a declarative configuration of the PoolConnectionCounts type for use with
@@ -65,5 +69,13 @@ func (b *PoolConnectionCountsApplyConfiguration) WithDraining(value int32) *Pool
 // If called multiple times, the Desired field is set to the value of the last call.
 func (b *PoolConnectionCountsApplyConfiguration) WithDesired(value int32) *PoolConnectionCountsApplyConfiguration {
 	b.Desired = &value
+	return b
+}
+
+// WithWarmPerTarget sets the WarmPerTarget field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the WarmPerTarget field is set to the value of the last call.
+func (b *PoolConnectionCountsApplyConfiguration) WithWarmPerTarget(value int32) *PoolConnectionCountsApplyConfiguration {
+	b.WarmPerTarget = &value
 	return b
 }

@@ -9,9 +9,12 @@ package v1alpha1
 type TargetCountsApplyConfiguration struct {
 	// total is how many targets the pool has. Absent means unknown.
 	Total *int32 `json:"total,omitempty"`
-	// ready is how many of them have at least the warm connections that size.minWarm
-	// asks for. Absent means unknown.
+	// ready is how many of them serve: they have the warm connections that size.minWarm
+	// asks for, or had them and still have some. Absent means unknown.
 	Ready *int32 `json:"ready,omitempty"`
+	// failing is how many of them fail, those that still serve included: the length of
+	// failingTargets if that had no bound. Absent means unknown.
+	Failing *int32 `json:"failing,omitempty"`
 }
 
 // TargetCountsApplyConfiguration constructs a declarative configuration of the TargetCounts type for use with
@@ -33,5 +36,13 @@ func (b *TargetCountsApplyConfiguration) WithTotal(value int32) *TargetCountsApp
 // If called multiple times, the Ready field is set to the value of the last call.
 func (b *TargetCountsApplyConfiguration) WithReady(value int32) *TargetCountsApplyConfiguration {
 	b.Ready = &value
+	return b
+}
+
+// WithFailing sets the Failing field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Failing field is set to the value of the last call.
+func (b *TargetCountsApplyConfiguration) WithFailing(value int32) *TargetCountsApplyConfiguration {
+	b.Failing = &value
 	return b
 }

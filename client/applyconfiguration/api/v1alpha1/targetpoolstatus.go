@@ -17,8 +17,8 @@ type TargetPoolStatusApplyConfiguration struct {
 	// uid is the UID of the pool. It distinguishes the share of a deleted pool from
 	// that of a new pool of the same name. Absent means unknown.
 	UID *types.UID `json:"uid,omitempty"`
-	// ready says whether the target has at least the warm connections that the
-	// pool's size.minWarm asks for. Absent means unknown.
+	// ready says whether the target serves the pool: it has the warm connections that
+	// size.minWarm asks for, or had them and still has some. Absent means unknown.
 	Ready *bool `json:"ready,omitempty"`
 	// reason says why the target is not ready for this pool, as in its conditions.
 	// Absent when it is ready.
@@ -31,8 +31,8 @@ type TargetPoolStatusApplyConfiguration struct {
 	// connections counts the pool's connections to this target. Absent means
 	// unknown.
 	Connections *ConnectionCountsApplyConfiguration `json:"connections,omitempty"`
-	// useCount is how many uses of them have ended since the replica took the target
-	// over. Absent means unknown.
+	// useCount is how many uses of them have ended since the pool selected the target. It
+	// may miss the last ones before an operator ended. Absent means unknown.
 	UseCount *int64 `json:"useCount,omitempty"`
 	// oldestConnectionTime is when the oldest warm one of them was made. Absent while
 	// there is none.
