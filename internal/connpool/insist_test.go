@@ -87,7 +87,7 @@ func TestCallersWhoInsist(t *testing.T) {
 				after(InsistGap)
 				a := fix.insist()
 				fix.refuse(errRefused)
-				a.failed()
+				_ = a.failed()
 				if wait := time.Until(fix.pool.Stats().Dial.Next); wait > time.Second {
 					t.Fatalf("the next dial is in %s, want at most the second of the first failure", wait)
 				}
@@ -117,7 +117,7 @@ func TestCallersWhoInsist(t *testing.T) {
 			after(InsistGap)
 			a := fix.insist()
 			fix.refuse(errBadKey)
-			a.failed()
+			_ = a.failed()
 			if f := fix.pool.Stats().Dial; !f.Parked || time.Until(f.Next) != 5*time.Minute {
 				t.Errorf("failure %+v, want parked for 5 minutes", f)
 			}
@@ -127,7 +127,7 @@ func TestCallersWhoInsist(t *testing.T) {
 			after(InsistGap)
 			a := fix.insist()
 			a.cancel()
-			a.failed()
+			_ = a.failed()
 			fix.connect()
 			fix.expect("1 idle")
 		},
@@ -150,7 +150,7 @@ func TestCallersWhoInsist(t *testing.T) {
 			fix := inLongBackoff(t, Limits{MinWarm: 1})
 			fix.pool.mayInsist = func() bool { return false }
 			after(InsistGap)
-			fix.insist().failed()
+			_ = fix.insist().failed()
 			fix.quiet()
 		},
 		"a dial for them is marked, also the first one": func(t *testing.T) {
@@ -170,7 +170,7 @@ func TestCallersWhoInsist(t *testing.T) {
 		"callers who do not insist are refused from memory": func(t *testing.T) {
 			fix := inLongBackoff(t, Limits{MinWarm: 1})
 			after(InsistGap)
-			fix.ask().failed()
+			_ = fix.ask().failed()
 			fix.quiet()
 		},
 	})

@@ -3,6 +3,7 @@ package v1alpha1
 import (
 	"cmp"
 	"fmt"
+	"strconv"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -159,7 +160,7 @@ func (u *Use) Result() string {
 	case u.State == UseRunning:
 		return "running"
 	case u.State == UseRefused:
-		return with("refused", cmp.Or(u.Reason, fmt.Sprint(u.HTTPStatus)))
+		return with("refused", cmp.Or(u.Reason, strconv.Itoa(int(u.HTTPStatus))))
 	case u.HTTPStatus != 0:
 		return with(fmt.Sprintf("status %d", u.HTTPStatus), u.Reason)
 	case u.ExitCode != nil:

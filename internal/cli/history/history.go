@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -140,7 +141,8 @@ func (o *options) isTooOld(use *livev1alpha1.Use) bool {
 // fields returns the selector of what is asked for.
 func (o *options) fields() string {
 	set := fields.Set{
-		livev1alpha1.FieldPool: o.pool, livev1alpha1.FieldTarget: o.target, livev1alpha1.FieldUser: o.user, livev1alpha1.FieldState: o.state,
+		livev1alpha1.FieldPool: o.pool, livev1alpha1.FieldTarget: o.target,
+		livev1alpha1.FieldUser: o.user, livev1alpha1.FieldState: o.state,
 	}
 	maps.DeleteFunc(set, func(_, word string) bool { return word == "" })
 	return set.AsSelector().String()
@@ -166,7 +168,8 @@ func (o *options) row(u *livev1alpha1.Use) []string {
 	}
 	return []string{
 		u.Namespace, display.Ago(&u.CreationTimestamp, o.Now()), u.User, u.Pool, u.Target, what(u), u.Result(), duration,
-		u.Name, u.Connection, string(u.Acquired), wait, fmt.Sprint(u.BytesIn), fmt.Sprint(u.BytesOut), u.RequestID, u.Message,
+		u.Name, u.Connection, string(u.Acquired), wait,
+		strconv.FormatInt(u.BytesIn, 10), strconv.FormatInt(u.BytesOut, 10), u.RequestID, u.Message,
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -62,7 +63,7 @@ func serve(f *clitest.Fixture, all []livev1alpha1.Use, perPage int) (queries *[]
 		to := min(from+perPage, len(all))
 		page := livev1alpha1.UseList{Items: all[from:to]}
 		if to < len(all) {
-			page.Continue = fmt.Sprint(to)
+			page.Continue = strconv.Itoa(to)
 		}
 		f.Answer(out, page)
 	}

@@ -2,6 +2,7 @@ package history
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -119,13 +120,13 @@ func TestLongWordsAreCut(t *testing.T) {
 	}
 }
 
-func TestTheHistoryIsSafeForConcurrentUse(t *testing.T) {
+func TestTheHistoryIsSafeForConcurrentUse(*testing.T) {
 	h := New(50_000)
 	var all sync.WaitGroup
 	for i := range 8 {
 		all.Go(func() {
 			for range 200 {
-				entry := h.Begin(use(fmt.Sprint(i%3), "alice"), func() (in, out int64) { return 1, 1 })
+				entry := h.Begin(use(strconv.Itoa(i%3), "alice"), func() (in, out int64) { return 1, 1 })
 				h.List("")
 				entry.End(func(u *live.Use) { u.Reason = "Unreachable" })
 			}
