@@ -7,8 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// Selects reports whether the target is one of the pool's now: Matches is true, and
-// neither is being deleted.
+// Selects reports whether the target is one of the pool's now: Matches is true, and neither is being deleted.
 func (p *ConnectionPool) Selects(target *ConnectionTarget) bool {
 	selects, _ := p.Selector()
 	return selects(target)
@@ -45,4 +44,17 @@ func (p *ConnectionPool) matcher() (func(*ConnectionTarget) bool, error) {
 		}
 		return target.Namespace == p.Namespace && selector.Matches(labels.Set(target.Labels))
 	}, nil
+}
+
+// WithoutTargets says why a pool selects no target, as the reason and the message of a condition.
+func (p *ConnectionPool) WithoutTargets() (reason, message string) {
+	if ref := p.Spec.TargetRef; ref != nil {
+		return ReasonTargetNotFound, fmt.Sprintf(
+			"the ConnectionTarget %s does not exist in namespace %s; create it or correct targetRef", ref.Name, p.Namespace)
+	}
+	if _, err := p.matcher(); err != nil {
+		return ReasonSelectorInvalid, "targetSelector is not a valid label selector; correct it"
+	}
+	return ReasonNoTargets, "no ConnectionTarget of namespace " + p.Namespace + " has labels that match targetSelector " +
+		metav1.FormatLabelSelector(p.Spec.TargetSelector) + "; label one or correct the selector"
 }

@@ -7,7 +7,7 @@
 //
 //	cli                                         the tree of commands
 //	exec, run, session, cp, portforward, proxy  use a pool
-//	status, connections, top                    see how it is
+//	status, connections, top, history           see how it is
 //	target, importer, hostkeys, check, doctor   operate it
 //	remote, sshhost, plugin, cluster            what commands are made with
 //	output                                      lists, and the flags that they have
@@ -40,6 +40,7 @@ import (
 	"github.com/connpool/connpool/internal/cli/cp"
 	"github.com/connpool/connpool/internal/cli/doctor"
 	"github.com/connpool/connpool/internal/cli/exec"
+	"github.com/connpool/connpool/internal/cli/history"
 	"github.com/connpool/connpool/internal/cli/hostkeys"
 	"github.com/connpool/connpool/internal/cli/importer"
 	"github.com/connpool/connpool/internal/cli/plugin"
@@ -99,7 +100,7 @@ var groups = []struct {
 	commands  []newCommand
 }{
 	{"use", "Use a pool:", []newCommand{exec.New, run.New, exec.NewShell, session.New, cp.New, portforward.New, proxy.New}},
-	{"watch", "See how it is:", []newCommand{status.New, connections.New, top.New}},
+	{"watch", "See how it is:", []newCommand{status.New, connections.New, top.New, history.New}},
 	{"operate", "Operate it:", []newCommand{target.New, importer.New, check.New, connections.NewDrain, hostkeys.New, doctor.New}},
 	{"about", "About this program:", []newCommand{newVersion, newCompletion}},
 }

@@ -24,6 +24,7 @@ const (
 	Targets     = "connectiontargets"
 	Connections = "connections"
 	Sessions    = "sessions"
+	Uses        = "uses"
 )
 
 // The words for pools and for targets that kubectl takes before a name, and the shorter

@@ -10,6 +10,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/registry/delivery"
+	"github.com/connpool/connpool/internal/registry/history"
 	"github.com/connpool/connpool/internal/registry/limits"
 )
 
@@ -21,6 +22,9 @@ type Pools interface {
 	ExecOn(
 		ctx context.Context, lease poolset.Lease, request poolset.Request, command driver.Command, streams driver.Streams,
 	) (poolset.Execution, error)
+	// Problem returns why a target, given by its UID, cannot be used as it is declared; nil
+	// if it can, or if nothing is known of it.
+	Problem(target string) *driver.Error
 	// Return ends a lease after what was done with it has ended with err.
 	Return(lease poolset.Lease, err error)
 }
@@ -56,13 +60,18 @@ type Gate struct {
 	Memory limits.Memory
 	// Deliveries are the outputs that are on their way to clients.
 	Deliveries delivery.Deliveries
+	// History is what was used, and what is.
+	History *history.History
 
 	*limits.Counter
 }
 
 // NewGate makes a gate.
 func NewGate(config Config) *Gate {
-	return &Gate{Config: config, Memory: limits.NewMemory(config.Limits), Counter: limits.NewCounter(config.Limits)}
+	return &Gate{
+		Config: config, Memory: limits.NewMemory(config.Limits), History: history.New(config.Limits.History()),
+		Counter: limits.NewCounter(config.Limits),
+	}
 }
 
 // PoolName identifies a pool.
