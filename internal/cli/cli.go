@@ -25,11 +25,8 @@ package cli
 
 import (
 	"context"
-	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
@@ -39,6 +36,7 @@ import (
 	"github.com/connpool/connpool/internal/cli/cp"
 	"github.com/connpool/connpool/internal/cli/doctor"
 	"github.com/connpool/connpool/internal/cli/exec"
+	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/hostkeys"
 	"github.com/connpool/connpool/internal/cli/plugin"
 	"github.com/connpool/connpool/internal/cli/portforward"
@@ -55,28 +53,10 @@ const pluginPrefix = "kubectl-"
 // Main runs the command line args, whose first word is the name that the program
 // was called by, and returns the exit code of the process.
 func Main(args []string, version string, streams genericiooptions.IOStreams) int {
-	ctx, stop := untilSignal(context.Background())
+	ctx, stop := exit.UntilSignal(context.Background())
 	defer stop()
 	f := plugin.New(calledAs(args[0]), version, streams)
 	return f.Execute(ctx, newRoot(f), args[1:])
-}
-
-// untilSignal returns a context that the first signal ends. After that, signals
-// have their usual effect on the process, so that a second one ends it at once.
-func untilSignal(ctx context.Context) (until context.Context, stop context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	go func() {
-		select {
-		case <-signals:
-		case <-ctx.Done():
-		}
-		// In this order: when the context has ended, a second signal is not caught.
-		signal.Stop(signals)
-		cancel()
-	}()
-	return ctx, cancel
 }
 
 // calledAs returns the name to print in usages: what the user typed.

@@ -15,6 +15,7 @@ package exec
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -128,32 +129,42 @@ func (o *options) validateShell() error {
 }
 
 func (o *options) run(ctx context.Context, live *client.Client) error {
-	result, err := o.stream(ctx, live.Pool(o.Namespace, o.command.Pool))
+	err := o.stream(ctx, live.Pool(o.Namespace, o.command.Pool))
 	ending := remote.Ending{
-		Quiet: o.quiet, Interrupted: remote.Canceled, Command: &o.command, Notes: o.ErrOut,
+		Quiet: o.quiet, Command: &o.command, Notes: o.ErrOut,
 		Asked: cluster.AskedToStream("exec", o.Namespace, o.command.Pool, o.command.Target),
 	}
-	return ending.Error(ctx, o.Cluster, result, err)
+	return ending.Error(ctx, o.Cluster, err)
 }
 
 // stream runs the command, in a raw terminal if it has one.
-func (o *options) stream(ctx context.Context, pool *client.Pool) (client.Result, error) {
+func (o *options) stream(ctx context.Context, pool *client.Pool) error {
 	command, streams := o.command.ForClient(), client.Streams{Stdout: o.Out, Stderr: o.ErrOut}
 	if o.stdin {
 		command.Stdin = o.In
 	}
-	if !o.command.TTY {
-		return pool.Stream(ctx, command, streams)
-	}
-	if !terminal.Is(o.In) {
+	if o.command.TTY {
 		streams.Terminal = &client.Terminal{Term: os.Getenv("TERM"), Size: terminal.SizeOf(o.Out)}
-		return pool.Stream(ctx, command, streams)
 	}
-	raw, err := terminal.MakeRaw(ctx, o.In)
-	if err != nil {
-		return client.Result{}, &client.Error{Outcome: livev1alpha1.OutcomeNotStarted, Message: err.Error(), Err: err}
+	if o.command.TTY && terminal.Is(o.In) {
+		raw, err := terminal.MakeRaw(ctx, o.In)
+		if err != nil {
+			return &client.Error{Outcome: livev1alpha1.OutcomeNotStarted, Message: err.Error(), Err: err}
+		}
+		defer raw.Restore()
+		streams.Terminal.Size, streams.Terminal.Resize = raw.Size, raw.Sizes
 	}
-	defer raw.Restore()
-	streams.Terminal = &client.Terminal{Term: os.Getenv("TERM"), Size: raw.Size, Resize: raw.Sizes}
-	return pool.Stream(ctx, command, streams)
+	_, err := remote.Stream(ctx, pool, command, streams, o.notes())
+	return err
+}
+
+// notes is where notes go while the command runs; nil for nowhere.
+func (o *options) notes() io.Writer {
+	switch {
+	case o.quiet:
+		return nil
+	case o.command.TTY && terminal.Is(o.In):
+		return terminal.RawWriter{Writer: o.ErrOut}
+	}
+	return o.ErrOut
 }

@@ -158,7 +158,7 @@ func TestCtrlCEndsTheRemoteCommand(t *testing.T) {
 		return clitest.Fails(livev1alpha1.OutcomeUnknown, "", "canceled")
 	}
 	got := f.RunContext(ctx, nil, "exec", "web", "--", "sleep", "1000")
-	clitest.WantStderr(t, got, exit.Interrupted, "interrupted", "told to end", "whether it has ended is not known")
+	clitest.WantStderr(t, got, exit.Interrupted, "interrupted", "told to end", "how it ends is unknown")
 	<-ended
 }
 

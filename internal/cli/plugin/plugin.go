@@ -95,7 +95,7 @@ func (f *Factory) Execute(ctx context.Context, root *cobra.Command, args []strin
 	if command != nil && command.Annotations[OwnFailures] != "" {
 		failed = exit.NotStarted
 	}
-	return exit.Report(f.ErrOut, err, failed)
+	return exit.Report(f.ErrOut, exit.WithSignal(ctx, err, failed), failed)
 }
 
 // RunFunc is a function that cobra runs.

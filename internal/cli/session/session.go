@@ -186,12 +186,15 @@ func (o *execOptions) validate() error {
 
 func (o *execOptions) run(ctx context.Context, live *client.Client) error {
 	command := o.command.ForClient()
-	result, err := live.Session(o.Namespace, o.session).Stream(ctx, command, client.Streams{Stdout: o.Out, Stderr: o.ErrOut})
+	notes := o.ErrOut
+	if o.quiet {
+		notes = nil
+	}
+	_, err := remote.Stream(ctx, live.Session(o.Namespace, o.session), command, client.Streams{Stdout: o.Out, Stderr: o.ErrOut}, notes)
 	ending := remote.Ending{
 		Quiet: o.quiet, Asked: cluster.AskedToUseSession(o.Namespace, o.session), Command: &o.command, Notes: o.ErrOut,
-		Interrupted: "the session ends; the command may have done part of its work, and whether it has ended is not known",
 	}
-	return ending.Error(ctx, o.Cluster, result, err)
+	return ending.Error(ctx, o.Cluster, err)
 }
 
 type deleteOptions struct {

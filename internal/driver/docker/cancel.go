@@ -189,6 +189,18 @@ func (b *limitedBuffer) Write(p []byte) (int, error) {
 	return b.Builder.Write(p)
 }
 
+// pass sends one signal of the caller to each process of the command, as a terminal
+// would. It looks first, so that none gets it twice. Without a shell in the container
+// the signal is lost.
+func (e *execution) pass(signal driver.Signal) {
+	ctx, cancel := e.helpTimeout()
+	defer cancel()
+	p := &pursuit{process: e.process}
+	if p.look(ctx, "", nil) == nil {
+		_ = p.signal(ctx, string(signal))
+	}
+}
+
 // signalLater ends a command in the background that may run although its caller has
 // left.
 func (e *execution) signalLater() {

@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/audit"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/stream"
@@ -223,6 +224,11 @@ type LeaseInfo struct {
 	Target, Connection string
 	Acquired           live.Acquired
 	Wait               time.Duration
+	// Signals is what delivers signals to a command; empty where none can be sent.
+	Signals live.SignalsBy
+	// Routing of a pool that has chosen the target from several; empty if the request or
+	// the pool names it.
+	Routing v1alpha1.PoolRouting
 }
 
 // Announce puts into the headers of an answer what is known before it.
@@ -231,6 +237,12 @@ func (l LeaseInfo) Announce(header http.Header, requestID string) {
 	header.Set("Connpool-Target", l.Target)
 	header.Set("Connpool-Acquired", string(l.Acquired))
 	header.Set("Connpool-Request-Id", requestID)
+	if l.Routing != "" {
+		header.Set("Connpool-Routing", string(l.Routing))
+	}
+	if l.Signals != "" {
+		header.Set("Connpool-Signals", string(l.Signals))
+	}
 }
 
 // Facts are what audit lines say about a lease.
