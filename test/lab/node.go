@@ -94,18 +94,21 @@ func nodeDown(where folder, out io.Writer) error {
 
 // awaitEnd returns when the node has ended, which it does with its lab.
 func (f folder) awaitEnd() error {
-	if _, err := os.Stat(f.pidFile()); err != nil {
-		return nil //nolint:nilerr // there was none
+	timer := time.NewTimer(stopLimit)
+	defer timer.Stop()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		pid, isRunning := f.running()
+		if !isRunning {
+			return nil
+		}
+		select {
+		case <-timer.C:
+			return fmt.Errorf("the node (process %d) has not ended with its lab within %s: `make lab-node-down` ends it", pid, stopLimit)
+		case <-ticker.C:
+		}
 	}
-	held, err := f.await(stopLimit)
-	if errors.Is(err, os.ErrPermission) { // of root's, after its end
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("wait for the node to end with its lab: %w", err)
-	}
-	held.release()
-	return nil
 }
 
 func (f folder) nodeHealth() string {

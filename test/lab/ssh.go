@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"net"
 	"os/user"
+	"path/filepath"
 	"strconv"
 
 	"golang.org/x/crypto/ssh"
@@ -33,13 +34,13 @@ type sshServer interface {
 	stop()
 }
 
-func newSSHServer(ctx context.Context, dir string, port int) (sshServer, error) {
+func newSSHServer(ctx context.Context, dir string, options Options) (sshServer, error) {
 	address := ""
-	if port != 0 {
-		address = net.JoinHostPort(loopback, strconv.Itoa(port))
+	if options.SSHPort != 0 {
+		address = net.JoinHostPort(loopback, strconv.Itoa(options.SSHPort))
 	}
-	if !openssh.Installed() {
-		return startEmbedded(sshserver.Options{Address: address})
+	if options.EmbeddedSSH || !openssh.Installed() {
+		return startEmbedded(sshserver.Options{Address: address, AuthorizedKeys: filepath.Join(dir, "authorized_keys")})
 	}
 	server, err := openssh.Start(ctx, openssh.Options{Address: address, Dir: dir})
 	if err != nil {
