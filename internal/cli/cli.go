@@ -78,7 +78,7 @@ var groups = []struct {
 	{"use", "Use a pool:", []newCommand{exec.New, run.New, exec.NewShell, session.New, cp.New, portforward.New, proxy.New}},
 	{"watch", "See how it is:", []newCommand{status.New, connections.New, top.New}},
 	{"operate", "Operate it:", []newCommand{check.New, connections.NewDrain, hostkeys.New, doctor.New}},
-	{"about", "About this program:", []newCommand{newVersion, newCompletion}},
+	{"about", "About this program:", []newCommand{newHelp, newVersion, newCompletion}},
 }
 
 func newRoot(f *plugin.Factory) *cobra.Command {

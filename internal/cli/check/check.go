@@ -62,7 +62,7 @@ func New(f *plugin.Factory) *cobra.Command {
 
 func (o *options) complete(_ *cobra.Command, args []string) error {
 	for _, arg := range args {
-		o.targets = append(o.targets, cluster.WithoutKind(arg))
+		o.targets = append(o.targets, cluster.TargetName(arg))
 	}
 	return nil
 }

@@ -333,3 +333,8 @@ func Fails(outcome livev1alpha1.Outcome, reason, message string) *metav1.Status 
 		}},
 	}
 }
+
+// NoPool returns the answer about a pool that does not exist.
+func (f *Fixture) NoPool(name string) http.HandlerFunc {
+	return func(out http.ResponseWriter, _ *http.Request) { f.Refuse(out, notFound("connectionpools", name)) }
+}

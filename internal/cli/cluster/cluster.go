@@ -23,7 +23,9 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"net/http"
 	"slices"
 
 	"github.com/spf13/pflag"
@@ -44,11 +46,17 @@ type Cluster struct {
 	version    string
 	kubeconfig string
 	overrides  clientcmd.ConfigOverrides
+	log        io.Writer
+
+	// Verbosity is how much of requests is logged: from 6 on their URLs, from 8 on headers.
+	Verbosity int
 }
 
 // New returns the cluster that flags and kubeconfig name. Hints tell the user to
-// type the name of the program, and requests carry its version.
-func New(program, version string) *Cluster { return &Cluster{program: program, version: version} }
+// type the name of the program, and requests carry its version. They are logged to log.
+func New(program, version string, log io.Writer) *Cluster {
+	return &Cluster{program: program, version: version, log: log}
+}
 
 // Register adds kubectl's own flags, under their own names.
 func (c *Cluster) Register(flags *pflag.FlagSet) {
@@ -107,6 +115,9 @@ func (c *Cluster) restConfig() (*rest.Config, error) {
 	config.UserAgent = "kubectl-connpool/" + c.version
 	// The user waits for these few requests, and they need no rate limit.
 	config.QPS = -1
+	if c.Verbosity >= logRequests {
+		config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &requestLog{next, c.log, c.Verbosity >= logHeaders} })
+	}
 	return config, nil
 }
 

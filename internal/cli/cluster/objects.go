@@ -26,15 +26,27 @@ const (
 	Sessions    = "sessions"
 )
 
-// WithoutKind returns the name of a pool or target, also if its kind is before it, as
-// `-o name` prints it: connectionpool.connpool.dev/web is web.
-func WithoutKind(name string) string {
-	for _, kind := range []string{"connectionpool", "connectiontarget"} {
-		if bare, ok := strings.CutPrefix(name, kind+"."+v1alpha1.GroupName+"/"); ok {
-			return bare
-		}
+// The words for pools and for targets that kubectl takes before a name, and the shorter
+// ones of this program.
+var (
+	poolKinds   = []string{"connectionpool", "connectionpools", "cpool", "pool"}
+	targetKinds = []string{"connectiontarget", "connectiontargets", "ctarget", "target"}
+)
+
+// PoolName returns the name of a pool, also if its kind is before it, as `-o name` prints
+// it: connectionpool.connpool.dev/web is web, as pool/web. A target may follow. A pool
+// that itself has the name of a kind needs the kind before it: pool/pool/web-1.
+func PoolName(typed string) string { return withoutKind(typed, poolKinds) }
+
+// TargetName returns the name of a target, also if its kind is before it.
+func TargetName(typed string) string { return withoutKind(typed, targetKinds) }
+
+func withoutKind(typed string, kinds []string) string {
+	kind, bare, ok := strings.Cut(typed, "/")
+	if ok && slices.Contains(kinds, strings.TrimSuffix(kind, "."+v1alpha1.GroupName)) {
+		return bare
 	}
-	return name
+	return typed
 }
 
 // Objects reads the declarative API.

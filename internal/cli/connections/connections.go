@@ -86,6 +86,11 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 	if err != nil {
 		return o.Cluster.Explain(ctx, err, cluster.AskedForConnections(o.Namespace))
 	}
+	if len(list.Items) == 0 && o.pool != "" {
+		if err := o.Cluster.RequirePool(ctx, o.Namespace, o.pool); err != nil {
+			return err
+		}
+	}
 	slices.SortFunc(list.Items, func(a, b livev1alpha1.Connection) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Pool, b.Pool),
 			strings.Compare(a.Target, b.Target), strings.Compare(a.Name, b.Name))
@@ -180,15 +185,13 @@ func listConnections(ctx context.Context, live *client.Client, namespace string)
 }
 
 func (o *drainOptions) complete(_ *cobra.Command, args []string) error {
-	argument := cluster.WithoutKind(args[0])
+	argument := cluster.PoolName(args[0])
 	kind, name, qualified := strings.Cut(argument, "/")
 	switch {
 	case !qualified:
 		o.pool = argument
 	case strings.TrimSuffix(kind, "s")+"/" == connectionPrefix:
 		o.connection = name
-	case kind == "pool" || strings.TrimSuffix(kind, "s") == "connectionpool":
-		o.pool = name
 	default:
 		return fmt.Errorf("%q is neither a pool nor %sNAME", args[0], connectionPrefix)
 	}

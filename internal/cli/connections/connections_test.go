@@ -26,7 +26,9 @@ NAME      POOL   TARGET   STATE   IN USE   USES   IDLE   RTT     AGE   TYPE   HA
 web-1-7   web    web-1    InUse   2        41     -      480µs   30m   ssh    33ms        10.0.0.7:22   SSH-2.0-OpenSSH_9.8   connpool-manager-0
 `)
 	clitest.Want(t, f.Run("connections", "--target", "db-1", "-o", "name"), 0, "connection/db-1-3\n")
-	clitest.WantStderr(t, f.Run("connections", "none"), 0, "No connections in namespace shop.")
+	clitest.WantStderr(t, f.Run("connections", "wep"), 1, `there is no pool "wep" in namespace shop`, "Did you mean web?")
+	f.Denied["get connpool.dev/connectionpools"] = true // then it cannot be told
+	clitest.WantStderr(t, f.Run("connections", "wep"), 0, "No connections in namespace shop.")
 	clitest.WantStderr(t, f.Run("connections", "--state", "busy"), 1, "Idle, InUse, Draining")
 
 	var list livev1alpha1.ConnectionList

@@ -333,7 +333,7 @@ func parseLocation(text string) location {
 	if !ok || filepath.VolumeName(text) != "" {
 		return local
 	}
-	pool, target, hasTarget := strings.Cut(names, "/")
+	pool, target, hasTarget := strings.Cut(cluster.PoolName(names), "/")
 	if !cluster.IsName(pool) || hasTarget && !cluster.IsName(target) {
 		return local
 	}

@@ -69,7 +69,7 @@ func New(f *plugin.Factory) *cobra.Command {
 }
 
 func (o *options) complete(_ *cobra.Command, args []string) error {
-	o.pool, o.target, _ = strings.Cut(cluster.WithoutKind(args[0]), "/")
+	o.pool, o.target, _ = strings.Cut(cluster.PoolName(args[0]), "/")
 	o.words = args[1:]
 	return nil
 }

@@ -48,6 +48,7 @@ func New(f *plugin.Factory) *cobra.Command {
 			"and another one, for its shell", "session exec NAME --shell -- 'git log -1 | cat'",
 			"end it", "session delete NAME"),
 	}
+	plugin.OnlyCommands(command)
 	commands := &cobra.Group{ID: "commands", Title: "Commands:"}
 	command.AddGroup(commands)
 	for _, below := range []*cobra.Command{newCreate(f), newExec(f), newList(f), newDelete(f)} {

@@ -98,6 +98,11 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 	if err != nil {
 		return err
 	}
+	if o.pool != "" {
+		if err := o.Cluster.RequirePool(ctx, o.Namespace, o.pool); err != nil {
+			return err
+		}
+	}
 	if o.once {
 		o.view.table(now).Write(o.Out)
 		return nil
