@@ -67,7 +67,7 @@ func (c *Cluster) Register(flags *pflag.FlagSet) {
 	// Understood, as in kubectl, but not advertised.
 	names.AuthOverrideFlags.Username.LongName = ""
 	names.AuthOverrideFlags.Password.LongName = ""
-	names.Timeout.Description = "How long to wait for an answer that is not a stream, such as 10s; 0 means for ever"
+	names.Timeout.Description = "How long to wait for an answer that is not a stream, such as 10s; 0 means forever"
 	names.ContextOverrideFlags.Namespace.Description = "Namespace of the pools and targets"
 	clientcmd.BindOverrideFlags(&c.overrides, flags, names)
 	for _, rare := range rareFlags {
@@ -116,7 +116,9 @@ func (c *Cluster) restConfig() (*rest.Config, error) {
 	// The user waits for these few requests, and they need no rate limit.
 	config.QPS = -1
 	if c.Verbosity >= logRequests {
-		config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &requestLog{next, c.log, c.Verbosity >= logHeaders} })
+		config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+			return &requestLog{next, c.log, c.Verbosity >= logHeaders}
+		})
 	}
 	return config, nil
 }

@@ -88,7 +88,7 @@ func (c *Cluster) explainNotFound(ctx context.Context, err error, what Asked) er
 	case kind == Sessions:
 		offer = offerSessions
 	case strings.HasPrefix(what.Resource, Connections):
-		return exit.Hint(err, "Connections come and go. See those that there are: %s connections", c.program)
+		return exit.Hint(err, "Connections come and go. List the present ones: %s connections", c.program)
 	}
 	text, offerErr := offer(ctx, c, what)
 	if offerErr != nil {

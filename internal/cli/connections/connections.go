@@ -43,7 +43,7 @@ func New(f *plugin.Factory) *cobra.Command {
 	command := &cobra.Command{
 		Use:     "connections [POOL]",
 		Aliases: []string{"conns"},
-		Short:   "List the warm connections that there are now",
+		Short:   "List the warm connections",
 		Example: f.Examples(
 			"all connections of the namespace", "connections",
 			"those of a pool that are in use now", "connections web --state InUse",

@@ -48,7 +48,9 @@ func New(f *plugin.Factory) *cobra.Command {
 			"cluster. Its arguments arrive as given; no shell interprets them unless --shell\n" +
 			"asks for it. Without -i the command's input is empty. Without a command, -it opens\n" +
 			"a shell. -t gives the command a terminal if there is one here, and -tt in any case.\n" +
-			"Ctrl-C ends the command, as far as its target allows; a second one leaves at once.\n\n" +
+			"Ctrl-C is passed on to the command, which has 5 s to end, with its output and exit\n" +
+			"code; a second one leaves at once. Pods take no signals, and SSH servers may ignore\n" +
+			"them; then a message says that it is not known how the command ends.\n\n" +
 			"The exit code is the command's, or 128 plus the number of the signal that ended\n" +
 			"it. Two codes are this program's own, and come with a message:\n\n" +
 			"  254  the command surely did not run: it is safe to try again\n" +
@@ -69,11 +71,11 @@ func New(f *plugin.Factory) *cobra.Command {
 	o.command.Place.Register(flags)
 	o.command.RegisterTarget(f, command)
 	flags.BoolVarP(&o.stdin, "stdin", "i", false, "Pass input on to the command")
-	flags.VarPF(&o.tty, "tty", "t", "Give the command a terminal; twice, or --tty=always: also if there is none here").NoOptDefVal = "true"
+	flags.VarPF(&o.tty, "tty", "t", "Give the command a terminal if there is one here; twice (-tt), or --tty=always, in any case").NoOptDefVal = "true"
 	flags.BoolVar(&o.command.Shell, "shell", false, "Let the remote user's shell interpret the command")
 	flags.StringArrayVar(&o.command.Env, "env", nil, remote.EnvUsage)
-	flags.DurationVar(&o.command.Timeout, "timeout", 0, "End the command after this long, such as 30s; 0 means never")
-	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Say nothing but what the command says")
+	flags.DurationVar(&o.command.Timeout, "timeout", 0, "End the command after this time, such as 30s; 0 means never")
+	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Print only what the command prints")
 	return command
 }
 
@@ -108,21 +110,21 @@ func (o *options) complete(command *cobra.Command, args []string) error {
 	}
 	o.command.TTY = o.tty == ttyAlways || o.tty == ttyIfHere && terminal.Is(o.In)
 	if o.tty == ttyIfHere && !o.command.TTY && !o.quiet {
-		exit.PrintNote(o.ErrOut, "without a terminal: standard input is none; -tt asks for one in any case")
+		exit.PrintNote(o.ErrOut, "the command gets no terminal, because standard input is not a terminal; -tt asks for one in any case")
 	}
 	return nil
 }
 
 func (o *options) validate() error {
 	if o.command.IsEmpty() && !o.command.TTY {
-		return errors.New("there is no command: write it after --, or ask for a shell with -it")
+		return errors.New("a command is missing: write it after --, or ask for a shell with -it")
 	}
 	return o.command.Validate()
 }
 
 func (o *options) validateShell() error {
 	if !terminal.Is(o.In) {
-		return exit.Hint(errors.New("a shell needs a terminal, and standard input is none"),
+		return exit.Hint(errors.New("a shell needs a terminal, and standard input is not a terminal"),
 			"To run what standard input holds: %s exec %s -i -- sh", o.Name, o.command.Pool)
 	}
 	return o.validate()

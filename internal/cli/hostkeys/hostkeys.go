@@ -75,7 +75,7 @@ func (o *options) complete(_ *cobra.Command, args []string) error {
 		login, address = asked[:at], asked[at+1:]
 	}
 	if strings.Contains(address, "://") {
-		return fmt.Errorf("%q is no SSH host, and only those have keys to pin: "+
+		return fmt.Errorf("%q is not an SSH host, and only those have keys to pin: "+
 			"a Docker engine is known by the ca.crt in its tlsRef, a cluster by that of its kubeconfig", address)
 	}
 	var err error
@@ -102,7 +102,7 @@ func splitHost(address string) (string, int, error) {
 	}
 	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || number == 0 {
-		return "", 0, fmt.Errorf("%q is no port from 1 to 65535", port)
+		return "", 0, fmt.Errorf("%q is not a valid port (1-65535)", port)
 	}
 	return host, int(number), nil
 }
@@ -133,11 +133,11 @@ func ourName() string {
 func (o *options) validate() error {
 	switch {
 	case !isHost(o.host):
-		return fmt.Errorf("%q is no name of a host: write HOST or HOST:PORT", o.host)
+		return fmt.Errorf("%q is not a valid host name: write HOST or HOST:PORT", o.host)
 	case !cluster.IsName(o.targetName):
-		return fmt.Errorf("%q is no name of a Kubernetes object: choose one with --name", o.targetName)
+		return fmt.Errorf("%q is not a valid name of a Kubernetes object: choose one with --name", o.targetName)
 	case !cluster.IsName(o.credentials):
-		return fmt.Errorf("--credentials %q is no name of a Kubernetes object", o.credentials)
+		return fmt.Errorf("--credentials %q is not a valid name of a Kubernetes object", o.credentials)
 	case o.user == "":
 		return errors.New("your user name is unknown here: say who logs in, as USER@HOST")
 	case o.timeout <= 0:

@@ -162,10 +162,10 @@ func TestAScanThatFailsSaysWhy(t *testing.T) {
 		{"it is no SSH server", other.Addr().String(), `does not speak SSH, but said "HTTP/1.1 400 Bad Request"`},
 		{"half of a bracket", "[::1", "one bracket of two"},
 		{"the other half", "::1]:22", "one bracket of two"},
-		{"a port that is not one", "host:0", "no port"},
+		{"a port that is not one", "host:0", "not a valid port"},
 		{"a Docker engine", "tcp://build-1:2376", "ca.crt in its tlsRef"},
 		{"a cluster", "https://10.0.0.1:6443", "kubeconfig"},
-		{"an option", "host:22:22:", "name of a host"},
+		{"an option", "host:22:22:", "not a valid host name"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			clitest.WantStderr(t, clitest.New(t, New).Run("hostkeys", c.host, "--timeout", "200ms", "--name", "x"), 1, c.want)

@@ -97,7 +97,7 @@ func (c *Command) ReadAfter(command *cobra.Command, args []string, thing string)
 	}
 	switch {
 	case dash == 0:
-		return "", fmt.Errorf("which %s? Its name comes first", thing)
+		return "", fmt.Errorf("the name of a %s is missing: it comes first", thing)
 	case dash > 1:
 		return "", fmt.Errorf("write -- before the command: %s -- %s", args[0], strings.Join(args[1:], " "))
 	}
@@ -238,7 +238,7 @@ func (p *Place) Validate() error {
 	case p.Namespace != "" && p.Pod == "":
 		return errors.New("--pod-namespace says where a pod is: name the pod with --pod")
 	case strings.Contains(p.Pod, "/"):
-		return fmt.Errorf("--pod %q is no name: write only the name, and its namespace with --pod-namespace", p.Pod)
+		return fmt.Errorf("--pod %q is not a valid name: write only the name, and its namespace with --pod-namespace", p.Pod)
 	case strings.Contains(p.Container, "/"):
 		return fmt.Errorf("--container %q is neither a name nor an ID", p.Container)
 	}

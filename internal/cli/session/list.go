@@ -27,8 +27,8 @@ func newList(f *plugin.Factory) *cobra.Command {
 	command := &cobra.Command{
 		Use:     "list",
 		Aliases: []string{"ls"},
-		Short:   "List the sessions that there are, and why others ended",
-		Long: "List the sessions that there are. One that has ended stays in the list for some\n" +
+		Short:   "List sessions, and why others have ended",
+		Long: "List sessions. One that has ended stays in the list for some\n" +
 			"minutes, with the reason.",
 		Example: f.Examples("those of the namespace", "session list", "with their owners and places", "session list -A -o wide"),
 		Args:    cobra.NoArgs,

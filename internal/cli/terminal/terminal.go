@@ -57,7 +57,7 @@ type Raw struct {
 func MakeRaw(ctx context.Context, stream any) (*Raw, error) {
 	file, ok := stream.(*os.File)
 	if !ok {
-		return nil, errors.New("standard input is no terminal")
+		return nil, errors.New("standard input is not a terminal")
 	}
 	state, err := term.MakeRaw(int(file.Fd()))
 	if err != nil {

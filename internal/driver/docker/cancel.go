@@ -176,7 +176,7 @@ func (p *pursuit) count(ctx context.Context, signals string, pids []int) (census
 var (
 	errNoShell   = errors.New("the container has no sh to signal it with")
 	errNotInTime = errors.New("there was no time to look at its processes")
-	errNoCensus  = errors.New("the container's sh does not tell its processes")
+	errNoCensus  = errors.New("the container's sh cannot list its processes")
 )
 
 // limitedBuffer is a writer that fails after maxCensus bytes.

@@ -181,7 +181,7 @@ func (e *execution) closed() bool {
 //nolint:contextcheck // ending a command goes on when the caller has left
 func (e *execution) givenUp(ctx context.Context) *driver.Error {
 	return driver.Unknownf(driver.Timeout, driver.StageRun,
-		"the caller did not wait any longer; %s", e.terminate()).Because(ctx.Err())
+		"the caller stopped waiting; %s", e.terminate()).Because(ctx.Err())
 }
 
 func (e *execution) brokenOff(what string) *driver.Error {

@@ -279,7 +279,7 @@ func (e *execution) requestTerminal() error {
 		return e.unanswered(err, false)
 	case !ok:
 		return driver.Errorf(driver.ProtocolError, driver.StageStart,
-			"the server grants no terminal; run without one, or set PermitTTY in its sshd_config")
+			"the server does not grant a terminal; run the command without one, or set PermitTTY in its sshd_config")
 	}
 	return nil
 }
