@@ -129,21 +129,23 @@ func (s *stream) left(result client.Result, why string) (client.Result, error) {
 
 func gaveUp(result client.Result, why string) (client.Result, error) {
 	why += "; how it ends is unknown"
-	if result.RequestID != "" {
-		why += " (request " + result.RequestID + ")"
-	}
-	return result, &leftError{why}
+	return result, &leftError{&client.Error{Outcome: livev1alpha1.OutcomeUnknown, Message: why, RequestID: result.RequestID}}
 }
 
 // leftError is a command that was left while it ran. Unlike a client.Error it does not
 // doubt that the command was started.
-type leftError struct{ why string }
+type leftError struct{ cause *client.Error }
 
 // Error implements error.
-func (e *leftError) Error() string { return e.why }
+func (e *leftError) Error() string {
+	if e.cause.RequestID == "" {
+		return e.cause.Message
+	}
+	return e.cause.Message + " (request " + e.cause.RequestID + ")"
+}
 
-// Is reports whether target is client.ErrUnknown.
-func (e *leftError) Is(target error) bool { return target == client.ErrUnknown }
+// Unwrap returns the *client.Error.
+func (e *leftError) Unwrap() error { return e.cause }
 
 // unsignaled says what becomes of a command that cannot be signaled.
 func unsignaled(by livev1alpha1.SignalsBy) string {

@@ -225,7 +225,7 @@ func (o *options) runOne(ctx context.Context, pool *client.Pool, target string, 
 
 func runOn(ctx context.Context, pool *client.Pool, command client.Command, streams client.Streams) targetResult {
 	start := time.Now()
-	result, err := pool.Stream(ctx, command, streams)
+	result, err := remote.Stream(ctx, pool, command, streams, nil)
 	r := targetResult{
 		Target: command.Target, Outcome: livev1alpha1.OutcomeCompleted, Signal: result.Signal, Seconds: time.Since(start).Seconds(),
 		Acquired: string(result.Acquired), RequestID: result.RequestID, err: err,

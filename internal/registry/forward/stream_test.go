@@ -248,7 +248,7 @@ func TestAForwardEndsWithItsConnection(t *testing.T) {
 }
 
 func TestPortZeroIsNoPort(t *testing.T) {
-	if _, err := dialFrom(t.Context(), nil, &live.PortForwardOptions{}, 0); err == nil || !strings.Contains(err.Error(), "port 0") {
+	if _, err := dialFrom(t.Context(), nil, &live.PortForwardOptions{}, 0); err == nil || !strings.Contains(err.Error(), "0 is not a valid port") {
 		t.Errorf("error is %v", err)
 	}
 }
