@@ -214,7 +214,7 @@ func (f folder) running() (pid int, isRunning bool) {
 	if err != nil {
 		return 0, false
 	}
-	defer file.Close()
+	defer file.Close() //nolint:errcheck // it was only read
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
 		return f.pid(), true
 	}

@@ -169,7 +169,7 @@ func join(where folder, pid int, say binaries.Say) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	ended, forget := watchProcess(pid)
+	ended, forget := where.watch(pid)
 	return &Lab{folder: where, say: say, access: access, exited: ended, disobey: forget}, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"net"
+	"os"
 	"os/user"
 	"path/filepath"
 	"strconv"
@@ -40,7 +41,11 @@ func newSSHServer(ctx context.Context, dir string, options Options) (sshServer, 
 		address = net.JoinHostPort(loopback, strconv.Itoa(options.SSHPort))
 	}
 	if options.EmbeddedSSH || !openssh.Installed() {
-		return startEmbedded(sshserver.Options{Address: address, AuthorizedKeys: filepath.Join(dir, "authorized_keys")})
+		server, err := startEmbedded(sshserver.Options{Address: address, AuthorizedKeys: filepath.Join(dir, "authorized_keys")})
+		if err != nil {
+			return nil, err
+		}
+		return server, os.WriteFile(filepath.Join(dir, "user_key"), server.server.PrivateKey, 0o600) // as sshd's
 	}
 	server, err := openssh.Start(ctx, openssh.Options{Address: address, Dir: dir})
 	if err != nil {
