@@ -82,21 +82,16 @@ func (r Route) LeaseInfo(lease poolset.Lease) LeaseInfo {
 	})
 }
 
-// routing returns how the pool chose the target, unless the request or the pool names it.
-func (r Route) routing() v1alpha1.PoolRouting {
-	if r.target != nil || r.pool.Spec.TargetRef != nil || r.pool.Spec.Routing == nil {
-		return ""
-	}
-	return *r.pool.Spec.Routing
-}
-
 // LeaseInfoFor describes the lease of the route on which a command has run.
 func (r Route) LeaseInfoFor(ran poolset.Execution) LeaseInfo {
-	return LeaseInfo{
-		Routing:    r.routing(),
+	info := LeaseInfo{
 		Target:     ran.Target.Name,
 		Connection: naming.Of(poolset.Ref{UID: string(r.pool.UID)}, ran.Target, ran.Connection).Name,
 		Acquired:   [...]live.Acquired{live.AcquiredWarm, live.AcquiredQueued, live.AcquiredDialed}[ran.How],
 		Wait:       ran.Wait,
 	}
+	if r.target == nil && r.pool.Spec.TargetRef == nil {
+		info.Routing = *r.pool.Spec.Routing // without which the request would have been refused
+	}
+	return info
 }

@@ -224,10 +224,8 @@ type LeaseInfo struct {
 	Target, Connection string
 	Acquired           live.Acquired
 	Wait               time.Duration
-	// Signals is what delivers signals to a command; empty where none can be sent.
+	// What delivers signals, if they can be sent, and how the target was chosen, unless named.
 	Signals live.SignalsBy
-	// Routing of a pool that has chosen the target from several; empty if the request or
-	// the pool names it.
 	Routing v1alpha1.PoolRouting
 }
 
@@ -237,11 +235,10 @@ func (l LeaseInfo) Announce(header http.Header, requestID string) {
 	header.Set("Connpool-Target", l.Target)
 	header.Set("Connpool-Acquired", string(l.Acquired))
 	header.Set("Connpool-Request-Id", requestID)
-	if l.Routing != "" {
-		header.Set("Connpool-Routing", string(l.Routing))
-	}
-	if l.Signals != "" {
-		header.Set("Connpool-Signals", string(l.Signals))
+	for name, value := range map[string]string{"Connpool-Routing": string(l.Routing), "Connpool-Signals": string(l.Signals)} {
+		if value != "" {
+			header.Set(name, value)
+		}
 	}
 }
 
