@@ -68,6 +68,12 @@ func calledAs(path string) string {
 	return name
 }
 
+// otherWords are what users of kubectl, docker and ssh type for a command.
+var otherWords = map[string][]string{
+	"shell": {"ssh", "login", "attach"}, "status": {"get", "describe", "list", "ls"}, "connections": {"ps"},
+	"port-forward": {"forward", "tunnel"}, "cp": {"scp", "rsync"}, "exec": {"logs"},
+}
+
 type newCommand func(*plugin.Factory) *cobra.Command
 
 // groups of commands, in the order of the help of the root.
@@ -90,6 +96,7 @@ func newRoot(f *plugin.Factory) *cobra.Command {
 		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
 		for _, newCommand := range group.commands {
 			command := newCommand(f)
+			command.SuggestFor = otherWords[command.Name()]
 			command.GroupID = group.id
 			root.AddCommand(command)
 		}

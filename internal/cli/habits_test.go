@@ -26,6 +26,7 @@ func TestWordsThatAreNotCommandsFailWithASuggestion(t *testing.T) {
 	}{
 		"of the root":                 {[]string{"statsu"}, 1, "Did you mean status?"},
 		"of the root, unlike any":     {[]string{"frobnicate"}, 1, "See its commands: kubectl connpool --help"},
+		"of ssh":                      {[]string{"ssh", "web"}, 1, "Did you mean shell?"},
 		"of session":                  {[]string{"session", "creat"}, 1, "Did you mean create?"},
 		"of session, unlike any":      {[]string{"session", "frobnicate"}, 1, "See its commands: kubectl connpool session --help"},
 		"of help":                     {[]string{"help", "exce"}, 1, "Did you mean exec?"},

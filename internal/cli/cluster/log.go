@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -32,7 +33,7 @@ func (l *requestLog) RoundTrip(request *http.Request) (*http.Response, error) {
 	took := time.Since(began).Round(100 * time.Microsecond)
 	end := fmt.Sprint(err)
 	if err == nil {
-		end = cmp.Or(response.Status, fmt.Sprint(response.StatusCode))
+		end = cmp.Or(response.Status, strconv.Itoa(response.StatusCode))
 	}
 	text := fmt.Sprintf("%s %s %s %s in %s\n", began.Format("15:04:05.000"), request.Method, request.URL, end, took)
 	if l.headers {

@@ -52,7 +52,8 @@ func inWords(err error, what Asked) error {
 }
 
 // validation matches where API validation begins to say what is wrong with a field.
-var validation = regexp.MustCompile(`(?:^\[?|, )([a-zA-Z][\w.\[\]]*): (Required value|Forbidden|Invalid value|Unsupported value|Duplicate value|Too long|Too many): `)
+var validation = regexp.MustCompile(`(?:^\[?|, )([a-zA-Z][\w.\[\]]*): ` +
+	`(Required value|Forbidden|Invalid value|Unsupported value|Duplicate value|Too long|Too many): `)
 
 // flagOf is what a person calls a field.
 var flagOf = map[string]string{

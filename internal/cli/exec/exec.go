@@ -71,7 +71,8 @@ func New(f *plugin.Factory) *cobra.Command {
 	o.command.Place.Register(flags)
 	o.command.RegisterTarget(f, command)
 	flags.BoolVarP(&o.stdin, "stdin", "i", false, "Pass input on to the command")
-	flags.VarPF(&o.tty, "tty", "t", "Give the command a terminal if there is one here; twice (-tt), or --tty=always, in any case").NoOptDefVal = "true"
+	flags.VarPF(&o.tty, "tty", "t",
+		"Give the command a terminal if there is one here; twice (-tt), or --tty=always, in any case").NoOptDefVal = "true"
 	flags.BoolVar(&o.command.Shell, "shell", false, "Let the remote user's shell interpret the command")
 	flags.StringArrayVar(&o.command.Env, "env", nil, remote.EnvUsage)
 	flags.DurationVar(&o.command.Timeout, "timeout", 0, "End the command after this time, such as 30s; 0 means never")

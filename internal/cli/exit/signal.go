@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// Signal is the cause of a context that a signal to this process has ended.
-type Signal struct {
+// SignalError is the cause of a context that a signal to this process has ended.
+type SignalError struct {
 	// Name is without SIG.
 	Name string
 	// Code is how a shell reports a program that the signal ended.
@@ -18,13 +18,13 @@ type Signal struct {
 }
 
 // Error implements error.
-func (s *Signal) Error() string { return "interrupted by SIG" + s.Name }
+func (s *SignalError) Error() string { return "interrupted by SIG" + s.Name }
 
 // Is reports whether target is context.Canceled, as the cause of most canceled contexts.
-func (s *Signal) Is(target error) bool { return target == context.Canceled }
+func (s *SignalError) Is(target error) bool { return target == context.Canceled }
 
 // signals are those that end a command of the plugin.
-var signals = map[os.Signal]*Signal{
+var signals = map[os.Signal]*SignalError{
 	os.Interrupt: {"INT", Interrupted}, syscall.SIGTERM: {"TERM", Terminated}, syscall.SIGHUP: {"HUP", HungUp},
 }
 
@@ -37,7 +37,7 @@ type patience struct {
 type patienceKey struct{}
 
 // UntilSignal returns a context that the first SIGINT, SIGTERM or SIGHUP ends; its cause
-// is then a *Signal. After that, signals have their usual effect on the process, so that
+// is then a *SignalError. After that, signals have their usual effect on the process, so that
 // a second one ends it at once, unless the command has asked for SecondSignal.
 func UntilSignal(ctx context.Context) (until context.Context, stop context.CancelFunc) {
 	p := &patience{second: make(chan struct{})}
@@ -85,8 +85,8 @@ func SecondSignal(ctx context.Context) <-chan struct{} {
 
 // SignalOf returns the signal that has ended a context. A context that was canceled in
 // another way counts as interrupted.
-func SignalOf(ctx context.Context) *Signal {
-	if cause, ok := errors.AsType[*Signal](context.Cause(ctx)); ok {
+func SignalOf(ctx context.Context) *SignalError {
+	if cause, ok := errors.AsType[*SignalError](context.Cause(ctx)); ok {
 		return cause
 	}
 	return signals[os.Interrupt]
@@ -96,7 +96,7 @@ func SignalOf(ctx context.Context) *Signal {
 // ended its context, if one has. An error with the code of a remote command keeps that,
 // also if it is 0; failed is the code of the command's own failures.
 func WithSignal(ctx context.Context, err error, failed int) error {
-	ended, ok := errors.AsType[*Signal](context.Cause(ctx))
+	ended, ok := errors.AsType[*SignalError](context.Cause(ctx))
 	if !ok {
 		return err
 	}

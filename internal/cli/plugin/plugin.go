@@ -84,7 +84,8 @@ func (f *Factory) NewRoot() *cobra.Command {
 	})
 	OnlyCommands(root)
 	f.Cluster.Register(root.PersistentFlags())
-	root.PersistentFlags().IntVarP(&f.Cluster.Verbosity, "v", "v", 0, "Log requests to standard error: 6 their URLs and times, 8 also headers")
+	root.PersistentFlags().IntVarP(&f.Cluster.Verbosity, "v", "v", 0,
+		"Log requests to standard error: 6 their URLs and times, 8 also headers")
 	CompleteFlag(root, "namespace", Names(f.listNamespaces))
 	CompleteFlag(root, "context", Names(func(context.Context, []string) ([]string, error) { return f.Cluster.Contexts() }))
 	return root

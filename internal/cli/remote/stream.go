@@ -80,7 +80,7 @@ func (s *stream) open(result client.Result) {
 }
 
 // interrupted sends a signal on, and waits for the end of the command.
-func (s *stream) interrupted(signal *exit.Signal, signals chan<- string) (client.Result, error) {
+func (s *stream) interrupted(signal *exit.SignalError, signals chan<- string) (client.Result, error) {
 	var result client.Result
 	select {
 	case result = <-s.opened:
@@ -108,7 +108,8 @@ func (s *stream) interrupted(signal *exit.Signal, signals chan<- string) (client
 		case end := <-s.done:
 			return end.result, end.err
 		case <-late.C:
-			exit.PrintNote(s.notes, fmt.Sprintf("SIG%s was sent to the command, which has up to %s to end; Ctrl-C leaves at once", signal.Name, patience))
+			exit.PrintNote(s.notes, fmt.Sprintf(
+				"SIG%s was sent to the command, which has up to %s to end; Ctrl-C leaves at once", signal.Name, patience))
 		case <-tooLate.C:
 			return s.left(result, unended(signal, result.Signals, "within "+patience.String()))
 		case <-s.second:
@@ -156,8 +157,9 @@ func unsignaled(by livev1alpha1.SignalsBy) string {
 }
 
 // unended says what becomes of a command that has not ended after a signal.
-func unended(signal *exit.Signal, by livev1alpha1.SignalsBy, when string) string {
-	text := fmt.Sprintf("SIG%s was sent, but the command did not end %s; the operator was told to terminate it, then to kill it", signal.Name, when)
+func unended(signal *exit.SignalError, by livev1alpha1.SignalsBy, when string) string {
+	text := fmt.Sprintf("SIG%s was sent, but the command did not end %s; the operator was told to terminate it, then to kill it",
+		signal.Name, when)
 	if by == livev1alpha1.SignalsByHelper {
 		return text + ", which needs a shell in the container"
 	}

@@ -87,7 +87,7 @@ func TestAnOutputThatIsStuckDoesNotKeepTheUser(t *testing.T) {
 		released := make(chan struct{})
 		stuck := streamerFunc(func(_ context.Context, streams client.Streams) (client.Result, error) {
 			open(streams)
-			interrupt(&exit.Signal{Name: "HUP", Code: exit.HungUp})
+			interrupt(&exit.SignalError{Name: "HUP", Code: exit.HungUp})
 			<-released
 			return client.Result{}, nil
 		})
