@@ -27,6 +27,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"sync"
 
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/api/validate/content"
@@ -47,6 +48,7 @@ type Cluster struct {
 	kubeconfig string
 	overrides  clientcmd.ConfigOverrides
 	log        io.Writer
+	logging    sync.Mutex // held while a request is logged
 
 	// Verbosity is how much of requests is logged: from 6 on their URLs, from 8 on headers.
 	Verbosity int
@@ -117,7 +119,7 @@ func (c *Cluster) restConfig() (*rest.Config, error) {
 	config.QPS = -1
 	if c.Verbosity >= logRequests {
 		config.Wrap(func(next http.RoundTripper) http.RoundTripper {
-			return &requestLog{next, c.log, c.Verbosity >= logHeaders}
+			return &requestLog{next, c.log, &c.logging, c.Verbosity >= logHeaders}
 		})
 	}
 	return config, nil

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -23,6 +24,7 @@ const (
 type requestLog struct {
 	next    http.RoundTripper
 	out     io.Writer
+	writing *sync.Mutex // of the process: requests run at the same time
 	headers bool
 }
 
@@ -42,6 +44,8 @@ func (l *requestLog) RoundTrip(request *http.Request) (*http.Response, error) {
 			text += headerLines("response", response.Header)
 		}
 	}
+	l.writing.Lock()
+	defer l.writing.Unlock()
 	_, _ = io.WriteString(l.out, text)
 	return response, err
 }
