@@ -69,6 +69,9 @@ type Result struct {
 	Truncated bool
 	// Target on which it ran.
 	Target string
+	// Routing by which the pool chose Target, such as LeastLoaded; empty if the command or
+	// the pool names the target. Only a Stream has it.
+	Routing string
 	// Connection over which it ran; its name in the live API.
 	Connection string
 	// Acquired says how the command got the connection: warm, queued or dialed.
@@ -77,6 +80,9 @@ type Result struct {
 	Wait, Duration time.Duration
 	// RequestID is the ID in the operator's audit lines.
 	RequestID string
+	// Signals is what delivers the Signals of a Stream to the command: Server, Helper or
+	// None. It is empty in a session, and if the operator does not know signals: none is delivered.
+	Signals live.SignalsBy
 }
 
 // Exec runs a command and returns its whole result. The error is nil if the exit

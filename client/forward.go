@@ -48,7 +48,7 @@ func (p *Pool) ForwardPod(ctx context.Context, target string, pod types.Namespac
 	case pod.Name == "":
 		return nil, notStarted(errors.New("the pod has no name"))
 	case port == 0:
-		return nil, notStarted(errors.New("0 is no port of a pod: give one from 1 to 65535"))
+		return nil, notStarted(errors.New("0 is not a valid port of a pod (1-65535)"))
 	}
 	query := queryOf(map[string]string{"pod": pod.Name, "namespace": pod.Namespace})
 	number := strconv.Itoa(int(port))

@@ -24,6 +24,13 @@ import (
 type Streams struct {
 	Stdout io.Writer
 	Stderr io.Writer
+	// Signals are sent to the command as they come, each by its name without SIG, such as
+	// INT. What they do depends on the target: see Result.Signals. May be nil.
+	Signals <-chan string
+	// Opened is called once, when the command is about to run and before any output, with
+	// what is known by then: the target, the connection, Signals and the RequestID. May be
+	// nil.
+	Opened func(Result)
 	// Terminal, if not nil, gives the command a terminal. What the command writes to
 	// stderr then arrives on Stdout.
 	Terminal *Terminal
@@ -48,6 +55,8 @@ const (
 	headerTarget     = "Connpool-Target"
 	headerAcquired   = "Connpool-Acquired"
 	headerRequestID  = "Connpool-Request-Id"
+	headerSignals    = "Connpool-Signals"
+	headerRouting    = "Connpool-Routing"
 )
 
 // errTimeout ends a Stream after its command's Timeout.
@@ -86,6 +95,9 @@ func (c *Client) stream(ctx context.Context, u *url.URL, command Command, stream
 		defer cancel()
 	}
 	result := leaseResult(header)
+	if streams.Opened != nil {
+		streams.Opened(result)
+	}
 	status, err := kubestream.Run(ctx, socket, streamsOf(command.Stdin, streams))
 	if err != nil {
 		failed := unknown(err)
@@ -96,7 +108,7 @@ func (c *Client) stream(ctx context.Context, u *url.URL, command Command, stream
 }
 
 func streamsOf(stdin io.Reader, streams Streams) kubestream.Streams {
-	of := kubestream.Streams{Stdin: stdin, Stdout: streams.Stdout, Stderr: streams.Stderr}
+	of := kubestream.Streams{Stdin: stdin, Stdout: streams.Stdout, Stderr: streams.Stderr, Signals: streams.Signals}
 	if terminal := streams.Terminal; terminal != nil {
 		of.Resize = kubestream.Sizes(terminal.Size, terminal.Resize)
 	}
@@ -108,6 +120,7 @@ func leaseResult(header http.Header) Result {
 	return Result{
 		ExitCode: -1, Target: header.Get(headerTarget), Connection: header.Get(headerConnection),
 		Acquired: live.Acquired(header.Get(headerAcquired)), RequestID: header.Get(headerRequestID),
+		Routing: header.Get(headerRouting), Signals: live.SignalsBy(header.Get(headerSignals)),
 	}
 }
 

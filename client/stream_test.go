@@ -328,3 +328,23 @@ func TestAStreamSaysWhereItRuns(t *testing.T) {
 		t.Errorf("%v %s", err, diff)
 	}
 }
+
+func TestStreamSendsSignalsOnAndSaysWhatDeliversThem(t *testing.T) {
+	w := newFixture(t, true, func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Connpool-Signals", "Helper")
+		rw.Header().Set("Connpool-Routing", "LeastLoaded")
+		stream.ServeExec(rw, r, stream.ExecOptions{Stdout: true}, func(_ context.Context, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
+			_, _ = io.WriteString(streams.Stdout, string(<-streams.Signals)+" "+string(<-streams.Signals))
+			return ended()
+		})
+	})
+	signals, opened, stdout := make(chan string, 3), make(chan Result, 1), &bytes.Buffer{}
+	for _, signal := range []string{"INT", "RM -RF", "TERM"} { // what is not a signal is ignored
+		signals <- signal
+	}
+	_, err := w.pool(t).Stream(t.Context(), Command{Argv: []string{"it"}},
+		Streams{Stdout: stdout, Signals: signals, Opened: func(r Result) { opened <- r }})
+	if r := <-opened; err != nil || stdout.String() != "INT TERM" || r.Signals != live.SignalsByHelper || r.Routing != "LeastLoaded" {
+		t.Errorf("%q, %+v, %v", stdout, r, err)
+	}
+}

@@ -4,12 +4,58 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/plugin"
 )
+
+func newHelp(f *plugin.Factory) *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [COMMAND...]",
+		Short:   "Say more about a command",
+		Example: f.Examples("about exec", "help exec", "about a command of sessions", "help session create"),
+		RunE: func(command *cobra.Command, args []string) error {
+			about := command.Root()
+			for _, word := range args {
+				below := named(about, word)
+				if below == nil {
+					return plugin.UnknownCommand(about, word)
+				}
+				about = below
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		},
+		ValidArgsFunction: func(command *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+			about := command.Root()
+			for _, word := range args {
+				if about = named(about, word); about == nil {
+					return nil, cobra.ShellCompDirectiveNoFileComp
+				}
+			}
+			var names []string
+			for _, below := range about.Commands() {
+				if below.IsAvailableCommand() && strings.HasPrefix(below.Name(), typed) {
+					names = append(names, below.Name())
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+	}
+}
+
+// named returns the command of a name below another one, or nil.
+func named(above *cobra.Command, name string) *cobra.Command {
+	for _, below := range above.Commands() {
+		if below.Name() == name || below.HasAlias(name) {
+			return below
+		}
+	}
+	return nil
+}
 
 type versionOptions struct {
 	*plugin.Factory

@@ -26,11 +26,8 @@ package cli
 
 import (
 	"context"
-	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
@@ -40,6 +37,7 @@ import (
 	"github.com/connpool/connpool/internal/cli/cp"
 	"github.com/connpool/connpool/internal/cli/doctor"
 	"github.com/connpool/connpool/internal/cli/exec"
+	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/history"
 	"github.com/connpool/connpool/internal/cli/hostkeys"
 	"github.com/connpool/connpool/internal/cli/importer"
@@ -59,28 +57,10 @@ const pluginPrefix = "kubectl-"
 // Main runs the command line args, whose first word is the name that the program
 // was called by, and returns the exit code of the process.
 func Main(args []string, version string, streams genericiooptions.IOStreams) int {
-	ctx, stop := untilSignal(context.Background())
+	ctx, stop := exit.UntilSignal(context.Background())
 	defer stop()
 	f := plugin.New(calledAs(args[0]), version, streams)
 	return f.Execute(ctx, newRoot(f), args[1:])
-}
-
-// untilSignal returns a context that the first signal ends. After that, signals
-// have their usual effect on the process, so that a second one ends it at once.
-func untilSignal(ctx context.Context) (until context.Context, stop context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	go func() {
-		select {
-		case <-signals:
-		case <-ctx.Done():
-		}
-		// In this order: when the context has ended, a second signal is not caught.
-		signal.Stop(signals)
-		cancel()
-	}()
-	return ctx, cancel
 }
 
 // calledAs returns the name to print in usages: what the user typed.
@@ -90,6 +70,12 @@ func calledAs(path string) string {
 		return "kubectl " + strings.ReplaceAll(rest, "_", "-")
 	}
 	return name
+}
+
+// otherWords are what users of kubectl, docker and ssh type for a command.
+var otherWords = map[string][]string{
+	"shell": {"ssh", "login", "attach"}, "status": {"get", "describe", "list", "ls"}, "connections": {"ps"},
+	"port-forward": {"forward", "tunnel"}, "cp": {"scp", "rsync"}, "exec": {"logs"},
 }
 
 type newCommand func(*plugin.Factory) *cobra.Command
@@ -102,7 +88,7 @@ var groups = []struct {
 	{"use", "Use a pool:", []newCommand{exec.New, run.New, exec.NewShell, session.New, cp.New, portforward.New, proxy.New}},
 	{"watch", "See how it is:", []newCommand{status.New, connections.New, top.New, history.New}},
 	{"operate", "Operate it:", []newCommand{target.New, importer.New, check.New, connections.NewDrain, hostkeys.New, doctor.New}},
-	{"about", "About this program:", []newCommand{newVersion, newCompletion}},
+	{"about", "About this program:", []newCommand{newHelp, newVersion, newCompletion}},
 }
 
 func newRoot(f *plugin.Factory) *cobra.Command {
@@ -114,6 +100,7 @@ func newRoot(f *plugin.Factory) *cobra.Command {
 		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
 		for _, newCommand := range group.commands {
 			command := newCommand(f)
+			command.SuggestFor = otherWords[command.Name()]
 			command.GroupID = group.id
 			root.AddCommand(command)
 		}

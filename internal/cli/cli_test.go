@@ -59,7 +59,7 @@ and then: kubectl create rolebinding connpool-connectionpools-drain-web --namesp
 func TestNamesThatDoNotExist(t *testing.T) {
 	f := shop(t)
 	clitest.WantStderr(t, f.Run("status", "wep"), 1, "Did you mean web?")
-	clitest.WantStderr(t, f.Run("status", "something"), 1, "There is db, web.")
+	clitest.WantStderr(t, f.Run("status", "something"), 1, "There are db and web.")
 	clitest.WantStderr(t, f.Run("status", "web", "-n", "empty"), 1, "Namespace empty has no pools", "status -A")
 	clitest.WantStderr(t, f.Run("statsu"), 1, "status")
 }

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -30,6 +31,7 @@ func start(t *testing.T, f *clitest.Fixture, arguments ...string) (*exec.Cmd, io
 	if err != nil {
 		t.Fatal(err)
 	}
+	command.Stderr = &bytes.Buffer{}
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}

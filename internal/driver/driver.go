@@ -152,6 +152,23 @@ type Execer interface {
 	Exec(ctx context.Context, command Command, streams Streams) (ExitStatus, error)
 }
 
+// Signaler is an Execer that sends signals to its commands.
+type Signaler interface {
+	// SignalsBy says what delivers them.
+	SignalsBy() SignalsBy
+}
+
+// SignalsBy is what delivers the signals of a caller to a command.
+type SignalsBy string
+
+const (
+	// SignalsByServer means that the target's server is told to. It does not say whether
+	// it does.
+	SignalsByServer SignalsBy = "Server"
+	// SignalsByHelper means that a second command finds the processes of the first one.
+	SignalsByHelper SignalsBy = "Helper"
+)
+
 // Command is one command for a target. At most one of Argv, Shell and Subsystem is
 // set. If all are empty, the user's login shell is run.
 type Command struct {
@@ -216,7 +233,16 @@ type Streams struct {
 	Stdin  io.Reader
 	Stdout io.Writer
 	Stderr io.Writer
+	// Signals are sent to the command as they come, if the Conn is a Signaler. It may
+	// be nil, and need not be closed.
+	Signals <-chan Signal
 }
+
+// Signal is the name of a signal without SIG, one of Signals.
+type Signal string
+
+// Signals are those that a caller can send to a command.
+var Signals = []Signal{"HUP", "INT", "QUIT", "KILL", "USR1", "USR2", "TERM"}
 
 // ExitStatus is how a command ended. If a signal ended it and the protocol says so,
 // Signal is its name without SIG ("KILL"), and Code is 128 plus its number where that

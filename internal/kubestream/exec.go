@@ -15,6 +15,11 @@ import (
 // ExecProtocol is the subprotocol that Run speaks.
 const ExecProtocol = remotecommand.StreamProtocolV5Name
 
+// SignalChannel is the channel of the live API on which a client sends signals: each
+// message is the name of one, without SIG. Kubernetes has no such channel, and its
+// servers ignore it, as operators do that do not know it.
+const SignalChannel = 100
+
 // Streams are those of a command. A nil writer discards.
 type Streams struct {
 	// Stdin is read to its end; if it is nil, nothing is sent, not even an end.
@@ -24,6 +29,8 @@ type Streams struct {
 	Stdout, Stderr io.Writer
 	// Resize sends the sizes of a terminal until ctx ends or send fails; see Sizes.
 	Resize func(ctx context.Context, send func(Size) error)
+	// Signals are names to send on the SignalChannel, until they are closed; may be nil.
+	Signals <-chan string
 }
 
 // Size is a terminal's size in character cells. A zero Size is not sent.
@@ -68,9 +75,12 @@ func Run(ctx context.Context, socket *Socket, streams Streams) (*metav1.Status, 
 	c := &command{socket: socket, streams: streams}
 	ctx, end := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(ctx, socket.Cut)
-	var resizing sync.WaitGroup
+	var sending sync.WaitGroup
 	if streams.Resize != nil {
-		resizing.Go(func() { streams.Resize(ctx, c.sendSize) })
+		sending.Go(func() { streams.Resize(ctx, c.sendSize) })
+	}
+	if streams.Signals != nil {
+		sending.Go(func() { c.sendSignals(ctx) })
 	}
 	if streams.Stdin != nil {
 		go c.sendInput(ctx, end) // not waited for: a pending Read cannot be ended
@@ -80,7 +90,7 @@ func Run(ctx context.Context, socket *Socket, streams Streams) (*metav1.Status, 
 		go socket.Close() //nolint:errcheck // it never fails
 	}
 	end(context.Canceled)
-	resizing.Wait()
+	sending.Wait()
 	return status, err
 }
 
@@ -153,6 +163,19 @@ func (c *command) sendInput(ctx context.Context, end context.CancelCauseFunc) {
 		case err != nil:
 			// Half an input must not look like a whole one, so no end is sent.
 			end(fmt.Errorf("%w: %w", ErrInput, err))
+			return
+		}
+	}
+}
+
+func (c *command) sendSignals(ctx context.Context) {
+	for {
+		select {
+		case name, more := <-c.streams.Signals:
+			if !more || c.socket.send(append([]byte{SignalChannel}, name...)) != nil {
+				return
+			}
+		case <-ctx.Done():
 			return
 		}
 	}

@@ -222,7 +222,7 @@ func pageOf(options *metainternalversion.ListOptions) (page, error) {
 	token, err := base64.RawURLEncoding.DecodeString(options.Continue)
 	namespace, name, found := strings.Cut(string(token), "/")
 	if err != nil || !found {
-		return page{}, refusal.New(refusal.BadRequest, "continue: this is no token of an earlier list; list from the beginning")
+		return page{}, refusal.New(refusal.BadRequest, "continue: this is not a token of an earlier list; list from the beginning")
 	}
 	wanted.after.Namespace, wanted.after.Name = namespace, name
 	return wanted, nil

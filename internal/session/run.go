@@ -87,7 +87,7 @@ func (s *Shell) await(ctx context.Context, progress *progress) (cause *driver.Er
 			return errUnread
 		case <-ctx.Done():
 			return driver.Errorf(driver.Timeout, driver.StageRun,
-				"the caller of a command did not wait any longer, and a shell cannot end one command alone").Because(context.Cause(ctx))
+				"the caller of a command stopped waiting, and a shell cannot end one command alone").Because(context.Cause(ctx))
 		}
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"k8s.io/streaming/pkg/httpstream/wsstream"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/kubestream"
 )
 
 // execSubprotocols are the forms of the exec protocol on WebSockets, best first.
@@ -62,6 +63,8 @@ type socketExec struct {
 
 func newSocketExec(socket *webSocket, options ExecOptions) *socketExec {
 	e := &socketExec{socket: socket, from: channels{}, stdin: newInbox()}
+	sent := make(signals, maxSignals)
+	e.streams.Signals, e.from[kubestream.SignalChannel] = sent, sent
 	if options.Stdin {
 		e.streams.Stdin, e.from[remotecommand.StreamStdIn] = e.stdin, e.stdin
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/connpool/connpool/internal/driver"
@@ -88,6 +89,24 @@ func (b *inbox) discard() {
 		b.end = io.ErrClosedPipe
 	}
 	b.changed.Broadcast()
+}
+
+// maxSignals is how many signals wait for a command that has not got the first one.
+const maxSignals = 8
+
+// signals takes the names of signals, one in each message.
+type signals chan driver.Signal
+
+// Write takes all of p, and never fails. It drops what is not a signal, and signals
+// that find no room.
+func (s signals) Write(p []byte) (int, error) {
+	if signal := driver.Signal(p); slices.Contains(driver.Signals, signal) {
+		select {
+		case s <- signal:
+		default:
+		}
+	}
+	return len(p), nil
 }
 
 // maxSizeBytes bounds the text of one terminal size.

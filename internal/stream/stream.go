@@ -57,7 +57,7 @@ type ExecOptions struct {
 }
 
 // RunFunc runs the command behind the streams and returns how it ended, which is not
-// nil. Streams that the options do not name are nil. resize holds the newest size
+// nil. Streams that the options do not name are nil. Signals come over WebSockets only. resize holds the newest size
 // that was not received yet, and is closed when no more sizes can come. It is nil
 // without a terminal.
 //

@@ -165,6 +165,21 @@ type ExecStatus struct {
 	RequestID string `json:"requestID,omitempty"`
 }
 
+// SignalsBy is what delivers the signals of a stream to its command. It is in the header
+// Connpool-Signals of the answer to an upgrade.
+type SignalsBy string
+
+const (
+	// SignalsByServer means that the SSH server is told to. It does not say whether it
+	// does: OpenSSH does not before 7.9, nor for root and forced commands.
+	SignalsByServer SignalsBy = "Server"
+	// SignalsByHelper means that a second command in the container sends them, which
+	// needs a shell there.
+	SignalsByHelper SignalsBy = "Helper"
+	// SignalsByNone means that the target has no way to signal a command, as a pod.
+	SignalsByNone SignalsBy = "None"
+)
+
 // Causes in the details of the metav1.Status that ends a stream, besides the
 // ExitCode of the remote command protocol. They carry the fields of ExecStatus.
 const (

@@ -82,6 +82,9 @@ type Fixture struct {
 	Denied map[string]bool
 	// Answers holds the answers of paths. They come before anything else.
 	Answers map[string]http.HandlerFunc
+	// Signals is how the target takes signals, and Routing how a pool has chosen it.
+	Signals livev1alpha1.SignalsBy
+	Routing string
 	// Remote runs commands.
 	Remote RemoteFunc
 	// API is the target's own, behind the proxy.

@@ -199,6 +199,13 @@ func (f *Fixture) ServeExec(out http.ResponseWriter, r *http.Request, namespace 
 	wants := stream.ExecOptions{
 		Stdin: options.Stdin, Stdout: query.Get("stdout") == "true", Stderr: query.Get("stderr") == "true", TTY: options.TTY,
 	}
+	for header, value := range map[string]string{
+		"Connpool-Target": options.Target, "Connpool-Request-Id": "req-7", "Connpool-Signals": string(f.Signals), "Connpool-Routing": f.Routing,
+	} {
+		if value != "" {
+			out.Header().Set(header, value)
+		}
+	}
 	stream.ServeExec(out, r, wants, func(ctx context.Context, streams driver.Streams, resize <-chan driver.WindowSize) *metav1.Status {
 		return f.Remote(ctx, options, streams, resize)
 	})
@@ -347,4 +354,9 @@ func Fails(outcome livev1alpha1.Outcome, reason, message string) *metav1.Status 
 			{Type: livev1alpha1.CauseRequestID, Message: "req-7"},
 		}},
 	}
+}
+
+// NoPool returns the answer about a pool that does not exist.
+func (f *Fixture) NoPool(name string) http.HandlerFunc {
+	return func(out http.ResponseWriter, _ *http.Request) { f.Refuse(out, notFound("connectionpools", name)) }
 }

@@ -23,8 +23,11 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"net/http"
 	"slices"
+	"sync"
 
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/api/validate/content"
@@ -44,11 +47,18 @@ type Cluster struct {
 	version    string
 	kubeconfig string
 	overrides  clientcmd.ConfigOverrides
+	log        io.Writer
+	logging    sync.Mutex // held while a request is logged
+
+	// Verbosity is how much of requests is logged: from 6 on their URLs, from 8 on headers.
+	Verbosity int
 }
 
 // New returns the cluster that flags and kubeconfig name. Hints tell the user to
-// type the name of the program, and requests carry its version.
-func New(program, version string) *Cluster { return &Cluster{program: program, version: version} }
+// type the name of the program, and requests carry its version. They are logged to log.
+func New(program, version string, log io.Writer) *Cluster {
+	return &Cluster{program: program, version: version, log: log}
+}
 
 // Register adds kubectl's own flags, under their own names.
 func (c *Cluster) Register(flags *pflag.FlagSet) {
@@ -59,7 +69,7 @@ func (c *Cluster) Register(flags *pflag.FlagSet) {
 	// Understood, as in kubectl, but not advertised.
 	names.AuthOverrideFlags.Username.LongName = ""
 	names.AuthOverrideFlags.Password.LongName = ""
-	names.Timeout.Description = "How long to wait for an answer that is not a stream, such as 10s; 0 means for ever"
+	names.Timeout.Description = "How long to wait for an answer that is not a stream, such as 10s; 0 means forever"
 	names.ContextOverrideFlags.Namespace.Description = "Namespace of the pools and targets"
 	clientcmd.BindOverrideFlags(&c.overrides, flags, names)
 	for _, rare := range rareFlags {
@@ -107,6 +117,11 @@ func (c *Cluster) restConfig() (*rest.Config, error) {
 	config.UserAgent = "kubectl-connpool/" + c.version
 	// The user waits for these few requests, and they need no rate limit.
 	config.QPS = -1
+	if c.Verbosity >= logRequests {
+		config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+			return &requestLog{next, c.log, &c.logging, c.Verbosity >= logHeaders}
+		})
+	}
 	return config, nil
 }
 

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"errors"
+	"io"
 	"strings"
 	"testing"
 
@@ -37,7 +38,7 @@ func TestNearestNames(t *testing.T) {
 
 func TestRareFlagsAreThere(t *testing.T) {
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
-	New("connpool", "").Register(flags)
+	New("connpool", "", io.Discard).Register(flags)
 	for _, name := range rareFlags {
 		if flags.Lookup(name) == nil {
 			t.Errorf("there is no --%s", name)

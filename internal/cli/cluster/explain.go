@@ -21,11 +21,14 @@ import (
 // CheckCluster is what to do when the cluster does not answer.
 const CheckCluster = "The cluster does not answer: check --context, --server and your network."
 
-// Explain adds the next step to an error that came from a server.
+// Explain returns an error that came from a server in words for a person, with the next
+// step.
 func (c *Cluster) Explain(ctx context.Context, err error, what Asked) error {
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
+	}
+	err = inWords(err, what)
+	switch {
 	case isTargets(err):
 		return err // the target's message says the next step
 	case lacksRole(err):
@@ -86,7 +89,7 @@ func (c *Cluster) explainNotFound(ctx context.Context, err error, what Asked) er
 	case kind == Sessions:
 		offer = offerSessions
 	case strings.HasPrefix(what.Resource, Connections):
-		return exit.Hint(err, "Connections come and go. See those that there are: %s connections", c.program)
+		return exit.Hint(err, "Connections come and go. List the present ones: %s connections", c.program)
 	}
 	text, offerErr := offer(ctx, c, what)
 	if offerErr != nil {
@@ -170,7 +173,10 @@ func (c *Cluster) Offer(kind, name, namespace string, known []string) string {
 	if len(known) > most {
 		return fmt.Sprintf("There are %d %ss, among them %s.", len(known), kind, strings.Join(known[:most], ", "))
 	}
-	return fmt.Sprintf("There is %s.", strings.Join(known, ", "))
+	if len(known) == 1 {
+		return fmt.Sprintf("There is only %s.", known[0])
+	}
+	return fmt.Sprintf("There are %s and %s.", strings.Join(known[:len(known)-1], ", "), known[len(known)-1])
 }
 
 func didYouMean(names []string) string { return "Did you mean " + strings.Join(names, " or ") + "?" }
@@ -200,18 +206,23 @@ func (a Asked) role() string {
 	case a.Resource == Sessions:
 		parts = append(parts, a.Verbs...) // or applying one role would replace another
 	}
-	name := strings.Join(parts, "-")
+	return Role(strings.Join(parts, "-"), "USER", append([]Asked{a}, a.With...))
+}
+
+// Role returns the RBAC object of a name that permits what is asked for, which is in one
+// namespace or in all, and how to give it to a user.
+func Role(name, user string, asked []Asked) string {
 	var rules strings.Builder
-	for _, rule := range append([]Asked{a}, a.With...) {
-		rules.WriteString(rule.rule())
+	for _, a := range asked {
+		rules.WriteString(a.rule())
 	}
 	kind, metadata, binding := "ClusterRole", "", "clusterrolebinding "+name+" --clusterrole "+name
-	if a.Namespace != "" {
-		kind, metadata = "Role", "  namespace: "+a.Namespace+"\n"
-		binding = fmt.Sprintf("rolebinding %s --namespace %s --role %s", name, a.Namespace, name)
+	if namespace := asked[0].Namespace; namespace != "" {
+		kind, metadata = "Role", "  namespace: "+namespace+"\n"
+		binding = fmt.Sprintf("rolebinding %s --namespace %s --role %s", name, namespace, name)
 	}
 	return fmt.Sprintf("apiVersion: rbac.authorization.k8s.io/v1\nkind: %s\nmetadata:\n  name: %s\n%srules:\n%s\n"+
-		"and then: kubectl create %s --user USER", kind, name, metadata, rules.String(), binding)
+		"and then: kubectl create %s --user %s", kind, name, metadata, rules.String(), binding, user)
 }
 
 func (a Asked) rule() string {

@@ -2,7 +2,12 @@ package cluster
 
 import (
 	"errors"
+	"fmt"
+	"regexp"
+	"slices"
 	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/connpool/connpool/client"
 )
@@ -21,18 +26,88 @@ func WithoutCommand(err error) error {
 	if failed.RequestID != "" {
 		text += " (request " + failed.RequestID + ")"
 	}
-	return &wordedError{error: err, text: text}
+	return &reworded{err, text}
 }
 
-// wordedError is an error in other words.
-type wordedError struct {
+// reworded is an error of a server in words for a person.
+type reworded struct {
 	error
 
 	text string
 }
 
-// Error implements error.
-func (e *wordedError) Error() string { return e.text }
+func (e *reworded) Error() string { return e.text }
 
-// Unwrap returns the error.
-func (e *wordedError) Unwrap() error { return e.error }
+func (e *reworded) Unwrap() error { return e.error }
+
+// singular is what a person calls an object of a resource.
+var singular = map[string]string{Pools: "pool", Targets: "target", Sessions: "session", Connections: "connection"}
+
+// inWords returns the error with a text for a person: without the field paths and the
+// classes of API validation, and without what every command line says of itself.
+func inWords(err error, what Asked) error {
+	if details := detailsOf(err); apierrors.IsNotFound(err) && singular[details.Kind] != "" && details.Name != "" && !isTargets(err) {
+		text := fmt.Sprintf("there is no %s %q", singular[details.Kind], details.Name)
+		if what.Namespace != "" {
+			text += " in namespace " + what.Namespace
+		}
+		return &reworded{err, text}
+	}
+	text := err.Error()
+	if failed, ok := errors.AsType[*client.Error](err); ok && apierrors.IsBadRequest(err) {
+		text = strings.Replace(text, failed.Message, withoutFields(failed.Message), 1)
+	} else if apierrors.IsBadRequest(err) {
+		text = withoutFields(text)
+	}
+	if !strings.HasSuffix(what.Resource, "/exec") {
+		text = strings.TrimPrefix(text, client.ErrNotStarted.Error()+": ")
+	}
+	if text == err.Error() {
+		return err
+	}
+	return &reworded{err, text}
+}
+
+// validation matches where API validation begins to say what is wrong with a field.
+var validation = regexp.MustCompile(`(?:^\[?|, )([a-zA-Z][\w.\[\]]*): ` +
+	`(Required value|Forbidden|Invalid value|Unsupported value|Duplicate value|Too long|Too many): `)
+
+// flagOf is what a person calls a field.
+var flagOf = map[string]string{
+	"namespace": "--pod-namespace", "ttlSeconds": "--ttl", "idleTimeoutSeconds": "--idle-timeout", "timeoutSeconds": "--timeout",
+	"command": "the command", "path": "the path", "port": "the port", "tty": "-t", "stdin": "-i",
+}
+
+// withoutFields returns what is wrong, once, with flags instead of fields.
+func withoutFields(message string) string {
+	starts := validation.FindAllStringSubmatchIndex(message, -1)
+	if len(starts) == 0 || starts[0][0] != 0 {
+		return message
+	}
+	var problems, said []string
+	for i, start := range starts {
+		end := len(message)
+		if i+1 < len(starts) {
+			end = starts[i+1][0]
+		}
+		path, class, rule := message[start[2]:start[3]], message[start[4]:start[5]], message[start[1]:end]
+		rule, _, _ = strings.Cut(strings.TrimSuffix(rule, "]"), " (e.g. ")
+		if slices.Contains(said, rule) {
+			continue
+		}
+		said = append(said, rule)
+		if class != "Required value" {
+			rule = flagFor(path) + ": " + rule
+		}
+		problems = append(problems, rule)
+	}
+	return strings.Join(problems, "; ")
+}
+
+func flagFor(path string) string {
+	name, _, _ := strings.Cut(path[strings.LastIndexByte(path, '.')+1:], "[")
+	if flag, ok := flagOf[name]; ok {
+		return flag
+	}
+	return "--" + name
+}

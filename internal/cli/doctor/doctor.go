@@ -5,16 +5,14 @@
 // then for all permissions at the same time. It changes nothing. The exit code is
 // 1 only for what is broken; a missing permission is a finding, not a failure.
 //
-// Trade-off: a permission that a Role gives for one object by its name cannot be
-// seen, so such a finding says that it may be wrong.
+// Trade-off: a permission that a Role gives for one pool by its name is seen only if
+// that pool is named: doctor POOL.
 package doctor
 
 import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,14 +28,15 @@ import (
 	"github.com/connpool/connpool/internal/cli/plugin"
 )
 
-type options struct{ *plugin.Factory }
+type options struct {
+	*plugin.Factory
+	pool string
+}
 
 // Results of a question.
 const (
 	findingOK     = "ok"
 	findingBroken = "broken"
-	// findingDenied is what works, but not for the user.
-	findingDenied = "denied"
 	// findingUnknown is what could not be examined.
 	findingUnknown = "unknown"
 )
@@ -54,27 +53,52 @@ type finding struct {
 func New(f *plugin.Factory) *cobra.Command {
 	o := &options{Factory: f}
 	command := &cobra.Command{
-		Use:   "doctor",
+		Use:   "doctor [POOL]",
 		Short: "Find out whether everything is installed, and what you may do",
 		Long: "Find out whether connpool is installed and answers, and what you may do in the\n" +
-			"namespace. It changes nothing. The exit code is 1 if something is broken; what\n" +
-			"you merely may not do is not a failure.",
-		Example: f.Examples("in the namespace of the kubeconfig", "doctor", "in another one", "doctor -n prod"),
-		Args:    cobra.NoArgs,
-		RunE:    f.NamespacedE(nil, nil, o.run),
+			"namespace, or with one pool. What you may not do comes with one Role that would\n" +
+			"permit it. It changes nothing. The exit code is 1 if something is broken; what\n" +
+			"you merely may not do is not a failure.\n\n" +
+			"A Role may permit the use of some pools only, by their names (resourceNames). That\n" +
+			"is seen if you name the pool.",
+		Example: f.Examples(
+			"in the namespace of the kubeconfig", "doctor", "in another one", "doctor -n prod",
+			"what you may do with one pool", "doctor web"),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: f.CompletePool,
+		RunE:              f.NamespacedE(o.complete, nil, o.run),
 	}
 	f.Output.Register(command, plugin.JSON, plugin.YAML)
 	return command
 }
 
+func (o *options) complete(_ *cobra.Command, args []string) error {
+	o.pool = plugin.First(args)
+	return nil
+}
+
 func (o *options) run(ctx context.Context) error {
-	findings := o.examine(ctx)
+	findings, e := o.examine(ctx)
+	var rights []right
+	if e != nil {
+		if o.pool != "" {
+			if err := o.Cluster.RequirePool(ctx, o.Namespace, o.pool); err != nil {
+				return err
+			}
+		}
+		rights = e.rights(ctx)
+	}
 	if o.Output.IsMachine() {
-		if err := o.Output.Encode(o.Out, map[string]any{"findings": findings}); err != nil {
+		report := map[string]any{"findings": findings, "rights": rights}
+		if role := e.role(rights); role != "" {
+			report["role"] = role
+		}
+		if err := o.Output.Encode(o.Out, report); err != nil {
 			return err
 		}
 	} else {
 		o.print(findings)
+		o.printRights(e, rights)
 	}
 	if slices.ContainsFunc(findings, func(f finding) bool { return f.Result == findingBroken }) {
 		return exit.With(exit.Failed)
@@ -107,14 +131,15 @@ func sign(p display.Paint, result string) string {
 	}
 }
 
-// examine asks one question after the other. Without a cluster it stops at the first.
-func (o *options) examine(ctx context.Context) []finding {
+// examine asks one question after the other. Without a cluster it stops at the first, and
+// returns no examination.
+func (o *options) examine(ctx context.Context) ([]finding, *examination) {
 	plain, err := o.Cluster.Plain()
 	if err != nil {
 		const next = "name a kubeconfig with --kubeconfig or KUBECONFIG, and a cluster in it with --context"
-		return []finding{{"cluster", findingBroken, err.Error(), next}}
+		return []finding{{"cluster", findingBroken, err.Error(), next}}, nil
 	}
-	e := examination{plain: plain, namespace: o.Namespace, program: o.Name}
+	e := &examination{plain: plain, namespace: o.Namespace, pool: o.pool, program: o.Name}
 	var findings []finding
 	for _, question := range []struct {
 		subject string
@@ -124,16 +149,18 @@ func (o *options) examine(ctx context.Context) []finding {
 		found.Subject = question.subject
 		findings = append(findings, found)
 		if findings[0].Result == findingBroken {
-			return findings
+			return findings, nil
 		}
 	}
-	return append(findings, e.permissions(ctx)...)
+	return findings, e
 }
 
 type examination struct {
-	plain     cluster.Plain
-	namespace string
-	program   string
+	plain           cluster.Plain
+	namespace, pool string
+	program         string
+	// user is the name by which the cluster knows the user; "" if it does not say.
+	user string
 }
 
 // Next steps that several findings propose.
@@ -149,7 +176,7 @@ func broken(message, next string) finding {
 }
 
 // cluster finds out whether the cluster answers, and who the user is to it.
-func (e examination) cluster(ctx context.Context) finding {
+func (e *examination) cluster(ctx context.Context) finding {
 	var version struct {
 		GitVersion string `json:"gitVersion"`
 	}
@@ -162,6 +189,7 @@ func (e examination) cluster(ctx context.Context) finding {
 	}
 	message := e.plain.URL() + " answers with Kubernetes " + version.GitVersion
 	if name, err := e.plain.WhoAmI(ctx); err == nil && name != "" {
+		e.user = name
 		message += "; you are " + name
 	}
 	return works(message)
@@ -169,7 +197,7 @@ func (e examination) cluster(ctx context.Context) finding {
 
 // declarative finds out whether pools and targets can be declared. It reads
 // discovery, which every user may read, and not the CRDs.
-func (e examination) declarative(ctx context.Context) finding {
+func (e *examination) declarative(ctx context.Context) finding {
 	served, err := e.discover(ctx, v1alpha1.GroupName)
 	if err != nil {
 		return broken(missing(err, "the custom resources are not installed"), install)
@@ -182,7 +210,7 @@ func (e examination) declarative(ctx context.Context) finding {
 	return works("pools and targets can be declared")
 }
 
-func (e examination) discover(ctx context.Context, group string) ([]string, error) {
+func (e *examination) discover(ctx context.Context, group string) ([]string, error) {
 	var list metav1.APIResourceList
 	err := e.plain.Get(ctx, "/apis/"+group+"/v1alpha1", &list)
 	names := make([]string, 0, len(list.APIResources))
@@ -201,7 +229,7 @@ func missing(err error, text string) string {
 }
 
 // registered finds out whether kube-apiserver reaches the live API.
-func (e examination) registered(ctx context.Context) finding {
+func (e *examination) registered(ctx context.Context) finding {
 	var service struct {
 		Status struct {
 			Conditions []metav1.Condition `json:"conditions"`
@@ -224,7 +252,7 @@ func (e examination) registered(ctx context.Context) finding {
 }
 
 // operator finds out whether the operator answers, and which it is.
-func (e examination) operator(ctx context.Context) finding {
+func (e *examination) operator(ctx context.Context) finding {
 	start := time.Now()
 	served, err := e.discover(ctx, livev1alpha1.GroupName)
 	message := "answers in " + display.Micros(time.Since(start).Microseconds())
@@ -239,75 +267,4 @@ func (e examination) operator(ctx context.Context) finding {
 		message += ", version " + version
 	}
 	return works(message)
-}
-
-// wanted is a request that a user may want to make, and the commands that need it.
-type wanted struct{ group, resource, verb, purpose string }
-
-var allWanted = []wanted{
-	{v1alpha1.GroupName, cluster.Pools, "list", "status"},
-	{v1alpha1.GroupName, cluster.Targets, "list", "status, run --all"},
-	{v1alpha1.GroupName, cluster.Pools, "create", "declare pools"},
-	{v1alpha1.GroupName, cluster.Targets, "create", "declare targets"},
-	{livev1alpha1.GroupName, cluster.Connections, "list", "connections, top"},
-	{livev1alpha1.GroupName, cluster.Pools + "/exec", "create", "exec, run, cp, shell"},
-	{livev1alpha1.GroupName, cluster.Pools + "/exec", "get", "exec, run, cp, shell"},
-	{livev1alpha1.GroupName, cluster.Pools + "/portforward", "create", "port-forward"},
-	{livev1alpha1.GroupName, cluster.Pools + "/portforward", "get", "port-forward"},
-	{livev1alpha1.GroupName, cluster.Pools + "/socketforward", "create", "port-forward of unix sockets"},
-	{livev1alpha1.GroupName, cluster.Pools + "/proxy", "create", "proxy"},
-	{livev1alpha1.GroupName, cluster.Pools + "/proxy", "get", "proxy"},
-	{livev1alpha1.GroupName, cluster.Sessions, "create", "session create"},
-	{livev1alpha1.GroupName, cluster.Sessions, "list", "session list"},
-	{livev1alpha1.GroupName, cluster.Sessions, "delete", "session delete"},
-	{livev1alpha1.GroupName, cluster.Sessions + "/exec", "create", "session exec"},
-	{livev1alpha1.GroupName, cluster.Sessions + "/exec", "get", "session exec"},
-	{livev1alpha1.GroupName, cluster.Pools + "/drain", "create", "drain POOL"},
-	{livev1alpha1.GroupName, cluster.Connections + "/drain", "create", "drain connection/NAME"},
-	{livev1alpha1.GroupName, cluster.Targets + "/check", "create", "check"},
-}
-
-// permissions finds out what the user may do, by asking for all at the same time.
-func (e examination) permissions(ctx context.Context) []finding {
-	findings := make([]finding, len(allWanted))
-	var asking sync.WaitGroup
-	for i, w := range allWanted {
-		asking.Go(func() { findings[i] = e.permission(ctx, w) })
-	}
-	asking.Wait()
-	return findings
-}
-
-// accessReview is a SelfSubjectAccessReview.
-type accessReview struct {
-	metav1.TypeMeta `json:",inline"`
-
-	Spec struct {
-		Attributes map[string]string `json:"resourceAttributes"`
-	} `json:"spec"`
-	Status struct {
-		Allowed bool `json:"allowed"`
-	} `json:"status,omitzero"`
-}
-
-func (e examination) permission(ctx context.Context, w wanted) finding {
-	resource, subresource, _ := strings.Cut(w.resource, "/")
-	review := accessReview{TypeMeta: metav1.TypeMeta{APIVersion: "authorization.k8s.io/v1", Kind: "SelfSubjectAccessReview"}}
-	review.Spec.Attributes = map[string]string{
-		"namespace": e.namespace, "verb": w.verb, "group": w.group, "resource": resource, "subresource": subresource,
-	}
-	permitted := "permitted in namespace " + e.namespace + " (" + w.purpose + ")"
-	found := finding{Subject: w.verb + " " + w.resource, Result: findingOK, Message: permitted}
-	err := e.plain.Post(ctx, "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", &review)
-	switch {
-	case err != nil:
-		found.Result, found.Message = findingUnknown, "cannot be asked: "+err.Error()
-	case !review.Status.Allowed:
-		found.Result, found.Message = findingDenied, "not "+permitted
-		if subresource != "" {
-			found.Message += ", unless by name: a Role with resourceNames is not seen here"
-		}
-		found.Next = fmt.Sprintf("ask for a Role with apiGroups: [%s], resources: [%s], verbs: [%s]", w.group, w.resource, w.verb)
-	}
-	return found
 }

@@ -20,30 +20,28 @@ func TestDoctorFindsAllInOrder(t *testing.T) {
 	got.Stdout = regexp.MustCompile(`in [0-9.]+(µs|ms),`).ReplaceAllString(got.Stdout, "in 1ms,")
 	got.Stdout = strings.ReplaceAll(got.Stdout, f.URL, "https://cluster")
 	clitest.Want(t, got, 0, `
-✔ cluster                               https://cluster answers with Kubernetes v1.37.2; you are alice
-✔ connpool.dev                          pools and targets can be declared
-✔ APIService                            kube-apiserver reaches the live API
-✔ operator                              answers in 1ms, version v1.2.4
-✔ list connectionpools                  permitted in namespace shop (status)
-✔ list connectiontargets                permitted in namespace shop (status, run --all)
-✔ create connectionpools                permitted in namespace shop (declare pools)
-✔ create connectiontargets              permitted in namespace shop (declare targets)
-✔ list connections                      permitted in namespace shop (connections, top)
-✔ create connectionpools/exec           permitted in namespace shop (exec, run, cp, shell)
-✔ get connectionpools/exec              permitted in namespace shop (exec, run, cp, shell)
-✔ create connectionpools/portforward    permitted in namespace shop (port-forward)
-✔ get connectionpools/portforward       permitted in namespace shop (port-forward)
-✔ create connectionpools/socketforward  permitted in namespace shop (port-forward of unix sockets)
-✔ create connectionpools/proxy          permitted in namespace shop (proxy)
-✔ get connectionpools/proxy             permitted in namespace shop (proxy)
-✔ create sessions                       permitted in namespace shop (session create)
-✔ list sessions                         permitted in namespace shop (session list)
-✔ delete sessions                       permitted in namespace shop (session delete)
-✔ create sessions/exec                  permitted in namespace shop (session exec)
-✔ get sessions/exec                     permitted in namespace shop (session exec)
-✔ create connectionpools/drain          permitted in namespace shop (drain POOL)
-✔ create connections/drain              permitted in namespace shop (drain connection/NAME)
-✔ create connectiontargets/check        permitted in namespace shop (check)
+✔ cluster       https://cluster answers with Kubernetes v1.37.2; you are alice
+✔ connpool.dev  pools and targets can be declared
+✔ APIService    kube-apiserver reaches the live API
+✔ operator      answers in 1ms, version v1.2.4
+
+What you may do in namespace shop:
+
+WHAT                                                   MAY YOU   NEEDED FOR
+get,list connectionpools                               yes       status
+get,list connectiontargets                             yes       status, run --all
+get,list connections                                   yes       connections, top
+create,get connectionpools/exec                        yes       exec, run, cp, shell
+create,get connectionpools/portforward                 yes       port-forward
+create connectionpools/socketforward                   yes       port-forward of unix sockets
+create,get,update,patch,delete connectionpools/proxy   yes       proxy
+create,get,list,delete sessions                        yes       session create, list, delete
+create,get sessions/exec                               yes       session exec
+create connectionpools/drain                           yes       drain POOL
+create connections/drain                               yes       drain connection/NAME
+create connectiontargets/check                         yes       check
+create,update,delete connectionpools                   yes       declaring pools
+create,update,delete connectiontargets                 yes       declaring targets
 `)
 }
 
@@ -57,7 +55,7 @@ func TestDoctorDistinguishesWhatIsBrokenFromWhatIsDenied(t *testing.T) {
 		line   string
 	}{
 		"what may not be done is no failure": {
-			denied: "create connpool.dev/connectionpools", code: 0, line: "! create connectionpools ",
+			denied: "create connpool.dev/connectionpools", code: 0, line: "no: lacks create   declaring pools",
 		},
 		"the custom resources are missing": {
 			path: "/apis/connpool.dev/v1alpha1", answer: notInstalled, code: 1, line: "the custom resources are not installed",
@@ -108,9 +106,46 @@ func TestDoctorDistinguishesWhatIsBrokenFromWhatIsDenied(t *testing.T) {
 }
 
 func TestDoctorForPrograms(t *testing.T) {
-	var report struct{ Findings []finding }
+	var report struct {
+		Findings []finding
+		Rights   []right
+	}
 	got := clitest.Shop(t, New).Run("doctor", "-o", "json")
-	if err := json.Unmarshal([]byte(got.Stdout), &report); err != nil || len(report.Findings) < 10 {
+	if err := json.Unmarshal([]byte(got.Stdout), &report); err != nil || len(report.Findings) != 4 || len(report.Rights) < 10 || !report.Rights[0].Allowed {
 		t.Errorf("%v in %s", err, got.Stdout)
 	}
+}
+
+func TestDoctorProposesOneRoleWithWhatIsMissing(t *testing.T) {
+	f := clitest.Shop(t, New)
+	for _, denied := range []string{"get live.connpool.dev/connectionpools/exec", "create live.connpool.dev/connectionpools/drain"} {
+		f.Denied[denied] = true
+	}
+	got := f.Run("doctor", "pool/web")
+	for _, want := range []string{
+		"What you may do with pool web in namespace shop:",
+		"no: lacks get   exec, run, cp, shell",
+		"no              drain POOL",
+		`kind: Role
+metadata:
+  name: connpool-user-of-web
+  namespace: shop
+rules:
+- apiGroups: ["live.connpool.dev"]
+  resources: ["connectionpools/exec"]
+  resourceNames: ["web"]
+  verbs: [get]
+- apiGroups: ["live.connpool.dev"]
+  resources: ["connectionpools/drain"]
+  resourceNames: ["web"]
+  verbs: [create]
+
+and then: kubectl create rolebinding connpool-user-of-web --namespace shop --role connpool-user-of-web --user alice
+`,
+	} {
+		if !strings.Contains(got.Stdout, want) {
+			t.Errorf("it lacks %q:\n%s", want, got.Stdout)
+		}
+	}
+	clitest.WantStderr(t, f.Run("doctor", "wep"), 1, `there is no pool "wep" in namespace shop`, "Did you mean web?")
 }

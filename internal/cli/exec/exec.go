@@ -15,6 +15,7 @@ package exec
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -47,7 +48,9 @@ func New(f *plugin.Factory) *cobra.Command {
 			"cluster. Its arguments arrive as given; no shell interprets them unless --shell\n" +
 			"asks for it. Without -i the command's input is empty. Without a command, -it opens\n" +
 			"a shell. -t gives the command a terminal if there is one here, and -tt in any case.\n" +
-			"Ctrl-C ends the command, as far as its target allows; a second one leaves at once.\n\n" +
+			"Ctrl-C is passed on to the command, which has 5 s to end, with its output and exit\n" +
+			"code; a second one leaves at once. Pods take no signals, and SSH servers may ignore\n" +
+			"them; then a message says that it is not known how the command ends.\n\n" +
 			"The exit code is the command's, or 128 plus the number of the signal that ended\n" +
 			"it. Two codes are this program's own, and come with a message:\n\n" +
 			"  254  the command surely did not run: it is safe to try again\n" +
@@ -68,11 +71,12 @@ func New(f *plugin.Factory) *cobra.Command {
 	o.command.Place.Register(flags)
 	o.command.RegisterTarget(f, command)
 	flags.BoolVarP(&o.stdin, "stdin", "i", false, "Pass input on to the command")
-	flags.VarPF(&o.tty, "tty", "t", "Give the command a terminal; twice, or --tty=always: also if there is none here").NoOptDefVal = "true"
+	flags.VarPF(&o.tty, "tty", "t",
+		"Give the command a terminal if there is one here; twice (-tt), or --tty=always, in any case").NoOptDefVal = "true"
 	flags.BoolVar(&o.command.Shell, "shell", false, "Let the remote user's shell interpret the command")
 	flags.StringArrayVar(&o.command.Env, "env", nil, remote.EnvUsage)
-	flags.DurationVar(&o.command.Timeout, "timeout", 0, "End the command after this long, such as 30s; 0 means never")
-	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Say nothing but what the command says")
+	flags.DurationVar(&o.command.Timeout, "timeout", 0, "End the command after this time, such as 30s; 0 means never")
+	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Print only what the command prints")
 	return command
 }
 
@@ -107,53 +111,63 @@ func (o *options) complete(command *cobra.Command, args []string) error {
 	}
 	o.command.TTY = o.tty == ttyAlways || o.tty == ttyIfHere && terminal.Is(o.In)
 	if o.tty == ttyIfHere && !o.command.TTY && !o.quiet {
-		exit.PrintNote(o.ErrOut, "without a terminal: standard input is none; -tt asks for one in any case")
+		exit.PrintNote(o.ErrOut, "the command gets no terminal, because standard input is not a terminal; -tt asks for one in any case")
 	}
 	return nil
 }
 
 func (o *options) validate() error {
 	if o.command.IsEmpty() && !o.command.TTY {
-		return errors.New("there is no command: write it after --, or ask for a shell with -it")
+		return errors.New("a command is missing: write it after --, or ask for a shell with -it")
 	}
 	return o.command.Validate()
 }
 
 func (o *options) validateShell() error {
 	if !terminal.Is(o.In) {
-		return exit.Hint(errors.New("a shell needs a terminal, and standard input is none"),
+		return exit.Hint(errors.New("a shell needs a terminal, and standard input is not a terminal"),
 			"To run what standard input holds: %s exec %s -i -- sh", o.Name, o.command.Pool)
 	}
 	return o.validate()
 }
 
 func (o *options) run(ctx context.Context, live *client.Client) error {
-	result, err := o.stream(ctx, live.Pool(o.Namespace, o.command.Pool))
+	err := o.stream(ctx, live.Pool(o.Namespace, o.command.Pool))
 	ending := remote.Ending{
-		Quiet: o.quiet, Interrupted: remote.Canceled, Command: &o.command, Notes: o.ErrOut,
+		Quiet: o.quiet, Command: &o.command, Notes: o.ErrOut,
 		Asked: cluster.AskedToStream("exec", o.Namespace, o.command.Pool, o.command.Target),
 	}
-	return ending.Error(ctx, o.Cluster, result, err)
+	return ending.Error(ctx, o.Cluster, err)
 }
 
 // stream runs the command, in a raw terminal if it has one.
-func (o *options) stream(ctx context.Context, pool *client.Pool) (client.Result, error) {
+func (o *options) stream(ctx context.Context, pool *client.Pool) error {
 	command, streams := o.command.ForClient(), client.Streams{Stdout: o.Out, Stderr: o.ErrOut}
 	if o.stdin {
 		command.Stdin = o.In
 	}
-	if !o.command.TTY {
-		return pool.Stream(ctx, command, streams)
-	}
-	if !terminal.Is(o.In) {
+	if o.command.TTY {
 		streams.Terminal = &client.Terminal{Term: os.Getenv("TERM"), Size: terminal.SizeOf(o.Out)}
-		return pool.Stream(ctx, command, streams)
 	}
-	raw, err := terminal.MakeRaw(ctx, o.In)
-	if err != nil {
-		return client.Result{}, &client.Error{Outcome: livev1alpha1.OutcomeNotStarted, Message: err.Error(), Err: err}
+	if o.command.TTY && terminal.Is(o.In) {
+		raw, err := terminal.MakeRaw(ctx, o.In)
+		if err != nil {
+			return &client.Error{Outcome: livev1alpha1.OutcomeNotStarted, Message: err.Error(), Err: err}
+		}
+		defer raw.Restore()
+		streams.Terminal.Size, streams.Terminal.Resize = raw.Size, raw.Sizes
 	}
-	defer raw.Restore()
-	streams.Terminal = &client.Terminal{Term: os.Getenv("TERM"), Size: raw.Size, Resize: raw.Sizes}
-	return pool.Stream(ctx, command, streams)
+	_, err := remote.Stream(ctx, pool, command, streams, o.notes())
+	return err
+}
+
+// notes is where notes go while the command runs; nil for nowhere.
+func (o *options) notes() io.Writer {
+	switch {
+	case o.quiet:
+		return nil
+	case o.command.TTY && terminal.Is(o.In):
+		return terminal.RawWriter{Writer: o.ErrOut}
+	}
+	return o.ErrOut
 }

@@ -125,8 +125,8 @@ func TestCommandsThatAreRefusedDidNotStart(t *testing.T) {
 		},
 		"no such pool":               {"", []string{"wbe", "--", "id"}, []string{"Did you mean web?"}},
 		"no such target":             {"", []string{"web/web-9", "--", "id"}, []string{"Did you mean web-1 or web-2?"}},
-		"no command":                 {"", []string{"web"}, []string{"there is no command"}},
-		"no pool":                    {"", []string{"--", "id"}, []string{"which pool?"}},
+		"no command":                 {"", []string{"web"}, []string{"a command is missing"}},
+		"no pool":                    {"", []string{"--", "id"}, []string{"the name of a pool is missing"}},
 		"no dashes":                  {"", []string{"web", "id"}, []string{"write -- before the command"}},
 		"two targets":                {"", []string{"web/web-1", "--target", "web-2", "--", "id"}, []string{"different targets"}},
 		"a variable without value":   {"", []string{"web", "--env", "A", "--", "id"}, []string{"NAME=value"}},
@@ -158,7 +158,7 @@ func TestCtrlCEndsTheRemoteCommand(t *testing.T) {
 		return clitest.Fails(livev1alpha1.OutcomeUnknown, "", "canceled")
 	}
 	got := f.RunContext(ctx, nil, "exec", "web", "--", "sleep", "1000")
-	clitest.WantStderr(t, got, exit.Interrupted, "interrupted", "told to end", "whether it has ended is not known")
+	clitest.WantStderr(t, got, exit.Interrupted, "interrupted", "told to end", "how it ends is unknown")
 	<-ended
 }
 
@@ -205,7 +205,7 @@ func TestATerminalCanBeForced(t *testing.T) {
 				want = "in"
 			}
 			clitest.Want(t, got, 0, want)
-			if noted := strings.Contains(got.Stderr, "note: without a terminal"); noted != test.note {
+			if noted := strings.Contains(got.Stderr, "note: the command gets no terminal"); noted != test.note {
 				t.Errorf("said %q", got.Stderr)
 			}
 		})

@@ -31,6 +31,9 @@ const (
 	Unknown = 255
 	// Interrupted is how a shell reports a program that Ctrl-C ended.
 	Interrupted = 130
+	// Terminated and HungUp are the same for SIGTERM and SIGHUP.
+	Terminated = 143
+	HungUp     = 129
 )
 
 // codeError ends the process with a code of its own.

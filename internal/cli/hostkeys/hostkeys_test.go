@@ -165,7 +165,7 @@ func TestAScanThatFailsSaysWhy(t *testing.T) {
 		{"a port that is not one", "host:0", "not a valid port (1-65535)"},
 		{"a Docker engine", "tcp://build-1:2376", "ca.crt in its tlsRef"},
 		{"a cluster", "https://10.0.0.1:6443", "kubeconfig"},
-		{"an option", "host:22:22:", "name of a host"},
+		{"an option", "host:22:22:", "not a valid host name"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			clitest.WantStderr(t, clitest.New(t, New).Run("hostkeys", c.host, "--timeout", "200ms", "--name", "x"), 1, c.want)

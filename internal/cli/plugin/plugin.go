@@ -21,6 +21,7 @@ package plugin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -52,7 +53,7 @@ type Factory struct {
 
 // New returns the factory of a process.
 func New(name, version string, streams genericiooptions.IOStreams) *Factory {
-	return &Factory{IOStreams: streams, Name: name, Version: version, Now: time.Now, Cluster: cluster.New(name, version)}
+	return &Factory{IOStreams: streams, Name: name, Version: version, Now: time.Now, Cluster: cluster.New(name, version, streams.ErrOut)}
 }
 
 // NewRoot returns the command above all others, still without those below it.
@@ -71,10 +72,40 @@ func (f *Factory) NewRoot() *cobra.Command {
 	root.SetErr(f.ErrOut)
 	root.SetUsageTemplate(usageTemplate)
 	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
+	root.Version = f.Version
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetFlagErrorFunc(func(command *cobra.Command, err error) error {
+		return exit.Hint(err, "See the flags: %s --help", command.CommandPath())
+	})
+	OnlyCommands(root)
 	f.Cluster.Register(root.PersistentFlags())
+	root.PersistentFlags().IntVarP(&f.Cluster.Verbosity, "v", "v", 0,
+		"Log requests to standard error: 6 their URLs and times, 8 also headers")
 	CompleteFlag(root, "namespace", Names(f.listNamespaces))
 	CompleteFlag(root, "context", Names(func(context.Context, []string) ([]string, error) { return f.Cluster.Contexts() }))
 	return root
+}
+
+// OnlyCommands makes a command that only has commands below it print its help, and fail
+// if it is called with another word.
+func OnlyCommands(command *cobra.Command) {
+	command.SuggestionsMinimumDistance = 2
+	command.Args = func(command *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return UnknownCommand(command, args[0])
+		}
+		return nil
+	}
+	command.RunE = func(command *cobra.Command, _ []string) error { return command.Help() }
+}
+
+// UnknownCommand returns the error for a word that is not a command below another one.
+func UnknownCommand(command *cobra.Command, word string) error {
+	err := fmt.Errorf("%s has no command %q", command.CommandPath(), word)
+	if near := command.SuggestionsFor(word); len(near) > 0 {
+		return exit.Hint(err, "Did you mean %s?", strings.Join(near, " or "))
+	}
+	return exit.Hint(err, "See its commands: %s --help", command.CommandPath())
 }
 
 // OwnFailures is the annotation of a command whose own failures have the exit code
@@ -89,7 +120,7 @@ func (f *Factory) Execute(ctx context.Context, root *cobra.Command, args []strin
 	if command != nil && command.Annotations[OwnFailures] != "" {
 		failed = exit.NotStarted
 	}
-	return exit.Report(f.ErrOut, err, failed)
+	return exit.Report(f.ErrOut, exit.WithSignal(ctx, err, failed), failed)
 }
 
 // RunFunc is a function that cobra runs.
@@ -173,7 +204,7 @@ func (f *Factory) Examples(pairs ...string) string {
 
 // usageTemplate is cobra's own without the flags that say which cluster. They are
 // the same in every command, so only the help of the root lists them.
-const usageTemplate = `Usage:{{if .Runnable}}
+const usageTemplate = `Usage:{{if and .Runnable (not .HasAvailableSubCommands)}}
   {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}
   {{.CommandPath}} COMMAND{{end}}{{if .HasExample}}
 

@@ -58,8 +58,8 @@ func New(f *plugin.Factory) *cobra.Command {
 			"code is passed on; 254 means that it was not run. Without one, the API is served\n" +
 			"until Ctrl-C, and what to type is printed.\n\n" +
 			"By default only you can reach it: a Docker engine by a socket in a directory of\n" +
-			"yours, a cluster by a kubeconfig there, which holds a token. With --port everybody\n" +
-			"on this machine can, but no web page.",
+			"yours, a cluster by a kubeconfig there, which holds a token. With --port every user\n" +
+			"of this machine can, but web pages cannot.",
 		Example: f.Examples(
 			"docker on an engine", "proxy ci -- docker ps",
 			"with input", "proxy ci -- docker exec -i db psql < dump.sql",
@@ -74,7 +74,7 @@ func New(f *plugin.Factory) *cobra.Command {
 	}
 	flags := command.Flags()
 	o.command.RegisterTarget(f, command)
-	flags.IntVar(&o.port, "port", 0, "Serve on this port of 127.0.0.1, for everybody on this machine; 0 means any free one")
+	flags.IntVar(&o.port, "port", 0, "Serve on this port of 127.0.0.1, for every user of this machine; 0 means any free one")
 	flags.StringVar(&o.socket, "socket", "", "Serve on a unix socket of this path, which only you may use")
 	command.MarkFlagsMutuallyExclusive("port", "socket")
 	return command
@@ -93,7 +93,7 @@ func (o *options) validate() error {
 	case o.command.Pool == "":
 		return errors.New("the pool has no name")
 	case o.port < 0 || o.port > 65535:
-		return fmt.Errorf("--port %d is no port from 0 to 65535", o.port)
+		return fmt.Errorf("--port %d is not a valid port (0-65535)", o.port)
 	}
 	return nil
 }
@@ -150,7 +150,7 @@ func (o *options) serve(ctx context.Context, api http.RoundTripper, kind apiKind
 	}
 	fmt.Fprintf(o.Out, "Serving the API of %s (%s) at %s until Ctrl-C\n", o.command.Target, kind, end.address())
 	if end.isOpen {
-		fmt.Fprintln(o.ErrOut, "note: everybody on this machine can use this port, as you")
+		fmt.Fprintln(o.ErrOut, "note: every user of this machine can use this port, with your permissions")
 	}
 	fmt.Fprintf(o.Out, "\n  %s\n", strings.Join(end.advice(), "\n  "))
 	<-ctx.Done()

@@ -2,20 +2,18 @@
 // command line, which bounds it has, and what its end means to the caller.
 //
 // A command of the plugin that runs something has a Command among its options,
-// registers its flags, and passes the result of the client to an Ending.
+// registers its flags, runs it by Stream, and passes the error to an Ending.
 //
-//	result, err := live.Pool(namespace, o.command.Pool).Stream(ctx, o.command.ForClient(), streams)
-//	return remote.Ending{Asked: asked, Interrupted: remote.Canceled}.Error(ctx, f.Cluster, result, err)
+//	_, err := remote.Stream(ctx, live.Pool(namespace, o.command.Pool), o.command.ForClient(), streams, notes)
+//	return remote.Ending{Asked: asked, Command: &o.command, Notes: notes}.Error(ctx, f.Cluster, err)
 //
 // Trade-off: the bounds of the API are checked here a second time, so that a
 // command that is too long fails with a sentence and not with a refused request.
 package remote
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -25,7 +23,6 @@ import (
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
-	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/plugin"
 )
 
@@ -100,7 +97,7 @@ func (c *Command) ReadAfter(command *cobra.Command, args []string, thing string)
 	}
 	switch {
 	case dash == 0:
-		return "", fmt.Errorf("which %s? Its name comes first", thing)
+		return "", fmt.Errorf("the name of a %s is missing: it comes first", thing)
 	case dash > 1:
 		return "", fmt.Errorf("write -- before the command: %s -- %s", args[0], strings.Join(args[1:], " "))
 	}
@@ -241,67 +238,9 @@ func (p *Place) Validate() error {
 	case p.Namespace != "" && p.Pod == "":
 		return errors.New("--pod-namespace says where a pod is: name the pod with --pod")
 	case strings.Contains(p.Pod, "/"):
-		return fmt.Errorf("--pod %q is no name: write only the name, and its namespace with --pod-namespace", p.Pod)
+		return fmt.Errorf("--pod %q is not a valid name: write only the name, and its namespace with --pod-namespace", p.Pod)
 	case strings.Contains(p.Container, "/"):
 		return fmt.Errorf("--container %q is neither a name nor an ID", p.Container)
 	}
 	return nil
-}
-
-// Ending is how to report the end of a command.
-type Ending struct {
-	// Quiet prints nothing: only the exit code reports the end.
-	Quiet bool
-	// Asked is what was asked for, in case that it was refused.
-	Asked cluster.Asked
-	// Interrupted says what Ctrl-C did to the command.
-	Interrupted string
-	// Command that has ended, and where notes about it go.
-	Command *Command
-	Notes   io.Writer
-}
-
-// Canceled is what Ctrl-C does to a command that has a stream of its own. The stream
-// is closed at once, so what the target then did is not known here.
-const Canceled = "the operator was told to end the command, which may have done part of its work; " +
-	"whether it has ended is not known, and the target decides whether it can be ended at all"
-
-// Error returns an error with the exit code of the command or, without one, says why.
-func (e Ending) Error(ctx context.Context, c *cluster.Cluster, result client.Result, err error) error {
-	if err == nil {
-		return nil
-	}
-	if own, ok := errors.AsType[*client.ExitError](err); ok {
-		if !e.Quiet {
-			exit.PrintNote(e.Notes, e.Command.Note(own.Code))
-		}
-		return exit.With(own.Code)
-	}
-	code, err := e.withoutCode(ctx, c, result, err)
-	if e.Quiet {
-		err = nil
-	}
-	return exit.WithError(code, err)
-}
-
-// withoutCode returns the exit code and the error if that of the command is unknown.
-func (e Ending) withoutCode(ctx context.Context, c *cluster.Cluster, result client.Result, err error) (int, error) {
-	switch {
-	case ctx.Err() != nil && errors.Is(err, client.ErrNotStarted):
-		return exit.Interrupted, errors.New("interrupted before the command started")
-	case ctx.Err() != nil:
-		return exit.Interrupted, fmt.Errorf("interrupted: %s%s", e.Interrupted, requestOf(result))
-	case errors.Is(err, client.ErrNotStarted):
-		return exit.NotStarted, c.Explain(ctx, err, e.Asked)
-	default:
-		return exit.Unknown, exit.Hint(err, "Find out whether it ran before you run it again.")
-	}
-}
-
-// requestOf names the request, so that the user can look for it in the logs.
-func requestOf(result client.Result) string {
-	if result.RequestID == "" {
-		return ""
-	}
-	return " (request " + result.RequestID + ")"
 }

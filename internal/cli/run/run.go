@@ -244,7 +244,7 @@ func (o *options) runOne(ctx context.Context, pool *client.Pool, target string, 
 
 func runOn(ctx context.Context, pool *client.Pool, command client.Command, streams client.Streams) targetResult {
 	start := time.Now()
-	result, err := pool.Stream(ctx, command, streams)
+	result, err := remote.Stream(ctx, pool, command, streams, nil)
 	r := targetResult{
 		Target: command.Target, Outcome: livev1alpha1.OutcomeCompleted, Signal: result.Signal, Seconds: time.Since(start).Seconds(),
 		Acquired: string(result.Acquired), RequestID: result.RequestID, err: err,
@@ -252,7 +252,7 @@ func runOn(ctx context.Context, pool *client.Pool, command client.Command, strea
 	if failed, ok := errors.AsType[*client.Error](err); ok {
 		r.Outcome, r.Reason, r.Message = failed.Outcome, failed.Reason, exit.Words(failed.Message)
 		if ctx.Err() != nil && r.Outcome == livev1alpha1.OutcomeUnknown {
-			r.Reason, r.Message = reasonInterrupted, remote.Canceled
+			r.Reason = reasonInterrupted
 		}
 		r.RequestID = cmp.Or(r.RequestID, failed.RequestID)
 		return r

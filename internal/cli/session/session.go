@@ -48,6 +48,7 @@ func New(f *plugin.Factory) *cobra.Command {
 			"and another one, for its shell", "session exec NAME --shell -- 'git log -1 | cat'",
 			"end it", "session delete NAME"),
 	}
+	plugin.OnlyCommands(command)
 	commands := &cobra.Group{ID: "commands", Title: "Commands:"}
 	command.AddGroup(commands)
 	for _, below := range []*cobra.Command{newCreate(f), newExec(f), newList(f), newDelete(f)} {
@@ -85,9 +86,9 @@ func newCreate(f *plugin.Factory) *cobra.Command {
 	flags.StringArrayVar(&o.command.Env, "env", nil, "NAME=value for the shell; may be repeated")
 	flags.StringVar(&o.session.Name, "name", "", "Name of the session; chosen for you when absent")
 	flags.DurationVar(&o.session.TTL, "ttl", livev1alpha1.DefaultSessionTTLSeconds*time.Second,
-		"End it after this long, whatever it does; at most 24h")
+		"End it after this time, whatever it does; at most 24h")
 	flags.DurationVar(&o.session.IdleTimeout, "idle-timeout", livev1alpha1.DefaultSessionIdleTimeoutSeconds*time.Second,
-		"End it when it has run nothing for this long")
+		"End it when it has run nothing for this time")
 	return command
 }
 
@@ -99,7 +100,7 @@ func (o *createOptions) validate() error {
 		}
 	}
 	if o.session.Name != "" && !cluster.IsName(o.session.Name) {
-		return fmt.Errorf("--name %q is no name of a Kubernetes object", o.session.Name)
+		return fmt.Errorf("--name %q is not a valid name of a Kubernetes object: use lower case letters, digits and hyphens", o.session.Name)
 	}
 	return o.command.Validate()
 }
@@ -111,7 +112,7 @@ func (o *createOptions) run(ctx context.Context, live *client.Client) error {
 	session, err := live.NewSession(ctx, o.Namespace, o.command.Pool, o.session)
 	switch {
 	case errors.Is(err, client.ErrUnknown):
-		return exit.Hint(fmt.Errorf("there may be a session or not: %w", err), "Look for it: %s session list", o.Name)
+		return exit.Hint(fmt.Errorf("a session may have been opened or not: %w", err), "Look for it: %s session list", o.Name)
 	case err != nil:
 		return o.Cluster.Explain(ctx, err, cluster.AskedToOpenSession(o.Namespace, o.command.Pool, o.command.Target))
 	}
@@ -163,8 +164,8 @@ func newExec(f *plugin.Factory) *cobra.Command {
 	}
 	flags := command.Flags()
 	flags.BoolVar(&o.command.Shell, "shell", false, "Let the shell interpret the command")
-	flags.DurationVar(&o.command.Timeout, "timeout", 0, "End the command, and the session, after this long, such as 30s; 0 means never")
-	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Say nothing but what the command says")
+	flags.DurationVar(&o.command.Timeout, "timeout", 0, "End the command, and the session, after this time, such as 30s; 0 means never")
+	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Print only what the command prints")
 	return command
 }
 
@@ -179,19 +180,22 @@ func (o *execOptions) complete(command *cobra.Command, args []string) error {
 
 func (o *execOptions) validate() error {
 	if o.command.IsEmpty() {
-		return errors.New("there is no command: write it after --")
+		return errors.New("a command is missing: write it after --")
 	}
 	return o.command.ValidateWords()
 }
 
 func (o *execOptions) run(ctx context.Context, live *client.Client) error {
 	command := o.command.ForClient()
-	result, err := live.Session(o.Namespace, o.session).Stream(ctx, command, client.Streams{Stdout: o.Out, Stderr: o.ErrOut})
+	notes := o.ErrOut
+	if o.quiet {
+		notes = nil
+	}
+	_, err := remote.Stream(ctx, live.Session(o.Namespace, o.session), command, client.Streams{Stdout: o.Out, Stderr: o.ErrOut}, notes)
 	ending := remote.Ending{
 		Quiet: o.quiet, Asked: cluster.AskedToUseSession(o.Namespace, o.session), Command: &o.command, Notes: o.ErrOut,
-		Interrupted: "the session ends; the command may have done part of its work, and whether it has ended is not known",
 	}
-	return ending.Error(ctx, o.Cluster, result, err)
+	return ending.Error(ctx, o.Cluster, err)
 }
 
 type deleteOptions struct {

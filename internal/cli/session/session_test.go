@@ -142,8 +142,8 @@ func TestACommandThatASessionDoesNotRun(t *testing.T) {
 			[]string{"web-a", "--", "ls"},
 			[]string{`resources: ["sessions/exec"]`, "verbs: [create, get]", `resources: ["connectionpools/exec"]`},
 		},
-		"no command": {"", []string{"web-a"}, []string{"there is no command"}},
-		"no session": {"", []string{"--", "ls"}, []string{"which session?"}},
+		"no command": {"", []string{"web-a"}, []string{"a command is missing"}},
+		"no session": {"", []string{"--", "ls"}, []string{"the name of a session is missing"}},
 		"no dashes":  {"", []string{"web-a", "ls"}, []string{"write -- before the command"}},
 	}
 	for name, test := range tests {
@@ -187,7 +187,7 @@ func TestSessionsAreDeleted(t *testing.T) {
 	clitest.WantStderr(t, f.Run("session", "delete"), 1, "name either sessions or --all")
 	got := f.Run("session", "delete", "web-x", "session/web-b")
 	clitest.Want(t, got, 1, "session/web-b deleted\n")
-	clitest.WantStderr(t, got, 1, `"web-x" not found`)
+	clitest.WantStderr(t, got, 1, `there is no session "web-x"`)
 	clitest.Want(t, f.Run("session", "delete", "--all"), 0, "session/web-a deleted\n")
 	clitest.WantStderr(t, f.Run("session", "delete", "--all"), 0, "No sessions of alice in namespace shop.")
 }

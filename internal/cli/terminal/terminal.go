@@ -10,9 +10,11 @@
 package terminal
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"sync"
@@ -55,7 +57,7 @@ type Raw struct {
 func MakeRaw(ctx context.Context, stream any) (*Raw, error) {
 	file, ok := stream.(*os.File)
 	if !ok {
-		return nil, errors.New("standard input is no terminal")
+		return nil, errors.New("standard input is not a terminal")
 	}
 	state, err := term.MakeRaw(int(file.Fd()))
 	if err != nil {
@@ -85,6 +87,18 @@ func MakeRaw(ctx context.Context, stream any) (*Raw, error) {
 func (r *Raw) Restore() {
 	r.stop()
 	r.done.Wait()
+}
+
+// RawWriter writes lines to a terminal in raw mode, which does not return to the first
+// column by itself.
+type RawWriter struct{ io.Writer }
+
+// Write implements io.Writer.
+func (w RawWriter) Write(p []byte) (int, error) {
+	if _, err := w.Writer.Write(bytes.ReplaceAll(p, []byte("\n"), []byte("\r\n"))); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // watchSize sends the size of a terminal whenever it may have changed.

@@ -176,7 +176,7 @@ func (p *pursuit) count(ctx context.Context, signals string, pids []int) (census
 var (
 	errNoShell   = errors.New("the container has no sh to signal it with")
 	errNotInTime = errors.New("there was no time to look at its processes")
-	errNoCensus  = errors.New("the container's sh does not tell its processes")
+	errNoCensus  = errors.New("the container's sh cannot list its processes")
 )
 
 // limitedBuffer is a writer that fails after maxCensus bytes.
@@ -187,6 +187,18 @@ func (b *limitedBuffer) Write(p []byte) (int, error) {
 		return 0, errNoCensus
 	}
 	return b.Builder.Write(p)
+}
+
+// pass sends one signal of the caller to each process of the command, as a terminal
+// would. It looks first, so that none gets it twice. Without a shell in the container
+// the signal is lost.
+func (e *execution) pass(signal driver.Signal) {
+	ctx, cancel := e.helpTimeout()
+	defer cancel()
+	p := &pursuit{process: e.process}
+	if p.look(ctx, "", nil) == nil {
+		_ = p.signal(ctx, string(signal))
+	}
 }
 
 // signalLater ends a command in the background that may run although its caller has

@@ -88,7 +88,7 @@ func parseCertificates(secret map[string][]byte, key string) ([]*x509.Certificat
 		}
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		if block.Type != "CERTIFICATE" || err != nil {
-			return nil, invalid("the Secret's key %s holds something that is no certificate; copy the whole file again", key)
+			return nil, invalid("the Secret's key %s holds something that is not a certificate; copy the whole file again", key)
 		}
 		found = append(found, certificate)
 	}
@@ -165,7 +165,7 @@ func (c *credentials) config(address string) (*tls.Config, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, driver.Errorf(driver.ProtocolError, driver.StagePrepare,
-			"%s is no host and port; write the endpoint as tcp://host:2376", driver.Sanitize(address))
+			"%s is not a host and a port; write the endpoint as tcp://host:2376", driver.Sanitize(address))
 	}
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12, ServerName: host,

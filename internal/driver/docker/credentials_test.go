@@ -114,7 +114,7 @@ func TestCredentialsAreCheckedWithoutIO(t *testing.T) {
 		"a certificate pasted as the private key":  {secret: with("tls.key", good["tls.crt"]), reason: driver.CredentialsInvalid, words: "tls.key holds a certificate"},
 		"a private key that is no PEM":             {secret: with("tls.key", []byte("hello")), reason: driver.CredentialsInvalid, words: "tls.key holds no private key"},
 		"a private key that is cut off":            {secret: with("tls.key", cut(good["tls.key"])), reason: driver.CredentialsInvalid, words: "cut off"},
-		"a certificate that is cut off":            {secret: with("tls.crt", cut(good["tls.crt"])), reason: driver.CredentialsInvalid, words: "tls.crt holds something that is no certificate"},
+		"a certificate that is cut off":            {secret: with("tls.crt", cut(good["tls.crt"])), reason: driver.CredentialsInvalid, words: "tls.crt holds something that is not a certificate"},
 		"an encrypted private key":                 {secret: with("tls.key", pem.EncodeToMemory(encrypted)), reason: driver.CredentialsInvalid, words: "encrypted"},
 		"a key of another certificate":             {secret: with("tls.key", secretOf(t, authority)["tls.key"]), reason: driver.CredentialsInvalid, words: "belong together"},
 		"a certificate for servers only":           {secret: issued(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }), reason: driver.CredentialsInvalid, words: "clientAuth"},

@@ -50,7 +50,7 @@ func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 	if err := c.handshake(ctx); err != nil {
 		_ = c.Close() //nolint:contextcheck // the connection has a life of its own
 		if ctx.Err() != nil {
-			return nil, driver.Errorf(driver.Timeout, err.Stage, "the caller did not wait any longer").Because(ctx.Err())
+			return nil, driver.Errorf(driver.Timeout, err.Stage, "the caller stopped waiting").Because(ctx.Err())
 		}
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func (c *conn) handshake(ctx context.Context) *driver.Error {
 		return err
 	}
 	if !stop() {
-		return driver.Errorf(driver.Timeout, driver.StageSession, "the caller did not wait any longer")
+		return driver.Errorf(driver.Timeout, driver.StageSession, "the caller stopped waiting")
 	}
 	c.endpoint.Passed(driver.StageSession, c.info.ServerVersion+" answers")
 	c.info.RemoteAddress = s.RemoteAddr().String()
@@ -168,7 +168,7 @@ func (c *conn) introduce(response *http.Response) *driver.Error {
 			c.endpoint.Address, driver.Sanitize(response.Status))
 	case !plainVersion.MatchString(version):
 		return driver.Errorf(driver.ProtocolError, driver.StageSession,
-			"%s tells no API version; check that it is a Docker engine of version 1.13 or later", c.endpoint.Address)
+			"%s does not say its API version; check that it is a Docker engine of version 1.13 or later", c.endpoint.Address)
 	case versions.LessThan(version, minVersion):
 		return driver.Errorf(driver.ProtocolError, driver.StageSession,
 			"the engine's API is at most %s, and commands need %s; update it to Docker 1.13 or later", version, minVersion)

@@ -66,11 +66,12 @@ type Options struct {
 type Driver struct{ options Options }
 
 var (
-	_ driver.Driver  = (*Driver)(nil)
-	_ driver.Dialer  = (*dialer)(nil)
-	_ driver.Conn    = (*conn)(nil)
-	_ driver.Execer  = (*conn)(nil)
-	_ driver.Proxier = (*conn)(nil)
+	_ driver.Driver   = (*Driver)(nil)
+	_ driver.Dialer   = (*dialer)(nil)
+	_ driver.Conn     = (*conn)(nil)
+	_ driver.Signaler = (*conn)(nil)
+	_ driver.Execer   = (*conn)(nil)
+	_ driver.Proxier  = (*conn)(nil)
 )
 
 // New returns a driver.

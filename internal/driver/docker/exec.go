@@ -10,8 +10,12 @@ import (
 	"time"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/running"
 	"github.com/connpool/connpool/internal/driver/stdio"
 )
+
+// SignalsBy implements driver.Signaler.
+func (c *conn) SignalsBy() driver.SignalsBy { return driver.SignalsByHelper }
 
 // Exec implements driver.Execer.
 func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.Streams) (driver.ExitStatus, error) {
@@ -38,7 +42,7 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 func newExecution(prepared *process, tty *driver.TTY, streams driver.Streams) *execution {
 	e := &execution{
 		conn: prepared.conn, process: prepared, tty: tty, ended: make(chan struct{}), orphaned: make(chan struct{}),
-		streams: stdio.New(streams.Stdin, streams.Stdout, streams.Stderr),
+		streams: stdio.New(streams.Stdin, streams.Stdout, streams.Stderr), signals: streams.Signals,
 	}
 	e.output = outputs{stdout: e.streams.Stdout, stderr: e.streams.Stderr, refusal: refusal{never: e.neverStarted}}
 	return e
@@ -51,6 +55,7 @@ type execution struct {
 	process *process
 	tty     *driver.TTY
 	streams *stdio.Streams
+	signals <-chan driver.Signal
 	socket  *socket
 	output  outputs
 
@@ -92,6 +97,7 @@ func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 	go e.receive(reader)
 	go e.sendInput()
 	go e.resize()
+	go running.PassOn(e.signals, e.ended, e.pass)
 	select {
 	case <-e.ended:
 		return e.result(ctx)
@@ -175,7 +181,7 @@ func (e *execution) closed() bool {
 //nolint:contextcheck // ending a command goes on when the caller has left
 func (e *execution) givenUp(ctx context.Context) *driver.Error {
 	return driver.Unknownf(driver.Timeout, driver.StageRun,
-		"the caller did not wait any longer; %s", e.terminate()).Because(ctx.Err())
+		"the caller stopped waiting; %s", e.terminate()).Because(ctx.Err())
 }
 
 func (e *execution) brokenOff(what string) *driver.Error {

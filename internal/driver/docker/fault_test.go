@@ -240,7 +240,7 @@ func TestContainersThatCannotRunCommandsAreNotFound(t *testing.T) {
 		"paused":              {paused, driver.NotFound, "with docker unpause"},
 		"unnamed":             {driver.Place{}, driver.ProtocolError, "name one"},
 		"a pod":               {driver.Place{Container: running.Container, Pod: "web"}, driver.ProtocolError, "no pods"},
-		"a path to somewhere": {driver.Place{Container: "../../images"}, driver.ProtocolError, "no name or ID"},
+		"a path to somewhere": {driver.Place{Container: "../../images"}, driver.ProtocolError, "not a valid name or ID"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -166,8 +166,8 @@ func TestAnEngineWhoseAPICannotRunCommandsIsNotConnected(t *testing.T) {
 		"newer, and takes older":       {pong("1.99"), pong("1.99"), ""},
 		"newer, and does not":          {pong("1.99"), refused, "Minimum supported API version is 1.90"},
 		"newer, and answers nonsense":  {pong("1.99"), "HTTP/1.1 400 Bad Request\r\nContent-Length: 1\r\n\r\n[", "400 Bad Request"},
-		"a version that is a path":     {pong("1.41/../.."), "", "tells no API version"},
-		"a version that is no version": {pong("new"), "", "tells no API version"},
+		"a version that is a path":     {pong("1.41/../.."), "", "does not say its API version"},
+		"a version that is no version": {pong("new"), "", "does not say its API version"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -32,7 +32,7 @@ func (p *process) create(ctx context.Context, options container.ExecOptions) err
 	created, err := p.conn.client.ContainerExecCreate(ctx, p.container, options)
 	if err == nil && !plainName.MatchString(created.ID) {
 		return driver.Errorf(driver.ProtocolError, driver.StageStart,
-			"the engine prepared the command under no name; check what answers at %s", p.conn.endpoint.Address)
+			"the engine did not give the prepared command an ID; check what answers at %s", p.conn.endpoint.Address)
 	}
 	p.id = created.ID
 	if err == nil {

@@ -137,7 +137,7 @@ func (e *execution) refused(response *http.Response) *driver.Error {
 			"the container %s does not run any more (%s); look with docker ps --all", e.process.container, words)
 	case code == http.StatusForbidden, code == http.StatusUnauthorized:
 		return driver.Errorf(driver.Forbidden, driver.StageStart,
-			"the engine forbids to start commands (%s); allow it in its authorization plugin, or in the proxy before its socket", words)
+			"the engine forbids starting commands (%s); allow it in its authorization plugin, or in the proxy before its socket", words)
 	case code >= http.StatusBadRequest && code < http.StatusInternalServerError:
 		return driver.Errorf(driver.ProtocolError, driver.StageStart,
 			"the engine refuses to start the command (%s); look into its log", words)
@@ -226,7 +226,7 @@ func statusOf(found state, said string) (driver.ExitStatus, error) {
 			"the engine broke the command's streams off (%s); look into its log", said)
 	case found.ExitCode == nil:
 		return driver.ExitStatus{}, driver.Unknownf(driver.ProtocolError, driver.StageRun,
-			"the command has ended, but the engine does not tell its exit code; look into its log")
+			"the command has ended, but the engine does not say its exit code; look into its log")
 	}
 	return driver.ExitStatus{Code: *found.ExitCode}, nil
 }
@@ -234,12 +234,12 @@ func statusOf(found state, said string) (driver.ExitStatus, error) {
 func (p *process) noExitCode(err error) *driver.Error {
 	if errdefs.IsNotFound(err) {
 		return driver.Unknownf(driver.NotFound, driver.StageRun,
-			"the engine knows the command no more: the container %s was removed or restarted, or the engine was",
+			"the engine no longer knows the command: the container %s was removed or restarted, or the engine was",
 			p.container).Because(err)
 	}
 	p.conn.monitor.Suspect()
 	return driver.Unknownf(driver.Unreachable, driver.StageRun,
-		"the command's output ended, but %s did not tell its exit code", p.conn.endpoint.Address).Because(err)
+		"the command's output ended, but %s did not say its exit code", p.conn.endpoint.Address).Because(err)
 }
 
 // cutOff classifies a stream that broke. The engine may tell whether the command still

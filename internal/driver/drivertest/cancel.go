@@ -52,6 +52,7 @@ func (s suite) cancel(t *testing.T) {
 		wantOutcome(t, s.cancelReady(t, conn, "echo ready; cat"), driver.Unknown)
 	})
 	if s.Signals {
+		t.Run("by a signal of the caller, after which it ends as it likes", func(t *testing.T) { s.signalFromCaller(t, conn) })
 		t.Run("because its connection is closed, and is signaled", s.closeRunning)
 		t.Run("while its output is not taken, and is signaled all the same", s.cancelStuck)
 	}
@@ -62,6 +63,21 @@ func (s suite) cancel(t *testing.T) {
 			t.Errorf("output %q", got)
 		}
 	})
+}
+
+// signalFromCaller sends a signal to a command that cleans up then.
+func (s suite) signalFromCaller(t *testing.T, conn driver.Conn) {
+	t.Helper()
+	signals, stdout := make(chan driver.Signal, 1), newUntilReady()
+	go func() {
+		<-stdout.ready
+		signals <- "INT"
+	}()
+	status, err := s.start(t.Context(), conn, driver.Command{Shell: `trap 'exit 3' INT; while echo ready; do sleep 0.05; done`},
+		driver.Streams{Stdout: stdout, Signals: signals})
+	if err != nil || status != (driver.ExitStatus{Code: 3}) {
+		t.Errorf("it ended with %+v, %v", status, err)
+	}
 }
 
 func (s suite) cancelUnread(t *testing.T, conn driver.Conn) {

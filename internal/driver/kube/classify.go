@@ -104,7 +104,7 @@ func (c *config) answerError(a *answer, stage driver.Stage) *driver.Error {
 			driver.Sanitize("the cluster forbids it; allow it by RBAC there: "+said))
 	case a.status == http.StatusTooManyRequests:
 		result = driver.Errorf(driver.ThrottledByServer, stage,
-			"%s takes no more requests for now; lower what is asked of it, or raise its limits (API priority and fairness)", c.address)
+			"%s does not accept more requests now; lower what is asked of it, or raise its limits (API priority and fairness)", c.address)
 		result.RetryAfter = retryAfter(a.header)
 	case a.status >= http.StatusInternalServerError:
 		result = driver.Errorf(driver.Unreachable, stage, "%s",

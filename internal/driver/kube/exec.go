@@ -208,7 +208,7 @@ func (e *execution) explain(ctx context.Context, err error) *driver.Error {
 	case errors.Is(err, kubestream.ErrOutput):
 		return unknown(driver.Unreachable, "the reader of the command's output went away")
 	case ctx.Err() != nil:
-		return unknown(driver.Timeout, "the caller did not wait any longer")
+		return unknown(driver.Timeout, "the caller stopped waiting")
 	case errors.Is(err, kubestream.ErrSilent):
 		return unknown(driver.Timeout, address+" gave no sign of life; check the API server and the network")
 	case errors.Is(err, kubestream.ErrProtocol):

@@ -23,7 +23,7 @@ func (c *conn) ForwardPod(ctx context.Context, pod driver.Place, port uint16) (n
 		return nil, err
 	}
 	if port == 0 {
-		return nil, driver.Errorf(driver.NotFound, driver.StageStart, "0 is no port of a pod; give one from 1 to 65535")
+		return nil, driver.Errorf(driver.NotFound, driver.StageStart, "0 is not a valid port of a pod (1-65535)")
 	}
 	if err := c.begin(ctx); err != nil {
 		return nil, err

@@ -91,8 +91,8 @@ func refusedField(cluster *api.Cluster, user *api.AuthInfo) (field, advice strin
 		{user.ImpersonateUID != "", "as-uid", noImpersonate},
 		{len(user.ImpersonateGroups) > 0, "as-groups", noImpersonate},
 		{len(user.ImpersonateUserExtra) > 0, "as-user-extra", noImpersonate},
-		{user.Username != "", "username", "Kubernetes has no passwords anymore; " + tokenInstead},
-		{user.Password != "", "password", "Kubernetes has no passwords anymore; " + tokenInstead},
+		{user.Username != "", "username", "Kubernetes no longer accepts passwords; " + tokenInstead},
+		{user.Password != "", "password", "Kubernetes no longer accepts passwords; " + tokenInstead},
 	} {
 		if refused.is {
 			return refused.field, refused.advice

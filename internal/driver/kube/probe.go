@@ -34,7 +34,7 @@ func (c *client) get(
 ) (*answer, *driver.Error) {
 	address, err := c.config.url(path, "")
 	if err != nil {
-		return nil, driver.Errorf(driver.ProtocolError, stage, "%s is no path", path)
+		return nil, driver.Errorf(driver.ProtocolError, stage, "%s is not a valid path", path)
 	}
 	header.Set("User-Agent", userAgent)
 	c.config.authenticate(header)

@@ -34,6 +34,21 @@ func (s *Set) Add(ended <-chan struct{}, signal func(context.Context)) (remove f
 	}
 }
 
+// PassOn sends the signals of a caller on to a command until the command has ended.
+func PassOn[S any](signals <-chan S, ended <-chan struct{}, send func(S)) {
+	for signals != nil {
+		select {
+		case signal, more := <-signals:
+			if !more {
+				return
+			}
+			send(signal)
+		case <-ended:
+			return
+		}
+	}
+}
+
 // End signals every command, and waits until all have ended or the context has. It
 // does not wait for a signal to return.
 func (s *Set) End(ctx context.Context) {

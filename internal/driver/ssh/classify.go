@@ -194,7 +194,7 @@ func throttled(greeting, address string) *driver.Error {
 		if strings.Contains(greeting, sign) {
 			return &driver.Error{
 				Reason: driver.ThrottledByServer, Stage: driver.StageBanner, RetryAfter: wait,
-				Message: fmt.Sprintf("%s takes no connections for now (%q); "+
+				Message: fmt.Sprintf("%s does not accept connections now (%q); "+
 					"look for failing logins from here, or raise MaxStartups or relax PerSourcePenalties in its sshd_config",
 					address, sign),
 			}

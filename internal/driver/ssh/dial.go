@@ -35,7 +35,7 @@ func (d *dialer) Dial(ctx context.Context) (driver.Conn, error) {
 	a := newAttempt(d, network)
 	defer a.timer.Stop()
 	stop := context.AfterFunc(ctx, func() {
-		a.fail(driver.Errorf(driver.Timeout, a.currentStage(), "the caller did not wait any longer").Because(ctx.Err()))
+		a.fail(driver.Errorf(driver.Timeout, a.currentStage(), "the caller stopped waiting").Because(ctx.Err()))
 	})
 	defer stop()
 	return a.run(begin) //nolint:contextcheck // the connection has a life of its own

@@ -52,6 +52,7 @@ var (
 	_ driver.Warner    = (*dialer)(nil)
 	_ driver.Conn      = (*conn)(nil)
 	_ driver.Execer    = (*conn)(nil)
+	_ driver.Signaler  = (*conn)(nil)
 	_ driver.Forwarder = (*conn)(nil)
 	_ driver.Listener  = (*conn)(nil)
 )

@@ -15,9 +15,13 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/running"
 	"github.com/connpool/connpool/internal/driver/shellquote"
 	"github.com/connpool/connpool/internal/driver/stdio"
 )
+
+// SignalsBy implements driver.Signaler.
+func (c *conn) SignalsBy() driver.SignalsBy { return driver.SignalsByServer }
 
 // Exec implements driver.Execer.
 func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.Streams) (driver.ExitStatus, error) {
@@ -57,7 +61,7 @@ func (c *conn) execOnce(ctx context.Context, command driver.Command, request req
 	}
 	e := &execution{
 		conn: c, channel: s, command: command, request: request, answered: make(chan error, 1),
-		streams: stdio.New(streams.Stdin, streams.Stdout, streams.Stderr),
+		streams: stdio.New(streams.Stdin, streams.Stdout, streams.Stderr), signals: streams.Signals,
 	}
 	return e.run(ctx)
 }
@@ -70,6 +74,7 @@ type execution struct {
 	command driver.Command
 	request request
 	streams *stdio.Streams
+	signals <-chan driver.Signal
 
 	// decided becomes true when the command is about to be sent, or when it is called
 	// off before. Only one of the two can set it.
@@ -187,6 +192,7 @@ func (e *execution) send() {
 	if e.command.TTY != nil && e.command.TTY.Resize != nil {
 		go e.resize(e.command.TTY.Resize)
 	}
+	go running.PassOn(e.signals, e.channel.ended, func(signal driver.Signal) { e.channel.signal(string(signal)) })
 	if whole := e.streams.Send(e.channel); whole && e.command.TTY == nil {
 		// A terminal has no end of input, and OpenSSH could not resize it after.
 		_ = e.channel.CloseWrite()
@@ -273,7 +279,7 @@ func (e *execution) requestTerminal() error {
 		return e.unanswered(err, false)
 	case !ok:
 		return driver.Errorf(driver.ProtocolError, driver.StageStart,
-			"the server grants no terminal; run without one, or set PermitTTY in its sshd_config")
+			"the server does not grant a terminal; run the command without one, or set PermitTTY in its sshd_config")
 	}
 	return nil
 }

@@ -85,7 +85,7 @@ func splitAddress(network, address string) (string, uint32, error) {
 }
 
 func badAddress(network, address string) error {
-	return driver.Errorf(driver.ProtocolError, driver.StageSession, "%s is no address to forward; "+
+	return driver.Errorf(driver.ProtocolError, driver.StageSession, "%s is not a valid address to forward to; "+
 		"use the network tcp with host:port, or unix with a path", driver.Sanitize(network+" "+address))
 }
 

@@ -246,7 +246,7 @@ func readExec(w http.ResponseWriter, req *http.Request, namespace, name string) 
 	object := new(live.Exec)
 	strict, err := kjson.UnmarshalStrict(body, object)
 	if err := errors.Join(append(strict, err)...); err != nil {
-		return nil, refusal.New(refusal.BadRequest, "the body is no Exec object: "+driver.Sanitize(err.Error()))
+		return nil, refusal.New(refusal.BadRequest, "the body is not a valid Exec object: "+driver.Sanitize(err.Error()))
 	}
 	return object, checkIdentity(object, namespace, name)
 }

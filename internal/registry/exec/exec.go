@@ -18,6 +18,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
@@ -101,7 +102,16 @@ func (p inPool) open(ctx context.Context, command *Command) (Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &leased{use: p.use, route: route, lease: lease, info: route.LeaseInfo(lease)}, nil
+	info := route.LeaseInfo(lease)
+	info.Signals = signalsBy(lease.Conn())
+	return &leased{use: p.use, route: route, lease: lease, info: info}, nil
+}
+
+func signalsBy(conn driver.Conn) live.SignalsBy {
+	if signaler, ok := conn.(driver.Signaler); ok {
+		return live.SignalsBy(signaler.SignalsBy())
+	}
+	return live.SignalsByNone
 }
 
 // fits returns a function that says whether a target has the place of a command.

@@ -133,11 +133,11 @@ func TestABodyThatIsNoExecIsRefused(t *testing.T) {
 		code              int
 		words             string
 	}{
-		"no JSON":                 {"nonsense", "", 400, "no Exec"},
+		"no JSON":                 {"nonsense", "", 400, "not a valid Exec"},
 		"an unknown field":        {`{"spec":{"comand":["true"]}}`, "", 400, "comand"},
 		"a field of another case": {`{"spec":{"Command":["true"]}}`, "", 400, "Command"},
 		"a field given twice":     {`{"spec":{"shell":"true","shell":"false"}}`, "", 400, "shell"},
-		"two objects":             {`{"spec":{"shell":"true"}}{}`, "", 400, "no Exec"},
+		"two objects":             {`{"spec":{"shell":"true"}}{}`, "", 400, "not a valid Exec"},
 		"another kind":            {`{"kind":"Drain","spec":{"shell":"true"}}`, "", 400, "kind"},
 		"another version":         {`{"apiVersion":"v1","spec":{"shell":"true"}}`, "", 400, "apiVersion"},
 		"another namespace":       {`{"metadata":{"namespace":"other"},"spec":{"shell":"true"}}`, "", 400, "metadata.namespace"},

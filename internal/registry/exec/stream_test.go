@@ -95,7 +95,9 @@ func TestAnUpgradeTellsOfItsLease(t *testing.T) {
 		if !f.HasConnection(response.Header.Get("Connpool-Connection")) {
 			t.Errorf("the connection is said to be %q", response.Header.Get("Connpool-Connection"))
 		}
-		for header, want := range map[string]string{"Connpool-Target": "web-1", "Connpool-Acquired": "Warm"} {
+		for header, want := range map[string]string{
+			"Connpool-Target": "web-1", "Connpool-Acquired": "Warm", "Connpool-Signals": "None", "Connpool-Routing": "LeastLoaded",
+		} {
 			if got := response.Header.Get(header); got != want {
 				t.Errorf("%s is %q, want %q", header, got, want)
 			}

@@ -88,7 +88,7 @@ func serve(w http.ResponseWriter, req *http.Request, u *use.Use, options *live.P
 	dial := dialer(lease.Conn(), options)
 	if dial == nil {
 		return refusal.NotStarted(refusal.BadRequest, "", fmt.Sprintf(
-			"target %s forwards no ports; choose one of type ssh or kubernetes", lease.Target.Name))
+			"target %s cannot forward ports; choose one of type ssh or kubernetes", lease.Target.Name))
 	}
 	info := route.LeaseInfo(lease)
 	info.Announce(w.Header(), u.RequestID)
@@ -214,7 +214,7 @@ func unreachable(what string, err error) *driver.Error {
 	return &driver.Error{Reason: why.Reason, Message: what + ": " + why.Message, Err: err}
 }
 
-var errNoPort = errors.New("port 0 is no port to forward to; choose one from 1 to 65535")
+var errNoPort = errors.New("0 is not a valid port to forward to (1-65535)")
 
 func validateOptions(options *live.PortForwardOptions) (problems field.ErrorList) {
 	const maxSocketLength = 107 // what sun_path holds
@@ -268,7 +268,7 @@ func fits(options *live.PortForwardOptions) use.Fit {
 			return validate.OnHost(nil, target.Name, place)
 		case v1alpha1.TargetTypeDocker:
 			return field.ErrorList{field.Forbidden(field.NewPath("target"), subject+
-				", which forwards no ports; run a client in the container with exec, or choose a target of type ssh or kubernetes")}
+				", which cannot forward ports; run a client in the container with exec, or choose a target of type ssh or kubernetes")}
 		case v1alpha1.TargetTypeKubernetes:
 			problems := validate.InCluster(nil, target.Name, place)
 			return append(problems, forbidHost(subject+", where ports belong to pods; name a pod instead", options)...)

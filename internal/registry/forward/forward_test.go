@@ -31,8 +31,8 @@ func TestEachTypeForwardsItsPorts(t *testing.T) {
 		query string
 		words []string
 	}{
-		"of an engine":                {registrytest.Docker, "", []string{"type docker", "forwards no ports", "exec"}},
-		"of a container":              {registrytest.Docker, "?pod=web", []string{"type docker", "forwards no ports"}},
+		"of an engine":                {registrytest.Docker, "", []string{"type docker", "cannot forward ports", "exec"}},
+		"of a container":              {registrytest.Docker, "?pod=web", []string{"type docker", "cannot forward ports"}},
 		"of no pod of a cluster":      {registrytest.Kubernetes, "", []string{"pod: Required", "type kubernetes"}},
 		"of a host of a cluster":      {registrytest.Kubernetes, "?pod=web&host=db", []string{"host: Forbidden", "name a pod instead"}},
 		"of a socket of a cluster":    {registrytest.Kubernetes, "?pod=web&socket=/run/x", []string{"socket: Forbidden"}},

@@ -248,7 +248,7 @@ func TestAForwardEndsWithItsConnection(t *testing.T) {
 }
 
 func TestPortZeroIsNoPort(t *testing.T) {
-	if _, err := dialFrom(t.Context(), nil, &live.PortForwardOptions{}, 0); err == nil || !strings.Contains(err.Error(), "port 0") {
+	if _, err := dialFrom(t.Context(), nil, &live.PortForwardOptions{}, 0); err == nil || !strings.Contains(err.Error(), "0 is not a valid port") {
 		t.Errorf("error is %v", err)
 	}
 }
@@ -277,7 +277,7 @@ func TestATargetThatForwardsNothingSaysSo(t *testing.T) {
 		f.ConnectWith(f.Target("web-1", "web"), execOnly{f.Fake}, nil, f.Pool("web", registrytest.LeastLoaded))
 		req := httptest.NewRequestWithContext(f.Context(), http.MethodGet, "/pools/web/portforward", http.NoBody)
 		registrytest.Upgrading(req)
-		f.Send(req).WantRefusal(f, http.StatusBadRequest, "target web-1 forwards no ports")
+		f.Send(req).WantRefusal(f, http.StatusBadRequest, "target web-1 cannot forward ports")
 		if leases := f.Set.Connections("")[0].Leases; leases != 0 {
 			t.Errorf("%d leases are out", leases)
 		}

@@ -540,7 +540,7 @@ func Lasting(release <-chan struct{}) drivertest.ExecFunc {
 			}
 		case <-ctx.Done():
 			return driver.ExitStatus{}, &driver.Error{
-				Reason: driver.Timeout, Stage: driver.StageRun, Started: true, Message: "the caller did not wait any longer",
+				Reason: driver.Timeout, Stage: driver.StageRun, Started: true, Message: "the caller stopped waiting",
 			}
 		}
 	}

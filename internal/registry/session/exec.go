@@ -84,7 +84,7 @@ type runner struct {
 // Lease implements exec.Runner. The connection is there already.
 func (r *runner) Lease() use.LeaseInfo {
 	info := r.session.info
-	info.Acquired, info.Wait = live.AcquiredWarm, 0
+	info.Acquired, info.Wait, info.Routing = live.AcquiredWarm, 0, ""
 	return info
 }
 

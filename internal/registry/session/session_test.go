@@ -286,7 +286,7 @@ func TestHowSessionsEnd(t *testing.T) {
 			ctx, cancel := context.WithTimeout(f.Context(), time.Second)
 			defer cancel()
 			f.run(ctx, name, "sleep 60").WantOutcome(f, live.OutcomeUnknown)
-		}, time.Second, "Timeout", "did not wait"},
+		}, time.Second, "Timeout", "stopped waiting"},
 		"the operator is shut down": {func(f *fixture, _ string) { f.sessions.EndWhenIdle() }, 0, "ShuttingDown", "shut down"},
 	}
 	for name, tc := range tests {

@@ -84,10 +84,14 @@ func (r Route) LeaseInfo(lease poolset.Lease) LeaseInfo {
 
 // LeaseInfoFor describes the lease of the route on which a command has run.
 func (r Route) LeaseInfoFor(ran poolset.Execution) LeaseInfo {
-	return LeaseInfo{
+	info := LeaseInfo{
 		Target:     ran.Target.Name,
 		Connection: naming.Of(poolset.Ref{UID: string(r.pool.UID)}, ran.Target, ran.Connection).Name,
 		Acquired:   [...]live.Acquired{live.AcquiredWarm, live.AcquiredQueued, live.AcquiredDialed}[ran.How],
 		Wait:       ran.Wait,
 	}
+	if r.target == nil && r.pool.Spec.TargetRef == nil {
+		info.Routing = *r.pool.Spec.Routing // without which the request would have been refused
+	}
+	return info
 }

@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/audit"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/registry/traffic"
@@ -186,6 +187,9 @@ type LeaseInfo struct {
 	Target, Connection string
 	Acquired           live.Acquired
 	Wait               time.Duration
+	// What delivers signals, if they can be sent, and how the target was chosen, unless named.
+	Signals live.SignalsBy
+	Routing v1alpha1.PoolRouting
 }
 
 // Announce puts into the headers of an answer what is known before it.
@@ -194,6 +198,11 @@ func (l LeaseInfo) Announce(header http.Header, requestID string) {
 	header.Set("Connpool-Target", l.Target)
 	header.Set("Connpool-Acquired", string(l.Acquired))
 	header.Set("Connpool-Request-Id", requestID)
+	for name, value := range map[string]string{"Connpool-Routing": string(l.Routing), "Connpool-Signals": string(l.Signals)} {
+		if value != "" {
+			header.Set(name, value)
+		}
+	}
 }
 
 // Facts are what audit lines say about a lease.

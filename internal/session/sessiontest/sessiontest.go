@@ -63,7 +63,7 @@ func Exec(ctx context.Context, streams driver.Streams, play Play) (driver.ExitSt
 }
 
 func gone() error {
-	return &driver.Error{Reason: driver.Timeout, Stage: driver.StageRun, Started: true, Message: "the caller did not wait any longer"}
+	return &driver.Error{Reason: driver.Timeout, Stage: driver.StageRun, Started: true, Message: "the caller stopped waiting"}
 }
 
 func say(streams driver.Streams, stdout, stderr string) {

@@ -51,7 +51,7 @@ func Parse(text string) Location {
 	if !ok || filepath.VolumeName(text) != "" {
 		return local
 	}
-	pool, target, hasTarget := strings.Cut(names, "/")
+	pool, target, hasTarget := strings.Cut(cluster.PoolName(names), "/")
 	if !cluster.IsName(pool) || hasTarget && !cluster.IsName(target) {
 		return local
 	}
