@@ -7,7 +7,7 @@
 //
 //	cli                                         the tree of commands
 //	exec, run, session, cp, portforward, proxy  use a pool
-//	status, connections, top                    see how it is
+//	status, connections, top, web               see how it is
 //	check, hostkeys, doctor                     operate it
 //	remote, plugin, cluster                     what commands are made with
 //	display, exit, terminal, listen             printing, ending, the terminal, sockets
@@ -47,6 +47,7 @@ import (
 	"github.com/connpool/connpool/internal/cli/session"
 	"github.com/connpool/connpool/internal/cli/status"
 	"github.com/connpool/connpool/internal/cli/top"
+	"github.com/connpool/connpool/internal/cli/web"
 )
 
 // pluginPrefix begins the names of kubectl's plugins.
@@ -96,7 +97,7 @@ var groups = []struct {
 	commands  []newCommand
 }{
 	{"use", "Use a pool:", []newCommand{exec.New, run.New, exec.NewShell, session.New, cp.New, portforward.New, proxy.New}},
-	{"watch", "See how it is:", []newCommand{status.New, connections.New, top.New}},
+	{"watch", "See how it is:", []newCommand{status.New, connections.New, top.New, web.New}},
 	{"operate", "Operate it:", []newCommand{check.New, connections.NewDrain, hostkeys.New, doctor.New}},
 	{"about", "About this program:", []newCommand{newVersion, newCompletion}},
 }

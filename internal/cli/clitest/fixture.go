@@ -85,7 +85,13 @@ type Fixture struct {
 	// API is the target's own, behind the proxy.
 	API http.Handler
 
-	t  *testing.T
+	t *testing.T
+	// state guards what Change changes. version counts the changes, and changed is closed
+	// by the next one.
+	state   sync.RWMutex
+	version int
+	changed chan struct{}
+
 	mu sync.Mutex // guards what the server changes: asked and Sessions
 	// asked holds the requests, as "METHOD path?query".
 	asked []string
@@ -96,6 +102,7 @@ func New(t *testing.T, commands ...func(*plugin.Factory) *cobra.Command) *Fixtur
 	t.Helper()
 	f := &Fixture{
 		t: t, Now: func() time.Time { return Noon },
+		version: 1, changed: make(chan struct{}),
 		Checks: map[string]livev1alpha1.CheckStatus{}, Denied: map[string]bool{}, Answers: map[string]http.HandlerFunc{},
 	}
 	f.Root = func(factory *plugin.Factory) *cobra.Command {
