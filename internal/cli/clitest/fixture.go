@@ -26,6 +26,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -91,6 +92,7 @@ type Fixture struct {
 	state   sync.RWMutex
 	version int
 	changed chan struct{}
+	watches atomic.Int32 // that are open
 
 	mu sync.Mutex // guards what the server changes: asked and Sessions
 	// asked holds the requests, as "METHOD path?query".

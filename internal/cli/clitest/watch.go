@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -21,6 +22,20 @@ func (f *Fixture) Change(change func()) {
 	f.version++
 	close(f.changed)
 	f.changed = make(chan struct{})
+}
+
+// AwaitWatches waits until n watches are open.
+func (f *Fixture) AwaitWatches(n int) {
+	f.t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for f.watches.Load() != int32(n) {
+		select {
+		case <-tick.C:
+		case <-f.t.Context().Done():
+			f.t.Fatalf("%d watches are open, want %d", f.watches.Load(), n)
+		}
+	}
 }
 
 // object is a pointer to an API object that can be watched.
@@ -62,6 +77,8 @@ var resources = map[string]string{"ConnectionPool": "connectionpools", "Connecti
 
 // watchKind sends events until the request ends. It gives the lock back while it waits.
 func watchKind[T any, P object[T]](a *api, out http.ResponseWriter, r *http.Request, all *[]T, kind, namespace string) {
+	a.watches.Add(1)
+	defer a.watches.Add(-1)
 	out.Header().Set("Content-Type", "application/json")
 	seen, _ := strconv.Atoi(r.URL.Query().Get("resourceVersion"))
 	for {

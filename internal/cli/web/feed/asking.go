@@ -50,11 +50,30 @@ func newAsking(f *Feed, asked cluster.Asked) *asking {
 	return &asking{feed: f, asked: asked, store: cache.NewStore(cache.MetaNamespaceKeyFunc), answered: make(chan struct{})}
 }
 
-// begin forgets that there were answers before, so that the next page waits for new ones.
+// begin forgets that there were answers before, so that the next page waits for new
+// ones. Pages that wait already go on.
 func (a *asking) begin() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.answered = make(chan struct{})
+	if a.isAnswered() {
+		a.answered = make(chan struct{})
+	}
+}
+
+func (a *asking) isAnswered() bool {
+	select {
+	case <-a.answered:
+		return true
+	default:
+		return false
+	}
+}
+
+// answer lets pages go on that wait.
+func (a *asking) answer() {
+	if !a.isAnswered() {
+		close(a.answered)
+	}
 }
 
 // wait waits for an answer, be it good or bad.
@@ -83,11 +102,7 @@ func (a *asking) note(ctx context.Context, err error) {
 	} else {
 		a.failed = now
 	}
-	select {
-	case <-a.answered:
-	default:
-		close(a.answered)
-	}
+	a.answer()
 }
 
 // denial returns the refusal that is not yet worth another request.
@@ -113,11 +128,7 @@ func (a *asking) poll(ctx context.Context, ask func() error) {
 func (a *asking) noteDenied() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	select {
-	case <-a.answered:
-	default:
-		close(a.answered)
-	}
+	a.answer()
 }
 
 // plainList is a list and watch of which the list comes first: it is answered from

@@ -65,7 +65,9 @@ type Feed struct {
 
 	pools, targets, connections, sessions *asking
 
-	mu      sync.Mutex // guards what follows
+	mu sync.Mutex // guards what follows
+	// follows says that the cluster is being asked.
+	follows bool
 	known   []livev1alpha1.Connection
 	opened  []livev1alpha1.Session
 	history *shown.History
@@ -103,11 +105,9 @@ func (f *Feed) Run(ctx context.Context) {
 func (f *Feed) follow(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	var working sync.WaitGroup
+	defer f.rest()
 	defer working.Wait()
 	defer cancel()
-	for _, a := range f.all() {
-		a.begin()
-	}
 	quiet := klog.NewContext(ctx, klog.Logger{}) // the page shows what fails
 	working.Go(func() { f.reflector(f.pools, &v1alpha1.ConnectionPool{}).RunWithContext(quiet) })
 	working.Go(func() { f.reflector(f.targets, &v1alpha1.ConnectionTarget{}).RunWithContext(quiet) })
@@ -123,6 +123,29 @@ func (f *Feed) follow(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// rest lets the next page wait for new answers.
+func (f *Feed) rest() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.follows = false
+}
+
+// awake lets the cluster be asked.
+func (f *Feed) awake() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.follows {
+		for _, a := range f.all() {
+			a.begin()
+		}
+	}
+	f.follows = true
+	select {
+	case f.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -189,10 +212,7 @@ func (f *Feed) learn(connections []livev1alpha1.Connection) {
 // Look returns what is known, with the details of one target if a page has chosen
 // one. The first page waits a moment for the first answers.
 func (f *Feed) Look(ctx context.Context, chosen shown.Choice) shown.Page {
-	select {
-	case f.wake <- struct{}{}:
-	default:
-	}
+	f.awake()
 	ctx, cancel := context.WithTimeout(ctx, firstAnswer)
 	defer cancel()
 	for _, a := range f.all() {

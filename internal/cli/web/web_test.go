@@ -1,0 +1,343 @@
+package web
+
+import (
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/cli/clitest"
+	"github.com/connpool/connpool/internal/cli/web/shown"
+)
+
+// visitor is a browser that has opened the link.
+type visitor struct {
+	*testing.T
+
+	client http.Client
+	home   string
+}
+
+// visit starts the command and opens its link.
+func visit(t *testing.T, f *clitest.Fixture, arguments ...string) (v *visitor, stop func() int) {
+	t.Helper()
+	printed, end := f.Start(append([]string{"web"}, arguments...)...)
+	stop = sync.OnceValue(end)
+	t.Cleanup(func() { stop() })
+	printed.Next("until Ctrl-C at")
+	printed.Next("")
+	return open(t, strings.TrimSpace(printed.Next("http://127.0.0.1:"))), stop
+}
+
+func open(t *testing.T, link string) *visitor {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &visitor{T: t, client: http.Client{Jar: jar}}
+	code, body := v.get(link)
+	home := regexp.MustCompile(`url=(/\w+/)`).FindStringSubmatch(body)
+	if code != http.StatusOK || home == nil {
+		t.Fatalf("the link answers %d: %s", code, body)
+	}
+	v.home = link[:strings.Index(link, "/?")] + home[1]
+	return v
+}
+
+func (v *visitor) get(address string) (code int, body string) {
+	v.Helper()
+	request, err := http.NewRequestWithContext(v.Context(), http.MethodGet, address, http.NoBody)
+	if err != nil {
+		v.Fatal(err)
+	}
+	response, err := v.client.Do(request)
+	if err != nil {
+		v.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		v.Fatal(err)
+	}
+	return response.StatusCode, string(text)
+}
+
+// look asks for the state.
+func (v *visitor) look(query string) shown.Page {
+	v.Helper()
+	code, body := v.get(v.home + "state" + query)
+	var page shown.Page
+	if err := json.Unmarshal([]byte(body), &page); err != nil || code != http.StatusOK {
+		v.Fatalf("the state answers %d: %v: %s", code, err, body)
+	}
+	return page
+}
+
+// await asks for the state until it is as wanted.
+func (v *visitor) await(what string, is func(shown.Page) bool) shown.Page {
+	v.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		page := v.look("")
+		if is(page) {
+			return page
+		}
+		select {
+		case <-tick.C:
+		case <-v.Context().Done():
+			v.Fatalf("the page never shows %s: %+v", what, page)
+		}
+	}
+}
+
+func TestThePageShowsPoolsTargetsAndConnections(t *testing.T) {
+	f := clitest.Shop(t, New)
+	v, stop := visit(t, f)
+	page := v.look("?namespace=shop&pool=web&target=web-1")
+	if len(page.Pools) != 2 || page.Pools[1].Name != "web" || len(page.Pools[1].Members) != 2 {
+		t.Fatalf("pools are %+v", page.Pools)
+	}
+	web := page.Pools[1]
+	if web.Level != shown.LevelWarning || web.Running != 2 || web.Warm != 1 || web.Ready != 1 {
+		t.Errorf("pool web is %+v", web)
+	}
+	if failing := web.Members[1]; failing.Level != shown.LevelFailing || failing.Word != "AuthenticationFailed" ||
+		failing.Message != "The server refuses the key.[31m Add its public half to authorized_keys." {
+		t.Errorf("web-2 is %+v, want its sentence without what steers a terminal", failing)
+	}
+	if page.Detail == nil || len(page.Detail.Connections) != 1 || page.Detail.Connections[0].Uses != 41 ||
+		page.Detail.Connections[0].RoundTrips[0] != 480 {
+		t.Errorf("the details are %+v", page.Detail)
+	}
+	if len(page.Problems) > 0 || page.Heard != 0 || page.Waiting {
+		t.Errorf("something is missing: %+v", page)
+	}
+	if code := stop(); code != 0 {
+		t.Errorf("Ctrl-C ends it with %d", code)
+	}
+}
+
+func TestAChangeIsSeenAtOnce(t *testing.T) {
+	f := clitest.Shop(t, New)
+	v, _ := visit(t, f)
+	v.look("")
+	f.Change(func() {
+		targets := append(f.Targets[:0:0], f.Targets...)
+		targets[2] = clitest.Target("web-2", "web")
+		f.Targets = targets
+	})
+	v.await("that web-2 is ready", func(p shown.Page) bool { return p.Pools[1].Members[1].Level == shown.LevelReady })
+}
+
+func TestAUserSeesWhatRBACAllowsAndASentenceAboutTheRest(t *testing.T) {
+	tests := map[string]struct {
+		denied []string
+		want   string // the pools and their targets
+	}{
+		"no targets":     {[]string{"list connpool.dev/connectiontargets"}, "db[db-1 ready] web[web-1 ready, web-2 failing]"},
+		"no pools":       {[]string{"list connpool.dev/connectionpools"}, "db[db-1 ready] web[web-1 ready, web-2 failing]"},
+		"no connections": {[]string{"list live.connpool.dev/connections"}, "db[db-1 ready] web[web-1 ready, web-2 failing]"},
+		"nothing": {[]string{
+			"list connpool.dev/connectiontargets", "list connpool.dev/connectionpools",
+			"list live.connpool.dev/connections", "list live.connpool.dev/sessions",
+		}, ""},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			f := clitest.Shop(t, New)
+			f.Targets[2].Status.Pools[0].Ready = new(false)
+			for _, what := range test.denied {
+				f.Denied[what] = true
+			}
+			v, _ := visit(t, f)
+			page := v.look("")
+			if got := namesOf(page); got != test.want {
+				t.Errorf("shows %q, want %q", got, test.want)
+			}
+			if len(page.Problems) != len(test.denied) {
+				t.Fatalf("problems are %+v", page.Problems)
+			}
+			for _, problem := range page.Problems {
+				if !problem.Denied || !strings.Contains(problem.Text, "cannot list") || !strings.Contains(problem.Hint, "kind: Role") {
+					t.Errorf("the problem is %+v, want who may not do what, and a Role", problem)
+				}
+			}
+			if page.Heard != 0 {
+				t.Error("what may not be read is not old")
+			}
+		})
+	}
+}
+
+func namesOf(page shown.Page) string {
+	var pools []string
+	for _, p := range page.Pools {
+		var members []string
+		for _, m := range p.Members {
+			members = append(members, m.Name+" "+string(m.Level))
+		}
+		pools = append(pools, p.Name+"["+strings.Join(members, ", ")+"]")
+	}
+	return strings.Join(pools, " ")
+}
+
+func TestWhatIsDeniedIsNotAskedAgainAndAgain(t *testing.T) {
+	f := clitest.Shop(t, New)
+	f.Denied["list live.connpool.dev/sessions"] = true
+	v, _ := visit(t, f)
+	v.look("")
+	count := func(what string) (n int) {
+		for _, request := range f.Requests() {
+			if strings.Contains(request, what) {
+				n++
+			}
+		}
+		return n
+	}
+	v.await("three polls", func(shown.Page) bool { return count("/connections") >= 3 })
+	if n := count("/sessions"); n != 1 {
+		t.Errorf("sessions were asked for %d times", n)
+	}
+}
+
+func TestAClusterThatIsGoneLeavesThePageWithItsAge(t *testing.T) {
+	f := clitest.Shop(t, New)
+	var later atomic.Int64
+	f.Now = func() time.Time { return clitest.Noon.Add(time.Duration(later.Load())) }
+	var gone atomic.Bool
+	f.Answers["/apis/live.connpool.dev/v1alpha1/namespaces/shop/connections"] = func(out http.ResponseWriter, _ *http.Request) {
+		if gone.Load() {
+			http.Error(out, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Unauthorized","code":401,"message":"Unauthorized"}`, http.StatusUnauthorized)
+			return
+		}
+		f.Answer(out, livev1alpha1.ConnectionList{Items: f.Connections})
+	}
+	v, _ := visit(t, f)
+	if page := v.look(""); page.Heard != 0 || len(page.Problems) > 0 {
+		t.Fatalf("at the beginning: %+v", page)
+	}
+	gone.Store(true)
+	v.await("that the token has expired", func(p shown.Page) bool {
+		return len(p.Problems) == 1 && p.Problems[0].What == "connections" && strings.Contains(p.Problems[0].Hint, "renew the credentials")
+	})
+	later.Store(int64(time.Minute))
+	page := v.look("")
+	if page.Heard != clitest.Noon.UnixMilli() || page.Pools[1].Warm != 1 {
+		t.Errorf("after a minute: heard %d, pools %+v; want what was known, from noon", page.Heard, page.Pools)
+	}
+	gone.Store(false)
+	v.await("that it is back", func(p shown.Page) bool { return p.Heard == 0 && len(p.Problems) == 0 })
+}
+
+func TestTheClusterIsNotAskedWhileNoPageIsSeen(t *testing.T) {
+	f := clitest.Shop(t, New)
+	v, _ := visit(t, f)
+	if asked := f.Requests(); len(asked) > 0 {
+		t.Errorf("before a page was opened the cluster was asked for %q", asked)
+	}
+	v.look("")
+	f.AwaitWatches(2)
+	f.AwaitWatches(0) // no page asks any more
+	before := len(f.Requests())
+	v.await("what the cluster says now", func(shown.Page) bool { return len(f.Requests()) > before })
+}
+
+func TestSeveralPagesCostTheClusterNoMoreThanOne(t *testing.T) {
+	f := clitest.Shop(t, New)
+	v, _ := visit(t, f)
+	began := time.Now()
+	for range 100 {
+		v.look("")
+	}
+	polls := 0
+	for _, request := range f.Requests() {
+		if strings.Contains(request, "/connections") {
+			polls++
+		}
+	}
+	if most := int(time.Since(began)/time.Second) + 1; polls > most {
+		t.Errorf("100 requests of pages became %d polls, want at most %d", polls, most)
+	}
+}
+
+func TestThePortIsChosenOrRefusedInWords(t *testing.T) {
+	f := clitest.Shop(t, New)
+	clitest.WantStderr(t, f.Run("web", "--port", "70000"), 1, "--port 70000 is not a valid port (0-65535)")
+	taken, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, port, _ := net.SplitHostPort(taken.Addr().String())
+	clitest.WantStderr(t, f.Run("web", "--port", port), 1, "listen on port "+port+" of 127.0.0.1")
+}
+
+func TestTheBrowserIsOpenedWithoutShowingTheLinkToOthers(t *testing.T) {
+	clitest.TempDir(t)
+	programs := t.TempDir()
+	script := "#!/bin/sh\nstat -c %a \"$1\" >\"$0.mode\"\ncat \"$1\" >\"$0.page\"\necho \"$@\" >\"$0.new\"\nmv \"$0.new\" \"$0.words\"\n"
+	for _, name := range []string{"xdg-open", "open"} {
+		if err := os.WriteFile(filepath.Join(programs, name), []byte(script), 0o700); err != nil { //nolint:gosec // a program
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", programs+":"+os.Getenv("PATH"))
+	f := clitest.Shop(t, New)
+	printed, stop := f.Start("web", "--open")
+	printed.Next("until Ctrl-C at")
+	printed.Next("")
+	link := strings.TrimSpace(printed.Next("http://127.0.0.1:"))
+	name := filepath.Join(programs, opener()[0])
+	words := awaitFile(t, name+".words")
+	if strings.Contains(words, "token") || strings.Contains(words, "http") {
+		t.Errorf("every user can read %q", words)
+	}
+	if mode, page := awaitFile(t, name+".mode"), awaitFile(t, name+".page"); mode != "600\n" || !strings.Contains(page, link) {
+		t.Errorf("the file has mode %s and holds %s", mode, page)
+	}
+	if code := stop(); code != 0 {
+		t.Errorf("ends with %d", code)
+	}
+}
+
+func awaitFile(t *testing.T, name string) string {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		content, err := os.ReadFile(name)
+		if err == nil {
+			return string(content)
+		}
+		select {
+		case <-tick.C:
+		case <-t.Context().Done():
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestWithoutABrowserTheLinkIsEnough(t *testing.T) {
+	clitest.TempDir(t)
+	t.Setenv("PATH", t.TempDir())
+	f := clitest.Shop(t, New)
+	printed, stop := f.Start("web", "--open")
+	for _, want := range []string{"until Ctrl-C at", "", "http://127.0.0.1:", "", "opened once", "open the link yourself"} {
+		printed.Next(want)
+	}
+	if code := stop(); code != 0 {
+		t.Errorf("ends with %d", code)
+	}
+}
