@@ -29,9 +29,9 @@ export async function open(link, options = {}) {
   return { page, context, seen, close };
 }
 
-// ready waits until the pools are there.
+// ready waits until all that the cluster has is there.
 export async function ready(page) {
-  await page.waitForSelector("#pools .square");
+  await page.locator("#pulse", { hasText: "live" }).waitFor();
 }
 
 // change asks the test to change the cluster.

@@ -8,6 +8,7 @@ package web
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -173,6 +174,9 @@ func (s *scene) lurk(name, reason, message string) {
 		condition(v1alpha1.ConditionCredentialsReady, "False", reason, message, s.now.Add(-3*time.Minute)),
 		condition(v1alpha1.ConditionStalled, "True", reason, message, s.now.Add(-3*time.Minute)))
 }
+
+// replaceTargets makes the targets new, for a change while they are read.
+func (s *scene) replaceTargets() { s.Targets = slices.Clone(s.Targets) }
 
 // recover makes a target as good as new.
 func (s *scene) recover(name string) {

@@ -79,6 +79,8 @@ type Fixture struct {
 	Checks map[string]livev1alpha1.CheckStatus
 	// Denied holds each "verb group/resource" that RBAC refuses.
 	Denied map[string]bool
+	// Expired says that the credentials of the user are not valid any more.
+	Expired atomic.Bool
 	// Answers holds the answers of paths. They come before anything else.
 	Answers map[string]http.HandlerFunc
 	// Remote runs commands.

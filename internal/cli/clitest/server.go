@@ -30,6 +30,8 @@ func (a *api) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	a.mu.Unlock()
 	segments := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	switch {
+	case a.Expired.Load():
+		a.Refuse(out, metav1.Status{Code: http.StatusUnauthorized, Reason: metav1.StatusReasonUnauthorized, Message: "Unauthorized"})
 	case answer != nil:
 		answer(out, r)
 	case len(segments) > 3 && segments[0] == "apis" && strings.HasSuffix(segments[1], v1alpha1.GroupName):

@@ -42,6 +42,7 @@ type scope struct {
 
 // looker is the source of what is shown.
 type looker interface {
+	Wake()
 	Look(ctx context.Context, chosen shown.Choice) shown.Page
 }
 
@@ -71,7 +72,11 @@ func newServer(pools looker, scope scope) *server {
 }
 
 // entry returns the path of the link, with the token.
-func (s *server) entry() string { return "/?token=" + s.token }
+func (s *server) entry() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return "/?token=" + s.token
+}
 
 // serve serves on a listener until stop, and keeps the feed running.
 func (s *server) serve(listener net.Listener, pools *feed.Feed) (stop func()) {
@@ -144,11 +149,13 @@ func (s *server) enter(out http.ResponseWriter, request *http.Request) {
 		refuse(out, http.StatusForbidden, s.wayIn())
 		return
 	}
+	s.pools.Wake()
 	http.SetCookie(out, &http.Cookie{ //nolint:gosec // Secure is for https, which a loopback address has no need of
 		Name: cookieName, Value: s.session, Path: s.home, HttpOnly: true, SameSite: http.SameSiteStrictMode,
 	})
 	out.Header().Set("Content-Type", "text/html; charset=utf-8")
-	_, _ = io.WriteString(out, `<!doctype html><html lang="en"><title>connpool</title><meta http-equiv="refresh" content="0;url=`+s.home+`">`)
+	_, _ = io.WriteString(out, `<!doctype html><html lang="en"><title>connpool</title>`+
+		`<link rel="icon" href="`+s.home+`icon.svg"><meta http-equiv="refresh" content="0;url=`+s.home+`">`)
 }
 
 // take reports whether the token is the right one and was not taken before.

@@ -15,6 +15,8 @@ import (
 // fixed is a cluster that does not change.
 type fixed shown.Page
 
+func (fixed) Wake() {}
+
 func (f fixed) Look(_ context.Context, chosen shown.Choice) shown.Page {
 	page := shown.Page(f)
 	if chosen.Target != "" {

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/cli/clitest"
 	"github.com/connpool/connpool/internal/cli/web/shown"
 )
@@ -216,37 +215,34 @@ func TestAClusterThatIsGoneLeavesThePageWithItsAge(t *testing.T) {
 	f := clitest.Shop(t, New)
 	var later atomic.Int64
 	f.Now = func() time.Time { return clitest.Noon.Add(time.Duration(later.Load())) }
-	var gone atomic.Bool
-	f.Answers["/apis/live.connpool.dev/v1alpha1/namespaces/shop/connections"] = func(out http.ResponseWriter, _ *http.Request) {
-		if gone.Load() {
-			http.Error(out, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Unauthorized","code":401,"message":"Unauthorized"}`, http.StatusUnauthorized)
-			return
-		}
-		f.Answer(out, livev1alpha1.ConnectionList{Items: f.Connections})
-	}
 	v, _ := visit(t, f)
 	if page := v.look(""); page.Heard != 0 || len(page.Problems) > 0 {
 		t.Fatalf("at the beginning: %+v", page)
 	}
-	gone.Store(true)
+	f.Expired.Store(true)
 	v.await("that the token has expired", func(p shown.Page) bool {
-		return len(p.Problems) == 1 && p.Problems[0].What == "connections" && strings.Contains(p.Problems[0].Hint, "renew the credentials")
+		return len(p.Problems) == 1 && p.Problems[0].What == "connections, sessions" && strings.Contains(p.Problems[0].Hint, "renew the credentials")
 	})
 	later.Store(int64(time.Minute))
 	page := v.look("")
 	if page.Heard != clitest.Noon.UnixMilli() || page.Pools[1].Warm != 1 {
 		t.Errorf("after a minute: heard %d, pools %+v; want what was known, from noon", page.Heard, page.Pools)
 	}
-	gone.Store(false)
+	f.Expired.Store(false)
 	v.await("that it is back", func(p shown.Page) bool { return p.Heard == 0 && len(p.Problems) == 0 })
 }
 
 func TestTheClusterIsNotAskedWhileNoPageIsSeen(t *testing.T) {
 	f := clitest.Shop(t, New)
-	v, _ := visit(t, f)
+	printed, stop := f.Start("web")
+	defer stop()
+	printed.Next("until Ctrl-C at")
+	printed.Next("")
+	link := strings.TrimSpace(printed.Next("http://127.0.0.1:"))
 	if asked := f.Requests(); len(asked) > 0 {
 		t.Errorf("before a page was opened the cluster was asked for %q", asked)
 	}
+	v := open(t, link)
 	v.look("")
 	f.AwaitWatches(2)
 	f.AwaitWatches(0) // no page asks any more

@@ -133,8 +133,8 @@ func (f *Feed) rest() {
 	f.follows = false
 }
 
-// awake lets the cluster be asked.
-func (f *Feed) awake() {
+// Wake lets the cluster be asked, before a page that opens asks itself.
+func (f *Feed) Wake() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.follows {
@@ -212,7 +212,7 @@ func (f *Feed) learn(connections []livev1alpha1.Connection) {
 // Look returns what is known, with the details of one target if a page has chosen
 // one. The first page waits a moment for the first answers.
 func (f *Feed) Look(ctx context.Context, chosen shown.Choice) shown.Page {
-	f.awake()
+	f.Wake()
 	ctx, cancel := context.WithTimeout(ctx, firstAnswer)
 	defer cancel()
 	for _, a := range f.all() {

@@ -59,8 +59,8 @@ func healthOfTarget(target *v1alpha1.ConnectionTarget, share *v1alpha1.TargetPoo
 	}
 	if !isReady {
 		health := healthOfCondition(ready)
-		if share != nil && share.Reason != nil {
-			health.Word = display.OneLine(*share.Reason)
+		if share != nil && share.Reason != nil && *share.Reason != ready.Reason {
+			health = healthInPool(target, *share.Reason)
 		}
 		health.Level = levelOf(health.Word)
 		return health
@@ -71,6 +71,15 @@ func healthOfTarget(target *v1alpha1.ConnectionTarget, share *v1alpha1.TargetPoo
 		return health
 	}
 	return Health{Level: LevelReady, Word: "Ready", Since: millis(&ready.LastTransitionTime)}
+}
+
+// healthInPool is that of a target that fails for one pool for a reason of its own.
+func healthInPool(target *v1alpha1.ConnectionTarget, reason string) Health {
+	health := Health{Word: display.OneLine(reason)}
+	if last := target.Status.LastError; last != nil && last.Reason == reason {
+		health.Message = display.OneLine(last.Message)
+	}
+	return health
 }
 
 // lurkingFault returns the condition of something that serves, but that only a

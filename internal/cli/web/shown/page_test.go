@@ -50,12 +50,14 @@ func TestTheLevelOfATargetSaysWhetherAPersonIsNeeded(t *testing.T) {
 		},
 		"it fails for this pool, not for another": {
 			[]metav1.Condition{ready}, &v1alpha1.TargetPoolStatus{Ready: new(false), Reason: new(v1alpha1.ReasonProbeFailed)},
-			Health{Level: LevelFailing, Word: "ProbeFailed", Message: "About Warm."},
+			Health{Level: LevelFailing, Word: "ProbeFailed", Message: "The newest error."},
 		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			target := v1alpha1.ConnectionTarget{Status: v1alpha1.ConnectionTargetStatus{Conditions: test.conditions}}
+			target := v1alpha1.ConnectionTarget{Status: v1alpha1.ConnectionTargetStatus{
+				Conditions: test.conditions, LastError: &v1alpha1.TargetError{Reason: v1alpha1.ReasonProbeFailed, Message: "The newest error."},
+			}}
 			if diff := cmp.Diff(test.want, healthOfTarget(&target, test.share)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
