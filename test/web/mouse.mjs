@@ -65,7 +65,7 @@ step("sees a failure");
 change("expire");
 await page.locator("#banner", { hasText: "No news of connections, sessions" }).waitFor();
 await page.locator("#pulse", { hasText: "stale" }).waitFor();
-found.hint = await page.locator("#banner pre").first().textContent();
+found.hint = await text("#banner");
 change("renew");
 await page.locator("#pulse", { hasText: "live" }).waitFor();
 found.banner = await text("#banner");

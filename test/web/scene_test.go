@@ -156,7 +156,7 @@ func (s *scene) target(name string) *v1alpha1.ConnectionTarget {
 func (s *scene) fail(name, reason, message string) {
 	target := s.target(name)
 	target.Status.Conditions = append(
-		conditions("False", reason, message, s.now), condition(v1alpha1.ConditionReachable, "False", reason, message, s.now.Add(-12*time.Minute)))
+		conditions("False", reason, message, s.now), condition(v1alpha1.ConditionReachable, "False", reason, "The newest attempt: "+reason+".", s.now.Add(-12*time.Minute)))
 	target.Status.Pools = []v1alpha1.TargetPoolStatus{{Name: target.Labels["app"], Ready: new(false), Reason: &reason}}
 	var left []livev1alpha1.Connection
 	for _, c := range s.Connections {

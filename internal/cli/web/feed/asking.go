@@ -3,6 +3,8 @@ package feed
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/url"
 	"sync"
 	"time"
 
@@ -216,10 +218,21 @@ func (a *asking) report(page *shown.Page) {
 		return
 	}
 	problem := shown.Problem{
-		What: whatIs[a.asked.Resource], Denied: denied, Text: display.OneLine(a.refused.Error()),
+		What: whatIs[a.asked.Resource], Denied: denied, Text: wordsOf(a.refused),
 		Hint: display.Printable(exit.HintOf(a.refused)),
 	}
 	page.AddProblem(problem)
+}
+
+// wordsOf returns what an error says, without the request that the user did not type.
+func wordsOf(err error) string {
+	if asked, ok := errors.AsType[*url.Error](err); ok {
+		if asked.Timeout() {
+			return fmt.Sprintf("the cluster has not answered within %s", pollTimeout)
+		}
+		err = asked.Err
+	}
+	return display.OneLine(err.Error())
 }
 
 // whatIs names resources for people.

@@ -40,8 +40,10 @@ const (
 	idleAfter = 5 * time.Second
 	// interval is the shortest time between two polls of the live API.
 	interval = time.Second
-	// shareOfTime is the part of the time, as 1/n, that polls may take.
-	shareOfTime = 4
+	// shareOfTime is the part of the time, as 1/n, that polls may take, unless the pause
+	// would be longer than longestPause.
+	shareOfTime  = 4
+	longestPause = 3 * time.Second
 	// pollTimeout bounds one poll.
 	pollTimeout = 10 * time.Second
 	// firstAnswer is how long a page waits for the first answers of the cluster.
@@ -164,7 +166,7 @@ func (f *Feed) poll(ctx context.Context) {
 		began := time.Now()
 		f.pollOnce(ctx)
 		took := time.Since(began)
-		timer := time.NewTimer(max(interval, shareOfTime*took) - took)
+		timer := time.NewTimer(min(max(interval, shareOfTime*took)-took, longestPause))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():

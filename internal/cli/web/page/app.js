@@ -120,9 +120,10 @@ function noteOf([kind, text, hint], open) {
   const note = document.createElement("div");
   note.className = `note ${kind}`;
   const words = document.createElement("p");
-  words.textContent = text;
+  const isShort = hint && !hint.includes("\n");
+  words.textContent = isShort ? `${text}. ${hint}` : text;
   note.append(words);
-  if (!hint) return note;
+  if (!hint || isShort) return note;
   const [details, summary, pre] = ["details", "summary", "pre"].map((tag) => document.createElement(tag));
   summary.textContent = "What to do";
   pre.textContent = hint;

@@ -1,5 +1,6 @@
 // One target in detail: its sentence, its connections and who uses them.
 import { drawLine, keyed, make, setAttribute, setText, sparkline } from "./dom.js";
+import { fill } from "./pools.js";
 import { ago, clock, micros, poolName, rate } from "./words.js";
 
 const aside = document.getElementById("detail");
@@ -63,18 +64,24 @@ function update(part, choice, pool, member, answer, scope) {
   const words = [pool ? `pool ${poolName(pool)}` : `pool ${choice.pool}`, choice.namespace, member?.endpoint, answer?.server];
   setText(part.place, words.filter(Boolean).join(" · "));
   setAttribute(part.mark, "data-level", member?.level ?? "unknown");
+  fill(part.mark, member);
   setAttribute(part.word, "data-level", member?.level ?? "unknown");
   setText(part.word, member?.word ?? "Gone");
   setText(part.since, member?.since ? `for ${ago(member.since)}` : "");
   setText(part.message, member ? member.message ?? "" : "There is no such target in this pool any more, or you may not see it.");
-  setText(part.figures, member ? `${member.warm ?? 0} warm, ${member.running ?? 0} of ${member.slots ?? 0} slots in use, ${rate(member.rate ?? 0)} uses/s` : "");
+  setText(part.figures, figuresOf(member));
   updateConnections(part, answer);
   updateUses(part, answer);
   updateConditions(part, member, answer);
   setText(part.commands, `${scope.program} check ${choice.target} -n ${choice.namespace}`);
 }
 
-function fill(table, known, items, keyOf, cells) {
+function figuresOf(member) {
+  if (!member?.slots) return "";
+  return `${member.warm} warm, ${member.running ?? 0} of ${member.slots} slots in use, ${rate(member.rate ?? 0)} uses/s`;
+}
+
+function fillTable(table, known, items, keyOf, cells) {
   table.table.hidden = items.length === 0;
   keyed(table.rows, known, items, keyOf,
     () => {
@@ -86,7 +93,7 @@ function fill(table, known, items, keyOf, cells) {
 
 function updateConnections(part, answer) {
   setText(part.table.none, answer ? (answer.connections.length ? "" : "No connections.") : "Asking…");
-  fill(part.table, part.connections, answer?.connections ?? [], (connection) => connection.name, (row, connection) => {
+  fillTable(part.table, part.connections, answer?.connections ?? [], (connection) => connection.name, (row, connection) => {
     const [state, running, uses, age, idle, trip] = row.columns;
     setText(state, connection.state === "InUse" ? "in use" : connection.state.toLowerCase());
     setAttribute(row.element, "title", [connection.name, connection.address].filter(Boolean).join(" · "));
@@ -112,7 +119,7 @@ function drawTrips(row, cell, trips) {
 
 function updateUses(part, answer) {
   setText(part.useTable.none, answer && !answer.uses.length ? "No session. Commands that run now count as in use above." : "");
-  fill(part.useTable, part.uses, answer?.uses ?? [], (use) => use.what, (row, use) => {
+  fillTable(part.useTable, part.uses, answer?.uses ?? [], (use) => use.what, (row, use) => {
     const [who, what, since] = row.columns;
     setText(who, use.user);
     setText(what, use.place ? `${use.what} in ${use.place}` : use.what);
@@ -121,9 +128,11 @@ function updateUses(part, answer) {
   });
 }
 
-// updateConditions shows the conditions of a target that is not simply ready.
+// updateConditions shows what the conditions of a target that is not simply ready say
+// beside its sentence.
 function updateConditions(part, member, answer) {
-  const conditions = member?.level === "ready" ? [] : answer?.conditions ?? [];
+  const all = member?.level === "ready" ? [] : answer?.conditions ?? [];
+  const conditions = all.filter((condition) => condition.type !== "Ready" && condition.message !== member?.message);
   part.conditionPart.hidden = conditions.length === 0;
   keyed(part.list, part.conditions, conditions, (condition) => condition.type,
     () => {

@@ -75,15 +75,20 @@ function buildSquare(row, member) {
 
 function updateSquare(square, member) {
   square.member = member;
+  if (tip.square === square) showTip(square);
   const sentence = sentenceOf(member);
   if (square.shown === sentence + member.level) return;
   square.shown = sentence + member.level;
   square.element.setAttribute("aria-label", sentence);
   setAttribute(square.element, "data-level", member.level);
-  const part = member.slots ? Math.min(1, (member.running ?? 0) / member.slots) : 0;
-  // What is in use at all is seen, be it one slot of a hundred.
-  square.element.style.setProperty("--fill", part > 0 ? `${Math.round(15 + 85 * part)}%` : "0%");
-  if (tip.square === square) showTip(square);
+  fill(square.element, member);
+}
+
+// fill fills a square as far as its target is in use. What is in use at all is seen,
+// be it one slot of a hundred.
+export function fill(element, member) {
+  const part = member?.slots ? Math.min(1, (member.running ?? 0) / member.slots) : 0;
+  element.style.setProperty("--fill", part > 0 ? `${Math.round(15 + 85 * part)}%` : "0%");
 }
 
 // select marks the square of a choice, or none.

@@ -138,6 +138,9 @@ func healthOfPool(pool *v1alpha1.ConnectionPool, members []Member) Health {
 		if c := meta.FindStatusCondition(conditions, condition); c != nil && c.Status == metav1.ConditionTrue {
 			health := healthOfCondition(c)
 			health.Level = LevelWarning
+			if condition == v1alpha1.ConditionDegraded {
+				health.Word = v1alpha1.ReasonDegraded // as in the other commands
+			}
 			return health
 		}
 	}
