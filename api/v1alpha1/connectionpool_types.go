@@ -73,9 +73,9 @@ type ConnectionPoolSpec struct {
 	TargetSelector *metav1.LabelSelector `json:"targetSelector,omitempty"`
 
 	// routing says what the operator does with a request that names no target.
-	// ByName refuses it. LeastLoaded gives it to the healthy target with the most
-	// free capacity. A pool with targetRef always uses its one target. ByName when
-	// absent.
+	// ByName refuses it. LeastLoaded gives it to the healthy target with the fewest
+	// uses, and of several to the one that got a request least recently. A pool with
+	// targetRef always uses its one target. ByName when absent.
 	// +optional
 	// +kubebuilder:default=ByName
 	Routing *PoolRouting `json:"routing,omitempty"`
@@ -133,7 +133,8 @@ type PoolRouting string
 const (
 	// RoutingByName refuses a request that names no target.
 	RoutingByName PoolRouting = "ByName"
-	// RoutingLeastLoaded gives it to the healthy target with the most free capacity.
+	// RoutingLeastLoaded gives it to the healthy target with the fewest uses, and of
+	// several to the one that got a request least recently.
 	RoutingLeastLoaded PoolRouting = "LeastLoaded"
 )
 

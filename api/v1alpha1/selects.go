@@ -46,3 +46,18 @@ func (p *ConnectionPool) matcher() (func(*ConnectionTarget) bool, error) {
 		return target.Namespace == p.Namespace && selector.Matches(labels.Set(target.Labels))
 	}, nil
 }
+
+// WithoutTargets says what is wrong with a pool that selects no target: the reason of a
+// condition, and a sentence with the next step.
+func (p *ConnectionPool) WithoutTargets() (reason, message string) {
+	if ref := p.Spec.TargetRef; ref != nil {
+		return ReasonTargetNotFound, fmt.Sprintf(
+			"the ConnectionTarget %s does not exist in namespace %s; create it or correct targetRef", ref.Name, p.Namespace)
+	}
+	if _, err := p.matcher(); err != nil {
+		return ReasonSelectorInvalid, "targetSelector is not a valid label selector; correct it"
+	}
+	return ReasonNoTargets, fmt.Sprintf(
+		"no ConnectionTarget of namespace %s has labels that match targetSelector %s; label one or correct the selector",
+		p.Namespace, metav1.FormatLabelSelector(p.Spec.TargetSelector))
+}

@@ -14,15 +14,23 @@ const (
 // sign of a target that takes connections only to drop them.
 const Steady = 10 * time.Second
 
+// InsistGap is the least time between the end of a dial and the next one that is made
+// only because a caller insists.
+const InsistGap = 2 * time.Second
+
 // Backoff is how long to wait after the given number of consecutive failures:
-// exponential from 1 s to 60 s with full jitter. The random number is in [0, 1).
-func Backoff(failures int, random float64) time.Duration {
+// exponential from 1 s to the longest wait, with full jitter. The random number is in
+// [0, 1). A longest wait of 0 means 60 s.
+func Backoff(failures int, longest time.Duration, random float64) time.Duration {
 	if failures <= 0 {
 		return 0
 	}
-	ceiling := backoffMax
+	if longest <= 0 {
+		longest = backoffMax
+	}
+	ceiling := longest
 	if failures < 7 {
-		ceiling = min(backoffMax, backoffBase<<(failures-1))
+		ceiling = min(longest, backoffBase<<(failures-1))
 	}
 	return time.Duration(random * float64(ceiling))
 }
@@ -39,28 +47,42 @@ type failureStreak struct {
 	// until then rather than backed off.
 	next   instant
 	parked bool
+	// asked is until when not even a caller who insists may have the target dialed,
+	// because it is parked or asked for a wait.
+	asked instant
 	// flaps counts connections lost before they were Steady, flapped is when the
 	// last one was lost. Dials that succeed do not end such a streak.
 	flaps   int
 	flapped instant
 }
 
+// failedDial is a dial that failed, and what to do about it.
+type failedDial struct {
+	err     error
+	verdict Verdict
+	began   instant
+	// insisted reports whether it was made only because a caller insisted.
+	insisted bool
+}
+
 // waits reports whether it is too early to dial.
 func (t *failureStreak) waits(now instant) bool { return now < t.next }
 
-// failed records a failed dial.
-func (t *failureStreak) failed(err error, v Verdict, began, now instant, random float64) {
-	t.note(err, now)
-	if t.step == 0 || began > t.last {
+// failed records a failed dial. One that a caller insisted on does not make the next
+// waits longer, so that requests do not delay the recovery.
+func (t *failureStreak) failed(dial failedDial, now instant, random float64) {
+	t.note(dial.err, now)
+	if t.step == 0 || dial.began > t.last && !dial.insisted {
 		t.step++
 	}
 	t.last = now
-	wait := max(Backoff(t.step, random), v.RetryAfter)
-	if v.Park && v.RetryAfter == 0 {
-		wait = parkTime
+	v, least := dial.verdict, dial.verdict.RetryAfter
+	if v.Park && least == 0 {
+		least = parkTime
 	}
 	t.parked = v.Park
-	t.next = now + wait
+	t.asked = now + least
+	t.next = max(t.asked, now+Backoff(t.step, v.LongestBackoff, random))
 }
 
 // succeeded records a dial that succeeded.
@@ -81,7 +103,7 @@ func (t *failureStreak) lost(cause error, created, now instant, random float64) 
 	t.flaps++
 	if t.flaps > 1 {
 		t.note(cause, now)
-		t.next = max(t.next, now+Backoff(t.flaps-1, random))
+		t.next = max(t.next, now+Backoff(t.flaps-1, 0, random))
 	}
 	return true
 }
@@ -97,5 +119,5 @@ func (t *failureStreak) note(err error, now instant) {
 
 // forgive allows the next dial at once. The failures stay in the statistics.
 func (t *failureStreak) forgive() {
-	t.step, t.flaps, t.next, t.parked = 0, 0, 0, false
+	t.step, t.flaps, t.next, t.asked, t.parked = 0, 0, 0, 0, false
 }

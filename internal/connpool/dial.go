@@ -25,16 +25,48 @@ type dialAttempt[C Conn] struct {
 	// began is when the dial was started, recycles is state.recycles at that time.
 	began    instant
 	recycles int
+	// insists is set for a caller of Insist; insisted also says that without that
+	// caller the backoff would have gone on.
+	insists, insisted bool
 }
 
 // startDial dials one connection in the background.
-func (s *state[C]) startDial(g *generation[C], now instant) {
+func (s *state[C]) startDial(g *generation[C], now instant) { s.start(dialAttempt[C]{gen: g}, now) }
+
+// start begins an attempt, of which only the generation and for whom it is are set.
+func (s *state[C]) start(a dialAttempt[C], now instant) {
 	s.dialing++
-	g.dialing++
-	go s.pool.dial(dialAttempt[C]{
-		gen: g, ctx: g.ctx, limits: s.limits, proof: g == s.next, began: now, recycles: s.recycles,
-	})
+	a.gen.dialing++
+	a.ctx, a.limits, a.proof, a.began, a.recycles = a.gen.ctx, s.limits, a.gen == s.next, now, s.recycles
+	go s.pool.dial(a)
 }
+
+// insist starts a dial for a caller who does not take an old failure for an answer, if
+// nothing serves and no dial runs. During a backoff that is one dial in InsistGap, which
+// all callers share, and none while the target is parked or asked for a wait.
+func (s *state[C]) insist(now instant) {
+	g := s.gen
+	if s.refuse != nil || s.serving() > 0 || g.dialing > 0 || s.wanted().room() < 1 {
+		return
+	}
+	backedOff := g.streak.waits(now)
+	if backedOff && (now < g.streak.asked || now < g.dialed+InsistGap || !s.pool.mayInsist()) {
+		return
+	}
+	s.start(dialAttempt[C]{gen: g, insists: true, insisted: backedOff}, now)
+}
+
+// insistsKey is the key of the mark that Insists looks for.
+type insistsKey struct{}
+
+// Insisting returns a context of which Insists is true.
+func Insisting(ctx context.Context) context.Context {
+	return context.WithValue(ctx, insistsKey{}, true)
+}
+
+// Insists reports whether the context is that of a dial for a caller of Insist, so that
+// what is on the way to the target should not be refused for an old failure either.
+func Insists(ctx context.Context) bool { return ctx.Value(insistsKey{}) != nil }
 
 // dial makes a connection and hands it over.
 func (p *Pool[C]) dial(a dialAttempt[C]) {
@@ -55,6 +87,9 @@ func (p *Pool[C]) dial(a dialAttempt[C]) {
 func (p *Pool[C]) connect(a dialAttempt[C]) (o outcome[C]) {
 	ctx, cancel := context.WithTimeout(a.ctx, a.limits.DialTimeout)
 	defer cancel()
+	if a.insists {
+		ctx = Insisting(ctx)
+	}
 	began := p.now()
 	o.conn, o.err = a.gen.dial(ctx)
 	o.took = p.now() - began
@@ -83,7 +118,8 @@ func (s *state[C]) dialFailed(a dialAttempt[C], o outcome[C], now instant) {
 	}
 	s.tally.dials.Failed++
 	s.changed = true
-	a.gen.streak.failed(o.err, o.verdict, a.began, now, s.pool.random())
+	a.gen.dialed = now
+	a.gen.streak.failed(failedDial{o.err, o.verdict, a.began, a.insisted}, now, s.pool.random())
 }
 
 // dialed adds a new connection and serves the oldest waiters with it. It closes the
@@ -100,7 +136,7 @@ func (s *state[C]) dialed(c *conn[C], a dialAttempt[C], o outcome[C], now instan
 	}
 	s.tally.dials.Succeeded++
 	s.tally.dials.Time += o.took
-	c.gen.proven = true
+	c.gen.proven, c.gen.dialed = true, now
 	c.gen.streak.succeeded()
 	if c.gen == s.next {
 		s.adopt()

@@ -21,6 +21,8 @@ var (
 	errRefused = errors.New("connection refused")
 	errKilled  = errors.New("killed by the remote")
 	errBadKey  = errors.New("permission denied")
+	// errThrottled is that of a server that asks for a minute.
+	errThrottled = errors.New("not allowed at this time")
 )
 
 // fakeConn is a connection to a fake target.
@@ -101,7 +103,7 @@ func newFixture(t tester, limits Limits) *fixture {
 	fix.pool = New(Options[*fakeConn]{
 		Dial:    fix.dialer("old"),
 		Probe:   fix.probe,
-		Judge:   func(err error) Verdict { return Verdict{Park: errors.Is(err, errBadKey)} },
+		Judge:   judge,
 		Dropped: fix.drop,
 		Notify:  fix.notify,
 		Random:  rand.New(rand.NewPCG(1, 2)).Float64,
@@ -109,6 +111,16 @@ func newFixture(t tester, limits Limits) *fixture {
 	})
 	t.Cleanup(func() { _ = fix.pool.Close() })
 	return fix
+}
+
+func judge(err error) Verdict {
+	switch {
+	case errors.Is(err, errBadKey):
+		return Verdict{Park: true}
+	case errors.Is(err, errThrottled):
+		return Verdict{RetryAfter: time.Minute}
+	}
+	return Verdict{}
 }
 
 func (fix *fixture) notify() {
@@ -232,13 +244,18 @@ type attempt struct {
 }
 
 // ask starts an Acquire.
-func (fix *fixture) ask() *attempt {
+func (fix *fixture) ask() *attempt { return fix.begin(fix.pool.Acquire) }
+
+// insist starts an Insist.
+func (fix *fixture) insist() *attempt { return fix.begin(fix.pool.Insist) }
+
+func (fix *fixture) begin(acquire func(context.Context) (*Lease[*fakeConn], error)) *attempt {
 	ctx, cancel := context.WithCancel(context.Background())
 	a := &attempt{fix: fix, cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(a.done)
 		defer cancel()
-		a.lease, a.err = fix.pool.Acquire(ctx)
+		a.lease, a.err = acquire(ctx)
 	}()
 	synctest.Wait()
 	return a

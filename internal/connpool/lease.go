@@ -38,6 +38,16 @@ type Lease[C Conn] struct {
 // Limits.MaxPending and Limits.AcquireTimeout; a target known to be down fails
 // at once. Errors: ErrClosed, ErrPaused, ErrExhausted, *DownError, or that of ctx.
 func (p *Pool[C]) Acquire(ctx context.Context) (*Lease[C], error) {
+	return p.acquire(ctx, false)
+}
+
+// Insist is Acquire for a caller who wants to know how the target is now: if it is known
+// to be down, and the last dial has ended InsistGap ago, it is dialed although the
+// backoff goes on. All callers share that one dial, and get its error if it fails. A
+// target that is parked, or that asked for a wait, fails at once.
+func (p *Pool[C]) Insist(ctx context.Context) (*Lease[C], error) { return p.acquire(ctx, true) }
+
+func (p *Pool[C]) acquire(ctx context.Context, insist bool) (*Lease[C], error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -49,7 +59,11 @@ func (p *Pool[C]) Acquire(ctx context.Context) (*Lease[C], error) {
 			return l, nil
 		}
 	}
-	w, err := p.s.queue(p.now())
+	now := p.now()
+	if insist {
+		p.s.insist(now)
+	}
+	w, err := p.s.queue(now)
 	p.unlock()
 	if err != nil {
 		return nil, err

@@ -80,21 +80,25 @@ func TestDue(t *testing.T) {
 func TestBackoff(t *testing.T) {
 	tests := map[string]struct {
 		failures int
+		longest  time.Duration
 		random   float64
 		want     time.Duration
 	}{
-		"no failure, no wait":             {0, 0.5, 0},
-		"the first wait is up to 1 s":     {1, 1, time.Second},
-		"the second is up to twice that":  {2, 1, 2 * time.Second},
-		"full jitter may take all of it":  {5, 0, 0},
-		"full jitter takes its part":      {3, 0.25, time.Second},
-		"the sixth is up to 32 s":         {6, 1, 32 * time.Second},
-		"from the seventh on up to 60 s":  {7, 1, time.Minute},
-		"a long outage does not overflow": {1 << 40, 1, time.Minute},
+		"no failure, no wait":             {0, 0, 0.5, 0},
+		"the first wait is up to 1 s":     {1, 0, 1, time.Second},
+		"the second is up to twice that":  {2, 0, 1, 2 * time.Second},
+		"full jitter may take all of it":  {5, 0, 0, 0},
+		"full jitter takes its part":      {3, 0, 0.25, time.Second},
+		"the sixth is up to 32 s":         {6, 0, 1, 32 * time.Second},
+		"from the seventh on up to 60 s":  {7, 0, 1, time.Minute},
+		"a long outage does not overflow": {1 << 40, 0, 1, time.Minute},
+		"a lower bound is reached":        {4, 8 * time.Second, 1, 8 * time.Second},
+		"and holds from then on":          {1 << 40, 8 * time.Second, 1, 8 * time.Second},
+		"and changes nothing before":      {3, 8 * time.Second, 1, 4 * time.Second},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			if got := Backoff(tc.failures, tc.random); got != tc.want {
+			if got := Backoff(tc.failures, tc.longest, tc.random); got != tc.want {
 				t.Errorf("Backoff(%d, %v) = %s, want %s", tc.failures, tc.random, got, tc.want)
 			}
 		})
@@ -115,7 +119,7 @@ func TestVerdicts(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			var tr failureStreak
-			tr.failed(errRefused, tc.verdict, 1, 2, 1)
+			tr.failed(failedDial{err: errRefused, verdict: tc.verdict, began: 1}, 2, 1)
 			if tr.next != 2+tc.want || tr.parked != tc.verdict.Park || !tr.waits(tr.next-1) || tr.waits(tr.next) {
 				t.Errorf("%+v, want to wait %s", tr, tc.want)
 			}

@@ -45,6 +45,8 @@ type Verdict struct {
 	// RetryAfter is the least time to wait before the next dial; 0 leaves it
 	// to the backoff.
 	RetryAfter time.Duration
+	// LongestBackoff bounds the backoff after this failure; 0 means 60 s.
+	LongestBackoff time.Duration
 }
 
 // Options are what a pool is made of. Only Dial is required.
@@ -55,6 +57,10 @@ type Options[C Conn] struct {
 	Probe func(context.Context, C) error
 	// Judge decides how a dial failure is retried; nil means always backoff.
 	Judge func(error) Verdict
+	// MayInsist reports whether a target whose backoff goes on may be dialed now for a
+	// caller of Insist; nil means that it may. It is called with the lock held, so it
+	// must not call the pool.
+	MayInsist func() bool
 	// Dropped is told of a connection that died before it was Steady, and why: the
 	// dial that made it proved little. Of several that were lost together it is told
 	// of one. Each call comes on a goroutine of its own.
@@ -82,11 +88,12 @@ type Options[C Conn] struct {
 // lock. Every method that changes more than the count of leases calls settle
 // before it unlocks, so between calls the state is always settled.
 type Pool[C Conn] struct {
-	probe   func(context.Context, C) error
-	judge   func(error) Verdict
-	dropped func(C, error)
-	notify  func()
-	random  func() float64
+	probe     func(context.Context, C) error
+	judge     func(error) Verdict
+	mayInsist func() bool
+	dropped   func(C, error)
+	notify    func()
+	random    func() float64
 	// start is the origin of all instants; durations since then are monotonic.
 	start time.Time
 	// ctx ends when everything is cut; done is closed when all is closed.
@@ -106,16 +113,20 @@ type instant = time.Duration
 // New makes a pool and starts to warm it; it does not wait for that.
 func New[C Conn](opts Options[C]) *Pool[C] {
 	p := &Pool[C]{
-		probe:   opts.Probe,
-		judge:   opts.Judge,
-		dropped: opts.Dropped,
-		notify:  opts.Notify,
-		random:  opts.Random,
-		start:   time.Now().Add(-1), // so that no instant is 0
-		done:    make(chan struct{}),
+		probe:     opts.Probe,
+		judge:     opts.Judge,
+		mayInsist: opts.MayInsist,
+		dropped:   opts.Dropped,
+		notify:    opts.Notify,
+		random:    opts.Random,
+		start:     time.Now().Add(-1), // so that no instant is 0
+		done:      make(chan struct{}),
 	}
 	if p.judge == nil {
 		p.judge = func(error) Verdict { return Verdict{} }
+	}
+	if p.mayInsist == nil {
+		p.mayInsist = func() bool { return true }
 	}
 	if p.dropped == nil {
 		p.dropped = func(C, error) {}

@@ -112,8 +112,9 @@ type generation[C Conn] struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	dialing int
-	// proven is set by the first dial that succeeds.
+	// proven is set by the first dial that succeeds; dialed is when the last one ended.
 	proven bool
+	dialed instant
 	streak failureStreak
 	// learnedCap is the learned bound on leases for each connection, 0 is none;
 	// capSource is the connection that it was learned on.

@@ -145,6 +145,9 @@ type Error struct {
 	// RetryAfter is how long to wait before the next attempt, because the server asks for
 	// it or the driver advises it; 0 leaves it to the caller's backoff.
 	RetryAfter time.Duration
+	// PortRefused says that the host answered and nothing listens on its port, so that it
+	// costs little to ask again soon.
+	PortRefused bool
 	// MayCureSoon says that a server that is new may be about to accept the credentials.
 	MayCureSoon bool
 	// Leftover is set if the server did not confirm that a command had ended, which then

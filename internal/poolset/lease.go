@@ -19,13 +19,14 @@ type Lease struct {
 // Conn returns the leased connection.
 func (l Lease) Conn() driver.Conn { return l.Lease.Conn().Conn }
 
-// Acquire leases a connection, waiting for one as the pool's policy says.
+// Acquire leases a connection, waiting for one as the pool's policy says. A target that
+// is known to be down is dialed for the caller, as connpool.Pool.Insist says.
 func (s *Set) Acquire(ctx context.Context, request Request) (Lease, error) {
 	m, err := s.roster.route(request)
 	if err != nil {
 		return Lease{}, err
 	}
-	lease, err := m.pool.Acquire(ctx)
+	lease, err := m.pool.Insist(ctx)
 	if err != nil {
 		return Lease{}, err
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/connpool/connpool/internal/background"
@@ -25,6 +26,8 @@ type member struct {
 	pool   *reach.Pool
 	// notify tells subscribers that the target has changed.
 	notify func()
+	// chosen is roster.choices when a request was last routed to the member.
+	chosen atomic.Uint64
 
 	// mu guards the rest. While it is held, the methods of the pool may be called
 	// but for Follow and ServerVersion.

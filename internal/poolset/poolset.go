@@ -42,6 +42,7 @@ type Set struct {
 	roster     *roster
 	applier    *applier
 	checks     *checks
+	problems   problems
 }
 
 // New makes an empty set. Streams from the operator's own network are opened by
@@ -53,6 +54,7 @@ func New(egress driver.DialFunc, budget *dialbudget.Budget) *Set {
 	}}
 	s.network = reach.New(egress, budget, s.background, s.changed)
 	s.applier = &applier{roster: s.roster, network: s.network, background: s.background, notify: s.changed}
+	s.problems.byTarget = map[string]*driver.Error{}
 	s.checks = &checks{applier: s.applier, background: background.New(), byTarget: map[string]*check{}}
 	return s
 }
@@ -81,9 +83,10 @@ func (s *Set) changed(ref Ref) {
 // is the changed pins that are wrong.
 func (s *Set) Ensure(want Target) error { return s.applier.ensure(want) }
 
-// Remove forgets a target. What runs on it may finish within a short grace; new
+// Remove forgets a target, and what was explained of it. What runs on it may finish within a short grace; new
 // requests do not find it any more.
 func (s *Set) Remove(uid string) {
+	s.Explain(uid, nil)
 	s.roster.mu.Lock()
 	defer s.roster.mu.Unlock()
 	s.applier.remove(uid, removalGrace)

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/connpool/connpool/internal/reach"
 )
@@ -27,6 +28,8 @@ func (t *target) retry() {
 
 // roster is all members, by target and by pool.
 type roster struct {
+	// choices counts the requests that were routed.
+	choices atomic.Uint64
 	// mu guards the maps and their elements' fields, not what is inside the pools
 	// and members, which guard themselves and may be called under it. It is held for
 	// microseconds: no caller waits or prepares an access under it.

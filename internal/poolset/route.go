@@ -22,13 +22,15 @@ type Request struct {
 	// Pool is the UID of the pool.
 	Pool string
 	// Target is the UID of the target. When empty, the least loaded target that
-	// serves is used; whether a pool allows that is for the caller to know.
+	// serves is used, and of several the one that was chosen least recently; whether a
+	// pool allows that is for the caller to know.
 	Target string
 }
 
 // route finds the member that serves the request.
 func (r *roster) route(request Request) (*member, error) {
 	if m := r.member(request.Pool, request.Target); m != nil {
+		m.chosen.Store(r.choices.Add(1))
 		return m, nil
 	}
 	members := r.members(request.Pool)
@@ -38,11 +40,18 @@ func (r *roster) route(request Request) (*member, error) {
 	case request.Target != "":
 		return nil, ErrUnknownTarget
 	}
-	candidates := make([]candidate, 0, len(members))
-	for _, m := range members {
-		candidates = append(candidates, candidateOf(m))
+	candidates := make([]candidate, len(members))
+	for {
+		for i, m := range members {
+			candidates[i] = candidateOf(m)
+		}
+		best := slices.MinFunc(candidates, candidate.compare)
+		// If another request has chosen it in between, look again: two that come together
+		// must not both take it for the one that has waited for longest.
+		if best.member.chosen.CompareAndSwap(best.chosen, r.choices.Add(1)) {
+			return best.member, nil
+		}
 	}
-	return slices.MinFunc(candidates, candidate.compare).member, nil
 }
 
 // candidate is what routing knows of a member. Those that serve have rank 0, the
@@ -50,21 +59,23 @@ func (r *roster) route(request Request) (*member, error) {
 type candidate struct {
 	member     *member
 	rank, load int
+	chosen     uint64
 }
 
 func candidateOf(m *member) candidate {
-	stats := m.pool.Stats()
+	chosen, stats := m.chosen.Load(), m.pool.Stats()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	c := candidate{member: m, load: stats.Leases + stats.Pending}
+	c := candidate{member: m, load: stats.Leases + stats.Pending, chosen: chosen}
 	if m.overall().state == HealthDown || stats.Warm() == 0 {
 		c.rank = 1
 	}
 	return c
 }
 
-// compare puts those that serve first, then the least loaded, then by name.
+// compare puts those that serve first, then the least loaded, then the least recently
+// chosen, then by name.
 func (c candidate) compare(other candidate) int {
 	return cmp.Or(cmp.Compare(c.rank, other.rank), cmp.Compare(c.load, other.load),
-		cmp.Compare(c.member.target.Name, other.member.target.Name))
+		cmp.Compare(c.chosen, other.chosen), cmp.Compare(c.member.target.Name, other.member.target.Name))
 }

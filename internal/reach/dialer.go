@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 )
@@ -137,8 +138,8 @@ func (v *Version) dialWithin(ctx context.Context, prepared driver.Dialer) (drive
 // DialAside makes one connection beside the breaker and the throttles. The function
 // that opens its stream is wrapped, and passed is told of each stage that has passed.
 // forwardOnly says that the target is of use without a session, as a jump host.
-// It obeys the budget like any other dial. A failure changes nothing for other dials;
-// a success ends the server's throttle.
+// It obeys the budget like any other dial, and insists on its jump host. A failure changes
+// nothing for other dials; a success ends the server's throttle.
 func (v *Version) DialAside(
 	ctx context.Context, wrap func(driver.DialFunc) driver.DialFunc, passed driver.TraceFunc, forwardOnly bool,
 ) (driver.Conn, error) {
@@ -157,6 +158,7 @@ func (v *Version) DialAside(
 		found = driver.Sanitize(found + "; " + warning)
 	}
 	passed(driver.StagePrepare, found)
+	ctx = connpool.Insisting(ctx)
 	done, err := v.admit(ctx)
 	if err != nil {
 		return nil, err

@@ -131,7 +131,11 @@ func (t tunnel) acquire(ctx context.Context) (*Lease, error) {
 	if pool == nil {
 		return nil, t.notReady(acquireFailure(connpool.ErrClosed))
 	}
-	acquired, err := pool.Acquire(ctx)
+	acquire := pool.Acquire
+	if connpool.Insists(ctx) {
+		acquire = pool.Insist
+	}
+	acquired, err := acquire(ctx)
 	if err != nil && ctx.Err() == nil {
 		return nil, t.notReady(acquireFailure(err))
 	}
@@ -144,8 +148,8 @@ func (t tunnel) notReady(cause *driver.Error) error {
 		Reason:     driver.JumpTargetNotReady,
 		Stage:      driver.StageConnect,
 		Message:    fmt.Sprintf("the jump host %s cannot be used: %s", t.Name, cause),
-		RetryAfter: cause.RetryAfter,
-		Err:        cause,
+		RetryAfter: cause.RetryAfter, PortRefused: cause.PortRefused,
+		Err: cause,
 	}
 }
 

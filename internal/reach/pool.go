@@ -16,6 +16,9 @@ const (
 	// noTimeout leaves the bound of a dial to the Dialer: the waits for the breaker
 	// and for the budget are not the target's fault.
 	noTimeout = time.Duration(math.MaxInt64)
+	// refusedBackoff bounds the backoff of a host that is up and whose port refuses
+	// connections: it is cheap to ask again, and its service may only be restarting.
+	refusedBackoff = 8 * time.Second
 	// proofTimeout bounds the proof that a connection is still good.
 	proofTimeout = 5 * time.Second
 )
@@ -100,7 +103,8 @@ func NewPool(work *background.Work, opts PoolOptions) *Pool {
 	defer p.mu.Unlock()
 	p.Pool = connpool.New(connpool.Options[*Conn]{
 		Dial: p.dialBy(opts.Dialer), Probe: opts.Probe, Judge: retryVerdict,
-		Dropped: opts.Dropped, Notify: opts.Notify, Limits: opts.Limits,
+		MayInsist: func() bool { return p.Version().breaker.MayInsist(connpool.InsistGap) },
+		Dropped:   opts.Dropped, Notify: opts.Notify, Limits: opts.Limits,
 	})
 	return p
 }
@@ -240,5 +244,9 @@ func SessionRefused(err error) bool {
 
 func retryVerdict(err error) connpool.Verdict {
 	failure := driver.AsError(err)
-	return connpool.Verdict{Park: failure.Reason.Permanent(), RetryAfter: failure.RetryAfter}
+	verdict := connpool.Verdict{Park: failure.Reason.Permanent(), RetryAfter: failure.RetryAfter}
+	if failure.PortRefused {
+		verdict.LongestBackoff = refusedBackoff
+	}
+	return verdict
 }

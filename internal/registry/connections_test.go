@@ -234,7 +234,7 @@ func TestACheckReportsStageByStage(t *testing.T) {
 			})
 		}, false, "authentication", "AuthenticationFailed"},
 		"a target that no pool selects": {func(f *fixture) {
-			f.Target("web-1", "web", registrytest.Ready(metav1.ConditionFalse, v1alpha1.ReasonNotSelected, "no pool selects it"))
+			f.Target("web-1", "web", f.Unusable(v1alpha1.ReasonNotSelected, "no pool selects it"))
 		}, false, "credentials", "NotSelected"},
 		"a target that is new": {func(f *fixture) { f.Target("web-1", "web") }, false, "credentials", "Pending"},
 	} {

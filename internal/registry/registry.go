@@ -16,7 +16,6 @@ import (
 	"context"
 	"errors"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/endpoints/request"
@@ -190,7 +189,7 @@ func (r *Registry) check(ctx context.Context, name string) (runtime.Object, erro
 	found, err := r.pools.Check(ctx, string(target.UID))
 	switch {
 	case errors.Is(err, poolset.ErrUnknownTarget):
-		checked.Status = declared(target)
+		checked.Status = declared(r.pools.Problem(string(target.UID)))
 	case err != nil:
 		return nil, refusal.New(refusal.Unavailable, "the check did not come to its end: "+driver.AsError(err).Error())
 	default:
@@ -227,14 +226,14 @@ func stageOf(found poolset.CheckStage) live.CheckStage {
 	return stage
 }
 
-// declared returns why there is nothing to dial, from the target's conditions.
-func declared(target *v1alpha1.ConnectionTarget) live.CheckStatus {
+// declared returns why there is nothing to dial: the problem, if it is known.
+func declared(problem *driver.Error) live.CheckStatus {
 	stage := live.CheckStage{
 		Name: stageCredentials, Reason: v1alpha1.ReasonPending,
 		Message: "the operator has not prepared the target yet; try again",
 	}
-	if ready := meta.FindStatusCondition(target.Status.Conditions, v1alpha1.ConditionReady); use.Unready(ready) {
-		stage.Reason, stage.Message = ready.Reason, ready.Message
+	if problem != nil {
+		stage.Reason, stage.Message = string(problem.Reason), problem.Message
 	}
 	return live.CheckStatus{Stages: []live.CheckStage{stage}}
 }

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/test/netfault"
@@ -127,6 +128,24 @@ func TestAPoolComesBackWithItsServer(t *testing.T) {
 	condition(t, 75*time.Second, f.target, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
 	condition(t, 5*time.Second, f.pool, v1alpha1.ConditionReady, yes, v1alpha1.ReasonWarm)
 	f.mustEcho(t, "back")
+}
+
+// Requests need not wait for the backoff.
+func TestAHostThatIsBackServesRequestsWithinTwoSeconds(t *testing.T) {
+	f := warm(t, startSSHD(t))
+	f.server.StopListener()
+	f.server.KillConnections()
+	eventually(t, time.Minute, "the next dial is some seconds away", func() (bool, string) {
+		dial := observe(f.pool, f.target).Dial
+		return dial.Failures > 0 && time.Until(dial.Next) > 5*time.Second, fmt.Sprintf("%+v", dial)
+	})
+	if err := f.server.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, connpool.InsistGap+time.Second, "a request is served", func() (bool, string) {
+		printed, err := execute(t, f.pool, f.target, "echo", "back")
+		return err == nil && printed == "back\n", errorText(err)
+	})
 }
 
 // F03.

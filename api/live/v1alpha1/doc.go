@@ -4,6 +4,7 @@
 //
 //	connections                              get, list
 //	connections/{name}/drain                 create Drain
+//	uses                                     get, list
 //	sessions                                 create, get, list, delete
 //	sessions/{name}/exec                     create Exec, or upgrade with ExecOptions
 //	connectionpools/{pool}/drain             create Drain
@@ -58,7 +59,7 @@ func Resource(resource string) schema.GroupResource {
 
 func addKnownTypes(scheme *runtime.Scheme) error {
 	scheme.AddKnownTypes(GroupVersion,
-		&Connection{}, &ConnectionList{}, &Session{}, &SessionList{},
+		&Connection{}, &ConnectionList{}, &Session{}, &SessionList{}, &Use{}, &UseList{},
 		&Exec{}, &Drain{}, &Check{},
 		&ExecOptions{}, &PortForwardOptions{}, &ProxyOptions{},
 	)
@@ -81,13 +82,16 @@ func addConversions(scheme *runtime.Scheme) error {
 	return nil
 }
 
-// addFieldLabels registers the fields by which connections and sessions can be
+// addFieldLabels registers the fields by which connections, sessions and uses can be
 // selected.
 func addFieldLabels(scheme *runtime.Scheme) error {
 	if err := addFields(scheme, "Connection", FieldPool, FieldTarget, FieldType, FieldState); err != nil {
 		return err
 	}
-	return addFields(scheme, "Session", FieldPool, FieldTarget, FieldState)
+	if err := addFields(scheme, "Session", FieldPool, FieldTarget, FieldState); err != nil {
+		return err
+	}
+	return addFields(scheme, "Use", FieldPool, FieldTarget, FieldState, FieldUser, FieldAction, FieldOutcome)
 }
 
 func addFields(scheme *runtime.Scheme, kind string, fields ...string) error {

@@ -89,3 +89,13 @@ func (in SessionSpec) OpenAPIModelName() string {
 func (in SessionStatus) OpenAPIModelName() string {
 	return "com.github.connpool.connpool.api.live.v1alpha1.SessionStatus"
 }
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in Use) OpenAPIModelName() string {
+	return "com.github.connpool.connpool.api.live.v1alpha1.Use"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in UseList) OpenAPIModelName() string {
+	return "com.github.connpool.connpool.api.live.v1alpha1.UseList"
+}

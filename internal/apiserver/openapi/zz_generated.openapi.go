@@ -33,6 +33,8 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha1.SessionList{}.OpenAPIModelName():         schema_connpool_api_live_v1alpha1_SessionList(ref),
 		v1alpha1.SessionSpec{}.OpenAPIModelName():         schema_connpool_api_live_v1alpha1_SessionSpec(ref),
 		v1alpha1.SessionStatus{}.OpenAPIModelName():       schema_connpool_api_live_v1alpha1_SessionStatus(ref),
+		v1alpha1.Use{}.OpenAPIModelName():                 schema_connpool_api_live_v1alpha1_Use(ref),
+		v1alpha1.UseList{}.OpenAPIModelName():             schema_connpool_api_live_v1alpha1_UseList(ref),
 		v1.APIGroup{}.OpenAPIModelName():                  schema_pkg_apis_meta_v1_APIGroup(ref),
 		v1.APIGroupList{}.OpenAPIModelName():              schema_pkg_apis_meta_v1_APIGroupList(ref),
 		v1.APIResource{}.OpenAPIModelName():               schema_pkg_apis_meta_v1_APIResource(ref),
@@ -1253,6 +1255,308 @@ func schema_connpool_api_live_v1alpha1_SessionStatus(ref common.ReferenceCallbac
 		},
 		Dependencies: []string{
 			v1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_connpool_api_live_v1alpha1_Use(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "Use is one use of a pool: who used it, for what, and how that ended. It says what the audit lines say, and is kept in the operator's memory: the newest of each namespace, and none from before the operator's start. It never holds input, output or environment of a command. Its creation time is when the use began.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Default: map[string]interface{}{},
+							Ref:     ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"pool": {
+						SchemaProps: spec.SchemaProps{
+							Description: "pool that was used.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"target": {
+						SchemaProps: spec.SchemaProps{
+							Description: "target that was used. For a refused use it is the one that the request names, and absent if it names none.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"user": {
+						SchemaProps: spec.SchemaProps{
+							Description: "user who sent the request.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"action": {
+						SchemaProps: spec.SchemaProps{
+							Description: "action is exec, session, portforward or proxy.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"state": {
+						SchemaProps: spec.SchemaProps{
+							Description: "state is Running, Ended or Refused.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"endTime": {
+						SchemaProps: spec.SchemaProps{
+							Description: "endTime is when the use ended or was refused. Absent while it runs.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"durationMicroseconds": {
+						SchemaProps: spec.SchemaProps{
+							Description: "durationMicroseconds is how long the use has had its connection.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"outcome": {
+						SchemaProps: spec.SchemaProps{
+							Description: "outcome is Completed, NotStarted or Unknown, as for commands. Absent while the use runs, and for sessions.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"exitCode": {
+						SchemaProps: spec.SchemaProps{
+							Description: "exitCode of a command that has completed.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"httpStatus": {
+						SchemaProps: spec.SchemaProps{
+							Description: "httpStatus is the code of the answer to a proxied request, or to a request that was refused.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "reason of an end that is not Completed: one of the reasons of conditions or of sessions, or of the refusal.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"message": {
+						SchemaProps: spec.SchemaProps{
+							Description: "message says why a use was refused.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"connection": {
+						SchemaProps: spec.SchemaProps{
+							Description: "connection that was used, by its name in this API.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"acquired": {
+						SchemaProps: spec.SchemaProps{
+							Description: "acquired is how the use got its connection: Warm, Queued or Dialed.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"acquireMicroseconds": {
+						SchemaProps: spec.SchemaProps{
+							Description: "acquireMicroseconds is how long the use waited for its connection.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"session": {
+						SchemaProps: spec.SchemaProps{
+							Description: "session that the use is, or in which its command runs.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"container": {
+						SchemaProps: spec.SchemaProps{
+							Description: "container in which the use runs.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"pod": {
+						SchemaProps: spec.SchemaProps{
+							Description: "pod in which the use runs.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"podNamespace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "podNamespace is the namespace of that pod.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"command": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "command is the words of the command, of long ones the beginning. Absent unless the operator runs with --audit-commands.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"method": {
+						SchemaProps: spec.SchemaProps{
+							Description: "method of a proxied request.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"path": {
+						SchemaProps: spec.SchemaProps{
+							Description: "path of a proxied request without its query, of a long one the beginning.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"host": {
+						SchemaProps: spec.SchemaProps{
+							Description: "host to which a port-forward leads. Absent for the target itself.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"socket": {
+						SchemaProps: spec.SchemaProps{
+							Description: "socket to which a port-forward leads.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"bytesIn": {
+						SchemaProps: spec.SchemaProps{
+							Description: "bytesIn is how much went to the target, so far if the use still runs.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"bytesOut": {
+						SchemaProps: spec.SchemaProps{
+							Description: "bytesOut is how much came from the target, so far if the use still runs.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"transport": {
+						SchemaProps: spec.SchemaProps{
+							Description: "transport is how the request came: json, websocket, spdy or http.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"requestID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "requestID of the use in the operator's audit lines.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"replica": {
+						SchemaProps: spec.SchemaProps{
+							Description: "replica of the operator that served the use.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"pool", "user", "action", "state"},
+			},
+		},
+		Dependencies: []string{
+			v1.ObjectMeta{}.OpenAPIModelName(), v1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_connpool_api_live_v1alpha1_UseList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "UseList is a list of uses, the newest first.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Default: map[string]interface{}{},
+							Ref:     ref(v1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.Use{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.Use{}.OpenAPIModelName(), v1.ListMeta{}.OpenAPIModelName()},
 	}
 }
 

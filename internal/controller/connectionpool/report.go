@@ -172,22 +172,16 @@ type reporter struct{ status.Conditions }
 // setConditions sets the conditions of a pool with so many targets.
 func (r *reporter) setConditions(pool *v1alpha1.ConnectionPool, total int, s totals) {
 	if _, err := pool.Selector(); err != nil {
-		const message = "targetSelector is not a valid label selector; correct it"
-		r.notReady(v1alpha1.ReasonSelectorInvalid, message)
-		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonSelectorInvalid, message)
+		reason, message := pool.WithoutTargets()
+		r.notReady(reason, message)
+		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, reason, message)
 		return
 	}
 	switch {
 	case ptr.Deref(pool.Spec.State, v1alpha1.PoolActive) == v1alpha1.PoolPaused:
 		r.notReady(v1alpha1.ReasonPaused, "the pool hands out nothing; set spec.state to Active to go on")
-	case total == 0 && pool.Spec.TargetRef != nil:
-		r.notReady(v1alpha1.ReasonTargetNotFound, fmt.Sprintf(
-			"the ConnectionTarget %s does not exist in namespace %s; create it or correct targetRef",
-			pool.Spec.TargetRef.Name, pool.Namespace))
 	case total == 0:
-		r.notReady(v1alpha1.ReasonNoTargets, fmt.Sprintf(
-			"no ConnectionTarget of namespace %s has labels that match targetSelector %s; label one or correct the selector",
-			pool.Namespace, metav1.FormatLabelSelector(pool.Spec.TargetSelector)))
+		r.notReady(pool.WithoutTargets())
 	case s.ready == total:
 		r.Set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonWarm, "every target has its warm connections")
 	case s.pending > 0 && !(s.ready > 0 && r.WasTrue(v1alpha1.ConditionReady)):

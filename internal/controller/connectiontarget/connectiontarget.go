@@ -130,6 +130,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{}, err
 	}
 	decided := r.act(target, decide(gathered, r.Drivers))
+	r.Pools.Explain(string(target.UID), decided.problem.refusal()) // at once, whenever the status is written
 	observation, _ := r.Pools.Observe(string(target.UID))
 	if wait := decided.quietFor(target, len(observation.Pools) > 0); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil

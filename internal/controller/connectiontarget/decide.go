@@ -9,6 +9,7 @@ import (
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/controller/status"
+	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
 )
 
@@ -57,6 +58,14 @@ type problem struct {
 // person removes it. That is true of all problems but those that are expected, such
 // as that no pool selects the target.
 func (p *problem) stalls() bool { return !v1alpha1.IsExpectedReason(p.reason) }
+
+// refusal returns the problem as requests for the target are told; nil if there is none.
+func (p *problem) refusal() *driver.Error {
+	if p == nil {
+		return nil
+	}
+	return &driver.Error{Reason: driver.Reason(p.reason), Stage: driver.StagePrepare, Message: p.message}
+}
 
 // checks are in the order in which a new user meets them. The first that fails is
 // reported.

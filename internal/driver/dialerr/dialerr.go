@@ -54,7 +54,9 @@ func classify(err error, address string, hints Hints) *driver.Error {
 		return driver.Errorf(driver.Timeout, driver.StageConnect,
 			"%s did not answer in time; check %s, the network and firewalls", address, hints.Address)
 	}
-	return driver.Errorf(driver.Unreachable, driver.StageConnect, "%s", unreachable(err, address, hints))
+	result := driver.Errorf(driver.Unreachable, driver.StageConnect, "%s", unreachable(err, address, hints))
+	result.PortRefused = errors.Is(err, syscall.ECONNREFUSED)
+	return result
 }
 
 func unreachable(err error, address string, hints Hints) string {

@@ -69,7 +69,9 @@ func TestConnect(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			got := Connect(tc.err, "host:1", hints)
-			want := driver.Error{Reason: tc.reason, Stage: tc.stage, Message: tc.says, Err: tc.err}
+			want := driver.Error{
+				Reason: tc.reason, Stage: tc.stage, Message: tc.says, Err: tc.err, PortRefused: errors.Is(tc.err, syscall.ECONNREFUSED),
+			}
 			if *got != want {
 				t.Errorf("got  %+v\nwant %+v", *got, want)
 			}

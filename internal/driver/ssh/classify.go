@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -233,6 +234,7 @@ func forwardError(err error, address string) *driver.Error {
 		result.Reason = driver.SessionLimit
 		result.Message = "the server has no room for one more stream on this connection"
 	default:
+		result.PortRefused = strings.EqualFold(refused.Message, syscall.ECONNREFUSED.Error()) // as sshd says it
 		result.Message = driver.Sanitize("the server cannot connect to " + address + ": " + refused.Message)
 		if path.IsAbs(address) {
 			result.Message += "; if the socket is there, the user may lack the right to it: put the user into the socket's group, " +

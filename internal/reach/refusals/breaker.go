@@ -26,6 +26,8 @@ type Breaker struct {
 	// early counts the early attempts after refusals; all are spent once a dial has
 	// succeeded.
 	early int
+	// ended is when the last dial ended, insisted when MayInsist was last true.
+	ended, insisted time.Time
 }
 
 // Trial is a dial that others wait for.
@@ -92,12 +94,31 @@ func (b *Breaker) Enter(ctx context.Context) (*Trial, error) {
 	}
 }
 
+// MayInsist reports whether the target may be dialed for a caller who does not take an old
+// failure for an answer: if the newest dial succeeded, if a trial runs, which that dial
+// shares, or if for the gap no dial has ended and no other caller was told so. Pools of
+// one target have backoffs of their own; this is what they share.
+func (b *Breaker) MayInsist(gap time.Duration) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	if b.closed || b.trial != nil {
+		return true
+	}
+	if now.Sub(b.ended) < gap || now.Sub(b.insisted) < gap {
+		return false
+	}
+	b.insisted = now
+	return true
+}
+
 // Leave takes the result of a dial, and returns it with the wait until the next if that
 // is an early one. A dial that failed because ctx ended proves nothing: one of the
 // callers that wait for its trial makes the next.
 func (b *Breaker) Leave(ctx context.Context, mine *Trial, err error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.ended = time.Now()
 	if err == nil || ctx.Err() == nil {
 		err = b.hasten(err)
 		b.closed = err == nil

@@ -252,11 +252,13 @@ func (f *Fixture) Target(name, pool string, changes ...func(*v1alpha1.Connection
 	return target
 }
 
-// Ready sets the condition Ready of a target.
-func Ready(status metav1.ConditionStatus, reason, message string) func(*v1alpha1.ConnectionTarget) {
+// Unusable is a change of a target that cannot be used now. Its stored status says
+// something else, which is no longer true.
+func (f *Fixture) Unusable(reason, message string) func(*v1alpha1.ConnectionTarget) {
 	return func(target *v1alpha1.ConnectionTarget) {
+		f.Set.Explain(string(target.UID), &driver.Error{Reason: driver.Reason(reason), Message: message})
 		target.Status.Conditions = []metav1.Condition{{
-			Type: v1alpha1.ConditionReady, Status: status, Reason: reason, Message: message,
+			Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: "Stale", Message: "this was true a minute ago",
 		}}
 	}
 }

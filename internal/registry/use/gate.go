@@ -21,6 +21,9 @@ type Pools interface {
 	ExecOn(
 		ctx context.Context, lease poolset.Lease, request poolset.Request, command driver.Command, streams driver.Streams,
 	) (poolset.Execution, error)
+	// Problem returns why a target, given by its UID, cannot be used as it is declared; nil
+	// if it can, or if nothing is known of it.
+	Problem(target string) *driver.Error
 	// Return ends a lease after what was done with it has ended with err.
 	Return(lease poolset.Lease, err error)
 }

@@ -5,10 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 
@@ -113,34 +112,56 @@ func (r Route) ambiguous(ctx context.Context) *apierrors.StatusError {
 
 // members returns the names of the targets that the pool selects, in order.
 func (r Route) members(ctx context.Context) (names []string) {
-	targets, err := r.objects.Targets(ctx, r.pool.Namespace)
-	if err != nil {
-		return nil
+	selected, _ := r.selected(ctx)
+	for i := range selected {
+		names = append(names, selected[i].Name)
 	}
-	for i := range targets {
-		if r.pool.Matches(&targets[i]) {
-			names = append(names, targets[i].Name)
-		}
-	}
-	slices.Sort(names)
 	return names
 }
 
-// absent says why the pools lack what is declared: they have only what can be used.
-func (r Route) absent(ctx context.Context) *apierrors.StatusError {
-	target := r.target
-	if ref := r.pool.Spec.TargetRef; target == nil && ref != nil {
-		// If the target cannot be read, the condition of the pool says why.
-		target, _ = r.objects.Target(ctx, r.pool.Namespace, ref.Name)
+// selected returns the targets that the pool selects, in the order of their names.
+func (r Route) selected(ctx context.Context) ([]v1alpha1.ConnectionTarget, error) {
+	targets, err := r.objects.Targets(ctx, r.pool.Namespace)
+	if err != nil {
+		return nil, err
 	}
-	if target != nil {
-		if ready := meta.FindStatusCondition(target.Status.Conditions, v1alpha1.ConditionReady); Unready(ready) {
-			return notReady("target "+target.Name, ready)
+	var selected []v1alpha1.ConnectionTarget
+	for i := range targets {
+		if r.pool.Matches(&targets[i]) {
+			selected = append(selected, targets[i])
 		}
 	}
-	if ready := meta.FindStatusCondition(r.pool.Status.Conditions, v1alpha1.ConditionReady); Unready(ready) {
-		return notReady("pool "+r.pool.Name, ready)
+	slices.SortFunc(selected, func(a, b v1alpha1.ConnectionTarget) int { return strings.Compare(a.Name, b.Name) })
+	return selected, nil
+}
+
+// absent says why the pools lack what is declared: they have only what can be used. It
+// says what is known now, and not what a status says, which is written later.
+func (r Route) absent(ctx context.Context) *apierrors.StatusError {
+	if target := r.onlyTarget(ctx); target != nil {
+		if problem := r.pools.Problem(string(target.UID)); problem != nil {
+			return notReady("target "+target.Name, string(problem.Reason), problem.Message)
+		}
+		return r.pending()
 	}
+	selected, err := r.selected(ctx)
+	switch {
+	case err != nil:
+		return r.pending()
+	case len(selected) == 0:
+		reason, message := r.pool.WithoutTargets()
+		return notReady("pool "+r.pool.Name, reason, message)
+	}
+	for i := range selected {
+		if problem := r.pools.Problem(string(selected[i].UID)); problem != nil {
+			return notReady("pool "+r.pool.Name, v1alpha1.ReasonTargetsFailing, fmt.Sprintf(
+				"none of its targets can be used, such as %s: %s: %s", selected[i].Name, problem.Reason, problem.Message))
+		}
+	}
+	return r.pending()
+}
+
+func (r Route) pending() *apierrors.StatusError {
 	return refusal.NotStarted(refusal.Unavailable, v1alpha1.ReasonPending, fmt.Sprintf(
 		"the operator has not made the connections of pool %s yet; try again", r.pool.Name))
 }
@@ -156,12 +177,6 @@ func (r Route) notInPool(ctx context.Context, name string) *apierrors.StatusErro
 	return refused
 }
 
-// Unready reports whether a condition says that something is not ready.
-func Unready(ready *metav1.Condition) bool {
-	return ready != nil && ready.Status != metav1.ConditionTrue
-}
-
-func notReady(subject string, ready *metav1.Condition) *apierrors.StatusError {
-	return refusal.NotStarted(refusal.Unavailable, ready.Reason, fmt.Sprintf(
-		"%s is not ready: %s: %s", subject, ready.Reason, ready.Message))
+func notReady(subject, reason, message string) *apierrors.StatusError {
+	return refusal.NotStarted(refusal.Unavailable, reason, fmt.Sprintf("%s is not ready: %s: %s", subject, reason, message))
 }

@@ -19,6 +19,7 @@ type Route struct {
 	// field of the request that names the target.
 	field   *field.Path
 	objects Objects
+	pools   Pools
 }
 
 // Fit returns what of a request does not fit a target, mostly the target's type.

@@ -55,7 +55,7 @@ func TestWhyThereIsNoConnection(t *testing.T) {
 		}, "", 400, "", []string{"spec.target", "web-1", "LeastLoaded"}},
 		"the target lacks its Secret": {func(f *fixture) {
 			f.Web()
-			f.Target("web-2", "web", registrytest.Ready(metav1.ConditionFalse, "CredentialsMissing", "the Secret does not exist"))
+			f.Target("web-2", "web", f.Unusable("CredentialsMissing", "the Secret does not exist"))
 		}, "web-2", 503, "CredentialsMissing", []string{"target web-2", "the Secret does not exist"}},
 		"the target is being deleted": {func(f *fixture) {
 			f.Web()
@@ -63,17 +63,23 @@ func TestWhyThereIsNoConnection(t *testing.T) {
 		}, "web-2", 503, "Pending", []string{"try again"}},
 		"the target is being deleted and lacks its Secret": {func(f *fixture) {
 			f.Web()
-			f.Target("web-2", "web", deleted, registrytest.Ready(metav1.ConditionFalse, "CredentialsMissing", "the Secret does not exist"))
+			f.Target("web-2", "web", deleted, f.Unusable("CredentialsMissing", "the Secret does not exist"))
 		}, "web-2", 503, "CredentialsMissing", []string{"target web-2", "the Secret does not exist"}},
 		"the only target lacks its Secret": {func(f *fixture) {
 			f.Pool("web", registrytest.OnlyFor("web-1"))
-			f.Target("web-1", "web", registrytest.Ready(metav1.ConditionFalse, "CredentialsMissing", "the Secret does not exist"))
+			f.Target("web-1", "web", f.Unusable("CredentialsMissing", "the Secret does not exist"))
 		}, "", 503, "CredentialsMissing", []string{"target web-1"}},
 		"the pool has no target": {func(f *fixture) {
-			f.Pool("web", registrytest.LeastLoaded).Status.Conditions = []metav1.Condition{{
-				Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: "NoTargets", Message: "nothing matches",
-			}}
-		}, "", 503, "NoTargets", []string{"pool web", "nothing matches"}},
+			f.Pool("web", registrytest.LeastLoaded)
+		}, "", 503, "NoTargets", []string{"pool web", "no ConnectionTarget of namespace team has labels that match", "pool=web"}},
+		"the only target is not there": {func(f *fixture) {
+			f.Pool("web", registrytest.OnlyFor("web-1"))
+		}, "", 503, "TargetNotFound", []string{"pool web", "the ConnectionTarget web-1 does not exist"}},
+		"no target of the pool can be used": {func(f *fixture) {
+			f.Pool("web", registrytest.LeastLoaded)
+			f.Target("web-1", "web", f.Unusable("CredentialsMissing", "the Secret does not exist"))
+			f.Target("web-2", "web", f.Unusable("CredentialsMissing", "the Secret does not exist"))
+		}, "", 503, "TargetsFailing", []string{"pool web", "web-1: CredentialsMissing: the Secret does not exist"}},
 		"nothing is known yet": {func(f *fixture) {
 			f.Pool("web", registrytest.LeastLoaded)
 			f.Target("web-1", "web")
