@@ -25,6 +25,19 @@ func (c *Client) Connections(ctx context.Context, namespace string, options meta
 	return list[live.ConnectionList](ctx, c, namespace, "connections", query)
 }
 
+// Uses lists who uses and has used the pools of a namespace, or of all namespaces if it is
+// empty, the newest first. Of the options, fieldSelector, limit and continue apply. The
+// fields to select by are live.FieldPool and its neighbors. The operator keeps the newest
+// uses of each namespace in memory. Errors are those of the API, for the apierrors
+// functions.
+func (c *Client) Uses(ctx context.Context, namespace string, options metav1.ListOptions) (*live.UseList, error) {
+	query := queryOf(map[string]string{"fieldSelector": options.FieldSelector, "continue": options.Continue})
+	if options.Limit > 0 {
+		query.Set("limit", strconv.FormatInt(options.Limit, 10))
+	}
+	return list[live.UseList](ctx, c, namespace, "uses", query)
+}
+
 // list reads the objects of a resource in a namespace, or in all of them.
 func list[L any](ctx context.Context, c *Client, namespace, resource string, query url.Values) (*L, error) {
 	if namespace != "" {

@@ -44,6 +44,16 @@ func TestResources(t *testing.T) {
 			url.Values{},
 			&live.ConnectionList{}, 0,
 		},
+		"uses of a namespace, selected": {
+			func(t *testing.T, c *Client) (any, error) {
+				t.Helper()
+				list, err := c.Uses(t.Context(), "shop", metav1.ListOptions{FieldSelector: live.FieldUser + "=bob", Limit: 5, Continue: "next"})
+				return list.Items[0].User, err
+			},
+			root + "/namespaces/shop/uses", http.MethodGet,
+			url.Values{"fieldSelector": {"user=bob"}, "limit": {"5"}, "continue": {"next"}},
+			&live.UseList{Items: []live.Use{{User: "bob"}}}, "bob",
+		},
 		"drain of a pool": {
 			func(t *testing.T, c *Client) (any, error) {
 				t.Helper()

@@ -72,10 +72,9 @@ type ConnectionPoolSpec struct {
 	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, (e.operator in ['In', 'NotIn'] && has(e.values) && size(e.values) > 0 && size(e.values) <= 64) || (e.operator in ['Exists', 'DoesNotExist'] && (!has(e.values) || size(e.values) == 0)))",fieldPath=".matchExpressions",message="matchExpressions must have the operator In or NotIn with 1 to 64 values, or Exists or DoesNotExist with none: correct the operator or the values"
 	TargetSelector *metav1.LabelSelector `json:"targetSelector,omitempty"`
 
-	// routing says what the operator does with a request that names no target.
-	// ByName refuses it. LeastLoaded gives it to the healthy target with the fewest
-	// uses, and of several to the one that got a request least recently. A pool with
-	// targetRef always uses its one target. ByName when absent.
+	// routing is of a request that names no target. ByName refuses it. LeastLoaded gives it
+	// to the healthy target with the fewest uses, or of several to the least recently used.
+	// A pool with targetRef always uses its one target. ByName when absent.
 	// +optional
 	// +kubebuilder:default=ByName
 	Routing *PoolRouting `json:"routing,omitempty"`
@@ -133,8 +132,7 @@ type PoolRouting string
 const (
 	// RoutingByName refuses a request that names no target.
 	RoutingByName PoolRouting = "ByName"
-	// RoutingLeastLoaded gives it to the healthy target with the fewest uses, and of
-	// several to the one that got a request least recently.
+	// RoutingLeastLoaded gives it to the healthy target with the fewest uses, or of several to the least recently used.
 	RoutingLeastLoaded PoolRouting = "LeastLoaded"
 )
 

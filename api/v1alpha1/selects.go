@@ -7,8 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// Selects reports whether the target is one of the pool's now: Matches is true, and
-// neither is being deleted.
+// Selects reports whether the target is one of the pool's now: Matches is true, and neither is being deleted.
 func (p *ConnectionPool) Selects(target *ConnectionTarget) bool {
 	selects, _ := p.Selector()
 	return selects(target)
@@ -47,8 +46,7 @@ func (p *ConnectionPool) matcher() (func(*ConnectionTarget) bool, error) {
 	}, nil
 }
 
-// WithoutTargets says what is wrong with a pool that selects no target: the reason of a
-// condition, and a sentence with the next step.
+// WithoutTargets says why a pool selects no target, as the reason and the message of a condition.
 func (p *ConnectionPool) WithoutTargets() (reason, message string) {
 	if ref := p.Spec.TargetRef; ref != nil {
 		return ReasonTargetNotFound, fmt.Sprintf(
@@ -57,7 +55,6 @@ func (p *ConnectionPool) WithoutTargets() (reason, message string) {
 	if _, err := p.matcher(); err != nil {
 		return ReasonSelectorInvalid, "targetSelector is not a valid label selector; correct it"
 	}
-	return ReasonNoTargets, fmt.Sprintf(
-		"no ConnectionTarget of namespace %s has labels that match targetSelector %s; label one or correct the selector",
-		p.Namespace, metav1.FormatLabelSelector(p.Spec.TargetSelector))
+	return ReasonNoTargets, "no ConnectionTarget of namespace " + p.Namespace + " has labels that match targetSelector " +
+		metav1.FormatLabelSelector(p.Spec.TargetSelector) + "; label one or correct the selector"
 }

@@ -7,7 +7,7 @@
 //
 //	cli                                         the tree of commands
 //	exec, run, session, cp, portforward, proxy  use a pool
-//	status, connections, top, web               see how it is
+//	status, connections, top, history, web      see how it is
 //	check, hostkeys, doctor                     operate it
 //	remote, plugin, cluster                     what commands are made with
 //	display, exit, terminal, listen             printing, ending, the terminal, sockets
@@ -39,6 +39,7 @@ import (
 	"github.com/connpool/connpool/internal/cli/cp"
 	"github.com/connpool/connpool/internal/cli/doctor"
 	"github.com/connpool/connpool/internal/cli/exec"
+	"github.com/connpool/connpool/internal/cli/history"
 	"github.com/connpool/connpool/internal/cli/hostkeys"
 	"github.com/connpool/connpool/internal/cli/plugin"
 	"github.com/connpool/connpool/internal/cli/portforward"
@@ -97,7 +98,7 @@ var groups = []struct {
 	commands  []newCommand
 }{
 	{"use", "Use a pool:", []newCommand{exec.New, run.New, exec.NewShell, session.New, cp.New, portforward.New, proxy.New}},
-	{"watch", "See how it is:", []newCommand{status.New, connections.New, top.New, web.New}},
+	{"watch", "See how it is:", []newCommand{status.New, connections.New, top.New, history.New, web.New}},
 	{"operate", "Operate it:", []newCommand{check.New, connections.NewDrain, hostkeys.New, doctor.New}},
 	{"about", "About this program:", []newCommand{newVersion, newCompletion}},
 }

@@ -60,6 +60,7 @@ func (r *Registry) Storage() map[string]rest.Storage {
 		"connections": &connections{
 			Resource: connectionResource, pools: r.pools, objects: r.gate.Config.Objects, replica: r.replica,
 		},
+		"uses":                        &uses{Resource: useResource, history: r.gate.History, replica: r.replica},
 		"connections/drain":           &action{&live.Drain{}, r.drainConnection},
 		"connectionpools":             &subresourceParent{singular: "connectionpool", kind: "ConnectionPool", sample: &live.Exec{}},
 		"connectionpools/drain":       &action{&live.Drain{}, r.drainPool},

@@ -23,6 +23,18 @@ import (
 // or SPDY.
 func IsUpgrade(r *http.Request) bool { return httpstream.IsUpgradeRequest(r) }
 
+// TransportOf says in one word how a request comes: json, websocket or spdy.
+func TransportOf(r *http.Request) string {
+	switch {
+	case !IsUpgrade(r):
+		return "json"
+	case strings.EqualFold(r.Header.Get(httpstream.HeaderUpgrade), "websocket"):
+		return "websocket"
+	default:
+		return "spdy"
+	}
+}
+
 func isSPDYRequest(r *http.Request) bool {
 	return httpstream.IsUpgradeRequest(r) &&
 		strings.EqualFold(r.Header.Get(httpstream.HeaderUpgrade), spdy.HeaderSpdy31)

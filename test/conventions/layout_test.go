@@ -245,8 +245,8 @@ var layout = []row{
 	{
 		folder: "internal/registry/use", is: "what all uses share: permission, limits, lease, result, audit, and why a lease is refused",
 		imports: append([]string{
-			"./internal/connpool", "./internal/registry/delivery", "./internal/registry/limits", "./internal/registry/naming",
-			"./internal/registry/quota",
+			"./internal/connpool", "./internal/registry/delivery", "./internal/registry/history", "./internal/registry/limits",
+			"./internal/registry/naming", "./internal/registry/quota",
 		}, belowUse...),
 		modules: kubernetes,
 	},
@@ -264,6 +264,14 @@ var layout = []row{
 	},
 	{
 		folder: "internal/registry/quota", is: "what all users, each namespace and each user may take of what is scarce, such as memory",
+	},
+	{
+		folder: "internal/registry/history", is: "who uses and has used the pools, within a bound for each namespace",
+		imports: []string{"./api/live/v1alpha1", "./internal/list"}, modules: kubernetes,
+	},
+	{
+		folder: "internal/registry/traffic", is: "the bytes that uses transfer, counted while they do",
+		imports: []string{"./internal/driver"},
 	},
 	{
 		folder: "internal/registry/limits", is: "how many uses and how much memory of requests there may be at the same time",
@@ -430,7 +438,8 @@ var apis = []string{"./api/live/v1alpha1", "./api/v1alpha1"}
 
 // belowUse is what registry/use may import, and every request of the live API too.
 var belowUse = append([]string{
-	"./internal/audit", "./internal/driver", "./internal/poolset", "./internal/stream", "./internal/registry/refusal", "./internal/registry/validate",
+	"./internal/audit", "./internal/driver", "./internal/poolset", "./internal/stream", "./internal/registry/refusal",
+	"./internal/registry/traffic", "./internal/registry/validate",
 }, apis...)
 
 // requests is what a request of the live API may import. What differs by request is added in its row.

@@ -1,6 +1,9 @@
 package v1alpha1
 
 import (
+	"cmp"
+	"fmt"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -59,7 +62,7 @@ type Use struct {
 	// +optional
 	DurationMicroseconds int64 `json:"durationMicroseconds,omitempty"`
 	// outcome is Completed, NotStarted or Unknown, as for commands. Absent while the use
-	// runs, and for sessions.
+	// runs, and for sessions and port-forwards that had a connection.
 	// +optional
 	Outcome Outcome `json:"outcome,omitempty"`
 	// exitCode of a command that has completed.
@@ -148,3 +151,30 @@ const (
 	FieldAction  = "action"
 	FieldOutcome = "outcome"
 )
+
+// Result says in a few words how the use ended, or that it runs: "running", "exit 0",
+// "status 200", "ended: Idle", "not started: PoolExhausted".
+func (u *Use) Result() string {
+	switch {
+	case u.State == UseRunning:
+		return "running"
+	case u.State == UseRefused:
+		return with("refused", cmp.Or(u.Reason, fmt.Sprint(u.HTTPStatus)))
+	case u.HTTPStatus != 0:
+		return with(fmt.Sprintf("status %d", u.HTTPStatus), u.Reason)
+	case u.ExitCode != nil:
+		return fmt.Sprintf("exit %d", *u.ExitCode)
+	case u.Outcome == OutcomeNotStarted:
+		return with("not started", u.Reason)
+	case u.Outcome == OutcomeUnknown:
+		return with("unknown", u.Reason)
+	}
+	return with("ended", u.Reason)
+}
+
+func with(word, reason string) string {
+	if reason == "" {
+		return word
+	}
+	return word + ": " + reason
+}

@@ -1339,7 +1339,7 @@ func schema_connpool_api_live_v1alpha1_Use(ref common.ReferenceCallback) common.
 					},
 					"outcome": {
 						SchemaProps: spec.SchemaProps{
-							Description: "outcome is Completed, NotStarted or Unknown, as for commands. Absent while the use runs, and for sessions.",
+							Description: "outcome is Completed, NotStarted or Unknown, as for commands. Absent while the use runs, and for sessions and port-forwards that had a connection.",
 							Type:        []string{"string"},
 							Format:      "",
 						},

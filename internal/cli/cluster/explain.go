@@ -211,6 +211,11 @@ func AskedForConnections(namespace string) Asked {
 	return Asked{Group: livev1alpha1.GroupName, Resource: Connections, Verbs: []string{"get", "list"}, Namespace: namespace}
 }
 
+// AskedForUses asks for the history of a namespace.
+func AskedForUses(namespace string) Asked {
+	return Asked{Group: livev1alpha1.GroupName, Resource: Uses, Verbs: []string{"get", "list"}, Namespace: namespace}
+}
+
 // AskedToStream asks for a stream through a pool. It asks for get too: a WebSocket
 // is opened by GET, and kube-apiserver authorizes that method.
 func AskedToStream(subresource, namespace, pool, target string) Asked {

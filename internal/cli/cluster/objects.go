@@ -26,6 +26,7 @@ const (
 	Targets     = "connectiontargets"
 	Connections = "connections"
 	Sessions    = "sessions"
+	Uses        = "uses"
 )
 
 // WithoutKind returns the name of a pool or target, also if its kind is before it, as

@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/registry/registrytest"
 	"github.com/connpool/connpool/internal/registry/use"
@@ -54,6 +55,11 @@ func TestAPanicGivesBackWhatACommandHolds(t *testing.T) {
 				}()
 				if runner.closed != 1 || !f.Idle() {
 					t.Errorf("it was closed %d times, and nothing is used: %t", runner.closed, f.Idle())
+				}
+				for _, used := range f.Gate.History.List("") {
+					if used.State == live.UseRunning {
+						t.Errorf("the history says that it runs: %+v", used)
+					}
 				}
 			})
 		})

@@ -23,6 +23,7 @@ import (
 	"github.com/connpool/connpool/internal/registry/limits"
 	"github.com/connpool/connpool/internal/registry/quota"
 	"github.com/connpool/connpool/internal/registry/refusal"
+	"github.com/connpool/connpool/internal/registry/traffic"
 	"github.com/connpool/connpool/internal/registry/use"
 	"github.com/connpool/connpool/internal/stream"
 )
@@ -298,8 +299,8 @@ func (r closableRunner) Close() { r.closeOnce() }
 
 func (r *request) run(ctx context.Context, runner Runner, command driver.Command, streams driver.Streams) use.Result {
 	defer runner.Close()
-	r.use.AuditStarted(runner.Lease(), &command)
-	var bytes use.Traffic
+	var bytes traffic.Bytes
+	r.use.AuditStarted(runner.Lease(), &command, &bytes)
 	began := time.Now()
 	status, err := runner.Run(ctx, command, bytes.Count(streams))
 	result := use.Result{Lease: runner.Lease(), Duration: time.Since(began), Code: status.Code, Signal: status.Signal}

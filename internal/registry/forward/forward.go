@@ -33,6 +33,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/registry/delivery"
 	"github.com/connpool/connpool/internal/registry/refusal"
+	"github.com/connpool/connpool/internal/registry/traffic"
 	"github.com/connpool/connpool/internal/registry/use"
 	"github.com/connpool/connpool/internal/registry/validate"
 	"github.com/connpool/connpool/internal/stream"
@@ -137,8 +138,8 @@ func forward(w http.ResponseWriter, req *http.Request, u *use.Use, conn driver.C
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(context.Canceled)
 	defer use.EndWith(conn, end)() //nolint:contextcheck // the context of the connection tells of its end
-	u.AuditStarted(info, nil)
-	var bytes use.Traffic
+	var bytes traffic.Bytes
+	u.AuditStarted(info, nil, &bytes)
 	began := time.Now()
 	limited := limiter{u}
 	stream.ServePortForward(w, req.WithContext(ctx), limited.limit(audited(dial, u), &bytes))
@@ -250,7 +251,7 @@ type limiter struct{ use *use.Use }
 
 // limit returns dial with the counts around it. A connection that would be one too
 // many is refused with an error that its client reads.
-func (l limiter) limit(dial stream.DialFunc, bytes *use.Traffic) stream.DialFunc {
+func (l limiter) limit(dial stream.DialFunc, bytes *traffic.Bytes) stream.DialFunc {
 	return func(ctx context.Context, port uint16) (net.Conn, error) {
 		end, err := l.use.Gate.BeginForward(l.use.Owner())
 		if err != nil {
@@ -273,7 +274,7 @@ func (l limiter) limit(dial stream.DialFunc, bytes *use.Traffic) stream.DialFunc
 type countedConn struct {
 	net.Conn
 
-	traffic  *use.Traffic
+	traffic  *traffic.Bytes
 	delivery *delivery.Delivery
 	closed   func()
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/connpool/connpool/internal/driver/drivertest"
 	"github.com/connpool/connpool/internal/registry/limits"
 	"github.com/connpool/connpool/internal/registry/registrytest"
+	"github.com/connpool/connpool/internal/registry/traffic"
 	"github.com/connpool/connpool/internal/registry/use"
 	"github.com/connpool/connpool/internal/stream"
 )
@@ -162,7 +163,7 @@ func limited(t *testing.T, f *fixture, name string, dial func() (net.Conn, error
 	if err != nil {
 		t.Fatal(err)
 	}
-	return limiter{u}.limit(func(context.Context, uint16) (net.Conn, error) { return dial() }, new(use.Traffic))
+	return limiter{u}.limit(func(context.Context, uint16) (net.Conn, error) { return dial() }, new(traffic.Bytes))
 }
 
 func TestForwardedConnectionsAreBoundedByUserAndByNamespace(t *testing.T) {

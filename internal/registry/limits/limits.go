@@ -79,7 +79,7 @@ func tooMany(who, what string, limit int, flag string) error {
 }
 
 // Memory is what uses hold in memory, in bytes. The parts, with that of other requests,
-// are 7/16 of what the process may use; connections to targets, streams and garbage need
+// are 7/16 of what the process may use, and the history is 1/64; connections to targets, streams and garbage need
 // the rest.
 type Memory struct {
 	// Input counts what clients have sent: bodies, and what each request holds else.
@@ -94,6 +94,9 @@ type Memory struct {
 func NewMemory(l Limits) Memory {
 	return Memory{Input: l.partOfMemory(16), Output: l.partOfMemory(4), Results: l.partOfMemory(16)}
 }
+
+// History returns how many bytes what has been used is remembered in.
+func (l Limits) History() int64 { return cmp.Or(l.Memory, unboundedMemory) / 64 }
 
 // Requests returns a quota of the bytes of requests that are no uses.
 func (l Limits) Requests() *quota.Quota { return l.partOfMemory(16) }

@@ -42,6 +42,7 @@ import (
 	"github.com/connpool/connpool/internal/redirect"
 	"github.com/connpool/connpool/internal/registry/delivery"
 	"github.com/connpool/connpool/internal/registry/refusal"
+	"github.com/connpool/connpool/internal/registry/traffic"
 	"github.com/connpool/connpool/internal/registry/use"
 	"github.com/connpool/connpool/internal/registry/validate"
 	"github.com/connpool/connpool/internal/stream"
@@ -152,7 +153,7 @@ func (r *proxiedRequest) serve(w http.ResponseWriter, req *http.Request) {
 	defer use.EndWith(r.lease.Conn(), end)() //nolint:contextcheck // the context of the connection tells of its end
 	r.delivery = r.use.Gate.Deliveries.Begin(r.use.Owner(), func() { end(stream.ErrUnread) })
 	defer r.delivery.Close()
-	r.use.AuditStarted(r.info, nil)
+	r.use.AuditStarted(r.info, nil, &r.life.bytes)
 	began := time.Now()
 	defer func() { r.finish(time.Since(began)) }()
 	defer hurryWith(ctx, w)()
@@ -177,13 +178,13 @@ func (r *proxiedRequest) rewrite(request *httputil.ProxyRequest) {
 	cleanRequest(out.Header)
 	out.Trailer = nil // only their names would be sent, which can be those of any header
 	if out.Body != nil {
-		out.Body = countedBody{out.Body, use.CountedReader{Reader: out.Body, N: &r.life.bytes.In}}
+		out.Body = countedBody{out.Body, traffic.Reader{Reader: out.Body, N: &r.life.bytes.In}}
 	}
 }
 
 type countedBody struct {
 	io.Closer
-	use.CountedReader
+	traffic.Reader
 }
 
 // RoundTrip implements http.RoundTripper, once.
@@ -351,7 +352,7 @@ type lifetime struct {
 	// ctx ends with the request. end ends it for a cause, of which the first counts.
 	ctx   context.Context //nolint:containedctx // a proxied request is as short as a call
 	end   context.CancelCauseFunc
-	bytes use.Traffic
+	bytes traffic.Bytes
 	// switched is the client's end of a connection that speaks another protocol by now.
 	switched *clientEnd
 }

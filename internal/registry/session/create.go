@@ -74,6 +74,7 @@ func (s *Sessions) open(ctx context.Context, u *use.Use, wanted *live.Session) (
 		return nil, err
 	}
 	opened.audit("session started")
+	opened.record = u.RecordSession(opened.info)
 	opened.supervise(func() { s.store.markEnded(opened) }) //nolint:contextcheck // the session outlives its request
 	if tooLate := s.store.opened(opened); tooLate {
 		opened.endWhenIdle()

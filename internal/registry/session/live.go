@@ -51,6 +51,9 @@ type liveSession struct {
 	open    bool
 	endedAt time.Time
 
+	// record takes into the history how it ended.
+	record func(why driver.Reason, duration time.Duration)
+
 	// mu guards what follows; nothing waits under it.
 	mu           sync.Mutex
 	running      int // commands, including those that wait for their turn
@@ -113,6 +116,7 @@ func (s *liveSession) supervise(ended func()) {
 		s.use.Gate.Config.Pools.Return(s.lease, s.shell.Failure())
 		ended()
 		s.audit("session ended")
+		s.record(s.shell.Err().Reason, time.Since(s.created))
 		s.release()
 	}()
 }

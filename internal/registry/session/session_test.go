@@ -65,6 +65,24 @@ func TestASessionKeepsItsShell(t *testing.T) {
 	})
 }
 
+func TestASessionAndItsCommandsAreInTheHistory(t *testing.T) {
+	inSessions(t, func(f *fixture) {
+		name := f.create(func(*live.Session) {}).Name
+		f.run(f.Context(), name, "false")
+		synctest.Wait()
+		all := f.Gate.History.List(registrytest.Namespace)
+		if len(all) != 2 || all[0].Action != live.UseExec || all[0].Session != name || all[0].Result() != "exit 1" ||
+			all[1].Action != live.UseSession || all[1].Session != name || all[1].State != live.UseRunning || all[1].User != "alice" {
+			t.Errorf("while it lives: %+v", all)
+		}
+		f.run(f.Context(), name, "exit 0")
+		synctest.Wait()
+		if ended := f.Gate.History.List(registrytest.Namespace)[2]; ended.State != live.UseEnded || ended.Result() != "ended: Exited" || ended.Outcome != "" {
+			t.Errorf("when it has ended: %+v", ended)
+		}
+	})
+}
+
 func TestNamesOfSessions(t *testing.T) {
 	inSessions(t, func(f *fixture) {
 		f.create(named("build"))

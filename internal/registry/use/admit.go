@@ -2,9 +2,7 @@ package use
 
 import (
 	"context"
-	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -12,8 +10,7 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	"github.com/connpool/connpool/internal/audit"
-	"github.com/connpool/connpool/internal/registry/quota"
-	"github.com/connpool/connpool/internal/registry/refusal"
+	"github.com/connpool/connpool/internal/registry/limits"
 	"github.com/connpool/connpool/internal/stream"
 )
 
@@ -26,6 +23,7 @@ func (g *Gate) Admit(ctx context.Context, pool, subresource string) (*Use, error
 		u.AuditRefused(err)
 		return nil, err
 	}
+	u.admitted = true
 	return u, nil
 }
 
@@ -87,7 +85,8 @@ func (s *Subresource[O]) Connect(ctx context.Context, name string, options runti
 		return nil, err
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		u.Transport = transportOf(req)
+		defer u.recordLost()
+		u.Transport = stream.TransportOf(req)
 		if s.Describe != nil {
 			s.Describe(u, req, options.(O)) //nolint:forcetypeassert // NewConnectOptions made it
 		}
@@ -111,7 +110,7 @@ func (u *Use) begin(req *http.Request) (end func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	release, err := u.hold(sizeOf(req))
+	release, err := u.Gate.Memory.Hold(u.Owner(), limits.SizeOf(req))
 	if err != nil {
 		counted()
 		return nil, err
@@ -120,48 +119,4 @@ func (u *Use) begin(req *http.Request) (end func(), err error) {
 		release()
 		counted()
 	}, nil
-}
-
-// uploadWindow is how much of a body HTTP/2 keeps that is not read yet.
-const uploadWindow = 256 << 10
-
-// sizeOf is how much a request holds as long as its use lasts: its head, as it came and
-// as it is understood, and what has arrived of its body.
-func sizeOf(req *http.Request) int64 {
-	size := len(req.RequestURI)
-	for name, values := range req.Header {
-		for _, value := range values {
-			size += len(name) + len(value)
-		}
-	}
-	held := 3 * int64(size)
-	switch {
-	case req.ProtoMajor < 2 || req.ContentLength == 0:
-		return held
-	case req.ContentLength < 0:
-		return held + uploadWindow
-	default:
-		return held + min(req.ContentLength, uploadWindow)
-	}
-}
-
-// hold counts the size of a request until release is called once.
-func (u *Use) hold(size int64) (release func(), err error) {
-	held, owner := u.Gate.Memory.Input, u.Owner()
-	if full := held.Take(owner, size); full != quota.Free {
-		return nil, refusal.NotStarted(refusal.TooManyRequests, "",
-			fmt.Sprintf("the operator holds too much of other requests of %s; try again later, or send shorter headers", full))
-	}
-	return func() { held.Add(owner, -size) }, nil
-}
-
-func transportOf(req *http.Request) string {
-	switch {
-	case !stream.IsUpgrade(req):
-		return "json"
-	case strings.EqualFold(req.Header.Get("Upgrade"), "websocket"):
-		return "websocket"
-	default:
-		return "spdy"
-	}
 }

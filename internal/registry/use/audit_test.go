@@ -11,6 +11,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/request"
 
 	"github.com/connpool/connpool/internal/registry/registrytest"
+	"github.com/connpool/connpool/internal/registry/traffic"
 	"github.com/connpool/connpool/internal/registry/use"
 )
 
@@ -75,7 +76,7 @@ func TestUsersAreToldApartInTheAudit(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				u.AuditStarted(use.LeaseInfo{}, nil)
+				u.AuditStarted(use.LeaseInfo{}, nil, new(traffic.Bytes))
 				if line := f.Audit(); !strings.Contains(line, test.want) {
 					t.Errorf("%s is missing in %s", test.want, line)
 				}

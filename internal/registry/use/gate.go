@@ -10,6 +10,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/registry/delivery"
+	"github.com/connpool/connpool/internal/registry/history"
 	"github.com/connpool/connpool/internal/registry/limits"
 )
 
@@ -59,13 +60,18 @@ type Gate struct {
 	Memory limits.Memory
 	// Deliveries are the outputs that are on their way to clients.
 	Deliveries delivery.Deliveries
+	// History is what was used, and what is.
+	History *history.History
 
 	*limits.Counter
 }
 
 // NewGate makes a gate.
 func NewGate(config Config) *Gate {
-	return &Gate{Config: config, Memory: limits.NewMemory(config.Limits), Counter: limits.NewCounter(config.Limits)}
+	return &Gate{
+		Config: config, Memory: limits.NewMemory(config.Limits), History: history.New(config.Limits.History()),
+		Counter: limits.NewCounter(config.Limits),
+	}
 }
 
 // PoolName identifies a pool.

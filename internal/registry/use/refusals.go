@@ -87,18 +87,13 @@ func (r Route) Failure(ctx context.Context, err error) error {
 		return err
 	}
 	refused := r.refuse(ctx, failure.Err)
-	return &driver.Error{Reason: reasonOf(refused), Message: refused.ErrStatus.Message, Err: err}
+	return &driver.Error{Reason: reasonIn(refused), Message: refused.ErrStatus.Message, Err: err}
 }
 
-func reasonOf(refused *apierrors.StatusError) driver.Reason {
-	if details := refused.ErrStatus.Details; details != nil {
-		for _, cause := range details.Causes {
-			if cause.Type == live.CauseReason {
-				return driver.Reason(cause.Message)
-			}
-		}
-	}
-	return ""
+// reasonIn returns the reason that a refusal gives to clients; empty if it gives none.
+func reasonIn(err error) driver.Reason {
+	cause, _ := apierrors.StatusCause(err, live.CauseReason)
+	return driver.Reason(cause.Message)
 }
 
 // ambiguous lists the targets of which the request must name one.
@@ -145,10 +140,7 @@ func (r Route) absent(ctx context.Context) *apierrors.StatusError {
 		return r.pending()
 	}
 	selected, err := r.selected(ctx)
-	switch {
-	case err != nil:
-		return r.pending()
-	case len(selected) == 0:
+	if err == nil && len(selected) == 0 {
 		reason, message := r.pool.WithoutTargets()
 		return notReady("pool "+r.pool.Name, reason, message)
 	}

@@ -3,9 +3,7 @@ package use
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -13,6 +11,7 @@ import (
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/audit"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/registry/traffic"
 	"github.com/connpool/connpool/internal/stream"
 )
 
@@ -140,20 +139,26 @@ func (u *Use) AuditRefused(err error) {
 	if status, ok := errors.AsType[*apierrors.StatusError](err); ok {
 		code, reason = status.Status().Code, string(status.Status().Reason)
 	}
-	u.Audit("use refused", "code", code, "reason", reason, "message", driver.Sanitize(err.Error()))
+	message := driver.Sanitize(err.Error())
+	u.Audit("use refused", "code", code, "reason", reason, "message", message)
+	u.recordRefused(err, code, message)
 }
 
-// AuditStarted notes that there is a lease. command is nil when the use runs none.
-func (u *Use) AuditStarted(lease LeaseInfo, command *driver.Command) {
+// AuditStarted notes that there is a lease. command is nil when the use runs none. What
+// the use transfers is counted in t.
+func (u *Use) AuditStarted(lease LeaseInfo, command *driver.Command, t *traffic.Bytes) {
 	facts := lease.Facts()
+	var words []string
 	if u.Gate.Config.AuditCommands && command != nil {
-		facts = append(facts, "command", wordsOf(*command))
+		words = wordsOf(*command)
+		facts = append(facts, "command", audit.Words(words))
 	}
 	u.Audit("use started", facts...)
+	u.recordStarted(live.UseAction(u.permission.Subresource), lease, words, t)
 }
 
 // AuditEnded notes how the use ended.
-func (u *Use) AuditEnded(r *Result, t *Traffic) {
+func (u *Use) AuditEnded(r *Result, t *traffic.Bytes) {
 	facts := append(r.Lease.Facts(), "duration", r.Duration,
 		"outcome", r.Outcome, "reason", r.Reason, "bytesIn", t.In.Load(), "bytesOut", t.Out.Load())
 	switch {
@@ -163,59 +168,17 @@ func (u *Use) AuditEnded(r *Result, t *Traffic) {
 		facts = append(facts, "exitCode", r.Code)
 	}
 	u.Audit("use ended", facts...)
+	u.recordEnded(r)
 }
 
-func wordsOf(command driver.Command) []audit.Exact {
+func wordsOf(command driver.Command) []string {
 	switch {
 	case command.Shell != "":
-		return audit.Words([]string{command.Shell})
+		return []string{command.Shell}
 	case command.Subsystem != "":
-		return audit.Words([]string{command.Subsystem})
+		return []string{command.Subsystem}
 	}
-	return audit.Words(command.Argv)
-}
-
-// Traffic counts bytes: In goes to the target, Out comes from it.
-type Traffic struct{ In, Out atomic.Int64 }
-
-// Count puts counters around streams.
-func (t *Traffic) Count(streams driver.Streams) driver.Streams {
-	if streams.Stdin != nil {
-		streams.Stdin = CountedReader{streams.Stdin, &t.In}
-	}
-	if streams.Stdout != nil {
-		streams.Stdout = countedWriter{streams.Stdout, &t.Out}
-	}
-	if streams.Stderr != nil {
-		streams.Stderr = countedWriter{streams.Stderr, &t.Out}
-	}
-	return streams
-}
-
-// CountedReader adds to N what is read.
-type CountedReader struct {
-	io.Reader
-
-	N *atomic.Int64
-}
-
-// Read implements io.Reader.
-func (r CountedReader) Read(p []byte) (int, error) {
-	n, err := r.Reader.Read(p)
-	r.N.Add(int64(n))
-	return n, err
-}
-
-type countedWriter struct {
-	io.Writer
-
-	n *atomic.Int64
-}
-
-func (w countedWriter) Write(p []byte) (int, error) {
-	n, err := w.Writer.Write(p)
-	w.n.Add(int64(n))
-	return n, err
+	return command.Argv
 }
 
 // LeaseInfo describes a lease. A lease itself must not be asked once it has ended.

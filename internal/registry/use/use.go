@@ -28,6 +28,7 @@ import (
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/registry/history"
 	"github.com/connpool/connpool/internal/registry/quota"
 )
 
@@ -54,6 +55,11 @@ type Use struct {
 
 	// Host, or Socket, to which a port-forward leads.
 	Host, Socket string
+
+	// entry is that of the history; nil before the use has started. admitted is set once
+	// the user is known to have the permission.
+	entry    *history.Entry
+	admitted bool
 
 	permission authorizer.AttributesRecord
 	// required are permissions that it needs beside that one.

@@ -19,10 +19,9 @@ type ConnectionPoolSpecApplyConfiguration struct {
 	// must not be empty. A target joins or leaves the pool when its labels change.
 	// Absent when targetRef is used.
 	TargetSelector *v1.LabelSelectorApplyConfiguration `json:"targetSelector,omitempty"`
-	// routing says what the operator does with a request that names no target.
-	// ByName refuses it. LeastLoaded gives it to the healthy target with the fewest
-	// uses, and of several to the one that got a request least recently. A pool with
-	// targetRef always uses its one target. ByName when absent.
+	// routing is of a request that names no target. ByName refuses it. LeastLoaded gives it
+	// to the healthy target with the fewest uses, or of several to the least recently used.
+	// A pool with targetRef always uses its one target. ByName when absent.
 	Routing *apiv1alpha1.PoolRouting `json:"routing,omitempty"`
 	// size bounds the number of connections to each target.
 	Size *PoolSizeApplyConfiguration `json:"size,omitempty"`
