@@ -54,15 +54,35 @@ func onCall(t *testing.T) *scene {
 		"The Secret db-key holds no private key that can be read. The connections with the earlier key serve on; correct the Secret.")
 	s.pool("clusters").Status.Conditions = conditions("False", v1alpha1.ReasonWarming, "1 of 3 targets has its warm connections.", s.now)
 	s.target("clusters-02").Status = warming(s.now, "clusters")
-	s.Sessions = []livev1alpha1.Session{{
-		ObjectMeta: metav1.ObjectMeta{Name: "web-x7k2", Namespace: namespace, CreationTimestamp: metav1.NewTime(s.now.Add(-7 * time.Minute))},
-		Spec:       livev1alpha1.SessionSpec{Pool: "web", Target: "web-03"},
-		Status:     livev1alpha1.SessionStatus{State: livev1alpha1.SessionBusy, Owner: "alice", Target: "web-03"},
-	}}
+	s.Uses = []livev1alpha1.Use{
+		s.use("1", "alice", livev1alpha1.UseSession, 7*time.Minute), s.use("2", "deploy-bot", livev1alpha1.UseExec, 4*time.Second),
+		s.use("3", "deploy-bot", livev1alpha1.UseExec, 3*time.Minute), s.use("4", "bob", livev1alpha1.UseExec, 11*time.Minute),
+	}
+	s.end(2, 0)
+	s.end(3, 1)
 	return s
 }
 
 const unreachable = "No answer from port 22 within 5s. Check that the host is up and that a firewall lets the operator through."
+
+// use is a use of web-03 that began some time ago.
+func (s *scene) use(name, user string, action livev1alpha1.UseAction, ago time.Duration) livev1alpha1.Use {
+	use := livev1alpha1.Use{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace, CreationTimestamp: metav1.NewTime(s.now.Add(-ago))},
+		Pool:       "web", Target: "web-03", User: user, Action: action, State: livev1alpha1.UseRunning,
+	}
+	if action == livev1alpha1.UseSession {
+		use.Session = "web-x7k2"
+	}
+	return use
+}
+
+// end ends a use with an exit code.
+func (s *scene) end(i, code int) {
+	use := &s.Uses[i]
+	use.State, use.ExitCode = livev1alpha1.UseEnded, new(int32(code))
+	use.EndTime = &metav1.Time{Time: use.CreationTimestamp.Add(2 * time.Second)}
+}
 
 // thousand is a cluster with 1,000 targets in 10 pools.
 func thousand(t *testing.T) *scene {

@@ -75,6 +75,7 @@ type Fixture struct {
 	Targets     []v1alpha1.ConnectionTarget
 	Connections []livev1alpha1.Connection
 	Sessions    []livev1alpha1.Session
+	Uses        []livev1alpha1.Use
 	// Checks are the results of checks, by target.
 	Checks map[string]livev1alpha1.CheckStatus
 	// Denied holds each "verb group/resource" that RBAC refuses.

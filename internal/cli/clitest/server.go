@@ -85,6 +85,8 @@ func (a *api) serve(out http.ResponseWriter, r *http.Request, what, namespace, n
 		serveKind(a, out, r, &a.Targets, "ConnectionTarget", namespace, name)
 	case "live.connpool.dev/connections":
 		a.list(out, r, namespace)
+	case "live.connpool.dev/uses":
+		a.listUses(out, r, namespace)
 	case "live.connpool.dev/connectionpools/drain", "live.connpool.dev/connections/drain":
 		a.Answer(out, livev1alpha1.Drain{Status: livev1alpha1.DrainStatus{Connections: int32(len(a.Connections))}})
 	case "live.connpool.dev/connectiontargets/check":
@@ -158,6 +160,18 @@ func (a *api) list(out http.ResponseWriter, r *http.Request, namespace string) {
 		return !selector.Matches(fields.Set{"pool": c.Pool, "target": c.Target, "state": string(c.State)})
 	})}
 	a.Answer(out, list)
+}
+
+func (a *api) listUses(out http.ResponseWriter, r *http.Request, namespace string) {
+	selector, err := fields.ParseSelector(r.URL.Query().Get("fieldSelector"))
+	if err != nil {
+		a.t.Error(err)
+	}
+	a.state.RLock()
+	defer a.state.RUnlock()
+	a.Answer(out, livev1alpha1.UseList{Items: slices.DeleteFunc(in(a.Uses, namespace, ""), func(u livev1alpha1.Use) bool {
+		return !selector.Matches(fields.Set{"pool": u.Pool, "target": u.Target})
+	})})
 }
 
 // ServeExec runs a command on the target that a request names.

@@ -63,7 +63,8 @@ func serveKind[T any, P object[T]](a *api, out http.ResponseWriter, r *http.Requ
 			Items []T `json:"items"`
 		}{
 			metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: kind + "List"},
-			metav1.ListMeta{ResourceVersion: strconv.Itoa(a.version)}, items,
+			metav1.ListMeta{ResourceVersion: strconv.Itoa(a.version)},
+			items,
 		})
 	case len(items) == 0:
 		a.Refuse(out, notFound(resources[kind], name))

@@ -35,7 +35,7 @@ func openBrowser(link string) (remove func(), err error) {
 		return remove, err
 	}
 	words := append(opener(), file)
-	command := exec.Command(words[0], words[1:]...) //nolint:gosec,noctx // our own words; the browser outlives this program
+	command := exec.Command(words[0], words[1:]...) //nolint:noctx // our own words; the browser outlives this program
 	command.SysProcAttr = detached()
 	if err := command.Start(); err != nil {
 		return remove, err

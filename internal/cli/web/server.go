@@ -17,7 +17,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/listen"
 	"github.com/connpool/connpool/internal/cli/web/feed"
 	"github.com/connpool/connpool/internal/cli/web/shown"
@@ -100,7 +99,7 @@ func (s *server) ServeHTTP(out http.ResponseWriter, request *http.Request) {
 	secure(out.Header())
 	switch {
 	case !listen.IsLoopbackHost(request.Host):
-		refuse(out, http.StatusForbidden, "Requests for the host "+display.OneLine(request.Host)+" are refused; this is "+listen.Loopback+".")
+		refuse(out, http.StatusForbidden, "Requests for other hosts are refused; this is "+listen.Loopback+".")
 	case !listen.IsOwnOrigin(request):
 		refuse(out, http.StatusForbidden, "Requests of other web pages are refused.")
 	case request.Method != http.MethodGet:

@@ -74,7 +74,7 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 	}
 	pools := feed.New(feed.Source{Cluster: o.Cluster, Objects: objects, Live: live}, o.Namespace, o.Now)
 	server := newServer(pools, scope{Context: o.Cluster.Context(), Namespace: o.Namespace, Program: o.Name})
-	stop := server.serve(listener, pools)
+	stop := server.serve(listener, pools) //nolint:contextcheck // it answers until it is stopped, whatever ctx does
 	defer stop()
 	link := "http://" + listener.Addr().String() + server.entry()
 	fmt.Fprintf(o.Out, "Showing %s until Ctrl-C at\n\n  %s\n\nThe link can be opened once, on this machine.\n", o.subject(), link)

@@ -9,12 +9,17 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/cli/clitest"
 	"github.com/connpool/connpool/internal/cli/web/shown"
 )
@@ -50,7 +55,8 @@ func open(t *testing.T, link string) *visitor {
 	if code != http.StatusOK || home == nil {
 		t.Fatalf("the link answers %d: %s", code, body)
 	}
-	v.home = link[:strings.Index(link, "/?")] + home[1]
+	address, _, _ := strings.Cut(link, "/?")
+	v.home = address + home[1]
 	return v
 }
 
@@ -86,10 +92,15 @@ func (v *visitor) look(query string) shown.Page {
 // await asks for the state until it is as wanted.
 func (v *visitor) await(what string, is func(shown.Page) bool) shown.Page {
 	v.Helper()
+	return v.awaitAt("", what, is)
+}
+
+func (v *visitor) awaitAt(query, what string, is func(shown.Page) bool) shown.Page {
+	v.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		page := v.look("")
+		page := v.look(query)
 		if is(page) {
 			return page
 		}
@@ -128,12 +139,56 @@ func TestThePageShowsPoolsTargetsAndConnections(t *testing.T) {
 	}
 }
 
+func TestADetailShowsWhoUsesTheTargetAndWhoHas(t *testing.T) {
+	f := clitest.Shop(t, New)
+	use := func(name, target, user string, state livev1alpha1.UseState) livev1alpha1.Use {
+		return livev1alpha1.Use{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "shop", CreationTimestamp: *clitest.MinutesAgo(2)},
+			Pool:       "web", Target: target, User: user, Action: livev1alpha1.UseExec, State: state, Command: []string{"uptime"},
+		}
+	}
+	f.Uses = []livev1alpha1.Use{
+		use("u1", "web-1", "alice", livev1alpha1.UseRunning), use("u2", "web-2", "bob", livev1alpha1.UseRunning),
+		use("u3", "web-1", "carol", livev1alpha1.UseEnded),
+	}
+	f.Uses[2].ExitCode, f.Uses[2].EndTime = new(int32(3)), clitest.MinutesAgo(1)
+	v, _ := visit(t, f)
+	page := v.awaitAt("?namespace=shop&pool=web&target=web-1", "who uses it", func(p shown.Page) bool { return len(p.Detail.Running) > 0 })
+	running := []shown.Use{{ID: "u1", User: "alice", What: "exec uptime", Since: clitest.MinutesAgo(2).UnixMilli()}}
+	ended := []shown.Use{{
+		ID: "u3", User: "carol", What: "exec uptime", Result: "exit 3",
+		Since: clitest.MinutesAgo(2).UnixMilli(), Until: clitest.MinutesAgo(1).UnixMilli(),
+	}}
+	if diff := cmp.Diff([][]shown.Use{running, ended}, [][]shown.Use{page.Detail.Running, page.Detail.Ended}); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestAUserWhoMayNotSeeUsesSeesSessions(t *testing.T) {
+	f := clitest.Shop(t, New)
+	f.Denied["list live.connpool.dev/uses"] = true
+	f.Sessions = []livev1alpha1.Session{{
+		ObjectMeta: metav1.ObjectMeta{Name: "web-x7k2", Namespace: "shop", CreationTimestamp: *clitest.MinutesAgo(4)},
+		Spec:       livev1alpha1.SessionSpec{Pool: "web", Target: "web-1", Container: "app"},
+		Status:     livev1alpha1.SessionStatus{Owner: "alice", State: livev1alpha1.SessionBusy},
+	}}
+	v, _ := visit(t, f)
+	page := v.awaitAt("?namespace=shop&pool=web&target=web-1", "the session", func(p shown.Page) bool { return len(p.Detail.Running) > 0 })
+	want := []shown.Use{{ID: "web-x7k2", User: "alice", What: "session web-x7k2 in app", Since: clitest.MinutesAgo(4).UnixMilli()}}
+	if diff := cmp.Diff(want, page.Detail.Running); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if !strings.Contains(page.Detail.NoUses, "cannot list resource") || len(page.Problems) > 0 {
+		t.Errorf("says %q, and problems are %+v; want a sentence in the detail only", page.Detail.NoUses, page.Problems)
+	}
+}
+
 func TestAChangeIsSeenAtOnce(t *testing.T) {
 	f := clitest.Shop(t, New)
 	v, _ := visit(t, f)
 	v.look("")
 	f.Change(func() {
-		targets := append(f.Targets[:0:0], f.Targets...)
+		targets := slices.Clone(f.Targets)
 		targets[2] = clitest.Target("web-2", "web")
 		f.Targets = targets
 	})
@@ -285,7 +340,7 @@ func TestTheBrowserIsOpenedWithoutShowingTheLinkToOthers(t *testing.T) {
 	programs := t.TempDir()
 	script := "#!/bin/sh\nstat -c %a \"$1\" >\"$0.mode\"\ncat \"$1\" >\"$0.page\"\necho \"$@\" >\"$0.new\"\nmv \"$0.new\" \"$0.words\"\n"
 	for _, name := range []string{"xdg-open", "open"} {
-		if err := os.WriteFile(filepath.Join(programs, name), []byte(script), 0o700); err != nil { //nolint:gosec // a program
+		if err := os.WriteFile(filepath.Join(programs, name), []byte(script), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -202,6 +202,13 @@ func (a *asking) hasHeard() bool {
 	return !a.heard.IsZero() && !apierrors.IsForbidden(a.refused)
 }
 
+// lastRefusal returns why the last answer was none, or nil.
+func (a *asking) lastRefusal() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.refused
+}
+
 // report says on a page what cannot be read, and how old it is.
 func (a *asking) report(page *shown.Page) {
 	a.mu.Lock()

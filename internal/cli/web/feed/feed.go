@@ -66,23 +66,27 @@ type Feed struct {
 	wake chan struct{}
 
 	pools, targets, connections, sessions *asking
+	// uses are asked for only about targets that pages have chosen.
+	uses *asking
 
 	mu sync.Mutex // guards what follows
 	// follows says that the cluster is being asked.
 	follows bool
 	known   []livev1alpha1.Connection
 	opened  []livev1alpha1.Session
+	chosen  map[shown.Choice]*choice
 	history *shown.History
 }
 
 // New returns a feed of a namespace, or of all if it is "". It asks for nothing
 // before Run.
 func New(source Source, namespace string, now func() time.Time) *Feed {
-	f := &Feed{source: source, namespace: namespace, now: now, wake: make(chan struct{}, 1), history: shown.NewHistory()}
+	f := &Feed{source: source, namespace: namespace, now: now, wake: make(chan struct{}, 1), history: shown.NewHistory(), chosen: map[shown.Choice]*choice{}}
 	f.pools = newAsking(f, cluster.AskedToList(cluster.Pools, namespace))
 	f.targets = newAsking(f, cluster.AskedToList(cluster.Targets, namespace))
 	f.connections = newAsking(f, cluster.AskedForConnections(namespace))
 	f.sessions = newAsking(f, cluster.AskedForSessions(namespace, "get", "list"))
+	f.uses = newAsking(f, cluster.AskedForUses(namespace))
 	// A watch is opened with the rights of a watch.
 	f.pools.asked.Verbs = append(f.pools.asked.Verbs, "watch")
 	f.targets.asked.Verbs = append(f.targets.asked.Verbs, "watch")
@@ -200,6 +204,7 @@ func (f *Feed) pollOnce(ctx context.Context) {
 			return err
 		})
 	})
+	both.Go(func() { f.pollUses(ctx) })
 	both.Wait()
 }
 
@@ -226,6 +231,7 @@ func (f *Feed) Look(ctx context.Context, chosen shown.Choice) shown.Page {
 		Pools: listed[*v1alpha1.ConnectionPool](f.pools.store), Targets: listed[*v1alpha1.ConnectionTarget](f.targets.store),
 		Connections: f.known, Sessions: f.opened, History: f.history, HasConnections: f.connections.hasHeard(),
 	}
+	facts.Uses, facts.NoUses = f.usesOf(chosen)
 	page := facts.Page(chosen)
 	for _, a := range f.all() {
 		a.report(&page)

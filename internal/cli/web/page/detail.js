@@ -28,7 +28,7 @@ export function focusDetail() {
 }
 
 function build(choice, close) {
-  const part = { id: idOf(choice), connections: new Map(), uses: new Map(), conditions: new Map() };
+  const part = { id: idOf(choice), connections: new Map(), uses: new Map(), ended: new Map(), conditions: new Map() };
   part.title = make("h2", { id: "detail-title", tabindex: "-1" }, choice.target);
   const closing = make("button", { type: "button", class: "close", "aria-label": "Close the details" }, "×");
   closing.addEventListener("click", close);
@@ -40,14 +40,15 @@ function build(choice, close) {
   part.figures = make("p", { class: "figures" });
   const connections = tableOf("Connections", ["State", "Uses now", "Uses", "Age", "Idle", "Round trip"], [1, 2, 3, 4, 5]);
   const uses = tableOf("In use now", ["Who", "What", "For"], [2]);
-  Object.assign(part, { table: connections, useTable: uses });
+  const ended = tableOf("Lately", ["Who", "What", "End", "Ago"], [3]);
+  Object.assign(part, { table: connections, useTable: uses, endedTable: ended });
   part.list = make("dl");
   part.conditionPart = make("section", {}, make("h3", {}, "Conditions"), part.list);
   part.commands = make("p", { class: "commands" });
   aside.replaceChildren(
     make("div", { class: "head" }, part.title, closing), part.place,
     make("p", { class: "what" }, part.mark, part.word, part.since), part.message, part.figures,
-    connections.element, uses.element, part.conditionPart, part.commands);
+    connections.element, uses.element, ended.element, part.conditionPart, part.commands);
   return part;
 }
 
@@ -118,14 +119,31 @@ function drawTrips(row, cell, trips) {
 }
 
 function updateUses(part, answer) {
-  setText(part.useTable.none, answer && !answer.uses.length ? "No session. Commands that run now count as in use above." : "");
-  fillTable(part.useTable, part.uses, answer?.uses ?? [], (use) => use.what, (row, use) => {
+  setText(part.useTable.none, noUses(answer));
+  fillTable(part.useTable, part.uses, answer?.running ?? [], (use) => use.id, (row, use) => {
     const [who, what, since] = row.columns;
     setText(who, use.user);
-    setText(what, use.place ? `${use.what} in ${use.place}` : use.what);
+    setText(what, use.what);
     setText(since, ago(use.since));
     setAttribute(since, "title", `since ${clock(use.since)}`);
   });
+  const ended = answer?.ended ?? [];
+  part.endedTable.element.hidden = ended.length === 0;
+  fillTable(part.endedTable, part.ended, ended, (use) => use.id, (row, use) => {
+    const [who, what, result, until] = row.columns;
+    setText(who, use.user);
+    setText(what, use.what);
+    setText(result, use.result ?? "");
+    setText(until, ago(use.until || use.since));
+    setAttribute(until, "title", `at ${clock(use.until || use.since)}`);
+  });
+}
+
+// noUses says why the table of uses that run is empty, or is not whole.
+function noUses(answer) {
+  if (!answer) return "";
+  if (answer.noUses) return `Only sessions are shown: ${answer.noUses}`;
+  return answer.running.length ? "" : "Nothing runs on it now.";
 }
 
 // updateConditions shows what the conditions of a target that is not simply ready say

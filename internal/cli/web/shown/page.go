@@ -104,7 +104,11 @@ type Detail struct {
 	Replica     string       `json:"replica,omitempty"`
 	Conditions  []Condition  `json:"conditions,omitempty"`
 	Connections []Connection `json:"connections"`
-	Uses        []Use        `json:"uses"`
+	// Running are the uses that run now, and Ended those that have ended lately.
+	Running []Use `json:"running"`
+	Ended   []Use `json:"ended"`
+	// NoUses says why only sessions are among the uses.
+	NoUses string `json:"noUses,omitempty"`
 }
 
 // Condition is one of a target's conditions.
@@ -129,20 +133,16 @@ type Connection struct {
 	Address    string  `json:"address,omitempty"`
 }
 
-// Use is a use of the chosen target, and whose it is.
-type Use struct {
-	User  string `json:"user"`
-	What  string `json:"what"`
-	Place string `json:"place,omitempty"`
-	Since int64  `json:"since"`
-}
-
 // Facts are what the cluster has said.
 type Facts struct {
 	Pools       []*v1alpha1.ConnectionPool
 	Targets     []*v1alpha1.ConnectionTarget
 	Connections []livev1alpha1.Connection
 	Sessions    []livev1alpha1.Session
+	// Uses are those of the chosen target, the newest first; NoUses says why they cannot
+	// be read.
+	Uses   []livev1alpha1.Use
+	NoUses string
 	// History has learned the Connections.
 	History *History
 	// HasConnections says that connections could be read, so that figures come from them.
@@ -237,7 +237,9 @@ func (f *Facts) rows(figures map[key]figures) []*row {
 
 // placeTarget puts a target that no pool has selected, as far as pools can be read, where
 // its status says that it is.
-func (f *Facts) placeTarget(target *v1alpha1.ConnectionTarget, at func(namespace, name string) *row, selected map[*v1alpha1.ConnectionTarget]bool) {
+func (f *Facts) placeTarget(
+	target *v1alpha1.ConnectionTarget, at func(namespace, name string) *row, selected map[*v1alpha1.ConnectionTarget]bool,
+) {
 	if selected[target] {
 		return
 	}
@@ -335,7 +337,7 @@ func shareOf(target *v1alpha1.ConnectionTarget, pool string) *v1alpha1.TargetPoo
 
 func (f *Facts) detail(chosen Choice) *Detail {
 	d := &Detail{
-		Namespace: chosen.Namespace, Pool: chosen.Pool, Target: chosen.Target, Connections: []Connection{}, Uses: []Use{},
+		Namespace: chosen.Namespace, Pool: chosen.Pool, Target: chosen.Target, Connections: []Connection{},
 	}
 	for _, target := range f.Targets {
 		if target.Namespace == chosen.Namespace && target.Name == chosen.Target {
@@ -350,14 +352,7 @@ func (f *Facts) detail(chosen Choice) *Detail {
 	slices.SortFunc(d.Connections, func(a, b Connection) int {
 		return cmp.Or(cmp.Compare(a.Made, b.Made), strings.Compare(a.Name, b.Name))
 	})
-	for i := range f.Sessions {
-		s := &f.Sessions[i]
-		if s.Namespace == chosen.Namespace && s.Spec.Pool == chosen.Pool &&
-			cmp.Or(s.Status.Target, s.Spec.Target) == chosen.Target && s.Status.State != livev1alpha1.SessionEnded {
-			d.Uses = append(d.Uses, useOf(s))
-		}
-	}
-	slices.SortFunc(d.Uses, func(a, b Use) int { return cmp.Compare(b.Since, a.Since) })
+	d.addUses(f)
 	return d
 }
 
@@ -377,19 +372,6 @@ func (f *Facts) connectionOf(c *livev1alpha1.Connection) Connection {
 		Name: c.Name, State: string(c.State), Running: c.InUse, Uses: c.UseCount,
 		Made: millis(&c.CreationTimestamp), Used: millis(c.LastUsedTime),
 		RoundTrips: f.History.roundTrips(c), Address: display.OneLine(c.RemoteAddress),
-	}
-}
-
-func useOf(s *livev1alpha1.Session) Use {
-	var place []string
-	for _, word := range []string{s.Spec.Namespace, s.Spec.Pod, s.Spec.Container} {
-		if word != "" {
-			place = append(place, word)
-		}
-	}
-	return Use{
-		User: display.OneLine(s.Status.Owner), What: "session " + s.Name, Place: display.OneLine(strings.Join(place, "/")),
-		Since: millis(&s.CreationTimestamp),
 	}
 }
 

@@ -25,31 +25,38 @@ func TestTheLevelOfATargetSaysWhetherAPersonIsNeeded(t *testing.T) {
 		"the operator has not seen it": {nil, nil, Health{Level: LevelUnknown, Word: "Unknown", Message: notLookedAt}},
 		"it serves":                    {[]metav1.Condition{ready}, nil, Health{Level: LevelReady, Word: "Ready"}},
 		"it fails": {
-			[]metav1.Condition{condition(v1alpha1.ConditionReady, "False", v1alpha1.ReasonHostKeyMismatch)}, nil,
+			[]metav1.Condition{condition(v1alpha1.ConditionReady, "False", v1alpha1.ReasonHostKeyMismatch)},
+			nil,
 			Health{Level: LevelFailing, Word: "HostKeyMismatch", Message: "About HostKeyMismatch."},
 		},
 		"it serves with credentials that will not serve again": {
-			[]metav1.Condition{ready, condition(v1alpha1.ConditionCredentialsReady, "False", v1alpha1.ReasonCredentialsInvalid)}, nil,
+			[]metav1.Condition{ready, condition(v1alpha1.ConditionCredentialsReady, "False", v1alpha1.ReasonCredentialsInvalid)},
+			nil,
 			Health{Level: LevelWarning, Word: "CredentialsInvalid", Message: "About CredentialsInvalid."},
 		},
 		"it serves and is stalled": {
-			[]metav1.Condition{ready, condition(v1alpha1.ConditionStalled, "True", v1alpha1.ReasonAuthenticationFailed)}, nil,
+			[]metav1.Condition{ready, condition(v1alpha1.ConditionStalled, "True", v1alpha1.ReasonAuthenticationFailed)},
+			nil,
 			Health{Level: LevelWarning, Word: "AuthenticationFailed", Message: "About AuthenticationFailed."},
 		},
 		"its connections are being made": {
-			[]metav1.Condition{condition(v1alpha1.ConditionReady, "False", v1alpha1.ReasonWarming)}, nil,
+			[]metav1.Condition{condition(v1alpha1.ConditionReady, "False", v1alpha1.ReasonWarming)},
+			nil,
 			Health{Level: LevelWarming, Word: "Warming", Message: "About Warming."},
 		},
 		"it is paused": {
-			[]metav1.Condition{condition(v1alpha1.ConditionReady, "False", v1alpha1.ReasonPaused)}, nil,
+			[]metav1.Condition{condition(v1alpha1.ConditionReady, "False", v1alpha1.ReasonPaused)},
+			nil,
 			Health{Level: LevelPaused, Word: "Paused", Message: "About Paused."},
 		},
 		"it is ready for this pool, not for another": {
 			[]metav1.Condition{condition(v1alpha1.ConditionReady, "False", v1alpha1.ReasonWarming)},
-			&v1alpha1.TargetPoolStatus{Ready: new(true)}, Health{Level: LevelReady, Word: "Ready"},
+			&v1alpha1.TargetPoolStatus{Ready: new(true)},
+			Health{Level: LevelReady, Word: "Ready"},
 		},
 		"it fails for this pool, not for another": {
-			[]metav1.Condition{ready}, &v1alpha1.TargetPoolStatus{Ready: new(false), Reason: new(v1alpha1.ReasonProbeFailed)},
+			[]metav1.Condition{ready},
+			&v1alpha1.TargetPoolStatus{Ready: new(false), Reason: new(v1alpha1.ReasonProbeFailed)},
 			Health{Level: LevelFailing, Word: "ProbeFailed", Message: "The newest error."},
 		},
 	}
