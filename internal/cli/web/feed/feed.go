@@ -81,7 +81,10 @@ type Feed struct {
 // New returns a feed of a namespace, or of all if it is "". It asks for nothing
 // before Run.
 func New(source Source, namespace string, now func() time.Time) *Feed {
-	f := &Feed{source: source, namespace: namespace, now: now, wake: make(chan struct{}, 1), history: shown.NewHistory(), chosen: map[shown.Choice]*choice{}}
+	f := &Feed{
+		source: source, namespace: namespace, now: now, wake: make(chan struct{}, 1),
+		history: shown.NewHistory(), chosen: map[shown.Choice]*choice{},
+	}
 	f.pools = newAsking(f, cluster.AskedToList(cluster.Pools, namespace))
 	f.targets = newAsking(f, cluster.AskedToList(cluster.Targets, namespace))
 	f.connections = newAsking(f, cluster.AskedForConnections(namespace))
