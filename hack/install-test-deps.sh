@@ -2,8 +2,8 @@
 # Installs the Debian packages that tests need, where they are missing: tests
 # run against the system's own OpenSSH and Docker, with every login shell, the
 # race detector needs a C compiler, the live API is tried with the Python and
-# JavaScript clients of Kubernetes, and a node with real pods is made of
-# containerd and its like.
+# JavaScript clients of Kubernetes, the page of the plugin with Chromium, and a
+# node with real pods is made of containerd and its like.
 set -euo pipefail
 PATH="$PATH:/usr/sbin"
 
@@ -17,6 +17,7 @@ command -v ssh-keygen >/dev/null || missing+=(openssh-client)
 command -v openssl >/dev/null || missing+=(openssl)
 /usr/bin/python3 -c 'import kubernetes' 2>/dev/null || missing+=(python3-kubernetes)
 command -v npm >/dev/null || missing+=(nodejs npm)
+[[ -x /usr/bin/chromium ]] || missing+=(chromium)
 command -v gcc >/dev/null || missing+=(gcc libc6-dev)
 command -v dockerd >/dev/null || missing+=(docker.io)
 command -v containerd >/dev/null || missing+=(containerd)

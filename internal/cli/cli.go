@@ -7,7 +7,7 @@
 //
 //	cli                                         the tree of commands
 //	exec, run, session, cp, portforward, proxy  use a pool
-//	status, connections, top, history           see how it is
+//	status, connections, top, history, web      see how it is
 //	target, importer, hostkeys, check, doctor   operate it
 //	remote, sshhost, plugin, cluster            what commands are made with
 //	output                                      lists, and the flags that they have
@@ -49,6 +49,7 @@ import (
 	"github.com/connpool/connpool/internal/cli/status"
 	"github.com/connpool/connpool/internal/cli/target"
 	"github.com/connpool/connpool/internal/cli/top"
+	"github.com/connpool/connpool/internal/cli/web"
 )
 
 // pluginPrefix begins the names of kubectl's plugins.
@@ -86,7 +87,7 @@ var groups = []struct {
 	commands  []newCommand
 }{
 	{"use", "Use a pool:", []newCommand{exec.New, run.New, exec.NewShell, session.New, cp.New, portforward.New, proxy.New}},
-	{"watch", "See how it is:", []newCommand{status.New, connections.New, top.New, history.New}},
+	{"watch", "See how it is:", []newCommand{status.New, connections.New, top.New, history.New, web.New}},
 	{"operate", "Operate it:", []newCommand{target.New, importer.New, check.New, connections.NewDrain, hostkeys.New, doctor.New}},
 	{"about", "About this program:", []newCommand{newHelp, newVersion, newCompletion}},
 }

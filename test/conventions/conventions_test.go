@@ -78,6 +78,8 @@ func TestEveryRuleCatchesItsBadExample(t *testing.T) {
 type tree struct {
 	// text holds every text file by its path.
 	text map[string]string
+	// pictures are the other files.
+	pictures map[string]bool
 	// sources are the Go files, ordered by path.
 	sources []source
 }
@@ -95,7 +97,7 @@ var unwritten = []string{".git", ".lab", ".cache", "bin", "vendor", "node_module
 
 func load(t *testing.T, files fs.FS) tree {
 	t.Helper()
-	loaded := tree{text: map[string]string{}}
+	loaded := tree{text: map[string]string{}, pictures: map[string]bool{}}
 	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -108,6 +110,8 @@ func load(t *testing.T, files fs.FS) tree {
 		data, err := fs.ReadFile(files, name)
 		if err == nil && utf8.Valid(data) {
 			loaded.text[name] = string(data)
+		} else {
+			loaded.pictures[name] = true
 		}
 		return err
 	})

@@ -61,6 +61,9 @@ func deadLinks(repository tree) []string {
 
 // exists reports whether the repository has a file or folder of that name.
 func exists(repository tree, name string) bool {
+	if repository.pictures[name] {
+		return true
+	}
 	for file := range repository.text {
 		if file == name || strings.HasPrefix(file, name+"/") {
 			return true

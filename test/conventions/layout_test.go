@@ -474,6 +474,18 @@ var layout = []row{
 		imports: append([]string{"./internal/cli/importer/...", "./internal/cli/sshhost"}, commands...), modules: terminalModules,
 	},
 	{
+		folder: "internal/cli/web/shown", is: "what the page of web shows, made of what the cluster has said: pure functions",
+		imports: append([]string{"./internal/cli/display"}, apis...), modules: []string{"k8s.io/apimachinery/...", "k8s.io/utils/..."},
+	},
+	{
+		folder: "internal/cli/web/feed", is: "asks the cluster for what the page of web shows, while a page is seen",
+		imports: append([]string{"./internal/cli/web/shown"}, commands...), modules: terminalModules,
+	},
+	{
+		folder: "internal/cli/web", is: "the command web: a page on this machine that shows pools, and the server of it",
+		imports: append([]string{"./internal/cli/web/feed", "./internal/cli/web/shown"}, commands...), modules: terminalModules,
+	},
+	{
 		folder: "internal/cli/clitest", is: "a cluster with connpool for tests of commands",
 		imports: []string{"./..."}, modules: []string{"..."},
 	},

@@ -26,6 +26,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -76,10 +77,13 @@ type Fixture struct {
 	// Counts are what the live API counts. If nil, they follow from Connections.
 	Counts   []livev1alpha1.ConnectionCounts
 	Sessions []livev1alpha1.Session
+	Uses     []livev1alpha1.Use
 	// Checks are the results of checks, by target.
 	Checks map[string]livev1alpha1.CheckStatus
 	// Denied holds each "verb group/resource" that RBAC refuses.
 	Denied map[string]bool
+	// Expired says that the credentials of the user are not valid any more.
+	Expired atomic.Bool
 	// Answers holds the answers of paths. They come before anything else.
 	Answers map[string]http.HandlerFunc
 	// Signals is how the target takes signals, and Routing how a pool has chosen it.
@@ -90,7 +94,14 @@ type Fixture struct {
 	// API is the target's own, behind the proxy.
 	API http.Handler
 
-	t  *testing.T
+	t *testing.T
+	// state guards what Change changes. version counts the changes, and changed is closed
+	// by the next one.
+	state   sync.RWMutex
+	version int
+	changed chan struct{}
+	watches atomic.Int32 // that are open
+
 	mu sync.Mutex // guards what the server changes: asked and Sessions
 	// asked holds the requests, as "METHOD path?query".
 	asked []string
@@ -101,6 +112,7 @@ func New(t *testing.T, commands ...func(*plugin.Factory) *cobra.Command) *Fixtur
 	t.Helper()
 	f := &Fixture{
 		t: t, Now: func() time.Time { return Noon },
+		version: 1, changed: make(chan struct{}),
 		Checks: map[string]livev1alpha1.CheckStatus{}, Denied: map[string]bool{}, Answers: map[string]http.HandlerFunc{},
 	}
 	f.Root = func(factory *plugin.Factory) *cobra.Command {

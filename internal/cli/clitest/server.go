@@ -30,6 +30,8 @@ func (a *api) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	a.mu.Unlock()
 	segments := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	switch {
+	case a.Expired.Load():
+		a.Refuse(out, metav1.Status{Code: http.StatusUnauthorized, Reason: metav1.StatusReasonUnauthorized, Message: "Unauthorized"})
 	case answer != nil:
 		answer(out, r)
 	case len(segments) > 3 && segments[0] == "apis" && strings.HasSuffix(segments[1], v1alpha1.GroupName):
@@ -59,7 +61,7 @@ func (a *api) resource(out http.ResponseWriter, r *http.Request, group string, p
 	if len(path) > 2 {
 		sub = "/" + path[2]
 	}
-	if a.Denied[verb+" "+group+"/"+resource+sub] {
+	if a.isDenied(verb + " " + group + "/" + resource + sub) {
 		a.Refuse(out, forbidden(verb, group, resource+sub, name, namespace))
 		return
 	}
@@ -68,17 +70,23 @@ func (a *api) resource(out http.ResponseWriter, r *http.Request, group string, p
 	}
 }
 
+func (a *api) isDenied(what string) bool {
+	a.state.RLock()
+	defer a.state.RUnlock()
+	return a.Denied[what]
+}
+
 // serve answers for an object that exists, or for a list.
 func (a *api) serve(out http.ResponseWriter, r *http.Request, what, namespace, name string) {
 	switch what {
 	case "connpool.dev/connectionpools":
-		list := v1alpha1.ConnectionPoolList{Items: in(a.Pools, namespace, name)}
-		serveObjects(a, out, list, list.Items, "connectionpools", name)
+		serveKind(a, out, r, &a.Pools, "ConnectionPool", namespace, name)
 	case "connpool.dev/connectiontargets":
-		list := v1alpha1.ConnectionTargetList{Items: in(a.Targets, namespace, name)}
-		serveObjects(a, out, list, list.Items, "connectiontargets", name)
+		serveKind(a, out, r, &a.Targets, "ConnectionTarget", namespace, name)
 	case "live.connpool.dev/connections":
 		a.list(out, r, namespace)
+	case "live.connpool.dev/uses":
+		a.listUses(out, r, namespace)
 	case "live.connpool.dev/connectionpools/drain", "live.connpool.dev/connections/drain":
 		a.Answer(out, livev1alpha1.Drain{Status: livev1alpha1.DrainStatus{Connections: int32(len(a.Connections))}})
 	case "live.connpool.dev/connectiontargets/check":
@@ -129,17 +137,6 @@ func in[T any, P interface {
 	return fitting
 }
 
-func serveObjects[L, T any](a *api, out http.ResponseWriter, list L, items []T, resource, name string) {
-	switch {
-	case name == "":
-		a.Answer(out, list)
-	case len(items) == 0:
-		a.Refuse(out, notFound(resource, name))
-	default:
-		a.Answer(out, items[0])
-	}
-}
-
 // has reports whether an object exists, and refuses the request if it does not.
 func (a *api) has(out http.ResponseWriter, resource, namespace, name string) bool {
 	found := map[string]int{
@@ -157,6 +154,8 @@ func (a *api) list(out http.ResponseWriter, r *http.Request, namespace string) {
 	if err != nil {
 		a.t.Error(err)
 	}
+	a.state.RLock()
+	defer a.state.RUnlock()
 	list := livev1alpha1.ConnectionList{Items: slices.DeleteFunc(in(a.Connections, namespace, ""), func(c livev1alpha1.Connection) bool {
 		return !selector.Matches(fields.Set{"pool": c.Pool, "target": c.Target, "state": string(c.State)})
 	})}
@@ -183,6 +182,18 @@ func (a *api) counts() []livev1alpha1.ConnectionCounts {
 		})
 	}
 	return counts
+}
+
+func (a *api) listUses(out http.ResponseWriter, r *http.Request, namespace string) {
+	selector, err := fields.ParseSelector(r.URL.Query().Get("fieldSelector"))
+	if err != nil {
+		a.t.Error(err)
+	}
+	a.state.RLock()
+	defer a.state.RUnlock()
+	a.Answer(out, livev1alpha1.UseList{Items: slices.DeleteFunc(in(a.Uses, namespace, ""), func(u livev1alpha1.Use) bool {
+		return !selector.Matches(fields.Set{"pool": u.Pool, "target": u.Target})
+	})})
 }
 
 // ServeExec runs a command on the target that a request names.
@@ -289,7 +300,7 @@ func (a *api) review(out http.ResponseWriter, r *http.Request) {
 	if asked.Subresource != "" {
 		what += "/" + asked.Subresource
 	}
-	review.Status.Allowed = !a.Denied[what]
+	review.Status.Allowed = !a.isDenied(what)
 	a.Answer(out, review)
 }
 

@@ -103,6 +103,19 @@ func (c *Cluster) Namespace() (string, error) {
 // NamespaceFlag returns the value of --namespace, or "".
 func (c *Cluster) NamespaceFlag() string { return c.overrides.Context.Namespace }
 
+// Context returns the name of the context that the flags or the kubeconfig choose, or
+// "" if there is none, as in a pod.
+func (c *Cluster) Context() string {
+	if c.overrides.CurrentContext != "" {
+		return c.overrides.CurrentContext
+	}
+	config, err := c.loader().RawConfig()
+	if err != nil {
+		return ""
+	}
+	return config.CurrentContext
+}
+
 // Contexts returns the names of the contexts of the kubeconfig.
 func (c *Cluster) Contexts() ([]string, error) {
 	config, err := c.loader().RawConfig()

@@ -9,8 +9,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
@@ -94,6 +96,11 @@ func (o Objects) Targets(ctx context.Context, namespace string) ([]v1alpha1.Conn
 	var list v1alpha1.ConnectionTargetList
 	err := o.rest.Get().NamespaceIfScoped(namespace, namespace != "").Resource(Targets).Do(ctx).Into(&list)
 	return list.Items, err
+}
+
+// ListWatch lists and watches a resource of a namespace, or of all if it is "".
+func (o Objects) ListWatch(resource, namespace string) *cache.ListWatch {
+	return cache.NewListWatchFromClient(o.rest, resource, namespace, fields.Everything())
 }
 
 // TargetNames returns the names of the targets of a pool, or of all targets if

@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -143,36 +142,14 @@ func (e *localEnd) rejectReason(request *http.Request) string {
 		return ""
 	}
 	switch header := request.Header; {
-	case !isLoopbackName(request.Host):
+	case !listen.IsLoopbackHost(request.Host):
 		return "requests for the host " + display.OneLine(request.Host) + " are refused; this is " + listen.Loopback
-	case header.Get("Sec-Fetch-Site") != "" || !isOwnOrigin(request):
+	case header.Get("Sec-Fetch-Site") != "" || !listen.IsOwnOrigin(request):
 		return "requests of web pages are refused"
 	case e.token != "" && subtle.ConstantTimeCompare([]byte(header.Get("Authorization")), []byte("Bearer "+e.token)) != 1:
 		return "the token of this proxy is missing: use the kubeconfig that it has written"
 	}
 	return ""
-}
-
-// isOwnOrigin reports whether a request names no origin or, as WebSocket clients of
-// Python do, the very address that it asks. A page of another address can neither
-// leave its origin out of a request that changes something, nor name this one. The
-// scheme does not matter, and some clients get it wrong: only one is served here.
-func isOwnOrigin(request *http.Request) bool {
-	origins := request.Header.Values("Origin")
-	if len(origins) != 1 {
-		return len(origins) == 0
-	}
-	address, isHTTP := strings.CutPrefix(origins[0], "http")
-	return isHTTP && strings.TrimPrefix(address, "s") == "://"+request.Host
-}
-
-// isLoopbackName reports whether a Host header names this machine by a name that
-// no DNS server can assign to another one.
-func isLoopbackName(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	return slices.Contains([]string{"localhost", listen.Loopback, "::1"}, strings.Trim(host, "[]"))
 }
 
 // answerFor answers in the place of a target that was not asked or did not answer.
