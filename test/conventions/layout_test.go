@@ -80,6 +80,10 @@ var layout = []row{
 		lines: 560, because: "every driver and every caller depends on it, so it holds contracts and next to no code",
 	},
 	{
+		folder: "internal/driver/inventory", is: "the places of a target as its server lists them, read within bounds; shared by docker and kube",
+		imports: []string{"./internal/driver"},
+	},
+	{
 		folder: "internal/driver/keepalive", is: "when a connection that does not answer is dead; shared by the drivers",
 		imports: []string{"./internal/driver"},
 	},
@@ -125,7 +129,8 @@ var layout = []row{
 	},
 	{
 		folder: "internal/driver/docker", is: "the Docker driver",
-		imports: append(slices.Clone(sharedByDrivers), "./internal/driver/docker/census", "./internal/driver/runtimeerr"),
+		imports: append(slices.Clone(sharedByDrivers),
+			"./internal/driver/docker/census", "./internal/driver/docker/containers", "./internal/driver/inventory", "./internal/driver/runtimeerr"),
 		modules: []string{"github.com/docker/docker/...", "github.com/containerd/errdefs", "golang.org/x/net/http/httpguts"},
 		lines:   2500, because: aDriver,
 	},
@@ -133,8 +138,13 @@ var layout = []row{
 		folder: "internal/driver/docker/census", is: "which processes of a container belong to a command: a script, and functions of its output",
 	},
 	{
+		folder: "internal/driver/docker/containers", is: "the list of containers that an engine answers with",
+		imports: []string{"./internal/driver", "./internal/driver/inventory"},
+	},
+	{
 		folder: "internal/driver/kube", is: "the Kubernetes driver",
-		imports: append(slices.Clone(sharedByDrivers), "./internal/driver/runtimeerr", "./internal/kubeconfig", "./internal/kubestream"),
+		imports: append(slices.Clone(sharedByDrivers),
+			"./internal/driver/inventory", "./internal/driver/runtimeerr", "./internal/kubeconfig", "./internal/kubestream"),
 		modules: []string{
 			"k8s.io/apimachinery/...", "k8s.io/client-go/...", "k8s.io/streaming/...",
 			"github.com/gorilla/websocket", "golang.org/x/net/http/httpguts",
@@ -143,7 +153,7 @@ var layout = []row{
 	},
 	{
 		folder: "internal/driver/drivertest", is: "the conformance suite that every driver passes, and a fake driver",
-		imports: []string{"./internal/driver"}, modules: []string{"github.com/google/go-cmp/..."},
+		imports: []string{"./internal/driver", "./internal/driver/inventory"}, modules: []string{"github.com/google/go-cmp/..."},
 	},
 	{
 		folder: "internal/spdyframe", is: "SPDY frames, looked at before the library takes them; for both sides of a port-forward",

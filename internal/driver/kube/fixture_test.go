@@ -137,7 +137,10 @@ func createPod(
 	if err != nil {
 		return err
 	}
-	created.Status.Phase = corev1.PodRunning
+	created.Status.Phase = corev1.PodPending
+	if node != "" {
+		created.Status.Phase = corev1.PodRunning
+	}
 	_, err = client.CoreV1().Pods("default").UpdateStatus(ctx, created, metav1.UpdateOptions{})
 	return err
 }
