@@ -292,9 +292,15 @@ var layout = []row{
 		imports: []string{"./internal/driver", "./internal/registry/refusal"}, modules: kubernetes,
 	},
 	{
+		folder: "internal/registry/listing", is: "what commands of a pool can name: its targets, and the containers or pods of one",
+		imports: append([]string{"./internal/driver/inventory", "./internal/registry/quota"}, requests...),
+		modules: kubernetes,
+	},
+	{
 		folder: "internal/registry/exec", is: "commands, as streams and as JSON, in a pool or in a session",
 		imports: append([]string{
-			"./internal/registry/delivery", "./internal/registry/idempotency", "./internal/registry/limits", "./internal/registry/quota",
+			"./internal/registry/delivery", "./internal/registry/idempotency", "./internal/registry/limits", "./internal/registry/listing",
+			"./internal/registry/quota",
 		}, requests...),
 		modules: kubernetes,
 	},

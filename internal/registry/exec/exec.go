@@ -18,9 +18,11 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
+	"github.com/connpool/connpool/internal/registry/listing"
 	"github.com/connpool/connpool/internal/registry/use"
 	"github.com/connpool/connpool/internal/registry/validate"
 )
@@ -34,6 +36,8 @@ type Backend struct {
 	// Open gets what the command needs to run, such as a lease. Its error is a refusal.
 	// The Runner must be closed.
 	Open func(ctx context.Context, command *Command) (Runner, error)
+	// List answers a request that is a Listing. nil means that there are none.
+	List func(ctx context.Context, spec *live.ListingSpec) (*live.ListingStatus, error)
 }
 
 // Rules say how commands differ from those on a lease of their own.
@@ -78,7 +82,7 @@ func InPools(gate *use.Gate) AdmitFunc {
 			return nil, Backend{}, err
 		}
 		p := inPool{u}
-		return u, Backend{Scope: p.scope, Open: p.open}, nil
+		return u, Backend{Scope: p.scope, Open: p.open, List: p.list}, nil
 	}
 }
 
@@ -90,6 +94,10 @@ func (p inPool) scope(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return string(pool.UID), nil
+}
+
+func (p inPool) list(ctx context.Context, spec *live.ListingSpec) (*live.ListingStatus, error) {
+	return listing.List(ctx, p.use, spec)
 }
 
 func (p inPool) open(ctx context.Context, command *Command) (Runner, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -113,16 +112,13 @@ func (r Route) ambiguous(ctx context.Context) *apierrors.StatusError {
 
 // members returns the names of the targets that the pool selects, in order.
 func (r Route) members(ctx context.Context) (names []string) {
-	targets, err := r.objects.Targets(ctx, r.pool.Namespace)
+	targets, err := membersOf(ctx, r.objects, r.pool)
 	if err != nil {
 		return nil
 	}
 	for i := range targets {
-		if r.pool.Matches(&targets[i]) {
-			names = append(names, targets[i].Name)
-		}
+		names = append(names, targets[i].Name)
 	}
-	slices.Sort(names)
 	return names
 }
 

@@ -104,6 +104,7 @@ func (u *Use) subject() []any {
 	for _, fact := range [][2]string{
 		{"auditID", u.otherID()},
 		{"session", u.Session},
+		{"listing", u.Listing},
 		{"method", u.Method},
 		{"host", u.Host},
 		{"socket", u.Socket},
