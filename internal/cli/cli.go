@@ -8,8 +8,9 @@
 //	cli                                         the tree of commands
 //	exec, run, session, cp, portforward, proxy  use a pool
 //	status, connections, top                    see how it is
+//	listing                                     targets, containers and pods that commands can name
 //	check, hostkeys, doctor                     operate it
-//	remote, plugin, cluster                     what commands are made with
+//	remote, plugin, cluster, places             what commands are made with
 //	display, exit, terminal, listen             printing, ending, the terminal, sockets
 //
 // An import points downwards only, and commands do not import each other.
@@ -40,6 +41,7 @@ import (
 	"github.com/connpool/connpool/internal/cli/doctor"
 	"github.com/connpool/connpool/internal/cli/exec"
 	"github.com/connpool/connpool/internal/cli/hostkeys"
+	"github.com/connpool/connpool/internal/cli/listing"
 	"github.com/connpool/connpool/internal/cli/plugin"
 	"github.com/connpool/connpool/internal/cli/portforward"
 	"github.com/connpool/connpool/internal/cli/proxy"
@@ -96,7 +98,9 @@ var groups = []struct {
 	commands  []newCommand
 }{
 	{"use", "Use a pool:", []newCommand{exec.New, run.New, exec.NewShell, session.New, cp.New, portforward.New, proxy.New}},
-	{"watch", "See how it is:", []newCommand{status.New, connections.New, top.New}},
+	{"watch", "See how it is:", []newCommand{
+		status.New, listing.NewTargets, listing.NewContainers, listing.NewPods, connections.New, top.New,
+	}},
 	{"operate", "Operate it:", []newCommand{check.New, connections.NewDrain, hostkeys.New, doctor.New}},
 	{"about", "About this program:", []newCommand{newVersion, newCompletion}},
 }

@@ -363,11 +363,18 @@ var layout = []row{
 	},
 	{
 		folder: "internal/cli/plugin", is: "what commands are made with: the factory, common flags, completion",
-		imports: []string{"./client", "./internal/cli/cluster", "./internal/cli/display", "./internal/cli/exit"}, modules: terminalModules,
+		imports: []string{
+			"./api/live/v1alpha1", "./client", "./internal/cli/cluster", "./internal/cli/display", "./internal/cli/exit", "./internal/cli/places",
+		},
+		modules: terminalModules,
 	},
 	{
 		folder: "internal/cli/cluster", is: "the cluster that a command talks to, and what to do when it refuses",
 		imports: append([]string{"./client", "./internal/cli/exit"}, apis...), modules: terminalModules,
+	},
+	{
+		folder: "internal/cli/places", is: "the targets, containers and pods that a command through a pool can name",
+		imports: append([]string{"./client"}, apis...), modules: terminalModules,
 	},
 	{
 		folder: "internal/cli/remote", is: "a command on a target: how it is written, and what its end means",
@@ -442,7 +449,7 @@ var requests = append([]string{"./internal/registry/use"}, belowUse...)
 
 // commands is what a command of the plugin may import: no other command.
 var commands = append([]string{
-	"./client", "./internal/cli/plugin", "./internal/cli/cluster", "./internal/cli/remote", "./internal/cli/terminal",
+	"./client", "./internal/cli/plugin", "./internal/cli/cluster", "./internal/cli/places", "./internal/cli/remote", "./internal/cli/terminal",
 	"./internal/cli/display", "./internal/cli/exit", "./internal/cli/listen",
 }, apis...)
 

@@ -80,6 +80,9 @@ type Fixture struct {
 	Denied map[string]bool
 	// Answers holds the answers of paths. They come before anything else.
 	Answers map[string]http.HandlerFunc
+	// Places are what targets have, by the name of the target. Without an entry, a target
+	// cannot be listed.
+	Places map[string]livev1alpha1.ListingStatus
 	// Remote runs commands.
 	Remote RemoteFunc
 	// API is the target's own, behind the proxy.

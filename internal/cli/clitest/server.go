@@ -88,6 +88,10 @@ func (a *api) serve(out http.ResponseWriter, r *http.Request, what, namespace, n
 	case "live.connpool.dev/sessions/exec":
 		a.execIn(out, r, namespace, name)
 	case "live.connpool.dev/connectionpools/exec":
+		if r.Method == http.MethodPost {
+			a.listing(out, r, namespace, name)
+			return
+		}
 		a.ServeExec(out, r, namespace)
 	case "live.connpool.dev/connectionpools/proxy":
 		a.proxied(out, r)

@@ -67,6 +67,7 @@ func New(f *plugin.Factory) *cobra.Command {
 	flags := command.Flags()
 	o.command.Place.Register(flags)
 	o.command.RegisterTarget(f, command)
+	f.CompletePlaces(command)
 	flags.BoolVarP(&o.stdin, "stdin", "i", false, "Pass input on to the command")
 	flags.VarPF(&o.tty, "tty", "t", "Give the command a terminal; twice, or --tty=always: also if there is none here").NoOptDefVal = "true"
 	flags.BoolVar(&o.command.Shell, "shell", false, "Let the remote user's shell interpret the command")
@@ -97,6 +98,7 @@ func NewShell(f *plugin.Factory) *cobra.Command {
 	o.command.TTY = true
 	o.command.Place.Register(flags)
 	o.command.RegisterTarget(f, command)
+	f.CompletePlaces(command)
 	flags.StringArrayVar(&o.command.Env, "env", nil, remote.EnvUsage)
 	return command
 }

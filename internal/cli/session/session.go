@@ -82,6 +82,7 @@ func newCreate(f *plugin.Factory) *cobra.Command {
 	flags := command.Flags()
 	o.command.Place.Register(flags)
 	o.command.RegisterTarget(f, command)
+	f.CompletePlaces(command)
 	flags.StringArrayVar(&o.command.Env, "env", nil, "NAME=value for the shell; may be repeated")
 	flags.StringVar(&o.session.Name, "name", "", "Name of the session; chosen for you when absent")
 	flags.DurationVar(&o.session.TTL, "ttl", livev1alpha1.DefaultSessionTTLSeconds*time.Second,
