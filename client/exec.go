@@ -69,6 +69,8 @@ type Result struct {
 	Truncated bool
 	// Target on which it ran.
 	Target string
+	// Container in which it ran, if the operator chose it because the command names none.
+	Container string
 	// Connection over which it ran; its name in the live API.
 	Connection string
 	// Acquired says how the command got the connection: warm, queued or dialed.

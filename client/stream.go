@@ -24,6 +24,10 @@ import (
 type Streams struct {
 	Stdout io.Writer
 	Stderr io.Writer
+	// Opened is called once, when the command is about to run and before any output, with
+	// what is known by then: the target, the container, the connection and the RequestID. May
+	// be nil.
+	Opened func(Result)
 	// Terminal, if not nil, gives the command a terminal. What the command writes to
 	// stderr then arrives on Stdout.
 	Terminal *Terminal
@@ -46,6 +50,7 @@ type Size struct{ Columns, Rows uint16 }
 const (
 	headerConnection = "Connpool-Connection"
 	headerTarget     = "Connpool-Target"
+	headerContainer  = "Connpool-Container"
 	headerAcquired   = "Connpool-Acquired"
 	headerRequestID  = "Connpool-Request-Id"
 )
@@ -86,6 +91,9 @@ func (c *Client) stream(ctx context.Context, u *url.URL, command Command, stream
 		defer cancel()
 	}
 	result := leaseResult(header)
+	if streams.Opened != nil {
+		streams.Opened(result)
+	}
 	status, err := kubestream.Run(ctx, socket, streamsOf(command.Stdin, streams))
 	if err != nil {
 		failed := unknown(err)
@@ -108,6 +116,7 @@ func leaseResult(header http.Header) Result {
 	return Result{
 		ExitCode: -1, Target: header.Get(headerTarget), Connection: header.Get(headerConnection),
 		Acquired: live.Acquired(header.Get(headerAcquired)), RequestID: header.Get(headerRequestID),
+		Container: header.Get(headerContainer),
 	}
 }
 

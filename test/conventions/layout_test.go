@@ -255,8 +255,8 @@ var layout = []row{
 	{
 		folder: "internal/registry/use", is: "what all uses share: permission, limits, lease, result, audit, and why a lease is refused",
 		imports: append([]string{
-			"./internal/connpool", "./internal/registry/delivery", "./internal/registry/limits", "./internal/registry/naming",
-			"./internal/registry/quota",
+			"./internal/connpool", "./internal/driver/inventory", "./internal/registry/delivery", "./internal/registry/limits",
+			"./internal/registry/naming", "./internal/registry/quota",
 		}, belowUse...),
 		modules: kubernetes,
 	},

@@ -562,7 +562,7 @@ func schema_connpool_api_live_v1alpha1_ExecOptions(ref common.ReferenceCallback)
 					},
 					"container": {
 						SchemaProps: spec.SchemaProps{
-							Description: "container to run in. On docker targets it is required, by name or ID. On kubernetes targets it is a container of the pod, and absent means the pod's default or only container. On ssh targets it is refused.",
+							Description: "container to run in. On docker targets by name or ID, and absent means the only one that runs there. On kubernetes targets it is a container of the pod, and absent means the pod's default or only container. On ssh targets it is refused.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -690,7 +690,7 @@ func schema_connpool_api_live_v1alpha1_ExecSpec(ref common.ReferenceCallback) co
 					},
 					"container": {
 						SchemaProps: spec.SchemaProps{
-							Description: "container to run in. On docker targets it is required, by name or ID. On kubernetes targets it is a container of the pod, and absent means the pod's default or only container. On ssh targets it is refused.",
+							Description: "container to run in. On docker targets by name or ID, and absent means the only one that runs there. On kubernetes targets it is a container of the pod, and absent means the pod's default or only container. On ssh targets it is refused.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -865,6 +865,13 @@ func schema_connpool_api_live_v1alpha1_ExecStatus(ref common.ReferenceCallback) 
 					"target": {
 						SchemaProps: spec.SchemaProps{
 							Description: "target on which the command ran.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"container": {
+						SchemaProps: spec.SchemaProps{
+							Description: "container in which the command ran, if the operator chose it because spec names none.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -1521,7 +1528,7 @@ func schema_connpool_api_live_v1alpha1_SessionSpec(ref common.ReferenceCallback)
 					},
 					"container": {
 						SchemaProps: spec.SchemaProps{
-							Description: "container that the shell runs in. On docker targets it is required, by name or ID. On kubernetes targets it is a container of the pod, and absent means the pod's default or only container. On ssh targets it is refused.",
+							Description: "container that the shell runs in. On docker targets by name or ID, and absent means the only one that runs there. On kubernetes targets it is a container of the pod, and absent means the pod's default or only container. On ssh targets it is refused.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -1615,6 +1622,13 @@ func schema_connpool_api_live_v1alpha1_SessionStatus(ref common.ReferenceCallbac
 					"target": {
 						SchemaProps: spec.SchemaProps{
 							Description: "target on which the shell runs.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"container": {
+						SchemaProps: spec.SchemaProps{
+							Description: "container in which the shell runs, if the operator chose it because spec names none.",
 							Type:        []string{"string"},
 							Format:      "",
 						},

@@ -83,6 +83,8 @@ type Fixture struct {
 	// Places are what targets have, by the name of the target. Without an entry, a target
 	// cannot be listed.
 	Places map[string]livev1alpha1.ListingStatus
+	// OnlyContainer is where commands run that name no container; "" for none.
+	OnlyContainer string
 	// Remote runs commands.
 	Remote RemoteFunc
 	// API is the target's own, behind the proxy.

@@ -181,6 +181,10 @@ func (f *Fixture) ServeExec(out http.ResponseWriter, r *http.Request, namespace 
 	wants := stream.ExecOptions{
 		Stdin: options.Stdin, Stdout: query.Get("stdout") == "true", Stderr: query.Get("stderr") == "true", TTY: options.TTY,
 	}
+	if f.OnlyContainer != "" && options.Container == "" {
+		out.Header().Set("Connpool-Target", options.Target)
+		out.Header().Set("Connpool-Container", f.OnlyContainer)
+	}
 	stream.ServeExec(out, r, wants, func(ctx context.Context, streams driver.Streams, resize <-chan driver.WindowSize) *metav1.Status {
 		return f.Remote(ctx, options, streams, resize)
 	})

@@ -144,6 +144,9 @@ func (o *options) stream(ctx context.Context, pool *client.Pool) (client.Result,
 	if o.stdin {
 		command.Stdin = o.In
 	}
+	if !o.quiet {
+		streams.Opened = remote.Defaulted(o.ErrOut, o.command.TTY)
+	}
 	if !o.command.TTY {
 		return pool.Stream(ctx, command, streams)
 	}

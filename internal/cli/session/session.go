@@ -9,6 +9,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -116,6 +117,7 @@ func (o *createOptions) run(ctx context.Context, live *client.Client) error {
 	case err != nil:
 		return o.Cluster.Explain(ctx, err, cluster.AskedToOpenSession(o.Namespace, o.command.Pool, o.command.Target))
 	}
+	remote.NoteContainer(o.ErrOut, cmp.Or(o.command.Target, "its target"), session.Container())
 	return o.print(ctx, session)
 }
 

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/validate/content"
+
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/inventory"
 )
@@ -24,6 +26,10 @@ func (c *conn) List(ctx context.Context, query inventory.Query) (*inventory.Plac
 	asking, done := joinContexts(ctx, c.ctx)
 	defer done()
 	query.Namespace = cmp.Or(query.Namespace, c.namespace)
+	if problems := content.IsPathSegmentName(query.Namespace); len(problems) > 0 {
+		return nil, driver.Errorf(driver.NotFound, driver.StageRun,
+			"no namespace can be called %q; correct the name", driver.Sanitize(query.Namespace))
+	}
 	found, err := c.client.pods(asking, &query)
 	if err != nil {
 		return nil, c.preferConnError(ctx, err)
@@ -104,8 +110,7 @@ func (c *client) pods(ctx context.Context, query *inventory.Query) (*inventory.P
 	defer cancel()
 	address, err := c.config.url(podsPath(query), podsQuery(query).Encode())
 	if err != nil {
-		return nil, driver.Errorf(driver.NotFound, driver.StageRun, "no namespace can be called %q; correct the name",
-			driver.Sanitize(query.Namespace))
+		return nil, driver.Errorf(driver.ProtocolError, driver.StageRun, "pods cannot be asked for; check the kubeconfig's server")
 	}
 	header := http.Header{"User-Agent": {userAgent}, "Accept": {"application/json"}}
 	c.config.authenticate(header)

@@ -109,7 +109,16 @@ func (p inPool) open(ctx context.Context, command *Command) (Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &leased{use: p.use, route: route, lease: lease, info: route.LeaseInfo(lease)}, nil
+	place, err := p.use.Settle(ctx, command.Root, lease, command.Place)
+	if err != nil {
+		return nil, err
+	}
+	info := route.LeaseInfo(lease)
+	if command.Place.Container == "" {
+		info.Container = place.Container
+	}
+	command.Place = place
+	return &leased{use: p.use, route: route, lease: lease, info: info}, nil
 }
 
 // fits returns a function that says whether a target has the place of a command.
@@ -147,7 +156,9 @@ func (l *leased) Run(ctx context.Context, command driver.Command, streams driver
 	l.ran = true
 	execution, err := l.use.Gate.Config.Pools.ExecOn(ctx, l.lease, l.route.Request(), command, streams)
 	if execution.Target.UID != "" { // a refused channel may have led to another connection
-		l.info = l.route.LeaseInfoFor(execution)
+		info := l.route.LeaseInfoFor(execution)
+		info.Container = l.info.Container
+		l.info = info
 	}
 	return execution.ExitStatus, l.route.Failure(ctx, err)
 }

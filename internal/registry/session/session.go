@@ -14,6 +14,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -175,7 +176,7 @@ func expires(s *live.Session, now time.Time) any {
 
 func placeIn(s *live.Session, _ time.Time) any {
 	spec := &s.Spec
-	place := spec.Container
+	place := cmp.Or(spec.Container, s.Status.Container)
 	if spec.Pod != "" {
 		place = spec.Pod
 		if spec.Namespace != "" {

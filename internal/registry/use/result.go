@@ -222,8 +222,10 @@ func (w countedWriter) Write(p []byte) (int, error) {
 // LeaseInfo describes a lease. A lease itself must not be asked once it has ended.
 type LeaseInfo struct {
 	Target, Connection string
-	Acquired           live.Acquired
-	Wait               time.Duration
+	// Container that the operator chose, because the request names none.
+	Container string
+	Acquired  live.Acquired
+	Wait      time.Duration
 }
 
 // Announce puts into the headers of an answer what is known before it.
@@ -231,6 +233,9 @@ func (l LeaseInfo) Announce(header http.Header, requestID string) {
 	header.Set("Connpool-Connection", l.Connection)
 	header.Set("Connpool-Target", l.Target)
 	header.Set("Connpool-Acquired", string(l.Acquired))
+	if l.Container != "" {
+		header.Set("Connpool-Container", l.Container)
+	}
 	header.Set("Connpool-Request-Id", requestID)
 }
 
