@@ -37,7 +37,8 @@ func up(ctx context.Context, options Options, out io.Writer) error {
 		return runningError{pid}
 	}
 	if err := where.background(ctx, out, "serve", "--dir="+options.Dir,
-		"--api-port="+strconv.Itoa(options.APIPort), "--ssh-port="+strconv.Itoa(options.SSHPort)); err != nil {
+		"--api-port="+strconv.Itoa(options.APIPort), "--ssh-port="+strconv.Itoa(options.SSHPort),
+		"--embedded-ssh="+strconv.FormatBool(options.EmbeddedSSH)); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "The lab is up. Next:\n%s  kubectl apply --server-side -f %s\n", environment(where), short(where.samples()))
@@ -206,17 +207,16 @@ func (f folder) await(limit time.Duration) (*lock, error) {
 	}
 }
 
-// running reports whether the folder has a lab, and which process it is.
+// running reports whether the folder has a lab, and which process it is. The lab may be
+// another user's: a node is root's.
 func (f folder) running() (pid int, isRunning bool) {
-	if _, err := os.Stat(f.pidFile()); err != nil {
+	file, err := os.Open(f.pidFile())
+	if err != nil {
 		return 0, false
 	}
-	held, err := f.acquire()
-	if running, ok := errors.AsType[runningError](err); ok {
-		return running.pid, true
-	}
-	if err == nil {
-		_ = held.file.Close() // without release, to leave a stale number in place
+	defer file.Close() //nolint:errcheck // it was only read
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
+		return f.pid(), true
 	}
 	return 0, false
 }

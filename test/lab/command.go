@@ -2,15 +2,20 @@ package lab
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"syscall"
 	"time"
 
 	"github.com/go-logr/logr"
+	"golang.org/x/crypto/ssh"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/connpool/connpool/test/controlplane/binaries"
@@ -27,6 +32,8 @@ const usage = `usage: go run ./hack/lab COMMAND [FLAGS]
   node-up    add a node with pods and a Docker engine, in the background; needs root
   node-down  remove them
   build      get kube-apiserver, etcd and kubectl into bin/k8s
+  build-helm get helm into bin/k8s
+  new-key    write a key pair for the SSH server to ./new-key and ./new-key.pub
 
 flags:
 `
@@ -69,6 +76,7 @@ func parse(args []string, errs io.Writer) (arguments, error) {
 	flags.StringVar(&a.Dir, "dir", "", "folder of the lab; .lab of the checkout when empty")
 	flags.IntVar(&a.APIPort, "api-port", 16443, "port of kube-apiserver; 0 for any that is free")
 	flags.IntVar(&a.SSHPort, "ssh-port", 12222, "port of the SSH server; 0 for any that is free")
+	flags.BoolVar(&a.EmbeddedSSH, "embedded-ssh", false, "use the embedded SSH server, even if this machine has an sshd")
 	flags.IntVar(&a.MetricsPort, "metrics-port", 18443, "run: port of the operator's metrics; 0 for any that is free")
 	flags.IntVar(&a.LivePort, "live-port", 19443, "run: port of the operator's live API; 0 for any that is free")
 	flags.BoolVar(&a.Once, "once", false, "run: end as soon as the samples are warm, or with an error after the timeout")
@@ -126,6 +134,10 @@ func (a *arguments) execute(ctx context.Context, out io.Writer) error {
 		return tell(a.Options, startSSH, out, "the SSH server comes back")
 	case "build":
 		return build(ctx, out)
+	case "build-helm":
+		return buildHelm(ctx, out)
+	case "new-key":
+		return newKey(out)
 	}
 	return fmt.Errorf("unknown command %q: see go run ./hack/lab --help", a.command)
 }
@@ -149,5 +161,39 @@ func build(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(out, "kube-apiserver, etcd and kubectl are in %s\n", short(dir))
+	return nil
+}
+
+func buildHelm(ctx context.Context, out io.Writer) error {
+	dir, err := binaries.EnsureHelm(ctx, elapsed(out))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "helm is in %s\n", short(dir))
+	return nil
+}
+
+// newKey is for machines without ssh-keygen.
+func newKey(out io.Writer) error {
+	const path = "new-key"
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	signer, err := ssh.NewSignerFromKey(private)
+	if err != nil {
+		return err
+	}
+	block, err := ssh.MarshalPrivateKey(private, "connpool lab")
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(
+		os.WriteFile(path, pem.EncodeToMemory(block), 0o600),
+		os.WriteFile(path+".pub", ssh.MarshalAuthorizedKey(signer.PublicKey()), 0o600),
+	); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%s is the private key, %s.pub what the server has to know\n", path, path)
 	return nil
 }

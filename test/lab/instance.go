@@ -30,7 +30,7 @@ func (f folder) acquire() (*lock, error) {
 	if err := os.MkdirAll(string(f), 0o700); err != nil {
 		return nil, err
 	}
-	file, err := os.OpenFile(f.pidFile(), os.O_CREATE|os.O_RDWR, 0o600)
+	file, err := os.OpenFile(f.pidFile(), os.O_CREATE|os.O_RDWR, 0o644) //nolint:gosec // a user's lab waits for root's node
 	if err != nil {
 		return nil, err
 	}

@@ -40,6 +40,8 @@ type Options struct {
 	APIPort int
 	// SSHPort is the port of the SSH server.
 	SSHPort int
+	// EmbeddedSSH leaves an sshd of this machine alone.
+	EmbeddedSSH bool
 }
 
 // Lab is a running lab.
@@ -84,7 +86,7 @@ func (l *Lab) start(ctx context.Context, options Options) error {
 	if err := l.startControlPlane(ctx, options.APIPort); err != nil {
 		return err
 	}
-	return l.startSSH(ctx, options.SSHPort)
+	return l.startSSH(ctx, options)
 }
 
 // free says which flag helps where a port is taken.
@@ -136,12 +138,12 @@ func (l *Lab) installAPI(ctx context.Context) error {
 	)
 }
 
-func (l *Lab) startSSH(ctx context.Context, port int) error {
+func (l *Lab) startSSH(ctx context.Context, options Options) error {
 	dir := l.folder.path("ssh")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	server, err := newSSHServer(ctx, dir, port)
+	server, err := newSSHServer(ctx, dir, options)
 	if err != nil {
 		return fmt.Errorf("start the SSH server: %w", err)
 	}
@@ -167,7 +169,7 @@ func join(where folder, pid int, say binaries.Say) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	ended, forget := watchProcess(pid)
+	ended, forget := where.watch(pid)
 	return &Lab{folder: where, say: say, access: access, exited: ended, disobey: forget}, nil
 }
 

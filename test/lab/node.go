@@ -94,18 +94,21 @@ func nodeDown(where folder, out io.Writer) error {
 
 // awaitEnd returns when the node has ended, which it does with its lab.
 func (f folder) awaitEnd() error {
-	if _, err := os.Stat(f.pidFile()); err != nil {
-		return nil //nolint:nilerr // there was none
+	timer := time.NewTimer(stopLimit)
+	defer timer.Stop()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		pid, isRunning := f.running()
+		if !isRunning {
+			return nil
+		}
+		select {
+		case <-timer.C:
+			return fmt.Errorf("the node (process %d) has not ended with its lab within %s: `make lab-node-down` ends it", pid, stopLimit)
+		case <-ticker.C:
+		}
 	}
-	held, err := f.await(stopLimit)
-	if errors.Is(err, os.ErrPermission) { // of root's, after its end
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("wait for the node to end with its lab: %w", err)
-	}
-	held.release()
-	return nil
 }
 
 func (f folder) nodeHealth() string {
@@ -231,7 +234,7 @@ func (n *labNode) apply(ctx context.Context, access *controlplane.Access) error 
 
 // watch notes the end of the lab, since the node is of no use without it.
 func (n *labNode) watch(pid int) {
-	ended, forget := watchProcess(pid)
+	ended, forget := n.lab.watch(pid)
 	n.exited, n.forget = make(chan struct{}), forget
 	go func() {
 		defer close(n.exited)
@@ -263,15 +266,15 @@ func (n *labNode) Stop() {
 	n.lock.release()
 }
 
-// watchProcess reports the end of a process that is not a child of this one, until
-// it is told to stop.
-func watchProcess(pid int) (ended <-chan struct{}, forget func()) {
+// watch reports the end of the folder's lab, which the process has, until it is told to
+// stop. The end is that of the lab, for which the process waits.
+func (f folder) watch(pid int) (ended <-chan struct{}, forget func()) {
 	done, stop := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
 		ticker := time.NewTicker(200 * time.Millisecond)
 		defer ticker.Stop()
-		for isProcess(pid) {
+		for isProcess(pid) && f.pid() == pid {
 			select {
 			case <-ticker.C:
 			case <-stop:

@@ -19,8 +19,7 @@ import (
 // terminal, `make lab-node-up` in another.
 func TestANodeJoinsALabThatRuns(t *testing.T) {
 	f := newFixture(t)
-	f.start()
-	f.awaitOperator()
+	f.start().awaitOperator()
 	out := f.run("node-up")
 	for _, want := range []string{"node-1 is ready", "exec ci --container web", "lab-node-down"} {
 		if !strings.Contains(out, want) {
@@ -52,7 +51,7 @@ func TestANodeStartsALabAndEndsWithIt(t *testing.T) {
 	if out := f.run("status"); !strings.Contains(out, "node and Docker engine: running") {
 		t.Errorf("status: %s", out)
 	}
-	out := f.run("run", append(runFlags, "--once", "--live-port=0")...)
+	out := f.run("run", append(runFlags, "--once")...)
 	for _, want := range []string{"ci ", "cluster ", "as they should be", "the lab runs on"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in the output:\n%s", want, out)

@@ -54,7 +54,7 @@ func Run(ctx context.Context, options RunOptions, out io.Writer) error {
 	}
 	defer func() {
 		l.Stop()
-		say("%s", l.leaves())
+		say("%s", l.leaves(say))
 	}()
 	return l.operate(ctx, path, options, out)
 }
@@ -79,10 +79,16 @@ func startOrJoin(ctx context.Context, options Options, say binaries.Say) (*Lab, 
 	return join(where, pid, say)
 }
 
-// leaves says what keeps running.
-func (l *Lab) leaves() string {
+// leaves says what keeps running. It waits for a node, which ends with its lab.
+func (l *Lab) leaves(say binaries.Say) string {
 	if l.control == nil {
 		return "stopped the operator; the lab runs on: `make lab-down` stops it"
+	}
+	if _, hasNode := l.folder.node().running(); hasNode {
+		say("waiting for the node and the Docker engine to end")
+	}
+	if err := l.folder.node().awaitEnd(); err != nil {
+		return err.Error()
 	}
 	return "stopped: nothing is left running"
 }

@@ -5,7 +5,9 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"net"
+	"os"
 	"os/user"
+	"path/filepath"
 	"strconv"
 
 	"golang.org/x/crypto/ssh"
@@ -33,13 +35,17 @@ type sshServer interface {
 	stop()
 }
 
-func newSSHServer(ctx context.Context, dir string, port int) (sshServer, error) {
+func newSSHServer(ctx context.Context, dir string, options Options) (sshServer, error) {
 	address := ""
-	if port != 0 {
-		address = net.JoinHostPort(loopback, strconv.Itoa(port))
+	if options.SSHPort != 0 {
+		address = net.JoinHostPort(loopback, strconv.Itoa(options.SSHPort))
 	}
-	if !openssh.Installed() {
-		return startEmbedded(sshserver.Options{Address: address})
+	if options.EmbeddedSSH || !openssh.Installed() {
+		server, err := startEmbedded(sshserver.Options{Address: address, AuthorizedKeys: filepath.Join(dir, "authorized_keys")})
+		if err != nil {
+			return nil, err
+		}
+		return server, os.WriteFile(filepath.Join(dir, "user_key"), server.server.PrivateKey, 0o600) // as sshd's
 	}
 	server, err := openssh.Start(ctx, openssh.Options{Address: address, Dir: dir})
 	if err != nil {

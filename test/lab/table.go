@@ -10,9 +10,11 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/client-go/rest"
 
+	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
 )
 
@@ -20,7 +22,7 @@ import (
 // columns are those of the CRD.
 type tables struct {
 	client *http.Client
-	prefix string
+	host   string
 }
 
 func newTables(config *rest.Config) (*tables, error) {
@@ -28,12 +30,12 @@ func newTables(config *rest.Config) (*tables, error) {
 	if err != nil {
 		return nil, err
 	}
-	prefix := fmt.Sprintf("%s/apis/%s/namespaces/%s/", config.Host, v1alpha1.GroupVersion, namespace)
-	return &tables{client, prefix}, nil
+	return &tables{client, config.Host}, nil
 }
 
-func (t *tables) get(ctx context.Context, resource string) (*metav1.Table, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, t.prefix+resource, http.NoBody)
+func (t *tables) get(ctx context.Context, group schema.GroupVersion, resource string) (*metav1.Table, error) {
+	url := fmt.Sprintf("%s/apis/%s/namespaces/%s/%s", t.host, group, namespace, resource)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return nil, err
 	}
@@ -50,16 +52,25 @@ func (t *tables) get(ctx context.Context, resource string) (*metav1.Table, error
 	return table, json.NewDecoder(response.Body).Decode(table)
 }
 
-// view is what a user sees of pools and targets at one moment.
-type view struct{ pools, targets *metav1.Table }
+// view is what a user sees at one moment.
+type view struct {
+	pools, targets *metav1.Table
+	// live is true if kube-apiserver passes requests on to the operator, which it begins
+	// some seconds after the operator's start.
+	live bool
+}
 
 func (t *tables) view(ctx context.Context) (view, error) {
-	pools, err := t.get(ctx, "connectionpools")
+	pools, err := t.get(ctx, v1alpha1.GroupVersion, "connectionpools")
 	if err != nil {
 		return view{}, err
 	}
-	targets, err := t.get(ctx, "connectiontargets")
-	return view{pools, targets}, err
+	targets, err := t.get(ctx, v1alpha1.GroupVersion, "connectiontargets")
+	if err != nil {
+		return view{}, err
+	}
+	_, err = t.get(ctx, live.GroupVersion, "connections")
+	return view{pools, targets, err == nil}, nil
 }
 
 // String is what `kubectl get connectionpools,connectiontargets` prints.
@@ -90,11 +101,12 @@ func (v view) news() string {
 	return strings.Join(cells, "\x00")
 }
 
-// settled reports whether the samples are as they should be: every pool is ready
-// and so is every target, but for the one that is down on purpose and has said so.
+// settled reports whether the samples are as they should be: they can be used, every
+// pool is ready and so is every target, but for the one that is down on purpose and has
+// said so.
 func (v view) settled() bool {
 	pools, names, ready := column(v.pools, "Ready"), column(v.targets, "Name"), column(v.targets, "Ready")
-	if len(pools) == 0 || len(names) == 0 || len(ready) != len(names) {
+	if !v.live || len(pools) == 0 || len(names) == 0 || len(ready) != len(names) {
 		return false
 	}
 	for i, name := range names {

@@ -27,16 +27,19 @@ func TestSettled(t *testing.T) {
 		want bool
 	}{
 		"all is ready, and the one that is down says so": {
-			view{pools, targets([]any{"web-1", "True", "1s"}, []any{downSample, "False", "1s"})}, true,
+			view{pools, targets([]any{"web-1", "True", "1s"}, []any{downSample, "False", "1s"}), true}, true,
+		},
+		"all is ready, and cannot be used yet": {
+			view{pools, targets([]any{"web-1", "True", "1s"}, []any{downSample, "False", "1s"}), false}, false,
 		},
 		"the one that is down has not been tried yet": {
-			view{pools, targets([]any{"web-1", "True", "1s"}, []any{downSample, nil, "1s"})}, false,
+			view{pools, targets([]any{"web-1", "True", "1s"}, []any{downSample, nil, "1s"}), true}, false,
 		},
-		"a target is not ready": {view{pools, targets([]any{"web-1", "False", "1s"})}, false},
+		"a target is not ready": {view{pools, targets([]any{"web-1", "False", "1s"}), true}, false},
 		"a pool is not ready": {
-			view{targets([]any{"web", "False", "1s"}), targets([]any{"web-1", "True", "1s"})}, false,
+			view{targets([]any{"web", "False", "1s"}), targets([]any{"web-1", "True", "1s"}), true}, false,
 		},
-		"nothing has been applied yet": {view{targets(), targets()}, false},
+		"nothing has been applied yet": {view{targets(), targets(), true}, false},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -49,9 +52,9 @@ func TestSettled(t *testing.T) {
 
 func TestAgesAreNoNews(t *testing.T) {
 	pools := targets([]any{"web", "True", "1s"})
-	before := view{pools, targets([]any{"web-1", "True", "1s"})}
-	later := view{pools, targets([]any{"web-1", "True", "2s"})}
-	worse := view{pools, targets([]any{"web-1", "False", "2s"})}
+	before := view{pools, targets([]any{"web-1", "True", "1s"}), true}
+	later := view{pools, targets([]any{"web-1", "True", "2s"}), true}
+	worse := view{pools, targets([]any{"web-1", "False", "2s"}), true}
 	if before.news() != later.news() {
 		t.Error("a greater age counts as news")
 	}

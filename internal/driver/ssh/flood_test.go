@@ -206,6 +206,42 @@ func TestAClosedStreamHoldsNothingThatWasNotRead(t *testing.T) {
 	})
 }
 
+// The test cannot end while one of its goroutines waits.
+func TestAStreamThatIsClosedWhileItIsReadLeavesNothingWaiting(t *testing.T) {
+	inEnv(t, func(t *testing.T, w *env) {
+		answer := make(chan struct{})
+		w.server = w.handshake(w.config(), func(_ *ssh.ServerConn, channels <-chan ssh.NewChannel) {
+			acceptAll(channels, func(channel ssh.Channel, requests <-chan *ssh.Request) {
+				go ssh.DiscardRequests(requests)
+				<-answer
+				_ = channel.Close()
+			})
+		})
+		conn, _, err := w.dial(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream, err := conn.Forward(t.Context(), "tcp", "host:80")
+		if err != nil {
+			t.Fatal(err)
+		}
+		read := make(chan error, 1)
+		go func() {
+			_, err := stream.Read(make([]byte, 1))
+			read <- err
+		}()
+		synctest.Wait()
+		_ = stream.Close()
+		if err := <-read; !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Read ends with %v, want net.ErrClosed", err)
+		}
+		synctest.Wait()
+		close(answer)
+		synctest.Wait()
+		_ = conn.Close()
+	})
+}
+
 func heapInUse() int64 {
 	runtime.GC()
 	return int64(heap())

@@ -24,6 +24,10 @@ type stream struct {
 	readDeadline deadline
 	writeTimeout deadline
 
+	// receiving has a place for the one that reads from the channel. The library wakes only
+	// one reader when the channel ends, so a second one would wait for ever.
+	receiving chan struct{}
+
 	reading sync.Mutex // held by Read; guards what follows
 	pending chan readResult
 	rest    []byte
@@ -38,7 +42,10 @@ type readResult struct {
 const maxRead = 32 << 10
 
 func newStream(conn *conn, channel ssh.Channel, remote net.Addr) *stream {
-	return &stream{channel: channel, conn: conn, remote: remote, closed: make(chan struct{})}
+	return &stream{
+		channel: channel, conn: conn, remote: remote,
+		closed: make(chan struct{}), receiving: make(chan struct{}, 1),
+	}
 }
 
 func (s *stream) Read(p []byte) (int, error) {
@@ -86,6 +93,8 @@ func (s *stream) fill(size int) error {
 }
 
 func (s *stream) readInto(result chan<- readResult, buffer []byte) {
+	s.receiving <- struct{}{}
+	defer func() { <-s.receiving }()
 	n, err := s.channel.Read(buffer)
 	if err == io.EOF && s.conn.transport.ended.Load() { //nolint:errorlint // Read's contract
 		err = io.ErrUnexpectedEOF // the connection ended, not the stream
@@ -121,6 +130,8 @@ func (s *stream) abandon() {
 	_ = s.channel.Close()
 	// What has come and was not read, up to 2 MiB, would otherwise be kept as long as the
 	// owner of the stream keeps it. The server gets no further window for it.
+	s.receiving <- struct{}{}
+	defer func() { <-s.receiving }()
 	_, _ = io.Copy(io.Discard, s.channel)
 }
 
