@@ -255,10 +255,11 @@ var layout = []row{
 	{
 		folder: "internal/registry/use", is: "what all uses share: permission, limits, lease, result, audit, and why a lease is refused",
 		imports: append([]string{
-			"./internal/connpool", "./internal/driver/inventory", "./internal/registry/delivery", "./internal/registry/limits",
-			"./internal/registry/naming", "./internal/registry/quota",
+			"./internal/connpool", "./internal/registry/delivery", "./internal/registry/limits", "./internal/registry/naming",
+			"./internal/registry/quota",
 		}, belowUse...),
 		modules: kubernetes,
+		lines:   1050, because: "the lease, its refusals and its audit are one path, which every request takes",
 	},
 	{
 		folder: "internal/registry/refusal", is: "the HTTP status and the causes of every refused request",
@@ -297,16 +298,22 @@ var layout = []row{
 		modules: kubernetes,
 	},
 	{
-		folder: "internal/registry/exec", is: "commands, as streams and as JSON, in a pool or in a session",
-		imports: append([]string{
-			"./internal/registry/delivery", "./internal/registry/idempotency", "./internal/registry/limits", "./internal/registry/listing",
-			"./internal/registry/quota",
-		}, requests...),
+		folder: "internal/registry/settle", is: "the place of a command that names none: the only container, or a refusal that names what runs",
+		imports: append([]string{"./internal/driver/inventory"}, requests...),
 		modules: kubernetes,
 	},
 	{
+		folder: "internal/registry/exec", is: "commands, as streams and as JSON, in a pool or in a session",
+		imports: append([]string{
+			"./internal/registry/delivery", "./internal/registry/idempotency", "./internal/registry/limits", "./internal/registry/listing",
+			"./internal/registry/quota", "./internal/registry/settle",
+		}, requests...),
+		modules: kubernetes,
+		lines:   1050, because: "a command has two forms, and each reads and answers in its own way",
+	},
+	{
 		folder: "internal/registry/session", is: "the session objects: who owns one, how long it lives",
-		imports: append([]string{"./internal/registry/exec", "./internal/registry/list", "./internal/session"}, requests...),
+		imports: append([]string{"./internal/registry/exec", "./internal/registry/list", "./internal/registry/settle", "./internal/session"}, requests...),
 		modules: kubernetes,
 	},
 	{

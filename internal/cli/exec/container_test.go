@@ -18,7 +18,7 @@ func TestTheContainerThatWasChosenIsSaidUnlessQuiet(t *testing.T) {
 		return clitest.Exits(0, "")
 	}
 	f.OnlyContainer = "web"
-	const said = "Defaulted container \"web\": it is the only one that runs on web-1\n"
+	const said = "Defaulted container \"web\": it is the only one that runs on \"web-1\"\n"
 	clitest.WantStderr(t, f.Run("exec", "web/web-1", "--", "true"), 0, said)
 	for _, line := range []string{"exec web/web-1 -q -- true", "exec web/web-1 -c web -- true"} {
 		if got := f.Run(strings.Fields(line)...); got.Code != 0 || got.Stderr != "" {

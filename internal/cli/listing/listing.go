@@ -160,7 +160,7 @@ func (o *options) print(all listings) error {
 	err := o.PrintList(all, strings.ToLower(string(o.spec.Of)), o.prefix(), names, func() { o.table(all.Items).Write(o.Out) })
 	for _, listing := range all.Items {
 		if listing.Status.Truncated {
-			exit.PrintNote(o.ErrOut, "there are more than these; select some"+map[bool]string{true: " by their labels with -l"}[o.spec.Of != livev1alpha1.ListContainers])
+			exit.PrintNote(o.ErrOut, "there are more than these")
 		}
 	}
 	return err

@@ -108,7 +108,7 @@ func TestListsForProgramsHaveAListingForEachTarget(t *testing.T) {
 
 func TestListsSayWhatIsMissing(t *testing.T) {
 	f := newShop(t)
-	clitest.WantStderr(t, f.Run("pods", "k8s"), 0, "there are more than these", "-l")
+	clitest.WantStderr(t, f.Run("pods", "k8s"), 0, "there are more than these")
 	clitest.WantStderr(t, f.Run("containers", "ci/docker-2"), 0, "No container runs on target docker-2", "--all")
 	clitest.WantStderr(t, f.Run("targets", "ci", "-l", "app=none"), 0, "No target of pool ci has these labels")
 	clitest.WantStderr(t, f.Run("containers", "web"), 1, "no target of type docker")

@@ -5,14 +5,13 @@ import (
 	"io"
 
 	"github.com/connpool/connpool/client"
-	"github.com/connpool/connpool/internal/cli/display"
 )
 
 // NoteContainer says which container the operator chose because a command names none, as
 // kubectl does; nothing if it chose none.
 func NoteContainer(out io.Writer, target, container string) {
 	if container != "" {
-		fmt.Fprintf(out, "Defaulted container %q: it is the only one that runs on %s\n", display.OneLine(container), display.OneLine(target))
+		fmt.Fprintf(out, "Defaulted container %q: it is the only one that runs on %q\n", container, target)
 	}
 }
 

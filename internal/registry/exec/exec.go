@@ -23,6 +23,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/registry/listing"
+	"github.com/connpool/connpool/internal/registry/settle"
 	"github.com/connpool/connpool/internal/registry/use"
 	"github.com/connpool/connpool/internal/registry/validate"
 )
@@ -109,7 +110,7 @@ func (p inPool) open(ctx context.Context, command *Command) (Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	place, err := p.use.Settle(ctx, command.Root, lease, command.Place)
+	place, err := settle.Place(ctx, p.use, command.Root, lease, command.Place)
 	if err != nil {
 		return nil, err
 	}

@@ -64,7 +64,8 @@ func causes(r *use.Result, requestID string) (causes []metav1.StatusCause) {
 func execStatus(r *use.Result, requestID string) *live.ExecStatus {
 	status := &live.ExecStatus{
 		Outcome: r.Outcome, Signal: r.Signal, Reason: r.Reason, Message: r.Message,
-		Target: r.Lease.Target, Container: r.Lease.Container, Connection: r.Lease.Connection, RequestID: requestID, Acquired: r.Lease.Acquired,
+		Target: r.Lease.Target, Container: r.Lease.Container, Connection: r.Lease.Connection,
+		RequestID: requestID, Acquired: r.Lease.Acquired,
 		AcquireMicroseconds: r.Lease.Wait.Microseconds(), DurationMicroseconds: r.Duration.Microseconds(),
 	}
 	if r.Completed() {

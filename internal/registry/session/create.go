@@ -21,6 +21,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/registry/refusal"
+	"github.com/connpool/connpool/internal/registry/settle"
 	"github.com/connpool/connpool/internal/registry/use"
 	"github.com/connpool/connpool/internal/registry/validate"
 	shells "github.com/connpool/connpool/internal/session"
@@ -122,7 +123,7 @@ func (s *liveSession) start(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if s.use.Place, err = s.use.Settle(ctx, root, lease, asked); err != nil {
+		if s.use.Place, err = settle.Place(ctx, s.use, root, lease, asked); err != nil {
 			return err
 		}
 		shell, err := s.startOn(ctx, lease)

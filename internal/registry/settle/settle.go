@@ -1,4 +1,8 @@
-package use
+// Package settle completes the place of a command once there is a connection, or asks for
+// it with the names of what runs there.
+//
+//	place, err := settle.Place(ctx, u, root, lease, command.Place)
+package settle
 
 import (
 	"context"
@@ -11,17 +15,18 @@ import (
 	"github.com/connpool/connpool/internal/driver/inventory"
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/registry/refusal"
+	"github.com/connpool/connpool/internal/registry/use"
 )
 
 // maxPlaces bounds how many places are looked at to choose one, or to offer some.
 const maxPlaces = 500
 
-// Settle returns the place of a command on a lease, as the request names it, but for a
+// Place returns the place of a command on a lease, as the request names it, but for a
 // Docker engine without a container: that is the only one that runs. Where there is none
 // or a choice, and for a cluster without a pod, the request is refused with the names of
 // what runs there, and the lease ends. Nothing has been started then. The fields of the
 // request that name the place are below root.
-func (u *Use) Settle(ctx context.Context, root *field.Path, lease poolset.Lease, place driver.Place) (driver.Place, error) {
+func Place(ctx context.Context, u *use.Use, root *field.Path, lease poolset.Lease, place driver.Place) (driver.Place, error) {
 	if place.Pod != "" {
 		return place, nil
 	}
@@ -62,9 +67,9 @@ func missing(thing, target string, found *inventory.Places, err error) string {
 	case err != nil:
 		return fmt.Sprintf("name the %s; those that run on %s cannot be listed: %s", thing, target, driver.AsError(err).Message)
 	case len(found.Names()) == 0 && thing == "pod":
-		return fmt.Sprintf("name the pod, and its namespace: none runs in this namespace of %s", target)
+		return "name the pod, and its namespace: none runs in this namespace of " + target
 	case len(found.Names()) == 0:
-		return fmt.Sprintf("no container runs on %s; start one", target)
+		return "no container runs on " + target + "; start one"
 	default:
 		return fmt.Sprintf("name the %s; running on %s: %s", thing, target, found.Offer(""))
 	}
