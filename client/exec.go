@@ -72,6 +72,8 @@ type Result struct {
 	// Routing by which the pool chose Target, such as LeastLoaded; empty if the command or
 	// the pool names the target. Only a Stream has it.
 	Routing string
+	// Container in which it ran, if the operator chose it because the command names none.
+	Container string
 	// Connection over which it ran; its name in the live API.
 	Connection string
 	// Acquired says how the command got the connection: warm, queued or dialed.

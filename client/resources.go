@@ -88,6 +88,21 @@ func (c *Client) drain(ctx context.Context, namespace, resource, name string) (i
 	return int(drain.Status.Connections), err
 }
 
+// List lists what commands through the pool can name: its targets, or the containers or
+// pods of one of them. It needs the same permission as Exec, and runs nothing. Its status
+// says whether there are more than it holds.
+func (p *Pool) List(ctx context.Context, spec live.ListingSpec) (*live.Listing, error) {
+	u, err := p.url("exec")
+	if err != nil {
+		return nil, err
+	}
+	listing := &live.Listing{TypeMeta: typeMeta("Listing"), Spec: spec}
+	if err := p.client.call(ctx, http.MethodPost, u, listing, listing); err != nil {
+		return nil, err
+	}
+	return listing, nil
+}
+
 // Check dials a target once, beside its pools, and reports stage by stage. That a
 // target does not answer is a result and not an error: see CheckStatus.
 func (c *Client) Check(ctx context.Context, namespace, target string) (*live.Check, error) {

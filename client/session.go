@@ -39,6 +39,7 @@ type Session struct {
 	client    *Client
 	namespace string
 	name      string
+	container string
 }
 
 // NewSession opens a session through a pool of the namespace. An error is an *Error:
@@ -52,7 +53,9 @@ func (c *Client) NewSession(ctx context.Context, namespace, pool string, options
 	if err := c.create(ctx, c.resource(namespace, "sessions"), session); err != nil {
 		return nil, err
 	}
-	return c.Session(namespace, session.Name), nil
+	opened := c.Session(namespace, session.Name)
+	opened.container = session.Status.Container
+	return opened, nil
 }
 
 // session returns the options as an object of the API.
@@ -87,6 +90,10 @@ func (c *Client) Sessions(ctx context.Context, namespace string) (*live.SessionL
 
 // Name returns the name of the session in its namespace.
 func (s *Session) Name() string { return s.name }
+
+// Container returns the container that the operator chose for a session that was opened by
+// NewSession and names none; otherwise it is empty.
+func (s *Session) Container() string { return s.container }
 
 // Get returns what the session is doing now, or why it ended.
 func (s *Session) Get(ctx context.Context) (*live.Session, error) {

@@ -28,8 +28,8 @@ type Streams struct {
 	// INT. What they do depends on the target: see Result.Signals. May be nil.
 	Signals <-chan string
 	// Opened is called once, when the command is about to run and before any output, with
-	// what is known by then: the target, the connection, Signals and the RequestID. May be
-	// nil.
+	// what is known by then: the target, the container, the connection, Signals and the
+	// RequestID. May be nil.
 	Opened func(Result)
 	// Terminal, if not nil, gives the command a terminal. What the command writes to
 	// stderr then arrives on Stdout.
@@ -53,6 +53,7 @@ type Size struct{ Columns, Rows uint16 }
 const (
 	headerConnection = "Connpool-Connection"
 	headerTarget     = "Connpool-Target"
+	headerContainer  = "Connpool-Container"
 	headerAcquired   = "Connpool-Acquired"
 	headerRequestID  = "Connpool-Request-Id"
 	headerSignals    = "Connpool-Signals"
@@ -121,6 +122,7 @@ func leaseResult(header http.Header) Result {
 		ExitCode: -1, Target: header.Get(headerTarget), Connection: header.Get(headerConnection),
 		Acquired: live.Acquired(header.Get(headerAcquired)), RequestID: header.Get(headerRequestID),
 		Routing: header.Get(headerRouting), Signals: live.SignalsBy(header.Get(headerSignals)),
+		Container: header.Get(headerContainer),
 	}
 }
 

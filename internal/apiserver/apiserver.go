@@ -185,7 +185,7 @@ func newScheme() (*runtime.Scheme, error) {
 	internal := schema.GroupVersion{Group: live.GroupName, Version: runtime.APIVersionInternal}
 	scheme.AddKnownTypes(internal,
 		&live.Connection{}, &live.ConnectionList{}, &live.Session{}, &live.SessionList{}, &live.Use{}, &live.UseList{},
-		&live.Exec{}, &live.Drain{}, &live.Check{},
+		&live.Exec{}, &live.Listing{}, &live.Drain{}, &live.Check{},
 		&live.ExecOptions{}, &live.PortForwardOptions{}, &live.ProxyOptions{},
 	)
 	// Errors and discovery have no group of their own.

@@ -8,8 +8,9 @@
 //	cli                                         the tree of commands
 //	exec, run, session, cp, portforward, proxy  use a pool
 //	status, connections, top, history, web      see how it is
+//	listing                                     targets, containers and pods that commands can name
 //	target, importer, hostkeys, check, doctor   operate it
-//	remote, sshhost, plugin, cluster            what commands are made with
+//	remote, sshhost, plugin, cluster, places    what commands are made with
 //	output                                      lists, and the flags that they have
 //	display, exit, terminal, listen             printing, ending, the terminal, sockets
 //
@@ -41,6 +42,7 @@ import (
 	"github.com/connpool/connpool/internal/cli/history"
 	"github.com/connpool/connpool/internal/cli/hostkeys"
 	"github.com/connpool/connpool/internal/cli/importer"
+	"github.com/connpool/connpool/internal/cli/listing"
 	"github.com/connpool/connpool/internal/cli/plugin"
 	"github.com/connpool/connpool/internal/cli/portforward"
 	"github.com/connpool/connpool/internal/cli/proxy"
@@ -87,7 +89,9 @@ var groups = []struct {
 	commands  []newCommand
 }{
 	{"use", "Use a pool:", []newCommand{exec.New, run.New, exec.NewShell, session.New, cp.New, portforward.New, proxy.New}},
-	{"watch", "See how it is:", []newCommand{status.New, connections.New, top.New, history.New, web.New}},
+	{"watch", "See how it is:", []newCommand{
+		status.New, listing.NewTargets, listing.NewContainers, listing.NewPods, connections.New, top.New, history.New, web.New,
+	}},
 	{"operate", "Operate it:", []newCommand{target.New, importer.New, check.New, connections.NewDrain, hostkeys.New, doctor.New}},
 	{"about", "About this program:", []newCommand{newHelp, newVersion, newCompletion}},
 }

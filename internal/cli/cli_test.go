@@ -12,6 +12,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/cli/clitest"
 	"github.com/connpool/connpool/internal/cli/plugin"
 	"github.com/connpool/connpool/internal/driver"
@@ -182,6 +183,47 @@ func TestCompletion(t *testing.T) {
 			words, _, _ := strings.Cut(got.Stdout, ":4\n")
 			if words != test.want {
 				t.Errorf("completed %q, want %q", words, test.want)
+			}
+		})
+	}
+}
+
+func TestCompletionOffersContainersAndPodsNotFiles(t *testing.T) {
+	f := shop(t)
+	selector := &metav1.LabelSelector{MatchLabels: map[string]string{"app": "ci"}}
+	f.Pools = append(f.Pools, v1alpha1.ConnectionPool{
+		ObjectMeta: metav1.ObjectMeta{Name: "ci", Namespace: "shop"}, Spec: v1alpha1.ConnectionPoolSpec{TargetSelector: selector},
+	})
+	engine, prod := clitest.Target("docker-1", "ci"), clitest.Target("prod", "ci")
+	engine.Spec.Docker, prod.Spec.Kubernetes = new(v1alpha1.DockerTarget), new(v1alpha1.KubernetesTarget)
+	f.Targets = append(f.Targets, engine, prod)
+	f.Places = map[string]livev1alpha1.ListingStatus{
+		"docker-1": {Containers: []livev1alpha1.ListedContainer{{Name: "db"}, {Name: "web"}}},
+		"prod":     {Pods: []livev1alpha1.ListedPod{{Name: "web-0", Namespace: "shop", Containers: []string{"app", "mesh"}}}},
+	}
+	f.Denied["list connpool.dev/connectiontargets"] = true
+	for name, test := range map[string]struct {
+		words []string
+		want  string
+	}{
+		"a target":                         {[]string{"exec", "ci/"}, "ci/docker-1\nci/prod\n"},
+		"a container to exec":              {[]string{"exec", "ci/docker-1", "--container", ""}, "db\nweb\n"},
+		"a container of any target":        {[]string{"exec", "ci", "-c", "w"}, "web\n"},
+		"a container by the target's flag": {[]string{"exec", "ci", "--target", "docker-1", "-c", ""}, "db\nweb\n"},
+		"a pod":                            {[]string{"shell", "ci/prod", "--pod", ""}, "web-0\n"},
+		"a container of a pod":             {[]string{"exec", "ci/prod", "--pod", "web-0", "-c", ""}, "app\nmesh\n"},
+		"a container of an unknown pod":    {[]string{"exec", "ci/prod", "--pod", "web-9", "-c", ""}, ""},
+		"a namespace":                      {[]string{"exec", "ci/prod", "--pod-namespace", ""}, "shop\n"},
+		"a container for run":              {[]string{"run", "ci", "--all", "-c", ""}, "db\nweb\n"},
+		"a container for a session":        {[]string{"session", "create", "ci/docker-1", "-c", "d"}, "db\n"},
+		"a pod to forward to":              {[]string{"port-forward", "ci/prod", "--pod", ""}, "web-0\n"},
+		"a pod without a pool":             {[]string{"exec", "--pod", ""}, ""},
+		"a container of an unknown target": {[]string{"exec", "ci/none", "-c", ""}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := f.Run(append([]string{"__completeNoDesc"}, test.words...)...)
+			if words, _, files := strings.Cut(got.Stdout, ":4\n"); words != test.want || !files {
+				t.Errorf("completed %q, want %q", got.Stdout, test.want)
 			}
 		})
 	}

@@ -86,7 +86,7 @@ var expires = Column[*live.Session]{
 func placeOf(s *live.Session) string {
 	spec := &s.Spec
 	if spec.Pod == "" {
-		return spec.Container
+		return cmp.Or(spec.Container, s.Status.Container)
 	}
 	place := spec.Pod
 	if spec.Namespace != "" {

@@ -80,6 +80,10 @@ var layout = []row{
 		lines: 590, because: "every driver and every caller depends on it, so it holds contracts and next to no code",
 	},
 	{
+		folder: "internal/driver/inventory", is: "the places of a target as its server lists them, read within bounds; shared by docker and kube",
+		imports: []string{"./internal/driver"},
+	},
+	{
 		folder: "internal/driver/keepalive", is: "when a connection that does not answer is dead; shared by the drivers",
 		imports: []string{"./internal/driver"},
 	},
@@ -125,7 +129,8 @@ var layout = []row{
 	},
 	{
 		folder: "internal/driver/docker", is: "the Docker driver",
-		imports: append(slices.Clone(sharedByDrivers), "./internal/driver/docker/census", "./internal/driver/runtimeerr"),
+		imports: append(slices.Clone(sharedByDrivers),
+			"./internal/driver/docker/census", "./internal/driver/docker/containers", "./internal/driver/inventory", "./internal/driver/runtimeerr"),
 		modules: []string{"github.com/docker/docker/...", "github.com/containerd/errdefs", "golang.org/x/net/http/httpguts"},
 		lines:   2500, because: aDriver,
 	},
@@ -133,8 +138,13 @@ var layout = []row{
 		folder: "internal/driver/docker/census", is: "which processes of a container belong to a command: a script, and functions of its output",
 	},
 	{
+		folder: "internal/driver/docker/containers", is: "the list of containers that an engine answers with",
+		imports: []string{"./internal/driver", "./internal/driver/inventory"},
+	},
+	{
 		folder: "internal/driver/kube", is: "the Kubernetes driver",
-		imports: append(slices.Clone(sharedByDrivers), "./internal/driver/runtimeerr", "./internal/kubeconfig", "./internal/kubestream"),
+		imports: append(slices.Clone(sharedByDrivers),
+			"./internal/driver/inventory", "./internal/driver/runtimeerr", "./internal/kubeconfig", "./internal/kubestream"),
 		modules: []string{
 			"k8s.io/apimachinery/...", "k8s.io/client-go/...", "k8s.io/streaming/...",
 			"github.com/gorilla/websocket", "golang.org/x/net/http/httpguts",
@@ -143,7 +153,7 @@ var layout = []row{
 	},
 	{
 		folder: "internal/driver/drivertest", is: "the conformance suite that every driver passes, and a fake driver",
-		imports: []string{"./internal/driver"}, modules: []string{"github.com/google/go-cmp/..."},
+		imports: []string{"./internal/driver", "./internal/driver/inventory"}, modules: []string{"github.com/google/go-cmp/..."},
 	},
 	{
 		folder: "internal/spdyframe", is: "SPDY frames, looked at before the library takes them; for both sides of a port-forward",
@@ -255,6 +265,7 @@ var layout = []row{
 			"./internal/registry/naming", "./internal/registry/quota",
 		}, belowUse...),
 		modules: kubernetes,
+		lines:   1050, because: "the lease, its refusals and its audit are one path, which every request takes",
 	},
 	{
 		folder: "internal/registry/refusal", is: "the HTTP status and the causes of every refused request",
@@ -300,16 +311,28 @@ var layout = []row{
 		imports: []string{"./internal/columns", "./internal/driver", "./internal/registry/refusal"}, modules: kubernetes,
 	},
 	{
+		folder: "internal/registry/listing", is: "what commands of a pool can name: its targets, and the containers or pods of one",
+		imports: append([]string{"./internal/driver/inventory", "./internal/registry/quota"}, requests...),
+		modules: kubernetes,
+	},
+	{
+		folder: "internal/registry/settle", is: "the place of a command that names none: the only container, or a refusal that names what runs",
+		imports: append([]string{"./internal/driver/inventory"}, requests...),
+		modules: kubernetes,
+	},
+	{
 		folder: "internal/registry/exec", is: "commands, as streams and as JSON, in a pool or in a session",
 		imports: append([]string{
-			"./internal/registry/delivery", "./internal/registry/idempotency", "./internal/registry/limits", "./internal/registry/quota",
+			"./internal/registry/delivery", "./internal/registry/idempotency", "./internal/registry/limits", "./internal/registry/listing",
+			"./internal/registry/quota", "./internal/registry/settle",
 		}, requests...),
 		modules: kubernetes,
+		lines:   1050, because: "a command has two forms, and each reads and answers in its own way",
 	},
 	{
 		folder: "internal/registry/session", is: "the session objects: who owns one, how long it lives",
 		imports: append([]string{
-			"./internal/columns", "./internal/registry/exec", "./internal/registry/list", "./internal/session",
+			"./internal/columns", "./internal/registry/exec", "./internal/registry/list", "./internal/registry/settle", "./internal/session",
 		}, requests...),
 		modules: kubernetes,
 	},
@@ -368,11 +391,18 @@ var layout = []row{
 	},
 	{
 		folder: "internal/cli/plugin", is: "what commands are made with: the factory, common flags, completion",
-		imports: []string{"./client", "./internal/cli/cluster", "./internal/cli/display", "./internal/cli/exit"}, modules: terminalModules,
+		imports: []string{
+			"./api/live/v1alpha1", "./client", "./internal/cli/cluster", "./internal/cli/display", "./internal/cli/exit", "./internal/cli/places",
+		},
+		modules: terminalModules,
 	},
 	{
 		folder: "internal/cli/cluster", is: "the cluster that a command talks to, and what to do when it refuses",
 		imports: append([]string{"./client", "./internal/cli/exit"}, apis...), modules: terminalModules,
+	},
+	{
+		folder: "internal/cli/places", is: "the targets, containers and pods that a command through a pool can name",
+		imports: append([]string{"./client"}, apis...), modules: terminalModules,
 	},
 	{
 		folder: "internal/cli/remote", is: "a command on a target: how it is written, and what its end means",
@@ -523,7 +553,7 @@ var requests = append([]string{"./internal/registry/use"}, belowUse...)
 
 // commands is what a command of the plugin may import: no other command.
 var commands = append([]string{
-	"./client", "./internal/cli/plugin", "./internal/cli/cluster", "./internal/cli/remote", "./internal/cli/terminal",
+	"./client", "./internal/cli/plugin", "./internal/cli/cluster", "./internal/cli/places", "./internal/cli/remote", "./internal/cli/terminal",
 	"./internal/cli/display", "./internal/cli/exit", "./internal/cli/listen", "./internal/cli/output", "./internal/columns",
 }, apis...)
 

@@ -62,9 +62,9 @@ type ExecSpec struct {
 	// routing LeastLoaded.
 	// +optional
 	Target string `json:"target,omitempty"`
-	// container to run in. On docker targets it is required, by name or ID. On
-	// kubernetes targets it is a container of the pod, and absent means the pod's
-	// default or only container. On ssh targets it is refused.
+	// container to run in. On docker targets by name or ID, and absent means the only one
+	// that runs there. On kubernetes targets it is a container of the pod, and absent means
+	// the pod's default or only container. On ssh targets it is refused.
 	// +optional
 	Container string `json:"container,omitempty"`
 	// pod to run in. Required on kubernetes targets, refused on others.
@@ -148,6 +148,9 @@ type ExecStatus struct {
 	// target on which the command ran.
 	// +optional
 	Target string `json:"target,omitempty"`
+	// container in which the command ran, if the operator chose it because spec names none.
+	// +optional
+	Container string `json:"container,omitempty"`
 	// connection over which the command ran, by its name in this API.
 	// +optional
 	Connection string `json:"connection,omitempty"`
@@ -187,6 +190,7 @@ const (
 	CauseReason     metav1.CauseType = "Reason"
 	CauseSignal     metav1.CauseType = "Signal"
 	CauseTarget     metav1.CauseType = "Target"
+	CauseContainer  metav1.CauseType = "Container"
 	CauseConnection metav1.CauseType = "Connection"
 	CauseAcquired   metav1.CauseType = "Acquired"
 	CauseRequestID  metav1.CauseType = "RequestID"

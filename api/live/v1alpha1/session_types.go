@@ -62,9 +62,9 @@ type SessionSpec struct {
 	// target of the pool, as in ExecSpec.
 	// +optional
 	Target string `json:"target,omitempty"`
-	// container that the shell runs in. On docker targets it is required, by name or
-	// ID. On kubernetes targets it is a container of the pod, and absent means the
-	// pod's default or only container. On ssh targets it is refused.
+	// container that the shell runs in. On docker targets by name or ID, and absent means
+	// the only one that runs there. On kubernetes targets it is a container of the pod, and
+	// absent means the pod's default or only container. On ssh targets it is refused.
 	// +optional
 	Container string `json:"container,omitempty"`
 	// pod that the shell runs in. Required on kubernetes targets, refused on others.
@@ -105,6 +105,9 @@ type SessionStatus struct {
 	// target on which the shell runs.
 	// +optional
 	Target string `json:"target,omitempty"`
+	// container in which the shell runs, if the operator chose it because spec names none.
+	// +optional
+	Container string `json:"container,omitempty"`
 	// connection over which the shell runs, by its name in this API.
 	// +optional
 	Connection string `json:"connection,omitempty"`

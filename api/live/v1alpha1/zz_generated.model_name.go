@@ -66,6 +66,36 @@ func (in ExecStatus) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ListedContainer) OpenAPIModelName() string {
+	return "com.github.connpool.connpool.api.live.v1alpha1.ListedContainer"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ListedPod) OpenAPIModelName() string {
+	return "com.github.connpool.connpool.api.live.v1alpha1.ListedPod"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ListedTarget) OpenAPIModelName() string {
+	return "com.github.connpool.connpool.api.live.v1alpha1.ListedTarget"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in Listing) OpenAPIModelName() string {
+	return "com.github.connpool.connpool.api.live.v1alpha1.Listing"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ListingSpec) OpenAPIModelName() string {
+	return "com.github.connpool.connpool.api.live.v1alpha1.ListingSpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ListingStatus) OpenAPIModelName() string {
+	return "com.github.connpool.connpool.api.live.v1alpha1.ListingStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in PortForwardOptions) OpenAPIModelName() string {
 	return "com.github.connpool.connpool.api.live.v1alpha1.PortForwardOptions"
 }

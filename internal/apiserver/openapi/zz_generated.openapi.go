@@ -28,6 +28,12 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha1.ExecOptions{}.OpenAPIModelName():         schema_connpool_api_live_v1alpha1_ExecOptions(ref),
 		v1alpha1.ExecSpec{}.OpenAPIModelName():            schema_connpool_api_live_v1alpha1_ExecSpec(ref),
 		v1alpha1.ExecStatus{}.OpenAPIModelName():          schema_connpool_api_live_v1alpha1_ExecStatus(ref),
+		v1alpha1.ListedContainer{}.OpenAPIModelName():     schema_connpool_api_live_v1alpha1_ListedContainer(ref),
+		v1alpha1.ListedPod{}.OpenAPIModelName():           schema_connpool_api_live_v1alpha1_ListedPod(ref),
+		v1alpha1.ListedTarget{}.OpenAPIModelName():        schema_connpool_api_live_v1alpha1_ListedTarget(ref),
+		v1alpha1.Listing{}.OpenAPIModelName():             schema_connpool_api_live_v1alpha1_Listing(ref),
+		v1alpha1.ListingSpec{}.OpenAPIModelName():         schema_connpool_api_live_v1alpha1_ListingSpec(ref),
+		v1alpha1.ListingStatus{}.OpenAPIModelName():       schema_connpool_api_live_v1alpha1_ListingStatus(ref),
 		v1alpha1.PortForwardOptions{}.OpenAPIModelName():  schema_connpool_api_live_v1alpha1_PortForwardOptions(ref),
 		v1alpha1.ProxyOptions{}.OpenAPIModelName():        schema_connpool_api_live_v1alpha1_ProxyOptions(ref),
 		v1alpha1.Session{}.OpenAPIModelName():             schema_connpool_api_live_v1alpha1_Session(ref),
@@ -676,7 +682,7 @@ func schema_connpool_api_live_v1alpha1_ExecOptions(ref common.ReferenceCallback)
 					},
 					"container": {
 						SchemaProps: spec.SchemaProps{
-							Description: "container to run in. On docker targets it is required, by name or ID. On kubernetes targets it is a container of the pod, and absent means the pod's default or only container. On ssh targets it is refused.",
+							Description: "container to run in. On docker targets by name or ID, and absent means the only one that runs there. On kubernetes targets it is a container of the pod, and absent means the pod's default or only container. On ssh targets it is refused.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -804,7 +810,7 @@ func schema_connpool_api_live_v1alpha1_ExecSpec(ref common.ReferenceCallback) co
 					},
 					"container": {
 						SchemaProps: spec.SchemaProps{
-							Description: "container to run in. On docker targets it is required, by name or ID. On kubernetes targets it is a container of the pod, and absent means the pod's default or only container. On ssh targets it is refused.",
+							Description: "container to run in. On docker targets by name or ID, and absent means the only one that runs there. On kubernetes targets it is a container of the pod, and absent means the pod's default or only container. On ssh targets it is refused.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -983,6 +989,13 @@ func schema_connpool_api_live_v1alpha1_ExecStatus(ref common.ReferenceCallback) 
 							Format:      "",
 						},
 					},
+					"container": {
+						SchemaProps: spec.SchemaProps{
+							Description: "container in which the command ran, if the operator chose it because spec names none.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
 					"connection": {
 						SchemaProps: spec.SchemaProps{
 							Description: "connection over which the command ran, by its name in this API.",
@@ -1022,6 +1035,399 @@ func schema_connpool_api_live_v1alpha1_ExecStatus(ref common.ReferenceCallback) 
 				Required: []string{"outcome"},
 			},
 		},
+	}
+}
+
+func schema_connpool_api_live_v1alpha1_ListedContainer(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ListedContainer is a container of a Docker engine.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"name": {
+						SchemaProps: spec.SchemaProps{
+							Description: "name of the container, without the slash that engines write before it.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"id": {
+						SchemaProps: spec.SchemaProps{
+							Description: "id of the container, in full.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"image": {
+						SchemaProps: spec.SchemaProps{
+							Description: "image that it was made from.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"state": {
+						SchemaProps: spec.SchemaProps{
+							Description: "state of the container in one word, such as running, paused or exited.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the state and how long it has lasted, in the engine's own words, such as Up 2 hours.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"creationTime": {
+						SchemaProps: spec.SchemaProps{
+							Description: "creationTime is when the container was made.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"name"},
+			},
+		},
+		Dependencies: []string{
+			v1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_connpool_api_live_v1alpha1_ListedPod(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ListedPod is a pod of a cluster.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"name": {
+						SchemaProps: spec.SchemaProps{
+							Description: "name of the pod.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"namespace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namespace of the pod.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"phase": {
+						SchemaProps: spec.SchemaProps{
+							Description: "phase of the pod, such as Running, or Terminating if it is being deleted.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"containers": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "containers of the pod that commands can run in, by name. At most 32.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"containerCount": {
+						SchemaProps: spec.SchemaProps{
+							Description: "containerCount is how many containers the pod has.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"readyCount": {
+						SchemaProps: spec.SchemaProps{
+							Description: "readyCount is how many of its containers are ready.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"node": {
+						SchemaProps: spec.SchemaProps{
+							Description: "node that the pod runs on.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"creationTime": {
+						SchemaProps: spec.SchemaProps{
+							Description: "creationTime is when the pod was made.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"name", "namespace", "containerCount", "readyCount"},
+			},
+		},
+		Dependencies: []string{
+			v1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_connpool_api_live_v1alpha1_ListedTarget(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ListedTarget is a target of a pool.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"name": {
+						SchemaProps: spec.SchemaProps{
+							Description: "name of the target.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"type": {
+						SchemaProps: spec.SchemaProps{
+							Description: "type of the target: ssh, docker or kubernetes.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"ready": {
+						SchemaProps: spec.SchemaProps{
+							Description: "ready says whether the condition Ready of the target is True.",
+							Default:     false,
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "reason of that condition, if it is not True.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"name", "type", "ready"},
+			},
+		},
+	}
+}
+
+func schema_connpool_api_live_v1alpha1_Listing(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "Listing lists what a command through a pool can name: the targets of the pool, the containers of a Docker engine, or the pods of a cluster. It is sent to the pool's exec, and needs the same permission. Containers and pods are read over a warm connection with the pool's credentials, so what these may not list is refused.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Default: map[string]interface{}{},
+							Ref:     ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Default: map[string]interface{}{},
+							Ref:     ref(v1alpha1.ListingSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is what was found.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.ListingStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"spec"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.ListingSpec{}.OpenAPIModelName(), v1alpha1.ListingStatus{}.OpenAPIModelName(), v1.ObjectMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_connpool_api_live_v1alpha1_ListingSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ListingSpec is what to list.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"of": {
+						SchemaProps: spec.SchemaProps{
+							Description: "of is Targets, Containers or Pods. Containers needs a docker target, and Pods a kubernetes target.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"target": {
+						SchemaProps: spec.SchemaProps{
+							Description: "target of the pool whose containers or pods are listed, as in ExecSpec. Refused for Targets.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"namespace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namespace of the pods. Absent means the target's defaultNamespace. Refused for others.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"allNamespaces": {
+						SchemaProps: spec.SchemaProps{
+							Description: "allNamespaces lists the pods of all namespaces. Refused for others, and with namespace.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"selector": {
+						SchemaProps: spec.SchemaProps{
+							Description: "selector selects pods or targets by their labels, such as app=web,tier!=test. Absent means all. Refused for Containers.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"all": {
+						SchemaProps: spec.SchemaProps{
+							Description: "all says whether containers and pods are listed that do not run, too. Absent means that only those are listed that run. Targets are always listed.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"limit": {
+						SchemaProps: spec.SchemaProps{
+							Description: "limit is how many entries to return at most, up to 1000. 500 when 0 or absent.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+				},
+				Required: []string{"of"},
+			},
+		},
+	}
+}
+
+func schema_connpool_api_live_v1alpha1_ListingStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ListingStatus is what was found. It has one of the lists, which is empty if there is nothing.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"targets": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "targets of the pool, by name.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.ListedTarget{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"containers": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "containers of the engine, by name.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.ListedContainer{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"pods": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "pods of the cluster, by namespace and name.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.ListedPod{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"truncated": {
+						SchemaProps: spec.SchemaProps{
+							Description: "truncated says whether there are more than limit, or more than 512 KiB of words.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"target": {
+						SchemaProps: spec.SchemaProps{
+							Description: "target whose containers or pods these are.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"connection": {
+						SchemaProps: spec.SchemaProps{
+							Description: "connection over which they were read, by its name in this API.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.ListedContainer{}.OpenAPIModelName(), v1alpha1.ListedPod{}.OpenAPIModelName(), v1alpha1.ListedTarget{}.OpenAPIModelName()},
 	}
 }
 
@@ -1249,7 +1655,7 @@ func schema_connpool_api_live_v1alpha1_SessionSpec(ref common.ReferenceCallback)
 					},
 					"container": {
 						SchemaProps: spec.SchemaProps{
-							Description: "container that the shell runs in. On docker targets it is required, by name or ID. On kubernetes targets it is a container of the pod, and absent means the pod's default or only container. On ssh targets it is refused.",
+							Description: "container that the shell runs in. On docker targets by name or ID, and absent means the only one that runs there. On kubernetes targets it is a container of the pod, and absent means the pod's default or only container. On ssh targets it is refused.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -1343,6 +1749,13 @@ func schema_connpool_api_live_v1alpha1_SessionStatus(ref common.ReferenceCallbac
 					"target": {
 						SchemaProps: spec.SchemaProps{
 							Description: "target on which the shell runs.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"container": {
+						SchemaProps: spec.SchemaProps{
+							Description: "container in which the shell runs, if the operator chose it because spec names none.",
 							Type:        []string{"string"},
 							Format:      "",
 						},

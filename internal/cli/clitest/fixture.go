@@ -89,6 +89,11 @@ type Fixture struct {
 	// Signals is how the target takes signals, and Routing how a pool has chosen it.
 	Signals livev1alpha1.SignalsBy
 	Routing string
+	// Places are what targets have, by the name of the target. Without an entry, a target
+	// cannot be listed.
+	Places map[string]livev1alpha1.ListingStatus
+	// OnlyContainer is where commands run that name no container; "" for none.
+	OnlyContainer string
 	// Remote runs commands.
 	Remote RemoteFunc
 	// API is the target's own, behind the proxy.

@@ -96,6 +96,10 @@ func (a *api) serve(out http.ResponseWriter, r *http.Request, what, namespace, n
 	case "live.connpool.dev/sessions/exec":
 		a.execIn(out, r, namespace, name)
 	case "live.connpool.dev/connectionpools/exec":
+		if r.Method == http.MethodPost {
+			a.listing(out, r, namespace, name)
+			return
+		}
 		a.ServeExec(out, r, namespace)
 	case "live.connpool.dev/connectionpools/proxy":
 		a.proxied(out, r)
@@ -210,8 +214,13 @@ func (f *Fixture) ServeExec(out http.ResponseWriter, r *http.Request, namespace 
 	wants := stream.ExecOptions{
 		Stdin: options.Stdin, Stdout: query.Get("stdout") == "true", Stderr: query.Get("stderr") == "true", TTY: options.TTY,
 	}
+	container := ""
+	if options.Container == "" {
+		container = f.OnlyContainer
+	}
 	for header, value := range map[string]string{
 		"Connpool-Target": options.Target, "Connpool-Request-Id": "req-7", "Connpool-Signals": string(f.Signals), "Connpool-Routing": f.Routing,
+		"Connpool-Container": container,
 	} {
 		if value != "" {
 			out.Header().Set(header, value)

@@ -52,6 +52,9 @@ func isTargets(err error) bool {
 	return apierrors.HasStatusCause(err, livev1alpha1.CauseReason)
 }
 
+// IsForbidden reports whether a server refused because of the user's permissions.
+func IsForbidden(err error) bool { return apierrors.IsForbidden(err) }
+
 // lacksRole reports whether a Role would permit what was refused. Other refusals, such as
 // that of another user's session, say the next step themselves.
 func lacksRole(err error) bool {

@@ -70,6 +70,7 @@ func New(f *plugin.Factory) *cobra.Command {
 	flags := command.Flags()
 	o.command.Place.Register(flags)
 	o.command.RegisterTarget(f, command)
+	f.CompletePlaces(command)
 	flags.BoolVarP(&o.stdin, "stdin", "i", false, "Pass input on to the command")
 	flags.VarPF(&o.tty, "tty", "t",
 		"Give the command a terminal if there is one here; twice (-tt), or --tty=always, in any case").NoOptDefVal = "true"
@@ -101,6 +102,7 @@ func NewShell(f *plugin.Factory) *cobra.Command {
 	o.command.TTY = true
 	o.command.Place.Register(flags)
 	o.command.RegisterTarget(f, command)
+	f.CompletePlaces(command)
 	flags.StringArrayVar(&o.command.Env, "env", nil, remote.EnvUsage)
 	return command
 }

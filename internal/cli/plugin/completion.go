@@ -97,16 +97,6 @@ func (f *Factory) listPools(ctx context.Context, _ []string) ([]string, error) {
 	return cluster.Names(all), err
 }
 
-// listTargets lists the targets of the pool that is the first argument, or all.
-func (f *Factory) listTargets(ctx context.Context, args []string) ([]string, error) {
-	objects, namespace, err := f.namespaced()
-	if err != nil {
-		return nil, err
-	}
-	pool, _, _ := strings.Cut(First(args), "/")
-	return objects.TargetNames(ctx, namespace, pool)
-}
-
 // namespaced returns a client and the namespace to ask for.
 func (f *Factory) namespaced() (objects cluster.Objects, namespace string, err error) {
 	if objects, err = f.Cluster.Objects(); err == nil {

@@ -67,6 +67,7 @@ func New(f *plugin.Factory) *cobra.Command {
 		RunE:              f.LiveE(o.complete, o.validate, o.run),
 	}
 	o.place.RegisterPod(command.Flags())
+	f.CompletePlaces(command)
 	command.Flags().StringSliceVar(&o.addresses, "address", []string{"127.0.0.1"},
 		"Addresses to listen on, such as localhost, 0.0.0.0 or ::; everybody who reaches them reaches the remote, too")
 	return command

@@ -189,7 +189,8 @@ type Place struct {
 
 // Register adds the flags of a place.
 func (p *Place) Register(flags *pflag.FlagSet) {
-	flags.VarP(nameValue{&p.Container, []string{"/"}}, "container", "c", "Container to run in: of a Docker engine, or of the pod")
+	flags.VarP(nameValue{&p.Container, []string{"/", "container/"}}, "container", "c",
+		"Container to run in: of a Docker engine, or of the pod")
 	p.RegisterPod(flags)
 }
 

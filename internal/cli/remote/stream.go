@@ -76,6 +76,7 @@ func (s *stream) open(result client.Result) {
 	if result.Routing != "" {
 		exit.PrintNote(s.notes, "running on "+display.OneLine(result.Target)+", chosen by the pool")
 	}
+	NoteContainer(s.notes, result.Target, result.Container)
 	s.opened <- result
 }
 

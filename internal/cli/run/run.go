@@ -80,6 +80,7 @@ func New(f *plugin.Factory) *cobra.Command {
 	flags.BoolVar(&o.command.Shell, "shell", false, "Let the remote user's shell interpret the command")
 	flags.StringArrayVar(&o.command.Env, "env", nil, remote.EnvUsage)
 	plugin.CompleteFlag(command, "target", f.CompleteTarget)
+	f.CompletePlaces(command)
 	return command
 }
 

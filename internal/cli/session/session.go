@@ -9,6 +9,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,6 +84,7 @@ func newCreate(f *plugin.Factory) *cobra.Command {
 	flags := command.Flags()
 	o.command.Place.Register(flags)
 	o.command.RegisterTarget(f, command)
+	f.CompletePlaces(command)
 	flags.StringArrayVar(&o.command.Env, "env", nil, "NAME=value for the shell; may be repeated")
 	flags.StringVar(&o.session.Name, "name", "", "Name of the session; chosen for you when absent")
 	flags.DurationVar(&o.session.TTL, "ttl", livev1alpha1.DefaultSessionTTLSeconds*time.Second,
@@ -116,6 +118,7 @@ func (o *createOptions) run(ctx context.Context, live *client.Client) error {
 	case err != nil:
 		return o.Cluster.Explain(ctx, err, cluster.AskedToOpenSession(o.Namespace, o.command.Pool, o.command.Target))
 	}
+	remote.NoteContainer(o.ErrOut, cmp.Or(o.command.Target, "its target"), session.Container())
 	return o.print(ctx, session)
 }
 

@@ -96,7 +96,7 @@ func answerError(err error, container string) *driver.Error {
 	switch {
 	case errdefs.IsNotFound(err):
 		return driver.Errorf(driver.NotFound, driver.StageStart,
-			"the container %s does not exist on this engine (%s); list what there is with docker ps --all", container, words).Because(err)
+			"there is no container %s on this engine", container).Because(err)
 	case strings.Contains(strings.ToLower(words), "multiple ids found"):
 		return driver.Errorf(driver.NotFound, driver.StageStart,
 			"%s is the beginning of several containers' IDs (%s); give more of the ID, or the name", container, words).Because(err)
@@ -104,7 +104,7 @@ func answerError(err error, container string) *driver.Error {
 		return paused(container, words).Because(err)
 	case errdefs.IsConflict(err):
 		return driver.Errorf(driver.NotFound, driver.StageStart,
-			"the container %s does not run (%s); look with docker ps --all, and start it", container, words).Because(err)
+			"the container %s does not run (%s); start it", container, words).Because(err)
 	case errdefs.IsPermissionDenied(err), errdefs.IsUnauthorized(err):
 		return driver.Errorf(driver.Forbidden, driver.StageStart,
 			"the engine forbids this (%s); allow it in its authorization plugin, or in the proxy before its socket", words).Because(err)

@@ -4,6 +4,7 @@
 //	conn, err := dialer.Dial(ctx)
 //	status, err := conn.(driver.Execer).Exec(ctx, command, streams)
 //	response, err := conn.(driver.Proxier).Proxy(request)
+//	containers, err := conn.(inventory.Lister).List(ctx, query)
 //
 // An engine on TCP is always reached with mutual TLS: the credentials are ca.crt,
 // tls.crt and tls.key of the target's Secret. A unix socket takes none. It may be on
@@ -45,6 +46,7 @@ import (
 	"time"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/inventory"
 )
 
 // Options change the driver's patience. The zero value is right for production;
@@ -66,12 +68,13 @@ type Options struct {
 type Driver struct{ options Options }
 
 var (
-	_ driver.Driver   = (*Driver)(nil)
-	_ driver.Dialer   = (*dialer)(nil)
-	_ driver.Conn     = (*conn)(nil)
-	_ driver.Signaler = (*conn)(nil)
-	_ driver.Execer   = (*conn)(nil)
-	_ driver.Proxier  = (*conn)(nil)
+	_ driver.Driver    = (*Driver)(nil)
+	_ driver.Dialer    = (*dialer)(nil)
+	_ driver.Conn      = (*conn)(nil)
+	_ driver.Signaler  = (*conn)(nil)
+	_ driver.Execer    = (*conn)(nil)
+	_ driver.Proxier   = (*conn)(nil)
+	_ inventory.Lister = (*conn)(nil)
 )
 
 // New returns a driver.

@@ -32,7 +32,7 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 	}
 	prepared := &process{conn: c, container: command.Place.Container, mark: rand.Text(), begun: time.Now()}
 	if err := prepared.create(ctx, execOptions(command, streams.Stdin != nil, prepared.mark)); err != nil {
-		return driver.ExitStatus{}, err
+		return driver.ExitStatus{}, c.offerRunning(ctx, driver.AsError(err))
 	}
 	e := newExecution(prepared, command.TTY, streams)
 	defer c.watch.add(e)()

@@ -235,7 +235,7 @@ func TestContainersThatCannotRunCommandsAreNotFound(t *testing.T) {
 		reason driver.Reason
 		words  string
 	}{
-		"missing":             {driver.Place{Container: "no-such"}, driver.NotFound, "no-such does not exist"},
+		"missing":             {driver.Place{Container: "no-such"}, driver.NotFound, "there is no container no-such on this engine; running: "},
 		"stopped":             {stopped, driver.NotFound, "does not run"},
 		"paused":              {paused, driver.NotFound, "with docker unpause"},
 		"unnamed":             {driver.Place{}, driver.ProtocolError, "name one"},

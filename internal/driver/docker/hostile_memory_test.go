@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/inventory"
 )
 
 // peak samples the memory in use on the heap until stop is called, which returns how
@@ -218,5 +219,42 @@ func wantPeak(t *testing.T, stop func() int64) {
 	t.Logf("peak %.1f MiB", float64(grown)/(1<<20))
 	if grown > maxPeak {
 		t.Errorf("it took %d MiB", grown>>20)
+	}
+}
+
+// A list that an engine is asked for, also for an error about a container that is missing.
+func TestAHostileListOfContainersCostsLittleMemory(t *testing.T) {
+	lists := answers()
+	const head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n"
+	lists["containers without an end"] = forever(head+`[{"Id":"a"}`, `,{"Id":"b","Names":["/b"]}`)
+	lists["one container without an end"] = forever(head+`[{"Names":["`, "aaaaaaaa")
+	lists["names without an end"] = forever(head+`[{"Names":[""`, `,"/a"`)
+	for name, answer := range lists {
+		t.Run(name, func(t *testing.T) {
+			routes := map[string]func(net.Conn){
+				"/containers/json":     answer,
+				"/containers/web/exec": says("HTTP/1.1 404 None\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"message\":\"x\"}"),
+			}
+			conn := mustDial(t, Options{StageTimeout: 200 * time.Millisecond}, play(t, speaks(routes)))
+			begin, stop := time.Now(), peak()
+			var asking sync.WaitGroup
+			for range 4 {
+				asking.Go(func() {
+					if found, err := conn.List(t.Context(), inventory.Query{Limit: 500, MaxBytes: 512 << 10}); err == nil && !found.More {
+						t.Error("it has an end")
+					}
+					if _, err := run(conn, driver.Place{Container: "web"}, "true"); driver.OutcomeOf(err) != driver.NotStarted {
+						t.Errorf("error %v", err)
+					}
+				})
+			}
+			asking.Wait()
+			if took := time.Since(begin); took > 10*time.Second {
+				t.Errorf("the callers were told after %s", took)
+			}
+			if grown := stop(); grown > 2*maxPeak {
+				t.Errorf("it took %d MiB", grown>>20)
+			}
+		})
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/inventory"
 )
 
 // patience bounds how long the suite waits for what must happen.
@@ -67,6 +68,9 @@ func Run(t *testing.T, start func(*testing.T) Harness) {
 	}
 	if _, ok := s.dial(t).(driver.Listener); ok {
 		t.Run("listen", s.listen)
+	}
+	if _, ok := s.dial(t).(inventory.Lister); ok {
+		t.Run("list", s.list)
 	}
 	t.Run("a failure of the transport is told to each caller", s.failuresToDial)
 	t.Run("death", s.death)

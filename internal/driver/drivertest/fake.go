@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/inventory"
 )
 
 // Fake is a driver in memory. Its zero value prepares every endpoint, dials at once and
@@ -31,6 +32,7 @@ type hooks struct {
 	probe   func(context.Context, *FakeConn) error
 	exec    ExecFunc
 	forward ForwardFunc
+	list    ListFunc
 }
 
 // ExecFunc plays the remote of one command.
@@ -38,6 +40,9 @@ type ExecFunc func(context.Context, *FakeConn, driver.Command, driver.Streams) (
 
 // ForwardFunc plays the remote of one forward.
 type ForwardFunc func(ctx context.Context, conn *FakeConn, network, address string) (net.Conn, error)
+
+// ListFunc plays the remote of one list of places.
+type ListFunc func(context.Context, *FakeConn, inventory.Query) (*inventory.Places, error)
 
 // OnPrepare decides which endpoints are refused.
 func (f *Fake) OnPrepare(hook func(driver.Endpoint) error) {
@@ -59,6 +64,9 @@ func (f *Fake) OnExec(hook ExecFunc) { f.set(func(h *hooks) { h.exec = hook }) }
 
 // OnForward sets the remote of every forward.
 func (f *Fake) OnForward(hook ForwardFunc) { f.set(func(h *hooks) { h.forward = hook }) }
+
+// OnList sets the remote of every list of places.
+func (f *Fake) OnList(hook ListFunc) { f.set(func(h *hooks) { h.list = hook }) }
 
 func (f *Fake) set(change func(*hooks)) {
 	f.mu.Lock()
@@ -146,6 +154,7 @@ var (
 	_ driver.Conn      = (*FakeConn)(nil)
 	_ driver.Execer    = (*FakeConn)(nil)
 	_ driver.Forwarder = (*FakeConn)(nil)
+	_ inventory.Lister = (*FakeConn)(nil)
 )
 
 // Kill ends the connection as if the remote had; nil stands for a reset.
@@ -214,6 +223,17 @@ func (c *FakeConn) Forward(ctx context.Context, network, address string) (net.Co
 		return forward(ctx, c, network, address)
 	}
 	return nil, &driver.Error{Reason: driver.Unreachable, Stage: driver.StageSession, Message: "nothing listens there"}
+}
+
+// List implements inventory.Lister. Without a hook there is nothing.
+func (c *FakeConn) List(ctx context.Context, query inventory.Query) (*inventory.Places, error) {
+	if err := c.dead(driver.StageSession); err != nil {
+		return nil, err
+	}
+	if list := c.fake.current().list; list != nil {
+		return list(ctx, c, query)
+	}
+	return new(inventory.Places), nil
 }
 
 func (c *FakeConn) dead(stage driver.Stage) error {

@@ -72,39 +72,35 @@ func checkArgv(command driver.Command) *driver.Error {
 	return command.CheckText("which Kubernetes cannot carry; pass such bytes by standard input")
 }
 
-// asksForContainer reports whether the server wants one of several containers to be
-// named.
-func asksForContainer(refused *answer) bool {
-	return refused.status == http.StatusBadRequest && strings.Contains(messageOf(refused), "container name must be specified")
+// isAboutContainer reports whether the server refuses because of the container: it wants
+// one of several to be named, or the pod has none of that name.
+func isAboutContainer(refused *answer) bool {
+	if refused.status != http.StatusBadRequest {
+		return false
+	}
+	said := messageOf(refused)
+	return strings.Contains(said, "container name must be specified") ||
+		strings.HasPrefix(said, "container ") && strings.Contains(said, " is not valid for pod ")
 }
 
 // defaultContainerAnnotation is the annotation of a pod that names its default
 // container.
 const defaultContainerAnnotation = "kubectl.kubernetes.io/default-container"
 
-// maxMetadataBytes bounds the metadata of a pod, whose annotations alone may have
-// 256 KiB.
-const maxMetadataBytes = 1 << 20
+// maxPodBytes bounds the description of a pod, whose annotations alone may have 256 KiB.
+const maxPodBytes = 2 << 20
 
-// defaultContainer returns the name in the pod's annotation, or nothing if there is
-// none or the pod may not be read.
-func defaultContainer(ctx context.Context, c *client, place driver.Place) string {
+// look returns a pod, or nil if there is none or it may not be read.
+func look(ctx context.Context, c *client, place driver.Place) *pod {
 	ctx, cancel := context.WithTimeout(ctx, c.options.StageTimeout)
 	defer cancel()
-	header := http.Header{"Accept": {"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}}
-	got, err := c.get(ctx, c.transport, podPath(place), header, maxMetadataBytes, driver.StageStart)
-	if err != nil || got.status != http.StatusOK {
-		return ""
+	header := http.Header{"Accept": {"application/json"}}
+	got, err := c.get(ctx, c.transport, podPath(place), header, maxPodBytes, driver.StageStart)
+	found := new(pod)
+	if err != nil || got.status != http.StatusOK || json.Unmarshal(got.body, found) != nil {
+		return nil
 	}
-	var pod struct { // no more, because a hostile cluster chooses how much there is
-		Metadata struct {
-			Annotations map[string]string `json:"annotations"`
-		} `json:"metadata"`
-	}
-	if json.Unmarshal(got.body, &pod) != nil {
-		return ""
-	}
-	return pod.Metadata.Annotations[defaultContainerAnnotation]
+	return found
 }
 
 func exitCode(said *metav1.Status) (int, bool) {

@@ -6,6 +6,7 @@
 //	status, err := conn.(driver.Execer).Exec(ctx, command, streams)
 //	stream, err := conn.(driver.PodForwarder).ForwardPod(ctx, pod, 8080)
 //	response, err := conn.(driver.Proxier).Proxy(request)
+//	pods, err := conn.(inventory.Lister).List(ctx, query)
 //
 // The credentials are one kubeconfig, under the key kubeconfig. Only what is
 // embedded in it counts. A kubeconfig that asks the driver to run a program, read a
@@ -43,6 +44,7 @@ import (
 	"time"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/inventory"
 )
 
 // Options change the driver's patience and pace. The zero value is right for
@@ -74,6 +76,7 @@ var (
 	_ driver.Execer       = (*conn)(nil)
 	_ driver.PodForwarder = (*conn)(nil)
 	_ driver.Proxier      = (*conn)(nil)
+	_ inventory.Lister    = (*conn)(nil)
 )
 
 // New returns a driver.

@@ -61,16 +61,20 @@ func (c *conn) startCommand(ctx context.Context, place driver.Place, argv []stri
 	if refused == nil {
 		return socket, err
 	}
+	var found *pod
+	if isAboutContainer(refused) {
+		found = look(ctx, c.client, place)
+	}
 	chosen := ""
-	if place.Container == "" && asksForContainer(refused) {
-		chosen = defaultContainer(ctx, c.client, place)
+	if place.Container == "" && found != nil {
+		chosen = found.Metadata.Annotations[defaultContainerAnnotation]
 	}
 	if chosen != "" {
 		place.Container = chosen
 		socket, refused, err = c.upgrade(ctx, path, execQuery(place, argv, tty), kubestream.ExecProtocol)
 	}
 	if refused != nil {
-		err = startError(c.client, refused, place)
+		err = c.offer(ctx, startError(c.client, refused, place), refused, place, found)
 	}
 	if err != nil && chosen != "" {
 		err.Message += driver.Sanitize(" (container " + chosen + " is what the pod's annotation " + defaultContainerAnnotation + " names)")
@@ -128,7 +132,7 @@ func startError(c *client, refused *answer, place driver.Place) *driver.Error {
 		}
 	case http.StatusNotFound:
 		return driver.Errorf(driver.NotFound, driver.StageStart, "%s", driver.Sanitize(
-			"there is no pod "+place.Pod+" in namespace "+place.Namespace+" of the cluster; correct the name: "+said))
+			"there is no pod "+place.Pod+" in namespace "+place.Namespace+" of the cluster"))
 	case http.StatusBadRequest:
 		if status(refused.body) != nil {
 			return driver.Errorf(driver.NotFound, driver.StageStart, "%s", driver.Sanitize(

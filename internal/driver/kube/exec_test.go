@@ -49,13 +49,14 @@ func TestCommandsSayWhatTheyLack(t *testing.T) {
 		word    string
 	}{
 		"no pod":                         {driver.Command{Argv: argv}, driver.NotFound, "name the pod"},
-		"a pod that does not exist":      {driver.Command{Place: driver.Place{Pod: "absent"}, Argv: argv}, driver.NotFound, `pods "absent" not found`},
+		"a pod that does not exist":      {driver.Command{Place: driver.Place{Pod: "absent"}, Argv: argv}, driver.NotFound, "there is no pod absent in namespace default of the cluster; running: annotated, large, misled, two, web"},
+		"a part of the name of a pod":    {driver.Command{Place: driver.Place{Pod: "we"}, Argv: argv}, driver.NotFound, "running: web, annotated, large"},
 		"a pod on no node":               {driver.Command{Place: driver.Place{Pod: "pending"}, Argv: argv}, driver.NotFound, "host assigned"},
 		"a pod that is a path":           {driver.Command{Place: driver.Place{Pod: "web/log"}, Argv: argv}, driver.NotFound, "correct the name"},
 		"a namespace that leads out":     {driver.Command{Place: driver.Place{Pod: "web", Namespace: ".."}, Argv: argv}, driver.NotFound, "correct the name"},
-		"a namespace that is missing":    {driver.Command{Place: driver.Place{Pod: "web", Namespace: "nowhere"}, Argv: argv}, driver.NotFound, "namespace nowhere"},
-		"a container that is missing":    {driver.Command{Place: driver.Place{Pod: "web", Container: "db"}, Argv: argv}, driver.NotFound, "container db"},
-		"one of many containers":         {driver.Command{Place: driver.Place{Pod: "two"}, Argv: argv}, driver.NotFound, "app log"},
+		"a namespace that is missing":    {driver.Command{Place: driver.Place{Pod: "web", Namespace: "nowhere"}, Argv: argv}, driver.NotFound, "namespace nowhere of the cluster; no pod runs there"},
+		"a container that is missing":    {driver.Command{Place: driver.Place{Pod: "web", Container: "db"}, Argv: argv}, driver.NotFound, "pod web in namespace default has no container db; it has app"},
+		"one of many containers":         {driver.Command{Place: driver.Place{Pod: "two"}, Argv: argv}, driver.NotFound, "pod two in namespace default has several containers; name one: app, log"},
 		"a container that does not run":  {driver.Command{Place: driver.Place{Pod: "two", Container: "log"}, Argv: argv}, driver.NotFound, "does not run this container"},
 		"an annotation that is wrong":    {driver.Command{Place: driver.Place{Pod: "misled"}, Argv: argv}, driver.NotFound, defaultContainerAnnotation},
 		"a subsystem":                    {driver.Command{Place: web, Subsystem: "sftp"}, driver.ProtocolError, "no subsystems"},

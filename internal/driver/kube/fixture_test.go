@@ -143,10 +143,10 @@ func createPod(
 	if err != nil {
 		return err
 	}
-	if node == "" {
-		return nil // it is pending
+	created.Status.Phase = corev1.PodPending
+	if node != "" {
+		created.Status.Phase = corev1.PodRunning
 	}
-	created.Status.Phase = corev1.PodRunning
 	_, err = client.CoreV1().Pods("default").UpdateStatus(ctx, created, metav1.UpdateOptions{})
 	return err
 }

@@ -43,7 +43,7 @@ func (c *conn) openForward(ctx context.Context, place driver.Place, port uint16)
 	defer done()
 	socket, refused, err := c.upgrade(opening, podPath(place)+"/portforward", nil, kubestream.ForwardProtocol)
 	if refused != nil {
-		err = startError(c.client, refused, place)
+		err = c.offer(opening, startError(c.client, refused, place), refused, place, nil)
 	}
 	if err != nil {
 		return nil, err

@@ -9,9 +9,6 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// maxPodBytes bounds a pod that is read. What is stored of one is shorter.
-const maxPodBytes = 2 << 20
-
 // podPorts is what a port-forward has to know of a pod.
 type podPorts struct {
 	Spec struct {

@@ -1,6 +1,7 @@
 package exec
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
 
@@ -230,8 +232,8 @@ func firstSize(resize <-chan driver.WindowSize) driver.WindowSize {
 // maxExecBytes bounds the encoded Exec object: its stdin grows by a third.
 const maxExecBytes = 2 << 20
 
-// readExec reads the body strictly: a misspelled field must not change what runs.
-func readExec(w http.ResponseWriter, req *http.Request, namespace, name string) (*live.Exec, error) {
+// readJSON returns the body of a request that is an object.
+func readJSON(w http.ResponseWriter, req *http.Request) ([]byte, error) {
 	if !isJSON(req.Header.Get("Content-Type")) {
 		return nil, refusal.New(refusal.UnknownMedia, "send the Exec object as JSON, with the Content-Type application/json")
 	}
@@ -243,12 +245,28 @@ func readExec(w http.ResponseWriter, req *http.Request, namespace, name string) 
 	if err != nil {
 		return nil, refusal.New(refusal.BadRequest, fmt.Sprintf("the body ended early, or did not arrive within %s", bodyTimeout))
 	}
-	object := new(live.Exec)
+	return body, nil
+}
+
+const (
+	kindExec    = "Exec"
+	kindListing = "Listing"
+)
+
+// kindOf returns the kind that an object claims to be, or "".
+func kindOf(body []byte) string {
+	var claim metav1.TypeMeta
+	_ = json.Unmarshal(body, &claim) // decode says what is wrong
+	return claim.Kind
+}
+
+// decode reads an object strictly: a misspelled field must not change what runs.
+func decode(body []byte, object any, kind string) error {
 	strict, err := kjson.UnmarshalStrict(body, object)
 	if err := errors.Join(append(strict, err)...); err != nil {
-		return nil, refusal.New(refusal.BadRequest, "the body is not a valid Exec object: "+driver.Sanitize(err.Error()))
+		return refusal.New(refusal.BadRequest, "the body is not a valid "+kind+" object: "+driver.Sanitize(err.Error()))
 	}
-	return object, checkIdentity(object, namespace, name)
+	return nil
 }
 
 // bodyTimeout bounds how long a client may take to send an Exec object.
@@ -269,15 +287,16 @@ func isJSON(contentType string) bool {
 	return slices.Contains([]string{"", "application/json", "application/x-www-form-urlencoded"}, media)
 }
 
-// checkIdentity compares the type and the name in the object with where it was sent.
-func checkIdentity(object *live.Exec, namespace, name string) error {
+// checkIdentity compares the type and the name in an object with where it was sent, and
+// fills them in.
+func checkIdentity(claim *metav1.TypeMeta, object *metav1.ObjectMeta, kind, namespace, name string) error {
 	var problems field.ErrorList
 	for _, fact := range []struct {
 		at        *field.Path
 		got, want string
 	}{
-		{field.NewPath("apiVersion"), object.APIVersion, live.GroupVersion.String()},
-		{field.NewPath("kind"), object.Kind, "Exec"},
+		{field.NewPath("apiVersion"), claim.APIVersion, live.GroupVersion.String()},
+		{field.NewPath("kind"), claim.Kind, kind},
 		{field.NewPath("metadata", "namespace"), object.Namespace, namespace},
 		{field.NewPath("metadata", "name"), object.Name, name},
 	} {
@@ -288,6 +307,7 @@ func checkIdentity(object *live.Exec, namespace, name string) error {
 	if len(problems) > 0 {
 		return refusal.Invalid(problems)
 	}
-	object.APIVersion, object.Kind = live.GroupVersion.String(), "Exec"
+	claim.APIVersion, claim.Kind = live.GroupVersion.String(), kind
+	object.Namespace, object.Name = namespace, name
 	return nil
 }

@@ -22,6 +22,8 @@ import (
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
+	"github.com/connpool/connpool/internal/registry/listing"
+	"github.com/connpool/connpool/internal/registry/settle"
 	"github.com/connpool/connpool/internal/registry/use"
 	"github.com/connpool/connpool/internal/registry/validate"
 )
@@ -35,6 +37,8 @@ type Backend struct {
 	// Open gets what the command needs to run, such as a lease. Its error is a refusal.
 	// The Runner must be closed.
 	Open func(ctx context.Context, command *Command) (Runner, error)
+	// List answers a request that is a Listing. nil means that there are none.
+	List func(ctx context.Context, spec *live.ListingSpec) (*live.ListingStatus, error)
 }
 
 // Rules say how commands differ from those on a lease of their own.
@@ -79,7 +83,7 @@ func InPools(gate *use.Gate) AdmitFunc {
 			return nil, Backend{}, err
 		}
 		p := inPool{u}
-		return u, Backend{Scope: p.scope, Open: p.open}, nil
+		return u, Backend{Scope: p.scope, Open: p.open, List: p.list}, nil
 	}
 }
 
@@ -93,6 +97,10 @@ func (p inPool) scope(ctx context.Context) (string, error) {
 	return string(pool.UID), nil
 }
 
+func (p inPool) list(ctx context.Context, spec *live.ListingSpec) (*live.ListingStatus, error) {
+	return listing.List(ctx, p.use, spec)
+}
+
 func (p inPool) open(ctx context.Context, command *Command) (Runner, error) {
 	route, err := p.use.Route(ctx, command.Root.Child("target"), command.Target)
 	if err != nil {
@@ -102,8 +110,16 @@ func (p inPool) open(ctx context.Context, command *Command) (Runner, error) {
 	if err != nil {
 		return nil, err
 	}
+	place, err := settle.Place(ctx, p.use, command.Root, lease, command.Place)
+	if err != nil {
+		return nil, err
+	}
 	info := route.LeaseInfo(lease)
 	info.Signals = signalsBy(lease.Conn())
+	if command.Place.Container == "" {
+		info.Container = place.Container
+	}
+	command.Place = place
 	return &leased{use: p.use, route: route, lease: lease, info: info}, nil
 }
 
@@ -149,7 +165,9 @@ func (l *leased) Run(ctx context.Context, command driver.Command, streams driver
 	l.ran = true
 	execution, err := l.use.Gate.Config.Pools.ExecOn(ctx, l.lease, l.route.Request(), command, streams)
 	if execution.Target.UID != "" { // a refused channel may have led to another connection
-		l.info = l.route.LeaseInfoFor(execution)
+		info := l.route.LeaseInfoFor(execution)
+		info.Container = l.info.Container
+		l.info = info
 	}
 	return execution.ExitStatus, l.route.Failure(ctx, err)
 }

@@ -164,9 +164,18 @@ func (r *request) post(w http.ResponseWriter, req *http.Request) error {
 	// Its encoded form counts until it is sent.
 	out := newOutput(r.commands.memory.Output, r.use.Owner())
 	defer out.release()
-	namespace, name := r.use.PoolName.Namespace, cmp.Or(r.use.Session, r.use.PoolName.Name)
-	object, err := readExec(w, req, namespace, name)
+	body, err := readJSON(w, req)
 	if err != nil {
+		return err
+	}
+	if r.backend.List != nil && kindOf(body) == kindListing {
+		return r.list(w, req, body)
+	}
+	object := new(live.Exec)
+	if err := decode(body, object, kindExec); err != nil {
+		return err
+	}
+	if err := r.identify(&object.TypeMeta, &object.ObjectMeta, kindExec); err != nil {
 		return err
 	}
 	command := specCommand(&object.Spec)
@@ -179,7 +188,6 @@ func (r *request) post(w http.ResponseWriter, req *http.Request) error {
 		return err
 	}
 	object.Status = *status
-	object.Namespace, object.Name = namespace, name
 	// The client need not get its input back; it may be long, and secret.
 	object.Spec.Stdin, object.Spec.Env = nil, nil
 	text := r.commands.encode(object)
@@ -191,14 +199,37 @@ func (r *request) post(w http.ResponseWriter, req *http.Request) error {
 	return nil
 }
 
+// identify checks that an object is sent to the pool or session that it names, if it does.
+func (r *request) identify(claim *metav1.TypeMeta, object *metav1.ObjectMeta, kind string) error {
+	return checkIdentity(claim, object, kind, r.use.PoolName.Namespace, cmp.Or(r.use.Session, r.use.PoolName.Name))
+}
+
+// list answers a Listing object with what was found.
+func (r *request) list(w http.ResponseWriter, req *http.Request, body []byte) error {
+	object := new(live.Listing)
+	if err := decode(body, object, kindListing); err != nil {
+		return err
+	}
+	if err := r.identify(&object.TypeMeta, &object.ObjectMeta, kindListing); err != nil {
+		return err
+	}
+	status, err := r.backend.List(req.Context(), &object.Spec)
+	if err != nil {
+		return err
+	}
+	object.Status = *status
+	send(w, r.commands.encode(object))
+	return nil
+}
+
 // encode returns the JSON of an answer. One is encoded at a time.
-func (c *Commands) encode(object *live.Exec) []byte {
+func (c *Commands) encode(object any) []byte {
 	c.encoding.Lock()
 	defer c.encoding.Unlock()
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(object) //nolint:errchkjson // an Exec always has a JSON form
+	_ = encoder.Encode(object) //nolint:errchkjson // an Exec or a Listing always has a JSON form
 	return bytes.Clone(text.Bytes())
 }
 

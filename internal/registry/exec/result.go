@@ -47,6 +47,7 @@ func causes(r *use.Result, requestID string) (causes []metav1.StatusCause) {
 		{Type: live.CauseSignal, Message: r.Signal},
 		{Type: live.CauseTarget, Message: r.Lease.Target},
 		{Type: live.CauseConnection, Message: r.Lease.Connection},
+		{Type: live.CauseContainer, Message: r.Lease.Container},
 		{Type: live.CauseAcquired, Message: string(r.Lease.Acquired)},
 		{Type: live.CauseRequestID, Message: requestID},
 		{Type: live.CauseAcquireMicroseconds, Message: strconv.FormatInt(r.Lease.Wait.Microseconds(), 10)},
@@ -63,7 +64,8 @@ func causes(r *use.Result, requestID string) (causes []metav1.StatusCause) {
 func execStatus(r *use.Result, requestID string) *live.ExecStatus {
 	status := &live.ExecStatus{
 		Outcome: r.Outcome, Signal: r.Signal, Reason: r.Reason, Message: r.Message,
-		Target: r.Lease.Target, Connection: r.Lease.Connection, RequestID: requestID, Acquired: r.Lease.Acquired,
+		Target: r.Lease.Target, Container: r.Lease.Container, Connection: r.Lease.Connection,
+		RequestID: requestID, Acquired: r.Lease.Acquired,
 		AcquireMicroseconds: r.Lease.Wait.Microseconds(), DurationMicroseconds: r.Duration.Microseconds(),
 	}
 	if r.Completed() {

@@ -13,7 +13,9 @@ package refusal
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -80,7 +82,48 @@ func Invalid(problems field.ErrorList) *apierrors.StatusError {
 			Type: metav1.CauseType(problem.Type), Field: problem.Field, Message: problem.ErrorBody(),
 		})
 	}
-	return New(BadRequest, problems.ToAggregate().Error(), causes...)
+	return New(BadRequest, wordsOf(problems), causes...)
+}
+
+// wordsOf writes problems for a person. Each is said once.
+func wordsOf(problems field.ErrorList) string {
+	var sentences []string
+	for _, problem := range problems {
+		if words := sentenceOf(problem); !slices.Contains(sentences, words) {
+			sentences = append(sentences, words)
+		}
+	}
+	return strings.Join(sentences, "; ")
+}
+
+// sentenceOf names the field where the detail does not.
+func sentenceOf(problem *field.Error) string {
+	subject := problem.Field
+	if word, ok := problem.BadValue.(string); ok && word != "" {
+		subject += fmt.Sprintf(" %q", word)
+	}
+	if number, ok := problem.BadValue.(int32); ok {
+		subject += fmt.Sprintf(" %d", number)
+	}
+	switch problem.Type {
+	case field.ErrorTypeRequired:
+		return problem.Detail
+	case field.ErrorTypeForbidden:
+		name := problem.Field[strings.LastIndex(problem.Field, ".")+1:]
+		if strings.Contains(problem.Detail, name) {
+			return problem.Detail
+		}
+	case field.ErrorTypeNotSupported:
+		return fmt.Sprintf("%s %q is unknown; %s", problem.Field, fmt.Sprint(problem.BadValue), problem.Detail)
+	case field.ErrorTypeDuplicate:
+		return subject + " is given twice"
+	case field.ErrorTypeTooLong, field.ErrorTypeTooMany:
+		return problem.Field + ": " + problem.Detail
+	}
+	if strings.HasPrefix(problem.Detail, "must ") || strings.HasPrefix(problem.Detail, "is ") {
+		return subject + " " + problem.Detail
+	}
+	return subject + ": " + problem.Detail
 }
 
 // Unread refuses because of a declared object that could not be read: with 404 if it does

@@ -477,15 +477,21 @@ func Identified(id string, words ...string) live.Exec {
 	return object
 }
 
-// WantRefusal checks a refusal and what its message says.
+// WantRefusal checks a refusal and what its message, or the cause of a field, says.
 func (r Reply) WantRefusal(t testing.TB, code int, words ...string) {
 	t.Helper()
 	if r.Code != code || int(r.Status.Code) != code {
 		t.Errorf("answered %d (%d) %s, want %d", r.Code, r.Status.Code, r.Status.Message, code)
 	}
+	said := r.Status.Message
+	if r.Status.Details != nil {
+		for _, cause := range r.Status.Details.Causes {
+			said += "\n" + cause.Field + ": " + cause.Message
+		}
+	}
 	for _, word := range words {
-		if !strings.Contains(r.Status.Message, word) {
-			t.Errorf("message %q does not contain %q", r.Status.Message, word)
+		if !strings.Contains(said, word) {
+			t.Errorf("message %q does not contain %q", said, word)
 		}
 	}
 }

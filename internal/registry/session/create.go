@@ -21,6 +21,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/registry/refusal"
+	"github.com/connpool/connpool/internal/registry/settle"
 	"github.com/connpool/connpool/internal/registry/use"
 	"github.com/connpool/connpool/internal/registry/validate"
 	shells "github.com/connpool/connpool/internal/session"
@@ -111,21 +112,28 @@ func newSession(u *use.Use, wanted *live.Session, release func()) *liveSession {
 func (s *liveSession) start(ctx context.Context) error {
 	spec := &s.object.Spec
 	s.use.Target = spec.Target
-	s.use.Place = driver.Place{Container: spec.Container, Pod: spec.Pod, Namespace: spec.Namespace}
+	asked := driver.Place{Container: spec.Container, Pod: spec.Pod, Namespace: spec.Namespace}
+	s.use.Place = asked
 	root := field.NewPath("spec")
 	route, err := s.use.Route(ctx, root.Child("target"), spec.Target)
 	if err != nil {
 		return err
 	}
 	for refusals := 0; ; refusals++ {
-		lease, err := s.use.Lease(ctx, route, validate.Place(root, s.use.Place))
+		lease, err := s.use.Lease(ctx, route, validate.Place(root, asked))
 		if err != nil {
+			return err
+		}
+		if s.use.Place, err = settle.Place(ctx, s.use, root, lease, asked); err != nil {
 			return err
 		}
 		shell, err := s.startOn(ctx, lease)
 		if err == nil {
 			s.shell, s.lease, s.info, s.env = shell, lease, route.LeaseInfo(lease), nil
 			s.object.Status.Target, s.object.Status.Connection = s.info.Target, s.info.Connection
+			if asked.Container == "" {
+				s.object.Status.Container = s.use.Place.Container
+			}
 			return nil
 		}
 		s.use.Gate.Config.Pools.Return(lease, err)

@@ -107,6 +107,17 @@ func TestNamesOfSessions(t *testing.T) {
 	})
 }
 
+// saidIn returns the message of a refusal, and the fields that it is about.
+func saidIn(err error) string {
+	said := err.Error()
+	if details := err.(apierrors.APIStatus).Status().Details; details != nil {
+		for _, cause := range details.Causes {
+			said += " " + cause.Field
+		}
+	}
+	return said
+}
+
 func TestSessionsThatAreRefused(t *testing.T) {
 	tests := map[string]struct {
 		change func(*live.Session)
@@ -132,7 +143,7 @@ func TestSessionsThatAreRefused(t *testing.T) {
 			tc.change(&wanted)
 			_, err := f.tryCreate(wanted)
 			code := apierrors.ReasonForError(err)
-			if err == nil || err.(apierrors.APIStatus).Status().Code != tc.code || !strings.Contains(err.Error(), tc.words) || strings.Contains(err.Error(), "secret") {
+			if err == nil || err.(apierrors.APIStatus).Status().Code != tc.code || !strings.Contains(saidIn(err), tc.words) || strings.Contains(err.Error(), "secret") {
 				t.Errorf("%s: %s %v", name, code, err)
 			}
 		}

@@ -2,6 +2,8 @@ package use
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -25,6 +27,29 @@ func (u *Use) Pool(ctx context.Context) (*v1alpha1.ConnectionPool, error) {
 	}
 	u.pool = pool
 	return pool, nil
+}
+
+// Members returns the targets that the pool selects, by name. The cache owns them.
+func (u *Use) Members(ctx context.Context) ([]v1alpha1.ConnectionTarget, error) {
+	pool, err := u.Pool(ctx)
+	if err != nil {
+		return nil, err
+	}
+	targets, err := membersOf(ctx, u.Gate.Config.Objects, pool)
+	if err != nil {
+		return nil, refusal.Unread(err, "connectiontargets", "", "the targets")
+	}
+	return targets, nil
+}
+
+func membersOf(ctx context.Context, objects Objects, pool *v1alpha1.ConnectionPool) ([]v1alpha1.ConnectionTarget, error) {
+	targets, err := objects.Targets(ctx, pool.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	targets = slices.DeleteFunc(targets, func(t v1alpha1.ConnectionTarget) bool { return !pool.Matches(&t) })
+	slices.SortFunc(targets, func(a, b v1alpha1.ConnectionTarget) int { return strings.Compare(a.Name, b.Name) })
+	return targets, nil
 }
 
 // Route finds the pool, and the target that the request names in a field.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -107,27 +105,16 @@ func (r Route) ambiguous(ctx context.Context) *apierrors.StatusError {
 
 // members returns the names of the targets that the pool selects, in order.
 func (r Route) members(ctx context.Context) (names []string) {
-	selected, _ := r.selected(ctx)
-	for i := range selected {
-		names = append(names, selected[i].Name)
+	targets, _ := r.selected(ctx)
+	for i := range targets {
+		names = append(names, targets[i].Name)
 	}
 	return names
 }
 
 // selected returns the targets that the pool selects, in the order of their names.
 func (r Route) selected(ctx context.Context) ([]v1alpha1.ConnectionTarget, error) {
-	targets, err := r.objects.Targets(ctx, r.pool.Namespace)
-	if err != nil {
-		return nil, err
-	}
-	var selected []v1alpha1.ConnectionTarget
-	for i := range targets {
-		if r.pool.Matches(&targets[i]) {
-			selected = append(selected, targets[i])
-		}
-	}
-	slices.SortFunc(selected, func(a, b v1alpha1.ConnectionTarget) int { return strings.Compare(a.Name, b.Name) })
-	return selected, nil
+	return membersOf(ctx, r.objects, r.pool)
 }
 
 // absent says why the pools lack what is declared: they have only what can be used. It

@@ -104,6 +104,7 @@ func (u *Use) subject() []any {
 	for _, fact := range [][2]string{
 		{"auditID", u.otherID()},
 		{"session", u.Session},
+		{"listing", u.Listing},
 		{"method", u.Method},
 		{"host", u.Host},
 		{"socket", u.Socket},
@@ -185,8 +186,10 @@ func wordsOf(command driver.Command) []string {
 // LeaseInfo describes a lease. A lease itself must not be asked once it has ended.
 type LeaseInfo struct {
 	Target, Connection string
-	Acquired           live.Acquired
-	Wait               time.Duration
+	// Container that the operator chose, because the request names none.
+	Container string
+	Acquired  live.Acquired
+	Wait      time.Duration
 	// What delivers signals, if they can be sent, and how the target was chosen, unless named.
 	Signals live.SignalsBy
 	Routing v1alpha1.PoolRouting
@@ -197,6 +200,9 @@ func (l LeaseInfo) Announce(header http.Header, requestID string) {
 	header.Set("Connpool-Connection", l.Connection)
 	header.Set("Connpool-Target", l.Target)
 	header.Set("Connpool-Acquired", string(l.Acquired))
+	if l.Container != "" {
+		header.Set("Connpool-Container", l.Container)
+	}
 	header.Set("Connpool-Request-Id", requestID)
 	for name, value := range map[string]string{"Connpool-Routing": string(l.Routing), "Connpool-Signals": string(l.Signals)} {
 		if value != "" {

@@ -53,6 +53,9 @@ type Use struct {
 	// Method and Path of a proxied request, without its query.
 	Method, Path string
 
+	// Listing is what is listed, if the request lists something and runs nothing.
+	Listing string
+
 	// Host, or Socket, to which a port-forward leads.
 	Host, Socket string
 

@@ -21,8 +21,9 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// Place returns a function that says whether a target has a place. The fields that
-// name the place are below root, or at the top when it is nil.
+// Place returns a function that says whether a target has a place, or a part of one: what
+// is missing is chosen, or asked for, once there is a connection. The fields that name the
+// place are below root, or at the top when it is nil.
 func Place(root *field.Path, place driver.Place) func(*v1alpha1.ConnectionTarget) field.ErrorList {
 	return func(target *v1alpha1.ConnectionTarget) field.ErrorList {
 		kind := target.Spec.Type()
@@ -32,7 +33,7 @@ func Place(root *field.Path, place driver.Place) func(*v1alpha1.ConnectionTarget
 		case v1alpha1.TargetTypeDocker:
 			return inEngine(root, target.Name, place)
 		case v1alpha1.TargetTypeKubernetes:
-			return InCluster(root, target.Name, place)
+			return namesInCluster(root, place)
 		}
 		return UnknownType(target.Name, kind)
 	}
@@ -61,7 +62,6 @@ func inEngine(root *field.Path, target string, place driver.Place) field.ErrorLi
 	problems := forbidPod(root, subject+", which has no pods; name a container instead", place)
 	switch {
 	case place.Container == "":
-		problems = append(problems, field.Required(at, subject+": name the container, or give its ID"))
 	case len(place.Container) > maxNameLength:
 		problems = append(problems, field.TooLong(at, "", maxNameLength))
 	case !containerName.MatchString(place.Container):
@@ -71,12 +71,16 @@ func inEngine(root *field.Path, target string, place driver.Place) field.ErrorLi
 	return problems
 }
 
-// InCluster returns what is wrong with a place in a cluster.
+// InCluster returns what is wrong with a pod of a cluster, which must be named.
 func InCluster(root *field.Path, target string, place driver.Place) field.ErrorList {
 	if place.Pod == "" {
 		return field.ErrorList{field.Required(root.Child("pod"),
 			OfType(target, v1alpha1.TargetTypeKubernetes)+": name the pod, and its namespace if it is not that of the target")}
 	}
+	return namesInCluster(root, place)
+}
+
+func namesInCluster(root *field.Path, place driver.Place) field.ErrorList {
 	problems := Name(root.Child("pod"), place.Pod, validation.IsDNS1123Subdomain)
 	problems = append(problems, Name(root.Child("namespace"), place.Namespace, validation.IsDNS1123Label)...)
 	return append(problems, Name(root.Child("container"), place.Container, validation.IsDNS1123Label)...)
