@@ -33,8 +33,9 @@ var layout = []row{
 		lines:   1450, because: "three quarters of it are the text of `kubectl explain`",
 	},
 	{
-		folder: "api/live/v1alpha1", is: "the types of the live API: connections, sessions, commands, the options of streams",
+		folder: "api/live/v1alpha1", is: "the types of the live API: connections, sessions, commands, lists, uses, the options of streams",
 		modules: []string{"k8s.io/apimachinery/..."},
+		lines:   1200, because: "most of it is the text of the reference",
 	},
 	{
 		folder: "client", is: "the Go client of the live API: commands and streams with their outcomes",
@@ -149,7 +150,7 @@ var layout = []row{
 			"k8s.io/apimachinery/...", "k8s.io/client-go/...", "k8s.io/streaming/...",
 			"github.com/gorilla/websocket", "golang.org/x/net/http/httpguts",
 		},
-		lines: 2500, because: aDriver,
+		lines: 2600, because: aDriver,
 	},
 	{
 		folder: "internal/driver/drivertest", is: "the conformance suite that every driver passes, and a fake driver",
@@ -399,6 +400,7 @@ var layout = []row{
 	{
 		folder: "internal/cli/cluster", is: "the cluster that a command talks to, and what to do when it refuses",
 		imports: append([]string{"./client", "./internal/cli/exit"}, apis...), modules: terminalModules,
+		lines: 1300, because: "each way to ask is beside what its refusal means, and what the user can do about it",
 	},
 	{
 		folder: "internal/cli/places", is: "the targets, containers and pods that a command through a pool can name",

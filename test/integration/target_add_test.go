@@ -169,8 +169,8 @@ func (u *user) typesAtTerminal(line, keys string) (code int, shown string) {
 	if err != nil {
 		u.t.Fatal(err)
 	}
-	defer keyboard.Close()
-	defer screen.Close()
+	defer keyboard.Close() //nolint:errcheck // nothing is kept in it
+	defer screen.Close()   //nolint:errcheck // nothing is kept in it
 	if _, err := keyboard.WriteString(keys); err != nil {
 		u.t.Fatal(err)
 	}

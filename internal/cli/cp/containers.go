@@ -234,7 +234,7 @@ func (o *options) pullFromContainer(
 }
 
 func (o *options) pullFile(ctx context.Context, t *transfer.Transfer, files *container.Files, from, to string) error {
-	in, err := files.Open(from)
+	in, err := files.Open(from) //nolint:contextcheck // files has the context of the copy
 	if err != nil {
 		return err
 	}

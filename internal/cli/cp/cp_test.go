@@ -501,8 +501,10 @@ func TestFilesOfAContainerAreCopiedThroughAPool(t *testing.T) {
 	put(t, directory+"/tree/a", strings.Repeat("through the wire ", 300_000), 0o640)
 	place := []string{"-c", "app", "--pod", "web-0", "--pod-namespace", "shop"}
 	for _, words := range [][]string{
-		{"-r", directory + "/tree", "db:" + directory + "/there"}, {"-r", "db:" + directory + "/there", directory + "/back"},
-		{"db:" + directory + "/there/a", directory + "/one"}, {directory + "/one", "db/db-1:" + directory + "/two"},
+		{"-r", directory + "/tree", "db:" + directory + "/there"},
+		{"-r", "db:" + directory + "/there", directory + "/back"},
+		{"db:" + directory + "/there/a", directory + "/one"},
+		{directory + "/one", "db/db-1:" + directory + "/two"},
 	} {
 		clitest.WantStderr(t, f.Run(append(append([]string{"cp"}, words...), place...)...), 0)
 	}

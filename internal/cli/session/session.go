@@ -102,7 +102,8 @@ func (o *createOptions) validate() error {
 		}
 	}
 	if o.session.Name != "" && !cluster.IsName(o.session.Name) {
-		return fmt.Errorf("--name %q is not a valid name of a Kubernetes object: use lower case letters, digits and hyphens", o.session.Name)
+		return fmt.Errorf("--name %q is not a valid name of a Kubernetes object: use lower case letters, digits and hyphens",
+			o.session.Name)
 	}
 	return o.command.Validate()
 }

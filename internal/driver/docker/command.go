@@ -30,7 +30,8 @@ func check(command driver.Command) *driver.Error {
 	case place.Pod != "" || place.Namespace != "":
 		return badCommand("a Docker target has containers but no pods or namespaces; name a container only")
 	case !plainName.MatchString(place.Container):
-		return badCommand("%q is not a valid name or ID of a container; list the containers with docker ps", driver.Sanitize(place.Container))
+		return badCommand("%q is not a valid name or ID of a container; list the containers with docker ps",
+			driver.Sanitize(place.Container))
 	case command.Subsystem != "":
 		return badCommand("containers have no subsystems such as %s, only hosts behind SSH have; run a program instead",
 			driver.Sanitize(command.Subsystem))

@@ -32,8 +32,8 @@ func (c *conn) PodPort(ctx context.Context, pod driver.Place, port string) (uint
 	if failed != nil {
 		return 0, failed
 	}
-	if failed = c.begin(ctx); failed != nil {
-		return 0, failed
+	if err := c.begin(ctx); err != nil {
+		return 0, err
 	}
 	defer c.use()()
 	asking, done := joinContexts(ctx, c.ctx)

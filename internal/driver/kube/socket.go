@@ -129,7 +129,8 @@ func (s *socket) hangUp() { _ = s.NetConn().Close() }
 func (c *conn) upgrade(ctx context.Context, path string, query url.Values, protocol string) (*kubestream.Socket, *answer, *driver.Error) {
 	address, err := c.client.config.url(path, query.Encode())
 	if err != nil {
-		return nil, nil, driver.Errorf(driver.ProtocolError, driver.StageStart, "the request does not make a valid URL; correct the names in it")
+		return nil, nil, driver.Errorf(driver.ProtocolError, driver.StageStart,
+			"the request does not make a valid URL; correct the names in it")
 	}
 	address.Scheme = "ws" // the socket is encrypted already
 	socket, failed := c.socket(ctx)

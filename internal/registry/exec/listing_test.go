@@ -103,19 +103,22 @@ func TestPlacesAreListedOverAWarmConnection(t *testing.T) {
 		query inventory.Query
 	}{
 		"containers": {
-			registrytest.Docker, live.ListingSpec{Of: live.ListContainers, All: true},
+			registrytest.Docker,
+			live.ListingSpec{Of: live.ListContainers, All: true},
 			live.ListingStatus{Containers: []live.ListedContainer{{Name: "web", ID: "abc", Image: "nginx", State: "running", Status: "Up 2 hours"}}},
 			inventory.Query{All: true, Limit: 500},
 		},
 		"pods": {
-			registrytest.Kubernetes, live.ListingSpec{Of: live.ListPods, Target: "web-1", Namespace: "shop", Selector: "app=web", Limit: 7},
+			registrytest.Kubernetes,
+			live.ListingSpec{Of: live.ListPods, Target: "web-1", Namespace: "shop", Selector: "app=web", Limit: 7},
 			live.ListingStatus{Pods: []live.ListedPod{{
 				Name: "web-0", Namespace: "shop", Phase: "Running", Containers: []string{"app"}, ContainerCount: 1, ReadyCount: 1, Node: "n",
 			}}},
 			inventory.Query{Namespace: "shop", Selector: "app=web", Limit: 7},
 		},
 		"pods of all namespaces": {
-			registrytest.Kubernetes, live.ListingSpec{Of: live.ListPods, AllNamespaces: true},
+			registrytest.Kubernetes,
+			live.ListingSpec{Of: live.ListPods, AllNamespaces: true},
 			live.ListingStatus{Pods: []live.ListedPod{{
 				Name: "web-0", Namespace: "shop", Phase: "Running", Containers: []string{"app"}, ContainerCount: 1, ReadyCount: 1, Node: "n",
 			}}},

@@ -105,7 +105,7 @@ func sentenceOf(problem *field.Error) string {
 	if number, ok := problem.BadValue.(int32); ok {
 		subject += fmt.Sprintf(" %d", number)
 	}
-	switch problem.Type {
+	switch problem.Type { //nolint:exhaustive // the others are sentences already
 	case field.ErrorTypeRequired:
 		return problem.Detail
 	case field.ErrorTypeForbidden:

@@ -483,14 +483,14 @@ func (r Reply) WantRefusal(t testing.TB, code int, words ...string) {
 	if r.Code != code || int(r.Status.Code) != code {
 		t.Errorf("answered %d (%d) %s, want %d", r.Code, r.Status.Code, r.Status.Message, code)
 	}
-	said := r.Status.Message
+	said := []string{r.Status.Message}
 	if r.Status.Details != nil {
 		for _, cause := range r.Status.Details.Causes {
-			said += "\n" + cause.Field + ": " + cause.Message
+			said = append(said, cause.Field+": "+cause.Message)
 		}
 	}
 	for _, word := range words {
-		if !strings.Contains(said, word) {
+		if !strings.Contains(strings.Join(said, "\n"), word) {
 			t.Errorf("message %q does not contain %q", said, word)
 		}
 	}

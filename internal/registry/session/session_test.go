@@ -109,13 +109,13 @@ func TestNamesOfSessions(t *testing.T) {
 
 // saidIn returns the message of a refusal, and the fields that it is about.
 func saidIn(err error) string {
-	said := err.Error()
+	said := []string{err.Error()}
 	if details := err.(apierrors.APIStatus).Status().Details; details != nil {
 		for _, cause := range details.Causes {
-			said += " " + cause.Field
+			said = append(said, cause.Field)
 		}
 	}
-	return said
+	return strings.Join(said, " ")
 }
 
 func TestSessionsThatAreRefused(t *testing.T) {
