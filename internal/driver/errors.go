@@ -179,9 +179,10 @@ func (e *Error) Because(cause error) *Error {
 	return e
 }
 
-// Error returns the stage and the message, without the inner cause.
+// Error returns the stage and the message, without the inner cause. The outcome of a
+// command says already that it failed at its start.
 func (e *Error) Error() string {
-	if e.Stage == "" {
+	if e.Stage == "" || e.Stage == StageStart {
 		return e.Message
 	}
 	return fmt.Sprintf("%s: %s", e.Stage, e.Message)

@@ -103,6 +103,14 @@ func FuzzSanitize(f *testing.F) {
 	})
 }
 
+func TestAFailureToStartIsSaidOnce(t *testing.T) {
+	for stage, want := range map[Stage]string{StageStart: "there is no container x", StageConnect: "connect: there is no container x"} {
+		if got := (&Error{Stage: stage, Message: "there is no container x"}).Error(); got != want {
+			t.Errorf("%s: %q", stage, got)
+		}
+	}
+}
+
 func TestClassesOfReasons(t *testing.T) {
 	for reason, class := range classes {
 		if class.permanent && class.transient {

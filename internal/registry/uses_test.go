@@ -87,7 +87,7 @@ func TestWhatTheHistorySaysOfFailures(t *testing.T) {
 			})
 			f.Web()
 		}, "refused: AuthenticationFailed"},
-		"a request that cannot be understood": {func(f *fixture) { f.Pool("web") }, "refused: 400"},
+		"a request that cannot be understood": {func(f *fixture) { f.Pool("web") }, "refused: BadRequest"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inFixture(t, func(f *fixture) {

@@ -26,6 +26,8 @@ type UseAction string
 const (
 	// UseExec runs a command, or copies files.
 	UseExec UseAction = "exec"
+	// UseListing lists containers or pods.
+	UseListing UseAction = "list"
 	// UseSession keeps a shell. Its commands are uses of their own, which name it.
 	UseSession UseAction = "session"
 	// UsePortForward forwards ports.
@@ -52,7 +54,7 @@ type Use struct {
 	Target string `json:"target,omitempty"`
 	// user who sent the request.
 	User string `json:"user"`
-	// action is exec, session, portforward or proxy.
+	// action is exec, list, session, portforward or proxy.
 	Action UseAction `json:"action"`
 	// state is Running, Ended or Refused.
 	State UseState `json:"state"`

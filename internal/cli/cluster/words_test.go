@@ -32,8 +32,8 @@ func TestErrorsAreInWordsForPeople(t *testing.T) {
 			"the command was not started: target c is of type kubernetes: name the pod",
 		},
 		"a field that must not be there has the name of its flag": {
-			notStarted(refused("spec.container: Forbidden: target db is of type ssh, which has no containers; leave it out")), forward,
-			"--container: target db is of type ssh, which has no containers; leave it out",
+			notStarted(refused("spec.container: Forbidden: target db is of type ssh, which has no containers; leave the container out")), forward,
+			"--container: target db is of type ssh, which has no containers; leave the container out",
 		},
 		"one fact about two fields is said once": {
 			refused("[pod: Forbidden: target db has no pods, namespace: Forbidden: target db has no pods]"), command, "--pod: target db has no pods",

@@ -136,7 +136,7 @@ func validateWords(c *Command) (problems field.ErrorList) {
 	case size > live.MaxCommandBytes:
 		problems = append(problems, field.TooLong(at, "", live.MaxCommandBytes))
 	case len(c.Argv) > 0 && c.Argv[0] == "":
-		problems = append(problems, field.Invalid(at.Index(0), "", "the name of the program must not be empty"))
+		problems = append(problems, field.Required(at.Index(0), "the name of the program must not be empty"))
 	}
 	if len(c.Shell) > live.MaxCommandBytes {
 		problems = append(problems, field.TooLong(c.Root.Child("shell"), "", live.MaxCommandBytes))

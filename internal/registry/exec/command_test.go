@@ -77,6 +77,13 @@ func TestCommandsOfAQuery(t *testing.T) {
 	}
 }
 
+func TestAProgramWithoutANameIsRefusedWithoutTheField(t *testing.T) {
+	_, problems := validateOptions(&live.ExecOptions{Command: []string{""}, Stdout: true}, Rules{})
+	if got := refusal.Invalid(problems).ErrStatus.Message; got != "the name of the program must not be empty" {
+		t.Error(got)
+	}
+}
+
 func TestAValueOfAVariableIsNeverRepeated(t *testing.T) {
 	const canary = "canary-7f3a"
 	_, problems := validateOptions(&live.ExecOptions{Shell: "x", Stdout: true, Env: []string{

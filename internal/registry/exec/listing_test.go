@@ -162,6 +162,18 @@ func TestPlacesAreListedOverAWarmConnection(t *testing.T) {
 	}
 }
 
+func TestTheHistoryTellsListingsFromCommands(t *testing.T) {
+	inFixture(t, func(f *fixture) {
+		f.Connect(f.Target("web-1", "web", registrytest.Docker), f.Pool("web", registrytest.LeastLoaded))
+		f.Fake.OnList(having(inventory.Places{}))
+		f.list(live.ListingSpec{Of: live.ListContainers})
+		all := f.Gate.History.List(registrytest.Namespace)
+		if len(all) != 1 || all[0].Action != live.UseListing {
+			t.Errorf("the history has %+v", all)
+		}
+	})
+}
+
 func TestListingsThatAreRefused(t *testing.T) {
 	for name, test := range map[string]struct {
 		kind  func(*v1alpha1.ConnectionTarget)
@@ -171,7 +183,7 @@ func TestListingsThatAreRefused(t *testing.T) {
 	}{
 		"of nothing":                     {registrytest.SSH, `{}`, 400, "Containers"},
 		"of something else":              {registrytest.SSH, `{"of":"Images"}`, 400, "Images"},
-		"an unknown field":               {registrytest.SSH, `{"of":"Targets","on":"x"}`, 400, "no Listing"},
+		"an unknown field":               {registrytest.SSH, `{"of":"Targets","on":"x"}`, 400, "not a valid Listing"},
 		"a target of targets":            {registrytest.SSH, `{"of":"Targets","target":"web-1"}`, 400, "leave it out"},
 		"an unknown target":              {registrytest.Docker, `{"of":"Containers","target":"web-9"}`, 404, "it has web-1"},
 		"containers of a host":           {registrytest.SSH, `{"of":"Containers"}`, 400, "target web-1 is of type ssh, which has no containers"},

@@ -41,8 +41,8 @@ func TestEachTypeHasItsPlaces(t *testing.T) {
 		words []string
 	}{
 		"a host":                              {registrytest.SSH, driver.Place{}, nil},
-		"a container on a host":               {registrytest.SSH, driver.Place{Container: "web"}, []string{"container: Forbidden", "web-1 is of type ssh", "leave it out"}},
-		"a pod on a host":                     {registrytest.SSH, driver.Place{Pod: "web"}, []string{"pod: Forbidden", "has no pods", "leave it out"}},
+		"a container on a host":               {registrytest.SSH, driver.Place{Container: "web"}, []string{"container: Forbidden", "web-1 is of type ssh", "leave the container out"}},
+		"a pod on a host":                     {registrytest.SSH, driver.Place{Pod: "web"}, []string{"pod: Forbidden", "has no pods", "leave the pod out"}},
 		"a namespace on a host":               {registrytest.SSH, driver.Place{Namespace: "web"}, []string{"namespace: Forbidden"}},
 		"a container of an engine":            {registrytest.Docker, driver.Place{Container: "web_1.x-y"}, nil},
 		"no container of an engine":           {registrytest.Docker, driver.Place{}, []string{"container: Required", "no container runs on web-1; start one"}},

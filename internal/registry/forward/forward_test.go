@@ -40,7 +40,7 @@ func TestEachTypeForwardsItsPorts(t *testing.T) {
 		"of a namespace alone":        {registrytest.Kubernetes, "?namespace=prod", []string{"pod: Required"}},
 		"of a port without a pod":     {registrytest.SSH, "?port=http", []string{"port: Forbidden", "name the pod"}},
 		"of a port that is none":      {registrytest.Kubernetes, "?pod=web&port=70000", []string{"port: Invalid"}},
-		"of a pod of a host":          {registrytest.SSH, "?pod=web", []string{"pod: Forbidden", "type ssh", "leave it out"}},
+		"of a pod of a host":          {registrytest.SSH, "?pod=web", []string{"pod: Forbidden", "type ssh", "leave the pod out"}},
 		"of a namespace of a host":    {registrytest.SSH, "?namespace=prod", []string{"namespace: Forbidden"}},
 	} {
 		t.Run(name, func(t *testing.T) {

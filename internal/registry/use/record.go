@@ -1,8 +1,10 @@
 package use
 
 import (
+	"cmp"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
@@ -21,15 +23,23 @@ func (u *Use) record(action live.UseAction) live.Use {
 	}
 }
 
+// action is what the use is in the history.
+func (u *Use) action() live.UseAction {
+	if u.Listing != "" {
+		return live.UseListing
+	}
+	return live.UseAction(u.permission.Subresource)
+}
+
 // recordRefused remembers a refusal. A user without the permission could otherwise fill the
 // history of a namespace.
 func (u *Use) recordRefused(err error, code int32, message string) {
 	if !u.admitted {
 		return
 	}
-	refused := u.record(live.UseAction(u.permission.Subresource))
+	refused := u.record(u.action())
 	refused.Outcome, refused.HTTPStatus, refused.Message = live.OutcomeNotStarted, code, message
-	refused.Reason = string(reasonIn(err))
+	refused.Reason = cmp.Or(string(reasonIn(err)), string(apierrors.ReasonForError(err)))
 	u.Gate.History.Refuse(refused)
 }
 

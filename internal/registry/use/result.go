@@ -156,7 +156,7 @@ func (u *Use) AuditStarted(lease LeaseInfo, command *driver.Command, t *traffic.
 		facts = append(facts, "command", audit.Words(words))
 	}
 	u.Audit("use started", facts...)
-	u.recordStarted(live.UseAction(u.permission.Subresource), lease, words, t)
+	u.recordStarted(u.action(), lease, words, t)
 }
 
 // AuditEnded notes how the use ended.

@@ -100,9 +100,9 @@ func Name(at *field.Path, name string, check func(string) []string) (problems fi
 // OnHost returns what is wrong with a place on a host, which has none.
 func OnHost(root *field.Path, target string, place driver.Place) field.ErrorList {
 	subject := OfType(target, v1alpha1.TargetTypeSSH)
-	problems := forbidPod(root, subject+", which has no pods; leave it out", place)
+	problems := forbidPod(root, subject+", which has no pods; leave the pod out", place)
 	if place.Container != "" {
-		problems = append(problems, field.Forbidden(root.Child("container"), subject+", which has no containers; leave it out"))
+		problems = append(problems, field.Forbidden(root.Child("container"), subject+", which has no containers; leave the container out"))
 	}
 	return problems
 }
