@@ -79,7 +79,7 @@ func newVersion(f *plugin.Factory) *cobra.Command {
 		Example: f.Examples(
 			"both", "version",
 			"only this program's, without asking the cluster", "version --client"),
-		Args: cobra.NoArgs,
+		Args: plugin.Args(0, 0),
 		RunE: f.RunE(nil, nil, o.run),
 	}
 	command.Flags().BoolVar(&o.client, "client", false, "Only this program's, without asking the cluster")
@@ -127,7 +127,7 @@ func newCompletion(f *plugin.Factory) *cobra.Command {
 			"  #!/bin/sh\n  exec kubectl connpool __complete \"$@\"",
 		Example: "  # in ~/.bashrc\n  source <(" + f.Name + " completion bash)\n\n" +
 			"  # in ~/.zshrc\n  source <(" + f.Name + " completion zsh)",
-		Args:                  cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		Args:                  cobra.MatchAll(plugin.Args(1, 1), cobra.OnlyValidArgs),
 		ValidArgs:             []string{"bash", "zsh", "fish", "powershell"},
 		DisableFlagsInUseLine: true,
 		RunE: func(command *cobra.Command, args []string) error {

@@ -51,7 +51,7 @@ rules:
   resourceNames: ["web"]
   verbs: [create]
 
-and then: kubectl create rolebinding connpool-connectionpools-drain-web --namespace shop --role connpool-connectionpools-drain-web --user USER
+and then: kubectl create rolebinding connpool-connectionpools-drain-web --namespace shop --role connpool-connectionpools-drain-web --user alice
 `)
 	f.Denied["list connpool.dev/connectionpools"] = true
 	clitest.WantStderr(t, f.Run("status", "-A"), 1, "kind: ClusterRole", "verbs: [get, list]", "clusterrolebinding")
@@ -119,7 +119,8 @@ func TestProblemsOfTheClusterAreExplained(t *testing.T) {
 
 func TestWithoutACluster(t *testing.T) {
 	f := shop(t)
-	clitest.WantStderr(t, f.Run("status", "--context", "none"), 1, "context was not found", "--kubeconfig or KUBECONFIG")
+	clitest.WantStderr(t, f.Run("status", "--context", "none"), 1, `the kubeconfig has no context "none"`, "kubectl config get-contexts")
+	clitest.WantStderr(t, f.Run("status", "--kubeconfig", "/none"), 1, "no cluster to talk to", "--kubeconfig or KUBECONFIG")
 	f.URL = "http://127.0.0.1:1"
 	clitest.WantStderr(t, f.Run("status"), 1, "The cluster does not answer")
 }

@@ -237,7 +237,7 @@ func (s *show) hints() string {
   kubectl connpool check %s                     # what is wrong with it, stage by stage
   kubectl get connectionpools,connectiontargets,connections
   kubectl scale connectionpool web --replicas=3    # more warm connections to each target
-  kubectl apply --server-side -f %-18s# after editing the samples
+  kubectl apply --server-side -f %-17s # after editing the samples
   go run ./hack/lab ssh-stop                       # the SSH server goes away
   go run ./hack/lab ssh-start                      # and comes back: watch the pools recover
 `, downSample, short(where.samples()))

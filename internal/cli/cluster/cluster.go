@@ -21,6 +21,7 @@
 package cluster
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -95,7 +96,7 @@ func (c *Cluster) loader() clientcmd.ClientConfig {
 func (c *Cluster) Namespace() (string, error) {
 	namespace, _, err := c.loader().Namespace()
 	if err != nil {
-		return "", noCluster(err)
+		return "", c.noCluster(err)
 	}
 	return namespace, nil
 }
@@ -125,7 +126,7 @@ func (c *Cluster) Contexts() ([]string, error) {
 func (c *Cluster) restConfig() (*rest.Config, error) {
 	config, err := c.loader().ClientConfig()
 	if err != nil {
-		return nil, noCluster(err)
+		return nil, c.noCluster(err)
 	}
 	config.UserAgent = "kubectl-connpool/" + c.version
 	// The user waits for these few requests, and they need no rate limit.
@@ -153,7 +154,7 @@ func (c *Cluster) Objects() (Objects, error) {
 	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	rests, err := rest.RESTClientFor(config)
 	if err != nil {
-		return Objects{}, noCluster(err)
+		return Objects{}, c.noCluster(err)
 	}
 	return Objects{rest: rests}, nil
 }
@@ -166,13 +167,24 @@ func (c *Cluster) Live() (*client.Client, error) {
 	}
 	live, err := client.New(config)
 	if err != nil {
-		return nil, noCluster(err)
+		return nil, c.noCluster(err)
 	}
 	return live, nil
 }
 
 // noCluster explains a configuration that names no usable cluster.
-func noCluster(err error) error {
+func (c *Cluster) noCluster(err error) error {
+	if _, bad := clientcmd.ParseTimeout(cmp.Or(c.overrides.Timeout, "0")); bad != nil {
+		return fmt.Errorf("--request-timeout %q is not a duration such as 10s", c.overrides.Timeout)
+	}
+	contexts, unread := c.Contexts()
+	if name := c.overrides.CurrentContext; name != "" && unread == nil && !slices.Contains(contexts, name) {
+		err = fmt.Errorf("the kubeconfig has no context %q", name)
+		if near := nearest(name, contexts); len(near) > 0 {
+			return exit.Hint(err, "%s", didYouMean(near))
+		}
+		return exit.Hint(err, "See its contexts: kubectl config get-contexts")
+	}
 	if clientcmd.IsEmptyConfig(err) {
 		err = errors.New("there is no kubeconfig")
 	}

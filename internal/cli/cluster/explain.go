@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -32,7 +33,7 @@ func (c *Cluster) Explain(ctx context.Context, err error, what Asked) error {
 	case isTargets(err):
 		return err // the target's message says the next step
 	case lacksRole(err):
-		return exit.Hint(err, "This would permit it; give it to a user who may create roles:\n\n%s", what.role())
+		return exit.Hint(err, "This would permit it; give it to a user who may create roles:\n\n%s", what.role(userIn(err)))
 	case apierrors.IsUnauthorized(err):
 		return exit.Hint(err, "The cluster does not know you: renew the credentials of your kubeconfig's user.")
 	case apierrors.IsNotFound(err) && detailsOf(err).Name == "", isFromAggregator(err):
@@ -59,6 +60,17 @@ func IsForbidden(err error) bool { return apierrors.IsForbidden(err) }
 // that of another user's session, say the next step themselves.
 func lacksRole(err error) bool {
 	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), " cannot ")
+}
+
+// refusedUser finds the user in a refusal of RBAC. Other characters would need quotes in a shell.
+var refusedUser = regexp.MustCompile(`User "([\w.:@/-]+)" cannot `)
+
+// userIn returns the user of a refusal, or "" if it does not say it.
+func userIn(err error) string {
+	if found := refusedUser.FindStringSubmatch(err.Error()); found != nil {
+		return found[1]
+	}
+	return ""
 }
 
 // detailsOf returns what a server says about an error besides its message. A 404
@@ -97,6 +109,9 @@ func (c *Cluster) explainNotFound(ctx context.Context, err error, what Asked) er
 	text, offerErr := offer(ctx, c, what)
 	if offerErr != nil {
 		// The user asked about the first error; the second would only distract.
+		return err
+	}
+	if saysAllTargets(err) {
 		return err
 	}
 	return exit.Hint(err, "%s", text)
@@ -200,8 +215,8 @@ type Asked struct {
 	With []Asked
 }
 
-// role returns the RBAC object that would permit the request.
-func (a Asked) role() string {
+// role returns the RBAC object that would permit the request, and how to give it to a user.
+func (a Asked) role(user string) string {
 	parts := []string{"connpool", strings.ReplaceAll(a.Resource, "/", "-")}
 	switch {
 	case a.Name != "":
@@ -209,7 +224,7 @@ func (a Asked) role() string {
 	case a.Resource == Sessions:
 		parts = append(parts, a.Verbs...) // or applying one role would replace another
 	}
-	return Role(strings.Join(parts, "-"), "USER", append([]Asked{a}, a.With...))
+	return Role(strings.Join(parts, "-"), cmp.Or(user, "USER"), append([]Asked{a}, a.With...))
 }
 
 // Role returns the RBAC object of a name that permits what is asked for, which is in one

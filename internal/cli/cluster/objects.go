@@ -41,6 +41,16 @@ var (
 // that itself has the name of a kind needs the kind before it: pool/pool/web-1.
 func PoolName(typed string) string { return withoutKind(typed, poolKinds) }
 
+// PoolAndTarget reads POOL[/TARGET]. A slash without a name behind it is an error: in a
+// script it is a variable that is empty, and any target would be used in its place.
+func PoolAndTarget(typed string) (pool, target string, err error) {
+	pool, target, slash := strings.Cut(PoolName(typed), "/")
+	if slash && target == "" {
+		return "", "", fmt.Errorf("%q has no target behind the slash: write only %s for any of the pool", typed, pool)
+	}
+	return pool, target, nil
+}
+
 // TargetName returns the name of a target, also if its kind is before it.
 func TargetName(typed string) string { return withoutKind(typed, targetKinds) }
 

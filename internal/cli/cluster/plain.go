@@ -39,11 +39,11 @@ func (c *Cluster) Plain() (Plain, error) {
 	}
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
-		return Plain{}, noCluster(err)
+		return Plain{}, c.noCluster(err)
 	}
 	base, _, err := rest.DefaultServerUrlFor(config)
 	if err != nil {
-		return Plain{}, noCluster(err)
+		return Plain{}, c.noCluster(err)
 	}
 	return Plain{http: client, base: strings.TrimSuffix(base.String(), "/")}, nil
 }

@@ -43,9 +43,30 @@ func (e *reworded) Unwrap() error { return e.error }
 // singular is what a person calls an object of a resource.
 var singular = map[string]string{Pools: "pool", Targets: "target", Sessions: "session", Connections: "connection"}
 
+// hasNoTarget is in the message of the operator about a target that a pool does not select.
+const hasNoTarget = " has no target "
+
+// saysAllTargets reports whether the operator has said which targets the pool has. Of many
+// it names only the first.
+func saysAllTargets(err error) bool {
+	return strings.Contains(err.Error(), hasNoTarget) && !strings.HasSuffix(err.Error(), ", ...")
+}
+
+// messageOf returns what a server says, without what the client puts before it.
+func messageOf(err error) string {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return ""
+	}
+	return status.Status().Message
+}
+
 // inWords returns the error with a text for a person: without the field paths and the
 // classes of API validation, and without what every command line says of itself.
 func inWords(err error, what Asked) error {
+	if message := messageOf(err); apierrors.IsNotFound(err) && strings.Contains(message, hasNoTarget) {
+		return &reworded{err, message} // it may exist, and belong to other pools
+	}
 	if details := detailsOf(err); apierrors.IsNotFound(err) && singular[details.Kind] != "" && details.Name != "" && !isTargets(err) {
 		text := fmt.Sprintf("there is no %s %q", singular[details.Kind], details.Name)
 		if what.Namespace != "" {

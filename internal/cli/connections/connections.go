@@ -51,7 +51,7 @@ func New(f *plugin.Factory) *cobra.Command {
 			"those of a pool that are in use now", "connections web --state InUse",
 			"those of all namespaces to targets with a label", "connections -A -l tier=front",
 			"the busiest last, and then what changes", "connections --sort-by .useCount -w"),
-		Args:              cobra.MaximumNArgs(1),
+		Args:              plugin.Args(0, 1),
 		ValidArgsFunction: f.CompletePool,
 		RunE:              f.LiveE(o.complete, o.validate, o.run),
 	}
@@ -157,7 +157,7 @@ func NewDrain(f *plugin.Factory) *cobra.Command {
 		Example: f.Examples(
 			"every connection of a pool, for example after its hosts were restarted", "drain web",
 			"one connection", "drain "+connectionPrefix+"web-1-1f97440b27"),
-		Args:              cobra.ExactArgs(1),
+		Args:              plugin.Args(1, 1),
 		ValidArgsFunction: completion(f),
 		RunE:              f.LiveE(o.complete, o.validate, o.run),
 	}

@@ -75,7 +75,7 @@ func New(f *plugin.Factory) *cobra.Command {
 			"to a container of a Docker engine", "cp site.conf ci:/etc/nginx/conf.d/ -c web",
 			"a directory from a pod", "cp -r cluster:/data ./data --pod web-0 -c app",
 			"what another program prints", "cp - web:backup.sql < dump.sql"),
-		Args: cobra.MinimumNArgs(2),
+		Args: plugin.Args(2, plugin.Unbounded),
 		RunE: f.LiveE(o.complete, o.validate, o.run),
 		ValidArgsFunction: func(command *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 			names, _ := f.CompletePoolSlashTarget(command, nil, typed)

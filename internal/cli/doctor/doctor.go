@@ -64,7 +64,7 @@ func New(f *plugin.Factory) *cobra.Command {
 		Example: f.Examples(
 			"in the namespace of the kubeconfig", "doctor", "in another one", "doctor -n prod",
 			"what you may do with one pool", "doctor web"),
-		Args:              cobra.MaximumNArgs(1),
+		Args:              plugin.Args(0, 1),
 		ValidArgsFunction: f.CompletePool,
 		RunE:              f.NamespacedE(o.complete, nil, o.run),
 	}

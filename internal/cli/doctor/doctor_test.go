@@ -28,10 +28,11 @@ func TestDoctorFindsAllInOrder(t *testing.T) {
 What you may do in namespace shop:
 
 WHAT                                                   MAY YOU   NEEDED FOR
-get,list connectionpools                               yes       status
-get,list connectiontargets                             yes       status, run --all
-get,list connections                                   yes       connections, top
-create,get connectionpools/exec                        yes       exec, run, cp, shell
+get,list connectionpools                               yes       status, web
+get,list connectiontargets                             yes       status, web, run --all
+get,list connections                                   yes       connections, top, web
+get,list uses                                          yes       history, web
+create,get connectionpools/exec                        yes       exec, run, cp, shell, targets, containers, pods
 create,get connectionpools/portforward                 yes       port-forward
 create connectionpools/socketforward                   yes       port-forward of unix sockets
 create,get,update,patch,delete connectionpools/proxy   yes       proxy

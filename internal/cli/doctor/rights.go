@@ -24,10 +24,11 @@ type wanted struct {
 }
 
 var allWanted = []wanted{
-	{v1alpha1.GroupName, cluster.Pools, []string{"get", "list"}, "status"},
-	{v1alpha1.GroupName, cluster.Targets, []string{"get", "list"}, "status, run --all"},
-	{livev1alpha1.GroupName, cluster.Connections, []string{"get", "list"}, "connections, top"},
-	{livev1alpha1.GroupName, cluster.Pools + "/exec", []string{"create", "get"}, "exec, run, cp, shell"},
+	{v1alpha1.GroupName, cluster.Pools, []string{"get", "list"}, "status, web"},
+	{v1alpha1.GroupName, cluster.Targets, []string{"get", "list"}, "status, web, run --all"},
+	{livev1alpha1.GroupName, cluster.Connections, []string{"get", "list"}, "connections, top, web"},
+	{livev1alpha1.GroupName, cluster.Uses, []string{"get", "list"}, "history, web"},
+	{livev1alpha1.GroupName, cluster.Pools + "/exec", []string{"create", "get"}, "exec, run, cp, shell, targets, containers, pods"},
 	{livev1alpha1.GroupName, cluster.Pools + "/portforward", []string{"create", "get"}, "port-forward"},
 	{livev1alpha1.GroupName, cluster.Pools + "/socketforward", []string{"create"}, "port-forward of unix sockets"},
 	{livev1alpha1.GroupName, cluster.Pools + "/proxy", []string{"create", "get", "update", "patch", "delete"}, "proxy"},

@@ -93,7 +93,7 @@ func NewShell(f *plugin.Factory) *cobra.Command {
 			"on a host", "shell web/web-1",
 			"in a container of a Docker engine", "shell ci --container web",
 			"in a pod", "shell cluster --pod web-0"),
-		Args:              cobra.ExactArgs(1),
+		Args:              plugin.Args(1, 1),
 		ValidArgsFunction: f.CompletePoolSlashTarget,
 		Annotations:       map[string]string{plugin.OwnFailures: "true"},
 		RunE:              f.LiveE(o.command.ReadPool, o.validateShell, o.run),

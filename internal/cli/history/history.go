@@ -57,7 +57,7 @@ func New(f *plugin.Factory) *cobra.Command {
 			"who is connected to a pool now", "history web --state Running",
 			"what a user did on a target in the last hour", "history --by alice --target web-1 --since 1h --limit 0",
 			"everything that the operator remembers, for a program", "history -A --limit 0 -o json"),
-		Args:              cobra.MaximumNArgs(1),
+		Args:              plugin.Args(0, 1),
 		ValidArgsFunction: f.CompletePool,
 		RunE:              f.LiveE(o.complete, o.validate, o.run),
 	}

@@ -45,7 +45,7 @@ func New(f *plugin.Factory) *cobra.Command {
 			"look, compare, then keep", "hostkeys deploy@web-1.example.com > web-1.yaml",
 			"another port and name", "hostkeys 10.0.0.5:2222 --name jump --login ops",
 			"for a program", "hostkeys web-1.example.com -o json"),
-		Args: cobra.ExactArgs(1),
+		Args: plugin.Args(1, 1),
 		RunE: f.RunE(o.complete, o.validate, o.run),
 	}
 	flags := command.Flags()

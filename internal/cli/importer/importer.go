@@ -54,6 +54,7 @@ func New(f *plugin.Factory) *cobra.Command {
 			"your own hosts", "import ssh-config ~/.ssh/config > hosts.yaml",
 			"an inventory, each group a pool", "import ansible-inventory hosts.ini --scan > hosts.yaml"),
 	}
+	plugin.OnlyCommands(command)
 	commands := &cobra.Group{ID: "commands", Title: "Commands:"}
 	command.AddGroup(commands)
 	for _, below := range []*cobra.Command{newSSHConfig(f), newAnsible(f)} {
@@ -107,7 +108,7 @@ func readAnsible(text []byte, path string, defaults hosts.Defaults) (*hosts.Inve
 }
 
 func (o *options) register(command *cobra.Command) *cobra.Command {
-	command.Args = cobra.ExactArgs(1)
+	command.Args = plugin.Args(1, 1)
 	command.RunE = o.RunE(o.complete, o.validate, o.run)
 	flags := command.Flags()
 	flags.StringVar(&o.defaults.User, "login", "", "User to log in as where FILE names none; yours when absent")

@@ -100,7 +100,7 @@ func NewPods(f *plugin.Factory) *cobra.Command {
 
 // newCommand adds what the commands have in common.
 func (o *options) newCommand(command *cobra.Command) *cobra.Command {
-	command.Args = cobra.ExactArgs(1)
+	command.Args = plugin.Args(1, 1)
 	command.RunE = o.LiveE(o.command.ReadPool, o.validate, o.run)
 	o.Output.Register(command, plugin.JSON, plugin.YAML, plugin.Name, plugin.Wide)
 	return command

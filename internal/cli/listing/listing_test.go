@@ -117,7 +117,7 @@ func TestListsSayWhatIsMissing(t *testing.T) {
 	clitest.WantStderr(t, f.Run("targets", "ci/docker-1"), 1, "write only its name, ci")
 	clitest.WantStderr(t, f.Run("pods", "k8s", "-A", "--pod-namespace", "x"), 1, "exclude each other")
 	clitest.WantStderr(t, f.Run("pods", "k8s", "-l", "a=b=c"), 1, "-l")
-	clitest.WantStderr(t, f.Run("pods"), 1, "1 arg")
+	clitest.WantStderr(t, f.Run("pods"), 1, "POOL[/TARGET] is missing", "Usage: kubectl connpool pods POOL[/TARGET]")
 	delete(f.Places, "docker-2")
 	got := f.Run("containers", "ci")
 	clitest.WantStderr(t, got, 1, "target docker-2 cannot be reached")

@@ -108,12 +108,14 @@ func (l *List[T]) Show(ctx context.Context) error {
 
 // sayEmpty says on standard error that there are no items.
 func (l *List[T]) sayEmpty() {
-	f := l.factory
-	if f.AllNamespaces {
-		fmt.Fprintf(f.ErrOut, "No %s%s in any namespace.\n", l.Kind, l.Of)
-		return
+	f, where, labels := l.factory, "any namespace", ""
+	if !f.AllNamespaces {
+		where = "namespace " + f.Namespace
 	}
-	fmt.Fprintf(f.ErrOut, "No %s%s in namespace %s.\n", l.Kind, l.Of, f.Namespace)
+	if l.Selector != "" {
+		labels = " with the labels " + l.Selector
+	}
+	fmt.Fprintf(f.ErrOut, "No %s%s%s in %s.\n", l.Kind, l.Of, labels, where)
 }
 
 // OfPool is Of for the items of a pool, unless that is "".

@@ -143,6 +143,16 @@ func TestAWatchEndsWhenAskingAgainIsInVain(t *testing.T) {
 	})
 }
 
+func TestAnEmptyListSaysWhatWasAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &screen{t: t, looks: []look{{}, {things: []thing{{"a", "Idle", metav1.Now()}}}}}
+		_ = s.watch("-l", "app=none")
+		if got := s.err.String(); got != "No things with the labels app=none in namespace shop.\n" {
+			t.Errorf("it says %q", got)
+		}
+	})
+}
+
 func TestTheFirstLookOfAWatchMayFindNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &screen{t: t, looks: []look{{}, {things: []thing{{"a", "Idle", metav1.Now()}}}}}

@@ -22,6 +22,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,9 +75,7 @@ func (f *Factory) NewRoot() *cobra.Command {
 	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
 	root.Version = f.Version
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.SetFlagErrorFunc(func(command *cobra.Command, err error) error {
-		return exit.Hint(err, "See the flags: %s --help", command.CommandPath())
-	})
+	root.SetFlagErrorFunc(inFlagWords)
 	OnlyCommands(root)
 	f.Cluster.Register(root.PersistentFlags())
 	root.PersistentFlags().IntVarP(&f.Cluster.Verbosity, "v", "v", 0,
@@ -89,7 +88,6 @@ func (f *Factory) NewRoot() *cobra.Command {
 // OnlyCommands makes a command that only has commands below it print its help, and fail
 // if it is called with another word.
 func OnlyCommands(command *cobra.Command) {
-	command.SuggestionsMinimumDistance = 2
 	command.Args = func(command *cobra.Command, args []string) error {
 		if len(args) > 0 {
 			return UnknownCommand(command, args[0])
@@ -102,10 +100,22 @@ func OnlyCommands(command *cobra.Command) {
 // UnknownCommand returns the error for a word that is not a command below another one.
 func UnknownCommand(command *cobra.Command, word string) error {
 	err := fmt.Errorf("%s has no command %q", command.CommandPath(), word)
-	if near := command.SuggestionsFor(word); len(near) > 0 {
+	if near := suggestions(command, word); len(near) > 0 {
 		return exit.Hint(err, "Did you mean %s?", strings.Join(near, " or "))
 	}
 	return exit.Hint(err, "See its commands: %s --help", command.CommandPath())
+}
+
+// suggestions returns the command that other programs call by this word, or else those
+// with a similar name. A short word is similar to too many.
+func suggestions(command *cobra.Command, word string) []string {
+	for _, below := range command.Commands() {
+		if slices.Contains(below.SuggestFor, word) {
+			return []string{below.Name()}
+		}
+	}
+	command.SuggestionsMinimumDistance = min(2, max(1, len(word)/2))
+	return command.SuggestionsFor(word)
 }
 
 // OwnFailures is the annotation of a command whose own failures have the exit code

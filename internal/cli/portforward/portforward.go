@@ -62,7 +62,7 @@ func New(f *plugin.Factory) *cobra.Command {
 			"a port of a pod by its name", "port-forward cluster --pod web-0 8080:http",
 			"several at once", "port-forward web/web-1 8080:80 8443:443",
 			"the Docker engine of a target", "port-forward build unix:/tmp/docker.sock:unix:/var/run/docker.sock"),
-		Args:              cobra.MinimumNArgs(2),
+		Args:              plugin.Args(2, plugin.Unbounded),
 		ValidArgsFunction: f.CompletePoolSlashTarget,
 		RunE:              f.LiveE(o.complete, o.validate, o.run),
 	}
@@ -73,10 +73,10 @@ func New(f *plugin.Factory) *cobra.Command {
 	return command
 }
 
-func (o *options) complete(_ *cobra.Command, args []string) error {
-	o.pool, o.target, _ = strings.Cut(cluster.PoolName(args[0]), "/")
+func (o *options) complete(_ *cobra.Command, args []string) (err error) {
 	o.words = args[1:]
-	return nil
+	o.pool, o.target, err = cluster.PoolAndTarget(args[0])
+	return err
 }
 
 func (o *options) validate() error {

@@ -107,7 +107,10 @@ func (c *Command) ReadAfter(command *cobra.Command, args []string, thing string)
 
 // ReadPool takes POOL[/TARGET] from the first argument.
 func (c *Command) ReadPool(_ *cobra.Command, args []string) error {
-	pool, target, _ := strings.Cut(cluster.PoolName(args[0]), "/")
+	pool, target, err := cluster.PoolAndTarget(args[0])
+	if err != nil {
+		return err
+	}
 	if target != "" && c.Target != "" && target != c.Target {
 		return fmt.Errorf("%s and --target %s name different targets", args[0], c.Target)
 	}

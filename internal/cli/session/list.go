@@ -37,7 +37,7 @@ func newList(f *plugin.Factory) *cobra.Command {
 		Example: f.Examples("those of the namespace", "session list",
 			"those of a pool, and then what changes", "session list web -w",
 			"with their places and connections", "session list -A -o wide"),
-		Args:              cobra.MaximumNArgs(1),
+		Args:              plugin.Args(0, 1),
 		ValidArgsFunction: f.CompletePool,
 		RunE:              f.LiveE(o.complete, o.validate, o.run),
 	}

@@ -76,7 +76,7 @@ func newCreate(f *plugin.Factory) *cobra.Command {
 			"on a host", "session create web/web-1",
 			"in a container, for a script", "session create ci --container web --ttl 4h -o name",
 			"with a variable, until nothing has run for a minute", "session create web --env STAGE=prod --idle-timeout 1m"),
-		Args:              cobra.ExactArgs(1),
+		Args:              plugin.Args(1, 1),
 		ValidArgsFunction: f.CompletePoolSlashTarget,
 		RunE:              f.LiveE(o.command.ReadPool, o.validate, o.run),
 	}

@@ -52,7 +52,7 @@ func New(f *plugin.Factory) *cobra.Command {
 			"all pools of the cluster, and then what changes", "status -A -w",
 			"for a program", "status web -o json",
 			"pools with a label, those with the fewest warm connections first", "status -l team=front --sort-by .connections.warm"),
-		Args:              cobra.MaximumNArgs(1),
+		Args:              plugin.Args(0, 1),
 		ValidArgsFunction: f.CompletePool,
 		RunE:              f.NamespacedE(o.complete, o.validate, o.run),
 	}

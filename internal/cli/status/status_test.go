@@ -87,6 +87,19 @@ func TestStatusForPrograms(t *testing.T) {
 	}
 }
 
+func TestCredentialsThatDoNotWorkAreExplainedOnce(t *testing.T) {
+	f := clitest.Shop(t, New)
+	f.Targets[2].Status.Conditions = []metav1.Condition{
+		{Type: "CredentialsReady", Status: "False", Reason: "CredentialsInvalid", Message: "the earlier ones serve, because the server refuses the key"},
+		{Type: "Ready", Status: "True", Reason: "Warm", Message: "every pool has its warm connections"},
+		{Type: "Stalled", Status: "True", Reason: "CredentialsInvalid", Message: "the server refuses the key"},
+	}
+	got := f.Run("status", "web").Stdout
+	if strings.Count(got, "the server refuses the key") != 1 || !strings.Contains(got, "CredentialsReady=False") {
+		t.Errorf("stdout is %s", got)
+	}
+}
+
 func TestStatusWithoutPools(t *testing.T) {
 	got := clitest.New(t, New).Run("status")
 	clitest.Want(t, got, 0, "")

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/connpool/connpool/api/v1alpha1"
@@ -206,12 +207,20 @@ func (v *view) member(m *targetReport) {
 	}
 	fmt.Fprintf(v.out, "\n%s %s: %s\n", v.paint.Mark(false), m.Name, v.sentence(m.Status, m.Message, m.Since))
 	for _, c := range m.Conditions {
-		if c.Type == v1alpha1.ConditionReady || !m.Ready && c.Message == m.Message {
+		if c.Type == v1alpha1.ConditionReady || !m.Ready && c.Message == m.Message || repeatsCredentials(c, m.Conditions) {
 			continue
 		}
 		fmt.Fprintf(v.out, "    %s %s=%s for %s, %s: %s\n", v.sign(c),
 			c.Type, c.Status, v.age(&c.LastTransitionTime), display.OneLine(c.Reason), display.OneLine(c.Message))
 	}
+}
+
+// repeatsCredentials reports whether a condition says that the target is stalled by its
+// credentials, which CredentialsReady says at more length.
+func repeatsCredentials(c metav1.Condition, all []metav1.Condition) bool {
+	credentials := meta.FindStatusCondition(all, v1alpha1.ConditionCredentialsReady)
+	return c.Type == v1alpha1.ConditionStalled && credentials != nil &&
+		credentials.Status == metav1.ConditionFalse && credentials.Reason == c.Reason
 }
 
 // sign marks a condition as good or bad.

@@ -34,6 +34,7 @@ func New(f *plugin.Factory) *cobra.Command {
 		Long:    "Make a host that you can reach with ssh into a target, with its Secret and a pool.",
 		Example: f.Examples("a host, from its address to the first command", "target add deploy@web-1.example.com"),
 	}
+	plugin.OnlyCommands(command)
 	commands := &cobra.Group{ID: "commands", Title: "Commands:"}
 	command.AddGroup(commands)
 	add := newAdd(f)
@@ -87,7 +88,7 @@ func newAdd(f *plugin.Factory) *cobra.Command {
 			"behind a jump host that is a target already", "target add deploy@db-1.internal --jump bastion",
 			"in a script, knowing the fingerprint", "target add deploy@web-1 --identity KEY --host-key-fingerprint SHA256:...",
 			"for GitOps", "target add deploy@web-1.example.com --dry-run -o yaml > web-1.yaml"),
-		Args: cobra.ExactArgs(1),
+		Args: plugin.Args(1, 1),
 		RunE: f.NamespacedE(o.complete, o.validate, o.run),
 	}
 	o.register(command)

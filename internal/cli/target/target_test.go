@@ -19,6 +19,8 @@ import (
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/cli/clitest"
+	"github.com/connpool/connpool/internal/cli/cluster"
+	"github.com/connpool/connpool/internal/cli/plugin"
 	"github.com/connpool/connpool/internal/cli/sshhost"
 	"github.com/connpool/connpool/test/sshserver"
 )
@@ -172,7 +174,8 @@ func TestAFailureIsToldOnceItHasLasted(t *testing.T) {
 		return target
 	}
 	at := func(seconds int) time.Time { return time.Unix(int64(seconds), 0) }
-	w := waiting{settle: 3 * time.Second, say: func(string) {}}
+	var told string
+	w := waiting{settle: 3 * time.Second, say: func(line string) { told = line }}
 	for i, look := range []struct {
 		target *v1alpha1.ConnectionTarget
 		at     int
@@ -190,5 +193,13 @@ func TestAFailureIsToldOnceItHasLasted(t *testing.T) {
 		if over := w.look(look.target, at(look.at)); over != look.over {
 			t.Errorf("look %d: the wait is over: %t", i, over)
 		}
+	}
+	p := &plan{addOptions: &addOptions{Factory: &plugin.Factory{Cluster: cluster.New("", "", nil)}}}
+	last := &metav1.Condition{Reason: "Unreachable", Message: "nothing listens"}
+	if err := p.end(last, inWords(last)); !strings.HasPrefix(err.Error(), "target  is not ready: Unreachable") || strings.Contains(err.Error(), last.Message) {
+		t.Errorf("what was told before is said again: %v", err)
+	}
+	if err := p.end(last, told); !strings.Contains(err.Error(), last.Message) {
+		t.Errorf("what was not told is not said: %v", err)
 	}
 }

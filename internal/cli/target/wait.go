@@ -39,7 +39,7 @@ func (p *plan) wait(ctx context.Context) error {
 		case err != nil && waited.Err() == nil:
 			return p.explain(ctx, err)
 		case err == nil && w.look(target, time.Now()):
-			return p.end(w.failure)
+			return p.end(w.failure, w.said)
 		}
 		select {
 		case <-time.After(pollInterval):
@@ -49,7 +49,7 @@ func (p *plan) wait(ctx context.Context) error {
 			}
 			return p.end(cmp.Or(w.last, &metav1.Condition{
 				Reason: "Unknown", Message: "the operator has not looked at it; find out why: " + p.Name + " doctor",
-			}))
+			}), w.said)
 		}
 	}
 }
@@ -61,7 +61,9 @@ type waiting struct {
 	say    func(string)
 	// last is the newest answer of the operator, and failure the one that has lasted.
 	last, failure *metav1.Condition
-	failingSince  time.Time
+	// said is what was said last.
+	said         string
+	failingSince time.Time
 }
 
 // look takes notice of a target, and reports whether the wait is over.
@@ -71,7 +73,8 @@ func (w *waiting) look(target *v1alpha1.ConnectionTarget, now time.Time) bool {
 		return false
 	}
 	if w.last == nil || w.last.Reason != ready.Reason {
-		w.say(fmt.Sprintf("%5.1fs  %s: %s", now.Sub(w.begun).Seconds(), display.OneLine(ready.Reason), display.OneLine(ready.Message)))
+		w.said = inWords(ready)
+		w.say(fmt.Sprintf("%5.1fs  %s", now.Sub(w.begun).Seconds(), w.said))
 	}
 	w.last = ready
 	if ready.Status == metav1.ConditionTrue {
@@ -91,6 +94,10 @@ func (w *waiting) look(target *v1alpha1.ConnectionTarget, now time.Time) bool {
 	return true
 }
 
+func inWords(ready *metav1.Condition) string {
+	return display.OneLine(ready.Reason) + ": " + display.OneLine(ready.Message)
+}
+
 // isFailure reports whether a target is not ready for a reason that time alone does not cure.
 func isFailure(target *v1alpha1.ConnectionTarget, ready *metav1.Condition) bool {
 	conditions := target.Status.Conditions
@@ -100,13 +107,17 @@ func isFailure(target *v1alpha1.ConnectionTarget, ready *metav1.Condition) bool 
 		meta.IsStatusConditionFalse(conditions, v1alpha1.ConditionCredentialsReady)
 }
 
-// end says what to type next, or why the target is not ready.
-func (p *plan) end(failure *metav1.Condition) error {
+// end says what to type next, or why the target is not ready, unless that was said last.
+func (p *plan) end(failure *metav1.Condition, said string) error {
 	if failure == nil {
 		fmt.Fprintf(p.ErrOut, "\n%s is ready. Next:\n\n  %s exec %s -- uptime\n", p.target.Name, p.Name+p.namespaceFlag(), p.place())
 		return nil
 	}
-	err := fmt.Errorf("target %s is not ready: %s: %s", p.target.Name, display.OneLine(failure.Reason), display.OneLine(failure.Message))
+	why := inWords(failure)
+	if why == said {
+		why = display.OneLine(failure.Reason)
+	}
+	err := fmt.Errorf("target %s is not ready: %s", p.target.Name, why)
 	hint := fmt.Sprintf("What was made stays, and the operator goes on trying. Stage by stage: %s check %s\nTo undo it: %s",
 		p.Name+p.namespaceFlag(), p.target.Name, p.undo())
 	if failure.Reason == v1alpha1.ReasonAuthenticationFailed && p.key != nil {

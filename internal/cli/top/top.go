@@ -51,7 +51,7 @@ func New(f *plugin.Factory) *cobra.Command {
 			"all connections of the namespace", "top",
 			"those of a pool, the slowest first", "top web --sort r",
 			"the pools of all namespaces, once", "top -A --pools --once"),
-		Args:              cobra.MaximumNArgs(1),
+		Args:              plugin.Args(0, 1),
 		ValidArgsFunction: f.CompletePool,
 		RunE:              f.LiveE(o.complete, o.validate, o.run),
 	}

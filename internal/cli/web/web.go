@@ -46,7 +46,7 @@ func New(f *plugin.Factory) *cobra.Command {
 		Example: f.Examples(
 			"the pools of the namespace, in the browser", "web --open",
 			"those of all namespaces, at a port of your choice", "web -A --port 8080"),
-		Args: cobra.NoArgs,
+		Args: plugin.Args(0, 0),
 		RunE: f.LiveE(nil, o.validate, o.run),
 	}
 	plugin.RegisterAllNamespaces(f, command)

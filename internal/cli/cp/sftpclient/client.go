@@ -173,7 +173,7 @@ type nameless struct{ refusal error }
 
 // Error implements error.
 func (*nameless) Error() string {
-	return "the target is no host: name the container with --container, or the pod with --pod"
+	return "the target is not a host: name the container with --container, or the pod with --pod"
 }
 
 // Unwrap returns the refusal.
