@@ -222,7 +222,7 @@ func (tr *tour) translated(command string) string {
 		"go run ./hack/lab ssh-stop", `"$LAB" ssh-stop `+flags,
 		"go run ./hack/lab ssh-start", `"$LAB" ssh-start `+flags,
 		"make lab-node-up", `(cd "$CHECKOUT"; "$LAB" node-up `+flags+`)`,
-		shownUser+"@web-1.example.com", tr.user+"@127.0.0.1:"+tr.ports[sshPort],
+		shownUser+"@127", tr.user+"@127",
 	).Replace(command)
 }
 
