@@ -75,7 +75,7 @@ func TestRunForPrograms(t *testing.T) {
 			return clitest.Fails(livev1alpha1.OutcomeUnknown, "Unreachable", "The connection broke.")
 		},
 	})
-	var report struct{ Results []targetResult }
+	var report struct{ Results []result }
 	got := f.Run("run", "web", "--all", "-o", "json", "--", "it")
 	if err := json.Unmarshal([]byte(got.Stdout), &report); err != nil || got.Code != 1 || len(report.Results) != 2 {
 		t.Fatalf("code %d, %v: %.300s", got.Code, err, got.Stdout)
@@ -138,7 +138,7 @@ func TestBytesThatAreNoTextSurvive(t *testing.T) {
 	cut := strings.Repeat("x", maxKeptOutput-1) + "é"
 	f := hosts(t, map[string]clitest.RemoteFunc{"web-1": prints(binary, "text é", 0), "web-2": prints(cut, binary, 0)})
 	for _, form := range []string{"json", "yaml"} {
-		var report struct{ Results []targetResult }
+		var report struct{ Results []result }
 		got := f.Run("run", "web", "--all", "-o", form, "--", "it")
 		if err := yaml.Unmarshal([]byte(got.Stdout), &report); err != nil || len(report.Results) != 2 {
 			t.Fatalf("%v: %.300s", err, got.Stdout)
