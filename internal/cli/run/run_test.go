@@ -22,6 +22,7 @@ import (
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/cli/clitest"
+	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/driver"
 )
 
@@ -129,6 +130,18 @@ func TestATargetThatCtrlCSkipsHasNotFailed(t *testing.T) {
 		}
 		if strings.Contains(said, "context") {
 			t.Errorf("words of Go:\n%s", said)
+		}
+	}
+}
+
+func TestTheExitCodeIsThatOfTheSignal(t *testing.T) {
+	for _, signal := range []*exit.SignalError{{Name: "INT", Code: exit.Interrupted}, {Name: "TERM", Code: exit.Terminated}, {Name: "HUP", Code: exit.HungUp}} {
+		ctx, end := context.WithCancelCause(t.Context())
+		end(signal)
+		var carried strings.Builder
+		code := exit.Report(&carried, new(options).failure(ctx, nil), exit.Failed)
+		if code != signal.Code || carried.Len() > 0 {
+			t.Errorf("SIG%s: exit code %d, want %d, and %q", signal.Name, code, signal.Code, &carried)
 		}
 	}
 }
