@@ -19,7 +19,8 @@ var Uses = slices.Concat([]Column[*live.Use]{
 	Text("Target", "Target that was used", func(u *live.Use) string { return u.Target }),
 	Text("What", "What was done, as far as the operator keeps it", what),
 	Text("Result", "How it ended, or that it runs", func(u *live.Use) string { return u.Result() }),
-	fleeting(Text("Duration", "How long it has had its connection", ofConnected(func(u *live.Use) int64 { return u.DurationMicroseconds }))),
+	fleeting(Text("Duration", "How long it has had its connection",
+		ofConnected(func(u *live.Use) int64 { return u.DurationMicroseconds }))),
 }, Wide(
 	Text("Connection", "Connection that was used", func(u *live.Use) string { return u.Connection }),
 	Text("Acquired", "How it got its connection: Warm, Queued or Dialed", func(u *live.Use) string { return string(u.Acquired) }),

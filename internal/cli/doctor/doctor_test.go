@@ -29,7 +29,7 @@ What you may do in namespace shop:
 
 WHAT                                                   MAY YOU   NEEDED FOR
 get,list connectionpools                               yes       status
-get,list connectiontargets                             yes       status, run --all
+get,list connectiontargets                             yes       status
 get,list connections                                   yes       connections, top
 get,list uses                                          yes       history
 create,get connectionpools/exec                        yes       exec, run, cp, shell

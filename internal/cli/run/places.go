@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
@@ -60,8 +61,8 @@ func (r result) in(p place) result {
 // unlisted is the result of a target that has not said what runs on it.
 func unlisted(err error) result {
 	r := result{Outcome: livev1alpha1.OutcomeNotStarted, Message: exit.Words(err.Error()), err: err, isUnlisted: true}
-	if failed, ok := errors.AsType[*client.Error](err); ok {
-		r.Reason, r.Message, r.RequestID = failed.Reason, exit.Words(failed.Message), failed.RequestID
+	if cause, ok := apierrors.StatusCause(err, livev1alpha1.CauseReason); ok {
+		r.Reason = cause.Message
 	}
 	return r
 }

@@ -74,7 +74,7 @@ func New(f *plugin.Factory) *cobra.Command {
 			"on those with a label, one after the other, until one fails", "run web -l tier=front --parallel 1 --fail-fast -- ./deploy",
 			"in the container of the same name on every engine", "run ci --all --container web -- nginx -t",
 			"in every container that runs on any engine", "run ci --all-containers -- cat /etc/os-release",
-			"in every pod with a label, in one of its containers", "run prod --pod-selector app=web --pod-namespace shop -c app -- nginx -t",
+			"in a container of every pod with a label", "run prod --pod-selector app=web --pod-namespace shop -c app -- nginx -t",
 			"for a program", "run web --all -o json -- cat /etc/os-release"),
 		ValidArgsFunction:     f.CompletePool,
 		DisableFlagsInUseLine: true,

@@ -233,7 +233,7 @@ func (r *result) exit() string {
 }
 
 func (r *result) took() string {
-	if r.skipped() {
+	if r.skipped() || r.isUnlisted {
 		return ""
 	}
 	return display.Micros(int64(r.Seconds * float64(time.Second/time.Microsecond)))
