@@ -249,6 +249,9 @@ func (a *api) session(out http.ResponseWriter, r *http.Request, namespace, name 
 			s.Name = s.Spec.Pool + "-x7k2"
 		}
 		s.Status = livev1alpha1.SessionStatus{State: livev1alpha1.SessionReady, Owner: "alice", Target: s.Spec.Target}
+		if s.Spec.Container == "" {
+			s.Status.Container = a.OnlyContainer
+		}
 		a.Sessions = append(a.Sessions, s)
 		a.Answer(out, s)
 	case name == "":
