@@ -29,7 +29,7 @@ What you may do in namespace shop:
 
 WHAT                                                   MAY YOU   NEEDED FOR
 get,list connectionpools                               yes       status, web
-get,list connectiontargets                             yes       status, web, run --all
+get,list connectiontargets                             yes       status, web
 get,list connections                                   yes       connections, top, web
 get,list uses                                          yes       history, web
 create,get connectionpools/exec                        yes       exec, run, cp, shell, targets, containers, pods

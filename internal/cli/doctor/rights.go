@@ -25,7 +25,7 @@ type wanted struct {
 
 var allWanted = []wanted{
 	{v1alpha1.GroupName, cluster.Pools, []string{"get", "list"}, "status, web"},
-	{v1alpha1.GroupName, cluster.Targets, []string{"get", "list"}, "status, web, run --all"},
+	{v1alpha1.GroupName, cluster.Targets, []string{"get", "list"}, "status, web"},
 	{livev1alpha1.GroupName, cluster.Connections, []string{"get", "list"}, "connections, top, web"},
 	{livev1alpha1.GroupName, cluster.Uses, []string{"get", "list"}, "history, web"},
 	{livev1alpha1.GroupName, cluster.Pools + "/exec", []string{"create", "get"}, "exec, run, cp, shell, targets, containers, pods"},
