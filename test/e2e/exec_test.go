@@ -105,6 +105,13 @@ func post(t *testing.T, config *rest.Config, pool string, spec live.ExecSpec) (i
 	return response.StatusCode, exec.Status
 }
 
+func TestACommandThatNamesNoContainerRunsInTheOnlyOne(t *testing.T) {
+	got := tryConnpool(t, "", "exec", "engine-unix", "--", "true")
+	if got.code != 0 || !strings.Contains(got.stderr, "Defaulted container") {
+		t.Errorf("exit code %d, and on standard error:\n%s", got.code, got.stderr)
+	}
+}
+
 func TestACommandForAPlaceThatIsNotThereSaysSoAndDoesNotRun(t *testing.T) {
 	const notRun = 254
 	tests := map[string]struct {
@@ -113,7 +120,6 @@ func TestACommandForAPlaceThatIsNotThereSaysSoAndDoesNotRun(t *testing.T) {
 	}{
 		"no such container":              {[]string{"engine-unix", "--container=nobody"}, "nobody"},
 		"no such pod":                    {[]string{"cluster", "--pod=nobody"}, "nobody"},
-		"a container that is not named":  {[]string{"engine-unix"}, "container"},
 		"a pod that is not named":        {[]string{"cluster"}, "pod"},
 		"a container of a host":          {[]string{"host", "--container=web"}, "container"},
 		"a namespace that is off limits": {[]string{"cluster", "--pod=web", "--pod-namespace=kube-system"}, "kube-system"},
