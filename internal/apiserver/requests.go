@@ -105,6 +105,7 @@ func shared(api http.Handler, held *quota.Quota) http.Handler {
 var polling = map[string]string{
 	"connections": "kubectl connpool connections --watch",
 	"sessions":    "kubectl connpool session list --watch",
+	"uses":        "kubectl connpool history",
 }
 
 // withoutWatch refuses watches with the command that shows changes nevertheless.
@@ -116,7 +117,7 @@ func withoutWatch(api http.Handler) http.Handler {
 			return
 		}
 		refuse(w, http.StatusMethodNotAllowed, metav1.StatusReasonMethodNotAllowed, fmt.Sprintf(
-			"%s are not stored and cannot be watched; to see how they change, type: %s", info.Resource, polling[info.Resource]))
+			"%s are not stored and cannot be watched; to see them as they are now, type: %s", info.Resource, polling[info.Resource]))
 	})
 }
 

@@ -15,7 +15,7 @@ var Uses = slices.Concat([]Column[*live.Use]{
 	Text("User", "Who sent the request", func(u *live.Use) string { return u.User }),
 	Text("Pool", "Pool that was used", func(u *live.Use) string { return u.Pool }),
 	Text("Target", "Target that was used", func(u *live.Use) string { return u.Target }),
-	Text("Action", "exec, session, portforward or proxy", func(u *live.Use) string { return string(u.Action) }),
+	Text("Action", "exec, session, portforward, proxy or list", func(u *live.Use) string { return string(u.Action) }),
 	Text("Result", "How it ended, or that it runs", func(u *live.Use) string { return u.Result() }),
 	Text("Duration", "How long it has had its connection", lasted),
 }, Wide(

@@ -32,6 +32,8 @@ const (
 	UsePortForward UseAction = "portforward"
 	// UseProxy passes an HTTP request on.
 	UseProxy UseAction = "proxy"
+	// UseListing lists containers or pods, with the permission of exec, and runs nothing.
+	UseListing UseAction = "list"
 )
 
 // Use is one use of a pool: who used it, for what, and how that ended. It says what the
@@ -52,7 +54,7 @@ type Use struct {
 	Target string `json:"target,omitempty"`
 	// user who sent the request.
 	User string `json:"user"`
-	// action is exec, session, portforward or proxy.
+	// action is exec, session, portforward, proxy or list.
 	Action UseAction `json:"action"`
 	// state is Running, Ended or Refused.
 	State UseState `json:"state"`

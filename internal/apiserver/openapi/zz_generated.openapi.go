@@ -1848,7 +1848,7 @@ func schema_connpool_api_live_v1alpha1_Use(ref common.ReferenceCallback) common.
 					},
 					"action": {
 						SchemaProps: spec.SchemaProps{
-							Description: "action is exec, session, portforward or proxy.",
+							Description: "action is exec, session, portforward, proxy or list.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",

@@ -12,6 +12,9 @@ import (
 
 // record returns what the history says of a use before it has ended.
 func (u *Use) record(action live.UseAction) live.Use {
+	if u.Listing != "" {
+		action = live.UseListing
+	}
 	return live.Use{
 		ObjectMeta: metav1.ObjectMeta{Namespace: u.PoolName.Namespace},
 		Pool:       u.PoolName.Name, Target: u.Target, User: u.UserName(), Action: action, Session: u.Session,
@@ -46,7 +49,7 @@ func (u *Use) recordEnded(r *Result) {
 		ended.Target, ended.Connection = r.Lease.Target, r.Lease.Connection
 		ended.DurationMicroseconds, ended.Outcome, ended.Reason = r.Duration.Microseconds(), r.Outcome, r.Reason
 		ended.HTTPStatus = int32(r.HTTPStatus)
-		if r.HTTPStatus == 0 && r.Completed() {
+		if r.HTTPStatus == 0 && r.Completed() && u.Listing == "" {
 			ended.ExitCode = new(int32(r.Code))
 		}
 	})
