@@ -48,7 +48,7 @@ func ParseAddress(text string) (Address, error) {
 		return a, err
 	}
 	if !isHost(a.Host) {
-		return a, fmt.Errorf("%q is no name of a host: write HOST or HOST:PORT", a.Host)
+		return a, fmt.Errorf("%q is not a valid host name: write HOST or HOST:PORT", a.Host)
 	}
 	return a, nil
 }
