@@ -11,18 +11,19 @@ import (
 // watchful is an entry that sees whether another one is decoded at the same time.
 type watchful struct{}
 
-var decoded, together atomic.Int32
+var (
+	_        json.Unmarshaler = (*watchful)(nil)
+	meeting                   = make(chan struct{})
+	together atomic.Int32
+)
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (*watchful) UnmarshalJSON([]byte) error {
-	decoded.Add(1)
-	defer decoded.Add(-1)
-	for until := time.Now().Add(50 * time.Millisecond); time.Now().Before(until); {
-		if decoded.Load() > 1 {
-			together.Add(1)
-			break
-		}
-		time.Sleep(time.Millisecond)
+	select {
+	case meeting <- struct{}{}:
+		together.Add(1)
+	case <-meeting:
+	case <-time.After(50 * time.Millisecond):
 	}
 	return nil
 }
@@ -42,5 +43,3 @@ func TestEntriesOfSeveralListsAreDecodedOneAtATime(t *testing.T) {
 		t.Errorf("%d entries were decoded while another one was", together.Load())
 	}
 }
-
-var _ json.Unmarshaler = (*watchful)(nil)
