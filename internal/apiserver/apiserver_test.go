@@ -574,7 +574,7 @@ func TestAWatchIsRefusedWithWhatToTypeInstead(t *testing.T) {
 		namespaced + "connections?watch=true":                       "kubectl connpool connections --watch",
 		namespaced + "connections?watch=1&fieldSelector=pool%3Dweb": "kubectl connpool connections --watch",
 		namespaced + "sessions?watch=true":                          "kubectl connpool session list --watch",
-		namespaced + "uses?watch=true":                              "kubectl connpool history",
+		namespaced + "uses?watch=true":                              "kubectl connpool history --watch",
 		api + "connections?watch=true":                              "kubectl connpool connections --watch",
 	} {
 		got, body := send(t, &tls.Config{}, "GET", path, watcher)

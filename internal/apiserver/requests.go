@@ -124,7 +124,7 @@ func shared(api http.Handler, held *quota.Quota) http.Handler {
 var polling = map[string]string{
 	"connections": "kubectl connpool connections --watch",
 	"sessions":    "kubectl connpool session list --watch",
-	"uses":        "kubectl connpool history",
+	"uses":        "kubectl connpool history --watch",
 }
 
 // withoutWatch refuses watches with the command that shows changes nevertheless.
