@@ -559,8 +559,8 @@ func TestTheVerbsOfAProxyAreListed(t *testing.T) {
 }
 
 func TestAWatchIsRefusedWithWhatToTypeInstead(t *testing.T) {
-	permitOn(t, []string{"connections", "sessions"}, "watcher", "list", "watch")
-	permitOn(t, []string{"connections", "sessions"}, "lister", "list")
+	permitOn(t, []string{"connections", "sessions", "uses"}, "watcher", "list", "watch")
+	permitOn(t, []string{"connections", "sessions", "uses"}, "lister", "list")
 	header := func(user string) http.Header {
 		config, err := env.plane.ServiceAccount(t.Context(), corev1.NamespaceDefault, user)
 		if err != nil {
@@ -574,6 +574,7 @@ func TestAWatchIsRefusedWithWhatToTypeInstead(t *testing.T) {
 		namespaced + "connections?watch=true":                       "kubectl connpool connections --watch",
 		namespaced + "connections?watch=1&fieldSelector=pool%3Dweb": "kubectl connpool connections --watch",
 		namespaced + "sessions?watch=true":                          "kubectl connpool session list --watch",
+		namespaced + "uses?watch=true":                              "kubectl connpool history --watch",
 		api + "connections?watch=true":                              "kubectl connpool connections --watch",
 	} {
 		got, body := send(t, &tls.Config{}, "GET", path, watcher)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -73,8 +74,26 @@ func buildChain(api http.Handler, config *server.Config) http.Handler {
 	}), uses)
 }
 
-// requestBytes is about what a request takes beside its body.
-const requestBytes = 16 << 10
+const (
+	// requestBytes is about what a request takes beside its body and a long answer.
+	requestBytes = 16 << 10
+	// useBytes is about what a use takes in a list of them, and mostUses how many are
+	// counted of a list without a limit. A use can be as long as its command.
+	useBytes = 2 << 10
+	mostUses = 1000
+)
+
+// answerBytes is about what the answer to a request takes, if that is much.
+func answerBytes(info *request.RequestInfo, req *http.Request) int64 {
+	if info.Resource != "uses" || info.Verb != "list" {
+		return 0
+	}
+	limit, err := strconv.ParseInt(req.URL.Query().Get("limit"), 10, 64)
+	if err != nil || limit <= 0 || limit > mostUses {
+		limit = mostUses
+	}
+	return limit * useBytes
+}
 
 // shared refuses requests, other than uses, of which the user's namespace has too many
 // already. Uses have their own limits.
@@ -90,7 +109,7 @@ func shared(api http.Handler, held *quota.Quota) http.Handler {
 		if length < 0 || length > maxBodyBytes {
 			length = maxBodyBytes
 		}
-		owner, cost := quota.Owner{Namespace: info.Namespace, User: who.GetName()}, requestBytes+length
+		owner, cost := quota.Owner{Namespace: info.Namespace, User: who.GetName()}, requestBytes+length+answerBytes(info, req)
 		if full := held.Take(owner, cost); full != quota.Free {
 			refuse(w, http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests,
 				fmt.Sprintf("the operator serves too many other requests of %s; try again later", full))
@@ -105,6 +124,7 @@ func shared(api http.Handler, held *quota.Quota) http.Handler {
 var polling = map[string]string{
 	"connections": "kubectl connpool connections --watch",
 	"sessions":    "kubectl connpool session list --watch",
+	"uses":        "kubectl connpool history --watch",
 }
 
 // withoutWatch refuses watches with the command that shows changes nevertheless.
@@ -116,7 +136,7 @@ func withoutWatch(api http.Handler) http.Handler {
 			return
 		}
 		refuse(w, http.StatusMethodNotAllowed, metav1.StatusReasonMethodNotAllowed, fmt.Sprintf(
-			"%s are not stored and cannot be watched; to see how they change, type: %s", info.Resource, polling[info.Resource]))
+			"%s are not stored and cannot be watched; to see them as they are now, type: %s", info.Resource, polling[info.Resource]))
 	})
 }
 

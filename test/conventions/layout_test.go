@@ -471,7 +471,10 @@ var layout = []row{
 	},
 	{
 		folder: "internal/cli/sshhost", is: "an SSH host before it is a target: its address, its keys, and the objects that make it one",
-		imports: []string{"./api/v1alpha1", "./internal/cli/display", "./internal/cli/plugin", "./internal/driver/ssh/knownhosts", "./internal/driver/ssh/sshkey"},
+		imports: []string{
+			"./api/v1alpha1", "./internal/cli/display", "./internal/cli/plugin", "./internal/driver/shellquote",
+			"./internal/driver/ssh/knownhosts", "./internal/driver/ssh/sshkey",
+		},
 		modules: append([]string{"golang.org/x/crypto/ssh/..."}, terminalModules...),
 	},
 	{

@@ -26,14 +26,14 @@ type UseAction string
 const (
 	// UseExec runs a command, or copies files.
 	UseExec UseAction = "exec"
-	// UseListing lists containers or pods.
-	UseListing UseAction = "list"
 	// UseSession keeps a shell. Its commands are uses of their own, which name it.
 	UseSession UseAction = "session"
 	// UsePortForward forwards ports.
 	UsePortForward UseAction = "portforward"
 	// UseProxy passes an HTTP request on.
 	UseProxy UseAction = "proxy"
+	// UseListing lists containers or pods, with the permission of exec, and runs nothing.
+	UseListing UseAction = "list"
 )
 
 // Use is one use of a pool: who used it, for what, and how that ended. It says what the

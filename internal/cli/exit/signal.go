@@ -36,14 +36,17 @@ type patience struct {
 
 type patienceKey struct{}
 
-// UntilSignal returns a context that the first SIGINT, SIGTERM or SIGHUP ends; its cause
-// is then a *SignalError. After that, signals have their usual effect on the process, so that
+// UntilSignal returns a context that the first SIGINT, SIGTERM or SIGHUP ends, unless
+// this process ignores SIGHUP; its cause is then a *SignalError. After that, signals have their usual effect on the process, so that
 // a second one ends it at once, unless the command has asked for SecondSignal.
 func UntilSignal(ctx context.Context) (until context.Context, stop context.CancelFunc) {
 	p := &patience{second: make(chan struct{})}
 	until, end := context.WithCancelCause(context.WithValue(ctx, patienceKey{}, p))
 	received, stopped := make(chan os.Signal, 2), make(chan struct{})
-	signal.Notify(received, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Notify(received, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it, and Notify would not leave it
+		signal.Notify(received, syscall.SIGHUP)
+	}
 	go p.wait(received, stopped, end)
 	return until, func() {
 		close(stopped)

@@ -138,6 +138,14 @@ func TestWhatIsNotCarriedOverStandsInTheFileAndOnStandardError(t *testing.T) {
 	}
 }
 
+func TestTheFileOfAnotherCannotPutCommandsIntoThoseToType(t *testing.T) {
+	config := write(t, "config", "Host a\n IdentityFile /keys/my key;$(reboot)\n")
+	got := clitest.New(t, New).Run("import", "ssh-config", config, knownHosts(t))
+	if want := "--from-file='ssh-privatekey=/keys/my key;$(reboot)' &&"; !strings.Contains(got.Stdout, want) {
+		t.Errorf("lacks %q:\n%s", want, got.Stdout)
+	}
+}
+
 func TestFilesThatCannotBeReadAreNamed(t *testing.T) {
 	f := clitest.New(t, New)
 	clitest.WantStderr(t, f.Run("import", "ssh-config", "/nonexistent"), 1, "no such file")

@@ -117,7 +117,7 @@ func (b *builder) secretOf(host *hosts.Host) string {
 	switch {
 	case host.KeyFile != "":
 		name = b.secrets.shared("key "+host.KeyFile, filepath.Base(host.KeyFile))
-		from = "ssh-privatekey=" + host.KeyFile
+		from = sshhost.Typed("ssh-privatekey=" + host.KeyFile)
 	case host.Password:
 		name = b.secrets.shared("password "+host.Name, host.Name+"-password")
 		from = "password=FILE"

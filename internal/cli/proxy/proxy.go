@@ -235,7 +235,10 @@ func runChild(ctx context.Context, streams genericiooptions.IOStreams, words, en
 	child.Stdin, child.Stdout, child.Stderr = streams.In, streams.Out, streams.ErrOut
 	child.Env = environment
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
+	if !signal.Ignored(syscall.SIGHUP) { // or the child would not ignore it, as nohup wants
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	defer signal.Stop(signals)
 	if err := child.Start(); err != nil {
 		return fmt.Errorf("the command was not run: %w", err)

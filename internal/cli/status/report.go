@@ -116,13 +116,13 @@ func (r *poolReport) isFine() bool {
 	return r.Health == healthReady && len(r.Failing) == 0
 }
 
-// unlisted returns how many targets are not ready besides those in Failing, if the
-// targets themselves cannot be read.
+// unlisted returns how many targets fail besides those in Failing, if the targets
+// themselves cannot be read.
 func (r *poolReport) unlisted() int {
-	if len(r.Members) > 0 || len(r.Failing) == 0 {
+	if len(r.Members) > 0 {
 		return 0
 	}
-	return max(0, int(ptr.Deref(r.Targets.Total, 0)-ptr.Deref(r.Targets.Ready, 0))-len(r.Failing))
+	return max(0, int(ptr.Deref(r.Targets.Failing, 0))-len(r.Failing))
 }
 
 // reportOf reports a pool with its targets. Without counts its figures are stored ones.

@@ -129,10 +129,10 @@ func (k *identity) howToMake(name, namespace, host string) string {
 	if k.passphrase != "" || k.text == nil {
 		passphrase = " --from-file=passphrase=FILE"
 	}
-	return fmt.Sprintf("  kubectl create secret generic %s%s --type=%s --from-file=ssh-privatekey=%s%s\n"+
+	return fmt.Sprintf("  kubectl create secret generic %s%s --type=%s --from-file=%s%s\n"+
 		"  kubectl label secret %s%s %s=%s\n"+
 		"  kubectl annotate secret %s%s %s=%s",
-		name, in, secretType, k.file, passphrase,
+		name, in, secretType, sshhost.Typed("ssh-privatekey="+k.file), passphrase,
 		name, in, v1alpha1.CredentialsLabel, v1alpha1.CredentialsLabelValue,
 		name, in, v1alpha1.HostsAnnotation, host)
 }

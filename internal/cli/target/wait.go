@@ -14,6 +14,7 @@ import (
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/exit"
+	"github.com/connpool/connpool/internal/cli/sshhost"
 	"github.com/connpool/connpool/internal/cli/target/change"
 )
 
@@ -122,7 +123,7 @@ func (p *plan) end(failure *metav1.Condition, said string) error {
 		p.Name+p.namespaceFlag(), p.target.Name, p.undo())
 	if failure.Reason == v1alpha1.ReasonAuthenticationFailed && p.key != nil {
 		hint = fmt.Sprintf("Does the host know this key? ssh-copy-id -i %s -p %d %s@%s\n%s",
-			p.key.file, p.target.Port, p.target.User, p.target.Host, hint)
+			sshhost.Typed(p.key.file), p.target.Port, p.target.User, p.target.Host, hint)
 	}
 	return exit.Hint(err, "%s", hint)
 }

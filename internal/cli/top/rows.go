@@ -65,11 +65,7 @@ func newSnapshot(at time.Time, connections []livev1alpha1.Connection) snapshot {
 func (s snapshot) with(pools []v1alpha1.ConnectionPool) snapshot {
 	for i := range pools {
 		p := &pools[i]
-		failing := len(p.Status.FailingTargets)
-		if failing > 0 {
-			// At most ten are named.
-			failing = max(failing, int(ptr.Deref(p.Status.Targets.Total, 0)-ptr.Deref(p.Status.Targets.Ready, 0)))
-		}
+		failing := max(len(p.Status.FailingTargets), int(ptr.Deref(p.Status.Targets.Failing, 0))) // at most ten are named
 		s.pools = append(s.pools, row{namespace: p.Namespace, name: p.Name, pool: p.Name, failing: failing})
 		for _, f := range p.Status.FailingTargets {
 			s.failing = append(s.failing, row{

@@ -188,12 +188,12 @@ func plain(line string) string {
 	return regexp.MustCompile("\x1b\\[[0-9]*m").ReplaceAllString(line, "")
 }
 
-// failingPool has six failing targets of seven, of which it names two.
+// failingPool has six failing targets of seven, of which it names two and two still serve.
 func failingPool() v1alpha1.ConnectionPool {
 	return v1alpha1.ConnectionPool{
 		ObjectMeta: metav1.ObjectMeta{Name: "db", Namespace: "shop"},
 		Status: v1alpha1.ConnectionPoolStatus{
-			Targets: v1alpha1.TargetCounts{Total: new(int32(7)), Ready: new(int32(1))},
+			Targets: v1alpha1.TargetCounts{Total: new(int32(7)), Ready: new(int32(3)), Failing: new(int32(6))},
 			FailingTargets: []v1alpha1.FailingTarget{
 				{Name: "db-2", Reason: "Timeout", Since: clitest.MinutesAgo(3)}, {Name: "db-1", Reason: "Unreachable", Since: clitest.MinutesAgo(9)},
 			},

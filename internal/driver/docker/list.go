@@ -78,7 +78,7 @@ func (c *conn) offerRunning(ctx context.Context, err *driver.Error) *driver.Erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
 	defer cancel()
-	found, failed := c.containers(ctx, inventory.Query{Limit: maxOffered})
+	found, failed := c.containers(ctx, inventory.ToOffer(""))
 	switch {
 	case failed != nil:
 		err.Message += "; see those that there are with docker ps --all"
@@ -90,6 +90,3 @@ func (c *conn) offerRunning(ctx context.Context, err *driver.Error) *driver.Erro
 	}
 	return err
 }
-
-// maxOffered bounds among how many containers those are chosen that an error offers.
-const maxOffered = 500

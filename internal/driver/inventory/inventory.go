@@ -139,6 +139,11 @@ func (p *Places) Names() []string {
 	return names
 }
 
+// ToOffer returns the query for places of which a message offers some.
+func ToOffer(namespace string) Query {
+	return Query{Namespace: namespace, Limit: 500, MaxBytes: 128 << 10}
+}
+
 // maxOffered is how many names a message offers.
 const maxOffered = 8
 

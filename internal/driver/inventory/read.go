@@ -4,7 +4,25 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"sync"
 )
+
+// decoding is held while an entry is decoded: in memory it can be ten times as long as its
+// text, and hostile servers choose the text.
+var decoding sync.Mutex
+
+// Decode decodes the JSON of one entry and passes it to take, which keeps no more of it
+// than it needs: entries of all servers are decoded one at a time.
+func Decode[T any](text []byte, take func(*T)) error {
+	decoding.Lock()
+	defer decoding.Unlock()
+	entry := new(T)
+	if err := json.Unmarshal(text, entry); err != nil {
+		return err
+	}
+	take(entry)
+	return nil
+}
 
 // MaxEntry bounds one entry of a server's list, and MaxAnswer all of its answer, in
 // bytes. A pod with long annotations has some hundreds of kilobytes.
@@ -18,28 +36,29 @@ var ErrTooLong = errors.New("the list, or an entry of it, is too long")
 
 // Read reads a JSON list of entries of the type T, and passes each to take until that
 // returns false. The list is the whole answer or, with a key, that member of an object;
-// what stands before it in the object is passed over. No more than about an entry is
-// held.
+// what stands before it in the object is passed over. No more than the text of about two
+// entries is held.
 func Read[T any](from io.Reader, key string, take func(*T) bool) error {
 	source := &allowance{from: from, all: MaxAnswer}
 	decoder := json.NewDecoder(source)
 	if err := findList(decoder, source, key); err != nil {
 		return err
 	}
-	for {
+	var text json.RawMessage
+	for more := true; more; {
 		source.entry = MaxEntry
 		if !decoder.More() {
 			_, err := decoder.Token() // the end, or what is wrong
 			return err
 		}
-		entry := new(T)
-		if err := decoder.Decode(entry); err != nil {
+		if err := decoder.Decode(&text); err != nil {
 			return err
 		}
-		if !take(entry) {
-			return nil
+		if err := Decode(text, func(entry *T) { more = take(entry) }); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // findList reads up to the beginning of the list.

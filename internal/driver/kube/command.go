@@ -3,7 +3,6 @@ package kube
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"maps"
 	"net/http"
 	"regexp"
@@ -17,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/remotecommand"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/inventory"
 	"github.com/connpool/connpool/internal/driver/runtimeerr"
 )
 
@@ -90,16 +90,16 @@ const defaultContainerAnnotation = "kubectl.kubernetes.io/default-container"
 // maxPodBytes bounds the description of a pod, whose annotations alone may have 256 KiB.
 const maxPodBytes = 2 << 20
 
-// look returns a pod, or nil if there is none or it may not be read.
-func look(ctx context.Context, c *client, place driver.Place) *pod {
+// look returns what is known of a pod, or nil if there is none or it may not be read.
+func look(ctx context.Context, c *client, place driver.Place) (found *knownPod) {
 	ctx, cancel := context.WithTimeout(ctx, c.options.StageTimeout)
 	defer cancel()
 	header := http.Header{"Accept": {"application/json"}}
 	got, err := c.get(ctx, c.transport, podPath(place), header, maxPodBytes, driver.StageStart)
-	found := new(pod)
-	if err != nil || got.status != http.StatusOK || json.Unmarshal(got.body, found) != nil {
+	if err != nil || got.status != http.StatusOK {
 		return nil
 	}
+	_ = inventory.Decode(got.body, func(p *pod) { found = p.known() }) // or nothing is known of it
 	return found
 }
 

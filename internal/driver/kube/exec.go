@@ -61,13 +61,13 @@ func (c *conn) startCommand(ctx context.Context, place driver.Place, argv []stri
 	if refused == nil {
 		return socket, err
 	}
-	var found *pod
+	var found *knownPod
 	if isAboutContainer(refused) {
 		found = look(ctx, c.client, place)
 	}
 	chosen := ""
 	if place.Container == "" && found != nil {
-		chosen = found.Metadata.Annotations[defaultContainerAnnotation]
+		chosen = found.preferred
 	}
 	if chosen != "" {
 		place.Container = chosen

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/validate/content"
@@ -86,6 +87,23 @@ func (p *pod) containers() (names []string) {
 		names = append(names, container.Name)
 	}
 	return names
+}
+
+// knownPod is what is kept of a pod that was looked up.
+type knownPod struct {
+	containers *inventory.Places
+	// preferred is the container that the pod's annotation names; empty if none.
+	preferred string
+}
+
+func (p *pod) known() *knownPod {
+	there, query := new(inventory.Places), &inventory.Query{Limit: inventory.MaxContainers}
+	for _, name := range p.containers() {
+		if !there.Add(query, inventory.Container{Name: name}) {
+			break
+		}
+	}
+	return &knownPod{containers: there, preferred: strings.Clone(p.Metadata.Annotations[defaultContainerAnnotation])}
 }
 
 func (p *pod) found() inventory.Pod {
@@ -186,30 +204,22 @@ func (c *client) badList(ctx context.Context, err error) *driver.Error {
 	return c.unanswered(err, driver.StageRun)
 }
 
-const (
-	// offerTimeout bounds how long an error waits for what to offer in place of a pod.
-	offerTimeout = 2 * time.Second
-	// maxOffered bounds among how many pods those are chosen that an error offers.
-	maxOffered = 500
-)
+// offerTimeout bounds how long an error waits for what to offer in place of a pod.
+const offerTimeout = 2 * time.Second
 
 // offer says in an error about a pod or container that does not exist which ones there
 // are. found is the pod, if it was looked up.
-func (c *conn) offer(ctx context.Context, err *driver.Error, refused *answer, place driver.Place, found *pod) *driver.Error {
+func (c *conn) offer(ctx context.Context, err *driver.Error, refused *answer, place driver.Place, found *knownPod) *driver.Error {
 	switch {
 	case err.Reason != driver.NotFound:
 		return err
 	case refused.status == http.StatusNotFound:
 		err.Message += c.offerPods(ctx, place)
 	case found != nil && isAboutContainer(refused):
-		there := new(inventory.Places)
-		for _, name := range found.containers() {
-			there.Add(new(inventory.Query), inventory.Container{Name: name})
-		}
 		subject := "pod " + place.Pod + " in namespace " + place.Namespace
-		err.Message = driver.Sanitize(subject+" has no container "+place.Container) + "; it has " + there.Offer(place.Container)
+		err.Message = driver.Sanitize(subject+" has no container "+place.Container) + "; it has " + found.containers.Offer(place.Container)
 		if place.Container == "" {
-			err.Message = driver.Sanitize(subject+" has several containers") + "; name one: " + there.Offer("")
+			err.Message = driver.Sanitize(subject+" has several containers") + "; name one: " + found.containers.Offer("")
 		}
 	}
 	return err
@@ -219,7 +229,8 @@ func (c *conn) offer(ctx context.Context, err *driver.Error, refused *answer, pl
 func (c *conn) offerPods(ctx context.Context, place driver.Place) string {
 	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
 	defer cancel()
-	found, err := c.client.pods(ctx, &inventory.Query{Namespace: place.Namespace, Limit: maxOffered})
+	query := inventory.ToOffer(place.Namespace)
+	found, err := c.client.pods(ctx, &query)
 	switch {
 	case err != nil:
 		return "; correct the name"

@@ -2,11 +2,12 @@ package kube
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/inventory"
 )
 
 // podPorts is what a port-forward has to know of a pod.
@@ -56,11 +57,11 @@ func (c *conn) PodPort(ctx context.Context, pod driver.Place, port string) (uint
 	case got.status != http.StatusOK:
 		return 0, startError(c.client, got, place)
 	}
-	var read podPorts
-	if err := json.Unmarshal(got.body, &read); err != nil {
+	var err error
+	if inventory.Decode(got.body, func(read *podPorts) { number, err = read.find(place, port) }) != nil {
 		return 0, driver.Errorf(driver.ProtocolError, driver.StageStart, "the cluster does not answer with a pod")
 	}
-	return read.find(place, port)
+	return number, err
 }
 
 // portNumber returns the number that a text is; none is 0.
@@ -72,6 +73,9 @@ func portNumber(text string) (uint16, bool) {
 	return uint16(number), err == nil
 }
 
+// maxPorts bounds the ports that an error offers.
+const maxPorts = 8
+
 func (p *podPorts) find(place driver.Place, port string) (uint16, error) {
 	where := "pod " + place.Pod + " in namespace " + place.Namespace
 	if phase := p.Status.Phase; phase != "Running" {
@@ -82,21 +86,21 @@ func (p *podPorts) find(place driver.Place, port string) (uint16, error) {
 	if isNumber {
 		return number, nil
 	}
-	known := ""
+	var known []string
 	for _, container := range p.Spec.Containers {
 		for _, has := range container.Ports {
 			switch {
 			case has.Protocol != "" && has.Protocol != "TCP": // what is forwarded is TCP
 			case has.Name == port:
 				return has.ContainerPort, nil
-			case has.Name != "":
-				known += ", " + has.Name
+			case has.Name != "" && len(known) < maxPorts:
+				known = append(known, has.Name)
 			}
 		}
 	}
-	if known == "" {
-		known = ", none with a name; give the number of the port"
+	if len(known) == 0 {
+		known = []string{"none with a name; give the number of the port"}
 	}
 	return 0, driver.Errorf(driver.NotFound, driver.StageStart, "%s",
-		driver.Sanitize(where+" has no TCP port named "+port+"; its ports: "+known[2:]))
+		driver.Sanitize(where+" has no TCP port named "+port+"; its ports: "+strings.Join(known, ", ")))
 }

@@ -1,10 +1,13 @@
 package kube
 
 import (
+	"encoding/json"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/driver/inventory"
 )
 
 func TestAPortOfAPodIsFoundByItsNumberOrName(t *testing.T) {
@@ -48,5 +51,33 @@ func TestWithoutTheRightToReadPodsOnlyNumbersAreKnown(t *testing.T) {
 	_, err := conn.PodPort(t.Context(), web, "http")
 	if failed := wantError(t, err, driver.Forbidden, driver.StageStart); !strings.Contains(failed.Message, "give the number of the port") {
 		t.Errorf("message %q", failed.Message)
+	}
+}
+
+func TestAPodWithManyPortsCostsLittleToRefuse(t *testing.T) {
+	var before, after runtime.MemStats
+	var read podPorts
+	text := `{"spec":{"containers":[{"ports":[` + strings.Repeat(`{"name":"a"},`, 20000) + `{"name":"b"}]}]},"status":{"phase":"Running"}}`
+	if err := json.Unmarshal([]byte(text), &read); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&before)
+	if _, err := read.find(driver.Place{Pod: "web"}, "none"); err == nil {
+		t.Error("it has that port")
+	}
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > 1<<20 {
+		t.Errorf("it took %d MiB", took>>20)
+	}
+}
+
+func TestOfAPodThatIsLookedUpLittleIsKept(t *testing.T) {
+	hostile := new(pod)
+	text := `{"spec":{"containers":[` + strings.Repeat(`{"name":"a"},`, 20000) + `{"name":"b"}]}}`
+	if err := json.Unmarshal([]byte(text), hostile); err != nil {
+		t.Fatal(err)
+	}
+	if kept := hostile.known().containers; len(kept.Names()) != inventory.MaxContainers || !kept.More {
+		t.Errorf("%d containers are kept, more: %t", len(kept.Names()), kept.More)
 	}
 }

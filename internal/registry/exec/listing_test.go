@@ -183,7 +183,7 @@ func TestListingsThatAreRefused(t *testing.T) {
 	}{
 		"of nothing":                     {registrytest.SSH, `{}`, 400, "Containers"},
 		"of something else":              {registrytest.SSH, `{"of":"Images"}`, 400, "Images"},
-		"an unknown field":               {registrytest.SSH, `{"of":"Targets","on":"x"}`, 400, "not a valid Listing object"},
+		"an unknown field":               {registrytest.SSH, `{"of":"Targets","on":"x"}`, 400, "not a valid Listing"},
 		"a target of targets":            {registrytest.SSH, `{"of":"Targets","target":"web-1"}`, 400, "leave it out"},
 		"an unknown target":              {registrytest.Docker, `{"of":"Containers","target":"web-9"}`, 404, "it has web-1"},
 		"containers of a host":           {registrytest.SSH, `{"of":"Containers"}`, 400, "target web-1 is of type ssh, which has no containers"},
@@ -262,6 +262,57 @@ func TestListingsCountAsOutput(t *testing.T) {
 			t.Errorf("answered %d", got.Code)
 		}
 	}, func(c *use.Config) { c.Limits = limits.Limits{Memory: 4 * (10 << 20) * 4} })
+}
+
+// unread is an answer that the client is about to read.
+type unread struct {
+	*httptest.ResponseRecorder
+
+	sent func()
+}
+
+// Write implements io.Writer.
+func (u unread) Write(text []byte) (int, error) {
+	u.sent()
+	return u.ResponseRecorder.Write(text)
+}
+
+func TestAListingCountsUntilItIsSent(t *testing.T) {
+	inFixture(t, func(f *fixture) {
+		f.Connect(f.Target("web-1", "web", registrytest.Docker), f.Pool("web", registrytest.LeastLoaded))
+		f.Fake.OnList(having(inventory.Places{Containers: []inventory.Container{{Name: "web"}}}))
+		owner := quota.Owner{Namespace: registrytest.Namespace, User: "alice"}
+		counts := false
+		answer := unread{httptest.NewRecorder(), func() {
+			if counts = f.Gate.Memory.Output.Take(owner, 10<<20) != quota.Free; !counts {
+				f.Gate.Memory.Output.Add(owner, -10<<20)
+			}
+		}}
+		const body = `{"kind":"Listing","spec":{"of":"Containers"}}`
+		f.ServeHTTP(answer, httptest.NewRequestWithContext(f.Context(), http.MethodPost, "/pools/web/exec", strings.NewReader(body)))
+		if answer.Code != http.StatusOK || !counts {
+			t.Errorf("answered %d, and while it is sent it counts: %t", answer.Code, counts)
+		}
+		if f.Gate.Memory.Output.Take(owner, 10<<20) != quota.Free {
+			t.Error("it counts when it has been sent")
+		}
+	}, func(c *use.Config) { c.Limits = limits.Limits{Memory: 4 * (10 << 20) * 4} })
+}
+
+func TestAListingIsNoCommandInTheHistory(t *testing.T) {
+	inFixture(t, func(f *fixture) {
+		f.Connect(f.Target("web-1", "web", registrytest.Docker), f.Pool("web", registrytest.LeastLoaded))
+		f.Fake.OnList(having(inventory.Places{}))
+		f.list(live.ListingSpec{Of: live.ListContainers})
+		f.Post(f.Context(), "web", `{"kind":"Listing","spec":{"of":"Pods"}}`)
+		var got []string
+		for _, u := range f.Gate.History.List(registrytest.Namespace) {
+			got = append(got, string(u.Action)+": "+u.Result())
+		}
+		if diff := cmp.Diff([]string{"list: refused: 400", "list: ended"}, got); diff != "" {
+			t.Error(diff)
+		}
+	})
 }
 
 func TestASessionListsNothing(t *testing.T) {

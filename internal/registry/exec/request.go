@@ -169,7 +169,7 @@ func (r *request) post(w http.ResponseWriter, req *http.Request) error {
 		return err
 	}
 	if r.backend.List != nil && kindOf(body) == kindListing {
-		return r.list(w, req, body)
+		return r.list(w, req, body, out)
 	}
 	object := new(live.Exec)
 	if err := decode(body, object, kindExec); err != nil {
@@ -204,8 +204,8 @@ func (r *request) identify(claim *metav1.TypeMeta, object *metav1.ObjectMeta, ki
 	return checkIdentity(claim, object, kind, r.use.PoolName.Namespace, cmp.Or(r.use.Session, r.use.PoolName.Name))
 }
 
-// list answers a Listing object with what was found.
-func (r *request) list(w http.ResponseWriter, req *http.Request, body []byte) error {
+// list answers a Listing object with what was found, which counts until it is sent.
+func (r *request) list(w http.ResponseWriter, req *http.Request, body []byte, out *output) error {
 	object := new(live.Listing)
 	if err := decode(body, object, kindListing); err != nil {
 		return err
@@ -218,7 +218,12 @@ func (r *request) list(w http.ResponseWriter, req *http.Request, body []byte) er
 		return err
 	}
 	object.Status = *status
-	send(w, r.commands.encode(object))
+	text := r.commands.encode(object)
+	if full := out.cover(len(text)); full != quota.Free {
+		return refusal.New(refusal.TooManyRequests, fmt.Sprintf(
+			"the operator holds too much output of other commands of %s; try again later", full))
+	}
+	send(w, text)
 	return nil
 }
 

@@ -18,9 +18,6 @@ import (
 	"github.com/connpool/connpool/internal/registry/use"
 )
 
-// maxPlaces bounds how many places are looked at to choose one, or to offer some.
-const maxPlaces = 500
-
 // Place returns the place of a command on a lease, as the request names it, but for a
 // Docker engine without a container: that is the only one that runs. Where there is none
 // or a choice, and for a cluster without a pod, the request is refused with the names of
@@ -58,7 +55,7 @@ func list(ctx context.Context, lease poolset.Lease, namespace string) (*inventor
 	if !ok {
 		return new(inventory.Places), nil
 	}
-	return lister.List(ctx, inventory.Query{Namespace: namespace, Limit: maxPlaces})
+	return lister.List(ctx, inventory.ToOffer(namespace))
 }
 
 // missing asks for a container or pod, and offers those that run.

@@ -56,7 +56,7 @@ func (u *Use) recordEnded(r *Result) {
 		ended.Target, ended.Connection = r.Lease.Target, r.Lease.Connection
 		ended.DurationMicroseconds, ended.Outcome, ended.Reason = r.Duration.Microseconds(), r.Outcome, r.Reason
 		ended.HTTPStatus = int32(r.HTTPStatus)
-		if r.HTTPStatus == 0 && r.Completed() {
+		if r.HTTPStatus == 0 && r.Completed() && u.Listing == "" {
 			ended.ExitCode = new(int32(r.Code))
 		}
 	})
