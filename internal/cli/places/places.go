@@ -82,7 +82,7 @@ func fitting(ctx context.Context, pool *client.Pool, of livev1alpha1.ListingOf) 
 		}
 	}
 	if len(names) == 0 && len(all) > 0 {
-		return nil, fmt.Errorf("the pool has no target of type %s, and only such have %s",
+		return nil, fmt.Errorf("the pool has no target of type %s, and only those have %s",
 			typeOf[of], strings.ToLower(string(of)))
 	}
 	return names, nil
