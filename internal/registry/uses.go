@@ -86,7 +86,7 @@ func pageOfUses(options *metainternalversion.ListOptions) (limit int, before uin
 		before, err = strconv.ParseUint(string(token), 10, 64)
 	}
 	if err != nil || before == 0 {
-		return 0, 0, refusal.New(refusal.BadRequest, "continue: this is no token of an earlier list; list from the beginning")
+		return 0, 0, refusal.New(refusal.BadRequest, "continue: this is not a token of an earlier list; list from the beginning")
 	}
 	return limit, before, nil
 }

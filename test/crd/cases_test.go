@@ -103,12 +103,12 @@ var refusals = map[string]map[string]refusal{
 		"a private key": {
 			sshTarget,
 			change{"spec.ssh.hostKeys.knownHosts": items(privateKey)},
-			"spec.ssh.hostKeys.knownHosts", "must not hold a private key",
+			"spec.ssh.hostKeys.knownHosts", "must not contain a private key",
 		},
 		"a private key without its frame": {
 			sshTarget,
 			change{"spec.ssh.hostKeys.knownHosts": items("b3BlbnNzaC1rZXktdjEAAAAABG5vbmU" + canary)},
-			"spec.ssh.hostKeys.knownHosts", "must not hold a private key",
+			"spec.ssh.hostKeys.knownHosts", "must not contain a private key",
 		},
 		"a DSA key":                  {sshTarget, change{"spec.ssh.hostKeys.knownHosts": items(dsaKey())}, "spec.ssh.hostKeys.knownHosts[0]", "DSA"},
 		"a DSA key for a host":       {sshTarget, change{"spec.ssh.hostKeys.knownHosts": items("web-1 " + dsaKey())}, "spec.ssh.hostKeys.knownHosts[0]", "DSA"},
