@@ -23,7 +23,7 @@ func TestACommandWithoutAStatusIsUnknownAndSaysWhy(t *testing.T) {
 		"its input failed":                      {t.Context(), kubestream.ErrInput, driver.Unreachable, "input broke off"},
 		"its input failed, and the caller left": {canceled, kubestream.ErrInput, driver.Unreachable, "input broke off"},
 		"its output failed":                     {t.Context(), kubestream.ErrOutput, driver.Unreachable, "reader of the command's output"},
-		"the caller left":                       {canceled, context.Canceled, driver.Timeout, "did not wait"},
+		"the caller left":                       {canceled, context.Canceled, driver.Timeout, "stopped waiting"},
 		"the server is silent":                  {t.Context(), kubestream.ErrSilent, driver.Timeout, "no sign of life"},
 		"the server sent nonsense":              {t.Context(), kubestream.ErrProtocol, driver.ProtocolError, "unreadable status"},
 		"the connection was cut":                {t.Context(), io.ErrUnexpectedEOF, driver.Unreachable, "was lost"},

@@ -171,7 +171,7 @@ func TestListingsThatAreRefused(t *testing.T) {
 	}{
 		"of nothing":                     {registrytest.SSH, `{}`, 400, "Containers"},
 		"of something else":              {registrytest.SSH, `{"of":"Images"}`, 400, "Images"},
-		"an unknown field":               {registrytest.SSH, `{"of":"Targets","on":"x"}`, 400, "no Listing"},
+		"an unknown field":               {registrytest.SSH, `{"of":"Targets","on":"x"}`, 400, "not a valid Listing object"},
 		"a target of targets":            {registrytest.SSH, `{"of":"Targets","target":"web-1"}`, 400, "leave it out"},
 		"an unknown target":              {registrytest.Docker, `{"of":"Containers","target":"web-9"}`, 404, "it has web-1"},
 		"containers of a host":           {registrytest.SSH, `{"of":"Containers"}`, 400, "target web-1 is of type ssh, which has no containers"},
