@@ -39,6 +39,7 @@ type Session struct {
 	client    *Client
 	namespace string
 	name      string
+	target    string
 	container string
 }
 
@@ -54,7 +55,7 @@ func (c *Client) NewSession(ctx context.Context, namespace, pool string, options
 		return nil, err
 	}
 	opened := c.Session(namespace, session.Name)
-	opened.container = session.Status.Container
+	opened.target, opened.container = session.Status.Target, session.Status.Container
 	return opened, nil
 }
 
@@ -94,6 +95,9 @@ func (s *Session) Name() string { return s.name }
 // Container returns the container that the operator chose for a session that was opened by
 // NewSession and names none; otherwise it is empty.
 func (s *Session) Container() string { return s.container }
+
+// Target returns the target of a session that was opened by NewSession; otherwise it is empty.
+func (s *Session) Target() string { return s.target }
 
 // Get returns what the session is doing now, or why it ended.
 func (s *Session) Get(ctx context.Context) (*live.Session, error) {

@@ -249,6 +249,9 @@ func (a *api) session(out http.ResponseWriter, r *http.Request, namespace, name 
 			s.Name = s.Spec.Pool + "-x7k2"
 		}
 		s.Status = livev1alpha1.SessionStatus{State: livev1alpha1.SessionReady, Owner: "alice", Target: s.Spec.Target}
+		if s.Spec.Container == "" {
+			s.Status.Container = a.OnlyContainer
+		}
 		a.Sessions = append(a.Sessions, s)
 		a.Answer(out, s)
 	case name == "":
@@ -314,22 +317,24 @@ func (a *api) review(out http.ResponseWriter, r *http.Request) {
 }
 
 // Answer sends an object.
-func (f *Fixture) Answer(out http.ResponseWriter, object any) {
-	out.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(out).Encode(object); err != nil {
+func (f *Fixture) Answer(out http.ResponseWriter, object any) { f.send(out, http.StatusOK, object) }
+
+// send sends an object to a client, which may have left meanwhile.
+func (f *Fixture) send(out http.ResponseWriter, code int, object any) {
+	text, err := json.Marshal(object)
+	if err != nil {
 		f.t.Error(err)
 	}
+	out.Header().Set("Content-Type", "application/json")
+	out.WriteHeader(code)
+	_, _ = out.Write(append(text, '\n'))
 }
 
 // Refuse sends a failure.
 func (f *Fixture) Refuse(out http.ResponseWriter, status metav1.Status) {
 	status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
 	status.Status = metav1.StatusFailure
-	out.Header().Set("Content-Type", "application/json")
-	out.WriteHeader(int(status.Code))
-	if err := json.NewEncoder(out).Encode(status); err != nil {
-		f.t.Error(err)
-	}
+	f.send(out, int(status.Code), status)
 }
 
 func notFound(resource, name string) metav1.Status {

@@ -137,8 +137,8 @@ func offerTargets(ctx context.Context, c *Cluster, what Asked) (string, error) {
 	return c.Offer("target", cmp.Or(what.Target, what.Name), what.Namespace, known), err
 }
 
-// RequireTarget returns an error if it is known that a target does not exist.
-func (c *Cluster) RequireTarget(ctx context.Context, namespace, name string) error {
+// requireTarget returns an error if it is known that a target does not exist.
+func (c *Cluster) requireTarget(ctx context.Context, namespace, name string) error {
 	objects, err := c.Objects()
 	if err != nil {
 		return err
@@ -147,6 +147,23 @@ func (c *Cluster) RequireTarget(ctx context.Context, namespace, name string) err
 		return nil // another error only says that the user may not see targets
 	}
 	return c.Explain(ctx, err, AskedToGet(Targets, namespace, name))
+}
+
+// RequireNames returns an error if it is known that a pool or a target does not exist; ""
+// is none of them. The namespace "" means all, of which nothing is known.
+func (c *Cluster) RequireNames(ctx context.Context, namespace, pool, target string) error {
+	if namespace == "" {
+		return nil
+	}
+	if pool != "" {
+		if err := c.RequirePool(ctx, namespace, pool); err != nil {
+			return err
+		}
+	}
+	if target == "" {
+		return nil
+	}
+	return c.requireTarget(ctx, namespace, target)
 }
 
 func offerSessions(ctx context.Context, c *Cluster, what Asked) (string, error) {

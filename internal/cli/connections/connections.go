@@ -108,26 +108,13 @@ func (o *options) read(ctx context.Context, live *client.Client) ([]livev1alpha1
 		return nil, o.Cluster.Explain(ctx, err, cluster.AskedForConnections(o.Namespace))
 	}
 	if len(list.Items) == 0 {
-		err = o.requireNames(ctx)
+		err = o.Cluster.RequireNames(ctx, o.Namespace, o.pool, o.target)
 	}
 	slices.SortFunc(list.Items, func(a, b livev1alpha1.Connection) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Pool, b.Pool),
 			strings.Compare(a.Target, b.Target), strings.Compare(a.Name, b.Name))
 	})
 	return list.Items, err
-}
-
-// requireNames returns an error if the pool or the target does not exist.
-func (o *options) requireNames(ctx context.Context) error {
-	if o.pool != "" {
-		if err := o.Cluster.RequirePool(ctx, o.Namespace, o.pool); err != nil {
-			return err
-		}
-	}
-	if o.target != "" && !o.AllNamespaces {
-		return o.Cluster.RequireTarget(ctx, o.Namespace, o.target)
-	}
-	return nil
 }
 
 // fields returns the selector of what is asked for.

@@ -24,12 +24,15 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/pkg/sftp"
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
 	"github.com/connpool/connpool/internal/cli/cp/location"
@@ -39,6 +42,7 @@ import (
 	"github.com/connpool/connpool/internal/cli/cp/tree"
 	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/exit"
+	"github.com/connpool/connpool/internal/cli/places"
 	"github.com/connpool/connpool/internal/cli/plugin"
 	"github.com/connpool/connpool/internal/cli/remote"
 	"github.com/connpool/connpool/internal/cli/terminal"
@@ -90,7 +94,7 @@ func New(f *plugin.Factory) *cobra.Command {
 	o.place.Register(flags)
 	flags.BoolVarP(&o.recursive, "recursive", "r", false, "Copy directories with everything in them")
 	flags.BoolVarP(&o.times, "preserve", "p", false, "Give copies the permissions and times of their sources, whatever the umask is")
-	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Show no progress")
+	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Show no progress, and do not say which container was chosen")
 	return command
 }
 
@@ -100,12 +104,6 @@ func (o *options) complete(_ *cobra.Command, args []string) error {
 		o.sources = append(o.sources, location.Parse(arg))
 	}
 	o.destination = location.Parse(args[last])
-	if o.place.IsTarget() {
-		for i := range o.sources {
-			o.sources[i] = o.sources[i].FromHome()
-		}
-		o.destination = o.destination.FromHome()
-	}
 	return location.Check(o.sources, o.destination)
 }
 
@@ -131,9 +129,10 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 		command.Target = target
 		result, err := pool.Stream(ctx, command, streams)
 		target = cmp.Or(target, result.Target) // what follows is about the same files
+		o.settleContainer(result)
 		return o.Cluster.Explain(ctx, cluster.WithoutCommand(err), asked)
 	}
-	if o.place.IsTarget() {
+	if o.place.IsTarget() && !isEngine(ctx, pool, target) {
 		return o.over(ctx, func(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 			said := &beginning{}
 			err := stream(ctx, client.Command{Subsystem: "sftp", Stdin: stdin}, client.Streams{Stdout: stdout, Stderr: said})
@@ -149,6 +148,27 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 		}
 		return stream(ctx, command, client.Streams{Stdout: stdout, Stderr: stderr})
 	})
+}
+
+// isEngine reports whether the target is a Docker engine, which has files in containers
+// only. If that cannot be found out it is taken for a host, whose answer says why.
+func isEngine(ctx context.Context, pool *client.Pool, target string) bool {
+	all, err := places.Targets(ctx, pool, "")
+	return err == nil && slices.ContainsFunc(all, func(t livev1alpha1.ListedTarget) bool {
+		return (target == "" || t.Name == target) && t.Type == string(v1alpha1.TargetTypeDocker)
+	})
+}
+
+// settleContainer says which container the operator has chosen, and keeps to it for the
+// rest of the copy.
+func (o *options) settleContainer(result client.Result) {
+	if result.Container == "" || o.place.Container != "" {
+		return
+	}
+	o.place.Container = result.Container
+	if !o.quiet {
+		remote.NoteContainer(o.ErrOut, result.Target, result.Container)
+	}
 }
 
 // onlyTarget returns the target that is named, or the only one of the pool. Where there
@@ -191,6 +211,10 @@ func (b *beginning) Write(p []byte) (int, error) {
 func (b *beginning) String() string { return display.OneLine(strings.ToValidUTF8(string(b.text), "")) }
 
 func (o *options) over(ctx context.Context, subsystem sftpclient.Subsystem) error {
+	for i := range o.sources {
+		o.sources[i] = o.sources[i].FromHome()
+	}
+	o.destination = o.destination.FromHome()
 	server, err := sftpclient.Open(ctx, subsystem, o.ErrOut)
 	if err != nil {
 		return err

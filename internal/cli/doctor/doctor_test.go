@@ -29,8 +29,9 @@ What you may do in namespace shop:
 
 WHAT                                                   MAY YOU   NEEDED FOR
 get,list connectionpools                               yes       status
-get,list connectiontargets                             yes       status, run --all
+get,list connectiontargets                             yes       status
 get,list connections                                   yes       connections, top
+get,list uses                                          yes       history
 create,get connectionpools/exec                        yes       exec, run, cp, shell
 create,get connectionpools/portforward                 yes       port-forward
 create connectionpools/socketforward                   yes       port-forward of unix sockets
@@ -148,4 +149,15 @@ and then: kubectl create rolebinding connpool-user-of-web --namespace shop --rol
 		}
 	}
 	clitest.WantStderr(t, f.Run("doctor", "wep"), 1, `there is no pool "wep" in namespace shop`, "Did you mean web?")
+}
+
+func TestDoctorSaysWhetherYouMaySeeTheHistory(t *testing.T) {
+	f := clitest.Shop(t, New)
+	f.Denied["list live.connpool.dev/uses"] = true
+	got := f.Run("doctor")
+	for _, want := range []string{"no: lacks list   history", "resources: [\"uses\"]\n  verbs: [list]\n"} {
+		if got.Code != 0 || !strings.Contains(got.Stdout, want) {
+			t.Errorf("it lacks %q:\n%s", want, got.Stdout)
+		}
+	}
 }

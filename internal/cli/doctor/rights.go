@@ -25,8 +25,9 @@ type wanted struct {
 
 var allWanted = []wanted{
 	{v1alpha1.GroupName, cluster.Pools, []string{"get", "list"}, "status"},
-	{v1alpha1.GroupName, cluster.Targets, []string{"get", "list"}, "status, run --all"},
+	{v1alpha1.GroupName, cluster.Targets, []string{"get", "list"}, "status"},
 	{livev1alpha1.GroupName, cluster.Connections, []string{"get", "list"}, "connections, top"},
+	{livev1alpha1.GroupName, cluster.Uses, []string{"get", "list"}, "history"},
 	{livev1alpha1.GroupName, cluster.Pools + "/exec", []string{"create", "get"}, "exec, run, cp, shell"},
 	{livev1alpha1.GroupName, cluster.Pools + "/portforward", []string{"create", "get"}, "port-forward"},
 	{livev1alpha1.GroupName, cluster.Pools + "/socketforward", []string{"create"}, "port-forward of unix sockets"},

@@ -3,25 +3,25 @@
 package history
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
-	"github.com/connpool/connpool/internal/cli/display"
+	"github.com/connpool/connpool/internal/cli/output"
 	"github.com/connpool/connpool/internal/cli/plugin"
+	"github.com/connpool/connpool/internal/columns"
 )
 
 const (
@@ -35,10 +35,13 @@ var states = []string{string(livev1alpha1.UseRunning), string(livev1alpha1.UseEn
 
 type options struct {
 	*plugin.Factory
+	list         *output.Flags
 	pool, target string
 	user, state  string
 	since        time.Duration
 	limit        int
+	// hasMore says that there are more than limit.
+	hasMore bool
 }
 
 // New returns the command history.
@@ -56,13 +59,14 @@ func New(f *plugin.Factory) *cobra.Command {
 			"the last uses of all pools of the namespace", "history",
 			"who is connected to a pool now", "history web --state Running",
 			"what a user did on a target in the last hour", "history --by alice --target web-1 --since 1h --limit 0",
+			"the longest last", "history --sort-by .durationMicroseconds --limit 0",
+			"the last uses of a pool, and then what is new or ends", "history web -w",
 			"everything that the operator remembers, for a program", "history -A --limit 0 -o json"),
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: f.CompletePool,
 		RunE:              f.LiveE(o.complete, o.validate, o.run),
 	}
-	plugin.RegisterAllNamespaces(f, command)
-	f.Output.Register(command, plugin.JSON, plugin.YAML, plugin.Name, plugin.Wide)
+	o.list = output.Register(f, command, "")
 	flags := command.Flags()
 	flags.StringVar(&o.target, "target", "", "Only uses of this target")
 	flags.StringVar(&o.user, "by", "", "Only uses by this user, as Kubernetes names it")
@@ -80,7 +84,7 @@ func (o *options) complete(_ *cobra.Command, args []string) error {
 			o.state = state
 		}
 	}
-	o.pool = plugin.First(args)
+	o.pool, o.target = plugin.First(args), cluster.TargetName(o.target)
 	return nil
 }
 
@@ -97,38 +101,59 @@ func (o *options) validate() error {
 }
 
 func (o *options) run(ctx context.Context, live *client.Client) error {
-	uses, more, err := o.read(ctx, live)
-	if err != nil {
-		return o.Cluster.Explain(ctx, err, cluster.AskedForUses(o.Namespace))
+	list := &output.List[livev1alpha1.Use]{
+		Flags: o.list, Kind: "uses", Prefix: prefix, Columns: columns.Uses, Of: output.OfPool(o.pool),
+		Read: func(ctx context.Context) ([]livev1alpha1.Use, error) { return o.read(ctx, live) },
+		Wrap: func(items []livev1alpha1.Use) any {
+			list := livev1alpha1.UseList{Items: items}
+			list.SetGroupVersionKind(livev1alpha1.GroupVersion.WithKind("UseList"))
+			return list
+		},
+		Key: func(u *livev1alpha1.Use) types.NamespacedName {
+			return types.NamespacedName{Namespace: u.Namespace, Name: u.Name}
+		},
 	}
-	uses.SetGroupVersionKind(livev1alpha1.GroupVersion.WithKind("UseList"))
-	err = o.PrintList(uses, "uses", prefix, cluster.Names(uses.Items), func() { o.table(uses.Items).Write(o.Out) })
-	if more && err == nil && !o.Output.IsMachine() {
+	err := list.Show(ctx)
+	if o.hasMore && err == nil && !o.Output.IsMachine() {
 		fmt.Fprintf(o.ErrOut, "There are more; --limit 0 shows all.\n")
 	}
 	return err
 }
 
-// read reads the newest uses, page by page. more reports whether there are others.
-func (o *options) read(ctx context.Context, live *client.Client) (uses *livev1alpha1.UseList, more bool, err error) {
-	uses = &livev1alpha1.UseList{Items: []livev1alpha1.Use{}}
+// read reads the newest uses.
+func (o *options) read(ctx context.Context, live *client.Client) ([]livev1alpha1.Use, error) {
+	uses, err := o.readPages(ctx, live)
+	if err != nil {
+		return nil, o.Cluster.Explain(ctx, err, cluster.AskedForUses(o.Namespace))
+	}
+	if len(uses) == 0 {
+		err = o.Cluster.RequireNames(ctx, o.Namespace, o.pool, o.target)
+	}
+	return uses, err
+}
+
+// readPages reads page by page, until there are as many as wanted.
+func (o *options) readPages(ctx context.Context, live *client.Client) ([]livev1alpha1.Use, error) {
+	uses := []livev1alpha1.Use{}
+	o.hasMore = false
 	options := metav1.ListOptions{FieldSelector: o.fields(), Limit: perPage}
 	for {
 		page, err := live.Uses(ctx, o.Namespace, options)
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		for i := range page.Items {
 			if o.isTooOld(&page.Items[i]) {
 				continue
 			}
-			if o.limit > 0 && len(uses.Items) == o.limit {
-				return uses, true, nil
+			if o.limit > 0 && len(uses) == o.limit {
+				o.hasMore = true
+				return uses, nil
 			}
-			uses.Items = append(uses.Items, page.Items[i])
+			uses = append(uses, page.Items[i])
 		}
 		if options.Continue = page.Continue; options.Continue == "" {
-			return uses, false, nil
+			return uses, nil
 		}
 	}
 }
@@ -146,55 +171,4 @@ func (o *options) fields() string {
 	}
 	maps.DeleteFunc(set, func(_, word string) bool { return word == "" })
 	return set.AsSelector().String()
-}
-
-func (o *options) table(items []livev1alpha1.Use) *display.Table {
-	t := &display.Table{Columns: []string{
-		"NAMESPACE", "AGE", "USER", "POOL", "TARGET", "WHAT", "RESULT", "DURATION",
-		"NAME", "CONNECTION", "ACQUIRED", "WAIT", "BYTES IN", "BYTES OUT", "REQUEST ID", "MESSAGE",
-	}}
-	t.ShowOnlyIf(o.AllNamespaces, "NAMESPACE")
-	t.ShowOnlyIf(o.Output.Form == plugin.Wide, "NAME", "CONNECTION", "ACQUIRED", "WAIT", "BYTES IN", "BYTES OUT", "REQUEST ID", "MESSAGE")
-	for i := range items {
-		t.Add(o.row(&items[i])...)
-	}
-	return t
-}
-
-func (o *options) row(u *livev1alpha1.Use) []string {
-	duration, wait := display.None, display.None
-	if u.State != livev1alpha1.UseRefused {
-		duration, wait = display.Micros(u.DurationMicroseconds), display.Micros(u.AcquireMicroseconds)
-	}
-	return []string{
-		u.Namespace, display.Ago(&u.CreationTimestamp, o.Now()), u.User, u.Pool, u.Target, what(u), u.Result(), duration,
-		u.Name, u.Connection, string(u.Acquired), wait,
-		strconv.FormatInt(u.BytesIn, 10), strconv.FormatInt(u.BytesOut, 10), u.RequestID, u.Message,
-	}
-}
-
-// maxWhat bounds the column WHAT, in characters.
-const maxWhat = 60
-
-// what says what was done, as far as the operator remembers it.
-func what(u *livev1alpha1.Use) string {
-	words := []string{string(u.Action)}
-	switch {
-	case len(u.Command) > 0:
-		words = append(words, u.Command...)
-	case u.Method != "":
-		words = []string{u.Method, u.Path}
-	case u.Host != "" || u.Socket != "":
-		words = append(words, cmp.Or(u.Socket, u.Host))
-	}
-	for _, word := range [][2]string{{"pod", u.Pod}, {"container", u.Container}, {"session", u.Session}} {
-		if word[1] != "" {
-			words = append(words, "("+word[0]+" "+word[1]+")")
-		}
-	}
-	text := []rune(display.OneLine(strings.Join(words, " ")))
-	if len(text) > maxWhat {
-		return string(text[:maxWhat-3]) + "..."
-	}
-	return string(text)
 }

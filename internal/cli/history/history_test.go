@@ -74,14 +74,14 @@ func TestUsesAreListedWithWhoAndHowTheyEnded(t *testing.T) {
 	f := clitest.Shop(t, New)
 	serve(f, uses(), 3)
 	clitest.Want(t, f.Run("history"), 0, `
-AGE   USER    POOL   TARGET   WHAT                              RESULT                   DURATION
-60s   alice   web    web-1    session (session web-x2)          running                  120ms
-2m    alice   web    web-1    exec                              exit 3                   120ms
-5m    alice   web    web-1    exec systemctl restart nginx[2K   exit 0                   120ms
-9m    alice   web    web-1    DELETE /v1.41/containers/db       status 204               120ms
-30m   bob     web    web-1    portforward localhost             ended                    120ms
-90m   alice   web    -        exec                              refused: PoolExhausted   -
-95m   alice   web    web-1    exec                              unknown: Unreachable     120ms
+NAME    AGE   USER    POOL   TARGET   WHAT                              RESULT                   DURATION
+web-8   60s   alice   web    web-1    session (session web-x2)          running                  120ms
+web-7   2m    alice   web    web-1    exec                              exit 3                   120ms
+web-6   5m    alice   web    web-1    exec systemctl restart nginx[2K   exit 0                   120ms
+web-5   9m    alice   web    web-1    DELETE /v1.41/containers/db       status 204               120ms
+web-4   30m   bob     web    web-1    portforward localhost             ended                    120ms
+web-3   90m   alice   web    -        exec                              refused: PoolExhausted   -
+web-2   95m   alice   web    web-1    exec                              unknown: Unreachable     120ms
 `)
 	if got := f.Run("history", "-o", "wide"); !strings.Contains(got.Stdout, "every connection is in use") || !strings.Contains(got.Stdout, "web-1-7") {
 		t.Errorf("wide shows %s", got.Stdout)
@@ -115,6 +115,31 @@ func TestUsesAreFiltered(t *testing.T) {
 	clitest.WantStderr(t, f.Run("history", "--state", "busy"), 1, "Running, Ended, Refused")
 	clitest.WantStderr(t, f.Run("history", "--since", "-5m"), 1, "--since must not be negative")
 	clitest.WantStderr(t, f.Run("history", "--limit", "-1"), 1, "--limit must not be negative")
+}
+
+func TestTheHistoryIsListedAsKubectlLists(t *testing.T) {
+	f := clitest.Shop(t, New)
+	serve(f, uses(), 500)
+	for line, want := range map[string]string{
+		"history --limit 1 --no-headers":                                    "web-8   60s   alice   web   web-1   session (session web-x2)   running   120ms\n",
+		"history -o jsonpath={.items[*].metadata.name} --limit 2":           "web-8 web-7",
+		"history -o custom-columns=WHO:.user,CODE:.exitCode --limit 2":      "WHO     CODE\nalice   <none>\nalice   3\n",
+		"history -o name --sort-by .user --since 1h":                        "use/web-8\nuse/web-7\nuse/web-6\nuse/web-5\nuse/web-4\n",
+		"history -o name --sort-by {.metadata.creationTimestamp} --limit 2": "use/web-7\nuse/web-8\n",
+	} {
+		clitest.Want(t, f.Run(strings.Fields(line)...), 0, want)
+	}
+	clitest.WantStderr(t, f.Run("history", "-l", "a=b"), 1, "-l")
+}
+
+func TestTheHistoryOfWhatDoesNotExistIsAnError(t *testing.T) {
+	f := clitest.Shop(t, New)
+	serve(f, nil, 500)
+	clitest.WantStderr(t, f.Run("history", "wob"), 1, `"wob"`, "Did you mean web?")
+	clitest.WantStderr(t, f.Run("history", "--target", "web-9", "-o", "json"), 1, `"web-9"`, "Did you mean web-1 or web-2?")
+	clitest.WantStderr(t, f.Run("history", "web", "--target", "connectiontarget/web-1"), 0, "No uses of pool web in namespace shop.")
+	serve(f, uses(), 500)
+	clitest.WantStderr(t, f.Run("history", "deleted"), 0) // a pool that is gone may have a history
 }
 
 func TestAnEmptyHistorySaysSo(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,6 +18,7 @@ import (
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
+	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/places"
 	"github.com/connpool/connpool/internal/cli/plugin"
@@ -151,19 +151,29 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 
 func (o *options) print(all listings) error {
 	names := o.names(all.Items)
-	if len(names) == 0 && !o.Output.IsMachine() {
+	switch {
+	case o.Output.IsMachine():
+		if err := o.Output.Encode(o.Out, all); err != nil {
+			return err
+		}
+	case len(names) == 0:
 		if len(all.Items) > 0 {
 			fmt.Fprintln(o.ErrOut, o.nothing())
 		}
 		return nil
+	case o.Output.Form == plugin.Name:
+		for _, name := range names {
+			fmt.Fprintln(o.Out, o.prefix()+display.OneLine(name))
+		}
+	default:
+		o.table(all.Items).Write(o.Out)
 	}
-	err := o.PrintList(all, strings.ToLower(string(o.spec.Of)), o.prefix(), names, func() { o.table(all.Items).Write(o.Out) })
 	for _, listing := range all.Items {
 		if listing.Status.Truncated {
 			exit.PrintNote(o.ErrOut, "there are more than are shown here")
 		}
 	}
-	return err
+	return nil
 }
 
 // prefix stands before names for -o name. What stands there can be typed for exec.

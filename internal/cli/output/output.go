@@ -2,7 +2,7 @@
 // JSONPaths or columns of the user's choice, sorted, and again when something changes.
 //
 // Flags are what kubectl get has: -o, -w, --no-headers, --sort-by, and -l for the
-// command to pass on. A List says what the items are and how they are read:
+// command to pass on if the items have labels. A List says what the items are and how they are read:
 //
 //	flags := output.Register(f, command)
 //	...
@@ -40,13 +40,15 @@ type Flags struct {
 }
 
 // Register adds the flags of a list to a command, -A among them. labeled says whose
-// labels -l is about, such as "pools".
+// labels -l is about, such as "pools"; "" if there are none.
 func Register(f *plugin.Factory, command *cobra.Command, labeled string) *Flags {
 	flags := &Flags{factory: f}
 	plugin.RegisterAllNamespaces(f, command)
 	f.Output.Register(command, plugin.JSON, plugin.YAML, plugin.Name, plugin.Wide, plugin.JSONPath, plugin.CustomColumns)
 	set := command.Flags()
-	set.StringVarP(&flags.Selector, "selector", "l", "", "Only those of "+labeled+" with these labels, such as app=web,tier!=test")
+	if labeled != "" {
+		set.StringVarP(&flags.Selector, "selector", "l", "", "Only those of "+labeled+" with these labels, such as app=web,tier!=test")
+	}
 	set.BoolVarP(&flags.IsWatch, "watch", "w", false, "After the list, print what has changed, until Ctrl-C")
 	set.BoolVar(&flags.noHeaders, "no-headers", false, "Print the rows of the table and nothing else")
 	set.StringVar(&flags.sortBy, "sort-by", "", "JSONPath of the field to sort by, such as .metadata.name; -o json shows the fields")

@@ -44,7 +44,7 @@ func Find(ctx context.Context, pool *client.Pool, spec livev1alpha1.ListingSpec)
 		listing, err := pool.List(ctx, spec)
 		return []Found{{Target: spec.Target, Listing: listing, Err: err}}, err
 	}
-	targets, err := fitting(ctx, pool, spec.Of)
+	targets, err := Fitting(ctx, pool, spec.Of, "")
 	if err != nil {
 		return nil, err
 	}
@@ -69,23 +69,20 @@ func On(ctx context.Context, pool *client.Pool, spec livev1alpha1.ListingSpec, t
 	return found
 }
 
-// fitting returns the targets of the pool that have what is listed.
-func fitting(ctx context.Context, pool *client.Pool, of livev1alpha1.ListingOf) ([]string, error) {
-	all, err := Targets(ctx, pool, "")
+// Fitting returns the targets of the pool that have what is listed, and the labels of
+// the selector, if it is not "".
+func Fitting(ctx context.Context, pool *client.Pool, of livev1alpha1.ListingOf, selector string) ([]string, error) {
+	all, err := Targets(ctx, pool, selector)
 	if err != nil {
 		return nil, err
 	}
-	names := make([]string, 0, len(all))
-	for _, target := range all {
-		if target.Type == string(typeOf[of]) {
-			names = append(names, target.Name)
-		}
+	fits := slices.DeleteFunc(slices.Clone(all), func(t livev1alpha1.ListedTarget) bool { return t.Type != string(typeOf[of]) })
+	if len(fits) == 0 && len(all) > 0 {
+		with := map[bool]string{true: " with the labels " + selector}[selector != ""]
+		return nil, fmt.Errorf("the pool has no target of type %s%s, and only those have %s",
+			typeOf[of], with, strings.ToLower(string(of)))
 	}
-	if len(names) == 0 && len(all) > 0 {
-		return nil, fmt.Errorf("the pool has no target of type %s, and only those have %s",
-			typeOf[of], strings.ToLower(string(of)))
-	}
-	return names, nil
+	return Names(fits), nil
 }
 
 // Targets returns the targets of the pool that have the labels; "" selects all.
@@ -105,11 +102,16 @@ func Targets(ctx context.Context, pool *client.Pool, selector string) ([]livev1a
 // TargetNames returns the names of the pool's targets.
 func TargetNames(ctx context.Context, pool *client.Pool) ([]string, error) {
 	all, err := Targets(ctx, pool, "")
-	names := make([]string, 0, len(all))
-	for _, target := range all {
+	return Names(all), err
+}
+
+// Names returns the names of targets.
+func Names(targets []livev1alpha1.ListedTarget) []string {
+	names := make([]string, 0, len(targets))
+	for _, target := range targets {
 		names = append(names, target.Name)
 	}
-	return names, err
+	return names
 }
 
 // Containers returns the names of the containers that run on any of the targets, once each.

@@ -9,8 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
-
-	"github.com/connpool/connpool/internal/cli/display"
 )
 
 // Forms of output besides the one for people, which is "".
@@ -81,26 +79,6 @@ func (o *Output) validate(command *cobra.Command) error {
 
 // IsMachine reports whether the output is for programs.
 func (o *Output) IsMachine() bool { return o.Form == JSON || o.Form == YAML }
-
-// PrintList prints a list: the object for programs, names behind a prefix for -o
-// name, and otherwise what show prints, or that the list is empty.
-func (f *Factory) PrintList(object any, kind, prefix string, names []string, show func()) error {
-	switch {
-	case f.Output.IsMachine():
-		return f.Output.Encode(f.Out, object)
-	case f.Output.Form == Name:
-		for _, name := range names {
-			fmt.Fprintln(f.Out, prefix+display.OneLine(name))
-		}
-	case len(names) > 0:
-		show()
-	case f.AllNamespaces:
-		fmt.Fprintf(f.ErrOut, "No %s in any namespace.\n", kind)
-	default:
-		fmt.Fprintf(f.ErrOut, "No %s in namespace %s.\n", kind, f.Namespace)
-	}
-	return nil
-}
 
 // Encode writes an object for programs.
 func (o *Output) Encode(out io.Writer, object any) error {

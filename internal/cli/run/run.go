@@ -1,4 +1,5 @@
-// Package run runs one command on many targets of a pool at the same time.
+// Package run runs one command on many targets of a pool at the same time, or in many
+// containers or pods of them.
 //
 // For people it prints each line of output marked with its target, as it comes,
 // and a table at the end. For programs it collects the beginning of each stream
@@ -16,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -25,7 +27,6 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
-	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
 	"github.com/connpool/connpool/internal/cli/display"
@@ -46,23 +47,34 @@ type options struct {
 	labels   labels.Selector // what selector says
 	parallel int
 	failFast bool
+
+	allContainers bool
+	podSelector   string
+	// listed is what the targets are asked for; nil if the command runs on themselves.
+	listed *livev1alpha1.ListingSpec
 }
 
 // New returns the command run.
 func New(f *plugin.Factory) *cobra.Command {
 	o := &options{Factory: f}
 	command := &cobra.Command{
-		Use:   "run POOL --all | --target TARGET... | -l SELECTOR -- COMMAND [ARGUMENT...]",
+		Use: "run POOL [--all | --target TARGET... | -l SELECTOR] [--all-containers | --pod-selector SELECTOR]" +
+			" -- COMMAND [ARGUMENT...]",
 		Short: "Run a command on many targets of a pool at the same time",
 		Long: "Run a command on many targets of a pool at the same time. Each line of output starts\n" +
 			"with the name of its target, and a table sums up at the end. A target that cannot be\n" +
 			"reached is a line of that table and does not stop the others.\n\n" +
-			"The exit code is 0 only if the command exited with 0 on every target.",
+			"With --all-containers it runs in each container that runs on those targets, and with\n" +
+			"--pod-selector in each pod that runs there and has the labels; both mean all targets\n" +
+			"unless you say which.\n\n" +
+			"The exit code is 0 only if the command exited with 0 everywhere.",
 		Example: f.Examples(
 			"on all targets of a pool", "run web --all -- uptime",
 			"on some", "run web --target web-1 --target web-2 -- systemctl is-active nginx",
 			"on those with a label, one after the other, until one fails", "run web -l tier=front --parallel 1 --fail-fast -- ./deploy",
 			"in the container of the same name on every engine", "run ci --all --container web -- nginx -t",
+			"in every container that runs on any engine", "run ci --all-containers -- cat /etc/os-release",
+			"in a container of every pod with a label", "run prod --pod-selector app=web --pod-namespace shop -c app -- nginx -t",
 			"for a program", "run web --all -o json -- cat /etc/os-release"),
 		ValidArgsFunction:     f.CompletePool,
 		DisableFlagsInUseLine: true,
@@ -74,6 +86,8 @@ func New(f *plugin.Factory) *cobra.Command {
 	flags.BoolVar(&o.all, "all", false, "Run on every target of the pool")
 	flags.StringArrayVar(&o.targets, "target", nil, "Run on this target; may be repeated")
 	flags.StringVarP(&o.selector, "selector", "l", "", "Run on the targets with these labels")
+	flags.BoolVar(&o.allContainers, "all-containers", false, "Run in each container that runs on the targets, which are Docker engines")
+	flags.StringVar(&o.podSelector, podSelector, "", "Run in each pod that runs on the targets, which are clusters, and has these labels")
 	flags.IntVar(&o.parallel, "parallel", 10, "Run on at most this many targets at the same time")
 	flags.DurationVar(&o.command.Timeout, "timeout", 0, "End each command after this long, such as 30s; 0 means never")
 	flags.BoolVar(&o.failFast, "fail-fast", false, "Start no more commands after the first failure; those that run may finish")
@@ -93,7 +107,7 @@ func (o *options) complete(command *cobra.Command, args []string) error {
 	}
 	slices.SortFunc(o.targets, display.NaturalOrder)
 	o.targets = slices.Compact(o.targets)
-	return nil
+	return o.completeListed(command)
 }
 
 func (o *options) validate() error {
@@ -104,7 +118,7 @@ func (o *options) validate() error {
 		}
 	}
 	switch {
-	case given != 1:
+	case given > 1, given == 0 && o.listed == nil:
 		return errors.New("choose the targets with --all, --target or -l")
 	case o.command.IsEmpty():
 		return errors.New("there is no command: write it after --")
@@ -115,14 +129,19 @@ func (o *options) validate() error {
 	if o.labels, err = labels.Parse(o.selector); err != nil {
 		return fmt.Errorf("-l: %w", err)
 	}
+	if err := o.validateListed(); err != nil {
+		return err
+	}
 	return o.command.Validate()
 }
 
 func (o *options) run(ctx context.Context, live *client.Client) error {
-	if err := o.resolve(ctx); err != nil {
+	pool := live.Pool(o.Namespace, o.command.Pool)
+	places, err := o.resolve(ctx, pool)
+	if err != nil {
 		return err
 	}
-	results := o.runAll(ctx, live.Pool(o.Namespace, o.command.Pool))
+	results := o.runAll(ctx, pool, places)
 	if !o.Output.IsMachine() {
 		o.summary(results)
 	} else if err := o.Output.Encode(o.Out, map[string]any{"results": results}); err != nil {
@@ -131,28 +150,13 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 	return o.failure(ctx, results)
 }
 
-// resolve finds the targets. To name them needs no permission to list them.
-func (o *options) resolve(ctx context.Context) error {
-	if len(o.targets) > 0 {
-		return nil
-	}
-	members, err := o.Cluster.Members(ctx, o.Namespace, o.command.Pool)
-	if err != nil {
-		return err
-	}
-	members = slices.DeleteFunc(members, func(t v1alpha1.ConnectionTarget) bool {
-		return !o.labels.Matches(labels.Set(t.Labels))
-	})
-	if len(members) == 0 {
-		return fmt.Errorf("no target of pool %s has the labels %s", o.command.Pool, o.selector)
-	}
-	o.targets = cluster.Names(members)
-	slices.SortFunc(o.targets, display.NaturalOrder)
-	return nil
-}
-
-type targetResult struct {
-	Target    string               `json:"target"`
+// result is how the command ended in one place.
+type result struct {
+	Target string `json:"target"`
+	// Namespace of the pod.
+	Namespace string               `json:"namespace,omitempty"`
+	Pod       string               `json:"pod,omitempty"`
+	Container string               `json:"container,omitempty"`
 	Outcome   livev1alpha1.Outcome `json:"outcome"`
 	ExitCode  *int                 `json:"exitCode,omitempty"`
 	Signal    string               `json:"signal,omitempty"`
@@ -169,6 +173,10 @@ type targetResult struct {
 	Truncated   bool   `json:"truncated,omitempty"`
 
 	err error
+	// name of the place.
+	name string
+	// isUnlisted says that it is not known what runs on the target.
+	isUnlisted bool
 }
 
 // reasonSkipped is the reason of a target whose turn did not come.
@@ -177,21 +185,21 @@ const reasonSkipped = "Skipped"
 // reasonInterrupted is the reason of a target whose command Ctrl-C has ended.
 const reasonInterrupted = "Interrupted"
 
-func (r *targetResult) skipped() bool { return r.Reason == reasonSkipped }
+func (r *result) skipped() bool { return r.Reason == reasonSkipped }
 
-func (r *targetResult) ok() bool { return r.err == nil && r.Outcome == livev1alpha1.OutcomeCompleted }
+func (r *result) ok() bool { return r.err == nil && r.Outcome == livev1alpha1.OutcomeCompleted }
 
-func (o *options) runAll(ctx context.Context, pool *client.Pool) []targetResult {
-	results := make([]targetResult, len(o.targets))
-	lines := newLineMixer(o.Out, o.ErrOut, o.targets)
-	shown := showProgress(lines, len(o.targets))
+func (o *options) runAll(ctx context.Context, pool *client.Pool, places []place) []result {
+	results := make([]result, len(places))
+	lines := newLineMixer(o.Out, o.ErrOut, namesOf(places))
+	shown := showProgress(lines, len(places))
 	defer shown.stop()
 	var failed atomic.Bool
 	var group errgroup.Group
 	group.SetLimit(o.parallel)
-	for i, target := range o.targets {
+	for i, p := range places {
 		group.Go(func() error {
-			results[i] = o.turn(ctx, failed.Load(), pool, target, lines)
+			results[i] = o.turn(ctx, failed.Load(), pool, p, lines).in(p)
 			if !results[i].ok() {
 				failed.Store(true)
 			}
@@ -203,52 +211,56 @@ func (o *options) runAll(ctx context.Context, pool *client.Pool) []targetResult 
 	return results
 }
 
-// turn runs the command on a target, or skips the target.
-func (o *options) turn(ctx context.Context, failed bool, pool *client.Pool, target string, lines *lineMixer) targetResult {
-	if ctx.Err() != nil || failed && o.failFast {
-		return skipped(ctx, target)
+// turn runs the command in a place, or skips the place.
+func (o *options) turn(ctx context.Context, failed bool, pool *client.Pool, p place, lines *lineMixer) result {
+	switch {
+	case ctx.Err() != nil || failed && o.failFast:
+		return o.skipped(ctx)
+	case p.err != nil:
+		return unlisted(p.err)
 	}
-	r := o.runOne(ctx, pool, target, lines)
+	r := o.runOne(ctx, pool, p, lines)
 	if ctx.Err() != nil && r.Outcome == livev1alpha1.OutcomeNotStarted {
-		return skipped(ctx, target)
+		return o.skipped(ctx)
 	}
 	return r
 }
 
-func skipped(ctx context.Context, target string) targetResult {
-	message := "another target failed before"
+func (o *options) skipped(ctx context.Context) result {
+	one, _ := o.unit()
+	message := "another " + one + " failed before"
 	if ctx.Err() != nil {
 		message = "interrupted before the command started"
 	}
-	return targetResult{
-		Target: target, Outcome: livev1alpha1.OutcomeNotStarted, Reason: reasonSkipped, Message: message,
-		err: client.ErrNotStarted,
+	return result{
+		Outcome: livev1alpha1.OutcomeNotStarted, Reason: reasonSkipped, Message: message, err: client.ErrNotStarted,
 	}
 }
 
-func (o *options) runOne(ctx context.Context, pool *client.Pool, target string, lines *lineMixer) targetResult {
-	command := o.command.ForClient()
-	command.Target = target
+func (o *options) runOne(ctx context.Context, pool *client.Pool, p place, lines *lineMixer) result {
+	command := o.command
+	command.Target, command.Place = p.target, p.Place
 	if o.Output.IsMachine() {
 		stdout, stderr := &headBuffer{}, &headBuffer{}
-		r := runOn(ctx, pool, command, client.Streams{Stdout: stdout, Stderr: stderr})
+		r := runIn(ctx, pool, command.ForClient(), client.Streams{Stdout: stdout, Stderr: stderr}, nil)
 		r.Stdout, r.StdoutBytes = stdout.textOrBytes()
 		r.Stderr, r.StderrBytes = stderr.textOrBytes()
 		r.Truncated = stdout.truncated || stderr.truncated
 		return r
 	}
-	stdout, stderr := lines.writers(target)
+	stdout, stderr := lines.writers(p.name())
 	defer stderr.end()
 	defer stdout.end()
-	return runOn(ctx, pool, command, client.Streams{Stdout: stdout, Stderr: stderr})
+	_, notes := lines.writers(p.name()) // apart from what the command writes at the same time
+	return runIn(ctx, pool, command.ForClient(), client.Streams{Stdout: stdout, Stderr: stderr}, notes)
 }
 
-func runOn(ctx context.Context, pool *client.Pool, command client.Command, streams client.Streams) targetResult {
+func runIn(ctx context.Context, pool *client.Pool, command client.Command, streams client.Streams, notes io.Writer) result {
 	start := time.Now()
-	result, err := remote.Stream(ctx, pool, command, streams, nil)
-	r := targetResult{
-		Target: command.Target, Outcome: livev1alpha1.OutcomeCompleted, Signal: result.Signal, Seconds: time.Since(start).Seconds(),
-		Acquired: string(result.Acquired), RequestID: result.RequestID, err: err,
+	end, err := remote.Stream(ctx, pool, command, streams, notes)
+	r := result{
+		Outcome: livev1alpha1.OutcomeCompleted, Signal: end.Signal, Seconds: time.Since(start).Seconds(),
+		Container: end.Container, Acquired: string(end.Acquired), RequestID: end.RequestID, err: err,
 	}
 	if failed, ok := errors.AsType[*client.Error](err); ok {
 		r.Outcome, r.Reason, r.Message = failed.Outcome, failed.Reason, exit.Words(failed.Message)
@@ -258,7 +270,7 @@ func runOn(ctx context.Context, pool *client.Pool, command client.Command, strea
 		r.RequestID = cmp.Or(r.RequestID, failed.RequestID)
 		return r
 	}
-	code := result.ExitCode
+	code := end.ExitCode
 	if exit, ok := errors.AsType[*client.ExitError](err); ok {
 		code = exit.Code
 	}
@@ -266,16 +278,16 @@ func runOn(ctx context.Context, pool *client.Pool, command client.Command, strea
 	return r
 }
 
-// failure returns the error that carries the exit code. If the command started on
-// no target, it explains the first reason, such as a missing permission.
-func (o *options) failure(ctx context.Context, results []targetResult) error {
+// failure returns the error that carries the exit code. If the command started
+// nowhere, it explains the first reason, such as a missing permission.
+func (o *options) failure(ctx context.Context, results []result) error {
 	if ctx.Err() != nil {
-		return exit.With(exit.Interrupted)
+		return exit.With(exit.SignalOf(ctx).Code)
 	}
-	good := func(r targetResult) bool { return r.ok() }
-	ran := slices.DeleteFunc(slices.Clone(results), func(r targetResult) bool { return r.skipped() })
+	good := func(r result) bool { return r.ok() }
+	ran := slices.DeleteFunc(slices.Clone(results), func(r result) bool { return r.skipped() })
 	switch {
-	case len(ran) == len(results) && !slices.ContainsFunc(results, func(r targetResult) bool { return !r.ok() }):
+	case len(ran) == len(results) && !slices.ContainsFunc(results, func(r result) bool { return !r.ok() }):
 		return nil
 	case !slices.ContainsFunc(ran, good) && ran[0].Outcome == livev1alpha1.OutcomeNotStarted:
 		asked := cluster.AskedToStream("exec", o.Namespace, o.command.Pool, ran[0].Target)

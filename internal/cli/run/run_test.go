@@ -22,6 +22,7 @@ import (
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/cli/clitest"
+	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/driver"
 )
 
@@ -75,7 +76,7 @@ func TestRunForPrograms(t *testing.T) {
 			return clitest.Fails(livev1alpha1.OutcomeUnknown, "Unreachable", "The connection broke.")
 		},
 	})
-	var report struct{ Results []targetResult }
+	var report struct{ Results []result }
 	got := f.Run("run", "web", "--all", "-o", "json", "--", "it")
 	if err := json.Unmarshal([]byte(got.Stdout), &report); err != nil || got.Code != 1 || len(report.Results) != 2 {
 		t.Fatalf("code %d, %v: %.300s", got.Code, err, got.Stdout)
@@ -133,12 +134,24 @@ func TestATargetThatCtrlCSkipsHasNotFailed(t *testing.T) {
 	}
 }
 
+func TestTheExitCodeIsThatOfTheSignal(t *testing.T) {
+	for _, signal := range []*exit.SignalError{{Name: "INT", Code: exit.Interrupted}, {Name: "TERM", Code: exit.Terminated}, {Name: "HUP", Code: exit.HungUp}} {
+		ctx, end := context.WithCancelCause(t.Context())
+		end(signal)
+		var carried strings.Builder
+		code := exit.Report(&carried, new(options).failure(ctx, nil), exit.Failed)
+		if code != signal.Code || carried.Len() > 0 {
+			t.Errorf("SIG%s: exit code %d, want %d, and %q", signal.Name, code, signal.Code, &carried)
+		}
+	}
+}
+
 func TestBytesThatAreNoTextSurvive(t *testing.T) {
 	const binary = "\x1f\x8b\x00\xff\xfe"
 	cut := strings.Repeat("x", maxKeptOutput-1) + "é"
 	f := hosts(t, map[string]clitest.RemoteFunc{"web-1": prints(binary, "text é", 0), "web-2": prints(cut, binary, 0)})
 	for _, form := range []string{"json", "yaml"} {
-		var report struct{ Results []targetResult }
+		var report struct{ Results []result }
 		got := f.Run("run", "web", "--all", "-o", form, "--", "it")
 		if err := yaml.Unmarshal([]byte(got.Stdout), &report); err != nil || len(report.Results) != 2 {
 			t.Fatalf("%v: %.300s", err, got.Stdout)

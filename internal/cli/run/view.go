@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -161,21 +162,22 @@ func withoutCutCharacter(text []byte) []byte {
 	return text
 }
 
-// summary prints a line for each target, apart from the output of the commands.
-func (o *options) summary(results []targetResult) {
-	t := &display.Table{Columns: []string{"TARGET", "OUTCOME", "EXIT", "TIME", "WHY"}}
+// summary prints a line for each place, apart from the output of the commands.
+func (o *options) summary(results []result) {
+	one, many := o.unit()
+	t := &display.Table{Columns: []string{strings.ToUpper(one), "OUTCOME", "EXIT", "TIME", "WHY"}}
 	p := display.PaintFor(o.ErrOut)
 	marks := []string{" "}
 	for i := range results {
 		r := &results[i]
 		marks = append(marks, r.mark(p))
-		t.Add(r.Target, r.outcome(), r.exit(), r.took(), r.why())
+		t.Add(r.name, r.outcome(), r.exit(), r.took(), r.why())
 	}
 	fmt.Fprintln(o.ErrOut)
 	for i, line := range t.Lines() {
 		fmt.Fprintln(o.ErrOut, marks[i], line)
 	}
-	fmt.Fprintf(o.ErrOut, "\n%s\n", sum(results))
+	fmt.Fprintf(o.ErrOut, "\n%s\n", sum(results, one, many))
 	for i := range results {
 		if code := results[i].ExitCode; code != nil && o.command.Note(*code) != "" {
 			exit.PrintNote(o.ErrOut, o.command.Note(*code))
@@ -184,8 +186,8 @@ func (o *options) summary(results []targetResult) {
 	}
 }
 
-// sum says how many targets had which fate. What was skipped has not failed.
-func sum(results []targetResult) string {
+// sum says how many places had which fate. What was skipped has not failed.
+func sum(results []result, one, many string) string {
 	good, skipped := 0, 0
 	for i := range results {
 		switch {
@@ -195,7 +197,11 @@ func sum(results []targetResult) string {
 			good++
 		}
 	}
-	text := fmt.Sprintf("%d of %s succeeded", good, display.Count(len(results), "target", "targets"))
+	all := display.Count(len(results), one, many)
+	if slices.ContainsFunc(results, func(r result) bool { return r.isUnlisted }) {
+		all = strconv.Itoa(len(results)) // a target that says nothing is not one of them
+	}
+	text := fmt.Sprintf("%d of %s succeeded", good, all)
 	if failed := len(results) - good - skipped; failed > 0 {
 		text += fmt.Sprintf(", %d failed", failed)
 	}
@@ -205,35 +211,35 @@ func sum(results []targetResult) string {
 	return text
 }
 
-func (r *targetResult) mark(p display.Paint) string {
+func (r *result) mark(p display.Paint) string {
 	if r.skipped() {
 		return "-"
 	}
 	return p.Mark(r.ok())
 }
 
-func (r *targetResult) outcome() string {
+func (r *result) outcome() string {
 	if r.skipped() {
 		return r.Reason
 	}
 	return string(r.Outcome)
 }
 
-func (r *targetResult) exit() string {
+func (r *result) exit() string {
 	if r.ExitCode == nil {
 		return ""
 	}
 	return strconv.Itoa(*r.ExitCode)
 }
 
-func (r *targetResult) took() string {
-	if r.skipped() {
+func (r *result) took() string {
+	if r.skipped() || r.isUnlisted {
 		return ""
 	}
 	return display.Micros(int64(r.Seconds * float64(time.Second/time.Microsecond)))
 }
 
-func (r *targetResult) why() string {
+func (r *result) why() string {
 	switch {
 	case r.Signal != "":
 		return "signal " + r.Signal

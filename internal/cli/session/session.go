@@ -9,7 +9,6 @@
 package session
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,6 +62,7 @@ type createOptions struct {
 	*plugin.Factory
 	command remote.Command // without words: where the shell runs
 	session client.SessionOptions
+	quiet   bool
 }
 
 func newCreate(f *plugin.Factory) *cobra.Command {
@@ -91,6 +91,7 @@ func newCreate(f *plugin.Factory) *cobra.Command {
 		"End the session after this long, even if it is in use; at most 24h")
 	flags.DurationVar(&o.session.IdleTimeout, "idle-timeout", livev1alpha1.DefaultSessionIdleTimeoutSeconds*time.Second,
 		"End the session after it has been idle for this long")
+	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Do not say which container was chosen")
 	return command
 }
 
@@ -119,7 +120,9 @@ func (o *createOptions) run(ctx context.Context, live *client.Client) error {
 	case err != nil:
 		return o.Cluster.Explain(ctx, err, cluster.AskedToOpenSession(o.Namespace, o.command.Pool, o.command.Target))
 	}
-	remote.NoteContainer(o.ErrOut, cmp.Or(o.command.Target, "its target"), session.Container())
+	if !o.quiet {
+		remote.NoteContainer(o.ErrOut, session.Target(), session.Container())
+	}
 	return o.print(ctx, session)
 }
 

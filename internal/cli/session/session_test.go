@@ -200,3 +200,16 @@ func TestSessionsAreCompleted(t *testing.T) {
 		}
 	}
 }
+
+func TestTheContainerThatASessionGotIsSaidUnlessQuiet(t *testing.T) {
+	f := clitest.Shop(t, New)
+	f.OnlyContainer = "db"
+	got := f.Run("session", "create", "web/web-1")
+	clitest.Want(t, got, 0, "web-x7k2\n")
+	clitest.WantStderr(t, got, 0, "Defaulted container \"db\": it is the only one that runs on \"web-1\"\n")
+	for _, flags := range []string{"-q", "-c db"} {
+		if got := f.Run(append([]string{"session", "create", "web/web-1"}, strings.Fields(flags)...)...); got.Code != 0 || got.Stderr != "" {
+			t.Errorf("%s: %+v", flags, got)
+		}
+	}
+}
