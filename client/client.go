@@ -143,7 +143,7 @@ func (c *Client) resource(namespace string, segments ...string) *url.URL {
 func checkNames(names ...string) error {
 	for _, name := range names {
 		if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/%") {
-			return fmt.Errorf("%q is no name of a Kubernetes object", name)
+			return fmt.Errorf("%q is not a valid name of a Kubernetes object", name)
 		}
 	}
 	return nil

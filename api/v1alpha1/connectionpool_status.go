@@ -13,10 +13,10 @@ type PoolType string
 // pools have the TargetType of their targets.
 const PoolTypeMixed PoolType = "mixed"
 
-// ConnectionPoolStatus is what the operator has observed of a pool: the sum of
-// its targets' statuses. The operator writes it by server-side apply: at once when
-// a condition changes, within seconds when the number of ready or failing targets
-// changes or connections have come to rest, and otherwise at most every 40 seconds and
+// ConnectionPoolStatus is what the operator has observed of a pool: the sum of its
+// targets' statuses. The operator writes it by server-side apply: at once when a
+// condition changes, within seconds when the number of ready or failing targets
+// changes or once connections have settled, and otherwise at most every 40 seconds and
 // only if something changed. The live API has what changes every second.
 //
 // +kubebuilder:validation:MinProperties=1
@@ -63,7 +63,7 @@ type ConnectionPoolStatus struct {
 	Connections PoolConnectionCounts `json:"connections,omitzero"`
 
 	// useCount is how many uses of connections have ended since the pool was created,
-	// those to targets that have left it included. It may miss the last ones before a
+	// including those to targets that have left it. It may miss the last ones before a
 	// target left or an operator ended. Absent until the operator has seen the pool.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
@@ -79,9 +79,9 @@ type ConnectionPoolStatus struct {
 	// +optional
 	LastUsedTime *metav1.Time `json:"lastUsedTime,omitempty"`
 
-	// failingTargets are targets that fail, at most 10: they lack their warm connections
-	// because of a failure, or serve with connections that could not be made again now.
-	// Those that have failed longest come first. Absent when no target fails.
+	// failingTargets are the targets that fail, at most 10: they lack their warm
+	// connections because of a failure, or serve with connections that could not be made
+	// again now. Those that have failed longest come first. Absent when no target fails.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -89,9 +89,9 @@ type ConnectionPoolStatus struct {
 	// +kubebuilder:validation:MaxItems=10
 	FailingTargets []FailingTarget `json:"failingTargets,omitempty"`
 
-	// selector selects no pods, since a pool's connections are no pods. The scale
-	// subresource has it, because a HorizontalPodAutoscaler refuses to work without one.
-	// Absent until the operator has seen the pool.
+	// selector selects no pods, since a pool's connections are not pods. The scale
+	// subresource has this field, because a HorizontalPodAutoscaler refuses to work
+	// without one. Absent until the operator has seen the pool.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
@@ -113,8 +113,8 @@ type TargetCounts struct {
 	// +kubebuilder:validation:Minimum=0
 	Ready *int32 `json:"ready,omitempty"`
 
-	// failing is how many of them fail, those that still serve included: the length of
-	// failingTargets if that had no bound. Absent means unknown.
+	// failing is how many of them fail, including those that still serve: the length that
+	// failingTargets would have without a bound. Absent means unknown.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Failing *int32 `json:"failing,omitempty"`

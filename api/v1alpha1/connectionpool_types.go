@@ -4,7 +4,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// ConnectionPool says to which targets the operator keeps connections, how many,
+// ConnectionPool tells the operator which targets to keep connections to, how many,
 // and by which policy.
 //
 // Conditions follow kstatus, so that Flux, Argo CD and `kubectl wait` can wait
@@ -56,7 +56,7 @@ type ConnectionPoolList struct {
 // ConnectionPoolSpec says which connections the operator keeps, and how.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.targetRef) != has(self.targetSelector)",message="spec needs exactly one of targetRef and targetSelector: name one target, or select several by their labels"
-// +kubebuilder:validation:XValidation:rule="!has(self.warming) || !has(self.warming.schedules) || self.warming.schedules.all(s, s.minWarm <= self.size.max)",fieldPath=".warming.schedules",message="warming.schedules must not have a minWarm greater than size.max (4 when absent): lower minWarm or raise size.max"
+// +kubebuilder:validation:XValidation:rule="!has(self.warming) || !has(self.warming.schedules) || self.warming.schedules.all(s, s.minWarm <= self.size.max)",fieldPath=".warming.schedules",message="warming.schedules must not have a minWarm greater than size.max (4 by default): lower minWarm or raise size.max"
 // +kubebuilder:validation:MinProperties=0
 type ConnectionPoolSpec struct {
 	// targetRef names the one ConnectionTarget of the pool. Absent when
@@ -73,9 +73,10 @@ type ConnectionPoolSpec struct {
 	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, (e.operator in ['In', 'NotIn'] && has(e.values) && size(e.values) > 0 && size(e.values) <= 64) || (e.operator in ['Exists', 'DoesNotExist'] && (!has(e.values) || size(e.values) == 0)))",fieldPath=".matchExpressions",message="matchExpressions must have the operator In or NotIn with 1 to 64 values, or Exists or DoesNotExist with none: correct the operator or the values"
 	TargetSelector *metav1.LabelSelector `json:"targetSelector,omitempty"`
 
-	// routing is of a request that names no target. ByName refuses it. LeastLoaded gives it
-	// to the healthy target with the fewest uses, or of several to the least recently used.
-	// A pool with targetRef always uses its one target. ByName when absent.
+	// routing says what happens to a request that names no target. ByName refuses it.
+	// LeastLoaded gives it to the healthy target with the fewest uses; among equals, to
+	// the least recently used one. A pool with targetRef always uses its one target.
+	// Defaults to ByName.
 	// +optional
 	// +kubebuilder:default=ByName
 	Routing *PoolRouting `json:"routing,omitempty"`
@@ -85,10 +86,10 @@ type ConnectionPoolSpec struct {
 	// +kubebuilder:default={}
 	Size PoolSize `json:"size,omitzero"`
 
-	// sessionsPerConnection is how many uses may share one connection at the same
-	// time. If a server allows fewer, as sshd does by MaxSessions, the operator
-	// learns that when the server refuses one. When absent, 8 for ssh targets, and
-	// 100 for docker and kubernetes targets, whose servers have no such limit.
+	// sessionsPerConnection is how many uses may share one connection at the same time. If
+	// a server allows fewer, as sshd does by MaxSessions, the operator learns that when
+	// the server refuses one. Defaults to 8 for ssh targets, and to 100 for docker and
+	// kubernetes targets, whose servers have no such limit.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
@@ -116,9 +117,9 @@ type ConnectionPoolSpec struct {
 	// +optional
 	Warming PoolWarming `json:"warming,omitzero"`
 
-	// state says whether the pool serves. An Active pool serves. A Paused pool
-	// refuses new uses, lets running ones finish, and closes each connection when
-	// its last use has ended. Active when absent.
+	// state says whether the pool serves. An Active pool serves. A Paused pool refuses new
+	// uses, lets running ones finish, and closes each connection when its last use has
+	// ended. Defaults to Active.
 	// +optional
 	// +kubebuilder:default=Active
 	State *PoolState `json:"state,omitempty"`
@@ -133,7 +134,8 @@ type PoolRouting string
 const (
 	// RoutingByName refuses a request that names no target.
 	RoutingByName PoolRouting = "ByName"
-	// RoutingLeastLoaded gives it to the healthy target with the fewest uses, or of several to the least recently used.
+	// RoutingLeastLoaded gives it to the healthy target with the fewest uses, among equals
+	// to the least recently used.
 	RoutingLeastLoaded PoolRouting = "LeastLoaded"
 )
 
@@ -177,20 +179,20 @@ func (s *ConnectionPoolSpec) SessionsOn(target TargetType) int32 {
 
 // PoolSize bounds the number of connections to each target.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.minWarm) || !has(self.max) || self.minWarm <= self.max",fieldPath=".minWarm",message="minWarm must not be greater than max (4 when absent): lower minWarm or raise max"
+// +kubebuilder:validation:XValidation:rule="!has(self.minWarm) || !has(self.max) || self.minWarm <= self.max",fieldPath=".minWarm",message="minWarm must not be greater than max (4 by default): lower minWarm or raise max"
 // +kubebuilder:validation:MinProperties=0
 type PoolSize struct {
-	// minWarm is how many connections to each target are kept warm. 0 means that
-	// the operator dials on demand. 1 when absent.
+	// minWarm is how many connections to each target are kept warm. 0 means that the
+	// operator dials on demand. Defaults to 1.
 	// +optional
 	// +kubebuilder:default=1
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
 	MinWarm *int32 `json:"minWarm,omitempty"`
 
-	// max is how many connections to each target there may be, those being dialed
-	// included. While connections are being replaced, up to as many more may be on
-	// their way out. 4 when absent.
+	// max is how many connections to each target there may be, including those being
+	// dialed. While connections are being replaced, up to as many more may be draining.
+	// Defaults to 4.
 	// +optional
 	// +kubebuilder:default=4
 	// +kubebuilder:validation:Minimum=1
@@ -202,17 +204,17 @@ type PoolSize struct {
 //
 // +kubebuilder:validation:MinProperties=0
 type PoolAcquire struct {
-	// timeoutSeconds is how long a request waits for a connection, in seconds. Then
-	// it fails without having started. 10 when absent.
+	// timeoutSeconds is how long a request waits for a connection, in seconds. Then it
+	// fails without having started. Defaults to 10.
 	// +optional
 	// +kubebuilder:default=10
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=600
 	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
 
-	// maxPending is how many requests may wait for each target. Further requests
-	// fail at once. 0 means that no request waits, not even for a connection that is
-	// being dialed. 100 when absent.
+	// maxPending is how many requests may wait for each target. Further requests fail at
+	// once. 0 means that no request waits, not even for a connection that is being dialed.
+	// Defaults to 100.
 	// +optional
 	// +kubebuilder:default=100
 	// +kubebuilder:validation:Minimum=0
@@ -225,35 +227,35 @@ type PoolAcquire struct {
 // +kubebuilder:validation:MinProperties=0
 type PoolLifecycle struct {
 	// maxAgeSeconds is the age in seconds, less up to a tenth at random, at which a
-	// connection is replaced. The operator first makes the successor and then drains
-	// the old connection. 0 means never. 3600 when absent.
+	// connection is replaced. The operator first makes the successor and then drains the
+	// old connection. 0 means never. Defaults to 3600.
 	// +optional
 	// +kubebuilder:default=3600
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=2592000
 	MaxAgeSeconds *int32 `json:"maxAgeSeconds,omitempty"`
 
-	// maxIdleSeconds is for how many seconds a connection beyond the warm minimum may
-	// be idle. Then it is closed. 0 means forever. 300 when absent.
+	// maxIdleSeconds is how long, in seconds, a connection beyond the warm minimum may be
+	// idle before it is closed. 0 means forever. Defaults to 300.
 	// +optional
 	// +kubebuilder:default=300
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=2592000
 	MaxIdleSeconds *int32 `json:"maxIdleSeconds,omitempty"`
 
-	// maxUses is the number of uses after which a connection is replaced. 0 means
-	// never. 0 when absent.
+	// maxUses is the number of uses after which a connection is replaced. 0 means never.
+	// Defaults to 0.
 	// +optional
 	// +kubebuilder:default=0
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000000
 	MaxUses *int32 `json:"maxUses,omitempty"`
 
-	// drainTimeoutSeconds is how long, in seconds, running uses may go on after the
-	// target has come to mean another server or account, or after its server proved
-	// not to be the one that changed host keys pin. Then they are cut. If the pool,
-	// the target or its Secret is deleted, or the pool no longer selects the target,
-	// they are cut after 30 seconds at the latest. 300 when absent.
+	// drainTimeoutSeconds is how long, in seconds, running uses may go on after the target
+	// was changed to another server or account, or after its server failed to prove any of
+	// the newly pinned host keys. Then they are cut. If the pool, the target or its Secret
+	// is deleted, or the pool no longer selects the target, they are cut after 30 seconds
+	// at the latest. Defaults to 300.
 	// +optional
 	// +kubebuilder:default=300
 	// +kubebuilder:validation:Minimum=1
@@ -263,50 +265,48 @@ type PoolLifecycle struct {
 
 // PoolHealth says how the operator checks connections and targets.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.timeoutSeconds) || !has(self.periodSeconds) || self.timeoutSeconds < self.periodSeconds",fieldPath=".timeoutSeconds",message="timeoutSeconds (5 when absent) must be less than periodSeconds (60 when absent), so that one probe ends before the next: lower timeoutSeconds or raise periodSeconds"
+// +kubebuilder:validation:XValidation:rule="!has(self.timeoutSeconds) || !has(self.periodSeconds) || self.timeoutSeconds < self.periodSeconds",fieldPath=".timeoutSeconds",message="timeoutSeconds (5 by default) must be less than periodSeconds (60 by default), so that one probe ends before the next: lower timeoutSeconds or raise periodSeconds"
 // +kubebuilder:validation:MinProperties=0
 type PoolHealth struct {
 	// keepaliveSeconds is how often, in seconds, the server must answer on each
-	// connection, idle or in use. A connection without an answer within
-	// timeoutSeconds is closed and replaced, unless other bytes still arrive on it.
-	// 0 means that no answer is asked for. 15 when absent.
+	// connection, idle or in use. A connection without an answer within timeoutSeconds is
+	// closed and replaced, unless other bytes still arrive on it. 0 turns keepalives off.
+	// Defaults to 15.
 	// +optional
 	// +kubebuilder:default=15
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=3600
 	KeepaliveSeconds *int32 `json:"keepaliveSeconds,omitempty"`
 
-	// periodSeconds is how often, in seconds, each connection is probed. While a
-	// target counts as failed, its connections are probed every second. 60 when
-	// absent.
+	// periodSeconds is how often, in seconds, each connection is probed. While a target
+	// counts as failed, its connections are probed every second. Defaults to 60.
 	// +optional
 	// +kubebuilder:default=60
 	// +kubebuilder:validation:Minimum=2
 	// +kubebuilder:validation:Maximum=86400
 	PeriodSeconds *int32 `json:"periodSeconds,omitempty"`
 
-	// timeoutSeconds is how long, in seconds, a probe or a keepalive may take. It
-	// must be less than periodSeconds. 5 when absent.
+	// timeoutSeconds is how long, in seconds, a probe or a keepalive may take. It must be
+	// less than periodSeconds. Defaults to 5.
 	// +optional
 	// +kubebuilder:default=5
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=300
 	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
 
-	// failureThreshold is after how many failures in a row a target counts as
-	// failed: failed probes, failed dials, or connections that are lost soon after
-	// they were made. A failure that only a change can cure counts at once. 3 when
-	// absent.
+	// failureThreshold is the number of consecutive failures after which a target counts
+	// as failed: failed probes, failed dials, or connections that are lost soon after they
+	// were made. A failure that only a change can cure counts at once. Defaults to 3.
 	// +optional
 	// +kubebuilder:default=3
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	FailureThreshold *int32 `json:"failureThreshold,omitempty"`
 
-	// successThreshold is after how many successes in a row a failed target counts
-	// as healthy again: one successful dial, which is required, and successful probes.
-	// Each time the target fails again soon after, it needs twice as many, up to 16
-	// times as many, so that a flapping target stays failed. 2 when absent.
+	// successThreshold is the number of consecutive successes after which a failed target
+	// counts as healthy again: one successful dial, which is required, and successful
+	// probes. Each time the target fails again soon after, it needs twice as many, up to
+	// 16 times as many, so that a flapping target stays failed. Defaults to 2.
 	// +optional
 	// +kubebuilder:default=2
 	// +kubebuilder:validation:Minimum=1
@@ -334,8 +334,8 @@ type PoolHealth struct {
 //
 // +kubebuilder:validation:MinProperties=1
 type PoolWarming struct {
-	// schedules are times with a higher warm minimum. While several hold, the
-	// highest minimum counts. Absent means that there are none.
+	// schedules are times with a higher warm minimum. While several apply, the highest
+	// minimum counts. Absent means that there are none.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -368,8 +368,8 @@ type WarmingSchedule struct {
 	// +required
 	End CronExpression `json:"end,omitempty"`
 
-	// timeZone is the IANA name of the time zone of start and end, such as
-	// Europe/Zurich, whose daylight saving time is honored. UTC when absent.
+	// timeZone is the IANA name of the time zone of start and end, such as Europe/Zurich,
+	// whose daylight saving time is honored. Defaults to UTC.
 	// +optional
 	// +kubebuilder:default=UTC
 	// +kubebuilder:validation:MinLength=1
@@ -401,16 +401,16 @@ type CronExpression string
 //
 // +kubebuilder:validation:MinProperties=1
 type WarmingPrediction struct {
-	// mode says what the operator does with predictions. Off makes none. Shadow makes
-	// and measures them without dialing. Active warms connections by them. This
-	// version refuses all modes but Off. Off when absent.
+	// mode says what the operator does with predictions. Off makes none. Shadow makes and
+	// measures them without dialing. Active warms connections according to them. This
+	// version refuses all modes but Off. Defaults to Off.
 	// +optional
 	// +kubebuilder:default=Off
 	// +kubebuilder:validation:XValidation:rule="self == 'Off'",message="mode must be Off, because this version makes no predictions yet: remove it, or use warming.schedules"
 	Mode *PredictionMode `json:"mode,omitempty"`
 
 	// maxWarm is how many connections predictions may add to all targets of the pool
-	// together. 50 when absent.
+	// together. Defaults to 50.
 	// +optional
 	// +kubebuilder:default=50
 	// +kubebuilder:validation:Minimum=1

@@ -93,8 +93,8 @@ type ConnectionTargetSpec struct {
 //
 // +kubebuilder:validation:XValidation:rule="has(self.hostKeys)",fieldPath=".hostKeys",reason=FieldValueRequired,message="hostKeys is required, because no server is trusted unseen: run kubectl connpool hostkeys against the host, compare the fingerprint with the server's administrator and put the key into hostKeys.knownHosts"
 type SSHTarget struct {
-	// host is the DNS name or the IP address of the server, without user and port.
-	// IPv6 addresses stand without brackets. The operator checks the resolved address
+	// host is the DNS name or the IP address of the server, without user and port. IPv6
+	// addresses are written without brackets. The operator checks the resolved address
 	// whenever it dials. It refuses loopback, link-local, multicast and unspecified
 	// addresses, among others, unless its flags allow them.
 	// +required
@@ -103,7 +103,7 @@ type SSHTarget struct {
 	// +kubebuilder:validation:XValidation:rule=`isIP(self) || (self.matches(r'^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?$') && !self.matches(r'(^|\.)(0[xX][0-9A-Fa-f]*|[0-9]+)\.?$'))`,message="host must be a DNS name or an IP address",messageExpression=`self.matches(r'[\s[:cntrl:]]') ? 'host must not contain spaces, line breaks or control characters: write only the DNS name or IP address' : self.contains('://') ? 'host must not be a URL: write only the DNS name or IP address' : self.contains('@') ? 'host must not contain a user: move the part before @ to user' : self.startsWith('-') ? 'host must not start with -: write only the DNS name or IP address' : self.matches(r'^(\[.*\]|[^:]*):[0-9]+$') ? 'host must not contain a port: move the number after the colon to port' : self.startsWith('[') ? 'host must not contain brackets: write the bare IPv6 address' : 'host must be a DNS name or an IP address in its usual form (10.0.0.1, 2001:db8::1, no zone, not IPv4 inside IPv6): correct the spelling'`
 	Host string `json:"host,omitempty"`
 
-	// port is the TCP port of the server. 22 when absent.
+	// port is the TCP port of the server. Defaults to 22.
 	// +optional
 	// +kubebuilder:default=22
 	// +kubebuilder:validation:Minimum=1
@@ -117,29 +117,29 @@ type SSHTarget struct {
 	// +kubebuilder:validation:XValidation:rule=`!self.matches(r'^[- ]| $|[[:cntrl:]]')`,message="user must not start with -, begin or end with a space, or contain line breaks or control characters: write the login name as the server knows it"
 	User string `json:"user,omitempty"`
 
-	// credentialsRef names the Secret to authenticate with. The Secret needs the
-	// label connpool.dev/credentials: "true", and its annotation connpool.dev/hosts, if
-	// it has one, must name the host and its jump hosts. It holds either ssh-privatekey, as in
+	// credentialsRef names the Secret to authenticate with. The Secret needs the label
+	// connpool.dev/credentials: "true", and its annotation connpool.dev/hosts, if it has
+	// one, must name the host and its jump hosts. It holds either ssh-privatekey, as in
 	// Secrets of type kubernetes.io/ssh-auth, with optional passphrase and
-	// ssh-certificate, or password. When the Secret changes, the operator first
-	// proves the new credentials by one connection. Then it replaces the old
-	// connections, each after its last use.
+	// ssh-certificate, or password. When the Secret changes, the operator first proves the
+	// new credentials with one connection. Then it replaces the old connections, each
+	// after its last use.
 	// +required
 	CredentialsRef SecretRef `json:"credentialsRef,omitzero"`
 
 	// loginTimeoutSeconds is how long, in seconds, the operator waits for the server's
 	// greeting and, after the key exchange, for its answer to the login. Raise it for a
-	// server whose logins are slow, because of its DNS or its directory of users. A check
-	// ends after 30 seconds in any case. 10 when absent.
+	// server whose logins are slow, because of its DNS or its user directory. A check ends
+	// after 30 seconds in any case. Defaults to 10.
 	// +optional
 	// +kubebuilder:default=10
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=120
 	LoginTimeoutSeconds *int32 `json:"loginTimeoutSeconds,omitempty"`
 
-	// hostKeys says by which keys the server proves its identity. It is required:
-	// there is no way to accept any key, and no credential is offered to a server
-	// that has not proved its identity.
+	// hostKeys says with which keys the server proves its identity. It is required: there
+	// is no way to accept any key, and no credential is offered to a server that has not
+	// proved its identity.
 	// +optional
 	HostKeys HostKeys `json:"hostKeys,omitzero"`
 
@@ -173,8 +173,8 @@ type HostKeys struct {
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=4096
-	// +kubebuilder:validation:items:XValidation:rule=`self.contains('PRIVATE KEY') || self.contains('b3BlbnNzaC1rZXktdjE') || (self.matches(r'^\s*((@cert-authority|@revoked)[ \t]+)?([^\s@#][^\s]*[ \t]+)?[a-z][a-z0-9@.-]*[ \t]+AAAA[A-Za-z0-9+/]+={0,2}([ \t][^\r\n]*)?\s*$') && (self.matches(r'^\s*@revoked\s') || (!self.matches(r'(^|\s)ssh-dss\s') && !self.matches(r'AAAAB3NzaC1yc2EAAAA(DAQAB(AAAA|AAABA[A-P])|BIwAA(A[A-P]|AQ[A-D]))'))))`,message="knownHosts items must be public keys or known_hosts lines",messageExpression=`self.matches(r'(^|\s)ssh-dss\s') ? 'knownHosts must not hold DSA keys (ssh-dss), which are too weak: use the ed25519 key of the server, which kubectl connpool hostkeys prints' : self.matches(r'AAAAB3NzaC1yc2EAAAA(DAQAB(AAAA|AAABA[A-P])|BIwAA(A[A-P]|AQ[A-D]))') ? 'knownHosts must not hold RSA keys under 2048 bits, which are too weak: use the ed25519 key of the server, which kubectl connpool hostkeys prints' : 'knownHosts items must be one public key (ssh-ed25519 AAAA...) or one known_hosts line each: copy one that kubectl connpool hostkeys prints, without its # comments'`
-	// +kubebuilder:validation:XValidation:rule=`!self.exists(k, k.contains('PRIVATE KEY') || k.contains('b3BlbnNzaC1rZXktdjE'))`,message="knownHosts must not hold a private key: put the server's public key here, and replace the private key, which must count as disclosed"
+	// +kubebuilder:validation:items:XValidation:rule=`self.contains('PRIVATE KEY') || self.contains('b3BlbnNzaC1rZXktdjE') || (self.matches(r'^\s*((@cert-authority|@revoked)[ \t]+)?([^\s@#][^\s]*[ \t]+)?[a-z][a-z0-9@.-]*[ \t]+AAAA[A-Za-z0-9+/]+={0,2}([ \t][^\r\n]*)?\s*$') && (self.matches(r'^\s*@revoked\s') || (!self.matches(r'(^|\s)ssh-dss\s') && !self.matches(r'AAAAB3NzaC1yc2EAAAA(DAQAB(AAAA|AAABA[A-P])|BIwAA(A[A-P]|AQ[A-D]))'))))`,message="knownHosts items must be public keys or known_hosts lines",messageExpression=`self.matches(r'(^|\s)ssh-dss\s') ? 'knownHosts must not contain DSA keys (ssh-dss), which are too weak: use the ed25519 key of the server, which kubectl connpool hostkeys prints' : self.matches(r'AAAAB3NzaC1yc2EAAAA(DAQAB(AAAA|AAABA[A-P])|BIwAA(A[A-P]|AQ[A-D]))') ? 'knownHosts must not contain RSA keys under 2048 bits, which are too weak: use the ed25519 key of the server, which kubectl connpool hostkeys prints' : 'knownHosts items must be one public key (ssh-ed25519 AAAA...) or one known_hosts line each: copy one that kubectl connpool hostkeys prints, without its # comments'`
+	// +kubebuilder:validation:XValidation:rule=`!self.exists(k, k.contains('PRIVATE KEY') || k.contains('b3BlbnNzaC1rZXktdjE'))`,message="knownHosts must not contain a private key: put the server's public key here, and replace the private key, which must count as disclosed"
 	KnownHosts []string `json:"knownHosts,omitempty"`
 
 	// configMapRef names the key of a ConfigMap that holds a known_hosts file. Lines
@@ -214,19 +214,19 @@ type DockerTarget struct {
 	// +optional
 	TLSRef *SecretRef `json:"tlsRef,omitempty"`
 
-	// sshTargetRef names the ssh target through which the operator reaches the
-	// engine's socket. That host needs no program for it. Absent means that the
-	// operator dials the endpoint itself.
+	// sshTargetRef names the ssh target through which the operator reaches the engine's
+	// socket. That host needs no extra program for it. Absent means that the operator
+	// dials the endpoint itself.
 	// +optional
 	SSHTargetRef *TargetRef `json:"sshTargetRef,omitempty"`
 }
 
 // KubernetesTarget is the API server of a cluster.
 type KubernetesTarget struct {
-	// kubeconfigRef names the key of a Secret that holds a kubeconfig. The Secret
-	// needs the label connpool.dev/credentials: "true". The operator uses only
-	// credentials that stand in the file itself. It refuses exec and auth-provider
-	// plugins, paths of files, insecure-skip-tls-verify, proxy-url and impersonation.
+	// kubeconfigRef names the key of a Secret that holds a kubeconfig. The Secret needs
+	// the label connpool.dev/credentials: "true". The operator uses only credentials that
+	// are in the file itself. It refuses exec and auth-provider plugins, paths of files,
+	// insecure-skip-tls-verify, proxy-url and impersonation.
 	// +required
 	KubeconfigRef KeyRef `json:"kubeconfigRef,omitzero"`
 
@@ -307,12 +307,11 @@ func (s *ConnectionTargetSpec) Type() TargetType {
 	return TargetTypeSSH
 }
 
-// ConnectionTargetStatus is what the operator has observed of a target. The
-// operator writes it by server-side apply: at once when a condition changes, within
-// seconds when a pool's readiness changes, when connections have come to rest or when a
-// message about something that a person has to change is another, and otherwise at most
-// every 40 seconds and only if something changed. The live API has what changes every
-// second.
+// ConnectionTargetStatus is what the operator has observed of a target. The operator
+// writes it by server-side apply: at once when a condition changes, within seconds
+// when a pool's readiness changes, once connections have settled or when a message
+// changes about something that a person has to fix, and otherwise at most every 40
+// seconds and only if something changed. The live API has what changes every second.
 //
 // +kubebuilder:validation:MinProperties=1
 type ConnectionTargetStatus struct {
@@ -373,8 +372,8 @@ type ConnectionTargetStatus struct {
 	// +optional
 	Connections ConnectionCounts `json:"connections,omitzero"`
 
-	// useCount is how many uses of connections to this target have ended, those of pools
-	// that no longer select it included. It may miss the last ones before it left a pool
+	// useCount is how many uses of connections to this target have ended, including those
+	// of pools that no longer select it. It may miss the last ones before it left a pool
 	// or an operator ended. Absent until a pool selects the target.
 	// +optional
 	// +kubebuilder:validation:Minimum=0

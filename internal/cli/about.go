@@ -15,8 +15,8 @@ import (
 func newHelp(f *plugin.Factory) *cobra.Command {
 	return &cobra.Command{
 		Use:     "help [COMMAND...]",
-		Short:   "Say more about a command",
-		Example: f.Examples("about exec", "help exec", "about a command of sessions", "help session create"),
+		Short:   "Explain a command",
+		Example: f.Examples("exec", "help exec", "a command of session", "help session create"),
 		RunE: func(command *cobra.Command, args []string) error {
 			about := command.Root()
 			for _, word := range args {
@@ -82,7 +82,7 @@ func newVersion(f *plugin.Factory) *cobra.Command {
 		Args: plugin.Args(0, 0),
 		RunE: f.RunE(nil, nil, o.run),
 	}
-	command.Flags().BoolVar(&o.client, "client", false, "Only this program's, without asking the cluster")
+	command.Flags().BoolVar(&o.client, "client", false, "Only the version of this program, without asking the cluster")
 	f.Output.Register(command, plugin.JSON, plugin.YAML)
 	return command
 }
@@ -120,10 +120,10 @@ func (o *versionOptions) ask(ctx context.Context) (version, why string) {
 func newCompletion(f *plugin.Factory) *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion bash|zsh|fish|powershell",
-		Short: "Print the script that completes commands and names in your shell",
-		Long: "Print the script that completes commands, pools, targets and namespaces.\n\n" +
-			"It is for the name connpool. For `kubectl connpool`, put an executable called\n" +
-			"kubectl_complete-connpool into your PATH, which holds:\n\n" +
+		Short: "Print a script that completes commands and names in your shell",
+		Long: "Print a script that completes commands, pools, targets and namespaces.\n\n" +
+			"The script is for the name connpool. For `kubectl connpool`, put an executable called\n" +
+			"kubectl_complete-connpool into your PATH, with this content:\n\n" +
 			"  #!/bin/sh\n  exec kubectl connpool __complete \"$@\"",
 		Example: "  # in ~/.bashrc\n  source <(" + f.Name + " completion bash)\n\n" +
 			"  # in ~/.zshrc\n  source <(" + f.Name + " completion zsh)",

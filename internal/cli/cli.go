@@ -89,10 +89,10 @@ var groups = []struct {
 	commands  []newCommand
 }{
 	{"use", "Use a pool:", []newCommand{exec.New, run.New, exec.NewShell, session.New, cp.New, portforward.New, proxy.New}},
-	{"watch", "See how it is:", []newCommand{
+	{"watch", "Observe:", []newCommand{
 		status.New, listing.NewTargets, listing.NewContainers, listing.NewPods, connections.New, top.New, history.New, web.New,
 	}},
-	{"operate", "Operate it:", []newCommand{target.New, importer.New, check.New, connections.NewDrain, hostkeys.New, doctor.New}},
+	{"operate", "Operate:", []newCommand{target.New, importer.New, check.New, connections.NewDrain, hostkeys.New, doctor.New}},
 	{"about", "About this program:", []newCommand{newHelp, newVersion, newCompletion}},
 }
 
@@ -100,7 +100,7 @@ func newRoot(f *plugin.Factory) *cobra.Command {
 	root := f.NewRoot()
 	root.Short = "Use and watch pools of warm connections"
 	root.Long = "Use and watch pools of warm connections to SSH hosts, Docker engines and clusters.\n\n" +
-		"Who may do what is decided by Kubernetes RBAC. Start with: " + f.Name + " doctor"
+		"Kubernetes RBAC decides who may do what. Start with: " + f.Name + " doctor"
 	for _, group := range groups {
 		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
 		for _, newCommand := range group.commands {

@@ -318,7 +318,7 @@ func healthCommandError(failure error) *driver.Error {
 	classified, ok := driver.Classified(failure)
 	switch {
 	case ok && !classified.Started && classified.Reason == driver.ProtocolError:
-		err.Message = "health.command runs on ssh targets only, so leave it out of pools of others: " + classified.Message
+		err.Message = "health.command runs on ssh targets only, so remove it from pools of other types: " + classified.Message
 	case ok:
 		err.Message = "health.command did not run to its end: " + classified.Message
 	}

@@ -159,7 +159,7 @@ func acquireFailure(err error) *driver.Error {
 	case errors.Is(err, connpool.ErrClosed):
 		return &driver.Error{Reason: driver.Unreachable, Message: "it is being disconnected", Err: err}
 	case errors.Is(err, connpool.ErrExhausted):
-		return &driver.Error{Reason: driver.SessionLimit, Message: "its connections carry as many streams as they may", Err: err}
+		return &driver.Error{Reason: driver.SessionLimit, Message: "its connections carry as many streams as they are allowed to", Err: err}
 	case errors.Is(err, connpool.ErrDialPending):
 		return &driver.Error{Reason: driver.Timeout, Message: "it is still being dialed", Err: err}
 	}

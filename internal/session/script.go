@@ -83,7 +83,7 @@ func commandLine(command driver.Command) (string, error) {
 	case line == "" || command.Shell != "" && len(command.Argv) > 0:
 		return "", refused("a session runs either words or a command line")
 	case strings.ContainsRune(line, 0):
-		return "", refused("a command must not hold a NUL character")
+		return "", refused("a command must not contain a NUL character")
 	}
 	return line, nil
 }

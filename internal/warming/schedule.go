@@ -74,7 +74,7 @@ func next(now time.Time, expression string) (time.Time, error) {
 	}
 	schedule, err := cron.ParseStandard(expression)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("%q is not cron's five fields; write for example \"0 8 * * 1-5\"", expression)
+		return time.Time{}, fmt.Errorf("%q does not have cron's five fields; write for example \"0 8 * * 1-5\"", expression)
 	}
 	due := schedule.Next(now)
 	if due.IsZero() {

@@ -103,12 +103,12 @@ var refusals = map[string]map[string]refusal{
 		"a private key": {
 			sshTarget,
 			change{"spec.ssh.hostKeys.knownHosts": items(privateKey)},
-			"spec.ssh.hostKeys.knownHosts", "must not hold a private key",
+			"spec.ssh.hostKeys.knownHosts", "must not contain a private key",
 		},
 		"a private key without its frame": {
 			sshTarget,
 			change{"spec.ssh.hostKeys.knownHosts": items("b3BlbnNzaC1rZXktdjEAAAAABG5vbmU" + canary)},
-			"spec.ssh.hostKeys.knownHosts", "must not hold a private key",
+			"spec.ssh.hostKeys.knownHosts", "must not contain a private key",
 		},
 		"a DSA key":                  {sshTarget, change{"spec.ssh.hostKeys.knownHosts": items(dsaKey())}, "spec.ssh.hostKeys.knownHosts[0]", "DSA"},
 		"a DSA key for a host":       {sshTarget, change{"spec.ssh.hostKeys.knownHosts": items("web-1 " + dsaKey())}, "spec.ssh.hostKeys.knownHosts[0]", "DSA"},
@@ -200,7 +200,7 @@ var refusals = map[string]map[string]refusal{
 	},
 	"pool.size": {
 		"more warm than there may be": {pool, change{"spec.size": map[string]any{"minWarm": 5, "max": 4}}, "spec.size.minWarm", "must not be greater than max"},
-		"more warm than the default":  {pool, change{"spec.size.minWarm": 5}, "spec.size.minWarm", "4 when absent"},
+		"more warm than the default":  {pool, change{"spec.size.minWarm": 5}, "spec.size.minWarm", "4 by default"},
 		"at most no connection":       {pool, change{"spec.size": map[string]any{"minWarm": 0, "max": 0}}, "spec.size.max", "greater than or equal to 1"},
 		"fewer than no connection":    {pool, change{"spec.size.minWarm": -1}, "spec.size.minWarm", "greater than or equal to 0"},
 		"too many connections":        {pool, change{"spec.size.max": 101}, "spec.size.max", "less than or equal to 100"},

@@ -62,9 +62,9 @@ type ExecSpec struct {
 	// routing LeastLoaded.
 	// +optional
 	Target string `json:"target,omitempty"`
-	// container to run in. On docker targets by name or ID, and absent means the only one
-	// that runs there. On kubernetes targets it is a container of the pod, and absent means
-	// the pod's default or only container. On ssh targets it is refused.
+	// container to run in. On docker targets, its name or ID; absent means the only
+	// container that runs there. On kubernetes targets, a container of the pod; absent
+	// means the pod's default or only container. Refused on ssh targets.
 	// +optional
 	Container string `json:"container,omitempty"`
 	// pod to run in. Required on kubernetes targets, refused on others.
@@ -94,8 +94,8 @@ type ExecSpec struct {
 	// stdin of the command, at most 1 MiB. Absent means empty.
 	// +optional
 	Stdin []byte `json:"stdin,omitempty"`
-	// timeoutSeconds is after how many seconds the command is signaled to end. Its
-	// outcome is then Unknown, and the message says whether the server confirmed its
+	// timeoutSeconds is the number of seconds after which the command is signaled to end.
+	// Its outcome is then Unknown, and the message says whether the server confirmed its
 	// end. 0 or absent means that only the request's own timeout holds.
 	// +optional
 	TimeoutSeconds int32 `json:"timeoutSeconds,omitempty"`
@@ -126,18 +126,18 @@ type ExecStatus struct {
 	// message says why the outcome is not Completed, and the next step.
 	// +optional
 	Message string `json:"message,omitempty"`
-	// stdout of the command, at most 1 MiB, if it is valid UTF-8 of which JSON makes at most
-	// twice as much. Text that is mostly control characters is in stdoutBytes.
+	// stdout of the command, at most 1 MiB, if it is valid UTF-8 that at most doubles in
+	// size as JSON. Text that is mostly control characters is in stdoutBytes.
 	// +optional
 	Stdout string `json:"stdout,omitempty"`
-	// stdoutBytes is stdout if the field stdout cannot have it.
+	// stdoutBytes is stdout if the field stdout cannot hold it.
 	// +optional
 	StdoutBytes []byte `json:"stdoutBytes,omitempty"`
-	// stderr of the command, at most 1 MiB, if it is valid UTF-8 of which JSON makes at most
-	// twice as much. Text that is mostly control characters is in stderrBytes.
+	// stderr of the command, at most 1 MiB, if it is valid UTF-8 that at most doubles in
+	// size as JSON. Text that is mostly control characters is in stderrBytes.
 	// +optional
 	Stderr string `json:"stderr,omitempty"`
-	// stderrBytes is stderr if the field stderr cannot have it.
+	// stderrBytes is stderr if the field stderr cannot hold it.
 	// +optional
 	StderrBytes []byte `json:"stderrBytes,omitempty"`
 	// truncated says whether stdout or stderr was longer than its bound, or than the memory
@@ -173,13 +173,14 @@ type ExecStatus struct {
 type SignalsBy string
 
 const (
-	// SignalsByServer means that the SSH server is told to. It does not say whether it
-	// does: OpenSSH does not before 7.9, nor for root and forced commands.
+	// SignalsByServer means that the SSH server is asked to deliver them. It does not say
+	// whether it does: OpenSSH before 7.9 does not, and no version does for root and
+	// forced commands.
 	SignalsByServer SignalsBy = "Server"
 	// SignalsByHelper means that a second command in the container sends them, which
 	// needs a shell there.
 	SignalsByHelper SignalsBy = "Helper"
-	// SignalsByNone means that the target has no way to signal a command, as a pod.
+	// SignalsByNone means that the target has no way to signal a command, like a pod.
 	SignalsByNone SignalsBy = "None"
 )
 

@@ -28,9 +28,10 @@ const (
 )
 
 // Listing lists what a command through a pool can name: the targets of the pool, the
-// containers of a Docker engine, or the pods of a cluster. It is sent to the pool's exec,
-// and needs the same permission. Containers and pods are read over a warm connection with
-// the pool's credentials, so what these may not list is refused.
+// containers of a Docker engine, or the pods of a cluster. It is sent to the pool's
+// exec, and needs the same permission. Containers and pods are read over a warm
+// connection with the pool's credentials, so a list that those credentials may not
+// read is refused.
 //
 // +kubebuilder:object:root=true
 type Listing struct {
@@ -64,11 +65,11 @@ type ListingSpec struct {
 	// means all. Refused for Containers.
 	// +optional
 	Selector string `json:"selector,omitempty"`
-	// all says whether containers and pods are listed that do not run, too. Absent means
-	// that only those are listed that run. Targets are always listed.
+	// all says whether to list containers and pods that do not run, too. Absent means only
+	// those that run. Targets are always listed.
 	// +optional
 	All bool `json:"all,omitempty"`
-	// limit is how many entries to return at most, up to 1000. 500 when 0 or absent.
+	// limit is how many entries to return at most, up to 1000. Absent or 0 means 500.
 	// +optional
 	Limit int32 `json:"limit,omitempty"`
 }

@@ -19,9 +19,9 @@ type ExecOptions struct {
 	// target of the pool, as in ExecSpec.
 	// +optional
 	Target string `json:"target,omitempty"`
-	// container to run in. On docker targets by name or ID, and absent means the only one
-	// that runs there. On kubernetes targets it is a container of the pod, and absent means
-	// the pod's default or only container. On ssh targets it is refused.
+	// container to run in. On docker targets, its name or ID; absent means the only
+	// container that runs there. On kubernetes targets, a container of the pod; absent
+	// means the pod's default or only container. Refused on ssh targets.
 	// +optional
 	Container string `json:"container,omitempty"`
 	// pod to run in. Required on kubernetes targets, refused on others.

@@ -27,11 +27,11 @@ const (
 	SessionEnded SessionState = "Ended"
 )
 
-// Session is a shell that stays: on a host, in a container or in a pod. Commands
-// that are sent to it run one after the other and share its directory, its
-// environment and its functions. Each has an empty standard input and returns its
-// own output and exit code. The session is one use of a connection until it ends.
-// Only its creator may use it.
+// Session is a shell that stays open, on a host, in a container or in a pod. Commands
+// that are sent to it run one after the other and share its directory, its environment
+// and its functions. Each has an empty standard input and returns its own output and
+// exit code. The session is one use of a connection until it ends. Only its creator
+// may use it.
 //
 // +kubebuilder:object:root=true
 type Session struct {
@@ -62,9 +62,9 @@ type SessionSpec struct {
 	// target of the pool, as in ExecSpec.
 	// +optional
 	Target string `json:"target,omitempty"`
-	// container that the shell runs in. On docker targets by name or ID, and absent means
-	// the only one that runs there. On kubernetes targets it is a container of the pod, and
-	// absent means the pod's default or only container. On ssh targets it is refused.
+	// container that the shell runs in. On docker targets, its name or ID; absent means
+	// the only container that runs there. On kubernetes targets, a container of the pod;
+	// absent means the pod's default or only container. Refused on ssh targets.
 	// +optional
 	Container string `json:"container,omitempty"`
 	// pod that the shell runs in. Required on kubernetes targets, refused on others.
@@ -77,12 +77,12 @@ type SessionSpec struct {
 	// env is the environment of the shell, as in ExecSpec.
 	// +optional
 	Env map[string]string `json:"env,omitempty"`
-	// ttlSeconds is after how many seconds the session ends, whatever it does. At most
-	// 86400. 3600 when 0 or absent.
+	// ttlSeconds is the number of seconds after which the session ends, even if it is in
+	// use. At most 86400. Absent or 0 means 3600.
 	// +optional
 	TTLSeconds int32 `json:"ttlSeconds,omitempty"`
-	// idleTimeoutSeconds is after how many seconds without a command the session
-	// ends. At most 86400. 600 when 0 or absent.
+	// idleTimeoutSeconds is the number of seconds without a command after which the
+	// session ends. At most 86400. Absent or 0 means 600.
 	// +optional
 	IdleTimeoutSeconds int32 `json:"idleTimeoutSeconds,omitempty"`
 }

@@ -67,8 +67,8 @@ type ConnectionList struct {
 
 	Items []Connection `json:"items"`
 	// counts are the figures of pools at the time of the list, by target. They include
-	// connections that are being dialed, which are no items. Only the first page of a list
-	// has them, and only if no connection is selected by its state or its name.
+	// connections that are being dialed, which are not items. Only the first page of a
+	// list has them, and only if no connection is selected by its state or its name.
 	// +optional
 	// +listType=atomic
 	Counts []ConnectionCounts `json:"counts,omitempty"`
@@ -115,8 +115,8 @@ const (
 	FieldState  = "state"
 )
 
-// Drain replaces connections by new ones and closes each old one after its last
-// use. A client asks for it by an empty object.
+// Drain replaces connections with new ones and closes each old one after its last use.
+// A client asks for it with an empty object.
 //
 // +kubebuilder:object:root=true
 type Drain struct {
@@ -136,9 +136,9 @@ type DrainStatus struct {
 	Connections int32 `json:"connections"`
 }
 
-// Check dials a target once, independently of its pools, and reports each stage. If
-// it succeeds, pools that had stopped dialing the target dial it again. A client asks
-// for it by an empty object.
+// Check dials a target once, independently of its pools, and reports each stage. If it
+// succeeds, pools that had stopped dialing the target dial it again. A client asks for
+// it with an empty object.
 //
 // +kubebuilder:object:root=true
 type Check struct {

@@ -103,15 +103,15 @@ type Use struct {
 	// podNamespace is the namespace of that pod.
 	// +optional
 	PodNamespace string `json:"podNamespace,omitempty"`
-	// command is the words of the command, of long ones the beginning. Absent unless the
-	// operator runs with --audit-commands.
+	// command holds the words of the command, or only the beginning if they are long.
+	// Absent unless the operator runs with --audit-commands.
 	// +optional
 	// +listType=atomic
 	Command []string `json:"command,omitempty"`
 	// method of a proxied request.
 	// +optional
 	Method string `json:"method,omitempty"`
-	// path of a proxied request without its query, of a long one the beginning.
+	// path of a proxied request without its query, or only the beginning if it is long.
 	// +optional
 	Path string `json:"path,omitempty"`
 	// host to which a port-forward leads. Absent for the target itself.

@@ -103,7 +103,7 @@ func schema_connpool_api_live_v1alpha1_Check(ref common.ReferenceCallback) commo
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "Check dials a target once, independently of its pools, and reports each stage. If it succeeds, pools that had stopped dialing the target dial it again. A client asks for it by an empty object.",
+				Description: "Check dials a target once, independently of its pools, and reports each stage. If it succeeds, pools that had stopped dialing the target dial it again. A client asks for it with an empty object.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -519,7 +519,7 @@ func schema_connpool_api_live_v1alpha1_ConnectionList(ref common.ReferenceCallba
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "counts are the figures of pools at the time of the list, by target. They include connections that are being dialed, which are no items. Only the first page of a list has them, and only if no connection is selected by its state or its name.",
+							Description: "counts are the figures of pools at the time of the list, by target. They include connections that are being dialed, which are not items. Only the first page of a list has them, and only if no connection is selected by its state or its name.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -543,7 +543,7 @@ func schema_connpool_api_live_v1alpha1_Drain(ref common.ReferenceCallback) commo
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "Drain replaces connections by new ones and closes each old one after its last use. A client asks for it by an empty object.",
+				Description: "Drain replaces connections with new ones and closes each old one after its last use. A client asks for it with an empty object.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -682,7 +682,7 @@ func schema_connpool_api_live_v1alpha1_ExecOptions(ref common.ReferenceCallback)
 					},
 					"container": {
 						SchemaProps: spec.SchemaProps{
-							Description: "container to run in. On docker targets by name or ID, and absent means the only one that runs there. On kubernetes targets it is a container of the pod, and absent means the pod's default or only container. On ssh targets it is refused.",
+							Description: "container to run in. On docker targets, its name or ID; absent means the only container that runs there. On kubernetes targets, a container of the pod; absent means the pod's default or only container. Refused on ssh targets.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -810,7 +810,7 @@ func schema_connpool_api_live_v1alpha1_ExecSpec(ref common.ReferenceCallback) co
 					},
 					"container": {
 						SchemaProps: spec.SchemaProps{
-							Description: "container to run in. On docker targets by name or ID, and absent means the only one that runs there. On kubernetes targets it is a container of the pod, and absent means the pod's default or only container. On ssh targets it is refused.",
+							Description: "container to run in. On docker targets, its name or ID; absent means the only container that runs there. On kubernetes targets, a container of the pod; absent means the pod's default or only container. Refused on ssh targets.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -886,7 +886,7 @@ func schema_connpool_api_live_v1alpha1_ExecSpec(ref common.ReferenceCallback) co
 					},
 					"timeoutSeconds": {
 						SchemaProps: spec.SchemaProps{
-							Description: "timeoutSeconds is after how many seconds the command is signaled to end. Its outcome is then Unknown, and the message says whether the server confirmed its end. 0 or absent means that only the request's own timeout holds.",
+							Description: "timeoutSeconds is the number of seconds after which the command is signaled to end. Its outcome is then Unknown, and the message says whether the server confirmed its end. 0 or absent means that only the request's own timeout holds.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},
@@ -949,28 +949,28 @@ func schema_connpool_api_live_v1alpha1_ExecStatus(ref common.ReferenceCallback) 
 					},
 					"stdout": {
 						SchemaProps: spec.SchemaProps{
-							Description: "stdout of the command, at most 1 MiB, if it is valid UTF-8 of which JSON makes at most twice as much. Text that is mostly control characters is in stdoutBytes.",
+							Description: "stdout of the command, at most 1 MiB, if it is valid UTF-8 that at most doubles in size as JSON. Text that is mostly control characters is in stdoutBytes.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"stdoutBytes": {
 						SchemaProps: spec.SchemaProps{
-							Description: "stdoutBytes is stdout if the field stdout cannot have it.",
+							Description: "stdoutBytes is stdout if the field stdout cannot hold it.",
 							Type:        []string{"string"},
 							Format:      "byte",
 						},
 					},
 					"stderr": {
 						SchemaProps: spec.SchemaProps{
-							Description: "stderr of the command, at most 1 MiB, if it is valid UTF-8 of which JSON makes at most twice as much. Text that is mostly control characters is in stderrBytes.",
+							Description: "stderr of the command, at most 1 MiB, if it is valid UTF-8 that at most doubles in size as JSON. Text that is mostly control characters is in stderrBytes.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"stderrBytes": {
 						SchemaProps: spec.SchemaProps{
-							Description: "stderrBytes is stderr if the field stderr cannot have it.",
+							Description: "stderrBytes is stderr if the field stderr cannot hold it.",
 							Type:        []string{"string"},
 							Format:      "byte",
 						},
@@ -1232,7 +1232,7 @@ func schema_connpool_api_live_v1alpha1_Listing(ref common.ReferenceCallback) com
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "Listing lists what a command through a pool can name: the targets of the pool, the containers of a Docker engine, or the pods of a cluster. It is sent to the pool's exec, and needs the same permission. Containers and pods are read over a warm connection with the pool's credentials, so what these may not list is refused.",
+				Description: "Listing lists what a command through a pool can name: the targets of the pool, the containers of a Docker engine, or the pods of a cluster. It is sent to the pool's exec, and needs the same permission. Containers and pods are read over a warm connection with the pool's credentials, so a list that those credentials may not read is refused.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -1322,14 +1322,14 @@ func schema_connpool_api_live_v1alpha1_ListingSpec(ref common.ReferenceCallback)
 					},
 					"all": {
 						SchemaProps: spec.SchemaProps{
-							Description: "all says whether containers and pods are listed that do not run, too. Absent means that only those are listed that run. Targets are always listed.",
+							Description: "all says whether to list containers and pods that do not run, too. Absent means only those that run. Targets are always listed.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},
 					},
 					"limit": {
 						SchemaProps: spec.SchemaProps{
-							Description: "limit is how many entries to return at most, up to 1000. 500 when 0 or absent.",
+							Description: "limit is how many entries to return at most, up to 1000. Absent or 0 means 500.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},
@@ -1538,7 +1538,7 @@ func schema_connpool_api_live_v1alpha1_Session(ref common.ReferenceCallback) com
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "Session is a shell that stays: on a host, in a container or in a pod. Commands that are sent to it run one after the other and share its directory, its environment and its functions. Each has an empty standard input and returns its own output and exit code. The session is one use of a connection until it ends. Only its creator may use it.",
+				Description: "Session is a shell that stays open, on a host, in a container or in a pod. Commands that are sent to it run one after the other and share its directory, its environment and its functions. Each has an empty standard input and returns its own output and exit code. The session is one use of a connection until it ends. Only its creator may use it.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -1655,7 +1655,7 @@ func schema_connpool_api_live_v1alpha1_SessionSpec(ref common.ReferenceCallback)
 					},
 					"container": {
 						SchemaProps: spec.SchemaProps{
-							Description: "container that the shell runs in. On docker targets by name or ID, and absent means the only one that runs there. On kubernetes targets it is a container of the pod, and absent means the pod's default or only container. On ssh targets it is refused.",
+							Description: "container that the shell runs in. On docker targets, its name or ID; absent means the only container that runs there. On kubernetes targets, a container of the pod; absent means the pod's default or only container. Refused on ssh targets.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -1691,14 +1691,14 @@ func schema_connpool_api_live_v1alpha1_SessionSpec(ref common.ReferenceCallback)
 					},
 					"ttlSeconds": {
 						SchemaProps: spec.SchemaProps{
-							Description: "ttlSeconds is after how many seconds the session ends, whatever it does. At most 86400. 3600 when 0 or absent.",
+							Description: "ttlSeconds is the number of seconds after which the session ends, even if it is in use. At most 86400. Absent or 0 means 3600.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},
 					},
 					"idleTimeoutSeconds": {
 						SchemaProps: spec.SchemaProps{
-							Description: "idleTimeoutSeconds is after how many seconds without a command the session ends. At most 86400. 600 when 0 or absent.",
+							Description: "idleTimeoutSeconds is the number of seconds without a command after which the session ends. At most 86400. Absent or 0 means 600.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},
@@ -1966,7 +1966,7 @@ func schema_connpool_api_live_v1alpha1_Use(ref common.ReferenceCallback) common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "command is the words of the command, of long ones the beginning. Absent unless the operator runs with --audit-commands.",
+							Description: "command holds the words of the command, or only the beginning if they are long. Absent unless the operator runs with --audit-commands.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -1987,7 +1987,7 @@ func schema_connpool_api_live_v1alpha1_Use(ref common.ReferenceCallback) common.
 					},
 					"path": {
 						SchemaProps: spec.SchemaProps{
-							Description: "path of a proxied request without its query, of a long one the beginning.",
+							Description: "path of a proxied request without its query, or only the beginning if it is long.",
 							Type:        []string{"string"},
 							Format:      "",
 						},

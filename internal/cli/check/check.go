@@ -42,8 +42,8 @@ func New(f *plugin.Factory) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "check TARGET... | --pool POOL",
 		Short: "Dial a target once, and explain each stage",
-		Long: "Dial a target once beside its pools, and explain each stage: what was found, how\n" +
-			"long it took and, where it fails, what to do. Pools are not disturbed; one that\n" +
+		Long: "Dial a target once, apart from its pools, and explain each stage: what was found,\n" +
+			"how long it took and, if it failed, what to do. Pools are not disturbed; a pool that\n" +
 			"had given up on the target tries again if the check succeeds.\n\n" +
 			"The exit code is 1 if a target is not ready.",
 		Example: f.Examples(

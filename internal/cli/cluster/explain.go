@@ -33,9 +33,9 @@ func (c *Cluster) Explain(ctx context.Context, err error, what Asked) error {
 	case isTargets(err):
 		return err // the target's message says the next step
 	case lacksRole(err):
-		return exit.Hint(err, "This would permit it; give it to a user who may create roles:\n\n%s", what.role(userIn(err)))
+		return exit.Hint(err, "This would permit it; ask a user who may create roles to apply it:\n\n%s", what.role(userIn(err)))
 	case apierrors.IsUnauthorized(err):
-		return exit.Hint(err, "The cluster does not know you: renew the credentials of your kubeconfig's user.")
+		return exit.Hint(err, "The cluster does not recognize you: renew the credentials of your kubeconfig's user.")
 	case apierrors.IsNotFound(err) && detailsOf(err).Name == "", isFromAggregator(err):
 		return exit.Hint(err, "The API %s does not answer as it should. Find out why: %s doctor", what.Group, c.program)
 	case apierrors.IsNotFound(err):
@@ -104,7 +104,7 @@ func (c *Cluster) explainNotFound(ctx context.Context, err error, what Asked) er
 	case kind == Sessions:
 		offer = offerSessions
 	case strings.HasPrefix(what.Resource, Connections):
-		return exit.Hint(err, "Connections come and go. List the present ones: %s connections", c.program)
+		return exit.Hint(err, "Connections come and go. List those that exist now: %s connections", c.program)
 	}
 	text, offerErr := offer(ctx, c, what)
 	if offerErr != nil {
@@ -193,7 +193,7 @@ func offerSessions(ctx context.Context, c *Cluster, what Asked) (string, error) 
 	if near := nearest(what.Session, names); len(near) > 0 {
 		return didYouMean(near), nil
 	}
-	return "The operator forgets a session some minutes after its end, and all of them when it is restarted. Create another.", nil
+	return "The operator forgets a session some minutes after its end, and all sessions when it restarts. Create another one.", nil
 }
 
 // Offer returns a sentence with names that exist, in place of one that does not.
@@ -206,7 +206,7 @@ func (c *Cluster) Offer(kind, name, namespace string, known []string) string {
 	}
 	const most = 10
 	if len(known) > most {
-		return fmt.Sprintf("There are %d %ss, among them %s.", len(known), kind, strings.Join(known[:most], ", "))
+		return fmt.Sprintf("There are %d %ss, including %s.", len(known), kind, strings.Join(known[:most], ", "))
 	}
 	if len(known) == 1 {
 		return fmt.Sprintf("There is only %s.", known[0])

@@ -87,7 +87,7 @@ func (o Objects) LabeledPools(ctx context.Context, namespace, selector string) (
 // Pool returns one pool.
 func (o Objects) Pool(ctx context.Context, namespace, name string) (*v1alpha1.ConnectionPool, error) {
 	if name == "" {
-		return nil, errors.New("the pool has no name")
+		return nil, errors.New("the name of the pool is missing")
 	}
 	var pool v1alpha1.ConnectionPool
 	err := o.rest.Get().Namespace(namespace).Resource(Pools).Name(name).Do(ctx).Into(&pool)

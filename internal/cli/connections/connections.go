@@ -57,8 +57,8 @@ func New(f *plugin.Factory) *cobra.Command {
 	}
 	o.list = output.Register(f, command, "targets")
 	flags := command.Flags()
-	flags.StringVar(&o.target, "target", "", "Only those to this target")
-	flags.StringVar(&o.state, "state", "", "Only those in this state: "+strings.Join(cluster.ConnectionStates, ", "))
+	flags.StringVar(&o.target, "target", "", "Only connections to this target")
+	flags.StringVar(&o.state, "state", "", "Only those in one state: "+strings.Join(cluster.ConnectionStates, ", "))
 	plugin.CompleteFlag(command, "target", f.CompleteTarget)
 	plugin.CompleteFlag(command, "state", cobra.FixedCompletions(cluster.ConnectionStates, cobra.ShellCompDirectiveNoFileComp))
 	return command
@@ -76,7 +76,7 @@ func (o *options) complete(_ *cobra.Command, args []string) error {
 
 func (o *options) validate() error {
 	if o.state != "" && !slices.Contains(cluster.ConnectionStates, o.state) {
-		return fmt.Errorf("--state %q is unknown: use one of %s", o.state, strings.Join(cluster.ConnectionStates, ", "))
+		return fmt.Errorf("--state %q is not a valid state: use one of %s", o.state, strings.Join(cluster.ConnectionStates, ", "))
 	}
 	return nil
 }
@@ -138,9 +138,9 @@ func NewDrain(f *plugin.Factory) *cobra.Command {
 	o := &drainOptions{Factory: f}
 	command := &cobra.Command{
 		Use:   "drain POOL | " + connectionPrefix + "NAME",
-		Short: "Replace connections by fresh ones, without cutting what runs on them",
-		Long: "Replace all connections of a pool, or one connection, by fresh ones. An old\n" +
-			"connection is closed when nothing uses it any more: nothing is cut.",
+		Short: "Replace connections with fresh ones, without interrupting what runs on them",
+		Long: "Replace all connections of a pool, or one connection, with fresh ones. An old\n" +
+			"connection is closed when nothing uses it any more: nothing is interrupted.",
 		Example: f.Examples(
 			"every connection of a pool, for example after its hosts were restarted", "drain web",
 			"one connection", "drain "+connectionPrefix+"web-1-1f97440b27"),

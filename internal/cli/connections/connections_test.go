@@ -102,11 +102,11 @@ func TestConnectionsAreListedAsKubectlLists(t *testing.T) {
 	}
 	for line, want := range map[string]string{
 		"--sort-by .nothing":             "none of the connections has the field .nothing",
-		"--sort-by {.x[}":                "is no JSONPath",
+		"--sort-by {.x[}":                "is not a valid JSONPath",
 		"-o jsonpath":                    "needs a template",
-		"-o jsonpath={.items[}":          "is no JSONPath",
-		"-o custom-columns=NAME":         "is no TITLE:FIELD",
-		"-o json=x":                      "is unknown",
+		"-o jsonpath={.items[}":          "is not a valid JSONPath",
+		"-o custom-columns=NAME":         "is not of the form TITLE:FIELD",
+		"-o json=x":                      "is not a valid format",
 		"-o jsonpath-file=x":             "use one of json, yaml, name, wide, jsonpath=..., custom-columns=...",
 		"-o custom-columns=NAME:,B:name": "name a field",
 	} {

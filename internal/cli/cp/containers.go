@@ -151,7 +151,7 @@ func (o *options) pushToContainer(
 		info, missing = files.Files.Stat(to)
 	}
 	if missing == nil && !info.IsDir() {
-		return nil, fmt.Errorf("%q is in its way", to)
+		return nil, fmt.Errorf("%q is in the way", to)
 	}
 	stage := path.Join(path.Dir(to), transfer.TemporaryName())
 	if missing == nil {

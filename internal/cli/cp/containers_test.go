@@ -308,12 +308,12 @@ func TestErrorsInContainersNameTheWholePath(t *testing.T) {
 		{"a parent of a tree that is missing", []string{"-r", "L:dir", "R:none/b"}, `R:none" does not exist`},
 		{"a directory that is missing", []string{"R:a", "L:none/"}, `L:none/" does not exist`},
 		{"a directory of the container that is missing", []string{"L:a", "R:none/"}, `R:none/" does not exist`},
-		{"several files to a file", []string{"L:a", "L:x", "R:a"}, "no directory"},
+		{"several files to a file", []string{"L:a", "L:x", "R:a"}, "is not a directory"},
 		{"standard input to a directory", []string{"-", "R:dir"}, "is a directory"},
-		{"a directory to standard output", []string{"R:dir", "-"}, "it is no file"},
+		{"a directory to standard output", []string{"R:dir", "-"}, "it is not a regular file"},
 		{"a FIFO", []string{"R:fifo", "L:new"}, "neither a file nor a directory"},
 		{"onto a FIFO", []string{"L:a", "R:fifo"}, "not replaced"},
-		{"a tree over a file", []string{"-r", "L:dir", "R:a"}, "in its way"},
+		{"a tree over a file", []string{"-r", "L:dir", "R:a"}, "in the way"},
 	} {
 		for tools, run := range toolsets(t) {
 			t.Run(tools+" "+c.name, func(t *testing.T) {
@@ -353,7 +353,7 @@ func TestWhatATreeCannotReplaceInAContainerStaysBehind(t *testing.T) {
 			}
 			err := test.runIn(t, run, "-r", "L:tree/.", "R:into")
 			if err == nil || strings.Count(test.problem.String(), "not copied: ") != 2 ||
-				!strings.Contains(test.problem.String(), test.remote+"/into/sub is in its way, so nothing in it is copied") {
+				!strings.Contains(test.problem.String(), test.remote+"/into/sub is in the way, so nothing in it was copied") {
 				t.Errorf("error %v, printed %q; want a line about each", err, &test.problem)
 			}
 			want := map[string]string{
@@ -463,7 +463,7 @@ func TestCtrlCDuringACopyToAContainerCleansUp(t *testing.T) {
 					}
 					return run(ctx, argv, stdin, budgetWriter{limit, stdout}, stderr)
 				}, words...)
-				if !errors.Is(err, context.Canceled) || err.Error() != "interrupted, and not all is copied" {
+				if !errors.Is(err, context.Canceled) || err.Error() != "interrupted before everything was copied" {
 					t.Errorf("error %v, want that it was interrupted", err)
 				}
 				for name := range listing(t, destination) {

@@ -65,14 +65,15 @@ func New(f *plugin.Factory) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "cp SOURCE... DESTINATION",
 		Short: "Copy files to and from a host, container or pod",
-		Long: "Copy files to and from a host, over sftp; or to and from a container or pod, with its sh, cat and tar.\n\n" +
-			"One side is POOL:PATH or POOL/TARGET:PATH; a relative path begins at the user's home, or where commands begin\n" +
-			"in a container. What has no colon, or begins with ./ or /, is a file of this machine; - is standard input or\n" +
-			"output. A pool with several targets needs the name of one.\n\n" +
-			"A new file appears under its name only when it is complete: it is written to a temporary name beside it and\n" +
-			"then renamed. It has the permissions of its source, without those that the umask of its side takes away. A\n" +
-			"file that exists is written in place, as scp does: it keeps its owner, permissions and links, and is incomplete\n" +
-			"if the copy breaks off. Links in a tree that lead out of it stay behind, and are reported.",
+		Long: "Copy files to or from a host over sftp, or to or from a container or pod with its sh, cat and tar.\n\n" +
+			"One side is POOL:PATH or POOL/TARGET:PATH. A relative path starts at the user's home directory or, in a\n" +
+			"container, at the working directory of commands. A path without a colon, or one that starts with ./ or /, is a\n" +
+			"file on this machine; - is standard input or output. If a pool has several targets, name one of them.\n\n" +
+			"A new file appears under its name only when it is complete: it is written under a temporary name beside it and\n" +
+			"then renamed. It gets the permissions of its source, less those that the umask of the receiving side takes\n" +
+			"away. A file that exists is overwritten in place, as scp does: it keeps its owner, permissions and links, and\n" +
+			"is incomplete if the copy breaks off. Symbolic links that lead out of the copied directory are skipped and\n" +
+			"reported.",
 		Example: f.Examples(
 			"to the one target of a pool", "cp site.conf web:/etc/nginx/conf.d/",
 			"a directory from a target, with its times", "cp -rp web/web-1:/var/log/nginx ./logs",
@@ -91,7 +92,7 @@ func New(f *plugin.Factory) *cobra.Command {
 	}
 	flags := command.Flags()
 	o.place.Register(flags)
-	flags.BoolVarP(&o.recursive, "recursive", "r", false, "Copy directories with all that is in them")
+	flags.BoolVarP(&o.recursive, "recursive", "r", false, "Copy directories with everything in them")
 	flags.BoolVarP(&o.times, "preserve", "p", false, "Give copies the permissions and times of their sources, whatever the umask is")
 	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Show no progress, and do not say which container was chosen")
 	return command
@@ -241,7 +242,7 @@ type interruption struct{ cause error }
 
 // Error implements error. The words of a context are none for people.
 func (i *interruption) Error() string {
-	const text = "interrupted, and not all is copied"
+	const text = "interrupted before everything was copied"
 	if errors.Is(i.cause, context.Canceled) {
 		return text
 	}
@@ -330,7 +331,7 @@ func (o *options) carryOut(ctx context.Context, p *transfer.Planner, from transf
 // upload copies standard input.
 func (o *options) upload(ctx context.Context, remote transfer.Destination, name string) error {
 	if info, err := remote.Stat(name); err == nil && info.IsDir() {
-		return fmt.Errorf("%q is a directory: name the file in it that standard input becomes", name)
+		return fmt.Errorf("%q is a directory: name the file in it to write standard input to", name)
 	}
 	t := &transfer.Transfer{To: remote}
 	defer t.ShowNotes(o.ErrOut)
@@ -357,9 +358,9 @@ func destinationIn(stat func(string) (fs.FileInfo, error), name, base string, se
 	case err == nil && info.IsDir():
 		return name, nil // the content of ., .. or / goes into it
 	case several:
-		return "", fmt.Errorf("%q is no directory: several files need one", name)
+		return "", fmt.Errorf("%q is not a directory: to copy several files, name a directory", name)
 	case err == nil && !info.Mode().IsRegular():
-		return "", fmt.Errorf("%q exists and is no file, so it is not replaced", name)
+		return "", fmt.Errorf("%q exists and is not a regular file, so it was not replaced", name)
 	case strings.HasSuffix(name, "/"):
 		return "", fmt.Errorf("the directory %q does not exist", name)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):

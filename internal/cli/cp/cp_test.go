@@ -254,7 +254,7 @@ func TestErrorsNameTheFileAndTheNextStep(t *testing.T) {
 		{"a directory without -r", []string{"R:dir", "L:new"}, "add -r"},
 		{"a parent that is missing", []string{"L:a", "R:none/b"}, "none\" does not exist"},
 		{"a directory that is missing", []string{"R:a", "L:none/"}, "none/\" does not exist"},
-		{"several files to a file", []string{"L:a", "L:dir", "R:a"}, "no directory"},
+		{"several files to a file", []string{"L:a", "L:dir", "R:a"}, "is not a directory"},
 		{"standard input to a directory", []string{"-", "R:dir"}, "is a directory"},
 		{"a pipe", []string{"R:a", "L:socket"}, "not replaced"},
 	} {

@@ -264,7 +264,7 @@ func TestWhatIsInADirectoryThatCannotBeMadeStaysBehind(t *testing.T) {
 			}
 			err := test.run(t, served, "-r", c.from+"tree/.", c.to+"into")
 			if err == nil || strings.Count(test.problem.String(), "not copied: ") != 1 ||
-				!strings.Contains(test.problem.String(), "in its way, so nothing in it is copied") {
+				!strings.Contains(test.problem.String(), "in the way, so nothing in it was copied") {
 				t.Errorf("error %v, printed %q; want one line about the directory", err, &test.problem)
 			}
 			want := map[string]string{

@@ -461,7 +461,7 @@ func TestNothingIsWrittenToOrReadFromAFIFO(t *testing.T) {
 		{"-", "web:" + directory + "/fifo"},
 		{"web:" + directory + "/fifo", "-"},
 	} {
-		if printed, ok := h.run(t, "", append([]string{h.cp}, words...)...); ok || !strings.Contains(printed, "no file") && !strings.Contains(printed, "neither a file") {
+		if printed, ok := h.run(t, "", append([]string{h.cp}, words...)...); ok || !strings.Contains(printed, "not a regular file") && !strings.Contains(printed, "neither a file") {
 			t.Errorf("cp %q: %s", words, printed)
 		}
 	}

@@ -54,13 +54,13 @@ func New(f *plugin.Factory) *cobra.Command {
 	o := &options{Factory: f}
 	command := &cobra.Command{
 		Use:   "doctor [POOL]",
-		Short: "Find out whether everything is installed, and what you may do",
-		Long: "Find out whether connpool is installed and answers, and what you may do in the\n" +
-			"namespace, or with one pool. What you may not do comes with one Role that would\n" +
-			"permit it. It changes nothing. The exit code is 1 if something is broken; what\n" +
-			"you merely may not do is not a failure.\n\n" +
-			"A Role may permit the use of some pools only, by their names (resourceNames). That\n" +
-			"is seen if you name the pool.",
+		Short: "Check the installation, and what you may do",
+		Long: "Check whether connpool is installed and answers, and what you may do in the\n" +
+			"namespace, or with one pool. If you lack permissions, it prints one Role that would\n" +
+			"grant them. It changes nothing. The exit code is 1 if something is broken; a missing\n" +
+			"permission is not a failure.\n\n" +
+			"A Role may permit the use of certain pools only, by their names (resourceNames). To\n" +
+			"check that, name the pool.",
 		Example: f.Examples(
 			"in the namespace of the kubeconfig", "doctor", "in another one", "doctor -n prod",
 			"what you may do with one pool", "doctor web"),
@@ -240,7 +240,7 @@ func (e *examination) registered(ctx context.Context) finding {
 	const logs = look + "; kubectl -n connpool-system logs -l app.kubernetes.io/name=connpool --prefix --tail=100"
 	switch {
 	case apierrors.IsForbidden(err):
-		return finding{Result: findingUnknown, Message: "you may not read it, which is usual; the next line tells whether it works"}
+		return finding{Result: findingUnknown, Message: "you may not read it, which is usual; the next line says whether it works"}
 	case err != nil:
 		return broken(missing(err, "the live API is not registered"), install)
 	case available == nil:
@@ -260,7 +260,7 @@ func (e *examination) operator(ctx context.Context) finding {
 	case err != nil:
 		return broken(missing(err, "no server answers for "+livev1alpha1.GroupName), look)
 	case !slices.Contains(served, cluster.Connections):
-		return broken("it answers, but without connections: another version serves this API",
+		return broken("it answers, but does not list connections: it is another version of the operator",
 			"upgrade the operator or this program until both are of one version: "+e.program+" version")
 	}
 	if version, err := e.plain.OperatorVersion(ctx); err == nil {

@@ -146,7 +146,7 @@ func (o *options) printRights(e *examination, rights []right) {
 	}
 	t.Write(o.Out)
 	if role := e.role(rights); role != "" {
-		fmt.Fprintf(o.Out, "\nThis would permit the rest; delete what you do not need, and give it to a user who may create roles:\n\n%s\n",
+		fmt.Fprintf(o.Out, "\nThis would permit the rest; delete what you do not need, and ask a user who may create roles to apply it:\n\n%s\n",
 			role)
 	}
 	if e.pool == "" && slices.ContainsFunc(rights, func(r right) bool { return len(r.Missing) > 0 }) {

@@ -43,17 +43,18 @@ func New(f *plugin.Factory) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "exec POOL[/TARGET] [-- COMMAND [ARGUMENT...]]",
 		Short: "Run a command through a pool",
-		Long: "Run a command on a target, over a connection that is already there.\n\n" +
-			"It runs on a host; in the --container of a Docker engine; or in the --pod of a\n" +
-			"cluster. Its arguments arrive as given; no shell interprets them unless --shell\n" +
-			"asks for it. Without -i the command's input is empty. Without a command, -it opens\n" +
-			"a shell. -t gives the command a terminal if there is one here, and -tt in any case.\n" +
-			"Ctrl-C is passed on to the command, which has 5 s to end, with its output and exit\n" +
-			"code; a second one leaves at once. Pods take no signals, and SSH servers may ignore\n" +
-			"them; then a message says that it is not known how the command ends.\n\n" +
-			"The exit code is the command's, or 128 plus the number of the signal that ended\n" +
-			"it. Two codes are this program's own, and come with a message:\n\n" +
-			"  254  the command surely did not run: it is safe to try again\n" +
+		Long: "Run a command on a target, over a connection that is already open.\n\n" +
+			"The command runs on a host, in a container of a Docker engine (--container) or in a\n" +
+			"pod of a cluster (--pod). Its arguments arrive as given; no shell interprets them\n" +
+			"unless you say --shell. Without -i the command's input is empty. Without a command,\n" +
+			"-it opens a shell. -t gives the command a terminal if there is one here, -tt even if\n" +
+			"there is none. Ctrl-C is passed on to the command, which has 5 s to end; its last\n" +
+			"output and its exit code still arrive. A second Ctrl-C leaves at once. Pods take no\n" +
+			"signals, and SSH servers may ignore them; then a message says that it is unknown how\n" +
+			"the command ends.\n\n" +
+			"The exit code is the command's, or 128 plus the number of the signal that ended it.\n" +
+			"Two codes are this program's own, and come with a message:\n\n" +
+			"  254  the command certainly did not run: it is safe to try again\n" +
 			"  255  the command may have run: find out before you try again",
 		Example: f.Examples(
 			"on the only target of a pool, or any that the pool chooses", "exec web -- uptime",
@@ -73,7 +74,7 @@ func New(f *plugin.Factory) *cobra.Command {
 	f.CompletePlaces(command)
 	flags.BoolVarP(&o.stdin, "stdin", "i", false, "Pass input on to the command")
 	flags.VarPF(&o.tty, "tty", "t",
-		"Give the command a terminal if there is one here; twice (-tt), or --tty=always, in any case").NoOptDefVal = "true"
+		"Give the command a terminal if there is one here; twice (-tt), or --tty=always, even if there is none").NoOptDefVal = "true"
 	flags.BoolVar(&o.command.Shell, "shell", false, "Let the remote user's shell interpret the command")
 	flags.StringArrayVar(&o.command.Env, "env", nil, remote.EnvUsage)
 	flags.DurationVar(&o.command.Timeout, "timeout", 0, "End the command after this time, such as 30s; 0 means never")
@@ -113,7 +114,7 @@ func (o *options) complete(command *cobra.Command, args []string) error {
 	}
 	o.command.TTY = o.tty == ttyAlways || o.tty == ttyIfHere && terminal.Is(o.In)
 	if o.tty == ttyIfHere && !o.command.TTY && !o.quiet {
-		exit.PrintNote(o.ErrOut, "the command gets no terminal, because standard input is not a terminal; -tt asks for one in any case")
+		exit.PrintNote(o.ErrOut, "the command gets no terminal, because standard input is not a terminal; -tt forces one")
 	}
 	return nil
 }

@@ -210,7 +210,7 @@ func TestATerminalCanBeForced(t *testing.T) {
 			}
 		})
 	}
-	clitest.WantStderr(t, clitest.New(t, New).Run("exec", "web", "--tty=sometimes", "--", "tty"), exit.NotStarted, "neither always nor true nor false")
+	clitest.WantStderr(t, clitest.New(t, New).Run("exec", "web", "--tty=sometimes", "--", "tty"), exit.NotStarted, "use always, true or false")
 }
 
 func TestALineThatIsNoProgramGetsAHint(t *testing.T) {

@@ -24,7 +24,7 @@ func (m *ttyMode) Set(text string) error {
 	wanted, err := strconv.ParseBool(text)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%q is neither always nor true nor false", text)
+		return fmt.Errorf("%q is not a valid value: use always, true or false", text)
 	case !wanted:
 		*m = ttyNever
 	case *m < ttyAlways:

@@ -49,12 +49,12 @@ func New(f *plugin.Factory) *cobra.Command {
 	o := &options{Factory: f}
 	command := &cobra.Command{
 		Use:   "history [POOL]",
-		Short: "List who uses the pools and has used them, and how that ended",
-		Long: "List who uses the pools and has used them, for what, and how that ended: the\n" +
-			"newest first. The operator keeps the newest 1,000 uses of each namespace that\n" +
-			"have ended, or fewer if its memory is short, since its own start. What was\n" +
-			"before is in its audit log. The words of a command are shown only if the\n" +
-			"operator runs with --audit-commands.",
+		Short: "Show who uses or used the pools, and how each use ended",
+		Long: "Show who uses the pools or used them, for what, and how each use ended, newest\n" +
+			"first. The operator remembers the newest 1,000 ended uses of each namespace, or\n" +
+			"fewer if its memory is short, and forgets them when it restarts; its audit log has\n" +
+			"the older ones. The words of a command are shown only if the operator runs with\n" +
+			"--audit-commands.",
 		Example: f.Examples(
 			"the last uses of all pools of the namespace", "history",
 			"who is connected to a pool now", "history web --state Running",
@@ -70,9 +70,9 @@ func New(f *plugin.Factory) *cobra.Command {
 	flags := command.Flags()
 	flags.StringVar(&o.target, "target", "", "Only uses of this target")
 	flags.StringVar(&o.user, "by", "", "Only uses by this user, as Kubernetes names it")
-	flags.StringVar(&o.state, "state", "", "Only those in this state: "+strings.Join(states, ", "))
-	flags.DurationVar(&o.since, "since", 0, "Only those that run, or began in this time, such as 15m or 2h; 0 for all")
-	flags.IntVar(&o.limit, "limit", defaultLimit, "At most so many; 0 for all")
+	flags.StringVar(&o.state, "state", "", "Only those in one state: "+strings.Join(states, ", "))
+	flags.DurationVar(&o.since, "since", 0, "Only those that run now or began within this time, such as 15m or 2h; 0 means all")
+	flags.IntVar(&o.limit, "limit", defaultLimit, "How many to show at most; 0 means all")
 	plugin.CompleteFlag(command, "target", f.CompleteTarget)
 	plugin.CompleteFlag(command, "state", cobra.FixedCompletions(states, cobra.ShellCompDirectiveNoFileComp))
 	return command
@@ -91,7 +91,7 @@ func (o *options) complete(_ *cobra.Command, args []string) error {
 func (o *options) validate() error {
 	switch {
 	case o.state != "" && !slices.Contains(states, o.state):
-		return fmt.Errorf("--state %q is unknown: use one of %s", o.state, strings.Join(states, ", "))
+		return fmt.Errorf("--state %q is not a valid state: use one of %s", o.state, strings.Join(states, ", "))
 	case o.since < 0:
 		return errors.New("--since must not be negative: use a duration such as 15m or 2h")
 	case o.limit < 0:

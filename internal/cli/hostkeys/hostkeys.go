@@ -37,10 +37,11 @@ func New(f *plugin.Factory) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "hostkeys [USER@]HOST[:PORT]",
 		Short: "Scan the keys of a host and print what to pin",
-		Long: "Ask a host for its keys, from where you are, and print a ConnectionTarget that pins them.\n\n" +
-			"A scan alone proves nothing: an attacker between you and the host answers in its place. Compare the\n" +
-			"fingerprints with what the host itself says before you commit. Nothing logs in, and no credential is sent.\n\n" +
-			"What is to be reviewed goes to standard error, and the target to standard output.",
+		Long: "Ask a host for its keys, from this machine, and print a ConnectionTarget that pins them.\n\n" +
+			"A scan alone proves nothing: an attacker between you and the host could answer in its place. Compare the\n" +
+			"fingerprints with what the host itself says before you commit. Nothing logs in, and no credential is\n" +
+			"sent.\n\n" +
+			"What you should review goes to standard error, and the target to standard output.",
 		Example: f.Examples(
 			"look, compare, then keep", "hostkeys deploy@web-1.example.com > web-1.yaml",
 			"another port and name", "hostkeys 10.0.0.5:2222 --name jump --login ops",
@@ -49,9 +50,9 @@ func New(f *plugin.Factory) *cobra.Command {
 		RunE: f.RunE(o.complete, o.validate, o.run),
 	}
 	flags := command.Flags()
-	flags.StringVar(&o.target.Name, "name", "", "Name of the target; made of HOST when absent")
-	flags.StringVar(&o.login, "login", "", "User to log in as; the same as USER@; yours when absent")
-	flags.StringVar(&o.target.Secret, "credentials", "", "Name of the Secret to log in with; NAME-ssh when absent")
+	flags.StringVar(&o.target.Name, "name", "", "Name of the target; by default, made from HOST")
+	flags.StringVar(&o.login, "login", "", "User to log in as; the same as USER@; by default, your own")
+	flags.StringVar(&o.target.Secret, "credentials", "", "Name of the Secret to log in with; by default, NAME-ssh")
 	flags.DurationVar(&o.timeout, "timeout", 5*time.Second, "How long the host may take to answer")
 	f.Output.Register(command, plugin.YAML, plugin.JSON)
 	return command
@@ -73,9 +74,9 @@ func (o *options) complete(_ *cobra.Command, args []string) error {
 func (o *options) validate() error {
 	switch {
 	case !cluster.IsName(o.target.Name):
-		return fmt.Errorf("%q is no name of a Kubernetes object: choose one with --name", o.target.Name)
+		return fmt.Errorf("%q is not a valid name of a Kubernetes object: choose one with --name", o.target.Name)
 	case !cluster.IsName(o.target.Secret):
-		return fmt.Errorf("--credentials %q is no name of a Kubernetes object", o.target.Secret)
+		return fmt.Errorf("--credentials %q is not a valid name of a Kubernetes object", o.target.Secret)
 	case o.target.User == "":
 		return errors.New("your user name is unknown here: say who logs in, as USER@HOST")
 	case o.timeout <= 0:

@@ -158,10 +158,10 @@ func TestAScanThatFailsSaysWhy(t *testing.T) {
 		name, host, want string
 	}{
 		{"nothing listens", closed.Addr().String(), "connection refused"},
-		{"the server is silent", silent.Addr().String(), "does not answer in time"},
+		{"the server is silent", silent.Addr().String(), "did not answer in time"},
 		{"it is no SSH server", other.Addr().String(), `does not speak SSH, but said "HTTP/1.1 400 Bad Request"`},
-		{"half of a bracket", "[::1", "one bracket of two"},
-		{"the other half", "::1]:22", "one bracket of two"},
+		{"half of a bracket", "[::1", "only one of two brackets"},
+		{"the other half", "::1]:22", "only one of two brackets"},
 		{"a port that is not one", "host:0", "not a valid port (1-65535)"},
 		{"a Docker engine", "tcp://build-1:2376", "ca.crt in its tlsRef"},
 		{"a cluster", "https://10.0.0.1:6443", "kubeconfig"},

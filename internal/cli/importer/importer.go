@@ -46,10 +46,11 @@ type options struct {
 func New(f *plugin.Factory) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "import",
-		Short: "Print the hosts of another program's file as targets",
-		Long: "Print the hosts of an ssh_config or of an Ansible inventory as targets and pools, to be reviewed and applied.\n\n" +
-			"What cannot be carried over is listed, on standard error and as comments, together with the commands that make the\n" +
-			"Secrets. Host keys are those of known_hosts. A host without a key there is left out, unless --scan looks at it.",
+		Short: "Print the hosts of an ssh_config or Ansible inventory as targets",
+		Long: "Print the hosts of an ssh_config or an Ansible inventory as targets and pools, for you to review and apply.\n\n" +
+			"What cannot be carried over is listed on standard error and as comments, together with the commands that\n" +
+			"create the Secrets. Host keys come from known_hosts. A host without a key there is left out, unless --scan\n" +
+			"asks the host for it.",
 		Example: f.Examples(
 			"your own hosts", "import ssh-config ~/.ssh/config > hosts.yaml",
 			"an inventory, each group a pool", "import ansible-inventory hosts.ini --scan > hosts.yaml"),
@@ -72,13 +73,14 @@ func newSSHConfig(f *plugin.Factory) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "ssh-config FILE",
 		Short: "Print the hosts of an ssh_config",
-		Long: "Print each host that FILE names after Host, without patterns, as a target with a pool of its own. Settings under\n" +
-			"patterns count for the hosts that they fit, and a jump host of ProxyJump becomes a target. FILE - is standard input.",
+		Long: "Print each host that FILE names after Host, without patterns, as a target with a pool of its own. Settings\n" +
+			"under patterns apply to the hosts that match, and a jump host of ProxyJump becomes a target. FILE - is\n" +
+			"standard input.",
 		Example: f.Examples(
 			"your own hosts", "import ssh-config ~/.ssh/config > hosts.yaml",
 			"all in one pool, with one Secret", "import ssh-config ./config --pool web --secret web-ssh"),
 	}
-	command.Flags().StringVar(&o.pool, "pool", "", "One pool for all hosts; one for each when absent")
+	command.Flags().StringVar(&o.pool, "pool", "", "One pool for all hosts; by default, one for each")
 	return o.register(command)
 }
 
@@ -87,11 +89,11 @@ func newAnsible(f *plugin.Factory) *cobra.Command {
 	return o.register(&cobra.Command{
 		Use:   "ansible-inventory FILE",
 		Short: "Print the hosts of an Ansible inventory",
-		Long: "Print each host of an inventory as a target, and each group as a pool that selects its hosts by a label. FILE is\n" +
-			"INI, or YAML if its name ends in .yml or .yaml. FILE - is INI from standard input.",
+		Long: "Print each host of an inventory as a target, and each group as a pool that selects its hosts by a label. FILE\n" +
+			"is INI, or YAML if its name ends in .yml or .yaml; - reads INI from standard input.",
 		Example: f.Examples(
 			"with the host keys of your known_hosts", "import ansible-inventory hosts.ini > hosts.yaml",
-			"looking at hosts that are not there", "import ansible-inventory inventory.yml --scan > hosts.yaml"),
+			"asking the hosts that are not in it for their keys", "import ansible-inventory inventory.yml --scan > hosts.yaml"),
 	})
 }
 
@@ -111,10 +113,10 @@ func (o *options) register(command *cobra.Command) *cobra.Command {
 	command.Args = plugin.Args(1, 1)
 	command.RunE = o.RunE(o.complete, o.validate, o.run)
 	flags := command.Flags()
-	flags.StringVar(&o.defaults.User, "login", "", "User to log in as where FILE names none; yours when absent")
+	flags.StringVar(&o.defaults.User, "login", "", "User to log in as where FILE names none; by default, your own")
 	flags.StringVar(&o.secret, "secret", "import-ssh", "Secret of hosts for which FILE names no private key")
-	flags.StringSliceVar(&o.knownHosts, "known-hosts", nil, "Files that have the host keys; your own known_hosts when absent")
-	flags.BoolVar(&o.scan, "scan", false, "Ask hosts that are not in known_hosts for their keys; compare the fingerprints that it prints")
+	flags.StringSliceVar(&o.knownHosts, "known-hosts", nil, "Files with the host keys; by default, your own known_hosts")
+	flags.BoolVar(&o.scan, "scan", false, "Ask hosts that are not in known_hosts for their keys; compare the printed fingerprints")
 	flags.DurationVar(&o.timeout, "timeout", 5*time.Second, "How long a host may take to answer --scan")
 	o.Output.Register(command, plugin.YAML, plugin.JSON)
 	return command
@@ -134,9 +136,9 @@ func (o *options) complete(_ *cobra.Command, args []string) error {
 func (o *options) validate() error {
 	switch {
 	case !cluster.IsName(o.secret):
-		return fmt.Errorf("--secret %q is not the name of a Secret", o.secret)
+		return fmt.Errorf("--secret %q is not a valid name of a Secret", o.secret)
 	case o.pool != "" && !isLabelName(o.pool):
-		return fmt.Errorf("--pool %q is not the name of a pool of at most %d characters", o.pool, maxLabelName)
+		return fmt.Errorf("--pool %q is not a valid name of a pool: use lower case letters, digits and hyphens, at most %d characters", o.pool, maxLabelName)
 	case o.timeout <= 0:
 		return fmt.Errorf("--timeout %s is not positive", o.timeout)
 	}

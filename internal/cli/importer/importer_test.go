@@ -105,9 +105,9 @@ func TestHostsWithoutAKeyAreLeftOutAndNamed(t *testing.T) {
 	empty := "--known-hosts=" + write(t, "known_hosts", "# nothing\n")
 	f := clitest.New(t, New)
 	clitest.WantStderr(t, f.Run("import", "ssh-config", config, empty), 1,
-		"a is left out: known_hosts has no key of it", "no host of this file can be carried over")
+		"a is left out: known_hosts has no key for it", "no host of this file can be carried over")
 	got := f.Run("import", "ssh-config", config, empty, "--scan")
-	clitest.WantStderr(t, got, 0, ssh.FingerprintSHA256(server.HostKey), "b is left out: known_hosts has no key of it, and --scan does not look through jump hosts")
+	clitest.WantStderr(t, got, 0, ssh.FingerprintSHA256(server.HostKey), "b is left out: known_hosts has no key for it, and --scan cannot reach it through a jump host")
 	targets, pools := read(t, got.Stdout)
 	if len(targets) != 1 || len(pools) != 1 || targets[0].Spec.SSH.HostKeys.KnownHosts[0] != sshhost.Pin(server.HostKey) {
 		t.Errorf("printed\n%s", got.Stdout)

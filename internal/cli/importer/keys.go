@@ -22,9 +22,9 @@ type hostKeys struct {
 }
 
 var (
-	errNoKey    = errors.New("known_hosts has no key of it; add one, or let --scan look")
-	errNoScan   = errors.New("known_hosts has no key of it, and --scan does not look through jump hosts; add a key")
-	errKeyIsBad = errors.New("known_hosts only has keys that it must not prove")
+	errNoKey    = errors.New("known_hosts has no key for it; add one, or use --scan")
+	errNoScan   = errors.New("known_hosts has no key for it, and --scan cannot reach it through a jump host; add a key")
+	errKeyIsBad = errors.New("known_hosts only has keys for it that are revoked or too weak")
 )
 
 // findKeys finds the keys of all hosts: in known_hosts, or by asking those that are not
@@ -72,7 +72,7 @@ func (o *options) findKeys(ctx context.Context, all []*hosts.Host, known *sshhos
 // scanned shows what a host answered, which has to be compared before it is applied.
 func (o *options) scanned(scan *sshhost.Scan, host *hosts.Host, err error) hostKeys {
 	if err != nil {
-		return hostKeys{err: fmt.Errorf("known_hosts has no key of it, and --scan: %w", err)}
+		return hostKeys{err: fmt.Errorf("known_hosts has no key for it, and --scan: %w", err)}
 	}
 	fmt.Fprintf(o.ErrOut, "%s shows the following; compare it with what the host itself says, by %s:\n",
 		scan.Title(host.Host), scan.HowToCompare())

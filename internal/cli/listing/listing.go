@@ -44,7 +44,7 @@ func NewTargets(f *plugin.Factory) *cobra.Command {
 	command := o.newCommand(&cobra.Command{
 		Use:   "targets POOL",
 		Short: "List the targets of a pool",
-		Long:  "List the targets of a pool: what may stand behind the slash of POOL/TARGET.",
+		Long:  "List the targets of a pool: the names that can follow the slash in POOL/TARGET.",
 		Example: f.Examples(
 			"the targets of a pool", "targets web",
 			"those with a label, as other commands take them", "targets web -l tier=front -o name"),
@@ -60,8 +60,8 @@ func NewContainers(f *plugin.Factory) *cobra.Command {
 	command := o.newCommand(&cobra.Command{
 		Use:   "containers POOL[/TARGET]",
 		Short: "List the containers of Docker engines",
-		Long: "List the containers that run on the Docker engines of a pool, or on one of them: what\n" +
-			"--container takes.",
+		Long: "List the containers that run on the Docker engines of a pool, or on one of them: the\n" +
+			"names that --container takes.",
 		Example: f.Examples(
 			"those that run on every engine of a pool", "containers ci",
 			"all of one engine, also those that have stopped", "containers ci/docker-1 --all",
@@ -69,7 +69,7 @@ func NewContainers(f *plugin.Factory) *cobra.Command {
 		ValidArgsFunction: f.CompletePoolSlashTarget,
 	})
 	o.command.RegisterTarget(f, command)
-	command.Flags().BoolVar(&o.spec.All, "all", false, "Also containers that do not run")
+	command.Flags().BoolVar(&o.spec.All, "all", false, "Also list containers that do not run")
 	return command
 }
 
@@ -79,9 +79,9 @@ func NewPods(f *plugin.Factory) *cobra.Command {
 	command := o.newCommand(&cobra.Command{
 		Use:   "pods POOL[/TARGET]",
 		Short: "List the pods of clusters",
-		Long: "List the pods that run on the clusters of a pool, or on one of them, and their\n" +
-			"containers: what --pod and --container take. The credentials of the pool must be\n" +
-			"allowed to list pods there.",
+		Long: "List the pods that run on the clusters of a pool, or on one of them, with their\n" +
+			"containers: the names that --pod and --container take. The credentials of the target\n" +
+			"must be allowed to list pods there.",
 		Example: f.Examples(
 			"those in the default namespace of the target", "pods cluster",
 			"those of a namespace, with a label", "pods cluster --pod-namespace shop -l app=web",
@@ -90,10 +90,10 @@ func NewPods(f *plugin.Factory) *cobra.Command {
 	})
 	o.command.RegisterTarget(f, command)
 	flags := command.Flags()
-	flags.StringVar(&o.spec.Namespace, "pod-namespace", "", "Namespace of the pods; that of the target when absent")
-	flags.BoolVarP(&o.spec.AllNamespaces, "all-namespaces", "A", false, "Pods of all namespaces of the cluster")
+	flags.StringVar(&o.spec.Namespace, "pod-namespace", "", "Namespace of the pods; by default, that of the target")
+	flags.BoolVarP(&o.spec.AllNamespaces, "all-namespaces", "A", false, "List the pods of all namespaces of the cluster")
 	flags.StringVarP(&o.spec.Selector, "selector", "l", "", "Only pods with these labels")
-	flags.BoolVar(&o.spec.All, "all", false, "Also pods that do not run")
+	flags.BoolVar(&o.spec.All, "all", false, "Also list pods that do not run")
 	f.CompletePlaces(command)
 	return command
 }
@@ -112,11 +112,11 @@ func (o *options) validate() error {
 	}
 	switch {
 	case o.command.Pool == "":
-		return errors.New("the pool has no name")
+		return errors.New("the name of the pool is missing")
 	case o.spec.Of == livev1alpha1.ListTargets && o.command.Target != "":
-		return fmt.Errorf("targets lists those of a pool: write only its name, %s", o.command.Pool)
+		return fmt.Errorf("targets takes a pool: write only its name, %s", o.command.Pool)
 	case o.spec.AllNamespaces && o.spec.Namespace != "":
-		return errors.New("--pod-namespace and -A exclude each other")
+		return errors.New("--pod-namespace and -A cannot be used together")
 	}
 	o.spec.Target = o.command.Target
 	return nil
@@ -170,7 +170,7 @@ func (o *options) print(all listings) error {
 	}
 	for _, listing := range all.Items {
 		if listing.Status.Truncated {
-			exit.PrintNote(o.ErrOut, "there are more than these")
+			exit.PrintNote(o.ErrOut, "there are more than are shown here")
 		}
 	}
 	return nil
@@ -200,12 +200,12 @@ func (o *options) nothing() string {
 	case o.spec.Of == livev1alpha1.ListTargets:
 		return fmt.Sprintf("Pool %s has no targets.", o.command.Pool)
 	case o.spec.Of == livev1alpha1.ListContainers && o.spec.All:
-		return fmt.Sprintf("There are no containers on %s.", where)
+		return fmt.Sprintf("%s has no containers.", where)
 	case o.spec.Of == livev1alpha1.ListContainers:
-		return fmt.Sprintf("No container runs on %s. With --all, those are listed that have stopped.", where)
+		return fmt.Sprintf("No container runs on %s. --all also lists stopped ones.", where)
 	case o.spec.All:
-		return fmt.Sprintf("There are no such pods on %s.", where)
+		return fmt.Sprintf("No pods match on %s.", where)
 	default:
-		return fmt.Sprintf("No such pod runs on %s. Other namespaces: -A. Pods that do not run: --all.", where)
+		return fmt.Sprintf("No matching pod runs on %s. -A looks in all namespaces, --all also lists pods that are not running.", where)
 	}
 }

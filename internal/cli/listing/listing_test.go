@@ -108,14 +108,14 @@ func TestListsForProgramsHaveAListingForEachTarget(t *testing.T) {
 
 func TestListsSayWhatIsMissing(t *testing.T) {
 	f := newShop(t)
-	clitest.WantStderr(t, f.Run("pods", "k8s"), 0, "there are more than these")
+	clitest.WantStderr(t, f.Run("pods", "k8s"), 0, "there are more than are shown here")
 	clitest.WantStderr(t, f.Run("containers", "ci/docker-2"), 0, "No container runs on target docker-2", "--all")
 	clitest.WantStderr(t, f.Run("targets", "ci", "-l", "app=none"), 0, "No target of pool ci has these labels")
 	clitest.WantStderr(t, f.Run("containers", "web"), 1, "no target of type docker")
 	clitest.WantStderr(t, f.Run("containers", "ci/none"), 1, "none")
 	clitest.WantStderr(t, f.Run("containers", "none"), 1, "none")
 	clitest.WantStderr(t, f.Run("targets", "ci/docker-1"), 1, "write only its name, ci")
-	clitest.WantStderr(t, f.Run("pods", "k8s", "-A", "--pod-namespace", "x"), 1, "exclude each other")
+	clitest.WantStderr(t, f.Run("pods", "k8s", "-A", "--pod-namespace", "x"), 1, "cannot be used together")
 	clitest.WantStderr(t, f.Run("pods", "k8s", "-l", "a=b=c"), 1, "-l")
 	clitest.WantStderr(t, f.Run("pods"), 1, "POOL[/TARGET] is missing", "Usage: kubectl connpool pods POOL[/TARGET]")
 	delete(f.Places, "docker-2")

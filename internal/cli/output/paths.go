@@ -17,7 +17,7 @@ import (
 func parsePath(template string) (*jsonpath.JSONPath, error) {
 	path := jsonpath.New("path").AllowMissingKeys(true)
 	if err := path.Parse(template); err != nil {
-		return nil, fmt.Errorf("%q is no JSONPath: %w", template, err)
+		return nil, fmt.Errorf("%q is not a valid JSONPath: %w", template, err)
 	}
 	return path, nil
 }
@@ -126,7 +126,7 @@ func (l *List[T]) byColumns(spec string) (printer[T], error) {
 	for column := range strings.SplitSeq(spec, ",") {
 		title, field, hasField := strings.Cut(column, ":")
 		if !hasField || title == "" {
-			return printer[T]{}, fmt.Errorf("--output custom-columns: %q is no TITLE:FIELD, such as NAME:.metadata.name", column)
+			return printer[T]{}, fmt.Errorf("--output custom-columns: %q is not of the form TITLE:FIELD, such as NAME:.metadata.name", column)
 		}
 		path, err := parseField(field)
 		if err != nil {

@@ -79,7 +79,7 @@ func Fitting(ctx context.Context, pool *client.Pool, of livev1alpha1.ListingOf, 
 	fits := slices.DeleteFunc(slices.Clone(all), func(t livev1alpha1.ListedTarget) bool { return t.Type != string(typeOf[of]) })
 	if len(fits) == 0 && len(all) > 0 {
 		with := map[bool]string{true: " with the labels " + selector}[selector != ""]
-		return nil, fmt.Errorf("the pool has no target of type %s%s, and only such have %s",
+		return nil, fmt.Errorf("the pool has no target of type %s%s, and only those have %s",
 			typeOf[of], with, strings.ToLower(string(of)))
 	}
 	return Names(fits), nil

@@ -70,7 +70,7 @@ func (o *Output) validate(command *cobra.Command) error {
 	form, template := o.Template()
 	switch {
 	case !slices.Contains(allowed, form), templates[form] == "" && form != o.Form:
-		return fmt.Errorf("--output %q is unknown: use one of %s", o.Form, listOf(allowed))
+		return fmt.Errorf("--output %q is not a valid format: use one of %s", o.Form, listOf(allowed))
 	case templates[form] != "" && template == "":
 		return fmt.Errorf("--output %s needs a template, such as -o %s", form, templates[form])
 	}

@@ -79,7 +79,7 @@ func (f *Factory) NewRoot() *cobra.Command {
 	OnlyCommands(root)
 	f.Cluster.Register(root.PersistentFlags())
 	root.PersistentFlags().IntVarP(&f.Cluster.Verbosity, "v", "v", 0,
-		"Log requests to standard error: 6 their URLs and times, 8 also headers")
+		"Log requests to standard error: 6 for their URLs and times, 8 for their headers, too")
 	CompleteFlag(root, "namespace", Names(f.listNamespaces))
 	CompleteFlag(root, "context", Names(func(context.Context, []string) ([]string, error) { return f.Cluster.Contexts() }))
 	return root
@@ -160,7 +160,7 @@ func (f *Factory) RunE(complete RunFunc, validate func() error, run func(context
 func (f *Factory) NamespacedE(complete RunFunc, validate func() error, run func(context.Context) error) RunFunc {
 	return f.RunE(func(command *cobra.Command, args []string) (err error) {
 		if f.AllNamespaces && len(args) > 0 {
-			return errors.New("a name and --all-namespaces exclude each other: names are of one namespace")
+			return errors.New("a name and --all-namespaces cannot be used together: a name is looked up in one namespace")
 		}
 		if complete != nil {
 			if err := complete(command, args); err != nil {
@@ -189,7 +189,7 @@ func (f *Factory) LiveE(
 
 // RegisterAllNamespaces adds -A.
 func RegisterAllNamespaces(f *Factory, command *cobra.Command) {
-	command.Flags().BoolVarP(&f.AllNamespaces, "all-namespaces", "A", false, "Of all namespaces")
+	command.Flags().BoolVarP(&f.AllNamespaces, "all-namespaces", "A", false, "In all namespaces")
 }
 
 // First returns the first argument, or "".
@@ -229,5 +229,5 @@ Flags:
 
 The flags of kubectl that say which cluster, namespace and user work here too: {{.Root.CommandPath}} --help{{else}}
 
-{{.CommandPath}} COMMAND --help says more about a command.{{end}}
+For more about a command: {{.CommandPath}} COMMAND --help{{end}}
 `

@@ -49,12 +49,13 @@ func New(f *plugin.Factory) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "port-forward POOL[/TARGET] [LOCAL:]REMOTE...",
 		Short: "Forward local ports through a target",
-		Long: "Listen here, and reach what the target reaches, until Ctrl-C.\n\n" +
-			"REMOTE is a port of the target, HOST:PORT as seen from it, or unix:/PATH of a socket on it. LOCAL is a port, or\n" +
-			"unix:/PATH of a socket that only you may use; without it, the port is the same as the remote one. Port 0, and a\n" +
-			"remote socket or the name of a port without LOCAL, mean any free port. With --pod, REMOTE is a port of that pod,\n" +
-			"by its number or by the name that a container gives it.\n\n" +
-			"When the connection behind it is lost, it is made again: what was open is closed, and what is new waits.",
+		Long: "Listen on this machine, and forward to what the target can reach, until Ctrl-C.\n\n" +
+			"REMOTE is a port of the target, HOST:PORT as seen from it, or unix:/PATH for a socket on it. LOCAL is a port,\n" +
+			"or unix:/PATH for a socket that only you may use; without LOCAL, the local port is the same as the remote one.\n" +
+			"Local port 0 means any free port, and so does a remote socket or a named port without LOCAL. With --pod,\n" +
+			"REMOTE is a port of that pod, as a number or as the name that a container gives it.\n\n" +
+			"If the connection behind the forward is lost, it is made again: open streams are closed, and new ones wait for\n" +
+			"it.",
 		Example: f.Examples(
 			"a database that listens on the target itself", "port-forward db/db-1 5432",
 			"another host's web server, as seen from a target", "port-forward web 8080:intranet.example.com:80",
@@ -69,7 +70,7 @@ func New(f *plugin.Factory) *cobra.Command {
 	o.place.RegisterPod(command.Flags())
 	f.CompletePlaces(command)
 	command.Flags().StringSliceVar(&o.addresses, "address", []string{"127.0.0.1"},
-		"Addresses to listen on, such as localhost, 0.0.0.0 or ::; everybody who reaches them reaches the remote, too")
+		"Addresses to listen on, such as localhost, 0.0.0.0 or ::; everyone who can reach them can reach the remote, too")
 	return command
 }
 
@@ -247,7 +248,7 @@ func remotePort(remote string, ofPod bool) (string, error) {
 	case strings.Contains(remote, ":"):
 		var err error
 		if _, port, err = net.SplitHostPort(remote); err != nil {
-			return "", fmt.Errorf("%q is neither PORT nor HOST:PORT nor unix:/PATH", remote)
+			return "", fmt.Errorf("%q is not a valid remote: write PORT, HOST:PORT or unix:/PATH", remote)
 		}
 	}
 	if !isPort(port, 1) {

@@ -52,14 +52,14 @@ func New(f *plugin.Factory) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "proxy POOL[/TARGET] [-- COMMAND [ARGUMENT...]]",
 		Short: "Use docker, kubectl or helm through a pool",
-		Long: "Make the API of a Docker engine or of a cluster reachable for its own tools, with\n" +
-			"your permissions on the pool instead of its credentials.\n\n" +
-			"With a command, it is run with DOCKER_HOST or KUBECONFIG set for it, and its exit\n" +
+		Long: "Make the API of a Docker engine or a cluster available to its own tools, with your\n" +
+			"permissions on the pool instead of the target's credentials.\n\n" +
+			"With a command, that command runs with DOCKER_HOST or KUBECONFIG set, and its exit\n" +
 			"code is passed on; 254 means that it was not run. Without one, the API is served\n" +
 			"until Ctrl-C, and what to type is printed.\n\n" +
-			"By default only you can reach it: a Docker engine by a socket in a directory of\n" +
-			"yours, a cluster by a kubeconfig there, which holds a token. With --port every user\n" +
-			"of this machine can, but web pages cannot.",
+			"By default only you can reach it: a Docker engine through a socket in a private\n" +
+			"directory, a cluster through a kubeconfig there, which holds a token. With --port\n" +
+			"every user of this machine can reach it, but web pages cannot.",
 		Example: f.Examples(
 			"docker on an engine", "proxy ci -- docker ps",
 			"with input", "proxy ci -- docker exec -i db psql < dump.sql",
@@ -74,8 +74,8 @@ func New(f *plugin.Factory) *cobra.Command {
 	}
 	flags := command.Flags()
 	o.command.RegisterTarget(f, command)
-	flags.IntVar(&o.port, "port", 0, "Serve on this port of 127.0.0.1, for every user of this machine; 0 means any free one")
-	flags.StringVar(&o.socket, "socket", "", "Serve on a unix socket of this path, which only you may use")
+	flags.IntVar(&o.port, "port", 0, "Serve on this port of 127.0.0.1, for every user of this machine; 0 means any free port")
+	flags.StringVar(&o.socket, "socket", "", "Serve on a unix socket at this path, which only you may use")
 	command.MarkFlagsMutuallyExclusive("port", "socket")
 	return command
 }
@@ -91,7 +91,7 @@ func (o *options) complete(command *cobra.Command, args []string) error {
 func (o *options) validate() error {
 	switch {
 	case o.command.Pool == "":
-		return errors.New("the pool has no name")
+		return errors.New("the name of the pool is missing")
 	case o.port < 0 || o.port > 65535:
 		return fmt.Errorf("--port %d is not a valid port (0-65535)", o.port)
 	}
@@ -130,7 +130,7 @@ func (o *options) onlyTarget(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if names := cluster.Names(members); len(names) > 1 {
-		return "", exit.Hint(fmt.Errorf("pool %s has %d targets, and a proxy is for one", o.command.Pool, len(names)),
+		return "", exit.Hint(fmt.Errorf("pool %s has %d targets, and a proxy serves one", o.command.Pool, len(names)),
 			"Name it: %s proxy %s/%s. %s", o.Name, o.command.Pool, names[0], o.Cluster.Offer("target", "", o.Namespace, names))
 	}
 	return members[0].Name, nil

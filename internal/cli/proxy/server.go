@@ -145,9 +145,9 @@ func (e *localEnd) rejectReason(request *http.Request) string {
 	case !listen.IsLoopbackHost(request.Host):
 		return "requests for the host " + display.OneLine(request.Host) + " are refused; this is " + listen.Loopback
 	case header.Get("Sec-Fetch-Site") != "" || !listen.IsOwnOrigin(request):
-		return "requests of web pages are refused"
+		return "requests from web pages are refused"
 	case e.token != "" && subtle.ConstantTimeCompare([]byte(header.Get("Authorization")), []byte("Bearer "+e.token)) != 1:
-		return "the token of this proxy is missing: use the kubeconfig that it has written"
+		return "the token of this proxy is missing: use the kubeconfig that it wrote"
 	}
 	return ""
 }

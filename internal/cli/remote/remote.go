@@ -27,7 +27,7 @@ import (
 )
 
 // EnvUsage is the help of an --env flag for a single command.
-const EnvUsage = "NAME=value to set; if the server refuses it the command does not run; not for secrets; may be repeated"
+const EnvUsage = "Environment variable to set, as NAME=value; if the server refuses it, the command does not run; not for secrets; may be repeated"
 
 // Command is what to run, and where.
 type Command struct {
@@ -148,7 +148,7 @@ func (c *Command) IsEmpty() bool { return len(c.Words) == 0 || c.Shell && c.line
 // Validate refuses what the API would refuse.
 func (c *Command) Validate() error {
 	if c.Pool == "" {
-		return errors.New("the pool has no name")
+		return errors.New("the name of the pool is missing")
 	}
 	if err := c.Place.Validate(); err != nil {
 		return err
@@ -193,14 +193,14 @@ type Place struct {
 // Register adds the flags of a place.
 func (p *Place) Register(flags *pflag.FlagSet) {
 	flags.VarP(nameValue{&p.Container, []string{"/", "container/"}}, "container", "c",
-		"Container to run in: of a Docker engine, or of the pod")
+		"Container to run in: on a Docker engine, or in the pod")
 	p.RegisterPod(flags)
 }
 
 // RegisterPod adds the flags of a place that can only be a pod.
 func (p *Place) RegisterPod(flags *pflag.FlagSet) {
-	flags.Var(nameValue{&p.Pod, []string{"pod/", "pods/", "po/"}}, "pod", "Pod of the cluster that the target is")
-	flags.StringVar(&p.Namespace, "pod-namespace", "", "Namespace of the pod; that of the target when absent")
+	flags.Var(nameValue{&p.Pod, []string{"pod/", "pods/", "po/"}}, "pod", "Pod to use, on a target that is a cluster")
+	flags.StringVar(&p.Namespace, "pod-namespace", "", "Namespace of the pod; by default, that of the target")
 }
 
 // nameValue is a flag with a name, which docker and kubectl print and take with a

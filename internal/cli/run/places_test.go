@@ -141,7 +141,7 @@ func TestRunExplainsThatNoContainerCanBeFound(t *testing.T) {
 		"run k8s --pod web-2 --pod-selector a=b -- it":          "exclude each other",
 		"run k8s --pod-selector= -- it":                         "--pod-selector is empty",
 		"run k8s --pod-selector a=b=c -- it":                    "--pod-selector: ",
-		"run ci --all --target docker-1 --all-containers -- it": "one of --all, --target and -l",
+		"run ci --all --target docker-1 --all-containers -- it": "--all, --target or -l",
 	} {
 		clitest.WantStderr(t, f.Run(strings.Fields(line)...), 1, want)
 	}

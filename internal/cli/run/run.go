@@ -61,13 +61,13 @@ func New(f *plugin.Factory) *cobra.Command {
 		Use: "run POOL [--all | --target TARGET... | -l SELECTOR] [--all-containers | --pod-selector SELECTOR]" +
 			" -- COMMAND [ARGUMENT...]",
 		Short: "Run a command on many targets of a pool at the same time",
-		Long: "Run a command on many targets of a pool at the same time. Each line of output is\n" +
-			"marked with its target; a table sums up at the end. A target that cannot be\n" +
-			"reached is a line of that table and stops no other.\n\n" +
+		Long: "Run a command on many targets of a pool at the same time. Each line of output starts\n" +
+			"with the name of its target, and a table sums up at the end. A target that cannot be\n" +
+			"reached is a line of that table and does not stop the others.\n\n" +
 			"With --all-containers it runs in each container that runs on those targets, and with\n" +
 			"--pod-selector in each pod that runs there and has the labels; both mean all targets\n" +
 			"unless you say which.\n\n" +
-			"The exit code is 0 only if the command completed with 0 everywhere.",
+			"The exit code is 0 only if the command exited with 0 everywhere.",
 		Example: f.Examples(
 			"on all targets of a pool", "run web --all -- uptime",
 			"on some", "run web --target web-1 --target web-2 -- systemctl is-active nginx",
@@ -83,14 +83,14 @@ func New(f *plugin.Factory) *cobra.Command {
 	f.Output.Register(command, plugin.JSON, plugin.YAML)
 	flags := command.Flags()
 	o.command.Place.Register(flags)
-	flags.BoolVar(&o.all, "all", false, "On every target of the pool")
-	flags.StringArrayVar(&o.targets, "target", nil, "On this target; may be repeated")
-	flags.StringVarP(&o.selector, "selector", "l", "", "On the targets with these labels")
-	flags.BoolVar(&o.allContainers, "all-containers", false, "In each container that runs on the targets, which are Docker engines")
-	flags.StringVar(&o.podSelector, podSelector, "", "In each pod that runs on the targets, which are clusters, and has these labels")
-	flags.IntVar(&o.parallel, "parallel", 10, "On at most this many at the same time")
+	flags.BoolVar(&o.all, "all", false, "Run on every target of the pool")
+	flags.StringArrayVar(&o.targets, "target", nil, "Run on this target; may be repeated")
+	flags.StringVarP(&o.selector, "selector", "l", "", "Run on the targets with these labels")
+	flags.BoolVar(&o.allContainers, "all-containers", false, "Run in each container that runs on the targets, which are Docker engines")
+	flags.StringVar(&o.podSelector, podSelector, "", "Run in each pod that runs on the targets, which are clusters, and has these labels")
+	flags.IntVar(&o.parallel, "parallel", 10, "Run on at most this many targets at the same time")
 	flags.DurationVar(&o.command.Timeout, "timeout", 0, "End each command after this long, such as 30s; 0 means never")
-	flags.BoolVar(&o.failFast, "fail-fast", false, "Start no more after the first failure; what runs may end")
+	flags.BoolVar(&o.failFast, "fail-fast", false, "Start no more commands after the first failure; those that run may finish")
 	flags.BoolVar(&o.command.Shell, "shell", false, "Let the remote user's shell interpret the command")
 	flags.StringArrayVar(&o.command.Env, "env", nil, remote.EnvUsage)
 	plugin.CompleteFlag(command, "target", f.CompleteTarget)
@@ -119,11 +119,11 @@ func (o *options) validate() error {
 	}
 	switch {
 	case given > 1, given == 0 && o.listed == nil:
-		return errors.New("say on which targets with one of --all, --target and -l")
+		return errors.New("choose the targets with --all, --target or -l")
 	case o.command.IsEmpty():
 		return errors.New("there is no command: write it after --")
 	case o.parallel < 1:
-		return fmt.Errorf("--parallel %d leaves nothing to run", o.parallel)
+		return fmt.Errorf("--parallel %d is not valid: use 1 or more", o.parallel)
 	}
 	var err error
 	if o.labels, err = labels.Parse(o.selector); err != nil {

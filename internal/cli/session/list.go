@@ -31,9 +31,9 @@ func newList(f *plugin.Factory) *cobra.Command {
 	command := &cobra.Command{
 		Use:     "list [POOL]",
 		Aliases: []string{"ls"},
-		Short:   "List sessions, and why others have ended",
-		Long: "List sessions. One that has ended stays in the list for some\n" +
-			"minutes, with the reason.",
+		Short:   "List sessions, and why some have ended",
+		Long: "List sessions. A session that has ended stays in the list for some minutes, with the\n" +
+			"reason.",
 		Example: f.Examples("those of the namespace", "session list",
 			"those of a pool, and then what changes", "session list web -w",
 			"with their places and connections", "session list -A -o wide"),

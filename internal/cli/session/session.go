@@ -38,10 +38,10 @@ func New(f *plugin.Factory) *cobra.Command {
 		Use:     "session",
 		Aliases: []string{"sessions"},
 		Short:   "Run several commands in one shell",
-		Long: "Run several commands in one shell that stays: they keep its directory, its\n" +
-			"variables and its functions, and each has its own output and exit code, for one\n" +
-			"round trip. A session ends when it is deleted, has been idle for too long or is\n" +
-			"too old.",
+		Long: "Run several commands in one shell that stays open: they share its directory, its\n" +
+			"variables and its functions, and each has its own output and exit code and costs one\n" +
+			"round trip. A session ends when it is deleted, has been idle for too long or is too\n" +
+			"old.",
 		Example: f.Examples(
 			"open one, and remember its name", "session create web/web-1",
 			"run a command in it", "session exec NAME -- cd /srv/app",
@@ -70,8 +70,8 @@ func newCreate(f *plugin.Factory) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "create POOL[/TARGET]",
 		Short: "Open a session and print its name",
-		Long: "Open a shell that stays, on a host, in a container or in a pod, and print its\n" +
-			"name. It holds a use of a connection until it ends. Only you can use it.",
+		Long: "Open a shell that stays open, on a host, in a container or in a pod, and print its\n" +
+			"name. It holds one use of a connection until it ends. Only you can use it.",
 		Example: f.Examples(
 			"on a host", "session create web/web-1",
 			"in a container, for a script", "session create ci --container web --ttl 4h -o name",
@@ -85,12 +85,12 @@ func newCreate(f *plugin.Factory) *cobra.Command {
 	o.command.Place.Register(flags)
 	o.command.RegisterTarget(f, command)
 	f.CompletePlaces(command)
-	flags.StringArrayVar(&o.command.Env, "env", nil, "NAME=value for the shell; may be repeated")
-	flags.StringVar(&o.session.Name, "name", "", "Name of the session; chosen for you when absent")
+	flags.StringArrayVar(&o.command.Env, "env", nil, "Environment variable of the shell, as NAME=value; may be repeated")
+	flags.StringVar(&o.session.Name, "name", "", "Name of the session; by default, one is chosen for you")
 	flags.DurationVar(&o.session.TTL, "ttl", livev1alpha1.DefaultSessionTTLSeconds*time.Second,
-		"End it after this time, whatever it does; at most 24h")
+		"End the session after this long, even if it is in use; at most 24h")
 	flags.DurationVar(&o.session.IdleTimeout, "idle-timeout", livev1alpha1.DefaultSessionIdleTimeoutSeconds*time.Second,
-		"End it when it has run nothing for this time")
+		"End the session after it has been idle for this long")
 	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Do not say which container was chosen")
 	return command
 }
@@ -116,7 +116,7 @@ func (o *createOptions) run(ctx context.Context, live *client.Client) error {
 	session, err := live.NewSession(ctx, o.Namespace, o.command.Pool, o.session)
 	switch {
 	case errors.Is(err, client.ErrUnknown):
-		return exit.Hint(fmt.Errorf("a session may have been opened or not: %w", err), "Look for it: %s session list", o.Name)
+		return exit.Hint(fmt.Errorf("the session may or may not have been opened: %w", err), "Look for it: %s session list", o.Name)
 	case err != nil:
 		return o.Cluster.Explain(ctx, err, cluster.AskedToOpenSession(o.Namespace, o.command.Pool, o.command.Target))
 	}
@@ -155,12 +155,12 @@ func newExec(f *plugin.Factory) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "exec SESSION -- COMMAND [ARGUMENT...]",
 		Short: "Run a command in a session",
-		Long: "Run a command in the shell of a session, after those that are there already. Its\n" +
-			"arguments arrive as given, unless --shell asks the shell to interpret them; builtins\n" +
-			"such as cd and export work in both ways. Its input is empty. Ctrl-C ends the session\n" +
-			"together with the command.\n\n" +
-			"The exit code is the command's, or 254 if it surely did not run, or 255 if it may\n" +
-			"have run; both come with a message.",
+		Long: "Run a command in the shell of a session, after the commands that are already\n" +
+			"waiting. Its arguments arrive as given, unless --shell asks the shell to interpret\n" +
+			"them; builtins such as cd and export work either way. Its input is empty. Ctrl-C\n" +
+			"ends the session together with the command.\n\n" +
+			"The exit code is the command's, 254 if it certainly did not run, or 255 if it may\n" +
+			"have run; the last two come with a message.",
 		Example: f.Examples(
 			"change the directory for what follows", "session exec NAME -- cd /srv/app",
 			"a line for the shell", "session exec NAME --shell -- 'export STAGE=prod; make deploy'"),
@@ -216,7 +216,7 @@ func newDelete(f *plugin.Factory) *cobra.Command {
 	command := &cobra.Command{
 		Use:               "delete SESSION... | --all",
 		Aliases:           []string{"rm"},
-		Short:             "End sessions, and what runs in them",
+		Short:             "End sessions and what runs in them",
 		Example:           f.Examples("one", "session delete NAME", "all that are yours in the namespace", "session delete --all"),
 		ValidArgsFunction: f.LiveNames(cluster.SessionNames),
 		RunE:              f.LiveE(o.complete, o.validate, o.run),
@@ -234,7 +234,7 @@ func (o *deleteOptions) complete(_ *cobra.Command, args []string) error {
 
 func (o *deleteOptions) validate() error {
 	if (len(o.names) == 0) == !o.all {
-		return errors.New("name either sessions or --all")
+		return errors.New("name the sessions to delete, or use --all")
 	}
 	return nil
 }

@@ -184,7 +184,7 @@ web-c   web    web-1    Ended: Idle   alice   12         2m          -         2
 
 func TestSessionsAreDeleted(t *testing.T) {
 	f := sessionShop(t)
-	clitest.WantStderr(t, f.Run("session", "delete"), 1, "name either sessions or --all")
+	clitest.WantStderr(t, f.Run("session", "delete"), 1, "name the sessions to delete, or use --all")
 	got := f.Run("session", "delete", "web-x", "session/web-b")
 	clitest.Want(t, got, 1, "session/web-b deleted\n")
 	clitest.WantStderr(t, got, 1, `there is no session "web-x"`)

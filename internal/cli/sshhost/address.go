@@ -40,8 +40,8 @@ func ParseAddress(text string) (Address, error) {
 		a.User, asked = asked[:at], asked[at+1:]
 	}
 	if strings.Contains(asked, "://") {
-		return a, fmt.Errorf("%q is no SSH host, and only those have keys to pin: "+
-			"a Docker engine is known by the ca.crt in its tlsRef, a cluster by that of its kubeconfig", asked)
+		return a, fmt.Errorf("%q is not an SSH host, and only SSH hosts have keys to pin: "+
+			"a Docker engine is verified with the ca.crt in its tlsRef, a cluster with the one in its kubeconfig", asked)
 	}
 	var err error
 	if a.Host, a.Port, err = splitHost(asked); err != nil {
@@ -62,7 +62,7 @@ func Join(host string, port int) string { return net.JoinHostPort(host, strconv.
 // splitHost reads HOST[:PORT], with or without the brackets of IPv6.
 func splitHost(address string) (string, int, error) {
 	if strings.HasPrefix(address, "[") != strings.Contains(address, "]") {
-		return "", 0, fmt.Errorf("%q has one bracket of two: write [ADDRESS]:PORT", address)
+		return "", 0, fmt.Errorf("%q has only one of two brackets: write [ADDRESS]:PORT", address)
 	}
 	host, port := strings.TrimSuffix(strings.TrimPrefix(address, "["), "]"), strconv.Itoa(DefaultPort)
 	if strings.Contains(address, "]:") || strings.Count(address, ":") == 1 {

@@ -162,7 +162,7 @@ func (s *Scan) Choose(fingerprint string) (string, error) {
 			continue
 		}
 		if weakness := sshkey.Weakness(key); weakness != "" {
-			return "", fmt.Errorf("the key with this fingerprint is %s: name another one of the host's", weakness)
+			return "", fmt.Errorf("the key with this fingerprint is %s: give the fingerprint of another key of the host", weakness)
 		}
 		return Pin(key), nil
 	}
@@ -190,7 +190,7 @@ func ReadPrivateKey(file, passphrase string) (text []byte, public ssh.PublicKey,
 		return nil, nil, fmt.Errorf("read the private key: %w", err)
 	}
 	if len(bytes.TrimSpace(text)) == 0 || len(text) > MaxKey {
-		return nil, nil, fmt.Errorf("%s is no private key: it has %d bytes", file, len(text))
+		return nil, nil, fmt.Errorf("%s is not a private key: it has %d bytes", file, len(text))
 	}
 	signer, err := sshkey.ParsePrivate(text, passphrase)
 	if err != nil {

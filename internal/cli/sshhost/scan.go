@@ -53,7 +53,7 @@ func (e *DialError) Error() string { return e.err.Error() }
 func (e *DialError) Unwrap() error { return e.err }
 
 // errBusy says that the server takes no more connections for now.
-var errBusy = errors.New(`it takes no more connections for now, and said "Exceeded MaxStartups": try again, or with a longer --timeout`)
+var errBusy = errors.New(`it accepts no more connections for now, and said "Exceeded MaxStartups": try again, or with a longer --timeout`)
 
 // errSeen ends a handshake when the key is seen, long before the client would log in.
 var errSeen = errors.New("the host key is seen")
@@ -125,7 +125,7 @@ func scanKind(ctx context.Context, dial DialFunc, address string, algorithms []s
 	case len(scan.Keys) > 0 || isNoCommonKey(err):
 		return scan, nil
 	case ctx.Err() != nil:
-		return scan, errors.New("it accepts the connection, but does not answer in time")
+		return scan, errors.New("it accepted the connection, but did not answer in time")
 	case strings.Contains(banner.said(), "Exceeded MaxStartups"):
 		return scan, errBusy
 	case scan.Server == "" && banner.said() != "":
@@ -146,7 +146,7 @@ func plainDialError(err error) error {
 		return err
 	}
 	if operation.Timeout() {
-		return errors.New("nothing answers in time: is the port right, and does a firewall let you through?")
+		return errors.New("nothing answered in time: is the port right, and does a firewall let you through?")
 	}
 	return operation.Err
 }

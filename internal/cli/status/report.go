@@ -317,7 +317,7 @@ type words struct {
 func wordsOf(conditions []metav1.Condition, troubling ...string) words {
 	ready := meta.FindStatusCondition(conditions, v1alpha1.ConditionReady)
 	if ready == nil {
-		return words{health: healthUnknown, reason: healthUnknown, message: "The operator has not looked at it yet."}
+		return words{health: healthUnknown, reason: healthUnknown, message: "The operator has not examined it yet."}
 	}
 	w := words{
 		health: ready.Reason, reason: ready.Reason, ready: ready.Status == metav1.ConditionTrue,

@@ -42,10 +42,10 @@ func New(f *plugin.Factory) *cobra.Command {
 	o := &options{Factory: f, noted: map[string]bool{}}
 	command := &cobra.Command{
 		Use:   "status [POOL]",
-		Short: "Show how pools are, which targets fail, and what to do about it",
-		Long: "Show how all pools of a namespace are, or one pool with its targets.\n\n" +
-			"Of each failing target it says why, since when, and the next step. The figures are of this moment, if you\n" +
-			"may list connections; otherwise they are those that the operator wrote last.",
+		Short: "Show the state of pools, which targets fail, and what to do about it",
+		Long: "Show the state of all pools of a namespace, or of one pool with its targets.\n\n" +
+			"For each failing target it says why, since when, and what to do next. The figures are current if you may list\n" +
+			"connections; otherwise they are from the status that the operator wrote last.",
 		Example: f.Examples(
 			"all pools of the namespace", "status",
 			"one pool with its targets", "status web",
@@ -67,7 +67,7 @@ func (o *options) complete(_ *cobra.Command, args []string) error {
 
 func (o *options) validate() error {
 	if o.pool != "" && o.list.Selector != "" {
-		return errors.New("a name and --selector exclude each other: the name selects one pool")
+		return errors.New("a name and --selector cannot be used together: the name selects one pool")
 	}
 	return nil
 }
@@ -169,7 +169,7 @@ func (o *options) gather(ctx context.Context) (found gathered, err error) {
 		return found, err
 	}
 	if targetsErr != nil {
-		o.note(fmt.Errorf("without details of targets: %w",
+		o.note(fmt.Errorf("details of targets are missing: %w",
 			o.Cluster.Explain(ctx, targetsErr, cluster.AskedToList(cluster.Targets, o.Namespace))))
 	}
 	if countsErr != nil && len(found.pools) > 0 {
@@ -212,7 +212,7 @@ func (o *options) noteStored(err error) {
 	if apierrors.IsForbidden(err) {
 		why = "you may not list connections in the API " + cluster.AskedForConnections(o.Namespace).Group
 	}
-	if text := "the figures are those that the operator wrote last, and may be 30 s old or older: " + why; !o.noted[text] {
+	if text := "the figures are from the status that the operator wrote last, and may be 30 s old or older: " + why; !o.noted[text] {
 		o.noted[text] = true
 		exit.PrintNote(o.ErrOut, text)
 	}

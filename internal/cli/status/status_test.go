@@ -48,7 +48,7 @@ shop/web: Degraded for 12m. 1 of 2 targets lacks its warm connections: web-2.
   ✘ web-2: AuthenticationFailed for 12m
     The server refuses the key.[31m Add its public half to authorized_keys.
 
-other/new: Unknown. The operator has not looked at it yet.
+other/new: Unknown. The operator has not examined it yet.
 `)
 }
 
@@ -113,7 +113,7 @@ func TestAUserWhoMayNotReadTargetsStillSeesPools(t *testing.T) {
 	if !strings.Contains(got.Stdout, "web-2: AuthenticationFailed for 12m") {
 		t.Errorf("stdout is %s", got.Stdout)
 	}
-	clitest.WantStderr(t, got, 0, "without details of targets", `resources: ["connectiontargets"]`)
+	clitest.WantStderr(t, got, 0, "details of targets are missing", `resources: ["connectiontargets"]`)
 }
 
 func TestFiguresAreOfThisMoment(t *testing.T) {
@@ -186,7 +186,7 @@ func TestStatusSaysWhenItsFiguresAreStored(t *testing.T) {
 			f := clitest.Shop(t, New)
 			test.arrange(f)
 			got := f.Run("status", "db")
-			clitest.WantStderr(t, got, 0, "note: the figures are those that the operator wrote last, and may be 30 s old or older: ", test.says)
+			clitest.WantStderr(t, got, 0, "note: the figures are from the status that the operator wrote last, and may be 30 s old or older: ", test.says)
 			if !strings.Contains(got.Stdout, "2 warm of 2 wanted") {
 				t.Errorf("it prints %s", got.Stdout)
 			}
@@ -232,7 +232,7 @@ func titles[T any](all []columns.Column[T]) (names []string) {
 func TestAPoolThatDoesNotExistIsAnError(t *testing.T) {
 	f := clitest.Shop(t, New)
 	clitest.WantStderr(t, f.Run("status", "wob"), 1, `"wob"`, "Did you mean web?")
-	clitest.WantStderr(t, f.Run("status", "web", "-l", "a=b"), 1, "exclude each other")
+	clitest.WantStderr(t, f.Run("status", "web", "-l", "a=b"), 1, "cannot be used together")
 	for _, kind := range []string{"connectionpool/", "pool/", "cpool/", "connectionpools.connpool.dev/"} {
 		clitest.Want(t, f.Run("status", kind+"web", "-o", "name"), 0, "connectionpool.connpool.dev/web\n")
 	}

@@ -138,5 +138,5 @@ func (p *plan) throughJump(ctx context.Context) (*client.Forwarder, error) {
 		}
 		return forwarder, nil
 	}
-	return nil, errors.New("no pool has the jump host, so there is no way to look through it")
+	return nil, errors.New("no pool connects to the jump host, so the host key cannot be read through it")
 }

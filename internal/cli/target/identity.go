@@ -48,7 +48,7 @@ func (o *addOptions) readIdentity(ctx context.Context) (*identity, error) {
 		key.personal = true
 	}
 	if key.personal && o.dryRun != dryRunClient && !terminal.Is(o.In) {
-		return nil, exit.Hint(errors.New("no private key is named, and there is no terminal to ask whether yours may be used"),
+		return nil, exit.Hint(errors.New("no private key was named, and there is no terminal to ask whether to use yours"),
 			"Name a key with --identity FILE, such as your own, %s, or an existing Secret with --secret NAME.", key.file)
 	}
 	return key, key.read(ctx, o)
@@ -66,7 +66,7 @@ func defaultIdentity() (string, error) {
 			"  ssh-keygen -t ed25519 -N '' -C connpool -f connpool-key\n"+
 			"  ssh-copy-id -i connpool-key.pub USER@HOST\n"+
 			"  ... --identity connpool-key\n\n"+
-			"A key in an agent cannot be used: the operator logs in when you are away.")
+			"A key in an ssh agent cannot be used: the operator also logs in when you are away.")
 }
 
 // read reads the key, and asks for its passphrase if it has one.
@@ -77,7 +77,7 @@ func (k *identity) read(ctx context.Context, o *addOptions) error {
 			k.passphrase = "unknown" // it is not stored
 			return nil
 		}
-		k.passphrase, err = terminal.ReadHidden(ctx, o.In, o.ErrOut, "Passphrase of "+k.file+", which is put into the Secret")
+		k.passphrase, err = terminal.ReadHidden(ctx, o.In, o.ErrOut, "Passphrase of "+k.file+", to be stored in the Secret")
 		if errors.Is(err, terminal.ErrNoTerminal) {
 			return exit.Hint(fmt.Errorf("%s is encrypted, and there is no terminal to ask for its passphrase", k.file),
 				"Run this at a terminal, or make the Secret yourself and name it with --secret:\n\n%s",
@@ -146,5 +146,5 @@ func (k *identity) describe() string {
 	if k.passphrase != "" {
 		what += " and its passphrase"
 	}
-	return what + " (" + k.fingerprint + "): readable for everyone who may read Secrets there"
+	return what + " (" + k.fingerprint + "): everyone who may read Secrets there can read it"
 }

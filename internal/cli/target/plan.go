@@ -125,14 +125,14 @@ func (p *plan) checkSecret(ctx context.Context) error {
 	err := p.plain.Get(ctx, "/api/v1/namespaces/"+p.Namespace+"/secrets/"+p.target.Secret, &secret)
 	switch {
 	case apierrors.IsForbidden(err):
-		exit.PrintNote(p.ErrOut, fmt.Sprintf("you may not read Secrets, so whether %s can be used is seen at the end", p.target.Secret))
+		exit.PrintNote(p.ErrOut, fmt.Sprintf("you may not read Secrets, so it turns out at the end whether %s can be used", p.target.Secret))
 		return nil
 	case apierrors.IsNotFound(err):
 		return exit.Hint(err, "Name one that exists with --secret, or have one made with --identity FILE.")
 	case err != nil:
 		return p.explain(ctx, err)
 	case secret.Labels[v1alpha1.CredentialsLabel] != v1alpha1.CredentialsLabelValue:
-		return exit.Hint(fmt.Errorf("the Secret %s lacks the label without which no target may use it", p.target.Secret),
+		return exit.Hint(fmt.Errorf("the Secret %s lacks the label that lets targets use it", p.target.Secret),
 			"kubectl label secret %s --namespace %s %s=%s",
 			p.target.Secret, p.Namespace, v1alpha1.CredentialsLabel, v1alpha1.CredentialsLabelValue)
 	}
@@ -172,7 +172,7 @@ func (p *plan) ask(ctx context.Context) error {
 	yes, err := terminal.Confirm(ctx, p.In, p.ErrOut, question)
 	switch {
 	case errors.Is(err, terminal.ErrNoTerminal):
-		return exit.Hint(errors.New("the host key is not known, and there is no terminal to ask whether it is right"),
+		return exit.Hint(errors.New("the host key is not known yet, and there is no terminal to ask whether it is right"),
 			"Compare the fingerprint, and run this again with --host-key-fingerprint SHA256:..., or trust what was shown with --yes.")
 	case err != nil:
 		return err
@@ -184,7 +184,7 @@ func (p *plan) ask(ctx context.Context) error {
 
 // show lists what will be made.
 func (p *plan) show() {
-	fmt.Fprintf(p.ErrOut, "To be made in namespace %s:\n\n", p.Namespace)
+	fmt.Fprintf(p.ErrOut, "To be created in namespace %s:\n\n", p.Namespace)
 	t := &display.Table{Columns: []string{"", ""}}
 	for _, s := range p.steps {
 		switch s.Object.(type) {

@@ -31,7 +31,7 @@ func New(f *plugin.Factory) *cobra.Command {
 	command := &cobra.Command{
 		Use:     "target",
 		Short:   "Add a host of your own",
-		Long:    "Make a host that you can reach with ssh into a target, with its Secret and a pool.",
+		Long:    "Turn a host that you can reach with ssh into a target, with its Secret and a pool.",
 		Example: f.Examples("a host, from its address to the first command", "target add deploy@web-1.example.com"),
 	}
 	plugin.OnlyCommands(command)
@@ -74,14 +74,16 @@ func newAdd(f *plugin.Factory) *cobra.Command {
 	o := &addOptions{Factory: f, settle: 3 * time.Second, scanTimeout: 5 * time.Second}
 	command := &cobra.Command{
 		Use:   "add [USER@]HOST[:PORT]",
-		Short: "Make a host a target, and wait until commands run there",
-		Long: "Make a host that you can reach with ssh a target: compare its key, put a private key into a Secret, make a\n" +
-			"ConnectionTarget and a ConnectionPool, and wait until a connection is warm. The same again changes nothing.\n\n" +
-			"The host key is the one in your known_hosts, or, if the host is not there, what it shows now: compare the\n" +
-			"fingerprint before you say yes. A host that shows another key than the one it is known by is refused.\n\n" +
-			"Without --identity and --secret it offers your own key, as ssh would, and asks first: everyone who may read Secrets\n" +
-			"in the namespace can copy it. Make a key for this purpose instead: ssh-keygen -t ed25519 -f FILE.\n\n" +
-			"With -o, the target and the pool are also printed, never the Secret: a private key does not belong in Git.",
+		Short: "Turn a host into a target, and wait until commands run there",
+		Long: "Turn a host that you can reach with ssh into a target: verify its key, store a private key in a Secret, create\n" +
+			"a ConnectionTarget and a ConnectionPool, and wait until a connection is warm. Running it again changes\n" +
+			"nothing.\n\n" +
+			"The host key is the one in your known_hosts or, if the host is not there, the one that it shows now: compare\n" +
+			"the fingerprint before you say yes. A host that shows another key than the known one is refused.\n\n" +
+			"Without --identity and --secret it offers to use your own key, as ssh would, and asks first: everyone who may\n" +
+			"read Secrets in the namespace can copy it. A key made for this purpose is better: ssh-keygen -t ed25519 -f\n" +
+			"FILE.\n\n" +
+			"With -o, the target and the pool are also printed, but never the Secret: a private key does not belong in Git.",
 		Example: f.Examples(
 			"a host, with your own key", "target add deploy@web-1.example.com",
 			"with a key made for it, into a pool of several", "target add deploy@web-1:2222 --identity connpool-key --pool web",
@@ -97,20 +99,20 @@ func newAdd(f *plugin.Factory) *cobra.Command {
 
 func (o *addOptions) register(command *cobra.Command) {
 	flags := command.Flags()
-	flags.StringVar(&o.identity, "identity", "", "File of the private key to log in with; it is put into a Secret")
-	flags.StringVar(&o.secret, "secret", "", "Secret to log in with, which exists already; instead of --identity")
-	flags.StringVar(&o.target.Jump, "jump", "", "Target that is the jump host on the way")
-	flags.StringVar(&o.pool, "pool", "", "Pool that the target joins, made if there is none; one of its own when absent")
-	flags.StringVar(&o.target.Name, "name", "", "Name of the target; made of HOST when absent")
-	flags.StringVar(&o.login, "login", "", "User to log in as; the same as USER@; yours when absent")
+	flags.StringVar(&o.identity, "identity", "", "File of the private key to log in with; it is stored in a Secret")
+	flags.StringVar(&o.secret, "secret", "", "Existing Secret to log in with, instead of --identity")
+	flags.StringVar(&o.target.Jump, "jump", "", "Target to use as jump host")
+	flags.StringVar(&o.pool, "pool", "", "Pool that the target joins, created if it does not exist; by default, one of its own")
+	flags.StringVar(&o.target.Name, "name", "", "Name of the target; by default, made from HOST")
+	flags.StringVar(&o.login, "login", "", "User to log in as; the same as USER@; by default, your own")
 	flags.StringToStringVar(&o.target.Labels, "labels", nil, "Labels for the target, such as app=web")
-	flags.StringVar(&o.knownHosts, "known-hosts", "", "File that has the host key; your own known_hosts when absent")
-	flags.StringVar(&o.fingerprint, "host-key-fingerprint", "", "Fingerprint of the host key (SHA256:...); nothing is asked about it")
-	flags.BoolVarP(&o.yes, "yes", "y", false, "Trust the key that the host shows now, without a question")
-	flags.BoolVar(&o.replace, "replace", false, "Change objects that exist and differ")
-	flags.StringVar(&o.dryRun, "dry-run", dryRunNone, "none, client (ask only the host), or server (ask the cluster too, store nothing)")
+	flags.StringVar(&o.knownHosts, "known-hosts", "", "File with the host key; by default, your own known_hosts")
+	flags.StringVar(&o.fingerprint, "host-key-fingerprint", "", "Fingerprint of the host key (SHA256:...); then you are not asked about it")
+	flags.BoolVarP(&o.yes, "yes", "y", false, "Trust the key that the host shows now, without asking")
+	flags.BoolVar(&o.replace, "replace", false, "Change existing objects that differ")
+	flags.StringVar(&o.dryRun, "dry-run", dryRunNone, "none, client (ask only the host) or server (also ask the cluster, but store nothing)")
 	flags.Lookup("dry-run").NoOptDefVal = dryRunClient
-	flags.DurationVar(&o.timeout, "timeout", time.Minute, "How long to wait until the target is ready; 0 not to wait")
+	flags.DurationVar(&o.timeout, "timeout", time.Minute, "How long to wait until the target is ready; 0 means not to wait")
 	o.Output.Register(command, plugin.YAML, plugin.JSON)
 	command.MarkFlagsMutuallyExclusive("identity", "secret")
 	plugin.CompleteFlag(command, "jump", o.CompleteTarget)
@@ -138,13 +140,13 @@ func (o *addOptions) complete(_ *cobra.Command, args []string) error {
 func (o *addOptions) validate() error {
 	switch {
 	case !cluster.IsName(o.target.Name):
-		return fmt.Errorf("%q is not the name of a Kubernetes object: choose one with --name", o.target.Name)
+		return fmt.Errorf("%q is not a valid name of a Kubernetes object: choose one with --name", o.target.Name)
 	case !cluster.IsName(o.target.Secret):
-		return fmt.Errorf("%q is not the name of a Secret", o.target.Secret)
+		return fmt.Errorf("%q is not a valid name of a Secret", o.target.Secret)
 	case o.pool != "" && !cluster.IsName(o.pool):
-		return fmt.Errorf("--pool %q is not the name of a Kubernetes object", o.pool)
+		return fmt.Errorf("--pool %q is not a valid name of a Kubernetes object", o.pool)
 	case o.target.Jump != "" && !cluster.IsName(o.target.Jump):
-		return fmt.Errorf("--jump %q is not the name of a target: add the jump host first, then name its target", o.target.Jump)
+		return fmt.Errorf("--jump %q is not a valid name of a target: add the jump host first, then name its target", o.target.Jump)
 	case o.target.User == "":
 		return errors.New("your user name is unknown here: say who logs in, as USER@HOST")
 	case o.fingerprint != "" && !strings.HasPrefix(o.fingerprint, "SHA256:"):
@@ -152,7 +154,7 @@ func (o *addOptions) validate() error {
 	case o.timeout < 0:
 		return fmt.Errorf("--timeout %s is negative", o.timeout)
 	case o.dryRun != dryRunNone && o.dryRun != dryRunClient && o.dryRun != dryRunServer:
-		return fmt.Errorf("--dry-run %q is unknown: use one of none, client, server", o.dryRun)
+		return fmt.Errorf("--dry-run %q is not valid: use one of none, client, server", o.dryRun)
 	}
 	return nil
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // ErrNoTerminal says that there is no person to ask.
-var ErrNoTerminal = errors.New("standard input is no terminal")
+var ErrNoTerminal = errors.New("standard input is not a terminal")
 
 // Confirm asks a question on out, and reports whether the person at the terminal in says
 // yes. Anything but y or yes means no. The end of ctx ends the wait with its error.

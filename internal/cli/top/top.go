@@ -45,8 +45,8 @@ func New(f *plugin.Factory) *cobra.Command {
 		Use:   "top [POOL]",
 		Short: "Watch connections as they change",
 		Long: "Watch connections as they change, busiest first.\n\n" +
-			"Keys: u, a, i, r and n sort by uses per second, age, uses now, round trip and name; R reverses; p shows pools\n" +
-			"instead of connections; q quits. Where the output is not a terminal, the table is printed once.",
+			"Keys: u, a, i, r and n sort by uses per second, age, uses now, round trip and name; R reverses the order; p\n" +
+			"shows pools instead of connections; q quits. If the output is not a terminal, the table is printed once.",
 		Example: f.Examples(
 			"all connections of the namespace", "top",
 			"those of a pool, the slowest first", "top web --sort r",
@@ -57,8 +57,8 @@ func New(f *plugin.Factory) *cobra.Command {
 	}
 	plugin.RegisterAllNamespaces(f, command)
 	flags := command.Flags()
-	flags.DurationVar(&o.interval, "interval", 2*time.Second, "How often to look")
-	flags.StringVar(&o.sort, "sort", "u", "Key to sort by at first: u, a, i, r or n")
+	flags.DurationVar(&o.interval, "interval", 2*time.Second, "How often to refresh")
+	flags.StringVar(&o.sort, "sort", "u", "Initial sort key: u, a, i, r or n")
 	flags.BoolVar(&o.view.pools, "pools", false, "Show pools instead of connections")
 	flags.BoolVar(&o.once, "once", false, "Print the table once")
 	return command
@@ -75,9 +75,9 @@ func (o *options) complete(_ *cobra.Command, args []string) error {
 func (o *options) validate() error {
 	switch {
 	case len(o.sort) != 1 || orders[o.view.by] == nil:
-		return fmt.Errorf("--sort %q is unknown: use u, a, i, r or n", o.sort)
+		return fmt.Errorf("--sort %q is not a valid key: use u, a, i, r or n", o.sort)
 	case o.interval < 100*time.Millisecond:
-		return fmt.Errorf("--interval %s is too short: the least is 100ms", o.interval)
+		return fmt.Errorf("--interval %s is too short: use 100ms or more", o.interval)
 	}
 	return nil
 }

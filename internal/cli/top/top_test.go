@@ -175,9 +175,9 @@ shop        db     1             0         0        9      -        -       5m
 other       new    0             0         0        0      -        -       -
 `)
 	clitest.WantStderr(t, f.Run("top", "wob"), 1, `"wob"`, "Did you mean web?")
-	clitest.WantStderr(t, f.Run("top", "web", "-A"), 1, "exclude each other")
-	clitest.WantStderr(t, f.Run("top", "--sort", "z"), 1, `--sort "z" is unknown`)
-	clitest.WantStderr(t, f.Run("top", "--sort", ""), 1, `--sort "" is unknown`)
+	clitest.WantStderr(t, f.Run("top", "web", "-A"), 1, "cannot be used together")
+	clitest.WantStderr(t, f.Run("top", "--sort", "z"), 1, `--sort "z" is not a valid key`)
+	clitest.WantStderr(t, f.Run("top", "--sort", ""), 1, `--sort "" is not a valid key`)
 	clitest.WantStderr(t, f.Run("top", "--interval", "1ms"), 1, "too short")
 	f.Denied["list live.connpool.dev/connections"] = true
 	clitest.WantStderr(t, f.Run("top"), 1, "This would permit it", fmt.Sprintf("%q", "connections"))

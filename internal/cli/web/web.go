@@ -40,9 +40,10 @@ func New(f *plugin.Factory) *cobra.Command {
 		Use:   "web",
 		Short: "Watch pools on a page in your browser",
 		Long: "Watch pools on a page in your browser: which targets fail and what to do about it,\n" +
-			"how busy each one is, its connections, and who uses them now.\n\n" +
-			"The page is served on this machine only and shows what you may read. Its link can be\n" +
-			"opened once. Nothing is stored, and the cluster is asked only while the page is seen.",
+			"how busy each target is, its connections, and who uses them now.\n\n" +
+			"The page is served on this machine only and shows only what you may read. Its link\n" +
+			"can be opened once. Nothing is stored, and the cluster is asked only while the page\n" +
+			"is visible.",
 		Example: f.Examples(
 			"the pools of the namespace, in the browser", "web --open",
 			"those of all namespaces, at a port of your choice", "web -A --port 8080"),

@@ -275,7 +275,7 @@ func (r *reporter) setConditions(pool *v1alpha1.ConnectionPool, total int, s tot
 	}
 	switch {
 	case ptr.Deref(pool.Spec.State, v1alpha1.PoolActive) == v1alpha1.PoolPaused:
-		r.notReady(v1alpha1.ReasonPaused, "the pool hands out nothing; set spec.state to Active to go on")
+		r.notReady(v1alpha1.ReasonPaused, "the pool gives out no connections; set spec.state to Active to resume")
 	case total == 0:
 		r.notReady(pool.WithoutTargets())
 	case s.pending > 0 && !(s.ready > 0 && r.wasReady()):
@@ -324,7 +324,7 @@ func (r *reporter) serving(total int, s totals) {
 	case s.ready+s.pending < total:
 		reason, message = v1alpha1.ReasonDegraded, s.describe(total)
 	case len(s.failing) > 0:
-		message = "every target serves, or is about to; Degraded says which could not be connected again now"
+		message = "every target serves, or is about to; Degraded says which targets could not be connected again"
 	case s.pending > 0:
 		message = "every target has its warm connections, or is about to"
 	case s.growing > 0:

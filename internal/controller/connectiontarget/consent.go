@@ -25,8 +25,8 @@ func checkConsent(f facts, _ Drivers) *problem {
 				continue
 			}
 			_, name := credentialsOf(here.target)
-			message := fmt.Sprintf("the annotation %s of the Secret %s does not name the host %s, so its credentials do not go there; "+
-				"let the Secret's owner add the host, or use another Secret", v1alpha1.HostsAnnotation, name, host)
+			message := fmt.Sprintf("the annotation %s of the Secret %s does not name the host %s, so its credentials are not sent there; "+
+				"ask the Secret's owner to add the host, or use another Secret", v1alpha1.HostsAnnotation, name, host)
 			if i > 0 {
 				return jumpNotReady(here.name, message)
 			}

@@ -141,7 +141,7 @@ func (r *reporter) credentials() {
 	case r.problem != nil && r.problem.condition == v1alpha1.ConditionCredentialsReady:
 		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, r.problem.reason, r.problem.message)
 	case r.problem != nil:
-		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionUnknown, r.problem.reason, "not looked at yet: "+r.problem.message)
+		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionUnknown, r.problem.reason, "not examined yet: "+r.problem.message)
 	case r.failure != nil && r.failure.Reason.AboutDeclaration():
 		r.Set(v1alpha1.ConditionCredentialsReady, metav1.ConditionFalse, string(r.failure.Reason), r.failure.Message)
 	case refused != nil:
@@ -205,7 +205,7 @@ func (r *reporter) ready(own []v1alpha1.TargetPoolStatus) {
 		r.jumpHostReady()
 		return
 	case len(r.pools) == 0:
-		r.Set(v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonPending, "the operator has not looked at it yet")
+		r.Set(v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonPending, "the operator has not examined it yet")
 		return
 	}
 	paused := 0
@@ -230,7 +230,7 @@ func (r *reporter) ready(own []v1alpha1.TargetPoolStatus) {
 func (r *reporter) serving() string {
 	switch {
 	case r.failure != nil:
-		return "the connections that live serve; Reachable says why no more can be made"
+		return "the existing connections keep serving; Reachable says why no more can be made"
 	case r.growing:
 		return "every pool serves, and more connections are being made"
 	}
@@ -272,7 +272,7 @@ func (r *reporter) progress() {
 	case driver.Reason(ready.Reason).Permanent():
 		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, ready.Reason, ready.Message)
 	case r.failure != nil:
-		r.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonRetrying, "the next attempt follows by itself")
+		r.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonRetrying, "the operator tries again by itself")
 	case ready.Reason == v1alpha1.ReasonWarming:
 		r.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonWarming, ready.Message)
 	}

@@ -109,7 +109,7 @@ func answerError(err error, container string) *driver.Error {
 		return driver.Errorf(driver.Forbidden, driver.StageStart,
 			"the engine forbids this (%s); allow it in its authorization plugin, or in the proxy before its socket", words).Because(err)
 	case errdefs.IsInvalidArgument(err), errdefs.IsInternal(err), errdefs.IsNotImplemented(err), errdefs.IsUnavailable(err):
-		return driver.Errorf(driver.ProtocolError, driver.StageStart, "the engine refuses: %s; look into its log", words).Because(err)
+		return driver.Errorf(driver.ProtocolError, driver.StageStart, "the engine refuses: %s; see its log", words).Because(err)
 	}
 	return nil
 }

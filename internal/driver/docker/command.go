@@ -33,7 +33,7 @@ func check(command driver.Command) *driver.Error {
 		return badCommand("%q is not a valid name or ID of a container; list the containers with docker ps",
 			driver.Sanitize(place.Container))
 	case command.Subsystem != "":
-		return badCommand("containers have no subsystems such as %s, only hosts behind SSH have; run a program instead",
+		return badCommand("containers have no subsystems such as %s, only ssh targets do; run a program instead",
 			driver.Sanitize(command.Subsystem))
 	}
 	return command.CheckText("and the Docker API carries nothing else; pass such data on standard input")

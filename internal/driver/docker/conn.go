@@ -161,7 +161,7 @@ func (c *conn) Probe(ctx context.Context) error {
 		return c.death(driver.StageKeepalive, false)
 	case result.Answer.problem != "":
 		return driver.Errorf(driver.ProtocolError, driver.StageKeepalive,
-			"the engine answers /_ping with %s; look into its log", result.Answer.problem)
+			"the engine answers /_ping with %s; see its log", result.Answer.problem)
 	}
 	return nil
 }

@@ -164,7 +164,7 @@ func (c *conn) introduce(response *http.Response) *driver.Error {
 			"the engine forbids /_ping; allow it in its authorization plugin, or in the proxy before its socket")
 	case response.StatusCode != http.StatusOK:
 		return driver.Errorf(driver.ProtocolError, driver.StageSession,
-			"%s answers /_ping with %s; check that it is a Docker engine, and look into its log",
+			"%s answers /_ping with %s; check that it is a Docker engine, and see its log",
 			c.endpoint.Address, driver.Sanitize(response.Status))
 	case !plainVersion.MatchString(version):
 		return driver.Errorf(driver.ProtocolError, driver.StageSession,

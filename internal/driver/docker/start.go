@@ -69,7 +69,7 @@ func (p *process) startRequest(tty *driver.TTY) ([]byte, error) {
 	body, _ := json.Marshal(options)
 	request, err := http.NewRequest(http.MethodPost, p.url("start"), bytes.NewReader(body)) //nolint:noctx // it is only written
 	if err != nil {
-		return nil, driver.Errorf(driver.ProtocolError, driver.StageStart, "the start of a command cannot be addressed").Because(err)
+		return nil, driver.Errorf(driver.ProtocolError, driver.StageStart, "the request that starts a command cannot be built").Because(err)
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Connection", "Upgrade")
@@ -140,7 +140,7 @@ func (e *execution) refused(response *http.Response) *driver.Error {
 			"the engine forbids starting commands (%s); allow it in its authorization plugin, or in the proxy before its socket", words)
 	case code >= http.StatusBadRequest && code < http.StatusInternalServerError:
 		return driver.Errorf(driver.ProtocolError, driver.StageStart,
-			"the engine refuses to start the command (%s); look into its log", words)
+			"the engine refuses to start the command (%s); see its log", words)
 	}
 	return driver.Unknownf(driver.ProtocolError, driver.StageStart,
 		"%s answers the start of a command with %s instead of its streams (%s); check what stands before the engine",
@@ -220,13 +220,13 @@ func statusOf(found state, said string) (driver.ExitStatus, error) {
 	switch {
 	case found.ExitCode == nil && found.Pid == 0:
 		return driver.ExitStatus{}, driver.Errorf(driver.ProtocolError, driver.StageStart,
-			"the engine did not start the command (%s); look into its log", cmp.Or(said, "it does not say why"))
+			"the engine did not start the command (%s); see its log", cmp.Or(said, "it does not say why"))
 	case said != "":
 		return driver.ExitStatus{}, driver.Unknownf(driver.ProtocolError, driver.StageRun,
-			"the engine broke the command's streams off (%s); look into its log", said)
+			"the engine broke the command's streams off (%s); see its log", said)
 	case found.ExitCode == nil:
 		return driver.ExitStatus{}, driver.Unknownf(driver.ProtocolError, driver.StageRun,
-			"the command has ended, but the engine does not say its exit code; look into its log")
+			"the command has ended, but the engine does not say its exit code; see its log")
 	}
 	return driver.ExitStatus{Code: *found.ExitCode}, nil
 }

@@ -91,7 +91,7 @@ func findList(decoder *json.Decoder, source *allowance, key string) error {
 func expect(decoder *json.Decoder, wanted json.Delim) error {
 	got, err := decoder.Token()
 	if err == nil && got != wanted {
-		err = errors.New("the answer is no list")
+		err = errors.New("the answer is not a list")
 	}
 	return err
 }

@@ -80,7 +80,7 @@ func transportError(err error, stage driver.Stage, address string) *driver.Error
 		result = driver.Errorf(driver.Timeout, stage, "%s did not answer in time; check that it is not overloaded", address)
 	case isOperation, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
 		result = driver.Errorf(driver.Unreachable, stage,
-			"%s closed the connection; check that the API server runs, and look into its log", address)
+			"%s closed the connection; check that the API server runs, and see its log", address)
 	}
 	result.Err = err
 	return result
@@ -104,11 +104,11 @@ func (c *config) answerError(a *answer, stage driver.Stage) *driver.Error {
 			driver.Sanitize("the cluster forbids it; allow it by RBAC there: "+said))
 	case a.status == http.StatusTooManyRequests:
 		result = driver.Errorf(driver.ThrottledByServer, stage,
-			"%s does not accept more requests now; lower what is asked of it, or raise its limits (API priority and fairness)", c.address)
+			"%s does not accept more requests now; send it fewer requests, or raise its limits (API priority and fairness)", c.address)
 		result.RetryAfter = retryAfter(a.header)
 	case a.status >= http.StatusInternalServerError:
 		result = driver.Errorf(driver.Unreachable, stage, "%s",
-			driver.Sanitize(fmt.Sprintf("%s is not ready (status %d); look into the API server's log: %s", c.address, a.status, said)))
+			driver.Sanitize(fmt.Sprintf("%s is not ready (status %d); see the API server's log: %s", c.address, a.status, said)))
 		result.RetryAfter = retryAfter(a.header)
 	}
 	return result

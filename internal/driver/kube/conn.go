@@ -88,7 +88,7 @@ func (c *conn) begin(ctx context.Context) *driver.Error {
 		return c.death(driver.StageSession, false)
 	}
 	if ctx.Err() != nil {
-		return driver.Errorf(driver.Timeout, driver.StageSession, "the caller gave up before anything was begun").Because(ctx.Err())
+		return driver.Errorf(driver.Timeout, driver.StageSession, "the caller gave up before anything was started").Because(ctx.Err())
 	}
 	err := c.client.limiter.Wait(ctx)
 	switch {
@@ -97,7 +97,7 @@ func (c *conn) begin(ctx context.Context) *driver.Error {
 	case ctx.Err() != nil:
 		return driver.Errorf(driver.Timeout, driver.StageSession, "the caller gave up before its turn").Because(err)
 	}
-	return driver.Errorf(driver.Timeout, driver.StageSession, "too much is begun at once with these credentials, "+
+	return driver.Errorf(driver.Timeout, driver.StageSession, "too many requests are being started at once with these credentials, "+
 		"and the caller could not wait for its turn; ask for less at the same time").Because(err)
 }
 

@@ -120,7 +120,7 @@ func (e *execution) result() (driver.ExitStatus, error) {
 		return e.channel.status, nil
 	}
 	return driver.ExitStatus{}, driver.Unknownf(driver.ProtocolError, driver.StageRun,
-		"the server ended the command without an exit status; look into its log")
+		"the server ended the command without an exit status; see its log")
 }
 
 func (e *execution) discard(err error) error {

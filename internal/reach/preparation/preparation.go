@@ -35,7 +35,7 @@ type RunningError struct {
 
 // Error says what to wait for.
 func (e *RunningError) Error() string {
-	return "the credentials are being prepared, or wait for their turn: those of one namespace are prepared one after the other"
+	return "the credentials are being prepared, or are waiting for their turn: those of one namespace are prepared one at a time"
 }
 
 // Shares bound the preparations that run at the same time.

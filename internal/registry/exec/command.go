@@ -153,7 +153,7 @@ func validateNUL(at *field.Path, words string) field.ErrorList {
 	if !strings.ContainsRune(words, 0) {
 		return nil
 	}
-	return field.ErrorList{field.Invalid(at, driver.Sanitize(words), "must not hold a NUL character")}
+	return field.ErrorList{field.Invalid(at, driver.Sanitize(words), "must not contain a NUL character")}
 }
 
 func readEnvironment(at *field.Path, pairs []string) (env map[string]string, problems field.ErrorList) {
@@ -182,7 +182,7 @@ func validatePrintable(at *field.Path, words string, most int) field.ErrorList {
 	case len(words) > most:
 		return field.ErrorList{field.TooLong(at, "", most)}
 	case !validate.Printable(words):
-		return field.ErrorList{field.Invalid(at, driver.Sanitize(words), "must not hold control characters")}
+		return field.ErrorList{field.Invalid(at, driver.Sanitize(words), "must not contain control characters")}
 	}
 	return nil
 }

@@ -146,7 +146,7 @@ func (c *Commands) holdBody(owner quota.Owner, length int64) (release func(), er
 	}
 	if full := c.memory.Input.Take(owner, length); full != quota.Free {
 		return nil, refusal.NotStarted(refusal.TooManyRequests, "", fmt.Sprintf(
-			"the operator holds too much input of other commands of %s; "+
+			"the operator is holding too much input for other commands of %s; "+
 				"try again later, or stream the input, with an upgrade to WebSocket or SPDY", full))
 	}
 	return func() { c.memory.Input.Add(owner, -length) }, nil
@@ -193,7 +193,7 @@ func (r *request) post(w http.ResponseWriter, req *http.Request) error {
 	text := r.commands.encode(object)
 	if full := out.cover(len(text)); repeated && full != quota.Free {
 		return refusal.New(refusal.TooManyRequests, fmt.Sprintf("the command has run, and its result is remembered, but the operator "+
-			"holds too much output of other commands of %s; send the same request again later", full))
+			"is holding too much output for other commands of %s; send the same request again later", full))
 	}
 	send(w, text)
 	return nil

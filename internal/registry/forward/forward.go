@@ -240,7 +240,7 @@ func validateOptions(options *live.PortForwardOptions) (problems field.ErrorList
 
 func validatePort(path *field.Path, options *live.PortForwardOptions) (problems field.ErrorList) {
 	if options.Pod == "" {
-		problems = append(problems, field.Forbidden(path, "is of a pod; name the pod, or give the number of a port in the stream"))
+		problems = append(problems, field.Forbidden(path, "belongs to a pod; name the pod, or give the number of a port in the stream"))
 	}
 	number, err := strconv.ParseUint(options.Port, 10, 16)
 	if (err != nil || number == 0) && len(validation.IsValidPortName(options.Port)) > 0 {

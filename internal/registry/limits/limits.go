@@ -56,7 +56,7 @@ func (l Limits) refuseStream(full quota.Full) error {
 // shared refuses one more of what is shared by all users.
 func shared(full quota.Full, what string, limit int, flag string) error {
 	return refusal.NotStarted(refusal.TooManyRequests, "", fmt.Sprintf(
-		"%s have as many of the %d %s of the operator's flag %s as they may have now; wait for one to end", full, limit, what, flag))
+		"%s have their whole share of the %d %s that the operator's flag %s allows; wait for one to end", full, limit, what, flag))
 }
 
 // BeginForward counts one more connection through a port-forward until end is called

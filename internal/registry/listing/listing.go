@@ -122,7 +122,7 @@ const cost = 2*inventory.MaxEntry + 3*live.MaxListingBytes
 func places(ctx context.Context, u *use.Use, spec *live.ListingSpec) (*live.ListingStatus, error) {
 	if full := u.Gate.Memory.Output.Take(u.Owner(), cost); full != quota.Free {
 		return nil, refusal.NotStarted(refusal.TooManyRequests, "", fmt.Sprintf(
-			"the operator holds too much output of other commands of %s; try again later", full))
+			"the operator is holding too much output for other commands of %s; try again later", full))
 	}
 	defer u.Gate.Memory.Output.Add(u.Owner(), -cost)
 	route, err := u.Route(ctx, root.Child("target"), spec.Target)

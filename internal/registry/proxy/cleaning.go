@@ -72,7 +72,7 @@ func ambiguity(u *url.URL, path string) string {
 	case hasEncodedTrick(escaped):
 		return "must not have encoded dots, slashes, backslashes, percent signs or NUL characters"
 	case strings.ContainsAny(path, "\\\x00"):
-		return "must not hold a backslash or a NUL character"
+		return "must not contain a backslash or a NUL character"
 	case strings.Contains(escaped, "//"):
 		return "must not have two slashes in a row"
 	}

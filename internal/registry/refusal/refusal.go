@@ -146,7 +146,7 @@ func List(names []string, atMost int) string {
 // RunAdmission runs the admission of a request that acts at once, which has no dry run.
 func RunAdmission(ctx context.Context, object runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions) error {
 	if options != nil && len(options.DryRun) > 0 {
-		return New(BadRequest, "dryRun is not supported: nothing can be said without doing it")
+		return New(BadRequest, "dryRun is not supported: the outcome cannot be known without doing it")
 	}
 	if validate == nil {
 		return nil

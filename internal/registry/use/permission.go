@@ -48,7 +48,7 @@ func (g *Gate) Authorize(ctx context.Context, resource, name, subresource string
 	case decision == authorizer.DecisionAllow:
 		return wanted, nil
 	case err != nil:
-		return wanted, refusal.NotStarted(refusal.Unavailable, "", "whether this is permitted cannot be decided now; try again")
+		return wanted, refusal.NotStarted(refusal.Unavailable, "", "the operator cannot find out now whether this is permitted; try again")
 	default:
 		return wanted, responsewriters.ForbiddenStatusError(wanted, reason)
 	}

@@ -58,7 +58,7 @@ func TestWhatCannotBeDecidedIsNotPermitted(t *testing.T) {
 		f.Web()
 		f.Authorizer.Decide(authorizer.DecisionNoOpinion, errors.New("canary: connection refused"))
 		got := f.Post(f.Context(), "web", registrytest.Command("id"))
-		got.WantRefusal(f, http.StatusServiceUnavailable, "cannot be decided now")
+		got.WantRefusal(f, http.StatusServiceUnavailable, "cannot find out now")
 		if f.Execs() != 0 {
 			t.Error("something ran")
 		}

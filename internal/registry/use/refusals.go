@@ -134,7 +134,7 @@ func (r Route) absent(ctx context.Context) *apierrors.StatusError {
 	for i := range selected {
 		if problem := r.pools.Problem(string(selected[i].UID)); problem != nil {
 			return notReady("pool "+r.pool.Name, v1alpha1.ReasonTargetsFailing, fmt.Sprintf(
-				"none of its targets can be used, such as %s: %s: %s", selected[i].Name, problem.Reason, problem.Message))
+				"none of its targets can be used; for example, %s: %s: %s", selected[i].Name, problem.Reason, problem.Message))
 		}
 	}
 	return r.pending()

@@ -71,7 +71,7 @@ func Why(ctx context.Context, err error) (reason, message string) {
 	case errors.Is(cause, ErrShutdown):
 		return ReasonShutdown, "the operator was shut down"
 	case errors.Is(cause, stream.ErrUnread):
-		return ReasonUnread, "the client did not read the output, and the operator needed the memory in which it waited; " +
+		return ReasonUnread, "the client did not read the output, and the operator needed the memory that held it; " +
 			"read it, or write it to a file on the target"
 	case errors.Is(cause, ErrTimeout):
 		return string(driver.Timeout), "its timeoutSeconds have passed: " + driver.AsError(err).Message

@@ -138,7 +138,7 @@ func Environment(at *field.Path, env map[string]string) (problems field.ErrorLis
 				"a name has letters, digits and _ only, and does not begin with a digit"))
 		}
 		if strings.ContainsRune(env[name], 0) {
-			problems = append(problems, field.Invalid(at.Key(driver.Sanitize(name)), "", "must not hold a NUL character"))
+			problems = append(problems, field.Invalid(at.Key(driver.Sanitize(name)), "", "must not contain a NUL character"))
 		}
 	}
 	if size > live.MaxCommandBytes {

@@ -14,7 +14,7 @@ import (
 // ConnectionPoolApplyConfiguration represents a declarative configuration of the ConnectionPool type for use
 // with apply.
 //
-// ConnectionPool says to which targets the operator keeps connections, how many,
+// ConnectionPool tells the operator which targets to keep connections to, how many,
 // and by which policy.
 //
 // Conditions follow kstatus, so that Flux, Argo CD and `kubectl wait` can wait

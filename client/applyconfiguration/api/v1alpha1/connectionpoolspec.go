@@ -19,16 +19,17 @@ type ConnectionPoolSpecApplyConfiguration struct {
 	// must not be empty. A target joins or leaves the pool when its labels change.
 	// Absent when targetRef is used.
 	TargetSelector *v1.LabelSelectorApplyConfiguration `json:"targetSelector,omitempty"`
-	// routing is of a request that names no target. ByName refuses it. LeastLoaded gives it
-	// to the healthy target with the fewest uses, or of several to the least recently used.
-	// A pool with targetRef always uses its one target. ByName when absent.
+	// routing says what happens to a request that names no target. ByName refuses it.
+	// LeastLoaded gives it to the healthy target with the fewest uses; among equals, to
+	// the least recently used one. A pool with targetRef always uses its one target.
+	// Defaults to ByName.
 	Routing *apiv1alpha1.PoolRouting `json:"routing,omitempty"`
 	// size bounds the number of connections to each target.
 	Size *PoolSizeApplyConfiguration `json:"size,omitempty"`
-	// sessionsPerConnection is how many uses may share one connection at the same
-	// time. If a server allows fewer, as sshd does by MaxSessions, the operator
-	// learns that when the server refuses one. When absent, 8 for ssh targets, and
-	// 100 for docker and kubernetes targets, whose servers have no such limit.
+	// sessionsPerConnection is how many uses may share one connection at the same time. If
+	// a server allows fewer, as sshd does by MaxSessions, the operator learns that when
+	// the server refuses one. Defaults to 8 for ssh targets, and to 100 for docker and
+	// kubernetes targets, whose servers have no such limit.
 	SessionsPerConnection *int32 `json:"sessionsPerConnection,omitempty"`
 	// acquire says how requests wait for a connection.
 	Acquire *PoolAcquireApplyConfiguration `json:"acquire,omitempty"`
@@ -41,9 +42,9 @@ type ConnectionPoolSpecApplyConfiguration struct {
 	// warming raises the number of warm connections before they are needed.
 	// Absent means that size.minWarm holds at all times.
 	Warming *PoolWarmingApplyConfiguration `json:"warming,omitempty"`
-	// state says whether the pool serves. An Active pool serves. A Paused pool
-	// refuses new uses, lets running ones finish, and closes each connection when
-	// its last use has ended. Active when absent.
+	// state says whether the pool serves. An Active pool serves. A Paused pool refuses new
+	// uses, lets running ones finish, and closes each connection when its last use has
+	// ended. Defaults to Active.
 	State *apiv1alpha1.PoolState `json:"state,omitempty"`
 }
 

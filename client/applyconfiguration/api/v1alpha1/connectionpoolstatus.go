@@ -11,10 +11,10 @@ import (
 // ConnectionPoolStatusApplyConfiguration represents a declarative configuration of the ConnectionPoolStatus type for use
 // with apply.
 //
-// ConnectionPoolStatus is what the operator has observed of a pool: the sum of
-// its targets' statuses. The operator writes it by server-side apply: at once when
-// a condition changes, within seconds when the number of ready or failing targets
-// changes or connections have come to rest, and otherwise at most every 40 seconds and
+// ConnectionPoolStatus is what the operator has observed of a pool: the sum of its
+// targets' statuses. The operator writes it by server-side apply: at once when a
+// condition changes, within seconds when the number of ready or failing targets
+// changes or once connections have settled, and otherwise at most every 40 seconds and
 // only if something changed. The live API has what changes every second.
 type ConnectionPoolStatusApplyConfiguration struct {
 	// observedGeneration is the metadata.generation that the status is about. It is
@@ -40,7 +40,7 @@ type ConnectionPoolStatusApplyConfiguration struct {
 	// operator has seen the pool.
 	Connections *PoolConnectionCountsApplyConfiguration `json:"connections,omitempty"`
 	// useCount is how many uses of connections have ended since the pool was created,
-	// those to targets that have left it included. It may miss the last ones before a
+	// including those to targets that have left it. It may miss the last ones before a
 	// target left or an operator ended. Absent until the operator has seen the pool.
 	UseCount *int64 `json:"useCount,omitempty"`
 	// oldestConnectionTime is when the oldest warm connection was made. Absent while
@@ -49,13 +49,13 @@ type ConnectionPoolStatusApplyConfiguration struct {
 	// lastUsedTime is when a use of a connection last ended. Absent until the first
 	// use has ended.
 	LastUsedTime *metav1.Time `json:"lastUsedTime,omitempty"`
-	// failingTargets are targets that fail, at most 10: they lack their warm connections
-	// because of a failure, or serve with connections that could not be made again now.
-	// Those that have failed longest come first. Absent when no target fails.
+	// failingTargets are the targets that fail, at most 10: they lack their warm
+	// connections because of a failure, or serve with connections that could not be made
+	// again now. Those that have failed longest come first. Absent when no target fails.
 	FailingTargets []FailingTargetApplyConfiguration `json:"failingTargets,omitempty"`
-	// selector selects no pods, since a pool's connections are no pods. The scale
-	// subresource has it, because a HorizontalPodAutoscaler refuses to work without one.
-	// Absent until the operator has seen the pool.
+	// selector selects no pods, since a pool's connections are not pods. The scale
+	// subresource has this field, because a HorizontalPodAutoscaler refuses to work
+	// without one. Absent until the operator has seen the pool.
 	Selector *string `json:"selector,omitempty"`
 }
 

@@ -11,12 +11,11 @@ import (
 // ConnectionTargetStatusApplyConfiguration represents a declarative configuration of the ConnectionTargetStatus type for use
 // with apply.
 //
-// ConnectionTargetStatus is what the operator has observed of a target. The
-// operator writes it by server-side apply: at once when a condition changes, within
-// seconds when a pool's readiness changes, when connections have come to rest or when a
-// message about something that a person has to change is another, and otherwise at most
-// every 40 seconds and only if something changed. The live API has what changes every
-// second.
+// ConnectionTargetStatus is what the operator has observed of a target. The operator
+// writes it by server-side apply: at once when a condition changes, within seconds
+// when a pool's readiness changes, once connections have settled or when a message
+// changes about something that a person has to fix, and otherwise at most every 40
+// seconds and only if something changed. The live API has what changes every second.
 type ConnectionTargetStatusApplyConfiguration struct {
 	// observedGeneration is the metadata.generation that the status is about. It is
 	// -1 until the operator has seen the target. That tells kstatus that a new object
@@ -46,8 +45,8 @@ type ConnectionTargetStatusApplyConfiguration struct {
 	// connections counts the connections of all pools to this target, or, if no pool
 	// selects it, its connections as a jump host. Absent while there are neither.
 	Connections *ConnectionCountsApplyConfiguration `json:"connections,omitempty"`
-	// useCount is how many uses of connections to this target have ended, those of pools
-	// that no longer select it included. It may miss the last ones before it left a pool
+	// useCount is how many uses of connections to this target have ended, including those
+	// of pools that no longer select it. It may miss the last ones before it left a pool
 	// or an operator ended. Absent until a pool selects the target.
 	UseCount *int64 `json:"useCount,omitempty"`
 	// oldestConnectionTime is when the oldest warm connection was made. Absent while

@@ -16,9 +16,9 @@ type DockerTargetApplyConfiguration struct {
 	// label connpool.dev/credentials: "true". Required with tcp://, refused with
 	// unix://.
 	TLSRef *SecretRefApplyConfiguration `json:"tlsRef,omitempty"`
-	// sshTargetRef names the ssh target through which the operator reaches the
-	// engine's socket. That host needs no program for it. Absent means that the
-	// operator dials the endpoint itself.
+	// sshTargetRef names the ssh target through which the operator reaches the engine's
+	// socket. That host needs no extra program for it. Absent means that the operator
+	// dials the endpoint itself.
 	SSHTargetRef *TargetRefApplyConfiguration `json:"sshTargetRef,omitempty"`
 }
 

@@ -7,10 +7,10 @@ package v1alpha1
 //
 // KubernetesTarget is the API server of a cluster.
 type KubernetesTargetApplyConfiguration struct {
-	// kubeconfigRef names the key of a Secret that holds a kubeconfig. The Secret
-	// needs the label connpool.dev/credentials: "true". The operator uses only
-	// credentials that stand in the file itself. It refuses exec and auth-provider
-	// plugins, paths of files, insecure-skip-tls-verify, proxy-url and impersonation.
+	// kubeconfigRef names the key of a Secret that holds a kubeconfig. The Secret needs
+	// the label connpool.dev/credentials: "true". The operator uses only credentials that
+	// are in the file itself. It refuses exec and auth-provider plugins, paths of files,
+	// insecure-skip-tls-verify, proxy-url and impersonation.
 	KubeconfigRef *KeyRefApplyConfiguration `json:"kubeconfigRef,omitempty"`
 	// context is the name of the context in the kubeconfig. Absent means its
 	// current-context.

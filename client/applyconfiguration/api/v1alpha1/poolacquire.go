@@ -7,12 +7,12 @@ package v1alpha1
 //
 // PoolAcquire says how requests wait for a connection.
 type PoolAcquireApplyConfiguration struct {
-	// timeoutSeconds is how long a request waits for a connection, in seconds. Then
-	// it fails without having started. 10 when absent.
+	// timeoutSeconds is how long a request waits for a connection, in seconds. Then it
+	// fails without having started. Defaults to 10.
 	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
-	// maxPending is how many requests may wait for each target. Further requests
-	// fail at once. 0 means that no request waits, not even for a connection that is
-	// being dialed. 100 when absent.
+	// maxPending is how many requests may wait for each target. Further requests fail at
+	// once. 0 means that no request waits, not even for a connection that is being dialed.
+	// Defaults to 100.
 	MaxPending *int32 `json:"maxPending,omitempty"`
 }
 

@@ -8,26 +8,24 @@ package v1alpha1
 // PoolHealth says how the operator checks connections and targets.
 type PoolHealthApplyConfiguration struct {
 	// keepaliveSeconds is how often, in seconds, the server must answer on each
-	// connection, idle or in use. A connection without an answer within
-	// timeoutSeconds is closed and replaced, unless other bytes still arrive on it.
-	// 0 means that no answer is asked for. 15 when absent.
+	// connection, idle or in use. A connection without an answer within timeoutSeconds is
+	// closed and replaced, unless other bytes still arrive on it. 0 turns keepalives off.
+	// Defaults to 15.
 	KeepaliveSeconds *int32 `json:"keepaliveSeconds,omitempty"`
-	// periodSeconds is how often, in seconds, each connection is probed. While a
-	// target counts as failed, its connections are probed every second. 60 when
-	// absent.
+	// periodSeconds is how often, in seconds, each connection is probed. While a target
+	// counts as failed, its connections are probed every second. Defaults to 60.
 	PeriodSeconds *int32 `json:"periodSeconds,omitempty"`
-	// timeoutSeconds is how long, in seconds, a probe or a keepalive may take. It
-	// must be less than periodSeconds. 5 when absent.
+	// timeoutSeconds is how long, in seconds, a probe or a keepalive may take. It must be
+	// less than periodSeconds. Defaults to 5.
 	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
-	// failureThreshold is after how many failures in a row a target counts as
-	// failed: failed probes, failed dials, or connections that are lost soon after
-	// they were made. A failure that only a change can cure counts at once. 3 when
-	// absent.
+	// failureThreshold is the number of consecutive failures after which a target counts
+	// as failed: failed probes, failed dials, or connections that are lost soon after they
+	// were made. A failure that only a change can cure counts at once. Defaults to 3.
 	FailureThreshold *int32 `json:"failureThreshold,omitempty"`
-	// successThreshold is after how many successes in a row a failed target counts
-	// as healthy again: one successful dial, which is required, and successful probes.
-	// Each time the target fails again soon after, it needs twice as many, up to 16
-	// times as many, so that a flapping target stays failed. 2 when absent.
+	// successThreshold is the number of consecutive successes after which a failed target
+	// counts as healthy again: one successful dial, which is required, and successful
+	// probes. Each time the target fails again soon after, it needs twice as many, up to
+	// 16 times as many, so that a flapping target stays failed. Defaults to 2.
 	SuccessThreshold *int32 `json:"successThreshold,omitempty"`
 	// command is a program and its arguments, which the operator runs on ssh targets
 	// after the probe of the protocol, at most once every periodSeconds on each

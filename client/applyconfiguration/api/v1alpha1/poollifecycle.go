@@ -8,20 +8,20 @@ package v1alpha1
 // PoolLifecycle says when connections are replaced and closed.
 type PoolLifecycleApplyConfiguration struct {
 	// maxAgeSeconds is the age in seconds, less up to a tenth at random, at which a
-	// connection is replaced. The operator first makes the successor and then drains
-	// the old connection. 0 means never. 3600 when absent.
+	// connection is replaced. The operator first makes the successor and then drains the
+	// old connection. 0 means never. Defaults to 3600.
 	MaxAgeSeconds *int32 `json:"maxAgeSeconds,omitempty"`
-	// maxIdleSeconds is for how many seconds a connection beyond the warm minimum may
-	// be idle. Then it is closed. 0 means forever. 300 when absent.
+	// maxIdleSeconds is how long, in seconds, a connection beyond the warm minimum may be
+	// idle before it is closed. 0 means forever. Defaults to 300.
 	MaxIdleSeconds *int32 `json:"maxIdleSeconds,omitempty"`
-	// maxUses is the number of uses after which a connection is replaced. 0 means
-	// never. 0 when absent.
+	// maxUses is the number of uses after which a connection is replaced. 0 means never.
+	// Defaults to 0.
 	MaxUses *int32 `json:"maxUses,omitempty"`
-	// drainTimeoutSeconds is how long, in seconds, running uses may go on after the
-	// target has come to mean another server or account, or after its server proved
-	// not to be the one that changed host keys pin. Then they are cut. If the pool,
-	// the target or its Secret is deleted, or the pool no longer selects the target,
-	// they are cut after 30 seconds at the latest. 300 when absent.
+	// drainTimeoutSeconds is how long, in seconds, running uses may go on after the target
+	// was changed to another server or account, or after its server failed to prove any of
+	// the newly pinned host keys. Then they are cut. If the pool, the target or its Secret
+	// is deleted, or the pool no longer selects the target, they are cut after 30 seconds
+	// at the latest. Defaults to 300.
 	DrainTimeoutSeconds *int32 `json:"drainTimeoutSeconds,omitempty"`
 }
 

@@ -7,12 +7,12 @@ package v1alpha1
 //
 // PoolSize bounds the number of connections to each target.
 type PoolSizeApplyConfiguration struct {
-	// minWarm is how many connections to each target are kept warm. 0 means that
-	// the operator dials on demand. 1 when absent.
+	// minWarm is how many connections to each target are kept warm. 0 means that the
+	// operator dials on demand. Defaults to 1.
 	MinWarm *int32 `json:"minWarm,omitempty"`
-	// max is how many connections to each target there may be, those being dialed
-	// included. While connections are being replaced, up to as many more may be on
-	// their way out. 4 when absent.
+	// max is how many connections to each target there may be, including those being
+	// dialed. While connections are being replaced, up to as many more may be draining.
+	// Defaults to 4.
 	Max *int32 `json:"max,omitempty"`
 }
 

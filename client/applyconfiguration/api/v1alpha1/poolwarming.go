@@ -7,8 +7,8 @@ package v1alpha1
 //
 // PoolWarming raises the number of warm connections before they are needed.
 type PoolWarmingApplyConfiguration struct {
-	// schedules are times with a higher warm minimum. While several hold, the
-	// highest minimum counts. Absent means that there are none.
+	// schedules are times with a higher warm minimum. While several apply, the highest
+	// minimum counts. Absent means that there are none.
 	Schedules []WarmingScheduleApplyConfiguration `json:"schedules,omitempty"`
 	// prediction learns from use when connections will be needed. Absent means Off.
 	Prediction *WarmingPredictionApplyConfiguration `json:"prediction,omitempty"`

@@ -7,31 +7,31 @@ package v1alpha1
 //
 // SSHTarget is a host reached over SSH.
 type SSHTargetApplyConfiguration struct {
-	// host is the DNS name or the IP address of the server, without user and port.
-	// IPv6 addresses stand without brackets. The operator checks the resolved address
+	// host is the DNS name or the IP address of the server, without user and port. IPv6
+	// addresses are written without brackets. The operator checks the resolved address
 	// whenever it dials. It refuses loopback, link-local, multicast and unspecified
 	// addresses, among others, unless its flags allow them.
 	Host *string `json:"host,omitempty"`
-	// port is the TCP port of the server. 22 when absent.
+	// port is the TCP port of the server. Defaults to 22.
 	Port *int32 `json:"port,omitempty"`
 	// user is the name to log in as.
 	User *string `json:"user,omitempty"`
-	// credentialsRef names the Secret to authenticate with. The Secret needs the
-	// label connpool.dev/credentials: "true", and its annotation connpool.dev/hosts, if
-	// it has one, must name the host and its jump hosts. It holds either ssh-privatekey, as in
+	// credentialsRef names the Secret to authenticate with. The Secret needs the label
+	// connpool.dev/credentials: "true", and its annotation connpool.dev/hosts, if it has
+	// one, must name the host and its jump hosts. It holds either ssh-privatekey, as in
 	// Secrets of type kubernetes.io/ssh-auth, with optional passphrase and
-	// ssh-certificate, or password. When the Secret changes, the operator first
-	// proves the new credentials by one connection. Then it replaces the old
-	// connections, each after its last use.
+	// ssh-certificate, or password. When the Secret changes, the operator first proves the
+	// new credentials with one connection. Then it replaces the old connections, each
+	// after its last use.
 	CredentialsRef *SecretRefApplyConfiguration `json:"credentialsRef,omitempty"`
 	// loginTimeoutSeconds is how long, in seconds, the operator waits for the server's
 	// greeting and, after the key exchange, for its answer to the login. Raise it for a
-	// server whose logins are slow, because of its DNS or its directory of users. A check
-	// ends after 30 seconds in any case. 10 when absent.
+	// server whose logins are slow, because of its DNS or its user directory. A check ends
+	// after 30 seconds in any case. Defaults to 10.
 	LoginTimeoutSeconds *int32 `json:"loginTimeoutSeconds,omitempty"`
-	// hostKeys says by which keys the server proves its identity. It is required:
-	// there is no way to accept any key, and no credential is offered to a server
-	// that has not proved its identity.
+	// hostKeys says with which keys the server proves its identity. It is required: there
+	// is no way to accept any key, and no credential is offered to a server that has not
+	// proved its identity.
 	HostKeys *HostKeysApplyConfiguration `json:"hostKeys,omitempty"`
 	// jumpTargetRef names the ssh target that is the jump host of this one: the
 	// operator reaches the host through it. All targets behind a jump host share its

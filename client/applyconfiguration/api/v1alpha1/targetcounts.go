@@ -12,8 +12,8 @@ type TargetCountsApplyConfiguration struct {
 	// ready is how many of them serve: they have the warm connections that size.minWarm
 	// asks for, or had them and still have some. Absent means unknown.
 	Ready *int32 `json:"ready,omitempty"`
-	// failing is how many of them fail, those that still serve included: the length of
-	// failingTargets if that had no bound. Absent means unknown.
+	// failing is how many of them fail, including those that still serve: the length that
+	// failingTargets would have without a bound. Absent means unknown.
 	Failing *int32 `json:"failing,omitempty"`
 }
 

@@ -11,12 +11,12 @@ import (
 //
 // WarmingPrediction learns from use when connections will be needed.
 type WarmingPredictionApplyConfiguration struct {
-	// mode says what the operator does with predictions. Off makes none. Shadow makes
-	// and measures them without dialing. Active warms connections by them. This
-	// version refuses all modes but Off. Off when absent.
+	// mode says what the operator does with predictions. Off makes none. Shadow makes and
+	// measures them without dialing. Active warms connections according to them. This
+	// version refuses all modes but Off. Defaults to Off.
 	Mode *apiv1alpha1.PredictionMode `json:"mode,omitempty"`
 	// maxWarm is how many connections predictions may add to all targets of the pool
-	// together. 50 when absent.
+	// together. Defaults to 50.
 	MaxWarm *int32 `json:"maxWarm,omitempty"`
 }
 

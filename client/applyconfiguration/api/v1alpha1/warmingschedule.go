@@ -18,8 +18,8 @@ type WarmingScheduleApplyConfiguration struct {
 	Start *apiv1alpha1.CronExpression `json:"start,omitempty"`
 	// end is when the higher minimum ends, like start.
 	End *apiv1alpha1.CronExpression `json:"end,omitempty"`
-	// timeZone is the IANA name of the time zone of start and end, such as
-	// Europe/Zurich, whose daylight saving time is honored. UTC when absent.
+	// timeZone is the IANA name of the time zone of start and end, such as Europe/Zurich,
+	// whose daylight saving time is honored. Defaults to UTC.
 	TimeZone *string `json:"timeZone,omitempty"`
 	// minWarm is how many connections to each target are kept warm while the
 	// schedule holds. It must not be greater than size.max.

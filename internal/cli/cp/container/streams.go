@@ -56,7 +56,7 @@ func (r *Reader) readFacts() error {
 	case err != nil && len(line) == 0 && !errors.Is(err, io.EOF):
 		return err
 	case err != nil || r.size < 0:
-		return fmt.Errorf("the container does not say how long %q is: %.100q", r.Path, line)
+		return fmt.Errorf("the container did not say how long %q is: %.100q", r.Path, line)
 	}
 	r.left, r.mode = r.size, fs.FileMode(mode).Perm()
 	if seconds > 0 {
@@ -120,7 +120,7 @@ func (f *Files) write(name, script string, args ...string) io.WriteCloser {
 
 // errEnded is what a writer gets when the program in the container has ended too early.
 // Closing the writer says why.
-var errEnded = errors.New("the container reads no more")
+var errEnded = errors.New("the container stopped reading")
 
 type writer struct {
 	name  string

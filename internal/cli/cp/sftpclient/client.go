@@ -195,7 +195,7 @@ func noSFTP(err error) error {
 
 // noLogin says that the account's login ended, and what it said, before sftp began.
 func noLogin(code int, said string) error {
-	return exit.Hint(fmt.Errorf("sftp did not begin: the login ended with exit code %d, and said %q", code, said),
+	return exit.Hint(fmt.Errorf("sftp did not start: the login ended with exit code %d, and said %q", code, said),
 		"If that is about the account, nothing can run with it: its password may have expired, or its\n"+
 			"login shell may be nologin. To see it: kubectl connpool exec POOL -- true\n\n"+
 			"If not, the server's own sftp program is missing. A line in its sshd_config that needs none:\n\n"+
@@ -204,7 +204,7 @@ func noLogin(code int, said string) error {
 
 // chattyLogin says that a login printed something into the stream of sftp.
 func chattyLogin(said string) error {
-	return exit.Hint(fmt.Errorf("sftp cannot begin, because the login prints text before it: %q", said),
+	return exit.Hint(fmt.Errorf("sftp cannot start, because the login prints text before it: %q", said),
 		"Files of the login such as .bashrc must print nothing without a terminal:\n\n"+
 			"  [ -t 1 ] && echo Welcome\n\n"+
 			"or sshd starts sftp without a login, by a line in its sshd_config:\n\n"+

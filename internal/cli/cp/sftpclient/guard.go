@@ -110,7 +110,7 @@ func (r *requestWriter) Write(p []byte) (int, error) {
 		return n, err
 	}
 	if len(p) < 5 {
-		return 0, errors.New("sftp: a packet in pieces")
+		return 0, errors.New("sftp: an incomplete packet")
 	}
 	r.rest = 4 + int(binary.BigEndian.Uint32(p)) - len(p)
 	if _, err := r.WriteCloser.Write(r.guard.ask(p)); err != nil {

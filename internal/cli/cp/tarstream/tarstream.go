@@ -85,7 +85,7 @@ func (r *Reader) Next() (*Entry, error) {
 		case errors.Is(err, io.ErrUnexpectedEOF):
 			return nil, errCut
 		case errors.Is(err, tar.ErrHeader), errors.Is(err, tar.ErrFieldTooLong):
-			return nil, errors.New("what the container sends is no tar stream")
+			return nil, errors.New("the container did not send a tar stream")
 		case err != nil:
 			return nil, err
 		case header.Typeflag == tar.TypeXGlobalHeader:
@@ -103,7 +103,7 @@ func (r *Reader) end() error {
 	}
 	const most = 1 << 20
 	if n, err := io.CopyN(io.Discard, r.sent, most); err == nil {
-		return fmt.Errorf("the container sends %d bytes behind the end of the stream, and more", n)
+		return fmt.Errorf("the container sent %d bytes or more after the end of the stream", n)
 	} else if !errors.Is(err, io.EOF) {
 		return err
 	}
@@ -125,7 +125,7 @@ func (r *Reader) entry(header *tar.Header) (*Entry, error) {
 	case tar.TypeReg, tar.TypeDir:
 	case tar.TypeSymlink:
 		if e.Link = header.Linkname; !tree.StaysInside(e.Link, depth) {
-			e.Left = fmt.Errorf("it is a link to %.200q, which is outside of what is copied", e.Link)
+			e.Left = fmt.Errorf("it is a link to %.200q, which is outside the copied directory", e.Link)
 		}
 	case tar.TypeLink:
 		e.Mode = e.Mode.Perm()
@@ -133,7 +133,7 @@ func (r *Reader) entry(header *tar.Header) (*Entry, error) {
 			return nil, err
 		}
 	default:
-		e.Left = errors.New("it is neither a file nor a directory nor a link")
+		e.Left = errors.New("it is not a file, a directory or a link")
 	}
 	return e, nil
 }
@@ -151,8 +151,8 @@ func clean(name string) (cleaned string, depth int, err error) {
 	parts := strings.Split(cleaned, "/")
 	for _, part := range parts {
 		if !tree.IsPlainName(part) {
-			return "", 0, fmt.Errorf("the container sends the name %.200q, which is no name in a tree: "+
-				"it cannot be trusted, and nothing more is copied", name)
+			return "", 0, fmt.Errorf("the container sent the name %.200q, which is not a valid file name: "+
+				"it cannot be trusted, and nothing more was copied", name)
 		}
 	}
 	return cleaned, len(parts), nil
@@ -162,7 +162,7 @@ func clean(name string) (cleaned string, depth int, err error) {
 func (r *Reader) Read(p []byte) (int, error) {
 	n, err := r.tar.Read(p)
 	if r.unpacked += int64(n); r.unpacked > r.sent.bytes {
-		return 0, errors.New("the container sends a stream that becomes larger than it is: nothing more is copied")
+		return 0, errors.New("the container sent more data than it announced: nothing more was copied")
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		err = errCut

@@ -77,7 +77,7 @@ func (zeros) Read(p []byte) (int, error) {
 }
 
 func TestAStreamThatGoesOnBehindItsEndIsRefused(t *testing.T) {
-	if _, err := readAll(io.MultiReader(bytes.NewReader(stream(t)), zeros{})); err == nil || !strings.Contains(err.Error(), "behind the end") {
+	if _, err := readAll(io.MultiReader(bytes.NewReader(stream(t)), zeros{})); err == nil || !strings.Contains(err.Error(), "after the end") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -103,13 +103,13 @@ func TestAStreamCannotBecomeLargerThanItIs(t *testing.T) {
 		t.Fatalf("%+v, %v: the library does not read the stream as tar does", e, err)
 	}
 	n, err := io.Copy(io.Discard, r)
-	if err == nil || !strings.Contains(err.Error(), "larger than it is") || n > 1<<20 {
+	if err == nil || !strings.Contains(err.Error(), "more data than it announced") || n > 1<<20 {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 }
 
 func TestWhatIsNoTarStreamIsSaid(t *testing.T) {
-	if _, err := readAll(strings.NewReader(strings.Repeat("Welcome! ", 1000))); err == nil || !strings.Contains(err.Error(), "no tar stream") {
+	if _, err := readAll(strings.NewReader(strings.Repeat("Welcome! ", 1000))); err == nil || !strings.Contains(err.Error(), "did not send a tar stream") {
 		t.Errorf("error %v", err)
 	}
 }

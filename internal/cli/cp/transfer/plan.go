@@ -72,7 +72,7 @@ func (p *Planner) Add(ctx context.Context, from, to string, recursive bool) erro
 
 // IsDirectory says that a directory takes -r.
 func IsDirectory(name string) error {
-	return fmt.Errorf("%q is a directory: add -r to copy it with all that is in it", name)
+	return fmt.Errorf("%q is a directory: add -r to copy it with everything in it", name)
 }
 
 // IsNeither says that what is named cannot be copied.
@@ -98,7 +98,7 @@ func (p *Planner) walk(ctx context.Context, e Entry, depth int) error {
 	case e.Mode&fs.ModeSymlink != 0:
 		p.addLink(e, depth)
 	default:
-		p.leave(e, errors.New("it is neither a file nor a directory nor a link"))
+		p.leave(e, errors.New("it is not a file, a directory or a link"))
 	}
 	return nil
 }
@@ -113,8 +113,8 @@ func (p *Planner) walkDirectory(ctx context.Context, e Entry, depth int) error {
 	for _, child := range children {
 		name := child.Name()
 		if !tree.IsPlainName(name) {
-			return fmt.Errorf("the directory %.200q lists %.200q, which is no name of a file: "+
-				"the server cannot be trusted, and nothing is copied", e.From, name)
+			return fmt.Errorf("the directory %.200q lists %.200q, which is not a valid file name: "+
+				"the server cannot be trusted, and nothing was copied", e.From, name)
 		}
 		if err := p.walk(ctx, NewEntry(path.Join(e.From, name), path.Join(e.To, name), child), depth+1); err != nil {
 			return err
@@ -130,7 +130,7 @@ func (p *Planner) addLink(e Entry, depth int) {
 	case err != nil:
 		p.leave(e, err)
 	case !tree.StaysInside(target, depth):
-		p.leave(e, fmt.Errorf("it is a link to %.200q, which is outside of what is copied", target))
+		p.leave(e, fmt.Errorf("it is a link to %.200q, which is outside the copied directory", target))
 	default:
 		e.Link = target
 		p.Entries = append(p.Entries, e)

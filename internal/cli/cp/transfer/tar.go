@@ -65,7 +65,7 @@ func (t *Transfer) packOne(ctx context.Context, out *tarstream.Writer, e Entry, 
 	}
 	written, err := t.pump(ctx, out, io.LimitReader(in, e.Size), e.Size)
 	if err == nil && written < e.Size {
-		return fmt.Errorf("%q has become shorter while it was copied: nothing is changed in the container", e.From)
+		return fmt.Errorf("%q became shorter while it was being copied: nothing was changed in the container", e.From)
 	}
 	return err
 }
@@ -111,7 +111,7 @@ func (u *unpacking) add(ctx context.Context, in io.Reader, item *tarstream.Entry
 	first := len(u.dirs) == 0
 	switch {
 	case first != (item.Name == ".") || first && !item.Mode.IsDir() || !first && !known:
-		return fmt.Errorf("the container sends %.200q out of its place: it cannot be trusted, and nothing more is copied", item.Name)
+		return fmt.Errorf("the container sent %.200q out of order: it cannot be trusted, and nothing more was copied", item.Name)
 	case !first && !made:
 		u.dirs[item.Name] = false
 		return nil
@@ -141,7 +141,7 @@ func (u *unpacking) writeEntry(ctx context.Context, in io.Reader, item *tarstrea
 		return item.Left
 	case item.Mode.IsDir():
 		if err := u.makeDirectory(e, item.Name == "."); err != nil {
-			return fmt.Errorf("%w, so nothing in it is copied", err)
+			return fmt.Errorf("%w, so nothing in it was copied", err)
 		}
 		return nil
 	case item.Same != "":
@@ -155,7 +155,7 @@ func (u *unpacking) writeEntry(ctx context.Context, in io.Reader, item *tarstrea
 // again makes a further name of a file that was written before.
 func (u *unpacking) again(e Entry, name string) error {
 	if !u.files[name] {
-		return fmt.Errorf("it is said to be the same file as %.200q, which was not copied", name)
+		return fmt.Errorf("it is listed as the same file as %.200q, which was not copied", name)
 	}
 	return u.replace(e.To, func(temporary string) error { return u.local.Again(path.Join(u.to, name), temporary) })
 }

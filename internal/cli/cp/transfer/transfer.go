@@ -74,7 +74,7 @@ func (t *Transfer) makeDirectories(ctx context.Context, entries []Entry) (files 
 			continue
 		}
 		if err := t.makeDirectory(e, i == 0); err != nil {
-			err = t.note(ctx, e, fmt.Errorf("%w, so nothing in it is copied", err))
+			err = t.note(ctx, e, fmt.Errorf("%w, so nothing in it was copied", err))
 			if failed = e.To; err != nil || i == 0 {
 				return nil, err
 			}
@@ -133,7 +133,7 @@ func (t *Transfer) makeDirectory(e Entry, named bool) error {
 	info, err := look(e.To)
 	switch {
 	case err == nil && !info.IsDir():
-		return fmt.Errorf("%q is in its way", e.To)
+		return fmt.Errorf("%q is in the way", e.To)
 	case err != nil:
 		if err := t.To.Mkdir(e.To, e.Mode|ownerMayFill); err != nil {
 			return Explain(e.To, err)
@@ -180,7 +180,7 @@ func (t *Transfer) Send(ctx context.Context, name string, out io.Writer) error {
 	case err != nil:
 		return err
 	case !info.Mode().IsRegular(): // to open a FIFO could wait for ever
-		return errors.New("it is no file")
+		return errors.New("it is not a regular file")
 	}
 	in, err := t.From.Open(name)
 	if err != nil {

@@ -91,7 +91,7 @@ func (t *Transfer) exists(name string) (bool, error) {
 		}
 	}
 	if !info.Mode().IsRegular() {
-		return true, fmt.Errorf("%q exists and is no file, so nothing is written to it", name)
+		return true, fmt.Errorf("%q exists and is not a regular file, so nothing was written to it", name)
 	}
 	return true, nil
 }
@@ -219,7 +219,7 @@ func ExplainMaking(directory string, err error) error {
 // ExplainWriting words an error of a file that exists.
 func ExplainWriting(name string, err error) error {
 	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("%q exists, but may not be written: permission denied", name)
+		return fmt.Errorf("%q exists, but cannot be written to: permission denied", name)
 	}
 	return Explain(name, err)
 }

@@ -107,7 +107,7 @@ func TestInventoriesThatCannotBeReadSayWhere(t *testing.T) {
 	for text, says := range map[string]string{
 		"a b":                         `line 1: "b" is not NAME=VALUE`,
 		"\n[web:x]\na":                "line 3: a section ends in :children or :vars, not :x",
-		"a x='":                       "line 1: a quote has no end",
+		"a x='":                       "line 1: a quote is not closed",
 		"[w:vars]\nx":                 `line 2: "x" is not NAME=VALUE`,
 		"w[1:999999999]":              "has more than 10000 hosts",
 		"w[1:9999]x[1:9999]":          "it has more than 10000 hosts",
@@ -120,7 +120,7 @@ func TestInventoriesThatCannotBeReadSayWhere(t *testing.T) {
 			t.Errorf("%q: %v, want %q", text, err, says)
 		}
 	}
-	if _, err := Read([]byte("- a"), "x.yaml", hosts.Defaults{}); err == nil || !strings.Contains(err.Error(), "no inventory in YAML") {
+	if _, err := Read([]byte("- a"), "x.yaml", hosts.Defaults{}); err == nil || !strings.Contains(err.Error(), "not a YAML inventory") {
 		t.Errorf("a list: %v", err)
 	}
 }

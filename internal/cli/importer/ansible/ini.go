@@ -121,7 +121,7 @@ func shellWords(line string) ([]string, error) {
 		}
 	}
 	if quote != 0 {
-		return nil, errors.New("a quote has no end")
+		return nil, errors.New("a quote is not closed")
 	}
 	if inWord {
 		words = append(words, word.String())

@@ -20,7 +20,7 @@ type yamlGroup struct {
 func (a *inventory) readYAML(text string) error {
 	var groups map[string]*yamlGroup
 	if err := yaml.Unmarshal([]byte(text), &groups); err != nil {
-		return fmt.Errorf("it is no inventory in YAML: %w", err)
+		return fmt.Errorf("it is not a YAML inventory: %w", err)
 	}
 	return a.readGroups("", groups, 0)
 }
@@ -30,7 +30,7 @@ const maxGroupDepth = 64
 
 func (a *inventory) readGroups(parent string, groups map[string]*yamlGroup, depth int) error {
 	if depth > maxGroupDepth {
-		return errors.New("its groups are nested too deep")
+		return errors.New("its groups are nested too deeply")
 	}
 	for _, name := range slices.Sorted(maps.Keys(groups)) {
 		g := a.group(name)

@@ -96,7 +96,7 @@ func (f *flattener) include(patterns, path string, depth int) string {
 		}
 		files, err := f.readers.Glob(pattern)
 		if err != nil || len(files) == 0 || depth >= maxIncludes {
-			f.note("Include %s: there is no such file, or it is nested too deep", pattern)
+			f.note("Include %s: there is no such file, or it is nested too deeply", pattern)
 			continue
 		}
 		for _, file := range files {

@@ -108,7 +108,7 @@ func TestHostsOfAnSSHConfig(t *testing.T) {
 		"files that are not there or include themselves": {
 			"Include nothing loop\nHost a\n",
 			[]string{"a me@a:22"},
-			[]string{"Include /etc/nothing: there is no such file", "Include /etc/loop: there is no such file, or it is nested too deep"},
+			[]string{"Include /etc/nothing: there is no such file", "Include /etc/loop: there is no such file, or it is nested too deeply"},
 		},
 		"what has no place in a target": {
 			"Host a b\n ForwardAgent yes\n IdentityAgent /x\n CertificateFile /c\n StrictHostKeyChecking no\n IdentityFile /1\n IdentityFile /2\n",

@@ -37,7 +37,7 @@ type Health struct {
 	Since   int64  `json:"since,omitempty"`
 }
 
-const notLookedAt = "The operator has not looked at it yet."
+const notLookedAt = "The operator has not examined it yet."
 
 // levels of reasons for which nothing has to be done. All others are failures.
 var calm = map[string]Level{

@@ -60,5 +60,5 @@ func refused(response *http.Response) *driver.Error {
 		return driver.Errorf(driver.Forbidden, driver.StageRun,
 			"the engine forbids it to list containers (%s); allow it in its authorization plugin, or in the proxy before its socket", words)
 	}
-	return driver.Errorf(driver.ProtocolError, driver.StageRun, "the engine lists no containers: %s; look into its log", words)
+	return driver.Errorf(driver.ProtocolError, driver.StageRun, "the engine lists no containers: %s; see its log", words)
 }

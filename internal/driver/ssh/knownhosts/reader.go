@@ -145,7 +145,7 @@ func (e entry) publicKey(blob []byte) (ssh.PublicKey, error) {
 		return nil, errors.New("has a key that cannot be read as its type says")
 	}
 	if _, ok := key.(*ssh.Certificate); ok {
-		return nil, errors.New("is a certificate, whose authority is to be pinned with @cert-authority instead")
+		return nil, errors.New("is a certificate; pin its authority with @cert-authority instead")
 	}
 	if weakness := sshkey.Weakness(key); weakness != "" {
 		return nil, fmt.Errorf("is %s", weakness)

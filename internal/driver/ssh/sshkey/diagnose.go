@@ -19,7 +19,7 @@ func notAKey(text string) error {
 	case strings.Contains(trimmed, "BEGIN SSH2"):
 		return errors.New("is in the format of ssh.com; convert it with ssh-keygen -i -f FILE")
 	case strings.Contains(trimmed, "PUBLIC KEY"), IsType(strings.SplitN(trimmed, " ", 2)[0]):
-		return errors.New("is a public key; put the private key there, the file without .pub")
+		return errors.New("is a public key; use the private key instead, the file without .pub")
 	case strings.HasPrefix(trimmed, "PuTTY-User-Key-File"):
 		return errors.New("is in PuTTY's format; convert it with puttygen -O private-openssh")
 	case strings.Contains(trimmed, "-----BEGIN CERTIFICATE"):
@@ -44,10 +44,10 @@ func notPEM(text string) error {
 	case err == nil && strings.HasPrefix(string(decoded), "openssh-key-v1"):
 		return errors.New("lacks its BEGIN and END lines" + theFile)
 	case strings.Contains(text, "PRIVATE KEY"):
-		return errors.New("has other characters than five hyphens before and after BEGIN and END, as word processors write them" +
+		return errors.New("has characters other than five hyphens before and after BEGIN and END, as word processors write them" +
 			theFile)
 	}
-	return errors.New("is not a private key; put the file there that ssh-keygen wrote")
+	return errors.New("is not a private key; put there the file that ssh-keygen wrote")
 }
 
 // name is how algorithms are called.

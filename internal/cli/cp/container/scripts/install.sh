@@ -33,7 +33,7 @@ put() {
 		move "$1" "$2"
 	elif [ -h "$1" ]; then
 		if [ -d "$2" ] && ! [ -h "$2" ]; then
-			left "$2 is in its way"
+			left "$2 is in the way"
 		else
 			rm -f "$2" && mv "$1" "$2" || bad=1
 		fi
@@ -43,12 +43,12 @@ put() {
 				if [ -e "$f" ] || [ -h "$f" ]; then put "$f" "$2/${f##*/}"; fi
 			done
 		else
-			left "$2 is in its way, so nothing in it is copied"
+			left "$2 is in the way, so nothing in it was copied"
 		fi
 	elif [ -f "$2" ] || { [ -h "$2" ] && ! [ -e "$2" ]; }; then
 		fill "$1" "$2"
 	else
-		left "$2 exists and is no file, so nothing is written to it"
+		left "$2 exists and is not a regular file, so nothing was written to it"
 	fi
 }
 
