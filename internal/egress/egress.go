@@ -42,7 +42,8 @@ func (p Policy) Check(address netip.Addr) error {
 		return nil
 	}
 	return driver.Errorf(driver.AddressDenied, driver.StageConnect,
-		"the address %s is %s, which targets must not use; choose another host, or ask an administrator to start the operator with --allow-cidrs=%s",
+		"the address %s is %s, which targets must not use; choose another host, "+
+			"or ask an administrator to start the operator with --allow-cidrs=%s",
 		address, kind, netip.PrefixFrom(address, address.BitLen()))
 }
 
@@ -142,7 +143,8 @@ func (p Policy) Dial(ctx context.Context, network, address string) (net.Conn, er
 	case !p.LocalSockets:
 		return nil, driver.Errorf(driver.AddressDenied, driver.StageConnect,
 			"the socket %s is on the operator's own host, which targets must not use; reach the engine over TLS "+
-				"or through docker.sshTargetRef, or ask an administrator to start the operator with --allow-local-sockets", driver.Sanitize(address))
+				"or through docker.sshTargetRef, or ask an administrator to start the operator with --allow-local-sockets",
+			driver.Sanitize(address))
 	}
 	return dialer.DialContext(ctx, network, address)
 }

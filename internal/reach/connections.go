@@ -26,7 +26,8 @@ func (c *connections) take(namespace string) (give func(), err error) {
 		return nil, &driver.Error{
 			Reason: driver.ConnectionLimit, Stage: driver.StagePrepare, Message: fmt.Sprintf(
 				"namespace %s has %d connections, as many as the operator's --max-connections-per-namespace allows; "+
-					"lower the size of pools of the namespace, pause some, or ask an administrator to raise the flag", namespace, c.held[namespace]),
+					"lower the size of pools of the namespace, pause some, or ask an administrator to raise the flag",
+				namespace, c.held[namespace]),
 		}
 	}
 	c.held[namespace]++

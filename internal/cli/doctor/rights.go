@@ -146,8 +146,8 @@ func (o *options) printRights(e *examination, rights []right) {
 	}
 	t.Write(o.Out)
 	if role := e.role(rights); role != "" {
-		fmt.Fprintf(o.Out, "\nThis would permit the rest; delete what you do not need, and ask a user who may create roles to apply it:\n\n%s\n",
-			role)
+		fmt.Fprintf(o.Out, "\nThis would permit the rest; delete what you do not need, "+
+			"and ask a user who may create roles to apply it:\n\n%s\n", role)
 	}
 	if e.pool == "" && slices.ContainsFunc(rights, func(r right) bool { return len(r.Missing) > 0 }) {
 		fmt.Fprintf(o.Out, "\nA Role may permit some pools by their names. To see that, name one: %s doctor POOL\n", o.Name)

@@ -138,7 +138,8 @@ func (o *options) validate() error {
 	case !cluster.IsName(o.secret):
 		return fmt.Errorf("--secret %q is not a valid name of a Secret", o.secret)
 	case o.pool != "" && !isLabelName(o.pool):
-		return fmt.Errorf("--pool %q is not a valid name of a pool: use lower case letters, digits and hyphens, at most %d characters", o.pool, maxLabelName)
+		return fmt.Errorf("--pool %q is not a valid name of a pool: use lower case letters, digits and hyphens, at most %d characters",
+			o.pool, maxLabelName)
 	case o.timeout <= 0:
 		return fmt.Errorf("--timeout %s is not positive", o.timeout)
 	}

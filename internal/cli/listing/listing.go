@@ -200,7 +200,7 @@ func (o *options) nothing() string {
 	case o.spec.Of == livev1alpha1.ListTargets:
 		return fmt.Sprintf("Pool %s has no targets.", o.command.Pool)
 	case o.spec.Of == livev1alpha1.ListContainers && o.spec.All:
-		return fmt.Sprintf("%s has no containers.", where)
+		return where + " has no containers."
 	case o.spec.Of == livev1alpha1.ListContainers:
 		return fmt.Sprintf("No container runs on %s. --all also lists stopped ones.", where)
 	case o.spec.All:

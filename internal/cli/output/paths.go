@@ -126,7 +126,8 @@ func (l *List[T]) byColumns(spec string) (printer[T], error) {
 	for column := range strings.SplitSeq(spec, ",") {
 		title, field, hasField := strings.Cut(column, ":")
 		if !hasField || title == "" {
-			return printer[T]{}, fmt.Errorf("--output custom-columns: %q is not of the form TITLE:FIELD, such as NAME:.metadata.name", column)
+			return printer[T]{}, fmt.Errorf(
+				"--output custom-columns: %q is not of the form TITLE:FIELD, such as NAME:.metadata.name", column)
 		}
 		path, err := parseField(field)
 		if err != nil {

@@ -27,7 +27,8 @@ import (
 )
 
 // EnvUsage is the help of an --env flag for a single command.
-const EnvUsage = "Environment variable to set, as NAME=value; if the server refuses it, the command does not run; not for secrets; may be repeated"
+const EnvUsage = "Environment variable to set, as NAME=value; if the server refuses it, the command does not run; " +
+	"not for secrets; may be repeated"
 
 // Command is what to run, and where.
 type Command struct {

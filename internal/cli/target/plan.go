@@ -125,7 +125,8 @@ func (p *plan) checkSecret(ctx context.Context) error {
 	err := p.plain.Get(ctx, "/api/v1/namespaces/"+p.Namespace+"/secrets/"+p.target.Secret, &secret)
 	switch {
 	case apierrors.IsForbidden(err):
-		exit.PrintNote(p.ErrOut, fmt.Sprintf("you may not read Secrets, so it turns out at the end whether %s can be used", p.target.Secret))
+		exit.PrintNote(p.ErrOut, fmt.Sprintf(
+			"you may not read Secrets, so it turns out at the end whether %s can be used", p.target.Secret))
 		return nil
 	case apierrors.IsNotFound(err):
 		return exit.Hint(err, "Name one that exists with --secret, or have one made with --identity FILE.")

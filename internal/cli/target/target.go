@@ -110,7 +110,8 @@ func (o *addOptions) register(command *cobra.Command) {
 	flags.StringVar(&o.fingerprint, "host-key-fingerprint", "", "Fingerprint of the host key (SHA256:...); then you are not asked about it")
 	flags.BoolVarP(&o.yes, "yes", "y", false, "Trust the key that the host shows now, without asking")
 	flags.BoolVar(&o.replace, "replace", false, "Change existing objects that differ")
-	flags.StringVar(&o.dryRun, "dry-run", dryRunNone, "none, client (ask only the host) or server (also ask the cluster, but store nothing)")
+	flags.StringVar(&o.dryRun, "dry-run", dryRunNone,
+		"none, client (ask only the host) or server (also ask the cluster, but store nothing)")
 	flags.Lookup("dry-run").NoOptDefVal = dryRunClient
 	flags.DurationVar(&o.timeout, "timeout", time.Minute, "How long to wait until the target is ready; 0 means not to wait")
 	o.Output.Register(command, plugin.YAML, plugin.JSON)

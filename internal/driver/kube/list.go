@@ -128,7 +128,8 @@ func (c *client) pods(ctx context.Context, query *inventory.Query) (*inventory.P
 	defer cancel()
 	address, err := c.config.url(podsPath(query), podsQuery(query).Encode())
 	if err != nil {
-		return nil, driver.Errorf(driver.ProtocolError, driver.StageRun, "the list of pods cannot be requested; check the kubeconfig's server")
+		return nil, driver.Errorf(driver.ProtocolError, driver.StageRun,
+			"the list of pods cannot be requested; check the kubeconfig's server")
 	}
 	header := http.Header{"User-Agent": {userAgent}, "Accept": {"application/json"}}
 	c.config.authenticate(header)

@@ -70,6 +70,7 @@ func whatOf(u *livev1alpha1.Use) string {
 		words = append(words, u.Host, u.Socket)
 	case livev1alpha1.UseExec:
 		words = append(words, u.Command...)
+	case livev1alpha1.UseListing: // of all places of the target
 	}
 	if place := placeOf(u.PodNamespace, u.Pod, u.Container); place != "" {
 		words = append(words, "in", place)
