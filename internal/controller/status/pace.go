@@ -31,6 +31,11 @@ const (
 	// settle is how long a change waits for others of the same cause, so that one
 	// write covers them.
 	settle = 2 * time.Second
+	// notableBurst and notableEvery bound the Notable writes of one object: so many at
+	// once, and then one each time. A pool whose connections come and go all the time
+	// would otherwise be written every few seconds.
+	notableBurst = 5
+	notableEvery = 15 * time.Second
 )
 
 // Urgency is how soon a change of a status is to be written.
@@ -66,6 +71,8 @@ type written[S any] struct {
 	// writeAt is when the budget has room for the next write; zero if no room has
 	// been reserved.
 	writeAt time.Time
+	// notable are the object's Notable writes; nil before the first one.
+	notable *rate.Limiter
 }
 
 // NewBudget returns the Rate that all paces of a process share.
@@ -103,12 +110,13 @@ func (p *Pace[S]) Due(now time.Time, uid types.UID, next S, urgency Urgency) (wr
 	if last.dirty.IsZero() {
 		last.dirty = now
 	}
-	due := last.due(urgency)
+	due := last.due(now, urgency)
 	if last.writeAt.IsZero() && !now.Before(due) {
 		last.writeAt = now.Add(p.budget.ReserveN(now, 1).DelayFrom(now))
 	}
 	if urgency == Notable && !now.Before(due) {
 		last.writeAt = now // it spends from the budget, but does not wait for it
+		last.notable.AllowN(now, 1)
 	}
 	p.last[uid] = last
 	if last.writeAt.IsZero() {
@@ -121,19 +129,31 @@ func (p *Pace[S]) Due(now time.Time, uid types.UID, next S, urgency Urgency) (wr
 }
 
 // due returns when the next write may spend from the budget.
-func (w written[S]) due(urgency Urgency) time.Time {
+func (w *written[S]) due(now time.Time, urgency Urgency) time.Time {
 	settled, due := w.dirty.Add(settle), w.at.Add(Interval)
-	if urgency == Notable || due.Before(settled) {
+	if urgency == Notable {
+		due = now.Add(w.untilNotable(now))
+	}
+	if due.Before(settled) {
 		return settled
 	}
 	return due
+}
+
+// untilNotable returns how long a Notable write has to wait for earlier ones.
+func (w *written[S]) untilNotable(now time.Time) time.Duration {
+	if w.notable == nil {
+		w.notable = rate.NewLimiter(rate.Every(notableEvery), notableBurst)
+	}
+	missing := 1 - w.notable.TokensAt(now)
+	return time.Duration(max(0, missing) * float64(notableEvery))
 }
 
 // Wrote remembers a status that was written.
 func (p *Pace[S]) Wrote(now time.Time, uid types.UID, status S) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.last[uid] = written[S]{status: status, at: now}
+	p.last[uid] = written[S]{status: status, at: now, notable: p.last[uid].notable}
 }
 
 // Forget drops an object that does not exist any more.

@@ -74,6 +74,23 @@ func TestANotableChangeDoesNotQueueBehindCounters(t *testing.T) {
 	}
 }
 
+// A pool whose connections come and go every two seconds comes to rest as often.
+func TestNotableChangesOfOneObjectAreBounded(t *testing.T) {
+	pace := NewPace[int](NewBudget())
+	pace.Wrote(start, "a", 0)
+	writes := 0
+	for second := range 120 {
+		now := start.Add(time.Duration(second) * time.Second)
+		if write, _ := pace.Due(now, "a", second/2+1, Notable); write {
+			pace.Wrote(now, "a", second/2+1)
+			writes++
+		}
+	}
+	if most := notableBurst + 120/int(notableEvery.Seconds()); writes < notableBurst || writes > most {
+		t.Errorf("%d writes in two minutes, want at most %d", writes, most)
+	}
+}
+
 func TestCountersOfManyObjectsShareTheRateOldestFirst(t *testing.T) {
 	pace := NewPace[int](NewBudget())
 	const objects = 100
