@@ -76,7 +76,7 @@ func inWords(err error, what Asked) error {
 	}
 	text := err.Error()
 	if failed, ok := errors.AsType[*client.Error](err); ok && apierrors.IsBadRequest(err) {
-		text = strings.Replace(text, failed.Message, withoutFields(failed.Message), 1)
+		text = strings.Replace(text, failed.Message, withFlags.Replace(withoutFields(failed.Message)), 1)
 	} else if apierrors.IsBadRequest(err) {
 		text = withoutFields(text)
 	}
@@ -98,6 +98,12 @@ var flagOf = map[string]string{
 	"namespace": "--pod-namespace", "ttlSeconds": "--ttl", "idleTimeoutSeconds": "--idle-timeout", "timeoutSeconds": "--timeout",
 	"command": "the command", "path": "the path", "port": "the port", "tty": "-t", "stdin": "-i",
 }
+
+// withFlags adds how a person names what a program puts into a field.
+var withFlags = strings.NewReplacer(
+	"name the container;", "name the container with --container;", "name the pod;", "name the pod with --pod;",
+	"name the pod, and its namespace", "name the pod with --pod, and its namespace with --pod-namespace",
+)
 
 // withoutFields returns what is wrong, once, with flags instead of fields.
 func withoutFields(message string) string {

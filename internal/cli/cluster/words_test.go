@@ -31,6 +31,10 @@ func TestErrorsAreInWordsForPeople(t *testing.T) {
 			notStarted(refused("pod: Required value: target c is of type kubernetes: name the pod")), command,
 			"the command was not started: target c is of type kubernetes: name the pod",
 		},
+		"a place that has to be named": {
+			notStarted(refused("name the container; running on ci: web, db")), command,
+			"the command was not started: name the container with --container; running on ci: web, db",
+		},
 		"a field that must not be there has the name of its flag": {
 			notStarted(refused("spec.container: Forbidden: target db is of type ssh, which has no containers; leave the container out")), forward,
 			"--container: target db is of type ssh, which has no containers; leave the container out",
