@@ -309,7 +309,7 @@ func TestAListingIsNoCommandInTheHistory(t *testing.T) {
 		for _, u := range f.Gate.History.List(registrytest.Namespace) {
 			got = append(got, string(u.Action)+": "+u.Result())
 		}
-		if diff := cmp.Diff([]string{"list: refused: 400", "list: ended"}, got); diff != "" {
+		if diff := cmp.Diff([]string{"list: refused: BadRequest", "list: ended"}, got); diff != "" {
 			t.Error(diff)
 		}
 	})
