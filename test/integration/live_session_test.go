@@ -144,9 +144,13 @@ spec:
 `), "-o", "name")
 	name := strings.TrimSpace(strings.TrimPrefix(created, "session.live.connpool.dev/"))
 	path := "/apis/live.connpool.dev/v1alpha1/namespaces/" + f.pool.Namespace + "/sessions/" + name + "/exec"
-	for line, want := range map[string]string{"cd /usr && pwd": `"stdout":"/usr\n"`, "exit 4": `"exitCode":4`} {
-		if output := kubectl("create", "--raw", path, "-f", write("exec.json", `{"spec":{"shell":"`+line+`"}}`)); !strings.Contains(output, want) {
-			t.Errorf("%s: %s", line, output)
+	for _, command := range []struct{ line, want string }{
+		{"cd /usr && pwd", `"stdout":"/usr\n"`},
+		{"exit 4", `"exitCode":4`}, // the last one: it ends the session
+	} {
+		exec := write("exec.json", `{"spec":{"shell":"`+command.line+`"}}`)
+		if output := kubectl("create", "--raw", path, "-f", exec); !strings.Contains(output, command.want) {
+			t.Errorf("%s: %s", command.line, output)
 		}
 	}
 	list := kubectl("get", "sessions")
