@@ -25,6 +25,7 @@ var masks = []struct {
 	{regexp.MustCompile(`(?:\d+(?:\.\d+)?(?:ns|µs|ms|s|m|h|d))+\b`), "DURATION"},
 	{regexp.MustCompile(`up \d+ [a-z]+(, \d+ [a-z]+)*`), "UPTIME"},
 	{regexp.MustCompile(`process \d+`), "process N"},
+	{regexp.MustCompile(`^ *\d+( root +ps)$`), "N$1"},
 	{regexp.MustCompile(`(connpool_(?:dials|uses)_total\{[^}]*\}) \d+`), "$1 N"},
 	{regexp.MustCompile(`[ \t]+`), " "},
 }
@@ -147,6 +148,7 @@ func TestMatches(t *testing.T) {
 		"an empty cell":             {"NAME   AGE    READY\nweb           True", "NAME   AGE    READY\nweb    1s     True", true},
 		"columns of another width":  {"NAME   AGE   READY\nweb    1s    True", "NAME       AGE     READY\nweb        1s      True", true},
 		"after a table":             {"NAME   USES   A\nx      1      b\n\n1      3", "NAME   USES   A\nx      2      b\n\n1      4", false},
+		"the number of a process":   {"    1 root     sleep\n    8 root     ps", "    1 root     sleep\n   14 root     ps", true},
 		"targets in another order":  {"web-1 | a\nweb-2 | b\nc", "web-2 | b\nweb-1 | a\nc", true},
 		"the identity of a session": {"ci-4x9m6", "ci-abcde", true},
 	}
