@@ -118,7 +118,7 @@ func (s *server) ServeHTTP(out http.ResponseWriter, request *http.Request) {
 	}
 }
 
-// secure lets a page run nothing but its own modules, talk to nobody else, and be
+// secure lets a page run nothing but its own modules, talk to no other server, and be
 // part of no other page.
 func secure(header http.Header) {
 	header.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "+
