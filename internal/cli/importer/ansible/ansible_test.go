@@ -105,10 +105,10 @@ func TestHostsOfAnInventory(t *testing.T) {
 
 func TestInventoriesThatCannotBeReadSayWhere(t *testing.T) {
 	for text, says := range map[string]string{
-		"a b":                         `line 1: "b" is not NAME=VALUE`,
+		"a b":                         "line 1: a word is not NAME=VALUE",
 		"\n[web:x]\na":                "line 3: a section ends in :children or :vars, not :x",
 		"a x='":                       "line 1: a quote is not closed",
-		"[w:vars]\nx":                 `line 2: "x" is not NAME=VALUE`,
+		"[w:vars]\nx":                 "line 2: a word is not NAME=VALUE",
 		"w[1:999999999]":              "has more than 10000 hosts",
 		"w[1:9999]x[1:9999]":          "it has more than 10000 hosts",
 		"w[9:1]":                      "is empty",
@@ -119,6 +119,9 @@ func TestInventoriesThatCannotBeReadSayWhere(t *testing.T) {
 		if _, err := Read([]byte(text), "hosts", hosts.Defaults{}); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q: %v, want %q", text, err, says)
 		}
+	}
+	if _, err := Read([]byte("a ansible_password=one two"), "hosts", hosts.Defaults{}); err == nil || strings.Contains(err.Error(), "two") {
+		t.Errorf("a password with a blank: %v, want an error without a part of it", err)
 	}
 	if _, err := Read([]byte("- a"), "x.yaml", hosts.Defaults{}); err == nil || !strings.Contains(err.Error(), "not a YAML inventory") {
 		t.Errorf("a list: %v", err)

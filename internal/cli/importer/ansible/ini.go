@@ -44,13 +44,16 @@ func (a *inventory) readLine(in, kind, line string) error {
 	case "vars":
 		name, value, ok := strings.Cut(line, "=")
 		if !ok {
-			return fmt.Errorf("%q is not NAME=VALUE", line)
+			return errNoVariable
 		}
 		a.group(in).vars[strings.TrimSpace(name)] = unquoted(strings.TrimSpace(value))
 		return nil
 	}
 	return fmt.Errorf("a section ends in :children or :vars, not :%s", kind)
 }
+
+// errNoVariable does not quote the word: it may be the rest of a password with a blank.
+var errNoVariable = errors.New("a word is not NAME=VALUE; put quotes around a value that has blanks")
 
 // readHost reads a host or a pattern of hosts with its variables.
 func (a *inventory) readHost(in, line string) error {
@@ -62,7 +65,7 @@ func (a *inventory) readHost(in, line string) error {
 	for _, word := range words[1:] {
 		name, value, ok := strings.Cut(word, "=")
 		if !ok {
-			return fmt.Errorf("%q is not NAME=VALUE", word)
+			return errNoVariable
 		}
 		vars[name] = value
 	}
