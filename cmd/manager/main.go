@@ -18,10 +18,11 @@ import (
 	"github.com/connpool/connpool/internal/driver/kube"
 	"github.com/connpool/connpool/internal/driver/ssh"
 	"github.com/connpool/connpool/internal/operator"
+	"github.com/connpool/connpool/internal/version"
 )
 
-// version is set when the binary is built.
-var version = "dev"
+// set is the version that the build sets.
+var set = version.Unset
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
@@ -38,7 +39,7 @@ func run(arguments []string) error {
 	case err != nil:
 		return err
 	case s.printVersion:
-		fmt.Println(version)
+		fmt.Println(s.operator.Version)
 		return nil
 	}
 	logger := operator.WithoutBodies(zap.New(zap.UseFlagOptions(&s.logging)))
@@ -59,7 +60,7 @@ type settings struct {
 // parse returns valid settings. It prints the flags and returns flag.ErrHelp when
 // the arguments ask for help.
 func parse(arguments []string) (settings, error) {
-	s := settings{operator: operator.Options{Version: version}}
+	s := settings{operator: operator.Options{Version: version.Of(set)}}
 	flags := flag.NewFlagSet("manager", flag.ContinueOnError)
 	s.operator.Register(flags)
 	flags.Float64Var(&s.qps, "kubernetes-qps", 50,

@@ -58,8 +58,11 @@ var layout = []row{
 	},
 	{
 		folder: "cmd/kubectl-connpool", is: "the main function of the kubectl plugin",
-		imports: []string{"./internal/cli/..."},
+		imports: []string{"./internal/cli/...", "./internal/version"},
 		modules: []string{"k8s.io/cli-runtime/...", "k8s.io/client-go/..."},
+	},
+	{
+		folder: "internal/version", is: "which version a program is, and from which commit it was built",
 	},
 	{
 		folder: "internal/list", is: "linked lists whose elements are part of their values; shared with the dial budget",
