@@ -369,7 +369,8 @@ type WarmingSchedule struct {
 	End CronExpression `json:"end,omitempty"`
 
 	// timeZone is the IANA name of the time zone of start and end, such as Europe/Zurich,
-	// whose daylight saving time is honored. UTC when absent.
+	// whose daylight saving time is honored. Absent means UTC; the API server does not fill
+	// it in, because a value that it writes into a list would differ from Git for ever.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
