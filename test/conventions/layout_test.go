@@ -379,7 +379,7 @@ var layout = []row{
 		modules: kubernetes,
 	},
 	{
-		folder: "internal/metrics", is: "what Prometheus scrapes: a snapshot of the pool set, and the conditions of pools",
+		folder: "internal/metrics", is: "what Prometheus scrapes: a snapshot of the pool set, latencies, the conditions of pools, facts of the process",
 		imports: []string{"./internal/connpool", "./internal/driver", "./internal/poolset", "./internal/reach"},
 		modules: []string{"github.com/prometheus/client_golang/..."},
 	},
