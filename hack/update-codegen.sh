@@ -51,3 +51,4 @@ cp config/rbac/{role,leader_election_role,metrics_reader_role,view_role,edit_rol
 cp config/admission/health_command_{policy,binding}.yaml "$chart/admission"
 if [ -f config/prometheus/rules.yaml ]; then cp config/prometheus/rules.yaml "$chart"; fi
 if [ -d config/grafana ]; then find config/grafana -name "*.json" -exec cp {} "$chart/dashboards" \;; fi
+go run ./hack/chart-values charts/connpool/values.yaml charts/connpool/values.schema.json docs/reference/chart-values.md
