@@ -26,7 +26,7 @@ func TestTheChartRendersTheObjectsOfTheKustomization(t *testing.T) {
 		values        []string
 	}{
 		"certificates of its own":        {"../../config/default", nil},
-		"certificates from cert-manager": {withCertManager(t), []string{"--set=certManager.enabled=true"}},
+		"certificates from cert-manager": {"testdata/cert-manager", []string{"--set=certManager.enabled=true"}},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
