@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/validation"
+
 	"github.com/connpool/connpool/internal/egress"
 )
 
@@ -28,6 +30,7 @@ type Options struct {
 	LocalSockets                 bool
 	MaxConnections               int // of the targets of one namespace
 	DrainTimeout                 time.Duration
+	WatchNamespaces              []string // none for the whole cluster
 	Live                         LiveOptions
 }
 
@@ -41,6 +44,8 @@ func (o *Options) Register(flags *flag.FlagSet) {
 	flags.StringVar(&o.LeaseNamespace, "leader-elect-namespace", "", "namespace of the Lease; the operator's own when empty")
 	host, _ := os.Hostname() // Validate asks for a name when the host has none
 	flags.StringVar(&o.Replica, "replica-name", host, "name of this replica in the status of targets")
+	flags.Func("watch-namespaces", "comma-separated namespaces whose pools are served, with a Role in each; all namespaces when empty",
+		appendNamespaces(&o.WatchNamespaces))
 	flags.Func("allow-cidrs", "comma-separated CIDRs that targets may resolve to although they are loopback, link-local or the like",
 		appendCIDRs(&o.Allow))
 	flags.Func("deny-cidrs", "comma-separated CIDRs that targets must not resolve to, such as those of the control plane's endpoints",
@@ -90,6 +95,24 @@ func (o *Options) leaseNamespace() (string, error) {
 		return "", errors.New("not in a pod: name the namespace of the leader's Lease with --leader-elect-namespace")
 	}
 	return strings.TrimSpace(string(own)), nil
+}
+
+// appendNamespaces returns the setter of a flag that may be repeated and may hold a
+// comma-separated list. An empty value adds nothing. The namespaces need not exist.
+func appendNamespaces(to *[]string) func(string) error {
+	return func(value string) error {
+		if value == "" {
+			return nil
+		}
+		for name := range strings.SplitSeq(value, ",") {
+			name = strings.TrimSpace(name)
+			if problems := validation.IsDNS1123Label(name); len(problems) > 0 {
+				return fmt.Errorf("%q is not the name of a namespace: %s", name, problems[0])
+			}
+			*to = append(*to, name)
+		}
+		return nil
+	}
 }
 
 // appendCIDRs returns the setter of a flag that may be repeated and may hold a

@@ -26,6 +26,9 @@ func TestBadFlagsAreRefusedWithTheNextStep(t *testing.T) {
 	}{
 		"an address without a prefix length": {[]string{"--allow-cidrs=127.0.0.1"}, "127.0.0.1/32"},
 		"something that is no CIDR":          {[]string{"--allow-cidrs=localhost"}, "127.0.0.0/8"},
+		"a namespace with a capital":         {[]string{"--watch-namespaces=prod,Test"}, `"Test"`},
+		"an empty name among namespaces":     {[]string{"--watch-namespaces=prod,"}, `""`},
+		"a pattern of namespaces":            {[]string{"--watch-namespaces=team-*"}, `"team-*"`},
 		"an empty replica name":              {[]string{"--replica-name="}, "--replica-name"},
 		"a negative drain timeout":           {[]string{"--drain-timeout=-1s"}, "--drain-timeout"},
 		"an unknown flag":                    {[]string{"--allow-cidr=::1/128"}, "allow-cidr"},

@@ -379,6 +379,11 @@ var layout = []row{
 		modules: kubernetes,
 	},
 	{
+		folder: "internal/watched", is: "which namespaces the operator watches, whether it may, and the refusal in others",
+		imports: append([]string{"./internal/audit", "./internal/registry/refusal"}, apis...),
+		modules: kubernetes,
+	},
+	{
 		folder: "internal/metrics", is: "what Prometheus scrapes: a snapshot of the pool set, latencies, the conditions of pools, facts of the process",
 		imports: []string{"./internal/connpool", "./internal/driver", "./internal/poolset", "./internal/reach"},
 		modules: []string{"github.com/prometheus/client_golang/..."},
