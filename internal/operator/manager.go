@@ -51,6 +51,7 @@ func (o *Options) managerOptions() manager.Options {
 		Scheme:                        scheme,
 		Cache:                         cacheOptions(),
 		HealthProbeBindAddress:        o.ProbeAddress,
+		PprofBindAddress:              o.ProfileAddress,
 		LeaderElection:                o.LeaderElect,
 		LeaderElectionReleaseOnCancel: true,
 		LeaseDuration:                 new(leader.LeaseDuration),
