@@ -204,6 +204,10 @@ var layout = []row{
 		imports: []string{"./api/v1alpha1"}, modules: []string{"github.com/robfig/cron/v3"},
 	},
 	{
+		folder: "internal/logs", is: "what of libraries' log lines is left out or is no error, and what they print",
+		modules: []string{"github.com/go-logr/logr"},
+	},
+	{
 		folder: "internal/audit", is: "how audit lines name users and requests, and write words that others have chosen",
 		modules: kubernetes,
 	},
