@@ -65,9 +65,13 @@ install-plugin: ## Install the kubectl plugin into the folder where `go install`
 docker-build: ## Build the image IMG
 	docker build --build-arg VERSION=$(VERSION) -t $(IMG) .
 
+.PHONY: image
+image: ## Build dist/connpool-image.tar, an OCI image named IMG, without Docker and without a registry
+	go run ./hack/image -name $(IMG) -version $(VERSION)
+
 .PHONY: clean
 clean: lab-down ## Stop the lab and remove everything that was built
-	rm -rf bin .lab
+	rm -rf bin dist .lab
 
 ##@ Test
 
