@@ -14,7 +14,7 @@ COPY . .
 ARG TARGETOS TARGETARCH
 ARG VERSION=dev
 RUN --mount=type=cache,target=/cache GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -trimpath -ldflags "-s -w -X main.set=$VERSION" -o /out/ ./cmd/manager ./cmd/kubectl-connpool
+    go build -trimpath -buildvcs=auto -ldflags "-s -w -X main.set=$VERSION" -o /out/ ./cmd/manager ./cmd/kubectl-connpool
 
 # No file but the programs, and a user without rights.
 FROM scratch

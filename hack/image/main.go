@@ -103,7 +103,8 @@ func (o *options) platform(ctx context.Context, dir string, platform v1.Platform
 	}}
 	for _, program := range programs {
 		// The flags are those of the Makefile and the Dockerfile.
-		command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w -X main.set="+o.version, "-o", dir+"/", program)
+		command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=auto",
+			"-ldflags", "-s -w -X main.set="+o.version, "-o", dir+"/", program)
 		command.Dir, command.Stderr = o.root, os.Stderr
 		command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+platform.OS, "GOARCH="+platform.Architecture)
 		if err := command.Run(); err != nil {
