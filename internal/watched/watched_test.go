@@ -61,7 +61,7 @@ func (s *server) Watch(options metav1.ListOptions) (watch.Interface, error) {
 
 func TestWhatMayNotBeReadCountsAsNoneUntilItMay(t *testing.T) {
 	handlers := utilruntime.ErrorHandlers
-	utilruntime.ErrorHandlers = nil //nolint:reassign // they sleep until a time outside of the bubble
+	utilruntime.ErrorHandlers = nil                         //nolint:reassign // they sleep until a time outside of the bubble
 	defer func() { utilruntime.ErrorHandlers = handlers }() //nolint:reassign // as above
 	synctest.Test(t, func(t *testing.T) {
 		api := &server{}
