@@ -55,6 +55,7 @@ func (o *Options) managerOptions() manager.Options {
 	return manager.Options{
 		Scheme:                        scheme,
 		HealthProbeBindAddress:        o.ProbeAddress,
+		PprofBindAddress:              o.ProfileAddress,
 		LeaderElection:                o.LeaderElect,
 		LeaderElectionReleaseOnCancel: true,
 		LeaseDuration:                 new(leader.LeaseDuration),

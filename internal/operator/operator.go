@@ -25,7 +25,6 @@ import (
 	"runtime/debug"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
-	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -114,6 +113,8 @@ func New(ctx context.Context, cluster *rest.Config, o Options, drivers connectio
 		pools:      poolset.New(o.policy().Dial, dialbudget.New(dialsPerProcess, dialsPerHost, dialsPerJumpHost)),
 	}
 	op.pools.LimitConnections(o.MaxConnections)
+	collector := connpoolmetrics.NewCollector(op.pools)
+	op.pools.Measure(collector)
 	conditions := new(connpoolmetrics.Conditions)
 	if err := mgr.Add(namespaces); err != nil {
 		return nil, err
@@ -124,7 +125,8 @@ func New(ctx context.Context, cluster *rest.Config, o Options, drivers connectio
 	if err := op.addLiveAPI(ctx, certificate); err != nil {
 		return nil, err
 	}
-	for _, collector := range []prometheus.Collector{connpoolmetrics.NewCollector(op.pools), conditions} {
+	collectors := append(connpoolmetrics.Process(o.Version, mgr.Elected(), certificate), collector, conditions)
+	for _, collector := range collectors {
 		if err := metrics.Registry.Register(collector); err != nil {
 			return nil, fmt.Errorf("register the metrics: %w", err)
 		}

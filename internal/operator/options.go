@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ type Options struct {
 	Version                      string // of the program; it has no flag
 	Kubeconfig                   string // only Run reads it
 	MetricsAddress, ProbeAddress string
+	ProfileAddress               string
 	LeaderElect                  bool
 	LeaseNamespace               string // see leaseNamespace for an empty one
 	Replica                      string
@@ -40,6 +42,8 @@ func (o *Options) Register(flags *flag.FlagSet) {
 	flags.StringVar(&o.MetricsAddress, "metrics-bind-address", ":8443",
 		"address of the authenticated HTTPS metrics endpoint; 0 turns it off")
 	flags.StringVar(&o.ProbeAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz; 0 turns them off")
+	flags.StringVar(&o.ProfileAddress, "pprof-bind-address", "",
+		"loopback address of Go's profiles over HTTP, such as 127.0.0.1:6060; off when empty or 0")
 	flags.BoolVar(&o.LeaderElect, "leader-elect", false, "let one replica at a time hold the connections")
 	flags.StringVar(&o.LeaseNamespace, "leader-elect-namespace", "", "namespace of the Lease; the operator's own when empty")
 	host, _ := os.Hostname() // Validate asks for a name when the host has none
@@ -68,7 +72,27 @@ func (o *Options) Validate() error {
 	case o.DrainTimeout < 0:
 		return errors.New("--drain-timeout must not be negative")
 	}
+	if err := o.validateProfiles(); err != nil {
+		return err
+	}
 	return o.Live.validate()
+}
+
+// validateProfiles refuses what other hosts could reach: profiles ask for no credentials,
+// show what the operator does for all tenants, and cost it processor time.
+func (o *Options) validateProfiles() error {
+	if o.ProfileAddress == "" || o.ProfileAddress == "0" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(o.ProfileAddress)
+	if number, numberErr := strconv.ParseUint(port, 10, 16); err != nil || numberErr != nil || number == 0 {
+		return fmt.Errorf("--pprof-bind-address must be an IP and a port, such as 127.0.0.1:6060, not %q", o.ProfileAddress)
+	}
+	if ip, err := netip.ParseAddr(host); err != nil || !ip.IsLoopback() {
+		return fmt.Errorf("--pprof-bind-address must be a loopback IP, such as 127.0.0.1:%s, not %q: profiles have no authentication; "+
+			"reach them in a pod with kubectl port-forward", port, host)
+	}
+	return nil
 }
 
 // policy returns what targets may resolve to: not this host, not metadata
