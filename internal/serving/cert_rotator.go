@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
@@ -66,6 +68,8 @@ type CertRotator struct {
 	secrets     coreclient.SecretInterface
 	apiServices aggregatorclient.APIServiceInterface
 	current     atomic.Pointer[served]
+	// known is what the Secret held last, complete; nil before it was read.
+	known atomic.Pointer[map[string][]byte]
 
 	mu        sync.Mutex // guards listeners
 	listeners []dynamiccertificates.Listener
@@ -113,22 +117,31 @@ func (r *CertRotator) EnsureCertificate(ctx context.Context) error {
 }
 
 // Start implements manager.Runnable. Until ctx ends it calls Refresh once a minute, and at
-// once when the Secret changes: if one replica issues a new authority, because the Secret
-// was deleted, nothing trusts what the others serve.
+// once when the Secret or the APIService changes: if an administrator has emptied the Secret,
+// nothing trusts what the other replicas serve, and if a tool has overwritten the caBundle,
+// kube-apiserver trusts none of them.
 func (r *CertRotator) Start(ctx context.Context) error {
 	var following sync.WaitGroup
-	following.Go(func() { r.follow(ctx) })
+	following.Go(func() { r.follow(ctx, r.options.secretName(), r.secrets) })
+	if r.options.APIService != "" {
+		following.Go(func() { r.follow(ctx, r.options.APIService, r.apiServices) })
+	}
 	defer following.Wait()
 	repeat(ctx, "keep the serving certificate", r.Refresh)
 	return nil
 }
 
-// follow calls Refresh when the Secret changes, until ctx ends. What fails in it is left
-// to the next look.
-func (r *CertRotator) follow(ctx context.Context) {
+// watcher watches the objects of a resource.
+type watcher interface {
+	Watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error)
+}
+
+// follow calls Refresh when the object of a name changes, until ctx ends. What fails in it
+// is left to the next look.
+func (r *CertRotator) follow(ctx context.Context, name string, objects watcher) {
 	wait.JitterUntilWithContext(ctx, func(ctx context.Context) {
-		only := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, r.options.secretName()).String()}
-		changes, err := r.secrets.Watch(ctx, only)
+		only := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()}
+		changes, err := objects.Watch(ctx, only)
 		if err != nil {
 			return
 		}
@@ -137,8 +150,17 @@ func (r *CertRotator) follow(ctx context.Context) {
 		_ = bounded(ctx, r.Refresh) // of what happened before there was a watch
 		for range changes.ResultChan() {
 			_ = bounded(ctx, r.Refresh)
+			pause(ctx)
 		}
 	}, retryPeriod, spread, true)
+}
+
+// pause bounds how often a replica acts if another program changes the object each time.
+func pause(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(minGap):
+	}
 }
 
 // NeedLeaderElection implements manager.LeaderElectionRunnable: every replica
@@ -184,9 +206,8 @@ func (r *CertRotator) tryEnsureSecret(ctx context.Context) (map[string][]byte, e
 	if missing {
 		secret = r.newSecret()
 	}
-	if secret.Data == nil {
-		secret.Data = map[string][]byte{}
-	}
+	before := secret.Data
+	secret.Data = r.restore(secret.Data, missing)
 	next, due, err := renew(r.options.Now(), readContents(secret.Data), r.options.names())
 	if err != nil {
 		return nil, err
@@ -194,14 +215,46 @@ func (r *CertRotator) tryEnsureSecret(ctx context.Context) (map[string][]byte, e
 	if err := next.write(secret.Data); err != nil {
 		return nil, err
 	}
-	if due.needed() {
+	if !maps.EqualFunc(before, secret.Data, bytes.Equal) {
 		if err := r.store(ctx, secret, missing); err != nil {
 			return nil, fmt.Errorf("write Secret %s: %w", r.options.secretName(), err)
 		}
 		log.FromContext(ctx).WithName("serving").Info("renewed the serving certificate's Secret", "newAuthorityBecause", due.authority,
-			"newCertificateBecause", due.certificate, "authoritiesForgotten", due.forgotten)
+			"newCertificateBecause", due.certificate, "authoritiesForgotten", due.forgotten, "missing", missing)
 	}
+	r.known.Store(new(maps.Clone(secret.Data)))
 	return secret.Data, nil
+}
+
+// restore returns what a Secret holds, with what this replica knows in place of what was
+// deleted or cannot be read. So no request fails when a Secret is deleted by mistake. What is
+// there but empty was emptied by an administrator, who wants it anew.
+func (r *CertRotator) restore(data map[string][]byte, missing bool) map[string][]byte {
+	known := r.known.Load()
+	switch {
+	case known != nil && missing:
+		return maps.Clone(*known)
+	case known == nil:
+		known = &map[string][]byte{}
+	}
+	restored := map[string][]byte{}
+	maps.Copy(restored, data)
+	found := readContents(data)
+	if len(data[authoritiesKey]) > 0 && len(found.authorities) == 0 || len(data[authorityKeyKey]) > 0 && found.signer == nil {
+		copyKnown(restored, *known, authoritiesKey, authorityKeyKey)
+	}
+	if found.certificate == nil && len(data[certificateKey])+len(data[privateKeyKey]) > 0 {
+		copyKnown(restored, *known, certificateKey, privateKeyKey)
+	}
+	return restored
+}
+
+func copyKnown(into, known map[string][]byte, keys ...string) {
+	for _, key := range keys {
+		if value, ok := known[key]; ok {
+			into[key] = value
+		}
+	}
 }
 
 func (r *CertRotator) newSecret() *corev1.Secret {

@@ -10,7 +10,7 @@
 //
 // One Secret in the operator's namespace is all the state there is: a bundle of
 // authorities, the key of the newest, a certificate and its key. Every replica
-// reads it once a minute, decides alone what is due, and writes with the version
+// reads it when it changes and once a minute, decides alone what is due, and writes with the version
 // that it has read. So no replica has to lead, and two that decide at once cannot
 // undo one another: the slower one reads again and finds nothing left to do.
 //
@@ -20,6 +20,6 @@
 //
 // Trade-offs: where cert-manager is installed it does this better, and then none
 // of this runs. But an operator that cannot be installed without another one is
-// installed less. Secrets are polled, not watched: the manager's cache must not
-// see Secrets that are not credentials, and a minute is short beside a day.
+// installed less. A Secret that is deleted or spoiled is written again from memory, so
+// an authority that must not be trusted any more has to be emptied, not deleted.
 package serving

@@ -14,6 +14,8 @@ const (
 	period = time.Minute
 	// retryPeriod is how long to wait after a failure.
 	retryPeriod = 3 * time.Second
+	// minGap is how long a replica waits after it has followed a change.
+	minGap = time.Second
 	// callTimeout bounds how long kube-apiserver may take for one check.
 	callTimeout = 20 * time.Second
 	// spread is the part of a period that is added at random, so that replicas do

@@ -72,8 +72,9 @@ func startOwnOperator(t *testing.T, kubeconfig string, flags ...string) *process
 		t.Fatal(err)
 	}
 	t.Setenv(playOperator, "yes")
+	_, port := split(env.live) // the name is that of its log, too
 	operator, err := process.Start(process.Command{
-		Name: "operator", Path: program, Dir: env.plane.Dir,
+		Name: "operator-" + itoa(port), Path: program, Dir: env.plane.Dir,
 		Args: append([]string{
 			"--kubeconfig=" + kubeconfig, "--allow-cidrs=127.0.0.0/8", "--metrics-bind-address=0", "--health-probe-bind-address=0",
 			"--live-bind-address=" + env.live, "--live-namespace=" + controlplane.APINamespace, "--drain-timeout=1s",

@@ -341,24 +341,47 @@ func TestAnEmptiedCertificateIsIssuedAgainByTheSameAuthority(t *testing.T) {
 	}
 }
 
-// Whichever replica looks first issues a new authority, and the others must not go on
-// serving what nothing trusts any more until they look, too.
-func TestADeletedSecretIsReplacedInAllReplicasAtOnce(t *testing.T) {
+// running runs replicas until the test ends.
+func running(t *testing.T) []*serving.CertRotator {
+	t.Helper()
 	forgetSecret(t)
 	c := newClock()
 	replicas := []*serving.CertRotator{newRotator(t, c), newRotator(t, c)}
 	refresh(t, replicas...)
 	ctx, cancel := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	defer running.Wait()
-	defer cancel()
+	var all sync.WaitGroup
 	for _, replica := range replicas {
-		running.Go(func() { _ = replica.Start(ctx) })
+		all.Go(func() { _ = replica.Start(ctx) })
 	}
+	t.Cleanup(func() {
+		cancel()
+		all.Wait()
+	})
+	return replicas
+}
+
+// emptySecret is how an administrator has all made anew, for example if a key has leaked.
+func emptySecret(t *testing.T) {
+	t.Helper()
+	patchSecret(t, `{"data":{"ca.crt":"","ca.key":"","tls.crt":"","tls.key":""}}`)
+}
+
+func patchSecret(t *testing.T, data string) {
+	t.Helper()
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: space, Name: service + "-certs"}}
+	if err := env.admin.Patch(t.Context(), secret, client.RawPatch(types.StrategicMergePatchType, []byte(data))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whichever replica looks first issues a new authority, and the others must not go on
+// serving what nothing trusts any more until they look, too.
+func TestAnEmptiedSecretIsReplacedInAllReplicasAtOnce(t *testing.T) {
+	replicas := running(t)
 	for range 3 {
 		before, _ := replicas[0].CurrentCertKeyContent()
-		deleted := time.Now()
-		forgetSecret(t)
+		emptied := time.Now()
+		emptySecret(t)
 		eventually(t, "all replicas serve what is trusted", func(context.Context) error {
 			first, _ := replicas[0].CurrentCertKeyContent()
 			second, _ := replicas[1].CurrentCertKeyContent()
@@ -367,9 +390,63 @@ func TestADeletedSecretIsReplacedInAllReplicasAtOnce(t *testing.T) {
 			}
 			return nil
 		})
-		t.Logf("after %s", time.Since(deleted))
+		t.Logf("after %s", time.Since(emptied))
 		if !bytes.Equal(published(t), authorities(t)) {
 			t.Error("kube-apiserver trusts another bundle")
+		}
+	}
+}
+
+// A Secret that a tool has deleted or spoiled was not meant to be made anew: what the
+// replicas serve stays trusted, so that no request fails.
+func TestASecretThatIsDeletedOrSpoiledIsRestored(t *testing.T) {
+	replicas := running(t)
+	for name, spoil := range map[string]func(){
+		"deleted":            func() { forgetSecret(t) },
+		"garbage":            func() { patchSecret(t, `{"stringData":{"ca.crt":"x","ca.key":"y","tls.crt":"z","tls.key":"{}"}}`) },
+		"a certificate only": func() { patchSecret(t, `{"stringData":{"tls.crt":"-----BEGIN CERTIFICATE-----"}}`) },
+		"a foreign key":      func() { patchSecret(t, `{"stringData":{"ca.key":"-----BEGIN EC PRIVATE KEY-----"}}`) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			before, _ := replicas[0].CurrentCertKeyContent()
+			bundle, start := authorities(t), time.Now()
+			spoil()
+			eventually(t, "the Secret is as it was", func(ctx context.Context) error {
+				var secret corev1.Secret
+				err := env.admin.Get(ctx, client.ObjectKey{Namespace: space, Name: service + "-certs"}, &secret)
+				if err == nil && (!bytes.Equal(secret.Data["ca.crt"], bundle) || !bytes.Equal(secret.Data["tls.crt"], before)) {
+					err = errors.New("it holds something else")
+				}
+				return err
+			})
+			t.Logf("after %s", time.Since(start))
+			for i, replica := range replicas {
+				if after, _ := replica.CurrentCertKeyContent(); !bytes.Equal(after, before) {
+					t.Errorf("replica %d serves another certificate", i)
+				}
+			}
+			if !bytes.Equal(published(t), bundle) {
+				t.Error("kube-apiserver trusts another bundle")
+			}
+		})
+	}
+}
+
+// A GitOps tool may write the APIService as it is in Git, without the bundle.
+func TestABundleThatAToolOverwritesIsWrittenAgainAtOnce(t *testing.T) {
+	running(t)
+	for range 3 {
+		start := time.Now()
+		changeAPIService(t, func(spec *apiregistrationv1.APIServiceSpec) { spec.CABundle = nil })
+		eventually(t, "kube-apiserver trusts the authorities", func(context.Context) error {
+			if !bytes.Equal(published(t), authorities(t)) {
+				return errors.New("the bundle is another one")
+			}
+			return nil
+		})
+		t.Logf("after %s", time.Since(start))
+		if took := time.Since(start); took > 10*time.Second {
+			t.Errorf("it took %s", took)
 		}
 	}
 }
