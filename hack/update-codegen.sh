@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Generates what follows from the Go sources: deep copies, CRDs, apply
-# configurations, the OpenAPI description of the live API, the manager's role and
-# the references. The generators are pinned in hack/tools/go.mod.
+# configurations, the OpenAPI description of the live API, the manager's role, the
+# references, and what the chart has in common with config. The generators are pinned in hack/tools/go.mod.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -40,3 +40,15 @@ go run ./hack/cli-reference >docs/reference/kubectl-connpool.md
 places=internal/controller/connectiontarget
 go test "./$places" -run TestEveryReasonIsShownWherePeopleLook -update >&2
 go run ./hack/conditions api/v1alpha1/conditions.go "$places/testdata/places.md" >docs/reference/conditions.md
+
+# The chart has the same CRDs, rights, policies, rules and dashboards as config. Its
+# templates read them from here.
+chart=charts/connpool/files
+rm -rf "$chart"
+mkdir -p "$chart"/{crds,rbac,admission,dashboards}
+cp config/crd/bases/*.yaml "$chart/crds"
+cp config/rbac/{role,leader_election_role,metrics_reader_role,view_role,edit_role,admin_role}.yaml "$chart/rbac"
+cp config/admission/health_command_{policy,binding}.yaml "$chart/admission"
+if [ -f config/prometheus/rules.yaml ]; then cp config/prometheus/rules.yaml "$chart"; fi
+if [ -d config/grafana ]; then find config/grafana -name "*.json" -exec cp {} "$chart/dashboards" \;; fi
+go run ./hack/chart-values charts/connpool/values.yaml charts/connpool/values.schema.json docs/reference/chart-values.md

@@ -8,12 +8,12 @@ copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 # A file that is deleted but not yet committed is listed and missing.
 git ls-files -z --cached --others --exclude-standard -- \
-	go.mod go.sum api client config docs/reference hack internal |
+	go.mod go.sum api charts client config docs/reference hack internal |
 	tar --null --files-from=- --ignore-failed-read -cf - 2>/dev/null | tar -xf - -C "$copy"
 "$copy/hack/update-codegen.sh"
 
 stale=0
-for path in api client/applyconfiguration config/crd config/rbac docs/reference internal/apiserver/openapi; do
+for path in api charts client/applyconfiguration config/crd config/rbac docs/reference internal/apiserver/openapi; do
 	diff --recursive --unified --new-file "$path" "$copy/$path" || stale=1
 done
 if [ "$stale" -ne 0 ]; then

@@ -1,0 +1,141 @@
+package chart_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+const patience = time.Minute
+
+// makeNamespace makes a namespace in which only restricted pods may run.
+func makeNamespace(t *testing.T, name string) *corev1.Namespace {
+	t.Helper()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name: name, Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"},
+	}}
+	if err := cluster.admin.Create(t.Context(), namespace); err != nil && !apierrors.IsAlreadyExists(err) {
+		t.Fatal(err)
+	}
+	return namespace
+}
+
+func mustHelm(t *testing.T, arguments ...string) {
+	t.Helper()
+	arguments = append(arguments, "--kubeconfig="+cluster.kubeconfig, "--namespace="+space)
+	if _, err := helm(t.Context(), t, arguments...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// exists reports whether the cluster has an object.
+func exists(t *testing.T, object client.Object) bool {
+	t.Helper()
+	err := cluster.admin.Get(t.Context(), client.ObjectKeyFromObject(object), object)
+	if err != nil && !apierrors.IsNotFound(err) && !strings.Contains(err.Error(), "no matches for kind") {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
+// awaitAbsence returns when the object is gone.
+func awaitAbsence(t *testing.T, object client.Object) {
+	t.Helper()
+	gone := func(context.Context) (bool, error) { return !exists(t, object), nil }
+	if err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, patience, true, gone); err != nil {
+		t.Fatalf("%s is still there after %s: %v", object.GetName(), patience, object)
+	}
+}
+
+func named(apiVersion, kind, namespace, name string) *unstructured.Unstructured {
+	object := &unstructured.Unstructured{}
+	object.SetAPIVersion(apiVersion)
+	object.SetKind(kind)
+	object.SetNamespace(namespace)
+	object.SetName(name)
+	return object
+}
+
+func TestUninstallKeepsThePoolsAndLetsNamespacesGo(t *testing.T) {
+	makeNamespace(t, space)
+	mustHelm(t, "install", release, chartFolder)
+	pool := named("connpool.dev/v1alpha1", "ConnectionPool", "default", "kept")
+	pool.Object["spec"] = map[string]any{"targetRef": map[string]any{"name": "absent"}}
+	if err := cluster.admin.Create(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+
+	mustHelm(t, "uninstall", release)
+	other := makeNamespace(t, "unrelated")
+	if err := cluster.admin.Delete(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	awaitAbsence(t, other)
+	if !exists(t, pool) {
+		t.Error("the pool is gone")
+	}
+
+	// The CRDs that were kept become part of the new release.
+	mustHelm(t, "install", release, chartFolder)
+	mustHelm(t, "upgrade", release, chartFolder, "--set=crds.keep=false")
+	if !exists(t, pool) {
+		t.Error("the pool is gone after the upgrade")
+	}
+	mustHelm(t, "uninstall", release)
+	awaitAbsence(t, named("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "connectionpools.connpool.dev"))
+	awaitAbsence(t, named("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "connectiontargets.connpool.dev"))
+}
+
+func TestTheServerAcceptsEveryObjectStrictly(t *testing.T) {
+	makeNamespace(t, space)
+	makeNamespace(t, "team-a")
+	makeNamespace(t, "team-b")
+	tests := map[string]objects{
+		"the kustomization": kustomize(t, "../../config/default"),
+		"the chart":         render(t),
+		"namespaces":        render(t, "--set=watchNamespaces={team-a,team-b}"),
+		"other settings":    render(t, "--set=dashboards.enabled=true,auditCommands=true,drainTimeout=1h"),
+	}
+	for name, all := range tests {
+		t.Run(name, func(t *testing.T) {
+			for key, object := range all {
+				err := cluster.admin.Create(t.Context(), object, client.DryRunAll)
+				if err != nil && !apierrors.IsAlreadyExists(err) {
+					t.Errorf("%s: %v", key, err)
+				}
+			}
+			admitPod(t, all["Deployment connpool-system connpool-manager"])
+		})
+	}
+}
+
+// admitPod asks the server whether a pod of the Deployment may run in the namespace.
+func admitPod(t *testing.T, deployment *unstructured.Unstructured) {
+	t.Helper()
+	template, _, err := unstructured.NestedMap(deployment.Object, "spec", "template")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := &corev1.Pod{}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(template, pod); err != nil {
+		t.Fatal(err)
+	}
+	pod.Name, pod.Namespace = "manager", space
+	open := pod.DeepCopy()
+	open.Spec.SecurityContext = nil
+	if err := cluster.admin.Create(t.Context(), open, client.DryRunAll); !apierrors.IsForbidden(err) {
+		t.Errorf("a pod that may run as root: %v, want it refused", err)
+	}
+	if err := cluster.admin.Create(t.Context(), pod, client.DryRunAll); err != nil {
+		t.Errorf("the pod: %v", err)
+	}
+}
