@@ -76,6 +76,10 @@ func (n *Node) admitPods(ctx context.Context) (err error) {
 	return err
 }
 
+// APIServer returns the host and port at which pods reach kube-apiserver, which is there
+// called kubernetes.default.svc, beside its Service.
+func (n *Node) APIServer() string { return n.gateway.Addr }
+
 // rulesFile holds the path of the kube-proxy whose rules the kernel may still have.
 func rulesFile(dir string) string { return filepath.Join(dir, "rules") }
 
