@@ -15,7 +15,7 @@ COPY internal/ internal/
 ARG TARGETOS TARGETARCH
 ARG VERSION=dev
 RUN --mount=type=cache,target=/cache GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /manager ./cmd/manager
+    go build -trimpath -ldflags "-s -w -X main.set=$VERSION" -o /manager ./cmd/manager
 
 # No shell, no package manager, and a user without rights.
 FROM gcr.io/distroless/static:nonroot

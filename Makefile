@@ -9,7 +9,7 @@ FUZZTIME ?= 10s
 ARGS ?=
 
 LINT := bin/golangci-lint
-LDFLAGS := -s -w -X main.version=$(VERSION)
+LDFLAGS := -s -w -X main.set=$(VERSION)
 
 # Debian keeps sshd outside the path of ordinary users.
 export PATH := $(PATH):/usr/sbin

@@ -3,7 +3,8 @@
 # run against the system's own OpenSSH and Docker, with every login shell, the
 # race detector needs a C compiler, the live API is tried with the Python and
 # JavaScript clients of Kubernetes, the page of the plugin with Chromium, and a
-# node with real pods is made of containerd and its like.
+# node with real pods is made of containerd and its like. A real Prometheus
+# answers the queries of dashboards and alerts.
 set -euo pipefail
 PATH="$PATH:/usr/sbin"
 
@@ -18,6 +19,7 @@ command -v openssl >/dev/null || missing+=(openssl)
 /usr/bin/python3 -c 'import kubernetes' 2>/dev/null || missing+=(python3-kubernetes)
 command -v npm >/dev/null || missing+=(nodejs npm)
 [[ -x /usr/bin/chromium ]] || missing+=(chromium)
+command -v promtool >/dev/null || missing+=(prometheus)
 command -v gcc >/dev/null || missing+=(gcc libc6-dev)
 command -v dockerd >/dev/null || missing+=(docker.io)
 command -v containerd >/dev/null || missing+=(containerd)

@@ -369,9 +369,9 @@ type WarmingSchedule struct {
 	End CronExpression `json:"end,omitempty"`
 
 	// timeZone is the IANA name of the time zone of start and end, such as Europe/Zurich,
-	// whose daylight saving time is honored. Defaults to UTC.
+	// whose daylight saving time is honored. Absent means UTC; the API server does not fill
+	// it in, because a value that it writes into a list would differ from Git for ever.
 	// +optional
-	// +kubebuilder:default=UTC
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:XValidation:rule=`self != 'Local' && self.matches(r'^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$') && timestamp('2026-01-01T00:00:00Z').getHours(self) >= 0`,message="timeZone must be an IANA name such as Europe/Zurich or UTC, not an offset or Local, which do not say where: look it up in the tz database"

@@ -10,11 +10,12 @@ import (
 	_ "k8s.io/client-go/plugin/pkg/client/auth/oidc"
 
 	"github.com/connpool/connpool/internal/cli"
+	"github.com/connpool/connpool/internal/version"
 )
 
-// version is set when the binary is built.
-var version = "dev"
+// set is the version that the build sets.
+var set = version.Unset
 
 func main() {
-	os.Exit(cli.Main(os.Args, version, genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}))
+	os.Exit(cli.Main(os.Args, version.Of(set), genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}))
 }

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime"
 
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -17,15 +18,18 @@ import (
 	"github.com/connpool/connpool/internal/driver/docker"
 	"github.com/connpool/connpool/internal/driver/kube"
 	"github.com/connpool/connpool/internal/driver/ssh"
+	"github.com/connpool/connpool/internal/logs"
 	"github.com/connpool/connpool/internal/operator"
+	"github.com/connpool/connpool/internal/version"
 )
 
-// version is set when the binary is built.
-var version = "dev"
+// set is the version that the build sets.
+var set = version.Unset
 
 func main() {
+	stderr := os.Stderr // run captures what libraries print to it
 	if err := run(os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "manager:", err)
+		fmt.Fprintln(stderr, "manager:", err)
 		os.Exit(1)
 	}
 }
@@ -38,12 +42,16 @@ func run(arguments []string) error {
 	case err != nil:
 		return err
 	case s.printVersion:
-		fmt.Println(version)
+		fmt.Println(s.operator.Version)
 		return nil
 	}
-	logger := operator.WithoutBodies(zap.New(zap.UseFlagOptions(&s.logging)))
+	logger := logs.WithoutDepartures(logs.WithoutBodies(zap.New(zap.UseFlagOptions(&s.logging))))
 	ctrl.SetLogger(logger)
 	klog.SetLogger(logger) // of client-go and the API server
+	if err := logs.Capture(logger); err != nil {
+		return err
+	}
+	logger.WithName("setup").Info("Starting the operator", s.facts()...)
 	return operator.Run(ctrl.SetupSignalHandler(), s.operator, s.drivers())
 }
 
@@ -54,12 +62,13 @@ type settings struct {
 	burst        int
 	logging      zap.Options
 	printVersion bool
+	arguments    []string
 }
 
 // parse returns valid settings. It prints the flags and returns flag.ErrHelp when
 // the arguments ask for help.
 func parse(arguments []string) (settings, error) {
-	s := settings{operator: operator.Options{Version: version}}
+	s := settings{operator: operator.Options{Version: version.Of(set)}, arguments: arguments}
 	flags := flag.NewFlagSet("manager", flag.ContinueOnError)
 	s.operator.Register(flags)
 	flags.Float64Var(&s.qps, "kubernetes-qps", 50,
@@ -81,6 +90,15 @@ func (s *settings) validate(arguments []string) error {
 		return errors.New("--kubernetes-qps and --kubernetes-burst must be greater than 0")
 	}
 	return s.operator.Validate()
+}
+
+// facts are what the first line of the log says: which program runs, and how it differs
+// from its defaults. No flag holds a secret.
+func (s *settings) facts() []any {
+	return []any{
+		"version", s.operator.Version, "go", runtime.Version(), "platform", runtime.GOOS + "/" + runtime.GOARCH,
+		"replica", s.operator.Replica, "arguments", s.arguments,
+	}
 }
 
 // drivers are the protocols that this build speaks.

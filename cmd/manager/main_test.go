@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -28,5 +30,20 @@ func TestTheVersionIsPrintedWhateverElseIsMissing(t *testing.T) {
 	s, err := parse([]string{"--version", "--replica-name="})
 	if err != nil || !s.printVersion {
 		t.Errorf("printVersion is %t, error %v", s.printVersion, err)
+	}
+}
+
+func TestTheFirstLineOfTheLogSaysWhatRuns(t *testing.T) {
+	arguments := []string{"--replica-name=one", "--live-bind-address=0", "--allow-cidrs=127.0.0.0/8"}
+	s, err := parse(arguments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	facts := s.facts()
+	for name, want := range map[string]string{"version": s.operator.Version, "replica": "one", "arguments": fmt.Sprint(arguments)} {
+		at := slices.Index(facts, any(name))
+		if at < 0 || fmt.Sprint(facts[at+1]) != want {
+			t.Errorf("%s is not %s in %v", name, want, facts)
+		}
 	}
 }

@@ -79,6 +79,8 @@ type Options struct {
 	Version string
 	// Requests counts the bytes of the requests that are no uses, while they run.
 	Requests *quota.Quota
+	// Within handles requests that are permitted, before it passes them on; nil passes all on.
+	Within func(http.Handler) http.Handler
 	// ShutdownTimeout bounds how long requests may go on when Run's context ends.
 	ShutdownTimeout time.Duration
 }
@@ -132,8 +134,12 @@ func (o Options) apply(config *server.RecommendedConfig, scheme *runtime.Scheme)
 	config.EffectiveVersion = compatibility.DefaultBuildEffectiveVersion()
 	config.RequestInfoResolver = verbResolver{server.NewRequestInfoResolver(&config.Config)}
 	config.LongRunningFunc = func(_ *http.Request, info *request.RequestInfo) bool { return isUse(info) }
+	within := o.Within
+	if within == nil {
+		within = func(api http.Handler) http.Handler { return api }
+	}
 	config.BuildHandlerChainFunc = func(api http.Handler, config *server.Config) http.Handler {
-		return buildChain(accepted.track(withoutWatch(shared(api, o.Requests))), config)
+		return buildChain(accepted.track(withoutWatch(within(shared(api, o.Requests)))), config)
 	}
 	// Both would be one bound for all users. Options.Requests is shared by namespaces.
 	config.MaxRequestsInFlight, config.MaxMutatingRequestsInFlight = 0, 0

@@ -1,5 +1,6 @@
 // Package metrics exposes the live pools to Prometheus. It reads one snapshot at each
-// scrape, so nothing is counted twice and no series outlives its pool.
+// scrape, so nothing is counted twice and no series outlives its pool. Latencies alone
+// are observed where they happen, in histograms that go at the scrape after their pool.
 //
 // Labels are bounded: namespace, pool, type and one label with a fixed set of
 // values, never a user, a command or a target. Counters are sums over the targets of
@@ -22,11 +23,17 @@ type Source interface {
 	Snapshot() []poolset.PoolObservation
 }
 
-// Collector collects the metrics of the live pools.
-type Collector struct{ source Source }
+// Collector collects the metrics of the live pools. It is their Meter, too.
+type Collector struct {
+	*latencies
+
+	source Source
+}
 
 // NewCollector returns a collector that reads source.
-func NewCollector(source Source) *Collector { return &Collector{source: source} }
+func NewCollector(source Source) *Collector {
+	return &Collector{source: source, latencies: newLatencies()}
+}
 
 var _ prometheus.Collector = &Collector{}
 
@@ -36,9 +43,7 @@ var (
 	leases      = desc("leases", "Uses of connections that run now.")
 	pending     = desc("acquires_pending", "Requests that wait for a connection now.")
 	uses        = desc("uses_total", "Uses of connections that have ended.")
-	acquires    = desc("acquire_duration_seconds", "How long requests waited until they got a connection.", "result")
 	dials       = desc("dials_total", "Dials by result: ok, or the reason of the failure.", "result")
-	handshakes  = desc("handshake_duration_seconds", "How long successful dials took.")
 	probes      = desc("probes_total", "Health probes by result.", "result")
 	saved       = desc("handshake_saved_seconds", "Estimate of the handshake time that "+
 		"warm connections saved: warm acquires times the mean handshake.")
@@ -50,14 +55,17 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{targets, connections, leases, pending, uses, acquires, dials, handshakes, probes, saved} {
+	for _, d := range []*prometheus.Desc{targets, connections, leases, pending, uses, dials, probes, saved} {
 		out <- d
 	}
+	c.latencies.describe(out)
 }
 
 // Collect implements prometheus.Collector. It reads one snapshot.
 func (c *Collector) Collect(out chan<- prometheus.Metric) {
-	for key, total := range sum(c.source.Snapshot()) {
+	sums := sum(c.source.Snapshot())
+	c.latencies.collect(out, sums)
+	for key, total := range sums {
 		total.emit(emitter{out: out, labels: []string{key.namespace, key.pool, key.kind}})
 	}
 }
@@ -124,14 +132,10 @@ func (t *totals) emit(e emitter) {
 	e.gauge(leases, float64(t.Leases))
 	e.gauge(pending, float64(t.Pending))
 	e.counter(uses, float64(t.Uses))
-	for how, acquired := range t.Acquired {
-		e.summary(acquires, acquired.Count, acquired.Wait.Seconds(), connpool.How(how).String())
-	}
 	e.counter(dials, float64(t.Dials.Succeeded), "ok")
 	for reason, n := range t.failures {
 		e.counter(dials, float64(n), string(reason))
 	}
-	e.summary(handshakes, t.Dials.Succeeded, t.Dials.Time.Seconds())
 	e.counter(probes, float64(t.Probes.Succeeded), "ok")
 	e.counter(probes, float64(t.Probes.Failed), "failed")
 	e.gauge(saved, t.saved)
@@ -149,8 +153,4 @@ func (e emitter) gauge(d *prometheus.Desc, value float64, labels ...string) {
 
 func (e emitter) counter(d *prometheus.Desc, value float64, labels ...string) {
 	e.out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, value, slices.Concat(e.labels, labels)...)
-}
-
-func (e emitter) summary(d *prometheus.Desc, count uint64, sum float64, labels ...string) {
-	e.out <- prometheus.MustNewConstSummary(d, count, sum, nil, slices.Concat(e.labels, labels)...)
 }

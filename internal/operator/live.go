@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -222,6 +223,7 @@ func (op *Operator) newLiveAPI(ctx context.Context, listener net.Listener, certi
 		Listener: listener, Certificate: certificate, Cluster: op.manager.GetConfig(),
 		Audit: audit, Version: o.Version, ShutdownTimeout: o.DrainTimeout,
 		Requests: bounds.Requests(),
+		Within:   func(api http.Handler) http.Handler { return op.namespaces.Refuse(audit, api) },
 	}.Config(ctx)
 	if err != nil {
 		return nil, err

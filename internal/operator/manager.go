@@ -19,11 +19,16 @@ import (
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/leader"
+	"github.com/connpool/connpool/internal/watched"
 )
 
 // newManager makes a manager that serves health, and metrics with the certificate.
-func (o *Options) newManager(cluster *rest.Config, certificate servingCertificate) (manager.Manager, error) {
+// It watches the namespaces.
+func (o *Options) newManager(
+	cluster *rest.Config, certificate servingCertificate, namespaces *watched.Namespaces,
+) (manager.Manager, error) {
 	settings := o.managerOptions()
+	settings.Cache = cacheOptions(namespaces)
 	if o.LeaderElect {
 		namespace, err := o.leaseNamespace()
 		if err != nil {
@@ -49,8 +54,8 @@ func (o *Options) managerOptions() manager.Options {
 	_ = v1alpha1.AddToScheme(scheme)       // and so does this one
 	return manager.Options{
 		Scheme:                        scheme,
-		Cache:                         cacheOptions(),
 		HealthProbeBindAddress:        o.ProbeAddress,
+		PprofBindAddress:              o.ProfileAddress,
 		LeaderElection:                o.LeaderElect,
 		LeaderElectionReleaseOnCancel: true,
 		LeaseDuration:                 new(leader.LeaseDuration),
@@ -64,13 +69,14 @@ func (o *Options) managerOptions() manager.Options {
 	}
 }
 
-// cacheOptions keeps Secrets and ConfigMaps out of memory unless they have the label of
-// credentials.
-func cacheOptions() cache.Options {
+// cacheOptions reads the namespaces, and keeps Secrets and ConfigMaps out of memory unless
+// they have the label of credentials.
+func cacheOptions(namespaces *watched.Namespaces) cache.Options {
 	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{
 		v1alpha1.CredentialsLabel: v1alpha1.CredentialsLabelValue,
 	})}
-	return cache.Options{
+	options := cache.Options{
+		DefaultNamespaces:           namespaces.Cache(),
 		ReaderFailOnMissingInformer: true,
 		DefaultTransform:            cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
@@ -78,4 +84,8 @@ func cacheOptions() cache.Options {
 			&corev1.ConfigMap{}: ours,
 		},
 	}
+	if options.DefaultNamespaces != nil {
+		options.NewInformer = watched.NewInformer
+	}
+	return options
 }

@@ -25,7 +25,6 @@ import (
 	"runtime/debug"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
-	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -38,6 +37,7 @@ import (
 	"github.com/connpool/connpool/internal/dialbudget"
 	connpoolmetrics "github.com/connpool/connpool/internal/metrics"
 	"github.com/connpool/connpool/internal/poolset"
+	"github.com/connpool/connpool/internal/watched"
 )
 
 // How many dials may run at once, for all pools together: enough that a restart is
@@ -61,7 +61,9 @@ type Operator struct {
 	options Options
 	manager manager.Manager
 	pools   *poolset.Set
-	live    *liveAPI // nil when it is turned off
+	// namespaces are those that it watches.
+	namespaces *watched.Namespaces
+	live       *liveAPI // nil when it is turned off
 }
 
 // Run makes an operator for the cluster that the options name, and runs it until
@@ -95,24 +97,36 @@ func New(ctx context.Context, cluster *rest.Config, o Options, drivers connectio
 	if err != nil {
 		return nil, err
 	}
-	mgr, err := o.newManager(cluster, certificate)
+	namespaces, err := watched.New(cluster, o.WatchNamespaces)
+	if err != nil {
+		return nil, err
+	}
+	namespaces.Review(ctx)
+	mgr, err := o.newManager(cluster, certificate, namespaces)
 	if err != nil {
 		return nil, err
 	}
 	op := &Operator{
-		options: o,
-		manager: mgr,
-		pools:   poolset.New(o.policy().Dial, dialbudget.New(dialsPerProcess, dialsPerHost, dialsPerJumpHost)),
+		options:    o,
+		manager:    mgr,
+		namespaces: namespaces,
+		pools:      poolset.New(o.policy().Dial, dialbudget.New(dialsPerProcess, dialsPerHost, dialsPerJumpHost)),
 	}
 	op.pools.LimitConnections(o.MaxConnections)
+	collector := connpoolmetrics.NewCollector(op.pools)
+	op.pools.Measure(collector)
 	conditions := new(connpoolmetrics.Conditions)
+	if err := mgr.Add(namespaces); err != nil {
+		return nil, err
+	}
 	if err := op.addControllers(ctx, drivers, conditions); err != nil {
 		return nil, err
 	}
 	if err := op.addLiveAPI(ctx, certificate); err != nil {
 		return nil, err
 	}
-	for _, collector := range []prometheus.Collector{connpoolmetrics.NewCollector(op.pools), conditions} {
+	collectors := append(connpoolmetrics.Process(o.Version, mgr.Elected(), certificate), collector, conditions)
+	for _, collector := range collectors {
 		if err := metrics.Registry.Register(collector); err != nil {
 			return nil, fmt.Errorf("register the metrics: %w", err)
 		}

@@ -9,8 +9,11 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/connpool/connpool/internal/egress"
 )
@@ -21,6 +24,7 @@ type Options struct {
 	Version                      string // of the program; it has no flag
 	Kubeconfig                   string // only Run reads it
 	MetricsAddress, ProbeAddress string
+	ProfileAddress               string
 	LeaderElect                  bool
 	LeaseNamespace               string // see leaseNamespace for an empty one
 	Replica                      string
@@ -28,6 +32,7 @@ type Options struct {
 	LocalSockets                 bool
 	MaxConnections               int // of the targets of one namespace
 	DrainTimeout                 time.Duration
+	WatchNamespaces              []string // none for the whole cluster
 	Live                         LiveOptions
 }
 
@@ -37,10 +42,14 @@ func (o *Options) Register(flags *flag.FlagSet) {
 	flags.StringVar(&o.MetricsAddress, "metrics-bind-address", ":8443",
 		"address of the authenticated HTTPS metrics endpoint; 0 turns it off")
 	flags.StringVar(&o.ProbeAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz; 0 turns them off")
+	flags.StringVar(&o.ProfileAddress, "pprof-bind-address", "",
+		"loopback address of Go's profiles over HTTP, such as 127.0.0.1:6060; off when empty or 0")
 	flags.BoolVar(&o.LeaderElect, "leader-elect", false, "let one replica at a time hold the connections")
 	flags.StringVar(&o.LeaseNamespace, "leader-elect-namespace", "", "namespace of the Lease; the operator's own when empty")
 	host, _ := os.Hostname() // Validate asks for a name when the host has none
 	flags.StringVar(&o.Replica, "replica-name", host, "name of this replica in the status of targets")
+	flags.Func("watch-namespaces", "comma-separated namespaces whose pools are served, with a Role in each; all namespaces when empty",
+		appendNamespaces(&o.WatchNamespaces))
 	flags.Func("allow-cidrs", "comma-separated CIDRs that targets may resolve to although they are loopback, link-local or the like",
 		appendCIDRs(&o.Allow))
 	flags.Func("deny-cidrs", "comma-separated CIDRs that targets must not resolve to, such as those of the control plane's endpoints",
@@ -63,7 +72,27 @@ func (o *Options) Validate() error {
 	case o.DrainTimeout < 0:
 		return errors.New("--drain-timeout must not be negative")
 	}
+	if err := o.validateProfiles(); err != nil {
+		return err
+	}
 	return o.Live.validate()
+}
+
+// validateProfiles refuses what other hosts could reach: profiles ask for no credentials,
+// show what the operator does for all tenants, and cost it processor time.
+func (o *Options) validateProfiles() error {
+	if o.ProfileAddress == "" || o.ProfileAddress == "0" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(o.ProfileAddress)
+	if number, numberErr := strconv.ParseUint(port, 10, 16); err != nil || numberErr != nil || number == 0 {
+		return fmt.Errorf("--pprof-bind-address must be an IP and a port, such as 127.0.0.1:6060, not %q", o.ProfileAddress)
+	}
+	if ip, err := netip.ParseAddr(host); err != nil || !ip.IsLoopback() {
+		return fmt.Errorf("--pprof-bind-address must be a loopback IP, such as 127.0.0.1:%s, not %q: profiles have no authentication; "+
+			"reach them in a pod with kubectl port-forward", port, host)
+	}
+	return nil
 }
 
 // policy returns what targets may resolve to: not this host, not metadata
@@ -90,6 +119,24 @@ func (o *Options) leaseNamespace() (string, error) {
 		return "", errors.New("not in a pod: name the namespace of the leader's Lease with --leader-elect-namespace")
 	}
 	return strings.TrimSpace(string(own)), nil
+}
+
+// appendNamespaces returns the setter of a flag that may be repeated and may hold a
+// comma-separated list. An empty value adds nothing. The namespaces need not exist.
+func appendNamespaces(to *[]string) func(string) error {
+	return func(value string) error {
+		if value == "" {
+			return nil
+		}
+		for name := range strings.SplitSeq(value, ",") {
+			name = strings.TrimSpace(name)
+			if problems := validation.IsDNS1123Label(name); len(problems) > 0 {
+				return fmt.Errorf("%q is not the name of a namespace: %s", name, problems[0])
+			}
+			*to = append(*to, name)
+		}
+		return nil
+	}
 }
 
 // appendCIDRs returns the setter of a flag that may be repeated and may hold a

@@ -26,8 +26,16 @@ func TestBadFlagsAreRefusedWithTheNextStep(t *testing.T) {
 	}{
 		"an address without a prefix length": {[]string{"--allow-cidrs=127.0.0.1"}, "127.0.0.1/32"},
 		"something that is no CIDR":          {[]string{"--allow-cidrs=localhost"}, "127.0.0.0/8"},
+		"a namespace with a capital":         {[]string{"--watch-namespaces=prod,Test"}, `"Test"`},
+		"an empty name among namespaces":     {[]string{"--watch-namespaces=prod,"}, `""`},
+		"a pattern of namespaces":            {[]string{"--watch-namespaces=team-*"}, `"team-*"`},
 		"an empty replica name":              {[]string{"--replica-name="}, "--replica-name"},
 		"a negative drain timeout":           {[]string{"--drain-timeout=-1s"}, "--drain-timeout"},
+		"profiles for every host":            {[]string{"--pprof-bind-address=:6060"}, "loopback"},
+		"profiles for other hosts":           {[]string{"--pprof-bind-address=10.0.0.1:6060"}, "127.0.0.1:6060"},
+		"profiles on a name":                 {[]string{"--pprof-bind-address=localhost:6060"}, "127.0.0.1:6060"},
+		"profiles without a port":            {[]string{"--pprof-bind-address=127.0.0.1"}, "an IP and a port"},
+		"profiles on any port":               {[]string{"--pprof-bind-address=127.0.0.1:0"}, "an IP and a port"},
 		"an unknown flag":                    {[]string{"--allow-cidr=::1/128"}, "allow-cidr"},
 		"a certificate without its key":      {[]string{"--tls-cert-file=/tls/tls.crt"}, "--tls-private-key-file"},
 		"a key in another directory":         {[]string{"--tls-cert-file=/a/tls.crt", "--tls-private-key-file=/b/tls.key"}, "one directory"},
@@ -42,6 +50,15 @@ func TestBadFlagsAreRefusedWithTheNextStep(t *testing.T) {
 				t.Errorf("%v: error %v, want it to contain %s", tc.arguments, err, tc.says)
 			}
 		})
+	}
+}
+
+func TestProfilesAreOffUnlessALoopbackAddressIsGiven(t *testing.T) {
+	for _, address := range []string{"", "0", "127.0.0.1:6060", "[::1]:6060"} {
+		o, err := parse("--live-bind-address=0", "--pprof-bind-address="+address)
+		if err != nil || o.managerOptions().PprofBindAddress != address {
+			t.Errorf("%q: profiles are at %q, error %v", address, o.managerOptions().PprofBindAddress, err)
+		}
 	}
 }
 

@@ -20,6 +20,7 @@ type applier struct {
 	network    *reach.Network
 	background *background.Work
 	notify     func(Ref)
+	meter      Meter // nil if nothing is measured
 }
 
 // ensure makes the pools of a target as wanted.
@@ -136,9 +137,10 @@ func (a *applier) updateMembers(have *target, pools []Pool, version *reach.Versi
 		switch {
 		case version == nil:
 		case m == nil:
-			m = newMember(a.background, have.Ref, pool, version.Dialer(pool.keepalive()), a.notify)
+			m = newMember(a, have, pool, version.Dialer(pool.keepalive()))
 			a.roster.add(have, m)
 		case !m.pool.Dialer().Is(version, pool.keepalive()):
+			m.kind.Store(new(have.kind))
 			m.pool.Follow(version.Dialer(pool.keepalive()))
 		}
 		if m != nil {

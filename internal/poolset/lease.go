@@ -22,6 +22,7 @@ func (l Lease) Conn() driver.Conn { return l.Lease.Conn().Conn }
 // Acquire leases a connection, waiting for one as the pool's policy says. A target that
 // is known to be down is dialed for the caller, as connpool.Pool.Insist says.
 func (s *Set) Acquire(ctx context.Context, request Request) (Lease, error) {
+	began := time.Now()
 	m, err := s.roster.route(request)
 	if err != nil {
 		return Lease{}, err
@@ -29,6 +30,9 @@ func (s *Set) Acquire(ctx context.Context, request Request) (Lease, error) {
 	lease, err := m.pool.Insist(ctx)
 	if err != nil {
 		return Lease{}, err
+	}
+	if m.meter != nil {
+		m.meter.Acquired(m.owner, *m.kind.Load(), lease.How(), time.Since(began))
 	}
 	return Lease{Lease: lease, Target: m.target}, nil
 }

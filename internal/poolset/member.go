@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/connpool/connpool/internal/background"
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/reach"
@@ -22,7 +21,9 @@ import (
 // member is one pool's connections to one target.
 type member struct {
 	target Ref
-	owner  Ref // the pool
+	owner  Ref                    // the pool
+	kind   atomic.Pointer[string] // the target's protocol
+	meter  Meter                  // nil if nothing is measured
 	pool   *reach.Pool
 	// notify tells subscribers that the target has changed.
 	notify func()
@@ -44,15 +45,17 @@ type member struct {
 	dialFailures map[driver.Reason]uint64
 }
 
-func newMember(work *background.Work, target Ref, pool Pool, dialer *reach.Dialer, notify func(Ref)) *member {
+func newMember(a *applier, of *target, pool Pool, dialer *reach.Dialer) *member {
+	target := of.Ref
 	m := &member{
-		target: target, owner: pool.Ref, notify: func() { notify(target) },
+		target: target, owner: pool.Ref, meter: a.meter, notify: func() { a.notify(target) },
 		policy: pool.Policy, commandHealth: unexamined, dialFailures: map[driver.Reason]uint64{},
 	}
+	m.kind.Store(new(of.kind))
 	// Dials begin at once and end by taking the lock, so they see m complete.
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.pool = reach.NewPool(work, reach.PoolOptions{
+	m.pool = reach.NewPool(a.background, reach.PoolOptions{
 		Dialer: dialer, Limits: pool.limitsFor(HealthUnknown),
 		Probe: m.probe, Dropped: m.dropped, Dialed: m.dialed, Changed: m.changed, Notify: m.notify,
 	})
@@ -92,6 +95,9 @@ func (m *member) dialed(by *reach.Dialer, made driver.Conn, err error) {
 	defer m.mu.Unlock()
 	if err == nil {
 		m.handshakes += made.Info().Handshake
+		if m.meter != nil {
+			m.meter.Dialed(m.owner, *m.kind.Load(), made.Info().Handshake)
+		}
 		m.recordHealth(by, dialSucceeded, nil)
 		return
 	}

@@ -45,6 +45,12 @@ type PoolObservation struct {
 	Departed bool
 }
 
+// Meter is told how long each acquire and successful dial of a pool took. It must not block.
+type Meter interface {
+	Acquired(pool Ref, kind string, how connpool.How, took time.Duration)
+	Dialed(pool Ref, kind string, took time.Duration)
+}
+
 // Connection is one live connection of a pool to a target, as it is now.
 type Connection struct {
 	Pool, Target Ref

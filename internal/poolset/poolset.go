@@ -64,6 +64,9 @@ func New(egress driver.DialFunc, budget *dialbudget.Budget) *Set {
 // neither block nor call the set; it replaces the one of an earlier call.
 func (s *Set) Subscribe(notify func(Ref)) { s.notify.Store(&notify) }
 
+// Measure sets the meter of the targets that are ensured from now on.
+func (s *Set) Measure(meter Meter) { s.applier.meter = meter }
+
 // LimitConnections bounds how many connections the targets of one namespace may have;
 // 0 is no bound. More are not dialed, with the reason ConnectionLimit. Those that live
 // stay.

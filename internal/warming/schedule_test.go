@@ -31,13 +31,16 @@ func TestFloor(t *testing.T) {
 		floor     int
 		next      time.Time
 	}{
-		"without schedules the floor is 0":                         {at("2026-03-02 09:00:00"), nil, 0, time.Time{}},
-		"before the start it does not hold":                        {at("2026-03-02 07:59:59"), []v1alpha1.WarmingSchedule{office}, 0, at("2026-03-02 08:00:00")},
-		"at the start it holds":                                    {at("2026-03-02 08:00:00"), []v1alpha1.WarmingSchedule{office}, 3, at("2026-03-02 18:00:00")},
-		"at the end it holds no more":                              {at("2026-03-02 18:00:00"), []v1alpha1.WarmingSchedule{office}, 0, at("2026-03-03 08:00:00")},
-		"over the weekend it does not hold":                        {at("2026-03-07 12:00:00"), []v1alpha1.WarmingSchedule{office}, 0, at("2026-03-09 08:00:00")},
-		"it holds across midnight":                                 {at("2026-03-02 01:00:00"), []v1alpha1.WarmingSchedule{night}, 2, at("2026-03-02 04:00:00")},
-		"where several hold, the highest counts":                   {at("2026-03-02 12:30:00"), []v1alpha1.WarmingSchedule{office, lunch}, 5, at("2026-03-02 13:00:00")},
+		"without schedules the floor is 0":       {at("2026-03-02 09:00:00"), nil, 0, time.Time{}},
+		"before the start it does not hold":      {at("2026-03-02 07:59:59"), []v1alpha1.WarmingSchedule{office}, 0, at("2026-03-02 08:00:00")},
+		"at the start it holds":                  {at("2026-03-02 08:00:00"), []v1alpha1.WarmingSchedule{office}, 3, at("2026-03-02 18:00:00")},
+		"at the end it holds no more":            {at("2026-03-02 18:00:00"), []v1alpha1.WarmingSchedule{office}, 0, at("2026-03-03 08:00:00")},
+		"over the weekend it does not hold":      {at("2026-03-07 12:00:00"), []v1alpha1.WarmingSchedule{office}, 0, at("2026-03-09 08:00:00")},
+		"it holds across midnight":               {at("2026-03-02 01:00:00"), []v1alpha1.WarmingSchedule{night}, 2, at("2026-03-02 04:00:00")},
+		"where several hold, the highest counts": {at("2026-03-02 12:30:00"), []v1alpha1.WarmingSchedule{office, lunch}, 5, at("2026-03-02 13:00:00")},
+		"without a time zone it is UTC": {
+			at("2026-03-02 08:30:00"), []v1alpha1.WarmingSchedule{{Name: "utc", Start: office.Start, End: office.End, MinWarm: 3}}, 0, at("2026-03-02 09:00:00"),
+		},
 		"the time of the caller's zone is converted":               {at("2026-03-02 08:30:00").UTC(), []v1alpha1.WarmingSchedule{office}, 3, at("2026-03-02 18:00:00")},
 		"daylight saving moves the hour with the clock":            {at("2026-03-30 08:00:00"), []v1alpha1.WarmingSchedule{office}, 3, at("2026-03-30 18:00:00")},
 		"a schedule that cannot be parsed leaves the others alone": {at("2026-03-02 09:00:00"), []v1alpha1.WarmingSchedule{{Name: "bad", Start: "x", End: "y"}, office}, 3, at("2026-03-02 18:00:00")},

@@ -58,8 +58,11 @@ var layout = []row{
 	},
 	{
 		folder: "cmd/kubectl-connpool", is: "the main function of the kubectl plugin",
-		imports: []string{"./internal/cli/..."},
+		imports: []string{"./internal/cli/...", "./internal/version"},
 		modules: []string{"k8s.io/cli-runtime/...", "k8s.io/client-go/..."},
+	},
+	{
+		folder: "internal/version", is: "which version a program is, and from which commit it was built",
 	},
 	{
 		folder: "internal/list", is: "linked lists whose elements are part of their values; shared with the dial budget",
@@ -199,6 +202,10 @@ var layout = []row{
 	{
 		folder: "internal/warming", is: "how many warm connections a schedule wants at a time: pure functions",
 		imports: []string{"./api/v1alpha1"}, modules: []string{"github.com/robfig/cron/v3"},
+	},
+	{
+		folder: "internal/logs", is: "what of libraries' log lines is left out or is no error, and what they print",
+		modules: []string{"github.com/go-logr/logr"},
 	},
 	{
 		folder: "internal/audit", is: "how audit lines name users and requests, and write words that others have chosen",
@@ -376,7 +383,12 @@ var layout = []row{
 		modules: kubernetes,
 	},
 	{
-		folder: "internal/metrics", is: "what Prometheus scrapes: a snapshot of the pool set, and the conditions of pools",
+		folder: "internal/watched", is: "which namespaces the operator watches, whether it may, and the refusal in others",
+		imports: append([]string{"./internal/audit", "./internal/registry/refusal"}, apis...),
+		modules: kubernetes,
+	},
+	{
+		folder: "internal/metrics", is: "what Prometheus scrapes: a snapshot of the pool set, latencies, the conditions of pools, facts of the process",
 		imports: []string{"./internal/connpool", "./internal/driver", "./internal/poolset", "./internal/reach"},
 		modules: []string{"github.com/prometheus/client_golang/..."},
 	},

@@ -57,6 +57,7 @@ func TestServer(t *testing.T) {
 			}
 		}
 	})
+	t.Run("a second apply of a manifest changes nothing", func(t *testing.T) { testNoDrift(t, api) })
 	t.Run("defaults", func(t *testing.T) { testDefaults(t, api) })
 	t.Run("scale", func(t *testing.T) { testScale(t, api) })
 	t.Run("pool columns", func(t *testing.T) { testPoolColumns(t, api, config) })
@@ -118,7 +119,7 @@ func testDefaults(t *testing.T, api client.Client) {
 		},
 		"warming": map[string]any{
 			"schedules": items(map[string]any{
-				"name": "office", "start": "0 8 * * 1-5", "end": "0 18 * * 1-5", "timeZone": "UTC", "minWarm": int64(3),
+				"name": "office", "start": "0 8 * * 1-5", "end": "0 18 * * 1-5", "minWarm": int64(3),
 			}),
 			"prediction": map[string]any{"mode": "Off", "maxWarm": int64(50)},
 		},

@@ -40,6 +40,8 @@ type environment struct {
 	flags    []string
 	dir      string
 	address  string // of the live API
+	metrics  string // their address
+	profiles string // their address
 	limit    int64  // bytes that the operator may hold
 }
 
@@ -184,14 +186,25 @@ func flags() ([]string, error) {
 		return nil, err
 	}
 	defer listener.Close()
-	env.address = listener.Addr().String()
+	metrics, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer metrics.Close()
+	profiles, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer profiles.Close()
+	env.address, env.metrics, env.profiles = listener.Addr().String(), metrics.Addr().String(), profiles.Addr().String()
 	port := listener.Addr().(*net.TCPAddr).Port
 	if err := env.plane.RegisterAPI(context.Background(), live.GroupName, live.GroupVersion.Version, int32(port)); err != nil {
 		return nil, err
 	}
 	return []string{
 		"--kubeconfig=" + file, "--allow-cidrs=127.0.0.0/8", "--allow-local-sockets",
-		"--metrics-bind-address=0", "--health-probe-bind-address=0", "--leader-elect=false",
+		"--metrics-bind-address=" + env.metrics, "--pprof-bind-address=" + env.profiles,
+		"--health-probe-bind-address=0", "--leader-elect=false",
 		"--live-bind-address=" + env.address, "--live-namespace=" + controlplane.APINamespace, "--drain-timeout=1s",
 	}, nil
 }

@@ -38,6 +38,7 @@ import (
 	"github.com/connpool/connpool/internal/driver/docker"
 	"github.com/connpool/connpool/internal/driver/kube"
 	"github.com/connpool/connpool/internal/driver/ssh"
+	"github.com/connpool/connpool/internal/logs"
 	"github.com/connpool/connpool/internal/operator"
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/test/controlplane"
@@ -135,7 +136,7 @@ func drivers() connectiontarget.Drivers {
 // can look at.
 func startOperator() (stop func(), err error) {
 	env.output = &recorder{}
-	ctrl.SetLogger(operator.WithoutBodies(zap.New(zap.WriteTo(env.output), zap.UseDevMode(true), zap.Level(zapcore.Level(-10)))))
+	ctrl.SetLogger(logs.WithoutBodies(zap.New(zap.WriteTo(env.output), zap.UseDevMode(true), zap.Level(zapcore.Level(-10)))))
 	klog.SetLogger(ctrl.Log)
 	env.metrics, env.live = freeAddress(), freeAddress()
 	_, port := split(env.live)

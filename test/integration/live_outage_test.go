@@ -23,6 +23,21 @@ import (
 // which may break them. The operator is a process of its own.
 func ownPlane(t *testing.T) {
 	t.Helper()
+	ownControlPlane(t)
+	kubeconfig, err := env.plane.Kubeconfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(env.plane.Dir, "kubeconfig")
+	if err := os.WriteFile(path, kubeconfig, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	startOwnOperator(t, path)
+}
+
+// ownControlPlane does the same without an operator.
+func ownControlPlane(t *testing.T) {
+	t.Helper()
 	shared := struct {
 		client client.Client
 		live   string
@@ -47,19 +62,11 @@ func ownPlane(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	startOwnOperator(t)
 }
 
-func startOwnOperator(t *testing.T) {
+// startOwnOperator starts an operator with more flags as the user of a kubeconfig.
+func startOwnOperator(t *testing.T, kubeconfig string, flags ...string) *process.Process {
 	t.Helper()
-	kubeconfig, err := env.plane.Kubeconfig()
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(env.plane.Dir, "kubeconfig")
-	if err := os.WriteFile(path, kubeconfig, 0o600); err != nil {
-		t.Fatal(err)
-	}
 	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -67,11 +74,11 @@ func startOwnOperator(t *testing.T) {
 	t.Setenv(playOperator, "yes")
 	operator, err := process.Start(process.Command{
 		Name: "operator", Path: program, Dir: env.plane.Dir,
-		Args: []string{
-			"--kubeconfig=" + path, "--allow-cidrs=127.0.0.0/8", "--metrics-bind-address=0", "--health-probe-bind-address=0",
+		Args: append([]string{
+			"--kubeconfig=" + kubeconfig, "--allow-cidrs=127.0.0.0/8", "--metrics-bind-address=0", "--health-probe-bind-address=0",
 			"--live-bind-address=" + env.live, "--live-namespace=" + controlplane.APINamespace, "--drain-timeout=1s",
 			"--leader-elect", "--leader-elect-namespace=" + controlplane.APINamespace,
-		},
+		}, flags...),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -82,6 +89,7 @@ func startOwnOperator(t *testing.T) {
 		}
 		operator.Stop(0)
 	})
+	return operator
 }
 
 // outage freezes kube-apiserver for some time. Its clients get no answer.

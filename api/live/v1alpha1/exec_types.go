@@ -184,6 +184,16 @@ const (
 	SignalsByNone SignalsBy = "None"
 )
 
+// Reasons, in the cause Reason, for which a request in a namespace is refused before anything
+// else of it is looked at.
+const (
+	// ReasonNamespaceNotWatched means that the operator watches other namespaces only.
+	ReasonNamespaceNotWatched = "NamespaceNotWatched"
+	// ReasonNamespaceNotReadable means that the operator watches the namespace, but lacks
+	// the right to read pools, targets, Secrets or ConfigMaps in it.
+	ReasonNamespaceNotReadable = "NamespaceNotReadable"
+)
+
 // Causes in the details of the metav1.Status that ends a stream, besides the
 // ExitCode of the remote command protocol. They carry the fields of ExecStatus.
 const (

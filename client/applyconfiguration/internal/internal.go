@@ -531,7 +531,6 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: timeZone
       type:
         scalar: string
-      default: UTC
 - name: io.k8s.apimachinery.pkg.apis.meta.v1.Condition
   map:
     fields:

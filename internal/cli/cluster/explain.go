@@ -53,11 +53,13 @@ func isTargets(err error) bool {
 	return apierrors.HasStatusCause(err, livev1alpha1.CauseReason)
 }
 
-// IsForbidden reports whether a server refused because of the user's permissions.
-func IsForbidden(err error) bool { return apierrors.IsForbidden(err) }
+// IsUnserved reports whether the operator refused because it does not serve the namespace.
+func IsUnserved(err error) bool {
+	cause, _ := apierrors.StatusCause(err, livev1alpha1.CauseReason)
+	return cause.Message == livev1alpha1.ReasonNamespaceNotWatched || cause.Message == livev1alpha1.ReasonNamespaceNotReadable
+}
 
-// lacksRole reports whether a Role would permit what was refused. Other refusals, such as
-// that of another user's session, say the next step themselves.
+// lacksRole reports whether a Role would permit what was refused. Other refusals say the next step themselves.
 func lacksRole(err error) bool {
 	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), " cannot ")
 }

@@ -13,6 +13,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -152,6 +153,9 @@ func (o *options) examine(ctx context.Context) ([]finding, *examination) {
 			return findings, nil
 		}
 	}
+	if found := e.servesNamespace(ctx); found.Result != findingOK {
+		findings = append(findings, found)
+	}
 	return findings, e
 }
 
@@ -267,4 +271,18 @@ func (e *examination) operator(ctx context.Context) finding {
 		message += ", version " + version
 	}
 	return works(message)
+}
+
+// servesNamespace finds out whether the operator serves the namespace. An operator may watch
+// some namespaces only. It says so to a user who may list connections there; of others, and of
+// an operator that does not answer, nothing is known.
+func (e *examination) servesNamespace(ctx context.Context) finding {
+	var list metav1.PartialObjectMetadataList
+	path := "/apis/" + livev1alpha1.GroupName + "/v1alpha1/namespaces/" + e.namespace + "/" + cluster.Connections + "?limit=1"
+	err := e.plain.Get(ctx, path, &list)
+	if !cluster.IsUnserved(err) {
+		return works("")
+	}
+	message, next, _ := strings.Cut(err.Error(), "; ")
+	return finding{Subject: "namespace", Result: findingBroken, Message: message, Next: next}
 }

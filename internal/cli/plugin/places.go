@@ -5,10 +5,10 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/client"
-	"github.com/connpool/connpool/internal/cli/cluster"
 	"github.com/connpool/connpool/internal/cli/places"
 )
 
@@ -107,7 +107,7 @@ func (f *Factory) listTargets(ctx context.Context, args []string) ([]string, err
 	}
 	name, _, _ := strings.Cut(First(args), "/")
 	names, err := objects.TargetNames(ctx, namespace, name)
-	if err == nil || name == "" || !cluster.IsForbidden(err) {
+	if err == nil || name == "" || !apierrors.IsForbidden(err) {
 		return names, err
 	}
 	pool, err := f.livePool(name)

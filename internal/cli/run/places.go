@@ -125,7 +125,7 @@ func (o *options) resolve(ctx context.Context, pool *client.Pool) ([]place, erro
 // may list those of a pool that they may use.
 func (o *options) members(ctx context.Context, pool *client.Pool) (names []string, err error) {
 	members, err := o.Cluster.Members(ctx, o.Namespace, o.command.Pool)
-	if cluster.IsForbidden(err) {
+	if apierrors.IsForbidden(err) {
 		return o.listedMembers(ctx, pool, err)
 	}
 	if err != nil {
@@ -142,7 +142,7 @@ func (o *options) members(ctx context.Context, pool *client.Pool) (names []strin
 func (o *options) listedMembers(ctx context.Context, pool *client.Pool, denied error) ([]string, error) {
 	targets, err := places.Targets(ctx, pool, o.selector)
 	switch {
-	case cluster.IsForbidden(err):
+	case apierrors.IsForbidden(err):
 		return nil, denied
 	case err != nil:
 		return nil, o.Cluster.Explain(ctx, err, o.asked())

@@ -172,7 +172,10 @@ func (o *options) gather(ctx context.Context) (found gathered, err error) {
 		o.note(fmt.Errorf("details of targets are missing: %w",
 			o.Cluster.Explain(ctx, targetsErr, cluster.AskedToList(cluster.Targets, o.Namespace))))
 	}
-	if countsErr != nil && len(found.pools) > 0 {
+	switch {
+	case cluster.IsUnserved(countsErr):
+		o.note(countsErr)
+	case countsErr != nil && len(found.pools) > 0:
 		o.noteStored(countsErr)
 	}
 	return found, nil

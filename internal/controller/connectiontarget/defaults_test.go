@@ -13,27 +13,20 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/connpool/connpool/api/v1alpha1"
-	"github.com/connpool/connpool/internal/warming"
 )
 
 // The API server fills in the defaults of the CRD. The operator repeats them for
 // objects that it did not read from an API server, and the two must agree.
 func TestTheDefaultsInGoAreThoseOfTheCRD(t *testing.T) {
 	var pool v1alpha1.ConnectionPool
-	fillIn(t, "connectionpools", `{"spec": {"warming": {"schedules": [{"start": "0 8 * * *", "end": "0 9 * * *"}]}}}`, &pool)
+	fillIn(t, "connectionpools", `{"spec": {}}`, &pool)
 	var target v1alpha1.ConnectionTarget
 	fillIn(t, "connectiontargets", `{"spec": {"ssh": {"host": "web"}}}`, &target)
 
 	now := complete().now
-	schedule := pool.Spec.Warming.Schedules[0]
-	schedule.TimeZone = nil
-	_, withoutZone := warming.Floor(now, []v1alpha1.WarmingSchedule{schedule})
-	_, withZone := warming.Floor(now, pool.Spec.Warming.Schedules)
-
 	tests := map[string]struct{ inGo, inCRD any }{
 		"the policy of a pool":         {policy(&v1alpha1.ConnectionPoolSpec{}, v1alpha1.TargetTypeSSH, now), policy(&pool.Spec, v1alpha1.TargetTypeSSH, now)},
 		"size.minWarm":                 {int32(v1alpha1.DefaultMinWarm), *pool.Spec.Size.MinWarm},
-		"timeZone of a schedule":       {withoutZone.UTC(), withZone.UTC()},
 		"the address of an SSH target": {addressOf(&v1alpha1.SSHTarget{Host: "web"}), addressOf(target.Spec.SSH)},
 	}
 	for name, tc := range tests {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -14,6 +15,10 @@ import (
 
 // fieldOwner is the manager of statuses in server-side apply.
 const fieldOwner = client.FieldOwner("connpool")
+
+// conflictDelay is after what time to look again at an object that was created anew, or is
+// being written by others.
+const conflictDelay = time.Second
 
 // Writer writes the statuses of one kind of object.
 type Writer[S any] struct {
@@ -29,7 +34,8 @@ type Writer[S any] struct {
 
 // Write applies the next status if it is due, and records the events of the change.
 // Otherwise it returns after what time to call it again; 0 means not before something
-// changes. It is not an error if the object does not exist any more.
+// changes. It is not an error if the object does not exist any more, or another one of
+// that name does.
 func (w *Writer[S]) Write(ctx context.Context, object client.Object, last, next S) (after time.Duration, err error) {
 	now := time.Now()
 	due, after := w.Pace.Due(now, object.GetUID(), next, w.urgency(last, next))
@@ -41,8 +47,11 @@ func (w *Writer[S]) Write(ctx context.Context, object client.Object, last, next 
 		return 0, err
 	}
 	if err := w.Client.Status().Apply(ctx, configuration, fieldOwner, client.ForceOwnership); err != nil {
-		if client.IgnoreNotFound(err) == nil {
+		switch {
+		case apierrors.IsNotFound(err):
 			return 0, nil
+		case apierrors.IsConflict(err):
+			return conflictDelay, nil
 		}
 		return 0, fmt.Errorf("apply status: %w", err)
 	}

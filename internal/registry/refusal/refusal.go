@@ -37,6 +37,7 @@ type Answer struct {
 // Answers that refuse a request.
 var (
 	BadRequest      = Answer{http.StatusBadRequest, metav1.StatusReasonBadRequest}
+	NotFound        = Answer{http.StatusNotFound, metav1.StatusReasonNotFound}
 	Conflict        = Answer{http.StatusConflict, metav1.StatusReasonConflict}
 	Gone            = Answer{http.StatusGone, metav1.StatusReasonGone}
 	TooLarge        = Answer{http.StatusRequestEntityTooLarge, metav1.StatusReasonRequestEntityTooLarge}

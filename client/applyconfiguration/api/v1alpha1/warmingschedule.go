@@ -19,7 +19,8 @@ type WarmingScheduleApplyConfiguration struct {
 	// end is when the higher minimum ends, like start.
 	End *apiv1alpha1.CronExpression `json:"end,omitempty"`
 	// timeZone is the IANA name of the time zone of start and end, such as Europe/Zurich,
-	// whose daylight saving time is honored. Defaults to UTC.
+	// whose daylight saving time is honored. Absent means UTC; the API server does not fill
+	// it in, because a value that it writes into a list would differ from Git for ever.
 	TimeZone *string `json:"timeZone,omitempty"`
 	// minWarm is how many connections to each target are kept warm while the
 	// schedule holds. It must not be greater than size.max.

@@ -1,0 +1,70 @@
+package integration
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"k8s.io/client-go/rest"
+)
+
+// protobuf asks for the format as a Prometheus that scrapes native histograms.
+type protobuf struct{ http.RoundTripper }
+
+func (p protobuf) RoundTrip(request *http.Request) (*http.Response, error) {
+	request.Header.Set("Accept", string(expfmt.NewFormat(expfmt.TypeProtoDelim)))
+	return p.RoundTripper.RoundTrip(request)
+}
+
+func TestAScrapeHasNativeHistogramsAndTellsOfTheReplica(t *testing.T) {
+	p := warm(t, startSSHD(t))
+	account := account(t, namespace(t), "prometheus")
+	allowMetrics(t, account)
+	reader := as(t, rest.AnonymousClientConfig(env.config), account)
+	reader.Wrap(func(next http.RoundTripper) http.RoundTripper { return protobuf{next} })
+	var families map[string]*dto.MetricFamily
+	eventually(t, 10*time.Second, "the metrics are readable", func() (bool, string) {
+		status, body := scrape(t, reader)
+		families = familiesIn(body)
+		return status == http.StatusOK && families["connpool_leader"] != nil, http.StatusText(status)
+	})
+	handshake := ofPool(families["connpool_handshake_duration_seconds"], p.pool.Namespace).GetHistogram()
+	if handshake.GetSampleCount() == 0 || len(handshake.GetPositiveSpan()) == 0 || len(handshake.GetBucket()) == 0 {
+		t.Errorf("the handshakes are not native with classic buckets beside: %v", handshake)
+	}
+	for name, least := range map[string]float64{
+		"connpool_build_info": 1, "connpool_leader": 1,
+		"connpool_certificate_expiry_timestamp_seconds": float64(time.Now().Unix()),
+	} {
+		if metrics := families[name].GetMetric(); len(metrics) != 1 || metrics[0].GetGauge().GetValue() < least {
+			t.Errorf("%s is %v, want at least %v", name, metrics, least)
+		}
+	}
+}
+
+func familiesIn(body string) map[string]*dto.MetricFamily {
+	families := map[string]*dto.MetricFamily{}
+	decoder := expfmt.NewDecoder(strings.NewReader(body), expfmt.NewFormat(expfmt.TypeProtoDelim))
+	for {
+		family := new(dto.MetricFamily)
+		if decoder.Decode(family) != nil {
+			return families
+		}
+		families[family.GetName()] = family
+	}
+}
+
+// ofPool returns the metric of the only pool in the namespace; nil if there is none.
+func ofPool(family *dto.MetricFamily, namespace string) *dto.Metric {
+	for _, metric := range family.GetMetric() {
+		for _, label := range metric.GetLabel() {
+			if label.GetName() == "namespace" && label.GetValue() == namespace {
+				return metric
+			}
+		}
+	}
+	return nil
+}
