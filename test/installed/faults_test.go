@@ -43,7 +43,7 @@ func load(t *testing.T, commands int, strike func(context.Context) error) {
 	if strike != nil {
 		fault = atmostonce.Fault{Strikes: 1, Strike: strike}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	began := time.Now()
 	summary, err := sent.Run(ctx, fault)
