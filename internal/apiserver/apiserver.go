@@ -81,6 +81,8 @@ type Options struct {
 	Requests *quota.Quota
 	// Within handles requests that are permitted, before it passes them on; nil passes all on.
 	Within func(http.Handler) http.Handler
+	// Elected is closed when this replica leads; nil if it always does.
+	Elected <-chan struct{}
 	// ShutdownTimeout bounds how long requests may go on when Run's context ends.
 	ShutdownTimeout time.Duration
 }
@@ -139,7 +141,7 @@ func (o Options) apply(config *server.RecommendedConfig, scheme *runtime.Scheme)
 		within = func(api http.Handler) http.Handler { return api }
 	}
 	config.BuildHandlerChainFunc = func(api http.Handler, config *server.Config) http.Handler {
-		return buildChain(accepted.track(withoutWatch(within(shared(api, o.Requests)))), config)
+		return releasing(o.Elected, buildChain(accepted.track(withoutWatch(within(shared(api, o.Requests)))), config))
 	}
 	// Both would be one bound for all users. Options.Requests is shared by namespaces.
 	config.MaxRequestsInFlight, config.MaxMutatingRequestsInFlight = 0, 0

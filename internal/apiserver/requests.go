@@ -74,6 +74,24 @@ func buildChain(api http.Handler, config *server.Config) http.Handler {
 	}), uses)
 }
 
+// releasing tells clients to connect anew after each answer of a replica that does not
+// lead. The Service leads to such a replica when its process was killed as the leader, and
+// has started again. A client that kept the connection, as kube-apiserver does, would stay
+// with it when another replica leads.
+func releasing(elected <-chan struct{}, next http.Handler) http.Handler {
+	if elected == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		select {
+		case <-elected:
+		default:
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, req)
+	})
+}
+
 const (
 	// requestBytes is about what a request takes beside its body and a long answer.
 	requestBytes = 16 << 10

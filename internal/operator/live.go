@@ -222,6 +222,7 @@ func (op *Operator) newLiveAPI(ctx context.Context, listener net.Listener, certi
 	config, err := apiserver.Options{
 		Listener: listener, Certificate: certificate, Cluster: op.manager.GetConfig(),
 		Audit: audit, Version: o.Version, ShutdownTimeout: o.DrainTimeout,
+		Elected:  op.manager.Elected(),
 		Requests: bounds.Requests(),
 		Within:   func(api http.Handler) http.Handler { return op.namespaces.Refuse(audit, api) },
 	}.Config(ctx)

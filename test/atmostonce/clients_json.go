@@ -30,7 +30,8 @@ func (p Pool) JSON() (Client, error) {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(p.Config.CAData)
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, MaxIdleConnsPerHost: 100}
+	verify := &tls.Config{RootCAs: roots, ServerName: p.Config.ServerName, MinVersion: tls.VersionTLS12}
+	transport := &http.Transport{TLSClientConfig: verify, MaxIdleConnsPerHost: 100}
 	plain := &http.Client{Transport: transport}
 	return Client{"net/http", func(ctx context.Context, shell string) Report {
 		request, err := http.NewRequestWithContext(ctx, http.MethodPost, address.String(), bytes.NewReader(p.execObject(shell)))

@@ -73,7 +73,9 @@ func (a *Access) Kubeconfig() ([]byte, error) { return Kubeconfig(a.Config) }
 func Kubeconfig(config *rest.Config) ([]byte, error) {
 	const name = "connpool-lab"
 	kubeconfig := clientcmdapi.NewConfig()
-	kubeconfig.Clusters[name] = &clientcmdapi.Cluster{Server: config.Host, CertificateAuthorityData: config.CAData}
+	kubeconfig.Clusters[name] = &clientcmdapi.Cluster{
+		Server: config.Host, CertificateAuthorityData: config.CAData, TLSServerName: config.ServerName,
+	}
 	kubeconfig.AuthInfos[name] = &clientcmdapi.AuthInfo{
 		ClientCertificateData: config.CertData, ClientKeyData: config.KeyData, Token: config.BearerToken,
 	}

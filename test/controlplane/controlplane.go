@@ -39,6 +39,10 @@ import (
 const (
 	// startTimeout bounds how long one attempt to start may take.
 	startTimeout = time.Minute
+	// ServiceNetwork has the addresses of Services, and kubernetesAddress is that of
+	// kube-apiserver among them.
+	ServiceNetwork    = "10.0.0.0/24"
+	kubernetesAddress = "10.0.0.1"
 	// attempts is how often a start is tried when another process takes the port after
 	// it was chosen and before it is used.
 	attempts = 3
@@ -51,6 +55,9 @@ type Options struct {
 	Dir string
 	// Port of kube-apiserver; a free one when 0.
 	Port int
+	// ServiceAccounts gives each pod the token of its ServiceAccount. Pods can then be
+	// made only where package node runs the controller of ServiceAccounts.
+	ServiceAccounts bool
 	// Flags are more flags of kube-apiserver.
 	Flags []string
 	// Say tells the user about steps that take long; nil says nothing.
@@ -64,7 +71,9 @@ type ControlPlane struct {
 	temporary bool
 	etcd      *process.Process
 	apiserver *process.Process
+	command   process.Command // of kube-apiserver
 	failed    chan struct{}
+	forget    func() // ends the watch for failures
 }
 
 // Start starts a control plane and returns when it is ready. ctx bounds the start
@@ -93,7 +102,7 @@ func Start(ctx context.Context, options Options) (*ControlPlane, error) {
 		return nil, err
 	}
 	plane.failed = make(chan struct{})
-	go plane.watch()
+	plane.forget = plane.watch()
 	return plane, nil
 }
 
@@ -129,11 +138,11 @@ func (p *ControlPlane) launchOnce(ctx context.Context, programs string, options 
 	if err != nil {
 		return err
 	}
-	p.apiserver, err = process.Start(process.Command{
+	p.command = process.Command{
 		Name: "kube-apiserver", Path: filepath.Join(programs, "kube-apiserver"), Dir: p.Dir,
-		Args: append(apiserverFlags(p.keys, ports[0], ports[2]), options.Flags...),
-	})
-	if err != nil {
+		Args: append(apiserverFlags(p.keys, ports[0], ports[2]), options.flags()...),
+	}
+	if p.apiserver, err = process.Start(p.command); err != nil {
 		return err
 	}
 	if err := p.administer(url("https", ports[2])); err != nil {
@@ -176,9 +185,8 @@ func apiserverFlags(k *keys, etcdPort, port int) []string {
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file=" + k.server.key,
 		"--service-account-signing-key-file=" + k.server.key,
-		"--service-cluster-ip-range=10.0.0.0/24",
+		"--service-cluster-ip-range=" + ServiceNetwork,
 		"--authorization-mode=Node,RBAC",
-		"--disable-admission-plugins=ServiceAccount", // its controller does not run
 		"--requestheader-client-ca-file=" + k.front.ca,
 		"--requestheader-allowed-names=" + FrontProxyName,
 		"--requestheader-username-headers=X-Remote-User",
@@ -191,6 +199,13 @@ func apiserverFlags(k *keys, etcdPort, port int) []string {
 		"--kubelet-client-certificate=" + k.kubelet.cert,
 		"--kubelet-client-key=" + k.kubelet.key,
 	}
+}
+
+func (o Options) flags() []string {
+	if o.ServiceAccounts {
+		return o.Flags
+	}
+	return append([]string{"--disable-admission-plugins=ServiceAccount"}, o.Flags...)
 }
 
 func url(scheme string, port int) string {
@@ -260,17 +275,45 @@ func isOK(ctx context.Context, client *http.Client, address string) bool {
 // itself or by Stop. Err then says which.
 func (p *ControlPlane) Failed() <-chan struct{} { return p.failed }
 
-func (p *ControlPlane) watch() {
-	defer close(p.failed)
-	select {
-	case <-p.etcd.Exited():
-	case <-p.apiserver.Exited():
+// watch notes the end of a process, until the returned function is called.
+func (p *ControlPlane) watch() (forget func()) {
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-p.etcd.Exited():
+			close(p.failed)
+		case <-p.apiserver.Exited():
+			close(p.failed)
+		case <-stop:
+		}
+	}()
+	return func() {
+		close(stop)
+		<-done
 	}
 }
 
 // Err says which of the processes have ended, with the end of their logs; nil while
 // both run.
 func (p *ControlPlane) Err() error { return errors.Join(p.etcd.Err(), p.apiserver.Err()) }
+
+// Restart kills kube-apiserver, starts it again at the same port, and returns when it is
+// ready. etcd and its data stay.
+func (p *ControlPlane) Restart(ctx context.Context) error {
+	p.forget()
+	if err := p.Err(); err != nil {
+		return err
+	}
+	p.apiserver.Stop(0)
+	next, err := process.Start(p.command)
+	if err != nil {
+		return err
+	}
+	p.apiserver = next
+	p.forget = p.watch()
+	return p.waitReady(ctx)
+}
 
 // Stop ends the control plane and returns when it is gone.
 func (p *ControlPlane) Stop() {

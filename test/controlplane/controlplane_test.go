@@ -9,6 +9,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -79,6 +80,37 @@ func whoIs(t *testing.T, config *rest.Config) string {
 		t.Fatal(err)
 	}
 	return review.Status.UserInfo.Username
+}
+
+func TestAControlPlaneKeepsItsDataWhenKubeApiserverIsRestarted(t *testing.T) {
+	plane, err := Start(t.Context(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plane.Stop()
+	admin, err := client.New(plane.Config, client.Options{Scheme: scheme.Scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "kept"}}
+	if err := admin.Create(t.Context(), kept); err != nil {
+		t.Fatal(err)
+	}
+	before := plane.apiserver.Pid()
+	if err := plane.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if plane.apiserver.Pid() == before {
+		t.Error("the same process runs on")
+	}
+	if err := admin.Get(t.Context(), client.ObjectKeyFromObject(kept), kept); err != nil {
+		t.Errorf("after the restart: %v", err)
+	}
+	select {
+	case <-plane.Failed():
+		t.Errorf("the restart counts as a failure: %v", plane.Err())
+	default:
+	}
 }
 
 func TestAControlPlaneThatLostItsStoreSaysSo(t *testing.T) {

@@ -51,7 +51,7 @@ func makeKeys(dir string) (*keys, error) {
 		*into, err = writePair(dir, file, authority, config)
 		failed = append(failed, err)
 	}
-	issue(&k.server, "server", "kubernetes", serverCertificate("kube-apiserver"))
+	issue(&k.server, "server", "kubernetes", apiserverCertificate())
 	issue(&k.etcd, "etcd", "etcd", serverCertificate("etcd"))
 	issue(&k.front, "front-proxy", "front-proxy", clientCertificate(FrontProxyName))
 	issue(&k.kubelet, "kubelet", "kubelet", clientCertificate("kube-apiserver", administrators))
@@ -79,6 +79,14 @@ func serverCertificate(name string) certutil.Config {
 		AltNames:   certutil.AltNames{DNSNames: []string{"localhost"}, IPs: []net.IP{net.IPv4(127, 0, 0, 1)}},
 		Usages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
+}
+
+// apiserverCertificate has the names by which pods know kube-apiserver, too.
+func apiserverCertificate() certutil.Config {
+	config := serverCertificate("kube-apiserver")
+	config.AltNames.DNSNames = append(config.AltNames.DNSNames, "kubernetes", "kubernetes.default", "kubernetes.default.svc")
+	config.AltNames.IPs = append(config.AltNames.IPs, net.ParseIP(kubernetesAddress))
+	return config
 }
 
 func clientCertificate(name string, groups ...string) certutil.Config {

@@ -3,6 +3,7 @@
 //
 //	archive, err := image.Busybox("connpool.test/busybox:1")
 //	archive, err := image.Static("connpool.test/pause:1", "bin/pause")
+//	archive, err := image.Programs("connpool:dev", "bin/manager", "bin/kubectl-connpool")
 //
 // An archive is what `docker save` writes: `docker load` and
 // `ctr -n k8s.io images import` read it. The same input gives the same bytes.
@@ -61,6 +62,19 @@ func Busybox(tag string) ([]byte, error) {
 		files.file(file, 0o644, []byte(accounts[file]))
 	}
 	return files.archive(tag, v1.Config{Cmd: []string{"sh"}, Env: []string{"PATH=/bin:/usr/bin"}})
+}
+
+// unprivileged is a user that no machine has.
+const unprivileged = "65532:65532"
+
+// Programs returns an image that contains statically linked programs, and runs the first
+// one as an unprivileged user, without a shell, as the operator's own image does.
+func Programs(tag string, programs ...string) ([]byte, error) {
+	files := newLayer()
+	for _, program := range programs {
+		files.program(path.Base(program), program)
+	}
+	return files.archive(tag, v1.Config{Entrypoint: []string{"/" + path.Base(programs[0])}, User: unprivileged})
 }
 
 // Static returns an image that contains and runs one statically linked program.

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
 // unpack returns the files of a tar file by name; links as what they lead to.
@@ -74,6 +75,36 @@ func TestBusyboxHasAShellAndUsers(t *testing.T) {
 	again, err := Busybox("connpool.test/busybox:1")
 	if err != nil || !bytes.Equal(archive, again) {
 		t.Errorf("a second image differs, error %v", err)
+	}
+}
+
+func TestProgramsHoldsAllAndBelongsToNoUserOfTheMachine(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"manager", "plugin"} {
+		if err := os.WriteFile(dir+"/"+name, []byte(name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	archive, err := Programs("operator:1", dir+"/manager", dir+"/plugin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, files := layerOf(t, archive)
+	if diff := cmp.Diff(map[string]string{"manager": "manager", "plugin": "plugin"}, files); diff != "" {
+		t.Errorf("files (-want +got):\n%s", diff)
+	}
+	all := unpack(t, bytes.NewReader(archive))
+	var manifests []manifest
+	if err := json.Unmarshal([]byte(all["manifest.json"]), &manifests); err != nil {
+		t.Fatal(err)
+	}
+	var got struct{ Config v1.Config }
+	if err := json.Unmarshal([]byte(all[manifests[0].Config]), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := v1.Config{Entrypoint: []string{"/manager"}, User: "65532:65532"}
+	if diff := cmp.Diff(want, got.Config); diff != "" {
+		t.Errorf("configuration (-want +got):\n%s", diff)
 	}
 }
 

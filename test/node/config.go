@@ -28,7 +28,10 @@ var (
 type settings struct {
 	Dir, Socket, Address, Subnet, Link string
 	ControlGroup, Authority            string
-	Pause, Runc, Snapshotter           string
+	// Services and Pods are the networks that pods reach through the node; none when
+	// empty.
+	Services, Pods           string
+	Pause, Runc, Snapshotter string
 	// Restricted is true where this process may not lower the score by which the
 	// kernel chooses which process to kill; runc would fail without a useful message.
 	Restricted bool
@@ -40,7 +43,7 @@ func (n *Node) configure(context.Context) error {
 	if err != nil {
 		return err
 	}
-	cert, key, authority, err := n.access.Kubelet(Name, net.ParseIP(n.Address))
+	cert, key, authority, err := n.access.Kubelet(n.Name, net.ParseIP(n.Address))
 	if err != nil {
 		return err
 	}
@@ -48,6 +51,9 @@ func (n *Node) configure(context.Context) error {
 		Dir: n.Dir, Socket: n.Socket(), Address: n.Address, Subnet: n.link.subnet(), Link: n.link.name,
 		ControlGroup: n.controlGroup(), Authority: authority,
 		Pause: pauseImage, Runc: runc, Snapshotter: snapshotter(n.Dir), Restricted: !mayRaise(),
+	}
+	if n.services {
+		s.Services, s.Pods = controlplane.ServiceNetwork, podNetwork
 	}
 	var failed []error
 	for _, dir := range []string{"networks", "kubelet", "logs"} {
@@ -58,10 +64,11 @@ func (n *Node) configure(context.Context) error {
 		n.writeTemplate("kubelet.yaml", kubeletConfig, s),
 		n.writeTemplate("networks/10-connpool.conflist", networkConfig, s),
 		n.write("kubelet.crt", cert), n.write("kubelet.key", key),
-		n.writeKubeconfig("kubelet", "system:node:"+Name, "system:nodes"),
+		n.writeKubeconfig("kubelet", "system:node:"+n.Name, "system:nodes"),
 		// It acts for all of its controllers, each of which has a role elsewhere.
 		n.writeKubeconfig("kube-controller-manager", "system:kube-controller-manager", "system:masters"),
-		n.writeKubeconfig("kube-scheduler", "system:kube-scheduler"))
+		n.writeKubeconfig("kube-scheduler", "system:kube-scheduler"),
+		n.writeKubeconfig("kube-proxy", "system:kube-proxy"))
 	return errors.Join(failed...)
 }
 
@@ -95,7 +102,7 @@ func (n *Node) kubeletFlags() []string {
 	return []string{
 		"--config=" + n.path("kubelet.yaml"),
 		"--kubeconfig=" + n.path("kubelet.kubeconfig"),
-		"--hostname-override=" + Name,
+		"--hostname-override=" + n.Name,
 		"--node-ip=" + n.Address,
 		"--root-dir=" + n.path("kubelet"),
 		"--cert-dir=" + n.path("kubelet"),
@@ -118,6 +125,19 @@ func (n *Node) schedulerFlags() []string {
 		"--kubeconfig=" + n.path("kube-scheduler.kubeconfig"),
 		"--leader-elect=false",
 		"--secure-port=0",
+	}
+}
+
+func (n *Node) proxyFlags() []string {
+	return []string{
+		"--kubeconfig=" + n.path("kube-proxy.kubeconfig"),
+		"--hostname-override=" + n.Name,
+		"--proxy-mode=iptables",
+		"--cluster-cidr=" + podNetwork,
+		"--iptables-min-sync-period=100ms",
+		// Nothing reads these, and the limits are the machine's.
+		"--healthz-bind-address=", "--metrics-bind-address=",
+		"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
 	}
 }
 

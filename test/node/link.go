@@ -21,6 +21,9 @@ type link struct {
 // maxLinks is how many nodes a machine may have.
 const maxLinks = 64
 
+// podNetwork has the networks of all nodes.
+const podNetwork = "10.213.0.0/16"
+
 // prefix of the node's network; the node is .1 in it.
 func (l link) prefix() string { return fmt.Sprintf("10.213.%d", l.number) }
 

@@ -12,13 +12,16 @@
 // what ran there. Several nodes, each with its own control plane, may run on one
 // machine. A node is Ready some 10 seconds after its start and needs 300 MiB.
 //
-// There are no Services: nothing routes to their addresses, and pods have no
-// tokens. A pod is reached from this machine by its own address, and so is the
-// kubelet. If the owner of a node was killed, the next node or Clean removes what is
+// A pod is reached from this machine by its own address, and so is the kubelet. With
+// Options.Services, and a control plane with ServiceAccounts, pods have tokens and reach
+// each other's Services and kube-apiserver by address. There is no DNS: pods use the
+// variables of Services or host aliases. Nothing enforces network policies: it would need
+// nftables' queue, which not every kernel has. Pods reach no address outside of this machine. If the owner of a node was killed, the next node or Clean removes what is
 // left of it.
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,10 +34,11 @@ import (
 	"github.com/connpool/connpool/test/controlplane/binaries"
 	"github.com/connpool/connpool/test/controlplane/process"
 	"github.com/connpool/connpool/test/leftovers"
+	"github.com/connpool/connpool/test/netfault"
 )
 
 const (
-	// Name is what the node is called.
+	// Name is what a node is called that is given no other name.
 	Name = "node-1"
 	// readyTimeout bounds how long the node may take to be Ready.
 	readyTimeout = time.Minute
@@ -47,6 +51,14 @@ type Options struct {
 	// Dir holds everything. It should be short, for sockets are in it. A temporary
 	// directory, removed by Stop, when empty.
 	Dir string
+	// Name of the node; the constant when empty.
+	Name string
+	// Services makes Services work, kube-apiserver's own too, in pods and on this
+	// machine. Only one cluster of a machine can have them.
+	Services bool
+	// Worker starts no controllers, no scheduler and no kube-proxy: the cluster has them
+	// on another node, which outlives this one.
+	Worker bool
 	// Say is called with what takes long; it may be nil.
 	Say binaries.Say
 }
@@ -55,14 +67,19 @@ type Options struct {
 type Node struct {
 	// Dir holds its files; kubelet.log and containerd.log are logs.
 	Dir string
+	// Name is what the cluster calls it.
+	Name string
 	// Address is where its kubelet listens.
 	Address string
 
 	access    *controlplane.Access
 	programs  string
 	temporary bool
+	services  bool
+	worker    bool
 	lock      *os.File
 	link      link
+	gateway   *netfault.Proxy
 
 	processes []*process.Process
 	failed    chan struct{}
@@ -82,7 +99,10 @@ func Start(ctx context.Context, access *controlplane.Access, options Options) (*
 		return nil, fmt.Errorf("get the programs of a node: %w", err)
 	}
 	leftovers.Sweep(temporaryPrefix, Clean)
-	n := &Node{Dir: options.Dir, access: access, programs: programs, failed: make(chan struct{}, 1)}
+	n := &Node{
+		Dir: options.Dir, Name: cmp.Or(options.Name, Name), access: access, programs: programs,
+		services: options.Services, worker: options.Worker, failed: make(chan struct{}, 1),
+	}
 	if err := n.start(ctx); err != nil {
 		n.Stop()
 		return nil, err
@@ -94,7 +114,7 @@ func (n *Node) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("the node is not ready after %s", readyTimeout))
 	defer cancel()
 	for _, step := range []func(context.Context) error{
-		n.claimDir, n.addLink, n.configure, n.startRuntime, n.importPause, n.startKubernetes, n.awaitReady,
+		n.claimDir, n.addLink, n.configure, n.startRuntime, n.importPause, n.startServices, n.startKubernetes, n.awaitReady,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -136,9 +156,12 @@ func (n *Node) startRuntime(ctx context.Context) error {
 }
 
 func (n *Node) startKubernetes(context.Context) error {
-	for name, args := range map[string][]string{
-		"kubelet": n.kubeletFlags(), "kube-controller-manager": n.controllerFlags(), "kube-scheduler": n.schedulerFlags(),
-	} {
+	programs := map[string][]string{"kubelet": n.kubeletFlags()}
+	if !n.worker {
+		programs["kube-controller-manager"] = n.controllerFlags()
+		programs["kube-scheduler"] = n.schedulerFlags()
+	}
+	for name, args := range programs {
 		if err := n.launch(name, filepath.Join(n.programs, name), args...); err != nil {
 			return err
 		}
@@ -181,6 +204,9 @@ func (n *Node) Stop() {
 	for _, p := range n.processes {
 		p.Stop(0)
 	}
+	if n.gateway != nil {
+		n.gateway.Close()
+	}
 	if n.lock == nil {
 		return
 	}
@@ -199,6 +225,7 @@ func Clean(dir string) {
 	removeTraces(dir)
 	leftovers.Unmount(dir)
 	leftovers.RemoveControlGroups(controlGroupOf(dir))
+	removeRules(dir)
 	removeLink(dir)
 	removeLogLinks(dir)
 	for _, name := range []string{"containerd", "state", "runc", "kubelet", "logs", "networks"} {

@@ -4,6 +4,7 @@ package node
 
 import (
 	"context"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,8 +34,14 @@ func start(t *testing.T) (*controlplane.ControlPlane, *Node) {
 		t.Fatal(err)
 	}
 	t.Cleanup(plane.Stop)
+	return plane, add(t, plane, Options{Say: t.Logf})
+}
+
+// add adds a node that has the image busybox.
+func add(t *testing.T, plane *controlplane.ControlPlane, options Options) *Node {
+	t.Helper()
 	began := time.Now()
-	n, err := Start(t.Context(), &plane.Access, Options{Say: t.Logf})
+	n, err := Start(t.Context(), &plane.Access, options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,20 +54,26 @@ func start(t *testing.T) (*controlplane.ControlPlane, *Node) {
 	if err := n.Import(t.Context(), archive); err != nil {
 		t.Fatal(err)
 	}
-	return plane, n
+	return n
 }
 
-// run makes a pod that sleeps, and returns when it runs.
+// run makes a pod called web that sleeps, and returns when it runs.
 func run(t *testing.T, plane *controlplane.ControlPlane) *corev1.Pod {
+	t.Helper()
+	return runCommand(t, plane, Name, "web", "sleep", "1000000")
+}
+
+// runCommand makes a pod on a node, and returns when it runs.
+func runCommand(t *testing.T, plane *controlplane.ControlPlane, node, name string, command ...string) *corev1.Pod {
 	t.Helper()
 	api, err := kubernetes.NewForConfig(plane.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: "web"},
-		Spec: corev1.PodSpec{Containers: []corev1.Container{{
-			Name: "web", Image: busybox, ImagePullPolicy: corev1.PullNever, Command: []string{"sleep", "1000000"},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"app": name}},
+		Spec: corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{
+			Name: name, Image: busybox, ImagePullPolicy: corev1.PullNever, Command: command,
 		}}},
 	}
 	if _, err := api.CoreV1().Pods("default").Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
@@ -68,7 +81,7 @@ func run(t *testing.T, plane *controlplane.ControlPlane) *corev1.Pod {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	pods := cache.NewListWatchFromClient(api.CoreV1().RESTClient(), "pods", "default", fields.Everything())
+	pods := cache.NewListWatchFromClient(api.CoreV1().RESTClient(), "pods", "default", fields.OneTermEqualSelector(metav1.ObjectNameField, name))
 	event, err := watchtools.UntilWithSync(ctx, pods, &corev1.Pod{}, nil, func(event watch.Event) (bool, error) {
 		seen, ok := event.Object.(*corev1.Pod)
 		return ok && seen.Status.Phase == corev1.PodRunning, nil
@@ -90,6 +103,46 @@ func TestPodsRunUntilTheNodeIsStopped(t *testing.T) {
 	}
 	n.Stop()
 	wantNothing(t, n)
+}
+
+func TestPodsOfTwoNodesReachServicesAndTheAPIServer(t *testing.T) {
+	plane, err := controlplane.Start(t.Context(), controlplane.Options{ServiceAccounts: true, Say: t.Logf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(plane.Stop)
+	first := add(t, plane, Options{Services: true})
+	second := add(t, plane, Options{Services: true, Worker: true, Name: "node-2"})
+	kubectl(t, plane, first, "wait", "--for=create", "serviceaccount/default", "--timeout=30s")
+	kubectl(t, plane, first, "create", "service", "clusterip", "server", "--tcp=80:8080")
+	service := kubectl(t, plane, first, "get", "service", "server", "-o", "jsonpath={.spec.clusterIP}")
+	const page = "echo served > index.html; httpd -f -p 8080"
+	runCommand(t, plane, Name, "server", "sh", "-c", "cd /tmp; "+page)
+	for _, node := range []string{Name, second.Name} {
+		client := "client-" + node
+		runCommand(t, plane, node, client, "sleep", "1000000")
+		// Not wget, which looks for names and in a static busybox fails at that.
+		const again = "until printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 1 $0 80 | grep served; do usleep 100000; done"
+		if out := kubectl(t, plane, first, "exec", client, "--", "timeout", "30", "sh", "-c", again, service); out != "served\n" {
+			t.Errorf("from %s the Service says %q", node, out)
+		}
+		const whole = "nc -w 5 $KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT </dev/null && " +
+			"wc -l </var/run/secrets/kubernetes.io/serviceaccount/namespace && " +
+			"test -s /var/run/secrets/kubernetes.io/serviceaccount/token && test -s /var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
+		kubectl(t, plane, first, "exec", client, "--", "sh", "-c", whole)
+	}
+	connection, err := net.DialTimeout("tcp", net.JoinHostPort(service, "80"), 5*time.Second)
+	if err != nil {
+		t.Fatalf("from this machine the Service fails: %v", err)
+	}
+	_ = connection.Close()
+	second.Stop()
+	first.Stop()
+	wantNothing(t, first)
+	wantNothing(t, second)
+	if rules, err := exec.CommandContext(t.Context(), "iptables-save").Output(); err != nil || strings.Contains(string(rules), "KUBE-SVC") {
+		t.Errorf("the rules of Services are left, %v", err)
+	}
 }
 
 func TestWhatAKilledNodeHasLeftCanBeCleaned(t *testing.T) {

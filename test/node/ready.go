@@ -52,7 +52,7 @@ func (n *Node) awaitReady(ctx context.Context) error {
 		return err
 	}
 	nodes := cache.NewListWatchFromClient(client.CoreV1().RESTClient(), "nodes", metav1.NamespaceAll,
-		fields.OneTermEqualSelector(metav1.ObjectNameField, Name))
+		fields.OneTermEqualSelector(metav1.ObjectNameField, n.Name))
 	_, err = watchtools.UntilWithSync(ctx, nodes, &corev1.Node{}, nil, func(event watch.Event) (bool, error) {
 		seen, ok := event.Object.(*corev1.Node)
 		return ok && isReady(seen), nil

@@ -43,8 +43,8 @@ func Ensure(ctx context.Context, say Say) (dir string, err error) {
 	return controlPlane.ensure(ctx, say)
 }
 
-// EnsureNode does the same for kubelet, kube-controller-manager and
-// kube-scheduler.
+// EnsureNode does the same for kubelet, kube-controller-manager,
+// kube-scheduler and kube-proxy.
 func EnsureNode(ctx context.Context, say Say) (dir string, err error) { return node.ensure(ctx, say) }
 
 // EnsureHelm does the same for helm.

@@ -45,9 +45,9 @@ var (
 	}
 	node = set{
 		name: "node", module: "controlplane",
-		packages: []string{"./kubelet", "./kube-controller-manager", "./kube-scheduler"},
+		packages: []string{"./kubelet", "./kube-controller-manager", "./kube-scheduler", "./kube-proxy"},
 		pins:     []pin{{kubernetes, kubernetesModule}},
-		takes:    "about 3 minutes",
+		takes:    "about 5 minutes",
 	}
 	helm = set{
 		name: "helm", module: "helm",
