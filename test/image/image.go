@@ -64,17 +64,14 @@ func Busybox(tag string) ([]byte, error) {
 	return files.archive(tag, v1.Config{Cmd: []string{"sh"}, Env: []string{"PATH=/bin:/usr/bin"}})
 }
 
-// unprivileged is a user that no machine has.
-const unprivileged = "65532:65532"
-
-// Programs returns an image that contains statically linked programs, and runs the first
-// one as an unprivileged user, without a shell, as the operator's own image does.
+// Programs returns an archive of the operator's own image for this machine, made of the
+// programs that are given; see Operator.
 func Programs(tag string, programs ...string) ([]byte, error) {
-	files := newLayer()
-	for _, program := range programs {
-		files.program(path.Base(program), program)
+	made, err := Operator(Build{Platform: v1.Platform{OS: "linux", Architecture: runtime.GOARCH}, Programs: programs})
+	if err != nil {
+		return nil, err
 	}
-	return files.archive(tag, v1.Config{Entrypoint: []string{"/" + path.Base(programs[0])}, User: unprivileged})
+	return archive(tag, made)
 }
 
 // Static returns an image that contains and runs one statically linked program.
@@ -146,19 +143,24 @@ func (l *layer) archive(tag string, config v1.Config) ([]byte, error) {
 	if err := l.close(); err != nil {
 		return nil, fmt.Errorf("write the layer of %s: %w", tag, err)
 	}
-	reference, err := name.NewTag(tag)
-	if err != nil {
-		return nil, err
-	}
 	image, err := l.image(config)
 	if err != nil {
 		return nil, fmt.Errorf("make the image %s: %w", tag, err)
 	}
-	var archive bytes.Buffer
-	if err := tarball.Write(reference, image, &archive); err != nil {
+	return archive(tag, image)
+}
+
+// archive returns what `docker save` writes.
+func archive(tag string, image v1.Image) ([]byte, error) {
+	reference, err := name.NewTag(tag)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	if err := tarball.Write(reference, image, &out); err != nil {
 		return nil, fmt.Errorf("write the archive of %s: %w", tag, err)
 	}
-	return archive.Bytes(), nil
+	return out.Bytes(), nil
 }
 
 func (l *layer) image(config v1.Config) (v1.Image, error) {

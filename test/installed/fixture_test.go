@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -85,8 +86,8 @@ func stopWorld() {
 	if fixture.engine != nil {
 		fixture.engine.Stop()
 	}
-	for i := len(fixture.nodes) - 1; i >= 0; i-- {
-		fixture.nodes[i].Stop()
+	for _, each := range slices.Backward(fixture.nodes) {
+		each.Stop()
 	}
 	if fixture.plane != nil {
 		fixture.plane.Stop()

@@ -88,6 +88,6 @@ func removeRules(dir string) {
 	if err != nil {
 		return
 	}
-	_ = exec.Command(string(program), "--cleanup").Run() //nolint:gosec // startServices has written it
+	_ = exec.Command(string(program), "--cleanup").Run()
 	_ = os.Remove(rulesFile(dir))
 }
