@@ -1,4 +1,5 @@
 # syntax=docker/dockerfile:1
+# The same content as `make image`, for those who build with Docker.
 
 FROM --platform=$BUILDPLATFORM golang:1.26 AS build
 WORKDIR /src
@@ -8,22 +9,20 @@ ENV CGO_ENABLED=0 GOMODCACHE=/cache/mod GOCACHE=/cache/build
 COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/cache go mod download
 
-COPY api/ api/
-COPY client/ client/
-COPY cmd/ cmd/
-COPY internal/ internal/
+# With .git: Go writes the commit into the programs.
+COPY . .
 ARG TARGETOS TARGETARCH
 ARG VERSION=dev
 RUN --mount=type=cache,target=/cache GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -trimpath -ldflags "-s -w -X main.set=$VERSION" -o /manager ./cmd/manager
+    go build -trimpath -buildvcs=auto -ldflags "-s -w -X main.set=$VERSION" -o /out/ ./cmd/manager ./cmd/kubectl-connpool
 
-# No shell, no package manager, and a user without rights.
-FROM gcr.io/distroless/static:nonroot
+# No file but the programs, and a user without rights.
+FROM scratch
 ARG VERSION=dev
 LABEL org.opencontainers.image.title="connpool" \
       org.opencontainers.image.description="Keeps pools of warm connections" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION"
-COPY --from=build /manager /manager
+COPY --from=build /out/ /
 USER 65532:65532
 ENTRYPOINT ["/manager"]

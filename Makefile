@@ -55,19 +55,23 @@ lab-node-down: ## Remove the node and the engine
 
 .PHONY: build
 build: ## Build bin/manager and bin/kubectl-connpool
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/manager ./cmd/kubectl-connpool
+	CGO_ENABLED=0 go build -trimpath -buildvcs=auto -ldflags '$(LDFLAGS)' -o bin/ ./cmd/manager ./cmd/kubectl-connpool
 
 .PHONY: install-plugin
 install-plugin: ## Install the kubectl plugin into the folder where `go install` puts programs
-	CGO_ENABLED=0 go install -trimpath -ldflags '$(LDFLAGS)' ./cmd/kubectl-connpool
+	CGO_ENABLED=0 go install -trimpath -buildvcs=auto -ldflags '$(LDFLAGS)' ./cmd/kubectl-connpool
 
 .PHONY: docker-build
 docker-build: ## Build the image IMG
 	docker build --build-arg VERSION=$(VERSION) -t $(IMG) .
 
+.PHONY: image
+image: ## Build dist/connpool-image.tar, an OCI image named IMG, without Docker and without a registry
+	go run ./hack/image -name $(IMG) -version $(VERSION)
+
 .PHONY: clean
 clean: lab-down ## Stop the lab and remove everything that was built
-	rm -rf bin .lab
+	rm -rf bin dist .lab
 
 ##@ Test
 
@@ -186,4 +190,4 @@ control-plane: ## Get kube-apiserver, etcd and kubectl into bin/k8s; builds them
 
 $(LINT): $(wildcard hack/lint/*)
 	@hack/say 'build golangci-lint; takes a minute or two the first time'
-	cd hack/lint && go build -trimpath -ldflags '-s -w' -o ../../$@ .
+	cd hack/lint && go build -trimpath -buildvcs=auto -ldflags '-s -w' -o ../../$@ .

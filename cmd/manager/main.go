@@ -18,6 +18,7 @@ import (
 	"github.com/connpool/connpool/internal/driver/docker"
 	"github.com/connpool/connpool/internal/driver/kube"
 	"github.com/connpool/connpool/internal/driver/ssh"
+	_ "github.com/connpool/connpool/internal/embedded"
 	"github.com/connpool/connpool/internal/logs"
 	"github.com/connpool/connpool/internal/operator"
 	"github.com/connpool/connpool/internal/version"

@@ -58,8 +58,12 @@ var layout = []row{
 	},
 	{
 		folder: "cmd/kubectl-connpool", is: "the main function of the kubectl plugin",
-		imports: []string{"./internal/cli/...", "./internal/version"},
+		imports: []string{"./internal/cli/...", "./internal/embedded", "./internal/version"},
 		modules: []string{"k8s.io/cli-runtime/...", "k8s.io/client-go/..."},
+	},
+	{
+		folder: "internal/embedded", is: "time zones and certificate authorities, for an image without files",
+		modules: []string{"golang.org/x/crypto/x509roots/fallback"},
 	},
 	{
 		folder: "internal/version", is: "which version a program is, and from which commit it was built",

@@ -45,14 +45,14 @@ func clusterSends(send func(to io.Writer)) func(*testing.T, tenant) {
 				return
 			}
 			defer socket.Close() //nolint:errcheck // the operator may have closed it
-			_ = socket.SetWriteDeadline(time.Now().Add(30 * time.Second))
+			_ = socket.SetWriteDeadline(time.Now().Add(attackTime))
 			send(&messages{socket})
 			upgraded <- struct{}{}
 			<-t.Context().Done()
 		})
 		attacker.addCluster(t, "evil", server)
 		attacker.ready(t, "evil", 30*time.Second)
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), attackTime)
 		defer cancel()
 		forwarder, err := attacker.client(t).Pool(attacker.namespace, "evil").
 			ForwardPod(ctx, "evil", types.NamespacedName{Namespace: "default", Name: "pod"}, 80)
@@ -71,6 +71,10 @@ func clusterSends(send func(to io.Writer)) func(*testing.T, tenant) {
 		}
 	}
 }
+
+// attackTime is how long an attack of a cluster may take. To compress hundreds of megabytes
+// takes the race detector most of a minute on a busy machine.
+const attackTime = 3 * time.Minute
 
 // messages writes a stream as binary messages of a WebSocket.
 type messages struct{ socket *websocket.Conn }

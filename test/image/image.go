@@ -125,9 +125,11 @@ func (l *layer) add(header *tar.Header, content []byte) {
 	}
 }
 
+func (l *layer) close() error { return errors.Join(l.err, l.writer.Close()) }
+
 // archive makes an image of this one layer.
 func (l *layer) archive(tag string, config v1.Config) ([]byte, error) {
-	if err := errors.Join(l.err, l.writer.Close()); err != nil {
+	if err := l.close(); err != nil {
 		return nil, fmt.Errorf("write the layer of %s: %w", tag, err)
 	}
 	reference, err := name.NewTag(tag)
