@@ -234,6 +234,7 @@ func (op *Operator) newLiveAPI(ctx context.Context, listener net.Listener, certi
 		Authorizer:    config.Authorizer(),
 		Audit:         audit,
 		AuditCommands: o.Live.AuditCommands,
+		Tracer:        op.tracer,
 		Limits:        bounds,
 	})
 	server, err := config.New(uses.Storage())

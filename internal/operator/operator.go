@@ -37,6 +37,7 @@ import (
 	"github.com/connpool/connpool/internal/dialbudget"
 	connpoolmetrics "github.com/connpool/connpool/internal/metrics"
 	"github.com/connpool/connpool/internal/poolset"
+	"github.com/connpool/connpool/internal/tracing"
 	"github.com/connpool/connpool/internal/watched"
 )
 
@@ -63,7 +64,8 @@ type Operator struct {
 	pools   *poolset.Set
 	// namespaces are those that it watches.
 	namespaces *watched.Namespaces
-	live       *liveAPI // nil when it is turned off
+	live       *liveAPI        // nil when it is turned off
+	tracer     *tracing.Tracer // nil when it is turned off
 }
 
 // Run makes an operator for the cluster that the options name, and runs it until
@@ -122,6 +124,11 @@ func New(ctx context.Context, cluster *rest.Config, o Options, drivers connectio
 	if err := op.addControllers(ctx, drivers, conditions); err != nil {
 		return nil, err
 	}
+	if op.tracer, err = tracing.New(ctx, tracing.Options{
+		Version: o.Version, Replica: o.Replica, Log: mgr.GetLogger().WithName("tracing"),
+	}); err != nil {
+		return nil, err
+	}
 	if err := op.addLiveAPI(ctx, certificate); err != nil {
 		return nil, err
 	}
@@ -146,6 +153,7 @@ func (op *Operator) Run(ctx context.Context) error {
 	defer cancel()
 	op.live.finish(ctx)
 	op.pools.Close(ctx)
+	op.tracer.Close(ctx)
 	if err != nil {
 		return fmt.Errorf("run the manager: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/reach/dialing"
 )
 
 const (
@@ -47,13 +48,14 @@ func (d *Dialer) Version() *Version { return d.version }
 
 // Dial makes one connection, if its namespace may have one more: once the access is
 // prepared, the breaker lets it, the jump host is connected, the budget has a place, and
-// the server is not throttled.
-func (d *Dialer) Dial(ctx context.Context) (driver.Conn, error) {
+// the server is not throttled. The log follows it.
+func (d *Dialer) Dial(ctx context.Context, log *dialing.Log) (driver.Conn, error) {
 	give, err := d.version.connections.take(d.version.namespace)
 	if err != nil {
 		return nil, err
 	}
-	made, err := d.dial(ctx)
+	made, err := d.dial(ctx, log)
+	log.End()
 	if err != nil {
 		give()
 		return nil, err
@@ -73,7 +75,7 @@ func warningOf(prepared driver.Dialer) string {
 	return ""
 }
 
-func (d *Dialer) dial(ctx context.Context) (driver.Conn, error) {
+func (d *Dialer) dial(ctx context.Context, log *dialing.Log) (driver.Conn, error) {
 	prepared, err := d.version.preparation.Dialer(ctx)
 	if err != nil {
 		return nil, err
@@ -82,7 +84,10 @@ func (d *Dialer) dial(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	made, err := d.version.dialInTurn(ctx, prepared.With(d.settings))
+	made, err := d.version.dialInTurn(ctx, prepared.With(func(e *driver.Endpoint) {
+		d.settings(e)
+		log.Note(e)
+	}))
 	if SessionRefused(err) { // which proves the access: only commands need a session
 		_ = d.version.breaker.Leave(ctx, mine, nil)
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"github.com/connpool/connpool/internal/background"
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/reach/dialing"
 )
 
 const (
@@ -32,6 +33,9 @@ type Conn struct {
 	// Examined is when the health command last ran on the connection; at first it
 	// is Made. Only the probes of the connection use it, which do not overlap.
 	Examined time.Time
+
+	// Dialing says when the dial passed which stage.
+	Dialing *dialing.Log
 
 	pool *Pool
 	// refusing is since when a jump host has refused every stream on the connection,
@@ -157,7 +161,8 @@ func (p *Pool) Follow(next *Dialer) {
 // the pool no longer waits for does not count.
 func (p *Pool) dialBy(d *Dialer) connpool.DialFunc[*Conn] {
 	return func(ctx context.Context) (*Conn, error) {
-		made, err := d.Dial(ctx)
+		log := dialing.Begin()
+		made, err := d.Dial(ctx, log)
 		if ctx.Err() == nil {
 			p.record(d, made, err)
 		}
@@ -166,7 +171,7 @@ func (p *Pool) dialBy(d *Dialer) connpool.DialFunc[*Conn] {
 			return nil, err
 		}
 		now := time.Now()
-		return &Conn{Conn: made, Dialer: d, Made: now, Examined: now, pool: p}, nil
+		return &Conn{Conn: made, Dialer: d, Made: now, Examined: now, Dialing: log, pool: p}, nil
 	}
 }
 

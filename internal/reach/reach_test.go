@@ -14,6 +14,7 @@ import (
 	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/drivertest"
+	"github.com/connpool/connpool/internal/reach/dialing"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -75,7 +76,7 @@ func TestTheWaitForTheBudgetDoesNotCountAgainstTheBoundOfADial(t *testing.T) {
 			return nil
 		})
 		begun := time.Now()
-		conn, err := f.version("web").Dialer(Keepalive{}).Dial(f.Context())
+		conn, err := f.version("web").Dialer(Keepalive{}).Dial(f.Context(), dialing.Begin())
 		if err != nil || time.Since(begun) != long {
 			t.Fatalf("after %s: %v, want a connection after %s", time.Since(begun), err, long)
 		}
@@ -86,7 +87,7 @@ func TestTheWaitForTheBudgetDoesNotCountAgainstTheBoundOfADial(t *testing.T) {
 func TestADialThatLosesItsJumpHostEachTimeEnds(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		f.fake.OnDial(func(context.Context, driver.Endpoint) error { return errNoRoom })
-		_, err := f.version("web").Dialer(Keepalive{}).Dial(f.Context())
+		_, err := f.version("web").Dialer(Keepalive{}).Dial(f.Context(), dialing.Begin())
 		if n := len(f.fake.Dials()); !errors.Is(err, errNoRoom) || n != 1+maxRestarts {
 			t.Errorf("%v after %d dials, want %v after %d", err, n, errNoRoom, 1+maxRestarts)
 		}

@@ -192,6 +192,10 @@ var layout = []row{
 		imports: []string{"./internal/driver"},
 	},
 	{
+		folder: "internal/reach/dialing", is: "when a dial passed which stage",
+		imports: []string{"./internal/driver"},
+	},
+	{
 		folder: "internal/reach", is: "how a target is reached: access versions, jump hosts, and what a dial passes",
 		imports: []string{
 			"./internal/background", "./internal/connpool", "./internal/dialbudget", "./internal/driver", "./internal/reach/...",
@@ -210,6 +214,10 @@ var layout = []row{
 	{
 		folder: "internal/logs", is: "what of libraries' log lines is left out or is no error, and what they print",
 		modules: []string{"github.com/go-logr/logr"},
+	},
+	{
+		folder: "internal/tracing", is: "spans of OpenTelemetry, within what clients may ask for, and their way to a collector",
+		modules: []string{"github.com/go-logr/logr", "go.opentelemetry.io/otel/...", "golang.org/x/time/rate"},
 	},
 	{
 		folder: "internal/audit", is: "how audit lines name users and requests, and write words that others have chosen",
@@ -274,10 +282,10 @@ var layout = []row{
 		folder: "internal/registry/use", is: "what all uses share: permission, limits, lease, result, audit, and why a lease is refused",
 		imports: append([]string{
 			"./internal/connpool", "./internal/registry/delivery", "./internal/registry/history", "./internal/registry/limits",
-			"./internal/registry/naming", "./internal/registry/quota",
+			"./internal/registry/naming", "./internal/registry/quota", "./internal/tracing",
 		}, belowUse...),
 		modules: kubernetes,
-		lines:   1050, because: "the lease, its refusals and its audit are one path, which every request takes",
+		lines:   1180, because: "the lease, its refusals, its audit and its spans are one path, which every request takes",
 	},
 	{
 		folder: "internal/registry/refusal", is: "the HTTP status and the causes of every refused request",
@@ -414,8 +422,12 @@ var layout = []row{
 		modules: terminalModules,
 	},
 	{
+		folder: "internal/cli/tracecontext", is: "the trace of the environment, on the requests of the plugin",
+		modules: []string{"k8s.io/client-go/rest"},
+	},
+	{
 		folder: "internal/cli/cluster", is: "the cluster that a command talks to, and what to do when it refuses",
-		imports: append([]string{"./client", "./internal/cli/exit"}, apis...), modules: terminalModules,
+		imports: append([]string{"./client", "./internal/cli/exit", "./internal/cli/tracecontext"}, apis...), modules: terminalModules,
 		lines: 1300, because: "each way to ask is beside what its refusal means, and what the user can do about it",
 	},
 	{
@@ -552,48 +564,4 @@ var layout = []row{
 		folder: "hack/...", is: "the lab, generators, benchmarks and counters",
 		imports: []string{"./..."}, modules: []string{"..."},
 	},
-}
-
-// sharedByDrivers is what a driver may import of this module.
-var sharedByDrivers = []string{
-	"./internal/driver", "./internal/driver/keepalive", "./internal/driver/stdio", "./internal/driver/running",
-	"./internal/driver/dialerr", "./internal/driver/standby", "./internal/driver/keybounds",
-}
-
-// apis are the types of both APIs.
-var apis = []string{"./api/live/v1alpha1", "./api/v1alpha1"}
-
-// belowUse is what registry/use may import, and every request of the live API too.
-var belowUse = append([]string{
-	"./internal/audit", "./internal/driver", "./internal/poolset", "./internal/stream", "./internal/registry/refusal",
-	"./internal/registry/traffic", "./internal/registry/validate",
-}, apis...)
-
-// requests is what a request of the live API may import. What differs by request is added in its row.
-var requests = append([]string{"./internal/registry/use"}, belowUse...)
-
-// commands is what a command of the plugin may import: no other command.
-var commands = append([]string{
-	"./client", "./internal/cli/plugin", "./internal/cli/cluster", "./internal/cli/places", "./internal/cli/remote", "./internal/cli/terminal",
-	"./internal/cli/display", "./internal/cli/exit", "./internal/cli/listen", "./internal/cli/output", "./internal/columns",
-}, apis...)
-
-// terminalModules are those of commands.
-var terminalModules = []string{"k8s.io/...", "sigs.k8s.io/yaml", "github.com/spf13/...", "golang.org/x/sync/errgroup"}
-
-// group is a set of patterns under a name.
-type group struct {
-	name    string
-	members []string
-}
-
-// groups are the sets that many rows share. The table in the documentation names
-// them, and lists their members once. A group stands before those that it contains.
-var groups = []group{
-	{"what drivers share", sharedByDrivers},
-	{"what requests share", requests},
-	{"what commands share", commands},
-	{"both APIs", apis},
-	{"libraries of Kubernetes", kubernetes},
-	{"libraries for commands", terminalModules},
 }

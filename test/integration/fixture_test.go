@@ -43,6 +43,7 @@ import (
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/test/controlplane"
 	"github.com/connpool/connpool/test/openssh"
+	"github.com/connpool/connpool/test/otlp"
 )
 
 // canary is part of every kind of credential that a Secret can hold, good and bad
@@ -59,7 +60,9 @@ var env struct {
 	// metrics is the address of the authenticated endpoint.
 	metrics string
 	// live is the address of the live API, for requests past kube-apiserver.
-	live   string
+	live string
+	// traces is the collector to which the operator sends its own.
+	traces *otlp.Collector
 	plane  *controlplane.ControlPlane
 	config *rest.Config
 	spaces atomic.Int32
@@ -108,6 +111,12 @@ func runTests(m *testing.M) int {
 		return 1
 	}
 	env.plane, env.config = plane, plane.Config
+	env.traces = otlp.Start()
+	defer env.traces.Close()
+	if err := traceToCollector(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	stop, err := startOperator()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "start the operator:", err)
@@ -116,6 +125,14 @@ func runTests(m *testing.M) int {
 	code := m.Run()
 	stop()
 	return leakedSecrets(code)
+}
+
+// traceToCollector makes the operator send the traces for which a test asks.
+func traceToCollector() error {
+	return errors.Join(
+		os.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", env.traces.URL), os.Setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off"),
+		os.Setenv("OTEL_BSP_SCHEDULE_DELAY", "100"),
+	)
 }
 
 // installAPI installs the custom resource definitions, and the policies that guard them.

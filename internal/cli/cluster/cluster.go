@@ -40,6 +40,7 @@ import (
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/exit"
+	"github.com/connpool/connpool/internal/cli/tracecontext"
 )
 
 // Cluster is the cluster of a command, its namespace and its user.
@@ -165,7 +166,7 @@ func (c *Cluster) Live() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	live, err := client.New(config)
+	live, err := client.New(tracecontext.Joined(config))
 	if err != nil {
 		return nil, c.noCluster(err)
 	}

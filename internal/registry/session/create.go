@@ -46,6 +46,8 @@ func (s *Sessions) Create(
 	if err != nil {
 		return nil, err
 	}
+	u.Span.Name("connpool.session")
+	defer u.EndSpan()
 	u.Transport, u.Session = "json", wanted.Name
 	opened, err := s.open(ctx, u, wanted)
 	if err != nil {

@@ -24,6 +24,7 @@ func (g *Gate) Admit(ctx context.Context, pool, subresource string) (*Use, error
 		return nil, err
 	}
 	u.admitted = true
+	u.Span = g.Config.Tracer.Begin(ctx, spanNames[subresource])
 	return u, nil
 }
 
@@ -85,6 +86,7 @@ func (s *Subresource[O]) Connect(ctx context.Context, name string, options runti
 		return nil, err
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		defer u.EndSpan()
 		defer u.recordLost()
 		u.Transport = stream.TransportOf(req)
 		if s.Describe != nil {

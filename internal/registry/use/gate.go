@@ -12,6 +12,7 @@ import (
 	"github.com/connpool/connpool/internal/registry/delivery"
 	"github.com/connpool/connpool/internal/registry/history"
 	"github.com/connpool/connpool/internal/registry/limits"
+	"github.com/connpool/connpool/internal/tracing"
 )
 
 // Pools is what uses need of a poolset.Set.
@@ -49,7 +50,9 @@ type Config struct {
 	// AuditCommands puts the words of commands into these lines. They may hold
 	// secrets; standard input and the environment are never written.
 	AuditCommands bool
-	Limits        limits.Limits
+	// Tracer makes spans of uses; nil makes none.
+	Tracer *tracing.Tracer
+	Limits limits.Limits
 }
 
 // Gate admits uses. It is safe for concurrent use.

@@ -2,6 +2,7 @@ package use
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -86,10 +87,14 @@ func (u *Use) Lease(ctx context.Context, to Route, fits Fit) (poolset.Lease, err
 			return poolset.Lease{}, refusal.Invalid(problems)
 		}
 	}
+	span := u.Span.Child("connpool.acquire")
 	lease, err := u.Gate.Config.Pools.Acquire(ctx, to.Request())
 	if err != nil {
-		return poolset.Lease{}, to.refuse(ctx, err)
+		refused := to.refuse(ctx, err)
+		traceRefused(span, errors.Join(refused, err))
+		return poolset.Lease{}, refused
 	}
+	traceAcquired(span, lease)
 	u.Target = lease.Target.Name
 	if target == nil {
 		if err := to.fitsChosen(ctx, lease.Target, fits); err != nil {

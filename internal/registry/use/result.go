@@ -142,6 +142,7 @@ func (u *Use) AuditRefused(err error) {
 		code, reason = status.Status().Code, string(status.Status().Reason)
 	}
 	message := driver.Sanitize(err.Error())
+	u.Span.Fail(refusedBecause(err))
 	u.Audit("use refused", "code", code, "reason", reason, "message", message)
 	u.recordRefused(err, code, message)
 }
@@ -155,6 +156,8 @@ func (u *Use) AuditStarted(lease LeaseInfo, command *driver.Command, t *traffic.
 		words = wordsOf(*command)
 		facts = append(facts, "command", audit.Words(words))
 	}
+	u.running = u.Span.Call(runningNames[u.permission.Subresource])
+	u.running.SetWords("process.command_args", words)
 	u.Audit("use started", facts...)
 	u.recordStarted(u.action(), lease, words, t)
 }
@@ -169,6 +172,7 @@ func (u *Use) AuditEnded(r *Result, t *traffic.Bytes) {
 	case r.Completed():
 		facts = append(facts, "exitCode", r.Code)
 	}
+	u.traceEnded(r)
 	u.Audit("use ended", facts...)
 	u.recordEnded(r)
 }

@@ -30,6 +30,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/registry/history"
 	"github.com/connpool/connpool/internal/registry/quota"
+	"github.com/connpool/connpool/internal/tracing"
 )
 
 // Use is one request to use a pool, and what its audit lines say.
@@ -63,6 +64,10 @@ type Use struct {
 	// the user is known to have the permission.
 	entry    *history.Entry
 	admitted bool
+
+	// Span of the whole use, and running of what it does on its connection. Both are nil
+	// if they are not sampled.
+	Span, running *tracing.Span
 
 	permission authorizer.AttributesRecord
 	// required are permissions that it needs beside that one.

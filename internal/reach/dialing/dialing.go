@@ -1,0 +1,89 @@
+// Package dialing remembers when a dial passed which stage.
+//
+//	log := dialing.Begin()
+//	made, err := prepared.With(log.Note).Dial(ctx)
+//	log.End()
+//	passages := log.Passages()
+//
+// Trade-offs: a connection keeps some hundred bytes, also when nothing asks for them. In
+// return a lease can tell how its connection was made, although the dial does not know
+// for whom it is.
+package dialing
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/connpool/connpool/internal/driver"
+)
+
+// StageTurn is the wait for the breaker, the jump host and the dial budget. It comes
+// before the stages of drivers.
+const StageTurn driver.Stage = "turn"
+
+// Passage is a stage that has passed, and from when to when it lasted.
+type Passage struct {
+	Stage    driver.Stage
+	From, To time.Time
+}
+
+// Log is when one dial passed which stage. It is safe for concurrent use.
+type Log struct {
+	mu       sync.Mutex
+	passages []Passage
+	last     time.Time
+	ended    bool
+}
+
+// Begin returns the log of a dial that begins now.
+func Begin() *Log { return &Log{last: time.Now()} }
+
+// Note makes the log follow the dials of an endpoint, whose Dial must be set.
+func (l *Log) Note(e *driver.Endpoint) {
+	dial, reopen, trace := e.Dial, e.Reopen, e.Trace
+	if reopen == nil {
+		e.Reopen = dial // which the log does not follow
+	}
+	e.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		l.pass(StageTurn)
+		opened, err := dial(ctx, network, address)
+		if err == nil {
+			l.pass(driver.StageConnect)
+		}
+		return opened, err
+	}
+	e.Trace = func(passed driver.Stage, found string) {
+		l.pass(passed)
+		if trace != nil {
+			trace(passed, found)
+		}
+	}
+}
+
+func (l *Log) pass(stage driver.Stage) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended || stage == StageTurn && len(l.passages) > 0 {
+		return
+	}
+	now := time.Now()
+	l.passages = append(l.passages, Passage{Stage: stage, From: l.last, To: now})
+	l.last = now
+}
+
+// End ends the log: what its endpoint dials later belongs to a connection that lives.
+func (l *Log) End() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+}
+
+// Passages returns the stages that have passed, in their order. The caller must not change
+// them.
+func (l *Log) Passages() []Passage {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.passages
+}
