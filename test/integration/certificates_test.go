@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -156,6 +155,6 @@ func startStandby(t *testing.T) {
 	t.Helper()
 	leader := env.live
 	env.live = freeAddress()
-	startOwnOperator(t, filepath.Join(env.plane.Dir, "kubeconfig"), "--replica-name=standby")
+	startOwnOperator(t, adminKubeconfig(t), "--replica-name=standby")
 	env.live = leader
 }

@@ -24,15 +24,21 @@ import (
 func ownPlane(t *testing.T) {
 	t.Helper()
 	ownControlPlane(t)
+	startOwnOperator(t, adminKubeconfig(t))
+}
+
+// adminKubeconfig writes the kubeconfig of the control plane's administrator.
+func adminKubeconfig(t *testing.T) (path string) {
+	t.Helper()
 	kubeconfig, err := env.plane.Kubeconfig()
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(env.plane.Dir, "kubeconfig")
+	path = filepath.Join(env.plane.Dir, "kubeconfig")
 	if err := os.WriteFile(path, kubeconfig, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	startOwnOperator(t, path)
+	return path
 }
 
 // ownControlPlane does the same without an operator.

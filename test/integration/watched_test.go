@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -180,14 +178,7 @@ func refuses(t *testing.T, account *rest.Config, namespace, resource string) {
 
 func theCommandsSaySo(t *testing.T) {
 	t.Helper()
-	admin, err := env.plane.Kubeconfig()
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := os.WriteFile(path, admin, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	path := adminKubeconfig(t)
 	for _, command := range []string{"status", "doctor", "connections"} {
 		var stdout, stderr bytes.Buffer
 		cli.Main([]string{"connpool", "--kubeconfig", path, "-n", "other", command}, "test",
