@@ -181,7 +181,7 @@ func importImages(ctx context.Context) error {
 // build returns the image connpool:VERSION of the checkout's programs.
 func build(ctx context.Context, version string) ([]byte, error) {
 	bin := filepath.Join(fixture.dir, version)
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w -X main.version="+version,
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w -X main.set="+version,
 		"-o", bin+"/", "./cmd/manager", "./cmd/kubectl-connpool")
 	cmd.Dir = fixture.root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
