@@ -69,6 +69,12 @@ docker-build: ## Build the image IMG
 image: ## Build dist/connpool-image.tar, an OCI image named IMG, without Docker and without a registry
 	go run ./hack/image -name $(IMG) -version $(VERSION)
 
+.PHONY: dist
+dist: ## Write a release to dist: image, plugin for every platform, chart, install.yaml, krew manifest, SPDX, checksums
+	rm -rf dist
+	go run ./hack/image -name $(IMG) -version $(VERSION)
+	go run ./hack/dist -image $(IMG) -version $(VERSION)
+
 .PHONY: clean
 clean: lab-down ## Stop the lab and remove everything that was built
 	rm -rf bin dist .lab

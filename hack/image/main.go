@@ -14,10 +14,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -27,6 +25,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 
+	"github.com/connpool/connpool/hack/compile"
 	"github.com/connpool/connpool/test/controlplane/binaries"
 	"github.com/connpool/connpool/test/image"
 )
@@ -69,7 +68,7 @@ func (o *options) run() (err error) {
 
 // build returns an index with one image for each platform.
 func (o *options) build(ctx context.Context) (v1.ImageIndex, error) {
-	created, err := o.created(ctx)
+	created, err := compile.Time(ctx, o.root)
 	if err != nil {
 		return nil, err
 	}
@@ -101,37 +100,15 @@ func (o *options) platform(ctx context.Context, dir string, platform v1.Platform
 		"org.opencontainers.image.licenses":    "Apache-2.0",
 		"org.opencontainers.image.version":     o.version,
 	}}
+	common := compile.Program{Root: o.root, Version: o.version, OS: platform.OS, Arch: platform.Architecture}
 	for _, program := range programs {
-		// The flags are those of the Makefile and the Dockerfile.
-		command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=auto",
-			"-ldflags", "-s -w -X main.set="+o.version, "-o", dir+"/", program)
-		command.Dir, command.Stderr = o.root, os.Stderr
-		command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+platform.OS, "GOARCH="+platform.Architecture)
-		if err := command.Run(); err != nil {
-			return nil, fmt.Errorf("go build %s for %s: %w", program, platform.String(), err)
+		built, err := common.Build(ctx, program, dir)
+		if err != nil {
+			return nil, err
 		}
-		build.Programs = append(build.Programs, filepath.Join(dir, filepath.Base(program)))
+		build.Programs = append(build.Programs, built)
 	}
 	return image.Operator(build)
-}
-
-// created returns SOURCE_DATE_EPOCH, or else when the commit was made, so that the
-// image does not depend on when it is built.
-// See https://reproducible-builds.org/specs/source-date-epoch/.
-func (o *options) created(ctx context.Context) (time.Time, error) {
-	seconds := os.Getenv("SOURCE_DATE_EPOCH")
-	if seconds == "" {
-		out, err := exec.CommandContext(ctx, "git", "-C", o.root, "log", "-1", "--format=%ct").Output()
-		if err != nil {
-			return time.Time{}, fmt.Errorf("no commit says when it was made: set SOURCE_DATE_EPOCH: %w", err)
-		}
-		seconds = strings.TrimSpace(string(out))
-	}
-	number, err := strconv.ParseInt(seconds, 10, 64)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("SOURCE_DATE_EPOCH must be seconds since 1970, not %q", seconds)
-	}
-	return time.Unix(number, 0).UTC(), nil
 }
 
 // write writes the index as an OCI image layout in a tar file.

@@ -9,11 +9,11 @@ import (
 // The image is built in three ways, which have to write the same programs.
 func TestEveryWayToBuildTheImageHasTheSameFlags(t *testing.T) {
 	for path, flags := range map[string][]string{
-		"../../hack/image/main.go": {`"-trimpath", "-buildvcs=auto"`, `"-s -w -X main.set="+o.version`, `"CGO_ENABLED=0"`},
-		"../../Dockerfile":         {`-trimpath -buildvcs=auto -ldflags "-s -w -X main.set=$VERSION"`, "CGO_ENABLED=0", "USER " + user, `ENTRYPOINT ["/manager"]`},
+		"../../hack/compile/compile.go": {`"-trimpath", "-buildvcs=auto"`, `"-s -w -X main.set="+p.Version`, `"CGO_ENABLED=0"`},
+		"../../Dockerfile":              {`-trimpath -buildvcs=auto -ldflags "-s -w -X main.set=$VERSION"`, "CGO_ENABLED=0", "USER " + user, `ENTRYPOINT ["/manager"]`},
+		"../../Makefile":                {"LDFLAGS := -s -w -X main.set=$(VERSION)", "CGO_ENABLED=0 go build -trimpath -buildvcs=auto -ldflags"},
 		// The end-to-end test tells two builds apart by the version in them.
 		"../installed/fixture_test.go": {`"-s -w -X main.set="+version`, `"CGO_ENABLED=0"`},
-		"../../Makefile":               {"LDFLAGS := -s -w -X main.set=$(VERSION)", "CGO_ENABLED=0 go build -trimpath -buildvcs=auto -ldflags"},
 	} {
 		content, err := os.ReadFile(path)
 		if err != nil {
