@@ -112,7 +112,7 @@ lint-fix: $(LINT) ## Repair what the linters can repair
 	$(LINT) run --fix
 
 .PHONY: verify
-verify: verify-codegen verify-tidy verify-conventions ## Check generated files, modules and conventions
+verify: verify-codegen verify-tidy verify-conventions verify-platforms ## Check generated files, modules, conventions and platforms
 
 .PHONY: verify-codegen
 verify-codegen: ## Check that generated files are up to date
@@ -144,6 +144,11 @@ verify-conventions: ## Check imports, sizes of packages, sources, documents, rol
 .PHONY: update-conventions
 update-conventions: ## Write the table of packages into the docs, and accept the manager's present role as the golden one
 	go test ./test/conventions -run Update -update
+
+.PHONY: verify-platforms
+verify-platforms: ## Vet the plugin and its tests for windows and darwin; a minute each the first time
+	@hack/say 'the plugin on other platforms'
+	hack/vet-platforms.sh
 
 ##@ Measure
 

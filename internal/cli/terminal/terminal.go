@@ -5,8 +5,8 @@
 //	...
 //	defer raw.Restore()
 //
-// Trade-off: on Windows a program keeps the size that the window had at first,
-// because Windows has no signal for its changes.
+// Trade-off: on Windows a program learns of a new size some moments late, because
+// Windows has no signal for it and the window is looked at again and again.
 package terminal
 
 import (
@@ -78,7 +78,9 @@ func MakeRaw(ctx context.Context, stream any) (*Raw, error) {
 	})
 	r.done.Go(func() {
 		defer close(sizes)
-		watchSize(ctx, file, sizes)
+		changes, stop := sizeChanges()
+		defer stop()
+		watchSize(ctx, changes, r.Size, func() client.Size { return sizeOf(file) }, sizes)
 	})
 	return r, nil
 }
@@ -101,18 +103,22 @@ func (w RawWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// watchSize sends the size of a terminal whenever it may have changed.
-func watchSize(ctx context.Context, file *os.File, sizes chan<- client.Size) {
-	changes, stop := sizeChanges()
-	defer stop()
+// watchSize sends the size of a terminal when it is no longer the last one. It looks
+// at the terminal at each of the changes that there may have been.
+func watchSize[T any](ctx context.Context, changes <-chan T, last client.Size, look func() client.Size, sizes chan<- client.Size) {
 	for {
 		select {
 		case <-changes:
 		case <-ctx.Done():
 			return
 		}
+		size := look()
+		if size == last {
+			continue
+		}
+		last = size
 		select {
-		case sizes <- sizeOf(file):
+		case sizes <- size:
 		case <-ctx.Done():
 			return
 		}
@@ -130,7 +136,7 @@ func SizeOf(stream any) client.Size {
 }
 
 func sizeOf(file *os.File) client.Size {
-	columns, rows, err := term.GetSize(int(file.Fd()))
+	columns, rows, err := sizeOfScreen(file)
 	if err != nil || columns == 0 || rows == 0 {
 		return client.Size{Columns: 80, Rows: 24}
 	}
