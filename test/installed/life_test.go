@@ -136,7 +136,7 @@ func kustomize(t *testing.T) {
 	features(t)
 	// As docs/how-to/install.md says: first what stands in the way of other deletions.
 	admin(t, "delete", "apiservice", theAPI)
-	runInput(t, manifests, "kubectl", "--kubeconfig="+kubeconfig("admin"), "delete", "--timeout=110s", "-f", "-")
+	runInput(t, manifests, "kubectl", "--kubeconfig="+kubeconfig("admin"), "delete", "--ignore-not-found", "--timeout=110s", "-f", "-")
 	admin(t, "create", "namespace", "unrelated")
 	admin(t, "delete", "namespace", "unrelated", "--timeout=60s")
 }
