@@ -1,5 +1,6 @@
-// Package monitoring tries the alert rules of config/prometheus with Prometheus' own
-// promtool.
+// Package monitoring tries what config has for monitoring: the alert rules with
+// Prometheus' own promtool, and with a real Prometheus that scrapes a real operator
+// while real things break.
 package monitoring
 
 import (

@@ -1,0 +1,196 @@
+package monitoring
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/connpool/connpool/api/v1alpha1"
+	goclient "github.com/connpool/connpool/client"
+)
+
+// outage is something real that breaks, for which an alert has to fire.
+type outage struct {
+	alert string
+	// healthy makes what will break in a namespace that has the alert's name in lower
+	// case. It returns a function that breaks it.
+	healthy func(t *testing.T, w *world, namespace string) (breaks func())
+	// labels are further ones that tell this outage's alert from those of others.
+	labels map[string]string
+	// operator means that the operator itself breaks. That comes last, in the order of
+	// the table.
+	operator bool
+}
+
+var outages = []outage{
+	{alert: "ConnpoolPoolNotServing", healthy: func(t *testing.T, w *world, namespace string) func() {
+		server := w.pool(t, namespace, 1)
+		return server.Stop
+	}},
+	{alert: "ConnpoolPoolDegraded", healthy: func(t *testing.T, w *world, namespace string) func() {
+		w.pool(t, namespace, 1)
+		other := startSSHD(t)
+		w.target(t, namespace, "other", other)
+		w.ready(t, namespace, 2)
+		return other.Stop
+	}},
+	{alert: "ConnpoolPoolStalled", healthy: func(t *testing.T, w *world, namespace string) func() {
+		w.pool(t, namespace, 1)
+		return func() {
+			const never = `{"name":"never","start":"0 0 30 2 *","end":"0 1 30 2 *","minWarm":2}`
+			w.patch(t, thePool(namespace), `{"spec":{"warming":{"schedules":[`+never+`]}}}`)
+		}
+	}},
+	{alert: "ConnpoolTargetsStalled", healthy: func(t *testing.T, w *world, namespace string) func() {
+		w.pool(t, namespace, 1)
+		stranger := startSSHD(t)
+		return func() {
+			secret := credentials(namespace, "target-0", stranger)
+			if err := w.client.Update(t.Context(), secret); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}},
+	{alert: "ConnpoolRequestsQueue", healthy: func(t *testing.T, w *world, namespace string) func() {
+		w.pool(t, namespace, 1, oneAtATime)
+		return func() { w.keepRunning(t, namespace, 3, "sleep", "300") }
+	}},
+	{alert: "ConnpoolConnectionLimit", healthy: func(t *testing.T, w *world, namespace string) func() {
+		w.pool(t, namespace, 1)
+		return func() {
+			w.patch(t, thePool(namespace), fmt.Sprintf(`{"spec":{"size":{"minWarm":%[1]d,"max":%[1]d}}}`, connectionLimit+1))
+		}
+	}},
+	{alert: "ConnpoolDialsFailing", healthy: func(t *testing.T, w *world, namespace string) func() {
+		server := w.pool(t, namespace, 12)
+		return server.Stop
+	}},
+	{alert: "ConnpoolDown", operator: true, healthy: killed},
+	{alert: "ConnpoolReplicaDown", operator: true, healthy: killed},
+	{alert: "ConnpoolAPIUnavailable", operator: true, healthy: killed, labels: map[string]string{"name": "v1alpha1.live.connpool.dev"}},
+}
+
+// killed returns a function that kills the operator, unless it is dead.
+func killed(_ *testing.T, w *world, _ string) func() { return func() { w.operator.Stop(0) } }
+
+// oneAtATime makes a pool run one command at a time, and others wait.
+func oneAtATime(pool *v1alpha1.ConnectionPool) {
+	pool.Spec.Size = v1alpha1.PoolSize{MinWarm: new(int32(1)), Max: new(int32(1))}
+	pool.Spec.SessionsPerConnection = new(int32(1))
+	pool.Spec.Acquire.TimeoutSeconds = new(int32(300))
+}
+
+// keepRunning runs a command so many times side by side, again and again until the test
+// ends.
+func (w *world) keepRunning(t *testing.T, namespace string, parallel int, argv ...string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{}, parallel)
+	for range parallel {
+		go func() {
+			for ctx.Err() == nil {
+				_, _ = w.commands.Pool(namespace, poolName).Exec(ctx, goclient.Command{Argv: argv, Target: "target-0"})
+			}
+			ended <- struct{}{}
+		}()
+	}
+	t.Cleanup(func() {
+		cancel()
+		for range parallel {
+			<-ended
+		}
+	})
+}
+
+func TestEachAlertFiresWhenSomethingRealBreaks(t *testing.T) {
+	rules := readRules(t)
+	var missing []string
+	for _, alert := range rules.alerts() {
+		if !slices.ContainsFunc(outages, func(o outage) bool { return o.alert == alert.Alert }) {
+			missing = append(missing, alert.Alert)
+		}
+	}
+	if missing != nil {
+		t.Fatalf("no row of outages makes %s fire", missing)
+	}
+	w := newWorld(t)
+	p := w.scrape(t, soon(rules))
+	breaks := make([]func(), len(outages))
+	for i, o := range outages {
+		breaks[i] = o.healthy(t, w, strings.ToLower(o.alert))
+	}
+	quiet(t, p)
+	for _, operator := range []bool{false, true} {
+		for i, o := range outages {
+			if o.operator == operator {
+				breaks[i]()
+			}
+		}
+		for _, o := range outages {
+			if o.operator == operator {
+				t.Run(o.alert, func(t *testing.T) { fires(t, p, o) })
+			}
+		}
+	}
+}
+
+// soon returns the rules with alerts that fire after a second. Their expressions are the
+// same.
+func soon(all rules) rules {
+	for g := range all.Groups {
+		for r := range all.Groups[g].Rules {
+			if rule := &all.Groups[g].Rules[r]; rule.For != "" {
+				rule.For = "1s"
+			}
+		}
+	}
+	return all
+}
+
+// quiet fails the test if an alert is there while everything works. A scrape that comes
+// before the operator serves makes some for a moment.
+func quiet(t *testing.T, p *prometheus) {
+	t.Helper()
+	eventually(t, 20*time.Second, "no alert is left of the start", func() (bool, string) {
+		alerts := p.alerts(t)
+		return len(alerts) == 0, fmt.Sprint(alerts)
+	})
+	for range 3 {
+		p.evaluations(t)
+		if alerts := p.alerts(t); len(alerts) > 0 {
+			t.Fatalf("everything works, and these alerts are there: %v", alerts)
+		}
+	}
+}
+
+// fires waits until the alert of the outage fires.
+func fires(t *testing.T, p *prometheus, o outage) {
+	t.Helper()
+	want := maps.Clone(o.labels)
+	if want == nil {
+		want = map[string]string{}
+	}
+	want["alertname"] = o.alert
+	if !o.operator {
+		want["namespace"] = strings.ToLower(o.alert)
+	}
+	eventually(t, 75*time.Second, o.alert+" fires", func() (bool, string) {
+		alerts := p.alerts(t)
+		found := slices.ContainsFunc(alerts, func(a alert) bool { return a.State == "firing" && isPart(want, a.Labels) })
+		return found, fmt.Sprint(alerts)
+	})
+}
+
+// isPart reports whether all labels are among others.
+func isPart(labels, all map[string]string) bool {
+	for name, value := range labels {
+		if all[name] != value {
+			return false
+		}
+	}
+	return true
+}
