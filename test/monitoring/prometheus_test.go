@@ -129,22 +129,35 @@ func (p *prometheus) alerts(t *testing.T) []alert {
 	return data.Alerts
 }
 
-// evaluations waits until each alert has been evaluated again.
-func (p *prometheus) evaluations(t *testing.T) {
+// settle waits until Prometheus has scraped everything and then evaluated all rules.
+func (p *prometheus) settle(t *testing.T) {
 	t.Helper()
 	begin := time.Now()
-	eventually(t, 30*time.Second, "all rules are evaluated", func() (bool, string) {
-		var data struct {
-			Groups []struct{ LastEvaluation time.Time }
-		}
-		if err := p.get("/api/v1/rules", nil, &data); err != nil {
-			return false, err.Error()
-		}
-		for _, group := range data.Groups {
-			if group.LastEvaluation.Before(begin) {
-				return false, group.LastEvaluation.String()
+	for _, path := range []string{"/api/v1/targets", "/api/v1/rules"} {
+		eventually(t, 30*time.Second, "Prometheus scrapes and evaluates", func() (bool, string) {
+			var data struct {
+				ActiveTargets []struct{ LastScrape time.Time }
+				Groups        []struct{ LastEvaluation time.Time }
 			}
-		}
-		return len(data.Groups) > 0, "no groups"
-	})
+			if err := p.get(path, nil, &data); err != nil {
+				return false, err.Error()
+			}
+			oldest := time.Now()
+			for _, target := range data.ActiveTargets {
+				oldest = earlier(oldest, target.LastScrape)
+			}
+			for _, group := range data.Groups {
+				oldest = earlier(oldest, group.LastEvaluation)
+			}
+			return oldest.After(begin), oldest.String()
+		})
+		begin = time.Now()
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
