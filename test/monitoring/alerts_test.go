@@ -1,7 +1,6 @@
 package monitoring
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/connpool/connpool/api/v1alpha1"
-	goclient "github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/test/controlplane"
 )
 
@@ -110,28 +108,6 @@ func oneAtATime(pool *v1alpha1.ConnectionPool) {
 	pool.Spec.Size = v1alpha1.PoolSize{MinWarm: new(int32(1)), Max: new(int32(1))}
 	pool.Spec.SessionsPerConnection = new(int32(1))
 	pool.Spec.Acquire.TimeoutSeconds = new(int32(300))
-}
-
-// keepRunning runs a command so many times side by side, again and again until the test
-// ends.
-func (w *world) keepRunning(t *testing.T, namespace string, parallel int, argv ...string) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{}, parallel)
-	for range parallel {
-		go func() {
-			for ctx.Err() == nil {
-				_, _ = w.commands.Pool(namespace, poolName).Exec(ctx, goclient.Command{Argv: argv, Target: "target-0"})
-			}
-			ended <- struct{}{}
-		}()
-	}
-	t.Cleanup(func() {
-		cancel()
-		for range parallel {
-			<-ended
-		}
-	})
 }
 
 func TestEachAlertFiresWhenSomethingRealBreaks(t *testing.T) {
