@@ -104,18 +104,10 @@ func (t *totals) add(o poolset.PoolObservation) {
 	t.Draining += o.Draining
 	t.Leases += o.Leases
 	t.Pending += o.Pending
-	t.Uses += o.Uses
-	for how := range o.Acquired {
-		t.Acquired[how].Count += o.Acquired[how].Count
-		t.Acquired[how].Wait += o.Acquired[how].Wait
-	}
-	t.Dials.Succeeded += o.Dials.Succeeded
-	t.Dials.Time += o.Dials.Time
+	t.Count(&o.Stats)
 	for reason, n := range o.DialFailures {
 		t.failures[reason] += n
 	}
-	t.Probes.Succeeded += o.Probes.Succeeded
-	t.Probes.Failed += o.Probes.Failed
 	if o.Dials.Succeeded > 0 {
 		t.saved += o.Dials.Time.Seconds() / float64(o.Dials.Succeeded) * float64(o.Acquired[connpool.Warm].Count)
 	}

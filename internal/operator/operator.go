@@ -66,6 +66,7 @@ type Operator struct {
 	namespaces *watched.Namespaces
 	live       *liveAPI        // nil when it is turned off
 	tracer     *tracing.Tracer // nil when it is turned off
+	collector  *connpoolmetrics.Collector
 }
 
 // Run makes an operator for the cluster that the options name, and runs it until
@@ -115,8 +116,8 @@ func New(ctx context.Context, cluster *rest.Config, o Options, drivers connectio
 		pools:      poolset.New(o.policy().Dial, dialbudget.New(dialsPerProcess, dialsPerHost, dialsPerJumpHost)),
 	}
 	op.pools.LimitConnections(o.MaxConnections)
-	collector := connpoolmetrics.NewCollector(op.pools)
-	op.pools.Measure(collector)
+	op.collector = connpoolmetrics.NewCollector(op.pools)
+	op.pools.Measure(op.collector)
 	conditions := new(connpoolmetrics.Conditions)
 	if err := mgr.Add(namespaces); err != nil {
 		return nil, err
@@ -132,7 +133,7 @@ func New(ctx context.Context, cluster *rest.Config, o Options, drivers connectio
 	if err := op.addLiveAPI(ctx, certificate); err != nil {
 		return nil, err
 	}
-	collectors := append(connpoolmetrics.Process(o.Version, mgr.Elected(), certificate), collector, conditions)
+	collectors := append(connpoolmetrics.Process(o.Version, mgr.Elected(), certificate), op.collector, conditions)
 	for _, collector := range collectors {
 		if err := metrics.Registry.Register(collector); err != nil {
 			return nil, fmt.Errorf("register the metrics: %w", err)
