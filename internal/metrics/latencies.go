@@ -69,7 +69,7 @@ func (l *latencies) Dialed(pool poolset.Ref, kind string, took time.Duration) {
 	l.of(key{pool.Namespace, pool.Name, kind}).handshake.Observe(took.Seconds())
 }
 
-// CommandStarted implements stopwatch.Meter.
+// CommandStarted implements figures.Meter.
 func (l *latencies) CommandStarted(pool poolset.Ref, kind string, took time.Duration) {
 	l.commands.observe(key{pool.Namespace, pool.Name, kind}, took)
 }

@@ -23,16 +23,18 @@ type Source interface {
 	Snapshot() []poolset.PoolObservation
 }
 
-// Collector collects the metrics of the live pools. It is their Meter, too.
+// Collector collects the metrics of pools. It is the Meter of the live ones and of their
+// uses, too.
 type Collector struct {
 	*latencies
+	*Conditions
 
 	source Source
 }
 
 // NewCollector returns a collector that reads source.
 func NewCollector(source Source) *Collector {
-	return &Collector{source: source, latencies: newLatencies()}
+	return &Collector{source: source, latencies: newLatencies(), Conditions: new(Conditions)}
 }
 
 var _ prometheus.Collector = &Collector{}
@@ -59,10 +61,12 @@ func (c *Collector) Describe(out chan<- *prometheus.Desc) {
 		out <- d
 	}
 	c.latencies.describe(out)
+	c.Conditions.Describe(out)
 }
 
 // Collect implements prometheus.Collector. It reads one snapshot.
 func (c *Collector) Collect(out chan<- prometheus.Metric) {
+	c.Conditions.Collect(out)
 	sums := sum(c.source.Snapshot())
 	c.latencies.collect(out, sums)
 	for key, total := range sums {

@@ -118,11 +118,10 @@ func New(ctx context.Context, cluster *rest.Config, o Options, drivers connectio
 	op.pools.LimitConnections(o.MaxConnections)
 	op.collector = connpoolmetrics.NewCollector(op.pools)
 	op.pools.Measure(op.collector)
-	conditions := new(connpoolmetrics.Conditions)
 	if err := mgr.Add(namespaces); err != nil {
 		return nil, err
 	}
-	if err := op.addControllers(ctx, drivers, conditions); err != nil {
+	if err := op.addControllers(ctx, drivers); err != nil {
 		return nil, err
 	}
 	if op.tracer, err = tracing.New(ctx, tracing.Options{
@@ -133,7 +132,7 @@ func New(ctx context.Context, cluster *rest.Config, o Options, drivers connectio
 	if err := op.addLiveAPI(ctx, certificate); err != nil {
 		return nil, err
 	}
-	collectors := append(connpoolmetrics.Process(o.Version, mgr.Elected(), certificate), op.collector, conditions)
+	collectors := append(connpoolmetrics.Process(o.Version, mgr.Elected(), certificate), op.collector)
 	for _, collector := range collectors {
 		if err := metrics.Registry.Register(collector); err != nil {
 			return nil, fmt.Errorf("register the metrics: %w", err)
@@ -161,9 +160,7 @@ func (op *Operator) Run(ctx context.Context) error {
 	return nil
 }
 
-func (op *Operator) addControllers(
-	ctx context.Context, drivers connectiontarget.Drivers, conditions *connpoolmetrics.Conditions,
-) error {
+func (op *Operator) addControllers(ctx context.Context, drivers connectiontarget.Drivers) error {
 	client, budget, recorder := op.manager.GetClient(), status.NewBudget(), op.manager.GetEventRecorder("connpool")
 	targets := &connectiontarget.Reconciler{
 		Client:  client,
@@ -180,7 +177,7 @@ func (op *Operator) addControllers(
 	pools := &connectionpool.Reconciler{
 		Client:  client,
 		Writer:  connectionpool.NewWriter(client, recorder, status.NewPace[v1alpha1.ConnectionPoolStatus](budget)),
-		Metrics: conditions,
+		Metrics: op.collector.Conditions,
 	}
 	if err := pools.SetupWithManager(op.manager); err != nil {
 		return fmt.Errorf("set up the connectionpool controller: %w", err)

@@ -282,13 +282,13 @@ var layout = []row{
 		folder: "internal/registry/use", is: "what all uses share: permission, limits, lease, result, audit, and why a lease is refused",
 		imports: append([]string{
 			"./internal/connpool", "./internal/registry/delivery", "./internal/registry/history", "./internal/registry/limits",
-			"./internal/registry/naming", "./internal/registry/quota", "./internal/registry/stopwatch", "./internal/tracing",
+			"./internal/registry/naming", "./internal/registry/quota", "./internal/registry/figures", "./internal/tracing",
 		}, belowUse...),
 		modules: kubernetes,
 		lines:   1180, because: "the lease, its refusals, its audit and its spans are one path, which every request takes",
 	},
 	{
-		folder: "internal/registry/stopwatch", is: "the figures of one use: how long it took, beside its waits",
+		folder: "internal/registry/figures", is: "the figures of one use: how long it took, beside its waits, and why it failed",
 		imports: []string{"./internal/poolset"},
 	},
 	{
@@ -362,7 +362,9 @@ var layout = []row{
 	},
 	{
 		folder: "internal/registry/proxy", is: "requests passed on to a target's HTTP API",
-		imports: append([]string{"./internal/halfclose", "./internal/redirect", "./internal/registry/delivery"}, requests...),
+		imports: append([]string{
+			"./internal/halfclose", "./internal/redirect", "./internal/registry/delivery", "./internal/registry/figures",
+		}, requests...),
 		modules: kubernetes,
 	},
 	{

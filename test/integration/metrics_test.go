@@ -69,11 +69,17 @@ func TestAScrapeHasTheFiguresOfUses(t *testing.T) {
 	if _, err := pool.Stream(t.Context(), slow, client.Streams{Stdout: io.Discard}); err != nil {
 		t.Fatal(err)
 	}
-	reader := scraper(t)
-	_, body := scrape(t, reader)
+	if _, err := pool.Exec(t.Context(), client.Command{Target: "no-such-target", Shell: "true"}); err == nil {
+		t.Error("a command ran on a target that the pool does not have")
+	}
+	_, body := scrape(t, scraper(t))
 	overhead := ofPool(familiesIn(body)["connpool_command_overhead_seconds"], p.pool.Namespace).GetHistogram()
 	if overhead.GetSampleCount() != 3 || overhead.GetSampleSum() > 1.9 || len(overhead.GetPositiveSpan()) == 0 {
 		t.Errorf("a quick command and two that take a second have the overhead %v", overhead)
+	}
+	failed := ofPool(familiesIn(body)["connpool_uses_failed_total"], p.pool.Namespace)
+	if failed.GetCounter().GetValue() != 1 || !strings.Contains(failed.String(), "NotFound") {
+		t.Errorf("one failed use is counted as %v", failed)
 	}
 }
 

@@ -12,14 +12,21 @@ import (
 
 // Figures is a meter that notes in words what it is told.
 type Figures struct {
-	mu    sync.Mutex
-	lines []string
+	mu              sync.Mutex
+	lines, failures []string
 }
 
 // Meter lets the uses of a fixture tell their figures.
 func (f *Figures) Meter(config *use.Config) { config.Meter = f }
 
-// Taken returns all lines so far.
+// Failures returns the lines about uses that failed.
+func (f *Figures) Failures() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.failures)
+}
+
+// Taken returns the lines about times.
 func (f *Figures) Taken() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -32,7 +39,14 @@ func (f *Figures) note(format string, facts ...any) {
 	f.lines = append(f.lines, fmt.Sprintf(format, facts...))
 }
 
-// CommandStarted implements stopwatch.Meter.
+// CommandStarted implements figures.Meter.
 func (f *Figures) CommandStarted(pool poolset.Ref, kind string, took time.Duration) {
 	f.note("%s/%s %s: a command started after %s", pool.Namespace, pool.Name, kind, took)
+}
+
+// UseFailed implements figures.Meter.
+func (f *Figures) UseFailed(pool poolset.Ref, kind, reason, outcome string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.failures = append(f.failures, fmt.Sprintf("%s/%s %s: %s, %s", pool.Namespace, pool.Name, kind, reason, outcome))
 }

@@ -10,8 +10,8 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	"github.com/connpool/connpool/internal/audit"
+	"github.com/connpool/connpool/internal/registry/figures"
 	"github.com/connpool/connpool/internal/registry/limits"
-	"github.com/connpool/connpool/internal/registry/stopwatch"
 	"github.com/connpool/connpool/internal/stream"
 )
 
@@ -25,7 +25,7 @@ func (g *Gate) Admit(ctx context.Context, pool, subresource string) (*Use, error
 		return nil, err
 	}
 	u.admitted = true
-	u.Stopwatch.Accepted()
+	u.Figures.Accepted()
 	u.Span = g.Config.Tracer.Begin(ctx, spanNames[subresource])
 	return u, nil
 }
@@ -36,7 +36,7 @@ func (g *Gate) unadmitted(ctx context.Context, pool, subresource string) *Use {
 	return &Use{
 		Gate: g, PoolName: PoolName{Namespace: request.NamespaceValue(ctx), Name: pool}, RequestID: id, AuditID: id,
 		permission: permissionFor(ctx, "connectionpools", pool, subresource),
-		Stopwatch:  stopwatch.New(g.Config.Meter, request.NamespaceValue(ctx), pool),
+		Figures:    figures.New(g.Config.Meter, request.NamespaceValue(ctx), pool),
 	}
 }
 

@@ -10,9 +10,9 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/registry/delivery"
+	"github.com/connpool/connpool/internal/registry/figures"
 	"github.com/connpool/connpool/internal/registry/history"
 	"github.com/connpool/connpool/internal/registry/limits"
-	"github.com/connpool/connpool/internal/registry/stopwatch"
 	"github.com/connpool/connpool/internal/tracing"
 )
 
@@ -54,7 +54,7 @@ type Config struct {
 	// Tracer makes spans of uses; nil makes none.
 	Tracer *tracing.Tracer
 	// Meter gets the figures of uses; nil takes none.
-	Meter  stopwatch.Meter
+	Meter  figures.Meter
 	Limits limits.Limits
 }
 

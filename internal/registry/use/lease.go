@@ -84,7 +84,7 @@ func (u *Use) Route(ctx context.Context, at *field.Path, target string) (Route, 
 func (u *Use) Lease(ctx context.Context, to Route, fits Fit) (poolset.Lease, error) {
 	target := to.onlyTarget(ctx)
 	if target != nil {
-		u.Stopwatch.On(string(target.Spec.Type()))
+		u.Figures.On(string(target.Spec.Type()))
 		if problems := fits(target); len(problems) > 0 {
 			return poolset.Lease{}, refusal.Invalid(problems)
 		}
@@ -97,7 +97,7 @@ func (u *Use) Lease(ctx context.Context, to Route, fits Fit) (poolset.Lease, err
 		return poolset.Lease{}, refused
 	}
 	traceAcquired(span, lease)
-	u.Stopwatch.Leased(time.Since(began))
+	u.Figures.Leased(time.Since(began))
 	u.Target = lease.Target.Name
 	if target == nil {
 		if err := u.fitsChosen(ctx, to, lease.Target, fits); err != nil {

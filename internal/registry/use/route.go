@@ -58,7 +58,7 @@ func (u *Use) fitsChosen(ctx context.Context, r Route, chosen poolset.Ref, fits 
 		return refusal.NotStarted(refusal.Unavailable, "", fmt.Sprintf(
 			"target %s was deleted or cannot be read now; try again", chosen.Name))
 	}
-	u.Stopwatch.On(string(target.Spec.Type()))
+	u.Figures.On(string(target.Spec.Type()))
 	if problems := fits(target); len(problems) > 0 {
 		return refusal.Invalid(problems)
 	}
