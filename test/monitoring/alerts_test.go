@@ -59,13 +59,22 @@ var outages = []outage{
 			}
 		}
 	}},
+	{alert: "ConnpoolUsesFailing", healthy: func(t *testing.T, w *world, namespace string) func() {
+		w.pool(t, namespace, 1)
+		other := startSSHD(t)
+		w.target(t, namespace, "other", other)
+		w.ready(t, namespace, 2)
+		w.keepRunning(t, namespace, "target-0", 1, "true")
+		w.keepRunning(t, namespace, "other", 2, "true")
+		return other.Stop
+	}},
 	{alert: "ConnpoolRequestsQueue", healthy: func(t *testing.T, w *world, namespace string) func() {
 		w.pool(t, namespace, 1, oneAtATime)
-		return func() { w.keepRunning(t, namespace, 3, "sleep", "300") }
+		return func() { w.keepRunning(t, namespace, "target-0", 3, "sleep", "300") }
 	}},
 	{alert: "ConnpoolAcquireSlow", healthy: func(t *testing.T, w *world, namespace string) func() {
 		w.pool(t, namespace, 1, oneAtATime)
-		return func() { w.keepRunning(t, namespace, 3, "sleep", "2") }
+		return func() { w.keepRunning(t, namespace, "target-0", 3, "sleep", "2") }
 	}},
 	{alert: "ConnpoolConnectionLimit", healthy: func(t *testing.T, w *world, namespace string) func() {
 		w.pool(t, namespace, 1)

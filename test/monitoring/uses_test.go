@@ -27,7 +27,8 @@ func (w *world) useEverything(t *testing.T) {
 	fails := startSSHD(t)
 	w.target(t, "ssh", "fails", fails)
 	w.ready(t, "ssh", 2)
-	w.keepRunning(t, "ssh", 1, "true")
+	w.keepRunning(t, "ssh", "target-0", 1, "true")
+	w.keepRunning(t, "ssh", "fails", 1, "true")
 	w.keepDoing(t, 1, func(ctx context.Context) { w.get(ctx, "docker", "/_ping") })
 	w.keepDoing(t, 1, func(ctx context.Context) { w.get(ctx, "kubernetes", "/version") })
 	fails.Stop()
@@ -81,12 +82,12 @@ func (w *world) get(ctx context.Context, namespace, path string) {
 	}
 }
 
-// keepRunning runs a command so many times side by side, again and again until the test
-// ends.
-func (w *world) keepRunning(t *testing.T, namespace string, parallel int, argv ...string) {
+// keepRunning runs a command on a target so many times side by side, again and again until
+// the test ends.
+func (w *world) keepRunning(t *testing.T, namespace, target string, parallel int, argv ...string) {
 	t.Helper()
 	w.keepDoing(t, parallel, func(ctx context.Context) {
-		_, _ = w.commands.Pool(namespace, poolName).Exec(ctx, goclient.Command{Argv: argv, Target: "target-0"})
+		_, _ = w.commands.Pool(namespace, poolName).Exec(ctx, goclient.Command{Argv: argv, Target: target})
 	})
 }
 
