@@ -52,6 +52,21 @@ type Stats struct {
 // Warm is the number of connections that can serve: idle or in use.
 func (s Stats) Warm() int { return s.Idle + s.InUse }
 
+// Count adds the counters of other stats: of leases, dials and probes.
+func (s *Stats) Count(other *Stats) {
+	s.Uses += other.Uses
+	for how := range other.Acquired {
+		s.Acquired[how].Count += other.Acquired[how].Count
+		s.Acquired[how].Wait += other.Acquired[how].Wait
+	}
+	s.Dials.Succeeded += other.Dials.Succeeded
+	s.Dials.Failed += other.Dials.Failed
+	s.Dials.Abandoned += other.Dials.Abandoned
+	s.Dials.Time += other.Dials.Time
+	s.Probes.Succeeded += other.Probes.Succeeded
+	s.Probes.Failed += other.Probes.Failed
+}
+
 // Failure is a streak of consecutive failures; zero when the last try succeeded.
 type Failure struct {
 	// Failures is the length of the streak.

@@ -236,6 +236,16 @@ type Streams struct {
 	// Signals are sent to the command as they come, if the Conn is a Signaler. It may
 	// be nil, and need not be closed.
 	Signals <-chan Signal
+	// Started is called once when the server has accepted the command: it answers that it
+	// starts it. It must not block. It may be nil.
+	Started func()
+}
+
+// Accepted calls Started, if there is one.
+func (s *Streams) Accepted() {
+	if s.Started != nil {
+		s.Started()
+	}
 }
 
 // Signal is the name of a signal without SIG, one of Signals.

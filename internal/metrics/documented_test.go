@@ -87,7 +87,7 @@ func TestEveryMetricIsDocumentedAndTheReverse(t *testing.T) {
 	descs := make(chan *prometheus.Desc)
 	go func() {
 		defer close(descs)
-		for _, c := range append(Process("", nil, served{}), NewCollector(small()), new(Conditions)) {
+		for _, c := range append(Process("", nil, served{}), NewCollector(small())) {
 			c.Describe(descs)
 		}
 	}()

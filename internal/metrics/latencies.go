@@ -13,6 +13,7 @@ import (
 // latencies are the histograms of all pools.
 type latencies struct {
 	acquires, handshakes *prometheus.HistogramVec
+	commands             *seldom
 	// pools finds the *latency of a key without a lock.
 	pools sync.Map
 	// mu is held while the histograms of a key are made or dropped.
@@ -28,9 +29,12 @@ type latency struct {
 var _ poolset.Meter = &latencies{}
 
 // A warm acquire takes microseconds, one that waits for a dial as long as that. A dial
-// takes milliseconds on a local network, and is given up after about a minute.
+// takes milliseconds on a local network, and is given up after about a minute. What a use
+// takes on its connection are some round trips; it has few buckets, because every pool has
+// them.
 var (
 	acquireBuckets   = []float64{1e-6, 5e-6, 1e-5, 5e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30}
+	useBuckets       = []float64{0.0025, 0.01, 0.05, 0.25, 1, 5}
 	handshakeBuckets = []float64{0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60}
 )
 
@@ -39,6 +43,8 @@ func newLatencies() *latencies {
 		acquires: histograms("acquire_duration_seconds", "How long requests waited until they got a connection.",
 			acquireBuckets, "result"),
 		handshakes: histograms("handshake_duration_seconds", "How long successful dials took.", handshakeBuckets),
+		commands: newSeldom("command_overhead_seconds",
+			"How long it took from a request to the start of its command on the target, without the wait for a connection.", useBuckets),
 	}
 }
 
@@ -63,6 +69,11 @@ func (l *latencies) Dialed(pool poolset.Ref, kind string, took time.Duration) {
 	l.of(key{pool.Namespace, pool.Name, kind}).handshake.Observe(took.Seconds())
 }
 
+// CommandStarted implements figures.Meter.
+func (l *latencies) CommandStarted(pool poolset.Ref, kind string, took time.Duration) {
+	l.commands.observe(key{pool.Namespace, pool.Name, kind}, took)
+}
+
 func (l *latencies) of(k key) *latency {
 	if found, ok := l.pools.Load(k); ok {
 		return found.(*latency) //nolint:forcetypeassert // nothing else is in it
@@ -83,6 +94,7 @@ func (l *latencies) of(k key) *latency {
 func (l *latencies) describe(out chan<- *prometheus.Desc) {
 	l.acquires.Describe(out)
 	l.handshakes.Describe(out)
+	l.commands.Describe(out)
 }
 
 // collect collects the histograms of the pools that are there, and drops the others.
@@ -98,6 +110,7 @@ func (l *latencies) collect(out chan<- prometheus.Metric, pools map[key]*totals)
 	}
 	l.acquires.Collect(out)
 	l.handshakes.Collect(out)
+	l.commands.collect(out, pools)
 }
 
 func (l *latencies) forget(k key) {

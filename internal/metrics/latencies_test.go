@@ -84,6 +84,58 @@ func TestAHistogramIsBoundedWhateverItObserves(t *testing.T) {
 	}
 }
 
+// perUse are the histograms of uses, each with what observes one.
+var perUse = map[string]func(*Collector, poolset.Ref, string, time.Duration){
+	"connpool_command_overhead_seconds": (*Collector).CommandStarted,
+}
+
+func TestTimesOfUsesAreNativeHistogramsWithClassicBucketsBesideAndGoWithTheirPool(t *testing.T) {
+	for name, observe := range perUse {
+		t.Run(name, func(t *testing.T) {
+			c := NewCollector(small())
+			if n := testutil.CollectAndCount(c, name); n != 0 {
+				t.Errorf("%d series before the first use", n)
+			}
+			observe(c, web, "ssh", 30*time.Millisecond)
+			observe(c, poolset.Ref{Namespace: "prod", Name: "never seen"}, "ssh", time.Second)
+			native := scraped(t, c, expfmt.NewFormat(expfmt.TypeProtoDelim), name)
+			if native.GetSampleCount() != 1 || len(native.GetPositiveSpan()) == 0 || len(native.GetBucket()) < len(useBuckets) {
+				t.Errorf("a scraper that reads protobuf gets %v", native)
+			}
+			observe(c, web, "ssh", 30*time.Millisecond)
+			if got := scraped(t, c, expfmt.NewFormat(expfmt.TypeTextPlain), name); got.GetSampleCount() != 2 {
+				t.Errorf("a second scrape gets %v", got)
+			}
+			if n := testutil.CollectAndCount(c, name); n != 1 {
+				t.Errorf("%d series, want that of the pool that is there", n)
+			}
+			c.source = snapshot{}
+			if n := testutil.CollectAndCount(c, name); n != 0 {
+				t.Errorf("%d series of no pool", n)
+			}
+			c.source = small()
+			observe(c, web, "ssh", time.Second)
+			if got := scraped(t, c, expfmt.NewFormat(expfmt.TypeTextPlain), name); got.GetSampleCount() != 1 {
+				t.Errorf("a pool that is made again has %v", got)
+			}
+		})
+	}
+}
+
+func BenchmarkUses(b *testing.B) {
+	for name, observe := range perUse {
+		b.Run(name, func(b *testing.B) {
+			c := NewCollector(small()[:1])
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					observe(c, web, "ssh", 20*time.Millisecond)
+				}
+			})
+		})
+	}
+}
+
 func BenchmarkAcquired(b *testing.B) {
 	c := NewCollector(small()[:1])
 	b.ReportAllocs()
@@ -105,6 +157,9 @@ func BenchmarkScrape(b *testing.B) {
 			for _, o := range all {
 				c.Acquired(o.Pool, "ssh", connpool.Warm, 20*time.Microsecond)
 				c.Dialed(o.Pool, "ssh", 80*time.Millisecond)
+				for _, observe := range perUse {
+					observe(c, o.Pool, "ssh", 20*time.Millisecond)
+				}
 			}
 			registry := prometheus.NewRegistry()
 			registry.MustRegister(c)

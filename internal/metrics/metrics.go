@@ -23,16 +23,18 @@ type Source interface {
 	Snapshot() []poolset.PoolObservation
 }
 
-// Collector collects the metrics of the live pools. It is their Meter, too.
+// Collector collects the metrics of pools. It is the Meter of the live ones and of their
+// uses, too.
 type Collector struct {
 	*latencies
+	*Conditions
 
 	source Source
 }
 
 // NewCollector returns a collector that reads source.
 func NewCollector(source Source) *Collector {
-	return &Collector{source: source, latencies: newLatencies()}
+	return &Collector{source: source, latencies: newLatencies(), Conditions: new(Conditions)}
 }
 
 var _ prometheus.Collector = &Collector{}
@@ -59,10 +61,12 @@ func (c *Collector) Describe(out chan<- *prometheus.Desc) {
 		out <- d
 	}
 	c.latencies.describe(out)
+	c.Conditions.Describe(out)
 }
 
 // Collect implements prometheus.Collector. It reads one snapshot.
 func (c *Collector) Collect(out chan<- prometheus.Metric) {
+	c.Conditions.Collect(out)
 	sums := sum(c.source.Snapshot())
 	c.latencies.collect(out, sums)
 	for key, total := range sums {
@@ -104,18 +108,10 @@ func (t *totals) add(o poolset.PoolObservation) {
 	t.Draining += o.Draining
 	t.Leases += o.Leases
 	t.Pending += o.Pending
-	t.Uses += o.Uses
-	for how := range o.Acquired {
-		t.Acquired[how].Count += o.Acquired[how].Count
-		t.Acquired[how].Wait += o.Acquired[how].Wait
-	}
-	t.Dials.Succeeded += o.Dials.Succeeded
-	t.Dials.Time += o.Dials.Time
+	t.Count(&o.Stats)
 	for reason, n := range o.DialFailures {
 		t.failures[reason] += n
 	}
-	t.Probes.Succeeded += o.Probes.Succeeded
-	t.Probes.Failed += o.Probes.Failed
 	if o.Dials.Succeeded > 0 {
 		t.saved += o.Dials.Time.Seconds() / float64(o.Dials.Succeeded) * float64(o.Acquired[connpool.Warm].Count)
 	}

@@ -138,3 +138,42 @@ func TestConditionsOfAPoolGoWithIt(t *testing.T) {
 		t.Errorf("%d series of a pool that is gone, want none", n)
 	}
 }
+
+func TestFailedUsesAreCountedForDeclaredPoolsOnlyAndGoWithThem(t *testing.T) {
+	c := failed()
+	c.UseFailed(web, "ssh", "Unreachable", "Unknown")
+	c.UseFailed(web, "ssh", "Unreachable", "Unknown")
+	c.UseFailed(web, "", "BadRequest", "NotStarted")
+	c.UseFailed(poolset.Ref{Namespace: "prod", Name: "made up"}, "", "BadRequest", "NotStarted")
+	const name = "connpool_uses_failed_total"
+	const want = `
+# HELP connpool_uses_failed_total Uses that the operator refused or could not carry out, by reason and outcome. The exit code of a command does not matter.
+# TYPE connpool_uses_failed_total counter
+connpool_uses_failed_total{namespace="prod",outcome="NotStarted",pool="web",reason="BadRequest",type=""} 1
+connpool_uses_failed_total{namespace="prod",outcome="Unknown",pool="web",reason="Unreachable",type="ssh"} 2
+`
+	if err := testutil.CollectAndCompare(c, strings.NewReader(want), name); err != nil {
+		t.Error(err)
+	}
+	c.Set("web-uid", "prod", "web", nil, nil)
+	if err := testutil.CollectAndCompare(c, strings.NewReader(want), name); err != nil {
+		t.Errorf("after the pool was reported again: %v", err)
+	}
+	c.Set("newer-uid", "prod", "web", nil, nil)
+	c.Forget("web-uid")
+	if n := testutil.CollectAndCount(c, name); n != 0 {
+		t.Errorf("%d series of a pool that was deleted and made again", n)
+	}
+	c.UseFailed(web, "ssh", "Unreachable", "Unknown")
+	if n := testutil.CollectAndCount(c, name); n != 1 {
+		t.Errorf("%d series, want that of the new pool", n)
+	}
+}
+
+func BenchmarkUseFailed(b *testing.B) {
+	c := failed()
+	b.ReportAllocs()
+	for b.Loop() {
+		c.UseFailed(web, "ssh", "Unreachable", "Unknown")
+	}
+}

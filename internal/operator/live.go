@@ -235,6 +235,7 @@ func (op *Operator) newLiveAPI(ctx context.Context, listener net.Listener, certi
 		Audit:         audit,
 		AuditCommands: o.Live.AuditCommands,
 		Tracer:        op.tracer,
+		Meter:         op.collector,
 		Limits:        bounds,
 	})
 	server, err := config.New(uses.Storage())

@@ -66,6 +66,7 @@ type Operator struct {
 	namespaces *watched.Namespaces
 	live       *liveAPI        // nil when it is turned off
 	tracer     *tracing.Tracer // nil when it is turned off
+	collector  *connpoolmetrics.Collector
 }
 
 // Run makes an operator for the cluster that the options name, and runs it until
@@ -115,13 +116,12 @@ func New(ctx context.Context, cluster *rest.Config, o Options, drivers connectio
 		pools:      poolset.New(o.policy().Dial, dialbudget.New(dialsPerProcess, dialsPerHost, dialsPerJumpHost)),
 	}
 	op.pools.LimitConnections(o.MaxConnections)
-	collector := connpoolmetrics.NewCollector(op.pools)
-	op.pools.Measure(collector)
-	conditions := new(connpoolmetrics.Conditions)
+	op.collector = connpoolmetrics.NewCollector(op.pools)
+	op.pools.Measure(op.collector)
 	if err := mgr.Add(namespaces); err != nil {
 		return nil, err
 	}
-	if err := op.addControllers(ctx, drivers, conditions); err != nil {
+	if err := op.addControllers(ctx, drivers); err != nil {
 		return nil, err
 	}
 	if op.tracer, err = tracing.New(ctx, tracing.Options{
@@ -132,7 +132,7 @@ func New(ctx context.Context, cluster *rest.Config, o Options, drivers connectio
 	if err := op.addLiveAPI(ctx, certificate); err != nil {
 		return nil, err
 	}
-	collectors := append(connpoolmetrics.Process(o.Version, mgr.Elected(), certificate), collector, conditions)
+	collectors := append(connpoolmetrics.Process(o.Version, mgr.Elected(), certificate), op.collector)
 	for _, collector := range collectors {
 		if err := metrics.Registry.Register(collector); err != nil {
 			return nil, fmt.Errorf("register the metrics: %w", err)
@@ -160,9 +160,7 @@ func (op *Operator) Run(ctx context.Context) error {
 	return nil
 }
 
-func (op *Operator) addControllers(
-	ctx context.Context, drivers connectiontarget.Drivers, conditions *connpoolmetrics.Conditions,
-) error {
+func (op *Operator) addControllers(ctx context.Context, drivers connectiontarget.Drivers) error {
 	client, budget, recorder := op.manager.GetClient(), status.NewBudget(), op.manager.GetEventRecorder("connpool")
 	targets := &connectiontarget.Reconciler{
 		Client:  client,
@@ -179,7 +177,7 @@ func (op *Operator) addControllers(
 	pools := &connectionpool.Reconciler{
 		Client:  client,
 		Writer:  connectionpool.NewWriter(client, recorder, status.NewPace[v1alpha1.ConnectionPoolStatus](budget)),
-		Metrics: conditions,
+		Metrics: op.collector.Conditions,
 	}
 	if err := pools.SetupWithManager(op.manager); err != nil {
 		return fmt.Errorf("set up the connectionpool controller: %w", err)

@@ -73,6 +73,7 @@ func (s *Set) ExecOn(
 		if lease, err = s.Acquire(ctx, request); err != nil {
 			return execution, notStarted(err)
 		}
+		streams.Started = nil // whose time would have another wait in it
 	}
 }
 

@@ -70,17 +70,7 @@ type Connection struct {
 // plus adds the counters of another observation. The sum is of what has departed.
 func (o PoolObservation) plus(other PoolObservation) PoolObservation {
 	o.Departed, o.Pool, o.Type = true, other.Pool, other.Type
-	o.Uses += other.Uses
-	for how := range other.Acquired {
-		o.Acquired[how].Count += other.Acquired[how].Count
-		o.Acquired[how].Wait += other.Acquired[how].Wait
-	}
-	o.Dials.Succeeded += other.Dials.Succeeded
-	o.Dials.Failed += other.Dials.Failed
-	o.Dials.Abandoned += other.Dials.Abandoned
-	o.Dials.Time += other.Dials.Time
-	o.Probes.Succeeded += other.Probes.Succeeded
-	o.Probes.Failed += other.Probes.Failed
+	o.Count(&other.Stats)
 	failures := map[driver.Reason]uint64{}
 	maps.Copy(failures, o.DialFailures)
 	for reason, n := range other.DialFailures {

@@ -43,6 +43,11 @@ import (
 // its connection or vanished.
 var ErrClientGone = errors.New("the client is gone")
 
+// ClientLeft reports whether a context ended for the cause that its client did not wait.
+func ClientLeft(cause error) bool {
+	return errors.Is(cause, context.Canceled) || errors.Is(cause, ErrClientGone)
+}
+
 // ErrUnread is the cause of a context that ends a stream because its client does not
 // read. Such a stream ends at once, without a status.
 var ErrUnread = errors.New("the client does not read")

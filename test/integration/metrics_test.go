@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -9,6 +10,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"k8s.io/client-go/rest"
+
+	"github.com/connpool/connpool/client"
 )
 
 // protobuf asks for the format as a Prometheus that scrapes native histograms.
@@ -19,18 +22,24 @@ func (p protobuf) RoundTrip(request *http.Request) (*http.Response, error) {
 	return p.RoundTripper.RoundTrip(request)
 }
 
-func TestAScrapeHasNativeHistogramsAndTellsOfTheReplica(t *testing.T) {
-	p := warm(t, startSSHD(t))
+// scraper returns the configuration of a Prometheus that may scrape the metrics.
+func scraper(t *testing.T) *rest.Config {
+	t.Helper()
 	account := account(t, namespace(t), "prometheus")
 	allowMetrics(t, account)
 	reader := as(t, rest.AnonymousClientConfig(env.config), account)
 	reader.Wrap(func(next http.RoundTripper) http.RoundTripper { return protobuf{next} })
-	var families map[string]*dto.MetricFamily
 	eventually(t, 10*time.Second, "the metrics are readable", func() (bool, string) {
 		status, body := scrape(t, reader)
-		families = familiesIn(body)
-		return status == http.StatusOK && families["connpool_leader"] != nil, http.StatusText(status)
+		return status == http.StatusOK && familiesIn(body)["connpool_leader"] != nil, http.StatusText(status)
 	})
+	return reader
+}
+
+func TestAScrapeHasNativeHistogramsAndTellsOfTheReplica(t *testing.T) {
+	p := warm(t, startSSHD(t))
+	_, body := scrape(t, scraper(t))
+	families := familiesIn(body)
 	handshake := ofPool(families["connpool_handshake_duration_seconds"], p.pool.Namespace).GetHistogram()
 	if handshake.GetSampleCount() == 0 || len(handshake.GetPositiveSpan()) == 0 || len(handshake.GetBucket()) == 0 {
 		t.Errorf("the handshakes are not native with classic buckets beside: %v", handshake)
@@ -42,6 +51,35 @@ func TestAScrapeHasNativeHistogramsAndTellsOfTheReplica(t *testing.T) {
 		if metrics := families[name].GetMetric(); len(metrics) != 1 || metrics[0].GetGauge().GetValue() < least {
 			t.Errorf("%s is %v, want at least %v", name, metrics, least)
 		}
+	}
+}
+
+func TestAScrapeHasTheFiguresOfUses(t *testing.T) {
+	p, direct := usable(t)
+	live, err := client.New(direct)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(live.CloseIdleConnections)
+	pool := live.Pool(p.pool.Namespace, p.pool.Name)
+	slow := client.Command{Shell: "sleep 1"}
+	if _, err := pool.Exec(t.Context(), slow); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pool.Stream(t.Context(), slow, client.Streams{Stdout: io.Discard}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pool.Exec(t.Context(), client.Command{Target: "no-such-target", Shell: "true"}); err == nil {
+		t.Error("a command ran on a target that the pool does not have")
+	}
+	_, body := scrape(t, scraper(t))
+	overhead := ofPool(familiesIn(body)["connpool_command_overhead_seconds"], p.pool.Namespace).GetHistogram()
+	if overhead.GetSampleCount() != 3 || overhead.GetSampleSum() > 1.9 || len(overhead.GetPositiveSpan()) == 0 {
+		t.Errorf("a quick command and two that take a second have the overhead %v", overhead)
+	}
+	failed := ofPool(familiesIn(body)["connpool_uses_failed_total"], p.pool.Namespace)
+	if failed.GetCounter().GetValue() != 1 || !strings.Contains(failed.String(), "NotFound") {
+		t.Errorf("one failed use is counted as %v", failed)
 	}
 }
 

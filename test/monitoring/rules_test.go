@@ -1,5 +1,6 @@
-// Package monitoring tries the alert rules of config/prometheus with Prometheus' own
-// promtool.
+// Package monitoring tries what config has for monitoring: the alert rules with
+// Prometheus' own promtool, and with a real Prometheus that scrapes a real operator
+// while real things break.
 package monitoring
 
 import (
@@ -87,6 +88,38 @@ func promtool(t *testing.T, dir string, arguments ...string) {
 
 func TestPrometheusAcceptsTheRules(t *testing.T) {
 	promtool(t, ruleFile(t), "check", "rules", "rules.yaml")
+}
+
+func TestPrometheusAcceptsTheScrapeJobOfTheHowTo(t *testing.T) {
+	_, rest, _ := strings.Cut(read(t, "../../docs/how-to/monitor.md"), "```yaml\nscrape_configs:\n")
+	text, _, _ := strings.Cut(rest, "```")
+	var config struct {
+		Jobs []map[string]any `json:"scrape_configs"`
+	}
+	if err := yaml.Unmarshal([]byte("scrape_configs:\n"+text), &config); err != nil || len(config.Jobs) != 1 {
+		t.Fatalf("docs/how-to/monitor.md has %d scrape jobs, %v", len(config.Jobs), err)
+	}
+	// Debian's Prometheus is built without it.
+	delete(config.Jobs[0], "kubernetes_sd_configs")
+	without, err := yaml.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "prometheus.yaml"), without, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Only the syntax, because the files that it names are in a pod.
+	promtool(t, dir, "check", "config", "--syntax-only", "prometheus.yaml")
+}
+
+func TestEachDashboardIsInTheHowTo(t *testing.T) {
+	document := read(t, "../../docs/how-to/monitor.md")
+	for file := range dashboards(t) {
+		if !strings.Contains(document, "| `"+file+"` |") {
+			t.Errorf("docs/how-to/monitor.md has no row for %s", file)
+		}
+	}
 }
 
 func TestEachAlertFiresForItsSymptomAndForNoOther(t *testing.T) {

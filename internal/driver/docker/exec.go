@@ -43,6 +43,7 @@ func newExecution(prepared *process, tty *driver.TTY, streams driver.Streams) *e
 	e := &execution{
 		conn: prepared.conn, process: prepared, tty: tty, ended: make(chan struct{}), orphaned: make(chan struct{}),
 		streams: stdio.New(streams.Stdin, streams.Stdout, streams.Stderr), signals: streams.Signals,
+		accepted: streams.Accepted,
 	}
 	e.output = outputs{stdout: e.streams.Stdout, stderr: e.streams.Stderr, refusal: refusal{never: e.neverStarted}}
 	return e
@@ -56,8 +57,10 @@ type execution struct {
 	tty     *driver.TTY
 	streams *stdio.Streams
 	signals <-chan driver.Signal
-	socket  *socket
-	output  outputs
+	// accepted tells the caller that the engine has accepted the command.
+	accepted func()
+	socket   *socket
+	output   outputs
 
 	// ended is closed at the end of the output. outputErr may be read then.
 	ended     chan struct{}
@@ -94,6 +97,7 @@ func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 		close(e.ended)
 		return driver.ExitStatus{}, err
 	}
+	e.accepted()
 	go e.receive(reader)
 	go e.sendInput()
 	go e.resize()

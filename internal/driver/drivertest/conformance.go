@@ -58,6 +58,7 @@ func Run(t *testing.T, start func(*testing.T) Harness) {
 	t.Run("trace", s.trace)
 	if _, ok := s.dial(t).(driver.Execer); ok {
 		t.Run("exec", s.exec)
+		t.Run("exec tells its start", s.started)
 		t.Run("exec is canceled", s.cancel)
 		if s.Terminals {
 			t.Run("terminal", s.terminal)
@@ -167,6 +168,30 @@ func wantClassified(t *testing.T, err error) {
 		t.Errorf("error %v, want a *driver.Error", err)
 	case classified.Reason == "" || classified.Stage == "" || classified.Message == "":
 		t.Errorf("error without reason, stage or message: %+v", classified)
+	}
+}
+
+// started checks that the start of a command is told once, while it runs, and that of a
+// command which the server never got is not told.
+func (s suite) started(t *testing.T) {
+	conn := s.dial(t)
+	stdin, input := io.Pipe()
+	told := 0
+	_, err := s.start(t.Context(), conn, driver.Command{Argv: []string{"cat"}}, driver.Streams{
+		Stdin: stdin,
+		Started: func() {
+			told++
+			_ = input.Close() // without which the command would not end
+		},
+	})
+	if err != nil || told != 1 {
+		t.Errorf("a start is told %d times, then %v", told, err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = s.start(ended, conn, driver.Command{Argv: []string{"true"}}, driver.Streams{Started: func() { told++ }})
+	if err == nil || told != 1 {
+		t.Errorf("a command whose caller had left: error %v, starts %d", err, told-1)
 	}
 }
 

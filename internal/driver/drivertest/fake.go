@@ -208,6 +208,7 @@ func (c *FakeConn) Exec(ctx context.Context, command driver.Command, streams dri
 	c.mu.Lock()
 	c.execs = append(c.execs, command)
 	c.mu.Unlock()
+	streams.Accepted()
 	if exec := c.fake.current().exec; exec != nil {
 		return exec(ctx, c, command, streams)
 	}

@@ -35,6 +35,7 @@ func (c *conn) Exec(ctx context.Context, command driver.Command, streams driver.
 	if err != nil {
 		return driver.ExitStatus{}, c.preferConnError(ctx, err)
 	}
+	streams.Accepted()
 	e := &execution{conn: c, socket: socket, tty: command.TTY, streams: streams}
 	said, err := e.run(running)
 	if err != nil {

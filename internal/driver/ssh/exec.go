@@ -61,7 +61,7 @@ func (c *conn) execOnce(ctx context.Context, command driver.Command, request req
 	}
 	e := &execution{
 		conn: c, channel: s, command: command, request: request, answered: make(chan error, 1),
-		streams: stdio.New(streams.Stdin, streams.Stdout, streams.Stderr), signals: streams.Signals,
+		streams: stdio.New(streams.Stdin, streams.Stdout, streams.Stderr), signals: streams.Signals, accepted: streams.Accepted,
 	}
 	return e.run(ctx)
 }
@@ -75,6 +75,8 @@ type execution struct {
 	request request
 	streams *stdio.Streams
 	signals <-chan driver.Signal
+	// accepted tells the caller that the server has accepted the command.
+	accepted func()
 
 	// decided becomes true when the command is about to be sent, or when it is called
 	// off before. Only one of the two can set it.
@@ -95,6 +97,7 @@ func (e *execution) run(ctx context.Context) (driver.ExitStatus, error) {
 		if err != nil {
 			return driver.ExitStatus{}, e.discard(err)
 		}
+		e.accepted()
 	case <-ctx.Done():
 		return driver.ExitStatus{}, e.callOff(ctx)
 	}

@@ -168,6 +168,7 @@ func (r *request) post(w http.ResponseWriter, req *http.Request) error {
 	if err != nil {
 		return err
 	}
+	r.use.Figures.Accepted()
 	if r.backend.List != nil && kindOf(body) == kindListing {
 		return r.list(w, req, body, out)
 	}
@@ -337,6 +338,7 @@ func (r *request) run(ctx context.Context, runner Runner, command driver.Command
 	defer runner.Close()
 	var bytes traffic.Bytes
 	r.use.AuditStarted(runner.Lease(), &command, &bytes)
+	streams.Started = r.use.Figures.CommandStarted
 	began := time.Now()
 	status, err := runner.Run(ctx, command, bytes.Count(streams))
 	result := use.Result{Lease: runner.Lease(), Duration: time.Since(began), Code: status.Code, Signal: status.Signal}

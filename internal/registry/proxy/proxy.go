@@ -41,6 +41,7 @@ import (
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/redirect"
 	"github.com/connpool/connpool/internal/registry/delivery"
+	"github.com/connpool/connpool/internal/registry/figures"
 	"github.com/connpool/connpool/internal/registry/refusal"
 	"github.com/connpool/connpool/internal/registry/traffic"
 	"github.com/connpool/connpool/internal/registry/use"
@@ -277,18 +278,14 @@ func (r *proxiedRequest) finish(duration time.Duration) {
 	result := use.Result{Lease: r.info, Duration: duration, HTTPStatus: r.status}
 	result.Conclude(r.life.ctx, problem)
 	if result.Completed() && !r.whole && r.life.switched == nil {
-		result.Reason = reasonClientGone
+		result.Reason = figures.ReasonClientGone
 	}
 	r.use.AuditEnded(&result, &r.life.bytes)
-	if hasLeft(context.Cause(r.life.ctx)) {
+	if stream.ClientLeft(context.Cause(r.life.ctx)) {
 		problem = nil // the connection is not to blame
 	}
 	r.use.Gate.Config.Pools.Return(r.lease, problem)
 }
-
-// reasonClientGone surfaces when a client does not wait for the end of an answer,
-// for example when it follows a log.
-const reasonClientGone = "ClientGone"
 
 // problem returns why it is unknown how the request ended; nil when it is known. Any
 // status tells that, and so does a client that has seen enough.
@@ -299,7 +296,7 @@ func (r *proxiedRequest) problem() error {
 		return r.failure
 	case r.status == 0: // a panic
 		return &driver.Error{Reason: driver.ProtocolError, Started: true, Message: "the operator failed"}
-	case r.whole, hasLeft(cause):
+	case r.whole, stream.ClientLeft(cause):
 		return nil
 	case cause != nil: // it may be that of a connection on which nothing ran
 		ended := *driver.AsError(cause)
@@ -364,11 +361,6 @@ func (l *lifetime) vanish(cause error) {
 	if l.switched != nil {
 		l.switched.finish()
 	}
-}
-
-// hasLeft reports whether a request has ended because its client has seen enough.
-func hasLeft(cause error) bool {
-	return errors.Is(cause, context.Canceled) || errors.Is(cause, stream.ErrClientGone)
 }
 
 func endedEarly(err error) error {
@@ -467,7 +459,7 @@ func closeWrite(end any) error {
 // finish ends the connection with its request. If the request was cut, the connection
 // is reset: an orderly end would look like the end of the output.
 func (c *clientEnd) finish() {
-	if hasLeft(context.Cause(c.life.ctx)) {
+	if stream.ClientLeft(context.Cause(c.life.ctx)) {
 		_ = c.Close()
 		return
 	}

@@ -160,6 +160,8 @@ func (f *Fixture) Audit() string {
 type Objects struct {
 	// Err is the error for what is not declared, instead of not found.
 	Err error
+	// Reading is called before a pool is read, unless it is nil.
+	Reading func()
 
 	mu      sync.Mutex
 	pools   map[string]*v1alpha1.ConnectionPool
@@ -168,6 +170,9 @@ type Objects struct {
 
 // Pool implements use.Objects.
 func (o *Objects) Pool(_ context.Context, namespace, name string) (*v1alpha1.ConnectionPool, error) {
+	if o.Reading != nil {
+		o.Reading()
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if pool := o.pools[namespace+"/"+name]; pool != nil {

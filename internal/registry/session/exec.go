@@ -26,6 +26,7 @@ func (s *Sessions) AdmitCommand(ctx context.Context, name string) (*use.Use, exe
 		return nil, exec.Backend{}, err
 	}
 	u.Session, u.Target, u.Place = name, found.info.Target, found.use.Place
+	u.Figures.On(found.use.Figures.Kind())
 	if err := u.Require(ctx, "sessions", name, "exec"); err != nil {
 		u.AuditRefused(err)
 		return nil, exec.Backend{}, err

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	"github.com/connpool/connpool/internal/audit"
+	"github.com/connpool/connpool/internal/registry/figures"
 	"github.com/connpool/connpool/internal/registry/limits"
 	"github.com/connpool/connpool/internal/stream"
 )
@@ -24,6 +25,7 @@ func (g *Gate) Admit(ctx context.Context, pool, subresource string) (*Use, error
 		return nil, err
 	}
 	u.admitted = true
+	u.Figures.Accepted()
 	u.Span = g.Config.Tracer.Begin(ctx, spanNames[subresource])
 	return u, nil
 }
@@ -34,6 +36,7 @@ func (g *Gate) unadmitted(ctx context.Context, pool, subresource string) *Use {
 	return &Use{
 		Gate: g, PoolName: PoolName{Namespace: request.NamespaceValue(ctx), Name: pool}, RequestID: id, AuditID: id,
 		permission: permissionFor(ctx, "connectionpools", pool, subresource),
+		Figures:    figures.New(g.Config.Meter, request.NamespaceValue(ctx), pool),
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/registry/delivery"
+	"github.com/connpool/connpool/internal/registry/figures"
 	"github.com/connpool/connpool/internal/registry/history"
 	"github.com/connpool/connpool/internal/registry/limits"
 	"github.com/connpool/connpool/internal/tracing"
@@ -52,6 +53,8 @@ type Config struct {
 	AuditCommands bool
 	// Tracer makes spans of uses; nil makes none.
 	Tracer *tracing.Tracer
+	// Meter gets the figures of uses; nil takes none.
+	Meter  figures.Meter
 	Limits limits.Limits
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -83,11 +84,12 @@ func (u *Use) Route(ctx context.Context, at *field.Path, target string) (Route, 
 func (u *Use) Lease(ctx context.Context, to Route, fits Fit) (poolset.Lease, error) {
 	target := to.onlyTarget(ctx)
 	if target != nil {
+		u.Figures.On(string(target.Spec.Type()))
 		if problems := fits(target); len(problems) > 0 {
 			return poolset.Lease{}, refusal.Invalid(problems)
 		}
 	}
-	span := u.Span.Child("connpool.acquire")
+	span, began := u.Span.Child("connpool.acquire"), time.Now()
 	lease, err := u.Gate.Config.Pools.Acquire(ctx, to.Request())
 	if err != nil {
 		refused := to.refuse(ctx, err)
@@ -95,9 +97,10 @@ func (u *Use) Lease(ctx context.Context, to Route, fits Fit) (poolset.Lease, err
 		return poolset.Lease{}, refused
 	}
 	traceAcquired(span, lease)
+	u.Figures.Leased(time.Since(began))
 	u.Target = lease.Target.Name
 	if target == nil {
-		if err := to.fitsChosen(ctx, lease.Target, fits); err != nil {
+		if err := u.fitsChosen(ctx, to, lease.Target, fits); err != nil {
 			lease.Release()
 			return poolset.Lease{}, err
 		}

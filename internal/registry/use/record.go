@@ -41,6 +41,7 @@ func (u *Use) recordRefused(err error, code int32, message string) {
 	refused.Outcome, refused.HTTPStatus, refused.Message = live.OutcomeNotStarted, code, message
 	refused.Reason = cmp.Or(string(reasonIn(err)), string(apierrors.ReasonForError(err)))
 	u.Gate.History.Refuse(refused)
+	u.Figures.Failed(cmp.Or(refused.Reason, "Unknown"), string(refused.Outcome))
 }
 
 func (u *Use) recordStarted(action live.UseAction, lease LeaseInfo, command []string, t *traffic.Bytes) {
@@ -67,6 +68,7 @@ func (u *Use) recordEnded(r *Result) {
 func (u *Use) recordLost() {
 	u.entry.End(func(ended *live.Use) {
 		ended.Outcome, ended.Reason = live.OutcomeUnknown, string(driver.ProtocolError)
+		u.Figures.Failed(ended.Reason, string(ended.Outcome))
 	})
 }
 

@@ -49,6 +49,9 @@ type Result struct {
 	Signal string
 	// HTTPStatus of the answer to a proxied request.
 	HTTPStatus int
+
+	// left is set if the use has not completed because its client left.
+	left bool
 }
 
 // Completed reports whether the use has completed.
@@ -59,6 +62,7 @@ func (r *Result) Conclude(ctx context.Context, err error) {
 	r.Outcome = live.Outcome(driver.OutcomeOf(err))
 	if err != nil {
 		r.Reason, r.Message = Why(ctx, err)
+		r.left = r.Reason == string(driver.Timeout) && stream.ClientLeft(context.Cause(ctx))
 	}
 }
 
@@ -175,6 +179,7 @@ func (u *Use) AuditEnded(r *Result, t *traffic.Bytes) {
 	u.traceEnded(r)
 	u.Audit("use ended", facts...)
 	u.recordEnded(r)
+	u.Figures.Ended(r.Reason, string(r.Outcome), r.left)
 }
 
 func wordsOf(command driver.Command) []string {

@@ -52,12 +52,13 @@ func (r Route) onlyTarget(ctx context.Context) *v1alpha1.ConnectionTarget {
 }
 
 // fitsChosen refuses the target that the pools have chosen if the request does not fit it.
-func (r Route) fitsChosen(ctx context.Context, chosen poolset.Ref, fits Fit) error {
+func (u *Use) fitsChosen(ctx context.Context, r Route, chosen poolset.Ref, fits Fit) error {
 	target, err := r.objects.Target(ctx, r.pool.Namespace, chosen.Name)
 	if err != nil || string(target.UID) != chosen.UID {
 		return refusal.NotStarted(refusal.Unavailable, "", fmt.Sprintf(
 			"target %s was deleted or cannot be read now; try again", chosen.Name))
 	}
+	u.Figures.On(string(target.Spec.Type()))
 	if problems := fits(target); len(problems) > 0 {
 		return refusal.Invalid(problems)
 	}

@@ -28,6 +28,7 @@ import (
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/registry/figures"
 	"github.com/connpool/connpool/internal/registry/history"
 	"github.com/connpool/connpool/internal/registry/quota"
 	"github.com/connpool/connpool/internal/tracing"
@@ -68,6 +69,8 @@ type Use struct {
 	// Span of the whole use, and running of what it does on its connection. Both are nil
 	// if they are not sampled.
 	Span, running *tracing.Span
+	// Figures are taken of the use while it lasts.
+	Figures figures.Use
 
 	permission authorizer.AttributesRecord
 	// required are permissions that it needs beside that one.
