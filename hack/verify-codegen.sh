@@ -8,7 +8,7 @@ copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 # A file that is deleted but not yet committed is listed and missing.
 git ls-files -z --cached --others --exclude-standard -- \
-	go.mod go.sum api charts client config docs/reference hack internal |
+	go.mod go.sum api charts client config docs/reference hack internal test/gitops |
 	tar --null --files-from=- --ignore-failed-read -cf - 2>/dev/null | tar -xf - -C "$copy"
 "$copy/hack/update-codegen.sh"
 

@@ -144,7 +144,8 @@ const (
 	// warm connections and others fail. Degraded=True says which.
 	ReasonDegraded = "Degraded"
 	// ReasonTargetsFailing surfaces in Degraded=True of a pool when targets fail, also
-	// those that still serve, and in Ready=False when no target is ready.
+	// those that still serve, and in Ready=False when no target is ready. If only a
+	// change by a person helps each of them, it surfaces in Stalled=True, too.
 	ReasonTargetsFailing = "TargetsFailing"
 	// ReasonNoTargets surfaces in Ready=False of a pool when its targetSelector
 	// matches no target.

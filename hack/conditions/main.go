@@ -31,8 +31,10 @@ const placesHead = `
 What the operator makes of each reason, in a pool of one target that was warm before or is new. STATUS is the column of
 ` + "`kubectl get`" + `, which is ` + "`status.summary`" + `. *In the message* means that another reason stands in the condition, and
 its message names the target with this one; an event such as *Warning TargetsFailing* does the same. The metrics are those
-whose label ` + "`reason`" + ` has the reason. If only some targets of a pool fail, it says ` + "`Degraded`" + ` instead of
-` + "`TargetsFailing`" + `.
+whose label ` + "`reason`" + ` has the reason. *Health* is what Flux computes from the conditions, by kstatus, and what
+Argo CD does by the scripts in ` + "`config/argocd`" + `; see [GitOps](../how-to/gitops.md#health).
+
+If only some targets of a pool fail, it says ` + "`Degraded`" + ` instead of ` + "`TargetsFailing`" + `.
 
 `
 

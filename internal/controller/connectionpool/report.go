@@ -283,10 +283,18 @@ func (r *reporter) setConditions(pool *v1alpha1.ConnectionPool, total int, s tot
 	case s.ready > 0:
 		r.serving(total, s)
 	default:
-		r.notReady(v1alpha1.ReasonTargetsFailing, s.describe(total))
+		r.failing(s.describe(total), s)
 	}
 	if len(s.failing) > 0 {
 		r.Set(v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonTargetsFailing, s.describe(total))
+	}
+}
+
+// failing sets the conditions while no target serves or is about to.
+func (r *reporter) failing(message string, s totals) {
+	r.notReady(v1alpha1.ReasonTargetsFailing, message)
+	if !slices.ContainsFunc(s.failing, func(f failure) bool { return !f.stalled }) {
+		r.Set(v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonTargetsFailing, message)
 	}
 }
 

@@ -54,6 +54,15 @@ func ready(name string) v1alpha1.ConnectionTarget { return sharing(name, true, "
 // failing returns a target that lacks the connection for the reason, since noon.
 func failing(name, reason string) v1alpha1.ConnectionTarget { return sharing(name, false, reason) }
 
+// parked returns a target that lacks the connection until a person changes something.
+func parked(name, reason string) v1alpha1.ConnectionTarget {
+	target := failing(name, reason)
+	target.Status.Conditions = append(target.Status.Conditions, metav1.Condition{
+		Type: v1alpha1.ConditionStalled, Status: metav1.ConditionTrue, Reason: reason, LastTransitionTime: noon,
+	})
+	return target
+}
+
 // troubled returns a target that has the connection that the pool wants, and a condition
 // which says that it could not be made again, for the reason, since noon.
 func troubled(name, kind, reason string) v1alpha1.ConnectionTarget {
@@ -159,6 +168,28 @@ func TestConditionsOfAPool(t *testing.T) {
 			[]string{"Ready=False/TargetsFailing", "Degraded=True/TargetsFailing"},
 			kstatus.InProgressStatus,
 			[]string{"2 of 2", "web-1 (Timeout)", "web-2 (Unreachable)"},
+		},
+		"all fail and wait for a person": {
+			selecting(),
+			targets{parked("web-1", "AuthenticationFailed"), parked("web-2", "HostKeyMismatch")},
+			never,
+			[]string{"Ready=False/TargetsFailing", "Stalled=True/TargetsFailing", "Degraded=True/TargetsFailing"},
+			kstatus.FailedStatus,
+			[]string{"2 of 2", "web-1 (AuthenticationFailed)"},
+		},
+		"all fail, and one of them is tried again": {
+			selecting(),
+			targets{parked("web-1", "AuthenticationFailed"), failing("web-2", "Timeout")},
+			never,
+			[]string{"Ready=False/TargetsFailing", "Degraded=True/TargetsFailing"},
+			kstatus.InProgressStatus, nil,
+		},
+		"one waits for a person, and one is being connected": {
+			selecting(),
+			targets{parked("web-1", "AuthenticationFailed"), unknown("web-2")},
+			never,
+			[]string{"Ready=False/Warming", "Reconciling=True/Warming", "Degraded=True/TargetsFailing"},
+			kstatus.InProgressStatus, nil,
 		},
 		"one lacks its Secret, so that it says nothing of the pool": {
 			selecting(),

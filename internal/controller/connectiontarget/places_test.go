@@ -160,15 +160,27 @@ func scenariosOfPools(up []poolset.PoolObservation) map[string][]scenario {
 }
 
 // shown is what each place shows of a reason; empty if it does not show it.
-type shown struct{ targetStatus, targetConditions, poolStatus, poolConditions, failingTargets, events, metric string }
+type shown struct {
+	targetStatus, targetConditions, targetHealth string
+	poolStatus, poolConditions, poolHealth       string
+	failingTargets, events, metric               string
+}
 
-// places are what the real reporters, the printer columns of the CRDs, the events and the
-// metrics make of a scenario.
-func (s scenario) places(t *testing.T, reason string) shown {
-	t.Helper()
-	before, f := warmTarget("web"), complete()
+// made are the objects of a scenario with the statuses that the real reporters write, and
+// those that they wrote before it.
+type made struct {
+	target, targetBefore v1alpha1.ConnectionTarget
+	pool                 v1alpha1.ConnectionPool
+	poolBefore           v1alpha1.ConnectionPoolStatus
+	failing              map[metrics.Failing]int
+}
+
+// make has the reporters write the statuses.
+func (s scenario) make() made {
+	m := made{targetBefore: warmTarget("web")}
+	f := complete()
 	if s.isNew {
-		before.Status = v1alpha1.ConnectionTargetStatus{}
+		m.targetBefore.Status = v1alpha1.ConnectionTargetStatus{}
 	}
 	if s.change != nil {
 		s.change(&f)
@@ -177,42 +189,48 @@ func (s scenario) places(t *testing.T, reason string) shown {
 	if s.decide != nil {
 		s.decide(&decided)
 	}
-	target := *f.target
-	target.Status = report(f, decided, observation(s.seen...), before.Status, "replica")
-	pool := v1alpha1.ConnectionPool{ObjectMeta: poolNamed("p").ObjectMeta}
-	pool.Spec.TargetRef = &v1alpha1.TargetRef{Name: "web"}
-	earlier, _ := connectionpool.Report(&pool, append(slices.Clone(s.others), before), v1alpha1.ConnectionPoolStatus{}, f.now)
-	if s.isNew {
-		earlier = v1alpha1.ConnectionPoolStatus{}
+	m.target = *f.target
+	m.target.Status = report(f, decided, observation(s.seen...), m.targetBefore.Status, "replica")
+	m.pool = v1alpha1.ConnectionPool{ObjectMeta: poolNamed("p").ObjectMeta}
+	m.pool.Generation = 2
+	m.pool.Spec.TargetRef = &v1alpha1.TargetRef{Name: "web"}
+	if !s.isNew {
+		m.poolBefore, _ = connectionpool.Report(&m.pool, append(slices.Clone(s.others), m.targetBefore), v1alpha1.ConnectionPoolStatus{}, f.now)
 	}
 	if s.pool != nil {
-		s.pool(&pool)
+		s.pool(&m.pool)
 	}
-	targets := append(slices.Clone(s.others), target)
+	targets := append(slices.Clone(s.others), m.target)
 	if s.alone {
 		targets = nil
 	}
-	var failing map[metrics.Failing]int
-	pool.Status, failing = connectionpool.Report(&pool, targets, earlier, f.now)
+	m.pool.Status, m.failing = connectionpool.Report(&m.pool, targets, m.poolBefore, f.now)
+	return m
+}
 
-	var found shown
+// places are what the real reporters, the printer columns of the CRDs, the events and the
+// metrics make of a scenario.
+func (s scenario) places(t *testing.T, reason string) shown {
+	t.Helper()
+	m, computed := s.make(), s.healths(t, argoCD(t))
+	found := shown{targetHealth: computed.target.String(), poolHealth: computed.pool.String()}
 	if !s.alone && !s.ofPool {
-		found.targetStatus = statusColumn(t, "connectiontargets", &target)
-		found.targetConditions = conditionsOf(target.Status.Conditions, reason)
-		found.events = eventsOf("target", before.Status.Conditions, target.Status.Conditions, reason)
+		found.targetStatus = statusColumn(t, "connectiontargets", &m.target)
+		found.targetConditions = conditionsOf(m.target.Status.Conditions, reason)
+		found.events = eventsOf("target", m.targetBefore.Status.Conditions, m.target.Status.Conditions, reason)
 	}
 	if s.unpooled {
 		return found
 	}
-	found.poolStatus = statusColumn(t, "connectionpools", &pool)
-	found.poolConditions = conditionsOf(pool.Status.Conditions, reason)
-	for _, listed := range pool.Status.FailingTargets {
+	found.poolStatus = statusColumn(t, "connectionpools", &m.pool)
+	found.poolConditions = conditionsOf(m.pool.Status.Conditions, reason)
+	for _, listed := range m.pool.Status.FailingTargets {
 		if listed.Reason == reason {
 			found.failingTargets = "yes"
 		}
 	}
-	found.events = joined(found.events, eventsOf("pool", earlier.Conditions, pool.Status.Conditions, reason))
-	found.metric = series(t, &pool, failing, reason)
+	found.events = joined(found.events, eventsOf("pool", m.poolBefore.Conditions, m.pool.Status.Conditions, reason))
+	found.metric = series(t, &m.pool, m.failing, reason)
 	return found
 }
 
@@ -374,11 +392,12 @@ func (s scenario) row(reason string, at shown) string {
 		name += ", " + s.state
 	}
 	if s.never != "" {
-		return fmt.Sprintf("| %s | *%s* | | | | | | |\n", name, s.never)
+		return fmt.Sprintf("| %s | *%s* | | | | | | | | |\n", name, s.never)
 	}
 	cells := []string{name}
 	for _, cell := range []string{
-		at.targetStatus, at.targetConditions, at.poolStatus, at.poolConditions, at.failingTargets, at.events, at.metric,
+		at.targetStatus, at.targetConditions, at.targetHealth, at.poolStatus, at.poolConditions, at.poolHealth,
+		at.failingTargets, at.events, at.metric,
 	} {
 		if cell == "" {
 			cell = "-"
@@ -391,8 +410,8 @@ func (s scenario) row(reason string, at shown) string {
 func TestEveryReasonIsShownWherePeopleLook(t *testing.T) {
 	all := scenarios()
 	var table strings.Builder
-	table.WriteString("| reason | STATUS of the target | its conditions | STATUS of the pool | its conditions | failingTargets | events | metrics with the reason |\n" +
-		"| --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	table.WriteString("| reason | STATUS of the target | its conditions | its health | STATUS of the pool | its conditions | its health " +
+		"| failingTargets | events | metrics with the reason |\n" + strings.Repeat("| --- ", 10) + "|\n")
 	for _, reason := range reasonsInOrder(t) {
 		if len(all[reason]) == 0 {
 			t.Errorf("%s has no scenario: say how it comes about, so that the table shows where people see it", reason)

@@ -59,11 +59,11 @@ func Summary(conditions []metav1.Condition, failures ...string) *string {
 // nothing else removes the condition. TargetsFailing repeats what the conditions of
 // targets say, of which some come and go.
 func needsAPerson(condition metav1.Condition) bool {
-	if condition.Type == v1alpha1.ConditionStalled {
-		return true
+	if condition.Reason == v1alpha1.ReasonTargetsFailing {
+		return false
 	}
-	return isFailure(&condition) && condition.Reason != v1alpha1.ReasonTargetsFailing &&
-		!driver.Reason(condition.Reason).Transient()
+	return condition.Type == v1alpha1.ConditionStalled ||
+		isFailure(&condition) && !driver.Reason(condition.Reason).Transient()
 }
 
 // Reworded reports whether a condition that only a change by a person removes has
