@@ -15,7 +15,7 @@ import (
 // latencies are the histograms of all pools.
 type latencies struct {
 	acquires, handshakes *prometheus.HistogramVec
-	commands             *seldom
+	commands, answers    *seldom
 	// stages are those of the dials of all pools.
 	stages *prometheus.HistogramVec
 	// pools finds the *latency of a key without a lock.
@@ -49,6 +49,8 @@ func newLatencies() *latencies {
 		handshakes: histograms("handshake_duration_seconds", "How long successful dials took.", handshakeBuckets, ofPool...),
 		stages: histograms("dial_stage_duration_seconds", "How long each stage of successful dials took, of all pools.",
 			handshakeBuckets, "type", "stage"),
+		answers: newSeldom("proxy_duration_seconds",
+			"How long it took from a proxied request to the headers of its answer, without the wait for a connection.", useBuckets),
 		commands: newSeldom("command_overhead_seconds",
 			"How long it took from a request to the start of its command on the target, without the wait for a connection.", useBuckets),
 	}
@@ -83,6 +85,11 @@ func (l *latencies) CommandStarted(pool poolset.Ref, kind string, took time.Dura
 	l.commands.observe(key{pool.Namespace, pool.Name, kind}, took)
 }
 
+// Answered implements figures.Meter.
+func (l *latencies) Answered(pool poolset.Ref, kind string, took time.Duration) {
+	l.answers.observe(key{pool.Namespace, pool.Name, kind}, took)
+}
+
 func (l *latencies) of(k key) *latency {
 	if found, ok := l.pools.Load(k); ok {
 		return found.(*latency) //nolint:forcetypeassert // nothing else is in it
@@ -104,6 +111,7 @@ func (l *latencies) describe(out chan<- *prometheus.Desc) {
 	l.acquires.Describe(out)
 	l.handshakes.Describe(out)
 	l.commands.Describe(out)
+	l.answers.Describe(out)
 	l.stages.Describe(out)
 }
 
@@ -121,6 +129,7 @@ func (l *latencies) collect(out chan<- prometheus.Metric, pools map[key]*totals)
 	l.acquires.Collect(out)
 	l.handshakes.Collect(out)
 	l.commands.collect(out, pools)
+	l.answers.collect(out, pools)
 	l.stages.Collect(out)
 }
 

@@ -90,6 +90,7 @@ func TestAHistogramIsBoundedWhateverItObserves(t *testing.T) {
 // perUse are the histograms of uses, each with what observes one.
 var perUse = map[string]func(*Collector, poolset.Ref, string, time.Duration){
 	"connpool_command_overhead_seconds": (*Collector).CommandStarted,
+	"connpool_proxy_duration_seconds":   (*Collector).Answered,
 }
 
 func TestTimesOfUsesAreNativeHistogramsWithClassicBucketsBesideAndGoWithTheirPool(t *testing.T) {
