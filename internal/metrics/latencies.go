@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -8,12 +9,15 @@ import (
 
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/poolset"
+	"github.com/connpool/connpool/internal/reach/dialing"
 )
 
 // latencies are the histograms of all pools.
 type latencies struct {
 	acquires, handshakes *prometheus.HistogramVec
-	commands             *seldom
+	commands, answers    *seldom
+	// stages are those of the dials of all pools.
+	stages *prometheus.HistogramVec
 	// pools finds the *latency of a key without a lock.
 	pools sync.Map
 	// mu is held while the histograms of a key are made or dropped.
@@ -41,8 +45,12 @@ var (
 func newLatencies() *latencies {
 	return &latencies{
 		acquires: histograms("acquire_duration_seconds", "How long requests waited until they got a connection.",
-			acquireBuckets, "result"),
-		handshakes: histograms("handshake_duration_seconds", "How long successful dials took.", handshakeBuckets),
+			acquireBuckets, slices.Concat(ofPool, []string{"result"})...),
+		handshakes: histograms("handshake_duration_seconds", "How long successful dials took.", handshakeBuckets, ofPool...),
+		stages: histograms("dial_stage_duration_seconds", "How long each stage of successful dials took, of all pools.",
+			handshakeBuckets, "type", "stage"),
+		answers: newSeldom("proxy_duration_seconds",
+			"How long it took from a proxied request to the headers of its answer, without the wait for a connection.", useBuckets),
 		commands: newSeldom("command_overhead_seconds",
 			"How long it took from a request to the start of its command on the target, without the wait for a connection.", useBuckets),
 	}
@@ -56,7 +64,7 @@ func histograms(name, help string, buckets []float64, labels ...string) *prometh
 		NativeHistogramBucketFactor:     1.1,
 		NativeHistogramMaxBucketNumber:  100,
 		NativeHistogramMinResetDuration: time.Hour,
-	}, append([]string{"namespace", "pool", "type"}, labels...))
+	}, labels)
 }
 
 // Acquired implements poolset.Meter.
@@ -65,13 +73,21 @@ func (l *latencies) Acquired(pool poolset.Ref, kind string, how connpool.How, to
 }
 
 // Dialed implements poolset.Meter.
-func (l *latencies) Dialed(pool poolset.Ref, kind string, took time.Duration) {
+func (l *latencies) Dialed(pool poolset.Ref, kind string, took time.Duration, stages []dialing.Passage) {
 	l.of(key{pool.Namespace, pool.Name, kind}).handshake.Observe(took.Seconds())
+	for _, stage := range stages {
+		l.stages.WithLabelValues(kind, stage.Word()).Observe(stage.To.Sub(stage.From).Seconds())
+	}
 }
 
 // CommandStarted implements figures.Meter.
 func (l *latencies) CommandStarted(pool poolset.Ref, kind string, took time.Duration) {
 	l.commands.observe(key{pool.Namespace, pool.Name, kind}, took)
+}
+
+// Answered implements figures.Meter.
+func (l *latencies) Answered(pool poolset.Ref, kind string, took time.Duration) {
+	l.answers.observe(key{pool.Namespace, pool.Name, kind}, took)
 }
 
 func (l *latencies) of(k key) *latency {
@@ -95,6 +111,8 @@ func (l *latencies) describe(out chan<- *prometheus.Desc) {
 	l.acquires.Describe(out)
 	l.handshakes.Describe(out)
 	l.commands.Describe(out)
+	l.answers.Describe(out)
+	l.stages.Describe(out)
 }
 
 // collect collects the histograms of the pools that are there, and drops the others.
@@ -111,6 +129,8 @@ func (l *latencies) collect(out chan<- prometheus.Metric, pools map[key]*totals)
 	l.acquires.Collect(out)
 	l.handshakes.Collect(out)
 	l.commands.collect(out, pools)
+	l.answers.collect(out, pools)
+	l.stages.Collect(out)
 }
 
 func (l *latencies) forget(k key) {

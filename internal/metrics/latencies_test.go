@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -14,7 +15,9 @@ import (
 	"github.com/prometheus/common/expfmt"
 
 	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/poolset"
+	"github.com/connpool/connpool/internal/reach/dialing"
 )
 
 var web = poolset.Ref{Namespace: "prod", Name: "web"}
@@ -42,7 +45,7 @@ func scraped(t *testing.T, c prometheus.Collector, format expfmt.Format, name st
 
 func TestLatenciesAreNativeHistogramsWithClassicBucketsBeside(t *testing.T) {
 	c := NewCollector(small()[:1])
-	c.Dialed(web, "ssh", 30*time.Millisecond)
+	c.Dialed(web, "ssh", 30*time.Millisecond, nil)
 	const name = "connpool_handshake_duration_seconds"
 	native := scraped(t, c, expfmt.NewFormat(expfmt.TypeProtoDelim), name)
 	if native.GetSampleCount() != 1 || len(native.GetPositiveSpan()) == 0 || len(native.GetBucket()) < len(handshakeBuckets) {
@@ -76,7 +79,7 @@ func TestLatenciesOfAPoolGoWithItAndNotWithATarget(t *testing.T) {
 func TestAHistogramIsBoundedWhateverItObserves(t *testing.T) {
 	c := NewCollector(small()[:1])
 	for took := time.Nanosecond; took < 10*time.Hour; took += took/20 + 1 {
-		c.Dialed(web, "ssh", took)
+		c.Dialed(web, "ssh", took, nil)
 	}
 	got := scraped(t, c, expfmt.NewFormat(expfmt.TypeProtoDelim), "connpool_handshake_duration_seconds")
 	if n := len(got.GetPositiveDelta()); n == 0 || n > 101 {
@@ -87,6 +90,7 @@ func TestAHistogramIsBoundedWhateverItObserves(t *testing.T) {
 // perUse are the histograms of uses, each with what observes one.
 var perUse = map[string]func(*Collector, poolset.Ref, string, time.Duration){
 	"connpool_command_overhead_seconds": (*Collector).CommandStarted,
+	"connpool_proxy_duration_seconds":   (*Collector).Answered,
 }
 
 func TestTimesOfUsesAreNativeHistogramsWithClassicBucketsBesideAndGoWithTheirPool(t *testing.T) {
@@ -119,6 +123,42 @@ func TestTimesOfUsesAreNativeHistogramsWithClassicBucketsBesideAndGoWithTheirPoo
 				t.Errorf("a pool that is made again has %v", got)
 			}
 		})
+	}
+}
+
+func TestStagesOfDialsHaveTheirTypeAndNoPool(t *testing.T) {
+	began := time.Unix(1_700_000_000, 0)
+	stages := []dialing.Passage{
+		{Stage: dialing.StageTurn, From: began, To: began},
+		{Stage: driver.StageKeyExchange, From: began, To: began.Add(30 * time.Millisecond)},
+	}
+	var many snapshot
+	for i := range 100 {
+		many = append(many, observation(fmt.Sprint("pool-", i), "ssh", poolset.HealthUp, connpool.Stats{}))
+	}
+	c := NewCollector(many)
+	for _, o := range many {
+		c.Dialed(o.Pool, o.Type, 30*time.Millisecond, stages)
+	}
+	const name = "connpool_dial_stage_duration_seconds"
+	if n := testutil.CollectAndCount(c, name); n != 2 {
+		t.Errorf("%d series for two stages in %d pools", n, len(many))
+	}
+	got := scraped(t, c, expfmt.NewFormat(expfmt.TypeProtoDelim), name)
+	if got.GetSampleCount() != 100 || math.Abs(got.GetSampleSum()-3) > 1e-6 || len(got.GetPositiveSpan()) == 0 || len(got.GetBucket()) == 0 {
+		t.Errorf("key exchanges are %v", got)
+	}
+}
+
+func BenchmarkDialed(b *testing.B) {
+	c := NewCollector(small()[:1])
+	stages := make([]dialing.Passage, 6)
+	for i := range stages {
+		stages[i].Stage = driver.StageKeyExchange
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		c.Dialed(web, "ssh", 30*time.Millisecond, stages)
 	}
 }
 
@@ -156,7 +196,7 @@ func BenchmarkScrape(b *testing.B) {
 			c := NewCollector(all)
 			for _, o := range all {
 				c.Acquired(o.Pool, "ssh", connpool.Warm, 20*time.Microsecond)
-				c.Dialed(o.Pool, "ssh", 80*time.Millisecond)
+				c.Dialed(o.Pool, "ssh", 80*time.Millisecond, nil)
 				for _, observe := range perUse {
 					observe(c, o.Pool, "ssh", 20*time.Millisecond)
 				}

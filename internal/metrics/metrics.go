@@ -2,6 +2,8 @@
 // scrape, so nothing is counted twice and no series outlives its pool. Latencies alone
 // are observed where they happen, in histograms that go at the scrape after their pool.
 //
+// The stages of dials are those of all pools, and stay.
+//
 // Labels are bounded: namespace, pool, type and one label with a fixed set of
 // values, never a user, a command or a target. Counters are sums over the targets of
 // a pool, including targets that have left it. A pool without targets has no series.
@@ -51,8 +53,11 @@ var (
 		"warm connections saved: warm acquires times the mean handshake.")
 )
 
+// ofPool are the labels of the series of a pool.
+var ofPool = []string{"namespace", "pool", "type"}
+
 func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("connpool_"+name, help, append([]string{"namespace", "pool", "type"}, labels...), nil)
+	return prometheus.NewDesc("connpool_"+name, help, slices.Concat(ofPool, labels), nil)
 }
 
 // Describe implements prometheus.Collector.

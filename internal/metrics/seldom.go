@@ -19,7 +19,7 @@ type seldom struct {
 }
 
 func newSeldom(name, help string, buckets []float64) *seldom {
-	return &seldom{HistogramVec: histograms(name, help, buckets)}
+	return &seldom{HistogramVec: histograms(name, help, buckets, ofPool...)}
 }
 
 func (s *seldom) observe(k key, took time.Duration) {

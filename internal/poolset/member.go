@@ -90,13 +90,13 @@ func (m *member) changed(how reach.Change) {
 }
 
 // dialed takes the result of a dial into account.
-func (m *member) dialed(by *reach.Dialer, made driver.Conn, err error) {
+func (m *member) dialed(by *reach.Dialer, made *reach.Conn, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err == nil {
 		m.handshakes += made.Info().Handshake
 		if m.meter != nil {
-			m.meter.Dialed(m.owner, *m.kind.Load(), made.Info().Handshake)
+			m.meter.Dialed(m.owner, *m.kind.Load(), made.Info().Handshake, made.Dialing.Passages())
 		}
 		m.recordHealth(by, dialSucceeded, nil)
 		return

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/reach/dialing"
 )
 
 // measured counts what a meter was told.
@@ -24,8 +25,11 @@ func (m *measured) Acquired(pool Ref, kind string, how connpool.How, _ time.Dura
 	m.add(pool.Name + " " + kind + " " + how.String())
 }
 
-func (m *measured) Dialed(pool Ref, kind string, _ time.Duration) {
+func (m *measured) Dialed(pool Ref, kind string, _ time.Duration, stages []dialing.Passage) {
 	m.add(pool.Name + " " + kind + " dial")
+	for _, stage := range stages {
+		m.add(stage.Word())
+	}
 }
 
 func TestTheMeterIsToldOfLeasesAndDialsByThePresentTypeOfTheTarget(t *testing.T) {
@@ -48,6 +52,7 @@ func TestTheMeterIsToldOfLeasesAndDialsByThePresentTypeOfTheTarget(t *testing.T)
 		acquire()
 		for what, want := range map[string]int{
 			"web fake dialed": 1, "web fake warm": 1, "web fake dial": 1, "web other dialed": 1, "web other dial": 1,
+			"session": 2,
 		} {
 			if told.count[what] != want {
 				f.Errorf("%s: told %d times, want %d", what, told.count[what], want)

@@ -7,6 +7,7 @@ import (
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/reach"
+	"github.com/connpool/connpool/internal/reach/dialing"
 )
 
 // Observation is what is true of a target now.
@@ -45,10 +46,11 @@ type PoolObservation struct {
 	Departed bool
 }
 
-// Meter is told how long each acquire and successful dial of a pool took. It must not block.
+// Meter is told how long each acquire and successful dial of a pool took, and the stages of
+// the dial, which it must not change. It must not block.
 type Meter interface {
 	Acquired(pool Ref, kind string, how connpool.How, took time.Duration)
-	Dialed(pool Ref, kind string, took time.Duration)
+	Dialed(pool Ref, kind string, took time.Duration, stages []dialing.Passage)
 }
 
 // Connection is one live connection of a pool to a target, as it is now.

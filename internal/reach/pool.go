@@ -56,8 +56,9 @@ type PoolOptions struct {
 	Probe   func(context.Context, *Conn) error
 	Dropped func(*Conn, error)
 	Notify  func()
-	// Dialed is told the result of each dial that the pool still waits for.
-	Dialed func(by *Dialer, made driver.Conn, err error)
+	// Dialed is told the result of each dial that the pool still waits for. What was made
+	// means nothing after an error.
+	Dialed func(by *Dialer, made *Conn, err error)
 	// Changed is told of a Change before the new dialer dials. It is called with the
 	// pool's lock held, so it must not call Follow or ServerVersion.
 	Changed func(Change)
@@ -85,7 +86,7 @@ type Pool struct {
 	*connpool.Pool[*Conn]
 
 	background *background.Work
-	dialed     func(*Dialer, driver.Conn, error)
+	dialed     func(*Dialer, *Conn, error)
 	changed    func(Change)
 	dialer     atomic.Pointer[Dialer]
 
@@ -162,7 +163,9 @@ func (p *Pool) Follow(next *Dialer) {
 func (p *Pool) dialBy(d *Dialer) connpool.DialFunc[*Conn] {
 	return func(ctx context.Context) (*Conn, error) {
 		log := dialing.Begin()
-		made, err := d.Dial(ctx, log)
+		opened, err := d.Dial(ctx, log)
+		now := time.Now()
+		made := &Conn{Conn: opened, Dialer: d, Made: now, Examined: now, Dialing: log, pool: p}
 		if ctx.Err() == nil {
 			p.record(d, made, err)
 		}
@@ -170,12 +173,11 @@ func (p *Pool) dialBy(d *Dialer) connpool.DialFunc[*Conn] {
 			p.dropImpostor(d, err)
 			return nil, err
 		}
-		now := time.Now()
-		return &Conn{Conn: made, Dialer: d, Made: now, Examined: now, Dialing: log, pool: p}, nil
+		return made, nil
 	}
 }
 
-func (p *Pool) record(d *Dialer, made driver.Conn, err error) {
+func (p *Pool) record(d *Dialer, made *Conn, err error) {
 	if err == nil {
 		p.mu.Lock()
 		p.trusted, p.serverVersion = d.version.access.Trust, made.Info().ServerVersion

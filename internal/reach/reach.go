@@ -141,7 +141,7 @@ func (n *Network) EnsureJumpHost(ref Ref, version *Version) (changed bool) {
 	case !known:
 		n.jumpHosts[ref.UID] = jumpHost{ref, NewPool(n.background, PoolOptions{
 			Dialer: dialer, Limits: jumpHostLimits, Notify: func() { n.notify(ref) },
-			Dialed: func(*Dialer, driver.Conn, error) {}, Changed: func(Change) {},
+			Dialed: func(*Dialer, *Conn, error) {}, Changed: func(Change) {},
 		})}
 	case !h.Version().Is(version.access):
 		h.Follow(dialer)

@@ -204,7 +204,7 @@ var layout = []row{
 	},
 	{
 		folder: "internal/poolset", is: "all live pools of the process, by the UIDs of target and pool",
-		imports: []string{"./internal/background", "./internal/connpool", "./internal/dialbudget", "./internal/driver", "./internal/reach", "./internal/reach/refusals"},
+		imports: []string{"./internal/background", "./internal/connpool", "./internal/dialbudget", "./internal/driver", "./internal/reach", "./internal/reach/dialing", "./internal/reach/refusals"},
 		lines:   1700, because: "desired state and requests meet in it, so the rules of both are there",
 	},
 	{
@@ -407,7 +407,7 @@ var layout = []row{
 	},
 	{
 		folder: "internal/metrics", is: "what Prometheus scrapes: a snapshot of the pool set, latencies, the conditions of pools, facts of the process",
-		imports: []string{"./internal/connpool", "./internal/driver", "./internal/poolset", "./internal/reach"},
+		imports: []string{"./internal/connpool", "./internal/driver", "./internal/poolset", "./internal/reach/dialing"},
 		modules: []string{"github.com/prometheus/client_golang/..."},
 	},
 	{

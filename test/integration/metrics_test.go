@@ -44,6 +44,21 @@ func TestAScrapeHasNativeHistogramsAndTellsOfTheReplica(t *testing.T) {
 	if handshake.GetSampleCount() == 0 || len(handshake.GetPositiveSpan()) == 0 || len(handshake.GetBucket()) == 0 {
 		t.Errorf("the handshakes are not native with classic buckets beside: %v", handshake)
 	}
+	stages := map[string]uint64{}
+	for _, metric := range families["connpool_dial_stage_duration_seconds"].GetMetric() {
+		labels := map[string]string{}
+		for _, label := range metric.GetLabel() {
+			labels[label.GetName()] = label.GetValue()
+		}
+		if labels["type"] == "ssh" && len(labels) == 2 && len(metric.GetHistogram().GetPositiveSpan()) > 0 {
+			stages[labels["stage"]] = metric.GetHistogram().GetSampleCount()
+		}
+	}
+	for _, stage := range []string{"turn", "connect", "banner", "key_exchange", "host_key", "authentication", "session"} {
+		if stages[stage] == 0 {
+			t.Errorf("no dial has the stage %s; there are %v", stage, stages)
+		}
+	}
 	for name, least := range map[string]float64{
 		"connpool_build_info": 1, "connpool_leader": 1,
 		"connpool_certificate_expiry_timestamp_seconds": float64(time.Now().Unix()),

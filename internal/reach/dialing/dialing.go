@@ -13,6 +13,7 @@ package dialing
 import (
 	"context"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +29,9 @@ type Passage struct {
 	Stage    driver.Stage
 	From, To time.Time
 }
+
+// Word is the stage in one word, as traces and metrics have it.
+func (p Passage) Word() string { return strings.ReplaceAll(strings.ToLower(string(p.Stage)), " ", "_") }
 
 // Log is when one dial passed which stage. It is safe for concurrent use.
 type Log struct {

@@ -25,6 +25,9 @@ import (
 type Meter interface {
 	// CommandStarted tells how long it took until a target had accepted a command.
 	CommandStarted(pool poolset.Ref, kind string, took time.Duration)
+	// Answered tells how long it took until a target had answered a proxied request with
+	// headers.
+	Answered(pool poolset.Ref, kind string, took time.Duration)
 	// UseFailed tells that a use failed, for one of the reasons of the API. kind is empty if
 	// it was refused before it was known which target it was for.
 	UseFailed(pool poolset.Ref, kind, reason, outcome string)
@@ -62,6 +65,13 @@ func (u *Use) Leased(waited time.Duration) { u.waited += waited }
 func (u *Use) CommandStarted() {
 	if u.meter != nil {
 		u.meter.CommandStarted(u.pool, u.kind, u.took())
+	}
+}
+
+// Answered tells that the target has answered the proxied request.
+func (u *Use) Answered() {
+	if u.meter != nil {
+		u.meter.Answered(u.pool, u.kind, u.took())
 	}
 }
 

@@ -196,6 +196,7 @@ func (r *proxiedRequest) RoundTrip(out *http.Request) (*http.Response, error) {
 // answered turns the answer of the target into the one that the client gets. A header
 // of the target comes before one of this server with the same name.
 func (r *proxiedRequest) answered(own http.Header, answer *http.Response) error {
+	r.use.Figures.Answered()
 	r.status, r.answer = answer.StatusCode, answer.Body
 	cleanAnswer(answer.Header)
 	removeSiteHeaders(answer.Trailer)

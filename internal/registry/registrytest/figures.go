@@ -44,6 +44,11 @@ func (f *Figures) CommandStarted(pool poolset.Ref, kind string, took time.Durati
 	f.note("%s/%s %s: a command started after %s", pool.Namespace, pool.Name, kind, took)
 }
 
+// Answered implements figures.Meter.
+func (f *Figures) Answered(pool poolset.Ref, kind string, took time.Duration) {
+	f.note("%s/%s %s: answered after %s", pool.Namespace, pool.Name, kind, took)
+}
+
 // UseFailed implements figures.Meter.
 func (f *Figures) UseFailed(pool poolset.Ref, kind, reason, outcome string) {
 	f.mu.Lock()

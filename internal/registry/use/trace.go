@@ -2,7 +2,6 @@ package use
 
 import (
 	"cmp"
-	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -48,7 +47,7 @@ func traceAcquired(span *tracing.Span, lease poolset.Lease) {
 	if passages := lease.Lease.Conn().Dialing.Passages(); lease.How() == connpool.Dialed && len(passages) > 0 {
 		dial := span.Past("connpool.dial", passages[0].From, passages[len(passages)-1].To)
 		for _, passage := range passages {
-			dial.Past("connpool.dial."+strings.ReplaceAll(strings.ToLower(string(passage.Stage)), " ", "_"), passage.From, passage.To)
+			dial.Past("connpool.dial."+passage.Word(), passage.From, passage.To)
 		}
 	}
 	span.End()
