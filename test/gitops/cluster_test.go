@@ -40,8 +40,8 @@ const (
 	patience = 60 * time.Second
 )
 
-// manager is the built operator.
-var manager string
+// manager and plugin are the built programs of the image.
+var manager, plugin string
 
 func TestMain(m *testing.M) { os.Exit(runTests(m)) }
 
@@ -53,11 +53,11 @@ func runTests(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // only a temporary directory stays
-	manager = filepath.Join(dir, "manager")
-	build := exec.CommandContext(context.Background(), "go", "build", "-o", manager, "./cmd/manager")
+	manager, plugin = filepath.Join(dir, "manager"), filepath.Join(dir, "kubectl-connpool")
+	build := exec.CommandContext(context.Background(), "go", "build", "-o", dir+"/", "./cmd/manager", "./cmd/kubectl-connpool")
 	build.Dir = "../.."
 	if output, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the operator: %v\n%s", err, output)
+		fmt.Fprintf(os.Stderr, "build the programs: %v\n%s", err, output)
 		return 1
 	}
 	return m.Run()
@@ -99,10 +99,10 @@ func write(t *testing.T, path string, content []byte) {
 	}
 }
 
-// startOperator runs the operator as the account of config/default.
-func (c *cluster) startOperator(t *testing.T) {
+// kubeconfigOf writes the kubeconfig of an account, with nothing but its token.
+func (c *cluster) kubeconfigOf(t *testing.T, namespace, name string) string {
 	t.Helper()
-	account, err := c.plane.ServiceAccount(t.Context(), system, "connpool-manager")
+	account, err := c.plane.ServiceAccount(t.Context(), namespace, name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,13 +110,21 @@ func (c *cluster) startOperator(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kubeconfig := filepath.Join(c.plane.Dir, "operator.kubeconfig")
-	write(t, kubeconfig, content)
+	path := filepath.Join(c.plane.Dir, name+".kubeconfig")
+	write(t, path, content)
+	return path
+}
+
+// startOperator runs the operator as the account of config/default, with the live API at
+// the address.
+func (c *cluster) startOperator(t *testing.T, liveAddress string) {
+	t.Helper()
+	kubeconfig := c.kubeconfigOf(t, system, "connpool-manager")
 	operator, err := process.Start(process.Command{
 		Name: "manager", Path: manager, Dir: c.plane.Dir,
 		Args: []string{
 			"--kubeconfig=" + kubeconfig, "--leader-elect", "--metrics-bind-address=0", "--health-probe-bind-address=0",
-			"--live-bind-address=127.0.0.1:0", "--live-namespace=" + system, "--allow-cidrs=127.0.0.0/8",
+			"--live-bind-address=" + liveAddress, "--live-namespace=" + system, "--allow-cidrs=127.0.0.0/8",
 		},
 	})
 	if err != nil {
@@ -177,13 +185,43 @@ func rendered(t *testing.T, folder string) (objects []*unstructured.Unstructured
 
 // usersObjects are the samples, none of which can be connected, and a target that can,
 // with a pool in which as many fields as possible are left out.
-func (c *cluster) usersObjects(t *testing.T) []*unstructured.Unstructured {
+func usersObjects(t *testing.T) []*unstructured.Unstructured {
+	t.Helper()
+	server := startSSHD(t)
+	named := metav1.ObjectMeta{Name: "real"}
+	objects := append(rendered(t, "../../config/samples"), credentials(t, "real", server),
+		inGit(t, v1alpha1.GroupVersion.String(), "ConnectionTarget", &v1alpha1.ConnectionTarget{
+			ObjectMeta: named, Spec: v1alpha1.ConnectionTargetSpec{SSH: sshTarget(t, server, "real")},
+		}),
+		inGit(t, v1alpha1.GroupVersion.String(), "ConnectionPool", &v1alpha1.ConnectionPool{
+			ObjectMeta: named, Spec: v1alpha1.ConnectionPoolSpec{TargetRef: &v1alpha1.TargetRef{Name: "real"}},
+		}))
+	for _, object := range objects {
+		object.SetNamespace(users)
+	}
+	return append(objects, rendered(t, "../../config/samples/gitops/web")...)
+}
+
+func startSSHD(t *testing.T) *openssh.Server {
 	t.Helper()
 	server, err := openssh.Start(t.Context(), openssh.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Stop)
+	return server
+}
+
+// credentials returns the Secret of the server's user.
+func credentials(t *testing.T, name string, server *openssh.Server) *unstructured.Unstructured {
+	t.Helper()
+	meta := metav1.ObjectMeta{Name: name, Labels: map[string]string{v1alpha1.CredentialsLabel: v1alpha1.CredentialsLabelValue}}
+	return inGit(t, "v1", "Secret", &corev1.Secret{ObjectMeta: meta, Data: map[string][]byte{"ssh-privatekey": server.PrivateKey}})
+}
+
+// sshTarget describes the server as the spec of a target.
+func sshTarget(t *testing.T, server *openssh.Server, secret string) *v1alpha1.SSHTarget {
+	t.Helper()
 	host, port, err := net.SplitHostPort(server.Addr)
 	if err != nil {
 		t.Fatal(err)
@@ -192,24 +230,10 @@ func (c *cluster) usersObjects(t *testing.T) []*unstructured.Unstructured {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := metav1.ObjectMeta{Name: "real"}
-	labeled := *named.DeepCopy()
-	labeled.Labels = map[string]string{v1alpha1.CredentialsLabel: v1alpha1.CredentialsLabelValue}
-	objects := append(rendered(t, "../../config/samples"),
-		inGit(t, "v1", "Secret", &corev1.Secret{ObjectMeta: labeled, Data: map[string][]byte{"ssh-privatekey": server.PrivateKey}}),
-		inGit(t, v1alpha1.GroupVersion.String(), "ConnectionTarget", &v1alpha1.ConnectionTarget{
-			ObjectMeta: named, Spec: v1alpha1.ConnectionTargetSpec{SSH: &v1alpha1.SSHTarget{
-				Host: host, Port: new(int32(number)), User: server.User, CredentialsRef: v1alpha1.SecretRef{Name: "real"},
-				HostKeys: v1alpha1.HostKeys{KnownHosts: []string{strings.TrimSpace(server.KnownHosts)}},
-			}},
-		}),
-		inGit(t, v1alpha1.GroupVersion.String(), "ConnectionPool", &v1alpha1.ConnectionPool{
-			ObjectMeta: named, Spec: v1alpha1.ConnectionPoolSpec{TargetRef: &v1alpha1.TargetRef{Name: "real"}},
-		}))
-	for _, object := range objects {
-		object.SetNamespace(users)
+	return &v1alpha1.SSHTarget{
+		Host: host, Port: new(int32(number)), User: server.User, CredentialsRef: v1alpha1.SecretRef{Name: secret},
+		HostKeys: v1alpha1.HostKeys{KnownHosts: []string{strings.TrimSpace(server.KnownHosts)}},
 	}
-	return objects
 }
 
 // inGit returns an object as people write it, without a status.

@@ -151,10 +151,10 @@ func TestNothingFightsWithGitBesideARunningOperator(t *testing.T) {
 	for _, a := range appliers() {
 		t.Run(a.name, func(t *testing.T) {
 			c := startCluster(t)
-			operatorItself, uses := c.source(t, "default", rendered(t, "../../config/default")), c.source(t, "uses", c.usersObjects(t))
+			operatorItself, uses := c.source(t, "default", rendered(t, "../../config/default")), c.source(t, "uses", usersObjects(t))
 			a.apply(t, c, operatorItself)
 			c.awaitDefinitions(t)
-			c.startOperator(t)
+			c.startOperator(t, "127.0.0.1:0")
 			a.apply(t, c, uses)
 			c.awaitStatuses(t, uses)
 			for _, s := range []source{operatorItself, uses} {

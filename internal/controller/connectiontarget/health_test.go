@@ -100,9 +100,8 @@ func expectedHealths() map[string]healths {
 	return expected
 }
 
-// healthOf computes an object's health as Flux does, and by the scripts that are shipped
-// for Argo CD.
-func healthOf(t *testing.T, argo *gitops.ArgoCD, kind string, object any) (computed health, message string) {
+// asStored returns an object as GitOps controllers get it.
+func asStored(t *testing.T, kind string, object any) *unstructured.Unstructured {
 	t.Helper()
 	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
 	if err != nil {
@@ -110,6 +109,14 @@ func healthOf(t *testing.T, argo *gitops.ArgoCD, kind string, object any) (compu
 	}
 	u := &unstructured.Unstructured{Object: fields}
 	u.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(kind))
+	return u
+}
+
+// healthOf computes an object's health as Flux does, and by the scripts that are shipped
+// for Argo CD.
+func healthOf(t *testing.T, argo *gitops.ArgoCD, kind string, object any) (computed health, message string) {
+	t.Helper()
+	u := asStored(t, kind, object)
 	flux, err := gitops.FluxStatus(u)
 	if err != nil {
 		t.Fatal(err)
@@ -205,4 +212,41 @@ func TestWhatTheOperatorHasNotSeenIsUnderWay(t *testing.T) {
 	if got, _ := healthOf(t, argo, "ConnectionPool", &pool); got != underWay {
 		t.Errorf("a new pool is %v, want %v", got, underWay)
 	}
+}
+
+// TestTheExpressionsForFluxDifferInWhatIsWantedAsItIs compares the expressions of the worked
+// example with kstatus, which has no word for what is paused or not selected.
+func TestTheExpressionsForFluxDifferInWhatIsWantedAsItIs(t *testing.T) {
+	flux, err := gitops.LoadFlux("../../../config/samples/gitops/flux/fleet.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for reason, states := range scenarios() {
+		for _, s := range states {
+			if s.never != "" {
+				continue
+			}
+			m := s.make()
+			for kind, object := range map[string]any{"ConnectionTarget": &m.target, "ConnectionPool": &m.pool} {
+				u := asStored(t, kind, object)
+				want, err := gitops.FluxStatus(u)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if isWantedAsItIs(u) {
+					want = good.flux
+				}
+				if got, err := flux.Status(t.Context(), u); err != nil || got != want {
+					t.Errorf("%s %s: the %s is %s, %v, want %s", reason, s.state, kind, got, err, want)
+				}
+			}
+		}
+	}
+}
+
+// isWantedAsItIs reports whether STATUS shows that an object is paused or not selected, and
+// nothing else.
+func isWantedAsItIs(object *unstructured.Unstructured) bool {
+	summary, _, _ := unstructured.NestedString(object.Object, "status", "summary")
+	return summary == v1alpha1.ReasonPaused || summary == v1alpha1.ReasonNotSelected
 }

@@ -1,9 +1,12 @@
 // Package gitops computes the health of objects as GitOps controllers do, for tests:
-// Flux by the library kstatus, and Argo CD by the Lua scripts of config/argocd.
+// Flux by the library kstatus or by the expressions of a Kustomization, and Argo CD by the
+// Lua scripts of config/argocd.
 //
 //	argo, err := gitops.LoadArgoCD("../../config/argocd")
 //	health, err := argo.Health(object)
 //	status, err := gitops.FluxStatus(object)
+//	flux, err := gitops.LoadFlux("../../config/samples/gitops/flux/fleet.yaml")
+//	status, err = flux.Status(ctx, object)
 package gitops
 
 import (
@@ -11,7 +14,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	lua "github.com/yuin/gopher-lua"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -19,15 +21,6 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
 )
-
-// FluxStatus returns what Flux takes an object for: Current, InProgress or Failed.
-func FluxStatus(object *unstructured.Unstructured) (string, error) {
-	result, err := status.Compute(object)
-	if err != nil {
-		return "", fmt.Errorf("compute the status: %w", err)
-	}
-	return result.Status.String(), nil
-}
 
 // Health is what a health script returns.
 type Health struct{ Status, Message string }
