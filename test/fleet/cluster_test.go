@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,59 +18,87 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 
-	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/test/controlplane"
 )
 
-// account is that of the pool in the spoke.
+// The account of the pool in the spoke.
 const (
-	account          = "connpool"
-	accountNamespace = "kube-system"
+	spokeAccount   = "connpool"
+	spokeNamespace = "kube-system"
 )
 
 // managed is the spoke as a target of the hub, in a namespace of its own.
 type managed struct {
 	space  string
 	secret *corev1.Secret
-	target *v1alpha1.ConnectionTarget
 	pool   *v1alpha1.ConnectionPool
 	token  string // the name of the Secret to which the present token is bound
 	tokens int
 }
 
+// manage makes what config/samples/clusters has, in another namespace than the samples.
 func manage(t *testing.T, space string, edits ...func(*v1alpha1.ConnectionPoolSpec)) *managed {
 	t.Helper()
 	grantSpoke(t)
-	m := &managed{space: space}
+	m := &managed{space: space, pool: &v1alpha1.ConnectionPool{}}
 	create(t, env.client, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: space}})
 	m.secret = &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: space, Name: "prod", Labels: map[string]string{v1alpha1.CredentialsLabel: v1alpha1.CredentialsLabelValue},
+			Namespace: space, Name: "prod-kubeconfig", Labels: map[string]string{v1alpha1.CredentialsLabel: v1alpha1.CredentialsLabelValue},
 		},
 		Data: map[string][]byte{"kubeconfig": m.issue(t)},
 	}
-	m.target = &v1alpha1.ConnectionTarget{
-		ObjectMeta: metav1.ObjectMeta{Namespace: space, Name: "prod"},
-		Spec: v1alpha1.ConnectionTargetSpec{Kubernetes: &v1alpha1.KubernetesTarget{
-			KubeconfigRef: v1alpha1.KeyRef{Name: "prod", Key: "kubeconfig"},
-		}},
+	create(t, env.client, m.secret)
+	for _, object := range append(m.sample(t, "access.yaml"), m.sample(t, "pool.yaml")...) {
+		object.SetNamespace(space)
+		if object.GetKind() == "ConnectionPool" {
+			if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, m.pool); err != nil {
+				t.Fatal(err)
+			}
+			for _, edit := range edits {
+				edit(&m.pool.Spec)
+			}
+			create(t, env.client, m.pool)
+			continue
+		}
+		create(t, env.client, object)
 	}
-	m.pool = &v1alpha1.ConnectionPool{
-		ObjectMeta: metav1.ObjectMeta{Namespace: space, Name: "prod"},
-		Spec:       v1alpha1.ConnectionPoolSpec{TargetRef: &v1alpha1.TargetRef{Name: "prod"}},
-	}
-	for _, edit := range edits {
-		edit(&m.pool.Spec)
-	}
-	create(t, env.client, m.secret, m.target, m.pool)
 	m.ready(t)
 	return m
+}
+
+// sampleText returns a sample, for the namespace of the test and the address of the hub.
+func (m *managed) sampleText(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(checkout, "config", "samples", "clusters", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.NewReplacer(
+		"https://kubernetes.default.svc", env.hub.Config.Host,
+		"/namespaces/clusters/", "/namespaces/"+m.space+"/", "namespace: clusters", "namespace: "+m.space,
+	).Replace(string(text))
+}
+
+func (m *managed) sample(t *testing.T, name string) (objects []*unstructured.Unstructured) {
+	t.Helper()
+	for document := range strings.SplitSeq(m.sampleText(t, name), "\n---\n") {
+		object := &unstructured.Unstructured{}
+		if err := yaml.Unmarshal([]byte(document), object); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		objects = append(objects, object)
+	}
+	return objects
 }
 
 func (m *managed) ready(t *testing.T) {
@@ -87,13 +116,13 @@ func (m *managed) issue(t *testing.T) []byte {
 	t.Helper()
 	m.tokens++
 	m.token = fmt.Sprintf("%s-token-%d", m.space, m.tokens)
-	bound := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: accountNamespace, Name: m.token}}
+	bound := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: spokeNamespace, Name: m.token}}
 	create(t, env.admin, bound)
 	admin, err := kubernetes.NewForConfig(env.spoke.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := admin.CoreV1().ServiceAccounts(accountNamespace).CreateToken(t.Context(), account, &authenticationv1.TokenRequest{
+	token, err := admin.CoreV1().ServiceAccounts(spokeNamespace).CreateToken(t.Context(), spokeAccount, &authenticationv1.TokenRequest{
 		Spec: authenticationv1.TokenRequestSpec{
 			ExpirationSeconds: new(int64(24 * 3600)),
 			BoundObjectRef:    &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Secret", Name: bound.Name, UID: bound.UID},
@@ -120,7 +149,7 @@ func (m *managed) rotate(t *testing.T) {
 	if err := env.client.Patch(t.Context(), m.secret, client.MergeFrom(before)); err != nil {
 		t.Fatal(err)
 	}
-	revoked := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: accountNamespace, Name: old}}
+	revoked := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: spokeNamespace, Name: old}}
 	if err := env.admin.Delete(t.Context(), revoked); err != nil {
 		t.Fatal(err)
 	}
@@ -130,35 +159,56 @@ func (m *managed) rotate(t *testing.T) {
 func grantSpoke(t *testing.T) {
 	t.Helper()
 	create(t, env.admin,
-		&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: accountNamespace, Name: account}},
+		&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: spokeNamespace, Name: spokeAccount}},
 		&rbacv1.ClusterRoleBinding{
-			ObjectMeta: metav1.ObjectMeta{Name: account},
+			ObjectMeta: metav1.ObjectMeta{Name: spokeAccount},
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
-			Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: accountNamespace, Name: account}},
+			Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: spokeNamespace, Name: spokeAccount}},
 		})
+}
+
+// account returns the configuration of the account that may manage the spoke, as a client
+// of the hub.
+func (m *managed) account(t *testing.T) *rest.Config {
+	t.Helper()
+	config, err := env.hub.ServiceAccount(t.Context(), m.space, "gitops")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config
 }
 
 // manager returns the configuration of a GitOps controller: it has a token of the hub,
 // and its server is the proxy of the pool.
 func (m *managed) manager(t *testing.T) *rest.Config {
 	t.Helper()
-	create(t, env.client,
-		&rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: m.space, Name: "manage"}, Rules: []rbacv1.PolicyRule{{
-			APIGroups: []string{live.GroupName}, Resources: []string{"connectionpools/proxy"}, ResourceNames: []string{"prod"},
-			Verbs: []string{"get", "create", "update", "patch", "delete"},
-		}}},
-		&rbacv1.RoleBinding{
-			ObjectMeta: metav1.ObjectMeta{Namespace: m.space, Name: "manage"},
-			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "manage"},
-			Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: m.space, Name: "gitops"}},
-		})
-	config, err := env.hub.ServiceAccount(t.Context(), m.space, "gitops")
+	config := m.account(t)
+	secret := m.sample(t, "argocd.yaml")[0]
+	config.Host, _, _ = unstructured.NestedString(secret.Object, "stringData", "server")
+	config.QPS, config.Burst = 50, 100
+	return config
+}
+
+// answers waits until the spoke answers through the pool. After a restart of the operator,
+// kube-apiserver takes some seconds to find it again.
+func (m *managed) answers(t *testing.T) {
+	t.Helper()
+	asked, err := kubernetes.NewForConfig(m.manager(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	config.Host += "/apis/" + live.GroupVersion.String() + "/namespaces/" + m.space + "/connectionpools/prod/proxy/prod"
-	config.QPS, config.Burst = 50, 100
-	return config
+	eventually(t, time.Minute, "the cluster answers through the pool", func(context.Context) (bool, string) {
+		_, err := asked.Discovery().ServerVersion()
+		return err == nil, fmt.Sprint(err)
+	})
+}
+
+func restart(t *testing.T) {
+	t.Helper()
+	env.operator.Stop(10 * time.Second)
+	if err := env.launch(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func create(t *testing.T, in client.Client, objects ...client.Object) {

@@ -213,12 +213,7 @@ func (f *fleet) happenings(m *managed, bound time.Duration) (all []happening) {
 			}},
 		)
 		if (begin/period)%3 == 0 {
-			all = append(all, happening{begin + period*3/4, "the operator restarts", func(t *testing.T) {
-				env.operator.Stop(10 * time.Second)
-				if err := env.launch(); err != nil {
-					t.Fatal(err)
-				}
-			}})
+			all = append(all, happening{begin + period*3/4, "the operator restarts", restart})
 		}
 	}
 	return all
