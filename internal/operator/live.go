@@ -34,7 +34,7 @@ type LiveOptions struct {
 	CertFile, KeyFile  string
 	Service, Namespace string
 	Advertise          string
-	Limits             limits.Limits // but for Memory, which the process has
+	Limits             limits.Limits // Memory has no flag
 	AuditCommands      bool
 }
 
@@ -53,15 +53,16 @@ func (o *LiveOptions) register(flags *flag.FlagSet) {
 }
 
 func (o *LiveOptions) registerLimits(flags *flag.FlagSet) {
-	l := &o.Limits
-	flags.IntVar(&l.Streams, "max-streams", 4000,
-		"uses of all users at the same time: commands, sessions, proxied requests, port-forwards; 0 for no bound")
-	flags.IntVar(&l.StreamsPerUser, "max-streams-per-user", 2000, "uses of one user at the same time; 0 for no bound")
-	flags.IntVar(&l.StreamsPerPool, "max-streams-per-pool", 2000, "uses of one pool at the same time; 0 for no bound")
-	flags.IntVar(&l.Forwards, "max-forwarded-connections", 400,
-		"connections through the port-forwards of all users at the same time, each of which can hold 2 MiB; 0 for no bound")
-	flags.IntVar(&l.ForwardsPerUser, "max-forwarded-connections-per-user", 100,
-		"connections through the port-forwards of one user at the same time; 0 for no bound")
+	const follows = "; 0 for no bound; the default follows from the memory limit"
+	l, memory := &o.Limits, o.Limits.Planned()
+	flags.IntVar(&l.Streams, "max-streams", scaled(4000, memory),
+		"uses of all users at the same time: commands, sessions, proxied requests, port-forwards"+follows)
+	flags.IntVar(&l.StreamsPerUser, "max-streams-per-user", scaled(2000, memory), "uses of one user at the same time"+follows)
+	flags.IntVar(&l.StreamsPerPool, "max-streams-per-pool", scaled(2000, memory), "uses of one pool at the same time"+follows)
+	flags.IntVar(&l.Forwards, "max-forwarded-connections", scaled(400, memory),
+		"connections through the port-forwards of all users at the same time, each of which can hold 2 MiB"+follows)
+	flags.IntVar(&l.ForwardsPerUser, "max-forwarded-connections-per-user", scaled(100, memory),
+		"connections through the port-forwards of one user at the same time"+follows)
 	flags.Float64Var(&l.NamespaceShare, "namespace-share", limits.DefaultNamespaceShare,
 		"part of --max-streams, of --max-forwarded-connections and of the memory for requests that each namespace has for itself; "+
 			"it gets more while half of the whole is free")
@@ -218,7 +219,6 @@ func (op *Operator) addLiveAPI(ctx context.Context, certificate servingCertifica
 
 func (op *Operator) newLiveAPI(ctx context.Context, listener net.Listener, certificate servingCertificate) (*liveAPI, error) {
 	o, audit, bounds := op.options, op.manager.GetLogger().WithName(auditLogger), op.options.Live.Limits
-	bounds.Memory = memoryLimit()
 	config, err := apiserver.Options{
 		Listener: listener, Certificate: certificate, Cluster: op.manager.GetConfig(),
 		Audit: audit, Version: o.Version, ShutdownTimeout: o.DrainTimeout,

@@ -4,21 +4,42 @@ import (
 	"context"
 	"math"
 	"runtime"
-	"runtime/debug"
 	"runtime/metrics"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/go-logr/logr"
 )
 
-// memoryLimit returns how many bytes Go may use: GOMEMLIMIT, or what Run has set instead,
-// which is 90% of the limit of the process's cgroup. 0 means that there is none.
-func memoryLimit() int64 {
-	limit := debug.SetMemoryLimit(-1)
+// limitMemory limits what Go may use to 90 % of the limit of the process's cgroup, unless
+// GOMEMLIMIT says something else. It returns the bytes; 0 means that there is no limit.
+func limitMemory() int64 {
+	limit, _ := memlimit.Set() // a cgroup that cannot be read is like none
 	if limit == math.MaxInt64 {
 		return 0
 	}
 	return limit
+}
+
+// tried is the memory for which the defaults of counts were chosen: what Go may use of the
+// 512 MiB of config/manager. test/hostile attacks the operator with these.
+const tried = (512 << 20) / 10 * 9
+
+// scaled returns the default of a count that is n in the memory that was tried.
+func scaled(n int, memory int64) int {
+	return max(1, int(float64(n)*float64(memory)/tried))
+}
+
+// held says for the log what the operator may hold at the same time, in counts and bytes.
+func (o *Options) held() []any {
+	counts, bytes := o.Live.Limits, o.Live.Limits.Parts()
+	return []any{
+		"limit", counts.Planned(), "connectionsOfANamespace", o.MaxConnections,
+		"uses", counts.Streams, "usesOfAUser", counts.StreamsPerUser, "usesOfAPool", counts.StreamsPerPool,
+		"forwardedConnections", counts.Forwards, "forwardedConnectionsOfAUser", counts.ForwardsPerUser,
+		"bodyBytes", bytes.Input, "outputBytes", bytes.Output, "resultBytes", bytes.Results, "otherRequestBytes", bytes.Requests,
+		"historyBytes", bytes.History,
+	}
 }
 
 const (

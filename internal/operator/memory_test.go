@@ -1,21 +1,67 @@
 package operator
 
 import (
+	"flag"
 	"math"
 	"runtime/debug"
 	"slices"
 	"testing"
 )
 
-func TestTheMemoryForRequestsFollowsGOMEMLIMIT(t *testing.T) {
+func TestTheMemoryIsThatOfGOMEMLIMIT(t *testing.T) {
 	before := debug.SetMemoryLimit(math.MaxInt64)
 	defer debug.SetMemoryLimit(before)
-	if got := memoryLimit(); got != 0 {
+	t.Setenv("GOMEMLIMIT", "") // so that no control group counts
+	if got := limitMemory(); got != 0 {
 		t.Errorf("without a limit it is %d", got)
 	}
 	debug.SetMemoryLimit(460 << 20)
-	if got := memoryLimit(); got != 460<<20 {
+	if got := limitMemory(); got != 460<<20 {
 		t.Errorf("it is %d", got)
+	}
+}
+
+func TestWhatMayBeHeldFollowsFromTheMemoryUnlessAFlagSaysIt(t *testing.T) {
+	const ofDeployment = (512 << 20) * 9 / 10
+	tests := map[string]struct {
+		memory                                int64
+		arguments                             []string
+		connections, streams, perUser         int
+		perPool, forwards, forwardsPerUser    int
+		planned, bodies, output, otherRequest int64
+	}{
+		"that of the Deployment": {ofDeployment, nil, 5000, 4000, 2000, 2000, 400, 100, ofDeployment, 30198988, 120795955, 30198988},
+		"a quarter of it":        {ofDeployment / 4, nil, 1250, 1000, 500, 500, 100, 25, ofDeployment / 4, 7549747, 30198988, 7549747},
+		"eight times it":         {ofDeployment * 8, nil, 40000, 32000, 16000, 16000, 3200, 800, ofDeployment * 8, 241591910, 966367640, 241591910},
+		"too little for one":     {1 << 20, nil, 10, 8, 4, 4, 1, 1, 1 << 20, 1 << 16, 1 << 18, 1 << 16},
+		"no limit, which is planned as 2 GiB": {
+			0, nil, 22222, 17777, 8888, 8888, 1777, 444, 2 << 30, 128 << 20, 512 << 20, 128 << 20,
+		},
+		"flags say some": {
+			ofDeployment,
+			[]string{"--max-streams=7", "--max-connections-per-namespace=0"},
+			0, 7, 2000, 2000, 400, 100,
+			ofDeployment, 30198988, 120795955, 30198988,
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			flags, o := flag.NewFlagSet("manager", flag.ContinueOnError), Options{}
+			o.register(flags, tc.memory)
+			if err := flags.Parse(tc.arguments); err != nil {
+				t.Fatal(err)
+			}
+			l, parts := o.Live.Limits, o.Live.Limits.Parts()
+			counts := []int{o.MaxConnections, l.Streams, l.StreamsPerUser, l.StreamsPerPool, l.Forwards, l.ForwardsPerUser}
+			want := []int{tc.connections, tc.streams, tc.perUser, tc.perPool, tc.forwards, tc.forwardsPerUser}
+			if !slices.Equal(counts, want) {
+				t.Errorf("counts %d, want %d", counts, want)
+			}
+			bytes := []int64{l.Planned(), parts.Input, parts.Output, parts.Requests}
+			if want := []int64{tc.planned, tc.bodies, tc.output, tc.otherRequest}; !slices.Equal(bytes, want) {
+				t.Errorf("bytes %d, want %d", bytes, want)
+			}
+		})
 	}
 }
 

@@ -24,7 +24,6 @@ import (
 	"os"
 	"runtime/debug"
 
-	"github.com/KimMachineGun/automemlimit/memlimit"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -75,8 +74,6 @@ func Run(ctx context.Context, o Options, drivers connectiontarget.Drivers) error
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	// A cgroup that cannot be read is like none: requests are then bounded for 2 GiB.
-	_, _ = memlimit.Set()
 	cluster, err := clientcmd.BuildConfigFromFlags("", o.Kubeconfig)
 	if err != nil {
 		return fmt.Errorf("find the cluster: %w; name a kubeconfig with --kubeconfig, or run in a pod", err)
@@ -116,6 +113,7 @@ func New(ctx context.Context, cluster *rest.Config, o Options, drivers connectio
 		pools:      poolset.New(o.policy().Dial, dialbudget.New(dialsPerProcess, dialsPerHost, dialsPerJumpHost)),
 	}
 	op.pools.LimitConnections(o.MaxConnections)
+	mgr.GetLogger().WithName("memory").Info("What may be held at the same time follows from the memory limit and the flags", o.held()...)
 	op.collector = connpoolmetrics.NewCollector(op.pools)
 	op.pools.Measure(op.collector)
 	if err := mgr.Add(namespaces); err != nil {

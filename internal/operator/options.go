@@ -19,7 +19,8 @@ import (
 )
 
 // Options are the settings of the operator. Register gives each its flag and its
-// default; the flag's text says what it means.
+// default; the flag's text says what it means. The defaults of what costs memory follow
+// from the memory of the process, to which Register limits Go.
 type Options struct {
 	Version                      string // of the program; it has no flag
 	Kubeconfig                   string // only Run reads it
@@ -37,7 +38,11 @@ type Options struct {
 }
 
 // Register adds the flags, with their defaults.
-func (o *Options) Register(flags *flag.FlagSet) {
+func (o *Options) Register(flags *flag.FlagSet) { o.register(flags, limitMemory()) }
+
+func (o *Options) register(flags *flag.FlagSet, memory int64) {
+	o.Live.Limits.Memory = memory
+	memory = o.Live.Limits.Planned()
 	flags.StringVar(&o.Kubeconfig, "kubeconfig", "", "path of the kubeconfig; the in-cluster configuration when empty")
 	flags.StringVar(&o.MetricsAddress, "metrics-bind-address", ":8443",
 		"address of the authenticated HTTPS metrics endpoint; 0 turns it off")
@@ -56,8 +61,9 @@ func (o *Options) Register(flags *flag.FlagSet) {
 		appendCIDRs(&o.Deny))
 	flags.BoolVar(&o.LocalSockets, "allow-local-sockets", false,
 		"let targets use unix sockets of the operator's own host; every user who may write targets then has what those sockets give")
-	flags.IntVar(&o.MaxConnections, "max-connections-per-namespace", 5000,
-		"connections that the targets of one namespace may have, to jump hosts included; 0 for no bound")
+	flags.IntVar(&o.MaxConnections, "max-connections-per-namespace", scaled(5000, memory),
+		"connections that the targets of one namespace may have, to jump hosts included; 0 for no bound; "+
+			"the default follows from the memory limit")
 	flags.DurationVar(&o.DrainTimeout, "drain-timeout", 5*time.Minute, "how long what runs may go on after SIGTERM")
 	o.Live.register(flags)
 }

@@ -2,6 +2,7 @@ package hostile
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/connpool/connpool/test/controlplane/process"
 )
 
 const mebi = 1 << 20
@@ -39,6 +42,20 @@ func makeGroup(bytes int64) (group string, err error) {
 		_ = os.Remove(group)
 	}
 	return group, err
+}
+
+// The budgets follow from the limit of the Deployment, which the kernel enforces. Only root
+// may make a control group; without one the operator plans for 2 GiB.
+func TestTheOperatorPlansForTheLimitOfItsDeployment(t *testing.T) {
+	eventually(t, time.Minute, "the log says what may be held", func(context.Context) (bool, string) {
+		groups, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", env.operator.Pid())) // empty when it has died
+		want := `"limit":2147483648,"connectionsOfANamespace":22222,"uses":17777,`
+		if bytes.Contains(groups, []byte("connpool-hostile-")) {
+			want = fmt.Sprintf(`"limit":%d,"connectionsOfANamespace":5000,"uses":4000,`, int64(0.9*float64(env.limit)))
+		}
+		log := process.Tail(filepath.Join(env.dir, env.operator.Name()+".log"), 1<<20)
+		return strings.Contains(log, want), fmt.Sprintf("want %s in\n%s", want, log)
+	})
 }
 
 // resident returns how many bytes of memory the process holds, and the most since

@@ -92,16 +92,31 @@ type Memory struct {
 
 // NewMemory returns Memory of which nothing is held.
 func NewMemory(l Limits) Memory {
-	return Memory{Input: l.partOfMemory(16), Output: l.partOfMemory(4), Results: l.partOfMemory(16)}
+	p := l.Parts()
+	return Memory{Input: l.shared(p.Input), Output: l.shared(p.Output), Results: l.shared(p.Results)}
 }
 
-// History returns how many bytes what has been used is remembered in.
-func (l Limits) History() int64 { return cmp.Or(l.Memory, unboundedMemory) / 64 }
+// Parts are how many bytes of a kind all users together may make the process hold.
+type Parts struct {
+	// Input, Output and Results are what Memory counts.
+	Input, Output, Results int64
+	// Requests are requests that are no uses, and History is what has been used.
+	Requests, History int64
+}
+
+// Planned returns the memory for which the process plans, in bytes.
+func (l Limits) Planned() int64 { return cmp.Or(l.Memory, unboundedMemory) }
+
+// Parts returns the parts of the memory.
+func (l Limits) Parts() Parts {
+	memory := l.Planned()
+	return Parts{Input: memory / 16, Output: memory / 4, Results: memory / 16, Requests: memory / 16, History: memory / 64}
+}
 
 // Requests returns a quota of the bytes of requests that are no uses.
-func (l Limits) Requests() *quota.Quota { return l.partOfMemory(16) }
+func (l Limits) Requests() *quota.Quota { return l.shared(l.Parts().Requests) }
 
-// partOfMemory returns a quota of an nth of the memory.
-func (l Limits) partOfMemory(n int64) *quota.Quota {
-	return quota.New(quota.Of(cmp.Or(l.Memory, unboundedMemory)/n, cmp.Or(l.NamespaceShare, DefaultNamespaceShare)))
+// shared returns a quota of bytes that the namespaces share.
+func (l Limits) shared(bytes int64) *quota.Quota {
+	return quota.New(quota.Of(bytes, cmp.Or(l.NamespaceShare, DefaultNamespaceShare)))
 }

@@ -75,7 +75,7 @@ type Gate struct {
 // NewGate makes a gate.
 func NewGate(config Config) *Gate {
 	return &Gate{
-		Config: config, Memory: limits.NewMemory(config.Limits), History: history.New(config.Limits.History()),
+		Config: config, Memory: limits.NewMemory(config.Limits), History: history.New(config.Limits.Parts().History),
 		Counter: limits.NewCounter(config.Limits),
 	}
 }
