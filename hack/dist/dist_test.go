@@ -15,6 +15,7 @@ import (
 	"github.com/spdx/tools-golang/json"
 	"github.com/spdx/tools-golang/spdxlib"
 
+	"github.com/connpool/connpool/test/controlplane"
 	"github.com/connpool/connpool/test/controlplane/binaries"
 )
 
@@ -178,6 +179,34 @@ func TestInstallYAMLAndTheChartNameTheRelease(t *testing.T) {
 	}
 	if len(wanted) > 0 {
 		t.Errorf("the chart lacks files: %v", wanted)
+	}
+}
+
+func TestInstallYAMLIsAppliedAtOnceToANewCluster(t *testing.T) {
+	o := release(t)
+	if err := o.manifests(); err != nil {
+		t.Fatal(err)
+	}
+	plane, err := controlplane.Start(t.Context(), controlplane.Options{Say: t.Logf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plane.Stop()
+	admin, err := controlplane.Kubeconfig(plane.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.write("kubeconfig", admin); err != nil {
+		t.Fatal(err)
+	}
+	programs, err := binaries.Ensure(t.Context(), t.Logf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply := exec.CommandContext(t.Context(), filepath.Join(programs, "kubectl"), "--kubeconfig=kubeconfig", "apply", "--server-side", "-f", "install.yaml")
+	apply.Dir = o.output
+	if out, err := apply.CombinedOutput(); err != nil {
+		t.Errorf("kubectl apply: %v\n%s", err, out)
 	}
 }
 

@@ -22,8 +22,9 @@ const placeholder = "image: connpool:dev\n"
 
 // manifests writes install.yaml: config/default with the image of this release.
 func (o *options) manifests() error {
-	rendered, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).
-		Run(filesys.MakeFsOnDisk(), filepath.Join(o.root, "config", "default"))
+	settings := krusty.MakeDefaultOptions()
+	settings.Reorder = krusty.ReorderOptionLegacy // as kubectl does: the namespace before what is in it
+	rendered, err := krusty.MakeKustomizer(settings).Run(filesys.MakeFsOnDisk(), filepath.Join(o.root, "config", "default"))
 	if err != nil {
 		return err
 	}
