@@ -5,6 +5,8 @@ IMG ?= connpool:dev
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # How long each fuzz test runs.
 FUZZTIME ?= 10s
+# The minor version of Kubernetes of test-compat; hack/controlplane-$(COMPAT) builds it.
+COMPAT ?= 1.36
 # More flags for go test, for example: make test-unit ARGS='-run Acquire -v'
 ARGS ?=
 
@@ -95,6 +97,11 @@ test-e2e: test-deps ## Test the built programs with real containers and pods, an
 	@hack/say 'end to end; takes some minutes more the first time, for a kubelet and helm have to be built'
 	go test -count=1 -timeout 15m -p 1 -tags e2e $(ARGS) ./test/node ./test/e2e ./test/installed
 	go test -count=1 -tags e2e -run 'Node|Containers' ./test/lab ./test/tour
+
+.PHONY: test-compat
+test-compat: test-deps ## Test with the API server and kubectl of Kubernetes COMPAT, a minor version that hack/controlplane-COMPAT builds
+	@hack/say 'Kubernetes $(COMPAT); takes minutes more the first time, where it has to be built'
+	CONNPOOL_TEST_KUBERNETES=$(COMPAT) go test -count=1 -timeout 30m -p 1 $(ARGS) ./test/controlplane ./test/crd ./test/chart ./test/integration
 
 .PHONY: test-fuzz
 test-fuzz: ## Run each fuzz test for FUZZTIME

@@ -15,8 +15,12 @@ import (
 	"github.com/spdx/tools-golang/json"
 	"github.com/spdx/tools-golang/spdxlib"
 
+	"github.com/connpool/connpool/test/controlplane"
 	"github.com/connpool/connpool/test/controlplane/binaries"
 )
+
+// digest is that of no image.
+const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 // release returns options of a release into a folder of the test.
 func release(t *testing.T) *options {
@@ -26,7 +30,7 @@ func release(t *testing.T) *options {
 		t.Fatal(err)
 	}
 	return &options{
-		root: root, output: t.TempDir(), version: "v1.2.3", image: "registry.example.com/connpool@sha256:0123", url: "https://example.com/releases",
+		root: root, output: t.TempDir(), version: "v1.2.3", image: "registry.example.com/connpool:v1@" + digest, url: "https://example.com/releases",
 		created: time.Unix(1_800_000_000, 0).UTC(),
 	}
 }
@@ -161,10 +165,48 @@ func TestInstallYAMLAndTheChartNameTheRelease(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	wanted := map[string][]string{
+		"connpool/Chart.yaml":  {"appVersion: v1.2.3\n", "version: 1.2.3\n"},
+		"connpool/values.yaml": {"repository: registry.example.com/connpool\n", "tag: \"v1\"\n", "digest: \"" + digest + "\""},
+	}
 	for _, f := range files {
-		if f.name == "connpool/Chart.yaml" && !strings.Contains(string(f.content), "appVersion: v1.2.3") {
-			t.Errorf("the chart does not name the version:\n%s", f.content)
+		for _, want := range wanted[f.name] {
+			if !strings.Contains(string(f.content), want) {
+				t.Errorf("%s does not have %q", f.name, want)
+			}
 		}
+		delete(wanted, f.name)
+	}
+	if len(wanted) > 0 {
+		t.Errorf("the chart lacks files: %v", wanted)
+	}
+}
+
+func TestInstallYAMLIsAppliedAtOnceToANewCluster(t *testing.T) {
+	o := release(t)
+	if err := o.manifests(); err != nil {
+		t.Fatal(err)
+	}
+	plane, err := controlplane.Start(t.Context(), controlplane.Options{Say: t.Logf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plane.Stop()
+	admin, err := controlplane.Kubeconfig(plane.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.write("kubeconfig", admin); err != nil {
+		t.Fatal(err)
+	}
+	programs, err := binaries.Ensure(t.Context(), t.Logf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply := exec.CommandContext(t.Context(), filepath.Join(programs, "kubectl"), "--kubeconfig=kubeconfig", "apply", "--server-side", "-f", "install.yaml")
+	apply.Dir = o.output
+	if out, err := apply.CombinedOutput(); err != nil {
+		t.Errorf("kubectl apply: %v\n%s", err, out)
 	}
 }
 

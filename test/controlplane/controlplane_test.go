@@ -10,9 +10,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/connpool/connpool/test/controlplane/binaries"
 )
 
 func TestAControlPlaneServesUntilItIsStopped(t *testing.T) {
@@ -66,6 +69,31 @@ func TestAControlPlaneServesUntilItIsStopped(t *testing.T) {
 	if _, err := os.Stat(plane.Dir); !os.IsNotExist(err) {
 		t.Errorf("the directory is left behind: %v", err)
 	}
+}
+
+// A run against another minor version of Kubernetes must not test the usual one.
+func TestTheAPIServerHasTheMinorVersionThatWasChosen(t *testing.T) {
+	want, err := binaries.Kubernetes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	plane, err := Start(t.Context(), Options{Say: t.Logf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plane.Stop()
+	asked, err := discovery.NewDiscoveryClientForConfig(plane.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := asked.ServerVersion()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if minor := "v" + got.Major + "." + got.Minor + "."; !strings.HasPrefix(want, minor) {
+		t.Errorf("the API server is %s, want %s", got.GitVersion, want)
+	}
+	t.Logf("tested with Kubernetes %s", got.GitVersion)
 }
 
 // whoIs returns the user name that the API server knows for a client.

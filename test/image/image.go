@@ -26,6 +26,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 // accounts give root and the unprivileged user their names.
@@ -166,11 +167,13 @@ func archive(tag string, image v1.Image) ([]byte, error) {
 func (l *layer) image(config v1.Config) (v1.Image, error) {
 	files, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(l.data.Bytes())), nil
-	})
+	}, tarball.WithMediaType(types.OCILayer))
 	if err != nil {
 		return nil, err
 	}
-	image, err := mutate.AppendLayers(empty.Image, files)
+	// All parts are of OCI: some registries refuse an index that has parts of Docker too.
+	base := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
+	image, err := mutate.AppendLayers(base, files)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 // operator builds an image in a directory of its own.
@@ -44,6 +45,21 @@ func TestTheImageOfTheOperatorIsTheSameEachTime(t *testing.T) {
 	}
 	if first != second {
 		t.Errorf("two builds of the same programs are %s and %s", first, second)
+	}
+}
+
+// Some registries refuse an OCI index with manifests of Docker in it.
+func TestAllPartsOfTheImageOfTheOperatorHaveMediaTypesOfOCI(t *testing.T) {
+	manifest, err := operator(t).Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []types.MediaType{manifest.MediaType, manifest.Config.MediaType}
+	for _, layer := range manifest.Layers {
+		got = append(got, layer.MediaType)
+	}
+	if diff := cmp.Diff([]types.MediaType{types.OCIManifestSchema1, types.OCIConfigJSON, types.OCILayer}, got); diff != "" {
+		t.Errorf("media types (-want +got):\n%s", diff)
 	}
 }
 

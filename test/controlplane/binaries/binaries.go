@@ -10,6 +10,10 @@
 // control plane. hack/controlplane and hack/helm are modules that build from source
 // with no more than a Go module proxy. Building takes minutes, once: the first of
 // several callers builds, and the others wait for it.
+//
+// CONNPOOL_TEST_KUBERNETES=1.36 takes the control plane, and nothing else, from
+// hack/controlplane-1.36 and bin/k8s-1.36 instead, so that tests can be run against
+// another minor version of Kubernetes.
 package binaries
 
 import (
@@ -26,6 +30,9 @@ import (
 // assets is the variable that tells kubebuilder's tools where programs are.
 const assets = "KUBEBUILDER_ASSETS"
 
+// otherMinor is the variable that chooses another minor version of Kubernetes.
+const otherMinor = "CONNPOOL_TEST_KUBERNETES"
+
 // Say tells the user about a step that takes long.
 type Say func(format string, args ...any)
 
@@ -40,7 +47,18 @@ func Ensure(ctx context.Context, say Say) (dir string, err error) {
 	if dir := os.Getenv(assets); dir != "" {
 		return dir, controlPlane.complete(dir)
 	}
-	return controlPlane.ensure(ctx, say)
+	return controlPlane.ofMinor(os.Getenv(otherMinor)).ensure(ctx, say)
+}
+
+// Kubernetes returns the version of Kubernetes that Ensure wants, such as v1.37.2. Programs
+// that were downloaded may have another patch level.
+func Kubernetes() (string, error) {
+	root, err := Checkout()
+	if err != nil {
+		return "", err
+	}
+	wanted, err := controlPlane.ofMinor(os.Getenv(otherMinor)).wantedRelease(root)
+	return wanted.version(kubernetes), err
 }
 
 // EnsureNode does the same for kubelet, kube-controller-manager,
@@ -59,7 +77,7 @@ func (s set) ensure(ctx context.Context, say Say) (dir string, err error) {
 	if err != nil {
 		return "", err
 	}
-	bin := filepath.Join(root, "bin", "k8s")
+	bin := filepath.Join(root, "bin", s.bin)
 	if s.isStamped(bin, wanted) {
 		return bin, nil
 	}

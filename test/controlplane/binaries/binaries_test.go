@@ -57,6 +57,36 @@ func TestTheCheckoutSaysWhatItWants(t *testing.T) {
 	}
 }
 
+func TestAnotherMinorVersionHasProgramsOfItsOwn(t *testing.T) {
+	root, err := Checkout()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if same := controlPlane.ofMinor(""); same.String() != controlPlane.String() || same.bin != "k8s" {
+		t.Errorf("without the variable it is %s in %s", same, same.bin)
+	}
+	other := controlPlane.ofMinor("1.36")
+	wanted, err := other.wantedRelease(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := minor(wanted.version(kubernetes)); got != "1.36" {
+		t.Errorf("the module of 1.36 builds %s", got)
+	}
+	if other.bin == controlPlane.bin || other.name == controlPlane.name || other.stampFile() == controlPlane.stampFile() {
+		t.Errorf("%s shares a folder or a cache with the other version", other.bin)
+	}
+}
+
+func TestAMinorVersionThatNoModuleBuildsIsNamed(t *testing.T) {
+	t.Setenv(assets, "")
+	t.Setenv(otherMinor, "1.1")
+	_, err := Ensure(t.Context(), t.Logf)
+	if err == nil || !strings.Contains(err.Error(), "hack/controlplane-1.1") || !strings.Contains(err.Error(), otherMinor) {
+		t.Errorf("%v, want the missing module and the variable", err)
+	}
+}
+
 func TestOutsideOfACheckoutEnsureSaysSo(t *testing.T) {
 	t.Setenv(assets, "")
 	t.Chdir(t.TempDir())

@@ -95,7 +95,7 @@ func linkerFlags(wanted release) string {
 func run(ctx context.Context, limit time.Duration, env []string, path string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no end within %s", limit))
 	defer cancel()
-	cmd := exec.CommandContext(ctx, path, args...)
+	cmd := exec.CommandContext(ctx, path, args...) //nolint:gosec // whose variables choose the programs could run them
 	cmd.Env = append(os.Environ(), env...)
 	process.Tie(cmd)
 	stderr := new(bytes.Buffer)

@@ -1,7 +1,9 @@
 package binaries
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -17,6 +19,8 @@ type set struct {
 	name string
 	// module is the folder, in hack, of the module that builds it.
 	module string
+	// bin is the folder, in bin, that the programs are put into.
+	bin string
 	// packages are its main packages, after which the programs are named.
 	packages []string
 	// pins are the modules whose versions make the set's release.
@@ -37,25 +41,34 @@ const (
 
 var (
 	controlPlane = set{
-		name: "controlplane", module: "controlplane",
+		name: "controlplane", module: "controlplane", bin: "k8s",
 		packages:   []string{"./kube-apiserver", "./etcd", "./kubectl"},
 		pins:       []pin{{kubernetes, kubernetesModule}, {"etcd", `go\.etcd\.io/etcd/server/v3`}},
 		isReleased: true,
 		takes:      "about 5 minutes",
 	}
 	node = set{
-		name: "node", module: "controlplane",
+		name: "node", module: "controlplane", bin: "k8s",
 		packages: []string{"./kubelet", "./kube-controller-manager", "./kube-scheduler", "./kube-proxy"},
 		pins:     []pin{{kubernetes, kubernetesModule}},
 		takes:    "about 5 minutes",
 	}
 	helm = set{
-		name: "helm", module: "helm",
+		name: "helm", module: "helm", bin: "k8s",
 		packages: []string{"helm.sh/helm/v4/cmd/helm"},
 		pins:     []pin{{"helm", `helm\.sh/helm/v4`}},
 		takes:    "about 2 minutes",
 	}
 )
+
+// ofMinor returns the set of another minor version of Kubernetes, such as 1.36, and the
+// set itself when minor is empty. Each version has a module and folders of its own.
+func (s set) ofMinor(minor string) set {
+	if minor != "" {
+		s.name, s.module, s.bin = s.name+"-"+minor, s.module+"-"+minor, s.bin+"-"+minor
+	}
+	return s
+}
 
 // programs returns the names of the programs.
 func (s set) programs() []string {
@@ -111,6 +124,9 @@ func minor(version string) string {
 func (s set) wantedRelease(root string) (release, error) {
 	file := filepath.Join(root, "hack", s.module, "go.mod")
 	module, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("no module hack/%s builds %s: unset %s, or set it to a version that has a module", s.module, s, otherMinor)
+	}
 	if err != nil {
 		return nil, err
 	}
