@@ -5,6 +5,7 @@ package installed
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +49,8 @@ func TestAnInstallationThroughItsLife(t *testing.T) {
 		test func(*testing.T)
 	}{
 		{"the chart is installed", install},
+		{"helm test passes, without a pool and through one", helmTest},
+		{"the operator plans for the limit of its container", memory},
 		{"every feature works", features},
 		{"a Job needs nothing but its token", job},
 		{"nothing breaks", func(t *testing.T) { load(t, 300, nil) }},
@@ -76,6 +79,25 @@ func install(t *testing.T) {
 	awaitCommand(t)
 	t.Logf("the first command printed %s after helm install began", time.Since(began).Round(100*time.Millisecond))
 	awaitReplicas(t)
+}
+
+// helmTest runs the tests of the chart, which leave nothing behind.
+func helmTest(t *testing.T) {
+	helm(t, "test", "connpool", "--timeout=100s")
+	helm(t, "upgrade", "connpool", "charts/connpool", "--reuse-values", "--set=tests.pool=host,tests.namespace=default")
+	helm(t, "test", "connpool", "--timeout=100s")
+	const made = "pods,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings"
+	if left := admin(t, "get", made, "-A", "-l", "app.kubernetes.io/component=test", "-o", "name"); left != "" {
+		t.Errorf("the tests have left %s", left)
+	}
+}
+
+// memory compares what the operator read of its control group with the chart's limit.
+func memory(t *testing.T) {
+	log := admin(t, "logs", "deployment/connpool-manager", "--namespace="+space)
+	if want := fmt.Sprintf(`"limit":%d,"connectionsOfANamespace":5000,`, (512<<20)*9/10); !strings.Contains(log, want) {
+		t.Errorf("the log does not say %s:\n%s", want, log)
+	}
 }
 
 func uninstall(t *testing.T) {
