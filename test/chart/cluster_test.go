@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/connpool/connpool/test/controlplane"
@@ -18,6 +19,7 @@ import (
 // cluster is one API server, with the controllers that delete what is in a namespace.
 var cluster struct {
 	kubeconfig string
+	config     *rest.Config
 	admin      client.Client
 }
 
@@ -45,6 +47,7 @@ func startControllers(ctx context.Context, plane *controlplane.ControlPlane) (*p
 	if err != nil {
 		return nil, err
 	}
+	cluster.config = plane.Config
 	cluster.kubeconfig = filepath.Join(plane.Dir, "admin.kubeconfig")
 	api, clientErr := client.New(plane.Config, client.Options{})
 	cluster.admin = client.WithFieldValidation(api, "Strict")

@@ -34,9 +34,17 @@ func TestTheChartRendersTheObjectsOfTheKustomization(t *testing.T) {
 			for _, key := range notInChart {
 				delete(want, key)
 			}
-			compare(t, want, render(t, tc.values...))
+			compare(t, want, withoutTests(render(t, tc.values...)))
 		})
 	}
+}
+
+// withoutTests leaves out what only helm test makes.
+func withoutTests(all objects) objects {
+	maps.DeleteFunc(all, func(_ string, object *unstructured.Unstructured) bool {
+		return object.GetAnnotations()["helm.sh/hook"] == "test"
+	})
+	return all
 }
 
 func compare(t *testing.T, want, got objects) {

@@ -53,6 +53,8 @@ func TestAnInstallationThroughItsLife(t *testing.T) {
 		test func(*testing.T)
 	}{
 		{"the chart is installed", install},
+		{"helm test passes, without a pool and through one", helmTest},
+		{"the operator plans for the limit of its container", memory},
 		{"every feature works", features},
 		{"a Job needs nothing but its token", job},
 		{"nothing breaks", func(t *testing.T) { load(t, 1000, nil) }},
@@ -109,10 +111,29 @@ func reportPods(t *testing.T) {
 			}
 		}
 		started := pod.Status.ContainerStatuses[0].State.Running.StartedAt
-		_, memory, _ := strings.Cut(string(status), "VmRSS:")
-		memory, _, _ = strings.Cut(memory, "\n")
+		_, resident, _ := strings.Cut(string(status), "VmRSS:")
+		resident, _, _ = strings.Cut(resident, "\n")
 		t.Logf("pod %s was ready %s after its container started, and has %s resident",
-			pod.Name, ready.Sub(started.Time), strings.TrimSpace(memory))
+			pod.Name, ready.Sub(started.Time), strings.TrimSpace(resident))
+	}
+}
+
+// helmTest runs the tests of the chart, which leave nothing behind.
+func helmTest(t *testing.T) {
+	helm(t, "test", "connpool", "--timeout=100s")
+	helm(t, "upgrade", "connpool", "charts/connpool", "--reuse-values", "--set=tests.pool=host,tests.namespace=default")
+	helm(t, "test", "connpool", "--timeout=100s")
+	const made = "pods,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings"
+	if left := admin(t, "get", made, "-A", "-l", "app.kubernetes.io/component=test", "-o", "name"); left != "" {
+		t.Errorf("the tests have left %s", left)
+	}
+}
+
+// memory compares what the operator read of its control group with the chart's limit.
+func memory(t *testing.T) {
+	log := admin(t, "logs", "deployment/connpool-manager", "--namespace="+space)
+	if want := fmt.Sprintf(`"limit":%d,"connectionsOfANamespace":5000,`, (512<<20)*9/10); !strings.Contains(log, want) {
+		t.Errorf("the log does not say %s:\n%s", want, log)
 	}
 }
 

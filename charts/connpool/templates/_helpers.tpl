@@ -110,3 +110,40 @@ metadata:
 rules:
 {{ toYaml $source.rules }}
 {{- end -}}
+
+{{/* Metadata of what `helm test` makes. */}}
+{{- define "connpool.testMetadata" -}}
+name: {{ include "connpool.fullname" .context }}-test
+{{- with .namespace }}
+namespace: {{ . }}
+{{- end }}
+labels:
+  {{- include "connpool.labels" .context | nindent 2 }}
+  app.kubernetes.io/component: test
+annotations:
+  helm.sh/hook: test
+  helm.sh/hook-weight: {{ .weight | default "0" | quote }}
+  # A pod that has failed stays for its log until the next test.
+  helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end -}}
+
+{{- define "connpool.testSubjects" -}}
+subjects:
+- kind: ServiceAccount
+  name: {{ include "connpool.fullname" . }}-test
+  namespace: {{ include "connpool.namespace" . }}
+{{- end -}}
+
+{{/* What the containers of the test have in common. The operator's image has no shell. */}}
+{{- define "connpool.testContainer" -}}
+image: {{ include "connpool.image" . | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+resources:
+  requests: {cpu: 10m, memory: 32Mi}
+  limits: {memory: 128Mi}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: [ALL]
+{{- end -}}
