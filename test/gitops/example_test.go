@@ -25,8 +25,9 @@ import (
 )
 
 const (
-	example = "../../config/samples/gitops/"
-	fleet   = example + "flux/fleet.yaml"
+	checkout = "../.."
+	example  = checkout + "/config/samples/gitops/"
+	fleet    = example + "flux/fleet.yaml"
 )
 
 // documents are those of a file of YAML.
@@ -62,7 +63,7 @@ func TestFluxReadsTheWorkedExample(t *testing.T) {
 		t.Fatalf("%d Kustomizations, want 3", len(kustomizations))
 	}
 	for _, k := range kustomizations {
-		if len(rendered(t, filepath.Join("../..", k.Spec.Path))) == 0 {
+		if len(rendered(t, filepath.Join(checkout, k.Spec.Path))) == 0 {
 			t.Errorf("%s of %s is empty", k.Spec.Path, k.Name)
 		}
 		for _, other := range k.Spec.DependsOn {
@@ -105,7 +106,7 @@ func TestArgoCDsApplicationsNameFoldersThatAreThere(t *testing.T) {
 		if err := yaml.Unmarshal([]byte(document), &application); err != nil {
 			t.Fatal(err)
 		}
-		folder := filepath.Join("../..", application.Spec.Source.Path)
+		folder := filepath.Join(checkout, application.Spec.Source.Path)
 		if info, err := os.Stat(folder); application.Kind != "Application" || err != nil || !info.IsDir() {
 			t.Errorf("%s names %q: %v", application.Kind, application.Spec.Source.Path, err)
 		}
@@ -279,6 +280,6 @@ func freeAddress(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close() //nolint:errcheck // only its address was wanted
+	defer listener.Close()
 	return listener.Addr().String()
 }
