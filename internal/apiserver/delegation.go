@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/apis/apiserver"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/authenticatorfactory"
@@ -20,11 +19,11 @@ import (
 	"k8s.io/apiserver/pkg/authorization/path"
 	"k8s.io/apiserver/pkg/authorization/union"
 	"k8s.io/apiserver/pkg/server"
-	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/apiserver/pkg/server/options"
 	"k8s.io/client-go/kubernetes"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/apiserver/trust"
 	"github.com/connpool/connpool/internal/audit"
 	"github.com/connpool/connpool/internal/driver"
 )
@@ -35,25 +34,17 @@ const (
 	reviewCacheTTL = 10 * time.Second
 	// reviewTimeout bounds one token review.
 	reviewTimeout = 10 * time.Second
-	// trustConfigMap names the ConfigMap that holds the authorities of the aggregator
-	// and of clients with certificates. Every kube-apiserver keeps it in kube-system.
-	trustConfigMap = "extension-apiserver-authentication"
 )
 
 // openPaths are open to anonymous clients: health, for probes.
 var openPaths = []string{"/healthz", "/livez", "/readyz"}
-
-// errOpenProxy refuses a cluster in which any client certificate of the front
-// proxy's authority could speak for any user.
-var errOpenProxy = errors.New("kube-apiserver runs without --requestheader-allowed-names: " +
-	"any certificate of its --requestheader-client-ca-file could claim to be any user; name the front proxy there")
 
 // delegate makes the server ask kube-apiserver who a client is and what it may do,
 // and returns the authorizer that asks. The generic server's own options do the same,
 // but they let every client in as system:anonymous, and read their configuration
 // from kubeconfig files only.
 func delegate(ctx context.Context, client kubernetes.Interface, config *server.Config, log logr.Logger) (authorizer.Authorizer, error) {
-	clientCA, proxy, err := trust(ctx, client)
+	clientCA, proxy, err := trust.Read(ctx, client)
 	if err != nil {
 		return nil, err
 	}
@@ -92,50 +83,6 @@ func frontProxy(proxy *authenticatorfactory.RequestHeaderConfig) authenticator.R
 		proxy.CAContentProvider.VerifyOptions, proxy.AllowedClientNames,
 		proxy.UsernameHeaders, proxy.UIDHeaders, proxy.GroupHeaders, proxy.ExtraHeaderPrefixes,
 	))
-}
-
-// trust reads, and follows, which authorities may certify clients and the front
-// proxy.
-func trust(ctx context.Context, client kubernetes.Interface) (
-	dynamiccertificates.CAContentProvider, *authenticatorfactory.RequestHeaderConfig, error,
-) {
-	clientCA, clientErr := dynamiccertificates.NewDynamicCAFromConfigMapController(
-		"client-ca", metav1.NamespaceSystem, trustConfigMap, "client-ca-file", client)
-	proxyCA, proxyErr := dynamiccertificates.NewDynamicCAFromConfigMapController(
-		"request-header-ca", metav1.NamespaceSystem, trustConfigMap, "requestheader-client-ca-file", client)
-	if err := errors.Join(clientErr, proxyErr); err != nil {
-		return nil, nil, fmt.Errorf("find the authorities of the clients and of the front proxy: %w", err)
-	}
-	headers := headerrequest.NewRequestHeaderAuthRequestController(trustConfigMap, metav1.NamespaceSystem, client,
-		"requestheader-username-headers", "requestheader-uid-headers", "requestheader-group-headers",
-		"requestheader-extra-headers-prefix", "requestheader-allowed-names")
-	if err := errors.Join(proxyCA.RunOnce(ctx), headers.RunOnce(ctx)); err != nil {
-		return nil, nil, fmt.Errorf("read ConfigMap %s in kube-system: %w", trustConfigMap, err)
-	}
-	if len(headers.AllowedClientNames()) == 0 {
-		return nil, nil, errOpenProxy
-	}
-	go headers.Run(ctx, 1)
-	return clientCA, &authenticatorfactory.RequestHeaderConfig{
-		CAContentProvider:   proxyCA,
-		UsernameHeaders:     headerrequest.StringSliceProviderFunc(headers.UsernameHeaders),
-		UIDHeaders:          headerrequest.StringSliceProviderFunc(headers.UIDHeaders),
-		GroupHeaders:        headerrequest.StringSliceProviderFunc(headers.GroupHeaders),
-		ExtraHeaderPrefixes: headerrequest.StringSliceProviderFunc(headers.ExtraHeaderPrefixes),
-		AllowedClientNames:  namesProvider(headers.AllowedClientNames),
-	}, nil
-}
-
-// namesProvider replaces an empty list by one with a name that no certificate has.
-// The library would let every certificate of the authority speak for any user if
-// the list became empty.
-func namesProvider(names func() []string) headerrequest.StringSliceProvider {
-	return headerrequest.StringSliceProviderFunc(func() []string {
-		if names := names(); len(names) > 0 {
-			return names
-		}
-		return []string{"\x00no certificate"}
-	})
 }
 
 func openConditions() []apiserver.AnonymousAuthCondition {

@@ -26,6 +26,7 @@ import (
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 )
@@ -135,10 +136,8 @@ func (a *application) prune(ctx context.Context) error {
 }
 
 func (a *application) eventually(fact func() bool, otherwise string) error {
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		if fact() {
-			return nil
-		}
+	if err := wait.PollImmediate(50*time.Millisecond, time.Minute, func() (bool, error) { return fact(), nil }); err != nil {
+		return errors.New(otherwise)
 	}
-	return errors.New(otherwise)
+	return nil
 }
