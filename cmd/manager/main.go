@@ -8,7 +8,10 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"time"
 
+	"github.com/go-logr/logr"
+	"go.uber.org/zap/zapcore"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
@@ -20,6 +23,7 @@ import (
 	"github.com/connpool/connpool/internal/driver/ssh"
 	_ "github.com/connpool/connpool/internal/embedded"
 	"github.com/connpool/connpool/internal/logs"
+	"github.com/connpool/connpool/internal/logs/output"
 	"github.com/connpool/connpool/internal/operator"
 	"github.com/connpool/connpool/internal/version"
 )
@@ -46,7 +50,9 @@ func run(arguments []string) error {
 		fmt.Println(s.operator.Version)
 		return nil
 	}
-	logger := logs.WithoutDepartures(logs.WithoutBodies(zap.New(zap.UseFlagOptions(&s.logging))))
+	queue := output.New(os.Stderr)
+	defer queue.Close(lastLines)
+	logger := s.log(queue)
 	ctrl.SetLogger(logger)
 	klog.SetLogger(logger) // of client-go and the API server
 	if err := logs.Capture(logger); err != nil {
@@ -54,6 +60,26 @@ func run(arguments []string) error {
 	}
 	logger.WithName("setup").Info("Starting the operator", s.facts()...)
 	return operator.Run(ctrl.SetupSignalHandler(), s.operator, s.drivers())
+}
+
+// lastLines bounds how long the last lines of the log may take to be written.
+const lastLines = 2 * time.Second
+
+// log returns the log, and sets that of audit lines, which have more room. Other lines of the
+// same words are sampled when there are more than 100 in a second, and left out by
+// --zap-log-level; audit lines are not.
+func (s *settings) log(queue *output.Queue) logr.Logger {
+	logger := logs.WithoutDepartures(logs.WithoutBodies(zap.New(zap.UseFlagOptions(&s.logging), zap.WriteTo(queue.Writer(output.Size/2)))))
+	queue.TellLost(func(lines uint64) {
+		logger.Error(nil, "Lines of this log are lost, because what reads it was too slow", "lines", lines)
+	})
+	const unsampled = zapcore.Level(-2) // a level at which controller-runtime does not sample
+	audit := queue.Writer(output.Size)
+	s.operator.Audit = operator.AuditLog{
+		Logger:  zap.New(zap.UseFlagOptions(&s.logging), zap.WriteTo(audit), zap.Level(unsampled)),
+		Dropped: audit.Dropped,
+	}
+	return logger
 }
 
 // settings are what the flags say.

@@ -46,14 +46,17 @@ func expiring(t *testing.T, at time.Time) served {
 	}
 }
 
-func TestTheProcessTellsItsBuildItsLeadAndWhenItsCertificateExpires(t *testing.T) {
+func TestTheProcessTellsItsBuildItsLeadItsLostAuditAndWhenItsCertificateExpires(t *testing.T) {
 	elected := make(chan struct{})
-	collectors := Process("v1.2.3", elected, expiring(t, time.Unix(2_000_000_000, 0)))
+	collectors := Process("v1.2.3", elected, expiring(t, time.Unix(2_000_000_000, 0)), func() uint64 { return 7 })
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(collectors...)
 	want := func(leader string) {
 		t.Helper()
 		err := testutil.GatherAndCompare(registry, strings.NewReader(`
+# HELP connpool_audit_lines_dropped_total Audit lines that were lost because what reads the log was too slow.
+# TYPE connpool_audit_lines_dropped_total counter
+connpool_audit_lines_dropped_total 7
 # HELP connpool_build_info Always 1; the labels say what this replica was built from. The revision is empty if the build does not know it.
 # TYPE connpool_build_info gauge
 connpool_build_info{goversion="`+runtime.Version()+`",revision="`+revision()+`",version="v1.2.3"} 1
@@ -87,7 +90,7 @@ func TestEveryMetricIsDocumentedAndTheReverse(t *testing.T) {
 	descs := make(chan *prometheus.Desc)
 	go func() {
 		defer close(descs)
-		for _, c := range append(Process("", nil, served{}), NewCollector(small())) {
+		for _, c := range append(Process("", nil, served{}, nil), NewCollector(small())) {
 			c.Describe(descs)
 		}
 	}()

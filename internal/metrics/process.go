@@ -16,9 +16,11 @@ type Certificate interface {
 
 // Process returns what there is to know of this replica: what it was built from, whether
 // it leads, which it does once elected is closed, and when its certificate, if it serves
-// with one, expires.
-func Process(version string, elected <-chan struct{}, certificate Certificate) []prometheus.Collector {
-	collectors := []prometheus.Collector{buildInfo(version), leads(elected)}
+// with one, expires, and how many of its audit lines were dropped.
+func Process(
+	version string, elected <-chan struct{}, certificate Certificate, auditDropped func() uint64,
+) []prometheus.Collector {
+	collectors := []prometheus.Collector{buildInfo(version), leads(elected), lostAudit(auditDropped)}
 	if certificate == nil {
 		return collectors
 	}
@@ -65,6 +67,12 @@ func leads(elected <-chan struct{}) prometheus.Collector {
 			return 0
 		}
 	})
+}
+
+func lostAudit(dropped func() uint64) prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "connpool_audit_lines_dropped_total", Help: "Audit lines that were lost because what reads the log was too slow.",
+	}, func() float64 { return float64(dropped()) })
 }
 
 func expiry(certificate Certificate) float64 {

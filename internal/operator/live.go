@@ -218,7 +218,7 @@ func (op *Operator) addLiveAPI(ctx context.Context, certificate servingCertifica
 }
 
 func (op *Operator) newLiveAPI(ctx context.Context, listener net.Listener, certificate servingCertificate) (*liveAPI, error) {
-	o, audit, bounds := op.options, op.manager.GetLogger().WithName(auditLogger), op.options.Live.Limits
+	o, audit, bounds := op.options, op.options.Audit.Logger, op.options.Live.Limits
 	config, err := apiserver.Options{
 		Listener: listener, Certificate: certificate, Cluster: op.manager.GetConfig(),
 		Audit: audit, Version: o.Version, ShutdownTimeout: o.DrainTimeout,

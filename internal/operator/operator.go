@@ -106,6 +106,7 @@ func New(ctx context.Context, cluster *rest.Config, o Options, drivers connectio
 	if err != nil {
 		return nil, err
 	}
+	o.Audit = o.Audit.or(mgr.GetLogger())
 	op := &Operator{
 		options:    o,
 		manager:    mgr,
@@ -130,7 +131,7 @@ func New(ctx context.Context, cluster *rest.Config, o Options, drivers connectio
 	if err := op.addLiveAPI(ctx, certificate); err != nil {
 		return nil, err
 	}
-	collectors := append(connpoolmetrics.Process(o.Version, mgr.Elected(), certificate), op.collector)
+	collectors := append(connpoolmetrics.Process(o.Version, mgr.Elected(), certificate, o.Audit.Dropped), op.collector)
 	for _, collector := range collectors {
 		if err := metrics.Registry.Register(collector); err != nil {
 			return nil, fmt.Errorf("register the metrics: %w", err)
@@ -166,7 +167,7 @@ func (op *Operator) addControllers(ctx context.Context, drivers connectiontarget
 		Pools:   op.pools,
 		Drivers: drivers,
 		Replica: op.options.Replica,
-		Audit:   op.manager.GetLogger().WithName(auditLogger),
+		Audit:   op.options.Audit.Logger,
 		Writer:  connectiontarget.NewWriter(client, recorder, status.NewPace[v1alpha1.ConnectionTargetStatus](budget)),
 	}
 	if err := targets.SetupWithManager(ctx, op.manager); err != nil {

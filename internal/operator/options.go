@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/connpool/connpool/internal/egress"
@@ -35,6 +36,24 @@ type Options struct {
 	DrainTimeout                 time.Duration
 	WatchNamespaces              []string // none for the whole cluster
 	Live                         LiveOptions
+	// Audit is the log of audit lines; it has no flag. The manager's log, unless it is set.
+	Audit AuditLog
+}
+
+// AuditLog is where audit lines go.
+type AuditLog struct {
+	Logger logr.Logger
+	// Dropped returns how many lines were lost, because what reads them was too slow.
+	Dropped func() uint64
+}
+
+// or returns the log, or else one that writes to the logger.
+func (l AuditLog) or(logger logr.Logger) AuditLog {
+	if l.Dropped == nil {
+		l = AuditLog{Logger: logger, Dropped: func() uint64 { return 0 }}
+	}
+	l.Logger = l.Logger.WithName(auditLogger)
+	return l
 }
 
 // Register adds the flags, with their defaults.

@@ -54,7 +54,7 @@ var layout = []row{
 	{
 		folder: "cmd/manager", is: "the operator's flags, and the choice of its drivers",
 		imports: []string{"./api/...", "./internal/..."},
-		modules: kubernetes,
+		modules: append([]string{"go.uber.org/zap/zapcore"}, kubernetes...),
 	},
 	{
 		folder: "cmd/kubectl-connpool", is: "the main function of the kubectl plugin",
@@ -214,6 +214,9 @@ var layout = []row{
 	{
 		folder: "internal/logs", is: "what of libraries' log lines is left out or is no error, and what they print",
 		modules: []string{"github.com/go-logr/logr"},
+	},
+	{
+		folder: "internal/logs/output", is: "the log on its way to what reads it, which nothing waits for",
 	},
 	{
 		folder: "internal/tracing", is: "spans of OpenTelemetry, within what clients may ask for, and their way to a collector",
