@@ -43,10 +43,13 @@ type cluster struct {
 	client   client.WithWatch
 	scraper  *rest.RESTClient
 	operator *process.Process
+	// variables are set for the operator, as NAME=value.
+	variables []string
 }
 
-// startCluster starts everything; stop stops the parts that have been started.
-func startCluster(ctx context.Context, say binaries.Say) (c *cluster, err error) {
+// startCluster starts everything, the operator with variables beside those of this
+// process; stop stops the parts that have been started.
+func startCluster(ctx context.Context, say binaries.Say, variables ...string) (c *cluster, err error) {
 	program, err := buildOperator(ctx)
 	if err != nil {
 		return nil, err
@@ -55,7 +58,7 @@ func startCluster(ctx context.Context, say binaries.Say) (c *cluster, err error)
 	if err != nil {
 		return nil, err
 	}
-	c = &cluster{plane: plane}
+	c = &cluster{plane: plane, variables: variables}
 	if c.live, err = freeAddress(ctx); err != nil {
 		c.stop()
 		return nil, err
@@ -223,7 +226,9 @@ func (c *cluster) startOperator(program, user string, deployment *appsv1.Deploym
 		"--live-namespace=" + deployment.Namespace,
 		"--drain-timeout=1s",
 	})
-	c.operator, err = process.Start(process.Command{Name: "manager", Path: program, Args: arguments, Dir: c.plane.Dir})
+	c.operator, err = process.Start(process.Command{
+		Name: "manager", Path: program, Args: arguments, Env: c.variables, Dir: c.plane.Dir,
+	})
 	return err
 }
 

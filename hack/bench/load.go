@@ -36,7 +36,7 @@ func measureLoad(ctx context.Context, s settings) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	sustained, err := sustain(ctx, s, both.direct)
+	sustained, err := sustain(ctx, s, both.direct, 500)
 	if err != nil {
 		return nil, err
 	}
@@ -60,20 +60,19 @@ func echo(_ context.Context, command sshserver.Command) int {
 	return 0
 }
 
-// sustain sends commands at a steady pace, whether or not earlier ones have
+// sustain sends so many commands a second, whether or not earlier ones have
 // ended.
-func sustain(ctx context.Context, s settings, u user) ([]row, error) {
-	const rate = 500
+func sustain(ctx context.Context, s settings, u user, rate int) ([]row, error) {
 	span := of(s, time.Minute, 2*time.Second)
 	s.say("%d commands a second for %s", rate, span)
 	var running sync.WaitGroup
 	var failed atomic.Int64
 	var mu sync.Mutex
 	var took []float64
-	ticker := time.NewTicker(time.Second / rate)
+	ticker := time.NewTicker(time.Second / time.Duration(rate))
 	defer ticker.Stop()
 	begin := time.Now()
-	for range int(span.Seconds() * rate) {
+	for range int(span.Seconds()) * rate {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -93,7 +92,7 @@ func sustain(ctx context.Context, s settings, u user) ([]row, error) {
 	reached := float64(len(took)) / time.Since(begin).Seconds()
 	name := fmt.Sprintf("%s of JSON execs: ", span)
 	return []row{
-		figure(name+"commands a second", reached, "").atLeast(rate * 0.99),
+		figure(name+"commands a second", reached, "").atLeast(float64(rate) * 0.99),
 		figure(name+"failures", float64(failed.Load()), "").atMost(0),
 		figure(name+"p50", percentile(took, 50), "ms"),
 		figure(name+"p99", percentile(took, 99), "ms"),

@@ -44,7 +44,9 @@ type measurement struct {
 type settings struct {
 	// quick asks for a smoke run.
 	quick bool
-	say   binaries.Say
+	// memoryLimit is the operator's GOMEMLIMIT in sizing.
+	memoryLimit string
+	say         binaries.Say
 }
 
 // of is the amount for a whole run or for a quick one.
@@ -62,6 +64,7 @@ func measurements() []measurement {
 		{"engine", measureEngine},
 		{"memory", measureMemory},
 		{"scale", measureScale},
+		{"sizing", measureSizing},
 		{"live", measureLive},
 		{"load", measureLoad},
 		{"cli", measureCLI},
@@ -90,9 +93,10 @@ func run(ctx context.Context, arguments []string) error {
 	}
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	pattern := flags.String("run", "", "only the `measurements` whose names match:\n"+
-		"command, command-50ms, engine, memory, scale, live, load, cli, once,\n"+
+		"command, command-50ms, engine, memory, scale, sizing, live, load, cli, once,\n"+
 		"containers, pods, sessions, handshakes, kubeconfigs")
 	quick := flags.Bool("quick", false, "a smoke run: its figures mean little, so no goal is looked at")
+	limit := flags.String("memory-limit", "460MiB", "GOMEMLIMIT of the operator in sizing; it sets 90 % of its container's limit itself")
 	output := flags.String("o", "table", "`format` of the output: table or json")
 	_ = flags.Parse(arguments) // it exits by itself
 	only, err := regexp.Compile(*pattern)
@@ -105,7 +109,7 @@ func run(ctx context.Context, arguments []string) error {
 
 	testing.Init() // for testing.Benchmark
 	ctrl.SetLogger(logr.Discard())
-	results := measureAll(ctx, only, settings{*quick, binaries.Printer(os.Stderr)})
+	results := measureAll(ctx, only, settings{*quick, *limit, binaries.Printer(os.Stderr)})
 	if *output == "json" {
 		encoder := json.NewEncoder(os.Stdout)
 		encoder.SetIndent("", "  ")

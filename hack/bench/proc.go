@@ -38,15 +38,20 @@ func cpuTime(pid int) (time.Duration, error) {
 }
 
 // residentKiB is the resident memory of a process.
-func residentKiB(pid int) (float64, error) {
+func residentKiB(pid int) (float64, error) { return statusKiB(pid, "VmRSS:") }
+
+// peakKiB is the most that its resident memory has been.
+func peakKiB(pid int) (float64, error) { return statusKiB(pid, "VmHWM:") }
+
+func statusKiB(pid int, name string) (float64, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(status)) {
-		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "VmRSS:" {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == name {
 			return strconv.ParseFloat(fields[1], 64)
 		}
 	}
-	return 0, fmt.Errorf("no VmRSS in /proc/%d/status", pid)
+	return 0, fmt.Errorf("no %s in /proc/%d/status", name, pid)
 }

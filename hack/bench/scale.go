@@ -173,7 +173,7 @@ func (c *cluster) create(ctx context.Context, objects []client.Object) error {
 // await waits until the Ready condition of this many targets has the status, and
 // the reason unless that is empty.
 func (c *cluster) await(ctx context.Context, count int, reason string, status metav1.ConditionStatus) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
 	reached := map[string]bool{}
 	for len(reached) < count {

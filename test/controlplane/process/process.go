@@ -32,6 +32,8 @@ type Command struct {
 	// Path of the program.
 	Path string
 	Args []string
+	// Env has NAME=value for variables beside those of this process.
+	Env []string
 	// Dir gets NAME.log and, while the process lives, NAME.pid.
 	Dir string
 }
@@ -52,6 +54,7 @@ func Start(command Command) (*Process, error) {
 	defer log.Close() //nolint:errcheck // the child has its own descriptor
 	p := &Process{command: command, exited: make(chan struct{})}
 	p.cmd = exec.Command(command.Path, command.Args...)
+	p.cmd.Env = append(os.Environ(), command.Env...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = attributes()
 	if err := p.launch(); err != nil {
