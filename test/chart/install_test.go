@@ -2,17 +2,22 @@ package chart_test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 )
 
 const patience = time.Minute
@@ -95,6 +100,60 @@ func TestUninstallKeepsThePoolsAndLetsNamespacesGo(t *testing.T) {
 	awaitAbsence(t, named("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "connectiontargets.connpool.dev"))
 }
 
+func TestAnUpgradeBringsTheNewFieldsOfTheCRDs(t *testing.T) {
+	makeNamespace(t, space)
+	older := filepath.Join(t.TempDir(), "connpool")
+	if err := os.CopyFS(older, os.DirFS(chartFolder)); err != nil {
+		t.Fatal(err)
+	}
+	removeHealthField(t, filepath.Join(older, "files", "crds", "connpool.dev_connectionpools.yaml"))
+	mustHelm(t, "install", release, older, "--set=crds.keep=false")
+	pool := named("connpool.dev/v1alpha1", "ConnectionPool", "default", "upgraded")
+	pool.Object["spec"] = map[string]any{"targetRef": map[string]any{"name": "absent"}, "health": map[string]any{"periodSeconds": int64(7)}}
+	if err := cluster.admin.Create(t.Context(), pool.DeepCopy()); err == nil || !strings.Contains(err.Error(), `unknown field "spec.health"`) {
+		t.Fatalf("a pool with a field of the next version: %v", err)
+	}
+	unstructured.RemoveNestedField(pool.Object, "spec", "health")
+	if err := cluster.admin.Create(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	before := pool.GetUID()
+
+	mustHelm(t, "upgrade", release, chartFolder, "--reuse-values")
+	set := func(context.Context) (bool, error) { // a server takes a moment to serve a new schema
+		patch := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"health":{"periodSeconds":7}}}`))
+		return cluster.admin.Patch(t.Context(), pool, patch) == nil, nil
+	}
+	if err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, patience, true, set); err != nil {
+		t.Error("the new field is refused")
+	}
+	if pool.GetUID() != before {
+		t.Error("the pool is another one")
+	}
+	mustHelm(t, "uninstall", release)
+	awaitAbsence(t, named("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "connectionpools.connpool.dev"))
+}
+
+// removeHealthField makes a CRD as an earlier version had it.
+func removeHealthField(t *testing.T, file string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var crd apiextensionsv1.CustomResourceDefinition
+	if err := yaml.Unmarshal(text, &crd); err != nil {
+		t.Fatal(err)
+	}
+	delete(crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties["spec"].Properties, "health")
+	if text, err = yaml.Marshal(crd); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestTheServerAcceptsEveryObjectStrictly(t *testing.T) {
 	makeNamespace(t, space)
 	makeNamespace(t, "team-a")
@@ -107,13 +166,8 @@ func TestTheServerAcceptsEveryObjectStrictly(t *testing.T) {
 	}
 	for name, all := range tests {
 		t.Run(name, func(t *testing.T) {
-			for key, object := range all {
-				err := cluster.admin.Create(t.Context(), object, client.DryRunAll)
-				if err != nil && !apierrors.IsAlreadyExists(err) {
-					t.Errorf("%s: %v", key, err)
-				}
-			}
-			admitPod(t, all["Deployment connpool-system connpool-manager"])
+			admitAll(t, all)
+			admitPod(t, all[deploymentKey])
 		})
 	}
 }
