@@ -88,7 +88,7 @@ test-unit: ## Run the tests that need no API server, with the race detector; abo
 	go test -race $(ARGS) ./api/... ./internal/...
 
 .PHONY: test
-test: test-deps lint verify control-plane ## Lint, verify, and run all tests but test-e2e, on a real API server, sshd and Docker engine; about 12 minutes
+test: test-deps lint verify lint-manifests ## Lint, verify, and run all tests but test-e2e, on a real API server, sshd and Docker engine; about 12 minutes
 	@hack/say 'unit, sshd and control-plane tests, with the race detector'
 	go test -race -timeout 30m $(ARGS) ./...
 
@@ -117,6 +117,11 @@ lint: $(LINT) ## Run every linter; exceptions and their reasons are in .golangci
 .PHONY: lint-fix
 lint-fix: $(LINT) ## Repair what the linters can repair
 	$(LINT) run --fix
+
+.PHONY: lint-manifests
+lint-manifests: control-plane ## Lint config/default and the chart with kube-score; exceptions are in hack/manifest-lint/exceptions.txt
+	@hack/say 'lint the manifests'
+	hack/lint-manifests.sh
 
 .PHONY: verify
 verify: verify-codegen verify-tidy verify-conventions verify-platforms ## Check generated files, modules, conventions and platforms

@@ -155,7 +155,7 @@ func kustomize(t *testing.T) {
 	awaitCommand(t)
 	awaitReplicas(t)
 	features(t)
-	// As docs/how-to/install.md says: first what stands in the way of other deletions.
+	// As docs/how-to/uninstall.md says: first what stands in the way of other deletions.
 	admin(t, "delete", "apiservice", theAPI)
 	runInput(t, manifests, "kubectl", "--kubeconfig="+kubeconfig("admin"), "delete", "--ignore-not-found", "--timeout=110s", "-f", "-")
 	admin(t, "create", "namespace", "unrelated")
