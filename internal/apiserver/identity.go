@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"golang.org/x/sync/singleflight"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -37,6 +38,9 @@ type accounts struct {
 	client corev1.ServiceAccountsGetter
 	// seen has what was seen of each, by its name, for reviewCacheTTL.
 	seen *cache.Expiring
+	// looks are those that run, by name. Those who ask for the same at the same time share
+	// one: a controller that begins anew sends thousands of requests at once.
+	looks singleflight.Group
 }
 
 func newAccounts(client corev1.ServiceAccountsGetter) *accounts {
@@ -52,24 +56,42 @@ type account struct {
 // uid returns the UID of a ServiceAccount, as it was at most maxAge ago. It is empty if
 // there was none.
 func (a *accounts) uid(ctx context.Context, name types.NamespacedName, maxAge time.Duration) (types.UID, error) {
-	if known, ok := a.seen.Get(name); ok {
-		if seen, ok := known.(account); ok && time.Since(seen.at) <= maxAge {
+	since := time.Now().Add(-maxAge)
+	if known, ok := a.seen.Get(name); ok && maxAge > 0 {
+		if seen, ok := known.(account); ok && !seen.at.Before(since) {
 			return seen.uid, nil
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, accountTimeout)
-	defer cancel()
-	now := time.Now()
-	found, err := a.client.ServiceAccounts(name.Namespace).Get(ctx, name.Name, metav1.GetOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return "", fmt.Errorf("look at ServiceAccount %s: %w", name, err)
+	seen, err := a.look(ctx, name)
+	if err == nil && seen.at.Before(since) { // it had begun before; one that begins now has not
+		seen, err = a.look(ctx, name)
 	}
-	seen := account{at: now}
-	if err == nil {
-		seen.uid = found.UID
+	return seen.uid, err
+}
+
+// look asks kube-apiserver, or waits for the answer to one who has asked already.
+func (a *accounts) look(ctx context.Context, name types.NamespacedName) (account, error) {
+	looked := a.looks.DoChan(name.String(), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), accountTimeout)
+		defer cancel()
+		seen := account{at: time.Now()}
+		found, err := a.client.ServiceAccounts(name.Namespace).Get(ctx, name.Name, metav1.GetOptions{})
+		switch {
+		case err == nil:
+			seen.uid = found.UID
+		case !apierrors.IsNotFound(err):
+			return account{}, fmt.Errorf("look at ServiceAccount %s: %w", name, err)
+		}
+		a.seen.Set(name, seen, reviewCacheTTL)
+		return seen, nil
+	})
+	select {
+	case result := <-looked:
+		seen, _ := result.Val.(account)
+		return seen, result.Err
+	case <-ctx.Done():
+		return account{}, fmt.Errorf("look at ServiceAccount %s: %w", name, ctx.Err())
 	}
-	a.seen.Set(name, seen, reviewCacheTTL)
-	return seen.uid, nil
 }
 
 // isGone reports whether a user is a ServiceAccount that does not exist any more. Another
@@ -79,7 +101,7 @@ func (a *accounts) isGone(ctx context.Context, who user.Info) (bool, error) {
 	if !ok {
 		return false, nil
 	}
-	for _, maxAge := range []time.Duration{reviewCacheTTL, -1} { // "gone" needs an answer of now
+	for _, maxAge := range []time.Duration{reviewCacheTTL, 0} { // "gone" needs an answer of now
 		uid, err := a.uid(ctx, name, maxAge)
 		if err != nil || uid != "" && (who.GetUID() == "" || who.GetUID() == string(uid)) {
 			return false, err

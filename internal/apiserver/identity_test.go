@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -98,6 +99,38 @@ func TestEveryServiceAccountHasItsUID(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A controller that begins anew sends a request for each of its watches at once. Each look
+// of its own would be too much for kube-apiserver, and one that fails is a 401.
+func TestRequestsThatComeTogetherShareOneLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.recreate("1")
+		c.PrependReactor("get", "serviceaccounts", func(clienttesting.Action) (bool, runtime.Object, error) {
+			time.Sleep(3 * freshness)
+			return false, nil, nil
+		})
+		i := &identifier{front: answering(user.DefaultInfo{Name: robot}), accounts: newAccounts(c.CoreV1())}
+		authenticate := func() {
+			response, ok, err := i.AuthenticateRequest(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody))
+			if !ok || response.User.GetUID() != "1" {
+				t.Errorf("authenticated is %v (%v), as %+v", ok, err, response)
+			}
+		}
+		var requests sync.WaitGroup
+		for range 500 {
+			requests.Go(authenticate)
+		}
+		time.Sleep(2 * freshness)
+		for range 500 { // what is being looked at was too long ago for them
+			requests.Go(authenticate)
+		}
+		requests.Wait()
+		if c.asks != 2 {
+			t.Errorf("kube-apiserver was asked %d times, want twice", c.asks)
+		}
+	})
 }
 
 // What a request with the token of a deleted ServiceAccount may do for the 10 s in which

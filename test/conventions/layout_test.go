@@ -380,7 +380,7 @@ var layout = []row{
 	{
 		folder: "internal/apiserver", is: "the generic API server around the registry: who the user is, what the user may do",
 		imports: []string{"./api/live/v1alpha1", "./internal/apiserver/...", "./internal/audit", "./internal/driver", "./internal/registry/..."},
-		modules: kubernetes,
+		modules: append([]string{"golang.org/x/sync/singleflight"}, kubernetes...),
 	},
 	{
 		folder: "internal/apiserver/trust", is: "which authorities certify clients and kube-apiserver's front proxy",
