@@ -41,15 +41,17 @@ type managed struct {
 	space  string
 	secret *corev1.Secret
 	pool   *v1alpha1.ConnectionPool
-	token  string // the name of the Secret to which the present token is bound
-	tokens int
+	// account in the spoke, of which the next token is.
+	account string
+	token   string // the name of the Secret to which the present token is bound
+	tokens  int
 }
 
 // manage makes what config/samples/clusters has, in another namespace than the samples.
 func manage(t *testing.T, space string, edits ...func(*v1alpha1.ConnectionPoolSpec)) *managed {
 	t.Helper()
-	grantSpoke(t)
-	m := &managed{space: space, pool: &v1alpha1.ConnectionPool{}}
+	grantSpoke(t, spokeAccount)
+	m := &managed{space: space, pool: &v1alpha1.ConnectionPool{}, account: spokeAccount}
 	create(t, env.client, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: space}})
 	m.secret = &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
@@ -122,7 +124,7 @@ func (m *managed) issue(t *testing.T) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := admin.CoreV1().ServiceAccounts(spokeNamespace).CreateToken(t.Context(), spokeAccount, &authenticationv1.TokenRequest{
+	token, err := admin.CoreV1().ServiceAccounts(spokeNamespace).CreateToken(t.Context(), m.account, &authenticationv1.TokenRequest{
 		Spec: authenticationv1.TokenRequestSpec{
 			ExpirationSeconds: new(int64(24 * 3600)),
 			BoundObjectRef:    &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Secret", Name: bound.Name, UID: bound.UID},
@@ -155,21 +157,21 @@ func (m *managed) rotate(t *testing.T) {
 	}
 }
 
-// grantSpoke makes the account of the pool in the spoke.
-func grantSpoke(t *testing.T) {
+// grantSpoke makes an account of the pool in the spoke.
+func grantSpoke(t *testing.T, account string) {
 	t.Helper()
 	create(t, env.admin,
-		&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: spokeNamespace, Name: spokeAccount}},
+		&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: spokeNamespace, Name: account}},
 		&rbacv1.ClusterRoleBinding{
-			ObjectMeta: metav1.ObjectMeta{Name: spokeAccount},
+			ObjectMeta: metav1.ObjectMeta{Name: account},
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
-			Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: spokeNamespace, Name: spokeAccount}},
+			Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: spokeNamespace, Name: account}},
 		})
 }
 
-// account returns the configuration of the account that may manage the spoke, as a client
+// user returns the configuration of the account that may manage the spoke, as a client
 // of the hub.
-func (m *managed) account(t *testing.T) *rest.Config {
+func (m *managed) user(t *testing.T) *rest.Config {
 	t.Helper()
 	config, err := env.hub.ServiceAccount(t.Context(), m.space, "gitops")
 	if err != nil {
@@ -182,7 +184,7 @@ func (m *managed) account(t *testing.T) *rest.Config {
 // and its server is the proxy of the pool.
 func (m *managed) manager(t *testing.T) *rest.Config {
 	t.Helper()
-	config := m.account(t)
+	config := m.user(t)
 	secret := m.sample(t, "argocd.yaml")[0]
 	config.Host, _, _ = unstructured.NestedString(secret.Object, "stringData", "server")
 	config.QPS, config.Burst = 50, 100

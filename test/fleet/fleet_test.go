@@ -30,7 +30,7 @@ const checkout = "../.."
 
 // The settings of a run by hand.
 var (
-	soak    = flag.Duration("soak", 15*time.Second, "how long objects change in the spoke")
+	soak    = flag.Duration("soak", 10*time.Second, "how long objects change in the spoke")
 	watches = flag.Int("watches", 200, "how many watches run at the same time")
 	rate    = flag.Float64("rate", 20, "changes in the spoke per second")
 )

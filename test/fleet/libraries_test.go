@@ -51,7 +51,7 @@ func startTool(t *testing.T, m *managed, name, space string) *tool {
 	if complaint, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build %s: %v\n%s", name, err, complaint)
 	}
-	account := m.account(t)
+	account := m.user(t)
 	secret := strings.NewReplacer(
 		"TOKEN_OF_GITOPS", account.BearerToken, "AUTHORITY_IN_BASE64", base64.StdEncoding.EncodeToString(account.CAData),
 	).Replace(m.sampleText(t, name+".yaml"))

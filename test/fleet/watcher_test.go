@@ -1,14 +1,18 @@
 package fleet
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -44,6 +48,22 @@ func (t *tally) String() string {
 		t.events, t.lists, t.replaced, len(t.missed), len(t.repeated), counts(t.watches), counts(t.others))
 }
 
+// opened is how many watches were opened.
+func (t *tally) opened() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.watches["200"]
+}
+
+func (t *tally) judge(test *testing.T) {
+	test.Helper()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.missed) > 0 || len(t.repeated) > 0 {
+		test.Errorf("missed %v\nrepeated %v", t.missed, t.repeated)
+	}
+}
+
 func counts(of map[string]int) string {
 	if len(of) == 0 {
 		return "none"
@@ -64,12 +84,15 @@ type counting struct {
 
 func (c counting) RoundTrip(r *http.Request) (*http.Response, error) {
 	answer, err := c.RoundTripper.RoundTrip(r)
-	c.tally.mu.Lock()
-	defer c.tally.mu.Unlock()
 	what := "error"
 	if err == nil {
 		what = strconv.Itoa(answer.StatusCode)
+		if answer.StatusCode >= http.StatusBadRequest {
+			what += " " + reasonOf(answer)
+		}
 	}
+	c.tally.mu.Lock()
+	defer c.tally.mu.Unlock()
 	switch {
 	case r.Context().Err() != nil: // the watcher was stopped
 	case r.URL.Query().Get("watch") != "":
@@ -78,6 +101,22 @@ func (c counting) RoundTrip(r *http.Request) (*http.Response, error) {
 		c.tally.others[what]++
 	}
 	return answer, err
+}
+
+// reasonOf returns what an answer says, which stays there to be read.
+func reasonOf(answer *http.Response) string {
+	text, _ := io.ReadAll(answer.Body)
+	_ = answer.Body.Close()
+	answer.Body = io.NopCloser(bytes.NewReader(text))
+	var status metav1.Status
+	if json.Unmarshal(text, &status) != nil {
+		return fmt.Sprintf("of the hub's kube-apiserver (%.70s)", text)
+	}
+	by := "of the operator"
+	if answer.Header.Get("Connpool-Target") != "" {
+		by = "of the spoke"
+	}
+	return fmt.Sprintf("%s (%.60s)", by, status.Message)
 }
 
 // watcher is a cache of some objects. It has at most one reflector at a time.
