@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -167,5 +168,93 @@ func TestARequestThatIsNotSampledLeavesNoSpans(t *testing.T) {
 	spansOf(t, sampled, "connpool.exec") // which is sent after the other would be
 	if spans := env.traces.Spans(unsampled); len(spans) > 0 {
 		t.Errorf("there are %v", spans)
+	}
+}
+
+// running checks the span of what a use does on its connection, and returns the first span.
+func running(t *testing.T, spans map[string]otlp.Span, first, what string) otlp.Span {
+	t.Helper()
+	root := spans[first]
+	for _, name := range []string{"connpool.acquire", what} {
+		if spans[name].Parent != root.ID {
+			t.Errorf("%s is not a part of %s", name, first)
+		}
+	}
+	if root.Parent != clientSpan || root.Facts["connpool.pool"] == "" || root.Facts["connpool.target"] == "" || root.Failed {
+		t.Errorf("the first span is %v", root)
+	}
+	if spans[what].Facts["connpool.connection"] == "" || spans[what].Failed {
+		t.Errorf("%s says %v", what, spans[what].Facts)
+	}
+	return root
+}
+
+func TestAProxiedRequestHasItsSpansAndNoneHasItsPath(t *testing.T) {
+	_, _, ct, p := warmEngine(t)
+	c, trace := traced(t, env.config, "01")
+	const path = "/containers/name-of-a-container/json"
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://target"+path, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := c.Pool(p.Namespace, p.Name).Proxy(ct.Name).RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, response.Body)
+	_ = response.Body.Close()
+	spans := spansOf(t, trace, "connpool.proxy", "connpool.acquire", "connpool.request")
+	root := running(t, spans, "connpool.proxy", "connpool.request")
+	if root.Facts["http.request.method"] != http.MethodGet || root.Facts["connpool.transport"] != "http" {
+		t.Errorf("the first span says %v", root.Facts)
+	}
+	if facts := spans["connpool.request"].Facts; !strings.Contains(facts["http.response.status_code"], "404") || facts["connpool.outcome"] != "Completed" {
+		t.Errorf("the request's span says %v", facts)
+	}
+	for _, span := range spans {
+		if strings.Contains(span.Text, "name-of-a-container") {
+			t.Errorf("a part of the path is in %s", span.Text)
+		}
+	}
+}
+
+func TestAPortForwardHasItsSpans(t *testing.T) {
+	p := warm(t, startPlainSSHD(t))
+	c, trace := traced(t, env.config, "01")
+	forwarder, err := c.Pool(p.pool.Namespace, p.pool.Name).Forward(t.Context(), "", strconv.Itoa(int(*p.target.Spec.SSH.Port)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, err := forwarder.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	banner := make([]byte, 4)
+	if _, err := io.ReadFull(far, banner); err != nil || string(banner) != "SSH-" {
+		t.Errorf("read %q, %v", banner, err)
+	}
+	_ = far.Close()
+	forwarder.Close()
+	spans := spansOf(t, trace, "connpool.portforward", "connpool.acquire", "connpool.forward")
+	running(t, spans, "connpool.portforward", "connpool.forward")
+}
+
+func TestASessionAndItsCommandsHaveTheirSpans(t *testing.T) {
+	p := warm(t, startPlainSSHD(t))
+	c, trace := traced(t, env.config, "01")
+	session := open(t, c, p, client.SessionOptions{})
+	if _, err := session.Exec(t.Context(), client.Command{Shell: "true"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := session.Delete(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	spans := spansOf(t, trace, "connpool.session", "connpool.acquire", "connpool.exec", "connpool.command")
+	begun, command := spans["connpool.session"], spans["connpool.exec"]
+	if begun.Parent != clientSpan || spans["connpool.acquire"].Parent != begun.ID || begun.Facts["connpool.session"] != session.Name() {
+		t.Errorf("the session's span is %v, with the lease %v", begun, spans["connpool.acquire"])
+	}
+	if command.Facts["connpool.session"] != session.Name() || spans["connpool.command"].Parent != command.ID {
+		t.Errorf("the span of a command in the session is %v", command)
 	}
 }
