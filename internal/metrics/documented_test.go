@@ -90,7 +90,7 @@ func TestEveryMetricIsDocumentedAndTheReverse(t *testing.T) {
 	descs := make(chan *prometheus.Desc)
 	go func() {
 		defer close(descs)
-		for _, c := range append(Process("", nil, served{}, nil), NewCollector(small())) {
+		for _, c := range append(Process("", nil, served{}, nil), NewCollector(small()), Unowned(nil)) {
 			c.Describe(descs)
 		}
 	}()

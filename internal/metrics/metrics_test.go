@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"context"
 	"os"
 	"strings"
 	"testing"
@@ -175,5 +176,15 @@ func BenchmarkUseFailed(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		c.UseFailed(web, "ssh", "Unreachable", "Unknown")
+	}
+}
+
+func TestUnownedTargetsAreOnlyKnownToTheLeader(t *testing.T) {
+	if n := testutil.CollectAndCount(Unowned(func(context.Context) (int, bool) { return 0, false })); n != 0 {
+		t.Errorf("%d series of a replica that does not lead", n)
+	}
+	three := Unowned(func(context.Context) (int, bool) { return 3, true })
+	if got := testutil.ToFloat64(three); got != 3 {
+		t.Errorf("%v unowned, want 3", got)
 	}
 }

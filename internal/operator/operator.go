@@ -33,6 +33,7 @@ import (
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/controller/connectionpool"
 	"github.com/connpool/connpool/internal/controller/connectiontarget"
+	"github.com/connpool/connpool/internal/controller/ownership"
 	"github.com/connpool/connpool/internal/controller/status"
 	"github.com/connpool/connpool/internal/dialbudget"
 	connpoolmetrics "github.com/connpool/connpool/internal/metrics"
@@ -67,6 +68,7 @@ type Operator struct {
 	live       *liveAPI        // nil when it is turned off
 	tracer     *tracing.Tracer // nil when it is turned off
 	collector  *connpoolmetrics.Collector
+	ledger     *ownership.Ledger
 }
 
 // Run makes an operator for the cluster that the options name, and runs it until
@@ -119,6 +121,10 @@ func New(ctx context.Context, cluster *rest.Config, o Options, drivers connectio
 	op.pools.LimitConnections(o.MaxConnections)
 	op.collector = connpoolmetrics.NewCollector(op.pools)
 	op.pools.Measure(op.collector)
+	op.ledger = &ownership.Ledger{Client: mgr.GetClient()}
+	if err := mgr.Add(op.ledger); err != nil {
+		return nil, err
+	}
 	if err := mgr.Add(namespaces); err != nil {
 		return nil, err
 	}
@@ -133,7 +139,8 @@ func New(ctx context.Context, cluster *rest.Config, o Options, drivers connectio
 	if err := op.addLiveAPI(ctx, certificate); err != nil {
 		return nil, err
 	}
-	collectors := append(connpoolmetrics.Process(o.Version, mgr.Elected(), certificate, o.Audit.Dropped), op.collector)
+	collectors := append(connpoolmetrics.Process(o.Version, mgr.Elected(), certificate, o.Audit.Dropped),
+		op.collector, connpoolmetrics.Unowned(op.ledger.Unowned))
 	for _, collector := range collectors {
 		if err := metrics.Registry.Register(collector); err != nil {
 			return nil, fmt.Errorf("register the metrics: %w", err)
@@ -170,6 +177,7 @@ func (op *Operator) addControllers(ctx context.Context, drivers connectiontarget
 		Drivers: drivers,
 		Replica: op.options.Replica,
 		Audit:   op.options.Audit.Logger,
+		Ledger:  op.ledger,
 		Writer:  connectiontarget.NewWriter(client, recorder, status.NewPace[v1alpha1.ConnectionTargetStatus](budget)),
 	}
 	if err := targets.SetupWithManager(ctx, op.manager); err != nil {

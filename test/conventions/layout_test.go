@@ -230,7 +230,8 @@ var layout = []row{
 		folder: "internal/controller/connectiontarget", is: "the controller that passes a target to the pool set and writes the target's status",
 		imports: []string{
 			"./api/v1alpha1", "./internal/audit", "./internal/connpool", "./internal/controller/consent",
-			"./internal/controller/credentials", "./internal/controller/shares", "./internal/controller/status", "./internal/driver", "./internal/kubeconfig",
+			"./internal/controller/credentials", "./internal/controller/ownership", "./internal/controller/shares", "./internal/controller/status",
+			"./internal/driver", "./internal/kubeconfig",
 			"./internal/poolset", "./internal/reach", "./internal/warming",
 		},
 		modules: kubernetes,
@@ -248,6 +249,10 @@ var layout = []row{
 	{
 		folder: "internal/controller/consent", is: "to which hosts the owner of a Secret lets its credentials go",
 		imports: []string{"./internal/driver"},
+	},
+	{
+		folder: "internal/controller/ownership", is: "which targets the leading replica has not taken on, although it had the time",
+		imports: []string{"./api/v1alpha1"}, modules: kubernetes,
 	},
 	{
 		folder: "internal/controller/shares", is: "what one pool has of one target: connections, whether the target serves, uses",

@@ -59,6 +59,9 @@ func TestAScrapeHasNativeHistogramsAndTellsOfTheReplica(t *testing.T) {
 			t.Errorf("no dial has the stage %s; there are %v", stage, stages)
 		}
 	}
+	if unowned := families["connpool_targets_unowned"].GetMetric(); len(unowned) != 1 || unowned[0].GetGauge().GetValue() != 0 {
+		t.Errorf("targets without an owner are %v", unowned)
+	}
 	for name, least := range map[string]float64{
 		"connpool_build_info": 1, "connpool_leader": 1,
 		"connpool_certificate_expiry_timestamp_seconds": float64(time.Now().Unix()),

@@ -17,6 +17,7 @@ import (
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/controller/connectiontarget"
+	"github.com/connpool/connpool/internal/controller/ownership"
 	"github.com/connpool/connpool/internal/controller/status"
 	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
@@ -83,7 +84,7 @@ func TestARefusedTokenIsReadPastTheCache(t *testing.T) {
 	r := &connectiontarget.Reconciler{
 		Client: &late{Client: env.client, seen: map[types.NamespacedName]*corev1.Secret{}}, Reader: api, Pools: set,
 		Drivers: connectiontarget.Drivers{v1alpha1.TargetTypeKubernetes: fake},
-		Replica: "another",
+		Replica: "another", Ledger: new(ownership.Ledger),
 		Writer: connectiontarget.NewWriter(statusless{env.client}, events.NewFakeRecorder(100),
 			status.NewPace[v1alpha1.ConnectionTargetStatus](status.NewBudget())),
 	}

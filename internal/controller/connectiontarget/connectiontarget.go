@@ -32,6 +32,7 @@ import (
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/controller/credentials"
+	"github.com/connpool/connpool/internal/controller/ownership"
 	"github.com/connpool/connpool/internal/controller/shares"
 	"github.com/connpool/connpool/internal/controller/status"
 	"github.com/connpool/connpool/internal/driver"
@@ -69,6 +70,8 @@ type Reconciler struct {
 	// Audit gets a line when a health command begins to be used on a target, changes or
 	// is gone; the zero value none.
 	Audit logr.Logger
+	// Ledger is told which targets were taken on.
+	Ledger *ownership.Ledger
 
 	health  healthCommands
 	uses    shares.Uses
@@ -125,6 +128,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	}
 	decided := r.act(target, decide(gathered, r.Drivers))
 	r.Pools.Explain(string(target.UID), decided.problem.refusal()) // at once, whenever the status is written
+	r.Ledger.Take(target.UID)
 	observation, _ := r.Pools.Observe(string(target.UID))
 	if wait := decided.quietFor(target, len(observation.Pools) > 0); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
@@ -208,4 +212,5 @@ func (r *Reconciler) forget(uid types.UID) {
 	r.uses.Forget(uid)
 	r.Writer.Pace.Forget(uid)
 	r.rereads.Forget(uid)
+	r.Ledger.Forget(uid)
 }
