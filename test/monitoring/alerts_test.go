@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -88,6 +89,15 @@ var outages = []outage{
 	}},
 	{alert: "ConnpoolCertificateExpiring", everywhere: true, healthy: func(t *testing.T, w *world, _ string) func() {
 		return func() { w.certificate(t, 3*24*time.Hour) }
+	}},
+	{alert: "ConnpoolAuditLinesDropped", everywhere: true, healthy: func(t *testing.T, w *world, namespace string) func() {
+		w.pool(t, namespace, 1)
+		return func() {
+			if err := syscall.Kill(w.log.Pid(), syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			w.keepRunning(t, namespace, "target-0", 4, "true", strings.Repeat("x", 32<<10))
+		}
 	}},
 	{alert: "ConnpoolDown", operator: true, healthy: killed},
 	{alert: "ConnpoolReplicaDown", operator: true, healthy: killed},

@@ -3,6 +3,7 @@ package monitoring
 import (
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"testing"
 
@@ -42,9 +43,21 @@ func (w *world) pool(t *testing.T, namespace string, targets int, edits ...func(
 	return server
 }
 
+// sshUser logs in where the tests run as root. What the shell of root sources can take long.
+const sshUser = "connpool-monitor"
+
 func startSSHD(t *testing.T) *openssh.Server {
 	t.Helper()
-	server, err := openssh.Start(t.Context(), openssh.Options{})
+	options := openssh.Options{}
+	if os.Geteuid() == 0 {
+		remove, err := openssh.CreateUser(sshUser)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(remove)
+		options.User = sshUser
+	}
+	server, err := openssh.Start(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -88,7 +89,9 @@ type world struct {
 	client   client.Client
 	commands *goclient.Client
 	operator *process.Process
-	dir      string
+	// log reads what the operator logs, as the container runtime does.
+	log *process.Process
+	dir string
 	// live and metrics are addresses of the operator, token is what scrapers show.
 	live, metrics, token string
 	authority            *dockerd.Authority
@@ -137,26 +140,40 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
 
-// start starts the operator, also after an earlier one has died.
+// start starts the operator, also after an earlier one has died, and what reads its log.
 func (w *world) start(t *testing.T) {
 	t.Helper()
-	operator, err := process.Start(process.Command{Name: "manager", Path: manager(t), Dir: w.dir, Args: []string{
+	pipe := filepath.Join(t.TempDir(), "log")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if w.log, err = process.Start(process.Command{Name: "log", Path: "cat", Args: []string{pipe}, Dir: w.dir}); err != nil {
+		t.Fatal(err)
+	}
+	w.operator, err = process.Start(process.Command{Name: "manager", Path: "/bin/sh", Dir: w.dir, Args: append([]string{
+		"-c", `pipe=$0 && exec "$@" 2>"$pipe"`, pipe, manager(t)}, w.flags()...)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	operator, log := w.operator, w.log
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the end of the operator's log:\n%s", log.LastLines(20))
+		}
+		operator.Stop(0)
+		log.Stop(0)
+	})
+}
+
+func (w *world) flags() []string {
+	return []string{
 		"--kubeconfig=" + w.path("kubeconfig"), "--allow-cidrs=127.0.0.0/8", "--health-probe-bind-address=0", "--drain-timeout=1s",
 		"--tls-cert-file=" + w.path("tls.crt"), "--tls-private-key-file=" + w.path("tls.key"),
 		"--metrics-bind-address=" + w.metrics, "--live-bind-address=" + w.live, "--live-namespace=" + controlplane.APINamespace,
 		"--leader-elect", "--leader-elect-namespace=" + controlplane.APINamespace,
-		"--max-connections-per-namespace=" + strconv.Itoa(connectionLimit),
-	}})
-	if err != nil {
-		t.Fatal(err)
+		"--max-connections-per-namespace=" + strconv.Itoa(connectionLimit), "--audit-commands",
 	}
-	w.operator = operator
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the end of the operator's log:\n%s", operator.LastLines(20))
-		}
-		operator.Stop(0)
-	})
 }
 
 // certificate gives the operator a certificate that expires after a time.
