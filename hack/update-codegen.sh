@@ -22,7 +22,7 @@ tool controller-gen crd paths=./api/v1alpha1 output:crd:dir=config/crd/bases
 prune config/crd/bases
 tool controller-gen applyconfiguration paths=./api/v1alpha1
 prune client/applyconfiguration
-tool controller-gen rbac:roleName=manager-role paths=./internal/controller/... paths=./internal/apiserver output:rbac:dir=config/rbac
+tool controller-gen rbac:roleName=manager-role,headerFile=hack/manager-role.txt paths=./internal/controller/... paths=./internal/apiserver output:rbac:dir=config/rbac
 tool openapi-gen --go-header-file=/dev/null --report-filename=/dev/null \
 	--output-dir=internal/apiserver/openapi --output-pkg=github.com/connpool/connpool/internal/apiserver/openapi \
 	--output-file=zz_generated.openapi.go --output-model-name-file=zz_generated.model_name.go \

@@ -74,3 +74,26 @@ func TestNoClusterRoleOfWatchedNamespacesReadsSecrets(t *testing.T) {
 		}
 	}
 }
+
+func TestEveryRoleOfTheChartSaysWhatItIsFor(t *testing.T) {
+	for _, values := range []string{"watchNamespaces={}", "watchNamespaces={team-a}"} {
+		text, err := helm(t.Context(), t, "template", release, chartFolder, "--namespace="+space, "--set="+values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		roles := 0
+		for document := range strings.SplitSeq(text, "\n---\n") {
+			if !strings.Contains(document, "\nkind: Role\n") && !strings.Contains(document, "\nkind: ClusterRole\n") {
+				continue
+			}
+			roles++
+			above, _, _ := strings.Cut(document, "\napiVersion:")
+			if !strings.Contains(above, "\n# ") { // the first line is helm's
+				t.Errorf("with %s no comment says what this is for:\n%s", values, document)
+			}
+		}
+		if roles < 10 {
+			t.Errorf("with %s there are only %d roles", values, roles)
+		}
+	}
+}

@@ -46,6 +46,7 @@ func podSettings() map[string]setting {
 			values: "extraEnv: [{name: OTEL_EXPORTER_OTLP_ENDPOINT, value: 'http://collector.tracing:4317'}]",
 			wants: ofContainer("env: [{name: POD_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}, " +
 				"{name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}, " +
+				"{name: POD_UID, valueFrom: {fieldRef: {fieldPath: metadata.uid}}}, " +
 				"{name: OTEL_EXPORTER_OTLP_ENDPOINT, value: 'http://collector.tracing:4317'}]"),
 		},
 		"image.digest": {

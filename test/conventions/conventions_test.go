@@ -44,7 +44,7 @@ type rule struct {
 }
 
 func rules() []rule {
-	return slices.Concat(importRules(), layoutRules(), packageRules(), sourceRules(), variableRules(), reasonRules(), manifestRules(), documentRules())
+	return slices.Concat(importRules(), layoutRules(), packageRules(), sourceRules(), variableRules(), reasonRules(), manifestRules(), rightRules(), documentRules())
 }
 
 func TestTheRepositoryKeepsItsRules(t *testing.T) {

@@ -54,7 +54,7 @@ func TestAnInstallationThroughItsLife(t *testing.T) {
 	}{
 		{"the chart is installed", install},
 		{"helm test passes, without a pool and through one", helmTest},
-		{"the operator plans for the limit of its container", memory},
+		{"the operator plans for the limit of its container", budgets},
 		{"every feature works", features},
 		{"a Job needs nothing but its token", job},
 		{"nothing breaks", func(t *testing.T) { load(t, 1000, nil) }},
@@ -124,13 +124,16 @@ func helmTest(t *testing.T) {
 	helm(t, "upgrade", "connpool", "charts/connpool", "--reuse-values", "--set=tests.pool=host,tests.namespace=default")
 	helm(t, "test", "connpool", "--timeout=100s")
 	const made = "pods,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings"
-	if left := admin(t, "get", made, "-A", "-l", "app.kubernetes.io/component=test", "-o", "name"); left != "" {
-		t.Errorf("the tests have left %s", left)
-	}
+	await(t, "nothing of the tests is left", func() error {
+		if left := admin(t, "get", made, "-A", "-l", "app.kubernetes.io/component=test", "-o", "name"); left != "" {
+			return errors.New(left)
+		}
+		return nil
+	})
 }
 
-// memory compares what the operator read of its control group with the chart's limit.
-func memory(t *testing.T) {
+// budgets compares what the operator read of its control group with the chart's limit.
+func budgets(t *testing.T) {
 	log := admin(t, "logs", "deployment/connpool-manager", "--namespace="+space)
 	if want := fmt.Sprintf(`"limit":%d,"connectionsOfANamespace":5000,`, (512<<20)*9/10); !strings.Contains(log, want) {
 		t.Errorf("the log does not say %s:\n%s", want, log)
