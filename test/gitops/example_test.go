@@ -141,7 +141,7 @@ func TestTheWorkedExampleRunsItsCommandOnEveryHost(t *testing.T) {
 	}
 	output, err := asJob(t.Context(), kubeconfig, job.Namespace, command[1:]...)
 	if err != nil {
-		t.Errorf("the Job fails: %v", err)
+		t.Errorf("the Job fails: %v\n%s", err, output)
 	}
 	for _, host := range []string{"web-1", "web-2"} {
 		if !strings.Contains(output, host) {
