@@ -67,18 +67,28 @@ type patientLock struct {
 // NewLock makes the lock of the leader's Lease in the namespace. Two replicas of one
 // name do not take one another for themselves. The log is told when kube-apiserver
 // stops answering, and when it answers again.
-func NewLock(config *rest.Config, namespace, replica string, log logr.Logger) (resourcelock.Interface, error) {
+//
+// The pod is the UID of the pod that the replica runs in, and empty outside of one. A
+// pod runs one container of the operator at a time. So a container that is restarted
+// after a crash still holds the Lease, and does not wait until it runs out.
+func NewLock(config *rest.Config, namespace, replica, pod string, log logr.Logger) (resourcelock.Interface, error) {
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("make a client for the Lease: %w", err)
 	}
-	identity := resourcelock.ResourceLockConfig{Identity: replica + "_" + string(uuid.NewUUID())}
 	lease, err := resourcelock.New(resourcelock.LeasesResourceLock, namespace, leaseName,
-		client.CoreV1(), client.CoordinationV1(), identity)
+		client.CoreV1(), client.CoordinationV1(), resourcelock.ResourceLockConfig{Identity: identity(replica, pod)})
 	if err != nil {
 		return nil, fmt.Errorf("make the lock of the Lease: %w", err)
 	}
 	return &patientLock{Interface: lease, log: log}, nil
+}
+
+func identity(replica, pod string) string {
+	if pod == "" {
+		pod = string(uuid.NewUUID())
+	}
+	return replica + "_" + pod
 }
 
 // Get implements resourcelock.Interface.

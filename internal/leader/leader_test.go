@@ -168,3 +168,36 @@ func TestALeaderThatAloneIsCutOffIsReplaced(t *testing.T) {
 		}
 	})
 }
+
+func TestARestartedContainerLeadsAtOnce(t *testing.T) {
+	for name, tc := range map[string]struct {
+		pod       string
+		wantLeads bool
+	}{
+		"in the pod of the one that was killed": {"uid-1", true},
+		"in another pod":                        {"uid-2", false},
+		"outside of pods":                       {"", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &leaseStore{}
+				killed, restarted := newReplica(t, store, identity("replica", "uid-1")), newReplica(t, store, identity("replica", tc.pod))
+				life, kill := context.WithCancel(t.Context())
+				var running sync.WaitGroup
+				running.Go(func() { killed.elector.Run(life) })
+				time.Sleep(time.Minute)
+				kill()
+				running.Wait()
+
+				ctx, stop := context.WithCancel(t.Context())
+				running.Go(func() { restarted.elector.Run(ctx) })
+				time.Sleep(time.Second)
+				if got := restarted.elector.IsLeader(); got != tc.wantLeads {
+					t.Errorf("it leads after a second: %v, want %v", got, tc.wantLeads)
+				}
+				stop()
+				running.Wait()
+			})
+		})
+	}
+}

@@ -3,6 +3,7 @@ package operator
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -34,7 +35,8 @@ func (o *Options) newManager(
 		if err != nil {
 			return nil, err
 		}
-		settings.LeaderElectionResourceLockInterface, err = leader.NewLock(cluster, namespace, o.Replica, ctrl.Log.WithName("leader"))
+		settings.LeaderElectionResourceLockInterface, err = leader.NewLock(
+			cluster, namespace, o.Replica, os.Getenv("POD_UID"), ctrl.Log.WithName("leader"))
 		if err != nil {
 			return nil, err
 		}

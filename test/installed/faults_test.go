@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
@@ -23,8 +24,8 @@ import (
 )
 
 // load sends commands through kube-apiserver and to the Service while something breaks
-// once, and checks that each ran at most once. Commands of 300 ms, 16 at a time, are some
-// 50 a second on a quiet machine.
+// once, and checks that each ran at most once. Commands of 300 ms, 24 at a time, are at
+// least 50 a second on a quiet machine.
 func load(t *testing.T, commands int, strike func(context.Context) error) {
 	t.Helper()
 	file, err := os.CreateTemp(fixture.dir, "ledger-")
@@ -37,7 +38,7 @@ func load(t *testing.T, commands int, strike func(context.Context) error) {
 		t.Fatal(err)
 	}
 	sent := atmostonce.Load{
-		Ledger: ledger, Clients: ways(t), Commands: commands, Parallel: 16, Lines: 10, Pause: 300 * time.Millisecond,
+		Ledger: ledger, Clients: ways(t), Commands: commands, Parallel: 24, Lines: 10, Pause: 300 * time.Millisecond,
 	}
 	var fault atmostonce.Fault
 	if strike != nil {
@@ -125,6 +126,15 @@ func killLeader(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	pid, err := processOf(pod)
+	if err != nil {
+		return err
+	}
+	return syscall.Kill(pid, syscall.SIGKILL)
+}
+
+// processOf returns the ID of the operator's process in a pod.
+func processOf(pod *corev1.Pod) (pid int, err error) {
 	groups, _ := filepath.Glob("/proc/[0-9]*/cgroup")
 	for _, file := range groups {
 		group, err := os.ReadFile(file)
@@ -132,13 +142,10 @@ func killLeader(ctx context.Context) error {
 		if err != nil || lineErr != nil || !bytes.HasPrefix(line, []byte("/manager\x00")) || !bytes.Contains(group, []byte(pod.UID)) {
 			continue
 		}
-		var pid int
-		if _, err := fmt.Sscanf(file, "/proc/%d/cgroup", &pid); err != nil {
-			return err
-		}
-		return syscall.Kill(pid, syscall.SIGKILL)
+		_, err = fmt.Sscanf(file, "/proc/%d/cgroup", &pid)
+		return pid, err
 	}
-	return fmt.Errorf("no process of pod %s is found", name)
+	return 0, fmt.Errorf("no process of pod %s is found", pod.Name)
 }
 
 // drainLeader evicts the operator from the node of the leader, and lets pods onto it

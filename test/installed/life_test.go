@@ -5,9 +5,14 @@ package installed
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // makeSpace makes the operator's namespace, in which only restricted pods may run.
@@ -50,12 +55,12 @@ func TestAnInstallationThroughItsLife(t *testing.T) {
 		{"the chart is installed", install},
 		{"every feature works", features},
 		{"a Job needs nothing but its token", job},
-		{"nothing breaks", func(t *testing.T) { load(t, 300, nil) }},
-		{"kube-apiserver is restarted", func(t *testing.T) { load(t, 300, fixture.plane.Restart) }},
-		{"the leader's pod is deleted by force", func(t *testing.T) { load(t, 300, deleteLeader) }},
-		{"the leader's process is killed", func(t *testing.T) { load(t, 300, killLeader) }},
-		{"the leader's node is drained", func(t *testing.T) { load(t, 300, drainLeader) }},
-		{"the certificate's Secret is deleted", func(t *testing.T) { load(t, 300, deleteCertificate) }},
+		{"nothing breaks", func(t *testing.T) { load(t, 1000, nil) }},
+		{"kube-apiserver is restarted", func(t *testing.T) { load(t, 1000, fixture.plane.Restart) }},
+		{"the leader's pod is deleted by force", func(t *testing.T) { load(t, 1000, deleteLeader) }},
+		{"the leader's process is killed", func(t *testing.T) { load(t, 1000, killLeader) }},
+		{"the leader's node is drained", func(t *testing.T) { load(t, 1000, drainLeader) }},
+		{"the certificate's Secret is deleted", func(t *testing.T) { load(t, 1000, deleteCertificate) }},
 		{"the next version is installed", upgrade},
 		{"every feature of the next version works", features},
 		{"uninstall leaves pools, and namespaces that can be deleted", uninstall},
@@ -76,6 +81,39 @@ func install(t *testing.T) {
 	awaitCommand(t)
 	t.Logf("the first command printed %s after helm install began", time.Since(began).Round(100*time.Millisecond))
 	awaitReplicas(t)
+	reportPods(t)
+}
+
+// reportPods says how long each of the operator's pods took to be ready, and what its
+// process holds in memory.
+func reportPods(t *testing.T) {
+	t.Helper()
+	pods, err := fixture.api.CoreV1().Pods(space).List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=connpool"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range pods.Items {
+		pod := &pods.Items[i]
+		pid, err := processOf(pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ready time.Time
+		for _, c := range pod.Status.Conditions {
+			if c.Type == corev1.PodReady {
+				ready = c.LastTransitionTime.Time
+			}
+		}
+		started := pod.Status.ContainerStatuses[0].State.Running.StartedAt
+		_, memory, _ := strings.Cut(string(status), "VmRSS:")
+		memory, _, _ = strings.Cut(memory, "\n")
+		t.Logf("pod %s was ready %s after its container started, and has %s resident",
+			pod.Name, ready.Sub(started.Time), strings.TrimSpace(memory))
+	}
 }
 
 func uninstall(t *testing.T) {
@@ -98,14 +136,14 @@ func kustomize(t *testing.T) {
 	features(t)
 	// As docs/how-to/install.md says: first what stands in the way of other deletions.
 	admin(t, "delete", "apiservice", theAPI)
-	runInput(t, manifests, "kubectl", "--kubeconfig="+kubeconfig("admin"), "delete", "--timeout=110s", "-f", "-")
+	runInput(t, manifests, "kubectl", "--kubeconfig="+kubeconfig("admin"), "delete", "--ignore-not-found", "--timeout=110s", "-f", "-")
 	admin(t, "create", "namespace", "unrelated")
 	admin(t, "delete", "namespace", "unrelated", "--timeout=60s")
 }
 
 // upgrade replaces the version by the next one while commands run.
 func upgrade(t *testing.T) {
-	load(t, 900, func(context.Context) error {
+	load(t, 2000, func(context.Context) error {
 		helm(t, "upgrade", "connpool", "charts/connpool", "--set=image.tag="+newer)
 		return nil
 	})
