@@ -72,10 +72,10 @@ func (a *accounts) uid(ctx context.Context, name types.NamespacedName, maxAge ti
 // look asks kube-apiserver, or waits for the answer to one who has asked already.
 func (a *accounts) look(ctx context.Context, name types.NamespacedName) (account, error) {
 	looked := a.looks.DoChan(name.String(), func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), accountTimeout)
+		looking, cancel := context.WithTimeout(context.WithoutCancel(ctx), accountTimeout)
 		defer cancel()
 		seen := account{at: time.Now()}
-		found, err := a.client.ServiceAccounts(name.Namespace).Get(ctx, name.Name, metav1.GetOptions{})
+		found, err := a.client.ServiceAccounts(name.Namespace).Get(looking, name.Name, metav1.GetOptions{})
 		switch {
 		case err == nil:
 			seen.uid = found.UID

@@ -26,8 +26,10 @@ const (
 
 // resources are what changes, and is watched.
 var resources = []schema.GroupVersionResource{
-	{Version: "v1", Resource: "configmaps"}, {Version: "v1", Resource: "secrets"},
-	{Version: "v1", Resource: "serviceaccounts"}, {Version: "v1", Resource: "limitranges"},
+	{Version: "v1", Resource: "configmaps"},
+	{Version: "v1", Resource: "secrets"},
+	{Version: "v1", Resource: "serviceaccounts"},
+	{Version: "v1", Resource: "limitranges"},
 }
 
 var kinds = map[string]string{

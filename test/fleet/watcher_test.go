@@ -55,12 +55,13 @@ func (t *tally) opened() int {
 	return t.watches["200"]
 }
 
-func (t *tally) judge(test *testing.T) {
-	test.Helper()
+// judge fails the test if a watcher has missed a change or got one twice.
+func (t *tally) judge(tb testing.TB) {
+	tb.Helper()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.missed) > 0 || len(t.repeated) > 0 {
-		test.Errorf("missed %v\nrepeated %v", t.missed, t.repeated)
+		tb.Errorf("missed %v\nrepeated %v", t.missed, t.repeated)
 	}
 }
 
