@@ -2,7 +2,7 @@ package ownership
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,7 +30,7 @@ func (t targets) List(_ context.Context, list client.ObjectList, _ ...client.Lis
 func created(ages ...time.Duration) (all targets) {
 	for n, age := range ages {
 		all.all = append(all.all, v1alpha1.ConnectionTarget{ObjectMeta: metav1.ObjectMeta{
-			UID: types.UID(fmt.Sprint(n)), CreationTimestamp: metav1.NewTime(time.Now().Add(-age)),
+			UID: types.UID(strconv.Itoa(n)), CreationTimestamp: metav1.NewTime(time.Now().Add(-age)),
 		}})
 	}
 	return all
@@ -81,7 +81,7 @@ func BenchmarkUnowned(b *testing.B) {
 	l := &Ledger{Client: created(ages...)}
 	_ = l.Start(b.Context())
 	for n := range ages {
-		l.Take(types.UID(fmt.Sprint(n)))
+		l.Take(types.UID(strconv.Itoa(n)))
 	}
 	for b.Loop() {
 		_, _ = l.Unowned(b.Context())

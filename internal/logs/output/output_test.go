@@ -105,7 +105,7 @@ func BenchmarkWrite(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer null.Close()
+	defer func() { _ = null.Close() }()
 	q := New(null)
 	defer q.Close(time.Minute)
 	w, line := q.Writer(Size), bytes.Repeat([]byte("x"), 500)

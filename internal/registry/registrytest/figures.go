@@ -33,7 +33,7 @@ func (f *Figures) Taken() []string {
 	return slices.Clone(f.lines)
 }
 
-func (f *Figures) note(format string, facts ...any) {
+func (f *Figures) notef(format string, facts ...any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.lines = append(f.lines, fmt.Sprintf(format, facts...))
@@ -41,12 +41,12 @@ func (f *Figures) note(format string, facts ...any) {
 
 // CommandStarted implements figures.Meter.
 func (f *Figures) CommandStarted(pool poolset.Ref, kind string, took time.Duration) {
-	f.note("%s/%s %s: a command started after %s", pool.Namespace, pool.Name, kind, took)
+	f.notef("%s/%s %s: a command started after %s", pool.Namespace, pool.Name, kind, took)
 }
 
 // Answered implements figures.Meter.
 func (f *Figures) Answered(pool poolset.Ref, kind string, took time.Duration) {
-	f.note("%s/%s %s: answered after %s", pool.Namespace, pool.Name, kind, took)
+	f.notef("%s/%s %s: answered after %s", pool.Namespace, pool.Name, kind, took)
 }
 
 // UseFailed implements figures.Meter.
