@@ -151,9 +151,8 @@ func (w *world) start(t *testing.T) {
 	if w.log, err = process.Start(process.Command{Name: "log", Path: "cat", Args: []string{pipe}, Dir: w.dir}); err != nil {
 		t.Fatal(err)
 	}
-	w.operator, err = process.Start(process.Command{Name: "manager", Path: "/bin/sh", Dir: w.dir, Args: append([]string{
-		"-c", `pipe=$0 && exec "$@" 2>"$pipe"`, pipe, manager(t)}, w.flags()...)})
-	if err != nil {
+	arguments := append([]string{"-c", `pipe=$0 && exec "$@" 2>"$pipe"`, pipe, manager(t)}, w.flags()...)
+	if w.operator, err = process.Start(process.Command{Name: "manager", Path: "/bin/sh", Dir: w.dir, Args: arguments}); err != nil {
 		t.Fatal(err)
 	}
 	operator, log := w.operator, w.log
