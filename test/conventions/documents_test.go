@@ -47,6 +47,19 @@ func documentRules() []rule {
 			},
 			want: []string{"a.md: make hay", "a.md: make sense"},
 		},
+		{
+			name:  "a README.md has a link to every document in docs",
+			why:   "a page that no index names is found by chance",
+			check: pagesInNoIndex,
+			bad: map[string]string{
+				"docs/README.md":   "[a](x/a.md#part), [y](y/README.md)\n",
+				"docs/x/a.md":      "[b](b.md)\n",
+				"docs/x/b.md":      "\n",
+				"docs/y/README.md": "[c](c.md)\n",
+				"docs/y/c.md":      "\n",
+			},
+			want: []string{"docs/x/b.md: is in no index"},
+		},
 	}
 }
 
@@ -93,6 +106,26 @@ func missingTargets(repository tree) []string {
 		}
 	}
 	return inDocuments(repository, makeTarget, "make ", func(_, target string) bool { return targets[target] })
+}
+
+// pagesInNoIndex returns the documents in docs that no README.md links to.
+func pagesInNoIndex(repository tree) []string {
+	listed := map[string]bool{"docs/README.md": true}
+	for name, text := range repository.text {
+		if path.Base(name) != "README.md" {
+			continue
+		}
+		for _, match := range link.FindAllStringSubmatch(text, -1) {
+			listed[path.Join(path.Dir(name), match[1])] = true
+		}
+	}
+	var found []string
+	for _, name := range slices.Sorted(maps.Keys(repository.text)) {
+		if strings.HasPrefix(name, "docs/") && path.Ext(name) == ".md" && !listed[name] {
+			found = append(found, name+": is in no index")
+		}
+	}
+	return found
 }
 
 // inDocuments applies a check to what a pattern finds in every document.
