@@ -204,9 +204,7 @@ func usersObjects(t *testing.T) []*unstructured.Unstructured {
 
 func startSSHD(t *testing.T) *openssh.Server {
 	t.Helper()
-	// A bash that sshd starts reads ~/.bashrc unless it is inside of another shell. What the
-	// developer of this machine has there can take longer than the Job waits.
-	server, err := openssh.Start(t.Context(), openssh.Options{Config: []string{"SetEnv SHLVL=2"}})
+	server, err := openssh.Start(t.Context(), openssh.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -198,9 +198,7 @@ func startTargets(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	// An empty home, because what a user's shell reads at its start would bound the load.
-	home := []string{"SetEnv HOME=" + filepath.Join(fixture.dir, "home")}
-	if fixture.ssh, err = openssh.Start(ctx, openssh.Options{Address: address, Config: home}); err != nil {
+	if fixture.ssh, err = openssh.Start(ctx, openssh.Options{Address: address}); err != nil {
 		return err
 	}
 	if address, err = freeAddress(); err != nil {

@@ -9,8 +9,9 @@
 // directory of its own, and changes no file of the user. If it is started by an
 // ordinary user, only that user can log in. If it is started by root, any user can, see
 // CreateUser. Breaking it (Freeze, KillConnections, StopListener) reads /proc, so that
-// part needs Linux. Commands run in the user's login shell with all that the shell
-// sources, so benchmarks should use a user with a plain shell.
+// part needs Linux. Commands run in the user's login shell, with what it sources: of bash
+// that is not ~/.bashrc, which can take longer than a test waits. Benchmarks should use a
+// user with a plain shell.
 package openssh
 
 import (
@@ -190,7 +191,8 @@ func (s *Server) write(options Options) error {
 	return os.WriteFile(s.path("sshd_config"), config.Bytes(), 0o600)
 }
 
-// baseConfig is a format for the host, the port and the file of authorized keys.
+// baseConfig is a format for the host, the port and the file of authorized keys. A bash
+// that sshd starts reads ~/.bashrc, unless it is inside of another shell.
 const baseConfig = `ListenAddress %s
 Port %s
 AuthorizedKeysFile %s
@@ -201,6 +203,7 @@ PasswordAuthentication no
 PermitRootLogin yes
 PermitUserEnvironment no
 AcceptEnv *
+SetEnv SHLVL=2
 MaxStartups 200
 LogLevel VERBOSE
 Subsystem sftp internal-sftp

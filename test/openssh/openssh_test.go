@@ -118,3 +118,14 @@ func TestABadConfigurationIsReportedInSSHDsWords(t *testing.T) {
 		t.Errorf("error %v, want sshd's own words", err)
 	}
 }
+
+// A bash at level 2 or deeper reads no ~/.bashrc, which may take a minute.
+func TestACommandsShellIsInsideOfAnother(t *testing.T) {
+	session, err := dial(t, start(t, Options{})).NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := session.CombinedOutput(`test "$SHLVL" -ge 2 && echo yes`); err != nil || string(out) != "yes\n" {
+		t.Errorf("it prints %q, %v", out, err)
+	}
+}
