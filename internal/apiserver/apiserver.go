@@ -39,6 +39,7 @@ import (
 	"k8s.io/apiserver/pkg/util/compatibility"
 	"k8s.io/client-go/kubernetes"
 	restclient "k8s.io/client-go/rest"
+	cliflag "k8s.io/component-base/cli/flag"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	definitions "github.com/connpool/connpool/internal/apiserver/openapi"
@@ -61,6 +62,16 @@ var cipherSuites = []string{
 	"TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
 	"TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
 	"TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256", "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+}
+
+// CipherSuites returns the suites of TLS 1.2 that the live API takes, for other ports of the
+// operator.
+func CipherSuites() []uint16 {
+	suites, err := cliflag.TLSCipherSuites(cipherSuites)
+	if err != nil {
+		panic(err) // a name above is misspelled
+	}
+	return suites
 }
 
 // Options are what a server needs.

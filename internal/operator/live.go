@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
@@ -97,8 +98,12 @@ func validateLimits(l *limits.Limits) error {
 	return nil
 }
 
-// metricsService is the Service of the metrics in config/manager.
-const metricsService = "connpool-metrics"
+// metricsService returns the name of the Service of the metrics: the manifests and the
+// chart name both Services after the installation, as in connpool-live and
+// connpool-metrics.
+func (o *LiveOptions) metricsService() string {
+	return strings.TrimSuffix(o.Service, "-live") + "-metrics"
+}
 
 // servingCertificate is what the live API and the metrics serve with.
 type servingCertificate = dynamiccertificates.CertKeyContentProvider
@@ -117,7 +122,7 @@ func (o *LiveOptions) certificate(ctx context.Context, cluster *rest.Config) (se
 		return files, nil
 	}
 	rotator, err := serving.NewCertRotator(cluster, serving.Options{
-		Namespace: o.Namespace, Service: o.Service, Others: []string{metricsService},
+		Namespace: o.Namespace, Service: o.Service, Others: []string{o.metricsService()},
 		APIService: live.GroupVersion.Version + "." + live.GroupName,
 	})
 	if err != nil {
@@ -134,6 +139,7 @@ func serveMetricsWith(c servingCertificate, metrics *metricsserver.Options) {
 		return
 	}
 	metrics.TLSOpts = append(metrics.TLSOpts, func(config *tls.Config) {
+		config.CipherSuites = apiserver.CipherSuites()
 		config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			pair, err := tls.X509KeyPair(c.CurrentCertKeyContent())
 			return &pair, err

@@ -1,4 +1,4 @@
-//go:build libraries
+//go:build e2e
 
 package fleet
 
