@@ -163,14 +163,15 @@ func (c *Client) call(ctx context.Context, method string, u *url.URL, in, out an
 	return json.NewDecoder(response.Body).Decode(out)
 }
 
-// create sends an object once, and reads the answer into it.
-func (c *Client) create(ctx context.Context, u *url.URL, object any) *Error {
+// create sends an object once, and reads the answer into another one. They are two, because
+// what is sent has slices and maps of the caller, which the answer must not change.
+func (c *Client) create(ctx context.Context, u *url.URL, object, answer any) *Error {
 	response, failed := c.send(ctx, http.MethodPost, u, object)
 	if failed != nil {
 		return failed
 	}
 	defer response.Body.Close()
-	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswerBytes)).Decode(object); err != nil {
+	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswerBytes)).Decode(answer); err != nil {
 		return unknown(fmt.Errorf("read the answer: %w", err))
 	}
 	return nil

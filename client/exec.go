@@ -105,11 +105,12 @@ func (c *Client) exec(ctx context.Context, u *url.URL, command Command) (Result,
 	if err != nil {
 		return Result{ExitCode: -1}, notStarted(err)
 	}
-	if err := c.create(ctx, u, exec); err != nil {
+	var answer live.Exec
+	if err := c.create(ctx, u, exec, &answer); err != nil {
 		err.RequestID = cmp.Or(err.RequestID, command.RequestID)
 		return Result{ExitCode: -1, RequestID: err.RequestID}, err
 	}
-	return execResult(&exec.Status)
+	return execResult(&answer.Status)
 }
 
 // exec returns the command as an object of the API.

@@ -351,3 +351,20 @@ func TestExecsShareAConnection(t *testing.T) {
 		})
 	}
 }
+
+// Many may share the words and the environment of one command.
+func TestTheAnswerChangesNothingOfTheCommand(t *testing.T) {
+	w := newFixture(t, true, func(rw http.ResponseWriter, r *http.Request) {
+		sent := readExec(r)
+		sent.Spec.Command[0], sent.Spec.Env["A"] = "changed", "changed"
+		sent.Status = live.ExecStatus{Outcome: live.OutcomeCompleted, ExitCode: new(int32(0))}
+		answer(rw, http.StatusOK, sent)
+	})
+	command := Command{Argv: []string{"sh", "-c", "a"}, Env: map[string]string{"A": "b"}}
+	if _, err := w.pool(t).Exec(t.Context(), command); err != nil {
+		t.Fatal(err)
+	}
+	if command.Argv[0] != "sh" || command.Env["A"] != "b" {
+		t.Errorf("the caller's command is %+v after the answer", command)
+	}
+}

@@ -50,8 +50,8 @@ func (c *Client) NewSession(ctx context.Context, namespace, pool string, options
 	if err := checkNames(namespace, pool); err != nil {
 		return nil, notStarted(err)
 	}
-	session := options.session(namespace, pool)
-	if err := c.create(ctx, c.resource(namespace, "sessions"), session); err != nil {
+	var session live.Session
+	if err := c.create(ctx, c.resource(namespace, "sessions"), options.session(namespace, pool), &session); err != nil {
 		return nil, err
 	}
 	opened := c.Session(namespace, session.Name)

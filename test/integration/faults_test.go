@@ -232,6 +232,10 @@ func TestAChangedHostKeySeesNoCredentials(t *testing.T) {
 	if dials := observe(p, ct).DialFailures[driver.HostKeyMismatch]; dials > 3 {
 		t.Errorf("%d dials failed for 3 wanted connections", dials)
 	}
+	eventually(t, 10*time.Second, "sshd has logged the handshake", func() (bool, string) {
+		log := server.Log()
+		return strings.Contains(log, "[preauth]"), log
+	})
 	if log := server.Log(); strings.Count(log, "[preauth]") != 1 || strings.Contains(log, "Accepted") || strings.Contains(log, "Failed ") {
 		t.Errorf("not exactly one handshake, or an authentication attempt, in sshd's log:\n%s", log)
 	}
@@ -263,11 +267,12 @@ func TestARotatedSecretReplacesTheConnections(t *testing.T) {
 func hammer(t *testing.T, f fixture) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
+	request := f.request() // now, because the test reads the objects of the fixture again
 	var workers sync.WaitGroup
 	for range 4 {
 		workers.Go(func() {
 			for ctx.Err() == nil {
-				err := executeIn(t.Context(), f.request(), driver.Command{Argv: []string{"true"}}, driver.Streams{})
+				err := executeIn(t.Context(), request, driver.Command{Argv: []string{"true"}}, driver.Streams{})
 				if err != nil {
 					t.Errorf("a command failed: %v", err)
 					return

@@ -31,7 +31,7 @@ export async function open(link, options = {}) {
 
 // ready waits until all that the cluster has is there.
 export async function ready(page) {
-  await page.locator("#pulse", { hasText: "live" }).waitFor();
+  await page.locator("#pulse", { hasText: "live" }).waitFor({ timeout: 90_000 }); // on busy cores
 }
 
 // change asks the test to change the cluster.
