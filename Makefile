@@ -96,7 +96,7 @@ test: test-deps lint verify lint-manifests ## Lint, verify, and run all tests bu
 test-e2e: test-deps ## Test the built programs with real containers and pods, and stock docker, kubectl and helm; needs root
 	@hack/say 'end to end; takes some minutes more the first time, for a kubelet and helm have to be built'
 	go test -count=1 -timeout 15m -p 1 -tags e2e $(ARGS) ./test/node ./test/e2e ./test/installed
-	go test -count=1 -tags e2e -run 'Node|Containers|Libraries' ./test/lab ./test/tour ./test/fleet
+	go test -count=1 -p 1 -tags e2e -run 'Node|Containers|Libraries' ./test/lab ./test/tour ./test/fleet
 
 .PHONY: test-compat
 test-compat: test-deps ## Test with the API server and kubectl of Kubernetes COMPAT, a minor version that hack/controlplane-COMPAT builds
