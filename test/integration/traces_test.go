@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/rest"
 
 	"github.com/connpool/connpool/api/v1alpha1"
@@ -142,14 +143,37 @@ func TestARefusalIsInItsTrace(t *testing.T) {
 	p, direct := usable(t)
 	p.server.Stop()
 	var trace string
-	eventually(t, 30*time.Second, "a command is refused", func() (bool, string) {
+	// The first commands may still get a connection that is not yet known to be lost.
+	eventually(t, 30*time.Second, "a command gets no connection", func() (bool, string) {
 		var connpool *client.Client
 		connpool, trace = traced(t, direct, "01")
 		_, err := connpool.Pool(p.pool.Namespace, p.pool.Name).Exec(t.Context(), client.Command{Shell: "true"})
-		return errors.Is(err, client.ErrNotStarted), errorText(err)
+		return apierrors.IsServiceUnavailable(err), errorText(err)
 	})
 	spans := spansOf(t, trace, "connpool.exec", "connpool.acquire")
 	for _, name := range []string{"connpool.exec", "connpool.acquire"} {
+		if span := spans[name]; !span.Failed || span.Facts["error.type"] != "Unreachable" {
+			t.Errorf("%s says %v", name, span.Facts)
+		}
+	}
+}
+
+func TestALostCommandIsInItsTrace(t *testing.T) {
+	p, direct := usable(t)
+	connpool, trace := traced(t, direct, "01")
+	marks := marksOn(t, p.server)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := connpool.Pool(p.pool.Namespace, p.pool.Name).Exec(t.Context(), client.Command{Shell: trapped(marks)})
+		ended <- err
+	}()
+	awaitMark(t, 20*time.Second, marks, "started")
+	p.server.Stop()
+	if err := <-ended; !errors.Is(err, client.ErrUnknown) {
+		t.Fatalf("the command ended with %v", err)
+	}
+	spans := spansOf(t, trace, "connpool.exec", "connpool.command")
+	for _, name := range []string{"connpool.exec", "connpool.command"} {
 		if span := spans[name]; !span.Failed || span.Facts["error.type"] != "Unreachable" {
 			t.Errorf("%s says %v", name, span.Facts)
 		}

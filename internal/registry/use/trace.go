@@ -74,7 +74,8 @@ func refusedBecause(err error) string {
 	return cmp.Or(string(reason), string(apierrors.ReasonForError(err)), "Unknown")
 }
 
-// traceEnded ends the span of what the use did on its connection.
+// traceEnded ends the span of what the use did on its connection. If that did not complete,
+// the span of the use says so, too: it is the one that lists of traces show.
 func (u *Use) traceEnded(r *Result) {
 	if u.running == nil {
 		return
@@ -90,6 +91,7 @@ func (u *Use) traceEnded(r *Result) {
 	}
 	if r.Reason != "" {
 		u.running.Fail(r.Reason)
+		u.Span.Fail(r.Reason)
 	}
 	u.running.End()
 }
