@@ -58,12 +58,12 @@ var layout = []row{
 	},
 	{
 		folder: "cmd/kubectl-connpool", is: "the main function of the kubectl plugin",
-		imports: []string{"./internal/cli/...", "./internal/embedded", "./internal/version"},
+		imports: []string{"./internal/cli/...", "./internal/version"},
 		modules: []string{"k8s.io/cli-runtime/...", "k8s.io/client-go/..."},
 	},
 	{
 		folder: "internal/embedded", is: "time zones and certificate authorities, for an image without files",
-		modules: []string{"golang.org/x/crypto/x509roots/fallback"},
+		modules: []string{"golang.org/x/crypto/x509roots/fallback/bundle"},
 	},
 	{
 		folder: "internal/version", is: "which version a program is, and from which commit it was built",
@@ -445,7 +445,7 @@ var layout = []row{
 	},
 	{
 		folder: "internal/cli/cluster", is: "the cluster that a command talks to, and what to do when it refuses",
-		imports: append([]string{"./client", "./internal/cli/exit", "./internal/cli/tracecontext"}, apis...), modules: terminalModules,
+		imports: append([]string{"./client", "./internal/cli/exit", "./internal/cli/tracecontext", "./internal/embedded"}, apis...), modules: terminalModules,
 		lines: 1300, because: "each way to ask is beside what its refusal means, and what the user can do about it",
 	},
 	{

@@ -41,6 +41,7 @@ import (
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/tracecontext"
+	"github.com/connpool/connpool/internal/embedded"
 )
 
 // Cluster is the cluster of a command, its namespace and its user.
@@ -49,8 +50,10 @@ type Cluster struct {
 	version    string
 	kubeconfig string
 	overrides  clientcmd.ConfigOverrides
-	log        io.Writer
-	logging    sync.Mutex // held while a request is logged
+	// loaded reads the kubeconfig, once; nil until something asks for it.
+	loaded  clientcmd.ClientConfig
+	log     io.Writer
+	logging sync.Mutex // held while a request is logged
 
 	// Verbosity is how much of requests is logged: from 6 on their URLs, from 8 on headers.
 	Verbosity int
@@ -86,11 +89,15 @@ var rareFlags = []string{
 	"insecure-skip-tls-verify", "proxy-url", "tls-server-name",
 }
 
-// loader reads the kubeconfig, or the ServiceAccount of the pod of this process.
+// loader reads the kubeconfig, or the ServiceAccount of the pod of this process. The flags
+// have been parsed when it is first called.
 func (c *Cluster) loader() clientcmd.ClientConfig {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = c.kubeconfig
-	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &c.overrides)
+	if c.loaded == nil {
+		rules := clientcmd.NewDefaultClientConfigLoadingRules()
+		rules.ExplicitPath = c.kubeconfig
+		c.loaded = clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &c.overrides)
+	}
+	return c.loaded
 }
 
 // Namespace returns the namespace that the flags or the kubeconfig name.
@@ -128,6 +135,9 @@ func (c *Cluster) restConfig() (*rest.Config, error) {
 	config, err := c.loader().ClientConfig()
 	if err != nil {
 		return nil, c.noCluster(err)
+	}
+	if config.CAFile == "" && len(config.CAData) == 0 || config.AuthProvider != nil {
+		embedded.Authorities()
 	}
 	config.UserAgent = "kubectl-connpool/" + c.version
 	// The user waits for these few requests, and they need no rate limit.
