@@ -23,6 +23,9 @@ import (
 const asPlugin = "CONNPOOL_TEST_AS_PLUGIN"
 
 func TestMain(m *testing.M) {
+	if os.Setenv("CONNPOOL_DIRECT", "never") != nil { // the cache of the user who runs the tests is not theirs
+		os.Exit(1)
+	}
 	if os.Getenv(asPlugin) != "" {
 		os.Exit(Main(os.Args, clitest.Version, genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}))
 	}

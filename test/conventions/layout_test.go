@@ -47,6 +47,10 @@ var layout = []row{
 		lines: 2500, because: "it speaks exec, port-forward, sessions and the proxy, each in a form that keeps the outcome",
 	},
 	{
+		folder: "client/direct", is: "finds the operator's Service, past kube-apiserver, and verifies it",
+		imports: []string{"./api/live/v1alpha1"}, modules: []string{"k8s.io/apimachinery/...", "k8s.io/client-go/rest"},
+	},
+	{
 		folder: "client/applyconfiguration/...", is: "server-side apply for the custom resources; generated",
 		imports: []string{"./api/v1alpha1", "./client/applyconfiguration/..."},
 		modules: []string{"k8s.io/apimachinery/...", "k8s.io/client-go/...", "sigs.k8s.io/structured-merge-diff/..."},
@@ -444,9 +448,20 @@ var layout = []row{
 		modules: []string{"k8s.io/client-go/rest"},
 	},
 	{
+		folder: "internal/cli/requestlog", is: "the requests of the plugin, logged as kubectl does",
+	},
+	{
+		folder: "internal/cli/road", is: "the way to the operator, past kube-apiserver or through it, and what earlier commands found",
+		imports: []string{"./client/direct"}, modules: []string{"k8s.io/client-go/rest"},
+	},
+	{
 		folder: "internal/cli/cluster", is: "the cluster that a command talks to, and what to do when it refuses",
-		imports: append([]string{"./client", "./internal/cli/exit", "./internal/cli/tracecontext", "./internal/embedded"}, apis...), modules: terminalModules,
-		lines: 1300, because: "each way to ask is beside what its refusal means, and what the user can do about it",
+		imports: append([]string{
+			"./client", "./client/direct", "./internal/cli/exit", "./internal/cli/requestlog", "./internal/cli/road", "./internal/cli/tracecontext",
+			"./internal/embedded",
+		}, apis...),
+		modules: terminalModules,
+		lines:   1350, because: "each way to ask is beside what its refusal means, and what the user can do about it",
 	},
 	{
 		folder: "internal/cli/places", is: "the targets, containers and pods that a command through a pool can name",

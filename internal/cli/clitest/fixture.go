@@ -39,6 +39,7 @@ import (
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/cli/plugin"
+	"github.com/connpool/connpool/internal/cli/road"
 	"github.com/connpool/connpool/internal/driver"
 )
 
@@ -162,6 +163,7 @@ func (f *Fixture) RunContext(ctx context.Context, stdin io.Reader, arguments ...
 // Execute runs a command line on streams and returns its exit code.
 func (f *Fixture) Execute(ctx context.Context, streams genericiooptions.IOStreams, arguments ...string) int {
 	factory := plugin.New("kubectl connpool", Version, streams)
+	factory.Cluster.Direct = road.Never
 	factory.Now = f.Now
 	return factory.Execute(ctx, f.Root(factory), append([]string{"--kubeconfig", f.Kubeconfig()}, arguments...))
 }

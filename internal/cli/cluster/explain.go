@@ -185,7 +185,7 @@ func (c *Cluster) RequireNames(ctx context.Context, namespace, pool, target stri
 }
 
 func offerSessions(ctx context.Context, c *Cluster, what Asked) (string, error) {
-	live, err := c.Live()
+	live, err := c.Live(ctx)
 	if err != nil {
 		return "", err
 	}
