@@ -29,10 +29,10 @@ import (
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
-	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/plugin"
 	"github.com/connpool/connpool/internal/cli/remote"
+	"github.com/connpool/connpool/internal/natural"
 )
 
 // maxKeptOutput bounds what -o json keeps of each stream of a target, in bytes.
@@ -105,7 +105,7 @@ func (o *options) complete(command *cobra.Command, args []string) error {
 	if o.command.Target != "" {
 		o.targets = append(o.targets, o.command.Target)
 	}
-	slices.SortFunc(o.targets, display.NaturalOrder)
+	slices.SortFunc(o.targets, natural.Compare)
 	o.targets = slices.Compact(o.targets)
 	return o.completeListed(command)
 }
