@@ -95,6 +95,8 @@ type Fixture struct {
 	Places map[string]livev1alpha1.ListingStatus
 	// OnlyContainer is where commands run that name no container; "" for none.
 	OnlyContainer string
+	// Fleet is how commands on many targets are answered.
+	Fleet Fleet
 	// Remote runs commands.
 	Remote RemoteFunc
 	// API is the target's own, behind the proxy.
