@@ -74,7 +74,8 @@ func (o *options) runFleet(ctx context.Context, pool *client.Pool) ([]result, er
 		_, err = o.inOrder(nil)
 		return nil, err
 	case f.results != nil:
-		return f.results, nil // an error is in the results that it concerns
+		o.noteUnknown(err)
+		return f.results, nil
 	case errors.Is(err, client.ErrNotStarted):
 		return nil, err
 	}
@@ -83,6 +84,14 @@ func (o *options) runFleet(ctx context.Context, pool *client.Pool) ([]result, er
 		return nil, exit.WithError(exit.SignalOf(ctx).Code, err)
 	}
 	return nil, err
+}
+
+// noteUnknown says what to do if an answer broke off. The error itself is in the results that
+// it concerns.
+func (o *options) noteUnknown(err error) {
+	if err != nil && !o.Output.IsMachine() {
+		exit.PrintNote(o.ErrOut, fmt.Sprintf("not all results came; where the command ran: %s history %s", o.Name, o.command.Pool))
+	}
 }
 
 // targets returns which targets there are, and how the command runs on them.

@@ -141,7 +141,7 @@ func TestAnAnswerThatBreaksOffLeavesTheRestUnknown(t *testing.T) {
 	f.Fleet.BreakAfter = 2
 	got := f.Run("run", "web", "--all", "--", "it")
 	clitest.WantStderr(t, got, 1, "✔ web-2    Completed   0 ", "✘ web-3    Unknown     -", "the answer broke off before its end",
-		"2 of 12 targets succeeded, 10 failed")
+		"2 of 12 targets succeeded, 10 failed", "note: not all results came; where the command ran: kubectl connpool history web")
 	var report struct{ Results []result }
 	got = f.Run("run", "web", "--all", "-o", "json", "--", "it")
 	if err := json.Unmarshal([]byte(got.Stdout), &report); err != nil || got.Code != 1 || len(report.Results) != 12 {

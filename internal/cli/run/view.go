@@ -133,7 +133,7 @@ func (r *result) exit() string {
 }
 
 func (r *result) took() string {
-	if r.skipped() || r.isUnlisted {
+	if r.skipped() || r.isUnlisted || r.Seconds == 0 {
 		return ""
 	}
 	return display.Micros(int64(r.Seconds * float64(time.Second/time.Microsecond)))
