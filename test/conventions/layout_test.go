@@ -300,7 +300,7 @@ var layout = append([]row{
 			"./internal/registry/naming", "./internal/registry/quota", "./internal/registry/figures", "./internal/tracing",
 		}, belowUse...),
 		modules: kubernetes,
-		lines:   1180, because: "the lease, its refusals, its audit and its spans are one path, which every request takes",
+		lines:   1250, because: "the lease, its refusals, its audit and its spans are one path, which every request takes",
 	},
 	{
 		folder: "internal/registry/figures", is: "the figures of one use: how long it took, beside its waits, and why it failed",
@@ -365,13 +365,17 @@ var layout = append([]row{
 		modules: kubernetes,
 	},
 	{
+		folder: "internal/registry/output", is: "what commands of the JSON form have written, within the memory for it",
+		imports: []string{"./api/live/v1alpha1", "./internal/registry/quota"},
+	},
+	{
 		folder: "internal/registry/exec", is: "commands, as streams and as JSON, in a pool or in a session",
 		imports: append([]string{
 			"./internal/registry/delivery", "./internal/registry/idempotency", "./internal/registry/limits", "./internal/registry/listing",
-			"./internal/registry/fanout", "./internal/registry/quota", "./internal/registry/settle",
+			"./internal/registry/fanout", "./internal/registry/output", "./internal/registry/quota", "./internal/registry/settle",
 		}, requests...),
 		modules: kubernetes,
-		lines:   1050, because: "a command has two forms, and each reads and answers in its own way",
+		lines:   1250, because: "a command has three forms, and each reads and answers in its own way",
 	},
 	{
 		folder: "internal/registry/session", is: "the session objects: who owns one, how long it lives",
