@@ -27,7 +27,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pkg/sftp"
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -35,7 +34,9 @@ import (
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
+	"github.com/connpool/connpool/internal/cli/cp/filesystem"
 	"github.com/connpool/connpool/internal/cli/cp/location"
+	"github.com/connpool/connpool/internal/cli/cp/plan"
 	"github.com/connpool/connpool/internal/cli/cp/progress"
 	"github.com/connpool/connpool/internal/cli/cp/sftpclient"
 	"github.com/connpool/connpool/internal/cli/cp/transfer"
@@ -229,7 +230,7 @@ func (o *options) over(ctx context.Context, subsystem sftpclient.Subsystem) erro
 	if ctx.Err() != nil && err != nil {
 		return interrupted(err)
 	}
-	if errors.Is(err, sftp.ErrSSHFxConnectionLost) && ended != nil {
+	if filesystem.IsConnectionLost(err) && ended != nil {
 		return fmt.Errorf("%w: %w", err, ended)
 	}
 	return err
@@ -284,7 +285,7 @@ func (o *options) copyOne(ctx context.Context, source location.Location, remote 
 }
 
 func (o *options) push(ctx context.Context, source location.Location, remote remoteFiles) ([]error, error) {
-	local, name, err := transfer.OpenLocal(source.Path)
+	local, name, err := filesystem.OpenLocal(source.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -301,7 +302,7 @@ func (o *options) pull(ctx context.Context, source location.Location, remote rem
 	if err != nil {
 		return nil, err
 	}
-	local, name, err := transfer.OpenLocal(to)
+	local, name, err := filesystem.OpenLocal(to)
 	if err != nil {
 		return nil, err
 	}
@@ -310,16 +311,16 @@ func (o *options) pull(ctx context.Context, source location.Location, remote rem
 }
 
 func (o *options) transfer(
-	ctx context.Context, from transfer.Source, to transfer.Destination, source, destination string,
+	ctx context.Context, from filesystem.Source, to filesystem.Destination, source, destination string,
 ) ([]error, error) {
-	p := &transfer.Planner{From: from}
+	p := &plan.Planner{From: from}
 	if err := p.Add(ctx, source, destination, o.recursive); err != nil {
 		return nil, err
 	}
 	return o.carryOut(ctx, p, from, to)
 }
 
-func (o *options) carryOut(ctx context.Context, p *transfer.Planner, from transfer.Source, to transfer.Destination) ([]error, error) {
+func (o *options) carryOut(ctx context.Context, p *plan.Planner, from filesystem.Source, to filesystem.Destination) ([]error, error) {
 	t := &transfer.Transfer{From: from, To: to, Times: o.times}
 	defer t.ShowNotes(o.ErrOut)
 	t.Meter = progress.NewMeter(o.ErrOut, p.Bytes(), o.quiet)
@@ -329,7 +330,7 @@ func (o *options) carryOut(ctx context.Context, p *transfer.Planner, from transf
 }
 
 // upload copies standard input.
-func (o *options) upload(ctx context.Context, remote transfer.Destination, name string) error {
+func (o *options) upload(ctx context.Context, remote filesystem.Destination, name string) error {
 	if info, err := remote.Stat(name); err == nil && info.IsDir() {
 		return fmt.Errorf("%q is a directory: name the file in it to write standard input to", name)
 	}
@@ -337,15 +338,15 @@ func (o *options) upload(ctx context.Context, remote transfer.Destination, name 
 	defer t.ShowNotes(o.ErrOut)
 	t.Meter = progress.NewMeter(o.ErrOut, transfer.UnknownSize, o.quiet)
 	defer t.Meter.Stop()
-	return transfer.Explain(name, t.Receive(ctx, o.In, name))
+	return filesystem.Explain(name, t.Receive(ctx, o.In, name))
 }
 
 // download copies to standard output.
-func (o *options) download(ctx context.Context, name string, remote transfer.Source) error {
+func (o *options) download(ctx context.Context, name string, remote filesystem.Source) error {
 	// A progress bar would interrupt a file that is shown on the terminal.
 	m := progress.NewMeter(o.ErrOut, transfer.UnknownSize, o.quiet || terminal.Is(o.Out))
 	defer m.Stop()
-	return transfer.Explain(name, (&transfer.Transfer{From: remote, Meter: m}).Send(ctx, name, o.Out))
+	return filesystem.Explain(name, (&transfer.Transfer{From: remote, Meter: m}).Send(ctx, name, o.Out))
 }
 
 // destinationIn chooses the name of a copy as cp does: inside of the named
@@ -364,7 +365,7 @@ func destinationIn(stat func(string) (fs.FileInfo, error), name, base string, se
 	case strings.HasSuffix(name, "/"):
 		return "", fmt.Errorf("the directory %q does not exist", name)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return "", transfer.Explain(name, err)
+		return "", filesystem.Explain(name, err)
 	}
 	return name, nil
 }

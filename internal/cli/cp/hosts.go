@@ -12,48 +12,51 @@ import (
 // remoteFiles is the file system of an sftp server.
 type remoteFiles struct{ client *sftpclient.Client }
 
-// Stat implements transfer.Source.
+// PieceBytes implements filesystem.Server.
+func (r remoteFiles) PieceBytes() int { return r.client.PieceBytes() }
+
+// Stat implements filesystem.Source.
 func (r remoteFiles) Stat(name string) (fs.FileInfo, error) { return r.client.Stat(name) }
 
-// Lstat implements transfer.Source.
+// Lstat implements filesystem.Source.
 func (r remoteFiles) Lstat(name string) (fs.FileInfo, error) { return r.client.Lstat(name) }
 
-// List implements transfer.Source.
+// List implements filesystem.Source.
 func (r remoteFiles) List(name string) ([]fs.FileInfo, error) { return r.client.ReadDir(name) }
 
-// ReadLink implements transfer.Source.
+// ReadLink implements filesystem.Source.
 func (r remoteFiles) ReadLink(name string) (string, error) { return r.client.ReadLink(name) }
 
-// Open implements transfer.Source.
+// Open implements filesystem.Source.
 func (r remoteFiles) Open(name string) (io.ReadCloser, error) { return r.client.Open(name) }
 
-// Link implements transfer.Destination.
+// Link implements filesystem.Destination.
 func (r remoteFiles) Link(target, name string) error { return r.client.Symlink(target, name) }
 
-// Remove implements transfer.Destination.
+// Remove implements filesystem.Destination.
 func (r remoteFiles) Remove(name string) error { return r.client.Remove(name) }
 
-// Chmod implements transfer.Destination.
+// Chmod implements filesystem.Destination.
 func (r remoteFiles) Chmod(name string, mode fs.FileMode) error { return r.client.Chmod(name, mode) }
 
-// Chtimes implements transfer.Destination.
+// Chtimes implements filesystem.Destination.
 func (r remoteFiles) Chtimes(name string, modified time.Time) error {
 	return r.client.Chtimes(name, modified, modified)
 }
 
-// Create implements transfer.Destination.
+// Create implements filesystem.Destination.
 func (r remoteFiles) Create(name string, mode fs.FileMode) (io.WriteCloser, error) {
 	r.client.Make(name, mode)
 	return r.client.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY)
 }
 
-// Overwrite implements transfer.Destination.
+// Overwrite implements filesystem.Destination.
 func (r remoteFiles) Overwrite(name string, mode fs.FileMode) (io.WriteCloser, error) {
 	r.client.Make(name, mode)
 	return r.client.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY)
 }
 
-// Mkdir implements transfer.Destination.
+// Mkdir implements filesystem.Destination.
 func (r remoteFiles) Mkdir(name string, mode fs.FileMode) error {
 	r.client.Make(name, mode)
 	return r.client.Mkdir(name)

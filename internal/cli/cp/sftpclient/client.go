@@ -39,8 +39,9 @@ const partingTime = 3 * time.Second
 type Client struct {
 	*sftp.Client
 
-	guard  guard
-	cancel context.CancelFunc
+	guard      guard
+	pieceBytes int
+	cancel     context.CancelFunc
 	// forget stops waiting for the end of the caller's context.
 	forget func() bool
 	done   chan struct{}
@@ -53,8 +54,8 @@ func Open(ctx context.Context, subsystem Subsystem, notes io.Writer) (*Client, e
 	lastingCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Client{cancel: cancel, done: make(chan struct{})}
 	s.forget = context.AfterFunc(ctx, func() { s.endSoon() })
-	fromUs, toServer := io.Pipe()
-	fromServer, toUs := io.Pipe()
+	fromUs, toServer := newPipe()
+	fromServer, toUs := newPipe()
 	go func() {
 		defer close(s.done)
 		s.err = subsystem(lastingCtx, fromUs, s.guard.answers(toUs))
@@ -69,9 +70,23 @@ func Open(ctx context.Context, subsystem Subsystem, notes io.Writer) (*Client, e
 		go func() { _, _ = io.Copy(io.Discard, fromServer) }()
 		return nil, s.refused(ctx, err)
 	}
-	s.Client = client
+	s.Client, s.pieceBytes = client, portableBytes
+	if _, ok := client.HasExtension("limits@openssh.com"); ok {
+		s.pieceBytes = opensshBytes
+		_ = sftp.MaxPacketUnchecked(opensshBytes)(client) // it is positive
+	}
 	return s, nil
 }
+
+// How much one request carries: what every server takes, and what OpenSSH takes since it
+// has this extension, and its own client uses.
+const (
+	portableBytes = 32 << 10
+	opensshBytes  = 255 << 10
+)
+
+// PieceBytes returns how much one request to read or write may carry.
+func (s *Client) PieceBytes() int { return s.pieceBytes }
 
 // noteAfter is how long a server may keep silent, although it was asked something,
 // before the user is told.

@@ -1,4 +1,10 @@
-package transfer
+// Package filesystem is the two sides of a copy: what a file system must offer, the files of this
+// machine, and the words for what can go wrong with a file.
+//
+//	local, name, err := filesystem.OpenLocal("site.conf")
+//	info, err := local.Stat(name)
+//	return filesystem.Explain(name, err)
+package filesystem
 
 import (
 	"io"
@@ -41,6 +47,19 @@ type Destination interface {
 	Remove(name string) error
 	Chmod(name string, mode fs.FileMode) error
 	Chtimes(name string, modified time.Time) error
+}
+
+// Server is a side whose files are read and written by requests, of which many are under
+// way at once.
+type Server interface {
+	// PieceBytes is how much one request may carry.
+	PieceBytes() int
+}
+
+// IsServer reports whether a side is a Server.
+func IsServer(side any) bool {
+	_, ok := side.(Server)
+	return ok
 }
 
 // Local is a directory of this machine. os.Root promises that no name and no
