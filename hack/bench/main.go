@@ -68,6 +68,7 @@ func measurements() []measurement {
 		{"live", measureLive},
 		{"load", measureLoad},
 		{"cli", measureCLI},
+		{"copies", measureCopies},
 		{"once", measureOnce},
 		{"containers", measureContainers},
 		{"pods", measurePods},
@@ -93,7 +94,7 @@ func run(ctx context.Context, arguments []string) error {
 	}
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	pattern := flags.String("run", "", "only the `measurements` whose names match:\n"+
-		"command, command-50ms, engine, memory, scale, sizing, live, load, cli, once,\n"+
+		"command, command-50ms, engine, memory, scale, sizing, live, load, cli, copies, once,\n"+
 		"containers, pods, sessions, handshakes, kubeconfigs")
 	quick := flags.Bool("quick", false, "a smoke run: its figures mean little, so no goal is looked at")
 	limit := flags.String("memory-limit", "460MiB", "GOMEMLIMIT of the operator in sizing; it sets 90 % of its container's limit itself")

@@ -26,6 +26,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -58,6 +59,8 @@ type options struct {
 	recursive   bool
 	times       bool
 	quiet       bool
+	// streams is how many share a large file; 0 leaves it to the distance.
+	streams int
 }
 
 // New returns the command cp.
@@ -95,6 +98,8 @@ func New(f *plugin.Factory) *cobra.Command {
 	o.place.Register(flags)
 	flags.BoolVarP(&o.recursive, "recursive", "r", false, "Copy directories with everything in them")
 	flags.BoolVarP(&o.times, "preserve", "p", false, "Give copies the permissions and times of their sources, whatever the umask is")
+	flags.IntVar(&o.streams, "parallel", 0,
+		"How many streams share a file of 16 MiB or more, of a host; by default, 4 if it is far away and 1 if it is near")
 	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Show no progress, and do not say which container was chosen")
 	return command
 }
@@ -116,7 +121,12 @@ func (o *options) there() location.Location {
 	return o.sources[0]
 }
 
-func (o *options) validate() error { return o.place.Validate() }
+func (o *options) validate() error {
+	if o.streams < 0 || o.streams > maxStreams {
+		return fmt.Errorf("--parallel %d is not possible: choose 1 to %d streams", o.streams, maxStreams)
+	}
+	return o.place.Validate()
+}
 
 func (o *options) run(ctx context.Context, live *client.Client) error {
 	there := o.there()
@@ -124,31 +134,67 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 	if err != nil {
 		return err
 	}
-	pool := live.Pool(o.Namespace, there.Pool)
-	asked := cluster.AskedToStream("exec", o.Namespace, there.Pool, target)
-	stream := func(ctx context.Context, command client.Command, streams client.Streams) error {
-		command.Target = target
-		result, err := pool.Stream(ctx, command, streams)
-		target = cmp.Or(target, result.Target) // what follows is about the same files
-		o.settleContainer(result)
-		return o.Cluster.Explain(ctx, cluster.WithoutCommand(err), asked)
+	return o.copyWith(ctx, &way{options: o, pool: live.Pool(o.Namespace, there.Pool), target: target})
+}
+
+// copyWith copies by commands on one target.
+func (o *options) copyWith(ctx context.Context, w *way) error {
+	if o.place.IsTarget() && !isEngine(ctx, w.pool, w.target) {
+		return o.over(ctx, w.sftp)
 	}
-	if o.place.IsTarget() && !isEngine(ctx, pool, target) {
-		return o.over(ctx, func(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
-			said := &beginning{}
-			err := stream(ctx, client.Command{Subsystem: "sftp", Stdin: stdin}, client.Streams{Stdout: stdout, Stderr: said})
-			if own, ok := errors.AsType[*client.ExitError](err); ok && said.String() != "" {
-				return fmt.Errorf("%w, and it said %q", own, said)
-			}
-			return err
-		})
+	return o.inContainer(ctx, w.inPlace)
+}
+
+// way is how commands reach the target of a copy.
+type way struct {
+	*options
+
+	pool *client.Pool
+
+	mu sync.Mutex // guards what follows
+	// target is empty until the pool has chosen one, to which the copy then keeps.
+	target string
+}
+
+func (w *way) name() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.target
+}
+
+// settle keeps to what the pool has chosen: what follows is about the same files.
+func (w *way) settle(result client.Result) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.target = cmp.Or(w.target, result.Target)
+	w.settleContainer(result)
+}
+
+func (w *way) stream(ctx context.Context, command client.Command, streams client.Streams) error {
+	command.Target = w.name()
+	streams.Opened = w.settle
+	result, err := w.pool.Stream(ctx, command, streams)
+	w.settle(result)
+	asked := cluster.AskedToStream("exec", w.Namespace, w.there().Pool, command.Target)
+	return w.Cluster.Explain(ctx, cluster.WithoutCommand(err), asked)
+}
+
+// sftp runs the sftp subsystem.
+func (w *way) sftp(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
+	said := &beginning{}
+	err := w.stream(ctx, client.Command{Subsystem: "sftp", Stdin: stdin}, client.Streams{Stdout: stdout, Stderr: said})
+	if own, ok := errors.AsType[*client.ExitError](err); ok && said.String() != "" {
+		return fmt.Errorf("%w, and it said %q", own, said)
 	}
-	return o.inContainer(ctx, func(ctx context.Context, argv []string, stdin io.Reader, stdout, stderr io.Writer) error {
-		command := client.Command{
-			Container: o.place.Container, Pod: o.place.Pod, Namespace: o.place.Namespace, Argv: argv, Stdin: stdin,
-		}
-		return stream(ctx, command, client.Streams{Stdout: stdout, Stderr: stderr})
-	})
+	return err
+}
+
+// inPlace runs a program in the container or pod.
+func (w *way) inPlace(ctx context.Context, argv []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	command := client.Command{
+		Container: w.place.Container, Pod: w.place.Pod, Namespace: w.place.Namespace, Argv: argv, Stdin: stdin,
+	}
+	return w.stream(ctx, command, client.Streams{Stdout: stdout, Stderr: stderr})
 }
 
 // isEngine reports whether the target is a Docker engine, which has files in containers
@@ -220,10 +266,11 @@ func (o *options) over(ctx context.Context, subsystem sftpclient.Subsystem) erro
 	if err != nil {
 		return err
 	}
+	further := &lanes{first: server, streams: o.streams, open: openLane(subsystem)}
 	err = o.copyAll(ctx, func(ctx context.Context, source location.Location) ([]error, error) {
-		return o.copyOne(ctx, source, remoteFiles{server})
+		return o.copyOne(ctx, source, remoteFiles{server, further})
 	})
-	ended := server.Close()
+	ended := cmp.Or(further.close(), server.Close())
 	if failure := server.Failure(); failure != nil {
 		return failure
 	}

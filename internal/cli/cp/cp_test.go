@@ -102,6 +102,8 @@ func (c *copyTest) runWith(t testing.TB, in io.Reader, subsystem sftpclient.Subs
 			o.recursive = true
 		case "-p":
 			o.times = true
+		case "--parallel=1", "--parallel=3":
+			o.streams = int(word[len(word)-1] - '0')
 		default:
 			word = strings.Replace(word, "L:", c.local+"/", 1)
 			args = append(args, strings.Replace(word, "R:", "web:"+c.remote+"/", 1))

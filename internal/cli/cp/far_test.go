@@ -4,13 +4,16 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cp/sftpclient"
 )
 
@@ -96,6 +99,85 @@ func TestManySmallFilesCostFewRoundTrips(t *testing.T) {
 			}
 			if diff := cmp.Diff(listing(t, sides[0]+"/tree"), listing(t, sides[1]+"/copy")); diff != "" {
 				t.Errorf("what arrived (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// counted counts how often a subsystem is started.
+func counted(starts *atomic.Int64, subsystem sftpclient.Subsystem) sftpclient.Subsystem {
+	return func(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
+		starts.Add(1)
+		return subsystem(ctx, stdin, stdout)
+	}
+}
+
+func TestALargeFileFarAwayIsSharedBySeveralStreams(t *testing.T) {
+	const far = 50 * time.Millisecond
+	for _, c := range []struct {
+		name      string
+		roundTrip time.Duration
+		words     []string
+		streams   int64
+	}{
+		{"far away, to a target", far, []string{"L:large", "R:copy"}, 4},
+		{"far away, from a target", far, []string{"R:large", "L:copy"}, 4},
+		{"over a file that exists", far, []string{"L:large", "R:old"}, 4},
+		{"near", time.Millisecond, []string{"L:large", "R:copy"}, 1},
+		{"a small one", far, []string{"L:small", "R:copy"}, 1},
+		{"as many as asked for", time.Millisecond, []string{"--parallel=3", "L:large", "R:copy"}, 3},
+		{"one as asked for", far, []string{"--parallel=1", "L:large", "R:copy"}, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			test := newCopyTest(t)
+			large := strings.Repeat("0123456789abcdef", 17<<16)
+			for _, side := range []string{test.local, test.remote} {
+				put(t, side+"/large", large, 0o644)
+				put(t, side+"/small", "small", 0o644)
+				put(t, side+"/old", "old", 0o644)
+			}
+			var starts atomic.Int64
+			synctest.Test(t, func(t *testing.T) {
+				if err := test.run(t, counted(&starts, away(c.roundTrip, served)), c.words...); err != nil {
+					t.Fatalf("%v, %s", err, &test.problem)
+				}
+			})
+			if starts.Load() != c.streams {
+				t.Errorf("%d streams, want %d", starts.Load(), c.streams)
+			}
+			from := c.words[len(c.words)-2]
+			to := strings.NewReplacer("L:", test.local+"/", "R:", test.remote+"/").Replace(c.words[len(c.words)-1])
+			want := map[string]string{"large": large, "small": "small"}[from[2:]]
+			if got, err := os.ReadFile(to); err != nil || string(got) != want {
+				t.Errorf("%d bytes arrived, error %v; want %d", len(got), err, len(want))
+			}
+		})
+	}
+}
+
+func TestAStreamThatIsRefusedIsDoneWithout(t *testing.T) {
+	for name, refusal := range map[string]sftpclient.Subsystem{
+		"at once": func(context.Context, io.Reader, io.Writer) error { return &client.ExitError{Code: 1} },
+		"never":   func(ctx context.Context, _ io.Reader, _ io.Writer) error { <-ctx.Done(); return ctx.Err() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			test := newCopyTest(t)
+			put(t, test.local+"/large", strings.Repeat("x", sharedBytes), 0o644)
+			synctest.Test(t, func(t *testing.T) {
+				var starts atomic.Int64
+				began := time.Now()
+				err := test.run(t, func(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
+					if starts.Add(1) > 1 {
+						return refusal(ctx, stdin, stdout)
+					}
+					return away(50*time.Millisecond, served)(ctx, stdin, stdout)
+				}, "L:large", "R:copy")
+				if err != nil || time.Since(began) > 10*time.Second {
+					t.Errorf("after %s: %v, %s", time.Since(began), err, &test.problem)
+				}
+			})
+			if info, err := os.Stat(test.remote + "/copy"); err != nil || info.Size() != sharedBytes {
+				t.Errorf("what arrived: %v, %v", info, err)
 			}
 		})
 	}

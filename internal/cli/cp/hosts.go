@@ -10,7 +10,10 @@ import (
 )
 
 // remoteFiles is the file system of an sftp server.
-type remoteFiles struct{ client *sftpclient.Client }
+type remoteFiles struct {
+	client *sftpclient.Client
+	lanes  *lanes
+}
 
 // PieceBytes implements filesystem.Server.
 func (r remoteFiles) PieceBytes() int { return r.client.PieceBytes() }

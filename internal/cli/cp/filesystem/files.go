@@ -7,12 +7,15 @@
 package filesystem
 
 import (
+	"context"
 	"io"
 	"io/fs"
 	"os"
 	"path"
 	"strings"
 	"time"
+
+	"github.com/pkg/sftp"
 )
 
 // fileSystem is what both sides of a copy need. Names have slashes on every system,
@@ -54,6 +57,8 @@ type Destination interface {
 type Server interface {
 	// PieceBytes is how much one request may carry.
 	PieceBytes() int
+	// Lanes opens a file once more on each further stream that a file of this size is worth.
+	Lanes(ctx context.Context, name string, write bool, size int64) []*sftp.File
 }
 
 // IsServer reports whether a side is a Server.

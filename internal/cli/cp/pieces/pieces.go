@@ -43,11 +43,15 @@ func (c *Copy) Run(ctx context.Context, offset, size int64) (int64, error) {
 	c.reached.Store(offset)
 	c.end.Store(math.MaxInt64)
 	atOnce := min(int64(laneBytes/c.Bytes*max(len(c.From), len(c.To))), max(size-offset, 0)/int64(c.Bytes)+1)
-	group, ctx := errgroup.WithContext(ctx)
+	group, groupCtx := errgroup.WithContext(ctx)
 	for i := range int(atOnce) {
-		group.Go(func() error { return c.work(ctx, c.From[i%len(c.From)], c.To[i%len(c.To)]) })
+		group.Go(func() error { return c.work(groupCtx, c.From[i%len(c.From)], c.To[i%len(c.To)]) })
 	}
-	if err := group.Wait(); err != nil {
+	err := group.Wait()
+	if err == nil {
+		err = ctx.Err() // what the user has ended is not given its name
+	}
+	if err != nil {
 		return c.reached.Load(), err
 	}
 	if end := c.end.Load(); c.reached.Load() > end {

@@ -44,6 +44,7 @@ type Client struct {
 	cancel     context.CancelFunc
 	// forget stops waiting for the end of the caller's context.
 	forget func() bool
+	closed func()
 	done   chan struct{}
 	err    error // of the subsystem, once done is closed
 }
@@ -52,7 +53,7 @@ type Client struct {
 // files can still be removed. What the server makes the user wait for is said on notes.
 func Open(ctx context.Context, subsystem Subsystem, notes io.Writer) (*Client, error) {
 	lastingCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	s := &Client{cancel: cancel, done: make(chan struct{})}
+	s := &Client{cancel: cancel, done: make(chan struct{}), closed: func() {}}
 	s.forget = context.AfterFunc(ctx, func() { s.endSoon() })
 	fromUs, toServer := newPipe()
 	fromServer, toUs := newPipe()
@@ -155,12 +156,16 @@ func (s *Client) endSoon() *time.Timer { return time.AfterFunc(partingTime, s.ca
 // directory. The server applies its umask to them.
 func (s *Client) Make(path string, mode fs.FileMode) { s.guard.make(path, mode) }
 
+// OnClose has a function called when the client is closed.
+func (s *Client) OnClose(call func()) { s.closed = call }
+
 // Failure returns why the client itself has ended the subsystem, if it has: the server
 // did not answer, or listed too much.
 func (s *Client) Failure() error { return s.guard.err() }
 
 // Close ends the subsystem, and returns its error if it has failed before.
 func (s *Client) Close() error {
+	defer s.closed()
 	defer s.forget()
 	defer s.endSoon().Stop()
 	_ = s.Client.Close()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 
+	"github.com/pkg/sftp"
+
 	"github.com/connpool/connpool/internal/cli/cp/filesystem"
 	"github.com/connpool/connpool/internal/cli/cp/pieces"
 )
@@ -24,8 +26,33 @@ func (t *Transfer) inPieces(ctx context.Context, out io.Writer, in io.Reader, si
 	default:
 		return 0, false, nil
 	}
+	defer t.addLanes(ctx, c, in, out, size)()
 	n, err = c.Run(ctx, 0, size)
 	return n, true, err
+}
+
+// addLanes adds further streams to a copy, if the file is worth them. The function that it
+// returns closes the file on them.
+func (t *Transfer) addLanes(ctx context.Context, c *pieces.Copy, in io.Reader, out io.Writer, size int64) (closeAll func()) {
+	var opened []*sftp.File
+	if file, ok := out.(*sftp.File); ok {
+		server, _ := t.To.(filesystem.Server)
+		opened = server.Lanes(ctx, file.Name(), true, size)
+		for _, lane := range opened {
+			c.To = append(c.To, lane)
+		}
+	} else if file, ok := in.(*sftp.File); ok {
+		server, _ := t.From.(filesystem.Server)
+		opened = server.Lanes(ctx, file.Name(), false, size)
+		for _, lane := range opened {
+			c.From = append(c.From, lane)
+		}
+	}
+	return func() {
+		for _, lane := range opened {
+			_ = lane.Close() // what was written is confirmed already
+		}
+	}
 }
 
 // pieceBytes returns how large the pieces of a file are, which may be a small one.

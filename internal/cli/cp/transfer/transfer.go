@@ -11,7 +11,6 @@
 package transfer
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -150,7 +149,9 @@ func (t *Transfer) makeLevel(ctx context.Context, level []plan.Entry, lost map[s
 			continue
 		}
 		group.Go(func() error {
-			errs[i] = cmp.Or(ctx.Err(), t.makeDirectory(e, false))
+			if errs[i] = ctx.Err(); errs[i] == nil {
+				errs[i] = t.makeDirectory(e, false)
+			}
 			return nil
 		})
 	}
