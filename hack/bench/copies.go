@@ -26,33 +26,23 @@ const (
 )
 
 // measureCopies compares `connpool cp` with the programs that copy over ssh, whole
-// processes: a file to and from a host beside the operator, a large file over a long
-// way, and many small files. All of them pass the same proxy, which adds the delay.
-func measureCopies(ctx context.Context, s settings) ([]row, error) {
-	bed, err := newTestbed(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer bed.close()
-	var rows []row
-	for _, trip := range []struct {
-		roundTrip time.Duration
-		measure   func(*copies, context.Context) ([]row, error)
-	}{
-		{0, (*copies).near}, {50 * time.Millisecond, (*copies).large}, {26 * time.Millisecond, (*copies).small},
-	} {
-		c, err := newCopies(ctx, s, bed, trip.roundTrip)
+// processes. All of them pass the same proxy, which adds the delay.
+func measureCopies(
+	roundTrip time.Duration, measure func(*copies, context.Context) ([]row, error),
+) func(context.Context, settings) ([]row, error) {
+	return func(ctx context.Context, s settings) ([]row, error) {
+		bed, err := newTestbed(ctx)
 		if err != nil {
-			return rows, err
+			return nil, err
 		}
-		more, err := trip.measure(c, ctx)
-		c.close() //nolint:contextcheck // it cleans up whatever became of ctx
-		rows = append(rows, more...)
-		if err != nil {
-			return rows, err
+		defer bed.close()
+		c := &copies{settings: s, bed: bed}
+		defer c.close() //nolint:contextcheck // it cleans up whatever became of ctx
+		if err := c.open(ctx, roundTrip); err != nil {
+			return nil, err
 		}
+		return measure(c, ctx)
 	}
-	return rows, nil
 }
 
 // copies are a host at some distance, a warm pool of four connections to it, and a
@@ -69,33 +59,26 @@ type copies struct {
 	runs    int
 }
 
-func newCopies(ctx context.Context, s settings, bed *testbed, roundTrip time.Duration) (c *copies, err error) {
-	c = &copies{settings: s, bed: bed}
-	defer func() {
-		if err != nil {
-			c.close() //nolint:contextcheck // it cleans up whatever became of ctx
-			c = nil
-		}
-	}()
+func (c *copies) open(ctx context.Context, roundTrip time.Duration) (err error) {
 	if c.dir, err = os.MkdirTemp("", "connpool-bench-"); err != nil {
-		return c, err
+		return err
 	}
-	address := bed.server.Addr
+	address := c.bed.server.Addr
 	if roundTrip > 0 {
 		if c.proxy, err = netfault.Start(address, netfault.Options{RoundTrip: roundTrip}); err != nil {
-			return c, err
+			return err
 		}
 		address = c.proxy.Addr
 	}
-	if c.route, err = bed.reach(ctx, address); err != nil {
-		return c, err
+	if c.route, err = c.bed.reach(ctx, address); err != nil {
+		return err
 	}
 	made, err := c.route.ssh(ctx, "mktemp -d").Output()
 	if err != nil {
-		return c, fmt.Errorf("make a directory on the host: %w", err)
+		return fmt.Errorf("make a directory on the host: %w", err)
 	}
 	c.remote = strings.TrimSpace(string(made))
-	return c, c.startPool(ctx)
+	return c.startPool(ctx)
 }
 
 func (c *copies) startPool(ctx context.Context) (err error) {
@@ -189,7 +172,8 @@ func (c *copies) small(ctx context.Context) ([]row, error) {
 	tree := filepath.Join(c.dir, "tree")
 	for i := range of(c.settings, treeFiles, 20) {
 		name := filepath.Join(tree, strconv.Itoa(i%treeDirectories), strconv.Itoa(i))
-		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o750), os.WriteFile(name, bytes.Repeat([]byte("x"), 2000), 0o600)); err != nil {
+		err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o750), os.WriteFile(name, bytes.Repeat([]byte("x"), 2000), 0o600))
+		if err != nil {
 			return nil, err
 		}
 	}
