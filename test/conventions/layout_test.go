@@ -515,15 +515,15 @@ var layout = []row{
 		imports: []string{"./internal/cli/cp/filesystem", "./internal/cli/cp/tree"},
 	},
 	{
+		folder: "internal/cli/cp/digest", is: "the SHA-256 of files on another machine, by a program that it has",
+	},
+	{
 		folder: "internal/cli/cp/pieces", is: "one file in pieces, of which many are under way at once",
 		modules: []string{"golang.org/x/sync/errgroup"},
 	},
 	{
 		folder: "internal/cli/cp/transfer", is: "what was planned is copied from one side to the other; the other one is not trusted",
-		imports: []string{
-			"./internal/cli/cp/filesystem", "./internal/cli/cp/notes", "./internal/cli/cp/pieces", "./internal/cli/cp/plan",
-			"./internal/cli/cp/progress", "./internal/cli/cp/tarstream",
-		},
+		imports: []string{"./internal/cli/cp/..."},
 		modules: []string{"github.com/pkg/sftp", "golang.org/x/sync/errgroup"},
 	},
 	{

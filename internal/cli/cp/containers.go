@@ -47,6 +47,9 @@ func (c containerFiles) Overwrite(name string, _ fs.FileMode) (io.WriteCloser, e
 	return &explaining{c.Files.Overwrite(name), writing}, nil
 }
 
+// Continue implements filesystem.Destination. No part of a file of a container is kept.
+func (c containerFiles) Continue(string) (io.WriteCloser, error) { return nil, errors.ErrUnsupported }
+
 // explaining is a writer whose errors name what is wrong, which the container says when
 // it has begun to write.
 type explaining struct {

@@ -27,6 +27,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -35,6 +36,7 @@ import (
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
+	"github.com/connpool/connpool/internal/cli/cp/digest"
 	"github.com/connpool/connpool/internal/cli/cp/filesystem"
 	"github.com/connpool/connpool/internal/cli/cp/location"
 	"github.com/connpool/connpool/internal/cli/cp/plan"
@@ -59,6 +61,14 @@ type options struct {
 	recursive   bool
 	times       bool
 	quiet       bool
+	resume      bool
+	verify      bool
+	// again is the command that goes on with a copy that has ended in the middle, and kept
+	// says that there is a part to go on with.
+	again string
+	kept  atomic.Bool
+	// digests are those of the target; nil if nothing is verified.
+	digests *digest.Tool
 	// streams is how many share a large file; 0 leaves it to the distance.
 	streams int
 }
@@ -76,7 +86,8 @@ func New(f *plugin.Factory) *cobra.Command {
 			"A new file appears under its name only when it is complete: it is written under a temporary name beside it and\n" +
 			"then renamed. It gets the permissions of its source, less those that the umask of the receiving side takes\n" +
 			"away. A file that exists is overwritten in place, as scp does: it keeps its owner, permissions and links, and\n" +
-			"is incomplete if the copy breaks off. Symbolic links that lead out of the copied directory are skipped and\n" +
+			"is incomplete if the copy breaks off: --resume goes on from there. What has arrived is compared by SHA-256, where\n" +
+			"the host has a program for it, or else by size. Symbolic links that lead out of the copied directory are skipped and\n" +
 			"reported.",
 		Example: f.Examples(
 			"to the one target of a pool", "cp site.conf web:/etc/nginx/conf.d/",
@@ -100,11 +111,15 @@ func New(f *plugin.Factory) *cobra.Command {
 	flags.BoolVarP(&o.times, "preserve", "p", false, "Give copies the permissions and times of their sources, whatever the umask is")
 	flags.IntVar(&o.streams, "parallel", 0,
 		"How many streams share a file of 16 MiB or more, of a host; by default, 4 if it is far away and 1 if it is near")
+	flags.BoolVar(&o.resume, "resume", false,
+		"Go on with the part of a file of 8 MiB or more that an earlier copy has left")
+	flags.BoolVar(&o.verify, "verify", true, "Compare the SHA-256 of both sides, where a host has sha256sum, shasum or openssl")
 	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Show no progress, and do not say which container was chosen")
 	return command
 }
 
-func (o *options) complete(_ *cobra.Command, args []string) error {
+func (o *options) complete(command *cobra.Command, args []string) error {
+	o.again = o.resumeCommand(command, args)
 	last := len(args) - 1
 	for _, arg := range args[:last] {
 		o.sources = append(o.sources, location.Parse(arg))
@@ -140,7 +155,13 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 // copyWith copies by commands on one target.
 func (o *options) copyWith(ctx context.Context, w *way) error {
 	if o.place.IsTarget() && !isEngine(ctx, w.pool, w.target) {
+		if o.verify {
+			o.digests = digest.New(w.inPlace)
+		}
 		return o.over(ctx, w.sftp)
+	}
+	if o.resume {
+		return errors.New("--resume is for hosts: copies to and from containers and pods begin anew")
 	}
 	return o.inContainer(ctx, w.inPlace)
 }
@@ -271,6 +292,11 @@ func (o *options) over(ctx context.Context, subsystem sftpclient.Subsystem) erro
 		return o.copyOne(ctx, source, remoteFiles{server, further})
 	})
 	ended := cmp.Or(further.close(), server.Close())
+	return o.withNextStep(o.explain(ctx, server, err, ended))
+}
+
+// explain says why a copy has ended, of which the streams may know more.
+func (o *options) explain(ctx context.Context, server *sftpclient.Client, err, ended error) error {
 	if failure := server.Failure(); failure != nil {
 		return failure
 	}
@@ -368,11 +394,17 @@ func (o *options) transfer(
 }
 
 func (o *options) carryOut(ctx context.Context, p *plan.Planner, from filesystem.Source, to filesystem.Destination) ([]error, error) {
-	t := &transfer.Transfer{From: from, To: to, Times: o.times}
+	t := &transfer.Transfer{From: from, To: to, Times: o.times, Resume: o.resume, Digests: o.digests}
 	defer t.ShowNotes(o.ErrOut)
 	t.Meter = progress.NewMeter(o.ErrOut, p.Bytes(), o.quiet)
-	defer t.Meter.Stop()
 	failed, err := t.Run(ctx, p.Entries)
+	t.Meter.Stop()
+	if t.Kept() {
+		o.kept.Store(true)
+	}
+	if err == nil && !o.quiet {
+		fmt.Fprintf(o.ErrOut, "%s, %s\n", t.Meter.Summary(p.Files()-len(failed)), t.Verified())
+	}
 	return append(p.Left, failed...), err
 }
 

@@ -182,3 +182,23 @@ func TestAStreamThatIsRefusedIsDoneWithout(t *testing.T) {
 		})
 	}
 }
+
+func BenchmarkCopyFromATarget(b *testing.B) { benchmarkCopy(b, "R:", "L:") }
+func BenchmarkCopyToATarget(b *testing.B)   { benchmarkCopy(b, "L:", "R:") }
+
+// benchmarkCopy copies 64 MiB between two directories, without a network.
+func benchmarkCopy(b *testing.B, from, to string) {
+	test := &copyTest{local: b.TempDir(), remote: b.TempDir()}
+	const size = 64 << 20
+	for _, side := range []string{test.local, test.remote} {
+		if err := os.WriteFile(side+"/big", make([]byte, size), 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.SetBytes(size)
+	for b.Loop() {
+		if err := test.run(b, served, from+"big", to+"copy"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -59,6 +59,11 @@ func (r remoteFiles) Overwrite(name string, mode fs.FileMode) (io.WriteCloser, e
 	return r.client.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY)
 }
 
+// Continue implements filesystem.Destination.
+func (r remoteFiles) Continue(name string) (io.WriteCloser, error) {
+	return r.client.OpenFile(name, os.O_WRONLY)
+}
+
 // Mkdir implements filesystem.Destination.
 func (r remoteFiles) Mkdir(name string, mode fs.FileMode) error {
 	r.client.Make(name, mode)

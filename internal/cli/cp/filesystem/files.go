@@ -8,6 +8,7 @@ package filesystem
 
 import (
 	"context"
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -44,10 +45,17 @@ type Destination interface {
 	Enter(name string) error
 	// Overwrite empties a file, and makes it if there is none. It follows links.
 	Overwrite(name string, mode fs.FileMode) (io.WriteCloser, error)
+	// Continue opens a file that exists as it is.
+	Continue(name string) (io.WriteCloser, error)
 	Link(target, name string) error
 	// Rename replaces what has the new name, unless it is a directory.
 	Rename(from, to string) error
 	Remove(name string) error
+	metadata
+}
+
+// metadata are the permissions and times of files.
+type metadata interface {
 	Chmod(name string, mode fs.FileMode) error
 	Chtimes(name string, modified time.Time) error
 }
@@ -152,14 +160,24 @@ func (l *Local) List(name string) ([]fs.FileInfo, error) {
 	return directory.Readdir(-1)
 }
 
-// Create makes a file.
+// Create makes a file, which can be read too: what has arrived is verified.
 func (l *Local) Create(name string, mode fs.FileMode) (io.WriteCloser, error) {
-	return l.root.OpenFile(l.in(name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode.Perm())
+	return l.root.OpenFile(l.in(name), os.O_CREATE|os.O_EXCL|os.O_RDWR, mode.Perm())
 }
 
 // Overwrite empties a file.
 func (l *Local) Overwrite(name string, mode fs.FileMode) (io.WriteCloser, error) {
-	return l.root.OpenFile(l.in(name), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode.Perm())
+	const flag = os.O_CREATE | os.O_TRUNC
+	file, err := l.root.OpenFile(l.in(name), flag|os.O_RDWR, mode.Perm())
+	if errors.Is(err, fs.ErrPermission) { // it may be one that can only be written
+		return l.root.OpenFile(l.in(name), flag|os.O_WRONLY, mode.Perm())
+	}
+	return file, err
+}
+
+// Continue opens a file as it is.
+func (l *Local) Continue(name string) (io.WriteCloser, error) {
+	return l.root.OpenFile(l.in(name), os.O_RDWR, 0)
 }
 
 // Mkdir makes a directory.

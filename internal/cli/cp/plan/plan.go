@@ -51,6 +51,17 @@ func (p *Planner) Bytes() int64 {
 	return sum
 }
 
+// Files returns how many files there are.
+func (p *Planner) Files() int {
+	n := 0
+	for _, e := range p.Entries {
+		if e.Mode.IsRegular() {
+			n++
+		}
+	}
+	return n
+}
+
 // Add plans one thing that the user has named. It follows a link.
 func (p *Planner) Add(ctx context.Context, from, to string, recursive bool) error {
 	info, err := p.From.Stat(from)

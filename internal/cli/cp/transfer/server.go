@@ -8,10 +8,12 @@ import (
 
 	"github.com/connpool/connpool/internal/cli/cp/filesystem"
 	"github.com/connpool/connpool/internal/cli/cp/pieces"
+	"github.com/connpool/connpool/internal/cli/cp/plan"
 )
 
 // inPieces copies a file between this machine and a server, if these are its two sides.
-func (t *Transfer) inPieces(ctx context.Context, out io.Writer, in io.Reader, size int64) (n int64, ok bool, err error) {
+func (t *Transfer) inPieces(ctx context.Context, out io.Writer, in io.Reader, e plan.Entry, offset int64) (n int64, ok bool, err error) {
+	size := e.Size
 	from, readable := in.(io.ReaderAt)
 	to, writable := out.(io.WriterAt)
 	if !readable || !writable || size == UnknownSize {
@@ -27,7 +29,11 @@ func (t *Transfer) inPieces(ctx context.Context, out io.Writer, in io.Reader, si
 		return 0, false, nil
 	}
 	defer t.addLanes(ctx, c, in, out, size)()
-	n, err = c.Run(ctx, 0, size)
+	check := t.startCheck(ctx, out, in, e)
+	t.Meter.Skip(offset)
+	if n, err = c.Run(ctx, offset, size); err == nil {
+		err = check(n)
+	}
 	return n, true, err
 }
 

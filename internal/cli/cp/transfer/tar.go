@@ -58,6 +58,7 @@ func (t *Transfer) packOne(ctx context.Context, out *tarstream.Writer, e plan.En
 		}
 		return out.Add(packed)
 	}
+	t.Meter.File(e.From)
 	in, err := t.From.Open(e.From)
 	if err != nil {
 		t.failed = append(t.failed, filesystem.Explain(e.From, err))
@@ -67,7 +68,7 @@ func (t *Transfer) packOne(ctx context.Context, out *tarstream.Writer, e plan.En
 	if err := out.Add(packed); err != nil {
 		return err
 	}
-	written, err := t.pump(ctx, out, io.LimitReader(in, e.Size), e.Size)
+	written, err := t.pump(ctx, out, io.LimitReader(in, e.Size), e, 0)
 	if err == nil && written < e.Size {
 		return fmt.Errorf("%q became shorter while it was being copied: nothing was changed in the container", e.From)
 	}
@@ -153,6 +154,7 @@ func (u *unpacking) writeEntry(ctx context.Context, in io.Reader, item *tarstrea
 	case item.Mode&fs.ModeSymlink != 0:
 		return u.makeLink(e)
 	}
+	u.Meter.File(e.From)
 	return u.Copy(ctx, &arriving{Reader: in, broken: &u.broken}, e)
 }
 
@@ -161,7 +163,8 @@ func (u *unpacking) again(e plan.Entry, name string) error {
 	if !u.files[name] {
 		return fmt.Errorf("it is listed as the same file as %.200q, which was not copied", name)
 	}
-	return u.replace(e.To, func(temporary string) error { return u.local.Again(path.Join(u.to, name), temporary) })
+	beside := path.Join(path.Dir(e.To), TemporaryName())
+	return u.replace(e.To, beside, nil, func(temporary string) error { return u.local.Again(path.Join(u.to, name), temporary) })
 }
 
 // arriving keeps the error of a stream apart from those of the files that it becomes.

@@ -25,6 +25,7 @@ import (
 	"github.com/pkg/sftp"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/connpool/connpool/internal/cli/cp/digest"
 	"github.com/connpool/connpool/internal/cli/cp/filesystem"
 	"github.com/connpool/connpool/internal/cli/cp/notes"
 	"github.com/connpool/connpool/internal/cli/cp/plan"
@@ -48,16 +49,26 @@ type Transfer struct {
 	To   filesystem.Destination
 	// Times are preserved as well as permissions.
 	Times bool
+	// Resume goes on with a part of a large file that an earlier copy has left.
+	Resume bool
+	// Digests verifies what has arrived; nil for sizes only.
+	Digests *digest.Tool
 	// Meter counts what passes.
 	Meter *progress.Meter
 
 	// inPlace says that the destination refuses to rename.
 	inPlace atomic.Bool
-	notes   notes.Notes
+	// kept says that a part of a file was kept.
+	kept atomic.Bool
+	// byDigest and bySize count the files that were verified.
+	byDigest, bySize atomic.Int64
+	notes            notes.Notes
 
 	mu     sync.Mutex
-	failed []error      // of single files
-	made   []plan.Entry // directories that did not exist before, the outermost first
+	failed []error // of single files
+	// arrived are small files that are verified at the end.
+	arrived []arrived
+	made    []plan.Entry // directories that did not exist before, the outermost first
 	// fresh are their names. What is written in one finds nothing of its name.
 	fresh map[string]bool
 }
@@ -82,6 +93,9 @@ func (t *Transfer) Run(ctx context.Context, entries []plan.Entry) ([]error, erro
 		})
 	}
 	if err := group.Wait(); err != nil {
+		return t.failed, err
+	}
+	if err := t.compareSmall(ctx); err != nil {
 		return t.failed, err
 	}
 	return t.failed, t.finishDirectories(ctx)
@@ -195,14 +209,14 @@ func (t *Transfer) note(ctx context.Context, e plan.Entry, err error) error {
 }
 
 // pump copies with as many requests in flight as sftp allows, in either direction.
-func (t *Transfer) pump(ctx context.Context, out io.Writer, in io.Reader, size int64) (int64, error) {
-	if n, ok, err := t.inPieces(ctx, out, in, size); ok {
+func (t *Transfer) pump(ctx context.Context, out io.Writer, in io.Reader, e plan.Entry, offset int64) (int64, error) {
+	if n, ok, err := t.inPieces(ctx, out, in, e, offset); ok {
 		return n, err
 	}
 	if remote, ok := in.(*sftp.File); ok {
 		return remote.WriteTo(&counting{ctx: ctx, meter: t.Meter, out: out})
 	}
-	return io.Copy(out, &counting{ctx: ctx, meter: t.Meter, in: in, size: size})
+	return io.Copy(out, &counting{ctx: ctx, meter: t.Meter, in: in, size: e.Size})
 }
 
 // makeDirectory makes a directory unless it exists. Only the directory that the
@@ -216,7 +230,7 @@ func (t *Transfer) makeDirectory(e plan.Entry, named bool) error {
 		if err := t.To.Mkdir(e.To, e.Mode|ownerMayFill); err != nil {
 			return filesystem.Explain(e.To, err)
 		}
-		t.remember(e)
+		t.rememberDirectory(e)
 	}
 	if named {
 		return filesystem.Explain(e.To, t.To.Enter(e.To))
@@ -239,8 +253,8 @@ func (t *Transfer) directoryExists(e plan.Entry, named bool) (bool, error) {
 	return err == nil, nil
 }
 
-// remember keeps a directory that did not exist before.
-func (t *Transfer) remember(e plan.Entry) {
+// rememberDirectory keeps a directory that did not exist before.
+func (t *Transfer) rememberDirectory(e plan.Entry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.fresh == nil {
@@ -302,7 +316,7 @@ func (t *Transfer) Send(ctx context.Context, name string, out io.Writer) error {
 		return err
 	}
 	defer func() { _ = in.Close() }()
-	_, err = t.pump(ctx, out, in, UnknownSize)
+	_, err = t.pump(ctx, out, in, plan.Entry{From: name, Size: UnknownSize}, 0)
 	return err
 }
 

@@ -20,6 +20,7 @@ const UnknownSize = -1
 
 // copyFile copies a file that the Planner has found.
 func (t *Transfer) copyFile(ctx context.Context, e plan.Entry) error {
+	t.Meter.File(e.From)
 	in, err := t.From.Open(e.From)
 	if err != nil {
 		return err
@@ -68,12 +69,14 @@ func (t *Transfer) write(ctx context.Context, in io.Reader, e plan.Entry) error 
 	case exists || t.inPlace.Load():
 		return t.overwrite(ctx, in, e)
 	}
-	return t.replace(e.To, func(temporary string) error {
-		out, err := t.To.Create(temporary, e.Mode)
+	keep := func(err error) bool { return t.keeps(ctx, e, err) }
+	return t.replace(e.To, t.temporaryFor(e), keep, func(temporary string) error {
+		create := func() (io.WriteCloser, error) { return t.To.Create(temporary, e.Mode) }
+		out, offset, err := t.open(ctx, temporary, in, e, create)
 		if err != nil {
 			return filesystem.ExplainMaking(path.Dir(e.To), err)
 		}
-		if err := t.fill(ctx, out, in, e.Size); err != nil {
+		if err := t.fill(ctx, out, in, e, offset); err != nil {
 			return err
 		}
 		return t.preserve(temporary, e)
@@ -102,32 +105,39 @@ func (t *Transfer) exists(name string) (bool, error) {
 }
 
 func (t *Transfer) overwrite(ctx context.Context, in io.Reader, e plan.Entry) error {
-	out, err := t.To.Overwrite(e.To, e.Mode)
+	create := func() (io.WriteCloser, error) { return t.To.Overwrite(e.To, e.Mode) }
+	out, offset, err := t.open(ctx, e.To, in, e, create)
 	if err != nil {
 		return filesystem.ExplainWriting(e.To, err)
 	}
-	if err := t.fill(ctx, out, in, e.Size); err != nil {
+	if err := t.fill(ctx, out, in, e, offset); err != nil {
 		t.notes.Add("incomplete", e.To, "")
+		t.keeps(ctx, e, err)
 		return err
 	}
 	return t.preserve(e.To, e)
 }
 
-func (t *Transfer) fill(ctx context.Context, out io.WriteCloser, in io.Reader, size int64) error {
-	written, err := t.pump(ctx, out, in, size)
+// fill writes a file from an offset on, and closes it.
+func (t *Transfer) fill(ctx context.Context, out io.WriteCloser, in io.Reader, e plan.Entry, offset int64) error {
+	written, err := t.pump(ctx, out, in, e, offset)
+	if cut, ok := out.(interface{ Truncate(size int64) error }); ok && offset > 0 && err == nil {
+		err = cut.Truncate(written) // what was there may have been longer
+	}
 	// Some servers report a full disk only when the file is closed.
 	if err := errors.Join(err, out.Close()); err != nil {
 		return err
 	}
-	if written < size {
-		return fmt.Errorf("it ended after %d of %d bytes", written, size)
+	if written < e.Size {
+		return fmt.Errorf("it ended after %d of %d bytes", written, e.Size)
 	}
 	return nil
 }
 
 // makeLink makes a link in the place of a file or link. What is a directory stays.
 func (t *Transfer) makeLink(e plan.Entry) error {
-	err := t.replace(e.To, func(temporary string) error { return filesystem.Explain(e.To, t.To.Link(e.Link, temporary)) })
+	beside := path.Join(path.Dir(e.To), TemporaryName())
+	err := t.replace(e.To, beside, nil, func(temporary string) error { return filesystem.Explain(e.To, t.To.Link(e.Link, temporary)) })
 	if refused, ok := errors.AsType[*renameError](err); ok {
 		t.discard(refused.temporary)
 		return filesystem.Explain(e.To, t.To.Link(e.Link, e.To))
@@ -137,10 +147,12 @@ func (t *Transfer) makeLink(e plan.Entry) error {
 
 // replace builds a file or link under a temporary name beside its own and renames
 // it, so that no reader sees half of it.
-func (t *Transfer) replace(name string, build func(temporary string) error) error {
-	temporary := path.Join(path.Dir(name), TemporaryName())
+// What is left of one that fails stays only if keep says so; keep may be nil.
+func (t *Transfer) replace(name, temporary string, keep func(error) bool, build func(temporary string) error) error {
 	if err := build(temporary); err != nil {
-		t.discard(temporary)
+		if keep == nil || !keep(err) {
+			t.discard(temporary)
+		}
 		return err
 	}
 	err := t.To.Rename(temporary, name)
