@@ -515,11 +515,11 @@ var layout = []row{
 		imports: []string{"./internal/cli/cp/filesystem", "./internal/cli/cp/tree"},
 	},
 	{
-		folder: "internal/cli/cp/digest", is: "the SHA-256 of files on another machine, by a program that it has",
+		folder: "internal/cli/cp/digest", is: "whether what arrived is what was sent, by the SHA-256 of both sides",
+		imports: []string{"./internal/cli/cp/..."},
 	},
 	{
-		folder: "internal/cli/cp/pieces", is: "one file in pieces, of which many are under way at once",
-		modules: []string{"golang.org/x/sync/errgroup"},
+		folder: "internal/cli/cp/pieces", is: "one file in many requests at once", modules: []string{"golang.org/x/sync/errgroup"},
 	},
 	{
 		folder: "internal/cli/cp/transfer", is: "what was planned is copied from one side to the other; the other one is not trusted",

@@ -4,13 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base32"
-	"errors"
 	"fmt"
 	"io"
 	"path"
 	"strings"
 
-	"github.com/connpool/connpool/internal/cli/cp/digest"
 	"github.com/connpool/connpool/internal/cli/cp/filesystem"
 	"github.com/connpool/connpool/internal/cli/cp/plan"
 )
@@ -107,19 +105,12 @@ func (t *Transfer) verifiedPart(ctx context.Context, name string, in io.Reader, 
 		defer part.Close()
 		near, far = asReader(part), e.From
 	}
-	here := startHash(func() (string, error) {
-		file, ok := near.(io.ReaderAt)
-		if !ok {
-			return "", errors.ErrUnsupported
-		}
-		return digest.Of(file, n)
-	})
-	there, err := t.Digests.Prefix(ctx, far, n)
-	taken := <-here
+	file, _ := near.(io.ReaderAt)
+	same, err := t.Digests.SamePrefix(ctx, file, far, n)
 	switch {
-	case err != nil || taken.err != nil:
+	case err != nil:
 		return 0, "because the other side has no sha256sum, shasum or openssl to verify the part that is there"
-	case taken.sum != there:
+	case !same:
 		return 0, "because the part that was there is something else"
 	}
 	return n, ""

@@ -29,7 +29,7 @@ func (t *Transfer) inPieces(ctx context.Context, out io.Writer, in io.Reader, e 
 		return 0, false, nil
 	}
 	defer t.addLanes(ctx, c, in, out, size)()
-	check := t.startCheck(ctx, out, in, e)
+	check := t.comparison().Start(ctx, out, in, e)
 	t.Meter.Skip(offset)
 	if n, err = c.Run(ctx, offset, size); err == nil {
 		err = check(n)

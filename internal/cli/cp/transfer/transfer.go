@@ -60,15 +60,14 @@ type Transfer struct {
 	inPlace atomic.Bool
 	// kept says that a part of a file was kept.
 	kept atomic.Bool
-	// byDigest and bySize count the files that were verified.
-	byDigest, bySize atomic.Int64
-	notes            notes.Notes
+	// compare is what comparison returns.
+	compare     *digest.Comparison
+	compareOnce sync.Once
+	notes       notes.Notes
 
 	mu     sync.Mutex
-	failed []error // of single files
-	// arrived are small files that are verified at the end.
-	arrived []arrived
-	made    []plan.Entry // directories that did not exist before, the outermost first
+	failed []error      // of single files
+	made   []plan.Entry // directories that did not exist before, the outermost first
 	// fresh are their names. What is written in one finds nothing of its name.
 	fresh map[string]bool
 }
@@ -95,11 +94,21 @@ func (t *Transfer) Run(ctx context.Context, entries []plan.Entry) ([]error, erro
 	if err := group.Wait(); err != nil {
 		return t.failed, err
 	}
-	if err := t.compareSmall(ctx); err != nil {
+	differs := func(e plan.Entry, err error) error { return t.note(ctx, e, err) }
+	if err := t.comparison().Small(ctx, differs); err != nil {
 		return t.failed, err
 	}
 	return t.failed, t.finishDirectories(ctx)
 }
+
+// comparison verifies what has arrived.
+func (t *Transfer) comparison() *digest.Comparison {
+	t.compareOnce.Do(func() { t.compare = digest.Compare(t.Digests, t.From, &t.notes) })
+	return t.compare
+}
+
+// Verified says how the files that were copied were verified, such as "verified by SHA-256".
+func (t *Transfer) Verified() string { return t.comparison().String() }
 
 // ShowNotes prints what a user should know about the files that were copied.
 func (t *Transfer) ShowNotes(out io.Writer) { t.notes.Show(out) }
