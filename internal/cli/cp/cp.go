@@ -61,6 +61,7 @@ type options struct {
 	recursive   bool
 	times       bool
 	quiet       bool
+	many        many
 	resume      bool
 	verify      bool
 	// again is the command that goes on with a copy that has ended in the middle, and kept
@@ -82,7 +83,8 @@ func New(f *plugin.Factory) *cobra.Command {
 		Long: "Copy files to or from a host over sftp, or to or from a container or pod with its sh, cat and tar.\n\n" +
 			"One side is POOL:PATH or POOL/TARGET:PATH. A relative path starts at the user's home directory or, in a\n" +
 			"container, at the working directory of commands. A path without a colon, or one that starts with ./ or /, is a\n" +
-			"file on this machine; - is standard input or output. If a pool has several targets, name one of them.\n\n" +
+			"file on this machine; - is standard input or output. If a pool has several targets, name one of\n" +
+			"them, or say with --all, --target or --selector to which a copy goes.\n\n" +
 			"A new file appears under its name only when it is complete: it is written under a temporary name beside it and\n" +
 			"then renamed. It gets the permissions of its source, less those that the umask of the receiving side takes\n" +
 			"away. A file that exists is overwritten in place, as scp does: it keeps its owner, permissions and links, and\n" +
@@ -94,6 +96,7 @@ func New(f *plugin.Factory) *cobra.Command {
 			"a directory from a target, with its times", "cp -rp web/web-1:/var/log/nginx ./logs",
 			"to a container of a Docker engine", "cp site.conf ci:/etc/nginx/conf.d/ -c web",
 			"a directory from a pod", "cp -r cluster:/data ./data --pod web-0 -c app",
+			"to all targets of a pool", "cp site.conf web:/etc/nginx/conf.d/ --all",
 			"what another program prints", "cp - web:backup.sql < dump.sql"),
 		Args: plugin.Args(2, plugin.Unbounded),
 		RunE: f.LiveE(o.complete, o.validate, o.run),
@@ -110,7 +113,12 @@ func New(f *plugin.Factory) *cobra.Command {
 	flags.BoolVarP(&o.recursive, "recursive", "r", false, "Copy directories with everything in them")
 	flags.BoolVarP(&o.times, "preserve", "p", false, "Give copies the permissions and times of their sources, whatever the umask is")
 	flags.IntVar(&o.streams, "parallel", 0,
-		"How many streams share a file of 16 MiB or more, of a host; by default, 4 if it is far away and 1 if it is near")
+		"How many streams share a file of 16 MiB or more, of a host; by default, 4 if it is far away and 1 if it is near. "+
+			"With several targets, how many get it at the same time; by default, 10")
+	flags.BoolVar(&o.many.all, "all", false, "Copy to every target of the pool")
+	flags.StringArrayVar(&o.many.names, "target", nil, "Copy to this target; may be repeated")
+	flags.StringVarP(&o.many.selector, "selector", "l", "", "Copy to the targets with these labels")
+	plugin.CompleteFlag(command, "target", f.CompleteTarget)
 	flags.BoolVar(&o.resume, "resume", false,
 		"Go on with the part of a file of 8 MiB or more that an earlier copy has left")
 	flags.BoolVar(&o.verify, "verify", true, "Compare the SHA-256 of both sides, where a host has sha256sum, shasum or openssl")
@@ -137,24 +145,32 @@ func (o *options) there() location.Location {
 }
 
 func (o *options) validate() error {
-	if o.streams < 0 || o.streams > maxStreams {
-		return fmt.Errorf("--parallel %d is not possible: choose 1 to %d streams", o.streams, maxStreams)
+	if o.streams < 0 || o.streams > sftpclient.MaxStreams && !o.many.asked() {
+		return fmt.Errorf("--parallel %d is not possible: choose 1 to %d streams", o.streams, sftpclient.MaxStreams)
+	}
+	if err := o.many.validate(o.sources, o.destination); err != nil {
+		return err
 	}
 	return o.place.Validate()
 }
 
 func (o *options) run(ctx context.Context, live *client.Client) error {
 	there := o.there()
+	pool := live.Pool(o.Namespace, there.Pool)
+	if o.many.asked() {
+		return o.copyToMany(ctx, pool)
+	}
 	target, err := o.onlyTarget(ctx, there)
 	if err != nil {
 		return err
 	}
-	return o.copyWith(ctx, &way{options: o, pool: live.Pool(o.Namespace, there.Pool), target: target})
+	engine := o.place.IsTarget() && isEngine(ctx, pool, target)
+	return o.copyWith(ctx, &way{options: o, pool: pool, target: target, engine: engine})
 }
 
 // copyWith copies by commands on one target.
 func (o *options) copyWith(ctx context.Context, w *way) error {
-	if o.place.IsTarget() && !isEngine(ctx, w.pool, w.target) {
+	if o.place.IsTarget() && !w.engine {
 		if o.verify {
 			o.digests = digest.New(w.inPlace)
 		}
@@ -171,6 +187,8 @@ type way struct {
 	*options
 
 	pool *client.Pool
+	// engine says that the target is a Docker engine, which has files in containers only.
+	engine bool
 
 	mu sync.Mutex // guards what follows
 	// target is empty until the pool has chosen one, to which the copy then keeps.
@@ -263,7 +281,11 @@ func (o *options) onlyTarget(ctx context.Context, there location.Location) (stri
 	if more := len(members) - most; more > 0 {
 		names = append(names, fmt.Sprintf("or one of %d more", more))
 	}
-	return "", fmt.Errorf("%s has %d targets: name one, %s", there.Pool, len(members), strings.Join(names, ", "))
+	err = fmt.Errorf("%s has %d targets: name one, %s", there.Pool, len(members), strings.Join(names, ", "))
+	if o.destination.IsRemote() {
+		err = exit.Hint(err, "Or copy to several: --all, --target NAME (may be repeated) or --selector LABELS.")
+	}
+	return "", err
 }
 
 // beginning keeps the first bytes that a server writes to its standard error.
@@ -283,20 +305,18 @@ func (o *options) over(ctx context.Context, subsystem sftpclient.Subsystem) erro
 		o.sources[i] = o.sources[i].FromHome()
 	}
 	o.destination = o.destination.FromHome()
-	server, err := sftpclient.Open(ctx, subsystem, o.ErrOut)
+	server, err := sftpclient.OpenFiles(ctx, subsystem, o.ErrOut, o.streams)
 	if err != nil {
 		return err
 	}
-	further := &lanes{first: server, streams: o.streams, open: openLane(subsystem)}
 	err = o.copyAll(ctx, func(ctx context.Context, source location.Location) ([]error, error) {
-		return o.copyOne(ctx, source, remoteFiles{server, further})
+		return o.copyOne(ctx, source, server)
 	})
-	ended := cmp.Or(further.close(), server.Close())
-	return o.withNextStep(o.explain(ctx, server, err, ended))
+	return o.withNextStep(o.explain(ctx, server, err, server.Close()))
 }
 
 // explain says why a copy has ended, of which the streams may know more.
-func (o *options) explain(ctx context.Context, server *sftpclient.Client, err, ended error) error {
+func (o *options) explain(ctx context.Context, server *sftpclient.Files, err, ended error) error {
 	if failure := server.Failure(); failure != nil {
 		return failure
 	}
@@ -345,7 +365,7 @@ func (o *options) copyAll(ctx context.Context, copyOne func(context.Context, loc
 	return nil
 }
 
-func (o *options) copyOne(ctx context.Context, source location.Location, remote remoteFiles) ([]error, error) {
+func (o *options) copyOne(ctx context.Context, source location.Location, remote *sftpclient.Files) ([]error, error) {
 	switch {
 	case source.IsStream():
 		return nil, o.upload(ctx, remote, o.destination.Path)
@@ -357,7 +377,7 @@ func (o *options) copyOne(ctx context.Context, source location.Location, remote 
 	return o.pull(ctx, source, remote)
 }
 
-func (o *options) push(ctx context.Context, source location.Location, remote remoteFiles) ([]error, error) {
+func (o *options) push(ctx context.Context, source location.Location, remote *sftpclient.Files) ([]error, error) {
 	local, name, err := filesystem.OpenLocal(source.Path)
 	if err != nil {
 		return nil, err
@@ -370,7 +390,7 @@ func (o *options) push(ctx context.Context, source location.Location, remote rem
 	return o.transfer(ctx, local, remote, name, to)
 }
 
-func (o *options) pull(ctx context.Context, source location.Location, remote remoteFiles) ([]error, error) {
+func (o *options) pull(ctx context.Context, source location.Location, remote *sftpclient.Files) ([]error, error) {
 	to, err := destinationIn(os.Stat, o.destination.Path, path.Base(source.Path), len(o.sources) > 1)
 	if err != nil {
 		return nil, err

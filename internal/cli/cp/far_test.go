@@ -162,7 +162,7 @@ func TestAStreamThatIsRefusedIsDoneWithout(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			test := newCopyTest(t)
-			put(t, test.local+"/large", strings.Repeat("x", sharedBytes), 0o644)
+			put(t, test.local+"/large", strings.Repeat("x", 16<<20), 0o644)
 			synctest.Test(t, func(t *testing.T) {
 				var starts atomic.Int64
 				began := time.Now()
@@ -176,7 +176,7 @@ func TestAStreamThatIsRefusedIsDoneWithout(t *testing.T) {
 					t.Errorf("after %s: %v, %s", time.Since(began), err, &test.problem)
 				}
 			})
-			if info, err := os.Stat(test.remote + "/copy"); err != nil || info.Size() != sharedBytes {
+			if info, err := os.Stat(test.remote + "/copy"); err != nil || info.Size() != 16<<20 {
 				t.Errorf("what arrived: %v, %v", info, err)
 			}
 		})

@@ -1,22 +1,20 @@
-package cp
+package sftpclient
 
 import (
 	"context"
-	"io"
 	"os"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/pkg/sftp"
-
-	"github.com/connpool/connpool/internal/cli/cp/sftpclient"
 )
 
 const (
-	// defaultStreams share a large file far away, and maxStreams are the most that a user
-	// may ask for: sshd allows 10 on a connection, and others want some.
-	defaultStreams, maxStreams = 4, 16
+	// defaultStreams share a large file far away.
+	defaultStreams = 4
+	// MaxStreams are the most that a user may ask for.
+	MaxStreams = 16
 	// sharedBytes is how large a file is that several streams share. A smaller one is there
 	// before they have begun.
 	sharedBytes = 16 << 20
@@ -31,17 +29,17 @@ const (
 // lanes are further sftp clients on a target, which share its large files. They are opened
 // when the first such file comes. One that the server or the pool refuses is left out.
 type lanes struct {
-	first *sftpclient.Client
+	first *Client
 	// streams is how many there are with the first; 0 leaves it to the round trip.
 	streams int
-	open    func(context.Context) (*sftpclient.Client, error)
+	open    func(context.Context) (*Client, error)
 
 	once    sync.Once
-	further []*sftpclient.Client
+	further []*Client
 }
 
 // clients returns the further clients for a file of this size.
-func (l *lanes) clients(ctx context.Context, size int64) []*sftpclient.Client {
+func (l *lanes) clients(ctx context.Context, size int64) []*Client {
 	if size < sharedBytes || l.streams == 1 {
 		return nil
 	}
@@ -65,18 +63,18 @@ func (l *lanes) wanted() int {
 	return defaultStreams
 }
 
-func (l *lanes) openAll(ctx context.Context, n int) []*sftpclient.Client {
-	opened := make([]*sftpclient.Client, n)
+func (l *lanes) openAll(ctx context.Context, n int) []*Client {
+	opened := make([]*Client, n)
 	var opening sync.WaitGroup
 	for i := range opened {
 		opening.Go(func() { opened[i] = l.openOne(ctx) })
 	}
 	opening.Wait()
-	return slices.DeleteFunc(opened, func(c *sftpclient.Client) bool { return c == nil })
+	return slices.DeleteFunc(opened, func(c *Client) bool { return c == nil })
 }
 
 // openOne returns nil if there is no further stream in time.
-func (l *lanes) openOne(ctx context.Context) *sftpclient.Client {
+func (l *lanes) openOne(ctx context.Context) *Client {
 	ctx, cancel := context.WithCancel(ctx)
 	late := time.AfterFunc(laneTime, cancel)
 	client, err := l.open(ctx)
@@ -104,24 +102,17 @@ func (l *lanes) close() error {
 }
 
 // Lanes implements filesystem.Server.
-func (r remoteFiles) Lanes(ctx context.Context, name string, write bool, size int64) []*sftp.File {
+func (f *Files) Lanes(ctx context.Context, name string, write bool, size int64) []*sftp.File {
 	flag := os.O_RDONLY
 	if write {
 		flag = os.O_WRONLY
 	}
-	clients := r.lanes.clients(ctx, size)
+	clients := f.lanes.clients(ctx, size)
 	opened := make([]*sftp.File, len(clients))
 	var opening sync.WaitGroup
 	for i, client := range clients {
 		opening.Go(func() { opened[i], _ = client.OpenFile(name, flag) }) // the others do without it
 	}
 	opening.Wait()
-	return slices.DeleteFunc(opened, func(f *sftp.File) bool { return f == nil })
-}
-
-// openLane opens a further client, of which the user hears nothing.
-func openLane(subsystem sftpclient.Subsystem) func(context.Context) (*sftpclient.Client, error) {
-	return func(ctx context.Context) (*sftpclient.Client, error) {
-		return sftpclient.Open(ctx, subsystem, io.Discard)
-	}
+	return slices.DeleteFunc(opened, func(file *sftp.File) bool { return file == nil })
 }
