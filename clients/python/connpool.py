@@ -13,8 +13,8 @@ Every command ends in one of three ways, and the exception says which:
 - NotStarted: the command has certainly not run, and may be tried again.
 - Unknown: the command may have run. Find out before you run it again.
 
-exec sends a request once. With retry=Retry() it tries again what was not started, and with a request_id also what had no
-answer. run is for many targets of a pool at the same time.
+exec sends a request once. With retry=Retry() it tries again what was not started, and with a request_id also what had
+no answer. run is for many targets of a pool at the same time.
 
 TLS certificates are always verified, redirects are never followed, and HTTPS_PROXY and its like are not looked at.
 """

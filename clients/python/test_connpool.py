@@ -176,7 +176,7 @@ class Exec(WithServer):
     def test_what_an_answer_proves(self):
         unknown, not_started = connpool.Unknown, connpool.NotStarted
         for name, given, want, reason in (
-                ("not started", status(outcome="NotStarted", reason="Unreachable", message="m"), not_started, "Unreachable"),
+                ("not started", status(outcome="NotStarted", reason="Unreachable"), not_started, "Unreachable"),
                 ("unknown", status(outcome="Unknown", reason="Timeout", message="m"), unknown, "Timeout"),
                 ("no outcome", status(stdout="x"), unknown, ""),
                 ("completed without an exit code", status(outcome="Completed"), unknown, ""),

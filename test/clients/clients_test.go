@@ -6,11 +6,16 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 )
 
-const pythonClient = "../../clients/python"
+const (
+	pythonClient = "../../clients/python"
+	// python is Debian's.
+	python = "/usr/bin/python3"
+)
 
 // runIn runs a program in a folder to its end.
 func runIn(t *testing.T, folder, name string, arguments ...string) {
@@ -19,14 +24,22 @@ func runIn(t *testing.T, folder, name string, arguments ...string) {
 	defer cancel()
 	command := exec.CommandContext(ctx, name, arguments...)
 	command.Dir = folder
-	command.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
+	path, err := filepath.Abs(pythonClient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	command.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1", "PYTHONPATH="+path)
 	if output, err := command.CombinedOutput(); err != nil {
 		t.Errorf("%s %q: %v\n%s", name, arguments, err, output)
 	}
 }
 
 func TestThePythonClientReadsEveryAnswer(t *testing.T) {
-	runIn(t, pythonClient, "python3", "-W", "error", "-m", "unittest")
+	runIn(t, pythonClient, python, "-W", "error", "-m", "unittest")
+}
+
+func TestTheExampleForAirflowRunsWithStubsOfItsClasses(t *testing.T) {
+	runIn(t, pythonClient+"/airflow", python, "-W", "error", "-m", "unittest")
 }
 
 func TestThePythonClientsTypesHoldForTheOldestPython(t *testing.T) {

@@ -102,7 +102,7 @@ func TestTheOneFilePythonClientRunsCommands(t *testing.T) {
 	t.Setenv("PATH", folder+":"+os.Getenv("PATH")) // for kubectl
 	t.Setenv("PYTHONPATH", "../../clients/python")
 	t.Setenv("PYTHONDONTWRITEBYTECODE", "1")
-	output, err := program(t, programs, "python3", "-W", "error", "pool.py", kubeconfig(t, account, f.pool.Namespace),
+	output, err := program(t, programs, "/usr/bin/python3", "-W", "error", "pool.py", kubeconfig(t, account, f.pool.Namespace),
 		files, direct.Host, filepath.Join(files, "connpool.crt"), filepath.Join(files, "ca.crt"), f.pool.Name)
 	if err != nil || !strings.HasSuffix(output, "ok\n") {
 		t.Errorf("connpool.py: %v\n%s", err, output)
