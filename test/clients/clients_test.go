@@ -17,9 +17,27 @@ const (
 	python = "/usr/bin/python3"
 )
 
+// look reads the files that Python will read, so that go test runs these tests again when
+// one of them has changed.
+func look(t *testing.T, folder string) {
+	t.Helper()
+	for _, pattern := range []string{folder + "/*.py", pythonClient + "/*.py"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			if _, err := os.ReadFile(file); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // runIn runs a program in a folder to its end.
 func runIn(t *testing.T, folder, name string, arguments ...string) {
 	t.Helper()
+	look(t, folder)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	command := exec.CommandContext(ctx, name, arguments...)
