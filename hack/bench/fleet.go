@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,7 @@ import (
 	kube "sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/test/sshserver"
 )
 
@@ -30,6 +32,8 @@ const (
 	serversEach = 4000
 
 	runAll = "true on all"
+	// goClient is its Pool.Run, through kube-apiserver.
+	goClient = "the Go client"
 	// wholePlugin is kubectl connpool run --all, the whole process, through kube-apiserver.
 	wholePlugin = "the plugin"
 )
@@ -66,7 +70,7 @@ func measureLargeFleet(ctx context.Context, s settings) ([]row, error) {
 // fleetRows are rows of the contenders that have no comparator, with a goal in seconds.
 func fleetRows(took map[string][]float64, count int, goal float64) []row {
 	var rows []row
-	for _, by := range []string{wholePlugin} {
+	for _, by := range []string{wholePlugin, goClient} {
 		name := fmt.Sprintf("%s of %d warm hosts, by %s, p50", runAll, count, by)
 		rows = append(rows, figure(name, median(took[by])/1e3, "s").atMost(goal))
 	}
@@ -180,12 +184,27 @@ func startFleet(ctx context.Context, s settings, crews []crew) (*fleet, error) {
 		c.stop()
 		return nil, err
 	}
+	user, err := newUser(c.plane.Config)
+	if err != nil {
+		c.stop()
+		return nil, err
+	}
 	f.contenders = []contender{
+		{goClient, func(ctx context.Context) error { return runOnAll(ctx, user.pool) }, 1},
 		{wholePlugin, func(ctx context.Context) error {
-			return exec.CommandContext(ctx, program, "--kubeconfig="+kubeconfig, "run", livePool, "--all", "--", "true").Run()
+			return exec.CommandContext(ctx, program, "--kubeconfig="+kubeconfig, "--direct=never", "run", livePool, "--all", "--", "true").Run()
 		}, 1},
 	}
 	return f, nil
+}
+
+// runOnAll fails unless the command ends with 0 on every host.
+func runOnAll(ctx context.Context, pool *client.Pool) error {
+	var failed error
+	err := pool.Run(ctx, client.Command{Argv: []string{"true"}}, client.Targets{All: true}, func(r client.TargetResult) {
+		failed = cmp.Or(failed, r.Err)
+	})
+	return cmp.Or(err, failed)
 }
 
 func (f *fleet) kubeconfig() (string, error) {

@@ -38,6 +38,17 @@ def commands(how, pool, target):
     missing = raised(connpool.NotStarted, pool.client.pool("nothing").exec, ["true"])
     check(how + " no such pool", missing.status in (403, 404), True)
 
+    with pool.run(["sh", "-c", "echo hi; exit 5"], targets=[target, "nowhere"], output_bytes=1) as run:
+        results = {r.target: r for r in run}
+        check(how + " planned", sorted(run.targets), sorted(results))
+    check(how + " many", (results[target].exit_code, results[target].text, results[target].truncated), (5, "h", True))
+    check(how + " many, no such target", (results["nowhere"].outcome, results["nowhere"].reason), ("NotStarted", "NotFound"))
+    check(how + " all", [(r.target, r.ok) for r in pool.run(["true"], all=True)], [(target, True)])
+    refused = raised(connpool.NotStarted, pool.run, ["true"], selector={"app": "-"})
+    check(how + " many, refused", refused.status, 400)
+    cut = list(pool.run(["sleep", "60"], all=True, deadline=1))
+    check(how + " many, cut short", [(r.target, r.outcome) for r in cut], [(target, "Unknown")])
+
     once = ["sh", "-c", "head -c 9 /dev/urandom | od -An -tx1"]
     first = pool.exec(once, request_id=how, retry=connpool.Retry())
     check(how + " the same ID", pool.exec(once, request_id=how).stdout, first.stdout)
