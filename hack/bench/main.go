@@ -100,10 +100,8 @@ func run(ctx context.Context, arguments []string) error {
 	}
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	pattern := flags.String("run", "", "only the `measurements` whose names match:\n"+
-		"command, command-50ms, engine, memory, scale, sizing, live, load, cli, copies-near,
-"+
-		"copies-large, copies-small, once, containers, pods, sessions, handshakes, kubeconfigs,
-"+
+		"command, command-50ms, engine, memory, scale, sizing, live, load, cli, copies-near,\n"+
+		"copies-large, copies-small, once, containers, pods, sessions, handshakes, kubeconfigs,\n"+
 		"fleet, fleet-sshd, fleet-8000")
 	quick := flags.Bool("quick", false, "a smoke run: its figures mean little, so no goal is looked at")
 	limit := flags.String("memory-limit", "460MiB", "GOMEMLIMIT of the operator in sizing; it sets 90 % of its container's limit itself")
