@@ -190,6 +190,7 @@ func (o *options) pushTree(
 	if err != nil {
 		_ = files.Remove(stage)
 	}
+	o.summarize(t, p.Files()-(len(left)-len(p.Left)), err)
 	return left, err
 }
 
@@ -203,7 +204,7 @@ func linesOf(failed *container.ScriptError) (left []error) {
 
 func (o *options) pullFromContainer(
 	ctx context.Context, source location.Location, files containerFiles, info *container.Info,
-) ([]error, error) {
+) (left []error, ended error) {
 	to, err := destinationIn(os.Stat, o.destination.Path, path.Base(source.Path), len(o.sources) > 1)
 	switch {
 	case err != nil:
@@ -224,8 +225,8 @@ func (o *options) pullFromContainer(
 		return nil, filesystem.Explain(info.Path, o.pullFile(ctx, t, files.Files, info.Path, name))
 	}
 	t.Meter = progress.NewMeter(o.ErrOut, transfer.UnknownSize, o.quiet)
+	defer func() { o.summarize(t, t.Unpacked(), ended) }()
 	defer t.Meter.Stop()
-	var left []error
 	whole := false
 	err = files.Pack(ctx, info.Path, func(in io.Reader) (err error) {
 		left, err = t.Unpack(ctx, tarstream.NewReader(in), info.Path, local, name)
@@ -245,6 +246,8 @@ func (o *options) pullFile(ctx context.Context, t *transfer.Transfer, files *con
 	}
 	defer in.Close() //nolint:errcheck // never fails; ends what still runs
 	t.Meter = progress.NewMeter(o.ErrOut, in.Size(), o.quiet)
-	defer t.Meter.Stop()
-	return t.Copy(ctx, in, plan.NewEntry(from, to, in))
+	err = t.Copy(ctx, in, plan.NewEntry(from, to, in))
+	t.Meter.Stop()
+	o.summarize(t, 1, err)
+	return err
 }

@@ -422,10 +422,15 @@ func (o *options) carryOut(ctx context.Context, p *plan.Planner, from filesystem
 	if t.Kept() {
 		o.kept.Store(true)
 	}
-	if err == nil && !o.quiet {
-		fmt.Fprintf(o.ErrOut, "%s, %s\n", t.Meter.Summary(p.Files()-len(failed)), t.Verified())
-	}
+	o.summarize(t, p.Files()-len(failed), err)
 	return append(p.Left, failed...), err
+}
+
+// summarize says what was copied, and how that was verified.
+func (o *options) summarize(t *transfer.Transfer, copied int, err error) {
+	if err == nil && !o.quiet {
+		fmt.Fprintf(o.ErrOut, "%s, %s\n", t.Meter.Summary(copied), t.Verified())
+	}
 }
 
 // upload copies standard input.

@@ -1,11 +1,9 @@
 package cp
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 	"time"
@@ -19,6 +17,7 @@ import (
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
 	"github.com/connpool/connpool/internal/cli/cp/location"
+	"github.com/connpool/connpool/internal/cli/cp/notes"
 	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/places"
@@ -106,8 +105,8 @@ func (o *options) copyToMany(ctx context.Context, pool *client.Pool) error {
 // copyToOne is the same copy to one target. What it says is marked with the target's name.
 func (o *options) copyToOne(ctx context.Context, pool *client.Pool, target string, isEngine bool, printing *sync.Mutex) error {
 	factory := *o.Factory
-	said := &labeled{mu: printing, out: o.ErrOut, label: target + ": "}
-	defer said.flush()
+	said := &notes.Labeled{Printing: printing, Out: o.ErrOut, Label: target + ": "}
+	defer said.Flush()
 	factory.ErrOut = said
 	one := &options{
 		Factory: &factory, sources: slices.Clone(o.sources), destination: o.destination, place: o.place,
@@ -191,44 +190,4 @@ func (o *options) engines(ctx context.Context, pool *client.Pool) map[string]boo
 		engines[t.Name] = t.Type == string(v1alpha1.TargetTypeDocker)
 	}
 	return engines
-}
-
-// labeled is a writer that puts a label before each line.
-type labeled struct {
-	mu    *sync.Mutex // held while a line is printed
-	out   io.Writer
-	label string
-
-	writing sync.Mutex // guards rest, which is no whole line yet
-	rest    []byte
-}
-
-// Write implements io.Writer.
-func (l *labeled) Write(p []byte) (int, error) {
-	l.writing.Lock()
-	defer l.writing.Unlock()
-	l.rest = append(l.rest, p...)
-	for {
-		line, rest, ok := bytes.Cut(l.rest, []byte("\n"))
-		if !ok {
-			return len(p), nil
-		}
-		l.print(line)
-		l.rest = rest
-	}
-}
-
-func (l *labeled) print(line []byte) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	fmt.Fprintf(l.out, "%s%s\n", l.label, line)
-}
-
-// flush prints a last line that has no end.
-func (l *labeled) flush() {
-	l.writing.Lock()
-	defer l.writing.Unlock()
-	if len(l.rest) > 0 {
-		l.print(l.rest)
-	}
 }

@@ -80,6 +80,7 @@ func (t *Transfer) packOne(ctx context.Context, out *tarstream.Writer, e plan.En
 func (t *Transfer) Unpack(ctx context.Context, in *tarstream.Reader, from string, local *filesystem.Local, to string) ([]error, error) {
 	t.To = local
 	u := &unpacking{Transfer: t, local: local, from: from, to: to, dirs: map[string]bool{}, files: map[string]bool{}}
+	defer func() { t.unpacked = len(u.files) }()
 	for {
 		item, err := in.Next()
 		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -94,6 +95,9 @@ func (t *Transfer) Unpack(ctx context.Context, in *tarstream.Reader, from string
 		}
 	}
 }
+
+// Unpacked returns how many files Unpack has written.
+func (t *Transfer) Unpacked() int { return t.unpacked }
 
 // unpacking writes the tree that a container sends.
 type unpacking struct {

@@ -65,6 +65,8 @@ type Transfer struct {
 	compareOnce sync.Once
 	notes       notes.Notes
 
+	unpacked int // by Unpack
+
 	mu     sync.Mutex
 	failed []error      // of single files
 	made   []plan.Entry // directories that did not exist before, the outermost first
