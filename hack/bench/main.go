@@ -13,7 +13,8 @@
 //
 // It needs OpenSSH, and Linux for what it reads of processes; containers and pods
 // also need root and what hack/install-test-deps.sh installs. As root it logs in
-// as a user that it makes, whose shell sources nothing.
+// as a user that it makes, whose shell sources nothing. What fleet-sshd compares
+// with is in Debian's clustershell, pssh and ansible-core; a row says what is missing.
 package main
 
 import (
@@ -68,12 +69,18 @@ func measurements() []measurement {
 		{"live", measureLive},
 		{"load", measureLoad},
 		{"cli", measureCLI},
+		{"copies-near", measureCopies(0, (*copies).near)},
+		{"copies-large", measureCopies(50*time.Millisecond, (*copies).large)},
+		{"copies-small", measureCopies(26*time.Millisecond, (*copies).small)},
 		{"once", measureOnce},
 		{"containers", measureContainers},
 		{"pods", measurePods},
 		{"sessions", measureSessions},
 		{"handshakes", measureHandshakes},
 		{"kubeconfigs", measureKubeconfigs},
+		{"fleet", measureFleet},
+		{"fleet-sshd", measureFleetOnSSHD},
+		{"fleet-8000", measureLargeFleet},
 	}
 }
 
@@ -93,8 +100,9 @@ func run(ctx context.Context, arguments []string) error {
 	}
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	pattern := flags.String("run", "", "only the `measurements` whose names match:\n"+
-		"command, command-50ms, engine, memory, scale, sizing, live, load, cli, once,\n"+
-		"containers, pods, sessions, handshakes, kubeconfigs")
+		"command, command-50ms, engine, memory, scale, sizing, live, load, cli, copies-near,\n"+
+		"copies-large, copies-small, once, containers, pods, sessions, handshakes, kubeconfigs,\n"+
+		"fleet, fleet-sshd, fleet-8000")
 	quick := flags.Bool("quick", false, "a smoke run: its figures mean little, so no goal is looked at")
 	limit := flags.String("memory-limit", "460MiB", "GOMEMLIMIT of the operator in sizing; it sets 90 % of its container's limit itself")
 	output := flags.String("o", "table", "`format` of the output: table or json")

@@ -26,7 +26,7 @@ var kubernetes = []string{"k8s.io/...", "sigs.k8s.io/...", "github.com/go-logr/l
 
 // layout is every package: what it is, what it may import, how long it may get.
 // docs/explanation/architecture.md shows it, and make update-conventions writes it there.
-var layout = []row{
+var layout = append([]row{
 	{
 		folder: "api/v1alpha1", is: "the custom resources: what a user may declare, and the status that the operator writes",
 		modules: []string{"k8s.io/apimachinery/..."},
@@ -47,6 +47,10 @@ var layout = []row{
 		lines: 2500, because: "it speaks exec, port-forward, sessions and the proxy, each in a form that keeps the outcome",
 	},
 	{
+		folder: "client/direct", is: "finds the operator's Service, past kube-apiserver, and verifies it",
+		imports: []string{"./api/live/v1alpha1"}, modules: []string{"k8s.io/apimachinery/...", "k8s.io/client-go/rest"},
+	},
+	{
 		folder: "client/applyconfiguration/...", is: "server-side apply for the custom resources; generated",
 		imports: []string{"./api/v1alpha1", "./client/applyconfiguration/..."},
 		modules: []string{"k8s.io/apimachinery/...", "k8s.io/client-go/...", "sigs.k8s.io/structured-merge-diff/..."},
@@ -58,12 +62,12 @@ var layout = []row{
 	},
 	{
 		folder: "cmd/kubectl-connpool", is: "the main function of the kubectl plugin",
-		imports: []string{"./internal/cli/...", "./internal/embedded", "./internal/version"},
+		imports: []string{"./internal/cli/...", "./internal/version"},
 		modules: []string{"k8s.io/cli-runtime/...", "k8s.io/client-go/..."},
 	},
 	{
 		folder: "internal/embedded", is: "time zones and certificate authorities, for an image without files",
-		modules: []string{"golang.org/x/crypto/x509roots/fallback"},
+		modules: []string{"golang.org/x/crypto/x509roots/fallback/bundle"},
 	},
 	{
 		folder: "internal/version", is: "which version a program is, and from which commit it was built",
@@ -456,9 +460,20 @@ var layout = []row{
 		modules: []string{"k8s.io/client-go/rest"},
 	},
 	{
+		folder: "internal/cli/requestlog", is: "the requests of the plugin, logged as kubectl does",
+	},
+	{
+		folder: "internal/cli/road", is: "the way to the operator, past kube-apiserver or through it, and what earlier commands found",
+		imports: []string{"./client/direct"}, modules: []string{"k8s.io/client-go/rest"},
+	},
+	{
 		folder: "internal/cli/cluster", is: "the cluster that a command talks to, and what to do when it refuses",
-		imports: append([]string{"./client", "./internal/cli/exit", "./internal/cli/tracecontext"}, apis...), modules: terminalModules,
-		lines: 1300, because: "each way to ask is beside what its refusal means, and what the user can do about it",
+		imports: append([]string{
+			"./client", "./client/direct", "./internal/cli/exit", "./internal/cli/requestlog", "./internal/cli/road", "./internal/cli/tracecontext",
+			"./internal/embedded",
+		}, apis...),
+		modules: terminalModules,
+		lines:   1350, because: "each way to ask is beside what its refusal means, and what the user can do about it",
 	},
 	{
 		folder: "internal/cli/places", is: "the targets, containers and pods that a command through a pool can name",
@@ -519,79 +534,27 @@ var layout = []row{
 		imports: []string{"./client", "./internal/cli/display", "./internal/cli/exit"},
 	},
 	{
-		folder: "internal/cli/cp/transfer", is: "what is copied from one file system to another, and how; the other one is not trusted",
-		imports: []string{"./client", "./internal/cli/cp/notes", "./internal/cli/cp/progress", "./internal/cli/cp/tarstream", "./internal/cli/cp/tree"},
+		folder: "internal/cli/cp/filesystem", is: "the two sides of a copy: what each must offer, the files of this machine, and what can go wrong",
+		imports: []string{"./client"}, modules: []string{"github.com/pkg/sftp"},
+	},
+	{
+		folder: "internal/cli/cp/plan", is: "what there is to copy, listed from a side that is not trusted",
+		imports: []string{"./internal/cli/cp/filesystem", "./internal/cli/cp/tree"},
+	},
+	{
+		folder: "internal/cli/cp/digest", is: "whether what arrived is what was sent, by the SHA-256 of both sides",
+		imports: []string{"./internal/cli/cp/..."},
+	},
+	{
+		folder: "internal/cli/cp/pieces", is: "one file in many requests at once", modules: []string{"golang.org/x/sync/errgroup"},
+	},
+	{
+		folder: "internal/cli/cp/transfer", is: "what was planned is copied from one side to the other; the other one is not trusted",
+		imports: []string{"./internal/cli/cp/..."},
 		modules: []string{"github.com/pkg/sftp", "golang.org/x/sync/errgroup"},
 	},
 	{
 		folder: "internal/cli/cp", is: "the command cp: files of hosts over sftp, and of containers and pods over exec",
 		imports: append([]string{"./internal/cli/cp/..."}, commands...), modules: append([]string{"github.com/pkg/sftp"}, terminalModules...),
 	},
-	{
-		folder: "internal/cli/sshhost", is: "an SSH host before it is a target: its address, its keys, and the objects that make it one",
-		imports: []string{
-			"./api/v1alpha1", "./internal/cli/display", "./internal/cli/plugin", "./internal/driver/shellquote",
-			"./internal/driver/ssh/knownhosts", "./internal/driver/ssh/sshkey",
-		},
-		modules: append([]string{"golang.org/x/crypto/ssh/..."}, terminalModules...),
-	},
-	{
-		folder: "internal/cli/hostkeys", is: "the command hostkeys: scans an SSH host and prints a target that pins its keys",
-		imports: append([]string{"./internal/cli/sshhost"}, commands...), modules: terminalModules,
-	},
-	{
-		folder: "internal/cli/target/change", is: "what server-side apply would change, found out before it does",
-		imports: []string{"./internal/cli/cluster"}, modules: terminalModules,
-	},
-	{
-		folder: "internal/cli/target", is: "the command target: makes a host a target, with its Secret and a pool, in one step",
-		imports: append([]string{
-			"./internal/cli/sshhost", "./internal/cli/target/change", "./internal/driver/ssh/knownhosts", "./internal/driver/ssh/sshkey",
-		}, commands...),
-		modules: append([]string{"golang.org/x/crypto/ssh/..."}, terminalModules...),
-	},
-	{
-		folder: "internal/cli/importer/hosts", is: "what importers have in common: hosts with groups and jump hosts, and notes of what is left out",
-		imports: []string{"./internal/cli/sshhost"},
-	},
-	{
-		folder: "internal/cli/importer/sshconfig", is: "the hosts of a file of ssh_config",
-		imports: []string{"./internal/cli/importer/hosts", "./internal/cli/sshhost"}, modules: []string{"github.com/kevinburke/ssh_config"},
-	},
-	{
-		folder: "internal/cli/importer/ansible", is: "the hosts of inventories of Ansible, in INI and YAML",
-		imports: []string{"./internal/cli/importer/hosts", "./internal/cli/sshhost"}, modules: []string{"sigs.k8s.io/yaml"},
-	},
-	{
-		folder: "internal/cli/importer", is: "the command import: prints the hosts of other programs' files as targets and pools",
-		imports: append([]string{"./internal/cli/importer/...", "./internal/cli/sshhost"}, commands...), modules: terminalModules,
-	},
-	{
-		folder: "internal/cli/web/shown", is: "what the page of web shows, made of what the cluster has said: pure functions",
-		imports: append([]string{"./internal/cli/display"}, apis...), modules: []string{"k8s.io/apimachinery/...", "k8s.io/utils/..."},
-	},
-	{
-		folder: "internal/cli/web/feed", is: "asks the cluster for what the page of web shows, while a page is seen",
-		imports: append([]string{"./internal/cli/web/shown"}, commands...), modules: terminalModules,
-	},
-	{
-		folder: "internal/cli/web", is: "the command web: a page on this machine that shows pools, and the server of it",
-		imports: append([]string{"./internal/cli/web/feed", "./internal/cli/web/shown"}, commands...), modules: terminalModules,
-	},
-	{
-		folder: "internal/cli/clitest", is: "a cluster with connpool for tests of commands",
-		imports: []string{"./..."}, modules: []string{"..."},
-	},
-	{
-		folder: "internal/cli/...", is: "the other commands, each in the package of its name: exec, run, session, proxy, top and more",
-		imports: commands, modules: terminalModules,
-	},
-	{
-		folder: "test/...", is: "support for tests of the whole: a control plane, sshd, Docker, a node with pods, faults of the network",
-		imports: []string{"./..."}, modules: []string{"..."},
-	},
-	{
-		folder: "hack/...", is: "the lab, generators, benchmarks and counters",
-		imports: []string{"./..."}, modules: []string{"..."},
-	},
-}
+}, lastRows...)
