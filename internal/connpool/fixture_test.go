@@ -247,7 +247,11 @@ type attempt struct {
 func (fix *fixture) ask() *attempt { return fix.begin(fix.pool.Acquire) }
 
 // insist starts an Insist.
-func (fix *fixture) insist() *attempt { return fix.begin(fix.pool.Insist) }
+func (fix *fixture) insist() *attempt { return fix.insistAs("") }
+
+func (fix *fixture) insistAs(user string) *attempt {
+	return fix.begin(func(ctx context.Context) (*Lease[*fakeConn], error) { return fix.pool.InsistAs(ctx, user) })
+}
 
 func (fix *fixture) begin(acquire func(context.Context) (*Lease[*fakeConn], error)) *attempt {
 	ctx, cancel := context.WithCancel(context.Background())

@@ -38,16 +38,22 @@ type Lease[C Conn] struct {
 // Limits.MaxPending and Limits.AcquireTimeout; a target known to be down fails
 // at once. Errors: ErrClosed, ErrPaused, ErrExhausted, *DownError, or that of ctx.
 func (p *Pool[C]) Acquire(ctx context.Context) (*Lease[C], error) {
-	return p.acquire(ctx, false)
+	return p.acquire(ctx, "", false)
 }
 
 // Insist is Acquire for a caller who wants to know how the target is now: if it is known
 // to be down, and the last dial has ended InsistGap ago, it is dialed although the
 // backoff goes on. All callers share that one dial, and get its error if it fails. A
 // target that is parked, or that asked for a wait, fails at once.
-func (p *Pool[C]) Insist(ctx context.Context) (*Lease[C], error) { return p.acquire(ctx, true) }
+func (p *Pool[C]) Insist(ctx context.Context) (*Lease[C], error) { return p.InsistAs(ctx, "") }
 
-func (p *Pool[C]) acquire(ctx context.Context, insist bool) (*Lease[C], error) {
+// InsistAs is Insist for one of several users, told apart by any name: those who wait get
+// free slots in turn, however many callers each of them has.
+func (p *Pool[C]) InsistAs(ctx context.Context, user string) (*Lease[C], error) {
+	return p.acquire(ctx, user, true)
+}
+
+func (p *Pool[C]) acquire(ctx context.Context, user string, insist bool) (*Lease[C], error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -63,7 +69,7 @@ func (p *Pool[C]) acquire(ctx context.Context, insist bool) (*Lease[C], error) {
 	if insist {
 		p.s.insist(now)
 	}
-	w, err := p.s.queue(now)
+	w, err := p.s.queue(user, now)
 	p.unlock()
 	if err != nil {
 		return nil, err

@@ -34,7 +34,13 @@ type state[C Conn] struct {
 	loaded, idle, leaving list.List[*conn[C]]
 	slots                 int
 
-	waiters list.List[*waiter[C]]
+	// waiters are all callers who wait, oldest first. They are in lines, too, one for each
+	// user who waits; turns are the lines in the order in which they are served. spareLine
+	// is a line to use again, or nil.
+	waiters   list.List[*waiter[C]]
+	lines     map[string]*line[C]
+	turns     list.List[*line[C]]
+	spareLine *line[C]
 	// spare are leases to use again.
 	spare *Lease[C]
 

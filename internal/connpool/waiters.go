@@ -11,14 +11,23 @@ import (
 // waiter back to be used again.
 type waiter[C Conn] struct {
 	elem     list.Element[*waiter[C]]
+	inLine   list.Element[*waiter[C]]
+	line     *line[C]
 	since    instant
 	answered chan struct{}
 	lease    *Lease[C]
 	err      error
 }
 
+// line is the waiters of one user, in the order in which they came. It is in state.turns.
+type line[C Conn] struct {
+	user    string
+	turn    list.Element[*line[C]]
+	waiters list.List[*waiter[C]]
+}
+
 // queue lets a caller wait for a slot, or returns at once why it cannot get one.
-func (s *state[C]) queue(now instant) (*waiter[C], error) {
+func (s *state[C]) queue(user string, now instant) (*waiter[C], error) {
 	if err := s.hopeless(now); err != nil {
 		return nil, err
 	}
@@ -29,6 +38,7 @@ func (s *state[C]) queue(now instant) (*waiter[C], error) {
 	w := s.newWaiter()
 	w.since = now
 	s.waiters.PushBack(&w.elem)
+	s.join(w, user)
 	s.dialWanted(now)
 	s.fireBy(earlier(s.overdueAt(), s.nextDial(now)), now)
 	return w, nil
@@ -60,13 +70,44 @@ func (p *Pool[C]) await(ctx context.Context, w *waiter[C]) (*Lease[C], error) {
 	return lease, err
 }
 
+// join puts a waiter at the end of the line of its user.
+func (s *state[C]) join(w *waiter[C], user string) {
+	w.line = s.lines[user]
+	if w.line == nil {
+		w.line, s.spareLine = s.spareLine, nil
+		if w.line == nil {
+			w.line = &line[C]{}
+			w.line.turn.Value = w.line
+		}
+		if s.lines == nil { // not before it is needed: most pools have no one who waits
+			s.lines = map[string]*line[C]{}
+		}
+		w.line.user, s.lines[user] = user, w.line
+		s.turns.PushBack(&w.line.turn)
+	}
+	w.line.waiters.PushBack(&w.inLine)
+}
+
+// leaveLine takes a waiter out of its line, which ends with its last waiter.
+func (s *state[C]) leaveLine(w *waiter[C]) {
+	of := w.line
+	w.inLine.Leave()
+	w.line = nil
+	if of.waiters.Len > 0 {
+		return
+	}
+	of.turn.Leave()
+	delete(s.lines, of.user)
+	s.spareLine = of
+}
+
 // newWaiter makes a waiter, or takes one that has been answered and read.
 func (s *state[C]) newWaiter() *waiter[C] {
 	if w, ok := s.pool.waiters.Get().(*waiter[C]); ok {
 		return w
 	}
 	w := &waiter[C]{answered: make(chan struct{}, 1)}
-	w.elem.Value = w
+	w.elem.Value, w.inLine.Value = w, w
 	return w
 }
 
@@ -95,18 +136,23 @@ func (s *state[C]) overdue() error {
 
 func (s *state[C]) answer(w *waiter[C], l *Lease[C], err error) {
 	w.elem.Leave()
+	s.leaveLine(w)
 	w.lease, w.err = l, err
 	w.answered <- struct{}{}
 }
 
-// serve gives free slots to waiters in the order in which they came.
+// serve gives free slots to the users who wait in turn, and those of each in the order in
+// which its waiters came.
 func (s *state[C]) serve(how How, now instant) {
-	for s.waiters.Head != nil {
+	for s.turns.Head != nil {
 		c := s.pick()
 		if c == nil {
 			return
 		}
-		w := s.waiters.Head.Value
+		next := s.turns.Head.Value
+		next.turn.Leave()
+		s.turns.PushBack(&next.turn)
+		w := next.waiters.Head.Value
 		s.answer(w, s.lease(c, how, now-w.since), nil)
 	}
 }

@@ -24,6 +24,36 @@ func TestWaiting(t *testing.T) {
 				fix.pool.giveUp(late, context.Canceled)
 			}
 		},
+		"is for each user in turn, however many callers one of them has": func(t *testing.T) {
+			fix := newFixture(t, Limits{MinWarm: 1, Max: 1})
+			fix.connect()
+			running := fix.lease()
+			var waiting []*attempt
+			for _, user := range []string{"ann", "ann", "ann", "bob", "bob", "eve"} {
+				waiting = append(waiting, fix.insistAs(user))
+			}
+			for _, next := range []int{0, 3, 5, 1, 4, 2} {
+				running.Release()
+				running = waiting[next].got()
+			}
+			running.Release()
+			if s := &fix.pool.s; len(s.lines) > 0 || s.turns.Len > 0 {
+				t.Errorf("%d lines and %d turns are left", len(s.lines), s.turns.Len)
+			}
+		},
+		"forgets a user whose callers give up": func(t *testing.T) {
+			fix := newFixture(t, Limits{MinWarm: 1, Max: 1})
+			fix.connect()
+			running := fix.lease()
+			ann, bob := fix.insistAs("ann"), fix.insistAs("bob")
+			ann.cancel()
+			_ = ann.failed()
+			running.Release()
+			bob.got().Release()
+			if s := &fix.pool.s; len(s.lines) > 0 || s.turns.Len > 0 {
+				t.Errorf("%d lines and %d turns are left", len(s.lines), s.turns.Len)
+			}
+		},
 		"is refused at once when no caller may wait": func(t *testing.T) {
 			fix := newFixture(t, Limits{MinWarm: 1, Max: 1})
 			fix.pool.SetLimits(Limits{MinWarm: 1, Max: 1, MaxPending: 0})
@@ -68,7 +98,7 @@ func (fix *fixture) queueAt(now instant) *waiter[*fakeConn] {
 	fix.t.Helper()
 	fix.pool.mu.Lock()
 	defer fix.pool.unlock()
-	waiter, err := fix.pool.s.queue(now)
+	waiter, err := fix.pool.s.queue("", now)
 	if err != nil {
 		fix.t.Fatalf("queue: %v", err)
 	}

@@ -27,7 +27,7 @@ func (s *Set) Acquire(ctx context.Context, request Request) (Lease, error) {
 	if err != nil {
 		return Lease{}, err
 	}
-	lease, err := m.pool.Insist(ctx)
+	lease, err := m.pool.InsistAs(ctx, request.User)
 	if err != nil {
 		return Lease{}, err
 	}

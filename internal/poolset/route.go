@@ -25,6 +25,8 @@ type Request struct {
 	// serves is used, and of several the one that was chosen least recently; whether a
 	// pool allows that is for the caller to know.
 	Target string
+	// User tells those who wait for a connection apart: they get theirs in turn.
+	User string
 }
 
 // route finds the member that serves the request.

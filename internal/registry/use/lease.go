@@ -61,7 +61,7 @@ func (u *Use) Route(ctx context.Context, at *field.Path, target string) (Route, 
 		return Route{}, err
 	}
 	u.Target = target
-	to := Route{pool: pool, field: at, objects: u.Gate.Config.Objects, pools: u.Gate.Config.Pools}
+	to := Route{pool: pool, field: at, objects: u.Gate.Config.Objects, pools: u.Gate.Config.Pools, user: u.UserName()}
 	if target == "" {
 		if pool.Spec.TargetRef == nil && !routesToAny(pool) {
 			return to, to.ambiguous(ctx)

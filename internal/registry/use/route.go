@@ -20,6 +20,8 @@ type Route struct {
 	field   *field.Path
 	objects Objects
 	pools   Pools
+	// user tells those who wait for a connection apart.
+	user string
 }
 
 // Fit returns what of a request does not fit a target, mostly the target's type.
@@ -27,7 +29,7 @@ type Fit func(*v1alpha1.ConnectionTarget) field.ErrorList
 
 // Request returns the route as the pools take it.
 func (r Route) Request() poolset.Request {
-	request := poolset.Request{Pool: string(r.pool.UID)}
+	request := poolset.Request{Pool: string(r.pool.UID), User: r.user}
 	if r.target != nil {
 		request.Target = string(r.target.UID)
 	}
