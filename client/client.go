@@ -27,8 +27,7 @@
 //
 // With a rest.Config for the cluster, requests go through the Kubernetes API
 // server, as those of kubectl. A program in the cluster can reach the operator
-// directly: set config.Host to the operator's Service, and give its certificate
-// authority and a bearer token.
+// directly: package direct finds its Service, and verifies it.
 package client
 
 import (

@@ -159,7 +159,7 @@ func execResult(status *live.ExecStatus) (Result, error) {
 	result := Result{
 		ExitCode: -1, Signal: status.Signal, Truncated: status.Truncated,
 		Stdout: text(status.Stdout, status.StdoutBytes), Stderr: text(status.Stderr, status.StderrBytes),
-		Target: status.Target, Connection: status.Connection, Acquired: status.Acquired,
+		Target: status.Target, Container: status.Container, Connection: status.Connection, Acquired: status.Acquired,
 		Wait:      microseconds(status.AcquireMicroseconds),
 		Duration:  microseconds(status.DurationMicroseconds),
 		RequestID: status.RequestID,

@@ -2,7 +2,7 @@
 # Installs the Debian packages that tests need, where they are missing: tests
 # run against the system's own OpenSSH and Docker, with every login shell, the
 # race detector needs a C compiler, the live API is tried with the Python and
-# JavaScript clients of Kubernetes, the page of the plugin with Chromium, and a
+# JavaScript clients of Kubernetes, our Python client is checked, the page of the plugin with Chromium, and a
 # node with real pods is made of containerd and its like. A real Prometheus
 # answers the queries of dashboards and alerts.
 set -euo pipefail
@@ -17,6 +17,8 @@ command -v sshd >/dev/null || missing+=(openssh-server)
 command -v ssh-keygen >/dev/null || missing+=(openssh-client)
 command -v openssl >/dev/null || missing+=(openssl)
 /usr/bin/python3 -c 'import kubernetes' 2>/dev/null || missing+=(python3-kubernetes)
+command -v pyflakes3 >/dev/null || missing+=(pyflakes3)
+command -v mypy >/dev/null || missing+=(mypy)
 command -v npm >/dev/null || missing+=(nodejs npm)
 [[ -x /usr/bin/chromium ]] || missing+=(chromium)
 command -v promtool >/dev/null || missing+=(prometheus)

@@ -10,7 +10,6 @@ import (
 	_ "k8s.io/client-go/plugin/pkg/client/auth/oidc"
 
 	"github.com/connpool/connpool/internal/cli"
-	_ "github.com/connpool/connpool/internal/embedded"
 	"github.com/connpool/connpool/internal/version"
 )
 

@@ -21,7 +21,7 @@ import (
 	"github.com/connpool/connpool/internal/driver/docker"
 	"github.com/connpool/connpool/internal/driver/kube"
 	"github.com/connpool/connpool/internal/driver/ssh"
-	_ "github.com/connpool/connpool/internal/embedded"
+	"github.com/connpool/connpool/internal/embedded"
 	"github.com/connpool/connpool/internal/logs"
 	"github.com/connpool/connpool/internal/logs/output"
 	"github.com/connpool/connpool/internal/operator"
@@ -32,6 +32,7 @@ import (
 var set = version.Unset
 
 func main() {
+	embedded.Authorities()
 	stderr := os.Stderr // run captures what libraries print to it
 	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(stderr, "manager:", err)

@@ -114,9 +114,10 @@ type testbed struct {
 	removeUser func()
 }
 
-func newTestbed(ctx context.Context) (*testbed, error) {
+// newTestbed starts it, with further lines of sshd_config.
+func newTestbed(ctx context.Context, config ...string) (*testbed, error) {
 	bed := &testbed{removeUser: func() {}}
-	options := openssh.Options{}
+	options := openssh.Options{Config: config}
 	if os.Geteuid() == 0 {
 		options.User = "connpool-bench"
 		remove, err := openssh.CreateUser(options.User)

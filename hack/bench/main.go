@@ -13,7 +13,8 @@
 //
 // It needs OpenSSH, and Linux for what it reads of processes; containers and pods
 // also need root and what hack/install-test-deps.sh installs. As root it logs in
-// as a user that it makes, whose shell sources nothing.
+// as a user that it makes, whose shell sources nothing. What fleet-sshd compares
+// with is in Debian's clustershell, pssh and ansible-core; a row says what is missing.
 package main
 
 import (
@@ -77,6 +78,9 @@ func measurements() []measurement {
 		{"sessions", measureSessions},
 		{"handshakes", measureHandshakes},
 		{"kubeconfigs", measureKubeconfigs},
+		{"fleet", measureFleet},
+		{"fleet-sshd", measureFleetOnSSHD},
+		{"fleet-8000", measureLargeFleet},
 	}
 }
 
@@ -97,7 +101,8 @@ func run(ctx context.Context, arguments []string) error {
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	pattern := flags.String("run", "", "only the `measurements` whose names match:\n"+
 		"command, command-50ms, engine, memory, scale, sizing, live, load, cli, copies-near,\n"+
-		"copies-large, copies-small, once, containers, pods, sessions, handshakes, kubeconfigs")
+		"copies-large, copies-small, once, containers, pods, sessions, handshakes, kubeconfigs,\n"+
+		"fleet, fleet-sshd, fleet-8000")
 	quick := flags.Bool("quick", false, "a smoke run: its figures mean little, so no goal is looked at")
 	limit := flags.String("memory-limit", "460MiB", "GOMEMLIMIT of the operator in sizing; it sets 90 % of its container's limit itself")
 	output := flags.String("o", "table", "`format` of the output: table or json")

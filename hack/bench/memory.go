@@ -149,6 +149,9 @@ func play(ctx context.Context, role string) error {
 	if name == roleServer {
 		return serve(os.Stdin, os.Stdout)
 	}
+	if name == roleFleet {
+		return serveFleet(number, os.Stdin, os.Stdout)
+	}
 	count, err := strconv.Atoi(number)
 	if err != nil {
 		return fmt.Errorf("play %q: %w", role, err)

@@ -28,6 +28,7 @@ package cli
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -63,7 +64,7 @@ func Main(args []string, version string, streams genericiooptions.IOStreams) int
 	ctx, stop := exit.UntilSignal(context.Background())
 	defer stop()
 	f := plugin.New(calledAs(args[0]), version, streams)
-	return f.Execute(ctx, newRoot(f), args[1:])
+	return f.Execute(ctx, newRoot(f, calledFirst(args[1:])), args[1:])
 }
 
 // calledAs returns the name to print in usages: what the user typed.
@@ -81,30 +82,89 @@ var otherWords = map[string][]string{
 	"port-forward": {"forward", "tunnel"}, "cp": {"scp", "rsync"}, "exec": {"logs"},
 }
 
-type newCommand func(*plugin.Factory) *cobra.Command
+// entry is a command that can be made, by its name.
+type entry struct {
+	name string
+	make func(*plugin.Factory) *cobra.Command
+}
 
 // groups of commands, in the order of the help of the root.
 var groups = []struct {
 	id, title string
-	commands  []newCommand
+	commands  []entry
 }{
-	{"use", "Use a pool:", []newCommand{exec.New, run.New, exec.NewShell, session.New, cp.New, portforward.New, proxy.New}},
-	{"watch", "Observe:", []newCommand{
-		status.New, listing.NewTargets, listing.NewContainers, listing.NewPods, connections.New, top.New, history.New, web.New,
+	{"use", "Use a pool:", []entry{
+		{"exec", exec.New},
+		{"run", run.New},
+		{"shell", exec.NewShell},
+		{"session", session.New},
+		{"cp", cp.New},
+		{"port-forward", portforward.New},
+		{"proxy", proxy.New},
 	}},
-	{"operate", "Operate:", []newCommand{target.New, importer.New, check.New, connections.NewDrain, hostkeys.New, doctor.New}},
-	{"about", "About this program:", []newCommand{newHelp, newVersion, newCompletion}},
+	{"watch", "Observe:", []entry{
+		{"status", status.New},
+		{"targets", listing.NewTargets},
+		{"containers", listing.NewContainers},
+		{"pods", listing.NewPods},
+		{"connections", connections.New},
+		{"top", top.New},
+		{"history", history.New},
+		{"web", web.New},
+	}},
+	{"operate", "Operate:", []entry{
+		{"target", target.New},
+		{"import", importer.New},
+		{"check", check.New},
+		{"drain", connections.NewDrain},
+		{"hostkeys", hostkeys.New},
+		{"doctor", doctor.New},
+	}},
+	{"about", "About this program:", []entry{{"help", newHelp}, {"version", newVersion}, {"completion", newCompletion}}},
 }
 
-func newRoot(f *plugin.Factory) *cobra.Command {
+// calledFirst returns the word of a command line that must be its command: before it are
+// only flags with their values, as in --context=lab. If that is not sure, it returns "".
+func calledFirst(args []string) string {
+	for _, arg := range args {
+		if !strings.HasPrefix(arg, "--") || !strings.Contains(arg, "=") {
+			return arg
+		}
+	}
+	return ""
+}
+
+// knowsOthers are the commands that are about the others.
+var knowsOthers = []string{"help", "completion"}
+
+// isNeeded returns which commands the one of a name needs: usually only itself. To make
+// them all, with their flags, takes as long as to read a kubeconfig.
+func isNeeded(called string) func(name string) bool {
+	for _, group := range groups {
+		for _, command := range group.commands {
+			if command.name == called && !slices.Contains(knowsOthers, called) {
+				return func(name string) bool { return name == called }
+			}
+		}
+	}
+	return func(string) bool { return true }
+}
+
+// newRoot returns the tree of commands. If called is the name of a command, the tree has no
+// other one than that needs.
+func newRoot(f *plugin.Factory, called string) *cobra.Command {
 	root := f.NewRoot()
 	root.Short = "Use and watch pools of warm connections"
 	root.Long = "Use and watch pools of warm connections to SSH hosts, Docker engines and clusters.\n\n" +
 		"Kubernetes RBAC decides who may do what. Start with: " + f.Name + " doctor"
+	needed := isNeeded(called)
 	for _, group := range groups {
 		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
-		for _, newCommand := range group.commands {
-			command := newCommand(f)
+		for _, entry := range group.commands {
+			if !needed(entry.name) {
+				continue
+			}
+			command := entry.make(f)
 			command.SuggestFor = otherWords[command.Name()]
 			command.GroupID = group.id
 			root.AddCommand(command)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
 	"go.uber.org/goleak"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
@@ -22,6 +23,9 @@ import (
 const asPlugin = "CONNPOOL_TEST_AS_PLUGIN"
 
 func TestMain(m *testing.M) {
+	if os.Setenv("CONNPOOL_DIRECT", "never") != nil { // the cache of the user who runs the tests is not theirs
+		os.Exit(1)
+	}
 	if os.Getenv(asPlugin) != "" {
 		os.Exit(Main(os.Args, clitest.Version, genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}))
 	}
@@ -32,7 +36,7 @@ func TestMain(m *testing.M) {
 func shop(t *testing.T) *clitest.Fixture {
 	t.Helper()
 	f := clitest.Shop(t)
-	f.Root = newRoot
+	f.Root = func(f *plugin.Factory) *cobra.Command { return newRoot(f, "") }
 	return f
 }
 
@@ -137,7 +141,7 @@ func TestUsagesShowTheNameThatWasTyped(t *testing.T) {
 
 func TestEveryCommandHasHelpWithExamples(t *testing.T) {
 	f := shop(t)
-	for _, command := range newRoot(plugin.New("connpool", "", genericiooptions.NewTestIOStreamsDiscard())).Commands() {
+	for _, command := range newRoot(plugin.New("connpool", "", genericiooptions.NewTestIOStreamsDiscard()), "").Commands() {
 		if command.Hidden {
 			continue
 		}

@@ -176,7 +176,7 @@ func (op *Operator) addControllers(ctx context.Context, drivers connectiontarget
 		Replica: op.options.Replica,
 		Audit:   op.options.Audit.Logger,
 		Ledger:  op.ledger,
-		Writer:  connectiontarget.NewWriter(client, recorder, status.NewPace[v1alpha1.ConnectionTargetStatus](budget)),
+		Writer:  connectiontarget.NewWriter(client, status.Sparing(recorder), status.NewPace[v1alpha1.ConnectionTargetStatus](budget)),
 	}
 	if err := targets.SetupWithManager(ctx, op.manager); err != nil {
 		return fmt.Errorf("set up the connectiontarget controller: %w", err)

@@ -46,6 +46,7 @@ func (a *applier) ensure(want Target) error {
 	if err != nil && !isPreparing(err) {
 		have.refused = err
 	}
+	before := have.jumpHost
 	a.removeUnwanted(have, want.Pools)
 	if version != nil || have.version.Identity() == want.Identity {
 		a.describe(have, want)
@@ -53,8 +54,10 @@ func (a *applier) ensure(want Target) error {
 	a.updateMembers(have, want.Pools, version)
 	if len(have.members) == 0 {
 		delete(a.roster.targets, want.UID)
+		a.sweepJumpHosts()
+	} else if !have.jumpHost.IsSamePath(before) {
+		a.sweepJumpHosts()
 	}
-	a.sweepJumpHosts()
 	return err
 }
 

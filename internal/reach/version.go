@@ -50,12 +50,15 @@ type JumpHost struct {
 
 // LeadsTo reports whether the target with the UID is h or on the way to it.
 func (h *JumpHost) LeadsTo(uid string) bool {
-	for ; h != nil; h = h.JumpHost {
-		if h.UID == uid {
-			return true
-		}
+	return h != nil && (h.UID == uid || h.JumpHost.LeadsTo(uid))
+}
+
+// IsSamePath reports whether both are the same jump host, and so are those on the way to it.
+func (h *JumpHost) IsSamePath(other *JumpHost) bool {
+	if h == nil || other == nil {
+		return h == other
 	}
-	return false
+	return h.UID == other.UID && h.JumpHost.IsSamePath(other.JumpHost)
 }
 
 // Keepalive is how often a live connection is asked for a sign of life, and how

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -32,6 +33,21 @@ func makeNamespace(t *testing.T, name string) *corev1.Namespace {
 		t.Fatal(err)
 	}
 	return namespace
+}
+
+// createCustom creates a custom object as soon as the server serves its kind, which takes
+// it a moment after the CRD has come, and returns its answer.
+func createCustom(t *testing.T, object client.Object) error {
+	t.Helper()
+	var err error
+	served := func(ctx context.Context) (bool, error) {
+		err = cluster.admin.Create(ctx, object)
+		return !meta.IsNoMatchError(err) && !apierrors.IsNotFound(err), nil
+	}
+	if late := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, patience, true, served); late != nil {
+		t.Fatalf("the kind is not served: %v", err)
+	}
+	return err
 }
 
 func mustHelm(t *testing.T, arguments ...string) {
@@ -75,7 +91,7 @@ func TestUninstallKeepsThePoolsAndLetsNamespacesGo(t *testing.T) {
 	mustHelm(t, "install", release, chartFolder)
 	pool := named("connpool.dev/v1alpha1", "ConnectionPool", "default", "kept")
 	pool.Object["spec"] = map[string]any{"targetRef": map[string]any{"name": "absent"}}
-	if err := cluster.admin.Create(t.Context(), pool); err != nil {
+	if err := createCustom(t, pool); err != nil {
 		t.Fatal(err)
 	}
 
@@ -110,11 +126,11 @@ func TestAnUpgradeBringsTheNewFieldsOfTheCRDs(t *testing.T) {
 	mustHelm(t, "install", release, older, "--set=crds.keep=false")
 	pool := named("connpool.dev/v1alpha1", "ConnectionPool", "default", "upgraded")
 	pool.Object["spec"] = map[string]any{"targetRef": map[string]any{"name": "absent"}, "health": map[string]any{"periodSeconds": int64(7)}}
-	if err := cluster.admin.Create(t.Context(), pool.DeepCopy()); err == nil || !strings.Contains(err.Error(), `unknown field "spec.health"`) {
+	if err := createCustom(t, pool.DeepCopy()); err == nil || !strings.Contains(err.Error(), `unknown field "spec.health"`) {
 		t.Fatalf("a pool with a field of the next version: %v", err)
 	}
 	unstructured.RemoveNestedField(pool.Object, "spec", "health")
-	if err := cluster.admin.Create(t.Context(), pool); err != nil {
+	if err := createCustom(t, pool); err != nil {
 		t.Fatal(err)
 	}
 	before := pool.GetUID()

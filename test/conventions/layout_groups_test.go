@@ -22,6 +22,7 @@ var requests = append([]string{"./internal/registry/use"}, belowUse...)
 var commands = append([]string{
 	"./client", "./internal/cli/plugin", "./internal/cli/cluster", "./internal/cli/places", "./internal/cli/remote", "./internal/cli/terminal",
 	"./internal/cli/display", "./internal/cli/exit", "./internal/cli/listen", "./internal/cli/output", "./internal/columns",
+	"./internal/natural",
 }, apis...)
 
 // terminalModules are those of commands.

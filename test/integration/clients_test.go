@@ -82,6 +82,33 @@ func TestThePythonClientRunsCommands(t *testing.T) {
 	}
 }
 
+func TestTheOneFilePythonClientRunsCommands(t *testing.T) {
+	f := warm(t, startSSHD(t))
+	folder, err := binaries.Ensure(t.Context(), binaries.Printer(os.Stderr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	account := worker(t, f.pool.Namespace)
+	direct := directly(t, account)
+	files := t.TempDir()
+	for name, content := range map[string][]byte{
+		"token": []byte(account.BearerToken), "namespace": []byte(f.pool.Namespace),
+		"ca.crt": account.CAData, "connpool.crt": direct.CAData,
+	} {
+		if err := os.WriteFile(filepath.Join(files, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", folder+":"+os.Getenv("PATH")) // for kubectl
+	t.Setenv("PYTHONPATH", "../../clients/python")
+	t.Setenv("PYTHONDONTWRITEBYTECODE", "1")
+	output, err := program(t, programs, "/usr/bin/python3", "-W", "error", "pool.py", kubeconfig(t, account, f.pool.Namespace),
+		files, direct.Host, filepath.Join(files, "connpool.crt"), filepath.Join(files, "ca.crt"), f.pool.Name)
+	if err != nil || !strings.HasSuffix(output, "ok\n") {
+		t.Errorf("connpool.py: %v\n%s", err, output)
+	}
+}
+
 func TestTheJavaScriptClientRunsCommands(t *testing.T) {
 	f := warm(t, startSSHD(t))
 	if _, err := os.Stat(filepath.Join(programs, "node_modules")); err != nil {

@@ -60,7 +60,7 @@ func Resource(resource string) schema.GroupResource {
 func addKnownTypes(scheme *runtime.Scheme) error {
 	scheme.AddKnownTypes(GroupVersion,
 		&Connection{}, &ConnectionList{}, &Session{}, &SessionList{}, &Use{}, &UseList{},
-		&Exec{}, &Listing{}, &Drain{}, &Check{},
+		&Exec{}, &ExecPlan{}, &ExecResult{}, &ExecSummary{}, &Listing{}, &Drain{}, &Check{},
 		&ExecOptions{}, &PortForwardOptions{}, &ProxyOptions{},
 	)
 	metav1.AddToGroupVersion(scheme, GroupVersion)

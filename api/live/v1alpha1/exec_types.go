@@ -41,9 +41,23 @@ const (
 	MaxExecStdinBytes = 1 << 20
 	// MaxExecOutputBytes bounds each of stdout and stderr of the JSON form.
 	MaxExecOutputBytes = 1 << 20
+	// DefaultTargetOutputBytes bounds each of stdout and stderr of each target of a command
+	// with targets that sets no other bound.
+	DefaultTargetOutputBytes = 64 << 10
+	// MaxExecTargets bounds how many targets a command with targets can name.
+	MaxExecTargets = 10000
+	// DefaultParallelism and MaxParallelism are on how many targets a command with targets
+	// runs at the same time.
+	DefaultParallelism = 128
+	MaxParallelism     = 1024
 )
 
-// Exec runs one command and returns its result.
+// ExecLines is the media type of the answer to an Exec with targets.
+const ExecLines = "application/x-ndjson"
+
+// Exec runs one command and returns its result. With spec.targets, it runs the command on
+// many targets, and the answer is a stream of lines of JSON instead: an ExecPlan, an
+// ExecResult for each target as soon as it is known, and an ExecSummary at the end.
 //
 // +kubebuilder:object:root=true
 type Exec struct {
@@ -107,6 +121,103 @@ type ExecSpec struct {
 	// operator chooses an ID and every request runs.
 	// +optional
 	RequestID string `json:"requestID,omitempty"`
+	// targets runs the command on many targets of the pool, on each at most once. Refused
+	// with target and subsystem, and in sessions. timeoutSeconds then bounds the command of
+	// each target, and a requestID is remembered for each target: the same request again
+	// runs the command only where it has not begun. Absent means one target.
+	// +optional
+	Targets *ExecTargets `json:"targets,omitempty"`
+}
+
+// ExecTargets are targets of a pool. Exactly one of all, names and selector is set.
+type ExecTargets struct {
+	// all targets of the pool.
+	// +optional
+	All bool `json:"all,omitempty"`
+	// names of targets, at most 10,000 and none twice. The pool need not have all of them:
+	// the result of one that it lacks is NotStarted with the reason NotFound.
+	// +optional
+	// +listType=atomic
+	Names []string `json:"names,omitempty"`
+	// selector selects those targets of the pool whose labels match. An empty selector is
+	// refused; use all.
+	// +optional
+	Selector *metav1.LabelSelector `json:"selector,omitempty"`
+	// parallelism is on how many targets the command runs at the same time, at most 1024. It
+	// runs on fewer while the uses of all clients have taken half of a limit on uses. 0 or
+	// absent means 128.
+	// +optional
+	Parallelism int32 `json:"parallelism,omitempty"`
+	// failFast starts the command on no more targets after it has failed on one: it did not
+	// complete there, or with an exit code other than 0. What runs goes on. The result of
+	// targets on which it did not begin is NotStarted with the reason FailFast.
+	// +optional
+	FailFast bool `json:"failFast,omitempty"`
+	// outputBytes is how much is kept of each of stdout and stderr of each target, at most
+	// 1 MiB. 0 or absent means 64 KiB.
+	// +optional
+	OutputBytes int32 `json:"outputBytes,omitempty"`
+}
+
+// Reasons, in the result of a target, for which a command with targets did not begin there.
+const (
+	// ReasonNotFound means that the pool has no such target.
+	ReasonNotFound = "NotFound"
+	// ReasonFailFast means that the command has failed on another target before.
+	ReasonFailFast = "FailFast"
+)
+
+// ExecPlan is the first line of the answer to an Exec with targets.
+//
+// +kubebuilder:object:root=true
+type ExecPlan struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// targets on which the command is to run, in the order in which it starts: by name, as
+	// people count, so that web-2 is before web-10. Each gets one ExecResult.
+	// +listType=atomic
+	Targets []string `json:"targets"`
+	// parallelism is on how many of them it runs at the same time at most.
+	Parallelism int32 `json:"parallelism"`
+	// requestID of the whole, and of each target, in the operator's audit lines.
+	RequestID string `json:"requestID"`
+}
+
+// ExecResult is a line of the answer to an Exec with targets. It is sent as soon as the
+// command has ended on the target, or is known not to start there.
+//
+// +kubebuilder:object:root=true
+type ExecResult struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// target of the pool.
+	Target string `json:"target"`
+	// status is the result of the command on the target.
+	Status ExecStatus `json:"status"`
+}
+
+// ExecSummary is the last line of the answer to an Exec with targets. Without it the answer
+// is broken off, and the outcome on the targets without an ExecResult is Unknown.
+//
+// +kubebuilder:object:root=true
+type ExecSummary struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// targets is how many targets there were. Each of them is in one of the next three.
+	Targets int32 `json:"targets"`
+	// completed is on how many targets the command has ended with an exit code.
+	Completed int32 `json:"completed"`
+	// notStarted is on how many targets the command has provably not run.
+	NotStarted int32 `json:"notStarted"`
+	// unknown is on how many targets the command may have run.
+	Unknown int32 `json:"unknown"`
+	// exitCodes is how many of the completed commands have ended with which exit code.
+	// +optional
+	ExitCodes map[string]int32 `json:"exitCodes,omitempty"`
+	// durationMicroseconds is how long the whole took.
+	DurationMicroseconds int64 `json:"durationMicroseconds"`
+	// requestID of the whole, and of each target, in the operator's audit lines.
+	RequestID string `json:"requestID"`
 }
 
 // ExecStatus is the result of a command.
@@ -126,14 +237,14 @@ type ExecStatus struct {
 	// message says why the outcome is not Completed, and the next step.
 	// +optional
 	Message string `json:"message,omitempty"`
-	// stdout of the command, at most 1 MiB, if it is valid UTF-8 that at most doubles in
+	// stdout of the command, at most 1 MiB or outputBytes of targets, if it is valid UTF-8 that at most doubles in
 	// size as JSON. Text that is mostly control characters is in stdoutBytes.
 	// +optional
 	Stdout string `json:"stdout,omitempty"`
 	// stdoutBytes is stdout if the field stdout cannot hold it.
 	// +optional
 	StdoutBytes []byte `json:"stdoutBytes,omitempty"`
-	// stderr of the command, at most 1 MiB, if it is valid UTF-8 that at most doubles in
+	// stderr of the command, at most 1 MiB or outputBytes of targets, if it is valid UTF-8 that at most doubles in
 	// size as JSON. Text that is mostly control characters is in stderrBytes.
 	// +optional
 	Stderr string `json:"stderr,omitempty"`

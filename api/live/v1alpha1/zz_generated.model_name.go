@@ -56,6 +56,16 @@ func (in ExecOptions) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ExecPlan) OpenAPIModelName() string {
+	return "com.github.connpool.connpool.api.live.v1alpha1.ExecPlan"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ExecResult) OpenAPIModelName() string {
+	return "com.github.connpool.connpool.api.live.v1alpha1.ExecResult"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in ExecSpec) OpenAPIModelName() string {
 	return "com.github.connpool.connpool.api.live.v1alpha1.ExecSpec"
 }
@@ -63,6 +73,16 @@ func (in ExecSpec) OpenAPIModelName() string {
 // OpenAPIModelName returns the OpenAPI model name for this type.
 func (in ExecStatus) OpenAPIModelName() string {
 	return "com.github.connpool.connpool.api.live.v1alpha1.ExecStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ExecSummary) OpenAPIModelName() string {
+	return "com.github.connpool.connpool.api.live.v1alpha1.ExecSummary"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ExecTargets) OpenAPIModelName() string {
+	return "com.github.connpool.connpool.api.live.v1alpha1.ExecTargets"
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.

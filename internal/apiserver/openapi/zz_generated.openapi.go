@@ -26,8 +26,12 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha1.DrainStatus{}.OpenAPIModelName():         schema_connpool_api_live_v1alpha1_DrainStatus(ref),
 		v1alpha1.Exec{}.OpenAPIModelName():                schema_connpool_api_live_v1alpha1_Exec(ref),
 		v1alpha1.ExecOptions{}.OpenAPIModelName():         schema_connpool_api_live_v1alpha1_ExecOptions(ref),
+		v1alpha1.ExecPlan{}.OpenAPIModelName():            schema_connpool_api_live_v1alpha1_ExecPlan(ref),
+		v1alpha1.ExecResult{}.OpenAPIModelName():          schema_connpool_api_live_v1alpha1_ExecResult(ref),
 		v1alpha1.ExecSpec{}.OpenAPIModelName():            schema_connpool_api_live_v1alpha1_ExecSpec(ref),
 		v1alpha1.ExecStatus{}.OpenAPIModelName():          schema_connpool_api_live_v1alpha1_ExecStatus(ref),
+		v1alpha1.ExecSummary{}.OpenAPIModelName():         schema_connpool_api_live_v1alpha1_ExecSummary(ref),
+		v1alpha1.ExecTargets{}.OpenAPIModelName():         schema_connpool_api_live_v1alpha1_ExecTargets(ref),
 		v1alpha1.ListedContainer{}.OpenAPIModelName():     schema_connpool_api_live_v1alpha1_ListedContainer(ref),
 		v1alpha1.ListedPod{}.OpenAPIModelName():           schema_connpool_api_live_v1alpha1_ListedPod(ref),
 		v1alpha1.ListedTarget{}.OpenAPIModelName():        schema_connpool_api_live_v1alpha1_ListedTarget(ref),
@@ -607,7 +611,7 @@ func schema_connpool_api_live_v1alpha1_Exec(ref common.ReferenceCallback) common
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "Exec runs one command and returns its result.",
+				Description: "Exec runs one command and returns its result. With spec.targets, it runs the command on many targets, and the answer is a stream of lines of JSON instead: an ExecPlan, an ExecResult for each target as soon as it is known, and an ExecSummary at the end.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -794,6 +798,114 @@ func schema_connpool_api_live_v1alpha1_ExecOptions(ref common.ReferenceCallback)
 	}
 }
 
+func schema_connpool_api_live_v1alpha1_ExecPlan(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ExecPlan is the first line of the answer to an Exec with targets.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"targets": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "targets on which the command is to run, in the order in which it starts: by name, as people count, so that web-2 is before web-10. Each gets one ExecResult.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"parallelism": {
+						SchemaProps: spec.SchemaProps{
+							Description: "parallelism is on how many of them it runs at the same time at most.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"requestID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "requestID of the whole, and of each target, in the operator's audit lines.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"targets", "parallelism", "requestID"},
+			},
+		},
+	}
+}
+
+func schema_connpool_api_live_v1alpha1_ExecResult(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ExecResult is a line of the answer to an Exec with targets. It is sent as soon as the command has ended on the target, or is known not to start there.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"target": {
+						SchemaProps: spec.SchemaProps{
+							Description: "target of the pool.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the result of the command on the target.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.ExecStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"target", "status"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.ExecStatus{}.OpenAPIModelName()},
+	}
+}
+
 func schema_connpool_api_live_v1alpha1_ExecSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -898,9 +1010,17 @@ func schema_connpool_api_live_v1alpha1_ExecSpec(ref common.ReferenceCallback) co
 							Format:      "",
 						},
 					},
+					"targets": {
+						SchemaProps: spec.SchemaProps{
+							Description: "targets runs the command on many targets of the pool, on each at most once. Refused with target and subsystem, and in sessions. timeoutSeconds then bounds the command of each target, and a requestID is remembered for each target: the same request again runs the command only where it has not begun. Absent means one target.",
+							Ref:         ref(v1alpha1.ExecTargets{}.OpenAPIModelName()),
+						},
+					},
 				},
 			},
 		},
+		Dependencies: []string{
+			v1alpha1.ExecTargets{}.OpenAPIModelName()},
 	}
 }
 
@@ -949,7 +1069,7 @@ func schema_connpool_api_live_v1alpha1_ExecStatus(ref common.ReferenceCallback) 
 					},
 					"stdout": {
 						SchemaProps: spec.SchemaProps{
-							Description: "stdout of the command, at most 1 MiB, if it is valid UTF-8 that at most doubles in size as JSON. Text that is mostly control characters is in stdoutBytes.",
+							Description: "stdout of the command, at most 1 MiB or outputBytes of targets, if it is valid UTF-8 that at most doubles in size as JSON. Text that is mostly control characters is in stdoutBytes.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -963,7 +1083,7 @@ func schema_connpool_api_live_v1alpha1_ExecStatus(ref common.ReferenceCallback) 
 					},
 					"stderr": {
 						SchemaProps: spec.SchemaProps{
-							Description: "stderr of the command, at most 1 MiB, if it is valid UTF-8 that at most doubles in size as JSON. Text that is mostly control characters is in stderrBytes.",
+							Description: "stderr of the command, at most 1 MiB or outputBytes of targets, if it is valid UTF-8 that at most doubles in size as JSON. Text that is mostly control characters is in stderrBytes.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -1035,6 +1155,165 @@ func schema_connpool_api_live_v1alpha1_ExecStatus(ref common.ReferenceCallback) 
 				Required: []string{"outcome"},
 			},
 		},
+	}
+}
+
+func schema_connpool_api_live_v1alpha1_ExecSummary(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ExecSummary is the last line of the answer to an Exec with targets. Without it the answer is broken off, and the outcome on the targets without an ExecResult is Unknown.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"targets": {
+						SchemaProps: spec.SchemaProps{
+							Description: "targets is how many targets there were. Each of them is in one of the next three.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"completed": {
+						SchemaProps: spec.SchemaProps{
+							Description: "completed is on how many targets the command has ended with an exit code.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"notStarted": {
+						SchemaProps: spec.SchemaProps{
+							Description: "notStarted is on how many targets the command has provably not run.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"unknown": {
+						SchemaProps: spec.SchemaProps{
+							Description: "unknown is on how many targets the command may have run.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"exitCodes": {
+						SchemaProps: spec.SchemaProps{
+							Description: "exitCodes is how many of the completed commands have ended with which exit code.",
+							Type:        []string{"object"},
+							AdditionalProperties: &spec.SchemaOrBool{
+								Allows: true,
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"integer"},
+										Format: "int32",
+									},
+								},
+							},
+						},
+					},
+					"durationMicroseconds": {
+						SchemaProps: spec.SchemaProps{
+							Description: "durationMicroseconds is how long the whole took.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"requestID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "requestID of the whole, and of each target, in the operator's audit lines.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"targets", "completed", "notStarted", "unknown", "durationMicroseconds", "requestID"},
+			},
+		},
+	}
+}
+
+func schema_connpool_api_live_v1alpha1_ExecTargets(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ExecTargets are targets of a pool. Exactly one of all, names and selector is set.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"all": {
+						SchemaProps: spec.SchemaProps{
+							Description: "all targets of the pool.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"names": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "names of targets, at most 10,000 and none twice. The pool need not have all of them: the result of one that it lacks is NotStarted with the reason NotFound.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"selector": {
+						SchemaProps: spec.SchemaProps{
+							Description: "selector selects those targets of the pool whose labels match. An empty selector is refused; use all.",
+							Ref:         ref(v1.LabelSelector{}.OpenAPIModelName()),
+						},
+					},
+					"parallelism": {
+						SchemaProps: spec.SchemaProps{
+							Description: "parallelism is on how many targets the command runs at the same time, at most 1024. It runs on fewer while the uses of all clients have taken half of a limit on uses. 0 or absent means 128.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"failFast": {
+						SchemaProps: spec.SchemaProps{
+							Description: "failFast starts the command on no more targets after it has failed on one: it did not complete there, or with an exit code other than 0. What runs goes on. The result of targets on which it did not begin is NotStarted with the reason FailFast.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"outputBytes": {
+						SchemaProps: spec.SchemaProps{
+							Description: "outputBytes is how much is kept of each of stdout and stderr of each target, at most 1 MiB. 0 or absent means 64 KiB.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.LabelSelector{}.OpenAPIModelName()},
 	}
 }
 

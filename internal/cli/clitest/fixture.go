@@ -39,6 +39,7 @@ import (
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/cli/plugin"
+	"github.com/connpool/connpool/internal/cli/road"
 	"github.com/connpool/connpool/internal/driver"
 )
 
@@ -94,6 +95,8 @@ type Fixture struct {
 	Places map[string]livev1alpha1.ListingStatus
 	// OnlyContainer is where commands run that name no container; "" for none.
 	OnlyContainer string
+	// Fleet is how commands on many targets are answered.
+	Fleet Fleet
 	// Remote runs commands.
 	Remote RemoteFunc
 	// API is the target's own, behind the proxy.
@@ -162,6 +165,7 @@ func (f *Fixture) RunContext(ctx context.Context, stdin io.Reader, arguments ...
 // Execute runs a command line on streams and returns its exit code.
 func (f *Fixture) Execute(ctx context.Context, streams genericiooptions.IOStreams, arguments ...string) int {
 	factory := plugin.New("kubectl connpool", Version, streams)
+	factory.Cluster.Direct = road.Never
 	factory.Now = f.Now
 	return factory.Execute(ctx, f.Root(factory), append([]string{"--kubeconfig", f.Kubeconfig()}, arguments...))
 }

@@ -2,6 +2,7 @@ package clitest
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -12,10 +13,27 @@ import (
 	"github.com/connpool/connpool/internal/cli/cluster"
 )
 
+// post answers a request that is not upgraded: a listing, or a command on many targets.
+func (a *api) post(out http.ResponseWriter, r *http.Request, namespace, pool string) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		a.t.Error(err)
+	}
+	var of metav1.TypeMeta
+	if err := json.Unmarshal(body, &of); err != nil {
+		a.t.Error(err)
+	}
+	if of.Kind == "Exec" {
+		a.execMany(out, r, body, namespace, pool)
+		return
+	}
+	a.listing(out, body, namespace, pool)
+}
+
 // listing answers with the targets of a pool, or what one of them has.
-func (a *api) listing(out http.ResponseWriter, r *http.Request, namespace, pool string) {
+func (a *api) listing(out http.ResponseWriter, body []byte, namespace, pool string) {
 	var asked livev1alpha1.Listing
-	if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+	if err := json.Unmarshal(body, &asked); err != nil {
 		a.t.Error(err)
 	}
 	members := cluster.TargetsOf(&in(a.Pools, namespace, pool)[0], in(a.Targets, namespace, ""))

@@ -97,7 +97,7 @@ func (a *api) serve(out http.ResponseWriter, r *http.Request, what, namespace, n
 		a.execIn(out, r, namespace, name)
 	case "live.connpool.dev/connectionpools/exec":
 		if r.Method == http.MethodPost {
-			a.listing(out, r, namespace, name)
+			a.post(out, r, namespace, name)
 			return
 		}
 		a.ServeExec(out, r, namespace)

@@ -22,13 +22,13 @@ package cluster
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"net/http"
+	"net"
 	"slices"
-	"sync"
 
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/api/validate/content"
@@ -40,7 +40,10 @@ import (
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/exit"
+	"github.com/connpool/connpool/internal/cli/requestlog"
+	"github.com/connpool/connpool/internal/cli/road"
 	"github.com/connpool/connpool/internal/cli/tracecontext"
+	"github.com/connpool/connpool/internal/embedded"
 )
 
 // Cluster is the cluster of a command, its namespace and its user.
@@ -49,11 +52,18 @@ type Cluster struct {
 	version    string
 	kubeconfig string
 	overrides  clientcmd.ConfigOverrides
-	log        io.Writer
-	logging    sync.Mutex // held while a request is logged
+	// loaded reads the kubeconfig, once; nil until something asks for it.
+	loaded  clientcmd.ClientConfig
+	log     io.Writer
+	logging *requestlog.Log // nil until the first request is prepared
 
 	// Verbosity is how much of requests is logged: from 6 on their URLs, from 8 on headers.
 	Verbosity int
+	// Direct is when the live API is reached without kube-apiserver. If it is empty, the
+	// environment says it.
+	Direct road.Mode
+	// Dial connects to the operator; nil for the dialer of Go.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // New returns the cluster that flags and kubeconfig name. Hints tell the user to
@@ -86,11 +96,15 @@ var rareFlags = []string{
 	"insecure-skip-tls-verify", "proxy-url", "tls-server-name",
 }
 
-// loader reads the kubeconfig, or the ServiceAccount of the pod of this process.
+// loader reads the kubeconfig, or the ServiceAccount of the pod of this process. The flags
+// have been parsed when it is first called.
 func (c *Cluster) loader() clientcmd.ClientConfig {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = c.kubeconfig
-	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &c.overrides)
+	if c.loaded == nil {
+		rules := clientcmd.NewDefaultClientConfigLoadingRules()
+		rules.ExplicitPath = c.kubeconfig
+		c.loaded = clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &c.overrides)
+	}
+	return c.loaded
 }
 
 // Namespace returns the namespace that the flags or the kubeconfig name.
@@ -129,14 +143,16 @@ func (c *Cluster) restConfig() (*rest.Config, error) {
 	if err != nil {
 		return nil, c.noCluster(err)
 	}
+	if config.CAFile == "" && len(config.CAData) == 0 || config.AuthProvider != nil {
+		embedded.Authorities()
+	}
 	config.UserAgent = "kubectl-connpool/" + c.version
 	// The user waits for these few requests, and they need no rate limit.
 	config.QPS = -1
-	if c.Verbosity >= logRequests {
-		config.Wrap(func(next http.RoundTripper) http.RoundTripper {
-			return &requestLog{next, c.log, &c.logging, c.Verbosity >= logHeaders}
-		})
+	if c.logging == nil {
+		c.logging = requestlog.New(c.log, c.Verbosity)
 	}
+	config.Wrap(c.logging.Wrap)
 	return config, nil
 }
 
@@ -161,12 +177,12 @@ func (c *Cluster) Objects() (Objects, error) {
 }
 
 // Live returns a client of the live API.
-func (c *Cluster) Live() (*client.Client, error) {
-	config, err := c.restConfig()
+func (c *Cluster) Live(ctx context.Context) (*client.Client, error) {
+	way, err := c.Road(ctx, false)
 	if err != nil {
 		return nil, err
 	}
-	live, err := client.New(tracecontext.Joined(config))
+	live, err := client.New(tracecontext.Joined(way.Config))
 	if err != nil {
 		return nil, c.noCluster(err)
 	}

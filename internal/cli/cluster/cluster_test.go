@@ -1,8 +1,11 @@
 package cluster
 
 import (
+	"crypto/x509"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -56,5 +59,52 @@ func TestARoleIsProposedOnlyWhereItHelps(t *testing.T) {
 		if proposed := strings.Contains(hint, "kind: Role"); proposed != want {
 			t.Errorf("%s: the hint is %q", why, hint)
 		}
+	}
+}
+
+// kubeconfig writes one with the lines of its cluster, and returns its path.
+func kubeconfig(t *testing.T, cluster string) string {
+	t.Helper()
+	text := "apiVersion: v1\nkind: Config\ncurrent-context: c\n" +
+		"contexts: [{name: c, context: {cluster: c, user: u, namespace: shop}}]\n" +
+		"users: [{name: u, user: {token: t}}]\nclusters: [{name: c, cluster: {" + cluster + "}}]\n"
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestTheKubeconfigIsReadOnce(t *testing.T) {
+	c := New("connpool", "", io.Discard)
+	c.kubeconfig = kubeconfig(t, "server: https://127.0.0.1:1")
+	namespace, err := c.Namespace()
+	if err != nil || namespace != "shop" {
+		t.Fatalf("namespace %q, %v", namespace, err)
+	}
+	if err := os.Remove(c.kubeconfig); err != nil {
+		t.Fatal(err)
+	}
+	config, err := c.restConfig()
+	if err != nil || config.Host != "https://127.0.0.1:1" {
+		t.Errorf("the file was read again: %v", err)
+	}
+}
+
+func TestTheEmbeddedAuthoritiesAreTrustedForAClusterThatNamesNone(t *testing.T) {
+	empty := t.TempDir()
+	t.Setenv("SSL_CERT_FILE", empty+"/none")
+	t.Setenv("SSL_CERT_DIR", empty)
+	c := New("connpool", "", io.Discard)
+	c.kubeconfig = kubeconfig(t, "server: https://127.0.0.1:1")
+	if _, err := c.restConfig(); err != nil {
+		t.Fatal(err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pool.Equal(x509.NewCertPool()) {
+		t.Error("no authority is trusted")
 	}
 }

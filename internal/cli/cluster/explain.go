@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -65,11 +66,11 @@ func lacksRole(err error) bool {
 }
 
 // refusedUser finds the user in a refusal of RBAC. Other characters would need quotes in a shell.
-var refusedUser = regexp.MustCompile(`User "([\w.:@/-]+)" cannot `)
+var refusedUser = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`User "([\w.:@/-]+)" cannot `) })
 
 // userIn returns the user of a refusal, or "" if it does not say it.
 func userIn(err error) string {
-	if found := refusedUser.FindStringSubmatch(err.Error()); found != nil {
+	if found := refusedUser().FindStringSubmatch(err.Error()); found != nil {
 		return found[1]
 	}
 	return ""
@@ -184,7 +185,7 @@ func (c *Cluster) RequireNames(ctx context.Context, namespace, pool, target stri
 }
 
 func offerSessions(ctx context.Context, c *Cluster, what Asked) (string, error) {
-	live, err := c.Live()
+	live, err := c.Live(ctx)
 	if err != nil {
 		return "", err
 	}

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -90,8 +91,10 @@ func inWords(err error, what Asked) error {
 }
 
 // validation matches where API validation begins to say what is wrong with a field.
-var validation = regexp.MustCompile(`(?:^\[?|, )([a-zA-Z][\w.\[\]]*): ` +
-	`(Required value|Forbidden|Invalid value|Unsupported value|Duplicate value|Too long|Too many): `)
+var validation = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?:^\[?|, )([a-zA-Z][\w.\[\]]*): ` +
+		`(Required value|Forbidden|Invalid value|Unsupported value|Duplicate value|Too long|Too many): `)
+})
 
 // flagOf is what a person calls a field.
 var flagOf = map[string]string{
@@ -107,7 +110,7 @@ var withFlags = strings.NewReplacer(
 
 // withoutFields returns what is wrong, once, with flags instead of fields.
 func withoutFields(message string) string {
-	starts := validation.FindAllStringSubmatchIndex(message, -1)
+	starts := validation().FindAllStringSubmatchIndex(message, -1)
 	if len(starts) == 0 || starts[0][0] != 0 {
 		return message
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/places"
+	"github.com/connpool/connpool/internal/natural"
 )
 
 // targetsAtOnce is how many targets get a copy at the same time, unless the user says it.
@@ -150,7 +151,7 @@ func (o *options) sum(ctx context.Context, outcomes []outcome) error {
 func (o *options) chosen(ctx context.Context, pool *client.Pool) ([]string, error) {
 	if len(o.many.names) > 0 {
 		names := slices.Clone(o.many.names)
-		slices.SortFunc(names, display.NaturalOrder)
+		slices.SortFunc(names, natural.Compare)
 		return slices.Compact(names), nil
 	}
 	name := o.destination.Pool
@@ -174,7 +175,7 @@ func (o *options) chosen(ctx context.Context, pool *client.Pool) ([]string, erro
 	case len(names) == 0:
 		return nil, exit.Hint(fmt.Errorf("pool %s has no targets", name), "See why: %s status %s", o.Name, name)
 	}
-	slices.SortFunc(names, display.NaturalOrder)
+	slices.SortFunc(names, natural.Compare)
 	return names, nil
 }
 

@@ -140,12 +140,12 @@ func (o *options) examine(ctx context.Context) ([]finding, *examination) {
 		const next = "name a kubeconfig with --kubeconfig or KUBECONFIG, and a cluster in it with --context"
 		return []finding{{"cluster", findingBroken, err.Error(), next}}, nil
 	}
-	e := &examination{plain: plain, namespace: o.Namespace, pool: o.pool, program: o.Name}
+	e := &examination{c: o.Cluster, plain: plain, namespace: o.Namespace, pool: o.pool, program: o.Name}
 	var findings []finding
 	for _, question := range []struct {
 		subject string
 		ask     func(context.Context) finding
-	}{{"cluster", e.cluster}, {v1alpha1.GroupName, e.declarative}, {"APIService", e.registered}, {"operator", e.operator}} {
+	}{{"cluster", e.cluster}, {v1alpha1.GroupName, e.declarative}, {"APIService", e.registered}, {"operator", e.operator}, {"way", e.way}} {
 		found := question.ask(ctx)
 		found.Subject = question.subject
 		findings = append(findings, found)
@@ -160,6 +160,7 @@ func (o *options) examine(ctx context.Context) ([]finding, *examination) {
 }
 
 type examination struct {
+	c               *cluster.Cluster
 	plain           cluster.Plain
 	namespace, pool string
 	program         string
@@ -271,6 +272,15 @@ func (e *examination) operator(ctx context.Context) finding {
 		message += ", version " + version
 	}
 	return works(message)
+}
+
+// way finds out on which way commands reach the operator.
+func (e *examination) way(ctx context.Context) finding {
+	way, err := e.c.Road(ctx, true)
+	if err != nil {
+		return broken(err.Error(), strings.ReplaceAll(exit.HintOf(err), "\n", " "))
+	}
+	return works("requests go " + way.String())
 }
 
 // servesNamespace finds out whether the operator serves the namespace. An operator may watch

@@ -24,6 +24,7 @@ func TestDoctorFindsAllInOrder(t *testing.T) {
 ✔ connpool.dev  pools and targets can be declared
 ✔ APIService    kube-apiserver reaches the live API
 ✔ operator      answers in 1ms, version v1.2.4
+✔ way           requests go through kube-apiserver
 
 What you may do in namespace shop:
 
@@ -112,7 +113,7 @@ func TestDoctorForPrograms(t *testing.T) {
 		Rights   []right
 	}
 	got := clitest.Shop(t, New).Run("doctor", "-o", "json")
-	if err := json.Unmarshal([]byte(got.Stdout), &report); err != nil || len(report.Findings) != 4 || len(report.Rights) < 10 || !report.Rights[0].Allowed {
+	if err := json.Unmarshal([]byte(got.Stdout), &report); err != nil || len(report.Findings) != 5 || len(report.Rights) < 10 || !report.Rights[0].Allowed {
 		t.Errorf("%v in %s", err, got.Stdout)
 	}
 }

@@ -35,7 +35,7 @@ func Names(list func(ctx context.Context, args []string) ([]string, error)) cobr
 // LiveNames makes a completion of names that the live API has in the namespace.
 func (f *Factory) LiveNames(list func(context.Context, *client.Client, string) ([]string, error)) cobra.CompletionFunc {
 	return Names(func(ctx context.Context, _ []string) ([]string, error) {
-		live, err := f.Cluster.Live()
+		live, err := f.Cluster.Live(ctx)
 		if err != nil {
 			return nil, err
 		}

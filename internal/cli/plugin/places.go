@@ -31,7 +31,7 @@ func (f *Factory) placesOf(list listPlaces) cobra.CompletionFunc {
 	return func(command *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 		return Names(func(ctx context.Context, args []string) ([]string, error) {
 			name, target := poolAndTarget(command, args)
-			pool, err := f.livePool(name)
+			pool, err := f.livePool(ctx, name)
 			if err != nil || name == "" {
 				return nil, err
 			}
@@ -58,8 +58,8 @@ func valueOf(command *cobra.Command, flag string) string {
 }
 
 // livePool returns a pool of the namespace in the live API.
-func (f *Factory) livePool(name string) (*client.Pool, error) {
-	live, err := f.Cluster.Live()
+func (f *Factory) livePool(ctx context.Context, name string) (*client.Pool, error) {
+	live, err := f.Cluster.Live(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +110,7 @@ func (f *Factory) listTargets(ctx context.Context, args []string) ([]string, err
 	if err == nil || name == "" || !apierrors.IsForbidden(err) {
 		return names, err
 	}
-	pool, err := f.livePool(name)
+	pool, err := f.livePool(ctx, name)
 	if err != nil {
 		return nil, err
 	}

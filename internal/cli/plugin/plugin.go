@@ -80,6 +80,8 @@ func (f *Factory) NewRoot() *cobra.Command {
 	f.Cluster.Register(root.PersistentFlags())
 	root.PersistentFlags().IntVarP(&f.Cluster.Verbosity, "v", "v", 0,
 		"Log requests to standard error: 6 for their URLs and times, 8 for their headers, too")
+	root.PersistentFlags().Var(&f.Cluster.Direct, "direct", cluster.DirectUsage)
+	CompleteFlag(root, "direct", cobra.FixedCompletions(cluster.DirectModes, cobra.ShellCompDirectiveNoFileComp))
 	CompleteFlag(root, "namespace", Names(f.listNamespaces))
 	CompleteFlag(root, "context", Names(func(context.Context, []string) ([]string, error) { return f.Cluster.Contexts() }))
 	return root
@@ -179,7 +181,7 @@ func (f *Factory) LiveE(
 	complete RunFunc, validate func() error, run func(context.Context, *client.Client) error,
 ) RunFunc {
 	return f.NamespacedE(complete, validate, func(ctx context.Context) error {
-		live, err := f.Cluster.Live()
+		live, err := f.Cluster.Live(ctx)
 		if err != nil {
 			return err
 		}

@@ -14,10 +14,10 @@ import (
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
-	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/places"
 	"github.com/connpool/connpool/internal/cli/remote"
+	"github.com/connpool/connpool/internal/natural"
 )
 
 const podSelector = "pod-selector"
@@ -158,7 +158,7 @@ func (o *options) inOrder(targets []string) ([]string, error) {
 	case len(targets) == 0:
 		return nil, exit.Hint(fmt.Errorf("pool %s has no targets", o.command.Pool), "See why: %s status %s", o.Name, o.command.Pool)
 	}
-	slices.SortFunc(targets, display.NaturalOrder)
+	slices.SortFunc(targets, natural.Compare)
 	return targets, nil
 }
 
@@ -204,7 +204,7 @@ func (o *options) placesIn(found places.Found) (all []place) {
 		in := remote.Place{Pod: pod.Name, Namespace: pod.Namespace, Container: o.command.Place.Container}
 		all = append(all, place{target: found.Target, listed: pod.Name, Place: in})
 	}
-	slices.SortFunc(all, func(a, b place) int { return display.NaturalOrder(a.listed, b.listed) })
+	slices.SortFunc(all, func(a, b place) int { return natural.Compare(a.listed, b.listed) })
 	return all
 }
 

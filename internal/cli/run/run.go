@@ -1,6 +1,9 @@
 // Package run runs one command on many targets of a pool at the same time, or in many
 // containers or pods of them.
 //
+// On a few targets each has a stream of its own; on many, the operator runs the command with
+// one request, and each target's output comes when it is done.
+//
 // For people it prints each line of output marked with its target, as it comes,
 // and a table at the end. For programs it collects the beginning of each stream
 // and prints one document.
@@ -29,10 +32,17 @@ import (
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/cluster"
-	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/plugin"
 	"github.com/connpool/connpool/internal/cli/remote"
+	"github.com/connpool/connpool/internal/cli/run/lines"
+	"github.com/connpool/connpool/internal/natural"
+)
+
+// The flags whose absence means something.
+const (
+	parallel = "parallel"
+	live     = "live"
 )
 
 // maxKeptOutput bounds what -o json keeps of each stream of a target, in bytes.
@@ -45,8 +55,10 @@ type options struct {
 	targets  []string
 	selector string
 	labels   labels.Selector // what selector says
-	parallel int
+	parallel int             // 0 if the user does not say it
 	failFast bool
+	// live gives the command a stream on each target; isLiveSet if the user says whether.
+	live, isLiveSet bool
 
 	allContainers bool
 	podSelector   string
@@ -88,7 +100,10 @@ func New(f *plugin.Factory) *cobra.Command {
 	flags.StringVarP(&o.selector, "selector", "l", "", "Run on the targets with these labels")
 	flags.BoolVar(&o.allContainers, "all-containers", false, "Run in each container that runs on the targets, which are Docker engines")
 	flags.StringVar(&o.podSelector, podSelector, "", "Run in each pod that runs on the targets, which are clusters, and has these labels")
-	flags.IntVar(&o.parallel, "parallel", 10, "Run on at most this many targets at the same time")
+	flags.IntVar(&o.parallel, parallel, 0,
+		"Run on at most this many targets at the same time; by default 10, or with --live=false 128")
+	flags.BoolVar(&o.live, live, false, "Print output while the commands run, and all of it, over a stream for each target; "+
+		"the default on at most 10 targets. On more, output comes when a target is done, up to 1 MiB")
 	flags.DurationVar(&o.command.Timeout, "timeout", 0, "End each command after this long, such as 30s; 0 means never")
 	flags.BoolVar(&o.failFast, "fail-fast", false, "Start no more commands after the first failure; those that run may finish")
 	flags.BoolVar(&o.command.Shell, "shell", false, "Let the remote user's shell interpret the command")
@@ -105,8 +120,12 @@ func (o *options) complete(command *cobra.Command, args []string) error {
 	if o.command.Target != "" {
 		o.targets = append(o.targets, o.command.Target)
 	}
-	slices.SortFunc(o.targets, display.NaturalOrder)
+	slices.SortFunc(o.targets, natural.Compare)
 	o.targets = slices.Compact(o.targets)
+	if o.parallel < 1 && command.Flags().Changed(parallel) {
+		return fmt.Errorf("--parallel %d is not valid: use 1 or more", o.parallel)
+	}
+	o.isLiveSet = command.Flags().Changed(live)
 	return o.completeListed(command)
 }
 
@@ -122,8 +141,8 @@ func (o *options) validate() error {
 		return errors.New("choose the targets with --all, --target or -l")
 	case o.command.IsEmpty():
 		return errors.New("there is no command: write it after --")
-	case o.parallel < 1:
-		return fmt.Errorf("--parallel %d is not valid: use 1 or more", o.parallel)
+	case o.isLiveSet && !o.live && o.listed != nil:
+		return errors.New("--live=false excludes --all-containers and --pod-selector, which give each place a stream")
 	}
 	var err error
 	if o.labels, err = labels.Parse(o.selector); err != nil {
@@ -135,19 +154,37 @@ func (o *options) validate() error {
 	return o.command.Validate()
 }
 
-func (o *options) run(ctx context.Context, live *client.Client) error {
-	pool := live.Pool(o.Namespace, o.command.Pool)
-	places, err := o.resolve(ctx, pool)
+func (o *options) run(ctx context.Context, to *client.Client) error {
+	results, err := o.results(ctx, to.Pool(o.Namespace, o.command.Pool))
 	if err != nil {
 		return err
 	}
-	results := o.runAll(ctx, pool, places)
 	if !o.Output.IsMachine() {
 		o.summary(results)
 	} else if err := o.Output.Encode(o.Out, map[string]any{"results": results}); err != nil {
 		return err
 	}
 	return o.failure(ctx, results)
+}
+
+// results runs the command everywhere.
+func (o *options) results(ctx context.Context, pool *client.Pool) ([]result, error) {
+	if o.isFleet(ctx, pool) {
+		results, err := o.runFleet(ctx, pool)
+		switch {
+		case client.IsTargetsUnsupported(err) && o.isLiveSet:
+			return nil, exit.Hint(err, "The operator is older than this program. Leave out --live=false, or upgrade the operator.")
+		case errors.Is(err, client.ErrNotStarted) && !client.IsTargetsUnsupported(err):
+			return nil, o.explainRefusal(ctx, err)
+		case !client.IsTargetsUnsupported(err):
+			return results, err
+		}
+	}
+	places, err := o.resolve(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	return o.runAll(ctx, pool, places), nil
 }
 
 // result is how the command ended in one place.
@@ -191,19 +228,19 @@ func (r *result) ok() bool { return r.err == nil && r.Outcome == livev1alpha1.Ou
 
 func (o *options) runAll(ctx context.Context, pool *client.Pool, places []place) []result {
 	results := make([]result, len(places))
-	lines := newLineMixer(o.Out, o.ErrOut, namesOf(places))
-	shown := showProgress(lines, len(places))
-	defer shown.stop()
+	mixer := lines.NewMixer(o.Out, o.ErrOut, namesOf(places))
+	shown := lines.ShowProgress(mixer, len(places))
+	defer shown.Stop()
 	var failed atomic.Bool
 	var group errgroup.Group
-	group.SetLimit(o.parallel)
+	group.SetLimit(cmp.Or(o.parallel, maxStreams))
 	for i, p := range places {
 		group.Go(func() error {
-			results[i] = o.turn(ctx, failed.Load(), pool, p, lines).in(p)
+			results[i] = o.turn(ctx, failed.Load(), pool, p, mixer).in(p)
 			if !results[i].ok() {
 				failed.Store(true)
 			}
-			shown.add()
+			shown.Add()
 			return nil
 		})
 	}
@@ -212,14 +249,14 @@ func (o *options) runAll(ctx context.Context, pool *client.Pool, places []place)
 }
 
 // turn runs the command in a place, or skips the place.
-func (o *options) turn(ctx context.Context, failed bool, pool *client.Pool, p place, lines *lineMixer) result {
+func (o *options) turn(ctx context.Context, failed bool, pool *client.Pool, p place, mixer *lines.Mixer) result {
 	switch {
 	case ctx.Err() != nil || failed && o.failFast:
 		return o.skipped(ctx)
 	case p.err != nil:
 		return unlisted(p.err)
 	}
-	r := o.runOne(ctx, pool, p, lines)
+	r := o.runOne(ctx, pool, p, mixer)
 	if ctx.Err() != nil && r.Outcome == livev1alpha1.OutcomeNotStarted {
 		return o.skipped(ctx)
 	}
@@ -237,7 +274,7 @@ func (o *options) skipped(ctx context.Context) result {
 	}
 }
 
-func (o *options) runOne(ctx context.Context, pool *client.Pool, p place, lines *lineMixer) result {
+func (o *options) runOne(ctx context.Context, pool *client.Pool, p place, mixer *lines.Mixer) result {
 	command := o.command
 	command.Target, command.Place = p.target, p.Place
 	if o.Output.IsMachine() {
@@ -248,10 +285,10 @@ func (o *options) runOne(ctx context.Context, pool *client.Pool, p place, lines 
 		r.Truncated = stdout.truncated || stderr.truncated
 		return r
 	}
-	stdout, stderr := lines.writers(p.name())
-	defer stderr.end()
-	defer stdout.end()
-	_, notes := lines.writers(p.name()) // apart from what the command writes at the same time
+	stdout, stderr := mixer.Writers(p.name())
+	defer stderr.End()
+	defer stdout.End()
+	_, notes := mixer.Writers(p.name()) // apart from what the command writes at the same time
 	return runIn(ctx, pool, command.ForClient(), client.Streams{Stdout: stdout, Stderr: stderr}, notes)
 }
 

@@ -1,8 +1,6 @@
 package run
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,8 +10,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"go.uber.org/goleak"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -181,40 +177,6 @@ func TestTargetsAreInTheOrderInWhichPeopleCount(t *testing.T) {
 	}
 }
 
-func TestProgressIsSaidEverySomeSeconds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var out bytes.Buffer
-		p := showProgress(newLineMixer(io.Discard, &out, nil), 12)
-		time.Sleep(sayEvery + time.Second)
-		for range 7 {
-			p.add()
-		}
-		time.Sleep(3 * sayEvery)
-		p.stop()
-		if out.String() != "7 of 12 done\n" {
-			t.Errorf("said %q", &out)
-		}
-	})
-}
-
-func TestProgressOnATerminalIsBelowTheLastLine(t *testing.T) {
-	keys, screen := clitest.Keyboard(t)
-	mixer := newLineMixer(screen, screen, []string{"web-1", "web-2"})
-	mixer.paint = false
-	p := showProgress(mixer, 2)
-	p.add()
-	shown := make([]byte, len("1 of 2 done"))
-	if _, err := io.ReadFull(keys, shown); err != nil || string(shown) != "1 of 2 done" {
-		t.Errorf("shown %q, %v", shown, err)
-	}
-	w, _ := mixer.writers("web-1")
-	_, _ = io.WriteString(w, "a line\n")
-	p.stop()
-	if line, err := bufio.NewReader(keys).ReadString('\n'); line != "\r\x1b[Kweb-1 | a line\r\n" || err != nil {
-		t.Errorf("then %q, %v", line, err)
-	}
-}
-
 func TestRunIsBoundedAndParallel(t *testing.T) {
 	var running, most atomic.Int32
 	both := make(chan struct{})
@@ -272,53 +234,4 @@ func TestRunContinuesWithoutATargetThatIsNotReady(t *testing.T) {
 	got := f.Run("run", "web", "--all", "--", "it")
 	clitest.Want(t, got, 1, "web-2 | here\n")
 	clitest.WantStderr(t, got, 1, "✘ web-1    NotStarted", "web-1 is not ready")
-}
-
-func TestLinesOfTargetsAreNeverMixed(t *testing.T) {
-	var out bytes.Buffer
-	mixer := newLineMixer(&out, io.Discard, []string{"a", "long"})
-	a, _ := mixer.writers("a")
-	long, _ := mixer.writers("long")
-	for _, step := range []struct {
-		to   *lineWriter
-		text string
-	}{{a, "be"}, {long, "1\n2\n3"}, {a, "gun\n\n"}, {a, strings.Repeat("x", maxLine)}} {
-		if n, err := io.WriteString(step.to, step.text); n != len(step.text) || err != nil {
-			t.Errorf("wrote %d, %v", n, err)
-		}
-	}
-	a.end()
-	long.end()
-	want := "long | 1\nlong | 2\na    | begun\na    | \na    | " + strings.Repeat("x", maxLine) + "\nlong | 3\n"
-	if out.String() != want {
-		t.Errorf("printed %.200q", out.String())
-	}
-}
-
-func TestATargetCannotForgeTheLinesOfAnother(t *testing.T) {
-	const forged = "x\r\x1b[2Kweb-2 | all good\x9b\u009b\u202e\x07\tend\r\n"
-	keys, screen := clitest.Keyboard(t)
-	mixer := newLineMixer(screen, screen, []string{"web-1", "web-2"})
-	mixer.paint = false
-	for _, writer := range []func(string) (*lineWriter, *lineWriter){
-		mixer.writers, func(target string) (*lineWriter, *lineWriter) { out, err := mixer.writers(target); return err, out },
-	} {
-		w, _ := writer("web-1")
-		if _, err := io.WriteString(w, forged); err != nil {
-			t.Fatal(err)
-		}
-		line, err := bufio.NewReader(keys).ReadString('\n')
-		if want := "web-1 | x^M^[[2Kweb-2 | all good\uFFFD\uFFFD\uFFFD^G\tend\r\n"; line != want || err != nil {
-			t.Errorf("on a terminal: %q, %v, want %q", line, err, want)
-		}
-	}
-	var out bytes.Buffer
-	mixer = newLineMixer(&out, &out, []string{"web-1", "web-2"})
-	w, _ := mixer.writers("web-1")
-	_, _ = io.WriteString(w, forged)
-	_, _ = io.WriteString(w, "last\r")
-	w.end()
-	if want := "web-1 | x\rweb-1 | " + strings.TrimPrefix(forged, "x\r") + "web-1 | last\r\n"; out.String() != want {
-		t.Errorf("in a file: %q, want %q", &out, want)
-	}
 }

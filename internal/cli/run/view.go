@@ -3,122 +3,16 @@ package run
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/exit"
-	"github.com/connpool/connpool/internal/cli/terminal"
 )
-
-// maxLine bounds how much of an unfinished line is held back, in bytes. A longer
-// line is printed in pieces.
-const maxLine = 64 << 10
-
-// lineMixer prints what many targets write, line by line, each line marked with
-// its target. What one target writes never interrupts a line of another.
-type lineMixer struct {
-	mu    sync.Mutex // guards out and err, so that lines stay whole, and below
-	out   io.Writer
-	err   io.Writer
-	width int
-	names map[string]int
-	paint display.Paint
-	// below is what a terminal shows below the last line, until the next one.
-	below string
-}
-
-// erase removes what is below the last line. The caller holds the lock.
-func (m *lineMixer) erase() {
-	if m.below != "" {
-		fmt.Fprint(m.err, "\r\x1b[K")
-		m.below = ""
-	}
-}
-
-// nameColors tell neighbors apart; red is left for failures.
-var nameColors = [...]string{"36", "33", "35", "32", "34", "96"}
-
-func newLineMixer(out, err io.Writer, targets []string) *lineMixer {
-	m := &lineMixer{out: out, err: err, names: make(map[string]int, len(targets)), paint: display.PaintFor(out)}
-	for i, target := range targets {
-		m.width = max(m.width, utf8.RuneCountInString(target))
-		m.names[target] = i
-	}
-	return m
-}
-
-// writers returns where a target's stdout and stderr go.
-func (m *lineMixer) writers(target string) (stdout, stderr *lineWriter) {
-	color := nameColors[m.names[target]%len(nameColors)]
-	prefix := m.paint.In(color, fmt.Sprintf("%-*s", m.width, target)) + " | "
-	return m.writer(m.out, prefix), m.writer(m.err, prefix)
-}
-
-func (m *lineMixer) writer(to io.Writer, prefix string) *lineWriter {
-	return &lineWriter{mixer: m, to: to, prefix: prefix, shown: terminal.Is(to)}
-}
-
-type lineWriter struct {
-	mixer  *lineMixer
-	to     io.Writer
-	prefix string
-	// shown says that a terminal shows the lines.
-	shown bool
-	rest  []byte
-}
-
-// Write prints whole lines and keeps the rest for later.
-func (w *lineWriter) Write(p []byte) (int, error) {
-	w.rest = append(w.rest, p...)
-	for {
-		line, rest, whole := bytes.Cut(w.rest, []byte("\n"))
-		if !whole && len(line) < maxLine {
-			return len(p), nil
-		}
-		if err := w.print(line); err != nil {
-			return 0, err
-		}
-		w.rest = rest
-	}
-}
-
-// end prints a last line that has no line break.
-func (w *lineWriter) end() {
-	if len(w.rest) > 0 {
-		_ = w.print(w.rest)
-		w.rest = nil
-	}
-}
-
-func (w *lineWriter) print(line []byte) error {
-	w.mixer.mu.Lock()
-	defer w.mixer.mu.Unlock()
-	w.mixer.erase()
-	_, err := fmt.Fprintf(w.to, "%s%s\n", w.prefix, w.marked(string(line)))
-	return err
-}
-
-// marked returns a line that cannot pass for one of another target. On a terminal its
-// control characters are seen and do nothing. Elsewhere its bytes stay, and what follows
-// a carriage return is marked with the target again.
-func (w *lineWriter) marked(line string) string {
-	if w.shown {
-		return display.Visible(line)
-	}
-	text, isEnd := strings.CutSuffix(line, "\r")
-	text = strings.ReplaceAll(text, "\r", "\r"+w.prefix)
-	if isEnd {
-		text += "\r"
-	}
-	return text
-}
 
 // headBuffer keeps the beginning of a stream, at most maxKeptOutput bytes.
 type headBuffer struct {
@@ -134,6 +28,12 @@ func (b *headBuffer) Write(p []byte) (int, error) {
 	}
 	b.kept.Write(p[:min(len(p), room)])
 	return len(p), nil
+}
+
+// with keeps data, and returns the buffer.
+func (b *headBuffer) with(data []byte) *headBuffer {
+	_, _ = b.Write(data)
+	return b
 }
 
 // textOrBytes returns what was kept, as text if it is text. A character that the bound
@@ -233,7 +133,7 @@ func (r *result) exit() string {
 }
 
 func (r *result) took() string {
-	if r.skipped() || r.isUnlisted {
+	if r.skipped() || r.isUnlisted || r.Seconds == 0 {
 		return ""
 	}
 	return display.Micros(int64(r.Seconds * float64(time.Second/time.Microsecond)))
@@ -243,6 +143,8 @@ func (r *result) why() string {
 	switch {
 	case r.Signal != "":
 		return "signal " + r.Signal
+	case r.Outcome == livev1alpha1.OutcomeCompleted && r.Truncated:
+		return "more output than 1 MiB, of which the rest is lost; --live prints all of it"
 	case r.Outcome == livev1alpha1.OutcomeCompleted:
 		return ""
 	case r.Reason == "" || r.skipped():

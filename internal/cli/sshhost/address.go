@@ -19,6 +19,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // DefaultPort is the port of SSH.
@@ -92,11 +93,11 @@ func isHost(text string) bool {
 	return text != "" && !strings.ContainsAny(text, "/ \t\n@[]") && !strings.HasPrefix(text, "-")
 }
 
-var notInNames = regexp.MustCompile(`[^a-z0-9.]+`)
+var notInNames = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[^a-z0-9.]+`) })
 
 // NameOf turns the name of a host into the name of an object.
 func NameOf(host string) string {
-	return strings.Trim(notInNames.ReplaceAllString(strings.ToLower(host), "-"), "-.")
+	return strings.Trim(notInNames().ReplaceAllString(strings.ToLower(host), "-"), "-.")
 }
 
 // OurName returns the login name of the user, who logs in where no user is named; "" if

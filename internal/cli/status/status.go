@@ -194,7 +194,7 @@ func (o *options) readPools(ctx context.Context, objects cluster.Objects) ([]v1a
 }
 
 func (o *options) readCounts(ctx context.Context) (cluster.Counts, error) {
-	live, err := o.Cluster.Live()
+	live, err := o.Cluster.Live(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -124,7 +124,7 @@ func (p *plan) throughJump(ctx context.Context) (*client.Forwarder, error) {
 	if err != nil {
 		return nil, err
 	}
-	live, err := p.Cluster.Live()
+	live, err := p.Cluster.Live(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@
 package connectionpool
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -40,8 +39,9 @@ type Reconciler struct {
 	// Metrics is told of the conditions of each pool.
 	Metrics *metrics.Conditions
 
-	uids status.UIDs
-	uses status.Tallies
+	uids  status.UIDs
+	uses  status.Tallies
+	turns turns
 }
 
 // Writer writes the statuses of pools.
@@ -111,12 +111,17 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	r.forget(r.uids.Replace(request.NamespacedName, pool.UID))
+	began := time.Now()
+	if wait := r.turns.wait(began, pool); wait > 0 {
+		return ctrl.Result{RequeueAfter: wait}, nil
+	}
 	targets, uses, err := r.targets(ctx, pool)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
 	last := r.Writer.Pace.Last(pool.UID, pool.Status)
 	next, failing := Report(pool, targets, last, time.Now())
+	r.turns.took(pool, began, time.Now())
 	next.UseCount = new(r.uses.Sum(pool.UID, last.UseCount, uses))
 	r.Metrics.Set(string(pool.UID), pool.Namespace, pool.Name, measured(next.Conditions), failing)
 	after, err := r.Writer.Write(ctx, pool, last, next)
@@ -141,7 +146,6 @@ func (r *Reconciler) targets(ctx context.Context, pool *v1alpha1.ConnectionPool)
 	targets := slices.DeleteFunc(all.Items, func(target v1alpha1.ConnectionTarget) bool {
 		return !selects(&target)
 	})
-	slices.SortFunc(targets, func(a, b v1alpha1.ConnectionTarget) int { return cmp.Compare(a.Name, b.Name) })
 	return targets, uses, nil
 }
 
@@ -152,6 +156,7 @@ func (r *Reconciler) forget(uid types.UID) {
 	}
 	r.Writer.Pace.Forget(uid)
 	r.uses.Forget(uid)
+	r.turns.forget(uid)
 	r.Metrics.Forget(string(uid))
 }
 

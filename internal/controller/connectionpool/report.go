@@ -112,6 +112,7 @@ func sum(pool *v1alpha1.ConnectionPool, targets []v1alpha1.ConnectionTarget) tot
 		}
 		s.count(&targets[i], share, wanted)
 	}
+	slices.SortFunc(s.failing, func(a, b failure) int { return cmp.Compare(a.Name, b.Name) })
 	return s
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
@@ -62,6 +63,21 @@ func report(
 	next.Conditions, next.Summary = r.List, column(r.List)
 	next.LastError = lastError(decided.problem, observed)
 	return next
+}
+
+// isArrival reports whether a target that neither served nor failed is about to serve, and
+// nothing fails on the way.
+func isArrival(last, next v1alpha1.ConnectionTargetStatus) bool {
+	before := meta.FindStatusCondition(last.Conditions, v1alpha1.ConditionReady)
+	after := meta.FindStatusCondition(next.Conditions, v1alpha1.ConditionReady)
+	return (before == nil || before.Status != metav1.ConditionTrue) &&
+		(after.Reason == v1alpha1.ReasonWarming || after.Reason == v1alpha1.ReasonPending) &&
+		!fails(last.Conditions) && !fails(next.Conditions)
+}
+
+func fails(conditions []metav1.Condition) bool {
+	return status.Failure(conditions, v1alpha1.ConditionReady, v1alpha1.ConditionStalled,
+		v1alpha1.ConditionCredentialsReady, v1alpha1.ConditionReachable) != nil
 }
 
 // column returns what the column STATUS shows.

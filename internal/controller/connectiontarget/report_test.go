@@ -436,3 +436,32 @@ func TestAPoolWhoseDialsFailDoesNotStayReady(t *testing.T) {
 		t.Error("without a connection, and with a failed dial, the target is still ready")
 	}
 }
+
+func TestOnlyTheWayToTheFirstVerdictIsAnArrival(t *testing.T) {
+	status := func(ready metav1.ConditionStatus, reason string, others ...metav1.Condition) v1alpha1.ConnectionTargetStatus {
+		return v1alpha1.ConnectionTargetStatus{Conditions: append(others,
+			metav1.Condition{Type: v1alpha1.ConditionReady, Status: ready, Reason: reason})}
+	}
+	warming := status(metav1.ConditionFalse, v1alpha1.ReasonWarming)
+	unreachable := metav1.Condition{Type: v1alpha1.ConditionReachable, Status: metav1.ConditionFalse, Reason: "Timeout"}
+	for name, tc := range map[string]struct {
+		last, next v1alpha1.ConnectionTargetStatus
+		want       bool
+	}{
+		"new":                          {v1alpha1.ConnectionTargetStatus{}, warming, true},
+		"a pool selects it now":        {status(metav1.ConditionFalse, v1alpha1.ReasonNotSelected), warming, true},
+		"its credentials are prepared": {v1alpha1.ConnectionTargetStatus{}, status(metav1.ConditionUnknown, v1alpha1.ReasonPending), true},
+		"it is ready":                  {warming, status(metav1.ConditionTrue, v1alpha1.ReasonWarm), false},
+		"it served before":             {status(metav1.ConditionTrue, v1alpha1.ReasonWarm), warming, false},
+		"it failed before":             {status(metav1.ConditionFalse, "Timeout"), warming, false},
+		"it fails":                     {warming, status(metav1.ConditionFalse, "Timeout"), false},
+		"it fails on the way":          {v1alpha1.ConnectionTargetStatus{}, status(metav1.ConditionFalse, v1alpha1.ReasonWarming, unreachable), false},
+		"no pool selects it":           {v1alpha1.ConnectionTargetStatus{}, status(metav1.ConditionFalse, v1alpha1.ReasonNotSelected), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := isArrival(tc.last, tc.next); got != tc.want {
+				t.Errorf("arrival: %t, want %t", got, tc.want)
+			}
+		})
+	}
+}

@@ -36,6 +36,12 @@ const (
 	// would otherwise be written every few seconds.
 	notableBurst = 5
 	notableEvery = 15 * time.Second
+	// arrivalBurst and arrivalRate bound the Arrival writes of all objects: so many at once,
+	// and so many more per second. arrivalRetry is when one without room tries again. Of
+	// thousands of targets that start together nearly all have their verdict by then.
+	arrivalBurst = 50
+	arrivalRate  = 10
+	arrivalRetry = 10 * time.Second
 )
 
 // Urgency is how soon a change of a status is to be written.
@@ -48,6 +54,10 @@ const (
 	// Notable means that something changed that users wait for, such as the message that
 	// says what they have to change. It is written as soon as it has settled.
 	Notable
+	// Arrival means that conditions changed to say that an object that has not been ready
+	// yet is on its way. The verdict usually follows within moments, and one write covers
+	// both. So it waits until it has settled, and for the arrivalRate.
+	Arrival
 	// Transition means that a condition changed. It is written at once.
 	Transition
 )
@@ -55,7 +65,8 @@ const (
 // Pace decides when the statuses of one kind of object are written. It is safe for
 // concurrent use for different objects.
 type Pace[S any] struct {
-	budget *rate.Limiter
+	budget   *rate.Limiter
+	arrivals *rate.Limiter
 
 	mu   sync.Mutex
 	last map[types.UID]written[S]
@@ -80,7 +91,7 @@ func NewBudget() *rate.Limiter { return rate.NewLimiter(Rate, 1) }
 
 // NewPace returns a pace whose writes of counters spend from the budget.
 func NewPace[S any](budget *rate.Limiter) *Pace[S] {
-	return &Pace[S]{budget: budget, last: map[types.UID]written[S]{}}
+	return &Pace[S]{budget: budget, arrivals: rate.NewLimiter(arrivalRate, arrivalBurst), last: map[types.UID]written[S]{}}
 }
 
 // Last returns the status that was written last. If this process has not written one,
@@ -110,6 +121,10 @@ func (p *Pace[S]) Due(now time.Time, uid types.UID, next S, urgency Urgency) (wr
 	if last.dirty.IsZero() {
 		last.dirty = now
 	}
+	if urgency == Arrival {
+		p.last[uid] = last
+		return p.arrive(now, last.dirty.Add(settle))
+	}
 	due := last.due(now, urgency)
 	if last.writeAt.IsZero() && !now.Before(due) {
 		last.writeAt = now.Add(p.budget.ReserveN(now, 1).DelayFrom(now))
@@ -126,6 +141,17 @@ func (p *Pace[S]) Due(now time.Time, uid types.UID, next S, urgency Urgency) (wr
 		return false, wait
 	}
 	return true, 0
+}
+
+// arrive reports whether an Arrival that settles at that time is to be written now.
+func (p *Pace[S]) arrive(now, settled time.Time) (write bool, after time.Duration) {
+	switch {
+	case now.Before(settled):
+		return false, settled.Sub(now)
+	case p.arrivals.AllowN(now, 1):
+		return true, 0
+	}
+	return false, arrivalRetry
 }
 
 // due returns when the next write may spend from the budget.

@@ -91,6 +91,39 @@ func TestNotableChangesOfOneObjectAreBounded(t *testing.T) {
 	}
 }
 
+// Of thousands of targets that start together, nearly all are written once: when they have
+// their verdict.
+func TestArrivalsWaitForTheirVerdictAndAreBounded(t *testing.T) {
+	pace := NewPace[int](NewBudget())
+	const objects, seconds = 2000, 30
+	written := map[types.UID]bool{}
+	for second := range seconds {
+		now := start.Add(time.Duration(second) * time.Second)
+		for i := range objects {
+			uid := types.UID(strconv.Itoa(i))
+			if written[uid] {
+				continue
+			}
+			write, after := pace.Due(now, uid, 1, Arrival)
+			switch {
+			case write && now.Before(start.Add(settle)):
+				t.Fatalf("an arrival is written after %s", now.Sub(start))
+			case write:
+				pace.Wrote(now, uid, 1)
+				written[uid] = true
+			case after <= 0:
+				t.Fatal("an arrival that was not written is never looked at again")
+			}
+		}
+	}
+	if most := arrivalBurst + arrivalRate*seconds; len(written) < arrivalBurst || len(written) > most {
+		t.Errorf("%d arrivals were written in %d s, want %d to %d", len(written), seconds, arrivalBurst, most)
+	}
+	if write, _ := pace.Due(start.Add(seconds*time.Second), "new", 2, Transition); !write {
+		t.Error("a verdict waits for arrivals")
+	}
+}
+
 func TestCountersOfManyObjectsShareTheRateOldestFirst(t *testing.T) {
 	pace := NewPace[int](NewBudget())
 	const objects = 100

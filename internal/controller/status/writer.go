@@ -30,6 +30,9 @@ type Writer[S any] struct {
 	// IsNotable reports whether something besides the conditions changed that users
 	// wait for.
 	IsNotable func(last, next S) bool
+	// IsArrival reports whether conditions changed only to say that what has not been
+	// ready yet is on its way. Nil if that is never so.
+	IsArrival func(last, next S) bool
 }
 
 // Write applies the next status if it is due, and records the events of the change.
@@ -85,6 +88,9 @@ func (w *Writer[S]) configuration(object client.Object, status S) (runtime.Apply
 func (w *Writer[S]) urgency(last, next S) Urgency {
 	switch {
 	case Changed(w.Conditions(last), w.Conditions(next)):
+		if w.IsArrival != nil && w.IsArrival(last, next) {
+			return Arrival
+		}
 		return Transition
 	case Reworded(w.Conditions(last), w.Conditions(next)), w.IsNotable(last, next):
 		return Notable

@@ -18,6 +18,7 @@ import (
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/registry/fanout"
 	"github.com/connpool/connpool/internal/registry/refusal"
 	"github.com/connpool/connpool/internal/registry/validate"
 )
@@ -40,9 +41,10 @@ func validateSpec(spec *live.ExecSpec, rules Rules) field.ErrorList {
 		problems = append(problems, field.Invalid(root.Child("timeoutSeconds"), spec.TimeoutSeconds, "must not be negative"))
 	}
 	problems = append(problems, validatePrintable(root.Child("requestID"), spec.RequestID, maxRequestIDLength)...)
+	problems = append(problems, fanout.Validate(root, spec)...)
 	return append(problems, rules.forbid(root, map[string]bool{
 		"target": spec.Target != "", "container": spec.Container != "", "pod": spec.Pod != "", "namespace": spec.Namespace != "",
-		"subsystem": spec.Subsystem != "", "env": len(spec.Env) > 0, "stdin": len(spec.Stdin) > 0,
+		"subsystem": spec.Subsystem != "", "env": len(spec.Env) > 0, "stdin": len(spec.Stdin) > 0, "targets": spec.Targets != nil,
 	})...)
 }
 

@@ -2,8 +2,6 @@ package exec
 
 import (
 	"bufio"
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -14,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/registry/output"
 	"github.com/connpool/connpool/internal/registry/quota"
 	"github.com/connpool/connpool/internal/registry/registrytest"
 	"github.com/connpool/connpool/internal/registry/use"
@@ -78,38 +77,6 @@ func TestBodiesOfOneNamespaceLeaveThoseOfOthers(t *testing.T) {
 	}, small)
 }
 
-// Many outputs together are bounded, too. What is beyond the bound is dropped, and the
-// commands go on. Another namespace still has its share.
-func TestOutputOfOneNamespaceIsBoundedAndLeavesThatOfOthers(t *testing.T) {
-	inFixture(t, func(f *fixture) {
-		held := f.Gate.Memory.Output
-		long := make([]byte, live.MaxExecOutputBytes)
-		var all []*output
-		whole := 0
-		for n := range 100 {
-			out := newOutput(held, of(fmt.Sprint("robot ", n)))
-			_, _ = out.stdout.Write(long)
-			_, _ = out.stderr.Write(long)
-			whole += out.stdout.kept.Len() + out.stderr.kept.Len()
-			all = append(all, out)
-		}
-		if whole > smallOutput/2/outputCost || whole < smallOutput/4/outputCost {
-			t.Errorf("%d bytes of one namespace are kept", whole)
-		}
-		other := newOutput(held, quota.Owner{Namespace: "kube-system", User: "admin"})
-		_, _ = other.stdout.Write(long)
-		if other.stdout.truncated {
-			t.Error("the output in another namespace is cut")
-		}
-		for _, out := range append(all, other) {
-			out.release()
-		}
-		if !isUnused(held, smallOutput) {
-			t.Error("some bytes are left")
-		}
-	}, small)
-}
-
 // What is held for an answer counts until the client has it, and that takes bounded time.
 func TestAnAnswerThatIsNotReadIsHeldForAMinute(t *testing.T) {
 	inFixture(t, func(f *fixture) {
@@ -154,26 +121,12 @@ func TestOutputThatJSONWouldBlowUpComesAsBytes(t *testing.T) {
 				if got := status.Stdout + string(status.StdoutBytes); got != test.output || (status.Stdout == "") != test.asBytes {
 					t.Errorf("%d characters, %d bytes", len(status.Stdout), len(status.StdoutBytes))
 				}
-				if text := f.commands.encode(&live.Exec{Status: status}); len(text) > outputCost*len(test.output)+500 {
+				if text := f.commands.encode(&live.Exec{Status: status}); len(text) > output.Cost*len(test.output)+500 {
 					t.Errorf("%d bytes are sent as %d", len(test.output), len(text))
-				}
-				if got := jsonLength(test.output); got+2 != encodedLength(t, test.output) {
-					t.Errorf("its length in JSON is %d", got)
 				}
 			})
 		})
 	}
-}
-
-func encodedLength(t *testing.T, s string) int {
-	t.Helper()
-	var text bytes.Buffer
-	encoder := json.NewEncoder(&text)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(s); err != nil {
-		t.Fatal(err)
-	}
-	return text.Len() - 1 // without the end of the line
 }
 
 // A client that sends nothing is refused after a while; a command may last.

@@ -37,6 +37,9 @@ type Backend struct {
 	// Open gets what the command needs to run, such as a lease. Its error is a refusal.
 	// The Runner must be closed.
 	Open func(ctx context.Context, command *Command) (Runner, error)
+	// Part returns the backend of a part of the use, on one of many targets. nil means that
+	// there is one target only.
+	Part func(part *use.Use) Backend
 	// List answers a request that is a Listing. nil means that there are none.
 	List func(ctx context.Context, spec *live.ListingSpec) (*live.ListingStatus, error)
 }
@@ -82,12 +85,15 @@ func InPools(gate *use.Gate) AdmitFunc {
 		if err != nil {
 			return nil, Backend{}, err
 		}
-		p := inPool{u}
-		return u, Backend{Scope: p.scope, Open: p.open, List: p.list}, nil
+		return u, inPool{u}.backend(), nil
 	}
 }
 
 type inPool struct{ use *use.Use }
+
+func (p inPool) backend() Backend {
+	return Backend{Scope: p.scope, Open: p.open, List: p.list, Part: func(part *use.Use) Backend { return inPool{part}.backend() }}
+}
 
 func (p inPool) scope(ctx context.Context) (string, error) {
 	pool, err := p.use.Pool(ctx)

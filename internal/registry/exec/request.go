@@ -21,6 +21,7 @@ import (
 	"github.com/connpool/connpool/internal/registry/delivery"
 	"github.com/connpool/connpool/internal/registry/idempotency"
 	"github.com/connpool/connpool/internal/registry/limits"
+	"github.com/connpool/connpool/internal/registry/output"
 	"github.com/connpool/connpool/internal/registry/quota"
 	"github.com/connpool/connpool/internal/registry/refusal"
 	"github.com/connpool/connpool/internal/registry/traffic"
@@ -162,8 +163,8 @@ func (r *request) post(w http.ResponseWriter, req *http.Request) error {
 	}
 	defer release()
 	// Its encoded form counts until it is sent.
-	out := newOutput(r.commands.memory.Output, r.use.Owner())
-	defer out.release()
+	out := output.New(r.commands.memory.Output, r.use.Owner(), live.MaxExecOutputBytes)
+	defer out.Release()
 	body, err := readJSON(w, req)
 	if err != nil {
 		return err
@@ -184,7 +185,19 @@ func (r *request) post(w http.ResponseWriter, req *http.Request) error {
 	if problems := validateSpec(&object.Spec, r.backend.Rules); len(problems) > 0 {
 		return refusal.Invalid(problems)
 	}
-	status, repeated, err := r.executeOnce(req.Context(), &command, &object.Spec, out)
+	if object.Spec.Targets != nil {
+		return r.postMany(w, req, &object.Spec, out)
+	}
+	return r.postOne(w, req, object, &command, out)
+}
+
+// postOne runs the command on one target.
+func (r *request) postOne(w http.ResponseWriter, req *http.Request, object *live.Exec, command *Command, out *output.Output) error {
+	once, err := r.once(req.Context(), &object.Spec)
+	if err != nil {
+		return err
+	}
+	status, repeated, err := r.executeOnce(req.Context(), once, command, &object.Spec, out)
 	if err != nil {
 		return err
 	}
@@ -192,7 +205,7 @@ func (r *request) post(w http.ResponseWriter, req *http.Request) error {
 	// The client need not get its input back; it may be long, and secret.
 	object.Spec.Stdin, object.Spec.Env = nil, nil
 	text := r.commands.encode(object)
-	if full := out.cover(len(text)); repeated && full != quota.Free {
+	if full := out.Cover(len(text)); repeated && full != quota.Free {
 		return refusal.New(refusal.TooManyRequests, fmt.Sprintf("the command has run, and its result is remembered, but the operator "+
 			"is holding too much output for other commands of %s; send the same request again later", full))
 	}
@@ -206,7 +219,7 @@ func (r *request) identify(claim *metav1.TypeMeta, object *metav1.ObjectMeta, ki
 }
 
 // list answers a Listing object with what was found, which counts until it is sent.
-func (r *request) list(w http.ResponseWriter, req *http.Request, body []byte, out *output) error {
+func (r *request) list(w http.ResponseWriter, req *http.Request, body []byte, out *output.Output) error {
 	object := new(live.Listing)
 	if err := decode(body, object, kindListing); err != nil {
 		return err
@@ -220,7 +233,7 @@ func (r *request) list(w http.ResponseWriter, req *http.Request, body []byte, ou
 	}
 	object.Status = *status
 	text := r.commands.encode(object)
-	if full := out.cover(len(text)); full != quota.Free {
+	if full := out.Cover(len(text)); full != quota.Free {
 		return refusal.New(refusal.TooManyRequests, fmt.Sprintf(
 			"the operator holds too much output of other commands of %s; try again later", full))
 	}
@@ -257,22 +270,38 @@ func send(w http.ResponseWriter, text []byte) {
 	_ = controller.SetWriteDeadline(time.Time{})
 }
 
-// executeOnce executes a command unless one runs, or has run, under its request ID.
-func (r *request) executeOnce(
-	ctx context.Context, command *Command, spec *live.ExecSpec, out *output,
-) (status *live.ExecStatus, repeated bool, err error) {
+// once is what keeps a command from running twice.
+type once struct {
+	key    idempotency.Key
+	digest idempotency.Digest
+}
+
+// once returns what keeps a command from running twice; nil without a request ID.
+func (r *request) once(ctx context.Context, spec *live.ExecSpec) (*once, error) {
 	if spec.RequestID == "" {
-		status, err = r.execute(ctx, command, spec, out)
-		return status, false, err
+		return nil, nil //nolint:nilnil // most commands have no ID
 	}
 	scope, err := r.backend.Scope(ctx)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	r.use.RequestID = spec.RequestID
+	return &once{
+		key:    idempotency.Key{Owner: r.use.Owner(), UID: r.use.User().GetUID(), Scope: scope, ID: spec.RequestID},
+		digest: idempotency.DigestOf(spec),
+	}, nil
+}
+
+// executeOnce executes a command unless one runs, or has run, under its request ID.
+func (r *request) executeOnce(
+	ctx context.Context, once *once, command *Command, spec *live.ExecSpec, out *output.Output,
+) (status *live.ExecStatus, repeated bool, err error) {
+	if once == nil {
+		status, err = r.execute(ctx, command, spec, out)
+		return status, false, err
+	}
 	began := time.Now()
-	key := idempotency.Key{Owner: r.use.Owner(), UID: r.use.User().GetUID(), Scope: scope, ID: spec.RequestID}
-	status, repeated, err = r.commands.results.Do(ctx, key, spec, r.lost, func(ctx context.Context) (*live.ExecStatus, error) {
+	status, repeated, err = r.commands.results.Do(ctx, once.key, once.digest, r.lost, func(ctx context.Context) (*live.ExecStatus, error) {
 		return r.execute(ctx, command, spec, out)
 	})
 	if repeated {
@@ -292,7 +321,7 @@ func (r *request) lost() *live.ExecStatus {
 }
 
 // execute runs a command. An error means that nothing was started.
-func (r *request) execute(ctx context.Context, command *Command, spec *live.ExecSpec, out *output) (*live.ExecStatus, error) {
+func (r *request) execute(ctx context.Context, command *Command, spec *live.ExecSpec, out *output.Output) (*live.ExecStatus, error) {
 	runner, err := r.open(ctx, command)
 	if err != nil {
 		return nil, err
@@ -305,13 +334,13 @@ func (r *request) execute(ctx context.Context, command *Command, spec *live.Exec
 	}
 	ctx, stop := runner.Watch(ctx)
 	defer stop()
-	streams := driver.Streams{Stdout: &out.stdout, Stderr: &out.stderr}
+	streams := driver.Streams{Stdout: out.Stdout(), Stderr: out.Stderr()}
 	if len(spec.Stdin) > 0 {
 		streams.Stdin = bytes.NewReader(spec.Stdin)
 	}
 	result := r.run(ctx, runner, command.Command, streams)
 	status := execStatus(&result, r.use.RequestID)
-	out.putInto(status)
+	out.PutInto(status)
 	return status, nil
 }
 

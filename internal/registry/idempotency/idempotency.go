@@ -1,7 +1,9 @@
 // Package idempotency remembers the results of commands under request IDs, so that a
 // request that is sent again does not run its command again.
 //
-//	status, repeated, err := results.Do(ctx, key, &spec, lost, run)
+//	status, repeated, err := results.Do(ctx, key, idempotency.DigestOf(&spec), lost, run)
+//
+// A request for many targets has a key for each of them, and one that it claims as a whole.
 //
 // A key stands for one command: another one under it is refused, and so is a new one when
 // too much is remembered. A command that has not started is not remembered.
@@ -37,9 +39,12 @@ type Key struct {
 	UID, Scope, ID string
 }
 
+// Digest tells commands apart.
+type Digest [sha256.Size]byte
+
 type entry struct {
 	key    Key
-	digest [sha256.Size]byte
+	digest Digest
 	// cancel ends the command when no request waits for it any more.
 	cancel context.CancelFunc
 	// done is closed when status and err are set.
@@ -47,8 +52,9 @@ type entry struct {
 	status *live.ExecStatus
 	err    error
 
-	// waiting, bytes and ended are guarded by Results.mu.
+	// what follows is guarded by Results.mu.
 	waiting int
+	started bool // of a claim
 	bytes   int64
 	ended   time.Time
 }
@@ -72,12 +78,12 @@ func New(held *quota.Quota) *Results { return &Results{held: held, byKey: map[Ke
 // result of that, and repeated is true. The context of run ends when no caller waits any
 // more. If run panics, lost() is its result.
 func (r *Results) Do(
-	ctx context.Context, key Key, spec *live.ExecSpec, lost func() *live.ExecStatus,
+	ctx context.Context, key Key, digest Digest, lost func() *live.ExecStatus,
 	run func(context.Context) (*live.ExecStatus, error),
 ) (status *live.ExecStatus, repeated bool, err error) {
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	e, first, err := r.enter(key, digestOf(spec), cancel)
+	e, first, err := r.enter(key, digest, cancel)
 	if err != nil {
 		return nil, false, err
 	}
@@ -101,7 +107,7 @@ func (r *Results) Do(
 }
 
 // enter finds the entry of a request, or makes it; first reports whether it did.
-func (r *Results) enter(key Key, digest [sha256.Size]byte, cancel context.CancelFunc) (e *entry, first bool, err error) {
+func (r *Results) enter(key Key, digest Digest, cancel context.CancelFunc) (e *entry, first bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.forget(time.Now())
@@ -161,14 +167,40 @@ func (r *Results) finish(e *entry, status *live.ExecStatus, err error) {
 	r.ended = append(r.ended, e)
 }
 
-// digestOf returns what tells commands apart. The JSON of a command says where it ends,
-// so that its input can follow.
-func digestOf(spec *live.ExecSpec) [sha256.Size]byte {
+// Claim keeps other commands from a key until release is called once, and for as long as
+// a result is remembered after that if started is true. The same command may be claimed more
+// than once at the same time.
+func (r *Results) Claim(key Key, digest Digest) (release func(started bool), err error) {
+	e, _, err := r.enter(key, digest, func() {})
+	if err != nil {
+		return nil, err
+	}
+	return func(started bool) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		e.started = e.started || started
+		switch e.waiting--; {
+		case e.waiting > 0 || !e.ended.IsZero():
+		case e.started:
+			e.ended = time.Now()
+			r.ended = append(r.ended, e)
+		default:
+			r.drop(e)
+		}
+	}, nil
+}
+
+// DigestOf returns what tells commands apart: everything but on which of many targets it
+// runs. The JSON of a command says where it ends, so that its input can follow.
+func DigestOf(spec *live.ExecSpec) Digest {
 	words := *spec
 	words.Stdin = nil
+	if words.Targets != nil {
+		words.Targets = &live.ExecTargets{}
+	}
 	encoded, _ := json.Marshal(words) //nolint:errchkjson // words and numbers always have a JSON
 	digest := sha256.New()
 	_, _ = digest.Write(encoded)
 	_, _ = digest.Write(spec.Stdin)
-	return [sha256.Size]byte(digest.Sum(nil))
+	return Digest(digest.Sum(nil))
 }

@@ -35,7 +35,7 @@ func (c *counter) do(ctx context.Context, id string) (string, error) {
 		c.ran++
 		return &live.ExecStatus{Outcome: c.outcome, Stdout: strconv.Itoa(c.ran)}, c.err
 	}
-	status, _, err := c.results.Do(ctx, Key{Owner: ann, Scope: "web", ID: id}, new(live.ExecSpec), lost, run)
+	status, _, err := c.results.Do(ctx, Key{Owner: ann, Scope: "web", ID: id}, DigestOf(new(live.ExecSpec)), lost, run)
 	if err != nil {
 		return "", err
 	}

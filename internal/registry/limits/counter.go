@@ -52,6 +52,28 @@ func (c *Counter) Begin(owner quota.Owner, name string) (end func(), err error) 
 	if full := c.streams.Take(owner, 1); full != quota.Free {
 		return nil, c.limits.refuseStream(full)
 	}
+	return c.count(owner, of), nil
+}
+
+// BeginSpare is Begin for one of the many uses that a single request makes. Such uses take
+// only the first half of each limit: the other half stays for other requests. ok is false
+// if there is no room for now.
+func (c *Counter) BeginSpare(owner quota.Owner, name string) (end func(), ok bool) {
+	of := pool{owner.Namespace, name}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if most := c.limits.StreamsPerPool; most > 0 && c.pools[of] >= max(1, most/2) {
+		return nil, false
+	}
+	if c.streams.TakeSpare(owner, 1) != quota.Free {
+		return nil, false
+	}
+	return c.count(owner, of), true
+}
+
+// count counts one more use, which streams counts already, until end is called once. mu is
+// held.
+func (c *Counter) count(owner quota.Owner, of pool) (end func()) {
 	c.total++
 	c.pools[of]++
 	return func() {
@@ -60,7 +82,7 @@ func (c *Counter) Begin(owner quota.Owner, name string) (end func(), err error) 
 		c.streams.Add(owner, -1)
 		countDown(c.pools, of)
 		c.release()
-	}, nil
+	}
 }
 
 // Join counts a part of a use that the limits count already, until end is called

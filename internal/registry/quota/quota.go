@@ -61,21 +61,43 @@ func New(bounds Bounds) *Quota {
 func (q *Quota) Take(owner Owner, n int64) Full {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if full := q.reached(owner, n); full != Free {
+	if full := q.bounds.reached(q, owner, n); full != Free {
 		return full
 	}
 	q.add(owner, n)
 	return Free
 }
 
-func (q *Quota) reached(owner Owner, n int64) Full {
+// TakeSpare is Take of what is not urgent: it leaves the second half of each bound to others.
+func (q *Quota) TakeSpare(owner Owner, n int64) Full {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if full := q.bounds.half().reached(q, owner, n); full != Free {
+		return full
+	}
+	q.add(owner, n)
+	return Free
+}
+
+// half returns half of each bound.
+func (b Bounds) half() Bounds {
+	half := func(bound int64) int64 {
+		if bound <= 1 { // 0 would be no bound
+			return bound
+		}
+		return bound / 2
+	}
+	return Bounds{All: half(b.All), User: half(b.User), Namespace: half(b.Namespace)}
+}
+
+func (b Bounds) reached(q *Quota, owner Owner, n int64) Full {
 	exceeds := func(taken, bound int64) bool { return bound > 0 && taken+n > bound }
 	switch {
-	case exceeds(q.users[owner.User], q.bounds.User):
+	case exceeds(q.users[owner.User], b.User):
 		return OfUser
-	case exceeds(q.namespaces[owner.Namespace], q.bounds.Namespace) && exceeds(q.taken, q.bounds.All/2):
+	case exceeds(q.namespaces[owner.Namespace], b.Namespace) && exceeds(q.taken, b.All/2):
 		return OfNamespace
-	case exceeds(q.taken, q.bounds.All):
+	case exceeds(q.taken, b.All):
 		return OfAll
 	}
 	return Free

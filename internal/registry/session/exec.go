@@ -66,6 +66,7 @@ var forbidden = map[string]string{
 	"target":    "the session stays on its target; leave it out",
 	"container": "the session stays in its container; leave it out",
 	"pod":       "the session stays in its pod; leave it out",
+	"targets":   "the session stays on its target; leave it out",
 	"namespace": "the session stays in its pod; leave it out",
 	"subsystem": "a session runs no subsystem; use the pool's exec",
 	"env":       "a session keeps its environment; set it when creating the session, or export it in a command",

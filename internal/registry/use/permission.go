@@ -68,6 +68,9 @@ func (u *Use) Require(ctx context.Context, resource, name, subresource string) e
 // ErrRevoked, or when the gate cancels all uses, with ErrShutdown. An authorizer that
 // cannot decide ends nothing. stop must be called.
 func (u *Use) Watch(ctx context.Context) (watched context.Context, stop func()) {
+	if u.watched != nil {
+		return u.watchWhole(ctx)
+	}
 	watched, end := context.WithCancelCause(ctx)
 	go func() {
 		ticker := time.NewTicker(RecheckPeriod)

@@ -39,9 +39,14 @@ func (u *Use) recordRefused(err error, code int32, message string) {
 	}
 	refused := u.record(u.action())
 	refused.Outcome, refused.HTTPStatus, refused.Message = live.OutcomeNotStarted, code, message
-	refused.Reason = cmp.Or(string(reasonIn(err)), string(apierrors.ReasonForError(err)))
+	refused.Reason = ReasonOf(err)
 	u.Gate.History.Refuse(refused)
 	u.Figures.Failed(cmp.Or(refused.Reason, "Unknown"), string(refused.Outcome))
+}
+
+// ReasonOf returns the reason of a refusal in one word; empty if it has none.
+func ReasonOf(refusal error) string {
+	return cmp.Or(string(reasonIn(refusal)), string(apierrors.ReasonForError(refusal)))
 }
 
 func (u *Use) recordStarted(action live.UseAction, lease LeaseInfo, command []string, t *traffic.Bytes) {

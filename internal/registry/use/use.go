@@ -76,6 +76,8 @@ type Use struct {
 	// required are permissions that it needs beside that one.
 	required []authorizer.AttributesRecord
 	pool     *v1alpha1.ConnectionPool
+	// watched is that of the whole if the use is a part.
+	watched context.Context //nolint:containedctx // a part ends with the whole
 }
 
 // UserOf returns the name of the user of a request; it is empty without one.

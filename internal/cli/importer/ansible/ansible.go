@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/connpool/connpool/internal/cli/importer/hosts"
 	"github.com/connpool/connpool/internal/cli/sshhost"
@@ -224,21 +225,23 @@ func (a *inventory) read(name string, depth int) (*hosts.Host, error) {
 
 // jumpArgs finds the jump hosts in options of ssh: -J HOST, -o ProxyJump=HOST, and a
 // ProxyCommand that does the same.
-var jumpArgs = regexp.MustCompile(`-J ?(\S+)|-o ?["']?(?i:ProxyJump)[= ]([^\s"']+)["']?|` +
-	`-o ?["']?(?i:ProxyCommand)[= ]?["']?ssh (?:-q )?-W (?:%h:%p|\[%h\]:%p) (?:-q )?([^\s"'-][^\s"']*)["']*`)
+var jumpArgs = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`-J ?(\S+)|-o ?["']?(?i:ProxyJump)[= ]([^\s"']+)["']?|` +
+		`-o ?["']?(?i:ProxyCommand)[= ]?["']?ssh (?:-q )?-W (?:%h:%p|\[%h\]:%p) (?:-q )?([^\s"'-][^\s"']*)["']*`)
+})
 
 // jump returns the jump host that options of ssh name, and notes what else they say.
 func (a *inventory) jump(name string, vars map[string]string, depth int) (*hosts.Host, error) {
 	var via *hosts.Host
 	for _, variable := range varArgs {
 		args := vars[variable]
-		for _, found := range jumpArgs.FindAllStringSubmatch(args, -1) {
+		for _, found := range jumpArgs().FindAllStringSubmatch(args, -1) {
 			var err error
 			if via, err = a.Chain(cmp.Or(found[1], found[2], found[3]), depth); err != nil {
 				return nil, err
 			}
 		}
-		rest := strings.TrimSpace(jumpArgs.ReplaceAllString(args, ""))
+		rest := strings.TrimSpace(jumpArgs().ReplaceAllString(args, ""))
 		if strings.Contains(strings.ToLower(rest), "proxycommand") {
 			return nil, errors.New("a ProxyCommand cannot be carried over; make its jump host a target, and name it in jumpTargetRef")
 		}

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/connpool/connpool/internal/cli/importer/hosts"
 	"github.com/connpool/connpool/internal/cli/sshhost"
@@ -71,7 +72,7 @@ func (a *inventory) readHost(in, line string) error {
 	}
 	// HOST:PORT is an older way to write ansible_port. A range has colons, and so has IPv6.
 	pattern := words[0]
-	if strings.Count(rangePattern.ReplaceAllString(pattern, ""), ":") == 1 {
+	if strings.Count(rangePattern().ReplaceAllString(pattern, ""), ":") == 1 {
 		at := strings.LastIndex(pattern, ":")
 		if _, err := sshhost.ParsePort(pattern[at+1:]); err == nil {
 			vars["ansible_port"], pattern = pattern[at+1:], pattern[:at]
@@ -136,11 +137,13 @@ func shellWords(line string) ([]string, error) {
 }
 
 // rangePattern is a range of hosts: [01:20], [1:9:2] or [a:f].
-var rangePattern = regexp.MustCompile(`\[([0-9]+|[a-z]):([0-9]+|[a-z])(?::([0-9]+))?\]`)
+var rangePattern = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`\[([0-9]+|[a-z]):([0-9]+|[a-z])(?::([0-9]+))?\]`)
+})
 
 // expand returns the hosts of a pattern.
 func expand(pattern string) ([]string, error) {
-	found := rangePattern.FindStringSubmatchIndex(pattern)
+	found := rangePattern().FindStringSubmatchIndex(pattern)
 	if found == nil {
 		return []string{pattern}, nil
 	}

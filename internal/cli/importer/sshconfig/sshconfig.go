@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/kevinburke/ssh_config"
 
@@ -181,11 +182,13 @@ func (c *sshConfig) read(name string, depth int) (*hosts.Host, error) {
 }
 
 // throughSSH is a ProxyCommand that does what ProxyJump does.
-var throughSSH = regexp.MustCompile(`^(?:\S*/)?ssh (?:-q )?-W (?:%h:%p|\[%h\]:%p) (?:-q )?([^\s-]\S*)$`)
+var throughSSH = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(?:\S*/)?ssh (?:-q )?-W (?:%h:%p|\[%h\]:%p) (?:-q )?([^\s-]\S*)$`)
+})
 
 // jump returns the jump host of a host, from either keyword.
 func (c *sshConfig) jump(proxyJump, proxyCommand string, depth int) (*hosts.Host, error) {
-	if words := throughSSH.FindStringSubmatch(strings.TrimSpace(proxyCommand)); words != nil && proxyJump == "" {
+	if words := throughSSH().FindStringSubmatch(strings.TrimSpace(proxyCommand)); words != nil && proxyJump == "" {
 		proxyJump, proxyCommand = words[1], ""
 	}
 	switch {

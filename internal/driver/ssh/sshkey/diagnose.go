@@ -5,6 +5,7 @@ import (
 	"errors"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // theFile is the next step where a key was spoiled on its way into the Secret.
@@ -51,11 +52,11 @@ func notPEM(text string) error {
 }
 
 // name is how algorithms are called.
-var name = regexp.MustCompile(`^[a-z0-9@.-]{1,40}$`)
+var name = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9@.-]{1,40}$`) })
 
 // known returns the name of an algorithm, which stands in the key, if it looks like one.
 func known(algorithm string) string {
-	if name.MatchString(algorithm) {
+	if name().MatchString(algorithm) {
 		return algorithm
 	}
 	return "a cipher of another name"

@@ -5,6 +5,7 @@ import (
 	"crypto/rsa"
 	"fmt"
 	"regexp"
+	"sync"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -12,13 +13,15 @@ import (
 const minRSABits = 2048
 
 // types are the types of public keys and certificates that OpenSSH knows.
-var types = regexp.MustCompile(`^(ssh-(rsa|dss|ed25519|mldsa-(44|65|87))|ecdsa-sha2-nistp(256|384|521)|` +
-	`sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com|` +
-	`(ssh-(rsa|dss|ed25519)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256))-cert-v0[01]@openssh\.com)$`)
+var types = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(ssh-(rsa|dss|ed25519|mldsa-(44|65|87))|ecdsa-sha2-nistp(256|384|521)|` +
+		`sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com|` +
+		`(ssh-(rsa|dss|ed25519)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256))-cert-v0[01]@openssh\.com)$`)
+})
 
 // IsType reports whether the word is the type of a public key or certificate. A host
 // may have a name that begins like one.
-func IsType(word string) bool { return types.MatchString(word) }
+func IsType(word string) bool { return types().MatchString(word) }
 
 // Weakness says why the key is not secure, in words that continue "is", or nothing.
 func Weakness(key ssh.PublicKey) string {

@@ -1,4 +1,4 @@
-package run
+package lines
 
 import (
 	"fmt"
@@ -14,9 +14,9 @@ const (
 	sayEvery    = 5 * time.Second
 )
 
-// progress says how many targets are done while the others run.
-type progress struct {
-	mixer *lineMixer
+// Progress says how many targets are done while the others run.
+type Progress struct {
+	mixer *Mixer
 	total int
 	done  int // guarded by the lock of the mixer
 	said  int // what the last line said
@@ -24,23 +24,24 @@ type progress struct {
 	ended sync.WaitGroup
 }
 
-func showProgress(mixer *lineMixer, total int) *progress {
-	p := &progress{mixer: mixer, total: total, quit: make(chan struct{})}
+// ShowProgress shows on err of the mixer how many of total targets are done, until Stop.
+func ShowProgress(mixer *Mixer, total int) *Progress {
+	p := &Progress{mixer: mixer, total: total, quit: make(chan struct{})}
 	if total > 1 {
 		p.ended.Go(p.show)
 	}
 	return p
 }
 
-// add counts a target that is done.
-func (p *progress) add() {
+// Add counts a target that is done.
+func (p *Progress) Add() {
 	p.mixer.mu.Lock()
 	defer p.mixer.mu.Unlock()
 	p.done++
 }
 
-// stop ends it, and leaves nothing below the last line.
-func (p *progress) stop() {
+// Stop ends it, and leaves nothing below the last line.
+func (p *Progress) Stop() {
 	close(p.quit)
 	p.ended.Wait()
 	p.mixer.mu.Lock()
@@ -48,7 +49,7 @@ func (p *progress) stop() {
 	p.mixer.erase()
 }
 
-func (p *progress) show() {
+func (p *Progress) show() {
 	every, show := sayEvery, p.say
 	if terminal.Is(p.mixer.err) {
 		every, show = redrawEvery, p.draw
@@ -67,9 +68,9 @@ func (p *progress) show() {
 	}
 }
 
-func (p *progress) line() string { return fmt.Sprintf("%d of %d done", p.done, p.total) }
+func (p *Progress) line() string { return fmt.Sprintf("%d of %d done", p.done, p.total) }
 
-func (p *progress) draw() {
+func (p *Progress) draw() {
 	if line := p.line(); line != p.mixer.below {
 		p.mixer.erase()
 		p.mixer.below = line
@@ -77,7 +78,7 @@ func (p *progress) draw() {
 	}
 }
 
-func (p *progress) say() {
+func (p *Progress) say() {
 	if p.done != p.said {
 		p.said = p.done
 		fmt.Fprintln(p.mixer.err, p.line())

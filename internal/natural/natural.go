@@ -1,12 +1,15 @@
-package display
+// Package natural orders names as people count.
+//
+//	slices.SortFunc(names, natural.Compare)
+package natural
 
 import (
 	"cmp"
 	"strings"
 )
 
-// NaturalOrder compares names as people count: farm-2 comes before farm-10.
-func NaturalOrder(a, b string) int {
+// Compare compares names as people count: farm-2 comes before farm-10.
+func Compare(a, b string) int {
 	x, y := a, b
 	for x != "" && y != "" {
 		n, m := digits(x), digits(y)
