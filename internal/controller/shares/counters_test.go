@@ -1,4 +1,4 @@
-package connectiontarget
+package shares
 
 import (
 	"testing"
@@ -10,7 +10,7 @@ import (
 	"github.com/connpool/connpool/internal/poolset"
 )
 
-func TestOnlyTargetsThatWereUsedAreRefreshed(t *testing.T) {
+func TestOnlyTargetsThatWereUsedAreFound(t *testing.T) {
 	seen := func(target string, uses int64, inUse int) poolset.PoolObservation {
 		o := poolset.PoolObservation{
 			Pool: poolset.Ref{UID: "pool"}, Target: poolset.Ref{UID: target}, Stats: connpool.Stats{Uses: uses, InUse: inUse},
@@ -22,7 +22,7 @@ func TestOnlyTargetsThatWereUsedAreRefreshed(t *testing.T) {
 	}
 	departed := seen("departed", 9, 0)
 	departed.Departed = true
-	var known map[share]counters
+	var counters Counters
 	for _, step := range []struct {
 		seen []poolset.PoolObservation
 		want []string
@@ -32,14 +32,12 @@ func TestOnlyTargetsThatWereUsedAreRefreshed(t *testing.T) {
 		{[]poolset.PoolObservation{seen("a", 1, 0), seen("b", 1, 0), seen("c", 0, 0)}, []string{"b"}},
 		{[]poolset.PoolObservation{seen("a", 1, 0), seen("b", 1, 0)}, nil},
 	} {
-		var used []poolset.Ref
-		known, used = compare(known, step.seen)
 		var got []string
-		for _, ref := range used {
+		for _, ref := range counters.Used(step.seen) {
 			got = append(got, ref.UID)
 		}
 		if diff := cmp.Diff(step.want, got); diff != "" {
-			t.Errorf("refreshed (-want +got):\n%s", diff)
+			t.Errorf("used (-want +got):\n%s", diff)
 		}
 	}
 }
