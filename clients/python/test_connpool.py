@@ -26,6 +26,10 @@ class Server(http.server.ThreadingHTTPServer):
         self.answers, self.requests, self.connections = list(answers), [], 0
         super().__init__(("127.0.0.1", 0), Handler)
 
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # some clients leave before the end
+            super().handle_error(request, client_address)
+
     @property
     def url(self):
         return f"http://127.0.0.1:{self.server_port}"
