@@ -69,6 +69,9 @@ func measurements() []measurement {
 		{"live", measureLive},
 		{"load", measureLoad},
 		{"cli", measureCLI},
+		{"copies-near", measureCopies(0, (*copies).near)},
+		{"copies-large", measureCopies(50*time.Millisecond, (*copies).large)},
+		{"copies-small", measureCopies(26*time.Millisecond, (*copies).small)},
 		{"once", measureOnce},
 		{"containers", measureContainers},
 		{"pods", measurePods},
@@ -97,8 +100,9 @@ func run(ctx context.Context, arguments []string) error {
 	}
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	pattern := flags.String("run", "", "only the `measurements` whose names match:\n"+
-		"command, command-50ms, engine, memory, scale, sizing, live, load, cli, once,\n"+
-		"containers, pods, sessions, handshakes, kubeconfigs, fleet, fleet-sshd, fleet-8000")
+		"command, command-50ms, engine, memory, scale, sizing, live, load, cli, copies-near,\n"+
+		"copies-large, copies-small, once, containers, pods, sessions, handshakes, kubeconfigs,\n"+
+		"fleet, fleet-sshd, fleet-8000")
 	quick := flags.Bool("quick", false, "a smoke run: its figures mean little, so no goal is looked at")
 	limit := flags.String("memory-limit", "460MiB", "GOMEMLIMIT of the operator in sizing; it sets 90 % of its container's limit itself")
 	output := flags.String("o", "table", "`format` of the output: table or json")

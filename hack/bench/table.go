@@ -40,6 +40,13 @@ func (r row) ratioAtMost(limit float64) row {
 	return r
 }
 
+// ratioAtLeast sets a goal for the ratio, where more is better.
+func (r row) ratioAtLeast(limit float64) row {
+	met := r.Ratio >= limit
+	r.Goal, r.Met = fmt.Sprintf(">= %.2fx", limit), &met
+	return r
+}
+
 // atMost sets a goal for the figure itself.
 func (r row) atMost(limit float64) row {
 	met := r.Ours <= limit

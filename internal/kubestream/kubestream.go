@@ -65,8 +65,9 @@ var (
 )
 
 const (
-	// frameBytes is how much data goes into one message.
-	frameBytes = 32 << 10
+	// frameBytes is how much data goes into one message. With the heads of its layers, that
+	// fills two records of TLS, without a third one for the last bytes.
+	frameBytes = 32<<10 - 16
 	// maxMessageBytes bounds a message of the server, which sends a few dozen KiB.
 	maxMessageBytes = 1 << 20
 	// window is how much data may wait for the reader of the only connection of a socket.

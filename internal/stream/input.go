@@ -14,9 +14,16 @@ import (
 const (
 	// inboxLimit is how much unread input is kept.
 	inboxLimit = 128 << 10
-	// inboxIdle is the largest buffer that an empty inbox keeps.
-	inboxIdle = 64 << 10
+	// inboxIdle is the largest buffer of its own that an inbox has.
+	inboxIdle = maxMessage
 )
+
+// inboxBuffers lends larger ones to inboxes whose input comes faster than it is read.
+// Twice the most that is unread always has room for it: bytes.Buffer then moves it to the
+// front.
+var inboxBuffers = sync.Pool{New: func() any {
+	return bytes.NewBuffer(make([]byte, 0, 2*(inboxLimit+maxMessage)))
+}}
 
 // inbox is a pipe with a bounded buffer, from the receiver of a connection to the
 // reader of one of its channels.
@@ -24,7 +31,9 @@ type inbox struct {
 	mu sync.Mutex
 	// changed is signaled when one of the fields below changes. mu guards them.
 	changed sync.Cond
-	unread  bytes.Buffer
+	unread  *bytes.Buffer
+	// own is the small buffer, and unread is that or a lent one.
+	own bytes.Buffer
 	// end is what Read returns after the last byte, once it is known.
 	end error
 	// discarding means that input is no longer read, and not kept.
@@ -33,7 +42,7 @@ type inbox struct {
 
 func newInbox() *inbox {
 	b := &inbox{}
-	b.changed.L = &b.mu
+	b.changed.L, b.unread = &b.mu, &b.own
 	return b
 }
 
@@ -49,7 +58,29 @@ func (b *inbox) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	b.changed.Broadcast()
+	if b.unread == &b.own && b.own.Len()+len(p) > inboxIdle {
+		b.borrow()
+	}
 	return b.unread.Write(p)
+}
+
+// borrow moves what is unread into a lent buffer.
+func (b *inbox) borrow() {
+	lent, _ := inboxBuffers.Get().(*bytes.Buffer)
+	_, _ = b.own.WriteTo(lent)
+	b.unread = lent
+}
+
+// giveBack drops what is unread, and gives a lent buffer back.
+func (b *inbox) giveBack() {
+	b.unread.Reset()
+	if b.unread != &b.own {
+		inboxBuffers.Put(b.unread)
+		b.unread = &b.own
+	}
+	if b.own.Cap() > inboxIdle {
+		b.own = bytes.Buffer{}
+	}
 }
 
 func (b *inbox) Read(p []byte) (int, error) {
@@ -62,8 +93,8 @@ func (b *inbox) Read(p []byte) (int, error) {
 		return 0, b.end
 	}
 	n, _ := b.unread.Read(p)
-	if b.unread.Len() == 0 && b.unread.Cap() > inboxIdle {
-		b.unread = bytes.Buffer{}
+	if b.unread.Len() == 0 {
+		b.giveBack()
 	}
 	b.changed.Broadcast()
 	return n, nil
@@ -84,7 +115,8 @@ func (b *inbox) discard() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.discarding = true
-	b.unread = bytes.Buffer{}
+	b.giveBack()
+	b.own = bytes.Buffer{}
 	if b.end == nil {
 		b.end = io.ErrClosedPipe
 	}

@@ -3,6 +3,7 @@ package atmostonce
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -33,7 +34,7 @@ type Pool struct {
 
 // Clients returns one client of each kind. Their names begin with the prefix.
 func (p Pool) Clients(prefix string) (clients []Client, err error) {
-	for _, connect := range []func() (Client, error){p.JSON, p.REST, p.WebSocket, p.SPDY, p.Fallback, p.Exec, p.Stream} {
+	for _, connect := range []func() (Client, error){p.JSON, p.REST, p.WebSocket, p.SPDY, p.Fallback, p.Exec, p.Many, p.Stream} {
 		c, err := connect()
 		if err != nil {
 			return nil, err
@@ -70,6 +71,29 @@ func (p Pool) Exec() (Client, error) {
 	return Client{"client.Exec", func(ctx context.Context, shell string) Report {
 		result, err := pool.Exec(ctx, p.command(shell))
 		return clientReport(result, result.Stdout, err)
+	}, c.CloseIdleConnections}, nil
+}
+
+// Many makes a client that uses the form for many targets of our Go client, of a pool that
+// has one.
+func (p Pool) Many() (Client, error) {
+	c, err := client.New(p.Config)
+	if err != nil {
+		return Client{}, err
+	}
+	pool := c.Pool(p.Namespace, p.Name)
+	return Client{"client.Run", func(ctx context.Context, shell string) Report {
+		var reports []Report
+		err := pool.Run(ctx, p.command(shell), client.Targets{All: true}, func(r client.TargetResult) {
+			reports = append(reports, clientReport(r.Result, r.Stdout, r.Err))
+		})
+		switch {
+		case len(reports) == 1:
+			return reports[0]
+		case err != nil:
+			return clientReport(client.Result{}, nil, err)
+		}
+		return unknown(fmt.Errorf("there are results of %d targets", len(reports)))
 	}, c.CloseIdleConnections}, nil
 }
 

@@ -534,8 +534,23 @@ var layout = append([]row{
 		imports: []string{"./client", "./internal/cli/display", "./internal/cli/exit"},
 	},
 	{
-		folder: "internal/cli/cp/transfer", is: "what is copied from one file system to another, and how; the other one is not trusted",
-		imports: []string{"./client", "./internal/cli/cp/notes", "./internal/cli/cp/progress", "./internal/cli/cp/tarstream", "./internal/cli/cp/tree"},
+		folder: "internal/cli/cp/filesystem", is: "the two sides of a copy: what each must offer, the files of this machine, and what can go wrong",
+		imports: []string{"./client"}, modules: []string{"github.com/pkg/sftp"},
+	},
+	{
+		folder: "internal/cli/cp/plan", is: "what there is to copy, listed from a side that is not trusted",
+		imports: []string{"./internal/cli/cp/filesystem", "./internal/cli/cp/tree"},
+	},
+	{
+		folder: "internal/cli/cp/digest", is: "whether what arrived is what was sent, by the SHA-256 of both sides",
+		imports: []string{"./internal/cli/cp/..."},
+	},
+	{
+		folder: "internal/cli/cp/pieces", is: "one file in many requests at once", modules: []string{"golang.org/x/sync/errgroup"},
+	},
+	{
+		folder: "internal/cli/cp/transfer", is: "what was planned is copied from one side to the other; the other one is not trusted",
+		imports: []string{"./internal/cli/cp/..."},
 		modules: []string{"github.com/pkg/sftp", "golang.org/x/sync/errgroup"},
 	},
 	{

@@ -12,7 +12,9 @@ import (
 	"strings"
 
 	"github.com/connpool/connpool/internal/cli/cp/container"
+	"github.com/connpool/connpool/internal/cli/cp/filesystem"
 	"github.com/connpool/connpool/internal/cli/cp/location"
+	"github.com/connpool/connpool/internal/cli/cp/plan"
 	"github.com/connpool/connpool/internal/cli/cp/progress"
 	"github.com/connpool/connpool/internal/cli/cp/tarstream"
 	"github.com/connpool/connpool/internal/cli/cp/transfer"
@@ -21,7 +23,7 @@ import (
 // containerFiles are the files of a container or pod, one by one. Trees take another way.
 type containerFiles struct{ *container.Files }
 
-// Stat implements transfer.Source.
+// Stat implements filesystem.Source.
 func (c containerFiles) Stat(name string) (fs.FileInfo, error) {
 	info, err := c.Files.Stat(name)
 	if err != nil {
@@ -33,17 +35,20 @@ func (c containerFiles) Stat(name string) (fs.FileInfo, error) {
 // Lstat follows links, too: what is written to one goes where it leads.
 func (c containerFiles) Lstat(name string) (fs.FileInfo, error) { return c.Stat(name) }
 
-// Create implements transfer.Destination.
+// Create implements filesystem.Destination.
 func (c containerFiles) Create(name string, mode fs.FileMode) (io.WriteCloser, error) {
-	making := func(err error) error { return transfer.ExplainMaking(path.Dir(name), err) }
+	making := func(err error) error { return filesystem.ExplainMaking(path.Dir(name), err) }
 	return &explaining{c.Files.Create(name, c.WithoutUmask(mode)), making}, nil
 }
 
-// Overwrite implements transfer.Destination.
+// Overwrite implements filesystem.Destination.
 func (c containerFiles) Overwrite(name string, _ fs.FileMode) (io.WriteCloser, error) {
-	writing := func(err error) error { return transfer.ExplainWriting(name, err) }
+	writing := func(err error) error { return filesystem.ExplainWriting(name, err) }
 	return &explaining{c.Files.Overwrite(name), writing}, nil
 }
+
+// Continue implements filesystem.Destination. No part of a file of a container is kept.
+func (c containerFiles) Continue(string) (io.WriteCloser, error) { return nil, errors.ErrUnsupported }
 
 // explaining is a writer whose errors name what is wrong, which the container says when
 // it has begun to write.
@@ -62,7 +67,7 @@ func (e *explaining) Write(p []byte) (int, error) {
 // Close implements io.Closer.
 func (e *explaining) Close() error { return e.explain(e.WriteCloser.Close()) }
 
-// Open implements transfer.Source.
+// Open implements filesystem.Source.
 func (c containerFiles) Open(name string) (io.ReadCloser, error) {
 	in, err := c.Files.Open(name)
 	if err != nil {
@@ -71,19 +76,19 @@ func (c containerFiles) Open(name string) (io.ReadCloser, error) {
 	return in, nil
 }
 
-// List implements transfer.Source. It is for trees, which take another way.
+// List implements filesystem.Source. It is for trees, which take another way.
 func (c containerFiles) List(string) ([]fs.FileInfo, error) { return nil, errors.ErrUnsupported }
 
-// ReadLink implements transfer.Source. It is for trees, which take another way.
+// ReadLink implements filesystem.Source. It is for trees, which take another way.
 func (c containerFiles) ReadLink(string) (string, error) { return "", errors.ErrUnsupported }
 
-// Mkdir implements transfer.Destination. It is for trees, which take another way.
+// Mkdir implements filesystem.Destination. It is for trees, which take another way.
 func (c containerFiles) Mkdir(string, fs.FileMode) error { return errors.ErrUnsupported }
 
-// Enter implements transfer.Destination. It is for trees, which take another way.
+// Enter implements filesystem.Destination. It is for trees, which take another way.
 func (c containerFiles) Enter(string) error { return errors.ErrUnsupported }
 
-// Link implements transfer.Destination. It is for trees, which take another way.
+// Link implements filesystem.Destination. It is for trees, which take another way.
 func (c containerFiles) Link(string, string) error { return errors.ErrUnsupported }
 
 // inContainer copies everything to or from the container in which run runs programs.
@@ -106,7 +111,7 @@ func (o *options) copyInContainer(ctx context.Context, source location.Location,
 	}
 	info, err := files.Files.Stat(remote)
 	if err != nil && !(o.destination.IsRemote() && errors.Is(err, fs.ErrNotExist)) {
-		return nil, transfer.Explain(info.Path, err)
+		return nil, filesystem.Explain(info.Path, err)
 	}
 	switch {
 	case source.IsStream():
@@ -123,7 +128,7 @@ func (o *options) copyInContainer(ctx context.Context, source location.Location,
 func (o *options) pushToContainer(
 	ctx context.Context, source location.Location, files containerFiles, info *container.Info, missing error,
 ) ([]error, error) {
-	local, name, err := transfer.OpenLocal(source.Path)
+	local, name, err := filesystem.OpenLocal(source.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +142,7 @@ func (o *options) pushToContainer(
 	if err != nil {
 		return nil, err
 	}
-	p := &transfer.Planner{From: local}
+	p := &plan.Planner{From: local}
 	if err := p.Add(ctx, name, to, o.recursive); err != nil {
 		return nil, err
 	}
@@ -163,7 +168,7 @@ func (o *options) pushToContainer(
 // pushTree copies a tree into a directory of its own, and moves it to its place when it
 // is complete. That directory is in the destination if that exists, or beside it.
 func (o *options) pushTree(
-	ctx context.Context, p *transfer.Planner, from *transfer.Local, files *container.Files, stage string,
+	ctx context.Context, p *plan.Planner, from *filesystem.Local, files *container.Files, stage string,
 ) ([]error, error) {
 	t := &transfer.Transfer{From: from, Times: o.times}
 	t.Meter = progress.NewMeter(o.ErrOut, p.Bytes(), o.quiet)
@@ -176,7 +181,7 @@ func (o *options) pushTree(
 	t.Meter.Stop()
 	if err != nil {
 		_ = files.Remove(stage)
-		return nil, transfer.Explain(path.Dir(stage), err)
+		return nil, filesystem.Explain(path.Dir(stage), err)
 	}
 	err = files.Install(stage, p.Entries[0].To, o.times)
 	if failed, ok := errors.AsType[*container.ScriptError](err); ok && failed.Code == container.SomeLeft {
@@ -185,6 +190,7 @@ func (o *options) pushTree(
 	if err != nil {
 		_ = files.Remove(stage)
 	}
+	o.summarize(t, p.Files()-(len(left)-len(p.Left)), err)
 	return left, err
 }
 
@@ -198,17 +204,17 @@ func linesOf(failed *container.ScriptError) (left []error) {
 
 func (o *options) pullFromContainer(
 	ctx context.Context, source location.Location, files containerFiles, info *container.Info,
-) ([]error, error) {
+) (left []error, ended error) {
 	to, err := destinationIn(os.Stat, o.destination.Path, path.Base(source.Path), len(o.sources) > 1)
 	switch {
 	case err != nil:
 		return nil, err
 	case info.IsDir() && !o.recursive:
-		return nil, transfer.IsDirectory(info.Path)
+		return nil, plan.IsDirectory(info.Path)
 	case !info.IsDir() && !info.Mode().IsRegular():
-		return nil, transfer.IsNeither(info.Path)
+		return nil, plan.IsNeither(info.Path)
 	}
-	local, name, err := transfer.OpenLocal(to)
+	local, name, err := filesystem.OpenLocal(to)
 	if err != nil {
 		return nil, err
 	}
@@ -216,11 +222,11 @@ func (o *options) pullFromContainer(
 	t := &transfer.Transfer{From: files, To: local, Times: o.times}
 	defer t.ShowNotes(o.ErrOut)
 	if !info.IsDir() {
-		return nil, transfer.Explain(info.Path, o.pullFile(ctx, t, files.Files, info.Path, name))
+		return nil, filesystem.Explain(info.Path, o.pullFile(ctx, t, files.Files, info.Path, name))
 	}
 	t.Meter = progress.NewMeter(o.ErrOut, transfer.UnknownSize, o.quiet)
+	defer func() { o.summarize(t, t.Unpacked(), ended) }()
 	defer t.Meter.Stop()
-	var left []error
 	whole := false
 	err = files.Pack(ctx, info.Path, func(in io.Reader) (err error) {
 		left, err = t.Unpack(ctx, tarstream.NewReader(in), info.Path, local, name)
@@ -230,7 +236,7 @@ func (o *options) pullFromContainer(
 	if failed, ok := errors.AsType[*container.ScriptError](err); ok && whole {
 		return append(left, linesOf(failed)...), nil
 	}
-	return left, transfer.Explain(info.Path, err)
+	return left, filesystem.Explain(info.Path, err)
 }
 
 func (o *options) pullFile(ctx context.Context, t *transfer.Transfer, files *container.Files, from, to string) error {
@@ -240,6 +246,8 @@ func (o *options) pullFile(ctx context.Context, t *transfer.Transfer, files *con
 	}
 	defer in.Close() //nolint:errcheck // never fails; ends what still runs
 	t.Meter = progress.NewMeter(o.ErrOut, in.Size(), o.quiet)
-	defer t.Meter.Stop()
-	return t.Copy(ctx, in, transfer.NewEntry(from, to, in))
+	err = t.Copy(ctx, in, plan.NewEntry(from, to, in))
+	t.Meter.Stop()
+	o.summarize(t, 1, err)
+	return err
 }

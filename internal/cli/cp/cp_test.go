@@ -24,6 +24,7 @@ import (
 	livev1alpha1 "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/clitest"
+	"github.com/connpool/connpool/internal/cli/cp/digest"
 	"github.com/connpool/connpool/internal/cli/cp/location"
 	"github.com/connpool/connpool/internal/cli/cp/sftpclient"
 	"github.com/connpool/connpool/internal/cli/exit"
@@ -78,6 +79,8 @@ func (p pipe) Close() error {
 type copyTest struct {
 	local, remote    string
 	in, out, problem bytes.Buffer
+	// digests verifies what arrives, if not nil.
+	digests *digest.Tool
 }
 
 func newCopyTest(t *testing.T) *copyTest {
@@ -94,7 +97,10 @@ func (c *copyTest) run(t testing.TB, subsystem sftpclient.Subsystem, words ...st
 
 func (c *copyTest) runWith(t testing.TB, in io.Reader, subsystem sftpclient.Subsystem, words ...string) error {
 	t.Helper()
-	o := &options{Factory: &plugin.Factory{IOStreams: genericiooptions.IOStreams{In: in, Out: &c.out, ErrOut: &c.problem}}}
+	o := &options{
+		Factory: &plugin.Factory{IOStreams: genericiooptions.IOStreams{In: in, Out: &c.out, ErrOut: &c.problem}},
+		digests: c.digests, again: "cp --resume",
+	}
 	var args []string
 	for _, word := range words {
 		switch word {
@@ -102,14 +108,22 @@ func (c *copyTest) runWith(t testing.TB, in io.Reader, subsystem sftpclient.Subs
 			o.recursive = true
 		case "-p":
 			o.times = true
+		case "--resume":
+			o.resume = true
+		case "-q":
+			o.quiet = true
+		case "--parallel=1", "--parallel=3":
+			o.streams = int(word[len(word)-1] - '0')
 		default:
 			word = strings.Replace(word, "L:", c.local+"/", 1)
 			args = append(args, strings.Replace(word, "R:", "web:"+c.remote+"/", 1))
 		}
 	}
+	again := o.again
 	if err := o.complete(nil, args); err != nil {
 		t.Fatal(err)
 	}
+	o.again = again
 	return o.over(t.Context(), subsystem)
 }
 
@@ -534,26 +548,6 @@ func TestARefusedCopySaysNothingOfACommand(t *testing.T) {
 	}
 }
 
-func BenchmarkCopyFromATarget(b *testing.B) { benchmarkCopy(b, "R:", "L:") }
-func BenchmarkCopyToATarget(b *testing.B)   { benchmarkCopy(b, "L:", "R:") }
-
-// benchmarkCopy copies 64 MiB between two directories, without a network.
-func benchmarkCopy(b *testing.B, from, to string) {
-	test := &copyTest{local: b.TempDir(), remote: b.TempDir()}
-	const size = 64 << 20
-	for _, side := range []string{test.local, test.remote} {
-		if err := os.WriteFile(side+"/big", make([]byte, size), 0o600); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.SetBytes(size)
-	for b.Loop() {
-		if err := test.run(b, served, from+"big", to+"copy"); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
 func TestFilesAreCopiedThroughAPool(t *testing.T) {
 	f := clitest.New(t, New)
 	f.Answers[clitest.LivePools+"/web/exec"] = func(out http.ResponseWriter, r *http.Request) {
@@ -561,11 +555,18 @@ func TestFilesAreCopiedThroughAPool(t *testing.T) {
 			f.NoPool("web")(out, r)
 			return
 		}
-		if query := r.URL.Query(); query.Get("subsystem") != "sftp" || query.Get("target") != "web-1" {
+		query := r.URL.Query()
+		if query.Get("subsystem") != "sftp" && query["command"] == nil || query.Get("target") != "web-1" {
 			t.Errorf("asked for %v", query)
 		}
 		stream.ServeExec(out, r, stream.ExecOptions{Stdin: true, Stdout: true},
 			func(ctx context.Context, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
+				if command := query["command"]; command != nil {
+					if err := digestsHere(ctx, command, streams.Stdin, streams.Stdout, io.Discard); err != nil {
+						t.Errorf("take digests: %v", err)
+					}
+					return clitest.Exits(0, "")
+				}
 				if err := served(ctx, streams.Stdin, streams.Stdout); err != nil {
 					t.Errorf("serve sftp: %v", err)
 				}
@@ -576,6 +577,7 @@ func TestFilesAreCopiedThroughAPool(t *testing.T) {
 	content := strings.Repeat("through the wire ", 300_000)
 	put(t, directory+"/a", content, 0o644)
 	got := f.Run("cp", directory+"/a", "web/web-1:"+directory+"/b")
+	clitest.WantStderr(t, got, 0, "copied 1 file, 4.9 MiB in ", "verified by SHA-256")
 	if data, _ := os.ReadFile(directory + "/b"); got.Code != 0 || string(data) != content {
 		t.Errorf("exit code %d, %d bytes arrived: %s", got.Code, len(data), got.Stderr)
 	}

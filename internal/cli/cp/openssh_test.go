@@ -6,24 +6,33 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/connpool/connpool/internal/cli/cp/sftpclient"
 	"github.com/connpool/connpool/internal/cli/exit"
+	"github.com/connpool/connpool/test/netfault"
 	"github.com/connpool/connpool/test/openssh"
 )
 
 // sftpOf returns the sftp subsystem of a real server.
 func sftpOf(t *testing.T, server *openssh.Server) sftpclient.Subsystem {
 	t.Helper()
+	return sftpAt(t, server, server.Addr)
+}
+
+// sftpAt reaches the server by another address.
+func sftpAt(t *testing.T, server *openssh.Server, address string) sftpclient.Subsystem {
+	t.Helper()
 	key, err := ssh.ParsePrivateKey(server.PrivateKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := ssh.Dial("tcp", server.Addr, &ssh.ClientConfig{
+	client, err := ssh.Dial("tcp", address, &ssh.ClientConfig{
 		User: server.User, Auth: []ssh.AuthMethod{ssh.PublicKeys(key)},
 		HostKeyCallback: ssh.FixedHostKey(server.HostKey), HostKeyAlgorithms: []string{server.HostKey.Type()},
 	})
@@ -74,6 +83,31 @@ func TestATreeGoesToOpenSSHAndComesBack(t *testing.T) {
 	}
 	if info, err := os.Lstat(test.local + "/plain"); err != nil || !info.Mode().IsRegular() {
 		t.Errorf("a link that the user names is not followed: %v, %v", info, err)
+	}
+}
+
+func TestAServerThatAllowsFewSessionsStillGetsLargeFilesFromFarAway(t *testing.T) {
+	server, err := openssh.Start(t.Context(), openssh.Options{Config: []string{"MaxSessions 2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Stop()
+	proxy, err := netfault.Start(server.Addr, netfault.Options{RoundTrip: 20 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proxy.Close()
+	test := newCopyTest(t)
+	put(t, test.local+"/large", strings.Repeat("0123456789abcde\n", 2<<20), 0o640)
+	for _, words := range [][]string{{"L:large", "R:large"}, {"R:large", "L:back"}} {
+		var starts atomic.Int64
+		if err := test.run(t, counted(&starts, sftpAt(t, server, proxy.Addr)), words...); err != nil || starts.Load() != 4 {
+			t.Fatalf("cp %v with %d streams: %v, %s", words, starts.Load(), err, &test.problem)
+		}
+	}
+	all := listing(t, test.local)
+	if all["large"] != all["back"] {
+		t.Error("what came back is something else")
 	}
 }
 

@@ -502,7 +502,7 @@ func TestServersThatRefuseRequestsStillGetFiles(t *testing.T) {
 			test.in.WriteString("new")
 			put(t, test.local+"/a", "new", 0o640)
 			put(t, test.local+"/b/link", "new", 0o640)
-			err = test.run(t, sftpOf(t, server), c.words...)
+			err = test.run(t, sftpOf(t, server), append([]string{"-q"}, c.words...)...)
 			if says := textOf(err) + test.problem.String(); (err != nil) != c.fails || !strings.Contains(says, c.says) || c.says == "" && says != "" {
 				t.Errorf("error %v, printed %s", err, &test.problem)
 			}

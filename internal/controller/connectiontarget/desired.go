@@ -41,10 +41,10 @@ func nextSchedule(f facts) time.Duration {
 	return first
 }
 
-// nextRefresh returns after what time the counters are read again; 0 means never.
-// The pools send no events for uses.
+// nextRefresh returns after what time the counters of a target that is only a jump host
+// are read again; 0 means never. The others are refreshed when they were used.
 func nextRefresh(f facts) time.Duration {
-	if len(f.pools) == 0 && !f.onlyJumpHost {
+	if !f.onlyJumpHost {
 		return 0
 	}
 	return wait.Jitter(status.Interval, 0.1) // so that targets do not all come at the same time

@@ -8,7 +8,7 @@
 //	defer monitor.Stop()
 //
 // Everything that wants to know whether the server lives shares one round trip: a
-// keepalive, a probe, a suspicion. So a server that does not answer costs one
+// keepalive, a probe, a suspicion. An answer to any of them puts the next keepalive off. So a server that does not answer costs one
 // request and one goroutine, however often it is asked. A keepalive runs on a
 // timer, so an idle connection needs no goroutine for it.
 //
@@ -29,6 +29,10 @@ import (
 // maxTimeouts is how many timeouts in a row a keepalive may take in all, while
 // other bytes keep arriving.
 const maxTimeouts = 5
+
+// beat is the grid on which the keepalives of all connections fall, so that thousands of
+// them wake the process a few times a second, and not at each.
+const beat = 250 * time.Millisecond
 
 // Options say how a Monitor asks and whom it tells. A is what an answer holds.
 type Options[A any] struct {
@@ -90,9 +94,28 @@ func New[A any](options Options[A]) *Monitor[A] { return &Monitor[A]{options: op
 func (m *Monitor[A]) Start() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.options.Interval > 0 && !m.stopped {
-		m.timer = time.AfterFunc(m.options.Interval, m.keepalive)
+	m.schedule()
+}
+
+// schedule sets when the next keepalive is due, if there are any. The caller holds mu.
+func (m *Monitor[A]) schedule() {
+	switch {
+	case m.options.Interval <= 0 || m.stopped:
+	case m.timer == nil:
+		m.timer = time.AfterFunc(m.pause(), m.keepalive)
+	default:
+		m.timer.Reset(m.pause())
 	}
+}
+
+// pause is the time until the next keepalive: the interval, ended early by the last beat
+// in it unless it is short.
+func (m *Monitor[A]) pause() time.Duration {
+	if m.options.Interval < 16*beat {
+		return m.options.Interval
+	}
+	now := time.Now()
+	return now.Add(m.options.Interval).Truncate(beat).Sub(now)
 }
 
 // Stop ends the keepalives. It does not wait for a round trip under way.
@@ -201,6 +224,9 @@ func (m *Monitor[A]) ask(t *trip[A]) {
 	}
 	m.mu.Lock()
 	m.pending, m.answered = nil, time.Now()
+	if m.timer != nil && m.options.Alive == nil && t.result.Err == nil {
+		m.schedule() // a probe that was answered stands for a keepalive
+	}
 	m.mu.Unlock()
 	close(t.done)
 }

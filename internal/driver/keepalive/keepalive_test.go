@@ -103,6 +103,32 @@ func TestKeepalivesFollowEachAnswerByTheInterval(t *testing.T) {
 	})
 }
 
+func TestAProbeStandsForAKeepalive(t *testing.T) {
+	virtually(t, func(o *Options[int64]) { o.Alive = nil }, func(t *testing.T, s *server, m *Monitor[int64]) {
+		m.Start()
+		pass(interval / 2)
+		if _, err := m.Probe(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		pass(interval - time.Second)
+		wantCounts(t, s, 1, 0, 0)
+		pass(time.Second)
+		wantCounts(t, s, 2, 0, 0)
+	})
+}
+
+// Thousands of connections must not wake the process at a moment of each.
+func TestKeepalivesOfConnectionsComeTogether(t *testing.T) {
+	virtually(t, nil, func(t *testing.T, s *server, m *Monitor[int64]) {
+		pass(100 * time.Millisecond)
+		m.Start()
+		pass(interval - 101*time.Millisecond)
+		wantCounts(t, s, 0, 0, 0)
+		pass(time.Millisecond)
+		wantCounts(t, s, 1, 1, 0)
+	})
+}
+
 func TestNoIntervalMeansNoKeepalives(t *testing.T) {
 	virtually(t, func(o *Options[int64]) { o.Interval = 0 }, func(t *testing.T, s *server, m *Monitor[int64]) {
 		m.Start()

@@ -108,11 +108,15 @@ func (i *input) Read(p []byte) (int, error) {
 	return n, err
 }
 
-var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+// bufferBytes leaves room for the heads of messages, so that what a buffer holds travels in
+// two records of TLS, of 16 KiB each, without a third one for the last bytes.
+const bufferBytes = 32<<10 - 16
+
+var buffers = sync.Pool{New: func() any { return new([bufferBytes]byte) }}
 
 // Copy copies until either side ends, with a borrowed buffer.
 func Copy(to io.Writer, from io.Reader) error {
-	buffer, _ := buffers.Get().(*[32 << 10]byte)
+	buffer, _ := buffers.Get().(*[bufferBytes]byte)
 	defer buffers.Put(buffer)
 	// The wrappers keep io.CopyBuffer from finding ways around the buffer.
 	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, buffer[:])

@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
@@ -248,6 +248,18 @@ func TestAFanOutLeavesRoomForOtherUses(t *testing.T) {
 			t.Errorf("summary %+v", got.summary)
 		}
 	}, func(c *use.Config) { c.Limits.StreamsPerPool = 4 })
+}
+
+func TestASelectorWithoutMatchesIsAnsweredWithAnEmptyPlan(t *testing.T) {
+	inFixture(t, func(f *fixture) {
+		f.farm(2)
+		object := registrytest.Command("true")
+		object.Spec.Targets = &live.ExecTargets{Selector: metav1.SetAsLabelSelector(map[string]string{"name": "gone"})}
+		got := f.postMany(f.Context(), object)
+		if got.plan.Targets == nil || len(got.plan.Targets) > 0 || got.summary.Targets != 0 || len(got.results) > 0 {
+			t.Errorf("plan %+v, summary %+v", got.plan, got.summary)
+		}
+	})
 }
 
 func TestFailFastStartsNothingAfterAFailure(t *testing.T) {

@@ -20,7 +20,7 @@ type Part struct {
 	// FailFast starts it nowhere any more after it has failed on a target.
 	FailFast bool
 	// More counts one more target at the same time until end is called. ok is false if there
-	// is no room for it now. The only target at a time needs no count.
+	// is no room for it now. One target at a time needs no count: that is the request's own.
 	More func() (end func(), ok bool)
 	// Run runs the command on a target, at most once, and reports whether it succeeded.
 	Run func(target string) (succeeded bool)
@@ -36,7 +36,9 @@ func (p *Part) Do(ctx context.Context, cancel func()) {
 	for _, target := range p.Targets {
 		release := d.room(ctx)
 		if because := d.stopped(ctx); because != nil {
-			release()
+			if release != nil {
+				release()
+			}
 			p.Skip(target, because)
 			continue
 		}
@@ -58,6 +60,7 @@ type dispatch struct {
 	// ended has room for all that run.
 	ended    chan end
 	running  int
+	own      bool // the target that is not counted runs
 	failed   bool
 	panicked any
 }
@@ -65,13 +68,14 @@ type dispatch struct {
 // end is that of the command on one target.
 type end struct {
 	succeeded bool
+	own       bool
 	panicked  any
 }
 
-// room waits until the command may run on one more target, until release is called, or
-// until it is stopped.
+// room waits until the command may run on one more target, or until it is stopped. Unless
+// the target is the one that is not counted, release gives its room back.
 func (d *dispatch) room(ctx context.Context) (release func()) {
-	for d.running > 0 && d.stopped(ctx) == nil {
+	for d.stopped(ctx) == nil {
 		select {
 		case e := <-d.ended:
 			d.take(e)
@@ -79,17 +83,24 @@ func (d *dispatch) room(ctx context.Context) (release func()) {
 		default:
 		}
 		if d.running < d.part.Parallelism {
+			if !d.own {
+				d.own = true
+				return nil
+			}
 			if release, ok := d.part.More(); ok {
 				return release
 			}
 		}
 		d.take(<-d.ended)
 	}
-	return func() {}
+	return nil
 }
 
 func (d *dispatch) take(e end) {
 	d.running--
+	if e.own {
+		d.own = false
+	}
 	d.failed = d.failed || !e.succeeded
 	if e.panicked != nil {
 		d.panicked = e.panicked
@@ -109,12 +120,14 @@ func (d *dispatch) stopped(ctx context.Context) error {
 }
 
 func (d *dispatch) run(target string, release func()) {
-	var e end
+	e := end{own: release == nil}
 	defer func() {
 		if panicked := recover(); panicked != nil {
-			e = end{panicked: fmt.Sprintf("%v\n\n%s", panicked, debug.Stack())}
+			e.panicked = fmt.Sprintf("%v\n\n%s", panicked, debug.Stack())
 		}
-		release()
+		if release != nil {
+			release()
+		}
 		d.ended <- e
 	}()
 	e.succeeded = d.part.Run(target)

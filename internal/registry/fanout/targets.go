@@ -90,6 +90,7 @@ func validateNames(at *field.Path, names []string) (problems field.ErrorList) {
 // Names returns the names of the targets that are chosen, in natural order. Of a pool with
 // these members, it may lack those that the request names.
 func Names(targets *live.ExecTargets, members []v1alpha1.ConnectionTarget) (names []string, err error) {
+	names = []string{} // an empty list in JSON, too
 	chosen := labels.Everything()
 	switch {
 	case len(targets.Names) > 0:

@@ -26,3 +26,25 @@ func TestCountsThatComeToZeroAreForgotten(t *testing.T) {
 	joined()
 	<-c.Idle()
 }
+
+func TestSpareUsesLeaveHalfOfAPoolToOthers(t *testing.T) {
+	c, ann := NewCounter(Limits{StreamsPerPool: 4}), quota.Owner{User: "ann"}
+	var ends []func()
+	for end, ok := c.BeginSpare(ann, "web"); ok; end, ok = c.BeginSpare(ann, "web") {
+		ends = append(ends, end)
+	}
+	if len(ends) != 2 {
+		t.Errorf("there are %d spare uses", len(ends))
+	}
+	for range 2 {
+		end, err := c.Begin(quota.Owner{User: "bob"}, "web")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends = append(ends, end)
+	}
+	for _, end := range ends {
+		end()
+	}
+	<-c.Idle()
+}

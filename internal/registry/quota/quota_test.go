@@ -54,3 +54,18 @@ func TestWithoutBoundsEverythingIsFree(t *testing.T) {
 		t.Error(full)
 	}
 }
+
+func TestWhatIsSpareLeavesTheSecondHalf(t *testing.T) {
+	q := New(Bounds{All: 100, User: 40, Namespace: 50})
+	ann := Owner{"team", "ann"}
+	took := 0
+	for q.TakeSpare(ann, 1) == Free {
+		took++
+	}
+	if took != 20 || q.Take(ann, 20) != Free || q.TakeSpare(Owner{"other", "bob"}, 10) != Free {
+		t.Errorf("ann took %d of 40", took)
+	}
+	if New(Bounds{}).TakeSpare(ann, 1<<60) != Free {
+		t.Error("half of no bound is one")
+	}
+}

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/connpool/connpool/internal/cli/terminal"
 )
@@ -23,6 +25,8 @@ type Meter struct {
 	started time.Time
 	total   int64 // bytes; not positive for a stream, whose size is unknown
 	done    atomic.Int64
+	skipped atomic.Int64 // of done
+	file    atomic.Pointer[string]
 
 	out  io.Writer
 	quit chan struct{}
@@ -41,6 +45,12 @@ func NewMeter(out io.Writer, total int64, quiet bool) *Meter {
 
 // Add counts n bytes more.
 func (m *Meter) Add(n int) { m.done.Add(int64(n)) }
+
+// Skip counts n bytes that were there already, which the rate leaves out.
+func (m *Meter) Skip(n int64) {
+	m.skipped.Add(n)
+	m.done.Add(n)
+}
 
 // Stop shows the last count.
 func (m *Meter) Stop() {
@@ -65,14 +75,52 @@ func (m *Meter) show(width int) {
 	}
 }
 
-// line divides by the time that has passed, which is therefore never zero.
+// File says which file is being copied. The name may be that of a hostile server.
+func (m *Meter) File(name string) {
+	name = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, name)
+	m.file.Store(&name)
+}
+
+// Summary says what was copied, such as "3 files, 300 MiB in 2s (150 MiB/s)".
+func (m *Meter) Summary(files int) string {
+	count := "1 file"
+	if files != 1 {
+		count = fmt.Sprintf("%d files", files)
+	}
+	elapsed := m.elapsed()
+	sent := m.done.Load() - m.skipped.Load()
+	rate := byteSize(rateOf(sent, elapsed))
+	text := fmt.Sprintf("copied %s, %s in %s (%s/s)", count, byteSize(sent), elapsed.Round(time.Millisecond), rate)
+	if skipped := m.skipped.Load(); skipped > 0 {
+		text += fmt.Sprintf(", %s were there already", byteSize(skipped))
+	}
+	return text
+}
+
+// elapsed is never zero: rates are divided by it.
+func (m *Meter) elapsed() time.Duration { return max(time.Since(m.started), time.Millisecond) }
+
+func rateOf(bytes int64, elapsed time.Duration) int64 {
+	return int64(float64(bytes) / elapsed.Seconds())
+}
+
 func (m *Meter) line(width int) string {
-	return "\r\x1b[K" + progressLine(m.done.Load(), m.total, max(time.Since(m.started), time.Millisecond), width-1)
+	name := ""
+	if file := m.file.Load(); file != nil {
+		name = *file
+	}
+	skipped := m.skipped.Load()
+	rate := rateOf(m.done.Load()-skipped, m.elapsed())
+	return "\r\x1b[K" + progressLine(name, m.done.Load(), m.total, rate, width-1)
 }
 
 // progressLine returns what a terminal of some width shows.
-func progressLine(done, total int64, elapsed time.Duration, width int) string {
-	rate := int64(float64(done) / elapsed.Seconds())
+func progressLine(name string, done, total, rate int64, width int) string {
 	if total <= 0 {
 		return clip(fmt.Sprintf("%s  %s/s", byteSize(done), byteSize(rate)), width)
 	}
@@ -80,14 +128,30 @@ func progressLine(done, total int64, elapsed time.Duration, width int) string {
 	figures := fmt.Sprintf(" %3.0f%%  %s of %s  %s/s", 100*share, byteSize(done), byteSize(total), byteSize(rate))
 	if rate > 0 && done < total {
 		left := time.Duration((total-done)/rate+1) * time.Second
-		figures += "  " + left.String() + " left"
+		figures += "  " + byteSize(total-done) + " and " + left.String() + " left"
 	}
-	bar := min(width-len(figures)-2, 40)
-	if bar < 8 {
+	const shortest, longest, least = 8, 40, 12 // of the bar, and of a name
+	room := width - len(figures) - 2
+	if room < shortest {
 		return clip(strings.TrimSpace(figures), width)
 	}
+	bar := room
+	long := utf8.RuneCountInString(name)
+	if shown := min(long, longest, room-shortest-1); shown > 0 && shown >= min(least, long) {
+		bar -= shown + 1
+		name = end(name, shown) + " "
+	} else {
+		name = ""
+	}
+	bar = min(bar, longest)
 	full := int(share * float64(bar))
-	return "[" + strings.Repeat("=", full) + strings.Repeat(" ", bar-full) + "]" + figures
+	return name + "[" + strings.Repeat("=", full) + strings.Repeat(" ", bar-full) + "]" + figures
+}
+
+// end returns the last n characters of a name, which say more than its first ones.
+func end(name string, n int) string {
+	all := []rune(name)
+	return string(all[len(all)-min(n, len(all)):])
 }
 
 func clip(line string, width int) string { return line[:min(len(line), max(width, 0))] }

@@ -39,10 +39,12 @@ const partingTime = 3 * time.Second
 type Client struct {
 	*sftp.Client
 
-	guard  guard
-	cancel context.CancelFunc
+	guard      guard
+	pieceBytes int
+	cancel     context.CancelFunc
 	// forget stops waiting for the end of the caller's context.
 	forget func() bool
+	closed func()
 	done   chan struct{}
 	err    error // of the subsystem, once done is closed
 }
@@ -51,10 +53,10 @@ type Client struct {
 // files can still be removed. What the server makes the user wait for is said on notes.
 func Open(ctx context.Context, subsystem Subsystem, notes io.Writer) (*Client, error) {
 	lastingCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	s := &Client{cancel: cancel, done: make(chan struct{})}
+	s := &Client{cancel: cancel, done: make(chan struct{}), closed: func() {}}
 	s.forget = context.AfterFunc(ctx, func() { s.endSoon() })
-	fromUs, toServer := io.Pipe()
-	fromServer, toUs := io.Pipe()
+	fromUs, toServer := newPipe()
+	fromServer, toUs := newPipe()
 	go func() {
 		defer close(s.done)
 		s.err = subsystem(lastingCtx, fromUs, s.guard.answers(toUs))
@@ -69,9 +71,23 @@ func Open(ctx context.Context, subsystem Subsystem, notes io.Writer) (*Client, e
 		go func() { _, _ = io.Copy(io.Discard, fromServer) }()
 		return nil, s.refused(ctx, err)
 	}
-	s.Client = client
+	s.Client, s.pieceBytes = client, portableBytes
+	if _, ok := client.HasExtension("limits@openssh.com"); ok {
+		s.pieceBytes = opensshBytes
+		_ = sftp.MaxPacketUnchecked(opensshBytes)(client) // it is positive
+	}
 	return s, nil
 }
+
+// How much one request carries: what every server takes, and what OpenSSH takes since it
+// has this extension, and its own client uses.
+const (
+	portableBytes = 32 << 10
+	opensshBytes  = 255 << 10
+)
+
+// PieceBytes returns how much one request to read or write may carry.
+func (s *Client) PieceBytes() int { return s.pieceBytes }
 
 // noteAfter is how long a server may keep silent, although it was asked something,
 // before the user is told.
@@ -140,12 +156,16 @@ func (s *Client) endSoon() *time.Timer { return time.AfterFunc(partingTime, s.ca
 // directory. The server applies its umask to them.
 func (s *Client) Make(path string, mode fs.FileMode) { s.guard.make(path, mode) }
 
+// OnClose has a function called when the client is closed.
+func (s *Client) OnClose(call func()) { s.closed = call }
+
 // Failure returns why the client itself has ended the subsystem, if it has: the server
 // did not answer, or listed too much.
 func (s *Client) Failure() error { return s.guard.err() }
 
 // Close ends the subsystem, and returns its error if it has failed before.
 func (s *Client) Close() error {
+	defer s.closed()
 	defer s.forget()
 	defer s.endSoon().Stop()
 	_ = s.Client.Close()

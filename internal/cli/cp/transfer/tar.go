@@ -10,13 +10,17 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/connpool/connpool/internal/cli/cp/filesystem"
+	"github.com/connpool/connpool/internal/cli/cp/plan"
 	"github.com/connpool/connpool/internal/cli/cp/tarstream"
 )
 
 // Pack writes the entries of a plan as a stream, with an empty file at its end. A file
 // that cannot be opened stays behind, and is returned. Without Times, modes are passed to umask.
-func (t *Transfer) Pack(ctx context.Context, out *tarstream.Writer, entries []Entry, umask func(fs.FileMode) fs.FileMode) ([]error, error) {
-	packed := func(e Entry) *tarstream.Entry {
+func (t *Transfer) Pack(
+	ctx context.Context, out *tarstream.Writer, entries []plan.Entry, umask func(fs.FileMode) fs.FileMode,
+) ([]error, error) {
+	packed := func(e plan.Entry) *tarstream.Entry {
 		mode := e.Mode
 		if !t.Times {
 			mode = e.Mode.Type() | umask(e.Mode)
@@ -44,7 +48,7 @@ func (t *Transfer) Pack(ctx context.Context, out *tarstream.Writer, entries []En
 	return t.failed, out.Close()
 }
 
-func (t *Transfer) packOne(ctx context.Context, out *tarstream.Writer, e Entry, packed *tarstream.Entry) error {
+func (t *Transfer) packOne(ctx context.Context, out *tarstream.Writer, e plan.Entry, packed *tarstream.Entry) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -54,16 +58,17 @@ func (t *Transfer) packOne(ctx context.Context, out *tarstream.Writer, e Entry, 
 		}
 		return out.Add(packed)
 	}
+	t.Meter.File(e.From)
 	in, err := t.From.Open(e.From)
 	if err != nil {
-		t.failed = append(t.failed, Explain(e.From, err))
+		t.failed = append(t.failed, filesystem.Explain(e.From, err))
 		return nil
 	}
 	defer func() { _ = in.Close() }()
 	if err := out.Add(packed); err != nil {
 		return err
 	}
-	written, err := t.pump(ctx, out, io.LimitReader(in, e.Size), e.Size)
+	written, err := t.pump(ctx, out, io.LimitReader(in, e.Size), e, 0)
 	if err == nil && written < e.Size {
 		return fmt.Errorf("%q became shorter while it was being copied: nothing was changed in the container", e.From)
 	}
@@ -72,9 +77,10 @@ func (t *Transfer) packOne(ctx context.Context, out *tarstream.Writer, e Entry, 
 
 // Unpack writes the tree that comes as a stream to a name of this machine. Its error is what ended it; the
 // failures of single files are returned beside it. In messages the tree is called from.
-func (t *Transfer) Unpack(ctx context.Context, in *tarstream.Reader, from string, local *Local, to string) ([]error, error) {
+func (t *Transfer) Unpack(ctx context.Context, in *tarstream.Reader, from string, local *filesystem.Local, to string) ([]error, error) {
 	t.To = local
 	u := &unpacking{Transfer: t, local: local, from: from, to: to, dirs: map[string]bool{}, files: map[string]bool{}}
+	defer func() { t.unpacked = len(u.files) }()
 	for {
 		item, err := in.Next()
 		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -90,11 +96,14 @@ func (t *Transfer) Unpack(ctx context.Context, in *tarstream.Reader, from string
 	}
 }
 
+// Unpacked returns how many files Unpack has written.
+func (t *Transfer) Unpacked() int { return t.unpacked }
+
 // unpacking writes the tree that a container sends.
 type unpacking struct {
 	*Transfer
 
-	local    *Local
+	local    *filesystem.Local
 	from, to string
 	// dirs are the directories that the stream has named, and whether they could be
 	// made. What is in one that could not stays behind with it.
@@ -116,7 +125,7 @@ func (u *unpacking) add(ctx context.Context, in io.Reader, item *tarstream.Entry
 		u.dirs[item.Name] = false
 		return nil
 	}
-	e := Entry{
+	e := plan.Entry{
 		From: path.Join(u.from, item.Name), To: path.Join(u.to, item.Name), Mode: item.Mode, Size: item.Size,
 		Modified: item.Modified, Link: item.Link,
 	}
@@ -135,7 +144,7 @@ func (u *unpacking) add(ctx context.Context, in io.Reader, item *tarstream.Entry
 	return u.note(ctx, e, err)
 }
 
-func (u *unpacking) writeEntry(ctx context.Context, in io.Reader, item *tarstream.Entry, e Entry) error {
+func (u *unpacking) writeEntry(ctx context.Context, in io.Reader, item *tarstream.Entry, e plan.Entry) error {
 	switch {
 	case item.Left != nil:
 		return item.Left
@@ -149,15 +158,17 @@ func (u *unpacking) writeEntry(ctx context.Context, in io.Reader, item *tarstrea
 	case item.Mode&fs.ModeSymlink != 0:
 		return u.makeLink(e)
 	}
+	u.Meter.File(e.From)
 	return u.Copy(ctx, &arriving{Reader: in, broken: &u.broken}, e)
 }
 
 // again makes a further name of a file that was written before.
-func (u *unpacking) again(e Entry, name string) error {
+func (u *unpacking) again(e plan.Entry, name string) error {
 	if !u.files[name] {
 		return fmt.Errorf("it is listed as the same file as %.200q, which was not copied", name)
 	}
-	return u.replace(e.To, func(temporary string) error { return u.local.Again(path.Join(u.to, name), temporary) })
+	beside := path.Join(path.Dir(e.To), TemporaryName())
+	return u.replace(e.To, beside, nil, func(temporary string) error { return u.local.Again(path.Join(u.to, name), temporary) })
 }
 
 // arriving keeps the error of a stream apart from those of the files that it becomes.

@@ -1,3 +1,13 @@
+// Package transfer copies files from one file system to another, of which one is on this
+// machine and the other is not trusted.
+//
+//	t := &transfer.Transfer{From: source, To: destination}
+//	failed, err := t.Run(ctx, planner.Entries)
+//
+// It copies many files at a time. A new file is written under a temporary name and renamed
+// when it is complete, so that no reader sees half of it. One that exists is written in
+// place, so that it keeps its owner, permissions and links. A tree may come and go as a
+// tar stream instead, by Unpack and Pack.
 package transfer
 
 import (
@@ -6,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -14,76 +25,175 @@ import (
 	"github.com/pkg/sftp"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/connpool/connpool/client"
+	"github.com/connpool/connpool/internal/cli/cp/digest"
+	"github.com/connpool/connpool/internal/cli/cp/filesystem"
 	"github.com/connpool/connpool/internal/cli/cp/notes"
+	"github.com/connpool/connpool/internal/cli/cp/plan"
 	"github.com/connpool/connpool/internal/cli/cp/progress"
 )
 
-// filesAtOnce hides the round trips of small files.
-const filesAtOnce = 8
+// filesAtOnce hides the round trips of small files, of which a new one takes four: open,
+// write, close and rename.
+const filesAtOnce = 96
+
+// A file of more than largeBytes keeps a connection busy by itself, and largeAtOnce of
+// them bound the memory of their pieces.
+const (
+	largeBytes  = 256 << 10
+	largeAtOnce = 4
+)
 
 // Transfer carries out a plan.
 type Transfer struct {
-	From Source
-	To   Destination
+	From filesystem.Source
+	To   filesystem.Destination
 	// Times are preserved as well as permissions.
 	Times bool
+	// Resume goes on with a part of a large file that an earlier copy has left.
+	Resume bool
+	// Digests verifies what has arrived; nil for sizes only.
+	Digests *digest.Tool
 	// Meter counts what passes.
 	Meter *progress.Meter
 
 	// inPlace says that the destination refuses to rename.
 	inPlace atomic.Bool
-	notes   notes.Notes
+	// kept says that a part of a file was kept.
+	kept atomic.Bool
+	// compare is what comparison returns.
+	compare     *digest.Comparison
+	compareOnce sync.Once
+	notes       notes.Notes
+
+	unpacked int // by Unpack
 
 	mu     sync.Mutex
-	failed []error // of single files
-	made   []Entry // directories that did not exist before
+	failed []error      // of single files
+	made   []plan.Entry // directories that did not exist before, the outermost first
+	// fresh are their names. What is written in one finds nothing of its name.
+	fresh map[string]bool
 }
 
 // Run copies everything. It goes on after the failure of a single file, and
 // returns those failures; the error is what ended the whole transfer.
-func (t *Transfer) Run(ctx context.Context, entries []Entry) ([]error, error) {
+func (t *Transfer) Run(ctx context.Context, entries []plan.Entry) ([]error, error) {
 	files, err := t.makeDirectories(ctx, entries)
 	if err != nil {
 		return t.failed, err
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(filesAtOnce)
+	large := make(chan struct{}, largeAtOnce)
 	for _, e := range files {
-		group.Go(func() error { return t.note(groupCtx, e, t.copy(groupCtx, e)) })
+		group.Go(func() error {
+			if e.Size > largeBytes {
+				large <- struct{}{}
+				defer func() { <-large }()
+			}
+			return t.note(groupCtx, e, t.copy(groupCtx, e))
+		})
 	}
 	if err := group.Wait(); err != nil {
+		return t.failed, err
+	}
+	differs := func(e plan.Entry, err error) error { return t.note(ctx, e, err) }
+	if err := t.comparison().Small(ctx, differs); err != nil {
 		return t.failed, err
 	}
 	return t.failed, t.finishDirectories(ctx)
 }
 
+// comparison verifies what has arrived.
+func (t *Transfer) comparison() *digest.Comparison {
+	t.compareOnce.Do(func() { t.compare = digest.Compare(t.Digests, t.From, &t.notes) })
+	return t.compare
+}
+
+// Verified says how the files that were copied were verified, such as "verified by SHA-256".
+func (t *Transfer) Verified() string { return t.comparison().String() }
+
 // ShowNotes prints what a user should know about the files that were copied.
 func (t *Transfer) ShowNotes(out io.Writer) { t.notes.Show(out) }
 
 // makeDirectories makes the directories of a plan, and returns what else there is to
-// copy. What is in a directory that cannot be made stays behind with it.
-func (t *Transfer) makeDirectories(ctx context.Context, entries []Entry) (files []Entry, err error) {
-	failed := "" // the last directory that could not be made; what is in it follows it
-	for i, e := range entries {
-		if failed != "" && strings.HasPrefix(e.To, failed+"/") {
-			continue
+// copy. Those that are equally deep are made at the same time. What is in a directory that
+// cannot be made stays behind with it.
+func (t *Transfer) makeDirectories(ctx context.Context, entries []plan.Entry) (files []plan.Entry, err error) {
+	if len(entries) > 0 && entries[0].Mode.IsDir() {
+		if err := t.makeDirectory(entries[0], true); err != nil {
+			return nil, t.note(ctx, entries[0], behind(err))
 		}
-		if !e.Mode.IsDir() {
+		entries = entries[1:]
+	}
+	lost := map[string]bool{}
+	for _, level := range levels(entries) {
+		missing, err := t.makeLevel(ctx, level, lost)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range missing {
+			lost[name] = true
+		}
+	}
+	for _, e := range entries {
+		if !e.Mode.IsDir() && !lost[path.Dir(e.To)] {
 			files = append(files, e)
-			continue
-		}
-		if err := t.makeDirectory(e, i == 0); err != nil {
-			err = t.note(ctx, e, fmt.Errorf("%w, so nothing in it was copied", err))
-			if failed = e.To; err != nil || i == 0 {
-				return nil, err
-			}
 		}
 	}
 	return files, nil
 }
 
-func (t *Transfer) copy(ctx context.Context, e Entry) error {
+func behind(err error) error { return fmt.Errorf("%w, so nothing in it was copied", err) }
+
+// levels returns the directories by how deep they are, the outermost first.
+func levels(entries []plan.Entry) (levels [][]plan.Entry) {
+	at := map[int]int{}
+	for _, e := range entries {
+		if !e.Mode.IsDir() {
+			continue
+		}
+		depth := strings.Count(e.To, "/")
+		if _, known := at[depth]; !known {
+			at[depth] = len(levels)
+			levels = append(levels, nil)
+		}
+		levels[at[depth]] = append(levels[at[depth]], e)
+	}
+	return levels
+}
+
+// makeLevel makes directories of which none is in another, and returns which of them do
+// not exist.
+func (t *Transfer) makeLevel(ctx context.Context, level []plan.Entry, lost map[string]bool) (missing []string, err error) {
+	errs := make([]error, len(level))
+	var group errgroup.Group
+	group.SetLimit(filesAtOnce)
+	for i, e := range level {
+		if lost[path.Dir(e.To)] {
+			missing = append(missing, e.To)
+			continue
+		}
+		group.Go(func() error {
+			if errs[i] = ctx.Err(); errs[i] == nil {
+				errs[i] = t.makeDirectory(e, false)
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // it has none
+	for i, e := range level {
+		if errs[i] == nil {
+			continue
+		}
+		if err := t.note(ctx, e, behind(errs[i])); err != nil {
+			return nil, err
+		}
+		missing = append(missing, e.To)
+	}
+	return missing, nil
+}
+
+func (t *Transfer) copy(ctx context.Context, e plan.Entry) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -94,56 +204,81 @@ func (t *Transfer) copy(ctx context.Context, e Entry) error {
 }
 
 // note keeps the failure of a file, and returns an error that ends the transfer.
-func (t *Transfer) note(ctx context.Context, e Entry, err error) error {
+func (t *Transfer) note(ctx context.Context, e plan.Entry, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case errors.Is(err, sftp.ErrSSHFxConnectionLost) || errors.Is(err, io.ErrClosedPipe), isLost(err):
+	case filesystem.IsConnectionLost(err), filesystem.IsLost(err):
 		return fmt.Errorf("copy %q: %w", e.From, err)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.failed = append(t.failed, Explain(e.From, err))
+	t.failed = append(t.failed, filesystem.Explain(e.From, err))
 	return nil
 }
 
-// isLost reports whether a command in a container or pod could not run to its end.
-func isLost(err error) bool {
-	_, ok := errors.AsType[*client.Error](err)
-	return ok
-}
-
 // pump copies with as many requests in flight as sftp allows, in either direction.
-func (t *Transfer) pump(ctx context.Context, out io.Writer, in io.Reader, size int64) (int64, error) {
+func (t *Transfer) pump(ctx context.Context, out io.Writer, in io.Reader, e plan.Entry, offset int64) (int64, error) {
+	if n, ok, err := t.inPieces(ctx, out, in, e, offset); ok {
+		return n, err
+	}
 	if remote, ok := in.(*sftp.File); ok {
 		return remote.WriteTo(&counting{ctx: ctx, meter: t.Meter, out: out})
 	}
-	return io.Copy(out, &counting{ctx: ctx, meter: t.Meter, in: in, size: size})
+	return io.Copy(out, &counting{ctx: ctx, meter: t.Meter, in: in, size: e.Size})
 }
 
 // makeDirectory makes a directory unless it exists. Only the directory that the
 // user has named may be a link to one.
-func (t *Transfer) makeDirectory(e Entry, named bool) error {
-	look := t.To.Lstat
-	if named {
-		look = t.To.Stat
+func (t *Transfer) makeDirectory(e plan.Entry, named bool) error {
+	exists, err := t.directoryExists(e, named)
+	if err != nil {
+		return err
 	}
-	info, err := look(e.To)
-	switch {
-	case err == nil && !info.IsDir():
-		return fmt.Errorf("%q is in the way", e.To)
-	case err != nil:
+	if !exists {
 		if err := t.To.Mkdir(e.To, e.Mode|ownerMayFill); err != nil {
-			return Explain(e.To, err)
+			return filesystem.Explain(e.To, err)
 		}
-		t.made = append(t.made, e)
+		t.rememberDirectory(e)
 	}
 	if named {
-		return Explain(e.To, t.To.Enter(e.To))
+		return filesystem.Explain(e.To, t.To.Enter(e.To))
 	}
 	return nil
+}
+
+func (t *Transfer) directoryExists(e plan.Entry, named bool) (bool, error) {
+	look := t.To.Lstat
+	switch {
+	case named:
+		look = t.To.Stat
+	case t.isFresh(path.Dir(e.To)):
+		return false, nil
+	}
+	info, err := look(e.To)
+	if err == nil && !info.IsDir() {
+		return false, fmt.Errorf("%q is in the way", e.To)
+	}
+	return err == nil, nil
+}
+
+// rememberDirectory keeps a directory that did not exist before.
+func (t *Transfer) rememberDirectory(e plan.Entry) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.fresh == nil {
+		t.fresh = map[string]bool{}
+	}
+	t.made, t.fresh[e.To] = append(t.made, e), true
+}
+
+// isFresh reports whether a directory is one that this transfer has made.
+func (t *Transfer) isFresh(name string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.fresh[name]
 }
 
 // ownerMayFill are the permissions that a directory needs while it is filled.
@@ -153,22 +288,27 @@ const ownerMayFill fs.FileMode = 0o700
 // first: the permissions of a directory may forbid to write in it, and each write
 // changes its time.
 func (t *Transfer) finishDirectories(ctx context.Context) error {
-	for _, e := range slices.Backward(t.made) {
-		if err := t.note(ctx, e, t.finishDirectory(e)); err != nil {
+	for _, level := range slices.Backward(levels(t.made)) {
+		group := errgroup.Group{}
+		group.SetLimit(filesAtOnce)
+		for _, e := range level {
+			group.Go(func() error { return t.note(ctx, e, t.finishDirectory(e)) })
+		}
+		if err := group.Wait(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (t *Transfer) finishDirectory(e Entry) error {
+func (t *Transfer) finishDirectory(e plan.Entry) error {
 	lent := ownerMayFill &^ e.Mode
 	if t.Times || lent == 0 {
 		return t.preserve(e.To, e)
 	}
 	info, err := t.To.Lstat(e.To)
 	if err != nil {
-		return Explain(e.To, err)
+		return filesystem.Explain(e.To, err)
 	}
 	return t.refusable(e.To, "permissions", t.To.Chmod(e.To, info.Mode().Perm()&^lent))
 }
@@ -187,7 +327,7 @@ func (t *Transfer) Send(ctx context.Context, name string, out io.Writer) error {
 		return err
 	}
 	defer func() { _ = in.Close() }()
-	_, err = t.pump(ctx, out, in, UnknownSize)
+	_, err = t.pump(ctx, out, in, plan.Entry{From: name, Size: UnknownSize}, 0)
 	return err
 }
 

@@ -11,14 +11,16 @@ import (
 	"path"
 	"strings"
 
-	"github.com/pkg/sftp"
+	"github.com/connpool/connpool/internal/cli/cp/filesystem"
+	"github.com/connpool/connpool/internal/cli/cp/plan"
 )
 
 // UnknownSize is the size of a stream.
 const UnknownSize = -1
 
 // copyFile copies a file that the Planner has found.
-func (t *Transfer) copyFile(ctx context.Context, e Entry) error {
+func (t *Transfer) copyFile(ctx context.Context, e plan.Entry) error {
+	t.Meter.File(e.From)
 	in, err := t.From.Open(e.From)
 	if err != nil {
 		return err
@@ -39,18 +41,19 @@ func (t *Transfer) Receive(ctx context.Context, in io.Reader, name string) error
 	if _, err := begun.Peek(1); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	return t.Copy(ctx, begun, Entry{To: name, Mode: 0o666, Size: UnknownSize})
+	return t.Copy(ctx, begun, plan.Entry{To: name, Mode: 0o666, Size: UnknownSize})
 }
 
 // Copy copies a stream to a file, which an entry describes.
-func (t *Transfer) Copy(ctx context.Context, in io.Reader, e Entry) error {
+func (t *Transfer) Copy(ctx context.Context, in io.Reader, e plan.Entry) error {
 	return whole(e.To, t.write(ctx, in, e))
 }
 
 // whole says where a stream is that cannot get its name. It cannot be read once more.
 func whole(name string, err error) error {
 	if refused, ok := errors.AsType[*renameError](err); ok {
-		return fmt.Errorf("all of it is in %q, which cannot be renamed to %q: %s", refused.temporary, name, reasonOf(refused.err))
+		why := filesystem.ReasonOf(refused.err)
+		return fmt.Errorf("all of it is in %q, which cannot be renamed to %q: %s", refused.temporary, name, why)
 	}
 	return err
 }
@@ -58,7 +61,7 @@ func whole(name string, err error) error {
 // write copies to a file. A new one appears under its name when it is whole. One
 // that exists is written in place, and so is what a link leads to: that keeps its
 // owner, permissions, hard links and access lists, of which sftp shows only some.
-func (t *Transfer) write(ctx context.Context, in io.Reader, e Entry) error {
+func (t *Transfer) write(ctx context.Context, in io.Reader, e plan.Entry) error {
 	exists, err := t.exists(e.To)
 	switch {
 	case err != nil:
@@ -66,12 +69,14 @@ func (t *Transfer) write(ctx context.Context, in io.Reader, e Entry) error {
 	case exists || t.inPlace.Load():
 		return t.overwrite(ctx, in, e)
 	}
-	return t.replace(e.To, func(temporary string) error {
-		out, err := t.To.Create(temporary, e.Mode)
+	keep := func(err error) bool { return t.keeps(ctx, e, err) }
+	return t.replace(e.To, t.temporaryFor(e), keep, func(temporary string) error {
+		create := func() (io.WriteCloser, error) { return t.To.Create(temporary, e.Mode) }
+		out, offset, err := t.open(ctx, temporary, in, e, create)
 		if err != nil {
-			return ExplainMaking(path.Dir(e.To), err)
+			return filesystem.ExplainMaking(path.Dir(e.To), err)
 		}
-		if err := t.fill(ctx, out, in, e.Size); err != nil {
+		if err := t.fill(ctx, out, in, e, offset); err != nil {
 			return err
 		}
 		return t.preserve(temporary, e)
@@ -81,6 +86,9 @@ func (t *Transfer) write(ctx context.Context, in io.Reader, e Entry) error {
 // exists reports whether there is a file of this name, or a link, which may lead to
 // a file that does not exist yet.
 func (t *Transfer) exists(name string) (bool, error) {
+	if t.isFresh(path.Dir(name)) {
+		return false, nil
+	}
 	info, err := t.To.Lstat(name)
 	if err != nil {
 		return false, nil //nolint:nilerr // the attempt to make the file says what is wrong
@@ -96,57 +104,66 @@ func (t *Transfer) exists(name string) (bool, error) {
 	return true, nil
 }
 
-func (t *Transfer) overwrite(ctx context.Context, in io.Reader, e Entry) error {
-	out, err := t.To.Overwrite(e.To, e.Mode)
+func (t *Transfer) overwrite(ctx context.Context, in io.Reader, e plan.Entry) error {
+	create := func() (io.WriteCloser, error) { return t.To.Overwrite(e.To, e.Mode) }
+	out, offset, err := t.open(ctx, e.To, in, e, create)
 	if err != nil {
-		return ExplainWriting(e.To, err)
+		return filesystem.ExplainWriting(e.To, err)
 	}
-	if err := t.fill(ctx, out, in, e.Size); err != nil {
+	if err := t.fill(ctx, out, in, e, offset); err != nil {
 		t.notes.Add("incomplete", e.To, "")
+		t.keeps(ctx, e, err)
 		return err
 	}
 	return t.preserve(e.To, e)
 }
 
-func (t *Transfer) fill(ctx context.Context, out io.WriteCloser, in io.Reader, size int64) error {
-	written, err := t.pump(ctx, out, in, size)
+// fill writes a file from an offset on, and closes it.
+func (t *Transfer) fill(ctx context.Context, out io.WriteCloser, in io.Reader, e plan.Entry, offset int64) error {
+	written, err := t.pump(ctx, out, in, e, offset)
+	if cut, ok := out.(interface{ Truncate(size int64) error }); ok && offset > 0 && err == nil {
+		err = cut.Truncate(written) // what was there may have been longer
+	}
 	// Some servers report a full disk only when the file is closed.
 	if err := errors.Join(err, out.Close()); err != nil {
 		return err
 	}
-	if written < size {
-		return fmt.Errorf("it ended after %d of %d bytes", written, size)
+	if written < e.Size {
+		return fmt.Errorf("it ended after %d of %d bytes", written, e.Size)
 	}
 	return nil
 }
 
 // makeLink makes a link in the place of a file or link. What is a directory stays.
-func (t *Transfer) makeLink(e Entry) error {
-	err := t.replace(e.To, func(temporary string) error { return Explain(e.To, t.To.Link(e.Link, temporary)) })
+func (t *Transfer) makeLink(e plan.Entry) error {
+	beside := path.Join(path.Dir(e.To), TemporaryName())
+	err := t.replace(e.To, beside, nil, func(temporary string) error { return filesystem.Explain(e.To, t.To.Link(e.Link, temporary)) })
 	if refused, ok := errors.AsType[*renameError](err); ok {
 		t.discard(refused.temporary)
-		return Explain(e.To, t.To.Link(e.Link, e.To))
+		return filesystem.Explain(e.To, t.To.Link(e.Link, e.To))
 	}
 	return err
 }
 
 // replace builds a file or link under a temporary name beside its own and renames
 // it, so that no reader sees half of it.
-func (t *Transfer) replace(name string, build func(temporary string) error) error {
-	temporary := path.Join(path.Dir(name), TemporaryName())
+// What is left of one that fails stays only if keep says so; keep may be nil.
+func (t *Transfer) replace(name, temporary string, keep func(error) bool, build func(temporary string) error) error {
 	if err := build(temporary); err != nil {
-		t.discard(temporary)
+		if keep == nil || !keep(err) {
+			t.discard(temporary)
+		}
 		return err
 	}
 	err := t.To.Rename(temporary, name)
 	switch {
-	case isRefusal(err):
+	case filesystem.IsRefusal(err):
 		t.inPlace.Store(true)
 		return &renameError{temporary: temporary, err: err}
 	case err != nil:
 		t.discard(temporary)
 	}
-	return Explain(name, err)
+	return filesystem.Explain(name, err)
 }
 
 // TemporaryName returns a hidden name that is short enough for any directory.
@@ -166,14 +183,14 @@ func (e *renameError) Unwrap() error { return e.err }
 
 // discard removes a temporary file, if it exists.
 func (t *Transfer) discard(temporary string) {
-	if err := t.To.Remove(temporary); isRefusal(err) {
-		t.notes.Add("left behind, because it cannot be removed", temporary, reasonOf(err))
+	if err := t.To.Remove(temporary); filesystem.IsRefusal(err) {
+		t.notes.Add("left behind, because it cannot be removed", temporary, filesystem.ReasonOf(err))
 	}
 }
 
 // preserve gives a copy the permissions and times of its source, if that is asked
 // for. No copy is setuid or setgid.
-func (t *Transfer) preserve(name string, e Entry) error {
+func (t *Transfer) preserve(name string, e plan.Entry) error {
 	if !t.Times {
 		return nil
 	}
@@ -186,40 +203,9 @@ func (t *Transfer) preserve(name string, e Entry) error {
 // refusable makes a note of what the destination refuses to set: the copy is good
 // without it.
 func (t *Transfer) refusable(name, what string, err error) error {
-	if isRefusal(err) {
-		t.notes.Add("copied, but the "+what+" cannot be set", name, reasonOf(err))
+	if filesystem.IsRefusal(err) {
+		t.notes.Add("copied, but the "+what+" cannot be set", name, filesystem.ReasonOf(err))
 		return nil
 	}
-	return Explain(name, err)
-}
-
-// isRefusal reports whether a file system does not do something that others do: it
-// is not permitted, or it is not offered.
-func isRefusal(err error) bool {
-	status, ok := errors.AsType[*sftp.StatusError](err)
-	return errors.Is(err, fs.ErrPermission) || ok && status.FxCode() == sftp.ErrSSHFxOpUnsupported
-}
-
-// reasonOf returns the words for a refusal.
-func reasonOf(err error) string {
-	if errors.Is(err, fs.ErrPermission) {
-		return "permission denied"
-	}
-	return err.Error()
-}
-
-// ExplainMaking words an error of a new file in a directory.
-func ExplainMaking(directory string, err error) error {
-	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("no file can be made in the directory %q: permission denied", directory)
-	}
-	return Explain(directory, err)
-}
-
-// ExplainWriting words an error of a file that exists.
-func ExplainWriting(name string, err error) error {
-	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("%q exists, but cannot be written to: permission denied", name)
-	}
-	return Explain(name, err)
+	return filesystem.Explain(name, err)
 }

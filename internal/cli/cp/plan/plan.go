@@ -1,27 +1,21 @@
-// Package transfer copies files from one file system to another, of which one is on this
-// machine and the other is not trusted.
+// Package plan lists what there is to copy, from a file system that is not trusted.
 //
-//	p := &transfer.Planner{From: source}
+//	p := &plan.Planner{From: source}
 //	err := p.Add(ctx, "/etc/nginx", "nginx", true)
-//	t := &transfer.Transfer{From: source, To: destination}
-//	failed, err := t.Run(ctx, p.Entries)
 //
-// A Planner walks the source and lists what there is to copy, and a Transfer then copies
-// it, several files at a time. A new file is written under a temporary name and renamed
-// when it is complete, so that no reader sees half of it. One that exists is written in
-// place, so that it keeps its owner, permissions and links. A tree may come and go as a
-// tar stream instead, by Unpack and Pack.
-package transfer
+// Names that leave their directory end the walk, and links that leave the tree stay behind.
+// A server is asked for directories before the walk comes to them.
+package plan
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"time"
 
+	"github.com/connpool/connpool/internal/cli/cp/filesystem"
 	"github.com/connpool/connpool/internal/cli/cp/tree"
 )
 
@@ -36,12 +30,14 @@ type Entry struct {
 
 // Planner walks a tree that it does not trust.
 type Planner struct {
-	From Source
+	From filesystem.Source
 	// Entries are what there is to copy. Directories come before what is in them.
 	Entries []Entry
 	// Left says what stays behind, and why.
 	Left []error
 	size tree.Size
+	// ahead are the directories that are listed before the walk comes to them.
+	ahead lookahead
 }
 
 // Bytes returns how many bytes all files have.
@@ -55,11 +51,22 @@ func (p *Planner) Bytes() int64 {
 	return sum
 }
 
+// Files returns how many files there are.
+func (p *Planner) Files() int {
+	n := 0
+	for _, e := range p.Entries {
+		if e.Mode.IsRegular() {
+			n++
+		}
+	}
+	return n
+}
+
 // Add plans one thing that the user has named. It follows a link.
 func (p *Planner) Add(ctx context.Context, from, to string, recursive bool) error {
 	info, err := p.From.Stat(from)
 	if err != nil {
-		return Explain(from, err)
+		return filesystem.Explain(from, err)
 	}
 	if info.IsDir() && !recursive {
 		return IsDirectory(from)
@@ -104,18 +111,20 @@ func (p *Planner) walk(ctx context.Context, e Entry, depth int) error {
 }
 
 func (p *Planner) walkDirectory(ctx context.Context, e Entry, depth int) error {
-	children, err := p.From.List(e.From)
+	children, err := p.ahead.list(p.From, e.From)
 	if err != nil {
 		p.leave(e, err)
 		return nil
 	}
 	p.Entries = append(p.Entries, e)
-	for _, child := range children {
+	asked := 0
+	for i, child := range children {
 		name := child.Name()
 		if !tree.IsPlainName(name) {
 			return fmt.Errorf("the directory %.200q lists %.200q, which is not a valid file name: "+
 				"the server cannot be trusted, and nothing was copied", e.From, name)
 		}
+		asked = p.ahead.ask(p.From, e.From, children, max(asked, i))
 		if err := p.walk(ctx, NewEntry(path.Join(e.From, name), path.Join(e.To, name), child), depth+1); err != nil {
 			return err
 		}
@@ -138,27 +147,5 @@ func (p *Planner) addLink(e Entry, depth int) {
 }
 
 func (p *Planner) leave(e Entry, why error) {
-	p.Left = append(p.Left, Explain(e.From, why))
-}
-
-// Explain words an error of a file system, if there is one, without repeating the
-// name and the system call.
-func Explain(name string, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%q does not exist", name)
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%q: permission denied", name)
-	case isLost(err):
-		return err // it is not about the file
-	}
-	if inner, ok := errors.AsType[*fs.PathError](err); ok {
-		err = inner.Err
-	}
-	if inner, ok := errors.AsType[*os.LinkError](err); ok {
-		err = inner.Err
-	}
-	return fmt.Errorf("%q: %w", name, err)
+	p.Left = append(p.Left, filesystem.Explain(e.From, why))
 }

@@ -1,12 +1,22 @@
-package transfer
+// Package filesystem is the two sides of a copy: what a file system must offer, the files of this
+// machine, and the words for what can go wrong with a file.
+//
+//	local, name, err := filesystem.OpenLocal("site.conf")
+//	info, err := local.Stat(name)
+//	return filesystem.Explain(name, err)
+package filesystem
 
 import (
+	"context"
+	"errors"
 	"io"
 	"io/fs"
 	"os"
 	"path"
 	"strings"
 	"time"
+
+	"github.com/pkg/sftp"
 )
 
 // fileSystem is what both sides of a copy need. Names have slashes on every system,
@@ -35,12 +45,34 @@ type Destination interface {
 	Enter(name string) error
 	// Overwrite empties a file, and makes it if there is none. It follows links.
 	Overwrite(name string, mode fs.FileMode) (io.WriteCloser, error)
+	// Continue opens a file that exists as it is.
+	Continue(name string) (io.WriteCloser, error)
 	Link(target, name string) error
 	// Rename replaces what has the new name, unless it is a directory.
 	Rename(from, to string) error
 	Remove(name string) error
+	metadata
+}
+
+// metadata are the permissions and times of files.
+type metadata interface {
 	Chmod(name string, mode fs.FileMode) error
 	Chtimes(name string, modified time.Time) error
+}
+
+// Server is a side whose files are read and written by requests, of which many are under
+// way at once.
+type Server interface {
+	// PieceBytes is how much one request may carry.
+	PieceBytes() int
+	// Lanes opens a file once more on each further stream that a file of this size is worth.
+	Lanes(ctx context.Context, name string, write bool, size int64) []*sftp.File
+}
+
+// IsServer reports whether a side is a Server.
+func IsServer(side any) bool {
+	_, ok := side.(Server)
+	return ok
 }
 
 // Local is a directory of this machine. os.Root promises that no name and no
@@ -128,14 +160,24 @@ func (l *Local) List(name string) ([]fs.FileInfo, error) {
 	return directory.Readdir(-1)
 }
 
-// Create makes a file.
+// Create makes a file, which can be read too: what has arrived is verified.
 func (l *Local) Create(name string, mode fs.FileMode) (io.WriteCloser, error) {
-	return l.root.OpenFile(l.in(name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode.Perm())
+	return l.root.OpenFile(l.in(name), os.O_CREATE|os.O_EXCL|os.O_RDWR, mode.Perm())
 }
 
 // Overwrite empties a file.
 func (l *Local) Overwrite(name string, mode fs.FileMode) (io.WriteCloser, error) {
-	return l.root.OpenFile(l.in(name), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode.Perm())
+	const flag = os.O_CREATE | os.O_TRUNC
+	file, err := l.root.OpenFile(l.in(name), flag|os.O_RDWR, mode.Perm())
+	if errors.Is(err, fs.ErrPermission) { // it may be one that can only be written
+		return l.root.OpenFile(l.in(name), flag|os.O_WRONLY, mode.Perm())
+	}
+	return file, err
+}
+
+// Continue opens a file as it is.
+func (l *Local) Continue(name string) (io.WriteCloser, error) {
+	return l.root.OpenFile(l.in(name), os.O_RDWR, 0)
 }
 
 // Mkdir makes a directory.
