@@ -192,7 +192,8 @@ func startFleet(ctx context.Context, s settings, crews []crew) (*fleet, error) {
 	f.contenders = []contender{
 		{goClient, func(ctx context.Context) error { return runOnAll(ctx, user.pool) }, 1},
 		{wholePlugin, func(ctx context.Context) error {
-			return exec.CommandContext(ctx, program, "--kubeconfig="+kubeconfig, "--direct=never", "run", livePool, "--all", "--", "true").Run()
+			return exec.CommandContext(ctx, program,
+				"--kubeconfig="+kubeconfig, "--direct=never", "run", livePool, "--all", "--", "true").Run()
 		}, 1},
 	}
 	return f, nil
