@@ -68,6 +68,7 @@ func (p *Pool[C]) acquire(ctx context.Context, insist bool) (*Lease[C], error) {
 	if err != nil {
 		return nil, err
 	}
+	p.waits()
 	return p.await(ctx, w)
 }
 

@@ -71,6 +71,8 @@ type Options[C Conn] struct {
 	// concurrently, from inside any method, and even before New returns: it must
 	// neither block nor take a lock that callers of the pool hold.
 	Notify func()
+	// Waits is called after a caller has begun to wait for a connection, as Notify is.
+	Waits func()
 	// Random returns numbers in [0, 1) for backoff and jitter, one call at a
 	// time; nil means math/rand.
 	Random func() float64
@@ -93,6 +95,7 @@ type Pool[C Conn] struct {
 	mayInsist func() bool
 	dropped   func(C, error)
 	notify    func()
+	waits     func()
 	random    func() float64
 	// start is the origin of all instants; durations since then are monotonic.
 	start time.Time
@@ -118,6 +121,7 @@ func New[C Conn](opts Options[C]) *Pool[C] {
 		mayInsist: opts.MayInsist,
 		dropped:   opts.Dropped,
 		notify:    opts.Notify,
+		waits:     opts.Waits,
 		random:    opts.Random,
 		start:     time.Now().Add(-1), // so that no instant is 0
 		done:      make(chan struct{}),
@@ -133,6 +137,9 @@ func New[C Conn](opts Options[C]) *Pool[C] {
 	}
 	if p.notify == nil {
 		p.notify = func() {}
+	}
+	if p.waits == nil {
+		p.waits = func() {}
 	}
 	if p.random == nil {
 		p.random = rand.Float64

@@ -207,7 +207,7 @@ var layout = append([]row{
 		imports: []string{
 			"./internal/background", "./internal/connpool", "./internal/dialbudget", "./internal/driver", "./internal/reach/...",
 		},
-		lines: 1050, because: "jump hosts are pools of their own, which dial as their targets do",
+		lines: 1100, because: "jump hosts are pools of their own, which dial as their targets do",
 	},
 	{
 		folder: "internal/poolset", is: "all live pools of the process, by the UIDs of target and pool",
