@@ -32,16 +32,29 @@ const (
 	patience = 4 * time.Minute
 )
 
-// measureScale takes the operator's binary from the creation of a pool to rest:
-// each target is a host of its own, on an address of its own, served by this
-// process.
+// startGoals are what a start and the rest after it may cost.
+type startGoals struct{ ready, cpu, residentMiB float64 }
+
+// measureScale takes the operator's binary from the creation of a pool to rest, with
+// 1,000 targets and with 8,000. Each target is a host of its own, on an address of its
+// own.
 func measureScale(ctx context.Context, s settings) ([]row, error) {
-	hosts, err := startHosts(of(s, 1000, 50))
+	rows, err := measureStart(ctx, s, of(s, 1000, 50), startGoals{ready: 4, cpu: 1, residentMiB: 80})
+	if err != nil {
+		return rows, err
+	}
+	more, err := measureStart(ctx, s, of(s, 8000, 100), startGoals{ready: 40, cpu: 5, residentMiB: 440})
+	return append(rows, more...), err
+}
+
+// measureStart measures one start with so many targets.
+func measureStart(ctx context.Context, s settings, count int, goals startGoals) ([]row, error) {
+	crews, stop, err := startCrews(ctx, count)
+	defer stop()
 	if err != nil {
 		return nil, err
 	}
-	defer hosts.close()
-	bare, err := hosts.dialAll(ctx)
+	bare, err := dialAll(ctx, crews)
 	if err != nil {
 		return nil, err
 	}
@@ -50,15 +63,31 @@ func measureScale(ctx context.Context, s settings) ([]row, error) {
 		return nil, err
 	}
 	defer c.stop()
-	ready, err := c.warm(ctx, s, hosts)
+	if err := c.declare(ctx, s, crews, count); err != nil {
+		return nil, errors.Join(err, c.operator.Err())
+	}
+	before, err := c.writes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ready, err := c.warm(ctx, s, count)
 	if err != nil {
 		return nil, errors.Join(err, c.operator.Err())
 	}
-	name := fmt.Sprintf("%d targets: ", len(hosts.servers))
+	name := sizeName(count)
 	rows := []row{compared(name+"pool created to all Ready", ready.Seconds(), "s",
-		fmt.Sprintf("bare dials, %d at once", dialsAtOnce), bare.Seconds()).atMost(60)}
+		fmt.Sprintf("bare dials, %d at once", dialsAtOnce), bare.Seconds()).atMost(goals.ready)}
 	atRest, err := c.rest(ctx, s, name)
-	return append(rows, atRest...), err
+	if err != nil {
+		return rows, err
+	}
+	after, err := c.writes(ctx)
+	if err != nil {
+		return rows, err
+	}
+	each := float64(after[otherWrites]-before[otherWrites]) / float64(count)
+	return append(rows, figure(name+"API writes each, until they had settled", each, "").atMost(1.1),
+		atRest[0], atRest[1].atMost(goals.cpu), atRest[2].atMost(goals.residentMiB)), nil
 }
 
 // rest measures what the operator costs when nothing happens.
@@ -141,22 +170,30 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// warm creates the targets and, when the operator has seen them, a pool. It
-// returns how long it took from then until the last target was ready.
-func (c *cluster) warm(ctx context.Context, s settings, hosts *hosts) (time.Duration, error) {
-	s.say("create %d targets", len(hosts.servers))
-	if err := c.create(ctx, hosts.objects()); err != nil {
-		return 0, err
+// declare creates the targets and returns when the operator has seen them.
+func (c *cluster) declare(ctx context.Context, s settings, crews []crew, count int) error {
+	s.say("create %d targets", count)
+	for i, crew := range crews {
+		objects, err := crew.objects(fmt.Sprintf("crew-%d", i), map[string]string{"bench": "scale"})
+		if err != nil {
+			return err
+		}
+		if err := c.create(ctx, objects); err != nil {
+			return err
+		}
 	}
-	if err := c.await(ctx, len(hosts.servers), v1alpha1.ReasonNotSelected, metav1.ConditionFalse); err != nil {
-		return 0, err
-	}
+	return c.await(ctx, count, v1alpha1.ReasonNotSelected, metav1.ConditionFalse)
+}
+
+// warm creates a pool of the targets that the operator has seen. It returns how long it
+// took until the last of them was ready.
+func (c *cluster) warm(ctx context.Context, s settings, count int) (time.Duration, error) {
 	s.say("create the pool")
 	begin := time.Now()
 	if err := c.client.Create(ctx, everything()); err != nil {
 		return 0, fmt.Errorf("create the pool: %w", err)
 	}
-	err := c.await(ctx, len(hosts.servers), "", metav1.ConditionTrue)
+	err := c.await(ctx, count, "", metav1.ConditionTrue)
 	return time.Since(begin), err
 }
 
@@ -266,18 +303,24 @@ func (h *hosts) close() {
 
 // dialAll is the comparator: the handshakes alone, as many at once as the
 // operator does.
-func (h *hosts) dialAll(ctx context.Context) (time.Duration, error) {
+func dialAll(ctx context.Context, crews []crew) (time.Duration, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(dialsAtOnce)
 	begin := time.Now()
-	for _, server := range h.servers {
-		group.Go(func() error {
-			conn, err := dialBare(ctx, server.Addr, "bench", server.PrivateKey, server.HostKey)
-			if err != nil {
-				return err
-			}
-			return conn.Close()
-		})
+	for _, c := range crews {
+		hostKey, err := ssh.ParsePublicKey(c.HostKey)
+		if err != nil {
+			return 0, errors.Join(err, group.Wait())
+		}
+		for _, address := range c.Addrs {
+			group.Go(func() error {
+				conn, err := dialBare(ctx, address, c.User, c.UserKey, hostKey)
+				if err != nil {
+					return err
+				}
+				return conn.Close()
+			})
+		}
 	}
 	err := group.Wait()
 	return time.Since(begin), err
