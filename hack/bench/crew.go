@@ -71,6 +71,12 @@ func serveFleet(what string, input io.Reader, output io.Writer) error {
 		return err
 	}
 	c := crew{User: "bench", HostKey: key.PublicKey().Marshal()}
+	var servers []*sshserver.Server
+	defer func() {
+		for _, server := range servers {
+			server.Close()
+		}
+	}()
 	for i := range count {
 		server, err := startServer(sshserver.Options{
 			Address: fmt.Sprintf("127.%d.%d.%d:0", 10+network, i/250, i%250+1), HostKey: key, PrivateKey: c.UserKey,
@@ -78,7 +84,7 @@ func serveFleet(what string, input io.Reader, output io.Writer) error {
 		if err != nil {
 			return err
 		}
-		defer server.Close()
+		servers = append(servers, server)
 		c.UserKey, c.Addrs = server.PrivateKey, append(c.Addrs, server.Addr)
 	}
 	if err := json.NewEncoder(output).Encode(c); err != nil {
