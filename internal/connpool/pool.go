@@ -71,6 +71,9 @@ type Options[C Conn] struct {
 	// concurrently, from inside any method, and even before New returns: it must
 	// neither block nor take a lock that callers of the pool hold.
 	Notify func()
+	// Loaded is told each change of the load, nil if that is of no interest. It is called
+	// with the lock held, so it must not call the pool.
+	Loaded func(Load)
 	// Random returns numbers in [0, 1) for backoff and jitter, one call at a
 	// time; nil means math/rand.
 	Random func() float64
@@ -93,6 +96,7 @@ type Pool[C Conn] struct {
 	mayInsist func() bool
 	dropped   func(C, error)
 	notify    func()
+	loaded    func(Load)
 	random    func() float64
 	// start is the origin of all instants; durations since then are monotonic.
 	start time.Time
@@ -118,6 +122,7 @@ func New[C Conn](opts Options[C]) *Pool[C] {
 		mayInsist: opts.MayInsist,
 		dropped:   opts.Dropped,
 		notify:    opts.Notify,
+		loaded:    opts.Loaded,
 		random:    opts.Random,
 		start:     time.Now().Add(-1), // so that no instant is 0
 		done:      make(chan struct{}),
@@ -133,6 +138,9 @@ func New[C Conn](opts Options[C]) *Pool[C] {
 	}
 	if p.notify == nil {
 		p.notify = func() {}
+	}
+	if p.loaded == nil {
+		p.loaded = func(Load) {}
 	}
 	if p.random == nil {
 		p.random = rand.Float64
@@ -171,6 +179,7 @@ func (p *Pool[C]) change(act func(s *state[C], now instant)) {
 
 // unlock ends a critical section and then reports its transitions.
 func (p *Pool[C]) unlock() {
+	p.s.reportLoad()
 	changed := p.s.changed
 	p.s.changed = false
 	p.mu.Unlock()
