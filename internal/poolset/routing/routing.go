@@ -66,7 +66,7 @@ func (t *Table[T]) Choose() (value T, ok bool) {
 	if len(t.ordered) == 0 {
 		return value, false
 	}
-	first := t.ordered[0]
+	first := t.ordered[0].entry
 	first.choose()
 	return first.value, true
 }
@@ -103,51 +103,68 @@ func (e *Entry[T]) SetDown(down bool) {
 // mend restores the order after a change of the entry. The caller holds the lock.
 func (e *Entry[T]) mend() {
 	if e.place >= 0 {
+		e.table.ordered[e.place].key = e.key()
 		heap.Fix(&e.table.ordered, e.place)
 	}
 }
 
-// rank is 0 for targets that serve and 1 for the others.
-func (e *Entry[T]) rank() int {
+// key is what decides on an entry's place, but for its name.
+type key struct {
+	rank, uses int // rank is 0 for targets that serve and 1 for the others
+	chosen     uint64
+}
+
+func (e *Entry[T]) key() key {
+	k := key{uses: e.load.Uses, chosen: e.chosen}
 	if e.down || !e.load.Warm {
-		return 1
+		k.rank = 1
 	}
-	return 0
+	return k
 }
 
-// compare is negative if e is preferred.
-func (e *Entry[T]) compare(other *Entry[T]) int {
-	return cmp.Or(cmp.Compare(e.rank(), other.rank()), cmp.Compare(e.load.Uses, other.load.Uses),
-		cmp.Compare(e.chosen, other.chosen), cmp.Compare(e.name, other.name))
+func (k key) compare(other key) int {
+	return cmp.Or(cmp.Compare(k.rank, other.rank), cmp.Compare(k.uses, other.uses), cmp.Compare(k.chosen, other.chosen))
 }
 
-// order is a heap whose entries know their places.
-type order[T any] []*Entry[T]
+// order is a heap whose entries know their places. The keys are in the heap itself, since
+// entries are spread over the memory.
+type order[T any] []ordered[T]
+
+type ordered[T any] struct {
+	key   key
+	entry *Entry[T]
+}
 
 // Len implements heap.Interface.
 func (o *order[T]) Len() int { return len(*o) }
 
 // Less implements heap.Interface.
-func (o *order[T]) Less(i, j int) bool { return (*o)[i].compare((*o)[j]) < 0 }
+func (o *order[T]) Less(i, j int) bool {
+	a, b := &(*o)[i], &(*o)[j]
+	if c := a.key.compare(b.key); c != 0 {
+		return c < 0
+	}
+	return a.entry.name < b.entry.name
+}
 
 // Swap implements heap.Interface.
 func (o *order[T]) Swap(i, j int) {
 	(*o)[i], (*o)[j] = (*o)[j], (*o)[i]
-	(*o)[i].place, (*o)[j].place = i, j
+	(*o)[i].entry.place, (*o)[j].entry.place = i, j
 }
 
 // Push implements heap.Interface.
 func (o *order[T]) Push(e any) {
 	entry := e.(*Entry[T]) //nolint:errcheck,forcetypeassert // only Add pushes
 	entry.place = len(*o)
-	*o = append(*o, entry)
+	*o = append(*o, ordered[T]{entry.key(), entry})
 }
 
 // Pop implements heap.Interface.
 func (o *order[T]) Pop() any {
 	last := len(*o) - 1
-	entry := (*o)[last]
-	(*o)[last] = nil
+	entry := (*o)[last].entry
+	(*o)[last] = ordered[T]{}
 	*o, entry.place = (*o)[:last], -1
 	return entry
 }
