@@ -155,7 +155,7 @@ func (o *order[T]) Swap(i, j int) {
 
 // Push implements heap.Interface.
 func (o *order[T]) Push(e any) {
-	entry := e.(*Entry[T]) //nolint:errcheck,forcetypeassert // only Add pushes
+	entry := e.(*Entry[T]) //nolint:forcetypeassert // only Add pushes
 	entry.place = len(*o)
 	*o = append(*o, ordered[T]{entry.key(), entry})
 }

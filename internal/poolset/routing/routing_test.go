@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/connpool/connpool/internal/connpool"
@@ -27,8 +28,8 @@ func scanned(entries []*Entry[int]) *Entry[int] {
 // that of a look at all entries.
 func TestEveryChoiceIsThatOfAScan(t *testing.T) {
 	for seed := range uint64(50) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			random := rand.New(rand.NewPCG(seed, seed)) //nolint:gosec // a test that can be repeated
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, seed))
 			table := new(Table[int])
 			var in []*Entry[int]
 			for step := range 2000 {
