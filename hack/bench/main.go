@@ -63,6 +63,7 @@ func measurements() []measurement {
 		{"command", measureCommands},
 		{"command-50ms", measureDistantCommands},
 		{"engine", measureEngine},
+		{"routing", measureRouting},
 		{"memory", measureMemory},
 		{"scale", measureScale},
 		{"sizing", measureSizing},

@@ -55,6 +55,7 @@ func (p *Pool[C]) acquire(ctx context.Context, insist bool) (*Lease[C], error) {
 	if p.s.refuse == nil {
 		if c := p.s.pick(); c != nil {
 			l := p.s.lease(c, Warm, 0)
+			p.s.reportLoad()
 			p.mu.Unlock()
 			return l, nil
 		}

@@ -73,6 +73,9 @@ type Options[C Conn] struct {
 	Notify func()
 	// Waits is called after a caller has begun to wait for a connection, as Notify is.
 	Waits func()
+	// Loaded is told each change of the load, nil if that is of no interest. It is called
+	// with the lock held, so it must not call the pool.
+	Loaded func(Load)
 	// Random returns numbers in [0, 1) for backoff and jitter, one call at a
 	// time; nil means math/rand.
 	Random func() float64
@@ -96,6 +99,7 @@ type Pool[C Conn] struct {
 	dropped   func(C, error)
 	notify    func()
 	waits     func()
+	loaded    func(Load)
 	random    func() float64
 	// start is the origin of all instants; durations since then are monotonic.
 	start time.Time
@@ -122,6 +126,7 @@ func New[C Conn](opts Options[C]) *Pool[C] {
 		dropped:   opts.Dropped,
 		notify:    opts.Notify,
 		waits:     opts.Waits,
+		loaded:    opts.Loaded,
 		random:    opts.Random,
 		start:     time.Now().Add(-1), // so that no instant is 0
 		done:      make(chan struct{}),
@@ -140,6 +145,9 @@ func New[C Conn](opts Options[C]) *Pool[C] {
 	}
 	if p.waits == nil {
 		p.waits = func() {}
+	}
+	if p.loaded == nil {
+		p.loaded = func(Load) {}
 	}
 	if p.random == nil {
 		p.random = rand.Float64
@@ -178,6 +186,7 @@ func (p *Pool[C]) change(act func(s *state[C], now instant)) {
 
 // unlock ends a critical section and then reports its transitions.
 func (p *Pool[C]) unlock() {
+	p.s.reportLoad()
 	changed := p.s.changed
 	p.s.changed = false
 	p.mu.Unlock()

@@ -46,6 +46,8 @@ type state[C Conn] struct {
 	changed bool
 
 	tally tally
+	// reported is the load that Options.Loaded was told of last.
+	reported Load
 }
 
 // phase is where a connection is in its life. It only moves forward.

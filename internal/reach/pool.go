@@ -53,10 +53,11 @@ type PoolOptions struct {
 	Dialer *Dialer
 	// Limits of the pool; DialTimeout is ignored.
 	Limits connpool.Limits
-	// Probe, Dropped and Notify are as in connpool.Options.
+	// Probe, Dropped, Notify and Loaded are as in connpool.Options.
 	Probe   func(context.Context, *Conn) error
 	Dropped func(*Conn, error)
 	Notify  func()
+	Loaded  func(connpool.Load)
 	// Dialed is told the result of each dial that the pool still waits for. What was made
 	// means nothing after an error.
 	Dialed func(by *Dialer, made *Conn, err error)
@@ -110,7 +111,7 @@ func NewPool(work *background.Work, opts PoolOptions) *Pool {
 	p.Pool = connpool.New(connpool.Options[*Conn]{
 		Dial: p.dialBy(opts.Dialer), Probe: opts.Probe, Judge: retryVerdict,
 		MayInsist: func() bool { return p.Version().breaker.MayInsist(connpool.InsistGap) },
-		Dropped:   opts.Dropped, Notify: opts.Notify, Waits: func() { p.Version().hurry() }, Limits: opts.Limits,
+		Dropped:   opts.Dropped, Notify: opts.Notify, Waits: func() { p.Version().hurry() }, Loaded: opts.Loaded, Limits: opts.Limits,
 	})
 	return p
 }
