@@ -162,9 +162,12 @@ func (s *state[C]) leaveBehind(c *conn[C], ended <-chan struct{}) {
 	s.move(c, retiring)
 	go func() {
 		<-ended
-		s.pool.change(func(s *state[C], _ instant) {
+		s.pool.change(func(s *state[C], now instant) {
 			c.leftovers--
 			s.reindex(c)
+			if c.conn.Context().Err() != nil { // it ended with its connection: the slot is of no use
+				s.died(c, now)
+			}
 		})
 	}()
 }
