@@ -21,6 +21,7 @@ TLS certificates are always verified, redirects are never followed, and HTTPS_PR
 
 from __future__ import annotations
 
+import atexit
 import base64
 import binascii
 import contextlib
@@ -100,13 +101,17 @@ class ExitError(CommandError):
 class _Undone(CommandError):
     """A command that is not known to have ended."""
 
-    outcome, text = UNKNOWN, ""
+    outcome, text, said = UNKNOWN, "", ""
 
     def __init__(self, message: str, *, reason: str = "", request_id: str = "", status: int = 0,
                  repeatable: bool = False, result: Optional[Result] = None) -> None:
         result = result or Result(outcome=self.outcome, reason=reason, message=message, request_id=request_id)
-        words = message if message.startswith(self.text) else f"{self.text}: {message}" if message else self.text
-        super().__init__(f"{words} (request {result.request_id})" if result.request_id else words, result)
+        words = f"{self.text}: {message}" if message else self.text
+        if self.said in message:  # the server says the same
+            words = message
+        if result.request_id not in words:
+            words += f" (request {result.request_id})"
+        super().__init__(words, result)
         self.message = message
         #: One word: a reason that conditions have too, or that of a refusal; empty if no server gave one.
         self.reason = reason
@@ -121,13 +126,13 @@ class _Undone(CommandError):
 class NotStarted(_Undone):
     """The command has certainly not run. It is safe to try again."""
 
-    outcome, text = NOT_STARTED, "the command was not started"
+    outcome, text, said = NOT_STARTED, "the command was not started", "not started"
 
 
 class Unknown(_Undone):
     """The command may have run, and may still run."""
 
-    outcome, text = UNKNOWN, "the command may have run"
+    outcome, text, said = UNKNOWN, "the command may have run", "may have run"
 
 
 @dataclass(frozen=True)
@@ -474,6 +479,7 @@ class Client:
         if Client._default is None:
             in_pod = "KUBERNETES_SERVICE_HOST" in os.environ and os.path.exists(f"{_SERVICE_ACCOUNT}/token")
             Client._default = cls.in_cluster() if in_pod else cls.from_kubectl()
+            atexit.register(Client._default.close)
         return Client._default
 
     @classmethod

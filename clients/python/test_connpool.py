@@ -26,6 +26,10 @@ class Server(http.server.ThreadingHTTPServer):
         self.answers, self.requests, self.connections = list(answers), [], 0
         super().__init__(("127.0.0.1", 0), Handler)
 
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # some clients leave before the end
+            super().handle_error(request, client_address)
+
     @property
     def url(self):
         return f"http://127.0.0.1:{self.server_port}"
@@ -204,6 +208,13 @@ class Exec(WithServer):
                 self.assertEqual(caught.exception.result.outcome, caught.exception.outcome)
                 self.assertEqual(len(server.requests), 1)
 
+    def test_an_error_says_each_thing_once(self):
+        for message, request_id, want in (
+                ("", "", "the command may have run"),
+                ("it broke", "r-1", "the command may have run: it broke (request r-1)"),
+                ("that of r-1 may have run, says the operator", "r-1", "that of r-1 may have run, says the operator")):
+            self.assertEqual(str(connpool.Unknown(message, request_id=request_id)), want)
+
     def test_a_server_that_is_not_there_was_sent_nothing(self):
         with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
             port = listener.getsockname()[1]
@@ -348,6 +359,15 @@ class Fanout(WithServer):
         with pool.run(["x"], all=True) as run:
             next(run)
         self.assertTrue(closed.wait(20))
+
+
+class Default(WithServer):
+    def test_the_default_client_leaves_no_connection_at_exit(self):
+        server, _ = self.serve(completed())
+        program = (f"import connpool; connpool.Client.from_kubectl = lambda: connpool.Client({server.url!r})\n"
+                   "connpool.Pool(None, 'web').exec(['x'])")
+        done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, timeout=60)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
 
 
 class Configuration(unittest.TestCase):

@@ -3,48 +3,28 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kube "sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/client"
-	"github.com/connpool/connpool/test/sshserver"
 )
 
 const (
-	// roleFleet is a process with many SSH servers.
-	roleFleet = "fleet"
-	// serversEach is how many of them one process may have: each takes two descriptors.
-	serversEach = 4000
-
 	runAll = "true on all"
 	// goClient is its Pool.Run, through kube-apiserver.
 	goClient = "the Go client"
 	// wholePlugin is kubectl connpool run --all, the whole process, through kube-apiserver.
 	wholePlugin = "the plugin"
 )
-
-// crew are hosts with the same user and the same keys.
-type crew struct {
-	User    string   `json:"user"`
-	UserKey []byte   `json:"userKey"` // in PEM
-	HostKey []byte   `json:"hostKey"` // in the wire format
-	Addrs   []string `json:"addrs"`
-}
 
 // measureFleet measures one command on 1,000 warm hosts, whose servers run it without a
 // process of their own.
@@ -103,61 +83,6 @@ func onServers(ctx context.Context, s settings, count int, span time.Duration) (
 	return took, (after - before) / 1024, err
 }
 
-// startCrews starts so many hosts, in as many processes as they need. stop ends those that
-// have been started, also after an error.
-func startCrews(ctx context.Context, count int) (crews []crew, stop func(), err error) {
-	var players []*player
-	stop = func() {
-		for _, p := range players {
-			p.stop()
-		}
-	}
-	for first := 0; first < count; first += serversEach {
-		p, err := startRole(ctx, roleFleet, strconv.Itoa(len(crews)), strconv.Itoa(min(serversEach, count-first)))
-		if err != nil {
-			return nil, stop, err
-		}
-		players = append(players, p)
-		var c crew
-		if err := p.read(&c); err != nil {
-			return nil, stop, fmt.Errorf("start servers: %w", err)
-		}
-		crews = append(crews, c)
-	}
-	return crews, stop, nil
-}
-
-// serveFleet serves so many hosts on addresses of a network of their own until the input
-// ends: "NETWORK COUNT". First it prints them.
-func serveFleet(what string, input io.Reader, output io.Writer) error {
-	var network, count int
-	if _, err := fmt.Sscan(what, &network, &count); err != nil {
-		return fmt.Errorf("serve a fleet of %q: %w", what, err)
-	}
-	key, err := newSigner()
-	if err != nil {
-		return err
-	}
-	c := crew{User: "bench", HostKey: key.PublicKey().Marshal()}
-	servers := &hosts{}
-	defer servers.close()
-	for i := range count {
-		server, err := startServer(sshserver.Options{
-			Address: fmt.Sprintf("127.%d.%d.%d:0", 10+network, i/250, i%250+1), HostKey: key, PrivateKey: c.UserKey,
-		})
-		if err != nil {
-			return err
-		}
-		servers.servers = append(servers.servers, server)
-		c.UserKey, c.Addrs = server.PrivateKey, append(c.Addrs, server.Addr)
-	}
-	if err := json.NewEncoder(output).Encode(c); err != nil {
-		return err
-	}
-	_, err = io.Copy(io.Discard, input)
-	return err
-}
-
 // fleet is an operator with a pool of hosts, all of them warm, and ways to run a command
 // on them.
 type fleet struct {
@@ -192,7 +117,8 @@ func startFleet(ctx context.Context, s settings, crews []crew) (*fleet, error) {
 	f.contenders = []contender{
 		{goClient, func(ctx context.Context) error { return runOnAll(ctx, user.pool) }, 1},
 		{wholePlugin, func(ctx context.Context) error {
-			return exec.CommandContext(ctx, program, "--kubeconfig="+kubeconfig, "--direct=never", "run", livePool, "--all", "--", "true").Run()
+			return exec.CommandContext(ctx, program,
+				"--kubeconfig="+kubeconfig, "--direct=never", "run", livePool, "--all", "--", "true").Run()
 		}, 1},
 	}
 	return f, nil
@@ -240,33 +166,6 @@ func (f *fleet) warm(ctx context.Context, s settings, crews []crew) error {
 	}
 	_, err := f.cluster.settle(ctx, s)
 	return err
-}
-
-// objects are the targets of these hosts, and their Secret.
-func (c crew) objects(name string, label map[string]string) ([]kube.Object, error) {
-	hostKey, err := ssh.ParsePublicKey(c.HostKey)
-	if err != nil {
-		return nil, err
-	}
-	line := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(hostKey)))
-	objects := []kube.Object{&corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: namespace, Name: name,
-			Labels: map[string]string{v1alpha1.CredentialsLabel: v1alpha1.CredentialsLabelValue},
-		},
-		Data: map[string][]byte{"ssh-privatekey": c.UserKey},
-	}}
-	for i, address := range c.Addrs {
-		host, port := splitAddress(address)
-		objects = append(objects, &v1alpha1.ConnectionTarget{
-			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("%s-host-%04d", name, i), Labels: label},
-			Spec: v1alpha1.ConnectionTargetSpec{SSH: &v1alpha1.SSHTarget{
-				Host: host, Port: &port, User: c.User, CredentialsRef: v1alpha1.SecretRef{Name: name},
-				HostKeys: v1alpha1.HostKeys{KnownHosts: []string{line}},
-			}},
-		})
-	}
-	return objects, nil
 }
 
 // restartPeak lets the operator's highest resident memory begin anew, and returns what it

@@ -63,6 +63,7 @@ func measurements() []measurement {
 		{"command", measureCommands},
 		{"command-50ms", measureDistantCommands},
 		{"engine", measureEngine},
+		{"routing", measureRouting},
 		{"memory", measureMemory},
 		{"scale", measureScale},
 		{"sizing", measureSizing},
@@ -81,6 +82,7 @@ func measurements() []measurement {
 		{"fleet", measureFleet},
 		{"fleet-sshd", measureFleetOnSSHD},
 		{"fleet-8000", measureLargeFleet},
+		{"callers", measureCallers},
 	}
 }
 
@@ -102,7 +104,7 @@ func run(ctx context.Context, arguments []string) error {
 	pattern := flags.String("run", "", "only the `measurements` whose names match:\n"+
 		"command, command-50ms, engine, memory, scale, sizing, live, load, cli, copies-near,\n"+
 		"copies-large, copies-small, once, containers, pods, sessions, handshakes, kubeconfigs,\n"+
-		"fleet, fleet-sshd, fleet-8000")
+		"fleet, fleet-sshd, fleet-8000, callers")
 	quick := flags.Bool("quick", false, "a smoke run: its figures mean little, so no goal is looked at")
 	limit := flags.String("memory-limit", "460MiB", "GOMEMLIMIT of the operator in sizing; it sets 90 % of its container's limit itself")
 	output := flags.String("o", "table", "`format` of the output: table or json")

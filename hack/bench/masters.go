@@ -28,6 +28,21 @@ type masters struct {
 
 // startMasters returns when every master serves. It is to be closed after an error, too.
 func startMasters(ctx context.Context, s settings, server *openssh.Server, count int) (*masters, error) {
+	m, err := newMasters(server, count)
+	if err != nil {
+		return m, err
+	}
+	s.say("start %d masters", count)
+	for _, host := range m.hosts {
+		if err := m.ssh(ctx, host, "true").Run(); err != nil { // its output is not read: the master would hold it open
+			return m, fmt.Errorf("start a master: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// newMasters writes what ssh and the tools read, and starts none.
+func newMasters(server *openssh.Server, count int) (*masters, error) {
 	m := &masters{}
 	var err error
 	if m.dir, err = os.MkdirTemp("", "bench-"); err != nil { // short, for it is part of the names of sockets
@@ -47,12 +62,6 @@ func startMasters(ctx context.Context, s settings, server *openssh.Server, count
 	} {
 		if err := os.WriteFile(filepath.Join(m.dir, name), []byte(content), 0o600); err != nil {
 			return m, err
-		}
-	}
-	s.say("start %d masters", count)
-	for _, host := range m.hosts {
-		if err := m.ssh(ctx, host, "true").Run(); err != nil { // its output is not read: the master would hold it open
-			return m, fmt.Errorf("start a master: %w", err)
 		}
 	}
 	return m, nil

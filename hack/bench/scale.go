@@ -4,21 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
-	"strings"
 	"time"
 
-	"golang.org/x/crypto/ssh"
 	"golang.org/x/sync/errgroup"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/connpool/connpool/api/v1alpha1"
-	"github.com/connpool/connpool/test/sshserver"
 )
 
 const (
@@ -32,37 +26,62 @@ const (
 	patience = 4 * time.Minute
 )
 
-// measureScale takes the operator's binary from the creation of a pool to rest:
-// each target is a host of its own, on an address of its own, served by this
-// process.
+// measureScale takes the operator's binary from the creation of a pool to rest: each target
+// is a host of its own, on an address of its own, served by other processes. The memory
+// limit is that of the Deployment for 1,000, and a container's of 1 GiB for 8,000: by less,
+// the operator lets one namespace have fewer connections.
 func measureScale(ctx context.Context, s settings) ([]row, error) {
-	hosts, err := startHosts(of(s, 1000, 50))
+	var rows []row
+	for _, goals := range of(s, []scaleGoals{
+		{1000, "460MiB", 4, 1, 80}, {8000, "920MiB", 40, 5, 440},
+	}, []scaleGoals{{targets: 50, memory: "460MiB"}}) {
+		more, err := goals.measure(ctx, s)
+		if rows = append(rows, more...); err != nil {
+			return rows, err
+		}
+	}
+	return rows, nil
+}
+
+// scaleGoals are those of one operator with so many targets.
+type scaleGoals struct {
+	targets int
+	// memory is the GOMEMLIMIT of the operator.
+	memory               string
+	seconds, percent, mb float64
+}
+
+func (g scaleGoals) measure(ctx context.Context, s settings) ([]row, error) {
+	crews, stop, err := startCrews(ctx, g.targets)
+	defer stop()
 	if err != nil {
 		return nil, err
 	}
-	defer hosts.close()
-	bare, err := hosts.dialAll(ctx)
+	bare, err := dialAll(ctx, crews)
 	if err != nil {
 		return nil, err
 	}
-	c, err := startCluster(ctx, s.say)
+	c, err := startCluster(ctx, s.say, "GOMEMLIMIT="+g.memory)
 	if err != nil {
 		return nil, err
 	}
 	defer c.stop()
-	ready, err := c.warm(ctx, s, hosts)
+	ready, writes, err := c.warm(ctx, s, crews)
 	if err != nil {
 		return nil, errors.Join(err, c.operator.Err())
 	}
-	name := fmt.Sprintf("%d targets: ", len(hosts.servers))
-	rows := []row{compared(name+"pool created to all Ready", ready.Seconds(), "s",
-		fmt.Sprintf("bare dials, %d at once", dialsAtOnce), bare.Seconds()).atMost(60)}
-	atRest, err := c.rest(ctx, s, name)
+	name := sizeName(g.targets)
+	rows := []row{
+		compared(name+"pool created to all Ready", ready.Seconds(), "s",
+			fmt.Sprintf("bare dials, %d at once", dialsAtOnce), bare.Seconds()).atMost(g.seconds),
+		figure(name+"API writes for each, until all were Ready", writes/float64(g.targets), "").atMost(1.1),
+	}
+	atRest, err := c.rest(ctx, s, name, g)
 	return append(rows, atRest...), err
 }
 
 // rest measures what the operator costs when nothing happens.
-func (c *cluster) rest(ctx context.Context, s settings, name string) ([]row, error) {
+func (c *cluster) rest(ctx context.Context, s settings, name string, goals scaleGoals) ([]row, error) {
 	took, err := c.settle(ctx, s)
 	if err != nil {
 		return nil, err
@@ -86,8 +105,8 @@ func (c *cluster) rest(ctx context.Context, s settings, name string) ([]row, err
 	seconds := span.Seconds()
 	return []row{
 		figure(name+"API writes per 10 s at rest", float64(leases+others)*10/seconds, "").atMost(1),
-		figure(name+"CPU at rest, of one core", 100*(after.cpu-before.cpu).Seconds()/seconds, "%").atMost(5),
-		figure(name+"resident memory of the operator", after.residentKiB/1024, "MiB"),
+		figure(name+"CPU at rest, of one core", 100*(after.cpu-before.cpu).Seconds()/seconds, "%").atMost(goals.percent),
+		figure(name+"resident memory of the operator", after.residentKiB/1024, "MiB").atMost(goals.mb),
 	}, nil
 }
 
@@ -141,23 +160,39 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// warm creates the targets and, when the operator has seen them, a pool. It
-// returns how long it took from then until the last target was ready.
-func (c *cluster) warm(ctx context.Context, s settings, hosts *hosts) (time.Duration, error) {
-	s.say("create %d targets", len(hosts.servers))
-	if err := c.create(ctx, hosts.objects()); err != nil {
-		return 0, err
+// warm creates the targets and, when the operator has seen them, a pool. It returns how
+// long it took from then until the last target was ready, and the API writes meanwhile.
+func (c *cluster) warm(ctx context.Context, s settings, crews []crew) (took time.Duration, writes float64, err error) {
+	count := 0
+	for i, of := range crews {
+		objects, err := of.objects(fmt.Sprintf("crew-%d", i), scaleLabels)
+		if err != nil {
+			return 0, 0, err
+		}
+		s.say("create %d targets", len(of.Addrs))
+		if err := c.create(ctx, objects); err != nil {
+			return 0, 0, err
+		}
+		count += len(of.Addrs)
 	}
-	if err := c.await(ctx, len(hosts.servers), v1alpha1.ReasonNotSelected, metav1.ConditionFalse); err != nil {
-		return 0, err
+	if err := c.await(ctx, count, v1alpha1.ReasonNotSelected, metav1.ConditionFalse); err != nil {
+		return 0, 0, err
+	}
+	before, err := c.writes(ctx)
+	if err != nil {
+		return 0, 0, err
 	}
 	s.say("create the pool")
 	begin := time.Now()
 	if err := c.client.Create(ctx, everything()); err != nil {
-		return 0, fmt.Errorf("create the pool: %w", err)
+		return 0, 0, fmt.Errorf("create the pool: %w", err)
 	}
-	err := c.await(ctx, len(hosts.servers), "", metav1.ConditionTrue)
-	return time.Since(begin), err
+	if err := c.await(ctx, count, "", metav1.ConditionTrue); err != nil {
+		return 0, 0, err
+	}
+	took = time.Since(begin)
+	after, err := c.writes(ctx)
+	return took, float64(after[otherWrites] - before[otherWrites]), err
 }
 
 // create creates objects, several at a time.
@@ -218,102 +253,13 @@ func note(reached map[string]bool, event watch.Event, reason string, status meta
 	reached[target.Name] = true
 }
 
+// scaleLabels are those of all targets.
+var scaleLabels = map[string]string{"bench": "scale"}
+
 // everything is a pool of all targets, by the defaults.
 func everything() *v1alpha1.ConnectionPool {
 	return &v1alpha1.ConnectionPool{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "everything"},
-		Spec:       v1alpha1.ConnectionPoolSpec{TargetSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"bench": "scale"}}},
-	}
-}
-
-// hosts are SSH servers on addresses of their own, which share their keys.
-type hosts struct{ servers []*sshserver.Server }
-
-func startHosts(count int) (*hosts, error) {
-	first, err := startServer(sshserver.Options{})
-	if err != nil {
-		return nil, err
-	}
-	defer first.Close()
-	key, err := newSigner()
-	if err != nil {
-		return nil, err
-	}
-	h := &hosts{}
-	for i := range count {
-		address := fmt.Sprintf("127.1.%d.%d:0", i/250, i%250+1)
-		server, err := startServer(sshserver.Options{Address: address, HostKey: key, PrivateKey: first.PrivateKey})
-		if err != nil {
-			h.close()
-			return nil, err
-		}
-		h.servers = append(h.servers, server)
-	}
-	return h, nil
-}
-
-// startServer starts a server whose every command succeeds without a process.
-func startServer(options sshserver.Options) (*sshserver.Server, error) {
-	options.Handler = func(context.Context, sshserver.Command) int { return 0 }
-	return sshserver.Start(options)
-}
-
-func (h *hosts) close() {
-	for _, server := range h.servers {
-		server.Close()
-	}
-}
-
-// dialAll is the comparator: the handshakes alone, as many at once as the
-// operator does.
-func (h *hosts) dialAll(ctx context.Context) (time.Duration, error) {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(dialsAtOnce)
-	begin := time.Now()
-	for _, server := range h.servers {
-		group.Go(func() error {
-			conn, err := dialBare(ctx, server.Addr, "bench", server.PrivateKey, server.HostKey)
-			if err != nil {
-				return err
-			}
-			return conn.Close()
-		})
-	}
-	err := group.Wait()
-	return time.Since(begin), err
-}
-
-// objects are a target for each host, and the Secret that all share.
-func (h *hosts) objects() []client.Object {
-	objects := []client.Object{&corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: namespace, Name: "shared",
-			Labels: map[string]string{v1alpha1.CredentialsLabel: v1alpha1.CredentialsLabelValue},
-		},
-		Data: map[string][]byte{"ssh-privatekey": h.servers[0].PrivateKey},
-	}}
-	for i, server := range h.servers {
-		objects = append(objects, targetOf(fmt.Sprintf("host-%04d", i), server))
-	}
-	return objects
-}
-
-func splitAddress(address string) (host string, port int32) {
-	host, text, _ := net.SplitHostPort(address)
-	number, _ := strconv.ParseInt(text, 10, 32)
-	return host, int32(number)
-}
-
-func targetOf(name string, server *sshserver.Server) *v1alpha1.ConnectionTarget {
-	host, port := splitAddress(server.Addr)
-	return &v1alpha1.ConnectionTarget{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{"bench": "scale"}},
-		Spec: v1alpha1.ConnectionTargetSpec{SSH: &v1alpha1.SSHTarget{
-			Host: host, Port: &port, User: "bench",
-			CredentialsRef: v1alpha1.SecretRef{Name: "shared"},
-			HostKeys: v1alpha1.HostKeys{KnownHosts: []string{
-				strings.TrimSpace(string(ssh.MarshalAuthorizedKey(server.HostKey))),
-			}},
-		}},
+		Spec:       v1alpha1.ConnectionPoolSpec{TargetSelector: &metav1.LabelSelector{MatchLabels: scaleLabels}},
 	}
 }

@@ -101,15 +101,18 @@ func (c *cluster) cpu() time.Duration {
 
 // grow adds targets to one pool in steps, and measures when each has settled.
 func (c *cluster) grow(ctx context.Context, s settings) ([]row, error) {
-	fleet, err := startHosts(of(s, 4000, 50))
+	crews, stop, err := startCrews(ctx, of(s, serversEach, 50))
+	defer stop()
 	if err != nil {
 		return nil, err
 	}
-	defer fleet.close()
 	if err := c.client.Create(ctx, everything()); err != nil {
 		return nil, fmt.Errorf("create the pool: %w", err)
 	}
-	objects := fleet.objects()
+	objects, err := crews[0].objects("host", scaleLabels)
+	if err != nil {
+		return nil, err
+	}
 	if err := c.create(ctx, objects[:1]); err != nil { // the Secret of all
 		return nil, err
 	}
@@ -141,7 +144,7 @@ func (c *cluster) grow(ctx context.Context, s settings) ([]row, error) {
 
 // size measures the operator once it has settled after targets were added.
 func (c *cluster) size(ctx context.Context, s settings, name string, added, writesBefore int) ([]row, error) {
-	atRest, err := c.rest(ctx, s, name)
+	atRest, err := c.rest(ctx, s, name, scaleGoals{percent: 100, mb: 1024})
 	if err != nil {
 		return nil, err
 	}

@@ -61,6 +61,7 @@ func (p *Pool[C]) acquire(ctx context.Context, user string, insist bool) (*Lease
 	if p.s.refuse == nil {
 		if c := p.s.pick(); c != nil {
 			l := p.s.lease(c, Warm, 0)
+			p.s.reportLoad()
 			p.mu.Unlock()
 			return l, nil
 		}
@@ -74,6 +75,7 @@ func (p *Pool[C]) acquire(ctx context.Context, user string, insist bool) (*Lease
 	if err != nil {
 		return nil, err
 	}
+	p.waits()
 	return p.await(ctx, w)
 }
 
@@ -166,9 +168,12 @@ func (s *state[C]) leaveBehind(c *conn[C], ended <-chan struct{}) {
 	s.move(c, retiring)
 	go func() {
 		<-ended
-		s.pool.change(func(s *state[C], _ instant) {
+		s.pool.change(func(s *state[C], now instant) {
 			c.leftovers--
 			s.reindex(c)
+			if c.conn.Context().Err() != nil { // it ended with its connection: the slot is of no use
+				s.died(c, now)
+			}
 		})
 	}()
 }

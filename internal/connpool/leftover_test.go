@@ -40,6 +40,22 @@ func TestLeftBehind(t *testing.T) {
 				t.Error("the caller did not get the slot")
 			}
 		},
+		"the slot of a leftover that ends with its connection is not leased": func(t *testing.T) {
+			for range 100 { // what the pool hears of first is left to chance
+				fix := newFixture(t, Limits{MinWarm: 1, Max: 1})
+				old := fix.connect()
+				ended := make(chan struct{})
+				fix.lease().LeaveBehind(ended)
+				fix.refuse(errRefused)
+				a := fix.ask()
+				old.cancel(errKilled)
+				close(ended)
+				if synctest.Wait(); !a.waits() && a.err == nil {
+					t.Fatal("the dead connection was leased")
+				}
+				a.cancel()
+			}
+		},
 		"a connection is not kept for the sake of its leftovers": func(t *testing.T) {
 			fix := newFixture(t, Limits{MinWarm: 1, Max: 1, LeasesPerConn: 8})
 			old := fix.connect()

@@ -71,6 +71,11 @@ type Options[C Conn] struct {
 	// concurrently, from inside any method, and even before New returns: it must
 	// neither block nor take a lock that callers of the pool hold.
 	Notify func()
+	// Waits is called after a caller has begun to wait for a connection, as Notify is.
+	Waits func()
+	// Loaded is told each change of the load, nil if that is of no interest. It is called
+	// with the lock held, so it must not call the pool.
+	Loaded func(Load)
 	// Random returns numbers in [0, 1) for backoff and jitter, one call at a
 	// time; nil means math/rand.
 	Random func() float64
@@ -93,6 +98,8 @@ type Pool[C Conn] struct {
 	mayInsist func() bool
 	dropped   func(C, error)
 	notify    func()
+	waits     func()
+	loaded    func(Load)
 	random    func() float64
 	// start is the origin of all instants; durations since then are monotonic.
 	start time.Time
@@ -118,6 +125,8 @@ func New[C Conn](opts Options[C]) *Pool[C] {
 		mayInsist: opts.MayInsist,
 		dropped:   opts.Dropped,
 		notify:    opts.Notify,
+		waits:     opts.Waits,
+		loaded:    opts.Loaded,
 		random:    opts.Random,
 		start:     time.Now().Add(-1), // so that no instant is 0
 		done:      make(chan struct{}),
@@ -133,6 +142,12 @@ func New[C Conn](opts Options[C]) *Pool[C] {
 	}
 	if p.notify == nil {
 		p.notify = func() {}
+	}
+	if p.waits == nil {
+		p.waits = func() {}
+	}
+	if p.loaded == nil {
+		p.loaded = func(Load) {}
 	}
 	if p.random == nil {
 		p.random = rand.Float64
@@ -171,6 +186,7 @@ func (p *Pool[C]) change(act func(s *state[C], now instant)) {
 
 // unlock ends a critical section and then reports its transitions.
 func (p *Pool[C]) unlock() {
+	p.s.reportLoad()
 	changed := p.s.changed
 	p.s.changed = false
 	p.mu.Unlock()

@@ -52,6 +52,8 @@ type state[C Conn] struct {
 	changed bool
 
 	tally tally
+	// reported is the load that Options.Loaded was told of last.
+	reported Load
 }
 
 // phase is where a connection is in its life. It only moves forward.
@@ -342,11 +344,12 @@ func (p *Pool[C]) shut(c *conn[C]) {
 
 // died records that a connection ended by itself.
 func (p *Pool[C]) died(c *conn[C]) {
-	cause := context.Cause(c.conn.Context())
-	p.change(func(s *state[C], now instant) {
-		c.cause = cause
-		s.closeDead(c, now)
-	})
+	p.change(func(s *state[C], now instant) { s.died(c, now) })
+}
+
+func (s *state[C]) died(c *conn[C], now instant) {
+	c.cause = context.Cause(c.conn.Context())
+	s.closeDead(c, now)
 }
 
 // closeDead closes a connection that is dead or does not answer, if the pool still

@@ -197,6 +197,23 @@ func (s *Stats) add(state State, created time.Time) {
 	}
 }
 
+// Load is how much a pool is used, for those who choose between pools.
+type Load struct {
+	// Uses counts the leases and the callers who wait for one.
+	Uses int
+	// Warm reports whether there is a connection that can be leased.
+	Warm bool
+}
+
+// reportLoad tells of the load if it has changed.
+func (s *state[C]) reportLoad() {
+	load := Load{Uses: s.tally.leases + s.waiters.Len, Warm: s.serving() > 0}
+	if load != s.reported {
+		s.reported = load
+		s.pool.loaded(load)
+	}
+}
+
 // failure exports a streak of failures.
 func (p *Pool[C]) failure(t *failureStreak) Failure {
 	if t.failures == 0 {

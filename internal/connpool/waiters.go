@@ -114,7 +114,7 @@ func (s *state[C]) newWaiter() *waiter[C] {
 // giveUp removes a waiter from the queue, unless it was answered just now.
 func (p *Pool[C]) giveUp(w *waiter[C], err error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	if w.elem.In != nil {
 		p.s.answer(w, nil, err)
 	}

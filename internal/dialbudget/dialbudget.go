@@ -3,6 +3,7 @@
 package dialbudget
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -22,6 +23,8 @@ const failureMemory = time.Hour
 // are: a route whose last dial failed comes after all others, and such routes
 // together have two thirds of the places. Nor must a namespace with many hosts keep
 // the others waiting: see places.
+//
+// Within a namespace, what somebody waits for comes before what is made ahead.
 type Budget struct {
 	// The bounds of one namespace that dials alone.
 	process, perHost, perJumpHost int
@@ -35,11 +38,11 @@ type Budget struct {
 	running, failing places
 	hosts, jumpHosts map[string]places
 	// queues holds the callers who wait, by route. The turns are the orders in which
-	// the healthy and the failing routes of each namespace get their turn, lastTurn
-	// counts them.
-	queues                     map[Route]*routeQueue
-	healthyTurns, failingTurns turns
-	lastTurn                   uint64
+	// the wanted, the other healthy, and the failing routes of each namespace get their
+	// turn, lastTurn counts them.
+	queues                                  map[Route]*routeQueue
+	wantedTurns, healthyTurns, failingTurns turns
+	lastTurn                                uint64
 	// failed holds the routes whose last dial failed; oldest first in byAge.
 	failed map[Route]*list.Element[failedRoute]
 	byAge  list.List[failedRoute]
@@ -70,6 +73,7 @@ type routeQueue struct {
 	turn    list.Element[*routeQueue]
 	since   uint64 // Budget.lastTurn when it was put into its turns
 	failing bool   // which turns these are
+	wanted  bool   // a use waits for a dial
 	callers list.List[*admission]
 }
 
@@ -103,6 +107,7 @@ func New(process, perHost, perJumpHost int) *Budget {
 		hosts:         map[string]places{},
 		jumpHosts:     map[string]places{},
 		queues:        map[Route]*routeQueue{},
+		wantedTurns:   turns{},
 		healthyTurns:  turns{},
 		failingTurns:  turns{},
 		failed:        map[Route]*list.Element[failedRoute]{},
@@ -119,7 +124,7 @@ func (b *Budget) Admit(ctx context.Context, r Route) (done func(result error), e
 	var once sync.Once
 	done = func(result error) { once.Do(func() { b.leave(r, d, result) }) }
 	caller := &list.Element[*admission]{Value: d}
-	b.enqueue(r, caller)
+	b.enqueue(r, caller, ctx.Value(wantedKey{}) != nil)
 	select {
 	case <-d.admitted:
 		return done, nil
@@ -132,7 +137,29 @@ func (b *Budget) Admit(ctx context.Context, r Route) (done func(result error), e
 	return nil, ctx.Err()
 }
 
-func (b *Budget) enqueue(r Route, caller *list.Element[*admission]) {
+type wantedKey struct{}
+
+// Wanted returns a context for dials that a use waits for.
+func Wanted(ctx context.Context) context.Context { return context.WithValue(ctx, wantedKey{}, true) }
+
+// Hurry is told that a use waits for a dial of the route, which may wait for its turn
+// already.
+func (b *Budget) Hurry(r Route) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.want(b.queues[r])
+}
+
+// want moves a route, if any, to the turns of those that are wanted.
+func (b *Budget) want(q *routeQueue) {
+	if q != nil && !q.wanted {
+		b.leaveTurns(q)
+		q.wanted = true
+		b.line(q)
+	}
+}
+
+func (b *Budget) enqueue(r Route, caller *list.Element[*admission], wanted bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	q := b.queues[r]
@@ -141,6 +168,9 @@ func (b *Budget) enqueue(r Route, caller *list.Element[*admission]) {
 		q.turn.Value = q
 		b.queues[r] = q
 		b.line(q)
+	}
+	if wanted {
+		b.want(q)
 	}
 	q.callers.PushBack(caller)
 	b.admit()
@@ -168,8 +198,11 @@ func (b *Budget) leaveTurns(q *routeQueue) {
 }
 
 func (b *Budget) turnsOf(q *routeQueue) turns {
-	if q.failing {
+	switch {
+	case q.failing:
 		return b.failingTurns
+	case q.wanted:
+		return b.wantedTurns
 	}
 	return b.healthyTurns
 }
@@ -250,14 +283,11 @@ func (b *Budget) forgetFailure(r Route) {
 	}
 }
 
-// admit lets in as many callers as possible, each route in its turn, healthy routes
-// first.
+// admit lets in as many callers as possible, each route in its turn, wanted routes first
+// and failing ones last.
 func (b *Budget) admit() {
 	for {
-		q := b.first(b.healthyTurns)
-		if q == nil {
-			q = b.first(b.failingTurns)
-		}
+		q := cmp.Or(b.first(b.wantedTurns), b.first(b.healthyTurns), b.first(b.failingTurns))
 		if q == nil {
 			return
 		}

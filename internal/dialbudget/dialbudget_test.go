@@ -93,6 +93,38 @@ func TestBudget(t *testing.T) {
 				t.Errorf("order %v, want %v", order, want)
 			}
 		},
+		"what a use waits for comes before what is made ahead, also if the use comes later": func(t *testing.T) {
+			d := newDialers(t, 1, 1, 6)
+			d.admit("", "a1", "b1", "c1", "d1")
+			d.expect("a1")
+			d.budget.Hurry(Route{Host: "d"})
+			d.budget.Hurry(Route{Host: "nothing waits here"})
+			go func() {
+				done, err := d.budget.Admit(Wanted(t.Context()), Route{Host: "e"})
+				if err == nil {
+					d.turns <- turn{"e1", done}
+				}
+			}()
+			synctest.Wait()
+			for _, next := range []string{"d1", "e1", "b1", "c1"} {
+				for name, done := range d.dones {
+					done(nil)
+					delete(d.dones, name)
+				}
+				d.expect(next)
+			}
+		},
+		"a host that fails comes last, although a use waits for it": func(t *testing.T) {
+			d := newDialers(t, 1, 1, 6)
+			d.admit("", "a1")
+			d.expect("a1")
+			d.dones["a1"](errors.New("refused"))
+			d.admit("", "b1", "a2", "c1")
+			d.expect("b1")
+			d.budget.Hurry(Route{Host: "a"})
+			d.dones["b1"](nil)
+			d.expect("c1")
+		},
 		"a jump host bounds the hosts behind it, and no others": func(t *testing.T) {
 			d := newDialers(t, 30, 3, 2)
 			d.admit("jump host", "a1", "b1", "c1")

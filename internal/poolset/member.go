@@ -14,6 +14,7 @@ import (
 
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/poolset/routing"
 	"github.com/connpool/connpool/internal/reach"
 	"github.com/connpool/connpool/internal/reach/refusals"
 )
@@ -27,8 +28,8 @@ type member struct {
 	pool   *reach.Pool
 	// notify tells subscribers that the target has changed.
 	notify func()
-	// chosen is roster.choices when a request was last routed to the member.
-	chosen atomic.Uint64
+	// turn is the member's place among those of its pool, for requests that name no target.
+	turn *routing.Entry[*member]
 
 	// mu guards the rest. While it is held, the methods of the pool may be called
 	// but for Follow and ServerVersion.
@@ -52,12 +53,14 @@ func newMember(a *applier, of *target, pool Pool, dialer *reach.Dialer) *member 
 		policy: pool.Policy, commandHealth: unexamined, dialFailures: map[driver.Reason]uint64{},
 	}
 	m.kind.Store(new(of.kind))
+	m.turn = a.roster.table(pool.UID).New(m, target.Name)
 	// Dials begin at once and end by taking the lock, so they see m complete.
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.pool = reach.NewPool(a.background, reach.PoolOptions{
 		Dialer: dialer, Limits: pool.limitsFor(HealthUnknown),
 		Probe: m.probe, Dropped: m.dropped, Dialed: m.dialed, Changed: m.changed, Notify: m.notify,
+		Loaded: m.turn.SetLoad,
 	})
 	return m
 }
@@ -69,6 +72,7 @@ func (m *member) apply(policy Policy) {
 	paused := policy.Paused && !m.policy.Paused
 	if !slices.Equal(policy.ProbeCommand, m.policy.ProbeCommand) {
 		m.commandHealth = unexamined
+		m.reroute()
 	}
 	m.policy = policy
 	m.pool.SetLimits(policy.limitsFor(m.health.state))
@@ -87,6 +91,7 @@ func (m *member) changed(how reach.Change) {
 	if how == reach.Moved {
 		m.commandHealth = unexamined
 	}
+	m.reroute()
 }
 
 // dialed takes the result of a dial into account.
@@ -197,6 +202,7 @@ func (m *member) recordHealth(by *reach.Dialer, event healthEvent, err *driver.E
 	before := m.health.state
 	m.health = m.health.next(event, err, m.policy.thresholds())
 	if m.health.state != before {
+		m.reroute()
 		m.pool.SetLimits(m.policy.limitsFor(m.health.state))
 		m.notify()
 	}
@@ -229,6 +235,7 @@ func (m *member) recordCommandHealth(by *reach.Dialer, failure error) {
 		m.commandHealth = m.commandHealth.next(probeFailed, healthCommandError(failure), m.policy.thresholds())
 	}
 	if m.commandHealth.state != before {
+		m.reroute()
 		m.notify()
 	}
 }
@@ -241,6 +248,10 @@ func (m *member) overall() health {
 	}
 	return m.health
 }
+
+// reroute gives requests that name no target to others while the member is Down. The
+// caller holds mu.
+func (m *member) reroute() { m.turn.SetDown(m.overall().state == HealthDown) }
 
 // observation returns what is true of the member; kind is the target's protocol.
 func (m *member) observation(kind string) PoolObservation {

@@ -16,10 +16,11 @@
 // lease.
 //
 // Order of locks: that of the checks, that of the roster, those of package reach,
-// that of a member, that of its connection pool.
+// that of a member, that of its connection pool, that of a routing table.
 //
 // Trade-offs: one lock for the maps, held for microseconds, instead of one for each
-// target; a request that names no target looks at every target of its pool.
+// target; every use of a target mends the order in which its pool's targets have their
+// turns (package routing), also if no request leaves the choice to the pool.
 package poolset
 
 import (
@@ -30,6 +31,7 @@ import (
 	"github.com/connpool/connpool/internal/background"
 	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/poolset/routing"
 	"github.com/connpool/connpool/internal/reach"
 )
 
@@ -49,7 +51,7 @@ type Set struct {
 // egress, and dials stay within the budget.
 func New(egress driver.DialFunc, budget *dialbudget.Budget) *Set {
 	s := &Set{background: background.New(), roster: &roster{
-		targets: map[string]*target{}, pools: map[string]map[string]*member{},
+		targets: map[string]*target{}, pools: map[string]map[string]*member{}, turns: map[string]*routing.Table[*member]{},
 		leaving: map[*member]string{}, departed: map[departedKey]PoolObservation{},
 	}}
 	s.network = reach.New(egress, budget, s.background, s.changed)

@@ -4,8 +4,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 
+	"github.com/connpool/connpool/internal/poolset/routing"
 	"github.com/connpool/connpool/internal/reach"
 )
 
@@ -28,15 +28,14 @@ func (t *target) retry() {
 
 // roster is all members, by target and by pool.
 type roster struct {
-	// choices counts the requests that were routed.
-	choices atomic.Uint64
 	// mu guards the maps and their elements' fields, not what is inside the pools
 	// and members, which guard themselves and may be called under it. It is held for
 	// microseconds: no caller waits or prepares an access under it.
 	mu      sync.RWMutex
 	closed  bool
-	targets map[string]*target            // by target UID
-	pools   map[string]map[string]*member // by pool UID, then target UID
+	targets map[string]*target                 // by target UID
+	pools   map[string]map[string]*member      // by pool UID, then target UID
+	turns   map[string]*routing.Table[*member] // by pool UID
 	// leaving are the removed members that still drain, with their protocol. departed
 	// is what those counted that are closed, so that the sums over a pool's counters
 	// never go down. It lasts as long as the pool has a target.
@@ -46,6 +45,15 @@ type roster struct {
 
 type departedKey struct{ pool, kind string }
 
+// table returns the table in which a pool's members have their turns. The caller holds
+// mu, and adds a member if it is new.
+func (r *roster) table(pool string) *routing.Table[*member] {
+	if r.turns[pool] == nil {
+		r.turns[pool] = new(routing.Table[*member])
+	}
+	return r.turns[pool]
+}
+
 // add enters a member. The caller holds mu.
 func (r *roster) add(t *target, m *member) {
 	t.members[m.owner.UID] = m
@@ -53,6 +61,7 @@ func (r *roster) add(t *target, m *member) {
 		r.pools[m.owner.UID] = map[string]*member{}
 	}
 	r.pools[m.owner.UID][t.UID] = m
+	r.table(m.owner.UID).Add(m.turn)
 }
 
 // take removes a member, which is to be drained. The caller holds mu.
@@ -60,8 +69,10 @@ func (r *roster) take(t *target, m *member) {
 	delete(t.members, m.owner.UID)
 	targets := r.pools[m.owner.UID]
 	delete(targets, t.UID)
+	r.table(m.owner.UID).Remove(m.turn)
 	if len(targets) == 0 {
 		delete(r.pools, m.owner.UID)
+		delete(r.turns, m.owner.UID)
 	}
 	r.leaving[m] = t.kind
 }
@@ -88,6 +99,7 @@ func (r *roster) close() (pools []*reach.Pool) {
 	}
 	clear(r.targets)
 	clear(r.pools)
+	clear(r.turns)
 	return pools
 }
 

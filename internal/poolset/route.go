@@ -1,10 +1,6 @@
 package poolset
 
-import (
-	"cmp"
-	"errors"
-	"slices"
-)
+import "errors"
 
 // Errors of Acquire, ExecOn and Check that say what a request got wrong. Those of
 // connpool.Pool.Acquire come through as they are.
@@ -31,53 +27,21 @@ type Request struct {
 
 // route finds the member that serves the request.
 func (r *roster) route(request Request) (*member, error) {
-	if m := r.member(request.Pool, request.Target); m != nil {
-		m.chosen.Store(r.choices.Add(1))
-		return m, nil
-	}
-	members := r.members(request.Pool)
+	r.mu.RLock()
+	m, turns := r.pools[request.Pool][request.Target], r.turns[request.Pool]
+	r.mu.RUnlock()
 	switch {
-	case len(members) == 0:
+	case m != nil:
+		m.turn.Chosen()
+		return m, nil
+	case turns == nil:
 		return nil, ErrUnknownPool
 	case request.Target != "":
 		return nil, ErrUnknownTarget
 	}
-	candidates := make([]candidate, len(members))
-	for {
-		for i, m := range members {
-			candidates[i] = candidateOf(m)
-		}
-		best := slices.MinFunc(candidates, candidate.compare)
-		// If another request has chosen it in between, look again: two that come together
-		// must not both take it for the one that has waited for longest.
-		if best.member.chosen.CompareAndSwap(best.chosen, r.choices.Add(1)) {
-			return best.member, nil
-		}
+	m, ok := turns.Choose()
+	if !ok {
+		return nil, ErrUnknownPool // its last target has left just now
 	}
-}
-
-// candidate is what routing knows of a member. Those that serve have rank 0, the
-// others 1.
-type candidate struct {
-	member     *member
-	rank, load int
-	chosen     uint64
-}
-
-func candidateOf(m *member) candidate {
-	chosen, stats := m.chosen.Load(), m.pool.Stats()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	c := candidate{member: m, load: stats.Leases + stats.Pending, chosen: chosen}
-	if m.overall().state == HealthDown || stats.Warm() == 0 {
-		c.rank = 1
-	}
-	return c
-}
-
-// compare puts those that serve first, then the least loaded, then the least recently
-// chosen, then by name.
-func (c candidate) compare(other candidate) int {
-	return cmp.Or(cmp.Compare(c.rank, other.rank), cmp.Compare(c.load, other.load),
-		cmp.Compare(c.chosen, other.chosen), cmp.Compare(c.member.target.Name, other.member.target.Name))
+	return m, nil
 }

@@ -131,8 +131,15 @@ func (v *Version) admit(ctx context.Context) (done func(result error), err error
 	if err := v.transport.ready(ctx); err != nil {
 		return nil, err
 	}
-	return v.budget.Admit(ctx, dialbudget.Route{Namespace: v.namespace, Host: v.host(), JumpHost: v.jumpHost()})
+	return v.budget.Admit(ctx, v.route())
 }
+
+func (v *Version) route() dialbudget.Route {
+	return dialbudget.Route{Namespace: v.namespace, Host: v.host(), JumpHost: v.jumpHost()}
+}
+
+// hurry lets a dial that waits for its turn go before those that no use waits for.
+func (v *Version) hurry() { v.budget.Hurry(v.route()) }
 
 func (v *Version) dialWithin(ctx context.Context, prepared driver.Dialer) (driver.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout+2*v.access.Endpoint.LoginTimeout)

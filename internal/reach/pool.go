@@ -9,6 +9,7 @@ import (
 
 	"github.com/connpool/connpool/internal/background"
 	"github.com/connpool/connpool/internal/connpool"
+	"github.com/connpool/connpool/internal/dialbudget"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/reach/dialing"
 )
@@ -52,10 +53,11 @@ type PoolOptions struct {
 	Dialer *Dialer
 	// Limits of the pool; DialTimeout is ignored.
 	Limits connpool.Limits
-	// Probe, Dropped and Notify are as in connpool.Options.
+	// Probe, Dropped, Notify and Loaded are as in connpool.Options.
 	Probe   func(context.Context, *Conn) error
 	Dropped func(*Conn, error)
 	Notify  func()
+	Loaded  func(connpool.Load)
 	// Dialed is told the result of each dial that the pool still waits for. What was made
 	// means nothing after an error.
 	Dialed func(by *Dialer, made *Conn, err error)
@@ -109,7 +111,7 @@ func NewPool(work *background.Work, opts PoolOptions) *Pool {
 	p.Pool = connpool.New(connpool.Options[*Conn]{
 		Dial: p.dialBy(opts.Dialer), Probe: opts.Probe, Judge: retryVerdict,
 		MayInsist: func() bool { return p.Version().breaker.MayInsist(connpool.InsistGap) },
-		Dropped:   opts.Dropped, Notify: opts.Notify, Limits: opts.Limits,
+		Dropped:   opts.Dropped, Notify: opts.Notify, Waits: func() { p.Version().hurry() }, Loaded: opts.Loaded, Limits: opts.Limits,
 	})
 	return p
 }
@@ -163,7 +165,11 @@ func (p *Pool) Follow(next *Dialer) {
 func (p *Pool) dialBy(d *Dialer) connpool.DialFunc[*Conn] {
 	return func(ctx context.Context) (*Conn, error) {
 		log := dialing.Begin()
-		opened, err := d.Dial(ctx, log)
+		urgently := ctx
+		if p.isWaitedFor() {
+			urgently = dialbudget.Wanted(ctx)
+		}
+		opened, err := d.Dial(urgently, log)
 		now := time.Now()
 		made := &Conn{Conn: opened, Dialer: d, Made: now, Examined: now, Dialing: log, pool: p}
 		if ctx.Err() == nil {
@@ -175,6 +181,13 @@ func (p *Pool) dialBy(d *Dialer) connpool.DialFunc[*Conn] {
 		}
 		return made, nil
 	}
+}
+
+// isWaitedFor reports whether a caller waits for a connection.
+func (p *Pool) isWaitedFor() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.Stats().Pending > 0
 }
 
 func (p *Pool) record(d *Dialer, made *Conn, err error) {

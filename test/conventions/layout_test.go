@@ -207,12 +207,16 @@ var layout = append([]row{
 		imports: []string{
 			"./internal/background", "./internal/connpool", "./internal/dialbudget", "./internal/driver", "./internal/reach/...",
 		},
-		lines: 1050, because: "jump hosts are pools of their own, which dial as their targets do",
+		lines: 1100, because: "jump hosts are pools of their own, which dial as their targets do",
 	},
 	{
 		folder: "internal/poolset", is: "all live pools of the process, by the UIDs of target and pool",
-		imports: []string{"./internal/background", "./internal/connpool", "./internal/dialbudget", "./internal/driver", "./internal/reach", "./internal/reach/dialing", "./internal/reach/refusals"},
+		imports: []string{"./internal/background", "./internal/connpool", "./internal/dialbudget", "./internal/driver", "./internal/poolset/...", "./internal/reach", "./internal/reach/dialing", "./internal/reach/refusals"},
 		lines:   1700, because: "desired state and requests meet in it, so the rules of both are there",
+	},
+	{
+		folder: "internal/poolset/routing", is: "the order in which the targets of a pool have their turns, for requests that name none",
+		imports: []string{"./internal/connpool"},
 	},
 	{
 		folder: "internal/warming", is: "how many warm connections a schedule wants at a time: pure functions",

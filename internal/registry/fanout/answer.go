@@ -25,6 +25,7 @@ type Answer struct {
 
 	mu      sync.Mutex // guards what follows
 	summary live.ExecSummary
+	closed  bool // the writer must not be used any more
 }
 
 // NewAnswer begins an answer.
@@ -86,16 +87,25 @@ func (a *Answer) Summary() live.ExecSummary {
 }
 
 // Within lets the client have that long to take the rest of the answer. Without a client
-// that is on its way over a network, it does nothing.
+// that is on its way over a network, and once the answer is closed, it does nothing.
 func (a *Answer) Within(patience time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return
+	}
 	_ = a.controller.SetWriteDeadline(time.Now().Add(patience))
 }
 
-// Close removes the deadline of the answer: it must not stay for the next request on the
-// connection. What is cut stays cut.
+// Close ends the answer before its handler returns, after which HTTP/2 panics if a writer is
+// used. It removes the deadline, which must not stay for the next request on the connection.
+// What is cut stays cut.
 func (a *Answer) Close() {
 	a.turn <- struct{}{}
 	defer func() { <-a.turn }()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed = true
 	if a.err == nil {
 		_ = a.controller.SetWriteDeadline(time.Time{})
 	}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	kube "sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/connpool/connpool/api/v1alpha1"
+	"github.com/connpool/connpool/client"
+)
+
+// freshParallelSSH makes a connection for each of its commands.
+const freshParallelSSH = "parallel-ssh, fresh"
+
+// measureCallers sends 200 commands at once through one pool to one sshd with its defaults,
+// 20 times, beside a tool that sends as many by connections of its own.
+func measureCallers(ctx context.Context, s settings) ([]row, error) {
+	count := of(s, 200, 20)
+	bed, err := newTestbed(ctx, "MaxSessions 10", "MaxStartups 10:30:100")
+	if err != nil {
+		return nil, err
+	}
+	defer bed.close()
+	c, err := startCluster(ctx, s.say)
+	if err != nil {
+		return nil, err
+	}
+	defer c.stop()
+	both, err := c.open(ctx, endpoint{bed.server.Addr, bed.server.User, bed.server.PrivateKey, bed.server.HostKey}, 1)
+	if err != nil {
+		return nil, err
+	}
+	pool := &v1alpha1.ConnectionPool{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: livePool}}
+	patch := fmt.Sprintf(`{"spec":{"size":{"max":20},"acquire":{"maxPending":%d}}}`, count)
+	if err := c.client.Patch(ctx, pool, kube.RawPatch("application/merge-patch+json", []byte(patch))); err != nil {
+		return nil, err
+	}
+	if _, err := c.settle(ctx, s); err != nil {
+		return nil, err
+	}
+	s.say("%d commands at once", count)
+	var took, whole []float64
+	failed := 0
+	for range of(s, 20, 2) {
+		round := atOnce(ctx, both.direct.pool, count)
+		took, whole, failed = append(took, round.took...), append(whole, round.whole), failed+round.failed
+	}
+	connections, err := c.connections(ctx)
+	if err != nil {
+		return nil, err
+	}
+	name := fmt.Sprintf("%d callers of one sshd: ", count)
+	rows := []row{
+		figure(name+"failures of 20 rounds", float64(failed), "").atMost(0),
+		figure(name+"connections", float64(connections), "").atMost(25),
+		figure(name+"p50", percentile(took, 50), "ms"),
+		figure(name+"p99", percentile(took, 99), "ms").atMost(200),
+	}
+	theirs, lost, err := freshAtOnce(ctx, bed, count)
+	if err != nil {
+		name += "until all have ended, beside " + freshParallelSSH + ", which is not installed"
+		return append(rows, figure(name, median(whole), "ms")), nil
+	}
+	return append(rows,
+		compared(name+"until all have ended", median(whole), "ms", fmt.Sprintf("%s (%d failed)", freshParallelSSH, lost), theirs)), nil
+}
+
+// connections is how many the operator has.
+func (c *cluster) connections(ctx context.Context) (int, error) {
+	here, err := client.New(c.plane.Config)
+	if err != nil {
+		return 0, err
+	}
+	list, err := here.Connections(ctx, namespace, metav1.ListOptions{})
+	if err != nil {
+		return 0, err
+	}
+	return len(list.Items), nil
+}
+
+// round is what came of commands that were sent at once, in milliseconds.
+type round struct {
+	took   []float64
+	whole  float64
+	failed int
+}
+
+func atOnce(ctx context.Context, pool *client.Pool, count int) round {
+	var r round
+	var mu sync.Mutex
+	var running sync.WaitGroup
+	begin := time.Now()
+	for range count {
+		running.Go(func() {
+			began := time.Now()
+			_, err := pool.Exec(ctx, client.Command{Argv: []string{"true"}})
+			mu.Lock()
+			defer mu.Unlock()
+			r.took = append(r.took, milliseconds(time.Since(began)))
+			if err != nil {
+				r.failed++
+			}
+		})
+	}
+	running.Wait()
+	r.whole = milliseconds(time.Since(begin))
+	return r
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e6 }
+
+// freshAtOnce is what parallel-ssh takes for as many commands, and how many of them failed.
+func freshAtOnce(ctx context.Context, bed *testbed, count int) (took float64, failed int, err error) {
+	program, err := exec.LookPath("parallel-ssh")
+	if err != nil {
+		return 0, 0, err
+	}
+	files, err := newMasters(bed.server, count)
+	defer files.close(context.WithoutCancel(ctx))
+	if err != nil {
+		return 0, 0, err
+	}
+	options := "-F " + filepath.Join(files.dir, "config") + " -o ControlMaster=no -o ControlPath=none"
+	begin := time.Now()
+	// It fails if one of the commands does, and says so for each.
+	output, _ := exec.CommandContext(ctx, program,
+		"-h", filepath.Join(files.dir, "hosts"), "-p", strconv.Itoa(count), "-t", "0", "-x", options, "true").CombinedOutput()
+	return milliseconds(time.Since(begin)), strings.Count(string(output), "[FAILURE]"), nil
+}
