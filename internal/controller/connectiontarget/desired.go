@@ -72,7 +72,7 @@ func policy(spec *v1alpha1.ConnectionPoolSpec, target v1alpha1.TargetType, now t
 			MinWarm:        max(int(ptr.Deref(spec.Size.MinWarm, v1alpha1.DefaultMinWarm)), scheduled),
 			Max:            int(ptr.Deref(spec.Size.Max, v1alpha1.DefaultMaxConnections)),
 			LeasesPerConn:  int(spec.SessionsOn(target)),
-			MaxPending:     int(ptr.Deref(spec.Acquire.MaxPending, 100)),
+			MaxPending:     int(ptr.Deref(spec.Acquire.MaxPending, v1alpha1.DefaultMaxPending)),
 			AcquireTimeout: seconds(ptr.Deref(spec.Acquire.TimeoutSeconds, 10)),
 			MaxAge:         seconds(ptr.Deref(spec.Lifecycle.MaxAgeSeconds, 3600)),
 			MaxIdle:        seconds(ptr.Deref(spec.Lifecycle.MaxIdleSeconds, 300)),

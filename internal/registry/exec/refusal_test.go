@@ -36,7 +36,7 @@ func TestARefusedSecondLeaseIsWordedLikeTheFirst(t *testing.T) {
 		"the queue is full": {
 			driver.Error{Message: "connpool: full", Err: connpool.ErrQueueFull},
 			live.OutcomeNotStarted, "PoolExhausted",
-			"the command was not started: too many requests wait for pool web already; try again later, or raise its acquire.maxPending or its size.max, which is 4, to 8",
+			"the command was not started: too many requests wait for pool web already; try again later, or raise its acquire.maxPending, which is 100, to the number of requests that come at once, or its size.max, which is 4, to 8",
 		},
 		"the pool is paused": {
 			driver.Error{Message: "connpool: paused", Err: connpool.ErrPaused},

@@ -27,8 +27,9 @@ func (r Route) refuse(ctx context.Context, err error) *apierrors.StatusError {
 			"pool %s is paused; set its state to Active", r.pool.Name))
 	case errors.Is(err, connpool.ErrQueueFull):
 		return refusal.NotStarted(refusal.TooManyRequests, v1alpha1.ReasonPoolExhausted, fmt.Sprintf(
-			"too many requests wait for pool %s already; try again later, or raise its acquire.maxPending or its %s",
-			r.pool.Name, r.moreUses(ctx)))
+			"too many requests wait for pool %s already; try again later, or raise its acquire.maxPending, which is %d, "+
+				"to the number of requests that come at once, or its %s",
+			r.pool.Name, ptr.Deref(r.pool.Spec.Acquire.MaxPending, v1alpha1.DefaultMaxPending), r.moreUses(ctx)))
 	case errors.Is(err, connpool.ErrExhausted):
 		return refusal.NotStarted(refusal.TooManyRequests, v1alpha1.ReasonPoolExhausted, fmt.Sprintf(
 			"every connection that pool %s may have is in use, and none became free in time; try again later, or raise its %s",
