@@ -155,11 +155,8 @@ const (
 // DefaultMinWarm is size.minWarm of a pool that does not set it.
 const DefaultMinWarm = 1
 
-// DefaultMaxConnections is size.max of a pool that does not set it.
-const DefaultMaxConnections = 4
-
-// DefaultMaxPending is acquire.maxPending of a pool that does not set it.
-const DefaultMaxPending = 100
+// DefaultMaxConnections is size.max of a pool that does not set it, DefaultMaxPending acquire.maxPending.
+const DefaultMaxConnections, DefaultMaxPending = 4, 100
 
 // sessionsPerConnection of a pool that does not set it. sshd allows 10 sessions by
 // default, of which one is opened ahead. An engine or API server has no limit on a

@@ -48,6 +48,7 @@ func TestRequestsWithoutATargetThatComeTogetherGoRound(t *testing.T) {
 		f.ensure(f.target("a", pool("p")), f.target("b", pool("p")), f.target("c", pool("p")))
 		var all sync.WaitGroup
 		var mu sync.Mutex
+		var leases []Lease
 		got := map[string]int{}
 		for range 12 {
 			all.Go(func() {
@@ -55,10 +56,13 @@ func TestRequestsWithoutATargetThatComeTogetherGoRound(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				got[lease.Target.Name]++
-				lease.Release()
+				leases = append(leases, lease)
 			})
 		}
 		all.Wait()
+		for _, lease := range leases { // not before: a target that is free again is chosen again
+			lease.Release()
+		}
 		f.wantEach(got, 4, "a", "b", "c")
 	})
 }
