@@ -152,16 +152,14 @@ const (
 	PoolPaused PoolState = "Paused"
 )
 
-// DefaultMinWarm is size.minWarm of a pool that does not set it.
-const DefaultMinWarm = 1
-
-// DefaultMaxConnections is size.max of a pool that does not set it, DefaultMaxPending acquire.maxPending.
-const DefaultMaxConnections, DefaultMaxPending = 4, 100
-
-// sessionsPerConnection of a pool that does not set it. sshd allows 10 sessions by
-// default, of which one is opened ahead. An engine or API server has no limit on a
-// connection, so long streams, such as logs that are followed, must not use it up.
+// size.minWarm, size.max, acquire.maxPending and sessionsPerConnection of a pool that does
+// not set them. sshd allows 10 sessions by default, of which one is opened ahead. An engine
+// or API server has no limit on a connection, so long streams, such as logs that are
+// followed, must not use it up.
 const (
+	DefaultMinWarm                   = 1
+	DefaultMaxConnections            = 4
+	DefaultMaxPending                = 100
 	DefaultSessionsPerSSHConnection  = 8
 	DefaultSessionsPerHTTPConnection = 100
 )

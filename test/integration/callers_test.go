@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -93,7 +94,7 @@ func TestAUserWithManyCommandsDoesNotKeepAnotherWaiting(t *testing.T) {
 		t.Helper()
 		eventually(t, 30*time.Second, "so many commands wait", func() (bool, string) {
 			pending := observe(f.pool, f.target).Pending
-			return pending == want, fmt.Sprint(pending)
+			return pending == want, strconv.Itoa(pending)
 		})
 	}
 	marks := marksOn(t, server)
