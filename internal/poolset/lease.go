@@ -29,6 +29,7 @@ func (s *Set) Acquire(ctx context.Context, request Request) (Lease, error) {
 	}
 	lease, err := m.pool.InsistAs(ctx, request.User)
 	if err != nil {
+		m.turn.Refused()
 		return Lease{}, err
 	}
 	if m.meter != nil {

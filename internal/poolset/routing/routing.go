@@ -37,6 +37,9 @@ type Entry[T any] struct {
 	down   bool
 	load   connpool.Load
 	chosen uint64
+	// coming counts the requests that were routed to the target and are not part of its
+	// load yet. Without them all that come meanwhile would get the same target.
+	coming int
 }
 
 // New makes an entry that is not chosen before Add.
@@ -67,8 +70,17 @@ func (t *Table[T]) Choose() (value T, ok bool) {
 		return value, false
 	}
 	first := t.ordered[0].entry
+	first.coming++
 	first.choose()
 	return first.value, true
+}
+
+// Refused takes note that a request that chose the entry never became part of its load.
+func (e *Entry[T]) Refused() {
+	e.table.mu.Lock()
+	defer e.table.mu.Unlock()
+	e.coming = max(0, e.coming-1)
+	e.mend()
 }
 
 // Chosen takes note that a request has named the entry's target: that has had its turn.
@@ -88,6 +100,7 @@ func (e *Entry[T]) choose() {
 func (e *Entry[T]) SetLoad(load connpool.Load) {
 	e.table.mu.Lock()
 	defer e.table.mu.Unlock()
+	e.coming = max(0, e.coming-max(0, load.Uses-e.load.Uses))
 	e.load = load
 	e.mend()
 }
@@ -115,7 +128,7 @@ type key struct {
 }
 
 func (e *Entry[T]) key() key {
-	k := key{uses: e.load.Uses, chosen: e.chosen}
+	k := key{uses: e.load.Uses + e.coming, chosen: e.chosen}
 	if e.down || !e.load.Warm {
 		k.rank = 1
 	}

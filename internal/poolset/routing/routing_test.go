@@ -20,7 +20,7 @@ func scanned(entries []*Entry[int]) *Entry[int] {
 			}
 			return 0
 		}
-		return cmp.Or(rank(a)-rank(b), a.load.Uses-b.load.Uses, cmp.Compare(a.chosen, b.chosen), cmp.Compare(a.name, b.name))
+		return cmp.Or(rank(a)-rank(b), a.load.Uses+a.coming-b.load.Uses-b.coming, cmp.Compare(a.chosen, b.chosen), cmp.Compare(a.name, b.name))
 	})
 }
 
@@ -69,4 +69,29 @@ func TestAnEmptyTableHasNoChoice(t *testing.T) {
 	if value, ok := table.Choose(); ok {
 		t.Errorf("%d was chosen from an empty table", value)
 	}
+}
+
+// A request becomes load a moment after it was routed. All that come in this moment must not
+// go to the target that seems to be idle.
+func TestRequestsOnTheirWayCountAsLoad(t *testing.T) {
+	table := new(Table[string])
+	entries := map[string]*Entry[string]{}
+	for _, name := range []string{"a", "b"} {
+		entries[name] = table.New(name, name)
+		entries[name].SetLoad(connpool.Load{Warm: true})
+		table.Add(entries[name])
+	}
+	choose := func(want string) {
+		t.Helper()
+		if got, _ := table.Choose(); got != want {
+			t.Fatalf("%s was chosen, want %s", got, want)
+		}
+	}
+	choose("a")
+	choose("b")
+	entries["a"].SetLoad(connpool.Load{Uses: 1, Warm: true}) // b's request is still on its way
+	choose("a")
+	choose("b")
+	entries["b"].Refused()
+	choose("b")
 }
