@@ -76,14 +76,13 @@ func (s *sparing) admit(regarding runtime.Object, now time.Time) (leftOut int, o
 	return leftOut, true
 }
 
-// forgetIdle drops the namespaces about which there is nothing to remember, once they are
-// many.
+// forgetIdle drops the namespaces that have had no event for long, once they are many.
 func (s *sparing) forgetIdle(now time.Time) {
 	if len(s.namespaces) < idleNamespaces {
 		return
 	}
 	for namespace, of := range s.namespaces {
-		if of.leftOut == 0 && of.limit.TokensAt(now) >= eventBurst {
+		if of.limit.TokensAt(now) >= eventBurst {
 			delete(s.namespaces, namespace)
 		}
 	}
