@@ -18,6 +18,7 @@ import (
 type sessionChannel struct {
 	ssh.Channel
 
+	requests <-chan *ssh.Request // of the server
 	// ended is closed when the channel is. What follows may be read then.
 	ended  chan struct{}
 	exited bool // the server said how the command ended
@@ -159,8 +160,12 @@ func openSession(c *conn) (*sessionChannel, error) {
 		o = openChannel(c, "session", nil)
 	}
 	if o.err == nil {
-		s := &sessionChannel{Channel: o.channel, ended: make(chan struct{})}
-		go s.attend(o.requests, &c.transport.guard)
+		s := &sessionChannel{Channel: o.channel, requests: o.requests, ended: make(chan struct{})}
+		select {
+		case c.sessions <- s:
+		case <-c.ctx.Done():
+			go s.attend(&c.transport.guard)
+		}
 		return s, nil
 	}
 	if refused := sessionError(o.err); refused != nil {
@@ -169,23 +174,34 @@ func openSession(c *conn) (*sessionChannel, error) {
 	return nil, c.broken(o.err, driver.StageSession, false)
 }
 
-// attend handles the server's requests on a channel until it ends. OpenSSH sends its
-// keepalives there, also on a channel without a command.
-func (s *sessionChannel) attend(requests <-chan *ssh.Request, guard *flood.Guard) {
-	defer close(s.ended)
-	defer guard.Closed()
-	for request := range requests {
-		switch {
-		case request.Type == "exit-status" && len(request.Payload) >= 4:
-			s.exited = true
-			s.status.Code = int(binary.BigEndian.Uint32(request.Payload))
-		case request.Type == "exit-signal":
-			s.exited = true
-			s.status = signalStatus(request.Payload)
-		default:
-			guard.Decline(request)
-		}
+// attend handles the server's requests on a channel until it ends. conn.serve does the
+// same for the newest channel.
+func (s *sessionChannel) attend(guard *flood.Guard) {
+	for request := range s.requests {
+		s.answer(request, guard)
 	}
+	s.end(guard)
+}
+
+// answer handles a request of the server. OpenSSH sends its keepalives there, also on a
+// channel without a command.
+func (s *sessionChannel) answer(request *ssh.Request, guard *flood.Guard) {
+	switch {
+	case request.Type == "exit-status" && len(request.Payload) >= 4:
+		s.exited = true
+		s.status.Code = int(binary.BigEndian.Uint32(request.Payload))
+	case request.Type == "exit-signal":
+		s.exited = true
+		s.status = signalStatus(request.Payload)
+	default:
+		guard.Decline(request)
+	}
+}
+
+// end takes note that the channel is closed.
+func (s *sessionChannel) end(guard *flood.Guard) {
+	guard.Closed()
+	close(s.ended)
 }
 
 // signalNumbers are the numbers of signals that SSH can name and whose number is the
