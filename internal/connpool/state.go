@@ -14,8 +14,9 @@ type state[C Conn] struct {
 	limits Limits
 	// refuse is why nothing is leased: nil, ErrPaused or ErrClosed.
 	refuse error
-	// ended is set by Drain and Close, finished when done was closed.
-	ended, finished bool
+	// ended is set by Drain and Close, finished when done was closed; changed asks unlock
+	// to notify.
+	ended, finished, changed bool
 
 	// gen is what is dialed; next are credentials not proven yet, or nil.
 	gen, next   *generation[C]
@@ -50,8 +51,6 @@ type state[C Conn] struct {
 	// timer settles at alarm, 0 is never; it may fire early, never late.
 	timer *time.Timer
 	alarm instant
-	// changed asks unlock to notify.
-	changed bool
 
 	tally tally
 	// reported is the load that Options.Loaded was told of last.
