@@ -21,7 +21,7 @@ const keepaliveRequest = "keepalive@openssh.com"
 // signalTimeout bounds how long Close waits for the commands that it has signaled.
 const signalTimeout = 250 * time.Millisecond
 
-// conn implements driver.Conn. While it is idle it costs one goroutine beside the
+// conn implements driver.Conn. While it is idle it costs no goroutine beside the
 // library's three. It keeps nothing of its endpoint but the address, because there may be
 // thousands of it.
 type conn struct {
@@ -37,17 +37,16 @@ type conn struct {
 	monitor   *keepalive.Monitor[struct{}]
 	closing   atomic.Bool // Close was called, and is what ends the commands
 	spare     spare
-	sessions  chan *sessionChannel // that were opened just now, for serve
+	attendant attendant
 	listeners listeners
 	running   running.Set // channels on which a command may run
 }
 
 func newConn(d *dialer, t *transport) *conn {
-	c := &conn{
-		options: d.options, address: d.endpoint.Address, pins: d.pins, transport: t, sessions: make(chan *sessionChannel),
-	}
+	c := &conn{options: d.options, address: d.endpoint.Address, pins: d.pins, transport: t}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.spare.conn, t.guard.End = c, c.end
+	c.attendant.conn, c.attendant.sessions, t.wake = c, make(chan *sessionChannel, 1), c.attendant.wake
 	c.monitor = keepalive.New(keepalive.Options[struct{}]{
 		Address: d.endpoint.Address, Interval: d.endpoint.KeepaliveInterval, Timeout: d.endpoint.KeepaliveTimeout,
 		Ask: func() (struct{}, error) { // it ends with the connection at the latest
@@ -86,51 +85,6 @@ func (c *conn) end(cause error) {
 	c.cancel(cause)
 	_ = c.transport.Close()
 	c.monitor.Stop()
-}
-
-// serve answers the server's requests until the connection ends. It accepts only the
-// streams of listeners that were opened here. Among the requests are those about the
-// session that was opened last: on an idle connection that is the spare, which so needs
-// no goroutine of its own.
-func (c *conn) serve(channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
-	var newest *sessionChannel
-	var its <-chan *ssh.Request
-	for channels != nil || requests != nil || its != nil {
-		select {
-		case channel, ok := <-channels:
-			if !ok {
-				channels = nil
-				continue
-			}
-			c.offered(channel)
-		case request, ok := <-requests:
-			if !ok {
-				requests = nil
-				continue
-			}
-			c.transport.guard.Decline(request)
-		case request, ok := <-its:
-			if !ok {
-				newest.end(&c.transport.guard)
-				newest, its = nil, nil
-				continue
-			}
-			newest.answer(request, &c.transport.guard)
-		case opened := <-c.sessions:
-			if newest != nil {
-				go newest.attend(&c.transport.guard)
-			}
-			newest, its = opened, opened.requests
-		}
-	}
-	c.end(c.endError(c.client.Wait()))
-}
-
-// offered takes or rejects a channel that the server wants to open.
-func (c *conn) offered(channel ssh.NewChannel) {
-	if !c.listeners.take(channel) && !c.transport.guard.Add(1) {
-		_ = channel.Reject(ssh.UnknownChannelType, "not asked for")
-	}
 }
 
 // checkHostKey is called in every key exchange, including those after the handshake.

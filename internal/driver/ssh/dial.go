@@ -99,7 +99,7 @@ func (a *attempt) run(begin time.Time) (driver.Conn, error) {
 	}
 	a.enter(driver.StageSession, a.login())
 	a.conn.client = client
-	go a.conn.serve(channels, requests)
+	a.conn.attendant.start(channels, requests)
 	opened := "no session is needed, because it only forwards"
 	if !a.dialer.endpoint.ForwardOnly {
 		opened = "session opened; whether a command runs in it, only a command shows"

@@ -3,6 +3,7 @@ package ssh
 import (
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"weak"
@@ -34,14 +35,53 @@ func goroutines() int {
 	return count
 }
 
-func TestAnIdleConnectionCostsOneGoroutine(t *testing.T) {
+// untilQuiet waits until the only connection has no goroutine but the library's reader,
+// which passes through its transport.
+func untilQuiet(t *testing.T) {
+	t.Helper()
+	eventually(t, "the connection has no goroutine of its own", func() bool { return goroutines() == 1 })
+}
+
+func TestAnIdleConnectionCostsNoGoroutine(t *testing.T) {
 	_, endpoint := startOpenSSH(t)
 	eventually(t, "the connections of other tests have ended", func() bool { return goroutines() == 0 })
 	conn := mustDial(t, Options{}, endpoint)
-	for range 3 {
-		mustRun(t, conn)
-		// The library's reader passes through the transport, which counts too.
-		eventually(t, "one goroutine beside the library's", func() bool { return goroutines() == 2 })
+	untilQuiet(t)
+	mustRun(t, conn)
+	untilQuiet(t)
+	const longer = "sleep 0.5; exit 7" // than the rest after which the attendant leaves
+	for range 2 {
+		status, err := conn.Exec(t.Context(), driver.Command{Shell: longer}, driver.Streams{})
+		if status.Code != 7 || err != nil {
+			t.Errorf("exit code %d, error %v, want 7", status.Code, err)
+		}
+	}
+}
+
+func TestTheEndOfAQuietConnectionIsNoticed(t *testing.T) {
+	server, endpoint := startOpenSSH(t)
+	eventually(t, "the connections of other tests have ended", func() bool { return goroutines() == 0 })
+	conn := mustDial(t, Options{}, endpoint)
+	untilQuiet(t)
+	server.KillConnections()
+	wantDeath(t, conn, driver.Unreachable, driver.StageRun)
+}
+
+// The attendant of a connection leaves just when commands come.
+func TestCommandsAtTheEndOfTheRestAreAttendedTo(t *testing.T) {
+	_, endpoint := startEmbedded(t, sshserver.Options{})
+	conn := mustDial(t, Options{}, endpoint)
+	for i := range 20 {
+		time.Sleep(rest + time.Duration(i-10)*100*time.Microsecond)
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				if _, err := conn.Exec(t.Context(), driver.Command{Shell: "true"}, driver.Streams{}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -19,6 +20,7 @@ type sessionChannel struct {
 	ssh.Channel
 
 	requests <-chan *ssh.Request // of the server
+	taken    atomic.Bool         // a command may be started
 	// ended is closed when the channel is. What follows may be read then.
 	ended  chan struct{}
 	exited bool // the server said how the command ended
@@ -161,11 +163,7 @@ func openSession(c *conn) (*sessionChannel, error) {
 	}
 	if o.err == nil {
 		s := &sessionChannel{Channel: o.channel, requests: o.requests, ended: make(chan struct{})}
-		select {
-		case c.sessions <- s:
-		case <-c.ctx.Done():
-			go s.attend(&c.transport.guard)
-		}
+		c.attendant.opened(s)
 		return s, nil
 	}
 	if refused := sessionError(o.err); refused != nil {
@@ -174,7 +172,7 @@ func openSession(c *conn) (*sessionChannel, error) {
 	return nil, c.broken(o.err, driver.StageSession, false)
 }
 
-// attend handles the server's requests on a channel until it ends. conn.serve does the
+// attend handles the server's requests on a channel until it ends. The attendant does the
 // same for the newest channel.
 func (s *sessionChannel) attend(guard *flood.Guard) {
 	for request := range s.requests {
@@ -237,6 +235,8 @@ func (s *spare) acquire(ctx context.Context) (*sessionChannel, error) {
 		}
 		failed, ok := driver.Classified(o.err)
 		if !ok {
+			o.channel.taken.Store(true)
+			s.conn.attendant.wake()
 			return o.channel, nil
 		}
 		next := s.takeExisting()
