@@ -76,7 +76,7 @@ func (o order) Swap(i, j int) {
 
 // Push implements heap.Interface.
 func (o *order) Push(added any) {
-	w := added.(*way) //nolint:forcetypeassert,errcheck // as heap.Push is called above
+	w := added.(*way) //nolint:forcetypeassert // as heap.Push is called above
 	w.index = len(*o)
 	*o = append(*o, w)
 }
