@@ -83,7 +83,7 @@ type Results struct {
 	held *quota.Quota
 
 	// mu guards what follows; nothing waits under it.
-	mu    sync.Mutex
+	mu      sync.Mutex
 	byPlace map[place]*entry
 	// ended are those that can be forgotten, oldest first.
 	ended []*entry
@@ -180,9 +180,9 @@ func (r *Results) leave(e *entry) {
 // finish keeps a result, but for that of a command that has not started.
 func (r *Results) finish(e *entry, status *live.ExecStatus, err error) {
 	remember := err == nil && status.Outcome != live.OutcomeNotStarted
-	var kept kept
+	var result kept
 	if remember {
-		kept = keep(status)
+		result = keep(status)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -193,8 +193,8 @@ func (r *Results) finish(e *entry, status *live.ExecStatus, err error) {
 		r.drop(e)
 		return
 	}
-	r.held.Add(e.owner, kept.bytes())
-	e.kept, e.bytes = kept, e.bytes+kept.bytes()
+	r.held.Add(e.owner, result.bytes())
+	e.kept, e.bytes = result, e.bytes+result.bytes()
 	r.end(e)
 }
 
