@@ -1,7 +1,7 @@
 package v1alpha1
 
 import (
-	"fmt"
+	"strconv"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -83,7 +83,7 @@ func TestAPoolWithLabelsIsAskedWithoutAllocations(t *testing.T) {
 func BenchmarkSelects(b *testing.B) {
 	pools := make([]ConnectionPool, 100)
 	for i := range pools {
-		pools[i].Spec.TargetSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"group": fmt.Sprint(i)}}
+		pools[i].Spec.TargetSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"group": strconv.Itoa(i)}}
 	}
 	target := &ConnectionTarget{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"group": "50", "name": "web-1"}}}
 	b.ReportAllocs()
