@@ -184,12 +184,14 @@ func (p *Pool[C]) change(act func(s *state[C], now instant)) {
 	p.unlock()
 }
 
-// unlock ends a critical section and then reports its transitions.
+// unlock ends a critical section, wakes the callers whom it has answered, and reports its
+// transitions.
 func (p *Pool[C]) unlock() {
 	p.s.reportLoad()
-	changed := p.s.changed
-	p.s.changed = false
+	changed, answers := p.s.changed, p.s.answers
+	p.s.changed, p.s.answers = false, nil
 	p.mu.Unlock()
+	answers.wake()
 	if changed {
 		p.notify()
 	}

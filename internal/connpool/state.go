@@ -34,13 +34,14 @@ type state[C Conn] struct {
 	loaded, idle, leaving list.List[*conn[C]]
 	slots                 int
 
-	// waiters are all callers who wait, oldest first. They are in lines, too, one for each
-	// user who waits; turns are the lines in the order in which they are served. spareLine
-	// is a line to use again, or nil.
-	waiters   list.List[*waiter[C]]
-	lines     map[string]*line[C]
-	turns     list.List[*line[C]]
-	spareLine *line[C]
+	// lines are the callers who wait, by user, and turns those lines in the order in which
+	// they are served. waiting counts the callers, lastLine is the line that was asked for
+	// last. answers are those whom unlock is to wake.
+	lines    map[string]*line[C]
+	turns    list.List[*line[C]]
+	lastLine *line[C]
+	waiting  int
+	answers  *waiter[C]
 	// spare are leases to use again.
 	spare *Lease[C]
 
