@@ -149,7 +149,7 @@ func (s *state[C]) probeDue(now instant) {
 			s.probing++
 			c.probing = true
 			c.probed = now
-			go s.pool.probeConn(c, s.limits)
+			go s.pool.probeConn(c, s.probes.enter(), s.limits)
 		}
 	}
 }
@@ -163,9 +163,12 @@ func (s *state[C]) nextProbe(c *conn[C]) instant {
 }
 
 // probeConn probes a connection, whether idle or busy.
-func (p *Pool[C]) probeConn(c *conn[C], limits Limits) {
-	err := p.tryProbe(p.ctx, c.conn, limits)
-	p.change(func(s *state[C], now instant) { s.probed(c, err, now) })
+func (p *Pool[C]) probeConn(c *conn[C], in *scope, limits Limits) {
+	err := p.tryProbe(in.ctx, c.conn, limits)
+	p.change(func(s *state[C], now instant) {
+		s.probes.leave(in)
+		s.probed(c, err, now)
+	})
 }
 
 // tryProbe probes until the timeout, or until the connection is closed.

@@ -107,6 +107,7 @@ var layout = append([]row{
 	},
 	{
 		folder: "internal/driver/running", is: "the commands that run on a connection, to end them with it; shared by the drivers",
+		imports: []string{"./internal/list"},
 	},
 	{
 		folder: "internal/driver/dialerr", is: "why a TCP connection failed, as a classified error; shared by the drivers",
