@@ -54,6 +54,7 @@ func NewWriter(c client.Client, recorder events.EventRecorder, pace *status.Pace
 		IsNotable: func(last, next v1alpha1.ConnectionTargetStatus) bool {
 			return shares.Differ(last, next) || shares.CameToRest(last, next)
 		},
+		IsAlike:   shares.Alike,
 		IsArrival: isArrival,
 	}
 }
