@@ -382,8 +382,7 @@ type ConnectionTargetStatus struct {
 	UseCount *int64 `json:"useCount,omitempty"`
 
 	// oldestConnectionTime is when the oldest warm connection was made. Absent while
-	// there is none. That connections were made anew is no reason to write the status:
-	// it may be up to a day behind.
+	// there is none. It may be up to a day behind.
 	// +optional
 	OldestConnectionTime *metav1.Time `json:"oldestConnectionTime,omitempty"`
 

@@ -52,8 +52,7 @@ type ConnectionTargetStatusApplyConfiguration struct {
 	// or an operator ended. Absent until a pool selects the target.
 	UseCount *int64 `json:"useCount,omitempty"`
 	// oldestConnectionTime is when the oldest warm connection was made. Absent while
-	// there is none. That connections were made anew is no reason to write the status:
-	// it may be up to a day behind.
+	// there is none. It may be up to a day behind.
 	OldestConnectionTime *metav1.Time `json:"oldestConnectionTime,omitempty"`
 	// lastUsedTime is when a use of a connection last ended. Absent until the first
 	// use has ended.
