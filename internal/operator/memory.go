@@ -43,7 +43,7 @@ func (o *Options) held() []any {
 }
 
 const (
-	// memoryPeriod is how often the memory is looked at.
+	// memoryPeriod is how often the memory is looked at while there is output to cut.
 	memoryPeriod = 20 * time.Millisecond
 	// enough is the part of the limit that may be in use before unread output is cut.
 	// Garbage, the kernel's buffers, and what comes until the next look, need the rest.
@@ -59,6 +59,8 @@ const (
 type relief struct {
 	limit   int64
 	relieve func(bytes int64) (cut int)
+	// await waits until there is output that relieve could cut. It fails when ctx ends.
+	await func(ctx context.Context) error
 	// collect collects garbage, and returns how many bytes are in use.
 	collect func() int64
 	log     logr.Logger
@@ -66,15 +68,14 @@ type relief struct {
 	used int64
 }
 
-// run looks at the memory until ctx ends.
+// run looks at the memory until ctx ends. An operator at rest would spend more on these looks
+// than on a thousand connections, so it looks only while there is output.
 func (r *relief) run(ctx context.Context) {
-	ticker := time.NewTicker(memoryPeriod)
-	defer ticker.Stop()
-	for {
+	for r.await(ctx) == nil {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-time.After(memoryPeriod):
 			r.look(measure("/memory/classes/heap/objects:bytes"))
 		}
 	}
