@@ -186,7 +186,7 @@ func (op *Operator) addControllers(ctx context.Context, drivers connectiontarget
 		Writer:  connectionpool.NewWriter(client, recorder, status.NewPace[v1alpha1.ConnectionPoolStatus](budget)),
 		Metrics: op.collector.Conditions,
 	}
-	if err := pools.SetupWithManager(op.manager); err != nil {
+	if err := pools.SetupWithManager(ctx, op.manager); err != nil {
 		return fmt.Errorf("set up the connectionpool controller: %w", err)
 	}
 	return nil

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,7 +38,7 @@ func TestARestartWithEverythingAlreadyTrueWritesNextToNothing(t *testing.T) {
 
 	operator.Stop(10 * time.Second)
 	watching := watchTargets(t, ns)
-	startOwnOperator(t, kubeconfig, "--replica-name=another")
+	operator = startOwnOperator(t, kubeconfig, "--replica-name=another")
 	eventually(t, time.Minute, "all connections are there again", func() (bool, string) {
 		made := &metav1.PartialObjectMetadataList{}
 		made.SetGroupVersionKind(live.GroupVersion.WithKind("ConnectionList"))
@@ -70,6 +71,9 @@ func TestARestartWithEverythingAlreadyTrueWritesNextToNothing(t *testing.T) {
 	}
 	if got := stored.Status.LastUsedTime; got == nil || !got.Equal(&used) {
 		t.Errorf("the target was last used at %v, want %v as before the restart", got, used)
+	}
+	if lines := operator.LastLines(1000); strings.Contains(lines, "is not cached") {
+		t.Errorf("targets were looked at before the pools could be:\n%s", lines)
 	}
 }
 
