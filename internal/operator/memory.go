@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"runtime"
+	"runtime/debug"
 	"runtime/metrics"
 	"time"
 
@@ -39,6 +40,26 @@ func (o *Options) held() []any {
 		"forwardedConnections", counts.Forwards, "forwardedConnectionsOfAUser", counts.ForwardsPerUser,
 		"bodyBytes", bytes.Input, "outputBytes", bytes.Output, "resultBytes", bytes.Results, "otherRequestBytes", bytes.Requests,
 		"historyBytes", bytes.History,
+	}
+}
+
+// giveBackPeriod is how often unused memory goes back to the system. That costs a garbage
+// collection, which the runtime makes as often in a process at rest.
+const giveBackPeriod = 2 * time.Minute
+
+// giveBack gives the system back what a burst has left unused, such as the start of
+// thousands of targets, until ctx ends. The runtime itself keeps what it would need for
+// the next one.
+func giveBack(ctx context.Context) {
+	ticker := time.NewTicker(giveBackPeriod)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			debug.FreeOSMemory()
+		}
 	}
 }
 

@@ -153,6 +153,7 @@ func (op *Operator) Pools() *poolset.Set { return op.pools }
 // Run runs the operator until ctx ends, then drains it. What still runs after the
 // drain timeout is cut.
 func (op *Operator) Run(ctx context.Context) error {
+	go giveBack(ctx)
 	err := op.manager.Start(ctx)
 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), op.options.DrainTimeout)
