@@ -31,7 +31,7 @@ type Run func(ctx context.Context, argv []string, stdin io.Reader, stdout, stder
 var ErrNone = errors.New("no digest")
 
 // script takes the digests of the files whose names come as input, each before a NUL byte, or
-// of the first bytes of one.
+// of the first bytes of one. Its second argument is not empty if there is only one.
 //
 //go:embed digest.sh
 var script string
@@ -95,10 +95,14 @@ func (t *Tool) ask(ctx context.Context, names, first string) (string, error) {
 	if t.missing.Load() {
 		return "", ErrNone
 	}
+	one := ""
+	if strings.Count(names, "\x00") == 1 {
+		one = "one"
+	}
 	// A name that begins with - would be an option.
 	names = relative.ReplaceAllString(names, "$1./$2")
 	said := &bounded{most: len(names) + 128*strings.Count(names, "\x00")}
-	err := t.run(ctx, []string{"sh", "-c", script, "sh", first}, strings.NewReader(names), said, io.Discard)
+	err := t.run(ctx, []string{"sh", "-c", script, "sh", first, one}, strings.NewReader(names), said, io.Discard)
 	switch {
 	case ctx.Err() != nil:
 		return "", ctx.Err()

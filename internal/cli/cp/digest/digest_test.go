@@ -74,6 +74,40 @@ func TestBothSidesTakeTheSameDigests(t *testing.T) {
 	}
 }
 
+func TestALargeFileIsReadByTheFastestProgram(t *testing.T) {
+	used := filepath.Join(t.TempDir(), "used")
+	answer := strings.Repeat("0", 64) + " *name"
+	openssl := "#!/bin/sh\necho openssl >>" + used + "\necho '" + answer + "'\n"
+	for name, c := range map[string]struct {
+		openssl string
+		names   []string
+		want    string
+	}{
+		"one file":               {openssl, []string{"a"}, "openssl\nopenssl\n"}, // it is tried first
+		"several files":          {openssl, []string{"a", "b"}, "sha256sum\n"},
+		"an openssl that is old": {"#!/bin/sh\nexit 1\n", []string{"a"}, "sha256sum\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_ = os.Remove(used)
+			tools := t.TempDir()
+			sha256sum := "#!/bin/sh\necho sha256sum >>" + used + "\nfor name; do echo '" + answer + "'; done\n"
+			for program, text := range map[string]string{"openssl": c.openssl, "sha256sum": sha256sum} {
+				if err := os.WriteFile(filepath.Join(tools, program), []byte(text), 0o700); err != nil { //nolint:gosec // programs
+					t.Fatal(err)
+				}
+			}
+			if err := os.Symlink("/usr/bin/xargs", filepath.Join(tools, "xargs")); err != nil {
+				t.Fatal(err)
+			}
+			_, err := New(local(tools)).Files(t.Context(), c.names)
+			got, _ := os.ReadFile(used)
+			if err != nil || string(got) != c.want {
+				t.Errorf("error %v, ran %q, want %q", err, got, c.want)
+			}
+		})
+	}
+}
+
 func TestAMachineThatTakesNoDigestsIsNotBelieved(t *testing.T) {
 	for name, run := range map[string]Run{
 		"it has no program": local(t.TempDir()),
