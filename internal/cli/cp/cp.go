@@ -221,7 +221,7 @@ func (w *way) stream(ctx context.Context, command client.Command, streams client
 // sftp runs the sftp subsystem.
 func (w *way) sftp(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 	said := &beginning{}
-	err := w.stream(ctx, client.Command{Subsystem: "sftp", Stdin: stdin}, client.Streams{Stdout: stdout, Stderr: said})
+	err := w.stream(ctx, client.Command{Subsystem: "sftp", Stdin: stdin, Spread: true}, client.Streams{Stdout: stdout, Stderr: said})
 	if own, ok := errors.AsType[*client.ExitError](err); ok && said.String() != "" {
 		return fmt.Errorf("%w, and it said %q", own, said)
 	}
