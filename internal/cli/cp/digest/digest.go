@@ -21,6 +21,8 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+
+	"github.com/connpool/connpool/internal/cli/cp/filesystem"
 )
 
 // Run runs a program on the other machine.
@@ -102,10 +104,19 @@ func (t *Tool) ask(ctx context.Context, names, first string) (string, error) {
 	// A name that begins with - would be an option.
 	names = relative.ReplaceAllString(names, "$1./$2")
 	said := &bounded{most: len(names) + 128*strings.Count(names, "\x00")}
-	err := t.run(ctx, []string{"sh", "-c", script, "sh", first, one}, strings.NewReader(names), said, io.Discard)
+	take := func() error {
+		said.Reset()
+		return t.run(ctx, []string{"sh", "-c", script, "sh", first, one}, strings.NewReader(names), said, io.Discard)
+	}
+	err := take()
+	if filesystem.IsLost(err) { // its connection broke, and there may be another one
+		err = take()
+	}
 	switch {
 	case ctx.Err() != nil:
 		return "", ctx.Err()
+	case filesystem.IsLost(err):
+		return "", ErrNone
 	case err != nil:
 		t.missing.Store(true)
 		return "", ErrNone

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/connpool/connpool/client"
 )
 
 // local runs programs here, in directories of programs.
@@ -105,6 +107,22 @@ func TestALargeFileIsReadByTheFastestProgram(t *testing.T) {
 				t.Errorf("error %v, ran %q, want %q", err, got, c.want)
 			}
 		})
+	}
+}
+
+func TestADigestWhoseConnectionBreaksIsTakenAgain(t *testing.T) {
+	starts := 0
+	tool := New(func(ctx context.Context, argv []string, stdin io.Reader, stdout, stderr io.Writer) error {
+		if starts++; starts == 1 {
+			_, _ = fmt.Fprint(stdout, "half of a di")
+			return &client.Error{Outcome: "Unknown", Reason: "Unreachable", Message: "the connection broke"}
+		}
+		return local(os.Getenv("PATH"))(ctx, argv, stdin, stdout, stderr)
+	})
+	name := write(t, filepath.Join(t.TempDir(), "file"), "content")
+	want, _ := Of(strings.NewReader("content"), 7)
+	if got, err := tool.Files(t.Context(), []string{name}); err != nil || got[0] != want {
+		t.Errorf("%v, error %v, want %s", got, err, want)
 	}
 }
 

@@ -67,6 +67,10 @@ type Server interface {
 	PieceBytes() int
 	// Lanes opens a file once more on each further stream that a file of this size is worth.
 	Lanes(ctx context.Context, name string, write bool, size int64) []*sftp.File
+	// Stream identifies the stream by which the server is reached now, and Renew makes
+	// another one if that has ended, and reports whether the server can be reached.
+	Stream() any
+	Renew(ctx context.Context, stream any) bool
 }
 
 // IsServer reports whether a side is a Server.

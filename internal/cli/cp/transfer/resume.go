@@ -38,7 +38,7 @@ func (t *Transfer) temporaryFor(e plan.Entry) string {
 		return path.Join(path.Dir(e.To), TemporaryName())
 	}
 	name := partial(e)
-	if _, err := t.To.Lstat(name); err == nil && !t.Resume { // another copy may be writing it
+	if _, err := t.To.Lstat(name); err == nil && !t.wantsPart(e) { // another copy may be writing it
 		return path.Join(path.Dir(e.To), TemporaryName())
 	}
 	return name
@@ -63,7 +63,7 @@ func (t *Transfer) Kept() bool { return t.kept.Load() }
 func (t *Transfer) open(
 	ctx context.Context, name string, in io.Reader, e plan.Entry, create func() (io.WriteCloser, error),
 ) (io.WriteCloser, int64, error) {
-	if !t.Resume || !t.canResume(e) {
+	if !t.wantsPart(e) {
 		out, err := create()
 		return out, 0, err
 	}
@@ -109,7 +109,7 @@ func (t *Transfer) verifiedPart(ctx context.Context, name string, in io.Reader, 
 	same, err := t.Digests.SamePrefix(ctx, file, far, n)
 	switch {
 	case err != nil:
-		return 0, "because the other side has no sha256sum, shasum or openssl to verify the part that is there"
+		return 0, "because the part that is there cannot be verified: the other side has no openssl, sha256sum or shasum, or runs no commands"
 	case !same:
 		return 0, "because the part that was there is something else"
 	}

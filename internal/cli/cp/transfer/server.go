@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"io"
+	"sync/atomic"
 
 	"github.com/pkg/sftp"
 
@@ -19,7 +20,7 @@ func (t *Transfer) inPieces(ctx context.Context, out io.Writer, in io.Reader, e 
 	if !readable || !writable || size == UnknownSize {
 		return 0, false, nil
 	}
-	c := &pieces.Copy{From: []io.ReaderAt{from}, To: []io.WriterAt{to}, Done: t.Meter.Add}
+	c := &pieces.Copy{From: []io.ReaderAt{from}, To: []io.WriterAt{to}}
 	switch {
 	case filesystem.IsServer(t.To):
 		c.Bytes = pieceBytes(t.To, size+1) // one more byte than the file has finds its end
@@ -30,9 +31,17 @@ func (t *Transfer) inPieces(ctx context.Context, out io.Writer, in io.Reader, e 
 	}
 	defer t.addLanes(ctx, c, in, out, size)()
 	check := t.comparison().Start(ctx, out, in, e)
-	t.Meter.Skip(offset)
+	t.begin(e, offset)
+	var sent atomic.Int64
+	c.Done = func(n int) {
+		sent.Add(int64(n))
+		t.Meter.Add(n)
+	}
 	if n, err = c.Run(ctx, offset, size); err == nil {
 		err = check(n)
+	}
+	if filesystem.IsConnectionLost(err) {
+		t.rememberBroken(e.To, offset+sent.Load())
 	}
 	return n, true, err
 }

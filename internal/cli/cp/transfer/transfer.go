@@ -72,6 +72,11 @@ type Transfer struct {
 	made   []plan.Entry // directories that did not exist before, the outermost first
 	// fresh are their names. What is written in one finds nothing of its name.
 	fresh map[string]bool
+	// broken are the files whose stream broke, by their new names, and how much of each the
+	// meter has counted.
+	broken map[string]int64
+	// lost are temporary files that could not be removed because their stream broke.
+	lost []string
 }
 
 // Run copies everything. It goes on after the failure of a single file, and
@@ -90,7 +95,7 @@ func (t *Transfer) Run(ctx context.Context, entries []plan.Entry) ([]error, erro
 				large <- struct{}{}
 				defer func() { <-large }()
 			}
-			return t.note(groupCtx, e, t.copy(groupCtx, e))
+			return t.note(groupCtx, e, t.persist(groupCtx, e))
 		})
 	}
 	if err := group.Wait(); err != nil {

@@ -183,8 +183,13 @@ func (e *renameError) Unwrap() error { return e.err }
 
 // discard removes a temporary file, if it exists.
 func (t *Transfer) discard(temporary string) {
-	if err := t.To.Remove(temporary); filesystem.IsRefusal(err) {
+	switch err := t.To.Remove(temporary); {
+	case filesystem.IsRefusal(err):
 		t.notes.Add("left behind, because it cannot be removed", temporary, filesystem.ReasonOf(err))
+	case filesystem.IsConnectionLost(err):
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.lost = append(t.lost, temporary)
 	}
 }
 
