@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -57,7 +58,7 @@ func TestAStreamThatBreaksDoesNotEndTheCopy(t *testing.T) {
 			}
 			var starts atomic.Int64
 			last := len(c.words) - 1
-			words := append(c.words[:last:last], c.from+c.words[last], c.to+"copy")
+			words := slices.Concat(c.words[:last], []string{c.from + c.words[last], c.to + "copy"})
 			if err := test.run(t, inTurn(&starts, brokenAfter(c.limit), served), words...); err != nil {
 				t.Fatalf("%v, %s", err, &test.problem)
 			}
@@ -91,9 +92,8 @@ func TestAFurtherStreamThatBreaksIsReplaced(t *testing.T) {
 	put(t, test.local+"/file", content, 0o640)
 	var starts atomic.Int64
 	synctest.Test(t, func(t *testing.T) {
-		far := func(subsystem sftpclient.Subsystem) sftpclient.Subsystem { return away(50*time.Millisecond, subsystem) }
-		breaking := far(brokenAfter(5 << 20))
-		if err := test.run(t, inTurn(&starts, far(served), breaking, far(served)), "L:file", "R:copy"); err != nil {
+		all := away(50*time.Millisecond, inTurn(&starts, served, brokenAfter(5<<20), served))
+		if err := test.run(t, all, "L:file", "R:copy"); err != nil {
 			t.Fatalf("%v, %s", err, &test.problem)
 		}
 	})

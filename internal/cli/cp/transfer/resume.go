@@ -2,12 +2,8 @@ package transfer
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base32"
-	"fmt"
 	"io"
 	"path"
-	"strings"
 
 	"github.com/connpool/connpool/internal/cli/cp/filesystem"
 	"github.com/connpool/connpool/internal/cli/cp/plan"
@@ -20,13 +16,6 @@ const (
 	unsureBytes = 16 << 20
 )
 
-// partial returns the temporary name of a large file. It is the same as long as its source
-// has the same size and time.
-func partial(e plan.Entry) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%d\x00%d", path.Base(e.To), e.Size, e.Modified.Unix()))
-	return path.Join(path.Dir(e.To), ".connpool-"+strings.ToLower(base32.StdEncoding.EncodeToString(sum[:10])))
-}
-
 // canResume reports whether a part of the file is worth keeping.
 func (t *Transfer) canResume(e plan.Entry) bool {
 	return e.Size >= partialBytes && (filesystem.IsServer(t.To) || filesystem.IsServer(t.From))
@@ -37,7 +26,7 @@ func (t *Transfer) temporaryFor(e plan.Entry) string {
 	if !t.canResume(e) {
 		return path.Join(path.Dir(e.To), TemporaryName())
 	}
-	name := partial(e)
+	name := e.Part()
 	if _, err := t.To.Lstat(name); err == nil && !t.wantsPart(e) { // another copy may be writing it
 		return path.Join(path.Dir(e.To), TemporaryName())
 	}
@@ -109,7 +98,7 @@ func (t *Transfer) verifiedPart(ctx context.Context, name string, in io.Reader, 
 	same, err := t.Digests.SamePrefix(ctx, file, far, n)
 	switch {
 	case err != nil:
-		return 0, "because the part that is there cannot be verified: the other side has no openssl, sha256sum or shasum, or runs no commands"
+		return 0, "because the other side has no openssl, sha256sum or shasum to verify the part that is there, or runs no commands"
 	case !same:
 		return 0, "because the part that was there is something else"
 	}

@@ -18,7 +18,6 @@ import (
 	"io/fs"
 	"path"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -131,7 +130,7 @@ func (t *Transfer) makeDirectories(ctx context.Context, entries []plan.Entry) (f
 		entries = entries[1:]
 	}
 	lost := map[string]bool{}
-	for _, level := range levels(entries) {
+	for _, level := range plan.Levels(entries) {
 		missing, err := t.makeLevel(ctx, level, lost)
 		if err != nil {
 			return nil, err
@@ -149,23 +148,6 @@ func (t *Transfer) makeDirectories(ctx context.Context, entries []plan.Entry) (f
 }
 
 func behind(err error) error { return fmt.Errorf("%w, so nothing in it was copied", err) }
-
-// levels returns the directories by how deep they are, the outermost first.
-func levels(entries []plan.Entry) (levels [][]plan.Entry) {
-	at := map[int]int{}
-	for _, e := range entries {
-		if !e.Mode.IsDir() {
-			continue
-		}
-		depth := strings.Count(e.To, "/")
-		if _, known := at[depth]; !known {
-			at[depth] = len(levels)
-			levels = append(levels, nil)
-		}
-		levels[at[depth]] = append(levels[at[depth]], e)
-	}
-	return levels
-}
 
 // makeLevel makes directories of which none is in another, and returns which of them do
 // not exist.
@@ -230,9 +212,9 @@ func (t *Transfer) pump(ctx context.Context, out io.Writer, in io.Reader, e plan
 		return n, err
 	}
 	if remote, ok := in.(*sftp.File); ok {
-		return remote.WriteTo(&counting{ctx: ctx, meter: t.Meter, out: out})
+		return remote.WriteTo(t.Meter.Writer(ctx, out))
 	}
-	return io.Copy(out, &counting{ctx: ctx, meter: t.Meter, in: in, size: e.Size})
+	return io.Copy(out, t.Meter.Reader(ctx, in, e.Size))
 }
 
 // makeDirectory makes a directory unless it exists. Only the directory that the
@@ -293,7 +275,7 @@ const ownerMayFill fs.FileMode = 0o700
 // first: the permissions of a directory may forbid to write in it, and each write
 // changes its time.
 func (t *Transfer) finishDirectories(ctx context.Context) error {
-	for _, level := range slices.Backward(levels(t.made)) {
+	for _, level := range slices.Backward(plan.Levels(t.made)) {
 		group := errgroup.Group{}
 		group.SetLimit(filesAtOnce)
 		for _, e := range level {
@@ -334,29 +316,4 @@ func (t *Transfer) Send(ctx context.Context, name string, out io.Writer) error {
 	defer func() { _ = in.Close() }()
 	_, err = t.pump(ctx, out, in, plan.Entry{From: name, Size: UnknownSize}, 0)
 	return err
-}
-
-// counting tells the meter what passes in either direction, and ends with its context.
-type counting struct {
-	ctx   context.Context
-	meter *progress.Meter
-	in    io.Reader
-	out   io.Writer
-	size  int64
-}
-
-func (c *counting) Read(buffer []byte) (int, error) { return c.count(c.in.Read, buffer) }
-
-func (c *counting) Write(data []byte) (int, error) { return c.count(c.out.Write, data) }
-
-// Size lets sftp choose how many requests to have in flight.
-func (c *counting) Size() int64 { return c.size }
-
-func (c *counting) count(pass func([]byte) (int, error), data []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	n, err := pass(data)
-	c.meter.Add(n)
-	return n, err
 }
