@@ -38,13 +38,13 @@ func (c containerFiles) Lstat(name string) (fs.FileInfo, error) { return c.Stat(
 // Create implements filesystem.Destination.
 func (c containerFiles) Create(name string, mode fs.FileMode) (io.WriteCloser, error) {
 	making := func(err error) error { return filesystem.ExplainMaking(path.Dir(name), err) }
-	return &explaining{c.Files.Create(name, c.WithoutUmask(mode)), making}, nil
+	return &explaining{c.Files.Create(name, c.WithoutUmask(mode)), name, making}, nil
 }
 
 // Overwrite implements filesystem.Destination.
 func (c containerFiles) Overwrite(name string, _ fs.FileMode) (io.WriteCloser, error) {
 	writing := func(err error) error { return filesystem.ExplainWriting(name, err) }
-	return &explaining{c.Files.Overwrite(name), writing}, nil
+	return &explaining{c.Files.Overwrite(name), name, writing}, nil
 }
 
 // Continue implements filesystem.Destination. No part of a file of a container is kept.
@@ -55,8 +55,12 @@ func (c containerFiles) Continue(string) (io.WriteCloser, error) { return nil, e
 type explaining struct {
 	io.WriteCloser
 
+	name    string
 	explain func(error) error
 }
+
+// Name returns the name of the file.
+func (e *explaining) Name() string { return e.name }
 
 // Write implements io.Writer.
 func (e *explaining) Write(p []byte) (int, error) {
@@ -170,7 +174,8 @@ func (o *options) pushToContainer(
 func (o *options) pushTree(
 	ctx context.Context, p *plan.Planner, from *filesystem.Local, files *container.Files, stage string,
 ) ([]error, error) {
-	t := &transfer.Transfer{From: from, Times: o.times}
+	t := &transfer.Transfer{From: from, Times: o.times, Digests: o.digests}
+	defer t.ShowNotes(o.ErrOut)
 	t.Meter = progress.NewMeter(o.ErrOut, p.Bytes(), o.quiet)
 	left := p.Left
 	err := files.Unpack(ctx, stage, o.times, func(out io.Writer) error {
@@ -189,7 +194,10 @@ func (o *options) pushTree(
 	}
 	if err != nil {
 		_ = files.Remove(stage)
+		return left, err
 	}
+	differ, err := t.CompareArrived(ctx)
+	left = append(left, differ...)
 	o.summarize(t, p.Files()-(len(left)-len(p.Left)), err)
 	return left, err
 }
@@ -219,7 +227,7 @@ func (o *options) pullFromContainer(
 		return nil, err
 	}
 	defer local.Close()
-	t := &transfer.Transfer{From: files, To: local, Times: o.times}
+	t := &transfer.Transfer{From: files, To: local, Times: o.times, Digests: o.digests}
 	defer t.ShowNotes(o.ErrOut)
 	if !info.IsDir() {
 		return nil, filesystem.Explain(info.Path, o.pullFile(ctx, t, files.Files, info.Path, name))
@@ -239,6 +247,9 @@ func (o *options) pullFromContainer(
 	return left, filesystem.Explain(info.Path, err)
 }
 
+// onlyError returns what is wrong with the only file of a copy.
+func onlyError(failed []error, err error) error { return errors.Join(append(failed, err)...) }
+
 func (o *options) pullFile(ctx context.Context, t *transfer.Transfer, files *container.Files, from, to string) error {
 	in, err := files.Open(from) //nolint:contextcheck // files has the context of the copy
 	if err != nil {
@@ -246,7 +257,9 @@ func (o *options) pullFile(ctx context.Context, t *transfer.Transfer, files *con
 	}
 	defer in.Close() //nolint:errcheck // never fails; ends what still runs
 	t.Meter = progress.NewMeter(o.ErrOut, in.Size(), o.quiet)
-	err = t.Copy(ctx, in, plan.NewEntry(from, to, in))
+	if err = t.Copy(ctx, in, plan.NewEntry(from, to, in)); err == nil {
+		err = onlyError(t.CompareArrived(ctx))
+	}
 	t.Meter.Stop()
 	o.summarize(t, 1, err)
 	return err

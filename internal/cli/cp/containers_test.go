@@ -88,6 +88,7 @@ func (c *copyTest) runInWith(ctx context.Context, t *testing.T, in io.Reader, ru
 	o := &options{
 		Factory: &plugin.Factory{IOStreams: genericiooptions.IOStreams{In: in, Out: &c.out, ErrOut: &c.problem}},
 		place:   remote.Place{Container: "web"},
+		digests: c.digests, again: "cp --resume",
 	}
 	var args []string
 	for _, word := range words {

@@ -89,7 +89,7 @@ func New(f *plugin.Factory) *cobra.Command {
 			"then renamed. It gets the permissions of its source, less those that the umask of the receiving side takes\n" +
 			"away. A file that exists is overwritten in place, as scp does: it keeps its owner, permissions and links, and\n" +
 			"is incomplete if the copy breaks off: --resume goes on from there. What has arrived is compared by SHA-256, where\n" +
-			"the host has a program for it, or else by size. Symbolic links that lead out of the copied directory are skipped and\n" +
+			"the other side has a program for it, or else by size. Symbolic links that lead out of the copied directory are skipped and\n" +
 			"reported.",
 		Example: f.Examples(
 			"to the one target of a pool", "cp site.conf web:/etc/nginx/conf.d/",
@@ -121,7 +121,7 @@ func New(f *plugin.Factory) *cobra.Command {
 	plugin.CompleteFlag(command, "target", f.CompleteTarget)
 	flags.BoolVar(&o.resume, "resume", false,
 		"Go on with the part of a file of 8 MiB or more that an earlier copy has left")
-	flags.BoolVar(&o.verify, "verify", true, "Compare the SHA-256 of both sides, where a host has sha256sum, shasum or openssl")
+	flags.BoolVar(&o.verify, "verify", true, "Compare the SHA-256 of both sides, where the other one has openssl, sha256sum or shasum")
 	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Show no progress, and do not say which container was chosen")
 	return command
 }
@@ -170,10 +170,10 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 
 // copyWith copies by commands on one target.
 func (o *options) copyWith(ctx context.Context, w *way) error {
+	if o.verify {
+		o.digests = digest.New(w.inPlace)
+	}
 	if o.place.IsTarget() && !w.engine {
-		if o.verify {
-			o.digests = digest.New(w.inPlace)
-		}
 		return o.over(ctx, w.sftp)
 	}
 	if o.resume {

@@ -23,6 +23,8 @@ type Comparison struct {
 	from  filesystem.Source
 	notes *notes.Notes
 
+	// together says that large files are compared with the small ones, too.
+	together         bool
 	byDigest, bySize atomic.Int64
 
 	mu      sync.Mutex // guards what follows
@@ -67,13 +69,13 @@ func (c *Comparison) Start(ctx context.Context, out, in any, e plan.Entry) func(
 	if c.tool == nil {
 		return func(int64) error { return nil }
 	}
-	up := !filesystem.IsServer(c.from)
+	up := filesystem.IsLocal(c.from)
 	near, _ := in.(io.ReaderAt)
 	if !up {
 		near, _ = out.(io.ReaderAt)
 	}
-	if near == nil || e.Size <= largeBytes {
-		return func(n int64) error { return c.remember(near, n, e, up) }
+	if near == nil || c.together || e.Size <= largeBytes {
+		return func(n int64) error { return c.Remember(near, n, e) }
 	}
 	source := start(func() (string, error) {
 		if up {
@@ -134,9 +136,12 @@ func (c *Comparison) compare(ctx context.Context, e plan.Entry, here, there stri
 	return errDiffers
 }
 
-// remember keeps the digest of a small file, to compare it with all others in one go.
-func (c *Comparison) remember(near io.ReaderAt, n int64, e plan.Entry, up bool) error {
-	if near == nil {
+// Together has all files compared in one go, as those of a tree that comes as one stream.
+func (c *Comparison) Together() { c.together = true }
+
+// Remember keeps the digest of a file, to compare it with all others in one go.
+func (c *Comparison) Remember(near io.ReaderAt, n int64, e plan.Entry) error {
+	if near == nil || c.tool == nil {
 		return nil
 	}
 	sum, err := Of(near, n)
@@ -145,7 +150,7 @@ func (c *Comparison) remember(near io.ReaderAt, n int64, e plan.Entry, up bool) 
 		return nil // a file that can only be written was copied nevertheless
 	}
 	a := arrived{entry: e, there: e.From, sum: sum}
-	if up {
+	if filesystem.IsLocal(c.from) {
 		a.there = e.To
 	}
 	c.mu.Lock()

@@ -79,6 +79,12 @@ func IsServer(side any) bool {
 	return ok
 }
 
+// IsLocal reports whether a side is this machine.
+func IsLocal(side any) bool {
+	_, ok := side.(*Local)
+	return ok
+}
+
 // Local is a directory of this machine. os.Root promises that no name and no
 // link leads out of it, so a hostile server cannot reach anything else. Names are
 // those that the user typed, so that messages have them.

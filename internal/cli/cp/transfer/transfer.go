@@ -100,11 +100,23 @@ func (t *Transfer) Run(ctx context.Context, entries []plan.Entry) ([]error, erro
 	if err := group.Wait(); err != nil {
 		return t.failed, err
 	}
-	differs := func(e plan.Entry, err error) error { return t.note(ctx, e, err) }
-	if err := t.comparison().Small(ctx, differs); err != nil {
+	if err := t.compareSmall(ctx); err != nil {
 		return t.failed, err
 	}
 	return t.failed, t.finishDirectories(ctx)
+}
+
+// CompareArrived compares what Pack has sent, once it has its place, and returns which files
+// are something else.
+func (t *Transfer) CompareArrived(ctx context.Context) ([]error, error) {
+	before := len(t.failed)
+	err := t.compareSmall(ctx)
+	return t.failed[before:], err
+}
+
+// compareSmall compares the small files that were copied.
+func (t *Transfer) compareSmall(ctx context.Context) error {
+	return t.comparison().Small(ctx, func(e plan.Entry, err error) error { return t.note(ctx, e, err) })
 }
 
 // comparison verifies what has arrived.
