@@ -47,8 +47,14 @@ func (c containerFiles) Overwrite(name string, _ fs.FileMode) (io.WriteCloser, e
 	return &explaining{c.Files.Overwrite(name), name, writing}, nil
 }
 
-// Continue implements filesystem.Destination. No part of a file of a container is kept.
-func (c containerFiles) Continue(string) (io.WriteCloser, error) { return nil, errors.ErrUnsupported }
+// Continue implements filesystem.Destination. The file ends at the offset.
+func (c containerFiles) Continue(name string, offset int64, mode fs.FileMode) (io.WriteCloser, error) {
+	writing := func(err error) error { return filesystem.ExplainWriting(name, err) }
+	if mode != 0 {
+		mode = c.WithoutUmask(mode)
+	}
+	return &explaining{c.Append(name, offset, mode), name, writing}, nil
+}
 
 // explaining is a writer whose errors name what is wrong, which the container says when
 // it has begun to write.
@@ -103,9 +109,16 @@ func (o *options) inContainer(ctx context.Context, run container.Run) error {
 		return o.copyInContainer(ctx, source, containerFiles{files})
 	})
 	if ctx.Err() != nil && err != nil {
-		return interrupted(err)
+		err = interrupted(err)
 	}
-	return err
+	return o.withNextStep(err)
+}
+
+// noteAnew says that a directory cannot be continued.
+func (o *options) noteAnew(name string) {
+	if o.resume {
+		fmt.Fprintf(o.ErrOut, "note: %q is copied from its beginning: --resume goes on with files, and a directory of a container is one stream\n", name)
+	}
 }
 
 func (o *options) copyInContainer(ctx context.Context, source location.Location, files containerFiles) ([]error, error) {
@@ -174,6 +187,7 @@ func (o *options) pushToContainer(
 func (o *options) pushTree(
 	ctx context.Context, p *plan.Planner, from *filesystem.Local, files *container.Files, stage string,
 ) ([]error, error) {
+	o.noteAnew(p.Entries[0].From)
 	t := &transfer.Transfer{From: from, Times: o.times, Digests: o.digests}
 	defer t.ShowNotes(o.ErrOut)
 	t.Meter = progress.NewMeter(o.ErrOut, p.Bytes(), o.quiet)
@@ -227,11 +241,12 @@ func (o *options) pullFromContainer(
 		return nil, err
 	}
 	defer local.Close()
-	t := &transfer.Transfer{From: files, To: local, Times: o.times, Digests: o.digests}
+	t := &transfer.Transfer{From: files, To: local, Times: o.times, Resume: o.resume, Digests: o.digests}
 	defer t.ShowNotes(o.ErrOut)
 	if !info.IsDir() {
 		return nil, filesystem.Explain(info.Path, o.pullFile(ctx, t, files.Files, info.Path, name))
 	}
+	o.noteAnew(info.Path)
 	t.Meter = progress.NewMeter(o.ErrOut, transfer.UnknownSize, o.quiet)
 	defer func() { o.summarize(t, t.Unpacked(), ended) }()
 	defer t.Meter.Stop()
@@ -261,6 +276,7 @@ func (o *options) pullFile(ctx context.Context, t *transfer.Transfer, files *con
 		err = onlyError(t.CompareArrived(ctx))
 	}
 	t.Meter.Stop()
+	o.keep(t)
 	o.summarize(t, 1, err)
 	return err
 }

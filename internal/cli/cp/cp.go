@@ -176,9 +176,6 @@ func (o *options) copyWith(ctx context.Context, w *way) error {
 	if o.place.IsTarget() && !w.engine {
 		return o.over(ctx, w.sftp)
 	}
-	if o.resume {
-		return errors.New("--resume is for hosts: copies to and from containers and pods begin anew")
-	}
 	return o.inContainer(ctx, w.inPlace)
 }
 
@@ -419,11 +416,16 @@ func (o *options) carryOut(ctx context.Context, p *plan.Planner, from filesystem
 	t.Meter = progress.NewMeter(o.ErrOut, p.Bytes(), o.quiet)
 	failed, err := t.Run(ctx, p.Entries)
 	t.Meter.Stop()
+	o.keep(t)
+	o.summarize(t, p.Files()-len(failed), err)
+	return append(p.Left, failed...), err
+}
+
+// keep remembers that there is a part to go on with.
+func (o *options) keep(t *transfer.Transfer) {
 	if t.Kept() {
 		o.kept.Store(true)
 	}
-	o.summarize(t, p.Files()-len(failed), err)
-	return append(p.Left, failed...), err
 }
 
 // summarize says what was copied, and how that was verified.

@@ -67,7 +67,7 @@ type Info struct {
 // Name implements fs.FileInfo.
 func (i *Info) Name() string { return path.Base(i.Path) }
 
-// Size implements fs.FileInfo. Where the container has no stat, it is 0 until the file is read.
+// Size implements fs.FileInfo. It is -1 if the container has no stat that says it.
 func (i *Info) Size() int64 { return i.size }
 
 // Mode implements fs.FileInfo.
@@ -105,6 +105,8 @@ func (f *Files) Stat(name string) (*Info, error) {
 	var seconds int64
 	if n, _ := fmt.Sscanf(facts[3], "%d %d", &info.size, &seconds); n == 2 {
 		info.modified = time.Unix(seconds, 0)
+	} else if err == nil && info.mode.IsRegular() {
+		info.size = -1
 	}
 	return info, err
 }

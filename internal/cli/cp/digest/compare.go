@@ -194,6 +194,26 @@ func (c *Comparison) String() string {
 	return fmt.Sprintf("%d verified by SHA-256, %d by size", byDigest, bySize)
 }
 
+// Part returns n if a file of this machine and one of the other have the same n bytes at
+// their beginning, and otherwise 0, and why. Less than 0 means that n is not known.
+func (t *Tool) Part(ctx context.Context, near io.ReaderAt, there string, n int64) (offset int64, why string) {
+	switch {
+	case n == 0:
+		return 0, ""
+	case n < 0:
+		return 0, "because the container has no stat that says how long the part is"
+	case t == nil:
+		return 0, "because a part is only continued if it can be verified"
+	}
+	switch same, err := t.SamePrefix(ctx, near, there, n); {
+	case err != nil:
+		return 0, "because the other side has no openssl, sha256sum or shasum to verify the part that is there, or runs no commands"
+	case !same:
+		return 0, "because the part that was there is something else"
+	}
+	return n, ""
+}
+
 // SamePrefix reports whether a file of this machine, and one of the other, have the same n
 // bytes at their beginning.
 func (t *Tool) SamePrefix(ctx context.Context, near io.ReaderAt, there string, n int64) (bool, error) {

@@ -137,7 +137,7 @@ func (f *Files) Overwrite(name string, mode fs.FileMode) (io.WriteCloser, error)
 }
 
 // Continue implements filesystem.Destination.
-func (f *Files) Continue(name string) (io.WriteCloser, error) {
+func (f *Files) Continue(name string, _ int64, _ fs.FileMode) (io.WriteCloser, error) {
 	return f.now().OpenFile(name, os.O_WRONLY)
 }
 

@@ -21,17 +21,18 @@ func (t *Transfer) inPieces(ctx context.Context, out io.Writer, in io.Reader, e 
 		return 0, false, nil
 	}
 	c := &pieces.Copy{From: []io.ReaderAt{from}, To: []io.WriterAt{to}}
+	server := filesystem.ServerOf(t.To, t.From)
 	switch {
-	case filesystem.IsServer(t.To):
-		c.Bytes = pieceBytes(t.To, size+1) // one more byte than the file has finds its end
-	case filesystem.IsServer(t.From):
-		c.Bytes = pieceBytes(t.From, size) // its end is a piece of its own, asked for at once
-	default:
+	case server == nil:
 		return 0, false, nil
+	case filesystem.IsLocal(t.From):
+		c.Bytes = pieces.Size(server.PieceBytes(), size+1) // one more byte than the file has finds its end
+	default:
+		c.Bytes = pieces.Size(server.PieceBytes(), size) // its end is a piece of its own, asked for at once
 	}
 	defer t.addLanes(ctx, c, in, out, size)()
 	check := t.comparison().Start(ctx, out, in, e)
-	t.begin(e, offset)
+	t.Meter.Begin(e.To, offset)
 	var sent atomic.Int64
 	c.Done = func(n int) {
 		sent.Add(int64(n))
@@ -41,7 +42,7 @@ func (t *Transfer) inPieces(ctx context.Context, out io.Writer, in io.Reader, e 
 		err = check(n)
 	}
 	if filesystem.IsConnectionLost(err) {
-		t.rememberBroken(e.To, offset+sent.Load())
+		t.Meter.Broke(e.To, offset+sent.Load())
 	}
 	return n, true, err
 }
@@ -68,14 +69,4 @@ func (t *Transfer) addLanes(ctx context.Context, c *pieces.Copy, in io.Reader, o
 			_ = lane.Close() // what was written is confirmed already
 		}
 	}
-}
-
-// pieceBytes returns how large the pieces of a file are, which may be a small one.
-func pieceBytes(side any, size int64) int {
-	server, _ := side.(filesystem.Server)
-	most := server.PieceBytes()
-	if size <= 1 {
-		return most // files of the kernel claim to be empty
-	}
-	return int(min(size, int64(most)))
 }

@@ -82,7 +82,7 @@ func (t *Transfer) packOne(ctx context.Context, out *tarstream.Writer, e plan.En
 // Unpack writes the tree that comes as a stream to a name of this machine. Its error is what ended it; the
 // failures of single files are returned beside it. In messages the tree is called from.
 func (t *Transfer) Unpack(ctx context.Context, in *tarstream.Reader, from string, local *filesystem.Local, to string) ([]error, error) {
-	t.To = local
+	t.To, t.whole = local, true
 	t.comparison().Together()
 	u := &unpacking{Transfer: t, local: local, from: from, to: to, dirs: map[string]bool{}, files: map[string]bool{}}
 	defer func() { t.unpacked = len(u.files) }()

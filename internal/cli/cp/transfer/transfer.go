@@ -64,16 +64,14 @@ type Transfer struct {
 	compareOnce sync.Once
 	notes       notes.Notes
 
-	unpacked int // by Unpack
+	unpacked int  // by Unpack
+	whole    bool // what comes cannot be continued: it is a part of one stream
 
 	mu     sync.Mutex
 	failed []error      // of single files
 	made   []plan.Entry // directories that did not exist before, the outermost first
 	// fresh are their names. What is written in one finds nothing of its name.
 	fresh map[string]bool
-	// broken are the files whose stream broke, by their new names, and how much of each the
-	// meter has counted.
-	broken map[string]int64
 	// lost are temporary files that could not be removed because their stream broke.
 	lost []string
 }
@@ -226,7 +224,18 @@ func (t *Transfer) pump(ctx context.Context, out io.Writer, in io.Reader, e plan
 	if remote, ok := in.(*sftp.File); ok {
 		return remote.WriteTo(t.Meter.Writer(ctx, out))
 	}
-	return io.Copy(out, t.Meter.Reader(ctx, in, e.Size))
+	if offset > 0 {
+		seeker, ok := in.(io.Seeker)
+		if !ok {
+			return 0, errors.ErrUnsupported
+		}
+		if _, err := seeker.Seek(offset, io.SeekStart); err != nil {
+			return 0, err
+		}
+	}
+	t.Meter.Begin(e.To, offset)
+	n, err := io.Copy(out, t.Meter.Reader(ctx, in, e.Size))
+	return offset + n, err
 }
 
 // makeDirectory makes a directory unless it exists. Only the directory that the
