@@ -197,6 +197,24 @@ func (s *state[C]) pick() *conn[C] {
 	}
 }
 
+// pickFor is pick, or the opposite of it: an idle connection, or else the one with the
+// fewest leases. Retiring ones come last in both.
+func (s *state[C]) pickFor(spread bool) *conn[C] {
+	switch {
+	case !spread, s.loaded.Head == nil:
+		return s.pick()
+	case s.idle.Head != nil:
+		return s.idle.Head.Value
+	}
+	fewest := s.loaded.Head.Value
+	for e := s.loaded.Head.Next; e != nil; e = e.Next {
+		if e.Value.leased+e.Value.leftovers < fewest.leased+fewest.leftovers {
+			fewest = e.Value
+		}
+	}
+	return fewest
+}
+
 // lease takes a slot of a connection.
 func (s *state[C]) lease(c *conn[C], how How, wait time.Duration) *Lease[C] {
 	l := s.spare

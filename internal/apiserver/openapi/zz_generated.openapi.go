@@ -792,6 +792,13 @@ func schema_connpool_api_live_v1alpha1_ExecOptions(ref common.ReferenceCallback)
 							},
 						},
 					},
+					"spread": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spread prefers the connection with the fewest uses, for a stream that could fill one by itself, such as one of several that share the copy of a large file. Absent packs uses onto few connections, so that those beyond minWarm are not kept without need.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
 				},
 			},
 		},
