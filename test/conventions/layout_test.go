@@ -468,7 +468,7 @@ var layout = append([]row{
 	},
 	{
 		folder: "internal/cli/road", is: "the way to the operator, past kube-apiserver or through it, and what earlier commands found",
-		imports: []string{"./client/direct"}, modules: []string{"k8s.io/client-go/rest"},
+		imports: []string{"./client", "./client/direct"}, modules: []string{"k8s.io/client-go/rest"},
 	},
 	{
 		folder: "internal/cli/cluster", is: "the cluster that a command talks to, and what to do when it refuses",

@@ -42,7 +42,6 @@ import (
 	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/requestlog"
 	"github.com/connpool/connpool/internal/cli/road"
-	"github.com/connpool/connpool/internal/cli/tracecontext"
 	"github.com/connpool/connpool/internal/embedded"
 )
 
@@ -182,7 +181,7 @@ func (c *Cluster) Live(ctx context.Context) (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	live, err := client.New(tracecontext.Joined(way.Config))
+	live, err := way.Client()
 	if err != nil {
 		return nil, c.noCluster(err)
 	}

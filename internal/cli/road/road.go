@@ -2,7 +2,7 @@
 // Service of the live API, or through kube-apiserver.
 //
 //	chosen, err := road.Chooser{Mode: mode, Memory: road.UserMemory()}.Choose(ctx, config)
-//	c, err := client.New(chosen.Config)
+//	c, err := chosen.Client()
 //
 // It asks before a command is sent, and what it asks starts nothing, so that a way that does
 // not work costs no command its outcome. What it has found is remembered between runs.
@@ -20,6 +20,7 @@ import (
 
 	"k8s.io/client-go/rest"
 
+	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/client/direct"
 )
 
@@ -72,6 +73,18 @@ type Road struct {
 	IsDirect bool
 	// Why says why it does not, or is empty.
 	Why string
+
+	// connected has a connection that was verified, if the way was remembered.
+	connected *client.Client
+}
+
+// Client returns a client that takes the way. If it was verified, its connection is not
+// opened twice.
+func (r Road) Client() (*client.Client, error) {
+	if r.connected != nil {
+		return r.connected, nil
+	}
+	return client.New(r.Config)
 }
 
 // String says which way it is, for a person.
@@ -107,19 +120,23 @@ func (c Chooser) Choose(ctx context.Context, config *rest.Config) (Road, error) 
 	case known.Address == "" && c.Mode != Always:
 		return Road{Config: config, Why: known.Why}, nil
 	case known.Address != "":
-		if here, err := c.checked(ctx, config, known); err == nil {
-			return Road{Config: here, IsDirect: true}, nil
+		if checked, err := c.checked(ctx, config, known); err == nil {
+			return checked, nil
 		}
 	}
 	return c.look(ctx, config)
 }
 
 // checked returns the remembered way if it still leads to the operator.
-func (c Chooser) checked(ctx context.Context, config *rest.Config, known found) (*rest.Config, error) {
+func (c Chooser) checked(ctx context.Context, config *rest.Config, known found) (Road, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkPatience)
 	defer cancel()
 	here := c.Finder.Config(config, known.Address, known.Authority)
-	return here, c.Finder.Check(ctx, here)
+	connected, err := client.New(here)
+	if err != nil {
+		return Road{}, err
+	}
+	return Road{Config: here, IsDirect: true, connected: connected}, connected.Connect(ctx)
 }
 
 // look finds the way, and remembers it, or that there is none.
