@@ -11,6 +11,7 @@ import (
 
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/exit"
+	"github.com/connpool/connpool/internal/cli/login"
 	"github.com/connpool/connpool/internal/cli/road"
 	"github.com/connpool/connpool/test/directway"
 )
@@ -74,6 +75,15 @@ func TestACommandOpensOneConnectionToTheOperator(t *testing.T) {
 	_, err = live.Pool("shop", "web").Stream(t.Context(), client.Command{Argv: []string{"true"}}, client.Streams{})
 	if requests := f.Requests(); err == nil || len(requests) != 1 || dials.Load() != 1 {
 		t.Errorf("%v, %d connections, requests %v", err, dials.Load(), requests)
+	}
+}
+
+func TestAWrongDurationForTokensIsSaidBeforeAnythingIsSent(t *testing.T) {
+	c, f := reachable(t, io.Discard)
+	t.Setenv(login.Variable, "forever")
+	_, err := c.Live(t.Context())
+	if err == nil || !strings.Contains(err.Error(), login.Variable) || len(f.Requests()) > 0 {
+		t.Errorf("error %v", err)
 	}
 }
 

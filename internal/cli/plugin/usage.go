@@ -12,8 +12,7 @@ import (
 // them.
 //
 // It is no template: with the templates of Go, a program has to keep all methods of all its
-// types, because a template may call any of them. That makes the plugin 3 MB larger, and
-// each of its starts slower.
+// types, because a template may call any of them. That makes the plugin 3 MB larger.
 func printUsage(command *cobra.Command) error {
 	var b strings.Builder
 	b.WriteString("Usage:")

@@ -22,6 +22,7 @@ import (
 
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/client/direct"
+	"github.com/connpool/connpool/internal/cli/memory"
 )
 
 // Mode is when requests go straight to the operator.
@@ -98,12 +99,27 @@ func (r Road) String() string {
 	return "through kube-apiserver: " + r.Why
 }
 
+// maxAge is how long what was found is believed.
+const maxAge = 10 * time.Minute
+
+// UserMemory returns what was found by the user of this process. It holds no credentials.
+func UserMemory() memory.Memory { return memory.OfUser("roads", maxAge) }
+
+// found is what a run has found.
+type found struct {
+	// Address of the Service, and the authority that certifies it; "" if it cannot be used.
+	Address   string `json:"address,omitempty"`
+	Authority []byte `json:"authority,omitempty"`
+	// Why it cannot be used.
+	Why string `json:"why,omitempty"`
+}
+
 // Chooser chooses the way.
 type Chooser struct {
 	Mode   Mode
 	Finder direct.Finder
 	// Memory has what earlier runs found.
-	Memory Memory
+	Memory memory.Memory
 	// Anew looks again instead of believing the memory.
 	Anew bool
 }
@@ -114,12 +130,12 @@ func (c Chooser) Choose(ctx context.Context, config *rest.Config) (Road, error) 
 	if c.Mode == Never {
 		return Road{Config: config}, nil
 	}
-	known, ok := c.Memory.recall(config)
+	var known found
 	switch {
-	case !ok || c.Anew:
-	case known.Address == "" && c.Mode != Always:
+	case !c.Memory.Recall(config, &known) || c.Anew:
+	case known.Address == "" && known.Why != "" && c.Mode != Always:
 		return Road{Config: config, Why: known.Why}, nil
-	case known.Address != "":
+	case known.Address != "" && len(known.Authority) > 0:
 		if checked, err := c.checked(ctx, config, known); err == nil {
 			return checked, nil
 		}
@@ -152,10 +168,10 @@ func (c Chooser) look(ctx context.Context, config *rest.Config) (Road, error) {
 		return Road{}, context.Cause(ctx) // it says nothing of the way
 	}
 	if err == nil {
-		c.Memory.remember(config, found{Address: addressOf(here), Authority: here.CAData})
+		c.Memory.Remember(config, found{Address: addressOf(here), Authority: here.CAData})
 		return Road{Config: here, IsDirect: true}, nil
 	}
-	c.Memory.remember(config, found{Why: err.Error()})
+	c.Memory.Remember(config, found{Why: err.Error()})
 	if c.Mode == Always {
 		return Road{}, err
 	}
