@@ -469,12 +469,21 @@ var layout = append([]row{
 	},
 	{
 		folder: "internal/cli/road", is: "the way to the operator, past kube-apiserver or through it, and what earlier commands found",
-		imports: []string{"./client/direct"}, modules: []string{"k8s.io/client-go/rest"},
+		imports: []string{"./client", "./client/direct", "./internal/cli/memory"}, modules: []string{"k8s.io/client-go/rest"},
+	},
+	{
+		folder: "internal/cli/memory", is: "what runs of the plugin find out for later runs, in files of their user",
+		modules: []string{"k8s.io/client-go/rest"},
+	},
+	{
+		folder: "internal/cli/login", is: "tokens of the programs of kubeconfigs, shared between runs where the user asks for it",
+		imports: []string{"./internal/cli/memory"}, modules: []string{"k8s.io/client-go/rest", "k8s.io/client-go/transport"},
 	},
 	{
 		folder: "internal/cli/cluster", is: "the cluster that a command talks to, and what to do when it refuses",
 		imports: append([]string{
-			"./client", "./client/direct", "./internal/cli/exit", "./internal/cli/requestlog", "./internal/cli/road", "./internal/cli/tracecontext",
+			"./client", "./client/direct", "./internal/cli/exit", "./internal/cli/login", "./internal/cli/requestlog", "./internal/cli/road",
+			"./internal/cli/tracecontext",
 			"./internal/embedded",
 		}, apis...),
 		modules: terminalModules,
