@@ -133,6 +133,9 @@ func (i *identifier) AuthenticateRequest(req *http.Request) (*authenticator.Resp
 		audit.WithAuditID(req.Context(), uuid.NewUUID())
 		var directErr error
 		if response, ok, directErr = i.direct.AuthenticateRequest(req); !ok {
+			if isOutage(directErr) {
+				leaveUndecided(req.Context())
+			}
 			return nil, false, errors.Join(err, directErr)
 		}
 	}
@@ -151,6 +154,7 @@ func (i *identifier) identify(ctx context.Context, who user.Info) (user.Info, er
 	uid, err := i.accounts.uid(ctx, name, freshness)
 	switch {
 	case err != nil:
+		leaveUndecided(ctx)
 		return nil, err
 	case uid == "":
 		return nil, fmt.Errorf("there is no ServiceAccount %s", name)

@@ -51,7 +51,7 @@ func isUsed(subresource string) bool { return slices.Contains(uses, subresource)
 // All other bodies must not be YAML, whose aliases let 60 KB decode to hundreds of
 // megabytes, before anything else of the request is looked at.
 func buildChain(api http.Handler, config *server.Config) http.Handler {
-	next := server.DefaultBuildHandlerChain(api, config)
+	next := withUndecided(server.DefaultBuildHandlerChain(api, config))
 	uses := func(req *http.Request) bool {
 		info, err := config.RequestInfoResolver.NewRequestInfo(req)
 		return err == nil && isUse(info)
