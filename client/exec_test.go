@@ -227,6 +227,9 @@ func TestExecRefusesWhatItCannotSend(t *testing.T) {
 	}{
 		"stdin over the bound":         {w.pool(t), Command{Stdin: strings.NewReader(strings.Repeat("x", live.MaxExecStdinBytes+1))}},
 		"stdin that cannot be read":    {w.pool(t), Command{Stdin: io.MultiReader(strings.NewReader("x"), brokenReader{})}},
+		"a word that is not UTF-8":     {w.pool(t), Command{Argv: []string{"touch", "\xff"}}},
+		"a line that is not UTF-8":     {w.pool(t), Command{Shell: "touch \xff"}},
+		"a variable that is not UTF-8": {w.pool(t), Command{Env: map[string]string{"A": "\xff"}}},
 		"a name that changes the path": {w.client(t).Pool("shop", "../secrets"), Command{}},
 		"no name":                      {w.client(t).Pool("", "web"), Command{}},
 	}

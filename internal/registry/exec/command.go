@@ -264,6 +264,10 @@ func kindOf(body []byte) string {
 
 // decode reads an object strictly: a misspelled field must not change what runs.
 func decode(body []byte, object any, kind string) error {
+	if !isUnicode(body) {
+		return refusal.New(refusal.BadRequest, "the body has bytes or escapes that are no Unicode, and other characters would run in their place; "+
+			"a stream, by an upgrade to WebSocket or SPDY, takes any bytes")
+	}
 	strict, err := kjson.UnmarshalStrict(body, object)
 	if err := errors.Join(append(strict, err)...); err != nil {
 		return refusal.New(refusal.BadRequest, "the body is not a valid "+kind+" object: "+driver.Sanitize(err.Error()))
@@ -277,6 +281,9 @@ const bodyTimeout = 30 * time.Second
 // readBody reads a body of bounded length in bounded time. After that, the HTTP server
 // itself removes the deadline, because it reads on to notice that the client leaves.
 func readBody(w http.ResponseWriter, req *http.Request) ([]byte, error) {
+	if req.ContentLength > maxExecBytes { // a client that waits for 100 Continue sends nothing then
+		return nil, &http.MaxBytesError{Limit: maxExecBytes}
+	}
 	// A response without deadlines is one in memory, whose client is not slow.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 	return io.ReadAll(http.MaxBytesReader(w, req.Body, maxExecBytes))
