@@ -24,6 +24,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/apiserver/outage"
 	"github.com/connpool/connpool/internal/apiserver/trust"
 	"github.com/connpool/connpool/internal/audit"
 	"github.com/connpool/connpool/internal/driver"
@@ -130,7 +131,7 @@ type auditingAuthorizer struct {
 func (a auditingAuthorizer) Authorize(ctx context.Context, asked authorizer.Attributes) (authorizer.Decision, string, error) {
 	decision, reason, err := a.Authorizer.Authorize(ctx, asked)
 	if err != nil && decision != authorizer.DecisionAllow {
-		leaveUndecided(ctx)
+		outage.Note(ctx)
 	}
 	if decision == authorizer.DecisionAllow || asked.GetAPIGroup() != live.GroupName || asked.IsReadOnly() {
 		return decision, reason, err

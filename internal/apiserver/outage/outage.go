@@ -1,4 +1,11 @@
-package apiserver
+// Package outage answers requests that could not be admitted because kube-apiserver could not
+// be asked who sends them, or what that user may do.
+//
+//	handler = outage.Answer(handler) // around the generic server's handlers
+//	if outage.Is(err) { outage.Note(ctx) } // in an authenticator or an authorizer
+//
+// Trade-offs: the answer of those handlers is replaced, because they have no hook for it.
+package outage
 
 import (
 	"context"
@@ -19,45 +26,44 @@ import (
 // body only: a header would make clients send the request again on their own.
 const retryAfterSeconds = 1
 
-// undecidedKey is the key of an *atomic.Bool in the context of a request, which is true if
-// kube-apiserver could not be asked who sends the request, or what that user may do.
-type undecidedKey struct{}
+// notedKey is the key of an *atomic.Bool in the context of a request.
+type notedKey struct{}
 
-// leaveUndecided notes that kube-apiserver could not be asked about a request.
-func leaveUndecided(ctx context.Context) {
-	if undecided, ok := ctx.Value(undecidedKey{}).(*atomic.Bool); ok {
-		undecided.Store(true)
+// Note notes that kube-apiserver could not be asked about the request of a context.
+func Note(ctx context.Context) {
+	if noted, ok := ctx.Value(notedKey{}).(*atomic.Bool); ok {
+		noted.Store(true)
 	}
 }
 
-// withUndecided answers 503 to requests about which kube-apiserver could not be asked. The
+// Answer answers 503 to requests about which kube-apiserver could not be asked. The
 // generic server's handlers answer 401, 403 or 500 to them: a client with valid credentials would
 // give up, or would not know whether a command has run.
-func withUndecided(next http.Handler) http.Handler {
+func Answer(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		undecided := &atomic.Bool{}
-		wrapped := responsewriter.WrapForHTTP1Or2(&undecidedWriter{ResponseWriter: w, undecided: undecided})
-		next.ServeHTTP(wrapped, req.WithContext(context.WithValue(req.Context(), undecidedKey{}, undecided)))
+		noted := &atomic.Bool{}
+		wrapped := responsewriter.WrapForHTTP1Or2(&writer{ResponseWriter: w, noted: noted})
+		next.ServeHTTP(wrapped, req.WithContext(context.WithValue(req.Context(), notedKey{}, noted)))
 	})
 }
 
-// undecidedWriter replaces the answer to a request that was left undecided.
-type undecidedWriter struct {
+// writer replaces the answer to a request that kube-apiserver could not be asked about.
+type writer struct {
 	http.ResponseWriter
 
-	undecided *atomic.Bool
-	replaced  bool
+	noted    *atomic.Bool
+	replaced bool
 }
 
 // Unwrap implements responsewriter.UserProvidedDecorator.
-func (w *undecidedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // WriteHeader implements http.ResponseWriter.
-func (w *undecidedWriter) WriteHeader(code int) {
+func (w *writer) WriteHeader(code int) {
 	if w.replaced {
 		return
 	}
-	if !w.undecided.Load() || code < http.StatusBadRequest {
+	if !w.noted.Load() || code < http.StatusBadRequest {
 		w.ResponseWriter.WriteHeader(code)
 		return
 	}
@@ -73,16 +79,16 @@ func (w *undecidedWriter) WriteHeader(code int) {
 }
 
 // Write implements http.ResponseWriter. It drops the body of an answer that was replaced.
-func (w *undecidedWriter) Write(p []byte) (int, error) {
+func (w *writer) Write(p []byte) (int, error) {
 	if w.replaced {
 		return len(p), nil
 	}
 	return w.ResponseWriter.Write(p)
 }
 
-// isOutage reports whether kube-apiserver could not be asked, or failed to answer. Any other
+// Is reports whether kube-apiserver could not be asked, or failed to answer. Any other
 // error is an answer. The error may have others in it.
-func isOutage(err error) bool {
+func Is(err error) bool {
 	found := false
 	_ = utilerrors.FilterOut(err, func(err error) bool {
 		var network net.Error

@@ -1,4 +1,7 @@
-package exec
+// Package unicode says whether a JSON text arrives as it was sent.
+//
+//	if !unicode.IsText(body) { ... }
+package unicode
 
 import (
 	"bytes"
@@ -10,9 +13,9 @@ import (
 // escapeLength is that of an escape such as \u00e9 in JSON.
 const escapeLength = 6
 
-// isUnicode reports whether all of a JSON text is Unicode. encoding/json puts U+FFFD in the
+// IsText reports whether all of a JSON text is Unicode. encoding/json puts U+FFFD in the
 // place of bytes that are not UTF-8, and of escapes of half a surrogate pair.
-func isUnicode(body []byte) bool {
+func IsText(body []byte) bool {
 	if !utf8.Valid(body) {
 		return false
 	}

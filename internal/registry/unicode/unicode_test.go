@@ -1,4 +1,4 @@
-package exec
+package unicode
 
 import (
 	"encoding/json"
@@ -25,7 +25,7 @@ func TestOnlyUnicodeArrivesUnchanged(t *testing.T) {
 		"\"\xff\"":              false,
 		"\"\xed\xa0\x80\"":      false,
 	} {
-		if got := isUnicode([]byte(text)); got != want {
+		if got := IsText([]byte(text)); got != want {
 			t.Errorf("%s is Unicode: %t", text, got)
 		}
 	}
@@ -38,7 +38,7 @@ func FuzzWhatIsTakenIsNotReplaced(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var decoded string
-		if json.Unmarshal(text, &decoded) != nil || !isUnicode(text) {
+		if json.Unmarshal(text, &decoded) != nil || !IsText(text) {
 			return
 		}
 		replaced := 0

@@ -23,6 +23,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/request"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/apiserver/outage"
 )
 
 // failing authenticates no request, with an error of the second of two authenticators.
@@ -112,7 +113,7 @@ func admit(t *testing.T, who authenticator.Request, may authorizer.Authorizer) (
 	next = filters.WithAuthorization(next, may, codecs)
 	next = filters.WithAuthentication(next, who, filters.Unauthorized(codecs), nil, nil)
 	next = filters.WithRequestInfo(next, &request.RequestInfoFactory{APIPrefixes: sets.NewString("apis"), GrouplessAPIPrefixes: sets.NewString()})
-	server := httptest.NewServer(withUndecided(next))
+	server := httptest.NewServer(outage.Answer(next))
 	t.Cleanup(server.Close)
 	asked, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+"/apis/live.connpool.dev/v1alpha1/namespaces/default/connectionpools/web/exec", http.NoBody)
 	if err != nil {
