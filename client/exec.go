@@ -119,7 +119,7 @@ func (c *Client) exec(ctx context.Context, u *url.URL, command Command) (Result,
 // exec returns the command as an object of the API.
 func (c *Command) exec() (*live.Exec, error) {
 	if !c.IsText() {
-		return nil, errNoText
+		return nil, ErrNoText
 	}
 	stdin, err := readStdin(c.Stdin)
 	if err != nil {
@@ -135,8 +135,9 @@ func (c *Command) exec() (*live.Exec, error) {
 	}, nil
 }
 
-// errNoText means that other characters would run in the place of some bytes.
-var errNoText = errors.New("the command has bytes that are not UTF-8, as Exec and Run need it; Stream takes any bytes")
+// ErrNoText means that a command is not UTF-8, as JSON must be: other characters would run in
+// the place of those bytes. Exec, Run and NewSession do not send it. Stream takes any bytes.
+var ErrNoText = errors.New("the command has bytes that are not UTF-8, which JSON cannot carry")
 
 // IsText reports whether all of a command is UTF-8, as Exec and Run need it.
 func (c *Command) IsText() bool {

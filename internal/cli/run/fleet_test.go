@@ -96,7 +96,7 @@ func TestACommandThatIsNoTextArrivesAsItIs(t *testing.T) {
 		return clitest.Exits(map[bool]int{false: 3}[options.Command[1] == "\xff"], "")
 	})
 	clitest.WantStderr(t, f.Run("run", "web", "--all", "--", "touch", "\xff"), 0, "12 of 12 targets succeeded")
-	clitest.WantStderr(t, f.Run("run", "web", "--all", "--live=false", "--", "touch", "\xff"), 1, "not UTF-8")
+	clitest.WantStderr(t, f.Run("run", "web", "--all", "--live=false", "--", "touch", "\xff"), 1, "not UTF-8", "leave out --live=false")
 }
 
 func TestTheTargetsOfAFleet(t *testing.T) {
