@@ -13,7 +13,7 @@
 // Trade-offs: one mutex for each pool, because a pool has few connections and
 // its critical sections are tens of nanoseconds. Connections are packed, not
 // spread: a connection that already carries leases is preferred, so that
-// surplus connections idle out. Bookkeeping looks at all connections of a pool
+// surplus connections idle out. Only SpreadAs does the opposite. Bookkeeping looks at all connections of a pool
 // whenever one of them changes state, which is cheap for tens and not meant for
 // tens of thousands. No goroutine runs for an idle connection or an idle pool.
 package connpool
@@ -181,12 +181,14 @@ func (p *Pool[C]) change(act func(s *state[C], now instant)) {
 	p.unlock()
 }
 
-// unlock ends a critical section and then reports its transitions.
+// unlock ends a critical section, wakes the callers whom it has answered, and reports its
+// transitions.
 func (p *Pool[C]) unlock() {
 	p.s.reportLoad()
-	changed := p.s.changed
-	p.s.changed = false
+	changed, answers := p.s.changed, p.s.answers
+	p.s.changed, p.s.answers = false, nil
 	p.mu.Unlock()
+	answers.wake()
 	if changed {
 		p.notify()
 	}

@@ -35,13 +35,14 @@ type state[C Conn] struct {
 	loaded, idle, leaving list.List[*conn[C]]
 	slots                 int
 
-	// waiters are all callers who wait, oldest first. They are in lines, too, one for each
-	// user who waits; turns are the lines in the order in which they are served. spareLine
-	// is a line to use again, or nil.
-	waiters   list.List[*waiter[C]]
-	lines     map[string]*line[C]
-	turns     list.List[*line[C]]
-	spareLine *line[C]
+	// lines are the callers who wait, by user, and turns those lines in the order in which
+	// they are served. waiting counts the callers, lastLine is the line that was asked for
+	// last. answers are those whom unlock is to wake.
+	lines    map[string]*line[C]
+	turns    list.List[*line[C]]
+	lastLine *line[C]
+	waiting  int
+	answers  *waiter[C]
 	// spare are leases to use again.
 	spare *Lease[C]
 
@@ -194,6 +195,24 @@ func (s *state[C]) pick() *conn[C] {
 	default:
 		return nil
 	}
+}
+
+// pickFor is pick, or the opposite of it: an idle connection, or else the one with the
+// fewest leases. Retiring ones come last in both.
+func (s *state[C]) pickFor(spread bool) *conn[C] {
+	switch {
+	case !spread, s.loaded.Head == nil:
+		return s.pick()
+	case s.idle.Head != nil:
+		return s.idle.Head.Value
+	}
+	fewest := s.loaded.Head.Value
+	for e := s.loaded.Head.Next; e != nil; e = e.Next {
+		if e.Value.leased+e.Value.leftovers < fewest.leased+fewest.leftovers {
+			fewest = e.Value
+		}
+	}
+	return fewest
 }
 
 // lease takes a slot of a connection.

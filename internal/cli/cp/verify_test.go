@@ -87,6 +87,14 @@ func TestACopySaysHowItWasVerified(t *testing.T) {
 	}
 }
 
+func TestNothingIsVerifiedOfACopyOfNothing(t *testing.T) {
+	test := newCopyTest(t)
+	put(t, test.local+"/file", "x", 0o644)
+	if err := test.run(t, served, "L:file", "R:none/file"); err == nil || strings.Contains(test.problem.String(), "verified") {
+		t.Errorf("error %v, printed %q", err, &test.problem)
+	}
+}
+
 func TestALogThatGrowsIsCopied(t *testing.T) {
 	test := newCopyTest(t)
 	put(t, test.remote+"/log", strings.Repeat("line\n", 200_000), 0o644)
@@ -129,7 +137,7 @@ func TestABrokenCopyOfALargeFileGoesOnFromWhereItEnded(t *testing.T) {
 			if c.there != "" {
 				put(t, destination+"/copy", c.there, 0o600)
 			}
-			err := test.run(t, brokenAfter(large-5<<20), c.from+"file", c.to+"copy")
+			err := test.run(t, once(brokenAfter(large-5<<20)), c.from+"file", c.to+"copy")
 			if err == nil || !strings.Contains(exit.HintOf(err), "cp --resume") {
 				t.Fatalf("error %v without the command that goes on", err)
 			}
