@@ -35,8 +35,8 @@ type state[C Conn] struct {
 	loaded, idle, leaving list.List[*conn[C]]
 	slots                 int
 
-	// lines are the callers who wait, by user, and turns those lines in the order in which
-	// they are served. waiting counts the callers, lastLine is the line that was asked for
+	// lines are the callers who wait, by user, once there was a second one, and turns those
+	// lines in the order in which they are served. waiting counts the callers, lastLine is the line that was asked for
 	// last. answers are those whom unlock is to wake.
 	lines    map[string]*line[C]
 	turns    list.List[*line[C]]

@@ -103,16 +103,25 @@ func (s *state[C]) lineOf(user string) *line[C] {
 	if l == nil {
 		l = &line[C]{user: user}
 		l.turn.Value = l
-		if s.lines == nil { // not before it is needed: most pools have no one who waits
-			s.lines = map[string]*line[C]{}
-		}
-		s.lines[user] = l
+		s.enter(l)
 	}
 	s.lastLine = l
 	if last != nil {
 		s.forgetEmpty(last)
 	}
 	return l
+}
+
+// enter puts a new line into the map. That of a first user is remembered without one, which
+// would cost each target a quarter of a KiB.
+func (s *state[C]) enter(l *line[C]) {
+	if s.lastLine == nil {
+		return
+	}
+	if s.lines == nil {
+		s.lines = map[string]*line[C]{s.lastLine.user: s.lastLine}
+	}
+	s.lines[l.user] = l
 }
 
 // forgetEmpty forgets a line without waiters, unless it was the last that was asked for.

@@ -41,6 +41,20 @@ func TestWaiting(t *testing.T) {
 				t.Errorf("%d lines and %d turns are left", len(s.lines), s.turns.Len)
 			}
 		},
+		"keeps no map for one user": func(t *testing.T) {
+			fix := newFixture(t, Limits{MinWarm: 1, Max: 1})
+			fix.connect()
+			running := fix.lease()
+			for range 3 {
+				next := fix.insistAs("ann")
+				running.Release()
+				running = next.got()
+			}
+			running.Release()
+			if lines := fix.pool.s.lines; lines != nil {
+				t.Errorf("the lines are %v, want none", lines)
+			}
+		},
 		"forgets a user whose callers give up": func(t *testing.T) {
 			fix := newFixture(t, Limits{MinWarm: 1, Max: 1})
 			fix.connect()
