@@ -4,16 +4,15 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/connpool/connpool/internal/connpool"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/poolset/healthcommand"
 	"github.com/connpool/connpool/internal/poolset/routing"
 	"github.com/connpool/connpool/internal/reach"
 	"github.com/connpool/connpool/internal/reach/refusals"
@@ -181,7 +180,7 @@ func (m *member) examine(ctx context.Context, c *reach.Conn) {
 	}
 	m.pool.Hold(c, func() (leftover <-chan struct{}) {
 		c.Examined = time.Now()
-		failure := runHealthCommand(ctx, c.Conn, command)
+		failure := healthcommand.Run(ctx, c.Conn, command)
 		if classified, ok := driver.Classified(failure); ok {
 			leftover = classified.Leftover
 		}
@@ -232,7 +231,7 @@ func (m *member) recordCommandHealth(by *reach.Dialer, failure error) {
 	if failure == nil {
 		m.commandHealth = m.commandHealth.next(probeSucceeded, nil, m.policy.thresholds())
 	} else {
-		m.commandHealth = m.commandHealth.next(probeFailed, healthCommandError(failure), m.policy.thresholds())
+		m.commandHealth = m.commandHealth.next(probeFailed, healthcommand.Error(failure), m.policy.thresholds())
 	}
 	if m.commandHealth.state != before {
 		m.reroute()
@@ -284,60 +283,4 @@ func (m *member) appendConnections(all []Connection, kind string) []Connection {
 		})
 	}
 	return all
-}
-
-// runHealthCommand runs a health command; an exit code other than 0 is an error, which
-// repeats what was printed: a login without a right to run anything says so there.
-// The command names no container or pod, so only hosts can run it.
-func runHealthCommand(ctx context.Context, conn driver.Conn, command []string) error {
-	execer, ok := conn.(driver.Execer)
-	if !ok {
-		return errors.New("the target runs no commands; remove health.command from the pool")
-	}
-	printed := new(printed)
-	status, err := execer.Exec(ctx, driver.Command{Argv: command}, driver.Streams{Stdout: printed, Stderr: printed})
-	if err == nil && status.Code != 0 {
-		return fmt.Errorf("health.command ended with exit code %d instead of 0; run it on the target to see why%s", status.Code, printed)
-	}
-	return err
-}
-
-// printed keeps the beginning of what a command prints.
-type printed struct {
-	mu   sync.Mutex // two streams are written
-	text strings.Builder
-}
-
-const maxPrinted = 128
-
-// Write implements io.Writer.
-func (p *printed) Write(text []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.text.Write(text[:min(len(text), maxPrinted-p.text.Len())])
-	return len(text), nil
-}
-
-// String is the end of a message, made safe.
-func (p *printed) String() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if words := driver.Sanitize(p.text.String()); words != "" {
-		return ". It printed: " + words
-	}
-	return ""
-}
-
-// healthCommandError classifies the error of a health command on a target that can
-// be reached.
-func healthCommandError(failure error) *driver.Error {
-	err := &driver.Error{Reason: driver.ProbeFailed, Stage: driver.StageRun, Err: failure, Message: driver.Sanitize(failure.Error())}
-	classified, ok := driver.Classified(failure)
-	switch {
-	case ok && !classified.Started && classified.Reason == driver.ProtocolError:
-		err.Message = "health.command runs on ssh targets only, so remove it from pools of other types: " + classified.Message
-	case ok:
-		err.Message = "health.command did not run to its end: " + classified.Message
-	}
-	return err
 }

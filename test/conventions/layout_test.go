@@ -88,7 +88,7 @@ var layout = append([]row{
 	{
 		folder: "internal/connpool", is: "the engine: a bounded set of warm connections of any type",
 		imports: []string{"./internal/list"},
-		lines:   2200, because: "everything that shares its one lock is in it",
+		lines:   2300, because: "everything that shares its one lock is in it",
 	},
 	{
 		folder: "internal/driver", is: "what a protocol has to offer, and the classes of its failures",
@@ -209,6 +209,10 @@ var layout = append([]row{
 			"./internal/background", "./internal/connpool", "./internal/dialbudget", "./internal/driver", "./internal/reach/...",
 		},
 		lines: 1100, because: "jump hosts are pools of their own, which dial as their targets do",
+	},
+	{
+		folder: "internal/poolset/healthcommand", is: "running a pool's health command, and why it failed",
+		imports: []string{"./internal/driver"},
 	},
 	{
 		folder: "internal/poolset", is: "all live pools of the process, by the UIDs of target and pool",
