@@ -23,7 +23,10 @@ const maxStreams = 10
 // isFleet reports whether the operator is to run the command on all targets with one request.
 // That is quicker on many; a stream for each prints lines while the command runs.
 func (o *options) isFleet(ctx context.Context, pool *client.Pool) bool {
+	command := o.command.ForClient()
 	switch {
+	case !command.IsText() && !o.isLiveSet: // one request would be of JSON
+		return false
 	case o.listed != nil, o.isLiveSet && o.live:
 		return false
 	case o.isLiveSet:
@@ -158,6 +161,10 @@ func resultOf(end client.TargetResult, interrupted bool) result {
 	switch {
 	case failed.Reason == livev1alpha1.ReasonFailFast:
 		r.Reason, r.Message = reasonSkipped, "another target failed before"
+	case failed.Reason == livev1alpha1.ReasonStopped && r.Outcome == livev1alpha1.OutcomeNotStarted:
+		r.Reason, r.Message = reasonSkipped, "interrupted before the command started"
+	case failed.Reason == livev1alpha1.ReasonStopped:
+		r.Reason, r.Message = reasonInterrupted, "the operator was told to end the command while it ran"
 	case interrupted && r.Outcome == livev1alpha1.OutcomeUnknown:
 		r.Reason, r.Message = reasonInterrupted, "the operator was told to end the command, which may not have begun here"
 	}

@@ -91,6 +91,14 @@ func TestTheUserMaySayWhetherOutputIsLive(t *testing.T) {
 	clitest.WantStderr(t, farm(t, nil).Run("run", "web", "--all-containers", "--live=false", "--", "it"), 1, "--live=false excludes")
 }
 
+func TestACommandThatIsNoTextArrivesAsItIs(t *testing.T) {
+	f := farm(t, func(_ context.Context, options livev1alpha1.ExecOptions, _ driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
+		return clitest.Exits(map[bool]int{false: 3}[options.Command[1] == "\xff"], "")
+	})
+	clitest.WantStderr(t, f.Run("run", "web", "--all", "--", "touch", "\xff"), 0, "12 of 12 targets succeeded")
+	clitest.WantStderr(t, f.Run("run", "web", "--all", "--live=false", "--", "touch", "\xff"), 1, "not UTF-8", "leave out --live=false")
+}
+
 func TestTheTargetsOfAFleet(t *testing.T) {
 	names := []string{}
 	words := []string{"run", "web"}
@@ -176,20 +184,35 @@ func TestAFleetForPrograms(t *testing.T) {
 	}
 }
 
-func TestCtrlCLeavesWhatMayHaveRunUnknown(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	f := farm(t, func(ctx context.Context, options livev1alpha1.ExecOptions, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
-		if options.Target == "web-2" {
-			<-ctx.Done()
-		}
-		_, _ = streams.Stdout.Write([]byte("done"))
-		return clitest.Exits(0, "")
-	})
-	var stderr bytes.Buffer
-	streams := genericiooptions.IOStreams{Out: writes(func([]byte) { cancel() }), ErrOut: &stderr}
-	code := f.Execute(ctx, streams, "run", "web", "--all", "--", "it")
-	clitest.WantStderr(t, clitest.Result{Code: code, Stderr: stderr.String()}, 130, "✔ web-1    Completed   0 ", "✘ web-3    Unknown     -",
-		"Interrupted: the operator was told to end the command, which may not have begun here")
+func TestCtrlCSaysWhereTheCommandHadNotBegun(t *testing.T) {
+	for name, test := range map[string]struct {
+		fleet clitest.Fleet
+		want  []string
+	}{
+		"the operator tells it": {clitest.Fleet{}, []string{
+			"✔ web-1    Completed   0 ", "- web-3    Skipped     -", "interrupted before the command started",
+		}},
+		"an older operator does not": {clitest.Fleet{NoStop: true}, []string{
+			"✔ web-1    Completed   0 ", "✘ web-3    Unknown     -",
+			"Interrupted: the operator was told to end the command, which may not have begun here",
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			f := farm(t, func(ctx context.Context, options livev1alpha1.ExecOptions, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
+				if options.Target == "web-2" {
+					<-ctx.Done()
+				}
+				_, _ = streams.Stdout.Write([]byte("done"))
+				return clitest.Exits(0, "")
+			})
+			f.Fleet = test.fleet
+			var stderr bytes.Buffer
+			streams := genericiooptions.IOStreams{Out: writes(func([]byte) { cancel() }), ErrOut: &stderr}
+			code := f.Execute(ctx, streams, "run", "web", "--all", "--", "it")
+			clitest.WantStderr(t, clitest.Result{Code: code, Stderr: stderr.String()}, 130, test.want...)
+		})
+	}
 }
 
 // writes is a writer that calls a function.
