@@ -93,7 +93,7 @@ func TestAFurtherStreamThatBreaksIsReplaced(t *testing.T) {
 	put(t, test.local+"/file", content, 0o640)
 	var starts atomic.Int64
 	synctest.Test(t, func(t *testing.T) {
-		all := away(50*time.Millisecond, inTurn(&starts, served, brokenAfter(5<<20), served))
+		all := away(50*time.Millisecond, inTurn(&starts, []sftpclient.Subsystem{served, brokenAfter(5 << 20), served}...))
 		if err := test.run(t, all, "L:file", "R:copy"); err != nil {
 			t.Fatalf("%v, %s", err, &test.problem)
 		}
