@@ -4,6 +4,7 @@ package dialbudget
 
 import (
 	"cmp"
+	"container/heap"
 	"context"
 	"errors"
 	"sync"
@@ -91,10 +92,6 @@ type routeQueue struct {
 	rank    rank   // the highest of its callers
 	callers list.List[*admission]
 }
-
-// turns are the routes of each namespace in the order of their turns. A namespace
-// without any is not in it.
-type turns map[string]*list.List[*routeQueue]
 
 // admission is a caller of Admit. Its failing is set before admitted is closed.
 type admission struct {
@@ -206,18 +203,12 @@ func (b *Budget) line(q *routeQueue) {
 	q.failing = b.failed[q.route] != nil
 	b.lastTurn++
 	q.since = b.lastTurn
-	of := b.turnsOf(q)
-	if of[q.route.Namespace] == nil {
-		of[q.route.Namespace] = &list.List[*routeQueue]{}
-	}
-	of[q.route.Namespace].PushBack(&q.turn)
+	b.turnsOf(q).add(q)
 }
 
 func (b *Budget) leaveTurns(q *routeQueue) {
-	in := q.turn.In
-	q.turn.Leave()
-	if in != nil && in.Len == 0 {
-		delete(b.turnsOf(q), q.route.Namespace)
+	if q.turn.In != nil {
+		b.turnsOf(q).remove(q)
 	}
 }
 
@@ -331,15 +322,35 @@ func (b *Budget) first(of turns) (first *routeQueue) {
 	return first
 }
 
-// firstOf returns the first of a namespace's routes that may dial; nil if none may.
-func (b *Budget) firstOf(routes *list.List[*routeQueue]) *routeQueue {
-	for turn := routes.Head; turn != nil; turn = turn.Next {
-		q := turn.Value
-		if q.failing && !b.failing.has(q.route.Namespace, b.failingPlaces) {
-			return nil
+// firstOf returns the first of a namespace's routes that may dial; nil if none may. It
+// passes over ways without a place, and over routes to hosts without one, of which there
+// are at most as many as dials run.
+func (b *Budget) firstOf(w *ways) (first *routeQueue) {
+	var full []*way
+	for first == nil && len(w.order) > 0 {
+		next := w.order[0]
+		if first = b.firstBy(next); first == nil {
+			full = append(full, next)
+			heap.Pop(&w.order)
 		}
-		if b.mayDial(q.route) {
-			return q
+	}
+	for _, passed := range full {
+		heap.Push(&w.order, passed)
+	}
+	return first
+}
+
+// firstBy returns the first route through a jump host that may dial; nil if none may.
+func (b *Budget) firstBy(w *way) *routeQueue {
+	q := w.routes.Head.Value
+	namespace, jumpHost := q.route.Namespace, q.route.JumpHost
+	if q.failing && !b.failing.has(namespace, b.failingPlaces) ||
+		jumpHost != "" && !b.jumpHosts[jumpHost].has(namespace, b.perJumpHost) {
+		return nil
+	}
+	for turn := w.routes.Head; turn != nil; turn = turn.Next {
+		if host := turn.Value.route.Host; b.hosts[host].has(namespace, b.perHost) {
+			return turn.Value
 		}
 	}
 	return nil
@@ -349,11 +360,6 @@ func (b *Budget) firstOf(routes *list.List[*routeQueue]) *routeQueue {
 func (b *Budget) isBefore(q, other *routeQueue) bool {
 	mine, theirs := b.running[q.route.Namespace], b.running[other.route.Namespace]
 	return mine < theirs || mine == theirs && q.since < other.since
-}
-
-func (b *Budget) mayDial(r Route) bool {
-	return b.hosts[r.Host].has(r.Namespace, b.perHost) &&
-		(r.JumpHost == "" || b.jumpHosts[r.JumpHost].has(r.Namespace, b.perJumpHost))
 }
 
 // admitFirst lets in the first caller of a route. The route's next turn comes last.

@@ -4,6 +4,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/watch"
@@ -117,7 +119,7 @@ func TestPodsOfTwoNodesReachServicesAndTheAPIServer(t *testing.T) {
 	kubectl(t, plane, first, "create", "service", "clusterip", "server", "--tcp=80:8080")
 	service := kubectl(t, plane, first, "get", "service", "server", "-o", "jsonpath={.spec.clusterIP}")
 	const page = "echo served > index.html; httpd -f -p 8080"
-	runCommand(t, plane, Name, "server", "sh", "-c", "cd /tmp; "+page)
+	server := runCommand(t, plane, Name, "server", "sh", "-c", "cd /tmp; "+page)
 	for _, node := range []string{Name, second.Name} {
 		client := "client-" + node
 		runCommand(t, plane, node, client, "sleep", "1000000")
@@ -136,12 +138,76 @@ func TestPodsOfTwoNodesReachServicesAndTheAPIServer(t *testing.T) {
 		t.Fatalf("from this machine the Service fails: %v", err)
 	}
 	_ = connection.Close()
+	t.Run("a connection outlives the moment before its rules", func(t *testing.T) { connectTooEarly(t, plane, server.Status.PodIP) })
 	second.Stop()
 	first.Stop()
 	wantNothing(t, first)
 	wantNothing(t, second)
-	if rules, err := exec.CommandContext(t.Context(), "iptables-save").Output(); err != nil || strings.Contains(string(rules), "KUBE-SVC") {
+	if rules, err := exec.CommandContext(t.Context(), "iptables-save").Output(); err != nil || strings.Contains(string(rules), "KUBE-SVC") || strings.Contains(string(rules), controlplane.ServiceNetwork) {
 		t.Errorf("the rules of Services are left, %v", err)
+	}
+}
+
+// connectTooEarly connects to the address of a Service that is made after the first
+// packet was sent. The kernel gives up after 3 s if nothing answers on the link.
+func connectTooEarly(t *testing.T, plane *controlplane.ControlPlane, pod string) {
+	t.Helper()
+	const name, address = "late", "10.0.0.77"
+	api, err := kubernetes.NewForConfig(plane.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// First where the Service leads: without that, connections are refused.
+	_, err = api.DiscoveryV1().EndpointSlices("default").Create(t.Context(), &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Name: name, Labels: map[string]string{discoveryv1.LabelServiceName: name}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{pod}}},
+		Ports:       []discoveryv1.EndpointPort{{Protocol: new(corev1.ProtocolTCP), Port: new(int32(8080))}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dialed := make(chan error, 1)
+	go func() {
+		connection, err := net.DialTimeout("tcp", net.JoinHostPort(address, "80"), 20*time.Second)
+		if err == nil {
+			_ = connection.Close()
+		}
+		dialed <- err
+	}()
+	awaitPacket(t, address)
+	_, err = api.CoreV1().Services("default").Create(t.Context(), &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       corev1.ServiceSpec{ClusterIP: address, Ports: []corev1.ServicePort{{Port: 80}}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-dialed; err != nil {
+		t.Error(err)
+	}
+}
+
+// awaitPacket returns when a connection to an address is being made.
+func awaitPacket(t *testing.T, address string) {
+	t.Helper()
+	octets := net.ParseIP(address).To4()
+	// As the kernel prints an address on a machine whose words begin with the low byte,
+	// and the state SYN_SENT.
+	inTable := fmt.Sprintf("%02X%02X%02X%02X:0050 02", octets[3], octets[2], octets[1], octets[0])
+	for {
+		table, err := os.ReadFile("/proc/net/tcp")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(table), inTable) {
+			return
+		}
+		select {
+		case <-t.Context().Done():
+			t.Fatal(t.Context().Err())
+		case <-time.After(time.Millisecond):
+		}
 	}
 }
 

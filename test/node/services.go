@@ -40,6 +40,9 @@ func (n *Node) startServices(ctx context.Context) error {
 	if err := os.WriteFile(rulesFile(n.Dir), []byte(program), 0o600); err != nil {
 		return err
 	}
+	if out, err := guard(ctx, "-A"); err != nil {
+		return fmt.Errorf("iptables: %w: %s", err, out)
+	}
 	return n.launch("kube-proxy", program, n.proxyFlags()...)
 }
 
@@ -80,6 +83,20 @@ func (n *Node) admitPods(ctx context.Context) (err error) {
 // called kubernetes.default.svc, beside its Service.
 func (n *Node) APIServer() string { return n.gateway.Addr }
 
+// guard adds (-A) or deletes (-D) the rule that drops what no rule of kube-proxy has led to
+// a pod. The kernel would track such a connection as it is until it times out, so that a
+// first packet a moment before its Service's rule makes it fail with "no route to host". A
+// packet that is dropped is not tracked: its sender repeats it after a second, and it meets
+// the rule.
+func guard(ctx context.Context, operation string) ([]byte, error) {
+	path, err := find("iptables")
+	if err != nil {
+		return nil, err
+	}
+	return exec.CommandContext(ctx, path, "--wait", "-t", "mangle", operation, "POSTROUTING",
+		"-d", controlplane.ServiceNetwork, "-j", "DROP").CombinedOutput()
+}
+
 // rulesFile holds the path of the kube-proxy whose rules the kernel may still have.
 func rulesFile(dir string) string { return filepath.Join(dir, "rules") }
 
@@ -89,5 +106,6 @@ func removeRules(dir string) {
 		return
 	}
 	_ = exec.Command(string(program), "--cleanup").Run()
+	_, _ = guard(context.Background(), "-D")
 	_ = os.Remove(rulesFile(dir))
 }
