@@ -58,15 +58,23 @@ func (e *Error) Error() string {
 		text = ErrNotStarted.Error()
 	}
 	switch {
-	case strings.HasPrefix(e.Message, text): // the server says the same
+	case strings.Contains(e.Message, e.said()): // the server says the same
 		text = e.Message
 	case e.Message != "":
 		text += ": " + e.Message
 	}
-	if e.RequestID != "" {
+	if e.RequestID != "" && !strings.Contains(text, e.RequestID) {
 		text += " (request " + e.RequestID + ")"
 	}
 	return text
+}
+
+// said returns the words by which the operator's own messages say the outcome.
+func (e *Error) said() string {
+	if e.Outcome == live.OutcomeNotStarted {
+		return "was not started"
+	}
+	return "may have run"
 }
 
 // Is reports whether target is ErrNotStarted or ErrUnknown, by the outcome.

@@ -3,10 +3,13 @@ package client
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"time"
+	"unicode/utf8"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -118,6 +121,9 @@ func (c *Client) exec(ctx context.Context, u *url.URL, command Command) (Result,
 
 // exec returns the command as an object of the API.
 func (c *Command) exec() (*live.Exec, error) {
+	if !c.IsText() {
+		return nil, ErrNoText
+	}
 	stdin, err := readStdin(c.Stdin)
 	if err != nil {
 		return nil, err
@@ -131,6 +137,25 @@ func (c *Command) exec() (*live.Exec, error) {
 		},
 	}, nil
 }
+
+// ErrNoText means that a command is not UTF-8, as JSON must be: other characters would run in
+// the place of those bytes. Exec, Run and NewSession do not send it. Stream takes any bytes.
+var ErrNoText = errors.New("the command has bytes that are not UTF-8, which JSON cannot carry")
+
+// IsText reports whether all of a command is UTF-8, as Exec and Run need it.
+func (c *Command) IsText() bool {
+	if !utf8.ValidString(c.Shell) || slices.ContainsFunc(c.Argv, isNoText) {
+		return false
+	}
+	for name, value := range c.Env {
+		if isNoText(name) || isNoText(value) {
+			return false
+		}
+	}
+	return true
+}
+
+func isNoText(word string) bool { return !utf8.ValidString(word) }
 
 func typeMeta(kind string) metav1.TypeMeta {
 	return metav1.TypeMeta{APIVersion: live.GroupVersion.String(), Kind: kind}

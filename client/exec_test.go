@@ -8,14 +8,19 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	"k8s.io/utils/exec"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
@@ -222,6 +227,9 @@ func TestExecRefusesWhatItCannotSend(t *testing.T) {
 	}{
 		"stdin over the bound":         {w.pool(t), Command{Stdin: strings.NewReader(strings.Repeat("x", live.MaxExecStdinBytes+1))}},
 		"stdin that cannot be read":    {w.pool(t), Command{Stdin: io.MultiReader(strings.NewReader("x"), brokenReader{})}},
+		"a word that is not UTF-8":     {w.pool(t), Command{Argv: []string{"touch", "\xff"}}},
+		"a line that is not UTF-8":     {w.pool(t), Command{Shell: "touch \xff"}},
+		"a variable that is not UTF-8": {w.pool(t), Command{Env: map[string]string{"A": "\xff"}}},
 		"a name that changes the path": {w.client(t).Pool("shop", "../secrets"), Command{}},
 		"no name":                      {w.client(t).Pool("", "web"), Command{}},
 	}
@@ -306,6 +314,71 @@ func TestExecWhereNothingListens(t *testing.T) {
 	wantError(t, err, ErrNotStarted)
 	_, err = newClient(t, config).Pool("shop", "web").Stream(t.Context(), Command{}, Streams{})
 	wantError(t, err, ErrNotStarted)
+}
+
+// tunnel is an HTTP proxy that opens no way, or one on which no server answers TLS.
+func tunnel(t *testing.T, opens bool) func(*http.Request) (*url.URL, error) {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if !opens {
+			http.Error(w, "no way", http.StatusBadGateway)
+			return
+		}
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_, _ = conn.Write([]byte("HTTP/1.1 200 OK\r\n\r\n"))
+		_, _ = conn.Read(make([]byte, 1))
+	}))
+	t.Cleanup(server.Close)
+	address, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return http.ProxyURL(address)
+}
+
+func TestWhatFailsBeforeTheRequestIsNotStarted(t *testing.T) {
+	w := newFixture(t, true, func(http.ResponseWriter, *http.Request) { t.Error("was asked") })
+	dead := func(context.Context, string, string) (net.Conn, error) {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.EHOSTUNREACH)}
+	}
+	tests := map[string]func(*rest.Config){
+		"no route to the host":                       func(c *rest.Config) { c.Dial = dead },
+		"a certificate of another authority":         func(c *rest.Config) { c.Insecure = false },
+		"a proxy that opens no way":                  func(c *rest.Config) { c.Proxy = tunnel(t, false) },
+		"a proxy to a server that ends the TLS":      func(c *rest.Config) { c.Proxy = tunnel(t, true) },
+		"a proxy to which there is no route":         func(c *rest.Config) { c.Proxy, c.Dial = tunnel(t, true), dead },
+		"a proxy that does not speak TLS as it must": func(c *rest.Config) { c.Proxy = secured(tunnel(t, true)) },
+	}
+	for name, change := range tests {
+		t.Run(name, func(t *testing.T) {
+			config := w.config()
+			change(config)
+			pool := newClient(t, config).Pool("shop", "web")
+			_, err := pool.Exec(t.Context(), Command{})
+			wantError(t, err, ErrNotStarted)
+			_, err = pool.Stream(t.Context(), Command{}, Streams{})
+			wantError(t, err, ErrNotStarted)
+			err = pool.Run(t.Context(), Command{}, Targets{All: true}, func(r TargetResult) { t.Errorf("result %+v", r) })
+			wantError(t, err, ErrNotStarted)
+		})
+	}
+}
+
+// secured returns the same proxy, to which the way is by TLS.
+func secured(proxy func(*http.Request) (*url.URL, error)) func(*http.Request) (*url.URL, error) {
+	return func(r *http.Request) (*url.URL, error) {
+		address, err := proxy(r)
+		if err != nil {
+			return nil, err
+		}
+		copied := *address
+		copied.Scheme = "https"
+		return &copied, nil
+	}
 }
 
 func TestCancelingAnExecReachesTheServer(t *testing.T) {

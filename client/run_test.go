@@ -121,6 +121,12 @@ func TestARunThatIsRefusedHasNoResults(t *testing.T) {
 	}
 }
 
+func TestARunOfWhatIsNoTextIsNotSent(t *testing.T) {
+	w := newFixture(t, true, func(http.ResponseWriter, *http.Request) { t.Error("was asked") })
+	err := w.pool(t).Run(t.Context(), Command{Argv: []string{"\xff"}}, Targets{All: true}, func(r TargetResult) { t.Errorf("result %+v", r) })
+	wantError(t, err, ErrNotStarted)
+}
+
 func TestARunThatIsCanceledIsStopped(t *testing.T) {
 	const stoppedB = `{"kind":"ExecResult","target":"b","status":{"outcome":"NotStarted","reason":"Stopped","message":"not begun"}}`
 	tests := map[string]struct {

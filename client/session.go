@@ -50,6 +50,9 @@ func (c *Client) NewSession(ctx context.Context, namespace, pool string, options
 	if err := checkNames(namespace, pool); err != nil {
 		return nil, notStarted(err)
 	}
+	if command := (Command{Env: options.Env}); !command.IsText() {
+		return nil, notStarted(ErrNoText)
+	}
 	var session live.Session
 	if err := c.create(ctx, c.resource(namespace, "sessions"), options.session(namespace, pool), &session); err != nil {
 		return nil, err

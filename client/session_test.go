@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -62,6 +63,14 @@ func TestASessionThatIsRefusedDoesNotExist(t *testing.T) {
 	_, err := w.client(t).NewSession(t.Context(), "shop", "web", SessionOptions{})
 	wantError(t, err, ErrNotStarted)
 	if !apierrors.IsForbidden(err) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestASessionWhoseVariablesAreNoTextIsNotOpened(t *testing.T) {
+	w := newFixture(t, true, func(http.ResponseWriter, *http.Request) { t.Error("was asked") })
+	_, err := w.client(t).NewSession(t.Context(), "shop", "web", SessionOptions{Env: map[string]string{"A": "\xff"}})
+	if e := wantError(t, err, ErrNotStarted); !errors.Is(e, ErrNoText) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -115,11 +115,13 @@ func (u *upgrader) RoundTrip(request *http.Request) (*http.Response, error) {
 // when the request may have been sent: the server starts a command right after its
 // answer.
 func (c *Client) upgradeTo(ctx context.Context, u *url.URL, protocol string) (*kubestream.Socket, http.Header, *Error) {
-	sent := false
+	opened, secured := false, true
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		// The request is written when the connection is open. Behind a proxy there is a
-		// TLS handshake first. If that fails, the outcome counts as unknown too.
-		GotConn: func(httptrace.GotConnInfo) { sent = true },
+		// The request is written when the connection is open. Through a proxy, the handshake
+		// with the server comes after that, and before the request.
+		GotConn:           func(httptrace.GotConnInfo) { opened = true },
+		TLSHandshakeStart: func() { secured = false },
+		TLSHandshakeDone:  func(_ tls.ConnectionState, err error) { secured = err == nil },
 	})
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
@@ -128,7 +130,7 @@ func (c *Client) upgradeTo(ctx context.Context, u *url.URL, protocol string) (*k
 	request.Header.Set("Sec-WebSocket-Protocol", protocol)
 	response, err := c.upgrade.RoundTrip(request)
 	switch {
-	case err != nil && sent:
+	case err != nil && opened && secured:
 		return nil, nil, unknown(err)
 	case err != nil:
 		return nil, nil, notStarted(err)

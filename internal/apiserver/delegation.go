@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/apis/apiserver"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/authenticatorfactory"
@@ -23,6 +24,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
+	"github.com/connpool/connpool/internal/apiserver/outage"
 	"github.com/connpool/connpool/internal/apiserver/trust"
 	"github.com/connpool/connpool/internal/audit"
 	"github.com/connpool/connpool/internal/driver"
@@ -117,7 +119,8 @@ func newAuthorizer(client kubernetes.Interface) (authorizer.Authorizer, error) {
 
 // auditingAuthorizer writes an audit line, like the registry's, for each request to use or
 // to change something that is refused before it reaches the registry. kube-apiserver's
-// audit log has no line for a request that was sent to this server directly.
+// audit log has no line for a request that was sent to this server directly. A request
+// about which kube-apiserver could not be asked is answered 503.
 type auditingAuthorizer struct {
 	authorizer.Authorizer
 
@@ -127,6 +130,9 @@ type auditingAuthorizer struct {
 // Authorize implements authorizer.Authorizer.
 func (a auditingAuthorizer) Authorize(ctx context.Context, asked authorizer.Attributes) (authorizer.Decision, string, error) {
 	decision, reason, err := a.Authorizer.Authorize(ctx, asked)
+	if err != nil && decision != authorizer.DecisionAllow {
+		outage.Note(ctx)
+	}
 	if decision == authorizer.DecisionAllow || asked.GetAPIGroup() != live.GroupName || asked.IsReadOnly() {
 		return decision, reason, err
 	}
@@ -134,7 +140,7 @@ func (a auditingAuthorizer) Authorize(ctx context.Context, asked authorizer.Attr
 		"subresource", audit.Name(asked.GetSubresource()), "verb", audit.Name(asked.GetVerb()), "path", audit.Exact(asked.GetPath()),
 		"requestID", audit.Name(audit.RequestIDOf(ctx)))
 	if err != nil {
-		facts = append(facts, "code", http.StatusInternalServerError, "reason", "InternalError", "message", driver.Sanitize(err.Error()))
+		facts = append(facts, "code", http.StatusServiceUnavailable, "reason", metav1.StatusReasonServiceUnavailable, "message", driver.Sanitize(err.Error()))
 	} else {
 		facts = append(facts, "code", http.StatusForbidden, "reason", "Forbidden", "message", driver.Sanitize(reason))
 	}

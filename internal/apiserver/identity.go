@@ -19,6 +19,8 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+
+	"github.com/connpool/connpool/internal/apiserver/outage"
 )
 
 const (
@@ -133,6 +135,9 @@ func (i *identifier) AuthenticateRequest(req *http.Request) (*authenticator.Resp
 		audit.WithAuditID(req.Context(), uuid.NewUUID())
 		var directErr error
 		if response, ok, directErr = i.direct.AuthenticateRequest(req); !ok {
+			if outage.Is(directErr) {
+				outage.Note(req.Context())
+			}
 			return nil, false, errors.Join(err, directErr)
 		}
 	}
@@ -151,6 +156,7 @@ func (i *identifier) identify(ctx context.Context, who user.Info) (user.Info, er
 	uid, err := i.accounts.uid(ctx, name, freshness)
 	switch {
 	case err != nil:
+		outage.Note(ctx)
 		return nil, err
 	case uid == "":
 		return nil, fmt.Errorf("there is no ServiceAccount %s", name)

@@ -102,7 +102,7 @@ func TestEveryServiceAccountHasItsUID(t *testing.T) {
 }
 
 // A controller that begins anew sends a request for each of its watches at once. Each look
-// of its own would be too much for kube-apiserver, and one that fails is a 401.
+// of its own would be too much for kube-apiserver, and each that fails is a refused request.
 func TestRequestsThatComeTogetherShareOneLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/server"
 
+	"github.com/connpool/connpool/internal/apiserver/outage"
 	"github.com/connpool/connpool/internal/registry/proxy"
 	"github.com/connpool/connpool/internal/registry/quota"
 )
@@ -51,7 +52,7 @@ func isUsed(subresource string) bool { return slices.Contains(uses, subresource)
 // All other bodies must not be YAML, whose aliases let 60 KB decode to hundreds of
 // megabytes, before anything else of the request is looked at.
 func buildChain(api http.Handler, config *server.Config) http.Handler {
-	next := server.DefaultBuildHandlerChain(api, config)
+	next := outage.Answer(server.DefaultBuildHandlerChain(api, config))
 	uses := func(req *http.Request) bool {
 		info, err := config.RequestInfoResolver.NewRequestInfo(req)
 		return err == nil && isUse(info)

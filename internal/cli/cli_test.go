@@ -2,7 +2,10 @@ package cli
 
 import (
 	"context"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -127,6 +130,23 @@ func TestWithoutACluster(t *testing.T) {
 	clitest.WantStderr(t, f.Run("status", "--kubeconfig", "/none"), 1, "no cluster to talk to", "--kubeconfig or KUBECONFIG")
 	f.URL = "http://127.0.0.1:1"
 	clitest.WantStderr(t, f.Run("status"), 1, "The cluster does not answer")
+	clitest.WantStderr(t, f.Run("exec", "web/web-1", "--", "true"), 254, "was not started", "The cluster does not answer")
+	clitest.WantStderr(t, f.Run("run", "web/web-1", "--", "true"), 1, "NotStarted", "The cluster does not answer")
+}
+
+func TestAServerThatIsNotTheCluster(t *testing.T) {
+	other := httptest.NewUnstartedServer(http.NotFoundHandler())
+	other.Config.ErrorLog = log.New(io.Discard, "", 0)
+	other.StartTLS()
+	t.Cleanup(other.Close)
+	f := shop(t)
+	f.URL = other.URL
+	for _, words := range [][]string{{"status"}, {"exec", "web/web-1", "--", "true"}} {
+		got := f.Run(words...)
+		if got.Code == 0 || !strings.Contains(got.Stderr, "cannot prove that it is the cluster") {
+			t.Errorf("%v: exit code %d:\n%s", words, got.Code, got.Stderr)
+		}
+	}
 }
 
 func TestUsagesShowTheNameThatWasTyped(t *testing.T) {

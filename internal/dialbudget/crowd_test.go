@@ -3,27 +3,12 @@ package dialbudget
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/connpool/connpool/internal/list"
 )
 
-// admitCrowd lets each of so many hosts behind one jump host wait, dial and end, and
-// returns how long the budget took for that: the least of some tries.
-func admitCrowd(t *testing.T, hosts int) time.Duration {
-	t.Helper()
-	least := time.Duration(0)
-	for try := range 5 {
-		began := time.Now()
-		admitAll(t, hosts)
-		if took := time.Since(began); try == 0 || took < least {
-			least = took
-		}
-	}
-	return least
-}
-
-func admitAll(t *testing.T, hosts int) {
+// admitCrowd lets each of so many hosts behind one jump host wait, dial and end.
+func admitCrowd(t testing.TB, hosts int) {
 	t.Helper()
 	b := New(30, 3, 6)
 	route := func(host int) Route { return Route{"team", fmt.Sprint("host-", host), "bastion"} }
@@ -42,11 +27,17 @@ func admitAll(t *testing.T, hosts int) {
 	}
 }
 
-func TestAHostBehindACrowdedJumpHostCostsWhatItCostsInASmallCrowd(t *testing.T) {
-	const few, many = 1000, 8000
-	small, large := admitCrowd(t, few), admitCrowd(t, many)
-	t.Logf("%d hosts: %v; %d hosts: %v", few, small, many, large)
-	if large > 5*many/few*small {
-		t.Errorf("%d hosts took %v, and %d took %v: more than five times as much for each", few, small, many, large)
+func TestEachHostBehindACrowdedJumpHostHasItsTurn(t *testing.T) { admitCrowd(t, 1000) }
+
+// BenchmarkCrowdBehindAJumpHost shows what one host costs in a crowd: the same in a small one
+// as in a large one.
+func BenchmarkCrowdBehindAJumpHost(b *testing.B) {
+	for _, hosts := range []int{1000, 8000} {
+		b.Run(fmt.Sprint(hosts, " hosts"), func(b *testing.B) {
+			for b.Loop() {
+				admitCrowd(b, hosts)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*hosts), "ns/host")
+		})
 	}
 }

@@ -3,12 +3,16 @@ package atmostonce
 import (
 	"context"
 	"errors"
+	"net"
+	"net/http"
+	"net/url"
 	"os/exec"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
 
 	"go.uber.org/goleak"
+	"k8s.io/client-go/rest"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 )
@@ -56,6 +60,33 @@ func TestHonestClientsPass(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+func TestEveryClientKnowsThatAServerItCannotReachHasStartedNothing(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = listener.Close()
+	gone := listener.Addr().String()
+	for name, config := range map[string]*rest.Config{
+		"the server is gone":        {Host: "https://" + gone},
+		"a proxy before it is gone": {Host: "https://127.0.0.2:1", Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: gone})},
+	} {
+		config.BearerToken, config.Insecure = "token", true
+		clients, err := (Pool{Config: config, Namespace: "shop", Name: "web"}).Clients("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, client := range clients {
+			t.Run(name+"/"+client.Name, func(t *testing.T) {
+				defer client.Close()
+				if report := client.Run(t.Context(), "true"); report.Outcome != live.OutcomeNotStarted {
+					t.Errorf("outcome %s: %v (%T)", report.Outcome, report.Err, report.Err)
+				}
+			})
+		}
 	}
 }
 

@@ -64,10 +64,17 @@ func (p Pool) execObject(shell string) []byte {
 // failedRequest reports a request without an answer. Unless no server was reached,
 // the outcome is unknown.
 func failedRequest(err error) Report {
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+	if isDial(err) {
 		return notStarted(err)
 	}
 	return unknown(err)
+}
+
+// isDial reports whether a connection could not be made, to a server or to a proxy. Nothing
+// was sent then.
+func isDial(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && (op.Op == "dial" || op.Op == "proxyconnect")
 }
 
 func answer(code int, body []byte) Report {

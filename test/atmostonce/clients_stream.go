@@ -88,11 +88,18 @@ func streamReport(err error) Report {
 		return Report{Outcome: live.OutcomeCompleted, ExitCode: exit.Code}
 	}
 	_, refused := errors.AsType[*apierrors.StatusError](err)
-	if refused || httpstream.IsUpgradeFailure(err) || strings.HasPrefix(err.Error(), "the command was not started") ||
-		strings.HasPrefix(err.Error(), "unable to upgrade connection: ") { // that of SPDY has no type
+	if refused || isDial(err) || httpstream.IsUpgradeFailure(err) || strings.HasPrefix(err.Error(), "the command was not started") ||
+		saysNotSent(err.Error()) {
 		return notStarted(err)
 	}
 	return unknown(err)
+}
+
+// saysNotSent reads the errors of SPDY, which have no type: that of a refused upgrade, and that
+// of a connection that could not be made.
+func saysNotSent(message string) bool {
+	return strings.HasPrefix(message, "unable to upgrade connection: ") ||
+		strings.HasPrefix(message, "error sending request: ") && strings.Contains(message, ": dial tcp")
 }
 
 // buffer can be read while it is written.

@@ -301,8 +301,8 @@ var layout = append([]row{
 	{
 		folder: "internal/registry/use", is: "what all uses share: permission, limits, lease, result, audit, and why a lease is refused",
 		imports: append([]string{
-			"./internal/connpool", "./internal/registry/delivery", "./internal/registry/history", "./internal/registry/limits",
-			"./internal/registry/naming", "./internal/registry/quota", "./internal/registry/figures", "./internal/tracing",
+			"./internal/connpool", "./internal/natural", "./internal/registry/delivery", "./internal/registry/history",
+			"./internal/registry/limits", "./internal/registry/naming", "./internal/registry/quota", "./internal/registry/figures", "./internal/tracing",
 		}, belowUse...),
 		modules: kubernetes,
 		lines:   1275, because: "the lease, its refusals, its audit and its spans are one path, which every request takes",
@@ -373,11 +373,13 @@ var layout = append([]row{
 		folder: "internal/registry/output", is: "what commands of the JSON form have written, within the memory for it",
 		imports: []string{"./api/live/v1alpha1", "./internal/registry/quota"},
 	},
+	{folder: "internal/registry/unicode", is: "whether a JSON text arrives as it was sent"},
 	{
 		folder: "internal/registry/exec", is: "commands, as streams and as JSON, in a pool or in a session",
 		imports: append([]string{
 			"./internal/registry/delivery", "./internal/registry/idempotency", "./internal/registry/limits", "./internal/registry/listing",
 			"./internal/registry/fanout", "./internal/registry/output", "./internal/registry/quota", "./internal/registry/settle",
+			"./internal/registry/unicode",
 		}, requests...),
 		modules: kubernetes,
 		lines:   1250, because: "a command has three forms, and each reads and answers in its own way",
@@ -420,6 +422,10 @@ var layout = append([]row{
 	{
 		folder: "internal/apiserver/trust", is: "which authorities certify clients and kube-apiserver's front proxy",
 		modules: kubernetes,
+	},
+	{
+		folder: "internal/apiserver/outage", is: "the answer to requests about which kube-apiserver could not be asked",
+		imports: []string{"./internal/registry/refusal"}, modules: kubernetes,
 	},
 	{
 		folder: "internal/apiserver/openapi", is: "the OpenAPI description of the live API; generated",

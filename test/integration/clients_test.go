@@ -22,6 +22,9 @@ import (
 // programs is the folder of the programs with clients of other languages.
 const programs = "../clients"
 
+// pythonClient is the folder of the Python client in one file.
+const pythonClient = "../../clients/python"
+
 // worker returns the configuration of a ServiceAccount that may list connections and
 // use every pool of its namespace, and nothing else.
 func worker(t *testing.T, namespace string) *rest.Config {
@@ -62,6 +65,23 @@ func kubeconfig(t *testing.T, config *rest.Config, namespace string) string {
 	return path
 }
 
+// look reads the files with which a program of ours runs, so that go test runs the test again
+// when one of them has changed.
+func look(t *testing.T, patterns ...string) {
+	t.Helper()
+	for _, pattern := range patterns {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no file is like %s (%v)", pattern, err)
+		}
+		for _, file := range files {
+			if _, err := os.ReadFile(file); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // program runs a program to its end and returns what it printed.
 func program(t *testing.T, dir, name string, arguments ...string) (string, error) {
 	t.Helper()
@@ -74,6 +94,7 @@ func program(t *testing.T, dir, name string, arguments ...string) (string, error
 }
 
 func TestThePythonClientRunsCommands(t *testing.T) {
+	look(t, programs+"/exec.py")
 	f := warm(t, startSSHD(t))
 	// Only Debian's own interpreter finds Debian's package.
 	output, err := program(t, programs, "/usr/bin/python3", "exec.py", kubeconfig(t, worker(t, f.pool.Namespace), f.pool.Namespace), f.pool.Namespace, f.pool.Name)
@@ -83,6 +104,7 @@ func TestThePythonClientRunsCommands(t *testing.T) {
 }
 
 func TestTheOneFilePythonClientRunsCommands(t *testing.T) {
+	look(t, programs+"/pool.py", pythonClient+"/*.py")
 	f := warm(t, startSSHD(t))
 	folder, err := binaries.Ensure(t.Context(), binaries.Printer(os.Stderr))
 	if err != nil {
@@ -100,7 +122,7 @@ func TestTheOneFilePythonClientRunsCommands(t *testing.T) {
 		}
 	}
 	t.Setenv("PATH", folder+":"+os.Getenv("PATH")) // for kubectl
-	t.Setenv("PYTHONPATH", "../../clients/python")
+	t.Setenv("PYTHONPATH", pythonClient)
 	t.Setenv("PYTHONDONTWRITEBYTECODE", "1")
 	output, err := program(t, programs, "/usr/bin/python3", "-W", "error", "pool.py", kubeconfig(t, account, f.pool.Namespace),
 		files, direct.Host, filepath.Join(files, "connpool.crt"), filepath.Join(files, "ca.crt"), f.pool.Name)
@@ -110,6 +132,7 @@ func TestTheOneFilePythonClientRunsCommands(t *testing.T) {
 }
 
 func TestTheJavaScriptClientRunsCommands(t *testing.T) {
+	look(t, programs+"/exec.mjs", programs+"/package*.json")
 	f := warm(t, startSSHD(t))
 	if _, err := os.Stat(filepath.Join(programs, "node_modules")); err != nil {
 		output, err := program(t, programs, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")

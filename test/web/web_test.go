@@ -39,6 +39,11 @@ func (s *scene) drive(t *testing.T, program string, changes map[string]func(), f
 	link := strings.TrimSpace(printed.Next("http://127.0.0.1:"))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
+	for _, read := range []string{program, "browser.mjs"} { // go test runs again when they have changed
+		if _, err := os.ReadFile(read); err != nil {
+			t.Fatal(err)
+		}
+	}
 	command := exec.CommandContext(ctx, "node", program, link)
 	command.Stderr = os.Stderr
 	output, err := command.StdoutPipe()

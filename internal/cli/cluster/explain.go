@@ -3,8 +3,10 @@ package cluster
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"regexp"
 	"slices"
@@ -22,6 +24,9 @@ import (
 
 // CheckCluster is what to do when the cluster does not answer.
 const CheckCluster = "The cluster does not answer: check --context, --server and your network."
+
+// checkCertificate is what to do when a server answers that cannot be the cluster.
+const checkCertificate = "The server that answers cannot prove that it is the cluster of your kubeconfig: check --context, --server and --certificate-authority."
 
 // Explain returns an error that came from a server in words for a person, with the next
 // step.
@@ -41,6 +46,8 @@ func (c *Cluster) Explain(ctx context.Context, err error, what Asked) error {
 		return exit.Hint(err, "The API %s does not answer as it should. Find out why: %s doctor", what.Group, c.program)
 	case apierrors.IsNotFound(err):
 		return c.explainNotFound(ctx, err, what)
+	case isCertificate(err):
+		return exit.Hint(err, "%s", checkCertificate)
 	case isConnection(err):
 		return exit.Hint(err, "%s", CheckCluster)
 	default:
@@ -91,10 +98,18 @@ func isFromAggregator(err error) bool {
 	return apierrors.IsServiceUnavailable(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
 
-// isConnection reports whether the cluster could not be reached.
+// isConnection reports whether the cluster could not be reached. An upgrade to a stream has
+// the error of its connection as it is.
 func isConnection(err error) bool {
-	_, ok := errors.AsType[*url.Error](err)
-	return ok && !errors.Is(err, context.Canceled)
+	_, isRequest := errors.AsType[*url.Error](err)
+	connection, isOp := errors.AsType[*net.OpError](err)
+	return (isRequest || isOp && connection.Op == "dial") && !errors.Is(err, context.Canceled)
+}
+
+// isCertificate reports whether the server's certificate was refused.
+func isCertificate(err error) bool {
+	_, ok := errors.AsType[*tls.CertificateVerificationError](err)
+	return ok
 }
 
 // explainNotFound offers names that exist. It names no connection, because one with

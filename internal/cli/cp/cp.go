@@ -430,9 +430,14 @@ func (o *options) keep(t *transfer.Transfer) {
 
 // summarize says what was copied, and how that was verified.
 func (o *options) summarize(t *transfer.Transfer, copied int, err error) {
-	if err == nil && !o.quiet {
-		fmt.Fprintf(o.ErrOut, "%s, %s\n", t.Meter.Summary(copied), t.Verified())
+	if err != nil || o.quiet {
+		return
 	}
+	text := t.Meter.Summary(copied)
+	if copied > 0 {
+		text += ", " + t.Verified()
+	}
+	fmt.Fprintln(o.ErrOut, text)
 }
 
 // upload copies standard input.

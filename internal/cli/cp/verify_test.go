@@ -87,6 +87,14 @@ func TestACopySaysHowItWasVerified(t *testing.T) {
 	}
 }
 
+func TestNothingIsVerifiedOfACopyOfNothing(t *testing.T) {
+	test := newCopyTest(t)
+	put(t, test.local+"/file", "x", 0o644)
+	if err := test.run(t, served, "L:file", "R:none/file"); err == nil || strings.Contains(test.problem.String(), "verified") {
+		t.Errorf("error %v, printed %q", err, &test.problem)
+	}
+}
+
 func TestALogThatGrowsIsCopied(t *testing.T) {
 	test := newCopyTest(t)
 	put(t, test.remote+"/log", strings.Repeat("line\n", 200_000), 0o644)

@@ -23,7 +23,10 @@ const maxStreams = 10
 // isFleet reports whether the operator is to run the command on all targets with one request.
 // That is quicker on many; a stream for each prints lines while the command runs.
 func (o *options) isFleet(ctx context.Context, pool *client.Pool) bool {
+	command := o.command.ForClient()
 	switch {
+	case !command.IsText() && !o.isLiveSet: // one request would be of JSON
+		return false
 	case o.listed != nil, o.isLiveSet && o.live:
 		return false
 	case o.isLiveSet:

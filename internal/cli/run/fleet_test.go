@@ -91,6 +91,14 @@ func TestTheUserMaySayWhetherOutputIsLive(t *testing.T) {
 	clitest.WantStderr(t, farm(t, nil).Run("run", "web", "--all-containers", "--live=false", "--", "it"), 1, "--live=false excludes")
 }
 
+func TestACommandThatIsNoTextArrivesAsItIs(t *testing.T) {
+	f := farm(t, func(_ context.Context, options livev1alpha1.ExecOptions, _ driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
+		return clitest.Exits(map[bool]int{false: 3}[options.Command[1] == "\xff"], "")
+	})
+	clitest.WantStderr(t, f.Run("run", "web", "--all", "--", "touch", "\xff"), 0, "12 of 12 targets succeeded")
+	clitest.WantStderr(t, f.Run("run", "web", "--all", "--live=false", "--", "touch", "\xff"), 1, "not UTF-8", "leave out --live=false")
+}
+
 func TestTheTargetsOfAFleet(t *testing.T) {
 	names := []string{}
 	words := []string{"run", "web"}

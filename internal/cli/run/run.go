@@ -172,6 +172,8 @@ func (o *options) results(ctx context.Context, pool *client.Pool) ([]result, err
 	if o.isFleet(ctx, pool) {
 		results, err := o.runFleet(ctx, pool)
 		switch {
+		case errors.Is(err, client.ErrNoText):
+			return nil, exit.Hint(err, "A stream takes any bytes: leave out --live=false.")
 		case client.IsTargetsUnsupported(err) && o.isLiveSet:
 			return nil, exit.Hint(err, "The operator is older than this program. Leave out --live=false, or upgrade the operator.")
 		case errors.Is(err, client.ErrNotStarted) && !client.IsTargetsUnsupported(err):

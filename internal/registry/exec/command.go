@@ -20,6 +20,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/registry/fanout"
 	"github.com/connpool/connpool/internal/registry/refusal"
+	"github.com/connpool/connpool/internal/registry/unicode"
 	"github.com/connpool/connpool/internal/registry/validate"
 )
 
@@ -242,7 +243,8 @@ func readJSON(w http.ResponseWriter, req *http.Request) ([]byte, error) {
 	body, err := readBody(w, req)
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, refusal.New(refusal.TooLarge, fmt.Sprintf(
-			"the Exec object is longer than %d bytes; stream the input instead, with an upgrade to WebSocket or SPDY", maxExecBytes))
+			"the Exec object is longer than %d bytes; send long input by a stream, with an upgrade to WebSocket or SPDY, "+
+				"and choose many targets by a selector", maxExecBytes))
 	}
 	if err != nil {
 		return nil, refusal.New(refusal.BadRequest, fmt.Sprintf("the body ended early, or did not arrive within %s", bodyTimeout))
@@ -264,6 +266,10 @@ func kindOf(body []byte) string {
 
 // decode reads an object strictly: a misspelled field must not change what runs.
 func decode(body []byte, object any, kind string) error {
+	if !unicode.IsText(body) {
+		return refusal.New(refusal.BadRequest, "the body has bytes or escapes that are no Unicode, and other characters would run in their place; "+
+			"a stream, by an upgrade to WebSocket or SPDY, takes any bytes")
+	}
 	strict, err := kjson.UnmarshalStrict(body, object)
 	if err := errors.Join(append(strict, err)...); err != nil {
 		return refusal.New(refusal.BadRequest, "the body is not a valid "+kind+" object: "+driver.Sanitize(err.Error()))
@@ -277,6 +283,9 @@ const bodyTimeout = 30 * time.Second
 // readBody reads a body of bounded length in bounded time. After that, the HTTP server
 // itself removes the deadline, because it reads on to notice that the client leaves.
 func readBody(w http.ResponseWriter, req *http.Request) ([]byte, error) {
+	if req.ContentLength > maxExecBytes { // a client that waits for 100 Continue sends nothing then
+		return nil, &http.MaxBytesError{Limit: maxExecBytes}
+	}
 	// A response without deadlines is one in memory, whose client is not slow.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 	return io.ReadAll(http.MaxBytesReader(w, req.Body, maxExecBytes))

@@ -3,9 +3,12 @@ package exec
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -143,6 +146,8 @@ func TestABodyThatIsNoExecIsRefused(t *testing.T) {
 		"another namespace":       {`{"metadata":{"namespace":"other"},"spec":{"shell":"true"}}`, "", 400, "metadata.namespace"},
 		"another pool":            {`{"metadata":{"name":"other"},"spec":{"shell":"true"}}`, "", 400, "metadata.name"},
 		"too long":                {`{"spec":{"shell":"` + strings.Repeat("x", maxExecBytes) + `"}}`, "", 413, "stream"},
+		"bytes that are no UTF-8": {"{\"spec\":{\"shell\":\"touch \xff\"}}", "", 400, "Unicode"},
+		"half a surrogate pair":   {`{"spec":{"command":["touch","\ud800"]}}`, "", 400, "Unicode"},
 		"an unknown content type": {`{}`, "application/cbor", 415, "application/json"},
 		"YAML":                    {"spec:\n  shell: a\n", "application/yaml; charset=utf-8", 415, "JSON"},
 	} {
@@ -157,6 +162,19 @@ func TestABodyThatIsNoExecIsRefused(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A client that sends "Expect: 100-continue", as curl does, then sends nothing and reads the
+// answer. One that is sending already may find the connection closed.
+func TestABodyThatIsDeclaredTooLongIsNotRead(t *testing.T) {
+	inFixture(t, func(f *fixture) {
+		f.Web()
+		got := f.Post(f.Context(), "web", "{}", func(req *http.Request) {
+			req.ContentLength = maxExecBytes + 1
+			req.Body = io.NopCloser(iotest.ErrReader(errors.New("it was read")))
+		})
+		got.WantRefusal(f, 413, "stream")
+	})
 }
 
 func TestAGetWithoutAnUpgradeSaysWhatToDo(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -13,6 +12,7 @@ import (
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
+	"github.com/connpool/connpool/internal/natural"
 	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/registry/naming"
 	"github.com/connpool/connpool/internal/registry/refusal"
@@ -50,7 +50,7 @@ func membersOf(ctx context.Context, objects Objects, pool *v1alpha1.ConnectionPo
 		return nil, err
 	}
 	targets = slices.DeleteFunc(targets, func(t v1alpha1.ConnectionTarget) bool { return !pool.Matches(&t) })
-	slices.SortFunc(targets, func(a, b v1alpha1.ConnectionTarget) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(targets, func(a, b v1alpha1.ConnectionTarget) int { return natural.Compare(a.Name, b.Name) })
 	return targets, nil
 }
 

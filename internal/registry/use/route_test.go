@@ -50,6 +50,11 @@ func TestWhyThereIsNoConnection(t *testing.T) {
 			f.Connect(f.Target("web-1", "web"), pool)
 			f.Connect(f.Target("web-2", "web"), pool)
 		}, "", 400, "", []string{"spec.target", "web-1, web-2", "LeastLoaded"}},
+		"targets are named as people count": {func(f *fixture) {
+			pool := f.Pool("web")
+			f.Connect(f.Target("web-10", "web"), pool)
+			f.Connect(f.Target("web-9", "web"), pool)
+		}, "", 400, "", []string{"web-9, web-10"}},
 		"one target is left and none is named": {func(f *fixture) {
 			f.Connect(f.Target("web-1", "web"), f.Pool("web")) // others may be away for the moment
 		}, "", 400, "", []string{"spec.target", "web-1", "LeastLoaded"}},

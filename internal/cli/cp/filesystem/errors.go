@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/pkg/sftp"
 
@@ -24,6 +25,9 @@ func Explain(name string, err error) error {
 		return fmt.Errorf("%q: permission denied", name)
 	case IsLost(err):
 		return err // it is not about the file
+	case isUnexplained(err):
+		return fmt.Errorf("%q: the server failed and does not say why, as OpenSSH does when the disk is full; "+
+			"look with df on the target, and in the server's log", name)
 	}
 	if inner, ok := errors.AsType[*fs.PathError](err); ok {
 		err = inner.Err
@@ -32,6 +36,17 @@ func Explain(name string, err error) error {
 		err = inner.Err
 	}
 	return fmt.Errorf("%q: %w", name, err)
+}
+
+// isUnexplained reports whether an sftp server failed without a word of its own. The protocol
+// has no code for a full disk.
+func isUnexplained(err error) bool {
+	status, ok := errors.AsType[*sftp.StatusError](err)
+	if !ok || status.FxCode() != sftp.ErrSSHFxFailure {
+		return false
+	}
+	said := status.Error()
+	return strings.Contains(said, `"Failure"`) || strings.Contains(said, `""`)
 }
 
 // IsRefusal reports whether a file system does not do something that others do: it
