@@ -55,8 +55,10 @@ const maxAnswerBytes = 16 << 20
 // Client speaks to the live API as one user. It is safe for concurrent use, and
 // shares its idle connections among all its pools.
 type Client struct {
-	http    *http.Client
-	upgrade http.RoundTripper
+	http *http.Client
+	// upgrader is what upgrade has below the layers that authenticate.
+	upgrader *upgrader
+	upgrade  http.RoundTripper
 	// switching is for requests that ask for other protocols than WebSocket.
 	switching http.RoundTripper
 	base      url.URL
@@ -78,15 +80,14 @@ func New(config *rest.Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a transport: %w", err)
 	}
-	upgrade, switching, err := newUpgraders(transportConfig)
-	if err != nil {
+	c := &Client{
+		http: &http.Client{Transport: once{roundTripper}, Timeout: config.Timeout, CheckRedirect: refuseRedirect},
+		base: base,
+	}
+	if err := c.addUpgraders(transportConfig); err != nil {
 		return nil, err
 	}
-	return &Client{
-		http:    &http.Client{Transport: once{roundTripper}, Timeout: config.Timeout, CheckRedirect: refuseRedirect},
-		upgrade: upgrade, switching: switching,
-		base: base,
-	}, nil
+	return c, nil
 }
 
 // refuseRedirect keeps commands and credentials from going to another server.

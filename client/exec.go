@@ -57,6 +57,9 @@ type Command struct {
 	// command with the same ID does not run again, but returns the first result. At
 	// most 128 characters. With an empty ID every Exec runs. Stream takes none.
 	RequestID string
+	// Spread prefers the connection with the fewest uses, for a stream that could fill one
+	// by itself. Exec ignores it.
+	Spread bool
 }
 
 // Result is what is known of a command, also of one that failed.

@@ -8,8 +8,10 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -58,9 +60,11 @@ var errNoLines = errors.New("the operator answered as if the command was for one
 // the command of each target, and its RequestID is remembered for each of them.
 //
 // The error is nil if all results have come, also of commands that failed. If the request
-// was refused, it is ErrNotStarted, and there are no results. If the answer breaks off, or
-// ctx ends, it is ErrUnknown, and the results of the targets of which nothing was said are
-// ErrUnknown, too.
+// was refused, it is ErrNotStarted, and there are no results. If the answer breaks off, it
+// is ErrUnknown, and the results of the targets of which nothing was said are ErrUnknown, too.
+//
+// When ctx ends, the operator is asked to end the command, and its answer is read for another
+// 5 s at most: it says on which targets the command had not begun, which are ErrNotStarted.
 func (p *Pool) Run(ctx context.Context, command Command, targets Targets, each func(TargetResult)) error {
 	u, err := p.url("exec")
 	if err != nil {
@@ -74,11 +78,17 @@ func (p *Pool) Run(ctx context.Context, command Command, targets Targets, each f
 		All: targets.All, Names: targets.Names, Selector: targets.Selector,
 		Parallelism: int32(targets.Parallelism), FailFast: targets.FailFast, OutputBytes: int32(targets.OutputBytes),
 	}
-	response, failed := p.client.send(ctx, http.MethodPost, u, exec)
+	reading, cut := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cut(nil)
+	keep := context.AfterFunc(ctx, func() { cut(ctx.Err()) })
+	response, failed := p.client.send(reading, http.MethodPost, u, exec)
 	if failed != nil {
 		return failed
 	}
 	defer response.Body.Close()
+	if keep() { // it has begun: from now on it is stopped rather than cut
+		defer context.AfterFunc(ctx, func() { p.stop(reading, u, response.Header.Get("Connpool-Request-Id"), cut) })()
+	}
 	if kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type")); kind != live.ExecLines {
 		return unknown(errNoLines)
 	}
@@ -93,6 +103,27 @@ func (p *Pool) Run(ctx context.Context, command Command, targets Targets, each f
 		return failed
 	}
 	return nil
+}
+
+// stopPatience is how long the operator may take for the rest of an answer after ctx has ended.
+const stopPatience = 5 * time.Second
+
+// stop asks the operator to end a command on many targets, whose answer it cuts if that is
+// refused, as by an older operator, or does not end in time.
+func (p *Pool) stop(reading context.Context, u *url.URL, requestID string, cut context.CancelCauseFunc) {
+	defer cut(nil)
+	ctx, cancel := context.WithTimeout(reading, stopPatience)
+	defer cancel()
+	exec := &live.Exec{
+		TypeMeta: typeMeta("Exec"),
+		Spec:     live.ExecSpec{RequestID: requestID, Targets: &live.ExecTargets{Stop: true}},
+	}
+	response, failed := p.client.send(ctx, http.MethodPost, u, exec)
+	if failed != nil {
+		return
+	}
+	_ = response.Body.Close()
+	<-ctx.Done() // the answer has ended, or takes too long
 }
 
 // IsTargetsUnsupported reports whether Run failed because the operator is older than

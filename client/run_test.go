@@ -127,22 +127,59 @@ func TestARunOfWhatIsNoTextIsNotSent(t *testing.T) {
 	wantError(t, err, ErrNotStarted)
 }
 
-func TestARunThatIsCanceledLeavesTheRestUnknown(t *testing.T) {
-	w := newFixture(t, true, func(w http.ResponseWriter, r *http.Request) {
-		discard(r)
-		lines(w, live.ExecLines, planLine, resultA)
-		<-r.Context().Done()
-	})
-	ctx, cancel := context.WithCancel(t.Context())
-	var got []string
-	err := w.pool(t).Run(ctx, Command{Argv: []string{"it"}}, Targets{All: true}, func(r TargetResult) {
-		got = append(got, wordsOfResult(t, r))
-		cancel()
-	})
-	if e := wantError(t, err, ErrUnknown); e.Message != "the caller has canceled it" {
-		t.Errorf("message %q", e.Message)
+func TestARunThatIsCanceledIsStopped(t *testing.T) {
+	const stoppedB = `{"kind":"ExecResult","target":"b","status":{"outcome":"NotStarted","reason":"Stopped","message":"not begun"}}`
+	tests := map[string]struct {
+		// stop answers the request to stop, and rest are the lines that follow then.
+		stop func(http.ResponseWriter)
+		rest []string
+		want string
+		err  error
+	}{
+		"and says where it had not begun": {
+			stop: func(w http.ResponseWriter) { _, _ = fmt.Fprintln(w, "{}") }, rest: []string{stoppedB, summaryLine}, want: "b: not started Stopped",
+		},
+		"and leaves the rest unknown with an older operator": {
+			stop: func(w http.ResponseWriter) { w.WriteHeader(http.StatusBadRequest) }, want: "b: unknown", err: ErrUnknown,
+		},
 	}
-	if diff := cmp.Diff([]string{"a: 0 hi c", "b: unknown"}, got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			stopped := make(chan struct{})
+			w := newFixture(t, true, func(w http.ResponseWriter, r *http.Request) {
+				if asked := readExec(r).Spec; asked.Targets.Stop {
+					if asked.RequestID != "r" || len(asked.Command) > 0 {
+						t.Errorf("asked to stop %+v", asked)
+					}
+					test.stop(w)
+					close(stopped)
+					return
+				}
+				w.Header().Set("Connpool-Request-Id", "r")
+				lines(w, live.ExecLines, planLine, resultA)
+				<-stopped
+				lines(w, live.ExecLines, test.rest...)
+				if test.rest == nil {
+					<-r.Context().Done()
+				}
+			})
+			ctx, cancel := context.WithCancel(t.Context())
+			var got []string
+			err := w.pool(t).Run(ctx, Command{Argv: []string{"it"}}, Targets{All: true}, func(r TargetResult) {
+				got = append(got, wordsOfResult(t, r))
+				cancel()
+			})
+			if test.err == nil && err != nil {
+				t.Errorf("error %v", err)
+			}
+			if test.err != nil {
+				if e := wantError(t, err, test.err); e.Message != "the caller has canceled it" {
+					t.Errorf("message %q", e.Message)
+				}
+			}
+			if diff := cmp.Diff([]string{"a: 0 hi c", test.want}, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
 	}
 }

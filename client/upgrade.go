@@ -30,6 +30,7 @@ type upgrader struct {
 	proxy func(*http.Request) (*url.URL, error)
 	dial  func(ctx context.Context, network, address string) (net.Conn, error)
 	tls   *tls.Config
+	ready ready
 }
 
 // socket is a WebSocket as the body of a response. In this form it passes the layers
@@ -39,19 +40,18 @@ type socket struct {
 	*kubestream.Socket
 }
 
-// newUpgraders returns the round trippers for WebSockets, and for other protocols.
-func newUpgraders(config *transport.Config) (sockets, others http.RoundTripper, err error) {
-	inner, err := newUpgrader(config)
+// addUpgraders makes the round trippers for WebSockets, and for other protocols.
+func (c *Client) addUpgraders(config *transport.Config) (err error) {
+	if c.upgrader, err = newUpgrader(config); err != nil {
+		return err
+	}
+	if c.upgrade, err = transport.HTTPWrappersForConfig(config, c.upgrader); err == nil {
+		c.switching, err = transport.HTTPWrappersForConfig(config, c.upgrader.switcher())
+	}
 	if err != nil {
-		return nil, nil, err
+		return fmt.Errorf("authenticate upgraded requests: %w", err)
 	}
-	if sockets, err = transport.HTTPWrappersForConfig(config, inner); err == nil {
-		others, err = transport.HTTPWrappersForConfig(config, inner.switcher())
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("authenticate upgraded requests: %w", err)
-	}
-	return sockets, others, nil
+	return nil
 }
 
 func newUpgrader(config *transport.Config) (*upgrader, error) {
@@ -95,6 +95,9 @@ func (u *upgrader) RoundTrip(request *http.Request) (*http.Response, error) {
 		Proxy: u.proxy, NetDialContext: u.dial, TLSClientConfig: u.tls, Subprotocols: header.Values("Sec-WebSocket-Protocol"),
 	}
 	header.Del("Sec-WebSocket-Protocol")
+	if conn := u.ready.take(); conn != nil {
+		dialer.NetDialTLSContext = func(context.Context, string, string) (net.Conn, error) { return conn, nil }
+	}
 	target := *request.URL
 	target.Scheme = map[string]string{"https": "wss", "http": "ws"}[target.Scheme]
 	upgraded, response, err := kubestream.Upgrade(request.Context(), dialer, target.String(), header, heartbeat)

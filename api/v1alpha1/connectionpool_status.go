@@ -70,7 +70,7 @@ type ConnectionPoolStatus struct {
 	UseCount *int64 `json:"useCount,omitempty"`
 
 	// oldestConnectionTime is when the oldest warm connection was made. Absent while
-	// there is none.
+	// there is none. It may be up to a day behind.
 	// +optional
 	OldestConnectionTime *metav1.Time `json:"oldestConnectionTime,omitempty"`
 

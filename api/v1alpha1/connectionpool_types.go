@@ -211,8 +211,9 @@ type PoolAcquire struct {
 	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
 
 	// maxPending is how many requests may wait for each target. Further requests fail at
-	// once. 0 means that no request waits, not even for a connection that is being dialed.
-	// Defaults to 100.
+	// once, but for one of a user with fewer of them: for that, the latest of the user with
+	// most of them fails. 0 means that no request waits, not even for a connection that is
+	// being dialed. Defaults to 100.
 	// +optional
 	// +kubebuilder:default=100
 	// +kubebuilder:validation:Minimum=0

@@ -361,7 +361,9 @@ type ConnectionTargetStatus struct {
 	ServerVersion *string `json:"serverVersion,omitempty"`
 
 	// replica is the name of the operator's pod that holds the connections. Absent
-	// while no pod does.
+	// while no pod does. A pod that takes everything over as it was writes no status
+	// for this alone: until the next change, or for a day, it is the name of the
+	// earlier pod.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
@@ -380,7 +382,7 @@ type ConnectionTargetStatus struct {
 	UseCount *int64 `json:"useCount,omitempty"`
 
 	// oldestConnectionTime is when the oldest warm connection was made. Absent while
-	// there is none.
+	// there is none. It may be up to a day behind.
 	// +optional
 	OldestConnectionTime *metav1.Time `json:"oldestConnectionTime,omitempty"`
 
@@ -483,7 +485,7 @@ type TargetPoolStatus struct {
 	UseCount *int64 `json:"useCount,omitempty"`
 
 	// oldestConnectionTime is when the oldest warm one of them was made. Absent while
-	// there is none.
+	// there is none. It may be up to a day behind.
 	// +optional
 	OldestConnectionTime *metav1.Time `json:"oldestConnectionTime,omitempty"`
 

@@ -9,8 +9,7 @@ import (
 
 // Selects reports whether the target is one of the pool's now: Matches is true, and neither is being deleted.
 func (p *ConnectionPool) Selects(target *ConnectionTarget) bool {
-	selects, _ := p.Selector()
-	return selects(target)
+	return p.DeletionTimestamp.IsZero() && target.DeletionTimestamp.IsZero() && p.Matches(target)
 }
 
 // Selector returns Selects as a function, for callers that ask about many targets:
@@ -28,8 +27,23 @@ func (p *ConnectionPool) Selector() (func(*ConnectionTarget) bool, error) {
 // targetRef or the labels that targetSelector asks for. With an invalid
 // targetSelector it is false for all targets.
 func (p *ConnectionPool) Matches(target *ConnectionTarget) bool {
+	asks := p.Spec.TargetSelector
+	if p.Spec.TargetRef == nil && asks != nil && len(asks.MatchExpressions) == 0 {
+		return target.Namespace == p.Namespace && hasLabels(target, asks.MatchLabels)
+	}
 	matches, _ := p.matcher()
 	return matches(target)
+}
+
+// hasLabels is what a selector of matchLabels alone asks, without parsing it: each change of
+// a target is a question to every pool of its namespace. No target has labels that are invalid.
+func hasLabels(target *ConnectionTarget, wanted map[string]string) bool {
+	for name, value := range wanted {
+		if got, has := target.Labels[name]; !has || got != value {
+			return false
+		}
+	}
+	return true
 }
 
 // matcher returns Matches as a function, and why targetSelector is invalid.

@@ -1,6 +1,7 @@
 package v1alpha1
 
 import (
+	"strconv"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -59,6 +60,37 @@ func TestSelects(t *testing.T) {
 				t.Errorf("Matches = %t, want %t", got, tc.matches)
 			}
 		})
+	}
+}
+
+// Each change of one of 8,000 targets is a question to each of 100 pools.
+func TestAPoolWithLabelsIsAskedWithoutAllocations(t *testing.T) {
+	pool := &ConnectionPool{Spec: ConnectionPoolSpec{TargetSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web", "tier": "1"}}}}
+	for labels, want := range map[*map[string]string]bool{
+		{"app": "web", "tier": "1", "os": "linux"}: true,
+		{"app": "web", "tier": "2"}:                false,
+		{"app": "web"}:                             false,
+	} {
+		target := &ConnectionTarget{ObjectMeta: metav1.ObjectMeta{Labels: *labels}}
+		got := false
+		allocations := testing.AllocsPerRun(100, func() { got = pool.Selects(target) })
+		if allocations > 0 || got != want {
+			t.Errorf("%v: Selects = %t with %v allocations, want %t with none", *labels, got, allocations, want)
+		}
+	}
+}
+
+func BenchmarkSelects(b *testing.B) {
+	pools := make([]ConnectionPool, 100)
+	for i := range pools {
+		pools[i].Spec.TargetSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"group": strconv.Itoa(i)}}
+	}
+	target := &ConnectionTarget{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"group": "50", "name": "web-1"}}}
+	b.ReportAllocs()
+	for b.Loop() {
+		for i := range pools {
+			pools[i].Selects(target)
+		}
 	}
 }
 

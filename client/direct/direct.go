@@ -20,7 +20,6 @@ package direct
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,7 +28,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -50,9 +48,6 @@ var ErrUnfit = errors.New("only kube-apiserver takes these credentials")
 
 // maxAnswerBytes bounds the answers that are read.
 const maxAnswerBytes = 1 << 20
-
-// handshakeTimeout bounds a TLS handshake with the Service.
-const handshakeTimeout = 5 * time.Second
 
 // Finder finds the Service. The zero Finder is ready for use.
 type Finder struct {
@@ -135,32 +130,6 @@ func (f Finder) Config(config *rest.Config, address string, authority []byte) *r
 	// A proxy is for ways out of the cluster, and a proxy-url for that to kube-apiserver.
 	here.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil } //nolint:nilnil // that is how it says: none
 	return here
-}
-
-// Check connects to the Service of a configuration that Config returned, and verifies its
-// certificate. It sends no request.
-func (f Finder) Check(ctx context.Context, here *rest.Config) error {
-	at, err := url.Parse(here.Host)
-	if err != nil {
-		return err
-	}
-	secure, err := rest.TLSConfigFor(here)
-	if err != nil {
-		return fmt.Errorf("read the authority of the operator: %w", err)
-	}
-	secure.ServerName = at.Hostname()
-	dial := f.Dial
-	if dial == nil {
-		dial = (&net.Dialer{}).DialContext
-	}
-	connection, err := dial(ctx, "tcp", at.Host)
-	if err != nil {
-		return err
-	}
-	defer connection.Close()
-	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
-	defer cancel()
-	return tls.Client(connection, secure).HandshakeContext(ctx)
 }
 
 // get reads an object as JSON.

@@ -106,16 +106,17 @@ func TestThereIsNoDirectWay(t *testing.T) {
 
 func isUnfit(err error) bool { return errors.Is(err, direct.ErrUnfit) }
 
-func TestACheckVerifiesAndSendsNothing(t *testing.T) {
+func TestAClientOfAnAddressThatWasFoundEarlierVerifiesTheService(t *testing.T) {
 	f := directway.Start(t)
 	finder := direct.Finder{Dial: f.Dial}
-	here := finder.Config(f.Config("secret"), directway.ServiceName+":443", f.Authority)
-	if err := finder.Check(t.Context(), here); err != nil {
-		t.Error(err)
-	}
-	here.CAData = f.KubeAuthority()
-	if err := finder.Check(t.Context(), here); err == nil {
-		t.Error("a certificate of another authority passes")
+	for name, authority := range map[string][]byte{"its own": f.Authority, "another": f.KubeAuthority()} {
+		c, err := client.New(finder.Config(f.Config("secret"), directway.ServiceName+":443", authority))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Connect(t.Context()); (err == nil) != (name == "its own") {
+			t.Errorf("with %s authority: %v", name, err)
+		}
 	}
 	if requests := f.Requests(); len(requests) > 0 {
 		t.Errorf("it has sent %v", requests)

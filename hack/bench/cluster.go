@@ -43,6 +43,8 @@ type cluster struct {
 	client   client.WithWatch
 	scraper  *rest.RESTClient
 	operator *process.Process
+	// command is what started the operator.
+	command process.Command
 	// variables are set for the operator, as NAME=value.
 	variables []string
 }
@@ -226,9 +228,8 @@ func (c *cluster) startOperator(program, user string, deployment *appsv1.Deploym
 		"--live-namespace=" + deployment.Namespace,
 		"--drain-timeout=1s",
 	})
-	c.operator, err = process.Start(process.Command{
-		Name: "manager", Path: program, Args: arguments, Env: c.variables, Dir: c.plane.Dir,
-	})
+	c.command = process.Command{Name: "manager", Path: program, Args: arguments, Env: c.variables, Dir: c.plane.Dir}
+	c.operator, err = process.Start(c.command)
 	return err
 }
 

@@ -77,7 +77,11 @@ func (g scaleGoals) measure(ctx context.Context, s settings) ([]row, error) {
 		figure(name+"API writes for each, until all were Ready", writes/float64(g.targets), "").atMost(1.1),
 	}
 	atRest, err := c.rest(ctx, s, name, g)
-	return append(rows, atRest...), err
+	if rows = append(rows, atRest...); err != nil {
+		return rows, err
+	}
+	again, err := c.restart(ctx, s, name, g.targets)
+	return append(rows, again...), errors.Join(err, c.operator.Err())
 }
 
 // rest measures what the operator costs when nothing happens.

@@ -85,11 +85,18 @@ const (
 // initialized is a line of GODEBUG=inittrace=1.
 var initialized = regexp.MustCompile(`(?m)^init (\S+) @.* (\d+) allocs$`)
 
-func TestLittleIsDoneBeforeAnyCommand(t *testing.T) {
+// build builds the plugin, and returns its path.
+func build(t *testing.T) string {
+	t.Helper()
 	program := t.TempDir() + "/kubectl-connpool"
 	if output, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/kubectl-connpool").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, output)
 	}
+	return program
+}
+
+func TestLittleIsDoneBeforeAnyCommand(t *testing.T) {
+	program := build(t)
 	run := exec.CommandContext(t.Context(), program, "--version")
 	run.Env = append(os.Environ(), "GODEBUG=inittrace=1")
 	var trace bytes.Buffer
@@ -111,6 +118,23 @@ func TestLittleIsDoneBeforeAnyCommand(t *testing.T) {
 	if own == 0 || own > ownAllocations || all > allAllocations {
 		t.Errorf("our packages allocate %d times, at most %d; all packages %d times, at most %d; more than 100 times:%s",
 			own, ownAllocations, all, allAllocations, most)
+	}
+}
+
+// keepsMethods are functions that can call a method of any type by its name. A program that
+// links one of them keeps all exported methods of all its types.
+var keepsMethods = regexp.MustCompile(`(?m) (text/template\.\S*evalField|html/template\.\S+)$`)
+
+func TestThePluginLinksOnlyMethodsThatItCalls(t *testing.T) {
+	symbols, err := exec.CommandContext(t.Context(), "go", "tool", "nm", build(t)).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(symbols, []byte("cobra.(*Command).ExecuteC")) {
+		t.Fatal("the list of symbols is incomplete")
+	}
+	if found := keepsMethods.FindAll(symbols, 3); found != nil {
+		t.Errorf("it links templates, and so every method of every type: %s", found)
 	}
 }
 

@@ -17,8 +17,8 @@ type outcome[C Conn] struct {
 // dialAttempt is one dial.
 type dialAttempt[C Conn] struct {
 	gen *generation[C]
-	// ctx ends, under the pool's lock, when the connection is no longer wanted.
-	ctx    context.Context //nolint:containedctx // the life of the dial
+	// scope is cut, under the pool's lock, when the connection is no longer wanted.
+	scope  *scope
 	limits Limits
 	// proof asks for a probe of the connection before it is used.
 	proof bool
@@ -37,7 +37,7 @@ func (s *state[C]) startDial(g *generation[C], now instant) { s.start(dialAttemp
 func (s *state[C]) start(a dialAttempt[C], now instant) {
 	s.dialing++
 	a.gen.dialing++
-	a.ctx, a.limits, a.proof, a.began, a.recycles = a.gen.ctx, s.limits, a.gen == s.next, now, s.recycles
+	a.scope, a.limits, a.proof, a.began, a.recycles = a.gen.dials.enter(), s.limits, a.gen == s.next, now, s.recycles
 	go s.pool.dial(a)
 }
 
@@ -85,7 +85,7 @@ func (p *Pool[C]) dial(a dialAttempt[C]) {
 // connect dials. A connection that is to prove its generation is probed before it
 // is used; one that is dead already counts as a failed dial.
 func (p *Pool[C]) connect(a dialAttempt[C]) (o outcome[C]) {
-	ctx, cancel := context.WithTimeout(a.ctx, a.limits.DialTimeout)
+	ctx, cancel := context.WithTimeout(a.scope.ctx, a.limits.DialTimeout)
 	defer cancel()
 	if a.insists {
 		ctx = Insisting(ctx)
@@ -97,7 +97,7 @@ func (p *Pool[C]) connect(a dialAttempt[C]) (o outcome[C]) {
 		return o
 	}
 	if a.proof && p.probe != nil {
-		o.err = p.tryProbe(a.ctx, o.conn, a.limits)
+		o.err = p.tryProbe(a.scope.ctx, o.conn, a.limits)
 	}
 	if o.err == nil {
 		o.err = context.Cause(o.conn.Context())
@@ -112,7 +112,7 @@ func (p *Pool[C]) connect(a dialAttempt[C]) (o outcome[C]) {
 func (s *state[C]) dialFailed(a dialAttempt[C], o outcome[C], now instant) {
 	s.dialing--
 	a.gen.dialing--
-	if a.ctx.Err() != nil {
+	if a.gen.dials.leave(a.scope) {
 		s.tally.dials.Abandoned++
 		return
 	}
@@ -129,7 +129,7 @@ func (s *state[C]) dialed(c *conn[C], a dialAttempt[C], o outcome[C], now instan
 	s.dialing--
 	c.gen.dialing--
 	s.add(c, now)
-	if a.ctx.Err() != nil {
+	if c.gen.dials.leave(a.scope) {
 		s.tally.dials.Abandoned++
 		s.move(c, closing)
 		return
@@ -206,28 +206,22 @@ func (s *state[C]) replace(dial DialFunc[C], now instant) {
 
 // giveUpDials ends the dials that run; what they make nevertheless is closed.
 func (s *state[C]) giveUpDials() {
-	s.restart(s.gen)
+	s.gen.dials.cut()
 	if s.next != nil {
-		s.restart(s.next)
+		s.next.dials.cut()
 	}
-}
-
-// restart ends the dials of a generation, and lets it dial again.
-func (s *state[C]) restart(g *generation[C]) {
-	g.cancel()
-	g.ctx, g.cancel = context.WithCancel(s.pool.ctx)
 }
 
 // abandon forgets credentials that have not been proven.
 func (s *state[C]) abandon() {
 	if s.next != nil {
-		s.next.cancel()
+		s.next.dials.cut()
 		s.next = nil
 	}
 }
 
 func (s *state[C]) supersede(g *generation[C]) {
-	s.gen.cancel()
+	s.gen.dials.cut()
 	s.gen, s.next = g, nil
 	s.changed = true
 	s.resize()

@@ -16,6 +16,9 @@ var (
 	ErrExhausted = errors.New("connpool: pool is exhausted")
 	// ErrQueueFull means that Limits.MaxPending callers wait already.
 	ErrQueueFull = fmt.Errorf("%w: too many callers wait already", ErrExhausted)
+	// ErrGaveWay means that Limits.MaxPending callers waited, most of them for the user of
+	// this one, and that a caller of another user came. It matches ErrQueueFull.
+	ErrGaveWay = fmt.Errorf("%w, and another user came", ErrQueueFull)
 	// ErrAcquireTimeout means that no slot became free in Limits.AcquireTimeout.
 	ErrAcquireTimeout = fmt.Errorf("%w: no slot became free in time", ErrExhausted)
 	// ErrDialPending is inside a DownError when the acquire timeout passed

@@ -38,7 +38,7 @@ type Lease[C Conn] struct {
 // Limits.MaxPending and Limits.AcquireTimeout; a target known to be down fails
 // at once. Errors: ErrClosed, ErrPaused, ErrExhausted, *DownError, or that of ctx.
 func (p *Pool[C]) Acquire(ctx context.Context) (*Lease[C], error) {
-	return p.acquire(ctx, "", false)
+	return p.acquire(ctx, "", false, false)
 }
 
 // Insist is Acquire for a caller who wants to know how the target is now: if it is known
@@ -50,16 +50,22 @@ func (p *Pool[C]) Insist(ctx context.Context) (*Lease[C], error) { return p.Insi
 // InsistAs is Insist for one of several users, told apart by any name: those who wait get
 // free slots in turn, however many callers each of them has.
 func (p *Pool[C]) InsistAs(ctx context.Context, user string) (*Lease[C], error) {
-	return p.acquire(ctx, user, true)
+	return p.acquire(ctx, user, true, false)
 }
 
-func (p *Pool[C]) acquire(ctx context.Context, user string, insist bool) (*Lease[C], error) {
+// SpreadAs is InsistAs for a use that would fill a connection by itself: of the free slots
+// that there are it gets one of the connection with the fewest leases.
+func (p *Pool[C]) SpreadAs(ctx context.Context, user string) (*Lease[C], error) {
+	return p.acquire(ctx, user, true, true)
+}
+
+func (p *Pool[C]) acquire(ctx context.Context, user string, insist, spread bool) (*Lease[C], error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	p.mu.Lock()
 	if p.s.refuse == nil {
-		if c := p.s.pick(); c != nil {
+		if c := p.s.pickFor(spread); c != nil {
 			l := p.s.lease(c, Warm, 0)
 			p.s.reportLoad()
 			p.mu.Unlock()

@@ -2,6 +2,7 @@ package connpool
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -118,4 +119,55 @@ func TestWordsOfMetrics(t *testing.T) {
 			t.Errorf("got %q, want %q", got[i], want[i])
 		}
 	}
+}
+
+func TestSpreading(t *testing.T) {
+	// ids leases by a function until it has n leases, and returns on which connections they are.
+	ids := func(fix *fixture, acquire func(context.Context, string) (*Lease[*fakeConn], error), n int) (ids []uint64) {
+		for range n {
+			l, err := acquire(context.Background(), "")
+			if err != nil {
+				fix.t.Fatalf("%v", err)
+			}
+			ids = append(ids, l.ID())
+		}
+		return ids
+	}
+	distinct := func(ids []uint64) int {
+		slices.Sort(ids)
+		return len(slices.Compact(ids))
+	}
+	warm := func(t *testing.T) *fixture {
+		fix := newFixture(t, Limits{MinWarm: 3, Max: 3, LeasesPerConn: 4})
+		for range 3 {
+			fix.connect()
+		}
+		return fix
+	}
+	bubbles(t, map[string]func(*testing.T){
+		"takes a connection for each lease while there are idle ones": func(t *testing.T) {
+			fix := warm(t)
+			if got := distinct(ids(fix, fix.pool.SpreadAs, 3)); got != 3 {
+				t.Errorf("3 leases are on %d connections", got)
+			}
+		},
+		"then shares them evenly": func(t *testing.T) {
+			fix := warm(t)
+			counts := map[uint64]int{}
+			for _, id := range ids(fix, fix.pool.SpreadAs, 9) {
+				counts[id]++
+			}
+			for id, n := range counts {
+				if n != 3 {
+					t.Errorf("connection %d has %d of 9 leases", id, n)
+				}
+			}
+		},
+		"leaves other leases packed": func(t *testing.T) {
+			fix := warm(t)
+			if got := distinct(ids(fix, fix.pool.InsistAs, 3)); got != 1 {
+				t.Errorf("3 leases are on %d connections", got)
+			}
+		},
+	})
 }

@@ -80,7 +80,7 @@ func (s *state[C]) dispensable(c *conn[C]) bool {
 	if s.count[fresh] >= s.limits.Max {
 		return true
 	}
-	return c.leased == 0 && s.waiters.Len == 0 && s.serving() > s.limits.MinWarm
+	return c.leased == 0 && s.waiting == 0 && s.serving() > s.limits.MinWarm
 }
 
 // dialWanted starts the dials that are wanted and due.
@@ -88,7 +88,7 @@ func (s *state[C]) dialWanted(now instant) { s.dialFor(0, now) }
 
 // dialFor is dialWanted with a number of callers that want a slot but may not wait.
 func (s *state[C]) dialFor(refused int, now instant) {
-	if s.refuse != nil || s.gen.streak.waits(now) {
+	if s.refuse != nil || s.count[fresh] >= s.limits.Max || s.gen.streak.waits(now) {
 		return
 	}
 	wanted := s.wanted()
@@ -110,7 +110,7 @@ func (s *state[C]) wanted() demand {
 		closing:  s.count[closing],
 		dialing:  s.gen.dialing,
 		stale:    s.dialing - s.gen.dialing,
-		waiters:  s.waiters.Len,
+		waiters:  s.waiting,
 		recover:  s.limits.Recover && (s.gen.streak.failures > 0 || s.serving() == 0),
 		cautious: !s.gen.proven || s.gen.streak.failures > 0,
 	}
@@ -149,7 +149,7 @@ func (s *state[C]) probeDue(now instant) {
 			s.probing++
 			c.probing = true
 			c.probed = now
-			go s.pool.probeConn(c, s.limits)
+			go s.pool.probeConn(c, s.probes.enter(), s.limits)
 		}
 	}
 }
@@ -163,9 +163,12 @@ func (s *state[C]) nextProbe(c *conn[C]) instant {
 }
 
 // probeConn probes a connection, whether idle or busy.
-func (p *Pool[C]) probeConn(c *conn[C], limits Limits) {
-	err := p.tryProbe(p.ctx, c.conn, limits)
-	p.change(func(s *state[C], now instant) { s.probed(c, err, now) })
+func (p *Pool[C]) probeConn(c *conn[C], in *scope, limits Limits) {
+	err := p.tryProbe(in.ctx, c.conn, limits)
+	p.change(func(s *state[C], now instant) {
+		s.probes.leave(in)
+		s.probed(c, err, now)
+	})
 }
 
 // tryProbe probes until the timeout, or until the connection is closed.

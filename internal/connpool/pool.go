@@ -13,7 +13,7 @@
 // Trade-offs: one mutex for each pool, because a pool has few connections and
 // its critical sections are tens of nanoseconds. Connections are packed, not
 // spread: a connection that already carries leases is preferred, so that
-// surplus connections idle out. Bookkeeping looks at all connections of a pool
+// surplus connections idle out. Only SpreadAs does the opposite. Bookkeeping looks at all connections of a pool
 // whenever one of them changes state, which is cheap for tens and not meant for
 // tens of thousands. No goroutine runs for an idle connection or an idle pool.
 package connpool
@@ -103,9 +103,7 @@ type Pool[C Conn] struct {
 	random    func() float64
 	// start is the origin of all instants; durations since then are monotonic.
 	start time.Time
-	// ctx ends when everything is cut; done is closed when all is closed.
-	ctx  context.Context
-	cut  context.CancelFunc
+	// done is closed when all is closed.
 	done chan struct{}
 	// waiters holds waiters that may be used again.
 	waiters sync.Pool
@@ -152,7 +150,6 @@ func New[C Conn](opts Options[C]) *Pool[C] {
 	if p.random == nil {
 		p.random = rand.Float64
 	}
-	p.ctx, p.cut = context.WithCancel(context.Background())
 	p.mu.Lock()
 	p.s.pool = p
 	p.s.gen = p.s.generation(opts.Dial)
@@ -184,12 +181,14 @@ func (p *Pool[C]) change(act func(s *state[C], now instant)) {
 	p.unlock()
 }
 
-// unlock ends a critical section and then reports its transitions.
+// unlock ends a critical section, wakes the callers whom it has answered, and reports its
+// transitions.
 func (p *Pool[C]) unlock() {
 	p.s.reportLoad()
-	changed := p.s.changed
-	p.s.changed = false
+	changed, answers := p.s.changed, p.s.answers
+	p.s.changed, p.s.answers = false, nil
 	p.mu.Unlock()
+	answers.wake()
 	if changed {
 		p.notify()
 	}
@@ -318,9 +317,9 @@ func (p *Pool[C]) Close() error {
 // closeAll closes every connection, also those in use, waits until all is closed,
 // and returns how many connections carried leases.
 func (p *Pool[C]) closeAll() (cut int) {
-	p.cut()
 	p.change(func(s *state[C], _ instant) {
 		s.end()
+		s.probes.cut()
 		for _, c := range s.conns {
 			if c.state == draining {
 				cut++

@@ -14,8 +14,9 @@ type state[C Conn] struct {
 	limits Limits
 	// refuse is why nothing is leased: nil, ErrPaused or ErrClosed.
 	refuse error
-	// ended is set by Drain and Close, finished when done was closed.
-	ended, finished bool
+	// ended is set by Drain and Close, finished when done was closed; changed asks unlock
+	// to notify.
+	ended, finished, changed bool
 
 	// gen is what is dialed; next are credentials not proven yet, or nil.
 	gen, next   *generation[C]
@@ -34,22 +35,23 @@ type state[C Conn] struct {
 	loaded, idle, leaving list.List[*conn[C]]
 	slots                 int
 
-	// waiters are all callers who wait, oldest first. They are in lines, too, one for each
-	// user who waits; turns are the lines in the order in which they are served. spareLine
-	// is a line to use again, or nil.
-	waiters   list.List[*waiter[C]]
-	lines     map[string]*line[C]
-	turns     list.List[*line[C]]
-	spareLine *line[C]
+	// lines are the callers who wait, by user, and turns those lines in the order in which
+	// they are served. waiting counts the callers, lastLine is the line that was asked for
+	// last. answers are those whom unlock is to wake.
+	lines    map[string]*line[C]
+	turns    list.List[*line[C]]
+	lastLine *line[C]
+	waiting  int
+	answers  *waiter[C]
 	// spare are leases to use again.
 	spare *Lease[C]
 
+	// probes are cut at the end; probing counts those that run.
+	probes  scopes
 	probing int
 	// timer settles at alarm, 0 is never; it may fire early, never late.
 	timer *time.Timer
 	alarm instant
-	// changed asks unlock to notify.
-	changed bool
 
 	tally tally
 	// reported is the load that Options.Loaded was told of last.
@@ -115,10 +117,8 @@ func (s *state[C]) serving() int { return s.count[fresh] + s.count[retiring] }
 type generation[C Conn] struct {
 	number int
 	dial   DialFunc[C]
-	// ctx ends when the generation's dials are no longer wanted. A generation that is
-	// superseded gets no other.
-	ctx     context.Context
-	cancel  context.CancelFunc
+	// dials are cut when they are no longer wanted; dialing counts those that run.
+	dials   scopes
 	dialing int
 	// proven is set by the first dial that succeeds; dialed is when the last one ended.
 	proven bool
@@ -132,9 +132,7 @@ type generation[C Conn] struct {
 
 func (s *state[C]) generation(dial DialFunc[C]) *generation[C] {
 	s.generations++
-	g := &generation[C]{number: s.generations, dial: dial}
-	g.ctx, g.cancel = context.WithCancel(s.pool.ctx)
-	return g
+	return &generation[C]{number: s.generations, dial: dial}
 }
 
 // move takes a connection to a later phase, and starts what that phase needs.
@@ -197,6 +195,24 @@ func (s *state[C]) pick() *conn[C] {
 	default:
 		return nil
 	}
+}
+
+// pickFor is pick, or the opposite of it: an idle connection, or else the one with the
+// fewest leases. Retiring ones come last in both.
+func (s *state[C]) pickFor(spread bool) *conn[C] {
+	switch {
+	case !spread, s.loaded.Head == nil:
+		return s.pick()
+	case s.idle.Head != nil:
+		return s.idle.Head.Value
+	}
+	fewest := s.loaded.Head.Value
+	for e := s.loaded.Head.Next; e != nil; e = e.Next {
+		if e.Value.leased+e.Value.leftovers < fewest.leased+fewest.leftovers {
+			fewest = e.Value
+		}
+	}
+	return fewest
 }
 
 // lease takes a slot of a connection.
@@ -318,7 +334,7 @@ func (s *state[C]) end() {
 	}
 	s.ended = true
 	s.refuse = ErrClosed
-	s.gen.cancel()
+	s.gen.dials.cut()
 	s.abandon()
 	s.drop(0)
 }
@@ -330,7 +346,6 @@ func (s *state[C]) finish() {
 	}
 	s.finished = true
 	s.timer.Stop()
-	s.pool.cut()
 	close(s.pool.done)
 }
 

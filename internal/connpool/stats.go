@@ -163,7 +163,7 @@ func (p *Pool[C]) Stats() Stats {
 		Dialing:  s.dialing,
 		Draining: s.count[draining] + s.count[closing],
 		Leases:   s.tally.leases,
-		Pending:  s.waiters.Len,
+		Pending:  s.waiting,
 		Uses:     s.tally.uses,
 		LastUsed: p.at(s.tally.lastUsed),
 		Cap:      s.gen.learnedCap,
@@ -207,7 +207,7 @@ type Load struct {
 
 // reportLoad tells of the load if it has changed.
 func (s *state[C]) reportLoad() {
-	load := Load{Uses: s.tally.leases + s.waiters.Len, Warm: s.serving() > 0}
+	load := Load{Uses: s.tally.leases + s.waiting, Warm: s.serving() > 0}
 	if load != s.reported {
 		s.reported = load
 		s.pool.loaded(load)

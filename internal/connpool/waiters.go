@@ -11,15 +11,17 @@ import (
 // waiter back to be used again.
 type waiter[C Conn] struct {
 	elem     list.Element[*waiter[C]]
-	inLine   list.Element[*waiter[C]]
 	line     *line[C]
 	since    instant
 	answered chan struct{}
-	lease    *Lease[C]
-	err      error
+	// next is the next of state.answers.
+	next  *waiter[C]
+	lease *Lease[C]
+	err   error
 }
 
-// line is the waiters of one user, in the order in which they came. It is in state.turns.
+// line is the waiters of one user, in the order in which they came. While there are any
+// it is in state.turns.
 type line[C Conn] struct {
 	user    string
 	turn    list.Element[*line[C]]
@@ -31,17 +33,37 @@ func (s *state[C]) queue(user string, now instant) (*waiter[C], error) {
 	if err := s.hopeless(now); err != nil {
 		return nil, err
 	}
-	if s.waiters.Len >= s.limits.MaxPending {
+	l := s.lineOf(user)
+	if s.waiting >= s.limits.MaxPending && !s.makeRoomFor(l) {
 		s.dialFor(1, now)
 		return nil, ErrQueueFull
 	}
 	w := s.newWaiter()
-	w.since = now
-	s.waiters.PushBack(&w.elem)
-	s.join(w, user)
+	w.since, w.line = now, l
+	if l.turn.In == nil {
+		s.turns.PushBack(&l.turn)
+	}
+	l.waiters.PushBack(&w.elem)
+	s.waiting++
 	s.dialWanted(now)
-	s.fireBy(earlier(s.overdueAt(), s.nextDial(now)), now)
+	s.fireBy(earlier(now+s.limits.AcquireTimeout, s.nextDial(now)), now)
 	return w, nil
+}
+
+// makeRoomFor lets the last caller of the longest line go if there are two more in it than
+// in the line of the one who comes, so that no user can fill the room of all the others.
+func (s *state[C]) makeRoomFor(l *line[C]) bool {
+	longest := l
+	for t := s.turns.Head; t != nil; t = t.Next {
+		if t.Value.waiters.Len > longest.waiters.Len {
+			longest = t.Value
+		}
+	}
+	if longest.waiters.Len < l.waiters.Len+2 {
+		return false
+	}
+	s.answer(longest.waiters.Tail.Value, nil, ErrGaveWay)
+	return true
 }
 
 // hopeless returns why no caller can get a lease soon; nil if one can.
@@ -70,35 +92,34 @@ func (p *Pool[C]) await(ctx context.Context, w *waiter[C]) (*Lease[C], error) {
 	return lease, err
 }
 
-// join puts a waiter at the end of the line of its user.
-func (s *state[C]) join(w *waiter[C], user string) {
-	w.line = s.lines[user]
-	if w.line == nil {
-		w.line, s.spareLine = s.spareLine, nil
-		if w.line == nil {
-			w.line = &line[C]{}
-			w.line.turn.Value = w.line
-		}
+// lineOf returns the line of a user. The one that was asked for last stays, also without
+// waiters: most pools have one user at a time, who then costs no look into the map.
+func (s *state[C]) lineOf(user string) *line[C] {
+	last := s.lastLine
+	if last != nil && last.user == user {
+		return last
+	}
+	l := s.lines[user]
+	if l == nil {
+		l = &line[C]{user: user}
+		l.turn.Value = l
 		if s.lines == nil { // not before it is needed: most pools have no one who waits
 			s.lines = map[string]*line[C]{}
 		}
-		w.line.user, s.lines[user] = user, w.line
-		s.turns.PushBack(&w.line.turn)
+		s.lines[user] = l
 	}
-	w.line.waiters.PushBack(&w.inLine)
+	s.lastLine = l
+	if last != nil {
+		s.forgetEmpty(last)
+	}
+	return l
 }
 
-// leaveLine takes a waiter out of its line, which ends with its last waiter.
-func (s *state[C]) leaveLine(w *waiter[C]) {
-	of := w.line
-	w.inLine.Leave()
-	w.line = nil
-	if of.waiters.Len > 0 {
-		return
+// forgetEmpty forgets a line without waiters, unless it was the last that was asked for.
+func (s *state[C]) forgetEmpty(l *line[C]) {
+	if l.waiters.Len == 0 && l != s.lastLine {
+		delete(s.lines, l.user)
 	}
-	of.turn.Leave()
-	delete(s.lines, of.user)
-	s.spareLine = of
 }
 
 // newWaiter makes a waiter, or takes one that has been answered and read.
@@ -107,7 +128,7 @@ func (s *state[C]) newWaiter() *waiter[C] {
 		return w
 	}
 	w := &waiter[C]{answered: make(chan struct{}, 1)}
-	w.elem.Value, w.inLine.Value = w, w
+	w.elem.Value = w
 	return w
 }
 
@@ -134,11 +155,26 @@ func (s *state[C]) overdue() error {
 	}
 }
 
-func (s *state[C]) answer(w *waiter[C], l *Lease[C], err error) {
+// answer takes a waiter out of its line. Its caller is told when the lock is free.
+func (s *state[C]) answer(w *waiter[C], lease *Lease[C], err error) {
+	l := w.line
 	w.elem.Leave()
-	s.leaveLine(w)
-	w.lease, w.err = l, err
-	w.answered <- struct{}{}
+	s.waiting--
+	if l.waiters.Len == 0 {
+		l.turn.Leave()
+		s.forgetEmpty(l)
+	}
+	w.line, w.lease, w.err = nil, lease, err
+	w.next, s.answers = s.answers, w
+}
+
+// wake tells the callers who have been answered. It is called without the lock: to wake
+// one takes longer than to lease.
+func (w *waiter[C]) wake() {
+	for next := w; w != nil; w = next {
+		next, w.next = w.next, nil
+		w.answered <- struct{}{}
+	}
 }
 
 // serve gives free slots to the users who wait in turn, and those of each in the order in
@@ -149,34 +185,49 @@ func (s *state[C]) serve(how How, now instant) {
 		if c == nil {
 			return
 		}
-		next := s.turns.Head.Value
-		next.turn.Leave()
-		s.turns.PushBack(&next.turn)
-		w := next.waiters.Head.Value
+		l := s.turns.Head.Value
+		if s.turns.Len > 1 {
+			l.turn.Leave()
+			s.turns.PushBack(&l.turn)
+		}
+		w := l.waiters.Head.Value
 		s.answer(w, s.lease(c, how, now-w.since), nil)
 	}
 }
 
 // dismiss answers waiters with an error: all when no lease can be had soon, else
-// those who have waited for too long, who are the first in the queue.
+// those who have waited for too long, who are the first in their lines.
 func (s *state[C]) dismiss(now instant) {
 	hopeless := s.hopeless(now)
-	for s.waiters.Head != nil {
+	for t, next := s.turns.Head, s.turns.Head; t != nil; t = next {
+		next = t.Next
+		s.dismissLine(t.Value, hopeless, now)
+	}
+}
+
+func (s *state[C]) dismissLine(l *line[C], hopeless error, now instant) {
+	for l.waiters.Head != nil {
 		err := hopeless
 		if err == nil {
-			if !due(s.overdueAt(), now) {
+			if !due(s.patience(l), now) {
 				return
 			}
 			err = s.overdue()
 		}
-		s.answer(s.waiters.Head.Value, nil, err)
+		s.answer(l.waiters.Head.Value, nil, err)
 	}
 }
 
 // overdueAt is when the first waiter has waited for too long; 0 without waiters.
 func (s *state[C]) overdueAt() instant {
-	if s.waiters.Head == nil {
-		return 0
+	var at instant
+	for t := s.turns.Head; t != nil; t = t.Next {
+		at = earlier(at, s.patience(t.Value))
 	}
-	return s.waiters.Head.Value.since + s.limits.AcquireTimeout
+	return at
+}
+
+// patience is when the first waiter of a line has waited for too long.
+func (s *state[C]) patience(l *line[C]) instant {
+	return l.waiters.Head.Value.since + s.limits.AcquireTimeout
 }

@@ -37,7 +37,7 @@ func TestWaiting(t *testing.T) {
 				running = waiting[next].got()
 			}
 			running.Release()
-			if s := &fix.pool.s; len(s.lines) > 0 || s.turns.Len > 0 {
+			if s := &fix.pool.s; len(s.lines) > 1 || s.turns.Len > 0 {
 				t.Errorf("%d lines and %d turns are left", len(s.lines), s.turns.Len)
 			}
 		},
@@ -50,8 +50,37 @@ func TestWaiting(t *testing.T) {
 			_ = ann.failed()
 			running.Release()
 			bob.got().Release()
-			if s := &fix.pool.s; len(s.lines) > 0 || s.turns.Len > 0 {
+			if s := &fix.pool.s; len(s.lines) > 1 || s.turns.Len > 0 {
 				t.Errorf("%d lines and %d turns are left", len(s.lines), s.turns.Len)
+			}
+		},
+		"finds room for another user when one has filled it": func(t *testing.T) {
+			fix := newFixture(t, Limits{MinWarm: 1, Max: 1, MaxPending: 4})
+			fix.connect()
+			running := fix.lease()
+			var ann []*attempt
+			for range 4 {
+				ann = append(ann, fix.insistAs("ann"))
+			}
+			if err := fix.insistAs("ann").failed(); !errors.Is(err, ErrQueueFull) || errors.Is(err, ErrGaveWay) {
+				t.Errorf("ann's fifth caller: error %v, want %v", err, ErrQueueFull)
+			}
+			bob := []*attempt{fix.insistAs("bob"), fix.insistAs("bob")}
+			for _, last := range []int{3, 2} {
+				if err := ann[last].failed(); !errors.Is(err, ErrGaveWay) {
+					t.Errorf("ann's caller %d: error %v, want %v", last, err, ErrGaveWay)
+				}
+			}
+			if err := fix.insistAs("bob").failed(); !errors.Is(err, ErrQueueFull) {
+				t.Errorf("bob's third caller: error %v, want %v", err, ErrQueueFull)
+			}
+			for _, next := range []*attempt{ann[0], bob[0], ann[1], bob[1]} {
+				running.Release()
+				running = next.got()
+			}
+			running.Release()
+			if pending := fix.pool.Stats().Pending; pending > 0 {
+				t.Errorf("%d callers are counted although no caller waits", pending)
 			}
 		},
 		"is refused at once when no caller may wait": func(t *testing.T) {

@@ -4,6 +4,7 @@ package dialbudget
 
 import (
 	"cmp"
+	"container/heap"
 	"context"
 	"errors"
 	"sync"
@@ -24,7 +25,8 @@ const failureMemory = time.Hour
 // together have two thirds of the places. Nor must a namespace with many hosts keep
 // the others waiting: see places.
 //
-// Within a namespace, what somebody waits for comes before what is made ahead.
+// What a use waits for comes before what was just declared, for which its author waits, and
+// that before what is made ahead, such as all others after a restart.
 type Budget struct {
 	// The bounds of one namespace that dials alone.
 	process, perHost, perJumpHost int
@@ -38,11 +40,12 @@ type Budget struct {
 	running, failing places
 	hosts, jumpHosts map[string]places
 	// queues holds the callers who wait, by route. The turns are the orders in which
-	// the wanted, the other healthy, and the failing routes of each namespace get their
+	// the healthy routes of each rank and the failing ones of each namespace get their
 	// turn, lastTurn counts them.
-	queues                                  map[Route]*routeQueue
-	wantedTurns, healthyTurns, failingTurns turns
-	lastTurn                                uint64
+	queues       map[Route]*routeQueue
+	healthyTurns [ranks]turns
+	failingTurns turns
+	lastTurn     uint64
 	// failed holds the routes whose last dial failed; oldest first in byAge.
 	failed map[Route]*list.Element[failedRoute]
 	byAge  list.List[failedRoute]
@@ -67,19 +70,28 @@ func (p places) has(namespace string, bound int) bool {
 	return p[namespace] < (left+1)/2
 }
 
+// rank is how soon the turn of a healthy route comes.
+type rank int
+
+const (
+	// ahead is the rank of routes that are dialed for nothing in particular.
+	ahead rank = iota
+	// declared is that of routes of which something was just declared.
+	declared
+	// wanted is that of routes for which a use waits.
+	wanted
+	ranks
+)
+
 // routeQueue is the callers who wait for one route, in order of arrival.
 type routeQueue struct {
 	route   Route
 	turn    list.Element[*routeQueue]
 	since   uint64 // Budget.lastTurn when it was put into its turns
 	failing bool   // which turns these are
-	wanted  bool   // a use waits for a dial
+	rank    rank   // the highest of its callers
 	callers list.List[*admission]
 }
-
-// turns are the routes of each namespace in the order of their turns. A namespace
-// without any is not in it.
-type turns map[string]*list.List[*routeQueue]
 
 // admission is a caller of Admit. Its failing is set before admitted is closed.
 type admission struct {
@@ -107,8 +119,7 @@ func New(process, perHost, perJumpHost int) *Budget {
 		hosts:         map[string]places{},
 		jumpHosts:     map[string]places{},
 		queues:        map[Route]*routeQueue{},
-		wantedTurns:   turns{},
-		healthyTurns:  turns{},
+		healthyTurns:  [ranks]turns{{}, {}, {}},
 		failingTurns:  turns{},
 		failed:        map[Route]*list.Element[failedRoute]{},
 	}
@@ -124,7 +135,7 @@ func (b *Budget) Admit(ctx context.Context, r Route) (done func(result error), e
 	var once sync.Once
 	done = func(result error) { once.Do(func() { b.leave(r, d, result) }) }
 	caller := &list.Element[*admission]{Value: d}
-	b.enqueue(r, caller, ctx.Value(wantedKey{}) != nil)
+	b.enqueue(r, caller, rankOf(ctx))
 	select {
 	case <-d.admitted:
 		return done, nil
@@ -137,29 +148,41 @@ func (b *Budget) Admit(ctx context.Context, r Route) (done func(result error), e
 	return nil, ctx.Err()
 }
 
-type wantedKey struct{}
+type rankKey struct{}
 
 // Wanted returns a context for dials that a use waits for.
-func Wanted(ctx context.Context) context.Context { return context.WithValue(ctx, wantedKey{}, true) }
+func Wanted(ctx context.Context) context.Context { return context.WithValue(ctx, rankKey{}, wanted) }
+
+// Declared returns a context for dials of what was just declared.
+func Declared(ctx context.Context) context.Context {
+	return context.WithValue(ctx, rankKey{}, declared)
+}
+
+func rankOf(ctx context.Context) rank {
+	found, _ := ctx.Value(rankKey{}).(rank)
+	return found
+}
 
 // Hurry is told that a use waits for a dial of the route, which may wait for its turn
 // already.
 func (b *Budget) Hurry(r Route) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.want(b.queues[r])
+	if q := b.queues[r]; q != nil {
+		b.raise(q, wanted)
+	}
 }
 
-// want moves a route, if any, to the turns of those that are wanted.
-func (b *Budget) want(q *routeQueue) {
-	if q != nil && !q.wanted {
+// raise moves a route to the turns of a rank, unless it has that or a higher one.
+func (b *Budget) raise(q *routeQueue, to rank) {
+	if q.rank < to {
 		b.leaveTurns(q)
-		q.wanted = true
+		q.rank = to
 		b.line(q)
 	}
 }
 
-func (b *Budget) enqueue(r Route, caller *list.Element[*admission], wanted bool) {
+func (b *Budget) enqueue(r Route, caller *list.Element[*admission], of rank) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	q := b.queues[r]
@@ -169,9 +192,7 @@ func (b *Budget) enqueue(r Route, caller *list.Element[*admission], wanted bool)
 		b.queues[r] = q
 		b.line(q)
 	}
-	if wanted {
-		b.want(q)
-	}
+	b.raise(q, of)
 	q.callers.PushBack(caller)
 	b.admit()
 }
@@ -182,29 +203,20 @@ func (b *Budget) line(q *routeQueue) {
 	q.failing = b.failed[q.route] != nil
 	b.lastTurn++
 	q.since = b.lastTurn
-	of := b.turnsOf(q)
-	if of[q.route.Namespace] == nil {
-		of[q.route.Namespace] = &list.List[*routeQueue]{}
-	}
-	of[q.route.Namespace].PushBack(&q.turn)
+	b.turnsOf(q).add(q)
 }
 
 func (b *Budget) leaveTurns(q *routeQueue) {
-	in := q.turn.In
-	q.turn.Leave()
-	if in != nil && in.Len == 0 {
-		delete(b.turnsOf(q), q.route.Namespace)
+	if q.turn.In != nil {
+		b.turnsOf(q).remove(q)
 	}
 }
 
 func (b *Budget) turnsOf(q *routeQueue) turns {
-	switch {
-	case q.failing:
+	if q.failing {
 		return b.failingTurns
-	case q.wanted:
-		return b.wantedTurns
 	}
-	return b.healthyTurns
+	return b.healthyTurns[q.rank]
 }
 
 // withdraw removes a caller from its queue and reports whether it was there.
@@ -283,11 +295,12 @@ func (b *Budget) forgetFailure(r Route) {
 	}
 }
 
-// admit lets in as many callers as possible, each route in its turn, wanted routes first
-// and failing ones last.
+// admit lets in as many callers as possible, each route in its turn, the highest rank first
+// and failing routes last.
 func (b *Budget) admit() {
+	healthy := &b.healthyTurns
 	for {
-		q := cmp.Or(b.first(b.wantedTurns), b.first(b.healthyTurns), b.first(b.failingTurns))
+		q := cmp.Or(b.first(healthy[wanted]), b.first(healthy[declared]), b.first(healthy[ahead]), b.first(b.failingTurns))
 		if q == nil {
 			return
 		}
@@ -309,15 +322,35 @@ func (b *Budget) first(of turns) (first *routeQueue) {
 	return first
 }
 
-// firstOf returns the first of a namespace's routes that may dial; nil if none may.
-func (b *Budget) firstOf(routes *list.List[*routeQueue]) *routeQueue {
-	for turn := routes.Head; turn != nil; turn = turn.Next {
-		q := turn.Value
-		if q.failing && !b.failing.has(q.route.Namespace, b.failingPlaces) {
-			return nil
+// firstOf returns the first of a namespace's routes that may dial; nil if none may. It
+// passes over ways without a place, and over routes to hosts without one, of which there
+// are at most as many as dials run.
+func (b *Budget) firstOf(w *ways) (first *routeQueue) {
+	var full []*way
+	for first == nil && len(w.order) > 0 {
+		next := w.order[0]
+		if first = b.firstBy(next); first == nil {
+			full = append(full, next)
+			heap.Pop(&w.order)
 		}
-		if b.mayDial(q.route) {
-			return q
+	}
+	for _, passed := range full {
+		heap.Push(&w.order, passed)
+	}
+	return first
+}
+
+// firstBy returns the first route through a jump host that may dial; nil if none may.
+func (b *Budget) firstBy(w *way) *routeQueue {
+	q := w.routes.Head.Value
+	namespace, jumpHost := q.route.Namespace, q.route.JumpHost
+	if q.failing && !b.failing.has(namespace, b.failingPlaces) ||
+		jumpHost != "" && !b.jumpHosts[jumpHost].has(namespace, b.perJumpHost) {
+		return nil
+	}
+	for turn := w.routes.Head; turn != nil; turn = turn.Next {
+		if host := turn.Value.route.Host; b.hosts[host].has(namespace, b.perHost) {
+			return turn.Value
 		}
 	}
 	return nil
@@ -327,11 +360,6 @@ func (b *Budget) firstOf(routes *list.List[*routeQueue]) *routeQueue {
 func (b *Budget) isBefore(q, other *routeQueue) bool {
 	mine, theirs := b.running[q.route.Namespace], b.running[other.route.Namespace]
 	return mine < theirs || mine == theirs && q.since < other.since
-}
-
-func (b *Budget) mayDial(r Route) bool {
-	return b.hosts[r.Host].has(r.Namespace, b.perHost) &&
-		(r.JumpHost == "" || b.jumpHosts[r.JumpHost].has(r.Namespace, b.perJumpHost))
 }
 
 // admitFirst lets in the first caller of a route. The route's next turn comes last.

@@ -114,6 +114,26 @@ func TestBudget(t *testing.T) {
 				d.expect(next)
 			}
 		},
+		"what was just declared comes after what a use waits for and before what is made ahead": func(t *testing.T) {
+			d := newDialers(t, 1, 1, 6)
+			d.admit("", "a1", "b1", "c1", "d1")
+			d.expect("a1")
+			go func() {
+				done, err := d.budget.Admit(Declared(t.Context()), Route{Host: "n"})
+				if err == nil {
+					d.turns <- turn{"n1", done}
+				}
+			}()
+			synctest.Wait()
+			d.budget.Hurry(Route{Host: "d"})
+			for _, next := range []string{"d1", "n1", "b1", "c1"} {
+				for name, done := range d.dones {
+					done(nil)
+					delete(d.dones, name)
+				}
+				d.expect(next)
+			}
+		},
 		"a host that fails comes last, although a use waits for it": func(t *testing.T) {
 			d := newDialers(t, 1, 1, 6)
 			d.admit("", "a1")
@@ -204,7 +224,11 @@ func TestBudget(t *testing.T) {
 				done(nil)
 			}
 			b := d.budget
-			if n := len(b.hosts) + len(b.jumpHosts) + len(b.queues) + len(b.failed) + len(b.healthyTurns) + len(b.failing) + len(b.failingTurns) + len(b.running); n != 0 {
+			n := len(b.hosts) + len(b.jumpHosts) + len(b.queues) + len(b.failed) + len(b.failing) + len(b.failingTurns) + len(b.running)
+			for _, of := range b.healthyTurns {
+				n += len(of)
+			}
+			if n != 0 {
 				t.Errorf("%d entries left", n)
 			}
 		},

@@ -3,6 +3,7 @@ package kubestream
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -37,41 +38,68 @@ type Socket struct {
 }
 
 // Upgrade dials, and upgrades a request to one of the dialer's Subprotocols. The dialer
-// must have a NetDialContext. If the server refuses, the error is
+// must have a NetDialContext, or else a NetDialTLSContext that returns a *tls.Conn over a
+// Wire. If the server refuses, the error is
 // websocket.ErrBadHandshake, and the response is its answer. If ctx ends, the error is
 // its cause.
 func Upgrade(
 	ctx context.Context, dialer websocket.Dialer, address string, header http.Header, heartbeat Heartbeat,
 ) (*Socket, *http.Response, error) {
-	var wire *Wire
-	stop := func() bool { return true }
+	dialed := &dialed{stop: func() bool { return true }}
+	dialed.follow(ctx, &dialer)
+	// One byte names the channel.
+	dialer.ReadBufferSize, dialer.WriteBufferSize, dialer.WriteBufferPool = frameBytes+1, frameBytes+1, &writeBuffers
+	// While the dialer waits for the answer it ignores ctx, so AfterFunc ends it.
+	conn, response, err := dialer.DialContext(context.WithoutCancel(ctx), address, header)
+	switch {
+	case !dialed.stop(), err != nil && ctx.Err() != nil:
+		return nil, nil, context.Cause(ctx)
+	case err != nil:
+		return nil, response, err
+	case !slices.Contains(dialer.Subprotocols, conn.Subprotocol()):
+		closeAtOnce(dialed.wire)
+		return nil, nil, fmt.Errorf("%w: %q", ErrSubprotocol, conn.Subprotocol())
+	case response.Header.Get("Sec-WebSocket-Extensions") != "":
+		closeAtOnce(dialed.wire)
+		return nil, nil, ErrExtension
+	}
+	return newSocket(conn, dialed.wire, heartbeat), response, nil
+}
+
+// dialed is the connection of a dialer.
+type dialed struct {
+	wire *Wire
+	// stop keeps the end of the context from closing it, and reports whether that was in time.
+	stop func() bool
+}
+
+// follow lets d get the connection when the dialer has it. From then on, the end of the
+// context closes it.
+func (d *dialed) follow(ctx context.Context, dialer *websocket.Dialer) {
+	use := func(wire *Wire) {
+		d.wire = wire
+		d.stop = context.AfterFunc(ctx, func() { closeAtOnce(wire) })
+	}
+	if dial := dialer.NetDialTLSContext; dial != nil {
+		dialer.NetDialTLSContext = func(_ context.Context, network, address string) (net.Conn, error) {
+			secure, err := dial(ctx, network, address)
+			if layer, ok := secure.(*tls.Conn); ok {
+				wire, _ := layer.NetConn().(*Wire)
+				use(wire)
+			}
+			return secure, err
+		}
+		return
+	}
 	dial := dialer.NetDialContext
 	dialer.NetDialContext = func(_ context.Context, network, address string) (net.Conn, error) {
 		raw, err := dial(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		wire = NewWire(raw)
-		stop = context.AfterFunc(ctx, func() { closeAtOnce(raw) })
-		return wire, nil
+		use(NewWire(raw))
+		return d.wire, nil
 	}
-	// One byte names the channel.
-	dialer.ReadBufferSize, dialer.WriteBufferSize, dialer.WriteBufferPool = frameBytes+1, frameBytes+1, &writeBuffers
-	// While the dialer waits for the answer it ignores ctx, so AfterFunc ends it.
-	conn, response, err := dialer.DialContext(context.WithoutCancel(ctx), address, header)
-	switch {
-	case !stop(), err != nil && ctx.Err() != nil:
-		return nil, nil, context.Cause(ctx)
-	case err != nil:
-		return nil, response, err
-	case !slices.Contains(dialer.Subprotocols, conn.Subprotocol()):
-		closeAtOnce(wire)
-		return nil, nil, fmt.Errorf("%w: %q", ErrSubprotocol, conn.Subprotocol())
-	case response.Header.Get("Sec-WebSocket-Extensions") != "":
-		closeAtOnce(wire)
-		return nil, nil, ErrExtension
-	}
-	return newSocket(conn, wire, heartbeat), response, nil
 }
 
 func newSocket(conn *websocket.Conn, wire *Wire, heartbeat Heartbeat) *Socket {

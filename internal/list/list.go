@@ -4,7 +4,7 @@ package list
 // List is a doubly linked list whose elements are part of their values, so that
 // moving one allocates nothing and removing one needs no search.
 type List[T any] struct {
-	Head, tail *Element[T]
+	Head, Tail *Element[T]
 	Len        int
 }
 
@@ -21,7 +21,7 @@ func (l *List[T]) PushFront(e *Element[T]) {
 	if l.Head != nil {
 		l.Head.prev = e
 	} else {
-		l.tail = e
+		l.Tail = e
 	}
 	l.Head = e
 	l.Len++
@@ -29,13 +29,13 @@ func (l *List[T]) PushFront(e *Element[T]) {
 
 // PushBack adds an element that is in no list.
 func (l *List[T]) PushBack(e *Element[T]) {
-	e.In, e.prev, e.Next = l, l.tail, nil
-	if l.tail != nil {
-		l.tail.Next = e
+	e.In, e.prev, e.Next = l, l.Tail, nil
+	if l.Tail != nil {
+		l.Tail.Next = e
 	} else {
 		l.Head = e
 	}
-	l.tail = e
+	l.Tail = e
 	l.Len++
 }
 
@@ -53,7 +53,7 @@ func (e *Element[T]) Leave() {
 	if e.Next != nil {
 		e.Next.prev = e.prev
 	} else {
-		l.tail = e.prev
+		l.Tail = e.prev
 	}
 	e.In, e.prev, e.Next = nil, nil, nil
 	l.Len--

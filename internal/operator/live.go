@@ -251,7 +251,8 @@ func (op *Operator) newLiveAPI(ctx context.Context, listener net.Listener, certi
 	served := &liveAPI{serve: server.Run, waitForUses: uses.Wait}
 	if bounds.Memory > 0 {
 		memory := &relief{
-			limit: bounds.Memory, relieve: uses.Relieve, collect: collectGarbage, log: op.manager.GetLogger().WithName("memory"),
+			limit: bounds.Memory, relieve: uses.Relieve, await: uses.AwaitOutput,
+			collect: collectGarbage, log: op.manager.GetLogger().WithName("memory"),
 		}
 		served.relieve = memory.run
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"runtime"
+	"runtime/debug"
 	"runtime/metrics"
 	"time"
 
@@ -42,8 +43,28 @@ func (o *Options) held() []any {
 	}
 }
 
+// giveBackPeriod is how often unused memory goes back to the system. That costs a garbage
+// collection, which the runtime makes as often in a process at rest.
+const giveBackPeriod = 2 * time.Minute
+
+// giveBack gives the system back what a burst has left unused, such as the start of
+// thousands of targets, until ctx ends. The runtime itself keeps what it would need for
+// the next one.
+func giveBack(ctx context.Context) {
+	ticker := time.NewTicker(giveBackPeriod)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			debug.FreeOSMemory()
+		}
+	}
+}
+
 const (
-	// memoryPeriod is how often the memory is looked at.
+	// memoryPeriod is how often the memory is looked at while there is output to cut.
 	memoryPeriod = 20 * time.Millisecond
 	// enough is the part of the limit that may be in use before unread output is cut.
 	// Garbage, the kernel's buffers, and what comes until the next look, need the rest.
@@ -59,6 +80,8 @@ const (
 type relief struct {
 	limit   int64
 	relieve func(bytes int64) (cut int)
+	// await waits until there is output that relieve could cut. It fails when ctx ends.
+	await func(ctx context.Context) error
 	// collect collects garbage, and returns how many bytes are in use.
 	collect func() int64
 	log     logr.Logger
@@ -66,15 +89,14 @@ type relief struct {
 	used int64
 }
 
-// run looks at the memory until ctx ends.
+// run looks at the memory until ctx ends. An operator at rest would spend more on these looks
+// than on a thousand connections, so it looks only while there is output.
 func (r *relief) run(ctx context.Context) {
-	ticker := time.NewTicker(memoryPeriod)
-	defer ticker.Stop()
-	for {
+	for r.await(ctx) == nil {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-time.After(memoryPeriod):
 			r.look(measure("/memory/classes/heap/objects:bytes"))
 		}
 	}

@@ -1,11 +1,17 @@
 package operator
 
 import (
+	"context"
 	"flag"
 	"math"
 	"runtime/debug"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/connpool/connpool/internal/registry/delivery"
+	"github.com/connpool/connpool/internal/registry/quota"
 )
 
 func TestTheMemoryIsThatOfGOMEMLIMIT(t *testing.T) {
@@ -96,4 +102,26 @@ func TestUnreadOutputIsCutAsFastAsTheHeapGrows(t *testing.T) {
 	if want := []int64{150, 250, 1}; !slices.Equal(asked, want) {
 		t.Errorf("it was asked for %v, want %v", asked, want)
 	}
+}
+
+func TestTheMemoryIsLookedAtOnlyWhileThereIsOutput(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var outputs delivery.Deliveries
+		awaited := 0
+		r := &relief{limit: math.MaxInt64, await: func(ctx context.Context) error {
+			awaited++
+			return outputs.Await(ctx)
+		}}
+		go r.run(t.Context())
+		time.Sleep(time.Hour)
+		if awaited != 1 {
+			t.Errorf("it was woken %d times in an hour without output", awaited-1)
+		}
+		output := outputs.Begin(quota.Owner{}, func() {})
+		time.Sleep(time.Second)
+		output.Close()
+		if want := int(time.Second / memoryPeriod); awaited < want {
+			t.Errorf("it looked %d times in a second with output, want %d", awaited-1, want)
+		}
+	})
 }

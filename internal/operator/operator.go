@@ -153,6 +153,7 @@ func (op *Operator) Pools() *poolset.Set { return op.pools }
 // Run runs the operator until ctx ends, then drains it. What still runs after the
 // drain timeout is cut.
 func (op *Operator) Run(ctx context.Context) error {
+	go giveBack(ctx)
 	err := op.manager.Start(ctx)
 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), op.options.DrainTimeout)
@@ -186,7 +187,7 @@ func (op *Operator) addControllers(ctx context.Context, drivers connectiontarget
 		Writer:  connectionpool.NewWriter(client, recorder, status.NewPace[v1alpha1.ConnectionPoolStatus](budget)),
 		Metrics: op.collector.Conditions,
 	}
-	if err := pools.SetupWithManager(op.manager); err != nil {
+	if err := pools.SetupWithManager(ctx, op.manager); err != nil {
 		return fmt.Errorf("set up the connectionpool controller: %w", err)
 	}
 	return nil

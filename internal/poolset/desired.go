@@ -34,6 +34,8 @@ type Target struct {
 type Pool struct {
 	Ref
 	Policy
+	// Declared is when the wish was made. A new one goes before older ones.
+	Declared time.Time
 }
 
 // Policy is how a pool keeps connections good.

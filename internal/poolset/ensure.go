@@ -36,7 +36,7 @@ func (a *applier) ensure(want Target) error {
 	case have == nil && (err != nil || len(want.Pools) == 0):
 		return err
 	case have == nil:
-		have = &target{kind: want.Type, members: map[string]*member{}}
+		have = &target{kind: want.Type}
 		a.roster.targets[want.UID] = have
 	case err != nil && !have.version.MayServe(want.Access, err):
 		a.remove(want.UID, graceOf(err))
@@ -121,8 +121,8 @@ func (a *applier) describe(have *target, want Target) {
 
 // removeUnwanted removes the pools that no longer want the target.
 func (a *applier) removeUnwanted(have *target, pools []Pool) {
-	for uid, m := range have.members {
-		if !slices.ContainsFunc(pools, func(wanted Pool) bool { return wanted.UID == uid }) {
+	for _, m := range have.members {
+		if !slices.ContainsFunc(pools, func(wanted Pool) bool { return wanted.UID == m.owner.UID }) {
 			a.removeMember(have, m, removalGrace)
 		}
 	}
@@ -136,7 +136,7 @@ func (a *applier) updateMembers(have *target, pools []Pool, version *reach.Versi
 		a.network.Used(have.UID, version)
 	}
 	for _, pool := range pools {
-		m := have.members[pool.UID]
+		m := have.member(pool.UID)
 		switch {
 		case version == nil:
 		case m == nil:

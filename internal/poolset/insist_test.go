@@ -3,6 +3,7 @@ package poolset
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,11 +12,13 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 )
 
-// awaitBackoff lets time pass until the next dial of a target is longer away than that.
-func (f *fixture) awaitBackoff(target, pool string, longer time.Duration) {
+// awaitBackoff lets time pass until the next dial of a target is longer away than that, for
+// each of the pools at the same time.
+func (f *fixture) awaitBackoff(target string, longer time.Duration, pools ...string) {
 	f.Helper()
-	for range 1000 {
-		if time.Until(f.seen(target, pool).Dial.Next) > longer {
+	soon := func(pool string) bool { return time.Until(f.seen(target, pool).Dial.Next) <= longer }
+	for range 10_000 {
+		if !slices.ContainsFunc(pools, soon) {
 			return
 		}
 		sleep(100 * time.Millisecond)
@@ -40,7 +43,7 @@ func TestAHostThatIsBackServesTheNextRequest(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		f.refuse(driver.Unreachable, everything)
 		f.ensure(f.target("web", pool("p")))
-		f.awaitBackoff("web", "p", 20*time.Second)
+		f.awaitBackoff("web", 20*time.Second, "p")
 		sleep(connpool.InsistGap)
 		f.fake.OnDial(nil)
 		asked := time.Now()
@@ -57,7 +60,7 @@ func TestARequestDuringTheBackoffGetsAFreshError(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		f.failWith(driver.Unreachable, everything)
 		f.ensure(f.target("web", pool("p")))
-		f.awaitBackoff("web", "p", 10*time.Second)
+		f.awaitBackoff("web", 10*time.Second, "p")
 		sleep(connpool.InsistGap)
 		before := f.dials(everything)
 		_, err := f.exec(request("p", "web"))
@@ -78,7 +81,7 @@ func TestRequestsByManyPoolsMakeOneAttemptInTwoSeconds(t *testing.T) {
 		}
 		f.ensure(f.target("web", pools...))
 		for i := range pools {
-			f.awaitBackoff("web", fmt.Sprint("p", i), 0)
+			f.awaitBackoff("web", 0, fmt.Sprint("p", i))
 		}
 		sleep(10 * time.Minute)
 		const minutes = 10
@@ -103,8 +106,7 @@ func TestAPoolMayDialWhatAnotherHasJustReached(t *testing.T) {
 	withFixture(t, func(f *fixture) {
 		f.refuse(driver.Unreachable, everything)
 		f.ensure(f.target("web", pool("p"), pool("q")))
-		f.awaitBackoff("web", "p", 10*time.Second)
-		f.awaitBackoff("web", "q", 10*time.Second)
+		f.awaitBackoff("web", 10*time.Second, "p", "q")
 		sleep(connpool.InsistGap)
 		f.fake.OnDial(nil)
 		for _, name := range []string{"p", "q"} {
@@ -147,7 +149,7 @@ func TestARequestDialsTheJumpHostOnTheWay(t *testing.T) {
 		f.letJumpHostsForward()
 		f.failWith(driver.Unreachable, host("jump"))
 		f.ensure(f.behind(f.jumpHost("jump", "v1", nil), "web", pool("p")))
-		f.awaitBackoff("web", "p", 20*time.Second)
+		f.awaitBackoff("web", 20*time.Second, "p")
 		sleep(connpool.InsistGap)
 		before := f.dials(host("jump"))
 		_, err := f.exec(request("p", "web"))
@@ -188,7 +190,7 @@ func TestACheckDialsAJumpHostThatIsBackedOffFrom(t *testing.T) {
 		f.letJumpHostsForward()
 		f.refuse(driver.Unreachable, host("jump"))
 		f.ensure(f.behind(f.jumpHost("jump", "v1", nil), "web", pool("p")))
-		f.awaitBackoff("web", "p", 20*time.Second)
+		f.awaitBackoff("web", 20*time.Second, "p")
 		sleep(connpool.InsistGap)
 		f.fake.OnDial(nil)
 		found, err := f.set.Check(f.Context(), "web-uid")

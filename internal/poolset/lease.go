@@ -27,7 +27,11 @@ func (s *Set) Acquire(ctx context.Context, request Request) (Lease, error) {
 	if err != nil {
 		return Lease{}, err
 	}
-	lease, err := m.pool.InsistAs(ctx, request.User)
+	acquire := m.pool.InsistAs
+	if request.Spread {
+		acquire = m.pool.SpreadAs
+	}
+	lease, err := acquire(ctx, request.User)
 	if err != nil {
 		m.turn.Refused()
 		return Lease{}, err

@@ -58,7 +58,7 @@ func newMember(a *applier, of *target, pool Pool, dialer *reach.Dialer) *member 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.pool = reach.NewPool(a.background, reach.PoolOptions{
-		Dialer: dialer, Limits: pool.limitsFor(HealthUnknown),
+		Dialer: dialer, Limits: pool.limitsFor(HealthUnknown), Declared: pool.Declared,
 		Probe: m.probe, Dropped: m.dropped, Dialed: m.dialed, Changed: m.changed, Notify: m.notify,
 		Loaded: m.turn.SetLoad,
 	})

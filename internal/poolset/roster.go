@@ -16,7 +16,17 @@ type target struct {
 	version  *reach.Version // nil while the target is new
 	refused  error          // why the access that is wanted now cannot be used, so that version stays
 	jumpHost *JumpHost
-	members  map[string]*member // by pool UID
+	members  []*member // few: one for each pool, in no order
+}
+
+// member returns that of a pool; nil if there is none.
+func (t *target) member(pool string) *member {
+	for _, m := range t.members {
+		if m.owner.UID == pool {
+			return m
+		}
+	}
+	return nil
 }
 
 // retry lets the target be dialed at once.
@@ -56,7 +66,7 @@ func (r *roster) table(pool string) *routing.Table[*member] {
 
 // add enters a member. The caller holds mu.
 func (r *roster) add(t *target, m *member) {
-	t.members[m.owner.UID] = m
+	t.members = append(t.members, m)
 	if r.pools[m.owner.UID] == nil {
 		r.pools[m.owner.UID] = map[string]*member{}
 	}
@@ -66,7 +76,8 @@ func (r *roster) add(t *target, m *member) {
 
 // take removes a member, which is to be drained. The caller holds mu.
 func (r *roster) take(t *target, m *member) {
-	delete(t.members, m.owner.UID)
+	// A copy, because callers remove members while they go through them.
+	t.members = slices.DeleteFunc(slices.Clone(t.members), func(other *member) bool { return other == m })
 	targets := r.pools[m.owner.UID]
 	delete(targets, t.UID)
 	r.table(m.owner.UID).Remove(m.turn)

@@ -23,6 +23,9 @@ type Request struct {
 	Target string
 	// User tells those who wait for a connection apart: they get theirs in turn.
 	User string
+	// Spread prefers the connection with the fewest uses, for one that would fill a
+	// connection by itself.
+	Spread bool
 }
 
 // route finds the member that serves the request.

@@ -18,7 +18,7 @@ type connections struct {
 }
 
 // take takes the place of one connection of a namespace, and returns what gives it
-// back. The error is a *driver.Error.
+// back, to be called once. The error is a *driver.Error.
 func (c *connections) take(namespace string) (give func(), err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -31,7 +31,7 @@ func (c *connections) take(namespace string) (give func(), err error) {
 		}
 	}
 	c.held[namespace]++
-	return sync.OnceFunc(func() { c.give(namespace) }), nil
+	return func() { c.give(namespace) }, nil
 }
 
 func (c *connections) give(namespace string) {

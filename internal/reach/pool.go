@@ -58,6 +58,8 @@ type PoolOptions struct {
 	Dropped func(*Conn, error)
 	Notify  func()
 	Loaded  func(connpool.Load)
+	// Declared is when a user made the pool or its target.
+	Declared time.Time
 	// Dialed is told the result of each dial that the pool still waits for. What was made
 	// means nothing after an error.
 	Dialed func(by *Dialer, made *Conn, err error)
@@ -90,6 +92,7 @@ type Pool struct {
 	background *background.Work
 	dialed     func(*Dialer, *Conn, error)
 	changed    func(Change)
+	declared   time.Time
 	dialer     atomic.Pointer[Dialer]
 
 	// mu guards the rest, and is held while the dialer changes. The connpool.Pool may
@@ -102,7 +105,7 @@ type Pool struct {
 
 // NewPool starts a pool, which does in the background what no caller waits for.
 func NewPool(work *background.Work, opts PoolOptions) *Pool {
-	p := &Pool{background: work, dialed: opts.Dialed, changed: opts.Changed}
+	p := &Pool{background: work, dialed: opts.Dialed, changed: opts.Changed, declared: opts.Declared}
 	p.dialer.Store(opts.Dialer)
 	opts.Limits.DialTimeout = noTimeout
 	// Dials begin at once and end by taking the lock, so they see p complete.
@@ -165,11 +168,7 @@ func (p *Pool) Follow(next *Dialer) {
 func (p *Pool) dialBy(d *Dialer) connpool.DialFunc[*Conn] {
 	return func(ctx context.Context) (*Conn, error) {
 		log := dialing.Begin()
-		urgently := ctx
-		if p.isWaitedFor() {
-			urgently = dialbudget.Wanted(ctx)
-		}
-		opened, err := d.Dial(urgently, log)
+		opened, err := d.Dial(p.ranked(ctx), log)
 		now := time.Now()
 		made := &Conn{Conn: opened, Dialer: d, Made: now, Examined: now, Dialing: log, pool: p}
 		if ctx.Err() == nil {
@@ -181,6 +180,20 @@ func (p *Pool) dialBy(d *Dialer) connpool.DialFunc[*Conn] {
 		}
 		return made, nil
 	}
+}
+
+// news is for how long a dial of what was declared counts as one of something new.
+const news = time.Minute
+
+// ranked returns the context of a dial, which says how soon its turn comes.
+func (p *Pool) ranked(ctx context.Context) context.Context {
+	switch {
+	case p.isWaitedFor():
+		return dialbudget.Wanted(ctx)
+	case time.Since(p.declared) < news:
+		return dialbudget.Declared(ctx)
+	}
+	return ctx
 }
 
 // isWaitedFor reports whether a caller waits for a connection.

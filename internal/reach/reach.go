@@ -101,8 +101,8 @@ func (n *Network) Version(of Ref, access Access) *Version {
 func (n *Network) newVersion(of Ref, access Access) *Version {
 	v := &Version{
 		namespace: of.Namespace, access: access, transport: n.direct, budget: n.budget, throttles: n.throttles, connections: n.connections,
-		preparation: n.shares.New(of.Namespace, access.Driver, access.Endpoint),
 	}
+	v.preparation = n.shares.New(of.Namespace, access.Driver, &v.access.Endpoint)
 	if through := access.JumpHost; through != nil {
 		v.transport = tunnel{through.Ref, func() *Pool {
 			_, pool := n.JumpHost(through.UID)

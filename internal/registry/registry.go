@@ -92,6 +92,9 @@ func (r *Registry) Wait(ctx context.Context) error {
 // returns how many outputs it has cut.
 func (r *Registry) Relieve(bytes int64) int { return r.gate.Deliveries.Relieve(bytes) }
 
+// AwaitOutput waits until there is an output on its way to a client. It fails when ctx ends.
+func (r *Registry) AwaitOutput(ctx context.Context) error { return r.gate.Deliveries.Await(ctx) }
+
 // subresourceParent is the parent of subresources; its objects are custom resources.
 type subresourceParent struct {
 	singular, kind string

@@ -53,9 +53,6 @@ func TestTheOperatorIsFoundPastKubeAPIServer(t *testing.T) {
 			found, err = finder.Find(t.Context(), config)
 			return err == nil, errorText(err)
 		})
-		if err := finder.Check(t.Context(), found); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
 		c, err := goclient.New(found)
 		if err != nil {
 			t.Fatal(err)
@@ -65,6 +62,9 @@ func TestTheOperatorIsFoundPastKubeAPIServer(t *testing.T) {
 			result, err := pool.Exec(t.Context(), goclient.Command{Argv: []string{"true"}})
 			return err == nil && result.ExitCode == 0, errorText(err)
 		})
+		if err := c.Connect(t.Context()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 		if _, err := pool.Stream(t.Context(), goclient.Command{Argv: []string{"true"}}, goclient.Streams{}); err != nil {
 			t.Errorf("a stream with %s: %v", name, err)
 		}

@@ -129,7 +129,7 @@ type ExecSpec struct {
 	Targets *ExecTargets `json:"targets,omitempty"`
 }
 
-// ExecTargets are targets of a pool. Exactly one of all, names and selector is set.
+// ExecTargets are targets of a pool. Exactly one of all, names, selector and stop is set.
 type ExecTargets struct {
 	// all targets of the pool.
 	// +optional
@@ -157,6 +157,12 @@ type ExecTargets struct {
 	// 1 MiB. 0 or absent means 64 KiB.
 	// +optional
 	OutputBytes int32 `json:"outputBytes,omitempty"`
+	// stop starts no command. It ends the user's command on targets of the pool that has
+	// spec.requestID, the one in the plan if its client has sent none: the command begins
+	// on no more targets, what runs is ended as if the client had left, and the answer of
+	// that command goes on to its summary. Nothing but spec.requestID is set with it.
+	// +optional
+	Stop bool `json:"stop,omitempty"`
 }
 
 // Reasons, in the result of a target, for which a command with targets did not begin there.
@@ -165,6 +171,9 @@ const (
 	ReasonNotFound = "NotFound"
 	// ReasonFailFast means that the command has failed on another target before.
 	ReasonFailFast = "FailFast"
+	// ReasonStopped means that the client has stopped the command. It is also that of the
+	// targets on which the command was running then, whose outcome is Unknown.
+	ReasonStopped = "Stopped"
 )
 
 // ExecPlan is the first line of the answer to an Exec with targets.

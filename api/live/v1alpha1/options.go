@@ -62,6 +62,11 @@ type ExecOptions struct {
 	// +optional
 	// +listType=atomic
 	Env []string `json:"env,omitempty"`
+	// spread prefers the connection with the fewest uses, for a stream that could fill one
+	// by itself, such as one of several that share the copy of a large file. Absent packs
+	// uses onto few connections, so that those beyond minWarm are not kept without need.
+	// +optional
+	Spread bool `json:"spread,omitempty"`
 }
 
 // PortForwardOptions is the query of a port-forward in the Kubernetes protocol.
@@ -113,7 +118,7 @@ func (o *ExecOptions) read(query url.Values) error {
 		Command: query["command"], Shell: query.Get("shell"),
 		Subsystem: query.Get("subsystem"), Term: query.Get("term"), Env: query["env"],
 	}
-	for name, into := range map[string]*bool{"stdin": &o.Stdin, "stdout": &o.Stdout, "stderr": &o.Stderr, "tty": &o.TTY} {
+	for name, into := range map[string]*bool{"stdin": &o.Stdin, "stdout": &o.Stdout, "stderr": &o.Stderr, "tty": &o.TTY, "spread": &o.Spread} {
 		value, err := readBool(query, name)
 		if err != nil {
 			return err

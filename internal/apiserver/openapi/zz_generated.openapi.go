@@ -792,6 +792,13 @@ func schema_connpool_api_live_v1alpha1_ExecOptions(ref common.ReferenceCallback)
 							},
 						},
 					},
+					"spread": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spread prefers the connection with the fewest uses, for a stream that could fill one by itself, such as one of several that share the copy of a large file. Absent packs uses onto few connections, so that those beyond minWarm are not kept without need.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
 				},
 			},
 		},
@@ -1253,7 +1260,7 @@ func schema_connpool_api_live_v1alpha1_ExecTargets(ref common.ReferenceCallback)
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "ExecTargets are targets of a pool. Exactly one of all, names and selector is set.",
+				Description: "ExecTargets are targets of a pool. Exactly one of all, names, selector and stop is set.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"all": {
@@ -1307,6 +1314,13 @@ func schema_connpool_api_live_v1alpha1_ExecTargets(ref common.ReferenceCallback)
 							Description: "outputBytes is how much is kept of each of stdout and stderr of each target, at most 1 MiB. 0 or absent means 64 KiB.",
 							Type:        []string{"integer"},
 							Format:      "int32",
+						},
+					},
+					"stop": {
+						SchemaProps: spec.SchemaProps{
+							Description: "stop starts no command. It ends the user's command on targets of the pool that has spec.requestID, the one in the plan if its client has sent none: the command begins on no more targets, what runs is ended as if the client had left, and the answer of that command goes on to its summary. Nothing but spec.requestID is set with it.",
+							Type:        []string{"boolean"},
+							Format:      "",
 						},
 					},
 				},

@@ -2,6 +2,7 @@ package clitest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -24,10 +25,15 @@ type Fleet struct {
 	Old bool
 	// AsOne answers as if the command was for one target.
 	AsOne bool
+	// NoStop operators do not know how to stop them.
+	NoStop bool
 	// BreakAfter breaks the answer off after this many results; 0 for never.
 	BreakAfter int
 	// Asked is what was asked for last.
 	Asked livev1alpha1.ExecSpec
+
+	// stop ends the command that runs.
+	stop func()
 }
 
 // execMany runs a command on the targets that a request names, one after the other.
@@ -36,8 +42,14 @@ func (a *api) execMany(out http.ResponseWriter, r *http.Request, body []byte, na
 	if err := json.Unmarshal(body, &asked); err != nil {
 		a.t.Error(err)
 	}
+	if asked.Spec.Targets.Stop {
+		a.stopMany(out, &asked)
+		return
+	}
+	ctx, stop := context.WithCancel(r.Context())
+	defer stop()
 	a.mu.Lock()
-	a.Fleet.Asked = asked.Spec
+	a.Fleet.Asked, a.Fleet.stop = asked.Spec, stop
 	a.mu.Unlock()
 	switch {
 	case a.Fleet.Old:
@@ -51,6 +63,7 @@ func (a *api) execMany(out http.ResponseWriter, r *http.Request, body []byte, na
 	}
 	names := chosen(asked.Spec.Targets, cluster.TargetsOf(&in(a.Pools, namespace, pool)[0], in(a.Targets, namespace, "")))
 	out.Header().Set("Content-Type", livev1alpha1.ExecLines)
+	out.Header().Set("Connpool-Request-Id", "req-9")
 	a.line(out, "ExecPlan", livev1alpha1.ExecPlan{Targets: names, RequestID: "req-9"})
 	hasFailed := false
 	for i, name := range names {
@@ -58,13 +71,30 @@ func (a *api) execMany(out http.ResponseWriter, r *http.Request, body []byte, na
 			return
 		}
 		status := livev1alpha1.ExecStatus{Outcome: livev1alpha1.OutcomeNotStarted, Reason: livev1alpha1.ReasonFailFast}
-		if !hasFailed || !asked.Spec.Targets.FailFast {
-			status = a.execOn(r, name, &asked.Spec)
+		switch {
+		case ctx.Err() != nil:
+			status.Reason = livev1alpha1.ReasonStopped
+		case !hasFailed || !asked.Spec.Targets.FailFast:
+			status = a.execOn(ctx, name, &asked.Spec)
 		}
 		hasFailed = hasFailed || status.ExitCode == nil || *status.ExitCode != 0
 		a.line(out, "ExecResult", livev1alpha1.ExecResult{Target: name, Status: status})
 	}
 	a.line(out, "ExecSummary", livev1alpha1.ExecSummary{Targets: int32(len(names)), RequestID: "req-9"})
+}
+
+// stopMany ends the command that runs.
+func (a *api) stopMany(out http.ResponseWriter, asked *livev1alpha1.Exec) {
+	if a.Fleet.NoStop {
+		a.Refuse(out, metav1.Status{
+			Code: http.StatusBadRequest, Reason: metav1.StatusReasonBadRequest, Message: `the body is not an Exec: unknown field "spec.targets.stop"`,
+		})
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.Fleet.stop()
+	a.Answer(out, asked)
 }
 
 func chosen(targets *livev1alpha1.ExecTargets, members []v1alpha1.ConnectionTarget) []string {
@@ -93,10 +123,10 @@ func (a *api) line(out http.ResponseWriter, kind string, object any) {
 }
 
 // execOn runs the command on one target.
-func (a *api) execOn(r *http.Request, target string, spec *livev1alpha1.ExecSpec) livev1alpha1.ExecStatus {
+func (a *api) execOn(ctx context.Context, target string, spec *livev1alpha1.ExecSpec) livev1alpha1.ExecStatus {
 	var stdout, stderr bytes.Buffer
 	options := livev1alpha1.ExecOptions{Target: target, Command: spec.Command, Shell: spec.Shell, Container: spec.Container}
-	end := a.Remote(r.Context(), options, driver.Streams{Stdout: &stdout, Stderr: &stderr}, nil)
+	end := a.Remote(ctx, options, driver.Streams{Stdout: &stdout, Stderr: &stderr}, nil)
 	status := livev1alpha1.ExecStatus{
 		Outcome: livev1alpha1.OutcomeUnknown, Target: target, RequestID: "req-9", Stdout: stdout.String(), Stderr: stderr.String(),
 	}

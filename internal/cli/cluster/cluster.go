@@ -40,9 +40,9 @@ import (
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/exit"
+	"github.com/connpool/connpool/internal/cli/login"
 	"github.com/connpool/connpool/internal/cli/requestlog"
 	"github.com/connpool/connpool/internal/cli/road"
-	"github.com/connpool/connpool/internal/cli/tracecontext"
 	"github.com/connpool/connpool/internal/embedded"
 )
 
@@ -153,6 +153,9 @@ func (c *Cluster) restConfig() (*rest.Config, error) {
 		c.logging = requestlog.New(c.log, c.Verbosity)
 	}
 	config.Wrap(c.logging.Wrap)
+	if err := login.Share(config); err != nil {
+		return nil, err
+	}
 	return config, nil
 }
 
@@ -182,7 +185,7 @@ func (c *Cluster) Live(ctx context.Context) (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	live, err := client.New(tracecontext.Joined(way.Config))
+	live, err := way.Client()
 	if err != nil {
 		return nil, c.noCluster(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/connpool/connpool/client/direct"
 	"github.com/connpool/connpool/internal/cli/exit"
 	"github.com/connpool/connpool/internal/cli/road"
+	"github.com/connpool/connpool/internal/cli/tracecontext"
 )
 
 // directVariable is the variable of the environment that stands for --direct.
@@ -50,7 +51,7 @@ func (c *Cluster) Road(ctx context.Context, anew bool) (road.Road, error) {
 	}
 	chosen, err := road.Chooser{
 		Mode: mode, Finder: direct.Finder{Dial: c.Dial}, Memory: road.UserMemory(), Anew: anew,
-	}.Choose(ctx, config)
+	}.Choose(ctx, tracecontext.Joined(config))
 	if err != nil {
 		return road.Road{}, c.noDirectWay(ctx, err)
 	}

@@ -1,12 +1,17 @@
 package cluster
 
 import (
+	"context"
 	"encoding/base64"
 	"io"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/internal/cli/exit"
+	"github.com/connpool/connpool/internal/cli/login"
 	"github.com/connpool/connpool/internal/cli/road"
 	"github.com/connpool/connpool/test/directway"
 )
@@ -48,6 +53,36 @@ func TestTheFlagOrElseTheEnvironmentChoosesTheWay(t *testing.T) {
 	c, _ := reachable(t, io.Discard)
 	t.Setenv(directVariable, "sometimes")
 	if _, err := c.Live(t.Context()); err == nil || !strings.Contains(err.Error(), directVariable) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestACommandOpensOneConnectionToTheOperator(t *testing.T) {
+	c, f := reachable(t, io.Discard)
+	if _, err := c.Live(t.Context()); err != nil { // it finds the operator
+		t.Fatal(err)
+	}
+	var dials atomic.Int64
+	c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		dials.Add(1)
+		return f.Dial(ctx, network, address)
+	}
+	live, err := c.Live(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Requests()
+	_, err = live.Pool("shop", "web").Stream(t.Context(), client.Command{Argv: []string{"true"}}, client.Streams{})
+	if requests := f.Requests(); err == nil || len(requests) != 1 || dials.Load() != 1 {
+		t.Errorf("%v, %d connections, requests %v", err, dials.Load(), requests)
+	}
+}
+
+func TestAWrongDurationForTokensIsSaidBeforeAnythingIsSent(t *testing.T) {
+	c, f := reachable(t, io.Discard)
+	t.Setenv(login.Variable, "forever")
+	_, err := c.Live(t.Context())
+	if err == nil || !strings.Contains(err.Error(), login.Variable) || len(f.Requests()) > 0 {
 		t.Errorf("error %v", err)
 	}
 }

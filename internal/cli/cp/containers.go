@@ -38,25 +38,35 @@ func (c containerFiles) Lstat(name string) (fs.FileInfo, error) { return c.Stat(
 // Create implements filesystem.Destination.
 func (c containerFiles) Create(name string, mode fs.FileMode) (io.WriteCloser, error) {
 	making := func(err error) error { return filesystem.ExplainMaking(path.Dir(name), err) }
-	return &explaining{c.Files.Create(name, c.WithoutUmask(mode)), making}, nil
+	return &explaining{c.Files.Create(name, c.WithoutUmask(mode)), name, making}, nil
 }
 
 // Overwrite implements filesystem.Destination.
 func (c containerFiles) Overwrite(name string, _ fs.FileMode) (io.WriteCloser, error) {
 	writing := func(err error) error { return filesystem.ExplainWriting(name, err) }
-	return &explaining{c.Files.Overwrite(name), writing}, nil
+	return &explaining{c.Files.Overwrite(name), name, writing}, nil
 }
 
-// Continue implements filesystem.Destination. No part of a file of a container is kept.
-func (c containerFiles) Continue(string) (io.WriteCloser, error) { return nil, errors.ErrUnsupported }
+// Continue implements filesystem.Destination. The file ends at the offset.
+func (c containerFiles) Continue(name string, offset int64, mode fs.FileMode) (io.WriteCloser, error) {
+	writing := func(err error) error { return filesystem.ExplainWriting(name, err) }
+	if mode != 0 {
+		mode = c.WithoutUmask(mode)
+	}
+	return &explaining{c.Append(name, offset, mode), name, writing}, nil
+}
 
 // explaining is a writer whose errors name what is wrong, which the container says when
 // it has begun to write.
 type explaining struct {
 	io.WriteCloser
 
+	name    string
 	explain func(error) error
 }
+
+// Name returns the name of the file.
+func (e *explaining) Name() string { return e.name }
 
 // Write implements io.Writer.
 func (e *explaining) Write(p []byte) (int, error) {
@@ -99,9 +109,16 @@ func (o *options) inContainer(ctx context.Context, run container.Run) error {
 		return o.copyInContainer(ctx, source, containerFiles{files})
 	})
 	if ctx.Err() != nil && err != nil {
-		return interrupted(err)
+		err = interrupted(err)
 	}
-	return err
+	return o.withNextStep(err)
+}
+
+// noteAnew says that a directory cannot be continued.
+func (o *options) noteAnew(name string) {
+	if o.resume {
+		fmt.Fprintf(o.ErrOut, "note: %q is copied from its beginning: --resume goes on with files, and a directory of a container is one stream\n", name)
+	}
 }
 
 func (o *options) copyInContainer(ctx context.Context, source location.Location, files containerFiles) ([]error, error) {
@@ -170,7 +187,9 @@ func (o *options) pushToContainer(
 func (o *options) pushTree(
 	ctx context.Context, p *plan.Planner, from *filesystem.Local, files *container.Files, stage string,
 ) ([]error, error) {
-	t := &transfer.Transfer{From: from, Times: o.times}
+	o.noteAnew(p.Entries[0].From)
+	t := &transfer.Transfer{From: from, Times: o.times, Digests: o.digests}
+	defer t.ShowNotes(o.ErrOut)
 	t.Meter = progress.NewMeter(o.ErrOut, p.Bytes(), o.quiet)
 	left := p.Left
 	err := files.Unpack(ctx, stage, o.times, func(out io.Writer) error {
@@ -189,7 +208,10 @@ func (o *options) pushTree(
 	}
 	if err != nil {
 		_ = files.Remove(stage)
+		return left, err
 	}
+	differ, err := t.CompareArrived(ctx)
+	left = append(left, differ...)
 	o.summarize(t, p.Files()-(len(left)-len(p.Left)), err)
 	return left, err
 }
@@ -219,11 +241,12 @@ func (o *options) pullFromContainer(
 		return nil, err
 	}
 	defer local.Close()
-	t := &transfer.Transfer{From: files, To: local, Times: o.times}
+	t := &transfer.Transfer{From: files, To: local, Times: o.times, Resume: o.resume, Digests: o.digests}
 	defer t.ShowNotes(o.ErrOut)
 	if !info.IsDir() {
 		return nil, filesystem.Explain(info.Path, o.pullFile(ctx, t, files.Files, info.Path, name))
 	}
+	o.noteAnew(info.Path)
 	t.Meter = progress.NewMeter(o.ErrOut, transfer.UnknownSize, o.quiet)
 	defer func() { o.summarize(t, t.Unpacked(), ended) }()
 	defer t.Meter.Stop()
@@ -239,6 +262,9 @@ func (o *options) pullFromContainer(
 	return left, filesystem.Explain(info.Path, err)
 }
 
+// onlyError returns what is wrong with the only file of a copy.
+func onlyError(failed []error, err error) error { return errors.Join(append(failed, err)...) }
+
 func (o *options) pullFile(ctx context.Context, t *transfer.Transfer, files *container.Files, from, to string) error {
 	in, err := files.Open(from) //nolint:contextcheck // files has the context of the copy
 	if err != nil {
@@ -246,8 +272,11 @@ func (o *options) pullFile(ctx context.Context, t *transfer.Transfer, files *con
 	}
 	defer in.Close() //nolint:errcheck // never fails; ends what still runs
 	t.Meter = progress.NewMeter(o.ErrOut, in.Size(), o.quiet)
-	err = t.Copy(ctx, in, plan.NewEntry(from, to, in))
+	if err = t.Copy(ctx, in, plan.NewEntry(from, to, in)); err == nil {
+		err = onlyError(t.CompareArrived(ctx))
+	}
 	t.Meter.Stop()
+	o.keep(t)
 	o.summarize(t, 1, err)
 	return err
 }

@@ -88,6 +88,7 @@ func (c *copyTest) runInWith(ctx context.Context, t *testing.T, in io.Reader, ru
 	o := &options{
 		Factory: &plugin.Factory{IOStreams: genericiooptions.IOStreams{In: in, Out: &c.out, ErrOut: &c.problem}},
 		place:   remote.Place{Container: "web"},
+		digests: c.digests,
 	}
 	var args []string
 	for _, word := range words {
@@ -96,6 +97,8 @@ func (c *copyTest) runInWith(ctx context.Context, t *testing.T, in io.Reader, ru
 			o.recursive = true
 		case "-p":
 			o.times = true
+		case "--resume":
+			o.resume = true
 		default:
 			word = strings.Replace(word, "L:", c.local+"/", 1)
 			args = append(args, strings.Replace(word, "R:", "ci:"+c.remote+"/", 1))
@@ -104,6 +107,7 @@ func (c *copyTest) runInWith(ctx context.Context, t *testing.T, in io.Reader, ru
 	if err := o.complete(nil, args); err != nil {
 		t.Fatal(err)
 	}
+	o.again = "cp --resume"
 	return o.inContainer(ctx, run)
 }
 

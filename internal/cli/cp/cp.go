@@ -89,7 +89,7 @@ func New(f *plugin.Factory) *cobra.Command {
 			"then renamed. It gets the permissions of its source, less those that the umask of the receiving side takes\n" +
 			"away. A file that exists is overwritten in place, as scp does: it keeps its owner, permissions and links, and\n" +
 			"is incomplete if the copy breaks off: --resume goes on from there. What has arrived is compared by SHA-256, where\n" +
-			"the host has a program for it, or else by size. Symbolic links that lead out of the copied directory are skipped and\n" +
+			"the other side has a program for it, or else by size. Symbolic links that lead out of the copied directory are skipped and\n" +
 			"reported.",
 		Example: f.Examples(
 			"to the one target of a pool", "cp site.conf web:/etc/nginx/conf.d/",
@@ -121,7 +121,7 @@ func New(f *plugin.Factory) *cobra.Command {
 	plugin.CompleteFlag(command, "target", f.CompleteTarget)
 	flags.BoolVar(&o.resume, "resume", false,
 		"Go on with the part of a file of 8 MiB or more that an earlier copy has left")
-	flags.BoolVar(&o.verify, "verify", true, "Compare the SHA-256 of both sides, where a host has sha256sum, shasum or openssl")
+	flags.BoolVar(&o.verify, "verify", true, "Compare the SHA-256 of both sides, where the other one has openssl, sha256sum or shasum")
 	flags.BoolVarP(&o.quiet, "quiet", "q", false, "Show no progress, and do not say which container was chosen")
 	return command
 }
@@ -170,14 +170,11 @@ func (o *options) run(ctx context.Context, live *client.Client) error {
 
 // copyWith copies by commands on one target.
 func (o *options) copyWith(ctx context.Context, w *way) error {
-	if o.place.IsTarget() && !w.engine {
-		if o.verify {
-			o.digests = digest.New(w.inPlace)
-		}
-		return o.over(ctx, w.sftp)
+	if o.verify {
+		o.digests = digest.New(w.inPlace)
 	}
-	if o.resume {
-		return errors.New("--resume is for hosts: copies to and from containers and pods begin anew")
+	if o.place.IsTarget() && !w.engine {
+		return o.over(ctx, w.sftp)
 	}
 	return o.inContainer(ctx, w.inPlace)
 }
@@ -221,7 +218,7 @@ func (w *way) stream(ctx context.Context, command client.Command, streams client
 // sftp runs the sftp subsystem.
 func (w *way) sftp(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 	said := &beginning{}
-	err := w.stream(ctx, client.Command{Subsystem: "sftp", Stdin: stdin}, client.Streams{Stdout: stdout, Stderr: said})
+	err := w.stream(ctx, client.Command{Subsystem: "sftp", Stdin: stdin, Spread: true}, client.Streams{Stdout: stdout, Stderr: said})
 	if own, ok := errors.AsType[*client.ExitError](err); ok && said.String() != "" {
 		return fmt.Errorf("%w, and it said %q", own, said)
 	}
@@ -419,11 +416,16 @@ func (o *options) carryOut(ctx context.Context, p *plan.Planner, from filesystem
 	t.Meter = progress.NewMeter(o.ErrOut, p.Bytes(), o.quiet)
 	failed, err := t.Run(ctx, p.Entries)
 	t.Meter.Stop()
+	o.keep(t)
+	o.summarize(t, p.Files()-len(failed), err)
+	return append(p.Left, failed...), err
+}
+
+// keep remembers that there is a part to go on with.
+func (o *options) keep(t *transfer.Transfer) {
 	if t.Kept() {
 		o.kept.Store(true)
 	}
-	o.summarize(t, p.Files()-len(failed), err)
-	return append(p.Left, failed...), err
 }
 
 // summarize says what was copied, and how that was verified.

@@ -556,7 +556,7 @@ func TestFilesAreCopiedThroughAPool(t *testing.T) {
 			return
 		}
 		query := r.URL.Query()
-		if query.Get("subsystem") != "sftp" && query["command"] == nil || query.Get("target") != "web-1" {
+		if (query.Get("subsystem") != "sftp" || query.Get("spread") != "true") && query["command"] == nil || query.Get("target") != "web-1" {
 			t.Errorf("asked for %v", query)
 		}
 		stream.ServeExec(out, r, stream.ExecOptions{Stdin: true, Stdout: true},

@@ -104,14 +104,13 @@ func TestCopiesToSeveralTargetsThatMakeNoSenseAreRefused(t *testing.T) {
 	dir := t.TempDir()
 	f := farm(t, dir)
 	for line, want := range map[string]string{
-		"cp web:a FILE --all":                    "files come from one target at a time",
-		"cp FILE web/web-1:a --all":              "names a target already",
-		"cp - web:a --all":                       "standard input can be read once only",
-		"cp FILE web:a --all --target web-1":     "exclude each other",
-		"cp FILE web:a -l =":                     "--selector: ",
-		"cp FILE web:a --parallel -1 --all":      "--parallel -1 is not possible",
-		"cp FILE web/web-1:a --parallel 100":     "choose 1 to 16 streams",
-		"cp FILE web/web-1:a --resume --pod x-0": "--resume is for hosts",
+		"cp web:a FILE --all":                "files come from one target at a time",
+		"cp FILE web/web-1:a --all":          "names a target already",
+		"cp - web:a --all":                   "standard input can be read once only",
+		"cp FILE web:a --all --target web-1": "exclude each other",
+		"cp FILE web:a -l =":                 "--selector: ",
+		"cp FILE web:a --parallel -1 --all":  "--parallel -1 is not possible",
+		"cp FILE web/web-1:a --parallel 100": "choose 1 to 16 streams",
 	} {
 		got := f.Run(strings.Fields(strings.ReplaceAll(line, "FILE", dir+"/file"))...)
 		clitest.WantStderr(t, got, exit.Failed, want)

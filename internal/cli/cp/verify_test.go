@@ -137,7 +137,7 @@ func TestABrokenCopyOfALargeFileGoesOnFromWhereItEnded(t *testing.T) {
 			if c.there != "" {
 				put(t, destination+"/copy", c.there, 0o600)
 			}
-			err := test.run(t, brokenAfter(large-5<<20), c.from+"file", c.to+"copy")
+			err := test.run(t, once(brokenAfter(large-5<<20)), c.from+"file", c.to+"copy")
 			if err == nil || !strings.Contains(exit.HintOf(err), "cp --resume") {
 				t.Fatalf("error %v without the command that goes on", err)
 			}

@@ -71,12 +71,11 @@ func (f *Factory) NewRoot() *cobra.Command {
 	root.SetIn(f.In)
 	root.SetOut(f.Out)
 	root.SetErr(f.ErrOut)
-	root.SetUsageTemplate(usageTemplate)
+	root.SetUsageFunc(printUsage)
 	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
-	root.Version = f.Version
-	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(inFlagWords)
 	OnlyCommands(root)
+	f.registerVersion(root)
 	f.Cluster.Register(root.PersistentFlags())
 	root.PersistentFlags().IntVarP(&f.Cluster.Verbosity, "v", "v", 0,
 		"Log requests to standard error: 6 for their URLs and times, 8 for their headers, too")
@@ -213,23 +212,3 @@ func (f *Factory) Examples(pairs ...string) string {
 	}
 	return b.String()
 }
-
-// usageTemplate is cobra's own without the flags that say which cluster. They are
-// the same in every command, so only the help of the root lists them.
-const usageTemplate = `Usage:{{if and .Runnable (not .HasAvailableSubCommands)}}
-  {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}
-  {{.CommandPath}} COMMAND{{end}}{{if .HasExample}}
-
-Examples:
-{{.Example}}{{end}}{{if .HasAvailableSubCommands}}{{$commands := .Commands}}{{range $group := .Groups}}
-
-{{.Title}}{{range $commands}}{{if (and (eq .GroupID $group.ID) .IsAvailableCommand)}}
-  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
-
-Flags:
-{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{if .HasParent}}
-
-The flags of kubectl that say which cluster, namespace and user work here too: {{.Root.CommandPath}} --help{{else}}
-
-For more about a command: {{.CommandPath}} COMMAND --help{{end}}
-`

@@ -2,7 +2,7 @@
 // Service of the live API, or through kube-apiserver.
 //
 //	chosen, err := road.Chooser{Mode: mode, Memory: road.UserMemory()}.Choose(ctx, config)
-//	c, err := client.New(chosen.Config)
+//	c, err := chosen.Client()
 //
 // It asks before a command is sent, and what it asks starts nothing, so that a way that does
 // not work costs no command its outcome. What it has found is remembered between runs.
@@ -20,7 +20,9 @@ import (
 
 	"k8s.io/client-go/rest"
 
+	"github.com/connpool/connpool/client"
 	"github.com/connpool/connpool/client/direct"
+	"github.com/connpool/connpool/internal/cli/memory"
 )
 
 // Mode is when requests go straight to the operator.
@@ -72,6 +74,18 @@ type Road struct {
 	IsDirect bool
 	// Why says why it does not, or is empty.
 	Why string
+
+	// connected has a connection that was verified, if the way was remembered.
+	connected *client.Client
+}
+
+// Client returns a client that takes the way. If it was verified, its connection is not
+// opened twice.
+func (r Road) Client() (*client.Client, error) {
+	if r.connected != nil {
+		return r.connected, nil
+	}
+	return client.New(r.Config)
 }
 
 // String says which way it is, for a person.
@@ -85,12 +99,27 @@ func (r Road) String() string {
 	return "through kube-apiserver: " + r.Why
 }
 
+// maxAge is how long what was found is believed.
+const maxAge = 10 * time.Minute
+
+// UserMemory returns what was found by the user of this process. It holds no credentials.
+func UserMemory() memory.Memory { return memory.OfUser("roads", maxAge) }
+
+// found is what a run has found.
+type found struct {
+	// Address of the Service, and the authority that certifies it; "" if it cannot be used.
+	Address   string `json:"address,omitempty"`
+	Authority []byte `json:"authority,omitempty"`
+	// Why it cannot be used.
+	Why string `json:"why,omitempty"`
+}
+
 // Chooser chooses the way.
 type Chooser struct {
 	Mode   Mode
 	Finder direct.Finder
 	// Memory has what earlier runs found.
-	Memory Memory
+	Memory memory.Memory
 	// Anew looks again instead of believing the memory.
 	Anew bool
 }
@@ -101,25 +130,29 @@ func (c Chooser) Choose(ctx context.Context, config *rest.Config) (Road, error) 
 	if c.Mode == Never {
 		return Road{Config: config}, nil
 	}
-	known, ok := c.Memory.recall(config)
+	var known found
 	switch {
-	case !ok || c.Anew:
-	case known.Address == "" && c.Mode != Always:
+	case !c.Memory.Recall(config, &known) || c.Anew:
+	case known.Address == "" && known.Why != "" && c.Mode != Always:
 		return Road{Config: config, Why: known.Why}, nil
-	case known.Address != "":
-		if here, err := c.checked(ctx, config, known); err == nil {
-			return Road{Config: here, IsDirect: true}, nil
+	case known.Address != "" && len(known.Authority) > 0:
+		if checked, err := c.checked(ctx, config, known); err == nil {
+			return checked, nil
 		}
 	}
 	return c.look(ctx, config)
 }
 
 // checked returns the remembered way if it still leads to the operator.
-func (c Chooser) checked(ctx context.Context, config *rest.Config, known found) (*rest.Config, error) {
+func (c Chooser) checked(ctx context.Context, config *rest.Config, known found) (Road, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkPatience)
 	defer cancel()
 	here := c.Finder.Config(config, known.Address, known.Authority)
-	return here, c.Finder.Check(ctx, here)
+	connected, err := client.New(here)
+	if err != nil {
+		return Road{}, err
+	}
+	return Road{Config: here, IsDirect: true, connected: connected}, connected.Connect(ctx)
 }
 
 // look finds the way, and remembers it, or that there is none.
@@ -135,10 +168,10 @@ func (c Chooser) look(ctx context.Context, config *rest.Config) (Road, error) {
 		return Road{}, context.Cause(ctx) // it says nothing of the way
 	}
 	if err == nil {
-		c.Memory.remember(config, found{Address: addressOf(here), Authority: here.CAData})
+		c.Memory.Remember(config, found{Address: addressOf(here), Authority: here.CAData})
 		return Road{Config: here, IsDirect: true}, nil
 	}
-	c.Memory.remember(config, found{Why: err.Error()})
+	c.Memory.Remember(config, found{Why: err.Error()})
 	if c.Mode == Always {
 		return Road{}, err
 	}

@@ -161,6 +161,10 @@ func resultOf(end client.TargetResult, interrupted bool) result {
 	switch {
 	case failed.Reason == livev1alpha1.ReasonFailFast:
 		r.Reason, r.Message = reasonSkipped, "another target failed before"
+	case failed.Reason == livev1alpha1.ReasonStopped && r.Outcome == livev1alpha1.OutcomeNotStarted:
+		r.Reason, r.Message = reasonSkipped, "interrupted before the command started"
+	case failed.Reason == livev1alpha1.ReasonStopped:
+		r.Reason, r.Message = reasonInterrupted, "the operator was told to end the command while it ran"
 	case interrupted && r.Outcome == livev1alpha1.OutcomeUnknown:
 		r.Reason, r.Message = reasonInterrupted, "the operator was told to end the command, which may not have begun here"
 	}

@@ -184,20 +184,35 @@ func TestAFleetForPrograms(t *testing.T) {
 	}
 }
 
-func TestCtrlCLeavesWhatMayHaveRunUnknown(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	f := farm(t, func(ctx context.Context, options livev1alpha1.ExecOptions, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
-		if options.Target == "web-2" {
-			<-ctx.Done()
-		}
-		_, _ = streams.Stdout.Write([]byte("done"))
-		return clitest.Exits(0, "")
-	})
-	var stderr bytes.Buffer
-	streams := genericiooptions.IOStreams{Out: writes(func([]byte) { cancel() }), ErrOut: &stderr}
-	code := f.Execute(ctx, streams, "run", "web", "--all", "--", "it")
-	clitest.WantStderr(t, clitest.Result{Code: code, Stderr: stderr.String()}, 130, "✔ web-1    Completed   0 ", "✘ web-3    Unknown     -",
-		"Interrupted: the operator was told to end the command, which may not have begun here")
+func TestCtrlCSaysWhereTheCommandHadNotBegun(t *testing.T) {
+	for name, test := range map[string]struct {
+		fleet clitest.Fleet
+		want  []string
+	}{
+		"the operator tells it": {clitest.Fleet{}, []string{
+			"✔ web-1    Completed   0 ", "- web-3    Skipped     -", "interrupted before the command started",
+		}},
+		"an older operator does not": {clitest.Fleet{NoStop: true}, []string{
+			"✔ web-1    Completed   0 ", "✘ web-3    Unknown     -",
+			"Interrupted: the operator was told to end the command, which may not have begun here",
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			f := farm(t, func(ctx context.Context, options livev1alpha1.ExecOptions, streams driver.Streams, _ <-chan driver.WindowSize) *metav1.Status {
+				if options.Target == "web-2" {
+					<-ctx.Done()
+				}
+				_, _ = streams.Stdout.Write([]byte("done"))
+				return clitest.Exits(0, "")
+			})
+			f.Fleet = test.fleet
+			var stderr bytes.Buffer
+			streams := genericiooptions.IOStreams{Out: writes(func([]byte) { cancel() }), ErrOut: &stderr}
+			code := f.Execute(ctx, streams, "run", "web", "--all", "--", "it")
+			clitest.WantStderr(t, clitest.Result{Code: code, Stderr: stderr.String()}, 130, test.want...)
+		})
+	}
 }
 
 // writes is a writer that calls a function.

@@ -17,6 +17,7 @@ import (
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
@@ -70,7 +71,11 @@ func counts(of v1alpha1.PoolConnectionCounts) v1alpha1.ConnectionCounts {
 // +kubebuilder:rbac:groups=connpool.dev,resources=connectionpools/status,verbs=get;patch;update
 
 // SetupWithManager registers the reconciler and its watches.
-func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
+func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
+	// The first targets are there before the watch of pools begins, and selectors asks for pools.
+	if _, err := mgr.GetCache().GetInformer(ctx, &v1alpha1.ConnectionPool{}, cache.BlockUntilSynced(false)); err != nil {
+		return fmt.Errorf("cache the pools: %w", err)
+	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("connectionpool").
 		For(&v1alpha1.ConnectionPool{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
@@ -106,7 +111,7 @@ func (r *Reconciler) selectors(ctx context.Context, object client.Object) []reco
 // Reconcile brings the status of one pool up to date.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	pool := &v1alpha1.ConnectionPool{}
-	if err := r.Client.Get(ctx, request.NamespacedName, pool); err != nil || !pool.DeletionTimestamp.IsZero() {
+	if err := r.Client.Get(ctx, request.NamespacedName, pool, client.UnsafeDisableDeepCopy); err != nil || !pool.DeletionTimestamp.IsZero() {
 		r.forget(r.uids.Replace(request.NamespacedName, ""))
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}

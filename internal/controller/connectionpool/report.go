@@ -33,7 +33,7 @@ func Report(
 ) (v1alpha1.ConnectionPoolStatus, map[metrics.Failing]int) {
 	s := sum(pool, targets)
 	next := v1alpha1.ConnectionPoolStatus{
-		ObservedGeneration: &pool.Generation,
+		ObservedGeneration: new(pool.Generation),
 		Type:               typeOf(targets),
 		Targets: v1alpha1.TargetCounts{
 			Total: new(int32(len(targets))), Ready: new(int32(s.ready)), Failing: new(int32(len(s.failing))),

@@ -54,6 +54,7 @@ func NewWriter(c client.Client, recorder events.EventRecorder, pace *status.Pace
 		IsNotable: func(last, next v1alpha1.ConnectionTargetStatus) bool {
 			return shares.Differ(last, next) || shares.CameToRest(last, next)
 		},
+		IsAlike:   shares.Alike,
 		IsArrival: isArrival,
 	}
 }
@@ -119,7 +120,7 @@ func (r *Reconciler) subscribe(_ context.Context, queue workqueue.TypedRateLimit
 // Reconcile brings the live pools and the status of one target up to date.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	target := &v1alpha1.ConnectionTarget{}
-	if err := r.Client.Get(ctx, request.NamespacedName, target); err != nil || !target.DeletionTimestamp.IsZero() {
+	if err := r.Client.Get(ctx, request.NamespacedName, target, client.UnsafeDisableDeepCopy); err != nil || !target.DeletionTimestamp.IsZero() {
 		r.forget(r.uids.Replace(request.NamespacedName, ""))
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}

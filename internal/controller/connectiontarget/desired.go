@@ -1,6 +1,7 @@
 package connectiontarget
 
 import (
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -24,6 +25,8 @@ func desired(f facts, drivers Drivers) *poolset.Target {
 		want.Pools = append(want.Pools, poolset.Pool{
 			Ref:    poolset.Ref{UID: string(f.pools[i].UID), Namespace: f.pools[i].Namespace, Name: f.pools[i].Name},
 			Policy: policy(&f.pools[i].Spec, f.target.Spec.Type(), f.now),
+			// Of the pool and the target, the later one made it a wish.
+			Declared: slices.MaxFunc([]time.Time{f.pools[i].CreationTimestamp.Time, f.target.CreationTimestamp.Time}, time.Time.Compare),
 		})
 	}
 	return want

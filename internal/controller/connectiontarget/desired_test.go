@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/connpool/connpool/api/v1alpha1"
 	"github.com/connpool/connpool/internal/connpool"
@@ -58,6 +59,20 @@ func TestEveryFieldOfAPoolArrives(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, policy(spec, v1alpha1.TargetTypeDocker, time.Now())); diff != "" {
 		t.Errorf("policy (-want +got):\n%s", diff)
+	}
+}
+
+func TestAWishIsAsOldAsTheNewerOfPoolAndTarget(t *testing.T) {
+	noon := metav1.NewTime(time.Date(2026, 1, 5, 12, 0, 0, 0, time.UTC))
+	earlier := metav1.NewTime(noon.Add(-time.Hour))
+	for name, created := range map[string][2]metav1.Time{
+		"a new pool of an old target": {noon, earlier}, "a new target of an old pool": {earlier, noon},
+	} {
+		f := complete()
+		f.pools[0].CreationTimestamp, f.target.CreationTimestamp = created[0], created[1]
+		if got := desired(f, sshOnly).Pools[0].Declared; !got.Equal(noon.Time) {
+			t.Errorf("%s is declared at %s", name, got)
+		}
 	}
 }
 

@@ -17,7 +17,8 @@ import (
 	"github.com/connpool/connpool/internal/controller/credentials"
 )
 
-// facts are all that the decision depends on.
+// facts are all that the decision depends on. The objects belong to the cache, which all
+// targets share: none is changed.
 type facts struct {
 	// now is when the facts were gathered.
 	now    time.Time
@@ -167,7 +168,7 @@ func (g gatherer) knownHosts(ctx context.Context, target *v1alpha1.ConnectionTar
 
 // get reads an object and reports whether it exists.
 func (g gatherer) get(ctx context.Context, namespace, name string, object client.Object) (bool, error) {
-	err := g.cache.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, object)
+	err := g.cache.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, object, client.UnsafeDisableDeepCopy)
 	if client.IgnoreNotFound(err) != nil {
 		return false, fmt.Errorf("read %s: %w", name, err)
 	}

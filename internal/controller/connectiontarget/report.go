@@ -30,7 +30,7 @@ func report(
 		endpoint = ptr.Deref(last.Endpoint, "") // of the connections that go on serving
 	}
 	next := v1alpha1.ConnectionTargetStatus{
-		ObservedGeneration: &f.target.Generation,
+		ObservedGeneration: new(f.target.Generation),
 		Type:               &kind,
 		Endpoint:           optional(endpoint),
 		ServerVersion:      optional(cmp.Or(seen.ServerVersion, ptr.Deref(last.ServerVersion, ""))),

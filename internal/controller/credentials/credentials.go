@@ -12,7 +12,8 @@ import (
 	"github.com/connpool/connpool/api/v1alpha1"
 )
 
-// Secret returns a Secret; nil if it does not exist or targets may not use it.
+// Secret returns a Secret; nil if it does not exist or targets may not use it. It may belong
+// to a cache: the caller must not change it.
 func Secret(ctx context.Context, reader client.Reader, key client.ObjectKey) (*corev1.Secret, error) {
 	secret := &corev1.Secret{}
 	if found, err := read(ctx, reader, key, secret); !found {
@@ -21,7 +22,8 @@ func Secret(ctx context.Context, reader client.Reader, key client.ObjectKey) (*c
 	return secret, nil
 }
 
-// ConfigMap returns a ConfigMap; nil if it does not exist or targets may not use it.
+// ConfigMap returns a ConfigMap; nil if it does not exist or targets may not use it. It may
+// belong to a cache: the caller must not change it.
 func ConfigMap(ctx context.Context, reader client.Reader, key client.ObjectKey) (*corev1.ConfigMap, error) {
 	configMap := &corev1.ConfigMap{}
 	if found, err := read(ctx, reader, key, configMap); !found {
@@ -33,7 +35,7 @@ func ConfigMap(ctx context.Context, reader client.Reader, key client.ObjectKey) 
 // read reads an object and reports whether it exists and targets may use it. The cache
 // holds labeled objects only. This check does not depend on how the cache is configured.
 func read(ctx context.Context, reader client.Reader, key client.ObjectKey, object client.Object) (bool, error) {
-	err := reader.Get(ctx, key, object)
+	err := reader.Get(ctx, key, object, client.UnsafeDisableDeepCopy)
 	if client.IgnoreNotFound(err) != nil {
 		return false, fmt.Errorf("read %s: %w", key.Name, err)
 	}

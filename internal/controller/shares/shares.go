@@ -5,8 +5,11 @@ package shares
 
 import (
 	"slices"
+	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
@@ -112,4 +115,42 @@ func CameToRest(last, next v1alpha1.ConnectionTargetStatus) bool {
 		desired += *share.Desired
 	}
 	return status.CameToRest(last.Connections, next.Connections, desired)
+}
+
+// outdated is how old the time of the oldest connection in a status may be.
+const outdated = 24 * time.Hour
+
+// Alike reports whether two statuses differ at most in what is not worth a write of its own.
+// That is which replica holds the connections, since when the oldest is there, and, of what
+// serves, how many are being replaced at this moment: all that a restart of the operator
+// changes. The next write for another cause has them, or the first after a day.
+func Alike(last, next v1alpha1.ConnectionTargetStatus) bool {
+	if isOutdated(last.OldestConnectionTime, next.OldestConnectionTime) {
+		return false
+	}
+	last.Replica, last.OldestConnectionTime = next.Replica, next.OldestConnectionTime
+	last.Connections = settled(last.Connections, next.Connections)
+	last.Pools = slices.Clone(last.Pools)
+	for i := range last.Pools {
+		before, now := &last.Pools[i], status.Share(next.Pools, ptr.Deref(last.Pools[i].UID, ""))
+		if now == nil || !ptr.Deref(now.Ready, false) {
+			continue
+		}
+		before.OldestConnectionTime = now.OldestConnectionTime
+		before.Connections = settled(before.Connections, now.Connections)
+	}
+	return equality.Semantic.DeepEqual(last, next)
+}
+
+func isOutdated(last, next *metav1.Time) bool {
+	return last != nil && next != nil && next.Sub(last.Time) > outdated
+}
+
+// settled returns the last counts with those of the next that change again when the dials
+// that run have replaced what was lost.
+func settled(last, next v1alpha1.ConnectionCounts) v1alpha1.ConnectionCounts {
+	if ptr.Deref(next.Dialing, 0) > 0 && ptr.Deref(next.Warm, 0) <= ptr.Deref(last.Warm, 0) {
+		last.Warm, last.Dialing, last.Draining = next.Warm, next.Dialing, next.Draining
+	}
+	return last
 }

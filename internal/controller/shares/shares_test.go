@@ -2,7 +2,10 @@ package shares
 
 import (
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/connpool/connpool/api/v1alpha1"
@@ -69,6 +72,57 @@ func TestFiguresThatCameToRestAreNotableUnlessTheTargetFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if got := CameToRest(tc.last, tc.next); got != tc.want {
 				t.Errorf("notable: %t, want %t", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestWhatARestartChangesIsNotWorthAWrite(t *testing.T) {
+	noon := metav1.NewTime(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC))
+	after := func(d time.Duration) *metav1.Time { return new(metav1.NewTime(noon.Add(d))) }
+	counts := func(warm, dialing int32) v1alpha1.ConnectionCounts {
+		return v1alpha1.ConnectionCounts{Warm: &warm, InUse: new(int32(0)), Dialing: &dialing, Draining: new(int32(0))}
+	}
+	tests := map[string]struct {
+		change func(*v1alpha1.ConnectionTargetStatus)
+		want   bool
+	}{
+		"nothing changed": {func(*v1alpha1.ConnectionTargetStatus) {}, true},
+		"the connections were made anew": {func(s *v1alpha1.ConnectionTargetStatus) {
+			s.OldestConnectionTime, s.Pools[0].OldestConnectionTime = after(time.Hour), after(time.Hour)
+		}, true},
+		"the time of the oldest is more than a day off": {func(s *v1alpha1.ConnectionTargetStatus) {
+			s.OldestConnectionTime, s.Pools[0].OldestConnectionTime = after(25*time.Hour), after(25*time.Hour)
+		}, false},
+		"another replica holds them": {func(s *v1alpha1.ConnectionTargetStatus) { s.Replica = new("another") }, true},
+		"lost ones are being replaced": {func(s *v1alpha1.ConnectionTargetStatus) {
+			s.Connections, s.Pools[0].Connections, s.OldestConnectionTime = counts(0, 1), counts(0, 1), nil
+		}, true},
+		"more are being made": {func(s *v1alpha1.ConnectionTargetStatus) {
+			s.Connections, s.Pools[0].Connections = counts(2, 1), counts(2, 1)
+		}, false},
+		"one is lost and none is dialed": {func(s *v1alpha1.ConnectionTargetStatus) {
+			s.Connections, s.Pools[0].Connections = counts(0, 0), counts(0, 0)
+		}, false},
+		"it does not serve any more": {func(s *v1alpha1.ConnectionTargetStatus) {
+			s.Connections, s.Pools[0].Connections, s.Pools[0].Ready = counts(0, 1), counts(0, 1), new(false)
+		}, false},
+		"it was used":        {func(s *v1alpha1.ConnectionTargetStatus) { s.Pools[0].UseCount = new(int64(9)) }, false},
+		"another pool joins": {func(s *v1alpha1.ConnectionTargetStatus) { s.Pools = append(s.Pools, s.Pools[0]) }, false},
+		"its pool leaves":    {func(s *v1alpha1.ConnectionTargetStatus) { s.Pools = nil }, false},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			last := wasReady()
+			last.Replica, last.OldestConnectionTime, last.Pools[0].OldestConnectionTime = new("replica"), &noon, &noon
+			next := *last.DeepCopy()
+			tc.change(&next)
+			before := last.DeepCopy()
+			if got := Alike(last, next); got != tc.want {
+				t.Errorf("alike: %t, want %t", got, tc.want)
+			}
+			if diff := cmp.Diff(*before, last); diff != "" {
+				t.Errorf("the last status was changed (-before +after):\n%s", diff)
 			}
 		})
 	}

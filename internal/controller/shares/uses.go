@@ -2,7 +2,9 @@ package shares
 
 import (
 	"sync"
+	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/connpool/connpool/api/v1alpha1"
@@ -18,8 +20,9 @@ type Uses struct {
 	totals status.Tallies
 }
 
-// Resume makes the pools' counts those of their shares, and returns the count of the
-// target, in which pools are that no longer select it; nil before a pool does.
+// Resume makes the pools' counts those of their shares, and their last uses those of an
+// earlier process until there are newer ones. It returns the count of the target, in which
+// pools are that no longer select it; nil before a pool does.
 func (u *Uses) Resume(target types.UID, last v1alpha1.ConnectionTargetStatus, pools []poolset.PoolObservation) *int64 {
 	found, _ := u.shares.LoadOrStore(target, new(status.Tallies))
 	shares, _ := found.(*status.Tallies)
@@ -30,6 +33,7 @@ func (u *Uses) Resume(target types.UID, last v1alpha1.ConnectionTargetStatus, po
 		var stored *int64
 		if share := status.Share(last.Pools, pool); share != nil {
 			stored = share.UseCount
+			pools[i].LastUsed = later(pools[i].LastUsed, share.LastUsedTime)
 		}
 		pools[i].Uses = shares.Sum(pool, stored, map[types.UID]int64{target: count})
 	}
@@ -39,6 +43,14 @@ func (u *Uses) Resume(target types.UID, last v1alpha1.ConnectionTargetStatus, po
 		return last.UseCount
 	}
 	return &total
+}
+
+// later returns the later one of the time and the stored one, which may be nil.
+func later(live time.Time, stored *metav1.Time) time.Time {
+	if stored != nil && stored.After(live) {
+		return stored.Time
+	}
+	return live
 }
 
 // Forget drops the counts of a target that does not exist any more.

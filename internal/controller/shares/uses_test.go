@@ -2,7 +2,9 @@ package shares
 
 import (
 	"testing"
+	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
@@ -59,5 +61,25 @@ func TestUsesAreCountedOnAcrossARestartAndWhenAPoolLeaves(t *testing.T) {
 				t.Errorf("%s: %d uses of pool %s, want %d", step.what, pool.Uses, pool.Pool.Name, want)
 			}
 		}
+	}
+}
+
+func TestTheLastUseIsKnownAcrossARestart(t *testing.T) {
+	noon := metav1.NewTime(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC))
+	last := stored(10, map[string]int64{"a": 10})
+	last.Pools[0].LastUsedTime = &noon
+	later := noon.Add(time.Minute)
+	for name, tc := range map[string]struct{ seen, want time.Time }{
+		"not used since": {time.Time{}, noon.Time},
+		"used again":     {later, later},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pools := counted(map[string]int64{"a": 0})
+			pools[0].LastUsed = tc.seen
+			new(Uses).Resume("web-uid", last, pools)
+			if got := pools[0].LastUsed; !got.Equal(tc.want) {
+				t.Errorf("last used at %s, want %s", got, tc.want)
+			}
+		})
 	}
 }

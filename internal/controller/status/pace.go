@@ -95,15 +95,17 @@ func NewPace[S any](budget *rate.Limiter) *Pace[S] {
 }
 
 // Last returns the status that was written last. If this process has not written one,
-// it is the observed status, which may come from a cache that lags behind.
+// it is the observed status, which may come from a cache that lags behind. Once the cache
+// has it, it is kept as the cache's, so that it is in memory once.
 func (p *Pace[S]) Last(uid types.UID, observed S) S {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if last, ok := p.last[uid]; ok {
-		return last.status
+	last, ok := p.last[uid]
+	if !ok || equality.Semantic.DeepEqual(last.status, observed) {
+		last.status = observed
+		p.last[uid] = last
 	}
-	p.last[uid] = written[S]{status: observed}
-	return observed
+	return last.status
 }
 
 // Due reports whether the caller must write the status now, and otherwise after what

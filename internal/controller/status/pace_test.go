@@ -230,3 +230,15 @@ func TestTwoMinutesOfCommandsOnTwoPoolsCostAtMostTwelveWrites(t *testing.T) {
 		}
 	}
 }
+
+func TestAStatusIsInMemoryOnceWhenTheCacheHasIt(t *testing.T) {
+	pace, own := NewPace[*string](NewBudget()), new("Warm")
+	pace.Wrote(start, "uid", own)
+	if got := pace.Last("uid", new("Warming")); got != own {
+		t.Error("while the cache lags behind, another status counts than the written one")
+	}
+	cached := new("Warm")
+	if got := pace.Last("uid", cached); got != cached {
+		t.Error("the written status is kept beside the cache's, which is the same")
+	}
+}

@@ -27,6 +27,9 @@ type Writer[S any] struct {
 	Pace     *Pace[S]
 	// Conditions returns the conditions of a status.
 	Conditions func(S) []metav1.Condition
+	// IsAlike reports whether two statuses differ at most in what is not worth a write of
+	// its own. Nil if every difference is.
+	IsAlike func(last, next S) bool
 	// IsNotable reports whether something besides the conditions changed that users
 	// wait for.
 	IsNotable func(last, next S) bool
@@ -40,6 +43,9 @@ type Writer[S any] struct {
 // changes. It is not an error if the object does not exist any more, or another one of
 // that name does.
 func (w *Writer[S]) Write(ctx context.Context, object client.Object, last, next S) (after time.Duration, err error) {
+	if w.IsAlike != nil && w.IsAlike(last, next) {
+		return 0, nil
+	}
 	now := time.Now()
 	due, after := w.Pace.Due(now, object.GetUID(), next, w.urgency(last, next))
 	if !due {

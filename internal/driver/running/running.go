@@ -7,15 +7,21 @@ package running
 
 import (
 	"context"
-	"maps"
 	"sync"
+
+	"github.com/connpool/connpool/internal/list"
 )
 
 // Set is the commands of one connection. Its zero value is empty. It is safe for
-// concurrent use.
+// concurrent use. It is a list, because a map would keep its room when all have ended.
 type Set struct {
-	mu      sync.Mutex // guards what follows
-	signals map[<-chan struct{}]func(context.Context)
+	mu       sync.Mutex // guards what follows
+	commands list.List[command]
+}
+
+type command struct {
+	ended  <-chan struct{}
+	signal func(context.Context)
 }
 
 // Add keeps a command until remove is called. The channel is closed when the command
@@ -23,14 +29,12 @@ type Set struct {
 func (s *Set) Add(ended <-chan struct{}, signal func(context.Context)) (remove func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.signals == nil {
-		s.signals = map[<-chan struct{}]func(context.Context){}
-	}
-	s.signals[ended] = signal
+	added := &list.Element[command]{Value: command{ended, signal}}
+	s.commands.PushBack(added)
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		delete(s.signals, ended)
+		added.Leave()
 	}
 }
 
@@ -52,17 +56,24 @@ func PassOn[S any](signals <-chan S, ended <-chan struct{}, send func(S)) {
 // End signals every command, and waits until all have ended or the context has. It
 // does not wait for a signal to return.
 func (s *Set) End(ctx context.Context) {
-	s.mu.Lock()
-	signals := maps.Clone(s.signals)
-	s.mu.Unlock()
-	for _, signal := range signals {
-		go signal(ctx)
+	commands := s.all()
+	for _, c := range commands {
+		go c.signal(ctx)
 	}
-	for ended := range signals {
+	for _, c := range commands {
 		select {
-		case <-ended:
+		case <-c.ended:
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+func (s *Set) all() (commands []command) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for e := s.commands.Head; e != nil; e = e.Next {
+		commands = append(commands, e.Value)
+	}
+	return commands
 }

@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-type command struct {
+type fake struct {
 	ended chan struct{}
 	end   sync.Once
 }
 
-func newCommand() *command { return &command{ended: make(chan struct{})} }
+func newCommand() *fake { return &fake{ended: make(chan struct{})} }
 
-func (c *command) signal(context.Context) { c.end.Do(func() { close(c.ended) }) }
+func (c *fake) signal(context.Context) { c.end.Do(func() { close(c.ended) }) }
 
 func TestEndWaitsForEveryCommand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

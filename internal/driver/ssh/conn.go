@@ -2,6 +2,8 @@ package ssh
 
 import (
 	"context"
+	"errors"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/keepalive"
 	"github.com/connpool/connpool/internal/driver/running"
+	"github.com/connpool/connpool/internal/driver/ssh/knownhosts"
 )
 
 // keepaliveRequest is answered by every server, if only with a refusal.
@@ -18,11 +21,14 @@ const keepaliveRequest = "keepalive@openssh.com"
 // signalTimeout bounds how long Close waits for the commands that it has signaled.
 const signalTimeout = 250 * time.Millisecond
 
-// conn implements driver.Conn. It costs one goroutine beside the library's three, and
-// one for the channel that is open ahead.
+// conn implements driver.Conn. While it is idle it costs no goroutine beside the
+// library's three. It keeps nothing of its endpoint but the address, because there may be
+// thousands of it.
 type conn struct {
 	options   Options
-	endpoint  driver.Endpoint
+	address   string
+	pins      *knownhosts.Pins
+	attempt   atomic.Pointer[attempt] // nil when the handshake has ended
 	transport *transport
 	client    ssh.Conn
 	ctx       context.Context //nolint:containedctx // driver.Conn asks for it
@@ -31,14 +37,16 @@ type conn struct {
 	monitor   *keepalive.Monitor[struct{}]
 	closing   atomic.Bool // Close was called, and is what ends the commands
 	spare     spare
+	attendant attendant
 	listeners listeners
 	running   running.Set // channels on which a command may run
 }
 
 func newConn(d *dialer, t *transport) *conn {
-	c := &conn{options: d.options, endpoint: d.endpoint, transport: t}
+	c := &conn{options: d.options, address: d.endpoint.Address, pins: d.pins, transport: t}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.spare.conn, t.guard.End = c, c.end
+	c.attendant.conn, c.attendant.sessions, t.wake = c, make(chan *sessionChannel, 1), c.attendant.wake
 	c.monitor = keepalive.New(keepalive.Options[struct{}]{
 		Address: d.endpoint.Address, Interval: d.endpoint.KeepaliveInterval, Timeout: d.endpoint.KeepaliveTimeout,
 		Ask: func() (struct{}, error) { // it ends with the connection at the latest
@@ -79,28 +87,15 @@ func (c *conn) end(cause error) {
 	c.monitor.Stop()
 }
 
-// serve answers the server's requests until the connection ends. It accepts only the
-// streams of listeners that were opened here.
-func (c *conn) serve(channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
-	for channels != nil || requests != nil {
-		select {
-		case channel, ok := <-channels:
-			if !ok {
-				channels = nil
-				continue
-			}
-			if !c.listeners.take(channel) && !c.transport.guard.Add(1) {
-				_ = channel.Reject(ssh.UnknownChannelType, "not asked for")
-			}
-		case request, ok := <-requests:
-			if !ok {
-				requests = nil
-				continue
-			}
-			c.transport.guard.Decline(request)
-		}
+// checkHostKey is called in every key exchange, including those after the handshake.
+func (c *conn) checkHostKey(address string, _ net.Addr, key ssh.PublicKey) error {
+	if c.transport.guard.Rekeyed() {
+		return errors.New("too many key exchanges")
 	}
-	c.end(c.endError(c.client.Wait()))
+	if a := c.attempt.Load(); a != nil {
+		return a.checkHostKey(address, key)
+	}
+	return c.pins.Check(address, key)
 }
 
 func (c *conn) endError(err error) *driver.Error {
@@ -108,16 +103,16 @@ func (c *conn) endError(err error) *driver.Error {
 		return classified
 	}
 	if isClosed(err) {
-		return driver.Errorf(driver.Unreachable, driver.StageRun, "the connection to %s was lost", c.endpoint.Address).Because(err)
+		return driver.Errorf(driver.Unreachable, driver.StageRun, "the connection to %s was lost", c.address).Because(err)
 	}
 	return driver.Errorf(driver.ProtocolError, driver.StageRun, "%s",
-		driver.Sanitize("the connection to "+c.endpoint.Address+" broke: "+libraryText(err))).Because(err)
+		driver.Sanitize("the connection to "+c.address+" broke: "+libraryText(err))).Because(err)
 }
 
 // death returns why an operation on an ended connection failed.
 func (c *conn) death(stage driver.Stage, started bool) *driver.Error {
 	<-c.ctx.Done()
-	return driver.Ended(context.Cause(c.ctx), c.endpoint.Address, stage, started)
+	return driver.Ended(context.Cause(c.ctx), c.address, stage, started)
 }
 
 // broken ends the connection, and returns why an operation failed with an error that
@@ -131,13 +126,13 @@ func (c *conn) broken(err error, stage driver.Stage, started bool) *driver.Error
 func (c *conn) deadline(stage driver.Stage) *time.Timer {
 	return time.AfterFunc(c.options.StageTimeout, func() {
 		c.end(driver.Errorf(driver.Timeout, stage,
-			"%s did not answer within %s; check that it is not overloaded", c.endpoint.Address, c.options.StageTimeout))
+			"%s did not answer within %s; check that it is not overloaded", c.address, c.options.StageTimeout))
 	})
 }
 
 func (c *conn) declareDead() {
 	c.end(driver.Errorf(driver.Timeout, driver.StageKeepalive,
-		"%s gave no sign of life; check the host and the network", c.endpoint.Address))
+		"%s gave no sign of life; check the host and the network", c.address))
 }
 
 // Probe implements driver.Conn.

@@ -78,6 +78,7 @@ func newAttempt(d *dialer, network net.Conn) *attempt {
 	a.greeting = &greeting{enter: a.enter}
 	a.transport = &transport{Conn: network, greeting: a.greeting}
 	a.conn = newConn(d, a.transport)
+	a.conn.attempt.Store(a)
 	a.timer = time.AfterFunc(a.limit(), a.timeout)
 	return a
 }
@@ -98,7 +99,7 @@ func (a *attempt) run(begin time.Time) (driver.Conn, error) {
 	}
 	a.enter(driver.StageSession, a.login())
 	a.conn.client = client
-	go a.conn.serve(channels, requests)
+	a.conn.attendant.start(channels, requests)
 	opened := "no session is needed, because it only forwards"
 	if !a.dialer.endpoint.ForwardOnly {
 		opened = "session opened; whether a command runs in it, only a command shows"
@@ -116,6 +117,7 @@ func (a *attempt) run(begin time.Time) (driver.Conn, error) {
 		RemoteAddress: a.transport.RemoteAddr().String(),
 		Handshake:     time.Since(begin),
 	}
+	a.conn.attempt.Store(nil)
 	a.conn.monitor.Start()
 	return a.conn, nil
 }
@@ -127,22 +129,32 @@ func (a *attempt) login() string {
 	return a.dialer.endpoint.User + " logged in with " + a.dialer.credentials.describe()
 }
 
-func (a *attempt) config() *ssh.ClientConfig {
+// algorithms are those that the library supports and that are secure.
+var algorithms = sync.OnceValue(func() ssh.Config {
 	supported := ssh.SupportedAlgorithms()
+	return ssh.Config{
+		KeyExchanges: supported.KeyExchanges,
+		Ciphers:      supported.Ciphers,
+		MACs: slices.DeleteFunc(supported.MACs, func(mac string) bool {
+			return strings.Contains(mac, "sha1")
+		}),
+	}
+})
+
+// config is kept by the library as long as the connection lives, so its functions lead to
+// the attempt by way of the connection, which forgets it.
+func (a *attempt) config() *ssh.ClientConfig {
+	c := a.conn
 	return &ssh.ClientConfig{
-		Config: ssh.Config{
-			KeyExchanges: supported.KeyExchanges,
-			Ciphers:      supported.Ciphers,
-			MACs: slices.DeleteFunc(supported.MACs, func(mac string) bool {
-				return strings.Contains(mac, "sha1")
-			}),
-		},
+		Config:            algorithms(),
 		User:              a.dialer.endpoint.User,
 		ClientVersion:     "SSH-2.0-connpool",
 		HostKeyAlgorithms: a.dialer.pins.Algorithms(),
-		HostKeyCallback:   a.checkHostKey,
-		BannerCallback:    a.readBanner,
-		AuthCallback:      a.authenticate,
+		HostKeyCallback:   c.checkHostKey,
+		BannerCallback:    func(message string) error { return c.attempt.Load().readBanner(message) },
+		AuthCallback: func(server *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
+			return c.attempt.Load().authenticate(server)
+		},
 	}
 }
 
@@ -240,11 +252,7 @@ func (a *attempt) quote(err error) error {
 	return failure
 }
 
-// checkHostKey is called in every key exchange, including those after the handshake.
-func (a *attempt) checkHostKey(address string, _ net.Addr, key ssh.PublicKey) error {
-	if a.transport.guard.Rekeyed() {
-		return errors.New("too many key exchanges")
-	}
+func (a *attempt) checkHostKey(address string, key ssh.PublicKey) error {
 	a.enter(driver.StageHostKey, "the server has proved that it owns the key it shows")
 	if err := a.dialer.pins.Check(address, key); err != nil {
 		a.fail(err)

@@ -13,8 +13,8 @@
 // the connection. A caller that gives up does not.
 //
 // One session channel is opened ahead and replaced when taken, so a command costs one
-// round trip instead of two. The price is one of the server's MaxSessions, and a
-// goroutine while the connection is idle. Standard input is sent once the server has
+// round trip instead of two. The price is one of the server's MaxSessions, and 2 KiB while
+// the connection is idle. Standard input is sent once the server has
 // accepted the command: OpenSSH grants no window before, so sending earlier would gain
 // nothing.
 //

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -18,6 +19,8 @@ import (
 type sessionChannel struct {
 	ssh.Channel
 
+	requests <-chan *ssh.Request // of the server
+	taken    atomic.Bool         // a command may be started
 	// ended is closed when the channel is. What follows may be read then.
 	ended  chan struct{}
 	exited bool // the server said how the command ended
@@ -159,8 +162,8 @@ func openSession(c *conn) (*sessionChannel, error) {
 		o = openChannel(c, "session", nil)
 	}
 	if o.err == nil {
-		s := &sessionChannel{Channel: o.channel, ended: make(chan struct{})}
-		go s.attend(o.requests, &c.transport.guard)
+		s := &sessionChannel{Channel: o.channel, requests: o.requests, ended: make(chan struct{})}
+		c.attendant.opened(s)
 		return s, nil
 	}
 	if refused := sessionError(o.err); refused != nil {
@@ -169,23 +172,34 @@ func openSession(c *conn) (*sessionChannel, error) {
 	return nil, c.broken(o.err, driver.StageSession, false)
 }
 
-// attend handles the server's requests on a channel until it ends. OpenSSH sends its
-// keepalives there, also on a channel without a command.
-func (s *sessionChannel) attend(requests <-chan *ssh.Request, guard *flood.Guard) {
-	defer close(s.ended)
-	defer guard.Closed()
-	for request := range requests {
-		switch {
-		case request.Type == "exit-status" && len(request.Payload) >= 4:
-			s.exited = true
-			s.status.Code = int(binary.BigEndian.Uint32(request.Payload))
-		case request.Type == "exit-signal":
-			s.exited = true
-			s.status = signalStatus(request.Payload)
-		default:
-			guard.Decline(request)
-		}
+// attend handles the server's requests on a channel until it ends. The attendant does the
+// same for the newest channel.
+func (s *sessionChannel) attend(guard *flood.Guard) {
+	for request := range s.requests {
+		s.answer(request, guard)
 	}
+	s.end(guard)
+}
+
+// answer handles a request of the server. OpenSSH sends its keepalives there, also on a
+// channel without a command.
+func (s *sessionChannel) answer(request *ssh.Request, guard *flood.Guard) {
+	switch {
+	case request.Type == "exit-status" && len(request.Payload) >= 4:
+		s.exited = true
+		s.status.Code = int(binary.BigEndian.Uint32(request.Payload))
+	case request.Type == "exit-signal":
+		s.exited = true
+		s.status = signalStatus(request.Payload)
+	default:
+		guard.Decline(request)
+	}
+}
+
+// end takes note that the channel is closed.
+func (s *sessionChannel) end(guard *flood.Guard) {
+	guard.Closed()
+	close(s.ended)
 }
 
 // signalNumbers are the numbers of signals that SSH can name and whose number is the
@@ -221,6 +235,8 @@ func (s *spare) acquire(ctx context.Context) (*sessionChannel, error) {
 		}
 		failed, ok := driver.Classified(o.err)
 		if !ok {
+			o.channel.taken.Store(true)
+			s.conn.attendant.wake()
 			return o.channel, nil
 		}
 		next := s.takeExisting()

@@ -30,6 +30,8 @@ type transport struct {
 	// ended is set before the library sees the end, so that a stream that ended with its
 	// connection is not taken for one that the server closed.
 	ended atomic.Bool
+	// wake is called after each read.
+	wake func()
 	// cut is true if it ended without a call of Close.
 	cut, closed atomic.Bool
 }
@@ -47,6 +49,7 @@ func (t *transport) Read(p []byte) (int, error) {
 		t.cut.Store(!t.closed.Load())
 		t.ended.Store(true)
 	}
+	t.wake()
 	return n, err
 }
 

@@ -16,7 +16,7 @@ import (
 func TestWhatIsBeingWrittenCountsAsWritten(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
-	wire := &transport{Conn: near}
+	wire := &transport{Conn: near, wake: func() {}}
 	const request = "a command"
 	returned := make(chan error, 1)
 	go func() {

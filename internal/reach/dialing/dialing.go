@@ -5,7 +5,7 @@
 //	log.End()
 //	passages := log.Passages()
 //
-// Trade-offs: a connection keeps some hundred bytes, also when nothing asks for them. In
+// Trade-offs: a connection keeps 250 bytes, also when nothing asks for them. In
 // return a lease can tell how its connection was made, although the dial does not know
 // for whom it is.
 package dialing
@@ -35,14 +35,25 @@ func (p Passage) Word() string { return strings.ReplaceAll(strings.ToLower(strin
 
 // Log is when one dial passed which stage. It is safe for concurrent use.
 type Log struct {
-	mu       sync.Mutex
-	passages []Passage
-	last     time.Time
-	ended    bool
+	began time.Time
+
+	mu    sync.Mutex
+	marks []mark
+	ended bool
 }
 
+// mark is a stage, and how long after the beginning of the dial it ended: a third of
+// the bytes of a Passage.
+type mark struct {
+	stage driver.Stage
+	after time.Duration
+}
+
+// usual is how many stages a dial has.
+const usual = 7
+
 // Begin returns the log of a dial that begins now.
-func Begin() *Log { return &Log{last: time.Now()} }
+func Begin() *Log { return &Log{began: time.Now(), marks: make([]mark, 0, usual)} }
 
 // Note makes the log follow the dials of an endpoint, whose Dial must be set.
 func (l *Log) Note(e *driver.Endpoint) {
@@ -69,12 +80,10 @@ func (l *Log) Note(e *driver.Endpoint) {
 func (l *Log) pass(stage driver.Stage) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ended || stage == StageTurn && len(l.passages) > 0 {
+	if l.ended || stage == StageTurn && len(l.marks) > 0 {
 		return
 	}
-	now := time.Now()
-	l.passages = append(l.passages, Passage{Stage: stage, From: l.last, To: now})
-	l.last = now
+	l.marks = append(l.marks, mark{stage, time.Since(l.began)})
 }
 
 // End ends the log: what its endpoint dials later belongs to a connection that lives.
@@ -84,10 +93,16 @@ func (l *Log) End() {
 	l.ended = true
 }
 
-// Passages returns the stages that have passed, in their order. The caller must not change
-// them.
+// Passages returns the stages that have passed, in their order.
 func (l *Log) Passages() []Passage {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.passages
+	passages := make([]Passage, len(l.marks))
+	from := l.began
+	for i, m := range l.marks {
+		to := l.began.Add(m.after)
+		passages[i] = Passage{Stage: m.stage, From: from, To: to}
+		from = to
+	}
+	return passages
 }

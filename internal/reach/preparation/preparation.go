@@ -71,11 +71,12 @@ type result struct {
 	at     time.Time
 }
 
-// New returns the preparation of an endpoint, which belongs to a namespace.
-func (s *Shares) New(namespace string, by driver.Driver, endpoint driver.Endpoint) *Preparation {
+// New returns the preparation of an endpoint, which belongs to a namespace and must not
+// change.
+func (s *Shares) New(namespace string, by driver.Driver, endpoint *driver.Endpoint) *Preparation {
 	return &Preparation{
 		shares: s, namespace: namespace, since: time.Now(), turn: make(chan struct{}, 1),
-		prepare: func() (driver.Dialer, error) { return by.Prepare(endpoint) },
+		prepare: func() (driver.Dialer, error) { return by.Prepare(*endpoint) },
 	}
 }
 

@@ -14,6 +14,7 @@ package delivery
 
 import (
 	"cmp"
+	"context"
 	"io"
 	"slices"
 	"sync"
@@ -32,6 +33,8 @@ const unreadBytes = 2 << 20
 type Deliveries struct {
 	mu  sync.Mutex // guards what follows
 	all map[*Delivery]struct{}
+	// begun is closed when the next delivery begins; nil if no caller waits for that.
+	begun chan struct{}
 }
 
 // Delivery is the output of one command, forwarded connection or proxied request on its
@@ -55,7 +58,38 @@ func (a *Deliveries) Begin(owner quota.Owner, cut func()) *Delivery {
 		a.all = map[*Delivery]struct{}{}
 	}
 	a.all[d] = struct{}{}
+	if a.begun != nil {
+		close(a.begun)
+		a.begun = nil
+	}
 	return d
+}
+
+// Await waits until there is a delivery. It fails when ctx ends.
+func (a *Deliveries) Await(ctx context.Context) error {
+	begun := a.next()
+	if begun == nil {
+		return ctx.Err()
+	}
+	select {
+	case <-begun:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// next returns what is closed when a delivery begins; nil if there is one.
+func (a *Deliveries) next() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.all) > 0 {
+		return nil
+	}
+	if a.begun == nil {
+		a.begun = make(chan struct{})
+	}
+	return a.begun
 }
 
 // Close ends the delivery.

@@ -1,6 +1,8 @@
 package delivery
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -40,6 +42,42 @@ func TestWhatIsCutWhenMemoryIsShort(t *testing.T) {
 		}
 		if n := g.Relieve(0); n != 0 {
 			t.Errorf("%d are cut without need", n)
+		}
+	})
+}
+
+func TestAwaitReturnsAsSoonAsThereIsADelivery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var all Deliveries
+		ctx, cancel := context.WithCancel(t.Context())
+		const waiters = 3
+		returned := make(chan error, waiters)
+		wait := func() {
+			for range waiters {
+				go func() { returned <- all.Await(ctx) }()
+			}
+			synctest.Wait()
+		}
+		wait()
+		if len(returned) > 0 {
+			t.Error("it has returned although there is no delivery")
+		}
+		first := all.Begin(quota.Owner{}, func() {})
+		for range waiters {
+			if err := <-returned; err != nil {
+				t.Error(err)
+			}
+		}
+		if err := all.Await(ctx); err != nil {
+			t.Errorf("while there is one: %v", err)
+		}
+		first.Close()
+		wait()
+		cancel()
+		for range waiters {
+			if err := <-returned; !errors.Is(err, context.Canceled) {
+				t.Errorf("when the context ends: %v", err)
+			}
 		}
 	})
 }

@@ -63,7 +63,7 @@ func validateOptions(options *live.ExecOptions, rules Rules) (map[string]string,
 	problems = append(problems, rules.forbid(nil, map[string]bool{
 		"target": options.Target != "", "container": options.Container != "", "pod": options.Pod != "",
 		"namespace": options.Namespace != "", "subsystem": options.Subsystem != "", "env": len(options.Env) > 0,
-		"stdin": options.Stdin, "tty": options.TTY, "term": options.Term != "",
+		"stdin": options.Stdin, "tty": options.TTY, "term": options.Term != "", "spread": options.Spread,
 	})...)
 	problems = append(problems, validateStreams(options, rules)...)
 	if rules.Forbidden["tty"] == "" {
@@ -208,7 +208,7 @@ func queryCommand(options *live.ExecOptions) Command {
 			Place: driver.Place{Container: options.Container, Pod: options.Pod, Namespace: options.Namespace},
 			Argv:  options.Command, Shell: options.Shell, Subsystem: options.Subsystem,
 		},
-		Target: options.Target,
+		Target: options.Target, Spread: options.Spread,
 	}
 }
 

@@ -57,6 +57,8 @@ type Command struct {
 	driver.Command
 
 	Target string // may be empty
+	// Spread prefers the connection with the fewest uses.
+	Spread bool
 	// Root is the field that describes the command; nil when it does so at the top.
 	Root *field.Path
 }
@@ -112,6 +114,7 @@ func (p inPool) open(ctx context.Context, command *Command) (Runner, error) {
 	if err != nil {
 		return nil, err
 	}
+	route.Spread = command.Spread
 	lease, err := p.use.Lease(ctx, route, fits(command))
 	if err != nil {
 		return nil, err

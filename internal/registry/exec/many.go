@@ -10,11 +10,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/registry/fanout"
+	"github.com/connpool/connpool/internal/registry/idempotency"
 	"github.com/connpool/connpool/internal/registry/output"
 	"github.com/connpool/connpool/internal/registry/quota"
 	"github.com/connpool/connpool/internal/registry/refusal"
@@ -36,6 +35,7 @@ type many struct {
 	*request
 
 	spec *live.ExecSpec
+	key  idempotency.Key
 	once *once
 	// client ends when the client leaves, and watched also when the user loses the permission.
 	client, watched context.Context //nolint:containedctx // each target is run within both
@@ -57,8 +57,12 @@ func (r *request) postMany(w http.ResponseWriter, req *http.Request, spec *live.
 	if err != nil {
 		return err
 	}
+	key, err := r.key(req.Context(), r.use.RequestID)
+	if err != nil {
+		return err
+	}
 	plan := live.ExecPlan{
-		TypeMeta: lineOf("ExecPlan"), Targets: names, RequestID: r.use.RequestID,
+		TypeMeta: fanout.LineOf("ExecPlan"), Targets: names, RequestID: r.use.RequestID,
 		Parallelism: cmp.Or(spec.Targets.Parallelism, live.DefaultParallelism),
 	}
 	first := r.commands.encode(&plan)
@@ -66,7 +70,7 @@ func (r *request) postMany(w http.ResponseWriter, req *http.Request, spec *live.
 		return refusal.NotStarted(refusal.TooManyRequests, "", fmt.Sprintf(
 			"the operator holds too much output of other commands of %s; try again later", full))
 	}
-	m := &many{request: r, spec: spec, once: once, members: members}
+	m := &many{request: r, spec: spec, key: key, once: once, members: members}
 	release, err := m.claim()
 	if err != nil {
 		return err
@@ -78,10 +82,6 @@ func (r *request) postMany(w http.ResponseWriter, req *http.Request, spec *live.
 	r.use.Audit("fan-out ended", "targets", len(names), "completed", summary.Completed, "notStarted", summary.NotStarted,
 		"unknown", summary.Unknown, "exitCodes", summary.ExitCodes, "duration", time.Since(began))
 	return nil
-}
-
-func lineOf(kind string) metav1.TypeMeta {
-	return metav1.TypeMeta{APIVersion: live.GroupVersion.String(), Kind: kind}
 }
 
 // choose returns the names of the targets that a request chooses, and of all that the pool has.
@@ -119,7 +119,9 @@ func (m *many) serveLines(w http.ResponseWriter, req *http.Request, plan *live.E
 	began := time.Now()
 	client, cut := context.WithCancelCause(req.Context())
 	defer cut(context.Canceled)
-	watched, stop := m.use.Watch(client)
+	wanted, end := context.WithCancelCause(client)
+	defer m.commands.running.Begin(m.key, func() { end(use.ErrStopped) })()
+	watched, stop := m.use.Watch(wanted)
 	defer stop()
 	m.client, m.watched = client, watched
 	w.Header().Set("Connpool-Request-Id", m.use.RequestID)
@@ -137,7 +139,7 @@ func (m *many) serveLines(w http.ResponseWriter, req *http.Request, plan *live.E
 	}
 	part.Do(watched, func() { cut(context.Canceled) })
 	summary := m.answer.Summary()
-	summary.TypeMeta, summary.RequestID = lineOf("ExecSummary"), m.use.RequestID
+	summary.TypeMeta, summary.RequestID = fanout.LineOf("ExecSummary"), m.use.RequestID
 	summary.DurationMicroseconds = time.Since(began).Microseconds()
 	_ = m.answer.Send(m.commands.encode(&summary))
 	return summary
@@ -201,7 +203,7 @@ func (o *once) on(target string) *once {
 func (m *many) send(target string, status *live.ExecStatus, out *output.Output) error {
 	named := *status
 	named.Target = target
-	line := m.commands.encode(&live.ExecResult{TypeMeta: lineOf("ExecResult"), Target: target, Status: named})
+	line := m.commands.encode(&live.ExecResult{TypeMeta: fanout.LineOf("ExecResult"), Target: target, Status: named})
 	out.Cover(len(line)) // it is made, and is sent even if it is one too many
 	return m.answer.Result(status, line)
 }

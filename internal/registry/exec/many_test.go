@@ -318,6 +318,36 @@ func TestAClientThatLeavesEndsWhatRunsOnManyTargets(t *testing.T) {
 	})
 }
 
+func TestACommandOnManyTargetsThatIsStoppedSaysWhereItDidNotBegin(t *testing.T) {
+	inFixture(t, func(f *fixture) {
+		f.farm(4)
+		f.Fake.OnExec(registrytest.Lasting(nil))
+		object := onAll("sleep", "1d")
+		object.Spec.RequestID, object.Spec.Targets.Parallelism = "one", 2
+		stop := registrytest.Command()
+		stop.Spec = live.ExecSpec{RequestID: "one", Targets: &live.ExecTargets{Stop: true}}
+		done := make(chan *lines)
+		go func() { done <- f.postMany(f.Context(), object) }()
+		synctest.Wait()
+		f.Post(f.Context(), "web", stop, registrytest.As("another")).WantRefusal(f, http.StatusNotFound, "no command of yours")
+		got := f.Post(f.Context(), "web", stop)
+		got.WantOutcome(f, live.OutcomeNotStarted)
+		want := map[string]string{
+			"web-1": "Unknown Stopped", "web-2": "Unknown Stopped", "web-3": "NotStarted Stopped", "web-4": "NotStarted Stopped",
+		}
+		if diff := cmp.Diff(want, (<-done).reasons()); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		synctest.Wait()
+		f.Post(f.Context(), "web", stop).WantRefusal(f, http.StatusNotFound, "no command of yours")
+		stop.Spec.Command = []string{"true"}
+		f.Post(f.Context(), "web", stop).WantRefusal(f, http.StatusBadRequest, "spec.targets.stop", "nothing else")
+		if f.Execs() != 2 || !f.Idle() || f.Leases() != 0 {
+			t.Errorf("%d commands ran, used %t, %d leases", f.Execs(), !f.Idle(), f.Leases())
+		}
+	})
+}
+
 func TestARevokedPermissionEndsACommandOnManyTargets(t *testing.T) {
 	for name, id := range map[string]string{"without an ID": "", "with an ID": "one"} {
 		t.Run(name, func(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/registry/delivery"
+	"github.com/connpool/connpool/internal/registry/fanout"
 	"github.com/connpool/connpool/internal/registry/idempotency"
 	"github.com/connpool/connpool/internal/registry/limits"
 	"github.com/connpool/connpool/internal/registry/output"
@@ -33,6 +34,8 @@ import (
 type Commands struct {
 	memory  limits.Memory
 	results *idempotency.Results
+	// running are the commands on many targets.
+	running fanout.Running[idempotency.Key]
 	// encoding is held while an answer is encoded, which takes several times its length.
 	encoding sync.Mutex
 }
@@ -180,6 +183,9 @@ func (r *request) post(w http.ResponseWriter, req *http.Request) error {
 	if err := r.identify(&object.TypeMeta, &object.ObjectMeta, kindExec); err != nil {
 		return err
 	}
+	if targets := object.Spec.Targets; targets != nil && targets.Stop && r.backend.Part != nil {
+		return r.stopMany(req.Context(), w, object)
+	}
 	command := specCommand(&object.Spec)
 	r.aim(&command)
 	if problems := validateSpec(&object.Spec, r.backend.Rules); len(problems) > 0 {
@@ -281,15 +287,18 @@ func (r *request) once(ctx context.Context, spec *live.ExecSpec) (*once, error) 
 	if spec.RequestID == "" {
 		return nil, nil //nolint:nilnil // most commands have no ID
 	}
-	scope, err := r.backend.Scope(ctx)
+	r.use.RequestID = spec.RequestID
+	key, err := r.key(ctx, spec.RequestID)
 	if err != nil {
 		return nil, err
 	}
-	r.use.RequestID = spec.RequestID
-	return &once{
-		key:    idempotency.Key{Owner: r.use.Owner(), UID: r.use.User().GetUID(), Scope: scope, ID: spec.RequestID},
-		digest: idempotency.DigestOf(spec),
-	}, nil
+	return &once{key: key, digest: idempotency.DigestOf(spec)}, nil
+}
+
+// key returns what identifies the command of a request ID.
+func (r *request) key(ctx context.Context, id string) (idempotency.Key, error) {
+	scope, err := r.backend.Scope(ctx)
+	return idempotency.Key{Owner: r.use.Owner(), UID: r.use.User().GetUID(), Scope: scope, ID: id}, err
 }
 
 // executeOnce executes a command unless one runs, or has run, under its request ID.

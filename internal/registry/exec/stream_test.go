@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/remotecommand"
@@ -22,6 +23,7 @@ import (
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/driver"
 	"github.com/connpool/connpool/internal/driver/drivertest"
+	"github.com/connpool/connpool/internal/poolset"
 	"github.com/connpool/connpool/internal/registry/registrytest"
 	"github.com/connpool/connpool/internal/registry/use"
 )
@@ -106,6 +108,64 @@ func TestAnUpgradeTellsOfItsLease(t *testing.T) {
 			t.Error("no ID of the request")
 		}
 	})
+}
+
+// TestStreamsThatAskForItRunOnConnectionsOfTheirOwn: what is large enough to fill a window
+// has the windows of all connections.
+func TestStreamsThatAskForItRunOnConnectionsOfTheirOwn(t *testing.T) {
+	for query, want := range map[string]int{"": 1, "&spread=true": 3, "&spread=false": 1} {
+		t.Run("with "+query, func(t *testing.T) {
+			f := newFixture(t)
+			three := func(policy *poolset.Policy) { policy.MinWarm, policy.Max = 3, 3 }
+			f.ConnectWith(f.Target("web-1", "web"), f.Fake, three, f.Pool("web", registrytest.LeastLoaded))
+			for len(f.Set.Connections("")) < 3 {
+				time.Sleep(time.Millisecond)
+			}
+			hold := make(chan struct{})
+			f.Fake.OnExec(func(context.Context, *drivertest.FakeConn, driver.Command, driver.Streams) (driver.ExitStatus, error) {
+				<-hold
+				return driver.ExitStatus{}, nil
+			})
+			server := httptest.NewServer(f)
+			defer func() {
+				server.Close()
+				if err := f.Wait(context.Background()); err != nil {
+					t.Error(err)
+				}
+				f.Close()
+			}()
+			defer close(hold)
+			used := map[string]bool{}
+			for range 3 {
+				name, leave := connectionOf(t, server, "/pools/web/exec?command=true&stdout=1"+query)
+				used[name] = true
+				defer leave() //nolint:errcheck // the client just goes
+			}
+			if len(used) != want {
+				t.Errorf("3 streams ran on the connections %v, want %d", used, want)
+			}
+		})
+	}
+}
+
+// connectionOf starts a stream, and returns on which connection it runs.
+func connectionOf(t *testing.T, server *httptest.Server, path string) (name string, leave func() error) {
+	t.Helper()
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := httptest.NewRequest(http.MethodGet, server.URL+path, http.NoBody)
+	registrytest.Upgrading(req)
+	if err := req.Write(conn); err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(conn), req)
+	if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("%v, %v", response, err)
+	}
+	_ = response.Body.Close()
+	return response.Header.Get("Connpool-Connection"), conn.Close
 }
 
 func TestAStreamWithOnlyGetRunsNothing(t *testing.T) {

@@ -7,9 +7,16 @@ import (
 	"sync/atomic"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	live "github.com/connpool/connpool/api/live/v1alpha1"
 	"github.com/connpool/connpool/internal/registry/delivery"
 )
+
+// LineOf returns the kind of a line, as every line begins.
+func LineOf(kind string) metav1.TypeMeta {
+	return metav1.TypeMeta{APIVersion: live.GroupVersion.String(), Kind: kind}
+}
 
 // Answer is the lines that a client gets. A line that the client does not take makes those
 // wait that send others, and so the command starts on no more targets. It is safe for

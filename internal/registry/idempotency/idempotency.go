@@ -28,8 +28,8 @@ import (
 const (
 	// memory is how long a result is remembered at least.
 	memory = 10 * time.Minute
-	// entryOverhead is roughly what an entry takes beside its output, so it bounds their number.
-	entryOverhead = 1 << 10
+	// entryOverhead is what an entry takes beside its result, so it bounds their number.
+	entryOverhead = 256
 )
 
 // Key is a request ID with the owner and the scope for which it stands. UID is that of the
@@ -42,21 +42,40 @@ type Key struct {
 // Digest tells commands apart.
 type Digest [sha256.Size]byte
 
+// place is what a key is found by: a few bytes, however long its words are.
+type place [16]byte
+
+func (k Key) place() place {
+	hash := sha256.New()
+	for _, word := range []string{k.Owner.Namespace, k.Owner.User, k.UID, k.Scope, k.ID} {
+		_, _ = fmt.Fprintf(hash, "%d:%s", len(word), word)
+	}
+	return place(hash.Sum(nil)[:len(place{})])
+}
+
+// entry is what is remembered under a key. Results.mu guards it.
 type entry struct {
-	key    Key
-	digest Digest
+	place   place
+	command Digest
+	owner   quota.Owner
+	// running is the command while it runs, kept its result after that.
+	running *running
+	kept    kept
+	// waiting counts the requests, started is set of a claim.
+	waiting int32
+	started bool
+	bytes   int64
+	ended   time.Time
+}
+
+// running is a command that has not ended.
+type running struct {
 	// cancel ends the command when no request waits for it any more.
 	cancel context.CancelFunc
 	// done is closed when status and err are set.
 	done   chan struct{}
 	status *live.ExecStatus
 	err    error
-
-	// what follows is guarded by Results.mu.
-	waiting int
-	started bool // of a claim
-	bytes   int64
-	ended   time.Time
 }
 
 // Results are what is remembered. They are safe for concurrent use.
@@ -64,15 +83,15 @@ type Results struct {
 	held *quota.Quota
 
 	// mu guards what follows; nothing waits under it.
-	mu    sync.Mutex
-	byKey map[Key]*entry
+	mu      sync.Mutex
+	byPlace map[place]*entry
 	// ended are those that can be forgotten, oldest first.
 	ended []*entry
 }
 
 // New returns Results that remember nothing yet. held counts their bytes; the result of
 // what runs when a bound is reached is still remembered in full.
-func New(held *quota.Quota) *Results { return &Results{held: held, byKey: map[Key]*entry{}} }
+func New(held *quota.Quota) *Results { return &Results{held: held, byPlace: map[place]*entry{}} }
 
 // Do runs a command unless one runs, or has run, under the same key: then it returns the
 // result of that, and repeated is true. The context of run ends when no caller waits any
@@ -83,7 +102,7 @@ func (r *Results) Do(
 ) (status *live.ExecStatus, repeated bool, err error) {
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	e, first, err := r.enter(key, digest, cancel)
+	e, command, first, err := r.enter(key, digest, cancel)
 	if err != nil {
 		return nil, false, err
 	}
@@ -92,10 +111,13 @@ func (r *Results) Do(
 	leave := sync.OnceFunc(func() { r.leave(e) })
 	defer leave()
 	defer context.AfterFunc(ctx, leave)()
+	if command == nil {
+		return e.kept.status(), true, nil
+	}
 	if !first {
 		select {
-		case <-e.done:
-			return e.status, true, e.err
+		case <-command.done:
+			return command.status, true, command.err
 		case <-ctx.Done():
 			return nil, false, refusal.New(refusal.Unavailable, "the request was withdrawn before the first one with its ID had ended")
 		}
@@ -106,27 +128,32 @@ func (r *Results) Do(
 	return status, false, err
 }
 
-// enter finds the entry of a request, or makes it; first reports whether it did.
-func (r *Results) enter(key Key, digest Digest, cancel context.CancelFunc) (e *entry, first bool, err error) {
+// enter finds the entry of a request, or makes it; first reports whether it did. The command
+// is nil if it has ended.
+func (r *Results) enter(
+	key Key, digest Digest, cancel context.CancelFunc,
+) (e *entry, command *running, first bool, err error) {
+	at := key.place()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.forget(time.Now())
-	if e = r.byKey[key]; e != nil {
-		if e.digest != digest {
-			return nil, false, refusal.NotStarted(refusal.Conflict, "",
+	if e = r.byPlace[at]; e != nil {
+		if e.command != digest {
+			return nil, nil, false, refusal.NotStarted(refusal.Conflict, "",
 				"spec.requestID: another command was sent with this ID; choose a new ID for each command")
 		}
 		e.waiting++
-		return e, false, nil
+		return e, e.running, false, nil
 	}
 	if full := r.held.Take(key.Owner, entryOverhead); full != quota.Free {
-		return nil, false, refusal.NotStarted(refusal.TooManyRequests, "", fmt.Sprintf(
+		return nil, nil, false, refusal.NotStarted(refusal.TooManyRequests, "", fmt.Sprintf(
 			"too many results of %s are remembered for request IDs, each for 10 minutes; "+
 				"try again later, or leave spec.requestID out", full))
 	}
-	e = &entry{key: key, digest: digest, cancel: cancel, done: make(chan struct{}), waiting: 1, bytes: entryOverhead}
-	r.byKey[key] = e
-	return e, true, nil
+	e = &entry{place: at, command: digest, owner: key.Owner, waiting: 1, bytes: entryOverhead}
+	e.running = &running{cancel: cancel, done: make(chan struct{})}
+	r.byPlace[at] = e
+	return e, e.running, true, nil
 }
 
 func (r *Results) forget(now time.Time) {
@@ -138,32 +165,42 @@ func (r *Results) forget(now time.Time) {
 }
 
 func (r *Results) drop(e *entry) {
-	r.held.Add(e.key.Owner, -e.bytes)
-	delete(r.byKey, e.key)
+	r.held.Add(e.owner, -e.bytes)
+	delete(r.byPlace, e.place)
 }
 
 func (r *Results) leave(e *entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if e.waiting--; e.waiting == 0 {
-		e.cancel()
+	if e.waiting--; e.waiting == 0 && e.running != nil {
+		e.running.cancel()
 	}
 }
 
 // finish keeps a result, but for that of a command that has not started.
 func (r *Results) finish(e *entry, status *live.ExecStatus, err error) {
+	remember := err == nil && status.Outcome != live.OutcomeNotStarted
+	var result kept
+	if remember {
+		result = keep(status)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	e.status, e.err = status, err
-	close(e.done)
-	if err != nil || status.Outcome == live.OutcomeNotStarted {
+	e.running.status, e.running.err = status, err
+	close(e.running.done)
+	e.running = nil
+	if !remember {
 		r.drop(e)
 		return
 	}
+	r.held.Add(e.owner, result.bytes())
+	e.kept, e.bytes = result, e.bytes+result.bytes()
+	r.end(e)
+}
+
+// end begins the time for which an entry is remembered.
+func (r *Results) end(e *entry) {
 	e.ended = time.Now()
-	grown := int64(len(status.Stdout) + len(status.StdoutBytes) + len(status.Stderr) + len(status.StderrBytes))
-	r.held.Add(e.key.Owner, grown)
-	e.bytes += grown
 	r.ended = append(r.ended, e)
 }
 
@@ -171,7 +208,7 @@ func (r *Results) finish(e *entry, status *live.ExecStatus, err error) {
 // a result is remembered after that if started is true. The same command may be claimed more
 // than once at the same time.
 func (r *Results) Claim(key Key, digest Digest) (release func(started bool), err error) {
-	e, _, err := r.enter(key, digest, func() {})
+	e, _, _, err := r.enter(key, digest, func() {})
 	if err != nil {
 		return nil, err
 	}
@@ -182,8 +219,8 @@ func (r *Results) Claim(key Key, digest Digest) (release func(started bool), err
 		switch e.waiting--; {
 		case e.waiting > 0 || !e.ended.IsZero():
 		case e.started:
-			e.ended = time.Now()
-			r.ended = append(r.ended, e)
+			e.running = nil
+			r.end(e)
 		default:
 			r.drop(e)
 		}

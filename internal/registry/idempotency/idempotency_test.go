@@ -2,13 +2,16 @@ package idempotency
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	live "github.com/connpool/connpool/api/live/v1alpha1"
@@ -47,15 +50,73 @@ func TestOnlyWhatMayHaveRunIsRemembered(t *testing.T) {
 	_, _ = c.do(t.Context(), "one")
 	c.outcome, c.err = live.OutcomeCompleted, apierrors.NewBadRequest("canary")
 	_, _ = c.do(t.Context(), "one")
-	if n := len(c.results.byKey); n != 0 {
+	if n := len(c.results.byPlace); n != 0 {
 		t.Errorf("%d requests are remembered", n)
 	}
 	c.err = nil
 	if got, err := c.do(t.Context(), "one"); got != "3" || err != nil {
 		t.Errorf("run %s, %v", got, err)
 	}
-	if n := len(c.results.byKey); n != 1 {
+	if n := len(c.results.byPlace); n != 1 {
 		t.Errorf("%d requests are remembered", n)
+	}
+}
+
+// Results have a sixteenth of the memory, of which a user has a quarter. 460 MiB is what the
+// operator uses with the limit of its Deployment.
+func TestHalfOfAUsersRoomHoldsTheResultsOfACommandOn8000Targets(t *testing.T) {
+	const targets = 8000
+	held := quota.New(quota.Bounds{User: 460 << 20 / 16 / 4 / 2})
+	r := New(held)
+	digest := DigestOf(&live.ExecSpec{Command: []string{"systemctl", "restart", "nginx"}})
+	before := heap()
+	for i := range targets {
+		target := fmt.Sprintf("farm-%d.example.org", i)
+		key := Key{Owner: ann, UID: "9b1c7a52-1f1e-4b7c-8a55-1d9c1c0f8a11", Scope: "2f6c1f0e-7d63-4f6e-9a3e-1b9a5d2b7c33/" + target, ID: "deploy"}
+		_, _, err := r.Do(t.Context(), key, digest, func() *live.ExecStatus { return nil }, func(context.Context) (*live.ExecStatus, error) {
+			code := int32(0)
+			return &live.ExecStatus{
+				Outcome: live.OutcomeCompleted, ExitCode: &code, Target: target, Connection: target + "-3f9a1c2b7d", Acquired: live.AcquiredWarm,
+				AcquireMicroseconds: 12, DurationMicroseconds: 3456, RequestID: "deploy",
+			}, nil
+		})
+		if err != nil {
+			t.Fatalf("target %d: %v", i, err)
+		}
+	}
+	counted := int64(0)
+	for _, e := range r.ended {
+		counted += e.bytes
+	}
+	taken := heap() - before
+	t.Logf("%d bytes are counted for each, and %d are taken", counted/targets, taken/targets)
+	if taken > counted {
+		t.Errorf("%d bytes are counted, and %d are taken", counted, taken)
+	}
+	runtime.KeepAlive(r)
+}
+
+func heap() int64 {
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return int64(stats.HeapAlloc)
+}
+
+func TestARepetitionIsAnsweredWithAllThatWasSaid(t *testing.T) {
+	code := int32(3)
+	want := &live.ExecStatus{
+		Outcome: live.OutcomeCompleted, ExitCode: &code, Signal: "TERM", Reason: "Reason", Message: "a message", Stdout: "out",
+		StderrBytes: []byte{0xff}, Truncated: true, Target: "web-1", Container: "app", Connection: "web-1-1", Acquired: live.AcquiredQueued,
+		AcquireMicroseconds: 1, DurationMicroseconds: 2, RequestID: "one",
+	}
+	r := New(roomy())
+	for _, repeated := range []bool{false, true} {
+		got, again, err := r.Do(t.Context(), Key{Owner: ann, ID: "one"}, Digest{}, func() *live.ExecStatus { return nil },
+			func(context.Context) (*live.ExecStatus, error) { return want, nil })
+		if diff := cmp.Diff(want, got); diff != "" || again != repeated || err != nil {
+			t.Errorf("repeated %t, %v (-want +got):\n%s", again, err, diff)
+		}
 	}
 }
 
@@ -66,8 +127,8 @@ func TestNothingIsLeftOfWhatIsForgotten(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		r := c.results
 		r.forget(time.Now())
-		if len(r.byKey)+len(r.ended) != 0 {
-			t.Errorf("left are %d requests, %d have ended", len(r.byKey), len(r.ended))
+		if len(r.byPlace)+len(r.ended) != 0 {
+			t.Errorf("left are %d requests, %d have ended", len(r.byPlace), len(r.ended))
 		}
 		if r.held.Take(ann, 1<<20) != quota.Free {
 			t.Error("some of their bytes still count")
@@ -76,9 +137,10 @@ func TestNothingIsLeftOfWhatIsForgotten(t *testing.T) {
 }
 
 func TestRequestsAreRefusedRatherThanForgotten(t *testing.T) {
+	two := 2 * (entryOverhead + keep(&live.ExecStatus{Outcome: live.OutcomeCompleted, Stdout: "1"}).bytes())
 	for name, held := range map[string]*quota.Quota{
-		"when all have too many": quota.New(quota.Bounds{All: 2*entryOverhead + 2}),
-		"when one has too many":  quota.New(quota.Bounds{User: 2*entryOverhead + 2}),
+		"when all have too many": quota.New(quota.Bounds{All: two}),
+		"when one has too many":  quota.New(quota.Bounds{User: two}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -73,6 +73,7 @@ var forbidden = map[string]string{
 	"stdin":     "a command in a session has an empty input; use the pool's exec",
 	"tty":       "a session has no terminal; use the pool's exec",
 	"term":      "a session has no terminal; use the pool's exec",
+	"spread":    "the session stays on its connection; leave it out",
 }
 
 // runner runs a command that the session has counted.

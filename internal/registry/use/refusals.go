@@ -25,6 +25,11 @@ func (r Route) refuse(ctx context.Context, err error) *apierrors.StatusError {
 	case errors.Is(err, connpool.ErrPaused):
 		return refusal.NotStarted(refusal.Unavailable, v1alpha1.ReasonPaused, fmt.Sprintf(
 			"pool %s is paused; set its state to Active", r.pool.Name))
+	case errors.Is(err, connpool.ErrGaveWay):
+		return refusal.NotStarted(refusal.TooManyRequests, v1alpha1.ReasonPoolExhausted, fmt.Sprintf(
+			"most requests that wait for pool %s are yours, no more may wait, and the latest of yours has made room for another user; "+
+				"send fewer at once, or raise its acquire.maxPending, which is %d, or its %s",
+			r.pool.Name, ptr.Deref(r.pool.Spec.Acquire.MaxPending, v1alpha1.DefaultMaxPending), r.moreUses(ctx)))
 	case errors.Is(err, connpool.ErrQueueFull):
 		return refusal.NotStarted(refusal.TooManyRequests, v1alpha1.ReasonPoolExhausted, fmt.Sprintf(
 			"too many requests wait for pool %s already; try again later, or raise its acquire.maxPending, which is %d, "+

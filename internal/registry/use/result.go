@@ -33,6 +33,8 @@ var (
 	ErrRevoked = errors.New("the permission was revoked")
 	// ErrShutdown says that the operator stops and waits no longer.
 	ErrShutdown = errors.New("the operator is shutting down")
+	// ErrStopped says that the client has stopped a command on many targets.
+	ErrStopped = errors.New("the client has stopped it")
 	// ErrTimeout says that the timeoutSeconds of a command have passed.
 	ErrTimeout = errors.New("timeoutSeconds have passed")
 )
@@ -77,6 +79,8 @@ func Why(ctx context.Context, err error) (reason, message string) {
 	case errors.Is(cause, stream.ErrUnread):
 		return ReasonUnread, "the client did not read the output, and the operator needed the memory that held it; " +
 			"read it, or write it to a file on the target"
+	case errors.Is(cause, ErrStopped):
+		return live.ReasonStopped, "the client has stopped it"
 	case errors.Is(cause, ErrTimeout):
 		return string(driver.Timeout), "its timeoutSeconds have passed: " + driver.AsError(err).Message
 	}

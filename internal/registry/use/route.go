@@ -22,6 +22,8 @@ type Route struct {
 	pools   Pools
 	// user tells those who wait for a connection apart.
 	user string
+	// Spread is that of the requests of the route.
+	Spread bool
 }
 
 // Fit returns what of a request does not fit a target, mostly the target's type.
@@ -29,7 +31,7 @@ type Fit func(*v1alpha1.ConnectionTarget) field.ErrorList
 
 // Request returns the route as the pools take it.
 func (r Route) Request() poolset.Request {
-	request := poolset.Request{Pool: string(r.pool.UID), User: r.user}
+	request := poolset.Request{Pool: string(r.pool.UID), User: r.user, Spread: r.Spread}
 	if r.target != nil {
 		request.Target = string(r.target.UID)
 	}

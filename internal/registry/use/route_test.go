@@ -184,6 +184,30 @@ func TestAFullPoolNamesTheFieldToRaiseAndByHowMuch(t *testing.T) {
 	}
 }
 
+func TestAUserFindsRoomInAQueueThatAnotherHasFilled(t *testing.T) {
+	inFixture(t, func(f *fixture) {
+		narrow := func(p *poolset.Policy) { p.LeasesPerConn, p.MaxPending = 1, 3 }
+		f.ConnectWith(f.Target("web-1", "web"), f.Fake, narrow, f.Pool("web", registrytest.LeastLoaded))
+		release := make(chan struct{})
+		f.Fake.OnExec(registrytest.Lasting(release))
+		var ann []<-chan registrytest.Reply
+		for range 4 { // one runs
+			ann = append(ann, f.Later(f.Context(), "web", registrytest.Command("true"), registrytest.As("ann")))
+			synctest.Wait()
+		}
+		bob := f.Later(f.Context(), "web", registrytest.Command("true"), registrytest.As("bob"))
+		got := <-ann[3]
+		got.WantRefusal(f, http.StatusTooManyRequests, "made room for another user", "maxPending, which is 100", "size.max, which is 4, to 8")
+		if registrytest.Causes(got.Status)[live.CauseReason] != "PoolExhausted" {
+			t.Errorf("causes are %v", got.Status.Details)
+		}
+		close(release)
+		for _, reply := range append(ann[:3], bob) {
+			(<-reply).WantOutcome(f, live.OutcomeCompleted)
+		}
+	})
+}
+
 func TestAFullPoolIsA429(t *testing.T) {
 	inFixture(t, func(f *fixture) {
 		narrow := func(p *poolset.Policy) { p.LeasesPerConn, p.MaxPending = 1, 1 }

@@ -44,7 +44,7 @@ type ConnectionPoolStatusApplyConfiguration struct {
 	// target left or an operator ended. Absent until the operator has seen the pool.
 	UseCount *int64 `json:"useCount,omitempty"`
 	// oldestConnectionTime is when the oldest warm connection was made. Absent while
-	// there is none.
+	// there is none. It may be up to a day behind.
 	OldestConnectionTime *metav1.Time `json:"oldestConnectionTime,omitempty"`
 	// lastUsedTime is when a use of a connection last ended. Absent until the first
 	// use has ended.

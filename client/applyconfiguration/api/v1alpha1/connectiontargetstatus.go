@@ -40,7 +40,9 @@ type ConnectionTargetStatusApplyConfiguration struct {
 	// Absent until a connection was made.
 	ServerVersion *string `json:"serverVersion,omitempty"`
 	// replica is the name of the operator's pod that holds the connections. Absent
-	// while no pod does.
+	// while no pod does. A pod that takes everything over as it was writes no status
+	// for this alone: until the next change, or for a day, it is the name of the
+	// earlier pod.
 	Replica *string `json:"replica,omitempty"`
 	// connections counts the connections of all pools to this target, or, if no pool
 	// selects it, its connections as a jump host. Absent while there are neither.
@@ -50,7 +52,7 @@ type ConnectionTargetStatusApplyConfiguration struct {
 	// or an operator ended. Absent until a pool selects the target.
 	UseCount *int64 `json:"useCount,omitempty"`
 	// oldestConnectionTime is when the oldest warm connection was made. Absent while
-	// there is none.
+	// there is none. It may be up to a day behind.
 	OldestConnectionTime *metav1.Time `json:"oldestConnectionTime,omitempty"`
 	// lastUsedTime is when a use of a connection last ended. Absent until the first
 	// use has ended.

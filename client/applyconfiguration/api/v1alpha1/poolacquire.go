@@ -11,8 +11,9 @@ type PoolAcquireApplyConfiguration struct {
 	// fails without having started. Defaults to 10.
 	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
 	// maxPending is how many requests may wait for each target. Further requests fail at
-	// once. 0 means that no request waits, not even for a connection that is being dialed.
-	// Defaults to 100.
+	// once, but for one of a user with fewer of them: for that, the latest of the user with
+	// most of them fails. 0 means that no request waits, not even for a connection that is
+	// being dialed. Defaults to 100.
 	MaxPending *int32 `json:"maxPending,omitempty"`
 }
 

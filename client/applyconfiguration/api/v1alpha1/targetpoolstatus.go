@@ -35,7 +35,7 @@ type TargetPoolStatusApplyConfiguration struct {
 	// may miss the last ones before an operator ended. Absent means unknown.
 	UseCount *int64 `json:"useCount,omitempty"`
 	// oldestConnectionTime is when the oldest warm one of them was made. Absent while
-	// there is none.
+	// there is none. It may be up to a day behind.
 	OldestConnectionTime *v1.Time `json:"oldestConnectionTime,omitempty"`
 	// lastUsedTime is when a use of one of them last ended. Absent until the first
 	// use has ended.

@@ -67,13 +67,13 @@ type Info struct {
 // Name implements fs.FileInfo.
 func (i *Info) Name() string { return path.Base(i.Path) }
 
-// Size implements fs.FileInfo. It is 0 until the file is read.
+// Size implements fs.FileInfo. It is -1 if the container has no stat that says it.
 func (i *Info) Size() int64 { return i.size }
 
 // Mode implements fs.FileInfo.
 func (i *Info) Mode() fs.FileMode { return i.mode }
 
-// ModTime implements fs.FileInfo. It is zero until the file is read.
+// ModTime implements fs.FileInfo. Where the container has no stat, it is zero until the file is read.
 func (i *Info) ModTime() time.Time { return i.modified }
 
 // IsDir implements fs.FileInfo.
@@ -92,8 +92,8 @@ func (f *Files) Stat(name string) (*Info, error) {
 	if err != nil {
 		return &Info{Path: name}, err
 	}
-	facts := strings.SplitN(said, "\n", 4)
-	if len(facts) < 4 || !path.IsAbs(facts[3]) {
+	facts := strings.SplitN(said, "\n", 5)
+	if len(facts) < 5 || !path.IsAbs(facts[4]) {
 		return &Info{Path: name}, fmt.Errorf("the container's shell does not answer as a shell: it said %q", display.OneLine(said))
 	}
 	umask, err := strconv.ParseUint(facts[0], 8, 12)
@@ -101,7 +101,14 @@ func (f *Files) Stat(name string) (*Info, error) {
 		return &Info{Path: name}, fmt.Errorf("the container's umask cannot be read: it is %q", display.OneLine(facts[0]))
 	}
 	f.umask, f.tar = fs.FileMode(umask).Perm(), facts[1] == "tar"
-	return infoOf(facts[2], path.Clean(facts[3]))
+	info, err := infoOf(facts[2], path.Clean(facts[4]))
+	var seconds int64
+	if n, _ := fmt.Sscanf(facts[3], "%d %d", &info.size, &seconds); n == 2 {
+		info.modified = time.Unix(seconds, 0)
+	} else if err == nil && info.mode.IsRegular() {
+		info.size = -1
+	}
+	return info, err
 }
 
 func infoOf(kind, name string) (*Info, error) {

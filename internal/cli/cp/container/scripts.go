@@ -11,7 +11,8 @@ import _ "embed"
 //go:embed scripts/look.sh
 var lookScript string
 
-// read.sh prints the permissions, the time and the size of a file, and then its content.
+// read.sh prints the permissions, the time and the size of a file, and then its content, or
+// that from a byte on, of which the first one is 1.
 //
 //go:embed scripts/read.sh
 var readScript string
@@ -29,10 +30,11 @@ var installScript string
 // Scripts of one line.
 const (
 	packScript = `cd "$1" && exec tar cf - .`
-	// The next two print how many bytes have arrived. The second one makes a new file, which
-	// only its owner may read until it is complete.
+	// The next three print how many bytes the file has then. The second one makes a new file,
+	// which only its owner may read until it is complete.
 	overwriteScript = `cat >"$1" && wc -c <"$1"`
 	createScript    = `umask 077; set -C; cat >"$1" && wc -c <"$1" && chmod "$2" "$1"`
+	appendScript    = `cat >>"$1" && wc -c <"$1" && { [ -z "$2" ] || chmod "$2" "$1"; }`
 	renameScript    = `if [ -d "$2" ]; then echo "it is a directory" >&2; exit 1; fi; exec mv -f "$1" "$2"`
 	removeScript    = `chmod -R u+rwx "$1" 2>/dev/null; exec rm -rf "$1"`
 	modeScript      = `exec chmod "$2" "$1"`

@@ -15,21 +15,27 @@ import (
 
 // Open opens a file for reading. Its Info has the size and the permissions, and the
 // stream ends with an error if it does not have that size.
-func (f *Files) Open(name string) (*Reader, error) {
+func (f *Files) Open(name string) (*Reader, error) { return f.open(name, 0) }
+
+func (f *Files) open(name string, offset int64) (*Reader, error) {
 	ctx, cancel := context.WithCancel(f.copying)
-	r := &Reader{Info: Info{Path: name}, cancel: cancel, ended: make(chan struct{})}
+	ended := make(chan struct{})
 	from, to := io.Pipe()
-	r.pipe = from
+	r := &Reader{Info: Info{Path: name}, files: f, pipe: from, cancel: cancel, ended: ended}
+	args := []string{name}
+	if offset > 0 {
+		args = append(args, strconv.FormatInt(offset+1, 10))
+	}
 	go func() {
-		defer close(r.ended)
-		r.err = classify(name, f.shell(ctx, nil, to, readScript, name))
-		_ = to.CloseWithError(r.err)
+		defer close(ended)
+		_ = to.CloseWithError(classify(name, f.shell(ctx, nil, to, readScript, args...)))
 	}()
 	r.in = bufio.NewReader(from)
 	if err := r.readFacts(); err != nil {
 		_ = r.Close()
 		return nil, err
 	}
+	r.left = max(0, r.size-offset)
 	return r, nil
 }
 
@@ -37,12 +43,30 @@ func (f *Files) Open(name string) (*Reader, error) {
 type Reader struct {
 	Info
 
+	files  *Files
 	in     *bufio.Reader
 	pipe   *io.PipeReader
 	cancel context.CancelFunc
 	left   int64
 	ended  chan struct{}
-	err    error // of the script, once ended is closed
+}
+
+// Seek implements io.Seeker, from the start of the file only.
+func (r *Reader) Seek(offset int64, whence int) (int64, error) {
+	if whence != io.SeekStart {
+		return 0, errors.ErrUnsupported
+	}
+	_ = r.Close()
+	again, err := r.files.open(r.Path, offset)
+	if err != nil {
+		return 0, err
+	}
+	was := r.Info
+	*r = *again
+	if r.size != was.size || !r.modified.Equal(was.modified) {
+		return 0, fmt.Errorf("%q changed while it was being copied", r.Path)
+	}
+	return offset, nil
 }
 
 func (r *Reader) readFacts() error {
@@ -58,7 +82,7 @@ func (r *Reader) readFacts() error {
 	case err != nil || r.size < 0:
 		return fmt.Errorf("the container did not say how long %q is: %.100q", r.Path, line)
 	}
-	r.left, r.mode = r.size, fs.FileMode(mode).Perm()
+	r.mode = fs.FileMode(mode).Perm()
 	if seconds > 0 {
 		r.modified = time.Unix(seconds, 0)
 	}
@@ -105,7 +129,19 @@ func (f *Files) Create(name string, mode fs.FileMode) io.WriteCloser {
 	return f.write(name, createScript, octal(mode))
 }
 
-func (f *Files) write(name, script string, args ...string) io.WriteCloser {
+// Append is Overwrite for what comes behind the bytes that a file has. The file then gets
+// these permissions, unless they are 0.
+func (f *Files) Append(name string, size int64, mode fs.FileMode) io.WriteCloser {
+	permissions := ""
+	if mode != 0 {
+		permissions = octal(mode)
+	}
+	w := f.write(name, appendScript, permissions)
+	w.sent = size
+	return w
+}
+
+func (f *Files) write(name, script string, args ...string) *writer {
 	from, to := io.Pipe()
 	w := &writer{name: name, pipe: to, ended: make(chan struct{})}
 	go func() {

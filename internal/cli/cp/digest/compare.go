@@ -23,6 +23,8 @@ type Comparison struct {
 	from  filesystem.Source
 	notes *notes.Notes
 
+	// together says that large files are compared with the small ones, too.
+	together         bool
 	byDigest, bySize atomic.Int64
 
 	mu      sync.Mutex // guards what follows
@@ -67,13 +69,13 @@ func (c *Comparison) Start(ctx context.Context, out, in any, e plan.Entry) func(
 	if c.tool == nil {
 		return func(int64) error { return nil }
 	}
-	up := !filesystem.IsServer(c.from)
+	up := filesystem.IsLocal(c.from)
 	near, _ := in.(io.ReaderAt)
 	if !up {
 		near, _ = out.(io.ReaderAt)
 	}
-	if near == nil || e.Size <= largeBytes {
-		return func(n int64) error { return c.remember(near, n, e, up) }
+	if near == nil || c.together || e.Size <= largeBytes {
+		return func(n int64) error { return c.Remember(near, n, e) }
 	}
 	source := start(func() (string, error) {
 		if up {
@@ -134,9 +136,12 @@ func (c *Comparison) compare(ctx context.Context, e plan.Entry, here, there stri
 	return errDiffers
 }
 
-// remember keeps the digest of a small file, to compare it with all others in one go.
-func (c *Comparison) remember(near io.ReaderAt, n int64, e plan.Entry, up bool) error {
-	if near == nil {
+// Together has all files compared in one go, as those of a tree that comes as one stream.
+func (c *Comparison) Together() { c.together = true }
+
+// Remember keeps the digest of a file, to compare it with all others in one go.
+func (c *Comparison) Remember(near io.ReaderAt, n int64, e plan.Entry) error {
+	if near == nil || c.tool == nil {
 		return nil
 	}
 	sum, err := Of(near, n)
@@ -145,7 +150,7 @@ func (c *Comparison) remember(near io.ReaderAt, n int64, e plan.Entry, up bool) 
 		return nil // a file that can only be written was copied nevertheless
 	}
 	a := arrived{entry: e, there: e.From, sum: sum}
-	if up {
+	if filesystem.IsLocal(c.from) {
 		a.there = e.To
 	}
 	c.mu.Lock()
@@ -187,6 +192,26 @@ func (c *Comparison) String() string {
 		return "verified by SHA-256"
 	}
 	return fmt.Sprintf("%d verified by SHA-256, %d by size", byDigest, bySize)
+}
+
+// Part returns n if a file of this machine and one of the other have the same n bytes at
+// their beginning, and otherwise 0, and why. Less than 0 means that n is not known.
+func (t *Tool) Part(ctx context.Context, near io.ReaderAt, there string, n int64) (offset int64, why string) {
+	switch {
+	case n == 0:
+		return 0, ""
+	case n < 0:
+		return 0, "because the container has no stat that says how long the part is"
+	case t == nil:
+		return 0, "because a part is only continued if it can be verified"
+	}
+	switch same, err := t.SamePrefix(ctx, near, there, n); {
+	case err != nil:
+		return 0, "because the other side has no openssl, sha256sum or shasum to verify the part that is there, or runs no commands"
+	case !same:
+		return 0, "because the part that was there is something else"
+	}
+	return n, ""
 }
 
 // SamePrefix reports whether a file of this machine, and one of the other, have the same n

@@ -21,6 +21,8 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+
+	"github.com/connpool/connpool/internal/cli/cp/filesystem"
 )
 
 // Run runs a program on the other machine.
@@ -31,7 +33,7 @@ type Run func(ctx context.Context, argv []string, stdin io.Reader, stdout, stder
 var ErrNone = errors.New("no digest")
 
 // script takes the digests of the files whose names come as input, each before a NUL byte, or
-// of the first bytes of one.
+// of the first bytes of one. Its second argument is not empty if there is only one.
 //
 //go:embed digest.sh
 var script string
@@ -95,13 +97,26 @@ func (t *Tool) ask(ctx context.Context, names, first string) (string, error) {
 	if t.missing.Load() {
 		return "", ErrNone
 	}
+	one := ""
+	if strings.Count(names, "\x00") == 1 {
+		one = "one"
+	}
 	// A name that begins with - would be an option.
 	names = relative.ReplaceAllString(names, "$1./$2")
 	said := &bounded{most: len(names) + 128*strings.Count(names, "\x00")}
-	err := t.run(ctx, []string{"sh", "-c", script, "sh", first}, strings.NewReader(names), said, io.Discard)
+	take := func() error {
+		said.Reset()
+		return t.run(ctx, []string{"sh", "-c", script, "sh", first, one}, strings.NewReader(names), said, io.Discard)
+	}
+	err := take()
+	if filesystem.IsLost(err) { // its connection broke, and there may be another one
+		err = take()
+	}
 	switch {
 	case ctx.Err() != nil:
 		return "", ctx.Err()
+	case filesystem.IsLost(err):
+		return "", ErrNone
 	case err != nil:
 		t.missing.Store(true)
 		return "", ErrNone

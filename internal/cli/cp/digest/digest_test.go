@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/connpool/connpool/client"
 )
 
 // local runs programs here, in directories of programs.
@@ -71,6 +73,56 @@ func TestBothSidesTakeTheSameDigests(t *testing.T) {
 				t.Errorf("the first bytes: %q, error %v, want %q", prefix, err, here)
 			}
 		})
+	}
+}
+
+func TestALargeFileIsReadByTheFastestProgram(t *testing.T) {
+	used := filepath.Join(t.TempDir(), "used")
+	answer := strings.Repeat("0", 64) + " *name"
+	openssl := "#!/bin/sh\necho openssl >>" + used + "\necho '" + answer + "'\n"
+	for name, c := range map[string]struct {
+		openssl string
+		names   []string
+		want    string
+	}{
+		"one file":               {openssl, []string{"a"}, "openssl\nopenssl\n"}, // it is tried first
+		"several files":          {openssl, []string{"a", "b"}, "sha256sum\n"},
+		"an openssl that is old": {"#!/bin/sh\nexit 1\n", []string{"a"}, "sha256sum\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_ = os.Remove(used)
+			tools := t.TempDir()
+			sha256sum := "#!/bin/sh\necho sha256sum >>" + used + "\nfor name; do echo '" + answer + "'; done\n"
+			for program, text := range map[string]string{"openssl": c.openssl, "sha256sum": sha256sum} {
+				if err := os.WriteFile(filepath.Join(tools, program), []byte(text), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.Symlink("/usr/bin/xargs", filepath.Join(tools, "xargs")); err != nil {
+				t.Fatal(err)
+			}
+			_, err := New(local(tools)).Files(t.Context(), c.names)
+			got, _ := os.ReadFile(used)
+			if err != nil || string(got) != c.want {
+				t.Errorf("error %v, ran %q, want %q", err, got, c.want)
+			}
+		})
+	}
+}
+
+func TestADigestWhoseConnectionBreaksIsTakenAgain(t *testing.T) {
+	starts := 0
+	tool := New(func(ctx context.Context, argv []string, stdin io.Reader, stdout, stderr io.Writer) error {
+		if starts++; starts == 1 {
+			_, _ = fmt.Fprint(stdout, "half of a di")
+			return &client.Error{Outcome: "Unknown", Reason: "Unreachable", Message: "the connection broke"}
+		}
+		return local(os.Getenv("PATH"))(ctx, argv, stdin, stdout, stderr)
+	})
+	name := write(t, filepath.Join(t.TempDir(), "file"), "content")
+	want, _ := Of(strings.NewReader("content"), 7)
+	if got, err := tool.Files(t.Context(), []string{name}); err != nil || got[0] != want {
+		t.Errorf("%v, error %v, want %s", got, err, want)
 	}
 }
 

@@ -45,8 +45,9 @@ type Destination interface {
 	Enter(name string) error
 	// Overwrite empties a file, and makes it if there is none. It follows links.
 	Overwrite(name string, mode fs.FileMode) (io.WriteCloser, error)
-	// Continue opens a file that exists as it is.
-	Continue(name string) (io.WriteCloser, error)
+	// Continue opens a file that exists, to write it from an offset on. A file of a container
+	// gets its permissions when it is complete; mode is 0 if it has them.
+	Continue(name string, offset int64, mode fs.FileMode) (io.WriteCloser, error)
 	Link(target, name string) error
 	// Rename replaces what has the new name, unless it is a directory.
 	Rename(from, to string) error
@@ -67,11 +68,31 @@ type Server interface {
 	PieceBytes() int
 	// Lanes opens a file once more on each further stream that a file of this size is worth.
 	Lanes(ctx context.Context, name string, write bool, size int64) []*sftp.File
+	// Stream identifies the stream by which the server is reached now, and Renew makes
+	// another one if that has ended, and reports whether the server can be reached.
+	Stream() any
+	Renew(ctx context.Context, stream any) bool
+}
+
+// ServerOf returns which of the sides is a Server; nil if none is.
+func ServerOf(sides ...any) Server {
+	for _, side := range sides {
+		if server, ok := side.(Server); ok {
+			return server
+		}
+	}
+	return nil
 }
 
 // IsServer reports whether a side is a Server.
 func IsServer(side any) bool {
 	_, ok := side.(Server)
+	return ok
+}
+
+// IsLocal reports whether a side is this machine.
+func IsLocal(side any) bool {
+	_, ok := side.(*Local)
 	return ok
 }
 
@@ -175,9 +196,14 @@ func (l *Local) Overwrite(name string, mode fs.FileMode) (io.WriteCloser, error)
 	return file, err
 }
 
-// Continue opens a file as it is.
-func (l *Local) Continue(name string) (io.WriteCloser, error) {
-	return l.root.OpenFile(l.in(name), os.O_RDWR, 0)
+// Continue opens a file that exists, to write it from an offset on.
+func (l *Local) Continue(name string, offset int64, _ fs.FileMode) (io.WriteCloser, error) {
+	file, err := l.root.OpenFile(l.in(name), os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	_, err = file.Seek(offset, io.SeekStart)
+	return file, err
 }
 
 // Mkdir makes a directory.

@@ -89,6 +89,15 @@ func (c *Copy) work(ctx context.Context, from io.ReaderAt, to io.WriterAt) error
 	}
 }
 
+// Size returns how large the pieces of a file are, of which requests carry so many bytes at
+// most.
+func Size(most int, size int64) int {
+	if size <= 1 {
+		return most // files of the kernel claim to be empty
+	}
+	return int(min(size, int64(most)))
+}
+
 func raise(value *atomic.Int64, to int64) {
 	for old := value.Load(); old < to && !value.CompareAndSwap(old, to); {
 		old = value.Load()

@@ -9,10 +9,13 @@ package plan
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base32"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/connpool/connpool/internal/cli/cp/filesystem"
@@ -26,6 +29,30 @@ type Entry struct {
 	Size     int64
 	Modified time.Time
 	Link     string // the target of a link
+}
+
+// Part returns the temporary name of a large file, which a later copy finds again. It is the
+// same as long as its source has the same size and time.
+func (e Entry) Part() string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%d\x00%d", path.Base(e.To), e.Size, e.Modified.Unix()))
+	return path.Join(path.Dir(e.To), ".connpool-"+strings.ToLower(base32.StdEncoding.EncodeToString(sum[:10])))
+}
+
+// Levels returns the directories of entries by how deep they are, the outermost first.
+func Levels(entries []Entry) (levels [][]Entry) {
+	at := map[int]int{}
+	for _, e := range entries {
+		if !e.Mode.IsDir() {
+			continue
+		}
+		depth := strings.Count(e.To, "/")
+		if _, known := at[depth]; !known {
+			at[depth] = len(levels)
+			levels = append(levels, nil)
+		}
+		levels[at[depth]] = append(levels[at[depth]], e)
+	}
+	return levels
 }
 
 // Planner walks a tree that it does not trust.

@@ -28,6 +28,10 @@ type Meter struct {
 	skipped atomic.Int64 // of done
 	file    atomic.Pointer[string]
 
+	mu sync.Mutex // guards what follows
+	// broken are the files whose stream broke, and how much of each is counted.
+	broken map[string]int64
+
 	out  io.Writer
 	quit chan struct{}
 	ends sync.WaitGroup

@@ -163,6 +163,16 @@ func (s *Client) OnClose(call func()) { s.closed = call }
 // did not answer, or listed too much.
 func (s *Client) Failure() error { return s.guard.err() }
 
+// hasEnded reports whether the subsystem has ended.
+func (s *Client) hasEnded() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // Close ends the subsystem, and returns its error if it has failed before.
 func (s *Client) Close() error {
 	defer s.closed()

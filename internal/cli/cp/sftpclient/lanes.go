@@ -27,14 +27,16 @@ const (
 )
 
 // lanes are further sftp clients on a target, which share its large files. They are opened
-// when the first such file comes. One that the server or the pool refuses is left out.
+// when the first such file comes, and opened again for the next one if they have broken. One
+// that the server or the pool refuses is left out.
 type lanes struct {
 	first *Client
 	// streams is how many there are with the first; 0 leaves it to the round trip.
 	streams int
 	open    func(context.Context) (*Client, error)
 
-	once    sync.Once
+	mu      sync.Mutex // guards what follows
+	asked   bool
 	further []*Client
 }
 
@@ -43,12 +45,27 @@ func (l *lanes) clients(ctx context.Context, size int64) []*Client {
 	if size < sharedBytes || l.streams == 1 {
 		return nil
 	}
-	l.once.Do(func() {
-		if n := l.wanted(); n > 1 {
-			l.further = l.openAll(ctx, n-1)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.asked {
+		l.asked = true
+		l.further = l.openAll(ctx, l.wanted()-1)
+	}
+	l.replaceBroken(ctx)
+	return slices.Clone(l.further)
+}
+
+func (l *lanes) replaceBroken(ctx context.Context) {
+	broken := 0
+	l.further = slices.DeleteFunc(l.further, func(c *Client) bool {
+		if !c.hasEnded() {
+			return false
 		}
+		_ = c.Close() // it is known to have failed
+		broken++
+		return true
 	})
-	return l.further
+	l.further = append(l.further, l.openAll(ctx, broken)...)
 }
 
 // wanted returns how many streams the way to the target is worth.

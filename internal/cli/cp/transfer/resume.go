@@ -2,12 +2,8 @@ package transfer
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base32"
-	"fmt"
 	"io"
 	"path"
-	"strings"
 
 	"github.com/connpool/connpool/internal/cli/cp/filesystem"
 	"github.com/connpool/connpool/internal/cli/cp/plan"
@@ -20,16 +16,21 @@ const (
 	unsureBytes = 16 << 20
 )
 
-// partial returns the temporary name of a large file. It is the same as long as its source
-// has the same size and time.
-func partial(e plan.Entry) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%d\x00%d", path.Base(e.To), e.Size, e.Modified.Unix()))
-	return path.Join(path.Dir(e.To), ".connpool-"+strings.ToLower(base32.StdEncoding.EncodeToString(sum[:10])))
-}
-
 // canResume reports whether a part of the file is worth keeping.
-func (t *Transfer) canResume(e plan.Entry) bool {
-	return e.Size >= partialBytes && (filesystem.IsServer(t.To) || filesystem.IsServer(t.From))
+func (t *Transfer) canResume(e plan.Entry) bool { return e.Size >= partialBytes && !t.whole }
+
+// sure returns how much of a part of some size may be without holes. What passes as a stream,
+// to or from a container, has none, and a file of a container only grows at its end.
+func (t *Transfer) sure(size int64, e plan.Entry) int64 {
+	switch {
+	case filesystem.IsServer(t.From), filesystem.IsServer(t.To):
+		return min(size, e.Size) - unsureBytes
+	case size <= e.Size:
+		return size
+	case filesystem.IsLocal(t.To):
+		return e.Size
+	}
+	return 0
 }
 
 // temporaryFor returns under which name a new file is written.
@@ -37,8 +38,8 @@ func (t *Transfer) temporaryFor(e plan.Entry) string {
 	if !t.canResume(e) {
 		return path.Join(path.Dir(e.To), TemporaryName())
 	}
-	name := partial(e)
-	if _, err := t.To.Lstat(name); err == nil && !t.Resume { // another copy may be writing it
+	name := e.Part()
+	if _, err := t.To.Lstat(name); err == nil && !t.wantsPart(e) { // another copy may be writing it
 		return path.Join(path.Dir(e.To), TemporaryName())
 	}
 	return name
@@ -63,7 +64,7 @@ func (t *Transfer) Kept() bool { return t.kept.Load() }
 func (t *Transfer) open(
 	ctx context.Context, name string, in io.Reader, e plan.Entry, create func() (io.WriteCloser, error),
 ) (io.WriteCloser, int64, error) {
-	if !t.Resume || !t.canResume(e) {
+	if !t.wantsPart(e) {
 		out, err := create()
 		return out, 0, err
 	}
@@ -72,12 +73,16 @@ func (t *Transfer) open(
 		out, err := create()
 		return out, 0, err
 	}
-	offset, why := t.verifiedPart(ctx, name, in, e, min(info.Size(), e.Size)-unsureBytes)
+	offset, why := t.verifiedPart(ctx, name, in, e, info.Size())
 	if why != "" {
 		t.notes.Add("copied from its beginning, "+why, e.To, "")
 	}
 	if offset > 0 {
-		out, err := t.To.Continue(name)
+		mode := e.Mode
+		if name == e.To {
+			mode = 0
+		}
+		out, err := t.To.Continue(name, offset, mode)
 		return out, offset, err
 	}
 	if name != e.To {
@@ -87,36 +92,21 @@ func (t *Transfer) open(
 	return out, 0, err
 }
 
-// verifiedPart returns n if both sides have the same n bytes at the beginning, and otherwise
-// 0, and why.
-func (t *Transfer) verifiedPart(ctx context.Context, name string, in io.Reader, e plan.Entry, n int64) (offset int64, why string) {
-	if n <= 0 {
-		return 0, ""
-	}
-	if t.Digests == nil {
-		return 0, "because a part is only continued if it can be verified"
-	}
-	near, far := in, name
-	if filesystem.IsServer(t.From) {
-		part, err := t.To.Continue(name)
+// verifiedPart returns how much of a part of some size both sides have, or 0, and why.
+func (t *Transfer) verifiedPart(ctx context.Context, name string, in io.Reader, e plan.Entry, size int64) (offset int64, why string) {
+	near, there := in, name
+	if !filesystem.IsLocal(t.From) {
+		part, err := t.To.Continue(name, 0, 0)
 		if err != nil {
 			return 0, ""
 		}
 		defer part.Close()
-		near, far = asReader(part), e.From
+		near, _ = part.(io.Reader)
+		there = e.From
+	}
+	if size > 0 {
+		size = max(0, t.sure(size, e))
 	}
 	file, _ := near.(io.ReaderAt)
-	same, err := t.Digests.SamePrefix(ctx, file, far, n)
-	switch {
-	case err != nil:
-		return 0, "because the other side has no sha256sum, shasum or openssl to verify the part that is there"
-	case !same:
-		return 0, "because the part that was there is something else"
-	}
-	return n, ""
-}
-
-func asReader(file io.WriteCloser) io.Reader {
-	reader, _ := file.(io.Reader)
-	return reader
+	return t.Digests.Part(ctx, file, there, size)
 }

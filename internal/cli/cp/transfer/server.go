@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"io"
+	"sync/atomic"
 
 	"github.com/pkg/sftp"
 
@@ -19,20 +20,29 @@ func (t *Transfer) inPieces(ctx context.Context, out io.Writer, in io.Reader, e 
 	if !readable || !writable || size == UnknownSize {
 		return 0, false, nil
 	}
-	c := &pieces.Copy{From: []io.ReaderAt{from}, To: []io.WriterAt{to}, Done: t.Meter.Add}
+	c := &pieces.Copy{From: []io.ReaderAt{from}, To: []io.WriterAt{to}}
+	server := filesystem.ServerOf(t.To, t.From)
 	switch {
-	case filesystem.IsServer(t.To):
-		c.Bytes = pieceBytes(t.To, size+1) // one more byte than the file has finds its end
-	case filesystem.IsServer(t.From):
-		c.Bytes = pieceBytes(t.From, size) // its end is a piece of its own, asked for at once
-	default:
+	case server == nil:
 		return 0, false, nil
+	case filesystem.IsLocal(t.From):
+		c.Bytes = pieces.Size(server.PieceBytes(), size+1) // one more byte than the file has finds its end
+	default:
+		c.Bytes = pieces.Size(server.PieceBytes(), size) // its end is a piece of its own, asked for at once
 	}
 	defer t.addLanes(ctx, c, in, out, size)()
 	check := t.comparison().Start(ctx, out, in, e)
-	t.Meter.Skip(offset)
+	t.Meter.Begin(e.To, offset)
+	var sent atomic.Int64
+	c.Done = func(n int) {
+		sent.Add(int64(n))
+		t.Meter.Add(n)
+	}
 	if n, err = c.Run(ctx, offset, size); err == nil {
 		err = check(n)
+	}
+	if filesystem.IsConnectionLost(err) {
+		t.Meter.Broke(e.To, offset+sent.Load())
 	}
 	return n, true, err
 }
@@ -59,14 +69,4 @@ func (t *Transfer) addLanes(ctx context.Context, c *pieces.Copy, in io.Reader, o
 			_ = lane.Close() // what was written is confirmed already
 		}
 	}
-}
-
-// pieceBytes returns how large the pieces of a file are, which may be a small one.
-func pieceBytes(side any, size int64) int {
-	server, _ := side.(filesystem.Server)
-	most := server.PieceBytes()
-	if size <= 1 {
-		return most // files of the kernel claim to be empty
-	}
-	return int(min(size, int64(most)))
 }

@@ -69,22 +69,29 @@ func (t *Transfer) packOne(ctx context.Context, out *tarstream.Writer, e plan.En
 		return err
 	}
 	written, err := t.pump(ctx, out, io.LimitReader(in, e.Size), e, 0)
-	if err == nil && written < e.Size {
+	switch {
+	case err != nil:
+		return err
+	case written < e.Size:
 		return fmt.Errorf("%q became shorter while it was being copied: nothing was changed in the container", e.From)
 	}
-	return err
+	near, _ := in.(io.ReaderAt)
+	return t.comparison().Remember(near, written, e)
 }
 
 // Unpack writes the tree that comes as a stream to a name of this machine. Its error is what ended it; the
 // failures of single files are returned beside it. In messages the tree is called from.
 func (t *Transfer) Unpack(ctx context.Context, in *tarstream.Reader, from string, local *filesystem.Local, to string) ([]error, error) {
-	t.To = local
+	t.To, t.whole = local, true
+	t.comparison().Together()
 	u := &unpacking{Transfer: t, local: local, from: from, to: to, dirs: map[string]bool{}, files: map[string]bool{}}
 	defer func() { t.unpacked = len(u.files) }()
 	for {
 		item, err := in.Next()
 		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-			err = t.finishDirectories(ctx)
+			if err = t.compareSmall(ctx); err == nil {
+				err = t.finishDirectories(ctx)
+			}
 			return t.failed, err
 		}
 		if err == nil {

@@ -18,7 +18,6 @@ import (
 	"io/fs"
 	"path"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -65,13 +64,16 @@ type Transfer struct {
 	compareOnce sync.Once
 	notes       notes.Notes
 
-	unpacked int // by Unpack
+	unpacked int  // by Unpack
+	whole    bool // what comes cannot be continued: it is a part of one stream
 
 	mu     sync.Mutex
 	failed []error      // of single files
 	made   []plan.Entry // directories that did not exist before, the outermost first
 	// fresh are their names. What is written in one finds nothing of its name.
 	fresh map[string]bool
+	// lost are temporary files that could not be removed because their stream broke.
+	lost []string
 }
 
 // Run copies everything. It goes on after the failure of a single file, and
@@ -90,17 +92,29 @@ func (t *Transfer) Run(ctx context.Context, entries []plan.Entry) ([]error, erro
 				large <- struct{}{}
 				defer func() { <-large }()
 			}
-			return t.note(groupCtx, e, t.copy(groupCtx, e))
+			return t.note(groupCtx, e, t.persist(groupCtx, e))
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return t.failed, err
 	}
-	differs := func(e plan.Entry, err error) error { return t.note(ctx, e, err) }
-	if err := t.comparison().Small(ctx, differs); err != nil {
+	if err := t.compareSmall(ctx); err != nil {
 		return t.failed, err
 	}
 	return t.failed, t.finishDirectories(ctx)
+}
+
+// CompareArrived compares what Pack has sent, once it has its place, and returns which files
+// are something else.
+func (t *Transfer) CompareArrived(ctx context.Context) ([]error, error) {
+	before := len(t.failed)
+	err := t.compareSmall(ctx)
+	return t.failed[before:], err
+}
+
+// compareSmall compares the small files that were copied.
+func (t *Transfer) compareSmall(ctx context.Context) error {
+	return t.comparison().Small(ctx, func(e plan.Entry, err error) error { return t.note(ctx, e, err) })
 }
 
 // comparison verifies what has arrived.
@@ -126,7 +140,7 @@ func (t *Transfer) makeDirectories(ctx context.Context, entries []plan.Entry) (f
 		entries = entries[1:]
 	}
 	lost := map[string]bool{}
-	for _, level := range levels(entries) {
+	for _, level := range plan.Levels(entries) {
 		missing, err := t.makeLevel(ctx, level, lost)
 		if err != nil {
 			return nil, err
@@ -144,23 +158,6 @@ func (t *Transfer) makeDirectories(ctx context.Context, entries []plan.Entry) (f
 }
 
 func behind(err error) error { return fmt.Errorf("%w, so nothing in it was copied", err) }
-
-// levels returns the directories by how deep they are, the outermost first.
-func levels(entries []plan.Entry) (levels [][]plan.Entry) {
-	at := map[int]int{}
-	for _, e := range entries {
-		if !e.Mode.IsDir() {
-			continue
-		}
-		depth := strings.Count(e.To, "/")
-		if _, known := at[depth]; !known {
-			at[depth] = len(levels)
-			levels = append(levels, nil)
-		}
-		levels[at[depth]] = append(levels[at[depth]], e)
-	}
-	return levels
-}
 
 // makeLevel makes directories of which none is in another, and returns which of them do
 // not exist.
@@ -225,9 +222,20 @@ func (t *Transfer) pump(ctx context.Context, out io.Writer, in io.Reader, e plan
 		return n, err
 	}
 	if remote, ok := in.(*sftp.File); ok {
-		return remote.WriteTo(&counting{ctx: ctx, meter: t.Meter, out: out})
+		return remote.WriteTo(t.Meter.Writer(ctx, out))
 	}
-	return io.Copy(out, &counting{ctx: ctx, meter: t.Meter, in: in, size: e.Size})
+	if offset > 0 {
+		seeker, ok := in.(io.Seeker)
+		if !ok {
+			return 0, errors.ErrUnsupported
+		}
+		if _, err := seeker.Seek(offset, io.SeekStart); err != nil {
+			return 0, err
+		}
+	}
+	t.Meter.Begin(e.To, offset)
+	n, err := io.Copy(out, t.Meter.Reader(ctx, in, e.Size))
+	return offset + n, err
 }
 
 // makeDirectory makes a directory unless it exists. Only the directory that the
@@ -288,7 +296,7 @@ const ownerMayFill fs.FileMode = 0o700
 // first: the permissions of a directory may forbid to write in it, and each write
 // changes its time.
 func (t *Transfer) finishDirectories(ctx context.Context) error {
-	for _, level := range slices.Backward(levels(t.made)) {
+	for _, level := range slices.Backward(plan.Levels(t.made)) {
 		group := errgroup.Group{}
 		group.SetLimit(filesAtOnce)
 		for _, e := range level {
@@ -329,29 +337,4 @@ func (t *Transfer) Send(ctx context.Context, name string, out io.Writer) error {
 	defer func() { _ = in.Close() }()
 	_, err = t.pump(ctx, out, in, plan.Entry{From: name, Size: UnknownSize}, 0)
 	return err
-}
-
-// counting tells the meter what passes in either direction, and ends with its context.
-type counting struct {
-	ctx   context.Context
-	meter *progress.Meter
-	in    io.Reader
-	out   io.Writer
-	size  int64
-}
-
-func (c *counting) Read(buffer []byte) (int, error) { return c.count(c.in.Read, buffer) }
-
-func (c *counting) Write(data []byte) (int, error) { return c.count(c.out.Write, data) }
-
-// Size lets sftp choose how many requests to have in flight.
-func (c *counting) Size() int64 { return c.size }
-
-func (c *counting) count(pass func([]byte) (int, error), data []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	n, err := pass(data)
-	c.meter.Add(n)
-	return n, err
 }

@@ -120,7 +120,11 @@ func (t *Transfer) overwrite(ctx context.Context, in io.Reader, e plan.Entry) er
 
 // fill writes a file from an offset on, and closes it.
 func (t *Transfer) fill(ctx context.Context, out io.WriteCloser, in io.Reader, e plan.Entry, offset int64) error {
+	check := t.checkOfStream(ctx, out, in, e)
 	written, err := t.pump(ctx, out, in, e, offset)
+	if err == nil && !filesystem.IsLocal(t.From) {
+		err = check(written)
+	}
 	if cut, ok := out.(interface{ Truncate(size int64) error }); ok && offset > 0 && err == nil {
 		err = cut.Truncate(written) // what was there may have been longer
 	}
@@ -131,7 +135,19 @@ func (t *Transfer) fill(ctx context.Context, out io.WriteCloser, in io.Reader, e
 	if written < e.Size {
 		return fmt.Errorf("it ended after %d of %d bytes", written, e.Size)
 	}
+	if filesystem.IsLocal(t.From) {
+		return check(written) // a container has all of it now
+	}
 	return nil
+}
+
+// checkOfStream begins to take digests of a file that passes as a stream, to or from a
+// container, and returns what compares them.
+func (t *Transfer) checkOfStream(ctx context.Context, out, in any, e plan.Entry) func(n int64) error {
+	if e.Size == UnknownSize || filesystem.IsServer(t.From) || filesystem.IsServer(t.To) {
+		return func(int64) error { return nil }
+	}
+	return t.comparison().Start(ctx, out, in, e)
 }
 
 // makeLink makes a link in the place of a file or link. What is a directory stays.
@@ -183,8 +199,13 @@ func (e *renameError) Unwrap() error { return e.err }
 
 // discard removes a temporary file, if it exists.
 func (t *Transfer) discard(temporary string) {
-	if err := t.To.Remove(temporary); filesystem.IsRefusal(err) {
+	switch err := t.To.Remove(temporary); {
+	case filesystem.IsRefusal(err):
 		t.notes.Add("left behind, because it cannot be removed", temporary, filesystem.ReasonOf(err))
+	case filesystem.IsConnectionLost(err):
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.lost = append(t.lost, temporary)
 	}
 }
 

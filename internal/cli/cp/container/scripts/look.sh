@@ -20,4 +20,9 @@ else
 	*) echo missing ;;
 	esac
 fi
+if [ -f "$p" ]; then
+	stat -Lc '%s %Y' "$p" 2>/dev/null || echo unknown
+else
+	echo none
+fi
 printf %s "$p"

@@ -1,6 +1,6 @@
 //go:build !windows
 
-package road
+package memory
 
 import (
 	"io/fs"

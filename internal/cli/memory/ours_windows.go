@@ -1,4 +1,4 @@
-package road
+package memory
 
 import "io/fs"
 
