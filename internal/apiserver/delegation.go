@@ -140,7 +140,8 @@ func (a auditingAuthorizer) Authorize(ctx context.Context, asked authorizer.Attr
 		"subresource", audit.Name(asked.GetSubresource()), "verb", audit.Name(asked.GetVerb()), "path", audit.Exact(asked.GetPath()),
 		"requestID", audit.Name(audit.RequestIDOf(ctx)))
 	if err != nil {
-		facts = append(facts, "code", http.StatusServiceUnavailable, "reason", metav1.StatusReasonServiceUnavailable, "message", driver.Sanitize(err.Error()))
+		facts = append(facts, "code", http.StatusServiceUnavailable, "reason", metav1.StatusReasonServiceUnavailable,
+			"message", driver.Sanitize(err.Error()))
 	} else {
 		facts = append(facts, "code", http.StatusForbidden, "reason", "Forbidden", "message", driver.Sanitize(reason))
 	}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -107,21 +108,21 @@ func TestUnreadOutputIsCutAsFastAsTheHeapGrows(t *testing.T) {
 func TestTheMemoryIsLookedAtOnlyWhileThereIsOutput(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var outputs delivery.Deliveries
-		awaited := 0
+		var awaited atomic.Int64
 		r := &relief{limit: math.MaxInt64, await: func(ctx context.Context) error {
-			awaited++
+			awaited.Add(1)
 			return outputs.Await(ctx)
 		}}
 		go r.run(t.Context())
 		time.Sleep(time.Hour)
-		if awaited != 1 {
-			t.Errorf("it was woken %d times in an hour without output", awaited-1)
+		if n := awaited.Load(); n != 1 {
+			t.Errorf("it was woken %d times in an hour without output", n-1)
 		}
 		output := outputs.Begin(quota.Owner{}, func() {})
 		time.Sleep(time.Second)
 		output.Close()
-		if want := int(time.Second / memoryPeriod); awaited < want {
-			t.Errorf("it looked %d times in a second with output, want %d", awaited-1, want)
+		if n, want := awaited.Load(), int64(time.Second/memoryPeriod); n < want {
+			t.Errorf("it looked %d times in a second with output, want %d", n-1, want)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -113,7 +114,7 @@ func settledFigures(t *testing.T, ns string, count int) {
 				warm++
 			}
 		}
-		return warm == count, fmt.Sprint(warm)
+		return warm == count, strconv.Itoa(warm)
 	})
 }
 

@@ -26,7 +26,8 @@ import (
 const CheckCluster = "The cluster does not answer: check --context, --server and your network."
 
 // checkCertificate is what to do when a server answers that cannot be the cluster.
-const checkCertificate = "The server that answers cannot prove that it is the cluster of your kubeconfig: check --context, --server and --certificate-authority."
+const checkCertificate = "The server that answers cannot prove that it is the cluster of your kubeconfig: " +
+	"check --context, --server and --certificate-authority."
 
 // Explain returns an error that came from a server in words for a person, with the next
 // step.

@@ -17,6 +17,7 @@ import (
 	"github.com/connpool/connpool/internal/cli/cp/digest"
 	"github.com/connpool/connpool/internal/cli/cp/sftpclient"
 	"github.com/connpool/connpool/internal/cli/exit"
+	"github.com/connpool/connpool/internal/cli/plugin"
 )
 
 // inTurn serves each start by the next subsystem, and all further ones by the last.
@@ -92,7 +93,7 @@ func TestAFurtherStreamThatBreaksIsReplaced(t *testing.T) {
 	put(t, test.local+"/file", content, 0o640)
 	var starts atomic.Int64
 	synctest.Test(t, func(t *testing.T) {
-		all := away(50*time.Millisecond, inTurn(&starts, served, brokenAfter(5<<20), served))
+		all := away(50*time.Millisecond, inTurn(&starts, []sftpclient.Subsystem{served, brokenAfter(5 << 20), served}...))
 		if err := test.run(t, all, "L:file", "R:copy"); err != nil {
 			t.Fatalf("%v, %s", err, &test.problem)
 		}
@@ -112,5 +113,17 @@ func TestACopyWhoseStreamsAllBreakEnds(t *testing.T) {
 	}
 	if starts.Load() != 4 {
 		t.Errorf("%d streams were opened, want 4", starts.Load())
+	}
+}
+
+func TestTheCommandThatGoesOnIsTheSameCopy(t *testing.T) {
+	o := &options{Factory: &plugin.Factory{Name: "kubectl connpool"}}
+	command := New(o.Factory)
+	if err := command.ParseFlags([]string{"--target", "a", "--target", "b", "-p", "--parallel=3"}); err != nil {
+		t.Fatal(err)
+	}
+	const want = `kubectl connpool cp --resume --parallel=3 --preserve=true --target=a --target=b 'it'\''s' web:x`
+	if got := o.resumeCommand(command, []string{"it's", "web:x"}); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }

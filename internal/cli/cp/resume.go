@@ -1,12 +1,12 @@
 package cp
 
 import (
-	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/connpool/connpool/internal/cli/display"
 	"github.com/connpool/connpool/internal/cli/exit"
 )
 
@@ -17,24 +17,21 @@ func (o *options) resumeCommand(command *cobra.Command, args []string) string {
 	}
 	words := []string{o.Name, "cp", "--resume"}
 	command.Flags().Visit(func(f *pflag.Flag) {
-		if f.Name != "resume" && f.Name != "token" {
-			words = append(words, quoted("--"+f.Name+"="+f.Value.String()))
+		if f.Name == "resume" || f.Name == "token" {
+			return
+		}
+		values := []string{f.Value.String()}
+		if several, ok := f.Value.(pflag.SliceValue); ok {
+			values = several.GetSlice()
+		}
+		for _, value := range values {
+			words = append(words, display.Word("--"+f.Name+"="+value))
 		}
 	})
 	for _, arg := range args {
-		words = append(words, quoted(arg))
+		words = append(words, display.Word(arg))
 	}
 	return strings.Join(words, " ")
-}
-
-// plain are words that every shell takes as they are.
-var plain = regexp.MustCompile(`^[\w@%+=:,./-]+$`)
-
-func quoted(word string) string {
-	if plain.MatchString(word) {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\\''`) + "'"
 }
 
 // withNextStep adds how to go on, if there is a part to go on with.

@@ -111,7 +111,8 @@ func (r *Reconciler) selectors(ctx context.Context, object client.Object) []reco
 // Reconcile brings the status of one pool up to date.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	pool := &v1alpha1.ConnectionPool{}
-	if err := r.Client.Get(ctx, request.NamespacedName, pool, client.UnsafeDisableDeepCopy); err != nil || !pool.DeletionTimestamp.IsZero() {
+	err := r.Client.Get(ctx, request.NamespacedName, pool, client.UnsafeDisableDeepCopy)
+	if err != nil || !pool.DeletionTimestamp.IsZero() {
 		r.forget(r.uids.Replace(request.NamespacedName, ""))
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}

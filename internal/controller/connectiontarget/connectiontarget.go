@@ -120,7 +120,8 @@ func (r *Reconciler) subscribe(_ context.Context, queue workqueue.TypedRateLimit
 // Reconcile brings the live pools and the status of one target up to date.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	target := &v1alpha1.ConnectionTarget{}
-	if err := r.Client.Get(ctx, request.NamespacedName, target, client.UnsafeDisableDeepCopy); err != nil || !target.DeletionTimestamp.IsZero() {
+	err := r.Client.Get(ctx, request.NamespacedName, target, client.UnsafeDisableDeepCopy)
+	if err != nil || !target.DeletionTimestamp.IsZero() {
 		r.forget(r.uids.Replace(request.NamespacedName, ""))
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}

@@ -17,8 +17,7 @@ import (
 	"github.com/connpool/connpool/internal/controller/credentials"
 )
 
-// facts are all that the decision depends on. The objects belong to the cache, which all
-// targets share: none is changed.
+// facts are all that the decision depends on. The objects are the cache's: none is changed.
 type facts struct {
 	// now is when the facts were gathered.
 	now    time.Time

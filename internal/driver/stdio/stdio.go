@@ -13,6 +13,7 @@ package stdio
 
 import (
 	"io"
+	"slices"
 	"sync"
 )
 
@@ -112,13 +113,61 @@ func (i *input) Read(p []byte) (int, error) {
 // two records of TLS, of 16 KiB each, without a third one for the last bytes.
 const bufferBytes = 32<<10 - 16
 
-var buffers = sync.Pool{New: func() any { return new([bufferBytes]byte) }}
+const (
+	// largeBytes is how much is read at once of what comes faster than it is read. Each read of
+	// a channel of SSH that takes something tells the server so, in a packet of its own.
+	largeBytes = 4 * pieceBytes
+	// pieceBytes is how much of that is passed on at once: what a packet of SSH carries. In
+	// smaller pieces each packet would leave a rest, which travels alone.
+	pieceBytes = 32 << 10
+)
 
-// Copy copies until either side ends, with a borrowed buffer.
+var (
+	buffers      = sync.Pool{New: func() any { return new([bufferBytes]byte) }}
+	largeBuffers = sync.Pool{New: func() any { return new([largeBytes]byte) }}
+)
+
+// Copy copies until either side ends, with a borrowed buffer. That is a large one only while
+// what is read fills a small one, so that an idle command holds little.
 func Copy(to io.Writer, from io.Reader) error {
 	buffer, _ := buffers.Get().(*[bufferBytes]byte)
 	defer buffers.Put(buffer)
-	// The wrappers keep io.CopyBuffer from finding ways around the buffer.
-	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, buffer[:])
-	return err
+	for {
+		n, err := copyOnce(to, from, buffer[:])
+		if err == nil && n == bufferBytes {
+			err = copyFast(to, from)
+		}
+		if err == io.EOF { //nolint:errorlint // as in io.Copy, an error that wraps io.EOF is not an end
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// copyFast copies as long as what is read fills more than a small buffer.
+func copyFast(to io.Writer, from io.Reader) error {
+	buffer, _ := largeBuffers.Get().(*[largeBytes]byte)
+	defer largeBuffers.Put(buffer)
+	for {
+		if n, err := copyOnce(to, from, buffer[:]); err != nil || n < bufferBytes {
+			return err
+		}
+	}
+}
+
+// copyOnce passes one read on, in pieces. The error may be io.EOF.
+func copyOnce(to io.Writer, from io.Reader, buffer []byte) (int, error) {
+	n, ended := from.Read(buffer)
+	for piece := range slices.Chunk(buffer[:n], pieceBytes) {
+		written, err := to.Write(piece)
+		switch {
+		case err != nil:
+			return n, err
+		case written < len(piece):
+			return n, io.ErrShortWrite
+		}
+	}
+	return n, ended
 }

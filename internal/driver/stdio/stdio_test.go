@@ -107,3 +107,67 @@ func TestCopyUsesTheBuffer(t *testing.T) {
 		t.Errorf("error %v, want %v", err, errBroken)
 	}
 }
+
+// steps notes how much was asked for by each Read, and how much each Write passed on.
+type steps struct {
+	io.Reader
+
+	asked, passed []int
+	all           bytes.Buffer
+}
+
+func (s *steps) Read(p []byte) (int, error) {
+	s.asked = append(s.asked, len(p))
+	return s.Reader.Read(p)
+}
+
+func (s *steps) Write(p []byte) (int, error) {
+	s.passed = append(s.passed, len(p))
+	return s.all.Write(p)
+}
+
+func TestWhatComesFasterThanItIsReadIsReadInLargeSteps(t *testing.T) {
+	content := strings.Repeat("0123456789abcdef", 1<<16)
+	s := &steps{Reader: strings.NewReader(content)}
+	if err := Copy(s, s); err != nil || s.all.String() != content {
+		t.Fatalf("%d bytes arrived, error %v", s.all.Len(), err)
+	}
+	if len(s.asked) > 12 {
+		t.Errorf("1 MiB took %d reads", len(s.asked))
+	}
+	small := 0
+	for _, n := range s.passed {
+		if n < bufferBytes {
+			small++
+		}
+		if n > pieceBytes {
+			t.Errorf("%d bytes in one write", n)
+		}
+	}
+	if small > 1 { // the last one
+		t.Errorf("%d of %d writes were not full", small, len(s.passed))
+	}
+}
+
+func TestWhatComesSlowlyHoldsASmallBuffer(t *testing.T) {
+	s := &steps{Reader: iotest.OneByteReader(strings.NewReader(strings.Repeat("x", 100)))}
+	if err := Copy(s, s); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range s.asked {
+		if n > bufferBytes {
+			t.Fatalf("a buffer of %d bytes", n)
+		}
+	}
+}
+
+func TestACopyEndsWithTheErrorOfEitherSide(t *testing.T) {
+	long := strings.Repeat("x", 5*bufferBytes)
+	if err := Copy(new(failing), strings.NewReader(long)); !errors.Is(err, errBroken) {
+		t.Errorf("a writer that fails: %v", err)
+	}
+	var got bytes.Buffer
+	if err := Copy(&got, io.MultiReader(strings.NewReader(long), iotest.ErrReader(errBroken))); !errors.Is(err, errBroken) || got.String() != long {
+		t.Errorf("a reader that fails: %v after %d bytes", err, got.Len())
+	}
+}

@@ -267,8 +267,8 @@ func kindOf(body []byte) string {
 // decode reads an object strictly: a misspelled field must not change what runs.
 func decode(body []byte, object any, kind string) error {
 	if !unicode.IsText(body) {
-		return refusal.New(refusal.BadRequest, "the body has bytes or escapes that are no Unicode, and other characters would run in their place; "+
-			"a stream, by an upgrade to WebSocket or SPDY, takes any bytes")
+		return refusal.New(refusal.BadRequest, "the body has bytes or escapes that are no Unicode, "+
+			"and other characters would run in their place; a stream, by an upgrade to WebSocket or SPDY, takes any bytes")
 	}
 	strict, err := kjson.UnmarshalStrict(body, object)
 	if err := errors.Join(append(strict, err)...); err != nil {
