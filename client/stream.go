@@ -137,7 +137,8 @@ func streamQuery(command Command, streams Streams) (url.Values, error) {
 		streams.Stdout = io.Discard // the server requires at least one stream
 	}
 	for name, wanted := range map[string]bool{
-		"spread": command.Spread, "stdin": command.Stdin != nil, "stdout": streams.Stdout != nil, "stderr": streams.Stderr != nil && !tty, "tty": tty,
+		"stdin": command.Stdin != nil, "stdout": streams.Stdout != nil, "stderr": streams.Stderr != nil && !tty, "tty": tty,
+		"spread": command.Spread,
 	} {
 		if wanted {
 			query.Set(name, "true")

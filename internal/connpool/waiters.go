@@ -180,9 +180,11 @@ func (s *state[C]) answer(w *waiter[C], lease *Lease[C], err error) {
 // wake tells the callers who have been answered. It is called without the lock: to wake
 // one takes longer than to lease.
 func (w *waiter[C]) wake() {
-	for next := w; w != nil; w = next {
-		next, w.next = w.next, nil
+	for w != nil {
+		next := w.next
+		w.next = nil
 		w.answered <- struct{}{}
+		w = next
 	}
 }
 
@@ -208,9 +210,10 @@ func (s *state[C]) serve(how How, now instant) {
 // those who have waited for too long, who are the first in their lines.
 func (s *state[C]) dismiss(now instant) {
 	hopeless := s.hopeless(now)
-	for t, next := s.turns.Head, s.turns.Head; t != nil; t = next {
-		next = t.Next
+	for t := s.turns.Head; t != nil; {
+		next := t.Next // a line without waiters leaves
 		s.dismissLine(t.Value, hopeless, now)
+		t = next
 	}
 }
 

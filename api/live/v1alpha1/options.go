@@ -118,7 +118,9 @@ func (o *ExecOptions) read(query url.Values) error {
 		Command: query["command"], Shell: query.Get("shell"),
 		Subsystem: query.Get("subsystem"), Term: query.Get("term"), Env: query["env"],
 	}
-	for name, into := range map[string]*bool{"stdin": &o.Stdin, "stdout": &o.Stdout, "stderr": &o.Stderr, "tty": &o.TTY, "spread": &o.Spread} {
+	for name, into := range map[string]*bool{
+		"stdin": &o.Stdin, "stdout": &o.Stdout, "stderr": &o.Stderr, "tty": &o.TTY, "spread": &o.Spread,
+	} {
 		value, err := readBool(query, name)
 		if err != nil {
 			return err

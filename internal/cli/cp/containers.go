@@ -117,7 +117,7 @@ func (o *options) inContainer(ctx context.Context, run container.Run) error {
 // noteAnew says that a directory cannot be continued.
 func (o *options) noteAnew(name string) {
 	if o.resume {
-		fmt.Fprintf(o.ErrOut, "note: %q is copied from its beginning: --resume goes on with files, not with a directory of a container\n", name)
+		fmt.Fprintf(o.ErrOut, "note: %q begins anew: --resume goes on with files, not with a directory of a container\n", name)
 	}
 }
 

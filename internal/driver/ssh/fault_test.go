@@ -91,8 +91,8 @@ func TestAnIdleConnectionThatTheRemoteKillsIsNoticed(t *testing.T) {
 	begin := time.Now()
 	server.KillConnections()
 	wantDeath(t, conn, driver.Unreachable, driver.StageRun)
-	if took := time.Since(begin); took > time.Second {
-		t.Errorf("noticed after %s, want within a second", took)
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("noticed after %s, want at once, and not by a keepalive", took)
 	}
 }
 
