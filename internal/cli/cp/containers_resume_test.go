@@ -93,7 +93,7 @@ func TestWhatCannotBeContinuedInAContainerBeginsAnewAndSaysSo(t *testing.T) {
 		"without stat":                 {"stat", content, []string{"L:file", "R:copy"}, "has no stat that says how long the part is"},
 		"without a program for SHA":    {"sha256sum", content, []string{"L:file", "R:copy"}, "no openssl, sha256sum or shasum to verify the part"},
 		"when the part is another one": {"wget", strings.ToUpper(content), []string{"L:file", "R:copy"}, "the part that was there is something else"},
-		"a directory":                  {"wget", content, []string{"-r", "L:.", "R:copies"}, "is copied from its beginning: --resume goes on with files"},
+		"a directory":                  {"wget", content, []string{"-r", "L:.", "R:copies"}, "begins anew: --resume goes on with files"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run := programs(busybox(t, c.without))
