@@ -129,7 +129,7 @@ func TestAClientThatLeavesManyTargetsEndsWhatRunsThere(t *testing.T) {
 			var ends []string
 			command := goclient.Command{Shell: shell, RequestID: "leave " + name}
 			err = c.Pool(f.pool.Namespace, f.pool.Name).Run(ctx, command, goclient.Targets{All: true, Parallelism: 1}, manyEnds(&ends))
-			if diff := cmp.Diff([]string{"web: unknown", "web-2: unknown", "web-10: unknown"}, ends); diff != "" || !errors.Is(err, goclient.ErrUnknown) {
+			if diff := cmp.Diff([]string{"web: unknown", "web-2: not started", "web-10: not started"}, ends); diff != "" || err != nil {
 				t.Errorf("%v, results (-want +got):\n%s", err, diff)
 			}
 			awaitMark(t, 15*time.Second, marks, "signaled")
